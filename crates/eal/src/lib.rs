@@ -1,0 +1,1 @@
+//! Environment: workers on cores, clock, shared memory.

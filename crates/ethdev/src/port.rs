@@ -1,0 +1,198 @@
+//! The control side of a port.
+
+use std::sync::Arc;
+
+use packet::MacAddr;
+
+use crate::queue::{RxQueue, TxQueue};
+use crate::stats::{QueueStats, Stats};
+
+/// What went wrong with a port.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The device string cannot be understood.
+    #[error("device '{device}': {reason}")]
+    Spec {
+        /// The device string as given.
+        device: String,
+        /// What is wrong with it and what was expected.
+        reason: String,
+    },
+    /// The device could not be opened or changed.
+    #[error("{what}: {reason}")]
+    Device {
+        /// The device: a socket path, an interface, a file.
+        what: String,
+        /// What happened, what was expected, and what to do.
+        reason: String,
+    },
+    /// This kind of port cannot do that.
+    #[error("{driver} ports cannot {what}")]
+    Unsupported {
+        /// The driver's name.
+        driver: &'static str,
+        /// What was asked, as in "cannot ...".
+        what: &'static str,
+    },
+}
+
+/// Whether a port can carry frames.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Link {
+    /// The peer is there and takes frames.
+    pub up: bool,
+    /// Speed in Mbit/s where it is known.
+    pub speed_mbps: Option<u32>,
+    /// How often the link has gone up or down since the port was opened.
+    pub changes: u64,
+}
+
+/// What a port is and can do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortInfo {
+    /// The driver's name, as in device strings.
+    pub driver: &'static str,
+    /// Number of receive queues.
+    pub rx_queues: usize,
+    /// Number of transmit queues.
+    pub tx_queues: usize,
+    /// Largest MTU that can be set, in bytes.
+    pub max_mtu: u16,
+}
+
+/// What a driver does for the control side of a port. None of it is called on a data path.
+/// Dropping it closes the device; its queues then carry nothing any more.
+pub trait PortControl: Send {
+    /// What the port is and can do.
+    fn info(&self) -> PortInfo;
+
+    /// The state of the link now.
+    fn link(&self) -> Link;
+
+    /// The port's own MAC address.
+    fn mac(&self) -> MacAddr;
+
+    /// Changes the port's own MAC address.
+    ///
+    /// # Errors
+    /// Where the device refuses it or has none.
+    fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
+        let _ = mac;
+        Err(Error::Unsupported { driver: self.info().driver, what: "change their MAC address" })
+    }
+
+    /// Largest payload of a frame, in bytes, without link-layer header.
+    fn mtu(&self) -> u16;
+
+    /// Changes the MTU.
+    ///
+    /// # Errors
+    /// Where the device refuses it, naming the largest that it takes.
+    fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        let _ = mtu;
+        Err(Error::Unsupported { driver: self.info().driver, what: "change their MTU" })
+    }
+
+    /// Whether frames for other stations are received too.
+    fn promiscuous(&self) -> bool {
+        true
+    }
+
+    /// Switches promiscuous mode.
+    ///
+    /// # Errors
+    /// Where the device cannot.
+    fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
+        if on == self.promiscuous() {
+            return Ok(());
+        }
+        Err(Error::Unsupported { driver: self.info().driver, what: "leave promiscuous mode" })
+    }
+
+    /// Counters of this driver's own, by name.
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// Facts about the device that people like to see, by name: the peer, negotiated features.
+    fn details(&self) -> Vec<(String, String)> {
+        Vec::new()
+    }
+}
+
+/// An open port: its control side and the counters of its queues. The queues themselves are with
+/// the workers that poll them.
+pub struct Port {
+    /// The name that the operator gave it.
+    name: String,
+    /// The device string that it was opened with.
+    device: String,
+    control: Box<dyn PortControl>,
+    rx_stats: Vec<Arc<QueueStats>>,
+    tx_stats: Vec<Arc<QueueStats>>,
+}
+
+impl Port {
+    /// A port of a driver's control side and the queues that it made.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        device: &str,
+        control: Box<dyn PortControl>,
+        rx: &[RxQueue],
+        tx: &[TxQueue],
+    ) -> Self {
+        Self {
+            name: name.to_owned(),
+            device: device.to_owned(),
+            control,
+            rx_stats: rx.iter().map(|queue| Arc::clone(queue.stats())).collect(),
+            tx_stats: tx.iter().map(|queue| Arc::clone(queue.stats())).collect(),
+        }
+    }
+
+    /// The name that the operator gave it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The device string that it was opened with.
+    #[must_use]
+    pub fn device(&self) -> &str {
+        &self.device
+    }
+
+    /// The driver's control side.
+    #[must_use]
+    pub fn control(&self) -> &dyn PortControl {
+        &*self.control
+    }
+
+    /// The driver's control side, to change something.
+    #[must_use]
+    pub fn control_mut(&mut self) -> &mut dyn PortControl {
+        &mut *self.control
+    }
+
+    /// Counters per receive queue.
+    #[must_use]
+    pub fn rx_queue_stats(&self) -> Vec<Stats> {
+        self.rx_stats.iter().map(|stats| stats.snapshot()).collect()
+    }
+
+    /// Counters per transmit queue.
+    #[must_use]
+    pub fn tx_queue_stats(&self) -> Vec<Stats> {
+        self.tx_stats.iter().map(|stats| stats.snapshot()).collect()
+    }
+}
+
+impl std::fmt::Debug for Port {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Port")
+            .field("name", &self.name)
+            .field("device", &self.device)
+            .finish_non_exhaustive()
+    }
+}

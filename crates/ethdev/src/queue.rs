@@ -1,0 +1,228 @@
+//! Receive and transmit queues.
+//!
+//! A queue is a value. It is moved into the worker that polls it, and polling needs exclusive
+//! access, so that two cores can never use one queue at the same time; no lock is needed for
+//! that, and none is taken per packet.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use packet::{BURST, Frame, FrameBatch};
+
+use crate::stats::{DropReason, QueueStats};
+
+/// What a driver does for one receive queue.
+///
+/// Applications use [`RxQueue`], which adds the statistics.
+pub trait RxDriver: Send {
+    /// Gives the frames of the burst before back, then takes up to `max` frames (at most
+    /// [`BURST`]) from the device into the batch.
+    ///
+    /// Malformed frames are counted in `stats` by reason and left out.
+    fn receive(&mut self, max: usize, stats: &QueueStats);
+
+    /// The frames of the last burst.
+    fn batch(&self) -> &FrameBatch;
+
+    /// The frames of the last burst, to rewrite their heads.
+    fn batch_mut(&mut self) -> &mut FrameBatch;
+
+    /// Gives all frames of the last burst back to the device and empties the batch.
+    fn release(&mut self);
+
+    /// A file that becomes readable when frames arrive while notifications are armed, or `None`
+    /// when this kind of port can only be polled. It stays the same for the queue's life.
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Asks the device to announce the next frame on [`wait_fd`](Self::wait_fd), and returns
+    /// `false` if frames are already waiting, so that the caller must poll instead of sleeping.
+    fn arm(&mut self) -> bool {
+        false
+    }
+
+    /// Stops announcements and clears those that came; the caller polls again.
+    fn disarm(&mut self) {}
+}
+
+/// What a driver does for one transmit queue.
+///
+/// Applications use [`TxQueue`], which adds the statistics.
+pub trait TxDriver: Send {
+    /// Transmits frames in order and returns how many the device has dealt with.
+    ///
+    /// Frames from the returned index on found no room and may be tried again. A frame that can
+    /// never be sent is dealt with by a drop, which is counted in `stats` by reason; the
+    /// driver reports those in [`Sent`].
+    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent;
+
+    /// Whether the device takes frames now: it is there, up, and the queue is enabled.
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    /// Completes transmissions whose buffers are still held by the device, where there are
+    /// such, and sends notifications that were held back.
+    fn flush(&mut self) {}
+}
+
+/// The outcome of a transmit burst.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames dealt with: sent or dropped for a reason. The rest found no room.
+    pub consumed: usize,
+    /// Frames that were really sent.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl Sent {
+    /// No frame dealt with.
+    pub const NONE: Self = Self { consumed: 0, packets: 0, bytes: 0 };
+}
+
+/// A receive queue of a port.
+pub struct RxQueue {
+    driver: Box<dyn RxDriver>,
+    stats: Arc<QueueStats>,
+}
+
+impl RxQueue {
+    /// A queue on top of `driver`.
+    #[must_use]
+    pub fn new(driver: Box<dyn RxDriver>, stats: Arc<QueueStats>) -> Self {
+        Self { driver, stats }
+    }
+
+    /// Receives up to `max` frames, [`BURST`] at most. The frames lie in the device's ring and
+    /// go back to it when the returned guard is dropped.
+    #[inline]
+    pub fn rx_burst(&mut self, max: usize) -> RxBurst<'_> {
+        self.driver.receive(max.min(BURST), &self.stats);
+        let frames = self.driver.batch().frames();
+        if !frames.is_empty() {
+            self.stats.count_frames(frames);
+        }
+        RxBurst { driver: &mut *self.driver }
+    }
+
+    /// The counters of this queue.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<QueueStats> {
+        &self.stats
+    }
+
+    /// See [`RxDriver::wait_fd`].
+    #[must_use]
+    pub fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.driver.wait_fd()
+    }
+
+    /// See [`RxDriver::arm`].
+    #[must_use]
+    pub fn arm(&mut self) -> bool {
+        self.driver.arm()
+    }
+
+    /// See [`RxDriver::disarm`].
+    pub fn disarm(&mut self) {
+        self.driver.disarm();
+    }
+}
+
+/// The frames of one receive burst. Dropping it gives all of them back to the device at once.
+pub struct RxBurst<'q> {
+    driver: &'q mut dyn RxDriver,
+}
+
+impl RxBurst<'_> {
+    /// The frames, oldest first.
+    #[must_use]
+    #[inline]
+    pub fn frames(&self) -> &[Frame<'_>] {
+        self.driver.batch().frames()
+    }
+
+    /// The private first bytes of frame `index`, to rewrite header fields in place.
+    #[must_use]
+    #[inline]
+    pub fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        self.driver.batch_mut().head_mut(index)
+    }
+}
+
+impl Drop for RxBurst<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.driver.batch().frames().is_empty() {
+            self.driver.release();
+        }
+    }
+}
+
+/// A transmit queue of a port.
+pub struct TxQueue {
+    driver: Box<dyn TxDriver>,
+    stats: Arc<QueueStats>,
+}
+
+impl TxQueue {
+    /// A queue on top of `driver`.
+    #[must_use]
+    pub fn new(driver: Box<dyn TxDriver>, stats: Arc<QueueStats>) -> Self {
+        Self { driver, stats }
+    }
+
+    /// Transmits `frames` in order and returns how many were dealt with: sent, or dropped with
+    /// a reason counted. The others found no room: try again, or count them with
+    /// [`drop_frames`](Self::drop_frames).
+    #[inline]
+    pub fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
+        let sent = self.driver.transmit(frames, &self.stats);
+        self.stats.count_sent(&sent, frames);
+        sent.consumed
+    }
+
+    /// Counts `count` frames as dropped on this queue.
+    pub fn drop_frames(&self, reason: DropReason, count: usize) {
+        self.stats.count_drops(reason, count);
+    }
+
+    /// See [`TxDriver::is_ready`].
+    #[must_use]
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.driver.is_ready()
+    }
+
+    /// See [`TxDriver::flush`].
+    pub fn flush(&mut self) {
+        self.driver.flush();
+    }
+
+    /// The counters of this queue.
+    #[must_use]
+    pub fn stats(&self) -> &Arc<QueueStats> {
+        &self.stats
+    }
+}
+
+impl std::fmt::Debug for RxQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RxQueue").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for TxQueue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TxQueue").field("stats", &self.stats).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for RxBurst<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.frames()).finish()
+    }
+}

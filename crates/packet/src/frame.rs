@@ -1,0 +1,488 @@
+//! Borrowed frames: packets that still lie in the device's ring.
+//!
+//! A receive burst yields [`Frame`]s. A frame has two parts:
+//!
+//! - the *head*: its first bytes, in memory that belongs to this process alone. Whoever
+//!   classifies a frame looks at these bytes, and whoever transmits it sends these bytes, so
+//!   what was checked is what is sent;
+//! - the *body*: the rest, as [`Segment`]s that may lie in memory which a guest can change at
+//!   any time. Body bytes are only ever copied, never looked at in place.
+//!
+//! Frames live in a [`FrameBatch`], which the receive queue owns. The borrow checker makes sure
+//! that no frame outlives the burst it came with.
+
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use arrayvec::ArrayVec;
+
+/// Largest number of frames in one burst.
+pub const BURST: usize = 32;
+
+/// Bytes of a frame that a guest-facing queue copies into private memory: enough for the
+/// Ethernet, VLAN, IPv4 and TCP headers of an ordinary frame, and exactly one cache line.
+pub const HEAD_LEN: usize = 64;
+
+/// Room for the private head of one frame, which bounds what a queue may copy there.
+pub const HEAD_CAPACITY: usize = 192;
+
+/// Largest frame, in bytes: a 64 KiB segment with its link-layer headers.
+pub const MAX_FRAME_LEN: usize = 65_535 + 18;
+
+/// A piece of memory that somebody else may be writing at the same moment.
+///
+/// There is no way to get a `&[u8]` of it: its bytes can only be copied out.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Segment {
+    ptr: NonNull<u8>,
+    len: u32,
+}
+
+impl Segment {
+    /// Describes `len` bytes at `ptr`.
+    ///
+    /// # Safety
+    ///
+    /// The bytes must stay mapped and readable for as long as the segment, or any frame made of
+    /// it, is used.
+    #[must_use]
+    pub const unsafe fn new(ptr: NonNull<u8>, len: u32) -> Self {
+        Self { ptr, len }
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "a segment is a length, not a collection")]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// First byte, for a driver that copies or hands the bytes to a device.
+    #[must_use]
+    pub const fn as_ptr(&self) -> NonNull<u8> {
+        self.ptr
+    }
+
+    /// The segment without its first `count` bytes (empty when it has fewer).
+    #[must_use]
+    pub fn skip(&self, count: usize) -> Self {
+        let count = count.min(self.len());
+        // SAFETY: `count` is at most the segment's length, so the result stays inside it.
+        let ptr = unsafe { self.ptr.add(count) };
+        #[allow(clippy::cast_possible_truncation, reason = "count is at most len, a u32")]
+        Self { ptr, len: self.len - count as u32 }
+    }
+}
+
+/// A frame that lies in a receive ring, or in a packet, for as long as `'a`.
+///
+/// It is as cheap to copy as a slice, and it is to `Packet` as `&str` is to
+/// `String`.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    head: NonNull<u8>,
+    body: NonNull<Segment>,
+    len: u32,
+    head_len: u16,
+    body_count: u16,
+    _ring: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Frame<'a> {
+    /// A frame whose bytes are all private, such as one that the caller just built.
+    ///
+    /// Bytes past [`MAX_FRAME_LEN`] are left out: no device can carry them.
+    #[must_use]
+    pub fn from_bytes(bytes: &'a [u8]) -> Self {
+        let len = bytes.len().min(u16::MAX as usize);
+        #[allow(clippy::cast_possible_truncation, reason = "bounded by the line above")]
+        Self {
+            head: NonNull::from(bytes).cast(),
+            body: NonNull::dangling(),
+            len: len as u32,
+            head_len: len as u16,
+            body_count: 0,
+            _ring: PhantomData,
+        }
+    }
+
+    /// A frame of a private head and a body of segments; `None` if it would be longer than
+    /// [`MAX_FRAME_LEN`] or its head longer than 65,535 bytes.
+    #[must_use]
+    pub fn from_parts(head: &'a [u8], body: &'a [Segment]) -> Option<Self> {
+        let body_len: usize = body.iter().map(Segment::len).sum();
+        let len = head.len().checked_add(body_len).filter(|len| *len <= MAX_FRAME_LEN)?;
+        Some(Self {
+            head: NonNull::from(head).cast(),
+            body: NonNull::from(body).cast(),
+            len: u32::try_from(len).ok()?,
+            head_len: u16::try_from(head.len()).ok()?,
+            body_count: u16::try_from(body.len()).ok()?,
+            _ring: PhantomData,
+        })
+    }
+
+    /// Length of the whole frame in bytes, without the frame check sequence.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "a frame is never empty in a useful sense")]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// The private first bytes: the only ones that may be looked at in place.
+    #[must_use]
+    #[inline]
+    pub const fn head(&self) -> &'a [u8] {
+        // SAFETY: whoever made the frame had `head_len` initialised bytes at `head`, private to
+        // this process, that live and stay unwritten for 'a (the batch is borrowed meanwhile).
+        unsafe { std::slice::from_raw_parts(self.head.as_ptr(), self.head_len as usize) }
+    }
+
+    /// What follows the head, in order; empty when the head is the whole frame.
+    #[must_use]
+    #[inline]
+    pub const fn body(&self) -> &'a [Segment] {
+        // SAFETY: whoever made the frame had `body_count` segments at `body` that live for 'a.
+        unsafe { std::slice::from_raw_parts(self.body.as_ptr(), self.body_count as usize) }
+    }
+
+    /// Copies the frame to `to`, as far as it fits, and returns the number of bytes copied.
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        // SAFETY: `to` is valid for writes of its own length.
+        unsafe { self.copy_to_ptr(NonNull::from(&mut *to).cast(), to.len()) }
+    }
+
+    /// Copies the frame's first `room` bytes, or all of it where it is shorter, to `to`, and
+    /// returns how many that were.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of `room` bytes. It may be memory that somebody else reads
+    /// or writes meanwhile; it must not overlap the frame's head.
+    #[inline]
+    pub unsafe fn copy_to_ptr(&self, to: NonNull<u8>, room: usize) -> usize {
+        let mut done = room.min(self.head_len as usize);
+        // SAFETY: `done` is at most `room` and at most the head's length.
+        unsafe { copy_short(self.head.as_ptr(), to.as_ptr(), done) };
+        for segment in self.body() {
+            let count = segment.len().min(room - done);
+            // SAFETY: the segment is readable for its length, and `done + count` is at most
+            // `room`. `copy` tolerates a guest that lets source and destination overlap.
+            unsafe { std::ptr::copy(segment.ptr.as_ptr(), to.as_ptr().add(done), count) };
+            done += count;
+        }
+        done
+    }
+
+    /// The whole frame in a vector of its own: for tests and tools, not for a data path.
+    #[must_use]
+    pub fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len()];
+        let count = self.copy_to(&mut bytes);
+        bytes.truncate(count);
+        bytes
+    }
+}
+
+/// Copies a head: few bytes, between 16 and [`HEAD_CAPACITY`] as a rule, by overlapping wide
+/// moves instead of a call to `memcpy`.
+///
+/// # Safety
+///
+/// `from` must be valid for reads and `to` for writes of `len` bytes.
+#[inline]
+pub unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) {
+    type Wide = [u64; 4];
+    // SAFETY: in each arm, every move starts at 0 or ends at `len`, and `len` is at least the
+    // size of the move, so all of them stay within the `len` bytes that the caller vouches for.
+    unsafe {
+        match len {
+            32..=64 => {
+                let first = from.cast::<Wide>().read_unaligned();
+                let last = from.add(len - 32).cast::<Wide>().read_unaligned();
+                to.cast::<Wide>().write_unaligned(first);
+                to.add(len - 32).cast::<Wide>().write_unaligned(last);
+            }
+            16..32 => {
+                let first = from.cast::<u128>().read_unaligned();
+                let last = from.add(len - 16).cast::<u128>().read_unaligned();
+                to.cast::<u128>().write_unaligned(first);
+                to.add(len - 16).cast::<u128>().write_unaligned(last);
+            }
+            _ => std::ptr::copy(from, to, len),
+        }
+    }
+}
+
+/// Private memory for one frame's head.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Head([u8; HEAD_CAPACITY]);
+
+/// The frames of one burst and the storage for their heads and bodies; owned by a receive queue
+/// and reused for every burst.
+#[derive(Debug)]
+pub struct FrameBatch {
+    /// The lifetime is a white lie: [`Self::frames`] shortens it to the batch's own.
+    frames: ArrayVec<Frame<'static>, BURST>,
+    /// Raw, since frames point into it while the next head is filled.
+    heads: NonNull<[Head; BURST]>,
+    /// Raw for the same reason.
+    segments: NonNull<[Segment]>,
+    segments_used: usize,
+}
+
+impl Drop for FrameBatch {
+    fn drop(&mut self) {
+        // SAFETY: both come from `Box::into_raw` in `with_segments` and are freed only here.
+        unsafe {
+            drop(Box::from_raw(self.heads.as_ptr()));
+            drop(Box::from_raw(self.segments.as_ptr()));
+        }
+    }
+}
+
+// SAFETY: the pointers in `frames` and `segments` lead to this batch's own boxes or to memory
+// that the makers of the frames vouched for until `clear`; none of it is bound to a thread.
+unsafe impl Send for FrameBatch {}
+
+impl FrameBatch {
+    /// An empty batch with room for `segments` body segments over all its frames. One frame
+    /// can have no more than that, and no more than 65,535.
+    #[must_use]
+    pub fn with_segments(segments: usize) -> Self {
+        let none = Segment { ptr: NonNull::dangling(), len: 0 };
+        let heads = Box::new([Head([0; HEAD_CAPACITY]); BURST]);
+        let segments = vec![none; segments.clamp(BURST, u16::MAX as usize)].into_boxed_slice();
+        Self {
+            frames: ArrayVec::new(),
+            heads: NonNull::from(Box::leak(heads)),
+            segments: NonNull::from(Box::leak(segments)),
+            segments_used: 0,
+        }
+    }
+
+    /// The private memory of the next frame's head; `None` when the batch is full.
+    #[inline]
+    fn next_head(&self) -> Option<NonNull<u8>> {
+        let index = self.frames.len();
+        // SAFETY: `index` is less than BURST, the number of heads.
+        (index < BURST).then(|| unsafe { self.heads.cast::<Head>().add(index).cast() })
+    }
+
+    /// Where the next body segment goes; `None` when fewer than `count` are left.
+    #[inline]
+    fn next_segments(&self, count: usize) -> Option<NonNull<Segment>> {
+        let free = self.segments.len() - self.segments_used;
+        // SAFETY: `segments_used` is at most the number of segments.
+        (count <= free).then(|| unsafe { self.segments.cast::<Segment>().add(self.segments_used) })
+    }
+
+    /// The frames received, oldest first.
+    #[must_use]
+    #[inline]
+    pub fn frames(&self) -> &[Frame<'_>] {
+        &self.frames
+    }
+
+    /// The private head of frame `index`, to rewrite header fields in place; `None` when there
+    /// is no such frame.
+    #[must_use]
+    #[inline]
+    pub fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        let frame = self.frames.get(index)?;
+        // SAFETY: the head is private memory that `push_*` made over for the batch's use, and
+        // the exclusive borrow of the batch excludes every `Frame::head` meanwhile.
+        Some(unsafe {
+            std::slice::from_raw_parts_mut(frame.head.as_ptr(), frame.head_len as usize)
+        })
+    }
+
+    /// Forgets all frames.
+    #[inline]
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.segments_used = 0;
+    }
+
+    /// Whether another frame of `segments` segments has room.
+    #[must_use]
+    #[inline]
+    pub fn has_room(&self, segments: usize) -> bool {
+        !self.frames.is_full() && self.segments.len() - self.segments_used >= segments
+    }
+
+    /// Adds a frame that lies in one piece of shared memory: its first [`HEAD_LEN`] bytes are
+    /// copied into private memory now. Returns whether there was room.
+    ///
+    /// # Safety
+    ///
+    /// `segment` must stay readable until [`clear`](Self::clear), or the next push after it, and
+    /// must not lie in this batch.
+    #[inline]
+    pub unsafe fn push_shared(&mut self, segment: Segment) -> bool {
+        let Some(head) = self.next_head() else { return false };
+        let Some(body) = self.next_segments(1) else { return false };
+        let head_len = segment.len().min(HEAD_LEN);
+        // SAFETY: `head_len` is at most the segment's length and the head's capacity, and
+        // `next_segments` made sure of one segment at `body`.
+        unsafe {
+            copy_short(segment.ptr.as_ptr(), head.as_ptr(), head_len);
+            body.write(segment.skip(head_len));
+        }
+        let body_count = u16::from(head_len < segment.len());
+        self.segments_used += usize::from(body_count);
+        #[allow(clippy::cast_possible_truncation, reason = "at most HEAD_LEN")]
+        let head_len = head_len as u16;
+        self.add(Frame { head, body, len: segment.len, head_len, body_count, _ring: PhantomData })
+    }
+
+    /// Adds a frame that lies in several pieces of shared memory, as [`Self::push_shared`].
+    /// Returns whether there was room; a frame longer than [`MAX_FRAME_LEN`] never has.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::push_shared`], for every segment.
+    pub unsafe fn push_shared_chain(&mut self, segments: &[Segment]) -> bool {
+        let len: usize = segments.iter().map(Segment::len).sum();
+        if len > MAX_FRAME_LEN {
+            return false;
+        }
+        let Some(head) = self.next_head() else { return false };
+        let Some(body) = self.next_segments(segments.len()) else { return false };
+        let mut head_len = 0;
+        let mut used = 0;
+        for segment in segments {
+            let count = segment.len().min(HEAD_LEN - head_len);
+            // SAFETY: `head_len + count` is at most HEAD_LEN, `count` at most the segment's
+            // length.
+            unsafe {
+                std::ptr::copy(segment.ptr.as_ptr(), head.as_ptr().add(head_len), count);
+            }
+            head_len += count;
+            let rest = segment.skip(count);
+            if rest.len > 0 {
+                // SAFETY: `next_segments` made sure of `segments.len()` segments at `body`.
+                unsafe { body.add(used).write(rest) };
+                used += 1;
+            }
+        }
+        self.segments_used += used;
+        #[allow(clippy::cast_possible_truncation, reason = "bounded by the checks above")]
+        let frame = Frame {
+            head,
+            body,
+            len: len as u32,
+            head_len: head_len as u16,
+            body_count: used as u16,
+            _ring: PhantomData,
+        };
+        self.add(frame)
+    }
+
+    /// Adds a frame that lies in private memory, all of it head, without copying it. Returns
+    /// whether there was room.
+    ///
+    /// # Safety
+    ///
+    /// Until [`clear`](Self::clear) the bytes must stay valid for reads and writes, and nobody
+    /// but this batch may touch them.
+    #[inline]
+    pub unsafe fn push_private(&mut self, ptr: NonNull<u8>, len: u16) -> bool {
+        let frame = Frame {
+            head: ptr,
+            body: NonNull::dangling(),
+            len: u32::from(len),
+            head_len: len,
+            body_count: 0,
+            _ring: PhantomData,
+        };
+        self.add(frame)
+    }
+
+    #[inline]
+    fn add(&mut self, frame: Frame<'static>) -> bool {
+        self.frames.try_push(frame).is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn segment(bytes: &[u8]) -> Segment {
+        // SAFETY: every test keeps `bytes` alive longer than the batch.
+        unsafe { Segment::new(NonNull::from(bytes).cast(), u32::try_from(bytes.len()).unwrap()) }
+    }
+
+    #[test]
+    fn a_short_frame_is_all_head() {
+        let bytes = [7_u8; 60];
+        let mut batch = FrameBatch::with_segments(0);
+        // SAFETY: `bytes` outlives the batch.
+        assert!(unsafe { batch.push_shared(segment(&bytes)) });
+        let frame = batch.frames()[0];
+        assert_eq!((frame.len(), frame.head(), frame.body().len()), (60, &bytes[..], 0));
+    }
+
+    #[test]
+    fn what_was_read_from_the_head_is_what_is_sent() {
+        let mut bytes = [1_u8; 100];
+        let shared = NonNull::from(&mut bytes[..]).cast::<u8>();
+        let mut batch = FrameBatch::with_segments(0);
+        // SAFETY: `bytes` outlives the batch.
+        assert!(unsafe { batch.push_shared(Segment::new(shared, 100)) });
+        // The guest changes everything after we have looked at the head.
+        // SAFETY: 100 bytes at `shared` are `bytes`.
+        unsafe { shared.as_ptr().write_bytes(9, 100) };
+        let sent = batch.frames()[0].to_vec();
+        assert_eq!(sent[..HEAD_LEN], [1; HEAD_LEN]);
+        assert_eq!(sent[HEAD_LEN..], [9; 100 - HEAD_LEN]);
+    }
+
+    #[test]
+    fn a_batch_takes_a_burst_and_no_more() {
+        let bytes = [0_u8; 80];
+        let mut batch = FrameBatch::with_segments(0);
+        for _ in 0..BURST {
+            // SAFETY: `bytes` outlives the batch.
+            assert!(unsafe { batch.push_shared(segment(&bytes)) });
+        }
+        assert!(!batch.has_room(0));
+        // SAFETY: as above.
+        assert!(!unsafe { batch.push_shared(segment(&bytes)) });
+        batch.clear();
+        assert!(batch.has_room(BURST));
+    }
+
+    proptest! {
+        #[test]
+        fn a_chain_reads_as_the_bytes_it_is_made_of(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
+        ) {
+            let segments: Vec<Segment> = parts.iter().map(|part| segment(part)).collect();
+            let mut batch = FrameBatch::with_segments(64);
+            // SAFETY: `parts` outlives the batch.
+            let added = unsafe { batch.push_shared_chain(&segments) };
+            prop_assert!(added);
+            let frame = batch.frames()[0];
+            let whole = parts.concat();
+            prop_assert_eq!(frame.len(), whole.len());
+            prop_assert_eq!(frame.head(), &whole[..whole.len().min(HEAD_LEN)]);
+            prop_assert_eq!(frame.to_vec(), whole);
+        }
+
+        #[test]
+        fn short_copies_copy_exactly(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut to = vec![0xEE_u8; bytes.len() + 1];
+            // SAFETY: `to` is longer than `bytes`.
+            unsafe { copy_short(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };
+            prop_assert_eq!(&to[..bytes.len()], &bytes[..]);
+            prop_assert_eq!(to[bytes.len()], 0xEE);
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! The virtual switch: forwarding database and data path.

@@ -1,0 +1,1 @@
+//! vhost-user: protocol, sessions, and the device side of virtio-net.
