@@ -1,1 +1,12 @@
-//! Virtio: feature bits, the net header, rings on both sides, the guest memory map.
+//! Virtio: what both sides of a virtqueue need, without any transport.
+//!
+//! - [`features`]: feature bits
+//! - [`net_header`]: the header in front of every frame
+//! - [`ring`]: the memory layout of split rings
+
+pub mod features;
+pub mod net_header;
+pub mod ring;
+
+pub use features::Features;
+pub use net_header::{NET_HEADER_LEN, NetHeader};

@@ -1,0 +1,85 @@
+//! Feature bits (virtio 1.3 sections 5.1.3 and 6) and the two that vhost adds.
+
+bitflags::bitflags! {
+    /// Feature bits that Ringway knows. Bits it does not know are never offered or accepted.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    pub struct Features: u64 {
+        /// The device handles frames with a partial checksum.
+        const CSUM = 1 << 0;
+        /// The driver handles frames with a partial checksum.
+        const GUEST_CSUM = 1 << 1;
+        /// The driver may switch its receive offloads at run time.
+        const CTRL_GUEST_OFFLOADS = 1 << 2;
+        /// The device tells its largest MTU.
+        const MTU = 1 << 3;
+        /// The device has a MAC address.
+        const MAC = 1 << 5;
+        /// The driver takes TCP segments over IPv4.
+        const GUEST_TSO4 = 1 << 7;
+        /// The driver takes TCP segments over IPv6.
+        const GUEST_TSO6 = 1 << 8;
+        /// The driver takes TCP segments with ECN.
+        const GUEST_ECN = 1 << 9;
+        /// The driver takes UDP fragmentation offload.
+        const GUEST_UFO = 1 << 10;
+        /// The device takes TCP segments over IPv4.
+        const HOST_TSO4 = 1 << 11;
+        /// The device takes TCP segments over IPv6.
+        const HOST_TSO6 = 1 << 12;
+        /// The device takes TCP segments with ECN.
+        const HOST_ECN = 1 << 13;
+        /// The device takes UDP fragmentation offload.
+        const HOST_UFO = 1 << 14;
+        /// A received frame may span several of the driver's buffers.
+        const MRG_RXBUF = 1 << 15;
+        /// The device tells the state of its link.
+        const STATUS = 1 << 16;
+        /// There is a control queue.
+        const CTRL_VQ = 1 << 17;
+        /// Receive modes over the control queue.
+        const CTRL_RX = 1 << 18;
+        /// VLAN filter over the control queue.
+        const CTRL_VLAN = 1 << 19;
+        /// More receive modes over the control queue.
+        const CTRL_RX_EXTRA = 1 << 20;
+        /// The driver announces itself when asked.
+        const GUEST_ANNOUNCE = 1 << 21;
+        /// Several queue pairs.
+        const MQ = 1 << 22;
+        /// MAC address over the control queue.
+        const CTRL_MAC_ADDR = 1 << 23;
+        /// vhost: every write to guest memory is logged.
+        const VHOST_LOG_ALL = 1 << 26;
+        /// Legacy devices: header and data may share a descriptor.
+        const ANY_LAYOUT = 1 << 27;
+        /// Descriptors may point to tables of descriptors.
+        const INDIRECT_DESC = 1 << 28;
+        /// Notifications are suppressed by ring index.
+        const EVENT_IDX = 1 << 29;
+        /// vhost-user: protocol features can be negotiated.
+        const VHOST_USER_PROTOCOL = 1 << 30;
+        /// A device that follows virtio 1.0 or later.
+        const VERSION_1 = 1 << 32;
+        /// The device's addresses are translated by an IOMMU.
+        const ACCESS_PLATFORM = 1 << 33;
+        /// Packed rings.
+        const RING_PACKED = 1 << 34;
+        /// Buffers are used in the order in which they were made available.
+        const IN_ORDER = 1 << 35;
+        /// Memory barriers as for a real device.
+        const ORDER_PLATFORM = 1 << 36;
+        /// Notifications carry the ring index.
+        const NOTIFICATION_DATA = 1 << 38;
+        /// Single queues can be reset.
+        const RING_RESET = 1 << 40;
+    }
+}
+
+impl Features {
+    /// Bytes of the net header with these features (virtio 1.3 section 5.1.6.1): the field
+    /// `num_buffers` is there since virtio 1.0, and before with mergeable buffers only.
+    #[must_use]
+    pub const fn net_header_len(self) -> usize {
+        if self.intersects(Self::VERSION_1.union(Self::MRG_RXBUF)) { 12 } else { 10 }
+    }
+}
