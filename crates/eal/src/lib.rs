@@ -1,1 +1,31 @@
-//! Environment: workers on cores, clock, shared memory.
+//! Environment: workers on cores, clock, shared memory, and what they need from the kernel.
+//!
+//! - [`clock`]: time-stamp counter, calibrated, and its conversions
+//! - [`cores`]: core lists and pinning
+//! - [`counter`]: single-writer counters and cache-line alignment
+//! - [`event`]: eventfd and epoll
+//! - [`foreign`]: memory of a peer process, mapped and guarded
+//! - [`handover`]: the place where a queue passes between a control thread and its worker
+//! - [`mem`]: memory of our own that a peer may map
+//! - [`sigbus`]: what happens when a peer takes mapped memory away
+//! - [`signals`]: SIGINT and SIGTERM as a file descriptor
+//! - [`worker`]: named threads pinned to cores
+
+pub mod clock;
+pub mod cores;
+pub mod counter;
+pub mod event;
+pub mod foreign;
+pub mod handover;
+pub mod mem;
+pub mod sigbus;
+pub mod signals;
+pub mod worker;
+
+pub use cores::CoreList;
+pub use counter::{CacheAligned, Counter};
+pub use event::{Epoll, EventFd};
+pub use foreign::Mapping;
+pub use handover::Handover;
+pub use mem::{MemError, SharedMemory};
+pub use worker::{WorkerContext, Workers};

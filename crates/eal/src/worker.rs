@@ -1,0 +1,347 @@
+//! Workers: named threads, each bound to a core of its own where one is given.
+
+use std::any::Any;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
+use std::sync::{Arc, mpsc};
+use std::thread::{Builder, JoinHandle};
+
+use thiserror::Error;
+
+use crate::cores::{CoreError, pin_current};
+use crate::counter::CacheAligned;
+use crate::event::EventFd;
+
+/// Why a worker did not start.
+#[derive(Debug, Error)]
+pub enum WorkerError {
+    /// The worker cannot run on its core.
+    #[error("worker \"{name}\": {source}")]
+    Core {
+        /// Name of the worker.
+        name: String,
+        /// What is wrong with the core.
+        source: CoreError,
+    },
+    /// Another worker of the same group has the core.
+    #[error("worker \"{name}\": core {core} already belongs to worker \"{owner}\"")]
+    Taken {
+        /// Name of the worker.
+        name: String,
+        /// The core.
+        core: usize,
+        /// Name of the worker that has it.
+        owner: String,
+    },
+    /// The name cannot be a thread's.
+    #[error("worker name {name:?}: expected a name without NUL")]
+    Name {
+        /// The name given.
+        name: String,
+    },
+    /// The system has no thread or descriptor left.
+    #[error("worker \"{name}\": cannot start a thread: {source}")]
+    Spawn {
+        /// Name of the worker.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// How a worker ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exit {
+    /// Name of the worker.
+    pub name: String,
+    /// Index of the worker.
+    pub index: usize,
+    /// The message of the panic that ended it; `None` when it returned.
+    pub panic: Option<String>,
+}
+
+/// What a worker knows about itself.
+#[derive(Clone, Debug)]
+pub struct WorkerContext {
+    index: usize,
+    core: Option<usize>,
+    stop: Arc<CacheAligned<AtomicBool>>,
+}
+
+impl WorkerContext {
+    /// Whether the worker is asked to return: one load, to be asked once per round of bursts.
+    #[must_use]
+    #[inline]
+    pub fn should_stop(&self) -> bool {
+        self.stop.load(Acquire)
+    }
+
+    /// Number of the worker in its group, from 0 in the order of starting.
+    #[must_use]
+    pub const fn index(&self) -> usize {
+        self.index
+    }
+
+    /// The core that it is bound to, if any.
+    #[must_use]
+    pub const fn core(&self) -> Option<usize> {
+        self.core
+    }
+}
+
+#[derive(Debug)]
+struct Worker {
+    name: String,
+    core: Option<usize>,
+    thread: JoinHandle<Option<String>>,
+}
+
+/// A group of workers that are stopped together. Dropping it stops and joins them.
+#[derive(Debug)]
+pub struct Workers {
+    stop: Arc<CacheAligned<AtomicBool>>,
+    exited: Arc<EventFd>,
+    workers: Vec<Worker>,
+}
+
+impl Workers {
+    /// A group without workers.
+    ///
+    /// # Errors
+    ///
+    /// When the process has too many file descriptors open.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { stop: Arc::default(), exited: Arc::new(EventFd::new()?), workers: Vec::new() })
+    }
+
+    /// Starts a worker on `core` (`None`: wherever the kernel likes), which runs `work` until
+    /// that returns, and tells its index. `name` is the thread's, of which Linux shows 15 bytes.
+    ///
+    /// A panic in `work` is logged, once, and ends this worker only; [`join`](Self::join) tells
+    /// it.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be bound to its core, or no thread can be had; then `work` has not run.
+    pub fn start(
+        &mut self,
+        name: &str,
+        core: Option<usize>,
+        work: impl FnOnce(WorkerContext) + Send + 'static,
+    ) -> Result<usize, WorkerError> {
+        self.check(name, core)?;
+        let index = self.workers.len();
+        let context = WorkerContext { index, core, stop: Arc::clone(&self.stop) };
+        let exited = Arc::clone(&self.exited);
+        let (pinned, is_pinned) = mpsc::sync_channel(1);
+        let thread_name = name.to_owned();
+        let spawn_error = |source| WorkerError::Spawn { name: name.to_owned(), source };
+        let thread = Builder::new()
+            .name(name.to_owned())
+            .spawn(move || {
+                let result = core.map_or(Ok(()), pin_current);
+                let ready = result.is_ok();
+                if pinned.send(result).is_err() || !ready {
+                    return None;
+                }
+                let panic = run(&thread_name, context, work);
+                let _ = exited.signal();
+                panic
+            })
+            .map_err(spawn_error)?;
+        match is_pinned.recv() {
+            Ok(Ok(())) => {}
+            Ok(Err(source)) => {
+                let _ = thread.join();
+                return Err(WorkerError::Core { name: name.to_owned(), source });
+            }
+            Err(_) => return Err(spawn_error(io::Error::other("the thread ended at once"))),
+        }
+        self.workers.push(Worker { name: name.to_owned(), core, thread });
+        Ok(index)
+    }
+
+    fn check(&self, name: &str, core: Option<usize>) -> Result<(), WorkerError> {
+        if name.contains('\0') {
+            return Err(WorkerError::Name { name: name.to_owned() });
+        }
+        let Some(core) = core else { return Ok(()) };
+        match self.workers.iter().find(|worker| worker.core == Some(core)) {
+            None => Ok(()),
+            Some(owner) => {
+                Err(WorkerError::Taken { name: name.to_owned(), core, owner: owner.name.clone() })
+            }
+        }
+    }
+
+    /// Number of workers started, whether they still run or not.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.workers.len()
+    }
+
+    /// Whether none was started.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workers.is_empty()
+    }
+
+    /// Whether worker `index` has ended, by returning or by a panic; `false` if there is none.
+    #[must_use]
+    pub fn has_ended(&self, index: usize) -> bool {
+        self.workers.get(index).is_some_and(|worker| worker.thread.is_finished())
+    }
+
+    /// Readable once a worker has ended, for a main loop that wants to know of a panic at once.
+    #[must_use]
+    pub fn exited(&self) -> BorrowedFd<'_> {
+        self.exited.as_fd()
+    }
+
+    /// Asks all workers to return; does not wait for them.
+    pub fn stop(&self) {
+        self.stop.store(true, Release);
+    }
+
+    /// Waits until all workers have ended, which they do only when [`stop`](Self::stop)ped or by
+    /// themselves, and tells how, in the order of starting.
+    pub fn join(mut self) -> Vec<Exit> {
+        self.join_all()
+    }
+
+    fn join_all(&mut self) -> Vec<Exit> {
+        let workers = std::mem::take(&mut self.workers).into_iter().enumerate();
+        workers
+            .map(|(index, worker)| {
+                let panic = worker.thread.join().unwrap_or_else(|payload| Some(message(&*payload)));
+                Exit { name: worker.name, index, panic }
+            })
+            .collect()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        self.stop();
+        self.join_all();
+    }
+}
+
+/// Runs `work` and returns the message of its panic, if it panicked.
+fn run(name: &str, context: WorkerContext, work: impl FnOnce(WorkerContext)) -> Option<String> {
+    let (index, core) = (context.index, context.core);
+    // What `work` owned is dropped by the unwinding and seen by nobody afterwards; what it
+    // shared is made for being left at any point (`Handover`, counters).
+    let payload = catch_unwind(AssertUnwindSafe(|| work(context))).err()?;
+    let panic = message(&*payload);
+    tracing::error!(worker = name, index, core, panic, "worker panicked; the others go on");
+    Some(panic)
+}
+
+fn message(payload: &(dyn Any + Send)) -> String {
+    payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("a panic without a message")
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::cores::CoreList;
+    use crate::event::{Epoll, Events, Interest};
+
+    fn poll(context: &WorkerContext) {
+        while !context.should_stop() {
+            std::thread::yield_now();
+        }
+    }
+
+    #[test]
+    fn workers_run_on_their_cores_until_stopped() {
+        let cores = CoreList::available().unwrap();
+        let mut workers = Workers::new().unwrap();
+        let (told, hears) = channel();
+        for core in cores.iter().map(Some).chain([None]) {
+            let told = told.clone();
+            let start = workers.start("poller", core, move |context| {
+                let runs_on = CoreList::available().unwrap();
+                let name = std::thread::current().name().map(str::to_owned);
+                told.send((context.index(), context.core(), runs_on, name)).unwrap();
+                poll(&context);
+            });
+            let index = start.unwrap();
+            let (told_index, told_core, runs_on, name) = hears.recv().unwrap();
+            assert_eq!((told_index, told_core, name.as_deref()), (index, core, Some("poller")));
+            assert_eq!(runs_on, core.map_or(cores.clone(), |c| c.to_string().parse().unwrap()));
+            assert!(!workers.has_ended(index));
+        }
+        workers.stop();
+        let exits = workers.join();
+        assert_eq!(exits.len(), cores.len() + 1);
+        assert!(exits.iter().all(|exit| exit.panic.is_none()));
+    }
+
+    #[test]
+    fn a_panic_is_told_and_the_others_go_on() {
+        let mut workers = Workers::new().unwrap();
+        let (told, hears) = channel();
+        workers
+            .start("good", None, move |context| {
+                poll(&context);
+                told.send(()).unwrap();
+            })
+            .unwrap();
+        workers.start("bad", None, |context| panic!("worker {} broke", context.index())).unwrap();
+        let epoll = Epoll::new().unwrap();
+        epoll.add(workers.exited(), 0, Interest::READ).unwrap();
+        let mut events = Events::new();
+        epoll.wait(&mut events, Some(Duration::from_secs(20))).unwrap();
+        assert_eq!(events.as_slice().len(), 1);
+        assert!(!workers.has_ended(0));
+        assert!(hears.try_recv().is_err());
+        workers.stop();
+        let exits = workers.join();
+        hears.recv().unwrap();
+        assert_eq!(exits[0], Exit { name: "good".to_owned(), index: 0, panic: None });
+        assert_eq!(exits[1].panic.as_deref(), Some("worker 1 broke"));
+    }
+
+    #[test]
+    fn a_core_that_cannot_be_had_is_named_and_nothing_runs() {
+        let mut workers = Workers::new().unwrap();
+        let (told, hears) = channel::<()>();
+        let error = workers.start("w", Some(1_000), move |_| told.send(()).unwrap()).unwrap_err();
+        assert!(error.to_string().contains("core 1000"), "{error}");
+        assert!(hears.recv().is_err() && workers.is_empty());
+
+        let core = CoreList::available().unwrap().as_slice()[0];
+        workers.start("first", Some(core), |context| poll(&context)).unwrap();
+        let error = workers.start("second", Some(core), |_| ()).unwrap_err().to_string();
+        assert!(error.contains("first") && error.contains("second"), "{error}");
+    }
+
+    #[test]
+    fn dropping_the_group_stops_it() {
+        let (told, hears) = channel();
+        let mut workers = Workers::new().unwrap();
+        workers
+            .start("w", None, move |context| {
+                poll(&context);
+                told.send(()).unwrap();
+            })
+            .unwrap();
+        drop(workers);
+        hears.try_recv().unwrap();
+    }
+}
