@@ -1,0 +1,194 @@
+//! The shared memory of a split ring, as its driver uses it.
+
+use std::ptr::NonNull;
+use std::sync::atomic::{
+    AtomicU16, AtomicU32,
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
+    fence,
+};
+
+use crate::driver::memory::DmaMemory;
+use crate::ring::{
+    AVAIL_NO_INTERRUPT, Desc, ENTRIES_OFFSET, FLAGS_OFFSET, INDEX_OFFSET, QueueSize,
+    USED_NO_NOTIFY, UsedElem,
+};
+
+/// The parts of a ring start on boundaries of this many bytes, so that what the driver writes
+/// and what the device writes never share a cache line, nor the pair of lines that x86 fetches.
+const PART_ALIGN: usize = 128;
+
+/// Where the three parts of a ring lie in its memory.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    avail: usize,
+    used: usize,
+    end: usize,
+}
+
+impl Layout {
+    const fn new(size: QueueSize) -> Self {
+        let avail = size.desc_bytes().next_multiple_of(PART_ALIGN);
+        let used = (avail + size.avail_bytes()).next_multiple_of(PART_ALIGN);
+        let end = (used + size.used_bytes()).next_multiple_of(PART_ALIGN);
+        Self { avail, used, end }
+    }
+}
+
+/// The three parts of a split ring in memory that is shared with the device.
+///
+/// Positions are taken modulo the ring's size, so no argument can lead outside of it.
+#[derive(Debug)]
+pub struct SplitRing {
+    desc: NonNull<Desc>,
+    avail: NonNull<u8>,
+    used: NonNull<u8>,
+    size: QueueSize,
+    memory: DmaMemory,
+}
+
+// SAFETY: the pointers lead into the `DmaMemory`, which is Send; the ring is their only user on
+// the driver's side.
+unsafe impl Send for SplitRing {}
+
+impl SplitRing {
+    /// Bytes of memory that a ring of `size` entries takes.
+    #[must_use]
+    pub const fn bytes(size: QueueSize) -> usize {
+        Layout::new(size).end
+    }
+
+    /// A ring of `size` entries at the start of `memory`, all zero; `None` when the memory is
+    /// shorter than [`bytes`](Self::bytes) or not aligned to 16 bytes.
+    #[must_use]
+    pub fn new(memory: DmaMemory, size: QueueSize) -> Option<Self> {
+        let layout = Layout::new(size);
+        let memory = memory.slice(0, layout.end)?;
+        let host = memory.host();
+        if !host.cast::<Desc>().is_aligned() || !memory.device().is_multiple_of(16) {
+            return None;
+        }
+        // SAFETY: the slice is `layout.end` bytes long, which its maker vouched for, and both
+        // offsets are below that.
+        let (avail, used) = unsafe {
+            host.as_ptr().write_bytes(0, layout.end);
+            (host.add(layout.avail), host.add(layout.used))
+        };
+        Some(Self { desc: host.cast(), avail, used, size, memory })
+    }
+
+    /// The number of entries.
+    #[must_use]
+    #[inline]
+    pub const fn size(&self) -> QueueSize {
+        self.size
+    }
+
+    /// The device's addresses of descriptor table, available ring and used ring.
+    #[must_use]
+    pub const fn device_addresses(&self) -> (u64, u64, u64) {
+        let (layout, base) = (Layout::new(self.size), self.memory.device());
+        (base, base + layout.avail as u64, base + layout.used as u64)
+    }
+
+    /// A 16-bit word of the available or the used ring.
+    ///
+    /// # Safety
+    ///
+    /// `offset` must be even and the word inside the part.
+    #[inline]
+    unsafe fn word(&self, part: NonNull<u8>, offset: usize) -> &AtomicU16 {
+        // SAFETY: inside the ring's memory as the caller says, aligned since parts start on
+        // multiples of 128, and an atomic may be shared with anybody.
+        unsafe { AtomicU16::from_ptr(part.add(offset).cast().as_ptr()) }
+    }
+
+    /// Writes descriptor `id`.
+    #[inline]
+    pub fn write_desc(&mut self, id: u16, desc: Desc) {
+        // SAFETY: the position is less than the ring's size, the number of descriptors.
+        unsafe { self.desc.add(self.size.position(id)).write_volatile(desc) }
+    }
+
+    /// Puts `head` at free-running index `index` of the available ring. A word that is
+    /// already there is not written again, so that its cache line stays with the device.
+    #[inline]
+    pub fn write_avail(&mut self, index: u16, head: u16) {
+        let offset = ENTRIES_OFFSET + 2 * self.size.position(index);
+        // SAFETY: even, and the position is less than the number of entries.
+        let word = unsafe { self.word(self.avail, offset) };
+        if word.load(Relaxed) != head {
+            word.store(head, Relaxed);
+        }
+    }
+
+    /// Publishes the available entries before `index`: all writes before this are visible to the
+    /// device when it sees the index.
+    #[inline]
+    pub fn publish_avail(&mut self, index: u16) {
+        // SAFETY: the index word is part of every available ring.
+        unsafe { self.word(self.avail, INDEX_OFFSET) }.store(index, Release);
+    }
+
+    /// The device's index in the used ring; elements before it may be read after this.
+    #[must_use]
+    #[inline]
+    pub fn used_index(&self) -> u16 {
+        // SAFETY: the index word is part of every used ring.
+        unsafe { self.word(self.used, INDEX_OFFSET) }.load(Acquire)
+    }
+
+    /// The element at free-running index `index` of the used ring: whatever the device, or
+    /// anybody else who has the memory, wrote there.
+    #[must_use]
+    #[inline]
+    pub fn read_used(&self, index: u16) -> UsedElem {
+        let offset = ENTRIES_OFFSET + size_of::<UsedElem>() * self.size.position(index);
+        // SAFETY: the position is less than the number of elements, and elements are aligned to
+        // 4 bytes in a part aligned to 128.
+        unsafe {
+            let id = self.used.add(offset).cast::<u32>();
+            UsedElem {
+                id: AtomicU32::from_ptr(id.as_ptr()).load(Relaxed),
+                len: AtomicU32::from_ptr(id.add(1).as_ptr()).load(Relaxed),
+            }
+        }
+    }
+
+    /// Orders what was published before this against what is read of the device's wishes after
+    /// it (virtio 1.3 section 2.7.13.4.1).
+    #[inline]
+    pub fn full_fence() {
+        fence(SeqCst);
+    }
+
+    /// Whether the device wants no notifications; counts only without EVENT_IDX.
+    #[must_use]
+    #[inline]
+    pub fn no_notify(&self) -> bool {
+        // SAFETY: the flags word is part of every used ring.
+        unsafe { self.word(self.used, FLAGS_OFFSET) }.load(Relaxed) & USED_NO_NOTIFY != 0
+    }
+
+    /// The available index that the device wants to hear of; counts only with EVENT_IDX.
+    #[must_use]
+    #[inline]
+    pub fn avail_event(&self) -> u16 {
+        // SAFETY: the part ends with this word.
+        unsafe { self.word(self.used, self.size.avail_event_offset()) }.load(Relaxed)
+    }
+
+    /// Tells the device whether to interrupt; counts only without EVENT_IDX.
+    #[inline]
+    pub fn set_no_interrupt(&mut self, on: bool) {
+        let flags = if on { AVAIL_NO_INTERRUPT } else { 0 };
+        // SAFETY: the flags word is part of every available ring.
+        unsafe { self.word(self.avail, FLAGS_OFFSET) }.store(flags, Relaxed);
+    }
+
+    /// Tells the device of which used index to interrupt; counts only with EVENT_IDX.
+    #[inline]
+    pub fn set_used_event(&mut self, index: u16) {
+        // SAFETY: the part ends with this word.
+        unsafe { self.word(self.avail, self.size.used_event_offset()) }.store(index, Relaxed);
+    }
+}
