@@ -1,16 +1,22 @@
 //! The device API: one interface for every kind of port.
 //!
 //! - [`queue`]: receive and transmit queues, owned by the worker that polls them
+//! - [`shared`]: a transmit queue that several workers use in turns
 //! - [`port`]: the control side of a port: link, MAC, MTU, statistics
+//! - [`events`]: how a port tells that its link changed or that it is gone
 //! - [`stats`]: counters per queue, and the reasons for which frames are dropped
 //! - [`spec`]: device strings such as `vhost-user:/run/vm1.sock,queues=2`
 
+pub mod events;
 pub mod port;
 pub mod queue;
+pub mod shared;
 pub mod spec;
 pub mod stats;
 
+pub use events::{PortEvent, PortEvents};
 pub use port::{Error, Link, Port, PortControl, PortInfo};
-pub use queue::{RxBurst, RxDriver, RxQueue, TxDriver, TxQueue};
+pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
+pub use shared::SharedTxQueue;
 pub use spec::DeviceSpec;
-pub use stats::{DropReason, QueueStats, Stats};
+pub use stats::{DropReason, PortStats, QueueStats, Stats};

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use packet::MacAddr;
 
+use crate::events::{PortEvent, PortEvents};
 use crate::queue::{RxQueue, TxQueue};
-use crate::stats::{QueueStats, Stats};
+use crate::stats::{PortStats, QueueStats, Stats};
 
 /// What went wrong with a port.
 #[derive(Debug, thiserror::Error)]
@@ -114,6 +115,12 @@ pub trait PortControl: Send {
         Vec::new()
     }
 
+    /// Where this port announces that its link changed or that it is gone; `None` for a port
+    /// that never announces anything.
+    fn events(&self) -> Option<&PortEvents> {
+        None
+    }
+
     /// Facts about the device that people like to see, by name: the peer, negotiated features.
     fn details(&self) -> Vec<(String, String)> {
         Vec::new()
@@ -175,6 +182,13 @@ impl Port {
         &mut *self.control
     }
 
+    /// Counters of all queues, now. For counts from now on, keep them and use
+    /// [`PortStats::since`].
+    #[must_use]
+    pub fn stats(&self) -> PortStats {
+        PortStats { rx: self.rx_queue_stats(), tx: self.tx_queue_stats() }
+    }
+
     /// Counters per receive queue.
     #[must_use]
     pub fn rx_queue_stats(&self) -> Vec<Stats> {
@@ -185,6 +199,30 @@ impl Port {
     #[must_use]
     pub fn tx_queue_stats(&self) -> Vec<Stats> {
         self.tx_stats.iter().map(|stats| stats.snapshot()).collect()
+    }
+
+    /// Every counter by name: sums (`rx_good_packets`), queues (`tx_q1_drop_ring_full`), and
+    /// the driver's own.
+    #[must_use]
+    pub fn extended_stats(&self) -> Vec<(String, u64)> {
+        let mut all = self.stats().extended();
+        all.extend(self.control.extended_stats());
+        all
+    }
+
+    /// Has `listener` called when the port's link changes or the port is gone, in place of
+    /// any listener before, and returns whether this kind of port announces such events.
+    ///
+    /// It is called on a control thread that other ports need too: it must be quick, such as a
+    /// message to a channel or a signal to an [`eal::EventFd`], and ask for the port's state
+    /// elsewhere. Events may be lost while a listener is replaced, so look at the state once
+    /// after this call.
+    pub fn on_event(&self, listener: impl Fn(PortEvent) + Send + Sync + 'static) -> bool {
+        let events = self.control.events();
+        if let Some(events) = events {
+            events.listen(listener);
+        }
+        events.is_some()
     }
 }
 

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use packet::{BURST, Frame, FrameBatch};
 
+use crate::shared::SharedTxQueue;
 use crate::stats::{DropReason, QueueStats};
 
 /// What a driver does for one receive queue.
@@ -50,11 +51,12 @@ pub trait RxDriver: Send {
 ///
 /// Applications use [`TxQueue`], which adds the statistics.
 pub trait TxDriver: Send {
-    /// Transmits frames in order and returns how many the device has dealt with.
+    /// Transmits up to [`BURST`] frames in order and tells how many the device has dealt with.
     ///
-    /// Frames from the returned index on found no room and may be tried again. A frame that can
-    /// never be sent is dealt with by a drop, which is counted in `stats` by reason; the
-    /// driver reports those in [`Sent`].
+    /// Frames from [`Sent::consumed`] on found no room and may be tried again. A frame that can
+    /// never be sent is dealt with by a drop, which the driver counts in `stats` by reason and
+    /// marks in [`Sent::dropped`]; [`Sent::add_dropped`] does both. The driver counts nothing
+    /// else: the queue counts what was sent.
     fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent;
 
     /// Whether the device takes frames now: it is there, up, and the queue is enabled.
@@ -67,20 +69,47 @@ pub trait TxDriver: Send {
     fn flush(&mut self) {}
 }
 
-/// The outcome of a transmit burst.
+/// The outcome of a transmit burst of up to [`BURST`] frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Frames dealt with: sent or dropped for a reason. The rest found no room.
     pub consumed: usize,
-    /// Frames that were really sent.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
+    /// Those of them that were dropped: bit 0 is the burst's first frame. Where it is 0, as a
+    /// rule, counting the burst as sent needs no look at single frames' fates.
+    pub dropped: u32,
 }
+
+const _: () = assert!(BURST <= u32::BITS as usize);
 
 impl Sent {
     /// No frame dealt with.
-    pub const NONE: Self = Self { consumed: 0, packets: 0, bytes: 0 };
+    pub const NONE: Self = Self { consumed: 0, dropped: 0 };
+
+    /// The first `count` frames sent, and none dropped.
+    #[must_use]
+    pub const fn first(count: usize) -> Self {
+        Self { consumed: count, dropped: 0 }
+    }
+
+    /// The next frame was sent.
+    #[inline]
+    pub const fn add_sent(&mut self) {
+        self.consumed += 1;
+    }
+
+    /// The next frame was dropped: counts it in `stats`.
+    #[cold]
+    pub fn add_dropped(&mut self, stats: &QueueStats, reason: DropReason) {
+        self.dropped |= u32::try_from(self.consumed).map_or(0, |bit| 1_u32.wrapping_shl(bit));
+        self.consumed += 1;
+        stats.count_drops(reason, 1);
+    }
+
+    /// How many frames were really sent.
+    #[must_use]
+    pub const fn packets(&self) -> usize {
+        self.consumed.saturating_sub(self.dropped.count_ones() as usize)
+    }
 }
 
 /// A receive queue of a port.
@@ -110,7 +139,7 @@ impl RxQueue {
 
     /// The counters of this queue.
     #[must_use]
-    pub fn stats(&self) -> &Arc<QueueStats> {
+    pub const fn stats(&self) -> &Arc<QueueStats> {
         &self.stats
     }
 
@@ -162,9 +191,55 @@ impl Drop for RxBurst<'_> {
     }
 }
 
-/// A transmit queue of a port.
-pub struct TxQueue {
+/// A driver's transmit queue and its counters.
+pub(crate) struct CountedTx {
     driver: Box<dyn TxDriver>,
+    stats: Arc<QueueStats>,
+}
+
+impl CountedTx {
+    #[inline]
+    pub(crate) fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
+        let mut consumed = 0;
+        for burst in frames.chunks(BURST) {
+            let sent = self.driver.transmit(burst, &self.stats);
+            self.stats.count_sent(&sent, burst);
+            consumed += sent.consumed.min(burst.len());
+            if sent.consumed < burst.len() {
+                break;
+            }
+        }
+        consumed
+    }
+
+    pub(crate) fn drop_frames(&self, reason: DropReason, count: usize) {
+        self.stats.count_drops(reason, count);
+    }
+
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.driver.is_ready()
+    }
+
+    pub(crate) fn flush(&mut self) {
+        self.driver.flush();
+    }
+}
+
+/// Who uses a transmit queue.
+enum Use {
+    /// This value alone.
+    Alone(CountedTx),
+    /// Several values, in turns.
+    Shared(SharedTxQueue),
+}
+
+/// A transmit queue of a port.
+///
+/// It belongs to one worker. Where a port has fewer queues than there are workers, make a
+/// [`SharedTxQueue`] of it, which gives every worker a `TxQueue` of the same kind.
+pub struct TxQueue {
+    queue: Use,
     stats: Arc<QueueStats>,
 }
 
@@ -172,39 +247,62 @@ impl TxQueue {
     /// A queue on top of `driver`.
     #[must_use]
     pub fn new(driver: Box<dyn TxDriver>, stats: Arc<QueueStats>) -> Self {
-        Self { driver, stats }
+        let queue = CountedTx { driver, stats: Arc::clone(&stats) };
+        Self { queue: Use::Alone(queue), stats }
+    }
+
+    pub(crate) fn from_shared(shared: SharedTxQueue, stats: Arc<QueueStats>) -> Self {
+        Self { queue: Use::Shared(shared), stats }
+    }
+
+    /// The queue itself, or what it shares already.
+    pub(crate) fn into_parts(self) -> (Result<CountedTx, SharedTxQueue>, Arc<QueueStats>) {
+        match self.queue {
+            Use::Alone(queue) => (Ok(queue), self.stats),
+            Use::Shared(shared) => (Err(shared), self.stats),
+        }
     }
 
     /// Transmits `frames` in order and returns how many were dealt with: sent, or dropped with
     /// a reason counted. The others found no room: try again, or count them with
-    /// [`drop_frames`](Self::drop_frames).
+    /// [`drop_frames`](Self::drop_frames). Best given up to [`BURST`] frames at a time.
     #[inline]
     pub fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
-        let sent = self.driver.transmit(frames, &self.stats);
-        self.stats.count_sent(&sent, frames);
-        sent.consumed
+        match &mut self.queue {
+            Use::Alone(queue) => queue.tx_burst(frames),
+            Use::Shared(shared) => shared.tx_burst(frames),
+        }
     }
 
     /// Counts `count` frames as dropped on this queue.
     pub fn drop_frames(&self, reason: DropReason, count: usize) {
-        self.stats.count_drops(reason, count);
+        match &self.queue {
+            Use::Alone(queue) => queue.drop_frames(reason, count),
+            Use::Shared(shared) => shared.drop_frames(reason, count),
+        }
     }
 
     /// See [`TxDriver::is_ready`].
     #[must_use]
     #[inline]
     pub fn is_ready(&self) -> bool {
-        self.driver.is_ready()
+        match &self.queue {
+            Use::Alone(queue) => queue.is_ready(),
+            Use::Shared(shared) => shared.is_ready(),
+        }
     }
 
     /// See [`TxDriver::flush`].
     pub fn flush(&mut self) {
-        self.driver.flush();
+        match &mut self.queue {
+            Use::Alone(queue) => queue.flush(),
+            Use::Shared(shared) => shared.flush(),
+        }
     }
 
     /// The counters of this queue.
     #[must_use]
-    pub fn stats(&self) -> &Arc<QueueStats> {
+    pub const fn stats(&self) -> &Arc<QueueStats> {
         &self.stats
     }
 }

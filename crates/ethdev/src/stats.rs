@@ -1,11 +1,12 @@
 //! Counters per queue.
 //!
 //! Each queue's counters are written by the one worker that owns the queue and read by anybody:
-//! an update is a plain load and store, never an atomic read-modify-write.
+//! an update is a plain load and store, never an atomic read-modify-write. They only ever grow;
+//! whoever wants to count from now on keeps a snapshot and takes the difference
+//! ([`Stats::since`]).
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use packet::Frame;
+use eal::Counter;
+use packet::{BURST, Frame, MacAddr};
 
 use crate::queue::Sent;
 
@@ -40,11 +41,16 @@ pub enum DropReason {
     Filtered,
     /// No packet buffer was free.
     NoBuffer,
+    /// The device refused the frame with an error, which the driver has logged.
+    DeviceError,
 }
 
 impl DropReason {
+    /// The number of reasons.
+    pub const COUNT: usize = 14;
+
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; Self::COUNT] = [
         Self::RingFull,
         Self::LinkDown,
         Self::TooLong,
@@ -58,6 +64,7 @@ impl DropReason {
         Self::BadSource,
         Self::Filtered,
         Self::NoBuffer,
+        Self::DeviceError,
     ];
 
     /// The reason's name in statistics: lower case with underscores.
@@ -77,53 +84,112 @@ impl DropReason {
             Self::BadSource => "bad_source",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
+            Self::DeviceError => "device_error",
         }
     }
 }
 
-/// A counter with one writer.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
+/// The number of size classes.
+const SIZES: usize = 8;
 
-impl Counter {
-    /// Adds `count`. Only the queue's owner may call it: two writers would lose counts (but
-    /// nothing worse).
+/// Names of the size classes, as DPDK names them. The length counted is that of the frame
+/// without its frame check sequence.
+const SIZE_NAMES: [&str; SIZES] = [
+    "undersize_packets",
+    "size_64_packets",
+    "size_65_127_packets",
+    "size_128_255_packets",
+    "size_256_511_packets",
+    "size_512_1023_packets",
+    "size_1024_1518_packets",
+    "size_1519_max_packets",
+];
+
+/// The size class of a frame of `len` bytes, without a branch: the power of two below `len`,
+/// bounded, and one more each past 64 and past 1518.
+#[inline]
+fn size_class(len: usize) -> u32 {
+    let power = (len | 1).ilog2().clamp(5, 10) - 5;
+    power + u32::from(len > 64) + u32::from(len > 1518)
+}
+
+/// What one burst adds to a queue's counters.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    packets: u64,
+    bytes: u64,
+    /// One byte per size class, so that counting a frame is an addition in a register. A burst
+    /// is far too short for a byte to overflow.
+    sizes: u64,
+    multicast: u64,
+    broadcast: u64,
+}
+
+const _: () = assert!(BURST < 256 && SIZES == size_of::<u64>());
+
+impl Tally {
     #[inline]
-    pub fn add(&self, count: u64) {
-        let sum = self.0.load(Ordering::Relaxed).wrapping_add(count);
-        self.0.store(sum, Ordering::Relaxed);
-    }
-
-    /// The count so far.
-    #[must_use]
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
+    fn add(&mut self, frame: &Frame<'_>) {
+        self.packets += 1;
+        self.bytes = self.bytes.wrapping_add(frame.len() as u64);
+        self.sizes = self.sizes.wrapping_add(1_u64 << (8 * size_class(frame.len())));
+        let head = frame.head();
+        if head.first().is_some_and(|first| first & 1 != 0) {
+            if head.starts_with(&MacAddr::BROADCAST.0) {
+                self.broadcast += 1;
+            } else {
+                self.multicast += 1;
+            }
+        }
     }
 }
 
 /// The counters of one queue.
 #[derive(Debug, Default)]
-#[repr(align(64))]
+#[repr(align(128))]
 pub struct QueueStats {
     packets: Counter,
     bytes: Counter,
-    drops: [Counter; DropReason::ALL.len()],
+    sizes: [Counter; SIZES],
+    multicast: Counter,
+    broadcast: Counter,
+    drops: [Counter; DropReason::COUNT],
 }
 
 impl QueueStats {
     /// Counts received frames.
     #[inline]
     pub fn count_frames(&self, frames: &[Frame<'_>]) {
-        let bytes: usize = frames.iter().map(Frame::len).sum();
-        self.packets.add(frames.len() as u64);
-        self.bytes.add(bytes as u64);
+        for burst in frames.chunks(BURST) {
+            let mut tally = Tally::default();
+            for frame in burst {
+                tally.add(frame);
+            }
+            self.add(&tally);
+        }
     }
 
-    /// Counts the outcome of a transmit burst of `_frames`.
+    /// Counts the outcome of a transmit burst of `frames`, [`BURST`] at most: those that were
+    /// dealt with and not dropped.
     #[inline]
-    pub fn count_sent(&self, sent: &Sent, _frames: &[Frame<'_>]) {
-        self.packets.add(sent.packets);
-        self.bytes.add(sent.bytes);
+    pub fn count_sent(&self, sent: &Sent, frames: &[Frame<'_>]) {
+        let consumed = frames.get(..sent.consumed.min(BURST)).unwrap_or(frames);
+        if sent.dropped == 0 {
+            self.count_frames(consumed);
+        } else {
+            self.count_sent_between_drops(sent.dropped, consumed);
+        }
+    }
+
+    #[cold]
+    fn count_sent_between_drops(&self, dropped: u32, frames: &[Frame<'_>]) {
+        let mut tally = Tally::default();
+        for (index, frame) in frames.iter().enumerate().take(BURST) {
+            if dropped & (1 << index) == 0 {
+                tally.add(frame);
+            }
+        }
+        self.add(&tally);
     }
 
     /// Counts dropped frames.
@@ -134,43 +200,300 @@ impl QueueStats {
         }
     }
 
+    #[inline]
+    fn add(&self, tally: &Tally) {
+        if tally.packets == 0 {
+            return;
+        }
+        self.packets.add(tally.packets);
+        self.bytes.add(tally.bytes);
+        let mut sizes = tally.sizes;
+        while sizes != 0 {
+            // The lowest class that has frames.
+            let class = sizes.trailing_zeros() / 8;
+            if let Some(counter) = self.sizes.get(class as usize) {
+                counter.add((sizes >> (8 * class)) & 0xFF);
+            }
+            sizes &= !(0xFF << (8 * class));
+        }
+        if tally.multicast | tally.broadcast != 0 {
+            self.multicast.add(tally.multicast);
+            self.broadcast.add(tally.broadcast);
+        }
+    }
+
     /// A copy of the counters as they are now.
     #[must_use]
     pub fn snapshot(&self) -> Stats {
-        let mut stats =
-            Stats { packets: self.packets.get(), bytes: self.bytes.get(), drops: [0; 13] };
-        for (to, from) in stats.drops.iter_mut().zip(&self.drops) {
-            *to = from.get();
+        Stats {
+            packets: self.packets.get(),
+            bytes: self.bytes.get(),
+            sizes: self.sizes.each_ref().map(Counter::get),
+            multicast: self.multicast.get(),
+            broadcast: self.broadcast.get(),
+            drops: self.drops.each_ref().map(Counter::get),
         }
-        stats
     }
 }
 
 /// Counters at one moment: of a queue, or summed over queues.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Frames.
+    /// Frames received, or really sent.
     pub packets: u64,
     /// Bytes of those frames, without frame check sequences.
     pub bytes: u64,
-    /// Dropped frames, in the order of [`DropReason::ALL`].
-    pub drops: [u64; DropReason::ALL.len()],
+    /// Those frames by size: below 64 bytes, 64, 65 to 127, 128 to 255, 256 to 511, 512 to
+    /// 1023, 1024 to 1518, and above, without frame check sequence.
+    pub sizes: [u64; SIZES],
+    /// Those of them that go to a group address other than broadcast.
+    pub multicast: u64,
+    /// Those of them that go to the broadcast address.
+    pub broadcast: u64,
+    /// Dropped frames, in the order of [`DropReason::ALL`]. They are in no other counter.
+    pub drops: [u64; DropReason::COUNT],
 }
 
 impl Stats {
     /// Frames dropped for all reasons together.
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.drops.iter().sum()
+        self.drops.iter().fold(0, |sum, count| sum.wrapping_add(*count))
+    }
+
+    /// Frames dropped for `reason`.
+    #[must_use]
+    pub fn dropped_for(&self, reason: DropReason) -> u64 {
+        self.drops.get(reason as usize).copied().unwrap_or_default()
+    }
+
+    /// What was counted since `earlier`, a snapshot of the same queues.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        self.combine(earlier, u64::wrapping_sub)
+    }
+
+    /// Every counter with its name, without the queue: `good_packets`, `size_64_packets`,
+    /// `drop_ring_full` and so on, always all of them and in the same order.
+    pub fn named(&self) -> impl Iterator<Item = (String, u64)> {
+        let frames = [("good_packets", self.packets), ("good_bytes", self.bytes)];
+        let casts = [("multicast_packets", self.multicast), ("broadcast_packets", self.broadcast)];
+        let sizes = SIZE_NAMES.into_iter().zip(self.sizes);
+        let drops = DropReason::ALL.into_iter().zip(self.drops);
+        frames
+            .into_iter()
+            .chain(casts)
+            .chain(sizes)
+            .map(|(name, count)| (name.to_owned(), count))
+            .chain(drops.map(|(reason, count)| (format!("drop_{}", reason.name()), count)))
+    }
+
+    fn combine(&self, other: &Self, with: fn(u64, u64) -> u64) -> Self {
+        let mut result = *self;
+        let Self { packets, bytes, sizes, multicast, broadcast, drops } = &mut result;
+        let to = [packets, bytes, multicast, broadcast].into_iter().chain(sizes).chain(drops);
+        let from = [other.packets, other.bytes, other.multicast, other.broadcast]
+            .into_iter()
+            .chain(other.sizes)
+            .chain(other.drops);
+        for (to, from) in to.zip(from) {
+            *to = with(*to, from);
+        }
+        result
     }
 }
 
 impl std::ops::AddAssign for Stats {
     fn add_assign(&mut self, other: Self) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-        for (to, from) in self.drops.iter_mut().zip(other.drops) {
-            *to += from;
+        *self = self.combine(&other, u64::wrapping_add);
+    }
+}
+
+impl std::iter::Sum for Stats {
+    fn sum<I: Iterator<Item = Self>>(iter: I) -> Self {
+        iter.fold(Self::default(), |mut sum, stats| {
+            sum += stats;
+            sum
+        })
+    }
+}
+
+/// The counters of all queues of a port at one moment.
+///
+/// Queues are read one after the other while workers go on, so counters of different queues
+/// may be some microseconds apart.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortStats {
+    /// Receive queues, by number.
+    pub rx: Vec<Stats>,
+    /// Transmit queues, by number.
+    pub tx: Vec<Stats>,
+}
+
+impl PortStats {
+    /// All receive queues together.
+    #[must_use]
+    pub fn rx_total(&self) -> Stats {
+        self.rx.iter().copied().sum()
+    }
+
+    /// All transmit queues together.
+    #[must_use]
+    pub fn tx_total(&self) -> Stats {
+        self.tx.iter().copied().sum()
+    }
+
+    /// What was counted since `earlier`, a snapshot of the same port. This is how a reader
+    /// resets counters: it keeps a baseline, and the workers never hear of it.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let since = |now: &[Stats], earlier: &[Stats]| {
+            let zero = std::iter::repeat(Stats::default());
+            now.iter()
+                .zip(earlier.iter().copied().chain(zero))
+                .map(|(now, earlier)| now.since(&earlier))
+                .collect()
+        };
+        Self { rx: since(&self.rx, &earlier.rx), tx: since(&self.tx, &earlier.tx) }
+    }
+
+    /// Every counter by name: the port's sums (`rx_good_packets`), then each queue's
+    /// (`rx_q0_good_packets`, `tx_q1_drop_ring_full`).
+    #[must_use]
+    pub fn extended(&self) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        for (direction, total, queues) in
+            [("rx", self.rx_total(), &self.rx), ("tx", self.tx_total(), &self.tx)]
+        {
+            all.extend(total.named().map(|(name, count)| (format!("{direction}_{name}"), count)));
+            for (queue, stats) in queues.iter().enumerate() {
+                let name = |name| format!("{direction}_q{queue}_{name}");
+                all.extend(stats.named().map(|(counter, count)| (name(counter), count)));
+            }
+        }
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// The size class by definition.
+    fn model_class(len: usize) -> usize {
+        match len {
+            0..64 => 0,
+            64 => 1,
+            65..=127 => 2,
+            128..=255 => 3,
+            256..=511 => 4,
+            512..=1023 => 5,
+            1024..=1518 => 6,
+            _ => 7,
+        }
+    }
+
+    #[test]
+    fn every_length_is_in_its_class() {
+        for len in 0..=packet::MAX_FRAME_LEN {
+            assert_eq!(size_class(len) as usize, model_class(len), "length {len}");
+        }
+    }
+
+    #[test]
+    fn drops_within_a_burst_are_not_sent() {
+        let bytes: Vec<Vec<u8>> = (0..4).map(|index| vec![0; 60 + index]).collect();
+        let frames: Vec<Frame<'_>> = bytes.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
+        let stats = QueueStats::default();
+        let mut sent = Sent::NONE;
+        sent.add_sent();
+        sent.add_dropped(&stats, DropReason::TooLong);
+        sent.add_sent();
+        stats.count_sent(&sent, &frames);
+        let now = stats.snapshot();
+        assert_eq!((sent.consumed, sent.packets()), (3, 2));
+        assert_eq!((now.packets, now.bytes), (2, 60 + 62));
+        assert_eq!((now.dropped(), now.dropped_for(DropReason::TooLong)), (1, 1));
+    }
+
+    #[test]
+    fn names_tell_direction_queue_and_counter() {
+        let queue = QueueStats::default();
+        queue.count_frames(&[Frame::from_bytes(&[0xFF; 64]), Frame::from_bytes(&[1; 1500])]);
+        queue.count_drops(DropReason::RingFull, 3);
+        let stats = PortStats {
+            rx: vec![queue.snapshot()],
+            tx: vec![Stats::default(), queue.snapshot(), queue.snapshot()],
+        };
+        let all = stats.extended();
+        let get = |name: &str| all.iter().find(|(other, _)| other == name).map(|(_, count)| *count);
+        assert_eq!(get("rx_q0_good_packets"), Some(2));
+        assert_eq!(get("rx_q0_good_bytes"), Some(1564));
+        assert_eq!(get("rx_q0_size_64_packets"), Some(1));
+        assert_eq!(get("tx_q1_size_1024_1518_packets"), Some(1));
+        assert_eq!(get("tx_q0_good_packets"), Some(0));
+        assert_eq!(get("tx_good_packets"), Some(4));
+        assert_eq!(get("tx_broadcast_packets"), Some(2));
+        assert_eq!(get("tx_multicast_packets"), Some(2));
+        assert_eq!(get("tx_q1_drop_ring_full"), Some(3));
+        assert_eq!(get("tx_drop_ring_full"), Some(6));
+        let mut names: Vec<&String> = all.iter().map(|(name, _)| name).collect();
+        names.sort();
+        names.dedup();
+        assert_eq!(names.len(), all.len(), "a name occurs twice");
+    }
+
+    #[test]
+    fn a_baseline_resets_what_a_reader_sees() {
+        let queue = QueueStats::default();
+        let port = || PortStats { rx: vec![queue.snapshot()], tx: Vec::new() };
+        queue.count_frames(&[Frame::from_bytes(&[0; 100]); 5]);
+        let baseline = port();
+        queue.count_frames(&[Frame::from_bytes(&[0; 200]); 40]);
+        queue.count_drops(DropReason::Filtered, 1);
+        let since = port().since(&baseline).rx_total();
+        assert_eq!((since.packets, since.bytes, since.dropped()), (40, 8000, 1));
+        assert_eq!((since.sizes[2], since.sizes[3]), (0, 40));
+        assert_eq!(port().rx_total().packets, 45);
+        assert_eq!(port().since(&PortStats::default()), port());
+    }
+
+    proptest! {
+        #[test]
+        fn counters_are_what_a_model_counts(
+            frames in prop::collection::vec(
+                (0..2000_usize, prop::sample::select(vec![0_u8, 1, 2, 0xFF]), any::<bool>()),
+                0..100,
+            ),
+        ) {
+            let bytes: Vec<Vec<u8>> =
+                frames.iter().map(|(len, first, _)| vec![*first; *len]).collect();
+            let stats = QueueStats::default();
+            let mut model = Stats::default();
+            for (burst, kept) in bytes.chunks(BURST).zip(frames.chunks(BURST)) {
+                let refs: Vec<Frame<'_>> =
+                    burst.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
+                let mut sent = Sent::NONE;
+                for (bytes, (_, first, keep)) in burst.iter().zip(kept) {
+                    if !keep {
+                        sent.add_dropped(&stats, DropReason::NoBuffer);
+                        model.drops[DropReason::NoBuffer as usize] += 1;
+                        continue;
+                    }
+                    sent.add_sent();
+                    model.packets += 1;
+                    model.bytes += bytes.len() as u64;
+                    model.sizes[model_class(bytes.len())] += 1;
+                    let broadcast = *first == 0xFF && bytes.len() >= 6;
+                    model.broadcast += u64::from(broadcast);
+                    model.multicast += u64::from(first & 1 != 0 && !broadcast && !bytes.is_empty());
+                }
+                stats.count_sent(&sent, &refs);
+            }
+            prop_assert_eq!(stats.snapshot(), model);
+            prop_assert_eq!(model.sizes.iter().sum::<u64>(), model.packets);
         }
     }
 }
