@@ -91,6 +91,16 @@ impl Sent {
         Self { consumed: count, dropped: 0 }
     }
 
+    /// The first `count` frames, [`BURST`] at most, dropped: counts them in `stats`.
+    #[cold]
+    #[must_use]
+    pub fn all_dropped(count: usize, stats: &QueueStats, reason: DropReason) -> Self {
+        let count = count.min(BURST);
+        let rest = u32::BITS.saturating_sub(u32::try_from(count).unwrap_or(u32::BITS));
+        stats.count_drops(reason, count);
+        Self { consumed: count, dropped: u32::MAX.checked_shr(rest).unwrap_or(0) }
+    }
+
     /// The next frame was sent.
     #[inline]
     pub const fn add_sent(&mut self) {

@@ -39,13 +39,19 @@ pub struct Segment {
     len: u32,
 }
 
+// SAFETY: a segment is an address and a length; `new` demands memory that may be read from any
+// thread.
+unsafe impl Send for Segment {}
+// SAFETY: as above.
+unsafe impl Sync for Segment {}
+
 impl Segment {
     /// Describes `len` bytes at `ptr`.
     ///
     /// # Safety
     ///
-    /// The bytes must stay mapped and readable for as long as the segment, or any frame made of
-    /// it, is used.
+    /// The bytes must stay mapped and readable, from any thread, for as long as the segment, or
+    /// any frame made of it, is used.
     #[must_use]
     pub const unsafe fn new(ptr: NonNull<u8>, len: u32) -> Self {
         Self { ptr, len }
@@ -183,6 +189,52 @@ impl<'a> Frame<'a> {
         let count = self.copy_to(&mut bytes);
         bytes.truncate(count);
         bytes
+    }
+}
+
+/// Reads a frame from front to back in pieces of any size, for receivers whose buffers are
+/// shorter than the frame.
+#[derive(Clone, Copy, Debug)]
+pub struct FrameReader<'a> {
+    head: &'a [u8],
+    body: &'a [Segment],
+    /// What is left of the segment in front of `body`.
+    part: Option<Segment>,
+}
+
+impl<'a> FrameReader<'a> {
+    /// Starts at the frame's first byte.
+    #[must_use]
+    pub fn new(frame: &Frame<'a>) -> Self {
+        Self { head: frame.head(), body: frame.body(), part: None }
+    }
+
+    /// Copies the next `room` bytes, or what is left, to `to`; returns how many.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Frame::copy_to_ptr`].
+    pub unsafe fn copy_next(&mut self, to: NonNull<u8>, room: usize) -> usize {
+        let (now, later) = self.head.split_at(room.min(self.head.len()));
+        self.head = later;
+        let mut done = now.len();
+        // SAFETY: `done` is at most `room`.
+        unsafe { std::ptr::copy_nonoverlapping(now.as_ptr(), to.as_ptr(), done) };
+        while done < room {
+            let Some(segment) = self.part.take().or_else(|| self.next_segment()) else { break };
+            let count = segment.len().min(room - done);
+            // SAFETY: the segment is readable for its length, `done + count` at most `room`.
+            unsafe { std::ptr::copy(segment.ptr.as_ptr(), to.as_ptr().add(done), count) };
+            done += count;
+            self.part = Some(segment.skip(count)).filter(|rest| rest.len > 0);
+        }
+        done
+    }
+
+    fn next_segment(&mut self) -> Option<Segment> {
+        let (first, rest) = self.body.split_first()?;
+        self.body = rest;
+        Some(*first)
     }
 }
 
@@ -474,6 +526,28 @@ mod tests {
             prop_assert_eq!(frame.len(), whole.len());
             prop_assert_eq!(frame.head(), &whole[..whole.len().min(HEAD_LEN)]);
             prop_assert_eq!(frame.to_vec(), whole);
+        }
+
+        #[test]
+        fn a_reader_yields_the_frame_in_pieces(
+            parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..9),
+            step in 1_usize..90,
+        ) {
+            let segments: Vec<Segment> = parts.iter().map(|part| segment(part)).collect();
+            let mut batch = FrameBatch::with_segments(64);
+            // SAFETY: `parts` outlives the batch.
+            let added = unsafe { batch.push_shared_chain(&segments) };
+            prop_assert!(added);
+            let mut reader = FrameReader::new(&batch.frames()[0]);
+            let mut whole = Vec::new();
+            loop {
+                let mut piece = vec![0; step];
+                // SAFETY: `piece` has `step` bytes.
+                let count = unsafe { reader.copy_next(NonNull::from(&mut piece[..]).cast(), step) };
+                whole.extend_from_slice(&piece[..count]);
+                if count < step { break }
+            }
+            prop_assert_eq!(whole, parts.concat());
         }
 
         #[test]

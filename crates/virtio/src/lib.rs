@@ -1,12 +1,19 @@
 //! Virtio: what both sides of a virtqueue need, without any transport.
 //!
+//! - [`device`]: the device side of virtqueues
+//! - [`driver`]: the driver side of virtqueues
 //! - [`features`]: feature bits
+//! - [`memory`]: the guest's memory and the checked way into it
 //! - [`net_header`]: the header in front of every frame
 //! - [`ring`]: the memory layout of split rings
 
+pub mod device;
+pub mod driver;
 pub mod features;
+pub mod memory;
 pub mod net_header;
 pub mod ring;
 
 pub use features::Features;
+pub use memory::GuestMemory;
 pub use net_header::{NET_HEADER_LEN, NetHeader};

@@ -1,0 +1,243 @@
+//! Frames that the guest sends, borrowed from its transmit ring.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use eal::handover::Loan;
+use ethdev::queue::RxDriver;
+use ethdev::stats::{DropReason, QueueStats};
+use packet::{FrameBatch, MAX_FRAME_LEN, Segment};
+use virtio::device::{Buffers, MAX_CHAIN};
+use virtio::net_header::NEEDS_CSUM;
+use virtio::ring::UsedElem;
+
+use super::ring::{Ring, RingSlot};
+
+/// Shortest frame that has an Ethernet header.
+const MIN_FRAME_LEN: usize = 14;
+
+/// Body segments in a batch: a burst of ordinary chains, and any one chain at its longest.
+const SEGMENTS: usize = 2 * MAX_CHAIN;
+
+/// The receive side of one queue pair: polls the guest's transmit ring.
+pub struct NetReceiver {
+    slot: Arc<RingSlot>,
+    /// The ring, while the frames of a burst lie in it.
+    held: Option<Loan<Box<Ring>>>,
+    /// The chains of the burst; all of `taken` go back at its end.
+    buffers: Buffers,
+    taken: usize,
+    batch: FrameBatch,
+    /// Scratch for one chain.
+    chain: Vec<Segment>,
+}
+
+impl NetReceiver {
+    /// A receiver on the ring that `slot` holds from time to time.
+    #[must_use]
+    pub fn new(slot: Arc<RingSlot>) -> Self {
+        Self {
+            slot,
+            held: None,
+            buffers: Buffers::default(),
+            taken: 0,
+            batch: FrameBatch::with_segments(SEGMENTS),
+            chain: Vec::with_capacity(MAX_CHAIN),
+        }
+    }
+
+    /// Takes frames from `ring` into the batch; returns how many chains that used up.
+    fn take_frames(&mut self, ring: &mut Ring, stats: &QueueStats) -> u16 {
+        let mut taken = 0;
+        for (head, single) in self.buffers.iter() {
+            let frame_added = match single {
+                Some(segment) => push_single(&mut self.batch, ring.header_len, segment),
+                None => push_chain(&mut self.batch, ring, head, &mut self.chain),
+            };
+            match frame_added {
+                Ok(()) => {}
+                Err(Refusal::NoRoom) => break,
+                Err(Refusal::Drop(reason)) => {
+                    if reason == DropReason::BadDescriptor {
+                        self.slot.bad_chains.add(1);
+                    }
+                    stats.count_drops(reason, 1);
+                }
+            }
+            taken += 1;
+        }
+        taken
+    }
+}
+
+/// Why a chain did not become a frame of the batch.
+enum Refusal {
+    /// The batch is full: the chain stays in the ring for the next burst.
+    NoRoom,
+    /// The frame is dropped.
+    Drop(DropReason),
+}
+
+/// Adds the frame of a chain that is one descriptor: net header and frame in one piece.
+#[inline]
+fn push_single(batch: &mut FrameBatch, header_len: usize, segment: Segment) -> Result<(), Refusal> {
+    if segment.len() < header_len + MIN_FRAME_LEN {
+        return Err(Refusal::Drop(DropReason::TooShort));
+    }
+    if segment.len() > header_len + MAX_FRAME_LEN {
+        return Err(Refusal::Drop(DropReason::TooLong));
+    }
+    // SAFETY: the segment has at least `header_len` bytes, which is 10 or 12.
+    let offloads = unsafe { segment.as_ptr().cast::<[u8; 2]>().read_volatile() };
+    check_offloads(offloads)?;
+    // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
+    if unsafe { batch.push_shared(segment.skip(header_len)) } {
+        Ok(())
+    } else {
+        Err(Refusal::NoRoom)
+    }
+}
+
+/// Adds the frame of a chain of several descriptors, or of one with an indirect table; the net
+/// header may be spread over any number of them.
+fn push_chain(
+    batch: &mut FrameBatch,
+    ring: &mut Ring,
+    head: u16,
+    chain: &mut Vec<Segment>,
+) -> Result<(), Refusal> {
+    let Ok(()) = ring.queue.walk::<false>(head, chain) else {
+        return Err(Refusal::Drop(DropReason::BadDescriptor));
+    };
+    let len: usize = chain.iter().map(Segment::len).sum();
+    if len < ring.header_len + MIN_FRAME_LEN {
+        return Err(Refusal::Drop(DropReason::TooShort));
+    }
+    if len > ring.header_len + MAX_FRAME_LEN {
+        return Err(Refusal::Drop(DropReason::TooLong));
+    }
+    let mut header = [0_u8; 12];
+    take_front(chain, header.get_mut(..ring.header_len).unwrap_or_default());
+    let [flags, gso_type, ..] = header;
+    check_offloads([flags, gso_type])?;
+    if !batch.has_room(chain.len()) {
+        return Err(Refusal::NoRoom);
+    }
+    // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
+    if unsafe { batch.push_shared_chain(chain) } {
+        Ok(())
+    } else {
+        Err(Refusal::Drop(DropReason::TooLong))
+    }
+}
+
+/// Copies the first bytes of `chain` to `to` and cuts them off.
+fn take_front(chain: &mut [Segment], to: &mut [u8]) {
+    let mut done = 0;
+    for segment in chain {
+        let Some(room) = to.get_mut(done..).filter(|room| !room.is_empty()) else { return };
+        let count = segment.len().min(room.len());
+        // SAFETY: `count` is at most the segment's length and the room's.
+        unsafe {
+            std::ptr::copy(segment.as_ptr().as_ptr(), room.as_mut_ptr(), count);
+        }
+        *segment = segment.skip(count);
+        done += count;
+    }
+}
+
+/// Refuses what was not negotiated: no offload is offered yet, so the driver must ask for none
+/// (virtio 1.3 section 5.1.6.2.1).
+#[inline]
+fn check_offloads([flags, gso_type]: [u8; 2]) -> Result<(), Refusal> {
+    if flags & NEEDS_CSUM == 0 && gso_type == 0 {
+        Ok(())
+    } else {
+        Err(Refusal::Drop(DropReason::BadHeader))
+    }
+}
+
+impl RxDriver for NetReceiver {
+    fn receive(&mut self, max: usize, stats: &QueueStats) {
+        self.release();
+        let Some(mut loan) = self.slot.check_out() else { return };
+        let ring: &mut Ring = &mut loan;
+        if let Err(error) = ring.queue.fetch::<false>(max, &mut self.buffers) {
+            self.slot.break_ring(ring, error);
+            self.slot.check_in(loan);
+            return;
+        }
+        if self.buffers.heads().is_empty() {
+            self.slot.check_in(loan);
+            return;
+        }
+        let taken = if ring.enabled {
+            self.take_frames(ring, stats)
+        } else {
+            // A ring that is started but disabled is drained, its frames are discarded
+            // (vhost-user, "Ring states").
+            let count = self.buffers.heads().len();
+            stats.count_drops(DropReason::QueueDisabled, count);
+            u16::try_from(count).unwrap_or(0)
+        };
+        ring.queue.advance(taken);
+        self.taken = taken.into();
+        self.held = Some(loan);
+        if self.batch.frames().is_empty() {
+            self.release();
+        }
+    }
+
+    fn batch(&self) -> &FrameBatch {
+        &self.batch
+    }
+
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        &mut self.batch
+    }
+
+    fn release(&mut self) {
+        self.batch.clear();
+        let Some(mut loan) = self.held.take() else { return };
+        let ring: &mut Ring = &mut loan;
+        let heads = self.buffers.heads().iter().take(self.taken);
+        ring.queue.complete(heads.map(|head| UsedElem { id: u32::from(*head), len: 0 }));
+        self.slot.call(ring);
+        self.slot.check_in(loan);
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.slot.wait_fd())
+    }
+
+    fn arm(&mut self) -> bool {
+        self.release();
+        // Without a ring there is nothing to wait for but the control thread, which wakes us.
+        let Some(mut loan) = self.slot.check_out() else { return true };
+        let armed = loan.queue.arm();
+        self.slot.check_in(loan);
+        armed
+    }
+
+    fn disarm(&mut self) {
+        let Some(mut loan) = self.slot.check_out() else { return };
+        loan.queue.disarm();
+        if let Some(kick) = &loan.kick {
+            // What cannot be read does not wake us again either.
+            let _ = kick.drain();
+        }
+        self.slot.check_in(loan);
+    }
+}
+
+impl Drop for NetReceiver {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl std::fmt::Debug for NetReceiver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NetReceiver").field("slot", &self.slot).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,171 @@
+//! A running ring and the slot in which it passes between the control thread and its worker.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use eal::event::Interest;
+use eal::handover::{Guard, Loan};
+use eal::{Counter, Epoll, EventFd, Handover};
+use virtio::Features;
+use virtio::device::{RingError, SplitQueue};
+
+/// A started ring of a network device with all that its worker needs.
+#[derive(Debug)]
+pub struct Ring {
+    /// The virtqueue.
+    pub queue: SplitQueue,
+    /// Bytes of the net header.
+    pub header_len: usize,
+    /// Whether a frame may span several of the guest's buffers.
+    pub mergeable: bool,
+    /// Whether the front-end has enabled the ring: a disabled one is drained and fed nothing.
+    pub enabled: bool,
+    /// Set once the ring has stopped making sense; it is left alone then.
+    pub broken: bool,
+    /// How the guest tells us of new buffers.
+    pub kick: Option<EventFd>,
+    /// How we tell the guest of used buffers.
+    pub call: Option<EventFd>,
+    /// How we tell the front-end that the ring is broken.
+    pub err: Option<EventFd>,
+}
+
+impl Ring {
+    /// A ring on `queue`, which was made with `features`.
+    #[must_use]
+    pub fn new(queue: SplitQueue, features: Features) -> Self {
+        Self {
+            queue,
+            header_len: features.net_header_len(),
+            mergeable: features.contains(Features::MRG_RXBUF),
+            enabled: false,
+            broken: false,
+            kick: None,
+            call: None,
+            err: None,
+        }
+    }
+}
+
+/// Where the ring of one queue lies when no burst is going on.
+///
+/// The control thread gets at it between bursts, with [`edit`](Self::edit), and wakes the
+/// worker afterwards, so that nothing that it changed is slept over.
+#[derive(Debug)]
+pub struct RingSlot {
+    ring: Handover<Box<Ring>>,
+    /// Readable when the guest kicks: stays the same while kick files come and go.
+    kicks: Epoll,
+    /// Whether the ring takes frames: a hint for choosing queues, which bursts check again.
+    ready: AtomicBool,
+    /// Notifications sent to the guest.
+    pub calls: Counter,
+    /// Notifications that the guest did not want.
+    pub calls_suppressed: Counter,
+    /// Chains that broke a rule.
+    pub bad_chains: Counter,
+    name: String,
+}
+
+impl RingSlot {
+    /// An empty slot; `name` is for log lines.
+    ///
+    /// # Errors
+    /// When the process has no file descriptor left.
+    pub fn new(name: String) -> io::Result<Self> {
+        Ok(Self {
+            ring: Handover::empty(),
+            kicks: Epoll::new()?,
+            ready: AtomicBool::new(false),
+            calls: Counter::default(),
+            calls_suppressed: Counter::default(),
+            bad_chains: Counter::default(),
+            name,
+        })
+    }
+
+    /// For the control thread: changes the ring between two bursts.
+    pub fn edit<R>(&self, change: impl FnOnce(&mut Option<Box<Ring>>) -> R) -> R {
+        let mut guard = self.ring.lock();
+        let kick_before = guard.as_ref().and_then(|ring| ring.kick.as_ref());
+        if let Some(kick) = kick_before {
+            // It fails only for a file that is not in the set.
+            let _ = self.kicks.remove(kick);
+        }
+        let result = change(&mut guard);
+        self.adopt(&guard);
+        result
+    }
+
+    /// Makes the outside of the slot match the ring in it, and wakes the worker to look.
+    fn adopt(&self, guard: &Guard<'_, Box<Ring>>) {
+        let ring = guard.as_ref();
+        let ready = ring.is_some_and(|ring| ring.enabled && !ring.broken);
+        self.ready.store(ready, Ordering::Relaxed);
+        let Some(kick) = ring.and_then(|ring| ring.kick.as_ref()) else { return };
+        if let Err(error) = self.kicks.add(kick, 0, Interest::READ) {
+            tracing::warn!(ring = %self.name, %error, "cannot wait for the guest's kicks");
+        }
+        if let Err(error) = kick.signal() {
+            tracing::warn!(ring = %self.name, %error, "the kick file cannot be written");
+        }
+    }
+
+    /// For the worker: takes the ring for one burst, unless there is none or it is broken.
+    #[inline]
+    pub(super) fn check_out(&self) -> Option<Loan<Box<Ring>>> {
+        let ring = self.ring.check_out()?;
+        if ring.broken {
+            self.ring.check_in(ring);
+            return None;
+        }
+        Some(ring)
+    }
+
+    /// For the worker: ends the burst.
+    #[inline]
+    pub(super) fn check_in(&self, ring: Loan<Box<Ring>>) {
+        self.ring.check_in(ring);
+    }
+
+    /// For the worker: tells the guest of used buffers if it wants to hear of them.
+    #[inline]
+    pub(super) fn call(&self, ring: &mut Ring) {
+        if !ring.queue.needs_call() {
+            self.calls_suppressed.add(1);
+            return;
+        }
+        if let Some(call) = &ring.call
+            && call.signal().is_ok()
+        {
+            self.calls.add(1);
+        }
+    }
+
+    /// For the worker: stops using a ring that makes no sense, and says so once.
+    #[cold]
+    pub(super) fn break_ring(&self, ring: &mut Ring, error: RingError) {
+        let error = if ring.queue.memory().poisoned() { RingError::MemoryGone } else { error };
+        tracing::warn!(ring = %self.name, %error, "the guest broke its ring; it is stopped");
+        ring.broken = true;
+        self.ready.store(false, Ordering::Relaxed);
+        if let Some(err) = &ring.err {
+            // A front-end that gave us a file we cannot write has only itself to blame.
+            let _ = err.signal();
+        }
+    }
+
+    /// Whether the ring takes frames.
+    #[must_use]
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
+    }
+
+    /// Readable when the guest has kicked.
+    #[must_use]
+    pub fn wait_fd(&self) -> BorrowedFd<'_> {
+        self.kicks.as_fd()
+    }
+}

@@ -1,0 +1,85 @@
+//! The device side of virtqueues: what a back-end does with a guest's rings.
+//!
+//! Everything in a ring belongs to a hostile guest. A value is read once into a private copy,
+//! checked, and only then used. There are two kinds of trouble:
+//!
+//! - a bad chain ([`ChainError`]) costs the guest that one frame; its descriptors go back;
+//! - a broken ring ([`RingError`]) makes no sense any more, and the device stops using it.
+
+pub mod burst;
+pub mod split;
+
+pub use burst::Buffers;
+pub use split::{SplitQueue, SplitSetup};
+
+/// Descriptors that one chain may have: QEMU's own limit, and enough for 64 KiB in 64 pieces
+/// many times over.
+pub const MAX_CHAIN: usize = 1024;
+
+/// A ring that cannot be used any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// The driver made more buffers available than the ring has entries.
+    #[error("available index {avail} is more than the ring's {size} entries ahead of {next}")]
+    IndexJump {
+        /// The driver's index.
+        avail: u16,
+        /// The device's own.
+        next: u16,
+        /// Entries of the ring.
+        size: u16,
+    },
+    /// An entry of the available ring names a descriptor that does not exist.
+    #[error("descriptor {head} of a ring with {size} entries")]
+    HeadOutOfRange {
+        /// The entry.
+        head: u16,
+        /// Entries of the ring.
+        size: u16,
+    },
+    /// The front-end truncated its memory while it was in use.
+    #[error("the front-end has taken its memory away")]
+    MemoryGone,
+}
+
+/// A chain of descriptors that breaks the rules (virtio 1.3 section 2.7.5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ChainError {
+    /// A buffer or table does not lie in one piece of shared memory.
+    #[error("{len} bytes at guest address {addr:#x} are not in shared memory")]
+    Unmapped {
+        /// Guest-physical address.
+        addr: u64,
+        /// Length in bytes.
+        len: u32,
+    },
+    /// `next` names a descriptor that does not exist.
+    #[error("descriptor {0} does not exist")]
+    NextOutOfRange(u16),
+    /// More than [`MAX_CHAIN`] descriptors, or a loop.
+    #[error("chain is longer than {MAX_CHAIN} descriptors or has no end")]
+    TooLong,
+    /// A buffer is for reading where one for writing is needed, or the other way round.
+    #[error("buffer has the wrong direction")]
+    WrongDirection,
+    /// An indirect table that is empty, no multiple of 16 bytes, nested, chained on, or not
+    /// negotiated.
+    #[error("indirect descriptor breaks the rules")]
+    BadIndirect,
+}
+
+/// A ring that cannot be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SetupError {
+    /// The number of entries is not allowed.
+    #[error("ring size {0} is not a power of two from 1 to 32768")]
+    Size(u16),
+    /// A part of the ring does not lie in shared memory, or not aligned.
+    #[error("{part} at front-end address {addr:#x} is not in shared memory or not aligned")]
+    Unmapped {
+        /// Which part.
+        part: &'static str,
+        /// Its address.
+        addr: u64,
+    },
+}

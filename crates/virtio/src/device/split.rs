@@ -1,0 +1,400 @@
+//! Split rings, device side (virtio 1.3 section 2.7).
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+
+use packet::Segment;
+use packet::prefetch::{prefetch_read, prefetch_write};
+
+use super::burst::{Buffers, MAX_BUFFERS};
+use super::{ChainError, MAX_CHAIN, RingError, SetupError};
+use crate::features::Features;
+use crate::memory::{GuestMemory, RegionHint};
+use crate::ring::{
+    AVAIL_NO_INTERRUPT, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, ENTRIES_OFFSET, FLAGS_OFFSET,
+    INDEX_OFFSET, QueueSize, USED_NO_NOTIFY, UsedElem, need_event,
+};
+
+/// Where a ring lies and where to begin in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SplitSetup {
+    /// Number of entries.
+    pub size: u16,
+    /// Address of the descriptor table in the front-end's address space.
+    pub desc: u64,
+    /// Address of the available ring.
+    pub avail: u64,
+    /// Address of the used ring.
+    pub used: u64,
+    /// First index of the available ring that is still to be processed.
+    pub base: u16,
+    /// Negotiated features.
+    pub features: Features,
+}
+
+/// A running split ring.
+#[derive(Debug)]
+pub struct SplitQueue {
+    parts: Parts,
+    size: QueueSize,
+    /// Free-running index of the next entry to take from the available ring.
+    next_avail: u16,
+    /// Free-running index of the next entry to write in the used ring.
+    next_used: u16,
+    /// `next_used` when the driver was last told, or decided not to be.
+    told_used: u16,
+    event_idx: bool,
+    indirect: bool,
+    hint: RegionHint,
+    memory: Arc<GuestMemory>,
+    setup: SplitSetup,
+}
+
+/// The ring's three parts. Each is as long as `size` of the same queue demands, which never
+/// changes: an index is in bounds by `QueueSize::position` or by a check against `size`.
+#[derive(Clone, Copy, Debug)]
+struct Parts {
+    desc: NonNull<u8>,
+    avail: NonNull<u8>,
+    used: NonNull<u8>,
+}
+
+// SAFETY: the pointers lead into mappings that `memory` keeps alive and that any thread may
+// use; a queue has one owner at a time.
+unsafe impl Send for SplitQueue {}
+
+impl SplitQueue {
+    /// Starts a ring in `memory`.
+    ///
+    /// # Errors
+    /// When the size is not allowed or a part does not lie in `memory`.
+    pub fn new(memory: Arc<GuestMemory>, setup: SplitSetup) -> Result<Self, SetupError> {
+        let size = QueueSize::new(setup.size).ok_or(SetupError::Size(setup.size))?;
+        let parts = Parts::resolve(&memory, &setup, size)?;
+        let mut queue = Self {
+            parts,
+            size,
+            next_avail: setup.base,
+            next_used: 0,
+            told_used: 0,
+            event_idx: setup.features.contains(Features::EVENT_IDX),
+            indirect: setup.features.contains(Features::INDIRECT_DESC),
+            hint: RegionHint::default(),
+            memory,
+            setup,
+        };
+        // After a restart of the back-end the used ring goes on where it stood.
+        queue.next_used = queue.load16(queue.parts.used, INDEX_OFFSET, Ordering::Relaxed);
+        queue.told_used = queue.next_used;
+        queue.disarm();
+        Ok(queue)
+    }
+
+    /// Goes on in another memory table.
+    ///
+    /// # Errors
+    /// When the ring does not lie in it; the queue must not be used then.
+    pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), SetupError> {
+        self.parts = Parts::resolve(&memory, &self.setup, self.size)?;
+        self.hint = RegionHint::default();
+        self.memory = memory;
+        Ok(())
+    }
+
+    /// The memory that the ring and its buffers lie in.
+    #[must_use]
+    pub fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
+    /// The index where another device, or this one later, has to go on (GET_VRING_BASE).
+    #[must_use]
+    pub fn base(&self) -> u16 {
+        self.next_avail
+    }
+
+    /// Number of chains that wait in the available ring.
+    ///
+    /// # Errors
+    /// When the driver's index makes no sense.
+    #[inline]
+    pub fn available(&self) -> Result<u16, RingError> {
+        // Acquire: the entries and descriptors behind the index are read after it.
+        let avail = self.load16(self.parts.avail, INDEX_OFFSET, Ordering::Acquire);
+        let waiting = avail.wrapping_sub(self.next_avail);
+        if waiting > self.size.get() {
+            let (next, size) = (self.next_avail, self.size.get());
+            return Err(RingError::IndexJump { avail, next, size });
+        }
+        Ok(waiting)
+    }
+
+    /// Takes up to `max` chains that the device is to read (`WRITE` false) or write into
+    /// `buffers`, and asks for their memory to be brought into the cache. The chains stay in
+    /// the available ring until [`advance`](Self::advance).
+    ///
+    /// # Errors
+    /// When the ring is broken.
+    #[inline]
+    pub fn fetch<const WRITE: bool>(
+        &mut self,
+        max: usize,
+        buffers: &mut Buffers,
+    ) -> Result<(), RingError> {
+        let count = max.min(self.available()? as usize).min(MAX_BUFFERS);
+        let first = self.next_avail;
+        buffers.fill(count, |index| {
+            let position = self.size.position(first.wrapping_add(index));
+            let offset = ENTRIES_OFFSET + 2 * position;
+            let head = self.load16(self.parts.avail, offset, Ordering::Relaxed);
+            let Some(desc) = self.descriptor(head) else {
+                return Err(RingError::HeadOutOfRange { head, size: self.size.get() });
+            };
+            let single = self.single::<WRITE>(desc);
+            if let Some(segment) = single {
+                let ptr = segment.as_ptr().as_ptr();
+                if WRITE {
+                    prefetch_write(ptr);
+                    prefetch_write(ptr.wrapping_add(64));
+                } else {
+                    prefetch_read(ptr);
+                    prefetch_read(ptr.wrapping_add(64));
+                }
+            }
+            Ok((head, single))
+        })
+    }
+
+    /// Takes the first `count` fetched chains out of the available ring for good.
+    #[inline]
+    pub fn advance(&mut self, count: u16) {
+        self.next_avail = self.next_avail.wrapping_add(count);
+    }
+
+    /// The memory of a chain that consists of `desc` alone, with the right direction.
+    #[inline]
+    fn single<const WRITE: bool>(&mut self, desc: Desc) -> Option<Segment> {
+        let wanted = if WRITE { DESC_WRITE } else { 0 };
+        if desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) != wanted {
+            return None;
+        }
+        self.memory.translate(desc.addr, desc.len, &mut self.hint)
+    }
+
+    /// Collects the memory of the chain that starts at `head` into `segments`, in order.
+    ///
+    /// # Errors
+    /// When the chain breaks a rule; `segments` is of no use then.
+    pub fn walk<const WRITE: bool>(
+        &mut self,
+        head: u16,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), ChainError> {
+        segments.clear();
+        let mut desc = self.descriptor(head).ok_or(ChainError::NextOutOfRange(head))?;
+        // The driver must not make a chain longer than the ring (section 2.7.5.2), so this many
+        // steps reach the end of every chain that has one.
+        for _ in 0..self.size.get() {
+            if desc.flags & DESC_INDIRECT != 0 {
+                return self.walk_table::<WRITE>(desc, segments);
+            }
+            self.collect::<WRITE>(desc, segments)?;
+            if desc.flags & DESC_NEXT == 0 {
+                return Ok(());
+            }
+            desc = self.descriptor(desc.next).ok_or(ChainError::NextOutOfRange(desc.next))?;
+        }
+        Err(ChainError::TooLong)
+    }
+
+    /// Walks an indirect table (section 2.7.5.3).
+    fn walk_table<const WRITE: bool>(
+        &mut self,
+        table: Desc,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), ChainError> {
+        const ENTRY: u32 = 16;
+        let entries = table.len / ENTRY;
+        let well_formed = self.indirect
+            && table.flags & DESC_NEXT == 0
+            && entries > 0
+            && table.len.is_multiple_of(ENTRY)
+            && table.addr.is_multiple_of(8);
+        if !well_formed {
+            return Err(ChainError::BadIndirect);
+        }
+        let memory = self
+            .memory
+            .translate(table.addr, table.len, &mut self.hint)
+            .ok_or(ChainError::Unmapped { addr: table.addr, len: table.len })?;
+        let mut index = 0;
+        for _ in 0..entries {
+            // SAFETY: `index` is less than `entries`, so the entry lies in the `table.len`
+            // translated bytes; the guest address is a multiple of 8, and so is the host's,
+            // since regions are mapped at page boundaries plus a page offset that is equal in
+            // both (checked here once more).
+            let entry = unsafe { memory.as_ptr().add(16 * index as usize) };
+            if !entry.as_ptr().addr().is_multiple_of(8) {
+                return Err(ChainError::BadIndirect);
+            }
+            // SAFETY: 16 bytes at `entry`, aligned to 8, as just established.
+            let desc = unsafe { read_desc(entry) };
+            if desc.flags & DESC_INDIRECT != 0 {
+                return Err(ChainError::BadIndirect);
+            }
+            self.collect::<WRITE>(desc, segments)?;
+            if desc.flags & DESC_NEXT == 0 {
+                return Ok(());
+            }
+            index = u32::from(desc.next);
+            if index >= entries {
+                return Err(ChainError::NextOutOfRange(desc.next));
+            }
+        }
+        Err(ChainError::TooLong)
+    }
+
+    fn collect<const WRITE: bool>(
+        &mut self,
+        desc: Desc,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), ChainError> {
+        if (desc.flags & DESC_WRITE != 0) != WRITE {
+            return Err(ChainError::WrongDirection);
+        }
+        if segments.len() == MAX_CHAIN {
+            return Err(ChainError::TooLong);
+        }
+        let segment = self
+            .memory
+            .translate(desc.addr, desc.len, &mut self.hint)
+            .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
+        segments.push(segment);
+        Ok(())
+    }
+
+    /// Gives chains back to the driver with one store of the index: each with its head and the
+    /// number of bytes written into it.
+    #[inline]
+    pub fn complete(&mut self, used: impl Iterator<Item = UsedElem>) {
+        let first = self.next_used;
+        for element in used {
+            let offset = ENTRIES_OFFSET + 8 * self.size.position(self.next_used);
+            let value = u64::from(element.len) << 32 | u64::from(element.id);
+            // SAFETY: `position` is less than the ring's size, so the 8 bytes lie in the used
+            // ring; only this device writes them.
+            unsafe { self.parts.used.add(offset).cast::<u64>().write_unaligned(value) };
+            self.next_used = self.next_used.wrapping_add(1);
+        }
+        if self.next_used != first {
+            // Release: the elements, and what was written into the buffers, come first.
+            self.store16(self.parts.used, INDEX_OFFSET, self.next_used, Ordering::Release);
+        }
+    }
+
+    /// Whether the driver wants to hear of the chains given back since the last call of this
+    /// function (virtio 1.3 section 2.7.7).
+    #[inline]
+    #[must_use]
+    pub fn needs_call(&mut self) -> bool {
+        let (old, new) = (self.told_used, self.next_used);
+        if old == new {
+            return false;
+        }
+        self.told_used = new;
+        // The index must be visible before the driver's wish is read: the driver states its
+        // wish and then looks at the index, so one of the two sees the other.
+        fence(Ordering::SeqCst);
+        if self.event_idx {
+            let offset = self.size.used_event_offset();
+            need_event(self.load16(self.parts.avail, offset, Ordering::Relaxed), new, old)
+        } else {
+            let flags = self.load16(self.parts.avail, FLAGS_OFFSET, Ordering::Relaxed);
+            flags & AVAIL_NO_INTERRUPT == 0
+        }
+    }
+
+    /// Asks the driver for a notification with the next chain, and returns `false` if chains
+    /// are waiting already (or the ring is broken), in which case none may come.
+    #[must_use]
+    pub fn arm(&mut self) -> bool {
+        if self.event_idx {
+            let offset = self.size.avail_event_offset();
+            self.store16(self.parts.used, offset, self.next_avail, Ordering::Relaxed);
+        } else {
+            self.store16(self.parts.used, FLAGS_OFFSET, 0, Ordering::Relaxed);
+        }
+        // The wish must be visible before the index is read: see `needs_call`.
+        fence(Ordering::SeqCst);
+        self.available() == Ok(0)
+    }
+
+    /// Tells the driver that the ring is polled. With EVENT_IDX there is nothing to say: the
+    /// driver notifies when its index passes the one of the last `arm`, which is rare.
+    pub fn disarm(&mut self) {
+        if !self.event_idx {
+            self.store16(self.parts.used, FLAGS_OFFSET, USED_NO_NOTIFY, Ordering::Relaxed);
+        }
+    }
+
+    /// A private copy of descriptor `index`; `None` when there is no such descriptor.
+    #[inline]
+    fn descriptor(&self, index: u16) -> Option<Desc> {
+        if index >= self.size.get() {
+            return None;
+        }
+        // SAFETY: the table has `size` descriptors, `index` is one of them, and `resolve`
+        // checked that the table is aligned to 16.
+        Some(unsafe { read_desc(self.parts.desc.add(16 * index as usize)) })
+    }
+
+    #[inline]
+    fn load16(&self, part: NonNull<u8>, offset: usize, order: Ordering) -> u16 {
+        // SAFETY: the callers' offsets are even and inside the part, which is at least 2-aligned.
+        unsafe { AtomicU16::from_ptr(part.add(offset).cast().as_ptr()) }.load(order)
+    }
+
+    #[inline]
+    fn store16(&self, part: NonNull<u8>, offset: usize, value: u16, order: Ordering) {
+        // SAFETY: as in `load16`.
+        unsafe { AtomicU16::from_ptr(part.add(offset).cast().as_ptr()) }.store(value, order);
+    }
+}
+
+impl Parts {
+    /// Finds the ring's parts in `memory`, all of their bytes (alignments: section 2.7).
+    fn resolve(
+        memory: &GuestMemory,
+        setup: &SplitSetup,
+        size: QueueSize,
+    ) -> Result<Self, SetupError> {
+        let find = |part, addr, len, align| {
+            memory.translate_user(addr, len, align).ok_or(SetupError::Unmapped { part, addr })
+        };
+        Ok(Self {
+            desc: find("descriptor table", setup.desc, size.desc_bytes(), 16)?,
+            avail: find("available ring", setup.avail, size.avail_bytes(), 2)?,
+            used: find("used ring", setup.used, size.used_bytes(), 4)?,
+        })
+    }
+}
+
+/// Reads a descriptor once. The guest may write it at the same moment; then the two halves may
+/// not belong together, which the checks that follow have to stand anyway.
+///
+/// # Safety
+///
+/// `ptr` must be valid for reads of 16 bytes and aligned to 8.
+#[inline]
+unsafe fn read_desc(ptr: NonNull<u8>) -> Desc {
+    let halves: NonNull<u64> = ptr.cast();
+    // SAFETY: the caller vouches for both halves.
+    let (addr, rest) = unsafe {
+        let low = AtomicU64::from_ptr(halves.as_ptr()).load(Ordering::Relaxed);
+        let high = AtomicU64::from_ptr(halves.add(1).as_ptr()).load(Ordering::Relaxed);
+        (low, high)
+    };
+    #[allow(clippy::cast_possible_truncation, reason = "takes the fields of a word apart")]
+    Desc { addr, len: rest as u32, flags: (rest >> 32) as u16, next: (rest >> 48) as u16 }
+}

@@ -1,0 +1,181 @@
+//! The guest's memory as its front-end shares it, and the checked way into it.
+//!
+//! Every address in a ring or descriptor goes through [`GuestMemory::translate`], which takes a
+//! length and vouches for exactly that many bytes. There is no way to get a pointer without a
+//! length that was checked with it.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use eal::Mapping;
+use packet::Segment;
+
+/// One contiguous piece of guest memory.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Guest-physical address of its first byte.
+    pub guest_addr: u64,
+    /// Address of its first byte in the front-end's own address space, which is what
+    /// vhost-user uses for ring addresses.
+    pub user_addr: u64,
+    /// Where this process has it; the region is as long as the mapping.
+    pub mapping: Arc<Mapping>,
+}
+
+/// Why a set of regions cannot be a guest's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemoryError {
+    /// A region reaches the end of the 64-bit address space.
+    #[error("memory region at {addr:#x} of {len:#x} bytes reaches the end of the address space")]
+    Wraps {
+        /// Its first address.
+        addr: u64,
+        /// Its length in bytes.
+        len: u64,
+    },
+    /// Two regions claim the same addresses.
+    #[error("memory regions at {first:#x} and {second:#x} overlap")]
+    Overlap {
+        /// First address of one.
+        first: u64,
+        /// First address of the other.
+        second: u64,
+    },
+}
+
+/// What a translation needs of a region, kept together so that one cache line holds two.
+#[derive(Clone, Copy, Debug)]
+struct Window {
+    guest_addr: u64,
+    user_addr: u64,
+    len: u64,
+    host: NonNull<u8>,
+}
+
+/// A guest's memory. It never changes: a new table makes a new one, and the old one stays mapped
+/// for as long as a ring holds it.
+#[derive(Debug, Default)]
+pub struct GuestMemory {
+    windows: Box<[Window]>,
+    regions: Box<[Region]>,
+}
+
+// SAFETY: the pointers lead into mappings that `regions` keeps alive and that any thread may
+// use; nothing is written through them by this type.
+unsafe impl Send for GuestMemory {}
+// SAFETY: as above; all methods only read the table.
+unsafe impl Sync for GuestMemory {}
+
+impl GuestMemory {
+    /// The memory that `regions` make up, in any order.
+    ///
+    /// # Errors
+    /// When a region runs past the address space, or two overlap in guest-physical or in
+    /// front-end addresses: then an address would have two meanings.
+    pub fn new(mut regions: Vec<Region>) -> Result<Self, MemoryError> {
+        check_overlap(&mut regions, |region| region.user_addr)?;
+        check_overlap(&mut regions, |region| region.guest_addr)?;
+        let windows = regions.iter().map(|region| Window {
+            guest_addr: region.guest_addr,
+            user_addr: region.user_addr,
+            len: region.mapping.len() as u64,
+            host: region.mapping.ptr(),
+        });
+        Ok(Self { windows: windows.collect(), regions: regions.into_boxed_slice() })
+    }
+
+    /// The regions, by guest-physical address.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.regions
+    }
+
+    /// Whether the front-end has taken some of the memory away since it was mapped, by
+    /// truncating its file. What was there reads as zeros now.
+    #[must_use]
+    pub fn poisoned(&self) -> bool {
+        self.regions.iter().any(|region| region.mapping.poisoned())
+    }
+
+    /// The host memory of `len` bytes at guest-physical address `addr`; `None` unless all of them
+    /// lie in one region. `hint` remembers the region of the last success: keep one per ring.
+    #[must_use]
+    #[inline]
+    pub fn translate(&self, addr: u64, len: u32, hint: &mut RegionHint) -> Option<Segment> {
+        if let Some(window) = self.windows.get(hint.0)
+            && let Some(host) = window.host_of(window.guest_addr, addr, u64::from(len))
+        {
+            // SAFETY: the window vouches for `len` bytes at `host`, and whoever uses the
+            // segment holds this memory (a ring keeps it in an Arc).
+            return Some(unsafe { Segment::new(host, len) });
+        }
+        self.translate_slowly(addr, len, hint)
+    }
+
+    #[cold]
+    fn translate_slowly(&self, addr: u64, len: u32, hint: &mut RegionHint) -> Option<Segment> {
+        let after = self.windows.partition_point(|window| window.guest_addr <= addr);
+        let index = after.checked_sub(1)?;
+        let window = self.windows.get(index)?;
+        let host = window.host_of(window.guest_addr, addr, u64::from(len))?;
+        hint.0 = index;
+        // SAFETY: as in `translate`.
+        Some(unsafe { Segment::new(host, len) })
+    }
+
+    /// The host address of `len` bytes at address `addr` of the front-end's own address space,
+    /// `align` being a power of two; `None` unless all of them lie in one region and the start
+    /// is aligned both there and here.
+    #[must_use]
+    pub fn translate_user(&self, addr: u64, len: usize, align: usize) -> Option<NonNull<u8>> {
+        let host = self
+            .windows
+            .iter()
+            .find_map(|window| window.host_of(window.user_addr, addr, len as u64))?;
+        host.as_ptr().addr().is_multiple_of(align).then_some(host)
+    }
+
+    /// The guest-physical address of front-end address `addr`, for logs.
+    #[must_use]
+    pub fn user_to_guest(&self, addr: u64) -> Option<u64> {
+        self.windows.iter().find_map(|window| {
+            let offset = addr.checked_sub(window.user_addr).filter(|off| *off < window.len)?;
+            window.guest_addr.checked_add(offset)
+        })
+    }
+}
+
+/// Which region a ring's buffers were found in last.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RegionHint(usize);
+
+impl Window {
+    /// The host address of `len` bytes at `addr`, where the window starts at `base`.
+    #[inline]
+    fn host_of(&self, base: u64, addr: u64, len: u64) -> Option<NonNull<u8>> {
+        let offset = addr.wrapping_sub(base);
+        if offset < self.len && len <= self.len - offset {
+            // SAFETY: `offset` is inside the mapping, which is `self.len` bytes long; a usize
+            // holds it since the mapping exists in this address space.
+            #[allow(clippy::cast_possible_truncation, reason = "inside a mapping")]
+            Some(unsafe { self.host.add(offset as usize) })
+        } else {
+            None
+        }
+    }
+}
+
+fn check_overlap(regions: &mut [Region], start: fn(&Region) -> u64) -> Result<(), MemoryError> {
+    regions.sort_by_key(start);
+    let mut free_from = 0;
+    let mut last = 0;
+    for region in regions {
+        let (addr, len) = (start(region), region.mapping.len() as u64);
+        if addr < free_from {
+            return Err(MemoryError::Overlap { first: last, second: addr });
+        }
+        let end = addr.checked_add(len).ok_or(MemoryError::Wraps { addr, len })?;
+        (free_from, last) = (end, addr);
+    }
+    Ok(())
+}
