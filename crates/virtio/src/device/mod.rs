@@ -8,6 +8,8 @@
 
 pub mod burst;
 pub mod split;
+#[cfg(test)]
+mod tests;
 
 pub use burst::Buffers;
 pub use split::{SplitQueue, SplitSetup};
