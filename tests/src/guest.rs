@@ -1,0 +1,149 @@
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rustix::event::{PollFd, PollFlags, poll};
+
+/// What a command in a guest gave.
+#[derive(Debug, Clone)]
+pub struct Output {
+    /// The exit status of the shell that ran it.
+    pub status: i32,
+    /// Standard output and standard error.
+    pub text: String,
+}
+
+/// A command that a guest is working on.
+#[derive(Debug)]
+#[must_use = "the guest runs one command at a time: take the output before the next"]
+pub struct Running {
+    id: u64,
+    command: String,
+}
+
+/// The connection to the agent of a guest (see `guest/init`).
+#[derive(Debug)]
+pub struct Agent {
+    stream: BufReader<UnixStream>,
+    next: u64,
+}
+
+/// Accepts one connection within `limit`.
+///
+/// # Errors
+/// When nobody connects.
+pub fn accept(listener: &UnixListener, limit: Duration) -> Result<UnixStream> {
+    let mut ready = [PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
+    ensure!(poll(&mut ready, Some(&limit.try_into()?))? > 0, "no connection within {limit:?}");
+    Ok(listener.accept()?.0)
+}
+
+/// Makes a listening socket at `path`.
+///
+/// # Errors
+/// When the path is taken or too long.
+pub fn listen(path: &Path) -> Result<UnixListener> {
+    UnixListener::bind(path).with_context(|| format!("cannot listen on {}", path.display()))
+}
+
+impl Agent {
+    /// An agent that talks over `stream`.
+    #[must_use]
+    pub fn new(stream: UnixStream) -> Self {
+        Self { stream: BufReader::new(stream), next: 0 }
+    }
+
+    /// Waits until the guest has booted, or booted again.
+    ///
+    /// # Errors
+    /// When it has not within `limit`.
+    pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
+        let deadline = Instant::now() + limit;
+        // What was under way before a reset may come first.
+        while self.line(deadline)?.trim_end() != "READY" {}
+        Ok(())
+    }
+
+    /// Starts a command and does not wait for it.
+    ///
+    /// # Errors
+    /// When the agent cannot be reached.
+    pub fn begin(&mut self, command: &str) -> Result<Running> {
+        self.next += 1;
+        let line = format!("{} {}\n", self.next, hex(command.as_bytes()));
+        self.stream.get_mut().write_all(line.as_bytes()).context("the guest is gone")?;
+        Ok(Running { id: self.next, command: command.to_owned() })
+    }
+
+    /// Waits for the end of a command.
+    ///
+    /// # Errors
+    /// When it takes longer than `limit`, or the guest goes away or starts again.
+    pub fn finish(&mut self, running: &Running, limit: Duration) -> Result<Output> {
+        let deadline = Instant::now() + limit;
+        let line = self
+            .line(deadline)
+            .with_context(|| format!("no end of {:?} within {limit:?}", running.command))?;
+        let mut words = line.split_whitespace();
+        ensure!(words.next() == Some("DONE"), "unexpected answer from the guest: {line:?}");
+        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
+        let (Some(id), Some(status), Some(len)) = (number(), number(), number()) else {
+            bail!("unexpected answer from the guest: {line:?}");
+        };
+        ensure!(id == running.id, "answer {id} to command {}", running.id);
+        let mut text = Vec::new();
+        self.set_deadline(deadline)?;
+        self.stream.by_ref().take(len).read_to_end(&mut text)?;
+        let text = String::from_utf8_lossy(&text).into_owned();
+        Ok(Output { status: i32::try_from(status)?, text })
+    }
+
+    fn line(&mut self, deadline: Instant) -> Result<String> {
+        let mut line = Vec::new();
+        while line.last() != Some(&b'\n') {
+            self.set_deadline(deadline)?;
+            let n = self.stream.read_until(b'\n', &mut line).context("no answer from the guest")?;
+            ensure!(n > 0, "the guest has closed the connection");
+        }
+        Ok(String::from_utf8_lossy(&line).into_owned())
+    }
+
+    fn set_deadline(&self, deadline: Instant) -> Result<()> {
+        let left = deadline.saturating_duration_since(Instant::now());
+        ensure!(!left.is_zero(), "the time is over");
+        Ok(self.stream.get_ref().set_read_timeout(Some(left))?)
+    }
+}
+
+/// Two hexadecimal digits for each byte, so that a command of several lines is one line.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_matched_to_its_command_and_a_restart_noticed() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut agent = Agent::new(ours);
+        let limit = Duration::from_secs(5);
+        theirs.write_all(b"READY\n").unwrap();
+        agent.wait_ready(limit).unwrap();
+        let running = agent.begin("true").unwrap();
+        theirs.write_all(b"DONE 1 3 5\nhelloDONE 2 0 0\n").unwrap();
+        let output = agent.finish(&running, limit).unwrap();
+        assert_eq!((output.status, output.text.as_str()), (3, "hello"));
+        let running = agent.begin("true").unwrap();
+        assert_eq!(agent.finish(&running, limit).unwrap().text, "");
+        let running = agent.begin("true").unwrap();
+        theirs.write_all(b"READY\n").unwrap();
+        assert!(agent.finish(&running, limit).is_err());
+        let running = agent.begin("true").unwrap();
+        assert!(agent.finish(&running, Duration::from_millis(20)).is_err());
+    }
+}

@@ -1,0 +1,46 @@
+//! What the end-to-end tests stand on: real peers, started, talked to and
+//! cleaned up. Everything waits for events with a deadline and ends its
+//! processes, sockets and namespaces when dropped.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "test code: a failed expectation ends the test"
+)]
+
+/// Frames with recognisable payloads, written to and read from pcap files.
+pub mod frames;
+/// The agent inside a guest: commands in, output and status out.
+pub mod guest;
+/// The guest's kernel and its initramfs.
+pub mod image;
+/// Linux network namespaces.
+pub mod netns;
+/// Open vSwitch with its DPDK datapath.
+pub mod ovs;
+/// Which peers this machine has, and tests skipped for the lack of one.
+pub mod peers;
+/// A child process whose output can be waited for.
+pub mod process;
+/// A QEMU virtual machine.
+pub mod qemu;
+/// QEMU's machine protocol.
+pub mod qmp;
+/// The `ringway` binary.
+pub mod ringway;
+/// DPDK's testpmd.
+pub mod testpmd;
+/// Waiting for files, with a deadline.
+pub mod wait;
+
+pub use guest::Output;
+pub use image::GuestImage;
+pub use netns::Netns;
+pub use ovs::Ovs;
+pub use peers::{Peer, require};
+pub use process::Process;
+pub use qemu::{Nic, Qemu, Vm};
+pub use ringway::Ringway;
+pub use testpmd::Testpmd;

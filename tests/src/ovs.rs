@@ -1,0 +1,191 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::process::{Process, run};
+use crate::wait;
+
+/// The `ovs-vswitchd` with DPDK, where Debian puts it.
+pub const VSWITCHD: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
+
+const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// An Open vSwitch of its own: database, switch and run directory apart from any
+/// that the machine may run.
+#[derive(Debug)]
+pub struct Ovs {
+    // Dropped in this order: the switch before its database.
+    vswitchd: Process,
+    #[expect(dead_code, reason = "it runs as long as this value lives")]
+    database: Process,
+    dir: PathBuf,
+}
+
+impl Ovs {
+    /// Starts a switch with one bridge, `br0`, on the userspace datapath; its polling
+    /// thread runs on `cpu`.
+    ///
+    /// # Errors
+    /// When a part does not come up; the message has what it wrote.
+    pub fn start(dir: &Path, cpu: u32) -> Result<Self> {
+        let database = start_database(dir)?;
+        let mask = 1_u64 << cpu;
+        for setting in [
+            "dpdk-init=true".to_owned(),
+            "dpdk-socket-mem=256".to_owned(),
+            "dpdk-lcore-mask=0x1".to_owned(),
+            format!("pmd-cpu-mask={mask:#x}"),
+            "dpdk-extra=--no-pci --in-memory --single-file-segments".to_owned(),
+        ] {
+            let (key, value) = setting.split_once('=').unwrap_or_default();
+            let pair = format!("other_config:{key}=\"{value}\"");
+            vsctl(dir, &["--no-wait", "set", "Open_vSwitch", ".", &pair])?;
+        }
+        let mut command = Command::new(VSWITCHD);
+        command.arg(format!("unix:{}", dir.join("db.sock").display()));
+        command.arg(format!("--unixctl={}", dir.join("vswitchd.ctl").display()));
+        command.args(["--no-chdir", "-vconsole:info", "-vsyslog:off"]);
+        let vswitchd = Process::start("ovs-vswitchd", environment(command, dir))?;
+        wait::for_path(&dir.join("vswitchd.ctl"), LIMIT).with_context(|| vswitchd.log())?;
+        let ovs = Self { vswitchd, database, dir: dir.to_owned() };
+        ovs.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"])?;
+        Ok(ovs)
+    }
+
+    /// Adds a vhost-user port whose socket the front-end listens on.
+    ///
+    /// # Errors
+    /// When the switch refuses it.
+    pub fn add_vhost_client(&self, name: &str, socket: &Path) -> Result<()> {
+        let path = format!("options:vhost-server-path={}", socket.display());
+        let kind = "type=dpdkvhostuserclient";
+        self.vsctl(&["add-port", "br0", name, "--", "set", "Interface", name, kind, &path])?;
+        Ok(())
+    }
+
+    /// Adds a vhost-user port on whose socket the switch listens; gives the socket's path.
+    ///
+    /// # Errors
+    /// When the switch refuses it.
+    pub fn add_vhost_server(&self, name: &str) -> Result<PathBuf> {
+        let kind = "type=dpdkvhostuser";
+        self.vsctl(&["add-port", "br0", name, "--", "set", "Interface", name, kind])?;
+        let path = self.dir.join(name);
+        wait::for_path(&path, LIMIT)?;
+        Ok(path)
+    }
+
+    /// Runs `ovs-vsctl` and gives its output. It waits until the switch has taken the change.
+    ///
+    /// # Errors
+    /// When it fails, with what the switch wrote.
+    pub fn vsctl(&self, arguments: &[&str]) -> Result<String> {
+        vsctl(&self.dir, arguments).with_context(|| self.log())
+    }
+
+    /// Runs `ovs-appctl` on the switch, for example `dpif-netdev/pmd-stats-show`.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn appctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("ovs-appctl");
+        command.arg("-t").arg(self.dir.join("vswitchd.ctl")).args(arguments);
+        run(&mut environment(command, &self.dir))
+    }
+
+    /// Frames that the switch has received from an interface, and those it has sent to it.
+    /// (The column `statistics` of the database lags by 5 seconds; this does not.)
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn packets(&self, interface: &str) -> Result<(u64, u64)> {
+        let bridge = format!("unix:{}", self.dir.join("br0.mgmt").display());
+        let mut command = Command::new("ovs-ofctl");
+        command.args(["dump-ports", &bridge, interface]);
+        let text = run(&mut environment(command, &self.dir))?;
+        parse_packets(&text).with_context(|| format!("{interface}: {text}"))
+    }
+
+    /// Whether the front-end of an interface is there.
+    ///
+    /// # Errors
+    /// When there is no such interface.
+    pub fn link_is_up(&self, interface: &str) -> Result<bool> {
+        Ok(self.vsctl(&["get", "Interface", interface, "link_state"])?.trim() == "up")
+    }
+
+    /// Waits for the front-end of an interface.
+    ///
+    /// # Errors
+    /// When it is not there within a minute.
+    pub fn wait_link(&self, interface: &str) -> Result<()> {
+        wait::until("link", LIMIT, Duration::from_millis(50), || {
+            Ok(self.link_is_up(interface)?.then_some(()))
+        })
+        .with_context(|| self.log())
+    }
+
+    /// Everything the switch has written.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.vswitchd.log()
+    }
+
+    /// Stops the switch in order.
+    ///
+    /// # Errors
+    /// When it does not end within a minute.
+    pub fn stop(mut self) -> Result<()> {
+        self.appctl(&["exit"])?;
+        self.vswitchd.wait(LIMIT)?;
+        Ok(())
+    }
+}
+
+fn start_database(dir: &Path) -> Result<Process> {
+    let file = dir.join("conf.db");
+    run(Command::new("ovsdb-tool").arg("create").arg(&file).arg(SCHEMA))?;
+    let mut command = Command::new("ovsdb-server");
+    command.arg(&file).arg(format!("--remote=punix:{}", dir.join("db.sock").display()));
+    command.arg(format!("--unixctl={}", dir.join("ovsdb.ctl").display()));
+    command.args(["--no-chdir", "-vconsole:warn", "-vsyslog:off"]);
+    let database = Process::start("ovsdb-server", environment(command, dir))?;
+    wait::for_path(&dir.join("db.sock"), LIMIT).with_context(|| database.log())?;
+    vsctl(dir, &["--no-wait", "init"]).with_context(|| database.log())?;
+    Ok(database)
+}
+
+fn vsctl(dir: &Path, arguments: &[&str]) -> Result<String> {
+    let mut command = Command::new("ovs-vsctl");
+    command.arg(format!("--db=unix:{}", dir.join("db.sock").display())).arg("--timeout=60");
+    run(environment(command, dir).args(arguments))
+}
+
+fn environment(mut command: Command, dir: &Path) -> Command {
+    for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
+        command.env(variable, dir);
+    }
+    command
+}
+
+/// Two lines: `rx pkts=1, bytes=..` and `tx pkts=2, bytes=..`.
+fn parse_packets(text: &str) -> Option<(u64, u64)> {
+    let mut counts = text.split("pkts=").skip(1).map(|rest| rest.split(',').next()?.parse().ok());
+    Some((counts.next()??, counts.next()??))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn port_counters_are_parsed() {
+        let text = "OFPST_PORT reply (xid=0x4): 1 ports\n  port  v0: rx pkts=12, bytes=720, \
+                    drop=0, errs=0\n           tx pkts=34, bytes=0, drop=1\n";
+        assert_eq!(parse_packets(text), Some((12, 34)));
+        assert_eq!(parse_packets("ovs-ofctl: no such port"), None);
+    }
+}

@@ -1,0 +1,179 @@
+use std::fmt;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::image::Kernel;
+use crate::ovs;
+
+/// The variable that names the file in which skipped tests are listed.
+pub const SKIPPED: &str = "RINGWAY_SKIPPED";
+
+/// The least that DPDK needs, in 2 MiB pages.
+pub const HUGE_PAGES: u64 = 512;
+
+/// Where the kernel tells and takes the number of 2 MiB pages.
+pub const NR_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+/// Something outside the project that a test needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Peer {
+    /// QEMU with a Linux guest.
+    Guest,
+    /// DPDK's testpmd, with huge pages.
+    Dpdk,
+    /// Open vSwitch with DPDK, with huge pages.
+    Ovs,
+    /// Network namespaces and TAP devices of the host's kernel.
+    Netns,
+}
+
+impl Peer {
+    /// All peers.
+    pub const ALL: [Self; 4] = [Self::Guest, Self::Dpdk, Self::Ovs, Self::Netns];
+
+    /// Why this machine does not have the peer, if it does not.
+    #[must_use]
+    pub fn missing(self) -> Option<String> {
+        let why = match self {
+            Self::Guest => no_guest(),
+            Self::Dpdk => no_program("dpdk-testpmd").or_else(no_huge_pages),
+            Self::Ovs => no_ovs().or_else(no_huge_pages),
+            Self::Netns => no_netns(),
+        }?;
+        let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
+        Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
+    }
+
+    /// The file in which `cargo xtask setup` says why it could not provide the peer.
+    #[must_use]
+    pub fn setup_note(self) -> PathBuf {
+        target_dir().join(format!("peer-{self}.missing"))
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Guest => "guest",
+            Self::Dpdk => "dpdk",
+            Self::Ovs => "ovs",
+            Self::Netns => "netns",
+        })
+    }
+}
+
+/// The right to use the machine: tests with peers run one after the other, also
+/// those of several test programs, because a polling worker takes a core.
+#[derive(Debug)]
+pub struct Turn(#[expect(dead_code, reason = "its lock ends when it is closed")] File);
+
+/// Waits for this test's turn, or gives `None` when a peer is missing: then the test
+/// returns and is listed as skipped. With `CI=true` a missing peer is a failure.
+///
+/// # Panics
+/// When a peer is missing and `CI=true`.
+#[must_use]
+pub fn require(peers: &[Peer]) -> Option<Turn> {
+    let missing: Vec<String> = peers
+        .iter()
+        .filter_map(|peer| peer.missing().map(|why| format!("no {peer}: {why}")))
+        .collect();
+    if !missing.is_empty() {
+        skip(&missing.join("; "));
+        return None;
+    }
+    Some(Turn(turn().expect("the lock of the tests with peers")))
+}
+
+fn skip(why: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let program = std::env::args().next().unwrap_or_default();
+    let program = Path::new(&program).file_stem().unwrap_or_default().to_string_lossy();
+    // The name of a test program ends with a hash: `guests-0123456789abcdef`.
+    let program = program.rsplit_once('-').map_or(&*program, |(name, _)| name);
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!ci, "{program}::{test} must not be skipped with CI=true: {why}");
+    println!("skipped: {why}");
+    if let Some(path) = std::env::var_os(SKIPPED) {
+        let list = OpenOptions::new().create(true).append(true).open(path);
+        list.and_then(|mut list| writeln!(list, "{program}::{test}: {why}"))
+            .expect("the list of skipped tests");
+    }
+}
+
+fn turn() -> Result<File> {
+    fs::create_dir_all(target_dir())?;
+    let file = File::create(target_dir().join("lock"))?;
+    flock(&file, FlockOperation::LockExclusive)?;
+    Ok(file)
+}
+
+/// The directory of guest images and of what the tests keep between runs.
+#[must_use]
+pub fn target_dir() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR")
+        .map_or_else(|| workspace().join("target"), |dir| workspace().join(PathBuf::from(dir)));
+    target.join("guest")
+}
+
+/// The root of the workspace.
+#[must_use]
+pub fn workspace() -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_owned()
+}
+
+/// Where a program is found through `PATH` or in the directories of the administrator.
+#[must_use]
+pub fn find_program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|dir| dir.join(name))
+        .find(|file| file.is_file())
+}
+
+fn no_program(name: &str) -> Option<String> {
+    find_program(name).is_none().then(|| format!("{name} is not installed"))
+}
+
+fn no_guest() -> Option<String> {
+    ["qemu-system-x86_64", "busybox", "cpio", "xz"]
+        .into_iter()
+        .find_map(no_program)
+        .or_else(|| Kernel::find().err().map(|error| format!("{error:#}")))
+}
+
+fn no_ovs() -> Option<String> {
+    no_program("ovsdb-server").or_else(|| no_program("ovs-vsctl")).or_else(|| {
+        let found = Path::new(ovs::VSWITCHD).exists();
+        (!found).then(|| format!("{} is not installed", ovs::VSWITCHD))
+    })
+}
+
+fn no_huge_pages() -> Option<String> {
+    if !is_root() {
+        return Some("DPDK needs root".to_owned());
+    }
+    let text = fs::read_to_string(NR_HUGE_PAGES).unwrap_or_default();
+    let pages = text.trim().parse::<u64>().unwrap_or(0);
+    (pages < HUGE_PAGES).then(|| format!("{pages} of {HUGE_PAGES} huge pages of 2 MiB"))
+}
+
+fn no_netns() -> Option<String> {
+    if !is_root() {
+        return Some("network namespaces need root".to_owned());
+    }
+    let tun = Path::new("/dev/net/tun").exists();
+    no_program("ip").or_else(|| (!tun).then(|| "there is no /dev/net/tun".to_owned()))
+}
+
+/// Whether this process runs as root.
+#[must_use]
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}

@@ -1,0 +1,286 @@
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+/// What a child wrote to its standard output and error, in the order of arrival.
+#[derive(Debug, Default)]
+struct Log {
+    text: Mutex<(String, u32)>,
+    grown: Condvar,
+}
+
+impl Log {
+    fn lock(&self) -> MutexGuard<'_, (String, u32)> {
+        self.text.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Copies `from` into the log until it ends.
+    fn follow(self: Arc<Self>, mut from: impl Read + Send + 'static) {
+        self.lock().1 += 1;
+        thread::spawn(move || {
+            let mut chunk = [0; 4096];
+            while let Ok(n @ 1..) = from.read(&mut chunk) {
+                self.lock().0.push_str(&String::from_utf8_lossy(&chunk[..n]));
+                self.grown.notify_all();
+            }
+            self.lock().1 -= 1;
+            self.grown.notify_all();
+        });
+    }
+}
+
+/// A running child process. It gets SIGKILL when dropped, and from the kernel
+/// when the test process dies.
+#[derive(Debug)]
+pub struct Process {
+    name: String,
+    child: Child,
+    stdin: Option<ChildStdin>,
+    log: Arc<Log>,
+    status: Option<ExitStatus>,
+}
+
+impl Process {
+    /// Starts `command`; `name` stands for it in messages.
+    ///
+    /// # Errors
+    /// When the program cannot be started.
+    pub fn start(name: impl Into<String>, mut command: Command) -> Result<Self> {
+        let name = name.into();
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let program = command.get_program().to_string_lossy().into_owned();
+        let mut child =
+            spawn(command).with_context(|| format!("cannot start {name} ({program})"))?;
+        let log = Arc::new(Log::default());
+        Arc::clone(&log).follow(child.stdout.take().context("no standard output")?);
+        Arc::clone(&log).follow(child.stderr.take().context("no standard error")?);
+        let stdin = child.stdin.take();
+        Ok(Self { name, child, stdin, log, status: None })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Everything the process has written so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().0.clone()
+    }
+
+    /// How many bytes the process has written so far: a starting point for [`Self::wait_for`].
+    #[must_use]
+    pub fn mark(&self) -> usize {
+        self.log.lock().0.len()
+    }
+
+    /// Waits until the process has written `pattern` after position `from`; gives
+    /// the text in between.
+    ///
+    /// # Errors
+    /// When the time is over or the output ends first; the message has the end of the log.
+    pub fn wait_for(&self, pattern: &str, from: usize, limit: Duration) -> Result<String> {
+        let deadline = Instant::now() + limit;
+        let mut log = self.log.lock();
+        loop {
+            let new = log.0.get(from..).unwrap_or_default();
+            if let Some(at) = new.find(pattern) {
+                return Ok(new[..at].to_owned());
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            let ended = log.1 == 0;
+            if ended || left.is_zero() {
+                let why = if ended { "its output ended" } else { "the time is over" };
+                let end = tail(&log.0, 4000);
+                bail!("{}: waited for {pattern:?}, but {why} ({limit:?}):\n{end}", self.name);
+            }
+            log = self.log.grown.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// Writes a line to the standard input of the process.
+    ///
+    /// # Errors
+    /// When the process does not take it.
+    pub fn send_line(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("standard input is closed")?;
+        writeln!(stdin, "{line}")
+            .and_then(|()| stdin.flush())
+            .with_context(|| format!("{} takes no input: {}", self.name, tail(&self.log(), 2000)))
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When the process has already ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        // Until `wait` has been called the id cannot belong to another process.
+        let pid = Pid::from_child(&self.child);
+        let fd = pidfd_open(pid, PidfdFlags::empty())?;
+        pidfd_send_signal(&fd, signal).with_context(|| format!("{} has ended", self.name))
+    }
+
+    /// Waits until the process has ended.
+    ///
+    /// # Errors
+    /// When it goes on for longer than `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        if let Some(status) = self.status {
+            return Ok(status);
+        }
+        let fd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
+        let mut ready = [PollFd::from_borrowed_fd(fd.as_fd(), PollFlags::IN)];
+        if poll(&mut ready, Some(&limit.try_into()?))? == 0 {
+            bail!("{} did not end within {limit:?}:\n{}", self.name, tail(&self.log(), 4000));
+        }
+        let status = self.child.wait()?;
+        self.status = Some(status);
+        Ok(status)
+    }
+
+    /// Whether the process still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.status.is_none() && self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Sends SIGTERM, waits for `limit`, then SIGKILL. Gives the status if it ended in time.
+    ///
+    /// # Errors
+    /// When it had to be killed.
+    pub fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
+        if self.is_running() {
+            self.signal(Signal::TERM)?;
+        }
+        self.wait(limit).inspect_err(|_| self.kill())
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    pub fn kill(&mut self) {
+        if self.status.is_none() {
+            // Both fail only for a process that is gone, which is what is wanted.
+            drop(self.child.kill());
+            self.status = self.child.wait().ok();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The last `n` bytes or so of a text, from the start of a line.
+#[must_use]
+pub fn tail(text: &str, n: usize) -> &str {
+    let start = text.len().saturating_sub(n);
+    let start =
+        text.as_bytes()[start..].iter().position(|&b| b == b'\n').map_or(0, |at| start + at);
+    text.get(start..).unwrap_or(text)
+}
+
+/// Runs a command to its end and gives its standard output.
+///
+/// # Errors
+/// When it cannot be started or its status is not 0; the message has its standard error.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        let text = String::from_utf8_lossy(&output.stderr);
+        bail!("{command:?}: {}: {}", output.status, tail(&text, 4000));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Shorthand for [`run`] with the words of `line`.
+///
+/// # Errors
+/// As [`run`].
+pub fn sh(line: &str) -> Result<String> {
+    run(Command::new("sh").arg("-c").arg(line))
+}
+
+type Request = (Command, Sender<io::Result<Child>>);
+
+/// Starts a child from a thread that lives as long as the test process.
+///
+/// The kernel sends the parent-death signal when the *thread* that made the
+/// child ends, and test threads end long before the process does.
+fn spawn(mut command: Command) -> Result<Child> {
+    static SPAWNER: OnceLock<Sender<Request>> = OnceLock::new();
+    let spawner = SPAWNER.get_or_init(|| {
+        let (requests, inbox) = channel::<Request>();
+        thread::spawn(move || {
+            for (mut command, answer) in inbox {
+                // Nobody is left to ask when the receiver is gone.
+                drop(answer.send(command.spawn()));
+            }
+        });
+        requests
+    });
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only async-signal-safe work is done: two
+    // system calls (prctl, getppid) without allocation or locks.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The parent may have died before the call took effect.
+            let now = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+            if now.and_then(|pid| u32::try_from(pid).ok()) == Some(parent) {
+                Ok(())
+            } else {
+                Err(io::Error::from(io::ErrorKind::NotConnected))
+            }
+        });
+    }
+    let (answer, result) = channel();
+    spawner.send((command, answer)).ok().context("the spawning thread has ended")?;
+    Ok(result.recv()??)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn output_is_waited_for_and_its_end_noticed() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; read line; echo got $line"]);
+        let mut child = Process::start("shell", command).unwrap();
+        let limit = Duration::from_secs(10);
+        child.wait_for("one\n", 0, limit).unwrap();
+        let mark = child.mark();
+        child.send_line("two").unwrap();
+        assert_eq!(child.wait_for(" two", mark, limit).unwrap(), "got");
+        assert!(child.wait_for("three", mark, limit).is_err());
+        assert!(child.wait(limit).unwrap().success());
+    }
+
+    #[test]
+    fn a_dropped_process_is_gone() {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        let child = Process::start("sleep", command).unwrap();
+        let path = format!("/proc/{}", child.id());
+        assert!(std::fs::exists(&path).unwrap());
+        drop(child);
+        assert!(!std::fs::exists(&path).unwrap());
+    }
+
+    #[test]
+    fn the_tail_starts_at_a_line() {
+        assert_eq!(tail("short", 100), "short");
+        assert_eq!(tail("one\ntwo\nthree", 7), "\nthree");
+    }
+}

@@ -1,0 +1,332 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::guest::{Agent, Output, Running, accept, listen};
+use crate::image::GuestImage;
+use crate::process::{Process, tail};
+use crate::qmp::Qmp;
+
+/// How long a guest may take to boot: 6 to 10 s of a core under emulation, and
+/// several may share the machine's cores with a polling worker.
+pub const BOOT: Duration = Duration::from_secs(120);
+
+/// A network device of a guest, backed by a vhost-user socket.
+#[derive(Debug, Clone)]
+pub struct Nic {
+    socket: PathBuf,
+    mac: String,
+    queues: u16,
+    mtu: Option<u16>,
+    server: bool,
+    options: String,
+}
+
+impl Nic {
+    /// A device with one queue pair; QEMU connects to `socket`, and connects again when it is lost.
+    #[must_use]
+    pub fn new(socket: &Path, mac: &str) -> Self {
+        Self {
+            socket: socket.to_owned(),
+            mac: mac.to_owned(),
+            queues: 1,
+            mtu: None,
+            server: false,
+            options: String::new(),
+        }
+    }
+
+    /// The number of queue pairs. Linux uses as many as the guest has CPUs.
+    #[must_use]
+    pub fn queues(mut self, queues: u16) -> Self {
+        self.queues = queues;
+        self
+    }
+
+    /// The MTU that the device offers the guest (`VIRTIO_NET_F_MTU`).
+    #[must_use]
+    pub fn mtu(mut self, mtu: u16) -> Self {
+        self.mtu = Some(mtu);
+        self
+    }
+
+    /// QEMU listens on the socket and the back-end connects.
+    #[must_use]
+    pub fn server(mut self) -> Self {
+        self.server = true;
+        self
+    }
+
+    /// Further properties of `virtio-net-pci`, such as `packed=on,mrg_rxbuf=off`.
+    #[must_use]
+    pub fn options(mut self, options: &str) -> Self {
+        self.options = options.to_owned();
+        self
+    }
+
+    fn arguments(&self, n: usize) -> Vec<String> {
+        let Self { socket, mac, queues, .. } = self;
+        // Connections of its own accord and again after a loss, or those of others.
+        let mode = if self.server { "server=on,wait=off" } else { "reconnect-ms=200" };
+        // A vector for each ring, one for the control queue and one for configuration changes.
+        let vectors = 2 * queues + 2;
+        let mut device =
+            format!("virtio-net-pci,netdev=net{n},mac={mac},mq=on,vectors={vectors},romfile=");
+        if let Some(mtu) = self.mtu {
+            device += &format!(",host_mtu={mtu}");
+        }
+        if !self.options.is_empty() {
+            device += &format!(",{}", self.options);
+        }
+        [
+            "-chardev".to_owned(),
+            format!("socket,id=char{n},path={},{mode}", socket.display()),
+            "-netdev".to_owned(),
+            format!("vhost-user,id=net{n},chardev=char{n},queues={queues}"),
+            "-device".to_owned(),
+            device,
+        ]
+        .into()
+    }
+}
+
+/// A virtual machine to be started.
+#[derive(Debug)]
+pub struct Qemu {
+    name: String,
+    image: GuestImage,
+    memory_mib: u32,
+    cpus: u16,
+    nics: Vec<Nic>,
+    kernel_arguments: String,
+    arguments: Vec<String>,
+}
+
+impl Qemu {
+    /// A machine with 2 CPUs and 256 MiB of memory that boots `image`.
+    #[must_use]
+    pub fn new(name: &str, image: &GuestImage) -> Self {
+        Self {
+            name: name.to_owned(),
+            image: image.clone(),
+            memory_mib: 256,
+            cpus: 2,
+            nics: Vec::new(),
+            kernel_arguments: "ipv6.disable=1".to_owned(),
+            arguments: Vec::new(),
+        }
+    }
+
+    /// Adds a network device: `eth0`, `eth1` and so on.
+    #[must_use]
+    pub fn nic(mut self, nic: Nic) -> Self {
+        self.nics.push(nic);
+        self
+    }
+
+    /// The size of memory.
+    #[must_use]
+    pub fn memory_mib(mut self, mib: u32) -> Self {
+        self.memory_mib = mib;
+        self
+    }
+
+    /// The number of CPUs.
+    #[must_use]
+    pub fn cpus(mut self, cpus: u16) -> Self {
+        self.cpus = cpus;
+        self
+    }
+
+    /// Replaces `ipv6.disable=1`, which keeps a guest from sending frames unasked.
+    #[must_use]
+    pub fn kernel_arguments(mut self, arguments: &str) -> Self {
+        self.kernel_arguments = arguments.to_owned();
+        self
+    }
+
+    /// Adds arguments of QEMU's command line.
+    #[must_use]
+    pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(str::to_owned));
+        self
+    }
+
+    /// Starts the machine and does not wait for it to boot, so that several can boot at once.
+    /// Sockets and the console's log go to `dir`.
+    ///
+    /// A vhost-user back-end that listens must be there: QEMU waits for it before it boots.
+    ///
+    /// # Errors
+    /// When QEMU does not start.
+    pub fn start(&self, dir: &Path) -> Result<Vm> {
+        let name = &self.name;
+        let path = |what: &str| dir.join(format!("{name}.{what}"));
+        let console = path("console");
+        for stale in [path("agent"), path("qmp")] {
+            drop(std::fs::remove_file(stale));
+        }
+        let agent = listen(&path("agent"))?;
+        let qmp = listen(&path("qmp"))?;
+        let mut command = Command::new("qemu-system-x86_64");
+        command.args(self.machine(&console));
+        command.args(["-qmp", &format!("unix:{}", path("qmp").display())]);
+        command.args(["-chardev", &format!("socket,id=agent,path={}", path("agent").display())]);
+        command.args(["-device", "virtio-serial-pci"]);
+        command.args(["-device", "virtserialport,chardev=agent,name=agent"]);
+        for (n, nic) in self.nics.iter().enumerate() {
+            command.args(nic.arguments(n));
+        }
+        command.args(&self.arguments);
+        let process = Process::start(format!("QEMU {name}"), command)?;
+        let limit = Duration::from_secs(20);
+        let connect = || -> Result<_> {
+            let agent = Agent::new(accept(&agent, limit).context("agent")?);
+            Ok((agent, Qmp::new(accept(&qmp, limit).context("QMP")?)?))
+        };
+        let (agent, qmp) = connect().with_context(|| process.log())?;
+        Ok(Vm { name: name.clone(), process, agent, qmp, console })
+    }
+
+    fn machine(&self, console: &Path) -> Vec<String> {
+        let memory = self.memory_mib;
+        let kernel = format!(
+            "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check net.ifnames=0 {}",
+            self.kernel_arguments
+        );
+        [
+            "-nodefaults -no-user-config -display none -accel tcg".to_owned(),
+            "-machine q35,memory-backend=mem,smbus=off,sata=off,usb=off,vmport=off".to_owned(),
+            format!("-m {memory}M -smp {}", self.cpus),
+            format!("-object memory-backend-memfd,id=mem,size={memory}M,share=on"),
+        ]
+        .iter()
+        .flat_map(|line| line.split(' '))
+        .map(str::to_owned)
+        .chain(["-kernel".to_owned(), self.image.kernel.display().to_string()])
+        .chain(["-initrd".to_owned(), self.image.initramfs.display().to_string()])
+        .chain(["-append".to_owned(), kernel])
+        .chain(["-serial".to_owned(), format!("file:{}", console.display())])
+        .collect()
+    }
+}
+
+/// A running virtual machine.
+#[derive(Debug)]
+pub struct Vm {
+    name: String,
+    process: Process,
+    agent: Agent,
+    qmp: Qmp,
+    console: PathBuf,
+}
+
+impl Vm {
+    /// Waits until the guest takes commands.
+    ///
+    /// # Errors
+    /// When it does not within [`BOOT`]; the message has the end of its console.
+    pub fn wait_boot(&mut self) -> Result<()> {
+        self.agent.wait_ready(BOOT).with_context(|| self.state())
+    }
+
+    /// Runs a shell command in the guest and gives its output, whatever its status.
+    ///
+    /// # Errors
+    /// When it takes longer than a minute or the guest is gone.
+    pub fn run(&mut self, command: &str) -> Result<Output> {
+        let running = self.begin(command)?;
+        self.finish(&running, Duration::from_secs(60))
+    }
+
+    /// Runs a shell command in the guest that must end with status 0; gives its output.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and when the status is another.
+    pub fn sh(&mut self, command: &str) -> Result<String> {
+        let Output { status, text } = self.run(command)?;
+        if status != 0 {
+            bail!("guest {}: {command:?} ended with status {status}: {text}", self.name);
+        }
+        Ok(text)
+    }
+
+    /// Starts a command and does not wait, so that commands run in several guests at once.
+    ///
+    /// # Errors
+    /// When the guest is gone.
+    pub fn begin(&mut self, command: &str) -> Result<Running> {
+        self.agent.begin(command).with_context(|| self.state())
+    }
+
+    /// Waits for the end of a command.
+    ///
+    /// # Errors
+    /// When it takes longer than `limit`.
+    pub fn finish(&mut self, running: &Running, limit: Duration) -> Result<Output> {
+        self.agent.finish(running, limit).with_context(|| self.state())
+    }
+
+    /// Presses the reset button. [`Self::wait_boot`] is next.
+    ///
+    /// # Errors
+    /// When QEMU does not reset the machine.
+    pub fn reset(&mut self) -> Result<()> {
+        self.qmp("system_reset", &json!({}))?;
+        self.qmp.wait_event("RESET", Duration::from_secs(20))?;
+        Ok(())
+    }
+
+    /// Runs a QMP command.
+    ///
+    /// # Errors
+    /// When QEMU refuses it.
+    pub fn qmp(&mut self, command: &str, arguments: &Value) -> Result<Value> {
+        self.qmp.execute(command, arguments)
+    }
+
+    /// A counter of `/sys/class/net/IF/statistics`.
+    ///
+    /// # Errors
+    /// When there is no such interface or counter.
+    pub fn counter(&mut self, interface: &str, name: &str) -> Result<u64> {
+        let text = self.sh(&format!("cat /sys/class/net/{interface}/statistics/{name}"))?;
+        text.trim().parse().with_context(|| format!("{interface} {name}: {text:?}"))
+    }
+
+    /// Pings `address` and demands every answer; gives the last lines that ping prints.
+    ///
+    /// # Errors
+    /// When an answer is missing.
+    pub fn ping(&mut self, address: &str, options: &str) -> Result<String> {
+        let text = self.sh(&format!("ping -q {options} {address}"))?;
+        ensure!(text.contains(" 0% packet loss"), "ping {address}: {text}");
+        Ok(text)
+    }
+
+    /// Ends the machine at once, as if QEMU had crashed.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Whether QEMU still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// The process id of QEMU.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    fn state(&self) -> String {
+        let console = std::fs::read(&self.console).unwrap_or_default();
+        let console = String::from_utf8_lossy(&console);
+        let (name, log) = (&self.name, self.process.log());
+        format!("guest {name}; console ends with:\n{}\nQEMU says: {log}", tail(&console, 3000))
+    }
+}

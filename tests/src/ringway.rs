@@ -1,0 +1,147 @@
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::peers::workspace;
+use crate::process::{Process, run};
+use crate::wait;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The variable that names the binary to test; `cargo xtask test` sets it.
+pub const BINARY: &str = "RINGWAY_BIN";
+
+/// The `ringway` binary: the one that [`BINARY`] names, otherwise a release build.
+///
+/// # Errors
+/// When it does not build.
+pub fn binary() -> Result<PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    if let Some(path) = std::env::var_os(BINARY) {
+        return Ok(path.into());
+    }
+    BUILT
+        .get_or_init(|| build().map_err(|error| format!("{error:#}")))
+        .clone()
+        .map_err(|e| anyhow!(e))
+}
+
+fn build() -> Result<PathBuf> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let messages = run(Command::new(cargo).current_dir(workspace()).args([
+        "build",
+        "--release",
+        "--package",
+        "ringway",
+        "--message-format=json",
+    ]))?;
+    messages
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
+        .context("cargo names no executable of the package ringway")
+}
+
+/// A command of the binary.
+///
+/// # Errors
+/// When the binary does not build.
+pub fn command(arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(binary()?);
+    command.args(arguments);
+    Ok(command)
+}
+
+/// A running `ringway switch`.
+#[derive(Debug)]
+pub struct Ringway {
+    process: Process,
+    control: PathBuf,
+}
+
+impl Ringway {
+    /// Starts a switch with the ports given as `NAME=DEVICE` on `cores`, with its control
+    /// socket in `dir`, and waits until that socket is there.
+    ///
+    /// # Errors
+    /// When it does not come up; the message has what it wrote.
+    pub fn switch(dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {
+        let control = dir.join("ringway.ctl");
+        let mut command = command(&["switch", "--cores", cores, "--control"])?;
+        command.arg(&control);
+        for port in ports {
+            command.args(["--port", port]);
+        }
+        let process = Process::start("ringway switch", command)?;
+        wait::for_path(&control, LIMIT).with_context(|| process.log())?;
+        Ok(Self { process, control })
+    }
+
+    /// Runs a further command on the control socket and gives its output,
+    /// for example `["show", "ports"]`.
+    ///
+    /// # Errors
+    /// When its status is not 0.
+    pub fn client(&self, arguments: &[&str]) -> Result<String> {
+        run(command(arguments)?.arg("--control").arg(&self.control))
+            .with_context(|| self.process.log())
+    }
+
+    /// `ringway show WHAT --json`.
+    ///
+    /// # Errors
+    /// When it fails or is not JSON.
+    pub fn show(&self, what: &str) -> Result<Value> {
+        let text = self.client(&["show", what, "--json"])?;
+        serde_json::from_str(&text).with_context(|| text)
+    }
+
+    /// The control socket.
+    #[must_use]
+    pub fn control(&self) -> &Path {
+        &self.control
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether it still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Everything it has written.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Sends SIGTERM and waits for the end.
+    ///
+    /// # Errors
+    /// When it does not end within `limit`.
+    pub fn stop(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.process.stop(limit)
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Ends it at once, as if it had crashed.
+    pub fn kill(mut self) {
+        self.process.kill();
+    }
+}

@@ -1,0 +1,71 @@
+use std::fs;
+use std::mem::MaybeUninit;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::inotify;
+
+/// Waits until `path` exists, for `limit` at most.
+///
+/// # Errors
+/// When the time is over, or the directory that is to hold `path` cannot be watched.
+pub fn for_path(path: &Path, limit: Duration) -> Result<()> {
+    let deadline = Instant::now() + limit;
+    let dir = path.parent().context("a path without a directory")?;
+    let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
+    inotify::add_watch(&watch, dir, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
+        .with_context(|| format!("cannot watch {}", dir.display()))?;
+    // The watch is set before the look, so that a file made in between is not missed.
+    while fs::symlink_metadata(path).is_err() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            bail!("{} did not appear within {limit:?}", path.display());
+        }
+        poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&left.try_into()?))?;
+        let mut buffer = [MaybeUninit::uninit(); 4096];
+        let mut events = inotify::Reader::new(&watch, &mut buffer);
+        while events.next().is_ok() {}
+    }
+    Ok(())
+}
+
+/// Calls `probe` until it gives a value, every `pause`, for `limit` at most.
+/// For states that can only be asked for, such as a counter of another process.
+///
+/// # Errors
+/// When the time is over (`what` names what was waited for), or when `probe` fails.
+pub fn until<T>(
+    what: &str,
+    limit: Duration,
+    pause: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = probe()? {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            bail!("{what}: not within {limit:?}");
+        }
+        std::thread::sleep(pause);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_appears_later_ends_the_wait() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("late");
+        std::thread::scope(|scope| {
+            scope.spawn(|| for_path(&path, Duration::from_secs(10)).unwrap());
+            fs::write(&path, "").unwrap();
+        });
+        assert!(for_path(&dir.path().join("never"), Duration::from_millis(20)).is_err());
+    }
+}

@@ -1,0 +1,131 @@
+//! The harness itself, on peers alone: what fails here is not Ringway's fault.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::time::{Duration, Instant};
+
+use e2e::{GuestImage, Nic, Ovs, Peer, Qemu, Testpmd, frames, require};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[test]
+fn a_guest_boots_runs_commands_and_resets() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let image = GuestImage::network().unwrap();
+    let start = Instant::now();
+    let mut vm = Qemu::new("a", &image).start(dir.path()).unwrap();
+    vm.wait_boot().unwrap();
+    println!("booted in {:?}", start.elapsed());
+    assert_eq!(vm.sh("nproc").unwrap(), "2\n");
+    let failed = vm.run("echo 'two\nlines'; exit 7").unwrap();
+    assert_eq!((failed.status, failed.text.as_str()), (7, "two\nlines\n"));
+    vm.sh("touch /tmp/before").unwrap();
+    vm.reset().unwrap();
+    vm.wait_boot().unwrap();
+    assert_eq!(vm.run("test -e /tmp/before").unwrap().status, 1);
+    vm.kill();
+    assert!(!vm.is_running());
+}
+
+/// Frames from a pcap file cross vhost and virtio-user and end in another pcap file.
+#[test]
+fn testpmd_passes_frames_between_vhost_and_virtio_user() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let sent = frames::frames([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], &[60, 300, 1514], 96);
+    frames::write_pcap(&path("in.pcap"), &sent).unwrap();
+    let vhost = Testpmd::new()
+        .vdev(format!("net_vhost0,iface={}", path("s").display()))
+        .vdev(format!("net_pcap0,rx_pcap={}", path("in.pcap").display()));
+    let mut vhost = vhost.start().unwrap();
+    let user = Testpmd::new()
+        .cpu(1)
+        .vdev(format!("net_virtio_user0,path={},mac=02:00:00:00:00:01", path("s").display()))
+        .vdev(format!("net_pcap0,tx_pcap={}", path("out.pcap").display()));
+    let mut user = user.start().unwrap();
+    vhost.wait_link(0, LIMIT).unwrap();
+    user.command("start").unwrap();
+    vhost.command("start").unwrap();
+    user.wait_stats(1, LIMIT, |stats| stats.tx_packets >= 96).unwrap();
+    user.quit().unwrap();
+    vhost.quit().unwrap();
+    let arrived = frames::read_pcap(&path("out.pcap")).unwrap();
+    assert_eq!(frames::difference(&sent, &arrived), None);
+}
+
+/// Two virtio-user ports play ping-pong through a vhost back-end that counts its cycles.
+#[test]
+fn testpmd_forwards_between_two_virtio_user_ports() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let socket = |n: u8| dir.path().join(format!("s{n}")).display().to_string();
+    let vhost = Testpmd::new()
+        .vdev(format!("net_vhost0,iface={}", socket(0)))
+        .vdev(format!("net_vhost1,iface={}", socket(1)))
+        .arguments(["--record-core-cycles"]);
+    let mut vhost = vhost.start().unwrap();
+    let user = Testpmd::new()
+        .cpu(1)
+        .vdev(format!("net_virtio_user0,path={}", socket(0)))
+        .vdev(format!("net_virtio_user1,path={}", socket(1)));
+    let mut user = user.start().unwrap();
+    vhost.wait_link(0, LIMIT).unwrap();
+    vhost.wait_link(1, LIMIT).unwrap();
+    vhost.command("start").unwrap();
+    user.command("start tx_first 4").unwrap();
+    user.wait_stats(0, LIMIT, |stats| stats.rx_packets > 100_000).unwrap();
+    let cycles = vhost.cycles_per_packet().unwrap();
+    assert!(cycles > 1.0, "{cycles}");
+    user.kill();
+    vhost.quit().unwrap();
+}
+
+#[test]
+fn ovs_starts_carries_frames_and_stops() {
+    let Some(_turn) = require(&[Peer::Ovs, Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ovs = Ovs::start(dir.path(), 0).unwrap();
+    let socket = |n: u8| dir.path().join(format!("s{n}"));
+    ovs.add_vhost_client("v0", &socket(0)).unwrap();
+    ovs.add_vhost_client("v1", &socket(1)).unwrap();
+    let user = Testpmd::new()
+        .cpu(1)
+        .vdev(format!("net_virtio_user0,path={},server=1", socket(0).display()))
+        .vdev(format!("net_virtio_user1,path={},server=1", socket(1).display()));
+    let mut user = user.start().unwrap();
+    ovs.wait_link("v0").unwrap();
+    ovs.wait_link("v1").unwrap();
+    user.command("start tx_first 1").unwrap();
+    user.wait_stats(1, LIMIT, |stats| stats.rx_packets > 1000).unwrap();
+    let (received, sent) = ovs.packets("v1").unwrap();
+    assert!(received > 0 && sent > 0, "{received} {sent}");
+    user.quit().unwrap();
+    ovs.stop().unwrap();
+}
+
+/// Two guests, with testpmd as the switch: QEMU's vhost-user front-end as the tests use it.
+#[test]
+fn two_guests_ping_through_testpmd() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let socket = |n: u8| dir.path().join(format!("s{n}"));
+    let mut vhost = Testpmd::new()
+        .vdev(format!("net_vhost0,iface={}", socket(0).display()))
+        .vdev(format!("net_vhost1,iface={}", socket(1).display()))
+        .start()
+        .unwrap();
+    vhost.command("start").unwrap();
+    let image = GuestImage::network().unwrap();
+    let mut vms = [0, 1].map(|n: u8| {
+        let nic = Nic::new(&socket(n), &format!("52:54:00:00:00:0{n}"));
+        Qemu::new(&format!("vm{n}"), &image).nic(nic).start(dir.path()).unwrap()
+    });
+    for (vm, address) in vms.iter_mut().zip(["10.0.0.1/24", "10.0.0.2/24"]) {
+        vm.wait_boot().unwrap();
+        vm.sh(&format!("ip address add {address} dev eth0 && ip link set eth0 up")).unwrap();
+    }
+    vms[0].ping("10.0.0.2", "-c 10 -i 0.1").unwrap();
+    vhost.quit().unwrap();
+}
