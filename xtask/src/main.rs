@@ -1,3 +1,60 @@
-//! The project's own commands.
+//! The project's own commands, run as `cargo xtask COMMAND`.
 
-fn main() {}
+#![allow(
+    clippy::indexing_slicing,
+    reason = "works on the project's own files and tools, not on peer input"
+)]
+
+/// What Debian's packages and the kernel must provide for the peers of the tests.
+mod setup;
+/// The one test command.
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// The project's own commands.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what the peers of the tests need (Debian 12, as root) and set up huge pages
+    Setup,
+    /// Build the image that test guests boot, and print its kernel and initramfs
+    GuestImage {
+        /// A module to load at boot, with all that it needs; may be repeated
+        #[arg(long = "module", value_name = "NAME", default_value = "virtio_net")]
+        modules: Vec<String>,
+    },
+    /// Run all tests: formatting, lints, units, properties and those on real peers
+    Test(test::Options),
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Setup => setup::run(),
+        Command::GuestImage { modules } => guest_image(&modules),
+        Command::Test(options) => test::run(&options),
+    };
+    match result {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn guest_image(modules: &[String]) -> anyhow::Result<bool> {
+    let names: Vec<&str> = modules.iter().map(String::as_str).collect();
+    let image = e2e::GuestImage::with_modules(&names)?;
+    println!("{}\n{}", image.kernel.display(), image.initramfs.display());
+    Ok(true)
+}
