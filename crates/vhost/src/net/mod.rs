@@ -7,6 +7,8 @@
 
 pub mod receive;
 pub mod ring;
+#[cfg(test)]
+mod tests;
 pub mod transmit;
 
 pub use receive::NetReceiver;
