@@ -4,6 +4,7 @@
 //! else, `:` and `=` too, stands for itself in the target and in values.
 
 use std::fmt::Display;
+use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::port::Error;
@@ -128,41 +129,76 @@ impl DeviceSpec {
         Some(self.options.remove(index).1)
     }
 
-    /// Takes option `key` as a number, an address, or whatever parses; `default` when absent.
+    /// Takes option `key` as a number, an address, or whatever parses; `None` when absent.
     ///
     /// # Errors
     /// When the value does not parse; the error names the key, the value and `expected`.
+    pub fn take_optional<T: FromStr>(
+        &mut self,
+        key: &str,
+        expected: &str,
+    ) -> Result<Option<T>, Error> {
+        let Some(value) = self.take(key) else { return Ok(None) };
+        let wrong = || self.error(format!("{key}={value}: expected {expected}"));
+        value.parse().map(Some).map_err(|_| wrong())
+    }
+
+    /// As [`take_optional`](Self::take_optional), with a `default` for an absent option.
+    ///
+    /// # Errors
+    /// As there.
     pub fn take_parsed<T: FromStr>(
         &mut self,
         key: &str,
         default: T,
         expected: &str,
     ) -> Result<T, Error> {
-        match self.take(key) {
-            None => Ok(default),
-            Some(value) => {
-                value.parse().map_err(|_| self.error(format!("{key}={value}: expected {expected}")))
-            }
-        }
+        Ok(self.take_optional(key, expected)?.unwrap_or(default))
     }
 
-    /// Takes option `key` as a number of at least `min` and at most `max`; `default` when absent.
+    /// Takes option `key` as a number within `bounds`; `None` when absent.
     ///
     /// # Errors
     /// When the value is no number or out of bounds; the error names all of these.
-    pub fn take_number<T: FromStr + PartialOrd + Display + Copy>(
+    pub fn take_optional_number<T: FromStr + PartialOrd + Display>(
+        &mut self,
+        key: &str,
+        bounds: &RangeInclusive<T>,
+    ) -> Result<Option<T>, Error> {
+        let expected = format!("a number from {} to {}", bounds.start(), bounds.end());
+        match self.take_optional(key, &expected)? {
+            Some(number) if !bounds.contains(&number) => {
+                Err(self.error(format!("{key}={number}: expected {expected}")))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// As [`take_optional_number`](Self::take_optional_number), with a `default` for an absent
+    /// option.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_number<T: FromStr + PartialOrd + Display>(
         &mut self,
         key: &str,
         default: T,
-        min: T,
-        max: T,
+        bounds: &RangeInclusive<T>,
     ) -> Result<T, Error> {
-        let expected = format!("a number from {min} to {max}");
-        let number = self.take_parsed(key, default, &expected)?;
-        if number < min || number > max {
-            return Err(self.error(format!("{key}={number}: expected {expected}")));
+        Ok(self.take_optional_number(key, bounds)?.unwrap_or(default))
+    }
+
+    /// As [`take_switch`](Self::take_switch), with `None` for an absent option.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn take_optional_switch(&mut self, key: &str) -> Result<Option<bool>, Error> {
+        match self.take(key).as_deref() {
+            None => Ok(None),
+            Some("on" | "yes" | "1" | "true") => Ok(Some(true)),
+            Some("off" | "no" | "0" | "false") => Ok(Some(false)),
+            Some(other) => Err(self.error(format!("{key}={other}: expected on or off"))),
         }
-        Ok(number)
     }
 
     /// Takes option `key` as a switch: `on`/`off`, `yes`/`no`, `1`/`0`, `true`/`false`.
@@ -170,12 +206,7 @@ impl DeviceSpec {
     /// # Errors
     /// When the value is none of these.
     pub fn take_switch(&mut self, key: &str, default: bool) -> Result<bool, Error> {
-        match self.take(key).as_deref() {
-            None => Ok(default),
-            Some("on" | "yes" | "1" | "true") => Ok(true),
-            Some("off" | "no" | "0" | "false") => Ok(false),
-            Some(other) => Err(self.error(format!("{key}={other}: expected on or off"))),
-        }
+        Ok(self.take_optional_switch(key)?.unwrap_or(default))
     }
 
     /// Refuses options that no `take` has taken; `known` lists the driver's options for the
@@ -213,7 +244,7 @@ mod tests {
         let mut spec = parse("vhost-user:/run/vm=1:a,,b.sock,queues=2,client=on,note=a=b,,c");
         assert_eq!(spec.driver(), "vhost-user");
         assert_eq!(spec.target(), "/run/vm=1:a,b.sock");
-        assert_eq!(spec.take_number("queues", 1, 1, 8).unwrap(), 2);
+        assert_eq!(spec.take_number("queues", 1, &(1..=8)).unwrap(), 2);
         assert!(spec.take_switch("client", false).unwrap());
         assert_eq!(spec.take("note").as_deref(), Some("a=b,c"));
         assert_eq!(spec.take("note"), None);
@@ -258,14 +289,14 @@ mod tests {
     fn values_are_checked() {
         let text = "tap:x,queues=9,mtu=a,up=maybe,left=1";
         let mut spec = parse(text);
-        let error = spec.take_number("queues", 1, 1, 8).unwrap_err().to_string();
+        let error = spec.take_number("queues", 1, &(1..=8)).unwrap_err().to_string();
         assert!(error.contains("queues=9: expected a number from 1 to 8"), "{error}");
         assert!(error.contains(text), "{error}");
         assert!(
             spec.take_parsed("mtu", 1500_u16, "bytes").unwrap_err().to_string().contains("mtu=a")
         );
         assert!(spec.take_switch("up", true).unwrap_err().to_string().contains("up=maybe"));
-        assert_eq!(spec.take_number("absent", 7, 1, 8).unwrap(), 7);
+        assert_eq!(spec.take_number("absent", 7, &(1..=8)).unwrap(), 7);
         let error = spec.finish("queues, mtu and up").unwrap_err().to_string();
         assert!(error.contains("unknown option 'left'; tap takes queues, mtu and up"), "{error}");
     }
@@ -278,7 +309,7 @@ mod tests {
                 let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
                 let _ = spec.allow_option_as_target(&keys);
                 for key in keys {
-                    let _ = spec.take_number(key, 1_u16, 0, 9);
+                    let _ = spec.take_number(key, 1_u16, &(0..=9));
                 }
                 let _ = spec.finish("nothing");
             }

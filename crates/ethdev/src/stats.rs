@@ -419,6 +419,18 @@ mod tests {
     }
 
     #[test]
+    fn a_burst_may_be_dropped_as_a_whole() {
+        for count in 0..=BURST {
+            let stats = QueueStats::default();
+            let sent = Sent::all_dropped(count, &stats, DropReason::LinkDown);
+            assert_eq!((sent.consumed, sent.packets()), (count, 0));
+            stats.count_sent(&sent, &[Frame::from_bytes(&[0; 60]); BURST]);
+            assert_eq!(stats.snapshot().packets, 0);
+            assert_eq!(stats.snapshot().dropped_for(DropReason::LinkDown), count as u64);
+        }
+    }
+
+    #[test]
     fn names_tell_direction_queue_and_counter() {
         let queue = QueueStats::default();
         queue.count_frames(&[Frame::from_bytes(&[0xFF; 64]), Frame::from_bytes(&[1; 1500])]);
