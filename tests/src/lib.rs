@@ -32,6 +32,8 @@ pub mod qmp;
 pub mod ringway;
 /// DPDK's testpmd.
 pub mod testpmd;
+/// What guests send each other.
+pub mod traffic;
 /// Waiting for files, with a deadline.
 pub mod wait;
 

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{GuestImage, Nic, Ovs, Peer, Qemu, Testpmd, frames, require};
+use e2e::{GuestImage, Nic, Ovs, Peer, Qemu, Testpmd, frames, require, traffic};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -107,25 +107,30 @@ fn ovs_starts_carries_frames_and_stops() {
 
 /// Two guests, with testpmd as the switch: QEMU's vhost-user front-end as the tests use it.
 #[test]
-fn two_guests_ping_through_testpmd() {
+fn two_guests_talk_through_testpmd() {
     let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let socket = |n: u8| dir.path().join(format!("s{n}"));
     let mut vhost = Testpmd::new()
-        .vdev(format!("net_vhost0,iface={}", socket(0).display()))
-        .vdev(format!("net_vhost1,iface={}", socket(1).display()))
+        .vdev(format!("net_vhost0,iface={},queues=2", socket(0).display()))
+        .vdev(format!("net_vhost1,iface={},queues=2", socket(1).display()))
+        .queues(2)
         .start()
         .unwrap();
     vhost.command("start").unwrap();
     let image = GuestImage::network().unwrap();
     let mut vms = [0, 1].map(|n: u8| {
-        let nic = Nic::new(&socket(n), &format!("52:54:00:00:00:0{n}"));
+        let nic = Nic::new(&socket(n), &format!("52:54:00:00:00:0{n}")).queues(2);
         Qemu::new(&format!("vm{n}"), &image).nic(nic).start(dir.path()).unwrap()
     });
-    for (vm, address) in vms.iter_mut().zip(["10.0.0.1/24", "10.0.0.2/24"]) {
+    for (vm, address) in vms.iter_mut().zip(["10.0.0.1", "10.0.0.2"]) {
         vm.wait_boot().unwrap();
-        vm.sh(&format!("ip address add {address} dev eth0 && ip link set eth0 up")).unwrap();
+        traffic::configure(vm, address, 1500).unwrap();
     }
-    vms[0].ping("10.0.0.2", "-c 10 -i 0.1").unwrap();
+    let [a, b] = &mut vms;
+    assert_eq!(a.sh("ls -d /sys/class/net/eth0/queues/rx-* | wc -l").unwrap(), "2\n");
+    a.ping("10.0.0.2", "-c 10 -i 0.1").unwrap();
+    let time = traffic::transfer(a, b, "10.0.0.2", 8).unwrap();
+    println!("8 MiB in {time:?}");
     vhost.quit().unwrap();
 }

@@ -1,0 +1,40 @@
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::qemu::Vm;
+
+/// Gives `eth0` of a guest an address and takes it up.
+///
+/// # Errors
+/// When the guest has no `eth0`.
+pub fn configure(vm: &mut Vm, address: &str, mtu: u32) -> Result<()> {
+    let command = format!(
+        "ip link set eth0 mtu {mtu} && ip address add {address}/24 dev eth0 && \
+         ip link set eth0 up"
+    );
+    vm.sh(&command).map(drop)
+}
+
+/// Sends `mib` mebibytes of random bytes over TCP from a guest to the guest with `address`,
+/// which sends their digest back; gives the time that it took.
+///
+/// # Errors
+/// When the digests differ or the transfer does not end.
+pub fn transfer(from: &mut Vm, to: &mut Vm, address: &str, mib: u32) -> Result<Duration> {
+    to.sh("nc -l -p 5000 -e md5sum >/dev/null 2>&1 & \
+         until netstat -ltn | grep -q ':5000 '; do usleep 10000; done")?;
+    let bytes = u64::from(mib) << 20;
+    let digest = from.sh(&format!(
+        "head -c {bytes} /dev/urandom >/tmp/data && [ $(stat -c %s /tmp/data) = {bytes} ] && \
+         md5sum </tmp/data"
+    ))?;
+    let start = Instant::now();
+    let running = from.begin(&format!("nc {address} 5000 </tmp/data; rm /tmp/data"))?;
+    let arrived = from.finish(&running, Duration::from_secs(180)).context("TCP transfer")?.text;
+    ensure!(
+        digest.len() > 32 && digest == arrived,
+        "{mib} MiB to {address}: digest {digest:?} sent, {arrived:?} arrived"
+    );
+    Ok(start.elapsed())
+}
