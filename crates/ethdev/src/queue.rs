@@ -110,9 +110,14 @@ impl Sent {
     /// The next frame was dropped: counts it in `stats`.
     #[cold]
     pub fn add_dropped(&mut self, stats: &QueueStats, reason: DropReason) {
+        self.mark_dropped();
+        stats.count_drops(reason, 1);
+    }
+
+    /// The next frame was dropped, which is counted already.
+    pub fn mark_dropped(&mut self) {
         self.dropped |= u32::try_from(self.consumed).map_or(0, |bit| 1_u32.wrapping_shl(bit));
         self.consumed += 1;
-        stats.count_drops(reason, 1);
     }
 
     /// How many frames were really sent.

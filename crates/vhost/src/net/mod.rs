@@ -1,10 +1,14 @@
 //! The device side of virtio-net: the rings of one guest, shared between the control thread,
 //! which starts and stops them, and the workers, which poll them.
 //!
+//! - [`command`]: commands of the control queue
+//! - [`filter`]: which frames a guest wants to receive
 //! - [`ring`]: a running ring and the slot in which it passes between the two sides
 //! - [`receive`]: frames that the guest sends, borrowed from its ring
 //! - [`transmit`]: frames for the guest, copied into the buffers that it offers
 
+pub mod command;
+pub mod filter;
 pub mod receive;
 pub mod ring;
 #[cfg(test)]

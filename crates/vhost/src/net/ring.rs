@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use eal::event::Interest;
@@ -9,6 +10,8 @@ use eal::handover::{Guard, Loan};
 use eal::{Counter, Epoll, EventFd, Handover};
 use virtio::Features;
 use virtio::device::{RingError, SplitQueue};
+
+use super::filter::ReceiveFilter;
 
 /// A started ring of a network device with all that its worker needs.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub struct Ring {
     pub enabled: bool,
     /// Set once the ring has stopped making sense; it is left alone then.
     pub broken: bool,
+    /// What the guest wants to receive, while it filters anything.
+    pub filter: Option<Arc<ReceiveFilter>>,
     /// How the guest tells us of new buffers.
     pub kick: Option<EventFd>,
     /// How we tell the guest of used buffers.
@@ -41,6 +46,7 @@ impl Ring {
             mergeable: features.contains(Features::MRG_RXBUF),
             enabled: false,
             broken: false,
+            filter: None,
             kick: None,
             call: None,
             err: None,

@@ -13,6 +13,7 @@ use virtio::device::{Buffers, ChainError, MAX_CHAIN, RingError};
 use virtio::ring::UsedElem;
 use virtio::{NET_HEADER_LEN, NetHeader};
 
+use super::filter::ReceiveFilter;
 use super::ring::{Ring, RingSlot};
 
 /// The transmit side of one queue pair: fills the guest's receive ring.
@@ -70,6 +71,31 @@ impl NetTransmitter {
             } else {
                 // Even a full set of buffers is too small for this frame.
                 sent.add_dropped(stats, DropReason::BufferTooSmall);
+            }
+        }
+        Ok(sent)
+    }
+
+    /// Sends those of `frames` that the guest wants.
+    #[cold]
+    fn send_filtered(
+        &mut self,
+        ring: &mut Ring,
+        filter: &ReceiveFilter,
+        frames: &[Frame<'_>],
+        stats: &QueueStats,
+    ) -> Result<Sent, RingError> {
+        let mut sent = Sent::NONE;
+        for frame in frames {
+            if !filter.accepts(frame.head()) {
+                sent.add_dropped(stats, DropReason::Filtered);
+                continue;
+            }
+            let one = self.send(ring, std::slice::from_ref(frame), stats)?;
+            match (one.consumed, one.dropped) {
+                (0, _) => break,
+                (_, 0) => sent.add_sent(),
+                (..) => sent.mark_dropped(),
             }
         }
         Ok(sent)
@@ -220,10 +246,15 @@ impl TxDriver for NetTransmitter {
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
         let ring: &mut Ring = &mut loan;
-        let sent = if ring.enabled {
-            self.send(ring, frames, stats)
-        } else {
-            Ok(Sent::all_dropped(frames.len(), stats, DropReason::QueueDisabled))
+        let sent = match &ring.filter {
+            _ if !ring.enabled => {
+                Ok(Sent::all_dropped(frames.len(), stats, DropReason::QueueDisabled))
+            }
+            None => self.send(ring, frames, stats),
+            Some(filter) => {
+                let filter = Arc::clone(filter);
+                self.send_filtered(ring, &filter, frames, stats)
+            }
         };
         let sent = sent.unwrap_or_else(|error| {
             self.slot.break_ring(ring, error);

@@ -182,7 +182,8 @@ impl SplitQueue {
         self.memory.translate(desc.addr, desc.len, &mut self.hint)
     }
 
-    /// Collects the memory of the chain that starts at `head` into `segments`, in order.
+    /// Collects the memory of the chain that starts at `head`, all of it for reading (`WRITE`
+    /// false) or for writing, into `segments`, in order.
     ///
     /// # Errors
     /// When the chain breaks a rule; `segments` is of no use then.
@@ -192,14 +193,53 @@ impl SplitQueue {
         segments: &mut Vec<Segment>,
     ) -> Result<(), ChainError> {
         segments.clear();
+        self.follow(head, |segment, writable| {
+            if writable != WRITE {
+                return Err(ChainError::WrongDirection);
+            }
+            segments.push(segment);
+            Ok(())
+        })
+    }
+
+    /// Collects the memory of a request: buffers to read, and behind them buffers to write the
+    /// answer to (virtio 1.3 section 2.7.4.2).
+    ///
+    /// # Errors
+    /// When the chain breaks a rule; the two vectors are of no use then.
+    pub fn walk_request(
+        &mut self,
+        head: u16,
+        request: &mut Vec<Segment>,
+        answer: &mut Vec<Segment>,
+    ) -> Result<(), ChainError> {
+        request.clear();
+        answer.clear();
+        self.follow(head, |segment, writable| {
+            match (writable, answer.is_empty()) {
+                (true, _) => answer.push(segment),
+                (false, true) => request.push(segment),
+                (false, false) => return Err(ChainError::WrongDirection),
+            }
+            Ok(())
+        })
+    }
+
+    /// Visits the buffers of the chain that starts at `head`: each with whether the device is to
+    /// write it.
+    fn follow(
+        &mut self,
+        head: u16,
+        mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
+    ) -> Result<(), ChainError> {
         let mut desc = self.descriptor(head).ok_or(ChainError::NextOutOfRange(head))?;
         // The driver must not make a chain longer than the ring (section 2.7.5.2), so this many
         // steps reach the end of every chain that has one.
-        for _ in 0..self.size.get() {
+        for _ in 0..MAX_CHAIN.min(self.size.get().into()) {
             if desc.flags & DESC_INDIRECT != 0 {
-                return self.walk_table::<WRITE>(desc, segments);
+                return self.follow_table(desc, visit);
             }
-            self.collect::<WRITE>(desc, segments)?;
+            self.visit(desc, &mut visit)?;
             if desc.flags & DESC_NEXT == 0 {
                 return Ok(());
             }
@@ -208,42 +248,35 @@ impl SplitQueue {
         Err(ChainError::TooLong)
     }
 
-    /// Walks an indirect table (section 2.7.5.3).
-    fn walk_table<const WRITE: bool>(
+    /// Visits the buffers of an indirect table (section 2.7.5.3).
+    fn follow_table(
         &mut self,
         table: Desc,
-        segments: &mut Vec<Segment>,
+        mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
         const ENTRY: u32 = 16;
         let entries = table.len / ENTRY;
         let well_formed = self.indirect
             && table.flags & DESC_NEXT == 0
             && entries > 0
-            && table.len.is_multiple_of(ENTRY)
-            && table.addr.is_multiple_of(8);
+            && table.len.is_multiple_of(ENTRY);
         if !well_formed {
             return Err(ChainError::BadIndirect);
         }
         let memory = self
             .memory
             .translate(table.addr, table.len, &mut self.hint)
+            .filter(|memory| memory.as_ptr().as_ptr().addr().is_multiple_of(8))
             .ok_or(ChainError::Unmapped { addr: table.addr, len: table.len })?;
         let mut index = 0;
-        for _ in 0..entries {
-            // SAFETY: `index` is less than `entries`, so the entry lies in the `table.len`
-            // translated bytes; the guest address is a multiple of 8, and so is the host's,
-            // since regions are mapped at page boundaries plus a page offset that is equal in
-            // both (checked here once more).
-            let entry = unsafe { memory.as_ptr().add(16 * index as usize) };
-            if !entry.as_ptr().addr().is_multiple_of(8) {
-                return Err(ChainError::BadIndirect);
-            }
-            // SAFETY: 16 bytes at `entry`, aligned to 8, as just established.
-            let desc = unsafe { read_desc(entry) };
+        for _ in 0..MAX_CHAIN {
+            // SAFETY: `index` is less than `entries`, so the 16 bytes lie in the translated
+            // `table.len`, and their start is as aligned as the table, to 8 bytes.
+            let desc = unsafe { read_desc(memory.as_ptr().add(16 * index as usize)) };
             if desc.flags & DESC_INDIRECT != 0 {
                 return Err(ChainError::BadIndirect);
             }
-            self.collect::<WRITE>(desc, segments)?;
+            self.visit(desc, &mut visit)?;
             if desc.flags & DESC_NEXT == 0 {
                 return Ok(());
             }
@@ -255,23 +288,16 @@ impl SplitQueue {
         Err(ChainError::TooLong)
     }
 
-    fn collect<const WRITE: bool>(
+    fn visit(
         &mut self,
         desc: Desc,
-        segments: &mut Vec<Segment>,
+        visit: &mut impl FnMut(Segment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
-        if (desc.flags & DESC_WRITE != 0) != WRITE {
-            return Err(ChainError::WrongDirection);
-        }
-        if segments.len() == MAX_CHAIN {
-            return Err(ChainError::TooLong);
-        }
         let segment = self
             .memory
             .translate(desc.addr, desc.len, &mut self.hint)
             .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
-        segments.push(segment);
-        Ok(())
+        visit(segment, desc.flags & DESC_WRITE != 0)
     }
 
     /// Gives chains back to the driver with one store of the index: each with its head and the

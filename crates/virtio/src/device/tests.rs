@@ -209,7 +209,7 @@ fn hostile_chains_are_refused() {
     let table = |addr, len, flags| Desc { addr, len, flags: DESC_INDIRECT | flags, next: 0 };
     assert_eq!(refused(table(data(0), 0, 0)), ChainError::BadIndirect);
     assert_eq!(refused(table(data(0), 24, 0)), ChainError::BadIndirect);
-    assert_eq!(refused(table(data(4), 16, 0)), ChainError::BadIndirect);
+    assert_eq!(refused(table(data(4), 16, 0)), unmapped(data(4), 16), "not aligned");
     assert_eq!(refused(table(data(0), 16, DESC_NEXT)), ChainError::BadIndirect);
     assert_eq!(refused(table(end - 16, 32, 0)), unmapped(end - 16, 32));
     guest.write(DATA_AT, table(data(0), 16, 0));
@@ -223,6 +223,22 @@ fn hostile_chains_are_refused() {
         guest.write(DATA_AT + 16 * index as usize, flagged(DESC_NEXT, index + 1));
     }
     assert_eq!(refused(table(data(0), 16 * 2000, 0)), ChainError::TooLong);
+}
+
+#[test]
+fn a_request_is_read_and_answered_in_one_chain() {
+    let guest = Guest::new();
+    let mut queue = guest.queue(Features::VERSION_1);
+    guest.desc(0, data(0), 2, DESC_NEXT, 1);
+    guest.desc(1, data(8), 6, DESC_NEXT, 2);
+    guest.desc(2, data(16), 1, DESC_WRITE, 0);
+    let (mut request, mut answer) = (Vec::new(), Vec::new());
+    queue.walk_request(0, &mut request, &mut answer).unwrap();
+    assert_eq!((lens(&request), lens(&answer)), (vec![2, 6], vec![1]));
+    guest.desc(2, data(16), 1, DESC_WRITE | DESC_NEXT, 3);
+    guest.desc(3, data(24), 1, 0, 0);
+    let error = queue.walk_request(0, &mut request, &mut answer);
+    assert_eq!(error, Err(ChainError::WrongDirection), "to be read after what is written");
 }
 
 #[test]
