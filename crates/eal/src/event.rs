@@ -229,7 +229,7 @@ impl Epoll {
             let rest = deadline.map(|end| timespec(end.saturating_duration_since(Instant::now())));
             match epoll::wait(&self.0, &mut buffer[..], rest.as_ref()) {
                 Ok((ready, _)) => {
-                    events.0.extend(ready.iter().map(|event| Event::from(&*event)));
+                    events.0.extend(ready.iter().map(Event::from));
                     return Ok(());
                 }
                 Err(Errno::INTR) => {}

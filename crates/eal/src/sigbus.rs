@@ -225,29 +225,29 @@ fn poison(address: usize) -> bool {
     false
 }
 
-/// Does what would have been done without us.
+/// Does what would have been done without us: a fault goes to the handler that was there before
+/// (the standard library has one, for stack overflows), a signal that somebody sent kills.
 fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
     let previous = PREVIOUS.get();
     let handler = previous.map_or(libc::SIG_DFL, |action| action.sa_sigaction);
     let flags = previous.map_or(0, |action| action.sa_flags);
-    // SAFETY: the address is that of the handler which was installed for this signal, of the
-    // kind that its flags tell; otherwise we restore the default action, and the access or the
-    // signal is repeated as soon as this handler returns.
+    // SAFETY: the kernel passes a valid siginfo. The address is that of the handler which was
+    // installed for this signal, of the kind that its flags tell; otherwise we restore the
+    // default action, and the access or the signal is repeated once this handler returns.
     unsafe {
-        if handler != libc::SIG_DFL && handler != libc::SIG_IGN {
-            if flags & libc::SA_SIGINFO != 0 {
-                let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
-                    std::mem::transmute(handler);
-                handler(signal, info, context);
-            } else {
-                let handler: extern "C" fn(c_int) = std::mem::transmute(handler);
-                handler(signal);
+        let sent = (*info).si_code <= 0;
+        if sent || handler == libc::SIG_DFL || handler == libc::SIG_IGN {
+            libc::signal(signal, libc::SIG_DFL);
+            if sent {
+                libc::raise(signal);
             }
-            return;
-        }
-        libc::signal(signal, libc::SIG_DFL);
-        if (*info).si_code <= 0 {
-            libc::raise(signal);
+        } else if flags & libc::SA_SIGINFO != 0 {
+            let handler: extern "C" fn(c_int, *mut siginfo_t, *mut c_void) =
+                std::mem::transmute(handler);
+            handler(signal, info, context);
+        } else {
+            let handler: extern "C" fn(c_int) = std::mem::transmute(handler);
+            handler(signal);
         }
     }
 }
@@ -377,6 +377,7 @@ mod tests {
         install().unwrap();
         let pid = rustix::process::getpid();
         rustix::process::kill_process(pid, rustix::process::Signal::BUS).unwrap();
-        std::thread::park();
+        // Long enough for the signal; then this test ends well, and the one that runs it fails.
+        std::thread::park_timeout(std::time::Duration::from_secs(20));
     }
 }
