@@ -1,12 +1,22 @@
 //! vhost-user: protocol, sessions, and the device side of virtio-net.
 //!
+//! - [`backend`]: what a device does behind a session
 //! - [`connection`]: messages and file descriptors over a Unix stream, never waiting
+//! - [`control`]: the thread that serves all sockets
+//! - [`frontend`]: the front-end of a session
 //! - [`net`]: the device side of virtio-net
 //! - [`protocol`]: the wire format, for both sides
+//! - [`session`]: the state machine of a connection, back-end side
 
+pub mod backend;
 pub mod connection;
+pub mod control;
+pub mod frontend;
 pub mod net;
 pub mod protocol;
+pub mod session;
 
+pub use backend::{Backend, BackendError, Event, RingSetup};
 pub use connection::{Connection, ConnectionError};
+pub use control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};
 pub use protocol::ProtocolFeatures;

@@ -1,0 +1,166 @@
+//! What a device does behind a vhost-user session.
+
+use std::sync::Arc;
+
+use eal::EventFd;
+use virtio::GuestMemory;
+
+use crate::control::Watcher;
+use crate::protocol::ProtocolFeatures;
+
+/// Why a device refuses something; its text completes "SET_FEATURES: the device refuses: ...".
+pub type BackendError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A ring that is to start, with everything that the front-end told about it.
+///
+/// Sizes, addresses and base are as the front-end sent them, apart from the checks named here.
+#[derive(Debug)]
+pub struct RingSetup {
+    /// Number of descriptors: 1 to 32768, and a power of two unless rings are packed.
+    pub size: u16,
+    /// Address of the descriptor table (packed: of the ring) in the front-end's address space.
+    pub desc: u64,
+    /// Address of the available ring (packed: of the driver's event suppression area).
+    pub avail: u64,
+    /// Address of the used ring (packed: of the device's event suppression area).
+    pub used: u64,
+    /// Guest-physical address to log writes to the used ring at, if they are to be logged.
+    pub log: Option<u64>,
+    /// Where to go on. Split: the next index in the available ring, 16 bits. Packed: bits 0-14
+    /// the next available index, bit 15 its wrap counter, bits 16-30 the next used index, bit 31
+    /// its wrap counter.
+    pub base: u32,
+    /// The negotiated feature bits.
+    pub features: u64,
+    /// Whether the ring is enabled. One that is not is started nevertheless: what the driver
+    /// offers is consumed and discarded, and nothing is delivered.
+    pub enabled: bool,
+    /// By which the driver notifies the device; `None` asks for polling.
+    pub kick: Option<EventFd>,
+    /// By which the device notifies the driver.
+    pub call: Option<EventFd>,
+    /// By which the device tells that the ring is broken.
+    pub err: Option<EventFd>,
+}
+
+/// The device behind a socket.
+///
+/// All methods are called on the control thread, one at a time, and must not wait for a peer;
+/// they may wait for a worker to finish its burst. A session calls them in this order:
+/// [`connected`](Self::connected), whatever the front-end asks for,
+/// [`stop_ring`](Self::stop_ring) for every ring that still runs,
+/// [`disconnected`](Self::disconnected); and again from the start with the next connection.
+pub trait Backend: Send {
+    /// The device was added to a control thread. `watcher` makes that thread call
+    /// [`kicked`](Self::kicked) for files of the device's choice, such as the kick file of a
+    /// control queue.
+    fn attached(&mut self, watcher: Watcher) {
+        let _ = watcher;
+    }
+
+    /// The virtio feature bits that the device offers, with bit 30
+    /// (`VHOST_USER_F_PROTOCOL_FEATURES`).
+    fn features(&self) -> u64;
+
+    /// The protocol features that the device offers. A session takes those away that it does not
+    /// implement.
+    fn protocol_features(&self) -> ProtocolFeatures;
+
+    /// Number of queue pairs, the answer to GET_QUEUE_NUM.
+    fn queue_pairs(&self) -> u16;
+
+    /// Number of rings including a control queue; at most 256 can be used.
+    fn ring_count(&self) -> u16;
+
+    /// A front-end has connected.
+    fn connected(&mut self) {}
+
+    /// The front-end has gone. All rings were stopped; let go of the guest's memory.
+    fn disconnected(&mut self);
+
+    /// The driver accepted `features`, a subset of [`features`](Self::features). No ring runs
+    /// unless they are the same as before.
+    ///
+    /// # Errors
+    /// Where the device cannot work with them.
+    fn set_features(&mut self, features: u64) -> Result<(), BackendError>;
+
+    /// The guest's memory is now `memory`. Rings that run go on in it from their next burst;
+    /// what the device still holds of the old one keeps that mapped.
+    ///
+    /// # Errors
+    /// Where a running ring does not lie in it. The session then keeps the old memory.
+    fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), BackendError>;
+
+    /// Starts ring `index`, which does not run and is below
+    /// [`ring_count`](Self::ring_count).
+    ///
+    /// # Errors
+    /// Where the ring does not lie in guest memory, or its size or base is not possible.
+    fn start_ring(&mut self, index: u16, setup: RingSetup) -> Result<(), BackendError>;
+
+    /// Stops ring `index`, which runs, and returns its base in the form of [`RingSetup::base`].
+    /// Once this returns, nobody touches the ring or notifies the driver any more.
+    fn stop_ring(&mut self, index: u16) -> u32;
+
+    /// Enables or disables ring `index`, which runs.
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool);
+
+    /// Replaces the kick file of ring `index`, which runs.
+    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>);
+
+    /// Replaces the call file of ring `index`, which runs. The driver may have missed calls by
+    /// the old one, so the new one is to be signalled.
+    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>);
+
+    /// Replaces the error file of ring `index`, which runs.
+    fn set_ring_err(&mut self, index: u16, err: Option<EventFd>);
+
+    /// The guest was told this MTU: 68 to 65535 bytes.
+    fn set_mtu(&mut self, mtu: u16) {
+        let _ = mtu;
+    }
+
+    /// The driver wrote the device status byte (virtio 1.3 section 2.1). On 0, which resets the
+    /// device, all rings were stopped before.
+    fn set_status(&mut self, status: u8);
+
+    /// The device status byte.
+    fn status(&self) -> u8;
+
+    /// Back to the state after power-on; all rings were stopped. Guest memory stays.
+    fn reset_device(&mut self);
+
+    /// A file that the device watches under `token` is readable, or was a moment ago. One that
+    /// stays readable makes this be called again and again.
+    fn kicked(&mut self, token: u16) {
+        let _ = token;
+    }
+}
+
+/// What happens at a socket, for the application. Events of one socket come in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A front-end has connected.
+    Connected,
+    /// The first two rings run and are enabled, and the driver is ready where the front-end
+    /// tells: frames can be exchanged.
+    Ready,
+    /// What [`Ready`](Self::Ready) told is over; the front-end is still connected.
+    Suspended,
+    /// A ring has changed its state.
+    RingState {
+        /// Index of the ring.
+        index: u16,
+        /// Whether it is enabled.
+        enabled: bool,
+        /// Whether it is started.
+        started: bool,
+    },
+    /// The front-end has gone; all rings are stopped.
+    Gone,
+}
+
+/// Where events of a socket go. It is called on the control thread, so it should be quick, and
+/// must not remove the socket and wait for that.
+pub type EventSink = Box<dyn FnMut(Event) + Send>;

@@ -1,0 +1,56 @@
+//! Log lines that a peer can cause, held to a bearable number.
+
+use std::time::{Duration, Instant};
+
+/// Lines that may come at once.
+const BURST: u32 = 10;
+
+/// After this, one more may come.
+const REFILL: Duration = Duration::from_secs(1);
+
+/// Decides which of many log lines are written: ten at once, and one per second from then on.
+#[derive(Debug)]
+pub(super) struct LogLimit {
+    left: u32,
+    refilled: Instant,
+    suppressed: u64,
+}
+
+impl LogLimit {
+    pub(super) fn new(now: Instant) -> Self {
+        Self { left: BURST, refilled: now, suppressed: 0 }
+    }
+
+    /// Whether a line may be written now; if so, how many were not since the last one.
+    pub(super) fn admit(&mut self, now: Instant) -> Option<u64> {
+        let refills = now.saturating_duration_since(self.refilled).as_secs() / REFILL.as_secs();
+        if let refills @ 1.. = u32::try_from(refills).unwrap_or(u32::MAX) {
+            self.left = self.left.saturating_add(refills).min(BURST);
+            self.refilled = now;
+        }
+        let Some(left) = self.left.checked_sub(1) else {
+            self.suppressed = self.suppressed.saturating_add(1);
+            return None;
+        };
+        self.left = left;
+        Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ten_at_once_then_one_per_second() {
+        let start = Instant::now();
+        let mut limit = LogLimit::new(start);
+        let admitted = (0..100).filter(|_| limit.admit(start).is_some()).count();
+        assert_eq!(admitted, 10);
+        assert_eq!(limit.admit(start + Duration::from_millis(999)), None);
+        assert_eq!(limit.admit(start + Duration::from_millis(1000)), Some(91));
+        assert_eq!(limit.admit(start + Duration::from_millis(1500)), None);
+        let later = start + Duration::from_secs(1000);
+        assert_eq!((0..100).filter(|_| limit.admit(later).is_some()).count(), 10);
+    }
+}

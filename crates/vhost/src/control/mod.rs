@@ -1,0 +1,336 @@
+//! The control thread: any number of vhost-user sockets, served by one thread that never waits
+//! for a peer.
+//!
+//! - `endpoint`: sockets in the file system
+//! - `limit`: log lines that peers cause
+//! - `socket`: one socket and its front-end
+//! - `watch`: files that devices watch on this thread
+
+mod endpoint;
+mod limit;
+mod socket;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Weak};
+use std::thread::JoinHandle;
+use std::time::Instant;
+use std::{fmt, io};
+
+use eal::event::{Events, Interest};
+use eal::{Epoll, EventFd};
+
+pub use endpoint::{EndpointError, MAX_PATH_LEN};
+pub use watch::{Watch, Watcher};
+
+use self::endpoint::Listener;
+use self::socket::{Role, Socket};
+use self::watch::Source;
+use crate::backend::{Backend, EventSink};
+use crate::session::Device;
+
+/// Why a socket cannot be added, or the control thread not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Its path.
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
+    /// The system.
+    #[error("vhost-user control thread: cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// There is no control thread any more.
+    #[error("the vhost-user control thread has ended")]
+    Ended,
+}
+
+/// What can be chosen about a socket.
+#[derive(Default)]
+pub struct SocketOptions {
+    /// Permissions of the file of a listening socket, as in chmod(2); by default the process's
+    /// umask decides.
+    pub mode: Option<u32>,
+    /// Hears what happens at the socket.
+    pub events: Option<EventSink>,
+}
+
+impl fmt::Debug for SocketOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SocketOptions").field("mode", &self.mode).finish_non_exhaustive()
+    }
+}
+
+/// What the control thread is asked to do.
+enum Command {
+    Add { path: PathBuf, role: Role, device: Device, done: SyncSender<io::Result<u32>> },
+    Remove { id: u32, done: SyncSender<()> },
+    End,
+}
+
+/// How to reach the control thread.
+#[derive(Debug)]
+struct Mailbox {
+    commands: Sender<Command>,
+    wake: EventFd,
+}
+
+impl Mailbox {
+    fn send(&self, command: Command) -> Result<(), ControlError> {
+        self.commands.send(command).map_err(|_| ControlError::Ended)?;
+        self.wake.signal().map_err(|source| ControlError::System { action: "wake it", source })
+    }
+}
+
+/// A running control thread. Dropping it ends the thread: all front-ends are disconnected and
+/// all sockets removed.
+#[derive(Debug)]
+pub struct ControlHandle {
+    mailbox: Arc<Mailbox>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// A socket on the control thread. Dropping it removes the socket, see [`remove`](Self::remove).
+#[derive(Debug)]
+pub struct SocketHandle {
+    id: u32,
+    path: PathBuf,
+    /// Weak, so that the thread ends with its [`ControlHandle`].
+    mailbox: Weak<Mailbox>,
+    thread: std::thread::ThreadId,
+}
+
+/// The control thread's own state.
+#[derive(Debug)]
+pub struct ControlThread {
+    epoll: Arc<Epoll>,
+    commands: Receiver<Command>,
+    wake: EventFd,
+    sockets: BTreeMap<u32, Socket>,
+    next_id: u32,
+}
+
+impl ControlThread {
+    /// Starts a control thread without sockets.
+    ///
+    /// # Errors
+    /// When the process has no thread or file descriptor left.
+    pub fn start() -> Result<ControlHandle, ControlError> {
+        let failed = |action| move |source| ControlError::System { action, source };
+        let epoll = Epoll::new().map_err(failed("create an epoll set"))?;
+        let wake = EventFd::new().map_err(failed("create an eventfd"))?;
+        let ours = wake.try_clone().map_err(failed("duplicate an eventfd"))?;
+        epoll.add(&ours, Source::Wake.token(), Interest::READ).map_err(failed("use epoll"))?;
+        let (sender, commands) = channel();
+        let thread = Self {
+            epoll: Arc::new(epoll),
+            commands,
+            wake: ours,
+            sockets: BTreeMap::new(),
+            next_id: 0,
+        };
+        let thread = std::thread::Builder::new()
+            .name("vhost-control".into())
+            .spawn(move || thread.run())
+            .map_err(failed("start"))?;
+        let mailbox = Arc::new(Mailbox { commands: sender, wake });
+        Ok(ControlHandle { mailbox, thread: Some(thread) })
+    }
+
+    fn run(mut self) {
+        let mut events = Events::new();
+        loop {
+            let deadline = self.sockets.values().filter_map(Socket::deadline).min();
+            let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            if let Err(error) = self.epoll.wait(&mut events, timeout) {
+                tracing::error!(%error, "the vhost-user control thread cannot wait and ends");
+                break;
+            }
+            let now = Instant::now();
+            for event in events.iter() {
+                match Source::of_token(event.token) {
+                    Some(Source::Wake) | None => {}
+                    Some(Source::Listener(id)) => self.with(id, |s| s.on_listener(now)),
+                    Some(Source::Connection(id)) => self.with(id, |s| s.on_connection(now)),
+                    Some(Source::Watch(id, token)) => self.with(id, |s| s.on_watch(token)),
+                }
+            }
+            self.serve_deadlines(now);
+            if !self.serve_commands() {
+                break;
+            }
+        }
+        for id in self.sockets.keys().copied().collect::<Vec<_>>() {
+            self.remove(id);
+        }
+    }
+
+    fn serve_deadlines(&mut self, now: Instant) {
+        let due = |socket: &Socket| socket.deadline().is_some_and(|deadline| deadline <= now);
+        let due: Vec<_> =
+            self.sockets.iter().filter(|(_, socket)| due(socket)).map(|(id, _)| *id).collect();
+        for id in due {
+            self.with(id, |socket| socket.on_deadline(now));
+        }
+    }
+
+    /// Returns whether to go on.
+    fn serve_commands(&mut self) -> bool {
+        // It is ours and cannot fail; before the commands, so that none is slept over.
+        let _ = self.wake.drain();
+        while let Ok(command) = self.commands.try_recv() {
+            // Nobody waits for an answer who has not got the receiver any more.
+            match command {
+                Command::Add { path, role, device, done } => {
+                    let _ = done.send(self.add(path, role, device));
+                }
+                Command::Remove { id, done } => {
+                    self.remove(id);
+                    let _ = done.send(());
+                }
+                Command::End => return false,
+            }
+        }
+        true
+    }
+
+    fn add(&mut self, path: PathBuf, role: Role, device: Device) -> io::Result<u32> {
+        let mut id = self.next_id;
+        while self.sockets.contains_key(&id) {
+            id = id.wrapping_add(1);
+        }
+        self.next_id = id.wrapping_add(1);
+        let socket = Socket::new(id, path, Arc::clone(&self.epoll), role, device)?;
+        self.sockets.insert(id, socket);
+        Ok(id)
+    }
+
+    fn remove(&mut self, id: u32) {
+        self.with(id, |socket| socket.close(Instant::now()));
+        if let Some(socket) = self.sockets.remove(&id) {
+            contain(|| drop(socket));
+        }
+    }
+
+    /// Lets a socket do something. If its device panics, it alone is lost.
+    fn with(&mut self, id: u32, action: impl FnOnce(&mut Socket)) {
+        let Some(socket) = self.sockets.get_mut(&id) else { return };
+        if !contain(|| action(socket)) {
+            tracing::error!(?socket, "a vhost-user device failed; its socket is removed");
+            if let Some(socket) = self.sockets.remove(&id) {
+                contain(|| drop(socket));
+            }
+        }
+    }
+}
+
+/// Runs `action`; returns whether it went without a panic.
+fn contain(action: impl FnOnce()) -> bool {
+    catch_unwind(AssertUnwindSafe(action)).is_ok()
+}
+
+impl ControlHandle {
+    /// Listens at `path` for the front-ends of `backend`, one at a time: while one is connected,
+    /// others are refused. The file of a process that has died is replaced.
+    ///
+    /// # Errors
+    /// When the path cannot be used (the error says why), or the thread has ended.
+    pub fn add_server(
+        &self,
+        path: impl AsRef<Path>,
+        options: SocketOptions,
+        backend: Box<dyn Backend>,
+    ) -> Result<SocketHandle, ControlError> {
+        let listener = Listener::bind(path.as_ref(), options.mode)?;
+        self.add(path.as_ref(), Role::server(listener), options, backend)
+    }
+
+    /// Connects to the front-end that listens at `path`, now or as soon as it does, and again
+    /// whenever the connection ends: after 50 ms first, after 1 s when it does not help.
+    ///
+    /// # Errors
+    /// When the path cannot be a socket's, or the thread has ended.
+    pub fn add_client(
+        &self,
+        path: impl AsRef<Path>,
+        options: SocketOptions,
+        backend: Box<dyn Backend>,
+    ) -> Result<SocketHandle, ControlError> {
+        endpoint::check_path(path.as_ref())?;
+        self.add(path.as_ref(), Role::client(Instant::now()), options, backend)
+    }
+
+    fn add(
+        &self,
+        path: &Path,
+        role: Role,
+        options: SocketOptions,
+        backend: Box<dyn Backend>,
+    ) -> Result<SocketHandle, ControlError> {
+        let thread = self.thread.as_ref().ok_or(ControlError::Ended)?.thread().id();
+        let path = path.to_owned();
+        let events = options.events.unwrap_or_else(|| Box::new(|_| ()));
+        let device = Device { backend, events };
+        let (done, answer) = sync_channel(1);
+        self.mailbox.send(Command::Add { path: path.clone(), role, device, done })?;
+        let id = answer
+            .recv()
+            .map_err(|_| ControlError::Ended)?
+            .map_err(|source| ControlError::System { action: "add a socket", source })?;
+        Ok(SocketHandle { id, path, mailbox: Arc::downgrade(&self.mailbox), thread })
+    }
+
+    /// Ends the thread, as dropping the handle does, and waits for that.
+    pub fn shut_down(self) {
+        drop(self);
+    }
+}
+
+impl Drop for ControlHandle {
+    fn drop(&mut self) {
+        // If it has ended already, there is nothing to end.
+        let _ = self.mailbox.send(Command::End);
+        if let Some(thread) = self.thread.take()
+            && thread.thread().id() != std::thread::current().id()
+            && thread.join().is_err()
+        {
+            tracing::error!("the vhost-user control thread has panicked");
+        }
+    }
+}
+
+impl SocketHandle {
+    /// The path of the socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Removes the socket. When this returns, all rings are stopped, the front-end is
+    /// disconnected, the device was dropped and the socket's file is gone. (Called on the control
+    /// thread, by an event, it does not wait for that.)
+    pub fn remove(self) {
+        drop(self);
+    }
+}
+
+impl Drop for SocketHandle {
+    fn drop(&mut self) {
+        let Some(mailbox) = self.mailbox.upgrade() else { return };
+        let (done, answer) = sync_channel(1);
+        if mailbox.send(Command::Remove { id: self.id, done }).is_ok()
+            && std::thread::current().id() != self.thread
+        {
+            // An error says that the thread ended, and the socket with it.
+            let _ = answer.recv();
+        }
+    }
+}

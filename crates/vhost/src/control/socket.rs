@@ -1,0 +1,274 @@
+//! One vhost-user socket on the control thread: waiting for its front-end, serving it, and
+//! waiting again.
+
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eal::Epoll;
+use eal::event::Interest;
+
+use super::endpoint::{Listener, connect};
+use super::limit::LogLimit;
+use super::watch::{Source, Watcher};
+use crate::connection::{Connection, ConnectionError};
+use crate::session::{Device, Reply, Session, SessionError};
+
+/// Messages of one front-end before it is the others' turn.
+const BURST: usize = 16;
+
+/// Time until the first attempt to connect again, and the longest one, to which it doubles.
+const RETRY_FIRST: Duration = Duration::from_millis(50);
+const RETRY_LAST: Duration = Duration::from_secs(1);
+
+/// How long a socket whose connection cannot be accepted is left alone: for want of file
+/// descriptors, as a rule, which others have to close.
+const REST: Duration = Duration::from_millis(500);
+
+/// How a socket gets its front-end.
+#[derive(Debug)]
+pub(super) enum Role {
+    /// It listens.
+    Server {
+        listener: Listener,
+        /// Not listened to until then.
+        resting: Option<Instant>,
+    },
+    /// It connects.
+    Client {
+        /// When to try next, unless it is connected.
+        attempt: Option<Instant>,
+        /// The pause after the next failure.
+        pause: Duration,
+    },
+}
+
+impl Role {
+    pub(super) fn server(listener: Listener) -> Self {
+        Self::Server { listener, resting: None }
+    }
+
+    pub(super) fn client(now: Instant) -> Self {
+        Self::Client { attempt: Some(now), pause: RETRY_FIRST }
+    }
+}
+
+/// A connected front-end.
+#[derive(Debug)]
+struct Link {
+    connection: Connection,
+    session: Session,
+    since: Instant,
+    interest: Interest,
+}
+
+/// Why a front-end is not served any longer.
+#[derive(Debug, thiserror::Error)]
+enum Ended {
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    #[error("cannot wait for the connection: {0}")]
+    Wait(#[from] std::io::Error),
+}
+
+/// A socket with its device.
+#[derive(Debug)]
+pub(super) struct Socket {
+    id: u32,
+    path: PathBuf,
+    epoll: Arc<Epoll>,
+    role: Role,
+    device: Device,
+    link: Option<Link>,
+    log: LogLimit,
+}
+
+/// Writes a log line that a peer caused, unless there were too many.
+macro_rules! log {
+    ($socket:expr, $level:ident, $error:expr, $text:literal) => {
+        if let Some(suppressed) = $socket.log.admit(Instant::now()) {
+            let socket = $socket.path.display();
+            tracing::$level!(%socket, error = %$error, suppressed, $text);
+        }
+    };
+    ($socket:expr, $level:ident, $text:literal) => {
+        if let Some(suppressed) = $socket.log.admit(Instant::now()) {
+            let socket = $socket.path.display();
+            tracing::$level!(%socket, suppressed, $text);
+        }
+    };
+}
+
+impl Socket {
+    /// A socket that starts to wait for its front-end.
+    pub(super) fn new(
+        id: u32,
+        path: PathBuf,
+        epoll: Arc<Epoll>,
+        role: Role,
+        mut device: Device,
+    ) -> std::io::Result<Self> {
+        if let Role::Server { listener, .. } = &role {
+            epoll.add(listener, Source::Listener(id).token(), Interest::READ)?;
+        }
+        device.backend.attached(Watcher::new(Arc::clone(&epoll), id));
+        let log = LogLimit::new(Instant::now());
+        Ok(Self { id, path, epoll, role, device, link: None, log })
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is due, if ever.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.role {
+            Role::Server { resting, .. } => *resting,
+            Role::Client { attempt, .. } => *attempt,
+        }
+    }
+
+    /// Does what is due.
+    pub(super) fn on_deadline(&mut self, now: Instant) {
+        if self.deadline().is_none_or(|deadline| deadline > now) {
+            return;
+        }
+        match &mut self.role {
+            Role::Server { listener, resting } => {
+                // If it fails, it is tried again after another rest.
+                let added =
+                    self.epoll.add(&*listener, Source::Listener(self.id).token(), Interest::READ);
+                *resting = added.is_err().then_some(now + REST);
+            }
+            Role::Client { .. } => self.try_connect(now),
+        }
+    }
+
+    /// Accepts whoever waits.
+    pub(super) fn on_listener(&mut self, now: Instant) {
+        // A front-end that was started again may knock before its end was noticed.
+        self.on_connection(now);
+        for _ in 0..BURST {
+            let Role::Server { listener, resting } = &mut self.role else { return };
+            match listener.accept() {
+                Ok(Some(socket)) if self.link.is_none() => self.open(socket, now),
+                Ok(Some(refused)) => {
+                    drop(refused);
+                    log!(self, warn, "a second front-end was refused: one is connected");
+                }
+                Ok(None) => return,
+                Err(errno) => {
+                    // Readable until somebody accepts, so it would spin.
+                    let _ = self.epoll.remove(&*listener);
+                    *resting = Some(now + REST);
+                    log!(self, warn, errno, "cannot accept a connection; trying again soon");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Serves the front-end.
+    pub(super) fn on_connection(&mut self, now: Instant) {
+        if self.link.is_none() {
+            return;
+        }
+        match self.serve() {
+            Ok(()) => return,
+            Err(Ended::Connection(ConnectionError::Closed)) => {
+                log!(self, info, "the front-end has disconnected");
+            }
+            Err(error) => log!(self, warn, error, "the connection to the front-end is closed"),
+        }
+        self.close(now);
+    }
+
+    /// A file that the device watches is readable.
+    pub(super) fn on_watch(&mut self, token: u16) {
+        self.device.backend.kicked(token);
+    }
+
+    /// Lets go of the front-end; the device has stopped all rings then.
+    pub(super) fn close(&mut self, now: Instant) {
+        let Some(link) = self.link.take() else { return };
+        // Closing it would do as well, but that the device may take its time before.
+        let _ = self.epoll.remove(&link.connection);
+        link.session.close(&mut self.device);
+        if let Role::Client { attempt, pause } = &mut self.role {
+            // A peer that accepts and hangs up at once is not hammered.
+            if now.saturating_duration_since(link.since) >= RETRY_LAST {
+                *pause = RETRY_FIRST;
+            }
+            *attempt = Some(now + *pause);
+            *pause = (*pause * 2).min(RETRY_LAST);
+        }
+    }
+
+    fn try_connect(&mut self, now: Instant) {
+        let connected = connect(&self.path);
+        let Role::Client { attempt, pause } = &mut self.role else { return };
+        *attempt = Some(now + *pause);
+        match connected {
+            Ok(Some(socket)) => {
+                *attempt = None;
+                self.open(socket, now);
+            }
+            Ok(None) => *pause = (*pause * 2).min(RETRY_LAST),
+            Err(error) => {
+                *pause = (*pause * 2).min(RETRY_LAST);
+                log!(self, warn, error, "cannot connect to the front-end; trying again");
+            }
+        }
+    }
+
+    fn open(&mut self, socket: OwnedFd, now: Instant) {
+        let token = Source::Connection(self.id).token();
+        let connection = Connection::new(socket).map_err(Ended::from).and_then(|connection| {
+            self.epoll.add(&connection, token, Interest::READ)?;
+            Ok(connection)
+        });
+        match connection {
+            Ok(connection) => {
+                log!(self, info, "a front-end has connected");
+                let session = Session::open(&mut self.device);
+                let interest = Interest::READ;
+                self.link = Some(Link { connection, session, since: now, interest });
+            }
+            Err(error) => {
+                log!(self, warn, error, "a connection cannot be used");
+                if let Role::Client { attempt, pause } = &mut self.role {
+                    *attempt = Some(now + *pause);
+                }
+            }
+        }
+    }
+
+    /// Handles a burst of messages. While replies wait for a front-end that does not read them,
+    /// none of its requests are read.
+    fn serve(&mut self) -> Result<(), Ended> {
+        let Some(link) = &mut self.link else { return Ok(()) };
+        link.connection.flush()?;
+        for _ in 0..BURST {
+            if link.connection.wants_write() {
+                break;
+            }
+            let Some(message) = link.connection.receive()? else { break };
+            let request = message.header.request;
+            let answer = link.session.handle(&mut self.device, message)?;
+            match answer.reply {
+                Some(Reply::U64(value)) => link.connection.send_reply(request, &value)?,
+                Some(Reply::VringState(state)) => link.connection.send_reply(request, &state)?,
+                None => {}
+            }
+            if let Some(refused) = answer.refused {
+                log!(self, warn, refused, "a message of the front-end is refused");
+            }
+        }
+        let interest = if link.connection.wants_write() { Interest::WRITE } else { Interest::READ };
+        if interest != link.interest {
+            let token = Source::Connection(self.id).token();
+            self.epoll.modify(&link.connection, token, interest)?;
+            link.interest = interest;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,110 @@
+//! Files that a device watches on the control thread.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use eal::Epoll;
+use eal::event::Interest;
+
+/// What an event belongs to, packed into the number that epoll carries: the socket in the upper
+/// 32 bits, and below it one of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// A command for the control thread.
+    Wake,
+    /// The listening socket.
+    Listener(u32),
+    /// The connection.
+    Connection(u32),
+    /// A file that the device watches under a token.
+    Watch(u32, u16),
+}
+
+const LISTENER: u32 = 1 << 16;
+const CONNECTION: u32 = 2 << 16;
+const WAKE: u64 = u64::MAX;
+
+impl Source {
+    pub(super) fn token(self) -> u64 {
+        let (socket, low) = match self {
+            Self::Wake => return WAKE,
+            Self::Listener(socket) => (socket, LISTENER),
+            Self::Connection(socket) => (socket, CONNECTION),
+            Self::Watch(socket, token) => (socket, token.into()),
+        };
+        u64::from(socket) << 32 | u64::from(low)
+    }
+
+    pub(super) fn of_token(token: u64) -> Option<Self> {
+        if token == WAKE {
+            return Some(Self::Wake);
+        }
+        let socket = u32::try_from(token >> 32).ok()?;
+        match u32::try_from(token & 0xffff_ffff).ok()? {
+            LISTENER => Some(Self::Listener(socket)),
+            CONNECTION => Some(Self::Connection(socket)),
+            low => Some(Self::Watch(socket, u16::try_from(low).ok()?)),
+        }
+    }
+}
+
+/// Lets a device watch files on the control thread. Clones are the same watcher.
+#[derive(Clone, Debug)]
+pub struct Watcher {
+    epoll: Arc<Epoll>,
+    socket: u32,
+}
+
+impl Watcher {
+    pub(super) fn new(epoll: Arc<Epoll>, socket: u32) -> Self {
+        Self { epoll, socket }
+    }
+
+    /// From now on, [`Backend::kicked`](crate::backend::Backend::kicked) is called with `token`
+    /// while `fd` is readable, until the returned [`Watch`] is dropped; even after that once more
+    /// if the file was readable a moment before.
+    ///
+    /// # Errors
+    /// When `fd` cannot be waited for, or the process has no file descriptor left.
+    pub fn watch(&self, fd: impl AsFd, token: u16) -> io::Result<Watch> {
+        let fd = fd.as_fd().try_clone_to_owned()?;
+        let token = Source::Watch(self.socket, token).token();
+        self.epoll.add(&fd, token, Interest::READ)?;
+        Ok(Watch { epoll: Arc::clone(&self.epoll), fd })
+    }
+}
+
+/// A file that is being watched, until this is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    epoll: Arc<Epoll>,
+    fd: OwnedFd,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        // It was added and only this removes it.
+        let _ = self.epoll.remove(&self.fd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_survive_epoll() {
+        let sources = [
+            Source::Wake,
+            Source::Listener(0),
+            Source::Connection(7),
+            Source::Watch(u32::MAX - 1, u16::MAX),
+            Source::Watch(0, 0),
+        ];
+        for source in sources {
+            assert_eq!(Source::of_token(source.token()), Some(source));
+        }
+        assert_eq!(Source::of_token(3 << 16), None);
+    }
+}

@@ -1,0 +1,148 @@
+//! Why a message is refused.
+
+use eal::MemError;
+use virtio::memory::MemoryError;
+
+use super::memory::MAX_SLOTS;
+use crate::backend::BackendError;
+use crate::protocol::ProtocolError;
+
+/// Why a message is refused. The text starts with the name of the message.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// It does not follow the protocol.
+    #[error(transparent)]
+    Protocol(#[from] ProtocolError),
+    /// Its protocol feature has not been negotiated.
+    #[error("{request}: protocol feature {feature} has not been negotiated")]
+    NotNegotiated {
+        /// Name of the message.
+        request: &'static str,
+        /// Name of the feature.
+        feature: &'static str,
+    },
+    /// Feature bits that were not offered.
+    #[error("{request}: bits {unknown:#x} were not offered")]
+    Features {
+        /// Name of the message.
+        request: &'static str,
+        /// The bits.
+        unknown: u64,
+    },
+    /// Feature bits change while rings run.
+    #[error(
+        "SET_FEATURES: {new:#x} instead of {old:#x} while rings run; stop them with GET_VRING_BASE"
+    )]
+    FeaturesInUse {
+        /// The bits until now.
+        old: u64,
+        /// The bits of the message.
+        new: u64,
+    },
+    /// There is no such ring.
+    #[error("{request}: ring {index} does not exist, there are {count}")]
+    RingIndex {
+        /// Name of the message.
+        request: &'static str,
+        /// The index.
+        index: u32,
+        /// Number of rings.
+        count: u16,
+    },
+    /// The ring runs.
+    #[error("{request}: ring {index} runs; stop it with GET_VRING_BASE")]
+    RingRuns {
+        /// Name of the message.
+        request: &'static str,
+        /// Index of the ring.
+        index: u16,
+    },
+    /// The ring cannot start yet.
+    #[error("SET_VRING_KICK: ring {index} cannot start before {missing}")]
+    RingIncomplete {
+        /// Index of the ring.
+        index: u16,
+        /// The message that is missing.
+        missing: &'static str,
+    },
+    /// A value is out of its range.
+    #[error("{request}: {what} is {value:#x}, expected {expected}")]
+    Value {
+        /// Name of the message.
+        request: &'static str,
+        /// Which value.
+        what: &'static str,
+        /// The value.
+        value: u64,
+        /// What it should have been.
+        expected: &'static str,
+    },
+    /// A descriptor that should be an eventfd and is something else.
+    #[error("{request}: the file descriptor is no eventfd but '{found}'")]
+    NoEventFd {
+        /// Name of the message.
+        request: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// The eventfd cannot be used.
+    #[error("{request}: the eventfd cannot be used: {source}")]
+    EventFd {
+        /// Name of the message.
+        request: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A memory region cannot be mapped.
+    #[error(
+        "{request}: memory region at guest address {guest_addr:#x} cannot be mapped: {source}; \
+         the guest's memory must be shared (QEMU: memory-backend-memfd or -file with share=on)"
+    )]
+    Map {
+        /// Name of the message.
+        request: &'static str,
+        /// Guest-physical address of the region.
+        guest_addr: u64,
+        /// What is wrong with it.
+        source: MemError,
+    },
+    /// The regions cannot be one guest's memory.
+    #[error("{request}: {source}")]
+    Memory {
+        /// Name of the message.
+        request: &'static str,
+        /// What is wrong with them.
+        source: MemoryError,
+    },
+    /// No memory is shared.
+    #[error(
+        "SET_MEM_TABLE: no region; the guest's memory must be shared (QEMU: memory-backend-memfd \
+         or -file with share=on)"
+    )]
+    NoMemory,
+    /// All memory slots are taken.
+    #[error("ADD_MEM_REG: all {MAX_SLOTS} memory slots are taken")]
+    NoSlot,
+    /// The region to remove is none of those that were shared.
+    #[error("REM_MEM_REG: there is no region at guest address {guest_addr:#x} of {size:#x} bytes")]
+    NoSuchRegion {
+        /// Guest-physical address of the message.
+        guest_addr: u64,
+        /// Size of the message in bytes.
+        size: u64,
+    },
+    /// Something that is not offered.
+    #[error("{request}: not supported, and not offered")]
+    Unsupported {
+        /// Name of the message.
+        request: &'static str,
+    },
+    /// The device refuses it.
+    #[error("{request}: the device refuses: {source}")]
+    Backend {
+        /// Name of the message.
+        request: &'static str,
+        /// What the device says.
+        source: BackendError,
+    },
+}

@@ -1,0 +1,507 @@
+//! The state machine of one connection: what each message of the front-end means, and what
+//! answer it gets (QEMU docs/interop/vhost-user.rst; where DPDK differs, the specification).
+//!
+//! - [`error`]: why a message is refused
+//! - `memory`: the memory table
+//! - `ring`: what is known about one ring
+
+pub mod error;
+mod memory;
+mod ring;
+#[cfg(test)]
+mod tests;
+
+use std::os::fd::OwnedFd;
+
+use virtio::Features;
+
+pub use error::SessionError;
+pub use memory::MAX_SLOTS;
+
+use self::memory::MemoryTable;
+use self::ring::{RingState, check_base, check_size, event_fd, try_clone};
+use crate::backend::{Backend, Event, EventSink};
+use crate::connection::Message;
+use crate::protocol::{
+    FrontendMessage, FrontendRequest, ProtocolError, ProtocolFeatures, VringAddr, VringFile,
+    VringState,
+};
+
+/// The bit that says that protocol features can be negotiated.
+const PROTOCOL_FEATURES: u64 = Features::VHOST_USER_PROTOCOL.bits();
+
+/// The protocol features that a session implements.
+const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
+    .union(ProtocolFeatures::REPLY_ACK)
+    .union(ProtocolFeatures::MTU)
+    .union(ProtocolFeatures::RESET_DEVICE)
+    .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(ProtocolFeatures::STATUS);
+
+/// Smallest MTU that IPv4 allows, in bytes (RFC 791).
+const MIN_MTU: u64 = 68;
+
+/// The bit of the device status byte by which the driver says that it is ready.
+const DRIVER_OK: u8 = 4;
+
+/// A reply's payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// A number.
+    U64(u64),
+    /// A ring and a number.
+    VringState(VringState),
+}
+
+/// What comes of a message that does not end the connection.
+#[derive(Debug, Default)]
+pub struct Answer {
+    /// The reply to be sent.
+    pub reply: Option<Reply>,
+    /// Why the message was refused, if it was and the reply says so.
+    pub refused: Option<SessionError>,
+}
+
+/// A device and the application that wants to hear of it.
+pub struct Device {
+    /// The device.
+    pub backend: Box<dyn Backend>,
+    /// Where its events go.
+    pub events: EventSink,
+}
+
+impl std::fmt::Debug for Device {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Device").finish_non_exhaustive()
+    }
+}
+
+/// One connection's state. Hand it every message, and [`close`](Self::close) it in the end.
+#[derive(Debug)]
+pub struct Session {
+    /// What SET_FEATURES said, if it came.
+    features: Option<u64>,
+    protocol_features: ProtocolFeatures,
+    memory: MemoryTable,
+    rings: Vec<RingState>,
+    ready: bool,
+}
+
+impl Session {
+    /// The session of a front-end that has just connected.
+    #[must_use]
+    pub fn open(device: &mut Device) -> Self {
+        let rings = usize::from(device.backend.ring_count());
+        device.backend.connected();
+        (device.events)(Event::Connected);
+        Self {
+            features: None,
+            protocol_features: ProtocolFeatures::empty(),
+            memory: MemoryTable::default(),
+            rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
+            ready: false,
+        }
+    }
+
+    /// Stops everything: the front-end has gone.
+    pub fn close(mut self, device: &mut Device) {
+        self.stop_all(device);
+        self.tell_readiness(device);
+        device.backend.disconnected();
+        (device.events)(Event::Gone);
+    }
+
+    /// Does what `message` asks for.
+    ///
+    /// # Errors
+    /// When it is refused and there is no way to tell the front-end so, because it did not ask
+    /// for an acknowledgement, or waits for a reply that there is none for: then the connection
+    /// is to be closed.
+    pub fn handle(
+        &mut self,
+        device: &mut Device,
+        message: Message<'_>,
+    ) -> Result<Answer, SessionError> {
+        let Message { header, payload, fds } = message;
+        let request = FrontendRequest::try_from(header.request);
+        let done = if header.is_reply() {
+            let request = request.map_or("unknown request", FrontendRequest::name);
+            Err(ProtocolError::Direction { request, flags: header.flags }.into())
+        } else {
+            FrontendMessage::decode(header.request, payload, fds)
+                .map_err(SessionError::from)
+                .and_then(|message| self.dispatch(device, message))
+        };
+        self.tell_readiness(device);
+        let acknowledge =
+            header.needs_reply() && self.protocol_features.contains(ProtocolFeatures::REPLY_ACK);
+        match done {
+            Ok(Some(reply)) => Ok(Answer { reply: Some(reply), refused: None }),
+            Ok(None) if acknowledge => Ok(Answer { reply: Some(Reply::U64(0)), refused: None }),
+            Ok(None) => Ok(Answer::default()),
+            Err(error) => {
+                // An acknowledgement would be taken for the reply that these always get.
+                let has_reply = request.is_ok_and(FrontendRequest::has_reply);
+                if !acknowledge || has_reply || header.is_reply() {
+                    return Err(error);
+                }
+                Ok(Answer { reply: Some(Reply::U64(1)), refused: Some(error) })
+            }
+        }
+    }
+
+    fn dispatch(
+        &mut self,
+        device: &mut Device,
+        message: FrontendMessage<OwnedFd>,
+    ) -> Result<Option<Reply>, SessionError> {
+        use FrontendMessage as M;
+        let request = message.request();
+        self.check_negotiated(request)?;
+        let reply = |value: u64| Ok(Some(Reply::U64(value)));
+        match message {
+            M::GetFeatures => return reply(device.backend.features()),
+            M::GetProtocolFeatures => return reply(offered(device).bits()),
+            M::GetQueueNum => return reply(device.backend.queue_pairs().into()),
+            M::GetMaxMemSlots => return reply(u64::try_from(MAX_SLOTS).unwrap_or(u64::MAX)),
+            M::GetStatus => return reply(device.backend.status().into()),
+            M::GetVringBase(state) => return self.get_base(device, state).map(Some),
+            M::SetFeatures(features) => self.set_features(device, features),
+            M::SetProtocolFeatures(features) => self.set_protocol_features(device, features),
+            // A session has one front-end, so there is no ownership to take. RESET_OWNER is
+            // deprecated and ignored, as the specification recommends: front-ends of the time
+            // when it meant something sent it where they wanted to stop rings. The log's eventfd
+            // would tell of a log that nobody can start.
+            M::SetOwner | M::ResetOwner | M::SetLogFd(_) => Ok(()),
+            M::SetLogBase(..) => Err(SessionError::Unsupported { request: request.name() }),
+            M::SetMemTable(regions) => {
+                let table = MemoryTable::of(request.name(), regions)?;
+                self.set_memory(device, request, table)
+            }
+            M::AddMemReg(region, fd) => {
+                let table = self.memory.with(request.name(), &region, &fd)?;
+                self.set_memory(device, request, table)
+            }
+            M::RemMemReg(region) => {
+                let table = self.memory.without(&region)?;
+                self.set_memory(device, request, table)
+            }
+            M::SetVringNum(state) => self.set_size(state),
+            M::SetVringAddr(addr) => self.set_addr(&addr),
+            M::SetVringBase(state) => self.set_base(state),
+            M::SetVringKick(file) => self.set_kick(device, file),
+            M::SetVringCall(file) => self.set_call(device, file),
+            M::SetVringErr(file) => self.set_err(device, file),
+            M::SetVringEnable(state) => self.set_enable(device, state),
+            M::NetSetMtu(mtu) => set_mtu(device, mtu),
+            M::SetStatus(status) => self.set_status(device, status),
+            M::ResetDevice => {
+                self.reset(device);
+                Ok(())
+            }
+        }?;
+        Ok(None)
+    }
+
+    /// Refuses messages whose protocol feature has not been negotiated.
+    fn check_negotiated(&self, request: FrontendRequest) -> Result<(), SessionError> {
+        use FrontendRequest as R;
+        let (needed, feature) = match request {
+            R::GetQueueNum => (ProtocolFeatures::MQ, "MQ"),
+            R::NetSetMtu => (ProtocolFeatures::MTU, "MTU"),
+            R::ResetDevice => (ProtocolFeatures::RESET_DEVICE, "RESET_DEVICE"),
+            R::GetMaxMemSlots | R::AddMemReg | R::RemMemReg => {
+                (ProtocolFeatures::CONFIGURE_MEM_SLOTS, "CONFIGURE_MEM_SLOTS")
+            }
+            R::SetStatus | R::GetStatus => (ProtocolFeatures::STATUS, "STATUS"),
+            _ => return Ok(()),
+        };
+        if self.protocol_features.contains(needed) {
+            return Ok(());
+        }
+        Err(SessionError::NotNegotiated { request: request.name(), feature })
+    }
+
+    fn set_features(&mut self, device: &mut Device, new: u64) -> Result<(), SessionError> {
+        let request = FrontendRequest::SetFeatures.name();
+        let unknown = new & !device.backend.features();
+        if unknown != 0 {
+            return Err(SessionError::Features { request, unknown });
+        }
+        let old = self.features.unwrap_or(0);
+        if new != old && self.rings.iter().any(|ring| ring.started) {
+            return Err(SessionError::FeaturesInUse { old, new });
+        }
+        let set = device.backend.set_features(new);
+        set.map_err(|source| SessionError::Backend { request, source })?;
+        self.features = Some(new);
+        Ok(())
+    }
+
+    fn set_protocol_features(
+        &mut self,
+        device: &Device,
+        features: u64,
+    ) -> Result<(), SessionError> {
+        let unknown = features & !offered(device).bits();
+        if unknown != 0 {
+            let request = FrontendRequest::SetProtocolFeatures.name();
+            return Err(SessionError::Features { request, unknown });
+        }
+        self.protocol_features = ProtocolFeatures::from_bits_truncate(features);
+        Ok(())
+    }
+
+    /// Replaces the memory, unless the device refuses.
+    fn set_memory(
+        &mut self,
+        device: &mut Device,
+        request: FrontendRequest,
+        table: MemoryTable,
+    ) -> Result<(), SessionError> {
+        let request = request.name();
+        let set = device.backend.set_memory(table.memory(request)?);
+        set.map_err(|source| SessionError::Backend { request, source })?;
+        self.memory = table;
+        Ok(())
+    }
+
+    /// The ring that `request` names, whose index is checked before it is made smaller.
+    fn ring(
+        &mut self,
+        request: FrontendRequest,
+        index: u32,
+    ) -> Result<(u16, &mut RingState), SessionError> {
+        let count = u16::try_from(self.rings.len()).unwrap_or(u16::MAX);
+        let error = SessionError::RingIndex { request: request.name(), index, count };
+        let Some(index) = u16::try_from(index).ok().filter(|&index| index < count) else {
+            return Err(error);
+        };
+        match self.rings.get_mut(usize::from(index)) {
+            Some(ring) => Ok((index, ring)),
+            None => Err(error),
+        }
+    }
+
+    /// The same, if the ring does not run.
+    fn stopped_ring(
+        &mut self,
+        request: FrontendRequest,
+        index: u32,
+    ) -> Result<&mut RingState, SessionError> {
+        match self.ring(request, index)? {
+            (_, ring) if !ring.started => Ok(ring),
+            (index, _) => Err(SessionError::RingRuns { request: request.name(), index }),
+        }
+    }
+
+    fn set_size(&mut self, state: VringState) -> Result<(), SessionError> {
+        let features = self.features.unwrap_or(0);
+        let ring = self.stopped_ring(FrontendRequest::SetVringNum, state.index)?;
+        ring.size = Some(check_size(state.num, features)?);
+        Ok(())
+    }
+
+    fn set_addr(&mut self, addr: &VringAddr) -> Result<(), SessionError> {
+        let request = FrontendRequest::SetVringAddr;
+        let (index, ring) = self.ring(request, addr.index)?;
+        if addr.flags & !VringAddr::LOG != 0 {
+            return Err(SessionError::Value {
+                request: request.name(),
+                what: "flags",
+                value: addr.flags.into(),
+                expected: "no bit but bit 0",
+            });
+        }
+        // QEMU repeats the addresses of running rings; moving them is another matter.
+        if ring.started && ring.addr != Some(*addr) {
+            return Err(SessionError::RingRuns { request: request.name(), index });
+        }
+        ring.addr = Some(*addr);
+        Ok(())
+    }
+
+    fn set_base(&mut self, state: VringState) -> Result<(), SessionError> {
+        let features = self.features.unwrap_or(0);
+        let ring = self.stopped_ring(FrontendRequest::SetVringBase, state.index)?;
+        check_base(state.num, features)?;
+        ring.base = state.num;
+        Ok(())
+    }
+
+    /// Stops a ring and tells where the device was in it.
+    fn get_base(&mut self, device: &mut Device, state: VringState) -> Result<Reply, SessionError> {
+        let (index, _) = self.ring(FrontendRequest::GetVringBase, state.index)?;
+        self.stop(device, index);
+        let (_, ring) = self.ring(FrontendRequest::GetVringBase, state.index)?;
+        Ok(Reply::VringState(VringState { index: state.index, num: ring.base }))
+    }
+
+    /// Starts a ring, or gives a running one another kick file.
+    fn set_kick(
+        &mut self,
+        device: &mut Device,
+        file: VringFile<OwnedFd>,
+    ) -> Result<(), SessionError> {
+        let request = FrontendRequest::SetVringKick;
+        let kick = event_fd(request.name(), file.fd)?;
+        let features = self.features.unwrap_or(0);
+        let shared = !self.memory.is_empty();
+        let (index, ring) = self.ring(request, file.index.into())?;
+        if ring.started {
+            device.backend.set_ring_kick(index, kick);
+            return Ok(());
+        }
+        if !shared {
+            let missing = "SET_MEM_TABLE or ADD_MEM_REG";
+            return Err(SessionError::RingIncomplete { index, missing });
+        }
+        let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;
+        let setup = ring.setup(index, features, enabled, kick)?;
+        let started = device.backend.start_ring(index, setup);
+        started.map_err(|source| SessionError::Backend { request: request.name(), source })?;
+        ring.started = true;
+        (device.events)(Event::RingState { index, enabled, started: true });
+        Ok(())
+    }
+
+    fn set_call(
+        &mut self,
+        device: &mut Device,
+        file: VringFile<OwnedFd>,
+    ) -> Result<(), SessionError> {
+        let request = FrontendRequest::SetVringCall;
+        let call = event_fd(request.name(), file.fd)?;
+        let (index, ring) = self.ring(request, file.index.into())?;
+        if ring.started {
+            device.backend.set_ring_call(index, try_clone(request.name(), call.as_ref())?);
+        }
+        ring.call = call;
+        Ok(())
+    }
+
+    fn set_err(
+        &mut self,
+        device: &mut Device,
+        file: VringFile<OwnedFd>,
+    ) -> Result<(), SessionError> {
+        let request = FrontendRequest::SetVringErr;
+        let err = event_fd(request.name(), file.fd)?;
+        let (index, ring) = self.ring(request, file.index.into())?;
+        if ring.started {
+            device.backend.set_ring_err(index, try_clone(request.name(), err.as_ref())?);
+        }
+        ring.err = err;
+        Ok(())
+    }
+
+    fn set_enable(&mut self, device: &mut Device, state: VringState) -> Result<(), SessionError> {
+        let request = FrontendRequest::SetVringEnable;
+        // QEMU sends it before SET_FEATURES when it connects again, so it is refused only once
+        // the front-end has said that it does not want the bit.
+        if self.features.is_some_and(|features| features & PROTOCOL_FEATURES == 0) {
+            let feature = "(feature bit 30, PROTOCOL_FEATURES)";
+            return Err(SessionError::NotNegotiated { request: request.name(), feature });
+        }
+        let negotiated = self.features.is_some();
+        let (index, ring) = self.ring(request, state.index)?;
+        let enable = match state.num {
+            0 => false,
+            1 => true,
+            other => {
+                return Err(SessionError::Value {
+                    request: request.name(),
+                    what: "the state",
+                    value: other.into(),
+                    expected: "0 or 1",
+                });
+            }
+        };
+        let changed = ring.enable != enable;
+        ring.enable = enable;
+        let enabled = enable || !negotiated;
+        if changed && ring.started {
+            device.backend.set_ring_enabled(index, enabled);
+        }
+        if changed {
+            (device.events)(Event::RingState { index, enabled, started: ring.started });
+        }
+        Ok(())
+    }
+
+    fn set_status(&mut self, device: &mut Device, status: u64) -> Result<(), SessionError> {
+        let Ok(status) = u8::try_from(status) else {
+            return Err(SessionError::Value {
+                request: FrontendRequest::SetStatus.name(),
+                what: "the device status",
+                value: status,
+                expected: "a byte",
+            });
+        };
+        if status == 0 {
+            self.stop_all(device);
+        }
+        device.backend.set_status(status);
+        Ok(())
+    }
+
+    /// To the state after power-on, but for the connection, the memory and the rings' files
+    /// (RESET_DEVICE).
+    fn reset(&mut self, device: &mut Device) {
+        self.stop_all(device);
+        self.rings.iter_mut().for_each(RingState::reset);
+        self.features = None;
+        device.backend.reset_device();
+    }
+
+    /// Stops ring `index` if it runs.
+    fn stop(&mut self, device: &mut Device, index: u16) {
+        let features = self.features.unwrap_or(0);
+        let Some(ring) = self.rings.get_mut(usize::from(index)).filter(|ring| ring.started) else {
+            return;
+        };
+        ring.base = device.backend.stop_ring(index);
+        ring.started = false;
+        let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;
+        (device.events)(Event::RingState { index, enabled, started: false });
+    }
+
+    fn stop_all(&mut self, device: &mut Device) {
+        for index in 0..u16::try_from(self.rings.len()).unwrap_or(u16::MAX) {
+            self.stop(device, index);
+        }
+    }
+
+    /// Tells the application when frames can be exchanged, and when no longer.
+    fn tell_readiness(&mut self, device: &mut Device) {
+        let always = self.features.unwrap_or(0) & PROTOCOL_FEATURES == 0;
+        let run = !self.rings.is_empty()
+            && self.rings.iter().take(2).all(|ring| ring.started && (ring.enable || always));
+        let has_status = self.protocol_features.contains(ProtocolFeatures::STATUS);
+        let ready = run && (!has_status || device.backend.status() & DRIVER_OK != 0);
+        if ready != self.ready {
+            self.ready = ready;
+            (device.events)(if ready { Event::Ready } else { Event::Suspended });
+        }
+    }
+}
+
+/// The protocol features that both the device offers and a session implements.
+fn offered(device: &Device) -> ProtocolFeatures {
+    device.backend.protocol_features() & IMPLEMENTED
+}
+
+fn set_mtu(device: &mut Device, mtu: u64) -> Result<(), SessionError> {
+    match u16::try_from(mtu) {
+        Ok(valid) if mtu >= MIN_MTU => {
+            device.backend.set_mtu(valid);
+            Ok(())
+        }
+        _ => Err(SessionError::Value {
+            request: FrontendRequest::NetSetMtu.name(),
+            what: "the MTU",
+            value: mtu,
+            expected: "68 to 65535 bytes",
+        }),
+    }
+}

@@ -1,0 +1,118 @@
+//! What a front-end has told about one ring.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use eal::EventFd;
+use virtio::Features;
+
+use super::error::SessionError;
+use crate::backend::RingSetup;
+use crate::protocol::{FrontendRequest, VringAddr};
+
+/// Largest size of a ring (virtio 1.3 sections 2.7 and 2.8).
+const MAX_RING_SIZE: u32 = 32_768;
+
+/// A ring as the front-end has described it. Started and enabled are independent of each other
+/// (chapter "Ring states").
+#[derive(Debug, Default)]
+pub(super) struct RingState {
+    pub(super) size: Option<u16>,
+    pub(super) addr: Option<VringAddr>,
+    pub(super) base: u32,
+    pub(super) started: bool,
+    /// What SET_VRING_ENABLE said last.
+    pub(super) enable: bool,
+    /// Kept while the ring is stopped: QEMU sends it once, and starts the ring many times.
+    pub(super) call: Option<EventFd>,
+    pub(super) err: Option<EventFd>,
+}
+
+impl RingState {
+    /// Everything that the device needs to start ring `index`.
+    pub(super) fn setup(
+        &self,
+        index: u16,
+        features: u64,
+        enabled: bool,
+        kick: Option<EventFd>,
+    ) -> Result<RingSetup, SessionError> {
+        let incomplete = |missing| SessionError::RingIncomplete { index, missing };
+        let size = self.size.ok_or(incomplete("SET_VRING_NUM"))?;
+        let addr = self.addr.ok_or(incomplete("SET_VRING_ADDR"))?;
+        // Checked when they came, but then for features that may have changed since.
+        check_size(size.into(), features)?;
+        check_base(self.base, features)?;
+        Ok(RingSetup {
+            size,
+            desc: addr.desc,
+            avail: addr.avail,
+            used: addr.used,
+            log: (addr.flags & VringAddr::LOG != 0).then_some(addr.log),
+            base: self.base,
+            features,
+            enabled,
+            kick,
+            call: try_clone("SET_VRING_CALL", self.call.as_ref())?,
+            err: try_clone("SET_VRING_ERR", self.err.as_ref())?,
+        })
+    }
+
+    /// Back to what it was when the front-end connected, but for its files.
+    pub(super) fn reset(&mut self) {
+        *self = Self { call: self.call.take(), err: self.err.take(), ..Self::default() };
+    }
+}
+
+/// The size of a ring with these features, if it is possible.
+pub(super) fn check_size(size: u32, features: u64) -> Result<u16, SessionError> {
+    let packed = features & Features::RING_PACKED.bits() != 0;
+    let possible = (1..=MAX_RING_SIZE).contains(&size) && (packed || size.is_power_of_two());
+    u16::try_from(size).ok().filter(|_| possible).ok_or(SessionError::Value {
+        request: FrontendRequest::SetVringNum.name(),
+        what: "the size of the ring",
+        value: size.into(),
+        expected: "a power of two (packed: a number) from 1 to 32768",
+    })
+}
+
+/// Whether a ring with these features can start at `base`.
+pub(super) fn check_base(base: u32, features: u64) -> Result<(), SessionError> {
+    if features & Features::RING_PACKED.bits() != 0 || base <= u16::MAX.into() {
+        return Ok(());
+    }
+    Err(SessionError::Value {
+        request: FrontendRequest::SetVringBase.name(),
+        what: "the base of a split ring",
+        value: base.into(),
+        expected: "a number below 65536",
+    })
+}
+
+/// A second handle, for the device, of what the session keeps.
+pub(super) fn try_clone(
+    request: &'static str,
+    event: Option<&EventFd>,
+) -> Result<Option<EventFd>, SessionError> {
+    event
+        .map(EventFd::try_clone)
+        .transpose()
+        .map_err(|source| SessionError::EventFd { request, source })
+}
+
+/// The eventfd that a front-end sent. A worker will write to it, so it must be one: a pipe or a
+/// socket could make that wait, or never stop being readable.
+pub(super) fn event_fd(
+    request: &'static str,
+    fd: Option<OwnedFd>,
+) -> Result<Option<EventFd>, SessionError> {
+    let Some(fd) = fd else { return Ok(None) };
+    // Without /proc there is no telling; then it is taken for one.
+    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
+    if let Ok(found) = std::fs::read_link(link)
+        && found.as_os_str() != "anon_inode:[eventfd]"
+    {
+        let found = found.display().to_string();
+        return Err(SessionError::NoEventFd { request, found });
+    }
+    EventFd::from_owned_fd(fd).map(Some).map_err(|source| SessionError::EventFd { request, source })
+}
