@@ -1,1 +1,19 @@
 //! One module per kind of port: vhost-user, virtio-user, TAP, pcap, null.
+//!
+//! - [`open`](mod@open): from a device string to an open port, and the list of drivers
+//! - [`tap`]: a TAP interface of the host kernel
+//! - [`pcap`]: capture files
+//! - [`null`]: nothing, or generated frames
+//! - [`virtio_user`]: the driver of a vhost-user back-end
+//! - `control`: the control side of ports without a device
+//! - `slots`: memory for the frames that a driver receives by copying
+
+mod control;
+pub mod null;
+pub mod open;
+pub mod pcap;
+mod slots;
+pub mod tap;
+pub mod virtio_user;
+
+pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, open};

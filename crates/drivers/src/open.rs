@@ -1,0 +1,209 @@
+//! From a device string to an open port.
+
+use std::fmt;
+
+use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
+
+use crate::{null, pcap, tap};
+
+/// A port that was just opened, and its queues for the workers.
+///
+/// Dropping the port closes the device; the queues then carry nothing any more.
+#[derive(Debug)]
+pub struct OpenPort {
+    /// The control side.
+    pub port: Port,
+    /// Receive queues, by number.
+    pub rx: Vec<RxQueue>,
+    /// Transmit queues, by number.
+    pub tx: Vec<TxQueue>,
+}
+
+impl OpenPort {
+    /// A port of a driver's control side and its queues.
+    #[must_use]
+    pub fn new(
+        name: &str,
+        device: &str,
+        control: Box<dyn ethdev::PortControl>,
+        rx: Vec<RxQueue>,
+        tx: Vec<TxQueue>,
+    ) -> Self {
+        Self { port: Port::new(name, device, control, &rx, &tx), rx, tx }
+    }
+}
+
+/// What the ports of one process share. Keep it as long as any port.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Drivers {}
+
+impl Drivers {
+    /// Nothing is started before a port needs it.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// What a person needs to know about a kind of port.
+#[derive(Clone, Copy, Debug)]
+pub struct DriverInfo {
+    /// The driver's name: what a device string begins with.
+    pub name: &'static str,
+    /// The device string's form.
+    pub syntax: &'static str,
+    /// What the port is, in one line.
+    pub summary: &'static str,
+    /// Its options.
+    pub options: &'static [OptionInfo],
+}
+
+impl DriverInfo {
+    /// The names of the options, for messages: `queues, mtu and mac`.
+    #[must_use]
+    pub fn option_names(&self) -> String {
+        match self.options {
+            [] => "no options".to_owned(),
+            [only] => only.name.to_owned(),
+            [most @ .., last] => {
+                let most: Vec<&str> = most.iter().map(|option| option.name).collect();
+                format!("{} and {}", most.join(", "), last.name)
+            }
+        }
+    }
+}
+
+impl fmt::Display for DriverInfo {
+    /// As a help page shows it, over several lines.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n    {}", self.syntax, self.summary)?;
+        for option in self.options {
+            writeln!(f, "      {:16} {}", option.form(), option.help)?;
+        }
+        Ok(())
+    }
+}
+
+/// An option in a device string.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionInfo {
+    /// Its key.
+    pub name: &'static str,
+    /// What stands for the value in help: `N`, `on|off`.
+    pub value: &'static str,
+    /// What it does, its default and its bounds, in one line.
+    pub help: &'static str,
+}
+
+impl OptionInfo {
+    fn form(&self) -> String {
+        format!("{}={}", self.name, self.value)
+    }
+}
+
+/// A driver, as this crate sees it.
+struct Driver {
+    info: &'static DriverInfo,
+    open: fn(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error>,
+}
+
+/// All drivers, in the order of help.
+const DRIVERS: &[Driver] = &[
+    Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
+    Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
+    Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },
+];
+
+/// The kinds of ports that [`open`] knows.
+pub fn list() -> impl Iterator<Item = &'static DriverInfo> {
+    DRIVERS.iter().map(|driver| driver.info)
+}
+
+/// Opens port `name` on a device such as `tap:tap0,queues=2`; [`list`] tells what there is.
+///
+/// # Errors
+/// A device string that makes no sense, or a device that cannot be opened; the error says what
+/// to do about it.
+pub fn open(name: &str, device: &str, env: &Drivers) -> Result<OpenPort, Error> {
+    let spec: DeviceSpec = device.parse()?;
+    match DRIVERS.iter().find(|driver| driver.info.name == spec.driver()) {
+        Some(driver) => (driver.open)(name, spec, env),
+        None => Err(unknown_driver(&spec)),
+    }
+}
+
+fn unknown_driver(spec: &DeviceSpec) -> Error {
+    let known: Vec<&str> = list().map(|info| info.name).collect();
+    let hint = closest(spec.driver(), &known)
+        .map(|name| format!("; did you mean '{name}'?"))
+        .unwrap_or_default();
+    let known = known.join(", ");
+    spec.error(format!("there is no driver '{}', only {known}{hint}", spec.driver()))
+}
+
+/// The name that is most like `typed`, if any is: a third of its letters, or one, may be wrong
+/// or exchanged, or one is the beginning of the other, such as `vhost`.
+fn closest<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
+    let typed = typed.to_ascii_lowercase().replace('_', "-");
+    let begins =
+        |name: &&str| typed.len() > 2 && (name.starts_with(&typed) || typed.starts_with(*name));
+    names
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(&typed, name), *name))
+        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
+        .min_by_key(|(distance, _)| *distance)
+        .map(|(_, name)| name)
+        .or_else(|| names.iter().copied().find(begins))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(device: &str) -> String {
+        open("p0", device, &Drivers::new()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn an_unknown_driver_gets_a_hint() {
+        let error = refusal("tpa:tap0");
+        assert!(error.contains("no driver 'tpa'"), "{error}");
+        assert!(error.contains("did you mean 'tap'"), "{error}");
+        assert!(refusal("pcapng:x").contains("did you mean 'pcap'"));
+        assert!(!refusal("infiniband:x").contains("did you mean"));
+    }
+
+    #[test]
+    fn the_closest_name_is_found() {
+        let names = ["vhost-user", "virtio-user", "tap", "pcap", "null"];
+        for (typed, expected) in [
+            ("vhostuser", Some("vhost-user")),
+            ("vhost_user", Some("vhost-user")),
+            ("vhost", Some("vhost-user")),
+            ("virtio", Some("virtio-user")),
+            ("virtio-usr", Some("virtio-user")),
+            ("TAP", Some("tap")),
+            ("nul", Some("null")),
+            ("eth", None),
+            ("", None),
+            ("e1000", None),
+        ] {
+            assert_eq!(closest(typed, &names), expected, "{typed}");
+        }
+    }
+
+    #[test]
+    fn every_driver_explains_itself_and_refuses_unknown_options() {
+        for info in list() {
+            assert!(info.syntax.starts_with(&format!("{}:", info.name)));
+            assert!(!info.summary.is_empty());
+            for option in info.options {
+                assert!(info.syntax.contains(option.name) || info.syntax.contains(".."));
+                assert!(info.to_string().contains(option.help));
+            }
+            let error = refusal(&format!("{}:,colour=red", info.name));
+            assert!(error.contains("'colour'") || error.contains("expected"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,213 @@
+//! Queues of a TAP port: one file descriptor for both directions, one system call per frame.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use eal::{Epoll, event::Interest};
+use ethdev::{DropReason, PortEvent, PortEvents, QueueStats, RxDriver, Sent, TxDriver};
+use packet::{BURST, Frame, FrameBatch, MAX_FRAME_LEN};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::sys;
+use crate::slots::{MAX_SLOT_LEN, SlotBatch};
+
+/// Length of an Ethernet header: the kernel takes no shorter frame.
+const ETHERNET_HEADER: usize = 14;
+
+/// What the queues of a port and its control side share.
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// The port was closed, or the interface is gone.
+    dead: AtomicBool,
+    removed: AtomicBool,
+    pub(super) events: PortEvents,
+}
+
+impl State {
+    pub(super) fn is_alive(&self) -> bool {
+        !self.dead.load(Relaxed)
+    }
+
+    /// The port is being closed by its owner.
+    pub(super) fn close(&self) {
+        self.dead.store(true, Relaxed);
+    }
+
+    /// Somebody has deleted the interface; says so once, however many queues notice.
+    pub(super) fn remove(&self) {
+        self.dead.store(true, Relaxed);
+        if !self.removed.swap(true, Relaxed) {
+            tracing::warn!("a TAP interface was deleted while its port was open");
+            self.events.announce(PortEvent::Removed);
+        }
+    }
+}
+
+/// The receive side: what the host sends through the interface.
+#[derive(Debug)]
+pub(super) struct TapRx {
+    fd: Arc<OwnedFd>,
+    state: Arc<State>,
+    slots: SlotBatch,
+    /// Contains `fd` while armed. A descriptor of its own, so that a deleted interface, whose
+    /// descriptor is for ever in error, wakes nobody for ever.
+    wait: Epoll,
+}
+
+impl TapRx {
+    pub(super) fn new(fd: Arc<OwnedFd>, state: Arc<State>) -> io::Result<Self> {
+        Ok(Self { fd, state, slots: SlotBatch::new(MAX_SLOT_LEN), wait: Epoll::new()? })
+    }
+
+    /// Receives one frame; `false` when there is none.
+    fn receive_one(&mut self, stats: &QueueStats) -> bool {
+        let Some(slot) = self.slots.next_slot() else { return false };
+        match rustix::io::read(&self.fd, slot) {
+            Ok(len) if len < ETHERNET_HEADER => stats.count_drops(DropReason::TooShort, 1),
+            Ok(len) => {
+                // The slot is longer than any frame that fits: a full one was cut.
+                if !self.slots.commit(len) {
+                    stats.count_drops(DropReason::TooLong, 1);
+                }
+            }
+            Err(Errno::INTR) => {}
+            Err(Errno::BADFD | Errno::IO | Errno::NODEV) => {
+                self.state.remove();
+                return false;
+            }
+            Err(_) => return false,
+        }
+        true
+    }
+}
+
+impl RxDriver for TapRx {
+    fn receive(&mut self, max: usize, stats: &QueueStats) {
+        self.slots.clear();
+        if !self.state.is_alive() {
+            return;
+        }
+        // Frames that are left out count too, so that a burst of them ends.
+        for _ in 0..max.min(BURST) {
+            if !self.receive_one(stats) {
+                break;
+            }
+        }
+    }
+
+    fn batch(&self) -> &FrameBatch {
+        self.slots.batch()
+    }
+
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        self.slots.batch_mut()
+    }
+
+    fn release(&mut self) {
+        self.slots.clear();
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.wait.as_fd())
+    }
+
+    fn arm(&mut self) -> bool {
+        if !self.state.is_alive() {
+            return true;
+        }
+        // It may be armed already, which is as well.
+        if let Err(error) = self.wait.add(&*self.fd, 0, Interest::READ)
+            && error.kind() != io::ErrorKind::AlreadyExists
+        {
+            return false;
+        }
+        if is_readable(&self.fd) {
+            self.disarm();
+            return false;
+        }
+        true
+    }
+
+    fn disarm(&mut self) {
+        // An error says that it is not armed.
+        let _ = self.wait.remove(&*self.fd);
+    }
+}
+
+fn is_readable(fd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+    !matches!(poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })), Ok(0))
+}
+
+/// The transmit side: what the host receives from the interface.
+#[derive(Debug)]
+pub(super) struct TapTx {
+    fd: Arc<OwnedFd>,
+    state: Arc<State>,
+    /// For frames of too many pieces; empty until there is one.
+    copy: Vec<u8>,
+}
+
+impl TapTx {
+    pub(super) const fn new(fd: Arc<OwnedFd>, state: Arc<State>) -> Self {
+        Self { fd, state, copy: Vec::new() }
+    }
+
+    fn write(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        if frame.body().len() < sys::MAX_PIECES {
+            return sys::write_frame(self.fd.as_fd(), frame);
+        }
+        self.copy.resize(MAX_FRAME_LEN, 0);
+        let len = frame.copy_to(&mut self.copy);
+        let bytes = self.copy.get(..len).unwrap_or_default();
+        rustix::io::write(&self.fd, bytes)?;
+        Ok(())
+    }
+
+    /// Sends a frame; `None` when it found no room, otherwise why it was dropped, if it was.
+    fn send(&mut self, frame: &Frame<'_>) -> Option<Result<(), DropReason>> {
+        if frame.len() < ETHERNET_HEADER {
+            return Some(Err(DropReason::TooShort));
+        }
+        loop {
+            let Err(error) = self.write(frame) else { return Some(Ok(())) };
+            return match Errno::from_io_error(&error) {
+                Some(Errno::INTR) => continue,
+                Some(Errno::AGAIN | Errno::NOBUFS | Errno::NOMEM) => None,
+                // The interface is switched off.
+                Some(Errno::IO) => Some(Err(DropReason::LinkDown)),
+                // A peer took the frame's memory away.
+                Some(Errno::FAULT) => Some(Err(DropReason::BadDescriptor)),
+                Some(Errno::BADFD | Errno::NODEV) => {
+                    self.state.remove();
+                    Some(Err(DropReason::LinkDown))
+                }
+                _ => Some(Err(DropReason::DeviceError)),
+            };
+        }
+    }
+}
+
+impl TxDriver for TapTx {
+    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        let mut sent = Sent::NONE;
+        if !self.state.is_alive() {
+            return sent;
+        }
+        for frame in frames {
+            match self.send(frame) {
+                Some(Ok(())) => sent.add_sent(),
+                Some(Err(reason)) => sent.add_dropped(stats, reason),
+                None => break,
+            }
+        }
+        sent
+    }
+
+    fn is_ready(&self) -> bool {
+        self.state.is_alive()
+    }
+}
