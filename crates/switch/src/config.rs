@@ -1,0 +1,112 @@
+//! Settings of the switch and of its ports.
+
+use std::time::Duration;
+
+use crate::error::Error;
+
+/// The most ports that a switch can have.
+pub const MAX_PORTS: usize = 1024;
+
+/// The most workers that a switch can have.
+pub const MAX_WORKERS: usize = 128;
+
+/// The largest forwarding database: 16 Mi entries take about 800 MiB.
+pub const MAX_FDB_LIMIT: usize = 1 << 24;
+
+/// Settings of a switch; they hold from its start to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SwitchConfig {
+    /// Cores to run on, one worker each. Where there are none, [`workers`](Self::workers)
+    /// workers run wherever the kernel puts them.
+    pub cores: Vec<usize>,
+    /// Number of workers where no cores are given; 1 to [`MAX_WORKERS`].
+    pub workers: usize,
+    /// The most entries of the forwarding database, 1 to [`MAX_FDB_LIMIT`]. Memory for all of
+    /// them is reserved at the start, 48 to 96 bytes each.
+    pub fdb_limit: usize,
+    /// How long after its last frame an address is forgotten, to the second, with up to an eighth
+    /// on top; zero: never.
+    pub ageing: Duration,
+    /// The most addresses that one burst of 32 frames may add to the forwarding database or move
+    /// in it: it bounds what a flood of addresses costs. The rest is learnt from later frames.
+    pub learn_per_burst: usize,
+    /// Whether workers poll without ever sleeping: for the lowest latency, at the price of a
+    /// busy core.
+    pub busy_poll: bool,
+    /// How long a worker without frames goes on polling before it sleeps.
+    pub idle_after: Duration,
+}
+
+impl Default for SwitchConfig {
+    fn default() -> Self {
+        Self {
+            cores: Vec::new(),
+            workers: 1,
+            fdb_limit: 65_536,
+            ageing: Duration::from_secs(300),
+            learn_per_burst: 8,
+            busy_poll: false,
+            idle_after: Duration::from_micros(100),
+        }
+    }
+}
+
+impl SwitchConfig {
+    /// Checks all settings.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        let range = |setting, value: usize, range: std::ops::RangeInclusive<usize>| {
+            if range.contains(&value) {
+                return Ok(());
+            }
+            let expected = format!("{} to {}", range.start(), range.end());
+            Err(Error::Config { setting, value: value.to_string(), expected })
+        };
+        range("number of workers", self.worker_count(), 1..=MAX_WORKERS)?;
+        range("forwarding database limit", self.fdb_limit, 1..=MAX_FDB_LIMIT)?;
+        range("addresses learnt per burst", self.learn_per_burst, 0..=packet::BURST)?;
+        if self.ageing > Duration::ZERO && self.ageing < Duration::from_secs(1)
+            || self.ageing.as_secs() > u64::from(u32::MAX / 2)
+        {
+            let expected = "0 (never) or 1 s and more, at most 68 years".to_owned();
+            let value = format!("{:?}", self.ageing);
+            return Err(Error::Config { setting: "ageing", value, expected });
+        }
+        Ok(())
+    }
+
+    /// Number of workers.
+    pub(crate) const fn worker_count(&self) -> usize {
+        if self.cores.is_empty() { self.workers } else { self.cores.len() }
+    }
+}
+
+/// Settings of one port.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortOptions {
+    /// The MTU to set; `None` keeps the device's own.
+    pub mtu: Option<u16>,
+    /// How often to try again when a destination has no room for any frame of a burst, before
+    /// they are dropped. As long as it takes some, the switch goes on in any case.
+    pub tx_retries: u32,
+    /// Workers for the receive queues, by index and in turn; empty: spread evenly.
+    pub workers: Vec<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_out_of_range_are_named() {
+        let check = |change: fn(&mut SwitchConfig)| {
+            let mut config = SwitchConfig::default();
+            change(&mut config);
+            config.check().unwrap_err().to_string()
+        };
+        assert!(SwitchConfig::default().check().is_ok());
+        assert!(check(|c| c.workers = 0).contains("number of workers is 0: expected 1 to 128"));
+        assert!(check(|c| c.fdb_limit = 0).contains("forwarding database limit is 0"));
+        assert!(check(|c| c.learn_per_burst = 33).contains("expected 0 to 32"));
+        assert!(check(|c| c.ageing = Duration::from_millis(5)).contains("ageing is 5ms"));
+    }
+}

@@ -1,0 +1,138 @@
+//! What can go wrong with the switch.
+
+use std::io;
+
+use packet::MacAddr;
+
+/// Why the switch could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A setting is out of range.
+    #[error("{setting} is {value}: expected {expected}")]
+    Config {
+        /// The setting's name.
+        setting: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// A worker could not be started.
+    #[error(transparent)]
+    Worker(#[from] eal::worker::WorkerError),
+    /// The system refused something that the switch needs.
+    #[error("cannot {action}: {source}")]
+    System {
+        /// What was tried.
+        action: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A port with this name exists.
+    #[error("port '{name}' exists already: choose another name or delete it first")]
+    DuplicatePort {
+        /// The name.
+        name: String,
+    },
+    /// There is no port with this name.
+    #[error("there is no port '{name}'{}", list(.known))]
+    UnknownPort {
+        /// The name.
+        name: String,
+        /// The ports that there are.
+        known: Vec<String>,
+    },
+    /// A port's name is empty, too long, or has unusual characters.
+    #[error(
+        "port name '{name}': expected 1 to 32 letters, digits, '-', '_', '.' or ':', \
+         beginning with a letter or digit"
+    )]
+    PortName {
+        /// The name given.
+        name: String,
+    },
+    /// The switch has as many ports as it can have.
+    #[error("port '{name}': the switch has {max} ports already, which is the most it can have")]
+    TooManyPorts {
+        /// The name of the port that was to be added.
+        name: String,
+        /// The limit.
+        max: usize,
+    },
+    /// A port's device could not be opened or changed.
+    #[error("port '{name}': {source}")]
+    Port {
+        /// The port's name.
+        name: String,
+        /// What the driver said.
+        source: ethdev::Error,
+    },
+    /// Receive queues are pinned to a worker that does not exist.
+    #[error("port '{name}': there is no worker {worker}: the switch has {workers}, counted from 0")]
+    UnknownWorker {
+        /// The port's name.
+        name: String,
+        /// The worker asked for.
+        worker: usize,
+        /// Number of workers.
+        workers: usize,
+    },
+    /// All workers have ended, by panics.
+    #[error("no worker is left: all have ended by a panic (see the log); restart the switch")]
+    NoWorker,
+    /// The forwarding database has no room for a static entry.
+    #[error(
+        "forwarding database: no room for {mac}: all {limit} entries are static; delete some or \
+         raise the limit"
+    )]
+    FdbFull {
+        /// The address.
+        mac: MacAddr,
+        /// The size limit.
+        limit: usize,
+    },
+    /// The address cannot be in the forwarding database.
+    #[error("forwarding database: {mac} is not the address of one station")]
+    NotUnicast {
+        /// The address.
+        mac: MacAddr,
+    },
+    /// The VLAN id does not exist.
+    #[error("forwarding database: VLAN {vlan}: expected 0 to 4094")]
+    Vlan {
+        /// The id.
+        vlan: u16,
+    },
+    /// The forwarding database has no such entry.
+    #[error("forwarding database: there is no entry for {mac} in VLAN {vlan}")]
+    UnknownEntry {
+        /// The address.
+        mac: MacAddr,
+        /// The VLAN id.
+        vlan: u16,
+    },
+}
+
+fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        "; there are no ports".to_owned()
+    } else {
+        format!("; there are: {}", names.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_port_lists_the_known_ones() {
+        let error = |known: &[&str]| Error::UnknownPort {
+            name: "vm3".into(),
+            known: known.iter().map(ToString::to_string).collect(),
+        };
+        let text = error(&["vm1", "vm2"]).to_string();
+        assert_eq!(text, "there is no port 'vm3'; there are: vm1, vm2");
+        assert_eq!(error(&[]).to_string(), "there is no port 'vm3'; there are no ports");
+    }
+}

@@ -1,0 +1,142 @@
+//! What the switch tells about itself. Plain values: take one twice and subtract for rates.
+
+use std::time::Duration;
+
+use ethdev::{Link, PortStats};
+use packet::MacAddr;
+
+/// A port at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortReport {
+    /// The name that the operator gave it.
+    pub name: String,
+    /// The device string that it was opened with.
+    pub device: String,
+    /// The driver's name.
+    pub driver: &'static str,
+    /// The state of its link.
+    pub link: Link,
+    /// Its own MAC address.
+    pub mac: MacAddr,
+    /// Its MTU in bytes: the largest payload of a frame without link-layer header.
+    pub mtu: u16,
+    /// The worker that polls each receive queue, by queue number.
+    pub rx_workers: Vec<usize>,
+    /// Counters of its queues. "Receive" is from the device into the switch. Drops of a frame
+    /// that has no destination count on the queue where it came in, all others on the queue
+    /// where it should have gone out.
+    pub stats: PortStats,
+    /// The driver's own counters, by name.
+    pub extended: Vec<(String, u64)>,
+    /// Facts about the device, by name: the peer, negotiated features.
+    pub details: Vec<(String, String)>,
+    /// Number of addresses in the forwarding database that were learnt on this port.
+    pub fdb_entries: usize,
+}
+
+/// An entry of the forwarding database at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FdbEntry {
+    /// The address.
+    pub mac: MacAddr,
+    /// The VLAN id; 0 for untagged.
+    pub vlan: u16,
+    /// The name of the port that the address is behind.
+    pub port: String,
+    /// Time since its last frame, in seconds; 0 for a static entry.
+    pub age: u32,
+    /// Whether an operator set it; such an entry neither ages nor moves.
+    pub is_static: bool,
+}
+
+/// The forwarding database's size and counters since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FdbReport {
+    /// Entries now, static ones included.
+    pub entries: usize,
+    /// Static entries now.
+    pub statics: usize,
+    /// The most entries that there can be.
+    pub limit: usize,
+    /// How long an entry lives without frames, in seconds; 0: for ever.
+    pub ageing: u32,
+    /// Addresses learnt.
+    pub learned: u64,
+    /// Addresses that moved from one port to another.
+    pub moved: u64,
+    /// Entries forgotten since no frame came for too long.
+    pub expired: u64,
+    /// Entries given up for others at the size limit.
+    pub evicted: u64,
+}
+
+/// A worker at one moment. Counters count since its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerReport {
+    /// Its index, from 0.
+    pub index: usize,
+    /// The core that it is bound to, if any.
+    pub core: Option<usize>,
+    /// Whether it runs; if not, it ended by a panic, which was logged.
+    pub alive: bool,
+    /// Rounds over all its receive queues.
+    pub polls: u64,
+    /// Those that found frames.
+    pub busy_polls: u64,
+    /// Frames received.
+    pub packets: u64,
+    /// Clock cycles spent in rounds that found frames.
+    pub busy_cycles: u64,
+    /// Clock cycles since it started, sleep included.
+    pub total_cycles: u64,
+    /// How often it slept.
+    pub sleeps: u64,
+    /// Clock cycles asleep.
+    pub sleep_cycles: u64,
+    /// The receive queues that it polls: port name and queue number.
+    pub queues: Vec<(String, usize)>,
+}
+
+impl WorkerReport {
+    /// Busy clock cycles per frame; 0 before the first.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a mean for people")]
+    pub fn cycles_per_packet(&self) -> f64 {
+        if self.packets == 0 { 0.0 } else { self.busy_cycles as f64 / self.packets as f64 }
+    }
+
+    /// The share of its time that it was busy, 0 to 1.
+    #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "a share for people")]
+    pub fn load(&self) -> f64 {
+        if self.total_cycles == 0 {
+            0.0
+        } else {
+            self.busy_cycles as f64 / self.total_cycles as f64
+        }
+    }
+
+    /// What was counted since `earlier`, a report of the same worker.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        Self {
+            polls: self.polls.wrapping_sub(earlier.polls),
+            busy_polls: self.busy_polls.wrapping_sub(earlier.busy_polls),
+            packets: self.packets.wrapping_sub(earlier.packets),
+            busy_cycles: self.busy_cycles.wrapping_sub(earlier.busy_cycles),
+            total_cycles: self.total_cycles.wrapping_sub(earlier.total_cycles),
+            sleeps: self.sleeps.wrapping_sub(earlier.sleeps),
+            sleep_cycles: self.sleep_cycles.wrapping_sub(earlier.sleep_cycles),
+            ..self.clone()
+        }
+    }
+}
+
+/// How a switch ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShutdownReport {
+    /// Workers that had ended by a panic: index and message.
+    pub panics: Vec<(usize, String)>,
+    /// How long the switch ran.
+    pub uptime: Duration,
+}
