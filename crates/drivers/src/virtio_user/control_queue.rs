@@ -1,0 +1,154 @@
+//! The driver side of the control queue (virtio 1.3 section 5.1.6.5).
+
+use std::time::{Duration, Instant};
+
+use eal::EventFd;
+use packet::MacAddr;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use virtio::driver::{Buffer, DmaMemory, RingError, SplitQueue};
+
+/// Entries of the ring: one command at a time takes three.
+pub(super) const SIZE: u16 = 16;
+
+/// Bytes of memory for a command.
+pub(super) const BUFFER: usize = 64;
+
+/// Where the parts of a command lie in its memory.
+const HEADER: (usize, usize) = (0, 2);
+const DATA_AT: usize = 16;
+const MAX_DATA: usize = 16;
+const ACK: (usize, usize) = (48, 1);
+
+/// The device's answer: done.
+const OK: u8 = 0;
+
+/// Something for the device to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Command {
+    Promiscuous(bool),
+    Mac(MacAddr),
+    AddVlan(u16),
+    QueuePairs(u16),
+}
+
+impl Command {
+    /// Class, command, and data.
+    fn encode(self) -> ([u8; 2], arrayvec::ArrayVec<u8, MAX_DATA>) {
+        match self {
+            Self::Promiscuous(on) => ([0, 0], [u8::from(on)].into_iter().collect()),
+            Self::Mac(mac) => ([1, 1], mac.0.into_iter().collect()),
+            Self::AddVlan(id) => ([2, 0], id.to_le_bytes().into_iter().collect()),
+            Self::QueuePairs(count) => ([4, 0], count.to_le_bytes().into_iter().collect()),
+        }
+    }
+}
+
+/// Why a command was not carried out.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CommandError {
+    #[error("the device refuses {0:?}")]
+    Refused(Command),
+    #[error("the device has not answered {0:?} within {1:?}; the control queue is given up")]
+    Timeout(Command, Duration),
+    #[error("the control queue has been given up")]
+    GivenUp,
+    #[error("control queue: {0}")]
+    Ring(#[from] RingError),
+}
+
+/// The control queue of a session.
+#[derive(Debug)]
+pub(super) struct ControlQueue {
+    queue: SplitQueue,
+    /// Private to the driver and the device, kept mapped by the session.
+    buffer: DmaMemory,
+    kick: EventFd,
+    call: EventFd,
+    /// The device kept a command: its memory cannot be used for another.
+    given_up: bool,
+}
+
+impl ControlQueue {
+    pub(super) fn new(mut queue: SplitQueue, buffer: DmaMemory) -> std::io::Result<Self> {
+        let _ = queue.enable_interrupts();
+        Ok(Self { queue, buffer, kick: EventFd::new()?, call: EventFd::new()?, given_up: false })
+    }
+
+    pub(super) const fn queue(&self) -> &SplitQueue {
+        &self.queue
+    }
+
+    pub(super) const fn kick(&self) -> &EventFd {
+        &self.kick
+    }
+
+    pub(super) const fn call(&self) -> &EventFd {
+        &self.call
+    }
+
+    /// Has the device carry out `command`, and waits for its answer.
+    pub(super) fn run(&mut self, command: Command, timeout: Duration) -> Result<(), CommandError> {
+        if self.given_up {
+            return Err(CommandError::GivenUp);
+        }
+        self.post(command).ok_or(CommandError::GivenUp)?;
+        let deadline = Instant::now() + timeout;
+        loop {
+            self.queue.poll_used()?;
+            if let Some(used) = self.queue.next_used()? {
+                self.queue.recycle(used.head);
+                break;
+            }
+            if Instant::now() >= deadline {
+                self.given_up = true;
+                return Err(CommandError::Timeout(command, timeout));
+            }
+            self.wait(deadline);
+        }
+        if self.answer() == Some(OK) { Ok(()) } else { Err(CommandError::Refused(command)) }
+    }
+
+    fn post(&mut self, command: Command) -> Option<()> {
+        let (header, data) = command.encode();
+        let parts = [
+            self.buffer.slice(HEADER.0, HEADER.1)?,
+            self.buffer.slice(DATA_AT, data.len())?,
+            self.buffer.slice(ACK.0, ACK.1)?,
+        ];
+        let [header_part, data_part, ack_part] = parts;
+        let bytes = [(header_part, &header[..]), (data_part, &data[..]), (ack_part, &[u8::MAX])];
+        for (part, bytes) in bytes {
+            // SAFETY: each part is as long as its bytes, and no Rust reference to it exists.
+            unsafe { part.host().as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
+        }
+        let buffers = [
+            Buffer::readable(header_part),
+            Buffer::readable(data_part),
+            Buffer::writable(ack_part),
+        ];
+        self.queue.add(&buffers)?;
+        if self.queue.publish() {
+            let _ = self.kick.signal();
+        }
+        Some(())
+    }
+
+    /// The device's answer, read once.
+    fn answer(&self) -> Option<u8> {
+        let ack = self.buffer.slice(ACK.0, ACK.1)?;
+        // SAFETY: one byte of the queue's own memory; any value will do.
+        Some(unsafe { ack.host().read_volatile() })
+    }
+
+    /// Waits for a signal, but not for long: one may be lost with a back-end that is no friend.
+    fn wait(&mut self, deadline: Instant) {
+        let _ = self.call.drain();
+        if !self.queue.enable_interrupts() {
+            return;
+        }
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec::try_from(rest.min(Duration::from_millis(10))).unwrap_or_default();
+        let mut fds = [PollFd::new(&self.call, PollFlags::IN)];
+        let _ = rustix::event::poll(&mut fds, Some(&timeout));
+    }
+}

@@ -1,0 +1,124 @@
+//! The virtio-net driver over a vhost-user socket.
+//!
+//! It has the part of VMM and guest in one: it talks vhost-user to a back-end (Ringway's own,
+//! DPDK's, Open vSwitch's) and drives the rings itself. What it shares with the back-end is one
+//! piece of memory with rings and packet buffers, and nothing else of this process.
+//!
+//! - `options`: what the device string can say
+//! - `port`: the control side, and the thread that keeps the session
+//! - `session`: one session with a back-end: from the handshake to the last ring
+//! - `memory`: the shared memory
+//! - `lane`: where a ring passes between the port's thread and its worker
+//! - `receive`, `transmit`: the rings and queues that carry frames
+//! - `control_queue`: commands to the device
+//!
+//! A session ends when the back-end goes away, breaks a ring or the port is closed; the port
+//! then looks for the next back-end, and its queues never notice but for the missing frames.
+
+mod control_queue;
+mod lane;
+mod memory;
+mod options;
+mod port;
+mod receive;
+mod session;
+mod transmit;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+
+use eal::EventFd;
+use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
+
+use crate::open::{DriverInfo, OpenPort, OptionInfo};
+use lane::Lane;
+use options::Options;
+use port::VirtioUserPort;
+use receive::Receiver;
+use session::Lanes;
+use transmit::Transmitter;
+
+/// About this driver.
+pub const INFO: DriverInfo = DriverInfo {
+    name: "virtio-user",
+    syntax: "virtio-user:PATH[,queues=1][,server=on][,mac=MAC][,mtu=1500]..",
+    summary: "the driver of a vhost-user back-end at socket PATH, as a VM with virtio-net would be",
+    options: &[
+        OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 127 (default 1)" },
+        OptionInfo {
+            name: "server",
+            value: "on|off",
+            help: "listen at PATH for the back-end (default off: connect to it)",
+        },
+        OptionInfo { name: "mac", value: "MAC", help: "own address (default: derived from PATH)" },
+        OptionInfo { name: "mtu", value: "BYTES", help: "68 to 65535 (default 1500)" },
+        OptionInfo {
+            name: "queue_size",
+            value: "N",
+            help: "ring entries, a power of two from 4 to 32768 (default 256)",
+        },
+        OptionInfo {
+            name: "mrg_rxbuf",
+            value: "on|off",
+            help: "received frames may span several buffers (default on)",
+        },
+        OptionInfo {
+            name: "indirect",
+            value: "on|off",
+            help: "send long frames by descriptor tables (default on)",
+        },
+        OptionInfo {
+            name: "event_idx",
+            value: "on|off",
+            help: "suppress notifications by ring index (default off)",
+        },
+        OptionInfo {
+            name: "version_1",
+            value: "on|off",
+            help: "modern virtio; off: the legacy net header (default on)",
+        },
+        OptionInfo {
+            name: "ctrl_vq",
+            value: "auto|on|off",
+            help: "use a control queue (default auto: if the back-end serves one)",
+        },
+        OptionInfo {
+            name: "vlans",
+            value: "ID+ID..",
+            help: "have the back-end filter VLANs and let these through (default: no filter)",
+        },
+    ],
+};
+
+/// Opens a virtio-user port. The link comes up when the back-end is there, now or later.
+///
+/// # Errors
+/// Options that make no sense; a socket that cannot be made, in server mode.
+pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
+    let device = spec.text().to_owned();
+    let options = Options::parse(spec)?;
+    let (wake, lanes) = make_lanes(options.queues).map_err(|error| Error::Device {
+        what: format!("port {name}"),
+        reason: error.to_string(),
+    })?;
+
+    let mtu = Arc::new(AtomicU16::new(options.mtu));
+    let rx = lanes.rx.iter().map(|lane| {
+        let driver = Receiver::new(Arc::clone(lane), options.queue_size.get());
+        RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
+    });
+    let tx = lanes.tx.iter().map(|lane| {
+        let driver = Transmitter::new(Arc::clone(lane), Arc::clone(&mtu));
+        TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
+    });
+    let (rx, tx) = (rx.collect(), tx.collect());
+    let control = VirtioUserPort::start(name, options, mtu, lanes, wake)?;
+    Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
+}
+
+fn make_lanes(queues: u16) -> std::io::Result<(Arc<EventFd>, Lanes)> {
+    let wake = Arc::new(EventFd::new()?);
+    let rx = (0..queues).map(|_| Lane::new(&wake).map(Arc::new)).collect::<Result<_, _>>()?;
+    let tx = (0..queues).map(|_| Lane::new(&wake).map(Arc::new)).collect::<Result<_, _>>()?;
+    Ok((wake, Lanes { rx, tx }))
+}

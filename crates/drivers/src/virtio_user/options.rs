@@ -1,0 +1,208 @@
+//! What a device string of this driver can say.
+
+use ethdev::{DeviceSpec, Error};
+use packet::MacAddr;
+use virtio::Features;
+use virtio::ring::QueueSize;
+
+use super::INFO;
+use super::memory::DATA_OFFSET;
+
+/// Largest number of queue pairs: with the control queue, ring indexes fit into 8 bits.
+const MAX_QUEUES: u16 = 127;
+
+/// Bytes of a frame that one buffer holds at least: an ordinary frame with tags and some more.
+const SLOT_ROOM: usize = 2176;
+
+/// What a frame may have on top of the MTU: Ethernet header and one VLAN tag.
+pub(super) const LINK_HEADERS: usize = 18;
+
+/// Whether to use a control queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ControlQueueMode {
+    /// If the back-end looks as if it served one.
+    Auto,
+    /// If the back-end offers one. (DPDK's does, and leaves it to the VMM to serve it.)
+    On,
+    Off,
+}
+
+/// A device string, taken apart.
+#[derive(Clone, Debug)]
+pub(super) struct Options {
+    pub(super) path: String,
+    pub(super) server: bool,
+    pub(super) queues: u16,
+    pub(super) queue_size: QueueSize,
+    pub(super) mac: MacAddr,
+    pub(super) mtu: u16,
+    pub(super) control: ControlQueueMode,
+    /// VLANs to let through, if the device is to filter them.
+    pub(super) vlans: Vec<u16>,
+    /// Features that may be negotiated, as far as options decide.
+    pub(super) features: Features,
+}
+
+impl Options {
+    pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+        let path = spec.require_target("the path of a socket")?.to_owned();
+        let queue_size: u16 = spec.take_parsed("queue_size", 256, SIZES)?;
+        let queue_size = QueueSize::new(queue_size)
+            .filter(|size| size.get() >= 4)
+            .ok_or_else(|| spec.error(format!("queue_size={queue_size}: expected {SIZES}")))?;
+        let mac =
+            spec.take_parsed("mac", default_mac(&path), "an address such as 02:00:00:00:00:01")?;
+        if mac.is_multicast() {
+            return Err(spec.error(format!("mac={mac}: expected the address of one station")));
+        }
+        let control = match spec.take("ctrl_vq").as_deref() {
+            None | Some("auto") => ControlQueueMode::Auto,
+            Some("on") => ControlQueueMode::On,
+            Some("off") => ControlQueueMode::Off,
+            Some(other) => {
+                return Err(spec.error(format!("ctrl_vq={other}: expected auto, on or off")));
+            }
+        };
+        let mut features = Features::MTU | Features::VHOST_USER_PROTOCOL | Features::ANY_LAYOUT;
+        features.set(Features::VERSION_1, spec.take_switch("version_1", true)?);
+        features.set(Features::MRG_RXBUF, spec.take_switch("mrg_rxbuf", true)?);
+        features.set(Features::INDIRECT_DESC, spec.take_switch("indirect", true)?);
+        features.set(Features::EVENT_IDX, spec.take_switch("event_idx", false)?);
+        let options = Self {
+            path,
+            server: spec.take_switch("server", false)?,
+            queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
+            queue_size,
+            mac,
+            mtu: spec.take_number("mtu", 1500, &(68..=u16::MAX))?,
+            control,
+            vlans: take_vlans(&mut spec)?,
+            features,
+        };
+        spec.finish(&INFO.option_names())?;
+        Ok(options)
+    }
+
+    /// The features to use of those that a back-end offers, without a control queue.
+    pub(super) fn choose(&self, offered: Features) -> Features {
+        let mut features = offered & self.features;
+        if self.queues > 1 {
+            features |= offered & Features::MQ;
+        }
+        features
+    }
+
+    /// The features to add for a control queue; empty for none.
+    pub(super) fn choose_control(&self, offered: Features) -> Features {
+        // DPDK's back-end offers CTRL_VQ and CTRL_RX for the VMM to serve, but not the MAC.
+        let served = match self.control {
+            ControlQueueMode::Auto => Features::CTRL_VQ | Features::CTRL_MAC_ADDR,
+            ControlQueueMode::On => Features::CTRL_VQ,
+            ControlQueueMode::Off => return Features::empty(),
+        };
+        if !offered.contains(served) {
+            return Features::empty();
+        }
+        let mut wanted = Features::CTRL_VQ | Features::CTRL_RX | Features::CTRL_MAC_ADDR;
+        wanted.set(Features::CTRL_VLAN, !self.vlans.is_empty());
+        wanted |= Features::MQ;
+        offered & wanted
+    }
+}
+
+/// Bytes of a frame that a receive buffer must hold: all of it, if a frame cannot span several.
+pub(super) fn receive_room(features: Features, mtu: u16) -> usize {
+    if features.contains(Features::MRG_RXBUF) {
+        return SLOT_ROOM;
+    }
+    SLOT_ROOM.max((usize::from(mtu) + LINK_HEADERS).next_multiple_of(DATA_OFFSET))
+}
+
+/// Bytes of a frame that a transmit buffer holds.
+pub(super) const TRANSMIT_ROOM: usize = SLOT_ROOM;
+
+const SIZES: &str = "a power of two from 4 to 32768";
+
+fn take_vlans(spec: &mut DeviceSpec) -> Result<Vec<u16>, Error> {
+    let Some(text) = spec.take("vlans") else { return Ok(Vec::new()) };
+    let parse = |id: &str| id.parse().ok().filter(|id| (0..4095).contains(id));
+    text.split('+')
+        .map(parse)
+        .collect::<Option<Vec<u16>>>()
+        .ok_or_else(|| spec.error(format!("vlans={text}: expected numbers to 4094, as in 1+20")))
+}
+
+/// A locally administered address that is the same each time for the same path (FNV-1a).
+fn default_mac(path: &str) -> MacAddr {
+    let hash = path.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+    });
+    let [a, b, c, d, e, ..] = hash.to_le_bytes();
+    MacAddr([0x02, a, b, c, d, e])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Options, Error> {
+        Options::parse(text.parse().unwrap())
+    }
+
+    #[test]
+    fn options_have_sensible_defaults() {
+        let options = parse("virtio-user:/run/a.sock").unwrap();
+        assert_eq!((options.path.as_str(), options.server), ("/run/a.sock", false));
+        assert_eq!((options.queues, options.queue_size.get(), options.mtu), (1, 256, 1500));
+        assert_eq!(options.mac, parse("virtio-user:/run/a.sock").unwrap().mac);
+        assert_ne!(options.mac, parse("virtio-user:/run/b.sock").unwrap().mac);
+        assert!(options.features.contains(Features::MRG_RXBUF | Features::VERSION_1));
+        assert!(!options.features.contains(Features::EVENT_IDX));
+    }
+
+    #[test]
+    fn bad_options_are_named() {
+        for (option, expected) in [
+            ("queues=0", "1 to 127"),
+            ("queues=128", "1 to 127"),
+            ("queue_size=100", "a power of two"),
+            ("queue_size=2", "a power of two"),
+            ("mac=01:00:00:00:00:00", "one station"),
+            ("mac=xyz", "mac=xyz"),
+            ("mtu=67", "68"),
+            ("ctrl_vq=maybe", "auto, on or off"),
+            ("vlans=1+4095", "4094"),
+            ("colour=red", "unknown option 'colour'"),
+        ] {
+            let error = parse(&format!("virtio-user:/a,{option}")).unwrap_err().to_string();
+            assert!(error.contains(expected), "{option}: {error}");
+        }
+        let error = parse("virtio-user:").unwrap_err().to_string();
+        assert!(error.contains("path of a socket"), "{error}");
+    }
+
+    #[test]
+    fn only_what_is_offered_is_chosen() {
+        let options = parse("virtio-user:/a,queues=2,mrg_rxbuf=off").unwrap();
+        let dpdk = Features::VERSION_1
+            | Features::MRG_RXBUF
+            | Features::MQ
+            | Features::CTRL_VQ
+            | Features::CTRL_RX
+            | Features::GUEST_TSO4;
+        assert_eq!(options.choose(dpdk), Features::VERSION_1 | Features::MQ);
+        assert_eq!(options.choose_control(dpdk), Features::empty());
+        let ours = dpdk | Features::CTRL_MAC_ADDR | Features::CTRL_VLAN;
+        let control = options.choose_control(ours);
+        assert!(control.contains(Features::CTRL_VQ | Features::CTRL_MAC_ADDR));
+        assert!(!control.contains(Features::CTRL_VLAN), "which would filter all VLANs");
+    }
+
+    #[test]
+    fn buffers_hold_a_frame_or_frames_span_buffers() {
+        let merged = Features::MRG_RXBUF;
+        assert_eq!(receive_room(merged, 9000), SLOT_ROOM);
+        assert_eq!(receive_room(Features::empty(), 1500), SLOT_ROOM);
+        assert!(receive_room(Features::empty(), 9000) >= 9018);
+    }
+}

@@ -1,0 +1,403 @@
+//! The control side of a port, and the thread that keeps its session.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use eal::EventFd;
+use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
+use packet::MacAddr;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use vhost::frontend::Endpoint;
+use virtio::Features;
+
+use super::INFO;
+use super::control_queue::Command;
+use super::options::{LINK_HEADERS, Options};
+use super::session::{Lanes, Session, Wishes, withdraw};
+
+/// How long to wait before the next attempt to find the back-end.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// The same after a back-end that was there but could not be used.
+const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// How long a change of the port may take: all messages of a session's start, at worst.
+const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What both sides of the port's thread see.
+#[derive(Debug, Default)]
+struct State {
+    up: AtomicBool,
+    changes: AtomicU64,
+    sessions: AtomicU64,
+    failures: AtomicU64,
+    faults: AtomicU64,
+    details: Mutex<Vec<(String, String)>>,
+    events: PortEvents,
+}
+
+impl State {
+    fn set_link(&self, up: bool) {
+        if self.up.swap(up, Relaxed) != up {
+            self.changes.fetch_add(1, Relaxed);
+            self.events.announce(PortEvent::LinkChanged);
+        }
+    }
+
+    fn set_details(&self, details: Vec<(String, String)>) {
+        *self.details.lock().unwrap_or_else(PoisonError::into_inner) = details;
+    }
+}
+
+/// Something to change, and where the outcome goes.
+struct Change {
+    to: Wishes,
+    done: Sender<Result<(), Error>>,
+}
+
+/// The control side of a virtio-user port. Dropping it ends the session.
+pub(super) struct VirtioUserPort {
+    name: String,
+    options: Options,
+    wishes: Wishes,
+    /// What the transmit queues check frames against.
+    mtu: Arc<AtomicU16>,
+    state: Arc<State>,
+    changes: Sender<Change>,
+    wake: Arc<EventFd>,
+    stop: EventFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl VirtioUserPort {
+    /// Starts the port's thread, which looks for the back-end from now on.
+    pub(super) fn start(
+        name: &str,
+        options: Options,
+        mtu: Arc<AtomicU16>,
+        lanes: Lanes,
+        wake: Arc<EventFd>,
+    ) -> Result<Self, Error> {
+        let endpoint = if options.server {
+            Endpoint::server(&options.path)
+        } else {
+            Endpoint::client(&options.path)
+        };
+        let endpoint = endpoint.map_err(|error| failed("virtio-user", error))?;
+        let wishes = Wishes { mac: options.mac, mtu: options.mtu, promiscuous: true };
+        let state = Arc::new(State::default());
+        let stop = EventFd::new().map_err(|error| failed(name, error))?;
+        let (changes, incoming) = mpsc::channel();
+        let keeper = Keeper {
+            name: name.to_owned(),
+            options: options.clone(),
+            wishes,
+            endpoint,
+            lanes,
+            state: Arc::clone(&state),
+            changes: incoming,
+            wake: Arc::clone(&wake),
+            stop: stop.try_clone().map_err(|error| failed(name, error))?,
+            last_complaint: String::new(),
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("vu-{name}"))
+            .spawn(move || keeper.keep())
+            .map_err(|error| failed(name, error))?;
+        let thread = Some(thread);
+        let name = name.to_owned();
+        Ok(Self { name, options, wishes, mtu, state, changes, wake, stop, thread })
+    }
+
+    /// Has the port's thread make the change, and keeps it for later sessions if that worked.
+    fn change(&mut self, to: Wishes) -> Result<(), Error> {
+        let gone = || failed(&self.name, "the port's thread has ended");
+        let (done, outcome) = mpsc::channel();
+        self.changes.send(Change { to, done }).map_err(|_| gone())?;
+        let _ = self.wake.signal();
+        outcome.recv_timeout(CHANGE_TIMEOUT).map_err(|_| gone())??;
+        self.wishes = to;
+        Ok(())
+    }
+}
+
+impl PortControl for VirtioUserPort {
+    fn info(&self) -> PortInfo {
+        let queues = self.options.queues.into();
+        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: u16::MAX }
+    }
+
+    fn link(&self) -> Link {
+        Link {
+            up: self.state.up.load(Relaxed),
+            speed_mbps: None,
+            changes: self.state.changes.load(Relaxed),
+        }
+    }
+
+    fn mac(&self) -> MacAddr {
+        self.wishes.mac
+    }
+
+    fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
+        if mac.is_multicast() {
+            return Err(failed(&self.name, format!("{mac} is not the address of one station")));
+        }
+        self.change(Wishes { mac, ..self.wishes })
+    }
+
+    fn mtu(&self) -> u16 {
+        self.wishes.mtu
+    }
+
+    fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        if mtu < 68 {
+            return Err(failed(&self.name, format!("MTU {mtu}: expected 68 to 65535")));
+        }
+        self.change(Wishes { mtu, ..self.wishes })?;
+        self.mtu.store(mtu, Relaxed);
+        Ok(())
+    }
+
+    fn promiscuous(&self) -> bool {
+        self.wishes.promiscuous
+    }
+
+    fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
+        if on == self.wishes.promiscuous {
+            return Ok(());
+        }
+        self.change(Wishes { promiscuous: on, ..self.wishes })
+    }
+
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        [
+            ("sessions", &self.state.sessions),
+            ("session_failures", &self.state.failures),
+            ("ring_faults", &self.state.faults),
+        ]
+        .map(|(name, count)| (name.to_owned(), count.load(Relaxed)))
+        .into()
+    }
+
+    fn events(&self) -> Option<&PortEvents> {
+        Some(&self.state.events)
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let mode = if self.options.server { "listens" } else { "connects" };
+        let mut details = vec![("socket".to_owned(), format!("{} ({mode})", self.options.path))];
+        let session = self.state.details.lock().unwrap_or_else(PoisonError::into_inner);
+        details.extend(session.iter().cloned());
+        details
+    }
+}
+
+impl Drop for VirtioUserPort {
+    fn drop(&mut self) {
+        let _ = self.stop.signal();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of port {} has panicked", self.name);
+        }
+    }
+}
+
+/// What the port's thread has.
+struct Keeper {
+    name: String,
+    options: Options,
+    wishes: Wishes,
+    endpoint: Endpoint,
+    lanes: Lanes,
+    state: Arc<State>,
+    changes: Receiver<Change>,
+    wake: Arc<EventFd>,
+    stop: EventFd,
+    /// The last reason for which there was no session: each is logged once.
+    last_complaint: String,
+}
+
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    Stop,
+    /// A change is wanted, or a worker has found a ring broken.
+    Wake,
+    /// The file waited for is readable, or time is up.
+    Other,
+}
+
+impl Keeper {
+    /// One session after the other until the port is closed.
+    fn keep(mut self) {
+        let mut pause = Duration::ZERO;
+        loop {
+            let listener = self.endpoint.wait_fd().filter(|_| pause <= RETRY);
+            let timeout = if listener.is_some() { None } else { Some(pause) };
+            match self.wait(listener, timeout) {
+                Woken::Stop => return,
+                Woken::Wake => {
+                    self.make_changes(None);
+                    continue;
+                }
+                Woken::Other => {}
+            }
+            pause = match self.endpoint.open() {
+                Ok(None) => RETRY,
+                Ok(Some(stream)) => match self.start(stream) {
+                    Ok(session) => {
+                        if !self.attend(session) {
+                            return;
+                        }
+                        RETRY
+                    }
+                    Err(error) => {
+                        self.state.failures.fetch_add(1, Relaxed);
+                        self.complain(&error.to_string());
+                        RETRY_AFTER_FAILURE
+                    }
+                },
+                Err(error) => {
+                    self.complain(&error.to_string());
+                    RETRY
+                }
+            };
+        }
+    }
+
+    fn start(&self, stream: OwnedFd) -> Result<Session, Error> {
+        let cancel = self.stop.try_clone().map_err(|error| failed(&self.name, error))?;
+        let cancel = Some(cancel.into());
+        let (options, wishes) = (&self.options, &self.wishes);
+        Session::start(&self.name, options, wishes, stream, cancel, &self.lanes)
+    }
+
+    /// Stays with a session until it ends; `false` when the port is closed.
+    fn attend(&mut self, mut session: Session) -> bool {
+        self.last_complaint.clear();
+        self.state.sessions.fetch_add(1, Relaxed);
+        self.state.set_details(session.details());
+        self.state.set_link(true);
+        tracing::info!("port {}: connected to {}", self.name, self.options.path);
+        let (reason, go_on) = loop {
+            match self.wait(Some(session.as_fd()), None) {
+                Woken::Stop => break (None, false),
+                Woken::Other => {
+                    if let Err(error) = session.check() {
+                        break (Some(error.to_string()), true);
+                    }
+                }
+                Woken::Wake => {
+                    if let Some(fault) = self.fault() {
+                        self.state.faults.fetch_add(1, Relaxed);
+                        break (Some(fault), true);
+                    }
+                    if self.make_changes(Some(&mut session)) {
+                        break (None, true);
+                    }
+                }
+            }
+        };
+        if let Some(reason) = reason {
+            tracing::warn!("port {}: link down: {reason}", self.name);
+        }
+        session.stop(&self.lanes);
+        self.state.set_details(Vec::new());
+        self.state.set_link(false);
+        go_on
+    }
+
+    /// What the back-end did wrong with a ring, if it did.
+    fn fault(&self) -> Option<String> {
+        let rx = self.lanes.rx.iter().map(|lane| lane.fault());
+        let tx = self.lanes.tx.iter().map(|lane| lane.fault());
+        let fault = rx.chain(tx).flatten().next()?;
+        Some(format!("{}: broken ring: {fault}", self.options.path))
+    }
+
+    /// Makes the changes that wait; `true` when they take a new session.
+    fn make_changes(&mut self, mut session: Option<&mut Session>) -> bool {
+        let mut restart = false;
+        while let Ok(Change { to, done }) = self.changes.try_recv() {
+            let outcome = match session.as_deref_mut() {
+                Some(session) => apply(&self.wishes, &to, session),
+                None => Ok(false),
+            };
+            let outcome = outcome.map(|again| restart |= again);
+            if outcome.is_ok() {
+                self.wishes = to;
+            }
+            let _ = done.send(outcome.map_err(|reason| failed(&self.name, reason)));
+        }
+        restart
+    }
+
+    /// Waits for `file`, for a change, a fault or the end.
+    fn wait(&self, file: Option<std::os::fd::BorrowedFd<'_>>, timeout: Option<Duration>) -> Woken {
+        let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
+        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 3>::new();
+        fds.push(PollFd::new(&self.stop, PollFlags::IN));
+        fds.push(PollFd::new(&self.wake, PollFlags::IN));
+        if let Some(file) = &file {
+            fds.push(PollFd::new(file, PollFlags::IN | PollFlags::RDHUP));
+        }
+        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
+        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        if is_ready(0) {
+            Woken::Stop
+        } else if is_ready(1) {
+            let _ = self.wake.drain();
+            Woken::Wake
+        } else {
+            Woken::Other
+        }
+    }
+
+    fn complain(&mut self, reason: &str) {
+        if self.last_complaint != reason {
+            tracing::warn!("port {}: no link: {reason}; trying again", self.name);
+            reason.clone_into(&mut self.last_complaint);
+        }
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        // Not even a panic leaves rings with the workers that nobody looks after.
+        withdraw(&self.lanes);
+        self.state.set_link(false);
+    }
+}
+
+/// Tells the back-end what is different; `true` when that takes a new session.
+fn apply(from: &Wishes, to: &Wishes, session: &mut Session) -> Result<bool, String> {
+    let mut restart = false;
+    if to.mtu != from.mtu {
+        session.set_mtu(to.mtu).map_err(|error| error.to_string())?;
+        restart = usize::from(to.mtu) + LINK_HEADERS > session.receive_limit();
+    }
+    if to.mac != from.mac && session.features().contains(Features::CTRL_MAC_ADDR) {
+        command(session, Command::Mac(to.mac))?;
+    }
+    if to.promiscuous != from.promiscuous {
+        if !session.features().contains(Features::CTRL_RX) {
+            return Err("the back-end has no control queue to change receive modes".to_owned());
+        }
+        command(session, Command::Promiscuous(to.promiscuous))?;
+    }
+    Ok(restart)
+}
+
+fn command(session: &mut Session, command: Command) -> Result<(), String> {
+    session.command(command).unwrap_or(Ok(())).map_err(|error| error.to_string())
+}
+
+fn failed(what: &str, reason: impl std::fmt::Display) -> Error {
+    Error::Device { what: what.to_owned(), reason: reason.to_string() }
+}

@@ -1,0 +1,293 @@
+//! The receive side: a ring full of empty buffers, and the frames that come in them.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use eal::{EventFd, SharedMemory};
+use ethdev::{DropReason, QueueStats, RxDriver};
+use packet::prefetch::prefetch_read;
+use packet::{BURST, FrameBatch, Segment};
+use virtio::driver::{Buffer, RingError, SplitQueue, Used};
+
+use super::lane::{Lane, Ring};
+use super::memory::Slots;
+
+/// Shortest frame: an Ethernet header.
+const MIN_FRAME: u32 = 14;
+
+/// Most buffers that one frame may span: 64 KiB take 31.
+const MAX_MERGED: usize = 64;
+
+/// Where `num_buffers` lies in the net header.
+const NUM_BUFFERS_OFFSET: usize = 10;
+
+/// The ring of one session. Descriptor `n` always has slot `n`, so once it is filled no
+/// descriptor is ever written again.
+#[derive(Debug)]
+pub(super) struct RxRing {
+    queue: SplitQueue,
+    slots: Slots,
+    /// Bytes of the net header.
+    header: usize,
+    /// MRG_RXBUF was negotiated.
+    mergeable: bool,
+    kick: EventFd,
+    fault: Option<RingError>,
+    /// Keeps `queue` and `slots` mapped.
+    memory: Arc<SharedMemory>,
+}
+
+impl Ring for RxRing {
+    fn fault(&self) -> Option<RingError> {
+        self.fault
+    }
+}
+
+impl RxRing {
+    /// Fills the ring with all its buffers. `queue` and `slots` must lie in `memory`.
+    pub(super) fn new(
+        mut queue: SplitQueue,
+        slots: Slots,
+        header: usize,
+        mergeable: bool,
+        kick: EventFd,
+        memory: Arc<SharedMemory>,
+    ) -> Self {
+        while let Some(id) = queue.reserve() {
+            let Some(buffer) = slots.part(id, header, header + slots.room()) else { break };
+            queue.set(id, Buffer::writable(buffer));
+            queue.post(id);
+        }
+        // The device does not look yet: it is started and then kicked, whatever it wishes.
+        let _ = queue.publish();
+        Self { queue, slots, header, mergeable, kick, fault: None, memory }
+    }
+
+    /// Sends the kick that a device may expect after its start.
+    pub(super) fn kick(&self) {
+        let _ = self.kick.signal();
+    }
+
+    /// The queue, for its addresses.
+    pub(super) const fn queue(&self) -> &SplitQueue {
+        &self.queue
+    }
+
+    /// Gives buffers back to the device.
+    #[inline]
+    fn repay(&mut self, owed: &mut Vec<u16>) {
+        for id in owed.drain(..) {
+            self.queue.post(id);
+        }
+        if self.queue.publish() {
+            let _ = self.kick.signal();
+        }
+    }
+
+    /// Takes up to `max` frames. The buffers that were used, those of bad frames too, go to
+    /// `owed`.
+    #[inline]
+    fn fill(
+        &mut self,
+        max: usize,
+        batch: &mut FrameBatch,
+        owed: &mut Vec<u16>,
+        stats: &QueueStats,
+    ) -> Result<(), RingError> {
+        let count = usize::from(self.queue.poll_used()?).min(max);
+        if count == 0 {
+            return Ok(());
+        }
+        // First touch all of them, so that the cache misses overlap.
+        let mut taken = ArrayVec::<Used, BURST>::new();
+        for _ in 0..count.min(BURST) {
+            let Some(used) = self.next(owed)? else { break };
+            if let Some(slot) = self.slots.part(used.head, self.header, 0) {
+                let start = slot.host().as_ptr();
+                if self.mergeable {
+                    prefetch_read(start);
+                }
+                prefetch_read(start.wrapping_add(self.header));
+            }
+            taken.push(used);
+        }
+        let mut taken = taken.into_iter();
+        while let Some(first) = taken.next() {
+            let pushed = match self.num_buffers(first) {
+                0 | 1 => self.push(first, batch),
+                many => self.push_merged(first, many, &mut taken, batch, owed)?,
+            };
+            if let Err(reason) = pushed {
+                stats.count_drops(reason, 1);
+            }
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn next(&mut self, owed: &mut Vec<u16>) -> Result<Option<Used>, RingError> {
+        let used = self.queue.next_used()?;
+        if let Some(used) = used {
+            owed.push(used.head);
+        }
+        Ok(used)
+    }
+
+    /// The number of buffers that the frame in `first` spans, read once.
+    #[inline]
+    fn num_buffers(&self, first: Used) -> u16 {
+        if !self.mergeable {
+            return 1;
+        }
+        let field = self.slots.part(first.head, self.header - NUM_BUFFERS_OFFSET, 2);
+        // SAFETY: `part` made sure of two bytes, which `memory` keeps mapped. The back-end may
+        // write them meanwhile, hence volatile; any value will do.
+        field.map_or(1, |field| unsafe { field.host().cast::<u16>().read_volatile() })
+    }
+
+    /// The first `len` bytes of the slot from `before` bytes in front of the data on.
+    #[inline]
+    fn segment(&self, used: Used, before: usize, skip: usize) -> Option<Segment> {
+        let len = (used.len as usize).checked_sub(skip)?;
+        let part = self.slots.part(used.head, before, len)?;
+        // SAFETY: `part` made sure that the bytes are in the slot, and the receiver keeps
+        // `memory` for as long as its batch has frames there.
+        Some(unsafe { Segment::new(part.host(), u32::try_from(len).ok()?) })
+    }
+
+    #[inline]
+    fn push(&self, used: Used, batch: &mut FrameBatch) -> Result<(), DropReason> {
+        let frame = self.segment(used, 0, self.header).ok_or(DropReason::TooShort)?;
+        if frame.len() < MIN_FRAME as usize {
+            return Err(DropReason::TooShort);
+        }
+        // SAFETY: as for the segment.
+        let pushed = unsafe { batch.push_shared(frame) };
+        if pushed { Ok(()) } else { Err(DropReason::NoBuffer) }
+    }
+
+    /// Adds a frame that spans `count` buffers: the rest of its buffers are next in the used
+    /// ring, in `taken` and behind it (virtio 1.3 section 5.1.6.4).
+    #[cold]
+    #[inline(never)]
+    fn push_merged(
+        &mut self,
+        first: Used,
+        count: u16,
+        taken: &mut impl Iterator<Item = Used>,
+        batch: &mut FrameBatch,
+        owed: &mut Vec<u16>,
+    ) -> Result<Result<(), DropReason>, RingError> {
+        let mut segments = ArrayVec::<Segment, MAX_MERGED>::new();
+        let mut whole = true;
+        for index in 0..count {
+            let used = match index {
+                0 => Some(first),
+                _ => match taken.next() {
+                    Some(used) => Some(used),
+                    None => self.next(owed)?,
+                },
+            };
+            // The device makes all buffers of a frame visible at once, so this is no frame.
+            let Some(used) = used else { return Ok(Err(DropReason::BadHeader)) };
+            let segment = if index == 0 {
+                self.segment(used, 0, self.header)
+            } else {
+                self.segment(used, self.header, 0)
+            };
+            whole &= segment.is_some_and(|segment| segments.try_push(segment).is_ok());
+        }
+        if !whole {
+            return Ok(Err(DropReason::BadHeader));
+        }
+        if segments.iter().map(Segment::len).sum::<usize>() < MIN_FRAME as usize {
+            return Ok(Err(DropReason::TooShort));
+        }
+        // SAFETY: as for the segments.
+        let pushed = unsafe { batch.push_shared_chain(&segments) };
+        Ok(if pushed { Ok(()) } else { Err(DropReason::TooLong) })
+    }
+}
+
+/// The receive queue that a worker polls.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    lane: Arc<Lane<RxRing>>,
+    batch: FrameBatch,
+    /// Buffers that go back to the device with the next release. No longer than the ring.
+    owed: Vec<u16>,
+    /// Where the batch's frames lie and what `owed` belongs to, even when the session is over.
+    memory: Option<Arc<SharedMemory>>,
+}
+
+impl Receiver {
+    pub(super) fn new(lane: Arc<Lane<RxRing>>, queue_size: u16) -> Self {
+        let size = usize::from(queue_size);
+        let batch = FrameBatch::with_segments(size);
+        Self { lane, batch, owed: Vec::with_capacity(size), memory: None }
+    }
+
+    /// Makes the ring the one that this queue polls; what was owed to another is forgotten.
+    #[inline]
+    fn adopt(memory: &mut Option<Arc<SharedMemory>>, owed: &mut Vec<u16>, ring: &RxRing) {
+        if memory.as_ref().is_none_or(|memory| !Arc::ptr_eq(memory, &ring.memory)) {
+            owed.clear();
+            *memory = Some(Arc::clone(&ring.memory));
+        }
+    }
+}
+
+impl RxDriver for Receiver {
+    fn receive(&mut self, max: usize, stats: &QueueStats) {
+        let Self { lane, batch, owed, memory } = self;
+        batch.clear();
+        let Some(mut guard) = lane.ring.try_lock() else { return };
+        let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return };
+        Self::adopt(memory, owed, ring);
+        if !owed.is_empty() {
+            ring.repay(owed);
+        }
+        if let Err(error) = ring.fill(max, batch, owed, stats) {
+            ring.fault = Some(error);
+            lane.report_fault();
+        }
+    }
+
+    fn batch(&self) -> &FrameBatch {
+        &self.batch
+    }
+
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        &mut self.batch
+    }
+
+    fn release(&mut self) {
+        let Self { lane, batch, owed, memory } = self;
+        batch.clear();
+        // Should the port's thread have the ring just now, the next burst repays.
+        let Some(mut guard) = lane.ring.try_lock() else { return };
+        let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return };
+        Self::adopt(memory, owed, ring);
+        ring.repay(owed);
+    }
+
+    fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.lane.call.as_fd())
+    }
+
+    fn arm(&mut self) -> bool {
+        let Some(mut guard) = self.lane.ring.try_lock() else { return false };
+        // Without a ring there is nothing to announce until `Lane::install` does.
+        guard.as_mut().is_none_or(|ring| ring.queue.enable_interrupts())
+    }
+
+    fn disarm(&mut self) {
+        if let Some(mut guard) = self.lane.ring.try_lock()
+            && let Some(ring) = guard.as_mut()
+        {
+            ring.queue.disable_interrupts();
+        }
+        let _ = self.lane.call.drain();
+    }
+}

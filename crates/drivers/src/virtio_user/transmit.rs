@@ -1,0 +1,298 @@
+//! The transmit side: frames are copied into buffers of our own, one per descriptor.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
+
+use arrayvec::ArrayVec;
+use eal::{EventFd, SharedMemory};
+use ethdev::{DropReason, QueueStats, Sent, TxDriver};
+use packet::{BURST, Frame, FrameReader};
+use virtio::driver::{Buffer, DmaMemory, RingError, SplitQueue};
+
+use super::lane::{Lane, Ring};
+use super::memory::Slots;
+
+/// Shortest frame: an Ethernet header.
+const MIN_FRAME: usize = 14;
+
+/// What a frame may have on top of the MTU: Ethernet header and one VLAN tag.
+const LINK_HEADERS: usize = 18;
+
+/// Most buffers that one frame may take: 64 KiB take 31.
+pub(super) const MAX_PIECES: usize = 32;
+
+/// No further buffer.
+const END: u16 = u16::MAX;
+
+/// Tables of descriptors, one per slot, for frames of several pieces.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tables(DmaMemory);
+
+impl Tables {
+    const STRIDE: usize = 16 * MAX_PIECES;
+
+    /// Bytes of memory that `count` tables take.
+    pub(super) const fn bytes(count: u16) -> usize {
+        Self::STRIDE * count as usize
+    }
+
+    /// Tables in `memory`.
+    pub(super) const fn new(memory: DmaMemory) -> Self {
+        Self(memory)
+    }
+
+    fn table(&self, id: u16) -> Option<DmaMemory> {
+        self.0.slice(Self::STRIDE * usize::from(id), Self::STRIDE)
+    }
+}
+
+/// The ring of one session. Descriptor `n` always has slot `n`, whose net header is zero and
+/// stays so; as long as frames have the same length, no descriptor is written.
+#[derive(Debug)]
+pub(super) struct TxRing {
+    queue: SplitQueue,
+    slots: Slots,
+    /// Bytes of the net header.
+    header: usize,
+    /// For frames of several pieces, where INDIRECT_DESC was negotiated.
+    tables: Option<Tables>,
+    /// Per buffer the next one of the same frame, or [`END`].
+    links: Box<[u16]>,
+    /// Frames of several pieces that the device has.
+    long_frames: usize,
+    kick: EventFd,
+    fault: Option<RingError>,
+    /// Keeps `queue`, `slots` and `tables` mapped.
+    _memory: Arc<SharedMemory>,
+}
+
+impl Ring for TxRing {
+    fn fault(&self) -> Option<RingError> {
+        self.fault
+    }
+}
+
+impl TxRing {
+    /// An empty ring. `queue`, `slots` and `tables` must lie in `memory`, which must be zero.
+    pub(super) fn new(
+        queue: SplitQueue,
+        slots: Slots,
+        header: usize,
+        tables: Option<Tables>,
+        kick: EventFd,
+        memory: Arc<SharedMemory>,
+    ) -> Self {
+        let links = vec![END; queue.size().get().into()].into_boxed_slice();
+        let (long_frames, fault) = (0, None);
+        Self { queue, slots, header, tables, links, long_frames, kick, fault, _memory: memory }
+    }
+
+    /// The queue, for its addresses.
+    pub(super) const fn queue(&self) -> &SplitQueue {
+        &self.queue
+    }
+
+    /// Sends the kick that a device may expect after its start.
+    pub(super) fn kick(&self) {
+        let _ = self.kick.signal();
+    }
+
+    #[inline]
+    fn send(
+        &mut self,
+        frames: &[Frame<'_>],
+        mtu: u16,
+        stats: &QueueStats,
+    ) -> Result<Sent, RingError> {
+        // Seldom enough that the used ring's cache lines are fetched for many frames at once.
+        let low = usize::from(self.queue.size().get() / 2).max(BURST);
+        if usize::from(self.queue.free_count()) < low {
+            self.reclaim()?;
+        }
+        let most = usize::from(mtu) + LINK_HEADERS;
+        let mut sent = Sent::NONE;
+        for frame in frames.iter().take(BURST) {
+            let len = frame.len();
+            if len < MIN_FRAME {
+                sent.add_dropped(stats, DropReason::TooShort);
+            } else if len > most {
+                sent.add_dropped(stats, DropReason::TooLong);
+            } else if len > self.slots.room() {
+                match self.add_long(frame)? {
+                    Added::Yes => sent.add_sent(),
+                    Added::Full => break,
+                    Added::Never => sent.add_dropped(stats, DropReason::TooLong),
+                }
+            } else if self.add(frame) {
+                sent.add_sent();
+            } else {
+                break;
+            }
+        }
+        if self.queue.publish() {
+            let _ = self.kick.signal();
+        }
+        Ok(sent)
+    }
+
+    /// Puts a frame that fits into one buffer in line; `false` when none is free.
+    #[inline]
+    fn add(&mut self, frame: &Frame<'_>) -> bool {
+        let Some(id) = self.queue.reserve() else { return false };
+        let Some(buffer) = self.fill(id, self.header, frame.len(), |to, room| {
+            // SAFETY: `fill` gives `room` bytes of the slot, which is not the frame's memory:
+            // frames are received into receive slots, and into other ports' memory.
+            unsafe { frame.copy_to_ptr(to, room) };
+        }) else {
+            self.queue.release(id);
+            return false;
+        };
+        self.queue.set(id, Buffer::readable(buffer));
+        self.queue.post(id);
+        true
+    }
+
+    /// Has `copy` write `len` bytes of a frame to slot `id`, and returns them with `header` bytes
+    /// in front.
+    #[inline]
+    fn fill(
+        &self,
+        id: u16,
+        header: usize,
+        len: usize,
+        copy: impl FnOnce(std::ptr::NonNull<u8>, usize),
+    ) -> Option<DmaMemory> {
+        let whole = self.slots.part(id, header, header + len)?;
+        copy(whole.slice(header, len)?.host(), len);
+        Some(whole)
+    }
+
+    /// Puts a frame of several pieces in line.
+    #[cold]
+    #[inline(never)]
+    fn add_long(&mut self, frame: &Frame<'_>) -> Result<Added, RingError> {
+        let (len, room) = (frame.len(), self.slots.room());
+        let count = len.div_ceil(room);
+        if count > MAX_PIECES || count > usize::from(self.queue.size().get()) {
+            return Ok(Added::Never);
+        }
+        if count > usize::from(self.queue.free_count()) {
+            self.reclaim()?;
+        }
+        if count > usize::from(self.queue.free_count()) {
+            return Ok(Added::Full);
+        }
+        let mut ids = ArrayVec::<u16, MAX_PIECES>::new();
+        let mut pieces = ArrayVec::<Buffer, MAX_PIECES>::new();
+        let mut reader = FrameReader::new(frame);
+        let mut left = len;
+        while left > 0 {
+            let Some(id) = self.queue.reserve() else { break };
+            ids.push(id);
+            let header = if pieces.is_empty() { self.header } else { 0 };
+            let piece = self.fill(id, header, left.min(room), |to, room| {
+                // SAFETY: as in `add`.
+                unsafe { reader.copy_next(to, room) };
+            });
+            let Some(piece) = piece else { break };
+            pieces.push(Buffer::readable(piece));
+            left = left.saturating_sub(room);
+        }
+        Ok(self.post_long(&ids, &pieces))
+    }
+
+    fn post_long(&mut self, ids: &[u16], pieces: &[Buffer]) -> Added {
+        let Some(head) = ids.first() else { return Added::Full };
+        let table = self.tables.and_then(|tables| tables.table(*head));
+        let indirect = table.is_some_and(|table| self.queue.set_indirect(*head, table, pieces));
+        if !indirect {
+            self.queue.set_chain(ids, pieces);
+        }
+        let next = ids.iter().skip(1).copied().chain([END]);
+        for (id, next) in ids.iter().zip(next) {
+            if let Some(link) = self.links.get_mut(usize::from(*id)) {
+                *link = next;
+            }
+        }
+        self.long_frames += 1;
+        self.queue.post(*head);
+        Added::Yes
+    }
+
+    /// Frees the buffers of what the device has sent.
+    fn reclaim(&mut self) -> Result<(), RingError> {
+        self.queue.poll_used()?;
+        while let Some(used) = self.queue.next_used()? {
+            if self.long_frames > 0 {
+                self.release_links(used.head);
+            }
+            self.queue.release(used.head);
+        }
+        Ok(())
+    }
+
+    /// Frees the buffers that follow `head` in its frame.
+    fn release_links(&mut self, head: u16) {
+        let mut id = head;
+        for piece in 0..MAX_PIECES {
+            let Some(link) = self.links.get_mut(usize::from(id)) else { return };
+            id = std::mem::replace(link, END);
+            if id == END {
+                return;
+            }
+            self.queue.release(id);
+            if piece == 0 {
+                self.long_frames = self.long_frames.saturating_sub(1);
+            }
+        }
+    }
+}
+
+/// What became of a long frame.
+enum Added {
+    Yes,
+    Full,
+    Never,
+}
+
+/// The transmit queue that a worker has.
+#[derive(Debug)]
+pub(super) struct Transmitter {
+    lane: Arc<Lane<TxRing>>,
+    mtu: Arc<AtomicU16>,
+}
+
+impl Transmitter {
+    pub(super) const fn new(lane: Arc<Lane<TxRing>>, mtu: Arc<AtomicU16>) -> Self {
+        Self { lane, mtu }
+    }
+}
+
+impl TxDriver for Transmitter {
+    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        // Should the port's thread have the ring just now, there is no room for a moment.
+        let Some(mut guard) = self.lane.ring.try_lock() else { return Sent::NONE };
+        let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else {
+            return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
+        };
+        ring.send(frames, self.mtu.load(Relaxed), stats).unwrap_or_else(|error| {
+            ring.fault = Some(error);
+            self.lane.report_fault();
+            Sent::NONE
+        })
+    }
+
+    fn is_ready(&self) -> bool {
+        self.lane.is_ready()
+    }
+
+    fn flush(&mut self) {
+        if let Some(mut guard) = self.lane.ring.try_lock()
+            && let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none())
+            && let Err(error) = ring.reclaim()
+        {
+            ring.fault = Some(error);
+            self.lane.report_fault();
+        }
+    }
+}
