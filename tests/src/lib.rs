@@ -28,6 +28,8 @@ pub mod process;
 pub mod qemu;
 /// QEMU's machine protocol.
 pub mod qmp;
+/// Frames through something and back, compared.
+pub mod relay;
 /// The `ringway` binary.
 pub mod ringway;
 /// DPDK's testpmd.
@@ -44,5 +46,6 @@ pub use ovs::Ovs;
 pub use peers::{Peer, require};
 pub use process::Process;
 pub use qemu::{Nic, Qemu, Vm};
+pub use relay::Relay;
 pub use ringway::Ringway;
 pub use testpmd::Testpmd;

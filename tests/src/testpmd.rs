@@ -93,7 +93,11 @@ impl Testpmd {
         command.args([format!("--rxq={queues}"), format!("--txq={queues}")]);
         command.args(&self.arguments);
         let process = Process::start("testpmd", command)?;
-        process.wait_for(PROMPT, 0, LIMIT)?;
+        let log = process.wait_for(PROMPT, 0, LIMIT)?;
+        // A device that it cannot make is no error to testpmd: it goes on without it.
+        let ports = log.lines().filter(|line| line.starts_with("Configuring Port ")).count();
+        let vdevs = self.vdevs.len();
+        ensure!(ports == vdevs, "testpmd has {ports} ports instead of {vdevs}:\n{log}");
         Ok(RunningTestpmd { process })
     }
 }
