@@ -1,3 +1,71 @@
 //! The `ringway` command.
+//!
+//! - [`cli`]: the command line
+//! - [`config`]: the switch's configuration file
+//! - [`serve`]: `ringway switch`
+//! - [`control`]: the control socket, both ends
+//! - [`show`], [`rates`]: `ringway show`
+//! - [`admin`]: `ringway port` and `ringway fdb`
+//! - [`generate`]: `ringway gen`
+//! - [`demo`]: `ringway demo`
+//! - [`table`], [`output`], [`wait`], [`exit`]: what they share
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+mod admin;
+mod cli;
+mod config;
+mod control;
+mod exit;
+mod generate;
+mod output;
+mod rates;
+mod show;
+mod table;
+mod wait;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use tracing_subscriber::EnvFilter;
+
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(&cli);
+    let result = match &cli.command {
+        Command::Switch(_) => Ok(()),
+        Command::Show(args) => show::run(args),
+        Command::Port(args) => admin::port(args),
+        Command::Fdb(args) => admin::fdb(args),
+        Command::Gen(args) => generate::run::run(args),
+        Command::Demo(_) => Ok(()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("ringway: {failure}");
+            failure.code()
+        }
+    }
+}
+
+/// Sends the log to standard error; only the switch has much to say unasked.
+fn start_log(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose, &cli.command) {
+        (true, ..) => "error",
+        (false, 0, Command::Switch(_)) => "info",
+        (false, 0, _) => "warn",
+        (false, 1, _) => "debug",
+        (false, ..) => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
+}

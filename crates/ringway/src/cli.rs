@@ -1,0 +1,423 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use eal::CoreList;
+use packet::MacAddr;
+
+use crate::config::PortConfig;
+use crate::generate::rate::Rate;
+use crate::generate::size::SizeMix;
+
+/// A user-space packet path for virtual machines: connects them to each other and to the
+/// network, without the kernel between them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ringway",
+    version,
+    max_term_width = 100,
+    propagate_version = true,
+    subcommand_required = true,
+    arg_required_else_help = true,
+    after_help = "First steps:\n  \
+        ringway demo                     see it work, without any virtual machine\n  \
+        ringway switch --help            connect virtual machines\n  \
+        ringway show stats --watch       what a running switch does, every second"
+)]
+pub struct Cli {
+    /// Log more; twice for everything. The variable RUST_LOG overrides this.
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet",
+          display_order = 900)]
+    pub verbose: u8,
+
+    /// Log errors only.
+    #[arg(short, long, global = true, display_order = 901)]
+    pub quiet: bool,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a switch that connects virtual machines and other ports.
+    #[command(after_long_help = switch_help(), after_help = "More with --help: devices, examples.")]
+    Switch(SwitchArgs),
+    /// Look into a running switch.
+    #[command(after_help = "Examples:\n  \
+        ringway show ports\n  \
+        ringway show stats --watch\n  \
+        ringway show stats --queues\n  \
+        ringway show fdb --json | jq '.entries[] | select(.port == \"vm1\")'")]
+    Show(ShowArgs),
+    /// Add ports to a running switch, or remove them.
+    #[command(after_help = "Examples:\n  \
+        ringway port add vm3=vhost-user:/run/vm3.sock\n  \
+        ringway port del vm3")]
+    Port(PortArgs),
+    /// Change the forwarding database of a running switch.
+    #[command(after_help = "Examples:\n  \
+        ringway fdb add 52:54:00:00:00:01 vm1\n  \
+        ringway fdb del 52:54:00:00:00:01\n  \
+        ringway fdb flush --port vm1")]
+    Fdb(FdbArgs),
+    /// Generate, receive, forward and measure traffic on any port.
+    #[command(after_long_help = gen_help(), after_help = "More with --help: devices, examples.")]
+    Gen(Box<GenArgs>),
+    /// See a switch and two guests at work over real vhost-user sockets: no root, no set-up.
+    #[command(after_help = "Examples:\n  \
+        ringway demo\n  \
+        ringway demo --seconds 5\n  \
+        ringway demo --json")]
+    Demo(DemoArgs),
+}
+
+/// Where the control socket is.
+#[derive(Clone, Debug, Args)]
+pub struct ControlArgs {
+    /// Control socket of the switch [default: ringway.sock in $XDG_RUNTIME_DIR, for root in /run].
+    #[arg(long, value_name = "PATH", env = "RINGWAY_CONTROL", hide_env_values = true)]
+    pub control: Option<PathBuf>,
+}
+
+/// Arguments of `ringway switch`.
+#[derive(Clone, Debug, Args)]
+pub struct SwitchArgs {
+    /// Configuration file (TOML); what the command line says is added to it or overrides it.
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// A port: its name and its device. May be given many times.
+    #[arg(short, long, value_name = "NAME=DEVICE", value_parser = parse_port)]
+    pub port: Vec<PortConfig>,
+
+    /// Cores for the workers, one worker on each, as in 1-3,5 [default: one worker, on any core].
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<CoreList>,
+
+    /// Number of workers where no cores are given [default: 1].
+    #[arg(long, value_name = "N", conflicts_with = "cores")]
+    pub workers: Option<usize>,
+
+    /// Never sleep: the last microsecond of latency, for whole cores of electricity.
+    #[arg(long)]
+    pub busy_poll: bool,
+
+    /// Seconds after which an address that was not heard of is forgotten; 0 for never [default: 300].
+    #[arg(long, value_name = "SECS")]
+    pub ageing: Option<u64>,
+
+    /// Largest number of addresses that are learned [default: 65536].
+    #[arg(long, value_name = "N")]
+    pub fdb_size: Option<usize>,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// Arguments of `ringway show`.
+#[derive(Clone, Debug, Args)]
+pub struct ShowArgs {
+    /// What to show.
+    #[arg(value_enum)]
+    pub what: What,
+
+    /// Print JSON; its fields are described in docs/control-protocol.md.
+    #[arg(long)]
+    pub json: bool,
+
+    /// Show it again every SECS seconds, until Ctrl-C.
+    #[arg(long, short, value_name = "SECS", num_args = 0..=1, default_missing_value = "1",
+          value_parser = parse_interval)]
+    pub watch: Option<std::time::Duration>,
+
+    /// In stats, one row per queue instead of one per port.
+    #[arg(long)]
+    pub queues: bool,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway show` can show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// Ports with their devices, links and addresses.
+    Ports,
+    /// The forwarding database: which address is behind which port.
+    Fdb,
+    /// Counters and rates, per port or queue, with drops by reason.
+    Stats,
+    /// Workers, their cores, load and queues.
+    Workers,
+}
+
+/// Arguments of `ringway port`.
+#[derive(Clone, Debug, Args)]
+pub struct PortArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: PortAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway port` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PortAction {
+    /// Open a port and connect it to the switch.
+    Add {
+        /// Its name and its device.
+        #[arg(value_name = "NAME=DEVICE", value_parser = parse_port)]
+        port: PortConfig,
+    },
+    /// Disconnect a port and close it.
+    Del {
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Arguments of `ringway fdb`.
+#[derive(Clone, Debug, Args)]
+pub struct FdbArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: FdbAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway fdb` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FdbAction {
+    /// Add a static entry: it neither ages nor moves.
+    Add {
+        /// The station's address.
+        mac: MacAddr,
+        /// The port that it is behind.
+        port: String,
+    },
+    /// Remove an entry.
+    Del {
+        /// The station's address.
+        mac: MacAddr,
+    },
+    /// Remove all learned entries.
+    Flush {
+        /// Only those of this port.
+        #[arg(long, value_name = "NAME")]
+        port: Option<String>,
+    },
+}
+
+/// Arguments of `ringway gen`.
+#[derive(Clone, Debug, Args)]
+pub struct GenArgs {
+    /// What to do with the traffic.
+    #[arg(value_enum)]
+    pub mode: Mode,
+
+    /// Device to use.
+    #[arg(short, long, value_name = "DEVICE")]
+    pub port: String,
+
+    /// Second device: where io sends to, and where flowgen and latency expect their frames back.
+    #[arg(long, value_name = "DEVICE")]
+    pub port2: Option<String>,
+
+    /// Bytes per frame without frame check sequence: a number, a mix SIZE:WEIGHT,.. or imix.
+    #[arg(short, long, value_name = "SIZE|MIX", default_value = "64")]
+    pub size: SizeMix,
+
+    /// Number of flows, which differ in IP address and UDP port [default: 1, flowgen: 1024].
+    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    pub flows: Option<u32>,
+
+    /// Frames per second, as 50k or 1.5M, or bits per second, as 10Gbit [default: all that goes;
+    /// latency: 100k].
+    #[arg(short, long, value_name = "RATE")]
+    pub rate: Option<Rate>,
+
+    /// Seconds to run [default: until Ctrl-C, or until --count].
+    #[arg(short, long, value_name = "SECS", value_parser = parse_interval)]
+    pub duration: Option<std::time::Duration>,
+
+    /// Frames to send; in rxonly and io to receive.
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub count: Option<u64>,
+
+    /// Cores for the threads, one per queue pair [default: wherever the kernel likes].
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<CoreList>,
+
+    /// Destination MAC address.
+    #[arg(long, value_name = "MAC", default_value = "02:52:57:00:00:02")]
+    pub dst_mac: MacAddr,
+
+    /// Source MAC address.
+    #[arg(long, value_name = "MAC", default_value = "02:52:57:00:00:01")]
+    pub src_mac: MacAddr,
+
+    /// Do not fill frames with a pattern that the receiver checks: headers are checked anyway.
+    #[arg(long)]
+    pub no_pattern: bool,
+
+    /// How long to wait for the device's link before starting.
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_interval)]
+    pub wait_link: std::time::Duration,
+
+    /// Print JSON: one object per second, and the summary as the last.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Modes of `ringway gen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Send; what is received is dropped without a look.
+    Txonly,
+    /// Receive and count; frames of another ringway gen are checked.
+    Rxonly,
+    /// Send many flows, and check what comes back.
+    Flowgen,
+    /// Forward frames unchanged between the two devices, or back out of the same one.
+    Io,
+    /// Send frames with time stamps and measure how long they take to come back.
+    Latency,
+}
+
+/// Arguments of `ringway demo`.
+#[derive(Clone, Debug, Args)]
+pub struct DemoArgs {
+    /// Seconds to run.
+    #[arg(short, long, value_name = "N", default_value = "9",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub seconds: u64,
+
+    /// Print JSON instead of a table: one object per row, and the summary as the last.
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn parse_port(text: &str) -> Result<PortConfig, String> {
+    let (name, device) = text
+        .split_once('=')
+        .filter(|(name, _)| !name.contains([':', '/']))
+        .ok_or("expected NAME=DEVICE, as in vm1=vhost-user:/run/vm1.sock")?;
+    crate::config::check_port_name(name)?;
+    Ok(PortConfig { name: name.to_owned(), device: device.to_owned(), ..PortConfig::default() })
+}
+
+fn parse_interval(text: &str) -> Result<std::time::Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "expected a number of seconds".to_owned())?;
+    if !(0.1..=31_536_000.0).contains(&seconds) {
+        return Err("expected 0.1 seconds to a year".to_owned());
+    }
+    Ok(std::time::Duration::from_secs_f64(seconds))
+}
+
+fn switch_help() -> String {
+    format!(
+        "\
+Devices:
+{}
+Examples:
+  Two virtual machines:
+    ringway switch --port vm1=vhost-user:/run/vm1.sock --port vm2=vhost-user:/run/vm2.sock
+
+  One of them, in QEMU (share=on is what makes it work):
+    qemu-system-x86_64 -accel kvm -m 1G \\
+      -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\
+      -chardev socket,id=chr0,path=/run/vm1.sock \\
+      -netdev vhost-user,id=net0,chardev=chr0 \\
+      -device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01 disk.img
+
+  With a configuration file, two workers on cores of their own:
+    ringway switch --config switch.toml --cores 2,3
+
+Configuration file:
+  control = \"/run/ringway.sock\"
+  cores = \"2-3\"
+  busy-poll = false
+  [fdb]
+  ageing = 300
+  size = 65536
+  [ports.vm1]
+  device = \"vhost-user:/run/vm1.sock,queues=2\"
+
+Exit status: 0 after Ctrl-C or SIGTERM, 1 when something failed, 2 for wrong arguments or
+configuration.",
+        devices_help()
+    )
+}
+
+fn gen_help() -> String {
+    format!(
+        "\
+Devices:
+{}
+Examples:
+  Flood a switch's port with small frames for ten seconds:
+    ringway gen txonly --port virtio-user:/run/vm1.sock --duration 10
+
+  Latency through a switch, at 200,000 frames per second:
+    ringway gen latency --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock \\
+      --rate 200k --duration 10
+
+  1000 frames of mixed sizes into a file:
+    ringway gen txonly --port pcap:,tx=out.pcap --size imix --count 1000
+
+Latency counts from the moment at which a frame was due, not from when the sender got round to
+it, so that a stall shows in every frame that it held up (no coordinated omission).
+
+Exit status: 1 when something failed or a frame arrived damaged, 2 for wrong arguments.",
+        devices_help()
+    )
+}
+
+/// The devices that can be opened, one line each.
+fn devices_help() -> String {
+    let mut text = String::new();
+    for driver in drivers::list() {
+        for line in driver.to_string().lines() {
+            text.push_str("  ");
+            text.push_str(line);
+            text.push('\n');
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn ports_are_name_and_device() {
+        let port = parse_port("vm1=vhost-user:/run/a=b.sock,queues=2").unwrap();
+        assert_eq!(
+            (port.name.as_str(), port.device.as_str()),
+            ("vm1", "vhost-user:/run/a=b.sock,queues=2")
+        );
+        assert!(parse_port("vhost-user:/run/vm1.sock,queues=2").is_err());
+        assert!(parse_port("vm1").is_err());
+        assert!(parse_port("v m=null:").is_err());
+    }
+}

@@ -1,0 +1,314 @@
+//! The switch's configuration: a TOML file, added to and overridden by the command line.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use eal::CoreList;
+use serde::{Deserialize, Deserializer};
+use switch::{PortOptions, SwitchConfig};
+
+use crate::cli::SwitchArgs;
+use crate::exit::Failure;
+
+/// The configuration file. A key that is not here is refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct File {
+    /// Path of the control socket.
+    pub control: Option<PathBuf>,
+    /// One worker on each of these cores.
+    #[serde(deserialize_with = "core_list")]
+    pub cores: Option<CoreList>,
+    /// Number of workers where no cores are given.
+    pub workers: Option<usize>,
+    /// Never sleep.
+    pub busy_poll: Option<bool>,
+    /// The forwarding database.
+    pub fdb: FdbSection,
+    /// The ports, by name.
+    pub ports: PortsSection,
+}
+
+/// Section `[fdb]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct FdbSection {
+    /// Seconds until an entry that is not refreshed is removed.
+    pub ageing: Option<u64>,
+    /// Largest number of entries.
+    pub size: Option<usize>,
+}
+
+/// Sections `[ports.NAME]`, in the order of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortsSection(Vec<(String, PortSection)>);
+
+/// One section `[ports.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PortSection {
+    /// Device string.
+    pub device: String,
+    /// Largest payload in bytes; the device's own when absent.
+    pub mtu: Option<u16>,
+    /// Workers that poll its receive queues, by number, in turn; spread evenly when absent.
+    #[serde(default)]
+    pub workers: Vec<usize>,
+}
+
+impl<'de> Deserialize<'de> for PortsSection {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = PortsSection;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("tables of the form [ports.NAME]")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> Result<PortsSection, A::Error> {
+                let mut ports = Vec::new();
+                while let Some(entry) = map.next_entry()? {
+                    ports.push(entry);
+                }
+                Ok(PortsSection(ports))
+            }
+        }
+        deserializer.deserialize_map(Visitor)
+    }
+}
+
+fn core_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CoreList>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    text.parse().map(Some).map_err(serde::de::Error::custom)
+}
+
+/// A port to open: its name and its device string.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortConfig {
+    /// Its name in the switch.
+    pub name: String,
+    /// Its device string.
+    pub device: String,
+    /// Settings that only the configuration file has.
+    pub options: PortOptions,
+}
+
+/// Everything that the switch needs to know, from file and command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Path of the control socket.
+    pub control: PathBuf,
+    /// One worker on each of these cores.
+    pub cores: CoreList,
+    /// Number of workers where there are no cores.
+    pub workers: usize,
+    /// Never sleep.
+    pub busy_poll: bool,
+    /// Seconds until an entry of the forwarding database that is not refreshed is removed; 0 for
+    /// never.
+    pub ageing: u64,
+    /// Largest number of entries in the forwarding database.
+    pub fdb_size: usize,
+    /// The ports, in order.
+    pub ports: Vec<PortConfig>,
+}
+
+/// Longest name of a port, in bytes.
+const MAX_PORT_NAME: usize = 32;
+
+impl Config {
+    /// Puts the file, if any, and the command line together and checks the result.
+    pub fn load(args: &SwitchArgs, control: Option<PathBuf>) -> Result<Self, Failure> {
+        let file = match &args.config {
+            Some(path) => read(path)?,
+            None => File::default(),
+        };
+        let PortsSection(sections) = file.ports;
+        let mut ports: Vec<PortConfig> = sections
+            .into_iter()
+            .map(|(name, section)| {
+                let options = PortOptions {
+                    mtu: section.mtu,
+                    workers: section.workers,
+                    ..PortOptions::default()
+                };
+                PortConfig { name, device: section.device, options }
+            })
+            .collect();
+        ports.extend(args.port.iter().cloned());
+        let defaults = SwitchConfig::default();
+        let config = Self {
+            control: crate::control::path::resolve(control.or(file.control)),
+            cores: args.cores.clone().or(file.cores).unwrap_or_default(),
+            workers: args.workers.or(file.workers).unwrap_or(defaults.workers),
+            busy_poll: args.busy_poll || file.busy_poll.unwrap_or(false),
+            ageing: args.ageing.or(file.fdb.ageing).unwrap_or(defaults.ageing.as_secs()),
+            fdb_size: args.fdb_size.or(file.fdb.size).unwrap_or(defaults.fdb_limit),
+            ports,
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    /// The part that the switch itself wants.
+    pub fn switch(&self) -> SwitchConfig {
+        SwitchConfig {
+            cores: self.cores.as_slice().to_vec(),
+            workers: self.workers,
+            fdb_limit: self.fdb_size,
+            ageing: Duration::from_secs(self.ageing),
+            busy_poll: self.busy_poll,
+            ..SwitchConfig::default()
+        }
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        self.cores.check_available().map_err(Failure::usage)?;
+        for (index, port) in self.ports.iter().enumerate() {
+            check_port_name(&port.name).map_err(Failure::usage)?;
+            if self.ports.iter().take(index).any(|other| other.name == port.name) {
+                return Err(Failure::usage(format!(
+                    "port name '{}' is given twice; each port needs a name of its own",
+                    port.name
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether `name` can be a port's: what a shell, a table and a metric take without quoting.
+pub fn check_port_name(name: &str) -> Result<(), String> {
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > MAX_PORT_NAME || !name.chars().all(good) {
+        return Err(format!(
+            "port name {name:?}: expected 1 to {MAX_PORT_NAME} letters, digits, '-', '_' and '.'"
+        ));
+    }
+    Ok(())
+}
+
+/// Reads a configuration file.
+fn read(path: &Path) -> Result<File, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("configuration {}: cannot read it: {error}", path.display()))
+    })?;
+    parse(&text).map_err(|(line, message)| {
+        let place = line.map(|line| format!(":{line}")).unwrap_or_default();
+        Failure::usage(format!("configuration {}{place}: {message}", path.display()))
+    })
+}
+
+/// Parses a configuration; an error comes with the number of its line.
+fn parse(text: &str) -> Result<File, (Option<usize>, String)> {
+    toml::from_str(text).map_err(|error| {
+        let start = error.span().map(|span| span.start);
+        let line = start.and_then(|start| text.get(..start)).map(|before| before.lines_before());
+        (line, explain(error.message()))
+    })
+}
+
+trait LinesBefore {
+    /// The number of the line that follows this text.
+    fn lines_before(&self) -> usize;
+}
+
+impl LinesBefore for str {
+    fn lines_before(&self) -> usize {
+        self.bytes().filter(|byte| *byte == b'\n').count().saturating_add(1)
+    }
+}
+
+/// The parser's message, and for an unknown key the one that was probably meant.
+fn explain(message: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
+    let mut quoted = rest.split('`').step_by(2);
+    let Some(unknown) = quoted.next() else { return message.to_owned() };
+    let valid: Vec<&str> = quoted.filter(|name| !name.is_empty()).collect();
+    let hint = nearest(unknown, &valid).map(|name| format!("; did you mean '{name}'?"));
+    let hint = hint.unwrap_or_default();
+    format!("unknown key '{unknown}'{hint} (valid here: {})", valid.join(", "))
+}
+
+/// The one of `valid` that is most like `word`, if any is at all.
+fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
+    valid
+        .iter()
+        .map(|name| (strsim::jaro_winkler(word, name), *name))
+        .filter(|(similarity, _)| *similarity > 0.7)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_file_is_understood() {
+        let file = parse(
+            r#"
+control = "/run/a.sock"
+cores = "0-1"
+busy-poll = true
+[fdb]
+ageing = 10
+size = 100
+[ports.z]
+device = "null:"
+[ports.a]
+device = "tap:tap0"
+"#,
+        )
+        .unwrap();
+        assert_eq!(file.control, Some("/run/a.sock".into()));
+        assert_eq!(file.cores, Some("0-1".parse().unwrap()));
+        assert_eq!(
+            (file.busy_poll, file.fdb.ageing, file.fdb.size),
+            (Some(true), Some(10), Some(100))
+        );
+        let PortsSection(ports) = file.ports;
+        let names: Vec<&str> = ports.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["z", "a"], "in the order of the file");
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_its_line_and_the_nearest_valid_one() {
+        let (line, message) = parse("cores = \"0\"\n[fdb]\nagein = 3\n").unwrap_err();
+        assert_eq!(line, Some(3));
+        assert!(message.contains("'agein'; did you mean 'ageing'?"), "{message}");
+        let (line, message) = parse("[ports.vm1]\ndevice = \"null:\"\nxyz = 1\n").unwrap_err();
+        assert_eq!(line, Some(3));
+        assert!(
+            message.contains("unknown key 'xyz' (valid here: device, mtu, workers)"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn wrong_values_are_named_with_their_line() {
+        let (line, message) = parse("busy-poll = 3\n").unwrap_err();
+        assert_eq!(line, Some(1));
+        assert!(message.contains("boolean"), "{message}");
+        let (line, message) = parse("\ncores = \"a-b\"\n").unwrap_err();
+        assert_eq!(line, Some(2));
+        assert!(message.contains("a-b"), "{message}");
+        let (line, _) =
+            parse("[ports.a]\ndevice = \"null:\"\n[ports.a]\ndevice = \"null:\"\n").unwrap_err();
+        assert_eq!(line, Some(3), "a port that is there twice");
+    }
+
+    #[test]
+    fn port_names_need_no_quoting() {
+        for good in ["vm1", "web-7.prod_x", "0"] {
+            assert!(check_port_name(good).is_ok());
+        }
+        for bad in ["", "a b", "a/b", "a=b", "é", &"x".repeat(33)] {
+            assert!(check_port_name(bad).is_err());
+        }
+    }
+}

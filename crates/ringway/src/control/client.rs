@@ -1,0 +1,78 @@
+//! The client's end of the control socket.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::protocol::{Request, Response};
+use crate::exit::Failure;
+
+/// How long a switch may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Longest answer that is read, in bytes: a table of a million addresses has room.
+const MAX_RESPONSE: u64 = 256 << 20;
+
+/// A connection to a running switch.
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    reader: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Connects to the switch whose control socket is at `path`.
+    pub fn connect(path: &Path) -> Result<Self, Failure> {
+        let stream = UnixStream::connect(path).map_err(|error| {
+            Failure::runtime(format!(
+                "cannot reach a switch at {}: {error}; is 'ringway switch' running, with the same \
+                 --control?",
+                path.display()
+            ))
+        })?;
+        let client = Self { path: path.to_owned(), reader: BufReader::new(stream) };
+        let stream = client.reader.get_ref();
+        stream.set_read_timeout(Some(TIMEOUT)).map_err(|error| client.broken(&error))?;
+        stream.set_write_timeout(Some(TIMEOUT)).map_err(|error| client.broken(&error))?;
+        Ok(client)
+    }
+
+    /// Sends a request and returns the answer as it is.
+    pub fn ask_raw(&mut self, request: &Request) -> Result<Value, Failure> {
+        let mut line = serde_json::to_vec(request).map_err(Failure::runtime)?;
+        line.push(b'\n');
+        self.reader.get_ref().write_all(&line).map_err(|error| self.broken(&error))?;
+        let mut answer = String::new();
+        let read = self.reader.by_ref().take(MAX_RESPONSE).read_line(&mut answer);
+        let read = read.map_err(|error| self.broken(&error))?;
+        if read == 0 || !answer.ends_with('\n') {
+            return Err(self.broken(&"the switch closed the connection before it answered"));
+        }
+        match serde_json::from_str(&answer) {
+            Ok(Response::Ok(value)) => Ok(value),
+            Ok(Response::Error(message)) => Err(Failure::runtime(message)),
+            Err(error) => Err(self.broken(&format!("not an answer of a switch: {error}"))),
+        }
+    }
+
+    /// Sends a request and returns the answer as what it is expected to be.
+    pub fn ask<T: DeserializeOwned>(&mut self, request: &Request) -> Result<T, Failure> {
+        let value = self.ask_raw(request)?;
+        self.parse(value)
+    }
+
+    /// Makes an answer what it is expected to be.
+    pub fn parse<T: DeserializeOwned>(&self, value: Value) -> Result<T, Failure> {
+        serde_json::from_value(value).map_err(|error| {
+            self.broken(&format!("unexpected answer ({error}); is the switch of another version?"))
+        })
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> Failure {
+        Failure::runtime(format!("control socket {}: {error}", self.path.display()))
+    }
+}

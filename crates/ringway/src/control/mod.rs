@@ -1,0 +1,13 @@
+//! The control socket: how `ringway show` and programs talk to a running switch.
+//!
+//! - [`protocol`]: requests and responses, one JSON object per line
+//! - [`server`]: the switch's end, on one thread, safe from slow and hostile clients
+//! - [`client`]: the end of `ringway show` and its like
+//! - [`listener`]: the socket file: permissions, stale sockets, removal
+//! - [`path`]: where the socket is
+
+pub mod client;
+pub mod listener;
+pub mod path;
+pub mod protocol;
+pub mod server;

@@ -1,0 +1,25 @@
+//! Where the control socket is.
+
+use std::path::PathBuf;
+
+/// Longest path of a Unix socket in bytes: `sun_path` without its final NUL (unix(7)).
+pub const MAX_SOCKET_PATH: usize = 107;
+
+/// The control socket when no `--control` is given: `ringway.sock` in `$XDG_RUNTIME_DIR`, in
+/// `/run` for root, and in the directory for temporary files, with the user's number in its
+/// name, when there is neither.
+pub fn default_path() -> PathBuf {
+    let user = rustix::process::geteuid();
+    if let Some(runtime) = std::env::var_os("XDG_RUNTIME_DIR").filter(|dir| !dir.is_empty()) {
+        return PathBuf::from(runtime).join("ringway.sock");
+    }
+    if user.is_root() {
+        return PathBuf::from("/run/ringway.sock");
+    }
+    std::env::temp_dir().join(format!("ringway-{}.sock", user.as_raw()))
+}
+
+/// The socket that a command uses: the one given, else the default.
+pub fn resolve(given: Option<PathBuf>) -> PathBuf {
+    given.unwrap_or_else(default_path)
+}

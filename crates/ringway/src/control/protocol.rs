@@ -1,0 +1,296 @@
+//! Requests and responses of the control socket; `docs/control-protocol.md` is their reference.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// What a client may ask.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Request {
+    /// Who is there: version, process, uptime.
+    Info {},
+    /// All ports with their link state and device facts.
+    ShowPorts {},
+    /// The forwarding database.
+    ShowFdb {},
+    /// Counters of all ports and queues.
+    ShowStats {},
+    /// The workers and the queues that they poll.
+    ShowWorkers {},
+    /// Opens a port and connects it.
+    PortAdd {
+        /// Its name.
+        name: String,
+        /// Its device string.
+        device: String,
+    },
+    /// Disconnects a port and closes it.
+    PortDel {
+        /// Its name.
+        name: String,
+    },
+    /// Adds a static entry to the forwarding database.
+    FdbAdd {
+        /// The station's address.
+        mac: String,
+        /// The port it is behind.
+        port: String,
+        /// The VLAN, 0 for untagged.
+        #[serde(default)]
+        vlan: u16,
+    },
+    /// Removes an entry from the forwarding database.
+    FdbDel {
+        /// The station's address.
+        mac: String,
+        /// The VLAN, 0 for untagged.
+        #[serde(default)]
+        vlan: u16,
+    },
+    /// Removes all learned entries from the forwarding database.
+    FdbFlush {
+        /// Only those of this port.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        port: Option<String>,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Response {
+    /// It was done; the value depends on the command.
+    Ok(Value),
+    /// It was not done, and why.
+    Error(String),
+}
+
+/// Answer to [`Request::Info`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Info {
+    /// Ringway's version.
+    pub version: String,
+    /// Process number.
+    pub pid: u32,
+    /// Seconds since the switch started.
+    pub uptime_seconds: u64,
+}
+
+/// Answer to [`Request::ShowPorts`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// In the order in which they were added.
+    pub ports: Vec<Port>,
+}
+
+/// One port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name.
+    pub name: String,
+    /// Its device string.
+    pub device: String,
+    /// The driver's name.
+    pub driver: String,
+    /// Whether the peer is there and takes frames.
+    pub link_up: bool,
+    /// How often the link went up or down.
+    pub link_changes: u64,
+    /// Link speed in Mbit/s where it is known.
+    pub speed_mbps: Option<u32>,
+    /// The port's own address.
+    pub mac: String,
+    /// Largest payload in bytes.
+    pub mtu: u16,
+    /// Number of receive queues.
+    pub rx_queues: usize,
+    /// Number of transmit queues.
+    pub tx_queues: usize,
+    /// The worker that polls each receive queue, by queue number.
+    pub rx_workers: Vec<usize>,
+    /// Addresses in the forwarding database that were learnt on this port.
+    pub fdb_entries: usize,
+    /// What the driver has to say, by name.
+    pub details: BTreeMap<String, String>,
+}
+
+/// Answer to [`Request::ShowStats`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stats {
+    /// Milliseconds since the switch started, from a steady clock: for rates.
+    pub uptime_ms: u64,
+    /// In the order in which they were added.
+    pub ports: Vec<PortStats>,
+}
+
+/// Counters of one port, from the switch's side: `rx` is what the switch received from it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PortStats {
+    /// The port.
+    pub name: String,
+    /// Sum over the receive queues.
+    pub rx: Counters,
+    /// Sum over the transmit queues.
+    pub tx: Counters,
+    /// Per receive queue, in order.
+    pub rx_queues: Vec<Counters>,
+    /// Per transmit queue, in order.
+    pub tx_queues: Vec<Counters>,
+    /// The driver's own counters, by name.
+    pub extended: BTreeMap<String, u64>,
+}
+
+/// Counters of a queue, or of several together.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Frames.
+    pub packets: u64,
+    /// Their bytes, without frame check sequences.
+    pub bytes: u64,
+    /// Those to groups, broadcast left out.
+    pub multicast: u64,
+    /// Those to all stations.
+    pub broadcast: u64,
+    /// Frames dropped, for all reasons.
+    pub dropped: u64,
+    /// Frames dropped by reason; reasons that did not occur are left out.
+    pub drops: BTreeMap<String, u64>,
+}
+
+impl From<&ethdev::Stats> for Counters {
+    fn from(stats: &ethdev::Stats) -> Self {
+        let reasons = ethdev::DropReason::ALL.iter().zip(stats.drops);
+        Self {
+            packets: stats.packets,
+            bytes: stats.bytes,
+            multicast: stats.multicast,
+            broadcast: stats.broadcast,
+            dropped: stats.dropped(),
+            drops: reasons
+                .filter(|(_, count)| *count > 0)
+                .map(|(reason, count)| (reason.name().to_owned(), count))
+                .collect(),
+        }
+    }
+}
+
+/// Answer to [`Request::ShowFdb`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fdb {
+    /// Largest number of entries.
+    pub limit: usize,
+    /// Seconds after which an entry that is not refreshed is removed; 0 for never.
+    pub ageing_seconds: u32,
+    /// Addresses learnt since the start.
+    pub learned: u64,
+    /// Addresses that moved from one port to another.
+    pub moved: u64,
+    /// Entries forgotten since no frame came for too long.
+    pub expired: u64,
+    /// Entries given up for others at the limit.
+    pub evicted: u64,
+    /// In the order of VLAN and address.
+    pub entries: Vec<FdbEntry>,
+}
+
+/// One entry of the forwarding database.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FdbEntry {
+    /// The station's address.
+    pub mac: String,
+    /// Its VLAN.
+    pub vlan: u16,
+    /// The port that it is behind.
+    pub port: String,
+    /// Seconds since it was last heard of; not for static entries.
+    pub age_seconds: Option<u32>,
+    /// Added by hand: it neither ages nor moves.
+    #[serde(rename = "static")]
+    pub is_static: bool,
+}
+
+/// Answer to [`Request::ShowWorkers`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Workers {
+    /// Clock cycles per second, for all the cycles here.
+    pub cycles_per_second: u64,
+    /// In the order of their numbers.
+    pub workers: Vec<Worker>,
+}
+
+/// One worker. Counters count since its start.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Worker {
+    /// Its number.
+    pub index: usize,
+    /// The core that it is bound to.
+    pub core: Option<usize>,
+    /// False when it ended by a panic.
+    pub alive: bool,
+    /// Frames received.
+    pub packets: u64,
+    /// Rounds over its queues.
+    pub polls: u64,
+    /// Rounds that found frames.
+    pub busy_polls: u64,
+    /// Cycles in rounds that found frames.
+    pub busy_cycles: u64,
+    /// Cycles since its start.
+    pub total_cycles: u64,
+    /// How often it slept.
+    pub sleeps: u64,
+    /// Cycles asleep.
+    pub sleep_cycles: u64,
+    /// The receive queues that it polls.
+    pub queues: Vec<WorkerQueue>,
+}
+
+/// A receive queue of a port.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerQueue {
+    /// The port's name.
+    pub port: String,
+    /// The queue's number.
+    pub queue: usize,
+}
+
+/// Answer to [`Request::FdbFlush`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flushed {
+    /// Number of entries removed.
+    pub removed: usize,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_read_as_documented() {
+        let parse = |text| serde_json::from_str::<Request>(text);
+        assert_eq!(parse(r#"{"command":"show-ports"}"#).unwrap(), Request::ShowPorts {});
+        let add = r#"{"command":"port-add","name":"vm1","device":"null:"}"#;
+        let expected = Request::PortAdd { name: "vm1".into(), device: "null:".into() };
+        assert_eq!(parse(add).unwrap(), expected);
+        assert_eq!(parse(r#"{"command":"fdb-flush"}"#).unwrap(), Request::FdbFlush { port: None });
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused_by_name() {
+        let message = |text| serde_json::from_str::<Request>(text).unwrap_err().to_string();
+        assert!(message(r#"{"command":"show-prots"}"#).contains("show-prots"));
+        assert!(message(r#"{"command":"show-ports","verbose":1}"#).contains("verbose"));
+        assert!(message(r#"{"command":"port-add","name":"a"}"#).contains("device"));
+    }
+
+    #[test]
+    fn only_reasons_that_occurred_are_listed() {
+        let mut stats = ethdev::Stats { packets: 7, bytes: 420, ..Default::default() };
+        stats.drops[0] = 3;
+        let counters = Counters::from(&stats);
+        assert_eq!((counters.packets, counters.bytes, counters.dropped), (7, 420, 3));
+        assert_eq!(counters.drops, BTreeMap::from([("ring_full".to_owned(), 3)]));
+    }
+}

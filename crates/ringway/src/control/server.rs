@@ -1,0 +1,468 @@
+//! The switch's end of the control socket: one thread, one poll loop, bounds on everything that
+//! a client decides.
+//!
+//! A client has at most one request in work and one answer under way; while it does not read,
+//! nothing more is read from it. A line that does not end, an answer that is not fetched, and
+//! clients beyond [`Limits::clients`] are cut off.
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::fd::BorrowedFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use serde_json::Value;
+
+use super::listener::Listener;
+use super::protocol::{Request, Response};
+
+/// What a client may use.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Connections at a time. One more takes the place of the one that has been quiet longest.
+    pub clients: usize,
+    /// Bytes of one request with its newline.
+    pub line: usize,
+    /// How long a request may stay incomplete, and an answer unread.
+    pub patience: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { clients: 16, line: 64 << 10, patience: Duration::from_secs(5) }
+    }
+}
+
+/// How long no connection is accepted after the system refused one (no file descriptors left).
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Serves the control socket: `handle` is called for each request.
+#[derive(Debug)]
+pub struct Server<H> {
+    listener: Listener,
+    limits: Limits,
+    clients: Vec<Client>,
+    accept_after: Option<Instant>,
+    handle: H,
+}
+
+impl<H> Server<H>
+where
+    H: FnMut(Request) -> Result<Value, String>,
+{
+    /// A server on `listener`.
+    pub const fn new(listener: Listener, limits: Limits, handle: H) -> Self {
+        Self { listener, limits, clients: Vec::new(), accept_after: None, handle }
+    }
+
+    /// Serves until `stop` becomes readable; then answers that are under way are given up.
+    /// `wait` is the longest time between two calls of `tick`.
+    pub fn run(
+        &mut self,
+        stop: BorrowedFd<'_>,
+        wait: Duration,
+        mut tick: impl FnMut(),
+    ) -> io::Result<()> {
+        loop {
+            if self.poll_once(stop, wait)? {
+                return Ok(());
+            }
+            self.serve();
+            tick();
+        }
+    }
+
+    /// Waits for something to do; true when it is to stop. Readiness is stored in the clients.
+    fn poll_once(&mut self, stop: BorrowedFd<'_>, wait: Duration) -> io::Result<bool> {
+        let now = Instant::now();
+        if self.accept_after.is_some_and(|until| until <= now) {
+            self.accept_after = None;
+        }
+        let accept = if self.accept_after.is_none() { PollFlags::IN } else { PollFlags::empty() };
+        let timeout = self.timeout(now, wait);
+        let mut fds = Vec::with_capacity(2 + self.clients.len());
+        fds.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
+        fds.push(PollFd::new(self.listener.socket(), accept));
+        fds.extend(self.clients.iter().map(|client| PollFd::new(&client.stream, client.wants())));
+        match poll(&mut fds, Timespec::try_from(timeout).ok().as_ref()) {
+            Ok(_) => {}
+            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(error) => return Err(error.into()),
+        }
+        let mut events = fds.iter().map(PollFd::revents);
+        let stopped = events.next().is_some_and(|flags| !flags.is_empty());
+        let connecting = events.next().is_some_and(|flags| !flags.is_empty());
+        let ready: Vec<PollFlags> = events.collect();
+        for (client, flags) in self.clients.iter_mut().zip(ready) {
+            client.ready = flags;
+        }
+        if connecting && !stopped {
+            self.accept();
+        }
+        Ok(stopped)
+    }
+
+    fn timeout(&self, now: Instant, wait: Duration) -> Duration {
+        let deadlines = self.clients.iter().filter_map(|client| client.deadline(&self.limits));
+        let next = deadlines.chain(self.accept_after).min();
+        let busy = self.clients.iter().any(Client::has_request);
+        match next {
+            _ if busy => Duration::ZERO,
+            Some(next) => wait.min(next.saturating_duration_since(now)),
+            None => wait,
+        }
+    }
+
+    fn accept(&mut self) {
+        match self.listener.socket().accept() {
+            Ok((stream, _)) => {
+                if let Err(error) = stream.set_nonblocking(true) {
+                    tracing::warn!("control socket: cannot set up a connection: {error}");
+                    return;
+                }
+                if self.clients.len() >= self.limits.clients {
+                    self.evict();
+                }
+                self.clients.push(Client::new(stream));
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(error) => {
+                tracing::warn!("control socket: cannot accept a connection: {error}");
+                self.accept_after = Instant::now().checked_add(ACCEPT_PAUSE);
+            }
+        }
+    }
+
+    /// Closes the connection that has been quiet longest.
+    fn evict(&mut self) {
+        let quietest =
+            self.clients.iter().enumerate().min_by_key(|(_, client)| client.active).map(|(i, _)| i);
+        if let Some(index) = quietest {
+            tracing::debug!("control socket: too many connections, closing the quietest");
+            self.clients.swap_remove(index);
+        }
+    }
+
+    /// One step for each client: at most one read, one request, one write.
+    fn serve(&mut self) {
+        let now = Instant::now();
+        for client in &mut self.clients {
+            client.step(now, &self.limits, &mut self.handle);
+        }
+        let limits = self.limits;
+        self.clients.retain(|client| {
+            let late = client.deadline(&limits).is_some_and(|deadline| deadline <= now);
+            if late {
+                tracing::debug!("control socket: closing a connection that does not get on");
+            }
+            !late && !client.is_done()
+        });
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    ready: PollFlags,
+    /// Bytes read that are not yet a served request.
+    input: Vec<u8>,
+    /// The answer under way, and how much of it is written.
+    output: Vec<u8>,
+    written: usize,
+    /// When it last made progress.
+    active: Instant,
+    /// Nothing more will come from it.
+    ended: bool,
+    /// It is of no use any more.
+    broken: bool,
+}
+
+impl Client {
+    fn new(stream: UnixStream) -> Self {
+        Self {
+            stream,
+            ready: PollFlags::empty(),
+            input: Vec::new(),
+            output: Vec::new(),
+            written: 0,
+            active: Instant::now(),
+            ended: false,
+            broken: false,
+        }
+    }
+
+    fn wants(&self) -> PollFlags {
+        if !self.output.is_empty() {
+            PollFlags::OUT
+        } else if self.ended {
+            PollFlags::empty()
+        } else {
+            PollFlags::IN
+        }
+    }
+
+    /// A whole request waits and may be served.
+    fn has_request(&self) -> bool {
+        self.output.is_empty() && self.input.contains(&b'\n')
+    }
+
+    fn is_done(&self) -> bool {
+        self.broken || (self.ended && self.output.is_empty() && !self.has_request())
+    }
+
+    /// When it is cut off, unless it gets on until then.
+    fn deadline(&self, limits: &Limits) -> Option<Instant> {
+        let waiting = !self.output.is_empty() || (!self.input.is_empty() && !self.has_request());
+        if waiting { self.active.checked_add(limits.patience) } else { None }
+    }
+
+    fn step(
+        &mut self,
+        now: Instant,
+        limits: &Limits,
+        handle: &mut impl FnMut(Request) -> Result<Value, String>,
+    ) {
+        if self.output.is_empty() && !self.ready.is_empty() && !self.has_request() {
+            self.read(now, limits);
+        }
+        if self.has_request() {
+            self.answer(handle);
+            self.active = now;
+        } else if self.output.is_empty() && self.input.len() >= limits.line {
+            let message = format!("a request may have at most {} bytes", limits.line);
+            self.respond(&Response::Error(message));
+            // What follows is the rest of that line: there is no way back to a request's start.
+            self.input.clear();
+            self.ended = true;
+        }
+        if !self.output.is_empty() {
+            self.write(now);
+        }
+        self.ready = PollFlags::empty();
+    }
+
+    fn read(&mut self, now: Instant, limits: &Limits) {
+        let mut chunk = [0; 4096];
+        let room = limits.line.saturating_sub(self.input.len()).min(chunk.len());
+        let Some(chunk) = chunk.get_mut(..room) else { return };
+        match self.stream.read(chunk) {
+            Ok(0) => self.ended = true,
+            Ok(count) => {
+                // A line's time runs from its first byte: a byte now and then does not help.
+                if self.input.is_empty() {
+                    self.active = now;
+                }
+                self.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => self.broken = true,
+        }
+    }
+
+    fn answer(&mut self, handle: &mut impl FnMut(Request) -> Result<Value, String>) {
+        let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else { return };
+        let line: Vec<u8> = self.input.drain(..=end).collect();
+        let response = match serde_json::from_slice::<Request>(&line) {
+            Ok(request) => match handle(request) {
+                Ok(value) => Response::Ok(value),
+                Err(message) => Response::Error(message),
+            },
+            Err(error) => Response::Error(format!("bad request: {error}")),
+        };
+        self.respond(&response);
+    }
+
+    fn respond(&mut self, response: &Response) {
+        match serde_json::to_vec(response) {
+            Ok(mut line) => {
+                line.push(b'\n');
+                self.output = line;
+                self.written = 0;
+            }
+            Err(error) => {
+                tracing::error!("control socket: cannot write an answer: {error}");
+                self.broken = true;
+            }
+        }
+    }
+
+    fn write(&mut self, now: Instant) {
+        let rest = self.output.get(self.written..).unwrap_or_default();
+        match self.stream.write(rest) {
+            Ok(0) => self.broken = true,
+            Ok(count) => {
+                self.active = now;
+                self.written = self.written.saturating_add(count);
+                if self.written >= self.output.len() {
+                    self.output = Vec::new();
+                    self.written = 0;
+                }
+            }
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
+            Err(_) => self.broken = true,
+        }
+    }
+}
+
+impl<H> Server<H> {
+    /// The socket that it serves.
+    pub const fn listener(&self) -> &Listener {
+        &self.listener
+    }
+
+    /// Number of connections now.
+    #[cfg(test)]
+    fn connections(&self) -> usize {
+        self.clients.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead as _, BufReader};
+    use std::os::fd::AsFd as _;
+    use std::path::PathBuf;
+    use std::thread::JoinHandle;
+
+    use serde_json::json;
+
+    use super::*;
+
+    /// A server on a thread of its own; `stop` ends it.
+    struct Running {
+        path: PathBuf,
+        stop: UnixStream,
+        thread: Option<JoinHandle<usize>>,
+        _dir: tempfile::TempDir,
+    }
+
+    impl Running {
+        fn start(limits: Limits) -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("control.sock");
+            let listener = Listener::bind(&path).unwrap();
+            let (stop, stopped) = UnixStream::pair().unwrap();
+            let thread = std::thread::spawn(move || {
+                let mut server = Server::new(listener, limits, handle);
+                server.run(stopped.as_fd(), Duration::from_secs(60), || {}).unwrap();
+                server.connections()
+            });
+            Self { path, stop, thread: Some(thread), _dir: dir }
+        }
+
+        fn connect(&self) -> BufReader<UnixStream> {
+            let stream = UnixStream::connect(&self.path).unwrap();
+            stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+            BufReader::new(stream)
+        }
+
+        /// Ends it and returns how many connections there were.
+        fn end(mut self) -> usize {
+            self.stop.write_all(b"x").unwrap();
+            self.thread.take().unwrap().join().unwrap()
+        }
+    }
+
+    fn handle(request: Request) -> Result<Value, String> {
+        match request {
+            Request::Info {} => Ok(json!({"version": "test"})),
+            // A big answer: it does not fit into a socket's buffer.
+            Request::ShowFdb {} => Ok(json!("x".repeat(4 << 20))),
+            other => Err(format!("no {other:?}")),
+        }
+    }
+
+    fn line(client: &mut BufReader<UnixStream>) -> String {
+        let mut line = String::new();
+        client.read_line(&mut line).unwrap();
+        line
+    }
+
+    fn send(client: &mut BufReader<UnixStream>, bytes: &[u8]) {
+        client.get_mut().write_all(bytes).unwrap();
+    }
+
+    #[test]
+    fn requests_are_answered_in_order() {
+        let server = Running::start(Limits::default());
+        let mut client = server.connect();
+        send(
+            &mut client,
+            b"{\"command\":\"info\"}\n{\"command\":\"show-ports\"}\nnonsense\n{\"comm",
+        );
+        assert_eq!(line(&mut client), "{\"ok\":{\"version\":\"test\"}}\n");
+        assert_eq!(line(&mut client), "{\"error\":\"no ShowPorts\"}\n");
+        assert!(line(&mut client).starts_with("{\"error\":\"bad request: "));
+        send(&mut client, b"and\":\"info\"}\n");
+        assert_eq!(line(&mut client), "{\"ok\":{\"version\":\"test\"}}\n");
+        assert_eq!(server.end(), 1);
+    }
+
+    #[test]
+    fn a_client_that_has_finished_sending_still_gets_its_answers() {
+        let server = Running::start(Limits::default());
+        let mut client = server.connect();
+        send(&mut client, b"{\"command\":\"show-fdb\"}\n{\"command\":\"info\"}\n");
+        client.get_ref().shutdown(std::net::Shutdown::Write).unwrap();
+        assert_eq!(line(&mut client).len(), (4 << 20) + "{\"ok\":\"\"}\n".len());
+        assert_eq!(line(&mut client), "{\"ok\":{\"version\":\"test\"}}\n");
+        assert_eq!(line(&mut client), "");
+    }
+
+    #[test]
+    fn an_endless_line_ends_the_connection() {
+        let server = Running::start(Limits { line: 1000, ..Limits::default() });
+        let mut client = server.connect();
+        send(&mut client, &[b' '; 1000]);
+        assert_eq!(line(&mut client), "{\"error\":\"a request may have at most 1000 bytes\"}\n");
+        assert_eq!(line(&mut client), "");
+        assert_eq!(server.end(), 0);
+    }
+
+    #[test]
+    fn slow_clients_are_cut_off_and_harm_nobody() {
+        let patience = Duration::from_millis(100);
+        let server = Running::start(Limits { patience, ..Limits::default() });
+        let mut half_line = server.connect();
+        send(&mut half_line, b"{\"command\"");
+        // This one does not read its answer.
+        let mut deaf = server.connect();
+        send(&mut deaf, b"{\"command\":\"show-fdb\"}\n");
+        let mut quiet = server.connect();
+        assert_eq!(line(&mut half_line), "");
+        // When this one's time is over, the deaf one's is, too; the quiet one may stay.
+        let mut later = server.connect();
+        send(&mut later, b"{\"command\":\"info\"}\n{");
+        assert_eq!(line(&mut later), "{\"ok\":{\"version\":\"test\"}}\n");
+        assert_eq!(line(&mut later), "");
+        let mut rest = Vec::new();
+        deaf.read_to_end(&mut rest).unwrap();
+        assert!(rest.len() < 4 << 20);
+        send(&mut quiet, b"{\"command\":\"info\"}\n");
+        assert_eq!(line(&mut quiet), "{\"ok\":{\"version\":\"test\"}}\n");
+        assert_eq!(server.end(), 1);
+    }
+
+    #[test]
+    fn one_client_too_many_takes_the_place_of_the_quietest() {
+        let server = Running::start(Limits { clients: 2, ..Limits::default() });
+        let ask = |client: &mut BufReader<UnixStream>| {
+            send(client, b"{\"command\":\"info\"}\n");
+            line(client)
+        };
+        let mut first = server.connect();
+        assert!(!ask(&mut first).is_empty());
+        let mut second = server.connect();
+        assert!(!ask(&mut second).is_empty());
+        assert!(!ask(&mut first).is_empty());
+        let mut third = server.connect();
+        assert!(!ask(&mut third).is_empty());
+        assert_eq!(line(&mut second), "");
+        assert!(!ask(&mut first).is_empty());
+        assert_eq!(server.end(), 2);
+    }
+}

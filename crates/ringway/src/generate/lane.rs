@@ -1,0 +1,190 @@
+//! The loop of one thread of the generator.
+
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use eal::clock;
+use ethdev::{DropReason, RxQueue, TxQueue};
+use hdrhistogram::Histogram;
+use packet::BURST;
+
+use super::rate::Pacer;
+use super::receiver::{Flows, Received, Receiver, new_histogram};
+use super::sender::Sender;
+
+/// How often a lane tells how far it is.
+const PUBLISH: Duration = Duration::from_millis(50);
+
+/// Rounds without a frame after which a lane offers its core to others.
+const IDLE_ROUNDS: u32 = 64;
+
+/// What the lanes are to do; the same for all of them.
+#[derive(Debug, Default)]
+pub struct Phase(AtomicU8);
+
+impl Phase {
+    const SEND: u8 = 0;
+    const DRAIN: u8 = 1;
+    const STOP: u8 = 2;
+
+    /// Build no more frames, but receive what is under way.
+    pub fn drain(&self) {
+        self.0.fetch_max(Self::DRAIN, Relaxed);
+    }
+
+    /// Return.
+    pub fn stop(&self) {
+        self.0.store(Self::STOP, Relaxed);
+    }
+}
+
+/// How far a lane is.
+#[derive(Debug, Default)]
+pub struct Progress {
+    /// Frames built.
+    pub built: u64,
+    /// All its frames are built, as many as were asked for.
+    pub complete: bool,
+    /// What was received and checked.
+    pub received: Received,
+    /// Latencies since this was last taken.
+    pub latency: Option<Histogram<u64>>,
+    /// What is known of the flows; only at the end.
+    pub flows: Flows,
+}
+
+/// A transmit queue with the frames for it.
+#[derive(Debug)]
+pub struct Source {
+    /// Where to.
+    pub queue: TxQueue,
+    /// What.
+    pub sender: Sender,
+    /// When; as fast as possible if absent.
+    pub pacer: Option<Pacer>,
+    /// How many frames; no limit if absent.
+    pub limit: Option<u64>,
+}
+
+impl Source {
+    fn is_complete(&self) -> bool {
+        self.limit.is_some_and(|limit| self.sender.built() >= limit)
+    }
+
+    /// Builds and sends a burst; whether anything was sent.
+    fn step(&mut self, now: u64, build: bool) -> bool {
+        if build && self.queue.is_ready() {
+            let left = self.limit.unwrap_or(u64::MAX).saturating_sub(self.sender.built());
+            match &mut self.pacer {
+                Some(pacer) => self.sender.build(left, || pacer.take(now)),
+                None => self.sender.build(left, || Some(now)),
+            }
+        }
+        self.sender.send(&mut self.queue) > 0
+    }
+}
+
+/// What one thread does, round after round.
+#[derive(Debug, Default)]
+pub struct Lane {
+    /// Sends from these.
+    pub sources: Vec<Source>,
+    /// Receives from these and checks the frames.
+    pub checked: Vec<RxQueue>,
+    /// Checks them.
+    pub receiver: Option<Receiver>,
+    /// Receives from these and forgets the frames.
+    pub discarded: Vec<RxQueue>,
+    /// Receives from the first and sends to the second.
+    pub forwarded: Vec<(RxQueue, TxQueue)>,
+}
+
+impl Lane {
+    /// Runs until told to stop.
+    pub fn run(mut self, phase: &Phase, progress: &Arc<Mutex<Progress>>) {
+        let interval = clock::cycles(PUBLISH);
+        let mut published = clock::now();
+        let mut idle = 0;
+        loop {
+            let now = clock::now();
+            let phase = phase.0.load(Relaxed);
+            if phase == Phase::STOP {
+                break;
+            }
+            if self.round(now, phase == Phase::SEND) {
+                idle = 0;
+            } else {
+                idle += 1;
+                if idle >= IDLE_ROUNDS {
+                    idle = 0;
+                    std::thread::yield_now();
+                } else {
+                    std::hint::spin_loop();
+                }
+            }
+            if now.saturating_sub(published) >= interval {
+                published = now;
+                self.publish(progress);
+            }
+        }
+        self.publish(progress);
+        if let Some(receiver) = self.receiver.take() {
+            progress.lock().unwrap_or_else(PoisonError::into_inner).flows = receiver.into_flows();
+        }
+    }
+
+    /// One burst for each queue; whether there was any frame.
+    fn round(&mut self, now: u64, build: bool) -> bool {
+        let mut busy = false;
+        for source in &mut self.sources {
+            busy |= source.step(now, build);
+        }
+        for queue in &mut self.checked {
+            let burst = queue.rx_burst(BURST);
+            if !burst.frames().is_empty() {
+                busy = true;
+                if let Some(receiver) = &mut self.receiver {
+                    receiver.take(&burst, clock::now());
+                }
+            }
+        }
+        for queue in &mut self.discarded {
+            busy |= !queue.rx_burst(BURST).frames().is_empty();
+        }
+        for (from, to) in &mut self.forwarded {
+            let burst = from.rx_burst(BURST);
+            let count = burst.frames().len();
+            if count > 0 {
+                busy = true;
+                let sent = to.tx_burst(burst.frames());
+                to.drop_frames(DropReason::RingFull, count.saturating_sub(sent));
+            }
+        }
+        if !busy {
+            for source in &mut self.sources {
+                source.queue.flush();
+            }
+            for (_, to) in &mut self.forwarded {
+                to.flush();
+            }
+        }
+        busy
+    }
+
+    fn publish(&mut self, progress: &Mutex<Progress>) {
+        let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
+        progress.built = self.sources.iter().map(|source| source.sender.built()).sum();
+        let complete = |source: &Source| source.is_complete() && source.sender.is_idle();
+        progress.complete = !self.sources.is_empty() && self.sources.iter().all(complete);
+        if let Some(receiver) = &mut self.receiver {
+            progress.received = receiver.received();
+            if progress.latency.is_none() {
+                progress.latency = new_histogram();
+            }
+            if let Some(histogram) = &mut progress.latency {
+                receiver.drain_latency(histogram);
+            }
+        }
+    }
+}

@@ -1,0 +1,19 @@
+//! `ringway gen`: traffic on any port.
+//!
+//! - [`rate`]: how fast, and the pacing that keeps to it
+//! - [`size`]: frame sizes and mixes of them
+//! - [`frame`]: test frames: what is in them and how they are checked
+//! - [`sender`]: builds bursts of test frames and sends them
+//! - [`receiver`]: checks what arrives: damage, order, loss, latency
+//! - [`lane`]: the loop of one thread, for each mode
+//! - [`report`]: the live table and the summary
+//! - [`run`]: opens the devices, runs the lanes, reports
+
+pub mod frame;
+pub mod lane;
+pub mod rate;
+pub mod receiver;
+pub mod report;
+pub mod run;
+pub mod sender;
+pub mod size;

@@ -1,0 +1,142 @@
+//! How fast frames are sent.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+/// Frames or bits per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// Frames per second.
+    Packets(f64),
+    /// Bits per second of frames without frame check sequence, preamble and gap.
+    Bits(f64),
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected frames per second as 50k or 1.5M, or bits as 10Gbit".to_owned();
+        let lower = text.to_ascii_lowercase();
+        let (rest, bits) = match lower.strip_suffix("bit") {
+            Some(rest) => (rest, true),
+            None => (lower.strip_suffix("pps").unwrap_or(&lower), false),
+        };
+        let (number, factor) = match rest.char_indices().last() {
+            Some((index, 'k')) => (rest.get(..index), 1e3),
+            Some((index, 'm')) => (rest.get(..index), 1e6),
+            Some((index, 'g')) => (rest.get(..index), 1e9),
+            _ => (Some(rest), 1.0),
+        };
+        let number: f64 = number.unwrap_or_default().trim().parse().map_err(|_| expected())?;
+        let value = number * factor;
+        if !(1.0..=1e13).contains(&value) {
+            return Err(expected());
+        }
+        Ok(if bits { Self::Bits(value) } else { Self::Packets(value) })
+    }
+}
+
+impl Rate {
+    /// Frames per second, where a frame has `mean_size` bytes on average.
+    pub fn packets_per_second(self, mean_size: f64) -> f64 {
+        match self {
+            Self::Packets(rate) => rate,
+            Self::Bits(rate) => rate / (8.0 * mean_size),
+        }
+    }
+}
+
+/// Fractions of a cycle: intervals are exact to 2^-16 cycle, so that the rate is, too.
+const FRACTION_BITS: u32 = 16;
+
+/// Says when the next frame is due.
+#[derive(Clone, Debug)]
+pub struct Pacer {
+    /// Cycles between two frames, and when the next is due, both in 2^-16 cycle.
+    interval: u128,
+    next: u128,
+    /// Frames that are later than this are given up for the sake of a steady rate.
+    backlog: Option<u128>,
+}
+
+impl Pacer {
+    /// A pacer for `rate` frames per second, from `start` on; `hz` and `start` are the clock's.
+    /// With a `backlog`, frames that could not be sent for so long are not made up for.
+    pub fn new(rate: f64, hz: u64, start: u64, backlog: Option<Duration>) -> Self {
+        let scale = f64::from(1_u32 << FRACTION_BITS);
+        let interval = crate::table::approximate(hz) / rate.max(1e-3) * scale;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
+        let interval = (interval as u128).max(1);
+        let backlog = backlog.map(|time| u128::from(eal::clock::cycles(time)) << FRACTION_BITS);
+        Self { interval, next: u128::from(start) << FRACTION_BITS, backlog }
+    }
+
+    /// When the next frame is or was due, if that is not in the future of `now`; then the
+    /// frame counts as sent.
+    #[inline]
+    pub fn take(&mut self, now: u64) -> Option<u64> {
+        let now = u128::from(now) << FRACTION_BITS;
+        if self.next > now {
+            return None;
+        }
+        if let Some(backlog) = self.backlog {
+            self.next = self.next.max(now.saturating_sub(backlog));
+        }
+        let due = self.next >> FRACTION_BITS;
+        self.next = self.next.saturating_add(self.interval);
+        u64::try_from(due).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_prefixes_and_units() {
+        assert_eq!("1000".parse(), Ok(Rate::Packets(1000.0)));
+        assert_eq!("50k".parse(), Ok(Rate::Packets(50_000.0)));
+        assert_eq!("1.5Mpps".parse(), Ok(Rate::Packets(1_500_000.0)));
+        assert_eq!("10Gbit".parse(), Ok(Rate::Bits(1e10)));
+        for bad in ["", "k", "-1", "0", "fast", "1kk", "nan", "inf", "10Gbyte"] {
+            assert!(bad.parse::<Rate>().is_err(), "{bad}");
+        }
+        let rate = Rate::Bits(8_000_000.0).packets_per_second(1000.0);
+        assert!((rate - 1000.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_rate_is_kept_whatever_the_interval_is() {
+        for rate in [1.0, 3.0, 7e5, 1.3e6, 9e7] {
+            let mut pacer = Pacer::new(rate, 2_000_000_000, 1000, None);
+            // Ten seconds, looked at 50 times a second.
+            let mut sent = 0_u64;
+            for step in 0..=500 {
+                while sent < 1_000_000 && pacer.take(1000 + step * 40_000_000).is_some() {
+                    sent += 1;
+                }
+            }
+            let expected = (rate * 10.0 + 1.0).min(1e6);
+            assert!((crate::table::approximate(sent) - expected).abs() <= 1.0 + expected * 1e-4);
+        }
+    }
+
+    #[test]
+    fn due_times_do_not_depend_on_when_one_asks() {
+        let mut pacer = Pacer::new(1000.0, 1_000_000_000, 0, None);
+        assert_eq!(pacer.take(0), Some(0));
+        assert_eq!(pacer.take(999_999), None);
+        // A stall of three intervals: all three frames are due in the past.
+        let late: Vec<u64> = std::iter::from_fn(|| pacer.take(3_500_000)).collect();
+        assert_eq!(late, [1_000_000, 2_000_000, 3_000_000]);
+    }
+
+    #[test]
+    fn a_backlog_bounds_what_is_made_up_for() {
+        let second = eal::clock::hz();
+        let mut pacer = Pacer::new(1000.0, second, 0, Some(Duration::from_millis(10)));
+        let sent = std::iter::from_fn(|| pacer.take(second)).count();
+        assert!((10..=11).contains(&sent), "{sent}");
+    }
+}

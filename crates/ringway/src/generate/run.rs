@@ -1,0 +1,405 @@
+//! Opens the devices, runs the lanes, reports.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use drivers::{Drivers, OpenPort};
+use eal::signals::Signals;
+use eal::{Workers, clock};
+use ethdev::{Port, Stats};
+use hdrhistogram::Histogram;
+
+use super::frame::Builder;
+use super::lane::{Lane, Phase, Progress, Source};
+use super::rate::{Pacer, Rate};
+use super::receiver::{Flows, Received, Receiver, new_histogram};
+use super::report::{LatencySummary, Printer, Row, Summary};
+use super::sender::Sender;
+use crate::cli::{GenArgs, Mode};
+use crate::exit::Failure;
+use crate::table::approximate;
+use crate::wait;
+
+/// Time between two rows of the live table.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Time between two looks at the lanes.
+const TICK: Duration = Duration::from_millis(50);
+/// How long frames that are under way may still take after the last one was sent.
+const DRAIN: Duration = Duration::from_millis(500);
+/// How long a paced sender makes up for a stall, where latency is not the question.
+const BACKLOG: Duration = Duration::from_millis(10);
+/// Rate for latency when none is given: low enough that queues stay short.
+const LATENCY_RATE: Rate = Rate::Packets(100_000.0);
+/// Flows in flowgen mode when no number is given.
+const FLOWGEN_FLOWS: usize = 1024;
+
+/// `ringway gen`.
+pub fn run(args: &GenArgs) -> Result<(), Failure> {
+    let signals = Signals::install().map_err(Failure::runtime)?;
+    if let Some(cores) = &args.cores {
+        cores.check_available().map_err(Failure::usage)?;
+    }
+    clock::Clock::get();
+    let drivers = Drivers::new();
+    let first = drivers::open("gen0", &args.port, &drivers)?;
+    let second = match &args.port2 {
+        Some(device) => Some(drivers::open("gen1", device, &drivers)?),
+        None => None,
+    };
+    let OpenPort { port, rx, tx } = first;
+    let mut ports = vec![port];
+    let mut queues = Queues { rx, tx, rx2: Vec::new(), tx2: Vec::new(), second: second.is_some() };
+    if let Some(OpenPort { port, rx, tx }) = second {
+        ports.push(port);
+        (queues.rx2, queues.tx2) = (rx, tx);
+    }
+    for port in &ports {
+        if !wait_for_link(port, args.wait_link, &signals)? {
+            return Ok(());
+        }
+    }
+    let run = run_number();
+    let lanes = queues.into_lanes(args, run);
+    let mut session = Session::start(args, ports, lanes)?;
+    session.watch(&signals)?;
+    let summary = session.finish();
+    if summary.corrupt > 0 {
+        return Err(Failure::runtime(format!("{} frames arrived damaged", summary.corrupt)));
+    }
+    Ok(())
+}
+
+/// A number that tells this run's frames from those of runs before it.
+fn run_number() -> u16 {
+    let time = clock::now();
+    #[allow(clippy::cast_possible_truncation, reason = "any 16 bits will do")]
+    let number = (time ^ (time >> 16) ^ (time >> 32) ^ u64::from(std::process::id())) as u16;
+    number
+}
+
+/// Waits until the port can carry frames; `false` when a signal came meanwhile.
+fn wait_for_link(port: &Port, patience: Duration, signals: &Signals) -> Result<bool, Failure> {
+    let start = Instant::now();
+    while !port.control().link().up {
+        if start.elapsed() >= patience {
+            return Err(Failure::runtime(format!(
+                "{}: no link after {patience:?}; is the peer running? (--wait-link waits longer)",
+                port.device()
+            )));
+        }
+        if wait::readable(signals, Duration::from_millis(10))? {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The queues of both devices.
+struct Queues {
+    rx: Vec<ethdev::RxQueue>,
+    tx: Vec<ethdev::TxQueue>,
+    rx2: Vec<ethdev::RxQueue>,
+    tx2: Vec<ethdev::TxQueue>,
+    second: bool,
+}
+
+impl Queues {
+    /// Spreads the queues over the threads, as the mode wants them.
+    fn into_lanes(self, args: &GenArgs, run: u16) -> Vec<Lane> {
+        let most = self.rx.len().max(self.tx.len()).max(self.rx2.len()).max(self.tx2.len()).max(1);
+        let room = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let count = args.cores.as_ref().map_or(most.min(room), |cores| cores.len().min(most));
+        let mut lanes: Vec<Lane> = (0..count.max(1)).map(|_| Lane::default()).collect();
+        let Self { rx, tx, rx2, tx2, second } = self;
+        match args.mode {
+            Mode::Txonly => {
+                spread(&mut lanes, rx, |lane, queue| lane.discarded.push(queue));
+                spread(&mut lanes, rx2, |lane, queue| lane.discarded.push(queue));
+                spread(&mut lanes, sources(tx, args, run), |lane, item| lane.sources.push(item));
+            }
+            Mode::Rxonly => {
+                spread(&mut lanes, rx, |lane, queue| lane.checked.push(queue));
+                spread(&mut lanes, rx2, |lane, queue| lane.checked.push(queue));
+                lanes.iter_mut().for_each(|lane| lane.receiver = Some(Receiver::new(None)));
+            }
+            Mode::Flowgen | Mode::Latency => {
+                let (back, other) = if second { (rx2, rx) } else { (rx, rx2) };
+                spread(&mut lanes, back, |lane, queue| lane.checked.push(queue));
+                spread(&mut lanes, other, |lane, queue| lane.discarded.push(queue));
+                spread(&mut lanes, sources(tx, args, run), |lane, item| lane.sources.push(item));
+                for lane in &mut lanes {
+                    let mut receiver = Receiver::new(Some(run));
+                    if args.mode == Mode::Latency {
+                        receiver.measure_latency();
+                    }
+                    lane.receiver = Some(receiver);
+                }
+            }
+            Mode::Io => {
+                let pairs: Vec<_> = if second {
+                    rx.into_iter().zip(tx2).chain(rx2.into_iter().zip(tx)).collect()
+                } else {
+                    rx.into_iter().zip(tx).collect()
+                };
+                spread(&mut lanes, pairs, |lane, pair| lane.forwarded.push(pair));
+            }
+        }
+        lanes
+    }
+}
+
+fn spread<T>(lanes: &mut [Lane], items: Vec<T>, add: impl Fn(&mut Lane, T)) {
+    let count = lanes.len().max(1);
+    for (index, item) in items.into_iter().enumerate() {
+        if let Some(lane) = lanes.get_mut(index % count) {
+            add(lane, item);
+        }
+    }
+}
+
+/// One source per transmit queue, as long as there are flows for it.
+fn sources(queues: Vec<ethdev::TxQueue>, args: &GenArgs, run: u16) -> Vec<Source> {
+    let default = if args.mode == Mode::Flowgen { FLOWGEN_FLOWS } else { queues.len() };
+    let flows = args.flows.and_then(|flows| usize::try_from(flows).ok()).unwrap_or(default).max(1);
+    let count = queues.len().min(flows).max(1);
+    let rate = args.rate.or((args.mode == Mode::Latency).then_some(LATENCY_RATE));
+    let rate = rate.map(|rate| rate.packets_per_second(args.size.mean()));
+    let backlog = (args.mode != Mode::Latency).then_some(BACKLOG);
+    let builder = Builder::new(args.dst_mac, args.src_mac, run, !args.no_pattern);
+    let start = clock::now();
+    let mut first_flow = 0;
+    let indexed = queues.into_iter().take(count).enumerate();
+    let make = |(index, queue)| {
+        let own_flows = share(flows, count, index);
+        let own_first = u16::try_from(first_flow).unwrap_or_default();
+        first_flow += own_flows;
+        let limit = args.count.map(|total| {
+            let own = share(usize::try_from(total).unwrap_or(usize::MAX), count, index);
+            own as u64
+        });
+        Source {
+            queue,
+            sender: Sender::new(builder.clone(), &args.size, own_first, own_flows),
+            pacer: rate.map(|rate| {
+                Pacer::new(rate / approximate(count as u64), clock::hz(), start, backlog)
+            }),
+            limit,
+        }
+    };
+    indexed.map(make).collect()
+}
+
+/// The part of `total` for one of `count`: the first ones get the remainder.
+const fn share(total: usize, count: usize, index: usize) -> usize {
+    total / count + if index < total % count { 1 } else { 0 }
+}
+
+/// What the devices counted at a moment.
+#[derive(Clone, Copy, Default)]
+struct Totals {
+    sent: Stats,
+    received: Stats,
+}
+
+/// Running lanes and what is needed to report about them.
+struct Session<'a> {
+    args: &'a GenArgs,
+    ports: Vec<Port>,
+    phase: Arc<Phase>,
+    progress: Vec<Arc<Mutex<Progress>>>,
+    workers: Option<Workers>,
+    printer: Printer,
+    start: Instant,
+    last: (Instant, Totals, Received),
+    latency: Option<Histogram<u64>>,
+    /// How long frames were sent or received.
+    active: Duration,
+}
+
+impl<'a> Session<'a> {
+    fn start(args: &'a GenArgs, ports: Vec<Port>, lanes: Vec<Lane>) -> Result<Self, Failure> {
+        let mut workers = Workers::new().map_err(Failure::runtime)?;
+        let phase = Arc::new(Phase::default());
+        let mut progress = Vec::new();
+        for (index, lane) in lanes.into_iter().enumerate() {
+            let core = args.cores.as_ref().and_then(|cores| cores.iter().nth(index));
+            let (phase, own) = (Arc::clone(&phase), Arc::new(Mutex::new(Progress::default())));
+            progress.push(Arc::clone(&own));
+            workers
+                .start(&format!("gen-{index}"), core, move |_| lane.run(&phase, &own))
+                .map_err(Failure::runtime)?;
+        }
+        let start = Instant::now();
+        Ok(Self {
+            args,
+            ports,
+            phase,
+            progress,
+            workers: Some(workers),
+            printer: Printer::new(args.json, args.mode == Mode::Latency),
+            start,
+            last: (start, Totals::default(), Received::default()),
+            latency: new_histogram(),
+            active: Duration::ZERO,
+        })
+    }
+
+    /// Prints a row per interval until it is time to end.
+    fn watch(&mut self, signals: &Signals) -> Result<(), Failure> {
+        let deadline = self.args.duration.and_then(|duration| self.start.checked_add(duration));
+        loop {
+            let next = deadline.map_or(TICK, |end| end.saturating_duration_since(Instant::now()));
+            let stop = wait::readable(signals, next.min(TICK))?;
+            if self.last.0.elapsed() >= INTERVAL {
+                self.row();
+            }
+            let over = deadline.is_some_and(|end| Instant::now() >= end);
+            if stop || over || self.is_complete() {
+                if self.last.0.elapsed() >= INTERVAL / 2 {
+                    self.row();
+                }
+                return Ok(());
+            }
+            let workers = self.workers.as_ref();
+            if workers.is_some_and(|all| (0..all.len()).any(|index| all.has_ended(index))) {
+                return Err(Failure::runtime("a worker has ended before its time; see the log"));
+            }
+        }
+    }
+
+    fn is_complete(&self) -> bool {
+        let Some(count) = self.args.count else { return false };
+        match self.args.mode {
+            Mode::Rxonly | Mode::Io => self.totals().received.packets >= count,
+            Mode::Txonly | Mode::Flowgen | Mode::Latency => {
+                self.lanes(|progress| progress.complete || progress.built == 0).all(|done| done)
+                    && self.lanes(|progress| progress.built).sum::<u64>() >= count
+            }
+        }
+    }
+
+    /// Something of each lane's progress.
+    fn lanes<'s, T: 's>(
+        &'s self,
+        take: impl Fn(&mut Progress) -> T + 's,
+    ) -> impl Iterator<Item = T> + 's {
+        self.progress
+            .iter()
+            .map(move |lane| take(&mut lane.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    fn received(&self) -> Received {
+        self.lanes(|progress| progress.received).fold(Received::default(), |mut sum, lane| {
+            sum += lane;
+            sum
+        })
+    }
+
+    fn totals(&self) -> Totals {
+        self.ports.iter().map(Port::stats).fold(Totals::default(), |mut sum, stats| {
+            sum.sent += stats.tx_total();
+            sum.received += stats.rx_total();
+            sum
+        })
+    }
+
+    /// The latencies since the last row, which are added to those of the whole run.
+    fn take_latency(&mut self) -> Option<LatencySummary> {
+        let mut interval = new_histogram()?;
+        for lane in self.lanes(|progress| progress.latency.take()).flatten() {
+            interval.add(&lane).ok()?;
+        }
+        if let Some(all) = &mut self.latency {
+            all.add(&interval).ok()?;
+        }
+        LatencySummary::of(&interval)
+    }
+
+    fn row(&mut self) {
+        let now = Instant::now();
+        let (before, totals_before, received_before) = self.last;
+        let (totals, received) = (self.totals(), self.received());
+        let latency = self.take_latency();
+        let elapsed = now.duration_since(before).as_secs_f64().max(1e-9);
+        let sent = totals.sent.since(&totals_before.sent);
+        let got = totals.received.since(&totals_before.received);
+        self.printer.row(&Row {
+            seconds: now.duration_since(self.start).as_secs_f64(),
+            sent_pps: approximate(sent.packets) / elapsed,
+            sent_bps: approximate(sent.bytes) * 8.0 / elapsed,
+            received_pps: approximate(got.packets) / elapsed,
+            received_bps: approximate(got.bytes) * 8.0 / elapsed,
+            dropped: sent.dropped().wrapping_add(got.dropped()),
+            corrupt: received.corrupt.wrapping_sub(received_before.corrupt),
+            latency,
+        });
+        self.last = (now, totals, received);
+    }
+
+    /// Whether what is sent is expected back.
+    const fn expects_back(&self) -> bool {
+        matches!(self.args.mode, Mode::Flowgen | Mode::Latency)
+    }
+
+    /// Waits for frames under way, ends the lanes, prints the summary.
+    fn finish(mut self) -> Summary {
+        self.active = self.start.elapsed();
+        self.phase.drain();
+        if self.expects_back() {
+            self.wait_for_the_rest();
+        }
+        self.phase.stop();
+        drop(self.workers.take());
+        let summary = self.summary();
+        self.printer.summary(&summary);
+        summary
+    }
+
+    /// Waits until all that was sent has come back, or nothing more comes.
+    fn wait_for_the_rest(&self) {
+        let (mut since, mut seen) = (Instant::now(), 0);
+        while since.elapsed() < DRAIN {
+            std::thread::sleep(Duration::from_millis(10));
+            let tested = self.received().tested();
+            if tested >= self.totals().sent.packets {
+                return;
+            }
+            if tested != seen {
+                (since, seen) = (Instant::now(), tested);
+            }
+        }
+    }
+
+    fn summary(&mut self) -> Summary {
+        let (totals, received) = (self.totals(), self.received());
+        self.take_latency();
+        let mut flows = Flows::default();
+        self.lanes(|progress| std::mem::take(&mut progress.flows))
+            .for_each(|lane| flows.merge(&lane));
+        let lost = match self.args.mode {
+            Mode::Flowgen | Mode::Latency => {
+                Some(totals.sent.packets.saturating_sub(received.tested()))
+            }
+            Mode::Rxonly => Some(flows.missing()),
+            Mode::Txonly | Mode::Io => None,
+        };
+        let seconds = self.active.as_secs_f64().max(1e-9);
+        let mut summary = Summary {
+            mode: format!("{:?}", self.args.mode).to_lowercase(),
+            seconds,
+            sent: (&totals.sent).into(),
+            received: (&totals.received).into(),
+            sent_pps: approximate(totals.sent.packets) / seconds,
+            received_pps: approximate(totals.received.packets) / seconds,
+            good: 0,
+            corrupt: 0,
+            reordered: 0,
+            foreign: 0,
+            lost,
+            flows: flows.count(),
+            latency: self.latency.as_ref().and_then(LatencySummary::of),
+        };
+        summary.add_received(&received);
+        summary
+    }
+}

@@ -1,0 +1,225 @@
+//! `ringway show`: looks into a running switch.
+
+use std::io::IsTerminal as _;
+use std::time::Duration;
+
+use eal::signals::Signals;
+use serde_json::Value;
+
+use crate::cli::{ShowArgs, What};
+use crate::control::client::Client;
+use crate::control::path::resolve;
+use crate::control::protocol::{Fdb, Port, Ports, Request, Stats, Worker, Workers};
+use crate::exit::Failure;
+use crate::output;
+use crate::table::{
+    Align, Cell, Table, Tone, approximate, colour_stdout, count, packet_rate, seconds,
+};
+use crate::{rates, wait};
+
+/// Clears the screen and puts the cursor into its corner.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// `ringway show`.
+pub fn run(args: &ShowArgs) -> Result<(), Failure> {
+    let mut client = Client::connect(&resolve(args.control.control.clone()))?;
+    let request = match args.what {
+        What::Ports => Request::ShowPorts {},
+        What::Fdb => Request::ShowFdb {},
+        What::Stats => Request::ShowStats {},
+        What::Workers => Request::ShowWorkers {},
+    };
+    let mut view = View::default();
+    let Some(interval) = args.watch else {
+        let value = client.ask_raw(&request)?;
+        if args.json {
+            output::json_pretty(&value);
+        } else {
+            output::text(&view.render(&client, args, value)?);
+        }
+        return Ok(());
+    };
+    watch(&mut client, args, &request, interval, &mut view)
+}
+
+fn watch(
+    client: &mut Client,
+    args: &ShowArgs,
+    request: &Request,
+    interval: Duration,
+    view: &mut View,
+) -> Result<(), Failure> {
+    let signals = Signals::install().map_err(Failure::runtime)?;
+    let clear = if std::io::stdout().is_terminal() { CLEAR } else { "" };
+    loop {
+        let value = client.ask_raw(request)?;
+        if args.json {
+            output::json_line(&value);
+        } else {
+            let text = view.render(client, args, value)?;
+            output::text(&format!("{clear}{text}{}", if clear.is_empty() { "\n" } else { "" }));
+        }
+        if wait::readable(&signals, interval)? || output::is_closed() {
+            return Ok(());
+        }
+    }
+}
+
+/// What was shown last, for rates.
+#[derive(Debug, Default)]
+struct View {
+    stats: Option<Stats>,
+    workers: Option<Workers>,
+}
+
+impl View {
+    fn render(
+        &mut self,
+        client: &Client,
+        args: &ShowArgs,
+        value: Value,
+    ) -> Result<String, Failure> {
+        let colour = colour_stdout();
+        Ok(match args.what {
+            What::Ports => ports(&client.parse(value)?, colour),
+            What::Fdb => fdb(&client.parse(value)?, colour),
+            What::Stats => {
+                let now: Stats = client.parse(value)?;
+                let text = rates::render(&now, self.stats.as_ref(), args.queues, colour);
+                self.stats = Some(now);
+                text
+            }
+            What::Workers => {
+                let now: Workers = client.parse(value)?;
+                let text = workers(&now, self.workers.as_ref(), colour);
+                self.workers = Some(now);
+                text
+            }
+        })
+    }
+}
+
+fn ports(answer: &Ports, colour: bool) -> String {
+    if answer.ports.is_empty() {
+        return "no ports; 'ringway port add NAME=DEVICE' adds one\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("port", Align::Left),
+        ("link", Align::Left),
+        ("mac", Align::Left),
+        ("mtu", Align::Right),
+        ("queues", Align::Right),
+        ("addresses", Align::Right),
+        ("device", Align::Left),
+    ]);
+    for port in &answer.ports {
+        let (link, tone) = if port.link_up { ("up", Tone::Good) } else { ("down", Tone::Bad) };
+        table.row(vec![
+            port.name.as_str().into(),
+            Cell::toned(link, tone),
+            port.mac.as_str().into(),
+            port.mtu.to_string().into(),
+            port.rx_queues.to_string().into(),
+            count(port.fdb_entries as u64).into(),
+            port.device.as_str().into(),
+        ]);
+    }
+    let mut text = table.render(colour);
+    for port in answer.ports.iter().filter(|port| !port.details.is_empty()) {
+        text.push_str(&details(port));
+    }
+    text
+}
+
+fn details(port: &Port) -> String {
+    let facts: Vec<String> =
+        port.details.iter().map(|(name, value)| format!("{name} {value}")).collect();
+    format!("{}: {}\n", port.name, facts.join(", "))
+}
+
+fn fdb(answer: &Fdb, colour: bool) -> String {
+    let mut table = Table::new(&[
+        ("mac", Align::Left),
+        ("vlan", Align::Right),
+        ("port", Align::Left),
+        ("age", Align::Right),
+    ]);
+    for entry in &answer.entries {
+        let age = match entry.age_seconds {
+            Some(age) if !entry.is_static => Cell::from(seconds(u64::from(age))),
+            _ => Cell::toned("static", Tone::Faint),
+        };
+        table.row(vec![
+            entry.mac.as_str().into(),
+            entry.vlan.to_string().into(),
+            entry.port.as_str().into(),
+            age,
+        ]);
+    }
+    let mut text = if table.is_empty() { String::new() } else { table.render(colour) };
+    text.push_str(&format!(
+        "{} of {} addresses; learned {}, moved {}, expired {}, evicted {}\n",
+        count(answer.entries.len() as u64),
+        count(answer.limit as u64),
+        count(answer.learned),
+        count(answer.moved),
+        count(answer.expired),
+        count(answer.evicted),
+    ));
+    text
+}
+
+fn workers(answer: &Workers, before: Option<&Workers>, colour: bool) -> String {
+    let mut table = Table::new(&[
+        ("worker", Align::Right),
+        ("core", Align::Right),
+        ("state", Align::Left),
+        ("load", Align::Right),
+        ("packets", Align::Right),
+        ("rate", Align::Right),
+        ("cycles/packet", Align::Right),
+        ("packets/poll", Align::Right),
+        ("asleep", Align::Right),
+        ("queues", Align::Left),
+    ]);
+    for worker in &answer.workers {
+        let earlier = before
+            .and_then(|before| before.workers.iter().find(|other| other.index == worker.index));
+        table.row(worker_row(worker, earlier, answer.cycles_per_second));
+    }
+    table.render(colour)
+}
+
+fn worker_row(worker: &Worker, earlier: Option<&Worker>, hz: u64) -> Vec<Cell> {
+    let delta = |take: fn(&Worker) -> u64| {
+        approximate(take(worker).saturating_sub(earlier.map_or(0, take)))
+    };
+    let packets = delta(|worker| worker.packets);
+    let (busy, total) = (delta(|worker| worker.busy_cycles), delta(|worker| worker.total_cycles));
+    let asleep = delta(|worker| worker.sleep_cycles);
+    let busy_polls = delta(|worker| worker.busy_polls);
+    let ratio = |part: f64, whole: f64, digits: usize| match whole > 0.0 {
+        true => format!("{:.digits$}", part / whole),
+        false => "-".to_owned(),
+    };
+    let percent = |part: f64| format!("{} %", ratio(part * 100.0, total, 0));
+    let queues: Vec<String> =
+        worker.queues.iter().map(|queue| format!("{}:{}", queue.port, queue.queue)).collect();
+    let state = if worker.alive {
+        Cell::toned("running", Tone::Good)
+    } else {
+        Cell::toned("PANICKED", Tone::Bad)
+    };
+    vec![
+        worker.index.to_string().into(),
+        worker.core.map_or("any".to_owned(), |core| core.to_string()).into(),
+        state,
+        percent(busy).into(),
+        count(worker.packets).into(),
+        packet_rate(packets / (total / approximate(hz.max(1))).max(1e-9)).into(),
+        ratio(busy, packets, 0).into(),
+        ratio(packets, busy_polls, 1).into(),
+        percent(asleep).into(),
+        queues.join(" ").into(),
+    ]
+}

@@ -1,0 +1,279 @@
+//! Tables for people: aligned columns, human units, colour only on a terminal.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+/// Which side of its column a cell keeps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Text.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// How a cell stands out on a terminal.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tone {
+    /// It does not.
+    #[default]
+    Plain,
+    /// Something is as it should be.
+    Good,
+    /// Something deserves a look.
+    Bad,
+    /// Of little interest.
+    Faint,
+}
+
+impl Tone {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Plain => "",
+            Self::Good => "\x1b[32m",
+            Self::Bad => "\x1b[31m",
+            Self::Faint => "\x1b[2m",
+        }
+    }
+}
+
+/// One cell of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    text: String,
+    tone: Tone,
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Self {
+        Self { text: text.into(), tone: Tone::Plain }
+    }
+}
+
+impl Cell {
+    /// A cell that stands out.
+    pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
+        Self { text: text.into(), tone }
+    }
+
+    /// A counter of things that should not happen: faint at zero, red above.
+    pub fn trouble(value: u64) -> Self {
+        Self::toned(count(value), if value == 0 { Tone::Faint } else { Tone::Bad })
+    }
+}
+
+/// Rows under a heading.
+#[derive(Clone, Debug)]
+pub struct Table {
+    columns: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<Cell>>,
+}
+
+impl Table {
+    /// An empty table with these columns.
+    pub fn new(columns: &[(&'static str, Align)]) -> Self {
+        Self { columns: columns.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row; cells beyond the columns are not shown.
+    pub fn row(&mut self, cells: Vec<Cell>) {
+        self.rows.push(cells);
+    }
+
+    /// Whether there is no row.
+    pub const fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The table as text, one line per row, each ended by a newline.
+    pub fn render(&self, colour: bool) -> String {
+        let widths = self.widths();
+        let mut out = String::new();
+        let heading: Vec<Cell> = self.columns.iter().map(|(name, _)| Cell::from(*name)).collect();
+        self.render_row(&mut out, &heading, &widths, if colour { "\x1b[1m" } else { "" });
+        for row in &self.rows {
+            self.render_row(&mut out, row, &widths, if colour { "on" } else { "" });
+        }
+        out
+    }
+
+    fn widths(&self) -> Vec<usize> {
+        let mut widths: Vec<usize> = self.columns.iter().map(|(name, _)| width(name)).collect();
+        for row in &self.rows {
+            for (room, cell) in widths.iter_mut().zip(row) {
+                *room = (*room).max(width(&cell.text));
+            }
+        }
+        widths
+    }
+
+    /// `style` is an escape sequence for the whole row, "on" for each cell's own, or "".
+    fn render_row(&self, out: &mut String, cells: &[Cell], widths: &[usize], style: &str) {
+        let mut line = String::new();
+        for (index, ((cell, room), (_, align))) in
+            cells.iter().zip(widths).zip(&self.columns).enumerate()
+        {
+            if index > 0 {
+                line.push_str("  ");
+            }
+            let code = if style == "on" { cell.tone.code() } else { style };
+            let pad = " ".repeat(room.saturating_sub(width(&cell.text)));
+            let (before, after) = match align {
+                Align::Left => ("", pad.as_str()),
+                Align::Right => (pad.as_str(), ""),
+            };
+            let reset = if code.is_empty() { "" } else { "\x1b[0m" };
+            // Writing to a String cannot fail.
+            let _ = write!(line, "{before}{code}{}{reset}{after}", cell.text);
+        }
+        out.push_str(line.trim_end());
+        out.push('\n');
+    }
+}
+
+/// Columns that a text takes on a terminal; good enough for the texts that we print.
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+/// Whether standard output takes colours: it is a terminal, and NO_COLOR is not set.
+pub fn colour_stdout() -> bool {
+    std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty())
+}
+
+/// A whole number with thousands separated, as in `1,234,567`.
+pub fn count(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+/// A number with a decimal prefix and three significant digits, as in `14.9 M`.
+pub fn si(value: f64) -> String {
+    const PREFIXES: [&str; 5] = ["", "k", "M", "G", "T"];
+    let mut scaled = value;
+    let mut prefixes = PREFIXES.iter();
+    let mut prefix = prefixes.next().copied().unwrap_or_default();
+    // 999.5 would be rounded to 1000.
+    while scaled.abs() >= 999.5 {
+        let Some(next) = prefixes.next() else { break };
+        scaled /= 1000.0;
+        prefix = next;
+    }
+    let digits = match scaled.abs() {
+        small if small < 9.995 && !prefix.is_empty() => 2,
+        medium if medium < 99.95 && !prefix.is_empty() => 1,
+        _ => 0,
+    };
+    if prefix.is_empty() {
+        format!("{scaled:.digits$}")
+    } else {
+        format!("{scaled:.digits$} {prefix}")
+    }
+}
+
+/// Bytes with a decimal unit, as in `1.50 GB`.
+pub fn bytes(value: u64) -> String {
+    let scaled = si(approximate(value));
+    if scaled.contains(' ') { format!("{scaled}B") } else { format!("{scaled} B") }
+}
+
+/// Packets per second, as in `14.9 Mpps`.
+pub fn packet_rate(per_second: f64) -> String {
+    unit(per_second, "pps")
+}
+
+/// Bits per second, as in `9.87 Gbit/s`.
+pub fn bit_rate(per_second: f64) -> String {
+    unit(per_second, "bit/s")
+}
+
+fn unit(value: f64, unit: &str) -> String {
+    let scaled = si(value);
+    if scaled.contains(' ') { format!("{scaled}{unit}") } else { format!("{scaled} {unit}") }
+}
+
+/// Nanoseconds with the unit that suits, as in `12.3 µs`.
+pub fn nanoseconds(value: u64) -> String {
+    let value = approximate(value);
+    match value {
+        v if v < 1e3 => format!("{v:.0} ns"),
+        v if v < 1e6 => format!("{:.1} µs", v / 1e3),
+        v if v < 1e9 => format!("{:.2} ms", v / 1e6),
+        v => format!("{:.2} s", v / 1e9),
+    }
+}
+
+/// Seconds as `1d02h`, `3h04m`, `5m06s` or `7s`.
+pub fn seconds(value: u64) -> String {
+    let (minutes, hours, days) = (value / 60, value / 3600, value / 86_400);
+    match value {
+        0..60 => format!("{value}s"),
+        60..3600 => format!("{minutes}m{:02}s", value % 60),
+        3600..86_400 => format!("{hours}h{:02}m", minutes % 60),
+        _ => format!("{days}d{:02}h", hours % 24),
+    }
+}
+
+/// A count as a floating-point number, for rates and units; exact up to 2^53.
+#[allow(clippy::cast_precision_loss, reason = "shown with three digits")]
+pub const fn approximate(value: u64) -> f64 {
+    value as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let mut table = Table::new(&[("port", Align::Left), ("packets", Align::Right)]);
+        table.row(vec!["vm1".into(), "5".into()]);
+        table.row(vec!["a-long-name".into(), "1,234,567,890".into()]);
+        let expected = "\
+port               packets
+vm1                      5
+a-long-name  1,234,567,890
+";
+        assert_eq!(table.render(false), expected);
+    }
+
+    #[test]
+    fn colour_changes_no_alignment() {
+        let mut table = Table::new(&[("a", Align::Right), ("b", Align::Left)]);
+        table.row(vec![Cell::trouble(3), Cell::toned("up", Tone::Good)]);
+        table.row(vec![Cell::trouble(1000), "down".into()]);
+        let plain = table.render(false);
+        let mut coloured = table.render(true);
+        assert!(coloured.contains("\x1b[31m3\x1b[0m"));
+        for code in ["\x1b[0m", "\x1b[1m", "\x1b[2m", "\x1b[31m", "\x1b[32m"] {
+            coloured = coloured.replace(code, "");
+        }
+        let trimmed: Vec<&str> = coloured.lines().map(str::trim_end).collect();
+        assert_eq!(trimmed, plain.lines().collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn units_suit_the_size() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(1_234_567), "1,234,567");
+        assert_eq!(packet_rate(950.0), "950 pps");
+        assert_eq!(packet_rate(14_880_952.0), "14.9 Mpps");
+        assert_eq!(packet_rate(999_960.0), "1.00 Mpps");
+        assert_eq!(bit_rate(1.5e9), "1.50 Gbit/s");
+        assert_eq!(bytes(12), "12 B");
+        assert_eq!(bytes(1_500_000_000), "1.50 GB");
+        assert_eq!(nanoseconds(870), "870 ns");
+        assert_eq!(nanoseconds(12_340), "12.3 µs");
+        assert_eq!(seconds(59), "59s");
+        assert_eq!(seconds(3_605), "1h00m");
+        assert_eq!(seconds(90_000), "1d01h");
+    }
+}
