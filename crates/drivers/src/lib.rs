@@ -4,6 +4,7 @@
 //! - [`tap`]: a TAP interface of the host kernel
 //! - [`pcap`]: capture files
 //! - [`null`]: nothing, or generated frames
+//! - [`vhost_user`]: a virtual machine, through its vhost-user socket
 //! - [`virtio_user`]: the driver of a vhost-user back-end
 //! - `control`: the control side of ports without a device
 //! - `slots`: memory for the frames that a driver receives by copying
@@ -14,6 +15,7 @@ pub mod open;
 pub mod pcap;
 mod slots;
 pub mod tap;
+pub mod vhost_user;
 pub mod virtio_user;
 
 pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, open};

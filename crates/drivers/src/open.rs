@@ -4,7 +4,8 @@ use std::fmt;
 
 use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
 
-use crate::{null, pcap, tap};
+use crate::vhost_user::SharedControl;
+use crate::{null, pcap, tap, vhost_user, virtio_user};
 
 /// A port that was just opened, and its queues for the workers.
 ///
@@ -35,8 +36,9 @@ impl OpenPort {
 
 /// What the ports of one process share. Keep it as long as any port.
 #[derive(Debug, Default)]
-#[non_exhaustive]
-pub struct Drivers {}
+pub struct Drivers {
+    vhost_control: SharedControl,
+}
 
 impl Drivers {
     /// Nothing is started before a port needs it.
@@ -110,6 +112,11 @@ struct Driver {
 
 /// All drivers, in the order of help.
 const DRIVERS: &[Driver] = &[
+    Driver {
+        info: &vhost_user::INFO,
+        open: |name, spec, env| vhost_user::open(name, spec, &env.vhost_control),
+    },
+    Driver { info: &virtio_user::INFO, open: |name, spec, _| virtio_user::open(name, spec) },
     Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
     Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
     Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },

@@ -70,6 +70,15 @@ impl Segment {
         self.ptr
     }
 
+    /// Copies the first bytes, as many as fit, to `to`; returns how many.
+    pub fn copy_to(&self, to: &mut [u8]) -> usize {
+        let count = to.len().min(self.len());
+        // SAFETY: `count` is at most the length of both. `copy` stands a guest that maps one
+        // piece of memory twice.
+        unsafe { std::ptr::copy(self.ptr.as_ptr(), to.as_mut_ptr(), count) };
+        count
+    }
+
     /// The segment without its first `count` bytes (empty when it has fewer).
     #[must_use]
     pub fn skip(&self, count: usize) -> Self {

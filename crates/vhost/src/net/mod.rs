@@ -2,12 +2,16 @@
 //! which starts and stops them, and the workers, which poll them.
 //!
 //! - [`command`]: commands of the control queue
+//! - [`control_ring`]: the control queue, served on the control thread
+//! - [`device`]: the control side: starts and stops rings
 //! - [`filter`]: which frames a guest wants to receive
 //! - [`ring`]: a running ring and the slot in which it passes between the two sides
 //! - [`receive`]: frames that the guest sends, borrowed from its ring
 //! - [`transmit`]: frames for the guest, copied into the buffers that it offers
 
 pub mod command;
+pub mod control_ring;
+pub mod device;
 pub mod filter;
 pub mod receive;
 pub mod ring;
@@ -15,6 +19,7 @@ pub mod ring;
 mod tests;
 pub mod transmit;
 
+pub use device::NetDevice;
 pub use receive::NetReceiver;
 pub use ring::{Ring, RingSlot};
 pub use transmit::NetTransmitter;

@@ -166,6 +166,18 @@ impl SplitQueue {
         })
     }
 
+    /// The head of the next waiting chain, if any, for a queue that is served chain by chain.
+    ///
+    /// # Errors
+    /// When the ring is broken.
+    pub fn next_head(&self) -> Result<Option<u16>, RingError> {
+        if self.available()? == 0 {
+            return Ok(None);
+        }
+        let offset = ENTRIES_OFFSET + 2 * self.size.position(self.next_avail);
+        Ok(Some(self.load16(self.parts.avail, offset, Ordering::Relaxed)))
+    }
+
     /// Takes the first `count` fetched chains out of the available ring for good.
     #[inline]
     pub fn advance(&mut self, count: u16) {

@@ -1,0 +1,286 @@
+//! A virtual machine as a port: the vhost-user back-end of its virtio-net device.
+//!
+//! What the guest sends is received here, borrowed from the guest's own buffers, and what is sent
+//! here is copied once, into the buffers that the guest offers. The socket's messages are handled
+//! on the process's one vhost-user control thread.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ethdev::{
+    DeviceSpec, Error, Link, PortControl, PortEvent, PortEvents, PortInfo, QueueStats, RxQueue,
+    TxQueue,
+};
+use packet::MacAddr;
+use vhost::backend::Event;
+use vhost::control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};
+use vhost::net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
+use vhost::net::{NetReceiver, NetTransmitter, RingSlot};
+
+use crate::open::{DriverInfo, OpenPort, OptionInfo};
+
+/// About this driver.
+pub const INFO: DriverInfo = DriverInfo {
+    name: "vhost-user",
+    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,mode=MODE][,mac=MAC]",
+    summary: "a virtual machine: the back-end of its vhost-user socket",
+    options: &[
+        OptionInfo {
+            name: "queues",
+            value: "N",
+            help: "most queue pairs the guest may use, 1 to 127 (default 1)",
+        },
+        OptionInfo {
+            name: "client",
+            value: "on|off",
+            help: "connect to the VMM's socket, and again when it is lost (default: listen)",
+        },
+        OptionInfo {
+            name: "mtu",
+            value: "BYTES",
+            help: "longest payload sent to the guest, 68 to 65521 (default 1500, or what the VMM says)",
+        },
+        OptionInfo {
+            name: "mode",
+            value: "OCTAL",
+            help: "permissions of the socket's file, such as 0660 (default: as umask says)",
+        },
+        OptionInfo { name: "mac", value: "MAC", help: "this end's own address (default: random)" },
+    ],
+};
+
+const MIN_MTU: u16 = 68;
+/// A frame of 65,535 bytes.
+const MAX_MTU: u16 = 65_521;
+const DEFAULT_MTU: u16 = 1500;
+
+/// The process's vhost-user control thread, started with its first socket.
+#[derive(Debug, Default)]
+pub(crate) struct SharedControl(Mutex<Option<ControlHandle>>);
+
+impl SharedControl {
+    /// Calls `action` with the thread's handle.
+    fn with<R>(
+        &self,
+        action: impl FnOnce(&ControlHandle) -> Result<R, vhost::control::ControlError>,
+    ) -> Result<R, vhost::control::ControlError> {
+        let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let handle = match &mut *handle {
+            Some(handle) => handle,
+            None => handle.insert(ControlThread::start()?),
+        };
+        action(handle)
+    }
+}
+
+/// The state of the link, as the control thread tells it.
+#[derive(Debug, Default)]
+struct LinkState {
+    connected: AtomicBool,
+    up: AtomicBool,
+    changes: AtomicU64,
+    events: PortEvents,
+}
+
+impl LinkState {
+    fn take(&self, name: &str, event: Event) {
+        match event {
+            Event::Connected => self.connected.store(true, Ordering::Relaxed),
+            Event::Gone => {
+                self.connected.store(false, Ordering::Relaxed);
+                self.set(name, false);
+            }
+            Event::Ready => self.set(name, true),
+            Event::Suspended => self.set(name, false),
+            Event::RingState { .. } => {}
+        }
+    }
+
+    fn set(&self, name: &str, up: bool) {
+        if self.up.swap(up, Ordering::Relaxed) == up {
+            return;
+        }
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        tracing::info!(port = name, link = if up { "up" } else { "down" }, "link changed");
+        self.events.announce(PortEvent::LinkChanged);
+    }
+}
+
+/// The control side of a port.
+#[derive(Debug)]
+struct VhostControl {
+    /// First, so that the socket goes before the rest.
+    socket: SocketHandle,
+    link: Arc<LinkState>,
+    guest: Arc<GuestState>,
+    slots: Vec<Arc<RingSlot>>,
+    client: bool,
+    mac: MacAddr,
+    /// `None`: what the guest was told, or the default.
+    mtu: Option<u16>,
+}
+
+impl PortControl for VhostControl {
+    fn info(&self) -> PortInfo {
+        let queues = self.slots.len() / 2;
+        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: MAX_MTU }
+    }
+
+    fn link(&self) -> Link {
+        Link {
+            up: self.link.up.load(Ordering::Relaxed),
+            speed_mbps: None,
+            changes: self.link.changes.load(Ordering::Relaxed),
+        }
+    }
+
+    fn mac(&self) -> MacAddr {
+        self.mac
+    }
+
+    fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
+        self.mac = mac;
+        Ok(())
+    }
+
+    fn mtu(&self) -> u16 {
+        self.mtu.or_else(|| self.guest.mtu()).unwrap_or(DEFAULT_MTU)
+    }
+
+    fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
+            return Err(Error::Device {
+                what: self.socket.path().display().to_string(),
+                reason: format!("MTU {mtu}: expected {MIN_MTU} to {MAX_MTU} bytes"),
+            });
+        }
+        self.mtu = Some(mtu);
+        Ok(())
+    }
+
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        let mut stats = Vec::new();
+        for (index, slot) in self.slots.iter().enumerate() {
+            // Even rings are the guest's receive rings, which this port transmits to.
+            let (direction, queue) = (if index % 2 == 0 { "tx" } else { "rx" }, index / 2);
+            let mut add = |name: &str, count| {
+                stats.push((format!("{direction}_q{queue}_{name}"), count));
+            };
+            add("guest_notifications", slot.calls.get());
+            add("guest_notifications_suppressed", slot.calls_suppressed.get());
+            add("bad_chains", slot.bad_chains.get());
+        }
+        stats
+    }
+
+    fn events(&self) -> Option<&PortEvents> {
+        Some(&self.link.events)
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let peer = if self.link.connected.load(Ordering::Relaxed) { "connected" } else { "none" };
+        let ready = self.slots.iter().filter(|slot| slot.is_ready()).count();
+        vec![
+            ("socket".into(), self.socket.path().display().to_string()),
+            ("role".into(), if self.client { "client" } else { "server" }.into()),
+            ("front-end".into(), peer.into()),
+            ("rings".into(), format!("{ready} of {} running", self.slots.len())),
+            ("guest_queue_pairs".into(), self.guest.queue_pairs().to_string()),
+        ]
+    }
+}
+
+/// Opens a port.
+///
+/// # Errors
+/// When an option is wrong, or the socket cannot be made.
+pub(crate) fn open(
+    name: &str,
+    mut spec: DeviceSpec,
+    control: &SharedControl,
+) -> Result<OpenPort, Error> {
+    let options = Options::take(&mut spec)?;
+    let (device_text, path) = (spec.text().to_owned(), spec.target().to_owned());
+    if path.is_empty() {
+        return Err(spec.error("expected the path of a socket, as in vhost-user:/run/vm1.sock"));
+    }
+    spec.finish(&INFO.option_names())?;
+    let failed = |reason: String| Error::Device { what: format!("port '{name}'"), reason };
+    let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
+    let rx: Vec<RxQueue> = device.receivers().into_iter().map(rx_queue).collect();
+    let tx: Vec<TxQueue> = device.transmitters().into_iter().map(tx_queue).collect();
+    let link = Arc::new(LinkState::default());
+    let (guest, slots) = (Arc::clone(device.state()), device.slots().to_vec());
+    let socket_options = SocketOptions {
+        mode: options.mode,
+        events: Some(Box::new({
+            let (name, link) = (name.to_owned(), Arc::clone(&link));
+            move |event| link.take(&name, event)
+        })),
+    };
+    let socket = control
+        .with(|control| {
+            if options.client {
+                control.add_client(&path, socket_options, Box::new(device))
+            } else {
+                control.add_server(&path, socket_options, Box::new(device))
+            }
+        })
+        .map_err(|error| failed(error.to_string()))?;
+    let mac = options.mac.unwrap_or_else(random_mac);
+    let control =
+        VhostControl { socket, link, guest, slots, client: options.client, mac, mtu: options.mtu };
+    Ok(OpenPort::new(name, &device_text, Box::new(control), rx, tx))
+}
+
+fn rx_queue(receiver: NetReceiver) -> RxQueue {
+    RxQueue::new(Box::new(receiver), Arc::new(QueueStats::default()))
+}
+
+fn tx_queue(transmitter: NetTransmitter) -> TxQueue {
+    TxQueue::new(Box::new(transmitter), Arc::new(QueueStats::default()))
+}
+
+struct Options {
+    queues: u16,
+    client: bool,
+    mtu: Option<u16>,
+    mode: Option<u32>,
+    mac: Option<MacAddr>,
+}
+
+impl Options {
+    fn take(spec: &mut DeviceSpec) -> Result<Self, Error> {
+        let queues = spec.take_parsed("queues", 1, "a number of queue pairs, 1 to 127")?;
+        if !(1..=MAX_QUEUE_PAIRS).contains(&queues) {
+            return Err(spec.error(format!("queues={queues}: expected 1 to {MAX_QUEUE_PAIRS}")));
+        }
+        let client = spec.take_switch("client", false)?;
+        let mtu = match spec.take_parsed("mtu", 0, "bytes, 68 to 65521")? {
+            0 => None,
+            mtu if (MIN_MTU..=MAX_MTU).contains(&mtu) => Some(mtu),
+            mtu => return Err(spec.error(format!("mtu={mtu}: expected {MIN_MTU} to {MAX_MTU}"))),
+        };
+        let mode = match spec.take("mode") {
+            None => None,
+            Some(text) => match u32::from_str_radix(&text, 8) {
+                Ok(mode) if mode <= 0o777 => Some(mode),
+                _ => return Err(spec.error(format!("mode={text}: expected as in 0660"))),
+            },
+        };
+        let mac = match spec.take("mac") {
+            None => None,
+            Some(text) => {
+                Some(text.parse().map_err(|error| spec.error(format!("mac={text}: {error}")))?)
+            }
+        };
+        Ok(Self { queues, client, mtu, mode, mac })
+    }
+}
+
+/// A locally administered unicast address; the hasher's seed is random enough for it.
+fn random_mac() -> MacAddr {
+    let [a, b, c, d, e, ..] = RandomState::new().hash_one(()).to_ne_bytes();
+    MacAddr([0x02, a, b, c, d, e])
+}

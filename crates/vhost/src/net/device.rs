@@ -1,0 +1,369 @@
+//! The network device behind one vhost-user socket: its control side.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering};
+
+use eal::EventFd;
+use virtio::device::{SplitQueue, SplitSetup};
+use virtio::{Features, GuestMemory};
+
+use super::command::Command;
+use super::control_ring::ControlRing;
+use super::filter::ReceiveFilter;
+use super::ring::{Ring, RingSlot};
+use super::{NetReceiver, NetTransmitter};
+use crate::backend::{Backend, BackendError, RingSetup};
+use crate::control::{Watch, Watcher};
+use crate::protocol::ProtocolFeatures;
+
+/// Most queue pairs of a device: with a control queue they make the 256 rings that vhost-user
+/// can name.
+pub const MAX_QUEUE_PAIRS: u16 = 127;
+
+/// What every device offers. Offloads come with their own negotiation.
+const FEATURES: Features = Features::VERSION_1
+    .union(Features::VHOST_USER_PROTOCOL)
+    .union(Features::ANY_LAYOUT)
+    .union(Features::MRG_RXBUF)
+    .union(Features::INDIRECT_DESC)
+    .union(Features::EVENT_IDX)
+    .union(Features::MTU)
+    .union(Features::STATUS)
+    .union(Features::GUEST_ANNOUNCE)
+    .union(Features::CTRL_VQ)
+    .union(Features::CTRL_RX)
+    .union(Features::CTRL_RX_EXTRA)
+    .union(Features::CTRL_VLAN)
+    .union(Features::CTRL_MAC_ADDR);
+
+/// What the control thread tells the port about the guest.
+#[derive(Debug)]
+pub struct GuestState {
+    mtu: AtomicU16,
+    queue_pairs: AtomicU16,
+}
+
+impl GuestState {
+    /// The MTU that the guest was told, if it was told one.
+    #[must_use]
+    pub fn mtu(&self) -> Option<u16> {
+        Some(self.mtu.load(Ordering::Relaxed)).filter(|mtu| *mtu != 0)
+    }
+
+    /// Queue pairs that the guest uses, where it has said so over the control queue.
+    #[must_use]
+    pub fn queue_pairs(&self) -> u16 {
+        self.queue_pairs.load(Ordering::Relaxed)
+    }
+}
+
+/// The control side of a network device: starts and stops rings as its session says, and serves
+/// the control queue.
+#[derive(Debug)]
+pub struct NetDevice {
+    name: String,
+    slots: Vec<Arc<RingSlot>>,
+    /// What the front-end has enabled, by ring.
+    enabled: Vec<bool>,
+    control: Option<ControlRing>,
+    watcher: Option<Watcher>,
+    /// The control queue's kick file.
+    watch: Option<Watch>,
+    memory: Arc<GuestMemory>,
+    negotiated: Features,
+    filter: ReceiveFilter,
+    state: Arc<GuestState>,
+    status: u8,
+}
+
+impl NetDevice {
+    /// A device with `queue_pairs` pairs, at least 1 and at most [`MAX_QUEUE_PAIRS`]; `name` is
+    /// for log lines.
+    ///
+    /// # Errors
+    /// When the process has no file descriptors left.
+    pub fn new(name: &str, queue_pairs: u16) -> io::Result<Self> {
+        let queue_pairs = queue_pairs.clamp(1, MAX_QUEUE_PAIRS);
+        let slot = |index| RingSlot::new(format!("{name} ring {index}")).map(Arc::new);
+        let slots = (0..2 * queue_pairs).map(slot).collect::<io::Result<Vec<_>>>()?;
+        Ok(Self {
+            name: name.to_owned(),
+            enabled: vec![false; slots.len()],
+            slots,
+            control: None,
+            watcher: None,
+            watch: None,
+            memory: Arc::default(),
+            negotiated: Features::empty(),
+            filter: ReceiveFilter::default(),
+            state: Arc::new(GuestState {
+                mtu: AtomicU16::new(0),
+                queue_pairs: AtomicU16::new(queue_pairs),
+            }),
+            status: 0,
+        })
+    }
+
+    /// The receive side of every pair: polls the guest's transmit rings.
+    #[must_use]
+    pub fn receivers(&self) -> Vec<NetReceiver> {
+        self.slots.iter().skip(1).step_by(2).map(|slot| NetReceiver::new(slot.clone())).collect()
+    }
+
+    /// The transmit side of every pair: fills the guest's receive rings.
+    #[must_use]
+    pub fn transmitters(&self) -> Vec<NetTransmitter> {
+        self.slots.iter().step_by(2).map(|slot| NetTransmitter::new(slot.clone())).collect()
+    }
+
+    /// The slots of all rings, for their counters.
+    #[must_use]
+    pub fn slots(&self) -> &[Arc<RingSlot>] {
+        &self.slots
+    }
+
+    /// What the guest has said about itself.
+    #[must_use]
+    pub fn state(&self) -> &Arc<GuestState> {
+        &self.state
+    }
+
+    fn pairs(&self) -> u16 {
+        u16::try_from(self.slots.len() / 2).unwrap_or(MAX_QUEUE_PAIRS)
+    }
+
+    /// Index of the control queue: behind the last pair (virtio 1.3 section 5.1.2).
+    fn control_index(&self) -> u16 {
+        if self.negotiated.contains(Features::MQ) { 2 * self.pairs() } else { 2 }
+    }
+
+    fn is_control(&self, index: u16) -> bool {
+        self.negotiated.contains(Features::CTRL_VQ) && index == self.control_index()
+    }
+
+    /// Whether ring `index` carries frames: the front-end has enabled it, and the guest uses
+    /// its pair.
+    fn effective(&self, index: u16) -> bool {
+        self.enabled.get(usize::from(index)).is_some_and(|enabled| *enabled)
+            && index / 2 < self.state.queue_pairs()
+    }
+
+    /// Changes ring `index`, if it runs.
+    fn edit(&self, index: u16, change: impl FnOnce(&mut Ring)) {
+        if let Some(slot) = self.slots.get(usize::from(index)) {
+            slot.edit(|ring| ring.as_mut().map(|ring| change(ring)));
+        }
+    }
+
+    /// Brings every ring up to what is enabled and filtered now.
+    fn refresh(&self) {
+        let filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
+        for (index, slot) in (0..).zip(&self.slots) {
+            let enabled = self.effective(index);
+            slot.edit(|ring| {
+                if let Some(ring) = ring {
+                    ring.enabled = enabled;
+                    ring.filter.clone_from(&filter);
+                }
+            });
+        }
+    }
+
+    fn start_control(&mut self, queue: SplitQueue, setup: RingSetup) {
+        let mut ring = ControlRing::new(queue);
+        (ring.kick, ring.call) = (setup.kick, setup.call);
+        self.control = Some(ring);
+        self.watch_control();
+    }
+
+    /// Has the control thread call us when the driver kicks the control queue, and once now: it
+    /// may have kicked before.
+    fn watch_control(&mut self) {
+        self.watch = None;
+        let Some(watcher) = &self.watcher else { return };
+        let Some(kick) = self.control.as_ref().and_then(|ring| ring.kick.as_ref()) else { return };
+        match watcher.watch(kick, 0) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => {
+                tracing::warn!(port = %self.name, %error, "cannot watch the control queue");
+            }
+        }
+        let _ = kick.signal();
+    }
+
+    /// Carries out a command; returns whether it could.
+    fn execute(&mut self, command: Command) -> bool {
+        match command {
+            Command::Mode(mode, on) => self.filter.set_mode(mode, on),
+            Command::Mac(mac) => self.filter.set_mac(mac),
+            Command::MacTables(unicast, multicast) => self.filter.set_tables(unicast, multicast),
+            Command::Vlan(vlan, on) => return self.filter.set_vlan(vlan, on),
+            Command::AnnounceAck => {}
+            Command::QueuePairs(pairs) if pairs == 0 || pairs > self.pairs() => return false,
+            Command::QueuePairs(pairs) => self.state.queue_pairs.store(pairs, Ordering::Relaxed),
+        }
+        true
+    }
+
+    fn forget_driver(&mut self) {
+        self.filter = ReceiveFilter::default();
+        self.state.queue_pairs.store(self.pairs(), Ordering::Relaxed);
+        self.status = 0;
+    }
+}
+
+impl Backend for NetDevice {
+    fn attached(&mut self, watcher: Watcher) {
+        self.watcher = Some(watcher);
+    }
+
+    fn features(&self) -> u64 {
+        let multi_queue = if self.pairs() > 1 { Features::MQ } else { Features::empty() };
+        (FEATURES | multi_queue).bits()
+    }
+
+    fn protocol_features(&self) -> ProtocolFeatures {
+        ProtocolFeatures::all()
+    }
+
+    fn queue_pairs(&self) -> u16 {
+        self.pairs()
+    }
+
+    fn ring_count(&self) -> u16 {
+        2 * self.pairs() + 1
+    }
+
+    fn disconnected(&mut self) {
+        self.forget_driver();
+        self.memory = Arc::default();
+        self.state.mtu.store(0, Ordering::Relaxed);
+        self.negotiated = Features::empty();
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<(), BackendError> {
+        self.negotiated = Features::from_bits_truncate(features);
+        Ok(())
+    }
+
+    fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), BackendError> {
+        for slot in &self.slots {
+            let moved = slot.edit(|ring| match ring {
+                Some(ring) => ring.queue.set_memory(Arc::clone(&memory)),
+                None => Ok(()),
+            });
+            moved?;
+        }
+        if let Some(ring) = &mut self.control {
+            ring.queue.set_memory(Arc::clone(&memory))?;
+        }
+        self.memory = memory;
+        Ok(())
+    }
+
+    fn start_ring(&mut self, index: u16, setup: RingSetup) -> Result<(), BackendError> {
+        let features = Features::from_bits_truncate(setup.features);
+        let split = SplitSetup {
+            size: setup.size,
+            desc: setup.desc,
+            avail: setup.avail,
+            used: setup.used,
+            base: u16::try_from(setup.base)?,
+            features,
+        };
+        let queue = SplitQueue::new(Arc::clone(&self.memory), split)?;
+        if self.is_control(index) {
+            self.start_control(queue, setup);
+            return Ok(());
+        }
+        if let Some(enabled) = self.enabled.get_mut(usize::from(index)) {
+            *enabled = setup.enabled;
+        }
+        let enabled = self.effective(index);
+        let slot = self.slots.get(usize::from(index)).ok_or_else(|| {
+            format!("there is no ring {index} in a device of {} pairs", self.pairs())
+        })?;
+        let mut ring = Ring::new(queue, features);
+        ring.enabled = enabled;
+        ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
+        (ring.kick, ring.call, ring.err) = (setup.kick, setup.call, setup.err);
+        slot.edit(|place| *place = Some(Box::new(ring)));
+        Ok(())
+    }
+
+    fn stop_ring(&mut self, index: u16) -> u32 {
+        if self.is_control(index) {
+            self.watch = None;
+            return self.control.take().map_or(0, |ring| ring.queue.base().into());
+        }
+        let Some(slot) = self.slots.get(usize::from(index)) else { return 0 };
+        slot.edit(Option::take).map_or(0, |ring| ring.queue.base().into())
+    }
+
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) {
+        if let Some(place) = self.enabled.get_mut(usize::from(index)) {
+            *place = enabled;
+        }
+        let enabled = self.effective(index);
+        self.edit(index, |ring| ring.enabled = enabled);
+    }
+
+    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
+        if self.is_control(index) {
+            if let Some(ring) = &mut self.control {
+                ring.kick = kick;
+            }
+            self.watch_control();
+        } else {
+            self.edit(index, |ring| ring.kick = kick);
+        }
+    }
+
+    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+        // Whatever the old file was told may have been lost with it.
+        if let Some(call) = &call {
+            let _ = call.signal();
+        }
+        if self.is_control(index) {
+            if let Some(ring) = &mut self.control {
+                ring.call = call;
+            }
+        } else {
+            self.edit(index, |ring| ring.call = call);
+        }
+    }
+
+    fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
+        self.edit(index, |ring| ring.err = err);
+    }
+
+    fn set_mtu(&mut self, mtu: u16) {
+        self.state.mtu.store(mtu, Ordering::Relaxed);
+    }
+
+    fn set_status(&mut self, status: u8) {
+        if status == 0 {
+            self.forget_driver();
+        }
+        self.status = status;
+    }
+
+    fn status(&self) -> u8 {
+        self.status
+    }
+
+    fn reset_device(&mut self) {
+        self.forget_driver();
+    }
+
+    fn kicked(&mut self, _token: u16) {
+        let Some(mut ring) = self.control.take() else { return };
+        if let Some(kick) = &ring.kick {
+            let _ = kick.drain();
+        }
+        ring.serve(|command| self.execute(command));
+        self.control = Some(ring);
+        self.refresh();
+    }
+}
