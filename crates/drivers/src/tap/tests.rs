@@ -1,1 +1,340 @@
-//! t
+//! Tests against the host kernel, each in a network namespace of its own, which goes away with
+//! the test's thread. They need root; without it they are skipped with a note.
+
+use std::net::UdpSocket;
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use ethdev::{DropReason, PortEvent};
+use packet::{BURST, Frame, Segment};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
+
+use super::*;
+use crate::open::{Drivers, open};
+
+/// The station behind the port, which the host's neighbour table has.
+const PEER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x99]);
+
+/// Runs `test` in a new network namespace.
+fn in_namespace(test: impl FnOnce() + Send + 'static) {
+    let thread = thread::spawn(|| {
+        // SAFETY: only the network namespace of this thread changes; nobody else relies on it.
+        match unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
+            Ok(()) => test(),
+            Err(cause) => println!("skipped: no network namespace ({cause}); run as root"),
+        }
+    });
+    if let Err(panic) = thread.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Runs ip(8), here in the thread's namespace.
+fn ip(command: &str) -> String {
+    let output = Command::new("ip").args(command.split(' ')).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "ip {command}: {errors}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn open_tap(device: &str) -> OpenPort {
+    open("p0", device, &Drivers::new()).unwrap()
+}
+
+fn refusal(device: &str) -> String {
+    open("p0", device, &Drivers::new()).unwrap_err().to_string()
+}
+
+/// A socket of the host at 10.9.0.1, which believes that 10.9.0.2 is `PEER`.
+fn host_socket(interface: &str) -> UdpSocket {
+    ip(&format!("addr add 10.9.0.1/24 dev {interface}"));
+    ip(&format!("neigh add 10.9.0.2 lladdr {PEER} dev {interface} nud permanent"));
+    let socket = UdpSocket::bind("10.9.0.1:4000").unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
+}
+
+/// A UDP datagram from 10.9.0.2 to the host's socket (RFC 791, RFC 768).
+fn datagram(to: MacAddr, payload: &[u8]) -> Vec<u8> {
+    let udp_len = u16::try_from(8 + payload.len()).unwrap();
+    let ip_len = (20 + udp_len).to_be_bytes();
+    let mut ip = vec![0x45, 0, ip_len[0], ip_len[1], 0, 0, 0, 0, 64, 17, 0, 0];
+    ip.extend([10, 9, 0, 2, 10, 9, 0, 1]);
+    let mut sum: u32 =
+        ip.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], pair[1]]))).sum();
+    sum = (sum & 0xFFFF) + (sum >> 16);
+    sum = (sum & 0xFFFF) + (sum >> 16);
+    let checksum = !u16::try_from(sum).unwrap();
+    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
+    let mut frame = [&to.0[..], &PEER.0[..], &[0x08, 0x00], &ip].concat();
+    frame.extend(4001_u16.to_be_bytes());
+    frame.extend(4000_u16.to_be_bytes());
+    frame.extend(udp_len.to_be_bytes());
+    // No checksum.
+    frame.extend([0, 0]);
+    frame.extend(payload);
+    frame
+}
+
+/// Whether something can be read from `fd` within `seconds`.
+fn is_readable_within(queue: &RxQueue, seconds: i64) -> bool {
+    let fd = queue.wait_fd().unwrap();
+    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec { tv_sec: seconds, tv_nsec: 0 })).unwrap() > 0
+}
+
+/// Receives, sleeping while there is nothing, until `count` UDP payloads have come. Whatever
+/// else the host sends, such as IPv6 router solicitations, is left out.
+fn receive_payloads(queue: &mut RxQueue, count: usize) -> Vec<Vec<u8>> {
+    let mut payloads = Vec::new();
+    while payloads.len() < count {
+        let burst = queue.rx_burst(BURST);
+        let frames: Vec<Vec<u8>> = burst.frames().iter().map(Frame::to_vec).collect();
+        drop(burst);
+        let is_udp = |frame: &&Vec<u8>| frame[12..14] == [0x08, 0x00] && frame[23] == 17;
+        payloads.extend(frames.iter().filter(is_udp).map(|frame| frame[42..].to_vec()));
+        if frames.is_empty() && queue.arm() {
+            assert!(is_readable_within(queue, 5), "only {} of {count} came", payloads.len());
+            queue.disarm();
+        }
+    }
+    payloads
+}
+
+#[test]
+fn what_the_host_sends_is_received() {
+    in_namespace(|| {
+        let mut tap = open_tap("tap:rw0,mtu=9000");
+        let host = host_socket("rw0");
+        let payloads: Vec<Vec<u8>> = (0..100_u8).map(|n| vec![n; 20 + usize::from(n)]).collect();
+        for payload in &payloads {
+            host.send_to(payload, "10.9.0.2:4001").unwrap();
+        }
+        host.send_to(&[0xAA; 8900], "10.9.0.2:4001").unwrap();
+        let received = receive_payloads(&mut tap.rx[0], 101);
+        assert_eq!(received[..100], payloads);
+        assert_eq!(received[100], [0xAA; 8900], "a large frame comes in one piece");
+        let stats = tap.port.stats().rx_total();
+        assert!(stats.packets >= 101);
+        assert_eq!((stats.sizes[7], stats.dropped()), (1, 0));
+    });
+}
+
+#[test]
+fn what_is_sent_arrives_at_the_host() {
+    in_namespace(|| {
+        let mut tap = open_tap("tap:rw0,mtu=65521");
+        let host = host_socket("rw0");
+        let mac = tap.port.control().mac();
+        let mut buffer = vec![0; 65_536];
+        for len in [0, 1, 100, 1472, 8000, 60_000] {
+            let payload = vec![u8::try_from(len % 251).unwrap(); len];
+            let bytes = datagram(mac, &payload);
+            // In one piece, in few, and in more than one system call takes.
+            for pieces in [1, 3, 40] {
+                let (head, body) =
+                    bytes.split_at(bytes.len().min(if pieces == 1 { 65_535 } else { 42 }));
+                let body: Vec<Segment> = body
+                    .chunks(body.len().div_ceil(pieces).max(1))
+                    .map(|piece| {
+                        let len = u32::try_from(piece.len()).unwrap();
+                        // SAFETY: `bytes` outlives the frame.
+                        unsafe { Segment::new(std::ptr::NonNull::from(piece).cast(), len) }
+                    })
+                    .collect();
+                let frame = Frame::from_parts(head, &body).unwrap();
+                assert_eq!(tap.tx[0].tx_burst(&[frame]), 1);
+                // At once: the socket has no room for many large ones.
+                let (len, from) = host.recv_from(&mut buffer).unwrap();
+                assert_eq!(from, "10.9.0.2:4001".parse().unwrap());
+                assert_eq!(buffer[..len], payload);
+            }
+        }
+        let stats = tap.port.stats().tx_total();
+        assert_eq!((stats.packets, stats.dropped()), (18, 0));
+    });
+}
+
+#[test]
+fn frames_that_the_kernel_refuses_are_dropped_with_a_reason() {
+    in_namespace(|| {
+        let mut tap = open_tap("tap:rw0");
+        let mac = tap.port.control().mac();
+        let good = datagram(mac, b"hello");
+        let (short, good) = (Frame::from_bytes(&[1; 13]), Frame::from_bytes(&good));
+        assert_eq!(tap.tx[0].tx_burst(&[short, good, short]), 3);
+        assert!(tap.port.control().link().up);
+        ip("link set rw0 down");
+        assert_eq!(tap.tx[0].tx_burst(&[good]), 1);
+        let link = tap.port.control().link();
+        assert_eq!((link.up, link.changes), (false, 1));
+        ip("link set rw0 up");
+        assert_eq!(tap.tx[0].tx_burst(&[good]), 1);
+        assert_eq!(tap.port.control().link().changes, 2);
+        let stats = tap.port.stats().tx_total();
+        assert_eq!(stats.packets, 2);
+        assert_eq!(stats.dropped_for(DropReason::TooShort), 2);
+        assert_eq!(stats.dropped_for(DropReason::LinkDown), 1);
+    });
+}
+
+#[test]
+fn the_interface_is_set_up_as_asked() {
+    in_namespace(|| {
+        let mut tap = open_tap("tap:rw0,mtu=1400,mac=02:00:00:00:00:42,queues=3,up=off");
+        let control = tap.port.control();
+        assert_eq!((control.mtu(), control.mac().to_string()), (1400, "02:00:00:00:00:42".into()));
+        assert_eq!((control.info().rx_queues, tap.rx.len(), tap.tx.len()), (3, 3, 3));
+        assert!(!control.link().up);
+        ip("link set rw0 up");
+        assert!(control.link().up);
+
+        let control = tap.port.control_mut();
+        control.set_mtu(9000).unwrap();
+        control.set_mac("02:00:00:00:00:43".parse().unwrap()).unwrap();
+        let shown = ip("-o link show rw0");
+        assert!(shown.contains("mtu 9000") && shown.contains("02:00:00:00:00:43"), "{shown}");
+        let error = control.set_mtu(u16::MAX).unwrap_err().to_string();
+        assert!(error.contains("'rw0': cannot set the MTU 65535 (68 to 65521)"), "{error}");
+        assert!(control.set_mac(MacAddr::BROADCAST).is_err());
+
+        ip("link set rw0 down");
+        ip("link set rw0 name rw1");
+        assert_eq!(tap.port.control().details(), [("interface".into(), "rw1".into())]);
+        assert_eq!(tap.port.control().mtu(), 9000);
+    });
+}
+
+#[test]
+fn every_queue_sends_and_receives() {
+    in_namespace(|| {
+        let mut tap = open_tap("tap:rw0,queues=2");
+        let host = host_socket("rw0");
+        let mac = tap.port.control().mac();
+        for (index, queue) in tap.tx.iter_mut().enumerate() {
+            let bytes = datagram(mac, &[u8::try_from(index).unwrap(); 10]);
+            assert_eq!(queue.tx_burst(&[Frame::from_bytes(&bytes)]), 1);
+            let mut buffer = [0; 100];
+            assert_eq!(host.recv(&mut buffer).unwrap(), 10);
+            assert_eq!(usize::from(buffer[0]), index);
+        }
+        // The kernel spreads flows over the queues: with many of them, both get some.
+        for port in 5000..5200 {
+            host.send_to(b"x", ("10.9.0.2", port)).unwrap();
+        }
+        let mut received = [0, 0];
+        while received.iter().sum::<usize>() < 200 {
+            for (count, queue) in received.iter_mut().zip(&mut tap.rx) {
+                let burst = queue.rx_burst(BURST);
+                let udp = |frame: &&Frame<'_>| frame.len() == 43;
+                *count += burst.frames().iter().filter(udp).count();
+            }
+        }
+        assert!(received.iter().all(|count| *count > 0), "{received:?}");
+    });
+}
+
+#[test]
+fn a_name_that_is_taken_is_refused() {
+    in_namespace(|| {
+        let first = open_tap("tap:rw0,queues=2");
+        let error = refusal("tap:rw0");
+        assert!(error.contains("'rw0': it is in use by another process"), "{error}");
+        drop(first);
+        drop(open_tap("tap:rw0"));
+        let error = refusal("tap:lo");
+        assert!(error.contains("'lo': an interface of this name exists and is no TAP"), "{error}");
+    });
+}
+
+#[test]
+fn an_interface_made_beforehand_is_used_and_left_behind() {
+    in_namespace(|| {
+        ip("tuntap add dev one mode tap");
+        ip("tuntap add dev many mode tap multi_queue");
+        let error = refusal("tap:one,queues=2");
+        assert!(error.contains("no TAP interface with several queues"), "{error}");
+        for device in ["tap:one", "tap:many", "tap:many,queues=4"] {
+            let open = open_tap(device);
+            let error = refusal(device);
+            assert!(error.contains("in use by another process"), "{device}: {error}");
+            drop(open);
+        }
+        assert!(ip("-o link").contains("one"));
+    });
+}
+
+#[test]
+fn a_deleted_interface_is_announced_once_and_wakes_nobody_for_ever() {
+    in_namespace(|| {
+        let mut tap = open_tap("tap:rw0,queues=2");
+        let (sender, events) = mpsc::channel();
+        assert!(tap.port.on_event(move |event| sender.send(event).unwrap()));
+        while !tap.rx[0].arm() {
+            tap.rx[0].rx_burst(BURST);
+        }
+        ip("link delete rw0");
+        assert!(is_readable_within(&tap.rx[0], 5), "the deletion wakes a sleeper");
+        for queue in &mut tap.rx {
+            queue.disarm();
+            assert_eq!(queue.rx_burst(BURST).frames().len(), 0);
+            assert!(queue.arm());
+            assert!(!is_readable_within(queue, 0));
+        }
+        assert_eq!(tap.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
+        assert!(!tap.tx[0].is_ready());
+        assert!(!tap.port.control().link().up);
+        assert_eq!(events.try_iter().collect::<Vec<_>>(), [PortEvent::Removed]);
+    });
+}
+
+#[test]
+fn a_closed_port_carries_nothing_and_its_interface_goes_with_the_queues() {
+    in_namespace(|| {
+        let OpenPort { port, mut rx, mut tx } = open_tap("tap:rw0");
+        let frame = datagram(port.control().mac(), b"x");
+        drop(port);
+        assert_eq!(tx[0].tx_burst(&[Frame::from_bytes(&frame)]), 0);
+        assert_eq!(rx[0].rx_burst(BURST).frames().len(), 0);
+        drop((rx, tx));
+        assert!(!ip("-o link").contains("rw0"));
+    });
+}
+
+#[test]
+fn without_permission_the_way_out_is_named() {
+    in_namespace(|| {
+        ip("tuntap add dev mine mode tap user 12345");
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::NET_ADMIN);
+        // Of this thread only.
+        set_capabilities(None, sets).unwrap();
+        let error = refusal("tap:rw0");
+        assert!(error.contains("'rw0': making it needs CAP_NET_ADMIN"), "{error}");
+        assert!(error.contains("ip tuntap add dev rw0 mode tap multi_queue user USER"), "{error}");
+        let error = refusal("tap:mine");
+        assert!(error.contains("'mine': it belongs to another user"), "{error}");
+    });
+}
+
+#[test]
+fn names_and_numbers_are_checked_before_anything_is_opened() {
+    for (device, part) in [
+        ("tap:", "expected the name of an interface"),
+        ("tap:sixteen-letters-", "at most 15 bytes, not 16"),
+        ("tap:a/b", "'a/b' cannot be the name of an interface"),
+        ("tap:tap%d", "cannot be the name"),
+        ("tap:a b", "cannot be the name"),
+        ("tap:x,queues=65", "queues=65: expected a number from 1 to 64"),
+        ("tap:x,mtu=67", "mtu=67: expected a number from 68 to 65521"),
+        ("tap:x,mac=1:2", "mac=1:2: expected an address such as"),
+        ("tap:x,up=2", "up=2: expected on or off"),
+        ("tap:x,color=red", "unknown option 'color'; tap takes queues, mtu, mac and up"),
+    ] {
+        let error = refusal(device);
+        assert!(error.contains(part), "{device}: {error}");
+    }
+}
