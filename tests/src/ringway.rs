@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::netns::Netns;
 use crate::peers::workspace;
 use crate::process::{Process, run};
 use crate::wait;
@@ -64,6 +65,23 @@ pub struct Ringway {
     control: PathBuf,
 }
 
+/// The counters of a port, from the switch's side: `rx` is what the switch received from it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames received.
+    pub rx_packets: u64,
+    /// Bytes received, without FCS.
+    pub rx_bytes: u64,
+    /// Received frames that were dropped.
+    pub rx_dropped: u64,
+    /// Frames sent.
+    pub tx_packets: u64,
+    /// Bytes sent, without FCS.
+    pub tx_bytes: u64,
+    /// Frames that should have been sent and were dropped.
+    pub tx_dropped: u64,
+}
+
 impl Ringway {
     /// Starts a switch with the ports given as `NAME=DEVICE` on `cores`, with its control
     /// socket in `dir`, and waits until that socket is there.
@@ -71,15 +89,66 @@ impl Ringway {
     /// # Errors
     /// When it does not come up; the message has what it wrote.
     pub fn switch(dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {
+        Self::start(Command::new(binary()?), dir, ports, cores)
+    }
+
+    /// As [`Self::switch`], inside a network namespace.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn switch_in(netns: &Netns, dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {
+        let binary = binary()?;
+        Self::start(netns.command(&binary.display().to_string()), dir, ports, cores)
+    }
+
+    fn start(mut command: Command, dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {
         let control = dir.join("ringway.ctl");
-        let mut command = command(&["switch", "--cores", cores, "--control"])?;
-        command.arg(&control);
+        command.args(["switch", "--cores", cores, "--control"]).arg(&control);
         for port in ports {
             command.args(["--port", port]);
         }
         let process = Process::start("ringway switch", command)?;
         wait::for_path(&control, LIMIT).with_context(|| process.log())?;
         Ok(Self { process, control })
+    }
+
+    /// Waits until the links of all the ports named are up.
+    ///
+    /// # Errors
+    /// When one is not within half a minute.
+    pub fn wait_links(&self, names: &[&str]) -> Result<()> {
+        let up = |ports: &Value, name: &str| {
+            let mut ports = ports["ports"].as_array().into_iter().flatten();
+            ports.any(|port| port["name"] == name && port["link_up"] == true)
+        };
+        let mut last = Value::Null;
+        wait::until("links", LIMIT, Duration::from_millis(50), || {
+            last = self.show("ports")?;
+            Ok(names.iter().all(|name| up(&last, name)).then_some(()))
+        })
+        .with_context(|| format!("{names:?}: {last:#}\n{}", self.process.log()))
+    }
+
+    /// The counters of a port.
+    ///
+    /// # Errors
+    /// When there is no such port.
+    pub fn counters(&self, port: &str) -> Result<Counters> {
+        let stats = self.show("stats")?;
+        let mut ports = stats["ports"].as_array().into_iter().flatten();
+        let found = ports.find(|found| found["name"] == port);
+        let number = |side: &str, name: &str| found?[side][name].as_u64();
+        let counters = || {
+            Some(Counters {
+                rx_packets: number("rx", "packets")?,
+                rx_bytes: number("rx", "bytes")?,
+                rx_dropped: number("rx", "dropped")?,
+                tx_packets: number("tx", "packets")?,
+                tx_bytes: number("tx", "bytes")?,
+                tx_dropped: number("tx", "dropped")?,
+            })
+        };
+        counters().with_context(|| format!("no counters of {port} in {stats:#}"))
     }
 
     /// Runs a further command on the control socket and gives its output,

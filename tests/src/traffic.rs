@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::netns::Netns;
 use crate::qemu::Vm;
 
 /// Gives `eth0` of a guest an address and takes it up.
@@ -37,4 +38,27 @@ pub fn transfer(from: &mut Vm, to: &mut Vm, address: &str, mib: u32) -> Result<D
         "{mib} MiB to {address}: digest {digest:?} sent, {arrived:?} arrived"
     );
     Ok(start.elapsed())
+}
+
+/// As [`transfer`], from a network namespace of the host to one with `address`.
+///
+/// # Errors
+/// As [`transfer`].
+pub fn transfer_between(from: &Netns, to: &Netns, address: &str, mib: u32) -> Result<Duration> {
+    let mut server = to.spawn("busybox nc -l -p 5000 -e md5sum")?;
+    to.sh("until busybox netstat -ltn | grep -q ':5000 '; do sleep 0.01; done")?;
+    let bytes = u64::from(mib) << 20;
+    let start = Instant::now();
+    let text = from.sh(&format!(
+        "data=$(mktemp) && head -c {bytes} /dev/urandom >$data && md5sum <$data && \
+         timeout 60 busybox nc {address} 5000 <$data; rm $data"
+    ))?;
+    let time = start.elapsed();
+    let (sent, arrived) = text.split_once('\n').unwrap_or_default();
+    ensure!(
+        sent.len() >= 32 && sent == arrived.trim_end(),
+        "{mib} MiB to {address}: digest {sent:?} sent, {arrived:?} arrived"
+    );
+    server.wait(Duration::from_secs(10))?;
+    Ok(time)
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use e2e::{GuestImage, Nic, Ovs, Peer, Qemu, Relay, Testpmd, require, traffic};
+use e2e::{GuestImage, Netns, Nic, Ovs, Peer, Qemu, Relay, Testpmd, require, traffic};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -127,4 +127,20 @@ fn two_guests_talk_through_testpmd() {
     let time = traffic::transfer(a, b, "10.0.0.2", 8).unwrap();
     println!("8 MiB in {time:?}");
     vhost.quit().unwrap();
+}
+
+#[test]
+fn two_namespaces_talk_through_a_veth_pair() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let (left, right) = (Netns::new().unwrap(), Netns::new().unwrap());
+    let (a, b) = (left.name().to_owned(), right.name().to_owned());
+    left.sh(&format!("ip link add v0 type veth peer name v1 netns {b}")).unwrap();
+    for (ns, interface, address) in [(&left, "v0", "10.1.0.1"), (&right, "v1", "10.1.0.2")] {
+        ns.sh(&format!("ip address add {address}/24 dev {interface}")).unwrap();
+        ns.sh(&format!("ip link set {interface} up")).unwrap();
+    }
+    traffic::transfer_between(&left, &right, "10.1.0.2", 1).unwrap();
+    drop((left, right));
+    let list = e2e::process::sh("ip netns list").unwrap();
+    assert!(!list.contains(&a) && !list.contains(&b), "{list}");
 }

@@ -1,0 +1,144 @@
+//! DPDK's testpmd on both sides of a vhost-user socket.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::path::Path;
+
+use e2e::{Peer, Relay, Ringway, Testpmd, require};
+
+const MERGING: &str = "mrg_rxbuf=1";
+
+/// The five split argument sets of DPDK's virtio-user that its own test plans use.
+const SETS: [&str; 5] = [
+    "mrg_rxbuf=1,in_order=1",
+    "mrg_rxbuf=0,in_order=1",
+    "mrg_rxbuf=1,in_order=0",
+    "mrg_rxbuf=0,in_order=0",
+    "mrg_rxbuf=0,in_order=0,vectorized=1",
+];
+
+fn socket(dir: &Path, n: u8) -> String {
+    dir.join(format!("s{n}")).display().to_string()
+}
+
+/// What goes through the relay: frames of up to `largest` bytes, fewer of the very large, which
+/// take several buffers each.
+fn sized(relay: Relay, merging: bool) -> Relay {
+    if merging { relay.frames(&[60, 64, 65, 300, 1514, 9014], 60) } else { relay }
+}
+
+#[test]
+fn virtio_user_front_ends_talk_through_our_back_end() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    for set in SETS {
+        for queues in [1, 4] {
+            let dir = tempfile::tempdir().unwrap();
+            let port = |n: u8| {
+                let path = socket(dir.path(), n);
+                format!("p{n}=vhost-user:{path},queues={queues},mtu=9000")
+            };
+            let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+            let front = |n: u8| {
+                let path = socket(dir.path(), n);
+                format!("net_virtio_user{n},path={path},queues={queues},cq=1,{set}")
+            };
+            let relay = Relay::new(front(0), front(1)).queues(queues);
+            let relay = sized(relay, set.contains(MERGING)).start(dir.path(), 1).unwrap();
+            ringway.wait_links(&["p0", "p1"]).unwrap();
+            if let Err(error) = relay.forward() {
+                let stats = ringway.show("stats").unwrap();
+                panic!("{set}, {queues} queues: {error:?}\n{stats:#}\n{}", ringway.log());
+            }
+        }
+    }
+}
+
+/// Our back-end as client: the front-end listens.
+#[test]
+fn virtio_user_servers_talk_through_our_back_end() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let port = |n: u8| format!("p{n}=vhost-user:{},client=on", socket(dir.path(), n));
+    let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+    let front = |n: u8| format!("net_virtio_user{n},path={},server=1", socket(dir.path(), n));
+    for round in 0..2 {
+        // The second round is after a reconnect.
+        let relay = Relay::new(front(0), front(1)).start(dir.path(), 1).unwrap();
+        ringway.wait_links(&["p0", "p1"]).unwrap();
+        if let Err(error) = relay.forward() {
+            panic!("round {round}: {error:?}\n{}", ringway.log());
+        }
+    }
+}
+
+/// The argument sets of our own front-end, in the same spirit.
+const OUR_SETS: [&str; 5] = [
+    "mrg_rxbuf=on",
+    "mrg_rxbuf=off",
+    "mrg_rxbuf=on,indirect=off,event_idx=on",
+    "mrg_rxbuf=off,indirect=off,queue_size=128",
+    "version_1=off,mrg_rxbuf=off",
+];
+
+#[test]
+fn our_front_end_talks_to_vhost_back_ends() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    for set in OUR_SETS {
+        for queues in [1, 4] {
+            let dir = tempfile::tempdir().unwrap();
+            let back =
+                |n: u8| format!("net_vhost{n},iface={},queues={queues}", socket(dir.path(), n));
+            let relay = Relay::new(back(0), back(1)).queues(queues);
+            let relay = sized(relay, set.contains("mrg_rxbuf=on")).start(dir.path(), 1).unwrap();
+            let port = |n: u8| {
+                let path = socket(dir.path(), n);
+                format!("p{n}=virtio-user:{path},queues={queues},mtu=9000,{set}")
+            };
+            let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+            ringway.wait_links(&["p0", "p1"]).unwrap();
+            if let Err(error) = relay.forward() {
+                let stats = ringway.show("stats").unwrap();
+                panic!("{set}, {queues} queues: {error:?}\n{stats:#}\n{}", ringway.log());
+            }
+        }
+    }
+}
+
+/// Our front-end listens, and the back-end connects.
+#[test]
+fn our_front_end_as_server_talks_to_vhost_clients() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let port = |n: u8| format!("p{n}=virtio-user:{},server=on", socket(dir.path(), n));
+    let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+    let back = |n: u8| format!("net_vhost{n},iface={},client=1", socket(dir.path(), n));
+    for round in 0..2 {
+        let relay = Relay::new(back(0), back(1)).start(dir.path(), 1).unwrap();
+        ringway.wait_links(&["p0", "p1"]).unwrap();
+        if let Err(error) = relay.forward() {
+            panic!("round {round}: {error:?}\n{}", ringway.log());
+        }
+    }
+}
+
+/// Front-ends that die in full flow do not harm the switch nor those that come after them.
+#[test]
+fn a_testpmd_that_dies_is_replaced() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let port = |n: u8| format!("p{n}=vhost-user:{}", socket(dir.path(), n));
+    let mut ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+    let front = |n: u8| format!("net_virtio_user{n},path={}", socket(dir.path(), n));
+    let limit = std::time::Duration::from_secs(30);
+    for _ in 0..3 {
+        let pair = Testpmd::new().cpu(1).vdev(front(0)).vdev(front(1));
+        let mut pair = pair.start().unwrap();
+        ringway.wait_links(&["p0", "p1"]).unwrap();
+        pair.command("start tx_first 2").unwrap();
+        pair.wait_stats(0, limit, |stats| stats.rx_packets > 10_000).unwrap();
+        // In full flow, with SIGKILL.
+        pair.kill();
+        assert!(ringway.is_running(), "{}", ringway.log());
+    }
+    Relay::new(front(0), front(1)).run(dir.path(), 1).unwrap();
+}

@@ -1,0 +1,176 @@
+//! Linux guests in QEMU, connected by `ringway switch`.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, require, traffic, wait};
+use rustix::process::Signal;
+
+/// The worker's core; the guests may use all.
+const CORES: &str = "1";
+
+fn socket(dir: &Path, n: usize) -> PathBuf {
+    dir.join(format!("vm{n}.sock"))
+}
+
+fn address(n: usize) -> String {
+    format!("10.0.0.{}", n + 1)
+}
+
+fn switch(dir: &Path, guests: usize, options: &str) -> Ringway {
+    let port = |n| format!("vm{n}=vhost-user:{},queues=2{options}", socket(dir, n).display());
+    let ports: Vec<String> = (0..guests).map(port).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    Ringway::switch(dir, &ports, CORES).unwrap()
+}
+
+/// Guest `n`, on its way to boot.
+fn guest(dir: &Path, n: usize, mtu: Option<u16>) -> Vm {
+    let mut nic = Nic::new(&socket(dir, n), &format!("52:54:00:00:00:{:02x}", n + 1)).queues(2);
+    if let Some(mtu) = mtu {
+        nic = nic.mtu(mtu);
+    }
+    let image = GuestImage::network().unwrap();
+    Qemu::new(&format!("vm{n}"), &image).nic(nic).start(dir).unwrap()
+}
+
+/// `count` guests with addresses, booted side by side.
+fn guests(dir: &Path, count: usize, mtu: u16) -> Vec<Vm> {
+    let offered = (mtu != 1500).then_some(mtu);
+    let mut vms: Vec<Vm> = (0..count).map(|n| guest(dir, n, offered)).collect();
+    for (n, vm) in vms.iter_mut().enumerate() {
+        configure(vm, n, mtu);
+    }
+    vms
+}
+
+fn configure(vm: &mut Vm, n: usize, mtu: u16) {
+    vm.wait_boot().unwrap();
+    traffic::configure(vm, &address(n), u32::from(mtu)).unwrap();
+}
+
+/// Waits until the switch and the guest have counted the same frames.
+fn compare_counters(ringway: &Ringway, vm: &mut Vm, port: &str) {
+    let mut last = None;
+    // The guest counts a frame that it has sent when it gets the buffer back, so it may lag.
+    let same = wait::until("counters", Duration::from_secs(10), Duration::from_millis(100), || {
+        let switch = ringway.counters(port)?;
+        let mut of = |name| vm.counter("eth0", name);
+        let guest = [of("tx_packets")?, of("tx_bytes")?, of("rx_packets")?, of("rx_bytes")?];
+        let ours = [switch.rx_packets, switch.rx_bytes, switch.tx_packets, switch.tx_bytes];
+        let dropped = switch.rx_dropped + switch.tx_dropped;
+        last = Some((ours, guest, dropped));
+        Ok((ours == guest && ours[0] > 0 && ours[2] > 0 && dropped == 0).then_some(()))
+    });
+    assert!(same.is_ok(), "{port}: (switch, guest, dropped) = {last:?}");
+}
+
+#[test]
+fn two_guests_ping_without_loss_and_counters_agree() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut ringway = switch(dir.path(), 2, "");
+    let mut vms = guests(dir.path(), 2, 1500);
+    ringway.wait_links(&["vm0", "vm1"]).unwrap();
+    let [a, b] = vms.as_mut_slice() else { unreachable!() };
+    assert_eq!(a.sh("ls -d /sys/class/net/eth0/queues/rx-* | wc -l").unwrap(), "2\n");
+    a.ping(&address(1), "-c 100 -i 0.02").unwrap();
+    b.ping(&address(0), "-c 100 -i 0.02 -s 1400").unwrap();
+    compare_counters(&ringway, a, "vm0");
+    compare_counters(&ringway, b, "vm1");
+    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success(), "{}", ringway.log());
+    for n in 0..2 {
+        assert!(!socket(dir.path(), n).exists(), "socket {n} is left over");
+    }
+}
+
+#[test]
+fn tcp_transfers_arrive_whole_with_mtu_1500() {
+    tcp_transfers_arrive_whole(1500);
+}
+
+#[test]
+fn tcp_transfers_arrive_whole_with_mtu_9000() {
+    tcp_transfers_arrive_whole(9000);
+}
+
+fn tcp_transfers_arrive_whole(mtu: u16) {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let options = if mtu == 1500 { String::new() } else { format!(",mtu={mtu}") };
+    let ringway = switch(dir.path(), 2, &options);
+    let mut vms = guests(dir.path(), 2, mtu);
+    let [a, b] = vms.as_mut_slice() else { unreachable!() };
+    assert_eq!(a.sh("cat /sys/class/net/eth0/mtu").unwrap().trim(), mtu.to_string());
+    // 28 bytes of IPv4 and ICMP headers: a frame as large as may be.
+    a.ping(&address(1), &format!("-c 10 -i 0.05 -s {}", mtu - 28)).unwrap();
+    let there = traffic::transfer(a, b, &address(1), 64).unwrap();
+    let back = traffic::transfer(b, a, &address(0), 64).unwrap();
+    println!("64 MiB with MTU {mtu} in {there:?} and {back:?}");
+    let counters = ringway.counters("vm0").unwrap();
+    // At least the 64 MiB, and less than a tenth more for headers and acknowledgements.
+    for bytes in [counters.rx_bytes, counters.tx_bytes] {
+        assert!((64 << 20..=71 << 20).contains(&bytes), "{counters:?}");
+    }
+}
+
+#[test]
+fn a_guest_reboots_and_comes_back() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut ringway = switch(dir.path(), 2, "");
+    let mut vms = guests(dir.path(), 2, 1500);
+    let [a, b] = vms.as_mut_slice() else { unreachable!() };
+    a.ping(&address(1), "-c 5 -i 0.05").unwrap();
+    for _ in 0..2 {
+        // Cut off in the middle of traffic.
+        let flood = a.begin(&format!("ping -q -c 200 -i 0.01 {}", address(1))).unwrap();
+        a.reset().unwrap();
+        drop(flood);
+        configure(a, 0, 1500);
+        a.ping(&address(1), "-c 20 -i 0.02").unwrap();
+        b.ping(&address(0), "-c 20 -i 0.02").unwrap();
+    }
+    assert!(ringway.is_running(), "{}", ringway.log());
+}
+
+#[test]
+fn a_guest_is_killed_while_the_others_go_on_and_another_takes_its_place() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut ringway = switch(dir.path(), 3, "");
+    let mut vms = guests(dir.path(), 3, 1500);
+    let [a, b, c] = vms.as_mut_slice() else { unreachable!() };
+    a.ping(&address(1), "-c 5 -i 0.05").unwrap();
+    let between = a.begin(&format!("ping -q -c 300 -i 0.01 {}", address(1))).unwrap();
+    // The one that dies is sending, and is being sent to.
+    let flood = c.begin(&format!("ping -q -c 1000 -i 0.005 {}", address(1))).unwrap();
+    c.kill();
+    drop(flood);
+    let text = a.finish(&between, Duration::from_secs(60)).unwrap().text;
+    assert!(text.contains(" 0% packet loss"), "{text}");
+    *c = guest(dir.path(), 2, None);
+    configure(c, 2, 1500);
+    c.ping(&address(0), "-c 20 -i 0.02").unwrap();
+    c.ping(&address(1), "-c 20 -i 0.02").unwrap();
+    b.ping(&address(2), "-c 20 -i 0.02").unwrap();
+    assert!(ringway.is_running(), "{}", ringway.log());
+}
+
+#[test]
+fn guests_outlive_a_restart_of_the_switch() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ringway = switch(dir.path(), 2, "");
+    let mut vms = guests(dir.path(), 2, 1500);
+    let [a, _b] = vms.as_mut_slice() else { unreachable!() };
+    a.ping(&address(1), "-c 5 -i 0.05").unwrap();
+    // Killed, not stopped: its sockets are left behind and nobody was told.
+    ringway.signal(Signal::KILL).unwrap();
+    drop(ringway);
+    let ringway = switch(dir.path(), 2, "");
+    ringway.wait_links(&["vm0", "vm1"]).unwrap();
+    a.ping(&address(1), "-c 20 -i 0.05").unwrap();
+}
