@@ -1,10 +1,16 @@
 //! Packets: borrowed frames, owned packets and their pools, header views, checksums.
 //!
+//! - [`builder`]: whole frames with correct checksums, for tests and generators
+//! - [`checksum`]: the Internet checksum
 //! - [`frame`]: frames that still lie in a device's ring, and the batch that holds a burst of them
+//! - [`headers`]: views of protocol headers
 //! - [`mac`]: MAC addresses
 //! - [`prefetch`]: cache hints
 
+pub mod builder;
+pub mod checksum;
 pub mod frame;
+pub mod headers;
 pub mod mac;
 pub mod prefetch;
 
