@@ -297,7 +297,7 @@ impl Map {
         };
         // The kernel never maps page 0 unless it is told to (MAP_FIXED).
         let ptr = NonNull::new(ptr.cast::<u8>()).ok_or(Errno::FAULT)?;
-        let guard = sigbus::Registration::new(ptr.addr().get(), len);
+        let guard = sigbus::Registration::new(ptr.as_ptr().expose_provenance(), len);
         Ok(Self { ptr, len, guard })
     }
 
