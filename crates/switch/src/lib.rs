@@ -4,14 +4,29 @@
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: the forwarding database, shared by all workers
 //! - [`report`]: what the switch tells about itself
+//! - [`switch`](mod@switch): the switch as an application sees it
+//! - `datapath`: from a burst of frames to the ports where they go out
+//! - `header`: what the switch reads of a frame
+//! - `housekeeper`: what happens once a second
+//! - `output`: one worker's way to send to a port
+//! - `ports`: the ports as control threads see them
+//! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
 
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod datapath;
 pub mod error;
 pub mod fdb;
+mod header;
+mod housekeeper;
+mod output;
+mod ports;
 pub mod report;
+pub mod switch;
+mod worker;
 
 pub use config::{MAX_FDB_LIMIT, MAX_PORTS, MAX_WORKERS, PortOptions, SwitchConfig};
 pub use error::Error;
 pub use report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
+pub use switch::Switch;

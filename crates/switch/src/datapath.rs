@@ -1,0 +1,260 @@
+//! What happens to a burst of frames between the queue where it came in and the ports where it
+//! goes out.
+//!
+//! The frames stay where they are, in the ring of the sender; what is computed here is a bit
+//! mask per destination. Neighbouring frames of the same addresses are one *run* and cost one
+//! decision. The memory that the decisions need is prefetched for all runs first.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use ethdev::{DropReason, QueueStats};
+use packet::{BURST, Frame};
+
+use crate::fdb::{Fdb, Hash, Key};
+use crate::header::{self, Addresses};
+use crate::output::Output;
+
+/// The VLAN of all frames: this switch does not look at tags yet.
+const VLAN: u16 = 0;
+
+/// Where a burst came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Source<'s> {
+    /// Number of the port.
+    pub(crate) port: u16,
+    /// Counters of the receive queue, where frames without destination are counted.
+    pub(crate) stats: &'s QueueStats,
+    /// The time, in clock cycles, give or take a round.
+    pub(crate) now: u64,
+}
+
+/// Neighbouring frames with the same addresses.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    addresses: Addresses,
+    /// The frames: bit 0 is the first of the burst.
+    mask: u32,
+}
+
+/// A run whose addresses make sense.
+#[derive(Clone, Copy, Debug)]
+struct Lookup {
+    mask: u32,
+    source: (Key, Hash),
+    /// `None` for a group address, which is not looked up.
+    destination: Option<(Key, Hash)>,
+}
+
+/// One worker's data path.
+#[derive(Debug)]
+pub(crate) struct Datapath {
+    fdb: Arc<Fdb>,
+    /// By port number.
+    outputs: Vec<Option<Output>>,
+    /// The most addresses that one burst may change in the forwarding database.
+    learn_per_burst: usize,
+    /// Outputs used since the last flush.
+    unflushed: Vec<u16>,
+}
+
+impl Datapath {
+    pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize) -> Self {
+        Self { fdb, outputs: Vec::new(), learn_per_burst, unflushed: Vec::new() }
+    }
+
+    /// Puts the output to `port` in place, and returns the one that was there.
+    pub(crate) fn set_output(&mut self, port: u16, output: Option<Output>) -> Option<Output> {
+        let index = usize::from(port);
+        if self.outputs.len() <= index {
+            self.outputs.resize_with(index + 1, || None);
+        }
+        self.unflushed.reserve(self.outputs.len());
+        let mut before = std::mem::replace(self.outputs.get_mut(index)?, output);
+        if let Some(before) = &mut before {
+            before.flush();
+        }
+        before
+    }
+
+    /// Sends each frame of a burst, of [`BURST`] at most, where it belongs.
+    #[inline]
+    pub(crate) fn forward(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+        let mut runs = ArrayVec::<Run, BURST>::new();
+        let longest = gather(frames, source.stats, &mut runs);
+        let mut lookups = ArrayVec::<Lookup, BURST>::new();
+        for run in &runs {
+            self.classify(run, source.stats, &mut lookups);
+        }
+        self.learn(&lookups, source.port);
+        let mut used = ArrayVec::<u16, BURST>::new();
+        let mut flood = 0;
+        for lookup in &lookups {
+            flood |= self.decide(lookup, source, &mut used);
+        }
+        if flood == 0 {
+            self.send(frames, longest, source, &used);
+        } else {
+            self.flood(frames, longest, source, flood);
+        }
+    }
+
+    /// Checks a run's addresses and starts to load what their lookups need.
+    #[inline]
+    fn classify(&self, run: &Run, stats: &QueueStats, lookups: &mut ArrayVec<Lookup, BURST>) {
+        let (from, to) = (run.addresses.source(), run.addresses.destination());
+        let count = run.mask.count_ones() as usize;
+        if !header::is_station(from) {
+            return stats.count_drops(DropReason::BadSource, count);
+        }
+        if header::is_reserved(to) {
+            return stats.count_drops(DropReason::ReservedMulticast, count);
+        }
+        let source = self.prepare(from);
+        let destination = (!header::is_group(to)).then(|| self.prepare(to));
+        // There is room for as many lookups as there are runs.
+        let _ = lookups.try_push(Lookup { mask: run.mask, source, destination });
+    }
+
+    #[inline]
+    fn prepare(&self, address: u64) -> (Key, Hash) {
+        let key = Key::from_bits(VLAN, address);
+        let hash = self.fdb.hash(key);
+        self.fdb.prefetch(hash);
+        (key, hash)
+    }
+
+    /// Notes where the source addresses are.
+    #[inline]
+    fn learn(&self, lookups: &[Lookup], port: u16) {
+        let second = self.fdb.now();
+        let mut news = ArrayVec::<(Key, Hash), BURST>::new();
+        for lookup in lookups {
+            let (key, hash) = lookup.source;
+            if self.fdb.see(key, hash, port, second) && news.len() < self.learn_per_burst {
+                let _ = news.try_push((key, hash));
+            }
+        }
+        // If somebody else is changing the database, later frames will do.
+        if !news.is_empty()
+            && let Some(mut writer) = self.fdb.try_write()
+        {
+            for (key, hash) in news {
+                writer.learn(key, hash, port);
+            }
+        }
+    }
+
+    /// Finds the port of a run. Returns the run's frames if they must go to all ports; otherwise
+    /// they are noted at their output, which is added to `used`.
+    #[inline]
+    fn decide(
+        &mut self,
+        lookup: &Lookup,
+        source: &Source<'_>,
+        used: &mut ArrayVec<u16, BURST>,
+    ) -> u32 {
+        let found = lookup.destination.and_then(|(key, hash)| self.fdb.find(key, hash));
+        let Some(found) = found else { return lookup.mask };
+        let port = found.port();
+        if port == source.port {
+            source.stats.count_drops(DropReason::Hairpin, lookup.mask.count_ones() as usize);
+            return 0;
+        }
+        let Some(Some(output)) = self.outputs.get_mut(usize::from(port)) else {
+            // The port is just being removed.
+            source.stats.count_drops(DropReason::LinkDown, lookup.mask.count_ones() as usize);
+            return 0;
+        };
+        if output.mask == 0 {
+            let _ = used.try_push(port);
+        }
+        output.mask |= lookup.mask;
+        0
+    }
+
+    /// Sends the frames noted at the outputs in `used`.
+    #[inline]
+    fn send(
+        &mut self,
+        frames: &[Frame<'_>],
+        longest: usize,
+        source: &Source<'_>,
+        used: &ArrayVec<u16, BURST>,
+    ) {
+        for port in used {
+            let Some(Some(output)) = self.outputs.get_mut(usize::from(*port)) else { continue };
+            let mask = std::mem::take(&mut output.mask);
+            output.is_ready(source.now);
+            if !output.send(frames, mask, longest) {
+                source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
+            }
+            if output.is_first_use() {
+                self.unflushed.push(*port);
+            }
+        }
+    }
+
+    /// Sends the frames of `flood` to all ports that are ready, except where they came from,
+    /// and those noted at single outputs with them, so that they stay in order.
+    #[cold]
+    fn flood(&mut self, frames: &[Frame<'_>], longest: usize, source: &Source<'_>, flood: u32) {
+        let mut somebody = false;
+        for (index, output) in self.outputs.iter_mut().enumerate() {
+            let Some(output) = output else { continue };
+            if index == usize::from(source.port) {
+                continue;
+            }
+            let mut mask = std::mem::take(&mut output.mask);
+            if output.is_ready(source.now) {
+                somebody = true;
+                mask |= flood;
+            }
+            if mask == 0 {
+                continue;
+            }
+            if !output.send(frames, mask, longest) {
+                source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
+            }
+            if output.is_first_use()
+                && let Ok(port) = u16::try_from(index)
+            {
+                self.unflushed.push(port);
+            }
+        }
+        if !somebody {
+            source.stats.count_drops(DropReason::LinkDown, flood.count_ones() as usize);
+        }
+    }
+
+    /// Lets the devices finish what was sent. To be called after a round over the inputs.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        for port in self.unflushed.drain(..) {
+            if let Some(Some(output)) = self.outputs.get_mut(usize::from(port)) {
+                output.flush();
+            }
+        }
+    }
+}
+
+/// Divides a burst into runs; frames without Ethernet header are dropped. Returns the length of
+/// the longest frame.
+#[inline]
+fn gather(frames: &[Frame<'_>], stats: &QueueStats, runs: &mut ArrayVec<Run, BURST>) -> usize {
+    let mut longest = 0;
+    let mut bit = 1_u32;
+    for frame in frames {
+        longest = longest.max(frame.len());
+        match (Addresses::of(frame), runs.last_mut()) {
+            (Some(addresses), Some(run)) if run.addresses == addresses => run.mask |= bit,
+            (Some(addresses), _) => {
+                // There is room for as many runs as there are frames.
+                let _ = runs.try_push(Run { addresses, mask: bit });
+            }
+            (None, _) => stats.count_drops(DropReason::TooShort, 1),
+        }
+        bit = bit.wrapping_shl(1);
+    }
+    longest
+}

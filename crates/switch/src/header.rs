@@ -1,0 +1,128 @@
+//! What the switch reads of a frame: its Ethernet header.
+
+use packet::Frame;
+
+/// Length of an Ethernet header without VLAN tags, in bytes.
+const ETHERNET: usize = 14;
+
+/// Length of a VLAN tag, in bytes.
+const TAG: usize = 4;
+
+/// Tag protocol identifiers: customer and service tags (IEEE 802.1Q clause 9.5).
+const TAGGED: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xA8]];
+
+/// The most VLAN tags that count as header. There is no limit in the standard; two is what
+/// provider bridges use.
+const MAX_TAGS: usize = 2;
+
+/// The bit of an address, read as a 48-bit number, that marks a group.
+const GROUP: u64 = 1 << 40;
+
+/// The first of the 16 addresses that a bridge never forwards (IEEE 802.1Q table 8-1).
+const RESERVED: u64 = 0x0180_C200_0000;
+
+/// Destination and source address, as they lie in the frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Addresses([u8; 12]);
+
+impl Addresses {
+    /// The addresses of a frame; `None` if it is shorter than an Ethernet header.
+    #[inline]
+    pub(crate) fn of(frame: &Frame<'_>) -> Option<Self> {
+        let header = frame.head().first_chunk::<ETHERNET>()?;
+        header.first_chunk().copied().map(Self)
+    }
+
+    /// The destination as a 48-bit number.
+    #[inline]
+    pub(crate) const fn destination(self) -> u64 {
+        let [a, b, c, d, e, f, ..] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+
+    /// The source as a 48-bit number.
+    #[inline]
+    pub(crate) const fn source(self) -> u64 {
+        let [.., a, b, c, d, e, f] = self.0;
+        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    }
+}
+
+/// Whether an address is a group's: multicast or broadcast.
+#[inline]
+pub(crate) const fn is_group(address: u64) -> bool {
+    address & GROUP != 0
+}
+
+/// Whether a bridge must not forward frames to the address.
+#[inline]
+pub(crate) const fn is_reserved(address: u64) -> bool {
+    address & !0xF == RESERVED
+}
+
+/// Whether an address can be that of a station, and so a source.
+#[inline]
+pub(crate) const fn is_station(address: u64) -> bool {
+    address != 0 && !is_group(address)
+}
+
+/// Whether a frame of `len` bytes fits into the MTU even if it has no VLAN tag.
+#[inline]
+pub(crate) const fn fits_untagged(len: usize, mtu: usize) -> bool {
+    len.saturating_sub(ETHERNET) <= mtu
+}
+
+/// Whether a frame's payload fits into the MTU. VLAN tags are not part of the payload.
+pub(crate) fn fits(frame: &Frame<'_>, mtu: usize) -> bool {
+    let mut header = ETHERNET;
+    for _ in 0..MAX_TAGS {
+        let kind = frame.head().get(header - 2..header);
+        if !TAGGED.iter().any(|tag| kind == Some(tag)) {
+            break;
+        }
+        header += TAG;
+    }
+    frame.len().saturating_sub(header) <= mtu
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frame(kinds: &[[u8; 2]], len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        for (index, kind) in kinds.iter().enumerate() {
+            bytes[12 + 4 * index..14 + 4 * index].copy_from_slice(kind);
+        }
+        bytes
+    }
+
+    #[test]
+    fn addresses_are_read_in_network_order() {
+        let bytes: Vec<u8> = (0..14).collect();
+        let addresses = Addresses::of(&Frame::from_bytes(&bytes)).unwrap();
+        assert_eq!(addresses.destination(), 0x0001_0203_0405);
+        assert_eq!(addresses.source(), 0x0607_0809_0A0B);
+        assert!(Addresses::of(&Frame::from_bytes(&bytes[..13])).is_none());
+    }
+
+    #[test]
+    fn addresses_are_classified() {
+        assert!(is_group(0xFFFF_FFFF_FFFF) && is_group(0x0100_5E00_0001));
+        assert!(!is_group(0x5254_0000_0001) && is_station(0x5254_0000_0001));
+        assert!(!is_station(0) && !is_station(0x0100_0000_0000));
+        assert!(is_reserved(0x0180_C200_0000) && is_reserved(0x0180_C200_000F));
+        assert!(!is_reserved(0x0180_C200_0010) && !is_reserved(0x0180_C200_0100));
+    }
+
+    #[test]
+    fn tags_do_not_count_as_payload() {
+        let fits = |kinds: &[[u8; 2]], len| fits(&Frame::from_bytes(&frame(kinds, len)), 1500);
+        assert!(fits(&[], 1514) && !fits(&[], 1515));
+        assert!(fits(&[[0x81, 0]], 1518) && !fits(&[[0x81, 0]], 1519));
+        assert!(fits(&[[0x88, 0xA8], [0x81, 0]], 1522) && !fits(&[[0x88, 0xA8], [0x81, 0]], 1523));
+        let three = [[0x88, 0xA8], [0x81, 0], [0x81, 0]];
+        assert!(!fits(&three, 1526));
+        assert!(fits_untagged(1514, 1500) && !fits_untagged(1515, 1500) && fits_untagged(3, 68));
+    }
+}

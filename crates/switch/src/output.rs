@@ -1,0 +1,188 @@
+//! One worker's way to send to a port.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+use arrayvec::ArrayVec;
+use ethdev::{DropReason, TxQueue};
+use packet::{BURST, Frame};
+
+use crate::header;
+
+/// What one worker needs to send to one port: its handles of the port's transmit queues.
+///
+/// Each worker uses one queue: of those that are ready, the one with its own number, counted
+/// around. So workers have queues of their own where there are enough of them.
+#[derive(Debug)]
+pub(crate) struct Output {
+    queues: Vec<TxQueue>,
+    /// Number of the worker, which decides on the queue.
+    worker: usize,
+    /// The queue in use, if any was ready when last looked at.
+    chosen: Option<usize>,
+    /// When that was, and for how long it holds, in clock cycles.
+    checked: u64,
+    recheck: u64,
+    /// The port's MTU, in bytes.
+    mtu: Arc<AtomicU32>,
+    /// How often to try again although the port takes nothing.
+    retries: u32,
+    /// The frames of the burst at hand that go to this port and no other: bit 0 is the first.
+    pub(crate) mask: u32,
+    /// Whether something was sent since the last flush, and whether that was noted.
+    sent: bool,
+    noted: bool,
+}
+
+impl Output {
+    /// An output of worker `worker`, which looks for ready queues again after `recheck` cycles.
+    pub(crate) const fn new(
+        queues: Vec<TxQueue>,
+        worker: usize,
+        recheck: u64,
+        mtu: Arc<AtomicU32>,
+        retries: u32,
+    ) -> Self {
+        Self {
+            queues,
+            worker,
+            chosen: None,
+            checked: 0,
+            recheck,
+            mtu,
+            retries,
+            mask: 0,
+            sent: false,
+            noted: false,
+        }
+    }
+
+    /// Whether the port takes frames, as far as is known at time `now`.
+    #[inline]
+    pub(crate) fn is_ready(&mut self, now: u64) -> bool {
+        if self.chosen.is_none() || now.wrapping_sub(self.checked) >= self.recheck {
+            self.choose(now);
+        }
+        self.chosen.is_some()
+    }
+
+    /// Chooses among the queues that are ready.
+    fn choose(&mut self, now: u64) {
+        self.flush();
+        self.checked = now;
+        let ready = || self.queues.iter().enumerate().filter(|(_, queue)| queue.is_ready());
+        let turn = self.worker.checked_rem(ready().count());
+        self.chosen = turn.and_then(|turn| ready().nth(turn)).map(|(index, _)| index);
+    }
+
+    /// Sends those frames of a burst that `mask` tells; `longest` is the length of the longest
+    /// of the burst. What cannot be sent is counted as dropped on the queue. Returns `false` if
+    /// there is no queue to count on.
+    #[inline]
+    pub(crate) fn send(&mut self, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
+        let Some(index) = self.chosen else {
+            return self.drop_all(DropReason::LinkDown, mask);
+        };
+        let Some(queue) = self.queues.get_mut(index) else { return false };
+        let mtu = self.mtu.load(Relaxed) as usize;
+        let mask = if header::fits_untagged(longest, mtu) {
+            mask
+        } else {
+            without_too_long(queue, frames, mask, mtu)
+        };
+        if mask == 0 {
+            return true;
+        }
+        self.sent = true;
+        // Mostly the frames are neighbours, and nothing needs to be copied.
+        let first = mask.trailing_zeros();
+        let count = mask.count_ones() as usize;
+        if (mask >> first).trailing_ones() as usize == count {
+            let frames = frames.get(first as usize..).and_then(|rest| rest.get(..count));
+            transmit(queue, frames.unwrap_or_default(), self.retries);
+        } else {
+            transmit(queue, &pick(frames, mask), self.retries);
+        }
+        true
+    }
+
+    #[cold]
+    fn drop_all(&self, reason: DropReason, mask: u32) -> bool {
+        let index = self.worker.checked_rem(self.queues.len());
+        let Some(queue) = index.and_then(|index| self.queues.get(index)) else { return false };
+        queue.drop_frames(reason, mask.count_ones() as usize);
+        true
+    }
+
+    /// Whether something was sent since the last flush, and this is the first time to ask.
+    #[inline]
+    pub(crate) fn is_first_use(&mut self) -> bool {
+        self.sent && !std::mem::replace(&mut self.noted, true)
+    }
+
+    /// Lets the device finish what was sent since the last call.
+    #[inline]
+    pub(crate) fn flush(&mut self) {
+        self.noted = false;
+        if std::mem::take(&mut self.sent)
+            && let Some(queue) = self.chosen.and_then(|index| self.queues.get_mut(index))
+        {
+            queue.flush();
+        }
+    }
+}
+
+/// Sends `frames`, and drops those for which there is no room.
+#[inline]
+fn transmit(queue: &mut TxQueue, frames: &[Frame<'_>], retries: u32) {
+    let sent = queue.tx_burst(frames);
+    if sent < frames.len() {
+        let rest = frames.get(sent..).unwrap_or_default();
+        transmit_again(queue, rest, if sent == 0 { retries } else { retries.saturating_add(1) });
+    }
+}
+
+/// Goes on while the device takes something, and `tries` times when it does not.
+#[cold]
+fn transmit_again(queue: &mut TxQueue, mut frames: &[Frame<'_>], mut tries: u32) {
+    while !frames.is_empty() && tries > 0 {
+        let sent = queue.tx_burst(frames);
+        if sent == 0 {
+            tries -= 1;
+            std::hint::spin_loop();
+        }
+        frames = frames.get(sent..).unwrap_or_default();
+    }
+    if !frames.is_empty() {
+        queue.drop_frames(DropReason::RingFull, frames.len());
+    }
+}
+
+/// The frames that `mask` tells.
+fn pick<'f>(frames: &[Frame<'f>], mut mask: u32) -> ArrayVec<Frame<'f>, BURST> {
+    let mut picked = ArrayVec::new();
+    while mask != 0 {
+        if let Some(frame) = frames.get(mask.trailing_zeros() as usize) {
+            // There are no more bits than room.
+            let _ = picked.try_push(*frame);
+        }
+        mask &= mask - 1;
+    }
+    picked
+}
+
+/// Drops the frames whose payload is longer than the MTU, and returns which are left.
+#[cold]
+fn without_too_long(queue: &TxQueue, frames: &[Frame<'_>], mask: u32, mtu: usize) -> u32 {
+    let mut left = mask;
+    for (index, frame) in frames.iter().enumerate().take(BURST) {
+        let bit = 1_u32 << index;
+        if mask & bit != 0 && !header::fits(frame, mtu) {
+            left &= !bit;
+        }
+    }
+    if left != mask {
+        queue.drop_frames(DropReason::TooLong, (mask ^ left).count_ones() as usize);
+    }
+    left
+}

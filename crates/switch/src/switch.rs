@@ -1,0 +1,384 @@
+//! The switch as an application sees it.
+
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use drivers::{Drivers, OpenPort};
+use eal::{Workers, clock};
+use packet::MacAddr;
+
+use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
+use crate::datapath::Datapath;
+use crate::error::Error;
+use crate::fdb::{Fdb, Key};
+use crate::housekeeper::{Ager, Housekeeper};
+use crate::ports::{Entry, Ports};
+use crate::report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
+use crate::worker::{Idle, Mailbox, Worker};
+
+/// The largest VLAN id; 4095 is reserved (IEEE 802.1Q table 9-2).
+const MAX_VLAN: u16 = 4094;
+
+/// A learning switch. Its methods may be called from any thread; none of them makes a worker
+/// wait. Dropping it stops it.
+///
+/// ```
+/// use switch::{PortOptions, Switch, SwitchConfig};
+///
+/// let switch = Switch::start(&SwitchConfig::default())?;
+/// switch.open_port("sink", "null:", &PortOptions::default())?;
+/// assert_eq!(switch.ports()[0].name, "sink");
+/// switch.remove_port("sink")?;
+/// switch.shutdown();
+/// # Ok::<(), switch::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Switch {
+    // The order matters: fields are dropped from first to last, the drivers' environment after
+    // the ports.
+    housekeeper: Option<Housekeeper>,
+    control: Arc<Mutex<Control>>,
+    fdb: Arc<Fdb>,
+    started: Instant,
+    drivers: Drivers,
+}
+
+/// What control threads use in turns. Workers never touch it.
+#[derive(Debug)]
+struct Control {
+    /// `None` once they are stopped.
+    workers: Option<Workers>,
+    mailboxes: Vec<Mailbox>,
+    cores: Vec<Option<usize>>,
+    started_cycles: u64,
+    ports: Ports,
+    fdb: Arc<Fdb>,
+}
+
+impl Switch {
+    /// Starts the workers of a switch without ports.
+    ///
+    /// # Errors
+    /// A setting out of range, a core that cannot be had, or no thread left.
+    pub fn start(config: &SwitchConfig) -> Result<Self, Error> {
+        config.check()?;
+        let ageing = u32::try_from(config.ageing.as_secs()).unwrap_or(u32::MAX);
+        let fdb = Arc::new(Fdb::new(config.fdb_limit, MAX_PORTS, ageing));
+        let control = Arc::new(Mutex::new(Control::start(config, &fdb)?));
+        let mut ager = Ager::new(Arc::clone(&fdb), ageing);
+        let ports = Arc::downgrade(&control);
+        let housekeeper = Housekeeper::start(move |elapsed| {
+            ager.tick(elapsed);
+            if let Some(control) = ports.upgrade() {
+                lock(&control).ports.update_mtus();
+            }
+        })?;
+        Ok(Self {
+            housekeeper: Some(housekeeper),
+            control,
+            fdb,
+            started: Instant::now(),
+            drivers: Drivers::new(),
+        })
+    }
+
+    fn control(&self) -> MutexGuard<'_, Control> {
+        lock(&self.control)
+    }
+
+    /// Opens a device, such as `vhost-user:/run/vm1.sock`, and adds it as port `name`.
+    ///
+    /// # Errors
+    /// As [`add_port`](Self::add_port), and where the device cannot be opened.
+    pub fn open_port(&self, name: &str, device: &str, options: &PortOptions) -> Result<(), Error> {
+        self.control().check_new_port(name, options)?;
+        // Without the lock, since it may take a while.
+        let port = drivers::open(name, device, &self.drivers)
+            .map_err(|source| Error::Port { name: name.to_owned(), source })?;
+        self.add_port(port, options)
+    }
+
+    /// Adds a port that is open already. When this returns, its queues are polled.
+    ///
+    /// # Errors
+    /// The name is taken or unusual, there are too many ports, the MTU cannot be set, a worker
+    /// does not exist, or all have ended. The port is then closed.
+    pub fn add_port(&self, port: OpenPort, options: &PortOptions) -> Result<(), Error> {
+        self.control().add_port(port, options)
+    }
+
+    /// Removes a port: takes its queues back from the workers, forgets its addresses, static
+    /// ones too, and closes the device. Returns what it had counted.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn remove_port(&self, name: &str) -> Result<PortReport, Error> {
+        self.control().remove_port(name)
+    }
+
+    /// All ports, in the order of their names.
+    #[must_use]
+    pub fn ports(&self) -> Vec<PortReport> {
+        let control = self.control();
+        control.ports.iter().map(|(name, entry)| control.report(name, entry)).collect()
+    }
+
+    /// One port.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn port(&self, name: &str) -> Result<PortReport, Error> {
+        let control = self.control();
+        Ok(control.report(name, control.ports.get(name)?))
+    }
+
+    /// Changes a port's MTU.
+    ///
+    /// # Errors
+    /// There is no such port, or its device refuses.
+    pub fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Error> {
+        self.control().ports.get_mut(name)?.set_mtu(name, mtu)
+    }
+
+    /// The forwarding database, sorted by VLAN and address. Does not disturb the workers.
+    #[must_use]
+    pub fn fdb(&self) -> Vec<FdbEntry> {
+        let mut entries = self.fdb.list();
+        entries.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
+        let control = self.control();
+        let named = |entry: crate::fdb::Entry| {
+            // The port may have been removed since.
+            let port = control.ports.name_of(entry.port)?.to_owned();
+            let crate::fdb::Entry { vlan, mac, age, is_static, .. } = entry;
+            Some(FdbEntry { mac, vlan, port, age, is_static })
+        };
+        entries.into_iter().filter_map(named).collect()
+    }
+
+    /// The forwarding database's size and counters.
+    #[must_use]
+    pub fn fdb_report(&self) -> FdbReport {
+        self.fdb.report()
+    }
+
+    /// Forgets all addresses that were learnt, on one port only if one is given; returns how
+    /// many. Static entries stay.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn fdb_flush(&self, port: Option<&str>) -> Result<usize, Error> {
+        let control = self.control();
+        let number = port.map(|name| control.ports.get(name)).transpose()?.map(Entry::number);
+        Ok(self.fdb.write().flush(number))
+    }
+
+    /// Sets a static entry: `mac` is behind `port`, whatever frames say, until it is deleted or
+    /// the port is removed.
+    ///
+    /// # Errors
+    /// There is no such port or VLAN, the address is a group's or zero, or there is no room.
+    pub fn fdb_add_static(&self, mac: MacAddr, vlan: u16, port: &str) -> Result<(), Error> {
+        if mac.is_multicast() || mac == MacAddr::default() {
+            return Err(Error::NotUnicast { mac });
+        }
+        let key = checked_key(mac, vlan)?;
+        // The lock is held until the entry is there, so that the port is not removed before.
+        let control = self.control();
+        let number = control.ports.get(port)?.number();
+        if self.fdb.write().add_static(key, number) {
+            return Ok(());
+        }
+        Err(Error::FdbFull { mac, limit: self.fdb.report().limit })
+    }
+
+    /// Deletes an entry, static or learnt.
+    ///
+    /// # Errors
+    /// There is no such entry.
+    pub fn fdb_delete(&self, mac: MacAddr, vlan: u16) -> Result<(), Error> {
+        let key = checked_key(mac, vlan)?;
+        if self.fdb.write().remove(key) { Ok(()) } else { Err(Error::UnknownEntry { mac, vlan }) }
+    }
+
+    /// All workers.
+    #[must_use]
+    pub fn workers(&self) -> Vec<WorkerReport> {
+        self.control().worker_reports()
+    }
+
+    /// How long the switch has been running.
+    #[must_use]
+    pub fn uptime(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// Stops the workers and closes all ports.
+    pub fn shutdown(mut self) -> ShutdownReport {
+        self.stop()
+    }
+
+    fn stop(&mut self) -> ShutdownReport {
+        self.housekeeper = None;
+        let panics = self.control().stop();
+        ShutdownReport { panics, uptime: self.uptime() }
+    }
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Control {
+    fn start(config: &SwitchConfig, fdb: &Arc<Fdb>) -> Result<Self, Error> {
+        let system = |action| move |source| Error::System { action, source };
+        // Calibrates the clock, before anybody is in a hurry.
+        let idle = Idle { busy_poll: config.busy_poll, after: clock::cycles(config.idle_after) };
+        let mut control = Self {
+            workers: None,
+            mailboxes: Vec::new(),
+            cores: Vec::new(),
+            started_cycles: clock::now(),
+            ports: Ports::default(),
+            fdb: Arc::clone(fdb),
+        };
+        let workers = Workers::new().map_err(system("start workers"))?;
+        let workers = control.workers.insert(workers);
+        for index in 0..config.worker_count() {
+            let core = config.cores.get(index).copied();
+            let path = Datapath::new(Arc::clone(fdb), config.learn_per_burst);
+            let (worker, mailbox) =
+                Worker::new(path, idle).map_err(system("create a worker's descriptors"))?;
+            // First the mailbox: if this worker does not start, those before it get stopped.
+            control.mailboxes.push(mailbox);
+            control.cores.push(core);
+            workers.start(&format!("switch-{index}"), core, move |context| worker.run(&context))?;
+        }
+        Ok(control)
+    }
+
+    fn is_alive(&self, worker: usize) -> bool {
+        self.workers.as_ref().is_some_and(|workers| !workers.has_ended(worker))
+    }
+
+    fn check_new_port(&self, name: &str, options: &PortOptions) -> Result<(), Error> {
+        self.ports.check_new(name)?;
+        let workers = self.mailboxes.len();
+        match options.workers.iter().find(|worker| **worker >= workers) {
+            None => Ok(()),
+            Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),
+        }
+    }
+
+    fn add_port(&mut self, open: OpenPort, options: &PortOptions) -> Result<(), Error> {
+        let OpenPort { mut port, rx, tx } = open;
+        let name = port.name().to_owned();
+        self.check_new_port(&name, options)?;
+        if let Some(mtu) = options.mtu {
+            let set = port.control_mut().set_mtu(mtu);
+            set.map_err(|source| Error::Port { name: name.clone(), source })?;
+        }
+        let rx_workers = self.place(rx.len(), &options.workers)?;
+        let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
+        let number = self
+            .ports
+            .free_number()
+            .ok_or_else(|| Error::TooManyPorts { name: name.clone(), max: MAX_PORTS })?;
+        // First the way to the port on all workers, then the way from it, so that an answer
+        // to its first frame finds it.
+        crate::ports::attach(number, tx, &mtu, options.tx_retries, &self.mailboxes);
+        crate::ports::poll(number, rx, &rx_workers, &self.mailboxes);
+        tracing::info!(port = name, device = port.device(), "port added");
+        self.ports.insert(name, Entry::new(number, port, mtu, rx_workers));
+        Ok(())
+    }
+
+    /// Chooses a worker for each of `count` receive queues: those that are `wanted`, in turn, or
+    /// the ones with the fewest queues.
+    fn place(&self, count: usize, wanted: &[usize]) -> Result<Vec<usize>, Error> {
+        let alive = |worker: &usize| self.is_alive(*worker);
+        let all: Vec<usize> = (0..self.mailboxes.len()).filter(alive).collect();
+        let wanted: Vec<usize> = wanted.iter().copied().filter(alive).collect();
+        if !wanted.is_empty() {
+            return Ok(wanted.into_iter().cycle().take(count).collect());
+        }
+        let mut load: Vec<(usize, usize)> =
+            all.into_iter().map(|worker| (self.ports.queues_of(worker).count(), worker)).collect();
+        let mut placed = Vec::new();
+        for _ in 0..count {
+            let least = load.iter_mut().min().ok_or(Error::NoWorker)?;
+            placed.push(least.1);
+            least.0 = least.0.saturating_add(1);
+        }
+        if load.is_empty() { Err(Error::NoWorker) } else { Ok(placed) }
+    }
+
+    fn remove_port(&mut self, name: &str) -> Result<PortReport, Error> {
+        let number = self.ports.get(name)?.number();
+        let inputs = crate::ports::unpoll(number, &self.mailboxes);
+        // Nobody learns its addresses any more.
+        self.fdb.write().remove_port(number);
+        let outputs = crate::ports::detach(number, &self.mailboxes);
+        let report = self.report(name, self.ports.get(name)?);
+        drop((inputs, outputs));
+        self.ports.remove(name);
+        tracing::info!(port = name, "port removed");
+        Ok(report)
+    }
+
+    fn report(&self, name: &str, entry: &Entry) -> PortReport {
+        let fdb_entries = self.fdb.write().learned_on(entry.number());
+        entry.report(name, fdb_entries)
+    }
+
+    fn worker_reports(&self) -> Vec<WorkerReport> {
+        let total_cycles = clock::now().saturating_sub(self.started_cycles);
+        let workers = self.mailboxes.iter().zip(&self.cores).enumerate();
+        let report = |(index, (mailbox, core)): (usize, (&Mailbox, &Option<usize>))| {
+            let counters = &mailbox.counters;
+            WorkerReport {
+                index,
+                core: *core,
+                alive: self.is_alive(index),
+                polls: counters.polls.get(),
+                busy_polls: counters.busy_polls.get(),
+                packets: counters.packets.get(),
+                busy_cycles: counters.busy_cycles.get(),
+                total_cycles,
+                sleeps: counters.sleeps.get(),
+                sleep_cycles: counters.sleep_cycles.get(),
+                queues: self.ports.queues_of(index).map(|(n, q)| (n.to_owned(), q)).collect(),
+            }
+        };
+        workers.map(report).collect()
+    }
+
+    /// Stops the workers and closes the ports; returns the workers that panicked.
+    fn stop(&mut self) -> Vec<(usize, String)> {
+        let Some(workers) = self.workers.take() else { return Vec::new() };
+        workers.stop();
+        for mailbox in &self.mailboxes {
+            mailbox.wake();
+        }
+        let panics = workers.join().into_iter();
+        // The queues are dropped by now, with their workers.
+        self.ports.clear();
+        panics.filter_map(|exit| Some((exit.index, exit.panic?))).collect()
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
+    control.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn checked_key(mac: MacAddr, vlan: u16) -> Result<Key, Error> {
+    if vlan > MAX_VLAN { Err(Error::Vlan { vlan }) } else { Ok(Key::new(vlan, mac)) }
+}

@@ -1,0 +1,294 @@
+//! A worker: polls its receive queues, sleeps when there is nothing to do, and takes queues on
+//! and gives them back between two rounds.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicUsize,
+    Ordering::{Acquire, Relaxed, Release},
+};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use eal::event::{Events, Interest};
+use eal::{Counter, Epoll, EventFd, WorkerContext, clock};
+use ethdev::{QueueStats, RxQueue};
+use packet::BURST;
+
+use crate::datapath::{Datapath, Source};
+use crate::output::Output;
+
+/// How long a worker sleeps at most if all its queues will wake it. It need not be finite; it
+/// bounds the damage should a device ever forget to.
+const NAP_ARMED: Duration = Duration::from_secs(1);
+
+/// How long a worker sleeps if it has a queue that cannot wake it.
+const NAP_UNARMED: Duration = Duration::from_micros(500);
+
+/// The token of the worker's own eventfd; receive queues have 0.
+const WAKE: u64 = 1;
+
+/// A receive queue and what a worker needs to know about it.
+#[derive(Debug)]
+pub(crate) struct Input {
+    port: u16,
+    rx: RxQueue,
+    stats: Arc<QueueStats>,
+    /// Whether it can wake the worker; known once the worker has it.
+    can_wait: bool,
+}
+
+impl Input {
+    pub(crate) fn new(port: u16, rx: RxQueue) -> Self {
+        let stats = Arc::clone(rx.stats());
+        Self { port, rx, stats, can_wait: false }
+    }
+}
+
+/// What a worker is asked to do. It answers when it is done; if it is gone, the sender of the
+/// answer is dropped.
+#[derive(Debug)]
+pub(crate) enum Message {
+    /// Send to a port from now on.
+    AddOutput(u16, Box<Output>, Sender<()>),
+    /// Poll a queue from now on.
+    AddInput(Box<Input>, Sender<()>),
+    /// Give all receive queues of a port back.
+    TakeInputs(u16, Sender<Vec<Input>>),
+    /// Give the transmit queues of a port back.
+    TakeOutput(u16, Sender<Option<Output>>),
+}
+
+/// What a worker counts; see [`WorkerReport`](crate::WorkerReport).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    pub(crate) polls: Counter,
+    pub(crate) busy_polls: Counter,
+    pub(crate) packets: Counter,
+    pub(crate) busy_cycles: Counter,
+    pub(crate) sleeps: Counter,
+    pub(crate) sleep_cycles: Counter,
+}
+
+/// The way to a worker.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    messages: Sender<Message>,
+    /// Number of messages sent, so that a worker finds out with one load that there is nothing.
+    sent: Arc<AtomicUsize>,
+    wake: Arc<EventFd>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+impl Mailbox {
+    /// Sends a message, of which `message` makes the question from the way to answer, and waits
+    /// for the answer; `None` if the worker is gone.
+    pub(crate) fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
+        let (answer, answered) = mpsc::channel();
+        self.messages.send(message(answer)).ok()?;
+        self.sent.fetch_add(1, Release);
+        self.wake();
+        answered.recv().ok()
+    }
+
+    /// Ends the worker's sleep.
+    pub(crate) fn wake(&self) {
+        if let Err(error) = self.wake.signal() {
+            tracing::warn!(%error, "a worker cannot be woken up; it will wake up by itself");
+        }
+    }
+}
+
+/// How a worker behaves without frames.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Idle {
+    /// Whether it never sleeps.
+    pub(crate) busy_poll: bool,
+    /// How long it polls before it sleeps, in clock cycles.
+    pub(crate) after: u64,
+}
+
+/// A worker, as its own thread sees it.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    inputs: Vec<Input>,
+    path: Datapath,
+    idle: Idle,
+    messages: Receiver<Message>,
+    sent: Arc<AtomicUsize>,
+    seen: usize,
+    wake: Arc<EventFd>,
+    epoll: Epoll,
+    events: Events,
+    counters: Arc<Counters>,
+}
+
+impl Worker {
+    /// A worker without queues, and the way to it.
+    pub(crate) fn new(path: Datapath, idle: Idle) -> io::Result<(Self, Mailbox)> {
+        let (sender, messages) = mpsc::channel();
+        let sent = Arc::new(AtomicUsize::new(0));
+        let wake = Arc::new(EventFd::new()?);
+        let counters = Arc::<Counters>::default();
+        let epoll = Epoll::new()?;
+        epoll.add(&*wake, WAKE, Interest::READ)?;
+        let mailbox = Mailbox {
+            messages: sender,
+            sent: Arc::clone(&sent),
+            wake: Arc::clone(&wake),
+            counters: Arc::clone(&counters),
+        };
+        let worker = Self {
+            inputs: Vec::new(),
+            path,
+            idle,
+            messages,
+            sent,
+            seen: 0,
+            wake,
+            epoll,
+            events: Events::new(),
+            counters,
+        };
+        Ok((worker, mailbox))
+    }
+
+    /// Works until asked to stop.
+    pub(crate) fn run(mut self, context: &WorkerContext) {
+        let mut last = clock::now();
+        let mut idle_since = last;
+        while !context.should_stop() {
+            self.take_messages();
+            let packets = self.poll(last);
+            let now = clock::now();
+            self.counters.polls.add(1);
+            if packets > 0 {
+                self.path.flush();
+                self.counters.busy_polls.add(1);
+                self.counters.packets.add(packets as u64);
+                self.counters.busy_cycles.add(now.wrapping_sub(last));
+                idle_since = now;
+            } else if self.may_sleep(now.wrapping_sub(idle_since)) && self.sleep(now) {
+                idle_since = clock::now();
+                last = idle_since;
+                continue;
+            }
+            last = now;
+        }
+    }
+
+    /// One burst from each queue; returns the number of frames.
+    #[inline]
+    fn poll(&mut self, now: u64) -> usize {
+        let mut packets = 0;
+        for input in &mut self.inputs {
+            let burst = input.rx.rx_burst(BURST);
+            let frames = burst.frames();
+            if !frames.is_empty() {
+                packets += frames.len();
+                let source = Source { port: input.port, stats: &input.stats, now };
+                self.path.forward(frames, &source);
+            }
+        }
+        packets
+    }
+
+    const fn may_sleep(&self, idle: u64) -> bool {
+        !self.idle.busy_poll && idle >= self.idle.after
+    }
+
+    /// Sleeps until a frame or a message comes, or for a limited time. Returns whether to poll
+    /// for a while before the next sleep.
+    fn sleep(&mut self, now: u64) -> bool {
+        if !self.arm() {
+            return true;
+        }
+        let nap =
+            if self.inputs.iter().all(|input| input.can_wait) { NAP_ARMED } else { NAP_UNARMED };
+        // A message that came after `take_messages` has signalled the eventfd, so it ends the
+        // sleep at once.
+        if let Err(error) = self.epoll.wait(&mut self.events, Some(nap)) {
+            tracing::error!(%error, "a worker cannot sleep; it polls without pause");
+            self.idle.busy_poll = true;
+        }
+        self.disarm(self.inputs.len());
+        if self.events.iter().any(|event| event.token == WAKE) {
+            let _ = self.wake.drain();
+        }
+        self.counters.sleeps.add(1);
+        self.counters.sleep_cycles.add(clock::now().wrapping_sub(now));
+        !self.events.as_slice().is_empty()
+    }
+
+    /// Asks all queues that can to announce the next frame; `false`, and none asked, if one has
+    /// frames already.
+    fn arm(&mut self) -> bool {
+        let waiting = |input: &mut Input| input.can_wait && !input.rx.arm();
+        match self.inputs.iter_mut().position(waiting) {
+            None => true,
+            Some(index) => {
+                self.disarm(index.saturating_add(1));
+                false
+            }
+        }
+    }
+
+    /// Undoes [`arm`](Self::arm) for the first `count` queues.
+    fn disarm(&mut self, count: usize) {
+        for input in self.inputs.iter_mut().take(count).filter(|input| input.can_wait) {
+            input.rx.disarm();
+        }
+    }
+
+    #[inline]
+    fn take_messages(&mut self) {
+        if self.sent.load(Relaxed) != self.seen {
+            self.seen = self.sent.load(Acquire);
+            while let Ok(message) = self.messages.try_recv() {
+                self.take(message);
+            }
+        }
+    }
+
+    /// Does what a message asks. That nobody waits for the answer any more is no error.
+    #[cold]
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::AddOutput(port, output, done) => {
+                self.path.set_output(port, Some(*output));
+                let _ = done.send(());
+            }
+            Message::AddInput(mut input, done) => {
+                input.can_wait = self.watch(&input.rx);
+                self.inputs.push(*input);
+                let _ = done.send(());
+            }
+            Message::TakeInputs(port, inputs) => {
+                let taken: Vec<_> =
+                    self.inputs.extract_if(.., |input| input.port == port).collect();
+                for input in taken.iter().filter(|input| input.can_wait) {
+                    if let Some(fd) = input.rx.wait_fd() {
+                        let _ = self.epoll.remove(fd);
+                    }
+                }
+                let _ = inputs.send(taken);
+            }
+            Message::TakeOutput(port, output) => {
+                let _ = output.send(self.path.set_output(port, None));
+            }
+        }
+    }
+
+    /// Lets a queue end the worker's sleep; returns whether it can.
+    fn watch(&self, rx: &RxQueue) -> bool {
+        let Some(fd) = rx.wait_fd() else { return false };
+        match self.epoll.add(fd, 0, Interest::READ) {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(%error, "a queue cannot be waited for; it is looked at all the time");
+                false
+            }
+        }
+    }
+}
