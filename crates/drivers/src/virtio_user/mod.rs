@@ -22,6 +22,8 @@ mod options;
 mod port;
 mod receive;
 mod session;
+#[cfg(test)]
+mod tests;
 mod transmit;
 
 use std::sync::Arc;
