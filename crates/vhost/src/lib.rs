@@ -15,6 +15,12 @@ pub mod frontend;
 pub mod net;
 pub mod protocol;
 pub mod session;
+#[cfg(test)]
+mod testing;
+
+// So that `testing` reads the same here and in `tests/`.
+#[cfg(test)]
+extern crate self as vhost;
 
 pub use backend::{Backend, BackendError, Event, RingSetup};
 pub use connection::{Connection, ConnectionError};

@@ -1,0 +1,309 @@
+//! A device that records what its session asks of it, and checks that the session keeps its
+//! promises; and the files that a front-end sends. For tests, here and in `tests/`.
+
+#![allow(dead_code, reason = "each user needs a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use eal::EventFd;
+use rustix::fs::MemfdFlags;
+use vhost::backend::{Backend, BackendError, RingSetup};
+use vhost::control::{Watch, Watcher};
+use vhost::protocol::ProtocolFeatures;
+use virtio::{Features, GuestMemory};
+
+/// What the device offers.
+pub const FEATURES: u64 = Features::VERSION_1
+    .union(Features::MQ)
+    .union(Features::MTU)
+    .union(Features::EVENT_IDX)
+    .union(Features::RING_PACKED)
+    .union(Features::VHOST_USER_PROTOCOL)
+    .bits();
+
+/// How far every ring gets before it is stopped.
+pub const PROGRESS: u32 = 5;
+
+/// The size of every memory file.
+pub const MEMORY: u64 = 1 << 16;
+
+/// Something that the device was asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Call {
+    Connected,
+    Disconnected,
+    Features(u64),
+    /// Guest address, user address and size of every region.
+    Memory(Vec<(u64, u64, u64)>),
+    Start(Start),
+    Stop(u16),
+    Enabled(u16, bool),
+    Kick(u16, bool),
+    Interrupt(u16, bool),
+    Err(u16, bool),
+    Mtu(u16),
+    Status(u8),
+    Reset,
+    Kicked(u16),
+    Dropped,
+}
+
+/// A [`RingSetup`] that can be compared.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    pub index: u16,
+    pub size: u16,
+    pub addrs: [u64; 3],
+    pub log: Option<u64>,
+    pub base: u32,
+    pub features: u64,
+    pub enabled: bool,
+    /// Whether there is a kick, a call and an error file.
+    pub files: [bool; 3],
+}
+
+/// What was recorded so far.
+#[derive(Clone, Debug, Default)]
+pub struct Recorder(Arc<(Mutex<Vec<Call>>, Condvar)>);
+
+impl Recorder {
+    fn push(&self, call: Call) {
+        self.0.0.lock().unwrap().push(call);
+        self.0.1.notify_all();
+    }
+
+    /// Takes what was recorded.
+    pub fn take(&self) -> Vec<Call> {
+        std::mem::take(&mut *self.0.0.lock().unwrap())
+    }
+
+    /// Waits until `call` was recorded; takes everything up to it.
+    #[track_caller]
+    pub fn wait_for(&self, call: &Call) -> Vec<Call> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let mut calls = self.0.0.lock().unwrap();
+        loop {
+            if let Some(at) = calls.iter().position(|seen| seen == call) {
+                let rest = calls.split_off(at + 1);
+                return std::mem::replace(&mut *calls, rest);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            assert!(!left.is_zero(), "no {call:?} in {calls:?}");
+            calls = self.0.1.wait_timeout(calls, left).unwrap().0;
+        }
+    }
+}
+
+/// The device.
+#[derive(Debug)]
+pub struct Recording {
+    pub recorder: Recorder,
+    pub rings: Vec<Option<RingSetup>>,
+    pub pairs: u16,
+    /// Calls that are refused from now on, by the name of the method.
+    pub refuse: Option<&'static str>,
+    /// Whether `kicked` watches the kick file of ring 2 and panics when it comes with "panic".
+    watcher: Option<Watcher>,
+    watch: Option<Watch>,
+    memory: Option<Arc<GuestMemory>>,
+    connected: bool,
+    status: u8,
+}
+
+impl Recording {
+    /// A device with two queue pairs and a control queue.
+    pub fn new() -> (Self, Recorder) {
+        let recorder = Recorder::default();
+        let device = Self {
+            recorder: recorder.clone(),
+            rings: (0..5).map(|_| None).collect(),
+            pairs: 2,
+            refuse: None,
+            watcher: None,
+            watch: None,
+            memory: None,
+            connected: false,
+            status: 0,
+        };
+        (device, recorder)
+    }
+
+    fn refused(&self, method: &'static str) -> Result<(), BackendError> {
+        match self.refuse {
+            Some(refused) if refused == method => Err("as the test wants it".into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn running(&mut self, index: u16) -> &mut RingSetup {
+        assert!(self.connected);
+        self.rings[usize::from(index)].as_mut().expect("the ring runs")
+    }
+
+    fn assert_all_stopped(&self) {
+        assert!(self.rings.iter().all(Option::is_none), "a ring still runs");
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.recorder.push(Call::Dropped);
+    }
+}
+
+impl Backend for Recording {
+    fn attached(&mut self, watcher: Watcher) {
+        self.watcher = Some(watcher);
+    }
+
+    fn features(&self) -> u64 {
+        FEATURES
+    }
+
+    fn protocol_features(&self) -> ProtocolFeatures {
+        ProtocolFeatures::all()
+    }
+
+    fn queue_pairs(&self) -> u16 {
+        self.pairs
+    }
+
+    fn ring_count(&self) -> u16 {
+        self.rings.len().try_into().unwrap()
+    }
+
+    fn connected(&mut self) {
+        assert!(!std::mem::replace(&mut self.connected, true));
+        self.recorder.push(Call::Connected);
+    }
+
+    fn disconnected(&mut self) {
+        assert!(std::mem::replace(&mut self.connected, false));
+        self.assert_all_stopped();
+        self.memory = None;
+        self.recorder.push(Call::Disconnected);
+    }
+
+    fn set_features(&mut self, features: u64) -> Result<(), BackendError> {
+        self.refused("set_features")?;
+        assert_eq!(features & !FEATURES, 0);
+        self.recorder.push(Call::Features(features));
+        Ok(())
+    }
+
+    fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), BackendError> {
+        self.refused("set_memory")?;
+        let regions = memory.regions().iter();
+        let regions = regions.map(|r| (r.guest_addr, r.user_addr, r.mapping.len() as u64));
+        self.recorder.push(Call::Memory(regions.collect()));
+        self.memory = Some(memory);
+        Ok(())
+    }
+
+    fn start_ring(&mut self, index: u16, setup: RingSetup) -> Result<(), BackendError> {
+        self.refused("start_ring")?;
+        assert!(self.connected && self.memory.is_some());
+        let packed = setup.features & Features::RING_PACKED.bits() != 0;
+        assert!((1..=32_768).contains(&setup.size));
+        assert!(packed || (setup.size.is_power_of_two() && setup.base < 65_536));
+        self.recorder.push(Call::Start(Start {
+            index,
+            size: setup.size,
+            addrs: [setup.desc, setup.avail, setup.used],
+            log: setup.log,
+            base: setup.base,
+            features: setup.features,
+            enabled: setup.enabled,
+            files: [&setup.kick, &setup.call, &setup.err].map(Option::is_some),
+        }));
+        if index == 4
+            && let (Some(watcher), Some(kick)) = (&self.watcher, &setup.kick)
+        {
+            self.watch = Some(watcher.watch(kick, 4)?);
+        }
+        let slot = &mut self.rings[usize::from(index)];
+        assert!(slot.is_none(), "started twice");
+        *slot = Some(setup);
+        Ok(())
+    }
+
+    fn stop_ring(&mut self, index: u16) -> u32 {
+        self.recorder.push(Call::Stop(index));
+        if index == 4 {
+            self.watch = None;
+        }
+        let setup = self.rings[usize::from(index)].take().expect("the ring runs");
+        (setup.base + PROGRESS) & 0xffff
+    }
+
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) {
+        self.running(index).enabled = enabled;
+        self.recorder.push(Call::Enabled(index, enabled));
+    }
+
+    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
+        self.recorder.push(Call::Kick(index, kick.is_some()));
+        self.running(index).kick = kick;
+    }
+
+    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+        self.recorder.push(Call::Interrupt(index, call.is_some()));
+        self.running(index).call = call;
+    }
+
+    fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
+        self.recorder.push(Call::Err(index, err.is_some()));
+        self.running(index).err = err;
+    }
+
+    fn set_mtu(&mut self, mtu: u16) {
+        assert!(mtu >= 68);
+        self.recorder.push(Call::Mtu(mtu));
+    }
+
+    fn set_status(&mut self, status: u8) {
+        if status == 0 {
+            self.assert_all_stopped();
+        }
+        self.status = status;
+        self.recorder.push(Call::Status(status));
+    }
+
+    fn status(&self) -> u8 {
+        self.status
+    }
+
+    fn reset_device(&mut self) {
+        self.assert_all_stopped();
+        self.status = 0;
+        self.recorder.push(Call::Reset);
+    }
+
+    fn kicked(&mut self, token: u16) {
+        assert!(self.refuse != Some("kicked"), "as the test wants it");
+        if let Some(kick) = self.rings[4].as_ref().and_then(|ring| ring.kick.as_ref()) {
+            kick.drain().unwrap();
+        }
+        self.recorder.push(Call::Kicked(token));
+    }
+}
+
+/// An eventfd.
+pub fn event() -> OwnedFd {
+    EventFd::new().unwrap().into()
+}
+
+/// A memory file of [`MEMORY`] bytes.
+pub fn memory() -> OwnedFd {
+    let fd = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&fd, MEMORY).unwrap();
+    fd
+}
+
+/// A file that is neither.
+pub fn null() -> OwnedFd {
+    std::fs::File::open("/dev/null").unwrap().into()
+}

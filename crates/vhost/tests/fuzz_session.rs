@@ -1,0 +1,226 @@
+//! A front-end that sends anything: the session neither panics nor leaks, and keeps its promises
+//! to the device (which `Recording` checks). One test, so that the process's files and mappings
+//! are its own.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use proptest::prelude::*;
+use vhost::connection::{Connection, Message};
+use vhost::protocol::{FrontendRequest, Header, MAX_FDS};
+use vhost::session::{Device, Session};
+
+#[path = "../src/testing.rs"]
+mod testing;
+
+use testing::{FEATURES, MEMORY, Recording, event, memory, null};
+
+/// A message, as bytes and files.
+#[derive(Clone, Debug)]
+struct Sent {
+    request: u32,
+    flags: u32,
+    payload: Vec<u8>,
+    files: Vec<u8>,
+}
+
+/// Numbers that mean something somewhere, and others.
+fn number() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        4 => 0_u64..6,
+        1 => prop::sample::select(vec![
+            256, 0x1_0000, 0x100, 0x101, MEMORY, 2 * MEMORY, 0x7000_0000, 0x7000_0000 + MEMORY,
+            FEATURES, FEATURES & !(1 << 34), FEATURES & !(1 << 30), 0x1_a019, 0x1_a01d, u64::MAX,
+        ]),
+        1 => any::<u64>(),
+    ]
+}
+
+fn words(values: &[(u64, bool)]) -> Vec<u8> {
+    let word = |&(value, wide): &(u64, bool)| {
+        let len = if wide { 8 } else { 4 };
+        value.to_ne_bytes()[..len].to_vec()
+    };
+    values.iter().flat_map(word).collect()
+}
+
+/// Payloads of the right shape with few different values, so that a good part is accepted.
+fn shaped(request: FrontendRequest) -> BoxedStrategy<(Vec<u8>, Vec<u8>)> {
+    use FrontendRequest as R;
+    let region = || {
+        (0_u64..4, prop::bool::weighted(0.9)).prop_map(|(number, good)| {
+            let size = if good { MEMORY } else { MEMORY + 1 };
+            vec![
+                (number * MEMORY, true),
+                (size, true),
+                (0x7000_0000 + number * MEMORY, true),
+                (0, true),
+            ]
+        })
+    };
+    match request {
+        R::SetMemTable => prop::collection::vec(region(), 0..4)
+            .prop_map(|regions| {
+                let count = (regions.len() as u64, true);
+                let payload = std::iter::once(count).chain(regions.concat()).collect::<Vec<_>>();
+                (words(&payload), vec![1; regions.len()])
+            })
+            .boxed(),
+        R::AddMemReg => region()
+            .prop_map(|region| (words(&[vec![(0, true)], region].concat()), vec![1]))
+            .boxed(),
+        R::RemMemReg => {
+            region().prop_map(|region| (words(&[vec![(0, true)], region].concat()), vec![])).boxed()
+        }
+        R::SetVringKick | R::SetVringCall | R::SetVringErr => (0_u64..6, any::<bool>())
+            .prop_map(|(index, file)| {
+                let value = index | if file { 0 } else { 0x100 };
+                (words(&[(value, true)]), if file { vec![0] } else { vec![] })
+            })
+            .boxed(),
+        R::SetVringNum => (0_u64..6, prop::sample::select(vec![256_u64, 128, 100, 0, 65_536]))
+            .prop_map(|(index, size)| (words(&[(index, false), (size, false)]), vec![]))
+            .boxed(),
+        R::SetVringBase | R::GetVringBase | R::SetVringEnable => (0_u64..6, 0_u64..3)
+            .prop_map(|(index, num)| (words(&[(index, false), (num, false)]), vec![]))
+            .boxed(),
+        R::SetVringAddr => (0_u64..6, 0_u64..2, any::<[u64; 4]>())
+            .prop_map(|(index, flags, addrs)| {
+                let head = words(&[(index, false), (flags, false)]);
+                ([head, words(&addrs.map(|addr| (addr, true)))].concat(), vec![])
+            })
+            .boxed(),
+        R::SetFeatures | R::SetProtocolFeatures | R::NetSetMtu | R::SetStatus | R::SetLogBase => {
+            number().prop_map(|value| (words(&[(value, true)]), vec![])).boxed()
+        }
+        _ => Just((vec![], vec![])).boxed(),
+    }
+}
+
+fn well_formed() -> impl Strategy<Value = Sent> {
+    prop::sample::select(FrontendRequest::ALL).prop_flat_map(|request| {
+        (shaped(request), any::<bool>()).prop_map(move |((payload, files), ack)| Sent {
+            request: request.number(),
+            flags: if ack { 9 } else { 1 },
+            payload,
+            files,
+        })
+    })
+}
+
+fn anything() -> impl Strategy<Value = Sent> {
+    let request = prop_oneof![4 => 0_u32..46, 1 => any::<u32>()];
+    let flags = prop_oneof![4 => Just(9_u32), 1 => any::<u32>()];
+    let payload = prop::collection::vec(any::<u8>(), 0..300);
+    let files = prop::collection::vec(0_u8..3, 0..=MAX_FDS);
+    (request, flags, payload, files).prop_map(|(request, flags, payload, files)| Sent {
+        request,
+        flags,
+        payload,
+        files,
+    })
+}
+
+fn open(kind: u8) -> OwnedFd {
+    match kind {
+        0 => event(),
+        1 => memory(),
+        _ => null(),
+    }
+}
+
+/// Open files, and mappings of guest memory.
+fn held() -> (usize, usize) {
+    let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    (files, maps.lines().filter(|line| line.contains("memfd:guest")).count())
+}
+
+/// Plays `messages` to one session; returns how many it accepted.
+fn play(messages: &[Sent]) -> usize {
+    let (backend, _) = Recording::new();
+    let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
+    let mut session = Session::open(&mut device);
+    let mut accepted = 0;
+    for sent in messages {
+        let header = Header {
+            request: sent.request,
+            flags: sent.flags,
+            size: u32::try_from(sent.payload.len()).unwrap(),
+        };
+        let fds = sent.files.iter().map(|&kind| open(kind)).collect();
+        let message = Message { header, payload: &sent.payload, fds };
+        // A refusal would end a real connection; here the next message comes nevertheless.
+        accepted += usize::from(
+            session.handle(&mut device, message).is_ok_and(|answer| answer.refused.is_none()),
+        );
+    }
+    session.close(&mut device);
+    accepted
+}
+
+/// The same over a socket, up to the first message that ends the connection.
+fn play_over_socket(messages: &[Sent]) {
+    let (backend, _) = Recording::new();
+    let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
+    let mut session = Session::open(&mut device);
+    let (peer, ours) = std::os::unix::net::UnixStream::pair().unwrap();
+    let mut peer = Connection::new(peer.into()).unwrap();
+    let mut ours = Connection::new(ours.into()).unwrap();
+    for sent in messages {
+        let size = u32::try_from(sent.payload.len()).unwrap();
+        let header = Header { request: sent.request, flags: sent.flags, size };
+        let fds: Vec<_> = sent.files.iter().map(|&kind| open(kind)).collect();
+        let fds: Vec<_> = fds.iter().map(AsFd::as_fd).collect();
+        peer.send(header, &sent.payload, &fds).unwrap();
+        let Ok(message) = ours.receive() else { break };
+        let message = message.unwrap();
+        if session.handle(&mut device, message).is_err() {
+            break;
+        }
+    }
+    session.close(&mut device);
+}
+
+#[test]
+fn no_sequence_of_messages_does_harm() {
+    // So that later ones are possible: everything negotiated, memory shared, ring 0 running.
+    let negotiated = |request: FrontendRequest, payload: &[(u64, bool)], files: &[u8]| Sent {
+        request: request.number(),
+        flags: 1,
+        payload: words(payload),
+        files: files.to_vec(),
+    };
+    let prologue = [
+        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_a019, true)], &[]),
+        negotiated(FrontendRequest::SetFeatures, &[(FEATURES & !(1 << 34), true)], &[]),
+        negotiated(
+            FrontendRequest::AddMemReg,
+            &[(0, true), (0, true), (MEMORY, true), (0x7000_0000, true), (0, true)],
+            &[1],
+        ),
+        negotiated(FrontendRequest::SetVringNum, &[(0, false), (256, false)], &[]),
+        negotiated(
+            FrontendRequest::SetVringAddr,
+            &[(0, false), (0, false), (0, true), (0, true), (0, true), (0, true)],
+            &[],
+        ),
+        negotiated(FrontendRequest::SetVringKick, &[(0, true)], &[0]),
+    ];
+    assert_eq!(play(&prologue), prologue.len());
+
+    let before = held();
+    let message = prop_oneof![3 => well_formed(), 1 => anything()];
+    let messages = (any::<bool>(), prop::collection::vec(message, 0..60));
+    let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
+    proptest!(config, |((prepared, messages) in messages)| {
+        let prologue = if prepared { prologue.to_vec() } else { vec![] };
+        let all = [prologue, messages].concat();
+        play(&all);
+        prop_assert_eq!(held(), before);
+        play_over_socket(&all);
+        prop_assert_eq!(held(), before);
+    });
+}
