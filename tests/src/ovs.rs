@@ -49,7 +49,7 @@ impl Ovs {
         command.arg(format!("--unixctl={}", dir.join("vswitchd.ctl").display()));
         command.args(["--no-chdir", "-vconsole:info", "-vsyslog:off"]);
         let vswitchd = Process::start("ovs-vswitchd", environment(command, dir))?;
-        wait::for_path(&dir.join("vswitchd.ctl"), LIMIT).with_context(|| vswitchd.log())?;
+        vswitchd.wait_for_path(&dir.join("vswitchd.ctl"), LIMIT)?;
         let ovs = Self { vswitchd, database, dir: dir.to_owned() };
         ovs.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"])?;
         Ok(ovs)
@@ -74,7 +74,7 @@ impl Ovs {
         let kind = "type=dpdkvhostuser";
         self.vsctl(&["add-port", "br0", name, "--", "set", "Interface", name, kind])?;
         let path = self.dir.join(name);
-        wait::for_path(&path, LIMIT)?;
+        self.vswitchd.wait_for_path(&path, LIMIT)?;
         Ok(path)
     }
 
@@ -153,7 +153,7 @@ fn start_database(dir: &Path) -> Result<Process> {
     command.arg(format!("--unixctl={}", dir.join("ovsdb.ctl").display()));
     command.args(["--no-chdir", "-vconsole:warn", "-vsyslog:off"]);
     let database = Process::start("ovsdb-server", environment(command, dir))?;
-    wait::for_path(&dir.join("db.sock"), LIMIT).with_context(|| database.log())?;
+    database.wait_for_path(&dir.join("db.sock"), LIMIT)?;
     vsctl(dir, &["--no-wait", "init"]).with_context(|| database.log())?;
     Ok(database)
 }

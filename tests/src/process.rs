@@ -1,6 +1,7 @@
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -10,6 +11,8 @@ use std::{io, thread};
 use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use crate::wait;
 
 /// What a child wrote to its standard output and error, in the order of arrival.
 #[derive(Debug, Default)]
@@ -107,6 +110,16 @@ impl Process {
             }
             log = self.log.grown.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Waits until the process has made the file or socket `path`.
+    ///
+    /// # Errors
+    /// When the time is over or the process ends first; the message has the end of the log.
+    pub fn wait_for_path(&self, path: &Path, limit: Duration) -> Result<()> {
+        let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
+        wait::for_path(path, Some(pidfd.as_fd()), limit)
+            .with_context(|| format!("{}:\n{}", self.name, tail(&self.log(), 4000)))
     }
 
     /// Writes a line to the standard input of the process.
@@ -265,6 +278,17 @@ mod tests {
         assert_eq!(child.wait_for(" two", mark, limit).unwrap(), "got");
         assert!(child.wait_for("three", mark, limit).is_err());
         assert!(child.wait(limit).unwrap().success());
+    }
+
+    #[test]
+    fn waiting_for_the_socket_of_a_process_that_ends_is_short() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo no such port; exit 1"]);
+        let child = Process::start("shell", command).unwrap();
+        let start = Instant::now();
+        let path = std::env::temp_dir().join("ringway-no-such-socket");
+        let error = child.wait_for_path(&path, Duration::from_secs(60)).unwrap_err();
+        assert!(start.elapsed() < Duration::from_secs(30), "{error:?}");
     }
 
     #[test]

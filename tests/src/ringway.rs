@@ -108,7 +108,7 @@ impl Ringway {
             command.args(["--port", port]);
         }
         let process = Process::start("ringway switch", command)?;
-        wait::for_path(&control, LIMIT).with_context(|| process.log())?;
+        process.wait_for_path(&control, LIMIT)?;
         Ok(Self { process, control })
     }
 

@@ -1,5 +1,6 @@
 use std::fs;
 use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -7,23 +8,34 @@ use anyhow::{Context, Result, bail};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::inotify;
 
-/// Waits until `path` exists, for `limit` at most.
+/// Waits until `path` exists, for `limit` at most, and only as long as the process behind
+/// `maker`, a pidfd, lives.
 ///
 /// # Errors
-/// When the time is over, or the directory that is to hold `path` cannot be watched.
-pub fn for_path(path: &Path, limit: Duration) -> Result<()> {
+/// When the time is over, the process has ended, or the directory that is to hold `path`
+/// cannot be watched.
+pub fn for_path(path: &Path, maker: Option<BorrowedFd<'_>>, limit: Duration) -> Result<()> {
     let deadline = Instant::now() + limit;
     let dir = path.parent().context("a path without a directory")?;
     let watch = inotify::init(inotify::CreateFlags::NONBLOCK | inotify::CreateFlags::CLOEXEC)?;
     inotify::add_watch(&watch, dir, inotify::WatchFlags::CREATE | inotify::WatchFlags::MOVED_TO)
         .with_context(|| format!("cannot watch {}", dir.display()))?;
+    let mut ended = false;
     // The watch is set before the look, so that a file made in between is not missed.
     while fs::symlink_metadata(path).is_err() {
         let left = deadline.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            bail!("{} did not appear within {limit:?}", path.display());
+        if ended || left.is_zero() {
+            let why = if ended { "its maker has ended" } else { "the time is over" };
+            bail!("{} did not appear: {why} ({limit:?})", path.display());
         }
-        poll(&mut [PollFd::new(&watch, PollFlags::IN)], Some(&left.try_into()?))?;
+        let fds = [Some(watch.as_fd()), maker];
+        let mut fds: Vec<_> = fds
+            .into_iter()
+            .flatten()
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .collect();
+        poll(&mut fds, Some(&left.try_into()?))?;
+        ended = fds.get(1).is_some_and(|maker| !maker.revents().is_empty());
         let mut buffer = [MaybeUninit::uninit(); 4096];
         let mut events = inotify::Reader::new(&watch, &mut buffer);
         while events.next().is_ok() {}
@@ -63,9 +75,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("late");
         std::thread::scope(|scope| {
-            scope.spawn(|| for_path(&path, Duration::from_secs(10)).unwrap());
+            scope.spawn(|| for_path(&path, None, Duration::from_secs(10)).unwrap());
             fs::write(&path, "").unwrap();
         });
-        assert!(for_path(&dir.path().join("never"), Duration::from_millis(20)).is_err());
+        assert!(for_path(&dir.path().join("never"), None, Duration::from_millis(20)).is_err());
     }
 }
