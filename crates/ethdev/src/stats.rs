@@ -105,6 +105,64 @@ const SIZE_NAMES: [&str; SIZES] = [
     "size_1519_max_packets",
 ];
 
+/// The smallest length in each size class but the first.
+const SIZE_BOUNDS: [i16; SIZES - 1] = [64, 65, 128, 256, 512, 1024, 1519];
+
+/// Bursts up to this length are counted frame by frame: measured, about where both ways cost
+/// the same.
+const FEW: usize = 8;
+
+/// What one burst adds to a queue's counters.
+///
+/// Sums are kept in registers until the burst is through. Additions that cannot overflow wrap,
+/// since checks would keep compilers from using vector instructions.
+#[derive(Clone, Copy, Debug)]
+struct Tally {
+    packets: u64,
+    bytes: u64,
+    sizes: [u64; SIZES],
+    /// Some frames go to a group address.
+    has_groups: bool,
+}
+
+impl Tally {
+    /// Counts `frames`, of which there are [`BURST`] at most: 7 cycles per frame.
+    #[inline]
+    fn of_few<'a>(frames: impl Iterator<Item = &'a Frame<'a>>) -> Self {
+        let (mut packets, mut bytes, mut first_bytes) = (0_u64, 0_u64, 0);
+        // A byte per class; a burst is too short for one to overflow.
+        let mut classes = 0_u64;
+        for frame in frames {
+            packets = packets.wrapping_add(1);
+            bytes = bytes.wrapping_add(frame.len() as u64);
+            classes = classes.wrapping_add(1_u64.wrapping_shl(8 * size_class(frame.len())));
+            first_bytes |= first_byte(frame);
+        }
+        let sizes = classes.to_le_bytes().map(u64::from);
+        Self { packets, bytes, sizes, has_groups: first_bytes & 1 != 0 }
+    }
+
+    /// As [`of_few`](Self::of_few): 45 cycles, and 2 per frame.
+    ///
+    /// Lengths are compared with each bound over a whole array and without a branch, which
+    /// compilers turn into vector instructions.
+    #[inline]
+    fn of_many(frames: &[Frame<'_>]) -> Self {
+        let (mut packets, mut bytes, mut first_bytes) = (0_u64, 0_u64, 0);
+        let mut lengths = [0; BURST];
+        for (frame, length) in frames.iter().zip(&mut lengths) {
+            packets = packets.wrapping_add(1);
+            bytes = bytes.wrapping_add(frame.len() as u64);
+            *length = i16::try_from(frame.len()).unwrap_or(i16::MAX);
+            first_bytes |= first_byte(frame);
+        }
+        let sizes = sizes_of(&lengths, packets);
+        Self { packets, bytes, sizes, has_groups: first_bytes & 1 != 0 }
+    }
+}
+
+const _: () = assert!(BURST <= u8::MAX as usize && SIZES == size_of::<u64>());
+
 /// The size class of a frame of `len` bytes, without a branch: the power of two below `len`,
 /// bounded, and one more each past 64 and past 1518.
 #[inline]
@@ -113,40 +171,34 @@ fn size_class(len: usize) -> u32 {
     power + u32::from(len > 64) + u32::from(len > 1518)
 }
 
-/// What one burst adds to a queue's counters.
-#[derive(Clone, Copy, Debug, Default)]
-struct Tally {
-    packets: u64,
-    bytes: u64,
-    /// One byte per size class, so that counting a frame is an addition in a register. A burst
-    /// is far too short for a byte to overflow.
-    sizes: u64,
-    multicast: u64,
-    broadcast: u64,
+/// The frame's first byte, whose bit 0 tells group addresses; 0 for a frame without bytes.
+#[inline]
+fn first_byte(frame: &Frame<'_>) -> u8 {
+    frame.head().first().copied().unwrap_or_default()
 }
 
-const _: () = assert!(BURST < 256 && SIZES == size_of::<u64>());
-
-impl Tally {
-    #[inline]
-    fn add(&mut self, frame: &Frame<'_>) {
-        self.packets += 1;
-        self.bytes = self.bytes.wrapping_add(frame.len() as u64);
-        self.sizes = self.sizes.wrapping_add(1_u64 << (8 * size_class(frame.len())));
-        let head = frame.head();
-        if head.first().is_some_and(|first| first & 1 != 0) {
-            if head.starts_with(&MacAddr::BROADCAST.0) {
-                self.broadcast += 1;
-            } else {
-                self.multicast += 1;
-            }
-        }
+/// How many of `packets` frames are in each size class. Unused lengths are 0.
+#[inline]
+fn sizes_of(lengths: &[i16; BURST], packets: u64) -> [u64; SIZES] {
+    let at_least = |bound| {
+        let is_longer = |length: &i16| i16::from(*length >= bound);
+        lengths.iter().map(is_longer).fold(0_i16, i16::wrapping_add)
+    };
+    let mut sizes = [0; SIZES];
+    let mut rest = packets;
+    for (size, bound) in sizes.iter_mut().zip(SIZE_BOUNDS) {
+        let longer = u64::from(at_least(bound).cast_unsigned());
+        *size = rest.wrapping_sub(longer);
+        rest = longer;
     }
+    let [.., largest] = &mut sizes;
+    *largest = rest;
+    sizes
 }
 
-/// The counters of one queue.
+/// The counters of one queue. What nearly every burst changes lies on its first cache line.
 #[derive(Debug, Default)]
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub struct QueueStats {
     packets: Counter,
     bytes: Counter,
@@ -161,11 +213,12 @@ impl QueueStats {
     #[inline]
     pub fn count_frames(&self, frames: &[Frame<'_>]) {
         for burst in frames.chunks(BURST) {
-            let mut tally = Tally::default();
-            for frame in burst {
-                tally.add(frame);
-            }
-            self.add(&tally);
+            let tally = if burst.len() <= FEW {
+                Tally::of_few(burst.iter())
+            } else {
+                Tally::of_many(burst)
+            };
+            self.add(&tally, burst.iter());
         }
     }
 
@@ -183,13 +236,10 @@ impl QueueStats {
 
     #[cold]
     fn count_sent_between_drops(&self, dropped: u32, frames: &[Frame<'_>]) {
-        let mut tally = Tally::default();
-        for (index, frame) in frames.iter().enumerate().take(BURST) {
-            if dropped & (1 << index) == 0 {
-                tally.add(frame);
-            }
-        }
-        self.add(&tally);
+        let numbered = frames.iter().take(BURST).enumerate();
+        let sent = numbered.filter(|(index, _)| dropped & (1 << index) == 0);
+        let sent = sent.map(|(_, frame)| frame);
+        self.add(&Tally::of_few(sent.clone()), sent);
     }
 
     /// Counts dropped frames.
@@ -200,26 +250,35 @@ impl QueueStats {
         }
     }
 
+    /// Adds what `tally` has of `frames`.
     #[inline]
-    fn add(&self, tally: &Tally) {
+    fn add<'a>(&self, tally: &Tally, frames: impl Iterator<Item = &'a Frame<'a>>) {
         if tally.packets == 0 {
             return;
         }
         self.packets.add(tally.packets);
         self.bytes.add(tally.bytes);
-        let mut sizes = tally.sizes;
-        while sizes != 0 {
-            // The lowest class that has frames.
-            let class = sizes.trailing_zeros() / 8;
-            if let Some(counter) = self.sizes.get(class as usize) {
-                counter.add((sizes >> (8 * class)) & 0xFF);
+        for (counter, count) in self.sizes.iter().zip(tally.sizes) {
+            if count != 0 {
+                counter.add(count);
             }
-            sizes &= !(0xFF << (8 * class));
         }
-        if tally.multicast | tally.broadcast != 0 {
-            self.multicast.add(tally.multicast);
-            self.broadcast.add(tally.broadcast);
+        if tally.has_groups {
+            self.count_groups(frames);
         }
+    }
+
+    #[inline(never)]
+    fn count_groups<'a>(&self, frames: impl Iterator<Item = &'a Frame<'a>>) {
+        let (mut multicast, mut broadcast) = (0, 0);
+        for head in frames.map(Frame::head) {
+            let is_group = head.first().is_some_and(|first| first & 1 != 0);
+            let is_broadcast = head.starts_with(&MacAddr::BROADCAST.0);
+            broadcast += u64::from(is_broadcast);
+            multicast += u64::from(is_group && !is_broadcast);
+        }
+        self.multicast.add(multicast);
+        self.broadcast.add(broadcast);
     }
 
     /// A copy of the counters as they are now.
@@ -397,8 +456,15 @@ mod tests {
 
     #[test]
     fn every_length_is_in_its_class() {
-        for len in 0..=packet::MAX_FRAME_LEN {
-            assert_eq!(size_class(len) as usize, model_class(len), "length {len}");
+        let bytes = vec![0; usize::from(u16::MAX)];
+        for len in 0..=bytes.len() {
+            let mut model = [0; SIZES];
+            model[model_class(len)] = 1;
+            for count in [1, BURST] {
+                let stats = QueueStats::default();
+                stats.count_frames(&[Frame::from_bytes(&bytes[..len]); BURST][..count]);
+                assert_eq!(stats.snapshot().sizes, model.map(|n| n * count as u64), "{len}");
+            }
         }
     }
 

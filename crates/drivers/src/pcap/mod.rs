@@ -90,10 +90,11 @@ impl Config {
         };
         let snaplen = spec.take_number("snaplen", MAX_FRAME_LEN, &(MIN_FRAME..=MAX_FRAME_LEN))?;
         let config = Self { rx, tx: spec.take("tx"), times, snaplen };
-        if config.rx.is_none() && config.tx.is_none() {
-            return Err(spec.error("expected a file to receive from, or tx=FILE to write to"));
-        }
+        let no_file = spec.error("expected a file to receive from, or tx=FILE to write to");
         spec.finish(&INFO.option_names())?;
+        if config.rx.is_none() && config.tx.is_none() {
+            return Err(no_file);
+        }
         Ok(config)
     }
 }
