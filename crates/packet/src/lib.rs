@@ -5,6 +5,8 @@
 //! - [`frame`]: frames that still lie in a device's ring, and the batch that holds a burst of them
 //! - [`headers`]: views of protocol headers
 //! - [`mac`]: MAC addresses
+//! - [`owned`]: packets that own their buffers
+//! - [`pool`]: pools of buffers, and a cache of each for a worker
 //! - [`prefetch`]: cache hints
 
 pub mod builder;
@@ -12,7 +14,11 @@ pub mod checksum;
 pub mod frame;
 pub mod headers;
 pub mod mac;
+pub mod owned;
+pub mod pool;
 pub mod prefetch;
 
 pub use frame::{BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, Segment};
 pub use mac::MacAddr;
+pub use owned::Packet;
+pub use pool::{Pool, PoolCache};

@@ -8,10 +8,10 @@
 //! - [`arp`]: ARP for IPv4
 //! - [`ethernet`]: Ethernet II and VLAN tags
 //! - [`icmp`]: ICMP and ICMPv6
-//! - [`ipv4`]: IPv4
+//! - [`ipv4`]: the IPv4 header
 //! - [`ipv6`]: IPv6 and its extension headers
-//! - [`tcp`]: TCP
-//! - [`udp`]: UDP
+//! - [`tcp`]: the TCP header
+//! - [`udp`]: the UDP header
 
 pub mod arp;
 pub mod ethernet;
