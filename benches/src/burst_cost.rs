@@ -3,7 +3,7 @@
 //! cores. It is the floor of the data path, and under `valgrind --tool=callgrind` a count of
 //! instructions.
 //!
-//! Usage: `burst-cost [BURSTS]`; prints a line for each frame length.
+//! Usage: `burst-cost [BURSTS [LENGTH ..]]`; prints a line for each frame length.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -100,8 +100,10 @@ fn measure(len: usize, bursts: usize) -> f64 {
 
 fn main() {
     let bursts = std::env::args().nth(1).map_or(100_000, |text| text.parse().unwrap());
+    let lens: Vec<usize> = std::env::args().skip(2).map(|text| text.parse().unwrap()).collect();
+    let lens = if lens.is_empty() { vec![64, 128, 256, 512, 1024, 1500] } else { lens };
     println!("length  cycles per packet");
-    for len in [64, 128, 256, 512, 1024, 1500] {
+    for len in lens {
         println!("{len:>6}  {:>17.1}", measure(len, bursts));
     }
 }

@@ -98,29 +98,16 @@ impl GuestMemory {
     }
 
     /// The host memory of `len` bytes at guest-physical address `addr`; `None` unless all of them
-    /// lie in one region. `hint` remembers the region of the last success: keep one per ring.
+    /// lie in one region. A ring uses a [`Translator`], which is faster.
     #[must_use]
-    #[inline]
-    pub fn translate(&self, addr: u64, len: u32, hint: &mut RegionHint) -> Option<Segment> {
-        if let Some(window) = self.windows.get(hint.0)
-            && let Some(host) = window.host_of(window.guest_addr, addr, u64::from(len))
-        {
-            // SAFETY: the window vouches for `len` bytes at `host`, and whoever uses the
-            // segment holds this memory (a ring keeps it in an Arc).
-            return Some(unsafe { Segment::new(host, len) });
-        }
-        self.translate_slowly(addr, len, hint)
+    pub fn translate(&self, addr: u64, len: u32) -> Option<Segment> {
+        self.find(addr)?.segment(addr, len)
     }
 
-    #[cold]
-    fn translate_slowly(&self, addr: u64, len: u32, hint: &mut RegionHint) -> Option<Segment> {
+    /// The window that `addr` may lie in.
+    fn find(&self, addr: u64) -> Option<Window> {
         let after = self.windows.partition_point(|window| window.guest_addr <= addr);
-        let index = after.checked_sub(1)?;
-        let window = self.windows.get(index)?;
-        let host = window.host_of(window.guest_addr, addr, u64::from(len))?;
-        hint.0 = index;
-        // SAFETY: as in `translate`.
-        Some(unsafe { Segment::new(host, len) })
+        self.windows.get(after.checked_sub(1)?).copied()
     }
 
     /// The host address of `len` bytes at address `addr` of the front-end's own address space,
@@ -145,11 +132,63 @@ impl GuestMemory {
     }
 }
 
-/// Which region a ring's buffers were found in last.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct RegionHint(usize);
+/// A guest's memory for one ring, which finds most of its buffers in the same region as the
+/// buffer before.
+#[derive(Debug)]
+pub struct Translator {
+    memory: Arc<GuestMemory>,
+    /// A copy of the window that was used last, or an empty one.
+    last: Window,
+}
+
+// SAFETY: the copied window leads into a mapping that `memory` keeps alive.
+unsafe impl Send for Translator {}
+
+impl Translator {
+    /// Translates addresses of `memory`.
+    #[must_use]
+    pub fn new(memory: Arc<GuestMemory>) -> Self {
+        let host = NonNull::dangling();
+        Self { memory, last: Window { guest_addr: 0, user_addr: 0, len: 0, host } }
+    }
+
+    /// The memory.
+    #[must_use]
+    pub const fn memory(&self) -> &Arc<GuestMemory> {
+        &self.memory
+    }
+
+    /// As [`GuestMemory::translate`]. Whoever uses the segment must hold this translator, or the
+    /// memory in another way.
+    #[must_use]
+    #[inline]
+    pub fn translate(&mut self, addr: u64, len: u32) -> Option<Segment> {
+        match self.last.segment(addr, len) {
+            None => self.translate_elsewhere(addr, len),
+            found => found,
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn translate_elsewhere(&mut self, addr: u64, len: u32) -> Option<Segment> {
+        let window = self.memory.find(addr)?;
+        let segment = window.segment(addr, len)?;
+        self.last = window;
+        Some(segment)
+    }
+}
 
 impl Window {
+    /// `len` bytes at guest-physical address `addr`, if all of them are in this window.
+    #[inline]
+    fn segment(&self, addr: u64, len: u32) -> Option<Segment> {
+        let host = self.host_of(self.guest_addr, addr, u64::from(len))?;
+        // SAFETY: the window vouches for `len` bytes at `host`, and whoever uses the segment
+        // holds the memory.
+        Some(unsafe { Segment::new(host, len) })
+    }
+
     /// The host address of `len` bytes at `addr`, where the window starts at `base`.
     #[inline]
     fn host_of(&self, base: u64, addr: u64, len: u64) -> Option<NonNull<u8>> {

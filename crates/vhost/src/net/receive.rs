@@ -100,6 +100,8 @@ fn push_single(batch: &mut FrameBatch, header_len: usize, segment: Segment) -> R
 
 /// Adds the frame of a chain of several descriptors, or of one with an indirect table; the net
 /// header may be spread over any number of them.
+#[cold]
+#[inline(never)]
 fn push_chain(
     batch: &mut FrameBatch,
     ring: &mut Ring,

@@ -26,9 +26,8 @@ impl Buffers {
     /// The chains, each by its head and its memory where that is a single descriptor.
     #[inline]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (u16, Option<Segment>)> + '_ {
-        let len = self.len.min(MAX_BUFFERS);
-        let pairs = self.heads.iter().zip(&self.single).take(len);
-        pairs.map(|(head, single)| (*head, *single))
+        let singles = self.single.get(..self.len).unwrap_or_default();
+        self.heads().iter().zip(singles).map(|(head, single)| (*head, *single))
     }
 
     /// Chain `index`, as in [`iter`](Self::iter).
@@ -54,20 +53,15 @@ impl Buffers {
         self.len = 0;
     }
 
-    /// Replaces the chains by `count` others (at most [`MAX_BUFFERS`]), which `fetch` reads one
-    /// by one; stops at the first error.
+    /// Makes room for `count` other chains (at most [`MAX_BUFFERS`]), which the caller fills in.
     #[inline]
-    pub(super) fn fill<E>(
+    pub(super) fn refill(
         &mut self,
         count: usize,
-        mut fetch: impl FnMut(u16) -> Result<(u16, Option<Segment>), E>,
-    ) -> Result<(), E> {
-        self.len = 0;
-        let slots = self.heads.iter_mut().zip(&mut self.single).take(count);
-        for (index, (head, single)) in (0..).zip(slots) {
-            (*head, *single) = fetch(index)?;
-            self.len += 1;
-        }
-        Ok(())
+    ) -> impl Iterator<Item = (&mut u16, &mut Option<Segment>)> {
+        self.len = count.min(MAX_BUFFERS);
+        let heads = self.heads.get_mut(..self.len).unwrap_or_default();
+        let singles = self.single.get_mut(..self.len).unwrap_or_default();
+        heads.iter_mut().zip(singles)
     }
 }

@@ -10,7 +10,7 @@ use packet::prefetch::{prefetch_read, prefetch_write};
 use super::burst::{Buffers, MAX_BUFFERS};
 use super::{ChainError, MAX_CHAIN, RingError, SetupError};
 use crate::features::Features;
-use crate::memory::{GuestMemory, RegionHint};
+use crate::memory::{GuestMemory, Translator};
 use crate::ring::{
     AVAIL_NO_INTERRUPT, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, ENTRIES_OFFSET, FLAGS_OFFSET,
     INDEX_OFFSET, QueueSize, USED_NO_NOTIFY, UsedElem, need_event,
@@ -46,8 +46,7 @@ pub struct SplitQueue {
     told_used: u16,
     event_idx: bool,
     indirect: bool,
-    hint: RegionHint,
-    memory: Arc<GuestMemory>,
+    memory: Translator,
     setup: SplitSetup,
 }
 
@@ -80,8 +79,7 @@ impl SplitQueue {
             told_used: 0,
             event_idx: setup.features.contains(Features::EVENT_IDX),
             indirect: setup.features.contains(Features::INDIRECT_DESC),
-            hint: RegionHint::default(),
-            memory,
+            memory: Translator::new(memory),
             setup,
         };
         // After a restart of the back-end the used ring goes on where it stood.
@@ -97,15 +95,14 @@ impl SplitQueue {
     /// When the ring does not lie in it; the queue must not be used then.
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), SetupError> {
         self.parts = Parts::resolve(&memory, &self.setup, self.size)?;
-        self.hint = RegionHint::default();
-        self.memory = memory;
+        self.memory = Translator::new(memory);
         Ok(())
     }
 
     /// The memory that the ring and its buffers lie in.
     #[must_use]
-    pub fn memory(&self) -> &Arc<GuestMemory> {
-        &self.memory
+    pub const fn memory(&self) -> &Arc<GuestMemory> {
+        self.memory.memory()
     }
 
     /// The index where another device, or this one later, has to go on (GET_VRING_BASE).
@@ -143,13 +140,14 @@ impl SplitQueue {
         buffers: &mut Buffers,
     ) -> Result<(), RingError> {
         let count = max.min(self.available()? as usize).min(MAX_BUFFERS);
-        let first = self.next_avail;
-        buffers.fill(count, |index| {
-            let position = self.size.position(first.wrapping_add(index));
-            let offset = ENTRIES_OFFSET + 2 * position;
+        let mut index = self.next_avail;
+        let mut bad_head = None;
+        for (place_head, place_single) in buffers.refill(count) {
+            let offset = ENTRIES_OFFSET + 2 * self.size.position(index);
             let head = self.load16(self.parts.avail, offset, Ordering::Relaxed);
             let Some(desc) = self.descriptor(head) else {
-                return Err(RingError::HeadOutOfRange { head, size: self.size.get() });
+                bad_head = Some(head);
+                break;
             };
             let single = self.single::<WRITE>(desc);
             if let Some(segment) = single {
@@ -162,8 +160,12 @@ impl SplitQueue {
                     prefetch_read(ptr.wrapping_add(64));
                 }
             }
-            Ok((head, single))
-        })
+            (*place_head, *place_single) = (head, single);
+            index = index.wrapping_add(1);
+        }
+        let Some(head) = bad_head else { return Ok(()) };
+        buffers.clear();
+        Err(RingError::HeadOutOfRange { head, size: self.size.get() })
     }
 
     /// The head of the next waiting chain, if any, for a queue that is served chain by chain.
@@ -191,7 +193,7 @@ impl SplitQueue {
         if desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) != wanted {
             return None;
         }
-        self.memory.translate(desc.addr, desc.len, &mut self.hint)
+        self.memory.translate(desc.addr, desc.len)
     }
 
     /// Collects the memory of the chain that starts at `head`, all of it for reading (`WRITE`
@@ -199,6 +201,7 @@ impl SplitQueue {
     ///
     /// # Errors
     /// When the chain breaks a rule; `segments` is of no use then.
+    #[inline(never)]
     pub fn walk<const WRITE: bool>(
         &mut self,
         head: u16,
@@ -277,7 +280,7 @@ impl SplitQueue {
         }
         let memory = self
             .memory
-            .translate(table.addr, table.len, &mut self.hint)
+            .translate(table.addr, table.len)
             .filter(|memory| memory.as_ptr().as_ptr().addr().is_multiple_of(8))
             .ok_or(ChainError::Unmapped { addr: table.addr, len: table.len })?;
         let mut index = 0;
@@ -307,7 +310,7 @@ impl SplitQueue {
     ) -> Result<(), ChainError> {
         let segment = self
             .memory
-            .translate(desc.addr, desc.len, &mut self.hint)
+            .translate(desc.addr, desc.len)
             .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
         visit(segment, desc.flags & DESC_WRITE != 0)
     }

@@ -10,7 +10,7 @@ use super::burst::{Buffers, MAX_BUFFERS};
 use super::split::{SplitQueue, SplitSetup};
 use super::{ChainError, RingError, SetupError};
 use crate::features::Features;
-use crate::memory::{GuestMemory, MemoryError, Region};
+use crate::memory::{GuestMemory, MemoryError, Region, Translator};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, UsedElem};
 
 const GUEST: u64 = 0x10_0000;
@@ -305,12 +305,12 @@ fn buffers_in_several_regions_are_found_and_none_may_span_two() {
     let far = BYTES as u64;
     let regions = (0..9).map(|n| guest.region(n * far, (20 - n) * far)).collect();
     let memory = GuestMemory::new(regions).unwrap();
-    let mut hint = Default::default();
+    let mut ring = Translator::new(Arc::new(memory));
     for n in [0, 8, 3, 3, 7] {
-        assert_eq!(memory.translate(n * far + 5, 10, &mut hint).unwrap().len(), 10);
-        assert!(memory.translate(n * far + far - 5, 10, &mut hint).is_none());
+        assert_eq!(ring.translate(n * far + 5, 10).unwrap().len(), 10);
+        assert!(ring.translate(n * far + far - 5, 10).is_none());
     }
-    assert!(memory.translate(9 * far, 1, &mut hint).is_none());
+    assert!(ring.translate(9 * far, 1).is_none());
 }
 
 #[test]

@@ -192,6 +192,12 @@ impl SplitQueue {
         self.posted
     }
 
+    /// Whether the device has a chain that starts at descriptor `id`.
+    #[must_use]
+    pub fn is_posted(&self, id: u16) -> bool {
+        self.slots.get(usize::from(id)).is_some_and(|slot| slot.owner == Owner::Device)
+    }
+
     /// Takes a free descriptor for the driver; `None` when there is none.
     #[inline]
     pub fn reserve(&mut self) -> Option<u16> {
