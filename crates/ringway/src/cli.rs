@@ -79,7 +79,13 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct ControlArgs {
     /// Control socket of the switch [default: ringway.sock in $XDG_RUNTIME_DIR, for root in /run].
-    #[arg(long, value_name = "PATH", env = "RINGWAY_CONTROL", hide_env_values = true)]
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "RINGWAY_CONTROL",
+        hide_env_values = true,
+        global = true
+    )]
     pub control: Option<PathBuf>,
 }
 

@@ -16,10 +16,12 @@ mod admin;
 mod cli;
 mod config;
 mod control;
+mod demo;
 mod exit;
 mod generate;
 mod output;
 mod rates;
+mod serve;
 mod show;
 mod table;
 mod wait;
@@ -36,12 +38,12 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(&cli);
     let result = match &cli.command {
-        Command::Switch(_) => Ok(()),
+        Command::Switch(args) => serve::run(args),
         Command::Show(args) => show::run(args),
         Command::Port(args) => admin::port(args),
         Command::Fdb(args) => admin::fdb(args),
         Command::Gen(args) => generate::run::run(args),
-        Command::Demo(_) => Ok(()),
+        Command::Demo(args) => demo::run::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -49,11 +49,6 @@ impl Listener {
     pub const fn socket(&self) -> &UnixListener {
         &self.socket
     }
-
-    /// Its path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
 }
 
 impl Drop for Listener {
@@ -127,7 +122,7 @@ mod tests {
         let first = Listener::bind(&path).unwrap();
         let message = Listener::bind(&path).unwrap_err().to_string();
         assert!(message.contains("a running process listens there"), "{message}");
-        assert!(UnixStream::connect(first.path()).is_ok());
+        assert!(UnixStream::connect(&first.path).is_ok());
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub struct Info {
 /// Answer to [`Request::ShowPorts`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
-    /// In the order in which they were added.
+    /// In the order of their names.
     pub ports: Vec<Port>,
 }
 
@@ -121,7 +121,7 @@ pub struct Port {
 pub struct Stats {
     /// Milliseconds since the switch started, from a steady clock: for rates.
     pub uptime_ms: u64,
-    /// In the order in which they were added.
+    /// In the order of their names.
     pub ports: Vec<PortStats>,
 }
 

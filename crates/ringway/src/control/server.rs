@@ -308,14 +308,9 @@ impl Client {
     }
 }
 
+#[cfg(test)]
 impl<H> Server<H> {
-    /// The socket that it serves.
-    pub const fn listener(&self) -> &Listener {
-        &self.listener
-    }
-
     /// Number of connections now.
-    #[cfg(test)]
     fn connections(&self) -> usize {
         self.clients.len()
     }

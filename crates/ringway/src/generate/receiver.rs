@@ -131,6 +131,11 @@ impl Receiver {
         self.latency = new_histogram().map(|histogram| Latency { clock, histogram });
     }
 
+    /// Measures latency no more.
+    pub fn stop_latency(&mut self) {
+        self.latency = None;
+    }
+
     /// Looks at all frames of a burst that was received at `now`.
     pub fn take(&mut self, burst: &RxBurst<'_>, now: u64) {
         for frame in burst.frames() {

@@ -1,0 +1,237 @@
+//! `ringway switch`: runs a switch and serves its control socket.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::time::Duration;
+
+use eal::clock;
+use eal::signals::Signals;
+use packet::MacAddr;
+use serde::Serialize;
+use serde_json::{Value, json};
+use switch::{PortOptions, PortReport, Switch};
+
+use crate::cli::SwitchArgs;
+use crate::config::{Config, PortConfig};
+use crate::control::listener::Listener;
+use crate::control::protocol::{
+    Counters, Fdb, FdbEntry, Flushed, Info, Port, PortStats, Ports, Request, Stats, Worker,
+    WorkerQueue, Workers,
+};
+use crate::control::server::{Limits, Server};
+use crate::exit::Failure;
+use crate::output;
+
+/// How often the main thread looks whether a worker has ended.
+const TICK: Duration = Duration::from_secs(1);
+
+/// `ringway switch`.
+pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
+    let config = Config::load(args, args.control.control.clone())?;
+    let signals = Signals::install().map_err(Failure::runtime)?;
+    // First the socket, which sets the file mode mask while there are no other threads.
+    let listener = Listener::bind(&config.control)?;
+    let switch = start(&config)?;
+    let opened = open_ports(&switch, &config.ports)?;
+    output::line(&ready_line(&config, opened));
+    let control = Control { switch: &switch };
+    let mut server = Server::new(listener, Limits::default(), |request| control.handle(request));
+    let served = server.run(signals.as_fd(), TICK, || {});
+    tracing::info!("ending");
+    drop(server);
+    let report = switch.shutdown();
+    for (worker, message) in &report.panics {
+        tracing::error!(worker, "a worker had ended by a panic: {message}");
+    }
+    served.map_err(|error| Failure::runtime(format!("control socket: {error}")))?;
+    if report.panics.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::runtime("a worker had ended by a panic; see the log"))
+    }
+}
+
+fn start(config: &Config) -> Result<Switch, Failure> {
+    Switch::start(&config.switch()).map_err(|error| match error {
+        switch::Error::Config { .. } => Failure::usage(error),
+        other => Failure::runtime(other),
+    })
+}
+
+/// Opens the ports. One that cannot be opened does not keep the others from working, but a
+/// mistake in a device string ends everything before it has begun.
+fn open_ports(switch: &Switch, ports: &[PortConfig]) -> Result<usize, Failure> {
+    let mut opened = 0;
+    for port in ports {
+        match switch.open_port(&port.name, &port.device, &port.options) {
+            Ok(()) => opened += 1,
+            Err(error) if is_usage(&error) => return Err(Failure::usage(error)),
+            Err(error) => tracing::error!("{error}; the switch goes on without it"),
+        }
+    }
+    if opened == 0 && !ports.is_empty() {
+        return Err(Failure::runtime("none of the ports could be opened; see the log"));
+    }
+    Ok(opened)
+}
+
+const fn is_usage(error: &switch::Error) -> bool {
+    use switch::Error::{DuplicatePort, Port, PortName, UnknownWorker};
+    match error {
+        Port { source, .. } => matches!(source, ethdev::Error::Spec { .. }),
+        DuplicatePort { .. } | PortName { .. } | UnknownWorker { .. } => true,
+        _ => false,
+    }
+}
+
+/// What tests and service managers wait for.
+fn ready_line(config: &Config, opened: usize) -> String {
+    let plural = |count: usize| if count == 1 { "" } else { "s" };
+    let ports = match config.ports.len() {
+        all if all == opened => format!("{opened} port{}", plural(opened)),
+        all => format!("{opened} of {all} ports"),
+    };
+    let workers = if config.cores.is_empty() {
+        format!("{} worker{}", config.workers, plural(config.workers))
+    } else {
+        format!(
+            "worker{} on core{} {}",
+            plural(config.cores.len()),
+            plural(config.cores.len()),
+            config.cores
+        )
+    };
+    format!("ringway switch ready: {ports}, {workers}, control socket {}", config.control.display())
+}
+
+/// Answers requests.
+struct Control<'a> {
+    switch: &'a Switch,
+}
+
+impl Control<'_> {
+    fn handle(&self, request: Request) -> Result<Value, String> {
+        match request {
+            Request::Info {} => value(&Info {
+                version: env!("CARGO_PKG_VERSION").to_owned(),
+                pid: std::process::id(),
+                uptime_seconds: self.switch.uptime().as_secs(),
+            }),
+            Request::ShowPorts {} => {
+                value(&Ports { ports: self.switch.ports().iter().map(port).collect() })
+            }
+            Request::ShowStats {} => value(&Stats {
+                uptime_ms: u64::try_from(self.switch.uptime().as_millis()).unwrap_or(u64::MAX),
+                ports: self.switch.ports().iter().map(port_stats).collect(),
+            }),
+            Request::ShowFdb {} => value(&self.fdb()),
+            Request::ShowWorkers {} => value(&self.workers()),
+            Request::PortAdd { name, device } => {
+                let options = PortOptions::default();
+                self.switch.open_port(&name, &device, &options).map_err(text)?;
+                tracing::info!(port = name, device, "port added");
+                Ok(json!({}))
+            }
+            Request::PortDel { name } => {
+                self.switch.remove_port(&name).map_err(text)?;
+                tracing::info!(port = name, "port removed");
+                Ok(json!({}))
+            }
+            Request::FdbAdd { mac, port, vlan } => {
+                self.switch.fdb_add_static(address(&mac)?, vlan, &port).map_err(text)?;
+                Ok(json!({}))
+            }
+            Request::FdbDel { mac, vlan } => {
+                self.switch.fdb_delete(address(&mac)?, vlan).map_err(text)?;
+                Ok(json!({}))
+            }
+            Request::FdbFlush { port } => {
+                let removed = self.switch.fdb_flush(port.as_deref()).map_err(text)?;
+                value(&Flushed { removed })
+            }
+        }
+    }
+
+    fn fdb(&self) -> Fdb {
+        let report = self.switch.fdb_report();
+        let entries = self.switch.fdb().into_iter().map(|entry| FdbEntry {
+            mac: entry.mac.to_string(),
+            vlan: entry.vlan,
+            port: entry.port,
+            age_seconds: (!entry.is_static).then_some(entry.age),
+            is_static: entry.is_static,
+        });
+        Fdb {
+            limit: report.limit,
+            ageing_seconds: report.ageing,
+            learned: report.learned,
+            moved: report.moved,
+            expired: report.expired,
+            evicted: report.evicted,
+            entries: entries.collect(),
+        }
+    }
+
+    fn workers(&self) -> Workers {
+        let workers = self.switch.workers().into_iter().map(|worker| Worker {
+            index: worker.index,
+            core: worker.core,
+            alive: worker.alive,
+            packets: worker.packets,
+            polls: worker.polls,
+            busy_polls: worker.busy_polls,
+            busy_cycles: worker.busy_cycles,
+            total_cycles: worker.total_cycles,
+            sleeps: worker.sleeps,
+            sleep_cycles: worker.sleep_cycles,
+            queues: worker
+                .queues
+                .into_iter()
+                .map(|(port, queue)| WorkerQueue { port, queue })
+                .collect(),
+        });
+        Workers { cycles_per_second: clock::hz(), workers: workers.collect() }
+    }
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(answer).map_err(text)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn address(mac: &str) -> Result<MacAddr, String> {
+    mac.parse().map_err(|error| format!("mac {mac:?}: {error}"))
+}
+
+fn port(report: &PortReport) -> Port {
+    Port {
+        name: report.name.clone(),
+        device: report.device.clone(),
+        driver: report.driver.to_owned(),
+        link_up: report.link.up,
+        link_changes: report.link.changes,
+        speed_mbps: report.link.speed_mbps,
+        mac: report.mac.to_string(),
+        mtu: report.mtu,
+        rx_queues: report.stats.rx.len(),
+        tx_queues: report.stats.tx.len(),
+        rx_workers: report.rx_workers.clone(),
+        fdb_entries: report.fdb_entries,
+        details: report.details.iter().cloned().collect::<BTreeMap<_, _>>(),
+    }
+}
+
+fn port_stats(report: &PortReport) -> PortStats {
+    PortStats {
+        name: report.name.clone(),
+        rx: Counters::from(&report.stats.rx_total()),
+        tx: Counters::from(&report.stats.tx_total()),
+        rx_queues: report.stats.rx.iter().map(Counters::from).collect(),
+        tx_queues: report.stats.tx.iter().map(Counters::from).collect(),
+        extended: report.extended.iter().cloned().collect(),
+    }
+}

@@ -1,0 +1,93 @@
+//! `ringway gen`, over files and over the null port.
+
+mod support;
+
+use serde_json::Value;
+use support::run;
+
+/// The summary that `ringway gen --json` ends with.
+fn summary(args: &[&str]) -> (Option<i32>, Value) {
+    let mut args = args.to_vec();
+    args.push("--json");
+    let output = run(&args);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let last = text.lines().last().unwrap_or_else(|| panic!("{args:?}: no output"));
+    let mut value: Value = serde_json::from_str(last).unwrap();
+    (output.status.code(), value["summary"].take())
+}
+
+#[test]
+fn what_is_sent_to_a_file_is_found_whole_in_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("traffic.pcap");
+    let to = format!("pcap:,tx={}", file.display());
+    let args =
+        ["gen", "txonly", "--port", &to, "--count", "1200", "--size", "imix", "--flows", "7"];
+    let (code, sent) = summary(&args);
+    assert_eq!((code, &sent["sent"]["packets"]), (Some(0), &1200.into()));
+    assert_eq!(sent["sent"]["bytes"], 100 * (7 * 60 + 4 * 590 + 1514));
+
+    let from = format!("pcap:{}", file.display());
+    let args = ["gen", "rxonly", "--port", &from, "--count", "1200", "--duration", "20"];
+    let (code, received) = summary(&args);
+    assert_eq!(code, Some(0));
+    assert_eq!(received["good"], 1200, "{received:#}");
+    assert_eq!(received["flows"], 7);
+    for wrong in ["corrupt", "lost", "reordered", "foreign"] {
+        assert_eq!(received[wrong], 0, "{wrong}");
+    }
+}
+
+#[test]
+fn a_damaged_frame_is_found_and_is_a_failure() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("traffic.pcap");
+    let to = format!("pcap:,tx={}", file.display());
+    let (_, sent) = summary(&["gen", "txonly", "--port", &to, "--count", "10", "--size", "200"]);
+    assert_eq!(sent["sent"]["packets"], 10);
+    // The last byte of the file is the last one of the last frame's pattern.
+    let mut bytes = std::fs::read(&file).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+
+    let from = format!("pcap:{}", file.display());
+    let args = ["gen", "rxonly", "--port", &from, "--count", "10", "--duration", "20"];
+    let (code, received) = summary(&args);
+    assert_eq!((code, &received["good"], &received["corrupt"]), (Some(1), &9.into(), &1.into()));
+}
+
+#[test]
+fn rates_are_kept() {
+    let args = ["gen", "txonly", "--port", "null:", "--rate", "20k", "--count", "10000"];
+    let (code, sent) = summary(&args);
+    assert_eq!((code, &sent["sent"]["packets"]), (Some(0), &10_000.into()));
+    // Half a second at the rate asked for; a busy machine may only make it longer.
+    assert!(sent["seconds"].as_f64().unwrap() >= 0.499, "{sent:#}");
+}
+
+#[test]
+fn what_does_not_come_back_is_lost() {
+    let args = ["gen", "latency", "--port", "null:", "--count", "100"];
+    let (code, report) = summary(&args);
+    assert_eq!(code, Some(0));
+    assert_eq!((&report["sent"]["packets"], &report["lost"]), (&100.into(), &100.into()));
+    assert_eq!(report["latency"], Value::Null);
+}
+
+#[test]
+fn io_forwards_between_two_devices() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first.pcap"), dir.path().join("second.pcap"));
+    let to = format!("pcap:,tx={}", first.display());
+    let (_, sent) = summary(&["gen", "txonly", "--port", &to, "--count", "300", "--size", "imix"]);
+    assert_eq!(sent["sent"]["packets"], 300);
+    let (from, onward) =
+        (format!("pcap:{}", first.display()), format!("pcap:,tx={}", second.display()));
+    let args =
+        ["gen", "io", "--port", &from, "--port2", &onward, "--count", "300", "--duration", "20"];
+    let (code, forwarded) = summary(&args);
+    assert_eq!((code, &forwarded["sent"]["packets"]), (Some(0), &300.into()));
+    let from = format!("pcap:{}", second.display());
+    let args = ["gen", "rxonly", "--port", &from, "--count", "300", "--duration", "20"];
+    assert_eq!(summary(&args).1["good"], 300);
+}

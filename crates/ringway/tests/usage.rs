@@ -1,0 +1,96 @@
+//! Wrong arguments and configurations: named, with exit status 2, before anything has started.
+
+mod support;
+
+use support::{refusal, run};
+
+#[test]
+fn help_is_there_for_every_command() {
+    for command in ["switch", "show", "port", "fdb", "gen", "demo"] {
+        let output = run(&[command, "--help"]);
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.contains("Example"), "{command}: {text}");
+    }
+    let text = String::from_utf8(run(&["switch", "--help"]).stdout).unwrap();
+    for device in ["vhost-user:", "tap:", "pcap:", "null:"] {
+        assert!(text.contains(device), "{device} is missing in {text}");
+    }
+}
+
+#[test]
+fn wrong_arguments_are_refused_by_name() {
+    let cases: &[(&[&str], &str)] = &[
+        (&[], "Usage"),
+        (&["swtich"], "switch"),
+        (&["switch", "--prot", "a=null:"], "--port"),
+        (&["switch", "--port", "null:"], "expected NAME=DEVICE"),
+        (&["switch", "--port", "a b=null:"], "port name"),
+        (&["switch", "--port", "a=nul:"], "did you mean 'null'"),
+        (&["switch", "--port", "a=null:,colour=red"], "colour"),
+        (&["switch", "--port", "a=null:", "--port", "a=null:"], "'a'"),
+        (&["switch", "--cores", "x"], "\"x\" is no core"),
+        (&["switch", "--cores", "1000"], "1000"),
+        (&["switch", "--fdb-size", "0"], "expected 1 to"),
+        (&["switch", "--workers", "0"], "number of workers"),
+        (&["switch", "--config", "/nonexistent/ringway.toml"], "/nonexistent/ringway.toml"),
+        (&["show", "prots"], "ports"),
+        (&["show", "ports", "--watch", "soon"], "seconds"),
+        (&["fdb", "add", "52:54:00", "vm1"], "MAC address"),
+        (&["gen", "txonly"], "--port"),
+        (&["gen", "txonly", "--port", "null:", "--size", "20"], "60 to 65535"),
+        (&["gen", "txonly", "--port", "null:", "--rate", "fast"], "frames per second"),
+        (&["gen", "blast", "--port", "null:"], "txonly"),
+        (&["gen", "txonly", "--port", "xyz:"], "no driver 'xyz'"),
+        (&["demo", "--seconds", "0"], "--seconds"),
+    ];
+    let dir = tempfile::tempdir().unwrap();
+    let control = dir.path().join("control.sock");
+    for (args, expected) in cases {
+        let mut args = args.to_vec();
+        if args.first() == Some(&"switch") {
+            args.extend(["--control", control.to_str().unwrap()]);
+        }
+        let (code, message) = refusal(&args);
+        assert_eq!(code, Some(2), "{args:?}: {message}");
+        assert!(message.contains(expected), "{args:?}: {message}");
+    }
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ringway.toml");
+    let cases = [
+        ("busy-pol = true\n", 1, "did you mean 'busy-poll'?"),
+        ("[fdb]\nsize = 10\nageing = \"long\"\n", 3, "integer"),
+        ("\n[ports.vm1]\ndevise = \"null:\"\n", 3, "did you mean 'device'?"),
+        ("[ports.vm1\n", 1, "expected"),
+    ];
+    for (text, line, expected) in cases {
+        std::fs::write(&file, text).unwrap();
+        let (code, message) = refusal(&["switch", "--config", file.to_str().unwrap()]);
+        assert_eq!(code, Some(2), "{message}");
+        assert!(message.contains(&format!("ringway.toml:{line}: ")), "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+    // A name that the file and the command line both give.
+    std::fs::write(&file, "[ports.vm1]\ndevice = \"null:\"\n").unwrap();
+    let (code, message) =
+        refusal(&["switch", "--config", file.to_str().unwrap(), "--port", "vm1=null:"]);
+    assert_eq!(code, Some(2));
+    assert!(message.contains("'vm1' is given twice"), "{message}");
+}
+
+#[test]
+fn without_a_switch_the_clients_fail_and_say_where_they_looked() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = dir.path().join("none.sock");
+    for args in [&["show", "ports"][..], &["port", "del", "a"], &["fdb", "flush"]] {
+        let mut args = args.to_vec();
+        args.extend(["--control", control.to_str().unwrap()]);
+        let (code, message) = refusal(&args);
+        assert_eq!(code, Some(1), "{message}");
+        assert!(message.contains("none.sock"), "{message}");
+    }
+}
