@@ -109,6 +109,16 @@ impl Ovs {
         parse_packets(&text).with_context(|| format!("{interface}: {text}"))
     }
 
+    /// Cycles that polling threads spent on packets, and the packets, since
+    /// `dpif-netdev/pmd-stats-clear`.
+    ///
+    /// # Errors
+    /// When nothing was forwarded.
+    pub fn busy_cycles(&self) -> Result<(u64, u64)> {
+        let text = self.appctl(&["dpif-netdev/pmd-stats-show"])?;
+        parse_cycles(&text).with_context(|| text)
+    }
+
     /// Whether the front-end of an interface is there.
     ///
     /// # Errors
@@ -177,6 +187,13 @@ fn parse_packets(text: &str) -> Option<(u64, u64)> {
     Some((counts.next()??, counts.next()??))
 }
 
+/// `avg processing cycles per packet: 373.00 (746/2)` of the one polling thread.
+fn parse_cycles(text: &str) -> Option<(u64, u64)> {
+    let line = text.lines().find(|line| line.contains("avg processing cycles per packet:"))?;
+    let (cycles, packets) = line.split_once('(')?.1.strip_suffix(')')?.split_once('/')?;
+    Some((cycles.parse().ok()?, packets.parse().ok()?))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -187,5 +204,8 @@ mod tests {
                     drop=0, errs=0\n           tx pkts=34, bytes=0, drop=1\n";
         assert_eq!(parse_packets(text), Some((12, 34)));
         assert_eq!(parse_packets("ovs-ofctl: no such port"), None);
+        let text = "  avg cycles per packet: 400.00 (800/2)\n  \
+                    avg processing cycles per packet: 373.00 (746/2)\n";
+        assert_eq!(parse_cycles(text), Some((746, 2)));
     }
 }

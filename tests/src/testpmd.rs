@@ -191,13 +191,14 @@ impl RunningTestpmd {
         })
     }
 
-    /// Busy cycles per packet since `start`, of a testpmd with `--record-core-cycles`.
+    /// Busy cycles and packets since `start` or `clear fwd stats all`, of a testpmd with
+    /// `--record-core-cycles`.
     ///
     /// # Errors
-    /// When they were not recorded or nothing was forwarded.
-    pub fn cycles_per_packet(&mut self) -> Result<f64> {
+    /// When they were not recorded.
+    pub fn busy_cycles(&mut self) -> Result<(u64, u64)> {
         let text = self.command("show fwd stats all")?;
-        cycles(&text).with_context(|| text)
+        parse_cycles(&text).with_context(|| text)
     }
 
     /// Leaves testpmd in order, so that its pcap files are complete.
@@ -240,9 +241,14 @@ impl PortStats {
     }
 }
 
-fn cycles(text: &str) -> Option<f64> {
-    let key = "CPU cycles/packet=";
-    text[text.find(key)? + key.len()..].split([' ', '(']).next()?.parse().ok()
+/// `CPU cycles/packet=293.25 (busy cycles=586 / total io packets=2) at 2000 MHz Clock`
+fn parse_cycles(text: &str) -> Option<(u64, u64)> {
+    let line = text.lines().find(|line| line.contains("CPU cycles/packet="))?;
+    let mut numbers = line.split('=').skip(2).map(|part| {
+        let digits = part.split(|c: char| !c.is_ascii_digit()).next()?;
+        digits.parse().ok()
+    });
+    Some((numbers.next()??, numbers.next()??))
 }
 
 #[cfg(test)]
@@ -264,6 +270,8 @@ mod tests {
         };
         assert_eq!(PortStats::parse(text), Some(stats));
         assert_eq!(PortStats::parse("Invalid port"), None);
-        assert_eq!(cycles("  CPU cycles/packet=293.25 (busy cycles=1 / total"), Some(293.25));
+        let text = "  CPU cycles/packet=293.00 (busy cycles=586 / total io packets=2) at 2000 MHz";
+        assert_eq!(parse_cycles(text), Some((586, 2)));
+        assert_eq!(parse_cycles("  RX-packets: 0"), None);
     }
 }

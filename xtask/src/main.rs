@@ -5,6 +5,8 @@
     reason = "works on the project's own files and tools, not on peer input"
 )]
 
+/// Cycles per packet, beside DPDK and OVS-DPDK.
+mod bench;
 /// What Debian's packages and the kernel must provide for the peers of the tests.
 mod setup;
 /// The one test command.
@@ -34,6 +36,8 @@ enum Command {
     },
     /// Run all tests: formatting, lints, units, properties and those on real peers
     Test(test::Options),
+    /// Measure cycles per packet between two vhost-user ports, in turn with DPDK and OVS-DPDK
+    Bench(bench::Options),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +45,7 @@ fn main() -> ExitCode {
         Command::Setup => setup::run(),
         Command::GuestImage { modules } => guest_image(&modules),
         Command::Test(options) => test::run(&options),
+        Command::Bench(options) => bench::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,
