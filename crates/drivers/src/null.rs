@@ -176,6 +176,11 @@ mod tests {
         }
         assert_eq!(null.port.stats().rx[1].packets, 60);
         assert_eq!(null.port.stats().rx[0].packets, 0);
+        let named = null.port.extended_stats();
+        for name in ["rx_good_packets", "rx_q1_good_packets", "rx_q1_size_65_127_packets"] {
+            assert!(named.contains(&(name.to_owned(), 60)), "{name}");
+        }
+        assert!(named.contains(&("rx_q0_good_packets".to_owned(), 0)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //!
 //! - [`queue`]: receive and transmit queues, owned by the worker that polls them
 //! - [`shared`]: a transmit queue that several workers use in turns
+//! - [`tx_buffer`]: packets that wait until there is a burst of them
 //! - [`port`]: the control side of a port: link, MAC, MTU, statistics
 //! - [`events`]: how a port tells that its link changed or that it is gone
 //! - [`stats`]: counters per queue, and the reasons for which frames are dropped
@@ -13,6 +14,7 @@ pub mod queue;
 pub mod shared;
 pub mod spec;
 pub mod stats;
+pub mod tx_buffer;
 
 pub use events::{PortEvent, PortEvents};
 pub use port::{Error, Link, Port, PortControl, PortInfo};
@@ -20,3 +22,4 @@ pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
 pub use shared::SharedTxQueue;
 pub use spec::DeviceSpec;
 pub use stats::{DropReason, PortStats, QueueStats, Stats};
+pub use tx_buffer::{TxBuffer, TxBufferOptions};

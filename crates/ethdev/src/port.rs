@@ -213,9 +213,9 @@ impl Port {
     /// Has `listener` called when the port's link changes or the port is gone, in place of
     /// any listener before, and returns whether this kind of port announces such events.
     ///
-    /// It is called on a control thread that other ports need too: it must be quick, such as a
-    /// message to a channel or a signal to an [`eal::EventFd`], and ask for the port's state
-    /// elsewhere. Events may be lost while a listener is replaced, so look at the state once
+    /// It is called by whoever notices: a control thread that other ports need too, or a worker.
+    /// So it must be quick, such as a message to a channel or a signal to an [`eal::EventFd`],
+    /// and ask for the port's state elsewhere. Events may be lost while a listener is replaced, so look at the state once
     /// after this call.
     pub fn on_event(&self, listener: impl Fn(PortEvent) + Send + Sync + 'static) -> bool {
         let events = self.control.events();

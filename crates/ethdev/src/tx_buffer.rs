@@ -1,0 +1,345 @@
+//! Buffered transmit: packets wait until there is a burst of them, or until they have waited
+//! long enough.
+//!
+//! An application that receives single packets for many ports would otherwise pay a ring update
+//! and a notification for each. The price is the drain time as additional latency when there is
+//! little traffic.
+
+use std::time::Duration;
+
+use arrayvec::ArrayVec;
+use eal::clock;
+use packet::{BURST, Frame, Packet, PoolCache};
+
+use crate::queue::TxQueue;
+use crate::stats::DropReason;
+
+/// How a [`TxBuffer`] behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TxBufferOptions {
+    /// How long a packet may wait for others; 100 µs unless told.
+    pub drain: Duration,
+    /// How often to try again at once when the device has no room, before packets are dropped; 0
+    /// unless told. Each try costs what a burst costs, so there should be few.
+    pub retries: u32,
+}
+
+impl Default for TxBufferOptions {
+    fn default() -> Self {
+        Self { drain: Duration::from_micros(100), retries: 0 }
+    }
+}
+
+/// A transmit queue with up to [`BURST`] packets that wait to be sent.
+///
+/// It belongs to one worker, as its queue does. Times are those of [`eal::clock::now`], which
+/// the worker reads once per round. Packets that the device does not take are dropped and
+/// counted on the queue as [`DropReason::RingFull`] or [`DropReason::LinkDown`]. When it is
+/// dropped itself, it sends what waits.
+#[derive(Debug)]
+pub struct TxBuffer {
+    queue: TxQueue,
+    packets: ArrayVec<Packet, BURST>,
+    /// When the packet that waits longest came.
+    since: u64,
+    /// The drain time in cycles.
+    drain: u64,
+    retries: u32,
+}
+
+impl TxBuffer {
+    /// An empty buffer in front of `queue`. The first one in a process may take 20 ms to
+    /// calibrate the clock.
+    #[must_use]
+    pub fn new(queue: TxQueue, options: TxBufferOptions) -> Self {
+        let drain = clock::cycles(options.drain);
+        Self { queue, packets: ArrayVec::new(), since: 0, drain, retries: options.retries }
+    }
+
+    /// Takes a packet and sends all that wait if that makes a burst. Buffers of packets that are
+    /// done with go to `cache`.
+    #[inline]
+    pub fn push(&mut self, packet: Packet, now: u64, cache: &mut PoolCache) {
+        if self.packets.is_empty() {
+            self.since = now;
+        }
+        // There is room: a full buffer is sent at once.
+        if let Err(error) = self.packets.try_push(packet) {
+            self.queue.drop_frames(DropReason::NoBuffer, 1);
+            cache.free(error.element());
+        }
+        if self.packets.is_full() {
+            self.flush(cache);
+        }
+    }
+
+    /// As [`push`](Self::push), with a copy of a frame that still lies in a receive ring. When
+    /// the pool has no buffer for it, it is counted as dropped ([`DropReason::NoBuffer`]).
+    #[inline]
+    pub fn push_frame(&mut self, frame: &Frame<'_>, now: u64, cache: &mut PoolCache) {
+        match cache.copy_frame(frame) {
+            Some(packet) => self.push(packet, now, cache),
+            None => self.queue.drop_frames(DropReason::NoBuffer, 1),
+        }
+    }
+
+    /// As [`push_frame`](Self::push_frame), for all frames of a receive burst. A full burst is
+    /// sent without a copy while nothing waits.
+    #[inline]
+    pub fn push_frames(&mut self, frames: &[Frame<'_>], now: u64, cache: &mut PoolCache) {
+        let direct = self.packets.is_empty() && frames.len() >= BURST;
+        let sent = if direct { self.queue.tx_burst(frames) } else { 0 };
+        for frame in frames.iter().skip(sent) {
+            self.push_frame(frame, now, cache);
+        }
+    }
+
+    /// Sends what waits if the drain time is over. To be called in every round of the worker's
+    /// loop; it costs a comparison while nothing is due.
+    #[inline]
+    pub fn drain(&mut self, now: u64, cache: &mut PoolCache) {
+        if !self.packets.is_empty() && now.wrapping_sub(self.since) >= self.drain {
+            self.flush(cache);
+        }
+    }
+
+    /// Sends what waits, now.
+    pub fn flush(&mut self, cache: &mut PoolCache) {
+        self.transmit();
+        cache.free_burst(self.packets.drain(..));
+    }
+
+    /// Number of packets that wait.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        self.packets.len()
+    }
+
+    /// When the drain time of the packets that wait will be over; `None` when none waits. A
+    /// worker that goes to sleep must not sleep longer.
+    #[must_use]
+    pub fn due(&self) -> Option<u64> {
+        (!self.packets.is_empty()).then(|| self.since.wrapping_add(self.drain))
+    }
+
+    /// The queue, for its counters and whether it is ready.
+    #[must_use]
+    pub const fn queue(&self) -> &TxQueue {
+        &self.queue
+    }
+
+    /// The queue, to send something at once, ahead of what waits, or to
+    /// [`flush`](TxQueue::flush) the device.
+    pub const fn queue_mut(&mut self) -> &mut TxQueue {
+        &mut self.queue
+    }
+
+    /// Sends the packets and counts those that did not go out, which stay in `packets`.
+    fn transmit(&mut self) {
+        let frames: ArrayVec<Frame<'_>, BURST> =
+            self.packets.iter().map(Packet::as_frame).collect();
+        let mut rest = frames.as_slice();
+        for _ in 0..=self.retries {
+            let done = self.queue.tx_burst(rest);
+            rest = rest.get(done..).unwrap_or_default();
+            if rest.is_empty() {
+                return;
+            }
+        }
+        let reason =
+            if self.queue.is_ready() { DropReason::RingFull } else { DropReason::LinkDown };
+        self.queue.drop_frames(reason, rest.len());
+    }
+}
+
+impl Drop for TxBuffer {
+    fn drop(&mut self) {
+        if !self.packets.is_empty() {
+            self.transmit();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use packet::Pool;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::queue::{Sent, TxDriver};
+    use crate::stats::QueueStats;
+
+    /// A device that takes `room` frames per burst and remembers their first bytes.
+    #[derive(Clone, Default)]
+    struct Device(Arc<Mutex<Memory>>);
+
+    #[derive(Default)]
+    struct Memory {
+        sent: Vec<u8>,
+        bursts: usize,
+        room: usize,
+        down: bool,
+    }
+
+    impl TxDriver for Device {
+        fn transmit(&mut self, frames: &[Frame<'_>], _stats: &QueueStats) -> Sent {
+            let mut memory = self.0.lock().unwrap();
+            let count = frames.len().min(memory.room);
+            memory.sent.extend(frames.iter().take(count).map(|frame| frame.head()[0]));
+            memory.bursts += 1;
+            Sent::first(count)
+        }
+
+        fn is_ready(&self) -> bool {
+            !self.0.lock().unwrap().down
+        }
+    }
+
+    impl Device {
+        fn with_room(room: usize) -> Self {
+            let device = Self::default();
+            device.0.lock().unwrap().room = room;
+            device
+        }
+
+        fn buffer(&self, options: TxBufferOptions) -> TxBuffer {
+            TxBuffer::new(TxQueue::new(Box::new(self.clone()), Arc::default()), options)
+        }
+
+        fn sent(&self) -> usize {
+            self.0.lock().unwrap().sent.len()
+        }
+
+        fn bursts(&self) -> usize {
+            self.0.lock().unwrap().bursts
+        }
+    }
+
+    fn pool() -> Pool {
+        Pool::new("test", 128, 2048).unwrap()
+    }
+
+    fn frame(bytes: &[u8; 60]) -> Frame<'_> {
+        Frame::from_bytes(bytes)
+    }
+
+    #[test]
+    fn a_burst_goes_at_once_and_less_waits_for_the_drain_time() {
+        let (pool, device) = (pool(), Device::with_room(BURST));
+        let mut cache = pool.cache();
+        let mut buffer = device.buffer(TxBufferOptions::default());
+        let time = clock::cycles(Duration::from_micros(100));
+        let start = u64::MAX - time / 2;
+        for count in 1..=40_u64 {
+            buffer.push_frame(&frame(&[1; 60]), start.wrapping_add(count), &mut cache);
+        }
+        assert_eq!((device.bursts(), device.sent(), buffer.waiting()), (1, BURST, 8));
+        // The first of those that wait was number 33; the clock wraps around meanwhile.
+        let due = start.wrapping_add(33).wrapping_add(time);
+        assert_eq!(buffer.due(), Some(due));
+        buffer.drain(due.wrapping_sub(1), &mut cache);
+        assert_eq!(device.bursts(), 1);
+        buffer.drain(due, &mut cache);
+        assert_eq!((device.bursts(), device.sent(), buffer.waiting()), (2, 40, 0));
+        assert_eq!(buffer.due(), None);
+        buffer.drain(due.wrapping_add(time), &mut cache);
+        assert_eq!(device.bursts(), 2, "there is nothing to send");
+        assert_eq!(buffer.queue().stats().snapshot().packets, 40);
+        drop(cache);
+        assert_eq!(pool.available(), pool.capacity());
+    }
+
+    #[test]
+    fn what_finds_no_room_is_dropped_with_a_reason() {
+        let (pool, device) = (pool(), Device::with_room(10));
+        let mut cache = pool.cache();
+        let mut buffer = device.buffer(TxBufferOptions::default());
+        let send = |buffer: &mut TxBuffer, cache: &mut PoolCache| {
+            (0..BURST).for_each(|_| buffer.push_frame(&frame(&[1; 60]), 0, cache));
+        };
+        send(&mut buffer, &mut cache);
+        device.0.lock().unwrap().down = true;
+        send(&mut buffer, &mut cache);
+        let stats = buffer.queue().stats().snapshot();
+        assert_eq!((stats.packets, stats.dropped()), (20, 44));
+        assert_eq!(stats.dropped_for(DropReason::RingFull), 22);
+        assert_eq!(stats.dropped_for(DropReason::LinkDown), 22);
+        assert_eq!(device.bursts(), 2);
+
+        let device = Device::with_room(10);
+        let mut buffer = device.buffer(TxBufferOptions { retries: 2, ..Default::default() });
+        send(&mut buffer, &mut cache);
+        let stats = buffer.queue().stats().snapshot();
+        assert_eq!((stats.packets, stats.dropped_for(DropReason::RingFull)), (30, 2));
+        assert_eq!(device.bursts(), 3);
+        drop(cache);
+        assert_eq!(pool.available(), pool.capacity());
+    }
+
+    #[test]
+    fn a_full_burst_needs_no_buffers_while_nothing_waits() {
+        let (pool, device) = (pool(), Device::with_room(30));
+        let mut cache = pool.cache();
+        let mut buffer = device.buffer(TxBufferOptions::default());
+        buffer.push_frames(&[frame(&[1; 60]); BURST], 0, &mut cache);
+        assert_eq!((device.bursts(), device.sent(), buffer.waiting()), (1, 30, 2));
+        buffer.push_frames(&[frame(&[2; 60]); BURST], 0, &mut cache);
+        assert_eq!(buffer.waiting(), 2, "30 of them filled up the burst");
+        assert_eq!(device.0.lock().unwrap().sent[30..32], [1, 1], "order is kept");
+    }
+
+    #[test]
+    fn an_exhausted_pool_drops_and_a_dropped_buffer_sends() {
+        let (pool, device) = (pool(), Device::with_room(BURST));
+        let mut cache = pool.cache();
+        let mut buffer = device.buffer(TxBufferOptions::default());
+        buffer.push_frame(&frame(&[1; 60]), 0, &mut cache);
+        let hoard: Vec<Packet> = std::iter::from_fn(|| cache.alloc()).collect();
+        buffer.push_frame(&frame(&[1; 60]), 0, &mut cache);
+        let stats = Arc::clone(buffer.queue().stats());
+        assert_eq!(stats.snapshot().dropped_for(DropReason::NoBuffer), 1);
+        drop(buffer);
+        assert_eq!((device.sent(), stats.snapshot().packets), (1, 1));
+        drop((hoard, cache));
+        assert_eq!(pool.available(), pool.capacity());
+    }
+
+    proptest! {
+        #[test]
+        fn every_packet_is_sent_in_order_or_counted(
+            steps in prop::collection::vec((1..40_usize, 0..40_usize, 0..100_u64), 0..40),
+            retries in 0..3_u32,
+        ) {
+            let (pool, device) = (pool(), Device::with_room(0));
+            let mut cache = pool.cache();
+            let mut buffer = device.buffer(TxBufferOptions { drain: Duration::from_nanos(50), retries });
+            let (mut total, mut now) = (0_u64, 0);
+            for (count, room, time) in steps {
+                device.0.lock().unwrap().room = room;
+                now += time;
+                let bytes: Vec<[u8; 60]> = (0..count)
+                    .map(|index| [u8::try_from((total + index as u64) % 251).unwrap(); 60])
+                    .collect();
+                let frames: Vec<Frame<'_>> = bytes.iter().map(frame).collect();
+                total += count as u64;
+                buffer.push_frames(&frames, now, &mut cache);
+                buffer.drain(now, &mut cache);
+                prop_assert!(buffer.waiting() < BURST);
+            }
+            buffer.flush(&mut cache);
+            let stats = buffer.queue().stats().snapshot();
+            prop_assert_eq!(stats.packets + stats.dropped(), total);
+            prop_assert_eq!(stats.packets, device.sent() as u64);
+            // What was sent is a part of the sequence 0, 1, .. 250, 0, .. in the same order:
+            // steps between neighbours add up to less than there were packets.
+            let sent = &device.0.lock().unwrap().sent;
+            let steps: u64 =
+                sent.windows(2).map(|pair| (u64::from(pair[1]) + 251 - u64::from(pair[0])) % 251).sum();
+            prop_assert!(sent.is_empty() || steps < total);
+            drop(cache);
+            prop_assert_eq!(pool.available(), pool.capacity());
+        }
+    }
+}
