@@ -258,3 +258,6 @@ fn gather(frames: &[Frame<'_>], stats: &QueueStats, runs: &mut ArrayVec<Run, BUR
     }
     longest
 }
+
+#[cfg(test)]
+mod tests;

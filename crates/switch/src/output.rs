@@ -68,11 +68,15 @@ impl Output {
 
     /// Chooses among the queues that are ready.
     fn choose(&mut self, now: u64) {
-        self.flush();
         self.checked = now;
         let ready = || self.queues.iter().enumerate().filter(|(_, queue)| queue.is_ready());
         let turn = self.worker.checked_rem(ready().count());
-        self.chosen = turn.and_then(|turn| ready().nth(turn)).map(|(index, _)| index);
+        let chosen = turn.and_then(|turn| ready().nth(turn)).map(|(index, _)| index);
+        if chosen != self.chosen {
+            // What was sent on the queue before must not wait.
+            self.flush();
+            self.chosen = chosen;
+        }
     }
 
     /// Sends those frames of a burst that `mask` tells; `longest` is the length of the longest

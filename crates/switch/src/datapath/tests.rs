@@ -1,0 +1,368 @@
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+
+use ethdev::{Sent, Stats, TxDriver, TxQueue};
+use proptest::prelude::*;
+
+use super::*;
+
+/// What a test port does and what it got.
+#[derive(Debug)]
+struct Peer {
+    got: Mutex<Vec<Vec<u8>>>,
+    /// Frames that find room in all.
+    room: AtomicUsize,
+    /// The most frames that one call takes.
+    per_call: AtomicUsize,
+    ready: AtomicBool,
+    flushes: AtomicUsize,
+    stats: Arc<QueueStats>,
+}
+
+impl Peer {
+    fn new() -> Arc<Self> {
+        Arc::new(Self {
+            got: Mutex::default(),
+            room: AtomicUsize::new(usize::MAX),
+            per_call: AtomicUsize::new(BURST),
+            ready: AtomicBool::new(true),
+            flushes: AtomicUsize::new(0),
+            stats: Arc::default(),
+        })
+    }
+
+    fn take(&self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.got.lock().unwrap())
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.stats.snapshot().dropped_for(reason)
+    }
+}
+
+struct Sender(Arc<Peer>);
+
+impl TxDriver for Sender {
+    fn transmit(&mut self, frames: &[Frame<'_>], _stats: &QueueStats) -> Sent {
+        let room = self.0.room.load(Relaxed);
+        let count = frames.len().min(room).min(self.0.per_call.load(Relaxed));
+        self.0.room.store(room - count, Relaxed);
+        self.0.got.lock().unwrap().extend(frames[..count].iter().map(Frame::to_vec));
+        Sent::first(count)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.0.ready.load(Relaxed)
+    }
+
+    fn flush(&mut self) {
+        self.0.flushes.fetch_add(1, Relaxed);
+    }
+}
+
+/// A data path with some ports, of one queue each.
+struct Bench {
+    path: Datapath,
+    peers: Vec<Arc<Peer>>,
+    stats: QueueStats,
+}
+
+impl Bench {
+    fn new(ports: usize) -> Self {
+        Self::with(ports, Fdb::new(64, 16, 300), 1500, 0)
+    }
+
+    fn with(ports: usize, fdb: Fdb, mtu: u32, retries: u32) -> Self {
+        let mut path = Datapath::new(Arc::new(fdb), BURST);
+        let peers: Vec<_> = (0..ports).map(|_| Peer::new()).collect();
+        for (port, peer) in (0..).zip(&peers) {
+            let queue = TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats));
+            let mtu = Arc::new(AtomicU32::new(mtu));
+            let output = Output::new(vec![queue], 0, 0, mtu, retries);
+            assert!(path.set_output(port, Some(output)).is_none());
+        }
+        Self { path, peers, stats: QueueStats::default() }
+    }
+
+    /// A burst into `port`; returns what each port got.
+    fn send(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+        let frames: Vec<_> = frames.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
+        self.path.forward(&frames, &Source { port, stats: &self.stats, now: 0 });
+        self.path.flush();
+        self.peers.iter().map(|peer| peer.take()).collect()
+    }
+
+    fn counts(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<usize> {
+        self.send(port, frames).iter().map(Vec::len).collect()
+    }
+
+    fn dropped(&self, reason: DropReason) -> u64 {
+        self.stats.snapshot().dropped_for(reason)
+    }
+}
+
+const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
+
+fn station(number: u64) -> u64 {
+    0x5254_0000_0000 + number
+}
+
+fn frame_of(to: u64, from: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    bytes[..6].copy_from_slice(&to.to_be_bytes()[2..]);
+    bytes[6..12].copy_from_slice(&from.to_be_bytes()[2..]);
+    bytes[12..14].copy_from_slice(&[0x88, 0xB5]);
+    bytes
+}
+
+fn frame(to: u64, from: u64) -> Vec<u8> {
+    frame_of(to, from, 60)
+}
+
+#[test]
+fn it_floods_learns_and_follows_a_move() {
+    let mut bench = Bench::new(4);
+    let (a, b) = (station(1), station(2));
+    assert_eq!(bench.counts(3, &[frame(BROADCAST, a)]), [1, 1, 1, 0]);
+    assert_eq!(bench.counts(1, &[frame(a, b)]), [0, 0, 0, 1]);
+    assert_eq!(bench.counts(3, &[frame(b, a)]), [0, 1, 0, 0]);
+    // a appears on port 2.
+    assert_eq!(bench.counts(2, &[frame(b, a)]), [0, 1, 0, 0]);
+    assert_eq!(bench.counts(1, &[frame(a, b)]), [0, 0, 1, 0]);
+    assert_eq!(bench.counts(0, &[frame(station(9), station(3))]), [0, 1, 1, 1]);
+    assert_eq!(bench.counts(0, &[frame(0x0100_5E00_0001, station(3))]), [0, 1, 1, 1]);
+}
+
+#[test]
+fn frames_without_a_sensible_destination_or_source_are_dropped_and_counted() {
+    let mut bench = Bench::new(2);
+    let (a, b) = (station(1), station(2));
+    let none = [0, 0];
+    assert_eq!(bench.counts(0, &[vec![0xFF; 13], Vec::new()]), none);
+    assert_eq!(bench.dropped(DropReason::TooShort), 2);
+    assert_eq!(bench.counts(0, &[frame(b, 0), frame(b, BROADCAST), frame(b, 1 << 40)]), none);
+    assert_eq!(bench.dropped(DropReason::BadSource), 3);
+    let reserved = [frame(0x0180_C200_0000, a), frame(0x0180_C200_000E, a)];
+    assert_eq!(bench.counts(0, &reserved), none);
+    assert_eq!(bench.dropped(DropReason::ReservedMulticast), 2);
+    assert_eq!(bench.counts(0, &[frame(0x0180_C200_0010, a)]), [0, 1]);
+    assert_eq!(bench.counts(0, &[frame(a, b), frame(b, a)]), none);
+    assert_eq!(bench.dropped(DropReason::Hairpin), 2);
+}
+
+#[test]
+fn a_burst_to_many_is_split_and_stays_in_order() {
+    let mut bench = Bench::new(4);
+    for port in 0..4 {
+        bench.send(port, &[frame(BROADCAST, station(u64::from(port)))]);
+    }
+    let numbered = |to: u64, number: u8| {
+        let mut bytes = frame(to, station(0));
+        bytes[20] = number;
+        bytes
+    };
+    let to = [1, 2, 1, 3, 2, 2, 1, 1];
+    let burst: Vec<_> = (0..).zip(to).map(|(n, port)| numbered(station(port), n)).collect();
+    let got = bench.send(0, &burst);
+    let order = |port: usize| got[port].iter().map(|frame| frame[20]).collect::<Vec<_>>();
+    assert_eq!([order(1), order(2), order(3)], [vec![0, 2, 6, 7], vec![1, 4, 5], vec![3]]);
+    // With a broadcast in the middle.
+    let to = [station(1), BROADCAST, station(2), station(1)];
+    let burst: Vec<_> = (0..).zip(to).map(|(n, to)| numbered(to, n)).collect();
+    let got = bench.send(0, &burst);
+    let order = |port: usize| got[port].iter().map(|frame| frame[20]).collect::<Vec<_>>();
+    assert_eq!([order(1), order(2), order(3)], [vec![0, 1, 3], vec![1, 2], vec![1]]);
+}
+
+#[test]
+fn the_mtu_of_the_destination_holds() {
+    let mut bench = Bench::with(3, Fdb::new(64, 16, 300), 1500, 0);
+    bench.send(1, &[frame(BROADCAST, station(1))]);
+    let mut tagged = frame_of(station(1), station(0), 1518);
+    tagged[12..14].copy_from_slice(&[0x81, 0]);
+    let burst = [
+        frame_of(station(1), station(0), 1514),
+        frame_of(station(1), station(0), 1515),
+        tagged,
+        frame_of(station(1), station(0), 9000),
+    ];
+    let lengths = |got: &[Vec<u8>]| got.iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(lengths(&bench.send(0, &burst)[1]), [1514, 1518]);
+    assert_eq!(bench.peers[1].dropped(DropReason::TooLong), 2);
+    bench.send(0, &[frame_of(BROADCAST, station(0), 1600)]);
+    let dropped = [0, 1, 2].map(|port| bench.peers[port].dropped(DropReason::TooLong));
+    assert_eq!(dropped, [0, 3, 1]);
+}
+
+#[test]
+fn a_full_ring_drops_what_does_not_fit() {
+    let mut bench = Bench::new(3);
+    bench.send(1, &[frame(BROADCAST, station(1))]);
+    bench.peers[1].room.store(5, Relaxed);
+    let burst = vec![frame(station(1), station(0)); 8];
+    assert_eq!(bench.counts(0, &burst), [0, 5, 0]);
+    assert_eq!(bench.peers[1].dropped(DropReason::RingFull), 3);
+    // It goes on while there is progress, at one frame a time.
+    bench.peers[1].room.store(usize::MAX, Relaxed);
+    bench.peers[1].per_call.store(1, Relaxed);
+    assert_eq!(bench.counts(0, &burst), [0, 8, 0]);
+    // Flooding to a full port does not hinder the others.
+    bench.peers[1].room.store(0, Relaxed);
+    assert_eq!(bench.counts(0, &[frame(BROADCAST, station(0))]), [0, 0, 1]);
+    assert_eq!(bench.peers[1].dropped(DropReason::RingFull), 4);
+}
+
+#[test]
+fn ports_that_are_not_ready_are_left_out() {
+    let mut bench = Bench::new(3);
+    bench.send(1, &[frame(BROADCAST, station(1))]);
+    bench.peers[1].ready.store(false, Relaxed);
+    assert_eq!(bench.counts(0, &[frame(station(1), station(0))]), [0, 0, 0]);
+    assert_eq!(bench.peers[1].dropped(DropReason::LinkDown), 1);
+    assert_eq!(bench.counts(0, &[frame(BROADCAST, station(0))]), [0, 0, 1]);
+    assert_eq!(bench.peers[1].dropped(DropReason::LinkDown), 1);
+    // In one burst: the broadcast goes to the others, the unicast frame is lost.
+    let burst = [frame(station(1), station(0)), frame(BROADCAST, station(0))];
+    assert_eq!(bench.counts(0, &burst), [0, 0, 1]);
+    assert_eq!(bench.peers[1].dropped(DropReason::LinkDown), 2);
+    // Nobody at all.
+    bench.peers[2].ready.store(false, Relaxed);
+    assert_eq!(bench.counts(0, &[frame(BROADCAST, station(0))]), [0, 0, 0]);
+    assert_eq!(bench.dropped(DropReason::LinkDown), 1);
+    // A port that is gone, although its address is known.
+    bench.peers[1].ready.store(true, Relaxed);
+    assert_eq!(bench.counts(0, &[frame(station(1), station(0))]), [0, 1, 0]);
+    assert!(bench.path.set_output(1, None).is_some());
+    assert_eq!(bench.counts(0, &[frame(station(1), station(0))]), [0, 0, 0]);
+    assert_eq!(bench.dropped(DropReason::LinkDown), 2);
+}
+
+#[test]
+fn a_burst_learns_no_more_than_allowed() {
+    let mut bench = Bench::new(2);
+    bench.path.learn_per_burst = 3;
+    let burst: Vec<_> = (0..20).map(|number| frame(BROADCAST, station(number))).collect();
+    assert_eq!(bench.counts(0, &burst), [0, 20]);
+    assert_eq!(bench.path.fdb.len(), 3);
+    bench.send(0, &burst);
+    assert_eq!(bench.path.fdb.len(), 6);
+}
+
+#[test]
+fn while_somebody_changes_the_database_frames_still_flow() {
+    let mut bench = Bench::new(2);
+    let fdb = Arc::clone(&bench.path.fdb);
+    let writer = fdb.write();
+    assert_eq!(bench.counts(0, &[frame(BROADCAST, station(1))]), [0, 1]);
+    drop(writer);
+    assert!(fdb.is_empty());
+    bench.send(0, &[frame(BROADCAST, station(1))]);
+    assert_eq!(fdb.len(), 1);
+}
+
+#[test]
+fn a_port_is_flushed_once_per_round() {
+    let mut bench = Bench::new(3);
+    bench.send(1, &[frame(BROADCAST, station(1))]);
+    let before = bench.peers[1].flushes.load(Relaxed);
+    let bytes = frame(station(1), station(0));
+    for _ in 0..3 {
+        let source = Source { port: 0, stats: &bench.stats, now: 0 };
+        bench.path.forward(&[Frame::from_bytes(&bytes)], &source);
+    }
+    bench.path.flush();
+    bench.path.flush();
+    assert_eq!(bench.peers[1].flushes.load(Relaxed), before + 1);
+    assert_eq!(bench.peers[1].take().len(), 3);
+}
+
+#[test]
+fn workers_use_the_ready_queues_in_turn() {
+    let peers = [Peer::new(), Peer::new(), Peer::new()];
+    let bytes = frame(BROADCAST, station(1));
+    let mut used_by = |worker| {
+        let queue = |peer: &Arc<Peer>| {
+            TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats))
+        };
+        let queues = peers.iter().map(queue).collect();
+        let mut output = Output::new(queues, worker, 0, Arc::new(AtomicU32::new(1500)), 0);
+        assert!(output.is_ready(0));
+        assert!(output.send(&[Frame::from_bytes(&bytes)], 1, 60));
+        peers.iter().position(|peer| !peer.take().is_empty()).unwrap()
+    };
+    assert_eq!([0, 1, 2, 3].map(&mut used_by), [0, 1, 2, 0]);
+    peers[1].ready.store(false, Relaxed);
+    assert_eq!([0, 1, 2, 3].map(&mut used_by), [0, 2, 0, 2]);
+}
+
+/// What the switch must do with one frame, by the rules and without any cleverness. Returns the
+/// ports where it goes out.
+fn model(
+    known: &mut HashMap<u64, u16>,
+    ports: u16,
+    port: u16,
+    to: u64,
+    from: u64,
+) -> Result<Vec<u16>, DropReason> {
+    if from == 0 || from >> 40 & 1 != 0 {
+        return Err(DropReason::BadSource);
+    }
+    if to >> 4 == 0x0180_C200_000 {
+        return Err(DropReason::ReservedMulticast);
+    }
+    known.insert(from, port);
+    match known.get(&to) {
+        Some(out) if *out == port => Err(DropReason::Hairpin),
+        Some(out) => Ok(vec![*out]),
+        None => Ok((0..ports).filter(|out| *out != port).collect()),
+    }
+}
+
+fn address() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        12 => (0..6_u64).prop_map(station),
+        2 => Just(BROADCAST),
+        1 => Just(0x0180_C200_0002_u64),
+        1 => Just(0_u64),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn every_frame_goes_where_it_belongs(
+        bursts in prop::collection::vec(
+            (0..4_u16, prop::collection::vec((address(), address()), 1..=BURST)), 1..20)
+    ) {
+        let mut bench = Bench::new(4);
+        let mut known = HashMap::new();
+        let mut number = 0_u32;
+        let mut sent = 0;
+        let mut delivered = 0;
+        for (port, addresses) in bursts {
+            // A burst first learns all its sources, then looks all destinations up.
+            for (to, from) in &addresses {
+                let _ = model(&mut known, 4, port, *to, *from);
+            }
+            let mut expected = vec![Vec::new(); 4];
+            let mut burst = Vec::new();
+            for (to, from) in addresses {
+                let mut bytes = frame(to, from);
+                bytes[20..24].copy_from_slice(&number.to_be_bytes());
+                number += 1;
+                for out in model(&mut known, 4, port, to, from).unwrap_or_default() {
+                    expected[usize::from(out)].push(bytes.clone());
+                }
+                burst.push(bytes);
+            }
+            sent += burst.len();
+            let got = bench.send(port, &burst);
+            delivered += got.iter().map(Vec::len).sum::<usize>();
+            prop_assert_eq!(got, expected);
+        }
+        let total: Stats = bench.peers.iter().map(|peer| peer.stats.snapshot()).sum();
+        prop_assert_eq!(total.packets, delivered as u64);
+        prop_assert_eq!(total.dropped(), 0);
+        prop_assert!(bench.stats.snapshot().dropped() <= sent as u64);
+    }
+}

@@ -1,0 +1,355 @@
+//! The whole switch, between ports whose other ends are the test.
+
+mod common;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
+
+use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
+use ethdev::DropReason;
+use packet::MacAddr;
+use switch::{Error, PortOptions, Switch, SwitchConfig};
+
+fn start(workers: usize) -> Switch {
+    Switch::start(&SwitchConfig { workers, ..SwitchConfig::default() }).unwrap()
+}
+
+fn add(switch: &Switch, name: &str, queues: usize) -> Arc<Peer> {
+    let (open, peer) = port(name, queues);
+    switch.add_port(open, &PortOptions::default()).unwrap();
+    peer
+}
+
+/// Has each station learnt: station `i` behind the `i`th peer.
+fn announce(switch: &Switch, peers: &[Arc<Peer>]) {
+    for (index, peer) in (0..).zip(peers) {
+        peer.send(0, [frame(BROADCAST, mac(index), 0)]);
+        for other in peers.iter().filter(|other| !Arc::ptr_eq(other, peer)) {
+            other.receive(1);
+        }
+    }
+    wait_until("all stations are learnt", || switch.fdb().len() == peers.len());
+}
+
+#[test]
+fn stations_find_each_other() {
+    for workers in [1, 3] {
+        let switch = start(workers);
+        let peers: Vec<_> = ["a", "b", "c"].iter().map(|name| add(&switch, name, 1)).collect();
+        peers[0].send(0, [frame(BROADCAST, mac(0), 1)]);
+        assert_eq!(number(&peers[1].receive(1)[0]), 1);
+        assert_eq!(number(&peers[2].receive(1)[0]), 1);
+        peers[1].send(0, [frame(mac(0), mac(1), 2)]);
+        assert_eq!(peers[0].receive(1), [frame(mac(0), mac(1), 2)]);
+        peers[0].send(0, [frame(mac(1), mac(0), 3)]);
+        assert_eq!(number(&peers[1].receive(1)[0]), 3);
+        assert_eq!(peers[2].arrived(), 0);
+
+        let fdb = switch.fdb();
+        let entries: Vec<_> = fdb.iter().map(|e| (e.mac, e.port.as_str(), e.is_static)).collect();
+        assert_eq!(entries, [(mac(0), "a", false), (mac(1), "b", false)]);
+        let report = switch.port("a").unwrap();
+        assert_eq!(report.stats.rx_total().packets, 2);
+        assert_eq!(report.stats.tx_total().packets, 1);
+        assert_eq!((report.driver, report.mtu, report.fdb_entries), ("test", 1500, 1));
+        assert_eq!(switch.shutdown().panics, []);
+        assert!(peers.iter().all(|peer| peer.closed.load(SeqCst)));
+    }
+}
+
+#[test]
+fn sleeping_workers_wake_up_for_the_first_frame() {
+    let switch = start(2);
+    let (a, b) = (add(&switch, "a", 1), add(&switch, "b", 2));
+    for round in 0..20 {
+        wait_until("all workers sleep", || a.is_armed(0) && b.is_armed(0) && b.is_armed(1));
+        b.send(1, [frame(BROADCAST, mac(1), round)]);
+        assert_eq!(number(&a.receive(1)[0]), round);
+    }
+    assert_eq!((a.calls(), b.calls()), (0, 20));
+    let workers = switch.workers();
+    assert!(workers.iter().all(|worker| worker.alive && worker.sleeps > 0));
+    assert_eq!(workers.iter().map(|worker| worker.packets).sum::<u64>(), 20);
+    assert!(workers.iter().all(|w| w.busy_cycles + w.sleep_cycles <= w.total_cycles));
+}
+
+#[test]
+fn queues_that_cannot_wake_a_worker_are_looked_at_anyway() {
+    let switch = start(1);
+    let (open, polled) = common::polled_port("polled");
+    switch.add_port(open, &PortOptions::default()).unwrap();
+    let other = add(&switch, "other", 1);
+    for round in 0..5 {
+        wait_until("the worker has slept", || switch.workers()[0].sleeps > u64::from(round));
+        polled.send(0, [frame(BROADCAST, mac(1), round)]);
+        assert_eq!(number(&other.receive(1)[0]), round);
+    }
+}
+
+#[test]
+fn busy_polling_never_sleeps() {
+    let config = SwitchConfig { busy_poll: true, ..SwitchConfig::default() };
+    let switch = Switch::start(&config).unwrap();
+    let (a, b) = (add(&switch, "a", 1), add(&switch, "b", 1));
+    a.send(0, [frame(BROADCAST, mac(1), 7)]);
+    b.receive(1);
+    let polls = switch.workers()[0].polls;
+    wait_until("it polled some more", || switch.workers()[0].polls > polls + 100_000);
+    assert_eq!((switch.workers()[0].sleeps, a.calls()), (0, 0));
+}
+
+#[test]
+fn receive_queues_are_spread_and_can_be_pinned() {
+    let switch = start(3);
+    let (_a, _b) = (add(&switch, "a", 4), add(&switch, "b", 2));
+    assert_eq!(switch.port("a").unwrap().rx_workers, [0, 1, 2, 0]);
+    assert_eq!(switch.port("b").unwrap().rx_workers, [1, 2]);
+    let (open, _c) = port("c", 3);
+    let options = PortOptions { workers: vec![2, 1], ..PortOptions::default() };
+    switch.add_port(open, &options).unwrap();
+    assert_eq!(switch.port("c").unwrap().rx_workers, [2, 1, 2]);
+    let queues = |worker: usize| {
+        let queues = &switch.workers()[worker].queues;
+        queues.iter().map(|(port, queue)| format!("{port}{queue}")).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!([queues(0), queues(1), queues(2)], ["a0 a3", "a1 b0 c1", "a2 b1 c0 c2"]);
+    let (open, _d) = port("d", 1);
+    let options = PortOptions { workers: vec![3], ..PortOptions::default() };
+    let error = switch.add_port(open, &options).unwrap_err().to_string();
+    assert_eq!(error, "port 'd': there is no worker 3: the switch has 3, counted from 0");
+}
+
+#[test]
+fn nothing_is_lost_while_other_ports_come_and_go() {
+    const FRAMES: u32 = 60_000;
+    let switch = start(2);
+    let peers = [add(&switch, "a", 2), add(&switch, "b", 2)];
+    announce(&switch, &peers);
+    std::thread::scope(|scope| {
+        for (from, to) in [(0, 1), (1, 0)] {
+            let (sender, receiver) = (&peers[from], &peers[to]);
+            let (from, to) = (u16::try_from(from).unwrap(), u16::try_from(to).unwrap());
+            scope.spawn(move || {
+                for chunk in 0..FRAMES / 100 {
+                    let frames = (0..100).map(|i| frame(mac(to), mac(from), chunk * 100 + i));
+                    sender.send((chunk % 2) as usize, frames);
+                    // Not faster than the switch, so that memory stays bounded.
+                    wait_until("the switch catches up", || sender.pending() < 2_000);
+                }
+            });
+            scope.spawn(move || {
+                let mut seen = vec![false; FRAMES as usize];
+                let mut count = 0;
+                while count < FRAMES {
+                    let numbered = |frame: &Vec<u8>| number(frame) != u32::MAX;
+                    for frame in receiver.receive(1).into_iter().filter(numbered) {
+                        let place = &mut seen[number(&frame) as usize];
+                        assert!(!std::mem::replace(place, true), "a frame came twice");
+                        count += 1;
+                    }
+                }
+            });
+        }
+        // A third port comes, floods, is sent to, and goes, again and again.
+        for _ in 0..40 {
+            let guest = add(&switch, "guest", 2);
+            guest.send(1, [frame(mac(900), mac(800), u32::MAX)]);
+            wait_until("its frame is taken", || guest.pending() == 0);
+            let report = switch.remove_port("guest").unwrap();
+            assert_eq!(report.stats.rx_total().packets, 1);
+            assert!(guest.closed.load(SeqCst));
+        }
+    });
+    for name in ["a", "b"] {
+        let stats = switch.port(name).unwrap().stats;
+        let (rx, tx) = (stats.rx_total(), stats.tx_total());
+        assert_eq!((rx.dropped(), tx.dropped()), (0, 0), "{name}");
+        assert_eq!(rx.packets, u64::from(FRAMES) + 1);
+    }
+    assert_eq!(switch.ports().len(), 2);
+    assert_eq!(switch.fdb().len(), 2);
+}
+
+#[test]
+fn every_frame_is_delivered_or_counted_as_dropped() {
+    // Frames that each port gets from the announcements of the two others.
+    const ANNOUNCED: u64 = 2;
+    let switch = start(2);
+    let peers: Vec<_> = ["a", "b", "c"].iter().map(|name| add(&switch, name, 1)).collect();
+    announce(&switch, &peers);
+    peers[1].room.store(100, SeqCst);
+    let mut sent = 0_u64;
+    let mut send = |frames: Vec<Vec<u8>>| {
+        sent += frames.len() as u64;
+        peers[0].send(0, frames);
+    };
+    for round in 0..50 {
+        let to = |to| move |_| frame(to, mac(0), round);
+        send((0..9).map(to(mac(1))).collect());
+        send((0..3).map(to(mac(2))).collect());
+        send((0..2).map(to(mac(0))).collect());
+        send((0..2).map(to(MacAddr([1, 0x80, 0xC2, 0, 0, 3]))).collect());
+        send((0..4).map(|_| frame(mac(1), BROADCAST, round)).collect());
+        send(vec![vec![0; 10]]);
+        let mut long = frame(mac(2), mac(0), round);
+        long.resize(1515, 0);
+        send(vec![long]);
+    }
+    // A last frame behind them: when it is out, all others are dealt with.
+    peers[0].send(0, [frame(mac(2), mac(0), 9999)]);
+    let sent_to_c = || switch.port("c").unwrap().stats.tx_total().packets;
+    wait_until("the last is out", || sent_to_c() == ANNOUNCED + 151);
+    let stats: Vec<_> = switch.ports().into_iter().map(|port| port.stats).collect();
+    let (rx, b, c) = (stats[0].rx_total(), stats[1].tx_total(), stats[2].tx_total());
+    // One announcement of its own, and the last frame.
+    assert_eq!(rx.packets, 1 + sent + 1);
+    let (b_packets, c_packets) = (b.packets - ANNOUNCED, c.packets - ANNOUNCED);
+    assert_eq!((b_packets, b.dropped_for(DropReason::RingFull)), (100, 350));
+    assert_eq!((c_packets, c.dropped_for(DropReason::TooLong)), (151, 50));
+    let dropped = [
+        (DropReason::Hairpin, 100),
+        (DropReason::ReservedMulticast, 100),
+        (DropReason::BadSource, 200),
+        (DropReason::TooShort, 50),
+    ];
+    for (reason, count) in dropped {
+        assert_eq!(rx.dropped_for(reason), count, "{}", reason.name());
+    }
+    let dropped = rx.dropped() + b.dropped() + c.dropped();
+    assert_eq!(sent + 1, b_packets + c_packets + dropped);
+}
+
+#[test]
+fn a_removed_port_leaves_no_addresses_and_its_number_can_be_used_again() {
+    let switch = start(2);
+    let mut peers = vec![add(&switch, "a", 1), add(&switch, "b", 1), add(&switch, "c", 1)];
+    announce(&switch, &peers);
+    switch.fdb_add_static(mac(50), 0, "b").unwrap();
+    switch.remove_port("b").unwrap();
+    assert!(peers[1].closed.load(SeqCst));
+    assert!(switch.fdb().iter().all(|entry| entry.port != "b"));
+    peers[1] = add(&switch, "new", 1);
+    // What went to b is flooded now, also to the port that has its number.
+    peers[0].send(0, [frame(mac(1), mac(0), 5)]);
+    assert_eq!(number(&peers[1].receive(1)[0]), 5);
+    assert_eq!(number(&peers[2].receive(1)[0]), 5);
+    assert!(matches!(switch.remove_port("b"), Err(Error::UnknownPort { .. })));
+}
+
+#[test]
+fn static_entries_are_set_listed_and_deleted() {
+    let switch = start(1);
+    let peers = [add(&switch, "a", 1), add(&switch, "b", 1), add(&switch, "c", 1)];
+    switch.fdb_add_static(mac(1), 0, "b").unwrap();
+    peers[0].send(0, [frame(mac(1), mac(0), 1)]);
+    peers[1].receive(1);
+    // The station shows up elsewhere, and the entry stays.
+    peers[2].send(0, [frame(mac(0), mac(1), 2)]);
+    peers[0].receive(1);
+    peers[0].send(0, [frame(mac(1), mac(0), 3)]);
+    assert_eq!(number(&peers[1].receive(1)[0]), 3);
+    assert_eq!(switch.fdb_flush(None).unwrap(), 1);
+    let fdb = switch.fdb();
+    assert_eq!(fdb.len(), 1);
+    assert_eq!((fdb[0].mac, fdb[0].port.as_str(), fdb[0].is_static), (mac(1), "b", true));
+    assert_eq!(switch.fdb_report().statics, 1);
+    switch.fdb_delete(mac(1), 0).unwrap();
+    for (error, part) in [
+        (switch.fdb_delete(mac(1), 0), "there is no entry for 52:54:00:00:00:01 in VLAN 0"),
+        (switch.fdb_add_static(BROADCAST, 0, "a"), "is not the address of one station"),
+        (switch.fdb_add_static(mac(1), 4095, "a"), "VLAN 4095: expected 0 to 4094"),
+        (switch.fdb_add_static(mac(1), 0, "x"), "there is no port 'x'; there are: a, b, c"),
+        (switch.fdb_flush(Some("x")).map(drop), "there is no port 'x'"),
+    ] {
+        let error = error.unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn the_mtu_can_be_changed() {
+    let switch = start(1);
+    let (open, a) = port("a", 1);
+    let options = PortOptions { mtu: Some(9000), ..PortOptions::default() };
+    switch.add_port(open, &options).unwrap();
+    let b = add(&switch, "b", 1);
+    announce(&switch, &[Arc::clone(&a), Arc::clone(&b)]);
+    let long = |to, from| {
+        let mut bytes = frame(mac(to), mac(from), 1);
+        bytes.resize(9014, 0);
+        bytes
+    };
+    b.send(0, [long(0, 1)]);
+    assert_eq!(a.receive(1)[0].len(), 9014);
+    a.send(0, [long(1, 0), frame(mac(1), mac(0), 2)]);
+    assert_eq!(b.receive(1).len(), 1);
+    switch.set_mtu("b", 9000).unwrap();
+    a.send(0, [long(1, 0)]);
+    assert_eq!(b.receive(1)[0].len(), 9014);
+    let error = switch.set_mtu("b", 9001).unwrap_err().to_string();
+    assert_eq!(error, "port 'b': test: MTU 9001: at most 9000");
+}
+
+#[test]
+fn bad_ports_are_refused_by_name() {
+    let switch = start(1);
+    let _a = add(&switch, "a", 1);
+    let refusal = |name: &str| {
+        let (open, peer) = port(name, 1);
+        let error = switch.add_port(open, &PortOptions::default()).unwrap_err().to_string();
+        assert!(peer.closed.load(SeqCst));
+        error
+    };
+    assert!(refusal("a").starts_with("port 'a' exists already"));
+    assert!(refusal("no spaces").starts_with("port name 'no spaces': expected 1 to 32 letters"));
+    let error = switch.open_port("n", "nil:", &PortOptions::default()).unwrap_err().to_string();
+    assert!(error.starts_with("port 'n': ") && error.contains("'nil'"), "{error}");
+    assert!(matches!(
+        Switch::start(&SwitchConfig { workers: 0, ..SwitchConfig::default() }),
+        Err(Error::Config { setting: "number of workers", .. })
+    ));
+    assert!(matches!(
+        Switch::start(&SwitchConfig { cores: vec![100_000], ..SwitchConfig::default() }),
+        Err(Error::Worker(_))
+    ));
+}
+
+#[test]
+fn a_worker_that_panics_is_reported_and_the_others_go_on() {
+    let switch = start(2);
+    let (open, bad) = port("bad", 1);
+    let on = |worker| PortOptions { workers: vec![worker], ..PortOptions::default() };
+    switch.add_port(open, &on(0)).unwrap();
+    let mut peers = Vec::new();
+    for name in ["a", "b"] {
+        let (open, peer) = port(name, 1);
+        switch.add_port(open, &on(1)).unwrap();
+        peers.push(peer);
+    }
+    bad.panics.store(true, SeqCst);
+    bad.send(0, [frame(BROADCAST, mac(9), 1)]);
+    wait_until("the worker is gone", || !switch.workers()[0].alive);
+    peers[0].send(0, [frame(BROADCAST, mac(1), 2)]);
+    assert_eq!(number(&peers[1].receive(1)[0]), 2);
+    // New ports go to the worker that is left.
+    let c = add(&switch, "c", 2);
+    assert_eq!(switch.port("c").unwrap().rx_workers, [1, 1]);
+    peers[0].send(0, [frame(BROADCAST, mac(1), 3)]);
+    assert_eq!(number(&c.receive(1)[0]), 3);
+    switch.remove_port("bad").unwrap();
+    let panics = switch.shutdown().panics;
+    assert_eq!(panics.len(), 1);
+    assert_eq!(panics[0].0, 0);
+    assert!(panics[0].1.contains("on purpose"));
+}
+
+#[test]
+fn addresses_age() {
+    let config = SwitchConfig { ageing: Duration::from_secs(1), ..SwitchConfig::default() };
+    let switch = Switch::start(&config).unwrap();
+    let peers = [add(&switch, "a", 1), add(&switch, "b", 1)];
+    announce(&switch, &peers);
+    wait_until("all have expired", || switch.fdb_report().expired == 2);
+    assert_eq!(switch.fdb(), []);
+}
