@@ -207,25 +207,23 @@ fn read(path: &Path) -> Result<File, Failure> {
 fn parse(text: &str) -> Result<File, (Option<usize>, String)> {
     toml::from_str(text).map_err(|error| {
         let start = error.span().map(|span| span.start);
-        let line = start.and_then(|start| text.get(..start)).map(|before| before.lines_before());
-        (line, explain(error.message()))
+        let before = start.and_then(|start| text.get(..start));
+        let line = before.map(|before| before.bytes().filter(|byte| *byte == b'\n').count());
+        let content = line.and_then(|line| text.lines().nth(line)).unwrap_or_default().trim();
+        (line.map(|line| line.saturating_add(1)), explain(error.message(), content))
     })
 }
 
-trait LinesBefore {
-    /// The number of the line that follows this text.
-    fn lines_before(&self) -> usize;
-}
-
-impl LinesBefore for str {
-    fn lines_before(&self) -> usize {
-        self.bytes().filter(|byte| *byte == b'\n').count().saturating_add(1)
-    }
-}
-
-/// The parser's message, and for an unknown key the one that was probably meant.
-fn explain(message: &str) -> String {
-    let Some(rest) = message.strip_prefix("unknown field `") else { return message.to_owned() };
+/// The parser's message with the line in question, and for an unknown key the one that was
+/// probably meant.
+fn explain(message: &str, line: &str) -> String {
+    let Some(rest) = message.strip_prefix("unknown field `") else {
+        let message =
+            ["u16", "u64", "usize"].iter().fold(message.to_owned(), |message, integer| {
+                message.replace(&format!("expected {integer}"), "expected a whole number")
+            });
+        return format!("in '{line}': {message}");
+    };
     let mut quoted = rest.split('`').step_by(2);
     let Some(unknown) = quoted.next() else { return message.to_owned() };
     let valid: Vec<&str> = quoted.filter(|name| !name.is_empty()).collect();

@@ -63,7 +63,11 @@ fn a_wrong_configuration_is_refused_with_file_and_line() {
     let file = dir.path().join("ringway.toml");
     let cases = [
         ("busy-pol = true\n", 1, "did you mean 'busy-poll'?"),
-        ("[fdb]\nsize = 10\nageing = \"long\"\n", 3, "integer"),
+        (
+            "[fdb]\nsize = 10\nageing = \"long\"\n",
+            3,
+            "in 'ageing = \"long\"': invalid type: string \"long\", expected a whole number",
+        ),
         ("\n[ports.vm1]\ndevise = \"null:\"\n", 3, "did you mean 'device'?"),
         ("[ports.vm1\n", 1, "expected"),
     ];

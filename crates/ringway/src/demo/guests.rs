@@ -117,6 +117,7 @@ impl Flight {
             (self.arrived, self.since) = (arrived, now);
         } else if now.saturating_sub(self.since) > patience {
             self.given_up = self.given_up.saturating_add(under_way);
+            self.since = now;
             return 0;
         }
         under_way
