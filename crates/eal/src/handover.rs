@@ -3,6 +3,7 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
@@ -22,8 +23,15 @@ use crate::counter::CacheAligned;
 /// - a panic while it is locked does not poison it: the guard's drop unlocks it, and the other
 ///   side finds whatever is there.
 pub struct Handover<T> {
-    state: CacheAligned<State>,
-    slot: UnsafeCell<Option<T>>,
+    /// Shared with at most one loan, so that one that gets lost can still unlock.
+    state: Arc<CacheAligned<State>>,
+    slot: UnsafeCell<Slot<T>>,
+}
+
+struct Slot<T> {
+    value: Option<T>,
+    /// What goes along with the next loan, made for the first one and then passed to and fro.
+    token: Token,
 }
 
 #[derive(Default)]
@@ -41,7 +49,8 @@ impl<T> Handover<T> {
     /// A slot that holds `value`.
     #[must_use]
     pub fn new(value: Option<T>) -> Self {
-        Self { state: CacheAligned::default(), slot: UnsafeCell::new(value) }
+        let slot = Slot { value, token: Token(None) };
+        Self { state: Arc::default(), slot: UnsafeCell::new(slot) }
     }
 
     /// An empty slot.
@@ -94,7 +103,7 @@ impl<T> Handover<T> {
 
     /// The slot itself: nobody else can have it.
     pub fn get_mut(&mut self) -> &mut Option<T> {
-        self.slot.get_mut()
+        &mut self.slot.get_mut().value
     }
 
     /// For the worker, once per burst: takes the value along and leaves the slot locked until
@@ -103,20 +112,25 @@ impl<T> Handover<T> {
     #[inline]
     pub fn check_out(&self) -> Option<Loan<T>> {
         let mut guard = self.try_lock()?;
-        let value = guard.take()?;
+        let slot = guard.slot_mut();
+        let value = slot.value.take()?;
+        let token = Token(Some(slot.token.0.take().unwrap_or_else(|| Arc::clone(&self.state))));
         std::mem::forget(guard);
-        Some(Loan { value, slot: self.slot.get().cast() })
+        Some(Loan { value, token })
     }
 
-    /// Puts back what [`check_out`](Self::check_out) took and unlocks the slot. A loan that came
-    /// from another slot is dropped, which leaves that other slot locked for good.
+    /// Puts back what [`check_out`](Self::check_out) took and unlocks the slot. A loan of another
+    /// slot is lost: its value is dropped, and that other slot is then empty and unlocked.
     #[inline]
-    pub fn check_in(&self, loan: Loan<T>) {
-        debug_assert_eq!(loan.slot, self.slot.get().cast(), "loan belongs to another slot");
-        if loan.slot == self.slot.get().cast() {
-            // The loan proves that this slot is locked on its holder's behalf.
+    pub fn check_in(&self, mut loan: Loan<T>) {
+        let ours = loan.token.0.as_ref().is_some_and(|state| Arc::ptr_eq(state, &self.state));
+        debug_assert!(ours, "loan belongs to another slot");
+        if ours {
+            // The token proves that this slot is locked on the loan's behalf.
             let mut guard = Guard { handover: self };
-            *guard = Some(loan.value);
+            let slot = guard.slot_mut();
+            slot.token.0 = loan.token.0.take();
+            slot.value = Some(loan.value);
         }
     }
 
@@ -140,17 +154,28 @@ impl<T> fmt::Debug for Handover<T> {
     }
 }
 
-/// What a worker has taken along for the length of a burst; see [`Handover::check_out`]. It must
-/// go back with [`Handover::check_in`].
+/// What a worker has taken along for the length of a burst; see [`Handover::check_out`]. It goes
+/// back with [`Handover::check_in`]; a loan that is dropped instead, by a panic for example,
+/// leaves an empty slot.
 #[must_use]
 pub struct Loan<T> {
+    // Dropped before the token, so that the other side finds the slot empty only after the value
+    // is gone.
     value: T,
-    /// Tells slots apart; never followed.
-    slot: *const (),
+    token: Token,
 }
 
-// SAFETY: the pointer is only compared; a loan is as much bound to a thread as its value.
-unsafe impl<T: Send> Send for Loan<T> {}
+/// The duty to unlock a slot, while it is with a loan.
+struct Token(Option<Arc<CacheAligned<State>>>);
+
+impl Drop for Token {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(state) = &self.0 {
+            state.locked.store(false, Release);
+        }
+    }
+}
 
 impl<T> Deref for Loan<T> {
     type Target = T;
@@ -189,14 +214,21 @@ impl<T> Deref for Guard<'_, T> {
     #[inline]
     fn deref(&self) -> &Option<T> {
         // SAFETY: this guard is the only one (`locked` was false and is now true), and `&self`
-        // excludes `deref_mut`.
-        unsafe { &*self.handover.slot.get() }
+        // excludes `slot_mut`.
+        unsafe { &(*self.handover.slot.get()).value }
     }
 }
 
 impl<T> DerefMut for Guard<'_, T> {
     #[inline]
     fn deref_mut(&mut self) -> &mut Option<T> {
+        &mut self.slot_mut().value
+    }
+}
+
+impl<T> Guard<'_, T> {
+    #[inline]
+    fn slot_mut(&mut self) -> &mut Slot<T> {
         // SAFETY: as in `deref`, and `&mut self` is exclusive.
         unsafe { &mut *self.handover.slot.get() }
     }
@@ -244,6 +276,27 @@ mod tests {
         assert_eq!(slot.take(), Some(6));
         assert!(slot.check_out().is_none(), "nothing to take along");
         assert!(slot.try_lock().is_some(), "and the slot is not locked for it");
+    }
+
+    #[test]
+    fn a_loan_that_gets_lost_leaves_an_empty_slot() {
+        let slot = Handover::new(Some(5));
+        slot.check_in(slot.check_out().unwrap());
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _loan = slot.check_out().unwrap();
+            panic!("on purpose");
+        }));
+        assert!(result.is_err());
+        assert_eq!(slot.replace(Some(6)), None);
+        let loan = slot.check_out().unwrap();
+        assert!(slot.try_lock().is_none());
+        slot.check_in(loan);
+        assert_eq!(slot.take(), Some(6));
+        // A slot that is gone needs no unlocking, and a token at rest unlocks nothing.
+        let gone = Handover::new(Some(7));
+        let loan = gone.check_out().unwrap();
+        drop(gone);
+        assert_eq!(*loan, 7);
     }
 
     #[test]
