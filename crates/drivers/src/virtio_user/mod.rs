@@ -16,6 +16,8 @@
 //! then looks for the next back-end, and its queues never notice but for the missing frames.
 
 mod control_queue;
+#[cfg(test)]
+mod hostile_tests;
 mod lane;
 mod memory;
 mod options;

@@ -157,11 +157,12 @@ impl Session {
         if self.features.contains(Features::MQ) {
             commands.push(Command::QueuePairs(self.pairs));
         }
-        if self.features.contains(Features::CTRL_MAC_ADDR) {
-            commands.push(Command::Mac(wishes.mac));
-        }
+        // The mode first: an address makes the device filter, should it not be promiscuous.
         if self.features.contains(Features::CTRL_RX) {
             commands.push(Command::Promiscuous(wishes.promiscuous));
+        }
+        if self.features.contains(Features::CTRL_MAC_ADDR) {
+            commands.push(Command::Mac(wishes.mac));
         }
         if self.features.contains(Features::CTRL_VLAN) {
             commands.extend(options.vlans.iter().map(|id| Command::AddVlan(*id)));

@@ -34,6 +34,10 @@ impl Bench {
 
     /// A back-end and a front-end whose links are up.
     fn pair(&self, back: &str, front: &str) -> (OpenPort, OpenPort) {
+        // The back-end edits its rings a moment after it has answered a command, and drops what
+        // is sent then; so commands only where a test is about them.
+        let control = ["mac=", "vlans=", "ctrl_vq="].iter().any(|option| front.contains(option));
+        let front = &format!("{front}{}", if control { "" } else { ",ctrl_vq=off" });
         let server = front.contains("server=on");
         let (back, front) = if server {
             let front = self.open("virtio-user", front);
@@ -63,7 +67,8 @@ fn wait_for_link(port: &OpenPort, up: bool) {
 
 /// A frame that is different for each number, in length and contents.
 fn frame(number: usize, len: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = (0..len).map(|at| (at ^ number ^ (at >> 8)) as u8).collect();
+    let mut bytes: Vec<u8> =
+        (0..len).map(|at| (at ^ number ^ (at >> 8)).to_le_bytes()[0]).collect();
     bytes[..12].copy_from_slice(&[2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2]);
     bytes[12..14].copy_from_slice(&[0x88, 0xB5]);
     bytes
@@ -114,7 +119,6 @@ fn frames_pass_unchanged_with_every_set_of_features() {
         (",mrg_rxbuf=off,version_1=off", true),
         (",mrg_rxbuf=off,version_1=off,indirect=off", false),
         (",version_1=off", true),
-        (",ctrl_vq=off", true),
         (",server=on", false),
         (",queue_size=4", false),
     ] {
@@ -226,6 +230,27 @@ fn a_worker_may_hold_frames_across_sessions() {
     }
 }
 
+/// Checks which frames of a burst the front-end receives: those whose byte `at` is in `expected`.
+fn expect_of(
+    back: &mut OpenPort,
+    front: &mut OpenPort,
+    at: usize,
+    burst: &[Frame<'_>],
+    expected: &[u8],
+) {
+    // The back-end may answer a command a moment before its workers heed it.
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        assert_eq!(back.tx[0].tx_burst(burst), burst.len());
+        let got = front.rx[0].rx_burst(BURST);
+        let got: Vec<u8> = got.frames().iter().map(|frame| frame.head()[at]).collect();
+        if got == expected {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{got:?} came, not {expected:?}");
+    }
+}
+
 #[test]
 fn the_control_queue_changes_what_is_received() {
     let bench = Bench::new();
@@ -234,27 +259,14 @@ fn the_control_queue_changes_what_is_received() {
     let mut other = mine.clone();
     other[5] = 9;
     let burst = [Frame::from_bytes(&other), Frame::from_bytes(&mine)];
-    let mut expect = |front: &mut OpenPort, expected: &[u8]| {
-        // The back-end may answer a command a moment before its workers heed it.
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            assert_eq!(back.tx[0].tx_burst(&burst), 2);
-            let got = front.rx[0].rx_burst(BURST);
-            let got: Vec<u8> = got.frames().iter().map(|frame| frame.head()[5]).collect();
-            if got == expected {
-                return;
-            }
-            assert!(Instant::now() < deadline, "{got:?} came, not {expected:?}");
-        }
-    };
-    expect(&mut front, &[9, 1]);
+    expect_of(&mut back, &mut front, 5, &burst, &[9, 1]);
     front.port.control_mut().set_promiscuous(false).unwrap();
     assert!(!front.port.control().promiscuous());
-    expect(&mut front, &[1]);
+    expect_of(&mut back, &mut front, 5, &burst, &[1]);
     front.port.control_mut().set_mac(MacAddr([2, 0, 0, 0, 0, 9])).unwrap();
-    expect(&mut front, &[9]);
+    expect_of(&mut back, &mut front, 5, &burst, &[9]);
     front.port.control_mut().set_promiscuous(true).unwrap();
-    expect(&mut front, &[9, 1]);
+    expect_of(&mut back, &mut front, 5, &burst, &[9, 1]);
 }
 
 #[test]
@@ -277,9 +289,7 @@ fn vlans_are_filtered_when_asked_for() {
     };
     let frames = [tagged(5), tagged(6), tagged(7)];
     let burst = [0, 1, 2].map(|index| Frame::from_bytes(&frames[index]));
-    assert_eq!(back.tx[0].tx_burst(&burst), 3);
-    let got = front.rx[0].rx_burst(BURST);
-    assert_eq!(got.frames().iter().map(|frame| frame.head()[15]).collect::<Vec<_>>(), [5, 7]);
+    expect_of(&mut back, &mut front, 15, &burst, &[5, 7]);
 }
 
 #[test]
@@ -306,16 +316,18 @@ fn a_worker_sleeps_until_frames_come() {
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];
         rustix::event::poll(&mut fds, Some(&timeout)).unwrap() > 0
     };
-    for options in ["", ",event_idx=on"] {
+    for options in [",ctrl_vq=off", ",ctrl_vq=off,event_idx=on"] {
         let bench = Bench::new();
         let mut front = bench.open("virtio-user", options);
-        let queue = &mut front.rx[0];
+        let mut rx = front.rx.remove(0);
+        let queue = &mut rx;
         // The link comes up while the worker sleeps.
         assert!(queue.arm());
         let mut back = bench.open("vhost-user", "");
         assert!(wait(queue.wait_fd().unwrap(), PATIENCE), "woken by the new session");
         queue.disarm();
         wait_for_link(&back, true);
+        wait_for_link(&front, true);
         assert_eq!(queue.rx_burst(BURST).frames().len(), 0);
         for _ in 0..3 {
             assert!(queue.arm());

@@ -97,6 +97,13 @@ impl TxRing {
         let _ = self.kick.signal();
     }
 
+    /// The heads of the frames that the device has.
+    #[cfg(test)]
+    pub(super) fn posted_heads(&self) -> Vec<u16> {
+        let size = self.queue.size().get();
+        (0..size).filter(|id| self.queue.is_posted(*id)).collect()
+    }
+
     #[inline]
     fn send(
         &mut self,

@@ -1,0 +1,224 @@
+//! Rings against back-ends that break the rules.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+
+use eal::EventFd;
+use ethdev::{DropReason, QueueStats, RxQueue, TxQueue};
+use packet::{BURST, Frame};
+use proptest::prelude::*;
+use virtio::driver::SplitQueue;
+use virtio::ring::QueueSize;
+
+use super::lane::Lane;
+use super::memory::{DEVICE_BASE, SessionMemory, Slots};
+use super::receive::{Receiver, RxRing};
+use super::transmit::{Tables, Transmitter, TxRing};
+
+const SIZE: u16 = 8;
+const ROOM: usize = 2176;
+const HEADER: usize = 12;
+
+/// A ring without a back-end, in whose memory tests write what they like.
+struct Bench {
+    memory: SessionMemory,
+    used: u64,
+    index: u16,
+    wake: Arc<EventFd>,
+}
+
+impl Bench {
+    fn new() -> (Self, SplitQueue, Slots) {
+        let mut memory = SessionMemory::allocate("hostile", 100_000).unwrap();
+        let size = QueueSize::new(SIZE).unwrap();
+        let part = memory.take(SplitQueue::bytes(size)).unwrap();
+        let queue = SplitQueue::new(part, size, false).unwrap();
+        let slots = Slots::new(&mut memory, SIZE, ROOM).unwrap();
+        let used = queue.device_addresses().2;
+        let wake = Arc::new(EventFd::new().unwrap());
+        (Self { memory, used, index: 0, wake }, queue, slots)
+    }
+
+    /// A receive queue with all buffers posted, and the slots to write into.
+    fn receiver() -> (Self, RxQueue, Arc<QueueStats>, Slots, Arc<Lane<RxRing>>) {
+        let (bench, queue, slots) = Self::new();
+        let shared = Arc::clone(bench.memory.shared());
+        let ring = RxRing::new(queue, slots, HEADER, true, EventFd::new().unwrap(), shared);
+        let lane = Arc::new(Lane::new(&bench.wake).unwrap());
+        lane.install(ring);
+        let stats = Arc::new(QueueStats::default());
+        let driver = Receiver::new(Arc::clone(&lane), SIZE);
+        let rx = RxQueue::new(Box::new(driver), Arc::clone(&stats));
+        (bench, rx, stats, slots, lane)
+    }
+
+    fn transmitter() -> (Self, TxQueue, Arc<Lane<TxRing>>) {
+        let (mut bench, queue, slots) = Self::new();
+        let tables = Tables::new(bench.memory.take(Tables::bytes(SIZE)).unwrap());
+        let shared = Arc::clone(bench.memory.shared());
+        let kick = EventFd::new().unwrap();
+        let ring = TxRing::new(queue, slots, HEADER, Some(tables), kick, shared);
+        let lane = Arc::new(Lane::new(&bench.wake).unwrap());
+        lane.install(ring);
+        let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)));
+        let tx = TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()));
+        (bench, tx, lane)
+    }
+
+    fn write<T>(&self, address: u64, value: T) {
+        let offset = usize::try_from(address - DEVICE_BASE).unwrap();
+        let shared = self.memory.shared();
+        assert!(offset + size_of::<T>() <= shared.len());
+        // SAFETY: checked to be inside; the rings access this memory by volatile and atomic words
+        // on this same thread.
+        unsafe { shared.as_ptr().add(offset).cast::<T>().write_unaligned(value) }
+    }
+
+    /// Adds an element to the used ring.
+    fn push_used(&mut self, id: u32, len: u32) {
+        let entry = self.used + 4 + 8 * u64::from(self.index % SIZE);
+        self.write(entry, id);
+        self.write(entry + 4, len);
+        self.index = self.index.wrapping_add(1);
+        self.write(self.used + 2, self.index);
+    }
+
+    /// Writes a net header and a first byte into slot `id`.
+    fn fill(&self, slots: &Slots, id: u16, num_buffers: u16, first: u8) {
+        let start = slots.part(id, HEADER, 0).unwrap().device();
+        self.write(start + 10, num_buffers);
+        self.write(start + 12, first);
+    }
+}
+
+fn frame_lens(rx: &mut RxQueue) -> Vec<usize> {
+    rx.rx_burst(BURST).frames().iter().map(Frame::len).collect()
+}
+
+#[test]
+fn bad_frames_are_counted_and_their_buffers_come_back() {
+    let (mut bench, mut rx, stats, slots, lane) = Bench::receiver();
+    // More rounds than there are buffers: a lost one would be missed.
+    for round in 1..=20 {
+        let id = |index: u32| (index + 4 * (round - 1)) % u32::from(SIZE);
+        for index in 0..3 {
+            bench.fill(&slots, u16::try_from(id(index)).unwrap(), 1, 7);
+        }
+        bench.push_used(id(0), 11);
+        bench.push_used(id(1), 25);
+        bench.push_used(id(2), 26);
+        bench.fill(&slots, u16::try_from(id(3)).unwrap(), 9, 7);
+        bench.push_used(id(3), 1000);
+        assert_eq!(frame_lens(&mut rx), [14], "round {round}");
+        let drops = stats.snapshot().drops;
+        assert_eq!(drops[DropReason::TooShort as usize], 2 * u64::from(round));
+        assert_eq!(drops[DropReason::BadHeader as usize], u64::from(round));
+        let _ = rx.rx_burst(BURST);
+    }
+    assert_eq!(lane.fault(), None);
+}
+
+#[test]
+fn a_frame_over_several_buffers_is_put_together() {
+    let (mut bench, mut rx, _, slots, _) = Bench::receiver();
+    bench.fill(&slots, 5, 3, 0xA1);
+    bench.push_used(5, 12 + 1);
+    bench.write(slots.part(0, HEADER, 0).unwrap().device(), 0xB2_u8);
+    bench.push_used(0, 20);
+    bench.write(slots.part(7, HEADER, 0).unwrap().device(), 0xC3_u8);
+    bench.push_used(7, 2188);
+    bench.fill(&slots, 1, 1, 0xD4);
+    bench.push_used(1, 12 + 60);
+    let burst = rx.rx_burst(BURST);
+    let [long, short] = burst.frames() else { panic!("two frames") };
+    let bytes = long.to_vec();
+    assert_eq!(bytes.len(), 1 + 20 + 2188);
+    assert_eq!((bytes[0], bytes[1], bytes[21]), (0xA1, 0xB2, 0xC3));
+    assert_eq!((short.len(), short.head()[0]), (60, 0xD4));
+}
+
+#[test]
+fn a_burst_may_end_in_the_middle_of_what_was_asked_for() {
+    let (mut bench, mut rx, stats, slots, _) = Bench::receiver();
+    for id in [0, 2] {
+        bench.fill(&slots, id, 2, 1);
+        bench.push_used(id.into(), 100);
+        bench.push_used(u32::from(id) + 1, 50);
+    }
+    let first: Vec<usize> = rx.rx_burst(1).frames().iter().map(Frame::len).collect();
+    assert_eq!(first, [88 + 50]);
+    assert_eq!(frame_lens(&mut rx), [88 + 50]);
+    assert_eq!(stats.snapshot().dropped(), 0);
+}
+
+#[test]
+fn a_broken_receive_ring_is_reported_and_left_alone() {
+    for (id, len) in [(8, 100), (u32::MAX, 100), (0, 2189), (0, u32::MAX)] {
+        let (mut bench, mut rx, _, _, lane) = Bench::receiver();
+        bench.push_used(id, len);
+        assert_eq!(frame_lens(&mut rx), [] as [usize; 0]);
+        assert!(lane.fault().is_some(), "{id} {len}");
+        assert!(!lane.is_ready());
+        assert!(bench.wake.drain().unwrap(), "the port's thread is woken");
+        bench.push_used(1, 100);
+        assert_eq!(frame_lens(&mut rx), [] as [usize; 0]);
+        assert!(lane.remove().is_some());
+    }
+}
+
+#[test]
+fn a_broken_transmit_ring_is_reported_and_left_alone() {
+    let (mut bench, mut tx, lane) = Bench::transmitter();
+    let bytes = [0; 100];
+    let burst = [Frame::from_bytes(&bytes); 4];
+    assert_eq!(tx.tx_burst(&burst), 4);
+    for _ in 0..5 {
+        bench.push_used(0, 0);
+    }
+    assert_eq!(tx.tx_burst(&burst), 0);
+    assert!(lane.fault().is_some());
+    assert!(!tx.is_ready());
+    assert_eq!(tx.tx_burst(&burst), 4, "dropped as on any link that is down");
+    assert_eq!(tx.stats().snapshot().drops[DropReason::LinkDown as usize], 4);
+}
+
+#[test]
+fn long_frames_give_all_their_buffers_back_in_any_order() {
+    let (mut bench, mut tx, lane) = Bench::transmitter();
+    let (long, short) = (vec![0; 3 * ROOM], [0; 60]);
+    for _ in 0..50 {
+        // 3 + 3 + 1 + 1 buffers.
+        let burst = [&long[..], &short, &long, &short].map(Frame::from_bytes);
+        assert_eq!(tx.tx_burst(&burst), 4);
+        assert_eq!(tx.tx_burst(&burst[1..2]), 0, "all in use");
+        let mut heads: Vec<u16> = lane.ring.lock().as_ref().unwrap().posted_heads();
+        assert_eq!(heads.len(), 4);
+        heads.reverse();
+        heads.into_iter().for_each(|head| bench.push_used(head.into(), 0));
+    }
+}
+
+proptest! {
+    /// Whatever is written anywhere in the memory, nothing worse than drops and a fault happens.
+    #[test]
+    fn nonsense_in_the_memory_does_no_harm(
+        writes in prop::collection::vec((0_usize..25_000, any::<u8>()), 0..300),
+        steps in prop::collection::vec((0_u32..12, 0_u32..2300), 0..20),
+    ) {
+        let (mut rx_bench, mut rx, _, _, _) = Bench::receiver();
+        let (mut tx_bench, mut tx, _) = Bench::transmitter();
+        let bytes = [0; 3000];
+        for (offset, byte) in writes {
+            rx_bench.write(DEVICE_BASE + offset as u64, byte);
+            tx_bench.write(DEVICE_BASE + offset as u64, byte);
+        }
+        for (id, len) in steps {
+            rx_bench.push_used(id, len);
+            tx_bench.push_used(id, len);
+            for frame in rx.rx_burst(BURST).frames() {
+                prop_assert_eq!(frame.to_vec().len(), frame.len());
+            }
+            let _ = tx.tx_burst(&[Frame::from_bytes(&bytes), Frame::from_bytes(&bytes[..60])]);
+        }
+    }
+}
