@@ -1,5 +1,12 @@
 //! `ringway gen`, over files and over the null port.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code outside of test functions"
+)]
+
 mod support;
 
 use serde_json::Value;

@@ -171,16 +171,14 @@ fn enter(guests: &mut [Guest; 2], stage: &Stage) {
     }
 }
 
-/// A burst in each direction; whether there was any frame.
+/// A burst in each direction; whether there was any frame. With a window of 1 there is one frame
+/// under way in all, in turn from each guest.
 fn round(guests: &mut [Guest; 2], flights: &mut [Flight; 2], window: u64, patience: u64) -> bool {
     let mut busy = false;
-    let arrived = [1, 0].map(|other: usize| {
-        guests.get(other).map_or(0, |guest| guest.receiver.received().tested())
-    });
-    for ((guest, flight), arrived) in guests.iter_mut().zip(flights).zip(arrived) {
+    let room = window_left(guests, flights, window, patience);
+    for (guest, room) in guests.iter_mut().zip(room) {
         let now = clock::now();
-        let under_way = flight.count(guest.sender.given(), arrived, now, patience);
-        guest.sender.build(window.saturating_sub(under_way), || Some(now));
+        guest.sender.build(room, || Some(now));
         busy |= guest.sender.send(&mut guest.tx) > 0;
         let burst = guest.rx.rx_burst(BURST);
         if !burst.frames().is_empty() {
@@ -192,6 +190,27 @@ fn round(guests: &mut [Guest; 2], flights: &mut [Flight; 2], window: u64, patien
         guests.iter_mut().for_each(|guest| guest.tx.flush());
     }
     busy
+}
+
+/// How many frames each guest may send now.
+fn window_left(
+    guests: &[Guest; 2],
+    flights: &mut [Flight; 2],
+    window: u64,
+    patience: u64,
+) -> [u64; 2] {
+    let now = clock::now();
+    let [one, other] = guests;
+    let [there, back] = flights;
+    let arrived = |guest: &Guest| guest.receiver.received().tested();
+    let there = there.count(one.sender.given(), arrived(other), now, patience);
+    let back = back.count(other.sender.given(), arrived(one), now, patience);
+    match (window, there + back) {
+        (1, 0) if one.sender.built() <= other.sender.built() => [1, 0],
+        (1, 0) => [0, 1],
+        (1, _) => [0, 0],
+        _ => [there, back].map(|under_way| window.saturating_sub(under_way)),
+    }
 }
 
 fn publish(guests: &mut [Guest; 2], shared: &Shared) {

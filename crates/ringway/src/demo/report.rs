@@ -169,7 +169,7 @@ impl Printer {
             self.loss(summary),
         ));
         output::line(&format!(
-            "Best second: {} and {}{}",
+            "At best {} and {}{}",
             packet_rate(summary.best_pps),
             bit_rate(summary.best_bps),
             if summary.cycles_per_packet > 0.0 {

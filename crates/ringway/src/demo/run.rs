@@ -13,7 +13,7 @@ use switch::{PortOptions, Switch, SwitchConfig};
 
 use super::guests::{Guest, GuestProgress, Shared, run as run_guests};
 use super::report::{NAMES, Printer, Row, Summary};
-use super::stage::{Stage, stages};
+use super::stage::{Stage, WINDOW, stages};
 use crate::cli::DemoArgs;
 use crate::control::protocol::Counters;
 use crate::exit::Failure;
@@ -30,6 +30,8 @@ const LINK_PATIENCE: Duration = Duration::from_secs(10);
 const DRAIN: Duration = Duration::from_secs(1);
 /// Addresses of the guests.
 const MACS: [MacAddr; 2] = [MacAddr([0x52, 0x54, 0, 0, 0, 1]), MacAddr([0x52, 0x54, 0, 0, 0, 2])];
+/// Entries of the guests' rings: twice as many as there are frames under way.
+const QUEUE_SIZE: u64 = 2 * WINDOW;
 /// Tells the demo's frames from any others.
 const RUN: u16 = 0xDE30;
 
@@ -96,7 +98,8 @@ impl<'s> Demo<'s> {
         let mut ports = Vec::new();
         let mut open = |index: usize, socket: &Path| {
             let [mac, peer] = if index == 0 { MACS } else { [MACS[1], MACS[0]] };
-            let device = format!("virtio-user:{},mac={mac}", socket.display());
+            let device =
+                format!("virtio-user:{},mac={mac},queue_size={QUEUE_SIZE}", socket.display());
             let OpenPort { port, rx, tx } = drivers::open("guest", &device, drivers)?;
             ports.push(port);
             let queue = rx.into_iter().next().zip(tx.into_iter().next());
@@ -277,7 +280,7 @@ impl<'s> Demo<'s> {
         summary.switch_sent = Counters::from(&sent);
         let workers = self.switch.workers();
         summary.cycles_per_packet =
-            workers.first().map_or(0.0, |worker| worker.cycles_per_packet());
+            workers.first().map_or(0.0, switch::WorkerReport::cycles_per_packet);
         summary.latency = self.latency.as_ref().and_then(LatencySummary::of);
     }
 }

@@ -20,8 +20,8 @@ pub struct Stage {
 }
 
 /// Frames under way in each direction: less than a ring has entries, so that none is ever
-/// dropped for want of a buffer, and enough to keep both sides busy.
-const WINDOW: u64 = 128;
+/// dropped for want of a buffer, and enough to keep both sides busy, even in turns on one core.
+pub const WINDOW: u64 = 512;
 
 /// Longest part of the demo that is spent on latency.
 const MAX_LATENCY_TIME: Duration = Duration::from_secs(2);

@@ -132,7 +132,7 @@ impl Printer {
             crate::output::json_line(&serde_json::json!({ "interval": row }));
             return;
         }
-        if self.rows % HEADING_EVERY == 0 {
+        if self.rows.is_multiple_of(HEADING_EVERY) {
             crate::output::line(&self.heading());
         }
         self.rows += 1;
