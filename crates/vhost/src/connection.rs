@@ -2,6 +2,7 @@
 //! waiting for the peer.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -75,7 +76,6 @@ pub struct Connection {
 }
 
 /// A message of which a part has arrived.
-#[derive(Debug)]
 struct Incoming {
     header: [u8; HEADER_SIZE],
     payload: [u8; MAX_PAYLOAD],
@@ -240,6 +240,12 @@ impl AsFd for Connection {
     /// The socket, to wait on.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming").field("got", &self.got).finish_non_exhaustive()
     }
 }
 

@@ -224,7 +224,8 @@ impl ControlThread {
     fn with(&mut self, id: u32, action: impl FnOnce(&mut Socket)) {
         let Some(socket) = self.sockets.get_mut(&id) else { return };
         if !contain(|| action(socket)) {
-            tracing::error!(?socket, "a vhost-user device failed; its socket is removed");
+            let path = socket.path().display();
+            tracing::error!(socket = %path, "a vhost-user device failed; its socket is removed");
             if let Some(socket) = self.sockets.remove(&id) {
                 contain(|| drop(socket));
             }

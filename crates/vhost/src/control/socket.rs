@@ -2,7 +2,7 @@
 //! waiting again.
 
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ pub(super) enum Role {
         attempt: Option<Instant>,
         /// The pause after the next failure.
         pause: Duration,
+        /// The log says already that it fails.
+        complained: bool,
     },
 }
 
@@ -50,7 +52,7 @@ impl Role {
     }
 
     pub(super) fn client(now: Instant) -> Self {
-        Self::Client { attempt: Some(now), pause: RETRY_FIRST }
+        Self::Client { attempt: Some(now), pause: RETRY_FIRST, complained: false }
     }
 }
 
@@ -117,6 +119,11 @@ impl Socket {
         device.backend.attached(Watcher::new(Arc::clone(&epoll), id));
         let log = LogLimit::new(Instant::now());
         Ok(Self { id, path, epoll, role, device, link: None, log })
+    }
+
+    /// Its path, for log lines.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// When [`on_deadline`](Self::on_deadline) is due, if ever.
@@ -193,7 +200,7 @@ impl Socket {
         // Closing it would do as well, but that the device may take its time before.
         let _ = self.epoll.remove(&link.connection);
         link.session.close(&mut self.device);
-        if let Role::Client { attempt, pause } = &mut self.role {
+        if let Role::Client { attempt, pause, .. } = &mut self.role {
             // A peer that accepts and hangs up at once is not hammered.
             if now.saturating_duration_since(link.since) >= RETRY_LAST {
                 *pause = RETRY_FIRST;
@@ -205,17 +212,20 @@ impl Socket {
 
     fn try_connect(&mut self, now: Instant) {
         let connected = connect(&self.path);
-        let Role::Client { attempt, pause } = &mut self.role else { return };
+        let Role::Client { attempt, pause, complained } = &mut self.role else { return };
         *attempt = Some(now + *pause);
         match connected {
             Ok(Some(socket)) => {
                 *attempt = None;
+                *complained = false;
                 self.open(socket, now);
             }
             Ok(None) => *pause = (*pause * 2).min(RETRY_LAST),
             Err(error) => {
                 *pause = (*pause * 2).min(RETRY_LAST);
-                log!(self, warn, error, "cannot connect to the front-end; trying again");
+                if !std::mem::replace(complained, true) {
+                    log!(self, warn, error, "cannot connect to the front-end; trying on");
+                }
             }
         }
     }
@@ -235,7 +245,7 @@ impl Socket {
             }
             Err(error) => {
                 log!(self, warn, error, "a connection cannot be used");
-                if let Role::Client { attempt, pause } = &mut self.role {
+                if let Role::Client { attempt, pause, .. } = &mut self.role {
                     *attempt = Some(now + *pause);
                 }
             }

@@ -201,6 +201,29 @@ fn a_front_end_that_reads_no_replies_is_not_listened_to() {
 }
 
 #[test]
+fn a_reply_that_did_not_fit_is_sent_without_another_request() {
+    let bench = Bench::server();
+    let mut peer = bench.connect();
+    let mut asked = 0;
+    let arrived = |peer: &Peer| rustix::io::ioctl_fionread(&peer.stream).unwrap() / 20;
+    loop {
+        peer.tell(&M::GetFeatures);
+        asked += 1;
+        let deadline = Instant::now() + Duration::from_millis(200);
+        while arrived(&peer) < asked && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        if arrived(&peer) < asked {
+            break;
+        }
+        assert!(asked < 1_000_000, "the socket takes everything");
+    }
+    for _ in 0..asked {
+        assert_eq!(peer.reply(), FEATURES);
+    }
+}
+
+#[test]
 fn nonsense_closes_the_connection_and_nothing_else() {
     let bench = Bench::server();
     for nonsense in [
