@@ -198,6 +198,9 @@ impl Drop for Process {
 #[must_use]
 pub fn tail(text: &str, n: usize) -> &str {
     let start = text.len().saturating_sub(n);
+    if start == 0 {
+        return text;
+    }
     let start =
         text.as_bytes()[start..].iter().position(|&b| b == b'\n').map_or(0, |at| start + at);
     text.get(start..).unwrap_or(text)
@@ -304,7 +307,7 @@ mod tests {
 
     #[test]
     fn the_tail_starts_at_a_line() {
-        assert_eq!(tail("short", 100), "short");
+        assert_eq!(tail("short\nlines\n", 100), "short\nlines\n");
         assert_eq!(tail("one\ntwo\nthree", 7), "\nthree");
     }
 }

@@ -84,7 +84,7 @@ pub struct Counters {
 
 impl Ringway {
     /// Starts a switch with the ports given as `NAME=DEVICE` on `cores`, with its control
-    /// socket in `dir`, and waits until that socket is there.
+    /// socket in `dir`, and waits until it is ready.
     ///
     /// # Errors
     /// When it does not come up; the message has what it wrote.
@@ -108,7 +108,8 @@ impl Ringway {
             command.args(["--port", port]);
         }
         let process = Process::start("ringway switch", command)?;
-        process.wait_for_path(&control, LIMIT)?;
+        // The control socket is there before the ports are, so it is not the sign.
+        process.wait_for("ringway switch ready", 0, LIMIT)?;
         Ok(Self { process, control })
     }
 

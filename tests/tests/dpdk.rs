@@ -21,10 +21,16 @@ fn socket(dir: &Path, n: u8) -> String {
     dir.join(format!("s{n}")).display().to_string()
 }
 
-/// What goes through the relay: frames of up to `largest` bytes, fewer of the very large, which
-/// take several buffers each.
-fn sized(relay: Relay, merging: bool) -> Relay {
-    if merging { relay.frames(&[60, 64, 65, 300, 1514, 9014], 60) } else { relay }
+/// What goes through the relay: no more in all than one ring of 256 entries holds, since a
+/// switch with one worker sends to one queue of a port.
+fn sized(relay: Relay, merging: bool, queues: u16) -> Relay {
+    let queues = u32::from(queues);
+    if merging {
+        // Of the largest, each takes five buffers.
+        relay.frames(&[60, 64, 65, 300, 1514, 9014], 120 / queues)
+    } else {
+        relay.frames(&[60, 64, 65, 128, 300, 1000, 1514], 200 / queues)
+    }
 }
 
 #[test]
@@ -43,7 +49,7 @@ fn virtio_user_front_ends_talk_through_our_back_end() {
                 format!("net_virtio_user{n},path={path},queues={queues},cq=1,{set}")
             };
             let relay = Relay::new(front(0), front(1)).queues(queues);
-            let relay = sized(relay, set.contains(MERGING)).start(dir.path(), 1).unwrap();
+            let relay = sized(relay, set.contains(MERGING), queues).start(dir.path(), 1).unwrap();
             ringway.wait_links(&["p0", "p1"]).unwrap();
             if let Err(error) = relay.forward() {
                 let stats = ringway.show("stats").unwrap();
@@ -76,7 +82,7 @@ const OUR_SETS: [&str; 5] = [
     "mrg_rxbuf=on",
     "mrg_rxbuf=off",
     "mrg_rxbuf=on,indirect=off,event_idx=on",
-    "mrg_rxbuf=off,indirect=off,queue_size=128",
+    "mrg_rxbuf=off,indirect=off,queue_size=512",
     "version_1=off,mrg_rxbuf=off",
 ];
 
@@ -89,7 +95,8 @@ fn our_front_end_talks_to_vhost_back_ends() {
             let back =
                 |n: u8| format!("net_vhost{n},iface={},queues={queues}", socket(dir.path(), n));
             let relay = Relay::new(back(0), back(1)).queues(queues);
-            let relay = sized(relay, set.contains("mrg_rxbuf=on")).start(dir.path(), 1).unwrap();
+            let relay =
+                sized(relay, set.contains("mrg_rxbuf=on"), queues).start(dir.path(), 1).unwrap();
             let port = |n: u8| {
                 let path = socket(dir.path(), n);
                 format!("p{n}=virtio-user:{path},queues={queues},mtu=9000,{set}")
