@@ -156,6 +156,17 @@ fn a_second_front_end_is_refused_while_one_is_connected() {
 }
 
 #[test]
+fn a_front_end_that_starts_again_at_once_is_not_refused() {
+    let bench = Bench::server();
+    let mut peer = bench.connect();
+    for _ in 0..200 {
+        assert_eq!(peer.ask(&M::GetFeatures), FEATURES);
+        drop(peer);
+        peer = bench.connect();
+    }
+}
+
+#[test]
 fn half_a_message_holds_up_nobody() {
     let bench = Bench::server();
     let mut slow = bench.connect();
