@@ -83,6 +83,8 @@ pub struct Fdb {
 struct Index {
     lists: Lists,
     statics: BTreeSet<Key>,
+    /// For each bucket, how many entries it is the first bucket of that are in their second.
+    overflows: Box<[u32]>,
 }
 
 impl Fdb {
@@ -91,7 +93,11 @@ impl Fdb {
     #[must_use]
     pub fn new(limit: usize, ports: usize, ageing: u32) -> Self {
         let table = Table::new(limit);
-        let index = Index { lists: Lists::new(table.slots(), ports), statics: BTreeSet::new() };
+        let index = Index {
+            lists: Lists::new(table.slots(), ports),
+            statics: BTreeSet::new(),
+            overflows: vec![0; table.buckets().len()].into_boxed_slice(),
+        };
         Self {
             table,
             limit,
@@ -343,6 +349,7 @@ impl Writer<'_> {
         }
         let Some(position) = self.room(hash) else { return Learned::Refused };
         let Some(slot) = self.fdb.table.slot(position) else { return Learned::Refused };
+        self.count_overflow(key, position, 1);
         slot.set(key, value);
         self.list(position, value);
         self.fdb.entries.store(self.fdb.len().saturating_add(1), Relaxed);
@@ -399,8 +406,10 @@ impl Writer<'_> {
         let Some(to) = table.slot(new) else { return false };
         // First the new place, then the old: a lookup finds one of them, or, in the worst
         // moment, neither, as if the address were not learnt yet.
+        self.count_overflow(key, new, 1);
         to.set(key, value);
         old.clear();
+        self.count_overflow(key, position, -1);
         if !value.is_static()
             && let (Ok(old), Ok(new)) = (u32::try_from(position), u32::try_from(new))
         {
@@ -416,12 +425,27 @@ impl Writer<'_> {
         if let Some(slot) = self.fdb.table.slot(position) {
             slot.clear();
         }
+        self.count_overflow(key, position, -1);
         self.fdb.entries.store(self.fdb.len().saturating_sub(1), Relaxed);
         if value.is_static() {
             self.index.statics.remove(&key);
             self.count_statics();
         }
         true
+    }
+
+    /// Notes that `key` is, or was, at `position`, if that is in its second bucket. A lookup
+    /// goes to the second bucket only if this says so, hence first of all when one is added.
+    fn count_overflow(&mut self, key: Key, position: usize, change: i32) {
+        let first = self.fdb.table.first(self.fdb.table.hash(key));
+        if position / WAYS == first {
+            return;
+        }
+        let Some(count) = self.index.overflows.get_mut(first) else { return };
+        *count = count.saturating_add_signed(change);
+        if let Some(bucket) = self.fdb.table.bucket(first) {
+            bucket.mark_overflowed(*count > 0);
+        }
     }
 
     fn set_value(&mut self, position: usize, value: Value) {

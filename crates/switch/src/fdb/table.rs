@@ -1,8 +1,8 @@
 //! The hash table of the forwarding database: lock-free for readers, one writer at a time.
 //!
 //! A bucket is one cache line of four entries. Each key has two buckets; an entry goes to the
-//! second only when the first is full, so that nearly every hit costs one line and no lookup
-//! ever costs more than two.
+//! second only when the first is full, which the first then carries a mark of. So nearly every
+//! lookup costs one line, whether it finds something or not, and none ever costs more than two.
 //!
 //! An entry is two words, key and value, which are read without a lock. So that a key is never
 //! taken together with the value of another, both carry a version that changes whenever the
@@ -21,9 +21,15 @@ use packet::prefetch::prefetch_read;
 /// Entries per bucket: as many as one cache line holds.
 pub(super) const WAYS: usize = 4;
 
+/// The entry is in use.
 const VALID: u64 = 1 << 63;
+/// In the key of a bucket's first entry, in use or not: some entries whose first bucket this is
+/// are in their second.
+const OVERFLOWED: u64 = 1 << 62;
 const KEY_VERSION_SHIFT: u32 = 60;
-const KEY_VERSION_MASK: u64 = 7 << KEY_VERSION_SHIFT;
+const KEY_VERSION_MASK: u64 = 3 << KEY_VERSION_SHIFT;
+/// What of a key word is key.
+const KEY_MASK: u64 = !(OVERFLOWED | KEY_VERSION_MASK);
 const MAC_MASK: u64 = (1 << 48) - 1;
 const VLAN_SHIFT: u32 = 48;
 
@@ -124,33 +130,23 @@ pub(super) struct Slot {
 }
 
 impl Slot {
-    /// The value, if the entry is that of `key`.
-    #[inline]
-    fn read(&self, key: Key) -> Option<Value> {
-        // Acquire: a key that is seen has its value written.
-        let before = self.key.load(Acquire);
-        if before & !KEY_VERSION_MASK != key.0 {
-            return None;
-        }
-        self.value_of(before)
-    }
-
-    /// Key and value, if the entry is in use.
+    /// The key word and, if the entry is in use, what is in it.
     pub(super) fn entry(&self) -> Option<(Key, Value)> {
-        let before = self.key.load(Acquire);
-        if before & VALID == 0 {
+        let word = self.key.load(Acquire);
+        if word & VALID == 0 {
             return None;
         }
-        Some((Key(before & !KEY_VERSION_MASK), self.value_of(before)?))
+        Some((Key(word & KEY_MASK), self.value_of(word)?))
     }
 
-    /// The value that belongs to the key word `before`, just read.
+    /// The value that belongs to the key word `word`, just read with acquire ordering.
     #[inline]
-    fn value_of(&self, before: u64) -> Option<Value> {
+    fn value_of(&self, word: u64) -> Option<Value> {
         // Acquire: if this is the value of a later key, the key word is seen to have changed.
         let value = Value(self.value.load(Acquire));
-        let agree = (before & KEY_VERSION_MASK) >> KEY_VERSION_SHIFT == value.version() & 7;
-        (agree && self.key.load(Relaxed) == before).then_some(value)
+        let agree = (word & KEY_VERSION_MASK) >> KEY_VERSION_SHIFT == value.version() & 3;
+        let changed = (self.key.load(Relaxed) ^ word) & !OVERFLOWED;
+        (agree && changed == 0).then_some(value)
     }
 
     /// Notes that the address of `value`, read from this entry, was seen again.
@@ -171,10 +167,11 @@ impl Slot {
     pub(super) fn set(&self, key: Key, value: Value) {
         self.clear();
         let version = Value(self.value.load(Relaxed)).version().wrapping_add(1);
+        let mark = self.key.load(Relaxed) & OVERFLOWED;
         // Release: whoever sees the value sees that the old key is gone; whoever sees the key
         // sees the value.
         self.value.store(value.with_version(version).0, Release);
-        self.key.store(key.0 | ((version & 7) << KEY_VERSION_SHIFT), Release);
+        self.key.store(key.0 | mark | ((version & 3) << KEY_VERSION_SHIFT), Release);
     }
 
     /// Changes the value and leaves the key.
@@ -192,6 +189,39 @@ impl Slot {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(super) struct Bucket(pub(super) [Slot; WAYS]);
+
+impl Bucket {
+    /// Finds `key`, or tells whether to look in its second bucket.
+    #[inline]
+    fn find(&self, key: Key) -> Result<Hit<'_>, bool> {
+        // Acquire: a key that is seen has its value written.
+        let words = self.0.each_ref().map(|slot| slot.key.load(Acquire));
+        // Where an address is within its bucket is chance, which a branch per entry would make
+        // the CPU guess; so all are compared.
+        let mut way = WAYS;
+        for (index, word) in words.iter().enumerate().rev() {
+            way = if word & KEY_MASK == key.0 { index } else { way };
+        }
+        let Some((slot, word)) = self.0.get(way).zip(words.get(way)) else {
+            let [first, ..] = words;
+            return Err(first & OVERFLOWED != 0);
+        };
+        match slot.value_of(*word) {
+            Some(value) => Ok(Hit { slot, value }),
+            // It is just being replaced.
+            None => Err(true),
+        }
+    }
+
+    /// Sets or removes the mark that entries are in their second bucket instead; for the writer.
+    pub(super) fn mark_overflowed(&self, overflowed: bool) {
+        let [first, ..] = &self.0;
+        let word = first.key.load(Relaxed);
+        let word = if overflowed { word | OVERFLOWED } else { word & !OVERFLOWED };
+        // Release: as in `set`, for a reader that takes the key from this store.
+        first.key.store(word, Release);
+    }
+}
 
 /// An entry that a lookup found.
 #[derive(Clone, Copy, Debug)]
@@ -274,20 +304,18 @@ impl Table {
     /// Finds `key`.
     #[inline]
     pub(super) fn find(&self, key: Key, hash: Hash) -> Option<Hit<'_>> {
-        self.find_in(self.first(hash), key).or_else(|| self.find_in(self.second(hash), key))
-    }
-
-    #[inline]
-    fn find_in(&self, bucket: usize, key: Key) -> Option<Hit<'_>> {
-        let bucket = self.bucket(bucket)?;
-        bucket.0.iter().find_map(|slot| slot.read(key).map(|value| Hit { slot, value }))
+        match self.bucket(self.first(hash))?.find(key) {
+            Ok(hit) => Some(hit),
+            Err(false) => None,
+            Err(true) => self.bucket(self.second(hash))?.find(key).ok(),
+        }
     }
 
     /// The index of the slot that holds `key`; for the writer.
     pub(super) fn position(&self, key: Key, hash: Hash) -> Option<usize> {
         [self.first(hash), self.second(hash)].into_iter().find_map(|index| {
-            let way = self.bucket(index)?.0.iter().position(|slot| slot.read(key).is_some())?;
-            Some(index * WAYS + way)
+            let holds = |slot: &Slot| slot.key.load(Relaxed) & KEY_MASK == key.0;
+            Some(index * WAYS + self.bucket(index)?.0.iter().position(holds)?)
         })
     }
 
@@ -332,11 +360,11 @@ mod tests {
         let slot = Slot::default();
         let [old, new] = [1, 2].map(|mac| Key::from_bits(0, mac));
         slot.set(old, Value::new(3, false, 10));
-        let stale = slot.read(old).unwrap();
+        let (_, stale) = slot.entry().unwrap();
         slot.set(new, Value::new(3, false, 10));
         slot.refresh(stale, 99);
-        assert!(slot.read(old).is_none());
-        assert_eq!(slot.read(new).unwrap().seen(), 10);
+        let (key, value) = slot.entry().unwrap();
+        assert_eq!((key, value.seen()), (new, 10));
     }
 
     #[test]
@@ -350,6 +378,25 @@ mod tests {
         assert_eq!(slot.value_of(word), None);
         slot.set(key, Value::new(3, false, 0));
         assert_eq!(slot.value_of(word), None);
+    }
+
+    #[test]
+    fn the_mark_of_a_bucket_is_no_part_of_its_keys() {
+        let bucket = Bucket::default();
+        let keys = [1, 2].map(|mac| Key::from_bits(0xFFF, mac));
+        assert!(matches!(bucket.find(keys[0]), Err(false)));
+        bucket.mark_overflowed(true);
+        assert!(matches!(bucket.find(keys[0]), Err(true)));
+        for (slot, key) in bucket.0.iter().zip(keys) {
+            slot.set(key, Value::new(5, false, 0));
+        }
+        assert!(keys.iter().all(|key| bucket.find(*key).unwrap().value.port() == 5));
+        assert_eq!(bucket.0[0].entry().unwrap().0, keys[0]);
+        bucket.0[0].clear();
+        assert!(matches!(bucket.find(keys[0]), Err(true)));
+        bucket.mark_overflowed(false);
+        assert!(matches!(bucket.find(keys[0]), Err(false)));
+        assert!(bucket.find(keys[1]).is_ok());
     }
 
     #[test]

@@ -333,3 +333,37 @@ fn readers_never_see_the_port_of_another_address() {
     assert!(hits.load(Relaxed) > 0);
     assert!(fdb.len() <= 12 && fdb.list().len() == fdb.len());
 }
+
+#[test]
+fn after_much_churn_everything_is_found_and_marks_are_exact() {
+    const LIMIT: usize = 1_024;
+    let fdb = Fdb::new(LIMIT, 4, 0);
+    let mut present = BTreeSet::new();
+    let mut state = 1_u64;
+    for _ in 0..60_000 {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963);
+        let mac = (state >> 40) % 3_000;
+        if present.remove(&mac) {
+            assert!(fdb.write().remove(key(mac)));
+        } else if present.len() < LIMIT {
+            assert_eq!(learn(&fdb, mac, 1), Learned::New);
+            present.insert(mac);
+        }
+    }
+    assert_eq!((fdb.len(), fdb.report().evicted), (present.len(), 0));
+    for mac in 0..3_000 {
+        assert_eq!(port_of(&fdb, mac).is_some(), present.contains(&mac));
+    }
+    let elsewhere = |fdb: &Fdb| {
+        let index = fdb.index.lock().unwrap();
+        index.overflows.iter().map(|count| *count as usize).sum::<usize>()
+    };
+    let in_second = present.iter().filter(|mac| {
+        let hash = fdb.hash(key(**mac));
+        fdb.table.position(key(**mac), hash).unwrap() / WAYS != fdb.table.first(hash)
+    });
+    assert_eq!(in_second.count(), elsewhere(&fdb));
+    assert!(elsewhere(&fdb) > 0);
+    fdb.write().flush(None);
+    assert_eq!(elsewhere(&fdb), 0);
+}
