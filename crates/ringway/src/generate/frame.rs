@@ -11,6 +11,8 @@
 //! The check covers the length, run, flow, sequence number and time; the pattern covers the
 //! rest. A frame in which a part of another one shows up does not pass.
 
+use packet::checksum::{checksum, update};
+
 /// Smallest test frame in bytes: the smallest Ethernet frame, without frame check sequence.
 pub const MIN_SIZE: usize = 60;
 
@@ -32,8 +34,8 @@ pub struct Builder {
     head: [u8; MIN_SIZE],
     run: u16,
     pattern: bool,
-    /// Sum of the constant 16-bit words of the IPv4 header.
-    ip_sum: u32,
+    /// Checksum of the IPv4 header with length and flow left at 0.
+    ip_checksum: u16,
 }
 
 impl Builder {
@@ -53,9 +55,8 @@ impl Builder {
         head[30..32].copy_from_slice(&DESTINATION_NET.to_be_bytes());
         head[32..34].copy_from_slice(&run_bytes);
         head[36..38].copy_from_slice(&UDP_PORT);
-        let words = [0x4500, 0x4000, 0x4011, SOURCE_NET, DESTINATION_NET, run];
-        let ip_sum = words.iter().copied().map(u32::from).sum();
-        Self { head, run, pattern, ip_sum }
+        let ip_checksum = checksum(&head[14..34]);
+        Self { head, run, pattern, ip_checksum }
     }
 
     /// Writes a frame that fills `frame`, which must have [`MIN_SIZE`] bytes to 65,535 (it is
@@ -67,7 +68,7 @@ impl Builder {
         let ip_len = len - 14;
         *head = self.head;
         head[16..18].copy_from_slice(&ip_len.to_be_bytes());
-        let checksum = !fold(self.ip_sum + u32::from(ip_len) + u32::from(flow));
+        let checksum = update(update(self.ip_checksum, 0, ip_len), 0, flow);
         head[24..26].copy_from_slice(&checksum.to_be_bytes());
         head[28..30].copy_from_slice(&flow.to_be_bytes());
         head[34..36].copy_from_slice(&(0xC000 | (flow & 0x3FFF)).to_be_bytes());
@@ -195,13 +196,6 @@ fn check_pattern(rest: &[u8], seed: u64) -> bool {
     difference == 0 && tail.iter().zip(word.to_le_bytes()).all(|(byte, value)| *byte == value)
 }
 
-/// The ones' complement sum of RFC 1071 in 16 bits.
-#[allow(clippy::cast_possible_truncation, reason = "folded twice, it fits")]
-const fn fold(sum: u32) -> u16 {
-    let sum = (sum & 0xFFFF) + (sum >> 16);
-    ((sum & 0xFFFF) + (sum >> 16)) as u16
-}
-
 #[cfg(test)]
 mod tests {
     use packet::MacAddr;
@@ -223,9 +217,7 @@ mod tests {
     fn the_ipv4_header_is_sound() {
         let mut bytes = [0; 100];
         Builder::new(DST, SRC, 0xFFFF, true).write(&mut bytes, 0xFFFF, 1, 2);
-        let words =
-            bytes[14..34].chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1]));
-        assert_eq!(fold(words.sum()), 0xFFFF);
+        assert_eq!(checksum(&bytes[14..34]), 0);
         assert_eq!(bytes[16..18], 86_u16.to_be_bytes());
         assert_eq!(bytes[38..40], 66_u16.to_be_bytes());
         assert_eq!((&bytes[..6], &bytes[6..12]), (&DST.0[..], &SRC.0[..]));
