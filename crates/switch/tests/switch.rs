@@ -1,5 +1,7 @@
 //! The whole switch, between ports whose other ends are the test.
 
+#![allow(clippy::unwrap_used, reason = "a failure fails the test")]
+
 mod common;
 
 use std::sync::Arc;

@@ -308,7 +308,7 @@ fn model(
     if from == 0 || from >> 40 & 1 != 0 {
         return Err(DropReason::BadSource);
     }
-    if to >> 4 == 0x0180_C200_000 {
+    if to & !0xF == 0x0180_C200_0000 {
         return Err(DropReason::ReservedMulticast);
     }
     known.insert(from, port);

@@ -205,6 +205,7 @@ mod tests {
         fn lists_behave_as_vectors(steps in prop::collection::vec((0..3_u8, 0..3_u16, 0..12_u32), 0..200)) {
             let mut lists = Lists::new(12, 3);
             let mut model: [Vec<u32>; 3] = Default::default();
+            let number = |port: usize| u16::try_from(port).unwrap();
             for (step, port, slot) in steps {
                 let owner = model.iter().position(|list| list.contains(&slot));
                 match (step, owner) {
@@ -213,13 +214,13 @@ mod tests {
                         model[usize::from(port)].push(slot);
                     }
                     (1, Some(owner)) => {
-                        lists.remove(owner as u16, slot);
+                        lists.remove(number(owner), slot);
                         model[owner].retain(|other| *other != slot);
                     }
                     (2, Some(owner)) => {
                         let free = (0..12).find(|new| !model.iter().flatten().any(|s| s == new));
                         if let Some(new) = free {
-                            lists.replace(owner as u16, slot, new);
+                            lists.replace(number(owner), slot, new);
                             let place = model[owner].iter_mut().find(|s| **s == slot).unwrap();
                             *place = new;
                         }
