@@ -162,6 +162,24 @@ impl Process {
         Ok(status)
     }
 
+    /// Waits until the process and its children have closed their outputs, so that the log is whole.
+    ///
+    /// # Errors
+    /// When they have not within `limit`.
+    pub fn wait_output_end(&self, limit: Duration) -> Result<()> {
+        let mut log = self.log.lock();
+        let deadline = Instant::now() + limit;
+        while log.1 > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                bail!("{} keeps its output open", self.name);
+            }
+            let waited = self.log.grown.wait_timeout(log, left);
+            log = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
         self.status.is_none() && self.child.try_wait().is_ok_and(|status| status.is_none())
@@ -225,6 +243,17 @@ pub fn run(command: &mut Command) -> Result<String> {
 /// As [`run`].
 pub fn sh(line: &str) -> Result<String> {
     run(Command::new("sh").arg("-c").arg(line))
+}
+
+/// The CPU time that a process has used, in ticks of 10 ms (`/proc/PID/stat`, fields 14 and 15).
+///
+/// # Errors
+/// When there is no such process.
+pub fn cpu_ticks(pid: u32) -> Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // The name, field 2, is in parentheses and may hold spaces.
+    let fields = stat.rsplit_once(") ").context("no name in stat")?.1.split(' ');
+    fields.skip(11).take(2).map(|field| Ok(field.parse::<u64>()?)).sum()
 }
 
 type Request = (Command, Sender<io::Result<Child>>);

@@ -194,6 +194,14 @@ impl Ringway {
         self.process.log()
     }
 
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// When it runs for longer than `limit`.
+    pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.process.wait(limit)
+    }
+
     /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors

@@ -8,30 +8,64 @@ use e2e::{Netns, Peer, Ringway, require, traffic};
 
 const MIB: u32 = 64;
 
+fn configure(ns: &Netns, interface: &str, address: &str) {
+    ns.sh(&format!("ip address add {address}/24 dev {interface}")).unwrap();
+    ns.sh(&format!("ip link set {interface} up")).unwrap();
+}
+
+/// Ping and TCP both ways between 10.1.0.1 and 10.1.0.2.
+fn talk(left: &Netns, right: &Netns) {
+    let text = left.sh("ping -q -c 100 -i 0.01 10.1.0.2").unwrap();
+    assert!(text.contains(" 0% packet loss"), "{text}");
+    // A frame as large as may be, which must not be broken up.
+    left.sh("ping -q -c 3 -i 0.01 -M do -s 1472 10.1.0.2").unwrap();
+    let there = traffic::transfer_between(left, right, "10.1.0.2", MIB).unwrap();
+    let back = traffic::transfer_between(right, left, "10.1.0.1", MIB).unwrap();
+    println!("{MIB} MiB in {there:?} and {back:?}");
+}
+
 #[test]
 fn the_host_kernel_talks_to_itself_through_two_taps() {
     let Some(_turn) = require(&[Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (left, right) = (Netns::new().unwrap(), Netns::new().unwrap());
-    let mut ringway =
-        Ringway::switch_in(&left, dir.path(), &["a=tap:rwa", "b=tap:rwb"], "0").unwrap();
-    left.sh(&format!("ip link set rwb netns {}", right.name())).unwrap();
-    for (ns, interface, address) in [(&left, "rwa", "10.1.0.1"), (&right, "rwb", "10.1.0.2")] {
-        ns.sh(&format!("ip address add {address}/24 dev {interface}")).unwrap();
-        ns.sh(&format!("ip link set {interface} up")).unwrap();
-    }
+    let ports = ["a=tap:rwa", "b=tap:rwb"];
+    let mut ringway = Ringway::switch_in(&left, dir.path(), &ports, "0").unwrap();
     ringway.wait_links(&["a", "b"]).unwrap();
-    let text = left.sh("ping -q -c 100 -i 0.01 10.1.0.2").unwrap();
-    assert!(text.contains(" 0% packet loss"), "{text}");
-    // A frame as large as may be, which must not be broken up.
-    left.sh("ping -q -c 3 -i 0.01 -M do -s 1472 10.1.0.2").unwrap();
-    traffic::transfer_between(&left, &right, "10.1.0.2", MIB).unwrap();
-    traffic::transfer_between(&right, &left, "10.1.0.1", MIB).unwrap();
+    // As for a container: the interface moves into its namespace.
+    left.sh(&format!("ip link set rwb netns {}", right.name())).unwrap();
+    configure(&left, "rwa", "10.1.0.1");
+    configure(&right, "rwb", "10.1.0.2");
+    talk(&left, &right);
     let counters = ringway.counters("a").unwrap();
-    assert!(
-        counters.rx_bytes > u64::from(MIB) << 20 && counters.tx_bytes > u64::from(MIB) << 20,
-        "{counters:?}"
-    );
+    let bytes = u64::from(MIB) << 20;
+    assert!(counters.rx_bytes > bytes && counters.tx_bytes > bytes, "{counters:?}");
     assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
     assert!(left.sh("ip link show rwa").is_err(), "the interface is left over");
+}
+
+/// Two switches, a TAP port each, between them our front-end and our back-end.
+#[test]
+fn two_switches_are_joined_by_a_vhost_user_socket() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (left, right) = (Netns::new().unwrap(), Netns::new().unwrap());
+    let [one, other] = dirs.each_ref().map(tempfile::TempDir::path);
+    let socket = one.join("trunk.sock").display().to_string();
+    let trunk = format!("trunk=vhost-user:{socket},queues=2");
+    let first = Ringway::switch_in(&left, one, &["a=tap:rwa", &trunk], "0").unwrap();
+    let trunk = format!("trunk=virtio-user:{socket},queues=2");
+    let second = Ringway::switch_in(&right, other, &["b=tap:rwb", &trunk], "1").unwrap();
+    configure(&left, "rwa", "10.1.0.1");
+    configure(&right, "rwb", "10.1.0.2");
+    first.wait_links(&["a", "trunk"]).unwrap();
+    second.wait_links(&["b", "trunk"]).unwrap();
+    talk(&left, &right);
+    // A trunk that was lost comes back.
+    drop(first);
+    let trunk = format!("trunk=vhost-user:{socket},queues=2");
+    let first = Ringway::switch_in(&left, one, &["a=tap:rwa", &trunk], "0").unwrap();
+    configure(&left, "rwa", "10.1.0.1");
+    first.wait_links(&["a", "trunk"]).unwrap();
+    left.sh("ping -q -c 20 -i 0.05 10.1.0.2").unwrap();
 }
