@@ -1,6 +1,7 @@
 //! The one piece of memory that a session shares with its back-end: rings and packet buffers,
 //! and nothing else of the process.
 
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use eal::SharedMemory;
@@ -63,6 +64,7 @@ pub(super) const fn rounded(bytes: usize) -> usize {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Slots {
     memory: DmaMemory,
+    count: u16,
     stride: usize,
     /// Bytes of a slot from [`DATA_OFFSET`] on.
     room: usize,
@@ -84,12 +86,24 @@ impl Slots {
     /// `count` slots with `room` bytes for a frame each.
     pub(super) fn new(memory: &mut SessionMemory, count: u16, room: usize) -> Option<Self> {
         let stride = Self::stride(room);
-        Some(Self { memory: memory.take(Self::bytes(count, room))?, stride, room })
+        Some(Self { memory: memory.take(Self::bytes(count, room))?, count, stride, room })
     }
 
     /// Bytes of a frame that one slot holds.
     pub(super) const fn room(&self) -> usize {
         self.room
+    }
+
+    /// Where a frame starts in slot `id`: [`DATA_OFFSET`] bytes lie before it, and
+    /// [`room`](Self::room) bytes from it on. `None` when there is no such slot.
+    #[inline]
+    pub(super) fn frame(&self, id: u16) -> Option<NonNull<u8>> {
+        if id >= self.count {
+            return None;
+        }
+        let offset = usize::from(id) * self.stride + DATA_OFFSET;
+        // SAFETY: the memory has room for `count` slots, and `id` is one of them.
+        Some(unsafe { self.memory.host().add(offset) })
     }
 
     /// The `len` bytes of slot `id` that start `before` bytes in front of [`DATA_OFFSET`]; `None`
@@ -129,11 +143,13 @@ mod tests {
             assert_eq!(frame.device() % 64, 0);
             let with_header = slots.part(id, 12, 12 + slots.room()).unwrap();
             assert_eq!(with_header.device() + 12, frame.device());
+            assert_eq!(slots.frame(id), Some(frame.host()));
         }
         let line = |id| slots.part(id, 0, 1).unwrap().device() / 64;
         assert_eq!((line(1) - line(0)) % 2, 1);
         assert!(slots.part(0, 0, slots.room() + 1).is_none());
         assert!(slots.part(0, 65, 65).is_none());
         assert!(slots.part(8, 0, 1).is_none());
+        assert!(slots.frame(8).is_none());
     }
 }

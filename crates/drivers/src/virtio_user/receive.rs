@@ -1,6 +1,7 @@
 //! The receive side: a ring full of empty buffers, and the frames that come in them.
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
@@ -8,19 +9,19 @@ use eal::{EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::prefetch::prefetch_read;
 use packet::{BURST, FrameBatch, Segment};
-use virtio::driver::{Buffer, RingError, SplitQueue, Used};
+use virtio::driver::{Buffer, RingError, SplitQueue};
 
 use super::lane::{Lane, Ring};
 use super::memory::Slots;
 
 /// Shortest frame: an Ethernet header.
-const MIN_FRAME: u32 = 14;
+const MIN_FRAME: usize = 14;
 
 /// Most buffers that one frame may span: 64 KiB take 31.
 const MAX_MERGED: usize = 64;
 
-/// Where `num_buffers` lies in the net header.
-const NUM_BUFFERS_OFFSET: usize = 10;
+/// Bytes of `num_buffers`, the last field of the net header.
+const NUM_BUFFERS_LEN: usize = 2;
 
 /// The ring of one session. Descriptor `n` always has slot `n`, so once it is filled no
 /// descriptor is ever written again.
@@ -100,17 +101,14 @@ impl RxRing {
             return Ok(());
         }
         // First touch all of them, so that the cache misses overlap.
-        let mut taken = ArrayVec::<Used, BURST>::new();
+        let mut taken = ArrayVec::<Taken, BURST>::new();
         for _ in 0..count.min(BURST) {
-            let Some(used) = self.next(owed)? else { break };
-            if let Some(slot) = self.slots.part(used.head, self.header, 0) {
-                let start = slot.host().as_ptr();
-                if self.mergeable {
-                    prefetch_read(start);
-                }
-                prefetch_read(start.wrapping_add(self.header));
+            let Some(next) = self.next(owed)? else { break };
+            if self.mergeable {
+                prefetch_read(next.frame.as_ptr().wrapping_sub(self.header));
             }
-            taken.push(used);
+            prefetch_read(next.frame.as_ptr());
+            taken.push(next);
         }
         let mut taken = taken.into_iter();
         while let Some(first) = taken.next() {
@@ -125,41 +123,31 @@ impl RxRing {
         Ok(())
     }
 
+    /// The next buffer that the device has used.
     #[inline]
-    fn next(&mut self, owed: &mut Vec<u16>) -> Result<Option<Used>, RingError> {
-        let used = self.queue.next_used()?;
-        if let Some(used) = used {
-            owed.push(used.head);
-        }
-        Ok(used)
+    fn next(&mut self, owed: &mut Vec<u16>) -> Result<Option<Taken>, RingError> {
+        let Some(used) = self.queue.next_used()? else { return Ok(None) };
+        owed.push(used.head);
+        // There is a slot for every descriptor, so this is never `None`.
+        Ok(self.slots.frame(used.head).map(|frame| Taken { frame, len: used.len }))
     }
 
     /// The number of buffers that the frame in `first` spans, read once.
     #[inline]
-    fn num_buffers(&self, first: Used) -> u16 {
+    fn num_buffers(&self, first: Taken) -> u16 {
         if !self.mergeable {
             return 1;
         }
-        let field = self.slots.part(first.head, self.header - NUM_BUFFERS_OFFSET, 2);
-        // SAFETY: `part` made sure of two bytes, which `memory` keeps mapped. The back-end may
-        // write them meanwhile, hence volatile; any value will do.
-        field.map_or(1, |field| unsafe { field.host().cast::<u16>().read_volatile() })
-    }
-
-    /// The first `len` bytes of the slot from `before` bytes in front of the data on.
-    #[inline]
-    fn segment(&self, used: Used, before: usize, skip: usize) -> Option<Segment> {
-        let len = (used.len as usize).checked_sub(skip)?;
-        let part = self.slots.part(used.head, before, len)?;
-        // SAFETY: `part` made sure that the bytes are in the slot, and the receiver keeps
-        // `memory` for as long as its batch has frames there.
-        Some(unsafe { Segment::new(part.host(), u32::try_from(len).ok()?) })
+        // SAFETY: with mergeable buffers the header has 12 bytes, which lie in front of the frame
+        // in its slot, and the field is the last of them. The back-end may write it meanwhile,
+        // hence volatile; any value will do.
+        unsafe { first.frame.sub(NUM_BUFFERS_LEN).cast::<u16>().read_volatile() }
     }
 
     #[inline]
-    fn push(&self, used: Used, batch: &mut FrameBatch) -> Result<(), DropReason> {
-        let frame = self.segment(used, 0, self.header).ok_or(DropReason::TooShort)?;
-        if frame.len() < MIN_FRAME as usize {
+    fn push(&self, used: Taken, batch: &mut FrameBatch) -> Result<(), DropReason> {
+        let frame = used.first(self.header).ok_or(DropReason::TooShort)?;
+        if frame.len() < MIN_FRAME {
             return Err(DropReason::TooShort);
         }
         // SAFETY: as for the segment.
@@ -173,9 +161,9 @@ impl RxRing {
     #[inline(never)]
     fn push_merged(
         &mut self,
-        first: Used,
+        first: Taken,
         count: u16,
-        taken: &mut impl Iterator<Item = Used>,
+        taken: &mut impl Iterator<Item = Taken>,
         batch: &mut FrameBatch,
         owed: &mut Vec<u16>,
     ) -> Result<Result<(), DropReason>, RingError> {
@@ -191,22 +179,47 @@ impl RxRing {
             };
             // The device makes all buffers of a frame visible at once, so this is no frame.
             let Some(used) = used else { return Ok(Err(DropReason::BadHeader)) };
-            let segment = if index == 0 {
-                self.segment(used, 0, self.header)
-            } else {
-                self.segment(used, self.header, 0)
-            };
+            let segment =
+                if index == 0 { used.first(self.header) } else { used.further(self.header) };
             whole &= segment.is_some_and(|segment| segments.try_push(segment).is_ok());
         }
         if !whole {
             return Ok(Err(DropReason::BadHeader));
         }
-        if segments.iter().map(Segment::len).sum::<usize>() < MIN_FRAME as usize {
+        if segments.iter().map(Segment::len).sum::<usize>() < MIN_FRAME {
             return Ok(Err(DropReason::TooShort));
         }
         // SAFETY: as for the segments.
         let pushed = unsafe { batch.push_shared_chain(&segments) };
         Ok(if pushed { Ok(()) } else { Err(DropReason::TooLong) })
+    }
+}
+
+/// A buffer that the device has used.
+#[derive(Clone, Copy, Debug)]
+struct Taken {
+    /// Where a frame starts in its slot.
+    frame: NonNull<u8>,
+    /// Bytes that the device wrote, net header included; the queue made sure that the buffer has
+    /// room for them.
+    len: u32,
+}
+
+impl Taken {
+    /// The part of a frame that lies in its first buffer, behind the net header.
+    #[inline]
+    fn first(self, header: usize) -> Option<Segment> {
+        let len = u32::try_from((self.len as usize).checked_sub(header)?).ok()?;
+        // SAFETY: the buffer starts with the header and ends with the slot's room, `len` bytes of
+        // which follow; the receiver keeps its memory for as long as its batch has frames there.
+        Some(unsafe { Segment::new(self.frame, len) })
+    }
+
+    /// The part of a frame that lies in a further buffer, which has no header.
+    #[inline]
+    fn further(self, header: usize) -> Option<Segment> {
+        // SAFETY: the buffer starts `header` bytes in front of the frame, and has `len` bytes.
+        Some(unsafe { Segment::new(self.frame.sub(header), self.len) })
     }
 }
 

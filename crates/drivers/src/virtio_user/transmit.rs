@@ -145,18 +145,14 @@ impl TxRing {
     /// Puts a frame that fits into one buffer in line; `false` when none is free.
     #[inline]
     fn add(&mut self, frame: &Frame<'_>) -> bool {
-        let Some(id) = self.queue.reserve() else { return false };
-        let Some(buffer) = self.fill(id, self.header, frame.len(), |to, room| {
-            // SAFETY: `fill` gives `room` bytes of the slot, which is not the frame's memory:
-            // frames are received into receive slots, and into other ports' memory.
-            unsafe { frame.copy_to_ptr(to, room) };
-        }) else {
-            self.queue.release(id);
-            return false;
-        };
-        self.queue.set(id, Buffer::readable(buffer));
-        self.queue.post(id);
-        true
+        let (slots, header, len) = (&self.slots, self.header, frame.len());
+        self.queue.add_with(|id| {
+            let whole = slots.part(id, header, header + len)?;
+            // SAFETY: `part` made sure of `header + len` bytes of the slot. They are not the
+            // frame's memory: frames come from receive slots and from other ports' memory.
+            unsafe { frame.copy_to_ptr(whole.host().add(header), len) };
+            Some(Buffer::readable(whole))
+        })
     }
 
     /// Has `copy` write `len` bytes of a frame to slot `id`, and returns them with `header` bytes

@@ -303,6 +303,33 @@ impl SplitQueue {
         }
     }
 
+    /// Takes a free descriptor, makes it a chain of its own with the buffer that `fill` chooses
+    /// for it, and posts it: [`reserve`](Self::reserve), [`set`](Self::set) and
+    /// [`post`](Self::post) in one. Returns whether a descriptor was free and got a buffer.
+    #[inline]
+    pub fn add_with(&mut self, fill: impl FnOnce(u16) -> Option<Buffer>) -> bool {
+        if self.free_from == self.free_to {
+            return false;
+        }
+        let Some(id) = self.free.get(self.ring.size().position(self.free_from)) else {
+            return false;
+        };
+        let Some(slot) = self.slots.get_mut(usize::from(*id)) else { return false };
+        let Some(buffer) = fill(*id) else { return false };
+        let desc = buffer.desc();
+        slot.owner = Owner::Device;
+        slot.room = if buffer.writable { desc.len } else { 0 };
+        if slot.desc != desc {
+            slot.desc = desc;
+            self.ring.write_desc(*id, desc);
+        }
+        self.ring.write_avail(self.avail, *id);
+        self.free_from = self.free_from.wrapping_add(1);
+        self.avail = self.avail.wrapping_add(1);
+        self.posted += 1;
+        true
+    }
+
     /// Takes as many descriptors as there are buffers, makes a chain of them and posts it.
     /// Returns its head, or `None` when too few descriptors are free or there are no buffers.
     pub fn add(&mut self, buffers: &[Buffer]) -> Option<u16> {
