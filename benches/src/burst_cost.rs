@@ -20,7 +20,7 @@ use ethdev::{RxQueue, TxQueue};
 use packet::BURST;
 use vhost::net::{NetReceiver, NetTransmitter, Ring, RingSlot};
 use virtio::Features;
-use virtio::device::{SplitQueue as DeviceQueue, SplitSetup};
+use virtio::device::{DeviceQueue, RingSetup};
 use virtio::driver::memory::DmaMemory;
 use virtio::driver::split::{Buffer, SplitQueue as DriverQueue};
 use virtio::memory::{GuestMemory, Region};
@@ -58,7 +58,7 @@ impl Guest {
         let _ = ring.publish();
         let (desc, avail, used) = ring.device_addresses();
         let features = Features::VERSION_1 | Features::MRG_RXBUF;
-        let setup = SplitSetup { size: SIZE, desc, avail, used, base: 0, features };
+        let setup = RingSetup { size: SIZE, desc, avail, used, base: 0, features };
         let slot = RingSlot::new("bench".into()).unwrap();
         slot.edit(|place| {
             let mut running = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);

@@ -5,6 +5,7 @@
 //! - [`features`]: feature bits
 //! - [`memory`]: the guest's memory and the checked way into it
 //! - [`net_header`]: the header in front of every frame
+//! - [`packed`]: the memory layout of packed rings
 //! - [`ring`]: the memory layout of split rings
 
 pub mod device;
@@ -12,6 +13,7 @@ pub mod driver;
 pub mod features;
 pub mod memory;
 pub mod net_header;
+pub mod packed;
 pub mod ring;
 
 pub use features::Features;

@@ -2,8 +2,7 @@
 
 use eal::EventFd;
 use packet::Segment;
-use virtio::device::{RingError, SplitQueue};
-use virtio::ring::UsedElem;
+use virtio::device::{Buffers, DeviceQueue, RingError};
 
 use super::command::{ACK_ERR, ACK_OK, Command, MAX_COMMAND};
 
@@ -15,12 +14,13 @@ const COMMANDS_AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub struct ControlRing {
     /// The virtqueue.
-    pub queue: SplitQueue,
+    pub queue: DeviceQueue,
     /// How the driver tells us of commands.
     pub kick: Option<EventFd>,
     /// How we tell the driver of answers.
     pub call: Option<EventFd>,
     broken: bool,
+    buffers: Buffers,
     request: Vec<Segment>,
     answer: Vec<Segment>,
 }
@@ -28,12 +28,13 @@ pub struct ControlRing {
 impl ControlRing {
     /// A control queue on `queue`, which wants to hear of the first command.
     #[must_use]
-    pub fn new(queue: SplitQueue) -> Self {
+    pub fn new(queue: DeviceQueue) -> Self {
         Self {
             queue,
             kick: None,
             call: None,
             broken: false,
+            buffers: Buffers::default(),
             request: Vec::new(),
             answer: Vec::new(),
         }
@@ -64,8 +65,9 @@ impl ControlRing {
 
     /// Serves the next command; `false` when there is none.
     fn serve_one(&mut self, execute: &mut impl FnMut(Command) -> bool) -> Result<bool, RingError> {
-        let Some(head) = self.queue.next_head()? else { return Ok(false) };
-        let written = match self.queue.walk_request(head, &mut self.request, &mut self.answer) {
+        self.queue.fetch::<false>(1, &mut self.buffers)?;
+        let Some(chain) = self.buffers.chains().first().copied() else { return Ok(false) };
+        let written = match self.queue.walk_request(chain, &mut self.request, &mut self.answer) {
             Ok(()) => {
                 let command = Command::parse(&self.read_request());
                 let done = command.is_some_and(execute);
@@ -76,8 +78,8 @@ impl ControlRing {
                 0
             }
         };
-        self.queue.advance(1);
-        self.queue.complete([UsedElem { id: u32::from(head), len: written }].into_iter());
+        self.queue.advance(&self.buffers, 1);
+        self.queue.complete([(chain, written)].into_iter());
         if self.queue.needs_call()
             && let Some(call) = &self.call
         {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use eal::EventFd;
-use virtio::device::{SplitQueue, SplitSetup};
+use virtio::device::{self, DeviceQueue};
 use virtio::{Features, GuestMemory};
 
 use super::command::Command;
@@ -28,6 +28,8 @@ const FEATURES: Features = Features::VERSION_1
     .union(Features::MRG_RXBUF)
     .union(Features::INDIRECT_DESC)
     .union(Features::EVENT_IDX)
+    .union(Features::RING_PACKED)
+    .union(Features::IN_ORDER)
     .union(Features::MTU)
     .union(Features::STATUS)
     .union(Features::GUEST_ANNOUNCE)
@@ -170,7 +172,7 @@ impl NetDevice {
         }
     }
 
-    fn start_control(&mut self, queue: SplitQueue, setup: RingSetup) {
+    fn start_control(&mut self, queue: DeviceQueue, setup: RingSetup) {
         let mut ring = ControlRing::new(queue);
         (ring.kick, ring.call) = (setup.kick, setup.call);
         self.control = Some(ring);
@@ -248,15 +250,22 @@ impl Backend for NetDevice {
     }
 
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), BackendError> {
+        // All rings move or none: with half of them in the old table, neither table would do.
         for slot in &self.slots {
-            let moved = slot.edit(|ring| match ring {
-                Some(ring) => ring.queue.set_memory(Arc::clone(&memory)),
-                None => Ok(()),
-            });
-            moved?;
+            let check = |ring: &mut Option<Box<Ring>>| {
+                ring.as_ref().map_or(Ok(()), |ring| ring.queue.check_memory(&memory))
+            };
+            slot.edit(check)?;
         }
         if let Some(ring) = &mut self.control {
             ring.queue.set_memory(Arc::clone(&memory))?;
+        }
+        for slot in &self.slots {
+            let go_on = |ring: &mut Option<Box<Ring>>| match ring {
+                Some(ring) => ring.queue.set_memory(Arc::clone(&memory)),
+                None => Ok(()),
+            };
+            slot.edit(go_on)?;
         }
         self.memory = memory;
         Ok(())
@@ -264,15 +273,15 @@ impl Backend for NetDevice {
 
     fn start_ring(&mut self, index: u16, setup: RingSetup) -> Result<(), BackendError> {
         let features = Features::from_bits_truncate(setup.features);
-        let split = SplitSetup {
+        let place = device::RingSetup {
             size: setup.size,
             desc: setup.desc,
             avail: setup.avail,
             used: setup.used,
-            base: u16::try_from(setup.base)?,
+            base: setup.base,
             features,
         };
-        let queue = SplitQueue::new(Arc::clone(&self.memory), split)?;
+        let queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
         if self.is_control(index) {
             self.start_control(queue, setup);
             return Ok(());
@@ -295,10 +304,10 @@ impl Backend for NetDevice {
     fn stop_ring(&mut self, index: u16) -> u32 {
         if self.is_control(index) {
             self.watch = None;
-            return self.control.take().map_or(0, |ring| ring.queue.base().into());
+            return self.control.take().map_or(0, |ring| ring.queue.base());
         }
         let Some(slot) = self.slots.get(usize::from(index)) else { return 0 };
-        slot.edit(Option::take).map_or(0, |ring| ring.queue.base().into())
+        slot.edit(Option::take).map_or(0, |ring| ring.queue.base())
     }
 
     fn set_ring_enabled(&mut self, index: u16, enabled: bool) {

@@ -7,9 +7,8 @@ use eal::handover::Loan;
 use ethdev::queue::RxDriver;
 use ethdev::stats::{DropReason, QueueStats};
 use packet::{FrameBatch, MAX_FRAME_LEN, Segment};
-use virtio::device::{Buffers, MAX_CHAIN};
+use virtio::device::{Buffers, Chain, MAX_CHAIN};
 use virtio::net_header::NEEDS_CSUM;
-use virtio::ring::UsedElem;
 
 use super::ring::{Ring, RingSlot};
 
@@ -47,12 +46,12 @@ impl NetReceiver {
     }
 
     /// Takes frames from `ring` into the batch; returns how many chains that used up.
-    fn take_frames(&mut self, ring: &mut Ring, stats: &QueueStats) -> u16 {
+    fn take_frames(&mut self, ring: &mut Ring, stats: &QueueStats) -> usize {
         let mut taken = 0;
-        for (head, single) in self.buffers.iter() {
+        for (chain, single) in self.buffers.iter() {
             let frame_added = match single {
                 Some(segment) => push_single(&mut self.batch, ring.header_len, segment),
-                None => push_chain(&mut self.batch, ring, head, &mut self.chain),
+                None => push_chain(&mut self.batch, ring, chain, &mut self.chain),
             };
             match frame_added {
                 Ok(()) => {}
@@ -105,13 +104,13 @@ fn push_single(batch: &mut FrameBatch, header_len: usize, segment: Segment) -> R
 fn push_chain(
     batch: &mut FrameBatch,
     ring: &mut Ring,
-    head: u16,
-    chain: &mut Vec<Segment>,
+    chain: Chain,
+    segments: &mut Vec<Segment>,
 ) -> Result<(), Refusal> {
-    let Ok(()) = ring.queue.walk::<false>(head, chain) else {
+    let Ok(()) = ring.queue.walk::<false>(chain, segments) else {
         return Err(Refusal::Drop(DropReason::BadDescriptor));
     };
-    let len: usize = chain.iter().map(Segment::len).sum();
+    let len: usize = segments.iter().map(Segment::len).sum();
     if len < ring.header_len + MIN_FRAME_LEN {
         return Err(Refusal::Drop(DropReason::TooShort));
     }
@@ -119,14 +118,14 @@ fn push_chain(
         return Err(Refusal::Drop(DropReason::TooLong));
     }
     let mut header = [0_u8; 12];
-    take_front(chain, header.get_mut(..ring.header_len).unwrap_or_default());
+    take_front(segments, header.get_mut(..ring.header_len).unwrap_or_default());
     let [flags, gso_type, ..] = header;
     check_offloads([flags, gso_type])?;
-    if !batch.has_room(chain.len()) {
+    if !batch.has_room(segments.len()) {
         return Err(Refusal::NoRoom);
     }
     // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
-    if unsafe { batch.push_shared_chain(chain) } {
+    if unsafe { batch.push_shared_chain(segments) } {
         Ok(())
     } else {
         Err(Refusal::Drop(DropReason::TooLong))
@@ -169,7 +168,7 @@ impl RxDriver for NetReceiver {
             self.slot.check_in(loan);
             return;
         }
-        if self.buffers.heads().is_empty() {
+        if self.buffers.chains().is_empty() {
             self.slot.check_in(loan);
             return;
         }
@@ -178,12 +177,12 @@ impl RxDriver for NetReceiver {
         } else {
             // A ring that is started but disabled is drained, its frames are discarded
             // (vhost-user, "Ring states").
-            let count = self.buffers.heads().len();
+            let count = self.buffers.chains().len();
             stats.count_drops(DropReason::QueueDisabled, count);
-            u16::try_from(count).unwrap_or(0)
+            count
         };
-        ring.queue.advance(taken);
-        self.taken = taken.into();
+        ring.queue.advance(&self.buffers, taken);
+        self.taken = taken;
         self.held = Some(loan);
         if self.batch.frames().is_empty() {
             self.release();
@@ -202,8 +201,8 @@ impl RxDriver for NetReceiver {
         self.batch.clear();
         let Some(mut loan) = self.held.take() else { return };
         let ring: &mut Ring = &mut loan;
-        let heads = self.buffers.heads().iter().take(self.taken);
-        ring.queue.complete(heads.map(|head| UsedElem { id: u32::from(*head), len: 0 }));
+        let chains = self.buffers.chains().iter().take(self.taken);
+        ring.queue.complete(chains.map(|chain| (*chain, 0)));
         self.slot.call(ring);
         self.slot.check_in(loan);
     }

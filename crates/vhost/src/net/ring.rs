@@ -9,7 +9,7 @@ use eal::event::Interest;
 use eal::handover::{Guard, Loan};
 use eal::{Counter, Epoll, EventFd, Handover};
 use virtio::Features;
-use virtio::device::{RingError, SplitQueue};
+use virtio::device::{DeviceQueue, RingError};
 
 use super::filter::ReceiveFilter;
 
@@ -17,7 +17,7 @@ use super::filter::ReceiveFilter;
 #[derive(Debug)]
 pub struct Ring {
     /// The virtqueue.
-    pub queue: SplitQueue,
+    pub queue: DeviceQueue,
     /// Bytes of the net header.
     pub header_len: usize,
     /// Whether a frame may span several of the guest's buffers.
@@ -39,7 +39,7 @@ pub struct Ring {
 impl Ring {
     /// A ring on `queue`, which was made with `features`.
     #[must_use]
-    pub fn new(queue: SplitQueue, features: Features) -> Self {
+    pub fn new(queue: DeviceQueue, features: Features) -> Self {
         Self {
             queue,
             header_len: features.net_header_len(),

@@ -7,7 +7,7 @@ use ethdev::queue::{RxDriver, Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
 use packet::{BURST, Frame};
 use proptest::prelude::*;
-use virtio::device::{SplitQueue as DeviceQueue, SplitSetup};
+use virtio::device::{DeviceQueue, RingSetup};
 use virtio::driver::memory::DmaMemory;
 use virtio::driver::split::{Buffer, SplitQueue as DriverQueue};
 use virtio::memory::{GuestMemory, Region};
@@ -48,7 +48,7 @@ impl Guest {
         assert!(ring.enable_interrupts());
         let (desc, avail, used) = ring.device_addresses();
         let user = |addr| addr - GUEST + USER;
-        let setup = SplitSetup {
+        let setup = RingSetup {
             size: SIZE,
             desc: user(desc),
             avail: user(avail),

@@ -9,8 +9,7 @@ use ethdev::queue::{Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
 use packet::{Frame, FrameReader, Segment};
 use virtio::device::burst::MAX_BUFFERS;
-use virtio::device::{Buffers, ChainError, MAX_CHAIN, RingError};
-use virtio::ring::UsedElem;
+use virtio::device::{Buffers, Chain, ChainError, MAX_CHAIN, RingError};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
 use super::filter::ReceiveFilter;
@@ -20,7 +19,7 @@ use super::ring::{Ring, RingSlot};
 pub struct NetTransmitter {
     slot: Arc<RingSlot>,
     buffers: Buffers,
-    used: ArrayVec<UsedElem, MAX_BUFFERS>,
+    used: ArrayVec<(Chain, u32), MAX_BUFFERS>,
     /// Scratch for the buffers of one frame that does not fit into a single descriptor.
     spread: Vec<Segment>,
     chain: Vec<Segment>,
@@ -59,7 +58,7 @@ impl NetTransmitter {
         let mut wanted = frames.len();
         while let Some(rest) = frames.get(sent.consumed..).filter(|rest| !rest.is_empty()) {
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
-            let fetched = self.buffers.heads().len();
+            let fetched = self.buffers.chains().len();
             let before = sent.consumed;
             self.fill(ring, rest, &mut sent, stats);
             if sent.consumed > before {
@@ -108,13 +107,13 @@ impl NetTransmitter {
         self.used.clear();
         let (header_len, mut next) = (ring.header_len, 0);
         for frame in frames {
-            let Some((head, single)) = self.buffers.get(next) else { break };
+            let Some((chain, single)) = self.buffers.get(next) else { break };
             let needed = header_len + frame.len();
             let outcome = match single {
                 Some(buffer) if buffer.len() >= needed => {
                     // SAFETY: the buffer has room for header and frame.
                     unsafe { write_frame(buffer.as_ptr(), header_len, frame) };
-                    self.give_back(head, needed);
+                    self.give_back(chain, needed);
                     next += 1;
                     Outcome::Delivered
                 }
@@ -126,17 +125,16 @@ impl NetTransmitter {
                 Outcome::OutOfBuffers => break,
             }
         }
-        let count = u16::try_from(self.used.len()).unwrap_or(0);
-        ring.queue.advance(count);
+        ring.queue.advance(&self.buffers, self.used.len());
         ring.queue.complete(self.used.drain(..));
     }
 
     /// Adds a buffer to those that the guest gets back; `len` bytes of it were written.
     #[inline]
-    fn give_back(&mut self, head: u16, len: usize) {
+    fn give_back(&mut self, chain: Chain, len: usize) {
         let len = u32::try_from(len).unwrap_or(u32::MAX);
         // There is an entry for every fetched buffer, so this cannot fail.
-        let _ = self.used.try_push(UsedElem { id: u32::from(head), len });
+        let _ = self.used.try_push((chain, len));
     }
 
     /// Delivers a frame into a chain of several descriptors, or into several buffers where they
@@ -144,23 +142,23 @@ impl NetTransmitter {
     #[cold]
     fn fill_several(&mut self, ring: &mut Ring, frame: &Frame<'_>, next: &mut usize) -> Outcome {
         let needed = ring.header_len + frame.len();
-        let mut lens: ArrayVec<(u16, usize), MAX_BUFFERS> = ArrayVec::new();
+        let mut lens: ArrayVec<(Chain, usize), MAX_BUFFERS> = ArrayVec::new();
         self.spread.clear();
         let mut room = 0;
         let mut index = *next;
         while room < needed {
-            let Some((head, single)) = self.buffers.get(index) else {
+            let Some((chain, single)) = self.buffers.get(index) else {
                 return Outcome::OutOfBuffers;
             };
             index += 1;
-            if self.resolve(ring, head, single).is_err() {
+            if self.resolve(ring, chain, single).is_err() {
                 // The bad chain goes back empty, after those before it; the frame tries again
                 // with what follows.
                 self.slot.bad_chains.add(1);
                 if !lens.is_empty() {
                     return Outcome::OutOfBuffers;
                 }
-                self.give_back(head, 0);
+                self.give_back(chain, 0);
                 *next = index;
                 continue;
             }
@@ -170,14 +168,14 @@ impl NetTransmitter {
                 return Outcome::Dropped(DropReason::BufferTooSmall);
             }
             self.spread.extend_from_slice(&self.chain);
-            if lens.try_push((head, len.min(needed - room))).is_err() {
+            if lens.try_push((chain, len.min(needed - room))).is_err() {
                 return Outcome::OutOfBuffers;
             }
             room += len;
         }
         write_spread(&self.spread, ring.header_len, frame, lens.len());
-        for (head, len) in lens {
-            self.give_back(head, len);
+        for (chain, len) in lens {
+            self.give_back(chain, len);
         }
         *next = index;
         Outcome::Delivered
@@ -187,7 +185,7 @@ impl NetTransmitter {
     fn resolve(
         &mut self,
         ring: &mut Ring,
-        head: u16,
+        chain: Chain,
         single: Option<Segment>,
     ) -> Result<(), ChainError> {
         match single {
@@ -196,7 +194,7 @@ impl NetTransmitter {
                 self.chain.push(segment);
                 Ok(())
             }
-            None => ring.queue.walk::<true>(head, &mut self.chain),
+            None => ring.queue.walk::<true>(chain, &mut self.chain),
         }
     }
 }

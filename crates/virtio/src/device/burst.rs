@@ -6,10 +6,21 @@ use packet::Segment;
 /// buffers need few rounds.
 pub const MAX_BUFFERS: usize = 64;
 
+/// A chain of descriptors that the driver has made available.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// Number of its first descriptor.
+    pub head: u16,
+    /// By which the driver knows it when it comes back.
+    pub id: u16,
+    /// Entries of the ring that it takes: 1 in a split ring, where chains lie in the table.
+    pub slots: u16,
+}
+
 /// Chains taken from the available ring, in order, with their heads resolved.
 #[derive(Debug)]
 pub struct Buffers {
-    heads: [u16; MAX_BUFFERS],
+    chains: [Chain; MAX_BUFFERS],
     /// The chain's memory where it is one ordinary descriptor, which nearly all are; `None`
     /// where the chain must be walked.
     single: [Option<Segment>; MAX_BUFFERS],
@@ -18,33 +29,33 @@ pub struct Buffers {
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { heads: [0; MAX_BUFFERS], single: [None; MAX_BUFFERS], len: 0 }
+        Self { chains: [Chain::default(); MAX_BUFFERS], single: [None; MAX_BUFFERS], len: 0 }
     }
 }
 
 impl Buffers {
-    /// The chains, each by its head and its memory where that is a single descriptor.
+    /// The chains, each with its memory where that is a single descriptor.
     #[inline]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (u16, Option<Segment>)> + '_ {
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Chain, Option<Segment>)> + '_ {
         let singles = self.single.get(..self.len).unwrap_or_default();
-        self.heads().iter().zip(singles).map(|(head, single)| (*head, *single))
+        self.chains().iter().zip(singles).map(|(chain, single)| (*chain, *single))
     }
 
     /// Chain `index`, as in [`iter`](Self::iter).
     #[must_use]
     #[inline]
-    pub fn get(&self, index: usize) -> Option<(u16, Option<Segment>)> {
+    pub fn get(&self, index: usize) -> Option<(Chain, Option<Segment>)> {
         if index >= self.len {
             return None;
         }
-        Some((*self.heads.get(index)?, *self.single.get(index)?))
+        Some((*self.chains.get(index)?, *self.single.get(index)?))
     }
 
-    /// The heads of the chains.
+    /// The chains.
     #[must_use]
     #[inline]
-    pub fn heads(&self) -> &[u16] {
-        self.heads.get(..self.len).unwrap_or_default()
+    pub fn chains(&self) -> &[Chain] {
+        self.chains.get(..self.len).unwrap_or_default()
     }
 
     /// Forgets all chains.
@@ -58,10 +69,20 @@ impl Buffers {
     pub(super) fn refill(
         &mut self,
         count: usize,
-    ) -> impl Iterator<Item = (&mut u16, &mut Option<Segment>)> {
+    ) -> impl Iterator<Item = (&mut Chain, &mut Option<Segment>)> {
         self.len = count.min(MAX_BUFFERS);
-        let heads = self.heads.get_mut(..self.len).unwrap_or_default();
+        let chains = self.chains.get_mut(..self.len).unwrap_or_default();
         let singles = self.single.get_mut(..self.len).unwrap_or_default();
-        heads.iter_mut().zip(singles)
+        chains.iter_mut().zip(singles)
+    }
+
+    /// Adds a chain, if there is room.
+    #[inline]
+    pub(super) fn push(&mut self, chain: Chain, single: Option<Segment>) {
+        let places = (self.chains.get_mut(self.len), self.single.get_mut(self.len));
+        if let (Some(place_chain), Some(place_single)) = places {
+            (*place_chain, *place_single) = (chain, single);
+            self.len += 1;
+        }
     }
 }

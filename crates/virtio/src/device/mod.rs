@@ -7,12 +7,40 @@
 //! - a broken ring ([`RingError`]) makes no sense any more, and the device stops using it.
 
 pub mod burst;
+pub mod packed;
+#[cfg(test)]
+mod packed_tests;
+pub mod queue;
 pub mod split;
+mod table;
 #[cfg(test)]
 mod tests;
 
-pub use burst::Buffers;
-pub use split::{SplitQueue, SplitSetup};
+pub use burst::{Buffers, Chain};
+pub use packed::PackedQueue;
+pub use queue::DeviceQueue;
+pub use split::SplitQueue;
+
+use crate::features::Features;
+
+/// Where a ring lies and where to begin in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingSetup {
+    /// Number of entries.
+    pub size: u16,
+    /// Address of the descriptor table, or packed ring, in the front-end's address space.
+    pub desc: u64,
+    /// Address of the available ring, or the driver's event structure.
+    pub avail: u64,
+    /// Address of the used ring, or the device's event structure.
+    pub used: u64,
+    /// Where to begin. Split: the first index of the available ring that is still to be
+    /// processed. Packed: bits 0 to 15 the next available descriptor with its wrap counter, bits
+    /// 16 to 31 the next used one.
+    pub base: u32,
+    /// Negotiated features.
+    pub features: Features,
+}
 
 /// Descriptors that one chain may have: QEMU's own limit, and enough for 64 KiB in 64 pieces
 /// many times over.
@@ -38,6 +66,12 @@ pub enum RingError {
         head: u16,
         /// Entries of the ring.
         size: u16,
+    },
+    /// A packed chain that goes on for as long as the ring.
+    #[error("the chain at descriptor {head} has no end")]
+    EndlessChain {
+        /// Its first descriptor.
+        head: u16,
     },
     /// The front-end truncated its memory while it was in use.
     #[error("the front-end has taken its memory away")]
@@ -74,8 +108,16 @@ pub enum ChainError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SetupError {
     /// The number of entries is not allowed.
-    #[error("ring size {0} is not a power of two from 1 to 32768")]
+    #[error("ring size {0} is not from 1 to 32768, or no power of two, as split rings need")]
     Size(u16),
+    /// The place to begin at is not in the ring.
+    #[error("base {base:#x} lies outside a ring of {size} entries")]
+    Base {
+        /// The base.
+        base: u32,
+        /// Entries of the ring.
+        size: u16,
+    },
     /// A part of the ring does not lie in shared memory, or not aligned.
     #[error("{part} at front-end address {addr:#x} is not in shared memory or not aligned")]
     Unmapped {

@@ -2,36 +2,20 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use packet::Segment;
 use packet::prefetch::{prefetch_read, prefetch_write};
 
-use super::burst::{Buffers, MAX_BUFFERS};
-use super::{ChainError, MAX_CHAIN, RingError, SetupError};
+use super::burst::{Buffers, Chain, MAX_BUFFERS};
+use super::table::{ChainWalk, Indirect};
+use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
 use crate::memory::{GuestMemory, Translator};
 use crate::ring::{
     AVAIL_NO_INTERRUPT, DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, ENTRIES_OFFSET, FLAGS_OFFSET,
-    INDEX_OFFSET, QueueSize, USED_NO_NOTIFY, UsedElem, need_event,
+    INDEX_OFFSET, QueueSize, USED_NO_NOTIFY, need_event, read_desc,
 };
-
-/// Where a ring lies and where to begin in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SplitSetup {
-    /// Number of entries.
-    pub size: u16,
-    /// Address of the descriptor table in the front-end's address space.
-    pub desc: u64,
-    /// Address of the available ring.
-    pub avail: u64,
-    /// Address of the used ring.
-    pub used: u64,
-    /// First index of the available ring that is still to be processed.
-    pub base: u16,
-    /// Negotiated features.
-    pub features: Features,
-}
 
 /// A running split ring.
 #[derive(Debug)]
@@ -47,7 +31,7 @@ pub struct SplitQueue {
     event_idx: bool,
     indirect: bool,
     memory: Translator,
-    setup: SplitSetup,
+    setup: RingSetup,
 }
 
 /// The ring's three parts. Each is as long as `size` of the same queue demands, which never
@@ -68,13 +52,15 @@ impl SplitQueue {
     ///
     /// # Errors
     /// When the size is not allowed or a part does not lie in `memory`.
-    pub fn new(memory: Arc<GuestMemory>, setup: SplitSetup) -> Result<Self, SetupError> {
+    pub fn new(memory: Arc<GuestMemory>, setup: RingSetup) -> Result<Self, SetupError> {
         let size = QueueSize::new(setup.size).ok_or(SetupError::Size(setup.size))?;
+        let next_avail = u16::try_from(setup.base)
+            .map_err(|_| SetupError::Base { base: setup.base, size: setup.size })?;
         let parts = Parts::resolve(&memory, &setup, size)?;
         let mut queue = Self {
             parts,
             size,
-            next_avail: setup.base,
+            next_avail,
             next_used: 0,
             told_used: 0,
             event_idx: setup.features.contains(Features::EVENT_IDX),
@@ -99,6 +85,14 @@ impl SplitQueue {
         Ok(())
     }
 
+    /// Checks whether the ring could go on in `memory`.
+    ///
+    /// # Errors
+    /// As [`set_memory`](Self::set_memory).
+    pub fn check_memory(&self, memory: &GuestMemory) -> Result<(), SetupError> {
+        Parts::resolve(memory, &self.setup, self.size).map(|_| ())
+    }
+
     /// The memory that the ring and its buffers lie in.
     #[must_use]
     pub const fn memory(&self) -> &Arc<GuestMemory> {
@@ -107,8 +101,8 @@ impl SplitQueue {
 
     /// The index where another device, or this one later, has to go on (GET_VRING_BASE).
     #[must_use]
-    pub fn base(&self) -> u16 {
-        self.next_avail
+    pub fn base(&self) -> u32 {
+        self.next_avail.into()
     }
 
     /// Number of chains that wait in the available ring.
@@ -142,7 +136,7 @@ impl SplitQueue {
         let count = max.min(self.available()? as usize).min(MAX_BUFFERS);
         let mut index = self.next_avail;
         let mut bad_head = None;
-        for (place_head, place_single) in buffers.refill(count) {
+        for (place_chain, place_single) in buffers.refill(count) {
             let offset = ENTRIES_OFFSET + 2 * self.size.position(index);
             let head = self.load16(self.parts.avail, offset, Ordering::Relaxed);
             let Some(desc) = self.descriptor(head) else {
@@ -160,24 +154,13 @@ impl SplitQueue {
                     prefetch_read(ptr.wrapping_add(64));
                 }
             }
-            (*place_head, *place_single) = (head, single);
+            *place_chain = Chain { head, id: head, slots: 1 };
+            *place_single = single;
             index = index.wrapping_add(1);
         }
         let Some(head) = bad_head else { return Ok(()) };
         buffers.clear();
         Err(RingError::HeadOutOfRange { head, size: self.size.get() })
-    }
-
-    /// The head of the next waiting chain, if any, for a queue that is served chain by chain.
-    ///
-    /// # Errors
-    /// When the ring is broken.
-    pub fn next_head(&self) -> Result<Option<u16>, RingError> {
-        if self.available()? == 0 {
-            return Ok(None);
-        }
-        let offset = ENTRIES_OFFSET + 2 * self.size.position(self.next_avail);
-        Ok(Some(self.load16(self.parts.avail, offset, Ordering::Relaxed)))
     }
 
     /// Takes the first `count` fetched chains out of the available ring for good.
@@ -196,133 +179,46 @@ impl SplitQueue {
         self.memory.translate(desc.addr, desc.len)
     }
 
-    /// Collects the memory of the chain that starts at `head`, all of it for reading (`WRITE`
-    /// false) or for writing, into `segments`, in order.
+    /// Visits the buffers of a fetched chain: each with whether the device is to write it.
     ///
     /// # Errors
-    /// When the chain breaks a rule; `segments` is of no use then.
-    #[inline(never)]
-    pub fn walk<const WRITE: bool>(
+    /// When the chain breaks a rule.
+    pub(super) fn follow(
         &mut self,
-        head: u16,
-        segments: &mut Vec<Segment>,
-    ) -> Result<(), ChainError> {
-        segments.clear();
-        self.follow(head, |segment, writable| {
-            if writable != WRITE {
-                return Err(ChainError::WrongDirection);
-            }
-            segments.push(segment);
-            Ok(())
-        })
-    }
-
-    /// Collects the memory of a request: buffers to read, and behind them buffers to write the
-    /// answer to (virtio 1.3 section 2.7.4.2).
-    ///
-    /// # Errors
-    /// When the chain breaks a rule; the two vectors are of no use then.
-    pub fn walk_request(
-        &mut self,
-        head: u16,
-        request: &mut Vec<Segment>,
-        answer: &mut Vec<Segment>,
-    ) -> Result<(), ChainError> {
-        request.clear();
-        answer.clear();
-        self.follow(head, |segment, writable| {
-            match (writable, answer.is_empty()) {
-                (true, _) => answer.push(segment),
-                (false, true) => request.push(segment),
-                (false, false) => return Err(ChainError::WrongDirection),
-            }
-            Ok(())
-        })
-    }
-
-    /// Visits the buffers of the chain that starts at `head`: each with whether the device is to
-    /// write it.
-    fn follow(
-        &mut self,
-        head: u16,
+        chain: Chain,
         mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
-        let mut desc = self.descriptor(head).ok_or(ChainError::NextOutOfRange(head))?;
+        let mut index = chain.head;
         // The driver must not make a chain longer than the ring (section 2.7.5.2), so this many
         // steps reach the end of every chain that has one.
         for _ in 0..MAX_CHAIN.min(self.size.get().into()) {
+            let desc = self.descriptor(index).ok_or(ChainError::NextOutOfRange(index))?;
             if desc.flags & DESC_INDIRECT != 0 {
-                return self.follow_table(desc, visit);
+                let table = Indirect { addr: desc.addr, len: desc.len };
+                let allowed = self.indirect && desc.flags & DESC_NEXT == 0;
+                return table.follow(allowed, &mut self.memory, ChainWalk::Linked, visit);
             }
-            self.visit(desc, &mut visit)?;
+            let segment = self
+                .memory
+                .translate(desc.addr, desc.len)
+                .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
+            visit(segment, desc.flags & DESC_WRITE != 0)?;
             if desc.flags & DESC_NEXT == 0 {
                 return Ok(());
             }
-            desc = self.descriptor(desc.next).ok_or(ChainError::NextOutOfRange(desc.next))?;
+            index = desc.next;
         }
         Err(ChainError::TooLong)
     }
 
-    /// Visits the buffers of an indirect table (section 2.7.5.3).
-    fn follow_table(
-        &mut self,
-        table: Desc,
-        mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
-    ) -> Result<(), ChainError> {
-        const ENTRY: u32 = 16;
-        let entries = table.len / ENTRY;
-        let well_formed = self.indirect
-            && table.flags & DESC_NEXT == 0
-            && entries > 0
-            && table.len.is_multiple_of(ENTRY);
-        if !well_formed {
-            return Err(ChainError::BadIndirect);
-        }
-        let memory = self
-            .memory
-            .translate(table.addr, table.len)
-            .filter(|memory| memory.as_ptr().as_ptr().addr().is_multiple_of(8))
-            .ok_or(ChainError::Unmapped { addr: table.addr, len: table.len })?;
-        let mut index = 0;
-        for _ in 0..MAX_CHAIN {
-            // SAFETY: `index` is less than `entries`, so the 16 bytes lie in the translated
-            // `table.len`, and their start is as aligned as the table, to 8 bytes.
-            let desc = unsafe { read_desc(memory.as_ptr().add(16 * index as usize)) };
-            if desc.flags & DESC_INDIRECT != 0 {
-                return Err(ChainError::BadIndirect);
-            }
-            self.visit(desc, &mut visit)?;
-            if desc.flags & DESC_NEXT == 0 {
-                return Ok(());
-            }
-            index = u32::from(desc.next);
-            if index >= entries {
-                return Err(ChainError::NextOutOfRange(desc.next));
-            }
-        }
-        Err(ChainError::TooLong)
-    }
-
-    fn visit(
-        &mut self,
-        desc: Desc,
-        visit: &mut impl FnMut(Segment, bool) -> Result<(), ChainError>,
-    ) -> Result<(), ChainError> {
-        let segment = self
-            .memory
-            .translate(desc.addr, desc.len)
-            .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
-        visit(segment, desc.flags & DESC_WRITE != 0)
-    }
-
-    /// Gives chains back to the driver with one store of the index: each with its head and the
-    /// number of bytes written into it.
+    /// Gives chains back to the driver with one store of the index, each with the number of
+    /// bytes written into it.
     #[inline]
-    pub fn complete(&mut self, used: impl Iterator<Item = UsedElem>) {
+    pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
         let first = self.next_used;
-        for element in used {
+        for (chain, len) in used {
             let offset = ENTRIES_OFFSET + 8 * self.size.position(self.next_used);
-            let value = u64::from(element.len) << 32 | u64::from(element.id);
+            let value = u64::from(len) << 32 | u64::from(chain.id);
             // SAFETY: `position` is less than the ring's size, so the 8 bytes lie in the used
             // ring; only this device writes them.
             unsafe { self.parts.used.add(offset).cast::<u64>().write_unaligned(value) };
@@ -407,7 +303,7 @@ impl Parts {
     /// Finds the ring's parts in `memory`, all of their bytes (alignments: section 2.7).
     fn resolve(
         memory: &GuestMemory,
-        setup: &SplitSetup,
+        setup: &RingSetup,
         size: QueueSize,
     ) -> Result<Self, SetupError> {
         let find = |part, addr, len, align| {
@@ -419,23 +315,4 @@ impl Parts {
             used: find("used ring", setup.used, size.used_bytes(), 4)?,
         })
     }
-}
-
-/// Reads a descriptor once. The guest may write it at the same moment; then the two halves may
-/// not belong together, which the checks that follow have to stand anyway.
-///
-/// # Safety
-///
-/// `ptr` must be valid for reads of 16 bytes and aligned to 8.
-#[inline]
-unsafe fn read_desc(ptr: NonNull<u8>) -> Desc {
-    let halves: NonNull<u64> = ptr.cast();
-    // SAFETY: the caller vouches for both halves.
-    let (addr, rest) = unsafe {
-        let low = AtomicU64::from_ptr(halves.as_ptr()).load(Ordering::Relaxed);
-        let high = AtomicU64::from_ptr(halves.add(1).as_ptr()).load(Ordering::Relaxed);
-        (low, high)
-    };
-    #[allow(clippy::cast_possible_truncation, reason = "takes the fields of a word apart")]
-    Desc { addr, len: rest as u32, flags: (rest >> 32) as u16, next: (rest >> 48) as u16 }
 }

@@ -7,7 +7,7 @@ use packet::Segment;
 use proptest::prelude::*;
 
 use super::burst::{Buffers, MAX_BUFFERS};
-use super::split::{SplitQueue, SplitSetup};
+use super::{Chain, DeviceQueue, RingSetup};
 use super::{ChainError, RingError, SetupError};
 use crate::features::Features;
 use crate::memory::{GuestMemory, MemoryError, Region, Translator};
@@ -42,8 +42,8 @@ impl Guest {
         Arc::new(GuestMemory::new(vec![self.region(GUEST, USER)]).unwrap())
     }
 
-    fn setup(features: Features) -> SplitSetup {
-        SplitSetup {
+    fn setup(features: Features) -> RingSetup {
+        RingSetup {
             size: SIZE,
             desc: USER + DESC_AT as u64,
             avail: USER + AVAIL_AT as u64,
@@ -53,8 +53,8 @@ impl Guest {
         }
     }
 
-    fn queue(&self, features: Features) -> SplitQueue {
-        SplitQueue::new(self.table(), Self::setup(features)).unwrap()
+    fn queue(&self, features: Features) -> DeviceQueue {
+        DeviceQueue::new(self.table(), Self::setup(features)).unwrap()
     }
 
     fn write<T>(&self, offset: usize, value: T) {
@@ -89,13 +89,27 @@ fn data(offset: u64) -> u64 {
     GUEST + DATA_AT as u64 + offset
 }
 
+fn chain(head: u16) -> Chain {
+    Chain { head, id: head, slots: 1 }
+}
+
+fn heads(buffers: &Buffers) -> Vec<u16> {
+    buffers.chains().iter().map(|chain| chain.head).collect()
+}
+
+fn waiting(queue: &mut DeviceQueue) -> usize {
+    let mut buffers = Buffers::default();
+    queue.fetch::<false>(MAX_BUFFERS, &mut buffers).unwrap();
+    buffers.chains().len()
+}
+
 fn lens(segments: &[Segment]) -> Vec<usize> {
     segments.iter().map(Segment::len).collect()
 }
 
-fn walk(queue: &mut SplitQueue, head: u16) -> Result<Vec<Segment>, ChainError> {
+fn walk(queue: &mut DeviceQueue, head: u16) -> Result<Vec<Segment>, ChainError> {
     let mut segments = Vec::new();
-    queue.walk::<false>(head, &mut segments).map(|()| segments)
+    queue.walk::<false>(chain(head), &mut segments).map(|()| segments)
 }
 
 #[test]
@@ -108,16 +122,16 @@ fn a_burst_goes_through_and_back() {
         guest.offer(index);
     }
     queue.fetch::<false>(3, &mut buffers).unwrap();
-    assert_eq!(buffers.heads(), [0, 1, 2]);
+    assert_eq!(heads(&buffers), [0, 1, 2]);
     let found: Vec<usize> = buffers.iter().map(|(_, single)| single.unwrap().len()).collect();
     assert_eq!(found, [60, 61, 62]);
-    queue.advance(2);
-    queue.complete([0_u32, 1].map(|id| UsedElem { id, len: 7 }).into_iter());
+    queue.advance(&buffers, 2);
+    queue.complete([0, 1].map(|head| (chain(head), 7)).into_iter());
     assert_eq!(guest.read::<u16>(USED_AT + 2), 2);
     assert_eq!(guest.used(1), UsedElem { id: 1, len: 7 });
-    assert_eq!((queue.base(), queue.available()), (2, Ok(3)));
+    assert_eq!((queue.base(), waiting(&mut queue)), (2, 3));
     queue.fetch::<false>(MAX_BUFFERS, &mut buffers).unwrap();
-    assert_eq!(buffers.heads(), [2, 3, 4], "what was not advanced over is fetched again");
+    assert_eq!(heads(&buffers), [2, 3, 4], "what was not advanced over is fetched again");
 }
 
 #[test]
@@ -125,12 +139,11 @@ fn the_driver_is_told_as_its_flags_ask() {
     let mut guest = Guest::new();
     let mut queue = guest.queue(Features::VERSION_1);
     guest.offer(0);
-    queue.advance(1);
-    queue.complete([UsedElem::default()].into_iter());
+    queue.complete([(chain(0), 0)].into_iter());
     assert!(queue.needs_call());
     assert!(!queue.needs_call(), "nothing new since");
     guest.write(AVAIL_AT, 1_u16);
-    queue.complete([UsedElem::default()].into_iter());
+    queue.complete([(chain(0), 0)].into_iter());
     assert!(!queue.needs_call(), "the driver polls");
 }
 
@@ -139,9 +152,9 @@ fn the_driver_is_told_at_the_index_it_asked_for() {
     let guest = Guest::new();
     let mut queue = guest.queue(Features::VERSION_1 | Features::EVENT_IDX);
     guest.write(AVAIL_AT + 4 + 2 * SIZE as usize, 1_u16);
-    queue.complete([UsedElem::default()].into_iter());
+    queue.complete([(chain(0), 0)].into_iter());
     assert!(!queue.needs_call());
-    queue.complete([UsedElem::default()].into_iter());
+    queue.complete([(chain(0), 0)].into_iter());
     assert!(queue.needs_call());
 }
 
@@ -233,11 +246,11 @@ fn a_request_is_read_and_answered_in_one_chain() {
     guest.desc(1, data(8), 6, DESC_NEXT, 2);
     guest.desc(2, data(16), 1, DESC_WRITE, 0);
     let (mut request, mut answer) = (Vec::new(), Vec::new());
-    queue.walk_request(0, &mut request, &mut answer).unwrap();
+    queue.walk_request(chain(0), &mut request, &mut answer).unwrap();
     assert_eq!((lens(&request), lens(&answer)), (vec![2, 6], vec![1]));
     guest.desc(2, data(16), 1, DESC_WRITE | DESC_NEXT, 3);
     guest.desc(3, data(24), 1, 0, 0);
-    let error = queue.walk_request(0, &mut request, &mut answer);
+    let error = queue.walk_request(chain(0), &mut request, &mut answer);
     assert_eq!(error, Err(ChainError::WrongDirection), "to be read after what is written");
 }
 
@@ -255,7 +268,7 @@ fn hostile_indexes_break_the_ring() {
     let mut queue = guest.queue(Features::VERSION_1);
     guest.write(AVAIL_AT + 2, SIZE + 1);
     let jump = RingError::IndexJump { avail: SIZE + 1, next: 0, size: SIZE };
-    assert_eq!(queue.available(), Err(jump));
+    assert_eq!(queue.fetch::<false>(9, &mut Buffers::default()), Err(jump));
     assert!(!queue.arm());
     guest.write(AVAIL_AT + 2, 0_u16);
     guest.offer(SIZE);
@@ -266,15 +279,15 @@ fn hostile_indexes_break_the_ring() {
 #[test]
 fn rings_must_lie_in_shared_memory() {
     let guest = Guest::new();
-    let start = |change: fn(&mut SplitSetup)| {
+    let start = |change: fn(&mut RingSetup)| {
         let mut setup = Guest::setup(Features::VERSION_1);
         change(&mut setup);
-        SplitQueue::new(guest.table(), setup).map(|_| ())
+        DeviceQueue::new(guest.table(), setup).map(|_| ())
     };
     assert_eq!(start(|_| ()), Ok(()));
     for size in [0, 3, 255, 65_535] {
         let error =
-            SplitQueue::new(guest.table(), SplitSetup { size, ..Guest::setup(Features::empty()) });
+            DeviceQueue::new(guest.table(), RingSetup { size, ..Guest::setup(Features::empty()) });
         assert_eq!(error.map(|_| ()), Err(SetupError::Size(size)));
     }
     assert!(start(|setup| setup.desc = USER + BYTES as u64 - 16 * 15).is_err());
@@ -349,7 +362,7 @@ proptest! {
         let bad = heads.iter().position(|head| *head >= SIZE);
         prop_assert_eq!(queue.fetch::<false>(64, &mut buffers).is_err(), bad.is_some());
         let region = queue.memory().regions()[0].mapping.ptr().as_ptr().addr();
-        for head in buffers.heads().to_vec() {
+        for head in self::heads(&buffers) {
             for segment in walk(&mut queue, head).into_iter().flatten() {
                 let start = segment.as_ptr().as_ptr().addr();
                 prop_assert!(start >= region && start + segment.len() <= region + BYTES);

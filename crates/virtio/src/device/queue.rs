@@ -1,0 +1,176 @@
+//! A ring of either format.
+//!
+//! The format is decided when a ring starts, so the choice between the two costs one predictable
+//! branch per burst.
+
+use std::sync::Arc;
+
+use packet::Segment;
+
+use super::burst::{Buffers, Chain};
+use super::packed::PackedQueue;
+use super::split::SplitQueue;
+use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
+use crate::features::Features;
+use crate::memory::GuestMemory;
+
+/// A running ring, split or packed. See [`SplitQueue`] for what its methods do.
+#[derive(Debug)]
+pub enum DeviceQueue {
+    /// Virtio 1.3 section 2.7.
+    Split(SplitQueue),
+    /// Virtio 1.3 section 2.8.
+    Packed(PackedQueue),
+}
+
+/// Calls the same method on whichever ring it is.
+macro_rules! either {
+    ($queue:expr, $ring:ident => $call:expr) => {
+        match $queue {
+            DeviceQueue::Split($ring) => $call,
+            DeviceQueue::Packed($ring) => $call,
+        }
+    };
+}
+
+impl DeviceQueue {
+    /// Starts a ring of the format that was negotiated.
+    ///
+    /// # Errors
+    /// When size or base are not allowed, or a part does not lie in `memory`.
+    pub fn new(memory: Arc<GuestMemory>, setup: RingSetup) -> Result<Self, SetupError> {
+        if setup.features.contains(Features::RING_PACKED) {
+            PackedQueue::new(memory, setup).map(Self::Packed)
+        } else {
+            SplitQueue::new(memory, setup).map(Self::Split)
+        }
+    }
+
+    /// Goes on in another memory table.
+    ///
+    /// # Errors
+    /// When the ring does not lie in it; the queue goes on in the old one then.
+    pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), SetupError> {
+        either!(self, ring => ring.set_memory(memory))
+    }
+
+    /// Checks whether the ring could go on in `memory`.
+    ///
+    /// # Errors
+    /// As [`set_memory`](Self::set_memory).
+    pub fn check_memory(&self, memory: &GuestMemory) -> Result<(), SetupError> {
+        either!(self, ring => ring.check_memory(memory))
+    }
+
+    /// The memory that the ring and its buffers lie in.
+    #[must_use]
+    pub const fn memory(&self) -> &Arc<GuestMemory> {
+        either!(self, ring => ring.memory())
+    }
+
+    /// Where another device, or this one later, has to go on; see [`RingSetup::base`].
+    #[must_use]
+    pub fn base(&self) -> u32 {
+        either!(self, ring => ring.base())
+    }
+
+    /// Takes up to `max` chains that the device is to read (`WRITE` false) or write into
+    /// `buffers`, and asks for their memory to be brought into the cache. The chains stay in
+    /// the ring until [`advance`](Self::advance).
+    ///
+    /// # Errors
+    /// When the ring is broken.
+    #[inline]
+    pub fn fetch<const WRITE: bool>(
+        &mut self,
+        max: usize,
+        buffers: &mut Buffers,
+    ) -> Result<(), RingError> {
+        either!(self, ring => ring.fetch::<WRITE>(max, buffers))
+    }
+
+    /// Takes the first `count` of the fetched chains out of the ring for good.
+    #[inline]
+    pub fn advance(&mut self, buffers: &Buffers, count: usize) {
+        match self {
+            Self::Split(ring) => ring.advance(u16::try_from(count).unwrap_or(0)),
+            Self::Packed(ring) => ring.advance(buffers, count),
+        }
+    }
+
+    /// Gives chains back to the driver, all at once, each with the number of bytes written into
+    /// it.
+    #[inline]
+    pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
+        either!(self, ring => ring.complete(used));
+    }
+
+    /// Whether the driver wants to hear of the chains given back since the last call.
+    #[inline]
+    #[must_use]
+    pub fn needs_call(&mut self) -> bool {
+        either!(self, ring => ring.needs_call())
+    }
+
+    /// Asks the driver for a notification with the next chain, and returns `false` if chains
+    /// are waiting already (or the ring is broken), in which case none may come.
+    #[must_use]
+    pub fn arm(&mut self) -> bool {
+        either!(self, ring => ring.arm())
+    }
+
+    /// Tells the driver that the ring is polled.
+    pub fn disarm(&mut self) {
+        either!(self, ring => ring.disarm());
+    }
+
+    /// Collects the memory of a fetched chain, all of it for reading (`WRITE` false) or for
+    /// writing, into `segments`, in order.
+    ///
+    /// # Errors
+    /// When the chain breaks a rule; `segments` is of no use then.
+    #[inline(never)]
+    pub fn walk<const WRITE: bool>(
+        &mut self,
+        chain: Chain,
+        segments: &mut Vec<Segment>,
+    ) -> Result<(), ChainError> {
+        segments.clear();
+        let visit = |segment, writable| {
+            if writable != WRITE {
+                return Err(ChainError::WrongDirection);
+            }
+            push(segments, segment)
+        };
+        either!(self, ring => ring.follow(chain, visit))
+    }
+
+    /// Collects the memory of a request: buffers to read, and behind them buffers to write the
+    /// answer to (virtio 1.3 section 2.7.4.2).
+    ///
+    /// # Errors
+    /// When the chain breaks a rule; the two vectors are of no use then.
+    pub fn walk_request(
+        &mut self,
+        chain: Chain,
+        request: &mut Vec<Segment>,
+        answer: &mut Vec<Segment>,
+    ) -> Result<(), ChainError> {
+        request.clear();
+        answer.clear();
+        let visit = |segment, writable| match (writable, answer.is_empty()) {
+            (true, _) => push(answer, segment),
+            (false, true) => push(request, segment),
+            (false, false) => Err(ChainError::WrongDirection),
+        };
+        either!(self, ring => ring.follow(chain, visit))
+    }
+}
+
+fn push(segments: &mut Vec<Segment>, segment: Segment) -> Result<(), ChainError> {
+    if segments.len() >= MAX_CHAIN {
+        return Err(ChainError::TooLong);
+    }
+    segments.push(segment);
+    Ok(())
+}

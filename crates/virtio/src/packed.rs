@@ -1,0 +1,61 @@
+//! The memory layout of a packed ring (virtio 1.3 section 2.8), for both sides.
+//!
+//! | part | alignment | bytes |
+//! |---|---|---|
+//! | descriptor ring | 16 | `16 n` |
+//! | driver event structure | 4 | 4 |
+//! | device event structure | 4 | 4 |
+
+/// Largest number of entries (section 2.8).
+pub const MAX_SIZE: u16 = 32_768;
+
+/// `Desc::flags`: the driver's mark; equal to its wrap counter when it made the descriptor
+/// available.
+pub const AVAIL: u16 = 1 << 7;
+/// `Desc::flags`: the device's mark; equal to its wrap counter when it used the descriptor.
+pub const USED: u16 = 1 << 15;
+
+/// Event flags: notify always.
+pub const EVENT_ENABLE: u16 = 0;
+/// Event flags: never notify.
+pub const EVENT_DISABLE: u16 = 1;
+/// Event flags: notify when the given descriptor is reached; needs EVENT_IDX.
+pub const EVENT_DESC: u16 = 2;
+
+/// Where a position carries its wrap counter.
+pub const WRAP_BIT: u16 = 1 << 15;
+
+/// A descriptor as it lies in memory (little endian).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(16))]
+pub struct Desc {
+    /// Address of the buffer, as the device sees it.
+    pub addr: u64,
+    /// Its length in bytes; in a used descriptor, the bytes that the device wrote.
+    pub len: u32,
+    /// Which buffer this is: the driver's choice, given back by the device.
+    pub id: u16,
+    /// `DESC_*`, [`AVAIL`] and [`USED`].
+    pub flags: u16,
+}
+
+const _: () = assert!(size_of::<Desc>() == 16);
+
+impl Desc {
+    /// A descriptor of the two words that it consists of.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "takes the fields of a word apart")]
+    pub const fn from_halves(addr: u64, rest: u64) -> Self {
+        Self { addr, len: rest as u32, id: (rest >> 32) as u16, flags: (rest >> 48) as u16 }
+    }
+}
+
+/// The position in an event structure as a number that can be compared with `need_event` against
+/// positions of a side whose wrap counter is `wrap`, in a ring of `size` (section 2.8.10).
+#[must_use]
+#[inline]
+pub const fn event_position(off_wrap: u16, wrap: bool, size: u16) -> u16 {
+    let index = off_wrap & !WRAP_BIT;
+    if (off_wrap & WRAP_BIT != 0) == wrap { index } else { index.wrapping_sub(size) }
+}
