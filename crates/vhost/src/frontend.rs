@@ -361,12 +361,12 @@ impl Frontend {
                 let got = format!("message {}", message.header.request);
                 Err(FrontendError::Reply {
                     socket: self.socket.clone(),
-                    request: "none",
+                    request: "session",
                     expected: "silence".to_owned(),
                     got,
                 })
             }
-            Err(source) => Err(self.failed("none", source)),
+            Err(source) => Err(self.failed("session", source)),
         }
     }
 

@@ -115,11 +115,12 @@ impl VirtioUserPort {
 
     /// Has the port's thread make the change, and keeps it for later sessions if that worked.
     fn change(&mut self, to: Wishes) -> Result<(), Error> {
-        let gone = || failed(&self.name, "the port's thread has ended");
+        let late = format!("not done within {CHANGE_TIMEOUT:?}; is the back-end stuck?");
         let (done, outcome) = mpsc::channel();
-        self.changes.send(Change { to, done }).map_err(|_| gone())?;
+        let sent = self.changes.send(Change { to, done });
+        sent.map_err(|_| failed(&self.name, "the port's thread has ended"))?;
         let _ = self.wake.signal();
-        outcome.recv_timeout(CHANGE_TIMEOUT).map_err(|_| gone())??;
+        outcome.recv_timeout(CHANGE_TIMEOUT).map_err(|_| failed(&self.name, late))??;
         self.wishes = to;
         Ok(())
     }
@@ -233,6 +234,17 @@ enum Woken {
     Other,
 }
 
+/// Why a session ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    /// The port is closed.
+    Closed,
+    /// The back-end went away, or a change takes a new session.
+    Gone,
+    /// The back-end broke a ring.
+    Fault,
+}
+
 impl Keeper {
     /// One session after the other until the port is closed.
     fn keep(mut self) {
@@ -251,12 +263,12 @@ impl Keeper {
             pause = match self.endpoint.open() {
                 Ok(None) => RETRY,
                 Ok(Some(stream)) => match self.start(stream) {
-                    Ok(session) => {
-                        if !self.attend(session) {
-                            return;
-                        }
-                        RETRY
-                    }
+                    Ok(session) => match self.attend(session) {
+                        End::Closed => return,
+                        End::Gone => RETRY,
+                        // It may do the same again, at once.
+                        End::Fault => RETRY_AFTER_FAILURE,
+                    },
                     Err(error) => {
                         self.state.failures.fetch_add(1, Relaxed);
                         self.complain(&error.to_string());
@@ -278,28 +290,28 @@ impl Keeper {
         Session::start(&self.name, options, wishes, stream, cancel, &self.lanes)
     }
 
-    /// Stays with a session until it ends; `false` when the port is closed.
-    fn attend(&mut self, mut session: Session) -> bool {
+    /// Stays with a session until it ends.
+    fn attend(&mut self, mut session: Session) -> End {
         self.last_complaint.clear();
         self.state.sessions.fetch_add(1, Relaxed);
         self.state.set_details(session.details());
         self.state.set_link(true);
         tracing::info!("port {}: connected to {}", self.name, self.options.path);
-        let (reason, go_on) = loop {
+        let (reason, end) = loop {
             match self.wait(Some(session.as_fd()), None) {
-                Woken::Stop => break (None, false),
+                Woken::Stop => break (None, End::Closed),
                 Woken::Other => {
                     if let Err(error) = session.check() {
-                        break (Some(error.to_string()), true);
+                        break (Some(error.to_string()), End::Gone);
                     }
                 }
                 Woken::Wake => {
                     if let Some(fault) = self.fault() {
                         self.state.faults.fetch_add(1, Relaxed);
-                        break (Some(fault), true);
+                        break (Some(fault), End::Fault);
                     }
                     if self.make_changes(Some(&mut session)) {
-                        break (None, true);
+                        break (None, End::Gone);
                     }
                 }
             }
@@ -310,7 +322,7 @@ impl Keeper {
         session.stop(&self.lanes);
         self.state.set_details(Vec::new());
         self.state.set_link(false);
-        go_on
+        end
     }
 
     /// What the back-end did wrong with a ring, if it did.

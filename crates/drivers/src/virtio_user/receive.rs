@@ -290,9 +290,16 @@ impl RxDriver for Receiver {
     }
 
     fn arm(&mut self) -> bool {
-        let Some(mut guard) = self.lane.ring.try_lock() else { return false };
+        let Self { lane, owed, memory, .. } = self;
+        let Some(mut guard) = lane.ring.try_lock() else { return false };
         // Without a ring there is nothing to announce until `Lane::install` does.
-        guard.as_mut().is_none_or(|ring| ring.queue.enable_interrupts())
+        let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return true };
+        // No buffer may stay behind while the worker sleeps: the device may wait for it.
+        Self::adopt(memory, owed, ring);
+        if self.batch.frames().is_empty() && !owed.is_empty() {
+            ring.repay(owed);
+        }
+        ring.queue.enable_interrupts()
     }
 
     fn disarm(&mut self) {

@@ -1,6 +1,7 @@
 //! The driver against Ringway's own back-end, over a real socket and real shared memory.
 
 use std::os::unix::net::UnixListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
@@ -341,6 +342,47 @@ fn a_worker_sleeps_until_frames_come() {
             assert!(!wait(queue.wait_fd().unwrap(), Duration::ZERO), "cleared");
         }
     }
+}
+
+#[test]
+fn workers_never_notice_sessions_that_come_and_go() {
+    const SESSIONS: u64 = 30;
+    let bench = Bench::new();
+    let OpenPort { port, rx, tx } = bench.open("virtio-user", ",queue_size=32,ctrl_vq=off");
+    let (mut rx, mut tx) = (rx, tx);
+    let stop = AtomicBool::new(false);
+    let bytes = frame(0, 300);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let _ = tx[0].tx_burst(&[Frame::from_bytes(&bytes); 8]);
+            }
+        });
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                for frame in rx[0].rx_burst(BURST).frames() {
+                    assert_eq!(frame.to_vec(), bytes);
+                }
+            }
+        });
+        for session in 1..=SESSIONS {
+            let mut back = bench.open("vhost-user", "");
+            wait_for_link(&back, true);
+            let deadline = Instant::now() + PATIENCE;
+            let sent_before = port.rx_queue_stats()[0].packets;
+            while port.rx_queue_stats()[0].packets == sent_before {
+                let _ = back.tx[0].tx_burst(&[Frame::from_bytes(&bytes); 4]);
+                for frame in back.rx[0].rx_burst(BURST).frames() {
+                    assert_eq!(frame.to_vec(), bytes);
+                }
+                assert!(Instant::now() < deadline, "session {session}");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let faults = port.control().extended_stats();
+    assert!(faults.contains(&("ring_faults".to_owned(), 0)), "{faults:?}");
+    assert!(faults.contains(&("sessions".to_owned(), SESSIONS)), "{faults:?}");
 }
 
 #[test]
