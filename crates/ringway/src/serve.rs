@@ -7,6 +7,7 @@ use std::time::Duration;
 use eal::clock;
 use eal::signals::Signals;
 use packet::MacAddr;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use serde_json::{Value, json};
 use switch::{PortOptions, PortReport, Switch};
@@ -29,6 +30,7 @@ const TICK: Duration = Duration::from_secs(1);
 pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let config = Config::load(args, args.control.control.clone())?;
     let signals = Signals::install().map_err(Failure::runtime)?;
+    raise_file_limit();
     // First the socket, which sets the file mode mask while there are no other threads.
     let listener = Listener::bind(&config.control)?;
     let switch = start(&config)?;
@@ -48,6 +50,18 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
         Ok(())
     } else {
         Err(Failure::runtime("a worker had ended by a panic; see the log"))
+    }
+}
+
+/// Allows as many open files as the administrator does: each guest takes a few per queue, and
+/// the soft limit of 1024 that is usual is there for the sake of select(2), which nobody calls.
+fn raise_file_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, ..limit };
+    if limit.current < limit.maximum
+        && let Err(error) = setrlimit(Resource::Nofile, raised)
+    {
+        tracing::warn!("cannot allow more open files than {:?}: {error}", limit.current);
     }
 }
 
@@ -129,12 +143,10 @@ impl Control<'_> {
             Request::PortAdd { name, device } => {
                 let options = PortOptions::default();
                 self.switch.open_port(&name, &device, &options).map_err(text)?;
-                tracing::info!(port = name, device, "port added");
                 Ok(json!({}))
             }
             Request::PortDel { name } => {
                 self.switch.remove_port(&name).map_err(text)?;
-                tracing::info!(port = name, "port removed");
                 Ok(json!({}))
             }
             Request::FdbAdd { mac, port, vlan } => {

@@ -10,7 +10,7 @@
 mod support;
 
 use serde_json::Value;
-use support::run;
+use support::{Switch, run};
 
 /// The summary that `ringway gen --json` ends with.
 fn summary(args: &[&str]) -> (Option<i32>, Value) {
@@ -97,4 +97,36 @@ fn io_forwards_between_two_devices() {
     let from = format!("pcap:{}", second.display());
     let args = ["gen", "rxonly", "--port", &from, "--count", "300", "--duration", "20"];
     assert_eq!(summary(&args).1["good"], 300);
+}
+
+#[test]
+fn frames_go_through_a_switch_and_none_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let port =
+        |name: &str| format!("{name}=vhost-user:{}/{name}.sock,queues=2", dir.path().display());
+    let switch = Switch::start(dir.path(), &["--port", &port("a"), "--port", &port("b")]);
+    // Rings that take all frames of a test: nothing can be dropped, however late anybody is.
+    let device = |name: &str, queues: u8| {
+        format!("virtio-user:{}/{name}.sock,queue_size=4096,queues={queues}", dir.path().display())
+    };
+    for (mode, queues, extra) in
+        [("latency", 1, ["--rate", "20k"]), ("flowgen", 2, ["--flows", "64"])]
+    {
+        let (from, to) = (device("a", queues), device("b", queues));
+        let mut args = vec!["gen", mode, "--port", &from, "--port2", &to, "--count", "3000"];
+        args.extend(["--size", "imix"]);
+        args.extend(extra);
+        let (code, report) = summary(&args);
+        assert_eq!((code, &report["good"]), (Some(0), &3000.into()), "{mode}: {report:#}");
+        for wrong in ["corrupt", "lost", "reordered"] {
+            assert_eq!(report[wrong], 0, "{mode}: {wrong}");
+        }
+        let measured = report["latency"]["count"].as_u64();
+        assert_eq!(measured, (mode == "latency").then_some(3000), "{mode}");
+    }
+    let stats = switch.show("stats");
+    assert_eq!(stats["ports"][0]["rx"]["packets"], 6000, "{stats:#}");
+    assert_eq!(stats["ports"][1]["tx"]["packets"], 6000);
+    // Both of a's queues were used by the second run.
+    assert!(stats["ports"][0]["rx_queues"][1]["packets"].as_u64().unwrap() > 0);
 }

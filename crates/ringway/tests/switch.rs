@@ -148,6 +148,7 @@ fn frames_are_switched_and_learned() {
     assert_eq!(stats["ports"][1]["tx"]["packets"], 500, "{stats:#}");
     assert_eq!(stats["ports"][0]["rx"]["packets"], 500);
     assert_eq!(stats["ports"][0]["rx"]["bytes"], 500 * 64);
+    assert_eq!(stats["ports"][0]["rx"]["sizes"], serde_json::json!({"size_64": 500}));
     let fdb = switch.show("fdb");
     assert_eq!(fdb["entries"][0]["mac"], "02:52:57:00:00:01");
     assert_eq!(fdb["entries"][0]["port"], "from");

@@ -153,6 +153,8 @@ pub struct Counters {
     pub multicast: u64,
     /// Those to all stations.
     pub broadcast: u64,
+    /// Frames by size class; classes without frames are left out.
+    pub sizes: BTreeMap<String, u64>,
     /// Frames dropped, for all reasons.
     pub dropped: u64,
     /// Frames dropped by reason; reasons that did not occur are left out.
@@ -167,6 +169,14 @@ impl From<&ethdev::Stats> for Counters {
             bytes: stats.bytes,
             multicast: stats.multicast,
             broadcast: stats.broadcast,
+            sizes: stats
+                .named()
+                .filter_map(|(name, count)| {
+                    let class = name.strip_suffix("_packets")?;
+                    let is_size = class == "undersize" || class.starts_with("size_");
+                    (is_size && count > 0).then(|| (class.to_owned(), count))
+                })
+                .collect(),
             dropped: stats.dropped(),
             drops: reasons
                 .filter(|(_, count)| *count > 0)
@@ -291,6 +301,7 @@ mod tests {
         stats.drops[0] = 3;
         let counters = Counters::from(&stats);
         assert_eq!((counters.packets, counters.bytes, counters.dropped), (7, 420, 3));
+        assert!(counters.sizes.is_empty());
         assert_eq!(counters.drops, BTreeMap::from([("ring_full".to_owned(), 3)]));
     }
 }
