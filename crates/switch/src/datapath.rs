@@ -37,13 +37,23 @@ struct Run {
     mask: u32,
 }
 
+/// An address to look up.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    address: u64,
+    key: Key,
+    hash: Hash,
+}
+
 /// A run whose addresses make sense.
 #[derive(Clone, Copy, Debug)]
 struct Lookup {
     mask: u32,
-    source: (Key, Hash),
-    /// `None` for a group address, which is not looked up.
-    destination: Option<(Key, Hash)>,
+    /// Whether the run before has the same source.
+    same_source: bool,
+    source: Wanted,
+    /// If it is a group address, it is not looked up.
+    destination: Wanted,
 }
 
 /// One worker's data path.
@@ -110,37 +120,53 @@ impl Datapath {
         if header::is_reserved(to) {
             return stats.count_drops(DropReason::ReservedMulticast, count);
         }
-        let source = self.prepare(from);
-        let destination = (!header::is_group(to)).then(|| self.prepare(to));
+        // One station that sends to many, and many that send to one, are common.
+        let last = lookups.last().copied();
+        let (source, same_source) = match last {
+            Some(last) if last.source.address == from => (last.source, true),
+            _ => (self.prepare(from), false),
+        };
+        let destination = match last {
+            Some(last) if last.destination.address == to => last.destination,
+            _ => self.prepare(to),
+        };
         // There is room for as many lookups as there are runs.
-        let _ = lookups.try_push(Lookup { mask: run.mask, source, destination });
+        let _ = lookups.try_push(Lookup { mask: run.mask, same_source, source, destination });
     }
 
     #[inline]
-    fn prepare(&self, address: u64) -> (Key, Hash) {
+    fn prepare(&self, address: u64) -> Wanted {
         let key = Key::from_bits(VLAN, address);
         let hash = self.fdb.hash(key);
         self.fdb.prefetch(hash);
-        (key, hash)
+        Wanted { address, key, hash }
     }
 
     /// Notes where the source addresses are.
     #[inline]
     fn learn(&self, lookups: &[Lookup], port: u16) {
         let second = self.fdb.now();
-        let mut news = ArrayVec::<(Key, Hash), BURST>::new();
+        let mut news = ArrayVec::<Wanted, BURST>::new();
         for lookup in lookups {
-            let (key, hash) = lookup.source;
-            if self.fdb.see(key, hash, port, second) && news.len() < self.learn_per_burst {
-                let _ = news.try_push((key, hash));
+            let source = lookup.source;
+            if !lookup.same_source
+                && self.fdb.see(source.key, source.hash, port, second)
+                && news.len() < self.learn_per_burst
+            {
+                let _ = news.try_push(source);
             }
         }
+        if !news.is_empty() {
+            self.learn_new(&news, port);
+        }
+    }
+
+    #[cold]
+    fn learn_new(&self, news: &[Wanted], port: u16) {
         // If somebody else is changing the database, later frames will do.
-        if !news.is_empty()
-            && let Some(mut writer) = self.fdb.try_write()
-        {
-            for (key, hash) in news {
-                writer.learn(key, hash, port);
+        if let Some(mut writer) = self.fdb.try_write() {
+            for new in news {
+                writer.learn(new.key, new.hash, port);
             }
         }
     }
@@ -154,8 +180,11 @@ impl Datapath {
         source: &Source<'_>,
         used: &mut ArrayVec<u16, BURST>,
     ) -> u32 {
-        let found = lookup.destination.and_then(|(key, hash)| self.fdb.find(key, hash));
-        let Some(found) = found else { return lookup.mask };
+        let to = lookup.destination;
+        if header::is_group(to.address) {
+            return lookup.mask;
+        }
+        let Some(found) = self.fdb.find(to.key, to.hash) else { return lookup.mask };
         let port = found.port();
         if port == source.port {
             source.stats.count_drops(DropReason::Hairpin, lookup.mask.count_ones() as usize);

@@ -21,30 +21,36 @@ const GROUP: u64 = 1 << 40;
 /// The first of the 16 addresses that a bridge never forwards (IEEE 802.1Q table 8-1).
 const RESERVED: u64 = 0x0180_C200_0000;
 
-/// Destination and source address, as they lie in the frame.
+/// Destination and source address of a frame.
+///
+/// They are kept as two overlapping numbers, which are quick to load and to compare: bytes 0 to
+/// 7 and bytes 4 to 11 of the frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Addresses([u8; 12]);
+pub(crate) struct Addresses {
+    first: u64,
+    last: u64,
+}
 
 impl Addresses {
     /// The addresses of a frame; `None` if it is shorter than an Ethernet header.
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>) -> Option<Self> {
         let header = frame.head().first_chunk::<ETHERNET>()?;
-        header.first_chunk().copied().map(Self)
+        let first = u64::from_be_bytes(*header.first_chunk()?);
+        let last = u64::from_be_bytes(*header.get(4..)?.first_chunk()?);
+        Some(Self { first, last })
     }
 
     /// The destination as a 48-bit number.
     #[inline]
     pub(crate) const fn destination(self) -> u64 {
-        let [a, b, c, d, e, f, ..] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        self.first >> 16
     }
 
     /// The source as a 48-bit number.
     #[inline]
     pub(crate) const fn source(self) -> u64 {
-        let [.., a, b, c, d, e, f] = self.0;
-        u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+        self.last & 0xFFFF_FFFF_FFFF
     }
 }
 

@@ -1,0 +1,183 @@
+//! What the data path costs per packet, without any device.
+//!
+//! `cargo run --release -p ringway-switch --example forward-bench`
+//!
+//! A port makes frames up, in bursts of 32 of 64 bytes, and another swallows them. What making
+//! and swallowing costs is measured first and taken off. *Flows* is the number of pairs of
+//! addresses, which change at random from frame to frame; *run* is how many frames in a row
+//! have the same.
+
+#![allow(clippy::cast_precision_loss, reason = "means for people")]
+
+use std::error::Error;
+use std::ptr::NonNull;
+use std::sync::Arc;
+use std::time::Duration;
+
+use drivers::OpenPort;
+use eal::clock;
+use ethdev::{Link, PortControl, PortInfo, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
+use packet::{BURST, Frame, FrameBatch, MacAddr};
+use switch::{PortOptions, Switch, SwitchConfig};
+
+const LEN: usize = 64;
+
+/// Makes frames up: first it announces all its stations, then they send to those of the other
+/// port.
+struct Source {
+    batch: FrameBatch,
+    slots: Box<[[u8; LEN]; BURST]>,
+    flows: u64,
+    run: usize,
+    state: u64,
+    /// Stations still to be announced.
+    announcing: u64,
+    /// The third byte of this port's addresses, and of those where its frames go; `None` if it
+    /// is silent once all are announced.
+    from: u8,
+    to: Option<u8>,
+}
+
+impl Source {
+    fn random(&mut self) -> u64 {
+        self.state ^= self.state << 13;
+        self.state ^= self.state >> 7;
+        self.state ^= self.state << 17;
+        (self.state >> 16) % self.flows
+    }
+}
+
+impl RxDriver for Source {
+    fn receive(&mut self, max: usize, _stats: &QueueStats) {
+        self.batch.clear();
+        let mut flow = 0;
+        for index in 0..max.min(BURST) {
+            let announced = self.announcing;
+            if announced > 0 {
+                self.announcing -= 1;
+                flow = announced - 1;
+            } else if index % self.run == 0 {
+                flow = self.random();
+            }
+            let [.., a, b, c] = flow.to_be_bytes();
+            let to = if announced > 0 { Some(0xFF) } else { self.to };
+            let Some(to) = to else { return };
+            let Some(slot) = self.slots.get_mut(index) else { return };
+            let header = [0x52, 0x54, to, a, b, c, 0x52, 0x54, self.from, a, b, c, 0x88, 0xB5];
+            for (to, from) in slot.iter_mut().zip(header) {
+                *to = from;
+            }
+            let ptr = NonNull::from(slot).cast();
+            // SAFETY: the slot lives as long as the batch and is written only after `clear`.
+            unsafe { self.batch.push_private(ptr, 64) };
+        }
+    }
+
+    fn batch(&self) -> &FrameBatch {
+        &self.batch
+    }
+
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        &mut self.batch
+    }
+
+    fn release(&mut self) {
+        self.batch.clear();
+    }
+}
+
+struct Sink;
+
+impl TxDriver for Sink {
+    fn transmit(&mut self, frames: &[Frame<'_>], _stats: &QueueStats) -> Sent {
+        Sent::first(frames.len())
+    }
+}
+
+struct Control;
+
+impl PortControl for Control {
+    fn info(&self) -> PortInfo {
+        PortInfo { driver: "bench", rx_queues: 1, tx_queues: 1, max_mtu: 1500 }
+    }
+
+    fn link(&self) -> Link {
+        Link { up: true, speed_mbps: None, changes: 0 }
+    }
+
+    fn mac(&self) -> MacAddr {
+        MacAddr::default()
+    }
+
+    fn mtu(&self) -> u16 {
+        1500
+    }
+}
+
+fn queues(flows: u64, run: usize, from: u8, to: Option<u8>, announcing: u64) -> (RxQueue, TxQueue) {
+    let source = Source {
+        batch: FrameBatch::with_segments(0),
+        slots: Box::new([[0; LEN]; BURST]),
+        flows,
+        run,
+        state: 88_172_645_463_325_252,
+        announcing,
+        from,
+        to,
+    };
+    let rx = RxQueue::new(Box::new(source), Arc::new(QueueStats::default()));
+    (rx, TxQueue::new(Box::new(Sink), Arc::new(QueueStats::default())))
+}
+
+/// Cycles per packet for making and swallowing alone.
+fn baseline(flows: u64, run: usize) -> f64 {
+    const BURSTS: u64 = 200_000;
+    let (mut rx, mut tx) = queues(flows, run, 1, Some(2), 0);
+    let round = |_| {
+        let start = clock::now();
+        for _ in 0..BURSTS {
+            let burst = rx.rx_burst(BURST);
+            tx.tx_burst(burst.frames());
+        }
+        clock::now().saturating_sub(start) as f64 / (BURSTS as f64 * BURST as f64)
+    };
+    (0..5).map(round).fold(f64::MAX, f64::min)
+}
+
+/// Cycles per packet in the switch.
+fn forwarding(flows: u64, run: usize) -> Result<f64, Box<dyn Error>> {
+    let limit = usize::try_from(2 * flows)?;
+    let config = SwitchConfig {
+        fdb_limit: limit,
+        learn_per_burst: BURST,
+        busy_poll: true,
+        ..SwitchConfig::default()
+    };
+    let switch = Switch::start(&config)?;
+    for (name, from, to) in [("other", 2, None), ("source", 1, Some(2))] {
+        let (rx, tx) = queues(flows, run, from, to, flows);
+        let port = OpenPort::new(name, "bench:", Box::new(Control), vec![rx], vec![tx]);
+        switch.add_port(port, &PortOptions::default())?;
+    }
+    while switch.fdb_report().entries < limit {
+        std::thread::yield_now();
+    }
+    let round = |_| {
+        let before = switch.workers();
+        std::thread::sleep(Duration::from_millis(150));
+        let after = switch.workers();
+        let pairs = after.iter().zip(&before);
+        pairs.map(|(after, before)| after.since(before).cycles_per_packet()).sum::<f64>()
+    };
+    Ok((0..7).map(round).fold(f64::MAX, f64::min))
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("{:>9} {:>4} {:>16}", "flows", "run", "cycles/packet");
+    for (flows, run) in [(1, 32), (8, 32), (8, 4), (8, 1), (1 << 10, 1), (1 << 15, 1), (1 << 19, 1)]
+    {
+        let cost = forwarding(flows, run)? - baseline(flows, run);
+        println!("{flows:>9} {run:>4} {cost:>16.1}");
+    }
+    Ok(())
+}
