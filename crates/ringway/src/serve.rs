@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
-use std::time::Duration;
 
 use eal::clock;
 use eal::signals::Signals;
@@ -23,9 +22,6 @@ use crate::control::server::{Limits, Server};
 use crate::exit::Failure;
 use crate::output;
 
-/// How often the main thread looks whether a worker has ended.
-const TICK: Duration = Duration::from_secs(1);
-
 /// `ringway switch`.
 pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let config = Config::load(args, args.control.control.clone())?;
@@ -38,7 +34,7 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     output::line(&ready_line(&config, opened));
     let control = Control { switch: &switch };
     let mut server = Server::new(listener, Limits::default(), |request| control.handle(request));
-    let served = server.run(signals.as_fd(), TICK, || {});
+    let served = server.run(signals.as_fd());
     tracing::info!("ending");
     drop(server);
     let report = switch.shutdown();

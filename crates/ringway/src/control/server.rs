@@ -56,35 +56,27 @@ where
     }
 
     /// Serves until `stop` becomes readable; then answers that are under way are given up.
-    /// `wait` is the longest time between two calls of `tick`.
-    pub fn run(
-        &mut self,
-        stop: BorrowedFd<'_>,
-        wait: Duration,
-        mut tick: impl FnMut(),
-    ) -> io::Result<()> {
-        loop {
-            if self.poll_once(stop, wait)? {
-                return Ok(());
-            }
+    pub fn run(&mut self, stop: BorrowedFd<'_>) -> io::Result<()> {
+        while !self.poll_once(stop)? {
             self.serve();
-            tick();
         }
+        Ok(())
     }
 
     /// Waits for something to do; true when it is to stop. Readiness is stored in the clients.
-    fn poll_once(&mut self, stop: BorrowedFd<'_>, wait: Duration) -> io::Result<bool> {
+    fn poll_once(&mut self, stop: BorrowedFd<'_>) -> io::Result<bool> {
         let now = Instant::now();
         if self.accept_after.is_some_and(|until| until <= now) {
             self.accept_after = None;
         }
         let accept = if self.accept_after.is_none() { PollFlags::IN } else { PollFlags::empty() };
-        let timeout = self.timeout(now, wait);
+        let timeout = self.timeout(now);
         let mut fds = Vec::with_capacity(2 + self.clients.len());
         fds.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
         fds.push(PollFd::new(self.listener.socket(), accept));
         fds.extend(self.clients.iter().map(|client| PollFd::new(&client.stream, client.wants())));
-        match poll(&mut fds, Timespec::try_from(timeout).ok().as_ref()) {
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(false),
             Err(error) => return Err(error.into()),
@@ -102,15 +94,14 @@ where
         Ok(stopped)
     }
 
-    fn timeout(&self, now: Instant, wait: Duration) -> Duration {
+    /// How long to wait for clients: until one has to be cut off, or a request may be served.
+    fn timeout(&self, now: Instant) -> Option<Duration> {
+        if self.clients.iter().any(Client::has_request) {
+            return Some(Duration::ZERO);
+        }
         let deadlines = self.clients.iter().filter_map(|client| client.deadline(&self.limits));
         let next = deadlines.chain(self.accept_after).min();
-        let busy = self.clients.iter().any(Client::has_request);
-        match next {
-            _ if busy => Duration::ZERO,
-            Some(next) => wait.min(next.saturating_duration_since(now)),
-            None => wait,
-        }
+        next.map(|next| next.saturating_duration_since(now))
     }
 
     fn accept(&mut self) {
@@ -343,7 +334,7 @@ mod tests {
             let (stop, stopped) = UnixStream::pair().unwrap();
             let thread = std::thread::spawn(move || {
                 let mut server = Server::new(listener, limits, handle);
-                server.run(stopped.as_fd(), Duration::from_secs(60), || {}).unwrap();
+                server.run(stopped.as_fd()).unwrap();
                 server.connections()
             });
             Self { path, stop, thread: Some(thread), _dir: dir }
