@@ -9,8 +9,11 @@
 
 mod support;
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use serde_json::Value;
-use support::{Switch, run};
+use support::{Switch, refusal, ringway, run};
 
 /// The summary that `ringway gen --json` ends with.
 fn summary(args: &[&str]) -> (Option<i32>, Value) {
@@ -129,4 +132,30 @@ fn frames_go_through_a_switch_and_none_is_lost() {
     assert_eq!(stats["ports"][1]["tx"]["packets"], 6000);
     // Both of a's queues were used by the second run.
     assert!(stats["ports"][0]["rx_queues"][1]["packets"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn a_peer_that_is_not_there_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let device = format!("virtio-user:{}/nobody.sock", dir.path().display());
+    let (code, message) = refusal(&["gen", "txonly", "--port", &device, "--wait-link", "0.1"]);
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("nobody.sock: no link"), "{message}");
+}
+
+#[test]
+fn an_interrupted_run_still_has_a_summary() {
+    let mut child = ringway()
+        .args(["gen", "txonly", "--port", "null:", "--rate", "1000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    // The heading comes with the first row, a second after the start.
+    assert!(lines.next().unwrap().unwrap().contains("seconds"));
+    let pid = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
+    let rest: Vec<String> = lines.map(Result::unwrap).collect();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert!(rest.iter().any(|line| line.starts_with("sent ")), "{rest:?}");
 }

@@ -180,7 +180,7 @@ impl Printer {
         ));
         if let Some(latency) = &summary.latency {
             output::line(&format!(
-                "Guest to guest, idle: half of the frames within {}, 99 % within {}",
+                "Guest to guest, one frame at a time: half within {}, 99 % within {}",
                 nanoseconds(latency.p50_ns),
                 nanoseconds(latency.p99_ns),
             ));
