@@ -206,7 +206,7 @@ pub(crate) fn open(
         return Err(spec.error("expected the path of a socket, as in vhost-user:/run/vm1.sock"));
     }
     spec.finish(&INFO.option_names())?;
-    let failed = |reason: String| Error::Device { what: format!("port '{name}'"), reason };
+    let failed = |reason: String| Error::Device { what: INFO.name.to_owned(), reason };
     let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
     let rx: Vec<RxQueue> = device.receivers().into_iter().map(rx_queue).collect();
     let tx: Vec<TxQueue> = device.transmitters().into_iter().map(tx_queue).collect();
