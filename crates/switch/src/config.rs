@@ -10,8 +10,12 @@ pub const MAX_PORTS: usize = 1024;
 /// The most workers that a switch can have.
 pub const MAX_WORKERS: usize = 128;
 
-/// The largest forwarding database: 16 Mi entries take about 800 MiB.
+/// The largest forwarding database: 16 Mi entries take 800 MiB.
 pub const MAX_FDB_LIMIT: usize = 1 << 24;
+
+/// The most often that a worker tries a full destination again, which stops all its other ports
+/// for that long: some ten microseconds.
+pub const MAX_TX_RETRIES: u32 = 256;
 
 /// Settings of a switch; they hold from its start to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,7 +26,7 @@ pub struct SwitchConfig {
     /// Number of workers where no cores are given; 1 to [`MAX_WORKERS`].
     pub workers: usize,
     /// The most entries of the forwarding database, 1 to [`MAX_FDB_LIMIT`]. Memory for all of
-    /// them is reserved at the start, 48 to 96 bytes each.
+    /// them is reserved at the start, 50 to 100 bytes each.
     pub fdb_limit: usize,
     /// How long after its last frame an address is forgotten, to the second, with up to an eighth
     /// on top; zero: never.
@@ -86,7 +90,8 @@ pub struct PortOptions {
     /// The MTU to set; `None` keeps the device's own.
     pub mtu: Option<u16>,
     /// How often to try again when a destination has no room for any frame of a burst, before
-    /// they are dropped. As long as it takes some, the switch goes on in any case.
+    /// they are dropped; [`MAX_TX_RETRIES`] at most. As long as it takes some, the switch goes
+    /// on in any case.
     pub tx_retries: u32,
     /// Workers for the receive queues, by index and in turn; empty: spread evenly.
     pub workers: Vec<usize>,

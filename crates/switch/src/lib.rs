@@ -26,7 +26,9 @@ pub mod report;
 pub mod switch;
 mod worker;
 
-pub use config::{MAX_FDB_LIMIT, MAX_PORTS, MAX_WORKERS, PortOptions, SwitchConfig};
+pub use config::{
+    MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES, MAX_WORKERS, PortOptions, SwitchConfig,
+};
 pub use error::Error;
 pub use report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
 pub use switch::Switch;

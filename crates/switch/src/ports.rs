@@ -8,7 +8,7 @@ use std::time::Duration;
 use eal::clock;
 use ethdev::{Port, RxQueue, SharedTxQueue, TxQueue};
 
-use crate::config::MAX_PORTS;
+use crate::config::{MAX_PORTS, MAX_TX_RETRIES};
 use crate::error::Error;
 use crate::output::Output;
 use crate::report::PortReport;
@@ -174,6 +174,7 @@ pub(crate) fn attach(
     workers: &[Mailbox],
 ) {
     let recheck = clock::cycles(RECHECK);
+    let retries = retries.min(MAX_TX_RETRIES);
     let output =
         |worker, queues| Box::new(Output::new(queues, worker, recheck, Arc::clone(mtu), retries));
     if let [only] = workers {

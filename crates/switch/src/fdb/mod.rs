@@ -9,8 +9,8 @@
 //! that a flood of addresses from one port costs that port its own entries and no other port any.
 //! Static entries neither age, nor move, nor give way.
 //!
-//! - [`table`]: the hash table
-//! - [`lists`]: the entries of each port, oldest first
+//! - `table`: the hash table
+//! - `lists`: the entries of each port, oldest first
 
 mod lists;
 mod table;
