@@ -1,5 +1,7 @@
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -68,14 +70,23 @@ pub fn run(options: &Options) -> Result<bool> {
         let lint = ["--workspace", "--all-targets", "--features", "ringway-e2e/peers"];
         cargo(&[&["clippy"], &lint[..], &["--", "-D", "warnings"]].concat(), &[])
     });
+    let built = Cell::new(false);
     step("build", peers_asked, &mut || {
-        cargo(&["build", "--release", "--workspace", "--bins"], &[])
+        // What an earlier build has left must never be tested in place of what does not build.
+        if let Err(error) = fs::remove_file(&binary) {
+            ensure!(error.kind() == ErrorKind::NotFound, "{}: {error}", binary.display());
+        }
+        cargo(&["build", "--release"], &[])?;
+        ensure!(binary.exists(), "the build made no {}", binary.display());
+        built.set(true);
+        Ok(())
     });
     step("unit", false, &mut || {
         cargo(&["test", "--workspace"], &[(BINARY, binary.as_os_str().to_owned())])
     });
     for name in e2e {
         step(&format!("e2e {name}"), false, &mut || {
+            ensure!(built.get(), "not run: the step build failed");
             let test = ["test", "--package", "ringway-e2e", "--features", "peers", "--test", name];
             let environment = [
                 (BINARY, binary.as_os_str().to_owned()),
