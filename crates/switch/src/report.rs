@@ -91,7 +91,7 @@ pub struct WorkerReport {
     pub total_cycles: u64,
     /// How often it slept.
     pub sleeps: u64,
-    /// Clock cycles asleep.
+    /// Clock cycles asleep, with the sleep that goes on.
     pub sleep_cycles: u64,
     /// The receive queues that it polls: port name and queue number.
     pub queues: Vec<(String, usize)>,
@@ -126,7 +126,8 @@ impl WorkerReport {
             busy_cycles: self.busy_cycles.wrapping_sub(earlier.busy_cycles),
             total_cycles: self.total_cycles.wrapping_sub(earlier.total_cycles),
             sleeps: self.sleeps.wrapping_sub(earlier.sleeps),
-            sleep_cycles: self.sleep_cycles.wrapping_sub(earlier.sleep_cycles),
+            // May seem to go back for a moment, when a sleep ends.
+            sleep_cycles: self.sleep_cycles.saturating_sub(earlier.sleep_cycles),
             ..self.clone()
         }
     }

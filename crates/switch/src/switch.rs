@@ -334,7 +334,8 @@ impl Control {
     }
 
     fn worker_reports(&self) -> Vec<WorkerReport> {
-        let total_cycles = clock::now().saturating_sub(self.started_cycles);
+        let now = clock::now();
+        let total_cycles = now.saturating_sub(self.started_cycles);
         let workers = self.mailboxes.iter().zip(&self.cores).enumerate();
         let report = |(index, (mailbox, core)): (usize, (&Mailbox, &Option<usize>))| {
             let counters = &mailbox.counters;
@@ -348,7 +349,7 @@ impl Control {
                 busy_cycles: counters.busy_cycles.get(),
                 total_cycles,
                 sleeps: counters.sleeps.get(),
-                sleep_cycles: counters.sleep_cycles.get(),
+                sleep_cycles: counters.sleep_cycles_until(now),
                 queues: self.ports.queues_of(index).map(|(n, q)| (n.to_owned(), q)).collect(),
             }
         };

@@ -69,6 +69,17 @@ pub(crate) struct Counters {
     pub(crate) busy_cycles: Counter,
     pub(crate) sleeps: Counter,
     pub(crate) sleep_cycles: Counter,
+    /// When it fell asleep; 0 while it is awake.
+    pub(crate) asleep_since: Counter,
+}
+
+impl Counters {
+    /// Cycles asleep until `now`, with the sleep that goes on.
+    pub(crate) fn sleep_cycles_until(&self, now: u64) -> u64 {
+        let since = self.asleep_since.get();
+        let current = if since == 0 { 0 } else { now.saturating_sub(since) };
+        self.sleep_cycles.get().wrapping_add(current)
+    }
 }
 
 /// The way to a worker.
@@ -206,6 +217,7 @@ impl Worker {
         }
         let nap =
             if self.inputs.iter().all(|input| input.can_wait) { NAP_ARMED } else { NAP_UNARMED };
+        self.counters.asleep_since.set(now);
         // A message that came after `take_messages` has signalled the eventfd, so it ends the
         // sleep at once.
         if let Err(error) = self.epoll.wait(&mut self.events, Some(nap)) {
@@ -217,6 +229,7 @@ impl Worker {
             let _ = self.wake.drain();
         }
         self.counters.sleeps.add(1);
+        self.counters.asleep_since.set(0);
         self.counters.sleep_cycles.add(clock::now().wrapping_sub(now));
         !self.events.as_slice().is_empty()
     }
