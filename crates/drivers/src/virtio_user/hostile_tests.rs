@@ -198,6 +198,23 @@ fn long_frames_give_all_their_buffers_back_in_any_order() {
     }
 }
 
+#[test]
+fn a_ring_with_little_room_waits_for_more_but_not_for_ever() {
+    let (mut bench, mut tx, _) = Bench::transmitter();
+    let bytes = [0; 60];
+    let burst = [Frame::from_bytes(&bytes); 4];
+    assert_eq!(tx.tx_burst(&burst), 4);
+    assert_eq!(tx.tx_burst(&burst), 4);
+    (0..2).for_each(|id| bench.push_used(id, 0));
+    assert_eq!(tx.tx_burst(&burst), 0, "there is room for two only");
+    assert_eq!(tx.tx_burst(&burst[..2]), 2);
+    (2..5).for_each(|id| bench.push_used(id, 0));
+    let attempts = (1..).find(|_| tx.tx_burst(&burst) == 3).unwrap();
+    assert_eq!(attempts, 1001);
+    (5..8).chain(0..5).for_each(|id| bench.push_used(id, 0));
+    assert_eq!(tx.tx_burst(&burst), 4);
+}
+
 proptest! {
     /// Whatever is written anywhere in the memory, nothing worse than drops and a fault happens.
     #[test]

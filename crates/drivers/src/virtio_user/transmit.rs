@@ -21,6 +21,10 @@ const LINK_HEADERS: usize = 18;
 /// Most buffers that one frame may take: 64 KiB take 31.
 pub(super) const MAX_PIECES: usize = 32;
 
+/// How often in a row to refuse a burst for which there is room in part only. Past that the
+/// device may be one that gives nothing back until it gets more.
+const MAX_REFUSALS: u32 = 1000;
+
 /// No further buffer.
 const END: u16 = u16::MAX;
 
@@ -60,6 +64,8 @@ pub(super) struct TxRing {
     links: Box<[u16]>,
     /// Frames of several pieces that the device has.
     long_frames: usize,
+    /// How often in a row a burst was refused for which there was room in part.
+    refusals: u32,
     kick: EventFd,
     fault: Option<RingError>,
     /// Keeps `queue`, `slots` and `tables` mapped.
@@ -83,8 +89,18 @@ impl TxRing {
         memory: Arc<SharedMemory>,
     ) -> Self {
         let links = vec![END; queue.size().get().into()].into_boxed_slice();
-        let (long_frames, fault) = (0, None);
-        Self { queue, slots, header, tables, links, long_frames, kick, fault, _memory: memory }
+        Self {
+            queue,
+            slots,
+            header,
+            tables,
+            links,
+            long_frames: 0,
+            refusals: 0,
+            kick,
+            fault: None,
+            _memory: memory,
+        }
     }
 
     /// The queue, for its addresses.
@@ -112,10 +128,19 @@ impl TxRing {
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         // Seldom enough that the used ring's cache lines are fetched for many frames at once.
-        let low = usize::from(self.queue.size().get() / 2).max(BURST);
-        if usize::from(self.queue.free_count()) < low {
+        let half = usize::from(self.queue.size().get() / 2);
+        if usize::from(self.queue.free_count()) < half.max(BURST) {
             self.reclaim()?;
+            // A device that lags behind gets whole bursts when it has caught up, not a few
+            // frames with each attempt, which would cost both sides more than twice as much.
+            if usize::from(self.queue.free_count()) < frames.len().min(half)
+                && self.refusals < MAX_REFUSALS
+            {
+                self.refusals += 1;
+                return Ok(Sent::NONE);
+            }
         }
+        self.refusals = 0;
         let most = usize::from(mtu) + LINK_HEADERS;
         let mut sent = Sent::NONE;
         for frame in frames.iter().take(BURST) {
