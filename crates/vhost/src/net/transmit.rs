@@ -239,8 +239,11 @@ fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffer
 
 impl TxDriver for NetTransmitter {
     fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
-        let loan = self.slot.check_out();
-        let Some(mut loan) = loan else {
+        let Some(mut loan) = self.slot.check_out() else {
+            if self.slot.is_ready() {
+                // The control thread is at the ring just now: try again.
+                return Sent::NONE;
+            }
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
         let ring: &mut Ring = &mut loan;
