@@ -76,8 +76,8 @@ impl SlotBatch {
     }
 
     #[inline]
-    pub(crate) const fn batch_mut(&mut self) -> &mut FrameBatch {
-        &mut self.batch
+    pub(crate) fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        self.batch.head_mut(index)
     }
 
     #[inline]
@@ -113,7 +113,7 @@ mod tests {
                 let byte = u8::try_from(index).unwrap() + round;
                 assert_eq!(frame.to_vec(), vec![byte; index + 1]);
             }
-            slots.batch_mut().head_mut(3).unwrap()[0] = 0xAA;
+            slots.head_mut(3).unwrap()[0] = 0xAA;
             assert_eq!(slots.batch().frames()[3].head()[0], 0xAA);
             slots.clear();
         }
