@@ -25,6 +25,44 @@ pub const EVENT_DESC: u16 = 2;
 /// Where a position carries its wrap counter.
 pub const WRAP_BIT: u16 = 1 << 15;
 
+/// A place in the ring: a descriptor's number and the wrap counter that goes with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// Less than the ring's size.
+    pub index: u16,
+    /// Flips each time the ring's end is passed.
+    pub wrap: bool,
+}
+
+impl Position {
+    /// Where a new ring starts (section 2.8.1).
+    pub const FIRST: Self = Self { index: 0, wrap: true };
+
+    /// From the form that vhost-user and event structures use: the wrap counter in bit 15.
+    #[must_use]
+    pub const fn from_bits(bits: u16) -> Self {
+        Self { index: bits & !WRAP_BIT, wrap: bits & WRAP_BIT != 0 }
+    }
+
+    /// Index and wrap counter in one word.
+    #[must_use]
+    pub const fn bits(self) -> u16 {
+        self.index | if self.wrap { WRAP_BIT } else { 0 }
+    }
+
+    /// `steps` further in a ring of `size`; `steps` is at most `size`.
+    #[must_use]
+    #[inline]
+    pub const fn after(self, steps: u16, size: u16) -> Self {
+        let index = self.index.wrapping_add(steps);
+        if index >= size {
+            Self { index: index.wrapping_sub(size), wrap: !self.wrap }
+        } else {
+            Self { index, wrap: self.wrap }
+        }
+    }
+}
+
 /// A descriptor as it lies in memory (little endian).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C, align(16))]

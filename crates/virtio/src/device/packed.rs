@@ -17,38 +17,9 @@ use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
 use crate::memory::{GuestMemory, Translator};
 use crate::packed::{
-    AVAIL, Desc, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, MAX_SIZE, USED, WRAP_BIT, event_position,
+    AVAIL, Desc, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, MAX_SIZE, Position, USED, event_position,
 };
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, need_event};
-
-/// A place in the ring: a descriptor's number and the wrap counter that goes with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Position {
-    index: u16,
-    wrap: bool,
-}
-
-impl Position {
-    /// From the form that vhost-user and event structures use: the wrap counter in bit 15.
-    const fn from_bits(bits: u16) -> Self {
-        Self { index: bits & !WRAP_BIT, wrap: bits & WRAP_BIT != 0 }
-    }
-
-    const fn bits(self) -> u16 {
-        self.index | if self.wrap { WRAP_BIT } else { 0 }
-    }
-
-    /// `steps` further in a ring of `size`; `steps` is at most `size`.
-    #[inline]
-    const fn after(self, steps: u16, size: u16) -> Self {
-        let index = self.index.wrapping_add(steps);
-        if index >= size {
-            Self { index: index.wrapping_sub(size), wrap: !self.wrap }
-        } else {
-            Self { index, wrap: self.wrap }
-        }
-    }
-}
 
 /// A running packed ring.
 #[derive(Debug)]

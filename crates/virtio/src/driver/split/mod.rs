@@ -8,5 +8,5 @@ pub mod ring;
 #[cfg(test)]
 mod tests;
 
-pub use queue::{Buffer, RingError, SplitQueue, Used};
+pub use queue::SplitQueue;
 pub use ring::SplitRing;

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::DmaMemory;
+use crate::driver::{Buffer, DmaMemory, RingError, Used};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, QueueSize, need_event};
 
 /// Where the device believes the memory to be: nothing like the driver's addresses.
