@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use virtio::Features;
-use virtio::ring::QueueSize;
 
 pub use endpoint::Endpoint;
 pub use error::FrontendError;
@@ -59,10 +58,13 @@ pub struct Ring<'fd> {
     /// Its index: `2 n` is receive queue `n`, `2 n + 1` transmit queue `n`.
     pub index: u8,
     /// Its size.
-    pub size: QueueSize,
-    /// Where the device goes on: the available index, 0 for a new ring.
-    pub base: u16,
-    /// Front-end addresses of descriptor table, available ring and used ring.
+    pub size: u16,
+    /// Where the device goes on. A split ring: the available index, 0 for a new ring. A packed
+    /// ring: bits 0 to 15 the available position and its wrap counter, bits 16 to 31 the used
+    /// one; 0x8000'8000 for a new ring (vhost-user, "Vring base for packed virtqueues").
+    pub base: u32,
+    /// Front-end addresses of descriptors, driver area (available ring) and device area (used
+    /// ring).
     pub addresses: (u64, u64, u64),
     /// What the driver signals.
     pub kick: BorrowedFd<'fd>,
@@ -191,11 +193,11 @@ impl Frontend {
     pub fn start_ring(&mut self, ring: &Ring<'_>) -> Result<(), FrontendError> {
         let index = u32::from(ring.index);
         let (desc, avail, used) = ring.addresses;
-        let state = |num: u16| VringState { index, num: num.into() };
+        let state = |num| VringState { index, num };
         // CALL first, since DPDK makes a ring known by it; KICK last, since it starts the ring.
         let call = VringFile { index: ring.index, fd: Some(ring.call) };
         self.tell(&FrontendMessage::SetVringCall(call))?;
-        self.tell(&FrontendMessage::SetVringNum(state(ring.size.get())))?;
+        self.tell(&FrontendMessage::SetVringNum(state(ring.size.into())))?;
         self.tell(&FrontendMessage::SetVringBase(state(ring.base)))?;
         let addr = VringAddr { index, flags: 0, desc, used, avail, log: 0 };
         self.tell(&FrontendMessage::SetVringAddr(addr))?;
@@ -229,7 +231,8 @@ impl Frontend {
         self.tell(&FrontendMessage::SetStatus(bits))
     }
 
-    /// Stops a ring and returns where the device was in it: its available index.
+    /// Stops a ring and returns where the device was in it, as in [`Ring::base`]; of a packed
+    /// ring some back-ends, DPDK's for one, tell the lower half only.
     ///
     /// # Errors
     /// When the back-end does not answer, or for another ring.

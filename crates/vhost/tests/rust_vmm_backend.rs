@@ -23,7 +23,6 @@ use vhost::ProtocolFeatures;
 use vhost::frontend::{Frontend, FrontendError, Ring};
 use vhost::protocol::MemoryRegion;
 use virtio::Features;
-use virtio::ring::QueueSize;
 
 const OFFERED: Features = Features::VHOST_USER_PROTOCOL
     .union(Features::VERSION_1)
@@ -282,7 +281,7 @@ fn a_session_from_beginning_to_end() {
         unsafe { memory.as_ptr().add(5000).write(99) };
         frontend.share_memory(&[(region(&memory), memory.fd())]).unwrap();
         let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());
-        let size = QueueSize::new(256).unwrap();
+        let size = 256;
         let addresses = (0x7000_0000, 0x7000_1000, 0x7000_2000);
         let ring =
             Ring { index: 1, size, base: 3, addresses, kick: kick.as_fd(), call: call.as_fd() };
@@ -330,7 +329,7 @@ fn a_refusal_is_told_by_the_name_of_the_message() {
     let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());
     let ring = Ring {
         index: 0,
-        size: QueueSize::new(16).unwrap(),
+        size: 16,
         base: 0,
         addresses: (0, 0, 0),
         kick: kick.as_fd(),

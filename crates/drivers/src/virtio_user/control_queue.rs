@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use eal::EventFd;
 use packet::MacAddr;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use virtio::driver::{Buffer, DmaMemory, RingError, SplitQueue};
+use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
 
 /// Entries of the ring: one command at a time takes three.
 pub(super) const SIZE: u16 = 16;
@@ -59,7 +59,7 @@ pub(super) enum CommandError {
 /// The control queue of a session.
 #[derive(Debug)]
 pub(super) struct ControlQueue {
-    queue: SplitQueue,
+    queue: DriverQueue,
     /// Private to the driver and the device, kept mapped by the session.
     buffer: DmaMemory,
     kick: EventFd,
@@ -69,12 +69,12 @@ pub(super) struct ControlQueue {
 }
 
 impl ControlQueue {
-    pub(super) fn new(mut queue: SplitQueue, buffer: DmaMemory) -> std::io::Result<Self> {
+    pub(super) fn new(mut queue: DriverQueue, buffer: DmaMemory) -> std::io::Result<Self> {
         let _ = queue.enable_interrupts();
         Ok(Self { queue, buffer, kick: EventFd::new()?, call: EventFd::new()?, given_up: false })
     }
 
-    pub(super) const fn queue(&self) -> &SplitQueue {
+    pub(super) const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 

@@ -59,7 +59,13 @@ pub const INFO: DriverInfo = DriverInfo {
         OptionInfo {
             name: "queue_size",
             value: "N",
-            help: "ring entries, a power of two from 4 to 32768 (default 256)",
+            help: "ring entries, 4 to 32768; a power of two unless packed=on (default 256)",
+        },
+        OptionInfo { name: "packed", value: "on|off", help: "packed rings (default off: split)" },
+        OptionInfo {
+            name: "in_order",
+            value: "on|off",
+            help: "buffers are used in order; with packed=on only (default off)",
         },
         OptionInfo {
             name: "mrg_rxbuf",
@@ -108,7 +114,7 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
 
     let mtu = Arc::new(AtomicU16::new(options.mtu));
     let rx = lanes.rx.iter().map(|lane| {
-        let driver = Receiver::new(Arc::clone(lane), options.queue_size.get());
+        let driver = Receiver::new(Arc::clone(lane), options.queue_size);
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let tx = lanes.tx.iter().map(|lane| {

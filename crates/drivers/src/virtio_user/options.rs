@@ -3,6 +3,7 @@
 use ethdev::{DeviceSpec, Error};
 use packet::MacAddr;
 use virtio::Features;
+use virtio::packed::MAX_SIZE;
 use virtio::ring::QueueSize;
 
 use super::INFO;
@@ -33,7 +34,7 @@ pub(super) struct Options {
     pub(super) path: String,
     pub(super) server: bool,
     pub(super) queues: u16,
-    pub(super) queue_size: QueueSize,
+    pub(super) queue_size: u16,
     pub(super) mac: MacAddr,
     pub(super) mtu: u16,
     pub(super) control: ControlQueueMode,
@@ -46,10 +47,8 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let path = spec.require_target("the path of a socket")?.to_owned();
-        let queue_size: u16 = spec.take_parsed("queue_size", 256, SIZES)?;
-        let queue_size = QueueSize::new(queue_size)
-            .filter(|size| size.get() >= 4)
-            .ok_or_else(|| spec.error(format!("queue_size={queue_size}: expected {SIZES}")))?;
+        let packed = spec.take_switch("packed", false)?;
+        let queue_size = take_queue_size(&mut spec, packed)?;
         let mac =
             spec.take_parsed("mac", default_mac(&path), "an address such as 02:00:00:00:00:01")?;
         if mac.is_multicast() {
@@ -68,6 +67,15 @@ impl Options {
         features.set(Features::MRG_RXBUF, spec.take_switch("mrg_rxbuf", true)?);
         features.set(Features::INDIRECT_DESC, spec.take_switch("indirect", true)?);
         features.set(Features::EVENT_IDX, spec.take_switch("event_idx", false)?);
+        features.set(Features::RING_PACKED, packed);
+        let in_order = spec.take_switch("in_order", false)?;
+        if in_order && !packed {
+            return Err(spec.error("in_order=on: expected packed=on with it".to_owned()));
+        }
+        features.set(Features::IN_ORDER, in_order);
+        if packed && !features.contains(Features::VERSION_1) {
+            return Err(spec.error("packed=on: expected version_1=on with it".to_owned()));
+        }
         let options = Self {
             path,
             server: spec.take_switch("server", false)?,
@@ -121,7 +129,18 @@ pub(super) fn receive_room(features: Features, mtu: u16) -> usize {
 /// Bytes of a frame that a transmit buffer holds.
 pub(super) const TRANSMIT_ROOM: usize = SLOT_ROOM;
 
-const SIZES: &str = "a power of two from 4 to 32768";
+const SPLIT_SIZES: &str = "a power of two from 4 to 32768";
+const PACKED_SIZES: &str = "4 to 32768";
+
+fn take_queue_size(spec: &mut DeviceSpec, packed: bool) -> Result<u16, Error> {
+    let sizes = if packed { PACKED_SIZES } else { SPLIT_SIZES };
+    let size: u16 = spec.take_parsed("queue_size", 256, sizes)?;
+    let allowed = (4..=MAX_SIZE).contains(&size) && (packed || QueueSize::new(size).is_some());
+    if !allowed {
+        return Err(spec.error(format!("queue_size={size}: expected {sizes}")));
+    }
+    Ok(size)
+}
 
 fn take_vlans(spec: &mut DeviceSpec) -> Result<Vec<u16>, Error> {
     let Some(text) = spec.take("vlans") else { return Ok(Vec::new()) };
@@ -153,7 +172,7 @@ mod tests {
     fn options_have_sensible_defaults() {
         let options = parse("virtio-user:/run/a.sock").unwrap();
         assert_eq!((options.path.as_str(), options.server), ("/run/a.sock", false));
-        assert_eq!((options.queues, options.queue_size.get(), options.mtu), (1, 256, 1500));
+        assert_eq!((options.queues, options.queue_size, options.mtu), (1, 256, 1500));
         assert_eq!(options.mac, parse("virtio-user:/run/a.sock").unwrap().mac);
         assert_ne!(options.mac, parse("virtio-user:/run/b.sock").unwrap().mac);
         assert!(options.features.contains(Features::MRG_RXBUF | Features::VERSION_1));
@@ -167,6 +186,10 @@ mod tests {
             ("queues=128", "1 to 127"),
             ("queue_size=100", "a power of two"),
             ("queue_size=2", "a power of two"),
+            ("packed=on,queue_size=3", "4 to 32768"),
+            ("packed=on,queue_size=32769", "4 to 32768"),
+            ("packed=on,version_1=off", "version_1=on"),
+            ("in_order=on", "packed=on"),
             ("mac=01:00:00:00:00:00", "one station"),
             ("mac=xyz", "mac=xyz"),
             ("mtu=67", "68"),

@@ -9,7 +9,7 @@ use eal::{EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::prefetch::prefetch_read;
 use packet::{BURST, FrameBatch, Segment};
-use virtio::driver::{Buffer, RingError, SplitQueue};
+use virtio::driver::{Buffer, DriverQueue, DriverRing, RingError};
 
 use super::lane::{Lane, Ring};
 use super::memory::Slots;
@@ -27,7 +27,7 @@ const NUM_BUFFERS_LEN: usize = 2;
 /// descriptor is ever written again.
 #[derive(Debug)]
 pub(super) struct RxRing {
-    queue: SplitQueue,
+    queue: DriverQueue,
     slots: Slots,
     /// Bytes of the net header.
     header: usize,
@@ -48,13 +48,14 @@ impl Ring for RxRing {
 impl RxRing {
     /// Fills the ring with all its buffers. `queue` and `slots` must lie in `memory`.
     pub(super) fn new(
-        mut queue: SplitQueue,
+        queue: impl Into<DriverQueue>,
         slots: Slots,
         header: usize,
         mergeable: bool,
         kick: EventFd,
         memory: Arc<SharedMemory>,
     ) -> Self {
+        let mut queue = queue.into();
         while let Some(id) = queue.reserve() {
             let Some(buffer) = slots.part(id, header, header + slots.room()) else { break };
             queue.set(id, Buffer::writable(buffer));
@@ -71,7 +72,7 @@ impl RxRing {
     }
 
     /// The queue, for its addresses.
-    pub(super) const fn queue(&self) -> &SplitQueue {
+    pub(super) const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 

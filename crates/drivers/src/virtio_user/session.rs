@@ -10,8 +10,7 @@ use packet::MacAddr;
 use vhost::frontend::{Frontend, FrontendError, Offer, Ring};
 use vhost::protocol::MemoryRegion;
 use virtio::Features;
-use virtio::driver::SplitQueue;
-use virtio::ring::QueueSize;
+use virtio::driver::{DriverQueue, DriverRing};
 
 use super::control_queue::{self, Command, CommandError, ControlQueue};
 use super::lane::Lane;
@@ -248,16 +247,17 @@ pub(super) fn withdraw(lanes: &Lanes) {
     }
 }
 
-fn ring<'fd>(index: u8, queue: &SplitQueue, kick: &'fd EventFd, call: &'fd EventFd) -> Ring<'fd> {
-    let (size, addresses) = (queue.size(), queue.device_addresses());
-    Ring { index, size, base: 0, addresses, kick: kick.as_fd(), call: call.as_fd() }
+fn ring<'fd>(index: u8, queue: &DriverQueue, kick: &'fd EventFd, call: &'fd EventFd) -> Ring<'fd> {
+    let (size, base) = (queue.entries(), queue.first_base());
+    let addresses = queue.device_addresses();
+    Ring { index, size, base, addresses, kick: kick.as_fd(), call: call.as_fd() }
 }
 
 /// What a session will be like.
 struct Plan {
     features: Features,
     pairs: u16,
-    size: QueueSize,
+    size: u16,
     receive_room: usize,
     control_index: Option<u8>,
 }
@@ -271,6 +271,16 @@ impl Plan {
                 socket: options.path.clone(),
                 offered: offer.features,
                 missing: "VERSION_1 (or ANY_LAYOUT)",
+            }));
+        }
+        // The sizes that each format allows differ, so there is no falling back.
+        if options.features.contains(Features::RING_PACKED)
+            && !features.contains(Features::RING_PACKED)
+        {
+            return Err(device_error(FrontendError::Missing {
+                socket: options.path.clone(),
+                offered: offer.features,
+                missing: "RING_PACKED (or say packed=off)",
             }));
         }
         let control = options.choose_control(offer.features);
@@ -301,20 +311,20 @@ impl Plan {
     /// Bytes of a frame that the receive ring holds.
     fn receive_limit(&self) -> usize {
         if self.features.contains(Features::MRG_RXBUF) {
-            self.receive_room.saturating_mul(self.size.get().into())
+            self.receive_room.saturating_mul(self.size.into())
         } else {
             self.receive_room
         }
     }
 
     fn bytes(&self) -> usize {
-        let size = self.size.get();
-        let pair = 2 * rounded(SplitQueue::bytes(self.size))
+        let size = self.size;
+        let pair = 2 * rounded(DriverQueue::bytes(size, self.features))
             + rounded(Slots::bytes(size, self.receive_room))
             + rounded(Slots::bytes(size, TRANSMIT_ROOM))
             + rounded(Tables::bytes(size));
-        let control = QueueSize::new(control_queue::SIZE)
-            .map_or(0, |size| rounded(SplitQueue::bytes(size)) + rounded(control_queue::BUFFER));
+        let control = rounded(DriverQueue::bytes(control_queue::SIZE, self.features))
+            + rounded(control_queue::BUFFER);
         pair.saturating_mul(self.pairs.into()).saturating_add(control)
     }
 
@@ -322,7 +332,7 @@ impl Plan {
         let (rx_kick, tx_kick) = (EventFd::new().ok()?, EventFd::new().ok()?);
         let shared = Arc::clone(memory.shared());
         let header = self.features.net_header_len();
-        let size = self.size.get();
+        let size = self.size;
 
         let slots = Slots::new(memory, size, self.receive_room)?;
         let mergeable = self.features.contains(Features::MRG_RXBUF);
@@ -338,13 +348,13 @@ impl Plan {
         Some((rx, rx_kick, tx, tx_kick))
     }
 
-    fn queue(&self, memory: &mut SessionMemory, size: QueueSize) -> Option<SplitQueue> {
-        let part = memory.take(SplitQueue::bytes(size))?;
-        SplitQueue::new(part, size, self.features.contains(Features::EVENT_IDX))
+    fn queue(&self, memory: &mut SessionMemory, size: u16) -> Option<DriverQueue> {
+        let part = memory.take(DriverQueue::bytes(size, self.features))?;
+        DriverQueue::new(part, size, self.features)
     }
 
     fn control_queue(&self, memory: &mut SessionMemory) -> std::io::Result<Option<ControlQueue>> {
-        let Some(size) = QueueSize::new(control_queue::SIZE) else { return Ok(None) };
+        let size = control_queue::SIZE;
         let Some(queue) = self.control_index.and_then(|_| self.queue(memory, size)) else {
             return Ok(None);
         };

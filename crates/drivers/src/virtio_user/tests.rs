@@ -122,11 +122,17 @@ fn frames_pass_unchanged_with_every_set_of_features() {
         (",version_1=off", true),
         (",server=on", false),
         (",queue_size=4", false),
+        (",packed=on", true),
+        (",packed=on,queues=2", true),
+        (",packed=on,in_order=on,queue_size=255", true),
+        (",packed=on,in_order=on,event_idx=on,mrg_rxbuf=off,queue_size=100", true),
+        (",packed=on,event_idx=on,indirect=off,queue_size=67", true),
+        (",packed=on,queue_size=5", false),
     ] {
         let bench = Bench::new();
         let mtu = if jumbo { ",mtu=9000" } else { "" };
         let back_options = match options {
-            ",queues=2" => ",queues=2,mtu=9000",
+            _ if options.contains(",queues=2") => ",queues=2,mtu=9000",
             ",server=on" => ",client=on",
             _ => mtu,
         };
@@ -254,8 +260,14 @@ fn expect_of(
 
 #[test]
 fn the_control_queue_changes_what_is_received() {
+    for packed in ["", ",packed=on"] {
+        commands_change_what_is_received(packed);
+    }
+}
+
+fn commands_change_what_is_received(packed: &str) {
     let bench = Bench::new();
-    let (mut back, mut front) = bench.pair("", ",mac=02:00:00:00:00:01");
+    let (mut back, mut front) = bench.pair("", &format!(",mac=02:00:00:00:00:01{packed}"));
     let mine = frame(0, 60);
     let mut other = mine.clone();
     other[5] = 9;

@@ -7,7 +7,7 @@ use arrayvec::ArrayVec;
 use eal::{EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, Sent, TxDriver};
 use packet::{BURST, Frame, FrameReader};
-use virtio::driver::{Buffer, DmaMemory, RingError, SplitQueue};
+use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
 
 use super::lane::{Lane, Ring};
 use super::memory::Slots;
@@ -54,7 +54,7 @@ impl Tables {
 /// stays so; as long as frames have the same length, no descriptor is written.
 #[derive(Debug)]
 pub(super) struct TxRing {
-    queue: SplitQueue,
+    queue: DriverQueue,
     slots: Slots,
     /// Bytes of the net header.
     header: usize,
@@ -81,14 +81,15 @@ impl Ring for TxRing {
 impl TxRing {
     /// An empty ring. `queue`, `slots` and `tables` must lie in `memory`, which must be zero.
     pub(super) fn new(
-        queue: SplitQueue,
+        queue: impl Into<DriverQueue>,
         slots: Slots,
         header: usize,
         tables: Option<Tables>,
         kick: EventFd,
         memory: Arc<SharedMemory>,
     ) -> Self {
-        let links = vec![END; queue.size().get().into()].into_boxed_slice();
+        let queue = queue.into();
+        let links = vec![END; queue.entries().into()].into_boxed_slice();
         Self {
             queue,
             slots,
@@ -104,7 +105,7 @@ impl TxRing {
     }
 
     /// The queue, for its addresses.
-    pub(super) const fn queue(&self) -> &SplitQueue {
+    pub(super) const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
@@ -116,7 +117,7 @@ impl TxRing {
     /// The heads of the frames that the device has.
     #[cfg(test)]
     pub(super) fn posted_heads(&self) -> Vec<u16> {
-        let size = self.queue.size().get();
+        let size = self.queue.entries();
         (0..size).filter(|id| self.queue.is_posted(*id)).collect()
     }
 
@@ -128,7 +129,7 @@ impl TxRing {
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         // Seldom enough that the used ring's cache lines are fetched for many frames at once.
-        let half = usize::from(self.queue.size().get() / 2);
+        let half = usize::from(self.queue.entries() / 2);
         if usize::from(self.queue.free_count()) < half.max(BURST) {
             self.reclaim()?;
             // A device that lags behind gets whole bursts when it has caught up, not a few
@@ -201,7 +202,7 @@ impl TxRing {
     fn add_long(&mut self, frame: &Frame<'_>) -> Result<Added, RingError> {
         let (len, room) = (frame.len(), self.slots.room());
         let count = len.div_ceil(room);
-        if count > MAX_PIECES || count > usize::from(self.queue.size().get()) {
+        if count > MAX_PIECES || count > usize::from(self.queue.entries()) {
             return Ok(Added::Never);
         }
         if count > usize::from(self.queue.free_count()) {
