@@ -16,7 +16,7 @@ use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 
-use crate::offload::{BadOffload, Offload, OffloadRequest};
+use crate::offload::{BadOffload, Capabilities, Offload, OffloadRequest};
 
 /// Largest number of frames in one burst.
 pub const BURST: usize = 32;
@@ -515,13 +515,18 @@ impl FrameBatch {
         self.add(frame)
     }
 
-    /// Gives the frame that was pushed last the offload that its sender asks for.
+    /// Gives the frame that was pushed last the offload that its sender asks for, who may ask
+    /// for what is in `allowed`.
     ///
     /// # Errors
     /// When the request does not hold for the frame, which is then taken out of the batch.
-    pub fn set_offload(&mut self, request: &OffloadRequest) -> Result<(), BadOffload> {
+    pub fn set_offload(
+        &mut self,
+        request: &OffloadRequest,
+        allowed: Capabilities,
+    ) -> Result<(), BadOffload> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        match Offload::check(request, frame.head(), frame.len()) {
+        match Offload::check(request, allowed, frame.head(), frame.len()) {
             Ok(offload) => {
                 frame.offload = offload;
                 Ok(())

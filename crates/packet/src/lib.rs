@@ -27,4 +27,3 @@ pub use mac::MacAddr;
 pub use offload::{BadOffload, Capabilities, Gso, Offload, OffloadRequest};
 pub use owned::Packet;
 pub use pool::{Pool, PoolCache};
-pub use segmentation::Segmenter;

@@ -78,7 +78,8 @@ pub(crate) const fn fits_untagged(len: usize, mtu: usize) -> bool {
     len.saturating_sub(ETHERNET) <= mtu
 }
 
-/// Whether a frame's payload fits into the MTU. VLAN tags are not part of the payload.
+/// Whether a frame's payload fits into the MTU. VLAN tags are not part of the payload. Of a large
+/// segment, what counts is the longest frame that it becomes.
 pub(crate) fn fits(frame: &Frame<'_>, mtu: usize) -> bool {
     let mut header = ETHERNET;
     for _ in 0..MAX_TAGS {
@@ -88,7 +89,7 @@ pub(crate) fn fits(frame: &Frame<'_>, mtu: usize) -> bool {
         }
         header += TAG;
     }
-    frame.len().saturating_sub(header) <= mtu
+    frame.wire_len().saturating_sub(header) <= mtu
 }
 
 #[cfg(test)]

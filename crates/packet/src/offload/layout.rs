@@ -1,6 +1,6 @@
 //! Where the headers of a TCP or UDP frame are.
 
-use super::{BadOffload, MAX_SEGMENTS};
+use super::{BadOffload, Capabilities, MAX_SEGMENTS};
 use crate::frame::HEAD_CAPACITY;
 use crate::headers::ipv6::MAX_EXTENSIONS;
 use crate::headers::{EtherType, IpProtocol};
@@ -104,6 +104,17 @@ impl Layout {
             transport_at,
             headers,
         })
+    }
+
+    /// What a receiver must take to cut such a frame itself.
+    #[must_use]
+    pub const fn segmentation(&self) -> Capabilities {
+        match (self.transport, self.is_v6) {
+            (Transport::Tcp, false) => Capabilities::TSO4,
+            (Transport::Tcp, true) => Capabilities::TSO6,
+            (Transport::Udp, false) => Capabilities::USO4,
+            (Transport::Udp, true) => Capabilities::USO6,
+        }
     }
 
     /// Into how many frames of `gso_size` payload bytes a frame of `len` bytes is cut.

@@ -117,9 +117,22 @@ pub enum BadOffload {
     /// headers that contradict themselves or are not all there.
     #[error("the headers are not those of a frame to be cut as {0:?}")]
     Mismatch(Gso),
-    /// A kind of segmentation that does not exist or was not negotiated.
-    #[error("segmentation of a kind that was not negotiated")]
-    Unknown,
+    /// Something that does not exist or was not negotiated.
+    #[error("an offload that was not negotiated")]
+    NotNegotiated,
+}
+
+/// The kind of segmentation that is among `needs`.
+const fn gso_of(needs: Capabilities) -> Option<Gso> {
+    if needs.contains(Capabilities::TSO4) {
+        Some(Gso::TcpV4)
+    } else if needs.contains(Capabilities::TSO6) {
+        Some(Gso::TcpV6)
+    } else if needs.intersects(Capabilities::USO4.union(Capabilities::USO6)) {
+        Some(Gso::Udp)
+    } else {
+        None
+    }
 }
 
 /// What a frame needs before it is complete, and what is known about it; by default nothing.
@@ -147,12 +160,22 @@ impl Offload {
     /// A complete frame whose checksum was found good.
     pub const DATA_VALID: Self = Self { flags: DATA_VALID, ..Self::NONE };
 
-    /// Checks a request against the frame that it is for, of which `head` is the private first
-    /// part and `len` the whole length.
+    /// Checks a request against what the sender may ask for, `allowed`, and against the frame
+    /// that it is for, of which `head` is the private first part and `len` the whole length.
     ///
     /// # Errors
-    /// When the request contradicts itself or the frame.
-    pub fn check(request: &OffloadRequest, head: &[u8], len: usize) -> Result<Self, BadOffload> {
+    /// When the request contradicts itself or the frame, or was not negotiated.
+    pub fn check(
+        request: &OffloadRequest,
+        allowed: Capabilities,
+        head: &[u8],
+        len: usize,
+    ) -> Result<Self, BadOffload> {
+        let offload = Self::check_any(request, head, len)?;
+        if allowed.contains(offload.needs()) { Ok(offload) } else { Err(BadOffload::NotNegotiated) }
+    }
+
+    fn check_any(request: &OffloadRequest, head: &[u8], len: usize) -> Result<Self, BadOffload> {
         let mut offload = Self::NONE;
         if request.needs_csum {
             offload = Self::with_csum(request, head)?;
@@ -190,13 +213,10 @@ impl Offload {
         len: usize,
     ) -> Result<Self, BadOffload> {
         let layout = Layout::parse(head, len).ok_or(BadOffload::Mismatch(gso))?;
-        let needs = match (gso, layout.transport, layout.is_v6) {
-            (Gso::TcpV4, Transport::Tcp, false) => Capabilities::TSO4,
-            (Gso::TcpV6, Transport::Tcp, true) => Capabilities::TSO6,
-            (Gso::Udp, Transport::Udp, false) => Capabilities::USO4,
-            (Gso::Udp, Transport::Udp, true) => Capabilities::USO6,
-            _ => return Err(BadOffload::Mismatch(gso)),
-        };
+        let needs = layout.segmentation();
+        if gso_of(needs) != Some(gso) {
+            return Err(BadOffload::Mismatch(gso));
+        }
         let ecn = if request.ecn && layout.transport == Transport::Tcp {
             Capabilities::ECN
         } else {
@@ -260,16 +280,7 @@ impl Offload {
     /// How the frame is to be cut; `None` when it is an ordinary one.
     #[must_use]
     pub const fn gso(self) -> Option<Gso> {
-        let needs = self.needs();
-        if needs.contains(Capabilities::TSO4) {
-            Some(Gso::TcpV4)
-        } else if needs.contains(Capabilities::TSO6) {
-            Some(Gso::TcpV6)
-        } else if needs.intersects(Capabilities::USO4.union(Capabilities::USO6)) {
-            Some(Gso::Udp)
-        } else {
-            None
-        }
+        gso_of(self.needs())
     }
 
     /// Payload bytes per frame after the cut; 0 when it is an ordinary frame.

@@ -24,7 +24,12 @@ fn tso(csum_start: u16) -> OffloadRequest {
 }
 
 fn check(request: &OffloadRequest, bytes: &[u8]) -> Result<Offload, BadOffload> {
-    Offload::check(request, &bytes[..bytes.len().min(HEAD_CAPACITY)], bytes.len())
+    Offload::check(
+        request,
+        Capabilities::all(),
+        &bytes[..bytes.len().min(HEAD_CAPACITY)],
+        bytes.len(),
+    )
 }
 
 #[test]
@@ -141,4 +146,14 @@ fn a_tag_shifts_it() {
     assert_eq!(offload.shifted(4).and_then(|more| more.shifted(-4)), Some(offload));
     assert_eq!((offload.shifted(-35), offload.shifted(250)), (None, None));
     assert_eq!(Offload::NONE.shifted(-100), Some(Offload::NONE));
+}
+
+#[test]
+fn what_was_not_negotiated_is_refused() {
+    let frame = tcp_frame(0);
+    let check = |allowed| Offload::check(&tso(34), allowed, &frame, frame.len());
+    assert!(check(Capabilities::CSUM | Capabilities::TSO4).is_ok());
+    for allowed in [Capabilities::CSUM, Capabilities::all() - Capabilities::TSO4] {
+        assert_eq!(check(allowed), Err(BadOffload::NotNegotiated));
+    }
 }

@@ -1,8 +1,7 @@
 //! Offloads in software: what a sender left to the device, done for a receiver that does not
 //! take it either.
 //!
-//! A [`Segmenter`] completes checksums, and cuts large TCP segments and UDP datagrams into
-//! frames. Bytes of the frame are copied into private memory once and looked at only there,
+//! [`Parts`] completes checksums, and cuts large TCP segments and UDP datagrams into frames. Bytes of the frame are copied into private memory once and looked at only there,
 //! since their owner may be changing them.
 
 #[cfg(test)]
@@ -18,53 +17,16 @@ use crate::headers::{IpProtocol, TcpFlags};
 use crate::offload::layout::{Layout, Transport};
 use crate::offload::{BadOffload, Capabilities, Offload};
 
-/// The most memory that a burst takes: headers for each of its frames, and a whole payload.
-const SCRATCH: usize = MAX_FRAME_LEN + BURST * HEAD_CAPACITY;
+/// Bytes of memory in which frames are made: enough for any one frame with the headers of a
+/// burst.
+pub const SCRATCH: usize = MAX_FRAME_LEN + BURST * HEAD_CAPACITY;
 
 /// Longest frame whose bytes are all head.
 const MAX_WHOLE: usize = u16::MAX as usize;
 
-/// Completes frames. Its memory is allocated with the first frame and used again for all others.
-#[derive(Debug, Default)]
-pub struct Segmenter {
-    scratch: Vec<u8>,
-}
-
-impl Segmenter {
-    /// A segmenter without memory yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { scratch: Vec::new() }
-    }
-
-    /// Starts to make frames of `frame` that a receiver can have which takes only `takes`.
-    ///
-    /// A receiver that takes begun checksums gets the frames with such.
-    ///
-    /// # Errors
-    /// When the frame's offload does not hold for it: somebody has changed its headers.
-    pub fn split<'a>(
-        &'a mut self,
-        frame: &Frame<'a>,
-        takes: Capabilities,
-    ) -> Result<Segments<'a>, BadOffload> {
-        let offload = frame.offload();
-        let work = match offload.gso() {
-            _ if takes.contains(offload.needs()) => Work::Nothing(*frame),
-            None => Work::complete(frame)?,
-            Some(_) => Work::Cut(Cut::new(frame, takes)?),
-        };
-        self.scratch.resize(SCRATCH, 0);
-        Ok(Segments { scratch: &mut self.scratch, work })
-    }
-}
-
-/// The frames that one frame becomes; see [`next_burst`](Self::next_burst).
+/// The frames that one frame becomes.
 #[derive(Debug)]
-pub struct Segments<'a> {
-    scratch: &'a mut [u8],
-    work: Work<'a>,
-}
+pub struct Parts<'a>(Work<'a>);
 
 /// What is left to do.
 #[derive(Debug)]
@@ -82,6 +44,62 @@ enum Work<'a> {
     Done,
 }
 
+impl<'a> Parts<'a> {
+    /// Starts to make frames of `frame` that a receiver can have which takes only `takes`.
+    ///
+    /// A receiver that takes begun checksums gets the frames with such.
+    ///
+    /// # Errors
+    /// When the frame's offload does not hold for it: somebody has changed its headers.
+    pub fn new(frame: &Frame<'a>, takes: Capabilities) -> Result<Self, BadOffload> {
+        let offload = frame.offload();
+        Ok(Self(match offload.gso() {
+            _ if takes.contains(offload.needs()) => Work::Nothing(*frame),
+            None => Work::complete(frame)?,
+            Some(_) => Work::Cut(Cut::new(frame, takes)?),
+        }))
+    }
+
+    /// Makes the next frames, in memory that is cut off from `room`, and returns whether these
+    /// were all: if not, either `frames` is full, or the next one has no room.
+    ///
+    /// With [`SCRATCH`] bytes of room there is always room for the next one.
+    pub fn fill<'s>(
+        &mut self,
+        room: &mut &'s mut [u8],
+        frames: &mut ArrayVec<Frame<'s>, BURST>,
+    ) -> bool
+    where
+        'a: 's,
+    {
+        if frames.is_full() {
+            return matches!(self.0, Work::Done);
+        }
+        match &mut self.0 {
+            Work::Done => return true,
+            Work::Nothing(frame) => frames.push(*frame),
+            Work::Complete { frame, start, offset } => {
+                let Some(whole) = take(room, frame.len()) else { return false };
+                frame.copy_to(whole);
+                complete(whole, *start, *offset);
+                frames.push(Frame::from_bytes(whole));
+            }
+            Work::Cut(cut) => {
+                if !cut.fill(room, frames) {
+                    return false;
+                }
+            }
+        }
+        self.0 = Work::Done;
+        true
+    }
+}
+
+/// Cuts the first `len` bytes off from `room`.
+fn take<'s>(room: &mut &'s mut [u8], len: usize) -> Option<&'s mut [u8]> {
+    room.split_off_mut(..len)
+}
+
 impl<'a> Work<'a> {
     fn complete(frame: &Frame<'a>) -> Result<Self, BadOffload> {
         // With nothing needed there would be nothing to do.
@@ -95,30 +113,6 @@ impl<'a> Work<'a> {
             return Err(BadOffload::TooLong(frame.len()));
         }
         Ok(Self::Complete { frame: *frame, start: start_at, offset: offset_at })
-    }
-}
-
-impl Segments<'_> {
-    /// The next frames, up to a burst of them; none when all were made.
-    pub fn next_burst(&mut self) -> ArrayVec<Frame<'_>, BURST> {
-        let mut frames = ArrayVec::new();
-        match &mut self.work {
-            Work::Done => {}
-            Work::Nothing(frame) => {
-                frames.push(*frame);
-                self.work = Work::Done;
-            }
-            Work::Complete { frame, start, offset } => {
-                if let Some(whole) = self.scratch.get_mut(..frame.len()) {
-                    frame.copy_to(whole);
-                    complete(whole, *start, *offset);
-                    frames.push(Frame::from_bytes(whole));
-                }
-                self.work = Work::Done;
-            }
-            Work::Cut(cut) => cut.fill(self.scratch, &mut frames),
-        }
-        frames
     }
 }
 
@@ -157,8 +151,10 @@ struct Cut<'a> {
 impl<'a> Cut<'a> {
     fn new(frame: &Frame<'a>, takes: Capabilities) -> Result<Self, BadOffload> {
         let (offload, head) = (frame.offload(), frame.head());
-        let mismatch = || offload.gso().map_or(BadOffload::Unknown, BadOffload::Mismatch);
-        let layout = Layout::parse(head, frame.len()).ok_or_else(mismatch)?;
+        let mismatch = || offload.gso().map_or(BadOffload::NotNegotiated, BadOffload::Mismatch);
+        let layout = Layout::parse(head, frame.len())
+            .filter(|layout| offload.needs().contains(layout.segmentation()))
+            .ok_or_else(mismatch)?;
         let segments_left = layout.segments(offload.gso_size(), frame.len())?;
         let headers = head.get(..layout.headers).ok_or_else(mismatch)?;
         let mut headers = ArrayVec::try_from(headers).map_err(|_| mismatch())?;
@@ -183,21 +179,24 @@ impl<'a> Cut<'a> {
         })
     }
 
-    /// Makes the next burst of frames in `scratch`.
-    fn fill<'s>(&mut self, scratch: &'s mut [u8], frames: &mut ArrayVec<Frame<'s>, BURST>) {
+    /// As [`Parts::fill`].
+    fn fill<'s>(
+        &mut self,
+        room: &mut &'s mut [u8],
+        frames: &mut ArrayVec<Frame<'s>, BURST>,
+    ) -> bool {
         let offload = if self.leave_csum {
             Offload::partial_csum(self.layout.transport_at, self.layout.transport.csum_offset())
         } else {
             Offload::NONE
         };
-        let mut rest = scratch;
         while self.segments_left > 0 && !frames.is_full() {
             let len = self.headers.len() + self.payload_left.min(self.gso_size);
-            let Some((bytes, behind)) = rest.split_at_mut_checked(len) else { return };
-            rest = behind;
+            let Some(bytes) = take(room, len) else { return false };
             self.fill_one(bytes);
             frames.push(Frame::from_bytes(bytes).with_offload(offload));
         }
+        self.segments_left == 0
     }
 
     /// Makes the next frame.

@@ -213,20 +213,22 @@ fn push(
 ) -> Result<(), BadOffload> {
     // SAFETY: every test keeps the bytes longer than the batch.
     assert!(unsafe { batch.push_shared_with_head(&chain(bytes, cuts), HEAD_CAPACITY) });
-    batch.set_offload(request)
+    batch.set_offload(request, Capabilities::all())
 }
 
 /// All frames that `frame` becomes.
 fn split(frame: &Frame<'_>, takes: Capabilities) -> Result<Vec<(Vec<u8>, Offload)>, BadOffload> {
-    let mut segmenter = Segmenter::new();
-    let mut segments = segmenter.split(frame, takes)?;
+    let mut scratch = vec![0; SCRATCH];
+    let mut parts = Parts::new(frame, takes)?;
     let mut all = Vec::new();
     loop {
-        let burst = segments.next_burst();
-        if burst.is_empty() {
+        let mut burst = ArrayVec::new();
+        let done = parts.fill(&mut &mut scratch[..], &mut burst);
+        assert!(done || !burst.is_empty(), "no progress with all the room there is");
+        all.extend(burst.iter().map(|frame| (frame.to_vec(), frame.offload())));
+        if done {
             return Ok(all);
         }
-        all.extend(burst.iter().map(|frame| (frame.to_vec(), frame.offload())));
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use ethdev::queue::{Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
-use packet::{Frame, FrameReader, Segment};
+use packet::{Capabilities, Frame, FrameReader, Segment};
 use virtio::device::burst::MAX_BUFFERS;
 use virtio::device::{Buffers, Chain, ChainError, MAX_CHAIN, RingError};
 use virtio::{NET_HEADER_LEN, NetHeader};
@@ -46,8 +46,9 @@ impl NetTransmitter {
         }
     }
 
-    /// Sends as many of `frames` as the ring has buffers for.
-    fn send(
+    /// Sends as many of `frames` as the ring has buffers for. Only with `OFFLOADED` may frames
+    /// have offloads.
+    fn send<const OFFLOADED: bool>(
         &mut self,
         ring: &mut Ring,
         frames: &[Frame<'_>],
@@ -60,7 +61,7 @@ impl NetTransmitter {
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
             let fetched = self.buffers.chains().len();
             let before = sent.consumed;
-            self.fill(ring, rest, &mut sent, stats);
+            self.fill::<OFFLOADED>(ring, rest, &mut sent, stats);
             if sent.consumed > before {
                 wanted = frames.len() - sent.consumed;
             } else if fetched < wanted.min(MAX_BUFFERS) {
@@ -77,7 +78,7 @@ impl NetTransmitter {
 
     /// Sends those of `frames` that the guest wants.
     #[cold]
-    fn send_filtered(
+    fn send_filtered<const OFFLOADED: bool>(
         &mut self,
         ring: &mut Ring,
         filter: &ReceiveFilter,
@@ -90,7 +91,7 @@ impl NetTransmitter {
                 sent.add_dropped(stats, DropReason::Filtered);
                 continue;
             }
-            let one = self.send(ring, std::slice::from_ref(frame), stats)?;
+            let one = self.send::<OFFLOADED>(ring, std::slice::from_ref(frame), stats)?;
             match (one.consumed, one.dropped) {
                 (0, _) => break,
                 (_, 0) => sent.add_sent(),
@@ -103,7 +104,13 @@ impl NetTransmitter {
     /// Fills the fetched buffers with frames from the front of `frames` and gives the filled
     /// ones to the guest.
     #[inline]
-    fn fill(&mut self, ring: &mut Ring, frames: &[Frame<'_>], sent: &mut Sent, stats: &QueueStats) {
+    fn fill<const OFFLOADED: bool>(
+        &mut self,
+        ring: &mut Ring,
+        frames: &[Frame<'_>],
+        sent: &mut Sent,
+        stats: &QueueStats,
+    ) {
         self.used.clear();
         let (header_len, mut next) = (ring.header_len, 0);
         for frame in frames {
@@ -112,7 +119,7 @@ impl NetTransmitter {
             let outcome = match single {
                 Some(buffer) if buffer.len() >= needed => {
                     // SAFETY: the buffer has room for header and frame.
-                    unsafe { write_frame(buffer.as_ptr(), header_len, frame) };
+                    unsafe { write_frame::<OFFLOADED>(buffer.as_ptr(), header_len, frame) };
                     self.give_back(chain, needed);
                     next += 1;
                     Outcome::Delivered
@@ -120,7 +127,12 @@ impl NetTransmitter {
                 _ => self.fill_several(ring, frame, &mut next),
             };
             match outcome {
-                Outcome::Delivered => sent.add_sent(),
+                Outcome::Delivered => {
+                    if OFFLOADED && frame.offload().gso().is_some() {
+                        self.slot.large_segments.add(1);
+                    }
+                    sent.add_sent();
+                }
                 Outcome::Dropped(reason) => sent.add_dropped(stats, reason),
                 Outcome::OutOfBuffers => break,
             }
@@ -199,15 +211,27 @@ impl NetTransmitter {
     }
 }
 
-/// Writes net header and frame into one buffer. The header says: ordinary frame, one buffer.
+/// Writes net header and frame into one buffer. The header says: one buffer, and, unless
+/// `OFFLOADED`, ordinary frame.
 ///
 /// # Safety
 ///
 /// `to` must be valid for writes of `header_len` bytes (10 or 12) and the frame behind them.
 #[inline]
-unsafe fn write_frame(to: NonNull<u8>, header_len: usize, frame: &Frame<'_>) {
+unsafe fn write_frame<const OFFLOADED: bool>(
+    to: NonNull<u8>,
+    header_len: usize,
+    frame: &Frame<'_>,
+) {
     // SAFETY: the caller vouches for header and frame; the header is 8 bytes and 2 or 4 more.
     unsafe {
+        if OFFLOADED {
+            let header = NetHeader::for_offload(frame.offload(), 1).encode();
+            let header_len = header_len.min(NET_HEADER_LEN);
+            std::ptr::copy_nonoverlapping(header.as_ptr(), to.as_ptr(), header_len);
+            frame.copy_to_ptr(to.add(header_len), frame.len());
+            return;
+        }
         to.cast::<u64>().write_unaligned(0);
         if header_len == NET_HEADER_LEN {
             to.add(8).cast::<u32>().write_unaligned(0x0001_0000);
@@ -221,7 +245,7 @@ unsafe fn write_frame(to: NonNull<u8>, header_len: usize, frame: &Frame<'_>) {
 /// Writes net header and frame over several pieces of memory, which together have the room.
 fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffers: usize) {
     let num_buffers = u16::try_from(buffers).unwrap_or(1);
-    let header = NetHeader { num_buffers, ..NetHeader::default() }.encode();
+    let header = NetHeader::for_offload(frame.offload(), num_buffers).encode();
     let mut header = header.get(..header_len).unwrap_or_default();
     let mut reader = FrameReader::new(frame);
     for piece in pieces {
@@ -237,21 +261,27 @@ fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffer
     }
 }
 
-impl TxDriver for NetTransmitter {
-    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+impl NetTransmitter {
+    #[inline]
+    fn transmit_burst<const OFFLOADED: bool>(
+        &mut self,
+        frames: &[Frame<'_>],
+        stats: &QueueStats,
+    ) -> Sent {
         let loan = self.slot.check_out();
         let Some(mut loan) = loan else {
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
         let ring: &mut Ring = &mut loan;
+        let frames = if OFFLOADED { until_refused(frames, ring.takes) } else { frames };
         let sent = match &ring.filter {
             _ if !ring.enabled => {
                 Ok(Sent::all_dropped(frames.len(), stats, DropReason::QueueDisabled))
             }
-            None => self.send(ring, frames, stats),
+            None => self.send::<OFFLOADED>(ring, frames, stats),
             Some(filter) => {
                 let filter = Arc::clone(filter);
-                self.send_filtered(ring, &filter, frames, stats)
+                self.send_filtered::<OFFLOADED>(ring, &filter, frames, stats)
             }
         };
         let sent = sent.unwrap_or_else(|error| {
@@ -261,6 +291,27 @@ impl TxDriver for NetTransmitter {
         self.slot.call(ring);
         self.slot.check_in(loan);
         sent
+    }
+}
+
+/// The frames before the first that needs more than the guest takes. There is such a frame only
+/// if the guest has just switched offloads, and then the caller tries it again another way.
+fn until_refused<'s, 'f>(frames: &'s [Frame<'f>], takes: Capabilities) -> &'s [Frame<'f>] {
+    let refused = frames.iter().position(|frame| !takes.contains(frame.offload().needs()));
+    refused.and_then(|index| frames.get(..index)).unwrap_or(frames)
+}
+
+impl TxDriver for NetTransmitter {
+    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        self.transmit_burst::<false>(frames, stats)
+    }
+
+    fn takes(&self) -> Capabilities {
+        self.slot.takes()
+    }
+
+    fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        self.transmit_burst::<true>(frames, stats)
     }
 
     fn is_ready(&self) -> bool {
