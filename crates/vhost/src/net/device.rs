@@ -169,7 +169,7 @@ impl NetDevice {
     }
 
     /// What may be left to the driver now.
-    fn guest_takes(&self) -> Capabilities {
+    pub(super) fn guest_takes(&self) -> Capabilities {
         match self.wanted {
             None => self.negotiated.guest_takes(),
             Some(wanted) => (wanted & self.negotiated).guest_takes(),
@@ -222,7 +222,7 @@ impl NetDevice {
     }
 
     /// Carries out a command; returns whether it could.
-    fn execute(&mut self, command: Command) -> bool {
+    pub(super) fn execute(&mut self, command: Command) -> bool {
         match command {
             Command::Mode(mode, on) => self.filter.set_mode(mode, on),
             Command::Mac(mac) => self.filter.set_mac(mac),
