@@ -3,9 +3,8 @@
 //! Every transmit queue does this, so no driver ever gets a frame that it cannot deliver.
 
 use arrayvec::ArrayVec;
-use packet::offload::Capabilities;
 use packet::segmentation::{Parts, SCRATCH};
-use packet::{BURST, Frame};
+use packet::{BURST, Capabilities, Frame, Offload};
 
 use crate::queue::{Sent, TxDriver};
 use crate::stats::{DropReason, QueueStats};
@@ -13,25 +12,6 @@ use crate::stats::{DropReason, QueueStats};
 /// How often a device that has no room for the rest of a large segment is asked again. The
 /// frame cannot be given back any more, since its beginning is sent.
 const TRIES: u32 = 8;
-
-/// What the frames of a burst need, together, and whether anything is known about them.
-#[inline]
-pub(crate) fn needs(frames: &[Frame<'_>]) -> Needs {
-    let mut needs = Needs { all: Capabilities::empty(), plain: true };
-    for frame in frames {
-        needs.all |= frame.offload().needs();
-        needs.plain &= frame.offload().is_none();
-    }
-    needs
-}
-
-/// What a burst needs.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Needs {
-    pub(crate) all: Capabilities,
-    /// No frame has an offload.
-    pub(crate) plain: bool,
-}
 
 /// Memory in which frames are completed; allocated with the first one.
 #[derive(Debug, Default)]
@@ -135,7 +115,7 @@ fn send(
 ) -> bool {
     let (mut done, mut tries) = (0, TRIES);
     while let Some(rest) = burst.get(done..).filter(|rest| !rest.is_empty()) {
-        let sent = if needs(rest).plain {
+        let sent = if Offload::needs_of(rest).is_none() {
             driver.transmit(rest, progress.stats)
         } else {
             driver.transmit_offloaded(rest, progress.stats)

@@ -7,9 +7,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use packet::{BURST, Capabilities, Frame, FrameBatch};
+use packet::{BURST, Capabilities, Frame, FrameBatch, Offload};
 
-use crate::offload::{self, Completer};
+use crate::offload::Completer;
 use crate::shared::SharedTxQueue;
 use crate::stats::{DropReason, QueueStats};
 
@@ -234,13 +234,13 @@ impl CountedTx {
     pub(crate) fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
         let mut consumed = 0;
         for burst in frames.chunks(BURST) {
-            let needs = offload::needs(burst);
-            let sent = if needs.plain {
-                let sent = self.driver.transmit(burst, &self.stats);
-                self.stats.count_sent(&sent, burst);
-                sent.consumed
-            } else {
-                self.tx_offloaded(burst, needs.all)
+            let sent = match Offload::needs_of(burst) {
+                None => {
+                    let sent = self.driver.transmit(burst, &self.stats);
+                    self.stats.count_sent(&sent, burst);
+                    sent.consumed
+                }
+                Some(needs) => self.tx_offloaded(burst, needs),
             };
             consumed += sent.min(burst.len());
             if sent < burst.len() {

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 
 use packet::builder::FrameBuilder;
 use packet::headers::{Ethernet, Ipv4, Tcp, TcpFlags};
-use packet::{Gso, MacAddr, Offload, OffloadRequest};
+use packet::{Gso, MacAddr, OffloadRequest};
 use proptest::prelude::*;
 
 use super::*;

@@ -13,7 +13,7 @@ pub mod layout;
 mod tests;
 
 use self::layout::{Layout, Transport, link_len};
-use crate::frame::HEAD_CAPACITY;
+use crate::frame::{Frame, HEAD_CAPACITY};
 
 /// Most frames that one large segment may stand for. A sender that wants more asks for segments
 /// so short that they are worth nobody's time.
@@ -137,8 +137,10 @@ const fn gso_of(needs: Capabilities) -> Option<Gso> {
 
 /// What a frame needs before it is complete, and what is known about it; by default nothing.
 ///
-/// Whatever it says held for the frame when it was made. It is small, since every frame has one.
+/// Whatever it says held for the frame when it was made. It is small, since every frame has one,
+/// and one store makes an empty one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, align(8))]
 pub struct Offload {
     /// Bits of [`Capabilities`], and [`DATA_VALID`].
     flags: u8,
@@ -243,6 +245,15 @@ impl Offload {
             }
             _ => Self::NONE,
         }
+    }
+
+    /// What the frames of a burst need together; `None` when all of them are complete frames of
+    /// which nothing is known.
+    #[must_use]
+    #[inline]
+    pub fn needs_of(frames: &[Frame<'_>]) -> Option<Capabilities> {
+        let flags = frames.iter().fold(0, |flags, frame| flags | frame.offload().flags);
+        (flags != 0).then_some(Capabilities::from_bits_truncate(flags))
     }
 
     /// Whether nothing is needed and nothing known.

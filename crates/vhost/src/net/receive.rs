@@ -84,7 +84,7 @@ enum Refusal {
 fn push_single(
     batch: &mut FrameBatch,
     ring: &Ring,
-    slot: &RingSlot,
+    slot: &Arc<RingSlot>,
     segment: Segment,
 ) -> Result<(), Refusal> {
     let header_len = ring.header_len;
@@ -97,9 +97,7 @@ fn push_single(
     // SAFETY: the segment has at least `header_len` bytes, which is 10 or 12.
     let [flags, gso_type] = unsafe { segment.as_ptr().cast::<[u8; 2]>().read_volatile() };
     if !is_plain(flags, gso_type) {
-        let mut segments = [segment];
-        let header = take_header(&mut segments, header_len);
-        return push_offloaded(batch, ring.sends, slot, header, &segments);
+        return push_single_offloaded(batch, ring, slot, segment);
     }
     // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
     if unsafe { batch.push_shared(segment.skip(header_len)) } {
@@ -116,7 +114,7 @@ fn push_single(
 fn push_chain(
     batch: &mut FrameBatch,
     ring: &mut Ring,
-    slot: &RingSlot,
+    slot: &Arc<RingSlot>,
     chain: Chain,
     segments: &mut Vec<Segment>,
 ) -> Result<(), Refusal> {
@@ -173,9 +171,21 @@ const fn is_plain(flags: u8, gso_type: u8) -> bool {
     flags & NEEDS_CSUM == 0 && gso_type == GSO_NONE
 }
 
+/// As [`push_single`], for a frame whose net header asks for something.
+#[inline(never)]
+fn push_single_offloaded(
+    batch: &mut FrameBatch,
+    ring: &Ring,
+    slot: &Arc<RingSlot>,
+    segment: Segment,
+) -> Result<(), Refusal> {
+    let mut segments = [segment];
+    let header = take_header(&mut segments, ring.header_len);
+    push_offloaded(batch, ring.sends, slot, header, &segments)
+}
+
 /// Adds a frame whose net header asks for something, if that was negotiated (`sends`) and holds
 /// for the frame (virtio 1.3 sections 5.1.6.2 and 5.1.6.2.1).
-#[inline(never)]
 fn push_offloaded(
     batch: &mut FrameBatch,
     sends: Capabilities,

@@ -46,12 +46,13 @@ impl NetTransmitter {
         }
     }
 
-    /// Sends as many of `frames` as the ring has buffers for. Only with `OFFLOADED` may frames
-    /// have offloads.
-    fn send<const OFFLOADED: bool>(
+    /// Sends as many of `frames` as the ring has buffers for. Only if `offloaded` may frames have
+    /// offloads.
+    fn send(
         &mut self,
         ring: &mut Ring,
         frames: &[Frame<'_>],
+        offloaded: bool,
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         let mut sent = Sent::NONE;
@@ -61,7 +62,11 @@ impl NetTransmitter {
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
             let fetched = self.buffers.chains().len();
             let before = sent.consumed;
-            self.fill::<OFFLOADED>(ring, rest, &mut sent, stats);
+            if offloaded {
+                self.fill_offloaded(ring, rest, &mut sent, stats);
+            } else {
+                self.fill::<false>(ring, rest, &mut sent, stats);
+            }
             if sent.consumed > before {
                 wanted = frames.len() - sent.consumed;
             } else if fetched < wanted.min(MAX_BUFFERS) {
@@ -78,11 +83,12 @@ impl NetTransmitter {
 
     /// Sends those of `frames` that the guest wants.
     #[cold]
-    fn send_filtered<const OFFLOADED: bool>(
+    fn send_filtered(
         &mut self,
         ring: &mut Ring,
         filter: &ReceiveFilter,
         frames: &[Frame<'_>],
+        offloaded: bool,
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         let mut sent = Sent::NONE;
@@ -91,7 +97,7 @@ impl NetTransmitter {
                 sent.add_dropped(stats, DropReason::Filtered);
                 continue;
             }
-            let one = self.send::<OFFLOADED>(ring, std::slice::from_ref(frame), stats)?;
+            let one = self.send(ring, std::slice::from_ref(frame), offloaded, stats)?;
             match (one.consumed, one.dropped) {
                 (0, _) => break,
                 (_, 0) => sent.add_sent(),
@@ -139,6 +145,19 @@ impl NetTransmitter {
         }
         ring.queue.advance(&self.buffers, self.used.len());
         ring.queue.complete(self.used.drain(..));
+    }
+
+    /// As [`fill`](Self::fill), for frames with offloads. Apart, so that complete frames need not
+    /// share their registers with it.
+    #[inline(never)]
+    fn fill_offloaded(
+        &mut self,
+        ring: &mut Ring,
+        frames: &[Frame<'_>],
+        sent: &mut Sent,
+        stats: &QueueStats,
+    ) {
+        self.fill::<true>(ring, frames, sent, stats);
     }
 
     /// Adds a buffer to those that the guest gets back; `len` bytes of it were written.
@@ -263,9 +282,10 @@ fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffer
 
 impl NetTransmitter {
     #[inline]
-    fn transmit_burst<const OFFLOADED: bool>(
+    fn transmit_burst(
         &mut self,
         frames: &[Frame<'_>],
+        offloaded: bool,
         stats: &QueueStats,
     ) -> Sent {
         let loan = self.slot.check_out();
@@ -273,15 +293,15 @@ impl NetTransmitter {
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
         let ring: &mut Ring = &mut loan;
-        let frames = if OFFLOADED { until_refused(frames, ring.takes) } else { frames };
+        let frames = if offloaded { until_refused(frames, ring.takes) } else { frames };
         let sent = match &ring.filter {
             _ if !ring.enabled => {
                 Ok(Sent::all_dropped(frames.len(), stats, DropReason::QueueDisabled))
             }
-            None => self.send::<OFFLOADED>(ring, frames, stats),
+            None => self.send(ring, frames, offloaded, stats),
             Some(filter) => {
                 let filter = Arc::clone(filter);
-                self.send_filtered::<OFFLOADED>(ring, &filter, frames, stats)
+                self.send_filtered(ring, &filter, frames, offloaded, stats)
             }
         };
         let sent = sent.unwrap_or_else(|error| {
@@ -303,7 +323,7 @@ fn until_refused<'s, 'f>(frames: &'s [Frame<'f>], takes: Capabilities) -> &'s [F
 
 impl TxDriver for NetTransmitter {
     fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
-        self.transmit_burst::<false>(frames, stats)
+        self.transmit_burst(frames, false, stats)
     }
 
     fn takes(&self) -> Capabilities {
@@ -311,7 +331,7 @@ impl TxDriver for NetTransmitter {
     }
 
     fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
-        self.transmit_burst::<true>(frames, stats)
+        self.transmit_burst(frames, true, stats)
     }
 
     fn is_ready(&self) -> bool {
