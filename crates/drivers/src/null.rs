@@ -106,9 +106,9 @@ impl RxDriver for NullRx {
         self.slots.batch()
     }
 
-    fn batch_mut(&mut self) -> &mut FrameBatch {
+    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         self.rewritten = true;
-        self.slots.batch_mut()
+        self.slots.head_mut(index)
     }
 
     fn release(&mut self) {

@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use packet::{BURST, FrameBatch};
+use packet::{BURST, BadOffload, Capabilities, FrameBatch, OffloadRequest};
 
 /// The largest frame that fits into a slot: what the length of a frame's head can say.
 pub(crate) const MAX_SLOT_LEN: usize = u16::MAX as usize;
@@ -70,14 +70,23 @@ impl SlotBatch {
         unsafe { self.batch.push_private(ptr, len) }
     }
 
+    /// As [`FrameBatch::set_offload`].
+    pub(crate) fn set_offload(
+        &mut self,
+        request: &OffloadRequest,
+        allowed: Capabilities,
+    ) -> Result<(), BadOffload> {
+        self.batch.set_offload(request, allowed)
+    }
+
     #[inline]
     pub(crate) const fn batch(&self) -> &FrameBatch {
         &self.batch
     }
 
     #[inline]
-    pub(crate) const fn batch_mut(&mut self) -> &mut FrameBatch {
-        &mut self.batch
+    pub(crate) fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        self.batch.head_mut(index)
     }
 
     #[inline]
@@ -113,7 +122,7 @@ mod tests {
                 let byte = u8::try_from(index).unwrap() + round;
                 assert_eq!(frame.to_vec(), vec![byte; index + 1]);
             }
-            slots.batch_mut().head_mut(3).unwrap()[0] = 0xAA;
+            slots.head_mut(3).unwrap()[0] = 0xAA;
             assert_eq!(slots.batch().frames()[3].head()[0], 0xAA);
             slots.clear();
         }

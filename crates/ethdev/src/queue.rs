@@ -26,8 +26,9 @@ pub trait RxDriver: Send {
     /// The frames of the last burst.
     fn batch(&self) -> &FrameBatch;
 
-    /// The frames of the last burst, to rewrite their heads.
-    fn batch_mut(&mut self) -> &mut FrameBatch;
+    /// The private first bytes of frame `index` of the last burst, to rewrite header fields in
+    /// place; `None` when there is no such frame.
+    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]>;
 
     /// Gives all frames of the last burst back to the device and empties the batch.
     fn release(&mut self);
@@ -209,7 +210,7 @@ impl RxBurst<'_> {
     #[must_use]
     #[inline]
     pub fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.driver.batch_mut().head_mut(index)
+        self.driver.head_mut(index)
     }
 }
 

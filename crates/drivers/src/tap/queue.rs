@@ -100,8 +100,8 @@ impl TapRx {
         let mut whole = [0; virtio::NET_HEADER_LEN];
         whole.iter_mut().zip(header).for_each(|(to, from)| *to = from);
         let request = NetHeader::decode(whole).request().ok_or(BadOffload::NotNegotiated);
-        let batch = self.slots.batch_mut();
-        if let Err(error) = request.and_then(|request| batch.set_offload(&request, self.offloads)) {
+        let set = request.and_then(|request| self.slots.set_offload(&request, self.offloads));
+        if let Err(error) = set {
             tracing::debug!(%error, "a frame of the kernel's is dropped");
             stats.count_drops(DropReason::BadHeader, 1);
         }
@@ -141,8 +141,8 @@ impl RxDriver for TapRx {
         self.slots.batch()
     }
 
-    fn batch_mut(&mut self) -> &mut FrameBatch {
-        self.slots.batch_mut()
+    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        self.slots.head_mut(index)
     }
 
     fn release(&mut self) {

@@ -409,8 +409,12 @@ impl Backend for NetDevice {
         if let Some(kick) = &ring.kick {
             let _ = kick.drain();
         }
-        ring.serve(|command| self.execute(command));
+        ring.serve(|command| {
+            let done = self.execute(command);
+            // Before the answer: what the driver was promised holds from then on.
+            self.refresh();
+            done
+        });
         self.control = Some(ring);
-        self.refresh();
     }
 }

@@ -314,6 +314,16 @@ fn tiny_buffers_cannot_be_overrun() {
 }
 
 #[test]
+fn frames_wait_while_the_control_thread_edits_the_ring() {
+    let mut guest = Guest::new(Features::empty());
+    guest.offer(&[100]);
+    let _ = guest.ring.publish();
+    let sent = guest.slot.edit(|_| transmit(&guest, &[pattern(60)]));
+    assert_eq!(sent, Sent::NONE);
+    assert_eq!(transmit(&guest, &[pattern(60)]), Sent::first(1));
+}
+
+#[test]
 fn without_a_ring_frames_are_dropped() {
     let guest = Guest::new(Features::empty());
     guest.slot.edit(Option::take);

@@ -288,8 +288,11 @@ impl NetTransmitter {
         offloaded: bool,
         stats: &QueueStats,
     ) -> Sent {
-        let loan = self.slot.check_out();
-        let Some(mut loan) = loan else {
+        let Some(mut loan) = self.slot.check_out() else {
+            if self.slot.is_ready() {
+                // The control thread is at the ring just now: try again.
+                return Sent::NONE;
+            }
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
         let ring: &mut Ring = &mut loan;
