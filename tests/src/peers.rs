@@ -12,11 +12,14 @@ use crate::ovs;
 /// The variable that names the file in which skipped tests are listed.
 pub const SKIPPED: &str = "RINGWAY_SKIPPED";
 
-/// The least that DPDK needs, in 2 MiB pages.
+/// What DPDK needs free, in 2 MiB pages: a switch and the testpmd that drives it.
 pub const HUGE_PAGES: u64 = 512;
 
 /// Where the kernel tells and takes the number of 2 MiB pages.
 pub const NR_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hugepages";
+
+/// Where the kernel tells how many of them nobody uses.
+pub const FREE_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 
 /// Something outside the project that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -78,6 +81,8 @@ pub struct Turn(#[expect(dead_code, reason = "its lock ends when it is closed")]
 /// When a peer is missing and `CI=true`.
 #[must_use]
 pub fn require(peers: &[Peer]) -> Option<Turn> {
+    // First, so that what another test holds at the moment does not count as missing.
+    let turn = turn().expect("the lock of the tests with peers");
     let missing: Vec<String> = peers
         .iter()
         .filter_map(|peer| peer.missing().map(|why| format!("no {peer}: {why}")))
@@ -86,7 +91,7 @@ pub fn require(peers: &[Peer]) -> Option<Turn> {
         skip(&missing.join("; "));
         return None;
     }
-    Some(Turn(turn().expect("the lock of the tests with peers")))
+    Some(Turn(turn))
 }
 
 fn skip(why: &str) {
@@ -159,9 +164,9 @@ fn no_huge_pages() -> Option<String> {
     if !is_root() {
         return Some("DPDK needs root".to_owned());
     }
-    let text = fs::read_to_string(NR_HUGE_PAGES).unwrap_or_default();
+    let text = fs::read_to_string(FREE_HUGE_PAGES).unwrap_or_default();
     let pages = text.trim().parse::<u64>().unwrap_or(0);
-    (pages < HUGE_PAGES).then(|| format!("{pages} of {HUGE_PAGES} huge pages of 2 MiB"))
+    (pages < HUGE_PAGES).then(|| format!("{pages} of {HUGE_PAGES} huge pages of 2 MiB are free"))
 }
 
 fn no_netns() -> Option<String> {

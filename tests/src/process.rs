@@ -14,28 +14,46 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use crate::wait;
 
-/// What a child wrote to its standard output and error, in the order of arrival.
+/// What a child has written.
+#[derive(Debug, Default)]
+struct Text {
+    /// Its standard output. What is waited for is looked for here alone: a prompt may come
+    /// byte by byte, and something on standard error between two of them.
+    output: String,
+    /// Standard output and error in the order of arrival, for people.
+    all: String,
+    /// How many of the two are open.
+    open: u32,
+}
+
+/// [`Text`] that grows.
 #[derive(Debug, Default)]
 struct Log {
-    text: Mutex<(String, u32)>,
+    text: Mutex<Text>,
     grown: Condvar,
 }
 
 impl Log {
-    fn lock(&self) -> MutexGuard<'_, (String, u32)> {
+    fn lock(&self) -> MutexGuard<'_, Text> {
         self.text.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Copies `from` into the log until it ends.
-    fn follow(self: Arc<Self>, mut from: impl Read + Send + 'static) {
-        self.lock().1 += 1;
+    fn follow(self: Arc<Self>, mut from: impl Read + Send + 'static, is_output: bool) {
+        self.lock().open += 1;
         thread::spawn(move || {
             let mut chunk = [0; 4096];
             while let Ok(n @ 1..) = from.read(&mut chunk) {
-                self.lock().0.push_str(&String::from_utf8_lossy(&chunk[..n]));
+                let new = String::from_utf8_lossy(&chunk[..n]);
+                let mut text = self.lock();
+                text.all.push_str(&new);
+                if is_output {
+                    text.output.push_str(&new);
+                }
+                drop(text);
                 self.grown.notify_all();
             }
-            self.lock().1 -= 1;
+            self.lock().open -= 1;
             self.grown.notify_all();
         });
     }
@@ -64,8 +82,8 @@ impl Process {
         let mut child =
             spawn(command).with_context(|| format!("cannot start {name} ({program})"))?;
         let log = Arc::new(Log::default());
-        Arc::clone(&log).follow(child.stdout.take().context("no standard output")?);
-        Arc::clone(&log).follow(child.stderr.take().context("no standard error")?);
+        Arc::clone(&log).follow(child.stdout.take().context("no standard output")?, true);
+        Arc::clone(&log).follow(child.stderr.take().context("no standard error")?, false);
         let stdin = child.stdin.take();
         Ok(Self { name, child, stdin, log, status: None })
     }
@@ -79,16 +97,16 @@ impl Process {
     /// Everything the process has written so far.
     #[must_use]
     pub fn log(&self) -> String {
-        self.log.lock().0.clone()
+        self.log.lock().all.clone()
     }
 
-    /// How many bytes the process has written so far: a starting point for [`Self::wait_for`].
+    /// How many bytes the process has written to standard output so far: a starting point for [`Self::wait_for`].
     #[must_use]
     pub fn mark(&self) -> usize {
-        self.log.lock().0.len()
+        self.log.lock().output.len()
     }
 
-    /// Waits until the process has written `pattern` after position `from`; gives
+    /// Waits until the process has written `pattern` to standard output after position `from`; gives
     /// the text in between.
     ///
     /// # Errors
@@ -97,15 +115,15 @@ impl Process {
         let deadline = Instant::now() + limit;
         let mut log = self.log.lock();
         loop {
-            let new = log.0.get(from..).unwrap_or_default();
+            let new = log.output.get(from..).unwrap_or_default();
             if let Some(at) = new.find(pattern) {
                 return Ok(new[..at].to_owned());
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            let ended = log.1 == 0;
+            let ended = log.open == 0;
             if ended || left.is_zero() {
                 let why = if ended { "its output ended" } else { "the time is over" };
-                let end = tail(&log.0, 4000);
+                let end = tail(&log.all, 4000);
                 bail!("{}: waited for {pattern:?}, but {why} ({limit:?}):\n{end}", self.name);
             }
             log = self.log.grown.wait_timeout(log, left).unwrap_or_else(PoisonError::into_inner).0;
@@ -169,7 +187,7 @@ impl Process {
     pub fn wait_output_end(&self, limit: Duration) -> Result<()> {
         let mut log = self.log.lock();
         let deadline = Instant::now() + limit;
-        while log.1 > 0 {
+        while log.open > 0 {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 bail!("{} keeps its output open", self.name);
@@ -310,6 +328,22 @@ mod tests {
         assert_eq!(child.wait_for(" two", mark, limit).unwrap(), "got");
         assert!(child.wait_for("three", mark, limit).is_err());
         assert!(child.wait(limit).unwrap().success());
+    }
+
+    #[test]
+    fn a_line_of_standard_error_does_not_break_what_is_waited_for() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "printf pro; read go; echo noise >&2; read go; printf mpt"]);
+        let mut child = Process::start("shell", command).unwrap();
+        let limit = Duration::from_secs(10);
+        child.wait_for("pro", 0, limit).unwrap();
+        child.send_line("").unwrap();
+        crate::wait::until("noise", limit, Duration::from_millis(1), || {
+            Ok(child.log().contains("noise").then_some(()))
+        })
+        .unwrap();
+        child.send_line("").unwrap();
+        child.wait_for("prompt", 0, limit).unwrap();
     }
 
     #[test]

@@ -136,14 +136,6 @@ impl RunningTestpmd {
         self.process.wait_for(PROMPT, mark, LIMIT).with_context(|| line.to_owned())
     }
 
-    /// Waits for something that testpmd writes of its own accord, from its start on.
-    ///
-    /// # Errors
-    /// When it does not come within `limit`.
-    pub fn wait_for(&self, pattern: &str, limit: Duration) -> Result<String> {
-        self.process.wait_for(pattern, 0, limit)
-    }
-
     /// The counters of a port.
     ///
     /// # Errors

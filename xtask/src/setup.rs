@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::image::Kernel;
-use e2e::peers::{self, HUGE_PAGES, NR_HUGE_PAGES, find_program, target_dir};
+use e2e::peers::{self, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES, find_program, target_dir};
 use e2e::process::run as output_of;
 use e2e::{Peer, ovs};
 
@@ -246,14 +246,17 @@ fn unpack_kernel(dir: &Path) -> Result<()> {
 /// Reserves huge pages for DPDK and mounts the file system that OVS looks for.
 fn huge_pages() -> Result<()> {
     ensure!(peers::is_root(), "huge pages can only be reserved by root");
-    let read = || -> Result<u64> {
-        Ok(fs::read_to_string(NR_HUGE_PAGES).context(NR_HUGE_PAGES)?.trim().parse()?)
+    let read = |path: &str| -> Result<u64> {
+        Ok(fs::read_to_string(path).with_context(|| path.to_owned())?.trim().parse()?)
     };
-    if read()? < HUGE_PAGES {
-        println!("setup: reserving {HUGE_PAGES} huge pages of 2 MiB");
-        fs::write(NR_HUGE_PAGES, HUGE_PAGES.to_string()).context(NR_HUGE_PAGES)?;
-        let got = read()?;
-        ensure!(got >= HUGE_PAGES, "the kernel gave {got} of {HUGE_PAGES} huge pages of 2 MiB");
+    let free = read(FREE_HUGE_PAGES)?;
+    if free < HUGE_PAGES {
+        // On top of those that others use.
+        let pages = read(NR_HUGE_PAGES)? + (HUGE_PAGES - free);
+        println!("setup: reserving {pages} huge pages of 2 MiB");
+        fs::write(NR_HUGE_PAGES, pages.to_string()).context(NR_HUGE_PAGES)?;
+        let free = read(FREE_HUGE_PAGES)?;
+        ensure!(free >= HUGE_PAGES, "{free} of {HUGE_PAGES} huge pages of 2 MiB are free");
     }
     let mounts = fs::read_to_string("/proc/mounts")?;
     if !mounts.lines().any(|line| line.split(' ').nth(2) == Some("hugetlbfs")) {
