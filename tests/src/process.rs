@@ -338,7 +338,7 @@ mod tests {
         let limit = Duration::from_secs(10);
         child.wait_for("pro", 0, limit).unwrap();
         child.send_line("").unwrap();
-        crate::wait::until("noise", limit, Duration::from_millis(1), || {
+        wait::until("noise", limit, Duration::from_millis(1), || {
             Ok(child.log().contains("noise").then_some(()))
         })
         .unwrap();
