@@ -187,12 +187,16 @@ impl PortControl for VhostControl {
     fn details(&self) -> Vec<(String, String)> {
         let peer = if self.link.connected.load(Ordering::Relaxed) { "connected" } else { "none" };
         let ready = self.slots.iter().filter(|slot| slot.is_ready()).count();
+        let takes = self.slots.first().map(|slot| slot.takes()).unwrap_or_default();
+        let takes = takes.iter_names().map(|(name, _)| name).collect::<Vec<_>>();
+        let takes = if takes.is_empty() { "complete frames".into() } else { takes.join(" ") };
         vec![
             ("socket".into(), self.socket.path().display().to_string()),
             ("role".into(), if self.client { "client" } else { "server" }.into()),
             ("front-end".into(), peer.into()),
             ("rings".into(), format!("{ready} of {} running", self.slots.len())),
             ("guest_queue_pairs".into(), self.guest.queue_pairs().to_string()),
+            ("guest_takes".into(), takes),
         ]
     }
 }

@@ -132,4 +132,25 @@ mod tests {
         assert!(!fits(&three, 1526));
         assert!(fits_untagged(1514, 1500) && !fits_untagged(1515, 1500) && fits_untagged(3, 68));
     }
+
+    #[test]
+    fn a_large_segment_counts_as_the_frames_that_it_becomes() {
+        let mut bytes = frame(&[[0x81, 0]], 60_000);
+        bytes[16..18].copy_from_slice(&[0x08, 0]);
+        bytes[18..28].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6]);
+        bytes[50] = 0x80;
+        let request = packet::OffloadRequest {
+            needs_csum: true,
+            gso: Some(packet::Gso::TcpV4),
+            gso_size: 1448,
+            csum_start: 38,
+            csum_offset: 16,
+            ..packet::OffloadRequest::default()
+        };
+        let all = packet::Capabilities::all();
+        let offload = packet::Offload::check(&request, all, &bytes[..100], bytes.len()).unwrap();
+        let large = Frame::from_bytes(&bytes).with_offload(offload);
+        assert!(fits(&large, 1500) && !fits(&large, 1499));
+        assert!(!fits(&Frame::from_bytes(&bytes), 1500));
+    }
 }

@@ -68,7 +68,10 @@ impl NetTransmitter {
                 self.fill::<false>(ring, rest, &mut sent, stats);
             }
             if sent.consumed > before {
-                wanted = frames.len() - sent.consumed;
+                // Where one frame needed many buffers, the next one will.
+                if wanted < MAX_BUFFERS {
+                    wanted = frames.len() - sent.consumed;
+                }
             } else if fetched < wanted.min(MAX_BUFFERS) {
                 break; // The ring has no more.
             } else if wanted < MAX_BUFFERS {

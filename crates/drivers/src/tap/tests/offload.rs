@@ -21,6 +21,39 @@ fn byte(index: usize) -> u8 {
     u8::try_from(index % 251).unwrap()
 }
 
+/// How two hosts, 1 and 2, talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Network {
+    V4,
+    V6,
+    /// IPv4 over a VLAN.
+    Vlan,
+}
+
+impl Network {
+    fn address(self, host: u8) -> String {
+        if self == Self::V6 { format!("fd09::{host}") } else { format!("10.9.0.{host}") }
+    }
+
+    fn socket_address(self, host: u8) -> SocketAddr {
+        SocketAddr::new(self.address(host).parse().unwrap(), 4000)
+    }
+
+    /// Sets a host up.
+    fn configure(self, host: u8) {
+        let address = self.address(host);
+        match self {
+            Self::V4 => drop(ip(&format!("addr add {address}/24 dev rw0"))),
+            Self::V6 => drop(ip(&format!("addr add {address}/64 dev rw0 nodad"))),
+            Self::Vlan => {
+                ip("link add link rw0 name rw0.5 type vlan id 5");
+                ip("link set rw0.5 up");
+                ip(&format!("addr add {address}/24 dev rw0.5"));
+            }
+        }
+    }
+}
+
 /// What passed through the port in the middle.
 #[derive(Debug, Default)]
 struct Seen {
@@ -39,7 +72,8 @@ fn forward(one: &mut OpenPort, other: &mut OpenPort, stop: &AtomicBool) -> Seen 
             let burst = from.rx_burst(BURST);
             for frame in burst.frames() {
                 let offload = frame.offload();
-                seen.large += usize::from(offload.gso() == Some(Gso::TcpV4));
+                let kind = offload.gso();
+                seen.large += usize::from(matches!(kind, Some(Gso::TcpV4 | Gso::TcpV6)));
                 seen.begun += usize::from(offload.csum().is_some());
                 seen.longest = seen.longest.max(frame.len());
             }
@@ -56,22 +90,23 @@ fn forward(one: &mut OpenPort, other: &mut OpenPort, stop: &AtomicBool) -> Seen 
 /// A host in a namespace of its own: opens a port, gives it away, and then acts.
 fn host(
     device: &'static str,
-    address: &'static str,
+    network: Network,
+    number: u8,
     ports: Sender<OpenPort>,
     act: impl FnOnce() + Send + 'static,
 ) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         in_namespace(move || {
             let port = open_tap(device);
-            ip(&format!("addr add {address}/24 dev rw0"));
+            network.configure(number);
             ports.send(port).unwrap();
             act();
         });
     })
 }
 
-fn serve(ready: &Sender<()>, seen: &Sender<Vec<u8>>) {
-    let listener = TcpListener::bind("10.9.0.1:4000").unwrap();
+fn serve(network: Network, ready: &Sender<()>, seen: &Sender<Vec<u8>>) {
+    let listener = TcpListener::bind(network.socket_address(1)).unwrap();
     ready.send(()).unwrap();
     let (mut stream, _) = listener.accept().unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -80,9 +115,9 @@ fn serve(ready: &Sender<()>, seen: &Sender<Vec<u8>>) {
     seen.send(bytes).unwrap();
 }
 
-fn send(ready: &Receiver<()>) {
+fn send(network: Network, ready: &Receiver<()>) {
     ready.recv_timeout(PATIENCE).unwrap();
-    let to: SocketAddr = "10.9.0.1:4000".parse().unwrap();
+    let to = network.socket_address(1);
     let mut stream = TcpStream::connect_timeout(&to, PATIENCE).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     let bytes: Vec<u8> = (0..STREAM).map(byte).collect();
@@ -91,11 +126,11 @@ fn send(ready: &Receiver<()>) {
 
 /// Sends a TCP stream from a host with one device to a host with another, and returns what
 /// passed.
-fn stream_between(from: &'static str, to: &'static str) -> Option<Seen> {
+fn stream_between(network: Network, from: &'static str, to: &'static str) -> Option<Seen> {
     let (to_ports, from_ports) = (channel(), channel());
     let (ready, result) = (channel(), channel());
-    let server = host(to, "10.9.0.1", to_ports.0, move || serve(&ready.0, &result.0));
-    let client = host(from, "10.9.0.2", from_ports.0, move || send(&ready.1));
+    let server = host(to, network, 1, to_ports.0, move || serve(network, &ready.0, &result.0));
+    let client = host(from, network, 2, from_ports.0, move || send(network, &ready.1));
     // Without the right to make namespaces there is nothing to test.
     let mut one = to_ports.1.recv_timeout(PATIENCE).ok()?;
     let mut other = from_ports.1.recv_timeout(PATIENCE).ok()?;
@@ -122,24 +157,26 @@ fn stream_between(from: &'static str, to: &'static str) -> Option<Seen> {
 
 #[test]
 fn a_tcp_stream_passes_in_large_segments() {
-    if let Some(seen) = stream_between("tap:rw0", "tap:rw0") {
-        assert!(seen.large > 10 && seen.begun > seen.large, "{seen:?}");
-        assert!(seen.longest > 10_000, "{seen:?}");
+    for network in [Network::V4, Network::V6, Network::Vlan] {
+        let Some(seen) = stream_between(network, "tap:rw0", "tap:rw0") else { return };
+        assert!(seen.large > 10 && seen.begun > seen.large, "{network:?}: {seen:?}");
+        assert!(seen.longest > 10_000, "{network:?}: {seen:?}");
     }
 }
 
 #[test]
 fn large_segments_are_cut_for_a_host_that_takes_none() {
-    if let Some(seen) = stream_between("tap:rw0", "tap:rw0,offloads=off") {
-        assert!(seen.large > 10, "{seen:?}");
+    for network in [Network::V4, Network::V6, Network::Vlan] {
+        let to = "tap:rw0,offloads=off";
+        let Some(seen) = stream_between(network, "tap:rw0", to) else { return };
+        assert!(seen.large > 10, "{network:?}: {seen:?}");
     }
 }
 
 #[test]
 fn without_offloads_every_frame_is_complete() {
-    if let Some(seen) = stream_between("tap:rw0,offloads=off", "tap:rw0") {
-        assert!(seen.longest <= 1514, "{seen:?}");
-    }
+    let seen = stream_between(Network::V4, "tap:rw0,offloads=off", "tap:rw0");
+    assert!(seen.is_none_or(|seen| seen.longest <= 1514));
 }
 
 #[test]
