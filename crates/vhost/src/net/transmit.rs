@@ -67,6 +67,8 @@ impl NetTransmitter {
             } else {
                 self.fill::<false>(ring, rest, &mut sent, stats);
             }
+            ring.queue.advance(&self.buffers, self.used.len());
+            ring.queue.complete(self.used.drain(..));
             if sent.consumed > before {
                 // Where one frame needed many buffers, the next one will.
                 if wanted < MAX_BUFFERS {
@@ -110,8 +112,8 @@ impl NetTransmitter {
         Ok(sent)
     }
 
-    /// Fills the fetched buffers with frames from the front of `frames` and gives the filled
-    /// ones to the guest.
+    /// Fills the fetched buffers with frames from the front of `frames`, and lists the filled
+    /// ones, which go back to the guest.
     #[inline]
     fn fill<const OFFLOADED: bool>(
         &mut self,
@@ -146,8 +148,6 @@ impl NetTransmitter {
                 Outcome::OutOfBuffers => break,
             }
         }
-        ring.queue.advance(&self.buffers, self.used.len());
-        ring.queue.complete(self.used.drain(..));
     }
 
     /// As [`fill`](Self::fill), for frames with offloads. Apart, so that complete frames need not
