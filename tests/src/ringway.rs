@@ -3,7 +3,7 @@ use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -150,6 +150,24 @@ impl Ringway {
             })
         };
         counters().with_context(|| format!("no counters of {port} in {stats:#}"))
+    }
+
+    /// The sum of a port's counters of its driver's own whose name ends with `suffix`, over all
+    /// queues; `side` is `rx` or `tx`.
+    ///
+    /// # Errors
+    /// When there is no such counter.
+    pub fn extended(&self, port: &str, side: &str, suffix: &str) -> Result<u64> {
+        let stats = self.show("stats")?;
+        let mut ports = stats["ports"].as_array().into_iter().flatten();
+        let all = ports.find(|found| found["name"] == port);
+        let all = all.and_then(|port| port["extended"].as_object()).into_iter().flatten();
+        let counters: Vec<u64> = all
+            .filter(|(name, _)| name.starts_with(side) && name.ends_with(suffix))
+            .filter_map(|(_, count)| count.as_u64())
+            .collect();
+        ensure!(!counters.is_empty(), "no {side} counter ..{suffix} of {port} in {stats:#}");
+        Ok(counters.iter().sum())
     }
 
     /// Runs a further command on the control socket and gives its output,

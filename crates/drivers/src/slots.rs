@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use packet::{BURST, FrameBatch};
+use packet::{BURST, BadOffload, Capabilities, FrameBatch, OffloadRequest};
 
 /// The largest frame that fits into a slot: what the length of a frame's head can say.
 pub(crate) const MAX_SLOT_LEN: usize = u16::MAX as usize;
@@ -68,6 +68,15 @@ impl SlotBatch {
         // SAFETY: the bytes are this value's own and live as long as the batch; `next_slot`
         // touches none that a frame has, until `clear`.
         unsafe { self.batch.push_private(ptr, len) }
+    }
+
+    /// As [`FrameBatch::set_offload`].
+    pub(crate) fn set_offload(
+        &mut self,
+        request: &OffloadRequest,
+        allowed: Capabilities,
+    ) -> Result<(), BadOffload> {
+        self.batch.set_offload(request, allowed)
     }
 
     #[inline]

@@ -23,7 +23,7 @@ use crate::open::{DriverInfo, OpenPort, OptionInfo};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "vhost-user",
-    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,mode=MODE][,mac=MAC]",
+    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,mode=MODE][,mac=MAC]",
     summary: "a virtual machine: the back-end of its vhost-user socket",
     options: &[
         OptionInfo {
@@ -40,6 +40,11 @@ pub const INFO: DriverInfo = DriverInfo {
             name: "mtu",
             value: "BYTES",
             help: "longest payload sent to the guest, 68 to 65521 (default 1500, or what the VMM says)",
+        },
+        OptionInfo {
+            name: "offloads",
+            value: "on|off",
+            help: "offer checksum and segmentation offloads to the guest (default on)",
         },
         OptionInfo {
             name: "mode",
@@ -170,6 +175,7 @@ impl PortControl for VhostControl {
             add("guest_notifications", slot.calls.get());
             add("guest_notifications_suppressed", slot.calls_suppressed.get());
             add("bad_chains", slot.bad_chains.get());
+            add("large_segments", slot.large_segments.get());
         }
         stats
     }
@@ -181,12 +187,16 @@ impl PortControl for VhostControl {
     fn details(&self) -> Vec<(String, String)> {
         let peer = if self.link.connected.load(Ordering::Relaxed) { "connected" } else { "none" };
         let ready = self.slots.iter().filter(|slot| slot.is_ready()).count();
+        let takes = self.slots.first().map(|slot| slot.takes()).unwrap_or_default();
+        let takes = takes.iter_names().map(|(name, _)| name).collect::<Vec<_>>();
+        let takes = if takes.is_empty() { "complete frames".into() } else { takes.join(" ") };
         vec![
             ("socket".into(), self.socket.path().display().to_string()),
             ("role".into(), if self.client { "client" } else { "server" }.into()),
             ("front-end".into(), peer.into()),
             ("rings".into(), format!("{ready} of {} running", self.slots.len())),
             ("guest_queue_pairs".into(), self.guest.queue_pairs().to_string()),
+            ("guest_takes".into(), takes),
         ]
     }
 }
@@ -208,6 +218,7 @@ pub(crate) fn open(
     spec.finish(&INFO.option_names())?;
     let failed = |reason: String| Error::Device { what: INFO.name.to_owned(), reason };
     let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
+    let device = if options.offloads { device } else { device.without_offloads() };
     let rx: Vec<RxQueue> = device.receivers().into_iter().map(rx_queue).collect();
     let tx: Vec<TxQueue> = device.transmitters().into_iter().map(tx_queue).collect();
     let link = Arc::new(LinkState::default());
@@ -246,6 +257,7 @@ struct Options {
     queues: u16,
     client: bool,
     mtu: Option<u16>,
+    offloads: bool,
     mode: Option<u32>,
     mac: Option<MacAddr>,
 }
@@ -262,6 +274,7 @@ impl Options {
             mtu if (MIN_MTU..=MAX_MTU).contains(&mtu) => Some(mtu),
             mtu => return Err(spec.error(format!("mtu={mtu}: expected {MIN_MTU} to {MAX_MTU}"))),
         };
+        let offloads = spec.take_switch("offloads", true)?;
         let mode = match spec.take("mode") {
             None => None,
             Some(text) => match u32::from_str_radix(&text, 8) {
@@ -275,7 +288,7 @@ impl Options {
                 Some(text.parse().map_err(|error| spec.error(format!("mac={text}: {error}")))?)
             }
         };
-        Ok(Self { queues, client, mtu, mode, mac })
+        Ok(Self { queues, client, mtu, offloads, mode, mac })
     }
 }
 

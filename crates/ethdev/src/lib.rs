@@ -9,6 +9,7 @@
 //! - [`spec`]: device strings such as `vhost-user:/run/vm1.sock,queues=2`
 
 pub mod events;
+mod offload;
 pub mod port;
 pub mod queue;
 pub mod shared;

@@ -7,8 +7,9 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use packet::{BURST, Frame, FrameBatch};
+use packet::{BURST, Capabilities, Frame, FrameBatch, Offload};
 
+use crate::offload::Completer;
 use crate::shared::SharedTxQueue;
 use crate::stats::{DropReason, QueueStats};
 
@@ -53,12 +54,27 @@ pub trait RxDriver: Send {
 /// Applications use [`TxQueue`], which adds the statistics.
 pub trait TxDriver: Send {
     /// Transmits up to [`BURST`] frames in order and tells how many the device has dealt with.
+    /// All of them are complete: no checksum is missing, nothing is to be cut.
     ///
     /// Frames from [`Sent::consumed`] on found no room and may be tried again. A frame that can
     /// never be sent is dealt with by a drop, which the driver counts in `stats` by reason and
     /// marks in [`Sent::dropped`]; [`Sent::add_dropped`] does both. The driver counts nothing
     /// else: the queue counts what was sent.
     fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent;
+
+    /// What frames this device can have that are not complete. It may change between two
+    /// bursts.
+    fn takes(&self) -> Capabilities {
+        Capabilities::empty()
+    }
+
+    /// As [`transmit`](Self::transmit), for frames of which some have an
+    /// [`Offload`](packet::Offload): none needs more than [`takes`](Self::takes) has just told.
+    /// Should the device take less meanwhile, a frame that needs more is one without room.
+    fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        // Nothing is needed here; there may be only knowledge that the device has no use for.
+        self.transmit(frames, stats)
+    }
 
     /// Whether the device takes frames now: it is there, up, and the queue is enabled.
     fn is_ready(&self) -> bool {
@@ -211,6 +227,7 @@ impl Drop for RxBurst<'_> {
 pub(crate) struct CountedTx {
     driver: Box<dyn TxDriver>,
     stats: Arc<QueueStats>,
+    completer: Completer,
 }
 
 impl CountedTx {
@@ -218,14 +235,32 @@ impl CountedTx {
     pub(crate) fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
         let mut consumed = 0;
         for burst in frames.chunks(BURST) {
-            let sent = self.driver.transmit(burst, &self.stats);
-            self.stats.count_sent(&sent, burst);
-            consumed += sent.consumed.min(burst.len());
-            if sent.consumed < burst.len() {
+            let sent = match Offload::needs_of(burst) {
+                None => {
+                    let sent = self.driver.transmit(burst, &self.stats);
+                    self.stats.count_sent(&sent, burst);
+                    sent.consumed
+                }
+                Some(needs) => self.tx_offloaded(burst, needs),
+            };
+            consumed += sent.min(burst.len());
+            if sent < burst.len() {
                 break;
             }
         }
         consumed
+    }
+
+    /// Transmits frames of which some have an offload.
+    #[inline(never)]
+    fn tx_offloaded(&mut self, burst: &[Frame<'_>], needs: Capabilities) -> usize {
+        let takes = self.driver.takes();
+        if takes.contains(needs) {
+            let sent = self.driver.transmit_offloaded(burst, &self.stats);
+            self.stats.count_sent(&sent, burst);
+            return sent.consumed;
+        }
+        self.completer.transmit(&mut *self.driver, takes, burst, &self.stats)
     }
 
     pub(crate) fn drop_frames(&self, reason: DropReason, count: usize) {
@@ -263,7 +298,8 @@ impl TxQueue {
     /// A queue on top of `driver`.
     #[must_use]
     pub fn new(driver: Box<dyn TxDriver>, stats: Arc<QueueStats>) -> Self {
-        let queue = CountedTx { driver, stats: Arc::clone(&stats) };
+        let completer = Completer::default();
+        let queue = CountedTx { driver, stats: Arc::clone(&stats), completer };
         Self { queue: Use::Alone(queue), stats }
     }
 

@@ -16,6 +16,8 @@ use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 
+use crate::offload::{BadOffload, Capabilities, Offload, OffloadRequest};
+
 /// Largest number of frames in one burst.
 pub const BURST: usize = 32;
 
@@ -101,8 +103,12 @@ pub struct Frame<'a> {
     len: u32,
     head_len: u16,
     body_count: u16,
+    offload: Offload,
     _ring: PhantomData<&'a [u8]>,
 }
+
+// Bursts are walked over again and again: a frame should not cost more than half a cache line.
+const _: () = assert!(size_of::<Frame<'_>>() == 32);
 
 impl<'a> Frame<'a> {
     /// A frame whose bytes are all private, such as one that the caller just built.
@@ -118,6 +124,7 @@ impl<'a> Frame<'a> {
             len: len as u32,
             head_len: len as u16,
             body_count: 0,
+            offload: Offload::NONE,
             _ring: PhantomData,
         }
     }
@@ -134,6 +141,7 @@ impl<'a> Frame<'a> {
             len: u32::try_from(len).ok()?,
             head_len: u16::try_from(head.len()).ok()?,
             body_count: u16::try_from(body.len()).ok()?,
+            offload: Offload::NONE,
             _ring: PhantomData,
         })
     }
@@ -144,6 +152,29 @@ impl<'a> Frame<'a> {
     #[allow(clippy::len_without_is_empty, reason = "a frame is never empty in a useful sense")]
     pub const fn len(&self) -> usize {
         self.len as usize
+    }
+
+    /// What the frame still needs before it is complete, and what is known about it.
+    #[must_use]
+    #[inline]
+    pub const fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// The same frame with another offload, which must hold for it.
+    #[must_use]
+    #[inline]
+    pub const fn with_offload(mut self, offload: Offload) -> Self {
+        self.offload = offload;
+        self
+    }
+
+    /// Length in bytes, on a wire, of the longest frame that this one becomes: its own, unless
+    /// it is a large segment that is still to be cut.
+    #[must_use]
+    #[inline]
+    pub fn wire_len(&self) -> usize {
+        self.offload.wire_len(self.len())
     }
 
     /// The private first bytes: the only ones that may be looked at in place.
@@ -216,6 +247,11 @@ impl<'a> FrameReader<'a> {
     #[must_use]
     pub fn new(frame: &Frame<'a>) -> Self {
         Self { head: frame.head(), body: frame.body(), part: None }
+    }
+
+    /// Leaves out the next `count` bytes, as far as the frame's head has them.
+    pub fn skip_head(&mut self, count: usize) {
+        self.head = self.head.get(count..).unwrap_or_default();
     }
 
     /// Copies the next `room` bytes, or what is left, to `to`; returns how many.
@@ -397,7 +433,8 @@ impl FrameBatch {
         self.segments_used += usize::from(body_count);
         #[allow(clippy::cast_possible_truncation, reason = "at most HEAD_LEN")]
         let head_len = head_len as u16;
-        self.add(Frame { head, body, len: segment.len, head_len, body_count, _ring: PhantomData })
+        let (len, offload) = (segment.len, Offload::NONE);
+        self.add(Frame { head, body, len, head_len, body_count, offload, _ring: PhantomData })
     }
 
     /// Adds a frame that lies in several pieces of shared memory, as [`Self::push_shared`].
@@ -407,6 +444,19 @@ impl FrameBatch {
     ///
     /// As for [`Self::push_shared`], for every segment.
     pub unsafe fn push_shared_chain(&mut self, segments: &[Segment]) -> bool {
+        // SAFETY: the caller vouches for the segments.
+        unsafe { self.push_shared_with_head(segments, HEAD_LEN) }
+    }
+
+    /// As [`Self::push_shared_chain`], but `head_room` bytes are copied into private memory, or
+    /// [`HEAD_CAPACITY`] where that is less: enough for all headers of a frame that is to get an
+    /// offload.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::push_shared`], for every segment.
+    pub unsafe fn push_shared_with_head(&mut self, segments: &[Segment], head_room: usize) -> bool {
+        let head_room = head_room.min(HEAD_CAPACITY);
         let len: usize = segments.iter().map(Segment::len).sum();
         if len > MAX_FRAME_LEN {
             return false;
@@ -416,9 +466,9 @@ impl FrameBatch {
         let mut head_len = 0;
         let mut used = 0;
         for segment in segments {
-            let count = segment.len().min(HEAD_LEN - head_len);
-            // SAFETY: `head_len + count` is at most HEAD_LEN, `count` at most the segment's
-            // length.
+            let count = segment.len().min(head_room - head_len);
+            // SAFETY: `head_len + count` is at most the head's capacity, `count` at most the
+            // segment's length.
             unsafe {
                 std::ptr::copy(segment.ptr.as_ptr(), head.as_ptr().add(head_len), count);
             }
@@ -438,6 +488,7 @@ impl FrameBatch {
             len: len as u32,
             head_len: head_len as u16,
             body_count: used as u16,
+            offload: Offload::NONE,
             _ring: PhantomData,
         };
         self.add(frame)
@@ -458,9 +509,34 @@ impl FrameBatch {
             len: u32::from(len),
             head_len: len,
             body_count: 0,
+            offload: Offload::NONE,
             _ring: PhantomData,
         };
         self.add(frame)
+    }
+
+    /// Gives the frame that was pushed last the offload that its sender asks for, who may ask
+    /// for what is in `allowed`.
+    ///
+    /// # Errors
+    /// When the request does not hold for the frame, which is then taken out of the batch.
+    pub fn set_offload(
+        &mut self,
+        request: &OffloadRequest,
+        allowed: Capabilities,
+    ) -> Result<(), BadOffload> {
+        let Some(frame) = self.frames.last_mut() else { return Ok(()) };
+        match Offload::check(request, allowed, frame.head(), frame.len()) {
+            Ok(offload) => {
+                frame.offload = offload;
+                Ok(())
+            }
+            Err(error) => {
+                self.segments_used -= usize::from(frame.body_count);
+                self.frames.pop();
+                Err(error)
+            }
+        }
     }
 
     #[inline]

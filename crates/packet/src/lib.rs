@@ -5,20 +5,25 @@
 //! - [`frame`]: frames that still lie in a device's ring, and the batch that holds a burst of them
 //! - [`headers`]: views of protocol headers
 //! - [`mac`]: MAC addresses
+//! - [`offload`]: what a frame still needs before it is complete
 //! - [`owned`]: packets that own their buffers
 //! - [`pool`]: pools of buffers, and a cache of each for a worker
 //! - [`prefetch`]: cache hints
+//! - [`segmentation`]: offloads in software
 
 pub mod builder;
 pub mod checksum;
 pub mod frame;
 pub mod headers;
 pub mod mac;
+pub mod offload;
 pub mod owned;
 pub mod pool;
 pub mod prefetch;
+pub mod segmentation;
 
 pub use frame::{BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, Segment};
 pub use mac::MacAddr;
+pub use offload::{BadOffload, Capabilities, Gso, Offload, OffloadRequest};
 pub use owned::Packet;
 pub use pool::{Pool, PoolCache};

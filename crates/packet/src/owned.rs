@@ -6,6 +6,7 @@ use std::ptr::NonNull;
 use std::slice;
 
 use crate::frame::{Frame, MAX_FRAME_LEN, Segment};
+use crate::offload::Offload;
 use crate::pool::{HEADROOM, MAX_SEGMENTS, PoolCache, Shared};
 
 /// Where the data of a fresh packet begins.
@@ -36,6 +37,7 @@ pub struct Packet {
     len: u32,
     /// Number of segments after the first one.
     tails: u32,
+    offload: Offload,
 }
 
 // SAFETY: a packet is the only owner of its buffers, and the pool that it refers to is Sync.
@@ -52,7 +54,8 @@ impl Packet {
     pub(crate) unsafe fn from_buffer(pool: NonNull<Shared>, index: u32) -> Self {
         // SAFETY: the reference that comes with the buffer keeps the pool alive.
         let buffer = unsafe { pool.as_ref() }.buffer(index);
-        Self { pool, buffer, index, offset: FRESH_OFFSET, head_len: 0, len: 0, tails: 0 }
+        let (offset, offload) = (FRESH_OFFSET, Offload::NONE);
+        Self { pool, buffer, index, offset, head_len: 0, len: 0, tails: 0, offload }
     }
 
     /// A packet with the bytes of `frame`; see [`PoolCache::copy_frame`].
@@ -119,6 +122,18 @@ impl Packet {
         // Never `None`: no method lets the packet grow beyond a frame's limits.
         Frame::from_parts(self.data(), self.tail())
             .unwrap_or_else(|| Frame::from_bytes(self.data()))
+            .with_offload(self.offload)
+    }
+
+    /// What the packet still needs before it is complete, as with [`Frame::offload`].
+    #[must_use]
+    pub const fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// Changes that: the offload must hold for the packet as it is.
+    pub const fn set_offload(&mut self, offload: Offload) {
+        self.offload = offload;
     }
 
     /// Bytes free in front of the data.
@@ -147,11 +162,15 @@ impl Packet {
     }
 
     /// Removes the first `count` bytes; `false`, and nothing changes, when the first segment has
-    /// fewer.
+    /// fewer, or headers that an offload needs are among them.
     pub fn adj(&mut self, count: usize) -> bool {
         let Some(short) = u32::try_from(count).ok().filter(|count| *count <= self.head_len) else {
             return false;
         };
+        let Some(offload) = self.offload.shifted(count.cast_signed().wrapping_neg()) else {
+            return false;
+        };
+        self.offload = offload;
         self.offset += short;
         self.head_len -= short;
         self.len -= short;

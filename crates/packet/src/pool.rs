@@ -340,6 +340,7 @@ impl PoolCache {
     pub fn copy_frame(&mut self, frame: &Frame<'_>) -> Option<Packet> {
         let room = self.pool.shared().stride() - HEADROOM;
         let mut packet = self.alloc()?;
+        packet.set_offload(frame.offload());
         if frame.len() <= room {
             // SAFETY: a fresh packet has `room` bytes behind its headroom, which are nobody
             // else's, so the frame cannot overlap them.

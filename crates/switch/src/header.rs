@@ -78,7 +78,8 @@ pub(crate) const fn fits_untagged(len: usize, mtu: usize) -> bool {
     len.saturating_sub(ETHERNET) <= mtu
 }
 
-/// Whether a frame's payload fits into the MTU. VLAN tags are not part of the payload.
+/// Whether a frame's payload fits into the MTU. VLAN tags are not part of the payload. Of a large
+/// segment, what counts is the longest frame that it becomes.
 pub(crate) fn fits(frame: &Frame<'_>, mtu: usize) -> bool {
     let mut header = ETHERNET;
     for _ in 0..MAX_TAGS {
@@ -88,7 +89,7 @@ pub(crate) fn fits(frame: &Frame<'_>, mtu: usize) -> bool {
         }
         header += TAG;
     }
-    frame.len().saturating_sub(header) <= mtu
+    frame.wire_len().saturating_sub(header) <= mtu
 }
 
 #[cfg(test)]
@@ -130,5 +131,26 @@ mod tests {
         let three = [[0x88, 0xA8], [0x81, 0], [0x81, 0]];
         assert!(!fits(&three, 1526));
         assert!(fits_untagged(1514, 1500) && !fits_untagged(1515, 1500) && fits_untagged(3, 68));
+    }
+
+    #[test]
+    fn a_large_segment_counts_as_the_frames_that_it_becomes() {
+        let mut bytes = frame(&[[0x81, 0]], 60_000);
+        bytes[16..18].copy_from_slice(&[0x08, 0]);
+        bytes[18..28].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6]);
+        bytes[50] = 0x80;
+        let request = packet::OffloadRequest {
+            needs_csum: true,
+            gso: Some(packet::Gso::TcpV4),
+            gso_size: 1448,
+            csum_start: 38,
+            csum_offset: 16,
+            ..packet::OffloadRequest::default()
+        };
+        let all = packet::Capabilities::all();
+        let offload = packet::Offload::check(&request, all, &bytes[..100], bytes.len()).unwrap();
+        let large = Frame::from_bytes(&bytes).with_offload(offload);
+        assert!(fits(&large, 1500) && !fits(&large, 1499));
+        assert!(!fits(&Frame::from_bytes(&bytes), 1500));
     }
 }

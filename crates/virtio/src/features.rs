@@ -1,5 +1,7 @@
 //! Feature bits (virtio 1.3 sections 5.1.3 and 6) and the two that vhost adds.
 
+use packet::Capabilities;
+
 bitflags::bitflags! {
     /// Feature bits that Ringway knows. Bits it does not know are never offered or accepted.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -72,14 +74,89 @@ bitflags::bitflags! {
         const NOTIFICATION_DATA = 1 << 38;
         /// Single queues can be reset.
         const RING_RESET = 1 << 40;
+        /// The driver takes large UDP datagrams over IPv4.
+        const GUEST_USO4 = 1 << 54;
+        /// The driver takes large UDP datagrams over IPv6.
+        const GUEST_USO6 = 1 << 55;
+        /// The device takes large UDP datagrams.
+        const HOST_USO = 1 << 56;
     }
 }
 
 impl Features {
+    /// The receive offloads that a driver may switch at run time (virtio 1.3 section
+    /// 5.1.6.5.6.1): the numbers there are those of the feature bits.
+    pub const GUEST_OFFLOADS: Self = Self::GUEST_CSUM
+        .union(Self::GUEST_TSO4)
+        .union(Self::GUEST_TSO6)
+        .union(Self::GUEST_ECN)
+        .union(Self::GUEST_USO4)
+        .union(Self::GUEST_USO6);
+
+    /// Offloads of what the driver sends.
+    pub const HOST_OFFLOADS: Self = Self::CSUM
+        .union(Self::HOST_TSO4)
+        .union(Self::HOST_TSO6)
+        .union(Self::HOST_ECN)
+        .union(Self::HOST_USO);
+
+    /// What the driver takes of the device. Segmentation needs checksum offload (virtio 1.3
+    /// section 5.1.3.1).
+    #[must_use]
+    pub fn guest_takes(self) -> Capabilities {
+        self.capabilities(&[
+            (Self::GUEST_CSUM, Capabilities::CSUM),
+            (Self::GUEST_TSO4, Capabilities::TSO4),
+            (Self::GUEST_TSO6, Capabilities::TSO6),
+            (Self::GUEST_ECN, Capabilities::ECN),
+            (Self::GUEST_USO4, Capabilities::USO4),
+            (Self::GUEST_USO6, Capabilities::USO6),
+        ])
+    }
+
+    /// What the device takes of the driver.
+    #[must_use]
+    pub fn host_takes(self) -> Capabilities {
+        self.capabilities(&[
+            (Self::CSUM, Capabilities::CSUM),
+            (Self::HOST_TSO4, Capabilities::TSO4),
+            (Self::HOST_TSO6, Capabilities::TSO6),
+            (Self::HOST_ECN, Capabilities::ECN),
+            (Self::HOST_USO, Capabilities::USO4.union(Capabilities::USO6)),
+        ])
+    }
+
+    fn capabilities(self, table: &[(Self, Capabilities)]) -> Capabilities {
+        let negotiated = table.iter().filter(|(feature, _)| self.contains(*feature));
+        let all: Capabilities = negotiated.map(|(_, capability)| *capability).collect();
+        if all.contains(Capabilities::CSUM) { all } else { Capabilities::empty() }
+    }
+
     /// Bytes of the net header with these features (virtio 1.3 section 5.1.6.1): the field
     /// `num_buffers` is there since virtio 1.0, and before with mergeable buffers only.
     #[must_use]
     pub const fn net_header_len(self) -> usize {
         if self.intersects(Self::VERSION_1.union(Self::MRG_RXBUF)) { 12 } else { 10 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segmentation_needs_checksums() {
+        let features = Features::GUEST_TSO4 | Features::GUEST_USO6 | Features::HOST_USO;
+        assert_eq!(features.guest_takes(), Capabilities::empty());
+        assert_eq!(features.host_takes(), Capabilities::empty());
+        let features = features | Features::GUEST_CSUM | Features::CSUM;
+        let csum = Capabilities::CSUM;
+        assert_eq!(features.guest_takes(), csum | Capabilities::TSO4 | Capabilities::USO6);
+        assert_eq!(features.host_takes(), csum | Capabilities::USO4 | Capabilities::USO6);
+        let all = Features::GUEST_OFFLOADS | Features::HOST_OFFLOADS;
+        assert_eq!(
+            (all.guest_takes(), all.host_takes()),
+            (Capabilities::all(), Capabilities::all())
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! The header in front of every frame in a virtio-net ring (virtio 1.3 section 5.1.6).
 
+use packet::{Capabilities, Gso, Offload, OffloadRequest};
+
 /// Bytes of the header with `num_buffers`, the form of all modern devices.
 pub const NET_HEADER_LEN: usize = 12;
 
@@ -54,6 +56,51 @@ impl NetHeader {
         }
     }
 
+    /// What the header asks for; `None` when there is no such segmentation. Of a sender who is
+    /// not trusted, [`OffloadRequest::data_valid`] means nothing.
+    #[must_use]
+    pub const fn request(&self) -> Option<OffloadRequest> {
+        let gso = match self.gso_type & !GSO_ECN {
+            GSO_NONE if self.gso_type == GSO_NONE => None,
+            GSO_TCPV4 => Some(Gso::TcpV4),
+            GSO_TCPV6 => Some(Gso::TcpV6),
+            GSO_UDP_L4 => Some(Gso::Udp),
+            _ => return None,
+        };
+        Some(OffloadRequest {
+            needs_csum: self.flags & NEEDS_CSUM != 0,
+            data_valid: self.flags & DATA_VALID != 0,
+            gso,
+            ecn: self.gso_type & GSO_ECN != 0,
+            gso_size: self.gso_size,
+            csum_start: self.csum_start,
+            csum_offset: self.csum_offset,
+        })
+    }
+
+    /// The header of a frame with `offload`, in `num_buffers` buffers. Whether the receiver
+    /// takes that is the caller's business.
+    #[must_use]
+    pub fn for_offload(offload: Offload, num_buffers: u16) -> Self {
+        let mut header = Self { num_buffers, ..Self::default() };
+        if let Some((start, offset)) = offload.csum() {
+            (header.flags, header.csum_start, header.csum_offset) = (NEEDS_CSUM, start, offset);
+        } else if offload.is_data_valid() {
+            header.flags = DATA_VALID;
+        }
+        let Some(gso) = offload.gso() else { return header };
+        header.gso_type = match gso {
+            Gso::TcpV4 => GSO_TCPV4,
+            Gso::TcpV6 => GSO_TCPV6,
+            Gso::Udp => GSO_UDP_L4,
+        };
+        if offload.needs().contains(Capabilities::ECN) {
+            header.gso_type |= GSO_ECN;
+        }
+        (header.gso_size, header.hdr_len) = (offload.gso_size(), offload.hdr_len());
+        header
+    }
+
     /// The header's bytes; legacy devices send the first 10 of them.
     #[must_use]
     pub fn encode(&self) -> [u8; NET_HEADER_LEN] {
@@ -84,5 +131,34 @@ mod tests {
         let bytes = [1, 1, 54, 0, 0xA8, 5, 34, 0, 16, 0, 1, 0];
         assert_eq!(header.encode(), bytes);
         assert_eq!(NetHeader::decode(bytes), header);
+    }
+
+    #[test]
+    fn offloads_come_through() {
+        let request = OffloadRequest {
+            needs_csum: true,
+            gso: Some(Gso::TcpV4),
+            ecn: true,
+            gso_size: 1448,
+            csum_start: 34,
+            csum_offset: 16,
+            ..OffloadRequest::default()
+        };
+        let mut frame = vec![2; 12];
+        frame.extend([0x08, 0, 0x45, 0, 0, 140, 0, 0, 0x40, 0, 64, 6]);
+        frame.extend([0; 22]);
+        frame.extend([0x50, 0x10, 0, 0, 0, 0, 0, 0, 9]);
+        let all = Capabilities::all();
+        let offload = Offload::check(&request, all, &frame, frame.len()).unwrap();
+        let header = NetHeader::for_offload(offload, 3);
+        assert_eq!(header.request(), Some(request));
+        let expected = (NEEDS_CSUM, GSO_TCPV4 | GSO_ECN, 54, 3);
+        assert_eq!((header.flags, header.gso_type, header.hdr_len, header.num_buffers), expected);
+        let valid = NetHeader::for_offload(Offload::DATA_VALID, 1);
+        assert_eq!((valid.flags, valid.gso_type), (DATA_VALID, GSO_NONE));
+        assert_eq!(NetHeader::for_offload(Offload::NONE, 0), NetHeader::default());
+        for gso_type in [2, 3, 6, 0x80, 0x83, 0xFF] {
+            assert_eq!(NetHeader { gso_type, ..NetHeader::default() }.request(), None);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
 use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
-use packet::MacAddr;
+use packet::{Capabilities, MacAddr};
 
 use super::queue::State;
 use super::sys::{self, Interfaces};
@@ -19,6 +19,7 @@ pub(super) struct TapControl {
     /// A descriptor per queue; the first one knows the interface's name, should it change.
     fds: Vec<Arc<OwnedFd>>,
     state: Arc<State>,
+    offloads: Capabilities,
     name: String,
     /// The last state of the link that somebody asked for, to count changes.
     link: Cell<Link>,
@@ -33,12 +34,13 @@ impl TapControl {
         interfaces: Interfaces,
         fds: Vec<Arc<OwnedFd>>,
         state: Arc<State>,
+        offloads: Capabilities,
     ) -> Result<Self, String> {
         let first = fds.first().ok_or("it has no queue")?;
         let (name, _) = sys::attached_to(first.as_fd())
             .map_err(|cause| format!("cannot ask the kernel about it: {cause}"))?;
         let (link, mac, mtu) = (Cell::default(), Cell::default(), Cell::default());
-        Ok(Self { interfaces, fds, state, name, link, mac, mtu })
+        Ok(Self { interfaces, fds, state, offloads, name, link, mac, mtu })
     }
 
     /// Applies the options of a device string.
@@ -153,7 +155,9 @@ impl PortControl for TapControl {
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        vec![("interface".to_owned(), self.name())]
+        let offloads = self.offloads.iter_names().map(|(name, _)| name).collect::<Vec<_>>();
+        let offloads = if offloads.is_empty() { "none".to_owned() } else { offloads.join(" ") };
+        vec![("interface".to_owned(), self.name()), ("offloads".to_owned(), offloads)]
     }
 }
 

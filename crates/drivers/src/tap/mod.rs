@@ -17,7 +17,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
 use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
-use packet::MacAddr;
+use packet::{Capabilities, MacAddr};
 
 use self::control::TapControl;
 use self::queue::{State, TapRx, TapTx};
@@ -27,7 +27,7 @@ use crate::open::{DriverInfo, OpenPort, OptionInfo};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "tap",
-    syntax: "tap:NAME[,queues=1][,mtu=N][,mac=MAC][,up=on]",
+    syntax: "tap:NAME[,queues=1][,mtu=N][,mac=MAC][,up=on][,offloads=on]",
     summary: "a TAP interface of the host, made if it does not exist (CAP_NET_ADMIN)",
     options: &[
         OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 64 (default 1)" },
@@ -42,6 +42,11 @@ pub const INFO: DriverInfo = DriverInfo {
             help: "the interface's own address (default: as it is, or random)",
         },
         OptionInfo { name: "up", value: "on|off", help: "switch the interface on (default on)" },
+        OptionInfo {
+            name: "offloads",
+            value: "on|off",
+            help: "exchange large segments and begun checksums with the host (default on)",
+        },
     ],
 };
 
@@ -65,6 +70,7 @@ struct Config {
     mac: Option<MacAddr>,
     /// Whether to switch it on; `None` when not asked for, so that failing is no error.
     up: Option<bool>,
+    offloads: bool,
 }
 
 impl Config {
@@ -78,6 +84,7 @@ impl Config {
             mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
             mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,
             up: spec.take_optional_switch("up")?,
+            offloads: spec.take_switch("offloads", true)?,
             interface,
         };
         spec.finish(&INFO.option_names())?;
@@ -109,38 +116,44 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
     let what = format!("TAP interface '{}'", config.interface);
     let error = |reason: String| Error::Device { what: what.clone(), reason };
     let interfaces = Interfaces::new().map_err(|cause| error(format!("no socket: {cause}")))?;
-    let fds = attach_all(&config, &interfaces).map_err(error)?;
+    let (fds, offloads) = attach_all(&config, &interfaces).map_err(error)?;
 
     let state = Arc::new(State::default());
     let mut rx = Vec::new();
     let mut tx = Vec::new();
     for fd in &fds {
-        let driver = TapRx::new(Arc::clone(fd), Arc::clone(&state))
+        let driver = TapRx::new(Arc::clone(fd), Arc::clone(&state), offloads)
             .map_err(|cause| error(format!("no epoll descriptor: {cause}")))?;
         rx.push(RxQueue::new(Box::new(driver), Arc::new(QueueStats::default())));
-        let driver = TapTx::new(Arc::clone(fd), Arc::clone(&state));
+        let driver = TapTx::new(Arc::clone(fd), Arc::clone(&state), offloads);
         tx.push(TxQueue::new(Box::new(driver), Arc::new(QueueStats::default())));
     }
-    let mut control = TapControl::new(interfaces, fds, state).map_err(error)?;
+    let mut control = TapControl::new(interfaces, fds, state, offloads).map_err(error)?;
     control.configure(config.mtu, config.mac, config.up)?;
     Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
 }
 
-/// Opens all queues of the interface; the error is the reason.
-fn attach_all(config: &Config, interfaces: &Interfaces) -> Result<Vec<Arc<OwnedFd>>, String> {
+/// Opens all queues of the interface, and returns what they and the kernel leave to each other;
+/// the error is the reason.
+fn attach_all(
+    config: &Config,
+    interfaces: &Interfaces,
+) -> Result<(Vec<Arc<OwnedFd>>, Capabilities), String> {
     let name = &config.interface;
     let existed = interfaces.exists(name);
     let had_carrier = existed && interfaces.has_carrier(name).unwrap_or(false);
-    let mut fds = Vec::new();
+    let (mut fds, mut offloads) = (Vec::new(), Capabilities::empty());
     for queue in 0..config.queues {
         let file = open_device()?;
         attach(&file, config, existed, queue)?;
         if queue == 0 {
             refuse_if_in_use(&file, name, existed, had_carrier)?;
+            offloads = sys::set_offloads(file.as_fd(), config.offloads)
+                .map_err(|cause| format!("cannot set its offloads: {cause}; try offloads=off"))?;
         }
         fds.push(Arc::new(OwnedFd::from(file)));
     }
-    Ok(fds)
+    Ok((fds, offloads))
 }
 
 fn open_device() -> Result<File, String> {
@@ -159,13 +172,13 @@ fn open_device() -> Result<File, String> {
 
 fn attach(file: &File, config: &Config, existed: bool, queue: usize) -> Result<(), String> {
     let name = &config.interface;
-    let mut result = sys::attach(file.as_fd(), name, true);
+    let mut result = sys::attach(file.as_fd(), name, true, config.offloads);
     let invalid = |result: &io::Result<()>| {
         result.as_ref().is_err_and(|cause| cause.raw_os_error() == Some(libc::EINVAL))
     };
     if invalid(&result) && config.queues == 1 {
         // It may have been made for a single queue.
-        result = sys::attach(file.as_fd(), name, false);
+        result = sys::attach(file.as_fd(), name, false, config.offloads);
     }
     let Err(cause) = result else { return Ok(()) };
     let create = format!("ip tuntap add dev {name} mode tap multi_queue user USER");

@@ -1,17 +1,18 @@
 //! Queues of a TAP port: one file descriptor for both directions, one system call per frame.
 
-use std::io;
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use eal::{Epoll, event::Interest};
 use ethdev::{DropReason, PortEvent, PortEvents, QueueStats, RxDriver, Sent, TxDriver};
-use packet::{BURST, Frame, FrameBatch, MAX_FRAME_LEN};
+use packet::{BURST, BadOffload, Capabilities, Frame, FrameBatch, MAX_FRAME_LEN};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, readv, writev};
+use virtio::NetHeader;
 
-use super::sys;
+use super::sys::{self, NET_HEADER_LEN};
 use crate::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// Length of an Ethernet header: the kernel takes no shorter frame.
@@ -52,27 +53,32 @@ pub(super) struct TapRx {
     fd: Arc<OwnedFd>,
     state: Arc<State>,
     slots: SlotBatch,
+    /// What the kernel may leave to us; frames have net headers if that is anything.
+    offloads: Capabilities,
     /// Contains `fd` while armed. A descriptor of its own, so that a deleted interface, whose
     /// descriptor is for ever in error, wakes nobody for ever.
     wait: Epoll,
 }
 
 impl TapRx {
-    pub(super) fn new(fd: Arc<OwnedFd>, state: Arc<State>) -> io::Result<Self> {
-        Ok(Self { fd, state, slots: SlotBatch::new(MAX_SLOT_LEN), wait: Epoll::new()? })
+    pub(super) fn new(
+        fd: Arc<OwnedFd>,
+        state: Arc<State>,
+        offloads: Capabilities,
+    ) -> io::Result<Self> {
+        let slots = SlotBatch::new(MAX_SLOT_LEN);
+        Ok(Self { fd, state, slots, offloads, wait: Epoll::new()? })
     }
 
     /// Receives one frame; `false` when there is none.
     fn receive_one(&mut self, stats: &QueueStats) -> bool {
         let Some(slot) = self.slots.next_slot() else { return false };
-        match rustix::io::read(&self.fd, slot) {
+        let mut header = [0; NET_HEADER_LEN];
+        match read_frame(&self.fd, header_part(&mut header, self.offloads), slot) {
             Ok(len) if len < ETHERNET_HEADER => stats.count_drops(DropReason::TooShort, 1),
-            Ok(len) => {
-                // The slot is longer than any frame that fits: a full one was cut.
-                if !self.slots.commit(len) {
-                    stats.count_drops(DropReason::TooLong, 1);
-                }
-            }
+            // The slot is longer than any frame that fits: a full one was cut.
+            Ok(len) if !self.slots.commit(len) => stats.count_drops(DropReason::TooLong, 1),
+            Ok(_) => self.take_offload(header, stats),
             Err(Errno::INTR) => {}
             Err(Errno::BADFD | Errno::IO | Errno::NODEV) => {
                 self.state.remove();
@@ -82,6 +88,39 @@ impl TapRx {
         }
         true
     }
+}
+
+impl TapRx {
+    /// Gives the last frame what its net header says.
+    fn take_offload(&mut self, header: [u8; NET_HEADER_LEN], stats: &QueueStats) {
+        let [flags, gso_type, ..] = header;
+        if flags == 0 && gso_type == 0 {
+            return;
+        }
+        let mut whole = [0; virtio::NET_HEADER_LEN];
+        whole.iter_mut().zip(header).for_each(|(to, from)| *to = from);
+        let request = NetHeader::decode(whole).request().ok_or(BadOffload::NotNegotiated);
+        let set = request.and_then(|request| self.slots.set_offload(&request, self.offloads));
+        if let Err(error) = set {
+            tracing::debug!(%error, "a frame of the kernel's is dropped");
+            stats.count_drops(DropReason::BadHeader, 1);
+        }
+    }
+}
+
+/// Where the kernel's net header goes: nowhere without offloads.
+fn header_part(header: &mut [u8; NET_HEADER_LEN], offloads: Capabilities) -> &mut [u8] {
+    if offloads.is_empty() { &mut [] } else { header }
+}
+
+/// Reads a frame, and returns its length without the header.
+fn read_frame(fd: &OwnedFd, header: &mut [u8], slot: &mut [u8]) -> rustix::io::Result<usize> {
+    if header.is_empty() {
+        return rustix::io::read(fd, slot);
+    }
+    let header_len = header.len();
+    let len = readv(fd, &mut [IoSliceMut::new(header), IoSliceMut::new(slot)])?;
+    Ok(len.saturating_sub(header_len))
 }
 
 impl RxDriver for TapRx {
@@ -147,23 +186,28 @@ fn is_readable(fd: &OwnedFd) -> bool {
 pub(super) struct TapTx {
     fd: Arc<OwnedFd>,
     state: Arc<State>,
+    /// What the kernel takes; frames have net headers if that is anything.
+    offloads: Capabilities,
     /// For frames of too many pieces; empty until there is one.
     copy: Vec<u8>,
 }
 
 impl TapTx {
-    pub(super) const fn new(fd: Arc<OwnedFd>, state: Arc<State>) -> Self {
-        Self { fd, state, copy: Vec::new() }
+    pub(super) const fn new(fd: Arc<OwnedFd>, state: Arc<State>, offloads: Capabilities) -> Self {
+        Self { fd, state, offloads, copy: Vec::new() }
     }
 
     fn write(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        let header = NetHeader::for_offload(frame.offload(), 0).encode();
+        let header_len = if self.offloads.is_empty() { 0 } else { NET_HEADER_LEN };
+        let header = header.get(..header_len).unwrap_or_default();
         if frame.body().len() < sys::MAX_PIECES {
-            return sys::write_frame(self.fd.as_fd(), frame);
+            return sys::write_frame(self.fd.as_fd(), header, frame);
         }
         self.copy.resize(MAX_FRAME_LEN, 0);
         let len = frame.copy_to(&mut self.copy);
         let bytes = self.copy.get(..len).unwrap_or_default();
-        rustix::io::write(&self.fd, bytes)?;
+        writev(&self.fd, &[IoSlice::new(header), IoSlice::new(bytes)])?;
         Ok(())
     }
 
@@ -205,6 +249,10 @@ impl TxDriver for TapTx {
             }
         }
         sent
+    }
+
+    fn takes(&self) -> Capabilities {
+        self.offloads
     }
 
     fn is_ready(&self) -> bool {

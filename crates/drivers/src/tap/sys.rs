@@ -3,11 +3,11 @@
 //!
 //! Facts: Linux `Documentation/networking/tuntap.rst`, netdevice(7), tun(4).
 
-use std::ffi::{c_int, c_short, c_ulong};
+use std::ffi::{c_int, c_short, c_uint, c_ulong};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use packet::{Frame, MacAddr};
+use packet::{Capabilities, Frame, MacAddr};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 /// Longest name of an interface, in bytes (IFNAMSIZ without the final NUL).
@@ -46,16 +46,61 @@ unsafe fn ioctl(fd: BorrowedFd<'_>, code: c_ulong, request: &mut libc::ifreq) ->
 }
 
 /// Makes `fd`, an open `/dev/net/tun`, a queue of the TAP interface `name`, which is made if it
-/// does not exist.
-pub(crate) fn attach(fd: BorrowedFd<'_>, name: &str, multi_queue: bool) -> io::Result<()> {
+/// does not exist. With `net_header` every frame has a virtio-net header of
+/// [`NET_HEADER_LEN`] bytes in front.
+pub(crate) fn attach(
+    fd: BorrowedFd<'_>,
+    name: &str,
+    multi_queue: bool,
+    net_header: bool,
+) -> io::Result<()> {
     let mut flags = libc::IFF_TAP | libc::IFF_NO_PI;
     if multi_queue {
         flags |= libc::IFF_MULTI_QUEUE;
+    }
+    if net_header {
+        flags |= libc::IFF_VNET_HDR;
     }
     let mut request = request(name);
     request.ifr_ifru.ifru_flags = low_16(flags);
     // SAFETY: TUNSETIFF takes an ifreq and follows no pointer in it.
     unsafe { ioctl(fd, libc::TUNSETIFF as c_ulong, &mut request) }
+}
+
+/// Bytes of the header that a TAP device has in front of frames: the legacy one.
+pub(crate) const NET_HEADER_LEN: usize = 10;
+
+/// Tells the TAP device whether it may leave checksums and segmentation to us, and returns what
+/// it leaves, and takes, then. Without `on` that is nothing, whatever a former user had said.
+pub(crate) fn set_offloads(fd: BorrowedFd<'_>, on: bool) -> io::Result<Capabilities> {
+    if !on {
+        set_offload_flags(fd, 0)?;
+        return Ok(Capabilities::empty());
+    }
+    little_endian_headers(fd)?;
+    let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
+    let udp = libc::TUN_F_USO4 | libc::TUN_F_USO6;
+    if set_offload_flags(fd, tcp | udp).is_ok() {
+        return Ok(Capabilities::all());
+    }
+    // Before Linux 6.2.
+    set_offload_flags(fd, tcp)?;
+    Ok(Capabilities::all() - Capabilities::USO4 - Capabilities::USO6)
+}
+
+fn set_offload_flags(fd: BorrowedFd<'_>, flags: c_uint) -> io::Result<()> {
+    // SAFETY: TUNSETOFFLOAD takes flags, and no pointer.
+    let result =
+        unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETOFFLOAD as _, c_ulong::from(flags)) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Has the device write headers as virtio 1.0 does, on any host.
+fn little_endian_headers(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let yes: c_int = 1;
+    // SAFETY: TUNSETVNETLE reads one number.
+    let result = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNSETVNETLE as _, &raw const yes) };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// The low 16 bits of interface flags, which is all that an ifreq has room for.
@@ -182,27 +227,31 @@ impl Interfaces {
     }
 }
 
-/// Largest number of pieces that [`write_frame`] takes.
+/// Largest number of pieces of a frame that [`write_frame`] takes.
 pub(crate) const MAX_PIECES: usize = 1 + 16;
 
-/// Writes a frame to the TAP device as one packet, without copying it first; its body may be
-/// memory that somebody else is changing. The frame may have [`MAX_PIECES`] pieces, its head
-/// being one.
-pub(crate) fn write_frame(fd: BorrowedFd<'_>, frame: &Frame<'_>) -> io::Result<()> {
-    let head = frame.head();
-    let first = libc::iovec { iov_base: head.as_ptr().cast_mut().cast(), iov_len: head.len() };
-    let mut pieces = [first; MAX_PIECES];
-    let (_, rest) = pieces.split_at_mut(1);
+/// Writes a frame to the TAP device as one packet, `header` in front, without copying it first;
+/// its body may be memory that somebody else is changing. The frame may have [`MAX_PIECES`]
+/// pieces, its head being one.
+pub(crate) fn write_frame(fd: BorrowedFd<'_>, header: &[u8], frame: &Frame<'_>) -> io::Result<()> {
+    let piece = |bytes: &[u8]| libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // A piece of no bytes does no harm.
+    let mut pieces = [piece(header); 1 + MAX_PIECES];
+    let [_, head, rest @ ..] = &mut pieces;
+    *head = piece(frame.head());
     if frame.body().len() > rest.len() {
         return Err(io::ErrorKind::InvalidInput.into());
     }
     for (to, segment) in rest.iter_mut().zip(frame.body()) {
         *to = libc::iovec { iov_base: segment.as_ptr().as_ptr().cast(), iov_len: segment.len() };
     }
-    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "at most 17")]
-    let count = (1 + frame.body().len()) as c_int;
-    // SAFETY: `count` pieces are filled in, each with memory that the frame vouches for as
-    // readable; the kernel only reads it, and answers EFAULT where a peer took it away.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap, reason = "at most 18")]
+    let count = (2 + frame.body().len()) as c_int;
+    // SAFETY: `count` pieces are filled in, each with memory that the caller or the frame vouches
+    // for as readable; the kernel only reads it, and answers EFAULT where a peer took it away.
     let written = unsafe { libc::writev(fd.as_raw_fd(), pieces.as_ptr(), count) };
     if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

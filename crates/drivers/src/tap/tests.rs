@@ -1,6 +1,8 @@
 //! Tests against the host kernel, each in a network namespace of its own, which goes away with
 //! the test's thread. They need root; without it they are skipped with a note.
 
+mod offload;
+
 use std::net::UdpSocket;
 use std::process::Command;
 use std::sync::mpsc;
@@ -203,7 +205,7 @@ fn the_interface_is_set_up_as_asked() {
 
         ip("link set rw0 down");
         ip("link set rw0 name rw1");
-        assert_eq!(tap.port.control().details(), [("interface".into(), "rw1".into())]);
+        assert!(tap.port.control().details().contains(&("interface".into(), "rw1".into())));
         assert_eq!(tap.port.control().mtu(), 9000);
     });
 }
@@ -332,7 +334,7 @@ fn names_and_numbers_are_checked_before_anything_is_opened() {
         ("tap:x,mtu=67", "mtu=67: expected a number from 68 to 65521"),
         ("tap:x,mac=1:2", "mac=1:2: expected an address such as"),
         ("tap:x,up=2", "up=2: expected on or off"),
-        ("tap:x,color=red", "unknown option 'color'; tap takes queues, mtu, mac and up"),
+        ("tap:x,color=red", "unknown option 'color'; tap takes queues, mtu, mac, up and offloads"),
     ] {
         let error = refusal(device);
         assert!(error.contains(part), "{device}: {error}");

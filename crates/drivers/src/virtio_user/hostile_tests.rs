@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU16;
 
 use eal::EventFd;
 use ethdev::{DropReason, QueueStats, RxQueue, TxQueue};
-use packet::{BURST, Frame};
+use packet::{BURST, Capabilities, Frame};
 use proptest::prelude::*;
 use virtio::driver::SplitQueue;
 use virtio::ring::QueueSize;
@@ -43,7 +43,9 @@ impl Bench {
     fn receiver() -> (Self, RxQueue, Arc<QueueStats>, Slots, Arc<Lane<RxRing>>) {
         let (bench, queue, slots) = Self::new();
         let shared = Arc::clone(bench.memory.shared());
-        let ring = RxRing::new(queue, slots, HEADER, true, EventFd::new().unwrap(), shared);
+        let offloads = Capabilities::all();
+        let ring =
+            RxRing::new(queue, slots, HEADER, true, offloads, EventFd::new().unwrap(), shared);
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
         let stats = Arc::new(QueueStats::default());
@@ -57,7 +59,8 @@ impl Bench {
         let tables = Tables::new(bench.memory.take(Tables::bytes(SIZE)).unwrap());
         let shared = Arc::clone(bench.memory.shared());
         let kick = EventFd::new().unwrap();
-        let ring = TxRing::new(queue, slots, HEADER, Some(tables), kick, shared);
+        let ring =
+            TxRing::new(queue, slots, HEADER, Some(tables), Capabilities::all(), kick, shared);
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
         let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)));
@@ -93,6 +96,30 @@ impl Bench {
 
 fn frame_lens(rx: &mut RxQueue) -> Vec<usize> {
     rx.rx_burst(BURST).frames().iter().map(Frame::len).collect()
+}
+
+#[test]
+fn offloads_that_are_not_true_are_refused() {
+    let (mut bench, mut rx, stats, slots, _lane) = Bench::receiver();
+    // Flags, GSO type, header length, segment size, checksum start and offset.
+    let headers: [[u8; 10]; 4] = [
+        [1, 0, 0, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF],
+        [1, 0, 0, 0, 0, 0, 34, 0, 60, 0],
+        [1, 1, 0, 0, 1, 0, 34, 0, 16, 0],
+        [0, 0x7F, 0, 0, 0, 0, 0, 0, 0, 0],
+    ];
+    for (id, header) in (0..).zip(headers) {
+        bench.fill(&slots, id, 1, 7);
+        bench.write(slots.part(id, HEADER, 0).unwrap().device(), header);
+        bench.push_used(id.into(), 12 + 80);
+    }
+    assert_eq!(frame_lens(&mut rx), [] as [usize; 0]);
+    assert_eq!(stats.snapshot().dropped_for(DropReason::BadHeader), 4);
+    // The checksum is known to be good.
+    bench.fill(&slots, 4, 1, 7);
+    bench.write(slots.part(4, HEADER, 0).unwrap().device(), [2_u8, 0]);
+    bench.push_used(4, 12 + 80);
+    assert!(rx.rx_burst(BURST).frames()[0].offload().is_data_valid());
 }
 
 #[test]

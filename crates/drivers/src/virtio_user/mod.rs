@@ -83,6 +83,11 @@ pub const INFO: DriverInfo = DriverInfo {
             help: "suppress notifications by ring index (default off)",
         },
         OptionInfo {
+            name: "offloads",
+            value: "on|off",
+            help: "exchange large segments and begun checksums with the back-end (default on)",
+        },
+        OptionInfo {
             name: "version_1",
             value: "on|off",
             help: "modern virtio; off: the legacy net header (default on)",

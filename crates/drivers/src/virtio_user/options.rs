@@ -76,6 +76,8 @@ impl Options {
         if packed && !features.contains(Features::VERSION_1) {
             return Err(spec.error("packed=on: expected version_1=on with it".to_owned()));
         }
+        let offloads = Features::HOST_OFFLOADS | Features::GUEST_OFFLOADS;
+        features.set(offloads, spec.take_switch("offloads", true)?);
         let options = Self {
             path,
             server: spec.take_switch("server", false)?,
@@ -97,7 +99,7 @@ impl Options {
         if self.queues > 1 {
             features |= offered & Features::MQ;
         }
-        features
+        with_valid_offloads(features)
     }
 
     /// The features to add for a control queue; empty for none.
@@ -116,6 +118,29 @@ impl Options {
         wanted |= Features::MQ;
         offered & wanted
     }
+}
+
+/// The features without those offloads that cannot be without others (virtio 1.3 section
+/// 5.1.3.1), and without large segments for receive buffers that could not hold them.
+fn with_valid_offloads(mut features: Features) -> Features {
+    let guest_tso = Features::GUEST_TSO4 | Features::GUEST_TSO6;
+    let host_tso = Features::HOST_TSO4 | Features::HOST_TSO6;
+    if !features.contains(Features::CSUM) {
+        features -= Features::HOST_OFFLOADS;
+    }
+    if !features.contains(Features::GUEST_CSUM) {
+        features -= Features::GUEST_OFFLOADS;
+    }
+    if !features.contains(Features::MRG_RXBUF) {
+        features -= Features::GUEST_OFFLOADS - Features::GUEST_CSUM;
+    }
+    if !features.intersects(host_tso) {
+        features -= Features::HOST_ECN;
+    }
+    if !features.intersects(guest_tso) {
+        features -= Features::GUEST_ECN;
+    }
+    features
 }
 
 /// Bytes of a frame that a receive buffer must hold: all of it, if a frame cannot span several.
@@ -219,6 +244,21 @@ mod tests {
         let control = options.choose_control(ours);
         assert!(control.contains(Features::CTRL_VQ | Features::CTRL_MAC_ADDR));
         assert!(!control.contains(Features::CTRL_VLAN), "which would filter all VLANs");
+    }
+
+    #[test]
+    fn offloads_come_with_what_they_need() {
+        let all = Features::HOST_OFFLOADS | Features::GUEST_OFFLOADS;
+        let merged = Features::MRG_RXBUF;
+        let options = parse("virtio-user:/a").unwrap();
+        assert_eq!(options.choose(all | merged), all | merged);
+        assert_eq!(options.choose(all), Features::HOST_OFFLOADS | Features::GUEST_CSUM);
+        let none = merged | Features::HOST_TSO4 | Features::GUEST_TSO4 | Features::HOST_ECN;
+        assert_eq!(options.choose(none), merged);
+        let ecn = Features::CSUM | Features::HOST_ECN | Features::GUEST_CSUM | Features::GUEST_ECN;
+        assert_eq!(options.choose(ecn), Features::CSUM | Features::GUEST_CSUM);
+        let off = parse("virtio-user:/a,offloads=off").unwrap();
+        assert_eq!(off.choose(all | merged), merged);
     }
 
     #[test]

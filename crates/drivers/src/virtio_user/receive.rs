@@ -7,9 +7,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use eal::{EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, RxDriver};
+use packet::frame::HEAD_CAPACITY;
 use packet::prefetch::prefetch_read;
-use packet::{BURST, FrameBatch, Segment};
+use packet::{BURST, Capabilities, FrameBatch, Segment};
 use virtio::driver::{Buffer, DriverQueue, DriverRing, RingError};
+use virtio::{NET_HEADER_LEN, NetHeader};
 
 use super::lane::{Lane, Ring};
 use super::memory::Slots;
@@ -33,6 +35,8 @@ pub(super) struct RxRing {
     header: usize,
     /// MRG_RXBUF was negotiated.
     mergeable: bool,
+    /// What the device may leave to us.
+    offloads: Capabilities,
     kick: EventFd,
     fault: Option<RingError>,
     /// Keeps `queue` and `slots` mapped.
@@ -52,6 +56,7 @@ impl RxRing {
         slots: Slots,
         header: usize,
         mergeable: bool,
+        offloads: Capabilities,
         kick: EventFd,
         memory: Arc<SharedMemory>,
     ) -> Self {
@@ -63,7 +68,7 @@ impl RxRing {
         }
         // The device does not look yet: it is started and then kicked, whatever it wishes.
         let _ = queue.publish();
-        Self { queue, slots, header, mergeable, kick, fault: None, memory }
+        Self { queue, slots, header, mergeable, offloads, kick, fault: None, memory }
     }
 
     /// Sends the kick that a device may expect after its start.
@@ -151,9 +156,49 @@ impl RxRing {
         if frame.len() < MIN_FRAME {
             return Err(DropReason::TooShort);
         }
+        if !self.is_plain(used) {
+            return self.push_offloaded(used, &[frame], batch);
+        }
         // SAFETY: as for the segment.
         let pushed = unsafe { batch.push_shared(frame) };
         if pushed { Ok(()) } else { Err(DropReason::NoBuffer) }
+    }
+
+    /// Whether the net header of the frame in `first` says nothing about it. Where nothing was
+    /// negotiated that it could say it is not looked at.
+    #[inline]
+    fn is_plain(&self, first: Taken) -> bool {
+        if self.offloads.is_empty() {
+            return true;
+        }
+        // SAFETY: the net header lies in front of the frame in its slot. The back-end may write it
+        // meanwhile, hence volatile; whatever it says is checked.
+        let said = unsafe { first.frame.sub(self.header).cast::<[u8; 2]>().read_volatile() };
+        said == [0, 0]
+    }
+
+    /// Adds a frame about which its net header says something.
+    #[inline(never)]
+    fn push_offloaded(
+        &self,
+        first: Taken,
+        segments: &[Segment],
+        batch: &mut FrameBatch,
+    ) -> Result<(), DropReason> {
+        let mut header = [0; NET_HEADER_LEN];
+        let header_len = self.header.min(NET_HEADER_LEN);
+        // SAFETY: as in `is_plain`; the header has `header_len` bytes, and so has the copy. `copy`
+        // is as good as volatile here, since only what was copied is looked at.
+        unsafe {
+            let from = first.frame.sub(header_len).as_ptr();
+            std::ptr::copy(from, header.as_mut_ptr(), header_len);
+        }
+        let request = NetHeader::decode(header).request().ok_or(DropReason::BadHeader)?;
+        // SAFETY: as for the segments.
+        if !unsafe { batch.push_shared_with_head(segments, HEAD_CAPACITY) } {
+            return Err(DropReason::TooLong);
+        }
+        batch.set_offload(&request, self.offloads).map_err(|_| DropReason::BadHeader)
     }
 
     /// Adds a frame that spans `count` buffers: the rest of its buffers are next in the used
@@ -189,6 +234,9 @@ impl RxRing {
         }
         if segments.iter().map(Segment::len).sum::<usize>() < MIN_FRAME {
             return Ok(Err(DropReason::TooShort));
+        }
+        if !self.is_plain(first) {
+            return Ok(self.push_offloaded(first, &segments, batch));
         }
         // SAFETY: as for the segments.
         let pushed = unsafe { batch.push_shared_chain(&segments) };

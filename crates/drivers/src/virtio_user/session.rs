@@ -337,14 +337,16 @@ impl Plan {
         let slots = Slots::new(memory, size, self.receive_room)?;
         let mergeable = self.features.contains(Features::MRG_RXBUF);
         let (queue, kick) = (self.queue(memory, self.size)?, rx_kick.try_clone().ok()?);
-        let rx = RxRing::new(queue, slots, header, mergeable, kick, Arc::clone(&shared));
+        let takes = self.features.guest_takes();
+        let rx = RxRing::new(queue, slots, header, mergeable, takes, kick, Arc::clone(&shared));
 
         let slots = Slots::new(memory, size, TRANSMIT_ROOM)?;
         let tables = memory.take(Tables::bytes(size))?;
         let indirect = self.features.contains(Features::INDIRECT_DESC);
         let tables = indirect.then_some(Tables::new(tables));
         let (queue, kick) = (self.queue(memory, self.size)?, tx_kick.try_clone().ok()?);
-        let tx = TxRing::new(queue, slots, header, tables, kick, shared);
+        let tx =
+            TxRing::new(queue, slots, header, tables, self.features.host_takes(), kick, shared);
         Some((rx, rx_kick, tx, tx_kick))
     }
 

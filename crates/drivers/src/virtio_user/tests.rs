@@ -1,5 +1,7 @@
 //! The driver against Ringway's own back-end, over a real socket and real shared memory.
 
+mod offload;
+
 use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use eal::{EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, Sent, TxDriver};
-use packet::{BURST, Frame, FrameReader};
+use packet::{BURST, Capabilities, Frame, FrameReader};
+use virtio::NetHeader;
 use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
 
 use super::lane::{Lane, Ring};
@@ -51,7 +52,7 @@ impl Tables {
 }
 
 /// The ring of one session. Descriptor `n` always has slot `n`, whose net header is zero and
-/// stays so; as long as frames have the same length, no descriptor is written.
+/// stays so until a frame with an offload is sent; as long as frames have the same length, no descriptor is written.
 #[derive(Debug)]
 pub(super) struct TxRing {
     queue: DriverQueue,
@@ -60,6 +61,10 @@ pub(super) struct TxRing {
     header: usize,
     /// For frames of several pieces, where INDIRECT_DESC was negotiated.
     tables: Option<Tables>,
+    /// What the device takes.
+    offloads: Capabilities,
+    /// Some slot's net header is not zero.
+    headers_used: bool,
     /// Per buffer the next one of the same frame, or [`END`].
     links: Box<[u16]>,
     /// Frames of several pieces that the device has.
@@ -85,6 +90,7 @@ impl TxRing {
         slots: Slots,
         header: usize,
         tables: Option<Tables>,
+        offloads: Capabilities,
         kick: EventFd,
         memory: Arc<SharedMemory>,
     ) -> Self {
@@ -95,6 +101,8 @@ impl TxRing {
             slots,
             header,
             tables,
+            offloads,
+            headers_used: false,
             links,
             long_frames: 0,
             refusals: 0,
@@ -119,6 +127,15 @@ impl TxRing {
     pub(super) fn posted_heads(&self) -> Vec<u16> {
         let size = self.queue.entries();
         (0..size).filter(|id| self.queue.is_posted(*id)).collect()
+    }
+
+    /// The frames before the first that needs more than the device takes, which there is only if
+    /// the session is newer than what the caller knows.
+    fn until_refused<'s, 'f>(&mut self, frames: &'s [Frame<'f>]) -> &'s [Frame<'f>] {
+        self.headers_used = true;
+        let takes = self.offloads;
+        let refused = frames.iter().position(|frame| !takes.contains(frame.offload().needs()));
+        refused.and_then(|index| frames.get(..index)).unwrap_or(frames)
     }
 
     #[inline]
@@ -148,7 +165,7 @@ impl TxRing {
             let len = frame.len();
             if len < MIN_FRAME {
                 sent.add_dropped(stats, DropReason::TooShort);
-            } else if len > most {
+            } else if len > most && frame.wire_len() > most {
                 sent.add_dropped(stats, DropReason::TooLong);
             } else if len > self.slots.room() {
                 match self.add_long(frame)? {
@@ -172,8 +189,12 @@ impl TxRing {
     #[inline]
     fn add(&mut self, frame: &Frame<'_>) -> bool {
         let (slots, header, len) = (&self.slots, self.header, frame.len());
+        let headers_used = self.headers_used;
         self.queue.add_with(|id| {
             let whole = slots.part(id, header, header + len)?;
+            if headers_used {
+                write_header(whole, header, frame);
+            }
             // SAFETY: `part` made sure of `header + len` bytes of the slot. They are not the
             // frame's memory: frames come from receive slots and from other ports' memory.
             unsafe { frame.copy_to_ptr(whole.host().add(header), len) };
@@ -224,6 +245,9 @@ impl TxRing {
                 unsafe { reader.copy_next(to, room) };
             });
             let Some(piece) = piece else { break };
+            if self.headers_used && pieces.is_empty() {
+                write_header(piece, self.header, frame);
+            }
             pieces.push(Buffer::readable(piece));
             left = left.saturating_sub(room);
         }
@@ -277,6 +301,17 @@ impl TxRing {
     }
 }
 
+/// Writes a frame's net header to the first bytes of its buffer.
+fn write_header(buffer: DmaMemory, header_len: usize, frame: &Frame<'_>) {
+    // The driver has no use for the number of buffers (virtio 1.3 section 5.1.6.2.1).
+    let header = NetHeader::for_offload(frame.offload(), 0).encode();
+    let header_len = header_len.min(header.len()).min(buffer.len());
+    // SAFETY: `header_len` is at most the length of both, and one of them is our own.
+    unsafe {
+        std::ptr::copy_nonoverlapping(header.as_ptr(), buffer.host().as_ptr(), header_len);
+    }
+}
+
 /// What became of a long frame.
 enum Added {
     Yes,
@@ -297,18 +332,44 @@ impl Transmitter {
     }
 }
 
-impl TxDriver for Transmitter {
-    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+impl Transmitter {
+    #[inline]
+    fn transmit_burst(
+        &mut self,
+        frames: &[Frame<'_>],
+        offloaded: bool,
+        stats: &QueueStats,
+    ) -> Sent {
         // Should the port's thread have the ring just now, there is no room for a moment.
         let Some(mut guard) = self.lane.ring.try_lock() else { return Sent::NONE };
         let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else {
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
+        let frames = if offloaded { ring.until_refused(frames) } else { frames };
         ring.send(frames, self.mtu.load(Relaxed), stats).unwrap_or_else(|error| {
             ring.fault = Some(error);
             self.lane.report_fault();
             Sent::NONE
         })
+    }
+}
+
+impl TxDriver for Transmitter {
+    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        self.transmit_burst(frames, false, stats)
+    }
+
+    fn takes(&self) -> Capabilities {
+        // Without the ring there is no room either.
+        let guard = self.lane.ring.try_lock();
+        guard
+            .as_ref()
+            .and_then(|ring| ring.as_ref())
+            .map_or(Capabilities::empty(), |ring| ring.offloads)
+    }
+
+    fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        self.transmit_burst(frames, true, stats)
     }
 
     fn is_ready(&self) -> bool {

@@ -2,6 +2,7 @@
 //! front-end passes that queue on instead of serving it itself.
 
 use packet::MacAddr;
+use virtio::Features;
 
 use super::filter::{Addresses, Modes};
 
@@ -29,6 +30,8 @@ pub enum Command {
     AnnounceAck,
     /// Use this many queue pairs.
     QueuePairs(u16),
+    /// Leave no more than these offloads to the driver, of those that were negotiated.
+    GuestOffloads(Features),
 }
 
 impl Command {
@@ -54,6 +57,10 @@ impl Command {
             }
             (3, 0) => arguments.is_empty().then_some(Self::AnnounceAck),
             (4, 0) => Some(Self::QueuePairs(u16::from_le_bytes(arguments.try_into().ok()?))),
+            (5, 0) => {
+                let offloads = u64::from_le_bytes(arguments.try_into().ok()?);
+                Some(Self::GuestOffloads(Features::from_bits(offloads)?))
+            }
             _ => None,
         }
     }
@@ -85,6 +92,10 @@ mod tests {
         assert!(matches!(read(&[2, 1, 5, 1]), Some(Command::Vlan(0x105, false))));
         assert!(matches!(read(&[3, 0]), Some(Command::AnnounceAck)));
         assert!(matches!(read(&[4, 0, 2, 0]), Some(Command::QueuePairs(2))));
+        let offloads = Features::GUEST_CSUM | Features::GUEST_USO4;
+        let bytes = [&[5, 0][..], &offloads.bits().to_le_bytes()].concat();
+        assert!(matches!(read(&bytes), Some(Command::GuestOffloads(all)) if all == offloads));
+        assert!(read(&[5, 0, 0, 0, 0, 0, 0, 0, 0, 0x80]).is_none(), "no such offload");
         let tables = [&[1, 0, 1, 0, 0, 0][..], &own.0, &[0; 4]].concat();
         assert!(matches!(read(&tables), Some(Command::MacTables(..))));
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use eal::EventFd;
+use packet::Capabilities;
 use virtio::device::{self, DeviceQueue};
 use virtio::{Features, GuestMemory};
 
@@ -21,7 +22,11 @@ use crate::protocol::ProtocolFeatures;
 /// can name.
 pub const MAX_QUEUE_PAIRS: u16 = 127;
 
-/// What every device offers. Offloads come with their own negotiation.
+/// What a device offers unless it is told not to.
+const OFFLOADS: Features =
+    Features::HOST_OFFLOADS.union(Features::GUEST_OFFLOADS).union(Features::CTRL_GUEST_OFFLOADS);
+
+/// What every device offers.
 const FEATURES: Features = Features::VERSION_1
     .union(Features::VHOST_USER_PROTOCOL)
     .union(Features::ANY_LAYOUT)
@@ -77,6 +82,9 @@ pub struct NetDevice {
     filter: ReceiveFilter,
     state: Arc<GuestState>,
     status: u8,
+    offloads: bool,
+    /// Offloads that the driver wants to have left to it now, where it has said so.
+    wanted: Option<Features>,
 }
 
 impl NetDevice {
@@ -104,7 +112,16 @@ impl NetDevice {
                 queue_pairs: AtomicU16::new(queue_pairs),
             }),
             status: 0,
+            offloads: true,
+            wanted: None,
         })
+    }
+
+    /// The device without any offload offered: frames are complete in both directions.
+    #[must_use]
+    pub const fn without_offloads(mut self) -> Self {
+        self.offloads = false;
+        self
     }
 
     /// The receive side of every pair: polls the guest's transmit rings.
@@ -151,6 +168,14 @@ impl NetDevice {
             && index / 2 < self.state.queue_pairs()
     }
 
+    /// What may be left to the driver now.
+    pub(super) fn guest_takes(&self) -> Capabilities {
+        match self.wanted {
+            None => self.negotiated.guest_takes(),
+            Some(wanted) => (wanted & self.negotiated).guest_takes(),
+        }
+    }
+
     /// Changes ring `index`, if it runs.
     fn edit(&self, index: u16, change: impl FnOnce(&mut Ring)) {
         if let Some(slot) = self.slots.get(usize::from(index)) {
@@ -161,11 +186,13 @@ impl NetDevice {
     /// Brings every ring up to what is enabled and filtered now.
     fn refresh(&self) {
         let filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
+        let takes = self.guest_takes();
         for (index, slot) in (0..).zip(&self.slots) {
             let enabled = self.effective(index);
             slot.edit(|ring| {
                 if let Some(ring) = ring {
                     ring.enabled = enabled;
+                    ring.takes = takes;
                     ring.filter.clone_from(&filter);
                 }
             });
@@ -195,7 +222,7 @@ impl NetDevice {
     }
 
     /// Carries out a command; returns whether it could.
-    fn execute(&mut self, command: Command) -> bool {
+    pub(super) fn execute(&mut self, command: Command) -> bool {
         match command {
             Command::Mode(mode, on) => self.filter.set_mode(mode, on),
             Command::Mac(mac) => self.filter.set_mac(mac),
@@ -203,6 +230,14 @@ impl NetDevice {
             Command::Vlan(vlan, on) => return self.filter.set_vlan(vlan, on),
             Command::AnnounceAck => {}
             Command::QueuePairs(pairs) if pairs == 0 || pairs > self.pairs() => return false,
+            Command::GuestOffloads(wanted) => {
+                let may = self.negotiated & Features::GUEST_OFFLOADS;
+                if !self.negotiated.contains(Features::CTRL_GUEST_OFFLOADS) || !may.contains(wanted)
+                {
+                    return false;
+                }
+                self.wanted = Some(wanted);
+            }
             Command::QueuePairs(pairs) => self.state.queue_pairs.store(pairs, Ordering::Relaxed),
         }
         true
@@ -210,6 +245,7 @@ impl NetDevice {
 
     fn forget_driver(&mut self) {
         self.filter = ReceiveFilter::default();
+        self.wanted = None;
         self.state.queue_pairs.store(self.pairs(), Ordering::Relaxed);
         self.status = 0;
     }
@@ -222,7 +258,8 @@ impl Backend for NetDevice {
 
     fn features(&self) -> u64 {
         let multi_queue = if self.pairs() > 1 { Features::MQ } else { Features::empty() };
-        (FEATURES | multi_queue).bits()
+        let offloads = if self.offloads { OFFLOADS } else { Features::empty() };
+        (FEATURES | multi_queue | offloads).bits()
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
@@ -295,6 +332,7 @@ impl Backend for NetDevice {
         })?;
         let mut ring = Ring::new(queue, features);
         ring.enabled = enabled;
+        ring.takes = self.guest_takes();
         ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
         (ring.kick, ring.call, ring.err) = (setup.kick, setup.call, setup.err);
         slot.edit(|place| *place = Some(Box::new(ring)));

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use eal::handover::Loan;
 use ethdev::queue::RxDriver;
 use ethdev::stats::{DropReason, QueueStats};
-use packet::{FrameBatch, MAX_FRAME_LEN, Segment};
+use packet::frame::HEAD_CAPACITY;
+use packet::{Capabilities, FrameBatch, MAX_FRAME_LEN, OffloadRequest, Segment};
 use virtio::device::{Buffers, Chain, MAX_CHAIN};
-use virtio::net_header::NEEDS_CSUM;
+use virtio::net_header::{GSO_NONE, NEEDS_CSUM};
+use virtio::{NET_HEADER_LEN, NetHeader};
 
 use super::ring::{Ring, RingSlot};
 
@@ -50,8 +52,8 @@ impl NetReceiver {
         let mut taken = 0;
         for (chain, single) in self.buffers.iter() {
             let frame_added = match single {
-                Some(segment) => push_single(&mut self.batch, ring.header_len, segment),
-                None => push_chain(&mut self.batch, ring, chain, &mut self.chain),
+                Some(segment) => push_single(&mut self.batch, ring, &self.slot, segment),
+                None => push_chain(&mut self.batch, ring, &self.slot, chain, &mut self.chain),
             };
             match frame_added {
                 Ok(()) => {}
@@ -79,7 +81,13 @@ enum Refusal {
 
 /// Adds the frame of a chain that is one descriptor: net header and frame in one piece.
 #[inline]
-fn push_single(batch: &mut FrameBatch, header_len: usize, segment: Segment) -> Result<(), Refusal> {
+fn push_single(
+    batch: &mut FrameBatch,
+    ring: &Ring,
+    slot: &Arc<RingSlot>,
+    segment: Segment,
+) -> Result<(), Refusal> {
+    let header_len = ring.header_len;
     if segment.len() < header_len + MIN_FRAME_LEN {
         return Err(Refusal::Drop(DropReason::TooShort));
     }
@@ -87,8 +95,10 @@ fn push_single(batch: &mut FrameBatch, header_len: usize, segment: Segment) -> R
         return Err(Refusal::Drop(DropReason::TooLong));
     }
     // SAFETY: the segment has at least `header_len` bytes, which is 10 or 12.
-    let offloads = unsafe { segment.as_ptr().cast::<[u8; 2]>().read_volatile() };
-    check_offloads(offloads)?;
+    let [flags, gso_type] = unsafe { segment.as_ptr().cast::<[u8; 2]>().read_volatile() };
+    if !is_plain(flags, gso_type) {
+        return push_single_offloaded(batch, ring, slot, segment);
+    }
     // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
     if unsafe { batch.push_shared(segment.skip(header_len)) } {
         Ok(())
@@ -104,6 +114,7 @@ fn push_single(batch: &mut FrameBatch, header_len: usize, segment: Segment) -> R
 fn push_chain(
     batch: &mut FrameBatch,
     ring: &mut Ring,
+    slot: &Arc<RingSlot>,
     chain: Chain,
     segments: &mut Vec<Segment>,
 ) -> Result<(), Refusal> {
@@ -117,12 +128,12 @@ fn push_chain(
     if len > ring.header_len + MAX_FRAME_LEN {
         return Err(Refusal::Drop(DropReason::TooLong));
     }
-    let mut header = [0_u8; 12];
-    take_front(segments, header.get_mut(..ring.header_len).unwrap_or_default());
-    let [flags, gso_type, ..] = header;
-    check_offloads([flags, gso_type])?;
+    let header = take_header(segments, ring.header_len);
     if !batch.has_room(segments.len()) {
         return Err(Refusal::NoRoom);
+    }
+    if !is_plain(header.flags, header.gso_type) {
+        return push_offloaded(batch, ring.sends, slot, header, segments);
     }
     // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
     if unsafe { batch.push_shared_chain(segments) } {
@@ -147,15 +158,54 @@ fn take_front(chain: &mut [Segment], to: &mut [u8]) {
     }
 }
 
-/// Refuses what was not negotiated: no offload is offered yet, so the driver must ask for none
-/// (virtio 1.3 section 5.1.6.2.1).
+/// A private copy of the net header at the start of `chain`, which is cut off.
+fn take_header(chain: &mut [Segment], header_len: usize) -> NetHeader {
+    let mut header = [0; NET_HEADER_LEN];
+    take_front(chain, header.get_mut(..header_len).unwrap_or_default());
+    NetHeader::decode(header)
+}
+
+/// Whether a net header asks for nothing.
 #[inline]
-fn check_offloads([flags, gso_type]: [u8; 2]) -> Result<(), Refusal> {
-    if flags & NEEDS_CSUM == 0 && gso_type == 0 {
-        Ok(())
-    } else {
-        Err(Refusal::Drop(DropReason::BadHeader))
+const fn is_plain(flags: u8, gso_type: u8) -> bool {
+    flags & NEEDS_CSUM == 0 && gso_type == GSO_NONE
+}
+
+/// As [`push_single`], for a frame whose net header asks for something.
+#[inline(never)]
+fn push_single_offloaded(
+    batch: &mut FrameBatch,
+    ring: &Ring,
+    slot: &Arc<RingSlot>,
+    segment: Segment,
+) -> Result<(), Refusal> {
+    let mut segments = [segment];
+    let header = take_header(&mut segments, ring.header_len);
+    push_offloaded(batch, ring.sends, slot, header, &segments)
+}
+
+/// Adds a frame whose net header asks for something, if that was negotiated (`sends`) and holds
+/// for the frame (virtio 1.3 sections 5.1.6.2 and 5.1.6.2.1).
+fn push_offloaded(
+    batch: &mut FrameBatch,
+    sends: Capabilities,
+    slot: &RingSlot,
+    header: NetHeader,
+    segments: &[Segment],
+) -> Result<(), Refusal> {
+    let Some(request) = header.request() else {
+        return Err(Refusal::Drop(DropReason::BadHeader));
+    };
+    // What a guest knows about its frames is its own opinion.
+    let request = OffloadRequest { data_valid: false, ..request };
+    // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
+    if !unsafe { batch.push_shared_with_head(segments, HEAD_CAPACITY) } {
+        return Err(Refusal::NoRoom);
     }
+    let refused = |_| Refusal::Drop(DropReason::BadHeader);
+    batch.set_offload(&request, sends).map_err(refused)?;
+    slot.large_segments.add(u64::from(request.gso.is_some()));
+    Ok(())
 }
 
 impl RxDriver for NetReceiver {

@@ -3,11 +3,12 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use eal::event::Interest;
 use eal::handover::{Guard, Loan};
 use eal::{Counter, Epoll, EventFd, Handover};
+use packet::Capabilities;
 use virtio::Features;
 use virtio::device::{DeviceQueue, RingError};
 
@@ -26,6 +27,10 @@ pub struct Ring {
     pub enabled: bool,
     /// Set once the ring has stopped making sense; it is left alone then.
     pub broken: bool,
+    /// What the guest may leave to us in the frames that it sends.
+    pub sends: Capabilities,
+    /// What we may leave to the guest in the frames that it receives.
+    pub takes: Capabilities,
     /// What the guest wants to receive, while it filters anything.
     pub filter: Option<Arc<ReceiveFilter>>,
     /// How the guest tells us of new buffers.
@@ -44,6 +49,8 @@ impl Ring {
             queue,
             header_len: features.net_header_len(),
             mergeable: features.contains(Features::MRG_RXBUF),
+            sends: features.host_takes(),
+            takes: features.guest_takes(),
             enabled: false,
             broken: false,
             filter: None,
@@ -65,6 +72,10 @@ pub struct RingSlot {
     kicks: Epoll,
     /// Whether the ring takes frames: a hint for choosing queues, which bursts check again.
     ready: AtomicBool,
+    /// What the guest takes, bits of [`Capabilities`]: a hint, as is `ready`.
+    takes: AtomicU8,
+    /// Large segments that passed uncut.
+    pub large_segments: Counter,
     /// Notifications sent to the guest.
     pub calls: Counter,
     /// Notifications that the guest did not want.
@@ -84,6 +95,8 @@ impl RingSlot {
             ring: Handover::empty(),
             kicks: Epoll::new()?,
             ready: AtomicBool::new(false),
+            takes: AtomicU8::new(0),
+            large_segments: Counter::default(),
             calls: Counter::default(),
             calls_suppressed: Counter::default(),
             bad_chains: Counter::default(),
@@ -109,6 +122,8 @@ impl RingSlot {
         let ring = guard.as_ref();
         let ready = ring.is_some_and(|ring| ring.enabled && !ring.broken);
         self.ready.store(ready, Ordering::Relaxed);
+        let takes = ring.map_or(0, |ring| ring.takes.bits());
+        self.takes.store(takes, Ordering::Relaxed);
         let Some(kick) = ring.and_then(|ring| ring.kick.as_ref()) else { return };
         if let Err(error) = self.kicks.add(kick, 0, Interest::READ) {
             tracing::warn!(ring = %self.name, %error, "cannot wait for the guest's kicks");
@@ -167,6 +182,13 @@ impl RingSlot {
     #[inline]
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Relaxed)
+    }
+
+    /// What the guest takes of frames that are not complete, until the control thread changes
+    /// the ring.
+    #[must_use]
+    pub fn takes(&self) -> Capabilities {
+        Capabilities::from_bits_truncate(self.takes.load(Ordering::Relaxed))
     }
 
     /// Readable when the guest has kicked.

@@ -1,5 +1,7 @@
 //! Bursts in both directions against a guest's driver side in shared memory.
 
+mod offload;
+
 use std::sync::Arc;
 
 use eal::{EventFd, Mapping, SharedMemory};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use ethdev::queue::{Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
-use packet::{Frame, FrameReader, Segment};
+use packet::{Capabilities, Frame, FrameReader, Segment};
 use virtio::device::burst::MAX_BUFFERS;
 use virtio::device::{Buffers, Chain, ChainError, MAX_CHAIN, RingError};
 use virtio::{NET_HEADER_LEN, NetHeader};
@@ -46,11 +46,13 @@ impl NetTransmitter {
         }
     }
 
-    /// Sends as many of `frames` as the ring has buffers for.
+    /// Sends as many of `frames` as the ring has buffers for. Only if `offloaded` may frames have
+    /// offloads.
     fn send(
         &mut self,
         ring: &mut Ring,
         frames: &[Frame<'_>],
+        offloaded: bool,
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         let mut sent = Sent::NONE;
@@ -60,9 +62,18 @@ impl NetTransmitter {
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
             let fetched = self.buffers.chains().len();
             let before = sent.consumed;
-            self.fill(ring, rest, &mut sent, stats);
+            if offloaded {
+                self.fill_offloaded(ring, rest, &mut sent, stats);
+            } else {
+                self.fill::<false>(ring, rest, &mut sent, stats);
+            }
+            ring.queue.advance(&self.buffers, self.used.len());
+            ring.queue.complete(self.used.drain(..));
             if sent.consumed > before {
-                wanted = frames.len() - sent.consumed;
+                // Where one frame needed many buffers, the next one will.
+                if wanted < MAX_BUFFERS {
+                    wanted = frames.len() - sent.consumed;
+                }
             } else if fetched < wanted.min(MAX_BUFFERS) {
                 break; // The ring has no more.
             } else if wanted < MAX_BUFFERS {
@@ -82,6 +93,7 @@ impl NetTransmitter {
         ring: &mut Ring,
         filter: &ReceiveFilter,
         frames: &[Frame<'_>],
+        offloaded: bool,
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         let mut sent = Sent::NONE;
@@ -90,7 +102,7 @@ impl NetTransmitter {
                 sent.add_dropped(stats, DropReason::Filtered);
                 continue;
             }
-            let one = self.send(ring, std::slice::from_ref(frame), stats)?;
+            let one = self.send(ring, std::slice::from_ref(frame), offloaded, stats)?;
             match (one.consumed, one.dropped) {
                 (0, _) => break,
                 (_, 0) => sent.add_sent(),
@@ -100,10 +112,16 @@ impl NetTransmitter {
         Ok(sent)
     }
 
-    /// Fills the fetched buffers with frames from the front of `frames` and gives the filled
-    /// ones to the guest.
+    /// Fills the fetched buffers with frames from the front of `frames`, and lists the filled
+    /// ones, which go back to the guest.
     #[inline]
-    fn fill(&mut self, ring: &mut Ring, frames: &[Frame<'_>], sent: &mut Sent, stats: &QueueStats) {
+    fn fill<const OFFLOADED: bool>(
+        &mut self,
+        ring: &mut Ring,
+        frames: &[Frame<'_>],
+        sent: &mut Sent,
+        stats: &QueueStats,
+    ) {
         self.used.clear();
         let (header_len, mut next) = (ring.header_len, 0);
         for frame in frames {
@@ -112,7 +130,7 @@ impl NetTransmitter {
             let outcome = match single {
                 Some(buffer) if buffer.len() >= needed => {
                     // SAFETY: the buffer has room for header and frame.
-                    unsafe { write_frame(buffer.as_ptr(), header_len, frame) };
+                    unsafe { write_frame::<OFFLOADED>(buffer.as_ptr(), header_len, frame) };
                     self.give_back(chain, needed);
                     next += 1;
                     Outcome::Delivered
@@ -120,13 +138,29 @@ impl NetTransmitter {
                 _ => self.fill_several(ring, frame, &mut next),
             };
             match outcome {
-                Outcome::Delivered => sent.add_sent(),
+                Outcome::Delivered => {
+                    if OFFLOADED && frame.offload().gso().is_some() {
+                        self.slot.large_segments.add(1);
+                    }
+                    sent.add_sent();
+                }
                 Outcome::Dropped(reason) => sent.add_dropped(stats, reason),
                 Outcome::OutOfBuffers => break,
             }
         }
-        ring.queue.advance(&self.buffers, self.used.len());
-        ring.queue.complete(self.used.drain(..));
+    }
+
+    /// As [`fill`](Self::fill), for frames with offloads. Apart, so that complete frames need not
+    /// share their registers with it.
+    #[inline(never)]
+    fn fill_offloaded(
+        &mut self,
+        ring: &mut Ring,
+        frames: &[Frame<'_>],
+        sent: &mut Sent,
+        stats: &QueueStats,
+    ) {
+        self.fill::<true>(ring, frames, sent, stats);
     }
 
     /// Adds a buffer to those that the guest gets back; `len` bytes of it were written.
@@ -199,15 +233,27 @@ impl NetTransmitter {
     }
 }
 
-/// Writes net header and frame into one buffer. The header says: ordinary frame, one buffer.
+/// Writes net header and frame into one buffer. The header says: one buffer, and, unless
+/// `OFFLOADED`, ordinary frame.
 ///
 /// # Safety
 ///
 /// `to` must be valid for writes of `header_len` bytes (10 or 12) and the frame behind them.
 #[inline]
-unsafe fn write_frame(to: NonNull<u8>, header_len: usize, frame: &Frame<'_>) {
+unsafe fn write_frame<const OFFLOADED: bool>(
+    to: NonNull<u8>,
+    header_len: usize,
+    frame: &Frame<'_>,
+) {
     // SAFETY: the caller vouches for header and frame; the header is 8 bytes and 2 or 4 more.
     unsafe {
+        if OFFLOADED {
+            let header = NetHeader::for_offload(frame.offload(), 1).encode();
+            let header_len = header_len.min(NET_HEADER_LEN);
+            std::ptr::copy_nonoverlapping(header.as_ptr(), to.as_ptr(), header_len);
+            frame.copy_to_ptr(to.add(header_len), frame.len());
+            return;
+        }
         to.cast::<u64>().write_unaligned(0);
         if header_len == NET_HEADER_LEN {
             to.add(8).cast::<u32>().write_unaligned(0x0001_0000);
@@ -221,7 +267,7 @@ unsafe fn write_frame(to: NonNull<u8>, header_len: usize, frame: &Frame<'_>) {
 /// Writes net header and frame over several pieces of memory, which together have the room.
 fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffers: usize) {
     let num_buffers = u16::try_from(buffers).unwrap_or(1);
-    let header = NetHeader { num_buffers, ..NetHeader::default() }.encode();
+    let header = NetHeader::for_offload(frame.offload(), num_buffers).encode();
     let mut header = header.get(..header_len).unwrap_or_default();
     let mut reader = FrameReader::new(frame);
     for piece in pieces {
@@ -237,8 +283,14 @@ fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffer
     }
 }
 
-impl TxDriver for NetTransmitter {
-    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+impl NetTransmitter {
+    #[inline]
+    fn transmit_burst(
+        &mut self,
+        frames: &[Frame<'_>],
+        offloaded: bool,
+        stats: &QueueStats,
+    ) -> Sent {
         let Some(mut loan) = self.slot.check_out() else {
             if self.slot.is_ready() {
                 // The control thread is at the ring just now: try again.
@@ -247,14 +299,15 @@ impl TxDriver for NetTransmitter {
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
         let ring: &mut Ring = &mut loan;
+        let frames = if offloaded { until_refused(frames, ring.takes) } else { frames };
         let sent = match &ring.filter {
             _ if !ring.enabled => {
                 Ok(Sent::all_dropped(frames.len(), stats, DropReason::QueueDisabled))
             }
-            None => self.send(ring, frames, stats),
+            None => self.send(ring, frames, offloaded, stats),
             Some(filter) => {
                 let filter = Arc::clone(filter);
-                self.send_filtered(ring, &filter, frames, stats)
+                self.send_filtered(ring, &filter, frames, offloaded, stats)
             }
         };
         let sent = sent.unwrap_or_else(|error| {
@@ -264,6 +317,27 @@ impl TxDriver for NetTransmitter {
         self.slot.call(ring);
         self.slot.check_in(loan);
         sent
+    }
+}
+
+/// The frames before the first that needs more than the guest takes. There is such a frame only
+/// if the guest has just switched offloads, and then the caller tries it again another way.
+fn until_refused<'s, 'f>(frames: &'s [Frame<'f>], takes: Capabilities) -> &'s [Frame<'f>] {
+    let refused = frames.iter().position(|frame| !takes.contains(frame.offload().needs()));
+    refused.and_then(|index| frames.get(..index)).unwrap_or(frames)
+}
+
+impl TxDriver for NetTransmitter {
+    fn transmit(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        self.transmit_burst(frames, false, stats)
+    }
+
+    fn takes(&self) -> Capabilities {
+        self.slot.takes()
+    }
+
+    fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
+        self.transmit_burst(frames, true, stats)
     }
 
     fn is_ready(&self) -> bool {

@@ -1,0 +1,164 @@
+//! Checksum and segmentation offloads between Linux guests, and guests without them.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, require, traffic};
+
+/// The worker's core; the guests may use all.
+const CORES: &str = "1";
+
+const MIB: u32 = 32;
+
+/// Properties of a device whose driver takes no frame that is not complete.
+const TAKES_NOTHING: &str = "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off";
+
+/// Properties of one whose driver leaves nothing to the device.
+const SENDS_COMPLETE: &str = "csum=off,host_tso4=off,host_tso6=off,host_ecn=off";
+
+/// A guest at 10.0.0.`n` whose network device has further properties, on its way to boot.
+fn guest(dir: &Path, n: usize, properties: &str) -> Vm {
+    let socket = dir.join(format!("vm{n}.sock"));
+    let nic = Nic::new(&socket, &format!("52:54:00:00:00:{n:02x}")).options(properties);
+    let image = GuestImage::network().unwrap();
+    Qemu::new(&format!("vm{n}"), &image).nic(nic).start(dir).unwrap()
+}
+
+fn configure(vm: &mut Vm, n: usize) {
+    vm.wait_boot().unwrap();
+    traffic::configure(vm, &format!("10.0.0.{n}"), 1500).unwrap();
+}
+
+fn switch(dir: &Path, options: [&str; 2]) -> Ringway {
+    let port = |n: usize, options: &str| {
+        format!("vm{n}=vhost-user:{}{options}", dir.join(format!("vm{n}.sock")).display())
+    };
+    let [one, two] = options;
+    Ringway::switch(dir, &[&port(1, one), &port(2, two)], CORES).unwrap()
+}
+
+/// Large segments that came from a port, and that went to it.
+fn large(ringway: &Ringway, port: &str) -> (u64, u64) {
+    let count = |side| ringway.extended(port, side, "_large_segments").unwrap();
+    (count("rx"), count("tx"))
+}
+
+/// How many errors of TCP checksums a guest has seen.
+fn bad_checksums(vm: &mut Vm) -> u64 {
+    let text = vm.sh("awk '/^Tcp: [0-9]/ { print $15 }' /proc/net/snmp").unwrap();
+    text.trim().parse().unwrap()
+}
+
+/// Transfers both ways between guests with these properties, over ports with these options.
+fn transfer(properties: [&str; 2], options: [&str; 2], check: impl FnOnce(&Ringway)) {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ringway = switch(dir.path(), options);
+    let mut one = guest(dir.path(), 1, properties[0]);
+    let mut two = guest(dir.path(), 2, properties[1]);
+    configure(&mut one, 1);
+    configure(&mut two, 2);
+    one.ping("10.0.0.2", "-c 10 -i 0.02 -s 1472").unwrap();
+    let there = traffic::transfer(&mut one, &mut two, "10.0.0.2", MIB).unwrap();
+    let back = traffic::transfer(&mut two, &mut one, "10.0.0.1", MIB).unwrap();
+    println!("{properties:?} {options:?}: {MIB} MiB in {there:?} and {back:?}");
+    check(&ringway);
+    for (vm, port) in [(&mut one, "vm1"), (&mut two, "vm2")] {
+        assert_eq!(bad_checksums(vm), 0, "{port}");
+        let counters = ringway.counters(port).unwrap();
+        assert_eq!(counters.rx_dropped, 0, "{port}: {counters:?}");
+    }
+}
+
+#[test]
+fn large_segments_pass_uncut_between_guests_that_take_them() {
+    transfer(["", ""], ["", ""], |ringway| {
+        let (from_one, to_one) = large(ringway, "vm1");
+        let (from_two, to_two) = large(ringway, "vm2");
+        assert!(from_one > 100 && from_two > 100, "{from_one} and {from_two} came");
+        assert_eq!((to_one, to_two), (from_two, from_one), "every one passes uncut");
+        let counters = ringway.counters("vm2").unwrap();
+        let cut = (u64::from(MIB) << 20) / 1448;
+        assert!(counters.tx_packets < cut, "{counters:?}, cut it were {cut}");
+    });
+}
+
+#[test]
+fn packed_rings_and_unmerged_buffers_carry_them_too() {
+    transfer(["packed=on", "packed=on,mrg_rxbuf=off"], ["", ""], |ringway| {
+        let (from_one, to_one) = large(ringway, "vm1");
+        assert!(from_one > 100 && to_one > 100);
+        assert_eq!(large(ringway, "vm2"), (to_one, from_one));
+    });
+}
+
+#[test]
+fn a_guest_that_takes_nothing_gets_complete_frames_within_its_mtu() {
+    transfer(["", TAKES_NOTHING], ["", ""], |ringway| {
+        let (from_one, to_one) = large(ringway, "vm1");
+        let (from_two, to_two) = large(ringway, "vm2");
+        assert!(from_one > 100, "the sender knows nothing of the receiver");
+        assert_eq!((from_two, to_two), (to_one, 0));
+    });
+}
+
+#[test]
+fn a_guest_that_completes_its_frames_talks_to_one_that_does_not() {
+    transfer([SENDS_COMPLETE, ""], ["", ""], |ringway| {
+        let (from_one, to_one) = large(ringway, "vm1");
+        assert_eq!(from_one, 0);
+        assert!(to_one > 100);
+    });
+}
+
+#[test]
+fn a_port_without_offloads_works_with_one_that_has_them() {
+    transfer(["", ""], [",offloads=off", ""], |ringway| {
+        assert_eq!(large(ringway, "vm1"), (0, 0));
+        assert!(large(ringway, "vm2").0 > 100);
+    });
+}
+
+#[test]
+fn a_guest_and_the_host_exchange_large_segments_over_tap() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    let port = format!("vm1=vhost-user:{}", dir.path().join("vm1.sock").display());
+    let mut ringway = Ringway::switch_in(&host, dir.path(), &[&port, "up=tap:rwa"], CORES).unwrap();
+    let mut vm = guest(dir.path(), 1, "");
+    host.sh("ip address add 10.0.0.9/24 dev rwa").unwrap();
+    configure(&mut vm, 1);
+    vm.ping("10.0.0.9", "-c 10 -i 0.02 -s 1472").unwrap();
+    let bytes = u64::from(MIB) << 20;
+    // From the host to the guest.
+    vm.sh("nc -l -p 5000 -e md5sum >/dev/null 2>&1 & \
+           until netstat -ltn | grep -q ':5000 '; do usleep 10000; done")
+        .unwrap();
+    let text = host
+        .sh(&format!(
+            "head -c {bytes} /dev/urandom >{0}/data && md5sum <{0}/data && \
+             timeout 60 busybox nc 10.0.0.1 5000 <{0}/data",
+            dir.path().display()
+        ))
+        .unwrap();
+    let (sent, arrived) = text.split_once('\n').unwrap();
+    assert_eq!(sent, arrived.trim_end());
+    // And back.
+    let mut server = host.spawn("busybox nc -l -p 5000 -e md5sum").unwrap();
+    host.sh("until busybox netstat -ltn | grep -q ':5000 '; do sleep 0.01; done").unwrap();
+    let command = format!(
+        "head -c {bytes} /dev/zero >/tmp/data; md5sum </tmp/data; nc 10.0.0.9 5000 </tmp/data"
+    );
+    let running = vm.begin(&command).unwrap();
+    let text = vm.finish(&running, Duration::from_secs(180)).unwrap().text;
+    let (sent, arrived) = text.split_once('\n').unwrap();
+    assert_eq!(sent, arrived.trim_end());
+    server.wait(Duration::from_secs(10)).unwrap();
+    let (from, to) = large(&ringway, "vm1");
+    assert!(from > 100 && to > 100, "{from} from the guest and {to} to it");
+    assert_eq!(bad_checksums(&mut vm), 0);
+    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
+}
