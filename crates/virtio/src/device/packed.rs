@@ -202,13 +202,15 @@ impl PackedQueue {
         self.memory.translate(desc.addr, desc.len)
     }
 
-    /// Visits the buffers of a fetched chain: each with whether the device is to write it.
+    /// Visits the buffers of a fetched chain: each with whether the device is to write it. `tables`
+    /// says how to take indirect ones.
     ///
     /// # Errors
     /// When the chain breaks a rule.
     pub(super) fn follow(
         &mut self,
         chain: Chain,
+        tables: ChainWalk,
         mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
         let mut at = Position { index: chain.head, wrap: false };
@@ -219,7 +221,7 @@ impl PackedQueue {
                 // Entries of a packed table follow each other: NEXT has no meaning there.
                 let table = Indirect { addr: desc.addr, len: desc.len };
                 let allowed = self.indirect && chain.slots == 1;
-                return table.follow(allowed, &mut self.memory, ChainWalk::Sequential, visit);
+                return table.follow(allowed, &mut self.memory, tables, visit);
             }
             let segment = self
                 .memory

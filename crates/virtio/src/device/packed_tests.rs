@@ -151,6 +151,22 @@ fn a_chain_without_end_breaks_the_ring() {
     assert_eq!(broken, Err(RingError::EndlessChain { head: 0 }));
 }
 
+/// DPDK's driver leaves WRITE on the net header of its tables.
+#[test]
+fn a_queue_that_is_read_reads_all_of_a_table() {
+    let mut driver = Driver::new(4);
+    let mut queue = driver.queue(Features::INDIRECT_DESC);
+    let entry = |len, flags| Desc { addr: DATA, len, id: 0, flags };
+    driver.write(0x2_0000, [entry(12, DESC_WRITE), entry(30, 0)]);
+    driver.offer(0, &[(0x2_0000, 32, DESC_INDIRECT)]);
+    let chain = fetch(&mut queue, 9).chains()[0];
+    assert_eq!(walk(&mut queue, chain), Ok(vec![12, 30]));
+    assert_eq!(queue.walk::<true>(chain, &mut Vec::new()), Err(ChainError::WrongDirection));
+    let (mut request, mut answer) = (Vec::new(), Vec::new());
+    let refused = queue.walk_request(chain, &mut request, &mut answer);
+    assert_eq!(refused, Err(ChainError::WrongDirection), "requests end with what is written");
+}
+
 #[test]
 fn hostile_descriptors_are_refused() {
     for (desc, error) in [

@@ -10,6 +10,7 @@ use packet::Segment;
 use super::burst::{Buffers, Chain};
 use super::packed::PackedQueue;
 use super::split::SplitQueue;
+use super::table::ChainWalk;
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
 use crate::memory::GuestMemory;
@@ -142,7 +143,20 @@ impl DeviceQueue {
             }
             push(segments, segment)
         };
-        either!(self, ring => ring.follow(chain, visit))
+        let tables = if WRITE { ChainWalk::Sequential } else { ChainWalk::SequentialRead };
+        self.follow(chain, tables, visit)
+    }
+
+    fn follow(
+        &mut self,
+        chain: Chain,
+        packed_tables: ChainWalk,
+        visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
+    ) -> Result<(), ChainError> {
+        match self {
+            Self::Split(ring) => ring.follow(chain, visit),
+            Self::Packed(ring) => ring.follow(chain, packed_tables, visit),
+        }
     }
 
     /// Collects the memory of a request: buffers to read, and behind them buffers to write the
@@ -163,7 +177,7 @@ impl DeviceQueue {
             (false, true) => push(request, segment),
             (false, false) => Err(ChainError::WrongDirection),
         };
-        either!(self, ring => ring.follow(chain, visit))
+        self.follow(chain, ChainWalk::Sequential, visit)
     }
 }
 

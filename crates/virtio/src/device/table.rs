@@ -11,8 +11,12 @@ use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, read_desc};
 pub(super) enum ChainWalk {
     /// By `next`, as in split rings.
     Linked,
-    /// All of them, one after the other, as in packed rings.
+    /// All of them, one after the other, as in packed rings; their flags say which of them the
+    /// device writes.
     Sequential,
+    /// As `Sequential`, in a queue of which the device only reads, whatever the flags say: DPDK's
+    /// driver (seen in 22.11) leaves WRITE on the net header of the tables that it sends.
+    SequentialRead,
 }
 
 /// Where a table lies.
@@ -51,6 +55,7 @@ impl Indirect {
             let flags = match walk {
                 ChainWalk::Linked => desc.flags,
                 ChainWalk::Sequential => desc.next & DESC_WRITE,
+                ChainWalk::SequentialRead => 0,
             };
             if flags & DESC_INDIRECT != 0 {
                 return Err(ChainError::BadIndirect);
@@ -66,8 +71,8 @@ impl Indirect {
                     return Err(ChainError::NextOutOfRange(desc.next));
                 }
                 ChainWalk::Linked => next,
-                ChainWalk::Sequential if index + 1 == entries => return Ok(()),
-                ChainWalk::Sequential => index + 1,
+                _ if index + 1 == entries => return Ok(()),
+                _ => index + 1,
             };
         }
         Err(ChainError::TooLong)
