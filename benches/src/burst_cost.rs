@@ -22,7 +22,7 @@ use vhost::net::{NetReceiver, NetTransmitter, Ring, RingSlot};
 use virtio::Features;
 use virtio::device::{DeviceQueue, RingSetup};
 use virtio::driver::memory::DmaMemory;
-use virtio::driver::split::{Buffer, SplitQueue as DriverQueue};
+use virtio::driver::{Buffer, SplitQueue as DriverQueue};
 use virtio::memory::{GuestMemory, Region};
 use virtio::ring::QueueSize;
 

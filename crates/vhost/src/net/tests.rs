@@ -11,7 +11,7 @@ use packet::{BURST, Frame};
 use proptest::prelude::*;
 use virtio::device::{DeviceQueue, RingSetup};
 use virtio::driver::memory::DmaMemory;
-use virtio::driver::split::{Buffer, SplitQueue as DriverQueue};
+use virtio::driver::{Buffer, SplitQueue as DriverQueue};
 use virtio::memory::{GuestMemory, Region};
 use virtio::ring::QueueSize;
 use virtio::{Features, NET_HEADER_LEN, NetHeader};

@@ -229,7 +229,7 @@ impl Model {
                     let before = self.used.len();
                     self.complete(&[0], in_order);
                     let now = self.used.len() > before && before == 0;
-                    assert_eq!(self.device.needs_call() || !now, true);
+                    assert!(self.device.needs_call() || !now);
                 }
                 Step::Arm(false) => {
                     self.driver.disable_interrupts();
