@@ -30,6 +30,16 @@ const NUM_BUFFERS_LEN: usize = 2;
 #[derive(Debug)]
 pub(super) struct RxRing {
     queue: DriverQueue,
+    buffers: Buffers,
+    fault: Option<RingError>,
+    /// Keeps `queue` and the slots mapped.
+    memory: Arc<SharedMemory>,
+}
+
+/// What goes with the queue, of whatever format that is: code that works on bursts is made for
+/// each, so that the choice costs one branch for a burst.
+#[derive(Debug)]
+struct Buffers {
     slots: Slots,
     /// Bytes of the net header.
     header: usize,
@@ -38,9 +48,6 @@ pub(super) struct RxRing {
     /// What the device may leave to us.
     offloads: Capabilities,
     kick: EventFd,
-    fault: Option<RingError>,
-    /// Keeps `queue` and `slots` mapped.
-    memory: Arc<SharedMemory>,
 }
 
 impl Ring for RxRing {
@@ -68,12 +75,13 @@ impl RxRing {
         }
         // The device does not look yet: it is started and then kicked, whatever it wishes.
         let _ = queue.publish();
-        Self { queue, slots, header, mergeable, offloads, kick, fault: None, memory }
+        let buffers = Buffers { slots, header, mergeable, offloads, kick };
+        Self { queue, buffers, fault: None, memory }
     }
 
     /// Sends the kick that a device may expect after its start.
     pub(super) fn kick(&self) {
-        let _ = self.kick.signal();
+        let _ = self.buffers.kick.signal();
     }
 
     /// The queue, for its addresses.
@@ -84,11 +92,9 @@ impl RxRing {
     /// Gives buffers back to the device.
     #[inline]
     fn repay(&mut self, owed: &mut Vec<u16>) {
-        for id in owed.drain(..) {
-            self.queue.post(id);
-        }
-        if self.queue.publish() {
-            let _ = self.kick.signal();
+        match &mut self.queue {
+            DriverQueue::Split(queue) => self.buffers.repay(queue, owed),
+            DriverQueue::Packed(queue) => self.buffers.repay(queue, owed),
         }
     }
 
@@ -102,14 +108,41 @@ impl RxRing {
         owed: &mut Vec<u16>,
         stats: &QueueStats,
     ) -> Result<(), RingError> {
-        let count = usize::from(self.queue.poll_used()?).min(max);
+        match &mut self.queue {
+            DriverQueue::Split(queue) => self.buffers.fill(queue, max, batch, owed, stats),
+            DriverQueue::Packed(queue) => self.buffers.fill(queue, max, batch, owed, stats),
+        }
+    }
+}
+
+impl Buffers {
+    #[inline]
+    fn repay(&self, queue: &mut impl DriverRing, owed: &mut Vec<u16>) {
+        for id in owed.drain(..) {
+            queue.post(id);
+        }
+        if queue.publish() {
+            let _ = self.kick.signal();
+        }
+    }
+
+    #[inline]
+    fn fill(
+        &self,
+        queue: &mut impl DriverRing,
+        max: usize,
+        batch: &mut FrameBatch,
+        owed: &mut Vec<u16>,
+        stats: &QueueStats,
+    ) -> Result<(), RingError> {
+        let count = usize::from(queue.poll_used()?).min(max);
         if count == 0 {
             return Ok(());
         }
         // First touch all of them, so that the cache misses overlap.
         let mut taken = ArrayVec::<Taken, BURST>::new();
         for _ in 0..count.min(BURST) {
-            let Some(next) = self.next(owed)? else { break };
+            let Some(next) = self.next(queue, owed)? else { break };
             if self.mergeable {
                 prefetch_read(next.frame.as_ptr().wrapping_sub(self.header));
             }
@@ -120,7 +153,7 @@ impl RxRing {
         while let Some(first) = taken.next() {
             let pushed = match self.num_buffers(first) {
                 0 | 1 => self.push(first, batch),
-                many => self.push_merged(first, many, &mut taken, batch, owed)?,
+                many => self.push_merged(queue, first, many, &mut taken, batch, owed)?,
             };
             if let Err(reason) = pushed {
                 stats.count_drops(reason, 1);
@@ -131,8 +164,12 @@ impl RxRing {
 
     /// The next buffer that the device has used.
     #[inline]
-    fn next(&mut self, owed: &mut Vec<u16>) -> Result<Option<Taken>, RingError> {
-        let Some(used) = self.queue.next_used()? else { return Ok(None) };
+    fn next(
+        &self,
+        queue: &mut impl DriverRing,
+        owed: &mut Vec<u16>,
+    ) -> Result<Option<Taken>, RingError> {
+        let Some(used) = queue.next_used()? else { return Ok(None) };
         owed.push(used.head);
         // There is a slot for every descriptor, so this is never `None`.
         Ok(self.slots.frame(used.head).map(|frame| Taken { frame, len: used.len }))
@@ -150,7 +187,8 @@ impl RxRing {
         unsafe { first.frame.sub(NUM_BUFFERS_LEN).cast::<u16>().read_volatile() }
     }
 
-    #[inline]
+    #[allow(clippy::inline_always, reason = "once per frame, and called in two places")]
+    #[inline(always)]
     fn push(&self, used: Taken, batch: &mut FrameBatch) -> Result<(), DropReason> {
         let frame = used.first(self.header).ok_or(DropReason::TooShort)?;
         if frame.len() < MIN_FRAME {
@@ -206,7 +244,8 @@ impl RxRing {
     #[cold]
     #[inline(never)]
     fn push_merged(
-        &mut self,
+        &self,
+        queue: &mut impl DriverRing,
         first: Taken,
         count: u16,
         taken: &mut impl Iterator<Item = Taken>,
@@ -220,7 +259,7 @@ impl RxRing {
                 0 => Some(first),
                 _ => match taken.next() {
                     Some(used) => Some(used),
-                    None => self.next(owed)?,
+                    None => self.next(queue, owed)?,
                 },
             };
             // The device makes all buffers of a frame visible at once, so this is no frame.

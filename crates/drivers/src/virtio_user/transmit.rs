@@ -52,10 +52,21 @@ impl Tables {
 }
 
 /// The ring of one session. Descriptor `n` always has slot `n`, whose net header is zero and
-/// stays so until a frame with an offload is sent; as long as frames have the same length, no descriptor is written.
+/// stays so until a frame with an offload is sent; as long as frames have the same length, no
+/// descriptor of a split ring is written.
 #[derive(Debug)]
 pub(super) struct TxRing {
     queue: DriverQueue,
+    buffers: Buffers,
+    fault: Option<RingError>,
+    /// Keeps `queue`, slots and tables mapped.
+    _memory: Arc<SharedMemory>,
+}
+
+/// What goes with the queue, of whatever format that is: code that works on bursts is made for
+/// each, so that the choice costs one branch for a burst.
+#[derive(Debug)]
+struct Buffers {
     slots: Slots,
     /// Bytes of the net header.
     header: usize,
@@ -72,9 +83,6 @@ pub(super) struct TxRing {
     /// How often in a row a burst was refused for which there was room in part.
     refusals: u32,
     kick: EventFd,
-    fault: Option<RingError>,
-    /// Keeps `queue`, `slots` and `tables` mapped.
-    _memory: Arc<SharedMemory>,
 }
 
 impl Ring for TxRing {
@@ -96,8 +104,7 @@ impl TxRing {
     ) -> Self {
         let queue = queue.into();
         let links = vec![END; queue.entries().into()].into_boxed_slice();
-        Self {
-            queue,
+        let buffers = Buffers {
             slots,
             header,
             tables,
@@ -107,9 +114,8 @@ impl TxRing {
             long_frames: 0,
             refusals: 0,
             kick,
-            fault: None,
-            _memory: memory,
-        }
+        };
+        Self { queue, buffers, fault: None, _memory: memory }
     }
 
     /// The queue, for its addresses.
@@ -119,7 +125,7 @@ impl TxRing {
 
     /// Sends the kick that a device may expect after its start.
     pub(super) fn kick(&self) {
-        let _ = self.kick.signal();
+        let _ = self.buffers.kick.signal();
     }
 
     /// The heads of the frames that the device has.
@@ -129,6 +135,29 @@ impl TxRing {
         (0..size).filter(|id| self.queue.is_posted(*id)).collect()
     }
 
+    #[inline]
+    fn send(
+        &mut self,
+        frames: &[Frame<'_>],
+        mtu: u16,
+        stats: &QueueStats,
+    ) -> Result<Sent, RingError> {
+        match &mut self.queue {
+            DriverQueue::Split(queue) => self.buffers.send(queue, frames, mtu, stats),
+            DriverQueue::Packed(queue) => self.buffers.send(queue, frames, mtu, stats),
+        }
+    }
+
+    /// Frees the buffers of what the device has sent.
+    fn reclaim(&mut self) -> Result<(), RingError> {
+        match &mut self.queue {
+            DriverQueue::Split(queue) => self.buffers.reclaim(queue),
+            DriverQueue::Packed(queue) => self.buffers.reclaim(queue),
+        }
+    }
+}
+
+impl Buffers {
     /// The frames before the first that needs more than the device takes, which there is only if
     /// the session is newer than what the caller knows.
     fn until_refused<'s, 'f>(&mut self, frames: &'s [Frame<'f>]) -> &'s [Frame<'f>] {
@@ -141,17 +170,18 @@ impl TxRing {
     #[inline]
     fn send(
         &mut self,
+        queue: &mut impl DriverRing,
         frames: &[Frame<'_>],
         mtu: u16,
         stats: &QueueStats,
     ) -> Result<Sent, RingError> {
         // Seldom enough that the used ring's cache lines are fetched for many frames at once.
-        let half = usize::from(self.queue.entries() / 2);
-        if usize::from(self.queue.free_count()) < half.max(BURST) {
-            self.reclaim()?;
+        let half = usize::from(queue.entries() / 2);
+        if usize::from(queue.free_count()) < half.max(BURST) {
+            self.reclaim(queue)?;
             // A device that lags behind gets whole bursts when it has caught up, not a few
             // frames with each attempt, which would cost both sides more than twice as much.
-            if usize::from(self.queue.free_count()) < frames.len().min(half)
+            if usize::from(queue.free_count()) < frames.len().min(half)
                 && self.refusals < MAX_REFUSALS
             {
                 self.refusals += 1;
@@ -168,18 +198,18 @@ impl TxRing {
             } else if len > most && frame.wire_len() > most {
                 sent.add_dropped(stats, DropReason::TooLong);
             } else if len > self.slots.room() {
-                match self.add_long(frame)? {
+                match self.add_long(queue, frame)? {
                     Added::Yes => sent.add_sent(),
                     Added::Full => break,
                     Added::Never => sent.add_dropped(stats, DropReason::TooLong),
                 }
-            } else if self.add(frame) {
+            } else if self.add(queue, frame) {
                 sent.add_sent();
             } else {
                 break;
             }
         }
-        if self.queue.publish() {
+        if queue.publish() {
             let _ = self.kick.signal();
         }
         Ok(sent)
@@ -187,10 +217,10 @@ impl TxRing {
 
     /// Puts a frame that fits into one buffer in line; `false` when none is free.
     #[inline]
-    fn add(&mut self, frame: &Frame<'_>) -> bool {
+    fn add(&mut self, queue: &mut impl DriverRing, frame: &Frame<'_>) -> bool {
         let (slots, header, len) = (&self.slots, self.header, frame.len());
         let headers_used = self.headers_used;
-        self.queue.add_with(|id| {
+        queue.add_with(|id| {
             let whole = slots.part(id, header, header + len)?;
             if headers_used {
                 write_header(whole, header, frame);
@@ -220,16 +250,20 @@ impl TxRing {
     /// Puts a frame of several pieces in line.
     #[cold]
     #[inline(never)]
-    fn add_long(&mut self, frame: &Frame<'_>) -> Result<Added, RingError> {
+    fn add_long(
+        &mut self,
+        queue: &mut impl DriverRing,
+        frame: &Frame<'_>,
+    ) -> Result<Added, RingError> {
         let (len, room) = (frame.len(), self.slots.room());
         let count = len.div_ceil(room);
-        if count > MAX_PIECES || count > usize::from(self.queue.entries()) {
+        if count > MAX_PIECES || count > usize::from(queue.entries()) {
             return Ok(Added::Never);
         }
-        if count > usize::from(self.queue.free_count()) {
-            self.reclaim()?;
+        if count > usize::from(queue.free_count()) {
+            self.reclaim(queue)?;
         }
-        if count > usize::from(self.queue.free_count()) {
+        if count > usize::from(queue.free_count()) {
             return Ok(Added::Full);
         }
         let mut ids = ArrayVec::<u16, MAX_PIECES>::new();
@@ -237,7 +271,7 @@ impl TxRing {
         let mut reader = FrameReader::new(frame);
         let mut left = len;
         while left > 0 {
-            let Some(id) = self.queue.reserve() else { break };
+            let Some(id) = queue.reserve() else { break };
             ids.push(id);
             let header = if pieces.is_empty() { self.header } else { 0 };
             let piece = self.fill(id, header, left.min(room), |to, room| {
@@ -251,15 +285,15 @@ impl TxRing {
             pieces.push(Buffer::readable(piece));
             left = left.saturating_sub(room);
         }
-        Ok(self.post_long(&ids, &pieces))
+        Ok(self.post_long(queue, &ids, &pieces))
     }
 
-    fn post_long(&mut self, ids: &[u16], pieces: &[Buffer]) -> Added {
+    fn post_long(&mut self, queue: &mut impl DriverRing, ids: &[u16], pieces: &[Buffer]) -> Added {
         let Some(head) = ids.first() else { return Added::Full };
         let table = self.tables.and_then(|tables| tables.table(*head));
-        let indirect = table.is_some_and(|table| self.queue.set_indirect(*head, table, pieces));
+        let indirect = table.is_some_and(|table| queue.set_indirect(*head, table, pieces));
         if !indirect {
-            self.queue.set_chain(ids, pieces);
+            queue.set_chain(ids, pieces);
         }
         let next = ids.iter().skip(1).copied().chain([END]);
         for (id, next) in ids.iter().zip(next) {
@@ -268,24 +302,24 @@ impl TxRing {
             }
         }
         self.long_frames += 1;
-        self.queue.post(*head);
+        queue.post(*head);
         Added::Yes
     }
 
     /// Frees the buffers of what the device has sent.
-    fn reclaim(&mut self) -> Result<(), RingError> {
-        self.queue.poll_used()?;
-        while let Some(used) = self.queue.next_used()? {
+    fn reclaim(&mut self, queue: &mut impl DriverRing) -> Result<(), RingError> {
+        queue.poll_used()?;
+        while let Some(used) = queue.next_used()? {
             if self.long_frames > 0 {
-                self.release_links(used.head);
+                self.release_links(queue, used.head);
             }
-            self.queue.release(used.head);
+            queue.release(used.head);
         }
         Ok(())
     }
 
     /// Frees the buffers that follow `head` in its frame.
-    fn release_links(&mut self, head: u16) {
+    fn release_links(&mut self, queue: &mut impl DriverRing, head: u16) {
         let mut id = head;
         for piece in 0..MAX_PIECES {
             let Some(link) = self.links.get_mut(usize::from(id)) else { return };
@@ -293,7 +327,7 @@ impl TxRing {
             if id == END {
                 return;
             }
-            self.queue.release(id);
+            queue.release(id);
             if piece == 0 {
                 self.long_frames = self.long_frames.saturating_sub(1);
             }
@@ -345,7 +379,7 @@ impl Transmitter {
         let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else {
             return Sent::all_dropped(frames.len(), stats, DropReason::LinkDown);
         };
-        let frames = if offloaded { ring.until_refused(frames) } else { frames };
+        let frames = if offloaded { ring.buffers.until_refused(frames) } else { frames };
         ring.send(frames, self.mtu.load(Relaxed), stats).unwrap_or_else(|error| {
             ring.fault = Some(error);
             self.lane.report_fault();
@@ -365,7 +399,7 @@ impl TxDriver for Transmitter {
         guard
             .as_ref()
             .and_then(|ring| ring.as_ref())
-            .map_or(Capabilities::empty(), |ring| ring.offloads)
+            .map_or(Capabilities::empty(), |ring| ring.buffers.offloads)
     }
 
     fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {

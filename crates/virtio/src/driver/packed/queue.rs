@@ -393,7 +393,7 @@ impl PackedQueue {
 
     /// As `next_used`, where the device may give back several chains by the id of the last one;
     /// the others are used up completely then (virtio 1.3 section 2.8.9).
-    #[inline]
+    #[inline(never)]
     fn next_used_in_order(&mut self) -> Result<Option<Used>, RingError> {
         let (last, len) = match self.batch {
             Some(batch) => batch,
