@@ -138,6 +138,19 @@ impl Ovs {
         .with_context(|| self.log())
     }
 
+    /// Waits until the front-end of the vhost-user port on `socket` has enabled `rings` rings,
+    /// two for each queue pair: what goes to a ring that is not enabled yet is lost.
+    ///
+    /// # Errors
+    /// When it has not within a minute.
+    pub fn wait_rings(&self, socket: &Path, rings: usize) -> Result<()> {
+        let enabled = format!("of vhost device '{}' changed to 'enabled'", socket.display());
+        wait::until("rings", LIMIT, Duration::from_millis(20), || {
+            Ok((self.log().matches(&enabled).count() >= rings).then_some(()))
+        })
+        .with_context(|| self.log())
+    }
+
     /// Everything the switch has written.
     #[must_use]
     pub fn log(&self) -> String {

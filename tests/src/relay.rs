@@ -98,14 +98,6 @@ impl Relay {
         Ok(RunningRelay { testpmd, left, right })
     }
 
-    /// Starts, forwards and compares.
-    ///
-    /// # Errors
-    /// When a frame is lost, changed or made up.
-    pub fn run(&self, dir: &Path, cpu: usize) -> Result<()> {
-        self.start(dir, cpu)?.forward()
-    }
-
     fn side(&self, dir: &Path, side: u8) -> Result<Side> {
         let mac = |side| [2, 0, 0, 0, 0, side];
         let (mut sent, mut outputs) = (Vec::new(), Vec::new());

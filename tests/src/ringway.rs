@@ -130,6 +130,30 @@ impl Ringway {
         .with_context(|| format!("{names:?}: {last:#}\n{}", self.process.log()))
     }
 
+    /// Waits until all the vhost-user ports named carry frames on `rings` rings, two for each
+    /// queue pair.
+    ///
+    /// A front-end enables its rings one by one and does not wait for an answer: the link is up
+    /// after the first pair, and what goes to a ring that is not enabled yet is lost.
+    ///
+    /// # Errors
+    /// When one does not within half a minute.
+    pub fn wait_rings(&self, names: &[&str], rings: usize) -> Result<()> {
+        let running = format!("{rings} of ");
+        let ready = |ports: &Value, name: &str| {
+            let mut ports = ports["ports"].as_array().into_iter().flatten();
+            let port = ports.find(|port| port["name"] == name);
+            let rings = port.and_then(|port| port["details"]["rings"].as_str());
+            rings.is_some_and(|rings| rings.starts_with(&running))
+        };
+        let mut last = Value::Null;
+        wait::until("rings", LIMIT, Duration::from_millis(20), || {
+            last = self.show("ports")?;
+            Ok(names.iter().all(|name| ready(&last, name)).then_some(()))
+        })
+        .with_context(|| format!("{names:?}: {last:#}\n{}", self.process.log()))
+    }
+
     /// The counters of a port.
     ///
     /// # Errors

@@ -183,6 +183,21 @@ impl RunningTestpmd {
         })
     }
 
+    /// Waits until the front-ends of all the vhost ports named have enabled `rings` rings, two
+    /// for each queue pair. They do so one by one without waiting for an answer, and what goes to
+    /// a ring that is not enabled yet is lost.
+    ///
+    /// # Errors
+    /// When they have not within a minute.
+    pub fn wait_rings(&self, ports: &[u16], rings: usize) -> Result<()> {
+        crate::wait::until("rings", LIMIT, Duration::from_millis(20), || {
+            let log = self.log();
+            let enabled = |port| log.matches(&format!("Port {port}: queue state event")).count();
+            Ok(ports.iter().all(|port| enabled(port) >= rings).then_some(()))
+        })
+        .with_context(|| self.log())
+    }
+
     /// Busy cycles and packets since `start` or `clear fwd stats all`, of a testpmd with
     /// `--record-core-cycles`.
     ///

@@ -56,7 +56,7 @@ fn virtio_user_front_ends_talk_through_our_back_end() {
             };
             let relay = Relay::new(front(0), front(1)).queues(queues);
             let relay = sized(relay, set.contains(MERGING), queues).start(dir.path(), 1).unwrap();
-            ringway.wait_links(&["p0", "p1"]).unwrap();
+            ringway.wait_rings(&["p0", "p1"], 2 * usize::from(queues)).unwrap();
             if let Err(error) = relay.forward() {
                 let stats = ringway.show("stats").unwrap();
                 panic!("{set}, {queues} queues: {error:?}\n{stats:#}\n{}", ringway.log());
@@ -76,7 +76,7 @@ fn virtio_user_servers_talk_through_our_back_end() {
     for round in 0..2 {
         // The second round is after a reconnect.
         let relay = Relay::new(front(0), front(1)).start(dir.path(), 1).unwrap();
-        ringway.wait_links(&["p0", "p1"]).unwrap();
+        ringway.wait_rings(&["p0", "p1"], 2).unwrap();
         if let Err(error) = relay.forward() {
             panic!("round {round}: {error:?}\n{}", ringway.log());
         }
@@ -151,12 +151,14 @@ fn a_testpmd_that_dies_is_replaced() {
     for _ in 0..3 {
         let pair = Testpmd::new().cpu(1).vdev(front(0)).vdev(front(1));
         let mut pair = pair.start().unwrap();
-        ringway.wait_links(&["p0", "p1"]).unwrap();
+        ringway.wait_rings(&["p0", "p1"], 2).unwrap();
         pair.command("start tx_first 2").unwrap();
         pair.wait_stats(0, limit, |stats| stats.rx_packets > 10_000).unwrap();
         // In full flow, with SIGKILL.
         pair.kill();
         assert!(ringway.is_running(), "{}", ringway.log());
     }
-    Relay::new(front(0), front(1)).run(dir.path(), 1).unwrap();
+    let relay = Relay::new(front(0), front(1)).start(dir.path(), 1).unwrap();
+    ringway.wait_rings(&["p0", "p1"], 2).unwrap();
+    relay.forward().unwrap();
 }

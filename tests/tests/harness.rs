@@ -42,11 +42,13 @@ fn a_relay_through_testpmd_compares_contents() {
         let front = |n: u8| format!("net_virtio_user{n},path={},queues={queues},cq=1", socket(n));
         // No more than one ring holds, of the largest five buffers each: a back-end that gets
         // no processor time for a while must lose nothing.
-        Relay::new(front(0), front(1))
+        let relay = Relay::new(front(0), front(1))
             .queues(queues)
             .frames(&[60, 1514, 9014], 96 / u32::from(queues))
-            .run(dir.path(), 1)
+            .start(dir.path(), 1)
             .unwrap();
+        vhost.wait_rings(&[0, 1], 2 * usize::from(queues)).unwrap();
+        relay.forward().unwrap();
         vhost.quit().unwrap();
     }
 }
