@@ -124,6 +124,19 @@ impl Sent {
         self.consumed += 1;
     }
 
+    /// The next `count` frames were sent.
+    #[inline]
+    pub const fn add_sent_many(&mut self, count: usize) {
+        self.consumed += count;
+    }
+
+    /// Whether frame `index` of the burst was dropped.
+    #[must_use]
+    pub fn is_dropped(&self, index: usize) -> bool {
+        u32::try_from(index)
+            .is_ok_and(|index| self.dropped.checked_shr(index).unwrap_or(0) & 1 != 0)
+    }
+
     /// The next frame was dropped: counts it in `stats`.
     #[cold]
     pub fn add_dropped(&mut self, stats: &QueueStats, reason: DropReason) {

@@ -16,6 +16,7 @@ use std::ptr::NonNull;
 
 use arrayvec::ArrayVec;
 
+use crate::copy::{copy, copy_line, copy_short, is_short};
 use crate::offload::{BadOffload, Capabilities, Offload, OffloadRequest};
 
 /// Largest number of frames in one burst.
@@ -207,11 +208,10 @@ impl<'a> Frame<'a> {
     ///
     /// `to` must be valid for writes of `room` bytes. It may be memory that somebody else reads
     /// or writes meanwhile; it must not overlap the frame's head.
-    #[inline]
     pub unsafe fn copy_to_ptr(&self, to: NonNull<u8>, room: usize) -> usize {
         let mut done = room.min(self.head_len as usize);
         // SAFETY: `done` is at most `room` and at most the head's length.
-        unsafe { copy_short(self.head.as_ptr(), to.as_ptr(), done) };
+        unsafe { copy(self.head.as_ptr(), to.as_ptr(), done) };
         for segment in self.body() {
             let count = segment.len().min(room - done);
             // SAFETY: the segment is readable for its length, and `done + count` is at most
@@ -220,6 +220,52 @@ impl<'a> Frame<'a> {
             done += count;
         }
         done
+    }
+
+    /// Copies the first part of the frame to `to`: all of its head if that has between 16 and
+    /// [`HEAD_LEN`] bytes, as nearly all have, and otherwise nothing. Returns whether that was
+    /// the whole frame; if not, [`copy_rest_to_ptr`](Self::copy_rest_to_ptr) has to follow.
+    ///
+    /// A loop over a burst that calls this one alone has no call to `memcpy` in it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`copy_to_ptr`](Self::copy_to_ptr), with room for [`len`](Self::len) bytes.
+    #[inline]
+    pub unsafe fn copy_first_to_ptr(&self, to: NonNull<u8>) -> bool {
+        // SAFETY: the head has `head_len` bytes, and the caller vouches for room for them.
+        let copied = unsafe {
+            let (from, to) = (self.head.as_ptr(), to.as_ptr());
+            match usize::from(self.head_len) {
+                HEAD_LEN => {
+                    copy_line(from, to);
+                    true
+                }
+                len => copy_short(from, to, len),
+            }
+        };
+        copied && self.body_count == 0
+    }
+
+    /// Copies to `to` what [`copy_first_to_ptr`](Self::copy_first_to_ptr) has left out: the start
+    /// of the frame belongs at `to`.
+    ///
+    /// # Safety
+    ///
+    /// As for [`copy_first_to_ptr`](Self::copy_first_to_ptr).
+    #[inline]
+    pub unsafe fn copy_rest_to_ptr(&self, to: NonNull<u8>) {
+        let mut done = usize::from(self.head_len);
+        if !is_short(done) {
+            // SAFETY: the head has `done` bytes, and the caller vouches for room for them.
+            unsafe { std::ptr::copy(self.head.as_ptr(), to.as_ptr(), done) };
+        }
+        for segment in self.body() {
+            // SAFETY: the segment is readable for its length, and the lengths of head and body
+            // add up to `len`. `copy` tolerates a guest that lets source and destination overlap.
+            unsafe { std::ptr::copy(segment.ptr.as_ptr(), to.as_ptr().add(done), segment.len()) };
+            done += segment.len();
+        }
     }
 
     /// The whole frame in a vector of its own: for tests and tools, not for a data path.
@@ -283,36 +329,6 @@ impl<'a> FrameReader<'a> {
     }
 }
 
-/// Copies a head: few bytes, between 16 and [`HEAD_CAPACITY`] as a rule, by overlapping wide
-/// moves instead of a call to `memcpy`.
-///
-/// # Safety
-///
-/// `from` must be valid for reads and `to` for writes of `len` bytes.
-#[inline]
-pub unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) {
-    type Wide = [u64; 4];
-    // SAFETY: in each arm, every move starts at 0 or ends at `len`, and `len` is at least the
-    // size of the move, so all of them stay within the `len` bytes that the caller vouches for.
-    unsafe {
-        match len {
-            32..=64 => {
-                let first = from.cast::<Wide>().read_unaligned();
-                let last = from.add(len - 32).cast::<Wide>().read_unaligned();
-                to.cast::<Wide>().write_unaligned(first);
-                to.add(len - 32).cast::<Wide>().write_unaligned(last);
-            }
-            16..32 => {
-                let first = from.cast::<u128>().read_unaligned();
-                let last = from.add(len - 16).cast::<u128>().read_unaligned();
-                to.cast::<u128>().write_unaligned(first);
-                to.add(len - 16).cast::<u128>().write_unaligned(last);
-            }
-            _ => std::ptr::copy(from, to, len),
-        }
-    }
-}
-
 /// Private memory for one frame's head.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -326,16 +342,19 @@ pub struct FrameBatch {
     frames: ArrayVec<Frame<'static>, BURST>,
     /// Raw, since frames point into it while the next head is filled.
     heads: NonNull<[Head; BURST]>,
-    /// Raw for the same reason.
+    /// The bodies of frames that have one segment. Raw for the same reason, as is what follows.
+    bodies: NonNull<[Segment; BURST]>,
+    /// The segments of all other bodies.
     segments: NonNull<[Segment]>,
     segments_used: usize,
 }
 
 impl Drop for FrameBatch {
     fn drop(&mut self) {
-        // SAFETY: both come from `Box::into_raw` in `with_segments` and are freed only here.
+        // SAFETY: all come from `Box::leak` in `with_segments` and are freed only here.
         unsafe {
             drop(Box::from_raw(self.heads.as_ptr()));
+            drop(Box::from_raw(self.bodies.as_ptr()));
             drop(Box::from_raw(self.segments.as_ptr()));
         }
     }
@@ -356,6 +375,7 @@ impl FrameBatch {
         Self {
             frames: ArrayVec::new(),
             heads: NonNull::from(Box::leak(heads)),
+            bodies: NonNull::from(Box::leak(Box::new([none; BURST]))),
             segments: NonNull::from(Box::leak(segments)),
             segments_used: 0,
         }
@@ -420,21 +440,38 @@ impl FrameBatch {
     /// must not lie in this batch.
     #[inline]
     pub unsafe fn push_shared(&mut self, segment: Segment) -> bool {
-        let Some(head) = self.next_head() else { return false };
-        let Some(body) = self.next_segments(1) else { return false };
-        let head_len = segment.len().min(HEAD_LEN);
-        // SAFETY: `head_len` is at most the segment's length and the head's capacity, and
-        // `next_segments` made sure of one segment at `body`.
-        unsafe {
-            copy_short(segment.ptr.as_ptr(), head.as_ptr(), head_len);
-            body.write(segment.skip(head_len));
+        let index = self.frames.len();
+        if index >= BURST {
+            return false;
         }
-        let body_count = u16::from(head_len < segment.len());
-        self.segments_used += usize::from(body_count);
+        // SAFETY: there are BURST heads and bodies, and `index` is less than that.
+        let (head, body) = unsafe {
+            let head: NonNull<u8> = self.heads.cast::<Head>().add(index).cast();
+            (head, self.bodies.cast::<Segment>().add(index))
+        };
+        let head_len = segment.len().min(HEAD_LEN);
+        // SAFETY: the head has room for HEAD_LEN bytes, and the segment has at least `head_len`.
+        unsafe {
+            if segment.len() >= HEAD_LEN {
+                copy_line(segment.ptr.as_ptr(), head.as_ptr());
+                body.write(segment.skip(HEAD_LEN));
+            } else {
+                copy(segment.ptr.as_ptr(), head.as_ptr(), head_len);
+            }
+        }
         #[allow(clippy::cast_possible_truncation, reason = "at most HEAD_LEN")]
-        let head_len = head_len as u16;
-        let (len, offload) = (segment.len, Offload::NONE);
-        self.add(Frame { head, body, len, head_len, body_count, offload, _ring: PhantomData })
+        let frame = Frame {
+            head,
+            body,
+            len: segment.len,
+            head_len: head_len as u16,
+            body_count: u16::from(segment.len() > HEAD_LEN),
+            offload: Offload::NONE,
+            _ring: PhantomData,
+        };
+        // SAFETY: `index` was less than the capacity, BURST.
+        unsafe { self.frames.push_unchecked(frame) };
+        true
     }
 
     /// Adds a frame that lies in several pieces of shared memory, as [`Self::push_shared`].
@@ -633,15 +670,6 @@ mod tests {
                 if count < step { break }
             }
             prop_assert_eq!(whole, parts.concat());
-        }
-
-        #[test]
-        fn short_copies_copy_exactly(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let mut to = vec![0xEE_u8; bytes.len() + 1];
-            // SAFETY: `to` is longer than `bytes`.
-            unsafe { copy_short(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };
-            prop_assert_eq!(&to[..bytes.len()], &bytes[..]);
-            prop_assert_eq!(to[bytes.len()], 0xEE);
         }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! - [`builder`]: whole frames with correct checksums, for tests and generators
 //! - [`checksum`]: the Internet checksum
+//! - `copy`: copies of few bytes
 //! - [`frame`]: frames that still lie in a device's ring, and the batch that holds a burst of them
 //! - [`headers`]: views of protocol headers
 //! - [`mac`]: MAC addresses
@@ -13,6 +14,7 @@
 
 pub mod builder;
 pub mod checksum;
+mod copy;
 pub mod frame;
 pub mod headers;
 pub mod mac;

@@ -2,6 +2,8 @@
 
 use packet::Capabilities;
 
+use crate::net_header::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN};
+
 bitflags::bitflags! {
     /// Feature bits that Ringway knows. Bits it does not know are never offered or accepted.
     #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -136,7 +138,11 @@ impl Features {
     /// `num_buffers` is there since virtio 1.0, and before with mergeable buffers only.
     #[must_use]
     pub const fn net_header_len(self) -> usize {
-        if self.intersects(Self::VERSION_1.union(Self::MRG_RXBUF)) { 12 } else { 10 }
+        if self.intersects(Self::VERSION_1.union(Self::MRG_RXBUF)) {
+            NET_HEADER_LEN
+        } else {
+            LEGACY_NET_HEADER_LEN
+        }
     }
 }
 

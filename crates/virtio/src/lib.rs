@@ -18,4 +18,4 @@ pub mod ring;
 
 pub use features::Features;
 pub use memory::GuestMemory;
-pub use net_header::{NET_HEADER_LEN, NetHeader};
+pub use net_header::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};

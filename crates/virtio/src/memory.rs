@@ -45,7 +45,7 @@ pub enum MemoryError {
 
 /// What a translation needs of a region, kept together so that one cache line holds two.
 #[derive(Clone, Copy, Debug)]
-struct Window {
+pub(crate) struct Window {
     guest_addr: u64,
     user_addr: u64,
     len: u64,
@@ -137,7 +137,7 @@ impl GuestMemory {
 #[derive(Debug)]
 pub struct Translator {
     memory: Arc<GuestMemory>,
-    /// A copy of the window that was used last, or an empty one.
+    /// The window that was used last, or an empty one.
     last: Window,
 }
 
@@ -148,8 +148,7 @@ impl Translator {
     /// Translates addresses of `memory`.
     #[must_use]
     pub fn new(memory: Arc<GuestMemory>) -> Self {
-        let host = NonNull::dangling();
-        Self { memory, last: Window { guest_addr: 0, user_addr: 0, len: 0, host } }
+        Self { memory, last: Window::EMPTY }
     }
 
     /// The memory.
@@ -163,23 +162,62 @@ impl Translator {
     #[must_use]
     #[inline]
     pub fn translate(&mut self, addr: u64, len: u32) -> Option<Segment> {
-        match self.last.segment(addr, len) {
-            None => self.translate_elsewhere(addr, len),
-            found => found,
-        }
+        let mut cursor = self.cursor();
+        let segment = cursor.translate(addr, len);
+        self.last = cursor.last;
+        segment
     }
 
-    #[cold]
-    #[inline(never)]
-    fn translate_elsewhere(&mut self, addr: u64, len: u32) -> Option<Segment> {
-        let window = self.memory.find(addr)?;
+    /// Translates many addresses: a loop has all that it needs in registers.
+    #[inline]
+    pub(crate) fn cursor(&self) -> Cursor<'_> {
+        Cursor { memory: &self.memory, last: self.last }
+    }
+
+    /// Starts the next time with the window that a cursor ended with.
+    #[inline]
+    pub(crate) fn set_last(&mut self, last: Window) {
+        self.last = last;
+    }
+}
+
+/// See [`Translator::cursor`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cursor<'m> {
+    memory: &'m GuestMemory,
+    last: Window,
+}
+
+impl Cursor<'_> {
+    /// The window that was used last.
+    #[inline]
+    pub(crate) fn last(self) -> Window {
+        self.last
+    }
+
+    /// As [`Translator::translate`].
+    #[inline]
+    pub(crate) fn translate(&mut self, addr: u64, len: u32) -> Option<Segment> {
+        if let Some(segment) = self.last.segment(addr, len) {
+            return Some(segment);
+        }
+        let window = find_cold(self.memory, addr)?;
         let segment = window.segment(addr, len)?;
         self.last = window;
         Some(segment)
     }
 }
 
+/// Apart, and without a cursor to change, so that the cursor may stay in registers.
+#[cold]
+#[inline(never)]
+fn find_cold(memory: &GuestMemory, addr: u64) -> Option<Window> {
+    memory.find(addr)
+}
+
 impl Window {
+    const EMPTY: Self = Self { guest_addr: 0, user_addr: 0, len: 0, host: NonNull::dangling() };
+
     /// `len` bytes at guest-physical address `addr`, if all of them are in this window.
     #[inline]
     fn segment(&self, addr: u64, len: u32) -> Option<Segment> {

@@ -5,6 +5,10 @@ use packet::{Capabilities, Gso, Offload, OffloadRequest};
 /// Bytes of the header with `num_buffers`, the form of all modern devices.
 pub const NET_HEADER_LEN: usize = 12;
 
+/// Bytes of the header where neither VERSION_1 nor MRG_RXBUF was negotiated: it has no number of
+/// buffers (virtio 1.3 section 5.1.6.1).
+pub const LEGACY_NET_HEADER_LEN: usize = 10;
+
 /// `flags`: the checksum is only partial; `csum_start` and `csum_offset` say what is missing.
 pub const NEEDS_CSUM: u8 = 1;
 /// `flags`: the receiver need not check the checksum.

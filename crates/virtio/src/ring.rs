@@ -82,7 +82,8 @@ impl QueueSize {
     #[must_use]
     #[inline]
     pub const fn position(self, index: u16) -> usize {
-        (index & (self.0 - 1)) as usize
+        // A size is never 0.
+        (index & self.0.wrapping_sub(1)) as usize
     }
 
     /// Bytes of the descriptor table.

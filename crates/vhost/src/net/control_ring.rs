@@ -66,7 +66,7 @@ impl ControlRing {
     /// Serves the next command; `false` when there is none.
     fn serve_one(&mut self, execute: &mut impl FnMut(Command) -> bool) -> Result<bool, RingError> {
         self.queue.fetch::<false>(1, &mut self.buffers)?;
-        let Some(chain) = self.buffers.chains().first().copied() else { return Ok(false) };
+        let Some(chain) = self.buffers.chains().next() else { return Ok(false) };
         let written = match self.queue.walk_request(chain, &mut self.request, &mut self.answer) {
             Ok(()) => {
                 let command = Command::parse(&self.read_request());

@@ -8,7 +8,7 @@ use ethdev::queue::RxDriver;
 use ethdev::stats::{DropReason, QueueStats};
 use packet::frame::HEAD_CAPACITY;
 use packet::{Capabilities, FrameBatch, MAX_FRAME_LEN, OffloadRequest, Segment};
-use virtio::device::{Buffers, Chain, MAX_CHAIN};
+use virtio::device::{Buffer, Buffers, Chain, MAX_CHAIN};
 use virtio::net_header::{GSO_NONE, NEEDS_CSUM};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
@@ -50,12 +50,13 @@ impl NetReceiver {
     /// Takes frames from `ring` into the batch; returns how many chains that used up.
     fn take_frames(&mut self, ring: &mut Ring, stats: &QueueStats) -> usize {
         let mut taken = 0;
-        for (chain, single) in self.buffers.iter() {
-            let frame_added = match single {
-                Some(segment) => push_single(&mut self.batch, ring, &self.slot, segment),
-                None => push_chain(&mut self.batch, ring, &self.slot, chain, &mut self.chain),
-            };
-            match frame_added {
+        loop {
+            let rest = self.buffers.as_slice().get(taken..).unwrap_or_default();
+            taken += push_singles(&mut self.batch, ring.header_len, rest);
+            // The next one is no ordinary frame in one piece, or there is none.
+            let Some(buffer) = self.buffers.as_slice().get(taken) else { break };
+            let (chain, single) = (buffer.chain(), buffer.single());
+            match self.push_unusual(ring, chain, single) {
                 Ok(()) => {}
                 Err(Refusal::NoRoom) => break,
                 Err(Refusal::Drop(reason)) => {
@@ -69,6 +70,43 @@ impl NetReceiver {
         }
         taken
     }
+
+    #[cold]
+    #[inline(never)]
+    fn push_unusual(
+        &mut self,
+        ring: &mut Ring,
+        chain: Chain,
+        single: Option<Segment>,
+    ) -> Result<(), Refusal> {
+        match single {
+            Some(segment) => push_single(&mut self.batch, ring, &self.slot, segment),
+            None => push_chain(&mut self.batch, ring, &self.slot, chain, &mut self.chain),
+        }
+    }
+}
+
+/// Adds the frames at the front of `buffers` that lie in one piece, net header included, and
+/// need nothing; returns how many those are.
+#[inline]
+fn push_singles(batch: &mut FrameBatch, header_len: usize, buffers: &[Buffer]) -> usize {
+    let shortest = header_len + MIN_FRAME_LEN;
+    let longest = header_len + MAX_FRAME_LEN;
+    let mut count = 0;
+    for buffer in buffers {
+        let Some(segment) = buffer.single() else { break };
+        if segment.len() < shortest || segment.len() > longest {
+            break;
+        }
+        // SAFETY: the segment has at least `shortest` bytes.
+        let [flags, gso_type] = unsafe { segment.as_ptr().cast::<[u8; 2]>().read_volatile() };
+        // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
+        if !is_plain(flags, gso_type) || !unsafe { batch.push_shared(segment.skip(header_len)) } {
+            break;
+        }
+        count += 1;
+    }
+    count
 }
 
 /// Why a chain did not become a frame of the batch.
@@ -79,38 +117,27 @@ enum Refusal {
     Drop(DropReason),
 }
 
-/// Adds the frame of a chain that is one descriptor: net header and frame in one piece.
-#[inline]
+/// Adds the frame of a chain that is one descriptor, net header and frame in one piece, but too
+/// short, too long, or with a net header that asks for something.
 fn push_single(
     batch: &mut FrameBatch,
     ring: &Ring,
     slot: &Arc<RingSlot>,
     segment: Segment,
 ) -> Result<(), Refusal> {
-    let header_len = ring.header_len;
-    if segment.len() < header_len + MIN_FRAME_LEN {
+    if segment.len() < ring.header_len + MIN_FRAME_LEN {
         return Err(Refusal::Drop(DropReason::TooShort));
     }
-    if segment.len() > header_len + MAX_FRAME_LEN {
+    if segment.len() > ring.header_len + MAX_FRAME_LEN {
         return Err(Refusal::Drop(DropReason::TooLong));
     }
-    // SAFETY: the segment has at least `header_len` bytes, which is 10 or 12.
-    let [flags, gso_type] = unsafe { segment.as_ptr().cast::<[u8; 2]>().read_volatile() };
-    if !is_plain(flags, gso_type) {
-        return push_single_offloaded(batch, ring, slot, segment);
-    }
-    // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
-    if unsafe { batch.push_shared(segment.skip(header_len)) } {
-        Ok(())
-    } else {
-        Err(Refusal::NoRoom)
-    }
+    let mut segments = [segment];
+    let header = take_header(&mut segments, ring.header_len);
+    push_with_header(batch, ring.sends, slot, header, &segments)
 }
 
 /// Adds the frame of a chain of several descriptors, or of one with an indirect table; the net
 /// header may be spread over any number of them.
-#[cold]
-#[inline(never)]
 fn push_chain(
     batch: &mut FrameBatch,
     ring: &mut Ring,
@@ -129,11 +156,22 @@ fn push_chain(
         return Err(Refusal::Drop(DropReason::TooLong));
     }
     let header = take_header(segments, ring.header_len);
+    push_with_header(batch, ring.sends, slot, header, segments)
+}
+
+/// Adds a frame of `segments`, whose net header was `header`.
+fn push_with_header(
+    batch: &mut FrameBatch,
+    sends: Capabilities,
+    slot: &RingSlot,
+    header: NetHeader,
+    segments: &[Segment],
+) -> Result<(), Refusal> {
     if !batch.has_room(segments.len()) {
         return Err(Refusal::NoRoom);
     }
     if !is_plain(header.flags, header.gso_type) {
-        return push_offloaded(batch, ring.sends, slot, header, segments);
+        return push_offloaded(batch, sends, slot, header, segments);
     }
     // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
     if unsafe { batch.push_shared_chain(segments) } {
@@ -171,19 +209,6 @@ const fn is_plain(flags: u8, gso_type: u8) -> bool {
     flags & NEEDS_CSUM == 0 && gso_type == GSO_NONE
 }
 
-/// As [`push_single`], for a frame whose net header asks for something.
-#[inline(never)]
-fn push_single_offloaded(
-    batch: &mut FrameBatch,
-    ring: &Ring,
-    slot: &Arc<RingSlot>,
-    segment: Segment,
-) -> Result<(), Refusal> {
-    let mut segments = [segment];
-    let header = take_header(&mut segments, ring.header_len);
-    push_offloaded(batch, ring.sends, slot, header, &segments)
-}
-
 /// Adds a frame whose net header asks for something, if that was negotiated (`sends`) and holds
 /// for the frame (virtio 1.3 sections 5.1.6.2 and 5.1.6.2.1).
 fn push_offloaded(
@@ -218,7 +243,7 @@ impl RxDriver for NetReceiver {
             self.slot.check_in(loan);
             return;
         }
-        if self.buffers.chains().is_empty() {
+        if self.buffers.as_slice().is_empty() {
             self.slot.check_in(loan);
             return;
         }
@@ -227,7 +252,7 @@ impl RxDriver for NetReceiver {
         } else {
             // A ring that is started but disabled is drained, its frames are discarded
             // (vhost-user, "Ring states").
-            let count = self.buffers.chains().len();
+            let count = self.buffers.as_slice().len();
             stats.count_drops(DropReason::QueueDisabled, count);
             count
         };
@@ -251,8 +276,7 @@ impl RxDriver for NetReceiver {
         self.batch.clear();
         let Some(mut loan) = self.held.take() else { return };
         let ring: &mut Ring = &mut loan;
-        let chains = self.buffers.chains().iter().take(self.taken);
-        ring.queue.complete(chains.map(|chain| (*chain, 0)));
+        ring.queue.complete(self.buffers.read(self.taken));
         self.slot.call(ring);
         self.slot.check_in(loan);
     }

@@ -9,8 +9,8 @@ use ethdev::queue::{Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
 use packet::{Capabilities, Frame, FrameReader, Segment};
 use virtio::device::burst::MAX_BUFFERS;
-use virtio::device::{Buffers, Chain, ChainError, MAX_CHAIN, RingError};
-use virtio::{NET_HEADER_LEN, NetHeader};
+use virtio::device::{Buffer, Buffers, ChainError, MAX_CHAIN, RingError};
+use virtio::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
 
 use super::filter::ReceiveFilter;
 use super::ring::{Ring, RingSlot};
@@ -19,7 +19,6 @@ use super::ring::{Ring, RingSlot};
 pub struct NetTransmitter {
     slot: Arc<RingSlot>,
     buffers: Buffers,
-    used: ArrayVec<(Chain, u32), MAX_BUFFERS>,
     /// Scratch for the buffers of one frame that does not fit into a single descriptor.
     spread: Vec<Segment>,
     chain: Vec<Segment>,
@@ -40,7 +39,6 @@ impl NetTransmitter {
         Self {
             slot,
             buffers: Buffers::default(),
-            used: ArrayVec::new(),
             spread: Vec::with_capacity(MAX_CHAIN),
             chain: Vec::with_capacity(MAX_CHAIN),
         }
@@ -60,15 +58,15 @@ impl NetTransmitter {
         let mut wanted = frames.len();
         while let Some(rest) = frames.get(sent.consumed..).filter(|rest| !rest.is_empty()) {
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
-            let fetched = self.buffers.chains().len();
+            let fetched = self.buffers.as_slice().len();
             let before = sent.consumed;
-            if offloaded {
-                self.fill_offloaded(ring, rest, &mut sent, stats);
-            } else {
-                self.fill::<false>(ring, rest, &mut sent, stats);
-            }
-            ring.queue.advance(&self.buffers, self.used.len());
-            ring.queue.complete(self.used.drain(..));
+            let used = match (offloaded, ring.header_len) {
+                (true, _) => self.fill_offloaded(ring, rest, &mut sent, stats),
+                (false, NET_HEADER_LEN) => self.fill::<Plain>(ring, rest, &mut sent, stats),
+                (false, _) => self.fill::<PlainLegacy>(ring, rest, &mut sent, stats),
+            };
+            ring.queue.advance(&self.buffers, used);
+            ring.queue.complete(self.buffers.written(used));
             if sent.consumed > before {
                 // Where one frame needed many buffers, the next one will.
                 if wanted < MAX_BUFFERS {
@@ -112,41 +110,31 @@ impl NetTransmitter {
         Ok(sent)
     }
 
-    /// Fills the fetched buffers with frames from the front of `frames`, and lists the filled
-    /// ones, which go back to the guest.
+    /// Fills the fetched buffers with frames from the front of `frames`; returns how many buffers
+    /// go back to the guest.
     #[inline]
-    fn fill<const OFFLOADED: bool>(
+    fn fill<H: Header>(
         &mut self,
         ring: &mut Ring,
         frames: &[Frame<'_>],
         sent: &mut Sent,
         stats: &QueueStats,
-    ) {
-        self.used.clear();
-        let (header_len, mut next) = (ring.header_len, 0);
-        for frame in frames {
-            let Some((chain, single)) = self.buffers.get(next) else { break };
-            let needed = header_len + frame.len();
-            let outcome = match single {
-                Some(buffer) if buffer.len() >= needed => {
-                    // SAFETY: the buffer has room for header and frame.
-                    unsafe { write_frame::<OFFLOADED>(buffer.as_ptr(), header_len, frame) };
-                    self.give_back(chain, needed);
-                    next += 1;
-                    Outcome::Delivered
-                }
-                _ => self.fill_several(ring, frame, &mut next),
-            };
-            match outcome {
-                Outcome::Delivered => {
-                    if OFFLOADED && frame.offload().gso().is_some() {
-                        self.slot.large_segments.add(1);
-                    }
-                    sent.add_sent();
-                }
+    ) -> usize {
+        let (mut used, mut rest) = (0, frames);
+        loop {
+            let buffers = self.buffers.as_mut_slice().get_mut(used..).unwrap_or_default();
+            let filled = fill_singles::<H>(rest, buffers);
+            sent.add_sent_many(filled);
+            used += filled;
+            rest = rest.get(filled..).unwrap_or_default();
+            // The next frame does not fit into a buffer of one piece, or there is none.
+            let Some((frame, others)) = rest.split_first() else { return used };
+            match self.fill_several(ring, frame, &mut used) {
+                Outcome::Delivered => sent.add_sent(),
                 Outcome::Dropped(reason) => sent.add_dropped(stats, reason),
-                Outcome::OutOfBuffers => break,
+                Outcome::OutOfBuffers => return used,
             }
+            rest = others;
         }
     }
 
@@ -159,41 +147,43 @@ impl NetTransmitter {
         frames: &[Frame<'_>],
         sent: &mut Sent,
         stats: &QueueStats,
-    ) {
-        self.fill::<true>(ring, frames, sent, stats);
-    }
-
-    /// Adds a buffer to those that the guest gets back; `len` bytes of it were written.
-    #[inline]
-    fn give_back(&mut self, chain: Chain, len: usize) {
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        // There is an entry for every fetched buffer, so this cannot fail.
-        let _ = self.used.try_push((chain, len));
+    ) -> usize {
+        let before = *sent;
+        let used = match ring.header_len {
+            NET_HEADER_LEN => self.fill::<Offloaded>(ring, frames, sent, stats),
+            _ => self.fill::<OffloadedLegacy>(ring, frames, sent, stats),
+        };
+        let is_large = |(index, frame): &(usize, &Frame<'_>)| {
+            frame.offload().gso().is_some() && !sent.is_dropped(before.consumed + index)
+        };
+        let consumed = frames.iter().take(sent.consumed - before.consumed).enumerate();
+        self.slot.large_segments.add(consumed.filter(is_large).count() as u64);
+        used
     }
 
     /// Delivers a frame into a chain of several descriptors, or into several buffers where they
-    /// may be merged, starting at fetched buffer `next`.
+    /// may be merged, starting at fetched buffer `used`, which moves on.
     #[cold]
-    fn fill_several(&mut self, ring: &mut Ring, frame: &Frame<'_>, next: &mut usize) -> Outcome {
+    #[inline(never)]
+    fn fill_several(&mut self, ring: &mut Ring, frame: &Frame<'_>, used: &mut usize) -> Outcome {
         let needed = ring.header_len + frame.len();
-        let mut lens: ArrayVec<(Chain, usize), MAX_BUFFERS> = ArrayVec::new();
+        let mut lens: ArrayVec<usize, MAX_BUFFERS> = ArrayVec::new();
         self.spread.clear();
         let mut room = 0;
-        let mut index = *next;
         while room < needed {
-            let Some((chain, single)) = self.buffers.get(index) else {
+            let index = *used + lens.len();
+            let Some(buffer) = self.buffers.as_slice().get(index).copied() else {
                 return Outcome::OutOfBuffers;
             };
-            index += 1;
-            if self.resolve(ring, chain, single).is_err() {
+            if self.resolve(ring, &buffer).is_err() {
                 // The bad chain goes back empty, after those before it; the frame tries again
                 // with what follows.
                 self.slot.bad_chains.add(1);
                 if !lens.is_empty() {
                     return Outcome::OutOfBuffers;
                 }
-                self.give_back(chain, 0);
-                *next = index;
+                self.set_written(index, 0);
+                *used += 1;
                 continue;
             }
             let len: usize = self.chain.iter().map(Segment::len).sum();
@@ -202,65 +192,136 @@ impl NetTransmitter {
                 return Outcome::Dropped(DropReason::BufferTooSmall);
             }
             self.spread.extend_from_slice(&self.chain);
-            if lens.try_push((chain, len.min(needed - room))).is_err() {
+            if lens.try_push(len.min(needed - room)).is_err() {
                 return Outcome::OutOfBuffers;
             }
             room += len;
         }
         write_spread(&self.spread, ring.header_len, frame, lens.len());
-        for (chain, len) in lens {
-            self.give_back(chain, len);
+        for len in lens {
+            self.set_written(*used, len);
+            *used += 1;
         }
-        *next = index;
         Outcome::Delivered
     }
 
+    /// Notes how much was written into a fetched buffer.
+    fn set_written(&mut self, index: usize, len: usize) {
+        if let Some(buffer) = self.buffers.as_mut_slice().get_mut(index) {
+            buffer.set_written(u32::try_from(len).unwrap_or(u32::MAX));
+        }
+    }
+
     /// The memory of one fetched buffer, in `self.chain`.
-    fn resolve(
-        &mut self,
-        ring: &mut Ring,
-        chain: Chain,
-        single: Option<Segment>,
-    ) -> Result<(), ChainError> {
-        match single {
+    fn resolve(&mut self, ring: &mut Ring, buffer: &Buffer) -> Result<(), ChainError> {
+        match buffer.single() {
             Some(segment) => {
                 self.chain.clear();
                 self.chain.push(segment);
                 Ok(())
             }
-            None => ring.queue.walk::<true>(chain, &mut self.chain),
+            None => ring.queue.walk::<true>(buffer.chain(), &mut self.chain),
         }
     }
 }
 
-/// Writes net header and frame into one buffer. The header says: one buffer, and, unless
-/// `OFFLOADED`, ordinary frame.
+/// Writes frames from the front of `frames` into one buffer each, as long as each fits; returns
+/// how many did.
 ///
-/// # Safety
-///
-/// `to` must be valid for writes of `header_len` bytes (10 or 12) and the frame behind them.
+/// First the headers and heads of all frames, in a loop without a call, and then what remains of
+/// those that are longer.
 #[inline]
-unsafe fn write_frame<const OFFLOADED: bool>(
-    to: NonNull<u8>,
-    header_len: usize,
-    frame: &Frame<'_>,
-) {
-    // SAFETY: the caller vouches for header and frame; the header is 8 bytes and 2 or 4 more.
-    unsafe {
-        if OFFLOADED {
-            let header = NetHeader::for_offload(frame.offload(), 1).encode();
-            let header_len = header_len.min(NET_HEADER_LEN);
-            std::ptr::copy_nonoverlapping(header.as_ptr(), to.as_ptr(), header_len);
-            frame.copy_to_ptr(to.add(header_len), frame.len());
-            return;
+fn fill_singles<H: Header>(frames: &[Frame<'_>], buffers: &mut [Buffer]) -> usize {
+    let (mut filled, mut all_whole) = (0, true);
+    for (frame, buffer) in frames.iter().zip(&mut *buffers) {
+        let needed = H::LEN + frame.len();
+        let Some(room) = buffer.single().filter(|room| room.len() >= needed) else { break };
+        // SAFETY: the buffer has room for header and frame.
+        all_whole &= unsafe {
+            H::write(room.as_ptr(), frame);
+            frame.copy_first_to_ptr(room.as_ptr().add(H::LEN))
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "at most a segment's length, a u32")]
+        buffer.set_written(needed as u32);
+        filled += 1;
+    }
+    if !all_whole {
+        for (frame, buffer) in frames.iter().zip(&*buffers).take(filled) {
+            let Some(room) = buffer.single() else { break };
+            // SAFETY: as above: the first loop came to `filled` with these.
+            unsafe { frame.copy_rest_to_ptr(room.as_ptr().add(H::LEN)) };
         }
-        to.cast::<u64>().write_unaligned(0);
-        if header_len == NET_HEADER_LEN {
+    }
+    filled
+}
+
+/// Net headers of one length, for frames that lie in one buffer.
+trait Header {
+    /// Their length in bytes.
+    const LEN: usize;
+
+    /// Writes the header of `frame` to `to`.
+    ///
+    /// # Safety
+    ///
+    /// `to` must be valid for writes of [`LEN`](Self::LEN) bytes.
+    unsafe fn write(to: NonNull<u8>, frame: &Frame<'_>);
+}
+
+/// An ordinary frame in one buffer.
+enum Plain {}
+/// The same, with the header of drivers that know neither version 1 nor mergeable buffers.
+enum PlainLegacy {}
+/// A frame that may have an offload.
+enum Offloaded {}
+/// The same, with the short header.
+enum OffloadedLegacy {}
+
+impl Header for Plain {
+    const LEN: usize = NET_HEADER_LEN;
+
+    #[inline]
+    unsafe fn write(to: NonNull<u8>, _frame: &Frame<'_>) {
+        // SAFETY: 12 bytes; the last two are the number of buffers.
+        unsafe {
+            to.cast::<u64>().write_unaligned(0);
             to.add(8).cast::<u32>().write_unaligned(0x0001_0000);
-        } else {
+        }
+    }
+}
+
+impl Header for PlainLegacy {
+    const LEN: usize = LEGACY_NET_HEADER_LEN;
+
+    #[inline]
+    unsafe fn write(to: NonNull<u8>, _frame: &Frame<'_>) {
+        // SAFETY: 10 bytes.
+        unsafe {
+            to.cast::<u64>().write_unaligned(0);
             to.add(8).cast::<u16>().write_unaligned(0);
         }
-        frame.copy_to_ptr(to.add(header_len), frame.len());
+    }
+}
+
+impl Header for Offloaded {
+    const LEN: usize = NET_HEADER_LEN;
+
+    #[inline]
+    unsafe fn write(to: NonNull<u8>, frame: &Frame<'_>) {
+        let header = NetHeader::for_offload(frame.offload(), 1).encode();
+        // SAFETY: the header is as long as `LEN` says.
+        unsafe { to.cast().write_unaligned(header) };
+    }
+}
+
+impl Header for OffloadedLegacy {
+    const LEN: usize = LEGACY_NET_HEADER_LEN;
+
+    #[inline]
+    unsafe fn write(to: NonNull<u8>, frame: &Frame<'_>) {
+        let header = NetHeader::for_offload(frame.offload(), 1).encode();
+        // SAFETY: the first 10 bytes of a header of 12.
+        unsafe { std::ptr::copy_nonoverlapping(header.as_ptr(), to.as_ptr(), Self::LEN) };
     }
 }
 

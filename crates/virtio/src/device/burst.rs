@@ -1,6 +1,9 @@
 //! The buffers that one burst takes from a ring.
 
+use std::ptr::NonNull;
+
 use packet::Segment;
+use packet::prefetch::{prefetch_read, prefetch_write};
 
 /// Buffers in one burst: twice the frames of a burst, so that jumbo frames over mergeable
 /// buffers need few rounds.
@@ -9,53 +12,119 @@ pub const MAX_BUFFERS: usize = 64;
 /// A chain of descriptors that the driver has made available.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chain {
-    /// Number of its first descriptor.
+    /// Number of its first descriptor. In a split ring the driver knows the chain by it, and the
+    /// other fields mean nothing.
     pub head: u16,
-    /// By which the driver knows it when it comes back.
+    /// By which the driver of a packed ring knows it when it comes back.
     pub id: u16,
-    /// Entries of the ring that it takes: 1 in a split ring, where chains lie in the table.
+    /// Entries of a packed ring that it takes.
     pub slots: u16,
 }
 
-/// Chains taken from the available ring, in order, with their heads resolved.
+/// A fetched chain and, where it is one ordinary descriptor, which nearly all are, its memory.
+///
+/// It is as small as can be: a burst writes and reads it once or twice per frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Buffer {
+    /// Where the memory starts; `None` where the chain must be walked.
+    start: Option<NonNull<u8>>,
+    /// Bytes of memory from `start`.
+    len: u32,
+    /// Bytes that the device has written into the chain.
+    written: u32,
+    chain: Chain,
+}
+
+// SAFETY: a buffer is an address and a length, as `Segment` is; what it leads to was translated
+// from memory that any thread may use.
+unsafe impl Send for Buffer {}
+
+impl Buffer {
+    const NONE: Self =
+        Self { start: None, len: 0, written: 0, chain: Chain { head: 0, id: 0, slots: 0 } };
+
+    /// The chain.
+    #[must_use]
+    #[inline]
+    pub const fn chain(&self) -> Chain {
+        self.chain
+    }
+
+    /// The chain's memory where it is one ordinary descriptor.
+    #[must_use]
+    #[inline]
+    pub fn single(&self) -> Option<Segment> {
+        // SAFETY: `set_memory` took both from one segment.
+        self.start.map(|start| unsafe { Segment::new(start, self.len) })
+    }
+
+    /// Notes that the device has written `len` bytes into the chain.
+    #[inline]
+    pub fn set_written(&mut self, len: u32) {
+        self.written = len;
+    }
+
+    #[inline]
+    pub(super) fn set_memory(&mut self, single: Option<Segment>) {
+        (self.start, self.len) = match single {
+            #[allow(clippy::cast_possible_truncation, reason = "a segment's length is a u32")]
+            Some(segment) => (Some(segment.as_ptr()), segment.len() as u32),
+            None => (None, 0),
+        };
+    }
+
+    /// Sets the head alone, which is all that split rings use.
+    #[inline]
+    pub(super) fn set_head(&mut self, head: u16) {
+        self.chain.head = head;
+    }
+}
+
+/// Chains taken from the available ring, in order, with their memory resolved.
 #[derive(Debug)]
 pub struct Buffers {
-    chains: [Chain; MAX_BUFFERS],
-    /// The chain's memory where it is one ordinary descriptor, which nearly all are; `None`
-    /// where the chain must be walked.
-    single: [Option<Segment>; MAX_BUFFERS],
+    buffers: [Buffer; MAX_BUFFERS],
     len: usize,
 }
 
 impl Default for Buffers {
     fn default() -> Self {
-        Self { chains: [Chain::default(); MAX_BUFFERS], single: [None; MAX_BUFFERS], len: 0 }
+        Self { buffers: [Buffer::NONE; MAX_BUFFERS], len: 0 }
     }
 }
 
 impl Buffers {
-    /// The chains, each with its memory where that is a single descriptor.
-    #[inline]
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (Chain, Option<Segment>)> + '_ {
-        let singles = self.single.get(..self.len).unwrap_or_default();
-        self.chains().iter().zip(singles).map(|(chain, single)| (*chain, *single))
-    }
-
-    /// Chain `index`, as in [`iter`](Self::iter).
+    /// The buffers, oldest first.
     #[must_use]
     #[inline]
-    pub fn get(&self, index: usize) -> Option<(Chain, Option<Segment>)> {
-        if index >= self.len {
-            return None;
-        }
-        Some((*self.chains.get(index)?, *self.single.get(index)?))
+    pub fn as_slice(&self) -> &[Buffer] {
+        self.buffers.get(..self.len).unwrap_or_default()
+    }
+
+    /// The buffers, to note what was written.
+    #[must_use]
+    #[inline]
+    pub fn as_mut_slice(&mut self) -> &mut [Buffer] {
+        self.buffers.get_mut(..self.len).unwrap_or_default()
     }
 
     /// The chains.
-    #[must_use]
     #[inline]
-    pub fn chains(&self) -> &[Chain] {
-        self.chains.get(..self.len).unwrap_or_default()
+    pub fn chains(&self) -> impl ExactSizeIterator<Item = Chain> + '_ {
+        self.as_slice().iter().map(Buffer::chain)
+    }
+
+    /// The first `count` chains, each as one that the device has only read.
+    #[inline]
+    pub fn read(&self, count: usize) -> impl Iterator<Item = (Chain, u32)> + '_ {
+        self.as_slice().iter().take(count).map(|buffer| (buffer.chain, 0))
+    }
+
+    /// The first `count` chains, each with the number of bytes that were
+    /// [written](Buffer::set_written) to it.
+    #[inline]
+    pub fn written(&self, count: usize) -> impl Iterator<Item = (Chain, u32)> + '_ {
+        self.as_slice().iter().take(count).map(|buffer| (buffer.chain, buffer.written))
     }
 
     /// Forgets all chains.
@@ -66,23 +135,31 @@ impl Buffers {
 
     /// Makes room for `count` other chains (at most [`MAX_BUFFERS`]), which the caller fills in.
     #[inline]
-    pub(super) fn refill(
-        &mut self,
-        count: usize,
-    ) -> impl Iterator<Item = (&mut Chain, &mut Option<Segment>)> {
+    pub(super) fn refill(&mut self, count: usize) -> &mut [Buffer] {
         self.len = count.min(MAX_BUFFERS);
-        let chains = self.chains.get_mut(..self.len).unwrap_or_default();
-        let singles = self.single.get_mut(..self.len).unwrap_or_default();
-        chains.iter_mut().zip(singles)
+        self.as_mut_slice()
     }
 
     /// Adds a chain, if there is room.
     #[inline]
     pub(super) fn push(&mut self, chain: Chain, single: Option<Segment>) {
-        let places = (self.chains.get_mut(self.len), self.single.get_mut(self.len));
-        if let (Some(place_chain), Some(place_single)) = places {
-            (*place_chain, *place_single) = (chain, single);
+        if let Some(place) = self.buffers.get_mut(self.len) {
+            place.chain = chain;
+            place.set_memory(single);
             self.len += 1;
         }
+    }
+}
+
+/// Asks for the first two cache lines of a buffer: for header and head of a frame.
+#[inline]
+pub(super) fn prefetch<const WRITE: bool>(segment: Segment) {
+    let start = segment.as_ptr().as_ptr();
+    if WRITE {
+        prefetch_write(start);
+        prefetch_write(start.wrapping_add(64));
+    } else {
+        prefetch_read(start);
+        prefetch_read(start.wrapping_add(64));
     }
 }

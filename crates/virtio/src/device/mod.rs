@@ -16,7 +16,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-pub use burst::{Buffers, Chain};
+pub use burst::{Buffer, Buffers, Chain};
 pub use packed::PackedQueue;
 pub use queue::DeviceQueue;
 pub use split::SplitQueue;

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
 
 use packet::Segment;
-use packet::prefetch::{prefetch_read, prefetch_write};
 
-use super::burst::{Buffers, Chain, MAX_BUFFERS};
+use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
@@ -155,14 +154,7 @@ impl PackedQueue {
                 (self.measure_chain(at, left)?, None)
             };
             if let Some(segment) = single {
-                let ptr = segment.as_ptr().as_ptr();
-                if WRITE {
-                    prefetch_write(ptr);
-                    prefetch_write(ptr.wrapping_add(64));
-                } else {
-                    prefetch_read(ptr);
-                    prefetch_read(ptr.wrapping_add(64));
-                }
+                prefetch::<WRITE>(segment);
             }
             buffers.push(chain, single);
             left = left.saturating_sub(chain.slots);
@@ -188,7 +180,7 @@ impl PackedQueue {
     /// Takes the first `count` of `buffers` out of the ring for good.
     #[inline]
     pub fn advance(&mut self, buffers: &Buffers, count: usize) {
-        for chain in buffers.chains().iter().take(count) {
+        for chain in buffers.chains().take(count) {
             self.next_avail = self.next_avail.after(chain.slots, self.size);
         }
     }

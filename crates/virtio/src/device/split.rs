@@ -5,9 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
 use packet::Segment;
-use packet::prefetch::{prefetch_read, prefetch_write};
 
-use super::burst::{Buffers, Chain, MAX_BUFFERS};
+use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
@@ -134,49 +133,38 @@ impl SplitQueue {
         buffers: &mut Buffers,
     ) -> Result<(), RingError> {
         let count = max.min(self.available()? as usize).min(MAX_BUFFERS);
+        // Copies, so that nothing in the loop is loaded twice.
+        let (parts, size) = (self.parts, self.size);
+        let mut cursor = self.memory.cursor();
         let mut index = self.next_avail;
         let mut bad_head = None;
-        for (place_chain, place_single) in buffers.refill(count) {
-            let offset = ENTRIES_OFFSET + 2 * self.size.position(index);
-            let head = self.load16(self.parts.avail, offset, Ordering::Relaxed);
-            let Some(desc) = self.descriptor(head) else {
+        for place in buffers.refill(count) {
+            let head = parts.head(size, index);
+            let Some(desc) = parts.descriptor(size, head) else {
                 bad_head = Some(head);
                 break;
             };
-            let single = self.single::<WRITE>(desc);
+            let wanted = if WRITE { DESC_WRITE } else { 0 };
+            let is_single = desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) == wanted;
+            let single = if is_single { cursor.translate(desc.addr, desc.len) } else { None };
             if let Some(segment) = single {
-                let ptr = segment.as_ptr().as_ptr();
-                if WRITE {
-                    prefetch_write(ptr);
-                    prefetch_write(ptr.wrapping_add(64));
-                } else {
-                    prefetch_read(ptr);
-                    prefetch_read(ptr.wrapping_add(64));
-                }
+                prefetch::<WRITE>(segment);
             }
-            *place_chain = Chain { head, id: head, slots: 1 };
-            *place_single = single;
+            place.set_head(head);
+            place.set_memory(single);
             index = index.wrapping_add(1);
         }
+        let last = cursor.last();
+        self.memory.set_last(last);
         let Some(head) = bad_head else { return Ok(()) };
         buffers.clear();
-        Err(RingError::HeadOutOfRange { head, size: self.size.get() })
+        Err(RingError::HeadOutOfRange { head, size: size.get() })
     }
 
     /// Takes the first `count` fetched chains out of the available ring for good.
     #[inline]
     pub fn advance(&mut self, count: u16) {
         self.next_avail = self.next_avail.wrapping_add(count);
-    }
-
-    /// The memory of a chain that consists of `desc` alone, with the right direction.
-    #[inline]
-    fn single<const WRITE: bool>(&mut self, desc: Desc) -> Option<Segment> {
-        let wanted = if WRITE { DESC_WRITE } else { 0 };
-        if desc.flags & (DESC_NEXT | DESC_INDIRECT | DESC_WRITE) != wanted {
-            return None;
-        }
-        self.memory.translate(desc.addr, desc.len)
     }
 
     /// Visits the buffers of a fetched chain: each with whether the device is to write it.
@@ -192,7 +180,8 @@ impl SplitQueue {
         // The driver must not make a chain longer than the ring (section 2.7.5.2), so this many
         // steps reach the end of every chain that has one.
         for _ in 0..MAX_CHAIN.min(self.size.get().into()) {
-            let desc = self.descriptor(index).ok_or(ChainError::NextOutOfRange(index))?;
+            let desc =
+                self.parts.descriptor(self.size, index).ok_or(ChainError::NextOutOfRange(index))?;
             if desc.flags & DESC_INDIRECT != 0 {
                 let table = Indirect { addr: desc.addr, len: desc.len };
                 let allowed = self.indirect && desc.flags & DESC_NEXT == 0;
@@ -215,18 +204,16 @@ impl SplitQueue {
     /// bytes written into it.
     #[inline]
     pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
-        let first = self.next_used;
+        let (parts, size) = (self.parts, self.size);
+        let mut next = self.next_used;
         for (chain, len) in used {
-            let offset = ENTRIES_OFFSET + 8 * self.size.position(self.next_used);
-            let value = u64::from(len) << 32 | u64::from(chain.id);
-            // SAFETY: `position` is less than the ring's size, so the 8 bytes lie in the used
-            // ring; only this device writes them.
-            unsafe { self.parts.used.add(offset).cast::<u64>().write_unaligned(value) };
-            self.next_used = self.next_used.wrapping_add(1);
+            parts.set_used(size, next, chain.head, len);
+            next = next.wrapping_add(1);
         }
-        if self.next_used != first {
+        if self.next_used != next {
+            self.next_used = next;
             // Release: the elements, and what was written into the buffers, come first.
-            self.store16(self.parts.used, INDEX_OFFSET, self.next_used, Ordering::Release);
+            self.store16(self.parts.used, INDEX_OFFSET, next, Ordering::Release);
         }
     }
 
@@ -275,17 +262,6 @@ impl SplitQueue {
         }
     }
 
-    /// A private copy of descriptor `index`; `None` when there is no such descriptor.
-    #[inline]
-    fn descriptor(&self, index: u16) -> Option<Desc> {
-        if index >= self.size.get() {
-            return None;
-        }
-        // SAFETY: the table has `size` descriptors, `index` is one of them, and `resolve`
-        // checked that the table is aligned to 16.
-        Some(unsafe { read_desc(self.parts.desc.add(16 * index as usize)) })
-    }
-
     #[inline]
     fn load16(&self, part: NonNull<u8>, offset: usize, order: Ordering) -> u16 {
         // SAFETY: the callers' offsets are even and inside the part, which is at least 2-aligned.
@@ -300,6 +276,37 @@ impl SplitQueue {
 }
 
 impl Parts {
+    /// The entry of the available ring at free-running index `index`; `size` is the ring's.
+    #[inline]
+    fn head(self, size: QueueSize, index: u16) -> u16 {
+        let offset = ENTRIES_OFFSET + 2 * size.position(index);
+        // SAFETY: `position` is less than the ring's size, so the 2 bytes lie in the available
+        // ring, which is aligned to 2.
+        unsafe { AtomicU16::from_ptr(self.avail.add(offset).cast().as_ptr()) }
+            .load(Ordering::Relaxed)
+    }
+
+    /// A private copy of descriptor `index`; `None` when there is no such descriptor.
+    #[inline]
+    fn descriptor(self, size: QueueSize, index: u16) -> Option<Desc> {
+        if index >= size.get() {
+            return None;
+        }
+        // SAFETY: the table has `size` descriptors, `index` is one of them, and `resolve`
+        // checked that the table is aligned to 16.
+        Some(unsafe { read_desc(self.desc.add(16 * index as usize)) })
+    }
+
+    /// Writes the element of the used ring at free-running index `index`.
+    #[inline]
+    fn set_used(self, size: QueueSize, index: u16, head: u16, len: u32) {
+        let offset = ENTRIES_OFFSET + 8 * size.position(index);
+        let value = u64::from(len) << 32 | u64::from(head);
+        // SAFETY: `position` is less than the ring's size, so the 8 bytes lie in the used ring;
+        // only this device writes them.
+        unsafe { self.used.add(offset).cast::<u64>().write_unaligned(value) };
+    }
+
     /// Finds the ring's parts in `memory`, all of their bytes (alignments: section 2.7).
     fn resolve(
         memory: &GuestMemory,

@@ -165,7 +165,7 @@ impl Model {
     fn fetch(&mut self, max: usize) {
         let mut buffers = Buffers::default();
         self.device.fetch::<false>(max, &mut buffers).unwrap();
-        let chains = buffers.chains().to_vec();
+        let chains = buffers.chains().collect::<Vec<_>>();
         assert_eq!(chains.len(), max.min(self.offered.len()));
         for (chain, id) in chains.iter().zip(self.offered.drain(..chains.len())) {
             assert_eq!(chain.id, id, "chains come in the order in which they were posted");
