@@ -50,6 +50,13 @@ impl Position {
         self.index | if self.wrap { WRAP_BIT } else { 0 }
     }
 
+    /// The marks of a used descriptor here, in the upper 16 bits of its second half.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn used_flags(self) -> u64 {
+        if self.wrap { ((AVAIL | USED) as u64) << 48 } else { 0 }
+    }
+
     /// `steps` further in a ring of `size`; `steps` is at most `size`.
     #[must_use]
     #[inline]

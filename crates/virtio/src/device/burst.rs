@@ -73,6 +73,11 @@ impl Buffer {
         };
     }
 
+    #[inline]
+    pub(super) fn set_chain(&mut self, chain: Chain) {
+        self.chain = chain;
+    }
+
     /// Sets the head alone, which is all that split rings use.
     #[inline]
     pub(super) fn set_head(&mut self, head: u16) {
@@ -138,6 +143,12 @@ impl Buffers {
     pub(super) fn refill(&mut self, count: usize) -> &mut [Buffer] {
         self.len = count.min(MAX_BUFFERS);
         self.as_mut_slice()
+    }
+
+    /// Forgets all but the first `count` chains.
+    #[inline]
+    pub(super) fn truncate(&mut self, count: usize) {
+        self.len = self.len.min(count);
     }
 
     /// Adds a chain, if there is room.

@@ -6,19 +6,24 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
 use packet::Segment;
 
-use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
+use super::burst::{Buffer, Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
-use crate::memory::{GuestMemory, Translator};
+use crate::memory::{Cursor, GuestMemory, Translator};
 use crate::packed::{
     AVAIL, Desc, EVENT_DESC, EVENT_DISABLE, EVENT_ENABLE, MAX_SIZE, Position, USED, event_position,
 };
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, need_event};
+
+/// The flags that tell whose a descriptor is, where they lie in its second half.
+const MARKS: u64 = ((AVAIL | USED) as u64) << 48;
+/// The flags that tell what kind of descriptor it is.
+const KIND: u64 = ((DESC_NEXT | DESC_INDIRECT | DESC_WRITE) as u64) << 48;
 
 /// A running packed ring.
 #[derive(Debug)]
@@ -118,14 +123,7 @@ impl PackedQueue {
     #[must_use]
     #[inline]
     pub fn has_available(&self) -> bool {
-        self.is_available(self.next_avail)
-    }
-
-    #[inline]
-    fn is_available(&self, at: Position) -> bool {
-        // Acquire: the rest of the descriptor is read after its flags.
-        let flags = self.flags_of(at.index, Ordering::Acquire);
-        (flags & AVAIL != 0) == at.wrap && (flags & USED != 0) != at.wrap
+        self.parts.available(self.next_avail).is_some()
     }
 
     /// As [`SplitQueue::fetch`](super::SplitQueue::fetch).
@@ -138,15 +136,48 @@ impl PackedQueue {
         max: usize,
         buffers: &mut Buffers,
     ) -> Result<(), RingError> {
-        buffers.clear();
-        let mut at = self.next_avail;
         // A driver that never stops offering cannot make one descriptor count twice.
-        let mut left = self.size;
-        for _ in 0..max.min(MAX_BUFFERS) {
-            if left == 0 || !self.is_available(at) {
+        let count = max.min(self.size.into()).min(MAX_BUFFERS);
+        let mut cursor = self.memory.cursor();
+        let mut places = buffers.refill(count);
+        let mut at = self.next_avail;
+        let (mut fetched, mut end) = (0, SpanEnd::Full);
+        // Up to the ring's end, and from its start: in between neither index nor wrap counter
+        // needs a look.
+        for _ in 0..2 {
+            let span = places.len().min(self.size.saturating_sub(at.index).into());
+            let (now, later) = places.split_at_mut(span);
+            let (count, why) = self.parts.fetch_span::<WRITE>(at, now, &mut cursor);
+            fetched += count;
+            at = at.after(u16::try_from(count).unwrap_or(0), self.size);
+            (places, end) = (later, why);
+            if why != SpanEnd::Full || places.is_empty() {
                 break;
             }
-            let desc = self.descriptor(at.index);
+        }
+        let last = cursor.last();
+        self.memory.set_last(last);
+        buffers.truncate(fetched);
+        match end {
+            SpanEnd::Chain => self.fetch_chains::<WRITE>(at, count, buffers),
+            SpanEnd::Full | SpanEnd::Nothing => Ok(()),
+        }
+    }
+
+    /// Goes on with [`fetch`](Self::fetch) at `at`, where a chain of several descriptors begins.
+    #[cold]
+    #[inline(never)]
+    fn fetch_chains<const WRITE: bool>(
+        &mut self,
+        mut at: Position,
+        count: usize,
+        buffers: &mut Buffers,
+    ) -> Result<(), RingError> {
+        // What was fetched so far took a descriptor each.
+        let fetched = u16::try_from(buffers.as_slice().len()).unwrap_or(u16::MAX);
+        let mut left = self.size.saturating_sub(fetched);
+        for _ in usize::from(fetched)..count {
+            let Some(desc) = self.parts.available(at).filter(|_| left > 0) else { break };
             let (chain, single) = if desc.flags & DESC_NEXT == 0 {
                 let single = self.single::<WRITE>(desc);
                 (Chain { head: at.index, id: desc.id, slots: 1 }, single)
@@ -169,7 +200,7 @@ impl PackedQueue {
     #[inline(never)]
     fn measure_chain(&self, at: Position, left: u16) -> Result<Chain, RingError> {
         for steps in 0..left {
-            let desc = self.descriptor(at.after(steps, self.size).index);
+            let desc = self.parts.descriptor(at.after(steps, self.size).index);
             if desc.flags & DESC_NEXT == 0 {
                 return Ok(Chain { head: at.index, id: desc.id, slots: steps.saturating_add(1) });
             }
@@ -180,9 +211,9 @@ impl PackedQueue {
     /// Takes the first `count` of `buffers` out of the ring for good.
     #[inline]
     pub fn advance(&mut self, buffers: &Buffers, count: usize) {
-        for chain in buffers.chains().take(count) {
-            self.next_avail = self.next_avail.after(chain.slots, self.size);
-        }
+        let slots = buffers.chains().take(count).map(|chain| chain.slots);
+        let slots = slots.fold(0, u16::wrapping_add);
+        self.next_avail = self.next_avail.after(slots, self.size);
     }
 
     #[inline]
@@ -207,7 +238,7 @@ impl PackedQueue {
     ) -> Result<(), ChainError> {
         let mut at = Position { index: chain.head, wrap: false };
         for _ in 0..MAX_CHAIN.min(chain.slots.into()) {
-            let desc = self.descriptor(at.index);
+            let desc = self.parts.descriptor(at.index);
             let writable = desc.flags & DESC_WRITE != 0;
             if desc.flags & DESC_INDIRECT != 0 {
                 // Entries of a packed table follow each other: NEXT has no meaning there.
@@ -229,23 +260,30 @@ impl PackedQueue {
     /// driver sees none of them before all are there (section 2.8.4).
     #[inline]
     pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
-        let first = self.next_used;
-        let mut first_flags = None;
+        let (parts, size) = (self.parts, self.size);
+        let (first, mut at) = (self.next_used, self.next_used);
+        let (mut first_value, mut slots) = (None, 0_u32);
+        let mut marks = at.used_flags();
         for (chain, len) in used {
-            let at = self.next_used;
-            let written = if len > 0 { DESC_WRITE } else { 0 };
-            let flags = written | if at.wrap { AVAIL | USED } else { 0 };
-            self.write_used(at.index, chain.id, len);
-            match first_flags {
-                None => first_flags = Some(flags),
-                Some(_) => self.store_flags(at.index, flags, Ordering::Release),
+            let written = u64::from(len > 0) * u64::from(DESC_WRITE);
+            let flags = marks | (written << 48);
+            let value = flags | u64::from(chain.id) << 32 | u64::from(len);
+            if first_value.is_none() {
+                first_value = Some(value);
+            } else {
+                parts.set_used(at, value);
             }
-            self.next_used = at.after(chain.slots, self.size);
-            self.untold = self.untold.saturating_add(chain.slots);
+            slots = slots.wrapping_add(chain.slots.into());
+            at.index = at.index.wrapping_add(chain.slots);
+            if at.index >= size {
+                (at, marks) = wrap(at, size);
+            }
         }
-        if let Some(flags) = first_flags {
-            // Release: whatever was written comes before the flag that makes it visible.
-            self.store_flags(first.index, flags, Ordering::Release);
+        if let Some(value) = first_value {
+            // Whatever was written comes before the flag that makes it visible.
+            parts.set_used(first, value);
+            self.next_used = at;
+            self.untold = self.untold.saturating_add(u16::try_from(slots).unwrap_or(u16::MAX));
         }
     }
 
@@ -296,55 +334,114 @@ impl PackedQueue {
         let event = unsafe { AtomicU32::from_ptr(self.parts.device_event.cast().as_ptr()) };
         event.store(value, Ordering::Release);
     }
+}
 
-    /// The descriptor at `index`, which is less than `size`.
+/// Why a span of descriptors was not fetched any further.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum SpanEnd {
+    /// It was, to its end.
+    Full,
+    /// The next descriptor is not available.
+    Nothing,
+    /// A chain of several descriptors begins there.
+    Chain,
+}
+
+/// A position that has passed the end of a ring of `size`, and the marks of used descriptors there.
+#[cold]
+fn wrap(at: Position, size: u16) -> (Position, u64) {
+    let at = Position { index: at.index.wrapping_sub(size), wrap: !at.wrap };
+    (at, at.used_flags())
+}
+
+/// In these, a position is made by `Position::after` or checked in `PackedQueue::new`, so its index
+/// is less than the ring's size.
+impl Parts {
+    /// The words of the descriptor at `index`: its address, and the rest.
     #[inline]
-    fn place(&self, index: u16) -> NonNull<u8> {
-        debug_assert!(index < self.size, "positions stay inside the ring");
-        // SAFETY: every position is made by `after` or checked in `new`, so `index` is less than
-        // `size`, the number of descriptors that `resolve` found in memory.
-        unsafe { self.parts.ring.add(16 * index as usize) }
+    fn halves(self, index: u16) -> [NonNull<AtomicU64>; 2] {
+        // SAFETY: `index` is less than the number of descriptors that `resolve` found in memory.
+        let low = unsafe { self.ring.add(16 * index as usize) }.cast();
+        // SAFETY: a descriptor has 16 bytes.
+        [low, unsafe { low.add(1) }]
     }
 
+    /// Fetches descriptors from `at` on into `places`, of which there are no more than descriptors
+    /// up to the ring's end; returns how many and why no more.
     #[inline]
-    fn flags_of(&self, index: u16, order: Ordering) -> u16 {
-        // SAFETY: the flags are the last 2 of the descriptor's 16 bytes, aligned to 2.
-        unsafe { AtomicU16::from_ptr(self.place(index).add(14).cast().as_ptr()) }.load(order)
-    }
-
-    #[inline]
-    fn store_flags(&self, index: u16, flags: u16, order: Ordering) {
-        // SAFETY: as in `flags_of`.
-        unsafe { AtomicU16::from_ptr(self.place(index).add(14).cast().as_ptr()) }
-            .store(flags, order);
-    }
-
-    /// Writes length and id of a used descriptor, not its flags.
-    #[inline]
-    fn write_used(&self, index: u16, id: u16, len: u32) {
-        let place = self.place(index);
-        // SAFETY: length and id are at offsets 8 and 12 of the descriptor's 16 bytes.
-        unsafe {
-            AtomicU32::from_ptr(place.add(8).cast().as_ptr()).store(len, Ordering::Relaxed);
-            AtomicU16::from_ptr(place.add(12).cast().as_ptr()).store(id, Ordering::Relaxed);
+    fn fetch_span<const WRITE: bool>(
+        self,
+        at: Position,
+        places: &mut [Buffer],
+        cursor: &mut Cursor<'_>,
+    ) -> (usize, SpanEnd) {
+        let marks = u64::from(if at.wrap { AVAIL } else { USED }) << 48;
+        let direction = u64::from(if WRITE { DESC_WRITE } else { 0 }) << 48;
+        let mut index = at.index;
+        for (fetched, place) in places.iter_mut().enumerate() {
+            let [low, high] = self.halves(index);
+            // SAFETY: 16 bytes, aligned to 16, as `resolve` checked. Acquire: the address, and
+            // what lies there, are read after the flags.
+            let rest = unsafe { high.as_ref() }.load(Ordering::Acquire);
+            // Mostly one comparison tells all: available, alone, and of the right direction.
+            let is_single = rest & (MARKS | KIND) == marks | direction;
+            if !is_single {
+                if rest & MARKS != marks {
+                    return (fetched, SpanEnd::Nothing);
+                }
+                if rest & u64::from(DESC_NEXT) << 48 != 0 {
+                    return (fetched, SpanEnd::Chain);
+                }
+            }
+            // SAFETY: as above.
+            let addr = unsafe { low.as_ref() }.load(Ordering::Relaxed);
+            let desc = Desc::from_halves(addr, rest);
+            let single = if is_single { cursor.translate(addr, desc.len) } else { None };
+            if let Some(segment) = single {
+                prefetch::<WRITE>(segment);
+            }
+            place.set_chain(Chain { head: index, id: desc.id, slots: 1 });
+            place.set_memory(single);
+            index = index.wrapping_add(1);
         }
+        (places.len(), SpanEnd::Full)
+    }
+
+    /// The descriptor at `at`, if it is available (virtio 1.3 section 2.8.1); each of its halves is
+    /// read once.
+    #[inline]
+    fn available(self, at: Position) -> Option<Desc> {
+        let [low, high] = self.halves(at.index);
+        // SAFETY: 16 bytes, aligned to 16, as `resolve` checked. Acquire: the address, and what
+        // lies there, are read after the flags.
+        let rest = unsafe { high.as_ref() }.load(Ordering::Acquire);
+        let wanted = if at.wrap { AVAIL } else { USED };
+        if Desc::from_halves(0, rest).flags & (AVAIL | USED) != wanted {
+            return None;
+        }
+        // SAFETY: as above.
+        let addr = unsafe { low.as_ref() }.load(Ordering::Relaxed);
+        Some(Desc::from_halves(addr, rest))
     }
 
     /// A private copy of the descriptor at `index`, each of its halves read once.
     #[inline]
-    fn descriptor(&self, index: u16) -> Desc {
-        let place: NonNull<u64> = self.place(index).cast();
+    fn descriptor(self, index: u16) -> Desc {
         // SAFETY: 16 bytes, aligned to 16, as `resolve` checked.
-        let (addr, rest) = unsafe {
-            let low = AtomicU64::from_ptr(place.as_ptr()).load(Ordering::Relaxed);
-            let high = AtomicU64::from_ptr(place.add(1).as_ptr()).load(Ordering::Relaxed);
-            (low, high)
-        };
+        let halves = self.halves(index).map(|half| unsafe { half.as_ref() });
+        let [addr, rest] = halves.map(|half| half.load(Ordering::Relaxed));
         Desc::from_halves(addr, rest)
     }
-}
 
-impl Parts {
+    /// Makes the descriptor at `at` a used one: `value` has length, id and flags. All that was
+    /// written before is visible to whoever sees the flags.
+    #[inline]
+    fn set_used(self, at: Position, value: u64) {
+        let [_, high] = self.halves(at.index);
+        // SAFETY: as in `descriptor`.
+        unsafe { high.as_ref() }.store(value, Ordering::Release);
+    }
+
     /// Finds the ring and the event structures in `memory` (alignments: section 2.8).
     fn resolve(memory: &GuestMemory, setup: &RingSetup) -> Result<Self, SetupError> {
         let find = |part, addr, len, align| {
