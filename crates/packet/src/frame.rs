@@ -531,6 +531,19 @@ impl FrameBatch {
         self.add(frame)
     }
 
+    /// Adds a short frame by copying its bytes; returns whether there was room, and no more than
+    /// [`HEAD_CAPACITY`] bytes.
+    pub fn push_copy(&mut self, bytes: &[u8]) -> bool {
+        let Some(head) = self.next_head().filter(|_| bytes.len() <= HEAD_CAPACITY) else {
+            return false;
+        };
+        // SAFETY: the head has room for HEAD_CAPACITY bytes, and the batch keeps them to itself.
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), head.as_ptr(), bytes.len());
+            self.push_private(head, u16::try_from(bytes.len()).unwrap_or(0))
+        }
+    }
+
     /// Adds a frame that lies in private memory, all of it head, without copying it. Returns
     /// whether there was room.
     ///
@@ -616,6 +629,15 @@ mod tests {
         let sent = batch.frames()[0].to_vec();
         assert_eq!(sent[..HEAD_LEN], [1; HEAD_LEN]);
         assert_eq!(sent[HEAD_LEN..], [9; 100 - HEAD_LEN]);
+    }
+
+    #[test]
+    fn a_copied_frame_belongs_to_the_batch() {
+        let mut batch = FrameBatch::with_segments(0);
+        assert!(batch.push_copy(&[7; HEAD_CAPACITY]));
+        assert!(!batch.push_copy(&[7; HEAD_CAPACITY + 1]));
+        assert_eq!(batch.frames().len(), 1);
+        assert_eq!(batch.frames()[0].to_vec(), [7; HEAD_CAPACITY]);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //! - `datapath`: from a burst of frames to the ports where they go out
 //! - `header`: what the switch reads of a frame
 //! - `housekeeper`: what happens once a second
+//! - `inputs`: the receive queues of a worker
 //! - `output`: one worker's way to send to a port
 //! - `ports`: the ports as control threads see them
 //! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
@@ -20,6 +21,7 @@ pub mod error;
 pub mod fdb;
 mod header;
 mod housekeeper;
+mod inputs;
 mod output;
 mod ports;
 pub mod report;

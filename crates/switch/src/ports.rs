@@ -10,9 +10,10 @@ use ethdev::{Port, RxQueue, SharedTxQueue, TxQueue};
 
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES};
 use crate::error::Error;
+use crate::inputs::Input;
 use crate::output::Output;
 use crate::report::PortReport;
-use crate::worker::{Input, Mailbox, Message};
+use crate::worker::{Mailbox, Message};
 
 /// The longest name of a port, in bytes.
 const MAX_NAME: usize = 32;

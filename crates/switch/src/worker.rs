@@ -12,10 +12,10 @@ use std::time::Duration;
 
 use eal::event::{Events, Interest};
 use eal::{Counter, Epoll, EventFd, WorkerContext, clock};
-use ethdev::{QueueStats, RxQueue};
-use packet::BURST;
+use ethdev::RxQueue;
 
 use crate::datapath::{Datapath, Source};
+use crate::inputs::{Input, Inputs};
 use crate::output::Output;
 
 /// How long a worker sleeps at most if all its queues will wake it. It need not be finite; it
@@ -27,23 +27,6 @@ const NAP_UNARMED: Duration = Duration::from_micros(500);
 
 /// The token of the worker's own eventfd; receive queues have 0.
 const WAKE: u64 = 1;
-
-/// A receive queue and what a worker needs to know about it.
-#[derive(Debug)]
-pub(crate) struct Input {
-    port: u16,
-    rx: RxQueue,
-    stats: Arc<QueueStats>,
-    /// Whether it can wake the worker; known once the worker has it.
-    can_wait: bool,
-}
-
-impl Input {
-    pub(crate) fn new(port: u16, rx: RxQueue) -> Self {
-        let stats = Arc::clone(rx.stats());
-        Self { port, rx, stats, can_wait: false }
-    }
-}
 
 /// What a worker is asked to do. It answers when it is done; if it is gone, the sender of the
 /// answer is dropped.
@@ -123,7 +106,7 @@ pub(crate) struct Idle {
 /// A worker, as its own thread sees it.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    inputs: Vec<Input>,
+    inputs: Inputs,
     path: Datapath,
     idle: Idle,
     messages: Receiver<Message>,
@@ -151,7 +134,7 @@ impl Worker {
             counters: Arc::clone(&counters),
         };
         let worker = Self {
-            inputs: Vec::new(),
+            inputs: Inputs::default(),
             path,
             idle,
             messages,
@@ -189,20 +172,11 @@ impl Worker {
         }
     }
 
-    /// One burst from each queue; returns the number of frames.
+    /// One round over the queues; returns the number of frames.
     #[inline]
     fn poll(&mut self, now: u64) -> usize {
-        let mut packets = 0;
-        for input in &mut self.inputs {
-            let burst = input.rx.rx_burst(BURST);
-            let frames = burst.frames();
-            if !frames.is_empty() {
-                packets += frames.len();
-                let source = Source { port: input.port, stats: &input.stats, now };
-                self.path.forward(frames, &source);
-            }
-        }
-        packets
+        let path = &mut self.path;
+        self.inputs.poll(|frames, port, stats| path.forward(frames, &Source { port, stats, now }))
     }
 
     const fn may_sleep(&self, idle: u64) -> bool {
@@ -215,8 +189,8 @@ impl Worker {
         if !self.arm() {
             return true;
         }
-        let nap =
-            if self.inputs.iter().all(|input| input.can_wait) { NAP_ARMED } else { NAP_UNARMED };
+        let all_wake = self.inputs.as_mut_slice().iter().all(|input| input.can_wait);
+        let nap = if all_wake { NAP_ARMED } else { NAP_UNARMED };
         self.counters.asleep_since.set(now);
         // A message that came after `take_messages` has signalled the eventfd, so it ends the
         // sleep at once.
@@ -224,7 +198,7 @@ impl Worker {
             tracing::error!(%error, "a worker cannot sleep; it polls without pause");
             self.idle.busy_poll = true;
         }
-        self.disarm(self.inputs.len());
+        self.disarm(usize::MAX);
         if self.events.iter().any(|event| event.token == WAKE) {
             let _ = self.wake.drain();
         }
@@ -238,7 +212,7 @@ impl Worker {
     /// frames already.
     fn arm(&mut self) -> bool {
         let waiting = |input: &mut Input| input.can_wait && !input.rx.arm();
-        match self.inputs.iter_mut().position(waiting) {
+        match self.inputs.as_mut_slice().iter_mut().position(waiting) {
             None => true,
             Some(index) => {
                 self.disarm(index.saturating_add(1));
@@ -249,7 +223,8 @@ impl Worker {
 
     /// Undoes [`arm`](Self::arm) for the first `count` queues.
     fn disarm(&mut self, count: usize) {
-        for input in self.inputs.iter_mut().take(count).filter(|input| input.can_wait) {
+        let inputs = self.inputs.as_mut_slice().iter_mut().take(count);
+        for input in inputs.filter(|input| input.can_wait) {
             input.rx.disarm();
         }
     }
@@ -278,8 +253,7 @@ impl Worker {
                 let _ = done.send(());
             }
             Message::TakeInputs(port, inputs) => {
-                let taken: Vec<_> =
-                    self.inputs.extract_if(.., |input| input.port == port).collect();
+                let taken = self.inputs.take(port);
                 for input in taken.iter().filter(|input| input.can_wait) {
                     if let Some(fd) = input.rx.wait_fd() {
                         let _ = self.epoll.remove(fd);

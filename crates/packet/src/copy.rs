@@ -1,0 +1,125 @@
+//! Copies of few bytes by wide moves, without a call to `memcpy`.
+
+/// What the widest move of every supported CPU carries.
+#[cfg(target_arch = "x86_64")]
+type Wide = std::arch::x86_64::__m128i;
+#[cfg(not(target_arch = "x86_64"))]
+type Wide = u128;
+
+const WIDE: usize = size_of::<Wide>();
+
+/// Copies 64 bytes, one cache line where both are aligned.
+///
+/// # Safety
+///
+/// `from` must be valid for reads and `to` for writes of 64 bytes.
+#[inline]
+pub unsafe fn copy_line(from: *const u8, to: *mut u8) {
+    // SAFETY: four moves of 16 bytes stay within the 64 that the caller vouches for.
+    unsafe {
+        let (a, b) = (read(from), read(from.add(WIDE)));
+        let (c, d) = (read(from.add(2 * WIDE)), read(from.add(3 * WIDE)));
+        write(to, a);
+        write(to.add(WIDE), b);
+        write(to.add(2 * WIDE), c);
+        write(to.add(3 * WIDE), d);
+    }
+}
+
+/// Whether [`copy_short`] copies `len` bytes.
+#[inline]
+pub const fn is_short(len: usize) -> bool {
+    matches!(len, WIDE..=64)
+}
+
+/// Copies `len` bytes by moves that overlap, if those are from 16 to 64; otherwise does nothing.
+/// Returns whether it did.
+///
+/// # Safety
+///
+/// `from` must be valid for reads and `to` for writes of `len` bytes.
+#[inline]
+pub unsafe fn copy_short(from: *const u8, to: *mut u8, len: usize) -> bool {
+    // SAFETY: in each arm, every move starts at 0 or ends at `len`, and `len` is at least as
+    // long as the moves, so all of them stay within the `len` bytes that the caller vouches for.
+    unsafe {
+        match len {
+            32..=64 => {
+                let (a, b) = (read(from), read(from.add(WIDE)));
+                let end = len - 2 * WIDE;
+                let (c, d) = (read(from.add(end)), read(from.add(end + WIDE)));
+                write(to, a);
+                write(to.add(WIDE), b);
+                write(to.add(end), c);
+                write(to.add(end + WIDE), d);
+            }
+            WIDE..32 => {
+                let (first, last) = (read(from), read(from.add(len - WIDE)));
+                write(to, first);
+                write(to.add(len - WIDE), last);
+            }
+            _ => return false,
+        }
+    }
+    true
+}
+
+/// Copies `len` bytes, which are few as a rule. The two may overlap.
+///
+/// # Safety
+///
+/// As for [`copy_short`].
+#[inline]
+pub unsafe fn copy(from: *const u8, to: *mut u8, len: usize) {
+    // SAFETY: the caller vouches for both.
+    unsafe {
+        if !copy_short(from, to, len) {
+            std::ptr::copy(from, to, len);
+        }
+    }
+}
+
+/// # Safety
+///
+/// `from` must be valid for reads of 16 bytes.
+#[inline]
+unsafe fn read(from: *const u8) -> Wide {
+    // SAFETY: the caller vouches for 16 bytes; alignment does not matter.
+    unsafe { from.cast::<Wide>().read_unaligned() }
+}
+
+/// # Safety
+///
+/// `to` must be valid for writes of 16 bytes.
+#[inline]
+unsafe fn write(to: *mut u8, value: Wide) {
+    // SAFETY: as above.
+    unsafe { to.cast::<Wide>().write_unaligned(value) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn copies_are_exact(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+            let mut to = vec![0xEE_u8; bytes.len() + 1];
+            // SAFETY: `to` is longer than `bytes`.
+            unsafe { copy(bytes.as_ptr(), to.as_mut_ptr(), bytes.len()) };
+            prop_assert_eq!(&to[..bytes.len()], &bytes[..]);
+            prop_assert_eq!(to[bytes.len()], 0xEE);
+        }
+    }
+
+    #[test]
+    fn a_line_is_64_bytes() {
+        let from: Vec<u8> = (0..65).collect();
+        let mut to = [0xEE_u8; 65];
+        // SAFETY: both have 65 bytes.
+        unsafe { copy_line(from.as_ptr(), to.as_mut_ptr()) };
+        assert_eq!((&to[..64], to[64]), (&from[..64], 0xEE));
+    }
+}

@@ -1,0 +1,261 @@
+//! The receive queues of a worker.
+//!
+//! A worker with hundreds of ports has frames from few of them. Those are polled in every round;
+//! the others are *idle*, and while there is traffic only a share of them is polled in each round,
+//! in turn, so that they cost next to nothing. A round without traffic polls all of them: then
+//! time is plentiful.
+
+use std::sync::Arc;
+
+use ethdev::{QueueStats, RxQueue};
+use packet::{BURST, Frame};
+
+/// Rounds in a row without frames after which a queue is idle.
+const EMPTY_ROUNDS: u32 = 64;
+
+/// In a busy round, one idle queue in so many is polled: an idle queue's first frame waits for as
+/// many rounds at most, of some microseconds each.
+const IDLE_SHARE: usize = 16;
+
+/// A receive queue and what a worker needs to know about it.
+#[derive(Debug)]
+pub(crate) struct Input {
+    pub(crate) port: u16,
+    pub(crate) rx: RxQueue,
+    stats: Arc<QueueStats>,
+    /// Whether it can wake the worker; known once the worker has it.
+    pub(crate) can_wait: bool,
+    /// Polls in a row that found nothing.
+    empty: u32,
+}
+
+impl Input {
+    pub(crate) fn new(port: u16, rx: RxQueue) -> Self {
+        let stats = Arc::clone(rx.stats());
+        Self { port, rx, stats, can_wait: false, empty: 0 }
+    }
+
+    /// Hands a burst to `take`; returns the number of frames.
+    #[inline]
+    fn poll(&mut self, take: &mut impl FnMut(&[Frame<'_>], u16, &QueueStats)) -> usize {
+        let burst = self.rx.rx_burst(BURST);
+        let frames = burst.frames();
+        if frames.is_empty() {
+            self.empty = self.empty.saturating_add(1);
+        } else {
+            self.empty = 0;
+            take(frames, self.port, &self.stats);
+        }
+        frames.len()
+    }
+}
+
+/// All receive queues of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Inputs {
+    /// The busy ones come first.
+    all: Vec<Input>,
+    busy: usize,
+    /// The idle one whose turn is next.
+    next_idle: usize,
+}
+
+impl Inputs {
+    pub(crate) fn push(&mut self, input: Input) {
+        self.all.push(input);
+    }
+
+    /// Takes the queues of `port` out.
+    pub(crate) fn take(&mut self, port: u16) -> Vec<Input> {
+        self.busy = 0;
+        self.all.extract_if(.., |input| input.port == port).collect()
+    }
+
+    /// All queues, in no particular order.
+    pub(crate) fn as_mut_slice(&mut self) -> &mut [Input] {
+        &mut self.all
+    }
+
+    /// Polls each busy queue and a share of the idle ones, all of them if the busy ones have
+    /// nothing; hands what comes to `take`, with port and counters of the queue. Returns the
+    /// number of frames.
+    #[inline]
+    pub(crate) fn poll(&mut self, mut take: impl FnMut(&[Frame<'_>], u16, &QueueStats)) -> usize {
+        let mut packets = 0;
+        let mut index = 0;
+        while index < self.busy {
+            let Some(input) = self.all.get_mut(index) else { break };
+            packets += input.poll(&mut take);
+            if input.empty >= EMPTY_ROUNDS {
+                self.busy -= 1;
+                self.all.swap(index, self.busy);
+            } else {
+                index += 1;
+            }
+        }
+        let idle = self.all.len().saturating_sub(self.busy);
+        let share = if packets == 0 { idle } else { idle.div_ceil(IDLE_SHARE) };
+        for _ in 0..share {
+            packets += self.poll_idle(&mut take);
+        }
+        packets
+    }
+
+    /// Polls the next idle queue.
+    fn poll_idle(&mut self, take: &mut impl FnMut(&[Frame<'_>], u16, &QueueStats)) -> usize {
+        if self.next_idle < self.busy || self.next_idle >= self.all.len() {
+            self.next_idle = self.busy;
+        }
+        let Some(input) = self.all.get_mut(self.next_idle) else { return 0 };
+        let packets = input.poll(take);
+        if packets > 0 {
+            self.all.swap(self.next_idle, self.busy);
+            self.busy += 1;
+        }
+        self.next_idle += 1;
+        packets
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use ethdev::RxDriver;
+    use packet::FrameBatch;
+
+    use super::*;
+
+    /// Has as many frames as it was told, and counts how often it is asked.
+    struct Fake {
+        waiting: Arc<AtomicUsize>,
+        polls: Arc<AtomicUsize>,
+        batch: FrameBatch,
+    }
+
+    impl RxDriver for Fake {
+        fn receive(&mut self, _max: usize, _stats: &QueueStats) {
+            self.batch.clear();
+            self.polls.fetch_add(1, Relaxed);
+            if self.waiting.load(Relaxed) > 0 {
+                self.waiting.fetch_sub(1, Relaxed);
+                assert!(self.batch.push_copy(&[0; 60]));
+            }
+        }
+
+        fn batch(&self) -> &FrameBatch {
+            &self.batch
+        }
+
+        fn head_mut(&mut self, _index: usize) -> Option<&mut [u8]> {
+            None
+        }
+
+        fn release(&mut self) {
+            self.batch.clear();
+        }
+    }
+
+    struct Bench {
+        inputs: Inputs,
+        waiting: Vec<Arc<AtomicUsize>>,
+        polls: Vec<Arc<AtomicUsize>>,
+    }
+
+    impl Bench {
+        fn new(ports: u16) -> Self {
+            let mut bench =
+                Self { inputs: Inputs::default(), waiting: Vec::new(), polls: Vec::new() };
+            for port in 0..ports {
+                let (waiting, polls) = <(Arc<AtomicUsize>, Arc<AtomicUsize>)>::default();
+                let fake = Fake {
+                    waiting: Arc::clone(&waiting),
+                    polls: Arc::clone(&polls),
+                    batch: FrameBatch::with_segments(0),
+                };
+                let rx = RxQueue::new(Box::new(fake), Arc::default());
+                bench.inputs.push(Input::new(port, rx));
+                bench.waiting.push(waiting);
+                bench.polls.push(polls);
+            }
+            bench
+        }
+
+        /// One round; which ports had frames.
+        fn round(&mut self) -> Vec<u16> {
+            let mut seen = Vec::new();
+            let packets = self.inputs.poll(|_, port, _| seen.push(port));
+            assert_eq!(packets, seen.len());
+            seen
+        }
+
+        fn polls(&self, port: usize) -> usize {
+            self.polls[port].swap(0, Relaxed)
+        }
+    }
+
+    #[test]
+    fn a_round_without_traffic_polls_every_queue() {
+        let mut bench = Bench::new(40);
+        for _ in 0..100 {
+            assert!(bench.round().is_empty());
+        }
+        assert!((0..40).all(|port| bench.polls(port) == 100));
+    }
+
+    #[test]
+    fn idle_queues_are_polled_in_turn_while_there_is_traffic() {
+        let mut bench = Bench::new(33);
+        bench.waiting[7].store(usize::MAX, Relaxed);
+        assert_eq!(bench.round(), [7]);
+        (0..33).for_each(|port| _ = bench.polls(port));
+        for _ in 0..160 {
+            assert_eq!(bench.round(), [7]);
+        }
+        assert_eq!(bench.polls(7), 160);
+        // 32 idle queues, two in each round.
+        assert!((0..33).filter(|port| *port != 7).all(|port| bench.polls(port) == 10));
+    }
+
+    #[test]
+    fn a_queue_that_wakes_up_is_served_within_a_turn_and_stays() {
+        let mut bench = Bench::new(33);
+        bench.waiting[7].store(usize::MAX, Relaxed);
+        bench.round();
+        for port in [0, 32, 20] {
+            bench.waiting[port].store(usize::MAX, Relaxed);
+            let name = u16::try_from(port).unwrap();
+            let rounds = (0..17).position(|_| bench.round().contains(&name)).unwrap();
+            assert!(rounds <= 16, "port {port} was seen after {rounds} rounds");
+            assert!(bench.round().contains(&name) && bench.round().contains(&name));
+        }
+    }
+
+    #[test]
+    fn a_queue_without_frames_for_long_is_idle_again() {
+        let mut bench = Bench::new(33);
+        bench.waiting[7].store(usize::MAX, Relaxed);
+        bench.waiting[8].store(1, Relaxed);
+        for _ in 0..=EMPTY_ROUNDS {
+            bench.round();
+        }
+        bench.polls(8);
+        for _ in 0..160 {
+            bench.round();
+        }
+        assert_eq!(bench.polls(8), 10);
+    }
+
+    #[test]
+    fn queues_that_are_taken_out_are_polled_no_more() {
+        let mut bench = Bench::new(5);
+        bench.waiting.iter().for_each(|waiting| waiting.store(usize::MAX, Relaxed));
+        bench.round();
+        assert_eq!(bench.inputs.take(2).len(), 1);
+        let mut seen = bench.round();
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 3, 4]);
+    }
+}
