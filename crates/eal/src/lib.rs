@@ -6,6 +6,7 @@
 //! - [`event`]: eventfd and epoll
 //! - [`foreign`]: memory of a peer process, mapped and guarded
 //! - [`handover`]: the place where a queue passes between a control thread and its worker
+//! - [`huge`]: huge pages for large tables on the heap
 //! - [`mem`]: memory of our own that a peer may map
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: SIGINT and SIGTERM as a file descriptor
@@ -17,6 +18,7 @@ pub mod counter;
 pub mod event;
 pub mod foreign;
 pub mod handover;
+pub mod huge;
 pub mod mem;
 pub mod sigbus;
 pub mod signals;
@@ -27,5 +29,6 @@ pub use counter::{CacheAligned, Counter};
 pub use event::{Epoll, EventFd};
 pub use foreign::Mapping;
 pub use handover::Handover;
+pub use huge::huge_vec;
 pub use mem::{MemError, SharedMemory};
 pub use worker::{WorkerContext, Workers};

@@ -242,11 +242,12 @@ impl Table {
     /// A table in which `limit` entries take half of the room.
     pub(super) fn new(limit: usize) -> Self {
         let count = limit.div_ceil(WAYS / 2).next_power_of_two().max(8);
-        let buckets = (0..count).map(|_| Bucket::default()).collect();
+        let mut buckets = eal::huge_vec(count);
+        buckets.resize_with(count, Bucket::default);
         // Secret, so that nobody can choose addresses that share a bucket.
         let random = RandomState::new();
         let seeds = [random.hash_one(0_u8), random.hash_one(1_u8) | 1];
-        Self { buckets, mask: count - 1, seeds }
+        Self { buckets: buckets.into_boxed_slice(), mask: count - 1, seeds }
     }
 
     /// Number of entries that fit.
