@@ -32,11 +32,13 @@ pub enum Peer {
     Ovs,
     /// Network namespaces and TAP devices of the host's kernel.
     Netns,
+    /// Valgrind, which counts instructions.
+    Valgrind,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 4] = [Self::Guest, Self::Dpdk, Self::Ovs, Self::Netns];
+    pub const ALL: [Self; 5] = [Self::Guest, Self::Dpdk, Self::Ovs, Self::Netns, Self::Valgrind];
 
     /// Why this machine does not have the peer, if it does not.
     #[must_use]
@@ -46,6 +48,7 @@ impl Peer {
             Self::Dpdk => no_program("dpdk-testpmd").or_else(no_huge_pages),
             Self::Ovs => no_ovs().or_else(no_huge_pages),
             Self::Netns => no_netns(),
+            Self::Valgrind => no_program("valgrind"),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
@@ -65,6 +68,7 @@ impl fmt::Display for Peer {
             Self::Dpdk => "dpdk",
             Self::Ovs => "ovs",
             Self::Netns => "netns",
+            Self::Valgrind => "valgrind",
         })
     }
 }

@@ -7,6 +7,8 @@
 
 /// Cycles per packet, beside DPDK and OVS-DPDK.
 mod bench;
+/// Instructions per frame, which must not grow unnoticed.
+mod instructions;
 /// What Debian's packages and the kernel must provide for the peers of the tests.
 mod setup;
 /// The one test command.
@@ -38,6 +40,8 @@ enum Command {
     Test(test::Options),
     /// Measure cycles per packet between two vhost-user ports, in turn with DPDK and OVS-DPDK
     Bench(bench::Options),
+    /// Count the instructions per frame and compare them with the stored counts
+    Instructions(instructions::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +50,7 @@ fn main() -> ExitCode {
         Command::GuestImage { modules } => guest_image(&modules),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
     };
     match result {
         Ok(true) => ExitCode::SUCCESS,

@@ -66,6 +66,7 @@ fn provide(peer: Peer) -> Result<()> {
             need("ip", "iproute2", None)?;
             need("ping", "iputils-ping", None)
         }
+        Peer::Valgrind => need("valgrind", "valgrind", None),
     }
 }
 

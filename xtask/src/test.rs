@@ -11,7 +11,7 @@ use clap::Args;
 use e2e::peers::{SKIPPED, workspace};
 use e2e::ringway::BINARY;
 
-use crate::setup;
+use crate::{instructions, setup};
 
 /// How `cargo xtask test` is run.
 #[derive(Debug, Args)]
@@ -81,6 +81,12 @@ pub fn run(options: &Options) -> Result<bool> {
         built.set(true);
         Ok(())
     });
+    if !options.quick {
+        step("instructions", false, &mut || {
+            ensure!(instructions::run(&instructions::Options::default())?, "counts have changed");
+            Ok(())
+        });
+    }
     step("unit", false, &mut || {
         cargo(&["test", "--workspace"], &[(BINARY, binary.as_os_str().to_owned())])
     });

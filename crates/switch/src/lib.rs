@@ -5,6 +5,7 @@
 //! - [`fdb`]: the forwarding database, shared by all workers
 //! - [`report`]: what the switch tells about itself
 //! - [`switch`](mod@switch): the switch as an application sees it
+//! - `bench`: the data path alone, for measuring programs
 //! - `datapath`: from a burst of frames to the ports where they go out
 //! - `header`: what the switch reads of a frame
 //! - `housekeeper`: what happens once a second
@@ -15,6 +16,8 @@
 
 #![forbid(unsafe_code)]
 
+#[doc(hidden)]
+pub mod bench;
 pub mod config;
 mod datapath;
 pub mod error;

@@ -1,0 +1,120 @@
+//! Runs one kind of burst for `cargo xtask instructions`, which counts instructions with valgrind.
+//!
+//! Usage: `instructions CASE BURSTS`, where `CASE` is one of those that `instructions list` prints.
+//! Only what runs inside `measured` is to be counted.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measuring tool")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+
+use benches::guest::Guest;
+use benches::sink::sink;
+use ethdev::{RxQueue, TxQueue};
+use packet::{BURST, Frame, MacAddr};
+use switch::bench::Bench;
+use switch::fdb::{Fdb, Key};
+use vhost::net::{NetReceiver, NetTransmitter};
+
+/// A case: its name, and the function that runs as many bursts as it is told.
+type Case = (&'static str, fn(usize));
+
+const CASES: [Case; 11] = [
+    ("receive-split-64", |bursts| receive(64, false, bursts)),
+    ("receive-split-1500", |bursts| receive(1500, false, bursts)),
+    ("receive-packed-64", |bursts| receive(64, true, bursts)),
+    ("receive-packed-1500", |bursts| receive(1500, true, bursts)),
+    ("transmit-split-64", |bursts| transmit(64, false, bursts)),
+    ("transmit-split-1500", |bursts| transmit(1500, false, bursts)),
+    ("transmit-packed-64", |bursts| transmit(64, true, bursts)),
+    ("transmit-packed-1500", |bursts| transmit(1500, true, bursts)),
+    ("lookup", lookup),
+    ("forward-one-flow", |bursts| forward(1, bursts)),
+    ("forward-32-flows", |bursts| forward(BURST, bursts)),
+];
+
+fn main() {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match &arguments[..] {
+        [list] if list == "list" => CASES.iter().for_each(|(name, _)| println!("{name}")),
+        [name, bursts] => {
+            let (_, run) = CASES.iter().find(|(case, _)| case == name).unwrap();
+            run(bursts.parse().unwrap());
+        }
+        _ => {
+            eprintln!("usage: instructions CASE BURSTS | instructions list");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// What is counted. Its name is what valgrind is told.
+#[inline(never)]
+fn measured<R>(burst: impl FnOnce() -> R) -> R {
+    burst()
+}
+
+fn receive(len: usize, packed: bool, bursts: usize) {
+    let mut guest = Guest::sender(len + 12, packed);
+    let receiver = NetReceiver::new(Arc::clone(guest.slot()));
+    let mut rx = RxQueue::new(Box::new(receiver), Arc::default());
+    for _ in 0..bursts {
+        assert_eq!(measured(|| rx.rx_burst(BURST).frames().len()), BURST);
+        guest.recycle();
+    }
+}
+
+fn transmit(len: usize, packed: bool, bursts: usize) {
+    // The frames come from another guest, since heads and bodies are copied apart.
+    let mut from = Guest::sender(len + 12, false);
+    let receiver = NetReceiver::new(Arc::clone(from.slot()));
+    let mut rx = RxQueue::new(Box::new(receiver), Arc::default());
+    let mut to = Guest::receiver(packed);
+    let transmitter = NetTransmitter::new(Arc::clone(to.slot()));
+    let mut tx = TxQueue::new(Box::new(transmitter), Arc::default());
+    for _ in 0..bursts {
+        let burst = rx.rx_burst(BURST);
+        assert_eq!(measured(|| tx.tx_burst(burst.frames())), BURST);
+        drop(burst);
+        from.recycle();
+        to.recycle();
+    }
+}
+
+fn station(number: usize) -> MacAddr {
+    let [a, b, ..] = number.to_le_bytes();
+    MacAddr([2, 0, 0, 0, b, a])
+}
+
+fn lookup(bursts: usize) {
+    let fdb = Fdb::new(65_536, 2, 300);
+    let keys: Vec<Key> = (0..1024).map(|number| Key::new(0, station(number))).collect();
+    for key in &keys {
+        fdb.write().learn(*key, fdb.hash(*key), 1);
+    }
+    for burst in keys.chunks(BURST).cycle().take(bursts) {
+        let found = measured(|| {
+            let hashes: [_; BURST] = std::array::from_fn(|index| fdb.hash(burst[index]));
+            hashes.iter().for_each(|hash| fdb.prefetch(*hash));
+            let found = burst.iter().zip(hashes).filter_map(|(key, hash)| fdb.find(*key, hash));
+            found.map(|value| usize::from(black_box(value).port())).sum::<usize>()
+        });
+        assert_eq!(found, BURST);
+    }
+}
+
+/// Bursts of 64-byte frames between `flows` pairs of stations.
+fn forward(flows: usize, bursts: usize) {
+    let fdb = Arc::new(Fdb::new(65_536, 2, 300));
+    let mut frames = [[0_u8; 64]; BURST];
+    for (number, frame) in frames.iter_mut().enumerate() {
+        let (to, from) = (station(number % flows), station(1000 + number % flows));
+        frame[..6].copy_from_slice(&to.0);
+        frame[6..12].copy_from_slice(&from.0);
+        fdb.write().learn(Key::new(0, to), fdb.hash(Key::new(0, to)), 1);
+    }
+    let burst: Vec<Frame<'_>> = frames.iter().map(|frame| Frame::from_bytes(frame)).collect();
+    let mut bench = Bench::new(fdb, vec![sink(), sink()]);
+    for _ in 0..bursts {
+        measured(|| bench.forward(&burst, 0));
+    }
+}
