@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use benches::guest::Guest;
+use benches::guest::{Guest, Shape};
 use eal::clock;
 use ethdev::stats::QueueStats;
 use ethdev::{RxQueue, TxQueue};
@@ -20,8 +20,8 @@ use packet::BURST;
 use vhost::net::{NetReceiver, NetTransmitter};
 
 /// Median over the bursts of back-end cycles per packet for frames of `len` bytes.
-fn measure(len: usize, bursts: usize, packed: bool) -> f64 {
-    let (mut from, mut to) = (Guest::sender(len + 12, packed), Guest::receiver(packed));
+fn measure(len: usize, bursts: usize, shape: Shape) -> f64 {
+    let (mut from, mut to) = (Guest::sender(len + 12, shape), Guest::receiver(shape));
     let stats = || Arc::new(QueueStats::default());
     let mut rx = RxQueue::new(Box::new(NetReceiver::new(Arc::clone(from.slot()))), stats());
     let mut tx = TxQueue::new(Box::new(NetTransmitter::new(Arc::clone(to.slot()))), stats());
@@ -45,11 +45,12 @@ fn main() {
     if packed {
         arguments.remove(0);
     }
+    let shape = if packed { Shape::PACKED } else { Shape::SPLIT };
     let bursts = arguments.first().map_or(100_000, |text| text.parse().unwrap());
     let lens: Vec<usize> = arguments.iter().skip(1).map(|text| text.parse().unwrap()).collect();
     let lens = if lens.is_empty() { vec![64, 128, 256, 512, 1024, 1500] } else { lens };
     println!("length  cycles per packet");
     for len in lens {
-        println!("{len:>6}  {:>17.1}", measure(len, bursts, packed));
+        println!("{len:>6}  {:>17.1}", measure(len, bursts, shape));
     }
 }

@@ -7,7 +7,7 @@
 use std::hint::black_box;
 use std::sync::Arc;
 
-use benches::guest::Guest;
+use benches::guest::{Guest, Shape};
 use benches::sink::sink;
 use ethdev::{RxQueue, TxQueue};
 use packet::{BURST, Frame, MacAddr};
@@ -19,14 +19,14 @@ use vhost::net::{NetReceiver, NetTransmitter};
 type Case = (&'static str, fn(usize));
 
 const CASES: [Case; 11] = [
-    ("receive-split-64", |bursts| receive(64, false, bursts)),
-    ("receive-split-1500", |bursts| receive(1500, false, bursts)),
-    ("receive-packed-64", |bursts| receive(64, true, bursts)),
-    ("receive-packed-1500", |bursts| receive(1500, true, bursts)),
-    ("transmit-split-64", |bursts| transmit(64, false, bursts)),
-    ("transmit-split-1500", |bursts| transmit(1500, false, bursts)),
-    ("transmit-packed-64", |bursts| transmit(64, true, bursts)),
-    ("transmit-packed-1500", |bursts| transmit(1500, true, bursts)),
+    ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
+    ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
+    ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
+    ("receive-packed-1500", |bursts| receive(1500, Shape::PACKED, bursts)),
+    ("transmit-split-64", |bursts| transmit(64, Shape::SPLIT, bursts)),
+    ("transmit-split-1500", |bursts| transmit(1500, Shape::SPLIT, bursts)),
+    ("transmit-packed-64", |bursts| transmit(64, Shape::PACKED, bursts)),
+    ("transmit-packed-1500", |bursts| transmit(1500, Shape::PACKED, bursts)),
     ("lookup", lookup),
     ("forward-one-flow", |bursts| forward(1, bursts)),
     ("forward-32-flows", |bursts| forward(BURST, bursts)),
@@ -53,8 +53,8 @@ fn measured<R>(burst: impl FnOnce() -> R) -> R {
     burst()
 }
 
-fn receive(len: usize, packed: bool, bursts: usize) {
-    let mut guest = Guest::sender(len + 12, packed);
+fn receive(len: usize, shape: Shape, bursts: usize) {
+    let mut guest = Guest::sender(len + 12, shape);
     let receiver = NetReceiver::new(Arc::clone(guest.slot()));
     let mut rx = RxQueue::new(Box::new(receiver), Arc::default());
     for _ in 0..bursts {
@@ -63,12 +63,12 @@ fn receive(len: usize, packed: bool, bursts: usize) {
     }
 }
 
-fn transmit(len: usize, packed: bool, bursts: usize) {
+fn transmit(len: usize, shape: Shape, bursts: usize) {
     // The frames come from another guest, since heads and bodies are copied apart.
-    let mut from = Guest::sender(len + 12, false);
+    let mut from = Guest::sender(len + 12, Shape::SPLIT);
     let receiver = NetReceiver::new(Arc::clone(from.slot()));
     let mut rx = RxQueue::new(Box::new(receiver), Arc::default());
-    let mut to = Guest::receiver(packed);
+    let mut to = Guest::receiver(shape);
     let transmitter = NetTransmitter::new(Arc::clone(to.slot()));
     let mut tx = TxQueue::new(Box::new(transmitter), Arc::default());
     for _ in 0..bursts {

@@ -1,22 +1,25 @@
-//! The data path without a worker, for measuring programs.
+//! A worker without its thread, for measuring programs.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
-use ethdev::{QueueStats, TxQueue};
+use eal::clock;
+use ethdev::{QueueStats, RxQueue, TxQueue};
 use packet::Frame;
 
 use crate::datapath::{Datapath, Source};
 use crate::fdb::Fdb;
+use crate::inputs::{Input, Inputs};
 use crate::output::Output;
 
 /// The MTU of all outputs.
 const MTU: u32 = 1500;
 
-/// A data path and its ports.
+/// A data path, its ports and receive queues.
 #[derive(Debug)]
 pub struct Bench {
     path: Datapath,
+    inputs: Inputs,
     stats: QueueStats,
 }
 
@@ -29,7 +32,24 @@ impl Bench {
             let mtu = Arc::new(AtomicU32::new(MTU));
             path.set_output(port, Some(Output::new(vec![queue], 0, u64::MAX, mtu, 0)));
         }
-        Self { path, stats: QueueStats::default() }
+        Self { path, inputs: Inputs::new(clock::hz()), stats: QueueStats::default() }
+    }
+
+    /// Polls `rx` from now on, as receive queue of `port`.
+    pub fn add_input(&mut self, port: u16, rx: RxQueue) {
+        self.inputs.push(Input::new(port, rx));
+    }
+
+    /// One round of a worker; returns the number of frames.
+    pub fn round(&mut self) -> usize {
+        let (path, now) = (&mut self.path, clock::now());
+        let packets = self.inputs.poll(now, |frames, port, stats| {
+            path.forward(frames, &Source { port, stats, now });
+        });
+        if packets > 0 {
+            self.path.flush();
+        }
+        packets
     }
 
     /// Forwards a burst that came in on `port`.

@@ -5,7 +5,7 @@
 //! - [`fdb`]: the forwarding database, shared by all workers
 //! - [`report`]: what the switch tells about itself
 //! - [`switch`](mod@switch): the switch as an application sees it
-//! - `bench`: the data path alone, for measuring programs
+//! - `bench`: a worker without its thread, for measuring programs
 //! - `datapath`: from a burst of frames to the ports where they go out
 //! - `header`: what the switch reads of a frame
 //! - `housekeeper`: what happens once a second

@@ -134,7 +134,7 @@ impl Worker {
             counters: Arc::clone(&counters),
         };
         let worker = Self {
-            inputs: Inputs::default(),
+            inputs: Inputs::new(clock::hz()),
             path,
             idle,
             messages,
@@ -176,7 +176,9 @@ impl Worker {
     #[inline]
     fn poll(&mut self, now: u64) -> usize {
         let path = &mut self.path;
-        self.inputs.poll(|frames, port, stats| path.forward(frames, &Source { port, stats, now }))
+        self.inputs.poll(now, |frames, port, stats| {
+            path.forward(frames, &Source { port, stats, now });
+        })
     }
 
     const fn may_sleep(&self, idle: u64) -> bool {
