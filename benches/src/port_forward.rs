@@ -1,7 +1,7 @@
 //! Plain forwarding between two ports, without a switch: what DPDK testpmd calls `io` mode. It
 //! tells what the ports cost, so that the switch's own share can be told apart.
 //!
-//! Usage: `port-forward DEVICE DEVICE [SECONDS]`; prints busy cycles per packet every second.
+//! Usage: `port-forward DEVICE DEVICE [SECONDS [CORE]]`; prints busy cycles per packet every second.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a measuring tool")]
 
 use std::time::{Duration, Instant};
@@ -17,6 +17,9 @@ fn main() {
         std::process::exit(2);
     };
     let seconds = rest.first().map_or(10, |text| text.parse().unwrap());
+    if let Some(core) = rest.get(1) {
+        eal::cores::pin_current(core.parse().unwrap()).unwrap();
+    }
     let env = Drivers::new();
     let mut a = drivers::open("a", first, &env).unwrap();
     let mut b = drivers::open("b", second, &env).unwrap();
@@ -48,12 +51,17 @@ fn main() {
     }
 }
 
-/// Forwards one burst on the first queue; returns the number of frames received.
+/// Forwards one burst from each queue to the queue of the same number; returns the number of
+/// frames received.
 fn forward(from: &mut OpenPort, to: &mut OpenPort) -> usize {
-    let burst = from.rx.first_mut().unwrap().rx_burst(BURST);
-    let frames = burst.frames();
-    if !frames.is_empty() {
-        to.tx.first_mut().unwrap().tx_burst(frames);
+    let mut count = 0;
+    for (rx, tx) in from.rx.iter_mut().zip(&mut to.tx) {
+        let burst = rx.rx_burst(BURST);
+        let frames = burst.frames();
+        if !frames.is_empty() {
+            tx.tx_burst(frames);
+        }
+        count += frames.len();
     }
-    frames.len()
+    count
 }

@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// The command line of a testpmd.
 #[derive(Debug, Clone)]
 pub struct Testpmd {
+    program: PathBuf,
     cpu: usize,
     memory_mib: u32,
     vdevs: Vec<String>,
@@ -21,7 +23,14 @@ pub struct Testpmd {
 
 impl Default for Testpmd {
     fn default() -> Self {
-        Self { cpu: 0, memory_mib: 192, vdevs: Vec::new(), queues: 1, arguments: Vec::new() }
+        Self {
+            program: "dpdk-testpmd".into(),
+            cpu: 0,
+            memory_mib: 192,
+            vdevs: Vec::new(),
+            queues: 1,
+            arguments: Vec::new(),
+        }
     }
 }
 
@@ -30,6 +39,13 @@ impl Testpmd {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another testpmd than the one that is installed.
+    #[must_use]
+    pub fn program(mut self, path: impl Into<PathBuf>) -> Self {
+        self.program = path.into();
+        self
     }
 
     /// The CPU of the forwarding thread. The main thread sleeps and is not pinned.
@@ -80,7 +96,7 @@ impl Testpmd {
         // `stdbuf`: its output goes to a pipe, and would otherwise come in blocks of 4 KiB.
         // `--in-memory`: huge pages without a name, which go when the process goes.
         let mut command = Command::new("stdbuf");
-        command.args(["-oL", "dpdk-testpmd", "--no-pci", "--in-memory"]);
+        command.arg("-oL").arg(&self.program).args(["--no-pci", "--in-memory"]);
         command.args(["--single-file-segments", "--file-prefix", &prefix]);
         command.args(["--lcores", &format!("0@{main},1@{}", self.cpu % cpus)]);
         command.args(["-m", &self.memory_mib.to_string()]);

@@ -8,6 +8,8 @@ use clap::Args;
 use e2e::peers::{Peer, require, workspace};
 use e2e::process::run as output_of;
 
+use crate::bench;
+
 /// Bursts of one count. The count has no noise, so few will do.
 const BURSTS: u64 = 400;
 const FRAMES_PER_BURST: u64 = 32;
@@ -32,7 +34,7 @@ pub struct Options {
 /// Unlike times, counts do not depend on what else the machine does.
 pub fn run(options: &Options) -> Result<bool> {
     let Some(_turn) = require(&[Peer::Valgrind]) else { return Ok(true) };
-    let program = build()?;
+    let program = bench::build("instructions")?;
     let stored = Stored::load()?;
     let mut counts = BTreeMap::new();
     let mut good = true;
@@ -73,19 +75,6 @@ fn verdict(stored: Option<f64>, count: f64) -> Option<&'static str> {
     } else {
         None
     }
-}
-
-/// Builds the measured program as releases are built, and gives its path.
-fn build() -> Result<PathBuf> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--release", "--package", "ringway-benches"]);
-    command.args(["--bin", "instructions", "--message-format=json"]);
-    output_of(&mut command)?
-        .lines()
-        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo names no executable")
 }
 
 /// Instructions per frame inside the function `measured` of `case`.

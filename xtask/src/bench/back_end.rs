@@ -1,0 +1,220 @@
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use e2e::process::{Process, run as output_of};
+use e2e::testpmd::RunningTestpmd;
+use e2e::{Ovs, Peer, Ringway, Testpmd};
+
+use super::cell::Cell;
+
+/// Switching and driving: one core each.
+pub const BACK_END_CPU: u32 = 0;
+const DRIVER_CPU: usize = 1;
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What forwards between two vhost-user ports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BackEnd {
+    /// Our switch.
+    Ringway,
+    /// Our ports without a switch.
+    Forward,
+    /// DPDK's testpmd in `io` mode, of this path.
+    Testpmd(PathBuf),
+    /// OVS-DPDK, which switches.
+    Ovs,
+}
+
+/// One measurement.
+#[derive(Debug, Clone, Copy)]
+pub struct Sample {
+    /// Busy cycles per packet.
+    pub cycles: f64,
+    /// Million packets per second, both directions together.
+    pub mpps: f64,
+}
+
+impl BackEnd {
+    /// Those that this machine has, and `others`: paths of further testpmds.
+    pub fn all(others: &[PathBuf]) -> Vec<Self> {
+        let mut all = vec![Self::Ringway, Self::Forward, Self::Testpmd("dpdk-testpmd".into())];
+        all.extend(others.iter().cloned().map(Self::Testpmd));
+        if Peer::Ovs.missing().is_none() {
+            all.push(Self::Ovs);
+        }
+        all
+    }
+
+    /// The name in tables.
+    pub fn name(&self) -> String {
+        match self {
+            Self::Ringway => "ringway switch".into(),
+            Self::Forward => "ringway ports alone".into(),
+            Self::Testpmd(path) if path == Path::new("dpdk-testpmd") => "testpmd io".into(),
+            Self::Testpmd(path) => format!("testpmd io ({})", path.display()),
+            Self::Ovs => "OVS-DPDK".into(),
+        }
+    }
+
+    /// Forwards between two guests as `cell` says, for `time`, both driven by one testpmd with
+    /// virtio-user.
+    pub fn measure(&self, cell: Cell, time: Duration) -> Result<Sample> {
+        let dir = tempfile::tempdir()?;
+        let socket = |n: u8| dir.path().join(format!("s{n}"));
+        let queues = cell.queues;
+        let rings = 2 * usize::from(queues);
+        match self {
+            Self::Ringway => {
+                let port =
+                    |n: u8| format!("p{n}=vhost-user:{},queues={queues}", socket(n).display());
+                let ports = [port(0), port(1)];
+                let ports = [ports[0].as_str(), ports[1].as_str()];
+                let switch = Ringway::switch(dir.path(), &ports, &BACK_END_CPU.to_string())?;
+                let mut driver = driver(dir.path(), cell, "")?;
+                switch.wait_rings(&["p0", "p1"], rings)?;
+                start(&mut driver, cell)?;
+                let before = worker(&switch)?;
+                std::thread::sleep(time);
+                let after = worker(&switch)?;
+                sample(after.0 - before.0, after.1 - before.1, time)
+            }
+            Self::Forward => {
+                let mut command = Command::new(forwarder()?);
+                for n in 0..2 {
+                    command.arg(format!("vhost-user:{},queues={queues}", socket(n).display()));
+                }
+                command.arg("3600").arg(BACK_END_CPU.to_string());
+                let forwarder = Process::start("port-forward", command)?;
+                forwarder.wait_for("forwarding", 0, LIMIT)?;
+                let mut driver = driver(dir.path(), cell, "")?;
+                start(&mut driver, cell)?;
+                let mark = forwarder.mark();
+                std::thread::sleep(time);
+                parse_forwarder(&forwarder.wait_for("\n", mark, LIMIT)?, &forwarder.log())
+            }
+            Self::Testpmd(path) => {
+                let back =
+                    |n: u8| format!("net_vhost{n},iface={},queues={queues}", socket(n).display());
+                let mut switch = Testpmd::new()
+                    .program(path)
+                    .cpu(BACK_END_CPU as usize)
+                    .queues(queues)
+                    .vdev(back(0))
+                    .vdev(back(1))
+                    .arguments(["--record-core-cycles"])
+                    .start()?;
+                let mut driver = driver(dir.path(), cell, "")?;
+                switch.wait_rings(&[0, 1], rings)?;
+                switch.command("start")?;
+                start(&mut driver, cell)?;
+                switch.command("clear fwd stats all")?;
+                std::thread::sleep(time);
+                let (cycles, packets) = switch.busy_cycles()?;
+                sample(cycles, packets, time)
+            }
+            Self::Ovs => {
+                let switch = Ovs::start(dir.path(), BACK_END_CPU)?;
+                switch.add_vhost_client("v0", &socket(0))?;
+                switch.add_vhost_client("v1", &socket(1))?;
+                // OVS connects to the sockets, the others listen.
+                let mut driver = driver(dir.path(), cell, ",server=1")?;
+                switch.wait_rings(&socket(0), rings)?;
+                switch.wait_rings(&socket(1), rings)?;
+                start(&mut driver, cell)?;
+                switch.appctl(&["dpif-netdev/pmd-stats-clear"])?;
+                std::thread::sleep(time);
+                let (cycles, packets) = switch.busy_cycles()?;
+                sample(cycles, packets, time)
+            }
+        }
+    }
+}
+
+/// The testpmd that plays both guests.
+fn driver(dir: &Path, cell: Cell, more: &str) -> Result<RunningTestpmd> {
+    let front = |n: u8| {
+        let (path, arguments) = (dir.join(format!("s{n}")), cell.device_arguments());
+        format!("net_virtio_user{n},path={},{arguments}{more}", path.display())
+    };
+    let driver = Testpmd::new().cpu(DRIVER_CPU).queues(cell.queues).vdev(front(0)).vdev(front(1));
+    driver.arguments(["--burst=256"]).start()
+}
+
+/// Puts 256 frames for each queue on the way, which then go round, and lets the rate settle.
+fn start(driver: &mut RunningTestpmd, cell: Cell) -> Result<()> {
+    for command in cell.size.commands() {
+        driver.command(&command)?;
+    }
+    driver.command("start tx_first 1")?;
+    driver.wait_stats(0, LIMIT, |stats| stats.rx_packets > 200_000)?;
+    Ok(())
+}
+
+/// Builds the program that forwards between ports without a switch.
+fn forwarder() -> Result<&'static Path> {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(path) = BUILT.get() {
+        return Ok(path);
+    }
+    let path = super::build("port-forward")?;
+    Ok(BUILT.get_or_init(|| path))
+}
+
+/// Busy cycles and packets of the one worker.
+fn worker(switch: &Ringway) -> Result<(u64, u64)> {
+    let workers = switch.show("workers")?;
+    let number = |name: &str| {
+        let value = workers["workers"][0][name].as_u64();
+        value.with_context(|| format!("no {name} in {workers}"))
+    };
+    Ok((number("busy_cycles")?, number("packets")?))
+}
+
+/// `123 packets/s, busy cycles each: 90 median, 95 mean; 31.0 a burst`
+fn parse_forwarder(line: &str, log: &str) -> Result<Sample> {
+    let parse = || {
+        let (pps, rest) = line.trim().split_once(" packets/s")?;
+        let mean = rest.split_once("median, ")?.1.split_once(" mean")?.0;
+        Some(Sample { cycles: mean.parse().ok()?, mpps: pps.parse::<f64>().ok()? / 1e6 })
+    };
+    parse().with_context(|| format!("port-forward said: {log}"))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a mean for people")]
+fn sample(cycles: u64, packets: u64, time: Duration) -> Result<Sample> {
+    if packets == 0 {
+        bail!("nothing was forwarded");
+    }
+    let mpps = packets as f64 / time.as_secs_f64() / 1e6;
+    Ok(Sample { cycles: cycles as f64 / packets as f64, mpps })
+}
+
+/// What a machine says of itself: processor and DPDK, for the report.
+pub fn describe() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": "));
+    let model = model.map_or("unknown processor", |(_, model)| model.trim());
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let version = |program: &str| {
+        let text = output_of(Command::new("dpkg-query").args(["-W", "-f=${Version}", program]));
+        text.unwrap_or_else(|_| "unknown".into())
+    };
+    let (dpdk, ovs) = (version("dpdk"), version("openvswitch-switch-dpdk"));
+    format!("{cores} cores of {model}; Debian's DPDK {dpdk} and OVS-DPDK {ovs}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_forwarder_is_understood() {
+        let line = "  5000000 packets/s, busy cycles each: 90 median, 95 mean; 31.0 a burst";
+        let sample = parse_forwarder(line, "").unwrap();
+        assert!((sample.cycles - 95.0).abs() < 0.1 && (sample.mpps - 5.0).abs() < 0.1);
+        assert!(parse_forwarder("forwarding a <-> b", "").is_err());
+    }
+}

@@ -1,0 +1,126 @@
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use plotters::prelude::*;
+
+use super::cell::{Cell, Mergeable, Ring};
+use super::growth::Growth;
+use super::report::{Report, Row};
+
+const SIZE: (u32, u32) = (860, 420);
+const COLOURS: [RGBColor; 5] = [
+    RGBColor(0x1b, 0x6e, 0xb5),
+    RGBColor(0x7f, 0xb8, 0xe0),
+    RGBColor(0x9a, 0x9a, 0x9a),
+    RGBColor(0xd9, 0x8e, 0x32),
+    RGBColor(0x6b, 0x4e, 0x9b),
+];
+
+/// Draws what `report` has; gives each file's name with its title.
+pub fn draw(report: &Report, dir: &Path) -> Result<Vec<(String, String)>> {
+    let mut files = Vec::new();
+    for ring in [Ring::Split, Ring::Packed] {
+        let wanted =
+            |cell: &Cell| cell.ring == ring && cell.mergeable == Mergeable::On && cell.queues == 1;
+        let rows: Vec<&Row> = report.rows.iter().filter(|row| wanted(&row.cell)).collect();
+        if rows.is_empty() {
+            continue;
+        }
+        let name = format!("{ring:?}").to_lowercase();
+        let (file, title) = (format!("{name}.svg"), format!("Cycles per packet, {name} rings"));
+        bars(&dir.join(&file), &title, &rows).map_err(|error| anyhow!("{file}: {error}"))?;
+        files.push((file, title));
+    }
+    for growth in &report.growth {
+        let file = format!("growth-{}.svg", growth.dimension);
+        let title = format!("Cycles per packet by number of {}", growth.dimension);
+        line(&dir.join(&file), &title, growth).map_err(|error| anyhow!("{file}: {error}"))?;
+        files.push((file, title));
+    }
+    Ok(files)
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// Groups of bars: a group for each size, a bar for each back-end.
+fn bars(path: &Path, title: &str, rows: &[&Row]) -> Drawn {
+    let mut groups: Vec<String> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for row in rows {
+        let size = row.cell.size.to_string();
+        if !groups.contains(&size) {
+            groups.push(size);
+        }
+        if !names.contains(&row.back_end.as_str()) {
+            names.push(&row.back_end);
+        }
+    }
+    let top = rows.iter().map(|row| row.median()).fold(0.0, f64::max) * 1.1;
+    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let width = as_number(groups.len());
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 20))
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
+        .build_cartesian_2d(0.0..width, 0.0..top)?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .x_labels(0)
+        .x_desc(format!("frames of {} bytes", groups.join(", ")))
+        .y_desc("cycles")
+        .draw()?;
+    let bar = 0.8 / as_number(names.len());
+    for (index, name) in names.iter().enumerate() {
+        let colour = COLOURS.get(index % COLOURS.len()).copied().unwrap_or(BLACK);
+        let of_name = rows.iter().filter(|row| row.back_end == *name);
+        let places = of_name.filter_map(|row| {
+            let size = row.cell.size.to_string();
+            let group = groups.iter().position(|group| *group == size)?;
+            let left = as_number(group) + 0.1 + bar * as_number(index);
+            Some(Rectangle::new([(left, 0.0), (left + bar, row.median())], colour.filled()))
+        });
+        let series = chart.draw_series(places)?.label(*name);
+        series.legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled()));
+    }
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::UpperLeft)
+        .background_style(WHITE.mix(0.8))
+        .draw()?;
+    root.present()?;
+    Ok(())
+}
+
+/// A line over a logarithmic axis.
+fn line(path: &Path, title: &str, growth: &Growth) -> Drawn {
+    #[expect(clippy::cast_precision_loss, reason = "for a drawing")]
+    let points: Vec<(f64, f64)> =
+        growth.points.iter().map(|&(number, cycles)| (number as f64, cycles)).collect();
+    let (first, last) = match (points.first(), points.last()) {
+        (Some(first), Some(last)) => (first.0, last.0),
+        _ => return Ok(()),
+    };
+    let top = points.iter().map(|point| point.1).fold(0.0, f64::max) * 1.2;
+    let root = SVGBackend::new(path, SIZE).into_drawing_area();
+    root.fill(&WHITE)?;
+    let mut chart = ChartBuilder::on(&root)
+        .caption(title, ("sans-serif", 20))
+        .margin(10)
+        .x_label_area_size(40)
+        .y_label_area_size(60)
+        .build_cartesian_2d((first..last.max(first + 1.0)).log_scale(), 0.0..top)?;
+    chart.configure_mesh().x_desc(growth.dimension.as_str()).y_desc("cycles").draw()?;
+    let colour = COLOURS[0];
+    chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
+    chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;
+    root.present()?;
+    Ok(())
+}
+
+#[expect(clippy::cast_precision_loss, reason = "for a drawing")]
+const fn as_number(count: usize) -> f64 {
+    count as f64
+}

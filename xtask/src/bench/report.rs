@@ -1,0 +1,227 @@
+use std::fmt::Write;
+use std::fs;
+
+use anyhow::{Context, Result};
+use e2e::peers::workspace;
+use serde_json::{Value, json};
+
+use super::back_end::{Sample, describe};
+use super::cell::Cell;
+use super::growth::Growth;
+use super::latency::Latency;
+use super::plot;
+
+/// Between these the tables of `docs/performance.md` lie; all else is written by people.
+const BEGIN: &str = "<!-- written by cargo xtask bench --write -->";
+const END: &str = "<!-- end of what cargo xtask bench --write wrote -->";
+
+/// The back-end that others are compared with.
+const YARDSTICK: &str = "testpmd io";
+
+/// All samples of one back-end in one cell.
+#[derive(Debug, Clone)]
+pub struct Row {
+    pub cell: Cell,
+    pub back_end: String,
+    pub samples: Vec<Sample>,
+}
+
+impl Row {
+    fn sorted(&self) -> Vec<f64> {
+        let mut cycles: Vec<f64> = self.samples.iter().map(|sample| sample.cycles).collect();
+        cycles.sort_by(f64::total_cmp);
+        cycles
+    }
+
+    /// Median cycles per packet.
+    pub fn median(&self) -> f64 {
+        median(&self.sorted())
+    }
+
+    fn mpps(&self) -> f64 {
+        let mut mpps: Vec<f64> = self.samples.iter().map(|sample| sample.mpps).collect();
+        mpps.sort_by(f64::total_cmp);
+        median(&mpps)
+    }
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+/// Everything that was measured.
+#[derive(Debug, Default)]
+pub struct Report {
+    machine: String,
+    pub rows: Vec<Row>,
+    pub latency: Vec<Latency>,
+    pub growth: Vec<Growth>,
+}
+
+impl Report {
+    pub fn new() -> Self {
+        Self { machine: describe(), ..Self::default() }
+    }
+
+    /// The best yardstick of a cell: the smallest median among all testpmds.
+    pub fn yardstick(&self, cell: Cell) -> Option<f64> {
+        let of_cell = self.rows.iter().filter(|row| row.cell == cell);
+        let medians = of_cell.filter(|row| row.back_end.starts_with(YARDSTICK)).map(Row::median);
+        medians.min_by(f64::total_cmp)
+    }
+
+    /// Tables for people.
+    pub fn markdown(&self) -> String {
+        let mut text = format!("{}.\n", self.machine);
+        self.matrix_table(&mut text);
+        self.latency_table(&mut text);
+        self.growth_table(&mut text);
+        text
+    }
+
+    fn matrix_table(&self, text: &mut String) {
+        if self.rows.is_empty() {
+            return;
+        }
+        *text += "\n| guests | by | median cycles | to testpmd | Mpps | all rounds |\n";
+        *text += "|---|---|---|---|---|---|\n";
+        for row in &self.rows {
+            let ratio = self.yardstick(row.cell).map(|best| row.median() / best);
+            let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
+            let all: Vec<String> =
+                row.sorted().iter().map(|cycles| format!("{cycles:.0}")).collect();
+            let _ = writeln!(
+                text,
+                "| {} | {} | {:.0} | {ratio} | {:.2} | {} |",
+                row.cell,
+                row.back_end,
+                row.median(),
+                row.mpps(),
+                all.join(" ")
+            );
+        }
+    }
+
+    fn latency_table(&self, text: &mut String) {
+        if self.latency.is_empty() {
+            return;
+        }
+        *text +=
+            "\n| load | by | frames per second | half within | 99 % within | 99.9 % within |\n";
+        *text += "|---|---|---|---|---|---|\n";
+        for one in &self.latency {
+            let _ = writeln!(
+                text,
+                "| {} % | {} | {} | {:.1} µs | {:.1} µs | {:.1} µs |",
+                one.share, one.back_end, one.rate, one.p50, one.p99, one.p999
+            );
+        }
+    }
+
+    fn growth_table(&self, text: &mut String) {
+        if self.growth.is_empty() {
+            return;
+        }
+        *text += "\n| number of | cycles per packet, by number | last to first |\n|---|---|---|\n";
+        for Growth { dimension, points } in &self.growth {
+            let shown: Vec<String> =
+                points.iter().map(|(number, cycles)| format!("{number}: {cycles:.0}")).collect();
+            let ratio = match (points.first(), points.last()) {
+                (Some((_, first)), Some((_, last))) => last / first,
+                _ => 1.0,
+            };
+            let _ = writeln!(text, "| {dimension} | {} | {ratio:.2} |", shown.join(", "));
+        }
+    }
+
+    /// Figures for programs.
+    pub fn json(&self) -> Value {
+        let rows = self.rows.iter().map(|row| {
+            json!({
+                "size": row.cell.size.to_string(),
+                "ring": format!("{:?}", row.cell.ring).to_lowercase(),
+                "mergeable": format!("{:?}", row.cell.mergeable).to_lowercase(),
+                "queues": row.cell.queues,
+                "by": row.back_end,
+                "cycles": row.sorted(),
+                "median_cycles": row.median(),
+                "mpps": row.mpps(),
+                "to_testpmd": self.yardstick(row.cell).map(|best| row.median() / best),
+            })
+        });
+        let latency = self.latency.iter().map(|one| {
+            json!({
+                "by": one.back_end, "share": one.share, "rate": one.rate,
+                "p50_us": one.p50, "p99_us": one.p99, "p999_us": one.p999,
+            })
+        });
+        let growth =
+            self.growth.iter().map(|one| json!({ "of": one.dimension, "points": one.points }));
+        json!({
+            "machine": self.machine,
+            "matrix": rows.collect::<Vec<_>>(),
+            "latency": latency.collect::<Vec<_>>(),
+            "growth": growth.collect::<Vec<_>>(),
+        })
+    }
+
+    /// Puts tables and plots into the documentation.
+    pub fn write(&self) -> Result<()> {
+        let docs = workspace().join("docs");
+        let plots = docs.join("plots");
+        fs::create_dir_all(&plots)?;
+        let mut text = self.markdown();
+        for (file, title) in plot::draw(self, &plots)? {
+            let _ = write!(text, "\n![{title}](plots/{file})\n");
+        }
+        let path = docs.join("performance.md");
+        let page = fs::read_to_string(&path)?;
+        let page = replace(&page, &text)
+            .with_context(|| format!("{}: expected the lines {BEGIN} and {END}", path.display()))?;
+        fs::write(&path, page)?;
+        println!("written to {}", path.display());
+        Ok(())
+    }
+}
+
+/// `page` with `text` between the two marks.
+fn replace(page: &str, text: &str) -> Option<String> {
+    let (before, rest) = page.split_once(BEGIN)?;
+    let (_, after) = rest.split_once(END)?;
+    Some(format!("{before}{BEGIN}\n\n{text}\n{END}{after}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cell::{Mergeable, Ring, Size};
+    use super::*;
+
+    fn row(back_end: &str, cycles: &[f64]) -> Row {
+        let (size, ring, mergeable) = (Size::Fixed(64), Ring::Split, Mergeable::On);
+        Row {
+            cell: Cell { size, ring, mergeable, queues: 1 },
+            back_end: back_end.into(),
+            samples: cycles.iter().map(|&cycles| Sample { cycles, mpps: 1.0 }).collect(),
+        }
+    }
+
+    #[test]
+    fn medians_and_ratios_to_the_best_testpmd_are_shown() {
+        let rows = vec![
+            row("ringway switch", &[120.0, 90.0, 100.0]),
+            row("testpmd io", &[300.0]),
+            row("testpmd io (/opt/testpmd)", &[200.0]),
+        ];
+        let report = Report { rows, ..Report::default() };
+        let text = report.markdown();
+        assert!(text.contains("| ringway switch | 100 | 0.50 | 1.00 | 90 100 120 |"), "{text}");
+        assert_eq!(report.json()["matrix"][0]["to_testpmd"], 0.5);
+    }
+
+    #[test]
+    fn only_what_lies_between_the_marks_is_replaced() {
+        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
+        assert_eq!(replace(&page, "new\n").unwrap(), format!("a\n{BEGIN}\n\nnew\n\n{END}\nb\n"));
+        assert_eq!(replace("no marks", "new"), None);
+    }
+}
