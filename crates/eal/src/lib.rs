@@ -3,11 +3,13 @@
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
 //! - [`cores`]: core lists and pinning
 //! - [`counter`]: single-writer counters and cache-line alignment
+//! - [`dma`]: memory that devices reach, and where they find it
 //! - [`event`]: eventfd and epoll
 //! - [`foreign`]: memory of a peer process, mapped and guarded
 //! - [`handover`]: the place where a queue passes between a control thread and its worker
 //! - [`huge`]: huge pages for large tables on the heap
 //! - [`mem`]: memory of our own that a peer may map
+//! - [`pci`]: PCI devices, driven from user space
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: SIGINT and SIGTERM as a file descriptor
 //! - [`worker`]: named threads pinned to cores
@@ -15,17 +17,20 @@
 pub mod clock;
 pub mod cores;
 pub mod counter;
+pub mod dma;
 pub mod event;
 pub mod foreign;
 pub mod handover;
 pub mod huge;
 pub mod mem;
+pub mod pci;
 pub mod sigbus;
 pub mod signals;
 pub mod worker;
 
 pub use cores::CoreList;
 pub use counter::{CacheAligned, Counter};
+pub use dma::{DmaBuffer, DmaMemory, DmaSpace};
 pub use event::{Epoll, EventFd};
 pub use foreign::Mapping;
 pub use handover::Handover;

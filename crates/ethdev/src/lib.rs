@@ -22,5 +22,5 @@ pub use port::{Error, Link, Port, PortControl, PortInfo};
 pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
 pub use shared::SharedTxQueue;
 pub use spec::DeviceSpec;
-pub use stats::{DropReason, PortStats, QueueStats, Stats};
+pub use stats::{DropReason, PacketTally, PortStats, QueueStats, Stats};
 pub use tx_buffer::{TxBuffer, TxBufferOptions};

@@ -7,7 +7,8 @@
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
-use packet::{BURST, Capabilities, Frame, FrameBatch, Offload};
+use arrayvec::ArrayVec;
+use packet::{BURST, Capabilities, Frame, FrameBatch, Offload, Packet, PoolCache};
 
 use crate::offload::Completer;
 use crate::shared::SharedTxQueue;
@@ -32,6 +33,27 @@ pub trait RxDriver: Send {
 
     /// Gives all frames of the last burst back to the device and empties the batch.
     fn release(&mut self);
+
+    /// Makes packets of the frames of the last burst, adds them to `packets` in order, and empties
+    /// the batch. A frame that no buffer can be had for is counted in `stats` as dropped.
+    ///
+    /// As it is, it copies frames into buffers of `cache`. A driver that receives into packet
+    /// buffers gives those away instead and puts others into its ring; then `cache` is not
+    /// touched.
+    fn take_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+        stats: &QueueStats,
+    ) {
+        for frame in self.batch().frames() {
+            let added = cache.copy_frame(frame).is_some_and(|copy| packets.try_push(copy).is_ok());
+            if !added {
+                stats.count_drops(DropReason::NoBuffer, 1);
+            }
+        }
+        self.release();
+    }
 
     /// A file that becomes readable when frames arrive while notifications are armed, or `None`
     /// when this kind of port can only be polled. It stays the same for the queue's life.
@@ -74,6 +96,29 @@ pub trait TxDriver: Send {
     fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
         // Nothing is needed here; there may be only knowledge that the device has no use for.
         self.transmit(frames, stats)
+    }
+
+    /// Whether the driver keeps the packets that it is given until the device has sent them,
+    /// instead of copying their bytes: then [`transmit_packets`](Self::transmit_packets) is
+    /// cheaper than [`transmit`](Self::transmit).
+    fn keeps_packets(&self) -> bool {
+        false
+    }
+
+    /// As [`transmit_offloaded`](Self::transmit_offloaded), for packets, of which it takes those
+    /// that it deals with from the front of `packets`; the others found no room. Packets that are
+    /// done with go to `cache`.
+    ///
+    /// Other than there, the driver counts what was sent in `stats` itself, since nobody has the
+    /// packets afterwards; see [`PacketTally`](crate::stats::PacketTally). Called only where
+    /// [`keeps_packets`](Self::keeps_packets).
+    fn transmit_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+        stats: &QueueStats,
+    ) {
+        let _ = (packets, cache, stats);
     }
 
     /// Whether the device takes frames now: it is there, up, and the queue is enabled.
@@ -179,7 +224,7 @@ impl RxQueue {
         if !frames.is_empty() {
             self.stats.count_frames(frames);
         }
-        RxBurst { driver: &mut *self.driver }
+        RxBurst { driver: &mut *self.driver, stats: &self.stats }
     }
 
     /// The counters of this queue.
@@ -209,6 +254,7 @@ impl RxQueue {
 /// The frames of one receive burst. Dropping it gives all of them back to the device at once.
 pub struct RxBurst<'q> {
     driver: &'q mut dyn RxDriver,
+    stats: &'q QueueStats,
 }
 
 impl RxBurst<'_> {
@@ -224,6 +270,17 @@ impl RxBurst<'_> {
     #[inline]
     pub fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
         self.driver.head_mut(index)
+    }
+
+    /// Makes packets of the frames and adds them to `packets`, in order: without a copy where the
+    /// device receives into packet buffers, otherwise into buffers of `cache`. Frames that no
+    /// buffer can be had for, or that `packets` has no room for, are counted as dropped
+    /// ([`DropReason::NoBuffer`]).
+    #[inline]
+    pub fn into_packets(self, packets: &mut ArrayVec<Packet, BURST>, cache: &mut PoolCache) {
+        if !self.frames().is_empty() {
+            self.driver.take_packets(packets, cache, self.stats);
+        }
     }
 }
 
@@ -274,6 +331,32 @@ impl CountedTx {
             return sent.consumed;
         }
         self.completer.transmit(&mut *self.driver, takes, burst, &self.stats)
+    }
+
+    /// As [`TxQueue::tx_packets`].
+    pub(crate) fn tx_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+    ) -> usize {
+        let before = packets.len();
+        let needs = packets.iter().map(|packet| packet.offload().needs());
+        let needs = needs.fold(Capabilities::empty(), Capabilities::union);
+        if self.driver.keeps_packets() && (needs.is_empty() || self.driver.takes().contains(needs))
+        {
+            self.driver.transmit_packets(packets, cache, &self.stats);
+            return before.saturating_sub(packets.len());
+        }
+        let frames: ArrayVec<Frame<'_>, BURST> = packets.iter().map(Packet::as_frame).collect();
+        let sent = self.tx_burst(&frames).min(before);
+        drop(frames);
+        cache.free_burst(packets.drain(..sent));
+        sent
+    }
+
+    #[inline]
+    pub(crate) fn keeps_packets(&self) -> bool {
+        self.driver.keeps_packets()
     }
 
     pub(crate) fn drop_frames(&self, reason: DropReason, count: usize) {
@@ -339,6 +422,31 @@ impl TxQueue {
         }
     }
 
+    /// Transmits packets in order, as [`tx_burst`](Self::tx_burst) does frames, takes those that
+    /// were dealt with from the front of `packets`, and returns their number. A device that
+    /// reaches their memory sends them without a copy; buffers of packets that are done with go to
+    /// `cache`.
+    #[inline]
+    pub fn tx_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+    ) -> usize {
+        match &mut self.queue {
+            Use::Alone(queue) => queue.tx_packets(packets, cache),
+            Use::Shared(shared) => shared.tx_packets(packets, cache),
+        }
+    }
+
+    /// See [`TxDriver::keeps_packets`].
+    #[must_use]
+    pub fn keeps_packets(&self) -> bool {
+        match &self.queue {
+            Use::Alone(queue) => queue.keeps_packets(),
+            Use::Shared(shared) => shared.keeps_packets(),
+        }
+    }
+
     /// Counts `count` frames as dropped on this queue.
     pub fn drop_frames(&self, reason: DropReason, count: usize) {
         match &self.queue {
@@ -387,5 +495,122 @@ impl std::fmt::Debug for TxQueue {
 impl std::fmt::Debug for RxBurst<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list().entries(self.frames()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use packet::{MacAddr, Pool};
+
+    use super::*;
+    use crate::stats::PacketTally;
+
+    /// Receives a burst of one frame; keeps packets that it transmits, while it has room.
+    struct Device {
+        batch: FrameBatch,
+        kept: Vec<Packet>,
+        room: usize,
+    }
+
+    impl Device {
+        fn new(room: usize) -> Self {
+            Self { batch: FrameBatch::with_segments(0), kept: Vec::new(), room }
+        }
+    }
+
+    impl RxDriver for Device {
+        fn receive(&mut self, max: usize, _stats: &QueueStats) {
+            for index in 0..max.min(3) {
+                assert!(self.batch.push_copy(&[u8::try_from(index).unwrap(); 60]));
+            }
+        }
+
+        fn batch(&self) -> &FrameBatch {
+            &self.batch
+        }
+
+        fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+            self.batch.head_mut(index)
+        }
+
+        fn release(&mut self) {
+            self.batch.clear();
+        }
+    }
+
+    impl TxDriver for Device {
+        fn transmit(&mut self, frames: &[Frame<'_>], _stats: &QueueStats) -> Sent {
+            Sent::first(frames.len())
+        }
+
+        fn keeps_packets(&self) -> bool {
+            self.room > 0
+        }
+
+        fn transmit_packets(
+            &mut self,
+            packets: &mut ArrayVec<Packet, BURST>,
+            _cache: &mut PoolCache,
+            stats: &QueueStats,
+        ) {
+            let mut tally = PacketTally::default();
+            let count = (self.room - self.kept.len()).min(packets.len());
+            for packet in packets.drain(..count) {
+                tally.add(packet.len(), packet.data());
+                self.kept.push(packet);
+            }
+            stats.count_tally(&tally);
+        }
+    }
+
+    #[test]
+    fn a_burst_becomes_packets_as_it_was_rewritten() {
+        let pool = Pool::new("test", 2, 2048).unwrap();
+        let mut cache = pool.cache();
+        let mut queue = RxQueue::new(Box::new(Device::new(0)), Arc::default());
+        let mut packets = ArrayVec::new();
+        let mut burst = queue.rx_burst(BURST);
+        burst.head_mut(1).unwrap()[0] = 77;
+        burst.into_packets(&mut packets, &mut cache);
+        let firsts: Vec<u8> = packets.iter().map(|packet| packet.data()[0]).collect();
+        assert_eq!(firsts, [0, 77]);
+        let stats = queue.stats().snapshot();
+        assert_eq!((stats.packets, stats.dropped_for(DropReason::NoBuffer)), (3, 1));
+        assert!(queue.rx_burst(0).frames().is_empty(), "the batch was given back");
+    }
+
+    #[test]
+    fn packets_go_to_the_device_or_are_copied_and_both_are_counted_alike() {
+        let pool = Pool::new("test", 64, 2048).unwrap();
+        let mut cache = pool.cache();
+        let mut counted = Vec::new();
+        for room in [0, 5] {
+            let mut queue = TxQueue::new(Box::new(Device::new(room)), Arc::default());
+            let mut packets = ArrayVec::new();
+            for (index, first) in [0xff, 0x01, 0x02, 0x02, 0x02].into_iter().enumerate() {
+                let mut bytes = vec![0; 60 + 300 * index];
+                bytes[..6].copy_from_slice(&[first; 6]);
+                packets.push(cache.copy_frame(&Frame::from_bytes(&bytes)).unwrap());
+            }
+            assert_eq!(queue.keeps_packets(), room > 0);
+            assert_eq!(queue.tx_packets(&mut packets, &mut cache), 5);
+            assert!(packets.is_empty());
+            counted.push(queue.stats().snapshot());
+        }
+        assert_eq!(counted[0], counted[1]);
+        assert_eq!((counted[0].broadcast, counted[0].multicast), (1, 1));
+        assert_eq!(MacAddr::BROADCAST.0, [0xff; 6]);
+    }
+
+    #[test]
+    fn what_a_device_has_no_room_for_stays() {
+        let pool = Pool::new("test", 64, 2048).unwrap();
+        let mut cache = pool.cache();
+        let mut queue = TxQueue::new(Box::new(Device::new(2)), Arc::default());
+        let bytes = [7; 60];
+        let mut packets: ArrayVec<Packet, BURST> =
+            (0..3).map(|_| cache.copy_frame(&Frame::from_bytes(&bytes)).unwrap()).collect();
+        assert_eq!(queue.tx_packets(&mut packets, &mut cache), 2);
+        assert_eq!((packets.len(), queue.stats().snapshot().packets), (1, 2));
     }
 }

@@ -5,8 +5,9 @@ use std::hint;
 use std::sync::Arc;
 use std::thread;
 
+use arrayvec::ArrayVec;
 use eal::Handover;
-use packet::Frame;
+use packet::{BURST, Frame, Packet, PoolCache};
 
 use crate::queue::{CountedTx, TxQueue};
 use crate::stats::{DropReason, QueueStats};
@@ -47,6 +48,21 @@ impl SharedTxQueue {
     #[inline]
     pub fn tx_burst(&self, frames: &[Frame<'_>]) -> usize {
         self.with(|queue| queue.tx_burst(frames)).unwrap_or_default()
+    }
+
+    /// As [`TxQueue::tx_packets`].
+    pub fn tx_packets(
+        &self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+    ) -> usize {
+        self.with(|queue| queue.tx_packets(packets, cache)).unwrap_or_default()
+    }
+
+    /// As [`TxQueue::keeps_packets`].
+    #[must_use]
+    pub fn keeps_packets(&self) -> bool {
+        self.with(|queue| queue.keeps_packets()).unwrap_or_default()
     }
 
     /// As [`TxQueue::drop_frames`].
@@ -110,8 +126,6 @@ impl fmt::Debug for SharedTxQueue {
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
-
-    use packet::BURST;
 
     use super::*;
     use crate::queue::{Sent, TxDriver};

@@ -196,6 +196,33 @@ fn sizes_of(lengths: &[i16; BURST], packets: u64) -> [u64; SIZES] {
     sizes
 }
 
+/// What a burst of packets adds to a queue's counters, for drivers that give packets away while
+/// they go through a burst, and so cannot have them counted afterwards.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PacketTally {
+    packets: u64,
+    bytes: u64,
+    /// A byte per size class; a burst is too short for one to overflow.
+    classes: u64,
+    multicast: u64,
+    broadcast: u64,
+}
+
+impl PacketTally {
+    /// Counts a packet of `len` bytes that begins with `head`; at most [`BURST`] of them.
+    #[inline]
+    pub fn add(&mut self, len: usize, head: &[u8]) {
+        self.packets = self.packets.wrapping_add(1);
+        self.bytes = self.bytes.wrapping_add(len as u64);
+        self.classes = self.classes.wrapping_add(1_u64.wrapping_shl(8 * size_class(len)));
+        if head.first().is_some_and(|first| first & 1 != 0) {
+            let is_broadcast = head.starts_with(&MacAddr::BROADCAST.0);
+            self.broadcast += u64::from(is_broadcast);
+            self.multicast += u64::from(!is_broadcast);
+        }
+    }
+}
+
 /// The counters of one queue. What nearly every burst changes lies on its first cache line.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
@@ -219,6 +246,18 @@ impl QueueStats {
                 Tally::of_many(burst)
             };
             self.add(&tally, burst.iter());
+        }
+    }
+
+    /// Counts what a driver has gone through by itself.
+    #[inline]
+    pub fn count_tally(&self, tally: &PacketTally) {
+        let sizes = tally.classes.to_le_bytes().map(u64::from);
+        let PacketTally { packets, bytes, multicast, broadcast, .. } = *tally;
+        self.add(&Tally { packets, bytes, sizes, has_groups: false }, std::iter::empty());
+        if multicast | broadcast != 0 {
+            self.multicast.add(multicast);
+            self.broadcast.add(broadcast);
         }
     }
 

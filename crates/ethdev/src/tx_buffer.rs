@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use eal::clock;
 use packet::{BURST, Frame, Packet, PoolCache};
 
-use crate::queue::TxQueue;
+use crate::queue::{RxBurst, TxQueue};
 use crate::stats::DropReason;
 
 /// How a [`TxBuffer`] behaves.
@@ -94,6 +94,23 @@ impl TxBuffer {
         }
     }
 
+    /// Takes a receive burst, in the way that copies least: as packets, which is without a copy
+    /// from one device that uses packet buffers to another; or, a full burst to a device that
+    /// copies, straight from the receive ring.
+    #[inline]
+    pub fn push_burst(&mut self, burst: RxBurst<'_>, now: u64, cache: &mut PoolCache) {
+        let frames = burst.frames();
+        if frames.len() >= BURST && self.packets.is_empty() && !self.queue.keeps_packets() {
+            self.push_frames(frames, now, cache);
+            return;
+        }
+        let mut packets = ArrayVec::<Packet, BURST>::new();
+        burst.into_packets(&mut packets, cache);
+        for packet in packets {
+            self.push(packet, now, cache);
+        }
+    }
+
     /// Sends what waits if the drain time is over. To be called in every round of the worker's
     /// loop; it costs a comparison while nothing is due.
     #[inline]
@@ -105,7 +122,13 @@ impl TxBuffer {
 
     /// Sends what waits, now.
     pub fn flush(&mut self, cache: &mut PoolCache) {
-        self.transmit();
+        for _ in 0..=self.retries {
+            self.queue.tx_packets(&mut self.packets, cache);
+            if self.packets.is_empty() {
+                return;
+            }
+        }
+        self.count_unsent(self.packets.len());
         cache.free_burst(self.packets.drain(..));
     }
 
@@ -134,28 +157,21 @@ impl TxBuffer {
         &mut self.queue
     }
 
-    /// Sends the packets and counts those that did not go out, which stay in `packets`.
-    fn transmit(&mut self) {
-        let frames: ArrayVec<Frame<'_>, BURST> =
-            self.packets.iter().map(Packet::as_frame).collect();
-        let mut rest = frames.as_slice();
-        for _ in 0..=self.retries {
-            let done = self.queue.tx_burst(rest);
-            rest = rest.get(done..).unwrap_or_default();
-            if rest.is_empty() {
-                return;
-            }
-        }
+    fn count_unsent(&self, count: usize) {
         let reason =
             if self.queue.is_ready() { DropReason::RingFull } else { DropReason::LinkDown };
-        self.queue.drop_frames(reason, rest.len());
+        self.queue.drop_frames(reason, count);
     }
 }
 
 impl Drop for TxBuffer {
     fn drop(&mut self) {
-        if !self.packets.is_empty() {
-            self.transmit();
+        // There is no cache here, so these go out by copy.
+        let frames: ArrayVec<Frame<'_>, BURST> =
+            self.packets.iter().map(Packet::as_frame).collect();
+        let sent = self.queue.tx_burst(&frames);
+        if sent < frames.len() {
+            self.count_unsent(frames.len() - sent);
         }
     }
 }

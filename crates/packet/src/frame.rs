@@ -565,6 +565,53 @@ impl FrameBatch {
         self.add(frame)
     }
 
+    /// Adds a frame of a private head, as [`push_private`](Self::push_private), and a body of
+    /// `segments`. Returns whether there was room; a frame longer than [`MAX_FRAME_LEN`] never
+    /// has.
+    ///
+    /// # Safety
+    ///
+    /// As for [`push_private`](Self::push_private), and for
+    /// [`push_shared`](Self::push_shared) of every segment.
+    pub unsafe fn push_private_chain(
+        &mut self,
+        ptr: NonNull<u8>,
+        len: u16,
+        segments: &[Segment],
+    ) -> bool {
+        let body_len: usize = segments.iter().map(Segment::len).sum();
+        let whole = body_len + usize::from(len);
+        if whole > MAX_FRAME_LEN {
+            return false;
+        }
+        let Some(body) = self.next_segments(segments.len()) else { return false };
+        for (index, segment) in segments.iter().enumerate() {
+            // SAFETY: `next_segments` made sure of `segments.len()` segments at `body`.
+            unsafe { body.add(index).write(*segment) };
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "bounded by the checks above")]
+        let frame = Frame {
+            head: ptr,
+            body,
+            len: whole as u32,
+            head_len: len,
+            body_count: segments.len() as u16,
+            offload: Offload::NONE,
+            _ring: PhantomData,
+        };
+        let added = self.add(frame);
+        self.segments_used += if added { segments.len() } else { 0 };
+        added
+    }
+
+    /// Says of the frame that was pushed last that its checksum was found good.
+    #[inline]
+    pub fn set_data_valid(&mut self) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.offload = Offload::DATA_VALID;
+        }
+    }
+
     /// Gives the frame that was pushed last the offload that its sender asks for, who may ask
     /// for what is in `allowed`.
     ///

@@ -5,6 +5,8 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 use std::slice;
 
+use eal::DmaSpace;
+
 use crate::frame::{Frame, MAX_FRAME_LEN, Segment};
 use crate::offload::Offload;
 use crate::pool::{HEADROOM, MAX_SEGMENTS, PoolCache, Shared};
@@ -266,6 +268,40 @@ impl Packet {
         let count = copy(self.start(), room).min(room);
         self.head_len = u32::try_from(count).unwrap_or(0);
         self.len = self.head_len;
+    }
+
+    /// Where the devices of `space` find the first byte of the first segment; `None` when the
+    /// packet is not of a pool that was made for them
+    /// ([`Pool::for_devices`](crate::Pool::for_devices)).
+    #[must_use]
+    #[inline]
+    pub fn device_address(&self, space: &DmaSpace) -> Option<u64> {
+        self.shared().device_address(self.start(), space)
+    }
+
+    /// As [`device_address`](Self::device_address), for a segment of [`tail`](Self::tail).
+    #[must_use]
+    pub fn device_address_of(&self, segment: &Segment, space: &DmaSpace) -> Option<u64> {
+        self.shared().device_address(segment.as_ptr(), space)
+    }
+
+    /// Gives a fresh packet, into whose buffer a device has written, its length: `len` bytes from
+    /// where its data begins. `false`, and nothing changes, when the buffer has no room for that
+    /// many behind its headroom.
+    ///
+    /// # Safety
+    ///
+    /// The packet must be fresh, of one segment, and the device must not write to it any more.
+    #[inline]
+    pub unsafe fn set_received(&mut self, len: usize) -> bool {
+        let room = self.shared().stride() - HEADROOM;
+        let Some(len) = u32::try_from(len).ok().filter(|len| *len as usize <= room) else {
+            return false;
+        };
+        self.offset = FRESH_OFFSET;
+        self.head_len = len;
+        self.len = len;
+        true
     }
 
     pub(crate) const fn pool(&self) -> NonNull<Shared> {

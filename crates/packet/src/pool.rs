@@ -24,7 +24,8 @@ use std::sync::atomic::{
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrayvec::ArrayVec;
-use eal::{MemError, SharedMemory};
+use eal::dma::DmaError;
+use eal::{DmaBuffer, DmaSpace, MemError, SharedMemory};
 use thiserror::Error;
 
 use crate::frame::{BURST, Frame, FrameReader, Segment};
@@ -68,6 +69,27 @@ pub enum PoolError {
     /// There is not enough memory.
     #[error(transparent)]
     Memory(#[from] MemError),
+    /// There is no memory that devices reach.
+    #[error(transparent)]
+    Dma(#[from] DmaError),
+}
+
+/// Where the buffers of a pool lie.
+enum Memory {
+    /// In memory of this process.
+    Plain(SharedMemory),
+    /// In memory that devices reach as well.
+    Dma(DmaBuffer),
+}
+
+impl Memory {
+    #[inline]
+    const fn shared(&self) -> &SharedMemory {
+        match self {
+            Self::Plain(memory) => memory,
+            Self::Dma(buffer) => buffer.memory(),
+        }
+    }
 }
 
 /// Segments after a packet's first one, in memory beside that first buffer's data.
@@ -78,9 +100,15 @@ pub(crate) struct Tail {
 
 /// What all handles, caches and packets of a pool share.
 pub(crate) struct Shared {
-    memory: SharedMemory,
+    memory: Memory,
+    /// First byte of the first buffer.
+    base: NonNull<u8>,
     stride: usize,
+    /// Places for buffers. All of them have one, except those that lie across the border of two
+    /// pages of memory which devices do not see in one piece.
     count: u32,
+    /// Buffers.
+    capacity: u32,
     /// One for each buffer, written only by the packet that it is the first buffer of; pages of
     /// it that no packet of several segments has used stay untouched, and so absent.
     tails: Box<[UnsafeCell<MaybeUninit<Tail>>]>,
@@ -93,28 +121,54 @@ pub(crate) struct Shared {
     refs: AtomicUsize,
 }
 
-// SAFETY: `tails` is what keeps this from being automatic. An element is reached only through
-// the packet that owns the buffer of the same index, and every buffer has at most one owner.
+// SAFETY: `tails` and `base` are what keeps this from being automatic. An element of `tails` is
+// reached only through the packet that owns the buffer of the same index, and every buffer has at
+// most one owner; `base` is an address.
 unsafe impl Sync for Shared {}
 // SAFETY: as above; nothing in it is bound to a thread.
 unsafe impl Send for Shared {}
 
 impl Shared {
-    fn new(name: &str, count: u32, room: usize) -> Result<Self, PoolError> {
-        if !(1..=1 << 24).contains(&count) || !(64..=MAX_ROOM).contains(&room) {
-            return Err(PoolError::Size { name: name.to_owned(), buffers: count, room });
+    fn new(
+        name: &str,
+        buffers: u32,
+        room: usize,
+        space: Option<&DmaSpace>,
+    ) -> Result<Self, PoolError> {
+        if !(1..=1 << 24).contains(&buffers) || !(64..=MAX_ROOM).contains(&room) {
+            return Err(PoolError::Size { name: name.to_owned(), buffers, room });
         }
         let stride = (HEADROOM + room).next_multiple_of(CACHE_LINE);
-        let bytes = stride.saturating_mul(count as usize);
-        let memory = SharedMemory::allocate(name, bytes)?;
+        let bytes = stride.saturating_mul(buffers as usize);
+        let (memory, piece) = match space {
+            None => (Memory::Plain(SharedMemory::allocate(name, bytes)?), usize::MAX),
+            Some(space) => {
+                // A buffer is lost at each border, at most.
+                let piece = space.piece_len();
+                let borders = bytes / piece.saturating_sub(stride).max(1);
+                let more = borders.saturating_add(1).saturating_mul(stride);
+                let buffer = space.allocate(name, bytes.saturating_add(more))?;
+                (Memory::Dma(buffer), piece)
+            }
+        };
+        let is_whole = |index: &u32| {
+            let first = *index as usize * stride;
+            first / piece == (first + stride - 1) / piece
+        };
+        let places = u32::try_from(memory.shared().len() / stride).unwrap_or(u32::MAX);
+        let free: Vec<u32> = (0..places).filter(is_whole).take(buffers as usize).collect();
+        let count = free.last().map_or(0, |last| last + 1);
+        let capacity = u32::try_from(free.len()).unwrap_or(0);
         let tails = Box::<[UnsafeCell<MaybeUninit<Tail>>]>::new_uninit_slice(count as usize);
         Ok(Self {
+            base: memory.shared().as_ptr(),
             memory,
             stride,
             count,
+            capacity,
             // SAFETY: an UnsafeCell of a MaybeUninit needs no initialisation.
             tails: unsafe { tails.assume_init() },
-            free: Mutex::new((0..count).rev().collect()),
+            free: Mutex::new(free.into_iter().rev().collect()),
             dropped: AtomicU32::new(0),
             links: (0..count).map(|_| AtomicU32::new(0)).collect(),
             refs: AtomicUsize::new(0),
@@ -132,7 +186,19 @@ impl Shared {
         debug_assert!(index < self.count);
         // SAFETY: indices come from `free`, so they are below `count`, and the memory has
         // `count * stride` bytes.
-        unsafe { self.memory.as_ptr().add(index as usize * self.stride) }
+        unsafe { self.base.add(index as usize * self.stride) }
+    }
+
+    /// Where the devices of `space` find the byte at `ptr` of a buffer; `None` when the pool's
+    /// memory is not theirs.
+    #[inline]
+    pub(crate) fn device_address(&self, ptr: NonNull<u8>, space: &DmaSpace) -> Option<u64> {
+        match &self.memory {
+            Memory::Dma(buffer) if buffer.space().is_same(space) => {
+                buffer.device_address(ptr.addr().get().wrapping_sub(self.base.addr().get()))
+            }
+            _ => None,
+        }
     }
 
     /// Where the segments after the first one of the packet that begins in buffer `index` are.
@@ -249,7 +315,25 @@ impl Pool {
     ///
     /// When a number is out of range, or there is not enough memory.
     pub fn new(name: &str, buffers: u32, room: usize) -> Result<Self, PoolError> {
-        let shared = Shared::new(name, buffers, room)?;
+        Self::make(Shared::new(name, buffers, room, None)?)
+    }
+
+    /// As [`new`](Self::new), in memory that the devices of `space` reach: they transmit packets
+    /// of this pool without a copy.
+    ///
+    /// # Errors
+    ///
+    /// As there, or when the memory cannot be mapped for the devices.
+    pub fn for_devices(
+        name: &str,
+        buffers: u32,
+        room: usize,
+        space: &DmaSpace,
+    ) -> Result<Self, PoolError> {
+        Self::make(Shared::new(name, buffers, room, Some(space))?)
+    }
+
+    fn make(shared: Shared) -> Result<Self, PoolError> {
         shared.retain(1);
         Ok(Self(Handle(NonNull::from(Box::leak(Box::new(shared))))))
     }
@@ -263,7 +347,7 @@ impl Pool {
     /// Number of buffers.
     #[must_use]
     pub fn capacity(&self) -> usize {
-        self.0.shared().count as usize
+        self.0.shared().capacity as usize
     }
 
     /// Number of buffers that are neither in a packet nor in a cache: an estimate by the time
@@ -291,7 +375,7 @@ impl Pool {
     /// gets memory of its own, not a pool.
     #[must_use]
     pub unsafe fn memory(&self) -> &SharedMemory {
-        &self.0.shared().memory
+        self.0.shared().memory.shared()
     }
 }
 

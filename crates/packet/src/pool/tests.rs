@@ -183,3 +183,50 @@ fn pool_costs() {
     measure("free to the cache", |cache, burst| cache.free_burst(burst.drain(..)));
     measure("drop", |_, burst| burst.clear());
 }
+
+/// Pages of 4 KiB, in the order of the memory turned round.
+#[derive(Debug)]
+struct Pages;
+
+impl eal::dma::AddressSpace for Pages {
+    fn pages(&self) -> eal::mem::Pages {
+        eal::mem::Pages::Plain
+    }
+
+    fn piece_len(&self) -> usize {
+        4096
+    }
+
+    fn map(&self, memory: &SharedMemory) -> Result<eal::dma::DeviceAddresses, String> {
+        let addresses = (0..memory.len() as u64 / 4096).rev().map(|page| page << 12).collect();
+        Ok(eal::dma::DeviceAddresses::Pages { shift: 12, addresses })
+    }
+
+    fn unmap(&self, _memory: &SharedMemory, _addresses: &eal::dma::DeviceAddresses) {}
+}
+
+#[test]
+fn buffers_for_devices_lie_in_one_piece_and_are_found() {
+    let space = DmaSpace::new(std::sync::Arc::new(Pages));
+    let pool = Pool::for_devices("test-dma", 100, 1000, &space).unwrap();
+    assert_eq!(pool.capacity(), 100);
+    let mut cache = pool.cache();
+    let mut packets: Vec<Packet> = std::iter::from_fn(|| cache.alloc()).collect();
+    assert_eq!(packets.len(), 100);
+    for packet in &mut packets {
+        assert_eq!(packet.append(1000).unwrap().len(), 1000);
+        let first = packet.device_address(&space).unwrap();
+        assert_eq!(first / 4096, (first + 999) / 4096, "{first:#x}");
+        assert_eq!(first % 4096, packet.data().as_ptr().addr() as u64 % 4096);
+        let other = DmaSpace::new(std::sync::Arc::new(Pages));
+        assert_eq!(packet.device_address(&other), None);
+    }
+    cache.free_burst(packets);
+    let mut packet = cache.alloc().unwrap();
+    // SAFETY: the packet is fresh, and there is no device.
+    unsafe {
+        assert!(!packet.set_received(pool.room() + 1));
+        assert!(packet.set_received(60));
+    }
+    assert_eq!((packet.len(), packet.data().len(), packet.headroom()), (60, 60, HEADROOM));
+}

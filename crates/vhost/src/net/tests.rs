@@ -4,13 +4,13 @@ mod offload;
 
 use std::sync::Arc;
 
+use eal::DmaMemory;
 use eal::{EventFd, Mapping, SharedMemory};
 use ethdev::queue::{RxDriver, Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
 use packet::{BURST, Frame};
 use proptest::prelude::*;
 use virtio::device::{DeviceQueue, RingSetup};
-use virtio::driver::memory::DmaMemory;
 use virtio::driver::{Buffer, SplitQueue as DriverQueue};
 use virtio::memory::{GuestMemory, Region};
 use virtio::ring::QueueSize;

@@ -1,7 +1,7 @@
 //! What goes into a ring and comes back out of it, whatever its format.
 
-use super::memory::DmaMemory;
 use crate::ring::{DESC_WRITE, Desc};
+use eal::DmaMemory;
 
 /// Longest chain that `add` makes.
 pub(super) const MAX_CHAIN: usize = 64;

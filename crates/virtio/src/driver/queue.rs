@@ -4,12 +4,12 @@
 //! [`DriverRing`], once, and made for each format; what is not in a hurry uses [`DriverQueue`].
 
 use super::buffer::{Buffer, RingError, Used};
-use super::memory::DmaMemory;
 use super::packed::PackedQueue;
 use super::split::SplitQueue;
 use crate::features::Features;
 use crate::packed;
 use crate::ring::QueueSize;
+use eal::DmaMemory;
 
 /// What both formats can do. See [`SplitQueue`] and [`PackedQueue`] for what its methods do.
 pub trait DriverRing {

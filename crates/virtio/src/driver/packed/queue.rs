@@ -6,10 +6,10 @@
 
 use super::ring::PackedRing;
 use crate::driver::buffer::{Buffer, MAX_CHAIN, RingError, Used, writable_bytes};
-use crate::driver::memory::DmaMemory;
 use crate::features::Features;
 use crate::packed::{self, AVAIL, EVENT_DESC, EVENT_ENABLE, Position, USED, event_position};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, need_event};
+use eal::DmaMemory;
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Owner {

@@ -7,8 +7,8 @@ use std::sync::atomic::{
     fence,
 };
 
-use crate::driver::memory::DmaMemory;
 use crate::packed::{AVAIL, Desc, EVENT_DISABLE, MAX_SIZE, Position, USED};
+use eal::DmaMemory;
 
 /// The parts of a ring start on boundaries of this many bytes, so that what the driver writes
 /// and what the device writes never share a cache line, nor the pair of lines that x86 fetches.

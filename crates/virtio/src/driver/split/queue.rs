@@ -6,8 +6,8 @@
 
 use super::ring::SplitRing;
 use crate::driver::buffer::{Buffer, MAX_CHAIN, RingError, Used, writable_bytes};
-use crate::driver::memory::DmaMemory;
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, Desc, QueueSize, need_event};
+use eal::DmaMemory;
 
 /// With EVENT_IDX, an index that was passed comes up again after 65,536 steps; this many steps
 /// after the last update it is moved on.

@@ -7,11 +7,11 @@ use std::sync::atomic::{
     fence,
 };
 
-use crate::driver::memory::DmaMemory;
 use crate::ring::{
     AVAIL_NO_INTERRUPT, Desc, ENTRIES_OFFSET, FLAGS_OFFSET, INDEX_OFFSET, QueueSize,
     USED_NO_NOTIFY, UsedElem,
 };
+use eal::DmaMemory;
 
 /// The parts of a ring start on boundaries of this many bytes, so that what the driver writes
 /// and what the device writes never share a cache line, nor the pair of lines that x86 fetches.

@@ -1,0 +1,77 @@
+//! A PCI device that this process drives, whatever gives it access: VFIO or UIO.
+
+use std::fmt;
+use std::os::fd::BorrowedFd;
+
+use super::bar::Bar;
+use super::error::PciError;
+use super::info::DeviceInfo;
+use crate::dma::DmaSpace;
+use crate::event::EventFd;
+
+/// A device that was taken from its kernel driver and belongs to this process.
+///
+/// Dropping it disables its interrupts and its bus mastering and resets it where it can be, so
+/// that it stops reaching memory; should the process be killed, the kernel does that (VFIO), or the
+/// next one to open it (UIO).
+///
+/// All of it is for control paths. What is fast goes through a [`Bar`], which is mapped once.
+pub trait PciDevice: Send + Sync + fmt::Debug {
+    /// What the device is, as found when it was opened.
+    fn info(&self) -> &DeviceInfo;
+
+    /// The address space in which the device sees memory. Devices may share one.
+    fn dma(&self) -> &DmaSpace;
+
+    /// Reads `into.len()` bytes of configuration space at `offset`.
+    ///
+    /// # Errors
+    /// Outside of the space, or when the device is gone.
+    fn read_config(&self, offset: u16, into: &mut [u8]) -> Result<(), PciError>;
+
+    /// Writes bytes of configuration space at `offset`.
+    ///
+    /// # Errors
+    /// As [`read_config`](Self::read_config).
+    fn write_config(&self, offset: u16, bytes: &[u8]) -> Result<(), PciError>;
+
+    /// Maps base address register `index` (0 to 5). The mapping may outlive the device value; then
+    /// reads give all ones or what is left there.
+    ///
+    /// # Errors
+    /// When the register describes no memory, or the kernel does not let it be mapped.
+    fn map_bar(&self, index: u8) -> Result<Bar, PciError>;
+
+    /// Lets the device reach memory, or keeps it from that.
+    ///
+    /// # Errors
+    /// When the device is gone.
+    fn set_bus_master(&self, on: bool) -> Result<(), PciError>;
+
+    /// Resets the function (FLR or whatever the kernel has for it). Configuration space is
+    /// restored, bus mastering is off.
+    ///
+    /// # Errors
+    /// Where the kernel knows no way; the driver then resets by registers.
+    fn reset(&self) -> Result<(), PciError>;
+
+    /// Number of MSI-X vectors that can be used; 0 where there are none (UIO).
+    fn msix_vectors(&self) -> u16;
+
+    /// Has each vector signal its event from now on, vector 0 the first, `None` nobody, and
+    /// switches MSI-X on. Replaces what was set before.
+    ///
+    /// # Errors
+    /// When there are more than [`msix_vectors`](Self::msix_vectors).
+    fn set_msix(&self, events: &[Option<&EventFd>]) -> Result<(), PciError>;
+
+    /// The device's line interrupt (INTx), where there is no MSI-X: becomes readable when it
+    /// fires and is masked by then; `None` where the device has none.
+    fn line_interrupt(&self) -> Option<BorrowedFd<'_>>;
+
+    /// Clears and unmasks the line interrupt after it fired, or for the first time.
+    ///
+    /// # Errors
+    /// When there is none.
+    fn unmask_line_interrupt(&self) -> Result<(), PciError>;
+}
