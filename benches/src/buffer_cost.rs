@@ -25,8 +25,7 @@ use vhost::net::{NetReceiver, NetTransmitter};
 /// size from which on bursts are sent at once.
 fn measure(len: usize, size: usize, bursts: usize, shape: Shape, direct: usize) -> f64 {
     let (mut from, mut to) = (Guest::sender(len + 12, shape), Guest::receiver(shape));
-    let mut rx =
-        RxQueue::new(Box::new(NetReceiver::new(Arc::clone(from.slot()))), Arc::default());
+    let mut rx = RxQueue::new(Box::new(NetReceiver::new(Arc::clone(from.slot()))), Arc::default());
     let tx = TxQueue::new(Box::new(NetTransmitter::new(Arc::clone(to.slot()))), Arc::default());
     let options = TxBufferOptions { drain: Duration::from_secs(1 << 30), direct, retries: 0 };
     let mut tx = TxBuffer::new(tx, options);

@@ -75,10 +75,11 @@ pub struct LoadReport {
 /// Keeps account of a worker's rounds, and puts it to sleep when they find nothing.
 ///
 /// ```no_run
+/// # use std::sync::Arc;
 /// # use eal::{WorkerContext, clock};
 /// # use ethdev::{Idle, IdleOptions, RxQueue};
 /// # fn work(context: WorkerContext, mut queues: Vec<RxQueue>) -> std::io::Result<()> {
-/// let mut idle = Idle::new(IdleOptions::default(), context.stop_event())?;
+/// let mut idle = Idle::new(IdleOptions::default(), context.stop_event(), Arc::default())?;
 /// queues.iter().for_each(|queue| idle.watch(queue));
 /// while !context.should_stop() {
 ///     let now = clock::now();
@@ -106,13 +107,14 @@ pub struct Idle {
 }
 
 impl Idle {
-    /// For a worker without queues. `wake` ends its sleep when it becomes readable: usually
+    /// For a worker without queues, which counts its rounds in `load`. `wake` ends its sleep when
+    /// it becomes readable: usually
     /// [`WorkerContext::stop_event`](eal::WorkerContext::stop_event).
     ///
     /// # Errors
     ///
     /// When the process has too many file descriptors open.
-    pub fn new(options: IdleOptions, wake: BorrowedFd<'_>) -> io::Result<Self> {
+    pub fn new(options: IdleOptions, wake: BorrowedFd<'_>, load: Arc<Load>) -> io::Result<Self> {
         let epoll = Epoll::new()?;
         epoll.add(wake, 0, Interest::READ)?;
         let now = clock::now();
@@ -124,7 +126,7 @@ impl Idle {
             epoll,
             events: Events::new(),
             all_wake: true,
-            load: Arc::default(),
+            load,
         })
     }
 
@@ -138,12 +140,6 @@ impl Idle {
             }
         });
         self.all_wake &= watched;
-    }
-
-    /// The worker's counters.
-    #[must_use]
-    pub const fn load(&self) -> &Arc<Load> {
-        &self.load
     }
 
     /// To be called once per round over the queues: the round began at `now` and found `frames`
@@ -269,7 +265,7 @@ mod tests {
                 RxQueue::new(Box::new(device), Arc::default())
             };
             let queues: Vec<RxQueue> = devices.iter().map(queue).collect();
-            let mut idle = Idle::new(IdleOptions::default(), stop.as_fd()).unwrap();
+            let mut idle = Idle::new(IdleOptions::default(), stop.as_fd(), Arc::default()).unwrap();
             queues.iter().for_each(|queue| idle.watch(queue));
             Self { armed, queues, idle, stop }
         }
@@ -292,11 +288,11 @@ mod tests {
         assert!(bench.idle.may_sleep(0, start + after));
         assert!(!bench.idle.may_sleep(2, start + after + 10));
         assert!(!bench.idle.may_sleep(0, start + after + 30));
-        let load = bench.idle.load().report();
+        let load = bench.idle.load.report();
         assert_eq!((load.busy_rounds, load.frames, load.busy_cycles), (2, 5, 50 + 20));
 
         let options = IdleOptions { after: None };
-        let mut idle = Idle::new(options, bench.stop.as_fd()).unwrap();
+        let mut idle = Idle::new(options, bench.stop.as_fd(), Arc::default()).unwrap();
         assert!(!idle.may_sleep(0, u64::MAX - 1));
     }
 
@@ -314,16 +310,19 @@ mod tests {
             assert!(!bench.idle.may_sleep(0, now) || now - bench.idle.since >= bench.idle.after);
             stops.signal().unwrap();
         }
-        assert_eq!(bench.idle.load().report().sleeps, 2);
+        assert_eq!(bench.idle.load.report().sleeps, 2);
     }
 
     #[test]
     fn waiting_frames_keep_it_awake() {
         let events = [(); 3].map(|()| Arc::new(EventFd::new().unwrap()));
-        let mut bench =
-            Bench::new(&[(Some(&events[0]), false), (Some(&events[1]), true), (Some(&events[2]), false)]);
+        let mut bench = Bench::new(&[
+            (Some(&events[0]), false),
+            (Some(&events[1]), true),
+            (Some(&events[2]), false),
+        ]);
         bench.sleep(None);
-        assert_eq!((bench.armed.load(Relaxed), bench.idle.load().report().sleeps), (0, 0));
+        assert_eq!((bench.armed.load(Relaxed), bench.idle.load.report().sleeps), (0, 0));
     }
 
     #[test]
@@ -332,7 +331,7 @@ mod tests {
         let mut bench = Bench::new(&[(Some(&event), false)]);
         let due = Duration::from_millis(3);
         let slept = bench.sleep(Some(clock::now() + clock::cycles(due)));
-        assert!(slept < NAP_ARMED && bench.idle.load().report().sleeps == 1);
+        assert!(slept < NAP_ARMED && bench.idle.load.report().sleeps == 1);
         assert!(bench.sleep(Some(0)) < NAP_ARMED, "it is long past");
 
         let mut bench = Bench::new(&[(Some(&event), false), (None, false)]);

@@ -23,7 +23,7 @@ pub use events::{PortEvent, PortEvents};
 pub use idle::{Idle, IdleOptions, Load, LoadReport};
 pub use port::{Error, Link, Port, PortControl, PortInfo};
 pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
-pub use shared::SharedTxQueue;
+pub use shared::{SharedTxQueue, share_out};
 pub use spec::DeviceSpec;
 pub use stats::{DropReason, PacketTally, PortStats, QueueStats, Stats};
 pub use tx_buffer::{TxBuffer, TxBufferOptions};

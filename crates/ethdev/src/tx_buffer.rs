@@ -453,7 +453,8 @@ mod tests {
         let (pool, device) = (pool(), Device::with_room(BURST));
         let mut cache = pool.cache();
         let (mut rx, mut buffer) = source_and_buffer(&device);
-        for (now, count, flushes) in [(5, 8, 0), (90, 8, 0), (189, 0, 0), (190, 0, 1), (400, 0, 1)] {
+        for (now, count, flushes) in [(5, 8, 0), (90, 8, 0), (189, 0, 0), (190, 0, 1), (400, 0, 1)]
+        {
             buffer.push_burst(rx.rx_burst(count), now, &mut cache);
             buffer.drain(now, &mut cache);
             assert_eq!(device.flushes(), flushes, "at {now}");

@@ -9,6 +9,7 @@ use packet::MacAddr;
 use crate::config::PortConfig;
 use crate::generate::rate::Rate;
 use crate::generate::size::SizeMix;
+use crate::l2fwd::args::L2fwdArgs;
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
@@ -64,6 +65,10 @@ pub enum Command {
         ringway fdb del 52:54:00:00:00:01\n  \
         ringway fdb flush --port vm1")]
     Fdb(FdbArgs),
+    /// Forward frames between ports in pairs, with new MAC addresses.
+    #[command(after_long_help = crate::l2fwd::args::help(&devices_help()),
+              after_help = "More with --help: devices, examples.")]
+    L2fwd(Box<L2fwdArgs>),
     /// Generate, receive, forward and measure traffic on any port.
     #[command(after_long_help = gen_help(), after_help = "More with --help: devices, examples.")]
     Gen(Box<GenArgs>),
