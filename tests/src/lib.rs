@@ -16,6 +16,8 @@ pub mod frames;
 pub mod guest;
 /// The guest's kernel and its initramfs.
 pub mod image;
+/// The `ringway l2fwd` command.
+pub mod l2fwd;
 /// Linux network namespaces.
 pub mod netns;
 /// Open vSwitch with its DPDK datapath.
@@ -41,6 +43,7 @@ pub mod wait;
 
 pub use guest::Output;
 pub use image::GuestImage;
+pub use l2fwd::L2fwd;
 pub use netns::Netns;
 pub use ovs::Ovs;
 pub use peers::{Peer, require};
