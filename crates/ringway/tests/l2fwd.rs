@@ -213,6 +213,7 @@ fn an_idle_worker_sleeps_unless_told_not_to() {
         let start = Instant::now();
         assert!(l2fwd.end(Signal::INT).0.success());
         assert!(start.elapsed() < Duration::from_secs(1), "a sleeping worker hears of the end");
+        assert_eq!(asleep(&l2fwd.object("summary", |_| true)), sleeps);
     }
 }
 

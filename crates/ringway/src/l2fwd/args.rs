@@ -44,7 +44,8 @@ pub struct L2fwdArgs {
           value_parser = clap::value_parser!(u16).range(1..=32))]
     pub burst: u16,
 
-    /// Microseconds that a frame may wait to be sent together with others; 0 sends all at once.
+    /// Microseconds that a frame may wait to be sent together with others, by a network card; 0 sends
+    /// all at once. Ports that copy frames never wait.
     #[arg(long, value_name = "US", default_value = "100",
           value_parser = clap::value_parser!(u64).range(..=1_000_000))]
     pub drain_us: u64,
