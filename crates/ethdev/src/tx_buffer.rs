@@ -33,8 +33,8 @@ impl TxBufferOptions {
     /// Every burst, however small. Measured between vhost-user ports
     /// (`benches/src/buffer_cost.rs`): of two frames at once each costs as much as by way of packets
     /// that wait, of four a quarter less, of 32 half; a single one costs a fifth more, but single
-    /// frames come when there is time. And nobody waits: 1.5 µs instead of 20 to 100 from port to
-    /// port.
+    /// frames come when there is time. And nobody waits: about a microsecond instead of 20 to 100
+    /// from port to port.
     pub const DIRECT: usize = 1;
 }
 
