@@ -5,7 +5,7 @@ use std::fmt;
 use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
 
 use crate::vhost_user::SharedControl;
-use crate::{null, pcap, tap, vhost_user, virtio_user};
+use crate::{af_packet, af_xdp, null, pcap, tap, vhost_user, virtio_user};
 
 /// A port that was just opened, and its queues for the workers.
 ///
@@ -117,6 +117,8 @@ const DRIVERS: &[Driver] = &[
         open: |name, spec, env| vhost_user::open(name, spec, &env.vhost_control),
     },
     Driver { info: &virtio_user::INFO, open: |name, spec, _| virtio_user::open(name, spec) },
+    Driver { info: &af_xdp::INFO, open: |name, spec, _| af_xdp::open(name, spec) },
+    Driver { info: &af_packet::INFO, open: |name, spec, _| af_packet::open(name, spec) },
     Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
     Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
     Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },
@@ -151,7 +153,7 @@ fn unknown_driver(spec: &DeviceSpec) -> Error {
 
 /// The name that is most like `typed`, if any is: a third of its letters, or one, may be wrong
 /// or exchanged, or one is the beginning of the other, such as `vhost`.
-fn closest<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
     let typed = typed.to_ascii_lowercase().replace('_', "-");
     let begins =
         |name: &&str| typed.len() > 2 && (name.starts_with(&typed) || typed.starts_with(*name));
