@@ -16,6 +16,7 @@ mod socket;
 mod tests;
 mod transmit;
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -133,7 +134,8 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
     let queues = config.queues;
     let info =
         PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: MAX_MTU };
-    let (rx, tx) = queues_of(receivers, senders, &state);
+    let (rx, tx) = queues_of(receivers, senders, &state)
+        .map_err(|cause| error(format!("no epoll descriptor: {cause}")))?;
     let mut control = KernelControl::new(info, &what, interface, was_off, state, Box::new(control))
         .map_err(error)?;
     control.configure(&config.settings)?;
@@ -175,11 +177,15 @@ fn queues_of(
     receivers: Vec<Receiver>,
     senders: Vec<Sender>,
     state: &Arc<LinkState>,
-) -> (Vec<RxQueue>, Vec<TxQueue>) {
+) -> io::Result<(Vec<RxQueue>, Vec<TxQueue>)> {
     let stats = || Arc::new(QueueStats::default());
-    let rx = |receiver| RxQueue::new(Box::new(PacketRx::new(receiver, Arc::clone(state))), stats());
+    let rx = |receiver| {
+        let driver = PacketRx::new(receiver, Arc::clone(state))?;
+        Ok(RxQueue::new(Box::new(driver), stats()))
+    };
     let tx = |sender| TxQueue::new(Box::new(PacketTx::new(sender, Arc::clone(state))), stats());
-    (receivers.into_iter().map(rx).collect(), senders.into_iter().map(tx).collect())
+    let rx = receivers.into_iter().map(rx).collect::<io::Result<_>>()?;
+    Ok((rx, senders.into_iter().map(tx).collect()))
 }
 
 /// The control side's own part: the receiving sockets, to ask for their counters. The kernel

@@ -40,7 +40,8 @@ impl Receiver {
         let (fill_ring, fill) = producer::<Chunk>(2 * SIZE, 0);
         let options = Options { begun, busy_poll: false };
         let rings = (rx_ring, fill_ring);
-        let queue = XdpRx::new(socket(), Arc::clone(&umem), Arc::clone(&state), rings, options);
+        let queue =
+            XdpRx::new(socket(), Arc::clone(&umem), Arc::clone(&state), rings, options).unwrap();
         Self { queue, umem, state, rx, fill, head: 0, stats: QueueStats::default() }
     }
 

@@ -236,7 +236,8 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
         let Socket { fd, umem, .. } = socket;
         let rings = (socket.rx, socket.fill);
         let driver =
-            XdpRx::new(Arc::clone(&fd), Arc::clone(&umem), Arc::clone(&state), rings, options);
+            XdpRx::new(Arc::clone(&fd), Arc::clone(&umem), Arc::clone(&state), rings, options)
+                .map_err(|cause| error(format!("no epoll descriptor: {cause}")))?;
         rx.push(RxQueue::new(Box::new(driver), Arc::new(QueueStats::default())));
         let rings = (socket.tx, socket.completion);
         let driver = XdpTx::new(fd, umem, Arc::clone(&state), rings, socket.multi_buffer);

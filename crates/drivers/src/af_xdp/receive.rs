@@ -1,6 +1,7 @@
 //! The receive side: frames are used where the kernel has put them, and their chunks go back to
 //! it when the burst ends.
 
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use super::begun;
 use super::ring::{BrokenRing, Chunk, Consumer, Descriptor, Producer};
 use super::umem::{Piece, Umem};
 use crate::kernel::link::LinkState;
+use crate::kernel::wait::Waiter;
 
 /// The most pieces of a frame: with headroom, 18 chunks hold 64 KiB.
 pub(super) const MAX_PIECES: usize = 18;
@@ -40,6 +42,7 @@ pub(super) struct XdpRx {
     lent: Vec<bool>,
     /// A frame of too many pieces is being left out.
     skipping: bool,
+    waiter: Waiter,
     options: Options,
 }
 
@@ -60,9 +63,9 @@ impl XdpRx {
         state: Arc<LinkState>,
         (rx, fill): (Consumer<Descriptor>, Producer<Chunk>),
         options: Options,
-    ) -> Self {
+    ) -> io::Result<Self> {
         let count = umem.count() as usize;
-        Self {
+        Ok(Self {
             batch: FrameBatch::with_segments(BURST * MAX_PIECES),
             fd,
             umem,
@@ -72,8 +75,9 @@ impl XdpRx {
             held: Vec::with_capacity(count),
             lent: vec![true; count],
             skipping: false,
+            waiter: Waiter::new()?,
             options,
-        }
+        })
     }
 
     fn take(&mut self, max: usize, stats: &QueueStats) -> Result<(), BrokenRing> {
@@ -257,11 +261,21 @@ impl RxDriver for XdpRx {
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.fd.as_fd())
+        Some(self.waiter.as_fd())
     }
 
-    /// The socket is readable while the ring has frames, so there is nothing to switch on.
     fn arm(&mut self) -> bool {
-        !self.state.is_alive() || self.rx.available(1) == Ok(0)
+        if !self.state.is_alive() {
+            return true;
+        }
+        let armed = self.waiter.arm(&*self.fd) && self.rx.available(1) == Ok(0);
+        if !armed {
+            self.disarm();
+        }
+        armed
+    }
+
+    fn disarm(&mut self) {
+        self.waiter.disarm(&*self.fd);
     }
 }

@@ -5,9 +5,11 @@
 //! - `control`: the port's control side; what it changes on the interface is undone at the end
 //! - `memory`: memory shared with the kernel
 //! - `socket`: socket options
+//! - `wait`: what a sleeping worker waits on
 
 pub(crate) mod control;
 pub(crate) mod interface;
 pub(crate) mod link;
 pub(crate) mod memory;
 pub(crate) mod socket;
+pub(crate) mod wait;
