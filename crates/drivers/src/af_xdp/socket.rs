@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
 
 use super::ring::{Chunk, Consumer, Descriptor, Offsets, Producer};
 use super::umem::{CHUNK, Umem};
+use crate::kernel::interface::socket_refused;
 use crate::kernel::socket::{enlarge_send_buffer, set_number};
 
 /// Frames of a burst that busy polling takes from the driver at once (`SO_BUSY_POLL_BUDGET`).
@@ -27,7 +28,7 @@ const BUSY_POLL_TIME: i32 = 20;
 
 /// How long to wait for what a former owner of a queue leaves behind: the kernel takes its
 /// sockets down some time after the process has ended.
-pub(super) const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -73,8 +74,8 @@ pub(super) struct Socket {
 #[error("{step}: {cause}")]
 pub(super) struct Failure {
     /// What was being done.
-    pub(super) step: &'static str,
-    pub(super) cause: io::Error,
+    step: &'static str,
+    cause: io::Error,
 }
 
 fn failed<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Failure {
@@ -82,11 +83,39 @@ fn failed<E: Into<io::Error>>(step: &'static str) -> impl FnOnce(E) -> Failure {
 }
 
 /// What [`Failure::step`] is when there can be no AF_XDP socket at all.
-pub(super) const OPENING: &str = "open";
+const OPENING: &str = "open";
 /// As above, when the memory could not be registered.
-pub(super) const REGISTERING: &str = "register memory for frames";
+const REGISTERING: &str = "register memory for frames";
 /// As above, when the socket could not be bound to the queue.
-pub(super) const BINDING: &str = "bind to the queue";
+const BINDING: &str = "bind to the queue";
+
+impl Failure {
+    /// For people: what to do about it.
+    pub(super) fn explain(&self, plan: &Plan) -> String {
+        let Self { step, cause } = self;
+        let (queue, size) = (plan.queue, plan.size);
+        match (*step, cause.raw_os_error()) {
+            (OPENING, _) => socket_refused(cause, "AF_XDP", "CAP_NET_RAW"),
+            (REGISTERING, Some(libc::ENOBUFS | libc::ENOMEM)) => {
+                let kib = 2 * u64::from(size) * CHUNK as u64 / 1024;
+                format!(
+                    "queue {queue} needs {kib} KiB of locked memory, which is more than this \
+                 process may have; raise the limit (ulimit -l), or use a smaller queue_size"
+                )
+            }
+            (BINDING, Some(libc::EBUSY)) => {
+                format!("queue {queue} is in use by another AF_XDP socket; end its process")
+            }
+            (BINDING, Some(libc::EINVAL)) => {
+                format!("the interface has no queue {queue}; use queues={queue}, or fewer")
+            }
+            (BINDING, Some(libc::EOPNOTSUPP)) if plan.transfer == Transfer::ZeroCopy => {
+                "its driver cannot do zero-copy; use mode=copy or mode=auto".to_owned()
+            }
+            _ => format!("cannot {step} of queue {queue}: {cause}"),
+        }
+    }
+}
 
 impl Socket {
     /// Opens a socket and binds it to a queue. All its receive chunks are with the kernel then.

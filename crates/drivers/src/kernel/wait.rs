@@ -8,8 +8,9 @@ use eal::{Epoll, event::Interest};
 /// A descriptor that is readable while the socket is, but only between [`arm`](Self::arm) and
 /// [`disarm`](Self::disarm).
 ///
-/// Whoever waits on the socket itself has the kernel call back for every burst of frames, which
-/// costs the sender dearly (a fifth of a frame's time), whether somebody sleeps or not.
+/// Whoever waits on the socket itself has the kernel call back whenever frames come, whether
+/// somebody sleeps or not: measured between virtual interfaces, 15 % of what a frame costs its
+/// sender.
 #[derive(Debug)]
 pub(crate) struct Waiter {
     epoll: Epoll,
