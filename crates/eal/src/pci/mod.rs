@@ -1,16 +1,30 @@
 //! PCI devices, driven from user space.
 //!
 //! - [`info`]: addresses, and what the kernel knows of a device
+//! - [`sysfs`]: the devices there are
 //! - [`device`]: a device that belongs to this process
 //! - [`bar`]: its registers
+//! - [`capability`]: its configuration space
+//! - [`spaces`]: opening a device, and the address spaces that devices share
+//! - `vfio`: devices bound to `vfio-pci`, behind an IOMMU
+//! - `uio`, `physical`: devices bound to `uio_pci_generic`, and the memory that they see
 //! - [`error`]: what goes wrong
 
 pub mod bar;
+pub mod capability;
 pub mod device;
 pub mod error;
 pub mod info;
+mod physical;
+pub mod spaces;
+pub mod sysfs;
+mod uio;
+mod vfio;
 
 pub use bar::Bar;
+pub use capability::{Capability, capabilities};
 pub use device::PciDevice;
 pub use error::PciError;
 pub use info::{DeviceInfo, PciAddress};
+pub use spaces::{Spaces, open};
+pub use sysfs::{Resource, Sysfs};
