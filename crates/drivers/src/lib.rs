@@ -1,6 +1,7 @@
-//! One module per kind of port: vhost-user, virtio-user, TAP, pcap, null.
+//! One module per kind of port: vhost-user, virtio-user, igb, TAP, pcap, null.
 //!
 //! - [`open`](mod@open): from a device string to an open port, and the list of drivers
+//! - [`igb`]: an Intel 82576 or one of its siblings
 //! - [`tap`]: a TAP interface of the host kernel
 //! - [`pcap`]: capture files
 //! - [`null`]: nothing, or generated frames
@@ -10,6 +11,7 @@
 //! - `slots`: memory for the frames that a driver receives by copying
 
 mod control;
+pub mod igb;
 pub mod null;
 pub mod open;
 pub mod pcap;

@@ -7,7 +7,7 @@ use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
 use packet::pool::{Pool, PoolError};
 
 use crate::vhost_user::SharedControl;
-use crate::{null, pcap, tap, vhost_user, virtio_user};
+use crate::{igb, null, pcap, tap, vhost_user, virtio_user};
 
 /// A port that was just opened, and its queues for the workers.
 ///
@@ -139,6 +139,7 @@ const DRIVERS: &[Driver] = &[
         open: |name, spec, env| vhost_user::open(name, spec, &env.vhost_control),
     },
     Driver { info: &virtio_user::INFO, open: |name, spec, _| virtio_user::open(name, spec) },
+    Driver { info: &igb::INFO, open: |name, spec, env| igb::open(name, spec, &env.spaces) },
     Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
     Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
     Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },

@@ -450,11 +450,19 @@ impl PoolCache {
         Some(packet)
     }
 
+    /// Whether the packet's buffers are of this cache's pool, so that [`free`](Self::free) takes
+    /// them back without an atomic operation.
+    #[must_use]
+    #[inline]
+    pub fn owns(&self, packet: &Packet) -> bool {
+        packet.pool() == self.pool.0
+    }
+
     /// Gives a packet's buffers back without an atomic operation. A packet of another pool is
     /// dropped.
     #[inline]
     pub fn free(&mut self, packet: Packet) {
-        if packet.pool() != self.pool.0 {
+        if !self.owns(&packet) {
             return;
         }
         let (first, rest) = packet.into_buffers();

@@ -3,7 +3,7 @@
 
 use packet::checksum::Checksum;
 use packet::offload::layout::{Layout, Transport};
-use packet::{Gso, Packet};
+use packet::{Gso, Offload, Packet};
 
 use super::descriptors::tx;
 
@@ -187,14 +187,15 @@ fn complete_checksum(packet: &mut Packet, start: u16, offset: u16) -> Result<(),
     for segment in packet.tail() {
         // SAFETY: the segment's bytes belong to the packet, which is borrowed exclusively and of
         // which nobody else, no device either, knows at this point.
-        checksum.add(unsafe {
-            std::slice::from_raw_parts(segment.as_ptr().as_ptr(), segment.len())
-        });
+        checksum
+            .add(unsafe { std::slice::from_raw_parts(segment.as_ptr().as_ptr(), segment.len()) });
     }
     // 0 would mean "none" in UDP, and 0xFFFF is the same sum everywhere (RFC 768).
     let sum = checksum.finish_udp().to_be_bytes();
     let field = packet.data_mut().get_mut(at..).and_then(|rest| rest.first_chunk_mut::<2>());
     *field.ok_or(Unfit::Scattered)? = sum;
+    // Should there be no room for the packet now, it must not be completed a second time.
+    packet.set_offload(Offload::NONE);
     Ok(())
 }
 
@@ -221,4 +222,3 @@ impl Contexts {
         (number, true)
     }
 }
-

@@ -5,6 +5,7 @@
 //! one such load, and is then checked.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use eal::dma::DmaError;
 use eal::{DmaBuffer, DmaSpace};
@@ -15,33 +16,57 @@ const LEN: usize = 16;
 /// Two words.
 type Words = [u64; 2];
 
-/// A ring of descriptors in memory that the device reaches.
-#[derive(Debug)]
-pub(super) struct DescriptorRing {
-    memory: DmaBuffer,
-    first: NonNull<Words>,
+/// Memory for the rings of a port, of equal size.
+#[derive(Clone, Debug)]
+pub(super) struct RingMemory {
+    memory: Arc<DmaBuffer>,
     entries: u16,
 }
 
-// SAFETY: `first` is an address in `memory`, which belongs to this value.
+impl RingMemory {
+    /// Memory for `count` rings of `entries` descriptors.
+    ///
+    /// # Errors
+    /// When there is no such memory, or devices do not reach it.
+    pub(super) fn allocate(
+        name: &str,
+        count: usize,
+        entries: u16,
+        space: &DmaSpace,
+    ) -> Result<Self, DmaError> {
+        let bytes = Self::stride(entries).saturating_mul(count);
+        Ok(Self { memory: Arc::new(space.allocate(name, bytes)?), entries })
+    }
+
+    /// Bytes from one ring to the next: a power of two, so that none crosses the border of pages
+    /// that devices do not see in one piece.
+    fn stride(entries: u16) -> usize {
+        (LEN * usize::from(entries)).next_power_of_two()
+    }
+
+    /// Ring `index`, all zero when it is made for the first time; `None` when there is none.
+    pub(super) fn ring(&self, index: usize) -> Option<DescriptorRing> {
+        let offset = index.checked_mul(Self::stride(self.entries))?;
+        let part = self.memory.slice(offset, LEN * usize::from(self.entries))?;
+        let (first, device) = (part.host().cast(), part.device());
+        Some(DescriptorRing { _memory: self.clone(), first, device, entries: self.entries })
+    }
+}
+
+/// A ring of descriptors in memory that the device reaches.
+#[derive(Debug)]
+pub(super) struct DescriptorRing {
+    /// Keeps what `first` points to.
+    _memory: RingMemory,
+    first: NonNull<Words>,
+    device: u64,
+    entries: u16,
+}
+
+// SAFETY: `first` is an address in memory that belongs to this value and no other ring.
 unsafe impl Send for DescriptorRing {}
 
 impl DescriptorRing {
-    /// A ring of `entries` descriptors, all zero.
-    ///
-    /// # Errors
-    /// When there is no such memory, or the device does not see it in one piece.
-    pub(super) fn allocate(name: &str, entries: u16, space: &DmaSpace) -> Result<Self, DmaError> {
-        let bytes = LEN * usize::from(entries);
-        let memory = space.allocate(name, bytes)?;
-        if memory.slice(0, bytes).is_none() {
-            let reason = "devices do not see it in one piece; use fewer entries, or huge pages";
-            let (name, reason) = (name.to_owned(), reason.to_owned());
-            return Err(DmaError::Map { name, bytes, reason });
-        }
-        Ok(Self { first: memory.memory().as_ptr().cast(), memory, entries })
-    }
-
     /// Number of descriptors.
     #[inline]
     pub(super) const fn entries(&self) -> u16 {
@@ -54,9 +79,8 @@ impl DescriptorRing {
     }
 
     /// Where the device finds the first one.
-    pub(super) fn device_address(&self) -> u64 {
-        // There is a first byte.
-        self.memory.device_address(0).unwrap_or(0)
+    pub(super) const fn device_address(&self) -> u64 {
+        self.device
     }
 
     /// The index after `index`.

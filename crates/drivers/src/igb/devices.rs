@@ -33,8 +33,7 @@ impl Model {
     }
 }
 
-const I82576: Model =
-    Model { name: "82576", queues: 16, addresses: 24, vectors: Vectors::Eights };
+const I82576: Model = Model { name: "82576", queues: 16, addresses: 24, vectors: Vectors::Eights };
 const I82580: Model = Model { name: "82580", queues: 8, addresses: 24, vectors: Vectors::Pairs };
 const I350: Model = Model { name: "I350", queues: 8, addresses: 32, vectors: Vectors::Pairs };
 const I210: Model = Model { name: "I210", queues: 4, addresses: 16, vectors: Vectors::Pairs };

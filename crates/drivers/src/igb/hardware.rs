@@ -8,8 +8,8 @@ use packet::MacAddr;
 use super::devices::Model;
 use super::registers::{
     ALL_ONES, CTRL, CTRL_EXT, EECD, EERD, EIMC, ICR, IMC, RCTL, RLPML, RXCSUM, Register, Registers,
-    RxRegisters, STATUS, TABLE_WORDS, TCTL, TxRegisters, UTA, VET, ctrl, ctrl_ext, dctl, eecd, eerd,
-    rctl, receive_address, rxcsum, status, tctl,
+    RxRegisters, STATUS, TABLE_WORDS, TCTL, TxRegisters, UTA, VET, ctrl, ctrl_ext, dctl, eecd,
+    eerd, rctl, receive_address, rxcsum, status, tctl,
 };
 
 /// How long accesses to memory that are under way may take to end (82576 datasheet, 5.2.3.3).
@@ -89,7 +89,7 @@ impl<R: Registers> Hardware<R> {
 
     /// Whether nobody answers any more. The status register always has a bit that is 0.
     pub(super) fn is_gone(&self) -> bool {
-        self.read(STATUS) == ALL_ONES
+        self.read(STATUS) == ALL_ONES || self.registers.are_gone()
     }
 
     /// The error, if nobody answers any more.
@@ -172,10 +172,7 @@ impl<R: Registers> Hardware<R> {
 
     /// Lets frames through, in both directions. `receive` are bits of RCTL.
     pub(super) fn start(&self, receive: u32) {
-        self.write(
-            TCTL,
-            tctl::EN | tctl::PSP | tctl::CT | tctl::COLD | tctl::RTLC,
-        );
+        self.write(TCTL, tctl::EN | tctl::PSP | tctl::CT | tctl::COLD | tctl::RTLC);
         self.write(RCTL, rctl::EN | rctl::LPE | rctl::BAM | rctl::SECRC | receive);
     }
 

@@ -1,6 +1,7 @@
 //! What a device string of this driver can say.
 
 use eal::pci::PciAddress;
+use eal::pci::info::BadAddress;
 use ethdev::{DeviceSpec, Error};
 use packet::MacAddr;
 
@@ -20,6 +21,9 @@ pub(super) const MIN_MTU: u16 = 68;
 /// Largest MTU: with headers, tag and frame check sequence it is below the 9.5 KiB that all
 /// devices can do, and it is what other drivers have.
 pub(super) const MAX_MTU: u16 = 9216;
+
+/// Until the address is known.
+const UNKNOWN: PciAddress = PciAddress { domain: 0, bus: 0, device: 0, function: 0 };
 
 /// A device string, taken apart.
 #[derive(Clone, Debug)]
@@ -44,10 +48,11 @@ pub(super) struct Options {
 impl Options {
     pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let target = spec.require_target("a PCI address such as 0000:01:00.0")?;
-        let address = target.parse().map_err(|bad| spec.error(format!("{bad}")))?;
+        // The first thing to complain about is an option that there is not.
+        let address = target.parse().map_err(|bad: BadAddress| spec.error(bad.to_string()));
         let queues = spec.take_number("queues", 1, &(1..=MAX_QUEUES))?;
-        let options = Self {
-            address,
+        let mut options = Self {
+            address: UNKNOWN,
             queues,
             queue_size: take_queue_size(&mut spec)?,
             mtu: spec.take_number("mtu", 1500, &(MIN_MTU..=MAX_MTU))?,
@@ -60,6 +65,7 @@ impl Options {
             offloads: spec.take_switch("offloads", true)?,
         };
         spec.finish(&INFO.option_names())?;
+        options.address = address?;
         Ok(options)
     }
 }
@@ -101,11 +107,13 @@ fn take_groups(spec: &mut DeviceSpec) -> Result<Groups, Error> {
         None | Some("all") => return Ok(Groups::All),
         Some("none") => return Ok(Groups::Only(Vec::new())),
         Some(text) => {
-            let parse = |address: &str| address.parse().ok().filter(|mac: &MacAddr| mac.is_multicast());
+            let parse =
+                |address: &str| address.parse().ok().filter(|mac: &MacAddr| mac.is_multicast());
             if let Some(list) = text.split('+').map(parse).collect() {
                 return Ok(Groups::Only(list));
             }
-            let expected = "all, none or group addresses, as in 01:00:5e:00:00:01+33:33:00:00:00:01";
+            let expected =
+                "all, none or group addresses, as in 01:00:5e:00:00:01+33:33:00:00:00:01";
             return Err(spec.error(format!("multicast={text}: expected {expected}")));
         }
     }
@@ -133,15 +141,16 @@ fn take_key(spec: &mut DeviceSpec) -> Result<[u8; KEY_LEN], Error> {
     let key = bytes.filter(|_| text.len() == 2 * KEY_LEN).map(Vec::<u8>::try_into);
     match key {
         Some(Ok(key)) => Ok(key),
-        _ => Err(spec.error(format!("rss_key={text}: expected {} hexadecimal digits", 2 * KEY_LEN))),
+        _ => {
+            Err(spec.error(format!("rss_key={text}: expected {} hexadecimal digits", 2 * KEY_LEN)))
+        }
     }
 }
 
 /// By default all queues alike.
 fn take_table(spec: &mut DeviceSpec, queues: u16) -> Result<Vec<u8>, Error> {
     let expected = format!("queues below {queues} that follow each other, as in 0+0+1");
-    let parse =
-        |queue: &str| queue.parse::<u8>().ok().filter(|queue| u16::from(*queue) < queues);
+    let parse = |queue: &str| queue.parse::<u8>().ok().filter(|queue| u16::from(*queue) < queues);
     let given = take_list(spec, "rss_table", &expected, parse)?;
     Ok(given.unwrap_or_else(|| (0..queues).filter_map(|queue| u8::try_from(queue).ok()).collect()))
 }

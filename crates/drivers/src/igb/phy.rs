@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::hardware::{Hardware, HardwareError};
 use super::registers::{
-    CTRL, MDIC, Registers, STATUS, SWSM, SW_FW_SYNC, ctrl, mdic, status, swsm,
+    ALL_ONES, CTRL, MDIC, Registers, STATUS, SW_FW_SYNC, SWSM, ctrl, mdic, status, swsm,
 };
 
 /// How long an access to the PHY may take (82576 datasheet, 8.2.4: 64 µs, plus what the PHY takes).
@@ -60,7 +60,7 @@ impl<R: Registers> Hardware<R> {
     /// The state of the link; `None` when the device is gone.
     pub(super) fn link(&self) -> Option<LinkState> {
         let value = self.read(STATUS);
-        if value == super::registers::ALL_ONES {
+        if value == ALL_ONES || self.registers.are_gone() {
             return None;
         }
         let up = value & status::LU != 0;
@@ -83,8 +83,7 @@ impl<R: Registers> Hardware<R> {
     }
 
     fn access_phy(&self, register: u8, operation: u32) -> Result<u32, HardwareError> {
-        let place =
-            u32::from(register) << mdic::REGISTER_SHIFT | ADDRESS << mdic::PHY_SHIFT;
+        let place = u32::from(register) << mdic::REGISTER_SHIFT | ADDRESS << mdic::PHY_SHIFT;
         self.write(MDIC, operation | place);
         let done = |value| value & mdic::READY != 0;
         let value = self.wait("an access to the PHY", ACCESS_LIMIT, MDIC, done)?;

@@ -38,7 +38,6 @@ const THRESHOLDS: u32 = 8 | 8 << dctl::HTHRESH_SHIFT | 1 << dctl::WTHRESH_SHIFT;
 /// What all receive queues of a port have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RxConfig {
-    pub(super) entries: u16,
     /// The VLAN that received frames must have had.
     pub(super) access_vlan: Option<u16>,
     /// Whether there are other queues, which this one must not hold up.
@@ -109,10 +108,11 @@ impl<R: Registers> RxRing<R> {
         hardware: &Arc<Hardware<R>>,
         name: &str,
         queue: u16,
+        ring: DescriptorRing,
         config: RxConfig,
         space: &DmaSpace,
     ) -> Result<Self, String> {
-        let memory = Memory::allocate(name, config.entries, space)?;
+        let memory = Memory::allocate(name, ring, space)?;
         let ring = Self {
             hardware: Arc::clone(hardware),
             queue,
@@ -215,7 +215,7 @@ impl<R: Registers> RxRing<R> {
     /// How many descriptors the frame has that starts `at` descriptors ahead, and whether that is
     /// all of it: a frame that has more than any may have is given up. `None` while its end has
     /// not come.
-    #[cold]
+    #[inline(never)]
     fn chain_len(&self, ahead: &mut Ahead, at: usize) -> Option<(u16, bool)> {
         for count in 1..=MAX_CHAIN {
             let whole = ahead.get(self, at + count - 1)?.has(Received::END);
@@ -266,7 +266,7 @@ impl<R: Registers> RxRing<R> {
     }
 
     /// As [`push`](Self::push), for a frame in `count` buffers.
-    #[cold]
+    #[inline(never)]
     fn push_chain(
         &mut self,
         ahead: &Ahead,
@@ -385,9 +385,8 @@ impl<R: Registers> Drop for RxRing<R> {
 }
 
 impl Memory {
-    fn allocate(name: &str, entries: u16, space: &DmaSpace) -> Result<Self, String> {
-        let ring = DescriptorRing::allocate(&format!("{name}-ring"), entries, space)
-            .map_err(|error| error.to_string())?;
+    fn allocate(name: &str, ring: DescriptorRing, space: &DmaSpace) -> Result<Self, String> {
+        let entries = ring.entries();
         // A ring full, as many packets that are somewhere else, and what caches keep.
         let buffers = 2 * u32::from(entries) + 2 * CACHE_SIZE as u32;
         let pool = Pool::for_devices(name, buffers, DATA_ROOM, space)
@@ -416,7 +415,7 @@ impl Memory {
         Some(std::mem::replace(slot, fresh).packet)
     }
 
-    #[cold]
+    #[inline(never)]
     fn exchange_chain(&mut self, span: Span) -> Option<Packet> {
         let mut fresh = ArrayVec::<Packet, MAX_CHAIN>::new();
         for _ in 0..span.count {
@@ -508,16 +507,15 @@ pub(super) fn halves(address: u64) -> [u32; 2] {
 #[derive(Debug)]
 pub(super) struct Receiver<R: Registers> {
     lane: Arc<Lane<RxRing<R>>>,
-    hardware: Arc<Hardware<R>>,
     batch: FrameBatch,
     /// The ring, while the batch has frames that lie there.
     loan: Option<Loan<Box<RxRing<R>>>>,
 }
 
 impl<R: Registers> Receiver<R> {
-    pub(super) fn new(lane: Arc<Lane<RxRing<R>>>, hardware: Arc<Hardware<R>>) -> Self {
+    pub(super) fn new(lane: Arc<Lane<RxRing<R>>>) -> Self {
         let batch = FrameBatch::with_segments(BURST * MAX_CHAIN);
-        Self { lane, hardware, batch, loan: None }
+        Self { lane, batch, loan: None }
     }
 }
 
@@ -582,9 +580,9 @@ impl<R: Registers> RxDriver for Receiver<R> {
         if ring.unannounced > 0 {
             ring.announce();
         }
-        notify.enable(&self.hardware);
+        notify.enable(&ring.hardware);
         if ring.has_frames() {
-            notify.disable(&self.hardware);
+            notify.disable(&ring.hardware);
             return false;
         }
         true
@@ -594,9 +592,9 @@ impl<R: Registers> RxDriver for Receiver<R> {
         let Some(notify) = &self.lane.notify else { return };
         // Not while the control side has the ring: the device may be somebody else's by then.
         if let Some(guard) = self.lane.ring.try_lock()
-            && guard.is_some()
+            && let Some(ring) = guard.as_ref()
         {
-            notify.disable(&self.hardware);
+            notify.disable(&ring.hardware);
         }
         let _ = notify.event.drain();
     }

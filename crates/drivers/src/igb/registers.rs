@@ -11,6 +11,11 @@ pub(super) trait Registers: Send + Sync + 'static {
 
     /// Writes a register, behind everything that was written to memory before.
     fn write(&self, register: Register, value: u32);
+
+    /// Whether the kernel has taken the registers away.
+    fn are_gone(&self) -> bool {
+        false
+    }
 }
 
 /// What a register reads as when nobody answers.
@@ -26,6 +31,10 @@ impl Registers for Bar {
     fn write(&self, register: Register, value: u32) {
         memory_before_registers();
         self.write32(register.0, value.to_le());
+    }
+
+    fn are_gone(&self) -> bool {
+        self.is_gone()
     }
 }
 

@@ -54,12 +54,7 @@ impl Spread {
     /// frames (and fragments of those) are hashed by addresses alone, and what is no IP goes to
     /// queue 0.
     #[must_use]
-    pub fn queue_of(
-        &self,
-        source: IpAddr,
-        destination: IpAddr,
-        ports: Option<(u16, u16)>,
-    ) -> u8 {
+    pub fn queue_of(&self, source: IpAddr, destination: IpAddr, ports: Option<(u16, u16)>) -> u8 {
         let hash = toeplitz(&self.key, &hashed_bytes(source, destination, ports));
         self.table.get(hash as usize % TABLE_LEN).copied().unwrap_or(0)
     }
@@ -67,11 +62,7 @@ impl Spread {
 
 /// What is hashed of a flow: addresses, then ports, in network order.
 #[must_use]
-pub fn hashed_bytes(
-    source: IpAddr,
-    destination: IpAddr,
-    ports: Option<(u16, u16)>,
-) -> Vec<u8> {
+pub fn hashed_bytes(source: IpAddr, destination: IpAddr, ports: Option<(u16, u16)>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(36);
     for address in [source, destination] {
         match address {

@@ -12,7 +12,7 @@ use arrayvec::ArrayVec;
 use eal::DmaSpace;
 use ethdev::{DropReason, PacketTally, QueueStats, Sent, TxDriver};
 use packet::pool::{CACHE_SIZE, DATA_ROOM, MAX_SEGMENTS};
-use packet::{BURST, Capabilities, Frame, Packet, Pool, PoolCache, Segment};
+use packet::{BURST, Capabilities, Frame, Packet, Pool, PoolCache};
 
 use super::context::{Contexts, Plan, Unfit};
 use super::descriptors::{DescriptorRing, tx};
@@ -39,15 +39,12 @@ const THRESHOLDS: u32 = 8 | 1 << dctl::HTHRESH_SHIFT;
 
 /// What the devices can do: checksums of TCP and UDP, and large segments of TCP. With ECN too: the
 /// flags of the first part and the others are kept apart (DTXTCPFLGL, 82576 datasheet, 8.12.4).
-const OFFLOADS: Capabilities = Capabilities::CSUM
-    .union(Capabilities::TSO4)
-    .union(Capabilities::TSO6)
-    .union(Capabilities::ECN);
+const OFFLOADS: Capabilities =
+    Capabilities::CSUM.union(Capabilities::TSO4).union(Capabilities::TSO6).union(Capabilities::ECN);
 
 /// What all transmit queues of a port have in common.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TxConfig {
-    pub(super) entries: u16,
     /// The VLAN whose tag frames get.
     pub(super) access_vlan: Option<u16>,
     pub(super) offloads: bool,
@@ -105,10 +102,12 @@ impl<R: Registers> TxRing<R> {
         hardware: &Arc<Hardware<R>>,
         name: &str,
         queue: u16,
+        ring: DescriptorRing,
         config: TxConfig,
         space: &DmaSpace,
     ) -> Result<Self, String> {
-        let memory = Memory::allocate(name, config.entries, space)?;
+        let memory = Memory::allocate(name, ring, space)?;
+        let reports = VecDeque::with_capacity(memory.ring.entries().into());
         let ring = Self {
             hardware: Arc::clone(hardware),
             queue,
@@ -120,7 +119,7 @@ impl<R: Registers> TxRing<R> {
             next: 0,
             oldest: 0,
             used: 0,
-            reports: VecDeque::with_capacity(config.entries.into()),
+            reports,
             last: None,
         };
         ring.set_up().map_err(|error| error.to_string())?;
@@ -166,6 +165,16 @@ impl<R: Registers> TxRing<R> {
         }
     }
 
+    /// Whether `count` descriptors can be written, after a look at what has been sent meanwhile.
+    #[inline]
+    fn has_room(&mut self, count: usize) -> bool {
+        if count <= self.free() {
+            return true;
+        }
+        self.reclaim(None);
+        count <= self.free()
+    }
+
     /// Makes room for a burst, seldom enough that many packets come back at once.
     #[inline]
     fn make_room(&mut self, cache: Option<&mut PoolCache>) {
@@ -184,11 +193,8 @@ impl<R: Registers> TxRing<R> {
                 sent.add_dropped(stats, reason);
                 continue;
             }
-            if !self.takes.contains(frame.offload().needs()) {
-                break;
-            }
             // A buffer for each descriptor, and perhaps a context.
-            if frame.len().div_ceil(DATA_ROOM) + 1 > self.free() {
+            if !self.has_room(frame.len().div_ceil(DATA_ROOM) + 1) {
                 break;
             }
             let Some(packet) = self.memory.cache.copy_frame(frame) else { break };
@@ -215,13 +221,9 @@ impl<R: Registers> TxRing<R> {
     ) {
         self.make_room(Some(cache));
         let mut tally = PacketTally::default();
-        // Those from here on found no room.
         let mut left = ArrayVec::<Packet, BURST>::new();
-        for packet in packets.drain(..) {
-            if !left.is_empty() || !self.takes.contains(packet.offload().needs()) {
-                left.push(packet);
-                continue;
-            }
+        let mut waiting = packets.drain(..);
+        while let Some(packet) = waiting.next() {
             let wire_len = packet.offload().wire_len(packet.len());
             if let Err(reason) = check(packet.len(), wire_len, most) {
                 stats.count_drops(reason, 1);
@@ -232,11 +234,17 @@ impl<R: Registers> TxRing<R> {
             counted.add(packet.len(), packet.data());
             match self.post_any(packet, cache) {
                 Posted::Yes => tally = counted,
-                Posted::Full(packet) => left.push(packet),
+                Posted::Full(packet) => {
+                    left.push(packet);
+                    left.extend(waiting.by_ref());
+                }
                 Posted::Bad => stats.count_drops(DropReason::BadHeader, 1),
             }
         }
-        *packets = left;
+        drop(waiting);
+        if !left.is_empty() {
+            *packets = left;
+        }
         self.publish();
         stats.count_tally(&tally);
     }
@@ -252,7 +260,7 @@ impl<R: Registers> TxRing<R> {
 
     #[inline(never)]
     fn post_copy(&mut self, packet: Packet, cache: &mut PoolCache) -> Posted {
-        if packet.len().div_ceil(DATA_ROOM) + 1 > self.free() {
+        if !self.has_room(packet.len().div_ceil(DATA_ROOM) + 1) {
             return Posted::Full(packet);
         }
         let Some(copy) = self.memory.cache.copy_frame(&packet.as_frame()) else {
@@ -274,11 +282,9 @@ impl<R: Registers> TxRing<R> {
     #[inline]
     fn post(&mut self, mut packet: Packet) -> Posted {
         let is_plain = packet.offload().csum().is_none();
-        if is_plain && self.access_vlan.is_none() && packet.segment_count() == 1 {
+        let is_short = packet.segment_count() == 1 && packet.len() <= MAX_PIECE;
+        if is_plain && is_short && self.access_vlan.is_none() {
             return self.post_plain(packet);
-        }
-        if self.free() < MAX_PIECES.min(usize::from(self.memory.ring.entries() / 2)) {
-            return Posted::Full(packet);
         }
         let plan = match Plan::offloaded(&mut packet, self.access_vlan) {
             Ok(plan) => plan,
@@ -291,27 +297,14 @@ impl<R: Registers> TxRing<R> {
     #[inline]
     fn post_plain(&mut self, packet: Packet) -> Posted {
         let len = packet.len();
-        if self.free() == 0 || len > MAX_PIECE {
-            return if len > MAX_PIECE {
-                self.post_pieces_if_room(packet)
-            } else {
-                Posted::Full(packet)
-            };
+        if !self.has_room(1) {
+            return Posted::Full(packet);
         }
         let Some(address) = packet.device_address(&self.memory.space) else { return Posted::Bad };
         let bits = Plan::plain(len, None).bits | tx::END;
         self.write(address, len, bits);
         self.keep(packet);
         Posted::Yes
-    }
-
-    #[cold]
-    fn post_pieces_if_room(&mut self, packet: Packet) -> Posted {
-        if self.free() < packet.len().div_ceil(MAX_PIECE) {
-            return Posted::Full(packet);
-        }
-        let plan = Plan::plain(packet.len(), None);
-        self.post_pieces(packet, plan)
     }
 
     /// Gathers the headers of a packet that the device cannot cut as it lies there.
@@ -329,7 +322,7 @@ impl<R: Registers> TxRing<R> {
         }
     }
 
-    /// Writes the descriptors of a packet, of which there are enough.
+    /// Writes the descriptors of a packet, and a context before them where the device needs one.
     fn post_pieces(&mut self, packet: Packet, plan: Plan) -> Posted {
         let mut pieces = ArrayVec::<(u64, usize), MAX_PIECES>::new();
         let space = &self.memory.space;
@@ -347,7 +340,7 @@ impl<R: Registers> TxRing<R> {
                 }
             }
         }
-        if pieces.len() >= self.free() {
+        if !self.has_room(pieces.len() + 1) {
             return Posted::Full(packet);
         }
         let mut bits = plan.bits;
@@ -414,9 +407,8 @@ impl<R: Registers> Drop for TxRing<R> {
 }
 
 impl Memory {
-    fn allocate(name: &str, entries: u16, space: &DmaSpace) -> Result<Self, String> {
-        let ring = DescriptorRing::allocate(&format!("{name}-ring"), entries, space)
-            .map_err(|error| error.to_string())?;
+    fn allocate(name: &str, ring: DescriptorRing, space: &DmaSpace) -> Result<Self, String> {
+        let entries = ring.entries();
         let buffers = u32::from(entries) + CACHE_SIZE as u32;
         let pool = Pool::for_devices(name, buffers, DATA_ROOM, space)
             .map_err(|error| error.to_string())?;
