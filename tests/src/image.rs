@@ -146,8 +146,14 @@ impl ImageSpec {
     /// Adds a program of the host as `/bin/NAME`, with its shared libraries.
     #[must_use]
     pub fn program(self, path: &Path) -> Self {
-        let to = Path::new("/bin").join(path.file_name().unwrap_or_default());
-        let mut this = self.file(path, &to);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.program_named(path, &name)
+    }
+
+    /// As [`Self::program`], under another name.
+    #[must_use]
+    pub fn program_named(self, path: &Path, name: &str) -> Self {
+        let mut this = self.file(path, &Path::new("/bin").join(name));
         this.linked.push(path.to_owned());
         this
     }
@@ -179,10 +185,10 @@ impl ImageSpec {
             files.insert(library.clone(), library);
         }
         let mut key = DefaultHasher::new();
-        (INIT, &self.modules, &self.on_demand, &kernel.release).hash(&mut key);
+        (INIT, &self.modules, &self.on_demand, &files, &kernel.release).hash(&mut key);
         for path in files.keys().chain([&busybox]) {
             let meta = fs::metadata(path).with_context(|| path.display().to_string())?;
-            (path, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut key);
+            (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut key);
         }
         let mut name = DefaultHasher::new();
         self.name.hash(&mut name);
@@ -275,7 +281,8 @@ impl Contents<'_> {
         let needs = unpack(self.kernel, &names, &modules)?;
         let at_boot: Vec<&str> = self.spec.modules.iter().map(String::as_str).collect();
         let order = load_order(&at_boot, &needs);
-        fs::write(root.join("modules.load"), order.join("\n") + "\n")?;
+        let list: String = order.iter().map(|name| format!("{name}\n")).collect();
+        fs::write(root.join("modules.load"), list)?;
         fs::write(modules.join("modules.dep"), dependencies(&needs))?;
         symlink("/modules", root.join("lib/modules").join(&self.kernel.release))?;
         Ok(())

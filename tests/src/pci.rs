@@ -34,8 +34,8 @@ pub struct PciNic {
 }
 
 impl PciNic {
-    /// A device of its own in `slot`, 16 to 30: at PCI address `0000:00:SLOT.0`, where SLOT is
-    /// in hexadecimal.
+    /// A device of its own in `slot`, 8 to 14: at PCI address `0000:00:SLOT.0`, where SLOT is in
+    /// hexadecimal. (Lower ones are for others, and higher ones for virtual functions.)
     #[must_use]
     pub fn new(model: Model, slot: u8, mac: &str, wire: &Wire) -> Self {
         let netdev = wire.netdev(&format!("wire{slot}x0"));
@@ -95,7 +95,7 @@ pub fn image() -> Result<GuestImage> {
 /// # Errors
 /// As there.
 pub fn spec() -> Result<ImageSpec> {
-    Ok(ImageSpec::new("pci").on_demand(&MODULES).program(&ringway::binary()?))
+    Ok(ImageSpec::new("pci").on_demand(&MODULES).program_named(&ringway::binary()?, "ringway"))
 }
 
 /// As [`spec`], with `dpdk-testpmd` and all of DPDK's drivers.
