@@ -90,8 +90,7 @@ impl Binder {
         if info.driver.is_some() {
             self.check_unused(&info, force)?;
             self.remember(&info)?;
-            self.write_override(&info, "\n")?;
-            self.take_away(&info)?;
+            self.rebind(&info, None, "\n")?;
         }
         Ok(Change { from: info.driver, to: None })
     }
@@ -220,13 +219,21 @@ impl Binder {
         // Not what `info` says: this may be the way back.
         let now = self.sysfs.device(address)?;
         self.take_away(&now)?;
-        let Some(driver) = driver else { return Ok(()) };
-        let probe = self.sysfs.path("bus/pci/drivers_probe");
-        let refused = write_attribute(&probe, &address.to_string()).err();
+        let refused = match driver {
+            None => None,
+            Some(_) => {
+                let probe = self.sysfs.path("bus/pci/drivers_probe");
+                write_attribute(&probe, &address.to_string()).err()
+            }
+        };
         let now = self.sysfs.device(address)?.driver;
-        if now.as_deref() == Some(driver) {
+        if now.as_deref() == driver {
             return Ok(());
         }
+        let Some(driver) = driver else {
+            let now = now.unwrap_or_default();
+            return Err(PciError::new(address, format!("driver '{now}' does not let go of it")));
+        };
         let why = match (refused, now) {
             (Some(cause), _) => format!(": {cause}"),
             (None, Some(other)) => format!(", '{other}' has it instead"),
@@ -302,4 +309,91 @@ fn cannot_write(address: PciAddress, path: &Path, cause: &io::Error) -> PciError
         _ => "",
     };
     PciError::new(address, format!("cannot write {}: {cause}{hint}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pci::fake::FakeSysfs;
+
+    const ADDRESS: &str = "0000:01:00.0";
+
+    fn binder(fake: &FakeSysfs) -> Binder {
+        Binder {
+            sysfs: fake.sysfs(),
+            state: fake.root().join("state"),
+            network: Network::default(),
+            modprobe: None,
+        }
+    }
+
+    fn address() -> PciAddress {
+        ADDRESS.parse().unwrap()
+    }
+
+    fn refusal(binder: &Binder, driver: &str, force: bool) -> String {
+        binder.bind(address(), driver, force).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_device_that_the_host_uses_is_refused_unless_forced() {
+        let fake = FakeSysfs::new(&["igb", VFIO_PCI]);
+        fake.device(ADDRESS, Some("igb"), Some(3));
+        fake.interface(ADDRESS, "eth0", "0x1003");
+        let binder = binder(&fake);
+        let error = refusal(&binder, VFIO_PCI, false);
+        assert!(error.contains("eth0 is up") && error.contains("--force"), "{error}");
+        let error = binder.unbind(address(), false).unwrap_err().to_string();
+        assert!(error.contains("eth0 is up"), "{error}");
+        assert_eq!(fake.read(&format!("bus/pci/devices/{ADDRESS}/driver_override")), "(null)\n");
+        // With force it is tried, and this kernel does nothing: the device is where it was, and
+        // there is nothing to give back.
+        let error = refusal(&binder, VFIO_PCI, true);
+        assert!(error.contains("'igb' has it instead"), "{error}");
+        assert_eq!(fake.read("bus/pci/drivers/igb/unbind"), ADDRESS);
+        assert_eq!(fake.read("bus/pci/drivers_probe"), ADDRESS);
+        assert_eq!(binder.changed().unwrap(), []);
+        let error = binder.unbind(address(), true).unwrap_err().to_string();
+        assert!(error.contains("does not let go"), "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused_before_anything_is_changed() {
+        let fake = FakeSysfs::new(&["igb", VFIO_PCI]);
+        let binder = binder(&fake);
+        assert!(refusal(&binder, VFIO_PCI, false).contains("no such device"));
+        fake.device(ADDRESS, Some("igb"), None);
+        let error = refusal(&binder, VFIO_PCI, false);
+        assert!(error.contains("IOMMU") && error.contains(UIO_PCI_GENERIC), "{error}");
+        let error = refusal(&binder, UIO_PCI_GENERIC, false);
+        assert!(error.contains("modprobe uio_pci_generic"), "{error}");
+        for bad in ["", "../igb", "a\nb"] {
+            assert!(refusal(&binder, bad, false).contains("no name of a driver"), "{bad:?}");
+        }
+        assert_eq!(fake.read("bus/pci/drivers/igb/unbind"), "");
+        let same = binder.bind(address(), "igb", false).unwrap();
+        assert_eq!(same.from, same.to);
+    }
+
+    #[test]
+    fn the_first_driver_is_remembered() {
+        let fake = FakeSysfs::new(&["igb", VFIO_PCI]);
+        fake.device(ADDRESS, Some("igb"), Some(3));
+        let binder = binder(&fake);
+        let error = binder.restore(address()).unwrap_err().to_string();
+        assert!(error.contains("no former driver") && error.contains("--driver"), "{error}");
+        let mut info = binder.sysfs.device(address()).unwrap();
+        binder.remember(&info).unwrap();
+        info.driver = Some(VFIO_PCI.into());
+        binder.remember(&info).unwrap();
+        assert_eq!(binder.remembered(address()).unwrap().as_deref(), Some("igb"));
+        fake.write("state/no-address", "");
+        assert_eq!(binder.changed().unwrap(), [address()]);
+        // It has it already: nothing to do but to forget.
+        let done = binder.restore(address()).unwrap();
+        assert_eq!((done.from.as_deref(), done.to.as_deref()), (Some("igb"), Some("igb")));
+        assert_eq!(binder.changed().unwrap(), []);
+        fake.write(&format!("state/{ADDRESS}"), "../evil\n");
+        assert!(binder.restore(address()).unwrap_err().to_string().contains("evil"));
+    }
 }

@@ -17,6 +17,8 @@ pub mod bind;
 pub mod capability;
 pub mod device;
 pub mod error;
+#[cfg(test)]
+mod fake;
 pub mod info;
 mod physical;
 pub mod spaces;
