@@ -12,6 +12,9 @@ use crate::process::run;
 
 const INIT: &str = include_str!("../guest/init");
 
+/// Users of a guest, for `su`: one of them has no privilege.
+const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
+
 /// An unpacked kernel package.
 #[derive(Debug, Clone)]
 pub struct Kernel {
@@ -185,7 +188,7 @@ impl ImageSpec {
             files.insert(library.clone(), library);
         }
         let mut key = DefaultHasher::new();
-        (INIT, &self.modules, &self.on_demand, &files, &kernel.release).hash(&mut key);
+        (INIT, USERS, &self.modules, &self.on_demand, &files, &kernel.release).hash(&mut key);
         for path in files.keys().chain([&busybox]) {
             let meta = fs::metadata(path).with_context(|| path.display().to_string())?;
             (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut key);
@@ -244,7 +247,7 @@ impl Contents<'_> {
     fn build(&self, initramfs: &Path) -> Result<()> {
         let root = tempfile::tempdir_in(target_dir())?;
         let path = |name: &str| root.path().join(name);
-        for dir in ["bin", "dev", "proc", "sys", "run", "tmp", "modules", "lib/modules"] {
+        for dir in ["bin", "dev", "etc", "proc", "sys", "run", "tmp", "modules", "lib/modules"] {
             fs::create_dir_all(path(dir))?;
         }
         // The kernel loads modules by a program there.
@@ -261,6 +264,7 @@ impl Contents<'_> {
             fs::create_dir_all(to.parent().context("a file without a directory")?)?;
             fs::copy(from, &to).with_context(|| from.display().to_string())?;
         }
+        fs::write(path("etc/passwd"), USERS)?;
         fs::write(path("init"), INIT)?;
         fs::set_permissions(path("init"), fs::Permissions::from_mode(0o755))?;
         // Under another name until it is whole, so that no test boots half an archive.

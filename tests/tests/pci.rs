@@ -185,7 +185,7 @@ fn a_device_in_use_is_refused_unless_forced(vm: &mut Vm) {
 
 /// Runs a command as a user who has no privilege.
 fn as_user(command: &str) -> String {
-    format!("start-stop-daemon -S -c 1000:1000 -x /bin/sh -- -c \"{command}\"")
+    format!("su user -c \"{command}\"")
 }
 
 fn a_user_without_privilege_needs_what_is_said(vm: &mut Vm) {
