@@ -12,6 +12,9 @@ use crate::process::run;
 
 const INIT: &str = include_str!("../guest/init");
 
+/// Users of a guest, for `su`: one of them has no privilege.
+const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
+
 /// An unpacked kernel package.
 #[derive(Debug, Clone)]
 pub struct Kernel {
@@ -146,8 +149,14 @@ impl ImageSpec {
     /// Adds a program of the host as `/bin/NAME`, with its shared libraries.
     #[must_use]
     pub fn program(self, path: &Path) -> Self {
-        let to = Path::new("/bin").join(path.file_name().unwrap_or_default());
-        let mut this = self.file(path, &to);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.program_named(path, &name)
+    }
+
+    /// As [`Self::program`], under another name.
+    #[must_use]
+    pub fn program_named(self, path: &Path, name: &str) -> Self {
+        let mut this = self.file(path, &Path::new("/bin").join(name));
         this.linked.push(path.to_owned());
         this
     }
@@ -179,10 +188,10 @@ impl ImageSpec {
             files.insert(library.clone(), library);
         }
         let mut key = DefaultHasher::new();
-        (INIT, &self.modules, &self.on_demand, &kernel.release).hash(&mut key);
+        (INIT, USERS, &self.modules, &self.on_demand, &files, &kernel.release).hash(&mut key);
         for path in files.keys().chain([&busybox]) {
             let meta = fs::metadata(path).with_context(|| path.display().to_string())?;
-            (path, meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut key);
+            (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut key);
         }
         let mut name = DefaultHasher::new();
         self.name.hash(&mut name);
@@ -238,7 +247,7 @@ impl Contents<'_> {
     fn build(&self, initramfs: &Path) -> Result<()> {
         let root = tempfile::tempdir_in(target_dir())?;
         let path = |name: &str| root.path().join(name);
-        for dir in ["bin", "dev", "proc", "sys", "run", "tmp", "modules", "lib/modules"] {
+        for dir in ["bin", "dev", "etc", "proc", "sys", "run", "tmp", "modules", "lib/modules"] {
             fs::create_dir_all(path(dir))?;
         }
         // The kernel loads modules by a program there.
@@ -255,6 +264,7 @@ impl Contents<'_> {
             fs::create_dir_all(to.parent().context("a file without a directory")?)?;
             fs::copy(from, &to).with_context(|| from.display().to_string())?;
         }
+        fs::write(path("etc/passwd"), USERS)?;
         fs::write(path("init"), INIT)?;
         fs::set_permissions(path("init"), fs::Permissions::from_mode(0o755))?;
         // Under another name until it is whole, so that no test boots half an archive.
@@ -275,7 +285,8 @@ impl Contents<'_> {
         let needs = unpack(self.kernel, &names, &modules)?;
         let at_boot: Vec<&str> = self.spec.modules.iter().map(String::as_str).collect();
         let order = load_order(&at_boot, &needs);
-        fs::write(root.join("modules.load"), order.join("\n") + "\n")?;
+        let list: String = order.iter().map(|name| format!("{name}\n")).collect();
+        fs::write(root.join("modules.load"), list)?;
         fs::write(modules.join("modules.dep"), dependencies(&needs))?;
         symlink("/modules", root.join("lib/modules").join(&self.kernel.release))?;
         Ok(())

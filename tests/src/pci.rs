@@ -22,11 +22,12 @@ pub enum Model {
 }
 
 /// A network device of a guest on the PCI bus, with its cable in the test's hands, to be driven
-/// by programs in the guest.
+/// by programs in the guest. It is behind a root port of its own, as on a real machine, so it can
+/// be reset and unplugged.
 #[derive(Debug, Clone)]
 pub struct PciNic {
     model: Model,
-    slot: u8,
+    bus: u8,
     function: u8,
     mac: String,
     netdev: String,
@@ -34,19 +35,19 @@ pub struct PciNic {
 }
 
 impl PciNic {
-    /// A device of its own in `slot`, 16 to 30: at PCI address `0000:00:SLOT.0`, where SLOT is
-    /// in hexadecimal.
+    /// The device on bus `bus`: at PCI address `0000:BUS:00.0`. A guest's buses are numbered 1, 2
+    /// and so on without a gap, up to 9.
     #[must_use]
-    pub fn new(model: Model, slot: u8, mac: &str, wire: &Wire) -> Self {
-        let netdev = wire.netdev(&format!("wire{slot}x0"));
-        Self { model, slot, function: 0, mac: mac.to_owned(), netdev, options: String::new() }
+    pub fn new(model: Model, bus: u8, mac: &str, wire: &Wire) -> Self {
+        let netdev = wire.netdev(&format!("wire{bus}x0"));
+        Self { model, bus, function: 0, mac: mac.to_owned(), netdev, options: String::new() }
     }
 
-    /// Another function of the device in its slot: in one IOMMU group with function 0, which
-    /// needs `multifunction=on` among its options.
+    /// Another function of the device on its bus: in one IOMMU group with function 0, which comes
+    /// first and needs `multifunction=on` among its options.
     #[must_use]
     pub fn function(mut self, function: u8) -> Self {
-        let id = |function: u8| format!("id=wire{}x{function},", self.slot);
+        let id = |function: u8| format!("id=wire{}x{function},", self.bus);
         self.netdev = self.netdev.replace(&id(self.function), &id(function));
         self.function = function;
         self
@@ -55,29 +56,40 @@ impl PciNic {
     /// Further properties of the device, such as `mq=on,vectors=10`.
     #[must_use]
     pub fn options(mut self, options: &str) -> Self {
-        self.options = options.to_owned();
+        options.clone_into(&mut self.options);
         self
     }
 
     /// Its PCI address in the guest.
     #[must_use]
     pub fn address(&self) -> String {
-        format!("0000:00:{:02x}.{}", self.slot, self.function)
+        format!("0000:{:02x}:00.{}", self.bus, self.function)
+    }
+
+    /// The id of the device in QEMU, for QMP commands.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("nic{}x{}", self.bus, self.function)
     }
 
     /// Arguments of QEMU.
-    pub(crate) fn arguments(&self) -> [String; 4] {
-        let Self { slot, function, mac, options, .. } = self;
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let Self { bus, function, mac, options, netdev, .. } = self;
         let device = match self.model {
             Model::Igb => "igb",
             Model::Virtio => "virtio-net-pci,disable-legacy=on,iommu_platform=on,ats=on",
         };
         let comma = if options.is_empty() { "" } else { "," };
         let device = format!(
-            "{device},netdev=wire{slot}x{function},mac={mac},addr={slot:#x}.{function},romfile=\
-             {comma}{options}"
+            "{device},id={},netdev=wire{bus}x{function},mac={mac},bus=port{bus},addr=0.{function},\
+             romfile={comma}{options}",
+            self.id()
         );
-        ["-netdev".to_owned(), self.netdev.clone(), "-device".to_owned(), device]
+        let port =
+            format!("pcie-root-port,id=port{bus},bus=pcie.0,chassis={bus},addr={:#x}", bus + 15);
+        let port = (*function == 0).then_some(["-device".to_owned(), port]);
+        let nic = ["-netdev".to_owned(), netdev.clone(), "-device".to_owned(), device];
+        port.into_iter().flatten().chain(nic).collect()
     }
 }
 
@@ -95,7 +107,7 @@ pub fn image() -> Result<GuestImage> {
 /// # Errors
 /// As there.
 pub fn spec() -> Result<ImageSpec> {
-    Ok(ImageSpec::new("pci").on_demand(&MODULES).program(&ringway::binary()?))
+    Ok(ImageSpec::new("pci").on_demand(&MODULES).program_named(&ringway::binary()?, "ringway"))
 }
 
 /// As [`spec`], with `dpdk-testpmd` and all of DPDK's drivers.

@@ -7,6 +7,7 @@
 //! - [`null`]: nothing, or generated frames
 //! - [`vhost_user`]: a virtual machine, through its vhost-user socket
 //! - [`virtio_user`]: the driver of a vhost-user back-end
+//! - [`pci`]: PCI devices that there are drivers for here
 //! - `control`: the control side of ports without a device
 //! - `slots`: memory for the frames that a driver receives by copying
 
@@ -15,6 +16,7 @@ pub mod igb;
 pub mod null;
 pub mod open;
 pub mod pcap;
+pub mod pci;
 mod slots;
 pub mod tap;
 pub mod vhost_user;

@@ -231,3 +231,74 @@ fn resource(index: u8, line: &str) -> Option<Resource> {
         is_prefetchable: is_memory && flags & IORESOURCE_PREFETCH != 0,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pci::fake::FakeSysfs;
+
+    #[test]
+    fn devices_are_found_with_what_the_kernel_knows() {
+        let fake = FakeSysfs::new(&["igb"]);
+        fake.device("0000:02:00.0", None, None);
+        fake.device("0000:01:00.1", Some("igb"), Some(7));
+        fake.interface("0000:01:00.1", "eth3", "0x1002");
+        fake.write("bus/pci/devices/0000:01:00.1/virtio5/net/eth4/flags", "");
+        fake.write("bus/pci/devices/0000:01:00.1/numa_node", "1\n");
+        fake.write("bus/pci/devices/no-address/vendor", "0x1\n");
+        let devices = fake.sysfs().devices().unwrap();
+        let [first, second] = devices.as_slice() else { panic!("{devices:?}") };
+        assert_eq!(first.address.to_string(), "0000:01:00.1");
+        assert_eq!((first.vendor, first.device, first.class), (0x8086, 0x10c9, 0x02_00_00));
+        assert_eq!((first.driver.as_deref(), first.iommu_group), (Some("igb"), Some(7)));
+        assert_eq!((first.numa_node, first.revision), (Some(1), 1));
+        assert_eq!(first.interfaces, ["eth3", "eth4"]);
+        assert_eq!((&second.driver, second.iommu_group, second.numa_node), (&None, None, None));
+        assert_eq!(fake.sysfs().group_devices(7).len(), 1);
+        assert!(fake.sysfs().group_devices(8).is_empty());
+    }
+
+    #[test]
+    fn files_that_make_no_sense_are_named() {
+        let fake = FakeSysfs::new(&[]);
+        let address = "0000:02:00.0".parse().unwrap();
+        let error = fake.sysfs().device(address).unwrap_err().to_string();
+        assert!(error.contains("no such device"), "{error}");
+        for bad in ["", "8086", "0x", "0xlong", "0x10000"] {
+            fake.device("0000:02:00.0", None, None);
+            fake.write("bus/pci/devices/0000:02:00.0/vendor", bad);
+            let error = fake.sysfs().device(address).unwrap_err().to_string();
+            assert!(error.contains("vendor"), "{bad}: {error}");
+        }
+        assert!(fake.sysfs().devices().unwrap().is_empty());
+        assert!(Sysfs::at("/no/such/sysfs").devices().is_err());
+    }
+
+    #[test]
+    fn resources_are_parsed_and_nonsense_left_out() {
+        let fake = FakeSysfs::new(&[]);
+        fake.device("0000:02:00.0", None, None);
+        fake.write(
+            "bus/pci/devices/0000:02:00.0/resource",
+            "0x00000000fe800000 0x00000000fe81ffff 0x0000000000040200\n\
+             0x0000000000000000 0x0000000000000000 0x0000000000000000\n\
+             0x000000000000c000 0x000000000000c01f 0x0000000000040101\n\
+             0x0000380000000000 0x0000380000003fff 0x000000000014220c\n\
+             0x0000000000000009 0x0000000000000003 0x0000000000040200\n\
+             nonsense\n\
+             0x00000000fe900000 0x00000000fe9fffff 0x0000000000046200\n",
+        );
+        let address = "0000:02:00.0".parse().unwrap();
+        let found = fake.sysfs().resources(address).unwrap();
+        let found: Vec<(u8, u64, bool, bool, bool)> = found
+            .iter()
+            .map(|bar| (bar.index, bar.len, bar.is_memory, bar.is_64bit, bar.is_prefetchable))
+            .collect();
+        let expected = [
+            (0, 0x2_0000, true, false, false),
+            (2, 32, false, false, false),
+            (3, 0x4000, true, true, true),
+        ];
+        assert_eq!(found, expected);
+    }
+}
