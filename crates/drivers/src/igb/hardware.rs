@@ -121,6 +121,21 @@ impl<R: Registers> Hardware<R> {
         }
     }
 
+    /// As [`wait`](Self::wait), where what comes next works even if it takes too long. The only
+    /// error is that the device is gone.
+    pub(super) fn wait_or_go_on(
+        &self,
+        what: &'static str,
+        limit: Duration,
+        register: Register,
+        done: impl Fn(u32) -> bool,
+    ) -> Result<(), HardwareError> {
+        match self.wait(what, limit, register, done) {
+            Err(HardwareError::Gone) => Err(HardwareError::Gone),
+            Ok(_) | Err(_) => Ok(()),
+        }
+    }
+
     /// Stops all that the device does and puts its registers to their defaults (4.2.1.6.1): after
     /// that it neither accesses memory nor interrupts.
     pub(super) fn reset(&self) -> Result<(), HardwareError> {
@@ -131,19 +146,14 @@ impl<R: Registers> Hardware<R> {
         self.change(CTRL, ctrl::GIO_MASTER_DISABLE, 0);
         let idle = |value| value & status::GIO_MASTER_ENABLE == 0;
         // A device that does not come to rest is reset all the same, as the datasheet says (5.2.3.3).
-        match self.wait("the end of DMA", MASTER_LIMIT, STATUS, idle) {
-            Err(HardwareError::Gone) => return Err(HardwareError::Gone),
-            Ok(_) | Err(_) => {}
-        }
+        self.wait_or_go_on("the end of DMA", MASTER_LIMIT, STATUS, idle)?;
         self.change(CTRL, ctrl::RST, 0);
         // Registers must not be touched for a while (4.2.1.6.1).
         sleep(Duration::from_millis(1));
         self.wait("the reset", RESET_LIMIT, CTRL, |value| value & ctrl::RST == 0)?;
         // QEMU's device never sets the bit, and neither do devices without NVM.
-        match self.wait("the NVM", NVM_LIMIT, EECD, |value| value & eecd::AUTO_RD != 0) {
-            Err(HardwareError::Gone) => return Err(HardwareError::Gone),
-            Ok(_) | Err(_) => {}
-        }
+        let loaded = |value| value & eecd::AUTO_RD != 0;
+        self.wait_or_go_on("the NVM", NVM_LIMIT, EECD, loaded)?;
         self.silence();
         self.check_present()
     }

@@ -104,8 +104,8 @@ fn take_list<T>(
 
 fn take_groups(spec: &mut DeviceSpec) -> Result<Groups, Error> {
     match spec.take("multicast").as_deref() {
-        None | Some("all") => return Ok(Groups::All),
-        Some("none") => return Ok(Groups::Only(Vec::new())),
+        None | Some("all") => Ok(Groups::All),
+        Some("none") => Ok(Groups::Only(Vec::new())),
         Some(text) => {
             let parse =
                 |address: &str| address.parse().ok().filter(|mac: &MacAddr| mac.is_multicast());
@@ -114,7 +114,7 @@ fn take_groups(spec: &mut DeviceSpec) -> Result<Groups, Error> {
             }
             let expected =
                 "all, none or group addresses, as in 01:00:5e:00:00:01+33:33:00:00:00:01";
-            return Err(spec.error(format!("multicast={text}: expected {expected}")));
+            Err(spec.error(format!("multicast={text}: expected {expected}")))
         }
     }
 }

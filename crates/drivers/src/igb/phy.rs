@@ -99,10 +99,7 @@ impl<R: Registers> Hardware<R> {
         let ours = self.phy_bit();
         let firmware = ours << 16;
         let free = |value: u32| value & firmware == 0;
-        let waited = self.wait("firmware's use of the PHY", SEMAPHORE_LIMIT, SW_FW_SYNC, free);
-        if waited == Err(HardwareError::Gone) {
-            return Err(HardwareError::Gone);
-        }
+        self.wait_or_go_on("firmware's use of the PHY", SEMAPHORE_LIMIT, SW_FW_SYNC, free)?;
         self.change(SW_FW_SYNC, ours, 0);
         self.give_semaphore_back();
         Ok(())
@@ -123,16 +120,10 @@ impl<R: Registers> Hardware<R> {
 
     fn take_semaphore(&self) -> Result<(), HardwareError> {
         let free = |value: u32| value & swsm::SMBI == 0;
-        match self.wait("another driver's semaphore", SEMAPHORE_LIMIT, SWSM, free) {
-            Err(HardwareError::Gone) => return Err(HardwareError::Gone),
-            Ok(_) | Err(_) => {}
-        }
+        self.wait_or_go_on("another driver's semaphore", SEMAPHORE_LIMIT, SWSM, free)?;
         self.change(SWSM, swsm::SWESMBI, 0);
         let ours = |value: u32| value & swsm::SWESMBI != 0;
-        match self.wait("firmware's semaphore", SEMAPHORE_LIMIT, SWSM, ours) {
-            Err(HardwareError::Gone) => Err(HardwareError::Gone),
-            Ok(_) | Err(_) => Ok(()),
-        }
+        self.wait_or_go_on("firmware's semaphore", SEMAPHORE_LIMIT, SWSM, ours)
     }
 
     fn give_semaphore_back(&self) {

@@ -86,8 +86,8 @@ impl<R: Registers> Shared<R> {
         format!("port {} (igb {})", self.name, self.pci.info().address)
     }
 
-    pub(super) fn failed(&self, reason: impl ToString) -> Error {
-        Error::Device { what: self.what(), reason: reason.to_string() }
+    pub(super) fn failed(&self, reason: impl Into<String>) -> Error {
+        Error::Device { what: self.what(), reason: reason.into() }
     }
 
     pub(super) fn is_gone(&self) -> bool {
@@ -194,7 +194,7 @@ impl<R: Registers> IgbPort<R> {
         link.enable(&shared.hardware, &shared.pci).map_err(|reason| shared.failed(reason))?;
         shared.wait_for_link(LINK_WAIT);
         let watcher = Watcher::start(Arc::clone(&shared), link);
-        port.watcher = Some(watcher.map_err(|error| shared.failed(error))?);
+        port.watcher = Some(watcher.map_err(|error| shared.failed(error.to_string()))?);
         Ok(port)
     }
 

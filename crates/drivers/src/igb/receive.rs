@@ -32,6 +32,16 @@ const MAX_CHAIN: usize = 8;
 /// register costs more than all the rest.
 const ANNOUNCE: u16 = 16;
 
+/// Bytes of a frame that a buffer holds, in the device's unit.
+const BUFFER_KIB: u32 = 2;
+
+const _: () = assert!(DATA_ROOM == (BUFFER_KIB as usize) << 10);
+
+/// Packets that caches keep, and that others may have, besides those in the ring.
+pub(super) const SPARE: u32 = 256;
+
+const _: () = assert!(CACHE_SIZE == SPARE as usize);
+
 /// Descriptors that the device fetches at once, and those that it writes back.
 const THRESHOLDS: u32 = 8 | 8 << dctl::HTHRESH_SHIFT | 1 << dctl::WTHRESH_SHIFT;
 
@@ -137,8 +147,7 @@ impl<R: Registers> RxRing<R> {
         hardware.write(registers.rdbal, low);
         hardware.write(registers.rdbah, high);
         hardware.write(registers.rdlen, ring.bytes());
-        // In units of 1 KiB.
-        let buffers = (DATA_ROOM >> 10) as u32 | srrctl::DESCTYPE_ADVANCED;
+        let buffers = BUFFER_KIB | srrctl::DESCTYPE_ADVANCED;
         let drops = if drop_when_empty { srrctl::DROP_EN } else { 0 };
         hardware.write(registers.srrctl, buffers | drops);
         hardware.enable_queue(registers.rxdctl, THRESHOLDS)?;
@@ -388,7 +397,7 @@ impl Memory {
     fn allocate(name: &str, ring: DescriptorRing, space: &DmaSpace) -> Result<Self, String> {
         let entries = ring.entries();
         // A ring full, as many packets that are somewhere else, and what caches keep.
-        let buffers = 2 * u32::from(entries) + 2 * CACHE_SIZE as u32;
+        let buffers = 2 * (u32::from(entries) + SPARE);
         let pool = Pool::for_devices(name, buffers, DATA_ROOM, space)
             .map_err(|error| error.to_string())?;
         let mut cache = pool.cache();

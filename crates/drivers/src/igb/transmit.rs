@@ -11,14 +11,14 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use eal::DmaSpace;
 use ethdev::{DropReason, PacketTally, QueueStats, Sent, TxDriver};
-use packet::pool::{CACHE_SIZE, DATA_ROOM, MAX_SEGMENTS};
+use packet::pool::{DATA_ROOM, MAX_SEGMENTS};
 use packet::{BURST, Capabilities, Frame, Packet, Pool, PoolCache};
 
 use super::context::{Contexts, Plan, Unfit};
 use super::descriptors::{DescriptorRing, tx};
 use super::hardware::{Hardware, HardwareError};
 use super::lane::Lane;
-use super::receive::halves;
+use super::receive::{SPARE, halves};
 use super::registers::{Registers, TxRegisters, dctl};
 
 /// Shortest frame: an Ethernet header. The device pads what is shorter than Ethernet wants.
@@ -409,7 +409,7 @@ impl<R: Registers> Drop for TxRing<R> {
 impl Memory {
     fn allocate(name: &str, ring: DescriptorRing, space: &DmaSpace) -> Result<Self, String> {
         let entries = ring.entries();
-        let buffers = u32::from(entries) + CACHE_SIZE as u32;
+        let buffers = u32::from(entries) + SPARE;
         let pool = Pool::for_devices(name, buffers, DATA_ROOM, space)
             .map_err(|error| error.to_string())?;
         let packets = (0..entries).map(|_| None).collect();

@@ -170,7 +170,7 @@ fn a_closed_port_leaves_the_device_without_memory_and_can_be_opened_again() {
         let mut open = open_on(&device, ",queues=2").unwrap();
         let frame = datagram(round, 2, 60);
         device.lock().stalled = true;
-        assert_eq!(send(&mut open.tx[0], &[frame.clone()]), 1);
+        assert_eq!(send(&mut open.tx[0], std::slice::from_ref(&frame)), 1);
         device.resume();
         device.inject(&frame);
         assert_eq!(open.rx.iter_mut().flat_map(received).collect::<Vec<_>>(), [frame]);
