@@ -180,6 +180,11 @@ impl Shared {
         self.stride
     }
 
+    /// Bytes of a page of its memory.
+    pub(crate) const fn page_size(&self) -> usize {
+        self.memory.shared().page_size()
+    }
+
     /// First byte of buffer `index`, headroom included.
     #[inline]
     pub(crate) fn buffer(&self, index: u32) -> NonNull<u8> {

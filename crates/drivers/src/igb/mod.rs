@@ -70,7 +70,7 @@ pub const INFO: DriverInfo = DriverInfo {
         OptionInfo {
             name: "queue_size",
             value: "N",
-            help: "ring entries, 64 to 4096, a multiple of 8 (default 512)",
+            help: "ring entries, 128 to 4096, a multiple of 8 (default 512)",
         },
         OptionInfo { name: "mtu", value: "BYTES", help: "68 to 9216 (default 1500)" },
         OptionInfo { name: "mac", value: "MAC", help: "own address (default: the device's)" },

@@ -408,6 +408,7 @@ impl State {
         }
         frame.pieces += 1;
         let len = usize::try_from(second & 0xFFFF).unwrap();
+        assert_eq!(first >> 12, (first + len as u64 - 1) >> 12, "a part on two pages");
         frame.bytes.extend(self.read_memory(first, len).unwrap_or_default());
         if second & tx::END == 0 {
             return;

@@ -13,7 +13,8 @@ use super::rss::{DEFAULT_KEY, KEY_LEN};
 const MAX_QUEUES: u16 = 16;
 
 /// Bounds of the ring size (82576 datasheet, 8.10.7: lengths of rings are multiples of 128 bytes).
-const SIZES: std::ops::RangeInclusive<u16> = 64..=4096;
+/// The smallest has room for any packet.
+pub(super) const SIZES: std::ops::RangeInclusive<u16> = 128..=4096;
 
 /// Smallest MTU that IPv4 can do with.
 pub(super) const MIN_MTU: u16 = 68;
@@ -198,8 +199,8 @@ mod tests {
     fn bad_options_are_named() {
         for (option, expected) in [
             ("queues=17", "1 to 16"),
-            ("queue_size=63", "64 to 4096"),
-            ("queue_size=100", "a multiple of 8"),
+            ("queue_size=64", "128 to 4096"),
+            ("queue_size=132", "a multiple of 8"),
             ("mtu=9217", "68 to 9216"),
             ("mac=01:00:00:00:00:00", "one station"),
             ("multicast=02:00:00:00:00:00", "group addresses"),

@@ -30,9 +30,16 @@ const LINK_HEADERS: usize = 18;
 /// Most bytes of one descriptor. Devices could do with a little more.
 const MAX_PIECE: usize = 8192;
 
-/// Most descriptors of one packet: all its segments, pieces of those that are longer than a
-/// descriptor can be, and a context.
-const MAX_PIECES: usize = MAX_SEGMENTS + packet::MAX_FRAME_LEN / MAX_PIECE + 1;
+/// Smallest page. QEMU's device drops frames of which a descriptor's part crosses from one page to
+/// another that is elsewhere in its memory, as happens behind an IOMMU. Real devices do not care.
+const PAGE: u64 = 4096;
+
+/// Most descriptors of one packet: two for each segment, which may cross the border of pages, and
+/// more for those that are longer than a page. (QEMU's device drops what has more than 64.)
+const MAX_PIECES: usize = 2 * MAX_SEGMENTS + packet::MAX_FRAME_LEN.div_ceil(PAGE as usize);
+
+// Any packet finds room in an empty ring, with a context in front of it.
+const _: () = assert!(MAX_PIECES + 1 < *super::options::SIZES.start() as usize);
 
 /// Descriptors that the device fetches at once. Completions are written back at once.
 const THRESHOLDS: u32 = 8 | 1 << dctl::HTHRESH_SHIFT;
@@ -301,8 +308,12 @@ impl<R: Registers> TxRing<R> {
             return Posted::Full(packet);
         }
         let Some(address) = packet.device_address(&self.memory.space) else { return Posted::Bad };
-        let bits = Plan::plain(len, None).bits | tx::END;
-        self.write(address, len, bits);
+        let plan = Plan::plain(len, None);
+        // Never 0, since a frame has 14 bytes at least.
+        if address / PAGE != address.saturating_add(len as u64 - 1) / PAGE {
+            return self.post_pieces(packet, plan);
+        }
+        self.write(address, len, plan.bits | tx::END);
         self.keep(packet);
         Posted::Yes
     }
@@ -326,6 +337,7 @@ impl<R: Registers> TxRing<R> {
     fn post_pieces(&mut self, packet: Packet, plan: Plan) -> Posted {
         let mut pieces = ArrayVec::<(u64, usize), MAX_PIECES>::new();
         let space = &self.memory.space;
+        let page = packet.page_size();
         let first = packet.device_address(space).map(|address| (address, packet.data().len()));
         let rest = packet.tail().iter().map(|segment| {
             let address = packet.device_address_of(segment, space)?;
@@ -333,11 +345,8 @@ impl<R: Registers> TxRing<R> {
         });
         for segment in std::iter::once(first).chain(rest) {
             let Some((address, len)) = segment else { return Posted::Bad };
-            for start in (0..len).step_by(MAX_PIECE) {
-                let piece = (address + start as u64, MAX_PIECE.min(len - start));
-                if pieces.try_push(piece).is_err() {
-                    return Posted::Bad;
-                }
+            if !split(address, len, page, &mut pieces) {
+                return Posted::Bad;
             }
         }
         if !self.has_room(pieces.len() + 1) {
@@ -433,6 +442,27 @@ impl Memory {
             _ => self.cache.free(packet),
         }
     }
+}
+
+/// Divides `len` bytes at `address` into what one descriptor each can have, none of which crosses
+/// the border of pages; `false` when there is no room for them in `pieces`.
+fn split(
+    mut address: u64,
+    mut len: usize,
+    page: usize,
+    pieces: &mut ArrayVec<(u64, usize), MAX_PIECES>,
+) -> bool {
+    while len > 0 {
+        let in_page = address % (page as u64).max(1);
+        let rest = usize::try_from(in_page).map_or(0, |offset| page.saturating_sub(offset));
+        let piece = len.min(MAX_PIECE).min(rest.max(1));
+        if pieces.try_push((address, piece)).is_err() {
+            return false;
+        }
+        address = address.wrapping_add(piece as u64);
+        len -= piece;
+    }
+    true
 }
 
 /// Whether a frame can be sent that has `len` bytes, or `wire_len` at most after it was cut.

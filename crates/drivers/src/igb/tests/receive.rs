@@ -17,7 +17,7 @@ fn is_readable(queue: &RxQueue, seconds: i64) -> bool {
 
 #[test]
 fn frames_are_borrowed_from_buffers_that_go_round_the_ring() {
-    let (device, mut port) = opened(",queue_size=64");
+    let (device, mut port) = opened(",queue_size=128");
     for round in 0..100_u16 {
         let frames: Vec<_> = (0..7).map(|n| datagram(round, n, 60 + usize::from(n))).collect();
         frames.iter().for_each(|frame| device.inject(frame));
@@ -54,7 +54,7 @@ fn heads_can_be_rewritten_in_place() {
 
 #[test]
 fn long_frames_span_buffers() {
-    let (device, mut port) = opened(",mtu=9000,queue_size=64");
+    let (device, mut port) = opened(",mtu=9000,queue_size=128");
     for len in [2048, 2049, 4096, 9018, 9014, 60] {
         let frame = datagram(1, 2, len);
         device.inject(&frame);
@@ -85,7 +85,7 @@ fn a_frame_waits_for_its_last_buffer() {
 
 #[test]
 fn packets_are_given_away_and_others_take_their_place() {
-    let (device, mut port) = opened(",mtu=9000,queue_size=64");
+    let (device, mut port) = opened(",mtu=9000,queue_size=128");
     let pool = packet::Pool::new("elsewhere", 4, 2048).unwrap();
     let mut cache = pool.cache();
     let mut kept = Vec::new();
@@ -111,7 +111,7 @@ fn packets_are_given_away_and_others_take_their_place() {
 
 #[test]
 fn without_packets_frames_are_dropped_and_the_ring_goes_on() {
-    let (device, mut port) = opened(",queue_size=64");
+    let (device, mut port) = opened(",queue_size=128");
     let mut cache = packet::Pool::new("elsewhere", 1, 2048).unwrap().cache();
     let mut kept = Vec::new();
     for _ in 0..100 {
@@ -157,7 +157,7 @@ fn what_a_hostile_device_writes_is_a_counted_drop() {
 
 #[test]
 fn a_frame_without_end_is_given_up_and_the_next_is_received() {
-    let (device, mut port) = opened(",queue_size=64");
+    let (device, mut port) = opened(",queue_size=128");
     for _ in 0..200 {
         device.inject_descriptor(0, Received::DONE | 2048 << 32);
         assert_eq!(received(&mut port.rx[0]).len(), 0);
@@ -172,9 +172,9 @@ fn a_frame_without_end_is_given_up_and_the_next_is_received() {
 
 #[test]
 fn descriptors_that_claim_to_be_done_before_they_are_end_nothing() {
-    let (device, mut port) = opened(",queue_size=64");
+    let (device, mut port) = opened(",queue_size=128");
     for _ in 0..10 {
-        for index in 0..64 {
+        for index in 0..128 {
             let status = Received::DONE | Received::END | 60 << 32;
             device.overwrite_descriptor(0, index, status);
         }

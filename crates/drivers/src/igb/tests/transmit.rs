@@ -19,7 +19,7 @@ fn packets(cache: &mut PoolCache, frames: &[Vec<u8>]) -> ArrayVec<Packet, BURST>
 
 #[test]
 fn frames_are_sent_in_order_with_one_write_per_burst() {
-    let (device, mut port) = opened(",queue_size=64,mtu=9000");
+    let (device, mut port) = opened(",queue_size=128,mtu=9000");
     let before = device.lock().publications;
     let mut expected = Vec::new();
     for round in 0..100_u16 {
@@ -32,7 +32,7 @@ fn frames_are_sent_in_order_with_one_write_per_burst() {
     let state = device.lock();
     assert_eq!(bytes_of(&state.sent), expected);
     assert_eq!((state.publications - before, state.faults), (100, 0));
-    assert_eq!(state.sent[4].pieces, 5);
+    assert!(state.sent[4].pieces >= 5);
     let report = |sent: &Sent| sent.bits & tx::REPORT != 0;
     assert!(!report(&state.sent[0]), "only the last of a burst is reported");
     drop(state);
@@ -57,20 +57,21 @@ fn what_cannot_be_sent_is_dropped_with_a_reason() {
 
 #[test]
 fn a_full_ring_takes_no_more_until_the_device_goes_on() {
-    let (device, mut port) = opened(",queue_size=64");
+    let (device, mut port) = opened(",queue_size=128");
     device.lock().stalled = true;
     let frames: Vec<_> = (0..32).map(|n| datagram(n, 2, 60)).collect();
-    assert_eq!(send(&mut port.tx[0], &frames), 32);
-    assert_eq!(send(&mut port.tx[0], &frames), 30, "all but two, of which a context may need one");
+    let taken: usize = (0..5).map(|_| send(&mut port.tx[0], &frames)).sum();
+    // All descriptors but one, and another for a context or for each buffer on two pages.
+    assert!((110..=126).contains(&taken), "{taken}");
     assert_eq!(send(&mut port.tx[0], &frames), 0);
     device.resume();
     assert_eq!(send(&mut port.tx[0], &frames), 32);
-    assert_eq!(device.lock().sent.len(), 94);
+    assert_eq!(device.lock().sent.len(), taken + 32);
 }
 
 #[test]
 fn packets_that_the_device_reaches_are_sent_where_they_lie() {
-    let (device, mut port) = opened(",queue_size=64,mtu=9000");
+    let (device, mut port) = opened(",queue_size=128,mtu=9000");
     let frames: Vec<_> = [60, 5000].map(|len| datagram(1, 2, len)).into();
     let mut cache = Pool::new("elsewhere", 64, 2048).unwrap().cache();
     for round in 0..100 {
@@ -84,14 +85,14 @@ fn packets_that_the_device_reaches_are_sent_where_they_lie() {
     let state = device.lock();
     assert_eq!((state.sent.len(), state.faults), (200, 0));
     assert_eq!((state.sent[0].bytes[0], &state.sent[1].bytes), (0x42, &frames[1]));
-    assert_eq!(state.sent[1].pieces, 3);
+    assert!(state.sent[1].pieces >= 3);
     drop(state);
     assert_eq!(port.port.stats().tx_total().packets, 200);
 }
 
 #[test]
 fn packets_from_elsewhere_are_copied_and_freed_at_once() {
-    let (device, mut port) = opened(",queue_size=64,mtu=9000");
+    let (device, mut port) = opened(",queue_size=128,mtu=9000");
     let pool = Pool::new("elsewhere", 64, 2048).unwrap();
     let mut cache = pool.cache();
     device.lock().stalled = true;
@@ -110,7 +111,7 @@ fn packets_from_elsewhere_are_copied_and_freed_at_once() {
 
 #[test]
 fn packets_without_room_stay_with_the_caller_in_order() {
-    let (device, mut port) = opened(",queue_size=64");
+    let (device, mut port) = opened(",queue_size=128");
     device.lock().stalled = true;
     let mut cache = Pool::new("elsewhere", 256, 2048).unwrap().cache();
     let frames: Vec<_> = (0..32).map(|n| datagram(n, 2, 60)).collect();
@@ -120,17 +121,18 @@ fn packets_without_room_stay_with_the_caller_in_order() {
         waiting = packets(&mut cache, &frames);
         sent += port.tx[0].tx_packets(&mut waiting, &mut cache);
     }
-    assert_eq!(sent, 62);
-    let first = waiting[0].as_frame().to_vec();
-    assert_eq!(first, frames[62 - 32]);
+    assert!((110..=126).contains(&sent), "{sent}");
+    let left = waiting.len();
+    assert_eq!(waiting[0].as_frame().to_vec(), frames[32 - left]);
     device.resume();
-    assert_eq!(port.tx[0].tx_packets(&mut waiting, &mut cache), 2);
-    assert_eq!(device.lock().sent.last().unwrap().bytes, frames[31]);
+    assert_eq!(port.tx[0].tx_packets(&mut waiting, &mut cache), left);
+    let expected = frames.iter().cycle().take(sent + left).cloned().collect::<Vec<_>>();
+    assert_eq!(bytes_of(&device.lock().sent), expected);
 }
 
 #[test]
 fn sent_packets_come_back_when_the_queue_is_flushed() {
-    let (device, mut port) = opened(",queue_size=64");
+    let (device, mut port) = opened(",queue_size=128");
     let mut cache = Pool::new("elsewhere", 8, 2048).unwrap().cache();
     // Packets of the receive pool, so that it would run dry if none came back.
     for _ in 0..100 {
