@@ -13,7 +13,7 @@ use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, wait};
 use packet::MacAddr;
 use packet::builder::FrameBuilder;
 use packet::checksum::Checksum;
-use packet::headers::{EtherType, TcpFlags};
+use packet::headers::{ArpOperation, EtherType, TcpFlags};
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -316,13 +316,19 @@ fn is_valid(frame: &[u8]) -> bool {
 fn checksums_and_segments_are_made_by_the_device(bench: &mut Bench) {
     let address = bench.nics[0].address();
     bench.switch_with(&["tap=tap:tap0", &format!("a=igb:{address}")]);
-    let station = STATIONS[0];
     bench.vm.sh("ip addr add 10.5.0.1/24 dev tap0 && ip link set tap0 up").unwrap();
-    let neighbour = format!("ip neigh add 10.5.0.2 lladdr {station} dev tap0 nud permanent");
-    bench.vm.sh(&neighbour).unwrap();
     let tcp = |frame: &[u8]| frame.len() > 54 - 1 && frame[12..14] == [8, 0] && frame[23] == 6;
     bench.vm.sh("head -c 100000 /dev/zero | tr '\\0' x >/tmp/data").unwrap();
     bench.vm.sh("nc 10.5.0.2 80 </tmp/data >/dev/null 2>&1 &").unwrap();
+    let who_has = |frame: &[u8]| frame[12..14] == [8, 6] && frame[38..42] == [10, 5, 0, 2];
+    let question = bench.wires[0].receive_some(1, LIMIT, who_has).unwrap().remove(0);
+    let guest = MacAddr(question[6..12].try_into().unwrap());
+    let (ours, theirs) = (Ipv4Addr::new(10, 5, 0, 2), Ipv4Addr::new(10, 5, 0, 1));
+    let answer = FrameBuilder::new(STATIONS[0], guest)
+        .arp(ArpOperation::REPLY, (STATIONS[0], ours), (guest, theirs))
+        .build()
+        .unwrap();
+    bench.wires[0].send(&answer).unwrap();
     let syn = bench.wires[0].receive_some(1, LIMIT, tcp).unwrap().remove(0);
     assert!(is_valid(&syn), "{syn:?}");
     let answer = syn_answer(&syn);
