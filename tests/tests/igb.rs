@@ -1,7 +1,7 @@
 //! The igb driver on QEMU's 82576, in a guest, over VFIO and UIO. Frames come from outside of the
 //! guest and are checked there.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code")]
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;

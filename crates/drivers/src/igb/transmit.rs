@@ -32,14 +32,18 @@ const MAX_PIECE: usize = 8192;
 
 /// Smallest page. QEMU's device drops frames of which a descriptor's part crosses from one page to
 /// another that is elsewhere in its memory, as happens behind an IOMMU. Real devices do not care.
-const PAGE: u64 = 4096;
+const PAGE: usize = 4096;
 
 /// Most descriptors of one packet: two for each segment, which may cross the border of pages, and
 /// more for those that are longer than a page. (QEMU's device drops what has more than 64.)
-const MAX_PIECES: usize = 2 * MAX_SEGMENTS + packet::MAX_FRAME_LEN.div_ceil(PAGE as usize);
+const MAX_PIECES: usize = 2 * MAX_SEGMENTS + packet::MAX_FRAME_LEN.div_ceil(PAGE);
 
 // Any packet finds room in an empty ring, with a context in front of it.
 const _: () = assert!(MAX_PIECES + 1 < *super::options::SIZES.start() as usize);
+
+/// Descriptors in use from which on sent packets are taken back. Not as many as a long ring has:
+/// the pools that they come from may be small.
+const RECLAIM: u16 = 128;
 
 /// Descriptors that the device fetches at once. Completions are written back at once.
 const THRESHOLDS: u32 = 8 | 1 << dctl::HTHRESH_SHIFT;
@@ -185,8 +189,7 @@ impl<R: Registers> TxRing<R> {
     /// Makes room for a burst, seldom enough that many packets come back at once.
     #[inline]
     fn make_room(&mut self, cache: Option<&mut PoolCache>) {
-        let half = usize::from(self.memory.ring.entries() / 2);
-        if self.free() < half.max(BURST) {
+        if self.used > RECLAIM.min(self.memory.ring.entries() / 2) {
             self.reclaim(cache);
         }
     }
@@ -310,7 +313,7 @@ impl<R: Registers> TxRing<R> {
         let Some(address) = packet.device_address(&self.memory.space) else { return Posted::Bad };
         let plan = Plan::plain(len, None);
         // Never 0, since a frame has 14 bytes at least.
-        if address / PAGE != address.saturating_add(len as u64 - 1) / PAGE {
+        if address / PAGE as u64 != address.saturating_add(len as u64 - 1) / PAGE as u64 {
             return self.post_pieces(packet, plan);
         }
         self.write(address, len, plan.bits | tx::END);
