@@ -100,7 +100,12 @@ impl Binder {
     /// # Errors
     /// When nothing is remembered, a process uses the device, or the driver does not take it.
     pub fn restore(&self, address: PciAddress) -> Result<Change, PciError> {
-        let info = self.sysfs.device(address)?;
+        let info = self.sysfs.device(address).inspect_err(|_| {
+            // One that was pulled out will never come back as what it was.
+            if !self.sysfs.device_path(address).exists() {
+                let _ = self.forget(address);
+            }
+        })?;
         let Some(former) = self.remembered(address)? else {
             return Err(PciError::new(
                 address,
@@ -395,5 +400,10 @@ mod tests {
         assert_eq!(binder.changed().unwrap(), []);
         fake.write(&format!("state/{ADDRESS}"), "../evil\n");
         assert!(binder.restore(address()).unwrap_err().to_string().contains("evil"));
+        // One that is not there any more is told once.
+        fake.write("state/0000:09:00.0", "igb\n");
+        let gone = "0000:09:00.0".parse().unwrap();
+        assert!(binder.restore(gone).unwrap_err().to_string().contains("no such device"));
+        assert_eq!(binder.changed().unwrap(), [address()]);
     }
 }
