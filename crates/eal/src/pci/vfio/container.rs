@@ -290,9 +290,10 @@ fn not_viable(id: u32, address: PciAddress, sysfs: &Sysfs) -> String {
     };
     let names: Vec<String> = others.iter().map(name).collect();
     let addresses: Vec<String> = others.iter().map(|other| other.address.to_string()).collect();
+    let force = if others.iter().all(|other| other.is_network()) { "" } else { " --force" };
     format!(
         "its IOMMU group {id} also has {}, and a group is given to user space as a whole; if the \
-         host can do without, type: ringway devices bind {}",
+         host can do without, type: ringway devices bind {}{force}",
         names.join(", "),
         addresses.join(" ")
     )
