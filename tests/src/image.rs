@@ -12,6 +12,9 @@ use crate::process::run;
 
 const INIT: &str = include_str!("../guest/init");
 
+/// To be counted up when images are laid out anew.
+const FORMAT: u32 = 3;
+
 /// Users of a guest, for `su`: one of them has no privilege.
 const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
 
@@ -188,7 +191,8 @@ impl ImageSpec {
             files.insert(library.clone(), library);
         }
         let mut key = DefaultHasher::new();
-        (INIT, USERS, &self.modules, &self.on_demand, &files, &kernel.release).hash(&mut key);
+        (INIT, USERS, FORMAT, &self.modules, &self.on_demand, &files, &kernel.release)
+            .hash(&mut key);
         for path in files.keys().chain([&busybox]) {
             let meta = fs::metadata(path).with_context(|| path.display().to_string())?;
             (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut key);
@@ -250,6 +254,8 @@ impl Contents<'_> {
         for dir in ["bin", "dev", "etc", "proc", "sys", "run", "tmp", "modules", "lib/modules"] {
             fs::create_dir_all(path(dir))?;
         }
+        fs::create_dir(path("var"))?;
+        symlink("../run", path("var/run"))?;
         // The kernel loads modules by a program there.
         symlink("bin", path("sbin"))?;
         fs::copy(self.busybox, path("bin/busybox"))?;
@@ -259,11 +265,7 @@ impl Contents<'_> {
             }
         }
         self.modules(root.path())?;
-        for (from, to) in &self.files {
-            let to = root.path().join(to.strip_prefix("/").unwrap_or(to));
-            fs::create_dir_all(to.parent().context("a file without a directory")?)?;
-            fs::copy(from, &to).with_context(|| from.display().to_string())?;
-        }
+        self.files(root.path())?;
         fs::write(path("etc/passwd"), USERS)?;
         fs::write(path("init"), INIT)?;
         fs::set_permissions(path("init"), fs::Permissions::from_mode(0o755))?;
@@ -274,6 +276,24 @@ impl Contents<'_> {
             .env("OUT", part.path())
             .args(["-c", r#"find . | cpio --quiet -o -H newc -R 0:0 >"$OUT""#]))?;
         part.persist(initramfs)?;
+        Ok(())
+    }
+
+    /// Puts the files in place. A file under two names, as a library may be, is one file there as
+    /// well: the loader would take two for two libraries.
+    fn files(&self, root: &Path) -> Result<()> {
+        let mut there = BTreeMap::new();
+        for (from, to) in &self.files {
+            let path = root.join(to.strip_prefix("/").unwrap_or(to));
+            fs::create_dir_all(path.parent().context("a file without a directory")?)?;
+            let from = fs::canonicalize(from).with_context(|| from.display().to_string())?;
+            if let Some(first) = there.get(&from) {
+                symlink(first, &path)?;
+            } else {
+                fs::copy(&from, &path).with_context(|| from.display().to_string())?;
+                there.insert(from, to);
+            }
+        }
         Ok(())
     }
 

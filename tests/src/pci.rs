@@ -141,3 +141,13 @@ pub fn huge_pages(pages: u32) -> String {
          [ $(cat /proc/sys/vm/nr_hugepages) = {pages} ]"
     )
 }
+
+/// Binds a device that has no driver to `vfio-pci`, without Ringway.
+#[must_use]
+pub fn give_to_vfio(address: &str) -> String {
+    format!(
+        "cd /sys/bus/pci/devices/{address} && echo vfio-pci >driver_override && \
+         {{ [ ! -e driver ] || echo {address} >driver/unbind; }} && \
+         echo {address} >/sys/bus/pci/drivers_probe && [ -e driver/module ]"
+    )
+}

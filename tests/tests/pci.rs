@@ -133,8 +133,8 @@ fn behind_an_iommu_devices_are_taken_opened_and_given_back() {
     println!("{}", devices(&mut vm, "list"));
     for (address, kernel, ours) in [
         (IGB, "igb", "igb"),
-        (VIRTIO, "virtio-pci", "virtio-net"),
-        (TWINS[1], "virtio-pci", "virtio-net"),
+        (VIRTIO, "virtio-pci", "virtio-pci"),
+        (TWINS[1], "virtio-pci", "virtio-pci"),
     ] {
         let device = listed(&mut vm, address);
         assert_eq!((&device["driver"], &device["ringway"]), (&kernel.into(), &ours.into()));

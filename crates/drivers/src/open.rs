@@ -196,6 +196,13 @@ mod tests {
     }
 
     #[test]
+    fn without_pci_devices_pools_are_plain() {
+        let drivers = Drivers::new();
+        assert!(drivers.spaces().in_use().is_none());
+        assert_eq!(drivers.pool("test", 16, 2048).unwrap().capacity(), 16);
+    }
+
+    #[test]
     fn an_unknown_driver_gets_a_hint() {
         let error = refusal("tpa:tap0");
         assert!(error.contains("no driver 'tpa'"), "{error}");

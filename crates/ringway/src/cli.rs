@@ -285,7 +285,7 @@ pub enum DevicesAction {
         /// Kernel driver to bind them to: vfio-pci, uio_pci_generic or one of the host's.
         #[arg(long, value_name = "NAME", default_value = eal::pci::spaces::VFIO_PCI)]
         driver: String,
-        /// Also when the host uses the network interface.
+        /// Also when the host uses the network interface, or it is no network device.
         #[arg(long)]
         force: bool,
     },
@@ -294,7 +294,7 @@ pub enum DevicesAction {
         /// PCI addresses.
         #[arg(required = true)]
         addresses: Vec<PciAddress>,
-        /// Also when the host uses the network interface.
+        /// Also when the host uses the network interface, or it is no network device.
         #[arg(long)]
         force: bool,
     },

@@ -55,7 +55,7 @@ impl Default for Binder {
 impl Binder {
     /// Binds the device at `address` to `driver`, and remembers the one that it had.
     ///
-    /// `force`: also when the host uses its network interface.
+    /// `force`: also when the host uses its network interface, or it is no network device.
     ///
     /// # Errors
     /// When the device is in use, the driver does not take it, or this process may not; the device
@@ -100,7 +100,12 @@ impl Binder {
     /// # Errors
     /// When nothing is remembered, a process uses the device, or the driver does not take it.
     pub fn restore(&self, address: PciAddress) -> Result<Change, PciError> {
-        let info = self.sysfs.device(address)?;
+        let info = self.sysfs.device(address).inspect_err(|_| {
+            // One that was pulled out will never come back as what it was.
+            if !self.sysfs.device_path(address).exists() {
+                let _ = self.forget(address);
+            }
+        })?;
         let Some(former) = self.remembered(address)? else {
             return Err(PciError::new(
                 address,
@@ -152,6 +157,17 @@ impl Binder {
         }
         if force {
             return Ok(());
+        }
+        // Whether the host needs a disk or a display cannot be told here.
+        if !info.is_network() {
+            return Err(PciError::new(
+                info.address,
+                format!(
+                    "it is no network device (class {:06x}); if the host can do without it, \
+                     repeat this with --force",
+                    info.class
+                ),
+            ));
         }
         for name in &info.interfaces {
             let reasons = interface(&self.sysfs, name, &self.network);
@@ -362,6 +378,10 @@ mod tests {
         let fake = FakeSysfs::new(&["igb", VFIO_PCI]);
         let binder = binder(&fake);
         assert!(refusal(&binder, VFIO_PCI, false).contains("no such device"));
+        fake.device("0000:01:00.5", Some("igb"), Some(3));
+        fake.write("bus/pci/devices/0000:01:00.5/class", "0x010802\n");
+        let disk = binder.bind("01:00.5".parse().unwrap(), VFIO_PCI, false).unwrap_err();
+        assert!(disk.to_string().contains("no network device (class 010802)"), "{disk}");
         fake.device(ADDRESS, Some("igb"), None);
         let error = refusal(&binder, VFIO_PCI, false);
         assert!(error.contains("IOMMU") && error.contains(UIO_PCI_GENERIC), "{error}");
@@ -395,5 +415,10 @@ mod tests {
         assert_eq!(binder.changed().unwrap(), []);
         fake.write(&format!("state/{ADDRESS}"), "../evil\n");
         assert!(binder.restore(address()).unwrap_err().to_string().contains("evil"));
+        // One that is not there any more is told once.
+        fake.write("state/0000:09:00.0", "igb\n");
+        let gone = "0000:09:00.0".parse().unwrap();
+        assert!(binder.restore(gone).unwrap_err().to_string().contains("no such device"));
+        assert_eq!(binder.changed().unwrap(), [address()]);
     }
 }

@@ -47,17 +47,17 @@ pub fn run(sysfs: &Sysfs, address: PciAddress, json: bool) -> Result<(), Failure
     let info = sysfs.device(address).map_err(Failure::runtime)?;
     let resources = sysfs.resources(address).map_err(Failure::runtime)?;
     let opened = match info.driver.as_deref() {
-        Some(VFIO_PCI | UIO_PCI_GENERIC) => {
-            Some(Opened::open(&info, &resources).map_err(Failure::runtime)?)
-        }
-        _ => None,
+        Some(VFIO_PCI | UIO_PCI_GENERIC) => Opened::open(&info, &resources).map(Some),
+        _ => Ok(None),
     };
+    // What is known is shown whether or not it can be opened.
+    let shown = opened.as_ref().ok().and_then(Option::as_ref);
     if json {
-        output::json_pretty(&value(&info, &resources, opened.as_ref()));
+        output::json_pretty(&value(&info, &resources, shown));
     } else {
-        output::text(&text(&info, &resources, opened.as_ref()));
+        output::text(&text(&info, &resources, shown));
     }
-    Ok(())
+    opened.map(drop).map_err(Failure::runtime)
 }
 
 fn value(info: &DeviceInfo, resources: &[Resource], opened: Option<&Opened>) -> Value {
@@ -136,12 +136,18 @@ fn text(info: &DeviceInfo, resources: &[Resource], opened: Option<&Opened>) -> S
     facts.extend(resources.iter().map(|bar| ("bar", bar_text(bar, opened))));
     match opened {
         Some(opened) => facts.extend(opened_facts(opened)),
-        None => facts.push((
-            "registers",
-            format!("not read: the host has it; ringway devices bind {}", info.address),
-        )),
+        None => facts.push(("registers", not_read(info))),
     }
     facts.iter().map(|(name, value)| format!("{name:12} {value}\n")).collect()
+}
+
+/// Why there is nothing of the registers.
+fn not_read(info: &DeviceInfo) -> String {
+    match info.driver.as_deref() {
+        Some(VFIO_PCI | UIO_PCI_GENERIC) => "not read: it cannot be opened".to_owned(),
+        Some(_) => format!("not read: the host has it; ringway devices bind {}", info.address),
+        None => format!("not read: it has no driver; ringway devices bind {}", info.address),
+    }
 }
 
 fn bar_text(bar: &Resource, opened: Option<&Opened>) -> String {

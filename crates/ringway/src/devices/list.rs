@@ -8,16 +8,13 @@ use crate::exit::Failure;
 use crate::output;
 use crate::table::{Align, Cell, Table, Tone, colour_stdout};
 
-/// Network controllers, in the upper byte of the class.
-const NETWORK: u32 = 0x02;
-
 /// `ringway devices list`.
 pub fn run(sysfs: &Sysfs, all: bool, json: bool) -> Result<(), Failure> {
     let devices = sysfs.devices().map_err(|cause| {
         Failure::runtime(format!("cannot list PCI devices in /sys/bus/pci/devices: {cause}"))
     })?;
     let devices: Vec<DeviceInfo> =
-        devices.into_iter().filter(|device| all || device.class >> 16 == NETWORK).collect();
+        devices.into_iter().filter(|device| all || device.is_network()).collect();
     if json {
         let devices: Vec<Value> = devices.iter().map(value).collect();
         output::json_pretty(&json!({ "devices": devices }));

@@ -352,13 +352,17 @@ const fn argsz<T>() -> u32 {
 mod tests {
     use super::*;
 
-    /// An answer with capabilities: each an id, the offset of the next one, and pairs.
-    fn answer(capabilities: &[(usize, u16, u32, &[(u64, u64)])]) -> Vec<u8> {
+    /// Where a capability is, its id, the offset of the next one, and pairs.
+    type Entry<'a> = (usize, u16, u32, &'a [(u64, u64)]);
+
+    /// An answer with capabilities.
+    fn answer(capabilities: &[Entry<'_>]) -> Vec<u8> {
         let mut bytes = vec![0; 256];
         for (at, id, next, pairs) in capabilities {
+            let count = u32::try_from(pairs.len()).unwrap();
             bytes[*at..at + 2].copy_from_slice(&id.to_ne_bytes());
             bytes[at + 4..at + 8].copy_from_slice(&next.to_ne_bytes());
-            bytes[at + 8..at + 12].copy_from_slice(&(pairs.len() as u32).to_ne_bytes());
+            bytes[at + 8..at + 12].copy_from_slice(&count.to_ne_bytes());
             for (n, (a, b)) in pairs.iter().enumerate() {
                 let to = at + 16 + n * 16;
                 bytes[to..to + 8].copy_from_slice(&a.to_ne_bytes());

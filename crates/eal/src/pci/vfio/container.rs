@@ -155,7 +155,7 @@ impl Container {
         let is_first = state.groups.is_empty();
         if is_first {
             let kind = if self.has_iommu { abi::TYPE1V2_IOMMU } else { abi::NO_IOMMU };
-            abi::set_iommu(fd, kind).map_err(|cause| format!("VFIO has no such IOMMU: {cause}"))?;
+            abi::set_iommu(fd, kind).map_err(|cause| iommu_error(&cause))?;
         }
         if !self.has_iommu {
             return Ok(());
@@ -290,12 +290,25 @@ fn not_viable(id: u32, address: PciAddress, sysfs: &Sysfs) -> String {
     };
     let names: Vec<String> = others.iter().map(name).collect();
     let addresses: Vec<String> = others.iter().map(|other| other.address.to_string()).collect();
+    let force = if others.iter().all(|other| other.is_network()) { "" } else { " --force" };
     format!(
         "its IOMMU group {id} also has {}, and a group is given to user space as a whole; if the \
-         host can do without, type: ringway devices bind {}",
+         host can do without, type: ringway devices bind {}{force}",
         names.join(", "),
         addresses.join(" ")
     )
+}
+
+fn iommu_error(cause: &io::Error) -> String {
+    let hint = match cause.raw_os_error() {
+        // Interrupts that are not remapped can be faked by devices.
+        Some(libc::EPERM) => {
+            "; if 'dmesg' says that interrupts are not remapped, and you trust the device: modprobe \
+             vfio_iommu_type1 allow_unsafe_interrupts=1"
+        }
+        _ => "",
+    };
+    format!("VFIO cannot use this machine's IOMMU: {cause}{hint}")
 }
 
 fn map_error(cause: &io::Error, len: u64, iova: u64) -> String {
