@@ -161,6 +161,7 @@ fn two_devices_over_vfio_carry_everything() {
     a_killed_switch_starts_again(&mut bench);
     flows_go_to_the_predicted_queues(&mut bench);
     vlans_are_tagged_and_filtered(&mut bench);
+    frames_for_others_are_left_out_on_request(&mut bench);
     checksums_and_segments_are_made_by_the_device(&mut bench);
     bench.vm.sh("ringway devices restore --all").unwrap();
 }
@@ -301,6 +302,20 @@ fn vlans_are_tagged_and_filtered(bench: &mut Bench) {
         bench.wires[0].send(&frame).unwrap();
     }
     assert_eq!(bench.expect(1, 3), [tagged(100, 2), untagged(0, 3), tagged(5, 5)]);
+    bench.stop("TERM");
+}
+
+fn frames_for_others_are_left_out_on_request(bench: &mut Bench) {
+    bench.switch([",promiscuous=off,multicast=01:00:5e:00:00:05", ""]);
+    let from = STATIONS[0].0;
+    let own = [0x52, 0x54, 0, 0, 0, 1];
+    let (group, other_group) = ([1, 0, 0x5E, 0, 0, 5], [1, 0, 0x5E, 0, 0, 0x66]);
+    let wanted = [own, [0xFF; 6], group].map(|to| frame(to, from, 100, 1));
+    for to in [STATIONS[1].0, other_group] {
+        bench.wires[0].send(&frame(to, from, 100, 2)).unwrap();
+    }
+    wanted.iter().for_each(|frame| bench.wires[0].send(frame).unwrap());
+    assert_eq!(bench.expect(1, 3), wanted);
     bench.stop("TERM");
 }
 
