@@ -6,6 +6,7 @@
 //! - [`null`]: nothing, or generated frames
 //! - [`vhost_user`]: a virtual machine, through its vhost-user socket
 //! - [`virtio_user`]: the driver of a vhost-user back-end
+//! - `virtio`: what all virtio-net drivers share: rings, queues, features
 //! - `control`: the control side of ports without a device
 //! - `slots`: memory for the frames that a driver receives by copying
 
@@ -16,6 +17,7 @@ pub mod pcap;
 mod slots;
 pub mod tap;
 pub mod vhost_user;
+mod virtio;
 pub mod virtio_user;
 
 pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, open};

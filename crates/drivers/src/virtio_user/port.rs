@@ -15,9 +15,12 @@ use vhost::frontend::Endpoint;
 use virtio::Features;
 
 use super::INFO;
-use super::control_queue::Command;
-use super::options::{LINK_HEADERS, Options};
-use super::session::{Lanes, Session, Wishes, withdraw};
+use super::options::Options;
+use super::session::{Session, Wishes};
+use crate::virtio::control_queue::Command;
+use crate::virtio::features::LINK_HEADERS;
+use crate::virtio::lane::Lanes;
+use crate::virtio::options::MIN_MTU;
 
 /// How long to wait before the next attempt to find the back-end.
 const RETRY: Duration = Duration::from_millis(100);
@@ -128,7 +131,7 @@ impl VirtioUserPort {
 
 impl PortControl for VirtioUserPort {
     fn info(&self) -> PortInfo {
-        let queues = self.options.queues.into();
+        let queues = self.options.net.queues.into();
         PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: u16::MAX }
     }
 
@@ -156,8 +159,8 @@ impl PortControl for VirtioUserPort {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if mtu < 68 {
-            return Err(failed(&self.name, format!("MTU {mtu}: expected 68 to 65535")));
+        if mtu < MIN_MTU {
+            return Err(failed(&self.name, format!("MTU {mtu}: expected {MIN_MTU} to 65535")));
         }
         self.change(Wishes { mtu, ..self.wishes })?;
         self.mtu.store(mtu, Relaxed);
@@ -327,9 +330,7 @@ impl Keeper {
 
     /// What the back-end did wrong with a ring, if it did.
     fn fault(&self) -> Option<String> {
-        let rx = self.lanes.rx.iter().map(|lane| lane.fault());
-        let tx = self.lanes.tx.iter().map(|lane| lane.fault());
-        let fault = rx.chain(tx).flatten().next()?;
+        let fault = self.lanes.fault()?;
         Some(format!("{}: broken ring: {fault}", self.options.path))
     }
 
@@ -382,7 +383,7 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         // Not even a panic leaves rings with the workers that nobody looks after.
-        withdraw(&self.lanes);
+        self.lanes.withdraw();
         self.state.set_link(false);
     }
 }

@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
-use eal::{EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, Sent, TxDriver};
 use packet::{BURST, Capabilities, Frame, FrameReader};
 use virtio::NetHeader;
 use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
 
+use super::kick::Kick;
 use super::lane::{Lane, Ring};
-use super::memory::Slots;
+use super::memory::{RingMemory, Slots};
 
 /// Shortest frame: an Ethernet header.
 const MIN_FRAME: usize = 14;
@@ -20,7 +20,7 @@ const MIN_FRAME: usize = 14;
 const LINK_HEADERS: usize = 18;
 
 /// Most buffers that one frame may take: 64 KiB take 31.
-pub(super) const MAX_PIECES: usize = 32;
+pub(crate) const MAX_PIECES: usize = 32;
 
 /// How often in a row to refuse a burst for which there is room in part only. Past that the
 /// device may be one that gives nothing back until it gets more.
@@ -31,18 +31,18 @@ const END: u16 = u16::MAX;
 
 /// Tables of descriptors, one per slot, for frames of several pieces.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tables(DmaMemory);
+pub(crate) struct Tables(DmaMemory);
 
 impl Tables {
     const STRIDE: usize = 16 * MAX_PIECES;
 
     /// Bytes of memory that `count` tables take.
-    pub(super) const fn bytes(count: u16) -> usize {
+    pub(crate) const fn bytes(count: u16) -> usize {
         Self::STRIDE * count as usize
     }
 
     /// Tables in `memory`.
-    pub(super) const fn new(memory: DmaMemory) -> Self {
+    pub(crate) const fn new(memory: DmaMemory) -> Self {
         Self(memory)
     }
 
@@ -55,12 +55,12 @@ impl Tables {
 /// stays so until a frame with an offload is sent; as long as frames have the same length, no
 /// descriptor of a split ring is written.
 #[derive(Debug)]
-pub(super) struct TxRing {
+pub(crate) struct TxRing {
     queue: DriverQueue,
     buffers: Buffers,
     fault: Option<RingError>,
     /// Keeps `queue`, slots and tables mapped.
-    _memory: Arc<SharedMemory>,
+    _memory: Arc<RingMemory>,
 }
 
 /// What goes with the queue, of whatever format that is: code that works on bursts is made for
@@ -82,7 +82,7 @@ struct Buffers {
     long_frames: usize,
     /// How often in a row a burst was refused for which there was room in part.
     refusals: u32,
-    kick: EventFd,
+    kick: Kick,
 }
 
 impl Ring for TxRing {
@@ -93,16 +93,17 @@ impl Ring for TxRing {
 
 impl TxRing {
     /// An empty ring. `queue`, `slots` and `tables` must lie in `memory`, which must be zero.
-    pub(super) fn new(
+    pub(crate) fn new(
         queue: impl Into<DriverQueue>,
         slots: Slots,
         header: usize,
         tables: Option<Tables>,
         offloads: Capabilities,
-        kick: EventFd,
-        memory: Arc<SharedMemory>,
+        kick: Kick,
+        memory: Arc<RingMemory>,
     ) -> Self {
-        let queue = queue.into();
+        let mut queue = queue.into();
+        keep_to_slots(&mut queue, slots.count());
         let links = vec![END; queue.entries().into()].into_boxed_slice();
         let buffers = Buffers {
             slots,
@@ -119,18 +120,18 @@ impl TxRing {
     }
 
     /// The queue, for its addresses.
-    pub(super) const fn queue(&self) -> &DriverQueue {
+    pub(crate) const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
     /// Sends the kick that a device may expect after its start.
-    pub(super) fn kick(&self) {
-        let _ = self.buffers.kick.signal();
+    pub(crate) fn kick(&self) {
+        self.buffers.kick.signal(self.queue.position());
     }
 
     /// The heads of the frames that the device has.
     #[cfg(test)]
-    pub(super) fn posted_heads(&self) -> Vec<u16> {
+    pub(crate) fn posted_heads(&self) -> Vec<u16> {
         let size = self.queue.entries();
         (0..size).filter(|id| self.queue.is_posted(*id)).collect()
     }
@@ -210,7 +211,7 @@ impl Buffers {
             }
         }
         if queue.publish() {
-            let _ = self.kick.signal();
+            self.kick.signal(queue.position());
         }
         Ok(sent)
     }
@@ -257,7 +258,7 @@ impl Buffers {
     ) -> Result<Added, RingError> {
         let (len, room) = (frame.len(), self.slots.room());
         let count = len.div_ceil(room);
-        if count > MAX_PIECES || count > usize::from(queue.entries()) {
+        if count > MAX_PIECES || count > usize::from(self.slots.count()) {
             return Ok(Added::Never);
         }
         if count > usize::from(queue.free_count()) {
@@ -335,6 +336,16 @@ impl Buffers {
     }
 }
 
+/// Takes the ids that have no slot out of use, where memory in pieces holds fewer slots than the
+/// ring has entries.
+fn keep_to_slots(queue: &mut DriverQueue, count: u16) {
+    if count >= queue.entries() {
+        return;
+    }
+    while queue.reserve().is_some() {}
+    (0..count).for_each(|id| queue.release(id));
+}
+
 /// Writes a frame's net header to the first bytes of its buffer.
 fn write_header(buffer: DmaMemory, header_len: usize, frame: &Frame<'_>) {
     // The driver has no use for the number of buffers (virtio 1.3 section 5.1.6.2.1).
@@ -355,13 +366,13 @@ enum Added {
 
 /// The transmit queue that a worker has.
 #[derive(Debug)]
-pub(super) struct Transmitter {
+pub(crate) struct Transmitter {
     lane: Arc<Lane<TxRing>>,
     mtu: Arc<AtomicU16>,
 }
 
 impl Transmitter {
-    pub(super) const fn new(lane: Arc<Lane<TxRing>>, mtu: Arc<AtomicU16>) -> Self {
+    pub(crate) const fn new(lane: Arc<Lane<TxRing>>, mtu: Arc<AtomicU16>) -> Self {
         Self { lane, mtu }
     }
 }

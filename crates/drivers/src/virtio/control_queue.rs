@@ -7,11 +7,13 @@ use packet::MacAddr;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
 
+use super::kick::Kick;
+
 /// Entries of the ring: one command at a time takes three.
-pub(super) const SIZE: u16 = 16;
+pub(crate) const SIZE: u16 = 16;
 
 /// Bytes of memory for a command.
-pub(super) const BUFFER: usize = 64;
+pub(crate) const BUFFER: usize = 64;
 
 /// Where the parts of a command lie in its memory.
 const HEADER: (usize, usize) = (0, 2);
@@ -19,12 +21,17 @@ const DATA_AT: usize = 16;
 const MAX_DATA: usize = 16;
 const ACK: (usize, usize) = (48, 1);
 
+/// How long to wait before the first look for an answer without a signal, and how long at most:
+/// devices in the same machine answer at once.
+const FIRST_PAUSE: Duration = Duration::from_micros(50);
+const LAST_PAUSE: Duration = Duration::from_millis(10);
+
 /// The device's answer: done.
 const OK: u8 = 0;
 
 /// Something for the device to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Command {
+pub(crate) enum Command {
     Promiscuous(bool),
     Mac(MacAddr),
     AddVlan(u16),
@@ -45,7 +52,7 @@ impl Command {
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CommandError {
+pub(crate) enum CommandError {
     #[error("the device refuses {0:?}")]
     Refused(Command),
     #[error("the device has not answered {0:?} within {1:?}; the control queue is given up")]
@@ -58,41 +65,40 @@ pub(super) enum CommandError {
 
 /// The control queue of a session.
 #[derive(Debug)]
-pub(super) struct ControlQueue {
+pub(crate) struct ControlQueue {
     queue: DriverQueue,
     /// Private to the driver and the device, kept mapped by the session.
     buffer: DmaMemory,
-    kick: EventFd,
-    call: EventFd,
+    kick: Kick,
+    /// What the device signals with its answer, where it does.
+    call: Option<EventFd>,
     /// The device kept a command: its memory cannot be used for another.
     given_up: bool,
 }
 
 impl ControlQueue {
-    pub(super) fn new(mut queue: DriverQueue, buffer: DmaMemory) -> std::io::Result<Self> {
-        let _ = queue.enable_interrupts();
-        Ok(Self { queue, buffer, kick: EventFd::new()?, call: EventFd::new()?, given_up: false })
+    /// `queue` and `buffer`, [`BUFFER`] bytes, must stay mapped for as long as this is used.
+    pub(crate) const fn new(
+        queue: DriverQueue,
+        buffer: DmaMemory,
+        kick: Kick,
+        call: Option<EventFd>,
+    ) -> Self {
+        Self { queue, buffer, kick, call, given_up: false }
     }
 
-    pub(super) const fn queue(&self) -> &DriverQueue {
+    pub(crate) const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
-    pub(super) const fn kick(&self) -> &EventFd {
-        &self.kick
-    }
-
-    pub(super) const fn call(&self) -> &EventFd {
-        &self.call
-    }
-
     /// Has the device carry out `command`, and waits for its answer.
-    pub(super) fn run(&mut self, command: Command, timeout: Duration) -> Result<(), CommandError> {
+    pub(crate) fn run(&mut self, command: Command, timeout: Duration) -> Result<(), CommandError> {
         if self.given_up {
             return Err(CommandError::GivenUp);
         }
         self.post(command).ok_or(CommandError::GivenUp)?;
         let deadline = Instant::now() + timeout;
+        let mut pause = FIRST_PAUSE;
         loop {
             self.queue.poll_used()?;
             if let Some(used) = self.queue.next_used()? {
@@ -103,7 +109,8 @@ impl ControlQueue {
                 self.given_up = true;
                 return Err(CommandError::Timeout(command, timeout));
             }
-            self.wait(deadline);
+            self.wait(pause.min(deadline.saturating_duration_since(Instant::now())));
+            pause = LAST_PAUSE.min(pause * 2);
         }
         if self.answer() == Some(OK) { Ok(()) } else { Err(CommandError::Refused(command)) }
     }
@@ -128,7 +135,7 @@ impl ControlQueue {
         ];
         self.queue.add(&buffers)?;
         if self.queue.publish() {
-            let _ = self.kick.signal();
+            self.kick.signal(self.queue.position());
         }
         Some(())
     }
@@ -140,15 +147,19 @@ impl ControlQueue {
         Some(unsafe { ack.host().read_volatile() })
     }
 
-    /// Waits for a signal, but not for long: one may be lost with a back-end that is no friend.
-    fn wait(&mut self, deadline: Instant) {
-        let _ = self.call.drain();
+    /// Waits for a signal, but not for long: one may be lost with a device that is no friend, or
+    /// there are none.
+    fn wait(&mut self, pause: Duration) {
+        let Some(call) = &self.call else {
+            std::thread::sleep(pause);
+            return;
+        };
+        let _ = call.drain();
         if !self.queue.enable_interrupts() {
             return;
         }
-        let rest = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec::try_from(rest.min(Duration::from_millis(10))).unwrap_or_default();
-        let mut fds = [PollFd::new(&self.call, PollFlags::IN)];
+        let timeout = Timespec::try_from(pause).unwrap_or_default();
+        let mut fds = [PollFd::new(call, PollFlags::IN)];
         let _ = rustix::event::poll(&mut fds, Some(&timeout));
     }
 }

@@ -1,0 +1,114 @@
+//! Where a ring passes between the port's thread and the worker that polls it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
+use eal::{EventFd, Handover};
+use virtio::driver::RingError;
+
+use super::receive::RxRing;
+use super::transmit::TxRing;
+
+/// A ring of a session, seen by whoever hands it over.
+pub(crate) trait Ring {
+    /// What the device did wrong, if it did; the ring is not used any more.
+    fn fault(&self) -> Option<RingError>;
+}
+
+/// One queue of a port. It stays for the port's life; its ring comes and goes with sessions.
+#[derive(Debug)]
+pub(crate) struct Lane<R> {
+    /// The ring of the present session.
+    pub(crate) ring: Handover<R>,
+    /// What the device signals. It is the same in all sessions, so that a worker can wait for
+    /// it without knowing of sessions.
+    pub(crate) call: EventFd,
+    /// The ring is there and enabled.
+    ready: AtomicBool,
+    /// Wakes the port's thread.
+    wake: Arc<EventFd>,
+}
+
+impl<R: Ring> Lane<R> {
+    pub(crate) fn new(wake: &Arc<EventFd>) -> std::io::Result<Self> {
+        Ok(Self {
+            ring: Handover::empty(),
+            call: EventFd::new()?,
+            ready: AtomicBool::new(false),
+            wake: Arc::clone(wake),
+        })
+    }
+
+    /// Gives the worker a ring, and wakes it should it sleep: what it armed was another ring.
+    pub(crate) fn install(&self, ring: R) {
+        self.ring.replace(Some(ring));
+        self.ready.store(true, Relaxed);
+        let _ = self.call.signal();
+    }
+
+    /// Takes the ring from the worker.
+    pub(crate) fn remove(&self) -> Option<R> {
+        self.ready.store(false, Relaxed);
+        self.ring.take()
+    }
+
+    /// Whether the worker has a ring.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed)
+    }
+
+    /// For the worker, when the device has broken its ring: wakes the port's thread, which will
+    /// find out and end the session.
+    #[cold]
+    pub(crate) fn report_fault(&self) {
+        self.ready.store(false, Relaxed);
+        let _ = self.wake.signal();
+    }
+
+    /// What the device did wrong with this ring, if it did.
+    pub(crate) fn fault(&self) -> Option<RingError> {
+        self.ring.lock().as_ref().and_then(Ring::fault)
+    }
+}
+
+/// The queues of a port, for the port's thread.
+#[derive(Clone, Debug)]
+pub(crate) struct Lanes {
+    pub(crate) rx: Vec<Arc<Lane<RxRing>>>,
+    pub(crate) tx: Vec<Arc<Lane<TxRing>>>,
+}
+
+impl Lanes {
+    /// Lanes for `pairs` pairs of queues; `wake` wakes the port's thread.
+    pub(crate) fn new(pairs: u16, wake: &Arc<EventFd>) -> std::io::Result<Self> {
+        let rx = (0..pairs).map(|_| Lane::new(wake).map(Arc::new)).collect::<Result<_, _>>()?;
+        let tx = (0..pairs).map(|_| Lane::new(wake).map(Arc::new)).collect::<Result<_, _>>()?;
+        Ok(Self { rx, tx })
+    }
+
+    /// Hands rings to the workers; queues for which there are none get none.
+    pub(crate) fn install(&self, pairs: Vec<(RxRing, TxRing)>) {
+        for ((rx, tx), (rx_lane, tx_lane)) in pairs.into_iter().zip(self.rx.iter().zip(&self.tx)) {
+            rx_lane.install(rx);
+            tx_lane.install(tx);
+        }
+    }
+
+    /// Takes all rings from the workers.
+    pub(crate) fn withdraw(&self) {
+        for lane in &self.rx {
+            drop(lane.remove());
+        }
+        for lane in &self.tx {
+            drop(lane.remove());
+        }
+    }
+
+    /// What the device did wrong with a ring, if it did.
+    pub(crate) fn fault(&self) -> Option<RingError> {
+        let rx = self.rx.iter().map(|lane| lane.fault());
+        let tx = self.tx.iter().map(|lane| lane.fault());
+        rx.chain(tx).flatten().next()
+    }
+}
