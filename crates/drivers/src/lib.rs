@@ -7,6 +7,7 @@
 //! - [`vhost_user`]: a virtual machine, through its vhost-user socket
 //! - [`virtio_user`]: the driver of a vhost-user back-end
 //! - `virtio`: what all virtio-net drivers share: rings, queues, features
+//! - [`pci`]: PCI devices that there are drivers for here
 //! - `control`: the control side of ports without a device
 //! - `slots`: memory for the frames that a driver receives by copying
 
@@ -14,6 +15,7 @@ mod control;
 pub mod null;
 pub mod open;
 pub mod pcap;
+pub mod pci;
 mod slots;
 pub mod tap;
 pub mod vhost_user;

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
+use eal::pci::Spaces;
 use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
+use packet::pool::{Pool, PoolError};
 
 use crate::vhost_user::SharedControl;
 use crate::{null, pcap, tap, vhost_user, virtio_user};
@@ -38,6 +40,7 @@ impl OpenPort {
 #[derive(Debug, Default)]
 pub struct Drivers {
     vhost_control: SharedControl,
+    spaces: Spaces,
 }
 
 impl Drivers {
@@ -45,6 +48,25 @@ impl Drivers {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The address spaces of the PCI devices among the ports.
+    #[must_use]
+    pub const fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// A pool of `buffers` buffers with room for `room` bytes each, where the ports' devices reach
+    /// it: they send its packets without a copy. Without such devices, a plain pool. So open the
+    /// ports first.
+    ///
+    /// # Errors
+    /// When a number is out of range, or there is not enough memory.
+    pub fn pool(&self, name: &str, buffers: u32, room: usize) -> Result<Pool, PoolError> {
+        match self.spaces.in_use() {
+            Some(space) => Pool::for_devices(name, buffers, room, &space),
+            None => Pool::new(name, buffers, room),
+        }
     }
 }
 
@@ -170,6 +192,13 @@ mod tests {
 
     fn refusal(device: &str) -> String {
         open("p0", device, &Drivers::new()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_pci_devices_pools_are_plain() {
+        let drivers = Drivers::new();
+        assert!(drivers.spaces().in_use().is_none());
+        assert_eq!(drivers.pool("test", 16, 2048).unwrap().capacity(), 16);
     }
 
     #[test]

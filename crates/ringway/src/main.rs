@@ -6,6 +6,7 @@
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
 //! - [`admin`]: `ringway port` and `ringway fdb`
+//! - [`devices`]: `ringway devices`
 //! - [`generate`]: `ringway gen`
 //! - [`demo`]: `ringway demo`
 //! - [`table`], [`output`], [`wait`], [`exit`]: what they share
@@ -17,6 +18,7 @@ mod cli;
 mod config;
 mod control;
 mod demo;
+mod devices;
 mod exit;
 mod generate;
 mod output;
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
         Command::Port(args) => admin::port(args),
         Command::Fdb(args) => admin::fdb(args),
         Command::Gen(args) => generate::run::run(args),
+        Command::Devices(args) => devices::run::run(args),
         Command::Demo(args) => demo::run::run(args),
     };
     match result {
