@@ -9,11 +9,11 @@
 
 use std::sync::Arc;
 
-use eal::{Mapping, SharedMemory};
+use eal::{DmaMemory, Mapping, SharedMemory};
 use vhost::net::{Ring, RingSlot};
 use virtio::Features;
 use virtio::device::{DeviceQueue, RingSetup};
-use virtio::driver::memory::DmaMemory;
+
 use virtio::driver::{Buffer, DriverQueue, DriverRing};
 use virtio::memory::{GuestMemory, Region};
 

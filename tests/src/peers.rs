@@ -178,7 +178,8 @@ fn no_netns() -> Option<String> {
         return Some("network namespaces need root".to_owned());
     }
     let tun = Path::new("/dev/net/tun").exists();
-    no_program("ip").or_else(|| (!tun).then(|| "there is no /dev/net/tun".to_owned()))
+    let program = ["ip", "ping"].into_iter().find_map(no_program);
+    program.or_else(|| (!tun).then(|| "there is no /dev/net/tun".to_owned()))
 }
 
 /// Whether this process runs as root.

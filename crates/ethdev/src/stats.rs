@@ -142,6 +142,28 @@ impl Tally {
         Self { packets, bytes, sizes, has_groups: first_bytes & 1 != 0 }
     }
 
+    /// As [`of_few`](Self::of_few), where all frames have the length of the first one, as those
+    /// of one flow often have; `None` otherwise.
+    #[inline]
+    fn of_equal(frames: &[Frame<'_>]) -> Option<Self> {
+        let len = frames.first()?.len();
+        let (mut difference, mut first_bytes) = (0, 0);
+        for frame in frames {
+            difference |= frame.len() ^ len;
+            first_bytes |= first_byte(frame);
+        }
+        if difference != 0 {
+            return None;
+        }
+        let packets = frames.len() as u64;
+        let mut sizes = [0; SIZES];
+        if let Some(size) = sizes.get_mut(size_class(len) as usize) {
+            *size = packets;
+        }
+        let bytes = packets.wrapping_mul(len as u64);
+        Some(Self { packets, bytes, sizes, has_groups: first_bytes & 1 != 0 })
+    }
+
     /// As [`of_few`](Self::of_few): 45 cycles, and 2 per frame.
     ///
     /// Lengths are compared with each bound over a whole array and without a branch, which
@@ -243,7 +265,7 @@ impl QueueStats {
             let tally = if burst.len() <= FEW {
                 Tally::of_few(burst.iter())
             } else {
-                Tally::of_many(burst)
+                Tally::of_equal(burst).unwrap_or_else(|| Tally::of_many(burst))
             };
             self.add(&tally, burst.iter());
         }

@@ -273,19 +273,29 @@ impl Datapath {
 fn gather(frames: &[Frame<'_>], stats: &QueueStats, runs: &mut ArrayVec<Run, BURST>) -> usize {
     let mut longest = 0;
     let mut bit = 1_u32;
+    let mut present = Run { addresses: Addresses::default(), mask: 0 };
     for frame in frames {
         longest = longest.max(frame.len());
-        match (Addresses::of(frame), runs.last_mut()) {
-            (Some(addresses), Some(run)) if run.addresses == addresses => run.mask |= bit,
-            (Some(addresses), _) => {
-                // There is room for as many runs as there are frames.
-                let _ = runs.try_push(Run { addresses, mask: bit });
+        match Addresses::of(frame) {
+            Some(addresses) if addresses == present.addresses => present.mask |= bit,
+            Some(addresses) => {
+                push_run(runs, present);
+                present = Run { addresses, mask: bit };
             }
-            (None, _) => stats.count_drops(DropReason::TooShort, 1),
+            None => stats.count_drops(DropReason::TooShort, 1),
         }
         bit = bit.wrapping_shl(1);
     }
+    push_run(runs, present);
     longest
+}
+
+#[inline]
+fn push_run(runs: &mut ArrayVec<Run, BURST>, run: Run) {
+    if run.mask != 0 {
+        // There are no more runs than frames.
+        let _ = runs.try_push(run);
+    }
 }
 
 #[cfg(test)]

@@ -24,8 +24,8 @@ const RESERVED: u64 = 0x0180_C200_0000;
 /// Destination and source address of a frame.
 ///
 /// They are kept as two overlapping numbers, which are quick to load and to compare: bytes 0 to
-/// 7 and bytes 4 to 11 of the frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// 7 and bytes 4 to 11 of the frame, in the order of memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Addresses {
     first: u64,
     last: u64,
@@ -36,21 +36,21 @@ impl Addresses {
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>) -> Option<Self> {
         let header = frame.head().first_chunk::<ETHERNET>()?;
-        let first = u64::from_be_bytes(*header.first_chunk()?);
-        let last = u64::from_be_bytes(*header.get(4..)?.first_chunk()?);
+        let first = u64::from_ne_bytes(*header.first_chunk()?);
+        let last = u64::from_ne_bytes(*header.get(4..)?.first_chunk()?);
         Some(Self { first, last })
     }
 
     /// The destination as a 48-bit number.
     #[inline]
     pub(crate) const fn destination(self) -> u64 {
-        self.first >> 16
+        u64::from_be(self.first) >> 16
     }
 
     /// The source as a 48-bit number.
     #[inline]
     pub(crate) const fn source(self) -> u64 {
-        self.last & 0xFFFF_FFFF_FFFF
+        u64::from_be(self.last) & 0xFFFF_FFFF_FFFF
     }
 }
 

@@ -276,7 +276,7 @@ impl RxDriver for NetReceiver {
         self.batch.clear();
         let Some(mut loan) = self.held.take() else { return };
         let ring: &mut Ring = &mut loan;
-        ring.queue.complete(self.buffers.read(self.taken));
+        ring.queue.complete_read(&self.buffers, self.taken);
         self.slot.call(ring);
         self.slot.check_in(loan);
     }

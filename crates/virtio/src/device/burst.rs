@@ -5,6 +5,8 @@ use std::ptr::NonNull;
 use packet::Segment;
 use packet::prefetch::{prefetch_read, prefetch_write};
 
+use crate::net_header::NET_HEADER_LEN;
+
 /// Buffers in one burst: twice the frames of a burst, so that jumbo frames over mergeable
 /// buffers need few rounds.
 pub const MAX_BUFFERS: usize = 64;
@@ -162,13 +164,18 @@ impl Buffers {
     }
 }
 
-/// Asks for the first two cache lines of a buffer: for header and head of a frame.
+/// Asks for the first cache lines of a buffer: those of the net header, and of the first 64 bytes
+/// of the frame behind it.
+///
+/// A header that has a line to itself is written only when it changes, so that line is not taken
+/// from the driver's cache.
 #[inline]
 pub(super) fn prefetch<const WRITE: bool>(segment: Segment) {
     let start = segment.as_ptr().as_ptr();
     if WRITE {
-        prefetch_write(start);
-        prefetch_write(start.wrapping_add(64));
+        prefetch_write(start.wrapping_add(NET_HEADER_LEN));
+        prefetch_write(start.wrapping_add(NET_HEADER_LEN + 63));
+        prefetch_read(start);
     } else {
         prefetch_read(start);
         prefetch_read(start.wrapping_add(64));

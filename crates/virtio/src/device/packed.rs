@@ -35,6 +35,7 @@ pub struct PackedQueue {
     /// Descriptors given back since the driver was last told, or decided not to be.
     untold: u16,
     event_idx: bool,
+    in_order: bool,
     indirect: bool,
     memory: Translator,
     setup: RingSetup,
@@ -79,6 +80,7 @@ impl PackedQueue {
             next_used,
             untold: 0,
             event_idx: setup.features.contains(Features::EVENT_IDX),
+            in_order: setup.features.contains(Features::IN_ORDER),
             indirect: setup.features.contains(Features::INDIRECT_DESC),
             memory: Translator::new(memory),
             setup,
@@ -285,6 +287,22 @@ impl PackedQueue {
             self.next_used = at;
             self.untold = self.untold.saturating_add(u16::try_from(slots).unwrap_or(u16::MAX));
         }
+    }
+
+    /// As [`SplitQueue::complete_read`](super::SplitQueue::complete_read); the driver then skips
+    /// the descriptors of the others (section 2.8.9).
+    #[inline]
+    pub fn complete_read(&mut self, buffers: &Buffers, count: usize) {
+        let batch = buffers.as_slice().get(..count).unwrap_or_default();
+        let (true, Some(last)) = (self.in_order, batch.last()) else {
+            return self.complete(buffers.read(count));
+        };
+        let slots = batch.iter().map(|buffer| buffer.chain().slots).fold(0, u16::wrapping_add);
+        let first = self.next_used;
+        // Release, as in `complete`.
+        self.parts.set_used(first, first.used_flags() | u64::from(last.chain().id) << 32);
+        self.next_used = first.after(slots, self.size);
+        self.untold = self.untold.saturating_add(slots);
     }
 
     /// As [`SplitQueue::needs_call`](super::SplitQueue::needs_call), for packed rings (section

@@ -270,9 +270,11 @@ proptest! {
         rounds in prop::collection::vec(
             (prop::collection::vec(1_usize..4, 0..12), 0_usize..40, any::<bool>()), 1..60,
         ),
+        in_order in any::<bool>(),
     ) {
+        let features = if in_order { Features::IN_ORDER } else { Features::empty() };
         let mut driver = Driver::new(size);
-        let mut queue = driver.queue(Features::empty());
+        let mut queue = driver.queue(features);
         let mut outstanding = VecDeque::new();
         let mut free = usize::from(size);
         let mut next_id = 0_u16;
@@ -288,14 +290,21 @@ proptest! {
             let count = buffers.chains().len();
             prop_assert!(count == max.min(outstanding.len()).min(MAX_BUFFERS));
             queue.advance(&buffers, count);
-            queue.complete(buffers.chains().map(|chain| (chain, u32::from(chain.id))));
-            for _ in 0..count {
-                let (id, slots) = outstanding.pop_front().unwrap();
-                prop_assert_eq!(driver.take_used(slots), Some((id, u32::from(id))));
-                free += usize::from(slots);
+            queue.complete_read(&buffers, count);
+            let done: Vec<(u16, u16)> = outstanding.drain(..count).collect();
+            let slots = done.iter().map(|(_, slots)| slots).sum();
+            free += usize::from(slots);
+            if in_order {
+                // One descriptor for all, which has the id of the last.
+                let last = done.last().map(|(id, _)| (*id, 0));
+                prop_assert_eq!(last.and_then(|_| driver.take_used(slots)), last);
+            } else {
+                for (id, slots) in done {
+                    prop_assert_eq!(driver.take_used(slots), Some((id, 0)));
+                }
             }
             if restart {
-                let setup = driver.setup(Features::empty(), queue.base());
+                let setup = driver.setup(features, queue.base());
                 queue = DeviceQueue::new(driver.table(), setup).unwrap();
             }
         }

@@ -106,6 +106,13 @@ impl DeviceQueue {
         either!(self, ring => ring.complete(used));
     }
 
+    /// Gives the first `count` of `buffers`, which the device has only read, back to the driver,
+    /// all at once.
+    #[inline]
+    pub fn complete_read(&mut self, buffers: &Buffers, count: usize) {
+        either!(self, ring => ring.complete_read(buffers, count));
+    }
+
     /// Whether the driver wants to hear of the chains given back since the last call.
     #[inline]
     #[must_use]

@@ -28,6 +28,7 @@ pub struct SplitQueue {
     /// `next_used` when the driver was last told, or decided not to be.
     told_used: u16,
     event_idx: bool,
+    in_order: bool,
     indirect: bool,
     memory: Translator,
     setup: RingSetup,
@@ -63,6 +64,7 @@ impl SplitQueue {
             next_used: 0,
             told_used: 0,
             event_idx: setup.features.contains(Features::EVENT_IDX),
+            in_order: setup.features.contains(Features::IN_ORDER),
             indirect: setup.features.contains(Features::INDIRECT_DESC),
             memory: Translator::new(memory),
             setup,
@@ -215,6 +217,22 @@ impl SplitQueue {
             // Release: the elements, and what was written into the buffers, come first.
             self.store16(self.parts.used, INDEX_OFFSET, next, Ordering::Release);
         }
+    }
+
+    /// Gives the first `count` of `buffers`, which the device has only read, back to the driver.
+    /// With IN_ORDER the last one stands for all (section 2.7.9), so that one element is written
+    /// where there would be as many as frames.
+    #[inline]
+    pub fn complete_read(&mut self, buffers: &Buffers, count: usize) {
+        let batch = buffers.as_slice().get(..count).and_then(|batch| batch.last());
+        let (true, Some(last)) = (self.in_order, batch) else {
+            return self.complete(buffers.read(count));
+        };
+        self.parts.set_used(self.size, self.next_used, last.chain().head, 0);
+        // There are 64 buffers at most.
+        self.next_used = self.next_used.wrapping_add(u16::try_from(count).unwrap_or(0));
+        // Release: that the buffers were read, and the element, come first.
+        self.store16(self.parts.used, INDEX_OFFSET, self.next_used, Ordering::Release);
     }
 
     /// Whether the driver wants to hear of the chains given back since the last call of this

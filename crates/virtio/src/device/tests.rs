@@ -136,6 +136,27 @@ fn a_burst_goes_through_and_back() {
 }
 
 #[test]
+fn in_order_one_element_stands_for_a_burst_that_was_read() {
+    for (features, first) in [(Features::IN_ORDER, 2), (Features::empty(), 0)] {
+        let mut guest = Guest::new();
+        let mut queue = guest.queue(Features::VERSION_1 | features);
+        let mut buffers = Buffers::default();
+        for index in 0..3 {
+            guest.desc(index, data(100 * u64::from(index)), 60, 0, 0);
+            guest.offer(index);
+        }
+        queue.fetch::<false>(3, &mut buffers).unwrap();
+        queue.advance(&buffers, 3);
+        queue.complete_read(&buffers, 3);
+        assert_eq!(guest.read::<u16>(USED_AT + 2), 3);
+        assert_eq!(guest.used(0), UsedElem { id: first, len: 0 });
+        assert!(queue.needs_call());
+        queue.complete_read(&buffers, 0);
+        assert_eq!(guest.read::<u16>(USED_AT + 2), 3, "nothing is nothing");
+    }
+}
+
+#[test]
 fn the_driver_is_told_as_its_flags_ask() {
     let mut guest = Guest::new();
     let mut queue = guest.queue(Features::VERSION_1);
