@@ -11,6 +11,7 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
@@ -37,6 +38,8 @@ pub struct UioDevice {
     config: File,
     space: DmaSpace,
     has_line: bool,
+    /// The I/O ports of each base address register, once they are used.
+    ports: [OnceLock<File>; 6],
 }
 
 impl UioDevice {
@@ -63,8 +66,16 @@ impl UioDevice {
         let path = dir.join("config");
         let config = File::options().read(true).write(true).open(&path);
         let config = config.map_err(|cause| failed(&path, &cause))?;
-        let mut this =
-            Self { info, sysfs: sysfs.clone(), dir, uio, config, space, has_line: false };
+        let mut this = Self {
+            info,
+            sysfs: sysfs.clone(),
+            dir,
+            uio,
+            config,
+            space,
+            has_line: false,
+            ports: Default::default(),
+        };
         // Whoever had it before may have been killed.
         change_command(&this, COMMAND_MEMORY | COMMAND_INTX_DISABLE, COMMAND_BUS_MASTER)?;
         this.has_line = has_interrupt_pin(&this);
@@ -73,6 +84,23 @@ impl UioDevice {
 
     fn failed(&self, what: &str, cause: &io::Error) -> PciError {
         PciError::system(self.info.address, what, cause)
+    }
+
+    /// The file of a base address register that describes I/O ports.
+    fn ports(&self, index: u8) -> Result<&File, PciError> {
+        let slot = self.ports.get(usize::from(index));
+        let slot = slot.ok_or_else(|| self.refused(format!("it has no BAR {index}")))?;
+        if let Some(file) = slot.get() {
+            return Ok(file);
+        }
+        let resources = self.sysfs.resources(self.info.address)?;
+        if !resources.iter().any(|resource| resource.index == index && !resource.is_memory) {
+            return Err(self.refused(format!("it has no I/O ports in BAR {index}")));
+        }
+        let path = self.dir.join(format!("resource{index}"));
+        let file = File::options().read(true).write(true).open(path);
+        let file = file.map_err(|cause| self.failed("open its I/O ports", &cause))?;
+        Ok(slot.get_or_init(|| file))
     }
 
     fn refused(&self, reason: impl Into<String>) -> PciError {
@@ -152,6 +180,18 @@ impl PciDevice for UioDevice {
         let file = File::options().read(true).write(true).open(path).map_err(failed)?;
         let whole = (skip + len).next_multiple_of(page);
         Bar::map(file.as_fd(), 0, skip, len, &[(0, whole)], None).map_err(failed)
+    }
+
+    fn read_io(&self, index: u8, offset: u64, into: &mut [u8]) -> Result<(), PciError> {
+        self.ports(index)?
+            .read_exact_at(into, offset)
+            .map_err(|cause| self.failed("read its I/O ports", &cause))
+    }
+
+    fn write_io(&self, index: u8, offset: u64, bytes: &[u8]) -> Result<(), PciError> {
+        self.ports(index)?
+            .write_all_at(bytes, offset)
+            .map_err(|cause| self.failed("write its I/O ports", &cause))
     }
 
     fn set_bus_master(&self, on: bool) -> Result<(), PciError> {

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::abi::{self, Region};
 use super::container::{Container, GroupHandle};
@@ -46,6 +46,9 @@ pub struct VfioDevice {
     /// What the line interrupt signals, where there is one.
     line: Option<EventFd>,
     interrupts: Mutex<Interrupts>,
+    /// Position in the device's file and length of base address registers, once their I/O ports
+    /// are used.
+    ports: [OnceLock<(u64, u64)>; 6],
 }
 
 impl VfioDevice {
@@ -80,6 +83,7 @@ impl VfioDevice {
             msix_vectors: u16::try_from(vectors).unwrap_or(0),
             line: None,
             interrupts: Mutex::default(),
+            ports: Default::default(),
         };
         if lines > 0 && has_interrupt_pin(&this) {
             this.line = Some(EventFd::new().map_err(|cause| failed("make an eventfd", &cause))?);
@@ -111,6 +115,27 @@ impl VfioDevice {
             Interrupts::Line => abi::disable_irqs(self.fd(), abi::IRQ_INTX),
             Interrupts::Msix => abi::disable_irqs(self.fd(), abi::IRQ_MSIX),
         }
+    }
+
+    /// Where `len` bytes at `offset` of base address register `index` are in the device's file.
+    fn port_position(&self, index: u8, offset: u64, len: usize) -> Result<u64, PciError> {
+        let slot = self.ports.get(usize::from(index));
+        let slot = slot.ok_or_else(|| self.refused(format!("it has no BAR {index}")))?;
+        let (position, size) = match slot.get() {
+            Some(known) => *known,
+            None => {
+                let region = abi::region(self.fd(), u32::from(index))
+                    .map_err(|cause| self.failed(&format!("find its BAR {index}"), &cause))?;
+                *slot.get_or_init(|| (region.offset, region.size))
+            }
+        };
+        let end = offset.saturating_add(len as u64);
+        if end > size {
+            return Err(self.refused(format!(
+                "{len} bytes at {offset:#x} are outside of its BAR {index} of {size} bytes"
+            )));
+        }
+        Ok(position.saturating_add(offset))
     }
 
     /// Where `len` bytes at `offset` of configuration space are in the device's file.
@@ -173,6 +198,25 @@ impl PciDevice for VfioDevice {
         })?;
         let keep: Arc<Handle> = Arc::clone(&self.handle);
         Bar::map(self.fd(), region.offset, 0, len, &areas, Some(keep)).map_err(failed)
+    }
+
+    fn read_io(&self, index: u8, offset: u64, into: &mut [u8]) -> Result<(), PciError> {
+        let position = self.port_position(index, offset, into.len())?;
+        let wanted = into.len();
+        match rustix::io::pread(self.fd(), into, position) {
+            Ok(read) if read == wanted => Ok(()),
+            Ok(_) => Err(self.refused(format!("its BAR {index} ends at {offset:#x}"))),
+            Err(errno) => Err(self.failed("read its I/O ports", &errno.into())),
+        }
+    }
+
+    fn write_io(&self, index: u8, offset: u64, bytes: &[u8]) -> Result<(), PciError> {
+        let position = self.port_position(index, offset, bytes.len())?;
+        match rustix::io::pwrite(self.fd(), bytes, position) {
+            Ok(written) if written == bytes.len() => Ok(()),
+            Ok(_) => Err(self.refused(format!("its BAR {index} ends at {offset:#x}"))),
+            Err(errno) => Err(self.failed("write its I/O ports", &errno.into())),
+        }
     }
 
     fn set_bus_master(&self, on: bool) -> Result<(), PciError> {
