@@ -1,4 +1,4 @@
-//! One module per kind of port: vhost-user, virtio-user, TAP, pcap, null.
+//! One module per kind of port: vhost-user, virtio-user, virtio-pci, TAP, pcap, null.
 //!
 //! - [`open`](mod@open): from a device string to an open port, and the list of drivers
 //! - [`tap`]: a TAP interface of the host kernel
@@ -6,6 +6,7 @@
 //! - [`null`]: nothing, or generated frames
 //! - [`vhost_user`]: a virtual machine, through its vhost-user socket
 //! - [`virtio_user`]: the driver of a vhost-user back-end
+//! - [`virtio_pci`]: a virtio network device on the PCI bus
 //! - `virtio`: what all virtio-net drivers share: rings, queues, features
 //! - [`pci`]: PCI devices that there are drivers for here
 //! - `control`: the control side of ports without a device
@@ -20,6 +21,7 @@ mod slots;
 pub mod tap;
 pub mod vhost_user;
 mod virtio;
+pub mod virtio_pci;
 pub mod virtio_user;
 
 pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, open};

@@ -7,7 +7,7 @@ use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
 use packet::pool::{Pool, PoolError};
 
 use crate::vhost_user::SharedControl;
-use crate::{null, pcap, tap, vhost_user, virtio_user};
+use crate::{null, pcap, tap, vhost_user, virtio_pci, virtio_user};
 
 /// A port that was just opened, and its queues for the workers.
 ///
@@ -139,6 +139,10 @@ const DRIVERS: &[Driver] = &[
         open: |name, spec, env| vhost_user::open(name, spec, &env.vhost_control),
     },
     Driver { info: &virtio_user::INFO, open: |name, spec, _| virtio_user::open(name, spec) },
+    Driver {
+        info: &virtio_pci::INFO,
+        open: |name, spec, env| virtio_pci::open(name, spec, &env.spaces),
+    },
     Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
     Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
     Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },
@@ -238,7 +242,11 @@ mod tests {
                 assert!(info.syntax.contains(option.name) || info.syntax.contains(".."));
                 assert!(info.to_string().contains(option.help));
             }
-            let target = if info.syntax.contains(":[") { "" } else { "x" };
+            let target = match info.name {
+                _ if info.syntax.contains(":[") => "",
+                "virtio-pci" => "0000:01:00.0",
+                _ => "x",
+            };
             let error = refusal(&format!("{}:{target},colour=red", info.name));
             assert!(error.contains("unknown option 'colour'"), "{error}");
         }

@@ -13,13 +13,22 @@ use super::kick::Kick;
 pub(crate) const SIZE: u16 = 16;
 
 /// Bytes of memory for a command.
-pub(crate) const BUFFER: usize = 64;
+pub(crate) const BUFFER: usize = 512;
 
 /// Where the parts of a command lie in its memory.
 const HEADER: (usize, usize) = (0, 2);
 const DATA_AT: usize = 16;
-const MAX_DATA: usize = 16;
-const ACK: (usize, usize) = (48, 1);
+const MAX_DATA: usize = 448;
+const ACK: (usize, usize) = (480, 1);
+
+/// Most entries of a table that spreads flows over queues; a power of two.
+pub(crate) const MAX_SPREAD: u16 = 128;
+
+/// The key of the hash that spreads flows: with this one both directions of a flow have the same
+/// hash, and so the same queue (Woo and Park, "Scalable TCP Session Monitoring with Symmetric
+/// Receive-side Scaling").
+const SPREAD_KEY: [u8; 2] = [0x6D, 0x5A];
+const SPREAD_KEY_LEN: u8 = 40;
 
 /// How long to wait before the first look for an answer without a signal, and how long at most:
 /// devices in the same machine answer at once.
@@ -33,9 +42,40 @@ const OK: u8 = 0;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Command {
     Promiscuous(bool),
+    AllMulticast(bool),
     Mac(MacAddr),
     AddVlan(u16),
+    AnnounceAck,
     QueuePairs(u16),
+    Spread(Spread),
+}
+
+/// How the device is to spread flows over receive queues (virtio 1.3 section 5.1.6.5.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Spread {
+    /// Queue pairs to use.
+    pub(crate) pairs: u16,
+    /// Entries of the table: a power of two, [`MAX_SPREAD`] at most.
+    pub(crate) entries: u16,
+    /// What to take the hash of, as the device's configuration names it.
+    pub(crate) hash_types: u32,
+}
+
+impl Spread {
+    fn encode(self) -> arrayvec::ArrayVec<u8, MAX_DATA> {
+        let entries = self.entries.clamp(1, MAX_SPREAD);
+        let mut data = arrayvec::ArrayVec::new();
+        data.extend(self.hash_types.to_le_bytes());
+        data.extend((entries - 1).to_le_bytes());
+        // The queue for what has no hash.
+        data.extend(0_u16.to_le_bytes());
+        let queue = |entry: u16| entry.checked_rem(self.pairs).unwrap_or(0);
+        data.extend((0..entries).flat_map(|entry| queue(entry).to_le_bytes()));
+        data.extend(self.pairs.to_le_bytes());
+        data.push(SPREAD_KEY_LEN);
+        data.extend(SPREAD_KEY.iter().copied().cycle().take(SPREAD_KEY_LEN.into()));
+        data
+    }
 }
 
 impl Command {
@@ -43,8 +83,11 @@ impl Command {
     fn encode(self) -> ([u8; 2], arrayvec::ArrayVec<u8, MAX_DATA>) {
         match self {
             Self::Promiscuous(on) => ([0, 0], [u8::from(on)].into_iter().collect()),
+            Self::AllMulticast(on) => ([0, 1], [u8::from(on)].into_iter().collect()),
             Self::Mac(mac) => ([1, 1], mac.0.into_iter().collect()),
             Self::AddVlan(id) => ([2, 0], id.to_le_bytes().into_iter().collect()),
+            Self::AnnounceAck => ([3, 0], arrayvec::ArrayVec::new()),
+            Self::Spread(spread) => ([4, 1], spread.encode()),
             Self::QueuePairs(count) => ([4, 0], count.to_le_bytes().into_iter().collect()),
         }
     }
@@ -128,11 +171,13 @@ impl ControlQueue {
             // SAFETY: each part is as long as its bytes, and no Rust reference to it exists.
             unsafe { part.host().as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
         }
-        let buffers = [
-            Buffer::readable(header_part),
-            Buffer::readable(data_part),
-            Buffer::writable(ack_part),
-        ];
+        // Some commands have no data, and an empty descriptor is not allowed.
+        let data = (!data.is_empty()).then_some(Buffer::readable(data_part));
+        let buffers: arrayvec::ArrayVec<Buffer, 3> = [Buffer::readable(header_part)]
+            .into_iter()
+            .chain(data)
+            .chain([Buffer::writable(ack_part)])
+            .collect();
         self.queue.add(&buffers)?;
         if self.queue.publish() {
             self.kick.signal(self.queue.position());

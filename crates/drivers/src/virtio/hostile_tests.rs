@@ -63,7 +63,7 @@ impl Bench {
             TxRing::new(queue, slots, HEADER, Some(tables), Capabilities::all(), kick, shared);
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
-        let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)));
+        let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)), false);
         let tx = TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()));
         (bench, tx, lane)
     }

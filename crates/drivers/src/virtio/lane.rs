@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use eal::{EventFd, Handover};
-use virtio::driver::RingError;
+use virtio::driver::{DriverRing, RingError};
 
 use super::receive::RxRing;
 use super::transmit::TxRing;
@@ -25,8 +25,17 @@ pub(crate) struct Lane<R> {
     pub(crate) call: EventFd,
     /// The ring is there and enabled.
     ready: AtomicBool,
+    /// The device has a way to signal `call`.
+    can_sleep: AtomicBool,
     /// Wakes the port's thread.
     wake: Arc<EventFd>,
+}
+
+impl Lane<RxRing> {
+    /// Entries of the ring; 0 without one.
+    pub(crate) fn entries(&self) -> u16 {
+        self.ring.lock().as_ref().map_or(0, |ring| ring.queue().entries())
+    }
 }
 
 impl<R: Ring> Lane<R> {
@@ -35,6 +44,7 @@ impl<R: Ring> Lane<R> {
             ring: Handover::empty(),
             call: EventFd::new()?,
             ready: AtomicBool::new(false),
+            can_sleep: AtomicBool::new(true),
             wake: Arc::clone(wake),
         })
     }
@@ -56,6 +66,19 @@ impl<R: Ring> Lane<R> {
     #[inline]
     pub(crate) fn is_ready(&self) -> bool {
         self.ready.load(Relaxed)
+    }
+
+    fn set_ready(&self, ready: bool) {
+        // Without a ring, or with a broken one, it stays as it is.
+        let guard = self.ring.lock();
+        if guard.as_ref().is_some_and(|ring| ring.fault().is_none()) {
+            self.ready.store(ready, Relaxed);
+        }
+    }
+
+    /// Whether a worker may wait for the device: not where it cannot interrupt.
+    pub(crate) fn can_sleep(&self) -> bool {
+        self.can_sleep.load(Relaxed)
     }
 
     /// For the worker, when the device has broken its ring: wakes the port's thread, which will
@@ -95,13 +118,27 @@ impl Lanes {
         }
     }
 
-    /// Takes all rings from the workers.
-    pub(crate) fn withdraw(&self) {
+    /// Takes all rings from the workers. A device that is not told so goes on using their
+    /// memory, for as long as they are kept.
+    pub(crate) fn withdraw(&self) -> (Vec<RxRing>, Vec<TxRing>) {
+        let rx = self.rx.iter().filter_map(|lane| lane.remove()).collect();
+        (rx, self.tx.iter().filter_map(|lane| lane.remove()).collect())
+    }
+
+    /// Tells whoever chooses among queues whether the device carries frames now.
+    pub(crate) fn set_ready(&self, ready: bool) {
         for lane in &self.rx {
-            drop(lane.remove());
+            lane.set_ready(ready);
         }
         for lane in &self.tx {
-            drop(lane.remove());
+            lane.set_ready(ready);
+        }
+    }
+
+    /// Whether the device wakes workers that sleep; see [`Lane::can_sleep`].
+    pub(crate) fn set_can_sleep(&self, yes: bool) {
+        for lane in &self.rx {
+            lane.can_sleep.store(yes, Relaxed);
         }
     }
 

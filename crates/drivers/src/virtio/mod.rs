@@ -10,15 +10,19 @@
 //! - `memory`: memory that driver and device share, given out in parts
 //! - `kick`: how a device is told that there is something in a ring
 //! - `lane`: where a ring passes between the port's thread and its worker
+//! - `link`: what both sides of a port's thread see, and changes of the port
 //! - `receive`, `transmit`: the rings and queues that carry frames
+//! - `kept`: packets that a device sends from where they lie
 //! - `control_queue`: commands to the device
 
 pub(crate) mod control_queue;
 pub(crate) mod features;
 #[cfg(test)]
 mod hostile_tests;
+mod kept;
 pub(crate) mod kick;
 pub(crate) mod lane;
+pub(crate) mod link;
 pub(crate) mod memory;
 pub(crate) mod options;
 pub(crate) mod plan;

@@ -379,6 +379,9 @@ impl RxDriver for Receiver {
 
     fn arm(&mut self) -> bool {
         let Self { lane, owed, memory, .. } = self;
+        if !lane.can_sleep() {
+            return false;
+        }
         let Some(mut guard) = lane.ring.try_lock() else { return false };
         // Without a ring there is nothing to announce until `Lane::install` does.
         let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return true };

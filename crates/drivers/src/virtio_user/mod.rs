@@ -115,7 +115,7 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let tx = lanes.tx.iter().map(|lane| {
-        let driver = Transmitter::new(Arc::clone(lane), Arc::clone(&mtu));
+        let driver = Transmitter::new(Arc::clone(lane), Arc::clone(&mtu), false);
         TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let (rx, tx) = (rx.collect(), tx.collect());

@@ -1,14 +1,14 @@
 //! The control side of a port, and the thread that keeps its session.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eal::EventFd;
-use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
+use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vhost::frontend::Endpoint;
@@ -16,10 +16,11 @@ use virtio::Features;
 
 use super::INFO;
 use super::options::Options;
-use super::session::{Session, Wishes};
+use super::session::Session;
 use crate::virtio::control_queue::Command;
 use crate::virtio::features::LINK_HEADERS;
 use crate::virtio::lane::Lanes;
+use crate::virtio::link::{Change, Changes, LinkState, Wishes};
 use crate::virtio::options::MIN_MTU;
 
 /// How long to wait before the next attempt to find the back-end.
@@ -28,38 +29,13 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The same after a back-end that was there but could not be used.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How long a change of the port may take: all messages of a session's start, at worst.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What both sides of the port's thread see.
 #[derive(Debug, Default)]
 struct State {
-    up: AtomicBool,
-    changes: AtomicU64,
+    link: LinkState,
     sessions: AtomicU64,
     failures: AtomicU64,
     faults: AtomicU64,
-    details: Mutex<Vec<(String, String)>>,
-    events: PortEvents,
-}
-
-impl State {
-    fn set_link(&self, up: bool) {
-        if self.up.swap(up, Relaxed) != up {
-            self.changes.fetch_add(1, Relaxed);
-            self.events.announce(PortEvent::LinkChanged);
-        }
-    }
-
-    fn set_details(&self, details: Vec<(String, String)>) {
-        *self.details.lock().unwrap_or_else(PoisonError::into_inner) = details;
-    }
-}
-
-/// Something to change, and where the outcome goes.
-struct Change {
-    to: Wishes,
-    done: Sender<Result<(), Error>>,
 }
 
 /// The control side of a virtio-user port. Dropping it ends the session.
@@ -70,8 +46,7 @@ pub(super) struct VirtioUserPort {
     /// What the transmit queues check frames against.
     mtu: Arc<AtomicU16>,
     state: Arc<State>,
-    changes: Sender<Change>,
-    wake: Arc<EventFd>,
+    changes: Changes,
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
 }
@@ -94,7 +69,7 @@ impl VirtioUserPort {
         let wishes = Wishes { mac: options.mac, mtu: options.mtu, promiscuous: true };
         let state = Arc::new(State::default());
         let stop = EventFd::new().map_err(|error| failed(name, error))?;
-        let (changes, incoming) = mpsc::channel();
+        let (changes, incoming) = Changes::new(name, Arc::clone(&wake));
         let keeper = Keeper {
             name: name.to_owned(),
             options: options.clone(),
@@ -103,7 +78,7 @@ impl VirtioUserPort {
             lanes,
             state: Arc::clone(&state),
             changes: incoming,
-            wake: Arc::clone(&wake),
+            wake,
             stop: stop.try_clone().map_err(|error| failed(name, error))?,
             last_complaint: String::new(),
         };
@@ -113,17 +88,12 @@ impl VirtioUserPort {
             .map_err(|error| failed(name, error))?;
         let thread = Some(thread);
         let name = name.to_owned();
-        Ok(Self { name, options, wishes, mtu, state, changes, wake, stop, thread })
+        Ok(Self { name, options, wishes, mtu, state, changes, stop, thread })
     }
 
     /// Has the port's thread make the change, and keeps it for later sessions if that worked.
     fn change(&mut self, to: Wishes) -> Result<(), Error> {
-        let late = format!("not done within {CHANGE_TIMEOUT:?}; is the back-end stuck?");
-        let (done, outcome) = mpsc::channel();
-        let sent = self.changes.send(Change { to, done });
-        sent.map_err(|_| failed(&self.name, "the port's thread has ended"))?;
-        let _ = self.wake.signal();
-        outcome.recv_timeout(CHANGE_TIMEOUT).map_err(|_| failed(&self.name, late))??;
+        self.changes.make(to)?;
         self.wishes = to;
         Ok(())
     }
@@ -136,11 +106,7 @@ impl PortControl for VirtioUserPort {
     }
 
     fn link(&self) -> Link {
-        Link {
-            up: self.state.up.load(Relaxed),
-            speed_mbps: None,
-            changes: self.state.changes.load(Relaxed),
-        }
+        self.state.link.link()
     }
 
     fn mac(&self) -> MacAddr {
@@ -189,14 +155,13 @@ impl PortControl for VirtioUserPort {
     }
 
     fn events(&self) -> Option<&PortEvents> {
-        Some(&self.state.events)
+        Some(self.state.link.events())
     }
 
     fn details(&self) -> Vec<(String, String)> {
         let mode = if self.options.server { "listens" } else { "connects" };
         let mut details = vec![("socket".to_owned(), format!("{} ({mode})", self.options.path))];
-        let session = self.state.details.lock().unwrap_or_else(PoisonError::into_inner);
-        details.extend(session.iter().cloned());
+        details.extend(self.state.link.details());
         details
     }
 }
@@ -297,8 +262,8 @@ impl Keeper {
     fn attend(&mut self, mut session: Session) -> End {
         self.last_complaint.clear();
         self.state.sessions.fetch_add(1, Relaxed);
-        self.state.set_details(session.details());
-        self.state.set_link(true);
+        self.state.link.set_details(session.details());
+        self.state.link.set(true);
         tracing::info!("port {}: connected to {}", self.name, self.options.path);
         let (reason, end) = loop {
             match self.wait(Some(session.as_fd()), None) {
@@ -323,8 +288,8 @@ impl Keeper {
             tracing::warn!("port {}: link down: {reason}", self.name);
         }
         session.stop(&self.lanes);
-        self.state.set_details(Vec::new());
-        self.state.set_link(false);
+        self.state.link.set_details(Vec::new());
+        self.state.link.set(false);
         end
     }
 
@@ -383,8 +348,8 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         // Not even a panic leaves rings with the workers that nobody looks after.
-        self.lanes.withdraw();
-        self.state.set_link(false);
+        drop(self.lanes.withdraw());
+        self.state.link.set(false);
     }
 }
 

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use eal::EventFd;
 use ethdev::Error;
-use packet::MacAddr;
 use vhost::frontend::{Frontend, FrontendError, Offer, Ring};
 use vhost::protocol::MemoryRegion;
 use virtio::Features;
@@ -17,6 +16,7 @@ use crate::virtio::control_queue::{self, Command, CommandError, ControlQueue};
 use crate::virtio::features::{names, receive_room};
 use crate::virtio::kick::Kick;
 use crate::virtio::lane::Lanes;
+use crate::virtio::link::Wishes;
 use crate::virtio::memory::{DEVICE_BASE, Parts, RingMemory};
 use crate::virtio::plan::RingPlan;
 use crate::virtio::receive::RxRing;
@@ -30,14 +30,6 @@ const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long it may take for each message when the session ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// What a port wants of every session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wishes {
-    pub(super) mac: MacAddr,
-    pub(super) mtu: u16,
-    pub(super) promiscuous: bool,
-}
 
 /// A session whose rings run.
 #[derive(Debug)]
@@ -221,7 +213,7 @@ impl Session {
     /// Ends the session: takes the rings from the workers, and tells the back-end where it still
     /// listens.
     pub(super) fn stop(mut self, lanes: &Lanes) {
-        lanes.withdraw();
+        drop(lanes.withdraw());
         // Whoever wants us to stop has made `cancel` readable, which must not stop the stopping.
         self.frontend.set_limits(STOP_TIMEOUT, None);
         for index in self.ring_indexes() {
