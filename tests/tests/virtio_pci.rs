@@ -207,6 +207,14 @@ fn frames_pass_without_an_iommu() {
         bench.set_link(1, true);
         bench.wait_for("link up", |ports| ports[1]["link_up"] == true);
         bench.transfer(8);
+        // The device is taken away; the other one goes on.
+        let address = bench.nics[1].address();
+        bench.vm.sh(&format!("echo 1 >/sys/bus/pci/devices/{address}/remove")).unwrap();
+        bench.wait_for("device gone", |ports| {
+            ports[0]["link_up"] == true && ports[1]["link_up"] == false
+        });
+        let log = bench.log();
+        assert_eq!(log.matches("is gone; the port is down for good").count(), 1, "{log}");
         bench.stop("TERM");
     }
 }
