@@ -6,11 +6,14 @@
 
 use std::hint::black_box;
 use std::sync::Arc;
+use std::time::Duration;
 
 use benches::guest::{Guest, Shape};
 use benches::sink::sink;
-use ethdev::{RxQueue, TxQueue};
-use packet::{BURST, Frame, MacAddr};
+use ethdev::{RxQueue, TxBuffer, TxBufferOptions, TxQueue};
+use packet::headers::EthernetMut;
+use packet::pool::DATA_ROOM;
+use packet::{BURST, Frame, MacAddr, Pool};
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
 use vhost::net::{NetReceiver, NetTransmitter};
@@ -18,7 +21,7 @@ use vhost::net::{NetReceiver, NetTransmitter};
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 11] = [
+const CASES: [Case; 13] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -27,6 +30,8 @@ const CASES: [Case; 11] = [
     ("transmit-split-1500", |bursts| transmit(1500, Shape::SPLIT, bursts)),
     ("transmit-packed-64", |bursts| transmit(64, Shape::PACKED, bursts)),
     ("transmit-packed-1500", |bursts| transmit(1500, Shape::PACKED, bursts)),
+    ("rewrite-and-send-64", |bursts| buffer(BURST, bursts)),
+    ("rewrite-and-buffer-64", |bursts| buffer(2, bursts)),
     ("lookup", lookup),
     ("forward-one-flow", |bursts| forward(1, bursts)),
     ("forward-32-flows", |bursts| forward(BURST, bursts)),
@@ -78,6 +83,39 @@ fn transmit(len: usize, shape: Shape, bursts: usize) {
         from.recycle();
         to.recycle();
     }
+}
+
+/// What `ringway l2fwd` does: bursts of `size` frames get new addresses and go through a transmit
+/// buffer; those of two are copied into packets and wait for others.
+fn buffer(size: usize, bursts: usize) {
+    let (mut from, mut to) = (Guest::sender(64 + 12, Shape::SPLIT), Guest::receiver(Shape::SPLIT));
+    let receiver = NetReceiver::new(Arc::clone(from.slot()));
+    let mut rx = RxQueue::new(Box::new(receiver), Arc::default());
+    let transmitter = NetTransmitter::new(Arc::clone(to.slot()));
+    let tx = TxQueue::new(Box::new(transmitter), Arc::default());
+    // For ever: there is no pause.
+    let options = TxBufferOptions { drain: Duration::MAX, retries: 0, direct: BURST };
+    let mut tx = TxBuffer::new(tx, options);
+    let pool = Pool::new("instructions", 256, DATA_ROOM).unwrap();
+    let mut cache = pool.cache();
+    for _ in 0..bursts {
+        measured(|| {
+            for _ in 0..BURST / size {
+                let mut burst = rx.rx_burst(size);
+                burst.for_each_head(|head| {
+                    if let Some(mut ethernet) = EthernetMut::parse(head) {
+                        ethernet.set_destination(station(1));
+                        ethernet.set_source(station(2));
+                    }
+                });
+                tx.push_burst(burst, 0, &mut cache);
+                tx.drain(0, &mut cache);
+            }
+        });
+        from.recycle();
+        to.recycle();
+    }
+    assert_eq!(tx.queue().stats().snapshot().packets, (bursts * BURST) as u64);
 }
 
 fn station(number: usize) -> MacAddr {

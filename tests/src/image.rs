@@ -1,7 +1,7 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +11,12 @@ use crate::peers::{find_program, target_dir};
 use crate::process::run;
 
 const INIT: &str = include_str!("../guest/init");
+
+/// To be counted up when images are laid out anew.
+const FORMAT: u32 = 3;
+
+/// Users of a guest, for `su`: one of them has no privilege.
+const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
 
 /// An unpacked kernel package.
 #[derive(Debug, Clone)]
@@ -92,42 +98,230 @@ impl GuestImage {
     /// # Errors
     /// When the kernel, a module or a tool is missing.
     pub fn with_modules(names: &[&str]) -> Result<Self> {
-        let kernel = Kernel::find()?;
-        let busybox = find_program("busybox").context("busybox is not installed")?;
-        let mut key = DefaultHasher::new();
-        (INIT, names, &kernel.release, fs::metadata(&busybox)?.len()).hash(&mut key);
-        let initramfs = target_dir().join(format!("initramfs-{:016x}.cpio", key.finish()));
-        if !initramfs.exists() {
-            build(&kernel, &busybox, names, &initramfs)?;
-        }
-        Ok(Self { kernel: kernel.vmlinuz, initramfs })
+        ImageSpec::new(&names.join("+")).modules(names).build()
     }
 }
 
-fn build(kernel: &Kernel, busybox: &Path, names: &[&str], initramfs: &Path) -> Result<()> {
-    let root = tempfile::tempdir_in(target_dir())?;
-    let path = |name: &str| root.path().join(name);
-    for dir in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
-        fs::create_dir(path(dir))?;
-    }
-    fs::copy(busybox, path("bin/busybox"))?;
-    for applet in run(Command::new(busybox).arg("--list"))?.lines() {
-        if applet != "busybox" {
-            symlink("busybox", path("bin").join(applet))?;
+/// What is to be in an image.
+#[derive(Debug, Clone)]
+pub struct ImageSpec {
+    name: String,
+    modules: Vec<String>,
+    on_demand: Vec<String>,
+    /// From the host's path to the guest's.
+    files: BTreeMap<PathBuf, PathBuf>,
+    /// Files whose shared libraries go along.
+    linked: Vec<PathBuf>,
+}
+
+impl ImageSpec {
+    /// An image with nothing but busybox and the agent. `name` tells it from others on disk: of
+    /// each name only the last image that was built is kept.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            modules: Vec::new(),
+            on_demand: Vec::new(),
+            files: BTreeMap::new(),
+            linked: Vec::new(),
         }
     }
-    let order = load_order(names, &unpack(kernel, names, &path("modules"))?);
-    fs::write(path("modules.load"), order.join("\n") + "\n")?;
-    fs::write(path("init"), INIT)?;
-    fs::set_permissions(path("init"), fs::Permissions::from_mode(0o755))?;
-    // Under another name until it is whole, so that no test boots half an archive.
-    let part = tempfile::NamedTempFile::new_in(target_dir())?;
-    run(Command::new("sh")
-        .current_dir(root.path())
-        .env("OUT", part.path())
-        .args(["-c", r#"find . | cpio --quiet -o -H newc -R 0:0 >"$OUT""#]))?;
-    part.persist(initramfs)?;
+
+    /// Renames it, after more was added to what another one has.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    /// Adds kernel modules, with those that they need, which are loaded at boot in this order.
+    #[must_use]
+    pub fn modules(mut self, names: &[&str]) -> Self {
+        self.modules.extend(names.iter().map(|&name| name.to_owned()));
+        self
+    }
+
+    /// Adds kernel modules, with those that they need, for `modprobe` to load.
+    #[must_use]
+    pub fn on_demand(mut self, names: &[&str]) -> Self {
+        self.on_demand.extend(names.iter().map(|&name| name.to_owned()));
+        self
+    }
+
+    /// Adds a program of the host as `/bin/NAME`, with its shared libraries.
+    #[must_use]
+    pub fn program(self, path: &Path) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        self.program_named(path, &name)
+    }
+
+    /// As [`Self::program`], under another name.
+    #[must_use]
+    pub fn program_named(self, path: &Path, name: &str) -> Self {
+        let mut this = self.file(path, &Path::new("/bin").join(name));
+        this.linked.push(path.to_owned());
+        this
+    }
+
+    /// Adds a shared library of the host in its place, with those that it needs.
+    #[must_use]
+    pub fn library(self, path: &Path) -> Self {
+        let mut this = self.file(path, path);
+        this.linked.push(path.to_owned());
+        this
+    }
+
+    /// Adds a file of the host as `to`.
+    #[must_use]
+    pub fn file(mut self, path: &Path, to: &Path) -> Self {
+        self.files.insert(path.to_owned(), to.to_owned());
+        self
+    }
+
+    /// The image. Built once and kept, until a file or the kernel changes.
+    ///
+    /// # Errors
+    /// When the kernel, a module, a file or a tool is missing.
+    pub fn build(&self) -> Result<GuestImage> {
+        let kernel = Kernel::find()?;
+        let busybox = find_program("busybox").context("busybox is not installed")?;
+        let mut files = self.files.clone();
+        for library in libraries(&self.linked)? {
+            files.insert(library.clone(), library);
+        }
+        let mut key = DefaultHasher::new();
+        (INIT, USERS, FORMAT, &self.modules, &self.on_demand, &files, &kernel.release)
+            .hash(&mut key);
+        for path in files.keys().chain([&busybox]) {
+            let meta = fs::metadata(path).with_context(|| path.display().to_string())?;
+            (meta.len(), meta.mtime(), meta.mtime_nsec()).hash(&mut key);
+        }
+        let mut name = DefaultHasher::new();
+        self.name.hash(&mut name);
+        let prefix = format!("initramfs-{:016x}-", name.finish());
+        let initramfs = target_dir().join(format!("{prefix}{:016x}.cpio", key.finish()));
+        if !initramfs.exists() {
+            remove_older(&prefix)?;
+            let contents = Contents { kernel: &kernel, busybox: &busybox, spec: self, files };
+            contents.build(&initramfs)?;
+        }
+        Ok(GuestImage { kernel: kernel.vmlinuz, initramfs })
+    }
+}
+
+/// Removes the images of which a newer one is about to be built: they are large.
+fn remove_older(prefix: &str) -> Result<()> {
+    for entry in fs::read_dir(target_dir())? {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix)) {
+            fs::remove_file(path)?;
+        }
+    }
     Ok(())
+}
+
+/// The shared libraries that files need, as `ldd` finds them.
+fn libraries(files: &[PathBuf]) -> Result<BTreeSet<PathBuf>> {
+    let mut found = BTreeSet::new();
+    for file in files {
+        let text = run(Command::new("ldd").arg(file))?;
+        ensure!(!text.contains("not found"), "{} lacks a library: {text}", file.display());
+        found.extend(text.lines().filter_map(library).map(PathBuf::from));
+    }
+    Ok(found)
+}
+
+/// The path in a line of `ldd`: `libc.so.6 => /lib/libc.so.6 (0x7f..)`, or of the loader itself,
+/// which has no arrow. None for what the kernel brings.
+fn library(line: &str) -> Option<&str> {
+    let path = line.split_once("=>").map_or(line, |(_, path)| path);
+    path.split_whitespace().next().filter(|path| path.starts_with('/'))
+}
+
+/// All that goes into an image.
+struct Contents<'a> {
+    kernel: &'a Kernel,
+    busybox: &'a Path,
+    spec: &'a ImageSpec,
+    files: BTreeMap<PathBuf, PathBuf>,
+}
+
+impl Contents<'_> {
+    fn build(&self, initramfs: &Path) -> Result<()> {
+        let root = tempfile::tempdir_in(target_dir())?;
+        let path = |name: &str| root.path().join(name);
+        for dir in ["bin", "dev", "etc", "proc", "sys", "run", "tmp", "modules", "lib/modules"] {
+            fs::create_dir_all(path(dir))?;
+        }
+        fs::create_dir(path("var"))?;
+        symlink("../run", path("var/run"))?;
+        // The kernel loads modules by a program there.
+        symlink("bin", path("sbin"))?;
+        fs::copy(self.busybox, path("bin/busybox"))?;
+        for applet in run(Command::new(self.busybox).arg("--list"))?.lines() {
+            if applet != "busybox" {
+                symlink("busybox", path("bin").join(applet))?;
+            }
+        }
+        self.modules(root.path())?;
+        self.files(root.path())?;
+        fs::write(path("etc/passwd"), USERS)?;
+        fs::write(path("init"), INIT)?;
+        fs::set_permissions(path("init"), fs::Permissions::from_mode(0o755))?;
+        // Under another name until it is whole, so that no test boots half an archive.
+        let part = tempfile::NamedTempFile::new_in(target_dir())?;
+        run(Command::new("sh")
+            .current_dir(root.path())
+            .env("OUT", part.path())
+            .args(["-c", r#"find . | cpio --quiet -o -H newc -R 0:0 >"$OUT""#]))?;
+        part.persist(initramfs)?;
+        Ok(())
+    }
+
+    /// Puts the files in place. A file under two names, as a library may be, is one file there as
+    /// well: the loader would take two for two libraries.
+    fn files(&self, root: &Path) -> Result<()> {
+        let mut there = BTreeMap::new();
+        for (from, to) in &self.files {
+            let path = root.join(to.strip_prefix("/").unwrap_or(to));
+            fs::create_dir_all(path.parent().context("a file without a directory")?)?;
+            let from = fs::canonicalize(from).with_context(|| from.display().to_string())?;
+            if let Some(first) = there.get(&from) {
+                symlink(first, &path)?;
+            } else {
+                fs::copy(&from, &path).with_context(|| from.display().to_string())?;
+                there.insert(from, to);
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the modules into `/modules`, which `modprobe` knows by the name of the kernel.
+    fn modules(&self, root: &Path) -> Result<()> {
+        let modules = root.join("modules");
+        let names: Vec<&str> =
+            self.spec.modules.iter().chain(&self.spec.on_demand).map(String::as_str).collect();
+        let needs = unpack(self.kernel, &names, &modules)?;
+        let at_boot: Vec<&str> = self.spec.modules.iter().map(String::as_str).collect();
+        let order = load_order(&at_boot, &needs);
+        let list: String = order.iter().map(|name| format!("{name}\n")).collect();
+        fs::write(root.join("modules.load"), list)?;
+        fs::write(modules.join("modules.dep"), dependencies(&needs))?;
+        symlink("/modules", root.join("lib/modules").join(&self.kernel.release))?;
+        Ok(())
+    }
+}
+
+/// The file by which `modprobe` knows what a module needs, the nearest first.
+fn dependencies(needs: &BTreeMap<String, Vec<String>>) -> String {
+    let line = |name: &String| {
+        let mut order = load_order(&[name], needs);
+        order.pop();
+        let needed: String = order.iter().rev().map(|need| format!(" {need}.ko")).collect();
+        format!("{name}.ko:{needed}\n")
+    };
+    needs.keys().map(line).collect()
 }
 
 /// Unpacks the modules named and all that they depend on into `into`; gives the
@@ -195,6 +389,22 @@ mod tests {
         assert_eq!(depends(module), ["net_failover", "virtio_ring"]);
         assert_eq!(depends(b"..\0depends=\0name=x\0"), [""; 0]);
         assert_eq!(depends(b"no section"), [""; 0]);
+    }
+
+    #[test]
+    fn libraries_are_read_from_what_ldd_says() {
+        assert_eq!(library("\tlinux-vdso.so.1 (0x00007efe720bc000)"), None);
+        let libc = "\tlibc.so.6 => /lib/libc.so.6 (0x00007efe71a1e000)";
+        assert_eq!(library(libc), Some("/lib/libc.so.6"));
+        assert_eq!(library("\t/lib64/ld.so.2 (0x00007efe720be000)"), Some("/lib64/ld.so.2"));
+        assert_eq!(library("\tstatically linked"), None);
+    }
+
+    #[test]
+    fn modprobe_is_told_all_that_a_module_needs() {
+        let needs = [("c", vec!["b"]), ("b", vec!["a"]), ("a", vec![])]
+            .map(|(name, needs)| (name.to_owned(), needs.iter().map(|&n| n.to_owned()).collect()));
+        assert_eq!(dependencies(&needs.into()), "a.ko:\nb.ko: a.ko\nc.ko: b.ko a.ko\n");
     }
 
     #[test]

@@ -16,10 +16,14 @@ pub mod frames;
 pub mod guest;
 /// The guest's kernel and its initramfs.
 pub mod image;
+/// The `ringway l2fwd` command.
+pub mod l2fwd;
 /// Linux network namespaces.
 pub mod netns;
 /// Open vSwitch with its DPDK datapath.
 pub mod ovs;
+/// Guests whose network devices are driven by programs: VFIO and UIO.
+pub mod pci;
 /// Which peers this machine has, and tests skipped for the lack of one.
 pub mod peers;
 /// A child process whose output can be waited for.
@@ -38,14 +42,19 @@ pub mod testpmd;
 pub mod traffic;
 /// Waiting for files, with a deadline.
 pub mod wait;
+/// The cable of a guest's network device.
+pub mod wire;
 
 pub use guest::Output;
-pub use image::GuestImage;
+pub use image::{GuestImage, ImageSpec};
+pub use l2fwd::L2fwd;
 pub use netns::Netns;
 pub use ovs::Ovs;
+pub use pci::{Model, PciNic};
 pub use peers::{Peer, require};
 pub use process::Process;
 pub use qemu::{Nic, Qemu, Vm};
 pub use relay::Relay;
 pub use ringway::Ringway;
 pub use testpmd::Testpmd;
+pub use wire::Wire;

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::guest::{Agent, Output, Running, accept, listen};
 use crate::image::GuestImage;
+use crate::pci::PciNic;
 use crate::process::{Process, tail};
 use crate::qmp::Qmp;
 
@@ -101,6 +102,8 @@ pub struct Qemu {
     memory_mib: u32,
     cpus: u16,
     nics: Vec<Nic>,
+    pci_nics: Vec<PciNic>,
+    iommu: bool,
     kernel_arguments: String,
     arguments: Vec<String>,
 }
@@ -115,6 +118,8 @@ impl Qemu {
             memory_mib: 256,
             cpus: 2,
             nics: Vec::new(),
+            pci_nics: Vec::new(),
+            iommu: false,
             kernel_arguments: "ipv6.disable=1".to_owned(),
             arguments: Vec::new(),
         }
@@ -124,6 +129,23 @@ impl Qemu {
     #[must_use]
     pub fn nic(mut self, nic: Nic) -> Self {
         self.nics.push(nic);
+        self
+    }
+
+    /// Adds a network device whose cable is in the test's hands, at the PCI address that it says.
+    #[must_use]
+    pub fn pci_nic(mut self, nic: &PciNic) -> Self {
+        self.pci_nics.push(nic.clone());
+        self
+    }
+
+    /// Gives the machine an IOMMU, which lets the kernel's own drivers through (`iommu=pt`), the
+    /// instructions that DPDK wants, and 1 GiB of memory.
+    #[must_use]
+    pub fn iommu(mut self) -> Self {
+        self.iommu = true;
+        self.memory_mib = 1024;
+        self.kernel_arguments += " intel_iommu=on iommu=pt";
         self
     }
 
@@ -180,6 +202,9 @@ impl Qemu {
         for (n, nic) in self.nics.iter().enumerate() {
             command.args(nic.arguments(n));
         }
+        for nic in &self.pci_nics {
+            command.args(nic.arguments());
+        }
         command.args(&self.arguments);
         let process = Process::start(format!("QEMU {name}"), command)?;
         let limit = Duration::from_secs(20);
@@ -197,9 +222,20 @@ impl Qemu {
             "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check net.ifnames=0 {}",
             self.kernel_arguments
         );
+        // The IOMMU comes before the devices that are to be behind it.
+        let (irqchip, iommu) = match self.iommu {
+            true => (
+                ",kernel-irqchip=split",
+                "-cpu max -device intel-iommu,intremap=on,device-iotlb=on",
+            ),
+            false => ("", "-cpu qemu64"),
+        };
         [
             "-nodefaults -no-user-config -display none -accel tcg".to_owned(),
-            "-machine q35,memory-backend=mem,smbus=off,sata=off,usb=off,vmport=off".to_owned(),
+            format!(
+                "-machine q35,memory-backend=mem,smbus=off,sata=off,usb=off,vmport=off{irqchip}"
+            ),
+            iommu.to_owned(),
             format!("-m {memory}M -smp {}", self.cpus),
             format!("-object memory-backend-memfd,id=mem,size={memory}M,share=on"),
         ]

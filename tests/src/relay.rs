@@ -23,7 +23,11 @@ pub struct Relay {
     sizes: Vec<usize>,
     count: u32,
     arguments: Vec<String>,
+    addresses: Option<[Addresses; 2]>,
 }
+
+/// Destination and source address of a frame.
+type Addresses = ([u8; 6], [u8; 6]);
 
 /// A relay whose testpmd is up and does not forward yet.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub struct RunningRelay {
     pub testpmd: RunningTestpmd,
     left: Side,
     right: Side,
+    addresses: Option<[Addresses; 2]>,
 }
 
 /// What a pcap device sends, and where it writes what it gets, all queues together.
@@ -54,6 +59,7 @@ impl Relay {
             // Fewer than a ring holds, so that nobody has a reason to drop one.
             count: 100,
             arguments: Vec::new(),
+            addresses: None,
         }
     }
 
@@ -70,6 +76,14 @@ impl Relay {
     pub fn frames(mut self, sizes: &[usize], count: u32) -> Self {
         self.sizes = sizes.to_vec();
         self.count = count;
+        self
+    }
+
+    /// Destination and source address of all frames that arrive, at the left and at the right,
+    /// where what is tested changes them.
+    #[must_use]
+    pub fn addresses(mut self, left: Addresses, right: Addresses) -> Self {
+        self.addresses = Some([left, right]);
         self
     }
 
@@ -95,7 +109,7 @@ impl Relay {
             .vdev(&right.device)
             .arguments(self.arguments.iter().map(String::as_str))
             .start()?;
-        Ok(RunningRelay { testpmd, left, right })
+        Ok(RunningRelay { testpmd, left, right, addresses: self.addresses })
     }
 
     fn side(&self, dir: &Path, side: u8) -> Result<Side> {
@@ -145,8 +159,16 @@ impl RunningRelay {
             }
         }
         self.testpmd.quit()?;
-        for (from, to) in [(&self.left, &self.right), (&self.right, &self.left)] {
-            if let Some(difference) = difference(&from.sent, &to.arrived()?) {
+        let [at_left, at_right] = self.addresses.map_or([None; 2], |both| both.map(Some));
+        for (from, to, addresses) in
+            [(&self.left, &self.right, at_right), (&self.right, &self.left, at_left)]
+        {
+            let expected = from.sent.iter().map(|frame| match addresses {
+                Some((to, from)) => [&to, &from, &frame[12..]].concat(),
+                None => frame.clone(),
+            });
+            let expected: Vec<_> = expected.collect();
+            if let Some(difference) = difference(&expected, &to.arrived()?) {
                 bail!("{}: {difference}", from.device);
             }
         }

@@ -33,19 +33,27 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
+    executable(&["build", "--release", "--package", "ringway"])
+}
+
+/// The program of the integration test `test` of a crate, for a guest to run.
+///
+/// # Errors
+/// When it does not build.
+pub fn test_program(package: &str, test: &str) -> Result<PathBuf> {
+    executable(&["test", "--no-run", "--package", package, "--test", test])
+}
+
+/// What cargo builds.
+fn executable(arguments: &[&str]) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let messages = run(Command::new(cargo).current_dir(workspace()).args([
-        "build",
-        "--release",
-        "--package",
-        "ringway",
-        "--message-format=json",
-    ]))?;
-    messages
+    let mut command = Command::new(cargo);
+    command.current_dir(workspace()).args(arguments).arg("--message-format=json");
+    run(&mut command)?
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .context("cargo names no executable of the package ringway")
+        .with_context(|| format!("cargo {} names no executable", arguments.join(" ")))
 }
 
 /// A command of the binary.

@@ -1,10 +1,14 @@
 //! The harness itself, on peers alone: what fails here is not Ringway's fault.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 use std::time::{Duration, Instant};
 
-use e2e::{GuestImage, Netns, Nic, Ovs, Peer, Qemu, Relay, Testpmd, require, traffic};
+use anyhow::ensure;
+use e2e::{
+    GuestImage, Model, Netns, Nic, Ovs, PciNic, Peer, Qemu, Relay, Testpmd, Wire, pci, require,
+    traffic, wait,
+};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -131,6 +135,44 @@ fn two_guests_talk_through_testpmd() {
     let time = traffic::transfer(a, b, "10.0.0.2", 8).unwrap();
     println!("8 MiB in {time:?}");
     vhost.quit().unwrap();
+}
+
+/// DPDK in a guest drives an igb and a virtio device over VFIO: what Ringway's drivers are to be
+/// compared with.
+#[test]
+fn testpmd_in_a_guest_forwards_between_pci_devices() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let wires = ["a", "b"].map(|name| Wire::new(dir.path(), name).unwrap());
+    let nics = [
+        PciNic::new(Model::Igb, 1, "52:54:00:00:00:01", &wires[0]),
+        PciNic::new(Model::Virtio, 2, "52:54:00:00:00:02", &wires[1]),
+    ];
+    let image = pci::spec_with_testpmd().unwrap().build().unwrap();
+    let qemu = nics.iter().fold(Qemu::new("a", &image).iommu(), Qemu::pci_nic);
+    let mut vm = qemu.start(dir.path()).unwrap();
+    vm.wait_boot().unwrap();
+    vm.sh(&pci::huge_pages(96)).unwrap();
+    vm.sh("modprobe vfio-pci && modprobe vfio_iommu_type1").unwrap();
+    for nic in &nics {
+        vm.sh(&pci::give_to_vfio(&nic.address())).unwrap();
+    }
+    // It ends when its standard input does, so that is kept open.
+    let testpmd = "dpdk-testpmd -l 0-1 -m 128 --no-telemetry -- --forward-mode=io \
+                   --total-num-mbufs=2048 --auto-start";
+    vm.sh(&format!("mkfifo /tmp/in; sleep 600 >/tmp/in & {testpmd} </tmp/in >/tmp/log 2>&1 &"))
+        .unwrap();
+    wait::until("testpmd", LIMIT, Duration::from_millis(200), || {
+        let log = vm.sh("cat /tmp/log; pidof dpdk-testpmd || true")?;
+        ensure!(log.lines().last().is_some_and(|last| last.parse::<u32>().is_ok()), "{log}");
+        Ok(log.contains("Press enter to exit").then_some(()))
+    })
+    .unwrap();
+    for (from, to) in [(&wires[0], &wires[1]), (&wires[1], &wires[0])] {
+        let frame = e2e::frames::frame([0x52, 0x54, 0, 0, 0, 9], [2, 0, 0, 0, 0, 1], 200, 7);
+        from.send(&frame).unwrap();
+        to.receive_some(1, LIMIT, |received| received == frame).unwrap();
+    }
 }
 
 #[test]

@@ -132,31 +132,8 @@ fn a_guest_and_the_host_exchange_large_segments_over_tap() {
     host.sh("ip address add 10.0.0.9/24 dev rwa").unwrap();
     configure(&mut vm, 1);
     vm.ping("10.0.0.9", "-c 10 -i 0.02 -s 1472").unwrap();
-    let bytes = u64::from(MIB) << 20;
-    // From the host to the guest.
-    vm.sh("nc -l -p 5000 -e md5sum >/dev/null 2>&1 & \
-           until netstat -ltn | grep -q ':5000 '; do usleep 10000; done")
-        .unwrap();
-    let text = host
-        .sh(&format!(
-            "head -c {bytes} /dev/urandom >{0}/data && md5sum <{0}/data && \
-             timeout 60 busybox nc 10.0.0.1 5000 <{0}/data",
-            dir.path().display()
-        ))
-        .unwrap();
-    let (sent, arrived) = text.split_once('\n').unwrap();
-    assert_eq!(sent, arrived.trim_end());
-    // And back.
-    let mut server = host.spawn("busybox nc -l -p 5000 -e md5sum").unwrap();
-    host.sh("until busybox netstat -ltn | grep -q ':5000 '; do sleep 0.01; done").unwrap();
-    let command = format!(
-        "head -c {bytes} /dev/zero >/tmp/data; md5sum </tmp/data; nc 10.0.0.9 5000 </tmp/data"
-    );
-    let running = vm.begin(&command).unwrap();
-    let text = vm.finish(&running, Duration::from_secs(180)).unwrap().text;
-    let (sent, arrived) = text.split_once('\n').unwrap();
-    assert_eq!(sent, arrived.trim_end());
-    server.wait(Duration::from_secs(10)).unwrap();
+    traffic::transfer_to_guest(&host, &mut vm, "10.0.0.1", MIB).unwrap();
+    traffic::transfer_from_guest(&mut vm, &host, "10.0.0.9", MIB).unwrap();
     let (from, to) = large(&ringway, "vm1");
     assert!(from > 100 && to > 100, "{from} from the guest and {to} to it");
     assert_eq!(bad_checksums(&mut vm), 0);

@@ -106,9 +106,9 @@ impl RxDriver for NullRx {
         self.slots.batch()
     }
 
-    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+    fn batch_mut(&mut self) -> &mut FrameBatch {
         self.rewritten = true;
-        self.slots.head_mut(index)
+        self.slots.batch_mut()
     }
 
     fn release(&mut self) {

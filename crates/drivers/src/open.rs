@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use eal::pci::Spaces;
 use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
+use packet::pool::{Pool, PoolError};
 
 use crate::vhost_user::SharedControl;
-use crate::{null, pcap, tap, vhost_user, virtio_user};
+use crate::{af_packet, af_xdp, igb, null, pcap, tap, vhost_user, virtio_pci, virtio_user};
 
 /// A port that was just opened, and its queues for the workers.
 ///
@@ -38,6 +40,7 @@ impl OpenPort {
 #[derive(Debug, Default)]
 pub struct Drivers {
     vhost_control: SharedControl,
+    spaces: Spaces,
 }
 
 impl Drivers {
@@ -45,6 +48,25 @@ impl Drivers {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The address spaces of the PCI devices among the ports.
+    #[must_use]
+    pub const fn spaces(&self) -> &Spaces {
+        &self.spaces
+    }
+
+    /// A pool of `buffers` buffers with room for `room` bytes each, where the ports' devices reach
+    /// it: they send its packets without a copy. Without such devices, a plain pool. So open the
+    /// ports first.
+    ///
+    /// # Errors
+    /// When a number is out of range, or there is not enough memory.
+    pub fn pool(&self, name: &str, buffers: u32, room: usize) -> Result<Pool, PoolError> {
+        match self.spaces.in_use() {
+            Some(space) => Pool::for_devices(name, buffers, room, &space),
+            None => Pool::new(name, buffers, room),
+        }
     }
 }
 
@@ -117,6 +139,13 @@ const DRIVERS: &[Driver] = &[
         open: |name, spec, env| vhost_user::open(name, spec, &env.vhost_control),
     },
     Driver { info: &virtio_user::INFO, open: |name, spec, _| virtio_user::open(name, spec) },
+    Driver { info: &igb::INFO, open: |name, spec, env| igb::open(name, spec, &env.spaces) },
+    Driver {
+        info: &virtio_pci::INFO,
+        open: |name, spec, env| virtio_pci::open(name, spec, &env.spaces),
+    },
+    Driver { info: &af_xdp::INFO, open: |name, spec, _| af_xdp::open(name, spec) },
+    Driver { info: &af_packet::INFO, open: |name, spec, _| af_packet::open(name, spec) },
     Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
     Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
     Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },
@@ -151,7 +180,7 @@ fn unknown_driver(spec: &DeviceSpec) -> Error {
 
 /// The name that is most like `typed`, if any is: a third of its letters, or one, may be wrong
 /// or exchanged, or one is the beginning of the other, such as `vhost`.
-fn closest<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn closest<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
     let typed = typed.to_ascii_lowercase().replace('_', "-");
     let begins =
         |name: &&str| typed.len() > 2 && (name.starts_with(&typed) || typed.starts_with(*name));
@@ -170,6 +199,13 @@ mod tests {
 
     fn refusal(device: &str) -> String {
         open("p0", device, &Drivers::new()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn without_pci_devices_pools_are_plain() {
+        let drivers = Drivers::new();
+        assert!(drivers.spaces().in_use().is_none());
+        assert_eq!(drivers.pool("test", 16, 2048).unwrap().capacity(), 16);
     }
 
     #[test]
@@ -209,7 +245,11 @@ mod tests {
                 assert!(info.syntax.contains(option.name) || info.syntax.contains(".."));
                 assert!(info.to_string().contains(option.help));
             }
-            let target = if info.syntax.contains(":[") { "" } else { "x" };
+            let target = match info.name {
+                _ if info.syntax.contains(":[") => "",
+                "virtio-pci" => "0000:01:00.0",
+                _ => "x",
+            };
             let error = refusal(&format!("{}:{target},colour=red", info.name));
             assert!(error.contains("unknown option 'colour'"), "{error}");
         }

@@ -84,9 +84,10 @@ impl SlotBatch {
         &self.batch
     }
 
+    /// For heads to be rewritten.
     #[inline]
-    pub(crate) fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.batch.head_mut(index)
+    pub(crate) const fn batch_mut(&mut self) -> &mut FrameBatch {
+        &mut self.batch
     }
 
     #[inline]
@@ -122,7 +123,7 @@ mod tests {
                 let byte = u8::try_from(index).unwrap() + round;
                 assert_eq!(frame.to_vec(), vec![byte; index + 1]);
             }
-            slots.head_mut(3).unwrap()[0] = 0xAA;
+            slots.batch_mut().head_mut(3).unwrap()[0] = 0xAA;
             assert_eq!(slots.batch().frames()[3].head()[0], 0xAA);
             slots.clear();
         }

@@ -70,7 +70,14 @@ pub struct Exit {
 pub struct WorkerContext {
     index: usize,
     core: Option<usize>,
-    stop: Arc<CacheAligned<AtomicBool>>,
+    stop: Arc<Stop>,
+}
+
+/// The wish that a group of workers end: a flag for those that poll, an event for those asleep.
+#[derive(Debug)]
+struct Stop {
+    flag: CacheAligned<AtomicBool>,
+    event: EventFd,
 }
 
 impl WorkerContext {
@@ -78,7 +85,14 @@ impl WorkerContext {
     #[must_use]
     #[inline]
     pub fn should_stop(&self) -> bool {
-        self.stop.load(Acquire)
+        self.stop.flag.0.load(Acquire)
+    }
+
+    /// Readable once the worker is asked to return, and ever after: for a worker that sleeps. Do
+    /// not read from it; the other workers of the group wait for the same.
+    #[must_use]
+    pub fn stop_event(&self) -> BorrowedFd<'_> {
+        self.stop.event.as_fd()
     }
 
     /// Number of the worker in its group, from 0 in the order of starting.
@@ -104,7 +118,7 @@ struct Worker {
 /// A group of workers that are stopped together. Dropping it stops and joins them.
 #[derive(Debug)]
 pub struct Workers {
-    stop: Arc<CacheAligned<AtomicBool>>,
+    stop: Arc<Stop>,
     exited: Arc<EventFd>,
     workers: Vec<Worker>,
 }
@@ -116,7 +130,9 @@ impl Workers {
     ///
     /// When the process has too many file descriptors open.
     pub fn new() -> io::Result<Self> {
-        Ok(Self { stop: Arc::default(), exited: Arc::new(EventFd::new()?), workers: Vec::new() })
+        let stop = Stop { flag: CacheAligned::default(), event: EventFd::new()? };
+        let exited = Arc::new(EventFd::new()?);
+        Ok(Self { stop: Arc::new(stop), exited, workers: Vec::new() })
     }
 
     /// Starts a worker on `core` (`None`: wherever the kernel likes), which runs `work` until
@@ -205,7 +221,9 @@ impl Workers {
 
     /// Asks all workers to return; does not wait for them.
     pub fn stop(&self) {
-        self.stop.store(true, Release);
+        self.stop.flag.0.store(true, Release);
+        // It fails only for a descriptor of another kind.
+        let _ = self.stop.event.signal();
     }
 
     /// Waits until all workers have ended, which they do only when [`stop`](Self::stop)ped or by
@@ -329,6 +347,23 @@ mod tests {
         workers.start("first", Some(core), |context| poll(&context)).unwrap();
         let error = workers.start("second", Some(core), |_| ()).unwrap_err().to_string();
         assert!(error.contains("first") && error.contains("second"), "{error}");
+    }
+
+    #[test]
+    fn workers_that_sleep_hear_of_the_stop() {
+        let mut workers = Workers::new().unwrap();
+        for _ in 0..2 {
+            let sleep = |context: WorkerContext| {
+                let epoll = Epoll::new().unwrap();
+                epoll.add(context.stop_event(), 7, Interest::READ).unwrap();
+                let mut events = Events::new();
+                epoll.wait(&mut events, Some(Duration::from_secs(20))).unwrap();
+                assert!(context.should_stop() && events.as_slice()[0].token == 7);
+            };
+            workers.start("sleeper", None, sleep).unwrap();
+        }
+        workers.stop();
+        assert!(workers.join().iter().all(|exit| exit.panic.is_none()));
     }
 
     #[test]

@@ -27,9 +27,8 @@ pub trait RxDriver: Send {
     /// The frames of the last burst.
     fn batch(&self) -> &FrameBatch;
 
-    /// The private first bytes of frame `index` of the last burst, to rewrite header fields in
-    /// place; `None` when there is no such frame.
-    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]>;
+    /// The same, for heads to be rewritten in place.
+    fn batch_mut(&mut self) -> &mut FrameBatch;
 
     /// Gives all frames of the last burst back to the device and empties the batch.
     fn release(&mut self);
@@ -269,7 +268,14 @@ impl RxBurst<'_> {
     #[must_use]
     #[inline]
     pub fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.driver.head_mut(index)
+        self.driver.batch_mut().head_mut(index)
+    }
+
+    /// Lets `rewrite` change header fields of every frame, in its private first bytes: its head,
+    /// which is a cache line long or the whole frame, and what is sent in its place.
+    #[inline]
+    pub fn for_each_head(&mut self, rewrite: impl FnMut(&mut [u8])) {
+        self.driver.batch_mut().for_each_head(rewrite);
     }
 
     /// Makes packets of the frames and adds them to `packets`, in order: without a copy where the
@@ -529,8 +535,8 @@ mod tests {
             &self.batch
         }
 
-        fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-            self.batch.head_mut(index)
+        fn batch_mut(&mut self) -> &mut FrameBatch {
+            &mut self.batch
         }
 
         fn release(&mut self) {
@@ -570,10 +576,13 @@ mod tests {
         let mut queue = RxQueue::new(Box::new(Device::new(0)), Arc::default());
         let mut packets = ArrayVec::new();
         let mut burst = queue.rx_burst(BURST);
+        burst.for_each_head(|head| head[1] = 5);
         burst.head_mut(1).unwrap()[0] = 77;
+        assert!(burst.head_mut(3).is_none());
         burst.into_packets(&mut packets, &mut cache);
         let firsts: Vec<u8> = packets.iter().map(|packet| packet.data()[0]).collect();
         assert_eq!(firsts, [0, 77]);
+        assert!(packets.iter().all(|packet| packet.data()[1] == 5));
         let stats = queue.stats().snapshot();
         assert_eq!((stats.packets, stats.dropped_for(DropReason::NoBuffer)), (3, 1));
         assert!(queue.rx_burst(0).frames().is_empty(), "the batch was given back");

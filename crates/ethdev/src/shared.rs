@@ -104,6 +104,18 @@ impl SharedTxQueue {
     }
 }
 
+/// A transmit queue for each of `users`, who may be receive queues or workers: one of its own
+/// where there are enough, otherwise a share of one, in turns. Those beyond that are dropped;
+/// where there is no queue at all, there is none for anybody.
+#[must_use]
+pub fn share_out(queues: Vec<TxQueue>, users: usize) -> Vec<TxQueue> {
+    if queues.len() >= users {
+        return queues.into_iter().take(users).collect();
+    }
+    let shared: Vec<SharedTxQueue> = queues.into_iter().map(SharedTxQueue::new).collect();
+    shared.iter().cycle().take(users).cloned().map(TxQueue::from).collect()
+}
+
 impl Clone for SharedTxQueue {
     fn clone(&self) -> Self {
         Self { queue: Arc::clone(&self.queue), stats: Arc::clone(&self.stats) }
@@ -171,6 +183,25 @@ mod tests {
         assert_eq!(stats.packets, 4 * u64::from(BURSTS) * BURST as u64);
         assert_eq!(stats.bytes, stats.packets * 60);
         assert_eq!(stats.dropped(), 4 * u64::from(BURSTS));
+    }
+
+    #[test]
+    fn every_user_gets_a_queue_and_shares_it_only_where_there_are_too_few() {
+        let queues = |count| -> Vec<TxQueue> {
+            let driver = || Record { log: Arc::default(), room: BURST };
+            (0..count).map(|_| TxQueue::new(Box::new(driver()), Arc::default())).collect()
+        };
+        for (count, users, sent) in
+            [(4, 2, vec![1, 1]), (2, 5, vec![3, 2, 3, 2, 3]), (0, 3, vec![])]
+        {
+            let mut shares = share_out(queues(count), users);
+            for share in &mut shares {
+                assert_eq!(share.tx_burst(&[Frame::from_bytes(&[7; 60])]), 1);
+            }
+            let counted: Vec<u64> =
+                shares.iter().map(|share| share.stats().snapshot().packets).collect();
+            assert_eq!(counted, sent, "{users} users of {count} queues");
+        }
     }
 
     #[test]

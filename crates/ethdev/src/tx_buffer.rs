@@ -1,9 +1,10 @@
 //! Buffered transmit: packets wait until there is a burst of them, or until they have waited
 //! long enough.
 //!
-//! An application that receives single packets for many ports would otherwise pay a ring update
-//! and a notification for each. The price is the drain time as additional latency when there is
-//! little traffic.
+//! A network card would otherwise be told of every single packet, at the price of a write across
+//! its bus. The price of waiting is up to the drain time as additional latency when there is little
+//! traffic. A device that copies frames gets them at once: it costs no more (see
+//! [`TxBufferOptions::direct`]).
 
 use std::time::Duration;
 
@@ -22,11 +23,24 @@ pub struct TxBufferOptions {
     /// How often to try again at once when the device has no room, before packets are dropped; 0
     /// unless told. Each try costs what a burst costs, so there should be few.
     pub retries: u32,
+    /// Receive bursts of this many frames and more are sent at once, if nothing waits, to a device
+    /// that copies them straight from the receive ring: waiting costs a copy more.
+    /// [`DIRECT`](Self::DIRECT) unless told; [`BURST`] for full bursts only.
+    pub direct: usize,
+}
+
+impl TxBufferOptions {
+    /// Every burst, however small. Measured between vhost-user ports
+    /// (`benches/src/buffer_cost.rs`): of two frames at once each costs as much as by way of packets
+    /// that wait, of four a quarter less, of 32 half; a single one costs a fifth more, but single
+    /// frames come when there is time. And nobody waits: about a microsecond instead of 20 to 100
+    /// from port to port.
+    pub const DIRECT: usize = 1;
 }
 
 impl Default for TxBufferOptions {
     fn default() -> Self {
-        Self { drain: Duration::from_micros(100), retries: 0 }
+        Self { drain: Duration::from_micros(100), retries: 0, direct: Self::DIRECT }
     }
 }
 
@@ -42,9 +56,14 @@ pub struct TxBuffer {
     packets: ArrayVec<Packet, BURST>,
     /// When the packet that waits longest came.
     since: u64,
+    /// When something was sent last, as far as that is known.
+    sent: u64,
+    /// Something was sent since the device was flushed.
+    unfinished: bool,
     /// The drain time in cycles.
     drain: u64,
     retries: u32,
+    direct: usize,
 }
 
 impl TxBuffer {
@@ -52,8 +71,9 @@ impl TxBuffer {
     /// calibrate the clock.
     #[must_use]
     pub fn new(queue: TxQueue, options: TxBufferOptions) -> Self {
-        let drain = clock::cycles(options.drain);
-        Self { queue, packets: ArrayVec::new(), since: 0, drain, retries: options.retries }
+        let TxBufferOptions { drain, retries, direct } = options;
+        let (packets, drain) = (ArrayVec::new(), clock::cycles(drain));
+        Self { queue, packets, since: 0, sent: 0, unfinished: false, drain, retries, direct }
     }
 
     /// Takes a packet and sends all that wait if that makes a burst. Buffers of packets that are
@@ -69,7 +89,7 @@ impl TxBuffer {
             cache.free(error.element());
         }
         if self.packets.is_full() {
-            self.flush(cache);
+            self.send(now, cache);
         }
     }
 
@@ -83,45 +103,96 @@ impl TxBuffer {
         }
     }
 
-    /// As [`push_frame`](Self::push_frame), for all frames of a receive burst. A full burst is
-    /// sent without a copy while nothing waits.
+    /// As [`push_frame`](Self::push_frame), for all frames of a receive burst; without a copy if
+    /// nothing waits and they need not wait either (see [`push_burst`](Self::push_burst)).
     #[inline]
     pub fn push_frames(&mut self, frames: &[Frame<'_>], now: u64, cache: &mut PoolCache) {
-        let direct = self.packets.is_empty() && frames.len() >= BURST;
-        let sent = if direct { self.queue.tx_burst(frames) } else { 0 };
-        for frame in frames.iter().skip(sent) {
-            self.push_frame(frame, now, cache);
+        if self.packets.is_empty() && self.is_worth_a_burst(frames.len(), now) {
+            self.send_frames(frames, now, cache);
+        } else {
+            frames.iter().for_each(|frame| self.push_frame(frame, now, cache));
         }
     }
 
     /// Takes a receive burst, in the way that copies least: as packets, which is without a copy
-    /// from one device that uses packet buffers to another; or, a full burst to a device that
-    /// copies, straight from the receive ring.
+    /// from one device that uses packet buffers to another; or, to a device that copies, straight
+    /// from the receive ring.
+    ///
+    /// Of what has to wait, the first after a pause of the drain time does not: so a single packet is
+    /// never delayed, and there are no more small bursts than two per drain time.
     #[inline]
     pub fn push_burst(&mut self, burst: RxBurst<'_>, now: u64, cache: &mut PoolCache) {
-        let frames = burst.frames();
-        if frames.len() >= BURST && self.packets.is_empty() && !self.queue.keeps_packets() {
-            self.push_frames(frames, now, cache);
+        let count = burst.frames().len();
+        if count == 0 {
             return;
         }
-        let mut packets = ArrayVec::<Packet, BURST>::new();
-        burst.into_packets(&mut packets, cache);
-        for packet in packets {
-            self.push(packet, now, cache);
+        if count > self.packets.remaining_capacity() {
+            self.send(now, cache);
+        }
+        let is_first = self.packets.is_empty();
+        if is_first {
+            if !self.queue.keeps_packets() && self.is_worth_a_burst(count, now) {
+                self.send_frames(burst.frames(), now, cache);
+                return;
+            }
+            self.since = now;
+        }
+        burst.into_packets(&mut self.packets, cache);
+        if self.packets.is_full() || is_first && self.has_paused(now) {
+            self.send(now, cache);
         }
     }
 
-    /// Sends what waits if the drain time is over. To be called in every round of the worker's
-    /// loop; it costs a comparison while nothing is due.
+    /// Whether to send `count` frames at once to a device that copies, while nothing waits.
+    #[inline]
+    const fn is_worth_a_burst(&self, count: usize, now: u64) -> bool {
+        count >= self.direct || self.has_paused(now)
+    }
+
+    /// Sends frames from where they lie; those that find no room wait as packets.
+    #[inline]
+    fn send_frames(&mut self, frames: &[Frame<'_>], now: u64, cache: &mut PoolCache) {
+        let sent = self.queue.tx_burst(frames);
+        self.note_sent(now);
+        frames.iter().skip(sent).for_each(|frame| self.push_frame(frame, now, cache));
+    }
+
+    /// Sends what waits if the drain time is over, and lets the device finish what it has once
+    /// nothing was sent for as long ([`TxQueue::flush`]). To be called in every round of the
+    /// worker's loop; it costs a comparison while nothing is due.
     #[inline]
     pub fn drain(&mut self, now: u64, cache: &mut PoolCache) {
-        if !self.packets.is_empty() && now.wrapping_sub(self.since) >= self.drain {
-            self.flush(cache);
+        if !self.packets.is_empty() {
+            if now.wrapping_sub(self.since) >= self.drain {
+                self.send(now, cache);
+            }
+        } else if self.unfinished && self.has_paused(now) {
+            self.unfinished = false;
+            self.queue.flush();
         }
     }
 
     /// Sends what waits, now.
     pub fn flush(&mut self, cache: &mut PoolCache) {
+        if !self.packets.is_empty() {
+            self.send(self.since, cache);
+        }
+    }
+
+    /// Whether nothing was sent for the drain time.
+    #[inline]
+    const fn has_paused(&self, now: u64) -> bool {
+        now.wrapping_sub(self.sent) >= self.drain
+    }
+
+    #[inline]
+    const fn note_sent(&mut self, now: u64) {
+        self.sent = now;
+        self.unfinished = true;
+    }
+
+    fn send(&mut self, now: u64, cache: &mut PoolCache) {
+        self.note_sent(now);
         for _ in 0..=self.retries {
             self.queue.tx_packets(&mut self.packets, cache);
             if self.packets.is_empty() {
@@ -138,11 +209,14 @@ impl TxBuffer {
         self.packets.len()
     }
 
-    /// When the drain time of the packets that wait will be over; `None` when none waits. A
-    /// worker that goes to sleep must not sleep longer.
+    /// When [`drain`](Self::drain) will have something to do; `None` when nothing waits. A worker
+    /// that goes to sleep must not sleep longer.
     #[must_use]
     pub fn due(&self) -> Option<u64> {
-        (!self.packets.is_empty()).then(|| self.since.wrapping_add(self.drain))
+        if !self.packets.is_empty() {
+            return Some(self.since.wrapping_add(self.drain));
+        }
+        self.unfinished.then(|| self.sent.wrapping_add(self.drain))
     }
 
     /// The queue, for its counters and whether it is ready.
@@ -180,11 +254,11 @@ impl Drop for TxBuffer {
 mod tests {
     use std::sync::{Arc, Mutex};
 
-    use packet::Pool;
+    use packet::{FrameBatch, Pool};
     use proptest::prelude::*;
 
     use super::*;
-    use crate::queue::{Sent, TxDriver};
+    use crate::queue::{RxDriver, RxQueue, Sent, TxDriver};
     use crate::stats::QueueStats;
 
     /// A device that takes `room` frames per burst and remembers their first bytes.
@@ -197,6 +271,7 @@ mod tests {
         bursts: usize,
         room: usize,
         down: bool,
+        flushes: usize,
     }
 
     impl TxDriver for Device {
@@ -210,6 +285,10 @@ mod tests {
 
         fn is_ready(&self) -> bool {
             !self.0.lock().unwrap().down
+        }
+
+        fn flush(&mut self) {
+            self.0.lock().unwrap().flushes += 1;
         }
     }
 
@@ -230,6 +309,10 @@ mod tests {
 
         fn bursts(&self) -> usize {
             self.0.lock().unwrap().bursts
+        }
+
+        fn flushes(&self) -> usize {
+            self.0.lock().unwrap().flushes
         }
     }
 
@@ -259,9 +342,11 @@ mod tests {
         assert_eq!(device.bursts(), 1);
         buffer.drain(due, &mut cache);
         assert_eq!((device.bursts(), device.sent(), buffer.waiting()), (2, 40, 0));
-        assert_eq!(buffer.due(), None);
+        assert_eq!(device.flushes(), 0);
+        assert_eq!(buffer.due(), Some(due.wrapping_add(time)));
         buffer.drain(due.wrapping_add(time), &mut cache);
-        assert_eq!(device.bursts(), 2, "there is nothing to send");
+        assert_eq!((device.bursts(), device.flushes()), (2, 1), "there is nothing to send");
+        assert_eq!(buffer.due(), None);
         assert_eq!(buffer.queue().stats().snapshot().packets, 40);
         drop(cache);
         assert_eq!(pool.available(), pool.capacity());
@@ -306,6 +391,79 @@ mod tests {
         assert_eq!(device.0.lock().unwrap().sent[30..32], [1, 1], "order is kept");
     }
 
+    /// Receives bursts of as many frames as it is asked for.
+    struct Source(FrameBatch);
+
+    impl RxDriver for Source {
+        fn receive(&mut self, max: usize, _stats: &QueueStats) {
+            self.0.clear();
+            (0..max).for_each(|_| assert!(self.0.push_copy(&[1; 60])));
+        }
+
+        fn batch(&self) -> &FrameBatch {
+            &self.0
+        }
+
+        fn batch_mut(&mut self) -> &mut FrameBatch {
+            &mut self.0
+        }
+
+        fn release(&mut self) {
+            self.0.clear();
+        }
+    }
+
+    /// A source, and a buffer that has sent something at time 0 and drains after 100 cycles.
+    fn source_and_buffer(device: &Device) -> (RxQueue, TxBuffer) {
+        let rx = RxQueue::new(Box::new(Source(FrameBatch::with_segments(0))), Arc::default());
+        let mut buffer = device.buffer(TxBufferOptions { direct: 4, ..Default::default() });
+        buffer.drain = 100;
+        (rx, buffer)
+    }
+
+    #[test]
+    fn small_bursts_wait_but_the_first_one_after_a_pause() {
+        let (pool, device) = (pool(), Device::with_room(BURST));
+        let mut cache = pool.cache();
+        let (mut rx, mut buffer) = source_and_buffer(&device);
+        // Times, sizes of bursts, and what was sent and waits afterwards.
+        for (now, count, sent, waiting) in [
+            (99, 3, 0, 3),
+            (100, 1, 0, 4),
+            (198, 0, 0, 4),
+            (199, 0, 4, 0),
+            (298, 1, 4, 1),
+            (398, 0, 5, 0),
+            (498, 2, 7, 0),
+            (499, 2, 7, 2),
+            (500, 4, 7, 6),
+            (599, 0, 13, 0),
+            (600, 4, 17, 0),
+            (601, 1, 17, 1),
+        ] {
+            buffer.push_burst(rx.rx_burst(count), now, &mut cache);
+            buffer.drain(now, &mut cache);
+            assert_eq!((device.sent(), buffer.waiting()), (sent, waiting), "at {now}");
+        }
+        buffer.push_burst(rx.rx_burst(BURST), 602, &mut cache);
+        assert_eq!((device.sent(), buffer.waiting()), (18 + BURST, 0), "one, then a burst");
+        drop(cache);
+        assert_eq!(pool.available(), pool.capacity());
+    }
+
+    #[test]
+    fn the_device_is_flushed_once_after_a_pause() {
+        let (pool, device) = (pool(), Device::with_room(BURST));
+        let mut cache = pool.cache();
+        let (mut rx, mut buffer) = source_and_buffer(&device);
+        for (now, count, flushes) in [(5, 8, 0), (90, 8, 0), (189, 0, 0), (190, 0, 1), (400, 0, 1)]
+        {
+            buffer.push_burst(rx.rx_burst(count), now, &mut cache);
+            buffer.drain(now, &mut cache);
+            assert_eq!(device.flushes(), flushes, "at {now}");
+        }
+    }
+
     #[test]
     fn an_exhausted_pool_drops_and_a_dropped_buffer_sends() {
         let (pool, device) = (pool(), Device::with_room(BURST));
@@ -327,10 +485,11 @@ mod tests {
         fn every_packet_is_sent_in_order_or_counted(
             steps in prop::collection::vec((1..40_usize, 0..40_usize, 0..100_u64), 0..40),
             retries in 0..3_u32,
+            direct in 1..=BURST + 1,
         ) {
             let (pool, device) = (pool(), Device::with_room(0));
             let mut cache = pool.cache();
-            let mut buffer = device.buffer(TxBufferOptions { drain: Duration::from_nanos(50), retries });
+            let mut buffer = device.buffer(TxBufferOptions { drain: Duration::from_nanos(50), retries, direct });
             let (mut total, mut now) = (0_u64, 0);
             for (count, room, time) in steps {
                 device.0.lock().unwrap().room = room;

@@ -417,6 +417,18 @@ impl FrameBatch {
         })
     }
 
+    /// Calls `rewrite` with the private head of each frame, oldest first, to rewrite header fields
+    /// in place.
+    #[inline]
+    pub fn for_each_head(&mut self, mut rewrite: impl FnMut(&mut [u8])) {
+        for frame in &self.frames {
+            // SAFETY: as in `head_mut`; the head is lent for one call, so that no two exist.
+            rewrite(unsafe {
+                std::slice::from_raw_parts_mut(frame.head.as_ptr(), frame.head_len as usize)
+            });
+        }
+    }
+
     /// Forgets all frames.
     #[inline]
     pub fn clear(&mut self) {

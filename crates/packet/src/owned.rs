@@ -285,6 +285,13 @@ impl Packet {
         self.shared().device_address(segment.as_ptr(), space)
     }
 
+    /// Bytes of a page of the memory that the buffers lie in. A buffer may begin on one page and end
+    /// on the next, which are neighbours to devices, but not to what is behind their IOMMU.
+    #[must_use]
+    pub const fn page_size(&self) -> usize {
+        self.shared().page_size()
+    }
+
     /// Gives a fresh packet, into whose buffer a device has written, its length: `len` bytes from
     /// where its data begins. `false`, and nothing changes, when the buffer has no room for that
     /// many behind its headroom.

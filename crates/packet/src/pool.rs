@@ -180,6 +180,11 @@ impl Shared {
         self.stride
     }
 
+    /// Bytes of a page of its memory.
+    pub(crate) const fn page_size(&self) -> usize {
+        self.memory.shared().page_size()
+    }
+
     /// First byte of buffer `index`, headroom included.
     #[inline]
     pub(crate) fn buffer(&self, index: u32) -> NonNull<u8> {
@@ -450,11 +455,19 @@ impl PoolCache {
         Some(packet)
     }
 
+    /// Whether the packet's buffers are of this cache's pool, so that [`free`](Self::free) takes
+    /// them back without an atomic operation.
+    #[must_use]
+    #[inline]
+    pub fn owns(&self, packet: &Packet) -> bool {
+        packet.pool() == self.pool.0
+    }
+
     /// Gives a packet's buffers back without an atomic operation. A packet of another pool is
     /// dropped.
     #[inline]
     pub fn free(&mut self, packet: Packet) {
-        if packet.pool() != self.pool.0 {
+        if !self.owns(&packet) {
             return;
         }
         let (first, rest) = packet.into_buffers();

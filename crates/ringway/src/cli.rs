@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use eal::CoreList;
+use eal::pci::PciAddress;
 use packet::MacAddr;
 
 use crate::config::PortConfig;
 use crate::generate::rate::Rate;
 use crate::generate::size::SizeMix;
+use crate::l2fwd::args::L2fwdArgs;
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
@@ -64,9 +66,21 @@ pub enum Command {
         ringway fdb del 52:54:00:00:00:01\n  \
         ringway fdb flush --port vm1")]
     Fdb(FdbArgs),
+    /// Forward frames between ports in pairs, with new MAC addresses.
+    #[command(after_long_help = crate::l2fwd::args::help(&devices_help()),
+              after_help = "More with --help: devices, examples.")]
+    L2fwd(Box<L2fwdArgs>),
     /// Generate, receive, forward and measure traffic on any port.
     #[command(after_long_help = gen_help(), after_help = "More with --help: devices, examples.")]
     Gen(Box<GenArgs>),
+    /// Give PCI network devices to Ringway, and back to the host.
+    #[command(after_help = "Examples:\n  \
+        ringway devices list\n  \
+        ringway devices bind 0000:01:00.0\n  \
+        ringway devices bind 0000:01:00.0 --driver uio_pci_generic\n  \
+        ringway devices show 0000:01:00.0\n  \
+        ringway devices restore --all")]
+    Devices(DevicesArgs),
     /// See a switch and two guests at work over real vhost-user sockets: no root, no set-up.
     #[command(after_help = "Examples:\n  \
         ringway demo\n  \
@@ -223,6 +237,83 @@ pub enum FdbAction {
         /// Only those of this port.
         #[arg(long, value_name = "NAME")]
         port: Option<String>,
+    },
+}
+
+/// Arguments of `ringway devices`.
+#[derive(Clone, Debug, Args)]
+pub struct DevicesArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: DevicesAction,
+}
+
+/// What `ringway devices` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum DevicesAction {
+    /// List network devices: their drivers, interfaces, IOMMU groups, and what Ringway uses them as.
+    #[command(after_help = "Examples:\n  \
+        ringway devices list\n  \
+        ringway devices list --json | jq -r '.devices[] | select(.ringway) | .address'")]
+    List {
+        /// List all PCI devices, not only network devices.
+        #[arg(long)]
+        all: bool,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one device: identity, capabilities, registers.
+    ///
+    /// Of a device that is bound to vfio-pci or uio_pci_generic, it is opened for that, as a port
+    /// would be, and reset afterwards.
+    Show {
+        /// Its PCI address.
+        address: PciAddress,
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take devices from the host's drivers, so that Ringway can use them.
+    ///
+    /// vfio-pci needs an IOMMU and keeps the device from any memory but Ringway's packets.
+    /// uio_pci_generic needs none, but root and huge pages. What the device had before is
+    /// remembered for 'ringway devices restore' until the machine starts again.
+    #[command(after_help = "Examples:\n  \
+        ringway devices bind 0000:01:00.0\n  \
+        ringway devices bind 0000:01:00.0 0000:01:00.1 --force\n  \
+        ringway devices bind 01:00.0 --driver uio_pci_generic")]
+    Bind {
+        /// PCI addresses.
+        #[arg(required = true)]
+        addresses: Vec<PciAddress>,
+        /// Kernel driver to bind them to: vfio-pci, uio_pci_generic or one of the host's.
+        #[arg(long, value_name = "NAME", default_value = eal::pci::spaces::VFIO_PCI)]
+        driver: String,
+        /// Also when the host uses the network interface, or it is no network device.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Take devices from their drivers and leave them without one.
+    Unbind {
+        /// PCI addresses.
+        #[arg(required = true)]
+        addresses: Vec<PciAddress>,
+        /// Also when the host uses the network interface, or it is no network device.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Give devices back to the drivers that they had before 'bind' or 'unbind'.
+    #[command(after_help = "Examples:\n  \
+        ringway devices restore 0000:01:00.0\n  \
+        ringway devices restore --all")]
+    Restore {
+        /// PCI addresses.
+        #[arg(required_unless_present = "all")]
+        addresses: Vec<PciAddress>,
+        /// All devices that were taken.
+        #[arg(long, conflicts_with = "addresses")]
+        all: bool,
     },
 }
 

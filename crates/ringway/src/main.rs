@@ -6,7 +6,9 @@
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
 //! - [`admin`]: `ringway port` and `ringway fdb`
+//! - [`devices`]: `ringway devices`
 //! - [`generate`]: `ringway gen`
+//! - [`l2fwd`]: `ringway l2fwd`
 //! - [`demo`]: `ringway demo`
 //! - [`table`], [`output`], [`wait`], [`exit`]: what they share
 
@@ -17,8 +19,10 @@ mod cli;
 mod config;
 mod control;
 mod demo;
+mod devices;
 mod exit;
 mod generate;
+mod l2fwd;
 mod output;
 mod rates;
 mod serve;
@@ -42,7 +46,9 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Port(args) => admin::port(args),
         Command::Fdb(args) => admin::fdb(args),
+        Command::L2fwd(args) => l2fwd::run::run(args),
         Command::Gen(args) => generate::run::run(args),
+        Command::Devices(args) => devices::run::run(args),
         Command::Demo(args) => demo::run::run(args),
     };
     match result {
@@ -54,11 +60,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Sends the log to standard error; only the switch has much to say unasked.
+/// Sends the log to standard error; only what runs for long has much to say unasked.
 fn start_log(cli: &Cli) {
     let level = match (cli.quiet, cli.verbose, &cli.command) {
         (true, ..) => "error",
-        (false, 0, Command::Switch(_)) => "info",
+        (false, 0, Command::Switch(_) | Command::L2fwd(_)) => "info",
         (false, 0, _) => "warn",
         (false, 1, _) => "debug",
         (false, ..) => "trace",

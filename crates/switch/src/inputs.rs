@@ -185,8 +185,8 @@ mod tests {
             &self.batch
         }
 
-        fn head_mut(&mut self, _index: usize) -> Option<&mut [u8]> {
-            None
+        fn batch_mut(&mut self) -> &mut FrameBatch {
+            &mut self.batch
         }
 
         fn release(&mut self) {

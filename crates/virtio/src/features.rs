@@ -82,6 +82,10 @@ bitflags::bitflags! {
         const GUEST_USO6 = 1 << 55;
         /// The device takes large UDP datagrams.
         const HOST_USO = 1 << 56;
+        /// The device spreads flows over receive queues as it is told.
+        const RSS = 1 << 60;
+        /// The device tells the speed of its link.
+        const SPEED_DUPLEX = 1 << 63;
     }
 }
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use e2e::process::{Process, run as output_of};
 use e2e::testpmd::RunningTestpmd;
-use e2e::{Ovs, Peer, Ringway, Testpmd};
+use e2e::{L2fwd, Ovs, Peer, Ringway, Testpmd};
+use serde_json::Value;
 
 use super::cell::Cell;
 
@@ -22,6 +23,8 @@ pub enum BackEnd {
     Ringway,
     /// Our ports without a switch.
     Forward,
+    /// Our ports joined by `ringway l2fwd`.
+    L2fwd,
     /// DPDK's testpmd in `io` mode, of this path.
     Testpmd(PathBuf),
     /// OVS-DPDK, which switches.
@@ -40,7 +43,8 @@ pub struct Sample {
 impl BackEnd {
     /// Those that this machine has, and `others`: paths of further testpmds.
     pub fn all(others: &[PathBuf]) -> Vec<Self> {
-        let mut all = vec![Self::Ringway, Self::Forward, Self::Testpmd("dpdk-testpmd".into())];
+        let mut all =
+            vec![Self::Ringway, Self::Forward, Self::L2fwd, Self::Testpmd("dpdk-testpmd".into())];
         all.extend(others.iter().cloned().map(Self::Testpmd));
         if Peer::Ovs.missing().is_none() {
             all.push(Self::Ovs);
@@ -53,6 +57,7 @@ impl BackEnd {
         match self {
             Self::Ringway => "ringway switch".into(),
             Self::Forward => "ringway ports alone".into(),
+            Self::L2fwd => "ringway l2fwd".into(),
             Self::Testpmd(path) if path == Path::new("dpdk-testpmd") => "testpmd io".into(),
             Self::Testpmd(path) => format!("testpmd io ({})", path.display()),
             Self::Ovs => "OVS-DPDK".into(),
@@ -94,6 +99,17 @@ impl BackEnd {
                 let mark = forwarder.mark();
                 std::thread::sleep(time);
                 parse_forwarder(&forwarder.wait_for("\n", mark, LIMIT)?, &forwarder.log())
+            }
+            Self::L2fwd => {
+                let port = |n: u8| format!("vhost-user:{},queues={queues}", socket(n).display());
+                let cores = BACK_END_CPU.to_string();
+                let l2fwd = L2fwd::start(&[&port(0), &port(1)], &["--cores", &cores])?;
+                l2fwd.wait_ready()?;
+                let mut driver = driver(dir.path(), cell, "")?;
+                start(&mut driver, cell)?;
+                let before = l2fwd.statistics()?;
+                std::thread::sleep(time);
+                l2fwd_sample(&before, &l2fwd.statistics()?)
             }
             Self::Testpmd(path) => {
                 let back =
@@ -171,6 +187,19 @@ fn worker(switch: &Ringway) -> Result<(u64, u64)> {
         value.with_context(|| format!("no {name} in {workers}"))
     };
     Ok((number("busy_cycles")?, number("packets")?))
+}
+
+/// The one worker of `ringway l2fwd` between two statistics.
+fn l2fwd_sample(before: &Value, after: &Value) -> Result<Sample> {
+    let since = |name: &str| {
+        let number = |value: &Value| value["workers"][0][name].as_u64();
+        number(after).zip(number(before)).map(|(after, before)| after - before)
+    };
+    let parse = || Some((since("busy_cycles")?, since("frames")?));
+    let (cycles, packets) = parse().with_context(|| format!("no counters in {after:#}"))?;
+    let seconds = after["seconds"].as_f64().zip(before["seconds"].as_f64());
+    let seconds = seconds.map(|(after, before)| after - before).context("no time")?;
+    sample(cycles, packets, Duration::from_secs_f64(seconds))
 }
 
 /// `123 packets/s, busy cycles each: 90 median, 95 mean; 31.0 a burst`

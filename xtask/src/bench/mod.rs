@@ -18,6 +18,8 @@ mod back_end;
 mod cell;
 /// How costs grow.
 mod growth;
+/// Between interfaces of the host, compared with the kernel's bridge.
+mod kernel;
 /// Round-trip times at shares of the capacity.
 mod latency;
 /// Figures as SVG.
@@ -55,7 +57,8 @@ pub struct Options {
     testpmd: Vec<PathBuf>,
     /// Parts to measure
     #[arg(long, value_name = "LIST", value_delimiter = ',',
-        default_value = "matrix,latency,growth", value_parser = ["matrix", "latency", "growth"])]
+        default_value = "matrix,latency,growth,kernel",
+        value_parser = ["matrix", "latency", "growth", "kernel"])]
     parts: Vec<String>,
     /// Write tables and plots into docs/performance.md and docs/plots
     #[arg(long)]
@@ -67,7 +70,9 @@ pub struct Options {
 
 /// Measures and prints; what has been measured is written even when a later part fails.
 pub fn run(options: &Options) -> Result<bool> {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { bail!("this needs DPDK") };
+    let dpdk = options.parts.iter().any(|part| part != "kernel");
+    let peers: &[Peer] = if dpdk { &[Peer::Dpdk] } else { &[Peer::Netns] };
+    let Some(_turn) = require(peers) else { bail!("this needs {}", peers[0]) };
     let mut report = Report::new();
     let result = measure(options, &mut report);
     if options.json {
@@ -98,6 +103,9 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
     }
     if asked("growth") {
         report.growth = growth::run(options.rounds)?;
+    }
+    if asked("kernel") {
+        report.kernel = kernel::run(options.rounds, options.seconds)?;
     }
     Ok(())
 }

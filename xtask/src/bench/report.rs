@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::back_end::{Sample, describe};
 use super::cell::Cell;
 use super::growth::Growth;
+use super::kernel::{Forwarder, Rate};
 use super::latency::Latency;
 use super::plot;
 
@@ -45,6 +46,12 @@ impl Row {
     }
 }
 
+fn median_of(samples: &[f64]) -> f64 {
+    let mut sorted = samples.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    median(&sorted)
+}
+
 fn median(sorted: &[f64]) -> f64 {
     sorted.get(sorted.len() / 2).copied().unwrap_or_default()
 }
@@ -56,6 +63,7 @@ pub struct Report {
     pub rows: Vec<Row>,
     pub latency: Vec<Latency>,
     pub growth: Vec<Growth>,
+    pub kernel: Vec<Rate>,
 }
 
 impl Report {
@@ -76,6 +84,7 @@ impl Report {
         self.matrix_table(&mut text);
         self.latency_table(&mut text);
         self.growth_table(&mut text);
+        self.kernel_table(&mut text);
         text
     }
 
@@ -134,6 +143,26 @@ impl Report {
         }
     }
 
+    /// How many times the packets of the kernel's bridge a forwarder passes.
+    fn to_bridge(&self, rate: &Rate) -> Option<f64> {
+        let is_bridge =
+            |other: &&Rate| other.size == rate.size && other.forwarder == Forwarder::Bridge;
+        Some(median_of(&rate.mpps) / median_of(&self.kernel.iter().find(is_bridge)?.mpps))
+    }
+
+    fn kernel_table(&self, text: &mut String) {
+        if self.kernel.is_empty() {
+            return;
+        }
+        *text += "\n| bytes | between two interfaces of the host | median Mpps | to the bridge |\n";
+        *text += "|---|---|---|---|\n";
+        for rate in &self.kernel {
+            let ratio = self.to_bridge(rate).unwrap_or(1.0);
+            let (size, mpps) = (rate.size, median_of(&rate.mpps));
+            let _ = writeln!(text, "| {size} | {} | {mpps:.2} | {ratio:.2} |", rate.forwarder);
+        }
+    }
+
     /// Figures for programs.
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
@@ -157,11 +186,18 @@ impl Report {
         });
         let growth =
             self.growth.iter().map(|one| json!({ "of": one.dimension, "points": one.points }));
+        let kernel = self.kernel.iter().map(|rate| {
+            json!({
+                "by": rate.forwarder.to_string(), "size": rate.size, "mpps": rate.mpps,
+                "median_mpps": median_of(&rate.mpps), "to_bridge": self.to_bridge(rate),
+            })
+        });
         json!({
             "machine": self.machine,
             "matrix": rows.collect::<Vec<_>>(),
             "latency": latency.collect::<Vec<_>>(),
             "growth": growth.collect::<Vec<_>>(),
+            "kernel": kernel.collect::<Vec<_>>(),
         })
     }
 
@@ -216,6 +252,20 @@ mod tests {
         let text = report.markdown();
         assert!(text.contains("| ringway switch | 100 | 0.50 | 1.00 | 90 100 120 |"), "{text}");
         assert_eq!(report.json()["matrix"][0]["to_testpmd"], 0.5);
+    }
+
+    #[test]
+    fn forwarders_are_compared_with_the_bridge_at_the_same_size() {
+        let rate = |forwarder, size, mpps: &[f64]| Rate { forwarder, size, mpps: mpps.to_vec() };
+        let kernel = vec![
+            rate(Forwarder::Bridge, 64, &[0.5, 0.4, 0.6]),
+            rate(Forwarder::AfXdp, 64, &[1.0, 2.0, 0.1]),
+            rate(Forwarder::Bridge, 1500, &[0.25]),
+        ];
+        let report = Report { kernel, ..Report::default() };
+        let text = report.markdown();
+        assert!(text.contains("| 64 | ringway switch, AF_XDP | 1.00 | 2.00 |"), "{text}");
+        assert_eq!(report.json()["kernel"][2]["to_bridge"], 1.0);
     }
 
     #[test]

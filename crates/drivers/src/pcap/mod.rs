@@ -211,8 +211,8 @@ impl RxDriver for PcapRx {
         self.slots.batch()
     }
 
-    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.slots.head_mut(index)
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        self.slots.batch_mut()
     }
 
     fn release(&mut self) {

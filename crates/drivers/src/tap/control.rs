@@ -9,8 +9,9 @@ use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::{Capabilities, MacAddr};
 
 use super::queue::State;
-use super::sys::{self, Interfaces};
+use super::sys;
 use super::{INFO, MAX_MTU};
+use crate::interfaces::Interfaces;
 
 /// Control side of a TAP port.
 #[derive(Debug)]

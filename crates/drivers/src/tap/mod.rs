@@ -21,7 +21,7 @@ use packet::{Capabilities, MacAddr};
 
 use self::control::TapControl;
 use self::queue::{State, TapRx, TapTx};
-use self::sys::{Interfaces, MAX_NAME};
+use crate::interfaces::{Interfaces, name_problem};
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
@@ -90,19 +90,6 @@ impl Config {
         spec.finish(&INFO.option_names())?;
         Ok(config)
     }
-}
-
-/// What is wrong with an interface's name, if anything (Linux: `dev_valid_name`).
-fn name_problem(name: &str) -> Option<String> {
-    if name.len() > MAX_NAME {
-        let len = name.len();
-        return Some(format!("the name of an interface has at most {MAX_NAME} bytes, not {len}"));
-    }
-    let wrong = |c: char| matches!(c, '/' | ':' | '%') || c.is_whitespace() || c.is_control();
-    if matches!(name, "." | "..") || name.contains(wrong) {
-        return Some(format!("'{name}' cannot be the name of an interface"));
-    }
-    None
 }
 
 /// Opens a TAP port.

@@ -12,7 +12,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, readv, writev};
 use virtio::NetHeader;
 
-use super::sys::{self, NET_HEADER_LEN};
+use super::sys::NET_HEADER_LEN;
+use crate::gather::{MAX_PIECES, write_frame};
 use crate::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// Length of an Ethernet header: the kernel takes no shorter frame.
@@ -141,8 +142,8 @@ impl RxDriver for TapRx {
         self.slots.batch()
     }
 
-    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.slots.head_mut(index)
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        self.slots.batch_mut()
     }
 
     fn release(&mut self) {
@@ -201,8 +202,8 @@ impl TapTx {
         let header = NetHeader::for_offload(frame.offload(), 0).encode();
         let header_len = if self.offloads.is_empty() { 0 } else { NET_HEADER_LEN };
         let header = header.get(..header_len).unwrap_or_default();
-        if frame.body().len() < sys::MAX_PIECES {
-            return sys::write_frame(self.fd.as_fd(), header, frame);
+        if frame.body().len() < MAX_PIECES {
+            return write_frame(self.fd.as_fd(), header, frame);
         }
         self.copy.resize(MAX_FRAME_LEN, 0);
         let len = frame.copy_to(&mut self.copy);

@@ -4,7 +4,6 @@
 mod offload;
 
 use std::net::UdpSocket;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,35 +11,14 @@ use std::time::Duration;
 use ethdev::{DropReason, PortEvent};
 use packet::{BURST, Frame, Segment};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::{CapabilitySet, UnshareFlags, capabilities, set_capabilities, unshare_unsafe};
+use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 use crate::open::{Drivers, open};
+use crate::testing::{in_namespace, ip};
 
 /// The station behind the port, which the host's neighbour table has.
 const PEER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x99]);
-
-/// Runs `test` in a new network namespace.
-fn in_namespace(test: impl FnOnce() + Send + 'static) {
-    let thread = thread::spawn(|| {
-        // SAFETY: only the network namespace of this thread changes; nobody else relies on it.
-        match unsafe { unshare_unsafe(UnshareFlags::NEWNET) } {
-            Ok(()) => test(),
-            Err(cause) => println!("skipped: no network namespace ({cause}); run as root"),
-        }
-    });
-    if let Err(panic) = thread.join() {
-        std::panic::resume_unwind(panic);
-    }
-}
-
-/// Runs ip(8), here in the thread's namespace.
-fn ip(command: &str) -> String {
-    let output = Command::new("ip").args(command.split(' ')).output().unwrap();
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "ip {command}: {errors}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 fn open_tap(device: &str) -> OpenPort {
     open("p0", device, &Drivers::new()).unwrap()

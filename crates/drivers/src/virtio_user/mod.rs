@@ -7,26 +7,17 @@
 //! - `options`: what the device string can say
 //! - `port`: the control side, and the thread that keeps the session
 //! - `session`: one session with a back-end: from the handshake to the last ring
-//! - `memory`: the shared memory
-//! - `lane`: where a ring passes between the port's thread and its worker
-//! - `receive`, `transmit`: the rings and queues that carry frames
-//! - `control_queue`: commands to the device
+//!
+//! The rings and what goes on in them are in `virtio`, beside this.
 //!
 //! A session ends when the back-end goes away, breaks a ring or the port is closed; the port
 //! then looks for the next back-end, and its queues never notice but for the missing frames.
 
-mod control_queue;
-#[cfg(test)]
-mod hostile_tests;
-mod lane;
-mod memory;
 mod options;
 mod port;
-mod receive;
 mod session;
 #[cfg(test)]
 mod tests;
-mod transmit;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
@@ -35,12 +26,11 @@ use eal::EventFd;
 use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
 
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
-use lane::Lane;
+use crate::virtio::lane::Lanes;
+use crate::virtio::receive::Receiver;
+use crate::virtio::transmit::Transmitter;
 use options::Options;
 use port::VirtioUserPort;
-use receive::Receiver;
-use session::Lanes;
-use transmit::Transmitter;
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -112,10 +102,12 @@ pub const INFO: DriverInfo = DriverInfo {
 pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
     let options = Options::parse(spec)?;
-    let (wake, lanes) = make_lanes(options.queues).map_err(|error| Error::Device {
+    let failed = |error: std::io::Error| Error::Device {
         what: format!("port {name}"),
         reason: error.to_string(),
-    })?;
+    };
+    let wake = Arc::new(EventFd::new().map_err(failed)?);
+    let lanes = Lanes::new(options.net.queues, &wake).map_err(failed)?;
 
     let mtu = Arc::new(AtomicU16::new(options.mtu));
     let rx = lanes.rx.iter().map(|lane| {
@@ -123,17 +115,10 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let tx = lanes.tx.iter().map(|lane| {
-        let driver = Transmitter::new(Arc::clone(lane), Arc::clone(&mtu));
+        let driver = Transmitter::new(Arc::clone(lane), Arc::clone(&mtu), false);
         TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let (rx, tx) = (rx.collect(), tx.collect());
     let control = VirtioUserPort::start(name, options, mtu, lanes, wake)?;
     Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
-}
-
-fn make_lanes(queues: u16) -> std::io::Result<(Arc<EventFd>, Lanes)> {
-    let wake = Arc::new(EventFd::new()?);
-    let rx = (0..queues).map(|_| Lane::new(&wake).map(Arc::new)).collect::<Result<_, _>>()?;
-    let tx = (0..queues).map(|_| Lane::new(&wake).map(Arc::new)).collect::<Result<_, _>>()?;
-    Ok((wake, Lanes { rx, tx }))
 }

@@ -3,177 +3,54 @@
 use ethdev::{DeviceSpec, Error};
 use packet::MacAddr;
 use virtio::Features;
-use virtio::packed::MAX_SIZE;
-use virtio::ring::QueueSize;
 
 use super::INFO;
-use super::memory::DATA_OFFSET;
+use crate::virtio::options::NetOptions;
 
-/// Largest number of queue pairs: with the control queue, ring indexes fit into 8 bits.
-const MAX_QUEUES: u16 = 127;
+/// Entries of a ring unless told otherwise.
+const QUEUE_SIZE: u16 = 256;
 
-/// Bytes of a frame that one buffer holds at least: an ordinary frame with tags and some more.
-const SLOT_ROOM: usize = 2176;
-
-/// What a frame may have on top of the MTU: Ethernet header and one VLAN tag.
-pub(super) const LINK_HEADERS: usize = 18;
-
-/// Whether to use a control queue.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum ControlQueueMode {
-    /// If the back-end looks as if it served one.
-    Auto,
-    /// If the back-end offers one. (DPDK's does, and leaves it to the VMM to serve it.)
-    On,
-    Off,
-}
+/// Bytes, unless told otherwise.
+const MTU: u16 = 1500;
 
 /// A device string, taken apart.
 #[derive(Clone, Debug)]
 pub(super) struct Options {
     pub(super) path: String,
     pub(super) server: bool,
-    pub(super) queues: u16,
     pub(super) queue_size: u16,
     pub(super) mac: MacAddr,
     pub(super) mtu: u16,
-    pub(super) control: ControlQueueMode,
-    /// VLANs to let through, if the device is to filter them.
-    pub(super) vlans: Vec<u16>,
-    /// Features that may be negotiated, as far as options decide.
-    pub(super) features: Features,
+    pub(super) net: NetOptions,
 }
 
 impl Options {
     pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let path = spec.require_target("the path of a socket")?.to_owned();
-        let packed = spec.take_switch("packed", false)?;
-        let queue_size = take_queue_size(&mut spec, packed)?;
         let mac =
             spec.take_parsed("mac", default_mac(&path), "an address such as 02:00:00:00:00:01")?;
         if mac.is_multicast() {
             return Err(spec.error(format!("mac={mac}: expected the address of one station")));
         }
-        let control = match spec.take("ctrl_vq").as_deref() {
-            None | Some("auto") => ControlQueueMode::Auto,
-            Some("on") => ControlQueueMode::On,
-            Some("off") => ControlQueueMode::Off,
-            Some(other) => {
-                return Err(spec.error(format!("ctrl_vq={other}: expected auto, on or off")));
-            }
-        };
-        let mut features = Features::MTU | Features::VHOST_USER_PROTOCOL | Features::ANY_LAYOUT;
-        features.set(Features::VERSION_1, spec.take_switch("version_1", true)?);
-        features.set(Features::MRG_RXBUF, spec.take_switch("mrg_rxbuf", true)?);
-        features.set(Features::INDIRECT_DESC, spec.take_switch("indirect", true)?);
-        features.set(Features::EVENT_IDX, spec.take_switch("event_idx", false)?);
-        features.set(Features::RING_PACKED, packed);
-        let in_order = spec.take_switch("in_order", false)?;
-        if in_order && !packed {
-            return Err(spec.error("in_order=on: expected packed=on with it".to_owned()));
-        }
-        features.set(Features::IN_ORDER, in_order);
-        if packed && !features.contains(Features::VERSION_1) {
+        let mut net = NetOptions::take(&mut spec)?;
+        net.features |= Features::VHOST_USER_PROTOCOL;
+        net.features.set(Features::VERSION_1, spec.take_switch("version_1", true)?);
+        if net.features.contains(Features::RING_PACKED)
+            && !net.features.contains(Features::VERSION_1)
+        {
             return Err(spec.error("packed=on: expected version_1=on with it".to_owned()));
         }
-        let offloads = Features::HOST_OFFLOADS | Features::GUEST_OFFLOADS;
-        features.set(offloads, spec.take_switch("offloads", true)?);
         let options = Self {
             path,
             server: spec.take_switch("server", false)?,
-            queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
-            queue_size,
+            queue_size: net.queue_size.unwrap_or(QUEUE_SIZE),
             mac,
-            mtu: spec.take_number("mtu", 1500, &(68..=u16::MAX))?,
-            control,
-            vlans: take_vlans(&mut spec)?,
-            features,
+            mtu: net.mtu.unwrap_or(MTU),
+            net,
         };
         spec.finish(&INFO.option_names())?;
         Ok(options)
     }
-
-    /// The features to use of those that a back-end offers, without a control queue.
-    pub(super) fn choose(&self, offered: Features) -> Features {
-        let mut features = offered & self.features;
-        if self.queues > 1 {
-            features |= offered & Features::MQ;
-        }
-        with_valid_offloads(features)
-    }
-
-    /// The features to add for a control queue; empty for none.
-    pub(super) fn choose_control(&self, offered: Features) -> Features {
-        // DPDK's back-end offers CTRL_VQ and CTRL_RX for the VMM to serve, but not the MAC.
-        let served = match self.control {
-            ControlQueueMode::Auto => Features::CTRL_VQ | Features::CTRL_MAC_ADDR,
-            ControlQueueMode::On => Features::CTRL_VQ,
-            ControlQueueMode::Off => return Features::empty(),
-        };
-        if !offered.contains(served) {
-            return Features::empty();
-        }
-        let mut wanted = Features::CTRL_VQ | Features::CTRL_RX | Features::CTRL_MAC_ADDR;
-        wanted.set(Features::CTRL_VLAN, !self.vlans.is_empty());
-        wanted |= Features::MQ;
-        offered & wanted
-    }
-}
-
-/// The features without those offloads that cannot be without others (virtio 1.3 section
-/// 5.1.3.1), and without large segments for receive buffers that could not hold them.
-fn with_valid_offloads(mut features: Features) -> Features {
-    let guest_tso = Features::GUEST_TSO4 | Features::GUEST_TSO6;
-    let host_tso = Features::HOST_TSO4 | Features::HOST_TSO6;
-    if !features.contains(Features::CSUM) {
-        features -= Features::HOST_OFFLOADS;
-    }
-    if !features.contains(Features::GUEST_CSUM) {
-        features -= Features::GUEST_OFFLOADS;
-    }
-    if !features.contains(Features::MRG_RXBUF) {
-        features -= Features::GUEST_OFFLOADS - Features::GUEST_CSUM;
-    }
-    if !features.intersects(host_tso) {
-        features -= Features::HOST_ECN;
-    }
-    if !features.intersects(guest_tso) {
-        features -= Features::GUEST_ECN;
-    }
-    features
-}
-
-/// Bytes of a frame that a receive buffer must hold: all of it, if a frame cannot span several.
-pub(super) fn receive_room(features: Features, mtu: u16) -> usize {
-    if features.contains(Features::MRG_RXBUF) {
-        return SLOT_ROOM;
-    }
-    SLOT_ROOM.max((usize::from(mtu) + LINK_HEADERS).next_multiple_of(DATA_OFFSET))
-}
-
-/// Bytes of a frame that a transmit buffer holds.
-pub(super) const TRANSMIT_ROOM: usize = SLOT_ROOM;
-
-const SPLIT_SIZES: &str = "a power of two from 4 to 32768";
-const PACKED_SIZES: &str = "4 to 32768";
-
-fn take_queue_size(spec: &mut DeviceSpec, packed: bool) -> Result<u16, Error> {
-    let sizes = if packed { PACKED_SIZES } else { SPLIT_SIZES };
-    let size: u16 = spec.take_parsed("queue_size", 256, sizes)?;
-    let allowed = (4..=MAX_SIZE).contains(&size) && (packed || QueueSize::new(size).is_some());
-    if !allowed {
-        return Err(spec.error(format!("queue_size={size}: expected {sizes}")));
-    }
-    Ok(size)
-}
-
-fn take_vlans(spec: &mut DeviceSpec) -> Result<Vec<u16>, Error> {
-    let Some(text) = spec.take("vlans") else { return Ok(Vec::new()) };
-    let parse = |id: &str| id.parse().ok().filter(|id| (0..4095).contains(id));
-    text.split('+')
-        .map(parse)
-        .collect::<Option<Vec<u16>>>()
-        .ok_or_else(|| spec.error(format!("vlans={text}: expected numbers to 4094, as in 1+20")))
 }
 
 /// A locally administered address that is the same each time for the same path (FNV-1a).
@@ -197,11 +74,11 @@ mod tests {
     fn options_have_sensible_defaults() {
         let options = parse("virtio-user:/run/a.sock").unwrap();
         assert_eq!((options.path.as_str(), options.server), ("/run/a.sock", false));
-        assert_eq!((options.queues, options.queue_size, options.mtu), (1, 256, 1500));
+        assert_eq!((options.net.queues, options.queue_size, options.mtu), (1, 256, 1500));
         assert_eq!(options.mac, parse("virtio-user:/run/a.sock").unwrap().mac);
         assert_ne!(options.mac, parse("virtio-user:/run/b.sock").unwrap().mac);
-        assert!(options.features.contains(Features::MRG_RXBUF | Features::VERSION_1));
-        assert!(!options.features.contains(Features::EVENT_IDX));
+        assert!(options.net.features.contains(Features::MRG_RXBUF | Features::VERSION_1));
+        assert!(!options.net.features.contains(Features::EVENT_IDX));
     }
 
     #[test]
@@ -238,10 +115,10 @@ mod tests {
             | Features::CTRL_VQ
             | Features::CTRL_RX
             | Features::GUEST_TSO4;
-        assert_eq!(options.choose(dpdk), Features::VERSION_1 | Features::MQ);
-        assert_eq!(options.choose_control(dpdk), Features::empty());
+        assert_eq!(options.net.choose(dpdk), Features::VERSION_1 | Features::MQ);
+        assert_eq!(options.net.choose_control(dpdk), Features::empty());
         let ours = dpdk | Features::CTRL_MAC_ADDR | Features::CTRL_VLAN;
-        let control = options.choose_control(ours);
+        let control = options.net.choose_control(ours);
         assert!(control.contains(Features::CTRL_VQ | Features::CTRL_MAC_ADDR));
         assert!(!control.contains(Features::CTRL_VLAN), "which would filter all VLANs");
     }
@@ -251,21 +128,13 @@ mod tests {
         let all = Features::HOST_OFFLOADS | Features::GUEST_OFFLOADS;
         let merged = Features::MRG_RXBUF;
         let options = parse("virtio-user:/a").unwrap();
-        assert_eq!(options.choose(all | merged), all | merged);
-        assert_eq!(options.choose(all), Features::HOST_OFFLOADS | Features::GUEST_CSUM);
+        assert_eq!(options.net.choose(all | merged), all | merged);
+        assert_eq!(options.net.choose(all), Features::HOST_OFFLOADS | Features::GUEST_CSUM);
         let none = merged | Features::HOST_TSO4 | Features::GUEST_TSO4 | Features::HOST_ECN;
-        assert_eq!(options.choose(none), merged);
+        assert_eq!(options.net.choose(none), merged);
         let ecn = Features::CSUM | Features::HOST_ECN | Features::GUEST_CSUM | Features::GUEST_ECN;
-        assert_eq!(options.choose(ecn), Features::CSUM | Features::GUEST_CSUM);
+        assert_eq!(options.net.choose(ecn), Features::CSUM | Features::GUEST_CSUM);
         let off = parse("virtio-user:/a,offloads=off").unwrap();
-        assert_eq!(off.choose(all | merged), merged);
-    }
-
-    #[test]
-    fn buffers_hold_a_frame_or_frames_span_buffers() {
-        let merged = Features::MRG_RXBUF;
-        assert_eq!(receive_room(merged, 9000), SLOT_ROOM);
-        assert_eq!(receive_room(Features::empty(), 1500), SLOT_ROOM);
-        assert!(receive_room(Features::empty(), 9000) >= 9018);
+        assert_eq!(off.net.choose(all | merged), merged);
     }
 }

@@ -1,23 +1,27 @@
 //! The control side of a port, and the thread that keeps its session.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::Receiver;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eal::EventFd;
-use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
+use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vhost::frontend::Endpoint;
 use virtio::Features;
 
 use super::INFO;
-use super::control_queue::Command;
-use super::options::{LINK_HEADERS, Options};
-use super::session::{Lanes, Session, Wishes, withdraw};
+use super::options::Options;
+use super::session::Session;
+use crate::virtio::control_queue::Command;
+use crate::virtio::features::LINK_HEADERS;
+use crate::virtio::lane::Lanes;
+use crate::virtio::link::{Change, Changes, LinkState, Wishes};
+use crate::virtio::options::MIN_MTU;
 
 /// How long to wait before the next attempt to find the back-end.
 const RETRY: Duration = Duration::from_millis(100);
@@ -25,38 +29,13 @@ const RETRY: Duration = Duration::from_millis(100);
 /// The same after a back-end that was there but could not be used.
 const RETRY_AFTER_FAILURE: Duration = Duration::from_secs(1);
 
-/// How long a change of the port may take: all messages of a session's start, at worst.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// What both sides of the port's thread see.
 #[derive(Debug, Default)]
 struct State {
-    up: AtomicBool,
-    changes: AtomicU64,
+    link: LinkState,
     sessions: AtomicU64,
     failures: AtomicU64,
     faults: AtomicU64,
-    details: Mutex<Vec<(String, String)>>,
-    events: PortEvents,
-}
-
-impl State {
-    fn set_link(&self, up: bool) {
-        if self.up.swap(up, Relaxed) != up {
-            self.changes.fetch_add(1, Relaxed);
-            self.events.announce(PortEvent::LinkChanged);
-        }
-    }
-
-    fn set_details(&self, details: Vec<(String, String)>) {
-        *self.details.lock().unwrap_or_else(PoisonError::into_inner) = details;
-    }
-}
-
-/// Something to change, and where the outcome goes.
-struct Change {
-    to: Wishes,
-    done: Sender<Result<(), Error>>,
 }
 
 /// The control side of a virtio-user port. Dropping it ends the session.
@@ -67,8 +46,7 @@ pub(super) struct VirtioUserPort {
     /// What the transmit queues check frames against.
     mtu: Arc<AtomicU16>,
     state: Arc<State>,
-    changes: Sender<Change>,
-    wake: Arc<EventFd>,
+    changes: Changes,
     stop: EventFd,
     thread: Option<JoinHandle<()>>,
 }
@@ -91,7 +69,7 @@ impl VirtioUserPort {
         let wishes = Wishes { mac: options.mac, mtu: options.mtu, promiscuous: true };
         let state = Arc::new(State::default());
         let stop = EventFd::new().map_err(|error| failed(name, error))?;
-        let (changes, incoming) = mpsc::channel();
+        let (changes, incoming) = Changes::new(name, Arc::clone(&wake));
         let keeper = Keeper {
             name: name.to_owned(),
             options: options.clone(),
@@ -100,7 +78,7 @@ impl VirtioUserPort {
             lanes,
             state: Arc::clone(&state),
             changes: incoming,
-            wake: Arc::clone(&wake),
+            wake,
             stop: stop.try_clone().map_err(|error| failed(name, error))?,
             last_complaint: String::new(),
         };
@@ -110,17 +88,12 @@ impl VirtioUserPort {
             .map_err(|error| failed(name, error))?;
         let thread = Some(thread);
         let name = name.to_owned();
-        Ok(Self { name, options, wishes, mtu, state, changes, wake, stop, thread })
+        Ok(Self { name, options, wishes, mtu, state, changes, stop, thread })
     }
 
     /// Has the port's thread make the change, and keeps it for later sessions if that worked.
     fn change(&mut self, to: Wishes) -> Result<(), Error> {
-        let late = format!("not done within {CHANGE_TIMEOUT:?}; is the back-end stuck?");
-        let (done, outcome) = mpsc::channel();
-        let sent = self.changes.send(Change { to, done });
-        sent.map_err(|_| failed(&self.name, "the port's thread has ended"))?;
-        let _ = self.wake.signal();
-        outcome.recv_timeout(CHANGE_TIMEOUT).map_err(|_| failed(&self.name, late))??;
+        self.changes.make(to)?;
         self.wishes = to;
         Ok(())
     }
@@ -128,16 +101,12 @@ impl VirtioUserPort {
 
 impl PortControl for VirtioUserPort {
     fn info(&self) -> PortInfo {
-        let queues = self.options.queues.into();
+        let queues = self.options.net.queues.into();
         PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: u16::MAX }
     }
 
     fn link(&self) -> Link {
-        Link {
-            up: self.state.up.load(Relaxed),
-            speed_mbps: None,
-            changes: self.state.changes.load(Relaxed),
-        }
+        self.state.link.link()
     }
 
     fn mac(&self) -> MacAddr {
@@ -156,8 +125,8 @@ impl PortControl for VirtioUserPort {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if mtu < 68 {
-            return Err(failed(&self.name, format!("MTU {mtu}: expected 68 to 65535")));
+        if mtu < MIN_MTU {
+            return Err(failed(&self.name, format!("MTU {mtu}: expected {MIN_MTU} to 65535")));
         }
         self.change(Wishes { mtu, ..self.wishes })?;
         self.mtu.store(mtu, Relaxed);
@@ -186,14 +155,13 @@ impl PortControl for VirtioUserPort {
     }
 
     fn events(&self) -> Option<&PortEvents> {
-        Some(&self.state.events)
+        Some(self.state.link.events())
     }
 
     fn details(&self) -> Vec<(String, String)> {
         let mode = if self.options.server { "listens" } else { "connects" };
         let mut details = vec![("socket".to_owned(), format!("{} ({mode})", self.options.path))];
-        let session = self.state.details.lock().unwrap_or_else(PoisonError::into_inner);
-        details.extend(session.iter().cloned());
+        details.extend(self.state.link.details());
         details
     }
 }
@@ -294,8 +262,8 @@ impl Keeper {
     fn attend(&mut self, mut session: Session) -> End {
         self.last_complaint.clear();
         self.state.sessions.fetch_add(1, Relaxed);
-        self.state.set_details(session.details());
-        self.state.set_link(true);
+        self.state.link.set_details(session.details());
+        self.state.link.set(true);
         tracing::info!("port {}: connected to {}", self.name, self.options.path);
         let (reason, end) = loop {
             match self.wait(Some(session.as_fd()), None) {
@@ -320,16 +288,14 @@ impl Keeper {
             tracing::warn!("port {}: link down: {reason}", self.name);
         }
         session.stop(&self.lanes);
-        self.state.set_details(Vec::new());
-        self.state.set_link(false);
+        self.state.link.set_details(Vec::new());
+        self.state.link.set(false);
         end
     }
 
     /// What the back-end did wrong with a ring, if it did.
     fn fault(&self) -> Option<String> {
-        let rx = self.lanes.rx.iter().map(|lane| lane.fault());
-        let tx = self.lanes.tx.iter().map(|lane| lane.fault());
-        let fault = rx.chain(tx).flatten().next()?;
+        let fault = self.lanes.fault()?;
         Some(format!("{}: broken ring: {fault}", self.options.path))
     }
 
@@ -382,8 +348,8 @@ impl Keeper {
 impl Drop for Keeper {
     fn drop(&mut self) {
         // Not even a panic leaves rings with the workers that nobody looks after.
-        withdraw(&self.lanes);
-        self.state.set_link(false);
+        drop(self.lanes.withdraw());
+        self.state.link.set(false);
     }
 }
 

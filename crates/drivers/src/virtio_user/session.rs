@@ -4,20 +4,23 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eal::{EventFd, SharedMemory};
+use eal::EventFd;
 use ethdev::Error;
-use packet::MacAddr;
 use vhost::frontend::{Frontend, FrontendError, Offer, Ring};
 use vhost::protocol::MemoryRegion;
 use virtio::Features;
 use virtio::driver::{DriverQueue, DriverRing};
 
-use super::control_queue::{self, Command, CommandError, ControlQueue};
-use super::lane::Lane;
-use super::memory::{DEVICE_BASE, SessionMemory, Slots, rounded};
-use super::options::{Options, TRANSMIT_ROOM, receive_room};
-use super::receive::RxRing;
-use super::transmit::{Tables, TxRing};
+use super::options::Options;
+use crate::virtio::control_queue::{self, Command, CommandError, ControlQueue};
+use crate::virtio::features::{names, receive_room};
+use crate::virtio::kick::Kick;
+use crate::virtio::lane::Lanes;
+use crate::virtio::link::Wishes;
+use crate::virtio::memory::{DEVICE_BASE, Parts, RingMemory};
+use crate::virtio::plan::RingPlan;
+use crate::virtio::receive::RxRing;
+use crate::virtio::transmit::TxRing;
 
 /// How long the back-end may take for a message.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,21 +30,6 @@ const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// How long it may take for each message when the session ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_millis(200);
-
-/// The queues of a port, for the port's thread.
-#[derive(Debug)]
-pub(super) struct Lanes {
-    pub(super) rx: Vec<Arc<Lane<RxRing>>>,
-    pub(super) tx: Vec<Arc<Lane<TxRing>>>,
-}
-
-/// What a port wants of every session.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Wishes {
-    pub(super) mac: MacAddr,
-    pub(super) mtu: u16,
-    pub(super) promiscuous: bool,
-}
 
 /// A session whose rings run.
 #[derive(Debug)]
@@ -54,11 +42,20 @@ pub(super) struct Session {
     control: Option<ControlQueue>,
     /// Bytes of a frame that the receive buffers hold, together.
     receive_limit: usize,
-    memory: Arc<SharedMemory>,
+    memory: Arc<RingMemory>,
 }
 
-/// The rings of a queue pair, ready to be started.
-type Pair = (RxRing, EventFd, TxRing, EventFd);
+/// The rings of a queue pair, ready to be started, and how the back-end is to hear of each.
+struct Pair {
+    rings: (RxRing, TxRing),
+    kicks: (EventFd, EventFd),
+}
+
+/// How the back-end hears of commands, and how it tells of answers.
+struct ControlFiles {
+    kick: EventFd,
+    call: EventFd,
+}
 
 impl Session {
     /// Starts a session over `stream` and hands its rings to the workers.
@@ -74,31 +71,30 @@ impl Session {
             Frontend::new(stream, &options.path, TIMEOUT, cancel).map_err(device_error)?;
         let offer = frontend.handshake().map_err(device_error)?;
         let plan = Plan::new(options, &offer, wishes)?;
-        let mut memory = SessionMemory::allocate(name, plan.bytes())?;
-        let pairs = (0..plan.pairs)
-            .map(|_| plan.pair(&mut memory).ok_or_else(|| no_room(name)))
+        let mut parts = Parts::shared(name, plan.rings.bytes().unwrap_or(usize::MAX))?;
+        let pairs = (0..plan.rings.pairs)
+            .map(|_| plan.pair(&mut parts).ok_or_else(|| no_room(name)))
             .collect::<Result<Vec<Pair>, Error>>()?;
-        let control = plan.control_queue(&mut memory).map_err(|source| system(name, &source))?;
+        let control = plan.control_queue(&mut parts).map_err(|source| system(name, &source))?;
+        let (control, files) = control.unzip();
         let mut session = Self {
             frontend,
             offer,
-            features: plan.features,
-            pairs: plan.pairs,
+            features: plan.rings.features,
+            pairs: plan.rings.pairs,
             control,
-            receive_limit: plan.receive_limit(),
-            memory: Arc::clone(memory.shared()),
+            receive_limit: plan.rings.receive_limit(),
+            memory: Arc::clone(parts.memory()),
         };
-        session.run(&pairs, &plan, wishes, lanes).map_err(device_error)?;
+        let control = files.zip(plan.control_index);
+        session.run(&pairs, control, wishes, lanes).map_err(device_error)?;
         session.set_up_device(options, wishes);
-        for ((rx, _, tx, _), (rx_lane, tx_lane)) in
-            pairs.into_iter().zip(lanes.rx.iter().zip(&lanes.tx))
-        {
+        for Pair { rings: (rx, tx), .. } in &pairs {
             // A kick for each ring that starts: some back-ends wait for it.
             rx.kick();
             tx.kick();
-            rx_lane.install(rx);
-            tx_lane.install(tx);
         }
+        lanes.install(pairs.into_iter().map(|pair| pair.rings).collect());
         Ok(session)
     }
 
@@ -106,7 +102,7 @@ impl Session {
     fn run(
         &mut self,
         pairs: &[Pair],
-        plan: &Plan,
+        control: Option<(ControlFiles, u8)>,
         wishes: &Wishes,
         lanes: &Lanes,
     ) -> Result<(), FrontendError> {
@@ -114,30 +110,28 @@ impl Session {
         if self.features.contains(Features::MTU) {
             self.frontend.set_mtu(wishes.mtu)?;
         }
+        let shared = self.memory.shared();
         let region = MemoryRegion {
             guest_addr: DEVICE_BASE,
-            size: self.memory.len() as u64,
+            size: shared.len() as u64,
             user_addr: DEVICE_BASE,
             mmap_offset: 0,
         };
-        self.frontend.share_memory(&[(region, self.memory.fd())])?;
+        self.frontend.share_memory(&[(region, shared.fd())])?;
 
-        for (index, ((rx, rx_kick, tx, tx_kick), (rx_lane, tx_lane))) in
+        for (index, (pair, (rx_lane, tx_lane))) in
             (0..=u8::MAX).step_by(2).zip(pairs.iter().zip(lanes.rx.iter().zip(&lanes.tx)))
         {
+            let Pair { rings: (rx, tx), kicks: (rx_kick, tx_kick) } = pair;
             self.frontend.start_ring(&ring(index, rx.queue(), rx_kick, &rx_lane.call))?;
             self.frontend.start_ring(&ring(index | 1, tx.queue(), tx_kick, &tx_lane.call))?;
         }
-        if let Some((control, index)) = self.control.as_ref().zip(plan.control_index) {
-            self.frontend.start_ring(&ring(
-                index,
-                control.queue(),
-                control.kick(),
-                control.call(),
-            ))?;
+        if let Some((queue, (files, index))) = self.control.as_ref().zip(control.as_ref()) {
+            let ControlFiles { kick, call } = files;
+            self.frontend.start_ring(&ring(*index, queue.queue(), kick, call))?;
         }
         if self.features.contains(Features::VHOST_USER_PROTOCOL) {
-            for index in self.ring_indexes().chain(plan.control_index) {
+            for index in self.ring_indexes().chain(control.map(|(_, index)| index)) {
                 self.frontend.enable_ring(index, true)?;
             }
         }
@@ -164,7 +158,7 @@ impl Session {
             commands.push(Command::Mac(wishes.mac));
         }
         if self.features.contains(Features::CTRL_VLAN) {
-            commands.extend(options.vlans.iter().map(|id| Command::AddVlan(*id)));
+            commands.extend(options.net.vlans.iter().map(|id| Command::AddVlan(*id)));
         }
         for command in commands {
             match self.command(command) {
@@ -201,17 +195,17 @@ impl Session {
 
     /// Facts for people.
     pub(super) fn details(&self) -> Vec<(String, String)> {
-        let names = |all: Vec<&str>| all.join(" ").to_lowercase();
-        let features = names(self.features.iter_names().map(|(name, _)| name).collect());
-        let protocol = names(self.offer.protocol.iter_names().map(|(name, _)| name).collect());
+        let protocol: Vec<&str> = self.offer.protocol.iter_names().map(|(name, _)| name).collect();
+        let protocol = protocol.join(" ").to_lowercase();
+        let memory = self.memory.shared();
         let pairs = format!("{} of the {} offered", self.pairs, self.offer.queue_pairs);
         let control = if self.control.is_some() { "in use" } else { "none" };
         let facts = [
-            ("features", features),
+            ("features", names(self.features)),
             ("protocol_features", protocol),
             ("queue_pairs", pairs),
             ("control_queue", control.to_owned()),
-            ("memory", format!("{} bytes, {:?} pages", self.memory.len(), self.memory.backing())),
+            ("memory", format!("{} bytes, {:?} pages", memory.len(), memory.backing())),
         ];
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
@@ -219,7 +213,7 @@ impl Session {
     /// Ends the session: takes the rings from the workers, and tells the back-end where it still
     /// listens.
     pub(super) fn stop(mut self, lanes: &Lanes) {
-        withdraw(lanes);
+        drop(lanes.withdraw());
         // Whoever wants us to stop has made `cancel` readable, which must not stop the stopping.
         self.frontend.set_limits(STOP_TIMEOUT, None);
         for index in self.ring_indexes() {
@@ -237,16 +231,6 @@ impl AsFd for Session {
     }
 }
 
-/// Takes all rings from the workers.
-pub(super) fn withdraw(lanes: &Lanes) {
-    for lane in &lanes.rx {
-        drop(lane.remove());
-    }
-    for lane in &lanes.tx {
-        drop(lane.remove());
-    }
-}
-
 fn ring<'fd>(index: u8, queue: &DriverQueue, kick: &'fd EventFd, call: &'fd EventFd) -> Ring<'fd> {
     let (size, base) = (queue.entries(), queue.first_base());
     let addresses = queue.device_addresses();
@@ -255,35 +239,28 @@ fn ring<'fd>(index: u8, queue: &DriverQueue, kick: &'fd EventFd, call: &'fd Even
 
 /// What a session will be like.
 struct Plan {
-    features: Features,
-    pairs: u16,
-    size: u16,
-    receive_room: usize,
+    rings: RingPlan,
     control_index: Option<u8>,
 }
 
 impl Plan {
     fn new(options: &Options, offer: &Offer, wishes: &Wishes) -> Result<Self, Error> {
-        let mut features = options.choose(offer.features);
+        let missing = |missing| {
+            let (socket, offered) = (options.path.clone(), offer.features);
+            device_error(FrontendError::Missing { socket, offered, missing })
+        };
+        let mut features = options.net.choose(offer.features);
         // Header and frame share a descriptor here, which legacy devices may not understand.
         if !features.intersects(Features::VERSION_1 | Features::ANY_LAYOUT) {
-            return Err(device_error(FrontendError::Missing {
-                socket: options.path.clone(),
-                offered: offer.features,
-                missing: "VERSION_1 (or ANY_LAYOUT)",
-            }));
+            return Err(missing("VERSION_1 (or ANY_LAYOUT)"));
         }
         // The sizes that each format allows differ, so there is no falling back.
-        if options.features.contains(Features::RING_PACKED)
+        if options.net.features.contains(Features::RING_PACKED)
             && !features.contains(Features::RING_PACKED)
         {
-            return Err(device_error(FrontendError::Missing {
-                socket: options.path.clone(),
-                offered: offer.features,
-                missing: "RING_PACKED (or say packed=off)",
-            }));
+            return Err(missing("RING_PACKED (or say packed=off)"));
         }
-        let control = options.choose_control(offer.features);
+        let control = options.net.choose_control(offer.features);
         let with_control = features | control;
         // virtio 1.3 section 5.1.2: behind all pairs that the device has, used or not.
         let pairs_before = if with_control.contains(Features::MQ) { offer.queue_pairs } else { 1 };
@@ -294,74 +271,45 @@ impl Plan {
         if control_index.is_some() {
             features = with_control;
         }
+        let queues = options.net.queues;
         let offered = u16::try_from(offer.queue_pairs).unwrap_or(u16::MAX).max(1);
-        let pairs = if features.contains(Features::MQ) { options.queues.min(offered) } else { 1 };
-        if pairs < options.queues {
+        let pairs = if features.contains(Features::MQ) { queues.min(offered) } else { 1 };
+        if pairs < queues {
             tracing::warn!(
-                "{}: the back-end has {pairs} queue pairs, fewer than the {} asked for; the \
+                "{}: the back-end has {pairs} queue pairs, fewer than the {queues} asked for; the \
                  others carry nothing",
                 options.path,
-                options.queues
             );
         }
-        let receive_room = receive_room(features, wishes.mtu);
-        Ok(Self { features, pairs, size: options.queue_size, receive_room, control_index })
-    }
-
-    /// Bytes of a frame that the receive ring holds.
-    fn receive_limit(&self) -> usize {
-        if self.features.contains(Features::MRG_RXBUF) {
-            self.receive_room.saturating_mul(self.size.into())
-        } else {
-            self.receive_room
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        let size = self.size;
-        let pair = 2 * rounded(DriverQueue::bytes(size, self.features))
-            + rounded(Slots::bytes(size, self.receive_room))
-            + rounded(Slots::bytes(size, TRANSMIT_ROOM))
-            + rounded(Tables::bytes(size));
-        let control = rounded(DriverQueue::bytes(control_queue::SIZE, self.features))
-            + rounded(control_queue::BUFFER);
-        pair.saturating_mul(self.pairs.into()).saturating_add(control)
-    }
-
-    fn pair(&self, memory: &mut SessionMemory) -> Option<Pair> {
-        let (rx_kick, tx_kick) = (EventFd::new().ok()?, EventFd::new().ok()?);
-        let shared = Arc::clone(memory.shared());
-        let header = self.features.net_header_len();
-        let size = self.size;
-
-        let slots = Slots::new(memory, size, self.receive_room)?;
-        let mergeable = self.features.contains(Features::MRG_RXBUF);
-        let (queue, kick) = (self.queue(memory, self.size)?, rx_kick.try_clone().ok()?);
-        let takes = self.features.guest_takes();
-        let rx = RxRing::new(queue, slots, header, mergeable, takes, kick, Arc::clone(&shared));
-
-        let slots = Slots::new(memory, size, TRANSMIT_ROOM)?;
-        let tables = memory.take(Tables::bytes(size))?;
-        let indirect = self.features.contains(Features::INDIRECT_DESC);
-        let tables = indirect.then_some(Tables::new(tables));
-        let (queue, kick) = (self.queue(memory, self.size)?, tx_kick.try_clone().ok()?);
-        let tx =
-            TxRing::new(queue, slots, header, tables, self.features.host_takes(), kick, shared);
-        Some((rx, rx_kick, tx, tx_kick))
-    }
-
-    fn queue(&self, memory: &mut SessionMemory, size: u16) -> Option<DriverQueue> {
-        let part = memory.take(DriverQueue::bytes(size, self.features))?;
-        DriverQueue::new(part, size, self.features)
-    }
-
-    fn control_queue(&self, memory: &mut SessionMemory) -> std::io::Result<Option<ControlQueue>> {
-        let size = control_queue::SIZE;
-        let Some(queue) = self.control_index.and_then(|_| self.queue(memory, size)) else {
-            return Ok(None);
+        let rings = RingPlan {
+            features,
+            pairs,
+            rx_size: options.queue_size,
+            tx_size: options.queue_size,
+            control_size: control_index.map(|_| control_queue::SIZE),
+            receive_room: receive_room(features, wishes.mtu),
+            legacy: false,
+            piece: usize::MAX,
         };
-        let Some(buffer) = memory.take(control_queue::BUFFER) else { return Ok(None) };
-        ControlQueue::new(queue, buffer).map(Some)
+        Ok(Self { rings, control_index })
+    }
+
+    fn pair(&self, parts: &mut Parts) -> Option<Pair> {
+        let kicks = (EventFd::new().ok()?, EventFd::new().ok()?);
+        let rx_kick = Kick::Event(kicks.0.try_clone().ok()?);
+        let tx_kick = Kick::Event(kicks.1.try_clone().ok()?);
+        let rings = self.rings.pair(parts, (rx_kick, tx_kick))?;
+        Some(Pair { rings, kicks })
+    }
+
+    fn control_queue(
+        &self,
+        parts: &mut Parts,
+    ) -> std::io::Result<Option<(ControlQueue, ControlFiles)>> {
+        let files = ControlFiles { kick: EventFd::new()?, call: EventFd::new()? };
+        let (kick, call) = (Kick::Event(files.kick.try_clone()?), files.call.try_clone()?);
+        let queue = self.rings.control_queue(parts, kick, Some(call));
+        Ok(queue.map(|queue| (queue, files)))
     }
 }
 

@@ -1,18 +1,33 @@
 //! A device's registers in memory.
 
+use std::any::Any;
 use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
+
+use rustix::mm::{MapFlags, ProtFlags};
+
+use crate::sigbus;
 
 /// A mapped base address register: registers of a device.
 ///
 /// Every access is one volatile load or store of its own width. An offset outside of the mapping
 /// reads as all ones, as from a device that is gone, and is not written: offsets are constants of
 /// drivers or were checked against [`len`](Self::len), so this is a net and no check to rely on.
+///
+/// Should the kernel take the registers away (the device was pulled out), they turn into zeroes
+/// that nobody hears of, and [`is_gone`](Self::is_gone) tells.
 pub struct Bar {
     ptr: NonNull<u8>,
     len: usize,
     /// Undoes the mapping.
     unmap: Option<fn(NonNull<u8>, usize)>,
+    /// Catches the signal that comes when the kernel has taken the registers away.
+    guard: Option<sigbus::Registration>,
+    /// What must not be closed before the mapping is gone.
+    _keep: Option<Arc<dyn Any + Send + Sync>>,
 }
 
 // SAFETY: a mapping belongs to the process, and device registers are accessed by volatile loads
@@ -58,7 +73,59 @@ impl Bar {
         len: usize,
         unmap: Option<fn(NonNull<u8>, usize)>,
     ) -> Self {
-        Self { ptr, len, unmap }
+        Self { ptr, len, unmap, guard: None, _keep: None }
+    }
+
+    /// Maps `areas` (offset and length in bytes, multiples of a page) of the `len` bytes that
+    /// `fd` has from `offset` on, a multiple of a page. What lies between them is memory that
+    /// nobody hears of. `skip` bytes before the first register belong to others. Keeps `keep`
+    /// until it is unmapped.
+    pub(super) fn map(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        skip: usize,
+        len: usize,
+        areas: &[(usize, usize)],
+        keep: Option<Arc<dyn Any + Send + Sync>>,
+    ) -> io::Result<Self> {
+        sigbus::install()?;
+        let page = rustix::param::page_size();
+        let whole = skip
+            .checked_add(len)
+            .and_then(|bytes| bytes.checked_next_multiple_of(page))
+            .filter(|whole| *whole > 0 && *whole <= isize::MAX.unsigned_abs() && skip < page)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let flags = MapFlags::PRIVATE | MapFlags::NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let base = unsafe {
+            rustix::mm::mmap_anonymous(std::ptr::null_mut(), whole, prot, flags)?.cast::<u8>()
+        };
+        // From here on whatever fails unmaps it all.
+        let ptr = NonNull::new(base.wrapping_add(skip)).ok_or(io::ErrorKind::OutOfMemory)?;
+        let mut bar = Self { ptr, len, unmap: Some(unmap), guard: None, _keep: keep };
+        for (start, bytes) in areas {
+            let end = start.checked_add(*bytes).filter(|end| *end <= whole);
+            if end.is_none() || *bytes == 0 || !start.is_multiple_of(page) {
+                return Err(io::ErrorKind::InvalidInput.into());
+            }
+            let from = offset.checked_add(*start as u64).ok_or(io::ErrorKind::InvalidInput)?;
+            let flags = MapFlags::SHARED | MapFlags::FIXED;
+            // SAFETY: the area was just checked to be inside the mapping made above, which nobody
+            // else knows of yet.
+            unsafe {
+                let at = base.wrapping_add(*start).cast();
+                rustix::mm::mmap(at, *bytes, prot, flags, fd, from)?;
+            }
+        }
+        bar.guard = Some(sigbus::Registration::new(base.expose_provenance(), whole));
+        Ok(bar)
+    }
+
+    /// Whether the kernel has taken the registers away: they are zeroes now.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.guard.as_ref().is_some_and(sigbus::Registration::poisoned)
     }
 
     /// Size in bytes.
@@ -84,8 +151,19 @@ impl Bar {
     }
 }
 
+/// Unmaps what [`Bar::map`] mapped: all pages that have a byte of it.
+fn unmap(ptr: NonNull<u8>, len: usize) {
+    let skip = ptr.addr().get() % rustix::param::page_size();
+    // SAFETY: the range is exactly what `map` mapped, and the bar that had it ends.
+    let _ = unsafe { rustix::mm::munmap(ptr.as_ptr().wrapping_sub(skip).cast(), skip + len) };
+}
+
 impl Drop for Bar {
     fn drop(&mut self) {
+        // First make the guard forget the range: its addresses may be somebody else's next.
+        if let Some(guard) = &self.guard {
+            guard.end();
+        }
         if let Some(unmap) = self.unmap {
             unmap(self.ptr, self.len);
         }
@@ -100,7 +178,40 @@ impl fmt::Debug for Bar {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write as _;
+    use std::os::fd::AsFd as _;
+
     use super::*;
+
+    #[test]
+    fn areas_are_mapped_and_what_is_between_them_is_nobodys() {
+        let page = rustix::param::page_size();
+        let mut file = tempfile::tempfile().unwrap();
+        let bytes: Vec<u8> = (1..=4).flat_map(|n| vec![n; page]).collect();
+        file.write_all(&bytes).unwrap();
+        let keep: Arc<dyn Any + Send + Sync> = Arc::new(());
+        let areas = [(0, page), (2 * page, page)];
+        let len = 3 * page - 16;
+        let from = page as u64;
+        let bar = Bar::map(file.as_fd(), from, 16, len, &areas, Some(Arc::clone(&keep))).unwrap();
+        assert_eq!((bar.read8(0), bar.read8(page - 16), bar.read8(2 * page - 16)), (2, 0, 4));
+        bar.write8(1, 9);
+        assert!(!bar.is_gone());
+        // The file shrinks as if the device had gone.
+        file.set_len(0).unwrap();
+        assert_eq!((bar.read8(2 * page), bar.is_gone()), (0, true));
+        assert_eq!(Arc::strong_count(&keep), 2);
+        drop(bar);
+        assert_eq!(Arc::strong_count(&keep), 1);
+        for (skip, len, areas) in [
+            (page, 16, vec![]),
+            (0, 0, vec![]),
+            (0, page, vec![(0, 2 * page)]),
+            (0, page, vec![(8, 8)]),
+        ] {
+            assert!(Bar::map(file.as_fd(), 0, skip, len, &areas, None).is_err());
+        }
+    }
 
     #[test]
     fn registers_outside_of_the_mapping_are_absent() {

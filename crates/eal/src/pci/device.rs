@@ -42,6 +42,27 @@ pub trait PciDevice: Send + Sync + fmt::Debug {
     /// When the register describes no memory, or the kernel does not let it be mapped.
     fn map_bar(&self, index: u8) -> Result<Bar, PciError>;
 
+    /// Reads `into.len()` bytes, 1, 2 or 4, at `offset` of base address register `index`, which
+    /// describes I/O ports.
+    ///
+    /// # Errors
+    /// When the register describes no I/O ports or fewer, the kernel does not let them be
+    /// reached, or the device is gone.
+    fn read_io(&self, index: u8, offset: u64, into: &mut [u8]) -> Result<(), PciError> {
+        let _ = (offset, into);
+        Err(no_ports(self.info(), index))
+    }
+
+    /// Writes 1, 2 or 4 bytes at `offset` of base address register `index`, which describes I/O
+    /// ports.
+    ///
+    /// # Errors
+    /// As [`read_io`](Self::read_io).
+    fn write_io(&self, index: u8, offset: u64, bytes: &[u8]) -> Result<(), PciError> {
+        let _ = (offset, bytes);
+        Err(no_ports(self.info(), index))
+    }
+
     /// Lets the device reach memory, or keeps it from that.
     ///
     /// # Errors
@@ -74,4 +95,8 @@ pub trait PciDevice: Send + Sync + fmt::Debug {
     /// # Errors
     /// When there is none.
     fn unmask_line_interrupt(&self) -> Result<(), PciError>;
+}
+
+fn no_ports(info: &DeviceInfo, index: u8) -> PciError {
+    PciError::new(info.address, format!("the I/O ports of register {index} cannot be reached"))
 }

@@ -81,6 +81,14 @@ pub struct DeviceInfo {
     pub interfaces: Vec<String>,
 }
 
+impl DeviceInfo {
+    /// Whether it is a network controller, by its class.
+    #[must_use]
+    pub const fn is_network(&self) -> bool {
+        self.class >> 16 == 0x02
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

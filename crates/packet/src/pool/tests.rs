@@ -230,3 +230,12 @@ fn buffers_for_devices_lie_in_one_piece_and_are_found() {
     }
     assert_eq!((packet.len(), packet.data().len(), packet.headroom()), (60, 60, HEADROOM));
 }
+
+#[test]
+fn a_cache_knows_its_own_packets() {
+    let (one, other) = (Pool::new("one", 1, 64).unwrap(), Pool::new("other", 1, 64).unwrap());
+    let (mut one, other) = (one.cache(), other.cache());
+    let packet = one.alloc().unwrap();
+    assert!(one.owns(&packet) && !other.owns(&packet));
+    assert!(packet.page_size().is_power_of_two());
+}

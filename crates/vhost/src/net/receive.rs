@@ -268,8 +268,8 @@ impl RxDriver for NetReceiver {
         &self.batch
     }
 
-    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.batch.head_mut(index)
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        &mut self.batch
     }
 
     fn release(&mut self) {

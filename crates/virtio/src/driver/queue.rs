@@ -38,6 +38,8 @@ pub trait DriverRing {
     /// Makes what was posted visible; returns whether the device wants to be notified.
     #[must_use]
     fn publish(&mut self) -> bool;
+    /// Where the next chain will go, as notifications with NOTIFICATION_DATA tell it.
+    fn position(&self) -> u16;
     /// How many chains [`next_used`](Self::next_used) may give; 0 for none.
     ///
     /// # Errors
@@ -105,6 +107,10 @@ macro_rules! forward {
             #[inline]
             fn publish(&mut self) -> bool {
                 $dispatch!(self, $ring => $ring.publish())
+            }
+            #[inline]
+            fn position(&self) -> u16 {
+                $dispatch!(self, $ring => $ring.position())
             }
             #[inline]
             fn poll_used(&mut self) -> Result<u16, RingError> {
@@ -191,6 +197,22 @@ impl DriverQueue {
         }
         let event_idx = features.contains(Features::EVENT_IDX);
         SplitQueue::new(memory, QueueSize::new(size)?, event_idx).map(Self::Split)
+    }
+
+    /// Bytes of memory that a split queue of `size` entries takes in the layout of devices before
+    /// virtio 1.0; 0 for a size that is not allowed.
+    #[must_use]
+    pub fn legacy_bytes(size: u16) -> usize {
+        QueueSize::new(size).map_or(0, SplitQueue::legacy_bytes)
+    }
+
+    /// As [`new`](Self::new), in the layout of devices before virtio 1.0, which are told one
+    /// address only (virtio 1.3 section 2.7.2). The memory must be aligned to
+    /// [`LEGACY_ALIGN`](super::split::LEGACY_ALIGN).
+    #[must_use]
+    pub fn new_legacy(memory: DmaMemory, size: u16, features: Features) -> Option<Self> {
+        let event_idx = features.contains(Features::EVENT_IDX);
+        SplitQueue::new_legacy(memory, QueueSize::new(size)?, event_idx).map(Self::Split)
     }
 
     /// The device's addresses of the ring's three parts, in the order in which virtio and

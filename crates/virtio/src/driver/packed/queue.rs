@@ -358,6 +358,13 @@ impl PackedQueue {
         }
     }
 
+    /// The position of the next descriptor, with its wrap counter (virtio 1.3 section 2.9).
+    #[must_use]
+    #[inline]
+    pub const fn position(&self) -> u16 {
+        self.avail.bits()
+    }
+
     /// How many chains [`next_used`](Self::next_used) may give: 0 if the device has used none,
     /// otherwise a bound, since a packed ring does not tell the number.
     ///

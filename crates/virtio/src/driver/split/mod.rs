@@ -9,4 +9,4 @@ pub mod ring;
 mod tests;
 
 pub use queue::SplitQueue;
-pub use ring::SplitRing;
+pub use ring::{LEGACY_ALIGN, SplitRing};

@@ -71,7 +71,24 @@ impl SplitQueue {
     /// bytes.
     #[must_use]
     pub fn new(memory: DmaMemory, size: QueueSize, event_idx: bool) -> Option<Self> {
-        let ring = SplitRing::new(memory, size)?;
+        SplitRing::new(memory, size).map(|ring| Self::on(ring, event_idx))
+    }
+
+    /// Bytes of memory that a queue of `size` entries takes in the legacy layout.
+    #[must_use]
+    pub const fn legacy_bytes(size: QueueSize) -> usize {
+        SplitRing::legacy_bytes(size)
+    }
+
+    /// As [`new`](Self::new), in the layout that devices before virtio 1.0 expect. The memory
+    /// must be aligned to [`LEGACY_ALIGN`](super::LEGACY_ALIGN).
+    #[must_use]
+    pub fn new_legacy(memory: DmaMemory, size: QueueSize, event_idx: bool) -> Option<Self> {
+        SplitRing::new_legacy(memory, size).map(|ring| Self::on(ring, event_idx))
+    }
+
+    fn on(ring: SplitRing, event_idx: bool) -> Self {
+        let size = ring.size();
         let mut queue = Self {
             ring,
             event_idx,
@@ -88,7 +105,7 @@ impl SplitQueue {
             used_event: 0,
         };
         queue.disable_interrupts();
-        Some(queue)
+        queue
     }
 
     /// The number of entries.
@@ -288,6 +305,13 @@ impl SplitQueue {
         } else {
             !self.ring.no_notify()
         }
+    }
+
+    /// The index of the next entry of the available ring (virtio 1.3 section 2.9).
+    #[must_use]
+    #[inline]
+    pub const fn position(&self) -> u16 {
+        self.avail
     }
 
     /// Looks how many chains the device has used that were not taken yet: one load for a burst.

@@ -17,6 +17,9 @@ use eal::DmaMemory;
 /// and what the device writes never share a cache line, nor the pair of lines that x86 fetches.
 const PART_ALIGN: usize = 128;
 
+/// Legacy rings, and the used rings in them, start on boundaries of this many bytes.
+pub const LEGACY_ALIGN: usize = 4096;
+
 /// Where the three parts of a ring lie in its memory.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
@@ -32,6 +35,14 @@ impl Layout {
         let end = (used + size.used_bytes()).next_multiple_of(PART_ALIGN);
         Self { avail, used, end }
     }
+
+    /// The layout before virtio 1.0 (virtio 1.3 section 2.7.2): the device computes it itself.
+    const fn legacy(size: QueueSize) -> Self {
+        let avail = size.desc_bytes();
+        let used = (avail + size.avail_bytes()).next_multiple_of(LEGACY_ALIGN);
+        let end = (used + size.used_bytes()).next_multiple_of(LEGACY_ALIGN);
+        Self { avail, used, end }
+    }
 }
 
 /// The three parts of a split ring in memory that is shared with the device.
@@ -43,6 +54,7 @@ pub struct SplitRing {
     avail: NonNull<u8>,
     used: NonNull<u8>,
     size: QueueSize,
+    layout: Layout,
     memory: DmaMemory,
 }
 
@@ -61,7 +73,26 @@ impl SplitRing {
     /// shorter than [`bytes`](Self::bytes) or not aligned to 16 bytes.
     #[must_use]
     pub fn new(memory: DmaMemory, size: QueueSize) -> Option<Self> {
-        let layout = Layout::new(size);
+        Self::with_layout(memory, size, Layout::new(size))
+    }
+
+    /// Bytes of memory that a ring of `size` entries takes in the legacy layout.
+    #[must_use]
+    pub const fn legacy_bytes(size: QueueSize) -> usize {
+        Layout::legacy(size).end
+    }
+
+    /// As [`new`](Self::new), in the legacy layout; `None` also when the device's address is not
+    /// aligned to [`LEGACY_ALIGN`].
+    #[must_use]
+    pub fn new_legacy(memory: DmaMemory, size: QueueSize) -> Option<Self> {
+        if !memory.device().is_multiple_of(LEGACY_ALIGN as u64) {
+            return None;
+        }
+        Self::with_layout(memory, size, Layout::legacy(size))
+    }
+
+    fn with_layout(memory: DmaMemory, size: QueueSize, layout: Layout) -> Option<Self> {
         let memory = memory.slice(0, layout.end)?;
         let host = memory.host();
         if !host.cast::<Desc>().is_aligned() || !memory.device().is_multiple_of(16) {
@@ -73,7 +104,7 @@ impl SplitRing {
             host.as_ptr().write_bytes(0, layout.end);
             (host.add(layout.avail), host.add(layout.used))
         };
-        Some(Self { desc: host.cast(), avail, used, size, memory })
+        Some(Self { desc: host.cast(), avail, used, size, layout, memory })
     }
 
     /// The number of entries.
@@ -86,7 +117,7 @@ impl SplitRing {
     /// The device's addresses of descriptor table, available ring and used ring.
     #[must_use]
     pub const fn device_addresses(&self) -> (u64, u64, u64) {
-        let (layout, base) = (Layout::new(self.size), self.memory.device());
+        let (layout, base) = (self.layout, self.memory.device());
         (base, base + layout.avail as u64, base + layout.used as u64)
     }
 
@@ -98,7 +129,7 @@ impl SplitRing {
     #[inline]
     unsafe fn word(&self, part: NonNull<u8>, offset: usize) -> &AtomicU16 {
         // SAFETY: inside the ring's memory as the caller says, aligned since parts start on
-        // multiples of 128, and an atomic may be shared with anybody.
+        // multiples of 16, and an atomic may be shared with anybody.
         unsafe { AtomicU16::from_ptr(part.add(offset).cast().as_ptr()) }
     }
 
@@ -144,7 +175,7 @@ impl SplitRing {
     pub fn read_used(&self, index: u16) -> UsedElem {
         let offset = ENTRIES_OFFSET + size_of::<UsedElem>() * self.size.position(index);
         // SAFETY: the position is less than the number of elements, and elements are aligned to
-        // 4 bytes in a part aligned to 128.
+        // 4 bytes in a part aligned to 128 or 4096.
         unsafe {
             let id = self.used.add(offset).cast::<u32>();
             UsedElem {

@@ -425,3 +425,36 @@ proptest! {
         let _ = queue.enable_interrupts();
     }
 }
+
+#[test]
+fn the_legacy_layout_is_the_one_that_devices_compute() {
+    let (queue, device, memory) = pair(8, false);
+    drop(queue);
+    for size in [1, 8, 64, 256].map(|size| QueueSize::new(size).unwrap()) {
+        let queue = SplitQueue::new_legacy(memory, size, false).unwrap();
+        let (desc, avail, used) = queue.device_addresses();
+        let entries = u64::from(size.get());
+        assert_eq!((desc, avail), (DEVICE_BASE, desc + 16 * entries));
+        // Virtio 1.3 section 2.7.2: the used ring begins on the next page.
+        let end = avail + 6 + 2 * entries;
+        assert_eq!(used, DEVICE_BASE + (end - DEVICE_BASE).next_multiple_of(4096));
+        let bytes = SplitQueue::legacy_bytes(size) as u64;
+        assert_eq!(bytes, (used - DEVICE_BASE + 6 + 8 * entries).next_multiple_of(4096));
+    }
+    let unaligned = memory.slice(2048, LEN - 2048).unwrap();
+    assert!(SplitQueue::new_legacy(unaligned, QueueSize::new(8).unwrap(), false).is_none());
+    let short = memory.slice(0, 8191).unwrap();
+    assert!(SplitQueue::new_legacy(short, QueueSize::new(8).unwrap(), false).is_none());
+    drop(device);
+}
+
+#[test]
+fn the_position_is_where_the_next_chain_goes() {
+    let (mut queue, _device, memory) = pair(4, false);
+    assert_eq!(queue.position(), 0);
+    let buffer = Buffer::readable(memory.slice(BUFFERS, 10).unwrap());
+    for index in 1..=3 {
+        queue.add(&[buffer]).unwrap();
+        assert_eq!(queue.position(), index);
+    }
+}

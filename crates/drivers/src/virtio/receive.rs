@@ -5,7 +5,6 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use eal::{EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::frame::HEAD_CAPACITY;
 use packet::prefetch::prefetch_read;
@@ -13,8 +12,9 @@ use packet::{BURST, Capabilities, FrameBatch, Segment};
 use virtio::driver::{Buffer, DriverQueue, DriverRing, RingError};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
+use super::kick::Kick;
 use super::lane::{Lane, Ring};
-use super::memory::Slots;
+use super::memory::{RingMemory, Slots};
 
 /// Shortest frame: an Ethernet header.
 const MIN_FRAME: usize = 14;
@@ -28,12 +28,12 @@ const NUM_BUFFERS_LEN: usize = 2;
 /// The ring of one session. Descriptor `n` always has slot `n`, so once it is filled no
 /// descriptor is ever written again.
 #[derive(Debug)]
-pub(super) struct RxRing {
+pub(crate) struct RxRing {
     queue: DriverQueue,
     buffers: Buffers,
     fault: Option<RingError>,
     /// Keeps `queue` and the slots mapped.
-    memory: Arc<SharedMemory>,
+    memory: Arc<RingMemory>,
 }
 
 /// What goes with the queue, of whatever format that is: code that works on bursts is made for
@@ -47,7 +47,7 @@ struct Buffers {
     mergeable: bool,
     /// What the device may leave to us.
     offloads: Capabilities,
-    kick: EventFd,
+    kick: Kick,
 }
 
 impl Ring for RxRing {
@@ -57,15 +57,15 @@ impl Ring for RxRing {
 }
 
 impl RxRing {
-    /// Fills the ring with all its buffers. `queue` and `slots` must lie in `memory`.
-    pub(super) fn new(
+    /// Fills the ring with a buffer per slot. `queue` and `slots` must lie in `memory`.
+    pub(crate) fn new(
         queue: impl Into<DriverQueue>,
         slots: Slots,
         header: usize,
         mergeable: bool,
         offloads: Capabilities,
-        kick: EventFd,
-        memory: Arc<SharedMemory>,
+        kick: Kick,
+        memory: Arc<RingMemory>,
     ) -> Self {
         let mut queue = queue.into();
         while let Some(id) = queue.reserve() {
@@ -80,12 +80,12 @@ impl RxRing {
     }
 
     /// Sends the kick that a device may expect after its start.
-    pub(super) fn kick(&self) {
-        let _ = self.buffers.kick.signal();
+    pub(crate) fn kick(&self) {
+        self.buffers.kick.signal(self.queue.position());
     }
 
     /// The queue, for its addresses.
-    pub(super) const fn queue(&self) -> &DriverQueue {
+    pub(crate) const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
@@ -122,7 +122,7 @@ impl Buffers {
             queue.post(id);
         }
         if queue.publish() {
-            let _ = self.kick.signal();
+            self.kick.signal(queue.position());
         }
     }
 
@@ -182,7 +182,7 @@ impl Buffers {
             return 1;
         }
         // SAFETY: with mergeable buffers the header has 12 bytes, which lie in front of the frame
-        // in its slot, and the field is the last of them. The back-end may write it meanwhile,
+        // in its slot, and the field is the last of them. The device may write it meanwhile,
         // hence volatile; any value will do.
         unsafe { first.frame.sub(NUM_BUFFERS_LEN).cast::<u16>().read_volatile() }
     }
@@ -209,7 +209,7 @@ impl Buffers {
         if self.offloads.is_empty() {
             return true;
         }
-        // SAFETY: the net header lies in front of the frame in its slot. The back-end may write it
+        // SAFETY: the net header lies in front of the frame in its slot. The device may write it
         // meanwhile, hence volatile; whatever it says is checked.
         let said = unsafe { first.frame.sub(self.header).cast::<[u8; 2]>().read_volatile() };
         said == [0, 0]
@@ -313,17 +313,17 @@ impl Taken {
 
 /// The receive queue that a worker polls.
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub(crate) struct Receiver {
     lane: Arc<Lane<RxRing>>,
     batch: FrameBatch,
     /// Buffers that go back to the device with the next release. No longer than the ring.
     owed: Vec<u16>,
     /// Where the batch's frames lie and what `owed` belongs to, even when the session is over.
-    memory: Option<Arc<SharedMemory>>,
+    memory: Option<Arc<RingMemory>>,
 }
 
 impl Receiver {
-    pub(super) fn new(lane: Arc<Lane<RxRing>>, queue_size: u16) -> Self {
+    pub(crate) fn new(lane: Arc<Lane<RxRing>>, queue_size: u16) -> Self {
         let size = usize::from(queue_size);
         let batch = FrameBatch::with_segments(size);
         Self { lane, batch, owed: Vec::with_capacity(size), memory: None }
@@ -331,7 +331,7 @@ impl Receiver {
 
     /// Makes the ring the one that this queue polls; what was owed to another is forgotten.
     #[inline]
-    fn adopt(memory: &mut Option<Arc<SharedMemory>>, owed: &mut Vec<u16>, ring: &RxRing) {
+    fn adopt(memory: &mut Option<Arc<RingMemory>>, owed: &mut Vec<u16>, ring: &RxRing) {
         if memory.as_ref().is_none_or(|memory| !Arc::ptr_eq(memory, &ring.memory)) {
             owed.clear();
             *memory = Some(Arc::clone(&ring.memory));
@@ -359,8 +359,8 @@ impl RxDriver for Receiver {
         &self.batch
     }
 
-    fn head_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        self.batch.head_mut(index)
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        &mut self.batch
     }
 
     fn release(&mut self) {
@@ -379,6 +379,9 @@ impl RxDriver for Receiver {
 
     fn arm(&mut self) -> bool {
         let Self { lane, owed, memory, .. } = self;
+        if !lane.can_sleep() {
+            return false;
+        }
         let Some(mut guard) = lane.ring.try_lock() else { return false };
         // Without a ring there is nothing to announce until `Lane::install` does.
         let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return true };

@@ -10,8 +10,9 @@ use proptest::prelude::*;
 use virtio::driver::SplitQueue;
 use virtio::ring::QueueSize;
 
+use super::kick::Kick;
 use super::lane::Lane;
-use super::memory::{DEVICE_BASE, SessionMemory, Slots};
+use super::memory::{DEVICE_BASE, Parts, Slots};
 use super::receive::{Receiver, RxRing};
 use super::transmit::{Tables, Transmitter, TxRing};
 
@@ -21,7 +22,7 @@ const HEADER: usize = 12;
 
 /// A ring without a back-end, in whose memory tests write what they like.
 struct Bench {
-    memory: SessionMemory,
+    memory: Parts,
     used: u64,
     index: u16,
     wake: Arc<EventFd>,
@@ -29,7 +30,7 @@ struct Bench {
 
 impl Bench {
     fn new() -> (Self, SplitQueue, Slots) {
-        let mut memory = SessionMemory::allocate("hostile", 100_000).unwrap();
+        let mut memory = Parts::shared("hostile", 100_000).unwrap();
         let size = QueueSize::new(SIZE).unwrap();
         let part = memory.take(SplitQueue::bytes(size)).unwrap();
         let queue = SplitQueue::new(part, size, false).unwrap();
@@ -42,10 +43,9 @@ impl Bench {
     /// A receive queue with all buffers posted, and the slots to write into.
     fn receiver() -> (Self, RxQueue, Arc<QueueStats>, Slots, Arc<Lane<RxRing>>) {
         let (bench, queue, slots) = Self::new();
-        let shared = Arc::clone(bench.memory.shared());
+        let shared = Arc::clone(bench.memory.memory());
         let offloads = Capabilities::all();
-        let ring =
-            RxRing::new(queue, slots, HEADER, true, offloads, EventFd::new().unwrap(), shared);
+        let ring = RxRing::new(queue, slots, HEADER, true, offloads, kick(), shared);
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
         let stats = Arc::new(QueueStats::default());
@@ -57,20 +57,20 @@ impl Bench {
     fn transmitter() -> (Self, TxQueue, Arc<Lane<TxRing>>) {
         let (mut bench, queue, slots) = Self::new();
         let tables = Tables::new(bench.memory.take(Tables::bytes(SIZE)).unwrap());
-        let shared = Arc::clone(bench.memory.shared());
-        let kick = EventFd::new().unwrap();
+        let shared = Arc::clone(bench.memory.memory());
+        let kick = kick();
         let ring =
             TxRing::new(queue, slots, HEADER, Some(tables), Capabilities::all(), kick, shared);
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
-        let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)));
+        let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)), false);
         let tx = TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()));
         (bench, tx, lane)
     }
 
     fn write<T>(&self, address: u64, value: T) {
         let offset = usize::try_from(address - DEVICE_BASE).unwrap();
-        let shared = self.memory.shared();
+        let shared = self.memory.memory().shared();
         assert!(offset + size_of::<T>() <= shared.len());
         // SAFETY: checked to be inside; the rings access this memory by volatile and atomic words
         // on this same thread.
@@ -92,6 +92,10 @@ impl Bench {
         self.write(start + 10, num_buffers);
         self.write(start + 12, first);
     }
+}
+
+fn kick() -> Kick {
+    Kick::Event(EventFd::new().unwrap())
 }
 
 fn frame_lens(rx: &mut RxQueue) -> Vec<usize> {

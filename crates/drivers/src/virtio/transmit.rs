@@ -1,17 +1,20 @@
-//! The transmit side: frames are copied into buffers of our own, one per descriptor.
+//! The transmit side: frames are copied into buffers of our own, one per descriptor. Packets that
+//! the device reaches are sent from where they lie.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
-use eal::{EventFd, SharedMemory};
-use ethdev::{DropReason, QueueStats, Sent, TxDriver};
-use packet::{BURST, Capabilities, Frame, FrameReader};
+use eal::DmaSpace;
+use ethdev::{DropReason, PacketTally, QueueStats, Sent, TxDriver};
+use packet::{BURST, Capabilities, Frame, FrameReader, Packet, PoolCache};
 use virtio::NetHeader;
 use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
 
+use super::kept::Kept;
+use super::kick::Kick;
 use super::lane::{Lane, Ring};
-use super::memory::Slots;
+use super::memory::{RingMemory, Slots};
 
 /// Shortest frame: an Ethernet header.
 const MIN_FRAME: usize = 14;
@@ -20,7 +23,7 @@ const MIN_FRAME: usize = 14;
 const LINK_HEADERS: usize = 18;
 
 /// Most buffers that one frame may take: 64 KiB take 31.
-pub(super) const MAX_PIECES: usize = 32;
+pub(crate) const MAX_PIECES: usize = 32;
 
 /// How often in a row to refuse a burst for which there is room in part only. Past that the
 /// device may be one that gives nothing back until it gets more.
@@ -31,18 +34,18 @@ const END: u16 = u16::MAX;
 
 /// Tables of descriptors, one per slot, for frames of several pieces.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Tables(DmaMemory);
+pub(crate) struct Tables(DmaMemory);
 
 impl Tables {
     const STRIDE: usize = 16 * MAX_PIECES;
 
     /// Bytes of memory that `count` tables take.
-    pub(super) const fn bytes(count: u16) -> usize {
+    pub(crate) const fn bytes(count: u16) -> usize {
         Self::STRIDE * count as usize
     }
 
     /// Tables in `memory`.
-    pub(super) const fn new(memory: DmaMemory) -> Self {
+    pub(crate) const fn new(memory: DmaMemory) -> Self {
         Self(memory)
     }
 
@@ -55,12 +58,12 @@ impl Tables {
 /// stays so until a frame with an offload is sent; as long as frames have the same length, no
 /// descriptor of a split ring is written.
 #[derive(Debug)]
-pub(super) struct TxRing {
+pub(crate) struct TxRing {
     queue: DriverQueue,
     buffers: Buffers,
     fault: Option<RingError>,
     /// Keeps `queue`, slots and tables mapped.
-    _memory: Arc<SharedMemory>,
+    _memory: Arc<RingMemory>,
 }
 
 /// What goes with the queue, of whatever format that is: code that works on bursts is made for
@@ -78,11 +81,13 @@ struct Buffers {
     headers_used: bool,
     /// Per buffer the next one of the same frame, or [`END`].
     links: Box<[u16]>,
-    /// Frames of several pieces that the device has.
-    long_frames: usize,
+    /// Packets that the device has, where it can reach such.
+    kept: Option<Kept>,
+    /// Frames of several pieces, and packets, that the device has.
+    special: usize,
     /// How often in a row a burst was refused for which there was room in part.
     refusals: u32,
-    kick: EventFd,
+    kick: Kick,
 }
 
 impl Ring for TxRing {
@@ -93,16 +98,17 @@ impl Ring for TxRing {
 
 impl TxRing {
     /// An empty ring. `queue`, `slots` and `tables` must lie in `memory`, which must be zero.
-    pub(super) fn new(
+    pub(crate) fn new(
         queue: impl Into<DriverQueue>,
         slots: Slots,
         header: usize,
         tables: Option<Tables>,
         offloads: Capabilities,
-        kick: EventFd,
-        memory: Arc<SharedMemory>,
+        kick: Kick,
+        memory: Arc<RingMemory>,
     ) -> Self {
-        let queue = queue.into();
+        let mut queue = queue.into();
+        keep_to_slots(&mut queue, slots.count());
         let links = vec![END; queue.entries().into()].into_boxed_slice();
         let buffers = Buffers {
             slots,
@@ -111,7 +117,8 @@ impl TxRing {
             offloads,
             headers_used: false,
             links,
-            long_frames: 0,
+            kept: None,
+            special: 0,
             refusals: 0,
             kick,
         };
@@ -119,18 +126,48 @@ impl TxRing {
     }
 
     /// The queue, for its addresses.
-    pub(super) const fn queue(&self) -> &DriverQueue {
+    pub(crate) const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
     /// Sends the kick that a device may expect after its start.
-    pub(super) fn kick(&self) {
-        let _ = self.buffers.kick.signal();
+    pub(crate) fn kick(&self) {
+        self.buffers.kick.signal(self.queue.position());
+    }
+
+    /// Has the device, which finds memory in `space`, send packets from where they lie.
+    pub(crate) fn keep_packets(&mut self, space: DmaSpace) {
+        self.buffers.kept = Some(Kept::new(self.queue.entries(), space));
+    }
+
+    #[inline]
+    fn send_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        mtu: u16,
+        cache: &mut PoolCache,
+        stats: &QueueStats,
+    ) -> Result<(), RingError> {
+        match &mut self.queue {
+            DriverQueue::Split(queue) => {
+                self.buffers.send_packets(queue, packets, mtu, cache, stats)
+            }
+            DriverQueue::Packed(queue) => {
+                self.buffers.send_packets(queue, packets, mtu, cache, stats)
+            }
+        }
+    }
+
+    /// Sends a frame of the port's own, which is nobody's to count, and returns whether there was
+    /// room for it.
+    pub(crate) fn send_own(&mut self, frame: &Frame<'_>) -> Result<bool, RingError> {
+        let sent = self.send(&[*frame], u16::MAX, &QueueStats::default())?;
+        Ok(sent.packets() > 0)
     }
 
     /// The heads of the frames that the device has.
     #[cfg(test)]
-    pub(super) fn posted_heads(&self) -> Vec<u16> {
+    pub(crate) fn posted_heads(&self) -> Vec<u16> {
         let size = self.queue.entries();
         (0..size).filter(|id| self.queue.is_posted(*id)).collect()
     }
@@ -210,7 +247,7 @@ impl Buffers {
             }
         }
         if queue.publish() {
-            let _ = self.kick.signal();
+            self.kick.signal(queue.position());
         }
         Ok(sent)
     }
@@ -257,7 +294,7 @@ impl Buffers {
     ) -> Result<Added, RingError> {
         let (len, room) = (frame.len(), self.slots.room());
         let count = len.div_ceil(room);
-        if count > MAX_PIECES || count > usize::from(queue.entries()) {
+        if count > MAX_PIECES || count > usize::from(self.slots.count()) {
             return Ok(Added::Never);
         }
         if count > usize::from(queue.free_count()) {
@@ -301,25 +338,43 @@ impl Buffers {
                 *link = next;
             }
         }
-        self.long_frames += 1;
+        self.special += 1;
         queue.post(*head);
         Added::Yes
     }
 
     /// Frees the buffers of what the device has sent.
     fn reclaim(&mut self, queue: &mut impl DriverRing) -> Result<(), RingError> {
+        self.reclaim_to(queue, &mut drop)
+    }
+
+    /// As `reclaim`, with packets given to `free`.
+    fn reclaim_to(
+        &mut self,
+        queue: &mut impl DriverRing,
+        free: &mut impl FnMut(Packet),
+    ) -> Result<(), RingError> {
         queue.poll_used()?;
         while let Some(used) = queue.next_used()? {
-            if self.long_frames > 0 {
-                self.release_links(queue, used.head);
+            if self.special > 0 {
+                self.release_special(queue, used.head, free);
             }
             queue.release(used.head);
         }
         Ok(())
     }
 
-    /// Frees the buffers that follow `head` in its frame.
-    fn release_links(&mut self, queue: &mut impl DriverRing, head: u16) {
+    /// Frees what goes with `head`: its packet, or the buffers that follow it in its frame.
+    fn release_special(
+        &mut self,
+        queue: &mut impl DriverRing,
+        head: u16,
+        free: &mut impl FnMut(Packet),
+    ) {
+        if let Some(packet) = self.kept.as_mut().and_then(|kept| kept.take(head)) {
+            self.special = self.special.saturating_sub(1);
+            return free(packet);
+        }
         let mut id = head;
         for piece in 0..MAX_PIECES {
             let Some(link) = self.links.get_mut(usize::from(id)) else { return };
@@ -329,10 +384,137 @@ impl Buffers {
             }
             queue.release(id);
             if piece == 0 {
-                self.long_frames = self.long_frames.saturating_sub(1);
+                self.special = self.special.saturating_sub(1);
             }
         }
     }
+
+    /// Takes packets from the front of `packets` and puts them in line, as they are where the
+    /// device reaches them.
+    fn send_packets(
+        &mut self,
+        queue: &mut impl DriverRing,
+        packets: &mut ArrayVec<Packet, BURST>,
+        mtu: u16,
+        cache: &mut PoolCache,
+        stats: &QueueStats,
+    ) -> Result<(), RingError> {
+        if usize::from(queue.free_count()) < usize::from(queue.entries() / 2).max(BURST) {
+            self.reclaim_to(queue, &mut |packet| cache.free(packet))?;
+        }
+        let mut tally = PacketTally::default();
+        let mut rest = std::mem::take(packets).into_iter();
+        for packet in rest.by_ref() {
+            let (len, mut station) = (packet.len(), [0; 6]);
+            if let Some(head) = packet.data().first_chunk() {
+                station = *head;
+            }
+            match self.add_packet(queue, packet, mtu)? {
+                PacketFate::Kept => tally.add(len, &station),
+                PacketFate::Copied(packet) => {
+                    tally.add(len, &station);
+                    cache.free(packet);
+                }
+                PacketFate::Dropped(packet, reason) => {
+                    stats.count_drops(reason, 1);
+                    cache.free(packet);
+                }
+                PacketFate::Full(packet) => {
+                    packets.push(packet);
+                    break;
+                }
+            }
+        }
+        packets.extend(rest);
+        stats.count_tally(&tally);
+        if queue.publish() {
+            self.kick.signal(queue.position());
+        }
+        Ok(())
+    }
+
+    /// Puts a packet in line.
+    #[inline]
+    fn add_packet(
+        &mut self,
+        queue: &mut impl DriverRing,
+        mut packet: Packet,
+        mtu: u16,
+    ) -> Result<PacketFate, RingError> {
+        let (len, most) = (packet.len(), usize::from(mtu) + LINK_HEADERS);
+        if len < MIN_FRAME {
+            return Ok(PacketFate::Dropped(packet, DropReason::TooShort));
+        }
+        if len > most && packet.as_frame().wire_len() > most {
+            return Ok(PacketFate::Dropped(packet, DropReason::TooLong));
+        }
+        // One that needs more than the device takes there is only if the session is newer than
+        // what the caller knows.
+        if queue.free_count() == 0 || !self.offloads.contains(packet.offload().needs()) {
+            return Ok(PacketFate::Full(packet));
+        }
+        let header = self.header;
+        if let Some(kept) = &mut self.kept
+            && let Some(buffer) = kept.buffer(&mut packet, header)
+        {
+            let mut head = END;
+            let added = queue.add_with(|id| {
+                head = id;
+                Some(buffer)
+            });
+            if !added {
+                return Ok(PacketFate::Dropped(packet, DropReason::NoBuffer));
+            }
+            kept.keep(head, packet);
+            self.special += 1;
+            return Ok(PacketFate::Kept);
+        }
+        self.copy_packet(queue, packet)
+    }
+
+    /// Puts a copy of a packet in line.
+    #[cold]
+    fn copy_packet(
+        &mut self,
+        queue: &mut impl DriverRing,
+        packet: Packet,
+    ) -> Result<PacketFate, RingError> {
+        let frame = packet.as_frame();
+        self.headers_used |= !frame.offload().is_none();
+        let added = if frame.len() > self.slots.room() {
+            self.add_long(queue, &frame)?
+        } else if self.add(queue, &frame) {
+            Added::Yes
+        } else {
+            Added::Full
+        };
+        Ok(match added {
+            Added::Yes => PacketFate::Copied(packet),
+            Added::Full => PacketFate::Full(packet),
+            Added::Never => PacketFate::Dropped(packet, DropReason::TooLong),
+        })
+    }
+}
+
+/// What became of a packet.
+enum PacketFate {
+    /// The device has it.
+    Kept,
+    /// The device has a copy.
+    Copied(Packet),
+    Dropped(Packet, DropReason),
+    /// There is no room.
+    Full(Packet),
+}
+
+/// Takes the ids that have no slot out of use, where memory in pieces holds fewer slots than the
+/// ring has entries.
+fn keep_to_slots(queue: &mut DriverQueue, count: u16) {
+    if count >= queue.entries() {
+        return;
+    }
+    while queue.reserve().is_some() {}
+    (0..count).for_each(|id| queue.release(id));
 }
 
 /// Writes a frame's net header to the first bytes of its buffer.
@@ -355,14 +537,20 @@ enum Added {
 
 /// The transmit queue that a worker has.
 #[derive(Debug)]
-pub(super) struct Transmitter {
+pub(crate) struct Transmitter {
     lane: Arc<Lane<TxRing>>,
     mtu: Arc<AtomicU16>,
+    /// Rings of this port keep packets; see [`TxRing::keep_packets`].
+    keeps_packets: bool,
 }
 
 impl Transmitter {
-    pub(super) const fn new(lane: Arc<Lane<TxRing>>, mtu: Arc<AtomicU16>) -> Self {
-        Self { lane, mtu }
+    pub(crate) const fn new(
+        lane: Arc<Lane<TxRing>>,
+        mtu: Arc<AtomicU16>,
+        keeps_packets: bool,
+    ) -> Self {
+        Self { lane, mtu, keeps_packets }
     }
 }
 
@@ -404,6 +592,27 @@ impl TxDriver for Transmitter {
 
     fn transmit_offloaded(&mut self, frames: &[Frame<'_>], stats: &QueueStats) -> Sent {
         self.transmit_burst(frames, true, stats)
+    }
+
+    fn keeps_packets(&self) -> bool {
+        self.keeps_packets
+    }
+
+    fn transmit_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+        stats: &QueueStats,
+    ) {
+        let Some(mut guard) = self.lane.ring.try_lock() else { return };
+        let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else {
+            stats.count_drops(DropReason::LinkDown, packets.len());
+            return cache.free_burst(packets.drain(..));
+        };
+        if let Err(error) = ring.send_packets(packets, self.mtu.load(Relaxed), cache, stats) {
+            ring.fault = Some(error);
+            self.lane.report_fault();
+        }
     }
 
     fn is_ready(&self) -> bool {

@@ -1,0 +1,104 @@
+//! What is particular to the control side of an AF_XDP port.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use ethdev::PortInfo;
+use rustix::net::sockopt::xdp_statistics;
+
+use super::INFO;
+use super::attach::Attached;
+use super::socket::Socket;
+use super::umem::{CHUNK, HEADROOM};
+use crate::kernel::control::Device;
+use crate::kernel::interface::TagsKept;
+use crate::kernel::link::LINK_HEADERS;
+
+/// Largest MTU with frames of one piece: what a chunk has room for.
+#[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
+const MAX_MTU_ONE_PIECE: u16 = (CHUNK - HEADROOM - LINK_HEADERS) as u16;
+
+/// Largest MTU with frames of several pieces.
+#[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
+pub(super) const MAX_MTU: u16 = u16::MAX - LINK_HEADERS as u16;
+
+/// The control side's own part.
+#[derive(Debug)]
+pub(super) struct AfXdp {
+    attached: Attached,
+    sockets: Vec<Arc<OwnedFd>>,
+    zero_copy: bool,
+    multi_buffer: bool,
+    begun: bool,
+    busy_poll: bool,
+    /// What is undone when the port is closed.
+    tags_kept: Option<TagsKept>,
+}
+
+impl AfXdp {
+    pub(super) fn new(
+        attached: Attached,
+        sockets: &[Socket],
+        begun: bool,
+        busy_poll: bool,
+        tags_kept: Option<TagsKept>,
+    ) -> Self {
+        Self {
+            attached,
+            sockets: sockets.iter().map(|socket| Arc::clone(&socket.fd)).collect(),
+            zero_copy: sockets.iter().all(|socket| socket.zero_copy),
+            multi_buffer: sockets.iter().all(|socket| socket.multi_buffer),
+            begun,
+            busy_poll,
+            tags_kept,
+        }
+    }
+
+    pub(super) fn info(&self) -> PortInfo {
+        let queues = self.sockets.len();
+        let max_mtu = if self.multi_buffer { MAX_MTU } else { MAX_MTU_ONE_PIECE };
+        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu }
+    }
+}
+
+impl Device for AfXdp {
+    /// What the kernel counts per socket (`XDP_STATISTICS`).
+    fn extended_stats(&self) -> Vec<(String, u64)> {
+        let mut all = Vec::new();
+        for (queue, socket) in self.sockets.iter().enumerate() {
+            let Ok(counts) = xdp_statistics(socket) else { continue };
+            let rx = [
+                ("dropped", Some(counts.rx_dropped)),
+                ("invalid_descriptors", Some(counts.rx_invalid_descs)),
+                ("ring_full", counts.rx_ring_full),
+                ("fill_ring_empty", counts.rx_fill_ring_empty_descs),
+            ];
+            let tx = [
+                ("invalid_descriptors", Some(counts.tx_invalid_descs)),
+                ("ring_empty", counts.tx_ring_empty_descs),
+            ];
+            let name = |side: &str, name: &str| format!("{side}_q{queue}_xdp_{name}");
+            all.extend(rx.iter().filter_map(|(of, count)| Some((name("rx", of), (*count)?))));
+            all.extend(tx.iter().filter_map(|(of, count)| Some((name("tx", of), (*count)?))));
+        }
+        all
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let transfer = if self.zero_copy { "zero-copy" } else { "copy" };
+        let checksums = if self.begun { "maybe begun" } else { "complete" };
+        let onoff = |on| if on { "on" } else { "off" };
+        [
+            ("mode", format!("{}, {transfer}", self.attached.hook.name())),
+            ("multi_buffer", onoff(self.multi_buffer).to_owned()),
+            ("busy_poll", onoff(self.busy_poll).to_owned()),
+            ("checksums", checksums.to_owned()),
+            (
+                "vlan_stripping",
+                if self.tags_kept.is_some() { "off for now" } else { "untouched" }.to_owned(),
+            ),
+        ]
+        .map(|(name, value)| (name.to_owned(), value))
+        .to_vec()
+    }
+}

@@ -1,0 +1,117 @@
+//! Options of an AF_XDP port.
+
+use std::str::FromStr;
+
+use ethdev::{DeviceSpec, Error};
+use packet::MacAddr;
+
+use super::INFO;
+use super::bpf::Hook;
+use super::device::MAX_MTU;
+use super::socket::Transfer;
+use crate::interfaces::name_problem;
+use crate::kernel::control::Settings;
+
+/// Largest number of queues.
+pub(super) const MAX_QUEUES: u32 = 64;
+
+/// Smallest MTU that the kernel takes (`ETH_MIN_MTU`).
+const MIN_MTU: u16 = 68;
+
+/// Option `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Native with or without copy, or generic.
+    Auto,
+    ZeroCopy,
+    /// Native with copy.
+    Copy,
+    Generic,
+}
+
+impl FromStr for Mode {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "zero-copy" => Ok(Self::ZeroCopy),
+            "copy" => Ok(Self::Copy),
+            "generic" => Ok(Self::Generic),
+            _ => Err(()),
+        }
+    }
+}
+
+impl Mode {
+    pub(super) const fn transfer(self, hook: Hook) -> Transfer {
+        match (self, hook) {
+            (Self::ZeroCopy, _) => Transfer::ZeroCopy,
+            (Self::Auto, Hook::Native) => Transfer::Any,
+            _ => Transfer::Copy,
+        }
+    }
+}
+
+/// Option `checksums`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Checksums {
+    Auto,
+    Complete,
+    Begun,
+}
+
+impl FromStr for Checksums {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "complete" => Ok(Self::Complete),
+            "begun" => Ok(Self::Begun),
+            _ => Err(()),
+        }
+    }
+}
+
+/// Options of a port, parsed.
+pub(super) struct Config {
+    pub(super) interface: String,
+    /// All that the interface has, unless given.
+    pub(super) queues: Option<u32>,
+    pub(super) mode: Mode,
+    pub(super) busy_poll: bool,
+    pub(super) queue_size: u32,
+    pub(super) checksums: Checksums,
+    pub(super) settings: Settings,
+}
+
+impl Config {
+    pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+        let interface = spec.require_target("the name of an interface")?.to_owned();
+        if let Some(problem) = name_problem(&interface) {
+            return Err(spec.error(problem));
+        }
+        let sizes = 64..=32_768;
+        let config = Self {
+            queues: spec.take_optional_number("queues", &(1..=MAX_QUEUES))?,
+            mode: spec.take_parsed("mode", Mode::Auto, "auto, zero-copy, copy or generic")?,
+            busy_poll: spec.take_switch("busy_poll", false)?,
+            queue_size: spec.take_number("queue_size", 1024, &sizes)?,
+            checksums: spec.take_parsed("checksums", Checksums::Auto, "auto, complete or begun")?,
+            settings: Settings {
+                mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
+                mac: spec
+                    .take_optional::<MacAddr>("mac", "an address such as 52:54:00:12:34:56")?,
+                promiscuous: spec.take_switch("promiscuous", true)?,
+            },
+            interface,
+        };
+        if !config.queue_size.is_power_of_two() {
+            let size = config.queue_size;
+            return Err(spec.error(format!("queue_size={size}: expected a power of two")));
+        }
+        spec.finish(&INFO.option_names())?;
+        Ok(config)
+    }
+}

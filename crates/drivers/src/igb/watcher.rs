@@ -1,0 +1,135 @@
+//! The port's thread: it hears of link changes, wakes workers where all share the line, adds up
+//! the device's counters before they overflow, and notices when the device is gone.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use arrayvec::ArrayVec;
+use eal::EventFd;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::interrupts::LinkSource;
+use super::port::Shared;
+use super::registers::{ICR, IMC, Registers, cause};
+
+/// How often to look at the device in any case: its byte counters overflow after minutes, and a
+/// link that changes without an interrupt (on a device that has none) is noticed after this time.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// The port's thread. Dropping it ends the thread.
+#[derive(Debug)]
+pub(super) struct Watcher {
+    stop: EventFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watcher {
+    pub(super) fn start<R: Registers>(
+        shared: Arc<Shared<R>>,
+        source: LinkSource,
+    ) -> io::Result<Self> {
+        let stop = EventFd::new()?;
+        let task = Task { shared, source, stop: stop.try_clone()? };
+        let name = format!("igb-{}", task.shared.name);
+        let thread = std::thread::Builder::new().name(name).spawn(move || task.run())?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        let _ = self.stop.signal();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of an igb port has panicked");
+        }
+    }
+}
+
+/// What the thread has.
+struct Task<R: Registers> {
+    shared: Arc<Shared<R>>,
+    source: LinkSource,
+    stop: EventFd,
+}
+
+impl<R: Registers> Task<R> {
+    fn run(mut self) {
+        let mut next = Instant::now() + PERIOD;
+        while let Some(interrupted) = self.wait(next) {
+            if interrupted {
+                self.handle();
+            }
+            self.shared.update_link();
+            if Instant::now() >= next {
+                self.shared.collect();
+                next = Instant::now() + PERIOD;
+            }
+            if self.shared.is_gone() {
+                return;
+            }
+        }
+    }
+
+    /// Waits until `deadline` at most, and tells whether there was an interrupt; `None` when the
+    /// port is closed.
+    fn wait(&self, deadline: Instant) -> Option<bool> {
+        let mut fds = ArrayVec::<PollFd<'_>, 2>::new();
+        fds.push(PollFd::new(&self.stop, PollFlags::IN));
+        if let Some(fd) = self.interrupt() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
+            tv_nsec: i64::from(left.subsec_nanos()),
+        };
+        // What fails here (a signal, or no memory) is tried again by the caller's loop.
+        let _ = poll(&mut fds, Some(&timeout));
+        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
+        if ready.next() == Some(true) { None } else { Some(ready.next() == Some(true)) }
+    }
+
+    fn interrupt(&self) -> Option<BorrowedFd<'_>> {
+        match &self.source {
+            LinkSource::Vector(event) => Some(event.as_fd()),
+            LinkSource::Line => self.shared.pci.line_interrupt(),
+            LinkSource::Nothing => None,
+        }
+    }
+
+    fn handle(&mut self) {
+        match &self.source {
+            LinkSource::Nothing => {}
+            LinkSource::Vector(event) => {
+                let _ = event.drain();
+                // Reading clears the cause, so that the next one interrupts.
+                let _ = self.shared.hardware.read(ICR);
+            }
+            LinkSource::Line => {
+                let causes = self.shared.hardware.read(ICR);
+                if causes & cause::RXDW != 0 {
+                    self.wake_workers();
+                }
+                if let Err(error) = self.shared.pci.unmask_line_interrupt() {
+                    let what = self.shared.what();
+                    tracing::warn!("{what}: {error}; its link is polled from now on");
+                    self.source = LinkSource::Nothing;
+                }
+            }
+        }
+    }
+
+    /// Wakes the workers of all queues: the line does not tell them apart. They ask for the next
+    /// interrupt when they sleep again.
+    fn wake_workers(&self) {
+        self.shared.hardware.write(IMC, cause::RXDW);
+        for notify in self.shared.lanes.rx.iter().filter_map(|lane| lane.notify.as_ref()) {
+            let _ = notify.event.signal();
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! The interface that a device string names.
+
+use std::io;
+
+use super::link::{LinkState, carries};
+use crate::interfaces::{Interfaces, names};
+use crate::open::closest;
+
+/// An interface that exists.
+#[derive(Debug)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) asker: Interfaces,
+}
+
+impl Interface {
+    /// Finds it in the calling thread's network namespace; the error is the reason.
+    pub(crate) fn find(name: &str) -> Result<Self, String> {
+        let asker = Interfaces::new().map_err(|cause| format!("no socket: {cause}"))?;
+        match asker.index(name) {
+            Ok(index) => Ok(Self { name: name.to_owned(), index, asker }),
+            Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => {
+                Err(missing(name, &names()))
+            }
+            Err(cause) => Err(format!("cannot look it up: {cause}")),
+        }
+    }
+
+    /// Its state now, for a port of a driver.
+    pub(crate) fn state(&self, driver: &'static str) -> LinkState {
+        let up = self.asker.flags(&self.name).is_ok_and(carries);
+        let mtu = self.asker.mtu(&self.name).unwrap_or(1500);
+        LinkState::new(driver, &self.name, up, mtu)
+    }
+
+    /// Switches it on if it is off, and returns whether it was off.
+    pub(crate) fn switch_on(&self) -> Result<bool, String> {
+        let is_on = self.asker.flags(&self.name).is_ok_and(|flags| flags & libc::IFF_UP != 0);
+        if is_on {
+            return Ok(false);
+        }
+        let name = &self.name;
+        self.asker.set_up(name).map(|()| true).map_err(|cause| {
+            format!("cannot switch it on: {cause}; run as root: ip link set {name} up")
+        })
+    }
+}
+
+/// Has an interface leave VLAN tags in received frames, until this is dropped. A program at the
+/// XDP hook sees only what is in the frame.
+#[derive(Debug)]
+pub(crate) struct TagsKept {
+    asker: Interfaces,
+    index: u32,
+}
+
+impl TagsKept {
+    /// `None` when the interface leaves them in anyway, or will not.
+    pub(crate) fn new(interface: &Interface) -> Option<Self> {
+        let name = &interface.name;
+        if !interface.asker.strips_tags(name).unwrap_or(false) {
+            return None;
+        }
+        let asker = Interfaces::new();
+        match asker.and_then(|asker| asker.strip_tags(name, false).map(|()| asker)) {
+            Ok(asker) => Some(Self { asker, index: interface.index }),
+            Err(cause) => {
+                tracing::warn!(
+                    "interface '{name}' takes VLAN tags out of frames ({cause}), so an AF_XDP port \
+                     receives them without; run as root: ethtool -K {name} rxvlan off"
+                );
+                None
+            }
+        }
+    }
+}
+
+impl Drop for TagsKept {
+    fn drop(&mut self) {
+        // It may be gone.
+        let name = self.asker.name(self.index);
+        let _ = name.and_then(|name| self.asker.strip_tags(&name, true));
+    }
+}
+
+fn missing(name: &str, names: &[String]) -> String {
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
+    let hint = closest(name, &known).map(|near| format!("; did you mean '{near}'?"));
+    let hint = hint.unwrap_or_default();
+    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    format!("there is no such interface, only {known}{hint}")
+}
+
+/// What to do when a socket cannot be opened.
+pub(crate) fn socket_refused(cause: &io::Error, family: &str, rights: &str) -> String {
+    match cause.raw_os_error() {
+        Some(libc::EPERM | libc::EACCES) => {
+            format!("no permission to open an {family} socket; run as root, or with {rights}")
+        }
+        Some(libc::EAFNOSUPPORT) => {
+            format!("this kernel has no {family} sockets")
+        }
+        _ => format!("cannot open an {family} socket: {cause}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_interface_gets_a_hint() {
+        let names = || ["lo", "eth0", "uplink0"].map(str::to_owned).to_vec();
+        let text = missing("uplnk0", &names());
+        assert_eq!(
+            text,
+            "there is no such interface, only lo, eth0, uplink0; did you mean 'uplink0'?"
+        );
+        assert!(!missing("wlan7", &names()).contains("did you mean"));
+        assert!(missing("x", &[]).ends_with("only none"));
+    }
+}

@@ -1,0 +1,156 @@
+//! The virtio-net driver over PCI: network devices of virtual machines, and of hardware that
+//! looks like them.
+//!
+//! The device is reached through VFIO or UIO, and is modern (virtio 1.0 and later) or legacy.
+//!
+//! - `options`: what the device string can say
+//! - `window`: registers in base address registers
+//! - `capability`: where a modern device has which registers
+//! - `registers`: what the registers of both generations can do: `modern`, `legacy`
+//! - `interrupts`: MSI-X, the line, or none
+//! - `device`: an open device: reset, status, feature check
+//! - `config`: the network device's configuration
+//! - `negotiation`: what device and options agree on
+//! - `session`: from one reset of the device to the next
+//! - `keeper`: the thread that looks after the device
+//! - `announce`: the frame that tells switches where a station is
+//! - `port`: the control side
+//!
+//! The rings and what goes on in them are in `virtio`, beside this.
+//!
+//! The device reads and writes the memory of a session until it is reset. So a session ends with
+//! the workers' rings being taken back, then the reset, and only then the memory is freed.
+
+mod announce;
+mod capability;
+mod config;
+mod device;
+mod interrupts;
+mod keeper;
+mod legacy;
+mod modern;
+mod negotiation;
+mod options;
+mod port;
+mod registers;
+mod session;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU16;
+
+use eal::EventFd;
+use eal::pci::{PciDevice, Spaces};
+use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
+
+use crate::open::{DriverInfo, OpenPort, OptionInfo};
+use crate::virtio::lane::Lanes;
+use crate::virtio::receive::Receiver;
+use crate::virtio::transmit::Transmitter;
+use options::Options;
+use port::VirtioPciPort;
+use window::{MappedBars, Windows};
+
+/// About this driver.
+pub const INFO: DriverInfo = DriverInfo {
+    name: "virtio-pci",
+    syntax: "virtio-pci:ADDRESS[,queues=1][,queue_size=N][,packed=on][,mac=MAC][,mtu=BYTES]..",
+    summary: "a virtio network device at PCI address ADDRESS, bound to vfio-pci or a UIO driver",
+    options: &[
+        OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 127 (default 1)" },
+        OptionInfo {
+            name: "queue_size",
+            value: "N",
+            help: "most ring entries, 4 to 32768 (default: the device's, up to 1024)",
+        },
+        OptionInfo { name: "packed", value: "on|off", help: "packed rings (default off: split)" },
+        OptionInfo { name: "mac", value: "MAC", help: "own address (default: the device's)" },
+        OptionInfo {
+            name: "mtu",
+            value: "BYTES",
+            help: "68 to 65535 (default: the device's, or 1500)",
+        },
+        OptionInfo {
+            name: "in_order",
+            value: "on|off",
+            help: "buffers are used in order; with packed=on only (default off)",
+        },
+        OptionInfo {
+            name: "mrg_rxbuf",
+            value: "on|off",
+            help: "received frames may span several buffers (default on)",
+        },
+        OptionInfo {
+            name: "indirect",
+            value: "on|off",
+            help: "send long frames by descriptor tables (default on)",
+        },
+        OptionInfo {
+            name: "event_idx",
+            value: "on|off",
+            help: "suppress notifications by ring index (default off)",
+        },
+        OptionInfo {
+            name: "offloads",
+            value: "on|off",
+            help: "exchange large segments and begun checksums with the device (default on)",
+        },
+        OptionInfo {
+            name: "ctrl_vq",
+            value: "auto|on|off",
+            help: "use a control queue (default auto: if the device has one)",
+        },
+        OptionInfo {
+            name: "vlans",
+            value: "ID+ID..",
+            help: "have the device filter VLANs and let these through (default: no filter)",
+        },
+    ],
+};
+
+/// Opens a virtio-pci port.
+///
+/// # Errors
+/// Options that make no sense; a device that is not there, is not bound to a driver that lets it
+/// be used, or cannot be started with these options.
+pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces) -> Result<OpenPort, Error> {
+    let device = spec.text().to_owned();
+    let options = Options::parse(spec)?;
+    let pci = eal::pci::open(options.address, spaces).map_err(|error| Error::Device {
+        what: format!("PCI device {}", error.address),
+        reason: error.reason,
+    })?;
+    let pci: Arc<dyn PciDevice> = Arc::from(pci);
+    let windows = Box::new(MappedBars::new(Arc::clone(&pci)));
+    open_on(name, &device, options, pci, windows)
+}
+
+/// Opens a port on a device that belongs to this process already.
+fn open_on(
+    name: &str,
+    device: &str,
+    options: Options,
+    pci: Arc<dyn PciDevice>,
+    windows: Box<dyn Windows>,
+) -> Result<OpenPort, Error> {
+    let failed = |error: std::io::Error| Error::Device {
+        what: format!("port {name}"),
+        reason: error.to_string(),
+    };
+    let wake = Arc::new(EventFd::new().map_err(failed)?);
+    let lanes = Lanes::new(options.net.queues, &wake).map_err(failed)?;
+    let mtu = Arc::new(AtomicU16::new(0));
+    let control = VirtioPciPort::start(name, options, pci, windows, &mtu, lanes.clone(), wake)?;
+    let rx = lanes.rx.iter().map(|lane| {
+        let driver = Receiver::new(Arc::clone(lane), lane.entries());
+        RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
+    });
+    let tx = lanes.tx.iter().map(|lane| {
+        let driver = Transmitter::new(Arc::clone(lane), Arc::clone(&mtu), true);
+        TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
+    });
+    let (rx, tx) = (rx.collect(), tx.collect());
+    Ok(OpenPort::new(name, device, Box::new(control), rx, tx))
+}

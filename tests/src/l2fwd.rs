@@ -1,0 +1,115 @@
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::netns::Netns;
+use crate::process::Process;
+use crate::ringway::binary;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A running `ringway l2fwd --json`, with statistics every 0.1 seconds.
+#[derive(Debug)]
+pub struct L2fwd {
+    process: Process,
+}
+
+impl L2fwd {
+    /// Starts it with the ports given as `DEVICE` or `NAME=DEVICE` and further arguments. It does
+    /// not wait for anything: see [`Self::wait_ready`] and [`Self::wait_links`].
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start(ports: &[&str], arguments: &[&str]) -> Result<Self> {
+        Self::start_command(Command::new(binary()?), ports, arguments)
+    }
+
+    /// As [`Self::start`], inside a network namespace.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_in(netns: &Netns, ports: &[&str], arguments: &[&str]) -> Result<Self> {
+        let binary = binary()?;
+        Self::start_command(netns.command(&binary.display().to_string()), ports, arguments)
+    }
+
+    fn start_command(mut command: Command, ports: &[&str], arguments: &[&str]) -> Result<Self> {
+        command.args(["l2fwd", "--json", "--stats", "0.1", "--wait-link", "0"]);
+        for port in ports {
+            command.args(["--port", port]);
+        }
+        let process = Process::start("ringway l2fwd", {
+            command.args(arguments);
+            command
+        })?;
+        Ok(Self { process })
+    }
+
+    /// Waits until it forwards: the fields of its first line.
+    ///
+    /// # Errors
+    /// When it does not come up.
+    pub fn wait_ready(&self) -> Result<Value> {
+        self.object("ready", 0)
+    }
+
+    /// The statistics that it prints next.
+    ///
+    /// # Errors
+    /// When it prints none.
+    pub fn statistics(&self) -> Result<Value> {
+        self.object("statistics", self.process.mark())
+    }
+
+    /// Waits until the links of all ports are up.
+    ///
+    /// # Errors
+    /// When one is not within half a minute.
+    pub fn wait_links(&self) -> Result<()> {
+        self.wait("links", |now| {
+            let mut ports = now["ports"].as_array().into_iter().flatten();
+            ports.all(|port| port["link_up"] == true)
+        })
+        .map(drop)
+    }
+
+    /// Waits until its statistics satisfy `enough`.
+    ///
+    /// # Errors
+    /// When they do not within half a minute; the message has the last ones.
+    pub fn wait(&self, what: &str, enough: impl Fn(&Value) -> bool) -> Result<Value> {
+        let mut last = Value::Null;
+        crate::wait::until(what, LIMIT, Duration::ZERO, || {
+            last = self.statistics()?;
+            Ok(enough(&last).then(|| last.clone()))
+        })
+        .with_context(|| format!("{last:#}"))
+    }
+
+    /// The first whole line behind `mark` with an object of this name; gives what is in it.
+    fn object(&self, name: &str, mark: usize) -> Result<Value> {
+        let start = format!("{{\"{name}\":");
+        let before = self.process.wait_for(&start, mark, LIMIT)?;
+        let line = self.process.wait_for("\n", mark + before.len(), LIMIT)?;
+        let mut value: Value = serde_json::from_str(&line).with_context(|| line.clone())?;
+        Ok(value[name].take())
+    }
+
+    /// Everything it has written.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.process.log()
+    }
+
+    /// Sends SIGTERM and waits for the end; gives the status and the last statistics.
+    ///
+    /// # Errors
+    /// When it does not end within `limit`.
+    pub fn stop(mut self, limit: Duration) -> Result<(ExitStatus, Value)> {
+        let mark = self.process.mark();
+        let status = self.process.stop(limit)?;
+        Ok((status, self.object("summary", mark)?))
+    }
+}

@@ -1,0 +1,153 @@
+use anyhow::{Context, Result};
+
+use crate::image::{GuestImage, ImageSpec};
+use crate::peers::find_program;
+use crate::ringway;
+use crate::wire::Wire;
+
+/// Where Debian has the drivers that DPDK loads when it starts.
+const DPDK_DRIVERS: &str = "/usr/lib/x86_64-linux-gnu/dpdk";
+
+/// Modules that take a network device from its driver and give it back, for [`ImageSpec`].
+const MODULES: [&str; 6] =
+    ["igb", "virtio_net", "vfio_pci", "vfio_iommu_type1", "uio_pci_generic", "vfio"];
+
+/// What a network device of a guest is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Model {
+    /// Intel 82576.
+    Igb,
+    /// A virtio network device, modern and behind the IOMMU.
+    Virtio,
+}
+
+/// A network device of a guest on the PCI bus, with its cable in the test's hands, to be driven
+/// by programs in the guest. It is behind a root port of its own, as on a real machine, so it can
+/// be reset and unplugged.
+#[derive(Debug, Clone)]
+pub struct PciNic {
+    model: Model,
+    bus: u8,
+    function: u8,
+    mac: String,
+    netdev: String,
+    options: String,
+}
+
+impl PciNic {
+    /// The device on bus `bus`: at PCI address `0000:BUS:00.0`. A guest's buses are numbered 1, 2
+    /// and so on without a gap, up to 9.
+    #[must_use]
+    pub fn new(model: Model, bus: u8, mac: &str, wire: &Wire) -> Self {
+        let netdev = wire.netdev(&format!("wire{bus}x0"));
+        Self { model, bus, function: 0, mac: mac.to_owned(), netdev, options: String::new() }
+    }
+
+    /// Another function of the device on its bus: in one IOMMU group with function 0, which comes
+    /// first and needs `multifunction=on` among its options.
+    #[must_use]
+    pub fn function(mut self, function: u8) -> Self {
+        let id = |function: u8| format!("id=wire{}x{function},", self.bus);
+        self.netdev = self.netdev.replace(&id(self.function), &id(function));
+        self.function = function;
+        self
+    }
+
+    /// Further properties of the device, such as `mq=on,vectors=10`.
+    #[must_use]
+    pub fn options(mut self, options: &str) -> Self {
+        options.clone_into(&mut self.options);
+        self
+    }
+
+    /// Its PCI address in the guest.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("0000:{:02x}:00.{}", self.bus, self.function)
+    }
+
+    /// The id of the device in QEMU, for QMP commands.
+    #[must_use]
+    pub fn id(&self) -> String {
+        format!("nic{}x{}", self.bus, self.function)
+    }
+
+    /// Arguments of QEMU.
+    pub(crate) fn arguments(&self) -> Vec<String> {
+        let Self { bus, function, mac, options, netdev, .. } = self;
+        let device = match self.model {
+            Model::Igb => "igb",
+            Model::Virtio => "virtio-net-pci,disable-legacy=on,iommu_platform=on,ats=on",
+        };
+        let comma = if options.is_empty() { "" } else { "," };
+        let device = format!(
+            "{device},id={},netdev=wire{bus}x{function},mac={mac},bus=port{bus},addr=0.{function},\
+             romfile={comma}{options}",
+            self.id()
+        );
+        let port =
+            format!("pcie-root-port,id=port{bus},bus=pcie.0,chassis={bus},addr={:#x}", bus + 15);
+        let port = (*function == 0).then_some(["-device".to_owned(), port]);
+        let nic = ["-netdev".to_owned(), netdev.clone(), "-device".to_owned(), device];
+        port.into_iter().flatten().chain(nic).collect()
+    }
+}
+
+/// The image for guests whose network devices are driven by programs: with the `ringway` binary,
+/// and all modules for that, which `modprobe` loads when asked to.
+///
+/// # Errors
+/// When the binary does not build, or something that the image needs is missing.
+pub fn image() -> Result<GuestImage> {
+    spec()?.build()
+}
+
+/// As [`image`], to be added to.
+///
+/// # Errors
+/// As there.
+pub fn spec() -> Result<ImageSpec> {
+    Ok(ImageSpec::new("pci").on_demand(&MODULES).program_named(&ringway::binary()?, "ringway"))
+}
+
+/// As [`spec`], with `dpdk-testpmd` and all of DPDK's drivers.
+///
+/// # Errors
+/// As there, or when DPDK is not installed.
+pub fn spec_with_testpmd() -> Result<ImageSpec> {
+    let testpmd = find_program("dpdk-testpmd").context("dpdk-testpmd is not installed")?;
+    let mut spec = spec()?.named("pci-dpdk").program(&testpmd);
+    for drivers in std::fs::read_dir(DPDK_DRIVERS).context(DPDK_DRIVERS)? {
+        let drivers = drivers?.path();
+        for library in std::fs::read_dir(&drivers).with_context(|| drivers.display().to_string())? {
+            let library = library?.path();
+            // Those that this guest can have; all of them, with what they need, would be 200 MB.
+            let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let wanted = ["_bus_", "_mempool_", "net_e1000", "net_virtio", "net_vhost", "net_null"];
+            if !library.is_symlink() && wanted.iter().any(|part| name.contains(part)) {
+                spec = spec.library(&library);
+            }
+        }
+    }
+    Ok(spec)
+}
+
+/// Makes room for DPDK in a guest's memory: `pages` huge pages of 2 MiB, and their file system.
+#[must_use]
+pub fn huge_pages(pages: u32) -> String {
+    format!(
+        "echo {pages} >/proc/sys/vm/nr_hugepages && mkdir -p /dev/hugepages && \
+         (mountpoint -q /dev/hugepages || mount -t hugetlbfs nodev /dev/hugepages) && \
+         [ $(cat /proc/sys/vm/nr_hugepages) = {pages} ]"
+    )
+}
+
+/// Binds a device that has no driver to `vfio-pci`, without Ringway.
+#[must_use]
+pub fn give_to_vfio(address: &str) -> String {
+    format!(
+        "cd /sys/bus/pci/devices/{address} && echo vfio-pci >driver_override && \
+         {{ [ ! -e driver ] || echo {address} >driver/unbind; }} && \
+         echo {address} >/sys/bus/pci/drivers_probe && [ -e driver/module ]"
+    )
+}

@@ -1,0 +1,124 @@
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// The largest frame that QEMU sends.
+const LARGEST: usize = 70_000;
+
+/// The cable of a guest's network device, whose other end is in the test's hands: every frame is
+/// a datagram on a Unix socket. None is lost: a full socket makes the device wait.
+///
+/// Make it before the guest starts.
+#[derive(Debug)]
+pub struct Wire {
+    socket: UnixDatagram,
+    ours: PathBuf,
+    theirs: PathBuf,
+}
+
+impl Wire {
+    /// A wire whose sockets are in `dir` and begin with `name`.
+    ///
+    /// # Errors
+    /// When the path is taken or too long.
+    pub fn new(dir: &Path, name: &str) -> Result<Self> {
+        let path = |end: &str| dir.join(format!("{name}.{end}"));
+        let (ours, theirs) = (path("test"), path("nic"));
+        let socket = UnixDatagram::bind(&ours).with_context(|| ours.display().to_string())?;
+        Ok(Self { socket, ours, theirs })
+    }
+
+    /// Sends a frame, without FCS, to the device.
+    ///
+    /// # Errors
+    /// When QEMU does not take it within 10 seconds, or is not there.
+    pub fn send(&self, frame: &[u8]) -> Result<()> {
+        self.socket.set_write_timeout(Some(Duration::from_secs(10)))?;
+        let sent = self.socket.send_to(frame, &self.theirs);
+        sent.with_context(|| format!("{} takes no frame", self.theirs.display())).map(drop)
+    }
+
+    /// The next frame from the device; `None` when there is none within `limit`.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn receive(&self, limit: Duration) -> Result<Option<Vec<u8>>> {
+        // A timeout of zero would be none.
+        self.socket.set_read_timeout(Some(limit.max(Duration::from_micros(1))))?;
+        let mut frame = vec![0; LARGEST];
+        match self.socket.recv(&mut frame) {
+            Ok(len) => {
+                frame.truncate(len);
+                Ok(Some(frame))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The next `count` frames from the device that `wanted` picks.
+    ///
+    /// # Errors
+    /// When they do not come within `limit`; the message has how many did.
+    pub fn receive_some(
+        &self,
+        count: usize,
+        limit: Duration,
+        wanted: impl Fn(&[u8]) -> bool,
+    ) -> Result<Vec<Vec<u8>>> {
+        let deadline = Instant::now() + limit;
+        let mut frames = Vec::new();
+        while frames.len() < count {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.receive(left)? {
+                Some(frame) if wanted(&frame) => frames.push(frame),
+                Some(_) if !left.is_zero() => {}
+                _ => bail!("{} of {count} frames within {limit:?}", frames.len()),
+            }
+        }
+        Ok(frames)
+    }
+
+    /// The argument of QEMU's `-netdev`, with the name `id`.
+    #[must_use]
+    pub fn netdev(&self, id: &str) -> String {
+        format!(
+            "dgram,id={id},local.type=unix,local.path={},remote.type=unix,remote.path={}",
+            self.theirs.display(),
+            self.ours.display()
+        )
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        for path in [&self.ours, &self.theirs] {
+            drop(std::fs::remove_file(path));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_are_datagrams_both_ways() {
+        let dir = tempfile::tempdir().unwrap();
+        let wire = Wire::new(dir.path(), "w").unwrap();
+        assert!(wire.send(b"x").is_err());
+        let device = UnixDatagram::bind(dir.path().join("w.nic")).unwrap();
+        wire.send(&[1; 60]).unwrap();
+        let mut frame = [0; 100];
+        assert_eq!(device.recv(&mut frame).unwrap(), 60);
+        for byte in [2, 3, 3] {
+            device.send_to(&[byte; 9000], dir.path().join("w.test")).unwrap();
+        }
+        let threes = wire.receive_some(2, Duration::from_secs(5), |frame| frame[0] == 3).unwrap();
+        assert_eq!((threes.len(), threes[0].len()), (2, 9000));
+        assert_eq!(wire.receive(Duration::from_millis(1)).unwrap(), None);
+        assert!(wire.receive_some(1, Duration::from_millis(1), |_| true).is_err());
+    }
+}

@@ -1,0 +1,267 @@
+//! AF_XDP and AF_PACKET ports: `ringway switch` between virtual Ethernet interfaces whose peers
+//! are in other network namespaces.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::{Netns, Peer, Process, Ringway, process, require, ringway, traffic, wait};
+use rustix::process::Signal;
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
+const MIB: u32 = 16;
+
+/// Frames per second where none may be lost: what the generator makes up for after a stall has to
+/// fit into the 256 entries of the kernel's own ring between two virtual interfaces.
+const RATE: &str = "5k";
+
+/// Joins two namespaces: `inner` of the switch's to `outer` of another.
+fn join(switch: &Netns, inner: &str, other: &Netns, outer: &str, mtu: u32) {
+    let (at, to) = (switch.name(), other.name());
+    let line = format!(
+        "ip link add {inner} mtu {mtu} netns {at} type veth peer name {outer} mtu {mtu} netns {to}"
+    );
+    process::sh(&line).unwrap();
+    for (netns, name) in [(switch, inner), (other, outer)] {
+        // The kernel shall say nothing that nobody asked for.
+        netns.sh(&format!("ip link set {name} addrgenmode none up")).unwrap();
+    }
+}
+
+/// A switch's namespace with interfaces `pa` and `pb`, and the namespaces of their peers.
+struct Stage {
+    switch: Netns,
+    left: Netns,
+    right: Netns,
+}
+
+impl Stage {
+    /// The peers are `l0` and `r0`, with addresses 10.1.0.1 and 10.1.0.2.
+    fn hosts() -> Self {
+        let [switch, left, right] = [(); 3].map(|()| Netns::new().unwrap());
+        join(&switch, "pa", &left, "l0", 1500);
+        join(&switch, "pb", &right, "r0", 1500);
+        left.sh("ip address add 10.1.0.1/24 dev l0").unwrap();
+        right.sh("ip address add 10.1.0.2/24 dev r0").unwrap();
+        Self { switch, left, right }
+    }
+
+    /// Ping and TCP both ways.
+    fn talk(&self) {
+        let text = self.left.sh("ping -q -c 100 -i 0.01 10.1.0.2").unwrap();
+        assert!(text.contains(" 0% packet loss"), "{text}");
+        self.left.sh("ping -q -c 3 -i 0.01 -M do -s 1472 10.1.0.2").unwrap();
+        let (left, right) = (&self.left, &self.right);
+        let there = traffic::transfer_between(left, right, "10.1.0.2", MIB).unwrap();
+        let back = traffic::transfer_between(right, left, "10.1.0.1", MIB).unwrap();
+        println!("{MIB} MiB in {there:?} and {back:?}");
+    }
+}
+
+/// Sends `count` frames of `size` bytes from one device to another, in namespace `outside`, and
+/// checks that each arrives once, as it was.
+fn send_exactly(outside: &Netns, from: &str, to: &str, size: u32, count: u64) {
+    let binary = ringway::binary().unwrap().display().to_string();
+    let mut command = outside.command(&binary);
+    let (size, wanted) = (size.to_string(), count.to_string());
+    command.args(["gen", "flowgen", "--port", from, "--port2", to, "--size", &size]);
+    command.args(["--count", &wanted, "--rate", RATE, "--flows", "64", "--json"]);
+    let text = process::run(&mut command).unwrap();
+    let last = text.lines().rfind(|line| line.starts_with("{\"summary\"")).unwrap();
+    let summary: Value = serde_json::from_str(last).unwrap();
+    let summary = &summary["summary"];
+    let number = |name: &str| summary[name].as_u64().unwrap();
+    assert_eq!((number("good"), number("lost")), (count, 0), "{size} bytes: {summary:#}");
+    assert_eq!((number("corrupt"), number("reordered")), (0, 0), "{size} bytes: {summary:#}");
+}
+
+#[test]
+fn every_frame_arrives_once_as_it_was_sent() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    for (mtu, sizes) in [(1500, &[60, 64, 1514][..]), (9000, &[64, 1514, 3900, 9014])] {
+        let (switch, outside) = (Netns::new().unwrap(), Netns::new().unwrap());
+        join(&switch, "pa", &outside, "a0", mtu);
+        join(&switch, "pb", &outside, "b0", mtu);
+        for ports in [
+            ["a=af-xdp:pa", "b=af-xdp:pb"],
+            ["a=af-packet:pa", "b=af-packet:pb"],
+            ["a=af-packet:pa", "b=af-xdp:pb"],
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut ringway = Ringway::switch_in(&switch, dir.path(), &ports, "0").unwrap();
+            ringway.wait_links(&["a", "b"]).unwrap();
+            for &size in sizes {
+                let before = ringway.counters("b").unwrap();
+                send_exactly(&outside, "af-packet:a0", "af-packet:b0", size, 1_000);
+                send_exactly(&outside, "af-packet:b0", "af-packet:a0", size, 1_000);
+                let after = ringway.counters("b").unwrap();
+                let sent = after.tx_packets - before.tx_packets;
+                assert_eq!(sent, 1_000, "{ports:?}, {size} bytes: {after:?}");
+                assert_eq!((after.rx_dropped, after.tx_dropped), (0, 0), "{ports:?}: {after:?}");
+            }
+            assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+        }
+    }
+}
+
+#[test]
+fn hosts_talk_through_every_mix_of_ports() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    for ports in [
+        ["a=af-xdp:pa", "b=af-xdp:pb"],
+        ["a=af-packet:pa", "b=af-packet:pb"],
+        ["a=af-xdp:pa", "b=af-packet:pb"],
+        ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+        ringway.wait_links(&["a", "b"]).unwrap();
+        println!("{ports:?}");
+        stage.talk();
+        assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+    }
+    assert!(!stage.switch.sh("ip link").unwrap().contains("xdp"), "a program is left over");
+}
+
+/// A host whose segments are large, behind AF_PACKET, talks to one behind TAP.
+#[test]
+fn large_segments_pass_between_af_packet_and_tap() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    let dir = tempfile::tempdir().unwrap();
+    let ports = ["a=af-packet:pa", "t=tap:rwt"];
+    let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+    ringway.wait_links(&["a", "t"]).unwrap();
+    stage.right.sh("ip address flush dev r0").unwrap();
+    let right = stage.right.name();
+    stage.switch.sh(&format!("ip link set rwt netns {right}")).unwrap();
+    stage.right.sh("ip address add 10.1.0.2/24 dev rwt && ip link set rwt up").unwrap();
+    stage.talk();
+    let counters = ringway.counters("a").unwrap();
+    let mean = counters.rx_bytes / counters.rx_packets.max(1);
+    assert!(mean > 1514, "no large segments: {counters:?}");
+}
+
+#[test]
+fn after_a_kill_nothing_is_left_and_the_next_start_works() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    let dir = tempfile::tempdir().unwrap();
+    let ports = ["a=af-xdp:pa", "b=af-xdp:pb"];
+    for _ in 0..3 {
+        let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+        ringway.wait_links(&["a", "b"]).unwrap();
+        stage.left.sh("ping -q -c 5 -i 0.01 10.1.0.2").unwrap();
+        let shown = stage.switch.sh("ip -d link show pa").unwrap();
+        assert!(shown.contains("prog/xdp") && shown.contains("promiscuity 1"), "{shown}");
+        ringway.kill();
+        wait::until("the kernel to clean up", LIMIT, PAUSE, || {
+            let shown = stage.switch.sh("ip -d link show pa")?;
+            let clean = !shown.contains("xdp") && shown.contains("promiscuity 0");
+            Ok(clean.then_some(()))
+        })
+        .unwrap();
+    }
+}
+
+/// The lines of the log that are about an interface.
+fn lines_about(ringway: &Ringway, name: &str) -> Vec<String> {
+    let log = ringway.log();
+    log.lines().filter(|line| line.contains(name)).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_deleted_interface_takes_down_its_own_port_only() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    for driver in ["af-xdp", "af-packet"] {
+        let stage = Stage::hosts();
+        let gone = Netns::new().unwrap();
+        join(&stage.switch, "pc", &gone, "c0", 1500);
+        let dir = tempfile::tempdir().unwrap();
+        let ports = ["a=af-xdp:pa", "b=af-packet:pb", &format!("c={driver}:pc")];
+        let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+        ringway.wait_links(&["a", "b", "c"]).unwrap();
+        // Frames flow all the while.
+        let pings = "ping -q -c 200 -i 0.01 10.1.0.2";
+        let running = stage.left.spawn(pings).unwrap();
+        stage.switch.sh("ip link delete pc").unwrap();
+        let is_down = |ports: &Value| {
+            let mut ports = ports["ports"].as_array().into_iter().flatten();
+            ports.any(|port| port["name"] == "c" && port["link_up"] == false)
+        };
+        wait::until("the port to go down", LIMIT, PAUSE, || {
+            Ok(is_down(&ringway.show("ports")?).then_some(()))
+        })
+        .unwrap();
+        let text = running.wait_for("packet loss", 0, LIMIT).unwrap();
+        let log = running.log();
+        assert!(log.contains(" 0% packet loss"), "{text}{log}");
+        let lines = lines_about(&ringway, "'pc'");
+        let about_end: Vec<&String> =
+            lines.iter().filter(|line| line.contains("carries nothing more")).collect();
+        assert_eq!(about_end.len(), 1, "{lines:?}");
+        ringway.client(&["port", "del", "c"]).unwrap();
+        stage.talk();
+    }
+}
+
+#[test]
+fn an_idle_port_sleeps_until_the_first_frame() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    for ports in [["a=af-xdp:pa", "b=af-xdp:pb"], ["a=af-packet:pa", "b=af-packet:pb"]] {
+        let dir = tempfile::tempdir().unwrap();
+        let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+        ringway.wait_links(&["a", "b"]).unwrap();
+        stage.left.sh("ping -q -c 3 -i 0.01 10.1.0.2").unwrap();
+        let before = process::cpu_ticks(ringway.id()).unwrap();
+        std::thread::sleep(Duration::from_secs(1)); // an interval to measure over
+        let ticks = process::cpu_ticks(ringway.id()).unwrap() - before;
+        assert!(ticks <= 5, "{ports:?}: idle, and yet {ticks} of 100 ticks of a core");
+        // Far more than a frame takes, and far less than the nap of a worker nobody wakes.
+        let text = stage.left.sh("ping -c 5 -i 0.2 10.1.0.2").unwrap();
+        assert!(text.contains(" 0% packet loss"), "{text}");
+        let longest = text.lines().last().and_then(|line| line.split('/').nth(5)).unwrap();
+        assert!(longest.parse::<f64>().unwrap() < 50.0, "{text}");
+    }
+}
+
+/// Starts a switch that must be refused, in a namespace; gives its message.
+fn refusal(netns: &Netns, dir: &Path, ports: &[&str]) -> String {
+    let binary = ringway::binary().unwrap();
+    let mut command: Command = netns.command(&binary.display().to_string());
+    command.args(["switch", "--control"]).arg(dir.join("refused.ctl"));
+    for port in ports {
+        command.args(["--port", port]);
+    }
+    let mut process = Process::start("ringway switch", command).unwrap();
+    assert!(!process.wait(LIMIT).unwrap().success());
+    process.wait_output_end(LIMIT).unwrap();
+    process.log()
+}
+
+#[test]
+fn what_cannot_be_is_refused_with_a_way_out() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    let dir = tempfile::tempdir().unwrap();
+    let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), &["a=af-xdp:pa"], "0").unwrap();
+    for (port, part) in [
+        ("x=af-xdp:pa", "has an XDP program already"),
+        ("x=af-xdp:pc", "did you mean 'p"),
+        ("x=af-packet:nowhere", "there is no such interface, only"),
+        ("x=af-xdp:pb,queues=7", "it has 1 queue, not 7; use queues=1"),
+        ("x=af-xdp:pb,mode=zero-copy", "use mode=copy"),
+    ] {
+        let text = refusal(&stage.switch, dir.path(), &[port]);
+        assert!(text.contains(part), "{port}: {text}");
+    }
+    assert!(ringway.is_running());
+    ringway.signal(Signal::INT).unwrap();
+    assert!(ringway.wait(LIMIT).unwrap().success());
+}

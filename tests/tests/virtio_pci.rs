@@ -1,0 +1,281 @@
+//! The virtio-net driver over PCI in a Linux guest, on QEMU's own devices: frames go in through one
+//! of them, through the switch in the guest, and out of the other.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use e2e::frames::{difference, frame};
+use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, pci, require};
+use serde_json::{Value, json};
+
+/// How long anything may take in a guest under emulation on a machine with other work.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+const LEFT: [u8; 6] = [2, 0, 0, 0, 0, 1];
+const RIGHT: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// Frames of sizes for each kind of buffer use.
+const SIZES: [usize; 4] = [64, 1514, 9000, 60];
+
+/// A guest with two virtio devices that are bound for programs.
+struct Bench {
+    vm: Vm,
+    wires: [Wire; 2],
+    nics: [PciNic; 2],
+    next: u32,
+}
+
+impl Bench {
+    fn new(dir: &Path, name: &str, vfio: bool, options: &str) -> Self {
+        let wires = [0, 1].map(|n| Wire::new(dir, &format!("{name}{n}")).unwrap());
+        let nic = |n: u8| {
+            let mac = format!("52:54:00:00:00:{:02x}", n + 1);
+            PciNic::new(Model::Virtio, n + 1, &mac, &wires[usize::from(n)]).options(options)
+        };
+        let nics = [nic(0), nic(1)];
+        let qemu = Qemu::new(name, &pci::image().unwrap());
+        let qemu = if vfio { qemu.iommu() } else { qemu.memory_mib(512) };
+        let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir).unwrap();
+        vm.wait_boot().unwrap();
+        vm.sh(&pci::huge_pages(if vfio { 32 } else { 64 })).unwrap();
+        let driver = if vfio { "vfio-pci" } else { "uio_pci_generic" };
+        let [left, right] = [nics[0].address(), nics[1].address()];
+        vm.sh(&format!("ringway devices bind {left} {right} --driver {driver}")).unwrap();
+        Self { vm, wires, nics, next: 0 }
+    }
+
+    /// Starts the switch, with these options for both ports, and waits for their links.
+    fn start(&mut self, options: &str) {
+        let [left, right] = [0, 1].map(|n| self.nics[n].address());
+        self.vm
+            .sh(&format!(
+                "rm -f /tmp/ctl; ringway switch --control /tmp/ctl \
+                 --port left=virtio-pci:{left}{options} --port right=virtio-pci:{right}{options} \
+                 >/tmp/switch.log 2>&1 & echo $! >/tmp/switch.pid"
+            ))
+            .unwrap();
+        self.wait_for("links", |ports| ports.iter().all(|port| port["link_up"] == true));
+    }
+
+    fn stop(&mut self, signal: &str) {
+        self.vm
+            .sh(&format!(
+                "p=$(cat /tmp/switch.pid); kill -{signal} $p; while [ -d /proc/$p ]; do usleep \
+                 20000; done"
+            ))
+            .unwrap();
+    }
+
+    fn log(&mut self) -> String {
+        self.vm.sh("cat /tmp/switch.log").unwrap()
+    }
+
+    fn show(&mut self, what: &str) -> Option<Value> {
+        let output =
+            self.vm.run(&format!("ringway show {what} --json --control /tmp/ctl")).unwrap();
+        if output.status == 0 { serde_json::from_str(&output.text).ok() } else { None }
+    }
+
+    /// Waits until there are two ports of which something is true.
+    fn wait_for(&mut self, what: &str, is_true: impl Fn(&[Value]) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let ports = self.show("ports");
+            let list = ports.as_ref().and_then(|ports| ports["ports"].as_array());
+            if list.is_some_and(|ports| ports.len() == 2 && is_true(ports)) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{what}: {ports:?}\n{}", self.log());
+        }
+    }
+
+    fn details(&mut self, port: usize) -> Value {
+        self.show("ports").unwrap()["ports"][port]["details"].clone()
+    }
+
+    /// Sends frames both ways and checks what comes out.
+    fn transfer(&mut self, count: u32) {
+        for (from, to, src, dst) in [(0, 1, LEFT, RIGHT), (1, 0, RIGHT, LEFT)] {
+            let (mut sent, mut arrived) = (Vec::new(), Vec::new());
+            for _ in 0..count.div_ceil(8) {
+                let seeds = self.next..self.next + 8;
+                self.next += 8;
+                let frames: Vec<Vec<u8>> = seeds
+                    .zip(SIZES.iter().cycle())
+                    .map(|(seed, len)| frame(dst, src, *len, seed))
+                    .collect();
+                for frame in &frames {
+                    self.wires[from].send(frame).unwrap();
+                }
+                let ours = |frame: &[u8]| frame.get(12..14) == Some(&[0x88, 0xb5]);
+                let more = self.wires[to].receive_some(8, PATIENCE, ours);
+                assert!(more.is_ok(), "{more:?}: {:#?}\n{}", self.show("stats"), self.log());
+                arrived.extend(more.unwrap());
+                sent.extend(frames);
+            }
+            assert_eq!(difference(&sent, &arrived), None);
+        }
+    }
+
+    /// What the device lets through, as QEMU says.
+    fn filter(&mut self, nic: usize) -> Value {
+        let name = self.nics[nic].id();
+        self.vm.qmp("query-rx-filter", &json!({ "name": name })).unwrap()[0].clone()
+    }
+
+    /// How often workers have slept.
+    fn sleeps(&mut self) -> u64 {
+        let workers = self.show("workers").unwrap();
+        let sleeps = workers["workers"].as_array().unwrap().iter();
+        sleeps.map(|worker| worker["sleeps"].as_u64().unwrap()).sum()
+    }
+
+    fn set_link(&mut self, nic: usize, up: bool) {
+        let name = self.nics[nic].id();
+        self.vm.qmp("set_link", &json!({ "name": name, "up": up })).unwrap();
+    }
+}
+
+#[test]
+fn frames_pass_behind_an_iommu() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), "vfio", true, "packed=on");
+    for options in [",mtu=9000", ",mtu=9000,packed=on", ",mtu=9000,mrg_rxbuf=off,event_idx=on"] {
+        bench.start(options);
+        println!("{}", bench.details(0));
+        bench.transfer(64);
+        bench.stop("TERM");
+    }
+    // Again after a crash.
+    bench.start(",mtu=9000,packed=on");
+    bench.transfer(8);
+    bench.stop("KILL");
+    // The device hears of address, modes and VLANs.
+    bench.start(",mac=02:00:00:00:00:77,vlans=5+1000");
+    let filter = bench.filter(1);
+    assert_eq!(filter["main-mac"], "02:00:00:00:00:77", "{filter}");
+    assert_eq!(filter["promiscuous"], true, "{filter}");
+    let vlans = filter["vlan-table"].as_array().unwrap();
+    assert!(vlans.contains(&json!(5)) && vlans.contains(&json!(1000)), "{filter}");
+    assert!(!bench.log().contains("WARN"), "{}", bench.log());
+    bench.stop("TERM");
+    bench.start(",mtu=9000");
+    bench.transfer(8);
+
+    // A worker that sleeps is woken by the device.
+    for _ in 0..3 {
+        let sleeps = bench.sleeps();
+        let deadline = Instant::now() + PATIENCE;
+        while bench.sleeps() == sleeps && Instant::now() < deadline {}
+        bench.transfer(8);
+    }
+
+    bench.set_link(0, false);
+    bench
+        .wait_for("link down", |ports| ports[0]["link_up"] == false && ports[1]["link_up"] == true);
+    bench.set_link(0, true);
+    bench.wait_for("link up", |ports| ports[0]["link_up"] == true);
+    bench.transfer(16);
+    bench.stop("TERM");
+    let log = bench.log();
+    assert!(!log.contains("broken ring") && !log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn frames_pass_without_an_iommu() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    for (name, options, expected) in [
+        ("transitional", "disable-legacy=off,iommu_platform=off,ats=off", "modern"),
+        ("legacy", "disable-legacy=off,disable-modern=on,iommu_platform=off,ats=off", "legacy"),
+    ] {
+        let mut bench = Bench::new(dir.path(), name, false, options);
+        bench.start(",mtu=9000");
+        let details = bench.details(0);
+        println!("{details}");
+        assert_eq!(details["device"], expected);
+        bench.transfer(64);
+        bench.stop("KILL");
+        bench.start(",mtu=9000,mrg_rxbuf=off");
+        bench.transfer(32);
+        bench.set_link(1, false);
+        bench.wait_for("link down", |ports| ports[1]["link_up"] == false);
+        bench.set_link(1, true);
+        bench.wait_for("link up", |ports| ports[1]["link_up"] == true);
+        bench.transfer(8);
+        // The device is taken away; the other one goes on.
+        let address = bench.nics[1].address();
+        bench.vm.sh(&format!("echo 1 >/sys/bus/pci/devices/{address}/remove")).unwrap();
+        bench.wait_for("device gone", |ports| {
+            ports[0]["link_up"] == true && ports[1]["link_up"] == false
+        });
+        let log = bench.log();
+        assert_eq!(log.matches("is gone; the port is down for good").count(), 1, "{log}");
+        bench.stop("TERM");
+    }
+}
+
+/// A host's interface with two queues, whose other end is a device of the guest with some more
+/// options.
+fn tap(n: u8, more: &str) -> [String; 4] {
+    let device = format!(
+        "virtio-net-pci,netdev=tap{n},mac=52:54:00:00:00:0{n},mq=on,vectors=6,packed=on,bus=port{n},romfile=,\
+         disable-legacy=on,iommu_platform=on,ats=on{more}"
+    );
+    let options = "queues=2,script=no,downscript=no,vhost=off";
+    [
+        "-device".to_owned(),
+        format!("pcie-root-port,id=port{n},bus=pcie.0,chassis={n},addr={}", n + 15),
+        format!("-netdev tap,id=tap{n},ifname={},{options}", interface(n)),
+        format!("-device {device}"),
+    ]
+}
+
+fn interface(n: u8) -> String {
+    format!("rw{}x{n}", std::process::id())
+}
+
+#[test]
+fn several_queues_carry_the_flows_of_a_host() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let arguments: Vec<String> = [tap(1, ""), tap(2, ",rss=on")]
+        .iter()
+        .flatten()
+        .flat_map(|line| line.split(' '))
+        .map(str::to_owned)
+        .collect();
+    let qemu = Qemu::new("queues", &pci::image().unwrap()).iommu();
+    let mut vm = qemu.arguments(arguments.iter().map(String::as_str)).start(dir.path()).unwrap();
+    let hosts = [1, 2].map(|n: u8| {
+        let (netns, name) = (Netns::new().unwrap(), interface(n));
+        let moved = Command::new("ip").args(["link", "set", &name, "netns", netns.name()]).status();
+        assert!(moved.unwrap().success());
+        netns
+            .sh(&format!("ip address add 10.9.0.{n}/24 dev {name}; ip link set {name} up"))
+            .unwrap();
+        netns
+    });
+    vm.wait_boot().unwrap();
+    vm.sh(&pci::huge_pages(32)).unwrap();
+    vm.sh("ringway devices bind 0000:01:00.0 0000:02:00.0").unwrap();
+    vm.sh("ringway switch --control /tmp/ctl --port left=virtio-pci:01:00.0,queues=2 \
+         --port right=virtio-pci:02:00.0,queues=2,packed=on >/tmp/switch.log 2>&1 &")
+        .unwrap();
+    let ping = hosts[0].sh("ping -c 3 -i 0.2 -w 60 10.9.0.2");
+    assert!(ping.is_ok(), "{ping:?}: {}", vm.sh("cat /tmp/switch.log").unwrap());
+    for (host, other) in [(0, 2), (1, 1)] {
+        let to = format!("/dev/udp/10.9.0.{other}/$port");
+        let line = format!("for port in $(seq 5000 5063); do echo $port >{to}; done");
+        hosts[host].sh(&format!("bash -c '{line}'")).unwrap();
+    }
+    let text = vm.sh("ringway show stats --json --control /tmp/ctl").unwrap();
+    let stats: Value = serde_json::from_str(&text).unwrap();
+    let received =
+        |queue: usize| stats["ports"][0]["rx_queues"][queue]["packets"].as_u64().unwrap();
+    assert!(received(0) > 0 && received(1) > 0, "{stats:#}");
+}
