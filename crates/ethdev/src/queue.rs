@@ -33,6 +33,12 @@ pub trait RxDriver: Send {
     /// Gives all frames of the last burst back to the device and empties the batch.
     fn release(&mut self);
 
+    /// Whether frames lie in packet buffers, which [`take_packets`](Self::take_packets) gives away
+    /// without a copy.
+    fn gives_packets(&self) -> bool {
+        false
+    }
+
     /// Makes packets of the frames of the last burst, adds them to `packets` in order, and empties
     /// the batch. A frame that no buffer can be had for is counted in `stats` as dropped.
     ///
@@ -276,6 +282,13 @@ impl RxBurst<'_> {
     #[inline]
     pub fn for_each_head(&mut self, rewrite: impl FnMut(&mut [u8])) {
         self.driver.batch_mut().for_each_head(rewrite);
+    }
+
+    /// Whether [`into_packets`](Self::into_packets) needs no copy.
+    #[must_use]
+    #[inline]
+    pub fn gives_packets(&self) -> bool {
+        self.driver.gives_packets()
     }
 
     /// Makes packets of the frames and adds them to `packets`, in order: without a copy where the

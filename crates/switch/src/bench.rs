@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU32;
 
 use eal::clock;
 use ethdev::{QueueStats, RxQueue, TxQueue};
-use packet::Frame;
+use packet::{Frame, Pool};
 
 use crate::datapath::{Datapath, Source};
 use crate::fdb::Fdb;
@@ -25,9 +25,15 @@ pub struct Bench {
 
 impl Bench {
     /// A data path that sends to `outputs`, the first of which is port 0.
+    ///
+    /// # Panics
+    /// When there is no memory for a packet.
     #[must_use]
+    #[expect(clippy::expect_used, reason = "for measuring programs only")]
     pub fn new(fdb: Arc<Fdb>, outputs: Vec<TxQueue>) -> Self {
-        let mut path = Datapath::new(fdb, 32);
+        // It is never allocated from.
+        let pool = Pool::new("bench", 1, 64).expect("memory");
+        let mut path = Datapath::new(fdb, 32, pool.cache());
         for (port, queue) in (0..).zip(outputs) {
             let mtu = Arc::new(AtomicU32::new(MTU));
             path.set_output(port, Some(Output::new(vec![queue], 0, u64::MAX, mtu, 0)));
@@ -43,8 +49,8 @@ impl Bench {
     /// One round of a worker; returns the number of frames.
     pub fn round(&mut self) -> usize {
         let (path, now) = (&mut self.path, clock::now());
-        let packets = self.inputs.poll(now, |frames, port, stats| {
-            path.forward(frames, &Source { port, stats, now });
+        let packets = self.inputs.poll(now, |burst, port, stats| {
+            path.forward_burst(burst, &Source { port, stats, now });
         });
         if packets > 0 {
             self.path.flush();
@@ -54,7 +60,7 @@ impl Bench {
 
     /// Forwards a burst that came in on `port`.
     pub fn forward(&mut self, frames: &[Frame<'_>], port: u16) {
-        self.path.forward(frames, &Source { port, stats: &self.stats, now: 1 });
+        self.path.forward(frames, &Source { port, stats: &self.stats, now: 1 }, false);
         self.path.flush();
     }
 }

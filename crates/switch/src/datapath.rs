@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use ethdev::{DropReason, QueueStats};
-use packet::{BURST, Frame};
+use ethdev::{DropReason, QueueStats, RxBurst};
+use packet::{BURST, Frame, Packet, PoolCache};
 
 use crate::fdb::{Fdb, Hash, Key};
 use crate::header::{self, Addresses};
@@ -66,11 +66,13 @@ pub(crate) struct Datapath {
     learn_per_burst: usize,
     /// Outputs used since the last flush.
     unflushed: Vec<u16>,
+    /// Where buffers of packets go that are done with.
+    cache: PoolCache,
 }
 
 impl Datapath {
-    pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize) -> Self {
-        Self { fdb, outputs: Vec::new(), learn_per_burst, unflushed: Vec::new() }
+    pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize, cache: PoolCache) -> Self {
+        Self { fdb, outputs: Vec::new(), learn_per_burst, unflushed: Vec::new(), cache }
     }
 
     /// Puts the output to `port` in place, and returns the one that was there.
@@ -87,9 +89,26 @@ impl Datapath {
         before
     }
 
-    /// Sends each frame of a burst, of [`BURST`] at most, where it belongs.
+    /// Sends each frame of a burst where it belongs: without a copy if the burst lies in packet
+    /// buffers, and all of it goes to one device that sends from such.
     #[inline]
-    pub(crate) fn forward(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+    pub(crate) fn forward_burst(&mut self, burst: RxBurst<'_>, source: &Source<'_>) {
+        let gives = burst.gives_packets();
+        if let Some(port) = self.forward(burst.frames(), source, gives) {
+            self.give(burst, port);
+        }
+    }
+
+    /// Sends each frame of a burst, of [`BURST`] at most, where it belongs. If all of them are to go
+    /// to one port which could have them as packets, and `gives` says that they can be, then they
+    /// are not sent, and the port is returned.
+    #[inline]
+    pub(crate) fn forward(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
         let mut runs = ArrayVec::<Run, BURST>::new();
         let longest = gather(frames, source.stats, &mut runs);
         let mut lookups = ArrayVec::<Lookup, BURST>::new();
@@ -102,10 +121,45 @@ impl Datapath {
         for lookup in &lookups {
             flood |= self.decide(lookup, source, &mut used);
         }
-        if flood == 0 {
-            self.send(frames, longest, source, &used);
-        } else {
+        if flood != 0 {
             self.flood(frames, longest, source, flood);
+            return None;
+        }
+        if gives && let Some(port) = self.only_output(&used, frames.len(), longest, source) {
+            return Some(port);
+        }
+        self.send(frames, longest, source, &used);
+        None
+    }
+
+    /// The output of a whole burst of `count` frames, if there is one that takes packets.
+    #[inline(never)]
+    fn only_output(
+        &mut self,
+        used: &[u16],
+        count: usize,
+        longest: usize,
+        source: &Source<'_>,
+    ) -> Option<u16> {
+        let [port] = *used else { return None };
+        let output = self.outputs.get_mut(usize::from(port))?.as_mut()?;
+        let is_whole = output.mask.count_ones() as usize == count;
+        if !is_whole || !output.is_ready(source.now) || !output.takes_packets(longest) {
+            return None;
+        }
+        output.mask = 0;
+        Some(port)
+    }
+
+    /// Gives a burst to a port, as packets.
+    #[inline(never)]
+    fn give(&mut self, burst: RxBurst<'_>, port: u16) {
+        let Some(Some(output)) = self.outputs.get_mut(usize::from(port)) else { return };
+        let mut packets = ArrayVec::<Packet, BURST>::new();
+        burst.into_packets(&mut packets, &mut self.cache);
+        output.give(&mut packets, &mut self.cache);
+        if output.is_first_use() {
+            self.unflushed.push(port);
         }
     }
 

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ethdev::{QueueStats, RxQueue};
-use packet::{BURST, Frame};
+use ethdev::{QueueStats, RxBurst, RxQueue};
+use packet::BURST;
 
 /// Rounds in a row without frames after which a queue is idle.
 const EMPTY_ROUNDS: u32 = 64;
@@ -39,16 +39,16 @@ impl Input {
 
     /// Hands a burst to `take`; returns the number of frames.
     #[inline]
-    fn poll(&mut self, take: &mut impl FnMut(&[Frame<'_>], u16, &QueueStats)) -> usize {
+    fn poll(&mut self, take: &mut impl FnMut(RxBurst<'_>, u16, &QueueStats)) -> usize {
         let burst = self.rx.rx_burst(BURST);
-        let frames = burst.frames();
-        if frames.is_empty() {
+        let count = burst.frames().len();
+        if count == 0 {
             self.empty = self.empty.saturating_add(1);
         } else {
             self.empty = 0;
-            take(frames, self.port, &self.stats);
+            take(burst, self.port, &self.stats);
         }
-        frames.len()
+        count
     }
 }
 
@@ -98,7 +98,7 @@ impl Inputs {
     pub(crate) fn poll(
         &mut self,
         now: u64,
-        mut take: impl FnMut(&[Frame<'_>], u16, &QueueStats),
+        mut take: impl FnMut(RxBurst<'_>, u16, &QueueStats),
     ) -> usize {
         let mut packets = 0;
         let mut index = 0;
@@ -136,7 +136,7 @@ impl Inputs {
     }
 
     /// Polls the next idle queue.
-    fn poll_idle(&mut self, take: &mut impl FnMut(&[Frame<'_>], u16, &QueueStats)) -> usize {
+    fn poll_idle(&mut self, take: &mut impl FnMut(RxBurst<'_>, u16, &QueueStats)) -> usize {
         if self.next_idle < self.busy || self.next_idle >= self.all.len() {
             self.next_idle = self.busy;
         }

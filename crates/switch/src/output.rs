@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, TxQueue};
-use packet::{BURST, Frame};
+use packet::{BURST, Frame, Packet, PoolCache};
 
 use crate::header;
 
@@ -108,6 +108,38 @@ impl Output {
             transmit(queue, &pick(frames, mask), self.retries);
         }
         true
+    }
+
+    /// Whether [`give`](Self::give) may have a burst, the longest frame of which has `longest`
+    /// bytes, as packets: there is a device that sends them from where they lie.
+    #[inline]
+    pub(crate) fn takes_packets(&self, longest: usize) -> bool {
+        let queue = self.chosen.and_then(|index| self.queues.get(index));
+        header::fits_untagged(longest, self.mtu.load(Relaxed) as usize)
+            && queue.is_some_and(TxQueue::keeps_packets)
+    }
+
+    /// Sends packets, and drops those for which there is no room.
+    pub(crate) fn give(&mut self, packets: &mut ArrayVec<Packet, BURST>, cache: &mut PoolCache) {
+        let queue = self.chosen.and_then(|index| self.queues.get_mut(index));
+        let Some(queue) = queue else { return };
+        self.sent = true;
+        let mut tries = self.retries;
+        loop {
+            let sent = queue.tx_packets(packets, cache);
+            if packets.is_empty() {
+                return;
+            }
+            if sent == 0 {
+                if tries == 0 {
+                    break;
+                }
+                tries -= 1;
+                std::hint::spin_loop();
+            }
+        }
+        queue.drop_frames(DropReason::RingFull, packets.len());
+        cache.free_burst(packets.drain(..));
     }
 
     #[cold]

@@ -1,12 +1,14 @@
 //! The switch as an application sees it.
 
+use std::io;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use drivers::{Drivers, OpenPort};
 use eal::{Workers, clock};
-use packet::MacAddr;
+use packet::pool::DATA_ROOM;
+use packet::{MacAddr, Pool};
 
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::datapath::Datapath;
@@ -245,10 +247,13 @@ impl Control {
             fdb: Arc::clone(fdb),
         };
         let workers = Workers::new().map_err(system("start workers"))?;
+        // Packets go through the switch in buffers of the ports' own; nothing is allocated here.
+        let spare = Pool::new("switch", 1, DATA_ROOM);
+        let spare = spare.map_err(io::Error::other).map_err(system("allocate memory"))?;
         let workers = control.workers.insert(workers);
         for index in 0..config.worker_count() {
             let core = config.cores.get(index).copied();
-            let path = Datapath::new(Arc::clone(fdb), config.learn_per_burst);
+            let path = Datapath::new(Arc::clone(fdb), config.learn_per_burst, spare.cache());
             let (worker, mailbox) =
                 Worker::new(path, idle).map_err(system("create a worker's descriptors"))?;
             // First the mailbox: if this worker does not start, those before it get stopped.

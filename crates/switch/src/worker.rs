@@ -176,8 +176,8 @@ impl Worker {
     #[inline]
     fn poll(&mut self, now: u64) -> usize {
         let path = &mut self.path;
-        self.inputs.poll(now, |frames, port, stats| {
-            path.forward(frames, &Source { port, stats, now });
+        self.inputs.poll(now, |burst, port, stats| {
+            path.forward_burst(burst, &Source { port, stats, now });
         })
     }
 

@@ -561,6 +561,10 @@ impl<R: Registers> RxDriver for Receiver<R> {
         }
     }
 
+    fn gives_packets(&self) -> bool {
+        true
+    }
+
     fn take_packets(
         &mut self,
         packets: &mut ArrayVec<Packet, BURST>,

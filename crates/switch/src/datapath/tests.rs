@@ -2,7 +2,8 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use ethdev::{Sent, Stats, TxDriver, TxQueue};
+use ethdev::{PacketTally, RxDriver, RxQueue, Sent, Stats, TxDriver, TxQueue};
+use packet::{FrameBatch, Pool};
 use proptest::prelude::*;
 
 use super::*;
@@ -74,7 +75,8 @@ impl Bench {
     }
 
     fn with(ports: usize, fdb: Fdb, mtu: u32, retries: u32) -> Self {
-        let mut path = Datapath::new(Arc::new(fdb), BURST);
+        let cache = Pool::new("test", 1, 64).unwrap().cache();
+        let mut path = Datapath::new(Arc::new(fdb), BURST, cache);
         let peers: Vec<_> = (0..ports).map(|_| Peer::new()).collect();
         for (port, peer) in (0..).zip(&peers) {
             let queue = TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats));
@@ -88,7 +90,7 @@ impl Bench {
     /// A burst into `port`; returns what each port got.
     fn send(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
         let frames: Vec<_> = frames.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
-        self.path.forward(&frames, &Source { port, stats: &self.stats, now: 0 });
+        self.path.forward(&frames, &Source { port, stats: &self.stats, now: 0 }, false);
         self.path.flush();
         self.peers.iter().map(|peer| peer.take()).collect()
     }
@@ -269,7 +271,7 @@ fn a_port_is_flushed_once_per_round() {
     let bytes = frame(station(1), station(0));
     for _ in 0..3 {
         let source = Source { port: 0, stats: &bench.stats, now: 0 };
-        bench.path.forward(&[Frame::from_bytes(&bytes)], &source);
+        bench.path.forward(&[Frame::from_bytes(&bytes)], &source, false);
     }
     bench.path.flush();
     bench.path.flush();
@@ -365,4 +367,124 @@ proptest! {
         prop_assert_eq!(total.dropped(), 0);
         prop_assert!(bench.stats.snapshot().dropped() <= sent as u64);
     }
+}
+
+/// Receives bursts of frames in packet buffers, as a network card's queue does.
+struct Card {
+    pool: PoolCache,
+    next: Vec<Vec<u8>>,
+    packets: Vec<Packet>,
+    batch: FrameBatch,
+}
+
+impl Card {
+    fn queue(pool: &Pool, frames: &[Vec<u8>]) -> RxQueue {
+        let (pool, next) = (pool.cache(), frames.to_vec());
+        let batch = FrameBatch::with_segments(0);
+        RxQueue::new(Box::new(Self { pool, next, packets: Vec::new(), batch }), Arc::default())
+    }
+}
+
+impl RxDriver for Card {
+    fn receive(&mut self, _max: usize, _stats: &QueueStats) {
+        for bytes in std::mem::take(&mut self.next) {
+            assert!(self.batch.push_copy(&bytes));
+            self.packets.push(self.pool.copy_frame(&Frame::from_bytes(&bytes)).unwrap());
+        }
+    }
+
+    fn batch(&self) -> &FrameBatch {
+        &self.batch
+    }
+
+    fn batch_mut(&mut self) -> &mut FrameBatch {
+        &mut self.batch
+    }
+
+    fn release(&mut self) {
+        self.batch.clear();
+        self.packets.clear();
+    }
+
+    fn gives_packets(&self) -> bool {
+        true
+    }
+
+    fn take_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        _cache: &mut PoolCache,
+        _stats: &QueueStats,
+    ) {
+        self.batch.clear();
+        packets.extend(self.packets.drain(..));
+    }
+}
+
+/// A card's transmit side: keeps packets while it has room, and counts frames that it must copy.
+#[derive(Clone, Default)]
+struct Keeper(Arc<Mutex<(Vec<Packet>, usize)>>);
+
+impl TxDriver for Keeper {
+    fn transmit(&mut self, frames: &[Frame<'_>], _stats: &QueueStats) -> Sent {
+        self.0.lock().unwrap().1 += frames.len();
+        Sent::first(frames.len())
+    }
+
+    fn keeps_packets(&self) -> bool {
+        true
+    }
+
+    fn transmit_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        _cache: &mut PoolCache,
+        stats: &QueueStats,
+    ) {
+        let (kept, _) = &mut *self.0.lock().unwrap();
+        let mut tally = PacketTally::default();
+        let room = 3_usize.saturating_sub(kept.len()).min(packets.len());
+        for packet in packets.drain(..room) {
+            tally.add(packet.len(), packet.data());
+            kept.push(packet);
+        }
+        stats.count_tally(&tally);
+    }
+}
+
+#[test]
+fn a_burst_from_card_to_card_is_given_not_copied() {
+    let pool = Pool::new("test", 64, 2048).unwrap();
+    let mut bench = Bench::new(2);
+    let keeper = Keeper::default();
+    let stats = Arc::<QueueStats>::default();
+    let queue = TxQueue::new(Box::new(keeper.clone()), Arc::clone(&stats));
+    let mtu = Arc::new(AtomicU32::new(1500));
+    bench.path.set_output(1, Some(Output::new(vec![queue], 0, u64::MAX, mtu, 0)));
+    // The station behind the card is known from what it sent.
+    let back = frame(0x2B, 0x2A);
+    bench.path.forward(
+        &[Frame::from_bytes(&back)],
+        &Source { port: 1, stats: &bench.stats, now: 0 },
+        false,
+    );
+    let there = frame(0x2A, 0x2B);
+    let mut forward = |frames: &[Vec<u8>]| {
+        let mut rx = Card::queue(&pool, frames);
+        let source = Source { port: 0, stats: &bench.stats, now: 0 };
+        bench.path.forward_burst(rx.rx_burst(BURST), &source);
+        let (kept, copied) = &*keeper.0.lock().unwrap();
+        (kept.len(), *copied, stats.snapshot())
+    };
+    let (kept, copied, counted) = forward(&[there.clone(), there.clone()]);
+    assert_eq!((kept, copied, counted.packets), (2, 0, 2));
+    // Not the whole burst: one frame goes back where it came from.
+    let (kept, copied, counted) = forward(&[there.clone(), frame(0x2B, 0x2B)]);
+    assert_eq!((kept, copied, counted.packets), (2, 1, 3));
+    // There is room for one more.
+    let (kept, copied, counted) = forward(&[there.clone(), there]);
+    assert_eq!((kept, copied, counted.packets), (3, 1, 4));
+    assert_eq!(counted.dropped_for(DropReason::RingFull), 1);
+    keeper.0.lock().unwrap().0.clear();
+    assert_eq!(pool.available(), pool.capacity(), "every buffer came back");
 }
