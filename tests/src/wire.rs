@@ -81,6 +81,45 @@ impl Wire {
         Ok(frames)
     }
 
+    /// Keeps `window` copies of `frame` under way for `time`, from here into the device and out of
+    /// `out`; gives how many came out.
+    ///
+    /// # Errors
+    /// When none comes for a second, or a socket fails.
+    pub fn circulate(
+        &self,
+        out: &Self,
+        frame: &[u8],
+        window: usize,
+        time: Duration,
+    ) -> Result<u64> {
+        out.socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+        for _ in 0..window {
+            self.send(frame)?;
+        }
+        let (start, mut arrived, mut buffer) = (Instant::now(), 0, vec![0; LARGEST]);
+        while start.elapsed() < time {
+            // Those that wait there all together, so that the clock is read seldom.
+            for _ in 0..window {
+                let len = out.socket.recv(&mut buffer).context("no frame comes out any more")?;
+                if len == frame.len() {
+                    arrived += 1;
+                    self.send(frame)?;
+                }
+            }
+        }
+        Ok(arrived)
+    }
+
+    /// Takes frames until none comes for `quiet`.
+    ///
+    /// # Errors
+    /// When the socket fails.
+    pub fn drain(&self, quiet: Duration) -> Result<()> {
+        while self.receive(quiet)?.is_some() {}
+        Ok(())
+    }
+
     /// The argument of QEMU's `-netdev`, with the name `id`.
     #[must_use]
     pub fn netdev(&self, id: &str) -> String {

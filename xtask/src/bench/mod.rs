@@ -18,6 +18,8 @@ mod back_end;
 mod cell;
 /// How costs grow.
 mod growth;
+/// Packets per second between PCI devices of a guest.
+mod guest;
 /// Between interfaces of the host, compared with the kernel's bridge.
 mod kernel;
 /// Round-trip times at shares of the capacity.
@@ -57,8 +59,8 @@ pub struct Options {
     testpmd: Vec<PathBuf>,
     /// Parts to measure
     #[arg(long, value_name = "LIST", value_delimiter = ',',
-        default_value = "matrix,latency,growth,kernel",
-        value_parser = ["matrix", "latency", "growth", "kernel"])]
+        default_value = "matrix,latency,growth,kernel,guest",
+        value_parser = ["matrix", "latency", "growth", "kernel", "guest"])]
     parts: Vec<String>,
     /// Write tables and plots into docs/performance.md and docs/plots
     #[arg(long)]
@@ -70,9 +72,13 @@ pub struct Options {
 
 /// Measures and prints; what has been measured is written even when a later part fails.
 pub fn run(options: &Options) -> Result<bool> {
-    let dpdk = options.parts.iter().any(|part| part != "kernel");
-    let peers: &[Peer] = if dpdk { &[Peer::Dpdk] } else { &[Peer::Netns] };
-    let Some(_turn) = require(peers) else { bail!("this needs {}", peers[0]) };
+    let asked = |part: &str| options.parts.iter().any(|name| name == part);
+    let dpdk = ["matrix", "latency", "guest"].into_iter().any(asked);
+    let needed =
+        [(Peer::Dpdk, dpdk), (Peer::Netns, asked("kernel")), (Peer::Guest, asked("guest"))];
+    let needed = needed.iter().filter(|(_, needed)| *needed).map(|(peer, _)| *peer);
+    let peers: Vec<Peer> = needed.collect();
+    let Some(_turn) = require(&peers) else { bail!("this needs {peers:?}") };
     let mut report = Report::new();
     let result = measure(options, &mut report);
     if options.json {
@@ -106,6 +112,9 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
     }
     if asked("kernel") {
         report.kernel = kernel::run(options.rounds, options.seconds)?;
+    }
+    if asked("guest") {
+        report.guest = guest::run(options.rounds, options.seconds)?;
     }
     Ok(())
 }

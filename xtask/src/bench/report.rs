@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::back_end::{Sample, describe};
 use super::cell::Cell;
 use super::growth::Growth;
+use super::guest::{self, Program};
 use super::kernel::{Forwarder, Rate};
 use super::latency::Latency;
 use super::plot;
@@ -64,6 +65,7 @@ pub struct Report {
     pub latency: Vec<Latency>,
     pub growth: Vec<Growth>,
     pub kernel: Vec<Rate>,
+    pub guest: Vec<guest::Rate>,
 }
 
 impl Report {
@@ -85,6 +87,7 @@ impl Report {
         self.latency_table(&mut text);
         self.growth_table(&mut text);
         self.kernel_table(&mut text);
+        self.guest_table(&mut text);
         text
     }
 
@@ -163,6 +166,28 @@ impl Report {
         }
     }
 
+    /// How many times testpmd's packets a program passes, between devices of the same kind.
+    fn to_testpmd(&self, rate: &guest::Rate) -> Option<f64> {
+        let is_testpmd =
+            |other: &&guest::Rate| other.device == rate.device && other.program == Program::Testpmd;
+        Some(median_of(&rate.kpps) / median_of(&self.guest.iter().find(is_testpmd)?.kpps))
+    }
+
+    fn guest_table(&self, text: &mut String) {
+        if self.guest.is_empty() {
+            return;
+        }
+        *text += "\n| in a guest, between two | by | median kpps | to testpmd | all rounds |\n";
+        *text += "|---|---|---|---|---|\n";
+        for rate in &self.guest {
+            let ratio = self.to_testpmd(rate).unwrap_or(1.0);
+            let (device, kpps) = (rate.device, median_of(&rate.kpps));
+            let all: Vec<String> = rate.kpps.iter().map(|kpps| format!("{kpps:.1}")).collect();
+            let (program, all) = (rate.program, all.join(" "));
+            let _ = writeln!(text, "| {device} | {program} | {kpps:.1} | {ratio:.2} | {all} |");
+        }
+    }
+
     /// Figures for programs.
     pub fn json(&self) -> Value {
         let rows = self.rows.iter().map(|row| {
@@ -192,12 +217,19 @@ impl Report {
                 "median_mpps": median_of(&rate.mpps), "to_bridge": self.to_bridge(rate),
             })
         });
+        let guest = self.guest.iter().map(|rate| {
+            json!({
+                "by": rate.program.to_string(), "device": rate.device, "kpps": rate.kpps,
+                "median_kpps": median_of(&rate.kpps), "to_testpmd": self.to_testpmd(rate),
+            })
+        });
         json!({
             "machine": self.machine,
             "matrix": rows.collect::<Vec<_>>(),
             "latency": latency.collect::<Vec<_>>(),
             "growth": growth.collect::<Vec<_>>(),
             "kernel": kernel.collect::<Vec<_>>(),
+            "guest": guest.collect::<Vec<_>>(),
         })
     }
 
@@ -266,6 +298,20 @@ mod tests {
         let text = report.markdown();
         assert!(text.contains("| 64 | ringway switch, AF_XDP | 1.00 | 2.00 |"), "{text}");
         assert_eq!(report.json()["kernel"][2]["to_bridge"], 1.0);
+    }
+
+    #[test]
+    fn programs_in_a_guest_are_compared_on_the_same_devices() {
+        let rate = |device, program, kpps: f64| guest::Rate { device, program, kpps: vec![kpps] };
+        let guest = vec![
+            rate("igb", Program::L2fwd, 30.0),
+            rate("igb", Program::Testpmd, 20.0),
+            rate("virtio-net", Program::Testpmd, 40.0),
+        ];
+        let report = Report { guest, ..Report::default() };
+        let text = report.markdown();
+        assert!(text.contains("| igb | ringway l2fwd | 30.0 | 1.50 | 30.0 |"), "{text}");
+        assert_eq!(report.json()["guest"][2]["to_testpmd"], 1.0);
     }
 
     #[test]

@@ -59,7 +59,9 @@ impl Command {
             (4, 0) => Some(Self::QueuePairs(u16::from_le_bytes(arguments.try_into().ok()?))),
             (5, 0) => {
                 let offloads = u64::from_le_bytes(arguments.try_into().ok()?);
-                Some(Self::GuestOffloads(Features::from_bits(offloads)?))
+                let offloads = Features::from_bits(offloads)?;
+                let all_are = Features::GUEST_OFFLOADS.contains(offloads);
+                all_are.then_some(Self::GuestOffloads(offloads))
             }
             _ => None,
         }
