@@ -47,9 +47,10 @@ impl Default for TxBufferOptions {
 /// A transmit queue with up to [`BURST`] packets that wait to be sent.
 ///
 /// It belongs to one worker, as its queue does. Times are those of [`eal::clock::now`], which
-/// the worker reads once per round. Packets that the device does not take are dropped and
-/// counted on the queue as [`DropReason::RingFull`] or [`DropReason::LinkDown`]. When it is
-/// dropped itself, it sends what waits.
+/// the worker reads once per round. Packets that the device does not take wait for the next
+/// attempt; when there is no room for more of them, all are dropped and counted on the queue as
+/// [`DropReason::RingFull`] or [`DropReason::LinkDown`]. When it is dropped itself, it sends what
+/// waits.
 #[derive(Debug)]
 pub struct TxBuffer {
     queue: TxQueue,
@@ -176,6 +177,7 @@ impl TxBuffer {
     pub fn flush(&mut self, cache: &mut PoolCache) {
         if !self.packets.is_empty() {
             self.send(self.since, cache);
+            self.give_up(cache);
         }
     }
 
@@ -199,8 +201,19 @@ impl TxBuffer {
                 return;
             }
         }
-        self.count_unsent(self.packets.len());
-        cache.free_burst(self.packets.drain(..));
+        if self.packets.is_full() {
+            return self.give_up(cache);
+        }
+        // They go on waiting: whatever holds the device up may be over by then.
+        self.since = now;
+    }
+
+    /// Drops what waits.
+    fn give_up(&mut self, cache: &mut PoolCache) {
+        if !self.packets.is_empty() {
+            self.count_unsent(self.packets.len());
+            cache.free_burst(self.packets.drain(..));
+        }
     }
 
     /// Number of packets that wait.
@@ -353,8 +366,8 @@ mod tests {
     }
 
     #[test]
-    fn what_finds_no_room_is_dropped_with_a_reason() {
-        let (pool, device) = (pool(), Device::with_room(10));
+    fn what_finds_no_room_waits_until_there_is_no_room_for_it_either() {
+        let (pool, device) = (pool(), Device::with_room(0));
         let mut cache = pool.cache();
         let mut buffer = device.buffer(TxBufferOptions::default());
         let send = |buffer: &mut TxBuffer, cache: &mut PoolCache| {
@@ -364,17 +377,31 @@ mod tests {
         device.0.lock().unwrap().down = true;
         send(&mut buffer, &mut cache);
         let stats = buffer.queue().stats().snapshot();
-        assert_eq!((stats.packets, stats.dropped()), (20, 44));
-        assert_eq!(stats.dropped_for(DropReason::RingFull), 22);
-        assert_eq!(stats.dropped_for(DropReason::LinkDown), 22);
-        assert_eq!(device.bursts(), 2);
+        assert_eq!((stats.packets, stats.dropped()), (0, 64));
+        assert_eq!(stats.dropped_for(DropReason::RingFull), 32);
+        assert_eq!(stats.dropped_for(DropReason::LinkDown), 32);
+        assert_eq!((device.bursts(), buffer.waiting()), (2, 0));
+
+        // A device that takes some of them each time gets all in the end.
+        let device = Device::with_room(10);
+        let mut buffer = device.buffer(TxBufferOptions::default());
+        buffer.drain = 100;
+        send(&mut buffer, &mut cache);
+        for (now, sent, waiting) in [(99, 10, 22), (100, 20, 12), (199, 20, 12), (200, 30, 2)] {
+            buffer.drain(now, &mut cache);
+            assert_eq!((device.sent(), buffer.waiting()), (sent, waiting), "at {now}");
+        }
+        device.0.lock().unwrap().room = 1;
+        buffer.flush(&mut cache);
+        let stats = buffer.queue().stats().snapshot();
+        assert_eq!((stats.packets, stats.dropped(), buffer.waiting()), (31, 1, 0));
 
         let device = Device::with_room(10);
         let mut buffer = device.buffer(TxBufferOptions { retries: 2, ..Default::default() });
         send(&mut buffer, &mut cache);
         let stats = buffer.queue().stats().snapshot();
-        assert_eq!((stats.packets, stats.dropped_for(DropReason::RingFull)), (30, 2));
-        assert_eq!(device.bursts(), 3);
+        assert_eq!((stats.packets, buffer.waiting(), device.bursts()), (30, 2, 3));
+        drop(buffer);
         drop(cache);
         assert_eq!(pool.available(), pool.capacity());
     }
@@ -387,7 +414,7 @@ mod tests {
         buffer.push_frames(&[frame(&[1; 60]); BURST], 0, &mut cache);
         assert_eq!((device.bursts(), device.sent(), buffer.waiting()), (1, 30, 2));
         buffer.push_frames(&[frame(&[2; 60]); BURST], 0, &mut cache);
-        assert_eq!(buffer.waiting(), 2, "30 of them filled up the burst");
+        assert_eq!(buffer.waiting(), 4, "30 of them filled up the burst, of which 2 stayed");
         assert_eq!(device.0.lock().unwrap().sent[30..32], [1, 1], "order is kept");
     }
 

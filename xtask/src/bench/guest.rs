@@ -142,15 +142,17 @@ impl Stage {
             Ok(b.receive(PAUSE)?.map(drop))
         })?;
         b.drain(PAUSE)?;
-        a.circulate(b, &frame, WINDOW, time / 4)?;
-        b.drain(PAUSE)?;
-        let start = Instant::now();
-        let arrived = a.circulate(b, &frame, WINDOW, time)?;
-        let rate = arrived as f64 / start.elapsed().as_secs_f64() / 1e3;
-        b.drain(PAUSE)?;
-        vm.sh("kill $(cat /tmp/forwarder) $(cat /tmp/sleeper); \
-             while [ -d /proc/$(cat /tmp/forwarder) ]; do usleep 10000; done")?;
-        Ok(rate)
+        let go = |time| -> Result<f64> {
+            let start = Instant::now();
+            let arrived = a.circulate(b, &frame, WINDOW, time)?;
+            let rate = arrived as f64 / start.elapsed().as_secs_f64() / 1e3;
+            b.drain(PAUSE)?;
+            Ok(rate)
+        };
+        let rate = go(time / 4).and_then(|_| go(time));
+        let log = vm.sh("kill $(cat /tmp/forwarder) $(cat /tmp/sleeper); \
+             while [ -d /proc/$(cat /tmp/forwarder) ]; do usleep 10000; done; cat /tmp/log")?;
+        rate.with_context(|| log)
     }
 }
 

@@ -1,7 +1,10 @@
 //! Where a ring passes between the port's thread and the worker that polls it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+};
 
 use eal::{EventFd, Handover};
 use virtio::driver::{DriverRing, RingError};
@@ -25,6 +28,10 @@ pub(crate) struct Lane<R> {
     pub(crate) call: EventFd,
     /// The ring is there and enabled.
     ready: AtomicBool,
+    /// There is a ring, whatever its state.
+    installed: AtomicBool,
+    /// The worker has found it broken.
+    broken: AtomicBool,
     /// The device has a way to signal `call`.
     can_sleep: AtomicBool,
     /// Wakes the port's thread.
@@ -44,6 +51,8 @@ impl<R: Ring> Lane<R> {
             ring: Handover::empty(),
             call: EventFd::new()?,
             ready: AtomicBool::new(false),
+            installed: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
             can_sleep: AtomicBool::new(true),
             wake: Arc::clone(wake),
         })
@@ -51,13 +60,16 @@ impl<R: Ring> Lane<R> {
 
     /// Gives the worker a ring, and wakes it should it sleep: what it armed was another ring.
     pub(crate) fn install(&self, ring: R) {
+        self.broken.store(false, Relaxed);
         self.ring.replace(Some(ring));
+        self.installed.store(true, Relaxed);
         self.ready.store(true, Relaxed);
         let _ = self.call.signal();
     }
 
     /// Takes the ring from the worker.
     pub(crate) fn remove(&self) -> Option<R> {
+        self.installed.store(false, Relaxed);
         self.ready.store(false, Relaxed);
         self.ring.take()
     }
@@ -68,11 +80,16 @@ impl<R: Ring> Lane<R> {
         self.ready.load(Relaxed)
     }
 
+    /// For the thread that installs rings. It does not lock the ring, which would cost the worker
+    /// a burst.
     fn set_ready(&self, ready: bool) {
-        // Without a ring, or with a broken one, it stays as it is.
-        let guard = self.ring.lock();
-        if guard.as_ref().is_some_and(|ring| ring.fault().is_none()) {
-            self.ready.store(ready, Relaxed);
+        if !self.installed.load(Relaxed) {
+            return;
+        }
+        // The worker stores in the other order, so a broken ring is never ready for good.
+        self.ready.store(ready, SeqCst);
+        if self.broken.load(SeqCst) {
+            self.ready.store(false, SeqCst);
         }
     }
 
@@ -85,12 +102,16 @@ impl<R: Ring> Lane<R> {
     /// find out and end the session.
     #[cold]
     pub(crate) fn report_fault(&self) {
-        self.ready.store(false, Relaxed);
+        self.broken.store(true, SeqCst);
+        self.ready.store(false, SeqCst);
         let _ = self.wake.signal();
     }
 
-    /// What the device did wrong with this ring, if it did.
+    /// What the device did wrong with this ring, if it did. A ring that works is not locked.
     pub(crate) fn fault(&self) -> Option<RingError> {
+        if !self.broken.load(SeqCst) {
+            return None;
+        }
         self.ring.lock().as_ref().and_then(Ring::fault)
     }
 }
