@@ -1,12 +1,16 @@
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
+use crate::frames::{difference, frames};
 use crate::netns::Netns;
 use crate::process::Process;
+use crate::qemu::Vm;
 use crate::ringway::binary;
+use crate::wait;
+use crate::wire::Wire;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -81,7 +85,7 @@ impl L2fwd {
     /// When they do not within half a minute; the message has the last ones.
     pub fn wait(&self, what: &str, enough: impl Fn(&Value) -> bool) -> Result<Value> {
         let mut last = Value::Null;
-        crate::wait::until(what, LIMIT, Duration::ZERO, || {
+        wait::until(what, LIMIT, Duration::ZERO, || {
             last = self.statistics()?;
             Ok(enough(&last).then(|| last.clone()))
         })
@@ -112,4 +116,52 @@ impl L2fwd {
         let status = self.process.stop(limit)?;
         Ok((status, self.object("summary", mark)?))
     }
+}
+
+/// Has `ringway l2fwd` in a guest forward between two ports whose cables the test has in its hands
+/// and whose own addresses are `macs`, and checks all that comes out, both ways: content, number,
+/// and the addresses that frames get. The ports take frames of 9,014 bytes.
+///
+/// # Errors
+/// When a frame is missing or is another one, or the program does not start or end as it should.
+pub fn check_in_guest(
+    vm: &mut Vm,
+    wires: &[Wire; 2],
+    ports: [&str; 2],
+    macs: [[u8; 6]; 2],
+) -> Result<()> {
+    let [a, b] = ports;
+    let command = format!("ringway l2fwd --port {a} --port {b} -T 0");
+    vm.sh(&format!("{command} >/tmp/l2fwd.log 2>&1 & echo $! >/tmp/l2fwd.pid"))?;
+    let pause = Duration::from_millis(100);
+    wait::until("l2fwd", LIMIT, pause, || {
+        let log = vm.sh("cat /tmp/l2fwd.log; [ -d /proc/$(cat /tmp/l2fwd.pid) ]")?;
+        Ok(log.contains("l2fwd ready").then_some(()))
+    })
+    .context(command)?;
+    for (from, to) in [(0, 1), (1, 0)] {
+        let sent = frames([0x52, 0x54, 0, 0, 0, 9], [2, 0, 0, 0, 0, 9], &[64, 1514, 9000], 240);
+        for burst in sent.chunks(8) {
+            for frame in burst {
+                wires[from].send(frame)?;
+            }
+            // The guest's kernel may have sent frames of another type before.
+            let is_ours = |frame: &[u8]| frame.get(12..14) == Some(&[0x88, 0xb5]);
+            let arrived = wires[to].receive_some(burst.len(), LIMIT, is_ours)?;
+            let rewritten = |frame: &Vec<u8>| {
+                let station = [2, 0, 0, 0, 0, u8::try_from(to).unwrap_or(0)];
+                [&station[..], &macs[to], frame.get(12..).unwrap_or_default()].concat()
+            };
+            let expected: Vec<Vec<u8>> = burst.iter().map(rewritten).collect();
+            if let Some(difference) = difference(&expected, &arrived) {
+                bail!("from port {from} to port {to}: {difference}");
+            }
+        }
+    }
+    let log = vm.sh(
+        "p=$(cat /tmp/l2fwd.pid); kill -INT $p; while [ -d /proc/$p ]; do usleep 10000; done; \
+         cat /tmp/l2fwd.log",
+    )?;
+    ensure!(log.contains("480") && !log.contains("panicked"), "{log}");
+    Ok(())
 }

@@ -140,11 +140,15 @@ impl Qemu {
     }
 
     /// Gives the machine an IOMMU, which lets the kernel's own drivers through (`iommu=pt`), the
-    /// instructions that DPDK wants, and 1 GiB of memory.
+    /// instructions that DPDK wants, 1 GiB of memory, and one CPU only.
     #[must_use]
     pub fn iommu(mut self) -> Self {
         self.iommu = true;
         self.memory_mib = 1024;
+        // Devices behind it are reset again and again, which moves their registers about. With two
+        // CPUs QEMU has been seen to send one's write to its timer elsewhere then ("vtd_mem_write:
+        // MMIO over range: addr=0x380"), and that CPU's clock stood still.
+        self.cpus = 1;
         self.kernel_arguments += " intel_iommu=on iommu=pt";
         self
     }

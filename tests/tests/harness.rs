@@ -158,7 +158,7 @@ fn testpmd_in_a_guest_forwards_between_pci_devices() {
         vm.sh(&pci::give_to_vfio(&nic.address())).unwrap();
     }
     // It ends when its standard input does, so that is kept open.
-    let testpmd = "dpdk-testpmd -l 0-1 -m 128 --no-telemetry -- --forward-mode=io \
+    let testpmd = "dpdk-testpmd --lcores 0@0,1@0 -m 128 --no-telemetry -- --forward-mode=io \
                    --total-num-mbufs=2048 --auto-start";
     vm.sh(&format!("mkfifo /tmp/in; sleep 600 >/tmp/in & {testpmd} </tmp/in >/tmp/log 2>&1 &"))
         .unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use drivers::igb::rss::{DEFAULT_KEY, Spread};
 use e2e::frames::{difference, frame, frames};
-use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, wait};
+use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require, wait};
 use packet::MacAddr;
 use packet::builder::FrameBuilder;
 use packet::checksum::Checksum;
@@ -45,10 +45,7 @@ impl Bench {
         };
         let nics = [nic(1), nic(2)];
         let image = pci::spec().unwrap().named("igb").on_demand(&["tun"]).build().unwrap();
-        // Devices are reset again and again, which moves their registers about. With two CPUs QEMU
-        // has been seen to send the other one's write to its timer elsewhere then ("vtd_mem_write:
-        // MMIO over range: addr=0x380"), and that CPU's clock stood still.
-        let qemu = Qemu::new("igb", &image).iommu().cpus(1);
+        let qemu = Qemu::new("igb", &image).iommu();
         let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir).unwrap();
         vm.wait_boot().unwrap();
         vm.sh("modprobe igb && modprobe tun").unwrap();
@@ -163,6 +160,7 @@ fn two_devices_over_vfio_carry_everything() {
     vlans_are_tagged_and_filtered(&mut bench);
     frames_for_others_are_left_out_on_request(&mut bench);
     checksums_and_segments_are_made_by_the_device(&mut bench);
+    l2fwd_rewrites_addresses(&mut bench);
     bench.vm.sh("ringway devices restore --all").unwrap();
 }
 
@@ -178,6 +176,14 @@ fn two_devices_over_uio_carry_frames() {
     a_link_that_goes_and_comes_is_noticed(&mut bench);
     a_killed_switch_starts_again(&mut bench);
     flows_go_to_the_predicted_queues(&mut bench);
+    l2fwd_rewrites_addresses(&mut bench);
+}
+
+fn l2fwd_rewrites_addresses(bench: &mut Bench) {
+    let ports = bench.nics.each_ref().map(|nic| format!("igb:{},mtu=9000", nic.address()));
+    let macs = [1, 2].map(|n| [0x52, 0x54, 0, 0, 0, n]);
+    let ports = ports.each_ref().map(String::as_str);
+    l2fwd::check_in_guest(&mut bench.vm, &bench.wires, ports, macs).unwrap();
 }
 
 fn frames_of_all_sizes_pass_unchanged(bench: &mut Bench) {

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::frames::{difference, frame};
-use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, pci, require};
+use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require};
 use serde_json::{Value, json};
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -120,6 +120,14 @@ impl Bench {
         }
     }
 
+    /// Has `ringway l2fwd` forward instead of the switch, and checks addresses and contents.
+    fn l2fwd(&mut self, options: &str) {
+        let ports = [0, 1].map(|n| format!("virtio-pci:{}{options}", self.nics[n].address()));
+        let macs = [1, 2].map(|n| [0x52, 0x54, 0, 0, 0, n]);
+        let ports = ports.each_ref().map(String::as_str);
+        l2fwd::check_in_guest(&mut self.vm, &self.wires, ports, macs).unwrap();
+    }
+
     /// What the device lets through, as QEMU says.
     fn filter(&mut self, nic: usize) -> Value {
         let name = self.nics[nic].id();
@@ -183,6 +191,8 @@ fn frames_pass_behind_an_iommu() {
     bench.stop("TERM");
     let log = bench.log();
     assert!(!log.contains("broken ring") && !log.contains("panicked"), "{log}");
+    bench.l2fwd(",mtu=9000");
+    bench.l2fwd(",mtu=9000,packed=on");
 }
 
 #[test]
@@ -200,6 +210,7 @@ fn frames_pass_without_an_iommu() {
         assert_eq!(details["device"], expected);
         bench.transfer(64);
         bench.stop("KILL");
+        bench.l2fwd(",mtu=9000");
         bench.start(",mtu=9000,mrg_rxbuf=off");
         bench.transfer(32);
         bench.set_link(1, false);

@@ -70,9 +70,7 @@ pub fn run(rounds: usize, seconds: u64) -> Result<Vec<Rate>> {
     }
     let nics = stages.iter().flat_map(|(_, stage)| &stage.nics);
     let image = pci::spec_with_testpmd()?.build()?;
-    // With two CPUs QEMU may send a write for one's timer to the IOMMU's registers while a device
-    // is reset, and that CPU's clock stands still.
-    let machine = Qemu::new("bench", &image).cpus(1).iommu();
+    let machine = Qemu::new("bench", &image).iommu();
     let mut vm = nics.clone().fold(machine, Qemu::pci_nic).start(dir.path())?;
     vm.wait_boot()?;
     vm.sh(&pci::huge_pages(128))?;
