@@ -27,6 +27,9 @@ use crate::virtio::link::{Change, Wishes};
 /// gone.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What the registers of a device say that is not there.
+const ALL_ONES: u8 = u8::MAX;
+
 /// How long to wait before the first attempt to start a device again after a failure; twice as
 /// long before each further one, up to a bound.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -160,7 +163,8 @@ impl Keeper {
             self.state.faults.fetch_add(1, Relaxed);
             self.fail(&format!("broken ring: {fault}"));
         } else if status & DRIVER_OK == 0 || status & NEEDS_RESET != 0 {
-            if self.device.is_gone() {
+            // All ones are no status: two of the bits are reserved (virtio 1.3 section 2.1).
+            if status == ALL_ONES || self.device.is_gone() {
                 self.remove();
             } else {
                 self.state.failures.fetch_add(1, Relaxed);
