@@ -13,7 +13,7 @@ use crate::process::run;
 const INIT: &str = include_str!("../guest/init");
 
 /// To be counted up when images are laid out anew.
-const FORMAT: u32 = 3;
+const FORMAT: u32 = 4;
 
 /// Users of a guest, for `su`: one of them has no privilege.
 const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";

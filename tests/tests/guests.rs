@@ -28,6 +28,11 @@ fn switch(dir: &Path, guests: usize, options: &str) -> Ringway {
 
 /// Guest `n`, on its way to boot.
 fn guest(dir: &Path, n: usize, mtu: Option<u16>, packed: bool) -> Vm {
+    qemu(dir, n, mtu, packed).start(dir).unwrap()
+}
+
+/// Guest `n`, whose interface has as many queues as it has CPUs, two at most.
+fn qemu(dir: &Path, n: usize, mtu: Option<u16>, packed: bool) -> Qemu {
     let mut nic = Nic::new(&socket(dir, n), &format!("52:54:00:00:00:{:02x}", n + 1)).queues(2);
     if let Some(mtu) = mtu {
         nic = nic.mtu(mtu);
@@ -36,14 +41,20 @@ fn guest(dir: &Path, n: usize, mtu: Option<u16>, packed: bool) -> Vm {
         nic = nic.options("packed=on");
     }
     let image = GuestImage::network().unwrap();
-    Qemu::new(&format!("vm{n}"), &image).nic(nic).start(dir).unwrap()
+    Qemu::new(&format!("vm{n}"), &image).nic(nic)
 }
 
 /// `count` guests with addresses, booted side by side, the first `packed` of them with packed
 /// rings.
 fn guests(dir: &Path, count: usize, packed: usize, mtu: u16) -> Vec<Vm> {
+    guests_of(dir, count, packed, mtu, 1)
+}
+
+/// The same, each with `cpus` CPUs.
+fn guests_of(dir: &Path, count: usize, packed: usize, mtu: u16, cpus: u16) -> Vec<Vm> {
     let offered = (mtu != 1500).then_some(mtu);
-    let mut vms: Vec<Vm> = (0..count).map(|n| guest(dir, n, offered, n < packed)).collect();
+    let guest = |n| qemu(dir, n, offered, n < packed).cpus(cpus).start(dir).unwrap();
+    let mut vms: Vec<Vm> = (0..count).map(guest).collect();
     for (n, vm) in vms.iter_mut().enumerate() {
         configure(vm, n, mtu);
         // Bit 34 of the negotiated features.
@@ -79,7 +90,7 @@ fn two_guests_ping_without_loss_and_counters_agree() {
     let Some(_turn) = require(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut ringway = switch(dir.path(), 2, "");
-    let mut vms = guests(dir.path(), 2, 1, 1500);
+    let mut vms = guests_of(dir.path(), 2, 1, 1500, 2);
     ringway.wait_links(&["vm0", "vm1"]).unwrap();
     let [a, b] = vms.as_mut_slice() else { unreachable!() };
     assert_eq!(a.sh("ls -d /sys/class/net/eth0/queues/rx-* | wc -l").unwrap(), "2\n");

@@ -18,7 +18,7 @@ fn a_guest_boots_runs_commands_and_resets() {
     let dir = tempfile::tempdir().unwrap();
     let image = GuestImage::network().unwrap();
     let start = Instant::now();
-    let mut vm = Qemu::new("a", &image).start(dir.path()).unwrap();
+    let mut vm = Qemu::new("a", &image).cpus(2).start(dir.path()).unwrap();
     vm.wait_boot().unwrap();
     println!("booted in {:?}", start.elapsed());
     assert_eq!(vm.sh("nproc").unwrap(), "2\n");
@@ -123,7 +123,7 @@ fn two_guests_talk_through_testpmd() {
     let image = GuestImage::network().unwrap();
     let mut vms = [0, 1].map(|n: u8| {
         let nic = Nic::new(&socket(n), &format!("52:54:00:00:00:0{n}")).queues(2);
-        Qemu::new(&format!("vm{n}"), &image).nic(nic).start(dir.path()).unwrap()
+        Qemu::new(&format!("vm{n}"), &image).cpus(2).nic(nic).start(dir.path()).unwrap()
     });
     for (vm, address) in vms.iter_mut().zip(["10.0.0.1", "10.0.0.2"]) {
         vm.wait_boot().unwrap();
