@@ -1,6 +1,7 @@
 //! Virtio: what both sides of a virtqueue need, without any transport.
 //!
 //! - [`device`]: the device side of virtqueues
+//! - [`dirty`]: the log of written pages, for live migration
 //! - [`driver`]: the driver side of virtqueues
 //! - [`features`]: feature bits
 //! - [`memory`]: the guest's memory and the checked way into it
@@ -9,6 +10,7 @@
 //! - [`ring`]: the memory layout of split rings
 
 pub mod device;
+pub mod dirty;
 pub mod driver;
 pub mod features;
 pub mod memory;
@@ -16,6 +18,7 @@ pub mod net_header;
 pub mod packed;
 pub mod ring;
 
+pub use dirty::DirtyLog;
 pub use features::Features;
 pub use memory::GuestMemory;
 pub use net_header::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
