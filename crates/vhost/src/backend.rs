@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eal::EventFd;
-use virtio::GuestMemory;
+use virtio::{DirtyLog, GuestMemory};
 
 use crate::control::Watcher;
 use crate::protocol::ProtocolFeatures;
@@ -30,7 +30,7 @@ pub struct RingSetup {
     /// the next available index, bit 15 its wrap counter, bits 16-30 the next used index, bit 31
     /// its wrap counter.
     pub base: u32,
-    /// The negotiated feature bits.
+    /// The negotiated feature bits, without the one that switches logging.
     pub features: u64,
     /// Whether the ring is enabled. One that is not is started nevertheless: what the driver
     /// offers is consumed and discarded, and nothing is delivered.
@@ -79,7 +79,8 @@ pub trait Backend: Send {
     fn disconnected(&mut self);
 
     /// The driver accepted `features`, a subset of [`features`](Self::features). No ring runs
-    /// unless they are the same as before.
+    /// unless they are the same as before. The bit that switches logging is not among them: see
+    /// [`set_log`](Self::set_log).
     ///
     /// # Errors
     /// Where the device cannot work with them.
@@ -115,6 +116,19 @@ pub trait Backend: Send {
 
     /// Replaces the error file of ring `index`, which runs.
     fn set_ring_err(&mut self, index: u16, err: Option<EventFd>);
+
+    /// From the next burst on, every write to the guest's memory is marked in `log`, after it was
+    /// done; or no writes are marked any more. Rings may run. It is called only where
+    /// [`features`](Self::features) has bit 26 (`VHOST_F_LOG_ALL`): a device that offers it must
+    /// do this.
+    fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        drop(log);
+    }
+
+    /// Replaces [`RingSetup::log`] of ring `index`, which runs.
+    fn set_ring_log(&mut self, index: u16, used: Option<u64>) {
+        let _ = (index, used);
+    }
 
     /// The guest was told this MTU: 68 to 65535 bytes.
     fn set_mtu(&mut self, mtu: u16) {

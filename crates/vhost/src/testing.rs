@@ -13,7 +13,7 @@ use rustix::fs::MemfdFlags;
 use vhost::backend::{Backend, BackendError, RingSetup};
 use vhost::control::{Watch, Watcher};
 use vhost::protocol::ProtocolFeatures;
-use virtio::{Features, GuestMemory};
+use virtio::{DirtyLog, Features, GuestMemory};
 
 /// What the device offers.
 pub const FEATURES: u64 = Features::VERSION_1
@@ -22,7 +22,11 @@ pub const FEATURES: u64 = Features::VERSION_1
     .union(Features::EVENT_IDX)
     .union(Features::RING_PACKED)
     .union(Features::VHOST_USER_PROTOCOL)
+    .union(Features::VHOST_LOG_ALL)
     .bits();
+
+/// Of these, the bit that switches logging.
+pub const LOG_ALL: u64 = Features::VHOST_LOG_ALL.bits();
 
 /// How far every ring gets before it is stopped.
 pub const PROGRESS: u32 = 5;
@@ -44,6 +48,9 @@ pub enum Call {
     Kick(u16, bool),
     Interrupt(u16, bool),
     Err(u16, bool),
+    /// Size of the log in bytes.
+    Log(Option<usize>),
+    RingLog(u16, Option<u64>),
     Mtu(u16),
     Status(u8),
     Reset,
@@ -109,6 +116,7 @@ pub struct Recording {
     watcher: Option<Watcher>,
     watch: Option<Watch>,
     memory: Option<Arc<GuestMemory>>,
+    log: Option<Arc<DirtyLog>>,
     connected: bool,
     status: u8,
 }
@@ -125,6 +133,7 @@ impl Recording {
             watcher: None,
             watch: None,
             memory: None,
+            log: None,
             connected: false,
             status: 0,
         };
@@ -141,6 +150,15 @@ impl Recording {
     fn running(&mut self, index: u16) -> &mut RingSetup {
         assert!(self.connected);
         self.rings[usize::from(index)].as_mut().expect("the ring runs")
+    }
+
+    /// Everything that a device may write must be covered.
+    fn assert_log_covers(&self) {
+        if let (Some(log), Some(memory)) = (&self.log, &self.memory) {
+            for region in memory.regions() {
+                assert!(log.covers(region.guest_addr + region.mapping.len() as u64));
+            }
+        }
     }
 
     fn assert_all_stopped(&self) {
@@ -183,13 +201,14 @@ impl Backend for Recording {
     fn disconnected(&mut self) {
         assert!(std::mem::replace(&mut self.connected, false));
         self.assert_all_stopped();
+        assert!(self.log.is_none(), "the log is still in use");
         self.memory = None;
         self.recorder.push(Call::Disconnected);
     }
 
     fn set_features(&mut self, features: u64) -> Result<(), BackendError> {
         self.refused("set_features")?;
-        assert_eq!(features & !FEATURES, 0);
+        assert_eq!(features & !(FEATURES & !LOG_ALL), 0);
         self.recorder.push(Call::Features(features));
         Ok(())
     }
@@ -200,6 +219,7 @@ impl Backend for Recording {
         let regions = regions.map(|r| (r.guest_addr, r.user_addr, r.mapping.len() as u64));
         self.recorder.push(Call::Memory(regions.collect()));
         self.memory = Some(memory);
+        self.assert_log_covers();
         Ok(())
     }
 
@@ -259,6 +279,22 @@ impl Backend for Recording {
         self.running(index).err = err;
     }
 
+    fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        assert!(self.log.is_some() || log.is_some(), "there was no log");
+        self.recorder.push(Call::Log(log.as_ref().map(|log| log.len())));
+        // As a device does: it may be at the end of a burst.
+        for log in [&self.log, &log].into_iter().flatten() {
+            log.mark(0, 1);
+        }
+        self.log = log;
+        self.assert_log_covers();
+    }
+
+    fn set_ring_log(&mut self, index: u16, used: Option<u64>) {
+        self.running(index).log = used;
+        self.recorder.push(Call::RingLog(index, used));
+    }
+
     fn set_mtu(&mut self, mtu: u16) {
         assert!(mtu >= 68);
         self.recorder.push(Call::Mtu(mtu));
@@ -300,6 +336,13 @@ pub fn event() -> OwnedFd {
 pub fn memory() -> OwnedFd {
     let fd = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
     rustix::fs::ftruncate(&fd, MEMORY).unwrap();
+    fd
+}
+
+/// A file for a log of written pages, of `bytes`.
+pub fn log(bytes: u64) -> OwnedFd {
+    let fd = rustix::fs::memfd_create("guest log", MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&fd, bytes).unwrap();
     fd
 }
 

@@ -9,7 +9,9 @@ use std::path::PathBuf;
 
 use rust_vmm_vhost::vhost_user::message::VhostUserHeaderFlag;
 use rust_vmm_vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
-use rust_vmm_vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use rust_vmm_vhost::{
+    VhostBackend, VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo, VringConfigData,
+};
 use vhost::control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};
 use virtio::Features;
 use vmm_sys_util::eventfd::EventFd;
@@ -17,9 +19,9 @@ use vmm_sys_util::eventfd::EventFd;
 #[path = "../src/testing.rs"]
 mod testing;
 
-use testing::{Call, FEATURES, MEMORY, PROGRESS, Recorder, Recording, Start, memory};
+use testing::{Call, FEATURES, LOG_ALL, MEMORY, PROGRESS, Recorder, Recording, Start, log, memory};
 
-const SPLIT: u64 = FEATURES & !Features::RING_PACKED.bits();
+const SPLIT: u64 = FEATURES & !Features::RING_PACKED.bits() & !LOG_ALL;
 
 struct Bench {
     _socket: SocketHandle,
@@ -49,6 +51,7 @@ impl Bench {
         assert_eq!(
             offered,
             VhostUserProtocolFeatures::MQ
+                | VhostUserProtocolFeatures::LOG_SHMFD
                 | VhostUserProtocolFeatures::REPLY_ACK
                 | VhostUserProtocolFeatures::MTU
                 | VhostUserProtocolFeatures::RESET_DEVICE
@@ -219,4 +222,33 @@ fn a_front_end_that_dies_is_followed_by_another() {
         let calls = bench.calls.wait_for(&Call::Disconnected);
         assert!(calls.ends_with(&[Call::Stop(0), Call::Disconnected]), "{calls:?}");
     }
+}
+
+#[test]
+fn a_guest_is_migrated() {
+    let bench = Bench::new();
+    let mut frontend = bench.connect();
+    let (file, bits) = (memory(), log(8));
+    frontend.set_mem_table(&[region(0, &file)]).unwrap();
+    let _kick = start(&mut frontend, 0, 0);
+    bench.calls.take();
+    let log_region = |size| VhostUserDirtyLogRegion {
+        mmap_size: size,
+        mmap_offset: 0,
+        mmap_handle: bits.as_raw_fd(),
+    };
+    frontend.set_log_base(0, Some(log_region(8))).unwrap();
+    frontend.set_log_fd(EventFd::new(0).unwrap().as_raw_fd()).unwrap();
+    frontend.set_features(SPLIT | LOG_ALL).unwrap();
+    let mut seen = [0; 8];
+    rustix::io::pread(&bits, &mut seen, 0).unwrap();
+    assert_eq!(seen, [1, 0, 0, 0, 0, 0, 0, 0], "the device of these tests marks page 0");
+    assert_eq!(frontend.get_vring_base(0).unwrap(), PROGRESS);
+    frontend.set_features(SPLIT).unwrap();
+    let features = Call::Features(SPLIT);
+    let expected = [features.clone(), Call::Log(Some(8)), Call::Stop(0), features, Call::Log(None)];
+    assert_eq!(bench.calls.take(), expected);
+    // One that the file does not hold ends the connection: the reply has no way to say no.
+    frontend.set_log_base(0, Some(log_region(9))).unwrap_err();
+    bench.calls.wait_for(&Call::Disconnected);
 }

@@ -38,6 +38,19 @@ impl DirtyLog {
         Self { map, event, missed: AtomicU64::new(0) }
     }
 
+    /// The same log with another file by which the front-end wants to hear of marks.
+    #[must_use]
+    pub fn with_event(&self, event: Option<EventFd>) -> Self {
+        Self::new(Arc::clone(&self.map), event)
+    }
+
+    /// Bytes of the log; never 0.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
     /// Pages that the log has bits for.
     fn pages(&self) -> u64 {
         8 * self.map.len() as u64
@@ -73,7 +86,12 @@ impl DirtyLog {
         }
     }
 
-    /// Writes that could not be marked, since the log ends before them.
+    /// Counts a write that cannot be marked.
+    pub fn miss(&self) {
+        self.missed.fetch_add(1, Relaxed);
+    }
+
+    /// Writes that could not be marked, mostly since the log ends before them.
     #[must_use]
     pub fn missed(&self) -> u64 {
         self.missed.load(Relaxed)
@@ -116,7 +134,7 @@ impl Marks<'_> {
         let first = addr / LOG_PAGE;
         let mut last = addr.saturating_add(beyond_first) / LOG_PAGE;
         if last >= pages {
-            self.log.missed.fetch_add(1, Relaxed);
+            self.log.miss();
             last = pages.saturating_sub(1);
         }
         let mut page = first;

@@ -267,6 +267,7 @@ impl Socket {
             match answer.reply {
                 Some(Reply::U64(value)) => link.connection.send_reply(request, &value)?,
                 Some(Reply::VringState(state)) => link.connection.send_reply(request, &state)?,
+                Some(Reply::LogBase(base)) => link.connection.send_reply(request, &base)?,
                 None => {}
             }
             if let Some(refused) = answer.refused {

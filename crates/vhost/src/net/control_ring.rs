@@ -104,11 +104,12 @@ impl ControlRing {
     }
 
     /// Writes the answer's one byte, if the driver left room for it; returns the bytes written.
-    fn write_answer(&self, ack: u8) -> u32 {
+    fn write_answer(&mut self, ack: u8) -> u32 {
         let Some(segment) = self.answer.iter().find(|segment| segment.len() > 0) else { return 0 };
         // SAFETY: the segment is the guest's buffer for the answer, with room for a byte, in
         // memory that the queue keeps mapped.
         unsafe { segment.as_ptr().write_volatile(ack) };
+        self.queue.log_written(std::slice::from_ref(segment), 1);
         1
     }
 }

@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use eal::EventFd;
 use packet::Capabilities;
 use virtio::device::{self, DeviceQueue};
-use virtio::{Features, GuestMemory};
+use virtio::{DirtyLog, Features, GuestMemory};
 
 use super::command::Command;
 use super::control_ring::ControlRing;
+use super::dirty::Logs;
 use super::filter::ReceiveFilter;
 use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
@@ -29,6 +30,7 @@ const OFFLOADS: Features =
 /// What every device offers.
 const FEATURES: Features = Features::VERSION_1
     .union(Features::VHOST_USER_PROTOCOL)
+    .union(Features::VHOST_LOG_ALL)
     .union(Features::ANY_LAYOUT)
     .union(Features::MRG_RXBUF)
     .union(Features::INDIRECT_DESC)
@@ -78,6 +80,7 @@ pub struct NetDevice {
     /// The control queue's kick file.
     watch: Option<Watch>,
     memory: Arc<GuestMemory>,
+    logs: Logs,
     negotiated: Features,
     filter: ReceiveFilter,
     state: Arc<GuestState>,
@@ -105,6 +108,7 @@ impl NetDevice {
             watcher: None,
             watch: None,
             memory: Arc::default(),
+            logs: Logs::default(),
             negotiated: Features::empty(),
             filter: ReceiveFilter::default(),
             state: Arc::new(GuestState {
@@ -196,6 +200,18 @@ impl NetDevice {
                     ring.filter.clone_from(&filter);
                 }
             });
+        }
+    }
+
+    /// Has ring `index`, if it runs, log what it is to log now.
+    fn update_log(&mut self, index: u16) {
+        let log = self.logs.ring(index);
+        if self.is_control(index) {
+            if let Some(ring) = &mut self.control {
+                ring.queue.set_log(log);
+            }
+        } else {
+            self.edit(index, |ring| ring.queue.set_log(log));
         }
     }
 
@@ -318,7 +334,9 @@ impl Backend for NetDevice {
             base: setup.base,
             features,
         };
-        let queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
+        let mut queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
+        self.logs.set_used(index, setup.log);
+        queue.set_log(self.logs.ring(index));
         if self.is_control(index) {
             self.start_control(queue, setup);
             return Ok(());
@@ -383,6 +401,16 @@ impl Backend for NetDevice {
 
     fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
         self.edit(index, |ring| ring.err = err);
+    }
+
+    fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.logs.replace(&self.name, log);
+        (0..self.ring_count()).for_each(|index| self.update_log(index));
+    }
+
+    fn set_ring_log(&mut self, index: u16, used: Option<u64>) {
+        self.logs.set_used(index, used);
+        self.update_log(index);
     }
 
     fn set_mtu(&mut self, mtu: u16) {

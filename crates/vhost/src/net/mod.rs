@@ -4,6 +4,7 @@
 //! - [`command`]: commands of the control queue
 //! - [`control_ring`]: the control queue, served on the control thread
 //! - [`device`]: the control side: starts and stops rings
+//! - `dirty`: where the rings log what they write
 //! - [`filter`]: which frames a guest wants to receive
 //! - [`ring`]: a running ring and the slot in which it passes between the two sides
 //! - [`receive`]: frames that the guest sends, borrowed from its ring
@@ -12,6 +13,7 @@
 pub mod command;
 pub mod control_ring;
 pub mod device;
+mod dirty;
 pub mod filter;
 pub mod receive;
 pub mod ring;

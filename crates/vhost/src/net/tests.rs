@@ -1,5 +1,6 @@
 //! Bursts in both directions against a guest's driver side in shared memory.
 
+mod log;
 mod offload;
 
 use std::sync::Arc;

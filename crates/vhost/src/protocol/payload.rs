@@ -147,6 +147,19 @@ struct_payload! {
 impl VringAddr {
     /// The bit of [`flags`](Self::flags) that asks to log writes to the used ring.
     pub const LOG: u32 = 1;
+
+    /// The address that writes to the used ring are logged at, if they are to be logged.
+    #[must_use]
+    pub const fn log_addr(&self) -> Option<u64> {
+        if self.flags & Self::LOG == 0 { None } else { Some(self.log) }
+    }
+
+    /// Whether `other` has the ring in the same place, whatever is to be logged.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        let place = |addr: &Self| Self { flags: 0, log: 0, ..*addr };
+        place(self) == place(other)
+    }
 }
 
 /// The payload of SET_VRING_KICK, CALL and ERR, with its descriptor: an index of 8 bits, and in

@@ -121,6 +121,7 @@ impl FrontendRequest {
         matches!(
             self,
             Self::GetFeatures
+                | Self::SetLogBase
                 | Self::GetVringBase
                 | Self::GetProtocolFeatures
                 | Self::GetQueueNum

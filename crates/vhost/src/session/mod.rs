@@ -2,10 +2,12 @@
 //! answer it gets (QEMU docs/interop/vhost-user.rst; where DPDK differs, the specification).
 //!
 //! - [`error`]: why a message is refused
+//! - `log`: the log of written pages
 //! - `memory`: the memory table
 //! - `ring`: what is known about one ring
 
 pub mod error;
+mod log;
 mod memory;
 mod ring;
 #[cfg(test)]
@@ -18,13 +20,14 @@ use virtio::Features;
 pub use error::SessionError;
 pub use memory::MAX_SLOTS;
 
+use self::log::{LOG_ALL, LogState};
 use self::memory::MemoryTable;
 use self::ring::{RingState, check_base, check_size, event_fd, try_clone};
 use crate::backend::{Backend, Event, EventSink};
 use crate::connection::Message;
 use crate::protocol::{
-    FrontendMessage, FrontendRequest, ProtocolError, ProtocolFeatures, VringAddr, VringFile,
-    VringState,
+    FrontendMessage, FrontendRequest, LogBase, ProtocolError, ProtocolFeatures, VringAddr,
+    VringFile, VringState,
 };
 
 /// The bit that says that protocol features can be negotiated.
@@ -32,6 +35,7 @@ const PROTOCOL_FEATURES: u64 = Features::VHOST_USER_PROTOCOL.bits();
 
 /// The protocol features that a session implements.
 const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
+    .union(ProtocolFeatures::LOG_SHMFD)
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::RESET_DEVICE)
@@ -51,6 +55,8 @@ pub enum Reply {
     U64(u64),
     /// A ring and a number.
     VringState(VringState),
+    /// A log.
+    LogBase(LogBase),
 }
 
 /// What comes of a message that does not end the connection.
@@ -83,6 +89,7 @@ pub struct Session {
     features: Option<u64>,
     protocol_features: ProtocolFeatures,
     memory: MemoryTable,
+    log: LogState,
     rings: Vec<RingState>,
     ready: bool,
 }
@@ -98,6 +105,7 @@ impl Session {
             features: None,
             protocol_features: ProtocolFeatures::empty(),
             memory: MemoryTable::default(),
+            log: LogState::default(),
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             ready: false,
         }
@@ -106,6 +114,7 @@ impl Session {
     /// Stops everything: the front-end has gone.
     pub fn close(mut self, device: &mut Device) {
         self.stop_all(device);
+        self.close_log(device);
         self.tell_readiness(device);
         device.backend.disconnected();
         (device.events)(Event::Gone);
@@ -170,10 +179,10 @@ impl Session {
             M::SetProtocolFeatures(features) => self.set_protocol_features(device, features),
             // A session has one front-end, so there is no ownership to take. RESET_OWNER is
             // deprecated and ignored, as the specification recommends: front-ends of the time
-            // when it meant something sent it where they wanted to stop rings. The log's eventfd
-            // would tell of a log that nobody can start.
-            M::SetOwner | M::ResetOwner | M::SetLogFd(_) => Ok(()),
-            M::SetLogBase(..) => Err(SessionError::Unsupported { request: request.name() }),
+            // when it meant something sent it where they wanted to stop rings.
+            M::SetOwner | M::ResetOwner => Ok(()),
+            M::SetLogBase(base, fd) => return self.set_log_base(device, base, &fd).map(Some),
+            M::SetLogFd(fd) => self.set_log_fd(device, fd),
             M::SetMemTable(regions) => {
                 let table = MemoryTable::of(request.name(), regions)?;
                 self.set_memory(device, request, table)
@@ -187,7 +196,7 @@ impl Session {
                 self.set_memory(device, request, table)
             }
             M::SetVringNum(state) => self.set_size(state),
-            M::SetVringAddr(addr) => self.set_addr(&addr),
+            M::SetVringAddr(addr) => self.set_addr(device, &addr),
             M::SetVringBase(state) => self.set_base(state),
             M::SetVringKick(file) => self.set_kick(device, file),
             M::SetVringCall(file) => self.set_call(device, file),
@@ -208,6 +217,7 @@ impl Session {
         use FrontendRequest as R;
         let (needed, feature) = match request {
             R::GetQueueNum => (ProtocolFeatures::MQ, "MQ"),
+            R::SetLogBase => (ProtocolFeatures::LOG_SHMFD, "LOG_SHMFD"),
             R::NetSetMtu => (ProtocolFeatures::MTU, "MTU"),
             R::ResetDevice => (ProtocolFeatures::RESET_DEVICE, "RESET_DEVICE"),
             R::GetMaxMemSlots | R::AddMemReg | R::RemMemReg => {
@@ -229,12 +239,15 @@ impl Session {
             return Err(SessionError::Features { request, unknown });
         }
         let old = self.features.unwrap_or(0);
-        if new != old && self.rings.iter().any(|ring| ring.started) {
+        // Logging starts and ends while rings run; all else must be known when they start.
+        if (new ^ old) & !LOG_ALL != 0 && self.rings.iter().any(|ring| ring.started) {
             return Err(SessionError::FeaturesInUse { old, new });
         }
-        let set = device.backend.set_features(new);
+        self.check_log_features(new)?;
+        let set = device.backend.set_features(new & !LOG_ALL);
         set.map_err(|source| SessionError::Backend { request, source })?;
-        self.features = Some(new);
+        let before = self.features.replace(new);
+        self.switch_log(device, before);
         Ok(())
     }
 
@@ -259,6 +272,7 @@ impl Session {
         request: FrontendRequest,
         table: MemoryTable,
     ) -> Result<(), SessionError> {
+        self.check_log_memory(request, table.end())?;
         let request = request.name();
         let set = device.backend.set_memory(table.memory(request)?);
         set.map_err(|source| SessionError::Backend { request, source })?;
@@ -302,8 +316,9 @@ impl Session {
         Ok(())
     }
 
-    fn set_addr(&mut self, addr: &VringAddr) -> Result<(), SessionError> {
+    fn set_addr(&mut self, device: &mut Device, addr: &VringAddr) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringAddr;
+        self.check_log_addr(addr)?;
         let (index, ring) = self.ring(request, addr.index)?;
         if addr.flags & !VringAddr::LOG != 0 {
             return Err(SessionError::Value {
@@ -313,11 +328,15 @@ impl Session {
                 expected: "no bit but bit 0",
             });
         }
-        // QEMU repeats the addresses of running rings; moving them is another matter.
-        if ring.started && ring.addr != Some(*addr) {
+        // QEMU repeats the addresses of running rings, and has their used rings logged from then
+        // on, or no longer; moving them is another matter.
+        if ring.started && !ring.addr.is_some_and(|old| old.same_place(addr)) {
             return Err(SessionError::RingRuns { request: request.name(), index });
         }
-        ring.addr = Some(*addr);
+        let before = ring.addr.replace(*addr);
+        if ring.started && before.and_then(|old| old.log_addr()) != addr.log_addr() {
+            device.backend.set_ring_log(index, addr.log_addr());
+        }
         Ok(())
     }
 
@@ -345,7 +364,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringKick;
         let kick = event_fd(request.name(), file.fd)?;
-        let features = self.features.unwrap_or(0);
+        let features = self.device_features();
         let shared = !self.memory.is_empty();
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
@@ -450,7 +469,8 @@ impl Session {
     fn reset(&mut self, device: &mut Device) {
         self.stop_all(device);
         self.rings.iter_mut().for_each(RingState::reset);
-        self.features = None;
+        let before = self.features.take();
+        self.switch_log(device, before);
         device.backend.reset_device();
     }
 

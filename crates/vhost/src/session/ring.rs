@@ -47,7 +47,7 @@ impl RingState {
             desc: addr.desc,
             avail: addr.avail,
             used: addr.used,
-            log: (addr.flags & VringAddr::LOG != 0).then_some(addr.log),
+            log: addr.log_addr(),
             base: self.base,
             features,
             enabled,
