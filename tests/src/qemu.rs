@@ -175,6 +175,13 @@ impl Qemu {
         self
     }
 
+    /// Waits for a guest that is migrated to it instead of booting: see
+    /// [`migrate`](crate::migration::migrate).
+    #[must_use]
+    pub fn incoming(self) -> Self {
+        self.arguments(["-incoming", "defer"])
+    }
+
     /// Adds arguments of QEMU's command line.
     #[must_use]
     pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
@@ -328,6 +335,14 @@ impl Vm {
     /// When QEMU refuses it.
     pub fn qmp(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         self.qmp.execute(command, arguments)
+    }
+
+    /// Waits for a QMP event and gives it.
+    ///
+    /// # Errors
+    /// When it does not come within `limit` of the one before.
+    pub fn wait_event(&mut self, name: &str, limit: Duration) -> Result<Value> {
+        self.qmp.wait_event(name, limit).with_context(|| self.state())
     }
 
     /// A counter of `/sys/class/net/IF/statistics`.
