@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -175,11 +176,11 @@ impl Qemu {
         self
     }
 
-    /// Waits for a guest that is migrated to it instead of booting: see
-    /// [`migrate`](crate::migration::migrate).
+    /// Waits for a guest that is migrated to it instead of booting, and does not let it run by
+    /// itself: see [`migrate`](crate::migration::migrate).
     #[must_use]
     pub fn incoming(self) -> Self {
-        self.arguments(["-incoming", "defer"])
+        self.arguments(["-S", "-incoming", "defer"])
     }
 
     /// Adds arguments of QEMU's command line.
@@ -335,6 +336,21 @@ impl Vm {
     /// When QEMU refuses it.
     pub fn qmp(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         self.qmp.execute(command, arguments)
+    }
+
+    /// The file that is the guest's memory. It changes while the guest runs.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn memory(&self) -> Result<File> {
+        for entry in std::fs::read_dir(format!("/proc/{}/fd", self.id()))? {
+            let path = entry?.path();
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            if target.to_string_lossy().starts_with("/memfd:memory-backend-memfd") {
+                return File::open(path).context("the guest's memory");
+            }
+        }
+        bail!("QEMU {} has no file for its memory", self.name)
     }
 
     /// Waits for a QMP event and gives it.
