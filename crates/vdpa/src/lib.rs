@@ -4,7 +4,9 @@
 //! not: the device reads and writes the guest's rings and buffers by DMA.
 //!
 //! - [`device`]: what a vDPA device does
+//! - [`virtio_pci`]: virtio network hardware over VFIO
 
 pub mod device;
+pub mod virtio_pci;
 
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};

@@ -7,6 +7,7 @@
 //! - [`net_header`]: the header in front of every frame
 //! - [`packed`]: the memory layout of packed rings
 //! - [`ring`]: the memory layout of split rings
+//! - [`shadow`]: a ring for a device in place of the guest's
 
 pub mod device;
 pub mod driver;
@@ -15,7 +16,9 @@ pub mod memory;
 pub mod net_header;
 pub mod packed;
 pub mod ring;
+pub mod shadow;
 
 pub use features::Features;
 pub use memory::GuestMemory;
 pub use net_header::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
+pub use shadow::ShadowRing;

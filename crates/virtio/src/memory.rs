@@ -122,6 +122,27 @@ impl GuestMemory {
         host.as_ptr().addr().is_multiple_of(align).then_some(host)
     }
 
+    /// The guest-physical address of a segment that was translated from this memory.
+    #[must_use]
+    pub fn guest_address(&self, segment: Segment) -> Option<u64> {
+        let start = segment.as_ptr().addr().get();
+        self.windows.iter().find_map(|window| {
+            let offset = start.checked_sub(window.host.addr().get())? as u64;
+            let inside = offset < window.len && segment.len() as u64 <= window.len - offset;
+            inside.then(|| window.guest_addr.checked_add(offset)).flatten()
+        })
+    }
+
+    /// The same memory for rings of which the guest-physical addresses are known: these are its
+    /// front-end addresses too.
+    ///
+    /// # Errors
+    /// None, since the regions do not overlap.
+    pub fn by_guest_address(&self) -> Result<Self, MemoryError> {
+        let region = |region: &Region| Region { user_addr: region.guest_addr, ..region.clone() };
+        Self::new(self.regions.iter().map(region).collect())
+    }
+
     /// The guest-physical address of front-end address `addr`, for logs.
     #[must_use]
     pub fn user_to_guest(&self, addr: u64) -> Option<u64> {

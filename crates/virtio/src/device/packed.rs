@@ -4,6 +4,10 @@
 //! AVAIL flag equals the driver's wrap counter and its USED flag does not; the device gives it
 //! back by making both equal. A wrap counter flips each time its side passes the ring's end.
 
+mod recover;
+
+pub use recover::Located;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -119,6 +123,13 @@ impl PackedQueue {
     #[must_use]
     pub fn base(&self) -> u32 {
         u32::from(self.next_used.bits()) << 16 | u32::from(self.next_avail.bits())
+    }
+
+    /// See [`DeviceQueue::base_without`](super::DeviceQueue::base_without): the place of the
+    /// next chain that is given back, for both halves.
+    pub(super) fn base_of_used(&self) -> u32 {
+        let used = u32::from(self.next_used.bits());
+        used << 16 | used
     }
 
     /// Whether a chain waits in the ring.

@@ -75,6 +75,26 @@ impl DeviceQueue {
         either!(self, ring => ring.base())
     }
 
+    /// As [`base`](Self::base) for a device that is to take the `count` chains again that were
+    /// taken last: all those that were not given back yet, when chains go back in order.
+    #[must_use]
+    pub fn base_without(&self, count: usize) -> u32 {
+        match self {
+            Self::Split(ring) => ring.base_without(u16::try_from(count).unwrap_or(u16::MAX)),
+            Self::Packed(ring) => ring.base_of_used(),
+        }
+    }
+
+    /// Whether a device that starts with a new ring, at index 0, fits this one.
+    #[must_use]
+    pub fn is_new(memory: &GuestMemory, setup: &RingSetup) -> bool {
+        if setup.features.contains(Features::RING_PACKED) {
+            PackedQueue::is_new(setup)
+        } else {
+            SplitQueue::is_new(memory, setup)
+        }
+    }
+
     /// Takes up to `max` chains that the device is to read (`WRITE` false) or write into
     /// `buffers`, and asks for their memory to be brought into the cache. The chains stay in
     /// the ring until [`advance`](Self::advance).

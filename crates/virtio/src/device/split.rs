@@ -1,5 +1,7 @@
 //! Split rings, device side (virtio 1.3 section 2.7).
 
+mod recover;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
@@ -57,10 +59,18 @@ impl SplitQueue {
         let next_avail = u16::try_from(setup.base)
             .map_err(|_| SetupError::Base { base: setup.base, size: setup.size })?;
         let parts = Parts::resolve(&memory, &setup, size)?;
+        let mut queue = Self::begin(memory, setup, size, parts);
+        queue.next_avail = next_avail;
+        queue.disarm();
+        Ok(queue)
+    }
+
+    /// The ring as it lies in memory; nothing is changed there.
+    fn begin(memory: Arc<GuestMemory>, setup: RingSetup, size: QueueSize, parts: Parts) -> Self {
         let mut queue = Self {
             parts,
             size,
-            next_avail,
+            next_avail: 0,
             next_used: 0,
             told_used: 0,
             event_idx: setup.features.contains(Features::EVENT_IDX),
@@ -72,8 +82,7 @@ impl SplitQueue {
         // After a restart of the back-end the used ring goes on where it stood.
         queue.next_used = queue.load16(queue.parts.used, INDEX_OFFSET, Ordering::Relaxed);
         queue.told_used = queue.next_used;
-        queue.disarm();
-        Ok(queue)
+        queue
     }
 
     /// Goes on in another memory table.
@@ -104,6 +113,11 @@ impl SplitQueue {
     #[must_use]
     pub fn base(&self) -> u32 {
         self.next_avail.into()
+    }
+
+    /// See [`DeviceQueue::base_without`](super::DeviceQueue::base_without).
+    pub(super) fn base_without(&self, count: u16) -> u32 {
+        self.next_avail.wrapping_sub(count).into()
     }
 
     /// Number of chains that wait in the available ring.
