@@ -82,7 +82,7 @@ pub trait AddressSpace: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`map`](Self::map), and where devices see physical memory: there is no choice of
     /// addresses then.
-    fn map_at(&self, memory: &Mapping, at: u64) -> Result<(), String> {
+    fn map_at(&self, memory: &Arc<Mapping>, at: u64) -> Result<(), String> {
         let _ = (memory, at);
         Err("addresses can be chosen behind an IOMMU only".to_owned())
     }

@@ -33,6 +33,9 @@ pub mod hardware;
 mod interrupts;
 mod keeper;
 mod legacy;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod model;
 mod modern;
 mod negotiation;
 mod options;

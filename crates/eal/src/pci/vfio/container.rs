@@ -247,7 +247,7 @@ impl AddressSpace for Container {
         }
     }
 
-    fn map_at(&self, memory: &foreign::Mapping, at: u64) -> Result<(), String> {
+    fn map_at(&self, memory: &Arc<foreign::Mapping>, at: u64) -> Result<(), String> {
         if !self.has_iommu {
             return Err("addresses can be chosen behind an IOMMU only".to_owned());
         }
