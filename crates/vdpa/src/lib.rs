@@ -4,9 +4,25 @@
 //! not: the device reads and writes the guest's rings and buffers by DMA.
 //!
 //! - [`device`]: what a vDPA device does
+//! - [`registry`]: from a device string to an open device, and the list of drivers
+//! - [`attach`](mod@attach): a device on a vhost-user socket
+//! - `attachment`: what the front-end has told, and when the device starts and stops
+//! - `backend`: the device side of a vhost-user session
+//! - `place`: where a ring lies in guest memory
 //! - [`virtio_pci`]: virtio network hardware over VFIO
 
+pub mod attach;
+mod attachment;
+mod backend;
 pub mod device;
+mod place;
+pub mod registry;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 pub mod virtio_pci;
 
+pub use attach::{AttachOptions, Attached, State, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
+pub use registry::{Found, find, list, open};

@@ -33,11 +33,13 @@ use drivers::virtio_pci::hardware::{Hardware, check_kind};
 use drivers::virtio_pci::registers::{DRIVER_OK, NEEDS_RESET};
 use drivers::virtio_pci::window::{MappedBars, Windows};
 use eal::EventFd;
-use eal::pci::{PciAddress, PciDevice, Spaces, Sysfs};
+use eal::pci::spaces::VFIO_PCI;
+use eal::pci::{DeviceInfo, PciAddress, PciDevice, PciError, Spaces, Sysfs};
 use ethdev::{DeviceSpec, Error};
 use virtio::Features;
 
 use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};
+use crate::registry::Found;
 use counters::Counters;
 use session::{Parts, Session};
 
@@ -72,7 +74,7 @@ pub fn open(spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
     let address: PciAddress = text.parse().map_err(|error| spec.error(format!("{error}")))?;
     spec.finish(&INFO.option_names())?;
     let failed = |reason: String| Error::Device { what: format!("PCI device {address}"), reason };
-    check_iommu(address)?;
+    check(address).map_err(|error| failed(error.reason))?;
     // A space of its own: what the device sees there is its guest's, at the guest's addresses.
     let pci = eal::pci::open(address, &Spaces::new()).map_err(|error| failed(error.reason))?;
     let pci: Arc<dyn PciDevice> = Arc::from(pci);
@@ -81,32 +83,60 @@ pub fn open(spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
     Ok(Box::new(device))
 }
 
-/// Refuses a device without an IOMMU before it is touched, with what is to be done for vDPA.
-fn check_iommu(address: PciAddress) -> Result<(), Error> {
-    let failed = |reason: String| Error::Device { what: format!("PCI device {address}"), reason };
+/// The devices of this machine that this driver could open.
+#[must_use]
+pub fn find() -> Vec<Found> {
     let sysfs = Sysfs::default();
-    let info = sysfs.device(address).map_err(|error| failed(error.reason))?;
-    check_kind(&info).map_err(|error| failed(error.reason))?;
+    let devices = sysfs.devices().unwrap_or_default().into_iter();
+    let network = devices.filter(|info| check_kind(info).is_ok());
+    network
+        .map(|info| Found {
+            device: format!("{}:{}", INFO.name, info.address),
+            description: "virtio network device".to_owned(),
+            queue_pairs: None,
+            features: None,
+            obstacle: obstacle(&info, &sysfs),
+        })
+        .collect()
+}
+
+/// What is in the way of using a device, and what to do about it.
+fn obstacle(info: &DeviceInfo, sysfs: &Sysfs) -> Option<String> {
+    let address = info.address;
     if info.iommu_group.is_none_or(|group| sysfs.group_is_without_iommu(group)) {
-        return Err(failed(
+        return Some(
             "vDPA needs VFIO with an IOMMU, and it is behind none: switch the IOMMU on (VT-d or \
              AMD-Vi in the firmware, and intel_iommu=on on the kernel's command line)"
                 .to_owned(),
-        ));
+        );
     }
     match info.driver.as_deref() {
-        Some(eal::pci::spaces::UIO_PCI_GENERIC) => Err(failed(format!(
-            "vDPA needs VFIO with an IOMMU, and it is bound to uio_pci_generic; type: ringway \
-             devices bind {address} --driver vfio-pci"
-        ))),
-        _ => Ok(()),
+        Some(VFIO_PCI) => None,
+        Some(driver) => Some(format!(
+            "vDPA needs VFIO with an IOMMU, and it is bound to kernel driver '{driver}'; type: \
+             ringway devices bind {address} --driver {VFIO_PCI}"
+        )),
+        None => Some(format!(
+            "it is bound to no driver; type: ringway devices bind {address} --driver {VFIO_PCI}"
+        )),
+    }
+}
+
+/// Refuses a device before it is touched where something is in the way.
+fn check(address: PciAddress) -> Result<(), PciError> {
+    let sysfs = Sysfs::default();
+    let info = sysfs.device(address)?;
+    check_kind(&info)?;
+    match obstacle(&info, &sysfs) {
+        Some(reason) => Err(PciError::new(address, reason)),
+        None => Ok(()),
     }
 }
 
 impl VirtioPci {
     /// On a device that belongs to this process already.
     fn new(pci: Arc<dyn PciDevice>, windows: Box<dyn Windows>) -> Result<Self, DeviceError> {
-        let failed = |error: eal::pci::PciError| DeviceError(error.reason);
+        let failed = |error: PciError| DeviceError(error.reason);
         if pci.dma().piece_len() != usize::MAX {
             return Err(DeviceError("vDPA needs VFIO with an IOMMU".to_owned()));
         }
