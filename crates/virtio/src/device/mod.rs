@@ -11,6 +11,8 @@ pub mod packed;
 #[cfg(test)]
 mod packed_tests;
 pub mod queue;
+#[cfg(test)]
+mod recover_tests;
 pub mod split;
 mod table;
 #[cfg(test)]

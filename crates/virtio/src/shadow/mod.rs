@@ -280,7 +280,9 @@ impl ShadowRing {
     pub fn end(mut self) -> (u32, Relayed) {
         // What a broken ring still has is lost with it.
         let mut returned = self.take_back().unwrap_or(0);
-        let last = self.pending.iter().rposition(|pending| pending.done.is_some());
+        // Chains that the device never saw can come again.
+        let used = |pending: &Pending| pending.head.is_some() && pending.done.is_some();
+        let last = self.pending.iter().rposition(used);
         let given_up = last.map_or(0, |last| last + 1);
         let bad = self.pending.iter().take(given_up).filter(|pending| pending.done.is_none());
         let bad = u32::try_from(bad.count()).unwrap_or(u32::MAX);

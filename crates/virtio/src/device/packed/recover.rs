@@ -10,7 +10,8 @@
 //! These others end with a descriptor that has the chain's buffer id. An outstanding chain has the
 //! same id only if the driver got the used one back before it wrote that one, right behind it:
 //! when nothing else was outstanding. So the place is certain but for a ring that was empty a
-//! moment ago. What a device does when it is given a little time decides that, in a transmit ring.
+//! moment ago, and one that is full, where the used one has been overwritten. What a device does
+//! when it is given a little time decides that, in a transmit ring.
 //!
 //! All this holds for devices that use chains in the order in which they were made available. If
 //! they do not, a used descriptor overwrites one of another chain, and nobody but the device knows
@@ -108,18 +109,29 @@ impl Parts {
             return (next, None);
         }
         let start = before(run);
-        if run == size {
+        let Some((len, last)) = self.group(start, run, size) else { return (start, None) };
+        let belongs_to_used = || {
+            let used = self.descriptor(before(run.saturating_add(1)).index);
+            // One that was never written is no used one: that is the first round.
+            used.id == last.id && (used.addr != 0 || used.len != 0)
+        };
+        // In a ring that looks full, the used one is not there any more.
+        let is_rest = run == size || belongs_to_used();
+        if !is_rest || last.flags & DESC_INDIRECT != 0 {
             return (start, None);
         }
-        let used = self.descriptor(before(run + 1).index);
-        // Never written, in the first round.
-        if used.addr == 0 && used.len == 0 {
-            return (start, None);
+        // No two outstanding chains have the same id.
+        let behind = start.after(len, size);
+        if self.ids(behind, run.saturating_sub(len), size).any(|id| id == last.id) {
+            return (behind, None);
         }
-        let rest = self
-            .group(start, run, size)
-            .filter(|(_, last)| last.id == used.id && last.flags & DESC_INDIRECT == 0);
-        (start, rest.map(|(len, _)| len))
+        (start, Some(len))
+    }
+
+    /// The ids of the chains in the `most` descriptors from `start` on.
+    fn ids(self, start: Position, most: u16, size: u16) -> impl Iterator<Item = u16> {
+        let descriptors = (0..most).map(move |step| self.descriptor(start.after(step, size).index));
+        descriptors.filter(|desc| desc.flags & DESC_NEXT == 0).map(|desc| desc.id)
     }
 
     /// The length of the chain, or rest of one, at `start`, and its last descriptor; `None` where

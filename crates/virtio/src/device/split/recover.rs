@@ -24,7 +24,9 @@ impl SplitQueue {
     ///
     /// A device that uses chains in order has stopped where the used index is. Where it does not,
     /// chains that it has not used, older than one that it has used, go back to the guest empty,
-    /// so that none is used twice and none is lost.
+    /// so that none is used twice and none is lost. That takes the available ring to have their
+    /// entries still, and is certain only as long as no head has come up again meanwhile: the
+    /// rings do not tell in which order things have happened in both.
     ///
     /// # Errors
     /// When the ring does not lie in `memory`.
