@@ -1,11 +1,13 @@
 //! The control thread: any number of vhost-user sockets, served by one thread that never waits
 //! for a peer.
 //!
+//! - `channel`: messages of the back-end
 //! - `endpoint`: sockets in the file system
 //! - `limit`: log lines that peers cause
 //! - `socket`: one socket and its front-end
 //! - `watch`: files that devices watch on this thread
 
+mod channel;
 mod endpoint;
 mod limit;
 mod socket;
@@ -160,6 +162,7 @@ impl ControlThread {
                     Some(Source::Wake) | None => {}
                     Some(Source::Listener(id)) => self.with(id, |s| s.on_listener(now)),
                     Some(Source::Connection(id)) => self.with(id, |s| s.on_connection(now)),
+                    Some(Source::Channel(id)) => self.with(id, Socket::serve_channel),
                     Some(Source::Watch(id, token)) => self.with(id, |s| s.on_watch(token)),
                 }
             }
