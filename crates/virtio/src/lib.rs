@@ -1,6 +1,7 @@
 //! Virtio: what both sides of a virtqueue need, without any transport.
 //!
 //! - [`device`]: the device side of virtqueues
+//! - [`dirty`]: the log of written pages, for live migration
 //! - [`driver`]: the driver side of virtqueues
 //! - [`features`]: feature bits
 //! - [`memory`]: the guest's memory and the checked way into it
@@ -10,6 +11,7 @@
 //! - [`shadow`]: a ring for a device in place of the guest's
 
 pub mod device;
+pub mod dirty;
 pub mod driver;
 pub mod features;
 pub mod memory;
@@ -18,6 +20,7 @@ pub mod packed;
 pub mod ring;
 pub mod shadow;
 
+pub use dirty::DirtyLog;
 pub use features::Features;
 pub use memory::GuestMemory;
 pub use net_header::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};

@@ -125,12 +125,7 @@ impl GuestMemory {
     /// The guest-physical address of a segment that was translated from this memory.
     #[must_use]
     pub fn guest_address(&self, segment: Segment) -> Option<u64> {
-        let start = segment.as_ptr().addr().get();
-        self.windows.iter().find_map(|window| {
-            let offset = start.checked_sub(window.host.addr().get())? as u64;
-            let inside = offset < window.len && segment.len() as u64 <= window.len - offset;
-            inside.then(|| window.guest_addr.checked_add(offset)).flatten()
-        })
+        self.windows.iter().find_map(|window| window.guest_addr_of(segment.as_ptr()))
     }
 
     /// The same memory for rings of which the guest-physical addresses are known: these are its
@@ -143,7 +138,7 @@ impl GuestMemory {
         Self::new(self.regions.iter().map(region).collect())
     }
 
-    /// The guest-physical address of front-end address `addr`, for logs.
+    /// The guest-physical address of front-end address `addr`.
     #[must_use]
     pub fn user_to_guest(&self, addr: u64) -> Option<u64> {
         self.windows.iter().find_map(|window| {
@@ -187,6 +182,14 @@ impl Translator {
         let segment = cursor.translate(addr, len);
         self.last = cursor.last;
         segment
+    }
+
+    /// The guest-physical address of what lies at `host`: the way back of
+    /// [`translate`](Self::translate).
+    #[must_use]
+    pub fn guest_addr(&self, host: NonNull<u8>) -> Option<u64> {
+        let last = self.last.guest_addr_of(host);
+        last.or_else(|| self.memory.windows.iter().find_map(|window| window.guest_addr_of(host)))
     }
 
     /// Translates many addresses: a loop has all that it needs in registers.
@@ -246,6 +249,13 @@ impl Window {
         // SAFETY: the window vouches for `len` bytes at `host`, and whoever uses the segment
         // holds the memory.
         Some(unsafe { Segment::new(host, len) })
+    }
+
+    /// The guest-physical address of host address `host`, if it is in this window.
+    fn guest_addr_of(&self, host: NonNull<u8>) -> Option<u64> {
+        let start = self.host.as_ptr().addr();
+        let offset = host.as_ptr().addr().checked_sub(start)? as u64;
+        self.guest_addr.checked_add(offset).filter(|_| offset < self.len)
     }
 
     /// The host address of `len` bytes at `addr`, where the window starts at `base`.

@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use packet::Segment;
 
-use super::burst::{Buffers, Chain};
+use super::burst::{Buffer, Buffers, Chain};
+use super::log::{RingLog, front};
 use super::packed::PackedQueue;
 use super::split::SplitQueue;
 use super::table::ChainWalk;
@@ -69,6 +70,18 @@ impl DeviceQueue {
         either!(self, ring => ring.memory())
     }
 
+    /// Logs all that is written to the guest's memory from now on, and the ring as it is; or logs
+    /// nothing any more.
+    pub fn set_log(&mut self, log: Option<RingLog>) {
+        either!(self, ring => ring.set_log(log));
+    }
+
+    /// Logs, where writes are logged, that the first `len` bytes of `segments` were written.
+    #[inline]
+    pub fn log_written(&mut self, segments: &[Segment], len: usize) {
+        either!(self, ring => ring.log_pieces(front(segments, len)));
+    }
+
     /// Where another device, or this one later, has to go on; see [`RingSetup::base`].
     #[must_use]
     pub fn base(&self) -> u32 {
@@ -124,6 +137,24 @@ impl DeviceQueue {
     #[inline]
     pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
         either!(self, ring => ring.complete(used));
+    }
+
+    /// Gives the first `count` of `buffers` back to the driver, all at once, each with the number
+    /// of bytes [written](super::Buffer::set_written) into it. Where writes are logged, those into
+    /// chains of several descriptors must have been [logged](Self::log_written) before.
+    #[inline]
+    pub fn complete_written(&mut self, buffers: &Buffers, count: usize) {
+        if either!(self, ring => ring.is_logged()) {
+            self.log_buffers(buffers, count);
+        }
+        self.complete(buffers.written(count));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn log_buffers(&mut self, buffers: &Buffers, count: usize) {
+        let written = buffers.as_slice().iter().take(count).filter_map(Buffer::written);
+        either!(self, ring => ring.log_pieces(written));
     }
 
     /// Gives the first `count` of `buffers`, which the device has only read, back to the driver,

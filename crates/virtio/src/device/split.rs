@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 use packet::Segment;
 
 use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
+use super::log::{LogSlot, RingLog};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
@@ -33,6 +34,8 @@ pub struct SplitQueue {
     in_order: bool,
     indirect: bool,
     memory: Translator,
+    /// While the guest is being migrated.
+    log: LogSlot,
     setup: RingSetup,
 }
 
@@ -77,6 +80,7 @@ impl SplitQueue {
             in_order: setup.features.contains(Features::IN_ORDER),
             indirect: setup.features.contains(Features::INDIRECT_DESC),
             memory: Translator::new(memory),
+            log: LogSlot::default(),
             setup,
         };
         // After a restart of the back-end the used ring goes on where it stood.
@@ -101,6 +105,43 @@ impl SplitQueue {
     /// As [`set_memory`](Self::set_memory).
     pub fn check_memory(&self, memory: &GuestMemory) -> Result<(), SetupError> {
         Parts::resolve(memory, &self.setup, self.size).map(|_| ())
+    }
+
+    /// Logs all that is written to the guest's memory from now on, and the used ring as it is; or
+    /// logs nothing any more.
+    pub fn set_log(&mut self, log: Option<RingLog>) {
+        self.log = LogSlot::new(log);
+        self.log.with(|log| {
+            log.set_next(self.next_used);
+            log.mark_used(0, self.size.used_bytes());
+            log.tell();
+        });
+    }
+
+    /// Logs what was given back, where writes are logged.
+    #[inline]
+    fn log_used(&mut self) {
+        // Nothing but `self` is needed, so that the loops before keep their registers.
+        if self.log.is_some() {
+            self.log_used_now();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn log_used_now(&mut self) {
+        self.log.with(|log| log.mark_elements(self.size, self.next_used));
+    }
+
+    #[inline]
+    pub(super) const fn is_logged(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Logs pieces of memory that were written, where writes are logged.
+    pub(super) fn log_pieces(&mut self, pieces: impl Iterator<Item = (NonNull<u8>, usize)>) {
+        let memory = &self.memory;
+        self.log.with(move |log| log.mark_pieces(memory, pieces));
     }
 
     /// The memory that the ring and its buffers lie in.
@@ -230,6 +271,7 @@ impl SplitQueue {
             self.next_used = next;
             // Release: the elements, and what was written into the buffers, come first.
             self.store16(self.parts.used, INDEX_OFFSET, next, Ordering::Release);
+            self.log_used();
         }
     }
 
@@ -247,6 +289,7 @@ impl SplitQueue {
         self.next_used = self.next_used.wrapping_add(u16::try_from(count).unwrap_or(0));
         // Release: that the buffers were read, and the element, come first.
         self.store16(self.parts.used, INDEX_OFFSET, self.next_used, Ordering::Release);
+        self.log_used();
     }
 
     /// Whether the driver wants to hear of the chains given back since the last call of this
@@ -259,6 +302,7 @@ impl SplitQueue {
             return false;
         }
         self.told_used = new;
+        self.log.with(RingLog::tell);
         // The index must be visible before the driver's wish is read: the driver states its
         // wish and then looks at the index, so one of the two sees the other.
         fence(Ordering::SeqCst);
@@ -275,12 +319,15 @@ impl SplitQueue {
     /// are waiting already (or the ring is broken), in which case none may come.
     #[must_use]
     pub fn arm(&mut self) -> bool {
-        if self.event_idx {
+        let offset = if self.event_idx {
             let offset = self.size.avail_event_offset();
             self.store16(self.parts.used, offset, self.next_avail, Ordering::Relaxed);
+            offset
         } else {
             self.store16(self.parts.used, FLAGS_OFFSET, 0, Ordering::Relaxed);
-        }
+            FLAGS_OFFSET
+        };
+        self.log.with(|log| log.mark_wish(offset, 2));
         // The wish must be visible before the index is read: see `needs_call`.
         fence(Ordering::SeqCst);
         self.available() == Ok(0)
@@ -291,6 +338,7 @@ impl SplitQueue {
     pub fn disarm(&mut self) {
         if !self.event_idx {
             self.store16(self.parts.used, FLAGS_OFFSET, USED_NO_NOTIFY, Ordering::Relaxed);
+            self.log.with(|log| log.mark_wish(FLAGS_OFFSET, 2));
         }
     }
 
