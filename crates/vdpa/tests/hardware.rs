@@ -191,6 +191,36 @@ fn the_relay_is_about_as_fast_as_an_eventfd() {
 }
 
 #[test]
+fn everything_that_is_written_is_in_the_log() {
+    for features in FORMATS {
+        let Some(device) = device() else { return };
+        let mut guest = Guest::new(device, features, 1);
+        guest.start();
+        guest.exchange(100, || ());
+        let (before, marks, log) = guest.snapshot();
+        guest.device.set_dirty_log(Some(log)).unwrap();
+        assert!(guest.device.is_running());
+        assert_eq!(guest.statistic("shadow_rings"), 2);
+        guest.exchange(500, || ());
+        let written = guest.check_log(&before, &marks);
+        assert!(written > 30, "{written}");
+        // Another log while it runs, and one that outlives a stop.
+        let (before, marks, log) = guest.snapshot();
+        guest.device.set_dirty_log(Some(log)).unwrap();
+        guest.exchange(100, || ());
+        guest.stop();
+        guest.start();
+        guest.exchange(100, || ());
+        guest.stop();
+        assert!(guest.check_log(&before, &marks) > 30);
+        guest.device.set_dirty_log(None).unwrap();
+        guest.start();
+        guest.exchange(100, || ());
+        assert_eq!(guest.statistic("rx0_given_up") + guest.statistic("tx0_given_up"), 0);
+    }
+}
+
+#[test]
 fn what_cannot_be_mapped_leaves_nothing_mapped() {
     let Some(device) = device() else { return };
     let mut guest = Guest::new(device, Features::empty(), 1);

@@ -36,7 +36,7 @@ use eal::EventFd;
 use eal::pci::spaces::VFIO_PCI;
 use eal::pci::{DeviceInfo, PciAddress, PciDevice, PciError, Spaces, Sysfs};
 use ethdev::{DeviceSpec, Error};
-use virtio::Features;
+use virtio::{DirtyLog, Features};
 
 use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};
 use crate::registry::Found;
@@ -62,6 +62,7 @@ pub struct VirtioPci {
     pairs: u16,
     config: EventFd,
     counters: Arc<Counters>,
+    log: Option<Arc<DirtyLog>>,
 }
 
 /// Opens the device of a string such as `virtio-pci:0000:01:00.0`.
@@ -159,16 +160,18 @@ impl VirtioPci {
         let pairs = if several { config.pairs.clamp(1, 0x4000) } else { 1 };
         let config = EventFd::new().map_err(|error| DeviceError(error.to_string()))?;
         let counters = Arc::new(Counters::new(2 * pairs));
-        Ok(Self { name, session: None, hardware, layout, offered, pairs, config, counters })
+        let (session, log) = (None, None);
+        Ok(Self { name, session, hardware, layout, offered, pairs, config, counters, log })
     }
 
-    const fn parts(&self) -> Parts<'_> {
+    fn parts(&self) -> Parts<'_> {
         Parts {
-            name: self.name.as_str(),
+            name: &self.name,
             hardware: &self.hardware,
             offered: self.offered,
             config: &self.config,
             counters: &self.counters,
+            log: self.log.as_ref(),
         }
     }
 
@@ -285,6 +288,27 @@ impl VdpaDevice for VirtioPci {
 
     fn reset_statistics(&mut self) {
         self.counters.reset();
+    }
+
+    fn can_log(&self) -> bool {
+        true
+    }
+
+    /// A device of the standard does not log what it writes, so all rings go through shadows while
+    /// somebody wants to know.
+    fn set_dirty_log(&mut self, log: Option<Arc<DirtyLog>>) -> Result<(), DeviceError> {
+        self.log.clone_from(&log);
+        match self.session.take() {
+            Some(session) if log.is_some() && !session.is_all_shadow() => {
+                let setup = session.suspend(self.parts());
+                self.start(setup)?;
+                // Interrupts may have been lost meanwhile.
+                self.session()?.call_all();
+                Ok(())
+            }
+            Some(session) => self.session.insert(session).set_log(log),
+            None => Ok(()),
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -14,10 +14,12 @@ use std::time::Duration;
 use drivers::virtio_pci::control::Kick;
 use eal::event::{Events, Interest};
 use eal::{DmaBuffer, Epoll, EventFd};
-use virtio::ShadowRing;
+use virtio::device::RingLog;
 use virtio::shadow::Relayed;
+use virtio::{DirtyLog, ShadowRing};
 
 use super::counters::{Counters, RingCounters};
+use crate::device::DeviceError;
 
 /// How long to wait for the thread to end: it waits for nothing that answers later.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
@@ -37,6 +39,8 @@ pub(super) struct Shadow {
     /// What the device signals.
     pub(super) interrupt: EventFd,
     pub(super) call: Call,
+    /// Guest-physical address of the guest's used ring, or the device's event structure.
+    pub(super) used: u64,
     /// The memory of the shadow ring.
     pub(super) _memory: Arc<DmaBuffer>,
     pub(super) is_broken: bool,
@@ -50,6 +54,9 @@ pub(super) struct Entry {
     pub(super) shadow: Option<Box<Shadow>>,
 }
 
+/// Something for the thread to do, which answers.
+type Order = (Option<Arc<DirtyLog>>, SyncSender<()>);
+
 /// Where a ring stood in the end, and what is to be known of its last moments.
 pub(super) type Ended = (u16, u32, Relayed);
 
@@ -59,6 +66,7 @@ pub(super) struct Relay {
     epoll: Arc<Epoll>,
     wake: Arc<EventFd>,
     stopped: Arc<AtomicBool>,
+    orders: Sender<Order>,
     ended: Receiver<Vec<Ended>>,
     thread: Option<JoinHandle<()>>,
 }
@@ -80,10 +88,12 @@ impl Relay {
         }
         let stopped = Arc::new(AtomicBool::new(false));
         let (sender, ended) = sync_channel(1);
+        let (orders, incoming) = channel();
         let server = Server {
             name: name.to_owned(),
             epoll: Arc::clone(&epoll),
-            _wake: Arc::clone(&wake),
+            wake: Arc::clone(&wake),
+            orders: incoming,
             stopped: Arc::clone(&stopped),
             entries,
             counters,
@@ -91,7 +101,7 @@ impl Relay {
         let thread = std::thread::Builder::new()
             .name(format!("vdpa-{name}"))
             .spawn(move || server.serve(&sender))?;
-        Ok(Self { epoll, wake, stopped, ended, thread: Some(thread) })
+        Ok(Self { epoll, wake, stopped, orders, ended, thread: Some(thread) })
     }
 
     /// Takes the file of ring `index` by which the guest notifies.
@@ -103,6 +113,15 @@ impl Relay {
     pub(super) fn remove_kick(&self, kick: &EventFd) {
         // It is not there where it could not be added.
         let _ = self.epoll.remove(kick.as_fd());
+    }
+
+    /// Has all shadow rings log what is written from now on, or not log any more.
+    pub(super) fn set_log(&self, log: Option<Arc<DirtyLog>>) -> Result<(), DeviceError> {
+        let (answer, done) = sync_channel(1);
+        let _ = self.orders.send((log, answer));
+        let _ = self.wake.signal();
+        done.recv_timeout(END_TIMEOUT)
+            .map_err(|_| DeviceError("its relay is held up by the front-end's files".to_owned()))
     }
 
     /// Ends the thread, once the device has been reset; returns where the shadow rings stand.
@@ -134,7 +153,8 @@ impl Drop for Relay {
 struct Server {
     name: String,
     epoll: Arc<Epoll>,
-    _wake: Arc<EventFd>,
+    wake: Arc<EventFd>,
+    orders: Receiver<Order>,
     stopped: Arc<AtomicBool>,
     entries: Vec<Entry>,
     counters: Arc<Counters>,
@@ -156,6 +176,7 @@ impl Server {
             if self.epoll.wait(&mut events, timeout).is_err() {
                 break;
             }
+            self.take_orders();
             for event in events.iter().filter(|event| event.token != WAKE) {
                 let index = event.token & !INTERRUPT;
                 let is_kick = event.token & INTERRUPT == 0;
@@ -170,6 +191,16 @@ impl Server {
         }
         let ends = std::mem::take(&mut self.entries).into_iter().filter_map(Entry::end);
         let _ = ended.send(ends.collect());
+    }
+
+    /// Switches logging as it was told.
+    fn take_orders(&mut self) {
+        let Ok((log, answer)) = self.orders.try_recv() else { return };
+        let _ = self.wake.drain();
+        for shadow in self.entries.iter_mut().filter_map(|entry| entry.shadow.as_mut()) {
+            shadow.set_log(log.clone());
+        }
+        let _ = answer.send(());
     }
 }
 
@@ -218,6 +249,11 @@ impl Entry {
 }
 
 impl Shadow {
+    /// Logs what is written, or nothing any more.
+    pub(super) fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.ring.set_log(log.map(|log| RingLog::new(log, Some(self.used))));
+    }
+
     /// Counts, and tells the guest of what came back.
     fn account(&self, relayed: Relayed, counters: Option<&RingCounters>) {
         if relayed.call {

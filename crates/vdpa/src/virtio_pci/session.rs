@@ -16,7 +16,7 @@ use drivers::virtio_pci::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR, RingPlac
 use eal::{DmaBuffer, DmaMapping, DmaMemory, EventFd};
 use virtio::device::{DeviceQueue, PackedQueue, SplitQueue};
 use virtio::driver::DriverQueue;
-use virtio::{Features, GuestMemory, ShadowRing};
+use virtio::{DirtyLog, Features, GuestMemory, ShadowRing};
 
 use super::counters::Counters;
 use super::plan::{self, Mode, PlannedRing};
@@ -43,6 +43,8 @@ pub(super) struct Parts<'d> {
     /// What changes of the configuration signal.
     pub(super) config: &'d EventFd,
     pub(super) counters: &'d Arc<Counters>,
+    /// Where all that is written is logged.
+    pub(super) log: Option<&'d Arc<DirtyLog>>,
 }
 
 /// A ring of a session.
@@ -91,7 +93,7 @@ impl Session {
         device.hardware.greet().map_err(trouble)?;
         let mappings = map(device, &setup.memory)?;
         device.hardware.agree(features).map_err(trouble)?;
-        let logging = false;
+        let logging = device.log.is_some();
         let plans = plan::rings(&*device.hardware.registers, &setup, &memory, features, logging)?;
         let rings = (1..)
             .zip(plans)
@@ -135,7 +137,7 @@ impl Session {
         let entry = |ring: &Running| {
             let doorbell = doorbell(device, ring.index(), ring.plan.info)?;
             let shadow = match ring.plan.mode {
-                Mode::Shadow(size) => Some(Box::new(self.shadow(ring, size, own)?)),
+                Mode::Shadow(size) => Some(Box::new(self.shadow(device, ring, size, own)?)),
                 Mode::Direct | Mode::Resting => None,
             };
             Ok(Entry { index: ring.index(), doorbell, shadow })
@@ -143,7 +145,13 @@ impl Session {
         running.map(entry).collect()
     }
 
-    fn shadow(&self, ring: &Running, size: u16, own: &mut Own) -> Result<Shadow, DeviceError> {
+    fn shadow(
+        &self,
+        device: Parts<'_>,
+        ring: &Running,
+        size: u16,
+        own: &mut Own,
+    ) -> Result<Shadow, DeviceError> {
         let index = ring.index();
         let guest = DeviceQueue::new(Arc::clone(&self.memory), ring.plan.setup)
             .map_err(|error| DeviceError(format!("ring {index}: {error}")))?;
@@ -152,7 +160,13 @@ impl Session {
         let ring_of = ShadowRing::new(guest, ring.plan.setup.size, queue, index.is_multiple_of(2));
         let interrupt = EventFd::new().map_err(|error| other(&error))?;
         let call = Arc::clone(&ring.call);
-        Ok(Shadow { ring: ring_of, interrupt, call, _memory: memory, is_broken: false })
+        let used = ring.plan.setup.used;
+        let mut shadow =
+            Shadow { ring: ring_of, interrupt, call, used, _memory: memory, is_broken: false };
+        if let Some(log) = device.log {
+            shadow.set_log(Some(Arc::clone(log)));
+        }
+        Ok(shadow)
     }
 
     /// Vector 0 tells of the configuration, and each ring has one of its own, which goes straight
@@ -349,6 +363,38 @@ impl Session {
         }
         *ring.call.lock().unwrap_or_else(PoisonError::into_inner) = call;
         Ok(())
+    }
+
+    /// Whether no ring is served by the device itself.
+    pub(super) fn is_all_shadow(&self) -> bool {
+        self.rings.iter().all(|ring| ring.plan.mode != Mode::Direct)
+    }
+
+    /// Logs what is written to the guest's memory, or nothing any more. Only where
+    /// [all rings](Self::is_all_shadow) go through a shadow everything is logged.
+    pub(super) fn set_log(&self, log: Option<Arc<DirtyLog>>) -> Result<(), DeviceError> {
+        self.relay.as_ref().map_or(Ok(()), |relay| relay.set_log(log))
+    }
+
+    /// Has the guest look into all rings.
+    pub(super) fn call_all(&self) {
+        for call in self.rings.iter().filter_map(Running::call) {
+            let _ = call.signal();
+        }
+    }
+
+    /// Stops the device, and returns what it takes to start it where it was.
+    pub(super) fn suspend(mut self, device: Parts<'_>) -> Setup {
+        let (features, memory) = (self.setup.features, Arc::clone(&self.setup.memory));
+        let mut rings = std::mem::take(&mut self.setup.rings);
+        for (ring, running) in rings.iter_mut().zip(&mut self.rings) {
+            ring.kick = running.kick.take();
+            ring.call = running.call().and_then(|call| call.try_clone().ok());
+        }
+        for (ring, (_, base)) in rings.iter_mut().zip(self.stop(device)) {
+            ring.base = base;
+        }
+        Setup { features, memory, rings }
     }
 
     /// Where ring `index` notifies the device, as the device says; `None` where the guest cannot

@@ -297,3 +297,34 @@ fn dropping_it_stops_the_device() {
     drop(guest);
     check_stopped(&model);
 }
+
+#[test]
+fn everything_that_is_written_is_in_the_log() {
+    for features in FORMATS {
+        let model = Model::new(&Shape::default());
+        let _running = model.run();
+        let mut guest = guest(&model, features, 1);
+        guest.start();
+        guest.exchange(100, || echo(&model));
+        let (before, marks, log) = guest.snapshot();
+        guest.device.set_dirty_log(Some(log)).unwrap();
+        assert!(guest.device.is_running());
+        assert_eq!(guest.statistic("shadow_rings"), 2);
+        guest.exchange(500, || echo(&model));
+        let written = guest.check_log(&before, &marks);
+        assert!(written > 30, "{written}");
+        // Another log while it runs, and one that outlives a stop.
+        let (before, marks, log) = guest.snapshot();
+        guest.device.set_dirty_log(Some(log)).unwrap();
+        guest.exchange(100, || echo(&model));
+        guest.stop();
+        guest.start();
+        guest.exchange(100, || echo(&model));
+        guest.stop();
+        assert!(guest.check_log(&before, &marks) > 30);
+        guest.device.set_dirty_log(None).unwrap();
+        guest.start();
+        guest.exchange(100, || echo(&model));
+        assert_eq!(guest.statistic("rx0_given_up") + guest.statistic("tx0_given_up"), 0);
+    }
+}

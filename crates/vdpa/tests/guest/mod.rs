@@ -11,9 +11,10 @@ use eal::pci::Bar;
 use eal::{DmaMemory, EventFd, Mapping, SharedMemory};
 use rustix::mm::{MapFlags, ProtFlags};
 use vdpa::{NotifyArea, Ring, Setup, VdpaDevice};
+use virtio::dirty::LOG_PAGE;
 use virtio::driver::{Buffer, DriverQueue, DriverRing as _};
 use virtio::memory::Region;
-use virtio::{Features, GuestMemory, NET_HEADER_LEN};
+use virtio::{DirtyLog, Features, GuestMemory, NET_HEADER_LEN};
 
 /// Where the guest has its memory.
 pub const GUEST: u64 = 0x4000_0000;
@@ -256,6 +257,59 @@ impl Guest {
         expected.sort();
         back.sort();
         assert!(back == expected, "frames have changed");
+    }
+
+    /// A copy of all memory, and a log for it without any mark.
+    pub fn snapshot(&self) -> (Vec<u8>, SharedMemory, Arc<DirtyLog>) {
+        let mut bytes = vec![0; BYTES];
+        // SAFETY: the memory is that long.
+        unsafe { self.memory.as_ptr().as_ptr().copy_to(bytes.as_mut_ptr(), BYTES) };
+        let end = GUEST + BYTES as u64;
+        let memory =
+            SharedMemory::allocate("log", usize::try_from(end / LOG_PAGE / 8).unwrap()).unwrap();
+        let map = Mapping::map(memory.fd(), 0, memory.len() as u64).unwrap();
+        let log = Arc::new(DirtyLog::new(Arc::new(map), None));
+        assert!(log.covers(end));
+        (bytes, memory, log)
+    }
+
+    /// Checks that each page that has changed since and that the guest itself does not write is
+    /// marked: receive buffers and what devices write of rings. Returns how many there are.
+    pub fn check_log(&self, before: &[u8], log: &SharedMemory) -> usize {
+        let (now, _, _) = self.snapshot();
+        let page = usize::try_from(LOG_PAGE).unwrap();
+        let mut marks = vec![0; log.len()];
+        // SAFETY: the memory is that long.
+        unsafe { log.as_ptr().as_ptr().copy_to(marks.as_mut_ptr(), marks.len()) };
+        let first = usize::try_from(GUEST / LOG_PAGE).unwrap();
+        let is_marked = |at: usize| {
+            let number = first + at / page;
+            marks[number / 8] >> (number % 8) & 1 == 1
+        };
+        let mut parts = Vec::new();
+        for (index, side) in self.sides.iter().enumerate() {
+            // The driver writes in the same place in packed rings: there all must be marked.
+            let (descriptors, _, used) = side.queue.device_addresses();
+            let (start, len) = match self.features.contains(Features::RING_PACKED) {
+                true => (descriptors, 16 * usize::from(SIZE)),
+                false => (used, 4 + 8 * usize::from(SIZE)),
+            };
+            parts.push((usize::try_from(start - GUEST).unwrap(), len));
+            if index % 2 == 0 {
+                let buffers = index * usize::from(SIZE) * BUFFER;
+                parts.push((BUFFERS + buffers, usize::from(SIZE) * BUFFER));
+            }
+        }
+        let mut written = 0;
+        for (start, len) in parts {
+            for at in start..start + len {
+                if now[at] != before[at] {
+                    assert!(is_marked(at), "{at:#x} was written and not marked");
+                    written += usize::from(at % page == 0 || now[at - 1] == before[at - 1]);
+                }
+            }
+        }
+        written
     }
 
     /// By ring: where the driver is, and what the device has said last.

@@ -17,8 +17,8 @@ use std::collections::VecDeque;
 use packet::Segment;
 
 use crate::device::burst::{Buffer as GuestBuffer, MAX_BUFFERS};
-use crate::device::{self, Buffers, Chain, DeviceQueue};
-use crate::driver::{self, Buffer, DmaMemory, DriverQueue, DriverRing as _};
+use crate::device::{self, Buffers, Chain, DeviceQueue, RingLog};
+use crate::driver::{self, Buffer, DmaMemory, DriverQueue, DriverRing as _, Used};
 
 /// Rounds of one [`ShadowRing::relay`], of 64 chains each: others have their turn then.
 const ROUNDS: usize = 4;
@@ -62,6 +62,15 @@ struct Pending {
     done: Option<u32>,
 }
 
+/// A chain in the shadow ring.
+#[derive(Clone, Debug, Default)]
+struct Place {
+    /// How many chains came before it.
+    number: u64,
+    /// Where the device writes, for the log.
+    written: Vec<Segment>,
+}
+
 /// How a chain went into the shadow ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Placed {
@@ -83,8 +92,8 @@ pub struct ShadowRing {
     pending: VecDeque<Pending>,
     /// How many chains came before those.
     before: u64,
-    /// By first descriptor in the shadow ring: how many chains came before this one.
-    places: Box<[u64]>,
+    /// By first descriptor in the shadow ring: the chain there.
+    places: Box<[Place]>,
     /// The next chain has more descriptors than are free.
     no_room: bool,
     buffers: Box<Buffers>,
@@ -99,7 +108,7 @@ impl ShadowRing {
     /// receive ring), otherwise it reads them.
     #[must_use]
     pub fn new(guest: DeviceQueue, entries: u16, shadow: DriverQueue, writes: bool) -> Self {
-        let places = vec![0; shadow.entries().into()].into_boxed_slice();
+        let places = vec![Place::default(); shadow.entries().into()].into_boxed_slice();
         Self {
             guest,
             shadow,
@@ -126,6 +135,12 @@ impl ShadowRing {
     #[must_use]
     pub fn position(&self) -> u16 {
         self.shadow.position()
+    }
+
+    /// Logs from now on what the device writes into the guest's buffers and what is written into its
+    /// ring; or logs nothing any more.
+    pub fn set_log(&mut self, log: Option<RingLog>) {
+        self.guest.set_log(log);
     }
 
     /// Gives used chains back to the guest and new ones to the device, for a while.
@@ -239,7 +254,10 @@ impl ShadowRing {
         self.ids.extend((0..self.parts.len()).map_while(|_| self.shadow.reserve()));
         let Some(head) = self.ids.first().copied() else { return Placed::NoRoom };
         let Some(place) = self.places.get_mut(usize::from(head)) else { return Placed::Bad };
-        *place = self.before + self.pending.len() as u64;
+        place.number = self.before + self.pending.len() as u64;
+        if self.writes {
+            place.written.clone_from(&self.segments);
+        }
         self.shadow.set_chain(&self.ids, &self.parts);
         self.shadow.post(head);
         Placed::Given(head)
@@ -250,16 +268,23 @@ impl ShadowRing {
     fn take_back(&mut self) -> Result<u32, ShadowError> {
         if self.shadow.poll_used()? > 0 {
             while let Some(used) = self.shadow.next_used()? {
-                let place = self.places.get(usize::from(used.head)).copied().unwrap_or(u64::MAX);
-                let index = usize::try_from(place.wrapping_sub(self.before)).unwrap_or(usize::MAX);
-                if let Some(pending) = self.pending.get_mut(index) {
-                    pending.done = Some(used.len);
-                }
+                self.note_used(used);
                 self.shadow.recycle(used.head);
             }
         }
         let done = self.pending.iter().take_while(|pending| pending.done.is_some()).count();
         Ok(self.give_back(done))
+    }
+
+    /// Notes that the device is done with a chain, and logs what it has written.
+    fn note_used(&mut self, used: Used) {
+        let Some(place) = self.places.get(usize::from(used.head)) else { return };
+        let index = usize::try_from(place.number.wrapping_sub(self.before));
+        let pending = index.ok().and_then(|index| self.pending.get_mut(index));
+        if let Some(pending) = pending {
+            pending.done = Some(used.len);
+        }
+        self.guest.log_written(&place.written, used.len as usize);
     }
 
     /// Gives the oldest `count` chains back to the guest.
