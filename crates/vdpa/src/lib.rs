@@ -8,6 +8,7 @@
 //! - [`attach`](mod@attach): a device on a vhost-user socket
 //! - `attachment`: what the front-end has told, and when the device starts and stops
 //! - `backend`: the device side of a vhost-user session
+//! - `outbox`: what the front-end has yet to be told
 //! - `place`: where a ring lies in guest memory
 //! - [`virtio_pci`]: virtio network hardware over VFIO
 
@@ -19,6 +20,7 @@ pub mod attach;
 mod attachment;
 mod backend;
 pub mod device;
+mod outbox;
 mod place;
 pub mod registry;
 #[cfg(test)]
