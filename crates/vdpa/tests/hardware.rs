@@ -45,6 +45,7 @@ fn relay_ticks() -> u64 {
 const FORMATS: [Features; 3] = [Features::empty(), Features::EVENT_IDX, Features::RING_PACKED];
 
 #[test]
+#[ignore = "needs a device of its own"]
 fn frames_pass_and_come_back_in_all_formats() {
     for features in FORMATS {
         for pairs in [1, 2] {
@@ -66,6 +67,7 @@ fn frames_pass_and_come_back_in_all_formats() {
 }
 
 #[test]
+#[ignore = "needs a device of its own"]
 fn rings_go_on_where_they_were() {
     for features in FORMATS {
         let Some(device) = device() else { return };
@@ -84,6 +86,7 @@ fn rings_go_on_where_they_were() {
 }
 
 #[test]
+#[ignore = "needs a device of its own"]
 fn a_mapped_doorbell_leaves_nothing_to_do() {
     for features in [Features::empty(), Features::RING_PACKED] {
         let Some(device) = device() else { return };
@@ -167,6 +170,7 @@ fn sending_time(guest: &mut Guest) -> Duration {
 }
 
 #[test]
+#[ignore = "needs a device of its own"]
 fn the_relay_is_about_as_fast_as_an_eventfd() {
     let Some(device) = device() else { return };
     let mut guest = Guest::new(device, Features::empty(), 1);
@@ -191,6 +195,7 @@ fn the_relay_is_about_as_fast_as_an_eventfd() {
 }
 
 #[test]
+#[ignore = "needs a device of its own"]
 fn everything_that_is_written_is_in_the_log() {
     for features in FORMATS {
         let Some(device) = device() else { return };
@@ -221,6 +226,7 @@ fn everything_that_is_written_is_in_the_log() {
 }
 
 #[test]
+#[ignore = "needs a device of its own"]
 fn what_cannot_be_mapped_leaves_nothing_mapped() {
     let Some(device) = device() else { return };
     let mut guest = Guest::new(device, Features::empty(), 1);
