@@ -300,10 +300,11 @@ impl VdpaDevice for VirtioPci {
         self.log.clone_from(&log);
         match self.session.take() {
             Some(session) if log.is_some() && !session.is_all_shadow() => {
-                let setup = session.suspend(self.parts());
-                self.start(setup)?;
+                let suspended = session.suspend(self.parts());
+                let session = Session::resume(self.parts(), suspended)?;
+                self.counters.starts.fetch_add(1, Relaxed);
                 // Interrupts may have been lost meanwhile.
-                self.session()?.call_all();
+                self.session.insert(session).call_all();
                 Ok(())
             }
             Some(session) => self.session.insert(session).set_log(log),

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use drivers::virtio_pci::control::Kick;
 use eal::event::{Events, Interest};
@@ -23,6 +23,12 @@ use crate::device::DeviceError;
 
 /// How long to wait for the thread to end: it waits for nothing that answers later.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// For how long after the start to look into shadow rings even if nobody notifies, and how often: a
+/// guest that had the device's doorbell before goes on writing to it until the front-end takes it
+/// away, and then only the device hears of that.
+const WATCH: Duration = Duration::from_secs(10);
+const WATCH_PAUSE: Duration = Duration::from_millis(20);
 
 /// Tokens of device interrupts are those of the kicks with this added.
 const INTERRUPT: u64 = 1 << 32;
@@ -166,15 +172,21 @@ impl Server {
         let mut busy = vec![true; self.entries.len()];
         // Whatever has been in the rings since before the start is to be noticed.
         self.entries.iter().for_each(|entry| entry.doorbell.signal(0));
+        let has_shadows = self.entries.iter().any(|entry| entry.shadow.is_some());
+        let mut watched = has_shadows.then(|| Instant::now() + WATCH);
         while !self.stopped.load(Relaxed) {
             let mut any_busy = false;
             for (entry, busy) in self.entries.iter_mut().zip(&mut busy) {
                 *busy = *busy && entry.relay(&self.name, &self.counters);
                 any_busy |= *busy;
             }
-            let timeout = any_busy.then_some(Duration::ZERO);
+            let timeout = any_busy.then_some(Duration::ZERO).or(watched.map(|_| WATCH_PAUSE));
             if self.epoll.wait(&mut events, timeout).is_err() {
                 break;
+            }
+            if watched.is_some() && events.as_slice().is_empty() {
+                busy.fill(true);
+                watched = watched.filter(|end| Instant::now() < *end);
             }
             self.take_orders();
             for event in events.iter().filter(|event| event.token != WAKE) {

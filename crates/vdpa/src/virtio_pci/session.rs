@@ -79,19 +79,40 @@ impl Session {
     /// When it does not start with this setup. It is reset then, and nothing is mapped.
     pub(super) fn start(device: Parts<'_>, setup: Setup) -> Result<Self, DeviceError> {
         check_rings(device, &setup)?;
-        let mut session = Self::prepare(device, setup).inspect_err(|_| halt(device))?;
+        Self::start_with(device, setup, None)
+    }
+
+    /// Starts a device that was suspended.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub(super) fn resume(device: Parts<'_>, suspended: Suspended) -> Result<Self, DeviceError> {
+        let Suspended { setup, mappings } = suspended;
+        Self::start_with(device, setup, Some(mappings))
+    }
+
+    fn start_with(
+        device: Parts<'_>,
+        setup: Setup,
+        mappings: Option<Vec<DmaMapping>>,
+    ) -> Result<Self, DeviceError> {
+        let mut session = Self::prepare(device, setup, mappings).inspect_err(|_| halt(device))?;
         // The reset comes before the session's end, which takes memory away.
         session.run(device).inspect_err(|_| halt(device))?;
         Ok(session)
     }
 
-    /// Maps the guest's memory, and agrees with the device on features and rings.
-    fn prepare(device: Parts<'_>, mut setup: Setup) -> Result<Self, DeviceError> {
+    /// Maps the guest's memory, unless it is, and agrees with the device on features and rings.
+    fn prepare(
+        device: Parts<'_>,
+        mut setup: Setup,
+        mappings: Option<Vec<DmaMapping>>,
+    ) -> Result<Self, DeviceError> {
         let pairs = setup.rings.iter().map(|ring| ring.index / 2 + 1).max().unwrap_or(1);
         let features = plan::features(device.offered, setup.features, pairs)?;
         let memory = setup.memory.by_guest_address().map_err(|error| other(&error))?;
         device.hardware.greet().map_err(trouble)?;
-        let mappings = map(device, &setup.memory)?;
+        let mappings = mappings.map_or_else(|| map(device, &setup.memory), Ok)?;
         device.hardware.agree(features).map_err(trouble)?;
         let logging = device.log.is_some();
         let plans = plan::rings(&*device.hardware.registers, &setup, &memory, features, logging)?;
@@ -339,7 +360,7 @@ impl Session {
         ring.kick = kick;
         match &ring.kick {
             Some(kick) => relay.add_kick(index, kick).map_err(|error| kick_error(ring, &error)),
-            None => Ok(()),
+            None => Err(no_kick(index)),
         }
     }
 
@@ -383,10 +404,12 @@ impl Session {
         }
     }
 
-    /// Stops the device, and returns what it takes to start it where it was.
-    pub(super) fn suspend(mut self, device: Parts<'_>) -> Setup {
+    /// Stops the device, and returns what it takes to start it where it was. The guest's memory
+    /// stays mapped meanwhile: mapping takes its time with a large guest.
+    pub(super) fn suspend(mut self, device: Parts<'_>) -> Suspended {
         let (features, memory) = (self.setup.features, Arc::clone(&self.setup.memory));
         let mut rings = std::mem::take(&mut self.setup.rings);
+        let mappings = std::mem::take(&mut self.mappings);
         for (ring, running) in rings.iter_mut().zip(&mut self.rings) {
             ring.kick = running.kick.take();
             ring.call = running.call().and_then(|call| call.try_clone().ok());
@@ -394,7 +417,7 @@ impl Session {
         for (ring, (_, base)) in rings.iter_mut().zip(self.stop(device)) {
             ring.base = base;
         }
-        Setup { features, memory, rings }
+        Suspended { setup: Setup { features, memory, rings }, mappings }
     }
 
     /// Where ring `index` notifies the device, as the device says; `None` where the guest cannot
@@ -414,6 +437,13 @@ impl Session {
         let shadows = self.rings.iter().filter(|ring| matches!(ring.plan.mode, Mode::Shadow(_)));
         shadows.count() as u64
     }
+}
+
+/// What it takes to start a device where it was.
+#[derive(Debug)]
+pub(super) struct Suspended {
+    setup: Setup,
+    mappings: Vec<DmaMapping>,
 }
 
 impl Running {
@@ -532,11 +562,7 @@ fn check_rings(device: Parts<'_>, setup: &Setup) -> Result<(), DeviceError> {
     }
     let running = setup.rings.iter().filter(|ring| ring.enabled || ring.index > 1);
     if let Some(ring) = running.into_iter().find(|ring| ring.kick.is_none()) {
-        return Err(DeviceError(format!(
-            "ring {} has no kick file: the front-end wants it to be polled, which the device does \
-             not do",
-            ring.index
-        )));
+        return Err(no_kick(ring.index));
     }
     Ok(())
 }
@@ -564,6 +590,13 @@ fn kick_error(ring: &Running, error: &dyn std::error::Error) -> DeviceError {
 
 fn no_room() -> DeviceError {
     DeviceError("its rings do not fit into the memory made for them".to_owned())
+}
+
+fn no_kick(index: u16) -> DeviceError {
+    DeviceError(format!(
+        "ring {index} has no kick file: the front-end wants it to be polled, which the device does \
+         not do"
+    ))
 }
 
 fn no_ring(index: u16) -> DeviceError {

@@ -123,7 +123,8 @@ fn files_are_replaced_while_it_runs() {
         }
         guest.exchange(100, || echo(&model));
         assert!(guest.sides.iter().all(|side| side.call.drain().unwrap()));
-        guest.device.set_ring_kick(1, None).unwrap();
+        let error = guest.device.set_ring_kick(1, None).unwrap_err().to_string();
+        assert!(error.contains("polled"), "{error}");
         guest.device.set_ring_call(1, None).unwrap();
         assert!(guest.device.set_ring_kick(2, None).is_err());
         guest.stop();
