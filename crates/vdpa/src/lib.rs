@@ -25,4 +25,4 @@ mod tests;
 
 pub use attach::{AttachOptions, Attached, State, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
-pub use registry::{Found, find, list, open};
+pub use registry::{Found, find, list, open, open_spec};
