@@ -107,18 +107,12 @@ fn serve(signals: &Signals, hub: &mut Hub, args: &VdpaArgs) -> Result<(), Failur
             return Ok(());
         }
         if is_ready(1) {
-            match lines.read(&stdin) {
-                Input::End => return Ok(()),
-                Input::Lines(lines) => {
-                    for line in lines {
-                        match prompt::execute(&line, hub, args.client, colour_stdout()) {
-                            Outcome::Say(text) => output::text(&format!("{text}{prompt}")),
-                            Outcome::Failed(why) => {
-                                output::text(&format!("error: {why}\n{prompt}"))
-                            }
-                            Outcome::Quit => return Ok(()),
-                        }
-                    }
+            let Input::Lines(lines) = lines.read(&stdin) else { return Ok(()) };
+            for line in lines {
+                match prompt::execute(&line, hub, args.client, colour_stdout()) {
+                    Outcome::Say(text) => output::text(&format!("{text}{prompt}")),
+                    Outcome::Failed(why) => output::text(&format!("error: {why}\n{prompt}")),
+                    Outcome::Quit => return Ok(()),
                 }
             }
         }
