@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use eal::EventFd;
-use virtio::GuestMemory;
+use virtio::{DirtyLog, GuestMemory};
 
 /// Why a device does not do what it was asked for. The text names the device's part that is
 /// concerned, what was found and what to do; whoever reports it puts the device's name in front.
@@ -152,6 +152,24 @@ pub trait VdpaDevice: Send + fmt::Debug {
 
     /// Sets all counters to zero.
     fn reset_statistics(&mut self) {}
+
+    /// Whether it can [log](Self::set_dirty_log) what it writes.
+    fn can_log(&self) -> bool {
+        false
+    }
+
+    /// From now on, marks every page of the guest's memory that is written for the device, buffers
+    /// and rings, in `log`, after it was written; or marks none any more. A device that runs goes on,
+    /// one that is stopped does so from its next start on. No descriptor is lost.
+    ///
+    /// # Errors
+    /// Where it cannot log. A device that runs may have stopped then.
+    fn set_dirty_log(&mut self, log: Option<Arc<DirtyLog>>) -> Result<(), DeviceError> {
+        match log {
+            Some(_) => Err(DeviceError("it cannot log what it writes".to_owned())),
+            None => Ok(()),
+        }
+    }
 
     /// The guest runs here now: its migration to this host has ended.
     fn migration_done(&mut self) {}

@@ -10,6 +10,11 @@
 //! - `backend`: the device side of a vhost-user session
 //! - `outbox`: what the front-end has yet to be told
 //! - `place`: where a ring lies in guest memory
+//! - [`virtio_pci`]: virtio network hardware over VFIO
+
+// So that the guest of the tests reads the same here and in `tests/`.
+#[cfg(test)]
+extern crate self as vdpa;
 
 pub mod attach;
 mod attachment;
@@ -22,6 +27,7 @@ pub mod registry;
 mod testing;
 #[cfg(test)]
 mod tests;
+pub mod virtio_pci;
 
 pub use attach::{AttachOptions, Attached, State, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};

@@ -4,6 +4,7 @@ use drivers::DriverInfo;
 use ethdev::{DeviceSpec, Error};
 
 use crate::device::VdpaDevice;
+use crate::virtio_pci;
 
 /// A device of this machine that a driver could open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,7 +32,8 @@ struct Driver {
 }
 
 /// All drivers, in the order of help: one entry for each module.
-const DRIVERS: &[Driver] = &[];
+const DRIVERS: &[Driver] =
+    &[Driver { info: &virtio_pci::INFO, open: virtio_pci::open, find: virtio_pci::find }];
 
 /// The drivers that [`open`] knows.
 pub fn list() -> impl Iterator<Item = &'static DriverInfo> {

@@ -13,7 +13,8 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::Features;
 
 use super::announce::announcement;
-use super::device::{Device, Trouble};
+use super::device::Device;
+use super::hardware::{Hardware, Trouble};
 use super::options::Options;
 use super::port::State;
 use super::registers::{DRIVER_OK, NEEDS_RESET};
@@ -112,8 +113,8 @@ impl Keeper {
                 Woken::Stop => return,
                 Woken::Wake => self.make_changes(),
                 Woken::Interrupt => {
-                    let Device { pci, registers, interrupts } = &self.device;
-                    let changed = interrupts.handle(pci, &**registers, &self.lanes);
+                    let Hardware { pci, registers } = &*self.device;
+                    let changed = self.device.interrupts.handle(pci, &**registers, &self.lanes);
                     // A line that all queues share may interrupt often.
                     if !changed && self.looked.elapsed() < LOOK {
                         continue;
@@ -275,9 +276,9 @@ impl Keeper {
     /// Waits for an interrupt, a change, a fault or the end.
     fn wait(&self, timeout: Option<Duration>) -> Woken {
         let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
-        let Device { pci, interrupts, .. } = &self.device;
+        let interrupts = &self.device.interrupts;
         let interrupt: Option<BorrowedFd<'_>> =
-            if self.gone { None } else { interrupts.wait_fd(pci) };
+            if self.gone { None } else { interrupts.wait_fd(&self.device.pci) };
         let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 3>::new();
         fds.push(PollFd::new(&self.stop, PollFlags::IN));
         fds.push(PollFd::new(&self.wake, PollFlags::IN));

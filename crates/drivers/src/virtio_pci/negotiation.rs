@@ -4,7 +4,8 @@ use virtio::Features;
 use virtio::ring::QueueSize;
 
 use super::config::NetConfig;
-use super::device::{Device, Trouble};
+use super::device::Device;
+use super::hardware::Trouble;
 use super::options::Options;
 use super::registers::QueueInfo;
 use super::session::Wanted;

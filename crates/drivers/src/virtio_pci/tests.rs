@@ -1,8 +1,6 @@
 //! The driver against a model of a device.
 
 mod hostile;
-mod model;
-mod registers;
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -15,11 +13,10 @@ use packet::{BURST, Frame, MacAddr, Packet, Pool, PoolCache};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::Features;
 
+use super::model::{Model, ModelWindows, Shape};
 use super::open_on;
 use super::options::Options;
 use crate::open::OpenPort;
-use model::{Model, Shape};
-use registers::ModelWindows;
 
 /// How long anything may take on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -260,6 +260,31 @@ impl PciDevice for VfioDevice {
         Ok(())
     }
 
+    fn change_msix(&self, vector: u16, event: Option<&EventFd>) -> Result<(), PciError> {
+        let on = self.lock_interrupts();
+        if *on != Interrupts::Msix || vector >= self.msix_vectors {
+            return Err(self.refused(format!("MSI-X vector {vector} is not in use")));
+        }
+        let event = event.map(EventFd::as_fd);
+        abi::change_irq(self.fd(), abi::IRQ_MSIX, vector.into(), event)
+            .map_err(|cause| self.failed(&format!("change MSI-X vector {vector}"), &cause))
+    }
+
+    fn share_bar(&self, index: u8, offset: u64, len: u64) -> Result<(OwnedFd, u64), PciError> {
+        let failed = |cause: io::Error| self.failed(&format!("share its BAR {index}"), &cause);
+        if index > 5 {
+            return Err(self.refused(format!("it has no BAR {index}")));
+        }
+        let region = abi::region(self.fd(), u32::from(index)).map_err(failed)?;
+        if !is_shareable(&region, offset, len) {
+            return Err(self.refused(format!(
+                "{len} bytes at {offset:#x} of its BAR {index} cannot be mapped"
+            )));
+        }
+        let file = self.fd().try_clone_to_owned().map_err(failed)?;
+        Ok((file, region.offset.saturating_add(offset)))
+    }
+
     fn line_interrupt(&self) -> Option<BorrowedFd<'_>> {
         self.line.as_ref().map(|event| event.as_fd())
     }
@@ -291,6 +316,21 @@ fn areas(region: &Region, len: usize) -> Option<Vec<(usize, usize)>> {
         Some((offset, bytes))
     };
     areas.iter().filter(|(_, bytes)| *bytes > 0).map(convert).collect()
+}
+
+/// Whether `len` bytes at `offset` are whole pages, all of which can be mapped.
+fn is_shareable(region: &Region, offset: u64, len: u64) -> bool {
+    let page = rustix::param::page_size() as u64;
+    let Some(end) = offset.checked_add(len) else { return false };
+    let whole = offset.is_multiple_of(page) && len.is_multiple_of(page) && len > 0;
+    let inside = |(start, bytes): &(u64, u64)| {
+        *start <= offset && start.checked_add(*bytes).is_some_and(|last| end <= last)
+    };
+    let area = match &region.areas {
+        Some(areas) => areas.iter().any(inside),
+        None => inside(&(0, region.size)),
+    };
+    region.flags & abi::REGION_MMAP != 0 && whole && area
 }
 
 impl Drop for VfioDevice {
@@ -329,5 +369,19 @@ mod tests {
         assert_eq!(areas(&region(Some(around)), 4 * page), Some(expected));
         assert_eq!(areas(&region(Some(vec![(bytes, 4 * bytes)])), 4 * page), None);
         assert_eq!(areas(&region(Some(vec![(u64::MAX, 2)])), 4 * page), None);
+    }
+
+    #[test]
+    fn whole_pages_that_can_be_mapped_are_shared() {
+        let page = rustix::param::page_size() as u64;
+        let flags = abi::REGION_MMAP;
+        let region = |areas| Region { flags, areas, size: 4 * page, ..Region::default() };
+        let all = region(None);
+        assert!(is_shareable(&all, 3 * page, page) && is_shareable(&all, 0, 4 * page));
+        assert!(!is_shareable(&all, 4 * page, page) && !is_shareable(&all, 16, page));
+        assert!(!is_shareable(&all, 0, 0) && !is_shareable(&all, u64::MAX - 1, page));
+        let some = region(Some(vec![(0, page), (2 * page, 2 * page)]));
+        assert!(is_shareable(&some, 3 * page, page) && !is_shareable(&some, page, page));
+        assert!(!is_shareable(&Region { flags: 0, ..all }, 0, page));
     }
 }
