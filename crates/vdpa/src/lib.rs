@@ -4,7 +4,9 @@
 //! not: the device reads and writes the guest's rings and buffers by DMA.
 //!
 //! - [`device`]: what a vDPA device does
+//! - [`kernel`]: devices that the kernel drives
 
 pub mod device;
+pub mod kernel;
 
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
