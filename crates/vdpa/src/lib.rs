@@ -5,8 +5,24 @@
 //!
 //! - [`device`]: what a vDPA device does
 //! - [`kernel`]: devices that the kernel drives
+//! - [`registry`]: from a device string to an open device, and the list of drivers
+//! - [`attach`](mod@attach): a device on a vhost-user socket
+//! - `attachment`: what the front-end has told, and when the device starts and stops
+//! - `backend`: the device side of a vhost-user session
+//! - `place`: where a ring lies in guest memory
 
+pub mod attach;
+mod attachment;
+mod backend;
 pub mod device;
 pub mod kernel;
+mod place;
+pub mod registry;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
+pub use attach::{AttachOptions, Attached, State, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
+pub use registry::{Found, find, list, open};

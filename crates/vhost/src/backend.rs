@@ -78,6 +78,12 @@ pub trait Backend: Send {
     /// The front-end has gone. All rings were stopped; let go of the guest's memory.
     fn disconnected(&mut self);
 
+    /// The front-end accepted these protocol features, a subset of those that were offered. It
+    /// tells before it starts the first ring, if it knows of them at all.
+    fn set_protocol_features(&mut self, features: ProtocolFeatures) {
+        let _ = features;
+    }
+
     /// The driver accepted `features`, a subset of [`features`](Self::features). No ring runs
     /// unless they are the same as before.
     ///
@@ -104,7 +110,10 @@ pub trait Backend: Send {
     fn stop_ring(&mut self, index: u16) -> u32;
 
     /// Enables or disables ring `index`, which runs.
-    fn set_ring_enabled(&mut self, index: u16, enabled: bool);
+    ///
+    /// # Errors
+    /// Where the device cannot; it remains as it was.
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError>;
 
     /// Replaces the kick file of ring `index`, which runs.
     fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>);
@@ -123,7 +132,10 @@ pub trait Backend: Send {
 
     /// The driver wrote the device status byte (virtio 1.3 section 2.1). On 0, which resets the
     /// device, all rings were stopped before.
-    fn set_status(&mut self, status: u8);
+    ///
+    /// # Errors
+    /// Where the device does not start when the driver says that it is ready.
+    fn set_status(&mut self, status: u8) -> Result<(), BackendError>;
 
     /// The device status byte.
     fn status(&self) -> u8;

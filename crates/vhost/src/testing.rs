@@ -239,9 +239,11 @@ impl Backend for Recording {
         (setup.base + PROGRESS) & 0xffff
     }
 
-    fn set_ring_enabled(&mut self, index: u16, enabled: bool) {
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError> {
+        self.refused("set_ring_enabled")?;
         self.running(index).enabled = enabled;
         self.recorder.push(Call::Enabled(index, enabled));
+        Ok(())
     }
 
     fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
@@ -264,12 +266,14 @@ impl Backend for Recording {
         self.recorder.push(Call::Mtu(mtu));
     }
 
-    fn set_status(&mut self, status: u8) {
+    fn set_status(&mut self, status: u8) -> Result<(), BackendError> {
+        self.refused("set_status")?;
         if status == 0 {
             self.assert_all_stopped();
         }
         self.status = status;
         self.recorder.push(Call::Status(status));
+        Ok(())
     }
 
     fn status(&self) -> u8 {

@@ -20,6 +20,26 @@ pub struct KernelVdpa {
     pub node: Option<PathBuf>,
 }
 
+impl KernelVdpa {
+    /// Why it cannot be opened, and what to do; `None` where it can.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<String> {
+        if self.node.is_some() {
+            return None;
+        }
+        let name = &self.name;
+        let bound = self.driver.as_deref().map_or_else(
+            || "is bound to no driver".to_owned(),
+            |driver| format!("is bound to the driver {driver}"),
+        );
+        Some(format!(
+            "it {bound}, expected vhost_vdpa; 'modprobe vhost_vdpa', write vhost_vdpa to \
+             {DEVICES}/{name}/driver_override and {name} to {DEVICES}/{name}/driver/unbind, if that \
+             is there, and to /sys/bus/vdpa/drivers_probe"
+        ))
+    }
+}
+
 /// All vDPA devices of the kernel, by name.
 ///
 /// # Errors
@@ -78,16 +98,7 @@ fn node_of(name: &str, devices: &[KernelVdpa]) -> Result<PathBuf, DeviceError> {
             "the kernel has no vDPA device of this name; it has {known}"
         )));
     };
-    device.node.clone().ok_or_else(|| {
-        let bound = device.driver.as_deref().map_or_else(
-            || "is bound to no driver".to_owned(),
-            |driver| format!("is bound to the driver {driver}"),
-        );
-        DeviceError(format!(
-            "it {bound}, expected vhost_vdpa; load that module and write '{name}' to \
-             /sys/bus/vdpa/drivers/vhost_vdpa/bind, after 'unbind' of another driver"
-        ))
-    })
+    device.node.clone().ok_or_else(|| DeviceError(device.obstacle().unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -5,10 +5,10 @@ use eal::{EventFd, Mapping, SharedMemory};
 use virtio::memory::Region;
 use virtio::{Features, GuestMemory};
 
-use super::KernelDevice;
 use super::abi;
 use super::calls::Calls;
 use super::model::Model;
+use super::{KernelDevice, KernelVdpa};
 use crate::device::{DeviceError, Ring, Setup, VdpaDevice};
 
 const MEMORY: u64 = 0x10_0000;
@@ -466,4 +466,30 @@ fn doorbells_are_those_of_running_rings() {
     assert_eq!((area.offset, area.len), (4096, 4096));
     assert!(device.notify_area(2).is_none());
     assert!(model.doorbell(2).is_ok(), "the model has any");
+}
+
+#[test]
+fn devices_are_listed_with_what_is_in_the_way() {
+    let device = KernelVdpa {
+        name: "vdpa0".to_owned(),
+        driver: Some("vhost_vdpa".to_owned()),
+        node: Some("/dev/vhost-vdpa-3".into()),
+    };
+    let found = super::found(&device);
+    assert_eq!((found.device.as_str(), found.obstacle), ("vhost-vdpa:vdpa0", None));
+    assert_eq!(found.description, "/dev/vhost-vdpa-3");
+    let found = super::found(&KernelVdpa { driver: None, node: None, ..device });
+    assert_eq!(found.description, "bound to no driver");
+    assert!(found.obstacle.unwrap().contains("driver_override"));
+}
+
+#[test]
+fn device_strings_name_a_device() {
+    let open = |text: &str| crate::open(text).unwrap_err().to_string();
+    assert!(open("vhost-vdpa:").contains("such as vhost-vdpa-0"));
+    assert!(open("vhost-vdpa:x,queues=2").contains("unknown option 'queues'"));
+    let missing = open("vhost-vdpa:/dev/vhost-vdpa-none");
+    assert!(missing.contains("modprobe") || missing.contains("load the module"), "{missing}");
+    assert!(open("vhost-vdpa:no-such-device").contains("no vDPA device of this name"));
+    assert!(open("vhost-vdpa:/dev/null").contains("not a vhost-vdpa device"));
 }

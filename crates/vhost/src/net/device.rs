@@ -348,12 +348,13 @@ impl Backend for NetDevice {
         slot.edit(Option::take).map_or(0, |ring| ring.queue.base())
     }
 
-    fn set_ring_enabled(&mut self, index: u16, enabled: bool) {
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError> {
         if let Some(place) = self.enabled.get_mut(usize::from(index)) {
             *place = enabled;
         }
         let enabled = self.effective(index);
         self.edit(index, |ring| ring.enabled = enabled);
+        Ok(())
     }
 
     fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
@@ -389,11 +390,12 @@ impl Backend for NetDevice {
         self.state.mtu.store(mtu, Ordering::Relaxed);
     }
 
-    fn set_status(&mut self, status: u8) {
+    fn set_status(&mut self, status: u8) -> Result<(), BackendError> {
         if status == 0 {
             self.forget_driver();
         }
         self.status = status;
+        Ok(())
     }
 
     fn status(&self) -> u8 {

@@ -240,7 +240,7 @@ impl Session {
 
     fn set_protocol_features(
         &mut self,
-        device: &Device,
+        device: &mut Device,
         features: u64,
     ) -> Result<(), SessionError> {
         let unknown = features & !offered(device).bits();
@@ -249,6 +249,7 @@ impl Session {
             return Err(SessionError::Features { request, unknown });
         }
         self.protocol_features = ProtocolFeatures::from_bits_truncate(features);
+        device.backend.set_protocol_features(self.protocol_features);
         Ok(())
     }
 
@@ -418,11 +419,12 @@ impl Session {
             }
         };
         let changed = ring.enable != enable;
-        ring.enable = enable;
         let enabled = enable || !negotiated;
         if changed && ring.started {
-            device.backend.set_ring_enabled(index, enabled);
+            let set = device.backend.set_ring_enabled(index, enabled);
+            set.map_err(|source| SessionError::Backend { request: request.name(), source })?;
         }
+        ring.enable = enable;
         if changed {
             (device.events)(Event::RingState { index, enabled, started: ring.started });
         }
@@ -441,8 +443,9 @@ impl Session {
         if status == 0 {
             self.stop_all(device);
         }
-        device.backend.set_status(status);
-        Ok(())
+        let set = device.backend.set_status(status);
+        let request = FrontendRequest::SetStatus.name();
+        set.map_err(|source| SessionError::Backend { request, source })
     }
 
     /// To the state after power-on, but for the connection, the memory and the rings' files

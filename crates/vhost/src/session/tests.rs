@@ -223,6 +223,18 @@ fn the_device_may_refuse() {
     bench.refused(kick);
     assert_eq!(bench.ok(M::GetVringBase(state(0, 0))), Some(7));
     assert_eq!((bench.calls.take(), bench.events()), (vec![], vec![]));
+
+    let mut bench = Bench::ready(|device| device.refuse = Some("set_ring_enabled"));
+    bench.start(0);
+    bench.refused(M::SetVringEnable(state(0, 1)));
+    bench.ok(M::GetVringBase(state(0, 0)));
+    bench.start(0);
+    let calls = [Call::Start(started(0)), Call::Stop(0), Call::Start(started(0))];
+    assert_eq!(bench.calls.take(), calls, "it is as it was: not enabled");
+
+    let mut bench = Bench::ready(|device| device.refuse = Some("set_status"));
+    bench.refused(M::SetStatus(15));
+    assert_eq!(bench.ok(M::GetStatus), Some(0));
 }
 
 #[test]
