@@ -8,8 +8,6 @@ use std::ptr::NonNull;
 use eal::SharedMemory;
 use virtio::memory::Region;
 
-use crate::device::NotifyArea;
-
 /// Memory of this process for a device to reach at an address of its own.
 ///
 /// It is made of memory that may be given away only, since a device reads and writes it.
@@ -108,6 +106,4 @@ pub(super) trait Calls: Send + fmt::Debug {
     fn set_ring_enabled(&self, index: u16, enabled: bool) -> io::Result<()>;
     /// Stops the device so that ring bases can be asked for.
     fn suspend(&self) -> io::Result<()>;
-    /// The page by which a ring is notified.
-    fn doorbell(&self, index: u16) -> io::Result<NotifyArea>;
 }

@@ -10,7 +10,7 @@ use super::calls::Calls;
 use super::list;
 use super::offer::{Offer, failed};
 use super::session::{Session, is_running};
-use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};
+use crate::device::{DeviceError, Setup, Statistic, VdpaDevice};
 
 /// A device that the kernel drives: `/dev/vhost-vdpa-N`.
 ///
@@ -76,6 +76,7 @@ fn open_error(node: &Path, error: &io::Error) -> DeviceError {
             "; run as root, or give this user access to the device file"
         }
         Some(libc::EBUSY) => "; another process has the device, such as a running QEMU",
+        Some(libc::EIO) => "; the device does not answer, or the program behind it (VDUSE)",
         _ => "",
     };
     DeviceError(format!("{node} cannot be opened: {error}{hint}"))
@@ -126,12 +127,6 @@ impl VdpaDevice for KernelDevice {
     fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) -> Result<(), DeviceError> {
         let (session, calls, _) = self.running()?;
         session.set_ring_call(calls, index, call)
-    }
-
-    fn notify_area(&self, index: u16) -> Option<NotifyArea> {
-        let runs = self.session.as_ref().is_some_and(|session| session.has_ring(index));
-        // A device without such a page is notified by the kick files, which the kernel has.
-        runs.then(|| self.calls.doorbell(index).ok()).flatten()
     }
 
     fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), DeviceError> {

@@ -13,9 +13,10 @@
 //! - `calls`: what is asked of the kernel
 //! - `abi`: the kernel's interface
 //!
-//! A front-end that maps the doorbell of a ring gets the device's file for that. It can reset its
-//! own device with it, as it can with messages; memory of others it cannot give it, since the
-//! kernel maps that of the process which opened the device only.
+//! The kernel could have the page mapped by which hardware is notified (`mmap` of the device's
+//! file). No front-end is offered that: with the file it would get the whole device, which nobody
+//! else could open as long as it holds it, and QEMU cannot map a page that is for writing only.
+//! Kicks do not pass through us as it is.
 //!
 //! A device of a program (VDUSE) is asked by the kernel, which waits for it: 30 s, unless told
 //! otherwise, for one that hangs. So it must not be served by the thread that uses it here.

@@ -16,7 +16,6 @@ use virtio::ring::{DESC_NEXT, Desc, ENTRIES_OFFSET, INDEX_OFFSET};
 
 use super::abi;
 use super::calls::{Calls, Iotlb, Piece, RingAddresses};
-use crate::device::NotifyArea;
 
 const DRIVER_OK: u8 = 4;
 const FEATURES_OK: u8 = 8;
@@ -64,7 +63,6 @@ pub(super) struct State {
     pub(super) fails: Option<(&'static str, i32)>,
     /// The device does not let this stand in its status.
     pub(super) refuses: u8,
-    pub(super) doorbells: bool,
     /// What must not happen: memory taken away from a device that runs, and the like.
     pub(super) violations: Vec<String>,
 }
@@ -113,7 +111,6 @@ impl Model {
             ack: Some(0),
             fails: None,
             refuses: 0,
-            doorbells: false,
             violations: Vec::new(),
         };
         Self(Arc::new(Mutex::new(state)))
@@ -439,13 +436,5 @@ impl Calls for Model {
         }
         state.suspended = true;
         Ok(())
-    }
-
-    fn doorbell(&self, index: u16) -> io::Result<NotifyArea> {
-        if !self.call("doorbell")?.doorbells {
-            return errno(libc::EOPNOTSUPP);
-        }
-        let file = std::fs::File::open("/dev/null")?.into();
-        Ok(NotifyArea { file, offset: u64::from(index) * 4096, len: 4096 })
     }
 }

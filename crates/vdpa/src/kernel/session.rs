@@ -183,10 +183,6 @@ impl Session {
         ring.ok_or_else(|| DeviceError(format!("ring {index} does not run")))
     }
 
-    pub(super) fn has_ring(&self, index: u16) -> bool {
-        self.rings.iter().any(|ring| ring.index == index)
-    }
-
     pub(super) fn set_ring_enabled(
         &mut self,
         calls: &dyn Calls,

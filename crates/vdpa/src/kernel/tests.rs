@@ -6,7 +6,6 @@ use virtio::memory::Region;
 use virtio::{Features, GuestMemory};
 
 use super::abi;
-use super::calls::Calls;
 use super::model::Model;
 use super::{KernelDevice, KernelVdpa};
 use crate::device::{DeviceError, Ring, Setup, VdpaDevice};
@@ -452,20 +451,6 @@ fn rings_are_enabled_while_the_device_runs_where_it_can_that() {
     device.set_ring_enabled(1, false).unwrap();
     assert!(device.set_ring_enabled(1, true).unwrap_err().0.contains("ring 1"));
     assert!(!model.lock().rings[1].enabled);
-}
-
-#[test]
-fn doorbells_are_those_of_running_rings() {
-    let (model, guest) = (Model::new(1), Guest::new(1));
-    let mut device = open(&model).unwrap();
-    assert!(device.notify_area(0).is_none());
-    device.start(guest.setup(GUEST)).unwrap();
-    assert!(device.notify_area(1).is_none(), "the kernel has none for this device");
-    model.lock().doorbells = true;
-    let area = device.notify_area(1).unwrap();
-    assert_eq!((area.offset, area.len), (4096, 4096));
-    assert!(device.notify_area(2).is_none());
-    assert!(model.doorbell(2).is_ok(), "the model has any");
 }
 
 #[test]
