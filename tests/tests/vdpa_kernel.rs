@@ -10,10 +10,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::ensure;
 use e2e::frames::{difference, frame};
-use e2e::image::ImageSpec;
-use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, wait};
+use e2e::{ImageSpec, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, wait};
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -49,9 +47,14 @@ impl Bench {
         vm.wait_boot().unwrap();
         vm.sh("modprobe virtio_net && ip link set eth0 up && ip link set eth1 up").unwrap();
         let mut bench = Self { vm, wires, next: 0, sent: 0 };
-        bench.start("back", "switch --port wire=af-packet:eth0 --port vm=vduse:vd0,bind=vhost");
+        bench.start_back();
         bench.wait_file(NODE);
         bench
+    }
+
+    /// Starts the switch that has the VDUSE port.
+    fn start_back(&mut self) {
+        self.start("back", "switch --port wire=af-packet:eth0 --port vm=vduse:vd0,bind=vhost");
     }
 
     /// Starts `ringway ARGUMENTS` in the guest as `name`.
@@ -102,6 +105,44 @@ impl Bench {
         assert!(up.is_ok(), "{name}: {last:#?}\n{}", self.log());
     }
 
+    /// Waits until the link of port `port` of a switch is up or down.
+    fn wait_link(&mut self, name: &str, port: usize, up: bool) {
+        let changed = wait::until("link", PATIENCE, PAUSE, || {
+            let ports = self.show(name, "ports");
+            Ok(ports.is_some_and(|ports| ports["ports"][port]["link_up"] == up).then_some(()))
+        });
+        assert!(changed.is_ok(), "{name}: {changed:?}\n{}", self.log());
+    }
+
+    /// CPU time that a process has used so far, in clock ticks of 10 ms.
+    fn cpu_time(&mut self, name: &str) -> u64 {
+        let stat = self.vm.sh(&format!("cat /proc/$(cat /tmp/{name}.pid)/stat")).unwrap();
+        // User and system time are the 14th and 15th field; the name before them has no spaces.
+        let fields = stat.split(' ').skip(13).take(2);
+        fields.map(|field| field.parse::<u64>().unwrap()).sum()
+    }
+
+    /// Starts DPDK's testpmd, which forwards between a device and `eth1`, and waits for it.
+    fn start_testpmd(&mut self, vdev: &str) {
+        // It ends when its standard input does, so that is kept open.
+        let testpmd = format!(
+            "dpdk-testpmd --lcores 0@0,1@0 -m 96 --no-pci --single-file-segments --no-telemetry \
+             --vdev {vdev} --vdev net_af_packet0,iface=eth1 -- --forward-mode=io \
+             --total-num-mbufs=4096 --auto-start"
+        );
+        self.vm
+            .sh(&format!(
+                "[ -p /tmp/in ] || {{ mkfifo /tmp/in; sleep 600 >/tmp/in & }}; \
+                 {testpmd} </tmp/in >/tmp/testpmd.log 2>&1 & echo $! >/tmp/testpmd.pid"
+            ))
+            .unwrap();
+        let ready = wait::until("testpmd", PATIENCE, PAUSE, || {
+            let log = self.vm.sh("cat /tmp/testpmd.log; [ -d /proc/$(cat /tmp/testpmd.pid) ]")?;
+            Ok(log.contains("Press enter to exit").then_some(()))
+        });
+        assert!(ready.is_ok(), "{ready:?}\n{}", self.log());
+    }
+
     /// Sends frames both ways and checks what comes out.
     fn transfer(&mut self, count: u32) {
         for (from, to, src, dst) in [(0, 1, LEFT, RIGHT), (1, 0, RIGHT, LEFT)] {
@@ -150,6 +191,13 @@ impl Bench {
         self.start("vdpa", "vdpa --iface /tmp/vm vhost-vdpa:vhost-vdpa-0");
     }
 
+    /// Attaching this device fails, for this reason.
+    fn refused(&mut self, device: &str, reason: &str) {
+        let command = format!("timeout 20 ringway vdpa --iface /tmp/other vhost-vdpa:{device}");
+        let output = self.vm.run(&command).unwrap();
+        assert!(output.status != 0 && output.text.contains(reason), "{output:?}");
+    }
+
     /// Starts the switch that drives the device by the socket.
     fn drive(&mut self, options: &str) {
         let front = format!("--port front=virtio-user:/tmp/vm0{options}");
@@ -166,8 +214,78 @@ fn a_front_end_drives_the_kernels_device_by_a_socket() {
     let mut bench = Bench::new(dir.path(), "socket", pci::spec().unwrap().named("vdpa"));
     bench.attach();
     bench.drive("");
-    bench.transfer(64);
+    bench.transfer(8);
+    let before = bench.cpu_time("vdpa");
+    bench.transfer(128);
+    let ticks = bench.cpu_time("vdpa") - before;
+    assert!(ticks <= 2, "{ticks} ticks of CPU time for frames that are not its affair");
     let [rx, rx_bytes, tx, tx_bytes] = bench.counters("front", 1);
     assert_eq!(bench.counters("back", 1), [tx, tx_bytes, rx, rx_bytes]);
-    assert!(rx >= bench.sent / 2 && tx >= bench.sent / 2);
+    assert!(rx >= bench.sent / 2 && tx >= bench.sent / 2, "{rx} and {tx} of {}", bench.sent);
+
+    // Another front-end, with other features, and one after a crash.
+    bench.stop("front", "TERM");
+    bench.drive(",mrg_rxbuf=off,queue_size=64");
+    bench.transfer(64);
+    bench.stop("front", "KILL");
+    bench.drive("");
+    bench.transfer(64);
+    // The front-end stays and gets the device again.
+    bench.stop("vdpa", "KILL");
+    bench.wait_link("front", 1, false);
+    bench.attach();
+    bench.wait_links("front");
+    bench.wait_links("back");
+    bench.transfer(64);
+    // The program behind the device is another one, and nobody notices.
+    bench.stop("back", "KILL");
+    bench.start_back();
+    bench.wait_links("back");
+    bench.transfer(64);
+    bench.stop("vdpa", "TERM");
+    let log = bench.log();
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
+}
+
+#[test]
+fn a_device_that_somebody_has_is_refused_and_given_back() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), "busy", pci::spec().unwrap().named("vdpa"));
+    bench.refused("vhost-vdpa-7", "vhost-vdpa-7");
+    bench.refused("/dev/null", "not a vhost-vdpa device");
+    bench.refused("vd7", "vd0");
+    bench.attach();
+    bench.wait_file("/tmp/vm0");
+    bench.refused("vhost-vdpa-0", "another process has the device");
+    bench.stop("vdpa", "TERM");
+    bench.attach();
+    bench.drive("");
+    bench.transfer(8);
+}
+
+#[test]
+fn dpdk_drives_the_kernels_device_itself() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let image = pci::spec_with_testpmd().unwrap().named("vdpa-dpdk");
+    let mut bench = Bench::new(dir.path(), "dpdk", image);
+    bench.vm.sh(&pci::huge_pages(64)).unwrap();
+    for round in 0..2 {
+        bench.start_testpmd(&format!("net_virtio_user0,path={NODE}"));
+        bench.wait_links("back");
+        bench.transfer(64);
+        // It leaves in order, or not.
+        bench.stop("testpmd", if round == 0 { "TERM" } else { "KILL" });
+    }
+    // DPDK's virtio-user by the socket.
+    bench.attach();
+    bench.wait_file("/tmp/vm0");
+    bench.start_testpmd("net_virtio_user0,path=/tmp/vm0");
+    bench.wait_links("back");
+    bench.transfer(64);
+    bench.stop("testpmd", "KILL");
+    // And our own driver after it.
+    bench.drive("");
+    bench.transfer(64);
 }
