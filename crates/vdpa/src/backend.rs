@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eal::EventFd;
 use vhost::backend::{Backend, BackendError};
-use vhost::{ProtocolFeatures, RingSetup};
+use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::GuestMemory;
 
 use crate::attachment::Attachment;
@@ -83,7 +83,7 @@ impl Backend for Shared {
         self.lock().set_ring_kick(index, kick);
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+    fn set_ring_call(&mut self, index: u16, call: Option<Call>) {
         self.lock().set_ring_call(index, call);
     }
 

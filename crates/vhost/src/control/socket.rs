@@ -11,6 +11,7 @@ use eal::event::Interest;
 
 use super::endpoint::{Listener, connect};
 use super::limit::LogLimit;
+use super::member::Member;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
 use crate::session::{Device, Reply, Session, SessionError};
@@ -120,22 +121,21 @@ impl Socket {
         let log = LogLimit::new(Instant::now());
         Ok(Self { id, path, epoll, role, device, link: None, log })
     }
+}
 
-    /// Its path, for log lines.
-    pub(super) fn path(&self) -> &Path {
+impl Member for Socket {
+    fn path(&self) -> &Path {
         &self.path
     }
 
-    /// When [`on_deadline`](Self::on_deadline) is due, if ever.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         match &self.role {
             Role::Server { resting, .. } => *resting,
             Role::Client { attempt, .. } => *attempt,
         }
     }
 
-    /// Does what is due.
-    pub(super) fn on_deadline(&mut self, now: Instant) {
+    fn on_deadline(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
@@ -151,7 +151,7 @@ impl Socket {
     }
 
     /// Accepts whoever waits.
-    pub(super) fn on_listener(&mut self, now: Instant) {
+    fn on_listener(&mut self, now: Instant) {
         // A front-end that was started again may knock before its end was noticed.
         self.on_connection(now);
         for _ in 0..BURST {
@@ -175,7 +175,7 @@ impl Socket {
     }
 
     /// Serves the front-end.
-    pub(super) fn on_connection(&mut self, now: Instant) {
+    fn on_connection(&mut self, now: Instant) {
         if self.link.is_none() {
             return;
         }
@@ -189,13 +189,12 @@ impl Socket {
         self.close(now);
     }
 
-    /// A file that the device watches is readable.
-    pub(super) fn on_watch(&mut self, token: u16) {
+    fn on_watch(&mut self, token: u16, _now: Instant) {
         self.device.backend.kicked(token);
     }
 
     /// Lets go of the front-end; the device has stopped all rings then.
-    pub(super) fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant) {
         let Some(link) = self.link.take() else { return };
         // Closing it would do as well, but that the device may take its time before.
         let _ = self.epoll.remove(&link.connection);
@@ -209,7 +208,9 @@ impl Socket {
             *pause = (*pause * 2).min(RETRY_LAST);
         }
     }
+}
 
+impl Socket {
     fn try_connect(&mut self, now: Instant) {
         let connected = connect(&self.path);
         let Role::Client { attempt, pause, complained } = &mut self.role else { return };

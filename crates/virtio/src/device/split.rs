@@ -106,6 +106,13 @@ impl SplitQueue {
         self.next_avail.into()
     }
 
+    /// The index of the used ring: how many chains were ever given back, modulo 65536. With a
+    /// device that gives them back in order, that is also where the next one is to be taken.
+    #[must_use]
+    pub const fn next_used(&self) -> u16 {
+        self.next_used
+    }
+
     /// Number of chains that wait in the available ring.
     ///
     /// # Errors

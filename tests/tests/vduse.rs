@@ -1,0 +1,169 @@
+//! VDUSE ports, in a guest whose kernel has the vDPA bus: the interface that the kernel makes of
+//! one, as in a container, and restarts of the switch.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::{GuestImage, Nic, Peer, Qemu, Vm, pci, require, wait};
+use serde_json::Value;
+
+const LIMIT: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Address of the interface of the VDUSE port, and of a station behind another port.
+const HERE: &str = "10.9.0.1";
+const THERE: &str = "10.9.0.2";
+
+fn image() -> GuestImage {
+    let modules = ["vduse", "virtio_vdpa", "vhost_vdpa", "tun", "virtio_net"];
+    pci::spec().unwrap().named("vduse").on_demand(&modules).build().unwrap()
+}
+
+/// A guest with a switch in it.
+struct Bench {
+    vm: Vm,
+}
+
+impl Bench {
+    fn start(dir: &Path, nic: Option<Nic>) -> Self {
+        let qemu = Qemu::new("vduse", &image()).memory_mib(512);
+        let mut vm = nic.into_iter().fold(qemu, Qemu::nic).start(dir).unwrap();
+        vm.wait_boot().unwrap();
+        Self { vm }
+    }
+
+    fn sh(&mut self, command: &str) -> String {
+        self.vm.sh(command).unwrap_or_else(|error| panic!("{error:#}\n{}", self.log()))
+    }
+
+    fn switch(&mut self, ports: &[&str]) {
+        let ports: String = ports.iter().map(|port| format!(" --port {port}")).collect();
+        self.sh(&format!("ringway switch{ports} >>/tmp/switch.log 2>&1 & echo $! >/tmp/pid"));
+        self.wait("ready", |bench| bench.show("ports").is_some());
+    }
+
+    /// Ends the switch by `signal`.
+    fn stop(&mut self, signal: &str) {
+        let gone = "while [ -d /proc/$(cat /tmp/pid) ]; do usleep 10000; done";
+        self.sh(&format!("kill -{signal} $(cat /tmp/pid); {gone}"));
+    }
+
+    fn log(&mut self) -> String {
+        self.vm.run("cat /tmp/switch.log; dmesg | tail -n 30").unwrap().text
+    }
+
+    /// What `ringway show` says; `None` while there is no switch.
+    fn show(&mut self, what: &str) -> Option<Value> {
+        let output = self.vm.run(&format!("ringway show {what} --json")).unwrap();
+        (output.status == 0).then(|| serde_json::from_str(&output.text).unwrap())
+    }
+
+    fn port(&mut self, name: &str) -> Value {
+        let ports = self.show("ports").unwrap();
+        let mut ports = ports["ports"].as_array().unwrap().iter();
+        ports.find(|port| port["name"] == name).unwrap().clone()
+    }
+
+    fn wait(&mut self, what: &str, mut done: impl FnMut(&mut Self) -> bool) {
+        let waited = wait::until(what, LIMIT, PAUSE, || Ok(done(self).then_some(())));
+        if let Err(error) = waited {
+            panic!("{error}: {}", self.log());
+        }
+    }
+
+    /// The interface that the kernel has made of device `name`.
+    fn interface(&mut self, name: &str) -> String {
+        self.sh(&format!("ls /sys/bus/vdpa/devices/{name}/virtio*/net")).trim().to_owned()
+    }
+
+    /// Makes a namespace as a container has one, and moves `interface` into it, with an address.
+    fn contain(&mut self, holder: &str, interface: &str, address: &str) {
+        self.sh(&format!(
+            "unshare -n sleep 1000000 >/dev/null 2>&1 & echo $! >/tmp/{holder}; \
+             until [ $(readlink /proc/$(cat /tmp/{holder})/ns/net) != \
+                     $(readlink /proc/self/ns/net) ]; do usleep 10000; done; \
+             ip link set {interface} netns $(cat /tmp/{holder})"
+        ));
+        self.inside(
+            holder,
+            &format!(
+                "ip link set lo up && ip address add {address}/24 dev {interface} && \
+             ip link set {interface} up"
+            ),
+        );
+    }
+
+    /// Runs a command in a namespace.
+    fn inside(&mut self, holder: &str, command: &str) -> String {
+        self.sh(&format!("nsenter -t $(cat /tmp/{holder}) -n sh -c '{command}'"))
+    }
+
+    fn ping(&mut self, holder: &str, options: &str) {
+        let text = self.inside(holder, &format!("ping -q {options} {THERE}"));
+        assert!(text.contains(" 0% packet loss"), "{text}\n{}", self.log());
+    }
+}
+
+/// A VDUSE port whose interface is in a container, and a TAP port at the host.
+fn container(bench: &mut Bench) {
+    bench.sh("modprobe tun");
+    bench.switch(&["v=vduse:sw0,bind=virtio", "t=tap:tap0,mac=52:54:00:00:00:02"]);
+    let interface = bench.interface("sw0");
+    bench.contain("box", &interface, HERE);
+    bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
+    bench.wait("link", |bench| bench.port("v")["link_up"] == true);
+}
+
+#[test]
+fn a_container_outlives_restarts_of_the_switch() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(dir.path(), None);
+    container(&mut bench);
+    bench.ping("box", "-c 20 -i 0.05");
+    bench.ping("box", "-c 5 -i 0.05 -s 1472");
+    println!("{:#}", bench.port("v"));
+    for signal in ["KILL", "TERM", "KILL"] {
+        bench.stop(signal);
+        bench.switch(&["v=vduse:sw0,bind=virtio", "t=tap:tap0,mac=52:54:00:00:00:02"]);
+        bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
+        bench.ping("box", "-c 20 -i 0.05");
+    }
+    bench.stop("TERM");
+    println!("{}", bench.log());
+}
+
+#[test]
+fn a_device_for_a_virtual_machine_is_made_and_goes_with_the_switch() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(dir.path(), None);
+    let exists = "[ -c /dev/vhost-vdpa-0 ] && [ -e /sys/bus/vdpa/devices/sw0/vhost-vdpa-0 ]";
+    let gone = "[ ! -e /sys/bus/vdpa/devices/sw0 ] && [ ! -e /dev/vduse/sw0 ]";
+    bench.switch(&["v=vduse:sw0,bind=vhost"]);
+    bench.sh(exists);
+    assert_eq!(bench.port("v")["details"]["made"], "/dev/vhost-vdpa-0");
+    assert_eq!(bench.port("v")["link_up"], false);
+    // Nobody uses it: it goes, and with another start it is there again.
+    bench.stop("TERM");
+    bench.sh(gone);
+    bench.switch(&["v=vduse:sw0,bind=vhost"]);
+    bench.sh(exists);
+    // A virtual machine that has it open keeps it.
+    bench.sh("sleep 1000 <>/dev/vhost-vdpa-0 & echo $! >/tmp/vmm");
+    bench.stop("TERM");
+    bench.sh(exists);
+    let other = bench.vm.run("ringway switch --port v=vduse:sw0,bind=virtio").unwrap();
+    assert!(other.status != 0 && other.text.contains("in use by a virtual machine"), "{other:?}");
+    bench.sh("kill $(cat /tmp/vmm)");
+    // What was killed is found again, and may be given to the other driver.
+    bench.switch(&["v=vduse:sw0,bind=vhost"]);
+    bench.stop("KILL");
+    bench.sh(exists);
+    bench.switch(&["v=vduse:sw0,bind=virtio"]);
+    bench.sh("[ ! -e /dev/vhost-vdpa-0 ]");
+    assert_eq!(bench.interface("sw0"), "eth0");
+    println!("{}", bench.log());
+}
