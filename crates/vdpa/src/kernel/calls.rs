@@ -46,6 +46,9 @@ impl Piece {
     }
 }
 
+/// The address space that all rings are in, unless they are put elsewhere.
+pub(super) const GUEST_SPACE: u32 = 0;
+
 /// A change of what a device reaches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Iotlb {

@@ -11,7 +11,7 @@ use eal::{DmaMemory, EventFd, SharedMemory};
 use virtio::Features;
 use virtio::driver::DriverQueue;
 
-use super::calls::{Calls, Piece, RingAddresses};
+use super::calls::{Calls, GUEST_SPACE, Piece, RingAddresses};
 use super::offer::Offer;
 use crate::device::DeviceError;
 
@@ -21,8 +21,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// Where the buffer of commands starts: on cache lines of its own, behind the ring.
 const ALIGN: usize = 128;
 
-/// Address space of the guest's rings and memory, and the one for the control queue.
-pub(super) const GUEST_SPACE: u32 = 0;
+/// The address space for the control queue.
 const CONTROL_SPACE: u32 = 1;
 
 /// The control queue of a session.

@@ -7,9 +7,9 @@ use eal::EventFd;
 
 use super::abi::VhostFile;
 use super::calls::Calls;
-use super::list;
 use super::offer::{Offer, failed};
 use super::session::{Session, is_running};
+use super::{list, memory};
 use crate::device::{DeviceError, Setup, Statistic, VdpaDevice};
 
 /// A device that the kernel drives: `/dev/vhost-vdpa-N`.
@@ -41,6 +41,7 @@ impl KernelDevice {
     /// The device behind `calls`, which was just opened.
     pub(super) fn new(name: &str, calls: Box<dyn Calls>) -> Result<Self, DeviceError> {
         let offer = Offer::read(&*calls)?;
+        memory::forget_others(&*calls, &offer);
         let config_call = EventFd::new().map_err(failed("eventfd"))?;
         let name = name.to_owned();
         Ok(Self { name, calls, offer, config_call, session: None, starts: 0 })

@@ -5,7 +5,7 @@ use std::io;
 use rustix::process::Resource;
 
 use super::abi::IOTLB_BATCH;
-use super::calls::{Calls, Iotlb, Piece};
+use super::calls::{Calls, GUEST_SPACE, Iotlb, Piece};
 use super::offer::Offer;
 use crate::device::DeviceError;
 
@@ -22,7 +22,7 @@ impl Mappings {
         space: u32,
         pieces: &[Piece],
     ) -> Result<(), DeviceError> {
-        let batch = offer.backend & IOTLB_BATCH != 0;
+        let batch = offer.has(IOTLB_BATCH);
         let failed = |error: &io::Error| DeviceError(format!("mapping memory failed: {error}"));
         if batch {
             calls.iotlb(space, Iotlb::BatchBegin).map_err(|error| failed(&error))?;
@@ -55,6 +55,15 @@ impl Mappings {
     }
 }
 
+/// Has the device of a file that was just opened, where nothing is mapped, hear of that. The kernel
+/// does not tell it when a file is closed: VDUSE would keep the memory of whoever had the device
+/// before, if that crashed, until other memory is mapped.
+pub(super) fn forget_others(calls: &dyn Calls, offer: &Offer) {
+    if offer.has(IOTLB_BATCH) && calls.iotlb(GUEST_SPACE, Iotlb::BatchBegin).is_ok() {
+        let _ = calls.iotlb(GUEST_SPACE, Iotlb::BatchEnd);
+    }
+}
+
 /// Unmaps pieces, those of one address space at once.
 fn unmap(calls: &dyn Calls, offer: &Offer, pieces: &[(u32, Piece)]) {
     let warn = |what: &str, error: &io::Error| {
@@ -63,7 +72,7 @@ fn unmap(calls: &dyn Calls, offer: &Offer, pieces: &[(u32, Piece)]) {
     };
     for group in pieces.chunk_by(|(first, _), (second, _)| first == second) {
         let Some((space, _)) = group.first() else { continue };
-        let batch = offer.backend & IOTLB_BATCH != 0
+        let batch = offer.has(IOTLB_BATCH)
             && calls
                 .iotlb(*space, Iotlb::BatchBegin)
                 .inspect_err(|error| warn("the start of a batch", error))

@@ -52,6 +52,8 @@ pub(super) struct State {
     pub(super) groups: [u32; 2],
     pub(super) maps: Vec<(u32, Piece)>,
     pub(super) batch: Option<u32>,
+    /// The device still has what was mapped for another process.
+    pub(super) stale: bool,
     pub(super) config_call: Option<OwnedFd>,
     pub(super) suspended: bool,
     pub(super) resets: usize,
@@ -104,6 +106,7 @@ impl Model {
             groups: [0; 2],
             maps: Vec::new(),
             batch: None,
+            stale: true,
             config_call: None,
             suspended: false,
             resets: 0,
@@ -355,7 +358,9 @@ impl Calls for Model {
         }
         match change {
             Iotlb::BatchBegin => state.batch = Some(space),
-            Iotlb::BatchEnd => state.batch = None,
+            Iotlb::BatchEnd => {
+                state.stale &= state.batch.take().is_none();
+            }
             Iotlb::Update(piece) => {
                 let overlaps = |other: &(u32, Piece)| {
                     other.0 == space

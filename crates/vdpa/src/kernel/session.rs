@@ -7,8 +7,8 @@ use eal::EventFd;
 use virtio::{Features, GuestMemory};
 
 use super::abi::{ENABLE_AFTER_DRIVER_OK, SUSPEND};
-use super::calls::{Calls, Piece, RingAddresses};
-use super::control::{Control, GUEST_SPACE};
+use super::calls::{Calls, GUEST_SPACE, Piece, RingAddresses};
+use super::control::Control;
 use super::memory::{self, Mappings};
 use super::offer::{Offer, failed};
 use crate::device::{DeviceError, Ring, Setup};

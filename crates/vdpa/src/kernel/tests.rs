@@ -84,6 +84,7 @@ fn a_device_is_started_with_the_guests_memory_and_rings() {
         "neither what needs the control queue nor what is between the kernel and the device"
     );
     assert!(!device.is_running());
+    assert!(!model.lock().stale, "it has let go of what another process had mapped");
     device.start(guest.setup(GUEST)).unwrap();
     assert!(device.is_running());
     {
