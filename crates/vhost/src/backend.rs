@@ -1,5 +1,6 @@
 //! What a device does behind a session with a front-end (vhost-user) or with the kernel (VDUSE).
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use eal::EventFd;
@@ -7,7 +8,7 @@ use virtio::GuestMemory;
 
 use crate::call::Call;
 use crate::control::Watcher;
-use crate::protocol::ProtocolFeatures;
+use crate::protocol::{BackendMessage, ProtocolFeatures};
 
 /// Why a device refuses something; its text completes "SET_FEATURES: the device refuses: ...".
 pub type BackendError = Box<dyn std::error::Error + Send + Sync>;
@@ -143,6 +144,51 @@ pub trait Backend: Send {
 
     /// Back to the state after power-on; all rings were stopped. Guest memory stays.
     fn reset_device(&mut self);
+
+    /// Reads the device's configuration space: `bytes.len()` bytes from `offset` on, at most 256.
+    /// Called only where [`protocol_features`](Self::protocol_features) have CONFIG.
+    ///
+    /// # Errors
+    /// Where there is no such part.
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), BackendError> {
+        let _ = (offset, bytes);
+        Err("it has no configuration space of its own".into())
+    }
+
+    /// Writes the device's configuration space, as [`read_config`](Self::read_config) reads it;
+    /// if `migration`, with what the space was on another host.
+    ///
+    /// # Errors
+    /// Where there is no such part, or it is read only.
+    fn write_config(
+        &mut self,
+        offset: u32,
+        bytes: &[u8],
+        migration: bool,
+    ) -> Result<(), BackendError> {
+        let _ = (offset, bytes, migration);
+        Err("it has no configuration space of its own".into())
+    }
+
+    /// The guest, whose address is `mac`, runs here now, after a migration, and does not tell the
+    /// network itself. Called only where [`protocol_features`](Self::protocol_features) have RARP.
+    fn announce_guest(&mut self, mac: [u8; 6]) {
+        let _ = mac;
+    }
+
+    /// The next message for the front-end. It is asked for after each message of the front-end
+    /// and after [`kicked`](Self::kicked), but only while the front-end reads and answers its
+    /// channel: what cannot be told yet is kept by the device. A message whose protocol features
+    /// were not negotiated is not sent.
+    fn next_message(&mut self) -> Option<BackendMessage<OwnedFd>> {
+        None
+    }
+
+    /// The front-end has answered whether it uses the doorbell of ring `index` that it was
+    /// offered.
+    fn notifier_answered(&mut self, index: u8, used: bool) {
+        let _ = (index, used);
+    }
 
     /// A file that the device watches under `token` is readable, or was a moment ago. One that
     /// stays readable makes this be called again and again.

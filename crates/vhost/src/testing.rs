@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each user needs a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use eal::EventFd;
 use rustix::fs::MemfdFlags;
 use vhost::backend::{Backend, BackendError, RingSetup};
 use vhost::control::{Watch, Watcher};
-use vhost::protocol::ProtocolFeatures;
+use vhost::protocol::{BackendMessage, ProtocolFeatures};
 use virtio::{Features, GuestMemory};
 
 /// What the device offers.
@@ -23,6 +24,9 @@ pub const FEATURES: u64 = Features::VERSION_1
     .union(Features::RING_PACKED)
     .union(Features::VHOST_USER_PROTOCOL)
     .bits();
+
+/// The device's configuration space.
+pub const CONFIG: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
 
 /// How far every ring gets before it is stopped.
 pub const PROGRESS: u32 = 5;
@@ -48,6 +52,11 @@ pub enum Call {
     Status(u8),
     Reset,
     Kicked(u16),
+    /// Offset, bytes, and whether a migration wrote them.
+    Config(u32, Vec<u8>, bool),
+    Announce([u8; 6]),
+    /// Ring, and whether its doorbell is used.
+    Notifier(u8, bool),
     Dropped,
 }
 
@@ -105,6 +114,8 @@ pub struct Recording {
     pub pairs: u16,
     /// Calls that are refused from now on, by the name of the method.
     pub refuse: Option<&'static str>,
+    /// What the front-end is to be told.
+    pub to_tell: VecDeque<BackendMessage<OwnedFd>>,
     /// Whether `kicked` watches the kick file of ring 2 and panics when it comes with "panic".
     watcher: Option<Watcher>,
     watch: Option<Watch>,
@@ -122,6 +133,7 @@ impl Recording {
             rings: (0..5).map(|_| None).collect(),
             pairs: 2,
             refuse: None,
+            to_tell: VecDeque::new(),
             watcher: None,
             watch: None,
             memory: None,
@@ -284,6 +296,37 @@ impl Backend for Recording {
         self.assert_all_stopped();
         self.status = 0;
         self.recorder.push(Call::Reset);
+    }
+
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), BackendError> {
+        self.refused("read_config")?;
+        let offset = usize::try_from(offset)?;
+        let part = offset.checked_add(bytes.len()).and_then(|end| CONFIG.get(offset..end));
+        bytes.copy_from_slice(part.ok_or("there is no such part")?);
+        Ok(())
+    }
+
+    fn write_config(
+        &mut self,
+        offset: u32,
+        bytes: &[u8],
+        migration: bool,
+    ) -> Result<(), BackendError> {
+        self.refused("write_config")?;
+        self.recorder.push(Call::Config(offset, bytes.to_vec(), migration));
+        Ok(())
+    }
+
+    fn announce_guest(&mut self, mac: [u8; 6]) {
+        self.recorder.push(Call::Announce(mac));
+    }
+
+    fn next_message(&mut self) -> Option<BackendMessage<OwnedFd>> {
+        self.to_tell.pop_front()
+    }
+
+    fn notifier_answered(&mut self, index: u8, used: bool) {
+        self.recorder.push(Call::Notifier(index, used));
     }
 
     fn kicked(&mut self, token: u16) {

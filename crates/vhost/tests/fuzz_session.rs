@@ -32,7 +32,7 @@ fn number() -> impl Strategy<Value = u64> {
         4 => 0_u64..6,
         1 => prop::sample::select(vec![
             256, 0x1_0000, 0x100, 0x101, MEMORY, 2 * MEMORY, 0x7000_0000, 0x7000_0000 + MEMORY,
-            FEATURES, FEATURES & !(1 << 34), FEATURES & !(1 << 30), 0x1_a019, 0x1_a01d, u64::MAX,
+            FEATURES, FEATURES & !(1 << 34), FEATURES & !(1 << 30), 0x1_a019, 0x1_ae3d, u64::MAX,
         ]),
         1 => any::<u64>(),
     ]
@@ -92,9 +92,22 @@ fn shaped(request: FrontendRequest) -> BoxedStrategy<(Vec<u8>, Vec<u8>)> {
                 ([head, words(&addrs.map(|addr| (addr, true)))].concat(), vec![])
             })
             .boxed(),
-        R::SetFeatures | R::SetProtocolFeatures | R::NetSetMtu | R::SetStatus | R::SetLogBase => {
-            number().prop_map(|value| (words(&[(value, true)]), vec![])).boxed()
+        R::GetConfig | R::SetConfig => {
+            let len = prop::sample::select(vec![0_u64, 1, 4, 8, 9, 256, 257]);
+            (0_u64..9, len, 0_u64..3)
+                .prop_map(|(offset, len, flags)| {
+                    let head = words(&[(offset, false), (len, false), (flags, false)]);
+                    ([head, vec![7; usize::try_from(len).unwrap()]].concat(), vec![])
+                })
+                .boxed()
         }
+        R::SetBackendReqFd => (0_u8..4).prop_map(|kind| (vec![], vec![kind])).boxed(),
+        R::SetFeatures
+        | R::SetProtocolFeatures
+        | R::SendRarp
+        | R::NetSetMtu
+        | R::SetStatus
+        | R::SetLogBase => number().prop_map(|value| (words(&[(value, true)]), vec![])).boxed(),
         _ => Just((vec![], vec![])).boxed(),
     }
 }
@@ -114,7 +127,7 @@ fn anything() -> impl Strategy<Value = Sent> {
     let request = prop_oneof![4 => 0_u32..46, 1 => any::<u32>()];
     let flags = prop_oneof![4 => Just(9_u32), 1 => any::<u32>()];
     let payload = prop::collection::vec(any::<u8>(), 0..300);
-    let files = prop::collection::vec(0_u8..3, 0..=MAX_FDS);
+    let files = prop::collection::vec(0_u8..4, 0..=MAX_FDS);
     (request, flags, payload, files).prop_map(|(request, flags, payload, files)| Sent {
         request,
         flags,
@@ -127,6 +140,7 @@ fn open(kind: u8) -> OwnedFd {
     match kind {
         0 => event(),
         1 => memory(),
+        3 => std::os::unix::net::UnixStream::pair().unwrap().0.into(),
         _ => null(),
     }
 }
@@ -194,7 +208,7 @@ fn no_sequence_of_messages_does_harm() {
         files: files.to_vec(),
     };
     let prologue = [
-        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_a019, true)], &[]),
+        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_ae3d, true)], &[]),
         negotiated(FrontendRequest::SetFeatures, &[(FEATURES & !(1 << 34), true)], &[]),
         negotiated(
             FrontendRequest::AddMemReg,

@@ -6,18 +6,24 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rust_vmm_vhost::vhost_user::message::VhostUserHeaderFlag;
-use rust_vmm_vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
+use rust_vmm_vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use rust_vmm_vhost::vhost_user::{
+    Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandler,
+    VhostUserProtocolFeatures,
+};
 use rust_vmm_vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
 use vhost::control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};
+use vhost::protocol::BackendMessage;
 use virtio::Features;
 use vmm_sys_util::eventfd::EventFd;
 
 #[path = "../src/testing.rs"]
 mod testing;
 
-use testing::{Call, FEATURES, MEMORY, PROGRESS, Recorder, Recording, Start, memory};
+use testing::{CONFIG, Call, FEATURES, MEMORY, PROGRESS, Recorder, Recording, Start, memory};
 
 const SPLIT: u64 = FEATURES & !Features::RING_PACKED.bits();
 
@@ -31,10 +37,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(prepare: impl FnOnce(&mut Recording)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let control = ControlThread::start().unwrap();
-        let (backend, calls) = Recording::new();
+        let (mut backend, calls) = Recording::new();
+        prepare(&mut backend);
         let socket = control.add_server(&path, SocketOptions::default(), Box::new(backend));
         Self { _socket: socket.unwrap(), _control: control, calls, path, _dir: dir }
     }
@@ -50,7 +61,12 @@ impl Bench {
             offered,
             VhostUserProtocolFeatures::MQ
                 | VhostUserProtocolFeatures::REPLY_ACK
+                | VhostUserProtocolFeatures::RARP
                 | VhostUserProtocolFeatures::MTU
+                | VhostUserProtocolFeatures::BACKEND_REQ
+                | VhostUserProtocolFeatures::CONFIG
+                | VhostUserProtocolFeatures::BACKEND_SEND_FD
+                | VhostUserProtocolFeatures::HOST_NOTIFIER
                 | VhostUserProtocolFeatures::RESET_DEVICE
                 | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
                 | VhostUserProtocolFeatures::STATUS
@@ -219,4 +235,40 @@ fn a_front_end_that_dies_is_followed_by_another() {
         let calls = bench.calls.wait_for(&Call::Disconnected);
         assert!(calls.ends_with(&[Call::Stop(0), Call::Disconnected]), "{calls:?}");
     }
+}
+
+#[test]
+fn configuration_space_is_read_and_written() {
+    let bench = Bench::new();
+    let mut frontend = bench.connect();
+    let flags = VhostUserConfigFlags::WRITABLE;
+    let (_, bytes) = frontend.get_config(2, 4, flags, &[0; 4]).unwrap();
+    assert_eq!(bytes, CONFIG[2..6]);
+    frontend.set_config(1, VhostUserConfigFlags::empty(), &[9, 8]).unwrap();
+    assert_eq!(bench.calls.take(), [Call::Config(1, vec![9, 8], false)]);
+}
+
+/// Counts what it hears.
+#[derive(Default)]
+struct Ears(AtomicU32);
+
+impl VhostUserFrontendReqHandler for Ears {
+    fn handle_config_change(&self) -> HandlerResult<u64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(0)
+    }
+}
+
+#[test]
+fn changes_of_the_configuration_are_told() {
+    let bench = Bench::with(|device| {
+        device.to_tell.extend([BackendMessage::ConfigChange, BackendMessage::ConfigChange]);
+    });
+    let mut frontend = bench.connect();
+    let ears = Arc::new(Ears::default());
+    let mut handler = FrontendReqHandler::new(Arc::clone(&ears)).unwrap();
+    frontend.set_backend_request_fd(&handler.get_tx_raw_fd()).unwrap();
+    handler.handle_request().unwrap();
+    handler.handle_request().unwrap();
+    assert_eq!(ears.0.load(Ordering::Relaxed), 2);
 }

@@ -22,6 +22,10 @@ pub(super) trait Member: Send + fmt::Debug {
     /// There is something to read from its other side, or to write to it.
     fn on_connection(&mut self, now: Instant);
 
+    /// There is something to read from its other side's channel for messages of the back-end, or
+    /// to write to it.
+    fn on_channel(&mut self) {}
+
     /// A file that is watched under `token` is readable.
     fn on_watch(&mut self, token: u16, now: Instant);
 

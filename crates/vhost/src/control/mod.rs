@@ -1,6 +1,7 @@
 //! The control thread: any number of vhost-user sockets and VDUSE devices, served by one thread
 //! that never waits for a peer.
 //!
+//! - `channel`: messages of the back-end
 //! - `endpoint`: sockets in the file system
 //! - `limit`: log lines that peers cause
 //! - `member`: what the thread serves
@@ -8,6 +9,7 @@
 //! - `vduse`: one VDUSE device and the kernel
 //! - `watch`: files that devices watch on this thread
 
+mod channel;
 mod endpoint;
 mod limit;
 mod member;
@@ -171,6 +173,7 @@ impl ControlThread {
                     Some(Source::Wake) | None => {}
                     Some(Source::Listener(id)) => self.with(id, |m| m.on_listener(now)),
                     Some(Source::Connection(id)) => self.with(id, |m| m.on_connection(now)),
+                    Some(Source::Channel(id)) => self.with(id, |m| m.on_channel()),
                     Some(Source::Watch(id, token)) => self.with(id, |m| m.on_watch(token, now)),
                 }
             }

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use eal::Epoll;
 use eal::event::Interest;
 
+use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
 use super::limit::LogLimit;
 use super::member::Member;
@@ -64,6 +65,8 @@ struct Link {
     session: Session,
     since: Instant,
     interest: Interest,
+    /// For messages of the back-end, once the front-end has sent one.
+    channel: Option<Channel>,
 }
 
 /// Why a front-end is not served any longer.
@@ -191,6 +194,11 @@ impl Member for Socket {
 
     fn on_watch(&mut self, token: u16, _now: Instant) {
         self.device.backend.kicked(token);
+        self.serve_channel();
+    }
+
+    fn on_channel(&mut self) {
+        self.serve_channel();
     }
 
     /// Lets go of the front-end; the device has stopped all rings then.
@@ -211,6 +219,19 @@ impl Member for Socket {
 }
 
 impl Socket {
+    /// Sends what the device has to tell the front-end, as far as it takes that.
+    fn serve_channel(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let Some(channel) = &mut link.channel else { return };
+        let negotiated = link.session.protocol_features();
+        let Err(error) = channel.serve(&mut *self.device.backend, negotiated) else { return };
+        link.channel = None;
+        // As a rule the connection goes at the same time, and that is told.
+        if !matches!(error, ChannelError::Connection(ConnectionError::Closed)) {
+            log!(self, warn, error, "the channel for messages of the back-end is closed");
+        }
+    }
+
     fn try_connect(&mut self, now: Instant) {
         let connected = connect(&self.path);
         let Role::Client { attempt, pause, complained } = &mut self.role else { return };
@@ -242,7 +263,7 @@ impl Socket {
                 log!(self, info, "a front-end has connected");
                 let session = Session::open(&mut self.device);
                 let interest = Interest::READ;
-                self.link = Some(Link { connection, session, since: now, interest });
+                self.link = Some(Link { connection, session, since: now, interest, channel: None });
             }
             Err(error) => {
                 log!(self, warn, error, "a connection cannot be used");
@@ -268,12 +289,26 @@ impl Socket {
             match answer.reply {
                 Some(Reply::U64(value)) => link.connection.send_reply(request, &value)?,
                 Some(Reply::VringState(state)) => link.connection.send_reply(request, &state)?,
+                Some(Reply::Config(part)) => {
+                    link.connection.send_reply_bytes(request, &part.encode())?;
+                }
+                Some(Reply::Empty) => link.connection.send_reply_bytes(request, &[])?,
                 None => {}
+            }
+            if let Some(socket) = answer.channel {
+                // The old one first, so that its messages do not overtake.
+                link.channel = None;
+                match Channel::open(socket, &self.epoll, self.id) {
+                    Ok(channel) => link.channel = Some(channel),
+                    Err(error) => log!(self, warn, error, "the channel cannot be used"),
+                }
             }
             if let Some(refused) = answer.refused {
                 log!(self, warn, refused, "a message of the front-end is refused");
             }
         }
+        self.serve_channel();
+        let Some(link) = &mut self.link else { return Ok(()) };
         let interest = if link.connection.wants_write() { Interest::WRITE } else { Interest::READ };
         if interest != link.interest {
             let token = Source::Connection(self.id).token();

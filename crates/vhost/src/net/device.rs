@@ -264,7 +264,13 @@ impl Backend for NetDevice {
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
-        ProtocolFeatures::all()
+        // Its configuration is the front-end's, and it has no doorbells.
+        let foreign = ProtocolFeatures::BACKEND_REQ
+            | ProtocolFeatures::CONFIG
+            | ProtocolFeatures::BACKEND_SEND_FD
+            | ProtocolFeatures::HOST_NOTIFIER
+            | ProtocolFeatures::RARP;
+        ProtocolFeatures::all() - foreign
     }
 
     fn queue_pairs(&self) -> u16 {

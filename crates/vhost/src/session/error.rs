@@ -85,6 +85,9 @@ pub enum SessionError {
         /// What it is.
         found: String,
     },
+    /// A descriptor that should be a socket and is something else.
+    #[error("SET_BACKEND_REQ_FD: the file descriptor is no Unix stream socket")]
+    NoSocket,
     /// The eventfd cannot be used.
     #[error("{request}: the eventfd cannot be used: {source}")]
     EventFd {

@@ -2,10 +2,12 @@
 //! answer it gets (QEMU docs/interop/vhost-user.rst; where DPDK differs, the specification).
 //!
 //! - [`error`]: why a message is refused
+//! - `extras`: configuration space, announcements, the channel of the back-end
 //! - `memory`: the memory table
 //! - `ring`: what is known about one ring
 
 pub mod error;
+mod extras;
 mod memory;
 mod ring;
 #[cfg(test)]
@@ -24,8 +26,8 @@ use crate::backend::{Backend, Event, EventSink};
 use crate::call::Call;
 use crate::connection::Message;
 use crate::protocol::{
-    FrontendMessage, FrontendRequest, ProtocolError, ProtocolFeatures, VringAddr, VringFile,
-    VringState,
+    ConfigSpace, FrontendMessage, FrontendRequest, ProtocolError, ProtocolFeatures, VringAddr,
+    VringFile, VringState,
 };
 
 /// The bit that says that protocol features can be negotiated.
@@ -33,6 +35,7 @@ const PROTOCOL_FEATURES: u64 = Features::VHOST_USER_PROTOCOL.bits();
 
 /// The protocol features that a session implements.
 const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
+    .union(extras::IMPLEMENTED)
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::RESET_DEVICE)
@@ -46,12 +49,16 @@ const MIN_MTU: u64 = 68;
 const DRIVER_OK: u8 = 4;
 
 /// A reply's payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A number.
     U64(u64),
     /// A ring and a number.
     VringState(VringState),
+    /// A part of configuration space.
+    Config(Box<ConfigSpace>),
+    /// None, which says that the part of configuration space cannot be read.
+    Empty,
 }
 
 /// What comes of a message that does not end the connection.
@@ -61,6 +68,9 @@ pub struct Answer {
     pub reply: Option<Reply>,
     /// Why the message was refused, if it was and the reply says so.
     pub refused: Option<SessionError>,
+    /// The front-end's new channel for messages of the back-end, which replaces the old one: a
+    /// Unix stream socket.
+    pub channel: Option<OwnedFd>,
 }
 
 /// A device and the application that wants to hear of it.
@@ -86,6 +96,8 @@ pub struct Session {
     memory: MemoryTable,
     rings: Vec<RingState>,
     ready: bool,
+    /// A channel that the message at hand has brought.
+    channel: Option<OwnedFd>,
 }
 
 impl Session {
@@ -101,7 +113,14 @@ impl Session {
             memory: MemoryTable::default(),
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             ready: false,
+            channel: None,
         }
+    }
+
+    /// The protocol features that are negotiated.
+    #[must_use]
+    pub const fn protocol_features(&self) -> ProtocolFeatures {
+        self.protocol_features
     }
 
     /// Stops everything: the front-end has gone.
@@ -136,17 +155,26 @@ impl Session {
         self.tell_readiness(device);
         let acknowledge =
             header.needs_reply() && self.protocol_features.contains(ProtocolFeatures::REPLY_ACK);
+        let channel = self.channel.take();
+        let answer = |reply, refused| Ok(Answer { reply, refused, channel });
         match done {
-            Ok(Some(reply)) => Ok(Answer { reply: Some(reply), refused: None }),
-            Ok(None) if acknowledge => Ok(Answer { reply: Some(Reply::U64(0)), refused: None }),
-            Ok(None) => Ok(Answer::default()),
+            Ok(None) if acknowledge => answer(Some(Reply::U64(0)), None),
+            Ok(reply) => answer(reply, None),
+            Err(error)
+                if request == Ok(FrontendRequest::GetConfig)
+                    && self.protocol_features.contains(ProtocolFeatures::CONFIG)
+                    && !header.is_reply() =>
+            {
+                // Its reply has a way to say no.
+                answer(Some(Reply::Empty), Some(error))
+            }
             Err(error) => {
                 // An acknowledgement would be taken for the reply that these always get.
                 let has_reply = request.is_ok_and(FrontendRequest::has_reply);
                 if !acknowledge || has_reply || header.is_reply() {
                     return Err(error);
                 }
-                Ok(Answer { reply: Some(Reply::U64(1)), refused: Some(error) })
+                answer(Some(Reply::U64(1)), Some(error))
             }
         }
     }
@@ -167,6 +195,7 @@ impl Session {
             M::GetMaxMemSlots => return reply(u64::try_from(MAX_SLOTS).unwrap_or(u64::MAX)),
             M::GetStatus => return reply(device.backend.status().into()),
             M::GetVringBase(state) => return self.get_base(device, state).map(Some),
+            M::GetConfig(part) => return extras::get_config(device, part).map(Some),
             M::SetFeatures(features) => self.set_features(device, features),
             M::SetProtocolFeatures(features) => self.set_protocol_features(device, features),
             // A session has one front-end, so there is no ownership to take. RESET_OWNER is
@@ -195,6 +224,12 @@ impl Session {
             M::SetVringErr(file) => self.set_err(device, file),
             M::SetVringEnable(state) => self.set_enable(device, state),
             M::NetSetMtu(mtu) => set_mtu(device, mtu),
+            M::SendRarp(mac) => {
+                extras::send_rarp(device, mac);
+                Ok(())
+            }
+            M::SetBackendReqFd(fd) => self.set_channel(fd),
+            M::SetConfig(part) => extras::set_config(device, &part),
             M::SetStatus(status) => self.set_status(device, status),
             M::ResetDevice => {
                 self.reset(device);
@@ -214,6 +249,9 @@ impl Session {
             R::GetMaxMemSlots | R::AddMemReg | R::RemMemReg => {
                 (ProtocolFeatures::CONFIGURE_MEM_SLOTS, "CONFIGURE_MEM_SLOTS")
             }
+            R::SendRarp => (ProtocolFeatures::RARP, "RARP"),
+            R::SetBackendReqFd => (ProtocolFeatures::BACKEND_REQ, "BACKEND_REQ"),
+            R::GetConfig | R::SetConfig => (ProtocolFeatures::CONFIG, "CONFIG"),
             R::SetStatus | R::GetStatus => (ProtocolFeatures::STATUS, "STATUS"),
             _ => return Ok(()),
         };

@@ -2,6 +2,8 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "messages are built on the spot")]
 
+mod extras;
+
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
@@ -79,6 +81,7 @@ impl Bench {
         match answer.reply? {
             Reply::U64(value) => Some(value),
             Reply::VringState(state) => Some(state.num.into()),
+            other => panic!("{other:?} is no number"),
         }
     }
 
@@ -187,6 +190,7 @@ fn what_was_not_offered_is_refused() {
 #[test]
 fn messages_wait_for_their_protocol_feature() {
     let mut bench = Bench::connected();
+    let part = ConfigSpace { bytes: std::iter::once(1).collect(), ..ConfigSpace::default() };
     let messages = [
         M::GetQueueNum,
         M::NetSetMtu(1500),
@@ -196,6 +200,10 @@ fn messages_wait_for_their_protocol_feature() {
         M::RemMemReg(region(0)),
         M::SetStatus(1),
         M::GetStatus,
+        M::SendRarp(1),
+        M::SetBackendReqFd(memory()),
+        M::GetConfig(part.clone()),
+        M::SetConfig(part),
     ];
     for message in messages {
         let error = bench.refused(message);
@@ -253,7 +261,7 @@ fn acknowledgements_come_when_negotiated_and_asked_for() {
 #[test]
 fn unknown_requests_are_answered_if_possible() {
     let mut bench = Bench::ready(|_| ());
-    for number in [0, 19, 21, 22, 31, 41, 45, 0x1_0001, u32::MAX] {
+    for number in [0, 22, 31, 41, 45, 0x1_0001, u32::MAX] {
         let answer = bench.raw(Header::request(number, 0, true), &[], vec![null()]).unwrap();
         assert_eq!(answer.reply, Some(Reply::U64(1)));
         bench.raw(Header::request(number, 0, false), &[], vec![]).unwrap_err();
