@@ -120,6 +120,12 @@ impl Bench {
         start.elapsed()
     }
 
+    /// Waits until an interface in a namespace has this flag.
+    fn carrier(&mut self, holder: &str, interface: &str, flag: &str) {
+        let show = format!("nsenter -t $(cat /tmp/{holder}) -n ip link show {interface}");
+        self.wait(flag, |bench| bench.sh(&show).contains(flag));
+    }
+
     fn ping(&mut self, holder: &str, options: &str) {
         let text = self.inside(holder, &format!("ping -q {options} {THERE}"));
         assert!(text.contains(" 0% packet loss"), "{text}\n{}", self.log());
@@ -127,13 +133,14 @@ impl Bench {
 }
 
 /// A VDUSE port whose interface is in a container, and a TAP port at the host.
-fn container(bench: &mut Bench) {
+fn container(bench: &mut Bench) -> String {
     bench.sh("modprobe tun");
     bench.switch(&["v=vduse:sw0,bind=virtio", "t=tap:tap0,mac=52:54:00:00:00:02"]);
     let interface = bench.interface("sw0");
     bench.contain("box", &interface, HERE);
     bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
     bench.wait("link", |bench| bench.port("v")["link_up"] == true);
+    interface
 }
 
 #[test]
@@ -141,18 +148,64 @@ fn a_container_outlives_restarts_of_the_switch() {
     let Some(_turn) = require(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(dir.path(), None);
-    container(&mut bench);
+    let interface = container(&mut bench);
     bench.ping("box", "-c 20 -i 0.05");
     bench.ping("box", "-c 5 -i 0.05 -s 1472");
     println!("{:#}", bench.port("v"));
     for signal in ["KILL", "TERM", "KILL"] {
         bench.stop(signal);
+        if signal == "TERM" {
+            // It had the time to say so.
+            bench.carrier("box", &interface, "NO-CARRIER");
+        }
         bench.switch(&["v=vduse:sw0,bind=virtio", "t=tap:tap0,mac=52:54:00:00:00:02"]);
         bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
         bench.ping("box", "-c 20 -i 0.05");
+        bench.carrier("box", &interface, "LOWER_UP");
     }
+    // Another process cannot have it meanwhile, and with other options it is another device.
+    let start = |port: &str| format!("ringway switch --control /tmp/other.sock --port v={port}");
+    let busy = bench.vm.run(&start("vduse:sw0")).unwrap();
+    assert!(busy.status != 0 && busy.text.contains("another process serves it"), "{busy:?}");
+    bench.stop("KILL");
+    let other = bench.vm.run(&start("vduse:sw0,offloads=off")).unwrap();
+    assert!(other.status != 0 && other.text.contains("made with other options"), "{other:?}");
+    // Nothing of it stays where that is wanted.
+    bench.switch(&["v=vduse:sw0,keep=off", "t=tap:tap0,mac=52:54:00:00:00:02"]);
+    bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
+    bench.ping("box", "-c 20 -i 0.05");
     bench.stop("TERM");
+    bench.sh("[ ! -e /sys/bus/vdpa/devices/sw0 ] && [ ! -e /dev/vduse/sw0 ]");
     println!("{}", bench.log());
+}
+
+/// A switch that stands still for longer than the kernel waits has lost its device; a new one
+/// gets it back.
+#[test]
+fn a_device_that_the_kernel_has_given_up_is_made_anew() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(dir.path(), None);
+    bench.switch(&["v=vduse:sw0,bind=virtio"]);
+    bench.sh("echo 1 >/sys/class/vduse/sw0/msg_timeout && kill -STOP $(cat /tmp/pid)");
+    bench.sh("echo sw0 >/sys/bus/vdpa/drivers/virtio_vdpa/unbind");
+    bench.sh("kill -CONT $(cat /tmp/pid)");
+    bench.wait("loss", |bench| bench.log().contains("the kernel has given the device up"));
+    // It is left alone from then on.
+    let ticks = "cut -d' ' -f14,15 /proc/$(cat /tmp/pid)/stat | tr ' ' '+'";
+    let used = bench.sh(&format!("a=$(($({ticks}))); sleep 2; echo $(($({ticks}) - a))"));
+    assert!(used.trim().parse::<u32>().unwrap() < 20, "{used} ticks in two seconds");
+    bench.stop("KILL");
+    bench.switch(&["v=vduse:sw0,bind=virtio"]);
+    let interface = bench.interface("sw0");
+    bench.sh(&format!("ip link set {interface} up"));
+    bench.wait("link", |bench| bench.port("v")["link_up"] == true);
+    assert!(bench.log().contains("made anew"), "{}", bench.log());
+    // Several queue pairs need what the kernel does not allow, and it says so.
+    let several = bench.vm.run("ringway switch --control /tmp/o --port v=vduse:sw1,queues=2");
+    let several = several.unwrap();
+    assert!(several.status != 0 && several.text.contains("use queues=1"), "{several:?}");
+    bench.sh("[ ! -e /dev/vduse/sw1 ]");
 }
 
 /// The switch of the guest has the guest's own network device for an uplink, which leads to the
@@ -231,7 +284,7 @@ fn a_device_for_a_virtual_machine_is_made_and_goes_with_the_switch() {
     bench.sh("sleep 1000 <>/dev/vhost-vdpa-0 & echo $! >/tmp/vmm");
     bench.stop("TERM");
     bench.sh(exists);
-    let other = bench.vm.run("ringway switch --port v=vduse:sw0,bind=virtio").unwrap();
+    let other = bench.vm.run("ringway switch --port v=vduse:sw0,bind=virtio,keep=off").unwrap();
     assert!(other.status != 0 && other.text.contains("in use by a virtual machine"), "{other:?}");
     bench.sh("kill $(cat /tmp/vmm)");
     // What was killed is found again, and may be given to the other driver.
