@@ -21,7 +21,7 @@ use std::sync::Arc;
 use ethdev::{DeviceSpec, Error};
 use vhost::backend::EventSink;
 use vhost::net::NetDevice;
-use vhost::vduse::{ControlFile, DeviceFile, Offer, device};
+use vhost::vduse::{ControlFile, DeviceFile, Kernel as _, Offer, device};
 
 pub use self::options::INFO;
 
@@ -55,19 +55,26 @@ pub(crate) fn open(
 
     let bus = Bus::default();
     let files = open_control(&bus).map_err(failed)?;
-    let made = make(&files, &bus, &options.name, &offer).map_err(failed)?;
+    let Made { file, found } = make(&files, &bus, &options.name, &offer).map_err(failed)?;
     let link = Arc::new(LinkState::default());
-    let mut attachment = Attachment::new(&options.name, bus, files, Arc::clone(&link));
     let events: EventSink = Box::new({
         let (name, link) = (name.to_owned(), Arc::clone(&link));
         move |event| link.take(&name, event)
     });
     let path = device::path(&options.name);
-    let added = control.with(|control| {
-        control.add_vduse(path, Box::new(made), offer, Some(events), Box::new(net))
-    });
-    attachment.serve(added.map_err(|error| failed(error.to_string()))?);
+    let (file, net) = (Box::new(file), Box::new(net));
+    let served = control
+        .with(|control| control.add_vduse(path, file, offer, Some(events), net))
+        .inspect_err(|_| {
+            // Somebody uses what was found; the error says what to do.
+            if !found {
+                let _ = files.destroy(&options.name);
+            }
+        })
+        .map_err(|error| failed(error.to_string()))?;
+    let mut attachment = Attachment::new(&options.name, bus, files, Arc::clone(&link), served);
     attachment.attach(options.bind).map_err(failed)?;
+    attachment.keep(options.keep);
 
     let control = VduseControl::new(attachment, link, guest, slots, options.mtu);
     Ok(OpenPort::new(name, &device_text, Box::new(control), rx, tx))
@@ -91,11 +98,22 @@ fn open_control(bus: &Bus) -> Result<ControlFile, String> {
     })
 }
 
+/// A device's open file, and whether the device was there.
+struct Made {
+    file: DeviceFile,
+    found: bool,
+}
+
 /// Makes the device and opens it. One that is on the vDPA bus is taken as it is; one that is not
 /// was left behind by somebody, and is made anew.
-fn make(files: &ControlFile, bus: &Bus, name: &str, offer: &Offer) -> Result<DeviceFile, String> {
+fn make(files: &ControlFile, bus: &Bus, name: &str, offer: &Offer) -> Result<Made, String> {
     if bus.has(name) {
-        return open_device(name);
+        let file = open_device(name)?;
+        if !is_given_up(&file) {
+            return Ok(Made { file, found: true });
+        }
+        drop(file);
+        release(bus, name)?;
     }
     let is = |error: &io::Error, code| error.raw_os_error() == Some(code);
     match files.create(name, offer) {
@@ -114,11 +132,31 @@ fn make(files: &ControlFile, bus: &Bus, name: &str, offer: &Offer) -> Result<Dev
             file.set_up_ring(index, offer.ring_size)
                 .map_err(|error| format!("ring {index} cannot be set up: {error}"))?;
         }
-        Ok(file)
+        Ok(Made { file, found: false })
     };
     open_device(name).and_then(set_up).inspect_err(|_| {
         // The error before this one says more.
         let _ = files.destroy(name);
+    })
+}
+
+/// Whether the kernel has stopped to talk about a device, since nobody answered for too long: it
+/// never does again.
+fn is_given_up(file: &DeviceFile) -> bool {
+    file.features().is_err_and(|error| error.raw_os_error() == Some(libc::EPERM))
+}
+
+/// Takes a device that is of no use any more from the bus.
+fn release(bus: &Bus, name: &str) -> Result<(), String> {
+    let lost = "the kernel has given it up, because a request was not answered in time";
+    if bus.is_open(name) {
+        return Err(format!("{lost}; end the virtual machine that uses it, and start again"));
+    }
+    tracing::warn!(device = %name, "{lost}; it is made anew, and so is what it was used for");
+    netlink::detach(name).map_err(|error| {
+        format!(
+            "{lost}, and it cannot be taken from the vDPA bus: {error}; try `vdpa dev del {name}`"
+        )
     })
 }
 

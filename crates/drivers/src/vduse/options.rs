@@ -11,13 +11,19 @@ use crate::open::{DriverInfo, OptionInfo};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "vduse",
-    syntax: "vduse:NAME[,bind=virtio|vhost][,queues=1][,size=256][,mac=MAC][,mtu=N][,offloads=on]",
+    syntax: "vduse:NAME[,bind=virtio|vhost][,keep=on][,queues=1][,size=256][,mac=MAC][,mtu=N]\
+             [,offloads=on]",
     summary: "a vDPA device of the host kernel: an interface, or /dev/vhost-vdpa-N (CAP_NET_ADMIN)",
     options: &[
         OptionInfo {
             name: "bind",
             value: "DRIVER",
             help: "'virtio' makes an interface, 'vhost' /dev/vhost-vdpa-N (default: the kernel's choice)",
+        },
+        OptionInfo {
+            name: "keep",
+            value: "on|off",
+            help: "leave the interface to the next start of the switch when it ends (default on)",
         },
         OptionInfo {
             name: "queues",
@@ -51,6 +57,7 @@ const MAX_NAME: usize = 63;
 pub(super) struct Options {
     pub(super) name: String,
     pub(super) bind: Option<BusDriver>,
+    pub(super) keep: bool,
     pub(super) queues: u16,
     pub(super) size: u16,
     pub(super) mac: Option<MacAddr>,
@@ -86,6 +93,7 @@ impl Options {
         let options = Self {
             name,
             bind,
+            keep: spec.take_switch("keep", true)?,
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUE_PAIRS))?,
             size,
             mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,

@@ -15,8 +15,8 @@ use super::netlink;
 use super::options::INFO;
 use crate::backend::{DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, random_mac, ring_stats, taken};
 
-/// A device in the kernel that is served here. Dropping this removes it, unless it is used: then
-/// it stays, for the next port of the same name.
+/// A device in the kernel that is served here. Dropping this removes it, unless it is used and to
+/// be kept: then it stays, for the next port of the same name.
 #[derive(Debug)]
 pub(super) struct Attachment {
     name: String,
@@ -24,16 +24,25 @@ pub(super) struct Attachment {
     files: ControlFile,
     link: Arc<LinkState>,
     served: Option<SocketHandle>,
+    keep: bool,
 }
 
 impl Attachment {
-    pub(super) fn new(name: &str, bus: Bus, files: ControlFile, link: Arc<LinkState>) -> Self {
-        Self { name: name.to_owned(), bus, files, link, served: None }
+    /// One that the control thread serves by `served`. It stays, if it is used, until
+    /// [`keep`](Self::keep) says something else.
+    pub(super) fn new(
+        name: &str,
+        bus: Bus,
+        files: ControlFile,
+        link: Arc<LinkState>,
+        served: SocketHandle,
+    ) -> Self {
+        Self { name: name.to_owned(), bus, files, link, served: Some(served), keep: true }
     }
 
-    /// The control thread serves the device from now on.
-    pub(super) fn serve(&mut self, handle: SocketHandle) {
-        self.served = Some(handle);
+    /// Whether an interface stays at the end.
+    pub(super) fn keep(&mut self, keep: bool) {
+        self.keep = keep;
     }
 
     /// Attaches the device to the vDPA bus, unless it is, and gives it to the driver that is
@@ -72,15 +81,17 @@ impl Attachment {
         Ok(())
     }
 
-    fn is_used(&self) -> bool {
-        self.link.is_connected() || self.bus.is_open(&self.name)
+    /// Whether it stays: removing what a VMM has open would wait for that VMM.
+    fn stays(&self) -> bool {
+        self.bus.has(&self.name)
+            && (self.bus.is_open(&self.name) || (self.keep && self.link.is_connected()))
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
         let name = &self.name;
-        let stays = self.bus.has(name) && self.is_used();
+        let stays = self.stays();
         if !stays && self.bus.has(name)
             // The driver asks for things meanwhile, so the device is still served.
             && let Err(error) = netlink::detach(name)
@@ -88,17 +99,8 @@ impl Drop for Attachment {
             tracing::warn!(device = %name, %error, "cannot take the device from the vDPA bus");
         }
         self.served = None;
-        let removed = if stays {
-            Err(Some(libc::EBUSY))
-        } else {
-            self.files.destroy(name).map_err(|error| error.raw_os_error())
-        };
-        if removed.is_err() {
-            tracing::info!(
-                device = %name,
-                "the device stays in the kernel, for the next start; `vdpa dev del {name}` \
-                 ends its use"
-            );
+        if stays || self.files.destroy(name).is_err() {
+            tracing::info!(device = %name, "the device stays in the kernel, for the next start");
         }
     }
 }

@@ -22,6 +22,8 @@ mod memory;
 pub mod message;
 pub mod offer;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 pub use device::{ControlFile, DeviceFile, Interrupt};
 pub use kernel::{Extent, Kernel, RingInfo};

@@ -210,19 +210,19 @@ impl Session {
         self.kernel.features().map(drop).map_err(VduseError::kernel("VDUSE_DEV_GET_FEATURES"))
     }
 
-    /// Goes on with a driver that is ready.
+    /// Goes on with a driver that is ready, at the first deadline: what is wrong with its rings
+    /// is no reason to refuse the device.
     fn recover(&mut self, device: &mut Device, now: Instant) -> Result<()> {
         if !self.is_accepted()? {
             return Ok(());
         }
+        self.accept_features(device)?;
         self.appear(device);
         self.recovered = true;
         self.status = ALL_OK;
-        self.accept_features(device)?;
         device.backend.set_status(ALL_OK).map_err(VduseError::Backend)?;
-        let begun = self.begin(device, now);
-        self.tell_readiness(device);
-        begun
+        self.phase = Phase::Accepting { at: now, pause: PAUSE_FIRST };
+        Ok(())
     }
 
     /// Serves a request.
@@ -466,7 +466,7 @@ impl Session {
     fn look_for_late(&mut self, device: &mut Device, now: Instant) -> Result<()> {
         let Some((until, next)) = self.late else { return Ok(()) };
         let all_run = self.rings.iter().all(|ring| ring.running);
-        // The pause grows with the time that has passed: seven looks, or so.
+        // The pause is the time that has passed, so that there are about a dozen looks.
         let pause = (LATE_RINGS - until.saturating_duration_since(next)).max(PAUSE_FIRST);
         self.late = (!all_run && now < until).then_some((until, now + pause));
         match self.phase {
