@@ -5,7 +5,7 @@ use std::path::Path;
 use vhost::control::{ControlError, ControlHandle, SocketHandle, SocketOptions};
 
 use crate::attachment::Attachment;
-use crate::backend::Shared;
+use crate::backend::{Shared, VdpaBackend};
 use crate::device::{Statistic, VdpaDevice};
 
 /// What can be chosen about the socket of a device.
@@ -50,7 +50,7 @@ pub fn attach(
     device: Box<dyn VdpaDevice>,
 ) -> Result<Attached, ControlError> {
     let shared = Shared::new(Attachment::new(device));
-    let backend = Box::new(shared.clone());
+    let backend = Box::new(VdpaBackend::new(shared.clone()));
     let socket = if options.client {
         control.add_client(path, options.socket, backend)?
     } else {
@@ -109,6 +109,13 @@ impl Attached {
     #[must_use]
     pub fn rings(&self) -> Vec<u16> {
         self.shared.lock().served()
+    }
+
+    /// Indexes of the rings whose doorbell the guest writes itself, as far as the front-end tells.
+    /// Kicks of others are relayed.
+    #[must_use]
+    pub fn mapped_doorbells(&self) -> Vec<u16> {
+        self.shared.lock().outbox.used()
     }
 
     /// What the device has counted.

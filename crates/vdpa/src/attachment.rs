@@ -5,13 +5,16 @@
 //! take up while it runs (another ring, other memory) makes it stop, and start again where it was.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use eal::EventFd;
+use vhost::protocol::BackendMessage;
 use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::{Features, GuestMemory};
 
 use crate::device::{DeviceError, Ring, Setup, VdpaDevice};
+use crate::outbox::Outbox;
 use crate::place::Place;
 
 /// Bits of the device status (virtio 1.3 section 2.1).
@@ -55,6 +58,7 @@ pub(crate) struct Attachment {
     started: bool,
     /// Why it did not start when it should have.
     failure: Option<String>,
+    pub(crate) outbox: Outbox,
 }
 
 impl Attachment {
@@ -69,6 +73,7 @@ impl Attachment {
             status: 0,
             started: false,
             failure: None,
+            outbox: Outbox::default(),
         }
     }
 
@@ -110,6 +115,19 @@ impl Attachment {
         served.map(|(index, _)| *index).collect()
     }
 
+    /// The next message for the front-end.
+    pub(crate) fn next_message(&mut self) -> Option<BackendMessage<OwnedFd>> {
+        self.outbox.next(&*self.device)
+    }
+
+    /// Takes down that the configuration has changed, if it has.
+    pub(crate) fn notice_config(&mut self) {
+        let changed = self.device.config_changed().map(EventFd::drain);
+        if matches!(changed, Some(Ok(true))) {
+            self.outbox.config_changed();
+        }
+    }
+
     pub(crate) fn connect(&mut self) {
         self.connected = true;
     }
@@ -123,6 +141,7 @@ impl Attachment {
         self.rings.clear();
         self.status = 0;
         self.failure = None;
+        self.outbox = Outbox::default();
     }
 
     /// The state after power-on, but for the memory.
@@ -182,6 +201,7 @@ impl Attachment {
             self.halt();
         }
         let base = self.rings.remove(&index).map_or(0, |ring| ring.setup.base);
+        self.outbox.stopped(index);
         if ran && !self.started && self.has_first_pair() {
             self.recover();
         }
@@ -267,6 +287,9 @@ impl Attachment {
         started?;
         self.started = true;
         self.rings.values_mut().for_each(|ring| ring.served = true);
+        if self.protocol.contains(ProtocolFeatures::HOST_NOTIFIER) {
+            self.outbox.started(self.rings.keys().copied());
+        }
         let (device, rings) = (self.device.name(), self.rings.len());
         tracing::info!(device, rings, "the vDPA device runs");
         Ok(())

@@ -1,10 +1,13 @@
 //! A vDPA device as the back-end of a vhost-user session: each message goes to the
 //! [`Attachment`], which the application looks at, too.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use eal::EventFd;
 use vhost::backend::{Backend, BackendError};
+use vhost::control::{Watch, Watcher};
+use vhost::protocol::BackendMessage;
 use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::GuestMemory;
 
@@ -25,7 +28,37 @@ impl Shared {
     }
 }
 
-impl Backend for Shared {
+/// The control thread's side of an attachment.
+#[derive(Debug)]
+pub(crate) struct VdpaBackend {
+    shared: Shared,
+    /// The device's file for changes of its configuration.
+    watch: Option<Watch>,
+}
+
+impl VdpaBackend {
+    pub(crate) const fn new(shared: Shared) -> Self {
+        Self { shared, watch: None }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Attachment> {
+        self.shared.lock()
+    }
+}
+
+impl Backend for VdpaBackend {
+    fn attached(&mut self, watcher: Watcher) {
+        let attachment = self.shared.lock();
+        let Some(file) = attachment.device().config_changed() else { return };
+        match watcher.watch(file, 0) {
+            Ok(watch) => self.watch = Some(watch),
+            Err(error) => {
+                let device = attachment.device().name();
+                tracing::warn!(device, %error, "changes of the configuration go unnoticed");
+            }
+        }
+    }
+
     fn features(&self) -> u64 {
         self.lock().offered()
     }
@@ -36,6 +69,11 @@ impl Backend for Shared {
             | ProtocolFeatures::RESET_DEVICE
             | ProtocolFeatures::CONFIGURE_MEM_SLOTS
             | ProtocolFeatures::STATUS
+            | ProtocolFeatures::RARP
+            | ProtocolFeatures::CONFIG
+            | ProtocolFeatures::BACKEND_REQ
+            | ProtocolFeatures::BACKEND_SEND_FD
+            | ProtocolFeatures::HOST_NOTIFIER
     }
 
     fn queue_pairs(&self) -> u16 {
@@ -101,5 +139,34 @@ impl Backend for Shared {
 
     fn reset_device(&mut self) {
         self.lock().reset();
+    }
+
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), BackendError> {
+        Ok(self.lock().device().read_config(offset, bytes)?)
+    }
+
+    fn write_config(
+        &mut self,
+        offset: u32,
+        bytes: &[u8],
+        _migration: bool,
+    ) -> Result<(), BackendError> {
+        Ok(self.lock().device_mut().write_config(offset, bytes)?)
+    }
+
+    fn announce_guest(&mut self, _mac: [u8; 6]) {
+        self.lock().device_mut().migration_done();
+    }
+
+    fn next_message(&mut self) -> Option<BackendMessage<OwnedFd>> {
+        self.lock().next_message()
+    }
+
+    fn notifier_answered(&mut self, index: u8, used: bool) {
+        self.lock().outbox.answered(index, used);
+    }
+
+    fn kicked(&mut self, _token: u16) {
+        self.lock().notice_config();
     }
 }

@@ -9,6 +9,7 @@
 //! - [`attach`](mod@attach): a device on a vhost-user socket
 //! - `attachment`: what the front-end has told, and when the device starts and stops
 //! - `backend`: the device side of a vhost-user session
+//! - `outbox`: what the front-end has yet to be told
 //! - `place`: where a ring lies in guest memory
 
 pub mod attach;
@@ -16,6 +17,7 @@ mod attachment;
 mod backend;
 pub mod device;
 pub mod kernel;
+mod outbox;
 mod place;
 pub mod registry;
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! A device in software that records what it is asked, and checks that it is asked in order.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use eal::EventFd;
 use virtio::Features;
 
-use crate::device::{DeviceError, Setup, Statistic, VdpaDevice};
+use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};
 
 /// What the device offers.
 pub(crate) const FEATURES: Features = Features::VERSION_1
@@ -28,6 +29,7 @@ pub(crate) enum Call {
     Enabled(u16, bool),
     Kick(u16),
     Interrupt(u16),
+    MigrationDone,
     Dropped,
 }
 
@@ -51,6 +53,12 @@ pub(crate) struct Script {
     pub(crate) refuse_enable: bool,
     /// It has failed: it does not run, though it was not stopped.
     pub(crate) broken: bool,
+    /// It has doorbells.
+    pub(crate) doorbells: bool,
+    /// The pages that it gave for them, with the ring's index.
+    pub(crate) bells: Vec<(u16, OwnedFd)>,
+    /// Its link is down.
+    pub(crate) link_down: bool,
 }
 
 /// The test's end of a [`Model`].
@@ -96,11 +104,23 @@ pub(crate) struct Model {
     pairs: u16,
     recorder: Recorder,
     running: Option<Setup>,
+    changed: Arc<EventFd>,
 }
 
 impl Model {
+    /// What is signalled when its configuration has changed.
+    pub(crate) fn changed(&self) -> Arc<EventFd> {
+        Arc::clone(&self.changed)
+    }
+
     pub(crate) fn new(name: &str, pairs: u16, recorder: Recorder) -> Self {
-        Self { name: name.to_owned(), pairs, recorder, running: None }
+        Self {
+            name: name.to_owned(),
+            pairs,
+            recorder,
+            running: None,
+            changed: Arc::new(EventFd::new().unwrap()),
+        }
     }
 
     /// That ring `index` of the running device may be changed.
@@ -190,12 +210,33 @@ impl VdpaDevice for Model {
         if end.is_none_or(|end| end > 12) {
             return Err(DeviceError(format!("its configuration has 12 bytes, not {end:?}")));
         }
-        (offset..).zip(bytes).for_each(|(at, byte)| *byte = u8::try_from(at).unwrap());
+        let link = u8::from(!self.recorder.script().link_down);
+        let space = [0, 1, 2, 3, 4, 5, link, 0, 8, 9, 10, 11];
+        bytes.copy_from_slice(&space[offset as usize..][..bytes.len()]);
         Ok(())
     }
 
     fn write_config(&mut self, _offset: u32, _bytes: &[u8]) -> Result<(), DeviceError> {
         Err(DeviceError("its configuration is read only".into()))
+    }
+
+    fn notify_area(&self, index: u16) -> Option<NotifyArea> {
+        self.check(index);
+        let file = rustix::fs::memfd_create("bell", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+        rustix::fs::ftruncate(&file, 1 << 20).unwrap();
+        let mut script = self.recorder.script();
+        script.doorbells.then(|| {
+            script.bells.push((index, file.try_clone().unwrap()));
+            NotifyArea { file, offset: 4096 * u64::from(index), len: 4096 }
+        })
+    }
+
+    fn config_changed(&self) -> Option<&EventFd> {
+        Some(&self.changed)
+    }
+
+    fn migration_done(&mut self) {
+        self.recorder.push(Call::MigrationDone);
     }
 
     fn statistics(&self) -> Vec<Statistic> {

@@ -4,20 +4,21 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eal::EventFd;
 use vhost::ControlThread;
 use vhost::connection::Message;
 use vhost::frontend::{self, Frontend};
 use vhost::protocol::{
-    FrontendMessage, Header, MemoryRegion, ProtocolFeatures, VringAddr, VringFile, VringState,
+    BackendMessage, ConfigSpace, FrontendMessage, Header, MemoryRegion, ProtocolFeatures,
+    VringAddr, VringArea, VringFile, VringState,
 };
 use vhost::session::{Answer, Device, Reply, Session, SessionError};
 use virtio::Features;
 
 use crate::attachment::Attachment;
-use crate::backend::Shared;
+use crate::backend::{Shared, VdpaBackend};
 use crate::testing::{Call, FEATURES, Model, PROGRESS, Recorder, Started};
 use crate::{AttachOptions, State, attach};
 
@@ -40,7 +41,8 @@ impl Bench {
         let calls = Recorder::default();
         let model = Model::new("model-0", pairs, calls.clone());
         let shared = Shared::new(Attachment::new(Box::new(model)));
-        let mut device = Device { backend: Box::new(shared.clone()), events: Box::new(|_| ()) };
+        let backend = Box::new(VdpaBackend::new(shared.clone()));
+        let mut device = Device { backend, events: Box::new(|_| ()) };
         let session = Session::open(&mut device);
         Self { device, session, shared, calls }
     }
@@ -80,6 +82,7 @@ impl Bench {
         match self.send(&message, false).unwrap().reply? {
             Reply::U64(value) => Some(value),
             Reply::VringState(state) => Some(state.num.into()),
+            other => panic!("{other:?} is no number"),
         }
     }
 
@@ -444,4 +447,129 @@ fn detaching_stops_a_running_device() {
     assert!(!bench.shared.lock().is_connected());
     drop((bench.device, bench.shared));
     assert_eq!(bench.calls.take(), [Call::Dropped]);
+}
+
+/// The doorbells in the messages that wait, and whether each is given or taken back.
+fn doorbells(bench: &mut Bench) -> Vec<(u8, bool)> {
+    let mut seen = Vec::new();
+    while let Some(message) = bench.device.backend.next_message() {
+        let BackendMessage::HostNotifier(VringArea { index, area }) = message else {
+            panic!("{message:?}")
+        };
+        if let Some((_, len, offset)) = &area {
+            assert_eq!((*len, *offset), (4096, 4096 * u64::from(index)));
+        }
+        seen.push((index, area.is_some()));
+    }
+    seen
+}
+
+#[test]
+fn doorbells_are_offered_once_and_taken_back_when_they_are_gone() {
+    let mut bench = Bench::ready(1, slots() | ProtocolFeatures::HOST_NOTIFIER);
+    bench.calls.script().doorbells = true;
+    for index in [0, 1] {
+        bench.start(index, 0);
+        bench.enable(index.into(), true);
+    }
+    assert_eq!(doorbells(&mut bench), [(0, true), (1, true)]);
+    bench.device.backend.notifier_answered(0, true);
+    bench.device.backend.notifier_answered(1, false);
+    assert_eq!(bench.shared.lock().outbox.used(), [0]);
+    // A new start with the same doorbells, and one without.
+    bench.ok(M::AddMemReg(region(1), memory()));
+    assert_eq!(doorbells(&mut bench), []);
+    bench.calls.script().doorbells = false;
+    bench.ok(M::RemMemReg(region(1)));
+    assert_eq!(doorbells(&mut bench), [(0, false), (1, false)]);
+    assert_eq!(bench.shared.lock().outbox.used(), []);
+    // Who stops a ring lets go of its doorbell, and is offered it anew.
+    bench.calls.script().doorbells = true;
+    bench.stop(0);
+    bench.start(0, 0);
+    assert_eq!(doorbells(&mut bench), [(0, true), (1, true)]);
+    bench.stop(0);
+    bench.start(0, 0);
+    assert_eq!(doorbells(&mut bench), [(0, true)]);
+}
+
+#[test]
+fn without_the_protocol_feature_there_are_no_doorbells() {
+    let mut bench = Bench::running(1);
+    bench.calls.script().doorbells = true;
+    bench.ok(M::AddMemReg(region(1), memory()));
+    assert_eq!(doorbells(&mut bench), []);
+}
+
+#[test]
+fn the_devices_configuration_is_read_through() {
+    let mut bench = Bench::ready(1, slots() | ProtocolFeatures::CONFIG);
+    let part = |offset, len| {
+        let bytes = std::iter::repeat_n(0, len).collect();
+        M::GetConfig(ConfigSpace { offset, flags: 0, bytes })
+    };
+    let reply = bench.send(&part(6, 4), false).unwrap().reply;
+    let bytes = [1, 0, 8, 9].into_iter().collect();
+    let expected = ConfigSpace { offset: 6, flags: 0, bytes };
+    assert_eq!(reply, Some(Reply::Config(Box::new(expected))));
+    let answer = bench.send(&part(10, 4), false).unwrap();
+    assert_eq!(answer.reply, Some(Reply::Empty));
+    let bytes = std::iter::once(1).collect();
+    let error = bench.refused(M::SetConfig(ConfigSpace { offset: 0, flags: 0, bytes }));
+    assert!(error.contains("its configuration is read only"), "{error}");
+}
+
+#[test]
+fn the_end_of_a_migration_is_passed_on() {
+    let mut bench = Bench::ready(1, slots() | ProtocolFeatures::RARP);
+    bench.ok(M::SendRarp(7));
+    assert_eq!(bench.calls.take(), [Call::MigrationDone]);
+}
+
+/// Waits until `done`.
+#[track_caller]
+fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what} did not come");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn our_own_driver_uses_doorbells_and_follows_the_link() {
+    let control = ControlThread::start().unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("s");
+    let calls = Recorder::default();
+    let model = Box::new(Model::new("model-0", 1, calls.clone()));
+    let changed = model.changed();
+    calls.script().doorbells = true;
+    let attached = attach(&control, &path, AttachOptions::default(), model).unwrap();
+    let drivers = drivers::Drivers::new();
+    let device = format!("virtio-user:{}", path.display());
+    let open = drivers::open("p0", &device, &drivers).unwrap();
+    let port = open.port.control();
+    wait_until("the link", || port.link().up);
+    wait_until("both doorbells", || attached.mapped_doorbells() == [0, 1]);
+    // A ring's number was written to its page, at the beginning.
+    let rung = |index: u16, fd: &OwnedFd| {
+        let mut seen = [0xff; 2];
+        rustix::io::pread(fd, &mut seen, 4096 * u64::from(index)).unwrap();
+        u16::from_ne_bytes(seen) == index
+    };
+    wait_until("a kick", || {
+        let script = calls.script();
+        script.bells.len() == 2 && script.bells.iter().all(|(index, fd)| rung(*index, fd))
+    });
+    let details = || port.details().into_iter().find(|(name, _)| name == "doorbells").unwrap().1;
+    wait_until("the detail", || details() == "2 of 2 rings");
+    for up in [false, true] {
+        calls.script().link_down = !up;
+        changed.signal().unwrap();
+        wait_until("the change of the link", || port.link().up == up);
+    }
+    // Other pages under a running device are no business of the front-end's; a device without is.
+    attached.detach();
+    wait_until("the end of the link", || !port.link().up);
 }

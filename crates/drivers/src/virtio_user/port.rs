@@ -1,6 +1,6 @@
 //! The control side of a port, and the thread that keeps its session.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
@@ -220,7 +220,7 @@ impl Keeper {
         loop {
             let listener = self.endpoint.wait_fd().filter(|_| pause <= RETRY);
             let timeout = if listener.is_some() { None } else { Some(pause) };
-            match self.wait(listener, timeout) {
+            match self.wait([listener, None], timeout) {
                 Woken::Stop => return,
                 Woken::Wake => {
                     self.make_changes(None);
@@ -262,15 +262,22 @@ impl Keeper {
     fn attend(&mut self, mut session: Session) -> End {
         self.last_complaint.clear();
         self.state.sessions.fetch_add(1, Relaxed);
-        self.state.link.set_details(session.details());
-        self.state.link.set(true);
+        let mut broken = self.follow_link(&mut session);
         tracing::info!("port {}: connected to {}", self.name, self.options.path);
         let (reason, end) = loop {
-            match self.wait(Some(session.as_fd()), None) {
+            if let Some(reason) = broken.take() {
+                break (Some(reason), End::Gone);
+            }
+            match self.wait([Some(session.as_fd()), session.channel_fd()], None) {
                 Woken::Stop => break (None, End::Closed),
                 Woken::Other => {
                     if let Err(error) = session.check() {
                         break (Some(error.to_string()), End::Gone);
+                    }
+                    if session.heed_news(&self.lanes) {
+                        broken = self.follow_link(&mut session);
+                    } else {
+                        self.state.link.set_details(session.details());
                     }
                 }
                 Woken::Wake => {
@@ -291,6 +298,18 @@ impl Keeper {
         self.state.link.set_details(Vec::new());
         self.state.link.set(false);
         end
+    }
+
+    /// Takes the state of the device's link over; returns why it cannot be known, if so.
+    fn follow_link(&self, session: &mut Session) -> Option<String> {
+        let up = match session.is_link_up() {
+            Ok(up) => up,
+            Err(error) => return Some(error.to_string()),
+        };
+        self.lanes.set_ready(up);
+        self.state.link.set_details(session.details());
+        self.state.link.set(up);
+        None
     }
 
     /// What the back-end did wrong with a ring, if it did.
@@ -316,13 +335,13 @@ impl Keeper {
         restart
     }
 
-    /// Waits for `file`, for a change, a fault or the end.
-    fn wait(&self, file: Option<std::os::fd::BorrowedFd<'_>>, timeout: Option<Duration>) -> Woken {
+    /// Waits for one of `files`, for a change, a fault or the end.
+    fn wait(&self, files: [Option<BorrowedFd<'_>>; 2], timeout: Option<Duration>) -> Woken {
         let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 3>::new();
+        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 4>::new();
         fds.push(PollFd::new(&self.stop, PollFlags::IN));
         fds.push(PollFd::new(&self.wake, PollFlags::IN));
-        if let Some(file) = &file {
+        for file in files.iter().flatten() {
             fds.push(PollFd::new(file, PollFlags::IN | PollFlags::RDHUP));
         }
         let _ = rustix::event::poll(&mut fds, timeout.as_ref());

@@ -122,6 +122,16 @@ impl Bar {
         Ok(bar)
     }
 
+    /// Maps the page of registers that `fd` has at `offset`, a multiple of a page: a doorbell that
+    /// somebody else hands out.
+    ///
+    /// # Errors
+    /// When the file cannot be mapped there for reading and writing.
+    pub fn map_page(fd: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        Self::map(fd, offset, 0, page, &[(0, page)], None)
+    }
+
     /// Whether the kernel has taken the registers away: they are zeroes now.
     #[must_use]
     pub fn is_gone(&self) -> bool {
