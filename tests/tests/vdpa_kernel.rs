@@ -52,18 +52,22 @@ impl Bench {
         bench
     }
 
+    /// Starts `ringway switch` as `name`, with a control socket of its own.
+    fn start_switch(&mut self, name: &str, ports: [&str; 2]) {
+        let [a, b] = ports;
+        self.vm.sh(&format!("rm -f /tmp/{name}.ctl")).unwrap();
+        self.start(name, &format!("switch --port {a} --port {b} --control /tmp/{name}.ctl"));
+    }
+
     /// Starts the switch that has the VDUSE port.
     fn start_back(&mut self) {
-        self.start("back", "switch --port wire=af-packet:eth0 --port vm=vduse:vd0,bind=vhost");
+        self.start_switch("back", ["wire=af-packet:eth0", "vm=vduse:vd0,bind=vhost"]);
     }
 
     /// Starts `ringway ARGUMENTS` in the guest as `name`.
     fn start(&mut self, name: &str, arguments: &str) {
         self.vm
-            .sh(&format!(
-                "rm -f /tmp/{name}.ctl; ringway {arguments} --control /tmp/{name}.ctl \
-                 >>/tmp/{name}.log 2>&1 & echo $! >/tmp/{name}.pid"
-            ))
+            .sh(&format!("ringway {arguments} >>/tmp/{name}.log 2>&1 & echo $! >/tmp/{name}.pid"))
             .unwrap();
     }
 
@@ -186,20 +190,21 @@ impl Bench {
 
     /// Attaches the kernel's device to a socket.
     fn attach(&mut self) {
-        self.start("vdpa", "vdpa --iface /tmp/vm vhost-vdpa:vhost-vdpa-0");
+        self.start("vdpa", "vdpa --iface /tmp/vm --device vhost-vdpa:vhost-vdpa-0");
     }
 
     /// Attaching this device fails, for this reason.
     fn refused(&mut self, device: &str, reason: &str) {
-        let command = format!("timeout 20 ringway vdpa --iface /tmp/other vhost-vdpa:{device}");
+        let command =
+            format!("timeout 20 ringway vdpa --iface /tmp/other --device vhost-vdpa:{device}");
         let output = self.vm.run(&command).unwrap();
         assert!(output.status != 0 && output.text.contains(reason), "{output:?}");
     }
 
     /// Starts the switch that drives the device by the socket.
     fn drive(&mut self, options: &str) {
-        let front = format!("--port front=virtio-user:/tmp/vm0{options}");
-        self.start("front", &format!("switch --port wire=af-packet:eth1 {front}"));
+        let front = format!("front=virtio-user:/tmp/vm0{options}");
+        self.start_switch("front", ["wire=af-packet:eth1", &front]);
         self.wait_links("front");
         self.wait_links("back");
     }

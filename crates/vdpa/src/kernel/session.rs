@@ -10,7 +10,7 @@ use super::abi::{ENABLE_AFTER_DRIVER_OK, SUSPEND};
 use super::calls::{Calls, GUEST_SPACE, Piece, RingAddresses};
 use super::control::Control;
 use super::memory::{self, Mappings};
-use super::offer::{Offer, failed};
+use super::offer::{Offer, failed, names};
 use crate::device::{DeviceError, Ring, Setup};
 
 /// Bits of the device status (virtio 1.3 section 2.1).
@@ -27,6 +27,8 @@ pub(super) struct Session {
     features: Features,
     memory: Arc<GuestMemory>,
     rings: Vec<Ring>,
+    /// Those that the device has served, at least for a while.
+    served: Vec<u16>,
     /// Queue pairs that the device was started for.
     pairs: u16,
     mappings: Mappings,
@@ -49,8 +51,15 @@ impl Session {
         check(offer, &setup, &pieces)?;
         let Setup { features, memory, rings } = setup;
         let features = Features::from_bits_retain(features);
-        let (pairs, mappings) = (pairs_of(&rings), Mappings::default());
-        let mut session = Self { features, memory, rings, pairs, mappings, control: None };
+        let mut session = Self {
+            features,
+            memory,
+            served: enabled(&rings).collect(),
+            pairs: pairs_of(&rings),
+            rings,
+            mappings: Mappings::default(),
+            control: None,
+        };
         match session.run(calls, offer, &pieces, config_call) {
             Ok(()) => Ok(session),
             Err(error) => {
@@ -114,8 +123,8 @@ impl Session {
         let status = calls.status().map_err(failed("VHOST_VDPA_GET_STATUS"))?;
         if status & FEATURES_OK == 0 {
             return Err(DeviceError(format!(
-                "the device refuses the features {features:?}; a guest needs virtio 1.0 \
-                 (VERSION_1) at least"
+                "the device refuses the features {}; a guest needs virtio 1.0 (version_1) at least",
+                names(features)
             )));
         }
         self.features = features;
@@ -133,15 +142,13 @@ impl Session {
         // the guest's memory tells after the reset up to where everything was used: better. A
         // packed ring has no such place.
         let ask = suspended || self.features.contains(Features::RING_PACKED);
-        let told: Vec<Option<u32>> = self
-            .rings
-            .iter()
-            .map(|ring| if ask && ring.enabled { calls.ring_base(ring.index).ok() } else { None })
-            .collect();
+        let tell = |ring: &Ring| if ask { calls.ring_base(ring.index).ok() } else { None };
+        let told: Vec<Option<u32>> = self.rings.iter().map(tell).collect();
         self.halt(calls, offer);
         let bases = self.rings.iter().zip(told).map(|(ring, told)| {
-            let used = || self.used_index(ring).filter(|_| ring.enabled);
-            (ring.index, told.or_else(used).unwrap_or(ring.base))
+            let reached = told.or_else(|| self.used_index(ring));
+            let reached = reached.filter(|_| self.served.contains(&ring.index));
+            (ring.index, reached.unwrap_or(ring.base))
         });
         bases.collect()
     }
@@ -207,6 +214,9 @@ impl Session {
         calls.set_ring_enabled(index, enabled).map_err(|error| of_ring(index, &error))?;
         ring.enabled = enabled;
         kick(ring);
+        if enabled && !self.served.contains(&index) {
+            self.served.push(index);
+        }
         Ok(())
     }
 
@@ -243,10 +253,14 @@ impl Session {
     }
 }
 
+/// Numbers of the rings that are enabled.
+fn enabled(rings: &[Ring]) -> impl Iterator<Item = u16> {
+    rings.iter().filter(|ring| ring.enabled).map(|ring| ring.index)
+}
+
 /// Queue pairs of which a ring is enabled, counted from the first; 1 at least.
 fn pairs_of(rings: &[Ring]) -> u16 {
-    let enabled = rings.iter().filter(|ring| ring.enabled);
-    enabled.map(|ring| ring.index / 2 + 1).max().unwrap_or(1)
+    enabled(rings).map(|index| index / 2 + 1).max().unwrap_or(1)
 }
 
 /// Everything that a ring needs.
@@ -337,8 +351,9 @@ fn check(offer: &Offer, setup: &Setup, pieces: &[Piece]) -> Result<(), DeviceErr
     let lacking = Features::from_bits_retain(setup.features) - offer.guest_features();
     if !lacking.is_empty() {
         return Err(DeviceError(format!(
-            "the device lacks what the front-end negotiated: {lacking:?}; restart the guest, or \
-             give it a device that has this"
+            "the device lacks what the front-end negotiated: {}; restart the guest, or give it a \
+             device that has this",
+            names(lacking)
         )));
     }
     pieces.iter().try_for_each(|piece| memory::check(piece, offer))?;

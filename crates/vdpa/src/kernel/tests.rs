@@ -283,9 +283,9 @@ fn setups_that_the_device_cannot_have_are_refused_untouched() {
         assert!(reason.contains(text), "{reason}");
         assert_eq!(model.lock().resets, 0);
     };
-    refused(|setup| setup.features |= Features::IN_ORDER.bits(), "IN_ORDER");
-    refused(|setup| setup.features |= Features::CTRL_VQ.bits(), "CTRL_VQ");
-    refused(|setup| setup.features |= 1 << 62, "lacks");
+    refused(|setup| setup.features |= Features::IN_ORDER.bits(), "in_order");
+    refused(|setup| setup.features |= Features::CTRL_VQ.bits(), "ctrl_vq");
+    refused(|setup| setup.features |= 1 << 62, "negotiated: bit 62;");
     refused(|setup| setup.rings[1].index = 2, "ring 2");
     refused(|setup| setup.rings[1].index = 0, "ring 0");
     refused(|setup| setup.rings[0].size = 2048, "power of two up to 1024");
@@ -448,6 +448,9 @@ fn rings_are_enabled_while_the_device_runs_where_it_can_that() {
     let reason = device.set_ring_enabled(2, true).unwrap_err().0;
     assert!(reason.contains("1 queue pairs"), "{reason}");
     assert!(device.set_ring_enabled(4, true).is_err());
+    // It is stopped where it was, though it is disabled by now; the others never ran.
+    model.lock().rings.iter_mut().for_each(|ring| ring.base = 100);
+    assert_eq!(device.stop(), [(0, 100), (1, 100), (2, 9), (3, 10)]);
     let (model, mut device) = start(!abi::ENABLE_AFTER_DRIVER_OK);
     device.set_ring_enabled(1, false).unwrap();
     assert!(device.set_ring_enabled(1, true).unwrap_err().0.contains("ring 1"));
