@@ -103,21 +103,26 @@ impl Bench {
         self.sh(&format!("nsenter -t $(cat /tmp/{holder}) -n sh -c '{command}'"))
     }
 
-    /// Sends `mib` mebibytes from a namespace to the host by TCP, and demands that they arrive as
-    /// they were; gives the time that it took.
-    fn transfer(&mut self, holder: &str, mib: u32) -> Duration {
-        let bytes = u64::from(mib) << 20;
+    /// Sends [`MIB`] mebibytes by TCP from the host to a namespace, and back, and demands that
+    /// they arrive as they were; gives the times that it took.
+    fn transfer(&mut self, holder: &str, address: &str) -> [Duration; 2] {
+        let bytes = u64::from(MIB) << 20;
         self.sh(&format!(
             "[ -e /tmp/data ] || head -c {bytes} /dev/urandom >/tmp/data; \
-             [ $(stat -c %s /tmp/data) = {bytes} ] || exit 1; \
-             nc -l -p 5000 -e md5sum >/dev/null 2>&1 & \
-             until netstat -ltn | grep -q ':5000 '; do usleep 10000; done"
+             [ $(stat -c %s /tmp/data) = {bytes} ]"
         ));
         let digest = self.sh("md5sum </tmp/data");
-        let start = Instant::now();
-        let arrived = self.inside(holder, &format!("nc {THERE} 5000 </tmp/data"));
-        assert_eq!(arrived, digest, "{}", self.log());
-        start.elapsed()
+        let within = format!("nsenter -t $(cat /tmp/{holder}) -n");
+        [("", within.as_str(), address), (within.as_str(), "", THERE)].map(|(from, to, address)| {
+            self.sh(&format!(
+                "{to} nc -l -p 5000 -e md5sum >/dev/null 2>&1 & \
+                 until {to} netstat -ltn | grep -q ':5000 '; do usleep 10000; done"
+            ));
+            let start = Instant::now();
+            let arrived = self.sh(&format!("{from} nc {address} 5000 </tmp/data"));
+            assert_eq!(arrived, digest, "{}", self.log());
+            start.elapsed()
+        })
     }
 
     /// Waits until an interface in a namespace has this flag.
@@ -240,7 +245,9 @@ fn the_interface_reaches_a_guest_of_the_switch() {
     println!("{}", bench.log());
 }
 
-/// The same station by way of two kinds of ports, one after the other and again.
+/// The same station by way of two kinds of ports, in turn. Single runs differ by a factor of two
+/// on a machine with other work, so this tells a port that is broken from one that is not; what
+/// was measured is in the output.
 #[test]
 fn the_interface_is_as_fast_as_a_tap() {
     const ROUNDS: usize = 5;
@@ -253,15 +260,21 @@ fn the_interface_is_as_fast_as_a_tap() {
     bench.contain("box", &interface, HERE);
     bench.contain("box2", "tap1", "10.9.0.3");
     bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
-    let mut rounds = Vec::new();
+    let mut ratios = [Vec::new(), Vec::new()];
     for _ in 0..ROUNDS {
-        let [vduse, tap] = ["box", "box2"].map(|holder| bench.transfer(holder, MIB));
-        println!("{MIB} MiB: VDUSE {vduse:?}, TAP {tap:?}");
-        rounds.push(tap.as_secs_f64() / vduse.as_secs_f64());
+        let vduse = bench.transfer("box", HERE);
+        let tap = bench.transfer("box2", "10.9.0.3");
+        println!("{MIB} MiB there and back: VDUSE {vduse:?}, TAP {tap:?}");
+        for (direction, ratios) in ratios.iter_mut().enumerate() {
+            ratios.push(tap[direction].as_secs_f64() / vduse[direction].as_secs_f64());
+        }
     }
-    rounds.sort_by(f64::total_cmp);
-    println!("VDUSE is {:.2} times as fast as TAP (median of {ROUNDS})", rounds[ROUNDS / 2]);
-    println!("{:#}", bench.show("stats").unwrap());
+    for (direction, mut ratios) in ["to", "from"].into_iter().zip(ratios) {
+        ratios.sort_by(f64::total_cmp);
+        let median = ratios[ROUNDS / 2];
+        println!("{direction} the interface: VDUSE is {median:.2} times as fast as TAP (median)");
+        assert!(median > 0.5, "{ratios:?}");
+    }
 }
 
 #[test]

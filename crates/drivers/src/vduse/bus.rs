@@ -105,9 +105,7 @@ impl Bus {
         if bound.as_deref() == Some(wanted) {
             return Ok(());
         }
-        if !self.driver(wanted).exists() {
-            self.load(wanted);
-        }
+        self.load(wanted);
         if !self.driver(wanted).exists() {
             return Err(format!(
                 "there is no driver '{wanted}', and 'modprobe {wanted}' gives none"
@@ -134,6 +132,9 @@ impl Bus {
     /// Loads a module, if this process may. Whether it worked is seen by what it makes.
     pub(super) fn load(&self, module: &str) {
         let Some(modprobe) = self.modprobe else { return };
+        if Path::new("/sys/module").join(module).exists() {
+            return;
+        }
         let mut command = Command::new(modprobe);
         command.args(["--", module]).stdin(Stdio::null()).stdout(Stdio::null());
         match command.stderr(Stdio::null()).status() {

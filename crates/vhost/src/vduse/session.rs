@@ -225,11 +225,8 @@ impl Session {
         Ok(())
     }
 
-    /// Serves a request.
-    ///
-    /// # Errors
-    /// When it cannot be answered; what could not be done is in the answer and in the second
-    /// value.
+    /// Serves a request. Returns the answer, which is to be sent in any case, and why it is a
+    /// refusal, if it is.
     pub fn handle(
         &mut self,
         device: &mut Device,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use eal::{Epoll, EventFd};
 use packet::MacAddr;
+use proptest::prelude::*;
 use rustix::fs::MemfdFlags;
 use virtio::Features;
 
@@ -19,6 +20,7 @@ use super::session::{FIRST_TOKEN, Session, VduseError};
 use crate::backend::Event;
 use crate::call::Call as Notification;
 use crate::control::{ControlThread, Watcher};
+use crate::net::NetDevice;
 use crate::session::Device;
 use crate::testing::{Call, PROGRESS, Recorder, Recording, Start};
 
@@ -432,7 +434,7 @@ fn rings_that_make_no_sense_do_not_start_and_the_others_do() {
         let fake = Fake::new();
         let (backend, _calls) = Recording::new();
         let offer = offer(&backend);
-        let net = crate::net::NetDevice::new("test", 2).unwrap();
+        let net = NetDevice::new("test", 2).unwrap();
         let mut device = Device { backend: Box::new(net), events: Box::new(|_| ()) };
         fake.state().rings[0] = wrong;
         fake.write(1, AVAIL + INDEX, 1);
@@ -518,4 +520,96 @@ fn a_device_that_the_kernel_gives_up_is_not_listened_to_any_longer() {
     calls.wait_for(&Call::Disconnected);
     handle.remove();
     calls.wait_for(&Call::Dropped);
+}
+
+/// Something that happens to a session, from whichever side.
+#[derive(Clone, Copy, Debug)]
+enum Step {
+    Ask(Kind),
+    Accept(bool),
+    Features(u64),
+    Ring(usize, RingInfo),
+    Share(u64, u64, bool),
+    Unshare,
+    Kick(u16),
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    // Numbers that mean something, and such that do not.
+    let address =
+        || prop_oneof![4 => (0_u64..0x40).prop_map(|n| RINGS + n * 0x200), 1 => any::<u64>()];
+    let size = prop_oneof![4 => (0_u32..12).prop_map(|n| 1 << n), 1 => any::<u32>()];
+    let ring = (size, address(), address(), address(), any::<u16>(), any::<bool>()).prop_map(
+        |(size, desc, driver, device, base, ready)| RingInfo {
+            size,
+            desc,
+            driver,
+            device,
+            base,
+            ready,
+        },
+    );
+    let status = prop::sample::select(vec![0, 1, 3, 11, 15, 4, 0x8f, 0xff]);
+    prop_oneof![
+        4 => status.prop_map(|status| Step::Ask(Kind::Status(status))),
+        2 => Just(Step::Ask(Kind::MemoryChanged(0, u64::MAX))),
+        1 => (0_u32..7).prop_map(|ring| Step::Ask(Kind::RingState(ring))),
+        1 => any::<u32>().prop_map(|kind| Step::Ask(Kind::Unknown(kind))),
+        3 => any::<bool>().prop_map(Step::Accept),
+        1 => any::<u64>().prop_map(Step::Features),
+        4 => (0_usize..5, ring).prop_map(|(index, info)| Step::Ring(index, info)),
+        2 => (address(), 0_u64..0x20000, any::<bool>()).prop_map(|(a, l, w)| Step::Share(a, l, w)),
+        1 => Just(Step::Unshare),
+        3 => (0_u16..8).prop_map(Step::Kick),
+        3 => (0_u64..300).prop_map(Step::Pass),
+    ]
+}
+
+fn take(fake: &Fake, session: &mut Session, device: &mut Device, now: &mut Instant, step: Step) {
+    match step {
+        Step::Ask(kind) => {
+            let (answer, error) = session.handle(device, Request { id: 9, kind }, *now);
+            assert_eq!((answer.id, answer.done), (9, error.is_none()));
+        }
+        Step::Accept(accepted) => fake.state().accepted = accepted,
+        Step::Features(features) => fake.state().features = features,
+        Step::Ring(index, info) => fake.state().rings[index] = info,
+        Step::Share(start, len, writable) => {
+            fake.share(start & !0xfff & (u64::MAX >> 1), writable);
+            if let Some((extent, _)) = fake.state().memory.last_mut() {
+                extent.last = extent.start + len;
+            }
+        }
+        Step::Unshare => drop(fake.state().memory.pop()),
+        Step::Kick(ring) => drop(session.kicked(device, FIRST_TOKEN + ring)),
+        Step::Pass(millis) => {
+            *now += Duration::from_millis(millis);
+            let _ = session.on_deadline(device, *now);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_happens_breaks_a_session(
+        steps in prop::collection::vec(step(), 1..60),
+        accepted: bool,
+    ) {
+        let fake = Fake::new();
+        fake.state().accepted = accepted;
+        let offer = offer(&Recording::new().0);
+        let net = NetDevice::new("test", 2).unwrap();
+        let slots = net.slots().to_vec();
+        let mut device = Device { backend: Box::new(net), events: Box::new(|_| ()) };
+        let watcher = Watcher::new(Arc::new(Epoll::new().unwrap()), 0);
+        let mut now = Instant::now();
+        let kernel = Box::new(fake.clone());
+        let mut session = Session::open(kernel, &offer, watcher, &mut device, now).unwrap();
+        for step in steps {
+            take(&fake, &mut session, &mut device, &mut now, step);
+        }
+        session.close(&mut device);
+        prop_assert!(slots.iter().all(|slot| !slot.is_ready()), "a ring still runs");
+    }
 }
