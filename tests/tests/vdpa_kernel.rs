@@ -260,6 +260,11 @@ fn a_device_that_somebody_has_is_refused_and_given_back() {
     let Some(_turn) = require(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(dir.path(), "busy", pci::spec().unwrap().named("vdpa"));
+    let list = bench.vm.sh("ringway vdpa list --json").unwrap();
+    let list: Value = serde_json::from_str(&list).unwrap();
+    let device = list["devices"].as_array().unwrap().iter().find(|d| d["description"] == NODE);
+    let device = device.unwrap_or_else(|| panic!("{list:#}"));
+    assert_eq!((&device["device"], &device["obstacle"]), (&"vhost-vdpa:vd0".into(), &Value::Null));
     bench.refused("vhost-vdpa-7", "vhost-vdpa-7");
     bench.refused("/dev/null", "not a vhost-vdpa device");
     bench.refused("vd7", "vd0");
@@ -267,9 +272,13 @@ fn a_device_that_somebody_has_is_refused_and_given_back() {
     bench.wait_file("/tmp/vm0");
     bench.refused("vhost-vdpa-0", "another process has the device");
     bench.stop("vdpa", "TERM");
-    bench.attach();
+    bench.start("vdpa", "vdpa --iface /tmp/vm --device vhost-vdpa:vd0");
     bench.drive("");
     bench.transfer(8);
+    // Unbound from `vhost_vdpa`, which waits for whoever has the device.
+    bench.stop("vdpa", "TERM");
+    bench.vm.sh("echo vd0 >/sys/bus/vdpa/devices/vd0/driver/unbind").unwrap();
+    bench.refused("vd0", "is bound to no driver");
 }
 
 #[test]
