@@ -1,5 +1,7 @@
 //! `ringway vdpa` and the vDPA devices of a switch, as far as no device is needed.
 
+#![allow(clippy::unwrap_used, reason = "tests")]
+
 mod support;
 
 use std::io::Write as _;

@@ -4,7 +4,7 @@ use drivers::DriverInfo;
 use ethdev::{DeviceSpec, Error};
 
 use crate::device::VdpaDevice;
-use crate::virtio_pci;
+use crate::{kernel, virtio_pci};
 
 /// A device of this machine that a driver could open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,10 @@ struct Driver {
 }
 
 /// All drivers, in the order of help: one entry for each module.
-const DRIVERS: &[Driver] =
-    &[Driver { info: &virtio_pci::INFO, open: virtio_pci::open, find: virtio_pci::find }];
+const DRIVERS: &[Driver] = &[
+    Driver { info: &virtio_pci::INFO, open: virtio_pci::open, find: virtio_pci::find },
+    Driver { info: &kernel::INFO, open: kernel::open, find: kernel::find },
+];
 
 /// The drivers that [`open`] knows.
 pub fn list() -> impl Iterator<Item = &'static DriverInfo> {
