@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use eal::EventFd;
 use vhost::protocol::BackendMessage;
-use vhost::{ProtocolFeatures, RingSetup};
+use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::{Features, GuestMemory};
 
 use crate::device::{DeviceError, Ring, Setup, VdpaDevice};
@@ -238,11 +238,11 @@ impl Attachment {
         }
     }
 
-    pub(crate) fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+    pub(crate) fn set_ring_call(&mut self, index: u16, call: Option<Call>) {
         let Some(ring) = self.rings.get_mut(&index) else { return };
         ring.setup.call = call;
         if ring.served {
-            let set = clone(ring.setup.call.as_ref())
+            let set = clone(ring.setup.call.as_ref().and_then(Call::event))
                 .and_then(|call| self.device.set_ring_call(index, call));
             self.complain("cannot take another call file", set);
         }
@@ -354,7 +354,7 @@ impl Attachment {
                 base: setup.base,
                 enabled: setup.enabled,
                 kick: clone(setup.kick.as_ref())?,
-                call: clone(setup.call.as_ref())?,
+                call: clone(setup.call.as_ref().and_then(Call::event))?,
             })
         });
         let vhost = Features::VHOST_USER_PROTOCOL | Features::VHOST_LOG_ALL;

@@ -8,7 +8,7 @@ use eal::EventFd;
 use vhost::backend::{Backend, BackendError};
 use vhost::control::{Watch, Watcher};
 use vhost::protocol::BackendMessage;
-use vhost::{ProtocolFeatures, RingSetup};
+use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::GuestMemory;
 
 use crate::attachment::Attachment;
@@ -121,7 +121,7 @@ impl Backend for VdpaBackend {
         self.lock().set_ring_kick(index, kick);
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+    fn set_ring_call(&mut self, index: u16, call: Option<Call>) {
         self.lock().set_ring_call(index, call);
     }
 

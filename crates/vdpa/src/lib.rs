@@ -4,6 +4,7 @@
 //! not: the device reads and writes the guest's rings and buffers by DMA.
 //!
 //! - [`device`]: what a vDPA device does
+//! - [`kernel`]: devices that the kernel drives
 //! - [`registry`]: from a device string to an open device, and the list of drivers
 //! - [`attach`](mod@attach): a device on a vhost-user socket
 //! - `attachment`: what the front-end has told, and when the device starts and stops
@@ -20,6 +21,7 @@ pub mod attach;
 mod attachment;
 mod backend;
 pub mod device;
+pub mod kernel;
 mod outbox;
 mod place;
 pub mod registry;
@@ -31,4 +33,4 @@ pub mod virtio_pci;
 
 pub use attach::{AttachOptions, Attached, State, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
-pub use registry::{Found, find, list, open};
+pub use registry::{Found, find, list, open, open_spec};

@@ -4,7 +4,7 @@ use drivers::DriverInfo;
 use ethdev::{DeviceSpec, Error};
 
 use crate::device::VdpaDevice;
-use crate::virtio_pci;
+use crate::{kernel, virtio_pci};
 
 /// A device of this machine that a driver could open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,8 +32,10 @@ struct Driver {
 }
 
 /// All drivers, in the order of help: one entry for each module.
-const DRIVERS: &[Driver] =
-    &[Driver { info: &virtio_pci::INFO, open: virtio_pci::open, find: virtio_pci::find }];
+const DRIVERS: &[Driver] = &[
+    Driver { info: &virtio_pci::INFO, open: virtio_pci::open, find: virtio_pci::find },
+    Driver { info: &kernel::INFO, open: kernel::open, find: kernel::find },
+];
 
 /// The drivers that [`open`] knows.
 pub fn list() -> impl Iterator<Item = &'static DriverInfo> {
@@ -53,11 +55,18 @@ pub fn find() -> Vec<Found> {
 /// A device string that makes no sense, or a device that cannot be opened; the error says what
 /// to do about it.
 pub fn open(device: &str) -> Result<Box<dyn VdpaDevice>, Error> {
-    open_with(DRIVERS, device)
+    open_spec(device.parse()?)
 }
 
-fn open_with(drivers: &[Driver], device: &str) -> Result<Box<dyn VdpaDevice>, Error> {
-    let spec: DeviceSpec = device.parse()?;
+/// The same with a string that is taken apart already.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_spec(spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
+    open_with(DRIVERS, spec)
+}
+
+fn open_with(drivers: &[Driver], spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
     match drivers.iter().find(|driver| driver.info.name == spec.driver()) {
         Some(driver) => (driver.open)(spec),
         None => {
@@ -90,8 +99,9 @@ mod tests {
 
     #[test]
     fn the_name_before_the_colon_chooses_the_driver() {
-        assert_eq!(open_with(&[MODEL], "model:x").unwrap().name(), "x");
-        let refusal = |device| open_with(&[MODEL], device).unwrap_err().to_string();
+        let open = |device: &str| open_with(&[MODEL], device.parse()?);
+        assert_eq!(open("model:x").unwrap().name(), "x");
+        let refusal = |device| open(device).unwrap_err().to_string();
         assert!(refusal("modle:x").contains("no vDPA driver 'modle', only model"));
         assert!(refusal("model:").contains("expected a name"));
         assert!(refusal("model:x,colour=red").contains("unknown option 'colour'"));

@@ -1,4 +1,4 @@
-//! What a device does behind a vhost-user session.
+//! What a device does behind a session with a front-end (vhost-user) or with the kernel (VDUSE).
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use eal::EventFd;
 use virtio::GuestMemory;
 
+use crate::call::Call;
 use crate::control::Watcher;
 use crate::protocol::{BackendMessage, ProtocolFeatures};
 
@@ -39,7 +40,7 @@ pub struct RingSetup {
     /// By which the driver notifies the device; `None` asks for polling.
     pub kick: Option<EventFd>,
     /// By which the device notifies the driver.
-    pub call: Option<EventFd>,
+    pub call: Option<Call>,
     /// By which the device tells that the ring is broken.
     pub err: Option<EventFd>,
 }
@@ -121,7 +122,7 @@ pub trait Backend: Send {
 
     /// Replaces the call file of ring `index`, which runs. The driver may have missed calls by
     /// the old one, so the new one is to be signalled.
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>);
+    fn set_ring_call(&mut self, index: u16, call: Option<Call>);
 
     /// Replaces the error file of ring `index`, which runs.
     fn set_ring_err(&mut self, index: u16, err: Option<EventFd>);

@@ -229,7 +229,7 @@ impl Backend for Recording {
             base: setup.base,
             features: setup.features,
             enabled: setup.enabled,
-            files: [&setup.kick, &setup.call, &setup.err].map(Option::is_some),
+            files: [setup.kick.is_some(), setup.call.is_some(), setup.err.is_some()],
         }));
         if index == 4
             && let (Some(watcher), Some(kick)) = (&self.watcher, &setup.kick)
@@ -263,7 +263,7 @@ impl Backend for Recording {
         self.running(index).kick = kick;
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+    fn set_ring_call(&mut self, index: u16, call: Option<vhost::Call>) {
         self.recorder.push(Call::Interrupt(index, call.is_some()));
         self.running(index).call = call;
     }

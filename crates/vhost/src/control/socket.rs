@@ -12,6 +12,7 @@ use eal::event::Interest;
 use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
 use super::limit::LogLimit;
+use super::member::Member;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
 use crate::session::{Device, Reply, Session, SessionError};
@@ -123,22 +124,21 @@ impl Socket {
         let log = LogLimit::new(Instant::now());
         Ok(Self { id, path, epoll, role, device, link: None, log })
     }
+}
 
-    /// Its path, for log lines.
-    pub(super) fn path(&self) -> &Path {
+impl Member for Socket {
+    fn path(&self) -> &Path {
         &self.path
     }
 
-    /// When [`on_deadline`](Self::on_deadline) is due, if ever.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         match &self.role {
             Role::Server { resting, .. } => *resting,
             Role::Client { attempt, .. } => *attempt,
         }
     }
 
-    /// Does what is due.
-    pub(super) fn on_deadline(&mut self, now: Instant) {
+    fn on_deadline(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
@@ -154,7 +154,7 @@ impl Socket {
     }
 
     /// Accepts whoever waits.
-    pub(super) fn on_listener(&mut self, now: Instant) {
+    fn on_listener(&mut self, now: Instant) {
         // A front-end that was started again may knock before its end was noticed.
         self.on_connection(now);
         for _ in 0..BURST {
@@ -178,7 +178,7 @@ impl Socket {
     }
 
     /// Serves the front-end.
-    pub(super) fn on_connection(&mut self, now: Instant) {
+    fn on_connection(&mut self, now: Instant) {
         if self.link.is_none() {
             return;
         }
@@ -192,27 +192,17 @@ impl Socket {
         self.close(now);
     }
 
-    /// A file that the device watches is readable.
-    pub(super) fn on_watch(&mut self, token: u16) {
+    fn on_watch(&mut self, token: u16, _now: Instant) {
         self.device.backend.kicked(token);
         self.serve_channel();
     }
 
-    /// Sends what the device has to tell the front-end, as far as it takes that.
-    pub(super) fn serve_channel(&mut self) {
-        let Some(link) = &mut self.link else { return };
-        let Some(channel) = &mut link.channel else { return };
-        let negotiated = link.session.protocol_features();
-        let Err(error) = channel.serve(&mut *self.device.backend, negotiated) else { return };
-        link.channel = None;
-        // As a rule the connection goes at the same time, and that is told.
-        if !matches!(error, ChannelError::Connection(ConnectionError::Closed)) {
-            log!(self, warn, error, "the channel for messages of the back-end is closed");
-        }
+    fn on_channel(&mut self) {
+        self.serve_channel();
     }
 
     /// Lets go of the front-end; the device has stopped all rings then.
-    pub(super) fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant) {
         let Some(link) = self.link.take() else { return };
         // Closing it would do as well, but that the device may take its time before.
         let _ = self.epoll.remove(&link.connection);
@@ -224,6 +214,21 @@ impl Socket {
             }
             *attempt = Some(now + *pause);
             *pause = (*pause * 2).min(RETRY_LAST);
+        }
+    }
+}
+
+impl Socket {
+    /// Sends what the device has to tell the front-end, as far as it takes that.
+    fn serve_channel(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let Some(channel) = &mut link.channel else { return };
+        let negotiated = link.session.protocol_features();
+        let Err(error) = channel.serve(&mut *self.device.backend, negotiated) else { return };
+        link.channel = None;
+        // As a rule the connection goes at the same time, and that is told.
+        if !matches!(error, ChannelError::Connection(ConnectionError::Closed)) {
+            log!(self, warn, error, "the channel for messages of the back-end is closed");
         }
     }
 

@@ -62,7 +62,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(epoll: Arc<Epoll>, socket: u32) -> Self {
+    pub(crate) fn new(epoll: Arc<Epoll>, socket: u32) -> Self {
         Self { epoll, socket }
     }
 

@@ -5,6 +5,7 @@ use packet::Segment;
 use virtio::device::{Buffers, DeviceQueue, RingError};
 
 use super::command::{ACK_ERR, ACK_OK, Command, MAX_COMMAND};
+use crate::call::Call;
 
 /// Commands that one wake-up serves; a driver that sends more wakes us again, so that it cannot
 /// keep the control thread from others.
@@ -18,7 +19,7 @@ pub struct ControlRing {
     /// How the driver tells us of commands.
     pub kick: Option<EventFd>,
     /// How we tell the driver of answers.
-    pub call: Option<EventFd>,
+    pub call: Option<Call>,
     broken: bool,
     buffers: Buffers,
     request: Vec<Segment>,

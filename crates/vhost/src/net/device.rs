@@ -15,6 +15,7 @@ use super::filter::ReceiveFilter;
 use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
 use crate::backend::{Backend, BackendError, RingSetup};
+use crate::call::Call;
 use crate::control::{Watch, Watcher};
 use crate::protocol::ProtocolFeatures;
 
@@ -374,7 +375,7 @@ impl Backend for NetDevice {
         }
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+    fn set_ring_call(&mut self, index: u16, call: Option<Call>) {
         // Whatever the old file was told may have been lost with it.
         if let Some(call) = &call {
             let _ = call.signal();

@@ -13,6 +13,7 @@ use virtio::Features;
 use virtio::device::{DeviceQueue, RingError};
 
 use super::filter::ReceiveFilter;
+use crate::call::Call;
 
 /// A started ring of a network device with all that its worker needs.
 #[derive(Debug)]
@@ -36,7 +37,7 @@ pub struct Ring {
     /// How the guest tells us of new buffers.
     pub kick: Option<EventFd>,
     /// How we tell the guest of used buffers.
-    pub call: Option<EventFd>,
+    pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
     pub err: Option<EventFd>,
 }

@@ -63,7 +63,7 @@ impl Guest {
         slot.edit(|place| {
             let mut running = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);
             running.enabled = true;
-            running.call = Some(call.try_clone().unwrap());
+            running.call = Some(call.try_clone().unwrap().into());
             running.kick = Some(kick.try_clone().unwrap());
             *place = Some(Box::new(running));
         });

@@ -23,6 +23,7 @@ pub use memory::MAX_SLOTS;
 use self::memory::MemoryTable;
 use self::ring::{RingState, check_base, check_size, event_fd, try_clone};
 use crate::backend::{Backend, Event, EventSink};
+use crate::call::Call;
 use crate::connection::Message;
 use crate::protocol::{
     ConfigSpace, FrontendMessage, FrontendRequest, ProtocolError, ProtocolFeatures, VringAddr,
@@ -413,7 +414,8 @@ impl Session {
         let call = event_fd(request.name(), file.fd)?;
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
-            device.backend.set_ring_call(index, try_clone(request.name(), call.as_ref())?);
+            let call = try_clone(request.name(), call.as_ref())?.map(Call::Event);
+            device.backend.set_ring_call(index, call);
         }
         ring.call = call;
         Ok(())

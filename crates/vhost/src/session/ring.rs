@@ -7,6 +7,7 @@ use virtio::Features;
 
 use super::error::SessionError;
 use crate::backend::RingSetup;
+use crate::call::Call;
 use crate::protocol::{FrontendRequest, VringAddr};
 
 /// Largest size of a ring (virtio 1.3 sections 2.7 and 2.8).
@@ -52,7 +53,7 @@ impl RingState {
             features,
             enabled,
             kick,
-            call: try_clone("SET_VRING_CALL", self.call.as_ref())?,
+            call: try_clone("SET_VRING_CALL", self.call.as_ref())?.map(Call::Event),
             err: try_clone("SET_VRING_ERR", self.err.as_ref())?,
         })
     }

@@ -156,6 +156,13 @@ impl SplitQueue {
         self.next_avail.into()
     }
 
+    /// The index of the used ring: how many chains were ever given back, modulo 65536. With a
+    /// device that gives them back in order, that is also where the next one is to be taken.
+    #[must_use]
+    pub const fn next_used(&self) -> u16 {
+        self.next_used
+    }
+
     /// See [`DeviceQueue::base_without`](super::DeviceQueue::base_without).
     pub(super) fn base_without(&self, count: u16) -> u32 {
         self.next_avail.wrapping_sub(count).into()
