@@ -44,10 +44,4 @@ mod virtio;
 pub mod virtio_pci;
 pub mod virtio_user;
 
-/// The driver side of the control queue, for other drivers of virtio network devices.
-pub mod control_queue {
-    pub use crate::virtio::control_queue::{BUFFER, Command, CommandError, ControlQueue, SIZE};
-    pub use crate::virtio::kick::Kick;
-}
-
 pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, open};

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use drivers::control_queue::{BUFFER, Command, ControlQueue, Kick, SIZE};
+use drivers::virtio_pci::control::{BUFFER, Command, ControlQueue, Kick, SIZE};
 use eal::mem::Pages;
 use eal::{DmaMemory, EventFd, SharedMemory};
 use virtio::Features;

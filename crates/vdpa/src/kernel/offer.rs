@@ -66,15 +66,6 @@ pub(super) struct Offer {
     pub(super) spaces: u32,
 }
 
-/// Features for people: their names, and the numbers of those that have none here.
-pub(super) fn names(features: Features) -> String {
-    let known = features.iter_names().map(|(name, _)| name.to_lowercase());
-    let unknown = features - Features::all();
-    let numbers = (0..64).filter(|bit| unknown.bits() >> bit & 1 != 0);
-    let all: Vec<String> = known.chain(numbers.map(|bit| format!("bit {bit}"))).collect();
-    all.join(", ")
-}
-
 /// An error of the step `what`.
 pub(super) fn failed(what: &'static str) -> impl Fn(io::Error) -> DeviceError {
     move |error| DeviceError(format!("{what} failed: {error}"))

@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
+use drivers::virtio_pci::control::feature_names;
 use eal::EventFd;
 use virtio::{Features, GuestMemory};
 
@@ -10,7 +11,7 @@ use super::abi::{ENABLE_AFTER_DRIVER_OK, SUSPEND};
 use super::calls::{Calls, GUEST_SPACE, Piece, RingAddresses};
 use super::control::Control;
 use super::memory::{self, Mappings};
-use super::offer::{Offer, failed, names};
+use super::offer::{Offer, failed};
 use crate::device::{DeviceError, Ring, Setup};
 
 /// Bits of the device status (virtio 1.3 section 2.1).
@@ -124,7 +125,7 @@ impl Session {
         if status & FEATURES_OK == 0 {
             return Err(DeviceError(format!(
                 "the device refuses the features {}; a guest needs virtio 1.0 (version_1) at least",
-                names(features)
+                feature_names(features.bits())
             )));
         }
         self.features = features;
@@ -353,7 +354,7 @@ fn check(offer: &Offer, setup: &Setup, pieces: &[Piece]) -> Result<(), DeviceErr
         return Err(DeviceError(format!(
             "the device lacks what the front-end negotiated: {}; restart the guest, or give it a \
              device that has this",
-            names(lacking)
+            feature_names(lacking.bits())
         )));
     }
     pieces.iter().try_for_each(|piece| memory::check(piece, offer))?;
