@@ -85,3 +85,16 @@ fn a_switch_shows_its_vdpa_devices_and_refuses_what_makes_no_sense() {
     assert_eq!(code, Some(2), "{message}");
     assert!(message.contains("no vDPA driver 'xyz'"), "{message}");
 }
+
+#[test]
+fn a_switch_goes_on_without_a_device_that_cannot_be_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("vm.sock");
+    let device = format!("b=vdpa:vhost-vdpa:none-such,socket={}", socket.display());
+    let mut switch = Switch::start(dir.path(), &["--port", "a=null:", "--port", &device]);
+    assert!(switch.ready.contains("ready: 1 port, 1 worker"), "{}", switch.ready);
+    assert!(!socket.exists());
+    assert_eq!(switch.terminate().0.code(), Some(0));
+    let log = switch.log();
+    assert!(log.contains("none-such") && log.contains("goes on without it"), "{log}");
+}
