@@ -46,12 +46,6 @@ impl News {
         })
     }
 
-    /// Whether there is something to act on.
-    pub(super) fn is_pending(&self) -> bool {
-        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pending.config_changed || !pending.doorbells.is_empty()
-    }
-
     /// Takes what was told since the last time.
     pub(super) fn take(&self) -> Pending {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))

@@ -268,8 +268,7 @@ impl Keeper {
             if let Some(reason) = broken.take() {
                 break (Some(reason), End::Gone);
             }
-            let timeout = session.has_news().then_some(Duration::ZERO);
-            match self.wait([Some(session.as_fd()), session.channel_fd()], timeout) {
+            match self.wait([Some(session.as_fd()), session.channel_fd()], None) {
                 Woken::Stop => break (None, End::Closed),
                 Woken::Other => {
                     if let Err(error) = session.check() {

@@ -115,12 +115,6 @@ impl Session {
         Ok(session)
     }
 
-    /// Whether the back-end has told something that was not heeded yet: it may have come with the
-    /// answer to a request, and then its channel has no more of it to wait for.
-    pub(super) fn has_news(&self) -> bool {
-        self.news.is_pending()
-    }
-
     /// Does what the back-end has told by itself; returns whether the link may have changed.
     pub(super) fn heed_news(&mut self, lanes: &Lanes) -> bool {
         let Pending { config_changed, doorbells } = self.news.take();
