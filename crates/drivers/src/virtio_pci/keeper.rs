@@ -10,9 +10,9 @@ use eal::EventFd;
 use ethdev::{Error, PortEvent};
 use packet::Frame;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use vhost::net::announce::announcement;
 use virtio::Features;
 
-use super::announce::announcement;
 use super::device::Device;
 use super::hardware::{Hardware, Trouble};
 use super::options::Options;

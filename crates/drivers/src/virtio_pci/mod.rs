@@ -15,7 +15,6 @@
 //! - `negotiation`: what device and options agree on
 //! - `session`: from one reset of the device to the next
 //! - `keeper`: the thread that looks after the device
-//! - `announce`: the frame that tells switches where a station is
 //! - `port`: the control side
 //!
 //! The rings and what goes on in them are in `virtio`, beside this. What is public here is for other
@@ -24,7 +23,6 @@
 //! The device reads and writes the memory of a session until it is reset. So a session ends with
 //! the workers' rings being taken back, then the reset, and only then the memory is freed.
 
-mod announce;
 pub mod capability;
 pub mod config;
 pub mod control;

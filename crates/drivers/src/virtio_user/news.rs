@@ -46,6 +46,12 @@ impl News {
         })
     }
 
+    /// Whether anything waits to be acted on.
+    pub(super) fn is_empty(&self) -> bool {
+        let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !pending.config_changed && pending.doorbells.is_empty()
+    }
+
     /// Takes what was told since the last time.
     pub(super) fn take(&self) -> Pending {
         std::mem::take(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
@@ -94,9 +100,10 @@ mod tests {
         assert!(listener(bell(0, 4096, 0)));
         assert!(listener(BackendMessage::HostNotifier(VringArea { index: 0, area: None })));
         assert!(listener(BackendMessage::ConfigChange));
+        assert!(!news.is_empty());
         let pending = news.take();
         assert!(pending.config_changed && pending.doorbells[&0].is_none());
-        assert!(!news.take().config_changed);
+        assert!(news.is_empty() && !news.take().config_changed);
     }
 
     #[test]

@@ -268,7 +268,8 @@ impl Keeper {
             if let Some(reason) = broken.take() {
                 break (Some(reason), End::Gone);
             }
-            match self.wait([Some(session.as_fd()), session.channel_fd()], None) {
+            let patience = session.has_news().then_some(Duration::ZERO);
+            match self.wait([Some(session.as_fd()), session.channel_fd()], patience) {
                 Woken::Stop => break (None, End::Closed),
                 Woken::Other => {
                     if let Err(error) = session.check() {

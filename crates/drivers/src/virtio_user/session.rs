@@ -135,6 +135,12 @@ impl Session {
         config_changed
     }
 
+    /// Whether the back-end has told something that was not heeded yet. That may come within any
+    /// call, as the channel is served while a reply is waited for.
+    pub(super) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
     /// Whether the device's link is up, which it is where the device does not tell (virtio 1.3
     /// section 5.1.4.2).
     pub(super) fn is_link_up(&mut self) -> Result<bool, FrontendError> {

@@ -268,8 +268,7 @@ impl Backend for NetDevice {
         let foreign = ProtocolFeatures::BACKEND_REQ
             | ProtocolFeatures::CONFIG
             | ProtocolFeatures::BACKEND_SEND_FD
-            | ProtocolFeatures::HOST_NOTIFIER
-            | ProtocolFeatures::RARP;
+            | ProtocolFeatures::HOST_NOTIFIER;
         ProtocolFeatures::all() - foreign
     }
 
@@ -411,6 +410,11 @@ impl Backend for NetDevice {
 
     fn reset_device(&mut self) {
         self.forget_driver();
+    }
+
+    fn announce_guest(&mut self, mac: [u8; 6]) {
+        // As a frame that the guest has sent on its first queue, so that switches learn of it.
+        self.edit(1, |ring| ring.announce = Some(mac));
     }
 
     fn kicked(&mut self, _token: u16) {

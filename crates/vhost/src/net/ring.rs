@@ -34,6 +34,8 @@ pub struct Ring {
     pub takes: Capabilities,
     /// What the guest wants to receive, while it filters anything.
     pub filter: Option<Arc<ReceiveFilter>>,
+    /// The guest's address, while it is to be announced: with the next burst that has no frame.
+    pub announce: Option<[u8; 6]>,
     /// How the guest tells us of new buffers.
     pub kick: Option<EventFd>,
     /// How we tell the guest of used buffers.
@@ -55,6 +57,7 @@ impl Ring {
             enabled: false,
             broken: false,
             filter: None,
+            announce: None,
             kick: None,
             call: None,
             err: None,
