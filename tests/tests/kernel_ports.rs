@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Netns, Peer, Process, Ringway, process, require, ringway, traffic, wait};
+use e2e::{L2fwd, Netns, Peer, Process, Ringway, process, require, ringway, traffic, wait};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -126,6 +126,27 @@ fn hosts_talk_through_every_mix_of_ports() {
         assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
     }
     assert!(!stage.switch.sh("ip link").unwrap().contains("xdp"), "a program is left over");
+}
+
+/// Hosts at both ends of `ringway l2fwd`, whose interfaces have the addresses that frames get.
+#[test]
+fn l2fwd_joins_interfaces_and_leaves_their_filters_alone_unless_told() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    stage.left.sh("ip link set l0 address 02:00:00:00:00:00").unwrap();
+    stage.right.sh("ip link set r0 address 02:00:00:00:00:01").unwrap();
+    for ports in [["af-xdp:pa", "af-xdp:pb"], ["af-packet:pa", "af-packet:pb"]] {
+        for (options, promiscuity) in [(&[][..], "promiscuity 0"), (&["-P"], "promiscuity 1")] {
+            let l2fwd = L2fwd::start_in(&stage.switch, &ports, options).unwrap();
+            l2fwd.wait_ready().unwrap();
+            l2fwd.wait_links().unwrap();
+            let shown = stage.switch.sh("ip -d link show pa").unwrap();
+            assert!(shown.contains(promiscuity), "{ports:?}, {options:?}: {shown}");
+            stage.talk();
+            let (status, summary) = l2fwd.stop(LIMIT).unwrap();
+            assert!(status.success(), "{summary:#}");
+        }
+    }
 }
 
 /// A host whose segments are large, behind AF_PACKET, talks to one behind TAP.
