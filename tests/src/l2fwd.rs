@@ -190,8 +190,6 @@ fn start_in_guest(vm: &mut Vm, [a, b]: [&str; 2], options: &str) -> Result<()> {
 
 /// Ends it as Ctrl-C does; gives what it has said.
 fn stop_in_guest(vm: &mut Vm) -> Result<String> {
-    vm.sh(
-        "p=$(cat /tmp/l2fwd.pid); kill -INT $p; while [ -d /proc/$p ]; do usleep 10000; done; \
-         cat /tmp/l2fwd.log",
-    )
+    vm.sh("p=$(cat /tmp/l2fwd.pid); kill -INT $p; while [ -d /proc/$p ]; do usleep 10000; done; \
+         cat /tmp/l2fwd.log")
 }

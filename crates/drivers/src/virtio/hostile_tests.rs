@@ -13,7 +13,7 @@ use virtio::ring::QueueSize;
 use super::kick::Kick;
 use super::lane::Lane;
 use super::memory::{DEVICE_BASE, Parts, Slots};
-use super::receive::{Receiver, RxRing};
+use super::receive::{Agreed, Receiver, RxRing};
 use super::transmit::{Tables, Transmitter, TxRing};
 
 const SIZE: u16 = 8;
@@ -44,12 +44,12 @@ impl Bench {
     fn receiver() -> (Self, RxQueue, Arc<QueueStats>, Slots, Arc<Lane<RxRing>>) {
         let (bench, queue, slots) = Self::new();
         let shared = Arc::clone(bench.memory.memory());
-        let offloads = Capabilities::all();
-        let ring = RxRing::new(queue, slots, HEADER, true, offloads, kick(), shared);
+        let agreed = Agreed { header: HEADER, mergeable: true, offloads: Capabilities::all() };
+        let ring = RxRing::new(queue, slots, agreed, kick(), shared);
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
         let stats = Arc::new(QueueStats::default());
-        let driver = Receiver::new(Arc::clone(&lane), SIZE);
+        let driver = Receiver::new(Arc::clone(&lane), SIZE, false);
         let rx = RxQueue::new(Box::new(driver), Arc::clone(&stats));
         (bench, rx, stats, slots, lane)
     }

@@ -144,7 +144,7 @@ fn open_on(
     let mtu = Arc::new(AtomicU16::new(0));
     let control = VirtioPciPort::start(name, options, pci, windows, &mtu, lanes.clone(), wake)?;
     let rx = lanes.rx.iter().map(|lane| {
-        let driver = Receiver::new(Arc::clone(lane), lane.entries());
+        let driver = Receiver::new(Arc::clone(lane), lane.entries(), true);
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let tx = lanes.tx.iter().map(|lane| {

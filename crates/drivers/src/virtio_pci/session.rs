@@ -76,7 +76,7 @@ impl Session {
         let bytes = plan.bytes().ok_or_else(|| too_large(&plan))?;
         let space = device.pci.dma();
         let mut parts = Parts::dma(name, bytes, space).map_err(failed)?;
-        let pairs = queues.pairs(device, &plan, &mut parts)?;
+        let pairs = queues.pairs(name, device, &plan, &mut parts)?;
         let control = queues.control(device, &plan, &mut parts)?;
         let memory = Arc::clone(parts.memory());
         let mut session = Self { plan, config, control, memory, wishes };

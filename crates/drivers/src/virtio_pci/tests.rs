@@ -2,6 +2,7 @@
 
 mod hostile;
 mod model;
+mod packets;
 mod registers;
 
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use eal::pci::PciDevice as _;
 use ethdev::{DropReason, Error, PortEvent};
+use packet::builder::FrameBuilder;
 use packet::{BURST, Frame, MacAddr, Packet, Pool, PoolCache};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::Features;

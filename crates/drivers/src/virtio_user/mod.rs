@@ -111,7 +111,7 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
 
     let mtu = Arc::new(AtomicU16::new(options.mtu));
     let rx = lanes.rx.iter().map(|lane| {
-        let driver = Receiver::new(Arc::clone(lane), options.queue_size);
+        let driver = Receiver::new(Arc::clone(lane), options.queue_size, false);
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let tx = lanes.tx.iter().map(|lane| {

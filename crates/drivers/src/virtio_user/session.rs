@@ -290,6 +290,7 @@ impl Plan {
             receive_room: receive_room(features, wishes.mtu),
             legacy: false,
             piece: usize::MAX,
+            packets: false,
         };
         Ok(Self { rings, control_index })
     }
@@ -298,7 +299,7 @@ impl Plan {
         let kicks = (EventFd::new().ok()?, EventFd::new().ok()?);
         let rx_kick = Kick::Event(kicks.0.try_clone().ok()?);
         let tx_kick = Kick::Event(kicks.1.try_clone().ok()?);
-        let rings = self.rings.pair(parts, (rx_kick, tx_kick))?;
+        let rings = self.rings.pair(parts, (rx_kick, tx_kick), None)?;
         Some(Pair { rings, kicks })
     }
 

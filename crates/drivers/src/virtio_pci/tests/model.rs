@@ -74,6 +74,8 @@ pub(super) struct State {
     pub(super) sent: Vec<VecDeque<Vec<u8>>>,
     /// Per queue pair: frames for the driver.
     pub(super) inject: Vec<VecDeque<Vec<u8>>>,
+    /// The first bytes of their net header.
+    pub(super) header: [u8; 10],
     /// Commands as they came, and the answer to the next ones.
     pub(super) commands: Vec<Vec<u8>>,
     pub(super) ack: u8,
@@ -228,6 +230,7 @@ impl Model {
             events: Vec::new(),
             sent: frames(),
             inject: frames(),
+            header: [0; 10],
             commands: Vec::new(),
             ack: 0,
             maps: Vec::new(),
@@ -390,7 +393,8 @@ fn fill(state: &mut State, ring: &mut DeviceQueue, pair: usize) -> bool {
     let Some(frame) = state.inject[pair].front() else { return false };
     let (mut buffers, mut segments) = (Buffers::default(), Vec::new());
     ring.fetch::<true>(64, &mut buffers).unwrap();
-    let mut left: Vec<u8> = [&vec![0; header_len], &frame[..]].concat();
+    let rest = vec![0; header_len - state.header.len()];
+    let mut left: Vec<u8> = [&state.header[..], &rest, frame].concat();
     let mut used = Vec::new();
     let mut first = None;
     for chain in buffers.chains() {
