@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::frames::{difference, frame};
-use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require};
+use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require, wait};
 use serde_json::{Value, json};
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -193,6 +193,31 @@ fn frames_pass_behind_an_iommu() {
     assert!(!log.contains("broken ring") && !log.contains("panicked"), "{log}");
     bench.l2fwd(",mtu=9000");
     bench.l2fwd(",mtu=9000,packed=on");
+    a_device_is_unplugged(&mut bench);
+}
+
+/// QEMU presses the button of the slot, the guest's kernel asks for the device, and has it at once.
+fn a_device_is_unplugged(bench: &mut Bench) {
+    bench.start(",mtu=9000,packed=on");
+    bench.transfer(16);
+    let (address, id) = (bench.nics[1].address(), bench.nics[1].id());
+    bench.vm.qmp("device_del", &json!({ "id": id })).unwrap();
+    bench.wait_for("device gone", |ports| {
+        ports[0]["link_up"] == true && ports[1]["link_up"] == false
+    });
+    // The switch still runs, and has the port, when the kernel is through with the device.
+    wait::until("the kernel to let the device go", PATIENCE, Duration::from_millis(200), || {
+        let output = bench.vm.run(&format!("[ ! -e /sys/bus/pci/devices/{address} ]"))?;
+        Ok((output.status == 0).then_some(()))
+    })
+    .unwrap();
+    let log = bench.log();
+    assert_eq!(log.matches("is to be given back; the port is down").count(), 1, "{log}");
+    assert!(bench.show("ports").unwrap()["ports"].as_array().unwrap().len() == 2);
+    bench.vm.sh("ringway port del right --control /tmp/ctl").unwrap();
+    bench.stop("TERM");
+    let log = bench.log();
+    assert!(!log.contains("cannot unmap") && !log.contains("panicked"), "{log}");
 }
 
 #[test]

@@ -95,6 +95,18 @@ pub trait PciDevice: Send + Sync + fmt::Debug {
     /// # Errors
     /// When there is none.
     fn unmask_line_interrupt(&self) -> Result<(), PciError>;
+
+    /// Becomes readable when the kernel wants the device back, since it is unplugged or taken from
+    /// its driver, and waits for that; see [`give_back`](Self::give_back). `None` where it does not
+    /// ask (UIO).
+    fn release_request(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Gives the device back to the kernel, although there are values that refer to it: from now
+    /// on it is to them as one that is gone. Registers read as all ones, and nothing else can be
+    /// done with it. The device must have been stopped.
+    fn give_back(&self) {}
 }
 
 fn no_ports(info: &DeviceInfo, index: u8) -> PciError {

@@ -155,6 +155,25 @@ fn a_device_that_goes_away_takes_its_port_down() {
 }
 
 #[test]
+fn a_device_that_the_kernel_wants_back_is_given_back_at_once() {
+    let (device, mut port) = opened("");
+    let (sender, events) = mpsc::channel();
+    assert!(port.port.on_event(move |event| sender.send(event).unwrap()));
+    device.inject(&datagram(1, 2, 60));
+    device.lock().request.as_ref().unwrap().signal().unwrap();
+    assert_eq!(events.recv_timeout(LIMIT), Ok(PortEvent::Removed));
+    let state = device.lock();
+    assert!(state.given_back);
+    assert_eq!((state.mapped_bytes(), state.violations), (0, 0));
+    drop(state);
+    assert!(!port.port.control().link().up && !port.tx[0].is_ready());
+    assert_eq!(received(&mut port.rx[0]).len(), 0);
+    assert_eq!(send(&mut port.tx[0], &[datagram(1, 2, 60)]), 1);
+    drop(port);
+    assert_eq!(events.try_iter().count(), 0);
+}
+
+#[test]
 fn a_device_that_is_not_there_cannot_be_opened() {
     let device = Device::new();
     device.lock().gone = true;

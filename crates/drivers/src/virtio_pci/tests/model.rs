@@ -58,6 +58,8 @@ pub(super) struct State {
     pub(super) refuses: bool,
     /// The device is gone: everything reads as ones.
     pub(super) gone: bool,
+    /// The driver has given it back, in a state where it reached no memory.
+    pub(super) given_back: bool,
     /// The device never finishes a reset.
     pub(super) stuck: bool,
     pub(super) status: u8,
@@ -95,6 +97,8 @@ pub(super) struct Model {
     config: Arc<Mutex<Vec<u8>>>,
     space: DmaSpace,
     line: Option<Arc<EventFd>>,
+    /// The kernel wants it back.
+    pub(super) request: Arc<EventFd>,
     legacy: bool,
     pub(super) doorbells: Arc<Bar>,
 }
@@ -217,6 +221,7 @@ impl Model {
             accepted: Features::empty(),
             refuses: false,
             gone: false,
+            given_back: false,
             stuck: false,
             status: 0,
             resets: 0,
@@ -248,6 +253,7 @@ impl Model {
             config: Arc::new(Mutex::new(config_space(shape.legacy))),
             space: DmaSpace::new(Arc::new(space)),
             line: shape.line.then(|| Arc::new(EventFd::new().unwrap())),
+            request: Arc::new(EventFd::new().unwrap()),
             legacy: shape.legacy,
             doorbells: Arc::new(doorbells),
         }
@@ -518,6 +524,17 @@ impl PciDevice for Model {
 
     fn line_interrupt(&self) -> Option<BorrowedFd<'_>> {
         self.line.as_ref().map(|line| line.as_fd())
+    }
+
+    fn release_request(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.request.as_fd())
+    }
+
+    fn give_back(&self) {
+        let mut state = self.state();
+        assert!(state.gone || state.status & DRIVER_OK == 0, "it still runs");
+        state.given_back = true;
+        state.gone = true;
     }
 
     fn unmask_line_interrupt(&self) -> Result<(), PciError> {

@@ -50,6 +50,8 @@ pub const CONFIG_REGION: u32 = 7;
 pub const IRQ_INTX: u32 = 0;
 /// As above.
 pub const IRQ_MSIX: u32 = 2;
+/// Signalled when the kernel wants the device back (`VFIO_PCI_REQ_IRQ_INDEX`).
+pub const IRQ_REQUEST: u32 = 4;
 
 /// Answers have a list of capabilities behind them, where this flag is set.
 const REGION_CAPS: u32 = 1 << 3;
