@@ -400,7 +400,8 @@ impl Buffers {
         stats: &QueueStats,
     ) -> Result<(), RingError> {
         if usize::from(queue.free_count()) < usize::from(queue.entries() / 2).max(BURST) {
-            self.reclaim_to(queue, &mut |packet| cache.free(packet))?;
+            let mut returns = cache.returns();
+            self.reclaim_to(queue, &mut |packet| returns.free(packet))?;
         }
         let mut tally = PacketTally::default();
         let mut rest = std::mem::take(packets).into_iter();
