@@ -235,7 +235,11 @@ fn a_deleted_interface_takes_down_its_own_port_only() {
 fn an_idle_port_sleeps_until_the_first_frame() {
     let Some(_turn) = require(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
-    for ports in [["a=af-xdp:pa", "b=af-xdp:pb"], ["a=af-packet:pa", "b=af-packet:pb"]] {
+    for ports in [
+        ["a=af-xdp:pa", "b=af-xdp:pb"],
+        ["a=af-packet:pa", "b=af-packet:pb"],
+        ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
         ringway.wait_links(&["a", "b"]).unwrap();
@@ -250,6 +254,30 @@ fn an_idle_port_sleeps_until_the_first_frame() {
         let longest = text.lines().last().and_then(|line| line.split('/').nth(5)).unwrap();
         assert!(longest.parse::<f64>().unwrap() < 50.0, "{text}");
     }
+}
+
+#[test]
+fn interrupts_rest_while_a_port_is_polled_and_no_longer() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = |name: &str| {
+        let files = ["napi_defer_hard_irqs", "gro_flush_timeout"];
+        files.map(|file| {
+            let text = stage.switch.sh(&format!("cat /sys/class/net/{name}/{file}")).unwrap();
+            text.trim().parse::<u64>().unwrap()
+        })
+    };
+    stage.switch.sh("echo 7 >/sys/class/net/pb/napi_defer_hard_irqs").unwrap();
+    let ports = ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"];
+    let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+    ringway.wait_links(&["a", "b"]).unwrap();
+    assert_eq!((settings("pa"), settings("pb")), ([2, 200_000], [7, 200_000]));
+    let shown = ringway.show("ports").unwrap();
+    assert_eq!(shown["ports"][0]["details"]["busy_poll"], "on, interrupts rest", "{shown:#}");
+    stage.talk();
+    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+    assert_eq!((settings("pa"), settings("pb")), ([0, 0], [7, 0]), "what somebody chose stays");
 }
 
 /// Starts a switch that must be refused, in a namespace; gives its message.
