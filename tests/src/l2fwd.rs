@@ -148,7 +148,7 @@ pub fn check_in_guest(
             let foreign = frames(OTHER, STATION, &[64, 1514], count / 8);
             for (own, foreign) in own.chunks(8).zip(&foreign) {
                 // One that is not filtered would come out before the others.
-                let sent = [&[foreign.clone()], own].concat();
+                let sent = [std::slice::from_ref(foreign), own].concat();
                 pass(&sent, if options.is_empty() { own } else { &sent })?;
             }
         }

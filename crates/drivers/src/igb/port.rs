@@ -295,7 +295,7 @@ impl<R: Registers> PortControl for IgbPort<R> {
         };
         let details = [
             ("address", info.address.to_string()),
-            ("device", format!("Intel {}", self.shared.hardware.model.name)),
+            ("device", self.shared.hardware.model.name.to_owned()),
             ("kernel driver", info.driver.clone().unwrap_or_default()),
             ("interrupts", self.interrupts.clone()),
             ("queue size", self.options.queue_size.to_string()),

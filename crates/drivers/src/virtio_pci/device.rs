@@ -20,6 +20,11 @@ const VENDOR: u16 = 0x1AF4;
 const TRANSITIONAL_NET: u16 = 0x1000;
 const MODERN_NET: u16 = 0x1041;
 
+/// Whether this is a network device of virtio.
+pub(crate) fn is_network_device(vendor: u16, device: u16) -> bool {
+    vendor == VENDOR && [TRANSITIONAL_NET, MODERN_NET].contains(&device)
+}
+
 /// How long a device may take to reset itself.
 const RESET_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -62,7 +67,7 @@ impl Device {
         lanes: &Lanes,
     ) -> Result<Self, PciError> {
         let info = pci.info();
-        if info.vendor != VENDOR || ![TRANSITIONAL_NET, MODERN_NET].contains(&info.device) {
+        if !is_network_device(info.vendor, info.device) {
             let (vendor, device) = (info.vendor, info.device);
             let reason = format!(
                 "it is {vendor:04x}:{device:04x}, expected {VENDOR:04x}:{MODERN_NET:04x} or \

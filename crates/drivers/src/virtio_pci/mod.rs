@@ -45,6 +45,8 @@ use eal::EventFd;
 use eal::pci::{PciDevice, Spaces};
 use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
 
+pub(crate) use device::is_network_device;
+
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use crate::virtio::lane::Lanes;
 use crate::virtio::receive::Receiver;

@@ -72,7 +72,7 @@ fn more_queues_than_there_are_are_refused() {
     let i211 = devices::find(0x8086, 0x1539).unwrap();
     let error = start("p0", text, options, device.pci(0, false), device.clone(), i211);
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("queues=3: an I211 has 2"), "{error}");
+    assert!(error.contains("queues=3: an Intel I211 has 2"), "{error}");
 }
 
 #[test]
