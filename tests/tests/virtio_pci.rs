@@ -220,6 +220,30 @@ fn a_device_is_unplugged(bench: &mut Bench) {
     assert!(!log.contains("cannot unmap") && !log.contains("panicked"), "{log}");
 }
 
+/// Packets leave the pool of one driver's ring for the other's transmit ring, both ways.
+#[test]
+fn packets_pass_between_devices_of_two_kinds() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let wires = ["virtio", "igb"].map(|name| Wire::new(dir.path(), name).unwrap());
+    let nics = [
+        PciNic::new(Model::Virtio, 1, "52:54:00:00:00:01", &wires[0]).options("packed=on"),
+        PciNic::new(Model::Igb, 2, "52:54:00:00:00:02", &wires[1]),
+    ];
+    let qemu = Qemu::new("mixed", &pci::image().unwrap()).iommu();
+    let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir.path()).unwrap();
+    vm.wait_boot().unwrap();
+    vm.sh(&pci::huge_pages(32)).unwrap();
+    let [virtio, igb] = nics.each_ref().map(PciNic::address);
+    vm.sh(&format!("ringway devices bind {virtio} {igb} --driver vfio-pci")).unwrap();
+    let igb = format!("igb:{igb},mtu=9000");
+    for options in ["", ",packed=on", ",mrg_rxbuf=off"] {
+        let virtio = format!("virtio-pci:{virtio},mtu=9000{options}");
+        let macs = [1, 2].map(|n| [0x52, 0x54, 0, 0, 0, n]);
+        l2fwd::check_in_guest(&mut vm, &wires, [&virtio, &igb], macs).unwrap();
+    }
+}
+
 #[test]
 fn frames_pass_without_an_iommu() {
     let Some(_turn) = require(&[Peer::Guest]) else { return };
