@@ -467,9 +467,14 @@ impl PoolCache {
     /// dropped.
     #[inline]
     pub fn free(&mut self, packet: Packet) {
-        if !self.owns(&packet) {
-            return;
+        if self.owns(&packet) {
+            self.take_back(packet);
         }
+    }
+
+    /// Takes the buffers of a packet of its own pool.
+    #[inline]
+    fn take_back(&mut self, packet: Packet) {
         let (first, rest) = packet.into_buffers();
         self.put(first);
         if let Some((buffers, count)) = rest {
@@ -548,8 +553,15 @@ impl Returns<'_> {
     #[inline]
     pub fn free(&mut self, packet: Packet) {
         if self.cache.owns(&packet) {
-            return self.cache.free(packet);
+            self.cache.take_back(packet);
+        } else {
+            self.put_aside(packet);
         }
+    }
+
+    /// Keeps the buffers of a packet of another pool until there are many.
+    #[inline(never)]
+    fn put_aside(&mut self, packet: Packet) {
         let pool = packet.pool();
         if pool != self.pool {
             self.flush();
@@ -573,6 +585,7 @@ impl Returns<'_> {
         let _ = self.buffers.try_push(index);
     }
 
+    #[inline(never)]
     fn flush(&mut self) {
         let Some((first, rest)) = self.buffers.split_first() else { return };
         // SAFETY: the buffers' references keep the pool alive.
@@ -588,7 +601,9 @@ impl Returns<'_> {
 impl Drop for Returns<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.flush();
+        if !self.buffers.is_empty() {
+            self.flush();
+        }
     }
 }
 
