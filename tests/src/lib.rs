@@ -18,6 +18,8 @@ pub mod guest;
 pub mod image;
 /// The `ringway l2fwd` command.
 pub mod l2fwd;
+/// Live migration of guests.
+pub mod migration;
 /// Linux network namespaces.
 pub mod netns;
 /// Open vSwitch with its DPDK datapath.

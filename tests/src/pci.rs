@@ -123,7 +123,15 @@ pub fn spec_with_testpmd() -> Result<ImageSpec> {
             let library = library?.path();
             // Those that this guest can have; all of them, with what they need, would be 200 MB.
             let name = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let wanted = ["_bus_", "_mempool_", "net_e1000", "net_virtio", "net_vhost", "net_null"];
+            let wanted = [
+                "_bus_",
+                "_mempool_",
+                "net_e1000",
+                "net_virtio",
+                "net_vhost",
+                "net_null",
+                "net_af_packet",
+            ];
             if !library.is_symlink() && wanted.iter().any(|part| name.contains(part)) {
                 spec = spec.library(&library);
             }

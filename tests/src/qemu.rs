@@ -1,3 +1,4 @@
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -175,6 +176,13 @@ impl Qemu {
         self
     }
 
+    /// Waits for a guest that is migrated to it instead of booting, and does not let it run by
+    /// itself: see [`migrate`](crate::migration::migrate).
+    #[must_use]
+    pub fn incoming(self) -> Self {
+        self.arguments(["-S", "-incoming", "defer"])
+    }
+
     /// Adds arguments of QEMU's command line.
     #[must_use]
     pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
@@ -328,6 +336,29 @@ impl Vm {
     /// When QEMU refuses it.
     pub fn qmp(&mut self, command: &str, arguments: &Value) -> Result<Value> {
         self.qmp.execute(command, arguments)
+    }
+
+    /// The file that is the guest's memory. It changes while the guest runs.
+    ///
+    /// # Errors
+    /// When QEMU is gone.
+    pub fn memory(&self) -> Result<File> {
+        for entry in std::fs::read_dir(format!("/proc/{}/fd", self.id()))? {
+            let path = entry?.path();
+            let target = std::fs::read_link(&path).unwrap_or_default();
+            if target.to_string_lossy().starts_with("/memfd:memory-backend-memfd") {
+                return File::open(path).context("the guest's memory");
+            }
+        }
+        bail!("QEMU {} has no file for its memory", self.name)
+    }
+
+    /// Waits for a QMP event and gives it.
+    ///
+    /// # Errors
+    /// When it does not come within `limit` of the one before.
+    pub fn wait_event(&mut self, name: &str, limit: Duration) -> Result<Value> {
+        self.qmp.wait_event(name, limit).with_context(|| self.state())
     }
 
     /// A counter of `/sys/class/net/IF/statistics`.

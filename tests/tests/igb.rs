@@ -161,6 +161,7 @@ fn two_devices_over_vfio_carry_everything() {
     frames_for_others_are_left_out_on_request(&mut bench);
     checksums_and_segments_are_made_by_the_device(&mut bench);
     l2fwd_rewrites_addresses(&mut bench);
+    a_device_in_use_is_taken_away(&mut bench);
     bench.vm.sh("ringway devices restore --all").unwrap();
 }
 
@@ -322,6 +323,30 @@ fn frames_for_others_are_left_out_on_request(bench: &mut Bench) {
     }
     wanted.iter().for_each(|frame| bench.wires[0].send(frame).unwrap());
     assert_eq!(bench.expect(1, 3), wanted);
+    bench.stop("TERM");
+}
+
+/// The kernel gets it at once, and the process goes on with the other one.
+fn a_device_in_use_is_taken_away(bench: &mut Bench) {
+    bench.switch(["", ""]);
+    let [a, b] = STATIONS.map(|station| station.0);
+    bench.relays(0, &frames(b, a, &[64, 1514], 16));
+    let address = bench.nics[1].address();
+    let start = Instant::now();
+    bench.vm.sh(&format!("echo 1 >/sys/bus/pci/devices/{address}/remove")).unwrap();
+    println!("the device was away after {:?}", start.elapsed());
+    bench.wait("its port is down, the other one up", |bench| {
+        let ports = bench.show("ports").unwrap();
+        ports["ports"][0]["link_up"] == true && ports["ports"][1]["link_up"] == false
+    });
+    let gone = bench.vm.sh("cat /tmp/switch.log").unwrap();
+    assert_eq!(gone.matches("is to be given back; the port is down").count(), 1, "{gone}");
+    // It comes back as a new device, while its former port is still there.
+    bench.vm.sh("echo 1 >/sys/bus/pci/rescan").unwrap();
+    bench
+        .vm
+        .sh(&format!("ringway devices bind {address} && ringway devices show {address}"))
+        .unwrap();
     bench.stop("TERM");
 }
 

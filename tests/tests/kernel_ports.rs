@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{Netns, Peer, Process, Ringway, process, require, ringway, traffic, wait};
+use e2e::{L2fwd, Netns, Peer, Process, Ringway, process, require, ringway, traffic, wait};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -128,6 +128,27 @@ fn hosts_talk_through_every_mix_of_ports() {
     assert!(!stage.switch.sh("ip link").unwrap().contains("xdp"), "a program is left over");
 }
 
+/// Hosts at both ends of `ringway l2fwd`, whose interfaces have the addresses that frames get.
+#[test]
+fn l2fwd_joins_interfaces_and_leaves_their_filters_alone_unless_told() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    stage.left.sh("ip link set l0 address 02:00:00:00:00:00").unwrap();
+    stage.right.sh("ip link set r0 address 02:00:00:00:00:01").unwrap();
+    for ports in [["af-xdp:pa", "af-xdp:pb"], ["af-packet:pa", "af-packet:pb"]] {
+        for (options, promiscuity) in [(&[][..], "promiscuity 0"), (&["-P"], "promiscuity 1")] {
+            let l2fwd = L2fwd::start_in(&stage.switch, &ports, options).unwrap();
+            l2fwd.wait_ready().unwrap();
+            l2fwd.wait_links().unwrap();
+            let shown = stage.switch.sh("ip -d link show pa").unwrap();
+            assert!(shown.contains(promiscuity), "{ports:?}, {options:?}: {shown}");
+            stage.talk();
+            let (status, summary) = l2fwd.stop(LIMIT).unwrap();
+            assert!(status.success(), "{summary:#}");
+        }
+    }
+}
+
 /// A host whose segments are large, behind AF_PACKET, talks to one behind TAP.
 #[test]
 fn large_segments_pass_between_af_packet_and_tap() {
@@ -214,7 +235,11 @@ fn a_deleted_interface_takes_down_its_own_port_only() {
 fn an_idle_port_sleeps_until_the_first_frame() {
     let Some(_turn) = require(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
-    for ports in [["a=af-xdp:pa", "b=af-xdp:pb"], ["a=af-packet:pa", "b=af-packet:pb"]] {
+    for ports in [
+        ["a=af-xdp:pa", "b=af-xdp:pb"],
+        ["a=af-packet:pa", "b=af-packet:pb"],
+        ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
+    ] {
         let dir = tempfile::tempdir().unwrap();
         let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
         ringway.wait_links(&["a", "b"]).unwrap();
@@ -229,6 +254,30 @@ fn an_idle_port_sleeps_until_the_first_frame() {
         let longest = text.lines().last().and_then(|line| line.split('/').nth(5)).unwrap();
         assert!(longest.parse::<f64>().unwrap() < 50.0, "{text}");
     }
+}
+
+#[test]
+fn interrupts_rest_while_a_port_is_polled_and_no_longer() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    let dir = tempfile::tempdir().unwrap();
+    let settings = |name: &str| {
+        let files = ["napi_defer_hard_irqs", "gro_flush_timeout"];
+        files.map(|file| {
+            let text = stage.switch.sh(&format!("cat /sys/class/net/{name}/{file}")).unwrap();
+            text.trim().parse::<u64>().unwrap()
+        })
+    };
+    stage.switch.sh("echo 7 >/sys/class/net/pb/napi_defer_hard_irqs").unwrap();
+    let ports = ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"];
+    let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+    ringway.wait_links(&["a", "b"]).unwrap();
+    assert_eq!((settings("pa"), settings("pb")), ([2, 200_000], [7, 200_000]));
+    let shown = ringway.show("ports").unwrap();
+    assert_eq!(shown["ports"][0]["details"]["busy_poll"], "on, interrupts rest", "{shown:#}");
+    stage.talk();
+    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+    assert_eq!((settings("pa"), settings("pb")), ([0, 0], [7, 0]), "what somebody chose stays");
 }
 
 /// Starts a switch that must be refused, in a namespace; gives its message.

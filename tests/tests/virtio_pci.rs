@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::frames::{difference, frame};
-use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require};
+use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require, wait};
 use serde_json::{Value, json};
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -193,6 +193,55 @@ fn frames_pass_behind_an_iommu() {
     assert!(!log.contains("broken ring") && !log.contains("panicked"), "{log}");
     bench.l2fwd(",mtu=9000");
     bench.l2fwd(",mtu=9000,packed=on");
+    a_device_is_unplugged(&mut bench);
+}
+
+/// QEMU presses the button of the slot, the guest's kernel asks for the device, and has it at once.
+fn a_device_is_unplugged(bench: &mut Bench) {
+    bench.start(",mtu=9000,packed=on");
+    bench.transfer(16);
+    let (address, id) = (bench.nics[1].address(), bench.nics[1].id());
+    bench.vm.qmp("device_del", &json!({ "id": id })).unwrap();
+    bench.wait_for("device gone", |ports| {
+        ports[0]["link_up"] == true && ports[1]["link_up"] == false
+    });
+    // The switch still runs, and has the port, when the kernel is through with the device.
+    wait::until("the kernel to let the device go", PATIENCE, Duration::from_millis(200), || {
+        let output = bench.vm.run(&format!("[ ! -e /sys/bus/pci/devices/{address} ]"))?;
+        Ok((output.status == 0).then_some(()))
+    })
+    .unwrap();
+    let log = bench.log();
+    assert_eq!(log.matches("is to be given back; the port is down").count(), 1, "{log}");
+    assert!(bench.show("ports").unwrap()["ports"].as_array().unwrap().len() == 2);
+    bench.vm.sh("ringway port del right --control /tmp/ctl").unwrap();
+    bench.stop("TERM");
+    let log = bench.log();
+    assert!(!log.contains("cannot unmap") && !log.contains("panicked"), "{log}");
+}
+
+/// Packets leave the pool of one driver's ring for the other's transmit ring, both ways.
+#[test]
+fn packets_pass_between_devices_of_two_kinds() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let wires = ["virtio", "igb"].map(|name| Wire::new(dir.path(), name).unwrap());
+    let nics = [
+        PciNic::new(Model::Virtio, 1, "52:54:00:00:00:01", &wires[0]).options("packed=on"),
+        PciNic::new(Model::Igb, 2, "52:54:00:00:00:02", &wires[1]),
+    ];
+    let qemu = Qemu::new("mixed", &pci::image().unwrap()).iommu();
+    let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir.path()).unwrap();
+    vm.wait_boot().unwrap();
+    vm.sh(&pci::huge_pages(32)).unwrap();
+    let [virtio, igb] = nics.each_ref().map(PciNic::address);
+    vm.sh(&format!("ringway devices bind {virtio} {igb} --driver vfio-pci")).unwrap();
+    let igb = format!("igb:{igb},mtu=9000");
+    for options in ["", ",packed=on", ",mrg_rxbuf=off"] {
+        let virtio = format!("virtio-pci:{virtio},mtu=9000{options}");
+        let macs = [1, 2].map(|n| [0x52, 0x54, 0, 0, 0, n]);
+        l2fwd::check_in_guest(&mut vm, &wires, [&virtio, &igb], macs).unwrap();
+    }
 }
 
 #[test]

@@ -1,11 +1,13 @@
 //! One module per kind of port: virtual machines (vhost-user), their drivers (virtio-user,
-//! virtio-pci), network cards (igb), interfaces of the host (AF_XDP, AF_PACKET, TAP), files, nothing.
+//! virtio-pci), network cards (igb), interfaces of the host (AF_XDP, AF_PACKET, TAP, VDUSE), files,
+//! nothing.
 //!
 //! - [`open`](mod@open): from a device string to an open port, and the list of drivers
 //! - [`igb`]: an Intel 82576 or one of its siblings
 //! - [`af_xdp`]: an interface of the host, by AF_XDP sockets
 //! - [`af_packet`]: an interface of the host, by packet sockets
 //! - [`tap`]: a TAP interface of the host kernel
+//! - [`vduse`]: a vDPA device of the host kernel, for an interface or a virtual machine
 //! - [`pcap`]: capture files
 //! - [`null`]: nothing, or generated frames
 //! - [`vhost_user`]: a virtual machine, through its vhost-user socket
@@ -13,6 +15,7 @@
 //! - [`virtio_pci`]: a virtio network device on the PCI bus
 //! - `virtio`: what all virtio-net drivers share: rings, queues, features
 //! - [`pci`]: PCI devices that there are drivers for here
+//! - `backend`: what ports on the device side of virtio-net have in common
 //! - `control`: the control side of ports without a device
 //! - `kernel`: what ports on interfaces of the host have in common
 //! - `interfaces`: interfaces of the host, by ioctl
@@ -21,6 +24,7 @@
 
 pub mod af_packet;
 pub mod af_xdp;
+mod backend;
 mod control;
 mod gather;
 pub mod igb;
@@ -34,6 +38,7 @@ mod slots;
 pub mod tap;
 #[cfg(test)]
 mod testing;
+pub mod vduse;
 pub mod vhost_user;
 mod virtio;
 pub mod virtio_pci;

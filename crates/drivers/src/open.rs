@@ -6,8 +6,8 @@ use eal::pci::Spaces;
 use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
 use packet::pool::{Pool, PoolError};
 
-use crate::vhost_user::SharedControl;
-use crate::{af_packet, af_xdp, igb, null, pcap, tap, vhost_user, virtio_pci, virtio_user};
+use crate::backend::SharedControl;
+use crate::{af_packet, af_xdp, igb, null, pcap, tap, vduse, vhost_user, virtio_pci, virtio_user};
 
 /// A port that was just opened, and its queues for the workers.
 ///
@@ -146,6 +146,10 @@ const DRIVERS: &[Driver] = &[
     },
     Driver { info: &af_xdp::INFO, open: |name, spec, _| af_xdp::open(name, spec) },
     Driver { info: &af_packet::INFO, open: |name, spec, _| af_packet::open(name, spec) },
+    Driver {
+        info: &vduse::INFO,
+        open: |name, spec, env| vduse::open(name, spec, &env.vhost_control),
+    },
     Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
     Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
     Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },

@@ -4,13 +4,11 @@ use eal::pci::capability::CAPABILITY_VENDOR;
 use eal::pci::{DeviceInfo, PciDevice, PciError, capabilities};
 use packet::MacAddr;
 
+use crate::{igb, virtio_pci};
+
 /// A kind of device that there is a driver for.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct PciModel {
-    /// Vendor.
-    pub vendor: u16,
-    /// Device numbers of the vendor.
-    pub devices: &'static [u16],
     /// The driver of it here: what a device string begins with.
     pub driver: &'static str,
     /// What people call it.
@@ -21,38 +19,18 @@ pub struct PciModel {
 /// Names and values.
 type Facts = Vec<(&'static str, String)>;
 
-const INTEL: u16 = 0x8086;
-const VIRTIO: u16 = 0x1af4;
-
-/// Of Intel's, those with copper ports.
-const MODELS: &[PciModel] = &[
-    PciModel {
-        vendor: INTEL,
-        devices: &[0x10c9, 0x10e8, 0x1526, 0x150a],
-        driver: "igb",
-        name: "Intel 82576",
-        registers: igb_registers,
-    },
-    PciModel {
-        vendor: INTEL,
-        devices: &[0x150e, 0x1516, 0x1521, 0x1533, 0x1534, 0x1535, 0x157b, 0x1539],
-        driver: "igb",
-        name: "Intel 82580, I350, I210 or I211",
-        registers: igb_registers,
-    },
-    PciModel {
-        vendor: VIRTIO,
-        devices: &[0x1041, 0x1000],
-        driver: "virtio-pci",
-        name: "virtio network device",
-        registers: virtio_registers,
-    },
-];
-
 /// What a device would be used as; `None` when there is no driver for it here.
 #[must_use]
-pub fn model(info: &DeviceInfo) -> Option<&'static PciModel> {
-    MODELS.iter().find(|model| model.vendor == info.vendor && model.devices.contains(&info.device))
+pub fn model(info: &DeviceInfo) -> Option<PciModel> {
+    if let Ok(model) = igb::devices::find(info.vendor, info.device) {
+        let (driver, name) = (igb::INFO.name, model.name);
+        return Some(PciModel { driver, name, registers: igb_registers });
+    }
+    if virtio_pci::is_network_device(info.vendor, info.device) {
+        let (driver, name) = (virtio_pci::INFO.name, "virtio network device");
+        return Some(PciModel { driver, name, registers: virtio_registers });
+    }
+    None
 }
 
 /// What the registers of an open device say, in its driver's words; nothing for a device that
@@ -248,7 +226,10 @@ mod tests {
     fn models_are_known_by_their_numbers() {
         assert_eq!(model(&Made::new(0x8086, 0x10c9).info).unwrap().driver, "igb");
         assert_eq!(model(&Made::new(0x1af4, 0x1041).info).unwrap().driver, "virtio-pci");
-        assert!(model(&Made::new(0x1af4, 0x10c9).info).is_none());
+        assert_eq!(model(&Made::new(0x8086, 0x1533).info).unwrap().name, "Intel I210");
+        for (vendor, device) in [(0x1af4, 0x10c9), (0x1af4, 0x1001), (0x8086, 0x10e6)] {
+            assert!(model(&Made::new(vendor, device).info).is_none());
+        }
         assert_eq!(registers(&Made::new(1, 1)).unwrap(), []);
     }
 

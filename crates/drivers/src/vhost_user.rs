@@ -4,20 +4,17 @@
 //! here is copied once, into the buffers that the guest offers. The socket's messages are handled
 //! on the process's one vhost-user control thread.
 
-use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use ethdev::{
-    DeviceSpec, Error, Link, PortControl, PortEvent, PortEvents, PortInfo, QueueStats, RxQueue,
-    TxQueue,
-};
+use ethdev::{DeviceSpec, Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
-use vhost::backend::Event;
-use vhost::control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};
+use vhost::control::{SocketHandle, SocketOptions};
+use vhost::net::RingSlot;
 use vhost::net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
-use vhost::net::{NetReceiver, NetTransmitter, RingSlot};
 
+use crate::backend::{
+    DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, SharedControl, queues, random_mac, ring_stats, taken,
+};
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
@@ -55,63 +52,6 @@ pub const INFO: DriverInfo = DriverInfo {
     ],
 };
 
-const MIN_MTU: u16 = 68;
-/// A frame of 65,535 bytes.
-const MAX_MTU: u16 = 65_521;
-const DEFAULT_MTU: u16 = 1500;
-
-/// The process's vhost-user control thread, started with its first socket.
-#[derive(Debug, Default)]
-pub(crate) struct SharedControl(Mutex<Option<ControlHandle>>);
-
-impl SharedControl {
-    /// Calls `action` with the thread's handle.
-    fn with<R>(
-        &self,
-        action: impl FnOnce(&ControlHandle) -> Result<R, vhost::control::ControlError>,
-    ) -> Result<R, vhost::control::ControlError> {
-        let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let handle = match &mut *handle {
-            Some(handle) => handle,
-            None => handle.insert(ControlThread::start()?),
-        };
-        action(handle)
-    }
-}
-
-/// The state of the link, as the control thread tells it.
-#[derive(Debug, Default)]
-struct LinkState {
-    connected: AtomicBool,
-    up: AtomicBool,
-    changes: AtomicU64,
-    events: PortEvents,
-}
-
-impl LinkState {
-    fn take(&self, name: &str, event: Event) {
-        match event {
-            Event::Connected => self.connected.store(true, Ordering::Relaxed),
-            Event::Gone => {
-                self.connected.store(false, Ordering::Relaxed);
-                self.set(name, false);
-            }
-            Event::Ready => self.set(name, true),
-            Event::Suspended => self.set(name, false),
-            Event::RingState { .. } => {}
-        }
-    }
-
-    fn set(&self, name: &str, up: bool) {
-        if self.up.swap(up, Ordering::Relaxed) == up {
-            return;
-        }
-        self.changes.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(port = name, link = if up { "up" } else { "down" }, "link changed");
-        self.events.announce(PortEvent::LinkChanged);
-    }
-}
-
 /// The control side of a port.
 #[derive(Debug)]
 struct VhostControl {
@@ -133,11 +73,7 @@ impl PortControl for VhostControl {
     }
 
     fn link(&self) -> Link {
-        Link {
-            up: self.link.up.load(Ordering::Relaxed),
-            speed_mbps: None,
-            changes: self.link.changes.load(Ordering::Relaxed),
-        }
+        self.link.link()
     }
 
     fn mac(&self) -> MacAddr {
@@ -165,19 +101,7 @@ impl PortControl for VhostControl {
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {
-        let mut stats = Vec::new();
-        for (index, slot) in self.slots.iter().enumerate() {
-            // Even rings are the guest's receive rings, which this port transmits to.
-            let (direction, queue) = (if index % 2 == 0 { "tx" } else { "rx" }, index / 2);
-            let mut add = |name: &str, count| {
-                stats.push((format!("{direction}_q{queue}_{name}"), count));
-            };
-            add("guest_notifications", slot.calls.get());
-            add("guest_notifications_suppressed", slot.calls_suppressed.get());
-            add("bad_chains", slot.bad_chains.get());
-            add("large_segments", slot.large_segments.get());
-        }
-        stats
+        ring_stats(&self.slots)
     }
 
     fn events(&self) -> Option<&PortEvents> {
@@ -185,11 +109,9 @@ impl PortControl for VhostControl {
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        let peer = if self.link.connected.load(Ordering::Relaxed) { "connected" } else { "none" };
+        let peer = if self.link.is_connected() { "connected" } else { "none" };
         let ready = self.slots.iter().filter(|slot| slot.is_ready()).count();
-        let takes = self.slots.first().map(|slot| slot.takes()).unwrap_or_default();
-        let takes = takes.iter_names().map(|(name, _)| name).collect::<Vec<_>>();
-        let takes = if takes.is_empty() { "complete frames".into() } else { takes.join(" ") };
+        let takes = taken(&self.slots);
         vec![
             ("socket".into(), self.socket.path().display().to_string()),
             ("role".into(), if self.client { "client" } else { "server" }.into()),
@@ -219,8 +141,7 @@ pub(crate) fn open(
     let failed = |reason: String| Error::Device { what: INFO.name.to_owned(), reason };
     let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
     let device = if options.offloads { device } else { device.without_offloads() };
-    let rx: Vec<RxQueue> = device.receivers().into_iter().map(rx_queue).collect();
-    let tx: Vec<TxQueue> = device.transmitters().into_iter().map(tx_queue).collect();
+    let (rx, tx) = queues(&device);
     let link = Arc::new(LinkState::default());
     let (guest, slots) = (Arc::clone(device.state()), device.slots().to_vec());
     let socket_options = SocketOptions {
@@ -243,14 +164,6 @@ pub(crate) fn open(
     let control =
         VhostControl { socket, link, guest, slots, client: options.client, mac, mtu: options.mtu };
     Ok(OpenPort::new(name, &device_text, Box::new(control), rx, tx))
-}
-
-fn rx_queue(receiver: NetReceiver) -> RxQueue {
-    RxQueue::new(Box::new(receiver), Arc::new(QueueStats::default()))
-}
-
-fn tx_queue(transmitter: NetTransmitter) -> TxQueue {
-    TxQueue::new(Box::new(transmitter), Arc::new(QueueStats::default()))
 }
 
 struct Options {
@@ -290,10 +203,4 @@ impl Options {
         };
         Ok(Self { queues, client, mtu, offloads, mode, mac })
     }
-}
-
-/// A locally administered unicast address; the hasher's seed is random enough for it.
-fn random_mac() -> MacAddr {
-    let [a, b, c, d, e, ..] = RandomState::new().hash_one(()).to_ne_bytes();
-    MacAddr([0x02, a, b, c, d, e])
 }

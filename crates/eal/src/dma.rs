@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
+use crate::foreign::Mapping;
 use crate::mem::{MemError, Pages, SharedMemory};
 
 /// Why memory cannot be reached by devices.
@@ -28,6 +29,18 @@ pub enum DmaError {
         /// What happened, and what to do about it.
         reason: String,
     },
+}
+
+/// Why a peer's memory cannot be given to devices.
+#[derive(Debug, Error)]
+#[error("{len:#x} bytes of the peer's memory cannot be mapped for devices at {at:#x}: {reason}")]
+pub struct MapError {
+    /// The devices' address.
+    pub at: u64,
+    /// Length in bytes.
+    pub len: u64,
+    /// What happened, what was expected, and what to do about it.
+    pub reason: String,
 }
 
 /// Where devices find a piece of memory.
@@ -62,6 +75,22 @@ pub trait AddressSpace: Send + Sync + fmt::Debug {
 
     /// Undoes [`map`](Self::map). From now on no device reaches the memory.
     fn unmap(&self, memory: &SharedMemory, addresses: &DeviceAddresses);
+
+    /// Makes a peer's memory visible to all devices of this space at address `at`, for reading
+    /// and writing.
+    ///
+    /// # Errors
+    /// As [`map`](Self::map), and where devices see physical memory: there is no choice of
+    /// addresses then.
+    fn map_at(&self, memory: &Arc<Mapping>, at: u64) -> Result<(), String> {
+        let _ = (memory, at);
+        Err("addresses can be chosen behind an IOMMU only".to_owned())
+    }
+
+    /// Undoes [`map_at`](Self::map_at).
+    fn unmap_at(&self, at: u64) {
+        let _ = at;
+    }
 }
 
 /// An address space of devices. A handle: clones are the same space.
@@ -100,6 +129,42 @@ impl DmaSpace {
         let addresses =
             map.map_err(|reason| DmaError::Map { name: name.to_owned(), bytes, reason })?;
         Ok(DmaBuffer { memory, addresses, space: self.clone() })
+    }
+
+    /// Has the devices of this space find a peer's memory at address `at`, until the value is
+    /// dropped. Memory that is allocated later does not get these addresses.
+    ///
+    /// # Errors
+    /// When the devices cannot do these addresses, they are in use, they or the memory are no
+    /// whole pages, or the kernel does not map it.
+    pub fn map_at(&self, memory: Arc<Mapping>, at: u64) -> Result<DmaMapping, MapError> {
+        let len = memory.len() as u64;
+        self.0.map_at(&memory, at).map_err(|reason| MapError { at, len, reason })?;
+        Ok(DmaMapping { at, memory, space: self.clone() })
+    }
+}
+
+/// A peer's memory that the devices of one [`DmaSpace`] reach at an address of the peer's choice.
+/// Dropping it takes it away from them.
+#[derive(Debug)]
+pub struct DmaMapping {
+    at: u64,
+    memory: Arc<Mapping>,
+    space: DmaSpace,
+}
+
+impl DmaMapping {
+    /// Size in bytes.
+    #[must_use]
+    #[allow(clippy::len_without_is_empty, reason = "it is never empty")]
+    pub fn len(&self) -> usize {
+        self.memory.len()
+    }
+}
+
+impl Drop for DmaMapping {
+    fn drop(&mut self) {
+        self.space.0.unmap_at(self.at);
     }
 }
 

@@ -171,7 +171,8 @@ impl Events {
 
 const MAX_EVENTS: usize = 64;
 
-/// Many file descriptors waited for at once, level-triggered.
+/// Many file descriptors waited for at once, level-triggered unless one is added as
+/// [edge-triggered](Epoll::add_edge).
 #[derive(Debug)]
 pub struct Epoll(OwnedFd);
 
@@ -193,6 +194,18 @@ impl Epoll {
     pub fn add(&self, fd: impl AsFd, token: u64, interest: Interest) -> io::Result<()> {
         let data = epoll::EventData::new_u64(token);
         Ok(epoll::add(&self.0, fd, data, interest.flags())?)
+    }
+
+    /// Adds `fd` for reading, edge-triggered: each signal of an eventfd is one event, and nobody
+    /// needs to drain it. For what a peer sent, which may have made it a file to wait for.
+    ///
+    /// # Errors
+    ///
+    /// As [`add`](Self::add).
+    pub fn add_edge(&self, fd: impl AsFd, token: u64) -> io::Result<()> {
+        let data = epoll::EventData::new_u64(token);
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        Ok(epoll::add(&self.0, fd, data, flags)?)
     }
 
     /// Changes the token and the interest of `fd`.
@@ -303,6 +316,18 @@ mod tests {
         epoll.remove(&b).unwrap();
         assert_eq!(tokens(&epoll, Duration::ZERO), []);
         assert!(epoll.remove(&b).is_err());
+    }
+
+    #[test]
+    fn edges_come_once_per_signal_without_draining() {
+        let (epoll, event) = (Epoll::new().unwrap(), EventFd::new().unwrap());
+        epoll.add_edge(&event, 5).unwrap();
+        for _ in 0..3 {
+            assert_eq!(tokens(&epoll, Duration::ZERO), []);
+            event.signal().unwrap();
+            assert_eq!(tokens(&epoll, Duration::from_secs(10))[0].token, 5);
+        }
+        assert_eq!(tokens(&epoll, Duration::ZERO), []);
     }
 
     #[test]

@@ -39,18 +39,44 @@ impl Mapping {
     /// no regular file, or when the kernel does not let us map it for writing.
     pub fn map(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, MemError> {
         sigbus::install().map_err(MemError::Guard)?;
+        let stat = rustix::fs::fstat(fd).map_err(|errno| MemError::Map {
+            offset,
+            len,
+            step: "fstat",
+            source: errno.into(),
+        })?;
+        let file_type = FileType::from_raw_mode(stat.st_mode);
+        if file_type != FileType::RegularFile {
+            return Err(MemError::NotAFile { found: describe(file_type) });
+        }
+        Self::map_within(fd, offset, len, u64::try_from(stat.st_size).unwrap_or(0))
+    }
+
+    /// As [`map`](Self::map), of an object of the kernel that stands for memory and has no size:
+    /// what can be accessed of it may come and go. Memory that is not there is taken for memory
+    /// that was taken away.
+    ///
+    /// # Errors
+    ///
+    /// When the region is empty or longer than an address space, or the kernel does not let us
+    /// map it for writing.
+    pub fn map_object(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, MemError> {
+        sigbus::install().map_err(MemError::Guard)?;
+        Self::map_within(fd, offset, len, isize::MAX.unsigned_abs() as u64)
+    }
+
+    fn map_within(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: u64,
+        file_len: u64,
+    ) -> Result<Self, MemError> {
         let failed = |step, errno: rustix::io::Errno| MemError::Map {
             offset,
             len,
             step,
             source: errno.into(),
         };
-        let stat = rustix::fs::fstat(fd).map_err(|e| failed("fstat", e))?;
-        let file_type = FileType::from_raw_mode(stat.st_mode);
-        if file_type != FileType::RegularFile {
-            return Err(MemError::NotAFile { found: describe(file_type) });
-        }
-        let file_len = u64::try_from(stat.st_size).unwrap_or(0);
         let page = page_size(fd).map_err(|e| failed("fstatfs", e))?;
         let (start, skip, map_len) = surrounding_pages(offset, len, file_len, page)
             .ok_or(MemError::Range { offset, len, file_len })?;
@@ -163,6 +189,17 @@ mod tests {
             let error = Mapping::map(file.as_fd(), offset, len).unwrap_err();
             assert!(matches!(error, MemError::Range { file_len: 8192, .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn an_object_has_no_size_and_what_is_not_there_counts_as_taken_away() {
+        let file = memfd(4096);
+        let mapping = Mapping::map_object(file.as_fd(), 0, 8192).unwrap();
+        // SAFETY: both bytes are inside the mapping; the guard makes the second one readable.
+        let bytes = unsafe { [mapping.ptr().read(), mapping.ptr().add(4096).read()] };
+        assert_eq!((bytes, mapping.poisoned()), ([0, 0], true));
+        assert!(Mapping::map_object(file.as_fd(), 0, 0).is_err());
+        assert!(Mapping::map_object(file.as_fd(), u64::MAX, 2).is_err());
     }
 
     #[test]

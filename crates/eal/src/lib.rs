@@ -30,7 +30,7 @@ pub mod worker;
 
 pub use cores::CoreList;
 pub use counter::{CacheAligned, Counter};
-pub use dma::{DmaBuffer, DmaMemory, DmaSpace};
+pub use dma::{DmaBuffer, DmaMapping, DmaMemory, DmaSpace};
 pub use event::{Epoll, EventFd};
 pub use foreign::Mapping;
 pub use handover::Handover;

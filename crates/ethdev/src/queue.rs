@@ -51,12 +51,7 @@ pub trait RxDriver: Send {
         cache: &mut PoolCache,
         stats: &QueueStats,
     ) {
-        for frame in self.batch().frames() {
-            let added = cache.copy_frame(frame).is_some_and(|copy| packets.try_push(copy).is_ok());
-            if !added {
-                stats.count_drops(DropReason::NoBuffer, 1);
-            }
-        }
+        copy_packets(self.batch().frames(), packets, cache, stats);
         self.release();
     }
 
@@ -74,6 +69,22 @@ pub trait RxDriver: Send {
 
     /// Stops announcements and clears those that came; the caller polls again.
     fn disarm(&mut self) {}
+}
+
+/// Adds copies of `frames`, in buffers of `cache`, to `packets`. Those that no buffer can be had
+/// for, or that there is no room for, are counted in `stats` as dropped.
+pub fn copy_packets(
+    frames: &[Frame<'_>],
+    packets: &mut ArrayVec<Packet, BURST>,
+    cache: &mut PoolCache,
+    stats: &QueueStats,
+) {
+    for frame in frames {
+        let added = cache.copy_frame(frame).is_some_and(|copy| packets.try_push(copy).is_ok());
+        if !added {
+            stats.count_drops(DropReason::NoBuffer, 1);
+        }
+    }
 }
 
 /// What a driver does for one transmit queue.

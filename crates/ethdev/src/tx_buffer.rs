@@ -61,6 +61,8 @@ pub struct TxBuffer {
     sent: u64,
     /// Something was sent since the device was flushed.
     unfinished: bool,
+    /// The device has had no room for what waits.
+    refused: bool,
     /// The drain time in cycles.
     drain: u64,
     retries: u32,
@@ -74,7 +76,8 @@ impl TxBuffer {
     pub fn new(queue: TxQueue, options: TxBufferOptions) -> Self {
         let TxBufferOptions { drain, retries, direct } = options;
         let (packets, drain) = (ArrayVec::new(), clock::cycles(drain));
-        Self { queue, packets, since: 0, sent: 0, unfinished: false, drain, retries, direct }
+        let (since, sent, unfinished, refused) = (0, 0, false, false);
+        Self { queue, packets, since, sent, unfinished, refused, drain, retries, direct }
     }
 
     /// Takes a packet and sends all that wait if that makes a burst. Buffers of packets that are
@@ -173,6 +176,17 @@ impl TxBuffer {
         }
     }
 
+    /// Sends what waits although the drain time is not over, for a worker whose round over its
+    /// receive queues has found nothing: then there is nothing to wait for, and time to tell the
+    /// device. What the device has had no room for goes on waiting until
+    /// [`drain`](Self::drain) tries again.
+    #[inline]
+    pub fn send_waiting(&mut self, now: u64, cache: &mut PoolCache) {
+        if !self.packets.is_empty() && !self.refused {
+            self.send(now, cache);
+        }
+    }
+
     /// Sends what waits, now.
     pub fn flush(&mut self, cache: &mut PoolCache) {
         if !self.packets.is_empty() {
@@ -195,6 +209,7 @@ impl TxBuffer {
 
     fn send(&mut self, now: u64, cache: &mut PoolCache) {
         self.note_sent(now);
+        self.refused = false;
         for _ in 0..=self.retries {
             self.queue.tx_packets(&mut self.packets, cache);
             if self.packets.is_empty() {
@@ -206,6 +221,7 @@ impl TxBuffer {
         }
         // They go on waiting: whatever holds the device up may be over by then.
         self.since = now;
+        self.refused = true;
     }
 
     /// Drops what waits.
@@ -474,6 +490,29 @@ mod tests {
         }
         buffer.push_burst(rx.rx_burst(BURST), 602, &mut cache);
         assert_eq!((device.sent(), buffer.waiting()), (18 + BURST, 0), "one, then a burst");
+        drop(cache);
+        assert_eq!(pool.available(), pool.capacity());
+    }
+
+    #[test]
+    fn a_worker_with_nothing_to_do_sends_what_waits_once() {
+        let (pool, device) = (pool(), Device::with_room(3));
+        let mut cache = pool.cache();
+        let mut buffer = device.buffer(TxBufferOptions::default());
+        buffer.drain = 100;
+        buffer.send_waiting(1000, &mut cache);
+        (0..5).for_each(|_| buffer.push_frame(&frame(&[1; 60]), 1000, &mut cache));
+        buffer.send_waiting(1001, &mut cache);
+        assert_eq!((device.bursts(), device.sent(), buffer.waiting()), (1, 3, 2));
+        // What it had no room for is not tried again and again.
+        buffer.send_waiting(1002, &mut cache);
+        buffer.drain(1100, &mut cache);
+        assert_eq!((device.bursts(), buffer.waiting()), (1, 2));
+        buffer.drain(1101, &mut cache);
+        assert_eq!((device.bursts(), device.sent(), buffer.waiting()), (2, 5, 0));
+        buffer.push_frame(&frame(&[1; 60]), 1102, &mut cache);
+        buffer.send_waiting(1102, &mut cache);
+        assert_eq!((device.sent(), buffer.due()), (6, Some(1202)), "only the flush is left");
         drop(cache);
         assert_eq!(pool.available(), pool.capacity());
     }

@@ -292,6 +292,13 @@ impl Packet {
         self.shared().page_size()
     }
 
+    /// Where the data of the first segment begins.
+    #[must_use]
+    #[inline]
+    pub const fn as_ptr(&self) -> NonNull<u8> {
+        self.start()
+    }
+
     /// Gives a fresh packet, into whose buffer a device has written, its length: `len` bytes from
     /// where its data begins. `false`, and nothing changes, when the buffer has no room for that
     /// many behind its headroom.
@@ -301,13 +308,29 @@ impl Packet {
     /// The packet must be fresh, of one segment, and the device must not write to it any more.
     #[inline]
     pub unsafe fn set_received(&mut self, len: usize) -> bool {
-        let room = self.shared().stride() - HEADROOM;
-        let Some(len) = u32::try_from(len).ok().filter(|len| *len as usize <= room) else {
+        // SAFETY: as the caller says.
+        unsafe { self.set_received_from(0, len) }
+    }
+
+    /// As [`set_received`](Self::set_received), where the device has written from `before` bytes
+    /// in front of that on, which is inside of the headroom.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[inline]
+    pub unsafe fn set_received_from(&mut self, before: usize, len: usize) -> bool {
+        let Some(offset) = HEADROOM.checked_sub(before) else { return false };
+        let room = self.shared().stride() - offset;
+        let (Ok(offset), Ok(short)) = (u32::try_from(offset), u32::try_from(len)) else {
             return false;
         };
-        self.offset = FRESH_OFFSET;
-        self.head_len = len;
-        self.len = len;
+        if len > room {
+            return false;
+        }
+        self.offset = offset;
+        self.head_len = short;
+        self.len = short;
         true
     }
 

@@ -467,9 +467,14 @@ impl PoolCache {
     /// dropped.
     #[inline]
     pub fn free(&mut self, packet: Packet) {
-        if !self.owns(&packet) {
-            return;
+        if self.owns(&packet) {
+            self.take_back(packet);
         }
+    }
+
+    /// Takes the buffers of a packet of its own pool.
+    #[inline]
+    fn take_back(&mut self, packet: Packet) {
         let (first, rest) = packet.into_buffers();
         self.put(first);
         if let Some((buffers, count)) = rest {
@@ -479,11 +484,19 @@ impl PoolCache {
         }
     }
 
-    /// Gives the packets back; as [`free`](Self::free).
+    /// Gives the packets back; as [`free`](Self::free), but two atomic operations are enough for
+    /// many of another pool.
     pub fn free_burst(&mut self, packets: impl IntoIterator<Item = Packet>) {
+        let mut returns = self.returns();
         for packet in packets {
-            self.free(packet);
+            returns.free(packet);
         }
+    }
+
+    /// A way to give many packets back one by one.
+    #[inline]
+    pub fn returns(&mut self) -> Returns<'_> {
+        Returns { cache: self, pool: NonNull::dangling(), buffers: ArrayVec::new() }
     }
 
     #[inline]
@@ -521,6 +534,76 @@ impl PoolCache {
 impl Drop for PoolCache {
     fn drop(&mut self) {
         self.flush(0);
+    }
+}
+
+/// Packets on their way back: those of the cache's own pool go there, those of others to the list of
+/// what was dropped, up to 32 at once. (A packet that a device received into its own pool comes back
+/// in the worker of another device, so on the way from card to card all are of others.)
+#[derive(Debug)]
+pub struct Returns<'c> {
+    cache: &'c mut PoolCache,
+    /// The pool of `buffers`, if there are any; each came with a reference to it.
+    pool: NonNull<Shared>,
+    buffers: ArrayVec<u32, BULK>,
+}
+
+impl Returns<'_> {
+    /// Gives a packet's buffers back.
+    #[inline]
+    pub fn free(&mut self, packet: Packet) {
+        if self.cache.owns(&packet) {
+            self.cache.take_back(packet);
+        } else {
+            self.put_aside(packet);
+        }
+    }
+
+    /// Keeps the buffers of a packet of another pool until there are many.
+    #[inline(never)]
+    fn put_aside(&mut self, packet: Packet) {
+        let pool = packet.pool();
+        if pool != self.pool {
+            self.flush();
+            self.pool = pool;
+        }
+        let (first, rest) = packet.into_buffers();
+        self.put(first);
+        if let Some((buffers, count)) = rest {
+            for index in buffers.iter().take(count) {
+                self.put(*index);
+            }
+        }
+    }
+
+    #[inline]
+    fn put(&mut self, index: u32) {
+        if self.buffers.is_full() {
+            self.flush();
+        }
+        // There is room, as it was just made.
+        let _ = self.buffers.try_push(index);
+    }
+
+    #[inline(never)]
+    fn flush(&mut self) {
+        let Some((first, rest)) = self.buffers.split_first() else { return };
+        // SAFETY: the buffers' references keep the pool alive.
+        unsafe { self.pool.as_ref() }.push_dropped(*first, rest);
+        let count = self.buffers.len();
+        self.buffers.clear();
+        // SAFETY: one reference came with each buffer. Should a further packet of this pool come, it
+        // brings others.
+        unsafe { Shared::release(self.pool, count) };
+    }
+}
+
+impl Drop for Returns<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.buffers.is_empty() {
+            self.flush();
+        }
     }
 }
 

@@ -11,6 +11,8 @@ use crate::config::PortConfig;
 use crate::generate::rate::Rate;
 use crate::generate::size::SizeMix;
 use crate::l2fwd::args::L2fwdArgs;
+use crate::vdpa;
+use crate::vdpa::args::VdpaArgs;
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
@@ -81,6 +83,9 @@ pub enum Command {
         ringway devices show 0000:01:00.0\n  \
         ringway devices restore --all")]
     Devices(DevicesArgs),
+    /// Attach vDPA devices, which serve a guest's rings themselves, to vhost-user sockets.
+    #[command(after_long_help = vdpa::args::help(), after_help = "More with --help: devices, examples.")]
+    Vdpa(VdpaArgs),
     /// See a switch and two guests at work over real vhost-user sockets: no root, no set-up.
     #[command(after_help = "Examples:\n  \
         ringway demo\n  \
@@ -110,7 +115,7 @@ pub struct SwitchArgs {
     #[arg(short, long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// A port: its name and its device. May be given many times.
+    /// A port, or a vDPA device: its name and its device. May be given many times.
     #[arg(short, long, value_name = "NAME=DEVICE", value_parser = parse_port)]
     pub port: Vec<PortConfig>,
 
@@ -175,6 +180,8 @@ pub enum What {
     Stats,
     /// Workers, their cores, load and queues.
     Workers,
+    /// vDPA devices with their sockets, states and counters.
+    Vdpa,
 }
 
 /// Arguments of `ringway port`.
@@ -428,6 +435,9 @@ fn switch_help() -> String {
         "\
 Devices:
 {}
+  {}
+    a vDPA device, which is no port: its guest's frames go past the switch. DEVICE is one of
+{}
 Examples:
   Two virtual machines:
     ringway switch --port vm1=vhost-user:/run/vm1.sock --port vm2=vhost-user:/run/vm2.sock
@@ -454,7 +464,9 @@ Configuration file:
 
 Exit status: 0 after Ctrl-C or SIGTERM, 1 when something failed, 2 for wrong arguments or
 configuration.",
-        devices_help()
+        devices_help(),
+        vdpa::placement::SYNTAX,
+        vdpa::args::devices(),
     )
 }
 

@@ -10,6 +10,7 @@
 //! - [`generate`]: `ringway gen`
 //! - [`l2fwd`]: `ringway l2fwd`
 //! - [`demo`]: `ringway demo`
+//! - [`vdpa`](mod@vdpa): `ringway vdpa`
 //! - [`table`], [`output`], [`wait`], [`exit`]: what they share
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod rates;
 mod serve;
 mod show;
 mod table;
+mod vdpa;
 mod wait;
 
 use std::io::IsTerminal as _;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Gen(args) => generate::run::run(args),
         Command::Devices(args) => devices::run::run(args),
         Command::Demo(args) => demo::run::run(args),
+        Command::Vdpa(args) => vdpa::run::run(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -64,7 +67,7 @@ fn main() -> ExitCode {
 fn start_log(cli: &Cli) {
     let level = match (cli.quiet, cli.verbose, &cli.command) {
         (true, ..) => "error",
-        (false, 0, Command::Switch(_) | Command::L2fwd(_)) => "info",
+        (false, 0, Command::Switch(_) | Command::L2fwd(_) | Command::Vdpa(_)) => "info",
         (false, 0, _) => "warn",
         (false, 1, _) => "debug",
         (false, ..) => "trace",

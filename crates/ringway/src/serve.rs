@@ -12,15 +12,17 @@ use serde_json::{Value, json};
 use switch::{PortOptions, PortReport, Switch};
 
 use crate::cli::SwitchArgs;
-use crate::config::{Config, PortConfig};
+use crate::config::{Config, PortConfig, check_port_name};
 use crate::control::listener::Listener;
 use crate::control::protocol::{
-    Counters, Fdb, FdbEntry, Flushed, Info, Port, PortStats, Ports, Request, Stats, Worker,
+    Counters, Fdb, FdbEntry, Flushed, Info, Port, PortStats, Ports, Request, Stats, Vdpa, Worker,
     WorkerQueue, Workers,
 };
 use crate::control::server::{Limits, Server};
 use crate::exit::Failure;
 use crate::output;
+use crate::vdpa::hub::Hub;
+use crate::vdpa::placement::{Placement, is_vdpa};
 
 /// `ringway switch`.
 pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
@@ -30,13 +32,16 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     // First the socket, which sets the file mode mask while there are no other threads.
     let listener = Listener::bind(&config.control)?;
     let switch = start(&config)?;
-    let opened = open_ports(&switch, &config.ports)?;
-    output::line(&ready_line(&config, opened));
-    let control = Control { switch: &switch };
+    let mut hub = Hub::default();
+    let opened = open_ports(&switch, &mut hub, &config.ports)?;
+    output::line(&ready_line(&config, opened, hub.len()));
+    let mut control = Control { switch: &switch, hub };
     let mut server = Server::new(listener, Limits::default(), |request| control.handle(request));
     let served = server.run(signals.as_fd());
     tracing::info!("ending");
     drop(server);
+    // The devices first: they stop, and their sockets go.
+    drop(control);
     let report = switch.shutdown();
     for (worker, message) in &report.panics {
         tracing::error!(worker, "a worker had ended by a panic: {message}");
@@ -70,19 +75,39 @@ fn start(config: &Config) -> Result<Switch, Failure> {
 
 /// Opens the ports. One that cannot be opened does not keep the others from working, but a
 /// mistake in a device string ends everything before it has begun.
-fn open_ports(switch: &Switch, ports: &[PortConfig]) -> Result<usize, Failure> {
+fn open_ports(switch: &Switch, hub: &mut Hub, ports: &[PortConfig]) -> Result<usize, Failure> {
     let mut opened = 0;
     for port in ports {
+        if is_vdpa(&port.device) {
+            match open_vdpa(hub, port) {
+                Ok(()) => {}
+                Err(failure @ Failure::Usage(_)) => return Err(failure),
+                Err(failure) => tracing::error!("{failure}; the switch goes on without it"),
+            }
+            continue;
+        }
         match switch.open_port(&port.name, &port.device, &port.options) {
             Ok(()) => opened += 1,
             Err(error) if is_usage(&error) => return Err(Failure::usage(error)),
             Err(error) => tracing::error!("{error}; the switch goes on without it"),
         }
     }
-    if opened == 0 && !ports.is_empty() {
+    if opened == 0 && hub.len() == 0 && !ports.is_empty() {
         return Err(Failure::runtime("none of the ports could be opened; see the log"));
     }
     Ok(opened)
+}
+
+/// Attaches a vDPA device to its socket.
+fn open_vdpa(hub: &mut Hub, port: &PortConfig) -> Result<(), Failure> {
+    let placement = Placement::parse(&port.device)?;
+    if port.options != PortOptions::default() {
+        return Err(Failure::usage(format!(
+            "{}: 'mtu' and 'workers' are for ports; a vDPA device is none",
+            port.name
+        )));
+    }
+    hub.open(&port.name, placement)
 }
 
 const fn is_usage(error: &switch::Error) -> bool {
@@ -95,9 +120,10 @@ const fn is_usage(error: &switch::Error) -> bool {
 }
 
 /// What tests and service managers wait for.
-fn ready_line(config: &Config, opened: usize) -> String {
+fn ready_line(config: &Config, opened: usize, devices: usize) -> String {
     let plural = |count: usize| if count == 1 { "" } else { "s" };
-    let ports = match config.ports.len() {
+    let wanted = config.ports.iter().filter(|port| !is_vdpa(&port.device)).count();
+    let ports = match wanted {
         all if all == opened => format!("{opened} port{}", plural(opened)),
         all => format!("{opened} of {all} ports"),
     };
@@ -111,16 +137,24 @@ fn ready_line(config: &Config, opened: usize) -> String {
             config.cores
         )
     };
-    format!("ringway switch ready: {ports}, {workers}, control socket {}", config.control.display())
+    let devices = match devices {
+        0 => String::new(),
+        count => format!(", {count} vDPA device{}", plural(count)),
+    };
+    format!(
+        "ringway switch ready: {ports}{devices}, {workers}, control socket {}",
+        config.control.display()
+    )
 }
 
 /// Answers requests.
 struct Control<'a> {
     switch: &'a Switch,
+    hub: Hub,
 }
 
 impl Control<'_> {
-    fn handle(&self, request: Request) -> Result<Value, String> {
+    fn handle(&mut self, request: Request) -> Result<Value, String> {
         match request {
             Request::Info {} => value(&Info {
                 version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -136,6 +170,23 @@ impl Control<'_> {
             }),
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
+            Request::ShowVdpa {} => value(&Vdpa { devices: self.hub.report() }),
+            Request::PortAdd { name, device } if is_vdpa(&device) => {
+                check_port_name(&name)?;
+                if self.switch.ports().iter().any(|port| port.name == name) {
+                    return Err(format!("port '{name}' exists already"));
+                }
+                let port = PortConfig { name, device, ..PortConfig::default() };
+                open_vdpa(&mut self.hub, &port).map_err(text)?;
+                Ok(json!({}))
+            }
+            Request::PortAdd { name, .. } if self.hub.has(&name) => {
+                Err(format!("a vDPA device '{name}' exists already"))
+            }
+            Request::PortDel { name } if self.hub.has(&name) => {
+                self.hub.remove(&name);
+                Ok(json!({}))
+            }
             Request::PortAdd { name, device } => {
                 let options = PortOptions::default();
                 self.switch.open_port(&name, &device, &options).map_err(text)?;

@@ -9,12 +9,13 @@ use serde_json::Value;
 use crate::cli::{ShowArgs, What};
 use crate::control::client::Client;
 use crate::control::path::resolve;
-use crate::control::protocol::{Fdb, Port, Ports, Request, Stats, Worker, Workers};
+use crate::control::protocol::{Fdb, Port, Ports, Request, Stats, Vdpa, Worker, Workers};
 use crate::exit::Failure;
 use crate::output;
 use crate::table::{
     Align, Cell, Table, Tone, approximate, colour_stdout, count, packet_rate, seconds,
 };
+use crate::vdpa::report;
 use crate::{rates, wait};
 
 /// Clears the screen and puts the cursor into its corner.
@@ -28,6 +29,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         What::Fdb => Request::ShowFdb {},
         What::Stats => Request::ShowStats {},
         What::Workers => Request::ShowWorkers {},
+        What::Vdpa => Request::ShowVdpa {},
     };
     let mut view = View::default();
     let Some(interval) = args.watch else {
@@ -83,6 +85,10 @@ impl View {
         Ok(match args.what {
             What::Ports => ports(&client.parse(value)?, colour),
             What::Fdb => fdb(&client.parse(value)?, colour),
+            What::Vdpa => {
+                let answer: Vdpa = client.parse(value)?;
+                report::attached(&answer.devices, colour)
+            }
             What::Stats => {
                 let now: Stats = client.parse(value)?;
                 let text = rates::render(&now, self.stats.as_ref(), args.queues, colour);

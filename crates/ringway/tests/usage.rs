@@ -6,7 +6,7 @@ use support::{refusal, run};
 
 #[test]
 fn help_is_there_for_every_command() {
-    for command in ["switch", "l2fwd", "show", "port", "fdb", "gen", "demo"] {
+    for command in ["switch", "l2fwd", "show", "port", "fdb", "gen", "demo", "vdpa"] {
         let output = run(&[command, "--help"]);
         assert_eq!(output.status.code(), Some(0), "{command}");
         let text = String::from_utf8(output.stdout).unwrap();

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use eal::EventFd;
-use virtio::GuestMemory;
+use virtio::{DirtyLog, GuestMemory};
 
 /// Why a device does not do what it was asked for. The text names the device's part that is
 /// concerned, what was found and what to do; whoever reports it puts the device's name in front.
@@ -31,7 +31,8 @@ pub struct Ring {
     pub base: u32,
     /// Whether the ring is enabled: what is in a receive ring that is not stays there.
     pub enabled: bool,
-    /// By which the guest notifies the device where its doorbell is not mapped.
+    /// By which the guest notifies the device where its doorbell is not mapped. Without it the
+    /// front-end asks for polling, which a device that cannot do that refuses.
     pub kick: Option<EventFd>,
     /// By which the device interrupts the guest.
     pub call: Option<EventFd>,
@@ -85,13 +86,15 @@ pub trait VdpaDevice: Send + fmt::Debug {
     fn features(&self) -> u64;
 
     /// Starts the device, which is stopped: memory is mapped, rings are programmed, interrupts go
-    /// to the call files, and the device runs.
+    /// to the call files, and the device runs. It looks into every ring at once, as if it had
+    /// been kicked: the guest may have kicked while it was stopped.
     ///
     /// # Errors
-    /// Where it does not start; then nothing is mapped and it is as it was.
+    /// Where it does not start, for example with these features, or without a kick file; then
+    /// nothing is mapped and it is as it was.
     fn start(&mut self, setup: Setup) -> Result<(), DeviceError>;
 
-    /// Stops the device if it runs. When this returns it touches no memory and interrupts nobody
+    /// Stops the device if it was started and not stopped since, also one that has failed. When this returns it touches no memory and interrupts nobody
     /// any more, and nothing is mapped. Returns each ring's index and base, in the form of
     /// [`vhost::RingSetup::base`], for those that were in the setup.
     fn stop(&mut self) -> Vec<(u16, u32)>;
@@ -112,7 +115,7 @@ pub trait VdpaDevice: Send + fmt::Debug {
     fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) -> Result<(), DeviceError>;
 
     /// Replaces the file by which ring `index` of the running device interrupts the guest. The
-    /// guest may have missed interrupts by the old one, so the new one is signalled.
+    /// guest may have missed interrupts by the old one, so the device signals the new one.
     ///
     /// # Errors
     /// When the system refuses it.
@@ -149,6 +152,24 @@ pub trait VdpaDevice: Send + fmt::Debug {
 
     /// Sets all counters to zero.
     fn reset_statistics(&mut self) {}
+
+    /// Whether it can [log](Self::set_dirty_log) what it writes.
+    fn can_log(&self) -> bool {
+        false
+    }
+
+    /// From now on, marks every page of the guest's memory that is written for the device, buffers
+    /// and rings, in `log`, after it was written; or marks none any more. A device that runs goes on,
+    /// one that is stopped does so from its next start on. No descriptor is lost.
+    ///
+    /// # Errors
+    /// Where it cannot log. A device that runs may have stopped then.
+    fn set_dirty_log(&mut self, log: Option<Arc<DirtyLog>>) -> Result<(), DeviceError> {
+        match log {
+            Some(_) => Err(DeviceError("it cannot log what it writes".to_owned())),
+            None => Ok(()),
+        }
+    }
 
     /// The guest runs here now: its migration to this host has ended.
     fn migration_done(&mut self) {}

@@ -4,7 +4,33 @@
 //! not: the device reads and writes the guest's rings and buffers by DMA.
 //!
 //! - [`device`]: what a vDPA device does
+//! - [`kernel`]: devices that the kernel drives
+//! - [`registry`]: from a device string to an open device, and the list of drivers
+//! - [`attach`](mod@attach): a device on a vhost-user socket
+//! - `attachment`: what the front-end has told, and when the device starts and stops
+//! - `backend`: the device side of a vhost-user session
+//! - `outbox`: what the front-end has yet to be told
+//! - `place`: where a ring lies in guest memory
+//! - [`virtio_pci`]: virtio network hardware over VFIO
 
+// So that the guest of the tests reads the same here and in `tests/`.
+#[cfg(test)]
+extern crate self as vdpa;
+
+pub mod attach;
+mod attachment;
+mod backend;
 pub mod device;
+pub mod kernel;
+mod outbox;
+mod place;
+pub mod registry;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+pub mod virtio_pci;
 
+pub use attach::{AttachOptions, Attached, State, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
+pub use registry::{Found, find, list, open, open_spec};

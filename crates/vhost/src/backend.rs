@@ -1,12 +1,14 @@
-//! What a device does behind a vhost-user session.
+//! What a device does behind a session with a front-end (vhost-user) or with the kernel (VDUSE).
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use eal::EventFd;
-use virtio::GuestMemory;
+use virtio::{DirtyLog, GuestMemory};
 
+use crate::call::Call;
 use crate::control::Watcher;
-use crate::protocol::ProtocolFeatures;
+use crate::protocol::{BackendMessage, ProtocolFeatures};
 
 /// Why a device refuses something; its text completes "SET_FEATURES: the device refuses: ...".
 pub type BackendError = Box<dyn std::error::Error + Send + Sync>;
@@ -30,7 +32,7 @@ pub struct RingSetup {
     /// the next available index, bit 15 its wrap counter, bits 16-30 the next used index, bit 31
     /// its wrap counter.
     pub base: u32,
-    /// The negotiated feature bits.
+    /// The negotiated feature bits, without the one that switches logging.
     pub features: u64,
     /// Whether the ring is enabled. One that is not is started nevertheless: what the driver
     /// offers is consumed and discarded, and nothing is delivered.
@@ -38,7 +40,7 @@ pub struct RingSetup {
     /// By which the driver notifies the device; `None` asks for polling.
     pub kick: Option<EventFd>,
     /// By which the device notifies the driver.
-    pub call: Option<EventFd>,
+    pub call: Option<Call>,
     /// By which the device tells that the ring is broken.
     pub err: Option<EventFd>,
 }
@@ -78,8 +80,15 @@ pub trait Backend: Send {
     /// The front-end has gone. All rings were stopped; let go of the guest's memory.
     fn disconnected(&mut self);
 
+    /// The front-end accepted these protocol features, a subset of those that were offered. It
+    /// tells before it starts the first ring, if it knows of them at all.
+    fn set_protocol_features(&mut self, features: ProtocolFeatures) {
+        let _ = features;
+    }
+
     /// The driver accepted `features`, a subset of [`features`](Self::features). No ring runs
-    /// unless they are the same as before.
+    /// unless they are the same as before. The bit that switches logging is not among them: see
+    /// [`set_log`](Self::set_log).
     ///
     /// # Errors
     /// Where the device cannot work with them.
@@ -104,17 +113,33 @@ pub trait Backend: Send {
     fn stop_ring(&mut self, index: u16) -> u32;
 
     /// Enables or disables ring `index`, which runs.
-    fn set_ring_enabled(&mut self, index: u16, enabled: bool);
+    ///
+    /// # Errors
+    /// Where the device cannot; it remains as it was.
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError>;
 
     /// Replaces the kick file of ring `index`, which runs.
     fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>);
 
     /// Replaces the call file of ring `index`, which runs. The driver may have missed calls by
     /// the old one, so the new one is to be signalled.
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>);
+    fn set_ring_call(&mut self, index: u16, call: Option<Call>);
 
     /// Replaces the error file of ring `index`, which runs.
     fn set_ring_err(&mut self, index: u16, err: Option<EventFd>);
+
+    /// From the next burst on, every write to the guest's memory is marked in `log`, after it was
+    /// done; or no writes are marked any more. Rings may run. It is called only where
+    /// [`features`](Self::features) has bit 26 (`VHOST_F_LOG_ALL`): a device that offers it must
+    /// do this.
+    fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        drop(log);
+    }
+
+    /// Replaces [`RingSetup::log`] of ring `index`, which runs.
+    fn set_ring_log(&mut self, index: u16, used: Option<u64>) {
+        let _ = (index, used);
+    }
 
     /// The guest was told this MTU: 68 to 65535 bytes.
     fn set_mtu(&mut self, mtu: u16) {
@@ -123,13 +148,61 @@ pub trait Backend: Send {
 
     /// The driver wrote the device status byte (virtio 1.3 section 2.1). On 0, which resets the
     /// device, all rings were stopped before.
-    fn set_status(&mut self, status: u8);
+    ///
+    /// # Errors
+    /// Where the device does not start when the driver says that it is ready.
+    fn set_status(&mut self, status: u8) -> Result<(), BackendError>;
 
     /// The device status byte.
     fn status(&self) -> u8;
 
     /// Back to the state after power-on; all rings were stopped. Guest memory stays.
     fn reset_device(&mut self);
+
+    /// Reads the device's configuration space: `bytes.len()` bytes from `offset` on, at most 256.
+    /// Called only where [`protocol_features`](Self::protocol_features) have CONFIG.
+    ///
+    /// # Errors
+    /// Where there is no such part.
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), BackendError> {
+        let _ = (offset, bytes);
+        Err("it has no configuration space of its own".into())
+    }
+
+    /// Writes the device's configuration space, as [`read_config`](Self::read_config) reads it;
+    /// if `migration`, with what the space was on another host.
+    ///
+    /// # Errors
+    /// Where there is no such part, or it is read only.
+    fn write_config(
+        &mut self,
+        offset: u32,
+        bytes: &[u8],
+        migration: bool,
+    ) -> Result<(), BackendError> {
+        let _ = (offset, bytes, migration);
+        Err("it has no configuration space of its own".into())
+    }
+
+    /// The guest, whose address is `mac`, runs here now, after a migration, and does not tell the
+    /// network itself. Called only where [`protocol_features`](Self::protocol_features) have RARP.
+    fn announce_guest(&mut self, mac: [u8; 6]) {
+        let _ = mac;
+    }
+
+    /// The next message for the front-end. It is asked for after each message of the front-end
+    /// and after [`kicked`](Self::kicked), but only while the front-end reads and answers its
+    /// channel: what cannot be told yet is kept by the device. A message whose protocol features
+    /// were not negotiated is not sent.
+    fn next_message(&mut self) -> Option<BackendMessage<OwnedFd>> {
+        None
+    }
+
+    /// The front-end has answered whether it uses the doorbell of ring `index` that it was
+    /// offered.
+    fn notifier_answered(&mut self, index: u8, used: bool) {
+        let _ = (index, used);
+    }
 
     /// A file that the device watches under `token` is readable, or was a moment ago. One that
     /// stays readable makes this be called again and again.

@@ -15,7 +15,8 @@ use rustix::net::{
 };
 
 use crate::protocol::{
-    FrontendMessage, HEADER_SIZE, Header, MAX_FDS, MAX_PAYLOAD, Payload, ProtocolError,
+    BackendMessage, FrontendMessage, HEADER_SIZE, Header, MAX_FDS, MAX_PAYLOAD, Payload,
+    ProtocolError,
 };
 
 /// Messages that wait to be sent. A peer that sends requests but does not read the replies is
@@ -201,9 +202,31 @@ impl Connection {
         request: u32,
         payload: &P,
     ) -> Result<(), ConnectionError> {
-        let payload = payload.encode();
+        self.send_reply_bytes(request, &payload.encode())
+    }
+
+    /// Sends the reply to `request`, whose payload is `bytes`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_reply_bytes(&mut self, request: u32, bytes: &[u8]) -> Result<(), ConnectionError> {
+        let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        self.send(Header::reply(request, size), bytes, &[])
+    }
+
+    /// Sends a back-end's `message`, asking for an acknowledgement if `need_reply`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_backend_request<F: AsFd>(
+        &mut self,
+        message: &BackendMessage<F>,
+        need_reply: bool,
+    ) -> Result<(), ConnectionError> {
+        let payload = message.payload();
         let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
-        self.send(Header::reply(request, size), &payload, &[])
+        let header = Header::request(message.request().number(), size, need_reply);
+        self.send(header, &payload, &message.fds())
     }
 
     /// Whether something waits until the socket is writable: then call [`flush`](Self::flush),

@@ -1,15 +1,18 @@
 //! The front-end of a vhost-user session: the side that has the rings and drives the device.
 //!
 //! - [`Frontend`]: the messages, each with its reply, within a time limit
+//! - [`channel`]: messages of the back-end
 //! - [`endpoint`]: how the two sides find each other: connect, or listen
 //! - [`error`]: what can go wrong
 //!
 //! Calls wait for the back-end, so they are for a control thread. None waits longer than the time
 //! limit, whatever the back-end does or omits, and a cancellation ends each at once.
 
+pub mod channel;
 pub mod endpoint;
 pub mod error;
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -20,10 +23,11 @@ use virtio::Features;
 pub use endpoint::Endpoint;
 pub use error::FrontendError;
 
+use self::channel::{Channel, Listener};
 use crate::connection::{Connection, ConnectionError};
 use crate::protocol::{
-    FrontendMessage, MAX_TABLE_REGIONS, MemoryRegion, Payload, ProtocolFeatures, VringAddr,
-    VringFile, VringState,
+    ConfigSpace, FrontendMessage, MAX_CONFIG, MAX_TABLE_REGIONS, MemoryRegion, Payload,
+    ProtocolError, ProtocolFeatures, VringAddr, VringFile, VringState,
 };
 
 /// Protocol features that this front-end makes use of.
@@ -31,7 +35,13 @@ const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(ProtocolFeatures::STATUS);
+    .union(ProtocolFeatures::STATUS)
+    .union(ProtocolFeatures::CONFIG);
+
+/// Those that a front-end makes use of which listens to messages of the back-end.
+const LISTENING: ProtocolFeatures = ProtocolFeatures::BACKEND_REQ
+    .union(ProtocolFeatures::BACKEND_SEND_FD)
+    .union(ProtocolFeatures::HOST_NOTIFIER);
 
 /// Device status bits (virtio 1.3 section 2.1).
 mod status {
@@ -73,13 +83,22 @@ pub struct Ring<'fd> {
 }
 
 /// One session with a back-end.
-#[derive(Debug)]
 pub struct Frontend {
     connection: Connection,
     socket: String,
     timeout: Duration,
     cancel: Option<OwnedFd>,
     protocol: ProtocolFeatures,
+    listener: Option<Listener>,
+    /// Where messages of the back-end come from, while it keeps to the protocol.
+    channel: Option<Channel>,
+}
+
+impl fmt::Debug for Frontend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut out = f.debug_struct("Frontend");
+        out.field("socket", &self.socket).field("protocol", &self.protocol).finish_non_exhaustive()
+    }
 }
 
 impl Frontend {
@@ -100,13 +119,19 @@ impl Frontend {
             FrontendError::Connection { socket, request: "session start", source }
         })?;
         let protocol = ProtocolFeatures::empty();
-        Ok(Self { connection, socket, timeout, cancel, protocol })
+        Ok(Self { connection, socket, timeout, cancel, protocol, listener: None, channel: None })
     }
 
     /// Changes the time limit of each call and what cancels it.
     pub fn set_limits(&mut self, timeout: Duration, cancel: Option<OwnedFd>) {
         self.timeout = timeout;
         self.cancel = cancel;
+    }
+
+    /// Has `listener` called with messages of the back-end, if that has a use for them. To be
+    /// called before the [`handshake`](Self::handshake).
+    pub fn listen(&mut self, listener: Listener) {
+        self.listener = Some(listener);
     }
 
     /// Starts the session: SET_OWNER, then asks what the back-end offers and negotiates the
@@ -120,15 +145,82 @@ impl Frontend {
         let mut queue_pairs = 1;
         if features.contains(Features::VHOST_USER_PROTOCOL) {
             let offered: u64 = self.ask(&FrontendMessage::GetProtocolFeatures)?;
-            let protocol = ProtocolFeatures::from_bits_truncate(offered) & WANTED;
+            let wanted = if self.listener.is_some() { WANTED | LISTENING } else { WANTED };
+            let protocol = ProtocolFeatures::from_bits_truncate(offered) & wanted;
             // It is acknowledged by the rules before it, so the change comes after.
             self.tell(&FrontendMessage::SetProtocolFeatures(protocol.bits()))?;
             self.protocol = protocol;
             if protocol.contains(ProtocolFeatures::MQ) {
                 queue_pairs = self.ask(&FrontendMessage::GetQueueNum)?;
             }
+            if protocol.contains(ProtocolFeatures::BACKEND_REQ) {
+                self.open_channel()?;
+            }
         }
         Ok(Offer { features, protocol: self.protocol, queue_pairs })
+    }
+
+    /// Gives the back-end a channel for its messages.
+    fn open_channel(&mut self) -> Result<(), FrontendError> {
+        let request = "SET_BACKEND_REQ_FD";
+        let (channel, theirs) = Channel::new().map_err(|source| self.failed(request, source))?;
+        self.channel = Some(channel);
+        self.tell(&FrontendMessage::SetBackendReqFd(theirs.as_fd()))
+    }
+
+    /// Takes messages of the back-end that have come.
+    fn serve_channel(&mut self) {
+        let Some((channel, listener)) = self.channel.as_mut().zip(self.listener.as_mut()) else {
+            return;
+        };
+        if let Err(error) = channel.serve(listener, self.protocol) {
+            self.channel = None;
+            let socket = &self.socket;
+            tracing::debug!(%socket, %error, "the back-end's channel is closed");
+        }
+    }
+
+    /// What becomes readable when the back-end has a message, if it has a channel: then call
+    /// [`check`](Self::check).
+    #[must_use]
+    pub fn channel_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.channel.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Reads `len` bytes of the device's configuration space from `offset` on, 256 at most;
+    /// `None` where the back-end has none, or not there.
+    ///
+    /// # Errors
+    /// When the back-end does not answer as it must.
+    pub fn read_config(
+        &mut self,
+        offset: u32,
+        len: usize,
+    ) -> Result<Option<ConfigSpace>, FrontendError> {
+        if !self.protocol.contains(ProtocolFeatures::CONFIG) {
+            return Ok(None);
+        }
+        let bytes = std::iter::repeat_n(0, len.clamp(1, MAX_CONFIG)).collect();
+        let asked = ConfigSpace { offset, flags: 0, bytes };
+        let message = FrontendMessage::GetConfig(asked.clone());
+        let request = message.request().name();
+        let deadline = self.send(&message, false)?;
+        let decode = |payload: &[u8]| match payload {
+            [] => Ok(None),
+            payload => ConfigSpace::decode(request, payload).map(Some),
+        };
+        let read = self.reply_with(&message, deadline, decode)?;
+        match &read {
+            Some(part) if part.offset != offset || part.bytes.len() != asked.bytes.len() => {
+                Err(FrontendError::Reply {
+                    socket: self.socket.clone(),
+                    request,
+                    expected: format!("{} bytes at {offset}", asked.bytes.len()),
+                    got: format!("{} bytes at {}", part.bytes.len(), part.offset),
+                })
+            }
+            _ => Ok(read),
+        }
     }
 
     /// Sets the features that driver and device will use.
@@ -296,6 +388,16 @@ impl Frontend {
         message: &FrontendMessage<BorrowedFd<'_>>,
         deadline: Instant,
     ) -> Result<P, FrontendError> {
+        let request = message.request().name();
+        self.reply_with(message, deadline, |payload| P::decode(request, payload))
+    }
+
+    fn reply_with<P>(
+        &mut self,
+        message: &FrontendMessage<BorrowedFd<'_>>,
+        deadline: Instant,
+        decode: impl Fn(&[u8]) -> Result<P, ProtocolError>,
+    ) -> Result<P, FrontendError> {
         let (request, number) = (message.request().name(), message.request().number());
         loop {
             let decoded = match self.connection.receive() {
@@ -309,7 +411,7 @@ impl Frontend {
                         got: format!("{kind} {}", reply.header.request),
                     });
                 }
-                Ok(Some(reply)) => Some(P::decode(request, reply.payload)),
+                Ok(Some(reply)) => Some(decode(reply.payload)),
                 Err(source) => return Err(self.failed(request, source)),
             };
             match decoded {
@@ -320,27 +422,42 @@ impl Frontend {
         }
     }
 
-    /// Waits until the socket is ready for `what`.
+    /// Waits until the socket is ready for `what`, and takes messages of the back-end meanwhile.
     fn wait(
-        &self,
+        &mut self,
         request: &'static str,
         what: PollFlags,
         deadline: Instant,
     ) -> Result<(), FrontendError> {
         let rest = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(rest).unwrap_or_default();
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 2>::new();
+        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 3>::new();
         fds.push(PollFd::new(&self.connection, what));
         if let Some(cancel) = &self.cancel {
             fds.push(PollFd::new(cancel, PollFlags::IN));
         }
-        match rustix::event::poll(&mut fds, Some(&timeout)) {
-            Ok(0) => Err(FrontendError::Timeout {
-                socket: self.socket.clone(),
-                request,
-                after: self.timeout,
-            }),
-            Ok(_) if fds.get(1).is_some_and(|cancel| !cancel.revents().is_empty()) => {
+        if let Some(channel) = &self.channel {
+            fds.push(PollFd::new(channel, PollFlags::IN));
+        }
+        let polled = rustix::event::poll(&mut fds, Some(&timeout));
+        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
+        let (ready, second, third) = (is_ready(0), is_ready(1), is_ready(2));
+        let (cancelled, channel) =
+            if self.cancel.is_some() { (second, third) } else { (false, second) };
+        drop(fds);
+        if channel {
+            self.serve_channel();
+        }
+        match polled {
+            // A back-end that talks all the time does not make us wait longer.
+            Ok(count) if count == 0 || rest.is_zero() && !ready && !cancelled => {
+                Err(FrontendError::Timeout {
+                    socket: self.socket.clone(),
+                    request,
+                    after: self.timeout,
+                })
+            }
+            Ok(_) if cancelled => {
                 Err(FrontendError::Cancelled { socket: self.socket.clone(), request })
             }
             Ok(_) | Err(Errno::INTR) => Ok(()),
@@ -352,12 +469,14 @@ impl Frontend {
         FrontendError::Connection { socket: self.socket.clone(), request, source }
     }
 
-    /// Looks, when the socket is readable outside of any call, what the back-end has to say. It
-    /// has nothing to say, so this is the end of the session, or a spurious wake-up.
+    /// Looks, when the socket or the channel is readable outside of any call, what the back-end
+    /// has to say. It has nothing to say but on the channel, so this is the end of the session, or
+    /// a spurious wake-up.
     ///
     /// # Errors
     /// When the back-end has closed the connection or sends what nobody asked for.
     pub fn check(&mut self) -> Result<(), FrontendError> {
+        self.serve_channel();
         match self.connection.receive() {
             Ok(None) => Ok(()),
             Ok(Some(message)) => {

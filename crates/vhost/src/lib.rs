@@ -1,14 +1,17 @@
-//! vhost-user: protocol, sessions, and the device side of virtio-net.
+//! vhost-user and VDUSE: protocols, sessions, and the device side of virtio-net.
 //!
 //! - [`backend`]: what a device does behind a session
+//! - [`call`]: how a device notifies its driver
 //! - [`connection`]: messages and file descriptors over a Unix stream, never waiting
-//! - [`control`]: the thread that serves all sockets
+//! - [`control`]: the thread that serves all sockets and VDUSE devices
 //! - [`frontend`]: the front-end of a session
 //! - [`net`]: the device side of virtio-net
 //! - [`protocol`]: the wire format, for both sides
 //! - [`session`]: the state machine of a connection, back-end side
+//! - [`vduse`]: devices that the kernel takes for vDPA devices
 
 pub mod backend;
+pub mod call;
 pub mod connection;
 pub mod control;
 pub mod frontend;
@@ -17,12 +20,14 @@ pub mod protocol;
 pub mod session;
 #[cfg(test)]
 mod testing;
+pub mod vduse;
 
 // So that `testing` reads the same here and in `tests/`.
 #[cfg(test)]
 extern crate self as vhost;
 
 pub use backend::{Backend, BackendError, Event, RingSetup};
+pub use call::Call;
 pub use connection::{Connection, ConnectionError};
 pub use control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};
 pub use protocol::ProtocolFeatures;

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each user needs a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
+use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
@@ -12,8 +13,8 @@ use eal::EventFd;
 use rustix::fs::MemfdFlags;
 use vhost::backend::{Backend, BackendError, RingSetup};
 use vhost::control::{Watch, Watcher};
-use vhost::protocol::ProtocolFeatures;
-use virtio::{Features, GuestMemory};
+use vhost::protocol::{BackendMessage, ProtocolFeatures};
+use virtio::{DirtyLog, Features, GuestMemory};
 
 /// What the device offers.
 pub const FEATURES: u64 = Features::VERSION_1
@@ -22,7 +23,13 @@ pub const FEATURES: u64 = Features::VERSION_1
     .union(Features::EVENT_IDX)
     .union(Features::RING_PACKED)
     .union(Features::VHOST_USER_PROTOCOL)
+    .union(Features::VHOST_LOG_ALL)
     .bits();
+
+/// The device's configuration space.
+pub const CONFIG: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
+/// Of these, the bit that switches logging.
+pub const LOG_ALL: u64 = Features::VHOST_LOG_ALL.bits();
 
 /// How far every ring gets before it is stopped.
 pub const PROGRESS: u32 = 5;
@@ -44,10 +51,18 @@ pub enum Call {
     Kick(u16, bool),
     Interrupt(u16, bool),
     Err(u16, bool),
+    /// Size of the log in bytes.
+    Log(Option<usize>),
+    RingLog(u16, Option<u64>),
     Mtu(u16),
     Status(u8),
     Reset,
     Kicked(u16),
+    /// Offset, bytes, and whether a migration wrote them.
+    Config(u32, Vec<u8>, bool),
+    Announce([u8; 6]),
+    /// Ring, and whether its doorbell is used.
+    Notifier(u8, bool),
     Dropped,
 }
 
@@ -105,10 +120,13 @@ pub struct Recording {
     pub pairs: u16,
     /// Calls that are refused from now on, by the name of the method.
     pub refuse: Option<&'static str>,
+    /// What the front-end is to be told.
+    pub to_tell: VecDeque<BackendMessage<OwnedFd>>,
     /// Whether `kicked` watches the kick file of ring 2 and panics when it comes with "panic".
     watcher: Option<Watcher>,
     watch: Option<Watch>,
     memory: Option<Arc<GuestMemory>>,
+    log: Option<Arc<DirtyLog>>,
     connected: bool,
     status: u8,
 }
@@ -122,9 +140,11 @@ impl Recording {
             rings: (0..5).map(|_| None).collect(),
             pairs: 2,
             refuse: None,
+            to_tell: VecDeque::new(),
             watcher: None,
             watch: None,
             memory: None,
+            log: None,
             connected: false,
             status: 0,
         };
@@ -141,6 +161,15 @@ impl Recording {
     fn running(&mut self, index: u16) -> &mut RingSetup {
         assert!(self.connected);
         self.rings[usize::from(index)].as_mut().expect("the ring runs")
+    }
+
+    /// Everything that a device may write must be covered.
+    fn assert_log_covers(&self) {
+        if let (Some(log), Some(memory)) = (&self.log, &self.memory) {
+            for region in memory.regions() {
+                assert!(log.covers(region.guest_addr + region.mapping.len() as u64));
+            }
+        }
     }
 
     fn assert_all_stopped(&self) {
@@ -183,13 +212,14 @@ impl Backend for Recording {
     fn disconnected(&mut self) {
         assert!(std::mem::replace(&mut self.connected, false));
         self.assert_all_stopped();
+        assert!(self.log.is_none(), "the log is still in use");
         self.memory = None;
         self.recorder.push(Call::Disconnected);
     }
 
     fn set_features(&mut self, features: u64) -> Result<(), BackendError> {
         self.refused("set_features")?;
-        assert_eq!(features & !FEATURES, 0);
+        assert_eq!(features & !(FEATURES & !LOG_ALL), 0);
         self.recorder.push(Call::Features(features));
         Ok(())
     }
@@ -200,6 +230,7 @@ impl Backend for Recording {
         let regions = regions.map(|r| (r.guest_addr, r.user_addr, r.mapping.len() as u64));
         self.recorder.push(Call::Memory(regions.collect()));
         self.memory = Some(memory);
+        self.assert_log_covers();
         Ok(())
     }
 
@@ -217,7 +248,7 @@ impl Backend for Recording {
             base: setup.base,
             features: setup.features,
             enabled: setup.enabled,
-            files: [&setup.kick, &setup.call, &setup.err].map(Option::is_some),
+            files: [setup.kick.is_some(), setup.call.is_some(), setup.err.is_some()],
         }));
         if index == 4
             && let (Some(watcher), Some(kick)) = (&self.watcher, &setup.kick)
@@ -239,9 +270,11 @@ impl Backend for Recording {
         (setup.base + PROGRESS) & 0xffff
     }
 
-    fn set_ring_enabled(&mut self, index: u16, enabled: bool) {
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError> {
+        self.refused("set_ring_enabled")?;
         self.running(index).enabled = enabled;
         self.recorder.push(Call::Enabled(index, enabled));
+        Ok(())
     }
 
     fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
@@ -249,7 +282,7 @@ impl Backend for Recording {
         self.running(index).kick = kick;
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+    fn set_ring_call(&mut self, index: u16, call: Option<vhost::Call>) {
         self.recorder.push(Call::Interrupt(index, call.is_some()));
         self.running(index).call = call;
     }
@@ -259,17 +292,35 @@ impl Backend for Recording {
         self.running(index).err = err;
     }
 
+    fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        assert!(self.log.is_some() || log.is_some(), "there was no log");
+        self.recorder.push(Call::Log(log.as_ref().map(|log| log.len())));
+        // As a device does: it may be at the end of a burst.
+        for log in [&self.log, &log].into_iter().flatten() {
+            log.mark(0, 1);
+        }
+        self.log = log;
+        self.assert_log_covers();
+    }
+
+    fn set_ring_log(&mut self, index: u16, used: Option<u64>) {
+        self.running(index).log = used;
+        self.recorder.push(Call::RingLog(index, used));
+    }
+
     fn set_mtu(&mut self, mtu: u16) {
         assert!(mtu >= 68);
         self.recorder.push(Call::Mtu(mtu));
     }
 
-    fn set_status(&mut self, status: u8) {
+    fn set_status(&mut self, status: u8) -> Result<(), BackendError> {
+        self.refused("set_status")?;
         if status == 0 {
             self.assert_all_stopped();
         }
         self.status = status;
         self.recorder.push(Call::Status(status));
+        Ok(())
     }
 
     fn status(&self) -> u8 {
@@ -280,6 +331,37 @@ impl Backend for Recording {
         self.assert_all_stopped();
         self.status = 0;
         self.recorder.push(Call::Reset);
+    }
+
+    fn read_config(&self, offset: u32, bytes: &mut [u8]) -> Result<(), BackendError> {
+        self.refused("read_config")?;
+        let offset = usize::try_from(offset)?;
+        let part = offset.checked_add(bytes.len()).and_then(|end| CONFIG.get(offset..end));
+        bytes.copy_from_slice(part.ok_or("there is no such part")?);
+        Ok(())
+    }
+
+    fn write_config(
+        &mut self,
+        offset: u32,
+        bytes: &[u8],
+        migration: bool,
+    ) -> Result<(), BackendError> {
+        self.refused("write_config")?;
+        self.recorder.push(Call::Config(offset, bytes.to_vec(), migration));
+        Ok(())
+    }
+
+    fn announce_guest(&mut self, mac: [u8; 6]) {
+        self.recorder.push(Call::Announce(mac));
+    }
+
+    fn next_message(&mut self) -> Option<BackendMessage<OwnedFd>> {
+        self.to_tell.pop_front()
+    }
+
+    fn notifier_answered(&mut self, index: u8, used: bool) {
+        self.recorder.push(Call::Notifier(index, used));
     }
 
     fn kicked(&mut self, token: u16) {
@@ -300,6 +382,13 @@ pub fn event() -> OwnedFd {
 pub fn memory() -> OwnedFd {
     let fd = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
     rustix::fs::ftruncate(&fd, MEMORY).unwrap();
+    fd
+}
+
+/// A file for a log of written pages, of `bytes`.
+pub fn log(bytes: u64) -> OwnedFd {
+    let fd = rustix::fs::memfd_create("guest log", MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&fd, bytes).unwrap();
     fd
 }
 

@@ -15,7 +15,9 @@ use vhost::session::{Device, Session};
 #[path = "../src/testing.rs"]
 mod testing;
 
-use testing::{FEATURES, MEMORY, Recording, event, memory, null};
+use testing::{FEATURES, LOG_ALL, MEMORY, Recording, event, log, memory, null};
+
+const SPLIT: u64 = FEATURES & !LOG_ALL & !(1 << 34);
 
 /// A message, as bytes and files.
 #[derive(Clone, Debug)]
@@ -32,7 +34,8 @@ fn number() -> impl Strategy<Value = u64> {
         4 => 0_u64..6,
         1 => prop::sample::select(vec![
             256, 0x1_0000, 0x100, 0x101, MEMORY, 2 * MEMORY, 0x7000_0000, 0x7000_0000 + MEMORY,
-            FEATURES, FEATURES & !(1 << 34), FEATURES & !(1 << 30), 0x1_a019, 0x1_a01d, u64::MAX,
+            FEATURES, FEATURES & !(1 << 34), FEATURES & !(1 << 30), SPLIT, SPLIT | LOG_ALL,
+            0x1_a01b, 0x1_ae3f, u64::MAX,
         ]),
         1 => any::<u64>(),
     ]
@@ -92,7 +95,22 @@ fn shaped(request: FrontendRequest) -> BoxedStrategy<(Vec<u8>, Vec<u8>)> {
                 ([head, words(&addrs.map(|addr| (addr, true)))].concat(), vec![])
             })
             .boxed(),
-        R::SetFeatures | R::SetProtocolFeatures | R::NetSetMtu | R::SetStatus | R::SetLogBase => {
+        R::GetConfig | R::SetConfig => {
+            let len = prop::sample::select(vec![0_u64, 1, 4, 8, 9, 256, 257]);
+            (0_u64..9, len, 0_u64..3)
+                .prop_map(|(offset, len, flags)| {
+                    let head = words(&[(offset, false), (len, false), (flags, false)]);
+                    ([head, vec![7; usize::try_from(len).unwrap()]].concat(), vec![])
+                })
+                .boxed()
+        }
+        // One byte of log is too little for one region, and eight are enough for four.
+        R::SetLogBase => (prop::sample::select(vec![8_u64, 8, 9, 1, 0, 1 << 20]), 0_u64..2)
+            .prop_map(|(size, offset)| (words(&[(size, true), (offset, true)]), vec![3]))
+            .boxed(),
+        R::SetLogFd => (0_u8..4).prop_map(|kind| (vec![], vec![kind])).boxed(),
+        R::SetBackendReqFd => (0_u8..5).prop_map(|kind| (vec![], vec![kind])).boxed(),
+        R::SetFeatures | R::SetProtocolFeatures | R::SendRarp | R::NetSetMtu | R::SetStatus => {
             number().prop_map(|value| (words(&[(value, true)]), vec![])).boxed()
         }
         _ => Just((vec![], vec![])).boxed(),
@@ -114,7 +132,7 @@ fn anything() -> impl Strategy<Value = Sent> {
     let request = prop_oneof![4 => 0_u32..46, 1 => any::<u32>()];
     let flags = prop_oneof![4 => Just(9_u32), 1 => any::<u32>()];
     let payload = prop::collection::vec(any::<u8>(), 0..300);
-    let files = prop::collection::vec(0_u8..3, 0..=MAX_FDS);
+    let files = prop::collection::vec(0_u8..4, 0..=MAX_FDS);
     (request, flags, payload, files).prop_map(|(request, flags, payload, files)| Sent {
         request,
         flags,
@@ -127,6 +145,8 @@ fn open(kind: u8) -> OwnedFd {
     match kind {
         0 => event(),
         1 => memory(),
+        3 => log(9),
+        4 => std::os::unix::net::UnixStream::pair().unwrap().0.into(),
         _ => null(),
     }
 }
@@ -194,8 +214,8 @@ fn no_sequence_of_messages_does_harm() {
         files: files.to_vec(),
     };
     let prologue = [
-        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_a019, true)], &[]),
-        negotiated(FrontendRequest::SetFeatures, &[(FEATURES & !(1 << 34), true)], &[]),
+        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_ae3f, true)], &[]),
+        negotiated(FrontendRequest::SetFeatures, &[(SPLIT, true)], &[]),
         negotiated(
             FrontendRequest::AddMemReg,
             &[(0, true), (0, true), (MEMORY, true), (0x7000_0000, true), (0, true)],
@@ -208,6 +228,8 @@ fn no_sequence_of_messages_does_harm() {
             &[],
         ),
         negotiated(FrontendRequest::SetVringKick, &[(0, true)], &[0]),
+        negotiated(FrontendRequest::SetLogBase, &[(8, true), (0, true)], &[3]),
+        negotiated(FrontendRequest::SetFeatures, &[(SPLIT | LOG_ALL, true)], &[]),
     ];
     assert_eq!(play(&prologue), prologue.len());
 

@@ -6,20 +6,30 @@
 
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use rust_vmm_vhost::vhost_user::message::VhostUserHeaderFlag;
-use rust_vmm_vhost::vhost_user::{Frontend, VhostUserFrontend, VhostUserProtocolFeatures};
-use rust_vmm_vhost::{VhostBackend, VhostUserMemoryRegionInfo, VringConfigData};
+use rust_vmm_vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use rust_vmm_vhost::vhost_user::{
+    Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandler,
+    VhostUserProtocolFeatures,
+};
+use rust_vmm_vhost::{
+    VhostBackend, VhostUserDirtyLogRegion, VhostUserMemoryRegionInfo, VringConfigData,
+};
 use vhost::control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};
+use vhost::protocol::BackendMessage;
 use virtio::Features;
 use vmm_sys_util::eventfd::EventFd;
 
 #[path = "../src/testing.rs"]
 mod testing;
 
-use testing::{Call, FEATURES, MEMORY, PROGRESS, Recorder, Recording, Start, memory};
+use testing::{
+    CONFIG, Call, FEATURES, LOG_ALL, MEMORY, PROGRESS, Recorder, Recording, Start, log, memory,
+};
 
-const SPLIT: u64 = FEATURES & !Features::RING_PACKED.bits();
+const SPLIT: u64 = FEATURES & !Features::RING_PACKED.bits() & !LOG_ALL;
 
 struct Bench {
     _socket: SocketHandle,
@@ -31,10 +41,15 @@ struct Bench {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    fn with(prepare: impl FnOnce(&mut Recording)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let control = ControlThread::start().unwrap();
-        let (backend, calls) = Recording::new();
+        let (mut backend, calls) = Recording::new();
+        prepare(&mut backend);
         let socket = control.add_server(&path, SocketOptions::default(), Box::new(backend));
         Self { _socket: socket.unwrap(), _control: control, calls, path, _dir: dir }
     }
@@ -49,8 +64,14 @@ impl Bench {
         assert_eq!(
             offered,
             VhostUserProtocolFeatures::MQ
+                | VhostUserProtocolFeatures::LOG_SHMFD
                 | VhostUserProtocolFeatures::REPLY_ACK
+                | VhostUserProtocolFeatures::RARP
                 | VhostUserProtocolFeatures::MTU
+                | VhostUserProtocolFeatures::BACKEND_REQ
+                | VhostUserProtocolFeatures::CONFIG
+                | VhostUserProtocolFeatures::BACKEND_SEND_FD
+                | VhostUserProtocolFeatures::HOST_NOTIFIER
                 | VhostUserProtocolFeatures::RESET_DEVICE
                 | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
                 | VhostUserProtocolFeatures::STATUS
@@ -219,4 +240,69 @@ fn a_front_end_that_dies_is_followed_by_another() {
         let calls = bench.calls.wait_for(&Call::Disconnected);
         assert!(calls.ends_with(&[Call::Stop(0), Call::Disconnected]), "{calls:?}");
     }
+}
+
+#[test]
+fn configuration_space_is_read_and_written() {
+    let bench = Bench::new();
+    let mut frontend = bench.connect();
+    let flags = VhostUserConfigFlags::WRITABLE;
+    let (_, bytes) = frontend.get_config(2, 4, flags, &[0; 4]).unwrap();
+    assert_eq!(bytes, CONFIG[2..6]);
+    frontend.set_config(1, VhostUserConfigFlags::empty(), &[9, 8]).unwrap();
+    assert_eq!(bench.calls.take(), [Call::Config(1, vec![9, 8], false)]);
+}
+
+/// Counts what it hears.
+#[derive(Default)]
+struct Ears(AtomicU32);
+
+impl VhostUserFrontendReqHandler for Ears {
+    fn handle_config_change(&self) -> HandlerResult<u64> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(0)
+    }
+}
+
+#[test]
+fn changes_of_the_configuration_are_told() {
+    let bench = Bench::with(|device| {
+        device.to_tell.extend([BackendMessage::ConfigChange, BackendMessage::ConfigChange]);
+    });
+    let mut frontend = bench.connect();
+    let ears = Arc::new(Ears::default());
+    let mut handler = FrontendReqHandler::new(Arc::clone(&ears)).unwrap();
+    frontend.set_backend_request_fd(&handler.get_tx_raw_fd()).unwrap();
+    handler.handle_request().unwrap();
+    handler.handle_request().unwrap();
+    assert_eq!(ears.0.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn a_guest_is_migrated() {
+    let bench = Bench::new();
+    let mut frontend = bench.connect();
+    let (file, bits) = (memory(), log(8));
+    frontend.set_mem_table(&[region(0, &file)]).unwrap();
+    let _kick = start(&mut frontend, 0, 0);
+    bench.calls.take();
+    let log_region = |size| VhostUserDirtyLogRegion {
+        mmap_size: size,
+        mmap_offset: 0,
+        mmap_handle: bits.as_raw_fd(),
+    };
+    frontend.set_log_base(0, Some(log_region(8))).unwrap();
+    frontend.set_log_fd(EventFd::new(0).unwrap().as_raw_fd()).unwrap();
+    frontend.set_features(SPLIT | LOG_ALL).unwrap();
+    let mut seen = [0; 8];
+    rustix::io::pread(&bits, &mut seen, 0).unwrap();
+    assert_eq!(seen, [1, 0, 0, 0, 0, 0, 0, 0], "the device of these tests marks page 0");
+    assert_eq!(frontend.get_vring_base(0).unwrap(), PROGRESS);
+    frontend.set_features(SPLIT).unwrap();
+    let features = Call::Features(SPLIT);
+    let expected = [features.clone(), Call::Log(Some(8)), Call::Stop(0), features, Call::Log(None)];
+    assert_eq!(bench.calls.take(), expected);
+    // One that the file does not hold ends the connection: the reply has no way to say no.
+    frontend.set_log_base(0, Some(log_region(9))).unwrap_err();
+    bench.calls.wait_for(&Call::Disconnected);
 }

@@ -122,7 +122,23 @@ impl GuestMemory {
         host.as_ptr().addr().is_multiple_of(align).then_some(host)
     }
 
-    /// The guest-physical address of front-end address `addr`, for logs.
+    /// The guest-physical address of a segment that was translated from this memory.
+    #[must_use]
+    pub fn guest_address(&self, segment: Segment) -> Option<u64> {
+        self.windows.iter().find_map(|window| window.guest_addr_of(segment.as_ptr()))
+    }
+
+    /// The same memory for rings of which the guest-physical addresses are known: these are its
+    /// front-end addresses too.
+    ///
+    /// # Errors
+    /// None, since the regions do not overlap.
+    pub fn by_guest_address(&self) -> Result<Self, MemoryError> {
+        let region = |region: &Region| Region { user_addr: region.guest_addr, ..region.clone() };
+        Self::new(self.regions.iter().map(region).collect())
+    }
+
+    /// The guest-physical address of front-end address `addr`.
     #[must_use]
     pub fn user_to_guest(&self, addr: u64) -> Option<u64> {
         self.windows.iter().find_map(|window| {
@@ -166,6 +182,14 @@ impl Translator {
         let segment = cursor.translate(addr, len);
         self.last = cursor.last;
         segment
+    }
+
+    /// The guest-physical address of what lies at `host`: the way back of
+    /// [`translate`](Self::translate).
+    #[must_use]
+    pub fn guest_addr(&self, host: NonNull<u8>) -> Option<u64> {
+        let last = self.last.guest_addr_of(host);
+        last.or_else(|| self.memory.windows.iter().find_map(|window| window.guest_addr_of(host)))
     }
 
     /// Translates many addresses: a loop has all that it needs in registers.
@@ -225,6 +249,13 @@ impl Window {
         // SAFETY: the window vouches for `len` bytes at `host`, and whoever uses the segment
         // holds the memory.
         Some(unsafe { Segment::new(host, len) })
+    }
+
+    /// The guest-physical address of host address `host`, if it is in this window.
+    fn guest_addr_of(&self, host: NonNull<u8>) -> Option<u64> {
+        let start = self.host.as_ptr().addr();
+        let offset = host.as_ptr().addr().checked_sub(start)? as u64;
+        self.guest_addr.checked_add(offset).filter(|_| offset < self.len)
     }
 
     /// The host address of `len` bytes at `addr`, where the window starts at `base`.

@@ -32,7 +32,7 @@ impl Program {
         let driver = if model == Model::Igb { "igb" } else { "virtio-pci" };
         match self {
             Self::L2fwd => format!(
-                "ringway l2fwd --port {driver}:{a} --port {driver}:{b} --cores 0 --busy-poll -T 0"
+                "ringway l2fwd -P --port {driver}:{a} --port {driver}:{b} --cores 0 --busy-poll -T 0"
             ),
             Self::Testpmd => format!(
                 "dpdk-testpmd --lcores 0@0,1@0 -m 128 --no-telemetry -a {a} -a {b} -- --forward-mode=mac \

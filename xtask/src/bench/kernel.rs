@@ -26,12 +26,15 @@ pub enum Forwarder {
     SteeredBridge,
     /// Our switch between AF_XDP ports.
     AfXdp,
+    /// The same, with interfaces that only the switch polls.
+    PolledAfXdp,
     /// Our switch between AF_PACKET ports.
     AfPacket,
 }
 
 impl Forwarder {
-    const ALL: [Self; 4] = [Self::Bridge, Self::SteeredBridge, Self::AfXdp, Self::AfPacket];
+    const ALL: [Self; 5] =
+        [Self::Bridge, Self::SteeredBridge, Self::AfXdp, Self::PolledAfXdp, Self::AfPacket];
 }
 
 impl fmt::Display for Forwarder {
@@ -40,6 +43,7 @@ impl fmt::Display for Forwarder {
             Self::Bridge => "kernel bridge",
             Self::SteeredBridge => "kernel bridge on a core of its own",
             Self::AfXdp => "ringway switch, AF_XDP",
+            Self::PolledAfXdp => "ringway switch, AF_XDP, busy_poll=on",
             Self::AfPacket => "ringway switch, AF_PACKET",
         })
     }
@@ -148,6 +152,7 @@ fn measure(forwarder: Forwarder, size: u16, time: Duration) -> Result<f64> {
             None
         }
         Forwarder::AfXdp => switch(["a=af-xdp:pa", "b=af-xdp:pb"])?,
+        Forwarder::PolledAfXdp => switch(["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"])?,
         Forwarder::AfPacket => switch(["a=af-packet:pa", "b=af-packet:pb"])?,
     };
     stage.introduce()?;

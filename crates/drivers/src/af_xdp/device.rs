@@ -8,6 +8,7 @@ use rustix::net::sockopt::xdp_statistics;
 
 use super::INFO;
 use super::attach::Attached;
+use super::rest::Rest;
 use super::socket::Socket;
 use super::umem::{CHUNK, HEADROOM};
 use crate::kernel::control::Device;
@@ -33,6 +34,7 @@ pub(super) struct AfXdp {
     busy_poll: bool,
     /// What is undone when the port is closed.
     tags_kept: Option<TagsKept>,
+    rest: Option<Rest>,
 }
 
 impl AfXdp {
@@ -41,7 +43,7 @@ impl AfXdp {
         sockets: &[Socket],
         begun: bool,
         busy_poll: bool,
-        tags_kept: Option<TagsKept>,
+        (tags_kept, rest): (Option<TagsKept>, Option<Rest>),
     ) -> Self {
         Self {
             attached,
@@ -51,6 +53,7 @@ impl AfXdp {
             begun,
             busy_poll,
             tags_kept,
+            rest,
         }
     }
 
@@ -88,10 +91,15 @@ impl Device for AfXdp {
         let transfer = if self.zero_copy { "zero-copy" } else { "copy" };
         let checksums = if self.begun { "maybe begun" } else { "complete" };
         let onoff = |on| if on { "on" } else { "off" };
+        let busy_poll = match (self.busy_poll, &self.rest) {
+            (true, Some(_)) => "on, interrupts rest",
+            (true, None) => "on, beside interrupts",
+            (false, _) => "off",
+        };
         [
             ("mode", format!("{}, {transfer}", self.attached.hook.name())),
             ("multi_buffer", onoff(self.multi_buffer).to_owned()),
-            ("busy_poll", onoff(self.busy_poll).to_owned()),
+            ("busy_poll", busy_poll.to_owned()),
             ("checksums", checksums.to_owned()),
             (
                 "vlan_stripping",

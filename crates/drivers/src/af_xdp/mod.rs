@@ -25,6 +25,7 @@ mod hostile_tests;
 mod options;
 mod program;
 mod receive;
+mod rest;
 mod ring;
 mod socket;
 #[cfg(test)]
@@ -43,6 +44,7 @@ use self::bpf::Hook;
 use self::device::AfXdp;
 use self::options::{Checksums, Config, MAX_QUEUES};
 use self::receive::XdpRx;
+use self::rest::Rest;
 use self::socket::{Plan, Socket};
 use self::transmit::XdpTx;
 use crate::kernel::control::KernelControl;
@@ -121,7 +123,8 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
     let state = Arc::new(interface.state("AF_XDP"));
     let Opened { attached, sockets, begun } = opened;
     let tags_kept = TagsKept::new(&interface);
-    let control = AfXdp::new(attached, &sockets, begun, config.busy_poll, tags_kept);
+    let rest = config.busy_poll.then(|| rest(&interface)).flatten();
+    let control = AfXdp::new(attached, &sockets, begun, config.busy_poll, (tags_kept, rest));
     let info = control.info();
     let options = receive::Options { begun, busy_poll: config.busy_poll };
     let (rx, tx) = queues_of(sockets, &state, options)
@@ -130,6 +133,20 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
         .map_err(error)?;
     control.configure(&config.settings)?;
     Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
+}
+
+/// Lets the interrupts of an interface rest that is polled, where that can be.
+fn rest(interface: &Interface) -> Option<Rest> {
+    let name = &interface.name;
+    Rest::new(interface)
+        .inspect_err(|error| {
+            tracing::warn!(
+                "interface '{name}': its interrupts do not rest while it is polled, which makes \
+                 busy_poll=on slower: {error}; set napi_defer_hard_irqs and gro_flush_timeout in \
+                 its /sys/class/net"
+            );
+        })
+        .ok()
 }
 
 fn queues_of(

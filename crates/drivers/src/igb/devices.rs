@@ -2,9 +2,9 @@
 
 /// What the driver has to know of a kind of device.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Model {
+pub(crate) struct Model {
     /// Name for people.
-    pub(super) name: &'static str,
+    pub(crate) name: &'static str,
     /// Receive queues, and transmit queues.
     pub(super) queues: u16,
     /// Receive addresses.
@@ -33,14 +33,16 @@ impl Model {
     }
 }
 
-const I82576: Model = Model { name: "82576", queues: 16, addresses: 24, vectors: Vectors::Eights };
-const I82580: Model = Model { name: "82580", queues: 8, addresses: 24, vectors: Vectors::Pairs };
-const I350: Model = Model { name: "I350", queues: 8, addresses: 32, vectors: Vectors::Pairs };
-const I210: Model = Model { name: "I210", queues: 4, addresses: 16, vectors: Vectors::Pairs };
-const I211: Model = Model { name: "I211", queues: 2, addresses: 16, vectors: Vectors::Pairs };
+const I82576: Model =
+    Model { name: "Intel 82576", queues: 16, addresses: 24, vectors: Vectors::Eights };
+const I82580: Model =
+    Model { name: "Intel 82580", queues: 8, addresses: 24, vectors: Vectors::Pairs };
+const I350: Model = Model { name: "Intel I350", queues: 8, addresses: 32, vectors: Vectors::Pairs };
+const I210: Model = Model { name: "Intel I210", queues: 4, addresses: 16, vectors: Vectors::Pairs };
+const I211: Model = Model { name: "Intel I211", queues: 2, addresses: 16, vectors: Vectors::Pairs };
 
 /// Intel.
-pub(super) const VENDOR: u16 = 0x8086;
+const VENDOR: u16 = 0x8086;
 
 /// Devices with a copper port. Those with fibre, SerDes or SGMII set up their link in other ways,
 /// which this driver does not know.
@@ -71,7 +73,7 @@ const OTHER_LINKS: &[u16] = &[
 ///
 /// # Errors
 /// What it is instead.
-pub(super) fn find(vendor: u16, device: u16) -> Result<&'static Model, String> {
+pub(crate) fn find(vendor: u16, device: u16) -> Result<&'static Model, String> {
     if vendor == VENDOR {
         if let Some((_, model)) = COPPER.iter().find(|(id, _)| *id == device) {
             return Ok(model);
@@ -96,7 +98,7 @@ mod tests {
     #[test]
     fn devices_are_told_apart() {
         assert_eq!(find(VENDOR, 0x10C9).unwrap().queues, 16);
-        assert_eq!(find(VENDOR, 0x1539).unwrap().name, "I211");
+        assert_eq!(find(VENDOR, 0x1539).unwrap().name, "Intel I211");
         assert!(find(VENDOR, 0x10E6).unwrap_err().contains("copper"));
         assert!(find(0x1AF4, 0x10C9).unwrap_err().contains("1af4:10c9, expected an Intel 82576"));
         assert!(COPPER.iter().all(|(id, _)| !OTHER_LINKS.contains(id)));

@@ -17,7 +17,7 @@
 
 mod context;
 mod descriptors;
-mod devices;
+pub(crate) mod devices;
 mod filters;
 mod hardware;
 mod interrupts;

@@ -54,6 +54,10 @@ pub(super) struct State {
     pub(super) negotiation_takes: u32,
     pub(super) cable_out: bool,
     pub(super) gone: bool,
+    /// The driver has given it back, in a state where it reached no memory.
+    pub(super) given_back: bool,
+    /// The kernel wants it back.
+    pub(super) request: Option<EventFd>,
     pub(super) without_address: bool,
     pub(super) erased_nvm: bool,
     /// Queues do not stop.
@@ -107,7 +111,9 @@ impl Device {
             interfaces: Vec::new(),
         };
         let space = DmaSpace::new(Arc::new(self.clone()));
-        Arc::new(ModelPci { device: self.clone(), info, space, vectors, line })
+        let request = EventFd::new().unwrap();
+        self.lock().request = Some(request.try_clone().unwrap());
+        Arc::new(ModelPci { device: self.clone(), info, space, vectors, line, request })
     }
 
     /// Sends a frame to the device.
@@ -566,6 +572,7 @@ struct ModelPci {
     space: DmaSpace,
     vectors: u16,
     line: Option<EventFd>,
+    request: EventFd,
 }
 
 impl PciDevice for ModelPci {
@@ -610,6 +617,17 @@ impl PciDevice for ModelPci {
 
     fn line_interrupt(&self) -> Option<BorrowedFd<'_>> {
         self.line.as_ref().map(AsFd::as_fd)
+    }
+
+    fn release_request(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.request.as_fd())
+    }
+
+    fn give_back(&self) {
+        let mut state = self.device.lock();
+        assert!(state.gone || !state.bus_master, "it still reaches memory");
+        state.given_back = true;
+        state.gone = true;
     }
 
     fn unmask_line_interrupt(&self) -> Result<(), PciError> {

@@ -100,7 +100,7 @@ impl<R: Registers> Shared<R> {
             return;
         }
         let Some(link) = self.hardware.link() else {
-            self.remove();
+            self.remove("does not answer any more");
             return;
         };
         self.speed_mbps.store(link.speed_mbps, Relaxed);
@@ -127,19 +127,21 @@ impl<R: Registers> Shared<R> {
     /// Adds up what the device has counted.
     pub(super) fn collect(&self) {
         if !self.is_gone() && !lock(&self.totals).collect(&self.hardware) {
-            self.remove();
+            self.remove("does not answer any more");
         }
     }
 
-    /// The device is gone for good.
-    fn remove(&self) {
+    /// The device is gone for good, or is about to be: then the kernel waits until it is given
+    /// back.
+    pub(super) fn remove(&self, what: &str) {
         if self.gone.swap(true, Relaxed) {
             return;
         }
-        tracing::error!("{}: the device does not answer any more; the port is down", self.what());
+        tracing::error!("{}: the device {what}; the port is down for good", self.what());
         self.up.store(false, Relaxed);
         self.speed_mbps.store(0, Relaxed);
         self.stop();
+        self.pci.give_back();
         self.events.announce(PortEvent::Removed);
     }
 
@@ -293,7 +295,7 @@ impl<R: Registers> PortControl for IgbPort<R> {
         };
         let details = [
             ("address", info.address.to_string()),
-            ("device", format!("Intel {}", self.shared.hardware.model.name)),
+            ("device", self.shared.hardware.model.name.to_owned()),
             ("kernel driver", info.driver.clone().unwrap_or_default()),
             ("interrupts", self.interrupts.clone()),
             ("queue size", self.options.queue_size.to_string()),

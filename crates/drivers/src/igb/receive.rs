@@ -28,9 +28,9 @@ const MIN_FRAME: usize = 14;
 /// Most buffers of one frame. The longest, 9.5 KiB, takes 5.
 const MAX_CHAIN: usize = 8;
 
-/// Returned descriptors are announced to the device when there are this many: writing its
-/// register costs more than all the rest.
-const ANNOUNCE: u16 = 16;
+/// Returned descriptors are announced to the device when there are this many, a quarter of the
+/// shortest ring: writing its register costs more than all the rest.
+const ANNOUNCE: u16 = 32;
 
 /// Bytes of a frame that a buffer holds, in the device's unit.
 const BUFFER_KIB: u32 = 2;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use eal::DmaSpace;
 use ethdev::{DropReason, PacketTally, QueueStats, Sent, TxDriver};
-use packet::pool::{DATA_ROOM, MAX_SEGMENTS};
+use packet::pool::{DATA_ROOM, MAX_SEGMENTS, Returns};
 use packet::{BURST, Capabilities, Frame, Packet, Pool, PoolCache};
 
 use super::context::{Contexts, Plan, Unfit};
@@ -157,7 +157,8 @@ impl<R: Registers> TxRing<R> {
     }
 
     /// Takes back what the device has sent; packets of other pools go to `cache`.
-    fn reclaim(&mut self, mut cache: Option<&mut PoolCache>) {
+    fn reclaim(&mut self, cache: Option<&mut PoolCache>) {
+        let mut returns = cache.map(PoolCache::returns);
         while let Some(report) = self.reports.front().copied() {
             if self.memory.ring.status(report) & tx::DONE == 0 {
                 return;
@@ -168,7 +169,7 @@ impl<R: Registers> TxRing<R> {
                 let index = self.oldest;
                 self.oldest = self.memory.ring.after(index);
                 self.used = self.used.saturating_sub(1);
-                self.memory.free(index, cache.as_deref_mut());
+                self.memory.free(index, returns.as_mut());
                 if index == report {
                     break;
                 }
@@ -437,11 +438,11 @@ impl Memory {
 
     /// Gives back the packet whose last descriptor is `index`, if there is one.
     #[inline]
-    fn free(&mut self, index: u16, cache: Option<&mut PoolCache>) {
+    fn free(&mut self, index: u16, returns: Option<&mut Returns<'_>>) {
         let place = self.packets.get_mut(usize::from(index));
         let Some(packet) = place.and_then(Option::take) else { return };
-        match cache {
-            Some(cache) if !self.cache.owns(&packet) => cache.free(packet),
+        match returns {
+            Some(returns) if !self.cache.owns(&packet) => returns.free(packet),
             _ => self.cache.free(packet),
         }
     }

@@ -50,6 +50,17 @@ impl Drop for Watcher {
     }
 }
 
+/// Why a wait ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Woken {
+    /// The port is closed.
+    Stop,
+    /// The kernel wants the device back.
+    Requested,
+    Interrupt,
+    Timeout,
+}
+
 /// What the thread has.
 struct Task<R: Registers> {
     shared: Arc<Shared<R>>,
@@ -60,9 +71,12 @@ struct Task<R: Registers> {
 impl<R: Registers> Task<R> {
     fn run(mut self) {
         let mut next = Instant::now() + PERIOD;
-        while let Some(interrupted) = self.wait(next) {
-            if interrupted {
-                self.handle();
+        loop {
+            match self.wait(next) {
+                Woken::Stop => return,
+                Woken::Requested => self.shared.remove("is to be given back"),
+                Woken::Interrupt => self.handle(),
+                Woken::Timeout => {}
             }
             self.shared.update_link();
             if Instant::now() >= next {
@@ -75,13 +89,18 @@ impl<R: Registers> Task<R> {
         }
     }
 
-    /// Waits until `deadline` at most, and tells whether there was an interrupt; `None` when the
-    /// port is closed.
-    fn wait(&self, deadline: Instant) -> Option<bool> {
-        let mut fds = ArrayVec::<PollFd<'_>, 2>::new();
-        fds.push(PollFd::new(&self.stop, PollFlags::IN));
-        if let Some(fd) = self.interrupt() {
+    /// Waits until `deadline` at most.
+    fn wait(&self, deadline: Instant) -> Woken {
+        let files = [
+            (Woken::Stop, Some(self.stop.as_fd())),
+            (Woken::Requested, self.shared.pci.release_request()),
+            (Woken::Interrupt, self.interrupt()),
+        ];
+        let mut fds = ArrayVec::<PollFd<'_>, 3>::new();
+        let mut meanings = ArrayVec::<Woken, 3>::new();
+        for (woken, fd) in files.into_iter().filter_map(|(woken, fd)| Some((woken, fd?))) {
             fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            meanings.push(woken);
         }
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec {
@@ -90,8 +109,8 @@ impl<R: Registers> Task<R> {
         };
         // What fails here (a signal, or no memory) is tried again by the caller's loop.
         let _ = poll(&mut fds, Some(&timeout));
-        let mut ready = fds.iter().map(|fd| !fd.revents().is_empty());
-        if ready.next() == Some(true) { None } else { Some(ready.next() == Some(true)) }
+        let ready = fds.iter().position(|fd| !fd.revents().is_empty());
+        ready.and_then(|index| meanings.get(index).copied()).unwrap_or(Woken::Timeout)
     }
 
     fn interrupt(&self) -> Option<BorrowedFd<'_>> {

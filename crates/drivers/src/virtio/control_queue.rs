@@ -10,10 +10,10 @@ use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
 use super::kick::Kick;
 
 /// Entries of the ring: one command at a time takes three.
-pub(crate) const SIZE: u16 = 16;
+pub const SIZE: u16 = 16;
 
 /// Bytes of memory for a command.
-pub(crate) const BUFFER: usize = 512;
+pub const BUFFER: usize = 512;
 
 /// Where the parts of a command lie in its memory.
 const HEADER: (usize, usize) = (0, 2);
@@ -22,7 +22,7 @@ const MAX_DATA: usize = 448;
 const ACK: (usize, usize) = (480, 1);
 
 /// Most entries of a table that spreads flows over queues; a power of two.
-pub(crate) const MAX_SPREAD: u16 = 128;
+pub const MAX_SPREAD: u16 = 128;
 
 /// The key of the hash that spreads flows: with this one both directions of a flow have the same
 /// hash, and so the same queue (Woo and Park, "Scalable TCP Session Monitoring with Symmetric
@@ -40,25 +40,32 @@ const OK: u8 = 0;
 
 /// Something for the device to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Command {
+pub enum Command {
+    /// Let all frames through, or not.
     Promiscuous(bool),
+    /// Let all multicast frames through, or not.
     AllMulticast(bool),
+    /// Take this address.
     Mac(MacAddr),
+    /// Let this VLAN through.
     AddVlan(u16),
+    /// The driver has announced itself.
     AnnounceAck,
+    /// Use this many queue pairs.
     QueuePairs(u16),
+    /// Spread flows over receive queues.
     Spread(Spread),
 }
 
 /// How the device is to spread flows over receive queues (virtio 1.3 section 5.1.6.5.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Spread {
+pub struct Spread {
     /// Queue pairs to use.
-    pub(crate) pairs: u16,
+    pub pairs: u16,
     /// Entries of the table: a power of two, [`MAX_SPREAD`] at most.
-    pub(crate) entries: u16,
+    pub entries: u16,
     /// What to take the hash of, as the device's configuration names it.
-    pub(crate) hash_types: u32,
+    pub hash_types: u32,
 }
 
 impl Spread {
@@ -95,20 +102,24 @@ impl Command {
 
 /// Why a command was not carried out.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum CommandError {
+pub enum CommandError {
+    /// The device says no.
     #[error("the device refuses {0:?}")]
     Refused(Command),
+    /// It did not answer in time.
     #[error("the device has not answered {0:?} within {1:?}; the control queue is given up")]
     Timeout(Command, Duration),
+    /// It did not answer an earlier command.
     #[error("the control queue has been given up")]
     GivenUp,
+    /// It broke the ring.
     #[error("control queue: {0}")]
     Ring(#[from] RingError),
 }
 
 /// The control queue of a session.
 #[derive(Debug)]
-pub(crate) struct ControlQueue {
+pub struct ControlQueue {
     queue: DriverQueue,
     /// Private to the driver and the device, kept mapped by the session.
     buffer: DmaMemory,
@@ -121,7 +132,8 @@ pub(crate) struct ControlQueue {
 
 impl ControlQueue {
     /// `queue` and `buffer`, [`BUFFER`] bytes, must stay mapped for as long as this is used.
-    pub(crate) const fn new(
+    #[must_use]
+    pub const fn new(
         queue: DriverQueue,
         buffer: DmaMemory,
         kick: Kick,
@@ -130,12 +142,17 @@ impl ControlQueue {
         Self { queue, buffer, kick, call, given_up: false }
     }
 
-    pub(crate) const fn queue(&self) -> &DriverQueue {
+    /// Its ring, for the device to be told of.
+    #[must_use]
+    pub const fn queue(&self) -> &DriverQueue {
         &self.queue
     }
 
     /// Has the device carry out `command`, and waits for its answer.
-    pub(crate) fn run(&mut self, command: Command, timeout: Duration) -> Result<(), CommandError> {
+    ///
+    /// # Errors
+    /// When it does not, or not in time.
+    pub fn run(&mut self, command: Command, timeout: Duration) -> Result<(), CommandError> {
         if self.given_up {
             return Err(CommandError::GivenUp);
         }

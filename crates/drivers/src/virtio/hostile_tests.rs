@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
-use eal::EventFd;
+use arrayvec::ArrayVec;
+use eal::dma::{AddressSpace, DeviceAddresses};
+use eal::mem::Pages;
+use eal::{DmaSpace, EventFd, SharedMemory};
 use ethdev::{DropReason, QueueStats, RxQueue, TxQueue};
-use packet::{BURST, Capabilities, Frame};
+use packet::{BURST, Capabilities, Frame, Packet, Pool};
 use proptest::prelude::*;
 use virtio::driver::SplitQueue;
 use virtio::ring::QueueSize;
@@ -13,7 +16,8 @@ use virtio::ring::QueueSize;
 use super::kick::Kick;
 use super::lane::Lane;
 use super::memory::{DEVICE_BASE, Parts, Slots};
-use super::receive::{Receiver, RxRing};
+use super::receive::{Agreed, Receiver, RxRing};
+use super::store::PacketStore;
 use super::transmit::{Tables, Transmitter, TxRing};
 
 const SIZE: u16 = 8;
@@ -44,14 +48,37 @@ impl Bench {
     fn receiver() -> (Self, RxQueue, Arc<QueueStats>, Slots, Arc<Lane<RxRing>>) {
         let (bench, queue, slots) = Self::new();
         let shared = Arc::clone(bench.memory.memory());
-        let offloads = Capabilities::all();
-        let ring = RxRing::new(queue, slots, HEADER, true, offloads, kick(), shared);
+        let agreed = Agreed { header: HEADER, mergeable: true, offloads: Capabilities::all() };
+        let ring = RxRing::new(queue, slots, agreed, kick(), shared);
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
         let stats = Arc::new(QueueStats::default());
-        let driver = Receiver::new(Arc::clone(&lane), SIZE);
+        let driver = Receiver::new(Arc::clone(&lane), SIZE, false);
         let rx = RxQueue::new(Box::new(driver), Arc::clone(&stats));
         (bench, rx, stats, slots, lane)
+    }
+
+    /// The same with packets, and where the descriptors are.
+    fn packet_receiver() -> (Self, RxQueue, u64) {
+        let (bench, queue, _) = Self::new();
+        let table = queue.device_addresses().0;
+        let agreed = Agreed { header: HEADER, mergeable: true, offloads: Capabilities::all() };
+        let space = DmaSpace::new(Arc::new(Same));
+        let packets = PacketStore::new("hostile", SIZE, ROOM, &space).unwrap();
+        let shared = Arc::clone(bench.memory.memory());
+        let ring = RxRing::with_packets(queue, packets, agreed, kick(), shared);
+        let lane = Arc::new(Lane::new(&bench.wake).unwrap());
+        lane.install(ring);
+        let driver = Receiver::new(lane, SIZE, true);
+        (bench, RxQueue::new(Box::new(driver), Arc::default()), table)
+    }
+
+    /// Where descriptor `id` of the table at `table` has its buffer.
+    fn buffer(&self, table: u64, id: u32) -> u64 {
+        let offset = usize::try_from(table - DEVICE_BASE).unwrap() + 16 * id as usize;
+        let shared = self.memory.memory().shared();
+        // SAFETY: the table has SIZE descriptors, of which this is one; nobody writes meanwhile.
+        unsafe { shared.as_ptr().add(offset).cast::<u64>().read_unaligned() }
     }
 
     fn transmitter() -> (Self, TxQueue, Arc<Lane<TxRing>>) {
@@ -92,6 +119,26 @@ impl Bench {
         self.write(start + 10, num_buffers);
         self.write(start + 12, first);
     }
+}
+
+/// A device that sees memory where this process does.
+#[derive(Debug)]
+struct Same;
+
+impl AddressSpace for Same {
+    fn pages(&self) -> Pages {
+        Pages::Plain
+    }
+
+    fn piece_len(&self) -> usize {
+        usize::MAX
+    }
+
+    fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
+        Ok(DeviceAddresses::Contiguous(memory.as_ptr().expose_provenance().get() as u64))
+    }
+
+    fn unmap(&self, _memory: &SharedMemory, _addresses: &DeviceAddresses) {}
 }
 
 fn kick() -> Kick {
@@ -267,6 +314,58 @@ proptest! {
                 prop_assert_eq!(frame.to_vec().len(), frame.len());
             }
             let _ = tx.tx_burst(&[Frame::from_bytes(&bytes), Frame::from_bytes(&bytes[..60])]);
+        }
+    }
+
+    /// Whatever a device says of packets in a ring, each buffer is in one place.
+    #[test]
+    fn nonsense_about_packets_does_no_harm(
+        steps in prop::collection::vec(
+            (0_u32..9, 0_u32..2300, any::<[u8; 10]>(), 0_u16..6, any::<bool>(), any::<bool>()),
+            0..60,
+        ),
+    ) {
+        let (mut bench, mut rx, table) = Bench::packet_receiver();
+        let pool = Pool::new("copies", 64, 2048).unwrap();
+        let mut cache = pool.cache();
+        let mut held: Vec<Packet> = Vec::new();
+        for (id, len, header, buffers, good, take) in steps {
+            if id < u32::from(SIZE) {
+                let at = std::ptr::with_exposed_provenance_mut::<u8>(
+                    usize::try_from(bench.buffer(table, id)).unwrap(),
+                );
+                let header = if good { [0; 10] } else { header };
+                // SAFETY: the buffer of a descriptor has room for a header, and belongs to the ring,
+                // or to a burst that is over.
+                unsafe {
+                    at.cast::<[u8; 10]>().write(header);
+                    at.add(10).cast::<[u8; 2]>().write(buffers.to_le_bytes());
+                }
+            }
+            bench.push_used(id, len);
+            let burst = rx.rx_burst(BURST);
+            for frame in burst.frames() {
+                prop_assert_eq!(frame.to_vec().len(), frame.len());
+            }
+            if take {
+                let mut packets = ArrayVec::new();
+                burst.into_packets(&mut packets, &mut cache);
+                held.extend(packets);
+            }
+            if held.len() > 20 {
+                held.drain(..7);
+            }
+            let mut places: Vec<u64> = (0..SIZE).map(|id| bench.buffer(table, id.into())).collect();
+            for packet in &held {
+                prop_assert_eq!(packet.as_frame().to_vec().len(), packet.len());
+                places.push(packet.data().as_ptr().addr() as u64 - HEADER as u64);
+                let parts = packet.tail().iter();
+                places.extend(parts.map(|part| part.as_ptr().as_ptr().addr() as u64));
+            }
+            places.sort_unstable();
+            let count = places.len();
+            places.dedup();
+            prop_assert_eq!(places.len(), count, "a buffer is in two places");
         }
     }
 }

@@ -8,7 +8,7 @@ use eal::pci::{Bar, PciDevice};
 /// The way to notify the device of one ring. It is chosen when the ring is made; using it costs
 /// a branch beside a system call or a store that leaves the processor.
 #[derive(Debug)]
-pub(crate) enum Kick {
+pub enum Kick {
     /// A file that the back-end waits for.
     Event(EventFd),
     /// A register of a PCI device.
@@ -17,7 +17,7 @@ pub(crate) enum Kick {
 
 /// A register that is written to notify a device (virtio 1.3 section 4.1.5.2).
 #[derive(Debug)]
-pub(crate) struct Doorbell {
+pub struct Doorbell {
     register: Register,
     /// The ring's number.
     index: u16,
@@ -35,17 +35,14 @@ enum Register {
 
 impl Doorbell {
     /// The notify register at byte `offset` of `bar`, for ring `index`.
-    pub(crate) const fn memory(
-        bar: Arc<Bar>,
-        offset: usize,
-        index: u16,
-        with_position: bool,
-    ) -> Self {
+    #[must_use]
+    pub const fn memory(bar: Arc<Bar>, offset: usize, index: u16, with_position: bool) -> Self {
         Self { register: Register::Memory(bar, offset), index, with_position }
     }
 
     /// The 16-bit notify register at `offset` of I/O register `bar`, for ring `index`.
-    pub(crate) fn port(device: Arc<dyn PciDevice>, bar: u8, offset: u64, index: u16) -> Self {
+    #[must_use]
+    pub fn port(device: Arc<dyn PciDevice>, bar: u8, offset: u64, index: u16) -> Self {
         Self { register: Register::Port(device, bar, offset), index, with_position: false }
     }
 
@@ -69,7 +66,7 @@ impl Kick {
     /// Notifies the device; `position` is that of the ring, see
     /// [`DriverRing::position`](virtio::driver::DriverRing::position).
     #[inline(never)]
-    pub(crate) fn signal(&self, position: u16) {
+    pub fn signal(&self, position: u16) {
         match self {
             // A back-end that sent a file which cannot be written to hears nothing.
             Self::Event(event) => {

@@ -9,6 +9,7 @@ use std::sync::atomic::{
 use eal::{EventFd, Handover};
 use virtio::driver::{DriverRing, RingError};
 
+use super::kick::Kick;
 use super::receive::RxRing;
 use super::transmit::TxRing;
 
@@ -136,6 +137,19 @@ impl Lanes {
         for ((rx, tx), (rx_lane, tx_lane)) in pairs.into_iter().zip(self.rx.iter().zip(&self.tx)) {
             rx_lane.install(rx);
             tx_lane.install(tx);
+        }
+    }
+
+    /// Has the device of ring `index` (receive queue `n` has `2 n`, transmit queue `n` the next)
+    /// notified in another way; returns whether there is such a ring.
+    pub(crate) fn set_kick(&self, index: u8, kick: Kick) -> bool {
+        let queue = usize::from(index / 2);
+        if index.is_multiple_of(2) {
+            let Some(lane) = self.rx.get(queue) else { return false };
+            lane.ring.lock().as_mut().map(|ring| ring.set_kick(kick)).is_some()
+        } else {
+            let Some(lane) = self.tx.get(queue) else { return false };
+            lane.ring.lock().as_mut().map(|ring| ring.set_kick(kick)).is_some()
         }
     }
 

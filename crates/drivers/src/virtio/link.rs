@@ -1,13 +1,17 @@
-//! What both sides of a port's thread see of the port, and how it is changed.
+//! What both sides of a port's thread see of the port, how it is changed, and the thread's end.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eal::EventFd;
 use ethdev::{Error, Link, PortEvent, PortEvents};
 use packet::MacAddr;
+
+use super::options::MIN_MTU;
 
 /// How long a change of a port may take: all that it takes to start the device again, at worst.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -63,30 +67,118 @@ pub(crate) struct Change {
     pub(crate) done: Sender<Result<(), Error>>,
 }
 
-/// How the control side has the port's thread make changes.
+/// The address, MTU and receive mode of a port, for its control side: its thread makes changes, and
+/// those that worked are kept for later sessions.
 #[derive(Debug)]
-pub(crate) struct Changes {
+pub(crate) struct Settings {
     name: String,
+    wishes: Wishes,
+    max_mtu: u16,
+    /// What the transmit queues check frames against.
+    mtu: Arc<AtomicU16>,
     sender: Sender<Change>,
     wake: Arc<EventFd>,
 }
 
-impl Changes {
-    /// Changes for the thread of the port called `name`, which `wake` wakes.
-    pub(crate) fn new(name: &str, wake: Arc<EventFd>) -> (Self, Receiver<Change>) {
+impl Settings {
+    /// For the port called `name`, whose thread `wake` wakes to take changes from the receiver.
+    pub(crate) fn new(
+        name: &str,
+        wishes: Wishes,
+        max_mtu: u16,
+        mtu: Arc<AtomicU16>,
+        wake: Arc<EventFd>,
+    ) -> (Self, Receiver<Change>) {
         let (sender, receiver) = mpsc::channel();
-        (Self { name: name.to_owned(), sender, wake }, receiver)
+        mtu.store(wishes.mtu, Relaxed);
+        (Self { name: name.to_owned(), wishes, max_mtu, mtu, sender, wake }, receiver)
+    }
+
+    pub(crate) const fn wishes(&self) -> Wishes {
+        self.wishes
+    }
+
+    pub(crate) const fn max_mtu(&self) -> u16 {
+        self.max_mtu
+    }
+
+    /// As [`PortControl::set_mac`](ethdev::PortControl::set_mac).
+    pub(crate) fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
+        if mac.is_multicast() {
+            return Err(self.failed(format!("{mac} is not the address of one station")));
+        }
+        self.change(Wishes { mac, ..self.wishes })
+    }
+
+    /// As [`PortControl::set_mtu`](ethdev::PortControl::set_mtu).
+    pub(crate) fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
+        if !(MIN_MTU..=self.max_mtu).contains(&mtu) {
+            let most = self.max_mtu;
+            return Err(self.failed(format!("MTU {mtu}: expected {MIN_MTU} to {most}")));
+        }
+        self.change(Wishes { mtu, ..self.wishes })?;
+        self.mtu.store(mtu, Relaxed);
+        Ok(())
+    }
+
+    /// As [`PortControl::set_promiscuous`](ethdev::PortControl::set_promiscuous).
+    pub(crate) fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
+        if on == self.wishes.promiscuous {
+            return Ok(());
+        }
+        self.change(Wishes { promiscuous: on, ..self.wishes })
     }
 
     /// Has the port's thread make a change, and waits for the outcome.
-    pub(crate) fn make(&self, to: Wishes) -> Result<(), Error> {
-        let failed = |reason: String| Error::Device { what: self.name.clone(), reason };
+    fn change(&mut self, to: Wishes) -> Result<(), Error> {
         let (done, outcome) = mpsc::channel();
         let sent = self.sender.send(Change { to, done });
-        sent.map_err(|_| failed("the port's thread has ended".to_owned()))?;
+        sent.map_err(|_| self.failed("the port's thread has ended".to_owned()))?;
         let _ = self.wake.signal();
         outcome.recv_timeout(CHANGE_TIMEOUT).map_err(|_| {
-            failed(format!("not done within {CHANGE_TIMEOUT:?}; is the device stuck?"))
-        })?
+            self.failed(format!("not done within {CHANGE_TIMEOUT:?}; is the device stuck?"))
+        })??;
+        self.wishes = to;
+        Ok(())
+    }
+
+    fn failed(&self, reason: String) -> Error {
+        Error::Device { what: self.name.clone(), reason }
+    }
+}
+
+/// The thread of a port. Dropping it ends the thread.
+#[derive(Debug)]
+pub(crate) struct PortThread {
+    name: String,
+    stop: EventFd,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl PortThread {
+    /// Starts the thread of the port called `name`, which does `work` until `stop` is signalled.
+    ///
+    /// # Errors
+    /// When there can be no more threads.
+    pub(crate) fn start(
+        name: &str,
+        prefix: &str,
+        stop: EventFd,
+        work: impl FnOnce() + Send + 'static,
+    ) -> io::Result<Self> {
+        let builder = std::thread::Builder::new().name(format!("{prefix}-{name}"));
+        let thread = Some(builder.spawn(work)?);
+        Ok(Self { name: name.to_owned(), stop, thread })
+    }
+}
+
+impl Drop for PortThread {
+    fn drop(&mut self) {
+        let _ = self.stop.signal();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of port {} has panicked", self.name);
+        }
     }
 }

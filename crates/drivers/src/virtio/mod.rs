@@ -12,6 +12,7 @@
 //! - `lane`: where a ring passes between the port's thread and its worker
 //! - `link`: what both sides of a port's thread see, and changes of the port
 //! - `receive`, `transmit`: the rings and queues that carry frames
+//! - `store`: where received frames lie, and how they leave as packets
 //! - `kept`: packets that a device sends from where they lie
 //! - `control_queue`: commands to the device
 
@@ -27,4 +28,5 @@ pub(crate) mod memory;
 pub(crate) mod options;
 pub(crate) mod plan;
 pub(crate) mod receive;
+mod store;
 pub(crate) mod transmit;

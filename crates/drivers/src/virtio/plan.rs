@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use eal::EventFd;
+use eal::{DmaSpace, EventFd};
+use packet::pool::PoolError;
 use virtio::Features;
 use virtio::driver::DriverQueue;
 use virtio::driver::split::LEGACY_ALIGN;
@@ -11,7 +12,8 @@ use super::control_queue::{self, ControlQueue};
 use super::features::TRANSMIT_ROOM;
 use super::kick::Kick;
 use super::memory::{ALIGN, Cursor, Parts, Slots};
-use super::receive::RxRing;
+use super::receive::{Agreed, RxRing};
+use super::store::PacketStore;
 use super::transmit::{Tables, TxRing};
 
 /// What the rings of a session will be like.
@@ -34,6 +36,8 @@ pub(crate) struct RingPlan {
     /// Bytes of memory that the device sees in one piece; see
     /// [`DmaSpace::piece_len`](eal::DmaSpace::piece_len).
     pub(crate) piece: usize,
+    /// Frames are received into packets, which have memory of their own.
+    pub(crate) packets: bool,
 }
 
 impl RingPlan {
@@ -48,9 +52,10 @@ impl RingPlan {
 
     /// Bytes of memory that all of it takes; `None` when a part is larger than a piece.
     pub(crate) fn bytes(&self) -> Option<usize> {
+        let slots = if self.packets { 0 } else { self.rx_slots() };
         let pair = [
             self.ring(self.rx_size),
-            (Slots::bytes(self.rx_slots(), self.receive_room), ALIGN),
+            (Slots::bytes(slots, self.receive_room), ALIGN),
             self.ring(self.tx_size),
             (Slots::bytes(self.tx_slots(), TRANSMIT_ROOM), ALIGN),
             (Tables::bytes(self.tx_slots()), ALIGN),
@@ -69,17 +74,45 @@ impl RingPlan {
         Some(cursor.offset())
     }
 
+    /// Packets for the receive ring of the port called `name`, where they are to be packets.
+    ///
+    /// # Errors
+    /// When there is no memory for them.
+    pub(crate) fn packets(
+        &self,
+        name: &str,
+        space: &DmaSpace,
+    ) -> Result<Option<PacketStore>, PoolError> {
+        if !self.packets {
+            return Ok(None);
+        }
+        PacketStore::new(name, self.rx_size, self.receive_room, space).map(Some)
+    }
+
     /// The next queue pair; parts are taken in the order in which [`bytes`](Self::bytes) counts
-    /// them. `None` when the memory is too small.
-    pub(crate) fn pair(&self, parts: &mut Parts, kicks: (Kick, Kick)) -> Option<(RxRing, TxRing)> {
+    /// them. `packets` are [those](Self::packets) of this pair. `None` when the memory is too small.
+    pub(crate) fn pair(
+        &self,
+        parts: &mut Parts,
+        kicks: (Kick, Kick),
+        packets: Option<PacketStore>,
+    ) -> Option<(RxRing, TxRing)> {
         let header = self.features.net_header_len();
         let (rx_kick, tx_kick) = kicks;
 
         let queue = self.queue(parts, self.rx_size)?;
-        let slots = Slots::new(parts, self.rx_slots(), self.receive_room)?;
-        let mergeable = self.features.contains(Features::MRG_RXBUF);
-        let (takes, memory) = (self.features.guest_takes(), Arc::clone(parts.memory()));
-        let rx = RxRing::new(queue, slots, header, mergeable, takes, rx_kick, memory);
+        let agreed = Agreed {
+            header,
+            mergeable: self.features.contains(Features::MRG_RXBUF),
+            offloads: self.features.guest_takes(),
+        };
+        let memory = Arc::clone(parts.memory());
+        let rx = if let Some(packets) = packets {
+            RxRing::with_packets(queue, packets, agreed, rx_kick, memory)
+        } else {
+            let slots = Slots::new(parts, self.rx_slots(), self.receive_room)?;
+            RxRing::new(queue, slots, agreed, rx_kick, memory)
+        };
 
         let queue = self.queue(parts, self.tx_size)?;
         let slots = Slots::new(parts, self.tx_slots(), TRANSMIT_ROOM)?;
@@ -104,8 +137,11 @@ impl RingPlan {
         Some(ControlQueue::new(queue, buffer, kick, call))
     }
 
-    /// Receive buffers of a ring: no more than lie in one piece.
+    /// Receive buffers of a ring: no more slots than lie in one piece.
     fn rx_slots(&self) -> u16 {
+        if self.packets {
+            return self.rx_size;
+        }
         Slots::fitting(self.rx_size, self.receive_room, self.piece)
     }
 

@@ -5,16 +5,18 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use ethdev::queue::copy_packets;
 use ethdev::{DropReason, QueueStats, RxDriver};
-use packet::frame::HEAD_CAPACITY;
+use packet::frame::{HEAD_CAPACITY, HEAD_LEN};
 use packet::prefetch::prefetch_read;
-use packet::{BURST, Capabilities, FrameBatch, Segment};
+use packet::{BURST, Capabilities, FrameBatch, Packet, Pool, PoolCache, Segment};
 use virtio::driver::{Buffer, DriverQueue, DriverRing, RingError};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
 use super::kick::Kick;
 use super::lane::{Lane, Ring};
 use super::memory::{RingMemory, Slots};
+use super::store::{PacketStore, Span, Store};
 
 /// Shortest frame: an Ethernet header.
 const MIN_FRAME: usize = 14;
@@ -25,29 +27,75 @@ const MAX_MERGED: usize = 64;
 /// Bytes of `num_buffers`, the last field of the net header.
 const NUM_BUFFERS_LEN: usize = 2;
 
-/// The ring of one session. Descriptor `n` always has slot `n`, so once it is filled no
-/// descriptor is ever written again.
+/// The ring of one session. Descriptor `n` always has buffer `n`, so once it is filled no
+/// descriptor is ever written again, but for packets that were given away.
 #[derive(Debug)]
 pub(crate) struct RxRing {
     queue: DriverQueue,
-    buffers: Buffers,
+    buffers: Kind,
     fault: Option<RingError>,
-    /// Keeps `queue` and the slots mapped.
-    memory: Arc<RingMemory>,
+    hold: Hold,
+}
+
+/// What was negotiated, as far as receiving goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Agreed {
+    /// Bytes of the net header.
+    pub(crate) header: usize,
+    /// MRG_RXBUF was negotiated.
+    pub(crate) mergeable: bool,
+    /// What the device may leave to us.
+    pub(crate) offloads: Capabilities,
+}
+
+/// The buffers of a ring, of either kind.
+#[derive(Debug)]
+enum Kind {
+    Slots(Buffers<Slots>),
+    Packets(Box<Buffers<PacketStore>>),
 }
 
 /// What goes with the queue, of whatever format that is: code that works on bursts is made for
-/// each, so that the choice costs one branch for a burst.
+/// each, and for each kind of buffers, so that the choice costs two branches for a burst.
 #[derive(Debug)]
-struct Buffers {
-    slots: Slots,
-    /// Bytes of the net header.
-    header: usize,
-    /// MRG_RXBUF was negotiated.
-    mergeable: bool,
-    /// What the device may leave to us.
-    offloads: Capabilities,
+struct Buffers<S> {
+    store: S,
+    agreed: Agreed,
     kick: Kick,
+}
+
+/// Keeps the ring and its buffers mapped.
+#[derive(Clone, Debug)]
+struct Hold {
+    memory: Arc<RingMemory>,
+    _pool: Option<Pool>,
+}
+
+impl Hold {
+    /// Whether this is of the same session.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.memory, &other.memory)
+    }
+}
+
+/// Calls a method of the buffers with the queue, made for the kind of both.
+macro_rules! dispatch {
+    ($ring:expr, $method:ident($($argument:expr),*)) => {
+        match (&mut $ring.queue, &mut $ring.buffers) {
+            (DriverQueue::Split(queue), Kind::Slots(buffers)) => {
+                buffers.$method(queue, $($argument),*)
+            }
+            (DriverQueue::Packed(queue), Kind::Slots(buffers)) => {
+                buffers.$method(queue, $($argument),*)
+            }
+            (DriverQueue::Split(queue), Kind::Packets(buffers)) => {
+                buffers.$method(queue, $($argument),*)
+            }
+            (DriverQueue::Packed(queue), Kind::Packets(buffers)) => {
+                buffers.$method(queue, $($argument),*)
+            }
+        }
+    };
 }
 
 impl Ring for RxRing {
@@ -61,27 +109,49 @@ impl RxRing {
     pub(crate) fn new(
         queue: impl Into<DriverQueue>,
         slots: Slots,
-        header: usize,
-        mergeable: bool,
-        offloads: Capabilities,
+        agreed: Agreed,
         kick: Kick,
         memory: Arc<RingMemory>,
     ) -> Self {
         let mut queue = queue.into();
-        while let Some(id) = queue.reserve() {
-            let Some(buffer) = slots.part(id, header, header + slots.room()) else { break };
-            queue.set(id, Buffer::writable(buffer));
-            queue.post(id);
+        let mut buffers = Buffers { store: slots, agreed, kick };
+        buffers.offer(&mut queue);
+        let hold = Hold { memory, _pool: None };
+        Self { queue, buffers: Kind::Slots(buffers), fault: None, hold }
+    }
+
+    /// As [`new`](Self::new), with packets, which are given away when asked for.
+    pub(crate) fn with_packets(
+        queue: impl Into<DriverQueue>,
+        packets: PacketStore,
+        agreed: Agreed,
+        kick: Kick,
+        memory: Arc<RingMemory>,
+    ) -> Self {
+        let mut queue = queue.into();
+        let hold = Hold { memory, _pool: Some(packets.pool().clone()) };
+        let mut buffers = Box::new(Buffers { store: packets, agreed, kick });
+        buffers.offer(&mut queue);
+        Self { queue, buffers: Kind::Packets(buffers), fault: None, hold }
+    }
+
+    /// Has the device notified in another way from now on; it is once, as what was signalled in
+    /// the old way may be lost.
+    pub(crate) fn set_kick(&mut self, kick: Kick) {
+        match &mut self.buffers {
+            Kind::Slots(buffers) => buffers.kick = kick,
+            Kind::Packets(buffers) => buffers.kick = kick,
         }
-        // The device does not look yet: it is started and then kicked, whatever it wishes.
-        let _ = queue.publish();
-        let buffers = Buffers { slots, header, mergeable, offloads, kick };
-        Self { queue, buffers, fault: None, memory }
+        self.kick();
     }
 
     /// Sends the kick that a device may expect after its start.
     pub(crate) fn kick(&self) {
-        self.buffers.kick.signal(self.queue.position());
+        let kick = match &self.buffers {
+            Kind::Slots(buffers) => &buffers.kick,
+            Kind::Packets(buffers) => &buffers.kick,
+        };
+        kick.signal(self.queue.position());
     }
 
     /// The queue, for its addresses.
@@ -92,10 +162,7 @@ impl RxRing {
     /// Gives buffers back to the device.
     #[inline]
     fn repay(&mut self, owed: &mut Vec<u16>) {
-        match &mut self.queue {
-            DriverQueue::Split(queue) => self.buffers.repay(queue, owed),
-            DriverQueue::Packed(queue) => self.buffers.repay(queue, owed),
-        }
+        dispatch!(self, repay(owed));
     }
 
     /// Takes up to `max` frames. The buffers that were used, those of bad frames too, go to
@@ -108,14 +175,71 @@ impl RxRing {
         owed: &mut Vec<u16>,
         stats: &QueueStats,
     ) -> Result<(), RingError> {
-        match &mut self.queue {
-            DriverQueue::Split(queue) => self.buffers.fill(queue, max, batch, owed, stats),
-            DriverQueue::Packed(queue) => self.buffers.fill(queue, max, batch, owed, stats),
+        dispatch!(self, fill(max, batch, owed, stats))
+    }
+
+    /// Makes packets of the frames of the burst, whose buffers are `owed`, where they lie in
+    /// such. Returns whether they do.
+    #[inline]
+    fn give(
+        &mut self,
+        batch: &FrameBatch,
+        owed: &[u16],
+        packets: &mut ArrayVec<Packet, BURST>,
+        stats: &QueueStats,
+    ) -> bool {
+        match (&mut self.queue, &mut self.buffers) {
+            (_, Kind::Slots(_)) => return false,
+            (DriverQueue::Split(queue), Kind::Packets(buffers)) => {
+                buffers.give(queue, batch, owed, packets, stats);
+            }
+            (DriverQueue::Packed(queue), Kind::Packets(buffers)) => {
+                buffers.give(queue, batch, owed, packets, stats);
+            }
+        }
+        true
+    }
+}
+
+impl Buffers<PacketStore> {
+    fn give(
+        &mut self,
+        queue: &mut impl DriverRing,
+        batch: &FrameBatch,
+        owed: &[u16],
+        packets: &mut ArrayVec<Packet, BURST>,
+        stats: &QueueStats,
+    ) {
+        let mut missed = 0;
+        for (index, frame) in batch.frames().iter().enumerate() {
+            let given = if packets.is_full() {
+                None
+            } else {
+                self.store.give(queue, frame, index, owed, self.agreed.header)
+            };
+            match given {
+                Some(packet) => packets.push(packet),
+                None => missed += 1,
+            }
+        }
+        if missed > 0 {
+            stats.count_drops(DropReason::NoBuffer, missed);
         }
     }
 }
 
-impl Buffers {
+impl<S: Store> Buffers<S> {
+    /// Fills the ring.
+    fn offer(&mut self, queue: &mut DriverQueue) {
+        while let Some(id) = queue.reserve() {
+            let Some(buffer) = self.store.buffer(id, self.agreed.header) else { break };
+            queue.set(id, Buffer::writable(buffer));
+            queue.post(id);
+        }
+        // The device does not look yet: it is started and then kicked, whatever it wishes.
+        let _ = queue.publish();
+    }
+
     #[inline]
     fn repay(&self, queue: &mut impl DriverRing, owed: &mut Vec<u16>) {
         for id in owed.drain(..) {
@@ -128,7 +252,7 @@ impl Buffers {
 
     #[inline]
     fn fill(
-        &self,
+        &mut self,
         queue: &mut impl DriverRing,
         max: usize,
         batch: &mut FrameBatch,
@@ -139,25 +263,30 @@ impl Buffers {
         if count == 0 {
             return Ok(());
         }
+        self.store.begin();
+        // Where the buffers of the next frame are among those that are owed.
+        let mut at = owed.len();
         // First touch all of them, so that the cache misses overlap.
         let mut taken = ArrayVec::<Taken, BURST>::new();
         for _ in 0..count.min(BURST) {
             let Some(next) = self.next(queue, owed)? else { break };
-            if self.mergeable {
-                prefetch_read(next.frame.as_ptr().wrapping_sub(self.header));
+            if self.agreed.mergeable {
+                prefetch_read(next.frame.as_ptr().wrapping_sub(self.agreed.header));
             }
             prefetch_read(next.frame.as_ptr());
             taken.push(next);
         }
         let mut taken = taken.into_iter();
         while let Some(first) = taken.next() {
-            let pushed = match self.num_buffers(first) {
-                0 | 1 => self.push(first, batch),
+            let (pushed, count) = match self.num_buffers(first) {
+                0 | 1 => (self.push(first, batch), 1),
                 many => self.push_merged(queue, first, many, &mut taken, batch, owed)?,
             };
-            if let Err(reason) = pushed {
-                stats.count_drops(reason, 1);
+            match pushed {
+                Ok(()) => self.store.note(Span { first: at, count }),
+                Err(reason) => stats.count_drops(reason, 1),
             }
+            at += count;
         }
         Ok(())
     }
@@ -171,14 +300,14 @@ impl Buffers {
     ) -> Result<Option<Taken>, RingError> {
         let Some(used) = queue.next_used()? else { return Ok(None) };
         owed.push(used.head);
-        // There is a slot for every descriptor, so this is never `None`.
-        Ok(self.slots.frame(used.head).map(|frame| Taken { frame, len: used.len }))
+        // There is a buffer for every descriptor that was posted, so this is never `None`.
+        Ok(self.store.frame(used.head).map(|frame| Taken { frame, len: used.len }))
     }
 
     /// The number of buffers that the frame in `first` spans, read once.
     #[inline]
     fn num_buffers(&self, first: Taken) -> u16 {
-        if !self.mergeable {
+        if !self.agreed.mergeable {
             return 1;
         }
         // SAFETY: with mergeable buffers the header has 12 bytes, which lie in front of the frame
@@ -190,15 +319,16 @@ impl Buffers {
     #[allow(clippy::inline_always, reason = "once per frame, and called in two places")]
     #[inline(always)]
     fn push(&self, used: Taken, batch: &mut FrameBatch) -> Result<(), DropReason> {
-        let frame = used.first(self.header).ok_or(DropReason::TooShort)?;
+        let frame = used.first(self.agreed.header).ok_or(DropReason::TooShort)?;
         if frame.len() < MIN_FRAME {
             return Err(DropReason::TooShort);
         }
         if !self.is_plain(used) {
             return self.push_offloaded(used, &[frame], batch);
         }
-        // SAFETY: as for the segment.
-        let pushed = unsafe { batch.push_shared(frame) };
+        // SAFETY: the device has used the buffer, and gets it back with the next `repay`, before
+        // which the receiver clears its batch.
+        let pushed = unsafe { self.store.push(frame, batch) };
         if pushed { Ok(()) } else { Err(DropReason::NoBuffer) }
     }
 
@@ -206,12 +336,12 @@ impl Buffers {
     /// negotiated that it could say it is not looked at.
     #[inline]
     fn is_plain(&self, first: Taken) -> bool {
-        if self.offloads.is_empty() {
+        if self.agreed.offloads.is_empty() {
             return true;
         }
         // SAFETY: the net header lies in front of the frame in its slot. The device may write it
         // meanwhile, hence volatile; whatever it says is checked.
-        let said = unsafe { first.frame.sub(self.header).cast::<[u8; 2]>().read_volatile() };
+        let said = unsafe { first.frame.sub(self.agreed.header).cast::<[u8; 2]>().read_volatile() };
         said == [0, 0]
     }
 
@@ -224,7 +354,7 @@ impl Buffers {
         batch: &mut FrameBatch,
     ) -> Result<(), DropReason> {
         let mut header = [0; NET_HEADER_LEN];
-        let header_len = self.header.min(NET_HEADER_LEN);
+        let header_len = self.agreed.header.min(NET_HEADER_LEN);
         // SAFETY: as in `is_plain`; the header has `header_len` bytes, and so has the copy. `copy`
         // is as good as volatile here, since only what was copied is looked at.
         unsafe {
@@ -232,15 +362,15 @@ impl Buffers {
             std::ptr::copy(from, header.as_mut_ptr(), header_len);
         }
         let request = NetHeader::decode(header).request().ok_or(DropReason::BadHeader)?;
-        // SAFETY: as for the segments.
-        if !unsafe { batch.push_shared_with_head(segments, HEAD_CAPACITY) } {
+        // SAFETY: as in `push`.
+        if !unsafe { self.store.push_chain(segments, HEAD_CAPACITY, batch) } {
             return Err(DropReason::TooLong);
         }
-        batch.set_offload(&request, self.offloads).map_err(|_| DropReason::BadHeader)
+        batch.set_offload(&request, self.agreed.offloads).map_err(|_| DropReason::BadHeader)
     }
 
     /// Adds a frame that spans `count` buffers: the rest of its buffers are next in the used
-    /// ring, in `taken` and behind it (virtio 1.3 section 5.1.6.4).
+    /// ring, in `taken` and behind it (virtio 1.3 section 5.1.6.4). Returns how many there were.
     #[cold]
     #[inline(never)]
     fn push_merged(
@@ -251,7 +381,8 @@ impl Buffers {
         taken: &mut impl Iterator<Item = Taken>,
         batch: &mut FrameBatch,
         owed: &mut Vec<u16>,
-    ) -> Result<Result<(), DropReason>, RingError> {
+    ) -> Result<(Result<(), DropReason>, usize), RingError> {
+        let header = self.agreed.header;
         let mut segments = ArrayVec::<Segment, MAX_MERGED>::new();
         let mut whole = true;
         for index in 0..count {
@@ -263,23 +394,36 @@ impl Buffers {
                 },
             };
             // The device makes all buffers of a frame visible at once, so this is no frame.
-            let Some(used) = used else { return Ok(Err(DropReason::BadHeader)) };
-            let segment =
-                if index == 0 { used.first(self.header) } else { used.further(self.header) };
+            let Some(used) = used else {
+                return Ok((Err(DropReason::BadHeader), index.into()));
+            };
+            let segment = if index == 0 { used.first(header) } else { used.further(header) };
             whole &= segment.is_some_and(|segment| segments.try_push(segment).is_ok());
         }
-        if !whole {
-            return Ok(Err(DropReason::BadHeader));
-        }
+        let pushed = if whole {
+            self.push_segments(first, &segments, batch)
+        } else {
+            Err(DropReason::BadHeader)
+        };
+        Ok((pushed, count.into()))
+    }
+
+    /// Adds a frame in several pieces.
+    fn push_segments(
+        &self,
+        first: Taken,
+        segments: &[Segment],
+        batch: &mut FrameBatch,
+    ) -> Result<(), DropReason> {
         if segments.iter().map(Segment::len).sum::<usize>() < MIN_FRAME {
-            return Ok(Err(DropReason::TooShort));
+            return Err(DropReason::TooShort);
         }
         if !self.is_plain(first) {
-            return Ok(self.push_offloaded(first, &segments, batch));
+            return self.push_offloaded(first, segments, batch);
         }
-        // SAFETY: as for the segments.
-        let pushed = unsafe { batch.push_shared_chain(&segments) };
-        Ok(if pushed { Ok(()) } else { Err(DropReason::TooLong) })
+        // SAFETY: as in `push`.
+        let pushed = unsafe { self.store.push_chain(segments, HEAD_LEN, batch) };
+        if pushed { Ok(()) } else { Err(DropReason::TooLong) }
     }
 }
 
@@ -319,33 +463,53 @@ pub(crate) struct Receiver {
     /// Buffers that go back to the device with the next release. No longer than the ring.
     owed: Vec<u16>,
     /// Where the batch's frames lie and what `owed` belongs to, even when the session is over.
-    memory: Option<Arc<RingMemory>>,
+    hold: Option<Hold>,
+    /// Rings of this port have packets.
+    gives_packets: bool,
 }
 
 impl Receiver {
-    pub(crate) fn new(lane: Arc<Lane<RxRing>>, queue_size: u16) -> Self {
+    pub(crate) fn new(lane: Arc<Lane<RxRing>>, queue_size: u16, gives_packets: bool) -> Self {
         let size = usize::from(queue_size);
         let batch = FrameBatch::with_segments(size);
-        Self { lane, batch, owed: Vec::with_capacity(size), memory: None }
+        Self { lane, batch, owed: Vec::with_capacity(size), hold: None, gives_packets }
     }
 
     /// Makes the ring the one that this queue polls; what was owed to another is forgotten.
     #[inline]
-    fn adopt(memory: &mut Option<Arc<RingMemory>>, owed: &mut Vec<u16>, ring: &RxRing) {
-        if memory.as_ref().is_none_or(|memory| !Arc::ptr_eq(memory, &ring.memory)) {
+    fn adopt(hold: &mut Option<Hold>, owed: &mut Vec<u16>, ring: &RxRing) {
+        if hold.as_ref().is_none_or(|hold| !hold.is_same(&ring.hold)) {
             owed.clear();
-            *memory = Some(Arc::clone(&ring.memory));
+            *hold = Some(ring.hold.clone());
         }
+    }
+
+    /// Takes the frames of the burst out of the ring as packets; `false` where that cannot be.
+    #[inline]
+    fn give(&mut self, packets: &mut ArrayVec<Packet, BURST>, stats: &QueueStats) -> bool {
+        let Self { lane, batch, owed, hold, .. } = self;
+        let Some(mut guard) = lane.ring.try_lock() else { return false };
+        let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return false };
+        // The ring that the frames came from, and no later one.
+        if hold.as_ref().is_none_or(|hold| !hold.is_same(&ring.hold)) {
+            return false;
+        }
+        if !ring.give(batch, owed, packets, stats) {
+            return false;
+        }
+        batch.clear();
+        ring.repay(owed);
+        true
     }
 }
 
 impl RxDriver for Receiver {
     fn receive(&mut self, max: usize, stats: &QueueStats) {
-        let Self { lane, batch, owed, memory } = self;
+        let Self { lane, batch, owed, hold, .. } = self;
         batch.clear();
         let Some(mut guard) = lane.ring.try_lock() else { return };
         let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return };
-        Self::adopt(memory, owed, ring);
+        Self::adopt(hold, owed, ring);
         if !owed.is_empty() {
             ring.repay(owed);
         }
@@ -364,13 +528,30 @@ impl RxDriver for Receiver {
     }
 
     fn release(&mut self) {
-        let Self { lane, batch, owed, memory } = self;
+        let Self { lane, batch, owed, hold, .. } = self;
         batch.clear();
         // Should the port's thread have the ring just now, the next burst repays.
         let Some(mut guard) = lane.ring.try_lock() else { return };
         let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return };
-        Self::adopt(memory, owed, ring);
+        Self::adopt(hold, owed, ring);
         ring.repay(owed);
+    }
+
+    fn gives_packets(&self) -> bool {
+        self.gives_packets
+    }
+
+    fn take_packets(
+        &mut self,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+        stats: &QueueStats,
+    ) {
+        if !self.give(packets, stats) {
+            // There is no such ring any more, or the port's thread has it just now.
+            copy_packets(self.batch.frames(), packets, cache, stats);
+            self.release();
+        }
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
@@ -378,7 +559,7 @@ impl RxDriver for Receiver {
     }
 
     fn arm(&mut self) -> bool {
-        let Self { lane, owed, memory, .. } = self;
+        let Self { lane, owed, hold, .. } = self;
         if !lane.can_sleep() {
             return false;
         }
@@ -386,7 +567,7 @@ impl RxDriver for Receiver {
         // Without a ring there is nothing to announce until `Lane::install` does.
         let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none()) else { return true };
         // No buffer may stay behind while the worker sleeps: the device may wait for it.
-        Self::adopt(memory, owed, ring);
+        Self::adopt(hold, owed, ring);
         if self.batch.frames().is_empty() && !owed.is_empty() {
             ring.repay(owed);
         }

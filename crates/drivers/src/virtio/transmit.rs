@@ -130,6 +130,13 @@ impl TxRing {
         &self.queue
     }
 
+    /// Has the device notified in another way from now on; it is once, as what was signalled in
+    /// the old way may be lost.
+    pub(crate) fn set_kick(&mut self, kick: Kick) {
+        self.buffers.kick = kick;
+        self.kick();
+    }
+
     /// Sends the kick that a device may expect after its start.
     pub(crate) fn kick(&self) {
         self.buffers.kick.signal(self.queue.position());
@@ -400,7 +407,8 @@ impl Buffers {
         stats: &QueueStats,
     ) -> Result<(), RingError> {
         if usize::from(queue.free_count()) < usize::from(queue.entries() / 2).max(BURST) {
-            self.reclaim_to(queue, &mut |packet| cache.free(packet))?;
+            let mut returns = cache.returns();
+            self.reclaim_to(queue, &mut |packet| returns.free(packet))?;
         }
         let mut tally = PacketTally::default();
         let mut rest = std::mem::take(packets).into_iter();

@@ -24,13 +24,17 @@ const DEVICE_BYTES: u32 = 8;
 /// Where the registers are. Nothing is known yet of whether the base address registers are
 /// that large.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
-    pub(super) common: Place,
-    pub(super) notify: Place,
+pub struct Layout {
+    /// The common configuration.
+    pub common: Place,
+    /// The notify registers.
+    pub notify: Place,
     /// Distance of the notify registers of two rings, in bytes; 0 where all have the same.
-    pub(super) notify_multiplier: u32,
-    pub(super) isr: Place,
-    pub(super) device: Place,
+    pub notify_multiplier: u32,
+    /// The interrupt status.
+    pub isr: Place,
+    /// The network device's configuration.
+    pub device: Place,
 }
 
 /// What was found of it so far: the first of each kind counts (section 4.1.4.1).
@@ -46,7 +50,7 @@ struct Found {
 ///
 /// # Errors
 /// When configuration space cannot be read, or the capabilities make no sense.
-pub(super) fn find(device: &dyn PciDevice) -> Result<Option<Layout>, PciError> {
+pub fn find(device: &dyn PciDevice) -> Result<Option<Layout>, PciError> {
     let mut found = Found::default();
     for capability in capabilities(device)? {
         if capability.id == CAPABILITY_VENDOR {
@@ -133,7 +137,7 @@ fn finish(found: Found) -> Result<Option<Layout>, String> {
 impl Layout {
     /// Where in [`notify`](Self::notify) the register of a ring lies that the device gives
     /// number `notify_offset`; `None` when it is outside. It has `width` bytes.
-    pub(super) fn notify_at(&self, notify_offset: u16, width: u32) -> Option<u32> {
+    pub fn notify_at(&self, notify_offset: u16, width: u32) -> Option<u32> {
         let at = u32::from(notify_offset).checked_mul(self.notify_multiplier)?;
         let end = at.checked_add(width)?;
         let aligned = self.notify.offset.checked_add(at)?.is_multiple_of(width);

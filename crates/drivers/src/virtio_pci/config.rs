@@ -24,28 +24,32 @@ const HASH_TYPES_USED: u32 = 0x3F;
 
 /// What the device says that does not change, as far as the features say it is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct NetConfig {
-    pub(super) mac: Option<MacAddr>,
+pub struct NetConfig {
+    /// The station's address.
+    pub mac: Option<MacAddr>,
     /// Queue pairs that the device has.
-    pub(super) pairs: u16,
-    pub(super) mtu: Option<u16>,
+    pub pairs: u16,
+    /// Largest MTU in bytes.
+    pub mtu: Option<u16>,
     /// Mbit/s.
-    pub(super) speed: Option<u32>,
+    pub speed: Option<u32>,
     /// Most entries of the table that spreads flows, and what hashes there are.
     spread: Option<(u16, u32)>,
 }
 
 /// The part that changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct LinkStatus {
-    pub(super) up: bool,
+pub struct LinkStatus {
+    /// Frames pass.
+    pub up: bool,
     /// The device asks the driver to announce itself.
-    pub(super) announce: bool,
+    pub announce: bool,
 }
 
 impl NetConfig {
     /// Reads what goes with `features`.
-    pub(super) fn read(registers: &dyn Registers, features: Features) -> Self {
+    #[must_use]
+    pub fn read(registers: &dyn Registers, features: Features) -> Self {
         let has = |feature| features.contains(feature);
         let word = |offset| {
             let mut bytes = [0; 2];
@@ -86,7 +90,7 @@ impl NetConfig {
 
 impl LinkStatus {
     /// The link now. Without STATUS it is up (section 5.1.4.2).
-    pub(super) fn read(registers: &dyn Registers, features: Features) -> Self {
+    pub fn read(registers: &dyn Registers, features: Features) -> Self {
         if !features.contains(Features::STATUS) {
             return Self { up: true, announce: false };
         }

@@ -1,54 +1,32 @@
-//! An open device, and how to bring it to a halt.
+//! A device of a port: its registers and its interrupts.
 
+use std::ops::Deref;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use eal::pci::{PciDevice, PciError};
-use virtio::Features;
 
 use super::capability;
+use super::hardware::{Hardware, check_kind};
 use super::interrupts::Interrupts;
 use super::legacy::LegacyRegisters;
 use super::modern::ModernRegisters;
-use super::registers::{ACKNOWLEDGE, DRIVER, FAILED, FEATURES_OK, Registers};
+use super::registers::Registers;
 use super::window::Windows;
 use crate::virtio::lane::Lanes;
-
-/// Vendor of all virtio devices, and the numbers of network devices: transitional (virtio 1.3
-/// section 4.1.2.1) and modern.
-const VENDOR: u16 = 0x1AF4;
-const TRANSITIONAL_NET: u16 = 0x1000;
-const MODERN_NET: u16 = 0x1041;
-
-/// How long a device may take to reset itself.
-const RESET_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// How long to wait between two looks whether it has.
-const RESET_PAUSE: Duration = Duration::from_micros(500);
-
-/// Why a device does not run.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Trouble {
-    /// It was taken away and will not come back.
-    #[error("the device is gone")]
-    Gone,
-    /// Something that may be better the next time, or not.
-    #[error("{0}")]
-    Failed(String),
-}
-
-impl From<PciError> for Trouble {
-    fn from(error: PciError) -> Self {
-        Self::Failed(error.reason)
-    }
-}
 
 /// A device with its registers and interrupts.
 #[derive(Debug)]
 pub(super) struct Device {
-    pub(super) pci: Arc<dyn PciDevice>,
-    pub(super) registers: Box<dyn Registers>,
+    hardware: Hardware,
     pub(super) interrupts: Interrupts,
+}
+
+impl Deref for Device {
+    type Target = Hardware;
+
+    fn deref(&self) -> &Hardware {
+        &self.hardware
+    }
 }
 
 impl Device {
@@ -61,15 +39,7 @@ impl Device {
         windows: Box<dyn Windows>,
         lanes: &Lanes,
     ) -> Result<Self, PciError> {
-        let info = pci.info();
-        if info.vendor != VENDOR || ![TRANSITIONAL_NET, MODERN_NET].contains(&info.device) {
-            let (vendor, device) = (info.vendor, info.device);
-            let reason = format!(
-                "it is {vendor:04x}:{device:04x}, expected {VENDOR:04x}:{MODERN_NET:04x} or \
-                 {VENDOR:04x}:{TRANSITIONAL_NET:04x}, the network devices of virtio"
-            );
-            return Err(PciError::new(info.address, reason));
-        }
+        check_kind(pci.info())?;
         let layout = capability::find(&*pci)?;
         let interrupts = Interrupts::new(&*pci, lanes)?;
         let registers: Box<dyn Registers> = match layout {
@@ -79,83 +49,6 @@ impl Device {
                 Box::new(LegacyRegisters::new(Arc::clone(&pci), msix))
             }
         };
-        Ok(Self { pci, registers, interrupts })
-    }
-
-    /// Whether the device was taken away: then all of its configuration space reads as ones.
-    pub(super) fn is_gone(&self) -> bool {
-        let mut vendor = [0; 2];
-        self.pci.read_config(0, &mut vendor).is_err() || vendor == [u8::MAX; 2]
-    }
-
-    /// Resets the device (section 4.1.4.3.2: it is done when the status reads 0).
-    ///
-    /// # Errors
-    /// When the device does not do it in time, or is gone.
-    pub(super) fn reset(&self) -> Result<(), Trouble> {
-        self.registers.set_status(0);
-        let deadline = Instant::now() + RESET_TIMEOUT;
-        loop {
-            match self.registers.status() {
-                0 => return Ok(()),
-                u8::MAX if self.is_gone() => return Err(Trouble::Gone),
-                status if Instant::now() >= deadline => {
-                    return Err(Trouble::Failed(format!(
-                        "it has not reset itself within {RESET_TIMEOUT:?}: its status is \
-                         {status:#x}"
-                    )));
-                }
-                _ => std::thread::sleep(RESET_PAUSE),
-            }
-        }
-    }
-
-    /// Adds `bits` to the status.
-    pub(super) fn add_status(&self, bits: u8) {
-        self.registers.set_status(self.registers.status() | bits);
-    }
-
-    /// Resets the device and says that there is a driver for it (section 3.1.1, steps 1 to 3).
-    ///
-    /// # Errors
-    /// As [`reset`](Self::reset).
-    pub(super) fn greet(&self) -> Result<(), Trouble> {
-        if self.is_gone() {
-            return Err(Trouble::Gone);
-        }
-        // The reset first: who had the device before may have been killed, and it may know of
-        // memory that is somebody else's by now.
-        self.reset()?;
-        self.pci.set_bus_master(true)?;
-        self.registers.set_status(ACKNOWLEDGE);
-        self.add_status(DRIVER);
-        Ok(())
-    }
-
-    /// Tells the device the features to use, and asks whether it goes along (section 3.1.1, steps
-    /// 4 to 6). Legacy devices are not asked.
-    ///
-    /// # Errors
-    /// When it does not.
-    pub(super) fn agree(&self, features: Features) -> Result<(), Trouble> {
-        self.registers.accept(features);
-        if self.registers.is_legacy() {
-            return Ok(());
-        }
-        self.add_status(FEATURES_OK);
-        if self.registers.status() & FEATURES_OK != 0 {
-            return Ok(());
-        }
-        self.add_status(FAILED);
-        let names = crate::virtio::features::names(features);
-        Err(Trouble::Failed(format!("it refuses to work with these features: {names}")))
-    }
-
-    /// Makes sure that the device reaches no memory any more, and returns whether it could.
-    pub(super) fn halt(&self) -> bool {
-        match self.reset() {
-            Ok(()) | Err(Trouble::Gone) => true,
-            Err(Trouble::Failed(_)) => self.pci.set_bus_master(false).is_ok(),
-        }
+        Ok(Self { hardware: Hardware { pci, registers }, interrupts })
     }
 }

@@ -1,6 +1,6 @@
 //! The thread that looks after a device: link, changes, and starting it again after a failure.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
@@ -10,10 +10,11 @@ use eal::EventFd;
 use ethdev::{Error, PortEvent};
 use packet::Frame;
 use rustix::event::{PollFd, PollFlags, Timespec};
+use vhost::net::announce::announcement;
 use virtio::Features;
 
-use super::announce::announcement;
-use super::device::{Device, Trouble};
+use super::device::Device;
+use super::hardware::{Hardware, Trouble};
 use super::options::Options;
 use super::port::State;
 use super::registers::{DRIVER_OK, NEEDS_RESET};
@@ -67,6 +68,8 @@ enum Woken {
     /// A change is wanted, or a worker has found a ring broken.
     Wake,
     Interrupt,
+    /// The kernel wants the device back.
+    Requested,
     Timeout,
 }
 
@@ -112,13 +115,14 @@ impl Keeper {
                 Woken::Stop => return,
                 Woken::Wake => self.make_changes(),
                 Woken::Interrupt => {
-                    let Device { pci, registers, interrupts } = &self.device;
-                    let changed = interrupts.handle(pci, &**registers, &self.lanes);
+                    let Hardware { pci, registers } = &*self.device;
+                    let changed = self.device.interrupts.handle(pci, &**registers, &self.lanes);
                     // A line that all queues share may interrupt often.
                     if !changed && self.looked.elapsed() < LOOK {
                         continue;
                     }
                 }
+                Woken::Requested => self.remove("is to be given back"),
                 Woken::Timeout if self.session.is_none() => self.start(),
                 Woken::Timeout => {}
             }
@@ -146,7 +150,7 @@ impl Keeper {
                 tracing::info!("port {}: the device is started again", self.name);
                 self.adopt(session);
             }
-            Err(Trouble::Gone) => self.remove(),
+            Err(Trouble::Gone) => self.remove("is gone"),
             Err(Trouble::Failed(reason)) => {
                 self.state.failures.fetch_add(1, Relaxed);
                 self.fail(&reason);
@@ -165,7 +169,7 @@ impl Keeper {
         } else if status & DRIVER_OK == 0 || status & NEEDS_RESET != 0 {
             // All ones are no status: two of the bits are reserved (virtio 1.3 section 2.1).
             if status == ALL_ONES || self.device.is_gone() {
-                self.remove();
+                self.remove("is gone");
             } else {
                 self.state.failures.fetch_add(1, Relaxed);
                 self.fail(&format!("the device cannot go on: its status is {status:#x}"));
@@ -192,15 +196,16 @@ impl Keeper {
         self.end();
     }
 
-    /// The device was taken away.
-    fn remove(&mut self) {
+    /// The device was taken away, or is about to be: then the kernel waits until it is given back.
+    fn remove(&mut self, what: &str) {
         tracing::error!(
-            "port {}: the device at {} is gone; the port is down for good",
+            "port {}: the device at {} {what}; the port is down for good",
             self.name,
             self.options.address
         );
         self.gone = true;
         self.end();
+        self.device.pci.give_back();
         self.state.link.events().announce(PortEvent::Removed);
     }
 
@@ -275,27 +280,29 @@ impl Keeper {
     /// Waits for an interrupt, a change, a fault or the end.
     fn wait(&self, timeout: Option<Duration>) -> Woken {
         let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
-        let Device { pci, interrupts, .. } = &self.device;
+        let interrupts = &self.device.interrupts;
         let interrupt: Option<BorrowedFd<'_>> =
-            if self.gone { None } else { interrupts.wait_fd(pci) };
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 3>::new();
-        fds.push(PollFd::new(&self.stop, PollFlags::IN));
-        fds.push(PollFd::new(&self.wake, PollFlags::IN));
-        if let Some(interrupt) = &interrupt {
-            fds.push(PollFd::new(interrupt, PollFlags::IN));
+            if self.gone { None } else { interrupts.wait_fd(&self.device.pci) };
+        let request = if self.gone { None } else { self.device.pci.release_request() };
+        let files = [
+            (Woken::Stop, Some(self.stop.as_fd())),
+            (Woken::Requested, request),
+            (Woken::Wake, Some(self.wake.as_fd())),
+            (Woken::Interrupt, interrupt),
+        ];
+        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 4>::new();
+        let mut meanings = arrayvec::ArrayVec::<Woken, 4>::new();
+        for (woken, fd) in files.into_iter().filter_map(|(woken, fd)| Some((woken, fd?))) {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
+            meanings.push(woken);
         }
         let _ = rustix::event::poll(&mut fds, timeout.as_ref());
-        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        if is_ready(0) {
-            Woken::Stop
-        } else if is_ready(1) {
+        let ready = fds.iter().position(|fd| !fd.revents().is_empty());
+        let woken = ready.and_then(|index| meanings.get(index).copied());
+        if woken == Some(Woken::Wake) {
             let _ = self.wake.drain();
-            Woken::Wake
-        } else if is_ready(2) {
-            Woken::Interrupt
-        } else {
-            Woken::Timeout
         }
+        woken.unwrap_or(Woken::Timeout)
     }
 }
 

@@ -4,10 +4,9 @@ use std::sync::Arc;
 
 use eal::pci::PciDevice;
 use virtio::Features;
-use virtio::driver::DriverQueue;
 use virtio::driver::split::LEGACY_ALIGN;
 
-use super::registers::{NO_VECTOR, QueueInfo, Registers};
+use super::registers::{NO_VECTOR, QueueInfo, Registers, RingPlace};
 use crate::virtio::kick::{Doorbell, Kick};
 
 /// The base address register that describes the ports.
@@ -99,10 +98,9 @@ impl Registers for LegacyRegisters {
 
     /// The size is the device's own; the address is told in pages, and one that is not 0 enables
     /// the ring.
-    fn start_queue(&self, index: u16, queue: &DriverQueue, vector: u16) -> bool {
-        let (desc, _, _) = queue.device_addresses();
+    fn start_queue(&self, index: u16, ring: RingPlace, vector: u16) -> bool {
         // Pages that 32 bits cannot tell are refused when the rings are made.
-        let page = u32::try_from(desc / LEGACY_ALIGN as u64).unwrap_or(0);
+        let page = u32::try_from(ring.descriptors / LEGACY_ALIGN as u64).unwrap_or(0);
         self.write(QUEUE_SELECT, &index.to_le_bytes());
         let has_vector = self.set_vector(QUEUE_VECTOR, vector);
         self.write(QUEUE_ADDRESS, &page.to_le_bytes());

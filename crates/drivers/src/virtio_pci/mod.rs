@@ -4,39 +4,45 @@
 //! The device is reached through VFIO or UIO, and is modern (virtio 1.0 and later) or legacy.
 //!
 //! - `options`: what the device string can say
-//! - `window`: registers in base address registers
-//! - `capability`: where a modern device has which registers
-//! - `registers`: what the registers of both generations can do: `modern`, `legacy`
+//! - [`window`]: registers in base address registers
+//! - [`capability`]: where a modern device has which registers
+//! - [`registers`]: what the registers of both generations can do: `modern`, `legacy`
+//! - [`hardware`]: an open device: reset, status, feature check
 //! - `interrupts`: MSI-X, the line, or none
-//! - `device`: an open device: reset, status, feature check
-//! - `config`: the network device's configuration
+//! - `device`: the device of a port, with its interrupts
+//! - [`config`]: the network device's configuration
+//! - [`control`]: the driver side of the control queue, and doorbells
 //! - `negotiation`: what device and options agree on
 //! - `session`: from one reset of the device to the next
 //! - `keeper`: the thread that looks after the device
-//! - `announce`: the frame that tells switches where a station is
 //! - `port`: the control side
 //!
-//! The rings and what goes on in them are in `virtio`, beside this.
+//! The rings and what goes on in them are in `virtio`, beside this. What is public here is for other
+//! drivers of such devices: vDPA.
 //!
 //! The device reads and writes the memory of a session until it is reset. So a session ends with
 //! the workers' rings being taken back, then the reset, and only then the memory is freed.
 
-mod announce;
-mod capability;
-mod config;
+pub mod capability;
+pub mod config;
+pub mod control;
 mod device;
+pub mod hardware;
 mod interrupts;
 mod keeper;
 mod legacy;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod model;
 mod modern;
 mod negotiation;
 mod options;
 mod port;
-mod registers;
+pub mod registers;
 mod session;
 #[cfg(test)]
 mod tests;
-mod window;
+pub mod window;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
@@ -44,6 +50,8 @@ use std::sync::atomic::AtomicU16;
 use eal::EventFd;
 use eal::pci::{PciDevice, Spaces};
 use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
+
+pub(crate) use hardware::is_network_device;
 
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use crate::virtio::lane::Lanes;
@@ -144,7 +152,7 @@ fn open_on(
     let mtu = Arc::new(AtomicU16::new(0));
     let control = VirtioPciPort::start(name, options, pci, windows, &mtu, lanes.clone(), wake)?;
     let rx = lanes.rx.iter().map(|lane| {
-        let driver = Receiver::new(Arc::clone(lane), lane.entries());
+        let driver = Receiver::new(Arc::clone(lane), lane.entries(), true);
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let tx = lanes.tx.iter().map(|lane| {

@@ -2,10 +2,9 @@
 
 use eal::pci::{PciAddress, PciDevice, PciError};
 use virtio::Features;
-use virtio::driver::DriverQueue;
 
 use super::capability::Layout;
-use super::registers::{NO_VECTOR, QueueInfo, Registers};
+use super::registers::{NO_VECTOR, QueueInfo, Registers, RingPlace};
 use super::window::{Window, Windows};
 use crate::virtio::kick::Kick;
 
@@ -112,15 +111,13 @@ impl Registers for ModernRegisters {
         }
     }
 
-    fn start_queue(&self, index: u16, queue: &DriverQueue, vector: u16) -> bool {
-        use virtio::driver::DriverRing as _;
-
-        let (desc, driver, device) = queue.device_addresses();
+    fn start_queue(&self, index: u16, ring: RingPlace, vector: u16) -> bool {
+        let RingPlace { size, descriptors, driver, device } = ring;
         self.common.write16(QUEUE_SELECT, index);
-        self.common.write16(QUEUE_SIZE, queue.entries());
+        self.common.write16(QUEUE_SIZE, size);
         self.common.write16(QUEUE_VECTOR, vector);
         let has_vector = self.common.read16(QUEUE_VECTOR) == vector;
-        self.write64(QUEUE_DESC, desc);
+        self.write64(QUEUE_DESC, descriptors);
         self.write64(QUEUE_DRIVER, driver);
         self.write64(QUEUE_DEVICE, device);
         self.common.write16(QUEUE_ENABLE, 1);

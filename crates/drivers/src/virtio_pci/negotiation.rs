@@ -4,7 +4,8 @@ use virtio::Features;
 use virtio::ring::QueueSize;
 
 use super::config::NetConfig;
-use super::device::{Device, Trouble};
+use super::device::Device;
+use super::hardware::Trouble;
 use super::options::Options;
 use super::registers::QueueInfo;
 use super::session::Wanted;
@@ -23,6 +24,10 @@ const MOST_ENTRIES: u16 = 1024;
 
 /// Fewest entries of a ring: one command takes three.
 const FEWEST_ENTRIES: u16 = 4;
+
+/// Bytes of the longest frames that are received into packets, of which there are twice as many as a
+/// ring has entries. The buffers for longer ones stay in the ring.
+const MOST_PACKET_ROOM: usize = 16 << 10;
 
 /// Bytes, where neither the device nor the options say it.
 const MTU: u16 = 1500;
@@ -159,15 +164,17 @@ impl Queues {
         let control_size = self
             .control
             .map(|(_, info)| if legacy { info.size } else { control_queue::SIZE.min(info.size) });
+        let receive_room = receive_room(features, mtu);
         RingPlan {
             features,
             pairs: u16::try_from(self.rx.len()).unwrap_or(u16::MAX),
             rx_size: self.rx_size,
             tx_size: self.tx_size,
             control_size,
-            receive_room: receive_room(features, mtu),
+            receive_room,
             legacy,
             piece: device.pci.dma().piece_len(),
+            packets: receive_room <= MOST_PACKET_ROOM,
         }
     }
 
@@ -179,6 +186,7 @@ impl Queues {
     /// Makes the rings of all pairs, of which the device does not know yet.
     pub(super) fn pairs(
         &self,
+        name: &str,
         device: &Device,
         plan: &RingPlan,
         parts: &mut Parts,
@@ -187,7 +195,9 @@ impl Queues {
         for (pair, (rx, tx)) in (0..).zip(self.rx.iter().zip(&self.tx)) {
             let kicks =
                 (kick(device, plan, 2 * pair, *rx)?, kick(device, plan, 2 * pair + 1, *tx)?);
-            let (rx, mut tx) = plan.pair(parts, kicks).ok_or_else(no_room)?;
+            let packets = plan.packets(name, device.pci.dma());
+            let packets = packets.map_err(|error| Trouble::Failed(error.to_string()))?;
+            let (rx, mut tx) = plan.pair(parts, kicks, packets).ok_or_else(no_room)?;
             tx.keep_packets(device.pci.dma().clone());
             pairs.push((rx, tx));
         }

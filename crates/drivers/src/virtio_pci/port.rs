@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::thread::JoinHandle;
 
 use eal::EventFd;
 use eal::pci::{PciAddress, PciDevice};
@@ -16,8 +15,7 @@ use super::options::Options;
 use super::session::{Session, Wanted};
 use super::window::Windows;
 use crate::virtio::lane::Lanes;
-use crate::virtio::link::{Changes, LinkState, Wishes};
-use crate::virtio::options::MIN_MTU;
+use crate::virtio::link::{LinkState, PortThread, Settings};
 
 /// What both sides of the port's thread see.
 #[derive(Debug, Default)]
@@ -33,17 +31,12 @@ pub(super) struct State {
 
 /// The control side of a virtio-pci port. Dropping it resets the device.
 pub(super) struct VirtioPciPort {
-    name: String,
+    /// Dropped first, which ends the session.
+    _thread: PortThread,
     address: PciAddress,
     queues: u16,
-    wishes: Wishes,
-    max_mtu: u16,
-    /// What the transmit queues check frames against.
-    mtu: Arc<AtomicU16>,
+    settings: Settings,
     state: Arc<State>,
-    changes: Changes,
-    stop: EventFd,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl VirtioPciPort {
@@ -70,45 +63,22 @@ impl VirtioPciPort {
         let session = Session::start(name, &device, &options, &wanted, &lanes)
             .map_err(|trouble| failed(trouble.to_string()))?;
         let (wishes, max_mtu, queues) = (session.wishes(), session.max_mtu(), options.net.queues);
-        mtu.store(wishes.mtu, Relaxed);
         let state = Arc::new(State::default());
-        let (changes, incoming) = Changes::new(name, Arc::clone(&wake));
+        let (mtu, woken) = (Arc::clone(mtu), Arc::clone(&wake));
+        let (settings, incoming) = Settings::new(name, wishes, max_mtu, mtu, woken);
         let mut keeper =
             Keeper::new(name, options, device, lanes, Arc::clone(&state), incoming, wake, stopped);
         keeper.adopt(session);
-        let thread = std::thread::Builder::new()
-            .name(format!("vp-{name}"))
-            .spawn(move || keeper.keep())
+        let thread = PortThread::start(name, "vp", stop, move || keeper.keep())
             .map_err(|error| failed(error.to_string()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            address,
-            queues,
-            wishes,
-            max_mtu,
-            mtu: Arc::clone(mtu),
-            state,
-            changes,
-            stop,
-            thread: Some(thread),
-        })
-    }
-
-    fn failed(&self, reason: String) -> Error {
-        Error::Device { what: self.name.clone(), reason }
-    }
-
-    fn change(&mut self, to: Wishes) -> Result<(), Error> {
-        self.changes.make(to)?;
-        self.wishes = to;
-        Ok(())
+        Ok(Self { _thread: thread, address, queues, settings, state })
     }
 }
 
 impl PortControl for VirtioPciPort {
     fn info(&self) -> PortInfo {
         let queues = self.queues.into();
-        let max_mtu = self.max_mtu;
+        let max_mtu = self.settings.max_mtu();
         PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu }
     }
 
@@ -118,39 +88,27 @@ impl PortControl for VirtioPciPort {
     }
 
     fn mac(&self) -> MacAddr {
-        self.wishes.mac
+        self.settings.wishes().mac
     }
 
     fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
-        if mac.is_multicast() {
-            return Err(self.failed(format!("{mac} is not the address of one station")));
-        }
-        self.change(Wishes { mac, ..self.wishes })
+        self.settings.set_mac(mac)
     }
 
     fn mtu(&self) -> u16 {
-        self.wishes.mtu
+        self.settings.wishes().mtu
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if !(MIN_MTU..=self.max_mtu).contains(&mtu) {
-            let most = self.max_mtu;
-            return Err(self.failed(format!("MTU {mtu}: expected {MIN_MTU} to {most}")));
-        }
-        self.change(Wishes { mtu, ..self.wishes })?;
-        self.mtu.store(mtu, Relaxed);
-        Ok(())
+        self.settings.set_mtu(mtu)
     }
 
     fn promiscuous(&self) -> bool {
-        self.wishes.promiscuous
+        self.settings.wishes().promiscuous
     }
 
     fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
-        if on == self.wishes.promiscuous {
-            return Ok(());
-        }
-        self.change(Wishes { promiscuous: on, ..self.wishes })
+        self.settings.set_promiscuous(on)
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {
@@ -172,16 +130,5 @@ impl PortControl for VirtioPciPort {
         let mut details = vec![("address".to_owned(), self.address.to_string())];
         details.extend(self.state.link.details());
         details
-    }
-}
-
-impl Drop for VirtioPciPort {
-    fn drop(&mut self) {
-        let _ = self.stop.signal();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of port {} has panicked", self.name);
-        }
     }
 }

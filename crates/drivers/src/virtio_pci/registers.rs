@@ -4,42 +4,62 @@ use std::fmt;
 
 use eal::pci::PciError;
 use virtio::Features;
-use virtio::driver::DriverQueue;
+use virtio::driver::{DriverQueue, DriverRing as _};
 
 use crate::virtio::kick::Kick;
 
 /// Status: the driver has noticed the device (virtio 1.3 section 2.1).
-pub(super) const ACKNOWLEDGE: u8 = 1;
+pub const ACKNOWLEDGE: u8 = 1;
 /// Status: the driver knows how to drive it.
-pub(super) const DRIVER: u8 = 2;
+pub const DRIVER: u8 = 2;
 /// Status: the driver is set up.
-pub(super) const DRIVER_OK: u8 = 4;
+pub const DRIVER_OK: u8 = 4;
 /// Status: features are agreed upon.
-pub(super) const FEATURES_OK: u8 = 8;
+pub const FEATURES_OK: u8 = 8;
 /// Status: the device cannot go on.
-pub(super) const NEEDS_RESET: u8 = 0x40;
+pub const NEEDS_RESET: u8 = 0x40;
 /// Status: the driver has given up.
-pub(super) const FAILED: u8 = 0x80;
+pub const FAILED: u8 = 0x80;
 
 /// No interrupt vector (section 4.1.5.1.2).
-pub(super) const NO_VECTOR: u16 = 0xFFFF;
+pub const NO_VECTOR: u16 = 0xFFFF;
 
 /// Interrupt status: a ring was used (section 4.1.4.5).
-pub(super) const ISR_QUEUE: u8 = 1;
+pub const ISR_QUEUE: u8 = 1;
 /// Interrupt status: the configuration changed.
-pub(super) const ISR_CONFIG: u8 = 2;
+pub const ISR_CONFIG: u8 = 2;
 
 /// What the device says of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct QueueInfo {
+pub struct QueueInfo {
     /// Most entries; 0 for a ring that is not there.
-    pub(super) size: u16,
+    pub size: u16,
     /// Which notify register it has.
-    pub(super) notify_offset: u16,
+    pub notify_offset: u16,
+}
+
+/// Where the device finds a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingPlace {
+    /// Number of entries.
+    pub size: u16,
+    /// The device's address of the descriptor table or packed ring.
+    pub descriptors: u64,
+    /// Of the available ring, or the driver's event structure.
+    pub driver: u64,
+    /// Of the used ring, or the device's event structure.
+    pub device: u64,
+}
+
+impl From<&DriverQueue> for RingPlace {
+    fn from(queue: &DriverQueue) -> Self {
+        let (descriptors, driver, device) = queue.device_addresses();
+        Self { size: queue.entries(), descriptors, driver, device }
+    }
 }
 
 /// A device's registers. A device that is gone reads as all ones, and takes no writes.
-pub(super) trait Registers: Send + fmt::Debug {
+pub trait Registers: Send + fmt::Debug {
     /// Whether it is a device before virtio 1.0.
     fn is_legacy(&self) -> bool;
 
@@ -63,7 +83,7 @@ pub(super) trait Registers: Send + fmt::Debug {
 
     /// Tells the device where ring `index` lies, has it interrupt with `vector`, and enables it.
     /// `false` when it has no resources for the vector.
-    fn start_queue(&self, index: u16, queue: &DriverQueue, vector: u16) -> bool;
+    fn start_queue(&self, index: u16, ring: RingPlace, vector: u16) -> bool;
 
     /// Has changes of the configuration interrupt with `vector`; `false` when the device has no
     /// resources for that.

@@ -9,7 +9,8 @@ use virtio::driver::DriverQueue;
 use virtio::driver::split::LEGACY_ALIGN;
 
 use super::config::{LinkStatus, NetConfig, write_legacy_mac};
-use super::device::{Device, Trouble};
+use super::device::Device;
+use super::hardware::Trouble;
 use super::negotiation::{self, Queues};
 use super::options::Options;
 use super::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR};
@@ -76,7 +77,7 @@ impl Session {
         let bytes = plan.bytes().ok_or_else(|| too_large(&plan))?;
         let space = device.pci.dma();
         let mut parts = Parts::dma(name, bytes, space).map_err(failed)?;
-        let pairs = queues.pairs(device, &plan, &mut parts)?;
+        let pairs = queues.pairs(name, device, &plan, &mut parts)?;
         let control = queues.control(device, &plan, &mut parts)?;
         let memory = Arc::clone(parts.memory());
         let mut session = Self { plan, config, control, memory, wishes };
@@ -102,11 +103,11 @@ impl Session {
         registers.set_config_vector(interrupts.config_vector());
         for (number, (rx, tx)) in (0..).zip(&pairs) {
             let vector = interrupts.rx_vector(number);
-            woken &= registers.start_queue(2 * number, rx.queue(), vector);
-            registers.start_queue(2 * number + 1, tx.queue(), NO_VECTOR);
+            woken &= registers.start_queue(2 * number, rx.queue().into(), vector);
+            registers.start_queue(2 * number + 1, tx.queue().into(), NO_VECTOR);
         }
         if let Some((control, index)) = self.control.as_ref().zip(queues.control_index()) {
-            registers.start_queue(index, control.queue(), NO_VECTOR);
+            registers.start_queue(index, control.queue().into(), NO_VECTOR);
         }
         device.add_status(DRIVER_OK);
         let status = registers.status();

@@ -1,8 +1,7 @@
 //! The driver against a model of a device.
 
 mod hostile;
-mod model;
-mod registers;
+mod packets;
 
 use std::sync::Arc;
 use std::sync::mpsc;
@@ -11,15 +10,15 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use eal::pci::PciDevice as _;
 use ethdev::{DropReason, Error, PortEvent};
+use packet::builder::FrameBuilder;
 use packet::{BURST, Frame, MacAddr, Packet, Pool, PoolCache};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::Features;
 
+use super::model::{Model, ModelWindows, Shape};
 use super::open_on;
 use super::options::Options;
 use crate::open::OpenPort;
-use model::{Model, Shape};
-use registers::ModelWindows;
 
 /// How long anything may take on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -370,6 +369,30 @@ fn a_device_that_is_gone_stays_gone() {
         drop(port);
         assert_eq!(events.try_iter().count(), 0);
     }
+}
+
+#[test]
+fn a_device_that_the_kernel_wants_back_is_given_back_at_once() {
+    let model = Model::new(&Shape::default());
+    let mut port = open(&model, "").unwrap();
+    let (sender, events) = mpsc::channel();
+    assert!(port.port.on_event(move |event| sender.send(event).unwrap()));
+    model.state().inject[0].push_back(frame(0, 60));
+    while model.step() {}
+    let OpenPort { port, rx, tx } = &mut port;
+    // A worker has frames at that moment, and looks at them afterwards.
+    let burst = rx[0].rx_burst(BURST);
+    model.request.signal().unwrap();
+    assert_eq!(events.recv_timeout(PATIENCE), Ok(PortEvent::LinkChanged));
+    assert_eq!(events.recv_timeout(PATIENCE), Ok(PortEvent::Removed));
+    assert!(model.state().given_back);
+    assert_eq!(burst.frames()[0].to_vec(), frame(0, 60));
+    drop(burst);
+    assert!(!port.control().link().up && port.control_mut().set_promiscuous(false).is_err());
+    assert_eq!(rx[0].rx_burst(BURST).frames().len(), 0);
+    assert_eq!(tx[0].tx_burst(&[Frame::from_bytes(&frame(0, 60))]), 1);
+    assert_eq!(port.tx_queue_stats()[0].drops[DropReason::LinkDown as usize], 1);
+    assert_eq!((events.try_iter().count(), model.state().violations), (0, 0));
 }
 
 /// Packets of a pool, with frames of these lengths in them.

@@ -9,32 +9,44 @@ use crate::virtio::kick::Doorbell;
 
 /// Where registers are, as the device says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Place {
+pub struct Place {
     /// Number of the base address register, 0 to 5.
-    pub(super) bar: u8,
+    pub bar: u8,
     /// Bytes from its start.
-    pub(super) offset: u32,
+    pub offset: u32,
     /// Bytes.
-    pub(super) len: u32,
+    pub len: u32,
 }
 
 /// Registers of a device, for control paths. Every access is one of its own width; outside of the
 /// window all ones are read and nothing is written.
-pub(super) trait Window: Send + Sync + fmt::Debug {
+pub trait Window: Send + Sync + fmt::Debug {
+    /// Reads 8 bits at byte `offset`.
     fn read8(&self, offset: usize) -> u8;
+    /// Reads 16 bits at byte `offset`.
     fn read16(&self, offset: usize) -> u16;
+    /// Reads 32 bits at byte `offset`.
     fn read32(&self, offset: usize) -> u32;
+    /// Writes 8 bits at byte `offset`.
     fn write8(&self, offset: usize, value: u8);
+    /// Writes 16 bits at byte `offset`.
     fn write16(&self, offset: usize, value: u16);
+    /// Writes 32 bits at byte `offset`.
     fn write32(&self, offset: usize, value: u32);
 }
 
 /// What gives access to places.
-pub(super) trait Windows: Send + fmt::Debug {
+pub trait Windows: Send + fmt::Debug {
     /// The registers at `place`, all of which are inside its base address register.
+    ///
+    /// # Errors
+    /// When they are not, or cannot be mapped.
     fn open(&mut self, place: Place) -> Result<Box<dyn Window>, PciError>;
 
     /// The register `at` bytes into `place`, which was opened, to notify ring `index` of.
+    ///
+    /// # Errors
+    /// When it was not opened.
     fn doorbell(
         &self,
         place: Place,
@@ -46,13 +58,14 @@ pub(super) trait Windows: Send + fmt::Debug {
 
 /// The windows of a real device: its base address registers, each mapped once.
 #[derive(Debug)]
-pub(super) struct MappedBars {
+pub struct MappedBars {
     device: Arc<dyn PciDevice>,
     bars: [Option<Arc<Bar>>; 6],
 }
 
 impl MappedBars {
-    pub(super) fn new(device: Arc<dyn PciDevice>) -> Self {
+    /// Those of `device`; nothing is mapped yet.
+    pub fn new(device: Arc<dyn PciDevice>) -> Self {
         Self { device, bars: Default::default() }
     }
 

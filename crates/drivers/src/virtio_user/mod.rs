@@ -4,6 +4,7 @@
 //! DPDK's, Open vSwitch's) and drives the rings itself. What it shares with the back-end is one
 //! piece of memory with rings and packet buffers, and nothing else of this process.
 //!
+//! - `news`: what a back-end tells by itself
 //! - `options`: what the device string can say
 //! - `port`: the control side, and the thread that keeps the session
 //! - `session`: one session with a back-end: from the handshake to the last ring
@@ -13,6 +14,7 @@
 //! A session ends when the back-end goes away, breaks a ring or the port is closed; the port
 //! then looks for the next back-end, and its queues never notice but for the missing frames.
 
+mod news;
 mod options;
 mod port;
 mod session;
@@ -111,7 +113,7 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
 
     let mtu = Arc::new(AtomicU16::new(options.mtu));
     let rx = lanes.rx.iter().map(|lane| {
-        let driver = Receiver::new(Arc::clone(lane), options.queue_size);
+        let driver = Receiver::new(Arc::clone(lane), options.queue_size, false);
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let tx = lanes.tx.iter().map(|lane| {

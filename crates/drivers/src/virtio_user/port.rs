@@ -1,10 +1,9 @@
 //! The control side of a port, and the thread that keeps its session.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
-use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eal::EventFd;
@@ -20,8 +19,7 @@ use super::session::Session;
 use crate::virtio::control_queue::Command;
 use crate::virtio::features::LINK_HEADERS;
 use crate::virtio::lane::Lanes;
-use crate::virtio::link::{Change, Changes, LinkState, Wishes};
-use crate::virtio::options::MIN_MTU;
+use crate::virtio::link::{Change, LinkState, PortThread, Settings, Wishes};
 
 /// How long to wait before the next attempt to find the back-end.
 const RETRY: Duration = Duration::from_millis(100);
@@ -40,15 +38,11 @@ struct State {
 
 /// The control side of a virtio-user port. Dropping it ends the session.
 pub(super) struct VirtioUserPort {
-    name: String,
+    /// Dropped first, which ends the session.
+    _thread: PortThread,
     options: Options,
-    wishes: Wishes,
-    /// What the transmit queues check frames against.
-    mtu: Arc<AtomicU16>,
+    settings: Settings,
     state: Arc<State>,
-    changes: Changes,
-    stop: EventFd,
-    thread: Option<JoinHandle<()>>,
 }
 
 impl VirtioUserPort {
@@ -69,7 +63,7 @@ impl VirtioUserPort {
         let wishes = Wishes { mac: options.mac, mtu: options.mtu, promiscuous: true };
         let state = Arc::new(State::default());
         let stop = EventFd::new().map_err(|error| failed(name, error))?;
-        let (changes, incoming) = Changes::new(name, Arc::clone(&wake));
+        let (settings, incoming) = Settings::new(name, wishes, u16::MAX, mtu, Arc::clone(&wake));
         let keeper = Keeper {
             name: name.to_owned(),
             options: options.clone(),
@@ -82,27 +76,21 @@ impl VirtioUserPort {
             stop: stop.try_clone().map_err(|error| failed(name, error))?,
             last_complaint: String::new(),
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("vu-{name}"))
-            .spawn(move || keeper.keep())
+        let thread = PortThread::start(name, "vu", stop, move || keeper.keep())
             .map_err(|error| failed(name, error))?;
-        let thread = Some(thread);
-        let name = name.to_owned();
-        Ok(Self { name, options, wishes, mtu, state, changes, stop, thread })
-    }
-
-    /// Has the port's thread make the change, and keeps it for later sessions if that worked.
-    fn change(&mut self, to: Wishes) -> Result<(), Error> {
-        self.changes.make(to)?;
-        self.wishes = to;
-        Ok(())
+        Ok(Self { _thread: thread, options, settings, state })
     }
 }
 
 impl PortControl for VirtioUserPort {
     fn info(&self) -> PortInfo {
         let queues = self.options.net.queues.into();
-        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: u16::MAX }
+        PortInfo {
+            driver: INFO.name,
+            rx_queues: queues,
+            tx_queues: queues,
+            max_mtu: self.settings.max_mtu(),
+        }
     }
 
     fn link(&self) -> Link {
@@ -110,38 +98,27 @@ impl PortControl for VirtioUserPort {
     }
 
     fn mac(&self) -> MacAddr {
-        self.wishes.mac
+        self.settings.wishes().mac
     }
 
     fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
-        if mac.is_multicast() {
-            return Err(failed(&self.name, format!("{mac} is not the address of one station")));
-        }
-        self.change(Wishes { mac, ..self.wishes })
+        self.settings.set_mac(mac)
     }
 
     fn mtu(&self) -> u16 {
-        self.wishes.mtu
+        self.settings.wishes().mtu
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if mtu < MIN_MTU {
-            return Err(failed(&self.name, format!("MTU {mtu}: expected {MIN_MTU} to 65535")));
-        }
-        self.change(Wishes { mtu, ..self.wishes })?;
-        self.mtu.store(mtu, Relaxed);
-        Ok(())
+        self.settings.set_mtu(mtu)
     }
 
     fn promiscuous(&self) -> bool {
-        self.wishes.promiscuous
+        self.settings.wishes().promiscuous
     }
 
     fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
-        if on == self.wishes.promiscuous {
-            return Ok(());
-        }
-        self.change(Wishes { promiscuous: on, ..self.wishes })
+        self.settings.set_promiscuous(on)
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {
@@ -163,17 +140,6 @@ impl PortControl for VirtioUserPort {
         let mut details = vec![("socket".to_owned(), format!("{} ({mode})", self.options.path))];
         details.extend(self.state.link.details());
         details
-    }
-}
-
-impl Drop for VirtioUserPort {
-    fn drop(&mut self) {
-        let _ = self.stop.signal();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("the thread of port {} has panicked", self.name);
-        }
     }
 }
 
@@ -220,7 +186,7 @@ impl Keeper {
         loop {
             let listener = self.endpoint.wait_fd().filter(|_| pause <= RETRY);
             let timeout = if listener.is_some() { None } else { Some(pause) };
-            match self.wait(listener, timeout) {
+            match self.wait([listener, None], timeout) {
                 Woken::Stop => return,
                 Woken::Wake => {
                     self.make_changes(None);
@@ -262,15 +228,23 @@ impl Keeper {
     fn attend(&mut self, mut session: Session) -> End {
         self.last_complaint.clear();
         self.state.sessions.fetch_add(1, Relaxed);
-        self.state.link.set_details(session.details());
-        self.state.link.set(true);
+        let mut broken = self.follow_link(&mut session);
         tracing::info!("port {}: connected to {}", self.name, self.options.path);
         let (reason, end) = loop {
-            match self.wait(Some(session.as_fd()), None) {
+            if let Some(reason) = broken.take() {
+                break (Some(reason), End::Gone);
+            }
+            let patience = session.has_news().then_some(Duration::ZERO);
+            match self.wait([Some(session.as_fd()), session.channel_fd()], patience) {
                 Woken::Stop => break (None, End::Closed),
                 Woken::Other => {
                     if let Err(error) = session.check() {
                         break (Some(error.to_string()), End::Gone);
+                    }
+                    if session.heed_news(&self.lanes) {
+                        broken = self.follow_link(&mut session);
+                    } else {
+                        self.state.link.set_details(session.details());
                     }
                 }
                 Woken::Wake => {
@@ -291,6 +265,18 @@ impl Keeper {
         self.state.link.set_details(Vec::new());
         self.state.link.set(false);
         end
+    }
+
+    /// Takes the state of the device's link over; returns why it cannot be known, if so.
+    fn follow_link(&self, session: &mut Session) -> Option<String> {
+        let up = match session.is_link_up() {
+            Ok(up) => up,
+            Err(error) => return Some(error.to_string()),
+        };
+        self.lanes.set_ready(up);
+        self.state.link.set_details(session.details());
+        self.state.link.set(up);
+        None
     }
 
     /// What the back-end did wrong with a ring, if it did.
@@ -316,13 +302,13 @@ impl Keeper {
         restart
     }
 
-    /// Waits for `file`, for a change, a fault or the end.
-    fn wait(&self, file: Option<std::os::fd::BorrowedFd<'_>>, timeout: Option<Duration>) -> Woken {
+    /// Waits for one of `files`, for a change, a fault or the end.
+    fn wait(&self, files: [Option<BorrowedFd<'_>>; 2], timeout: Option<Duration>) -> Woken {
         let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 3>::new();
+        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 4>::new();
         fds.push(PollFd::new(&self.stop, PollFlags::IN));
         fds.push(PollFd::new(&self.wake, PollFlags::IN));
-        if let Some(file) = &file {
+        for file in files.iter().flatten() {
             fds.push(PollFd::new(file, PollFlags::IN | PollFlags::RDHUP));
         }
         let _ = rustix::event::poll(&mut fds, timeout.as_ref());

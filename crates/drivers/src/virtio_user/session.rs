@@ -1,20 +1,22 @@
 //! One session with a back-end: from the handshake to the last ring.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
 use eal::EventFd;
 use ethdev::Error;
 use vhost::frontend::{Frontend, FrontendError, Offer, Ring};
-use vhost::protocol::MemoryRegion;
+use vhost::protocol::{MemoryRegion, ProtocolFeatures};
 use virtio::Features;
 use virtio::driver::{DriverQueue, DriverRing};
 
+use super::news::{News, Pending};
 use super::options::Options;
 use crate::virtio::control_queue::{self, Command, CommandError, ControlQueue};
 use crate::virtio::features::{names, receive_room};
-use crate::virtio::kick::Kick;
+use crate::virtio::kick::{Doorbell, Kick};
 use crate::virtio::lane::Lanes;
 use crate::virtio::link::Wishes;
 use crate::virtio::memory::{DEVICE_BASE, Parts, RingMemory};
@@ -43,6 +45,12 @@ pub(super) struct Session {
     /// Bytes of a frame that the receive buffers hold, together.
     receive_limit: usize,
     memory: Arc<RingMemory>,
+    /// What the back-end has told by itself.
+    news: News,
+    /// How the back-end hears of each ring without a doorbell, by index.
+    kicks: Vec<EventFd>,
+    /// Rings whose doorbell is in use.
+    doorbells: BTreeSet<u8>,
 }
 
 /// The rings of a queue pair, ready to be started, and how the back-end is to hear of each.
@@ -69,6 +77,8 @@ impl Session {
     ) -> Result<Self, Error> {
         let mut frontend =
             Frontend::new(stream, &options.path, TIMEOUT, cancel).map_err(device_error)?;
+        let news = News::default();
+        frontend.listen(news.listener(options.net.queues.saturating_mul(2)));
         let offer = frontend.handshake().map_err(device_error)?;
         let plan = Plan::new(options, &offer, wishes)?;
         let mut parts = Parts::shared(name, plan.rings.bytes().unwrap_or(usize::MAX))?;
@@ -85,6 +95,9 @@ impl Session {
             control,
             receive_limit: plan.rings.receive_limit(),
             memory: Arc::clone(parts.memory()),
+            news,
+            kicks: Vec::new(),
+            doorbells: BTreeSet::new(),
         };
         let control = files.zip(plan.control_index);
         session.run(&pairs, control, wishes, lanes).map_err(device_error)?;
@@ -94,8 +107,56 @@ impl Session {
             rx.kick();
             tx.kick();
         }
-        lanes.install(pairs.into_iter().map(|pair| pair.rings).collect());
+        let (rings, kicks): (_, Vec<_>) =
+            pairs.into_iter().map(|pair| (pair.rings, pair.kicks)).unzip();
+        session.kicks = kicks.into_iter().flat_map(|(rx, tx)| [rx, tx]).collect();
+        lanes.install(rings);
+        session.heed_news(lanes);
         Ok(session)
+    }
+
+    /// Does what the back-end has told by itself; returns whether the link may have changed.
+    pub(super) fn heed_news(&mut self, lanes: &Lanes) -> bool {
+        let Pending { config_changed, doorbells } = self.news.take();
+        for (index, bar) in doorbells {
+            let with_position = self.features.contains(Features::NOTIFICATION_DATA);
+            let doorbell = bar.map(|bar| Doorbell::memory(bar, 0, index.into(), with_position));
+            let has_one = doorbell.is_some();
+            let kick = doorbell.map(Kick::Doorbell).or_else(|| {
+                let event = self.kicks.get(usize::from(index))?;
+                event.try_clone().ok().map(Kick::Event)
+            });
+            if kick.is_some_and(|kick| lanes.set_kick(index, kick)) && has_one {
+                self.doorbells.insert(index);
+            } else {
+                self.doorbells.remove(&index);
+            }
+        }
+        config_changed
+    }
+
+    /// Whether the back-end has told something that was not heeded yet. That may come within any
+    /// call, as the channel is served while a reply is waited for.
+    pub(super) fn has_news(&self) -> bool {
+        !self.news.is_empty()
+    }
+
+    /// Whether the device's link is up, which it is where the device does not tell (virtio 1.3
+    /// section 5.1.4.2).
+    pub(super) fn is_link_up(&mut self) -> Result<bool, FrontendError> {
+        const STATUS: u32 = 6;
+        const LINK_UP: u8 = 1;
+        if !self.features.contains(Features::STATUS) {
+            return Ok(true);
+        }
+        let status = self.frontend.read_config(STATUS, 2)?;
+        let low = status.and_then(|part| part.bytes.first().copied());
+        Ok(low.is_none_or(|low| low & LINK_UP != 0))
+    }
+
+    /// What becomes readable when the back-end tells something by itself.
+    pub(super) fn channel_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.frontend.channel_fd()
     }
 
     /// The messages that bring the back-end from the handshake to running rings.
@@ -205,6 +266,7 @@ impl Session {
             ("protocol_features", protocol),
             ("queue_pairs", pairs),
             ("control_queue", control.to_owned()),
+            ("doorbells", format!("{} of {} rings", self.doorbells.len(), self.kicks.len())),
             ("memory", format!("{} bytes, {:?} pages", memory.len(), memory.backing())),
         ];
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -226,7 +288,7 @@ impl Session {
 
 impl AsFd for Session {
     /// What becomes readable when the back-end goes away.
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
         self.frontend.as_fd()
     }
 }
@@ -260,6 +322,10 @@ impl Plan {
         {
             return Err(missing("RING_PACKED (or say packed=off)"));
         }
+        // Of use only where the configuration can be read.
+        if offer.protocol.contains(ProtocolFeatures::CONFIG) {
+            features |= offer.features & Features::STATUS;
+        }
         let control = options.net.choose_control(offer.features);
         let with_control = features | control;
         // virtio 1.3 section 5.1.2: behind all pairs that the device has, used or not.
@@ -290,6 +356,7 @@ impl Plan {
             receive_room: receive_room(features, wishes.mtu),
             legacy: false,
             piece: usize::MAX,
+            packets: false,
         };
         Ok(Self { rings, control_index })
     }
@@ -298,7 +365,7 @@ impl Plan {
         let kicks = (EventFd::new().ok()?, EventFd::new().ok()?);
         let rx_kick = Kick::Event(kicks.0.try_clone().ok()?);
         let tx_kick = Kick::Event(kicks.1.try_clone().ok()?);
-        let rings = self.rings.pair(parts, (rx_kick, tx_kick))?;
+        let rings = self.rings.pair(parts, (rx_kick, tx_kick), None)?;
         Some(Pair { rings, kicks })
     }
 

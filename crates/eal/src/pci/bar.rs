@@ -1,6 +1,5 @@
 //! A device's registers in memory.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
@@ -10,6 +9,14 @@ use std::sync::Arc;
 use rustix::mm::{MapFlags, ProtFlags};
 
 use crate::sigbus;
+
+/// Whoever a mapping is of: it lives for as long as that.
+pub(super) trait Owner: Send + Sync {
+    /// The mapping that begins at `base` is about to end.
+    fn unmaps(&self, base: usize) {
+        let _ = base;
+    }
+}
 
 /// A mapped base address register: registers of a device.
 ///
@@ -27,7 +34,7 @@ pub struct Bar {
     /// Catches the signal that comes when the kernel has taken the registers away.
     guard: Option<sigbus::Registration>,
     /// What must not be closed before the mapping is gone.
-    _keep: Option<Arc<dyn Any + Send + Sync>>,
+    owner: Option<Arc<dyn Owner>>,
 }
 
 // SAFETY: a mapping belongs to the process, and device registers are accessed by volatile loads
@@ -73,12 +80,12 @@ impl Bar {
         len: usize,
         unmap: Option<fn(NonNull<u8>, usize)>,
     ) -> Self {
-        Self { ptr, len, unmap, guard: None, _keep: None }
+        Self { ptr, len, unmap, guard: None, owner: None }
     }
 
     /// Maps `areas` (offset and length in bytes, multiples of a page) of the `len` bytes that
     /// `fd` has from `offset` on, a multiple of a page. What lies between them is memory that
-    /// nobody hears of. `skip` bytes before the first register belong to others. Keeps `keep`
+    /// nobody hears of. `skip` bytes before the first register belong to others. Keeps `owner`
     /// until it is unmapped.
     pub(super) fn map(
         fd: BorrowedFd<'_>,
@@ -86,7 +93,7 @@ impl Bar {
         skip: usize,
         len: usize,
         areas: &[(usize, usize)],
-        keep: Option<Arc<dyn Any + Send + Sync>>,
+        owner: Option<Arc<dyn Owner>>,
     ) -> io::Result<Self> {
         sigbus::install()?;
         let page = rustix::param::page_size();
@@ -103,7 +110,7 @@ impl Bar {
         };
         // From here on whatever fails unmaps it all.
         let ptr = NonNull::new(base.wrapping_add(skip)).ok_or(io::ErrorKind::OutOfMemory)?;
-        let mut bar = Self { ptr, len, unmap: Some(unmap), guard: None, _keep: keep };
+        let mut bar = Self { ptr, len, unmap: Some(unmap), guard: None, owner };
         for (start, bytes) in areas {
             let end = start.checked_add(*bytes).filter(|end| *end <= whole);
             if end.is_none() || *bytes == 0 || !start.is_multiple_of(page) {
@@ -122,10 +129,28 @@ impl Bar {
         Ok(bar)
     }
 
+    /// Maps the page of registers that `fd` has at `offset`, a multiple of a page: a doorbell that
+    /// somebody else hands out.
+    ///
+    /// # Errors
+    /// When the file cannot be mapped there for reading and writing.
+    pub fn map_page(fd: BorrowedFd<'_>, offset: u64) -> io::Result<Self> {
+        let page = rustix::param::page_size();
+        Self::map(fd, offset, 0, page, &[(0, page)], None)
+    }
+
     /// Whether the kernel has taken the registers away: they are zeroes now.
     #[must_use]
     pub fn is_gone(&self) -> bool {
         self.guard.as_ref().is_some_and(sigbus::Registration::poisoned)
+    }
+
+    /// All pages of the mapping: the address of their first byte, and their length in bytes.
+    pub(super) fn range(&self) -> (usize, usize) {
+        let page = rustix::param::page_size();
+        let skip = self.ptr.addr().get() % page;
+        let base = self.ptr.expose_provenance().get().wrapping_sub(skip);
+        (base, self.len.saturating_add(skip).next_multiple_of(page))
     }
 
     /// Size in bytes.
@@ -164,6 +189,9 @@ impl Drop for Bar {
         if let Some(guard) = &self.guard {
             guard.end();
         }
+        if let Some(owner) = &self.owner {
+            owner.unmaps(self.range().0);
+        }
         if let Some(unmap) = self.unmap {
             unmap(self.ptr, self.len);
         }
@@ -183,13 +211,15 @@ mod tests {
 
     use super::*;
 
+    impl Owner for () {}
+
     #[test]
     fn areas_are_mapped_and_what_is_between_them_is_nobodys() {
         let page = rustix::param::page_size();
         let mut file = tempfile::tempfile().unwrap();
         let bytes: Vec<u8> = (1..=4).flat_map(|n| vec![n; page]).collect();
         file.write_all(&bytes).unwrap();
-        let keep: Arc<dyn Any + Send + Sync> = Arc::new(());
+        let keep: Arc<dyn Owner> = Arc::new(());
         let areas = [(0, page), (2 * page, page)];
         let len = 3 * page - 16;
         let from = page as u64;

@@ -1,7 +1,7 @@
 //! A PCI device that this process drives, whatever gives it access: VFIO or UIO.
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use super::bar::Bar;
 use super::error::PciError;
@@ -86,6 +86,28 @@ pub trait PciDevice: Send + Sync + fmt::Debug {
     /// When there are more than [`msix_vectors`](Self::msix_vectors).
     fn set_msix(&self, events: &[Option<&EventFd>]) -> Result<(), PciError>;
 
+    /// Has MSI-X vector `vector`, of those that were [set](Self::set_msix), signal another event.
+    /// The other vectors are not disturbed; of this one a signal may be lost meanwhile.
+    ///
+    /// # Errors
+    /// When there is no such vector.
+    fn change_msix(&self, vector: u16, event: Option<&EventFd>) -> Result<(), PciError> {
+        let _ = event;
+        Err(PciError::new(self.info().address, format!("it has no MSI-X vector {vector}")))
+    }
+
+    /// A file, and the offset in it in bytes, by which another process can map `len` bytes at
+    /// `offset` of base address register `index`: whole pages. The file is the device's own, so
+    /// whoever gets it can do with the device whatever this process can.
+    ///
+    /// # Errors
+    /// When they are not memory of the device that can be mapped.
+    fn share_bar(&self, index: u8, offset: u64, len: u64) -> Result<(OwnedFd, u64), PciError> {
+        let _ = (offset, len);
+        let reason = format!("register {index} cannot be mapped by others");
+        Err(PciError::new(self.info().address, reason))
+    }
+
     /// The device's line interrupt (INTx), where there is no MSI-X: becomes readable when it
     /// fires and is masked by then; `None` where the device has none.
     fn line_interrupt(&self) -> Option<BorrowedFd<'_>>;
@@ -95,6 +117,18 @@ pub trait PciDevice: Send + Sync + fmt::Debug {
     /// # Errors
     /// When there is none.
     fn unmask_line_interrupt(&self) -> Result<(), PciError>;
+
+    /// Becomes readable when the kernel wants the device back, since it is unplugged or taken from
+    /// its driver, and waits for that; see [`give_back`](Self::give_back). `None` where it does not
+    /// ask (UIO).
+    fn release_request(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// Gives the device back to the kernel, although there are values that refer to it: from now
+    /// on it is to them as one that is gone. Registers read as all ones, and nothing else can be
+    /// done with it. The device must have been stopped.
+    fn give_back(&self) {}
 }
 
 fn no_ports(info: &DeviceInfo, index: u8) -> PciError {

@@ -159,7 +159,8 @@ impl Sysfs {
     }
 
     /// Whether VFIO made the group up for a device without an IOMMU.
-    pub(super) fn group_is_without_iommu(&self, group: u32) -> bool {
+    #[must_use]
+    pub fn group_is_without_iommu(&self, group: u32) -> bool {
         read_attribute(&self.path(format!("kernel/iommu_groups/{group}/name")))
             .is_ok_and(|name| name == "vfio-noiommu")
     }

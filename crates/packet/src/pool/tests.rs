@@ -68,6 +68,35 @@ fn numbers_out_of_range_are_refused() {
 }
 
 #[test]
+fn packets_of_several_pools_go_home_in_bulk() {
+    let pools = ["own", "one", "other"].map(|name| Pool::new(name, 200, 64).unwrap());
+    let mut caches = pools.each_ref().map(Pool::cache);
+    let frame = [7; 150];
+    let mut packets = Vec::new();
+    // In runs of different lengths, some of several buffers.
+    for number in 0..150 {
+        let cache = &mut caches[[0, 1, 1, 2, 0, 2][number % 6 / 2 + number / 50]];
+        let len = if number % 4 == 0 { 150 } else { 60 };
+        packets.push(cache.copy_frame(&Frame::from_bytes(&frame[..len])).unwrap());
+    }
+    let [mut own, one, other] = caches;
+    drop((one, other));
+    let last = packets.pop().unwrap();
+    own.free_burst(packets);
+    // A pool that only its last packet keeps ends with that.
+    let short = Pool::new("short-lived", 2, 64).unwrap();
+    let one = short.cache().alloc().unwrap();
+    drop(short);
+    let mut returns = own.returns();
+    returns.free(one);
+    returns.free(last);
+    drop(returns);
+    drop(own);
+    assert_eq!(pools.each_ref().map(Pool::available), [200; 3]);
+    assert!(!is_mapped("short-lived"));
+}
+
+#[test]
 fn packets_cross_threads_and_none_is_lost_or_doubled() {
     const ROUNDS: u32 = 30_000;
     let pool = Pool::new("test-threads", 300, 64).unwrap();

@@ -19,14 +19,16 @@ pub enum Request {
     ShowStats {},
     /// The workers and the queues that they poll.
     ShowWorkers {},
-    /// Opens a port and connects it.
+    /// The vDPA devices.
+    ShowVdpa {},
+    /// Opens a port and connects it, or attaches a vDPA device.
     PortAdd {
         /// Its name.
         name: String,
         /// Its device string.
         device: String,
     },
-    /// Disconnects a port and closes it.
+    /// Disconnects a port and closes it, or detaches a vDPA device.
     PortDel {
         /// Its name.
         name: String,
@@ -264,6 +266,42 @@ pub struct WorkerQueue {
     pub port: String,
     /// The queue's number.
     pub queue: usize,
+}
+
+/// Answer to [`Request::ShowVdpa`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vdpa {
+    /// In the order of their names.
+    pub devices: Vec<VdpaDevice>,
+}
+
+/// One vDPA device on its socket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VdpaDevice {
+    /// Its name.
+    pub name: String,
+    /// Its device string, without what belongs to the socket.
+    pub device: String,
+    /// Path of the socket.
+    pub socket: String,
+    /// `server` or `client`.
+    pub role: String,
+    /// `waiting` for a front-end, `connected`, `running`, or `failed`.
+    pub state: String,
+    /// Why it has failed.
+    pub reason: Option<String>,
+    /// Number of queue pairs that it has.
+    pub queue_pairs: u16,
+    /// The rings that it serves now.
+    pub rings: Vec<u16>,
+    /// The rings whose doorbell the guest writes itself, as far as the front-end tells.
+    pub mapped_doorbells: Vec<u16>,
+    /// Features that front-ends are offered, by name.
+    pub offered_features: Vec<String>,
+    /// Features that the present front-end has accepted, by name.
+    pub features: Vec<String>,
+    /// The device's counters, by name.
+    pub statistics: BTreeMap<String, u64>,
 }
 
 /// Answer to [`Request::FdbFlush`].

@@ -26,8 +26,8 @@ pub struct L2fwdArgs {
     #[arg(long)]
     pub no_mac_updating: bool,
 
-    /// Receive frames for all stations, not only for the port itself. Ports that are no network
-    /// cards do so in any case.
+    /// Receive frames for all stations; otherwise those for the port itself, for groups and for
+    /// everybody. Ports that are no network cards receive all in any case.
     #[arg(short = 'P', long)]
     pub promiscuous: bool,
 

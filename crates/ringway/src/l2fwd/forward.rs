@@ -122,6 +122,10 @@ pub fn work(
         for path in &mut paths {
             frames += path.forward(now, &mut cache);
         }
+        if frames == 0 {
+            // Nothing is on its way that it would pay to wait for.
+            paths.iter_mut().for_each(|path| path.tx.send_waiting(now, &mut cache));
+        }
         if idle.may_sleep(frames, now) {
             let due = paths.iter().filter_map(|path| path.tx.due()).min();
             idle.sleep(&mut paths, |path| &mut path.rx, due);

@@ -9,7 +9,7 @@ use drivers::Drivers;
 use eal::event::{Events, Interest};
 use eal::signals::Signals;
 use eal::{Epoll, Workers, clock};
-use ethdev::{IdleOptions, Load, Port, TxBufferOptions};
+use ethdev::{Error, IdleOptions, Load, Port, TxBufferOptions};
 use packet::pool::{CACHE_SIZE, DATA_ROOM};
 
 use super::args::L2fwdArgs;
@@ -41,9 +41,7 @@ pub fn run(args: &L2fwdArgs) -> Result<(), Failure> {
     let drivers = Drivers::new();
     let (mut ports, paths) = forward::open(&plans, &options, &drivers)?;
     let shares = share(args, paths)?;
-    if args.promiscuous {
-        set_promiscuous(&mut ports)?;
-    }
+    set_promiscuous(&mut ports, args.promiscuous)?;
     note_loops(&plans);
     if !wait_for_links(&ports, args.wait_link, &signals)? {
         return Ok(());
@@ -88,11 +86,17 @@ fn share(args: &L2fwdArgs, paths: Vec<Path>) -> Result<Vec<Vec<Path>>, Failure> 
     })
 }
 
-fn set_promiscuous(ports: &mut [Port]) -> Result<(), Failure> {
+/// Has ports receive the frames of all stations, or their own only. Those that are no network cards
+/// receive all in any case.
+fn set_promiscuous(ports: &mut [Port], on: bool) -> Result<(), Failure> {
     for port in ports {
         let name = port.name().to_owned();
-        let result = port.control_mut().set_promiscuous(true);
-        result.map_err(|error| Failure::runtime(format!("port {name}: {error}")))?;
+        match port.control_mut().set_promiscuous(on) {
+            Ok(()) => {}
+            Err(error) if on => return Err(Failure::runtime(format!("port {name}: {error}"))),
+            Err(Error::Unsupported { .. }) => {}
+            Err(error) => tracing::info!("port {name} receives frames for all stations: {error}"),
+        }
     }
     Ok(())
 }

@@ -1,16 +1,22 @@
-//! The control thread: any number of vhost-user sockets, served by one thread that never waits
-//! for a peer.
+//! The control thread: any number of vhost-user sockets and VDUSE devices, served by one thread
+//! that never waits for a peer.
 //!
+//! - `channel`: messages of the back-end
 //! - `endpoint`: sockets in the file system
 //! - `limit`: log lines that peers cause
+//! - `member`: what the thread serves
 //! - `socket`: one socket and its front-end
+//! - `vduse`: one VDUSE device and the kernel
 //! - `watch`: files that devices watch on this thread
 
+mod channel;
 mod endpoint;
 mod limit;
+mod member;
 mod socket;
 #[cfg(test)]
 mod tests;
+mod vduse;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -29,10 +35,13 @@ pub use endpoint::{EndpointError, MAX_PATH_LEN};
 pub use watch::{Watch, Watcher};
 
 use self::endpoint::Listener;
+use self::member::Member;
 use self::socket::{Role, Socket};
+use self::vduse::VduseMember;
 use self::watch::Source;
 use crate::backend::{Backend, EventSink};
 use crate::session::Device;
+use crate::vduse::{Kernel, Offer};
 
 /// Why a socket cannot be added, or the control thread not be started.
 #[derive(Debug, thiserror::Error)]
@@ -69,9 +78,12 @@ impl fmt::Debug for SocketOptions {
     }
 }
 
+/// Makes a member on the control thread, of its number and the set of files to wait for.
+type Make = Box<dyn FnOnce(u32, Arc<Epoll>) -> io::Result<Box<dyn Member>> + Send>;
+
 /// What the control thread is asked to do.
 enum Command {
-    Add { path: PathBuf, role: Role, device: Device, done: SyncSender<io::Result<u32>> },
+    Add { make: Make, done: SyncSender<io::Result<u32>> },
     Remove { id: u32, done: SyncSender<()> },
     End,
 }
@@ -98,7 +110,8 @@ pub struct ControlHandle {
     thread: Option<JoinHandle<()>>,
 }
 
-/// A socket on the control thread. Dropping it removes the socket, see [`remove`](Self::remove).
+/// A socket, or a VDUSE device, on the control thread. Dropping it removes the socket, see
+/// [`remove`](Self::remove).
 #[derive(Debug)]
 pub struct SocketHandle {
     id: u32,
@@ -114,7 +127,7 @@ pub struct ControlThread {
     epoll: Arc<Epoll>,
     commands: Receiver<Command>,
     wake: EventFd,
-    sockets: BTreeMap<u32, Socket>,
+    members: BTreeMap<u32, Box<dyn Member>>,
     next_id: u32,
 }
 
@@ -134,7 +147,7 @@ impl ControlThread {
             epoll: Arc::new(epoll),
             commands,
             wake: ours,
-            sockets: BTreeMap::new(),
+            members: BTreeMap::new(),
             next_id: 0,
         };
         let thread = std::thread::Builder::new()
@@ -148,7 +161,7 @@ impl ControlThread {
     fn run(mut self) {
         let mut events = Events::new();
         loop {
-            let deadline = self.sockets.values().filter_map(Socket::deadline).min();
+            let deadline = self.members.values().filter_map(|member| member.deadline()).min();
             let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
             if let Err(error) = self.epoll.wait(&mut events, timeout) {
                 tracing::error!(%error, "the vhost-user control thread cannot wait and ends");
@@ -158,9 +171,10 @@ impl ControlThread {
             for event in events.iter() {
                 match Source::of_token(event.token) {
                     Some(Source::Wake) | None => {}
-                    Some(Source::Listener(id)) => self.with(id, |s| s.on_listener(now)),
-                    Some(Source::Connection(id)) => self.with(id, |s| s.on_connection(now)),
-                    Some(Source::Watch(id, token)) => self.with(id, |s| s.on_watch(token)),
+                    Some(Source::Listener(id)) => self.with(id, |m| m.on_listener(now)),
+                    Some(Source::Connection(id)) => self.with(id, |m| m.on_connection(now)),
+                    Some(Source::Channel(id)) => self.with(id, |m| m.on_channel()),
+                    Some(Source::Watch(id, token)) => self.with(id, |m| m.on_watch(token, now)),
                 }
             }
             self.serve_deadlines(now);
@@ -168,17 +182,17 @@ impl ControlThread {
                 break;
             }
         }
-        for id in self.sockets.keys().copied().collect::<Vec<_>>() {
+        for id in self.members.keys().copied().collect::<Vec<_>>() {
             self.remove(id);
         }
     }
 
     fn serve_deadlines(&mut self, now: Instant) {
-        let due = |socket: &Socket| socket.deadline().is_some_and(|deadline| deadline <= now);
-        let due: Vec<_> =
-            self.sockets.iter().filter(|(_, socket)| due(socket)).map(|(id, _)| *id).collect();
+        let due = |member: &dyn Member| member.deadline().is_some_and(|deadline| deadline <= now);
+        let members = self.members.iter().filter(|(_, member)| due(member.as_ref()));
+        let due: Vec<_> = members.map(|(id, _)| *id).collect();
         for id in due {
-            self.with(id, |socket| socket.on_deadline(now));
+            self.with(id, |member| member.on_deadline(now));
         }
     }
 
@@ -189,8 +203,8 @@ impl ControlThread {
         while let Ok(command) = self.commands.try_recv() {
             // Nobody waits for an answer who has not got the receiver any more.
             match command {
-                Command::Add { path, role, device, done } => {
-                    let _ = done.send(self.add(path, role, device));
+                Command::Add { make, done } => {
+                    let _ = done.send(self.add(make));
                 }
                 Command::Remove { id, done } => {
                     self.remove(id);
@@ -202,32 +216,31 @@ impl ControlThread {
         true
     }
 
-    fn add(&mut self, path: PathBuf, role: Role, device: Device) -> io::Result<u32> {
+    fn add(&mut self, make: Make) -> io::Result<u32> {
         let mut id = self.next_id;
-        while self.sockets.contains_key(&id) {
+        while self.members.contains_key(&id) {
             id = id.wrapping_add(1);
         }
         self.next_id = id.wrapping_add(1);
-        let socket = Socket::new(id, path, Arc::clone(&self.epoll), role, device)?;
-        self.sockets.insert(id, socket);
+        self.members.insert(id, make(id, Arc::clone(&self.epoll))?);
         Ok(id)
     }
 
     fn remove(&mut self, id: u32) {
-        self.with(id, |socket| socket.close(Instant::now()));
-        if let Some(socket) = self.sockets.remove(&id) {
-            contain(|| drop(socket));
+        self.with(id, |member| member.close(Instant::now()));
+        if let Some(member) = self.members.remove(&id) {
+            contain(|| drop(member));
         }
     }
 
-    /// Lets a socket do something. If its device panics, it alone is lost.
-    fn with(&mut self, id: u32, action: impl FnOnce(&mut Socket)) {
-        let Some(socket) = self.sockets.get_mut(&id) else { return };
-        if !contain(|| action(socket)) {
-            let path = socket.path().display();
+    /// Lets a member do something. If its device panics, it alone is lost.
+    fn with(&mut self, id: u32, action: impl FnOnce(&mut dyn Member)) {
+        let Some(member) = self.members.get_mut(&id) else { return };
+        if !contain(|| action(member.as_mut())) {
+            let path = member.path().display();
             tracing::error!(socket = %path, "a vhost-user device failed; its socket is removed");
-            if let Some(socket) = self.sockets.remove(&id) {
-                contain(|| drop(socket));
+            if let Some(member) = self.members.remove(&id) {
+                contain(|| drop(member));
             }
         }
     }
@@ -251,7 +264,7 @@ impl ControlHandle {
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
         let listener = Listener::bind(path.as_ref(), options.mode)?;
-        self.add(path.as_ref(), Role::server(listener), options, backend)
+        self.add_socket(path.as_ref(), Role::server(listener), options, backend)
     }
 
     /// Connects to the front-end that listens at `path`, now or as soon as it does, and again
@@ -266,26 +279,59 @@ impl ControlHandle {
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
         endpoint::check_path(path.as_ref())?;
-        self.add(path.as_ref(), Role::client(Instant::now()), options, backend)
+        self.add_socket(path.as_ref(), Role::client(Instant::now()), options, backend)
     }
 
-    fn add(
+    /// Serves the VDUSE device of which `kernel` is the open file, and which was made as `offer`
+    /// says, with `backend`. `path` is its name in log lines.
+    ///
+    /// # Errors
+    /// When the device is used by a driver to which something else was promised, the kernel has
+    /// given it up, or the thread has ended.
+    pub fn add_vduse(
+        &self,
+        path: impl AsRef<Path>,
+        kernel: Box<dyn Kernel>,
+        offer: Offer,
+        events: Option<EventSink>,
+        backend: Box<dyn Backend>,
+    ) -> Result<SocketHandle, ControlError> {
+        let path = path.as_ref().to_owned();
+        let device = Device { backend, events: events.unwrap_or_else(|| Box::new(|_| ())) };
+        self.add(path.clone(), "serve a VDUSE device", move |id, epoll| {
+            let member = VduseMember::new(id, path, epoll, kernel, offer, device)?;
+            Ok(Box::new(member))
+        })
+    }
+
+    fn add_socket(
         &self,
         path: &Path,
         role: Role,
         options: SocketOptions,
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
-        let thread = self.thread.as_ref().ok_or(ControlError::Ended)?.thread().id();
         let path = path.to_owned();
         let events = options.events.unwrap_or_else(|| Box::new(|_| ()));
         let device = Device { backend, events };
+        self.add(path.clone(), "add a socket", move |id, epoll| {
+            Ok(Box::new(Socket::new(id, path, epoll, role, device)?))
+        })
+    }
+
+    fn add(
+        &self,
+        path: PathBuf,
+        action: &'static str,
+        make: impl FnOnce(u32, Arc<Epoll>) -> io::Result<Box<dyn Member>> + Send + 'static,
+    ) -> Result<SocketHandle, ControlError> {
+        let thread = self.thread.as_ref().ok_or(ControlError::Ended)?.thread().id();
         let (done, answer) = sync_channel(1);
-        self.mailbox.send(Command::Add { path: path.clone(), role, device, done })?;
+        self.mailbox.send(Command::Add { make: Box::new(make), done })?;
         let id = answer
             .recv()
             .map_err(|_| ControlError::Ended)?
-            .map_err(|source| ControlError::System { action: "add a socket", source })?;
+            .map_err(|source| ControlError::System { action, source })?;
         Ok(SocketHandle { id, path, mailbox: Arc::downgrade(&self.mailbox), thread })
     }
 

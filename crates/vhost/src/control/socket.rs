@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use eal::Epoll;
 use eal::event::Interest;
 
+use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
 use super::limit::LogLimit;
+use super::member::Member;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
 use crate::session::{Device, Reply, Session, SessionError};
@@ -63,6 +65,8 @@ struct Link {
     session: Session,
     since: Instant,
     interest: Interest,
+    /// For messages of the back-end, once the front-end has sent one.
+    channel: Option<Channel>,
 }
 
 /// Why a front-end is not served any longer.
@@ -120,22 +124,21 @@ impl Socket {
         let log = LogLimit::new(Instant::now());
         Ok(Self { id, path, epoll, role, device, link: None, log })
     }
+}
 
-    /// Its path, for log lines.
-    pub(super) fn path(&self) -> &Path {
+impl Member for Socket {
+    fn path(&self) -> &Path {
         &self.path
     }
 
-    /// When [`on_deadline`](Self::on_deadline) is due, if ever.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    fn deadline(&self) -> Option<Instant> {
         match &self.role {
             Role::Server { resting, .. } => *resting,
             Role::Client { attempt, .. } => *attempt,
         }
     }
 
-    /// Does what is due.
-    pub(super) fn on_deadline(&mut self, now: Instant) {
+    fn on_deadline(&mut self, now: Instant) {
         if self.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
@@ -151,7 +154,7 @@ impl Socket {
     }
 
     /// Accepts whoever waits.
-    pub(super) fn on_listener(&mut self, now: Instant) {
+    fn on_listener(&mut self, now: Instant) {
         // A front-end that was started again may knock before its end was noticed.
         self.on_connection(now);
         for _ in 0..BURST {
@@ -175,7 +178,7 @@ impl Socket {
     }
 
     /// Serves the front-end.
-    pub(super) fn on_connection(&mut self, now: Instant) {
+    fn on_connection(&mut self, now: Instant) {
         if self.link.is_none() {
             return;
         }
@@ -189,13 +192,17 @@ impl Socket {
         self.close(now);
     }
 
-    /// A file that the device watches is readable.
-    pub(super) fn on_watch(&mut self, token: u16) {
+    fn on_watch(&mut self, token: u16, _now: Instant) {
         self.device.backend.kicked(token);
+        self.serve_channel();
+    }
+
+    fn on_channel(&mut self) {
+        self.serve_channel();
     }
 
     /// Lets go of the front-end; the device has stopped all rings then.
-    pub(super) fn close(&mut self, now: Instant) {
+    fn close(&mut self, now: Instant) {
         let Some(link) = self.link.take() else { return };
         // Closing it would do as well, but that the device may take its time before.
         let _ = self.epoll.remove(&link.connection);
@@ -207,6 +214,21 @@ impl Socket {
             }
             *attempt = Some(now + *pause);
             *pause = (*pause * 2).min(RETRY_LAST);
+        }
+    }
+}
+
+impl Socket {
+    /// Sends what the device has to tell the front-end, as far as it takes that.
+    fn serve_channel(&mut self) {
+        let Some(link) = &mut self.link else { return };
+        let Some(channel) = &mut link.channel else { return };
+        let negotiated = link.session.protocol_features();
+        let Err(error) = channel.serve(&mut *self.device.backend, negotiated) else { return };
+        link.channel = None;
+        // As a rule the connection goes at the same time, and that is told.
+        if !matches!(error, ChannelError::Connection(ConnectionError::Closed)) {
+            log!(self, warn, error, "the channel for messages of the back-end is closed");
         }
     }
 
@@ -241,7 +263,7 @@ impl Socket {
                 log!(self, info, "a front-end has connected");
                 let session = Session::open(&mut self.device);
                 let interest = Interest::READ;
-                self.link = Some(Link { connection, session, since: now, interest });
+                self.link = Some(Link { connection, session, since: now, interest, channel: None });
             }
             Err(error) => {
                 log!(self, warn, error, "a connection cannot be used");
@@ -267,12 +289,27 @@ impl Socket {
             match answer.reply {
                 Some(Reply::U64(value)) => link.connection.send_reply(request, &value)?,
                 Some(Reply::VringState(state)) => link.connection.send_reply(request, &state)?,
+                Some(Reply::Config(part)) => {
+                    link.connection.send_reply_bytes(request, &part.encode())?;
+                }
+                Some(Reply::Empty) => link.connection.send_reply_bytes(request, &[])?,
+                Some(Reply::LogBase(base)) => link.connection.send_reply(request, &base)?,
                 None => {}
+            }
+            if let Some(socket) = answer.channel {
+                // The old one first, so that its messages do not overtake.
+                link.channel = None;
+                match Channel::open(socket, &self.epoll, self.id) {
+                    Ok(channel) => link.channel = Some(channel),
+                    Err(error) => log!(self, warn, error, "the channel cannot be used"),
+                }
             }
             if let Some(refused) = answer.refused {
                 log!(self, warn, refused, "a message of the front-end is refused");
             }
         }
+        self.serve_channel();
+        let Some(link) = &mut self.link else { return Ok(()) };
         let interest = if link.connection.wants_write() { Interest::WRITE } else { Interest::READ };
         if interest != link.interest {
             let token = Source::Connection(self.id).token();

@@ -1,5 +1,7 @@
 //! The control thread with front-ends that are slow, absent, rude or in great number.
 
+mod channel;
+
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};

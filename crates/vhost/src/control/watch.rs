@@ -17,12 +17,15 @@ pub(super) enum Source {
     Listener(u32),
     /// The connection.
     Connection(u32),
+    /// The channel for messages of the back-end.
+    Channel(u32),
     /// A file that the device watches under a token.
     Watch(u32, u16),
 }
 
 const LISTENER: u32 = 1 << 16;
 const CONNECTION: u32 = 2 << 16;
+const CHANNEL: u32 = 3 << 16;
 const WAKE: u64 = u64::MAX;
 
 impl Source {
@@ -31,6 +34,7 @@ impl Source {
             Self::Wake => return WAKE,
             Self::Listener(socket) => (socket, LISTENER),
             Self::Connection(socket) => (socket, CONNECTION),
+            Self::Channel(socket) => (socket, CHANNEL),
             Self::Watch(socket, token) => (socket, token.into()),
         };
         u64::from(socket) << 32 | u64::from(low)
@@ -44,6 +48,7 @@ impl Source {
         match u32::try_from(token & 0xffff_ffff).ok()? {
             LISTENER => Some(Self::Listener(socket)),
             CONNECTION => Some(Self::Connection(socket)),
+            CHANNEL => Some(Self::Channel(socket)),
             low => Some(Self::Watch(socket, u16::try_from(low).ok()?)),
         }
     }
@@ -57,7 +62,7 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(epoll: Arc<Epoll>, socket: u32) -> Self {
+    pub(crate) fn new(epoll: Arc<Epoll>, socket: u32) -> Self {
         Self { epoll, socket }
     }
 
@@ -99,12 +104,13 @@ mod tests {
             Source::Wake,
             Source::Listener(0),
             Source::Connection(7),
+            Source::Channel(7),
             Source::Watch(u32::MAX - 1, u16::MAX),
             Source::Watch(0, 0),
         ];
         for source in sources {
             assert_eq!(Source::of_token(source.token()), Some(source));
         }
-        assert_eq!(Source::of_token(3 << 16), None);
+        assert_eq!(Source::of_token(4 << 16), None);
     }
 }

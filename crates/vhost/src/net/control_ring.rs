@@ -5,6 +5,7 @@ use packet::Segment;
 use virtio::device::{Buffers, DeviceQueue, RingError};
 
 use super::command::{ACK_ERR, ACK_OK, Command, MAX_COMMAND};
+use crate::call::Call;
 
 /// Commands that one wake-up serves; a driver that sends more wakes us again, so that it cannot
 /// keep the control thread from others.
@@ -18,7 +19,7 @@ pub struct ControlRing {
     /// How the driver tells us of commands.
     pub kick: Option<EventFd>,
     /// How we tell the driver of answers.
-    pub call: Option<EventFd>,
+    pub call: Option<Call>,
     broken: bool,
     buffers: Buffers,
     request: Vec<Segment>,
@@ -104,11 +105,12 @@ impl ControlRing {
     }
 
     /// Writes the answer's one byte, if the driver left room for it; returns the bytes written.
-    fn write_answer(&self, ack: u8) -> u32 {
+    fn write_answer(&mut self, ack: u8) -> u32 {
         let Some(segment) = self.answer.iter().find(|segment| segment.len() > 0) else { return 0 };
         // SAFETY: the segment is the guest's buffer for the answer, with room for a byte, in
         // memory that the queue keeps mapped.
         unsafe { segment.as_ptr().write_volatile(ack) };
+        self.queue.log_written(std::slice::from_ref(segment), 1);
         1
     }
 }

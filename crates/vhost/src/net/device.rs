@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use eal::EventFd;
 use packet::Capabilities;
 use virtio::device::{self, DeviceQueue};
-use virtio::{Features, GuestMemory};
+use virtio::{DirtyLog, Features, GuestMemory};
 
 use super::command::Command;
 use super::control_ring::ControlRing;
+use super::dirty::Logs;
 use super::filter::ReceiveFilter;
 use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
 use crate::backend::{Backend, BackendError, RingSetup};
+use crate::call::Call;
 use crate::control::{Watch, Watcher};
 use crate::protocol::ProtocolFeatures;
 
@@ -29,6 +31,7 @@ const OFFLOADS: Features =
 /// What every device offers.
 const FEATURES: Features = Features::VERSION_1
     .union(Features::VHOST_USER_PROTOCOL)
+    .union(Features::VHOST_LOG_ALL)
     .union(Features::ANY_LAYOUT)
     .union(Features::MRG_RXBUF)
     .union(Features::INDIRECT_DESC)
@@ -78,6 +81,7 @@ pub struct NetDevice {
     /// The control queue's kick file.
     watch: Option<Watch>,
     memory: Arc<GuestMemory>,
+    logs: Logs,
     negotiated: Features,
     filter: ReceiveFilter,
     state: Arc<GuestState>,
@@ -105,6 +109,7 @@ impl NetDevice {
             watcher: None,
             watch: None,
             memory: Arc::default(),
+            logs: Logs::default(),
             negotiated: Features::empty(),
             filter: ReceiveFilter::default(),
             state: Arc::new(GuestState {
@@ -199,6 +204,18 @@ impl NetDevice {
         }
     }
 
+    /// Has ring `index`, if it runs, log what it is to log now.
+    fn update_log(&mut self, index: u16) {
+        let log = self.logs.ring(index);
+        if self.is_control(index) {
+            if let Some(ring) = &mut self.control {
+                ring.queue.set_log(log);
+            }
+        } else {
+            self.edit(index, |ring| ring.queue.set_log(log));
+        }
+    }
+
     fn start_control(&mut self, queue: DeviceQueue, setup: RingSetup) {
         let mut ring = ControlRing::new(queue);
         (ring.kick, ring.call) = (setup.kick, setup.call);
@@ -263,7 +280,12 @@ impl Backend for NetDevice {
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
-        ProtocolFeatures::all()
+        // Its configuration is the front-end's, and it has no doorbells.
+        let foreign = ProtocolFeatures::BACKEND_REQ
+            | ProtocolFeatures::CONFIG
+            | ProtocolFeatures::BACKEND_SEND_FD
+            | ProtocolFeatures::HOST_NOTIFIER;
+        ProtocolFeatures::all() - foreign
     }
 
     fn queue_pairs(&self) -> u16 {
@@ -318,7 +340,9 @@ impl Backend for NetDevice {
             base: setup.base,
             features,
         };
-        let queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
+        let mut queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
+        self.logs.set_used(index, setup.log);
+        queue.set_log(self.logs.ring(index));
         if self.is_control(index) {
             self.start_control(queue, setup);
             return Ok(());
@@ -348,12 +372,13 @@ impl Backend for NetDevice {
         slot.edit(Option::take).map_or(0, |ring| ring.queue.base())
     }
 
-    fn set_ring_enabled(&mut self, index: u16, enabled: bool) {
+    fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError> {
         if let Some(place) = self.enabled.get_mut(usize::from(index)) {
             *place = enabled;
         }
         let enabled = self.effective(index);
         self.edit(index, |ring| ring.enabled = enabled);
+        Ok(())
     }
 
     fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
@@ -367,7 +392,7 @@ impl Backend for NetDevice {
         }
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) {
+    fn set_ring_call(&mut self, index: u16, call: Option<Call>) {
         // Whatever the old file was told may have been lost with it.
         if let Some(call) = &call {
             let _ = call.signal();
@@ -385,15 +410,26 @@ impl Backend for NetDevice {
         self.edit(index, |ring| ring.err = err);
     }
 
+    fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.logs.replace(&self.name, log);
+        (0..self.ring_count()).for_each(|index| self.update_log(index));
+    }
+
+    fn set_ring_log(&mut self, index: u16, used: Option<u64>) {
+        self.logs.set_used(index, used);
+        self.update_log(index);
+    }
+
     fn set_mtu(&mut self, mtu: u16) {
         self.state.mtu.store(mtu, Ordering::Relaxed);
     }
 
-    fn set_status(&mut self, status: u8) {
+    fn set_status(&mut self, status: u8) -> Result<(), BackendError> {
         if status == 0 {
             self.forget_driver();
         }
         self.status = status;
+        Ok(())
     }
 
     fn status(&self) -> u8 {
@@ -402,6 +438,11 @@ impl Backend for NetDevice {
 
     fn reset_device(&mut self) {
         self.forget_driver();
+    }
+
+    fn announce_guest(&mut self, mac: [u8; 6]) {
+        // As a frame that the guest has sent on its first queue, so that switches learn of it.
+        self.edit(1, |ring| ring.announce = Some(mac));
     }
 
     fn kicked(&mut self, _token: u16) {

@@ -1,17 +1,21 @@
 //! The device side of virtio-net: the rings of one guest, shared between the control thread,
 //! which starts and stops them, and the workers, which poll them.
 //!
+//! - [`announce`](mod@announce): the frame by which a guest that has moved is announced
 //! - [`command`]: commands of the control queue
 //! - [`control_ring`]: the control queue, served on the control thread
 //! - [`device`]: the control side: starts and stops rings
+//! - `dirty`: where the rings log what they write
 //! - [`filter`]: which frames a guest wants to receive
 //! - [`ring`]: a running ring and the slot in which it passes between the two sides
 //! - [`receive`]: frames that the guest sends, borrowed from its ring
 //! - [`transmit`]: frames for the guest, copied into the buffers that it offers
 
+pub mod announce;
 pub mod command;
 pub mod control_ring;
 pub mod device;
+mod dirty;
 pub mod filter;
 pub mod receive;
 pub mod ring;

@@ -7,11 +7,12 @@ use eal::handover::Loan;
 use ethdev::queue::RxDriver;
 use ethdev::stats::{DropReason, QueueStats};
 use packet::frame::HEAD_CAPACITY;
-use packet::{Capabilities, FrameBatch, MAX_FRAME_LEN, OffloadRequest, Segment};
+use packet::{Capabilities, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest, Segment};
 use virtio::device::{Buffer, Buffers, Chain, MAX_CHAIN};
 use virtio::net_header::{GSO_NONE, NEEDS_CSUM};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
+use super::announce::announcement;
 use super::ring::{Ring, RingSlot};
 
 /// Shortest frame that has an Ethernet header.
@@ -244,7 +245,12 @@ impl RxDriver for NetReceiver {
             return;
         }
         if self.buffers.as_slice().is_empty() {
+            // A guest that sends is known without it.
+            let moved = if ring.enabled { ring.announce.take() } else { None };
             self.slot.check_in(loan);
+            if let Some(mac) = moved {
+                self.batch.push_copy(&announcement(MacAddr(mac)));
+            }
             return;
         }
         let taken = if ring.enabled {

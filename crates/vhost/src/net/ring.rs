@@ -13,6 +13,7 @@ use virtio::Features;
 use virtio::device::{DeviceQueue, RingError};
 
 use super::filter::ReceiveFilter;
+use crate::call::Call;
 
 /// A started ring of a network device with all that its worker needs.
 #[derive(Debug)]
@@ -33,10 +34,12 @@ pub struct Ring {
     pub takes: Capabilities,
     /// What the guest wants to receive, while it filters anything.
     pub filter: Option<Arc<ReceiveFilter>>,
+    /// The guest's address, while it is to be announced: with the next burst that has no frame.
+    pub announce: Option<[u8; 6]>,
     /// How the guest tells us of new buffers.
     pub kick: Option<EventFd>,
     /// How we tell the guest of used buffers.
-    pub call: Option<EventFd>,
+    pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
     pub err: Option<EventFd>,
 }
@@ -54,6 +57,7 @@ impl Ring {
             enabled: false,
             broken: false,
             filter: None,
+            announce: None,
             kick: None,
             call: None,
             err: None,

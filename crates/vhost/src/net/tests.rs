@@ -1,5 +1,6 @@
 //! Bursts in both directions against a guest's driver side in shared memory.
 
+mod log;
 mod offload;
 
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Guest {
         slot.edit(|place| {
             let mut running = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);
             running.enabled = true;
-            running.call = Some(call.try_clone().unwrap());
+            running.call = Some(call.try_clone().unwrap().into());
             running.kick = Some(kick.try_clone().unwrap());
             *place = Some(Box::new(running));
         });
@@ -367,4 +368,34 @@ proptest! {
         }
         prop_assert!(buffers.next().is_none());
     }
+}
+
+#[test]
+fn a_guest_that_has_moved_here_is_announced_once() {
+    let mut guest = Guest::new(Features::empty());
+    let mut receiver = NetReceiver::new(Arc::clone(&guest.slot));
+    guest.kick.drain().unwrap();
+    guest.slot.edit(|ring| ring.as_mut().unwrap().announce = Some([2, 0, 0, 0, 0, 9]));
+    assert!(guest.kick.drain().unwrap(), "a worker that sleeps is woken");
+    // What the guest sends comes first.
+    guest.post(&Guest::frame(&[7; 60]), &[]);
+    let _ = guest.ring.publish();
+    receiver.receive(32, &guest.stats);
+    assert_eq!(receiver.batch().frames()[0].to_vec(), [7; 60]);
+    receiver.receive(32, &guest.stats);
+    let frames = receiver.batch().frames();
+    assert_eq!(frames.len(), 1);
+    assert_eq!(
+        frames[0].to_vec()[..14],
+        [255, 255, 255, 255, 255, 255, 2, 0, 0, 0, 0, 9, 0x80, 0x35]
+    );
+    receiver.receive(32, &guest.stats);
+    assert!(receiver.batch().frames().is_empty());
+    // A guest that is not connected to the network is not announced.
+    guest.slot.edit(|ring| {
+        let ring = ring.as_mut().unwrap();
+        (ring.enabled, ring.announce) = (false, Some([2, 0, 0, 0, 0, 9]));
+    });
+    receiver.receive(32, &guest.stats);
+    assert!(receiver.batch().frames().is_empty());
 }

@@ -66,7 +66,7 @@ impl NetTransmitter {
                 (false, _) => self.fill::<PlainLegacy>(ring, rest, &mut sent, stats),
             };
             ring.queue.advance(&self.buffers, used);
-            ring.queue.complete(self.buffers.written(used));
+            ring.queue.complete_written(&self.buffers, used);
             if sent.consumed > before {
                 // Where one frame needed many buffers, the next one will.
                 if wanted < MAX_BUFFERS {
@@ -198,6 +198,7 @@ impl NetTransmitter {
             room += len;
         }
         write_spread(&self.spread, ring.header_len, frame, lens.len());
+        ring.queue.log_written(&self.spread, needed);
         for len in lens {
             self.set_written(*used, len);
             *used += 1;

@@ -6,8 +6,8 @@ use arrayvec::ArrayVec;
 
 use super::payload::PayloadBuf;
 use super::{
-    FrontendRequest, LogBase, MAX_FDS, MAX_TABLE_REGIONS, MemoryRegion, Payload, ProtocolError,
-    VringAddr, VringFile, VringState,
+    ConfigSpace, FrontendRequest, LogBase, MAX_FDS, MAX_TABLE_REGIONS, MemoryRegion, Payload,
+    ProtocolError, VringAddr, VringFile, VringState,
 };
 
 /// A message from the front-end. `F` is [`OwnedFd`] in what was received, and may be
@@ -33,7 +33,11 @@ pub enum FrontendMessage<F> {
     SetProtocolFeatures(u64),
     GetQueueNum,
     SetVringEnable(VringState),
+    SendRarp(u64),
     NetSetMtu(u64),
+    SetBackendReqFd(F),
+    GetConfig(ConfigSpace),
+    SetConfig(ConfigSpace),
     ResetDevice,
     GetMaxMemSlots,
     AddMemReg(MemoryRegion, F),
@@ -66,7 +70,11 @@ impl<F> FrontendMessage<F> {
             Self::SetProtocolFeatures(_) => R::SetProtocolFeatures,
             Self::GetQueueNum => R::GetQueueNum,
             Self::SetVringEnable(_) => R::SetVringEnable,
+            Self::SendRarp(_) => R::SendRarp,
             Self::NetSetMtu(_) => R::NetSetMtu,
+            Self::SetBackendReqFd(_) => R::SetBackendReqFd,
+            Self::GetConfig(_) => R::GetConfig,
+            Self::SetConfig(_) => R::SetConfig,
             Self::ResetDevice => R::ResetDevice,
             Self::GetMaxMemSlots => R::GetMaxMemSlots,
             Self::AddMemReg(..) => R::AddMemReg,
@@ -82,6 +90,7 @@ impl<F> FrontendMessage<F> {
         match self {
             Self::SetFeatures(value)
             | Self::SetProtocolFeatures(value)
+            | Self::SendRarp(value)
             | Self::NetSetMtu(value)
             | Self::SetStatus(value) => value.encode(),
             Self::SetMemTable(regions) => {
@@ -106,12 +115,14 @@ impl<F> FrontendMessage<F> {
                 region.put(&mut out);
                 out
             }
+            Self::GetConfig(part) | Self::SetConfig(part) => part.encode(),
             Self::GetFeatures
             | Self::SetOwner
             | Self::ResetOwner
             | Self::SetLogFd(_)
             | Self::GetProtocolFeatures
             | Self::GetQueueNum
+            | Self::SetBackendReqFd(_)
             | Self::ResetDevice
             | Self::GetMaxMemSlots
             | Self::GetStatus => PayloadBuf::new(),
@@ -124,9 +135,10 @@ impl<F: AsFd> FrontendMessage<F> {
     pub fn fds(&self) -> ArrayVec<BorrowedFd<'_>, MAX_FDS> {
         match self {
             Self::SetMemTable(regions) => regions.iter().map(|(_, fd)| fd.as_fd()).collect(),
-            Self::SetLogBase(_, fd) | Self::SetLogFd(fd) | Self::AddMemReg(_, fd) => {
-                std::iter::once(fd.as_fd()).collect()
-            }
+            Self::SetLogBase(_, fd)
+            | Self::SetLogFd(fd)
+            | Self::SetBackendReqFd(fd)
+            | Self::AddMemReg(_, fd) => std::iter::once(fd.as_fd()).collect(),
             Self::SetVringKick(file) | Self::SetVringCall(file) | Self::SetVringErr(file) => {
                 file.fd.iter().map(AsFd::as_fd).collect()
             }
@@ -159,6 +171,10 @@ impl FrontendMessage<OwnedFd> {
                 empty(name, payload)?;
                 return Ok(Self::SetLogFd(fds.one()?));
             }
+            R::SetBackendReqFd => {
+                empty(name, payload)?;
+                return Ok(Self::SetBackendReqFd(fds.one()?));
+            }
             R::SetVringKick => return Ok(Self::SetVringKick(decode_file(payload, fds)?)),
             R::SetVringCall => return Ok(Self::SetVringCall(decode_file(payload, fds)?)),
             R::SetVringErr => return Ok(Self::SetVringErr(decode_file(payload, fds)?)),
@@ -177,6 +193,9 @@ impl FrontendMessage<OwnedFd> {
             R::GetVringBase => Self::GetVringBase(Payload::decode(name, payload)?),
             R::SetProtocolFeatures => Self::SetProtocolFeatures(Payload::decode(name, payload)?),
             R::SetVringEnable => Self::SetVringEnable(Payload::decode(name, payload)?),
+            R::SendRarp => Self::SendRarp(Payload::decode(name, payload)?),
+            R::GetConfig => Self::GetConfig(ConfigSpace::decode(name, payload)?),
+            R::SetConfig => Self::SetConfig(ConfigSpace::decode(name, payload)?),
             R::NetSetMtu => Self::NetSetMtu(Payload::decode(name, payload)?),
             R::SetStatus => Self::SetStatus(Payload::decode(name, payload)?),
             R::GetFeatures => empty(name, payload).map(|()| Self::GetFeatures)?,
@@ -193,7 +212,7 @@ impl FrontendMessage<OwnedFd> {
     }
 }
 
-fn empty(request: &'static str, payload: &[u8]) -> Result<(), ProtocolError> {
+pub(super) fn empty(request: &'static str, payload: &[u8]) -> Result<(), ProtocolError> {
     match payload.len() {
         0 => Ok(()),
         got => Err(ProtocolError::PayloadSize { request, got, expected: 0 }),
@@ -252,9 +271,9 @@ fn decode_file(payload: &[u8], fds: Fds) -> Result<VringFile<OwnedFd>, ProtocolE
 }
 
 /// The descriptors of a message, whose number has yet to be checked.
-struct Fds {
-    request: &'static str,
-    fds: ArrayVec<OwnedFd, MAX_FDS>,
+pub(super) struct Fds {
+    pub(super) request: &'static str,
+    pub(super) fds: ArrayVec<OwnedFd, MAX_FDS>,
 }
 
 impl Fds {
@@ -266,11 +285,11 @@ impl Fds {
         if self.fds.len() == expected { Ok(self.fds) } else { Err(self.wrong(expected)) }
     }
 
-    fn none(self) -> Result<(), ProtocolError> {
+    pub(super) fn none(self) -> Result<(), ProtocolError> {
         self.exactly(0).map(drop)
     }
 
-    fn one(mut self) -> Result<OwnedFd, ProtocolError> {
+    pub(super) fn one(mut self) -> Result<OwnedFd, ProtocolError> {
         let error = self.wrong(1);
         match (self.fds.pop(), self.fds.is_empty()) {
             (Some(fd), true) => Ok(fd),
@@ -301,6 +320,8 @@ mod tests {
         use FrontendMessage as M;
         let state = VringState { index: 1, num: 256 };
         let region = MemoryRegion { guest_addr: 1, size: 2, user_addr: 3, mmap_offset: 4 };
+        let bytes = [1, 2, 3].into_iter().collect();
+        let part = ConfigSpace { offset: 4, flags: ConfigSpace::MIGRATION, bytes };
         let with = |index| VringFile { index, fd: Some(fd()) };
         let without = |index| VringFile { index, fd: None };
         vec![
@@ -322,7 +343,11 @@ mod tests {
             M::SetProtocolFeatures(0xff),
             M::GetQueueNum,
             M::SetVringEnable(state),
+            M::SendRarp(0x5452),
             M::NetSetMtu(1500),
+            M::SetBackendReqFd(fd()),
+            M::GetConfig(part.clone()),
+            M::SetConfig(part),
             M::ResetDevice,
             M::GetMaxMemSlots,
             M::AddMemReg(region, fd()),
@@ -347,6 +372,7 @@ mod tests {
                 }
                 FrontendMessage::SetLogBase(_, fd)
                 | FrontendMessage::SetLogFd(fd)
+                | FrontendMessage::SetBackendReqFd(fd)
                 | FrontendMessage::AddMemReg(_, fd) => std::iter::once(fd).collect(),
                 FrontendMessage::SetVringKick(file)
                 | FrontendMessage::SetVringCall(file)

@@ -4,22 +4,29 @@
 //! - [`request`]: the numbers and names of messages
 //! - [`payload`]: fixed-size payloads, to and from bytes
 //! - [`message`]: a whole front-end message, its payload and descriptors checked together
+//! - [`back_channel`]: the same for messages of the back-end
 //!
 //! All integers are in the byte order of the machine: both sides run on the same one.
 
+pub mod back_channel;
 pub mod header;
 pub mod message;
 pub mod payload;
 pub mod request;
 
+pub use back_channel::{BackendMessage, VringArea};
 pub use header::{HEADER_SIZE, Header, HeaderFlags};
 pub use message::FrontendMessage;
-pub use payload::{LogBase, MemoryRegion, Payload, VringAddr, VringFile, VringState};
+pub use payload::{ConfigSpace, LogBase, MemoryRegion, Payload, VringAddr, VringFile, VringState};
 pub use request::{BackendRequest, FrontendRequest};
 
 /// Largest payload in bytes that is received or sent. The largest message of the protocol that
 /// Ringway knows has 264; the rest is room for newer ones, which are read and refused.
 pub const MAX_PAYLOAD: usize = 4096;
+
+/// Largest part of a device's configuration space in one message, in bytes (QEMU's limit; a network
+/// device has some 30 in all).
+pub const MAX_CONFIG: usize = 256;
 
 /// Largest number of file descriptors with one message, which is that of memory regions in
 /// SET_MEM_TABLE.
@@ -116,10 +123,18 @@ pub enum ProtocolError {
         /// Descriptors that were expected.
         expected: usize,
     },
+    /// A part of configuration space that has no byte, or more than a message can carry.
+    #[error("{request}: {size} bytes of configuration space, 1 to {MAX_CONFIG} expected")]
+    ConfigSize {
+        /// Name of the message.
+        request: &'static str,
+        /// The size as received, in bytes.
+        size: u32,
+    },
     /// A memory table with more regions than a message can carry.
     #[error("SET_MEM_TABLE: {0} regions, at most {MAX_TABLE_REGIONS} expected")]
     TooManyRegions(u32),
-    /// A SET_VRING_KICK, CALL or ERR whose reserved bits are set.
+    /// A SET_VRING_KICK, CALL, ERR or VRING_HOST_NOTIFIER_MSG whose reserved bits are set.
     #[error("{request}: {value:#x} has bits set above bit 8, which are reserved")]
     VringFile {
         /// Name of the message.

@@ -3,10 +3,11 @@
 
 use arrayvec::ArrayVec;
 
-use super::{MAX_TABLE_REGIONS, ProtocolError};
+use super::{MAX_CONFIG, ProtocolError};
 
-/// Room for the largest payload that Ringway sends: a full memory table.
-pub type PayloadBuf = ArrayVec<u8, { 8 + MAX_TABLE_REGIONS * MemoryRegion::SIZE }>;
+/// Room for the largest payload that Ringway sends: a part of configuration space, which is a
+/// little larger than a full memory table.
+pub type PayloadBuf = ArrayVec<u8, { ConfigSpace::HEADER + MAX_CONFIG }>;
 
 /// A payload of fixed size.
 pub trait Payload: Sized {
@@ -44,7 +45,7 @@ pub trait Payload: Sized {
 }
 
 /// Appends what fits, which is everything: the buffer holds the largest payload there is.
-fn append(out: &mut PayloadBuf, bytes: &[u8]) {
+pub(super) fn append(out: &mut PayloadBuf, bytes: &[u8]) {
     debug_assert!(bytes.len() <= out.remaining_capacity());
     out.extend(bytes.iter().copied().take(out.remaining_capacity()));
 }
@@ -144,9 +145,72 @@ struct_payload! {
     }
 }
 
+/// A part of the device's configuration space ("Virtio device config space").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConfigSpace {
+    /// Where it starts, in bytes.
+    pub offset: u32,
+    /// Bit 0: a migration writes it, and may write what is read only for the driver.
+    pub flags: u32,
+    /// The bytes; in a request to read them, as many without meaning.
+    pub bytes: ArrayVec<u8, MAX_CONFIG>,
+}
+
+impl ConfigSpace {
+    /// The flag of a write that belongs to a migration.
+    pub const MIGRATION: u32 = 1;
+
+    /// Bytes before the part itself: offset, size and flags.
+    const HEADER: usize = 12;
+
+    /// Reads it from `payload`, that of `request`.
+    ///
+    /// # Errors
+    /// When its size is none or too large, or not that of the payload.
+    pub fn decode(request: &'static str, payload: &[u8]) -> Result<Self, ProtocolError> {
+        let mut rest = payload;
+        let wrong = |expected| ProtocolError::PayloadSize { request, got: payload.len(), expected };
+        let (Some(offset), Some(size), Some(flags)) =
+            (u32::take(&mut rest), u32::take(&mut rest), u32::take(&mut rest))
+        else {
+            return Err(wrong(Self::HEADER));
+        };
+        let len = usize::try_from(size).unwrap_or(usize::MAX);
+        if len == 0 || len > MAX_CONFIG {
+            return Err(ProtocolError::ConfigSize { request, size });
+        }
+        let bytes = ArrayVec::try_from(rest).ok().filter(|bytes| bytes.len() == len);
+        let bytes = bytes.ok_or_else(|| wrong(Self::HEADER + len))?;
+        Ok(Self { offset, flags, bytes })
+    }
+
+    /// Its bytes as a payload.
+    #[must_use]
+    pub fn encode(&self) -> PayloadBuf {
+        let mut out = self.offset.encode();
+        u32::try_from(self.bytes.len()).unwrap_or(u32::MAX).put(&mut out);
+        self.flags.put(&mut out);
+        append(&mut out, &self.bytes);
+        out
+    }
+}
+
 impl VringAddr {
     /// The bit of [`flags`](Self::flags) that asks to log writes to the used ring.
     pub const LOG: u32 = 1;
+
+    /// The address that writes to the used ring are logged at, if they are to be logged.
+    #[must_use]
+    pub const fn log_addr(&self) -> Option<u64> {
+        if self.flags & Self::LOG == 0 { None } else { Some(self.log) }
+    }
+
+    /// Whether `other` has the ring in the same place, whatever is to be logged.
+    #[must_use]
+    pub fn same_place(&self, other: &Self) -> bool {
+        let place = |addr: &Self| Self { flags: 0, log: 0, ..*addr };
+        place(self) == place(other)
+    }
 }
 
 /// The payload of SET_VRING_KICK, CALL and ERR, with its descriptor: an index of 8 bits, and in
@@ -209,5 +273,34 @@ mod tests {
             goes_both_ways(&MemoryRegion { guest_addr, size, user_addr, mmap_offset });
             goes_both_ways(&LogBase { size: c, offset: d });
         }
+
+        #[test]
+        fn parts_of_configuration_space_go_both_ways(
+            offset: u32,
+            flags: u32,
+            bytes in prop::collection::vec(any::<u8>(), 1..=MAX_CONFIG),
+        ) {
+            let bytes = ArrayVec::try_from(&bytes[..]).unwrap();
+            let part = ConfigSpace { offset, flags, bytes };
+            assert_eq!(ConfigSpace::decode("TEST", &part.encode()), Ok(part));
+        }
+    }
+
+    #[test]
+    fn a_part_of_configuration_space_has_bytes_and_not_too_many() {
+        let payload = |size: u32, len: usize| {
+            let head = [0, size, 0].map(u32::to_ne_bytes).concat();
+            [head, vec![0; len]].concat()
+        };
+        let decode = |size, len| ConfigSpace::decode("TEST", &payload(size, len));
+        for size in [0, 257, u32::MAX] {
+            let error = Err(ProtocolError::ConfigSize { request: "TEST", size });
+            assert_eq!(decode(size, 4), error);
+        }
+        for len in [0, 3, 5, 256] {
+            assert!(matches!(decode(4, len), Err(ProtocolError::PayloadSize { .. })), "{len}");
+        }
+        assert!(ConfigSpace::decode("TEST", &[0; 11]).is_err());
+        assert_eq!(decode(256, 256).unwrap().bytes.len(), 256);
     }
 }

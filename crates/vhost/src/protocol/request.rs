@@ -85,8 +85,16 @@ requests! {
         GetQueueNum = 17 "GET_QUEUE_NUM",
         /// Enables or disables a ring.
         SetVringEnable = 18 "SET_VRING_ENABLE",
+        /// Announces the guest in the network after a migration.
+        SendRarp = 19 "SEND_RARP",
         /// Tells the MTU that the guest was told.
         NetSetMtu = 20 "NET_SET_MTU",
+        /// Opens the channel for messages of the back-end.
+        SetBackendReqFd = 21 "SET_BACKEND_REQ_FD",
+        /// Reads the device's configuration space.
+        GetConfig = 24 "GET_CONFIG",
+        /// Writes the device's configuration space.
+        SetConfig = 25 "SET_CONFIG",
         /// Resets the device.
         ResetDevice = 34 "RESET_DEVICE",
         /// Asks how many memory regions the back-end can hold.
@@ -121,9 +129,11 @@ impl FrontendRequest {
         matches!(
             self,
             Self::GetFeatures
+                | Self::SetLogBase
                 | Self::GetVringBase
                 | Self::GetProtocolFeatures
                 | Self::GetQueueNum
+                | Self::GetConfig
                 | Self::GetMaxMemSlots
                 | Self::GetStatus
         )
@@ -142,7 +152,7 @@ mod tests {
         for &request in BackendRequest::ALL {
             assert_eq!(BackendRequest::try_from(request.number()), Ok(request));
         }
-        for number in [0, 19, 21, 41, 0x1_0001, u32::MAX] {
+        for number in [0, 22, 23, 26, 41, 0x1_0001, u32::MAX] {
             let error = ProtocolError::UnknownRequest(number);
             assert_eq!(FrontendRequest::try_from(number), Err(error));
         }

@@ -85,6 +85,9 @@ pub enum SessionError {
         /// What it is.
         found: String,
     },
+    /// A descriptor that should be a socket and is something else.
+    #[error("SET_BACKEND_REQ_FD: the file descriptor is no Unix stream socket")]
+    NoSocket,
     /// The eventfd cannot be used.
     #[error("{request}: the eventfd cannot be used: {source}")]
     EventFd {
@@ -105,6 +108,25 @@ pub enum SessionError {
         guest_addr: u64,
         /// What is wrong with it.
         source: MemError,
+    },
+    /// The log of written pages cannot be mapped.
+    #[error("SET_LOG_BASE: the log cannot be mapped: {source}")]
+    MapLog {
+        /// What is wrong with it.
+        source: MemError,
+    },
+    /// The log of written pages does not cover what is to be logged.
+    #[error(
+        "{request}: the log of {len} bytes ends before address {end:#x}; it needs a bit for every \
+         4096 bytes below that"
+    )]
+    LogTooSmall {
+        /// Name of the message.
+        request: &'static str,
+        /// The first address that need not be covered.
+        end: u64,
+        /// Size of the log in bytes.
+        len: usize,
     },
     /// The regions cannot be one guest's memory.
     #[error("{request}: {source}")]
@@ -130,12 +152,6 @@ pub enum SessionError {
         guest_addr: u64,
         /// Size of the message in bytes.
         size: u64,
-    },
-    /// Something that is not offered.
-    #[error("{request}: not supported, and not offered")]
-    Unsupported {
-        /// Name of the message.
-        request: &'static str,
     },
     /// The device refuses it.
     #[error("{request}: the device refuses: {source}")]

@@ -27,6 +27,12 @@ impl MemoryTable {
         self.regions.is_empty()
     }
 
+    /// The first guest-physical address behind all regions.
+    pub(super) fn end(&self) -> u64 {
+        let end = |region: &Region| region.guest_addr.saturating_add(region.mapping.len() as u64);
+        self.regions.iter().map(end).max().unwrap_or(0)
+    }
+
     /// A table with these regions only.
     pub(super) fn of(
         request: &'static str,

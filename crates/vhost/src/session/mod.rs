@@ -2,10 +2,14 @@
 //! answer it gets (QEMU docs/interop/vhost-user.rst; where DPDK differs, the specification).
 //!
 //! - [`error`]: why a message is refused
+//! - `extras`: configuration space, announcements, the channel of the back-end
+//! - `log`: the log of written pages
 //! - `memory`: the memory table
 //! - `ring`: what is known about one ring
 
 pub mod error;
+mod extras;
+mod log;
 mod memory;
 mod ring;
 #[cfg(test)]
@@ -18,13 +22,15 @@ use virtio::Features;
 pub use error::SessionError;
 pub use memory::MAX_SLOTS;
 
+use self::log::{LOG_ALL, LogState};
 use self::memory::MemoryTable;
 use self::ring::{RingState, check_base, check_size, event_fd, try_clone};
 use crate::backend::{Backend, Event, EventSink};
+use crate::call::Call;
 use crate::connection::Message;
 use crate::protocol::{
-    FrontendMessage, FrontendRequest, ProtocolError, ProtocolFeatures, VringAddr, VringFile,
-    VringState,
+    ConfigSpace, FrontendMessage, FrontendRequest, LogBase, ProtocolError, ProtocolFeatures,
+    VringAddr, VringFile, VringState,
 };
 
 /// The bit that says that protocol features can be negotiated.
@@ -32,6 +38,8 @@ const PROTOCOL_FEATURES: u64 = Features::VHOST_USER_PROTOCOL.bits();
 
 /// The protocol features that a session implements.
 const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
+    .union(extras::IMPLEMENTED)
+    .union(ProtocolFeatures::LOG_SHMFD)
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::RESET_DEVICE)
@@ -45,12 +53,18 @@ const MIN_MTU: u64 = 68;
 const DRIVER_OK: u8 = 4;
 
 /// A reply's payload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// A number.
     U64(u64),
     /// A ring and a number.
     VringState(VringState),
+    /// A part of configuration space.
+    Config(Box<ConfigSpace>),
+    /// None, which says that the part of configuration space cannot be read.
+    Empty,
+    /// A log.
+    LogBase(LogBase),
 }
 
 /// What comes of a message that does not end the connection.
@@ -60,6 +74,9 @@ pub struct Answer {
     pub reply: Option<Reply>,
     /// Why the message was refused, if it was and the reply says so.
     pub refused: Option<SessionError>,
+    /// The front-end's new channel for messages of the back-end, which replaces the old one: a
+    /// Unix stream socket.
+    pub channel: Option<OwnedFd>,
 }
 
 /// A device and the application that wants to hear of it.
@@ -83,8 +100,11 @@ pub struct Session {
     features: Option<u64>,
     protocol_features: ProtocolFeatures,
     memory: MemoryTable,
+    log: LogState,
     rings: Vec<RingState>,
     ready: bool,
+    /// A channel that the message at hand has brought.
+    channel: Option<OwnedFd>,
 }
 
 impl Session {
@@ -98,14 +118,23 @@ impl Session {
             features: None,
             protocol_features: ProtocolFeatures::empty(),
             memory: MemoryTable::default(),
+            log: LogState::default(),
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             ready: false,
+            channel: None,
         }
+    }
+
+    /// The protocol features that are negotiated.
+    #[must_use]
+    pub const fn protocol_features(&self) -> ProtocolFeatures {
+        self.protocol_features
     }
 
     /// Stops everything: the front-end has gone.
     pub fn close(mut self, device: &mut Device) {
         self.stop_all(device);
+        self.close_log(device);
         self.tell_readiness(device);
         device.backend.disconnected();
         (device.events)(Event::Gone);
@@ -135,17 +164,26 @@ impl Session {
         self.tell_readiness(device);
         let acknowledge =
             header.needs_reply() && self.protocol_features.contains(ProtocolFeatures::REPLY_ACK);
+        let channel = self.channel.take();
+        let answer = |reply, refused| Ok(Answer { reply, refused, channel });
         match done {
-            Ok(Some(reply)) => Ok(Answer { reply: Some(reply), refused: None }),
-            Ok(None) if acknowledge => Ok(Answer { reply: Some(Reply::U64(0)), refused: None }),
-            Ok(None) => Ok(Answer::default()),
+            Ok(None) if acknowledge => answer(Some(Reply::U64(0)), None),
+            Ok(reply) => answer(reply, None),
+            Err(error)
+                if request == Ok(FrontendRequest::GetConfig)
+                    && self.protocol_features.contains(ProtocolFeatures::CONFIG)
+                    && !header.is_reply() =>
+            {
+                // Its reply has a way to say no.
+                answer(Some(Reply::Empty), Some(error))
+            }
             Err(error) => {
                 // An acknowledgement would be taken for the reply that these always get.
                 let has_reply = request.is_ok_and(FrontendRequest::has_reply);
                 if !acknowledge || has_reply || header.is_reply() {
                     return Err(error);
                 }
-                Ok(Answer { reply: Some(Reply::U64(1)), refused: Some(error) })
+                answer(Some(Reply::U64(1)), Some(error))
             }
         }
     }
@@ -166,14 +204,15 @@ impl Session {
             M::GetMaxMemSlots => return reply(u64::try_from(MAX_SLOTS).unwrap_or(u64::MAX)),
             M::GetStatus => return reply(device.backend.status().into()),
             M::GetVringBase(state) => return self.get_base(device, state).map(Some),
+            M::GetConfig(part) => return extras::get_config(device, part).map(Some),
             M::SetFeatures(features) => self.set_features(device, features),
             M::SetProtocolFeatures(features) => self.set_protocol_features(device, features),
             // A session has one front-end, so there is no ownership to take. RESET_OWNER is
             // deprecated and ignored, as the specification recommends: front-ends of the time
-            // when it meant something sent it where they wanted to stop rings. The log's eventfd
-            // would tell of a log that nobody can start.
-            M::SetOwner | M::ResetOwner | M::SetLogFd(_) => Ok(()),
-            M::SetLogBase(..) => Err(SessionError::Unsupported { request: request.name() }),
+            // when it meant something sent it where they wanted to stop rings.
+            M::SetOwner | M::ResetOwner => Ok(()),
+            M::SetLogBase(base, fd) => return self.set_log_base(device, base, &fd).map(Some),
+            M::SetLogFd(fd) => self.set_log_fd(device, fd),
             M::SetMemTable(regions) => {
                 let table = MemoryTable::of(request.name(), regions)?;
                 self.set_memory(device, request, table)
@@ -187,13 +226,19 @@ impl Session {
                 self.set_memory(device, request, table)
             }
             M::SetVringNum(state) => self.set_size(state),
-            M::SetVringAddr(addr) => self.set_addr(&addr),
+            M::SetVringAddr(addr) => self.set_addr(device, &addr),
             M::SetVringBase(state) => self.set_base(state),
             M::SetVringKick(file) => self.set_kick(device, file),
             M::SetVringCall(file) => self.set_call(device, file),
             M::SetVringErr(file) => self.set_err(device, file),
             M::SetVringEnable(state) => self.set_enable(device, state),
             M::NetSetMtu(mtu) => set_mtu(device, mtu),
+            M::SendRarp(mac) => {
+                extras::send_rarp(device, mac);
+                Ok(())
+            }
+            M::SetBackendReqFd(fd) => self.set_channel(fd),
+            M::SetConfig(part) => extras::set_config(device, &part),
             M::SetStatus(status) => self.set_status(device, status),
             M::ResetDevice => {
                 self.reset(device);
@@ -208,11 +253,15 @@ impl Session {
         use FrontendRequest as R;
         let (needed, feature) = match request {
             R::GetQueueNum => (ProtocolFeatures::MQ, "MQ"),
+            R::SetLogBase => (ProtocolFeatures::LOG_SHMFD, "LOG_SHMFD"),
             R::NetSetMtu => (ProtocolFeatures::MTU, "MTU"),
             R::ResetDevice => (ProtocolFeatures::RESET_DEVICE, "RESET_DEVICE"),
             R::GetMaxMemSlots | R::AddMemReg | R::RemMemReg => {
                 (ProtocolFeatures::CONFIGURE_MEM_SLOTS, "CONFIGURE_MEM_SLOTS")
             }
+            R::SendRarp => (ProtocolFeatures::RARP, "RARP"),
+            R::SetBackendReqFd => (ProtocolFeatures::BACKEND_REQ, "BACKEND_REQ"),
+            R::GetConfig | R::SetConfig => (ProtocolFeatures::CONFIG, "CONFIG"),
             R::SetStatus | R::GetStatus => (ProtocolFeatures::STATUS, "STATUS"),
             _ => return Ok(()),
         };
@@ -229,18 +278,21 @@ impl Session {
             return Err(SessionError::Features { request, unknown });
         }
         let old = self.features.unwrap_or(0);
-        if new != old && self.rings.iter().any(|ring| ring.started) {
+        // Logging starts and ends while rings run; all else must be known when they start.
+        if (new ^ old) & !LOG_ALL != 0 && self.rings.iter().any(|ring| ring.started) {
             return Err(SessionError::FeaturesInUse { old, new });
         }
-        let set = device.backend.set_features(new);
+        self.check_log_features(new)?;
+        let set = device.backend.set_features(new & !LOG_ALL);
         set.map_err(|source| SessionError::Backend { request, source })?;
-        self.features = Some(new);
+        let before = self.features.replace(new);
+        self.switch_log(device, before);
         Ok(())
     }
 
     fn set_protocol_features(
         &mut self,
-        device: &Device,
+        device: &mut Device,
         features: u64,
     ) -> Result<(), SessionError> {
         let unknown = features & !offered(device).bits();
@@ -249,6 +301,7 @@ impl Session {
             return Err(SessionError::Features { request, unknown });
         }
         self.protocol_features = ProtocolFeatures::from_bits_truncate(features);
+        device.backend.set_protocol_features(self.protocol_features);
         Ok(())
     }
 
@@ -259,6 +312,7 @@ impl Session {
         request: FrontendRequest,
         table: MemoryTable,
     ) -> Result<(), SessionError> {
+        self.check_log_memory(request, table.end())?;
         let request = request.name();
         let set = device.backend.set_memory(table.memory(request)?);
         set.map_err(|source| SessionError::Backend { request, source })?;
@@ -302,8 +356,9 @@ impl Session {
         Ok(())
     }
 
-    fn set_addr(&mut self, addr: &VringAddr) -> Result<(), SessionError> {
+    fn set_addr(&mut self, device: &mut Device, addr: &VringAddr) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringAddr;
+        self.check_log_addr(addr)?;
         let (index, ring) = self.ring(request, addr.index)?;
         if addr.flags & !VringAddr::LOG != 0 {
             return Err(SessionError::Value {
@@ -313,11 +368,15 @@ impl Session {
                 expected: "no bit but bit 0",
             });
         }
-        // QEMU repeats the addresses of running rings; moving them is another matter.
-        if ring.started && ring.addr != Some(*addr) {
+        // QEMU repeats the addresses of running rings, and has their used rings logged from then
+        // on, or no longer; moving them is another matter.
+        if ring.started && !ring.addr.is_some_and(|old| old.same_place(addr)) {
             return Err(SessionError::RingRuns { request: request.name(), index });
         }
-        ring.addr = Some(*addr);
+        let before = ring.addr.replace(*addr);
+        if ring.started && before.and_then(|old| old.log_addr()) != addr.log_addr() {
+            device.backend.set_ring_log(index, addr.log_addr());
+        }
         Ok(())
     }
 
@@ -345,7 +404,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringKick;
         let kick = event_fd(request.name(), file.fd)?;
-        let features = self.features.unwrap_or(0);
+        let features = self.device_features();
         let shared = !self.memory.is_empty();
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
@@ -374,7 +433,8 @@ impl Session {
         let call = event_fd(request.name(), file.fd)?;
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
-            device.backend.set_ring_call(index, try_clone(request.name(), call.as_ref())?);
+            let call = try_clone(request.name(), call.as_ref())?.map(Call::Event);
+            device.backend.set_ring_call(index, call);
         }
         ring.call = call;
         Ok(())
@@ -418,11 +478,12 @@ impl Session {
             }
         };
         let changed = ring.enable != enable;
-        ring.enable = enable;
         let enabled = enable || !negotiated;
         if changed && ring.started {
-            device.backend.set_ring_enabled(index, enabled);
+            let set = device.backend.set_ring_enabled(index, enabled);
+            set.map_err(|source| SessionError::Backend { request: request.name(), source })?;
         }
+        ring.enable = enable;
         if changed {
             (device.events)(Event::RingState { index, enabled, started: ring.started });
         }
@@ -441,8 +502,9 @@ impl Session {
         if status == 0 {
             self.stop_all(device);
         }
-        device.backend.set_status(status);
-        Ok(())
+        let set = device.backend.set_status(status);
+        let request = FrontendRequest::SetStatus.name();
+        set.map_err(|source| SessionError::Backend { request, source })
     }
 
     /// To the state after power-on, but for the connection, the memory and the rings' files
@@ -450,7 +512,8 @@ impl Session {
     fn reset(&mut self, device: &mut Device) {
         self.stop_all(device);
         self.rings.iter_mut().for_each(RingState::reset);
-        self.features = None;
+        let before = self.features.take();
+        self.switch_log(device, before);
         device.backend.reset_device();
     }
 

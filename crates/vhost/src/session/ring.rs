@@ -7,6 +7,7 @@ use virtio::Features;
 
 use super::error::SessionError;
 use crate::backend::RingSetup;
+use crate::call::Call;
 use crate::protocol::{FrontendRequest, VringAddr};
 
 /// Largest size of a ring (virtio 1.3 sections 2.7 and 2.8).
@@ -47,12 +48,12 @@ impl RingState {
             desc: addr.desc,
             avail: addr.avail,
             used: addr.used,
-            log: (addr.flags & VringAddr::LOG != 0).then_some(addr.log),
+            log: addr.log_addr(),
             base: self.base,
             features,
             enabled,
             kick,
-            call: try_clone("SET_VRING_CALL", self.call.as_ref())?,
+            call: try_clone("SET_VRING_CALL", self.call.as_ref())?.map(Call::Event),
             err: try_clone("SET_VRING_ERR", self.err.as_ref())?,
         })
     }

@@ -60,6 +60,13 @@ impl Buffer {
         self.start.map(|start| unsafe { Segment::new(start, self.len) })
     }
 
+    /// What the device has written, where the chain is one ordinary descriptor: where it starts and
+    /// how many bytes.
+    pub(super) fn written(&self) -> Option<(NonNull<u8>, usize)> {
+        let written = self.written.min(self.len);
+        self.start.filter(|_| written > 0).map(|start| (start, written as usize))
+    }
+
     /// Notes that the device has written `len` bytes into the chain.
     #[inline]
     pub fn set_written(&mut self, len: u32) {

@@ -7,16 +7,22 @@
 //! - a broken ring ([`RingError`]) makes no sense any more, and the device stops using it.
 
 pub mod burst;
+pub mod log;
+#[cfg(test)]
+mod log_tests;
 pub mod packed;
 #[cfg(test)]
 mod packed_tests;
 pub mod queue;
+#[cfg(test)]
+mod recover_tests;
 pub mod split;
 mod table;
 #[cfg(test)]
 mod tests;
 
 pub use burst::{Buffer, Buffers, Chain};
+pub use log::RingLog;
 pub use packed::PackedQueue;
 pub use queue::DeviceQueue;
 pub use split::SplitQueue;

@@ -4,6 +4,10 @@
 //! AVAIL flag equals the driver's wrap counter and its USED flag does not; the device gives it
 //! back by making both equal. A wrap counter flips each time its side passes the ring's end.
 
+mod recover;
+
+pub use recover::Located;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
@@ -11,6 +15,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use packet::Segment;
 
 use super::burst::{Buffer, Buffers, Chain, MAX_BUFFERS, prefetch};
+use super::log::{LogSlot, RingLog};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
@@ -22,6 +27,8 @@ use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, need_event};
 
 /// The flags that tell whose a descriptor is, where they lie in its second half.
 const MARKS: u64 = ((AVAIL | USED) as u64) << 48;
+/// Bytes of an event structure.
+const EVENT_BYTES: usize = 4;
 /// The flags that tell what kind of descriptor it is.
 const KIND: u64 = ((DESC_NEXT | DESC_INDIRECT | DESC_WRITE) as u64) << 48;
 
@@ -38,6 +45,8 @@ pub struct PackedQueue {
     in_order: bool,
     indirect: bool,
     memory: Translator,
+    /// While the guest is being migrated.
+    log: LogSlot,
     setup: RingSetup,
 }
 
@@ -83,6 +92,7 @@ impl PackedQueue {
             in_order: setup.features.contains(Features::IN_ORDER),
             indirect: setup.features.contains(Features::INDIRECT_DESC),
             memory: Translator::new(memory),
+            log: LogSlot::default(),
             setup,
         };
         queue.disarm();
@@ -96,6 +106,7 @@ impl PackedQueue {
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), SetupError> {
         self.parts = Parts::resolve(&memory, &self.setup)?;
         self.memory = Translator::new(memory);
+        self.log.with(|log| log.set_desc(self.memory.memory().user_to_guest(self.setup.desc)));
         Ok(())
     }
 
@@ -105,6 +116,42 @@ impl PackedQueue {
     /// As [`set_memory`](Self::set_memory).
     pub fn check_memory(&self, memory: &GuestMemory) -> Result<(), SetupError> {
         Parts::resolve(memory, &self.setup).map(|_| ())
+    }
+
+    /// As [`SplitQueue::set_log`](super::SplitQueue::set_log); the ring is logged as it is.
+    pub fn set_log(&mut self, log: Option<RingLog>) {
+        self.log = LogSlot::new(log);
+        self.log.with(|log| {
+            log.set_desc(self.memory.memory().user_to_guest(self.setup.desc));
+            log.mark_all_descriptors(self.size, self.next_used);
+            log.mark_wish(0, EVENT_BYTES);
+        });
+    }
+
+    /// Logs what was given back, where writes are logged.
+    #[inline]
+    fn log_used(&mut self) {
+        // Nothing but `self` is needed, so that the loops before keep their registers.
+        if self.log.is_some() {
+            self.log_used_now();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn log_used_now(&mut self) {
+        self.log.with(|log| log.mark_descriptors(self.size, self.next_used));
+    }
+
+    #[inline]
+    pub(super) const fn is_logged(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Logs pieces of memory that were written, where writes are logged.
+    pub(super) fn log_pieces(&mut self, pieces: impl Iterator<Item = (NonNull<u8>, usize)>) {
+        let memory = &self.memory;
+        self.log.with(move |log| log.mark_pieces(memory, pieces));
     }
 
     /// The memory that the ring and its buffers lie in.
@@ -119,6 +166,13 @@ impl PackedQueue {
     #[must_use]
     pub fn base(&self) -> u32 {
         u32::from(self.next_used.bits()) << 16 | u32::from(self.next_avail.bits())
+    }
+
+    /// See [`DeviceQueue::base_without`](super::DeviceQueue::base_without): the place of the
+    /// next chain that is given back, for both halves.
+    pub(super) fn base_of_used(&self) -> u32 {
+        let used = u32::from(self.next_used.bits());
+        used << 16 | used
     }
 
     /// Whether a chain waits in the ring.
@@ -286,6 +340,7 @@ impl PackedQueue {
             parts.set_used(first, value);
             self.next_used = at;
             self.untold = self.untold.saturating_add(u16::try_from(slots).unwrap_or(u16::MAX));
+            self.log_used();
         }
     }
 
@@ -303,6 +358,7 @@ impl PackedQueue {
         self.parts.set_used(first, first.used_flags() | u64::from(last.chain().id) << 32);
         self.next_used = first.after(slots, self.size);
         self.untold = self.untold.saturating_add(slots);
+        self.log_used();
     }
 
     /// As [`SplitQueue::needs_call`](super::SplitQueue::needs_call), for packed rings (section
@@ -314,6 +370,7 @@ impl PackedQueue {
         if count == 0 {
             return false;
         }
+        self.log.with(RingLog::tell);
         // What was given back must be visible before the driver's wish is read.
         fence(Ordering::SeqCst);
         // SAFETY: the structure has 4 bytes and is aligned to 4, as `resolve` checked.
@@ -346,11 +403,12 @@ impl PackedQueue {
         self.set_device_event(0, EVENT_DISABLE);
     }
 
-    fn set_device_event(&self, off_wrap: u16, flags: u16) {
+    fn set_device_event(&mut self, off_wrap: u16, flags: u16) {
         let value = u32::from(flags) << 16 | u32::from(off_wrap);
         // SAFETY: the structure has 4 bytes and is aligned to 4, as `resolve` checked.
         let event = unsafe { AtomicU32::from_ptr(self.parts.device_event.cast().as_ptr()) };
         event.store(value, Ordering::Release);
+        self.log.with(|log| log.mark_wish(0, EVENT_BYTES));
     }
 }
 

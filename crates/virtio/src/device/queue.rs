@@ -7,7 +7,8 @@ use std::sync::Arc;
 
 use packet::Segment;
 
-use super::burst::{Buffers, Chain};
+use super::burst::{Buffer, Buffers, Chain};
+use super::log::{RingLog, front};
 use super::packed::PackedQueue;
 use super::split::SplitQueue;
 use super::table::ChainWalk;
@@ -69,10 +70,42 @@ impl DeviceQueue {
         either!(self, ring => ring.memory())
     }
 
+    /// Logs all that is written to the guest's memory from now on, and the ring as it is; or logs
+    /// nothing any more.
+    pub fn set_log(&mut self, log: Option<RingLog>) {
+        either!(self, ring => ring.set_log(log));
+    }
+
+    /// Logs, where writes are logged, that the first `len` bytes of `segments` were written.
+    #[inline]
+    pub fn log_written(&mut self, segments: &[Segment], len: usize) {
+        either!(self, ring => ring.log_pieces(front(segments, len)));
+    }
+
     /// Where another device, or this one later, has to go on; see [`RingSetup::base`].
     #[must_use]
     pub fn base(&self) -> u32 {
         either!(self, ring => ring.base())
+    }
+
+    /// As [`base`](Self::base) for a device that is to take the `count` chains again that were
+    /// taken last: all those that were not given back yet, when chains go back in order.
+    #[must_use]
+    pub fn base_without(&self, count: usize) -> u32 {
+        match self {
+            Self::Split(ring) => ring.base_without(u16::try_from(count).unwrap_or(u16::MAX)),
+            Self::Packed(ring) => ring.base_of_used(),
+        }
+    }
+
+    /// Whether a device that starts with a new ring, at index 0, fits this one.
+    #[must_use]
+    pub fn is_new(memory: &GuestMemory, setup: &RingSetup) -> bool {
+        if setup.features.contains(Features::RING_PACKED) {
+            PackedQueue::is_new(setup)
+        } else {
+            SplitQueue::is_new(memory, setup)
+        }
     }
 
     /// Takes up to `max` chains that the device is to read (`WRITE` false) or write into
@@ -104,6 +137,24 @@ impl DeviceQueue {
     #[inline]
     pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
         either!(self, ring => ring.complete(used));
+    }
+
+    /// Gives the first `count` of `buffers` back to the driver, all at once, each with the number
+    /// of bytes [written](super::Buffer::set_written) into it. Where writes are logged, those into
+    /// chains of several descriptors must have been [logged](Self::log_written) before.
+    #[inline]
+    pub fn complete_written(&mut self, buffers: &Buffers, count: usize) {
+        if either!(self, ring => ring.is_logged()) {
+            self.log_buffers(buffers, count);
+        }
+        self.complete(buffers.written(count));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn log_buffers(&mut self, buffers: &Buffers, count: usize) {
+        let written = buffers.as_slice().iter().take(count).filter_map(Buffer::written);
+        either!(self, ring => ring.log_pieces(written));
     }
 
     /// Gives the first `count` of `buffers`, which the device has only read, back to the driver,

@@ -1,5 +1,7 @@
 //! Split rings, device side (virtio 1.3 section 2.7).
 
+mod recover;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
@@ -7,6 +9,7 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 use packet::Segment;
 
 use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
+use super::log::{LogSlot, RingLog};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
@@ -31,6 +34,8 @@ pub struct SplitQueue {
     in_order: bool,
     indirect: bool,
     memory: Translator,
+    /// While the guest is being migrated.
+    log: LogSlot,
     setup: RingSetup,
 }
 
@@ -57,23 +62,31 @@ impl SplitQueue {
         let next_avail = u16::try_from(setup.base)
             .map_err(|_| SetupError::Base { base: setup.base, size: setup.size })?;
         let parts = Parts::resolve(&memory, &setup, size)?;
+        let mut queue = Self::begin(memory, setup, size, parts);
+        queue.next_avail = next_avail;
+        queue.disarm();
+        Ok(queue)
+    }
+
+    /// The ring as it lies in memory; nothing is changed there.
+    fn begin(memory: Arc<GuestMemory>, setup: RingSetup, size: QueueSize, parts: Parts) -> Self {
         let mut queue = Self {
             parts,
             size,
-            next_avail,
+            next_avail: 0,
             next_used: 0,
             told_used: 0,
             event_idx: setup.features.contains(Features::EVENT_IDX),
             in_order: setup.features.contains(Features::IN_ORDER),
             indirect: setup.features.contains(Features::INDIRECT_DESC),
             memory: Translator::new(memory),
+            log: LogSlot::default(),
             setup,
         };
         // After a restart of the back-end the used ring goes on where it stood.
         queue.next_used = queue.load16(queue.parts.used, INDEX_OFFSET, Ordering::Relaxed);
         queue.told_used = queue.next_used;
-        queue.disarm();
-        Ok(queue)
+        queue
     }
 
     /// Goes on in another memory table.
@@ -94,6 +107,43 @@ impl SplitQueue {
         Parts::resolve(memory, &self.setup, self.size).map(|_| ())
     }
 
+    /// Logs all that is written to the guest's memory from now on, and the used ring as it is; or
+    /// logs nothing any more.
+    pub fn set_log(&mut self, log: Option<RingLog>) {
+        self.log = LogSlot::new(log);
+        self.log.with(|log| {
+            log.set_next(self.next_used);
+            log.mark_used(0, self.size.used_bytes());
+            log.tell();
+        });
+    }
+
+    /// Logs what was given back, where writes are logged.
+    #[inline]
+    fn log_used(&mut self) {
+        // Nothing but `self` is needed, so that the loops before keep their registers.
+        if self.log.is_some() {
+            self.log_used_now();
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn log_used_now(&mut self) {
+        self.log.with(|log| log.mark_elements(self.size, self.next_used));
+    }
+
+    #[inline]
+    pub(super) const fn is_logged(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Logs pieces of memory that were written, where writes are logged.
+    pub(super) fn log_pieces(&mut self, pieces: impl Iterator<Item = (NonNull<u8>, usize)>) {
+        let memory = &self.memory;
+        self.log.with(move |log| log.mark_pieces(memory, pieces));
+    }
+
     /// The memory that the ring and its buffers lie in.
     #[must_use]
     pub const fn memory(&self) -> &Arc<GuestMemory> {
@@ -104,6 +154,18 @@ impl SplitQueue {
     #[must_use]
     pub fn base(&self) -> u32 {
         self.next_avail.into()
+    }
+
+    /// The index of the used ring: how many chains were ever given back, modulo 65536. With a
+    /// device that gives them back in order, that is also where the next one is to be taken.
+    #[must_use]
+    pub const fn next_used(&self) -> u16 {
+        self.next_used
+    }
+
+    /// See [`DeviceQueue::base_without`](super::DeviceQueue::base_without).
+    pub(super) fn base_without(&self, count: u16) -> u32 {
+        self.next_avail.wrapping_sub(count).into()
     }
 
     /// Number of chains that wait in the available ring.
@@ -216,6 +278,7 @@ impl SplitQueue {
             self.next_used = next;
             // Release: the elements, and what was written into the buffers, come first.
             self.store16(self.parts.used, INDEX_OFFSET, next, Ordering::Release);
+            self.log_used();
         }
     }
 
@@ -233,6 +296,7 @@ impl SplitQueue {
         self.next_used = self.next_used.wrapping_add(u16::try_from(count).unwrap_or(0));
         // Release: that the buffers were read, and the element, come first.
         self.store16(self.parts.used, INDEX_OFFSET, self.next_used, Ordering::Release);
+        self.log_used();
     }
 
     /// Whether the driver wants to hear of the chains given back since the last call of this
@@ -245,6 +309,7 @@ impl SplitQueue {
             return false;
         }
         self.told_used = new;
+        self.log.with(RingLog::tell);
         // The index must be visible before the driver's wish is read: the driver states its
         // wish and then looks at the index, so one of the two sees the other.
         fence(Ordering::SeqCst);
@@ -261,12 +326,15 @@ impl SplitQueue {
     /// are waiting already (or the ring is broken), in which case none may come.
     #[must_use]
     pub fn arm(&mut self) -> bool {
-        if self.event_idx {
+        let offset = if self.event_idx {
             let offset = self.size.avail_event_offset();
             self.store16(self.parts.used, offset, self.next_avail, Ordering::Relaxed);
+            offset
         } else {
             self.store16(self.parts.used, FLAGS_OFFSET, 0, Ordering::Relaxed);
-        }
+            FLAGS_OFFSET
+        };
+        self.log.with(|log| log.mark_wish(offset, 2));
         // The wish must be visible before the index is read: see `needs_call`.
         fence(Ordering::SeqCst);
         self.available() == Ok(0)
@@ -277,6 +345,7 @@ impl SplitQueue {
     pub fn disarm(&mut self) {
         if !self.event_idx {
             self.store16(self.parts.used, FLAGS_OFFSET, USED_NO_NOTIFY, Ordering::Relaxed);
+            self.log.with(|log| log.mark_wish(FLAGS_OFFSET, 2));
         }
     }
 

@@ -28,6 +28,12 @@ impl Buffer {
         Self { memory, writable: true }
     }
 
+    /// The device's address of the memory, and its length in bytes.
+    #[cfg(test)]
+    pub(crate) fn place(&self) -> (u64, u32) {
+        (self.desc().addr, self.desc().len)
+    }
+
     /// The descriptor for this buffer; lengths over 4 GiB are cut.
     #[inline]
     pub(super) fn desc(&self) -> Desc {

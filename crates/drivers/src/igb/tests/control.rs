@@ -72,7 +72,7 @@ fn more_queues_than_there_are_are_refused() {
     let i211 = devices::find(0x8086, 0x1539).unwrap();
     let error = start("p0", text, options, device.pci(0, false), device.clone(), i211);
     let error = error.unwrap_err().to_string();
-    assert!(error.contains("queues=3: an I211 has 2"), "{error}");
+    assert!(error.contains("queues=3: an Intel I211 has 2"), "{error}");
 }
 
 #[test]
@@ -152,6 +152,25 @@ fn a_device_that_goes_away_takes_its_port_down() {
     assert!(port.port.control_mut().set_promiscuous(false).is_err());
     let _ = port.port.extended_stats();
     assert_eq!(events.try_iter().count(), 0, "it is announced once");
+}
+
+#[test]
+fn a_device_that_the_kernel_wants_back_is_given_back_at_once() {
+    let (device, mut port) = opened("");
+    let (sender, events) = mpsc::channel();
+    assert!(port.port.on_event(move |event| sender.send(event).unwrap()));
+    device.inject(&datagram(1, 2, 60));
+    device.lock().request.as_ref().unwrap().signal().unwrap();
+    assert_eq!(events.recv_timeout(LIMIT), Ok(PortEvent::Removed));
+    let state = device.lock();
+    assert!(state.given_back);
+    assert_eq!((state.mapped_bytes(), state.violations), (0, 0));
+    drop(state);
+    assert!(!port.port.control().link().up && !port.tx[0].is_ready());
+    assert_eq!(received(&mut port.rx[0]).len(), 0);
+    assert_eq!(send(&mut port.tx[0], &[datagram(1, 2, 60)]), 1);
+    drop(port);
+    assert_eq!(events.try_iter().count(), 0);
 }
 
 #[test]

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use super::super::capability::{self, Layout};
+use super::super::model::{FIRST_CAPABILITY, NOTIFY_MULTIPLIER};
 use super::super::window::{MappedBars, Place, Windows as _};
-use super::model::{FIRST_CAPABILITY, NOTIFY_MULTIPLIER};
 use super::*;
 
 /// The layout that a model has after its configuration space was changed.

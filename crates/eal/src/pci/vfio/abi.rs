@@ -50,6 +50,8 @@ pub const CONFIG_REGION: u32 = 7;
 pub const IRQ_INTX: u32 = 0;
 /// As above.
 pub const IRQ_MSIX: u32 = 2;
+/// Signalled when the kernel wants the device back (`VFIO_PCI_REQ_IRQ_INDEX`).
+pub const IRQ_REQUEST: u32 = 4;
 
 /// Answers have a list of capabilities behind them, where this flag is set.
 const REGION_CAPS: u32 = 1 << 3;
@@ -271,12 +273,12 @@ fn set_irqs(
     device: BorrowedFd<'_>,
     index: u32,
     flags: u32,
-    count: u32,
+    (start, count): (u32, u32),
     data: &[i32],
 ) -> io::Result<()> {
     let size = u32::try_from(20 + 4 * data.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
     let data = data.iter().map(|number| number.cast_unsigned());
-    let words: Vec<u32> = [size, flags, index, 0, count].into_iter().chain(data).collect();
+    let words: Vec<u32> = [size, flags, index, start, count].into_iter().chain(data).collect();
     // SAFETY: the kernel reads as many bytes as the first field says, and `words` has them.
     check(unsafe {
         libc::ioctl(device.as_raw_fd(), DEVICE_SET_IRQS as libc::Ioctl, words.as_ptr())
@@ -294,17 +296,28 @@ pub fn enable_irqs(
     let fds: Vec<i32> =
         events.iter().map(|event| event.map_or(-1, |event| event.as_raw_fd())).collect();
     let count = u32::try_from(fds.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
-    set_irqs(device, index, IRQ_DATA_EVENTFD | IRQ_ACTION_TRIGGER, count, &fds)
+    set_irqs(device, index, IRQ_DATA_EVENTFD | IRQ_ACTION_TRIGGER, (0, count), &fds)
+}
+
+/// Has one interrupt of a kind that is on signal another eventfd, or nobody.
+pub fn change_irq(
+    device: BorrowedFd<'_>,
+    index: u32,
+    number: u32,
+    event: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
+    let fd = event.map_or(-1, |event| event.as_raw_fd());
+    set_irqs(device, index, IRQ_DATA_EVENTFD | IRQ_ACTION_TRIGGER, (number, 1), &[fd])
 }
 
 /// Switches all interrupts of a kind off.
 pub fn disable_irqs(device: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-    set_irqs(device, index, IRQ_DATA_NONE | IRQ_ACTION_TRIGGER, 0, &[])
+    set_irqs(device, index, IRQ_DATA_NONE | IRQ_ACTION_TRIGGER, (0, 0), &[])
 }
 
 /// Unmasks the first interrupt of a kind.
 pub fn unmask_irq(device: BorrowedFd<'_>, index: u32) -> io::Result<()> {
-    set_irqs(device, index, IRQ_DATA_NONE | IRQ_ACTION_UNMASK, 1, &[])
+    set_irqs(device, index, IRQ_DATA_NONE | IRQ_ACTION_UNMASK, (0, 1), &[])
 }
 
 /// Resets a device.

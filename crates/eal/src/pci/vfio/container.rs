@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::abi;
 use super::iova::{IovaSpace, assumed_ranges};
 use crate::dma::{AddressSpace, DeviceAddresses};
+use crate::foreign;
 use crate::mem::{HUGE_PAGE, Pages, SharedMemory};
 use crate::pci::info::{DeviceInfo, PciAddress};
 use crate::pci::physical;
@@ -171,6 +172,36 @@ impl Container {
         Ok(())
     }
 
+    /// Maps memory at an address that was taken for it.
+    fn insert(&self, state: &mut State, vaddr: u64, iova: u64, len: u64) -> Result<(), String> {
+        // Without a group there is no IOMMU to tell; the next first group gets to know it.
+        if !state.groups.is_empty()
+            && let Err(cause) = abi::map_dma(self.fd.as_fd(), vaddr, iova, len)
+        {
+            state.addresses.free(iova);
+            return Err(map_error(&cause, len, iova));
+        }
+        state.mappings.insert(iova, Mapping { vaddr, len });
+        Ok(())
+    }
+
+    /// Takes memory away from the devices.
+    fn remove(&self, iova: u64) {
+        let mut state = self.lock();
+        let Some(mapping) = state.mappings.remove(&iova) else { return };
+        let unmapped = if state.groups.is_empty() {
+            Ok(())
+        } else {
+            abi::unmap_dma(self.fd.as_fd(), iova, mapping.len)
+        };
+        match unmapped {
+            Ok(()) => state.addresses.free(iova),
+            // The addresses stay taken: devices still reach the memory's pages, which the kernel
+            // keeps pinned for that.
+            Err(cause) => tracing::error!("cannot unmap memory at {iova:#x} for devices: {cause}"),
+        }
+    }
+
     /// One device less uses a group.
     fn release(&self, id: u32) {
         let mut state = self.lock();
@@ -206,32 +237,40 @@ impl AddressSpace for Container {
             "no addresses are left that the IOMMU and the devices can do".to_owned()
         })?;
         let vaddr = memory.as_ptr().expose_provenance().get() as u64;
-        // Without a group there is no IOMMU to tell; the next first group gets to know it.
-        if !state.groups.is_empty()
-            && let Err(cause) = abi::map_dma(self.fd.as_fd(), vaddr, iova, len)
-        {
-            state.addresses.free(iova);
-            return Err(map_error(&cause, len, iova));
-        }
-        state.mappings.insert(iova, Mapping { vaddr, len });
+        self.insert(&mut state, vaddr, iova, len)?;
         Ok(DeviceAddresses::Contiguous(iova))
     }
 
     fn unmap(&self, _memory: &SharedMemory, addresses: &DeviceAddresses) {
-        let DeviceAddresses::Contiguous(iova) = addresses else { return };
-        let mut state = self.lock();
-        let Some(mapping) = state.mappings.remove(iova) else { return };
-        let unmapped = if state.groups.is_empty() {
-            Ok(())
-        } else {
-            abi::unmap_dma(self.fd.as_fd(), *iova, mapping.len)
-        };
-        match unmapped {
-            Ok(()) => state.addresses.free(*iova),
-            // The addresses stay taken: devices still reach the memory's pages, which the kernel
-            // keeps pinned for that.
-            Err(cause) => tracing::error!("cannot unmap memory at {iova:#x} for devices: {cause}"),
+        if let DeviceAddresses::Contiguous(iova) = addresses {
+            self.remove(*iova);
         }
+    }
+
+    fn map_at(&self, memory: &Arc<foreign::Mapping>, at: u64) -> Result<(), String> {
+        if !self.has_iommu {
+            return Err("addresses can be chosen behind an IOMMU only".to_owned());
+        }
+        let (vaddr, len) = (memory.ptr().expose_provenance().get() as u64, memory.len() as u64);
+        let page = rustix::param::page_size() as u64;
+        if [vaddr, len, at].iter().any(|number| !number.is_multiple_of(page)) {
+            return Err(format!(
+                "it has {len:#x} bytes from byte {:#x} of a page on; the IOMMU maps whole pages \
+                 of {page} bytes",
+                vaddr % page
+            ));
+        }
+        let mut state = self.lock();
+        if !state.addresses.reserve(at, len) {
+            return Err("these addresses are in use, or the IOMMU and the devices cannot do them \
+                        (x86 signals interrupts at 0xfee00000 to 0xfeefffff)"
+                .to_owned());
+        }
+        self.insert(&mut state, vaddr, at, len)
+    }
+
+    fn unmap_at(&self, at: u64) {
+        self.remove(at);
     }
 }
 

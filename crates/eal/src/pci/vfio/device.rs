@@ -6,7 +6,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use super::abi::{self, Region};
-use super::container::{Container, GroupHandle};
+use super::container::Container;
+use super::handle::Handle;
 use crate::dma::DmaSpace;
 use crate::event::EventFd;
 use crate::pci::bar::Bar;
@@ -17,14 +18,6 @@ use crate::pci::device::PciDevice;
 use crate::pci::error::PciError;
 use crate::pci::info::DeviceInfo;
 use crate::pci::sysfs::Sysfs;
-
-/// The device's file, and its group behind it: closed in this order. Mappings keep it, since the
-/// kernel does as well.
-#[derive(Debug)]
-struct Handle {
-    fd: OwnedFd,
-    _group: GroupHandle,
-}
 
 /// Which interrupts are on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,6 +38,8 @@ pub struct VfioDevice {
     msix_vectors: u16,
     /// What the line interrupt signals, where there is one.
     line: Option<EventFd>,
+    /// What the kernel signals when it wants the device back, where it does.
+    request: Option<EventFd>,
     interrupts: Mutex<Interrupts>,
     /// Position in the device's file and length of base address registers, once their I/O ports
     /// are used.
@@ -63,8 +58,8 @@ impl VfioDevice {
         let failed = |what: &str, cause: &io::Error| PciError::system(address, what, cause);
         let (fd, group) =
             container.open(&info, sysfs).map_err(|reason| PciError::new(address, reason))?;
-        let handle = Arc::new(Handle { fd, _group: group });
-        let device = handle.fd.as_fd();
+        let handle = Arc::new(Handle::new(fd, group));
+        let device = handle.fd();
         let flags =
             abi::device_flags(device).map_err(|cause| failed("ask VFIO about it", &cause))?;
         if flags & abi::DEVICE_IS_PCI == 0 {
@@ -74,6 +69,7 @@ impl VfioDevice {
             .map_err(|cause| failed("find its configuration space", &cause))?;
         let vectors = abi::irq_count(device, abi::IRQ_MSIX).unwrap_or(0);
         let lines = abi::irq_count(device, abi::IRQ_INTX).unwrap_or(0);
+        let request = request_event(device);
         let mut this = Self {
             info,
             handle,
@@ -82,6 +78,7 @@ impl VfioDevice {
             flags,
             msix_vectors: u16::try_from(vectors).unwrap_or(0),
             line: None,
+            request,
             interrupts: Mutex::default(),
             ports: Default::default(),
         };
@@ -93,7 +90,19 @@ impl VfioDevice {
     }
 
     fn fd(&self) -> BorrowedFd<'_> {
-        self.handle.fd.as_fd()
+        self.handle.fd()
+    }
+
+    /// Keeps the device from interrupting and from memory. What fails here fails because the
+    /// device is gone.
+    fn calm(&self) {
+        let mut on = self.lock_interrupts();
+        let _ = self.stop_interrupts(&mut on);
+        drop(on);
+        let _ = self.set_bus_master(false);
+        if self.flags & abi::DEVICE_HAS_RESET != 0 {
+            let _ = abi::reset(self.fd());
+        }
     }
 
     fn failed(&self, what: &str, cause: &io::Error) -> PciError {
@@ -196,8 +205,7 @@ impl PciDevice for VfioDevice {
         let areas = areas(&region, len).ok_or_else(|| {
             self.refused(format!("VFIO gives areas of BAR {index} that are not inside it"))
         })?;
-        let keep: Arc<Handle> = Arc::clone(&self.handle);
-        Bar::map(self.fd(), region.offset, 0, len, &areas, Some(keep)).map_err(failed)
+        self.handle.map(region.offset, len, &areas).map_err(failed)
     }
 
     fn read_io(&self, index: u8, offset: u64, into: &mut [u8]) -> Result<(), PciError> {
@@ -260,6 +268,31 @@ impl PciDevice for VfioDevice {
         Ok(())
     }
 
+    fn change_msix(&self, vector: u16, event: Option<&EventFd>) -> Result<(), PciError> {
+        let on = self.lock_interrupts();
+        if *on != Interrupts::Msix || vector >= self.msix_vectors {
+            return Err(self.refused(format!("MSI-X vector {vector} is not in use")));
+        }
+        let event = event.map(EventFd::as_fd);
+        abi::change_irq(self.fd(), abi::IRQ_MSIX, vector.into(), event)
+            .map_err(|cause| self.failed(&format!("change MSI-X vector {vector}"), &cause))
+    }
+
+    fn share_bar(&self, index: u8, offset: u64, len: u64) -> Result<(OwnedFd, u64), PciError> {
+        let failed = |cause: io::Error| self.failed(&format!("share its BAR {index}"), &cause);
+        if index > 5 {
+            return Err(self.refused(format!("it has no BAR {index}")));
+        }
+        let region = abi::region(self.fd(), u32::from(index)).map_err(failed)?;
+        if !is_shareable(&region, offset, len) {
+            return Err(self.refused(format!(
+                "{len} bytes at {offset:#x} of its BAR {index} cannot be mapped"
+            )));
+        }
+        let file = self.fd().try_clone_to_owned().map_err(failed)?;
+        Ok((file, region.offset.saturating_add(offset)))
+    }
+
     fn line_interrupt(&self) -> Option<BorrowedFd<'_>> {
         self.line.as_ref().map(|event| event.as_fd())
     }
@@ -278,6 +311,28 @@ impl PciDevice for VfioDevice {
         *on = Interrupts::Line;
         Ok(())
     }
+
+    fn release_request(&self) -> Option<BorrowedFd<'_>> {
+        self.request.as_ref().map(|event| event.as_fd())
+    }
+
+    fn give_back(&self) {
+        self.calm();
+        if let Err(error) = self.handle.revoke() {
+            let address = self.info.address;
+            tracing::error!("{address} is not given back until its port is closed: {error}");
+        }
+    }
+}
+
+/// Has the kernel say when it wants the device back. Where it cannot, it waits without a word.
+fn request_event(device: BorrowedFd<'_>) -> Option<EventFd> {
+    if abi::irq_count(device, abi::IRQ_REQUEST).unwrap_or(0) == 0 {
+        return None;
+    }
+    let event = EventFd::new().ok()?;
+    abi::enable_irqs(device, abi::IRQ_REQUEST, &[Some(event.as_fd())]).ok()?;
+    Some(event)
 }
 
 /// The parts of a register that can be mapped, as whole pages; `None` when they are not inside.
@@ -293,17 +348,25 @@ fn areas(region: &Region, len: usize) -> Option<Vec<(usize, usize)>> {
     areas.iter().filter(|(_, bytes)| *bytes > 0).map(convert).collect()
 }
 
+/// Whether `len` bytes at `offset` are whole pages, all of which can be mapped.
+fn is_shareable(region: &Region, offset: u64, len: u64) -> bool {
+    let page = rustix::param::page_size() as u64;
+    let Some(end) = offset.checked_add(len) else { return false };
+    let whole = offset.is_multiple_of(page) && len.is_multiple_of(page) && len > 0;
+    let inside = |(start, bytes): &(u64, u64)| {
+        *start <= offset && start.checked_add(*bytes).is_some_and(|last| end <= last)
+    };
+    let area = match &region.areas {
+        Some(areas) => areas.iter().any(inside),
+        None => inside(&(0, region.size)),
+    };
+    region.flags & abi::REGION_MMAP != 0 && whole && area
+}
+
 impl Drop for VfioDevice {
     fn drop(&mut self) {
-        // A mapping may keep the file open, so the kernel's own clean-up may come late. What
-        // fails here fails because the device is gone.
-        let mut on = self.lock_interrupts();
-        let _ = self.stop_interrupts(&mut on);
-        drop(on);
-        let _ = self.set_bus_master(false);
-        if self.flags & abi::DEVICE_HAS_RESET != 0 {
-            let _ = abi::reset(self.fd());
-        }
+        // A mapping may keep the file open, so the kernel's own clean-up may come late.
+        self.calm();
     }
 }
 
@@ -329,5 +392,19 @@ mod tests {
         assert_eq!(areas(&region(Some(around)), 4 * page), Some(expected));
         assert_eq!(areas(&region(Some(vec![(bytes, 4 * bytes)])), 4 * page), None);
         assert_eq!(areas(&region(Some(vec![(u64::MAX, 2)])), 4 * page), None);
+    }
+
+    #[test]
+    fn whole_pages_that_can_be_mapped_are_shared() {
+        let page = rustix::param::page_size() as u64;
+        let flags = abi::REGION_MMAP;
+        let region = |areas| Region { flags, areas, size: 4 * page, ..Region::default() };
+        let all = region(None);
+        assert!(is_shareable(&all, 3 * page, page) && is_shareable(&all, 0, 4 * page));
+        assert!(!is_shareable(&all, 4 * page, page) && !is_shareable(&all, 16, page));
+        assert!(!is_shareable(&all, 0, 0) && !is_shareable(&all, u64::MAX - 1, page));
+        let some = region(Some(vec![(0, page), (2 * page, 2 * page)]));
+        assert!(is_shareable(&some, 3 * page, page) && !is_shareable(&some, page, page));
+        assert!(!is_shareable(&Region { flags: 0, ..all }, 0, page));
     }
 }

@@ -40,6 +40,28 @@ impl IovaSpace {
         Some(at)
     }
 
+    /// Takes the `len` bytes from `at` on, which may also be those that are never given out;
+    /// `false` when one of them is outside of the ranges, or used.
+    pub fn reserve(&mut self, at: u64, len: u64) -> bool {
+        let Some(end) = len.checked_sub(1).and_then(|more| at.checked_add(more)) else {
+            return false;
+        };
+        // Ranges may follow each other without a gap.
+        let mut from = Some(at);
+        for (first, last) in &self.ranges {
+            if from.is_some_and(|from| (*first..=*last).contains(&from)) {
+                from = last.checked_add(1).filter(|next| *next <= end);
+            }
+        }
+        let before = self.used.range(..=end).next_back();
+        let is_free = before.is_none_or(|(used, used_len)| used.saturating_add(*used_len) <= at);
+        if from.is_some() || !is_free {
+            return false;
+        }
+        self.used.insert(at, len);
+        true
+    }
+
     /// Gives the bytes from `at` on back.
     pub fn free(&mut self, at: u64) {
         self.used.remove(&at);
@@ -92,6 +114,24 @@ mod tests {
         assert_eq!(space.allocate(0, 4096), None);
         space.free(2 * MIB);
         assert_eq!(space.allocate(4096, 4096), Some(2 * MIB));
+    }
+
+    #[test]
+    fn addresses_of_somebody_elses_choice_are_inside_the_ranges_and_free() {
+        let mut space = IovaSpace::default();
+        assert!(!space.reserve(0, 4096));
+        space.set_ranges(vec![(0, MIB - 1), (MIB, 8 * MIB - 1), (9 * MIB, 64 * MIB)]);
+        // The lowest addresses, over two ranges that touch.
+        assert!(space.reserve(0, 2 * MIB));
+        assert!(!space.reserve(MIB, MIB) && !space.reserve(0, 64));
+        assert!(!space.reserve(7 * MIB, 2 * MIB) && !space.reserve(8 * MIB, MIB));
+        assert!(!space.reserve(4 * MIB, 0) && !space.reserve(u64::MAX, 2));
+        assert!(!space.reserve(60 * MIB, 5 * MIB));
+        assert_eq!(space.allocate(MIB, MIB), Some(2 * MIB));
+        assert!(!space.reserve(MIB + 4096, 3 * MIB) && space.reserve(3 * MIB, 4096));
+        assert_eq!(space.allocate(MIB, MIB), Some(4 * MIB));
+        space.free(0);
+        assert!(space.reserve(MIB, MIB));
     }
 
     #[test]

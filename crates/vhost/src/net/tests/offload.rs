@@ -199,7 +199,7 @@ fn a_driver_switches_what_it_takes_within_what_it_negotiated() {
     assert!(!device.execute(wanted(TAKES | Features::CSUM)), "no receive offload");
     assert!(device.execute(wanted(Features::empty())));
     assert_eq!(device.guest_takes(), Capabilities::empty());
-    device.set_status(0);
+    device.set_status(0).unwrap();
     assert_eq!(device.guest_takes(), Capabilities::CSUM | Capabilities::TSO4);
 
     let device = NetDevice::new("test", 1).unwrap().without_offloads();

@@ -1,18 +1,16 @@
 //! The registers of the model, of both generations.
 
-#![allow(clippy::cast_possible_truncation, reason = "registers of less than 32 bits")]
-
 use std::sync::Arc;
 
 use eal::pci::PciError;
 use virtio::Features;
 
 use super::super::window::{Place, Window, Windows};
-use super::model::{COMMON, ISR, Model, NET, Queue, State};
+use super::{COMMON, ISR, Model, NET, Queue, State};
 use crate::virtio::kick::Doorbell;
 
 impl State {
-    pub(super) fn set_status(&mut self, status: u8) {
+    pub fn set_status(&mut self, status: u8) {
         if status != 0 {
             self.status = status;
             if self.refuses {
@@ -31,7 +29,7 @@ impl State {
         }
     }
 
-    pub(super) fn queue(&mut self) -> Option<&mut Queue> {
+    pub fn queue(&mut self) -> Option<&mut Queue> {
         self.queues.get_mut(self.selects[2])
     }
 
@@ -40,7 +38,7 @@ impl State {
         if vector < self.msix as u32 { vector as u16 } else { 0xFFFF }
     }
 
-    pub(super) fn read_common(&mut self, offset: usize) -> u32 {
+    pub fn read_common(&mut self, offset: usize) -> u32 {
         let half = |bits: u64, select: usize| (bits >> (32 * select.min(1))) as u32;
         let queue =
             |state: &mut Self, read: fn(&Queue) -> u32| state.queue().map_or(0, |q| read(q));
@@ -57,7 +55,7 @@ impl State {
         }
     }
 
-    pub(super) fn write_common(&mut self, offset: usize, value: u32) {
+    pub fn write_common(&mut self, offset: usize, value: u32) {
         match offset {
             0 => self.selects[0] = value as usize,
             8 => self.selects[1] = value as usize,
@@ -85,7 +83,7 @@ impl State {
         }
     }
 
-    pub(super) fn read_port(&mut self, offset: u64) -> u32 {
+    pub fn read_port(&mut self, offset: u64) -> u32 {
         let config = if self.msix > 0 { 24 } else { 20 };
         match offset {
             _ if offset >= config => self.net[(offset - config) as usize].into(),
@@ -99,7 +97,7 @@ impl State {
         }
     }
 
-    pub(super) fn write_port(&mut self, offset: u64, value: u32) {
+    pub fn write_port(&mut self, offset: u64, value: u32) {
         let config = if self.msix > 0 { 24 } else { 20 };
         let vector = self.vector(value);
         match offset {
@@ -181,7 +179,7 @@ impl Window for Registers {
 
 /// Windows onto the model.
 #[derive(Debug)]
-pub(super) struct ModelWindows(pub(super) Model);
+pub struct ModelWindows(pub Model);
 
 impl Windows for ModelWindows {
     fn open(&mut self, place: Place) -> Result<Box<dyn Window>, PciError> {

@@ -5,7 +5,8 @@ use packet::MacAddr;
 
 /// A reverse ARP request of `mac` for its own address, to everybody, as long as the shortest
 /// Ethernet frame.
-pub(super) fn announcement(mac: MacAddr) -> [u8; 60] {
+#[must_use]
+pub fn announcement(mac: MacAddr) -> [u8; 60] {
     const ETHERTYPE_RARP: [u8; 2] = [0x80, 0x35];
     // Ethernet and IPv4 addresses of 6 and 4 bytes; operation 3, "request reverse".
     const HEADER: [u8; 8] = [0, 1, 0x08, 0, 6, 4, 0, 3];

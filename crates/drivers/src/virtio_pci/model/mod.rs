@@ -1,10 +1,27 @@
 //! A model of a virtio-net device on the PCI bus: registers of both generations, and a thread
 //! that serves the rings.
 
-#![allow(clippy::cast_possible_truncation, reason = "registers and offsets are small")]
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    clippy::cast_possible_truncation,
+    reason = "for tests"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "for tests"
+)]
+#![allow(clippy::missing_panics_doc, clippy::must_use_candidate, reason = "for tests")]
+
+mod registers;
+
+pub use registers::ModelWindows;
 
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,85 +37,92 @@ use virtio::device::{Buffers, DeviceQueue, RingSetup};
 use virtio::memory::{GuestMemory, Region};
 use virtio::{Features, NET_HEADER_LEN};
 
-use super::super::registers::DRIVER_OK;
+use super::registers::DRIVER_OK;
 
 /// Where the registers are, in the only base address register.
-pub(super) const COMMON: u32 = 0;
-pub(super) const ISR: u32 = 0x1000;
-pub(super) const NET: u32 = 0x2000;
-pub(super) const NOTIFY: u32 = 0x3000;
+pub const COMMON: u32 = 0;
+pub const ISR: u32 = 0x1000;
+pub const NET: u32 = 0x2000;
+pub const NOTIFY: u32 = 0x3000;
 const BAR_LEN: usize = 0x4000;
 
 /// What the driver wrote to the doorbells.
-pub(super) const NOTIFY_MULTIPLIER: u32 = 4;
+pub const NOTIFY_MULTIPLIER: u32 = 4;
 
 struct Map {
-    fd: OwnedFd,
-    len: usize,
+    mapping: Arc<Mapping>,
     address: u64,
     /// Resets before it was mapped: after another one the device knows nothing of it.
     resets: usize,
 }
 
 #[derive(Default)]
-pub(super) struct Queue {
-    pub(super) max: u16,
-    pub(super) size: u16,
-    pub(super) vector: u16,
-    pub(super) enabled: bool,
-    pub(super) addresses: [u64; 3],
-    pub(super) ring: Option<DeviceQueue>,
+pub struct Queue {
+    pub max: u16,
+    pub size: u16,
+    pub vector: u16,
+    pub enabled: bool,
+    pub addresses: [u64; 3],
+    pub ring: Option<DeviceQueue>,
 }
 
 /// The device's insides.
-pub(super) struct State {
-    pub(super) offered: Features,
-    pub(super) accepted: Features,
+pub struct State {
+    pub offered: Features,
+    pub accepted: Features,
     /// The device does not let FEATURES_OK stand.
-    pub(super) refuses: bool,
+    pub refuses: bool,
     /// The device is gone: everything reads as ones.
-    pub(super) gone: bool,
+    pub gone: bool,
+    /// The driver has given it back, in a state where it reached no memory.
+    pub given_back: bool,
     /// The device never finishes a reset.
-    pub(super) stuck: bool,
-    pub(super) status: u8,
-    pub(super) resets: usize,
-    pub(super) generation: u8,
-    pub(super) net: [u8; 32],
-    pub(super) queues: Vec<Queue>,
-    pub(super) selects: [usize; 3],
-    pub(super) config_vector: u16,
-    pub(super) isr: u8,
-    pub(super) msix: u16,
+    pub stuck: bool,
+    pub status: u8,
+    pub resets: usize,
+    pub generation: u8,
+    pub net: [u8; 32],
+    pub queues: Vec<Queue>,
+    pub selects: [usize; 3],
+    pub config_vector: u16,
+    pub isr: u8,
+    pub msix: u16,
     events: Vec<Option<EventFd>>,
     /// Per queue pair: frames that the driver has sent, without their headers.
-    pub(super) sent: Vec<VecDeque<Vec<u8>>>,
+    pub sent: Vec<VecDeque<Vec<u8>>>,
     /// Per queue pair: frames for the driver.
-    pub(super) inject: Vec<VecDeque<Vec<u8>>>,
+    pub inject: Vec<VecDeque<Vec<u8>>>,
+    /// The first bytes of their net header.
+    pub header: [u8; 10],
     /// Commands as they came, and the answer to the next ones.
-    pub(super) commands: Vec<Vec<u8>>,
-    pub(super) ack: u8,
+    pub commands: Vec<Vec<u8>>,
+    pub ack: u8,
     /// Memory that the driver has mapped.
     maps: Vec<Map>,
     next_address: u64,
+    /// What the IOMMU can do at most.
+    pub most_address: u64,
     /// Memory was taken away while the device could use it.
-    pub(super) violations: usize,
-    pub(super) bus_master: bool,
+    pub violations: usize,
+    pub bus_master: bool,
 }
 
 /// A handle to the device.
 #[derive(Clone)]
-pub(super) struct Model {
+pub struct Model {
     state: Arc<Mutex<State>>,
     info: DeviceInfo,
     config: Arc<Mutex<Vec<u8>>>,
     space: DmaSpace,
     line: Option<Arc<EventFd>>,
+    /// The kernel wants it back.
+    pub request: Arc<EventFd>,
     legacy: bool,
-    pub(super) doorbells: Arc<Bar>,
+    pub doorbells: Arc<Bar>,
 }
 
 /// Keeps the device running.
-pub(super) struct Running {
+pub struct Running {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -137,9 +161,9 @@ impl AddressSpace for Space {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let first = state.next_address;
         state.next_address += memory.len() as u64 + (1 << 20);
-        let (fd, len) = (memory.fd().try_clone_to_owned().unwrap(), memory.len());
+        let mapping = Mapping::map(memory.fd(), 0, memory.len() as u64).unwrap();
         let resets = state.resets;
-        state.maps.push(Map { fd, len, address: first, resets });
+        state.maps.push(Map { mapping: Arc::new(mapping), address: first, resets });
         if self.piece == usize::MAX {
             return Ok(DeviceAddresses::Contiguous(first));
         }
@@ -156,8 +180,26 @@ impl AddressSpace for Space {
             DeviceAddresses::Contiguous(first) => *first,
             DeviceAddresses::Pages { addresses, .. } => addresses[0],
         };
+        self.unmap_at(first);
+    }
+
+    fn map_at(&self, memory: &Arc<Mapping>, at: u64) -> Result<(), String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let position = state.maps.iter().position(|map| map.address == first).unwrap();
+        let end = at + memory.len() as u64;
+        if end > state.most_address {
+            return Err("the IOMMU cannot do these addresses".to_owned());
+        }
+        let overlaps = |map: &Map| at < map.address + map.mapping.len() as u64 && map.address < end;
+        assert!(!state.maps.iter().any(overlaps));
+        let resets = state.resets;
+        state.maps.push(Map { mapping: Arc::clone(memory), address: at, resets });
+        state.next_address = state.next_address.max(end.next_multiple_of(1 << 20));
+        Ok(())
+    }
+
+    fn unmap_at(&self, at: u64) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let position = state.maps.iter().position(|map| map.address == at).unwrap();
         let map = state.maps.remove(position);
         if state.status & DRIVER_OK != 0 && map.resets == state.resets && !state.gone {
             state.violations += 1;
@@ -166,14 +208,14 @@ impl AddressSpace for Space {
 }
 
 /// What to make of it.
-pub(super) struct Shape {
-    pub(super) offered: Features,
-    pub(super) pairs: u16,
-    pub(super) size: u16,
-    pub(super) msix: u16,
-    pub(super) legacy: bool,
-    pub(super) piece: usize,
-    pub(super) line: bool,
+pub struct Shape {
+    pub offered: Features,
+    pub pairs: u16,
+    pub size: u16,
+    pub msix: u16,
+    pub legacy: bool,
+    pub piece: usize,
+    pub line: bool,
 }
 
 impl Default for Shape {
@@ -191,7 +233,7 @@ impl Default for Shape {
 }
 
 impl Model {
-    pub(super) fn new(shape: &Shape) -> Self {
+    pub fn new(shape: &Shape) -> Self {
         let queue = |max| Queue { max, size: max, ..Queue::default() };
         let mut queues: Vec<Queue> = (0..2 * shape.pairs).map(|_| queue(shape.size)).collect();
         queues.push(queue(64));
@@ -215,6 +257,7 @@ impl Model {
             accepted: Features::empty(),
             refuses: false,
             gone: false,
+            given_back: false,
             stuck: false,
             status: 0,
             resets: 0,
@@ -228,10 +271,12 @@ impl Model {
             events: Vec::new(),
             sent: frames(),
             inject: frames(),
+            header: [0; 10],
             commands: Vec::new(),
             ack: 0,
             maps: Vec::new(),
             next_address: 0x10_0000,
+            most_address: 1 << 39,
             violations: 0,
             bus_master: false,
         }));
@@ -245,13 +290,14 @@ impl Model {
             config: Arc::new(Mutex::new(config_space(shape.legacy))),
             space: DmaSpace::new(Arc::new(space)),
             line: shape.line.then(|| Arc::new(EventFd::new().unwrap())),
+            request: Arc::new(EventFd::new().unwrap()),
             legacy: shape.legacy,
             doorbells: Arc::new(doorbells),
         }
     }
 
     /// Serves the rings on a thread of its own.
-    pub(super) fn run(&self) -> Running {
+    pub fn run(&self) -> Running {
         let stop = Arc::new(AtomicBool::new(false));
         let (model, stopped) = (self.clone(), Arc::clone(&stop));
         let thread = std::thread::spawn(move || {
@@ -264,22 +310,32 @@ impl Model {
         Running { stop, thread: Some(thread) }
     }
 
-    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+    pub fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Configuration space, to write nonsense into.
-    pub(super) fn config(&self) -> MutexGuard<'_, Vec<u8>> {
+    pub fn config(&self) -> MutexGuard<'_, Vec<u8>> {
         self.config.lock().unwrap()
     }
 
     /// The last value in the notify register of ring `index`.
-    pub(super) fn notified(&self, index: u32) -> u32 {
+    pub fn notified(&self, index: u32) -> u32 {
         self.doorbells.read32((NOTIFY + index * NOTIFY_MULTIPLIER) as usize)
     }
 
+    /// Regions of memory that the device reaches now.
+    pub fn mapped(&self) -> usize {
+        self.state().maps.len()
+    }
+
+    /// Events that interrupts would signal now.
+    pub fn connected(&self) -> usize {
+        self.state().events.iter().flatten().count()
+    }
+
     /// Changes the network device's configuration, with an interrupt.
-    pub(super) fn set_status_word(&self, status: u16) {
+    pub fn set_status_word(&self, status: u16) {
         let mut state = self.state();
         state.net[6..8].copy_from_slice(&status.to_le_bytes());
         state.generation = state.generation.wrapping_add(1);
@@ -289,7 +345,7 @@ impl Model {
     }
 
     /// The device says that it cannot go on.
-    pub(super) fn need_reset(&self) {
+    pub fn need_reset(&self) {
         let mut state = self.state();
         state.status |= 0x40;
         let vector = state.config_vector;
@@ -305,7 +361,7 @@ impl Model {
     }
 
     /// Serves what waits in the rings; `false` when nothing did.
-    pub(super) fn step(&self) -> bool {
+    pub fn step(&self) -> bool {
         let mut state = self.state();
         if state.status & 4 == 0 || state.gone {
             return false;
@@ -342,7 +398,7 @@ fn start(state: &State, index: usize, legacy: bool) -> DeviceQueue {
     let regions = state.maps.iter().map(|map| Region {
         guest_addr: map.address,
         user_addr: map.address,
-        mapping: Arc::new(Mapping::map(map.fd.as_fd(), 0, map.len as u64).unwrap()),
+        mapping: Arc::clone(&map.mapping),
     });
     let memory = Arc::new(GuestMemory::new(regions.collect()).unwrap());
     let queue = &state.queues[index];
@@ -390,7 +446,8 @@ fn fill(state: &mut State, ring: &mut DeviceQueue, pair: usize) -> bool {
     let Some(frame) = state.inject[pair].front() else { return false };
     let (mut buffers, mut segments) = (Buffers::default(), Vec::new());
     ring.fetch::<true>(64, &mut buffers).unwrap();
-    let mut left: Vec<u8> = [&vec![0; header_len], &frame[..]].concat();
+    let rest = vec![0; header_len - state.header.len()];
+    let mut left: Vec<u8> = [&state.header[..], &rest, frame].concat();
     let mut used = Vec::new();
     let mut first = None;
     for chain in buffers.chains() {
@@ -512,8 +569,30 @@ impl PciDevice for Model {
         Ok(())
     }
 
+    fn change_msix(&self, vector: u16, event: Option<&EventFd>) -> Result<(), PciError> {
+        let event = event.map(|event| event.try_clone().unwrap());
+        self.state().events[usize::from(vector)] = event;
+        Ok(())
+    }
+
+    fn share_bar(&self, index: u8, offset: u64, len: u64) -> Result<(OwnedFd, u64), PciError> {
+        assert_eq!((index, len), (0, 4096));
+        Ok((EventFd::new().unwrap().into(), offset))
+    }
+
     fn line_interrupt(&self) -> Option<BorrowedFd<'_>> {
         self.line.as_ref().map(|line| line.as_fd())
+    }
+
+    fn release_request(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.request.as_fd())
+    }
+
+    fn give_back(&self) {
+        let mut state = self.state();
+        assert!(state.gone || state.status & DRIVER_OK == 0, "it still runs");
+        state.given_back = true;
+        state.gone = true;
     }
 
     fn unmask_line_interrupt(&self) -> Result<(), PciError> {
@@ -539,7 +618,7 @@ fn info(device: u16) -> DeviceInfo {
 }
 
 /// Where the first virtio capability is; the next ones follow at 20 bytes each.
-pub(super) const FIRST_CAPABILITY: usize = 0x40;
+pub const FIRST_CAPABILITY: usize = 0x40;
 
 /// Configuration space with the four capabilities, unless it is a legacy device.
 fn config_space(legacy: bool) -> Vec<u8> {

@@ -1,0 +1,217 @@
+//! The vDPA devices of this process, on their sockets.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use vdpa::{AttachOptions, Attached, State, VdpaDevice};
+use vhost::{ControlHandle, ControlThread, SocketOptions};
+
+use super::placement::Placement;
+use super::report::feature_names;
+use crate::control::protocol;
+use crate::exit::Failure;
+
+/// The devices, by name. They share a thread, which starts with the first of them.
+#[derive(Debug, Default)]
+pub struct Hub {
+    /// Before the thread, which stops each of them when it goes.
+    entries: BTreeMap<String, Entry>,
+    control: Option<ControlHandle>,
+}
+
+/// A device on its socket.
+#[derive(Debug)]
+struct Entry {
+    device: String,
+    client: bool,
+    attached: Attached,
+}
+
+impl Hub {
+    /// Opens the device of `placement` and attaches it as `name`.
+    ///
+    /// # Errors
+    /// When the name is taken, the device cannot be opened, or the socket cannot be used.
+    pub fn open(&mut self, name: &str, placement: Placement) -> Result<(), Failure> {
+        let Placement { device, text, socket, client, mode } = placement;
+        self.check_name(name)?;
+        let device = vdpa::open_spec(device)?;
+        self.attach(name, &text, &socket, client, mode, device)
+    }
+
+    /// Attaches an open device, which `text` stands for, as `name`.
+    fn attach(
+        &mut self,
+        name: &str,
+        text: &str,
+        socket: &Path,
+        client: bool,
+        mode: Option<u32>,
+        device: Box<dyn VdpaDevice>,
+    ) -> Result<(), Failure> {
+        self.check_name(name)?;
+        let control = match &mut self.control {
+            Some(control) => control,
+            None => self.control.insert(ControlThread::start().map_err(Failure::runtime)?),
+        };
+        let options = AttachOptions { client, socket: SocketOptions { mode, events: None } };
+        let attached = vdpa::attach(control, socket, options, device)
+            .map_err(|error| Failure::runtime(format!("vDPA device {text}: {error}")))?;
+        let entry = Entry { device: text.to_owned(), client, attached };
+        self.entries.insert(name.to_owned(), entry);
+        Ok(())
+    }
+
+    fn check_name(&self, name: &str) -> Result<(), Failure> {
+        if self.has(name) {
+            return Err(Failure::runtime(format!("a vDPA device '{name}' exists already")));
+        }
+        Ok(())
+    }
+
+    /// Whether there is a device of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.entries.contains_key(name)
+    }
+
+    /// Detaches a device; returns whether there was one of this name. Its rings are stopped when
+    /// this returns.
+    pub fn remove(&mut self, name: &str) -> bool {
+        self.entries.remove(name).map(|entry| entry.attached.detach()).is_some()
+    }
+
+    /// Number of devices.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// All devices with their state and counters.
+    pub fn report(&self) -> Vec<protocol::VdpaDevice> {
+        self.entries.iter().map(|(name, entry)| report(name, entry)).collect()
+    }
+}
+
+fn report(name: &str, entry: &Entry) -> protocol::VdpaDevice {
+    let attached = &entry.attached;
+    let (state, reason) = match attached.state() {
+        State::Waiting => ("waiting", None),
+        State::Connected => ("connected", None),
+        State::Running => ("running", None),
+        State::Failed(reason) => ("failed", Some(reason)),
+    };
+    let statistics = attached.statistics().into_iter();
+    protocol::VdpaDevice {
+        name: name.to_owned(),
+        device: entry.device.clone(),
+        socket: attached.path().display().to_string(),
+        role: if entry.client { "client" } else { "server" }.to_owned(),
+        state: state.to_owned(),
+        reason,
+        queue_pairs: attached.queue_pairs(),
+        rings: attached.rings(),
+        mapped_doorbells: attached.mapped_doorbells(),
+        offered_features: feature_names(attached.offered_features()),
+        features: feature_names(attached.features()),
+        statistics: statistics.map(|statistic| (statistic.name, statistic.value)).collect(),
+    }
+}
+
+#[cfg(test)]
+pub mod tests {
+    use std::os::unix::net::UnixStream;
+    use std::time::Duration;
+
+    use eal::EventFd;
+    use vdpa::{DeviceError, Setup, Statistic};
+    use vhost::frontend::Frontend;
+
+    use super::*;
+
+    /// A device that does nothing.
+    #[derive(Debug)]
+    pub struct Idle;
+
+    impl VdpaDevice for Idle {
+        fn name(&self) -> &'static str {
+            "idle"
+        }
+
+        fn queue_pairs(&self) -> u16 {
+            2
+        }
+
+        fn features(&self) -> u64 {
+            1 << 32
+        }
+
+        fn start(&mut self, _setup: Setup) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn stop(&mut self) -> Vec<(u16, u32)> {
+            Vec::new()
+        }
+
+        fn is_running(&self) -> bool {
+            true
+        }
+
+        fn set_ring_enabled(&mut self, _: u16, _: bool) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn set_ring_kick(&mut self, _: u16, _: Option<EventFd>) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn set_ring_call(&mut self, _: u16, _: Option<EventFd>) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn read_config(&self, _: u32, _: &mut [u8]) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn write_config(&mut self, _: u32, _: &[u8]) -> Result<(), DeviceError> {
+            Ok(())
+        }
+
+        fn statistics(&self) -> Vec<Statistic> {
+            let count = |name: &str, value| Statistic { name: name.to_owned(), value };
+            vec![count("device_starts", 3), count("rx0_kicks", 7), count("tx1_kicks", 9)]
+        }
+    }
+
+    impl Hub {
+        /// A hub with an idle device `a` at a socket in `dir`.
+        pub fn with_idle(dir: &Path) -> Self {
+            let mut hub = Self::default();
+            let socket = dir.join("a");
+            hub.attach("a", "test:idle", &socket, false, None, Box::new(Idle)).unwrap();
+            hub
+        }
+    }
+
+    #[test]
+    fn devices_come_are_reported_and_go() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut hub = Hub::with_idle(dir.path());
+        let socket = dir.path().join("a");
+        let device = hub.report().remove(0);
+        assert_eq!((device.name.as_str(), device.state.as_str()), ("a", "waiting"));
+        assert_eq!(device.offered_features, ["vhost_user_protocol", "version_1"]);
+        assert_eq!((device.queue_pairs, device.statistics["rx0_kicks"]), (2, 7));
+        let stream = UnixStream::connect(&socket).unwrap().into();
+        let mut front = Frontend::new(stream, "a", Duration::from_secs(10), None).unwrap();
+        front.handshake().unwrap();
+        assert_eq!(hub.report()[0].state, "connected");
+        let twice = hub.attach("a", "x", &dir.path().join("b"), false, None, Box::new(Idle));
+        assert!(twice.unwrap_err().to_string().contains("'a' exists already"));
+        assert!(hub.has("a") && hub.remove("a") && !hub.remove("a"));
+        assert!(!socket.exists());
+        let nowhere = dir.path().join("none/a");
+        let failed = hub.attach("b", "test:b", &nowhere, false, None, Box::new(Idle)).unwrap_err();
+        assert!(failed.to_string().starts_with("vDPA device test:b: "), "{failed}");
+        assert_eq!(hub.len(), 0);
+    }
+}

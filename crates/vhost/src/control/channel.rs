@@ -1,0 +1,126 @@
+//! The channel for messages of the back-end (SET_BACKEND_REQ_FD).
+//!
+//! It is a second connection, in which we ask and the front-end answers. Nothing waits for it:
+//! the device is asked for the next message only when the last one has left and, where it has an
+//! answer, was answered. So a front-end that does not read or answer gets no more of them, and
+//! nothing piles up.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use eal::Epoll;
+use eal::event::Interest;
+
+use super::watch::Source;
+use crate::backend::Backend;
+use crate::connection::{Connection, ConnectionError};
+use crate::protocol::{
+    BackendMessage, BackendRequest, Payload, ProtocolError, ProtocolFeatures, VringArea,
+};
+
+/// Messages at once: a doorbell for every ring that there can be, and as many to take them back.
+const BURST: usize = 512;
+
+/// Why a channel is closed. The connection goes on without.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ChannelError {
+    /// The front-end has closed it, or does not follow the protocol.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// An answer to nothing, or none.
+    #[error("{got} {request} on the channel of the back-end, where {expected} was expected")]
+    Unexpected { got: &'static str, request: u32, expected: &'static str },
+    /// The system.
+    #[error("cannot wait for it: {0}")]
+    Wait(#[from] std::io::Error),
+}
+
+/// An open channel, which the control thread waits for.
+#[derive(Debug)]
+pub(super) struct Channel {
+    connection: Connection,
+    epoll: Arc<Epoll>,
+    token: u64,
+    interest: Interest,
+    /// The ring whose doorbell the front-end has yet to answer for.
+    unanswered: Option<u8>,
+}
+
+impl Channel {
+    /// A channel over `socket`.
+    pub(super) fn open(socket: OwnedFd, epoll: &Arc<Epoll>, id: u32) -> Result<Self, ChannelError> {
+        let connection = Connection::new(socket)?;
+        let (token, interest) = (Source::Channel(id).token(), Interest::READ);
+        epoll.add(&connection, token, interest)?;
+        Ok(Self { connection, epoll: Arc::clone(epoll), token, interest, unanswered: None })
+    }
+
+    /// Takes answers, and sends what the device has to tell.
+    ///
+    /// # Errors
+    /// All of them end the channel.
+    pub(super) fn serve(
+        &mut self,
+        backend: &mut dyn Backend,
+        negotiated: ProtocolFeatures,
+    ) -> Result<(), ChannelError> {
+        self.connection.flush()?;
+        for _ in 0..BURST {
+            self.take_answers(backend)?;
+            if self.unanswered.is_some() || self.connection.wants_write() {
+                break;
+            }
+            let Some(message) = backend.next_message() else { break };
+            if negotiated.contains(message.needs()) {
+                self.send(&message, negotiated)?;
+            }
+        }
+        let write = self.connection.wants_write();
+        let interest = if write { Interest::BOTH } else { Interest::READ };
+        if interest != self.interest {
+            self.epoll.modify(&self.connection, self.token, interest)?;
+            self.interest = interest;
+        }
+        Ok(())
+    }
+
+    fn send(
+        &mut self,
+        message: &BackendMessage<OwnedFd>,
+        negotiated: ProtocolFeatures,
+    ) -> Result<(), ChannelError> {
+        // Only of a doorbell it matters whether it is used.
+        let asks = match message {
+            BackendMessage::HostNotifier(VringArea { index, area: Some(_) }) => Some(*index),
+            _ => None,
+        };
+        let asks = asks.filter(|_| negotiated.contains(ProtocolFeatures::REPLY_ACK));
+        self.connection.send_backend_request(message, asks.is_some())?;
+        self.unanswered = asks;
+        Ok(())
+    }
+
+    /// Takes the answer that is due, if it has come; any other ends the channel.
+    fn take_answers(&mut self, backend: &mut dyn Backend) -> Result<(), ChannelError> {
+        let notifier = BackendRequest::VringHostNotifierMsg;
+        while let Some(answer) = self.connection.receive()? {
+            let request = answer.header.request;
+            let due = answer.header.is_reply() && request == notifier.number();
+            let Some(index) = self.unanswered.take().filter(|_| due) else {
+                let got = if answer.header.is_reply() { "reply" } else { "request" };
+                return Err(ChannelError::Unexpected { got, request, expected: "an answer" });
+            };
+            let code = u64::decode(notifier.name(), answer.payload);
+            let code = code.map_err(|error: ProtocolError| ConnectionError::from(error))?;
+            backend.notifier_answered(index, code == 0);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        // The front-end may hold a copy of the socket, so closing ours would not do.
+        let _ = self.epoll.remove(&self.connection);
+    }
+}

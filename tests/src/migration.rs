@@ -1,0 +1,107 @@
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::qemu::Vm;
+
+/// How long a migration may take: a guest under emulation that shares two cores with its test.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// Slow enough for the guest to change memory that was copied already, so that there are several
+/// rounds.
+const BYTES_PER_SECOND: u64 = 30 << 20;
+
+/// What QEMU tells of a migration.
+#[derive(Debug, Clone, Copy)]
+pub struct Migration {
+    /// How long the guest stood still.
+    pub downtime: Duration,
+    /// From the command to the end.
+    pub total: Duration,
+    /// Rounds in which changed pages were copied.
+    pub rounds: u64,
+}
+
+/// Moves a running guest from `from` to `to`, which was started as
+/// [`incoming`](crate::Qemu::incoming) with the same devices, over a Unix socket at `socket`.
+/// What the guest was told to do through `from` is answered through `to`.
+///
+/// # Errors
+/// When one of the two does not want to, or it takes too long.
+pub fn migrate(from: &mut Vm, to: &mut Vm, socket: &Path) -> Result<Migration> {
+    let migration = copy(from, to, socket)?;
+    resume(to)?;
+    Ok(migration)
+}
+
+/// As [`migrate`], but the guest stands still on both sides until [`resume`].
+///
+/// # Errors
+/// As [`migrate`].
+pub fn copy(from: &mut Vm, to: &mut Vm, socket: &Path) -> Result<Migration> {
+    let uri = json!({ "uri": format!("unix:{}", socket.display()) });
+    let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+    from.qmp("migrate-set-capabilities", &events)?;
+    from.qmp("migrate-set-parameters", &json!({ "max-bandwidth": BYTES_PER_SECOND }))?;
+    to.qmp("migrate-set-capabilities", &events)?;
+    to.qmp("migrate-incoming", &uri)?;
+    from.qmp("migrate", &uri)?;
+    wait_completed(from)?;
+    wait_completed(to)?;
+    let report = report(from)?;
+    let number = |value: &Value| value.as_u64().unwrap_or_default();
+    Ok(Migration {
+        downtime: Duration::from_millis(number(&report["downtime"])),
+        total: Duration::from_millis(number(&report["total-time"])),
+        rounds: number(&report["ram"]["dirty-sync-count"]),
+    })
+}
+
+fn wait_completed(vm: &mut Vm) -> Result<()> {
+    loop {
+        let event = vm.wait_event("MIGRATION", LIMIT)?;
+        match event["data"]["status"].as_str() {
+            Some("completed") => return Ok(()),
+            Some("failed" | "cancelled") => bail!("migration: {}", report(vm)?),
+            _ => {}
+        }
+    }
+}
+
+/// Lets the guest run after [`copy`].
+///
+/// # Errors
+/// When QEMU does not.
+pub fn resume(vm: &mut Vm) -> Result<()> {
+    vm.qmp("cont", &json!({}))?;
+    vm.wait_event("RESUME", LIMIT)?;
+    Ok(())
+}
+
+/// Compares the memory of a guest that stands still on both sides: gives the addresses, in QEMU's
+/// file, of all pages that differ.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn different_pages(from: &Vm, to: &Vm) -> Result<Vec<u64>> {
+    const PAGE: usize = 4096;
+    let (from, to) = (from.memory()?, to.memory()?);
+    let len = from.metadata()?.len();
+    ensure!(to.metadata()?.len() == len, "the two have different sizes of memory");
+    let [mut left, mut right] = [(); 2].map(|()| vec![0; 256 * PAGE]);
+    let mut different = Vec::new();
+    for start in (0..len).step_by(left.len()) {
+        from.read_exact_at(&mut left, start)?;
+        to.read_exact_at(&mut right, start)?;
+        let pages = (start..).step_by(PAGE).zip(left.chunks(PAGE).zip(right.chunks(PAGE)));
+        different.extend(pages.filter(|(_, (left, right))| left != right).map(|(at, _)| at));
+    }
+    Ok(different)
+}
+
+fn report(vm: &mut Vm) -> Result<Value> {
+    vm.qmp("query-migrate", &json!({}))
+}
