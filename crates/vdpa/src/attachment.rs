@@ -11,7 +11,7 @@ use std::sync::Arc;
 use eal::EventFd;
 use vhost::protocol::BackendMessage;
 use vhost::{Call, ProtocolFeatures, RingSetup};
-use virtio::{Features, GuestMemory};
+use virtio::{DirtyLog, Features, GuestMemory};
 
 use crate::device::{DeviceError, Ring, Setup, VdpaDevice};
 use crate::outbox::Outbox;
@@ -106,7 +106,11 @@ impl Attachment {
     /// know.
     pub(crate) fn offered(&self) -> u64 {
         let device = Features::from_bits_truncate(self.device.features());
-        (device.difference(WITHHELD) | Features::VHOST_USER_PROTOCOL).bits()
+        let mut offered = device.difference(WITHHELD) | Features::VHOST_USER_PROTOCOL;
+        if self.device.can_log() {
+            offered |= Features::VHOST_LOG_ALL;
+        }
+        offered.bits()
     }
 
     /// Indexes of the rings that the device serves.
@@ -254,6 +258,28 @@ impl Attachment {
         }
     }
 
+    /// Has the device log what it writes, or log nothing any more. Doorbells are offered anew: a
+    /// device that logs may have to hear of each notification from us.
+    ///
+    /// A device that cannot is started again, without a log if it has to be: then the guest that
+    /// is migrated is not whole, which the log line says.
+    pub(crate) fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        if let Err(error) = self.device.set_dirty_log(log) {
+            let device = self.device.name();
+            tracing::error!(device, %error, "the vDPA device does not log; a guest migrated with \
+                it is not whole");
+        }
+        if !self.started {
+            return;
+        }
+        if self.device.is_running() {
+            self.offer_doorbells();
+        } else {
+            self.halt();
+            self.recover();
+        }
+    }
+
     /// The driver wrote the status byte.
     pub(crate) fn set_status(&mut self, status: u8) -> Result<(), DeviceError> {
         self.status = status;
@@ -287,12 +313,17 @@ impl Attachment {
         started?;
         self.started = true;
         self.rings.values_mut().for_each(|ring| ring.served = true);
-        if self.protocol.contains(ProtocolFeatures::HOST_NOTIFIER) {
-            self.outbox.started(self.rings.keys().copied());
-        }
+        self.offer_doorbells();
         let (device, rings) = (self.device.name(), self.rings.len());
         tracing::info!(device, rings, "the vDPA device runs");
         Ok(())
+    }
+
+    /// Has the front-end told where the doorbells are now.
+    fn offer_doorbells(&mut self) {
+        if self.protocol.contains(ProtocolFeatures::HOST_NOTIFIER) {
+            self.outbox.started(self.rings.keys().copied());
+        }
     }
 
     /// Starts a device that was stopped for a change only. Interrupts may have been lost with

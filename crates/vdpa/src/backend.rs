@@ -9,7 +9,7 @@ use vhost::backend::{Backend, BackendError};
 use vhost::control::{Watch, Watcher};
 use vhost::protocol::BackendMessage;
 use vhost::{Call, ProtocolFeatures, RingSetup};
-use virtio::GuestMemory;
+use virtio::{DirtyLog, GuestMemory};
 
 use crate::attachment::Attachment;
 
@@ -64,7 +64,11 @@ impl Backend for VdpaBackend {
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
-        ProtocolFeatures::MQ
+        let log = match self.lock().device().can_log() {
+            true => ProtocolFeatures::LOG_SHMFD,
+            false => ProtocolFeatures::empty(),
+        };
+        log | ProtocolFeatures::MQ
             | ProtocolFeatures::REPLY_ACK
             | ProtocolFeatures::RESET_DEVICE
             | ProtocolFeatures::CONFIGURE_MEM_SLOTS
@@ -127,6 +131,10 @@ impl Backend for VdpaBackend {
 
     fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
         self.lock().set_ring_err(index, err);
+    }
+
+    fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
+        self.lock().set_log(log);
     }
 
     fn set_status(&mut self, status: u8) -> Result<(), BackendError> {

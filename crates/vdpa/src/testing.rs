@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use eal::EventFd;
-use virtio::Features;
+use virtio::{DirtyLog, Features};
 
 use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};
 
@@ -29,6 +29,7 @@ pub(crate) enum Call {
     Enabled(u16, bool),
     Kick(u16),
     Interrupt(u16),
+    Log(bool),
     MigrationDone,
     Dropped,
 }
@@ -53,6 +54,10 @@ pub(crate) struct Script {
     pub(crate) refuse_enable: bool,
     /// It has failed: it does not run, though it was not stopped.
     pub(crate) broken: bool,
+    /// It can log what it writes.
+    pub(crate) logs: bool,
+    /// It fails when it is to log.
+    pub(crate) fail_log: bool,
     /// It has doorbells.
     pub(crate) doorbells: bool,
     /// The pages that it gave for them, with the ring's index.
@@ -190,6 +195,20 @@ impl VdpaDevice for Model {
             return Err(DeviceError("as the test wants it".into()));
         }
         self.recorder.push(Call::Enabled(index, enabled));
+        Ok(())
+    }
+
+    fn can_log(&self) -> bool {
+        self.recorder.script().logs
+    }
+
+    fn set_dirty_log(&mut self, log: Option<Arc<DirtyLog>>) -> Result<(), DeviceError> {
+        assert!(self.can_log(), "it is asked only what it can do");
+        self.recorder.push(Call::Log(log.is_some()));
+        if std::mem::take(&mut self.recorder.script().fail_log) {
+            self.recorder.script().broken = true;
+            return Err(DeviceError("as the test wants it".into()));
+        }
         Ok(())
     }
 

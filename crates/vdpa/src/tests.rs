@@ -2,6 +2,8 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "messages are built on the spot")]
 
+mod log;
+
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};

@@ -63,6 +63,8 @@ pub struct VirtioPci {
     config: EventFd,
     counters: Arc<Counters>,
     log: Option<Arc<DirtyLog>>,
+    /// Where the rings were left when the device did not start again for logging.
+    left: Vec<(u16, u32)>,
 }
 
 /// Opens the device of a string such as `virtio-pci:0000:01:00.0`.
@@ -160,8 +162,8 @@ impl VirtioPci {
         let pairs = if several { config.pairs.clamp(1, 0x4000) } else { 1 };
         let config = EventFd::new().map_err(|error| DeviceError(error.to_string()))?;
         let counters = Arc::new(Counters::new(2 * pairs));
-        let (session, log) = (None, None);
-        Ok(Self { name, session, hardware, layout, offered, pairs, config, counters, log })
+        let (session, log, left) = (None, None, Vec::new());
+        Ok(Self { name, session, hardware, layout, offered, pairs, config, counters, log, left })
     }
 
     fn parts(&self) -> Parts<'_> {
@@ -197,6 +199,7 @@ impl VdpaDevice for VirtioPci {
         if self.session.is_some() {
             return Err(DeviceError("it runs already".to_owned()));
         }
+        self.left.clear();
         match Session::start(self.parts(), setup) {
             Ok(session) => {
                 self.session = Some(session);
@@ -211,8 +214,10 @@ impl VdpaDevice for VirtioPci {
     }
 
     fn stop(&mut self) -> Vec<(u16, u32)> {
-        let session = self.session.take();
-        session.map(|session| session.stop(self.parts())).unwrap_or_default()
+        match self.session.take() {
+            Some(session) => session.stop(self.parts()),
+            None => std::mem::take(&mut self.left),
+        }
     }
 
     fn is_running(&self) -> bool {
@@ -301,7 +306,9 @@ impl VdpaDevice for VirtioPci {
         match self.session.take() {
             Some(session) if log.is_some() && !session.is_all_shadow() => {
                 let suspended = session.suspend(self.parts());
+                self.left = suspended.bases();
                 let session = Session::resume(self.parts(), suspended)?;
+                self.left.clear();
                 self.counters.starts.fetch_add(1, Relaxed);
                 // Interrupts may have been lost meanwhile.
                 self.session.insert(session).call_all();

@@ -446,6 +446,13 @@ pub(super) struct Suspended {
     mappings: Vec<DmaMapping>,
 }
 
+impl Suspended {
+    /// Where each ring stands.
+    pub(super) fn bases(&self) -> Vec<(u16, u32)> {
+        self.setup.rings.iter().map(|ring| (ring.index, ring.base)).collect()
+    }
+}
+
 impl Running {
     fn index(&self) -> u16 {
         self.plan.index
