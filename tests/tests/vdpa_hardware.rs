@@ -222,7 +222,7 @@ fn our_driver_has_the_device_to_itself() {
             "virtio-pci:0000:02:00.0,mtu=9000",
         ];
         let macs = [1, 2].map(|n| [0x52, 0x54, 0, 0, 0, n]);
-        l2fwd::check_in_guest(&mut bench.vm, &bench.wires, ports, macs).unwrap();
+        l2fwd::check_promiscuous_in_guest(&mut bench.vm, &bench.wires, ports, macs).unwrap();
     }
 
     // The process sees no frame: it sleeps while they pass.
