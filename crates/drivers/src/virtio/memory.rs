@@ -17,6 +17,11 @@ pub(crate) const DEVICE_BASE: u64 = 0x1_0000_0000;
 /// header that never changes keeps its line unchanged, and shared, for ever.
 pub(crate) const DATA_OFFSET: usize = 64;
 
+/// Memory for devices is at least half a huge page, so that it is one where there are any: an IOMMU
+/// has one translation for all of it then. With hundreds of small ones, QEMU's has been seen to
+/// lead a device into memory of an earlier session at the same addresses.
+const WORTH_HUGE: usize = 1 << 20;
+
 /// Parts start on multiples of this many bytes: a pair of cache lines.
 pub(crate) const ALIGN: usize = 128;
 
@@ -91,7 +96,7 @@ impl Parts {
     /// `bytes` of memory for the PCI device of the port called `name`.
     pub(crate) fn dma(name: &str, bytes: usize, space: &DmaSpace) -> Result<Self, Error> {
         let buffer = space
-            .allocate(&memory_name(name), bytes)
+            .allocate(&memory_name(name), bytes.max(WORTH_HUGE))
             .map_err(|source| failed(name, &source.to_string()))?;
         let cursor = Cursor::new(buffer.piece_len());
         Ok(Self { memory: Arc::new(RingMemory::Dma(buffer)), cursor })
