@@ -2,7 +2,9 @@ use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::frames::{difference, frame};
 
 /// The largest frame that QEMU sends.
 const LARGEST: usize = 70_000;
@@ -137,6 +139,47 @@ impl Drop for Wire {
             drop(std::fs::remove_file(path));
         }
     }
+}
+
+/// Stations at the ends of two wires.
+pub const LEFT: [u8; 6] = [2, 0, 0, 0, 0, 1];
+/// The one at the second wire.
+pub const RIGHT: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+/// Sends frames into each of two wires, at least `count`, and checks what comes out of the other one:
+/// the same, and nothing else of their type. They go in bursts of eight, which a wire holds; their
+/// sizes are those of `sizes` in turn, and their contents come of `next`, which is counted up.
+/// Returns how many there were in all.
+///
+/// # Errors
+/// When a frame does not come out within `limit`, or another one does.
+pub fn exchange(
+    wires: &[Wire; 2],
+    sizes: &[usize],
+    next: &mut u32,
+    count: u32,
+    limit: Duration,
+) -> Result<u64> {
+    let [left, right] = wires;
+    let mut passed = 0;
+    for (from, to, src, dst) in [(left, right, LEFT, RIGHT), (right, left, RIGHT, LEFT)] {
+        for _ in 0..count.div_ceil(8) {
+            let seeds = *next..*next + 8;
+            *next += 8;
+            let frames = seeds.zip(sizes.iter().cycle());
+            let sent: Vec<_> = frames.map(|(seed, len)| frame(dst, src, *len, seed)).collect();
+            for frame in &sent {
+                from.send(frame)?;
+            }
+            let ours = |frame: &[u8]| frame.get(12..14) == Some(&[0x88, 0xb5]);
+            let arrived = to.receive_some(sent.len(), limit, ours);
+            let arrived = arrived.with_context(|| format!("from {}", from.ours.display()))?;
+            let difference = difference(&sent, &arrived);
+            ensure!(difference.is_none(), "from {}: {difference:?}", from.ours.display());
+            passed += sent.len() as u64;
+        }
+    }
+    Ok(passed)
 }
 
 #[cfg(test)]

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use e2e::frames::{difference, frame};
+use e2e::frames::frame;
+use e2e::wire::{self, LEFT, RIGHT};
 use e2e::{
     Model, Netns, PciNic, Peer, Qemu, Ringway, Vm, Wire, l2fwd, pci, require, ringway, wait,
 };
@@ -84,9 +85,6 @@ fn the_device_serves_rings_by_itself() {
     println!("{}", output.text);
     assert_eq!(output.status, 0);
 }
-
-const LEFT: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const RIGHT: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
 /// Frames of sizes for each kind of buffer use.
 const SIZES: [usize; 4] = [64, 1514, 9000, 60];
@@ -177,21 +175,9 @@ impl Bench {
 
     /// Sends frames both ways and checks what comes out.
     fn transfer(&mut self, count: u32) {
-        for (from, to, src, dst) in [(0, 1, LEFT, RIGHT), (1, 0, RIGHT, LEFT)] {
-            for _ in 0..count.div_ceil(8) {
-                let seeds = self.next..self.next + 8;
-                self.next += 8;
-                let sizes = SIZES.iter().cycle();
-                let sent: Vec<Vec<u8>> =
-                    seeds.zip(sizes).map(|(seed, len)| frame(dst, src, *len, seed)).collect();
-                sent.iter().for_each(|frame| self.wires[from].send(frame).unwrap());
-                let ours = |frame: &[u8]| frame.get(12..14) == Some(&[0x88, 0xb5]);
-                let arrived = self.wires[to].receive_some(8, PATIENCE, ours);
-                let logs = "tail -n 20 /tmp/switch.log /tmp/vdpa.log";
-                assert!(arrived.is_ok(), "{arrived:?}: {}", self.vm.sh(logs).unwrap());
-                assert_eq!(difference(&sent, &arrived.unwrap()), None);
-            }
-        }
+        let passed = wire::exchange(&self.wires, &SIZES, &mut self.next, count, PATIENCE);
+        let logs = "tail -n 20 /tmp/switch.log /tmp/vdpa.log";
+        assert!(passed.is_ok(), "{passed:?}: {}", self.vm.sh(logs).unwrap());
     }
 }
 

@@ -10,16 +10,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::frames::{difference, frame};
-use e2e::{ImageSpec, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, wait};
+use e2e::{ImageSpec, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, wait, wire};
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 
-const LEFT: [u8; 6] = [2, 0, 0, 0, 0, 1];
-const RIGHT: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const SIZES: [usize; 4] = [64, 1514, 60, 777];
 
 /// What the vDPA device of the kernel is called.
@@ -146,33 +143,15 @@ impl Bench {
 
     /// Sends frames both ways and checks what comes out.
     fn transfer(&mut self, count: u32) {
-        for (from, to, src, dst) in [(0, 1, LEFT, RIGHT), (1, 0, RIGHT, LEFT)] {
-            let (mut sent, mut arrived) = (Vec::new(), Vec::new());
-            for _ in 0..count.div_ceil(8) {
-                let seeds = self.next..self.next + 8;
-                self.next += 8;
-                let frames: Vec<Vec<u8>> = seeds
-                    .zip(SIZES.iter().cycle())
-                    .map(|(seed, len)| frame(dst, src, *len, seed))
-                    .collect();
-                for frame in &frames {
-                    self.wires[from].send(frame).unwrap();
-                }
-                let ours = |frame: &[u8]| frame.get(12..14) == Some(&[0x88, 0xb5]);
-                let more = self.wires[to].receive_some(8, PATIENCE, ours);
-                assert!(
-                    more.is_ok(),
-                    "{from} to {to}: {more:?}: {:#?} {:#?}\n{}",
-                    self.show("back", "stats"),
-                    self.show("front", "stats"),
-                    self.log()
-                );
-                arrived.extend(more.unwrap());
-                sent.extend(frames);
-            }
-            self.sent += sent.len() as u64;
-            assert_eq!(difference(&sent, &arrived), None);
-        }
+        let passed = wire::exchange(&self.wires, &SIZES, &mut self.next, count, PATIENCE);
+        assert!(
+            passed.is_ok(),
+            "{passed:?}: {:#?} {:#?}\n{}",
+            self.show("back", "stats"),
+            self.show("front", "stats"),
+            self.log()
+        );
+        self.sent += passed.unwrap();
     }
 
     /// Frames and bytes that port `port` of a switch has received and sent.

@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ethdev::{Link, PortEvent, PortEvents, QueueStats, RxQueue, TxQueue};
+use ethdev::{Error, Link, PortEvent, PortEvents, QueueStats, RxQueue, TxQueue};
 use packet::MacAddr;
 use vhost::backend::Event;
 use vhost::control::{ControlHandle, ControlThread};
@@ -16,6 +16,18 @@ pub(crate) const MIN_MTU: u16 = 68;
 pub(crate) const MAX_MTU: u16 = 65_521;
 /// The MTU where nobody says another one.
 pub(crate) const DEFAULT_MTU: u16 = 1500;
+
+/// Checks an MTU that the user wants of `what`.
+///
+/// # Errors
+/// When no frame of that payload can be.
+pub(crate) fn check_mtu(what: impl FnOnce() -> String, mtu: u16) -> Result<(), Error> {
+    if (MIN_MTU..=MAX_MTU).contains(&mtu) {
+        return Ok(());
+    }
+    let reason = format!("MTU {mtu}: expected {MIN_MTU} to {MAX_MTU} bytes");
+    Err(Error::Device { what: what(), reason })
+}
 
 /// The process's vhost-user control thread, started with its first socket.
 #[derive(Debug, Default)]

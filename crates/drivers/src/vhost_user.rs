@@ -13,7 +13,8 @@ use vhost::net::RingSlot;
 use vhost::net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
 
 use crate::backend::{
-    DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, SharedControl, queues, random_mac, ring_stats, taken,
+    DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, SharedControl, check_mtu, queues, random_mac,
+    ring_stats, taken,
 };
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
@@ -90,12 +91,7 @@ impl PortControl for VhostControl {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
-            return Err(Error::Device {
-                what: self.socket.path().display().to_string(),
-                reason: format!("MTU {mtu}: expected {MIN_MTU} to {MAX_MTU} bytes"),
-            });
-        }
+        check_mtu(|| self.socket.path().display().to_string(), mtu)?;
         self.mtu = Some(mtu);
         Ok(())
     }

@@ -23,14 +23,7 @@ const NEEDS_RESET: u8 = 0x40;
 
 /// Features that a device's driver needs somebody for who is not there: the front-end serves the
 /// control queue itself, translates no addresses, and has no message that resets a ring.
-const WITHHELD: Features = Features::CTRL_VQ
-    .union(Features::CTRL_RX)
-    .union(Features::CTRL_RX_EXTRA)
-    .union(Features::CTRL_VLAN)
-    .union(Features::CTRL_MAC_ADDR)
-    .union(Features::CTRL_GUEST_OFFLOADS)
-    .union(Features::GUEST_ANNOUNCE)
-    .union(Features::RSS)
+const WITHHELD: Features = Features::CONTROL
     .union(Features::VHOST_LOG_ALL)
     .union(Features::ACCESS_PLATFORM)
     .union(Features::RING_RESET);

@@ -106,6 +106,17 @@ impl Features {
         .union(Self::HOST_ECN)
         .union(Self::HOST_USO);
 
+    /// What only matters with a control queue, but for several queue pairs (virtio 1.3 section
+    /// 5.1.3.1).
+    pub const CONTROL: Self = Self::CTRL_VQ
+        .union(Self::CTRL_RX)
+        .union(Self::CTRL_RX_EXTRA)
+        .union(Self::CTRL_VLAN)
+        .union(Self::CTRL_MAC_ADDR)
+        .union(Self::CTRL_GUEST_OFFLOADS)
+        .union(Self::GUEST_ANNOUNCE)
+        .union(Self::RSS);
+
     /// What the driver takes of the device. Segmentation needs checksum offload (virtio 1.3
     /// section 5.1.3.1).
     #[must_use]

@@ -13,7 +13,7 @@ use vhost::vduse::{ControlFile, device};
 use super::bus::{Bus, BusDriver};
 use super::netlink;
 use super::options::INFO;
-use crate::backend::{DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, random_mac, ring_stats, taken};
+use crate::backend::{DEFAULT_MTU, LinkState, MAX_MTU, check_mtu, random_mac, ring_stats, taken};
 
 /// A device in the kernel that is served here. Dropping this removes it, unless it is used and to
 /// be kept: then it stays, for the next port of the same name.
@@ -153,12 +153,7 @@ impl PortControl for VduseControl {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
-            return Err(Error::Device {
-                what: format!("VDUSE device '{}'", self.attachment.name),
-                reason: format!("MTU {mtu}: expected {MIN_MTU} to {MAX_MTU} bytes"),
-            });
-        }
+        check_mtu(|| format!("VDUSE device '{}'", self.attachment.name), mtu)?;
         self.mtu = mtu;
         Ok(())
     }

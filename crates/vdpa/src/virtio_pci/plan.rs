@@ -19,12 +19,7 @@ const OWN: Features = Features::ACCESS_PLATFORM
 /// ring the guest is; a ring cannot be reset alone; and where a device that gives chains back in
 /// batches was stopped cannot be told.
 const WITHHELD: Features = OWN
-    .union(Features::CTRL_RX_EXTRA)
-    .union(Features::CTRL_VLAN)
-    .union(Features::CTRL_MAC_ADDR)
-    .union(Features::CTRL_GUEST_OFFLOADS)
-    .union(Features::GUEST_ANNOUNCE)
-    .union(Features::RSS)
+    .union(Features::CONTROL)
     .union(Features::VHOST_LOG_ALL)
     .union(Features::NOTIFICATION_DATA)
     .union(Features::RING_RESET)

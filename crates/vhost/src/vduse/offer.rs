@@ -6,16 +6,6 @@ use virtio::Features;
 use super::abi::CONFIG_BYTES;
 use crate::backend::Backend;
 
-/// What only matters with a control queue (virtio 1.3 section 5.1.3.1).
-const NEED_CONTROL: Features = Features::CTRL_VQ
-    .union(Features::CTRL_RX)
-    .union(Features::CTRL_RX_EXTRA)
-    .union(Features::CTRL_VLAN)
-    .union(Features::CTRL_MAC_ADDR)
-    .union(Features::CTRL_GUEST_OFFLOADS)
-    .union(Features::GUEST_ANNOUNCE)
-    .union(Features::MQ);
-
 /// What a network device is made with: it cannot be changed afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
@@ -52,7 +42,7 @@ impl Offer {
         if pairs > 1 {
             rings += 1;
         } else {
-            features.remove(NEED_CONTROL);
+            features.remove(Features::CONTROL | Features::MQ);
         }
         Self { features, rings, pairs, ring_size, mac, mtu }
     }
@@ -89,7 +79,11 @@ mod tests {
         let device = NetDevice::new("test", 1).unwrap();
         let offer = Offer::of(&device, 256, MacAddr([2, 0, 0, 0, 0, 9]), None);
         assert_eq!((offer.rings, offer.pairs), (2, 1));
-        assert!(!offer.features.intersects(NEED_CONTROL | Features::MTU | Features::RING_PACKED));
+        assert!(
+            !offer.features.intersects(
+                Features::CONTROL | Features::MQ | Features::MTU | Features::RING_PACKED
+            )
+        );
         let needed = Features::VERSION_1 | Features::ACCESS_PLATFORM | Features::MRG_RXBUF;
         assert!(offer.features.contains(needed | Features::HOST_TSO4 | Features::GUEST_TSO4));
         assert!(!offer.features.contains(Features::VHOST_USER_PROTOCOL));
