@@ -171,6 +171,10 @@ fn frames_pass_behind_an_iommu() {
     assert!(!log.contains("broken ring") && !log.contains("panicked"), "{log}");
     bench.l2fwd(",mtu=9000");
     bench.l2fwd(",mtu=9000,packed=on");
+    // In plain pages, of which no two that are neighbours for the device need be so in memory.
+    bench.vm.sh(&pci::huge_pages(0)).unwrap();
+    bench.l2fwd(",mtu=9000");
+    bench.vm.sh(&pci::huge_pages(32)).unwrap();
     a_device_is_unplugged(&mut bench);
 }
 

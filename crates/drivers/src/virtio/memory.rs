@@ -18,8 +18,7 @@ pub(crate) const DEVICE_BASE: u64 = 0x1_0000_0000;
 pub(crate) const DATA_OFFSET: usize = 64;
 
 /// Memory for devices is at least half a huge page, so that it is one where there are any: an IOMMU
-/// has one translation for all of it then. With hundreds of small ones, QEMU's has been seen to
-/// lead a device into memory of an earlier session at the same addresses.
+/// has one translation for all of it then, in place of hundreds.
 const WORTH_HUGE: usize = 1 << 20;
 
 /// Parts start on multiples of this many bytes: a pair of cache lines.

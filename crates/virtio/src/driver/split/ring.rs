@@ -17,7 +17,18 @@ use eal::DmaMemory;
 /// and what the device writes never share a cache line, nor the pair of lines that x86 fetches.
 const PART_ALIGN: usize = 128;
 
-/// Legacy rings, and the used rings in them, start on boundaries of this many bytes.
+/// Where the used ring starts in its [`PART_ALIGN`]: so that its elements, which come after four
+/// bytes of flags and index, are aligned to their own size, though four bytes are all that a
+/// device may expect (virtio 1.3 section 2.7).
+///
+/// No element lies across two pages then. QEMU from 9.0 on writes the second half of such an
+/// element behind the first one's page in physical memory, whatever an IOMMU has put there: over
+/// a descriptor, a page table or a stack of the guest's kernel.
+const USED_SHIFT: usize = PART_ALIGN - ENTRIES_OFFSET;
+
+/// Legacy rings, and the used rings in them, start on boundaries of this many bytes. They are for
+/// devices without an IOMMU only (virtio 1.3 section 6, `VIRTIO_F_ACCESS_PLATFORM`), and so their
+/// elements may lie across two pages.
 pub const LEGACY_ALIGN: usize = 4096;
 
 /// Where the three parts of a ring lie in its memory.
@@ -31,7 +42,7 @@ struct Layout {
 impl Layout {
     const fn new(size: QueueSize) -> Self {
         let avail = size.desc_bytes().next_multiple_of(PART_ALIGN);
-        let used = (avail + size.avail_bytes()).next_multiple_of(PART_ALIGN);
+        let used = (avail + size.avail_bytes()).next_multiple_of(PART_ALIGN) + USED_SHIFT;
         let end = (used + size.used_bytes()).next_multiple_of(PART_ALIGN);
         Self { avail, used, end }
     }
@@ -129,7 +140,7 @@ impl SplitRing {
     #[inline]
     unsafe fn word(&self, part: NonNull<u8>, offset: usize) -> &AtomicU16 {
         // SAFETY: inside the ring's memory as the caller says, aligned since parts start on
-        // multiples of 16, and an atomic may be shared with anybody.
+        // multiples of 4, and an atomic may be shared with anybody.
         unsafe { AtomicU16::from_ptr(part.add(offset).cast().as_ptr()) }
     }
 
@@ -175,7 +186,7 @@ impl SplitRing {
     pub fn read_used(&self, index: u16) -> UsedElem {
         let offset = ENTRIES_OFFSET + size_of::<UsedElem>() * self.size.position(index);
         // SAFETY: the position is less than the number of elements, and elements are aligned to
-        // 4 bytes in a part aligned to 128 or 4096.
+        // 4 bytes in a part that is.
         unsafe {
             let id = self.used.add(offset).cast::<u32>();
             UsedElem {
@@ -221,5 +232,22 @@ impl SplitRing {
     pub fn set_used_event(&mut self, index: u16) {
         // SAFETY: the part ends with this word.
         unsafe { self.word(self.avail, self.size.used_event_offset()) }.store(index, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn used_elements_are_aligned_to_their_size_and_alone_in_their_lines() {
+        for size in (0..=15).filter_map(|shift| QueueSize::new(1 << shift)) {
+            let layout = Layout::new(size);
+            assert_eq!((layout.used + ENTRIES_OFFSET) % size_of::<UsedElem>(), 0, "{size:?}");
+            // Neither lines nor pages are shared with what the driver writes.
+            let written = (layout.avail + size.avail_bytes()).div_ceil(PART_ALIGN);
+            assert!(layout.used / PART_ALIGN >= written, "{size:?}");
+            assert!(layout.used + size.used_bytes() <= layout.end, "{size:?}");
+        }
     }
 }
