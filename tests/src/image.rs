@@ -7,6 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::kernel::Kernel;
 use crate::peers::{find_program, target_dir};
 use crate::process::run;
 
@@ -18,66 +19,10 @@ const FORMAT: u32 = 4;
 /// Users of a guest, for `su`: one of them has no privilege.
 const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
 
-/// An unpacked kernel package.
-#[derive(Debug, Clone)]
-pub struct Kernel {
-    /// Its release, as `uname -r` gives it.
-    pub release: String,
-    /// The bootable image.
-    pub vmlinuz: PathBuf,
-    modules: PathBuf,
-}
-
-impl Kernel {
-    /// The directory into which `cargo xtask setup` unpacks the kernel package.
-    #[must_use]
-    pub fn dir() -> PathBuf {
-        target_dir().join("kernel")
-    }
-
-    /// The kernel that has been unpacked.
-    ///
-    /// # Errors
-    /// When there is none.
-    pub fn find() -> Result<Self> {
-        let none = "no guest kernel: run `cargo xtask setup`";
-        let boot = Self::dir().join("boot");
-        for entry in fs::read_dir(&boot).context(none)? {
-            let name = entry?.file_name().to_string_lossy().into_owned();
-            if let Some(release) = name.strip_prefix("vmlinuz-") {
-                return Ok(Self {
-                    release: release.to_owned(),
-                    vmlinuz: boot.join(&name),
-                    modules: Self::dir().join("lib/modules").join(release),
-                });
-            }
-        }
-        anyhow::bail!(none)
-    }
-
-    /// All modules by name, with the path of their compressed files.
-    fn modules(&self) -> Result<BTreeMap<String, PathBuf>> {
-        let mut found = BTreeMap::new();
-        let mut dirs = vec![self.modules.join("kernel")];
-        while let Some(dir) = dirs.pop() {
-            for entry in fs::read_dir(&dir).with_context(|| dir.display().to_string())? {
-                let path = entry?.path();
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                if path.is_dir() {
-                    dirs.push(path);
-                } else if let Some(name) = name.strip_suffix(".ko.xz") {
-                    found.insert(name.replace('-', "_"), path);
-                }
-            }
-        }
-        Ok(found)
-    }
-}
-
 /// What a guest boots: a kernel, and an initramfs with busybox, modules and the agent.
 #[derive(Debug, Clone)]
 pub struct GuestImage {
-    /// The kernel's bootable image.
+    /// The kernel, for QEMU.
     pub kernel: PathBuf,
     /// The initramfs, a cpio archive.
     pub initramfs: PathBuf,
@@ -206,7 +151,7 @@ impl ImageSpec {
             let contents = Contents { kernel: &kernel, busybox: &busybox, spec: self, files };
             contents.build(&initramfs)?;
         }
-        Ok(GuestImage { kernel: kernel.vmlinuz, initramfs })
+        Ok(GuestImage { kernel: kernel.image, initramfs })
     }
 }
 

@@ -14,8 +14,10 @@
 pub mod frames;
 /// The agent inside a guest: commands in, output and status out.
 pub mod guest;
-/// The guest's kernel and its initramfs.
+/// What guests boot: their initramfs, and the kernel.
 pub mod image;
+/// The guests' kernel, out of its package.
+pub mod kernel;
 /// The `ringway l2fwd` command.
 pub mod l2fwd;
 /// Live migration of guests.

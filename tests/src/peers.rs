@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::image::Kernel;
+use crate::kernel::Kernel;
 use crate::ovs;
 
 /// The variable that names the file in which skipped tests are listed.
@@ -151,7 +151,7 @@ fn no_program(name: &str) -> Option<String> {
 }
 
 fn no_guest() -> Option<String> {
-    ["qemu-system-x86_64", "busybox", "cpio", "xz"]
+    ["qemu-system-x86_64", "busybox", "cpio", "xz", "zstd"]
         .into_iter()
         .find_map(no_program)
         .or_else(|| Kernel::find().err().map(|error| format!("{error:#}")))

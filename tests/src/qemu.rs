@@ -95,6 +95,12 @@ impl Nic {
     }
 }
 
+/// What a kernel does when it starts, and a guest of a test has no use for: self-tests of ciphers and
+/// the keys of signed modules, which take a second under emulation.
+const LEFT_OUT: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,crypto_kdf108_init,\
+                        load_system_certificate_list,init_encrypted,bpf_tcp_ca_kfunc_init,\
+                        bpf_dummy_struct_ops_init";
+
 /// A virtual machine to be started.
 #[derive(Debug)]
 pub struct Qemu {
@@ -232,8 +238,8 @@ impl Qemu {
     fn machine(&self, console: &Path) -> Vec<String> {
         let memory = self.memory_mib;
         let kernel = format!(
-            "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check net.ifnames=0 \
-             maxcpus=1 {}",
+            "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check tsc=reliable \
+             net.ifnames=0 maxcpus=1 {LEFT_OUT} {}",
             self.kernel_arguments
         );
         // The IOMMU comes before the devices that are to be behind it.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use e2e::image::Kernel;
+use e2e::kernel::Kernel;
 use e2e::peers::{self, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES, find_program, target_dir};
 use e2e::process::run as output_of;
 use e2e::{Peer, ovs};
@@ -42,9 +42,12 @@ pub fn run() -> Result<bool> {
 fn provide(peer: Peer) -> Result<()> {
     match peer {
         Peer::Guest => {
-            for (program, package) in
-                [("busybox", "busybox-static"), ("cpio", "cpio"), ("xz", "xz-utils")]
-            {
+            for (program, package) in [
+                ("busybox", "busybox-static"),
+                ("cpio", "cpio"),
+                ("xz", "xz-utils"),
+                ("zstd", "zstd"),
+            ] {
                 need(program, package, None)?;
             }
             // Debian 12 itself has 7.2, which lacks the igb device.
@@ -236,6 +239,7 @@ fn unpack_kernel(dir: &Path) -> Result<()> {
         .context("apt-get download left no file")?;
     let tree = dir.join("kernel");
     output_of(Command::new("dpkg-deb").arg("--extract").arg(&package).arg(&tree))?;
+    Kernel::unpack(&tree)?;
     // Renamed when whole, so that an interrupted run leaves no half kernel.
     drop(fs::remove_dir_all(Kernel::dir()));
     fs::rename(&tree, Kernel::dir()).context("kernel")?;
