@@ -39,7 +39,16 @@ impl PciNic {
     /// and so on without a gap, up to 9.
     #[must_use]
     pub fn new(model: Model, bus: u8, mac: &str, wire: &Wire) -> Self {
-        let netdev = wire.netdev(&format!("wire{bus}x0"));
+        Self::with_netdev(model, bus, mac, wire.netdev(&format!("wire{bus}x0")))
+    }
+
+    /// As [`new`](Self::new), plugged into a hub of QEMU's: what one device sends, all others get.
+    #[must_use]
+    pub fn on_hub(model: Model, bus: u8, mac: &str, hub: u8) -> Self {
+        Self::with_netdev(model, bus, mac, format!("hubport,id=wire{bus}x0,hubid={hub}"))
+    }
+
+    fn with_netdev(model: Model, bus: u8, mac: &str, netdev: String) -> Self {
         Self { model, bus, function: 0, mac: mac.to_owned(), netdev, options: String::new() }
     }
 

@@ -83,36 +83,6 @@ impl Wire {
         Ok(frames)
     }
 
-    /// Keeps `window` copies of `frame` under way for `time`, from here into the device and out of
-    /// `out`; gives how many came out.
-    ///
-    /// # Errors
-    /// When none comes for a second, or a socket fails.
-    pub fn circulate(
-        &self,
-        out: &Self,
-        frame: &[u8],
-        window: usize,
-        time: Duration,
-    ) -> Result<u64> {
-        out.socket.set_read_timeout(Some(Duration::from_secs(1)))?;
-        for _ in 0..window {
-            self.send(frame)?;
-        }
-        let (start, mut arrived, mut buffer) = (Instant::now(), 0, vec![0; LARGEST]);
-        while start.elapsed() < time {
-            // Those that wait there all together, so that the clock is read seldom.
-            for _ in 0..window {
-                let len = out.socket.recv(&mut buffer).context("no frame comes out any more")?;
-                if len == frame.len() {
-                    arrived += 1;
-                    self.send(frame)?;
-                }
-            }
-        }
-        Ok(arrived)
-    }
-
     /// Takes frames until none comes for `quiet`.
     ///
     /// # Errors
@@ -130,6 +100,13 @@ impl Wire {
             self.theirs.display(),
             self.ours.display()
         )
+    }
+
+    /// Arguments of QEMU that plug the wire, called `id`, into its hub `hub`.
+    #[must_use]
+    pub fn plug_into_hub(&self, id: &str, hub: u8) -> [String; 4] {
+        let port = format!("hubport,id={id}port,hubid={hub},netdev={id}");
+        ["-netdev".to_owned(), self.netdev(id), "-netdev".to_owned(), port]
     }
 }
 

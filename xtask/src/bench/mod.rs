@@ -62,7 +62,7 @@ pub struct Options {
         default_value = "matrix,latency,growth,kernel,guest",
         value_parser = ["matrix", "latency", "growth", "kernel", "guest"])]
     parts: Vec<String>,
-    /// Write tables and plots into docs/performance.md and docs/plots
+    /// Write the tables and plots of these parts into docs/performance.md and docs/plots
     #[arg(long)]
     write: bool,
     /// Print the figures as JSON instead of tables

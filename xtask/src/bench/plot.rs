@@ -16,9 +16,18 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(0x6b, 0x4e, 0x9b),
 ];
 
-/// Draws what `report` has; gives each file's name with its title.
-pub fn draw(report: &Report, dir: &Path) -> Result<Vec<(String, String)>> {
-    let mut files = Vec::new();
+/// A figure that was drawn.
+#[derive(Debug)]
+pub struct Plot {
+    /// The part of the report that it shows.
+    pub part: &'static str,
+    pub file: String,
+    pub title: String,
+}
+
+/// Draws what `report` has into files in `dir`.
+pub fn draw(report: &Report, dir: &Path) -> Result<Vec<Plot>> {
+    let mut plots = Vec::new();
     for ring in [Ring::Split, Ring::Packed] {
         let wanted =
             |cell: &Cell| cell.ring == ring && cell.mergeable == Mergeable::On && cell.queues == 1;
@@ -29,15 +38,15 @@ pub fn draw(report: &Report, dir: &Path) -> Result<Vec<(String, String)>> {
         let name = format!("{ring:?}").to_lowercase();
         let (file, title) = (format!("{name}.svg"), format!("Cycles per packet, {name} rings"));
         bars(&dir.join(&file), &title, &rows).map_err(|error| anyhow!("{file}: {error}"))?;
-        files.push((file, title));
+        plots.push(Plot { part: "matrix", file, title });
     }
     for growth in &report.growth {
         let file = format!("growth-{}.svg", growth.dimension);
         let title = format!("Cycles per packet by number of {}", growth.dimension);
         line(&dir.join(&file), &title, growth).map_err(|error| anyhow!("{file}: {error}"))?;
-        files.push((file, title));
+        plots.push(Plot { part: "growth", file, title });
     }
-    Ok(files)
+    Ok(plots)
 }
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;

@@ -13,9 +13,11 @@ use super::kernel::{Forwarder, Rate};
 use super::latency::Latency;
 use super::plot;
 
-/// Between these the tables of `docs/performance.md` lie; all else is written by people.
-const BEGIN: &str = "<!-- written by cargo xtask bench --write -->";
-const END: &str = "<!-- end of what cargo xtask bench --write wrote -->";
+/// The lines of `docs/performance.md` between which a part lies; all else is written by people.
+fn marks(part: &str) -> (String, String) {
+    let by = format!("cargo xtask bench --parts {part} --write");
+    (format!("<!-- written by {by} -->"), format!("<!-- end of what {by} wrote -->"))
+}
 
 /// The back-end that others are compared with.
 const YARDSTICK: &str = "testpmd io";
@@ -82,21 +84,29 @@ impl Report {
 
     /// Tables for people.
     pub fn markdown(&self) -> String {
-        let mut text = format!("{}.\n", self.machine);
-        self.matrix_table(&mut text);
-        self.latency_table(&mut text);
-        self.growth_table(&mut text);
-        self.kernel_table(&mut text);
-        self.guest_table(&mut text);
-        text
+        let tables: String = self.tables().into_iter().map(|(_, table)| table).collect();
+        format!("{}.\n{tables}", self.machine)
     }
 
-    fn matrix_table(&self, text: &mut String) {
+    /// The table of each part that was measured.
+    fn tables(&self) -> Vec<(&'static str, String)> {
+        let tables = [
+            ("matrix", self.matrix_table()),
+            ("latency", self.latency_table()),
+            ("growth", self.growth_table()),
+            ("kernel", self.kernel_table()),
+            ("guest", self.guest_table()),
+        ];
+        tables.into_iter().filter(|(_, table)| !table.is_empty()).collect()
+    }
+
+    fn matrix_table(&self) -> String {
         if self.rows.is_empty() {
-            return;
+            return String::new();
         }
-        *text += "\n| guests | by | median cycles | to testpmd | Mpps | all rounds |\n";
-        *text += "|---|---|---|---|---|---|\n";
+        let mut text =
+            String::from("\n| guests | by | median cycles | to testpmd | Mpps | all rounds |\n");
+        text += "|---|---|---|---|---|---|\n";
         for row in &self.rows {
             let ratio = self.yardstick(row.cell).map(|best| row.median() / best);
             let ratio = ratio.map_or_else(|| "-".to_owned(), |ratio| format!("{ratio:.2}"));
@@ -112,15 +122,17 @@ impl Report {
                 all.join(" ")
             );
         }
+        text
     }
 
-    fn latency_table(&self, text: &mut String) {
+    fn latency_table(&self) -> String {
         if self.latency.is_empty() {
-            return;
+            return String::new();
         }
-        *text +=
-            "\n| load | by | frames per second | half within | 99 % within | 99.9 % within |\n";
-        *text += "|---|---|---|---|---|---|\n";
+        let mut text = String::from(
+            "\n| load | by | frames per second | half within | 99 % within | 99.9 % within |\n",
+        );
+        text += "|---|---|---|---|---|---|\n";
         for one in &self.latency {
             let _ = writeln!(
                 text,
@@ -128,13 +140,16 @@ impl Report {
                 one.share, one.back_end, one.rate, one.p50, one.p99, one.p999
             );
         }
+        text
     }
 
-    fn growth_table(&self, text: &mut String) {
+    fn growth_table(&self) -> String {
         if self.growth.is_empty() {
-            return;
+            return String::new();
         }
-        *text += "\n| number of | cycles per packet, by number | last to first |\n|---|---|---|\n";
+        let mut text = String::from(
+            "\n| number of | cycles per packet, by number | last to first |\n|---|---|---|\n",
+        );
         for Growth { dimension, points } in &self.growth {
             let shown: Vec<String> =
                 points.iter().map(|(number, cycles)| format!("{number}: {cycles:.0}")).collect();
@@ -144,6 +159,7 @@ impl Report {
             };
             let _ = writeln!(text, "| {dimension} | {} | {ratio:.2} |", shown.join(", "));
         }
+        text
     }
 
     /// How many times the packets of the kernel's bridge a forwarder passes.
@@ -153,17 +169,20 @@ impl Report {
         Some(median_of(&rate.mpps) / median_of(&self.kernel.iter().find(is_bridge)?.mpps))
     }
 
-    fn kernel_table(&self, text: &mut String) {
+    fn kernel_table(&self) -> String {
         if self.kernel.is_empty() {
-            return;
+            return String::new();
         }
-        *text += "\n| bytes | between two interfaces of the host | median Mpps | to the bridge |\n";
-        *text += "|---|---|---|---|\n";
+        let mut text = String::from(
+            "\n| bytes | between two interfaces of the host | median Mpps | to the bridge |\n",
+        );
+        text += "|---|---|---|---|\n";
         for rate in &self.kernel {
             let ratio = self.to_bridge(rate).unwrap_or(1.0);
             let (size, mpps) = (rate.size, median_of(&rate.mpps));
             let _ = writeln!(text, "| {size} | {} | {mpps:.2} | {ratio:.2} |", rate.forwarder);
         }
+        text
     }
 
     /// How many times testpmd's packets a program passes, between devices of the same kind.
@@ -173,12 +192,14 @@ impl Report {
         Some(median_of(&rate.kpps) / median_of(&self.guest.iter().find(is_testpmd)?.kpps))
     }
 
-    fn guest_table(&self, text: &mut String) {
+    fn guest_table(&self) -> String {
         if self.guest.is_empty() {
-            return;
+            return String::new();
         }
-        *text += "\n| in a guest, between two | by | median kpps | to testpmd | all rounds |\n";
-        *text += "|---|---|---|---|---|\n";
+        let mut text = String::from(
+            "\n| in a guest, between two | by | median kpps | to testpmd | all rounds |\n",
+        );
+        text += "|---|---|---|---|---|\n";
         for rate in &self.guest {
             let ratio = self.to_testpmd(rate).unwrap_or(1.0);
             let (device, kpps) = (rate.device, median_of(&rate.kpps));
@@ -186,6 +207,7 @@ impl Report {
             let (program, all) = (rate.program, all.join(" "));
             let _ = writeln!(text, "| {device} | {program} | {kpps:.1} | {ratio:.2} | {all} |");
         }
+        text
     }
 
     /// Figures for programs.
@@ -233,30 +255,35 @@ impl Report {
         })
     }
 
-    /// Puts tables and plots into the documentation.
+    /// Puts the tables and plots of what was measured into the documentation.
     pub fn write(&self) -> Result<()> {
         let docs = workspace().join("docs");
         let plots = docs.join("plots");
         fs::create_dir_all(&plots)?;
-        let mut text = self.markdown();
-        for (file, title) in plot::draw(self, &plots)? {
-            let _ = write!(text, "\n![{title}](plots/{file})\n");
-        }
+        let drawn = plot::draw(self, &plots)?;
         let path = docs.join("performance.md");
-        let page = fs::read_to_string(&path)?;
-        let page = replace(&page, &text)
-            .with_context(|| format!("{}: expected the lines {BEGIN} and {END}", path.display()))?;
+        let mut page = fs::read_to_string(&path)?;
+        for (part, table) in self.tables() {
+            let mut text = format!("{}.\n{table}", self.machine);
+            for plot in drawn.iter().filter(|plot| plot.part == part) {
+                let _ = write!(text, "\n![{}](plots/{})\n", plot.title, plot.file);
+            }
+            let (begin, end) = marks(part);
+            page = replace(&page, part, &text)
+                .with_context(|| format!("{}: expected {begin} and {end}", path.display()))?;
+        }
         fs::write(&path, page)?;
         println!("written to {}", path.display());
         Ok(())
     }
 }
 
-/// `page` with `text` between the two marks.
-fn replace(page: &str, text: &str) -> Option<String> {
-    let (before, rest) = page.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}\n\n{text}\n{END}{after}"))
+/// `page` with `text` between the marks of a part.
+fn replace(page: &str, part: &str, text: &str) -> Option<String> {
+    let (begin, end) = marks(part);
+    let (before, rest) = page.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}\n\n{text}\n{end}{after}"))
 }
 
 #[cfg(test)]
@@ -315,9 +342,12 @@ mod tests {
     }
 
     #[test]
-    fn only_what_lies_between_the_marks_is_replaced() {
-        let page = format!("a\n{BEGIN}\nold\n{END}\nb\n");
-        assert_eq!(replace(&page, "new\n").unwrap(), format!("a\n{BEGIN}\n\nnew\n\n{END}\nb\n"));
-        assert_eq!(replace("no marks", "new"), None);
+    fn only_what_lies_between_the_marks_of_a_part_is_replaced() {
+        let [(begin, end), (other, other_end)] = ["guest", "kernel"].map(marks);
+        let rest = format!("{other}\nkept\n{other_end}\nb\n");
+        let page = format!("a\n{begin}\nold\n{end}\n{rest}");
+        let expected = format!("a\n{begin}\n\nnew\n\n{end}\n{rest}");
+        assert_eq!(replace(&page, "guest", "new\n").unwrap(), expected);
+        assert_eq!(replace(&page, "matrix", "new"), None);
     }
 }
