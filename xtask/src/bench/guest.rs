@@ -103,9 +103,9 @@ pub fn run(rounds: usize, seconds: u64) -> Result<Vec<Rate>> {
         let first = rates.len();
         rates.extend(Program::ALL.map(|program| Rate { device, program, kpps: Vec::new() }));
         for round in 0..rounds {
-            for rate in &mut rates[first..] {
+            for (program, rate) in rates[first..].iter_mut().enumerate() {
                 let what = format!("{device}, {}", rate.program);
-                let done = (first / Program::ALL.len() * rounds + round) * Program::ALL.len();
+                let done = first * rounds + round * Program::ALL.len() + program;
                 progress(&what, done, all, started);
                 rate.kpps.push(stage.measure(&mut vm, rate.program, seconds).context(what)?);
             }
