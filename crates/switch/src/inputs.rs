@@ -25,8 +25,6 @@ pub(crate) struct Input {
     pub(crate) port: u16,
     pub(crate) rx: RxQueue,
     stats: Arc<QueueStats>,
-    /// Whether it can wake the worker; known once the worker has it.
-    pub(crate) can_wait: bool,
     /// Polls in a row that found nothing.
     empty: u32,
 }
@@ -34,7 +32,7 @@ pub(crate) struct Input {
 impl Input {
     pub(crate) fn new(port: u16, rx: RxQueue) -> Self {
         let stats = Arc::clone(rx.stats());
-        Self { port, rx, stats, can_wait: false, empty: 0 }
+        Self { port, rx, stats, empty: 0 }
     }
 
     /// Hands a burst to `take`; returns the number of frames.

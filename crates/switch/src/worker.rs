@@ -2,31 +2,20 @@
 //! and gives them back between two rounds.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::atomic::{
     AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::time::Duration;
 
-use eal::event::{Events, Interest};
-use eal::{Counter, Epoll, EventFd, WorkerContext, clock};
-use ethdev::RxQueue;
+use eal::{Counter, EventFd, WorkerContext, clock};
+use ethdev::{Sleeper, Slept};
 
 use crate::datapath::{Datapath, Source};
 use crate::inputs::{Input, Inputs};
 use crate::output::Output;
-
-/// How long a worker sleeps at most if all its queues will wake it. It need not be finite; it
-/// bounds the damage should a device ever forget to.
-const NAP_ARMED: Duration = Duration::from_secs(1);
-
-/// How long a worker sleeps if it has a queue that cannot wake it.
-const NAP_UNARMED: Duration = Duration::from_micros(500);
-
-/// The token of the worker's own eventfd; receive queues have 0.
-const WAKE: u64 = 1;
 
 /// What a worker is asked to do. It answers when it is done; if it is gone, the sender of the
 /// answer is dropped.
@@ -113,8 +102,7 @@ pub(crate) struct Worker {
     sent: Arc<AtomicUsize>,
     seen: usize,
     wake: Arc<EventFd>,
-    epoll: Epoll,
-    events: Events,
+    sleeper: Sleeper,
     counters: Arc<Counters>,
 }
 
@@ -125,8 +113,7 @@ impl Worker {
         let sent = Arc::new(AtomicUsize::new(0));
         let wake = Arc::new(EventFd::new()?);
         let counters = Arc::<Counters>::default();
-        let epoll = Epoll::new()?;
-        epoll.add(&*wake, WAKE, Interest::READ)?;
+        let sleeper = Sleeper::new(wake.as_fd())?;
         let mailbox = Mailbox {
             messages: sender,
             sent: Arc::clone(&sent),
@@ -141,8 +128,7 @@ impl Worker {
             sent,
             seen: 0,
             wake,
-            epoll,
-            events: Events::new(),
+            sleeper,
             counters,
         };
         Ok((worker, mailbox))
@@ -188,47 +174,20 @@ impl Worker {
     /// Sleeps until a frame or a message comes, or for a limited time. Returns whether to poll
     /// for a while before the next sleep.
     fn sleep(&mut self, now: u64) -> bool {
-        if !self.arm() {
-            return true;
-        }
-        let all_wake = self.inputs.as_mut_slice().iter().all(|input| input.can_wait);
-        let nap = if all_wake { NAP_ARMED } else { NAP_UNARMED };
         self.counters.asleep_since.set(now);
         // A message that came after `take_messages` has signalled the eventfd, so it ends the
         // sleep at once.
-        if let Err(error) = self.epoll.wait(&mut self.events, Some(nap)) {
-            tracing::error!(%error, "a worker cannot sleep; it polls without pause");
-            self.idle.busy_poll = true;
-        }
-        self.disarm(usize::MAX);
-        if self.events.iter().any(|event| event.token == WAKE) {
+        let inputs = self.inputs.as_mut_slice();
+        let slept = self.sleeper.sleep(inputs, |input| &mut input.rx, None);
+        self.counters.asleep_since.set(0);
+        if slept == Slept::UntilWoken {
             let _ = self.wake.drain();
         }
-        self.counters.sleeps.add(1);
-        self.counters.asleep_since.set(0);
-        self.counters.sleep_cycles.add(clock::now().wrapping_sub(now));
-        !self.events.as_slice().is_empty()
-    }
-
-    /// Asks all queues that can to announce the next frame; `false`, and none asked, if one has
-    /// frames already.
-    fn arm(&mut self) -> bool {
-        let waiting = |input: &mut Input| input.can_wait && !input.rx.arm();
-        match self.inputs.as_mut_slice().iter_mut().position(waiting) {
-            None => true,
-            Some(index) => {
-                self.disarm(index.saturating_add(1));
-                false
-            }
+        if slept != Slept::Not {
+            self.counters.sleeps.add(1);
+            self.counters.sleep_cycles.add(clock::now().wrapping_sub(now));
         }
-    }
-
-    /// Undoes [`arm`](Self::arm) for the first `count` queues.
-    fn disarm(&mut self, count: usize) {
-        let inputs = self.inputs.as_mut_slice().iter_mut().take(count);
-        for input in inputs.filter(|input| input.can_wait) {
-            input.rx.disarm();
-        }
+        slept != Slept::ToTheEnd
     }
 
     #[inline]
@@ -249,34 +208,18 @@ impl Worker {
                 self.path.set_output(port, Some(*output));
                 let _ = done.send(());
             }
-            Message::AddInput(mut input, done) => {
-                input.can_wait = self.watch(&input.rx);
+            Message::AddInput(input, done) => {
+                self.sleeper.watch(&input.rx);
                 self.inputs.push(*input);
                 let _ = done.send(());
             }
             Message::TakeInputs(port, inputs) => {
                 let taken = self.inputs.take(port);
-                for input in taken.iter().filter(|input| input.can_wait) {
-                    if let Some(fd) = input.rx.wait_fd() {
-                        let _ = self.epoll.remove(fd);
-                    }
-                }
+                taken.iter().for_each(|input| self.sleeper.unwatch(&input.rx));
                 let _ = inputs.send(taken);
             }
             Message::TakeOutput(port, output) => {
                 let _ = output.send(self.path.set_output(port, None));
-            }
-        }
-    }
-
-    /// Lets a queue end the worker's sleep; returns whether it can.
-    fn watch(&self, rx: &RxQueue) -> bool {
-        let Some(fd) = rx.wait_fd() else { return false };
-        match self.epoll.add(fd, 0, Interest::READ) {
-            Ok(()) => true,
-            Err(error) => {
-                tracing::warn!(%error, "a queue cannot be waited for; it is looked at all the time");
-                false
             }
         }
     }
