@@ -1,14 +1,20 @@
 //! Network namespaces for tests against the host kernel.
 
+use std::net::UdpSocket;
 use std::process::Command;
+use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
-use ethdev::RxQueue;
-use packet::{BURST, Frame};
+use ethdev::{PortEvent, RxQueue};
+use packet::{BURST, Frame, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
 use crate::open::{Drivers, OpenPort, open};
+
+/// How long the kernel may take for anything.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs `test` in a new network namespace.
 pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
@@ -68,11 +74,11 @@ pub(crate) fn frame(seed: usize, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Whether something can be read from the queue's descriptor within `seconds`.
-pub(crate) fn is_readable_within(queue: &RxQueue, seconds: i64) -> bool {
+/// Whether something can be read from the queue's descriptor within `time`.
+pub(crate) fn is_readable_within(queue: &RxQueue, time: Duration) -> bool {
     let fd = queue.wait_fd().unwrap();
     let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec { tv_sec: seconds, tv_nsec: 0 })).unwrap() > 0
+    poll(&mut fds, Some(&Timespec::try_from(time).unwrap())).unwrap() > 0
 }
 
 /// Receives, sleeping while there is nothing, until `count` frames have come that `wanted` likes.
@@ -89,11 +95,52 @@ pub(crate) fn receive_where(
         received.extend(likes.map(Frame::to_vec));
         drop(burst);
         if idle && queue.arm() {
-            assert!(is_readable_within(queue, 5), "only {} of {count} came", received.len());
+            assert!(is_readable_within(queue, PATIENCE), "only {} of {count} came", received.len());
             queue.disarm();
         }
     }
     received
+}
+
+/// The station at 10.9.0.2 that hosts believe in.
+pub(crate) const PEER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x99]);
+
+/// A socket of the host at 10.9.0.1, which believes that 10.9.0.2 is [`PEER`] and behind
+/// `interface`.
+pub(crate) fn host_socket(interface: &str) -> UdpSocket {
+    ip(&format!("addr add 10.9.0.1/24 dev {interface}"));
+    ip(&format!("neigh add 10.9.0.2 lladdr {PEER} dev {interface} nud permanent"));
+    let socket = UdpSocket::bind("10.9.0.1:4000").unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// Whether it is a UDP datagram over IPv4.
+pub(crate) fn is_udp(frame: &Frame<'_>) -> bool {
+    frame.head().get(12..14) == Some(&[8, 0]) && frame.head().get(23) == Some(&17)
+}
+
+/// Deletes the interface of `device`, `rw0`, while a worker sleeps on its port: that is announced
+/// once, and lets the worker sleep again.
+pub(crate) fn check_deleted_interface(device: &str) {
+    let mut port = open_port(device);
+    let (sender, events) = mpsc::channel();
+    assert!(port.port.on_event(move |event| sender.send(event).unwrap()));
+    assert!(port.rx[0].arm());
+    ip("link delete rw0");
+    let removed = |event: &PortEvent| *event == PortEvent::Removed;
+    let deadline = Instant::now() + PATIENCE;
+    while !events.recv_timeout(PATIENCE).is_ok_and(|event| removed(&event)) {
+        assert!(Instant::now() < deadline);
+    }
+    for queue in &mut port.rx {
+        queue.disarm();
+        assert!(queue.rx_burst(BURST).frames().is_empty());
+        assert!(queue.arm() && !is_readable_within(queue, Duration::ZERO));
+    }
+    assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
+    assert!(!port.tx[0].is_ready() && !port.port.control().link().up);
+    assert!(!events.try_iter().any(|event| removed(&event)), "once");
 }
 
 /// Whether it is a frame such as [`frame`] makes.

@@ -22,13 +22,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use ethdev::{DeviceSpec, Error, PortInfo, QueueStats, RxQueue, TxQueue};
-use packet::MacAddr;
 
 use self::receive::PacketRx;
 use self::socket::{Receiver, Sender, Shape};
 use self::transmit::PacketTx;
 use crate::interfaces::name_problem;
-use crate::kernel::control::{Device, KernelControl, Settings};
+use crate::kernel::control::{Device, KernelControl, MAX_MTU, Settings, about};
 use crate::kernel::interface::Interface;
 use crate::kernel::link::{LINK_HEADERS, LinkState};
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
@@ -49,33 +48,14 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "N",
             help: "frames per queue and direction, a power of two from 64 to 32768 (default 1024)",
         },
-        OptionInfo {
-            name: "promiscuous",
-            value: "on|off",
-            help: "receive frames for all stations (default on)",
-        },
-        OptionInfo {
-            name: "mtu",
-            value: "BYTES",
-            help: "the interface's MTU while the port is open (default: as it is)",
-        },
-        OptionInfo {
-            name: "mac",
-            value: "MAC",
-            help: "the interface's address while the port is open (default: as it is)",
-        },
+        about::PROMISCUOUS,
+        about::MTU,
+        about::MAC,
     ],
 };
 
 /// Largest number of queues.
 const MAX_QUEUES: usize = 64;
-
-/// Smallest MTU that the kernel takes (`ETH_MIN_MTU`).
-const MIN_MTU: u16 = 68;
-
-/// Largest MTU: what the length of a frame's head can say.
-#[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
-const MAX_MTU: u16 = u16::MAX - LINK_HEADERS as u16;
 
 /// Options of a port, parsed.
 struct Config {
@@ -91,15 +71,10 @@ impl Config {
         if let Some(problem) = name_problem(&interface) {
             return Err(spec.error(problem));
         }
-        let mac = "an address such as 52:54:00:12:34:56";
         let config = Self {
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
             queue_size: spec.take_number("queue_size", 1024, &(64..=32_768))?,
-            settings: Settings {
-                promiscuous: spec.take_switch("promiscuous", true)?,
-                mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
-                mac: spec.take_optional::<MacAddr>("mac", mac)?,
-            },
+            settings: Settings::take(&mut spec)?,
             interface,
         };
         if !config.queue_size.is_power_of_two() {

@@ -1,21 +1,17 @@
 //! Tests against the host kernel, each in a network namespace of its own, which goes away with
 //! the test's thread. They need root; without it they are skipped with a note.
 
-use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use ethdev::{DropReason, PortEvent};
-use packet::{BURST, Frame, Gso, OffloadRequest, Segment};
+use packet::{BURST, Frame, Gso, MacAddr, OffloadRequest, Segment};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
-use super::*;
 use crate::testing::{
-    frame, in_namespace, ip, is_experimental, is_readable_within, open_port, receive_where,
-    refusal, send_and_compare, veth_pair,
+    PATIENCE, check_deleted_interface, frame, host_socket, in_namespace, ip, is_experimental,
+    is_readable_within, is_udp, open_port, receive_where, refusal, send_and_compare, veth_pair,
 };
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 #[test]
 fn frames_pass_both_ways_as_they_are() {
@@ -95,17 +91,6 @@ fn flows_are_spread_over_queues_and_no_frame_comes_twice() {
     });
 }
 
-/// A socket of the host, which believes that 10.9.0.2 is behind `interface`.
-fn host_socket(interface: &str) -> UdpSocket {
-    ip(&format!("addr add 10.9.0.1/24 dev {interface}"));
-    ip(&format!("neigh add 10.9.0.2 lladdr 02:00:00:00:00:99 dev {interface} nud permanent"));
-    UdpSocket::bind("10.9.0.1:4000").unwrap()
-}
-
-fn is_udp(frame: &Frame<'_>) -> bool {
-    frame.head().get(12..14) == Some(&[8, 0]) && frame.head().get(23) == Some(&17)
-}
-
 #[test]
 fn begun_checksums_and_tags_arrive_with_the_frame() {
     in_namespace(|| {
@@ -160,7 +145,6 @@ fn what_is_not_complete_is_completed_by_the_kernel() {
         veth_pair(1500);
         let mut port = open_port("af-packet:rw0");
         let host = host_socket("rw1");
-        host.set_read_timeout(Some(PATIENCE)).unwrap();
         let mac = open_port("af-packet:rw1").port.control().mac();
         let payload: Vec<u8> = (0..3500_u32).map(|n| n.to_le_bytes()[0]).collect();
         for len in [5, 1000, 3500] {
@@ -206,7 +190,7 @@ fn a_link_that_goes_down_wakes_a_sleeper_once() {
         assert_eq!(events.recv_timeout(PATIENCE), Ok(PortEvent::LinkChanged));
         port.rx[0].disarm();
         assert!(port.rx[0].rx_burst(BURST).frames().is_empty());
-        assert!(port.rx[0].arm() && !is_readable_within(&port.rx[0], 0));
+        assert!(port.rx[0].arm() && !is_readable_within(&port.rx[0], Duration::ZERO));
         let bytes = frame(1, 60);
         assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
         assert_eq!(port.port.stats().tx_total().dropped_for(DropReason::LinkDown), 1);
@@ -222,24 +206,7 @@ fn a_link_that_goes_down_wakes_a_sleeper_once() {
 fn a_deleted_interface_is_announced_once_and_wakes_nobody_for_ever() {
     in_namespace(|| {
         veth_pair(1500);
-        let mut port = open_port("af-packet:rw0,queues=2");
-        let (sender, events) = mpsc::channel();
-        assert!(port.port.on_event(move |event| sender.send(event).unwrap()));
-        assert!(port.rx[0].arm());
-        ip("link delete rw0");
-        let removed = |event: &PortEvent| *event == PortEvent::Removed;
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while !events.recv_timeout(PATIENCE).is_ok_and(|event| removed(&event)) {
-            assert!(std::time::Instant::now() < deadline);
-        }
-        for queue in &mut port.rx {
-            queue.disarm();
-            assert!(queue.rx_burst(BURST).frames().is_empty());
-            assert!(queue.arm() && !is_readable_within(queue, 0));
-        }
-        assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
-        assert!(!port.tx[0].is_ready() && !port.port.control().link().up);
-        assert!(!events.try_iter().any(|event| removed(&event)), "once");
+        check_deleted_interface("af-packet:rw0,queues=2");
     });
 }
 

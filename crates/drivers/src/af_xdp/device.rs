@@ -11,17 +11,13 @@ use super::attach::Attached;
 use super::rest::Rest;
 use super::socket::Socket;
 use super::umem::{CHUNK, HEADROOM};
-use crate::kernel::control::Device;
+use crate::kernel::control::{Device, MAX_MTU};
 use crate::kernel::interface::TagsKept;
 use crate::kernel::link::LINK_HEADERS;
 
 /// Largest MTU with frames of one piece: what a chunk has room for.
 #[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
 const MAX_MTU_ONE_PIECE: u16 = (CHUNK - HEADROOM - LINK_HEADERS) as u16;
-
-/// Largest MTU with frames of several pieces.
-#[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
-pub(super) const MAX_MTU: u16 = u16::MAX - LINK_HEADERS as u16;
 
 /// The control side's own part.
 #[derive(Debug)]

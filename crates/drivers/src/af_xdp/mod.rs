@@ -47,7 +47,7 @@ use self::receive::XdpRx;
 use self::rest::Rest;
 use self::socket::{Plan, Socket};
 use self::transmit::XdpTx;
-use crate::kernel::control::KernelControl;
+use crate::kernel::control::{KernelControl, about};
 use crate::kernel::interface::{Interface, TagsKept};
 use crate::kernel::link::LinkState;
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
@@ -83,21 +83,9 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "KIND",
             help: "of frames received: complete, maybe begun, or auto (begun on virtual ones)",
         },
-        OptionInfo {
-            name: "promiscuous",
-            value: "on|off",
-            help: "receive frames for all stations (default on)",
-        },
-        OptionInfo {
-            name: "mtu",
-            value: "BYTES",
-            help: "the interface's MTU while the port is open (default: as it is)",
-        },
-        OptionInfo {
-            name: "mac",
-            value: "MAC",
-            help: "the interface's address while the port is open (default: as it is)",
-        },
+        about::PROMISCUOUS,
+        about::MTU,
+        about::MAC,
     ],
 };
 

@@ -3,20 +3,15 @@
 use std::str::FromStr;
 
 use ethdev::{DeviceSpec, Error};
-use packet::MacAddr;
 
 use super::INFO;
 use super::bpf::Hook;
-use super::device::MAX_MTU;
 use super::socket::Transfer;
 use crate::interfaces::name_problem;
 use crate::kernel::control::Settings;
 
 /// Largest number of queues.
 pub(super) const MAX_QUEUES: u32 = 64;
-
-/// Smallest MTU that the kernel takes (`ETH_MIN_MTU`).
-const MIN_MTU: u16 = 68;
 
 /// Option `mode`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,12 +94,7 @@ impl Config {
             busy_poll: spec.take_switch("busy_poll", false)?,
             queue_size: spec.take_number("queue_size", 1024, &sizes)?,
             checksums: spec.take_parsed("checksums", Checksums::Auto, "auto, complete or begun")?,
-            settings: Settings {
-                mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
-                mac: spec
-                    .take_optional::<MacAddr>("mac", "an address such as 52:54:00:12:34:56")?,
-                promiscuous: spec.take_switch("promiscuous", true)?,
-            },
+            settings: Settings::take(&mut spec)?,
             interface,
         };
         if !config.queue_size.is_power_of_two() {

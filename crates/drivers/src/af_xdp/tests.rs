@@ -1,7 +1,6 @@
 //! Tests against the host kernel, each in a network namespace of its own, which goes away with
 //! the test's thread. They need root; without it they are skipped with a note.
 
-use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -11,11 +10,10 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 use crate::testing::{
-    frame, in_namespace, ip, is_experimental, is_readable_within, open_port, receive_where,
-    refusal, send_and_compare, veth_pair, veth_pair_of_queues,
+    PATIENCE, check_deleted_interface, frame, host_socket, in_namespace, ip, is_experimental,
+    is_readable_within, is_udp, open_port, receive_where, refusal, send_and_compare, veth_pair,
+    veth_pair_of_queues,
 };
-
-const PATIENCE: Duration = Duration::from_secs(5);
 
 const ORDINARY: [usize; 9] = [14, 60, 64, 65, 128, 999, 1400, 1514, 1518];
 
@@ -89,22 +87,11 @@ fn frames_of_every_queue_arrive() {
     });
 }
 
-/// A socket of the host on `rw1`, which believes that 10.9.0.2 is there.
-fn host_socket() -> UdpSocket {
-    ip("addr add 10.9.0.1/24 dev rw1");
-    ip("neigh add 10.9.0.2 lladdr 02:00:00:00:00:99 dev rw1 nud permanent");
-    UdpSocket::bind("10.9.0.1:4000").unwrap()
-}
-
-fn is_udp(frame: &Frame<'_>) -> bool {
-    frame.head().get(12..14) == Some(&[8, 0]) && frame.head().get(23) == Some(&17)
-}
-
 #[test]
 fn checksums_that_the_peer_has_begun_are_found() {
     in_namespace(|| {
         veth_pair(1500);
-        let host = host_socket();
+        let host = host_socket("rw1");
         for (checksums, begun) in [("auto", true), ("begun", true), ("complete", false)] {
             let mut port = open_port(&format!("af-xdp:rw0,checksums={checksums}"));
             host.send_to(b"hello", "10.9.0.2:4001").unwrap();
@@ -125,15 +112,15 @@ fn a_sleeper_is_woken_by_the_first_frame() {
         let mut one = open_port("af-xdp:rw0");
         let mut other = open_port("af-packet:rw1");
         for queue in [&mut one.rx[0], &mut other.rx[0]] {
-            assert!(queue.arm() && !is_readable_within(queue, 0));
+            assert!(queue.arm() && !is_readable_within(queue, Duration::ZERO));
         }
         let bytes = frame(7, 60);
         assert_eq!(other.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
-        assert!(is_readable_within(&one.rx[0], 5));
+        assert!(is_readable_within(&one.rx[0], PATIENCE));
         assert!(!one.rx[0].arm(), "a frame is waiting");
         one.rx[0].disarm();
         assert_eq!(one.rx[0].rx_burst(BURST).frames()[0].to_vec(), bytes);
-        assert!(one.rx[0].arm() && !is_readable_within(&one.rx[0], 0));
+        assert!(one.rx[0].arm() && !is_readable_within(&one.rx[0], Duration::ZERO));
     });
 }
 
@@ -175,22 +162,7 @@ fn the_link_is_followed() {
 fn a_deleted_interface_is_announced_once_and_wakes_nobody_for_ever() {
     in_namespace(|| {
         veth_pair(1500);
-        let mut port = open_port("af-xdp:rw0");
-        let (sender, events) = mpsc::channel();
-        assert!(port.port.on_event(move |event| sender.send(event).unwrap()));
-        assert!(port.rx[0].arm());
-        ip("link delete rw0");
-        let removed = |event: &PortEvent| *event == PortEvent::Removed;
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while !events.recv_timeout(PATIENCE).is_ok_and(|event| removed(&event)) {
-            assert!(std::time::Instant::now() < deadline);
-        }
-        port.rx[0].disarm();
-        assert_eq!(port.rx[0].rx_burst(BURST).frames().len(), 0);
-        assert!(port.rx[0].arm() && !is_readable_within(&port.rx[0], 0));
-        assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
-        assert!(!port.tx[0].is_ready() && !port.port.control().link().up);
-        assert!(!events.try_iter().any(|event| removed(&event)), "once");
+        check_deleted_interface("af-xdp:rw0");
     });
 }
 

@@ -3,39 +3,18 @@
 
 mod offload;
 
-use std::net::UdpSocket;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
 use ethdev::{DropReason, PortEvent};
 use packet::{BURST, Frame, Segment};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
-use crate::open::{Drivers, open};
-use crate::testing::{in_namespace, ip};
-
-/// The station behind the port, which the host's neighbour table has.
-const PEER: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x99]);
-
-fn open_tap(device: &str) -> OpenPort {
-    open("p0", device, &Drivers::new()).unwrap()
-}
-
-fn refusal(device: &str) -> String {
-    open("p0", device, &Drivers::new()).unwrap_err().to_string()
-}
-
-/// A socket of the host at 10.9.0.1, which believes that 10.9.0.2 is `PEER`.
-fn host_socket(interface: &str) -> UdpSocket {
-    ip(&format!("addr add 10.9.0.1/24 dev {interface}"));
-    ip(&format!("neigh add 10.9.0.2 lladdr {PEER} dev {interface} nud permanent"));
-    let socket = UdpSocket::bind("10.9.0.1:4000").unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    socket
-}
+use crate::testing::{
+    PATIENCE, PEER, host_socket, in_namespace, ip, is_readable_within, open_port, refusal,
+};
 
 /// A UDP datagram from 10.9.0.2 to the host's socket (RFC 791, RFC 768).
 fn datagram(to: MacAddr, payload: &[u8]) -> Vec<u8> {
@@ -59,13 +38,6 @@ fn datagram(to: MacAddr, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Whether something can be read from `fd` within `seconds`.
-fn is_readable_within(queue: &RxQueue, seconds: i64) -> bool {
-    let fd = queue.wait_fd().unwrap();
-    let mut fds = [PollFd::new(&fd, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec { tv_sec: seconds, tv_nsec: 0 })).unwrap() > 0
-}
-
 /// Receives, sleeping while there is nothing, until `count` UDP payloads have come. Whatever
 /// else the host sends, such as IPv6 router solicitations, is left out.
 fn receive_payloads(queue: &mut RxQueue, count: usize) -> Vec<Vec<u8>> {
@@ -77,7 +49,7 @@ fn receive_payloads(queue: &mut RxQueue, count: usize) -> Vec<Vec<u8>> {
         let is_udp = |frame: &&Vec<u8>| frame[12..14] == [0x08, 0x00] && frame[23] == 17;
         payloads.extend(frames.iter().filter(is_udp).map(|frame| frame[42..].to_vec()));
         if frames.is_empty() && queue.arm() {
-            assert!(is_readable_within(queue, 5), "only {} of {count} came", payloads.len());
+            assert!(is_readable_within(queue, PATIENCE), "only {} of {count} came", payloads.len());
             queue.disarm();
         }
     }
@@ -87,7 +59,7 @@ fn receive_payloads(queue: &mut RxQueue, count: usize) -> Vec<Vec<u8>> {
 #[test]
 fn what_the_host_sends_is_received() {
     in_namespace(|| {
-        let mut tap = open_tap("tap:rw0,mtu=9000");
+        let mut tap = open_port("tap:rw0,mtu=9000");
         let host = host_socket("rw0");
         let payloads: Vec<Vec<u8>> = (0..100_u8).map(|n| vec![n; 20 + usize::from(n)]).collect();
         for payload in &payloads {
@@ -106,7 +78,7 @@ fn what_the_host_sends_is_received() {
 #[test]
 fn what_is_sent_arrives_at_the_host() {
     in_namespace(|| {
-        let mut tap = open_tap("tap:rw0,mtu=65521");
+        let mut tap = open_port("tap:rw0,mtu=65521");
         let host = host_socket("rw0");
         let mac = tap.port.control().mac();
         let mut buffer = vec![0; 65_536];
@@ -141,7 +113,7 @@ fn what_is_sent_arrives_at_the_host() {
 #[test]
 fn frames_that_the_kernel_refuses_are_dropped_with_a_reason() {
     in_namespace(|| {
-        let mut tap = open_tap("tap:rw0");
+        let mut tap = open_port("tap:rw0");
         let mac = tap.port.control().mac();
         let good = datagram(mac, b"hello");
         let (short, good) = (Frame::from_bytes(&[1; 13]), Frame::from_bytes(&good));
@@ -164,7 +136,7 @@ fn frames_that_the_kernel_refuses_are_dropped_with_a_reason() {
 #[test]
 fn the_interface_is_set_up_as_asked() {
     in_namespace(|| {
-        let mut tap = open_tap("tap:rw0,mtu=1400,mac=02:00:00:00:00:42,queues=3,up=off");
+        let mut tap = open_port("tap:rw0,mtu=1400,mac=02:00:00:00:00:42,queues=3,up=off");
         let control = tap.port.control();
         assert_eq!((control.mtu(), control.mac().to_string()), (1400, "02:00:00:00:00:42".into()));
         assert_eq!((control.info().rx_queues, tap.rx.len(), tap.tx.len()), (3, 3, 3));
@@ -191,7 +163,7 @@ fn the_interface_is_set_up_as_asked() {
 #[test]
 fn every_queue_sends_and_receives() {
     in_namespace(|| {
-        let mut tap = open_tap("tap:rw0,queues=2");
+        let mut tap = open_port("tap:rw0,queues=2");
         let host = host_socket("rw0");
         let mac = tap.port.control().mac();
         for (index, queue) in tap.tx.iter_mut().enumerate() {
@@ -220,11 +192,11 @@ fn every_queue_sends_and_receives() {
 #[test]
 fn a_name_that_is_taken_is_refused() {
     in_namespace(|| {
-        let first = open_tap("tap:rw0,queues=2");
+        let first = open_port("tap:rw0,queues=2");
         let error = refusal("tap:rw0");
         assert!(error.contains("'rw0': it is in use by another process"), "{error}");
         drop(first);
-        drop(open_tap("tap:rw0"));
+        drop(open_port("tap:rw0"));
         let error = refusal("tap:lo");
         assert!(error.contains("'lo': an interface of this name exists and is no TAP"), "{error}");
     });
@@ -238,7 +210,7 @@ fn an_interface_made_beforehand_is_used_and_left_behind() {
         let error = refusal("tap:one,queues=2");
         assert!(error.contains("no TAP interface with several queues"), "{error}");
         for device in ["tap:one", "tap:many", "tap:many,queues=4"] {
-            let open = open_tap(device);
+            let open = open_port(device);
             let error = refusal(device);
             assert!(error.contains("in use by another process"), "{device}: {error}");
             drop(open);
@@ -250,19 +222,19 @@ fn an_interface_made_beforehand_is_used_and_left_behind() {
 #[test]
 fn a_deleted_interface_is_announced_once_and_wakes_nobody_for_ever() {
     in_namespace(|| {
-        let mut tap = open_tap("tap:rw0,queues=2");
+        let mut tap = open_port("tap:rw0,queues=2");
         let (sender, events) = mpsc::channel();
         assert!(tap.port.on_event(move |event| sender.send(event).unwrap()));
         while !tap.rx[0].arm() {
             tap.rx[0].rx_burst(BURST);
         }
         ip("link delete rw0");
-        assert!(is_readable_within(&tap.rx[0], 5), "the deletion wakes a sleeper");
+        assert!(is_readable_within(&tap.rx[0], PATIENCE), "the deletion wakes a sleeper");
         for queue in &mut tap.rx {
             queue.disarm();
             assert_eq!(queue.rx_burst(BURST).frames().len(), 0);
             assert!(queue.arm());
-            assert!(!is_readable_within(queue, 0));
+            assert!(!is_readable_within(queue, Duration::ZERO));
         }
         assert_eq!(tap.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
         assert!(!tap.tx[0].is_ready());
@@ -274,7 +246,7 @@ fn a_deleted_interface_is_announced_once_and_wakes_nobody_for_ever() {
 #[test]
 fn a_closed_port_carries_nothing_and_its_interface_goes_with_the_queues() {
     in_namespace(|| {
-        let OpenPort { port, mut rx, mut tx } = open_tap("tap:rw0");
+        let OpenPort { port, mut rx, mut tx } = open_port("tap:rw0");
         let frame = datagram(port.control().mac(), b"x");
         drop(port);
         assert_eq!(tx[0].tx_burst(&[Frame::from_bytes(&frame)]), 0);

@@ -13,6 +13,41 @@ const MAX_QUEUES: u16 = 127;
 /// Smallest MTU: what every IPv4 host takes (RFC 791).
 pub(crate) const MIN_MTU: u16 = 68;
 
+/// The options that mean the same to every transport; the device may be a program behind a socket.
+pub(crate) mod about {
+    use crate::open::OptionInfo;
+
+    const fn switch(name: &'static str, help: &'static str) -> OptionInfo {
+        OptionInfo { name, value: "on|off", help }
+    }
+
+    pub(crate) const QUEUES: OptionInfo =
+        OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 127 (default 1)" };
+    pub(crate) const PACKED: OptionInfo = switch("packed", "packed rings (default off: split)");
+    pub(crate) const IN_ORDER: OptionInfo =
+        switch("in_order", "buffers are used in order; with packed=on only (default off)");
+    pub(crate) const MRG_RXBUF: OptionInfo =
+        switch("mrg_rxbuf", "received frames may span several buffers (default on)");
+    pub(crate) const INDIRECT: OptionInfo =
+        switch("indirect", "send long frames by descriptor tables (default on)");
+    pub(crate) const EVENT_IDX: OptionInfo =
+        switch("event_idx", "suppress notifications by ring index (default off)");
+    pub(crate) const OFFLOADS: OptionInfo = switch(
+        "offloads",
+        "exchange large segments and begun checksums with the device (default on)",
+    );
+    pub(crate) const CTRL_VQ: OptionInfo = OptionInfo {
+        name: "ctrl_vq",
+        value: "auto|on|off",
+        help: "use a control queue (default auto: if the device serves one)",
+    };
+    pub(crate) const VLANS: OptionInfo = OptionInfo {
+        name: "vlans",
+        value: "ID+ID..",
+        help: "have the device filter VLANs and let these through (default: no filter)",
+    };
+}
+
 /// Whether to use a control queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ControlQueueMode {

@@ -55,6 +55,7 @@ pub(crate) use hardware::is_network_device;
 
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use crate::virtio::lane::Lanes;
+use crate::virtio::options::about;
 use crate::virtio::receive::Receiver;
 use crate::virtio::transmit::Transmitter;
 use options::Options;
@@ -67,54 +68,26 @@ pub const INFO: DriverInfo = DriverInfo {
     syntax: "virtio-pci:ADDRESS[,queues=1][,queue_size=N][,packed=on][,mac=MAC][,mtu=BYTES]..",
     summary: "a virtio network device at PCI address ADDRESS, bound to vfio-pci or a UIO driver",
     options: &[
-        OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 127 (default 1)" },
+        about::QUEUES,
         OptionInfo {
             name: "queue_size",
             value: "N",
             help: "most ring entries, 4 to 32768 (default: the device's, up to 1024)",
         },
-        OptionInfo { name: "packed", value: "on|off", help: "packed rings (default off: split)" },
+        about::PACKED,
         OptionInfo { name: "mac", value: "MAC", help: "own address (default: the device's)" },
         OptionInfo {
             name: "mtu",
             value: "BYTES",
             help: "68 to 65535 (default: the device's, or 1500)",
         },
-        OptionInfo {
-            name: "in_order",
-            value: "on|off",
-            help: "buffers are used in order; with packed=on only (default off)",
-        },
-        OptionInfo {
-            name: "mrg_rxbuf",
-            value: "on|off",
-            help: "received frames may span several buffers (default on)",
-        },
-        OptionInfo {
-            name: "indirect",
-            value: "on|off",
-            help: "send long frames by descriptor tables (default on)",
-        },
-        OptionInfo {
-            name: "event_idx",
-            value: "on|off",
-            help: "suppress notifications by ring index (default off)",
-        },
-        OptionInfo {
-            name: "offloads",
-            value: "on|off",
-            help: "exchange large segments and begun checksums with the device (default on)",
-        },
-        OptionInfo {
-            name: "ctrl_vq",
-            value: "auto|on|off",
-            help: "use a control queue (default auto: if the device has one)",
-        },
-        OptionInfo {
-            name: "vlans",
-            value: "ID+ID..",
-            help: "have the device filter VLANs and let these through (default: no filter)",
-        },
+        about::IN_ORDER,
+        about::MRG_RXBUF,
+        about::INDIRECT,
+        about::EVENT_IDX,
+        about::OFFLOADS,
+        about::CTRL_VQ,
+        about::VLANS,
     ],
 };
 

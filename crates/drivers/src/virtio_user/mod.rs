@@ -29,6 +29,7 @@ use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
 
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use crate::virtio::lane::Lanes;
+use crate::virtio::options::about;
 use crate::virtio::receive::Receiver;
 use crate::virtio::transmit::Transmitter;
 use options::Options;
@@ -40,7 +41,7 @@ pub const INFO: DriverInfo = DriverInfo {
     syntax: "virtio-user:PATH[,queues=1][,server=on][,mac=MAC][,mtu=1500]..",
     summary: "the driver of a vhost-user back-end at socket PATH, as a VM with virtio-net would be",
     options: &[
-        OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 127 (default 1)" },
+        about::QUEUES,
         OptionInfo {
             name: "server",
             value: "on|off",
@@ -53,47 +54,19 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "N",
             help: "ring entries, 4 to 32768; a power of two unless packed=on (default 256)",
         },
-        OptionInfo { name: "packed", value: "on|off", help: "packed rings (default off: split)" },
-        OptionInfo {
-            name: "in_order",
-            value: "on|off",
-            help: "buffers are used in order; with packed=on only (default off)",
-        },
-        OptionInfo {
-            name: "mrg_rxbuf",
-            value: "on|off",
-            help: "received frames may span several buffers (default on)",
-        },
-        OptionInfo {
-            name: "indirect",
-            value: "on|off",
-            help: "send long frames by descriptor tables (default on)",
-        },
-        OptionInfo {
-            name: "event_idx",
-            value: "on|off",
-            help: "suppress notifications by ring index (default off)",
-        },
-        OptionInfo {
-            name: "offloads",
-            value: "on|off",
-            help: "exchange large segments and begun checksums with the back-end (default on)",
-        },
+        about::PACKED,
+        about::IN_ORDER,
+        about::MRG_RXBUF,
+        about::INDIRECT,
+        about::EVENT_IDX,
+        about::OFFLOADS,
         OptionInfo {
             name: "version_1",
             value: "on|off",
             help: "modern virtio; off: the legacy net header (default on)",
         },
-        OptionInfo {
-            name: "ctrl_vq",
-            value: "auto|on|off",
-            help: "use a control queue (default auto: if the back-end serves one)",
-        },
-        OptionInfo {
-            name: "vlans",
-            value: "ID+ID..",
-            help: "have the back-end filter VLANs and let these through (default: no filter)",
-        },
+        about::CTRL_VQ,
+        about::VLANS,
     ],
 };
 

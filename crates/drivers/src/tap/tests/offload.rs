@@ -97,7 +97,7 @@ fn host(
 ) -> thread::JoinHandle<()> {
     thread::spawn(move || {
         in_namespace(move || {
-            let port = open_tap(device);
+            let port = open_port(device);
             network.configure(number);
             ports.send(port).unwrap();
             act();
@@ -182,7 +182,7 @@ fn without_offloads_every_frame_is_complete() {
 #[test]
 fn a_large_datagram_is_cut_by_the_host() {
     in_namespace(|| {
-        let mut tap = open_tap("tap:rw0");
+        let mut tap = open_port("tap:rw0");
         let host = host_socket("rw0");
         let mac = tap.port.control().mac();
         if !takes_udp(&tap) {
