@@ -89,6 +89,7 @@ impl Stage {
         for ping in &mut ping {
             ping.signal(rustix::process::Signal::INT).unwrap();
             ping.wait(LIMIT).unwrap();
+            ping.wait_output_end(LIMIT).unwrap();
         }
         let [log, flood] = ping.map(|ping| ping.log());
         println!("{flood}");
