@@ -121,6 +121,11 @@ pub struct OptionInfo {
 }
 
 impl OptionInfo {
+    /// An option `name` whose value is on or off.
+    pub(crate) const fn switch(name: &'static str, help: &'static str) -> Self {
+        Self { name, value: "on|off", help }
+    }
+
     fn form(&self) -> String {
         format!("{}={}", self.name, self.value)
     }

@@ -14,7 +14,7 @@ use rustix::thread::{UnshareFlags, unshare_unsafe};
 use crate::open::{Drivers, OpenPort, open};
 
 /// How long the kernel may take for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Runs `test` in a new network namespace.
 pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {

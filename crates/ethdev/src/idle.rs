@@ -194,6 +194,18 @@ mod tests {
     }
 
     #[test]
+    fn a_worker_with_waiting_frames_has_not_slept() {
+        let (mut idle, _stop) = idle(IdleOptions::default());
+        let event = Arc::new(EventFd::new().unwrap());
+        let mut queues = [crate::sleep::tests::queue(Some(&event), true, &Arc::default())];
+        idle.watch(&queues[0]);
+        let before = idle.since;
+        idle.sleep(&mut queues, |queue| queue, None);
+        assert!(idle.since > before);
+        assert_eq!(idle.load.report().sleeps, 0);
+    }
+
+    #[test]
     fn it_polls_for_a_while_when_it_was_woken_and_not_when_it_was_not() {
         let (mut idle, stop) = idle(IdleOptions { after: Some(Duration::from_secs(1000)) });
         let before = idle.since;

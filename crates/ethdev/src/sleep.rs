@@ -122,7 +122,7 @@ impl Sleeper {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::os::fd::AsFd;
     use std::sync::Arc;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -171,6 +171,18 @@ mod tests {
         }
     }
 
+    /// A queue that has frames already if it is `waiting`, or when `event` is signalled; counts in
+    /// `armed`.
+    pub(crate) fn queue(
+        event: Option<&Arc<EventFd>>,
+        waiting: bool,
+        armed: &Arc<AtomicUsize>,
+    ) -> RxQueue {
+        let (event, armed) = (event.map(Arc::clone), Arc::clone(armed));
+        let device = Device { event, armed, waiting, batch: FrameBatch::with_segments(0) };
+        RxQueue::new(Box::new(device), Arc::default())
+    }
+
     struct Bench {
         armed: Arc<AtomicUsize>,
         queues: Vec<RxQueue>,
@@ -181,13 +193,8 @@ mod tests {
     impl Bench {
         fn new(devices: &[(Option<&Arc<EventFd>>, bool)]) -> Self {
             let (armed, wake) = (Arc::<AtomicUsize>::default(), EventFd::new().unwrap());
-            let queue = |(event, waiting): &(Option<&Arc<EventFd>>, bool)| {
-                let (event, armed) = (event.map(Arc::clone), Arc::clone(&armed));
-                let batch = FrameBatch::with_segments(0);
-                let device = Device { event, armed, waiting: *waiting, batch };
-                RxQueue::new(Box::new(device), Arc::default())
-            };
-            let queues: Vec<RxQueue> = devices.iter().map(queue).collect();
+            let queues: Vec<RxQueue> =
+                devices.iter().map(|(event, waiting)| queue(*event, *waiting, &armed)).collect();
             let mut sleeper = Sleeper::new(wake.as_fd()).unwrap();
             queues.iter().for_each(|queue| sleeper.watch(queue));
             Self { armed, queues, sleeper, wake }

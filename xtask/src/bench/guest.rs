@@ -155,13 +155,13 @@ impl Stage {
         let addresses = addresses.each_ref().map(String::as_str);
         let command = program.command(self.model, addresses, seconds);
         Self::plug(vm, true)?;
-        // Testpmd ends when its standard input does.
-        let line = "rm -f /tmp/in; mkfifo /tmp/in; sleep 1000 >/tmp/in & echo $! >/tmp/sleeper;";
-        vm.sh(&format!("{line} {command} </tmp/in >/tmp/log 2>&1 & echo $! >/tmp/forwarder"))?;
+        vm.sh(&format!("{command} </dev/null >/tmp/log 2>&1 & echo $! >/tmp/forwarder"))?;
         let filled = self.fill(vm).with_context(|| command.clone());
-        // The last period begins after the first of two.
-        std::thread::sleep(Duration::from_secs(2 * seconds + 1));
-        let log = vm.sh("kill $(cat /tmp/forwarder) $(cat /tmp/sleeper); \
+        if filled.is_ok() {
+            // The last period begins after the first of two.
+            std::thread::sleep(Duration::from_secs(2 * seconds + 1));
+        }
+        let log = vm.sh("kill $(cat /tmp/forwarder); \
              while [ -d /proc/$(cat /tmp/forwarder) ]; do usleep 10000; done; cat /tmp/log")?;
         filled.with_context(|| log.clone())?;
         program.rate(&log).map(|rate| rate / 1e3).with_context(|| format!("no statistics: {log}"))

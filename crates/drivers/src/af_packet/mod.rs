@@ -27,9 +27,10 @@ use self::receive::PacketRx;
 use self::socket::{Receiver, Sender, Shape};
 use self::transmit::PacketTx;
 use crate::interfaces::name_problem;
-use crate::kernel::control::{Device, KernelControl, MAX_MTU, Settings, about};
+use crate::kernel::control::{Device, KernelControl};
 use crate::kernel::interface::Interface;
 use crate::kernel::link::{LINK_HEADERS, LinkState};
+use crate::kernel::options::{MAX_MTU, Settings, about, take_queue_size};
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
@@ -43,11 +44,7 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "N",
             help: "queue pairs, among which flows are spread, 1 to 64 (default 1)",
         },
-        OptionInfo {
-            name: "queue_size",
-            value: "N",
-            help: "frames per queue and direction, a power of two from 64 to 32768 (default 1024)",
-        },
+        about::QUEUE_SIZE,
         about::PROMISCUOUS,
         about::MTU,
         about::MAC,
@@ -73,14 +70,10 @@ impl Config {
         }
         let config = Self {
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
-            queue_size: spec.take_number("queue_size", 1024, &(64..=32_768))?,
+            queue_size: take_queue_size(&mut spec)?,
             settings: Settings::take(&mut spec)?,
             interface,
         };
-        if !config.queue_size.is_power_of_two() {
-            let size = config.queue_size;
-            return Err(spec.error(format!("queue_size={size}: expected a power of two")));
-        }
         spec.finish(&INFO.option_names())?;
         Ok(config)
     }

@@ -11,9 +11,10 @@ use super::attach::Attached;
 use super::rest::Rest;
 use super::socket::Socket;
 use super::umem::{CHUNK, HEADROOM};
-use crate::kernel::control::{Device, MAX_MTU};
+use crate::kernel::control::Device;
 use crate::kernel::interface::TagsKept;
 use crate::kernel::link::LINK_HEADERS;
+use crate::kernel::options::MAX_MTU;
 
 /// Largest MTU with frames of one piece: what a chunk has room for.
 #[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]

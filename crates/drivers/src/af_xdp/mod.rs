@@ -47,9 +47,10 @@ use self::receive::XdpRx;
 use self::rest::Rest;
 use self::socket::{Plan, Socket};
 use self::transmit::XdpTx;
-use crate::kernel::control::{KernelControl, about};
+use crate::kernel::control::KernelControl;
 use crate::kernel::interface::{Interface, TagsKept};
 use crate::kernel::link::LinkState;
+use crate::kernel::options::about;
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
@@ -73,11 +74,7 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "on|off",
             help: "have the worker drive the interface instead of its interrupts (default off)",
         },
-        OptionInfo {
-            name: "queue_size",
-            value: "N",
-            help: "frames per queue and direction, a power of two from 64 to 32768 (default 1024)",
-        },
+        about::QUEUE_SIZE,
         OptionInfo {
             name: "checksums",
             value: "KIND",

@@ -8,7 +8,7 @@ use super::INFO;
 use super::bpf::Hook;
 use super::socket::Transfer;
 use crate::interfaces::name_problem;
-use crate::kernel::control::Settings;
+use crate::kernel::options::{Settings, take_queue_size};
 
 /// Largest number of queues.
 pub(super) const MAX_QUEUES: u32 = 64;
@@ -87,20 +87,15 @@ impl Config {
         if let Some(problem) = name_problem(&interface) {
             return Err(spec.error(problem));
         }
-        let sizes = 64..=32_768;
         let config = Self {
             queues: spec.take_optional_number("queues", &(1..=MAX_QUEUES))?,
             mode: spec.take_parsed("mode", Mode::Auto, "auto, zero-copy, copy or generic")?,
             busy_poll: spec.take_switch("busy_poll", false)?,
-            queue_size: spec.take_number("queue_size", 1024, &sizes)?,
+            queue_size: take_queue_size(&mut spec)?,
             checksums: spec.take_parsed("checksums", Checksums::Auto, "auto, complete or begun")?,
             settings: Settings::take(&mut spec)?,
             interface,
         };
-        if !config.queue_size.is_power_of_two() {
-            let size = config.queue_size;
-            return Err(spec.error(format!("queue_size={size}: expected a power of two")));
-        }
         spec.finish(&INFO.option_names())?;
         Ok(config)
     }

@@ -7,11 +7,12 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::Arc;
 
-use ethdev::{DeviceSpec, Error, Link, PortControl, PortEvents, PortInfo};
+use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
 
 use super::interface::Interface;
-use super::link::{LINK_HEADERS, LinkState, LinkWatch, carries};
+use super::link::{LinkState, LinkWatch, carries};
+use super::options::Settings;
 use super::socket::Promiscuous;
 use crate::interfaces::Interfaces;
 
@@ -22,53 +23,6 @@ pub(crate) trait Device: Send {
 
     /// Facts about the port, by name.
     fn details(&self) -> Vec<(String, String)>;
-}
-
-/// Smallest MTU that the kernel takes (`ETH_MIN_MTU`).
-const MIN_MTU: u16 = 68;
-
-/// Largest MTU: what the length of a frame's head can say.
-#[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
-pub(crate) const MAX_MTU: u16 = u16::MAX - LINK_HEADERS as u16;
-
-/// The options of [`Settings`].
-pub(crate) mod about {
-    use crate::open::OptionInfo;
-
-    pub(crate) const PROMISCUOUS: OptionInfo = OptionInfo {
-        name: "promiscuous",
-        value: "on|off",
-        help: "receive frames for all stations (default on)",
-    };
-    pub(crate) const MTU: OptionInfo = OptionInfo {
-        name: "mtu",
-        value: "BYTES",
-        help: "the interface's MTU while the port is open (default: as it is)",
-    };
-    pub(crate) const MAC: OptionInfo = OptionInfo {
-        name: "mac",
-        value: "MAC",
-        help: "the interface's address while the port is open (default: as it is)",
-    };
-}
-
-/// Options that all such ports have.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Settings {
-    pub(crate) mtu: Option<u16>,
-    pub(crate) mac: Option<MacAddr>,
-    pub(crate) promiscuous: bool,
-}
-
-impl Settings {
-    /// Takes these options out of a device string.
-    pub(crate) fn take(spec: &mut DeviceSpec) -> Result<Self, Error> {
-        Ok(Self {
-            mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
-            mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,
-            promiscuous: spec.take_switch("promiscuous", true)?,
-        })
-    }
 }
 
 /// What the interface was like before.

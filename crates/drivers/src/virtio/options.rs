@@ -17,22 +17,21 @@ pub(crate) const MIN_MTU: u16 = 68;
 pub(crate) mod about {
     use crate::open::OptionInfo;
 
-    const fn switch(name: &'static str, help: &'static str) -> OptionInfo {
-        OptionInfo { name, value: "on|off", help }
-    }
-
     pub(crate) const QUEUES: OptionInfo =
         OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 127 (default 1)" };
-    pub(crate) const PACKED: OptionInfo = switch("packed", "packed rings (default off: split)");
-    pub(crate) const IN_ORDER: OptionInfo =
-        switch("in_order", "buffers are used in order; with packed=on only (default off)");
+    pub(crate) const PACKED: OptionInfo =
+        OptionInfo::switch("packed", "packed rings (default off: split)");
+    pub(crate) const IN_ORDER: OptionInfo = OptionInfo::switch(
+        "in_order",
+        "buffers are used in order; with packed=on only (default off)",
+    );
     pub(crate) const MRG_RXBUF: OptionInfo =
-        switch("mrg_rxbuf", "received frames may span several buffers (default on)");
+        OptionInfo::switch("mrg_rxbuf", "received frames may span several buffers (default on)");
     pub(crate) const INDIRECT: OptionInfo =
-        switch("indirect", "send long frames by descriptor tables (default on)");
+        OptionInfo::switch("indirect", "send long frames by descriptor tables (default on)");
     pub(crate) const EVENT_IDX: OptionInfo =
-        switch("event_idx", "suppress notifications by ring index (default off)");
-    pub(crate) const OFFLOADS: OptionInfo = switch(
+        OptionInfo::switch("event_idx", "suppress notifications by ring index (default off)");
+    pub(crate) const OFFLOADS: OptionInfo = OptionInfo::switch(
         "offloads",
         "exchange large segments and begun checksums with the device (default on)",
     );
