@@ -124,7 +124,7 @@ fn tcp_transfers_arrive_whole(mtu: u16) {
     assert_eq!(a.sh("cat /sys/class/net/eth0/mtu").unwrap().trim(), mtu.to_string());
     // 28 bytes of IPv4 and ICMP headers: a frame as large as may be.
     a.ping(&address(1), &format!("-c 10 -i 0.05 -s {}", mtu - 28)).unwrap();
-    let there = traffic::transfer(a, b, &address(1), 64).unwrap();
+    let there = traffic::transfer(&mut *a, &mut *b, &address(1), 64).unwrap();
     let back = traffic::transfer(b, a, &address(0), 64).unwrap();
     println!("64 MiB with MTU {mtu} in {there:?} and {back:?}");
     let counters = ringway.counters("vm0").unwrap();

@@ -185,7 +185,7 @@ fn two_namespaces_talk_through_a_veth_pair() {
         ns.sh(&format!("ip address add {address}/24 dev {interface}")).unwrap();
         ns.sh(&format!("ip link set {interface} up")).unwrap();
     }
-    traffic::transfer_between(&left, &right, "10.1.0.2", 1).unwrap();
+    traffic::transfer(&left, &right, "10.1.0.2", 1).unwrap();
     drop((left, right));
     let list = e2e::process::sh("ip netns list").unwrap();
     assert!(!list.contains(&a) && !list.contains(&b), "{list}");

@@ -368,7 +368,9 @@ fn checksums_and_segments_are_made_by_the_device(bench: &mut Bench) {
     bench.vm.sh("ip addr add 10.5.0.1/24 dev tap0 && ip link set tap0 up").unwrap();
     let tcp = |frame: &[u8]| frame.len() > 54 - 1 && frame[12..14] == [8, 0] && frame[23] == 6;
     bench.vm.sh("head -c 100000 /dev/zero | tr '\\0' x >/tmp/data").unwrap();
-    bench.vm.sh("nc 10.5.0.2 80 </tmp/data >/dev/null 2>&1 &").unwrap();
+    // All of it at once, so that TCP finds more than a frame waiting.
+    let send = "nc 10.5.0.2 80 -e dd if=/tmp/data bs=100000 >/dev/null 2>&1 &";
+    bench.vm.sh(send).unwrap();
     let who_has = |frame: &[u8]| frame[12..14] == [8, 6] && frame[38..42] == [10, 5, 0, 2];
     let question = bench.wires[0].receive_some(1, LIMIT, who_has).unwrap().remove(0);
     let guest = MacAddr(question[6..12].try_into().unwrap());
@@ -394,7 +396,7 @@ fn checksums_and_segments_are_made_by_the_device(bench: &mut Bench) {
     }
     let stats = bench.stats("a");
     assert!(stats["extended"]["tx_tso_packets"].as_u64().unwrap() > 0, "{stats:#}");
-    bench.vm.sh("kill $(pidof nc) || true").unwrap();
+    bench.vm.sh("kill $(pidof dd) || true").unwrap();
     bench.stop("TERM");
 }
 

@@ -56,8 +56,8 @@ impl Stage {
         assert!(text.contains(" 0% packet loss"), "{text}");
         self.left.sh("ping -q -c 3 -i 0.01 -M do -s 1472 10.1.0.2").unwrap();
         let (left, right) = (&self.left, &self.right);
-        let there = traffic::transfer_between(left, right, "10.1.0.2", MIB).unwrap();
-        let back = traffic::transfer_between(right, left, "10.1.0.1", MIB).unwrap();
+        let there = traffic::transfer(left, right, "10.1.0.2", MIB).unwrap();
+        let back = traffic::transfer(right, left, "10.1.0.1", MIB).unwrap();
         println!("{MIB} MiB in {there:?} and {back:?}");
     }
 }

@@ -76,8 +76,8 @@ fn the_host_kernel_talks_to_itself_through_two_taps() {
         configure(&right, "rwb", "10.1.0.2");
         let text = left.sh("busybox ping -q -c 20 -A 10.1.0.2").unwrap();
         assert!(text.contains(" 0% packet loss"), "{text}");
-        traffic::transfer_between(&left, &right, "10.1.0.2", 32).unwrap();
-        traffic::transfer_between(&right, &left, "10.1.0.1", 32).unwrap();
+        traffic::transfer(&left, &right, "10.1.0.2", 32).unwrap();
+        traffic::transfer(&right, &left, "10.1.0.1", 32).unwrap();
         let (status, summary) = l2fwd.stop(LIMIT).unwrap();
         assert!(status.success());
         let bytes = |port: usize| summary["ports"][port]["received"]["bytes"].as_u64().unwrap();

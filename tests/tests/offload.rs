@@ -132,8 +132,8 @@ fn a_guest_and_the_host_exchange_large_segments_over_tap() {
     host.sh("ip address add 10.0.0.9/24 dev rwa").unwrap();
     configure(&mut vm, 1);
     vm.ping("10.0.0.9", "-c 10 -i 0.02 -s 1472").unwrap();
-    traffic::transfer_to_guest(&host, &mut vm, "10.0.0.1", MIB).unwrap();
-    traffic::transfer_from_guest(&mut vm, &host, "10.0.0.9", MIB).unwrap();
+    traffic::transfer(&host, &mut vm, "10.0.0.1", MIB).unwrap();
+    traffic::transfer(&mut vm, &host, "10.0.0.9", MIB).unwrap();
     let (from, to) = large(&ringway, "vm1");
     assert!(from > 100 && to > 100, "{from} from the guest and {to} to it");
     assert_eq!(bad_checksums(&mut vm), 0);

@@ -19,8 +19,8 @@ fn talk(left: &Netns, right: &Netns) {
     assert!(text.contains(" 0% packet loss"), "{text}");
     // A frame as large as may be, which must not be broken up.
     left.sh("ping -q -c 3 -i 0.01 -M do -s 1472 10.1.0.2").unwrap();
-    let there = traffic::transfer_between(left, right, "10.1.0.2", MIB).unwrap();
-    let back = traffic::transfer_between(right, left, "10.1.0.1", MIB).unwrap();
+    let there = traffic::transfer(left, right, "10.1.0.2", MIB).unwrap();
+    let back = traffic::transfer(right, left, "10.1.0.1", MIB).unwrap();
     println!("{MIB} MiB in {there:?} and {back:?}");
 }
 

@@ -34,8 +34,8 @@ fn reaches_the_outside(uplink: &str) {
     ringway.wait_links(&["vm1", "up"]).unwrap();
 
     vm.ping("10.0.0.9", "-c 20 -i 0.05 -s 1472").unwrap();
-    traffic::transfer_from_guest(&mut vm, &outside, "10.0.0.9", MIB).unwrap();
-    traffic::transfer_to_guest(&outside, &mut vm, "10.0.0.1", MIB).unwrap();
+    traffic::transfer(&mut vm, &outside, "10.0.0.9", MIB).unwrap();
+    traffic::transfer(&outside, &mut vm, "10.0.0.1", MIB).unwrap();
     let counters = ringway.counters("up").unwrap();
     let bytes = u64::from(MIB) << 20;
     assert!(counters.rx_bytes > bytes && counters.tx_bytes > bytes, "{counters:?}");

@@ -115,20 +115,19 @@ impl Bench {
     /// Sends [`RACE_MIB`] mebibytes by TCP from the host to a namespace, and back, and demands
     /// that they arrive as they were; gives the CPU time of the guest that it took.
     fn transfer(&mut self, holder: &str, address: &str) -> [f64; 2] {
-        let bytes = u64::from(RACE_MIB) << 20;
+        let blocks = RACE_MIB * 16;
         self.sh(&format!(
-            "[ -e /tmp/data ] || head -c {bytes} /dev/urandom >/tmp/data; \
-             [ $(stat -c %s /tmp/data) = {bytes} ]"
+            "[ -e /tmp/data ] || dd if=/dev/urandom of=/tmp/data bs=64k count={blocks}"
         ));
         let digest = self.sh("md5sum </tmp/data");
         let within = format!("nsenter -t $(cat /tmp/{holder}) -n");
         [("", within.as_str(), address), (within.as_str(), "", THERE)].map(|(from, to, address)| {
-            self.sh(&format!(
-                "{to} nc -l -p 5000 -e md5sum >/dev/null 2>&1 & \
-                 until {to} netstat -ltn | grep -q ':5000 '; do usleep 10000; done"
-            ));
+            let receiver = traffic::receiver(RACE_MIB);
+            self.sh(&format!("{to} {receiver} >/dev/null 2>&1 &"));
+            self.sh(&format!("{to} sh -c \"{}\"", traffic::RECEIVER_LISTENS));
             let start = self.cpu_time();
-            let arrived = self.sh(&format!("{from} nc {address} 5000 </tmp/data"));
+            let sender = traffic::sender("/tmp/data", address, RACE_MIB);
+            let arrived = self.sh(&format!("{from} {sender}"));
             assert_eq!(arrived, digest, "{}", self.log());
             self.cpu_time() - start
         })
