@@ -258,7 +258,7 @@ fn the_interface_reaches_a_guest_of_the_switch() {
 /// what else the machine does. A single run still scatters, so this tells a port that is broken
 /// from one that is not; what was measured is in the output.
 #[test]
-fn the_interface_is_as_fast_as_a_tap() {
+fn the_interface_costs_about_as_much_as_a_tap() {
     const ROUNDS: usize = 3;
     let Some(_turn) = require(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
