@@ -412,7 +412,8 @@ impl Session {
             return Ok(());
         }
         if !shared {
-            let missing = "SET_MEM_TABLE or ADD_MEM_REG";
+            let missing =
+                "SET_MEM_TABLE or ADD_MEM_REG: the VMM has to share its memory (QEMU: share=on)";
             return Err(SessionError::RingIncomplete { index, missing });
         }
         let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;

@@ -223,6 +223,7 @@ fn the_device_may_refuse() {
     bench.refused(table([region(0)]));
     let error = bench.refused(M::SetVringKick(with_fd(0)));
     assert!(error.to_string().contains("cannot start before SET_MEM_TABLE"), "{error}");
+    assert!(error.to_string().contains("share=on"), "{error}");
 
     let mut bench = Bench::ready(|device| device.refuse = Some("start_ring"));
     let [num, addr, base, kick] = setup(0);
