@@ -92,16 +92,19 @@ pub(super) struct Socket {
     log: LogLimit,
 }
 
-/// Writes a log line that a peer caused, unless there were too many.
+/// Writes a log line that a peer caused, unless there were too many, and how many were left out
+/// before it.
 macro_rules! log {
     ($socket:expr, $level:ident, $error:expr, $text:literal) => {
         if let Some(suppressed) = $socket.log.admit(Instant::now()) {
+            let suppressed = (suppressed > 0).then_some(suppressed);
             let socket = $socket.path.display();
             tracing::$level!(%socket, error = %$error, suppressed, $text);
         }
     };
     ($socket:expr, $level:ident, $text:literal) => {
         if let Some(suppressed) = $socket.log.admit(Instant::now()) {
+            let suppressed = (suppressed > 0).then_some(suppressed);
             let socket = $socket.path.display();
             tracing::$level!(%socket, suppressed, $text);
         }

@@ -63,6 +63,7 @@ impl VduseMember {
             let _ = self.epoll.remove(self.session.kernel());
             self.session.close(&mut self.device);
         } else if let Some(suppressed) = self.log.admit(Instant::now()) {
+            let suppressed = (suppressed > 0).then_some(suppressed);
             tracing::warn!(%device, %error, suppressed, "a VDUSE device");
         }
     }
