@@ -184,19 +184,17 @@ impl Options {
             mtu => return Err(spec.error(format!("mtu={mtu}: expected {MIN_MTU} to {MAX_MTU}"))),
         };
         let offloads = spec.take_switch("offloads", true)?;
-        let mode = match spec.take("mode") {
-            None => None,
-            Some(text) => match u32::from_str_radix(&text, 8) {
-                Ok(mode) if mode <= 0o777 => Some(mode),
-                _ => return Err(spec.error(format!("mode={text}: expected as in 0660"))),
-            },
-        };
-        let mac = match spec.take("mac") {
-            None => None,
-            Some(text) => {
-                Some(text.parse().map_err(|error| spec.error(format!("mac={text}: {error}")))?)
-            }
-        };
+        let mode = spec.take("mode").map(|text| {
+            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
+            let expected = "octal permissions, as in 0660";
+            mode.ok_or_else(|| spec.error(format!("mode={text}: expected {expected}")))
+        });
+        let mode = mode.transpose()?;
+        let mac: Option<MacAddr> =
+            spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?;
+        if let Some(mac) = mac.filter(|mac| !mac.is_station()) {
+            return Err(spec.error(format!("mac={mac}: expected the address of one station")));
+        }
         Ok(Self { queues, client, mtu, offloads, mode, mac })
     }
 }

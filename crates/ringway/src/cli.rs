@@ -1,6 +1,9 @@
 //! The command line.
 
+use std::fmt::Display;
+use std::ops::{Bound, RangeBounds};
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 use eal::CoreList;
@@ -124,7 +127,7 @@ pub struct SwitchArgs {
     pub cores: Option<CoreList>,
 
     /// Number of workers where no cores are given [default: 1].
-    #[arg(long, value_name = "N", conflicts_with = "cores")]
+    #[arg(long, value_name = "N", conflicts_with = "cores", value_parser = number::<usize>(..))]
     pub workers: Option<usize>,
 
     /// Never sleep: the last microsecond of latency, for whole cores of electricity.
@@ -132,11 +135,11 @@ pub struct SwitchArgs {
     pub busy_poll: bool,
 
     /// Seconds after which an address that was not heard of is forgotten; 0 for never [default: 300].
-    #[arg(long, value_name = "SECS")]
+    #[arg(long, value_name = "SECS", value_parser = number(0_u64..))]
     pub ageing: Option<u64>,
 
     /// Largest number of addresses that are learned [default: 65536].
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number::<usize>(..))]
     pub fdb_size: Option<usize>,
 
     /// Where the control socket is.
@@ -344,7 +347,7 @@ pub struct GenArgs {
     pub size: SizeMix,
 
     /// Number of flows, which differ in IP address and UDP port [default: 1, flowgen: 1024].
-    #[arg(short, long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    #[arg(short, long, value_name = "N", value_parser = number(1..=65_536_u32))]
     pub flows: Option<u32>,
 
     /// Frames per second, as 50k or 1.5M, or bits per second, as 10Gbit [default: all that goes;
@@ -357,7 +360,7 @@ pub struct GenArgs {
     pub duration: Option<std::time::Duration>,
 
     /// Frames to send; in rxonly and io to receive.
-    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(short = 'n', long, value_name = "N", value_parser = number(1_u64..))]
     pub count: Option<u64>,
 
     /// Cores for the threads, one per queue pair [default: wherever the kernel likes].
@@ -405,7 +408,7 @@ pub enum Mode {
 pub struct DemoArgs {
     /// Seconds to run.
     #[arg(short, long, value_name = "N", default_value = "9",
-          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+          value_parser = number(1..=86_400_u64))]
     pub seconds: u64,
 
     /// Print JSON instead of a table: one object per row, and the summary as the last.
@@ -420,6 +423,26 @@ fn parse_port(text: &str) -> Result<PortConfig, String> {
         .ok_or("expected NAME=DEVICE, as in vm1=vhost-user:/run/vm1.sock")?;
     crate::config::check_port_name(name)?;
     Ok(PortConfig { name: name.to_owned(), device: device.to_owned(), ..PortConfig::default() })
+}
+
+/// A parser of numbers within `bounds`, which says what it expected: clap's own does so only for
+/// numbers outside of them.
+pub fn number<T>(
+    bounds: impl RangeBounds<T> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static
+where
+    T: FromStr + PartialOrd + Display,
+{
+    move |text| {
+        let number = text.parse().ok().filter(|number| bounds.contains(number));
+        number.ok_or_else(|| match (bounds.start_bound(), bounds.end_bound()) {
+            (Bound::Included(least), Bound::Included(most)) => {
+                format!("expected a whole number from {least} to {most}")
+            }
+            (Bound::Included(least), _) => format!("expected a whole number, {least} or more"),
+            _ => "expected a whole number".to_owned(),
+        })
+    }
 }
 
 fn parse_interval(text: &str) -> Result<std::time::Duration, String> {
@@ -516,6 +539,28 @@ mod tests {
     #[test]
     fn the_definition_is_sound() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn what_is_no_number_is_told_what_is() {
+        let message = |line: &str| {
+            let words = line.split(' ');
+            Cli::try_parse_from(words).unwrap_err().to_string()
+        };
+        for (line, expected) in [
+            (
+                "ringway switch --ageing soon",
+                "'soon' for '--ageing <SECS>': expected a whole number",
+            ),
+            ("ringway switch --fdb-size 1.5", "expected a whole number"),
+            ("ringway gen txonly -p null: -n 0", "a whole number, 1 or more"),
+            ("ringway gen txonly -p null: -f 65537", "a whole number from 1 to 65536"),
+            ("ringway l2fwd -p null: --burst many", "a whole number from 1 to 32"),
+            ("ringway demo -s 99999999999999999999999", "a whole number from 1 to 86400"),
+        ] {
+            let text = message(line);
+            assert!(text.contains(expected), "{line}: {text}");
+        }
     }
 
     #[test]

@@ -82,7 +82,9 @@ fn open_ports(switch: &Switch, hub: &mut Hub, ports: &[PortConfig]) -> Result<us
             match open_vdpa(hub, port) {
                 Ok(()) => {}
                 Err(failure @ Failure::Usage(_)) => return Err(failure),
-                Err(failure) => tracing::error!("{failure}; the switch goes on without it"),
+                Err(failure) => {
+                    tracing::error!("'{}': {failure}; the switch goes on without it", port.name);
+                }
             }
             continue;
         }
@@ -103,7 +105,7 @@ fn open_vdpa(hub: &mut Hub, port: &PortConfig) -> Result<(), Failure> {
     let placement = Placement::parse(&port.device)?;
     if port.options != PortOptions::default() {
         return Err(Failure::usage(format!(
-            "{}: 'mtu' and 'workers' are for ports; a vDPA device is none",
+            "'{}': 'mtu' and 'workers' are for ports; a vDPA device is none",
             port.name
         )));
     }
@@ -188,6 +190,7 @@ impl Control<'_> {
                 Ok(json!({}))
             }
             Request::PortAdd { name, device } => {
+                check_port_name(&name)?;
                 let options = PortOptions::default();
                 self.switch.open_port(&name, &device, &options).map_err(text)?;
                 Ok(json!({}))

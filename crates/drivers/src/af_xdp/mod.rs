@@ -77,8 +77,8 @@ pub const INFO: DriverInfo = DriverInfo {
         about::QUEUE_SIZE,
         OptionInfo {
             name: "checksums",
-            value: "KIND",
-            help: "of frames received: complete, maybe begun, or auto (begun on virtual ones)",
+            value: "auto|begun|complete",
+            help: "whether those of received frames may be partial (default auto: on virtual interfaces)",
         },
         about::PROMISCUOUS,
         about::MTU,

@@ -120,13 +120,12 @@ pub const INFO: DriverInfo = DriverInfo {
 pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
     let options = Options::parse(spec)?;
-    let failed = |reason: String| Error::Device { what: format!("port {name}"), reason };
-    let pci = eal::pci::open(options.address, spaces).map_err(|error| failed(error.to_string()))?;
+    let failed = |reason| Error::Device { what: format!("PCI device {}", options.address), reason };
+    let pci = eal::pci::open(options.address, spaces).map_err(|error| failed(error.reason))?;
     let pci: Arc<dyn PciDevice> = Arc::from(pci);
     let (vendor, number) = (pci.info().vendor, pci.info().device);
-    let model = devices::find(vendor, number)
-        .map_err(|reason| failed(format!("PCI device {}: {reason}", options.address)))?;
-    let registers = pci.map_bar(0).map_err(|error| failed(error.to_string()))?;
+    let model = devices::find(vendor, number).map_err(failed)?;
+    let registers = pci.map_bar(0).map_err(|error| failed(error.reason))?;
     start(name, &device, options, pci, registers, model)
 }
 

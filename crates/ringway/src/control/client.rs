@@ -1,6 +1,6 @@
 //! The client's end of the control socket.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -28,9 +28,14 @@ impl Client {
     /// Connects to the switch whose control socket is at `path`.
     pub fn connect(path: &Path) -> Result<Self, Failure> {
         let stream = UnixStream::connect(path).map_err(|error| {
+            let hint = match error.kind() {
+                ErrorKind::PermissionDenied => {
+                    "run this as the user who runs the switch, or as root"
+                }
+                _ => "is 'ringway switch' running, with the same --control?",
+            };
             Failure::runtime(format!(
-                "cannot reach a switch at {}: {error}; is 'ringway switch' running, with the same \
-                 --control?",
+                "cannot reach a switch at {}: {error}; {hint}",
                 path.display()
             ))
         })?;

@@ -7,6 +7,7 @@ use clap::Args;
 use eal::CoreList;
 
 use super::pairs::PortMap;
+use crate::cli::number;
 
 /// Arguments of `ringway l2fwd`.
 #[derive(Clone, Debug, Args)]
@@ -36,18 +37,18 @@ pub struct L2fwdArgs {
     pub cores: Option<CoreList>,
 
     /// Receive queues per worker [default: spread evenly]; most ports have one.
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = number(1_u16..))]
     pub queues_per_core: Option<u16>,
 
     /// Frames to receive at once.
     #[arg(long, value_name = "N", default_value = "32",
-          value_parser = clap::value_parser!(u16).range(1..=32))]
+          value_parser = number(1..=32_u16))]
     pub burst: u16,
 
     /// Microseconds that a frame may wait to be sent together with others, by a network card; 0 sends
     /// all at once. Ports that copy frames never wait.
     #[arg(long, value_name = "US", default_value = "100",
-          value_parser = clap::value_parser!(u64).range(..=1_000_000))]
+          value_parser = number(0..=1_000_000_u64))]
     pub drain_us: u64,
 
     /// Never sleep: the last microsecond of latency, for whole cores of electricity.

@@ -48,7 +48,9 @@ impl Placement {
         let client = device.take_switch("client", false)?;
         let mode = device.take("mode").map(|text| {
             let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
-            mode.ok_or_else(|| wrong(format!("mode={text}: expected as in 0660")))
+            mode.ok_or_else(|| {
+                wrong(format!("mode={text}: expected octal permissions, as in 0660"))
+            })
         });
         let text = without_socket(rest);
         Ok(Self { device, text, socket: socket.into(), client, mode: mode.transpose()? })
@@ -91,7 +93,10 @@ mod tests {
             ("vdpa:vhost-vdpa:x", "expected socket=PATH"),
             ("vdpa:vhost-vdpa:x,socket=", "expected socket=PATH"),
             ("vdpa:vhost-vdpa:x,socket=/s,client=maybe", "maybe"),
-            ("vdpa:vhost-vdpa:x,socket=/s,mode=999", "mode=999: expected as in 0660"),
+            (
+                "vdpa:vhost-vdpa:x,socket=/s,mode=999",
+                "mode=999: expected octal permissions, as in 0660",
+            ),
             ("vdpa:vhost-vdpa:x,socket=/s,mode=1777", "mode=1777"),
         ] {
             let error = Placement::parse(text).unwrap_err().to_string();
