@@ -1,7 +1,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::process::{Process, run};
 
@@ -47,6 +47,20 @@ impl Netns {
     /// When its status is not 0.
     pub fn sh(&self, line: &str) -> Result<String> {
         run(self.command("sh").args(["-c", line]))
+    }
+
+    /// Pings `address` and demands every answer; gives the last lines that ping prints.
+    ///
+    /// For the last answer the ping of busybox waits a second at least. That of iputils waits for
+    /// the interval, or twice as long as an answer took before, whichever is more: a few
+    /// milliseconds, for which a process may have to wait for its core.
+    ///
+    /// # Errors
+    /// When an answer is missing.
+    pub fn ping(&self, address: &str, options: &str) -> Result<String> {
+        let text = self.sh(&format!("busybox ping -q {options} {address}"))?;
+        ensure!(text.contains(" 0% packet loss"), "ping {address}: {text}");
+        Ok(text)
     }
 
     /// Starts a shell line inside and does not wait.

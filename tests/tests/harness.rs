@@ -99,6 +99,8 @@ fn ovs_starts_carries_frames_and_stops() {
     let mut user = user.start().unwrap();
     ovs.wait_link("v0").unwrap();
     ovs.wait_link("v1").unwrap();
+    ovs.wait_rings(&socket(0), 2).unwrap();
+    ovs.wait_rings(&socket(1), 2).unwrap();
     user.command("start tx_first 1").unwrap();
     user.wait_stats(1, LIMIT, |stats| stats.rx_packets > 1000).unwrap();
     let (received, sent) = ovs.packets("v1").unwrap();
@@ -160,11 +162,14 @@ fn testpmd_in_a_guest_forwards_between_pci_devices() {
     // It ends when its standard input does, so that is kept open.
     let testpmd = "dpdk-testpmd --lcores 0@0,1@0 -m 128 --no-telemetry -- --forward-mode=io \
                    --total-num-mbufs=2048 --auto-start";
-    vm.sh(&format!("mkfifo /tmp/in; sleep 600 >/tmp/in & {testpmd} </tmp/in >/tmp/log 2>&1 &"))
-        .unwrap();
+    vm.sh(&format!(
+        "mkfifo /tmp/in; sleep 600 >/tmp/in & {testpmd} </tmp/in >/tmp/log 2>&1 & \
+         echo $! >/tmp/pid"
+    ))
+    .unwrap();
     wait::until("testpmd", LIMIT, Duration::from_millis(200), || {
-        let log = vm.sh("cat /tmp/log; pidof dpdk-testpmd || true")?;
-        ensure!(log.lines().last().is_some_and(|last| last.parse::<u32>().is_ok()), "{log}");
+        let log = vm.sh("cat /tmp/log; [ -d /proc/$(cat /tmp/pid) ] || echo ended")?;
+        ensure!(!log.ends_with("ended\n"), "{log}");
         Ok(log.contains("Press enter to exit").then_some(()))
     })
     .unwrap();

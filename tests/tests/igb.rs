@@ -16,7 +16,8 @@ use packet::checksum::Checksum;
 use packet::headers::{ArpOperation, EtherType, TcpFlags};
 use serde_json::{Value, json};
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// How long anything may take in a guest under emulation on a machine with other work.
+const LIMIT: Duration = Duration::from_secs(60);
 /// Between two questions to the guest.
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -38,7 +38,9 @@ fn virtio_user_front_ends_get_each_others_frames_with_new_addresses() {
             let l2fwd = L2fwd::start(&[&ports[0], &ports[1]], &arguments).unwrap();
             let ready = l2fwd.wait_ready().unwrap();
             let [left, right] = [0, 1].map(|n| front(dir.path(), n, set));
-            let mut relay = Relay::new(left, right).frames(&[64, 1518, 9000], 120);
+            // No more than a ring of 256 entries holds, of the largest frames six each: none is
+            // dropped, by testpmd neither, however long the other side has to wait for its core.
+            let mut relay = Relay::new(left, right).frames(&[64, 1518, 9000], 90);
             if updating {
                 let addresses = |n: u8| ([2, 0, 0, 0, 0, n], mac(&ready, usize::from(n)));
                 relay = relay.addresses(addresses(0), addresses(1));
@@ -50,7 +52,7 @@ fn virtio_user_front_ends_get_each_others_frames_with_new_addresses() {
             }
             let (status, summary) = l2fwd.stop(LIMIT).unwrap();
             assert!(status.success());
-            assert_eq!(summary["total"]["sent"], 240, "{summary:#}");
+            assert_eq!(summary["total"]["sent"], 180, "{summary:#}");
             assert_eq!(summary["total"]["dropped"], 0);
         }
     }
@@ -74,8 +76,7 @@ fn the_host_kernel_talks_to_itself_through_two_taps() {
         left.sh(&format!("ip link set rwb netns {}", right.name())).unwrap();
         configure(&left, "rwa", "10.1.0.1");
         configure(&right, "rwb", "10.1.0.2");
-        let text = left.sh("busybox ping -q -c 20 -A 10.1.0.2").unwrap();
-        assert!(text.contains(" 0% packet loss"), "{text}");
+        left.ping("10.1.0.2", "-c 20 -A").unwrap();
         traffic::transfer(&left, &right, "10.1.0.2", 32).unwrap();
         traffic::transfer(&right, &left, "10.1.0.1", 32).unwrap();
         let (status, summary) = l2fwd.stop(LIMIT).unwrap();

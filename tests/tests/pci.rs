@@ -15,7 +15,8 @@ const VIRTIO: &str = "0000:02:00.0";
 const TWINS: [&str; 2] = ["0000:03:00.0", "0000:03:00.1"];
 const MAC: &str = "52:54:00:00:00:01";
 
-const LIMIT: Duration = Duration::from_secs(20);
+/// How long anything may take in a guest under emulation on a machine with other work.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs `ringway devices ..`, which must succeed.
 fn devices(vm: &mut Vm, arguments: &str) -> String {
@@ -93,7 +94,12 @@ fn sent(wire: &Wire, payload: &str) {
 fn kernel_sends(vm: &mut Vm, address: &str, wire: &Wire) {
     let device = listed(vm, address);
     let interface = device["interfaces"][0].as_str().unwrap();
-    vm.sh(&format!("ip link set {interface} up")).unwrap();
+    // Until it has negotiated with the other end nothing leaves.
+    vm.sh(&format!(
+        "ip link set {interface} up; \
+         until [ \"$(cat /sys/class/net/{interface}/carrier)\" = 1 ]; do usleep 10000; done"
+    ))
+    .unwrap();
     vm.sh(&format!("ip address add 10.9.0.1/24 dev {interface}")).unwrap();
     // Nobody answers, so what comes out are questions who has the address.
     vm.sh("ping 10.9.0.2 >/dev/null 2>&1 & echo $! >/tmp/ping").unwrap();

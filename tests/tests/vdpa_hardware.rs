@@ -349,11 +349,14 @@ fn two_queue_pairs_carry_the_flows_of_a_host() {
             let line = format!("for port in $(seq 5000 5063); do echo $port >{to}; done");
             hosts[host].sh(&format!("bash -c '{line}'")).unwrap();
         }
-        let text = vm.sh("ringway show stats --json --control /tmp/ctl").unwrap();
-        let stats: Value = serde_json::from_str(&text).unwrap();
-        let received = |queue: usize| &stats["ports"][0]["rx_queues"][queue]["packets"];
-        let both = [0, 1].map(|queue| received(queue).as_u64().unwrap());
-        assert!(both.iter().all(|count| *count > 0), "{options}: {both:?} {stats:#}");
+        // They are still under way when the host has sent them.
+        let mut stats = Value::Null;
+        let both = wait::until("frames", PATIENCE, Duration::from_millis(100), || {
+            stats = serde_json::from_str(&vm.sh("ringway show stats --json --control /tmp/ctl")?)?;
+            let queues = [0, 1].map(|queue: usize| &stats["ports"][0]["rx_queues"][queue]);
+            Ok(queues.iter().all(|queue| queue["packets"].as_u64() > Some(0)).then_some(()))
+        });
+        assert!(both.is_ok(), "{options}: {both:?}: {stats:#}");
         vm.sh("for what in switch vdpa; do p=$(cat /tmp/$what.pid); kill $p; \
              while [ -d /proc/$p ]; do usleep 10000; done; done")
             .unwrap();

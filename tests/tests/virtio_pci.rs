@@ -315,9 +315,12 @@ fn several_queues_carry_the_flows_of_a_host() {
         let line = format!("for port in $(seq 5000 5063); do echo $port >{to}; done");
         hosts[host].sh(&format!("bash -c '{line}'")).unwrap();
     }
-    let text = vm.sh("ringway show stats --json --control /tmp/ctl").unwrap();
-    let stats: Value = serde_json::from_str(&text).unwrap();
-    let received =
-        |queue: usize| stats["ports"][0]["rx_queues"][queue]["packets"].as_u64().unwrap();
-    assert!(received(0) > 0 && received(1) > 0, "{stats:#}");
+    // They are still under way when the host has sent them.
+    let mut stats = Value::Null;
+    let both = wait::until("frames", PATIENCE, Duration::from_millis(100), || {
+        stats = serde_json::from_str(&vm.sh("ringway show stats --json --control /tmp/ctl")?)?;
+        let queues = [0, 1].map(|queue: usize| &stats["ports"][0]["rx_queues"][queue]);
+        Ok(queues.iter().all(|queue| queue["packets"].as_u64() > Some(0)).then_some(()))
+    });
+    assert!(both.is_ok(), "{both:?}: {stats:#}");
 }

@@ -141,7 +141,10 @@ fn frames_are_switched_and_learned() {
     let start = std::time::Instant::now();
     let stats = loop {
         let stats = switch.show("stats");
-        if stats["ports"][1]["tx"]["packets"] == 500 || start.elapsed() > Duration::from_secs(10) {
+        // What was received may be of a moment before what was sent.
+        let counted = [&stats["ports"][0]["rx"], &stats["ports"][1]["tx"]];
+        let all = counted.iter().all(|side| side["packets"] == 500);
+        if all || start.elapsed() > Duration::from_secs(20) {
             break stats;
         }
     };

@@ -168,12 +168,13 @@ fn a_back_end_that_only_talks_is_given_up_in_time() {
             }
         }
     });
-    let (mut frontend, _) = frontend(stream, Duration::from_millis(300));
+    // Long enough for the back-end's thread to answer the handshake on a busy machine.
+    let (mut frontend, _) = frontend(stream, Duration::from_secs(2));
     frontend.handshake().unwrap();
     let before = Instant::now();
     let error = frontend.stop_ring(0).unwrap_err();
     assert!(matches!(error, FrontendError::Timeout { .. }), "{error}");
-    assert!(before.elapsed() < Duration::from_secs(5));
+    assert!(before.elapsed() < Duration::from_secs(20));
 }
 
 #[test]

