@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU16, Ordering};
 
 use eal::EventFd;
 use packet::Capabilities;
-use virtio::device::{self, DeviceQueue};
+use virtio::device::{self, BaseCheck, DeviceQueue};
 use virtio::{DirtyLog, Features, GuestMemory};
 
 use super::command::Command;
@@ -216,6 +216,34 @@ impl NetDevice {
         }
     }
 
+    /// The ring, with the base that it has where the VMM cannot know it.
+    fn checked(
+        &self,
+        ring: u16,
+        told: device::RingSetup,
+    ) -> Result<device::RingSetup, BackendError> {
+        let base = match DeviceQueue::check_base(&self.memory, &told)? {
+            BaseCheck::Fits => return Ok(told),
+            BaseCheck::Found(base) => base,
+            BaseCheck::Unknown => {
+                tracing::warn!(
+                    port = %self.name,
+                    ring,
+                    "the VMM does not know where the ring is to go on, and with IN_ORDER the ring \
+                     does not tell; start the guest's driver again if no frames pass"
+                );
+                return Ok(told);
+            }
+        };
+        tracing::info!(
+            port = %self.name,
+            ring,
+            "the ring goes on where it says that it is: the VMM does not know ({:#x})",
+            told.base
+        );
+        Ok(device::RingSetup { base, ..told })
+    }
+
     fn start_control(&mut self, queue: DeviceQueue, setup: RingSetup) {
         let mut ring = ControlRing::new(queue);
         (ring.kick, ring.call) = (setup.kick, setup.call);
@@ -332,7 +360,7 @@ impl Backend for NetDevice {
 
     fn start_ring(&mut self, index: u16, setup: RingSetup) -> Result<(), BackendError> {
         let features = Features::from_bits_truncate(setup.features);
-        let place = device::RingSetup {
+        let told = device::RingSetup {
             size: setup.size,
             desc: setup.desc,
             avail: setup.avail,
@@ -340,6 +368,7 @@ impl Backend for NetDevice {
             base: setup.base,
             features,
         };
+        let place = self.checked(index, told)?;
         let mut queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
         self.logs.set_used(index, setup.log);
         queue.set_log(self.logs.ring(index));

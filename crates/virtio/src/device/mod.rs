@@ -23,7 +23,7 @@ mod tests;
 
 pub use burst::{Buffer, Buffers, Chain};
 pub use log::RingLog;
-pub use packed::PackedQueue;
+pub use packed::{BaseCheck, PackedQueue};
 pub use queue::DeviceQueue;
 pub use split::SplitQueue;
 

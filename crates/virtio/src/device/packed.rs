@@ -6,7 +6,7 @@
 
 mod recover;
 
-pub use recover::Located;
+pub use recover::{BaseCheck, Located};
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -70,21 +70,10 @@ impl PackedQueue {
     /// When the size is not allowed, the base lies outside the ring, or a part does not lie in
     /// `memory`.
     pub fn new(memory: Arc<GuestMemory>, setup: RingSetup) -> Result<Self, SetupError> {
-        let size = setup.size;
-        if size == 0 || size > MAX_SIZE {
-            return Err(SetupError::Size(size));
-        }
-        let [low_0, low_1, high_0, high_1] = setup.base.to_le_bytes();
-        let next_avail = Position::from_bits(u16::from_le_bytes([low_0, low_1]));
-        let used = u16::from_le_bytes([high_0, high_1]);
-        // DPDK sends the available half alone, and then both are the same.
-        let next_used = if used == 0 { next_avail } else { Position::from_bits(used) };
-        if next_avail.index >= size || next_used.index >= size {
-            return Err(SetupError::Base { base: setup.base, size });
-        }
+        let (next_avail, next_used) = told(&setup)?;
         let mut queue = Self {
             parts: Parts::resolve(&memory, &setup)?,
-            size,
+            size: setup.size,
             next_avail,
             next_used,
             untold: 0,
@@ -410,6 +399,23 @@ impl PackedQueue {
         event.store(value, Ordering::Release);
         self.log.with(|log| log.mark_wish(0, EVENT_BYTES));
     }
+}
+
+/// Where a device is told to begin: its next available and its next used descriptor.
+fn told(setup: &RingSetup) -> Result<(Position, Position), SetupError> {
+    let size = setup.size;
+    if size == 0 || size > MAX_SIZE {
+        return Err(SetupError::Size(size));
+    }
+    let [low_0, low_1, high_0, high_1] = setup.base.to_le_bytes();
+    let next_avail = Position::from_bits(u16::from_le_bytes([low_0, low_1]));
+    let used = u16::from_le_bytes([high_0, high_1]);
+    // DPDK sends the available half alone, and then both are the same.
+    let next_used = if used == 0 { next_avail } else { Position::from_bits(used) };
+    if next_avail.index >= size || next_used.index >= size {
+        return Err(SetupError::Base { base: setup.base, size });
+    }
+    Ok((next_avail, next_used))
 }
 
 /// Why a span of descriptors was not fetched any further.

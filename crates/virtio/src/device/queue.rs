@@ -9,7 +9,7 @@ use packet::Segment;
 
 use super::burst::{Buffer, Buffers, Chain};
 use super::log::{RingLog, front};
-use super::packed::PackedQueue;
+use super::packed::{BaseCheck, PackedQueue};
 use super::split::SplitQueue;
 use super::table::ChainWalk;
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
@@ -105,6 +105,20 @@ impl DeviceQueue {
             PackedQueue::is_new(setup)
         } else {
             SplitQueue::is_new(memory, setup)
+        }
+    }
+
+    /// Looks whether a ring can go on at the base in `setup`, for a device that uses chains in
+    /// order: whoever tells it may not know where a device was that got killed. Split rings are
+    /// not looked at.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn check_base(memory: &GuestMemory, setup: &RingSetup) -> Result<BaseCheck, SetupError> {
+        if setup.features.contains(Features::RING_PACKED) {
+            PackedQueue::check_base(memory, setup)
+        } else {
+            Ok(BaseCheck::Fits)
         }
     }
 

@@ -19,8 +19,9 @@
 
 use std::sync::Arc;
 
-use super::{PackedQueue, Parts};
+use super::{PackedQueue, Parts, told};
 use crate::device::{RingSetup, SetupError};
+use crate::features::Features;
 use crate::memory::GuestMemory;
 use crate::packed::{AVAIL, Desc, Position, USED};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT};
@@ -35,6 +36,17 @@ pub struct Located {
     pub base: u32,
     /// The base if what lies there is the rest of a used chain; `None` when it cannot be.
     pub behind_rest: Option<u32>,
+}
+
+/// What a ring says of the base that a device was told to begin at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseCheck {
+    /// It may be right.
+    Fits,
+    /// It is wrong; this one is right.
+    Found(u32),
+    /// It is wrong, and the ring does not tell the right one.
+    Unknown,
 }
 
 impl PackedQueue {
@@ -54,20 +66,55 @@ impl PackedQueue {
             return Err(SetupError::Size(setup.size));
         }
         let parts = Parts::resolve(memory, setup)?;
-        let flags = |index| parts.descriptor(index).flags;
-        let mut next = Position::FIRST;
-        for _ in 0..MOST_LOOKS {
-            let (found, rounds) = driver_position(setup.size, flags);
-            next = found;
-            if rounds <= 1 {
-                break;
-            }
-        }
+        let next = parts.driver_position(setup.size);
         let (place, rest) = parts.device_position(next, setup.size);
-        let base = |place: Position| u32::from(place.bits()) << 16 | u32::from(place.bits());
         let behind_rest = rest.map(|len| base(place.after(len, setup.size)));
         Ok(Located { base: base(place), behind_rest })
     }
+
+    /// Looks whether a device that uses chains in order can go on at the base in `setup`.
+    ///
+    /// Where a back-end was killed nobody could ask it, and a VMM tells the next one where the
+    /// killed one began. QEMU finds the place in split rings itself (as of version 10).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(in crate::device) fn check_base(
+        memory: &GuestMemory,
+        setup: &RingSetup,
+    ) -> Result<BaseCheck, SetupError> {
+        let size = setup.size;
+        let (avail, used) = told(setup)?;
+        let parts = Parts::resolve(memory, setup)?;
+        let next = parts.driver_position(size);
+        let (place, rest) = parts.device_position(next, size);
+        let behind_rest = rest.map(|len| place.after(len, size));
+        // What was taken and not used is lost, but the ring goes on.
+        if [Some(place), behind_rest].iter().any(|at| [Some(avail), Some(used)].contains(at)) {
+            return Ok(BaseCheck::Fits);
+        }
+        let steps = |to| (0..=size).find(|steps| place.after(*steps, size) == to);
+        let count = steps(next).unwrap_or(size);
+        if setup.features.contains(Features::IN_ORDER) {
+            // Of chains that are used with one mark, all but the first look outstanding.
+            let may_be = steps(avail).is_some_and(|steps| steps <= count);
+            return Ok(if may_be { BaseCheck::Fits } else { BaseCheck::Unknown });
+        }
+        // A single buffer looks like the rest of a chain when it has the id of the last one used.
+        let place = behind_rest.filter(|_| parts.has_chains(place, count, size)).unwrap_or(place);
+        Ok(BaseCheck::Found(base(place)))
+    }
+}
+
+/// Whether a descriptor is available in the round of the ring that it was written in.
+const fn looks_available(desc: Desc) -> bool {
+    let marks = desc.flags & (AVAIL | USED);
+    marks == AVAIL || marks == USED
+}
+
+/// The base of a ring in which nothing is under way in the device.
+fn base(place: Position) -> u32 {
+    u32::from(place.bits()) << 16 | u32::from(place.bits())
 }
 
 /// Where the driver writes its next descriptor, and how often the round changes in the ring: once
@@ -89,13 +136,34 @@ fn driver_position(size: u16, flags: impl Fn(u16) -> u16) -> (Position, usize) {
 }
 
 impl Parts {
+    /// Where the driver writes its next descriptor.
+    fn driver_position(self, size: u16) -> Position {
+        let mut next = Position::FIRST;
+        for _ in 0..MOST_LOOKS {
+            let (found, rounds) = driver_position(size, |index| self.descriptor(index).flags);
+            next = found;
+            if rounds <= 1 {
+                break;
+            }
+        }
+        next
+    }
+
+    /// Whether the ring shows that chains have several descriptors: one that goes on, or the rest
+    /// of one elsewhere than in the `count` descriptors from `place` on.
+    fn has_chains(self, place: Position, count: u16, size: u16) -> bool {
+        let mut all = (0..size).map(|steps| {
+            let at = place.after(steps, size);
+            (steps, self.descriptor(at.index))
+        });
+        all.any(|(steps, desc)| {
+            desc.flags & DESC_NEXT != 0 || (steps >= count && looks_available(desc))
+        })
+    }
+
     /// The first descriptor before `next` that looks available, or `next`; and how many
     /// descriptors from there on may be the rest of a used chain.
     fn device_position(self, next: Position, size: u16) -> (Position, Option<u16>) {
-        let looks_available = |desc: Desc| {
-            let marks = desc.flags & (AVAIL | USED);
-            marks == AVAIL || marks == USED
-        };
         let before = |back: u16| {
             let passed = next.index < back;
             let index = if passed { size - back + next.index } else { next.index - back };
