@@ -143,8 +143,11 @@ pub trait TxDriver: Send {
     }
 
     /// Completes transmissions whose buffers are still held by the device, where there are
-    /// such, and sends notifications that were held back.
-    fn flush(&mut self) {}
+    /// such, and sends notifications that were held back. Returns whether the device has not
+    /// taken all that was sent: then it is to be called again soon.
+    fn flush(&mut self) -> bool {
+        false
+    }
 }
 
 /// The outcome of a transmit burst of up to [`BURST`] frames.
@@ -398,8 +401,8 @@ impl CountedTx {
         self.driver.is_ready()
     }
 
-    pub(crate) fn flush(&mut self) {
-        self.driver.flush();
+    pub(crate) fn flush(&mut self) -> bool {
+        self.driver.flush()
     }
 }
 
@@ -496,7 +499,7 @@ impl TxQueue {
     }
 
     /// See [`TxDriver::flush`].
-    pub fn flush(&mut self) {
+    pub fn flush(&mut self) -> bool {
         match &mut self.queue {
             Use::Alone(queue) => queue.flush(),
             Use::Shared(shared) => shared.flush(),

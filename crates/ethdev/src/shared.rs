@@ -77,8 +77,8 @@ impl SharedTxQueue {
     }
 
     /// As [`TxQueue::flush`].
-    pub fn flush(&self) {
-        self.with(CountedTx::flush);
+    pub fn flush(&self) -> bool {
+        self.with(CountedTx::flush).unwrap_or_default()
     }
 
     /// The counters of this queue: one set, however many share it.

@@ -171,8 +171,11 @@ impl TxBuffer {
                 self.send(now, cache);
             }
         } else if self.unfinished && self.has_paused(now) {
-            self.unfinished = false;
-            self.queue.flush();
+            self.unfinished = self.queue.flush();
+            if self.unfinished {
+                // The device has not taken all: once more after another drain time.
+                self.sent = now;
+            }
         }
     }
 
@@ -301,6 +304,7 @@ mod tests {
         room: usize,
         down: bool,
         flushes: usize,
+        unfinished: bool,
     }
 
     impl TxDriver for Device {
@@ -316,8 +320,10 @@ mod tests {
             !self.0.lock().unwrap().down
         }
 
-        fn flush(&mut self) {
-            self.0.lock().unwrap().flushes += 1;
+        fn flush(&mut self) -> bool {
+            let mut memory = self.0.lock().unwrap();
+            memory.flushes += 1;
+            memory.unfinished
         }
     }
 
@@ -528,6 +534,22 @@ mod tests {
             buffer.drain(now, &mut cache);
             assert_eq!(device.flushes(), flushes, "at {now}");
         }
+    }
+
+    #[test]
+    fn a_device_that_has_not_taken_all_is_flushed_again() {
+        let (pool, device) = (pool(), Device::with_room(BURST));
+        let mut cache = pool.cache();
+        let (mut rx, mut buffer) = source_and_buffer(&device);
+        buffer.push_burst(rx.rx_burst(BURST), 5, &mut cache);
+        device.0.lock().unwrap().unfinished = true;
+        for (now, flushes, due) in [(105, 1, 205), (204, 1, 205), (205, 2, 305)] {
+            buffer.drain(now, &mut cache);
+            assert_eq!((device.flushes(), buffer.due()), (flushes, Some(due)), "at {now}");
+        }
+        device.0.lock().unwrap().unfinished = false;
+        buffer.drain(305, &mut cache);
+        assert_eq!((device.flushes(), buffer.due()), (3, None));
     }
 
     #[test]

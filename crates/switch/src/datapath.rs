@@ -310,14 +310,17 @@ impl Datapath {
         }
     }
 
-    /// Lets the devices finish what was sent. To be called after a round over the inputs.
+    /// Lets the devices finish what was sent. To be called after a round over the inputs that found
+    /// frames, and again after every further one as long as it returns that a device has not taken
+    /// all.
     #[inline]
-    pub(crate) fn flush(&mut self) {
-        for port in self.unflushed.drain(..) {
-            if let Some(Some(output)) = self.outputs.get_mut(usize::from(port)) {
-                output.flush();
-            }
-        }
+    pub(crate) fn flush(&mut self) -> bool {
+        let outputs = &mut self.outputs;
+        self.unflushed.retain(|port| {
+            let output = outputs.get_mut(usize::from(*port)).and_then(Option::as_mut);
+            output.is_some_and(Output::flush)
+        });
+        !self.unflushed.is_empty()
     }
 }
 

@@ -156,15 +156,14 @@ impl Output {
         self.sent && !std::mem::replace(&mut self.noted, true)
     }
 
-    /// Lets the device finish what was sent since the last call.
+    /// Lets the device finish what was sent since the last call. Returns whether it has not taken
+    /// all of that: then it counts as sent since this call.
     #[inline]
-    pub(crate) fn flush(&mut self) {
-        self.noted = false;
-        if std::mem::take(&mut self.sent)
-            && let Some(queue) = self.chosen.and_then(|index| self.queues.get_mut(index))
-        {
-            queue.flush();
-        }
+    pub(crate) fn flush(&mut self) -> bool {
+        let queue = self.chosen.and_then(|index| self.queues.get_mut(index));
+        self.sent = self.sent && queue.is_some_and(TxQueue::flush);
+        self.noted = self.sent;
+        self.sent
     }
 }
 

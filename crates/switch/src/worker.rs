@@ -9,6 +9,7 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
 };
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
 
 use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
@@ -16,6 +17,9 @@ use ethdev::{Sleeper, Slept};
 use crate::datapath::{Datapath, Source};
 use crate::inputs::{Input, Inputs};
 use crate::output::Output;
+
+/// How long a worker sleeps at most while a device has not taken all that was sent to it.
+const PENDING_NAP: Duration = Duration::from_millis(1);
 
 /// What a worker is asked to do. It answers when it is done; if it is gone, the sender of the
 /// answer is dropped.
@@ -138,18 +142,22 @@ impl Worker {
     pub(crate) fn run(mut self, context: &WorkerContext) {
         let mut last = clock::now();
         let mut idle_since = last;
+        // A device has not taken all that was sent to it.
+        let mut pending = false;
         while !context.should_stop() {
             self.take_messages();
             let packets = self.poll(last);
             let now = clock::now();
             self.counters.polls.add(1);
+            if packets > 0 || pending {
+                pending = self.path.flush();
+            }
             if packets > 0 {
-                self.path.flush();
                 self.counters.busy_polls.add(1);
                 self.counters.packets.add(packets as u64);
                 self.counters.busy_cycles.add(now.wrapping_sub(last));
                 idle_since = now;
-            } else if self.may_sleep(now.wrapping_sub(idle_since)) && self.sleep(now) {
+            } else if self.may_sleep(now.wrapping_sub(idle_since)) && self.sleep(now, pending) {
                 idle_since = clock::now();
                 last = idle_since;
                 continue;
@@ -171,14 +179,15 @@ impl Worker {
         !self.idle.busy_poll && idle >= self.idle.after
     }
 
-    /// Sleeps until a frame or a message comes, or for a limited time. Returns whether to poll
-    /// for a while before the next sleep.
-    fn sleep(&mut self, now: u64) -> bool {
+    /// Sleeps until a frame or a message comes, or for a limited time: a short one where something
+    /// is `pending`. Returns whether to poll for a while before the next sleep.
+    fn sleep(&mut self, now: u64, pending: bool) -> bool {
         self.counters.asleep_since.set(now);
         // A message that came after `take_messages` has signalled the eventfd, so it ends the
         // sleep at once.
         let inputs = self.inputs.as_mut_slice();
-        let slept = self.sleeper.sleep(inputs, |input| &mut input.rx, None);
+        let due = pending.then(|| now.wrapping_add(clock::cycles(PENDING_NAP)));
+        let slept = self.sleeper.sleep(inputs, |input| &mut input.rx, due);
         self.counters.asleep_since.set(0);
         if slept == Slept::UntilWoken {
             let _ = self.wake.drain();

@@ -62,6 +62,17 @@ fn stations_find_each_other() {
     }
 }
 
+/// No further frame comes that would have the worker look.
+#[test]
+fn what_a_device_has_not_taken_is_sent_while_the_worker_sleeps() {
+    let switch = start(1);
+    let (a, b) = (add(&switch, "a", 1), add(&switch, "b", 1));
+    b.unfinished.store(200, SeqCst);
+    a.send(0, [frame(BROADCAST, mac(0), 0)]);
+    wait_until("all is sent", || b.unfinished.load(SeqCst) == 0);
+    wait_until("the worker sleeps", || a.is_armed(0) && b.is_armed(0));
+}
+
 #[test]
 fn sleeping_workers_wake_up_for_the_first_frame() {
     let switch = start(2);

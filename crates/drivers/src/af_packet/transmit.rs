@@ -197,10 +197,12 @@ impl TxDriver for PacketTx {
         self.state.is_alive()
     }
 
-    fn flush(&mut self) {
-        if self.waiting && self.state.is_up() {
+    fn flush(&mut self) -> bool {
+        let pending = self.waiting && self.state.is_up();
+        if pending {
             self.wake();
         }
+        pending && self.waiting
     }
 }
 

@@ -548,11 +548,12 @@ impl<R: Registers> TxDriver for Transmitter<R> {
         self.lane.is_ready()
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> bool {
         if let Some(mut guard) = self.lane.ring.try_lock()
             && let Some(ring) = guard.as_mut()
         {
             ring.reclaim(None);
         }
+        false
     }
 }

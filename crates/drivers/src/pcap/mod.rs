@@ -292,9 +292,10 @@ impl TxDriver for PcapTx {
         self.open.is_open()
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> bool {
         if let Some(sink) = &mut self.sink {
             sink.flush();
         }
+        false
     }
 }

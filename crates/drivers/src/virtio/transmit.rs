@@ -627,7 +627,7 @@ impl TxDriver for Transmitter {
         self.lane.is_ready()
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> bool {
         if let Some(mut guard) = self.lane.ring.try_lock()
             && let Some(ring) = guard.as_mut().filter(|ring| ring.fault.is_none())
             && let Err(error) = ring.reclaim()
@@ -635,5 +635,6 @@ impl TxDriver for Transmitter {
             ring.fault = Some(error);
             self.lane.report_fault();
         }
+        false
     }
 }

@@ -187,7 +187,9 @@ fn round(guests: &mut [Guest; 2], flights: &mut [Flight; 2], window: u64, patien
         }
     }
     if !busy {
-        guests.iter_mut().for_each(|guest| guest.tx.flush());
+        for guest in guests {
+            guest.tx.flush();
+        }
     }
     busy
 }

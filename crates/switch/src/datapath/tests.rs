@@ -18,6 +18,8 @@ struct Peer {
     per_call: AtomicUsize,
     ready: AtomicBool,
     flushes: AtomicUsize,
+    /// How many flushes it takes until all is sent.
+    unfinished: AtomicUsize,
     stats: Arc<QueueStats>,
 }
 
@@ -29,6 +31,7 @@ impl Peer {
             per_call: AtomicUsize::new(BURST),
             ready: AtomicBool::new(true),
             flushes: AtomicUsize::new(0),
+            unfinished: AtomicUsize::new(0),
             stats: Arc::default(),
         })
     }
@@ -57,8 +60,11 @@ impl TxDriver for Sender {
         self.0.ready.load(Relaxed)
     }
 
-    fn flush(&mut self) {
+    fn flush(&mut self) -> bool {
         self.0.flushes.fetch_add(1, Relaxed);
+        let left = self.0.unfinished.load(Relaxed).saturating_sub(1);
+        self.0.unfinished.store(left, Relaxed);
+        left > 0
     }
 }
 
@@ -277,6 +283,25 @@ fn a_port_is_flushed_once_per_round() {
     bench.path.flush();
     assert_eq!(bench.peers[1].flushes.load(Relaxed), before + 1);
     assert_eq!(bench.peers[1].take().len(), 3);
+}
+
+#[test]
+fn a_port_whose_device_has_not_taken_all_is_flushed_again() {
+    let mut bench = Bench::new(2);
+    bench.send(1, &[frame(BROADCAST, station(1))]);
+    let before = bench.peers[1].flushes.load(Relaxed);
+    bench.peers[1].unfinished.store(3, Relaxed);
+    let bytes = frame(station(1), station(0));
+    let mut forward = || {
+        let source = Source { port: 0, stats: &bench.stats, now: 0 };
+        bench.path.forward(&[Frame::from_bytes(&bytes)], &source, false);
+        bench.path.flush()
+    };
+    // More frames in between change nothing.
+    assert_eq!([forward(), forward()], [true, true]);
+    assert!(!bench.path.flush(), "the third time it has taken all");
+    assert!(!bench.path.flush());
+    assert_eq!(bench.peers[1].flushes.load(Relaxed), before + 3);
 }
 
 #[test]

@@ -39,6 +39,8 @@ pub struct Peer {
     pub ready: AtomicBool,
     pub closed: AtomicBool,
     pub panics: AtomicBool,
+    /// How many flushes it takes until all is sent.
+    pub unfinished: AtomicUsize,
     mtu: AtomicU16,
     can_wait: bool,
 }
@@ -155,6 +157,12 @@ impl TxDriver for Transmitter {
     fn is_ready(&self) -> bool {
         self.peer.ready.load(SeqCst)
     }
+
+    fn flush(&mut self) -> bool {
+        let left = self.peer.unfinished.load(SeqCst).saturating_sub(1);
+        self.peer.unfinished.store(left, SeqCst);
+        left > 0
+    }
 }
 
 struct Control {
@@ -222,6 +230,7 @@ fn make(name: &str, queues: usize, can_wait: bool) -> (OpenPort, Arc<Peer>) {
         ready: AtomicBool::new(true),
         closed: AtomicBool::new(false),
         panics: AtomicBool::new(false),
+        unfinished: AtomicUsize::new(0),
         mtu: AtomicU16::new(1500),
         can_wait,
     });

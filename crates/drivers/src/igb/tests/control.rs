@@ -20,7 +20,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 fn a_device_is_started() {
     let start = Instant::now();
     let (device, port) = opened(",queues=3,mtu=9216");
-    assert!(start.elapsed() < LIMIT);
+    assert!(start.elapsed() < Duration::from_secs(2));
     let control = port.port.control();
     assert_eq!((control.mac(), control.mtu(), control.promiscuous()), (MAC, 9216, true));
     let link = control.link();
