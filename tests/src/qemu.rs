@@ -107,6 +107,8 @@ pub struct Qemu {
     name: String,
     image: GuestImage,
     memory_mib: u32,
+    /// Whether a back-end may see the memory: `on` or `off`.
+    share: &'static str,
     cpus: u16,
     nics: Vec<Nic>,
     pci_nics: Vec<PciNic>,
@@ -123,6 +125,7 @@ impl Qemu {
             name: name.to_owned(),
             image: image.clone(),
             memory_mib: 256,
+            share: "on",
             cpus: 1,
             nics: Vec::new(),
             pci_nics: Vec::new(),
@@ -163,6 +166,13 @@ impl Qemu {
     #[must_use]
     pub fn memory_mib(mut self, mib: u32) -> Self {
         self.memory_mib = mib;
+        self
+    }
+
+    /// Memory that only the machine itself sees, which is a mistake.
+    #[must_use]
+    pub const fn private_memory(mut self) -> Self {
+        self.share = "off";
         self
     }
 
@@ -257,7 +267,7 @@ impl Qemu {
             ),
             iommu.to_owned(),
             format!("-m {memory}M -smp {}", self.cpus),
-            format!("-object memory-backend-memfd,id=mem,size={memory}M,share=on"),
+            format!("-object memory-backend-memfd,id=mem,size={memory}M,share={}", self.share),
         ]
         .iter()
         .flat_map(|line| line.split(' '))

@@ -178,6 +178,22 @@ fn a_guest_is_killed_while_the_others_go_on_and_another_takes_its_place() {
 }
 
 #[test]
+fn memory_that_is_not_shared_is_told() {
+    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ringway = switch(dir.path(), 2, "");
+    let mut vms = [
+        qemu(dir.path(), 0, None, false).start(dir.path()).unwrap(),
+        qemu(dir.path(), 1, None, false).private_memory().start(dir.path()).unwrap(),
+    ];
+    vms.iter_mut().for_each(|vm| vm.wait_boot().unwrap());
+    ringway.wait_links(&["vm0", "vm1"]).unwrap();
+    let log = ringway.log();
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("share=on")).collect();
+    assert!(told.len() == 1 && told[0].contains("port=vm1"), "{log}");
+}
+
+#[test]
 fn guests_outlive_restarts_of_the_switch() {
     let Some(_turn) = require(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();

@@ -104,6 +104,16 @@ impl Mapping {
         self.len
     }
 
+    /// Whether there are only zeroes in `len` bytes from `offset` on, as far as they lie inside.
+    #[must_use]
+    pub fn is_blank(&self, offset: usize, len: usize) -> bool {
+        let end = offset.saturating_add(len).min(self.len);
+        (offset..end).all(|at| {
+            // SAFETY: `at` is less than the region's length.
+            unsafe { self.ptr().add(at).read_volatile() == 0 }
+        })
+    }
+
     /// Whether the peer took the memory away, so that we now read zeroes of our own.
     #[must_use]
     #[inline]
@@ -179,6 +189,17 @@ mod tests {
         // SAFETY: the region is five bytes long, and nobody writes to it any more.
         let bytes = unsafe { std::slice::from_raw_parts(mapping.ptr().as_ptr(), mapping.len()) };
         assert_eq!((bytes, mapping.poisoned()), (&b"guest"[..], false));
+    }
+
+    #[test]
+    fn blank_memory_is_told_from_other() {
+        let mut file = memfd(2 * 4096);
+        let mapping = Mapping::map(file.as_fd(), 100, 4096).unwrap();
+        assert!(mapping.is_blank(0, usize::MAX) && mapping.is_blank(usize::MAX, 1));
+        file.seek(SeekFrom::Start(100 + 4095)).unwrap();
+        file.write_all(&[1, 1]).unwrap();
+        assert!(mapping.is_blank(0, 4095) && mapping.is_blank(4096, 1));
+        assert!(!mapping.is_blank(0, 4096) && !mapping.is_blank(4095, usize::MAX));
     }
 
     #[test]

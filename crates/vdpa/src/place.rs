@@ -121,6 +121,7 @@ mod tests {
             base: 0,
             features,
             enabled: true,
+            blank: false,
             kick: None,
             call: None,
             err: None,

@@ -37,6 +37,9 @@ pub struct RingSetup {
     /// Whether the ring is enabled. One that is not is started nevertheless: what the driver
     /// offers is consumed and discarded, and nothing is delivered.
     pub enabled: bool,
+    /// The memory looks as if nobody had ever written to it: perhaps what the front-end shares is
+    /// not the guest's. Told once for each memory table.
+    pub blank: bool,
     /// By which the driver notifies the device; `None` asks for polling.
     pub kick: Option<EventFd>,
     /// By which the device notifies the driver.

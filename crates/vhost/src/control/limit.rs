@@ -10,19 +10,19 @@ const REFILL: Duration = Duration::from_secs(1);
 
 /// Decides which of many log lines are written: ten at once, and one per second from then on.
 #[derive(Debug)]
-pub(super) struct LogLimit {
+pub(crate) struct LogLimit {
     left: u32,
     refilled: Instant,
     suppressed: u64,
 }
 
 impl LogLimit {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { left: BURST, refilled: now, suppressed: 0 }
     }
 
     /// Whether a line may be written now; if so, how many were not since the last one.
-    pub(super) fn admit(&mut self, now: Instant) -> Option<u64> {
+    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
         let refills = now.saturating_duration_since(self.refilled).as_secs() / REFILL.as_secs();
         if let refills @ 1.. = u32::try_from(refills).unwrap_or(u32::MAX) {
             self.left = self.left.saturating_add(refills).min(BURST);

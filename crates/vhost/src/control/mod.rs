@@ -11,7 +11,7 @@
 
 mod channel;
 mod endpoint;
-mod limit;
+pub(crate) mod limit;
 mod member;
 mod socket;
 #[cfg(test)]

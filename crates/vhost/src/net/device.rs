@@ -3,6 +3,7 @@
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Instant;
 
 use eal::EventFd;
 use packet::Capabilities;
@@ -17,6 +18,7 @@ use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
 use crate::backend::{Backend, BackendError, RingSetup};
 use crate::call::Call;
+use crate::control::limit::LogLimit;
 use crate::control::{Watch, Watcher};
 use crate::protocol::ProtocolFeatures;
 
@@ -89,6 +91,7 @@ pub struct NetDevice {
     offloads: bool,
     /// Offloads that the driver wants to have left to it now, where it has said so.
     wanted: Option<Features>,
+    log: LogLimit,
 }
 
 impl NetDevice {
@@ -109,6 +112,7 @@ impl NetDevice {
             watcher: None,
             watch: None,
             memory: Arc::default(),
+            log: LogLimit::new(Instant::now()),
             logs: Logs::default(),
             negotiated: Features::empty(),
             filter: ReceiveFilter::default(),
@@ -218,30 +222,36 @@ impl NetDevice {
 
     /// The ring, with the base that it has where the VMM cannot know it.
     fn checked(
-        &self,
+        &mut self,
         ring: u16,
         told: device::RingSetup,
     ) -> Result<device::RingSetup, BackendError> {
-        let base = match DeviceQueue::check_base(&self.memory, &told)? {
-            BaseCheck::Fits => return Ok(told),
-            BaseCheck::Found(base) => base,
-            BaseCheck::Unknown => {
-                tracing::warn!(
+        let check = DeviceQueue::check_base(&self.memory, &told)?;
+        if check == BaseCheck::Fits {
+            return Ok(told);
+        }
+        // A front-end may have rings started as often as it likes.
+        let logs = self.log.admit(Instant::now()).is_some();
+        if let BaseCheck::Found(base) = check {
+            if logs {
+                tracing::info!(
                     port = %self.name,
                     ring,
-                    "the VMM does not know where the ring is to go on, and with IN_ORDER the ring \
-                     does not tell; start the guest's driver again if no frames pass"
+                    "the ring goes on where it says that it is: the VMM does not know ({:#x})",
+                    told.base
                 );
-                return Ok(told);
             }
-        };
-        tracing::info!(
-            port = %self.name,
-            ring,
-            "the ring goes on where it says that it is: the VMM does not know ({:#x})",
-            told.base
-        );
-        Ok(device::RingSetup { base, ..told })
+            return Ok(device::RingSetup { base, ..told });
+        }
+        if logs {
+            tracing::warn!(
+                port = %self.name,
+                ring,
+                "the VMM does not know where the ring is to go on, and with IN_ORDER the ring does \
+                 not tell; start the guest's driver again if no frames pass"
+            );
+        }
+        Ok(told)
     }
 
     fn start_control(&mut self, queue: DeviceQueue, setup: RingSetup) {
@@ -368,6 +378,13 @@ impl Backend for NetDevice {
             base: setup.base,
             features,
         };
+        if setup.blank && self.log.admit(Instant::now()).is_some() {
+            tracing::warn!(
+                port = %self.name,
+                "nobody has ever written to the guest's memory: if the VMM does not share it, no \
+                 frame will pass (QEMU: share=on at the memory backend)"
+            );
+        }
         let place = self.checked(index, told)?;
         let mut queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
         self.logs.set_used(index, setup.log);

@@ -19,12 +19,34 @@ pub const MAX_SLOTS: usize = 509;
 #[derive(Debug, Default)]
 pub(super) struct MemoryTable {
     regions: Vec<Region>,
+    /// Whether somebody looked for what a guest has written.
+    looked: bool,
 }
+
+/// How much of the memory's start is looked at: a machine has its firmware's data there.
+const START: usize = 1 << 20;
+/// How much of a ring.
+const PAGE: usize = 1 << 12;
 
 impl MemoryTable {
     /// Whether any memory is shared.
     pub(super) fn is_empty(&self) -> bool {
         self.regions.is_empty()
+    }
+
+    /// Whether, on the first look, nobody seems to have written to the memory in which a ring at
+    /// `desc` of the front-end's address space is to start: neither to its start nor to the ring.
+    pub(super) fn turns_out_blank(&mut self, desc: u64) -> bool {
+        if std::mem::replace(&mut self.looked, true) {
+            return false;
+        }
+        let lowest = self.regions.iter().min_by_key(|region| region.guest_addr);
+        let ring = self.regions.iter().find_map(|region| {
+            let offset = usize::try_from(desc.checked_sub(region.user_addr)?).ok()?;
+            (offset < region.mapping.len()).then_some((region, offset))
+        });
+        let (Some(lowest), Some((region, offset))) = (lowest, ring) else { return false };
+        region.mapping.is_blank(offset, PAGE) && lowest.mapping.is_blank(0, START)
     }
 
     /// The first guest-physical address behind all regions.
@@ -43,7 +65,7 @@ impl MemoryTable {
         if regions.is_empty() {
             return Err(SessionError::NoMemory);
         }
-        Ok(Self { regions })
+        Ok(Self { regions, looked: false })
     }
 
     /// This table and one more region.
@@ -58,7 +80,7 @@ impl MemoryTable {
         }
         let mut regions = self.regions.clone();
         regions.push(map(request, region, fd)?);
-        Ok(Self { regions })
+        Ok(Self { regions, looked: false })
     }
 
     /// This table without `region`, which is known by its addresses and its size.
@@ -73,7 +95,7 @@ impl MemoryTable {
             let MemoryRegion { guest_addr, size, .. } = *region;
             return Err(SessionError::NoSuchRegion { guest_addr, size });
         }
-        Ok(Self { regions })
+        Ok(Self { regions, looked: false })
     }
 
     /// What the table says, for the device.
@@ -89,4 +111,43 @@ fn map(request: &'static str, region: &MemoryRegion, fd: &OwnedFd) -> Result<Reg
     let mapping = Mapping::map(fd.as_fd(), region.mmap_offset, region.size)
         .map_err(|source| SessionError::Map { request, guest_addr, source })?;
     Ok(Region { guest_addr, user_addr: region.user_addr, mapping: Arc::new(mapping) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::os::unix::fs::FileExt;
+
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+
+    use super::*;
+
+    const USER: u64 = 0x7000_0000;
+    const SIZE: u64 = 4 << 20;
+
+    /// A table of memory in which only the byte at `written` is not zero.
+    fn table(written: Option<u64>) -> MemoryTable {
+        let fd = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&fd, SIZE).unwrap();
+        let file = File::from(fd);
+        if let Some(offset) = written {
+            file.write_all_at(&[1], offset).unwrap();
+        }
+        let region = MemoryRegion { guest_addr: 0, size: SIZE, user_addr: USER, mmap_offset: 0 };
+        MemoryTable::of("test", [(region, file.into())]).unwrap()
+    }
+
+    #[test]
+    fn memory_that_nobody_has_written_to_is_noticed_once() {
+        const RING: u64 = 2 << 20;
+        let mut blank = table(None);
+        assert!(blank.turns_out_blank(USER + RING));
+        assert!(!blank.turns_out_blank(USER + RING), "the second ring");
+        // A guest that has booted, and a front-end with no more than a ring.
+        for written in [0x400, RING] {
+            assert!(!table(Some(written)).turns_out_blank(USER + RING), "{written:#x}");
+        }
+        assert!(!table(None).turns_out_blank(USER + SIZE), "outside");
+        assert!(!table(None).turns_out_blank(0), "outside");
+    }
 }

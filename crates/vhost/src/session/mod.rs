@@ -417,10 +417,11 @@ impl Session {
             return Err(SessionError::RingIncomplete { index, missing });
         }
         let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;
-        let setup = ring.setup(index, features, enabled, kick)?;
+        let mut setup = ring.setup(index, features, enabled, kick)?;
+        setup.blank = self.memory.turns_out_blank(setup.desc);
         let started = device.backend.start_ring(index, setup);
         started.map_err(|source| SessionError::Backend { request: request.name(), source })?;
-        ring.started = true;
+        self.ring(request, file.index.into())?.1.started = true;
         (device.events)(Event::RingState { index, enabled, started: true });
         Ok(())
     }

@@ -52,6 +52,7 @@ impl RingState {
             base: self.base,
             features,
             enabled,
+            blank: false,
             kick,
             call: try_clone("SET_VRING_CALL", self.call.as_ref())?.map(Call::Event),
             err: try_clone("SET_VRING_ERR", self.err.as_ref())?,

@@ -420,6 +420,7 @@ impl Session {
     fn start(&mut self, device: &mut Device, index: u16, place: &device::RingSetup) -> Result<()> {
         let Some(ring) = self.rings.get_mut(usize::from(index)) else { return Ok(()) };
         let setup = RingSetup {
+            blank: false,
             size: place.size,
             desc: place.desc,
             avail: place.avail,
