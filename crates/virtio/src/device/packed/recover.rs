@@ -26,8 +26,10 @@ use crate::memory::GuestMemory;
 use crate::packed::{AVAIL, Desc, Position, USED};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT};
 
-/// How often to look at a ring whose driver is just writing a chain, from its last descriptor on.
+/// How often to look at a ring whose driver is just writing a chain, from its last descriptor on;
+/// and how many descriptors to look at in all, where a hostile driver never stops.
 const MOST_LOOKS: usize = 1000;
+const MOST_READS: usize = 1 << 20;
 
 /// Where a device is in a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +141,8 @@ impl Parts {
     /// Where the driver writes its next descriptor.
     fn driver_position(self, size: u16) -> Position {
         let mut next = Position::FIRST;
-        for _ in 0..MOST_LOOKS {
+        let looks = MOST_READS.div_ceil(usize::from(size).max(1)).min(MOST_LOOKS);
+        for _ in 0..looks {
             let (found, rounds) = driver_position(size, |index| self.descriptor(index).flags);
             next = found;
             if rounds <= 1 {
