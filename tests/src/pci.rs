@@ -1,8 +1,14 @@
+use std::time::Duration;
+
 use anyhow::{Context, Result};
+use serde_json::Value;
 
 use crate::image::{GuestImage, ImageSpec};
+use crate::netns::Netns;
 use crate::peers::find_program;
+use crate::qemu::Vm;
 use crate::ringway;
+use crate::wait;
 use crate::wire::Wire;
 
 /// Where Debian has the drivers that DPDK loads when it starts.
@@ -167,4 +173,26 @@ pub fn give_to_vfio(address: &str) -> String {
          {{ [ ! -e driver ] || echo {address} >driver/unbind; }} && \
          echo {address} >/sys/bus/pci/drivers_probe && [ -e driver/module ]"
     )
+}
+
+/// Sends 64 flows of UDP from each of two hosts, 10.9.0.1 and 10.9.0.2, to the other, and waits
+/// until both receive queues of the first port of the switch in the guest, which has its control
+/// socket at `/tmp/ctl`, have got some.
+///
+/// # Errors
+/// When one gets none within `limit`.
+pub fn fill_two_queues(vm: &mut Vm, hosts: &[Netns; 2], limit: Duration) -> Result<()> {
+    for (host, other) in hosts.iter().zip([2, 1]) {
+        let to = format!("/dev/udp/10.9.0.{other}/$port");
+        let line = format!("for port in $(seq 5000 5063); do echo $port >{to}; done");
+        host.sh(&format!("bash -c '{line}'"))?;
+    }
+    // They are still under way when the host has sent them.
+    let mut stats = Value::Null;
+    let both = wait::until("frames", limit, Duration::from_millis(100), || {
+        stats = serde_json::from_str(&vm.sh("ringway show stats --json --control /tmp/ctl")?)?;
+        let queues = [0, 1].map(|queue: usize| &stats["ports"][0]["rx_queues"][queue]);
+        Ok(queues.iter().all(|queue| queue["packets"].as_u64() > Some(0)).then_some(()))
+    });
+    both.with_context(|| format!("{stats:#}"))
 }

@@ -16,6 +16,9 @@ use crate::qmp::Qmp;
 /// several may share the machine's cores with a polling worker.
 pub const BOOT: Duration = Duration::from_secs(120);
 
+/// How long a command in a guest may take, unless it is told.
+const COMMAND: Duration = Duration::from_secs(60);
+
 /// A network device of a guest, backed by a vhost-user socket.
 #[derive(Debug, Clone)]
 pub struct Nic {
@@ -305,7 +308,7 @@ impl Vm {
     /// When it takes longer than a minute or the guest is gone.
     pub fn run(&mut self, command: &str) -> Result<Output> {
         let running = self.begin(command)?;
-        self.finish(&running, Duration::from_secs(60))
+        self.finish(&running, COMMAND)
     }
 
     /// Runs a shell command in the guest that must end with status 0; gives its output.
@@ -313,7 +316,16 @@ impl Vm {
     /// # Errors
     /// As [`Self::run`], and when the status is another.
     pub fn sh(&mut self, command: &str) -> Result<String> {
-        let Output { status, text } = self.run(command)?;
+        self.sh_within(command, COMMAND)
+    }
+
+    /// As [`Self::sh`], for a command that may take as long as `limit`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sh_within(&mut self, command: &str, limit: Duration) -> Result<String> {
+        let running = self.begin(command)?;
+        let Output { status, text } = self.finish(&running, limit)?;
         if status != 0 {
             bail!("guest {}: {command:?} ended with status {status}: {text}", self.name);
         }

@@ -33,6 +33,12 @@ pub fn sender(file: &str, address: &str, mib: u32) -> String {
     )
 }
 
+/// A shell line that fills a file with `mib` mebibytes of random bytes.
+#[must_use]
+pub fn random_file(file: &str, mib: u32) -> String {
+    format!("dd if=/dev/urandom of={file} {}", blocks(mib))
+}
+
 /// Operands of dd for `mib` mebibytes in whole blocks, even where a socket gives a part of one.
 fn blocks(mib: u32) -> String {
     format!("bs=64k iflag=fullblock count={} 2>/dev/null", mib * 16)
@@ -55,15 +61,7 @@ pub trait Station {
 
 impl Station for &mut Vm {
     fn sh(&mut self, line: &str) -> Result<String> {
-        let running = self.begin(line)?;
-        let output = self.finish(&running, LIMIT)?;
-        ensure!(
-            output.status == 0,
-            "{line:?} ended with status {}: {}",
-            output.status,
-            output.text
-        );
-        Ok(output.text)
+        self.sh_within(line, LIMIT)
     }
 
     fn start(&mut self, line: &str) -> Result<Option<Process>> {
@@ -106,10 +104,8 @@ pub fn transfer(
 ) -> Result<Duration> {
     let mut server = to.start(&receiver(mib))?;
     to.sh(RECEIVER_LISTENS)?;
-    let made = from.sh(&format!(
-        "data=$(mktemp) && dd if=/dev/urandom of=$data {} && md5sum $data",
-        blocks(mib)
-    ))?;
+    let make = random_file("$data", mib);
+    let made = from.sh(&format!("data=$(mktemp) && {make} && md5sum $data"))?;
     let (sent, file) = made.trim_end().split_once("  ").context("no answer from md5sum")?;
     let start = Instant::now();
     let arrived = from.sh(&sender(file, address, mib));

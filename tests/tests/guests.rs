@@ -64,6 +64,14 @@ fn guests_of(dir: &Path, count: usize, packed: usize, mtu: u16, cpus: u16) -> Ve
     vms
 }
 
+/// A switch and two guests that reach each other, the first one with packed rings.
+fn pair(dir: &Path) -> (Ringway, [Vm; 2]) {
+    let ringway = switch(dir, 2, "");
+    let mut vms: [Vm; 2] = guests(dir, 2, 1, 1500).try_into().unwrap();
+    vms[0].ping(&address(1), "-c 5 -i 0.05").unwrap();
+    (ringway, vms)
+}
+
 fn configure(vm: &mut Vm, n: usize, mtu: u16) {
     vm.wait_boot().unwrap();
     traffic::configure(vm, &address(n), u32::from(mtu)).unwrap();
@@ -138,16 +146,13 @@ fn tcp_transfers_arrive_whole(mtu: u16) {
 fn a_guest_reboots_and_comes_back() {
     let Some(_turn) = require(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let mut ringway = switch(dir.path(), 2, "");
-    let mut vms = guests(dir.path(), 2, 1, 1500);
-    let [a, b] = vms.as_mut_slice() else { unreachable!() };
-    a.ping(&address(1), "-c 5 -i 0.05").unwrap();
+    let (mut ringway, [mut a, mut b]) = pair(dir.path());
     for _ in 0..2 {
         // Cut off in the middle of traffic.
         let flood = a.begin(&format!("ping -q -c 200 -i 0.01 {}", address(1))).unwrap();
         a.reset().unwrap();
         drop(flood);
-        configure(a, 0, 1500);
+        configure(&mut a, 0, 1500);
         a.ping(&address(1), "-c 20 -i 0.02").unwrap();
         b.ping(&address(0), "-c 20 -i 0.02").unwrap();
     }
@@ -197,11 +202,8 @@ fn memory_that_is_not_shared_is_told() {
 fn guests_outlive_restarts_of_the_switch() {
     let Some(_turn) = require(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let mut ringway = switch(dir.path(), 2, "");
     // One with packed rings: no VMM can tell where a killed back-end was in those.
-    let mut vms = guests(dir.path(), 2, 1, 1500);
-    let [a, b] = vms.as_mut_slice() else { unreachable!() };
-    a.ping(&address(1), "-c 5 -i 0.05").unwrap();
+    let (mut ringway, [mut a, mut b]) = pair(dir.path());
     for round in 0..3 {
         // Frames are on their way both ways, and go round the rings.
         let flood = a.begin(&format!("ping -q -c 400 -i 0.005 -s 1000 {}", address(1))).unwrap();
@@ -215,12 +217,12 @@ fn guests_outlive_restarts_of_the_switch() {
         ringway = switch(dir.path(), 2, "");
         ringway.wait_links(&["vm0", "vm1"]).unwrap();
         a.finish(&flood, Duration::from_secs(60)).unwrap();
-        for (vm, other) in [(&mut *a, address(1)), (&mut *b, address(0))] {
+        for (vm, other) in [(&mut a, address(1)), (&mut b, address(0))] {
             let answered = vm.ping(&other, "-c 20 -i 0.05");
             assert!(answered.is_ok(), "round {round}: {answered:?}\n{}", ringway.log());
         }
     }
-    traffic::transfer(&mut *a, &mut *b, &address(1), 16).unwrap();
-    traffic::transfer(&mut *b, &mut *a, &address(0), 16).unwrap();
+    traffic::transfer(&mut a, &mut b, &address(1), 16).unwrap();
+    traffic::transfer(&mut b, &mut a, &address(0), 16).unwrap();
     println!("{}", ringway.log());
 }

@@ -344,19 +344,8 @@ fn two_queue_pairs_carry_the_flows_of_a_host() {
         // Ping compares what comes back with what it has sent.
         let ping = hosts[0].sh("ping -c 3 -i 0.2 -w 60 -s 1400 10.9.0.2");
         assert!(ping.is_ok(), "{ping:?}: {}", vm.sh("cat /tmp/switch.log /tmp/vdpa.log").unwrap());
-        for (host, other) in [(0, 2), (1, 1)] {
-            let to = format!("/dev/udp/10.9.0.{other}/$port");
-            let line = format!("for port in $(seq 5000 5063); do echo $port >{to}; done");
-            hosts[host].sh(&format!("bash -c '{line}'")).unwrap();
-        }
-        // They are still under way when the host has sent them.
-        let mut stats = Value::Null;
-        let both = wait::until("frames", PATIENCE, Duration::from_millis(100), || {
-            stats = serde_json::from_str(&vm.sh("ringway show stats --json --control /tmp/ctl")?)?;
-            let queues = [0, 1].map(|queue: usize| &stats["ports"][0]["rx_queues"][queue]);
-            Ok(queues.iter().all(|queue| queue["packets"].as_u64() > Some(0)).then_some(()))
-        });
-        assert!(both.is_ok(), "{options}: {both:?}: {stats:#}");
+        let both = pci::fill_two_queues(&mut vm, &hosts, PATIENCE);
+        assert!(both.is_ok(), "{options}: {both:?}");
         vm.sh("for what in switch vdpa; do p=$(cat /tmp/$what.pid); kill $p; \
              while [ -d /proc/$p ]; do usleep 10000; done; done")
             .unwrap();

@@ -116,10 +116,8 @@ impl Bench {
     /// Sends [`RACE_MIB`] mebibytes by TCP from the host to a namespace, and back, and demands
     /// that they arrive as they were; gives the CPU time of the guest that it took.
     fn transfer(&mut self, holder: &str, address: &str) -> [f64; 2] {
-        let blocks = RACE_MIB * 16;
-        self.sh(&format!(
-            "[ -e /tmp/data ] || dd if=/dev/urandom of=/tmp/data bs=64k count={blocks}"
-        ));
+        let make = traffic::random_file("/tmp/data", RACE_MIB);
+        self.sh(&format!("[ -e /tmp/data ] || {make}"));
         let digest = self.sh("md5sum </tmp/data");
         let within = format!("nsenter -t $(cat /tmp/{holder}) -n");
         [("", within.as_str(), address), (within.as_str(), "", THERE)].map(|(from, to, address)| {

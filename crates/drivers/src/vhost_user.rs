@@ -171,6 +171,15 @@ struct Options {
     mac: Option<MacAddr>,
 }
 
+/// The permissions of a socket's file, as option `mode` gives them.
+///
+/// # Errors
+/// When `text` is no such number; says what was expected.
+pub fn parse_mode(text: &str) -> Result<u32, String> {
+    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+    mode.ok_or_else(|| format!("mode={text}: expected octal permissions, as in 0660"))
+}
+
 impl Options {
     fn take(spec: &mut DeviceSpec) -> Result<Self, Error> {
         let queues = spec.take_parsed("queues", 1, "a number of queue pairs, 1 to 127")?;
@@ -184,17 +193,9 @@ impl Options {
             mtu => return Err(spec.error(format!("mtu={mtu}: expected {MIN_MTU} to {MAX_MTU}"))),
         };
         let offloads = spec.take_switch("offloads", true)?;
-        let mode = spec.take("mode").map(|text| {
-            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
-            let expected = "octal permissions, as in 0660";
-            mode.ok_or_else(|| spec.error(format!("mode={text}: expected {expected}")))
-        });
-        let mode = mode.transpose()?;
-        let mac: Option<MacAddr> =
-            spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?;
-        if let Some(mac) = mac.filter(|mac| !mac.is_station()) {
-            return Err(spec.error(format!("mac={mac}: expected the address of one station")));
-        }
+        let mode = spec.take("mode").map(|text| parse_mode(&text)).transpose();
+        let mode = mode.map_err(|reason| spec.error(reason))?;
+        let mac = spec.take_station("mac")?;
         Ok(Self { queues, client, mtu, offloads, mode, mac })
     }
 }

@@ -7,6 +7,8 @@ use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
+use packet::MacAddr;
+
 use crate::port::Error;
 
 /// A parsed device string. Drivers take the options that they know and then call
@@ -154,6 +156,19 @@ impl DeviceSpec {
         expected: &str,
     ) -> Result<T, Error> {
         Ok(self.take_optional(key, expected)?.unwrap_or(default))
+    }
+
+    /// Takes option `key` as the address of one station; `None` when absent.
+    ///
+    /// # Errors
+    /// When the value is no address, or that of a group or of nobody; the error names it.
+    pub fn take_station(&mut self, key: &str) -> Result<Option<MacAddr>, Error> {
+        match self.take_optional::<MacAddr>(key, "an address such as 02:00:00:00:00:01")? {
+            Some(mac) if !mac.is_station() => {
+                Err(self.error(format!("{key}={mac}: expected the address of one station")))
+            }
+            mac => Ok(mac),
+        }
     }
 
     /// Takes option `key` as a number within `bounds`; `None` when absent.

@@ -203,10 +203,10 @@ impl TxDriver for XdpTx {
     }
 
     fn flush(&mut self) -> bool {
-        let pending = self.waiting && self.state.is_up();
-        if pending {
-            self.wake();
+        if !self.waiting || !self.state.is_up() {
+            return false;
         }
-        pending && self.waiting
+        self.wake();
+        self.waiting
     }
 }

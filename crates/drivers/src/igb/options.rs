@@ -57,7 +57,7 @@ impl Options {
             queues,
             queue_size: take_queue_size(&mut spec)?,
             mtu: spec.take_number("mtu", 1500, &(MIN_MTU..=MAX_MTU))?,
-            mac: take_mac(&mut spec)?,
+            mac: spec.take_station("mac")?,
             promiscuous: spec.take_switch("promiscuous", true)?,
             groups: take_groups(&mut spec)?,
             vlans: take_vlans(&mut spec)?,
@@ -77,16 +77,6 @@ fn take_queue_size(spec: &mut DeviceSpec) -> Result<u16, Error> {
         return Err(spec.error(format!("queue_size={size}: expected a multiple of 8")));
     }
     Ok(size)
-}
-
-fn take_mac(spec: &mut DeviceSpec) -> Result<Option<MacAddr>, Error> {
-    let mac: Option<MacAddr> = spec.take_optional("mac", "an address such as 02:00:00:00:00:01")?;
-    match mac {
-        Some(mac) if !mac.is_station() => {
-            Err(spec.error(format!("mac={mac}: expected the address of one station")))
-        }
-        mac => Ok(mac),
-    }
 }
 
 /// Takes a list with plus signs between its parts.

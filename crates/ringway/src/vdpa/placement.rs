@@ -4,6 +4,7 @@
 
 use std::path::PathBuf;
 
+use drivers::vhost_user::parse_mode;
 use ethdev::{DeviceSpec, Error};
 
 /// What such a string begins with.
@@ -46,12 +47,7 @@ impl Placement {
         let socket =
             socket.ok_or_else(|| wrong(format!("expected socket=PATH, as in {SYNTAX}")))?;
         let client = device.take_switch("client", false)?;
-        let mode = device.take("mode").map(|text| {
-            let mode = u32::from_str_radix(&text, 8).ok().filter(|mode| *mode <= 0o777);
-            mode.ok_or_else(|| {
-                wrong(format!("mode={text}: expected octal permissions, as in 0660"))
-            })
-        });
+        let mode = device.take("mode").map(|text| parse_mode(&text).map_err(wrong));
         let text = without_socket(rest);
         Ok(Self { device, text, socket: socket.into(), client, mode: mode.transpose()? })
     }

@@ -21,6 +21,11 @@ impl LogLimit {
         Self { left: BURST, refilled: now, suppressed: 0 }
     }
 
+    /// As [`admit`](Self::admit), now; the number, for a field of the line, only if there is one.
+    pub(crate) fn admit_line(&mut self) -> Option<Option<u64>> {
+        self.admit(Instant::now()).map(|suppressed| (suppressed > 0).then_some(suppressed))
+    }
+
     /// Whether a line may be written now; if so, how many were not since the last one.
     pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
         let refills = now.saturating_duration_since(self.refilled).as_secs() / REFILL.as_secs();

@@ -96,15 +96,13 @@ pub(super) struct Socket {
 /// before it.
 macro_rules! log {
     ($socket:expr, $level:ident, $error:expr, $text:literal) => {
-        if let Some(suppressed) = $socket.log.admit(Instant::now()) {
-            let suppressed = (suppressed > 0).then_some(suppressed);
+        if let Some(suppressed) = $socket.log.admit_line() {
             let socket = $socket.path.display();
             tracing::$level!(%socket, error = %$error, suppressed, $text);
         }
     };
     ($socket:expr, $level:ident, $text:literal) => {
-        if let Some(suppressed) = $socket.log.admit(Instant::now()) {
-            let suppressed = (suppressed > 0).then_some(suppressed);
+        if let Some(suppressed) = $socket.log.admit_line() {
             let socket = $socket.path.display();
             tracing::$level!(%socket, suppressed, $text);
         }

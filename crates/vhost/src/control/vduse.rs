@@ -62,8 +62,7 @@ impl VduseMember {
             // Otherwise it would be readable for ever.
             let _ = self.epoll.remove(self.session.kernel());
             self.session.close(&mut self.device);
-        } else if let Some(suppressed) = self.log.admit(Instant::now()) {
-            let suppressed = (suppressed > 0).then_some(suppressed);
+        } else if let Some(suppressed) = self.log.admit_line() {
             tracing::warn!(%device, %error, suppressed, "a VDUSE device");
         }
     }

@@ -91,7 +91,8 @@ pub struct NetDevice {
     offloads: bool,
     /// Offloads that the driver wants to have left to it now, where it has said so.
     wanted: Option<Features>,
-    log: LogLimit,
+    /// For log lines that a front-end can cause.
+    limit: LogLimit,
 }
 
 impl NetDevice {
@@ -112,7 +113,7 @@ impl NetDevice {
             watcher: None,
             watch: None,
             memory: Arc::default(),
-            log: LogLimit::new(Instant::now()),
+            limit: LogLimit::new(Instant::now()),
             logs: Logs::default(),
             negotiated: Features::empty(),
             filter: ReceiveFilter::default(),
@@ -231,22 +232,24 @@ impl NetDevice {
             return Ok(told);
         }
         // A front-end may have rings started as often as it likes.
-        let logs = self.log.admit(Instant::now()).is_some();
+        let line = self.limit.admit_line();
         if let BaseCheck::Found(base) = check {
-            if logs {
+            if let Some(suppressed) = line {
                 tracing::info!(
                     port = %self.name,
                     ring,
+                    suppressed,
                     "the ring goes on where it says that it is: the VMM does not know ({:#x})",
                     told.base
                 );
             }
             return Ok(device::RingSetup { base, ..told });
         }
-        if logs {
+        if let Some(suppressed) = line {
             tracing::warn!(
                 port = %self.name,
                 ring,
+                suppressed,
                 "the VMM does not know where the ring is to go on, and with IN_ORDER the ring does \
                  not tell; start the guest's driver again if no frames pass"
             );
@@ -378,9 +381,12 @@ impl Backend for NetDevice {
             base: setup.base,
             features,
         };
-        if setup.blank && self.log.admit(Instant::now()).is_some() {
+        if setup.blank
+            && let Some(suppressed) = self.limit.admit_line()
+        {
             tracing::warn!(
                 port = %self.name,
+                suppressed,
                 "nobody has ever written to the guest's memory: if the VMM does not share it, no \
                  frame will pass (QEMU: share=on at the memory backend)"
             );

@@ -420,7 +420,6 @@ impl Session {
     fn start(&mut self, device: &mut Device, index: u16, place: &device::RingSetup) -> Result<()> {
         let Some(ring) = self.rings.get_mut(usize::from(index)) else { return Ok(()) };
         let setup = RingSetup {
-            blank: false,
             size: place.size,
             desc: place.desc,
             avail: place.avail,
@@ -429,6 +428,7 @@ impl Session {
             base: place.base,
             features: place.features.bits(),
             enabled: true,
+            blank: false,
             kick: Some(ring.kick.try_clone().map_err(VduseError::Events)?),
             call: Some(self.kernel.call(index)),
             err: None,

@@ -1,4 +1,4 @@
-//! Where a device has stopped that served a packed ring by itself.
+//! Where a device has stopped that served a packed ring and was not, or could not be, asked.
 //!
 //! The ring does not say so in so many words. A descriptor's AVAIL flag tells in which round of
 //! the ring the driver wrote it; where the round changes is the place of the next descriptor that
@@ -69,9 +69,8 @@ impl PackedQueue {
         }
         let parts = Parts::resolve(memory, setup)?;
         let next = parts.driver_position(setup.size);
-        let (place, rest) = parts.device_position(next, setup.size);
-        let behind_rest = rest.map(|len| base(place.after(len, setup.size)));
-        Ok(Located { base: base(place), behind_rest })
+        let (place, behind_rest) = parts.device_position(next, setup.size);
+        Ok(Located { base: base(place), behind_rest: behind_rest.map(base) })
     }
 
     /// Looks whether a device that uses chains in order can go on at the base in `setup`.
@@ -89,18 +88,18 @@ impl PackedQueue {
         let (avail, used) = told(setup)?;
         let parts = Parts::resolve(memory, setup)?;
         let next = parts.driver_position(size);
-        let (place, rest) = parts.device_position(next, size);
-        let behind_rest = rest.map(|len| place.after(len, size));
-        // What was taken and not used is lost, but the ring goes on.
-        if [Some(place), behind_rest].iter().any(|at| [Some(avail), Some(used)].contains(at)) {
+        let (place, behind_rest) = parts.device_position(next, size);
+        let may_be = |at| at == place || Some(at) == behind_rest;
+        // Where only the used half fits, what was taken and not used is lost, but the ring goes on.
+        if may_be(avail) || may_be(used) {
             return Ok(BaseCheck::Fits);
         }
         let steps = |to| (0..=size).find(|steps| place.after(*steps, size) == to);
         let count = steps(next).unwrap_or(size);
         if setup.features.contains(Features::IN_ORDER) {
             // Of chains that are used with one mark, all but the first look outstanding.
-            let may_be = steps(avail).is_some_and(|steps| steps <= count);
-            return Ok(if may_be { BaseCheck::Fits } else { BaseCheck::Unknown });
+            let outstanding = steps(avail).is_some_and(|steps| steps <= count);
+            return Ok(if outstanding { BaseCheck::Fits } else { BaseCheck::Unknown });
         }
         // A single buffer looks like the rest of a chain when it has the id of the last one used.
         let place = behind_rest.filter(|_| parts.has_chains(place, count, size)).unwrap_or(place);
@@ -164,9 +163,9 @@ impl Parts {
         })
     }
 
-    /// The first descriptor before `next` that looks available, or `next`; and how many
-    /// descriptors from there on may be the rest of a used chain.
-    fn device_position(self, next: Position, size: u16) -> (Position, Option<u16>) {
+    /// The first descriptor before `next` that looks available, or `next`; and the one behind the
+    /// rest of a used chain, if that is what may lie there.
+    fn device_position(self, next: Position, size: u16) -> (Position, Option<Position>) {
         let before = |back: u16| {
             let passed = next.index < back;
             let index = if passed { size - back + next.index } else { next.index - back };
@@ -196,7 +195,7 @@ impl Parts {
         if self.ids(behind, run.saturating_sub(len), size).any(|id| id == last.id) {
             return (behind, None);
         }
-        (start, Some(len))
+        (start, Some(behind))
     }
 
     /// The ids of the chains in the `most` descriptors from `start` on.
