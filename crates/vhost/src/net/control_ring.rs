@@ -20,6 +20,8 @@ pub struct ControlRing {
     pub kick: Option<EventFd>,
     /// How we tell the driver of answers.
     pub call: Option<Call>,
+    /// How we tell the front-end that the ring is broken.
+    err: Option<EventFd>,
     broken: bool,
     buffers: Buffers,
     request: Vec<Segment>,
@@ -34,10 +36,27 @@ impl ControlRing {
             queue,
             kick: None,
             call: None,
+            err: None,
             broken: false,
             buffers: Buffers::default(),
             request: Vec::new(),
             answer: Vec::new(),
+        }
+    }
+
+    /// Replaces the file by which the front-end hears that the ring is broken, which it does at
+    /// once if it is.
+    pub fn set_err(&mut self, err: Option<EventFd>) {
+        self.err = err;
+        if self.broken {
+            self.tell_broken();
+        }
+    }
+
+    fn tell_broken(&self) {
+        if let Some(err) = &self.err {
+            // A front-end that gave us a file we cannot write has only itself to blame.
+            let _ = err.signal();
         }
     }
 
@@ -49,19 +68,25 @@ impl ControlRing {
         for _ in 0..COMMANDS_AT_ONCE {
             match self.serve_one(&mut execute) {
                 Ok(true) => {}
+                Ok(false) if self.queue.memory().poisoned() => {
+                    return self.break_ring(RingError::MemoryGone);
+                }
                 Ok(false) if self.queue.arm() => return,
                 Ok(false) => {}
-                Err(error) => {
-                    tracing::warn!(%error, "the guest broke its control queue; it is stopped");
-                    self.broken = true;
-                    return;
-                }
+                Err(error) => return self.break_ring(error),
             }
         }
         if let Some(kick) = &self.kick {
             // More is waiting: come back after the others' turn.
             let _ = kick.signal();
         }
+    }
+
+    /// Stops using a ring that makes no sense, and says so once.
+    fn break_ring(&mut self, error: RingError) {
+        tracing::warn!(%error, "the guest broke its control queue; it is stopped");
+        self.broken = true;
+        self.tell_broken();
     }
 
     /// Serves the next command; `false` when there is none.
@@ -112,5 +137,72 @@ impl ControlRing {
         unsafe { segment.as_ptr().write_volatile(ack) };
         self.queue.log_written(std::slice::from_ref(segment), 1);
         1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+    use std::sync::Arc;
+
+    use eal::Mapping;
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    use virtio::device::RingSetup;
+    use virtio::memory::{GuestMemory, Region};
+    use virtio::{Features, packed};
+
+    use super::*;
+
+    const USER: u64 = 0x7000_0000;
+    const BYTES: u64 = 1 << 16;
+    const SIZE: u16 = 64;
+
+    /// A control queue of zeroes, and the file that it lies in.
+    fn ring(is_packed: bool) -> (ControlRing, std::fs::File) {
+        let file = memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
+        ftruncate(&file, BYTES).unwrap();
+        let mapping = Arc::new(Mapping::map(file.as_fd(), 0, BYTES).unwrap());
+        let region = Region { guest_addr: 0, user_addr: USER, mapping };
+        let memory = Arc::new(GuestMemory::new(vec![region]).unwrap());
+        let mut features = Features::VERSION_1;
+        features.set(Features::RING_PACKED, is_packed);
+        let base = if is_packed { packed::Position::FIRST.bits().into() } else { 0 };
+        let (desc, avail, used) = (USER, USER + 0x4000, USER + 0x8000);
+        let setup = RingSetup { size: SIZE, desc, avail, used, base, features };
+        (ControlRing::new(DeviceQueue::new(memory, setup).unwrap()), file.into())
+    }
+
+    /// Writes what no device can make sense of.
+    fn spoil(file: &std::fs::File, is_packed: bool) {
+        use std::os::unix::fs::FileExt;
+        if is_packed {
+            // Every descriptor is available and goes on in the next one.
+            let flags = (packed::AVAIL | virtio::ring::DESC_NEXT).to_le_bytes();
+            (0..u64::from(SIZE)).for_each(|at| file.write_all_at(&flags, 16 * at + 14).unwrap());
+        } else {
+            file.write_all_at(&(SIZE + 1).to_le_bytes(), 0x4000 + 2).unwrap();
+        }
+    }
+
+    #[test]
+    fn whoever_wants_to_know_hears_once_that_the_ring_is_broken() {
+        for (is_packed, truncate) in [(false, false), (true, false), (false, true), (true, true)] {
+            let (mut ring, file) = ring(is_packed);
+            let err = EventFd::new().unwrap();
+            ring.set_err(Some(err.try_clone().unwrap()));
+            ring.serve(|_| true);
+            assert!(!err.drain().unwrap(), "a ring that is empty is whole");
+            if truncate {
+                file.set_len(0).unwrap();
+            } else {
+                spoil(&file, is_packed);
+            }
+            ring.serve(|_| true);
+            assert!(err.drain().unwrap(), "{is_packed} {truncate}");
+            ring.serve(|_| true);
+            assert!(!err.drain().unwrap(), "it is left alone");
+            ring.set_err(Some(err.try_clone().unwrap()));
+            assert!(err.drain().unwrap(), "one that comes late");
+        }
     }
 }

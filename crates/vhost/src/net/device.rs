@@ -260,6 +260,7 @@ impl NetDevice {
     fn start_control(&mut self, queue: DeviceQueue, setup: RingSetup) {
         let mut ring = ControlRing::new(queue);
         (ring.kick, ring.call) = (setup.kick, setup.call);
+        ring.set_err(setup.err);
         self.control = Some(ring);
         self.watch_control();
     }
@@ -459,7 +460,13 @@ impl Backend for NetDevice {
     }
 
     fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
-        self.edit(index, |ring| ring.err = err);
+        if self.is_control(index) {
+            if let Some(ring) = &mut self.control {
+                ring.set_err(err);
+            }
+        } else {
+            self.edit(index, |ring| ring.set_err(err));
+        }
     }
 
     fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {

@@ -245,6 +245,7 @@ impl RxDriver for NetReceiver {
             return;
         }
         if self.buffers.as_slice().is_empty() {
+            self.slot.check_memory(ring);
             // A guest that sends is known without it.
             let moved = if ring.enabled { ring.announce.take() } else { None };
             self.slot.check_in(loan);

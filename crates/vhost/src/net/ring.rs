@@ -63,6 +63,22 @@ impl Ring {
             err: None,
         }
     }
+
+    /// Replaces the file by which the front-end hears that the ring is broken, which it does at
+    /// once if it is: nobody may have been told until now.
+    pub(super) fn set_err(&mut self, err: Option<EventFd>) {
+        self.err = err;
+        if self.broken {
+            self.tell_broken();
+        }
+    }
+
+    fn tell_broken(&self) {
+        if let Some(err) = &self.err {
+            // A front-end that gave us a file we cannot write has only itself to blame.
+            let _ = err.signal();
+        }
+    }
 }
 
 /// Where the ring of one queue lies when no burst is going on.
@@ -175,9 +191,14 @@ impl RingSlot {
         tracing::warn!(ring = %self.name, %error, "the guest broke its ring; it is stopped");
         ring.broken = true;
         self.ready.store(false, Ordering::Relaxed);
-        if let Some(err) = &ring.err {
-            // A front-end that gave us a file we cannot write has only itself to blame.
-            let _ = err.signal();
+        ring.tell_broken();
+    }
+
+    /// For the worker, where the ring has nothing for it: one whose memory was taken away looks
+    /// empty for ever.
+    pub(super) fn check_memory(&self, ring: &mut Ring) {
+        if ring.queue.memory().poisoned() {
+            self.break_ring(ring, RingError::MemoryGone);
         }
     }
 

@@ -3,6 +3,7 @@
 mod log;
 mod offload;
 
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use eal::DmaMemory;
@@ -11,7 +12,7 @@ use ethdev::queue::{RxDriver, Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
 use packet::{BURST, Frame};
 use proptest::prelude::*;
-use virtio::device::{DeviceQueue, RingSetup};
+use virtio::device::{DeviceQueue, RingError, RingSetup};
 use virtio::driver::{Buffer, SplitQueue as DriverQueue};
 use virtio::memory::{GuestMemory, Region};
 use virtio::ring::QueueSize;
@@ -226,6 +227,65 @@ fn a_broken_ring_is_left_alone() {
     // SAFETY: as above.
     unsafe { guest.memory.as_ptr().add(index).cast::<u16>().write(SIZE) };
     assert!(guest.receive(&mut receiver).is_empty(), "once broken, always broken");
+}
+
+#[test]
+fn an_error_file_that_comes_late_is_told_of_a_ring_that_is_broken_already() {
+    for broken in [false, true] {
+        let guest = Guest::new(Features::empty());
+        guest.slot.edit(|ring| {
+            let ring = ring.as_mut().unwrap();
+            if broken {
+                guest.slot.break_ring(ring, RingError::EndlessChain { head: 0 });
+            }
+        });
+        let err = EventFd::new().unwrap();
+        guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.try_clone().unwrap())));
+        assert_eq!(err.drain().unwrap(), broken);
+    }
+}
+
+#[test]
+fn a_ring_whose_memory_was_taken_away_is_broken() {
+    // Of zeroes neither ring looks wrong: a packed one is empty, and so is a split one at 0.
+    for packed in [false, true] {
+        for transmits in [false, true] {
+            let mut features = Features::VERSION_1;
+            features.set(Features::RING_PACKED, packed);
+            let flags = rustix::fs::MemfdFlags::CLOEXEC;
+            let file = rustix::fs::memfd_create("guest", flags).unwrap();
+            rustix::fs::ftruncate(&file, BYTES as u64).unwrap();
+            let mapping = Arc::new(Mapping::map(file.as_fd(), 0, BYTES as u64).unwrap());
+            let region = Region { guest_addr: GUEST, user_addr: USER, mapping };
+            let table = Arc::new(GuestMemory::new(vec![region]).unwrap());
+            let base = if packed { 0x8000 } else { 0 };
+            let (desc, avail, used) = (USER, USER + 0x1_0000, USER + 0x2_0000);
+            let setup = RingSetup { size: SIZE, desc, avail, used, base, features };
+            let err = EventFd::new().unwrap();
+            let slot = Arc::new(RingSlot::new("test".into()).unwrap());
+            slot.edit(|place| {
+                let mut ring = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);
+                ring.enabled = true;
+                ring.set_err(Some(err.try_clone().unwrap()));
+                *place = Some(Box::new(ring));
+            });
+            let stats = QueueStats::default();
+            let burst = || {
+                if transmits {
+                    let frame = pattern(60);
+                    let frames = [Frame::from_bytes(&frame)];
+                    NetTransmitter::new(Arc::clone(&slot)).transmit(&frames, &stats);
+                } else {
+                    NetReceiver::new(Arc::clone(&slot)).receive(32, &stats);
+                }
+            };
+            burst();
+            assert!(!err.drain().unwrap() && slot.is_ready());
+            rustix::fs::ftruncate(&file, 0).unwrap();
+            burst();
+            assert!(err.drain().unwrap() && !slot.is_ready(), "{packed} {transmits}");
+        }
+    }
 }
 
 #[test]

@@ -73,6 +73,7 @@ impl NetTransmitter {
                     wanted = frames.len() - sent.consumed;
                 }
             } else if fetched < wanted.min(MAX_BUFFERS) {
+                self.slot.check_memory(ring);
                 break; // The ring has no more.
             } else if wanted < MAX_BUFFERS {
                 wanted = MAX_BUFFERS;
