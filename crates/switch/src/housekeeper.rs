@@ -1,7 +1,9 @@
-//! What happens once a second, on a thread of its own: time goes on, entries expire.
+//! What happens on a thread of its own: once a second time goes on and entries expire, and when
+//! the link of a port changes the port is looked after.
 
 use std::sync::Arc;
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -45,33 +47,104 @@ impl Ager {
     }
 }
 
+/// What the thread is woken up for.
+enum Note {
+    Link(Arc<LinkNotice>),
+    Stop,
+}
+
+/// What there is to do.
+#[derive(Debug)]
+pub(crate) enum Task {
+    /// A second is over: it is so long since the start.
+    Second(Duration),
+    /// The link of the port of this number may have changed.
+    Link(u16),
+}
+
+/// The way to have a port looked after.
+#[derive(Clone, Debug)]
+pub(crate) struct Notes(Sender<Note>);
+
+impl Notes {
+    /// For the listener of port `number`: calling it is quick, and however often that happens,
+    /// at most one note is under way.
+    pub(crate) fn of_port(&self, number: u16) -> impl Fn() + Send + Sync + 'static {
+        let notice = Arc::new(LinkNotice { number, sent: AtomicBool::new(false) });
+        let notes = self.0.clone();
+        move || {
+            if !notice.sent.swap(true, SeqCst) {
+                // It fails when the thread is gone, and the ports will be soon.
+                let _ = notes.send(Note::Link(Arc::clone(&notice)));
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct LinkNotice {
+    number: u16,
+    /// A note is under way, so that whatever a peer does, there is no second one.
+    sent: AtomicBool,
+}
+
+/// The way to the thread, and where it will read; see [`Housekeeper::start`].
+pub(crate) fn notes() -> (Notes, Inbox) {
+    let (sender, inbox) = mpsc::channel();
+    (Notes(sender), Inbox(inbox))
+}
+
+/// Where the thread reads.
+pub(crate) struct Inbox(Receiver<Note>);
+
 /// The thread. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Housekeeper {
-    stop: Option<Sender<()>>,
+    notes: Notes,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Housekeeper {
-    /// Starts the thread, which calls `work` with the time since its start, once a second.
-    pub(crate) fn start(mut work: impl FnMut(Duration) + Send + 'static) -> Result<Self, Error> {
-        let (stop, stopped) = mpsc::channel::<()>();
-        let start = Instant::now();
+    /// Starts the thread, which calls `work` once a second and for every note.
+    pub(crate) fn start(
+        notes: Notes,
+        inbox: Inbox,
+        work: impl FnMut(Task) + Send + 'static,
+    ) -> Result<Self, Error> {
         let thread = Builder::new()
             .name("switch-time".to_owned())
-            .spawn(move || {
-                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
-                    work(start.elapsed());
-                }
-            })
+            .spawn(move || run(&inbox, work))
             .map_err(|source| Error::System { action: "start a thread", source })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { notes, thread: Some(thread) })
+    }
+}
+
+fn run(inbox: &Inbox, mut work: impl FnMut(Task)) {
+    let start = Instant::now();
+    let mut next = TICK;
+    loop {
+        let note = inbox.0.recv_timeout(next.saturating_sub(start.elapsed()));
+        match note {
+            Ok(Note::Stop) => return,
+            Ok(Note::Link(notice)) => {
+                // First this: what happens from now on is worth another note.
+                notice.sent.store(false, SeqCst);
+                work(Task::Link(notice.number));
+            }
+            Err(_) => {}
+        }
+        // Notes, however many, do not stop the time.
+        let elapsed = start.elapsed();
+        if elapsed >= next {
+            next = elapsed.saturating_add(TICK);
+            work(Task::Second(elapsed));
+        }
     }
 }
 
 impl Drop for Housekeeper {
     fn drop(&mut self) {
-        drop(self.stop.take());
+        let _ = self.notes.0.send(Note::Stop);
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
         {
@@ -84,6 +157,41 @@ impl Drop for Housekeeper {
 mod tests {
     use super::*;
     use crate::fdb::Key;
+
+    #[test]
+    fn a_port_has_one_note_under_way_at_most_and_time_goes_on_meanwhile() {
+        let (notes, inbox) = notes();
+        let (links, seconds) = (mpsc::channel(), mpsc::channel());
+        let (told, may_go_on) = mpsc::channel::<()>();
+        let (link, second) = (links.0, seconds.0);
+        let notify = [notes.of_port(3), notes.of_port(4)];
+        for _ in 0..1_000 {
+            notify[0]();
+        }
+        let housekeeper = Housekeeper::start(notes, inbox, move |task| match task {
+            Task::Link(number) => {
+                link.send(number).unwrap();
+                let _ = may_go_on.recv();
+            }
+            Task::Second(elapsed) => second.send(elapsed).unwrap(),
+        })
+        .unwrap();
+        assert_eq!(links.1.recv().unwrap(), 3);
+        // It is at work: what comes now is told afterwards, once.
+        notify[0]();
+        notify[0]();
+        notify[1]();
+        told.send(()).unwrap();
+        assert_eq!(links.1.recv().unwrap(), 3);
+        told.send(()).unwrap();
+        assert_eq!(links.1.recv().unwrap(), 4);
+        told.send(()).unwrap();
+        assert!(seconds.1.recv().unwrap() >= TICK);
+        assert!(links.1.try_recv().is_err());
+        drop(housekeeper);
+        // Nobody listens any more, which harms nobody.
+        notify[1]();
+    }
 
     #[test]
     fn every_entry_expires_within_an_eighth_of_its_time() {

@@ -8,7 +8,7 @@
 //! - `bench`: a worker without its thread, for measuring programs
 //! - `datapath`: from a burst of frames to the ports where they go out
 //! - `header`: what the switch reads of a frame
-//! - `housekeeper`: what happens once a second
+//! - `housekeeper`: what happens once a second, and when a link changes
 //! - `inputs`: the receive queues of a worker
 //! - `output`: one worker's way to send to a port
 //! - `ports`: the ports as control threads see them

@@ -30,6 +30,8 @@ pub(crate) struct Entry {
     mtu: Arc<AtomicU32>,
     /// The worker of each receive queue.
     rx_workers: Vec<usize>,
+    /// How often the link had changed when it was last looked at.
+    link_changes: u64,
 }
 
 impl Entry {
@@ -39,7 +41,7 @@ impl Entry {
         mtu: Arc<AtomicU32>,
         rx_workers: Vec<usize>,
     ) -> Self {
-        Self { number, port, mtu, rx_workers }
+        Self { number, port, mtu, rx_workers, link_changes: 0 }
     }
 
     /// The number that the data path knows the port by.
@@ -52,6 +54,14 @@ impl Entry {
         set.map_err(|source| Error::Port { name: name.to_owned(), source })?;
         self.update_mtu();
         Ok(())
+    }
+
+    /// Whether the link is down, or was down for a while since this was asked last.
+    fn was_down(&mut self) -> bool {
+        let link = self.port.control().link();
+        let changes = link.changes.saturating_sub(self.link_changes);
+        self.link_changes = link.changes;
+        !link.up || changes > 1
     }
 
     /// Tells the workers the device's MTU.
@@ -139,6 +149,12 @@ impl Ports {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.0.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Whether the link of port `number` is down, or was down since this was asked last.
+    pub(crate) fn was_down(&mut self, number: u16) -> bool {
+        let mut entries = self.0.values_mut();
+        entries.find(|entry| entry.number == number).is_some_and(Entry::was_down)
     }
 
     /// The name of port `number`.

@@ -14,10 +14,10 @@ use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::datapath::Datapath;
 use crate::error::Error;
 use crate::fdb::{Fdb, Key};
-use crate::housekeeper::{Ager, Housekeeper};
+use crate::housekeeper::{Ager, Housekeeper, Notes, Task, notes};
 use crate::ports::{Entry, Ports};
 use crate::report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
-use crate::worker::{Idle, Mailbox, Worker};
+use crate::worker::{Idle, Mailbox, Message, Worker};
 
 /// The largest VLAN id; 4095 is reserved (IEEE 802.1Q table 9-2).
 const MAX_VLAN: u16 = 4094;
@@ -56,6 +56,7 @@ struct Control {
     started_cycles: u64,
     ports: Ports,
     fdb: Arc<Fdb>,
+    notes: Notes,
 }
 
 impl Switch {
@@ -67,13 +68,19 @@ impl Switch {
         config.check()?;
         let ageing = u32::try_from(config.ageing.as_secs()).unwrap_or(u32::MAX);
         let fdb = Arc::new(Fdb::new(config.fdb_limit, MAX_PORTS, ageing));
-        let control = Arc::new(Mutex::new(Control::start(config, &fdb)?));
+        let (notes, inbox) = notes();
+        let control = Control::start(config, &fdb, notes.clone())?;
+        let control = Arc::new(Mutex::new(control));
         let mut ager = Ager::new(Arc::clone(&fdb), ageing);
         let ports = Arc::downgrade(&control);
-        let housekeeper = Housekeeper::start(move |elapsed| {
-            ager.tick(elapsed);
-            if let Some(control) = ports.upgrade() {
-                lock(&control).ports.update_mtus();
+        let housekeeper = Housekeeper::start(notes, inbox, move |task| {
+            if let Task::Second(elapsed) = task {
+                ager.tick(elapsed);
+            }
+            let Some(control) = ports.upgrade() else { return };
+            match task {
+                Task::Second(_) => lock(&control).ports.update_mtus(),
+                Task::Link(number) => lock(&control).look_at_link(number),
             }
         })?;
         Ok(Self {
@@ -234,7 +241,7 @@ impl Drop for Switch {
 }
 
 impl Control {
-    fn start(config: &SwitchConfig, fdb: &Arc<Fdb>) -> Result<Self, Error> {
+    fn start(config: &SwitchConfig, fdb: &Arc<Fdb>, notes: Notes) -> Result<Self, Error> {
         let system = |action| move |source| Error::System { action, source };
         // Calibrates the clock, before anybody is in a hurry.
         let idle = Idle { busy_poll: config.busy_poll, after: clock::cycles(config.idle_after) };
@@ -245,6 +252,7 @@ impl Control {
             started_cycles: clock::now(),
             ports: Ports::default(),
             fdb: Arc::clone(fdb),
+            notes,
         };
         let workers = Workers::new().map_err(system("start workers"))?;
         // Packets go through the switch in buffers of the ports' own; nothing is allocated here.
@@ -296,6 +304,8 @@ impl Control {
         crate::ports::attach(number, tx, &mtu, options.tx_retries, &self.mailboxes);
         crate::ports::poll(number, rx, &rx_workers, &self.mailboxes);
         tracing::info!(port = name, device = port.device(), "port added");
+        let notify = self.notes.of_port(number);
+        port.on_event(move |_| notify());
         self.ports.insert(name, Entry::new(number, port, mtu, rx_workers));
         Ok(())
     }
@@ -318,6 +328,21 @@ impl Control {
             least.0 = least.0.saturating_add(1);
         }
         if load.is_empty() { Err(Error::NoWorker) } else { Ok(placed) }
+    }
+
+    /// Forgets what was learnt on a port whose link is down, or was down since the last look: what
+    /// is behind it may be elsewhere now, and frames to it are flooded until it is heard again.
+    fn look_at_link(&mut self, number: u16) {
+        if !self.ports.was_down(number) {
+            return;
+        }
+        // Frames that came before the link went down are dealt with, and learnt from, when every
+        // worker has answered.
+        for mailbox in &self.mailboxes {
+            mailbox.ask(Message::Answer);
+        }
+        let removed = self.fdb.write().flush(Some(number));
+        tracing::debug!(port = self.ports.name_of(number), removed, "forgot addresses: link down");
     }
 
     fn remove_port(&mut self, name: &str) -> Result<PortReport, Error> {

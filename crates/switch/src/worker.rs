@@ -33,6 +33,8 @@ pub(crate) enum Message {
     TakeInputs(u16, Sender<Vec<Input>>),
     /// Give the transmit queues of a port back.
     TakeOutput(u16, Sender<Option<Output>>),
+    /// Only answer: what was received before is dealt with then.
+    Answer(Sender<()>),
 }
 
 /// What a worker counts; see [`WorkerReport`](crate::WorkerReport).
@@ -229,6 +231,9 @@ impl Worker {
             }
             Message::TakeOutput(port, output) => {
                 let _ = output.send(self.path.set_output(port, None));
+            }
+            Message::Answer(done) => {
+                let _ = done.send(());
             }
         }
     }

@@ -62,6 +62,28 @@ fn stations_find_each_other() {
     }
 }
 
+#[test]
+fn what_is_behind_a_link_that_goes_down_is_forgotten_at_once() {
+    for workers in [1, 3] {
+        let switch = start(workers);
+        let peers: Vec<_> = ["a", "b", "c"].iter().map(|name| add(&switch, name, 1)).collect();
+        announce(&switch, &peers);
+        switch.fdb_add_static(mac(9), 0, "a").unwrap();
+        let learnt = |port: &str| switch.port(port).unwrap().fdb_entries;
+        peers[0].set_link(false);
+        wait_until("the port's address is forgotten", || learnt("a") == 0);
+        assert_eq!((learnt("b"), learnt("c"), switch.fdb().len()), (1, 1, 3));
+        // The station is heard again from elsewhere: nothing holds it back.
+        peers[1].send(0, [frame(mac(2), mac(0), 1)]);
+        assert_eq!(number(&peers[2].receive(1)[0]), 1);
+        peers[2].send(0, [frame(mac(0), mac(2), 2)]);
+        assert_eq!(number(&peers[1].receive(1)[0]), 2);
+        wait_until("both are learnt", || learnt("b") == 2);
+        peers[1].flap_link();
+        wait_until("the other port's addresses are forgotten", || learnt("b") == 0);
+    }
+}
+
 /// No further frame comes that would have the worker look.
 #[test]
 fn what_a_device_has_not_taken_is_sent_while_the_worker_sleeps() {

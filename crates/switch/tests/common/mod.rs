@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 use drivers::OpenPort;
 use eal::EventFd;
 use ethdev::{
-    Error, Link, PortControl, PortInfo, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue,
+    Error, Link, PortControl, PortEvent, PortEvents, PortInfo, QueueStats, RxDriver, RxQueue, Sent,
+    TxDriver, TxQueue,
 };
 use packet::{Frame, FrameBatch, MacAddr};
 
@@ -43,9 +44,24 @@ pub struct Peer {
     pub unfinished: AtomicUsize,
     mtu: AtomicU16,
     can_wait: bool,
+    link_changes: AtomicUsize,
+    events: PortEvents,
 }
 
 impl Peer {
+    /// Takes the link down or up, and tells so.
+    pub fn set_link(&self, up: bool) {
+        self.ready.store(up, SeqCst);
+        self.link_changes.fetch_add(1, SeqCst);
+        self.events.announce(PortEvent::LinkChanged);
+    }
+
+    /// Takes the link down and up again before anybody can look.
+    pub fn flap_link(&self) {
+        self.link_changes.fetch_add(2, SeqCst);
+        self.events.announce(PortEvent::LinkChanged);
+    }
+
     /// Puts frames on their way into queue `queue`.
     pub fn send(&self, queue: usize, frames: impl IntoIterator<Item = Vec<u8>>) {
         let wire = &self.wires[queue];
@@ -176,7 +192,12 @@ impl PortControl for Control {
     }
 
     fn link(&self) -> Link {
-        Link { up: self.peer.ready.load(SeqCst), speed_mbps: None, changes: 0 }
+        let changes = self.peer.link_changes.load(SeqCst) as u64;
+        Link { up: self.peer.ready.load(SeqCst), speed_mbps: None, changes }
+    }
+
+    fn events(&self) -> Option<&PortEvents> {
+        Some(&self.peer.events)
     }
 
     fn mac(&self) -> MacAddr {
@@ -233,6 +254,8 @@ fn make(name: &str, queues: usize, can_wait: bool) -> (OpenPort, Arc<Peer>) {
         unfinished: AtomicUsize::new(0),
         mtu: AtomicU16::new(1500),
         can_wait,
+        link_changes: AtomicUsize::new(0),
+        events: PortEvents::new(),
     });
     let rx = peer.wires.iter().map(|wire| {
         let (wire, peer) = (Arc::clone(wire), Arc::clone(&peer));
