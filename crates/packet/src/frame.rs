@@ -32,45 +32,132 @@ pub const HEAD_CAPACITY: usize = 192;
 /// Largest frame, in bytes: a 64 KiB segment with its link-layer headers.
 pub const MAX_FRAME_LEN: usize = 65_535 + 18;
 
-/// A piece of memory that somebody else may be writing at the same moment.
+/// Where a piece of memory is, and how long: a pointer and a length that promise nothing.
 ///
-/// There is no way to get a `&[u8]` of it: its bytes can only be copied out.
+/// Rings hand these out, since their buffers stay valid for as long as the ring's memory is held,
+/// which no borrow can say. [`get`](Self::get) makes a [`Segment`] of it.
 #[derive(Clone, Copy, Debug)]
 #[repr(C)]
-pub struct Segment {
+pub struct RawSegment {
     ptr: NonNull<u8>,
     len: u32,
 }
 
-// SAFETY: a segment is an address and a length; `new` demands memory that may be read from any
-// thread.
-unsafe impl Send for Segment {}
-// SAFETY: as above.
-unsafe impl Sync for Segment {}
+// SAFETY: it is an address and a length; to use the address is unsafe wherever it is done.
+unsafe impl Send for RawSegment {}
+// SAFETY: as above; there is no interior state.
+unsafe impl Sync for RawSegment {}
 
-impl Segment {
-    /// Describes `len` bytes at `ptr`.
-    ///
-    /// # Safety
-    ///
-    /// The bytes must stay mapped and readable, from any thread, for as long as the segment, or
-    /// any frame made of it, is used.
+impl RawSegment {
+    /// Notes `len` bytes at `ptr`.
     #[must_use]
-    pub const unsafe fn new(ptr: NonNull<u8>, len: u32) -> Self {
+    #[inline]
+    pub const fn new(ptr: NonNull<u8>, len: u32) -> Self {
         Self { ptr, len }
     }
 
     /// Length in bytes.
     #[must_use]
+    #[inline]
     #[allow(clippy::len_without_is_empty, reason = "a segment is a length, not a collection")]
     pub const fn len(&self) -> usize {
         self.len as usize
     }
 
-    /// First byte, for a driver that copies or hands the bytes to a device.
+    /// First byte.
     #[must_use]
+    #[inline]
     pub const fn as_ptr(&self) -> NonNull<u8> {
         self.ptr
+    }
+
+    /// The memory itself.
+    ///
+    /// # Safety
+    ///
+    /// For all of `'a` the bytes must stay mapped and readable, from any thread, and nobody may
+    /// have an exclusive reference to them.
+    #[must_use]
+    #[inline]
+    pub const unsafe fn get<'a>(self) -> Segment<'a> {
+        Segment { raw: self, _memory: PhantomData }
+    }
+
+    /// As [`get`](Self::get), for many at once.
+    ///
+    /// # Safety
+    ///
+    /// As there, for each of them.
+    #[must_use]
+    #[inline]
+    pub const unsafe fn get_all<'a>(raw: &[Self]) -> &[Segment<'a>] {
+        // SAFETY: a segment is nothing but a raw one (`repr(transparent)`), and the caller vouches
+        // for what it promises.
+        unsafe { &*(std::ptr::from_ref(raw) as *const [Segment<'a>]) }
+    }
+
+    /// As [`get_all`](Self::get_all), to be cut as well.
+    ///
+    /// # Safety
+    ///
+    /// As there.
+    #[must_use]
+    #[inline]
+    pub const unsafe fn get_all_mut<'a>(raw: &mut [Self]) -> &mut [Segment<'a>] {
+        // SAFETY: as in `get_all`; whatever is written there is a raw segment, too.
+        unsafe { &mut *(std::ptr::from_mut(raw) as *mut [Segment<'a>]) }
+    }
+}
+
+/// A piece of memory that is there for as long as `'a`, and that somebody else may be writing at
+/// the same moment.
+///
+/// There is no way to get a `&[u8]` of it: its bytes can only be copied out.
+///
+/// It is valid no longer than what it was made from, which the borrow checker sees to:
+///
+/// ```compile_fail,E0505
+/// let packet = packet::Pool::new("doc", 1, 64).unwrap().cache().alloc().unwrap();
+/// let tail = packet.tail().first().copied();
+/// drop(packet);
+/// tail.map(|segment| segment.copy_to(&mut [0; 16]));
+/// ```
+#[derive(Clone, Copy, Debug)]
+#[repr(transparent)]
+pub struct Segment<'a> {
+    raw: RawSegment,
+    _memory: PhantomData<&'a [u8]>,
+}
+
+impl<'a> Segment<'a> {
+    /// Private bytes as a segment; what is longer than 4 GiB is cut.
+    #[must_use]
+    pub fn from_bytes(bytes: &'a [u8]) -> Self {
+        let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        // SAFETY: the bytes are borrowed for all of 'a, and there are at least `len`.
+        unsafe { RawSegment::new(NonNull::from(bytes).cast(), len).get() }
+    }
+
+    /// Where it is, without the promise that it is still there.
+    #[must_use]
+    #[inline]
+    pub const fn raw(&self) -> RawSegment {
+        self.raw
+    }
+
+    /// Length in bytes.
+    #[must_use]
+    #[inline]
+    #[allow(clippy::len_without_is_empty, reason = "a segment is a length, not a collection")]
+    pub const fn len(&self) -> usize {
+        self.raw.len()
+    }
+
+    /// First byte, for a driver that copies or hands the bytes to a device.
+    #[must_use]
+    #[inline]
+    pub const fn as_ptr(&self) -> NonNull<u8> {
+        self.raw.ptr
     }
 
     /// Copies the first bytes, as many as fit, to `to`; returns how many.
@@ -78,18 +165,20 @@ impl Segment {
         let count = to.len().min(self.len());
         // SAFETY: `count` is at most the length of both. `copy` stands a guest that maps one
         // piece of memory twice.
-        unsafe { std::ptr::copy(self.ptr.as_ptr(), to.as_mut_ptr(), count) };
+        unsafe { std::ptr::copy(self.raw.ptr.as_ptr(), to.as_mut_ptr(), count) };
         count
     }
 
     /// The segment without its first `count` bytes (empty when it has fewer).
     #[must_use]
+    #[inline]
     pub fn skip(&self, count: usize) -> Self {
         let count = count.min(self.len());
         // SAFETY: `count` is at most the segment's length, so the result stays inside it.
-        let ptr = unsafe { self.ptr.add(count) };
+        let ptr = unsafe { self.raw.ptr.add(count) };
         #[allow(clippy::cast_possible_truncation, reason = "count is at most len, a u32")]
-        Self { ptr, len: self.len - count as u32 }
+        let raw = RawSegment { ptr, len: self.raw.len - count as u32 };
+        Self { raw, ..*self }
     }
 }
 
@@ -100,7 +189,7 @@ impl Segment {
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a> {
     head: NonNull<u8>,
-    body: NonNull<Segment>,
+    body: NonNull<Segment<'a>>,
     len: u32,
     head_len: u16,
     body_count: u16,
@@ -133,7 +222,7 @@ impl<'a> Frame<'a> {
     /// A frame of a private head and a body of segments; `None` if it would be longer than
     /// [`MAX_FRAME_LEN`] or its head longer than 65,535 bytes.
     #[must_use]
-    pub fn from_parts(head: &'a [u8], body: &'a [Segment]) -> Option<Self> {
+    pub fn from_parts(head: &'a [u8], body: &'a [Segment<'a>]) -> Option<Self> {
         let body_len: usize = body.iter().map(Segment::len).sum();
         let len = head.len().checked_add(body_len).filter(|len| *len <= MAX_FRAME_LEN)?;
         Some(Self {
@@ -190,7 +279,7 @@ impl<'a> Frame<'a> {
     /// What follows the head, in order; empty when the head is the whole frame.
     #[must_use]
     #[inline]
-    pub const fn body(&self) -> &'a [Segment] {
+    pub const fn body(&self) -> &'a [Segment<'a>] {
         // SAFETY: whoever made the frame had `body_count` segments at `body` that live for 'a.
         unsafe { std::slice::from_raw_parts(self.body.as_ptr(), self.body_count as usize) }
     }
@@ -216,7 +305,7 @@ impl<'a> Frame<'a> {
             let count = segment.len().min(room - done);
             // SAFETY: the segment is readable for its length, and `done + count` is at most
             // `room`. `copy` tolerates a guest that lets source and destination overlap.
-            unsafe { std::ptr::copy(segment.ptr.as_ptr(), to.as_ptr().add(done), count) };
+            unsafe { std::ptr::copy(segment.as_ptr().as_ptr(), to.as_ptr().add(done), count) };
             done += count;
         }
         done
@@ -261,10 +350,11 @@ impl<'a> Frame<'a> {
             unsafe { std::ptr::copy(self.head.as_ptr(), to.as_ptr(), done) };
         }
         for segment in self.body() {
+            let (from, len) = (segment.as_ptr().as_ptr(), segment.len());
             // SAFETY: the segment is readable for its length, and the lengths of head and body
             // add up to `len`. `copy` tolerates a guest that lets source and destination overlap.
-            unsafe { std::ptr::copy(segment.ptr.as_ptr(), to.as_ptr().add(done), segment.len()) };
-            done += segment.len();
+            unsafe { std::ptr::copy(from, to.as_ptr().add(done), len) };
+            done += len;
         }
     }
 
@@ -283,9 +373,9 @@ impl<'a> Frame<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct FrameReader<'a> {
     head: &'a [u8],
-    body: &'a [Segment],
+    body: &'a [Segment<'a>],
     /// What is left of the segment in front of `body`.
-    part: Option<Segment>,
+    part: Option<Segment<'a>>,
 }
 
 impl<'a> FrameReader<'a> {
@@ -315,14 +405,14 @@ impl<'a> FrameReader<'a> {
             let Some(segment) = self.part.take().or_else(|| self.next_segment()) else { break };
             let count = segment.len().min(room - done);
             // SAFETY: the segment is readable for its length, `done + count` at most `room`.
-            unsafe { std::ptr::copy(segment.ptr.as_ptr(), to.as_ptr().add(done), count) };
+            unsafe { std::ptr::copy(segment.as_ptr().as_ptr(), to.as_ptr().add(done), count) };
             done += count;
-            self.part = Some(segment.skip(count)).filter(|rest| rest.len > 0);
+            self.part = Some(segment.skip(count)).filter(|rest| rest.len() > 0);
         }
         done
     }
 
-    fn next_segment(&mut self) -> Option<Segment> {
+    fn next_segment(&mut self) -> Option<Segment<'a>> {
         let (first, rest) = self.body.split_first()?;
         self.body = rest;
         Some(*first)
@@ -343,9 +433,9 @@ pub struct FrameBatch {
     /// Raw, since frames point into it while the next head is filled.
     heads: NonNull<[Head; BURST]>,
     /// The bodies of frames that have one segment. Raw for the same reason, as is what follows.
-    bodies: NonNull<[Segment; BURST]>,
+    bodies: NonNull<[Segment<'static>; BURST]>,
     /// The segments of all other bodies.
-    segments: NonNull<[Segment]>,
+    segments: NonNull<[Segment<'static>]>,
     segments_used: usize,
 }
 
@@ -369,7 +459,7 @@ impl FrameBatch {
     /// can have no more than that, and no more than 65,535.
     #[must_use]
     pub fn with_segments(segments: usize) -> Self {
-        let none = Segment { ptr: NonNull::dangling(), len: 0 };
+        let none = Segment { raw: RawSegment::new(NonNull::dangling(), 0), _memory: PhantomData };
         let heads = Box::new([Head([0; HEAD_CAPACITY]); BURST]);
         let segments = vec![none; segments.clamp(BURST, u16::MAX as usize)].into_boxed_slice();
         Self {
@@ -391,10 +481,11 @@ impl FrameBatch {
 
     /// Where the next body segment goes; `None` when fewer than `count` are left.
     #[inline]
-    fn next_segments(&self, count: usize) -> Option<NonNull<Segment>> {
+    fn next_segments(&self, count: usize) -> Option<NonNull<Segment<'static>>> {
         let free = self.segments.len() - self.segments_used;
         // SAFETY: `segments_used` is at most the number of segments.
-        (count <= free).then(|| unsafe { self.segments.cast::<Segment>().add(self.segments_used) })
+        (count <= free)
+            .then(|| unsafe { self.segments.cast::<Segment<'_>>().add(self.segments_used) })
     }
 
     /// The frames received, oldest first.
@@ -451,7 +542,7 @@ impl FrameBatch {
     /// `segment` must stay readable until [`clear`](Self::clear), or the next push after it, and
     /// must not lie in this batch.
     #[inline]
-    pub unsafe fn push_shared(&mut self, segment: Segment) -> bool {
+    pub unsafe fn push_shared(&mut self, segment: Segment<'_>) -> bool {
         let index = self.frames.len();
         if index >= BURST {
             return false;
@@ -459,23 +550,24 @@ impl FrameBatch {
         // SAFETY: there are BURST heads and bodies, and `index` is less than that.
         let (head, body) = unsafe {
             let head: NonNull<u8> = self.heads.cast::<Head>().add(index).cast();
-            (head, self.bodies.cast::<Segment>().add(index))
+            (head, self.bodies.cast::<Segment<'static>>().add(index))
         };
         let head_len = segment.len().min(HEAD_LEN);
-        // SAFETY: the head has room for HEAD_LEN bytes, and the segment has at least `head_len`.
+        // SAFETY: the head has room for HEAD_LEN bytes, and the segment has at least `head_len`. The
+        // caller vouches for the segment for as long as the batch has it.
         unsafe {
             if segment.len() >= HEAD_LEN {
-                copy_line(segment.ptr.as_ptr(), head.as_ptr());
-                body.write(segment.skip(HEAD_LEN));
+                copy_line(segment.as_ptr().as_ptr(), head.as_ptr());
+                body.write(segment.skip(HEAD_LEN).raw.get());
             } else {
-                copy(segment.ptr.as_ptr(), head.as_ptr(), head_len);
+                copy(segment.as_ptr().as_ptr(), head.as_ptr(), head_len);
             }
         }
         #[allow(clippy::cast_possible_truncation, reason = "at most HEAD_LEN")]
         let frame = Frame {
             head,
             body,
-            len: segment.len,
+            len: segment.raw.len,
             head_len: head_len as u16,
             body_count: u16::from(segment.len() > HEAD_LEN),
             offload: Offload::NONE,
@@ -492,7 +584,7 @@ impl FrameBatch {
     /// # Safety
     ///
     /// As for [`Self::push_shared`], for every segment.
-    pub unsafe fn push_shared_chain(&mut self, segments: &[Segment]) -> bool {
+    pub unsafe fn push_shared_chain(&mut self, segments: &[Segment<'_>]) -> bool {
         // SAFETY: the caller vouches for the segments.
         unsafe { self.push_shared_with_head(segments, HEAD_LEN) }
     }
@@ -504,7 +596,11 @@ impl FrameBatch {
     /// # Safety
     ///
     /// As for [`Self::push_shared`], for every segment.
-    pub unsafe fn push_shared_with_head(&mut self, segments: &[Segment], head_room: usize) -> bool {
+    pub unsafe fn push_shared_with_head(
+        &mut self,
+        segments: &[Segment<'_>],
+        head_room: usize,
+    ) -> bool {
         let head_room = head_room.min(HEAD_CAPACITY);
         let len: usize = segments.iter().map(Segment::len).sum();
         if len > MAX_FRAME_LEN {
@@ -519,13 +615,14 @@ impl FrameBatch {
             // SAFETY: `head_len + count` is at most the head's capacity, `count` at most the
             // segment's length.
             unsafe {
-                std::ptr::copy(segment.ptr.as_ptr(), head.as_ptr().add(head_len), count);
+                std::ptr::copy(segment.as_ptr().as_ptr(), head.as_ptr().add(head_len), count);
             }
             head_len += count;
             let rest = segment.skip(count);
-            if rest.len > 0 {
-                // SAFETY: `next_segments` made sure of `segments.len()` segments at `body`.
-                unsafe { body.add(used).write(rest) };
+            if rest.len() > 0 {
+                // SAFETY: `next_segments` made sure of `segments.len()` segments at `body`, and the
+                // caller vouches for this one for as long as the batch has it.
+                unsafe { body.add(used).write(rest.raw.get()) };
                 used += 1;
             }
         }
@@ -589,7 +686,7 @@ impl FrameBatch {
         &mut self,
         ptr: NonNull<u8>,
         len: u16,
-        segments: &[Segment],
+        segments: &[Segment<'_>],
     ) -> bool {
         let body_len: usize = segments.iter().map(Segment::len).sum();
         let whole = body_len + usize::from(len);
@@ -598,8 +695,9 @@ impl FrameBatch {
         }
         let Some(body) = self.next_segments(segments.len()) else { return false };
         for (index, segment) in segments.iter().enumerate() {
-            // SAFETY: `next_segments` made sure of `segments.len()` segments at `body`.
-            unsafe { body.add(index).write(*segment) };
+            // SAFETY: `next_segments` made sure of `segments.len()` segments at `body`, and the
+            // caller vouches for this one for as long as the batch has it.
+            unsafe { body.add(index).write(segment.raw.get()) };
         }
         #[allow(clippy::cast_possible_truncation, reason = "bounded by the checks above")]
         let frame = Frame {
@@ -660,17 +758,12 @@ mod tests {
 
     use super::*;
 
-    fn segment(bytes: &[u8]) -> Segment {
-        // SAFETY: every test keeps `bytes` alive longer than the batch.
-        unsafe { Segment::new(NonNull::from(bytes).cast(), u32::try_from(bytes.len()).unwrap()) }
-    }
-
     #[test]
     fn a_short_frame_is_all_head() {
         let bytes = [7_u8; 60];
         let mut batch = FrameBatch::with_segments(0);
         // SAFETY: `bytes` outlives the batch.
-        assert!(unsafe { batch.push_shared(segment(&bytes)) });
+        assert!(unsafe { batch.push_shared(Segment::from_bytes(&bytes)) });
         let frame = batch.frames()[0];
         assert_eq!((frame.len(), frame.head(), frame.body().len()), (60, &bytes[..], 0));
     }
@@ -681,7 +774,7 @@ mod tests {
         let shared = NonNull::from(&mut bytes[..]).cast::<u8>();
         let mut batch = FrameBatch::with_segments(0);
         // SAFETY: `bytes` outlives the batch.
-        assert!(unsafe { batch.push_shared(Segment::new(shared, 100)) });
+        assert!(unsafe { batch.push_shared(RawSegment::new(shared, 100).get()) });
         // The guest changes everything after we have looked at the head.
         // SAFETY: 100 bytes at `shared` are `bytes`.
         unsafe { shared.as_ptr().write_bytes(9, 100) };
@@ -705,11 +798,11 @@ mod tests {
         let mut batch = FrameBatch::with_segments(0);
         for _ in 0..BURST {
             // SAFETY: `bytes` outlives the batch.
-            assert!(unsafe { batch.push_shared(segment(&bytes)) });
+            assert!(unsafe { batch.push_shared(Segment::from_bytes(&bytes)) });
         }
         assert!(!batch.has_room(0));
         // SAFETY: as above.
-        assert!(!unsafe { batch.push_shared(segment(&bytes)) });
+        assert!(!unsafe { batch.push_shared(Segment::from_bytes(&bytes)) });
         batch.clear();
         assert!(batch.has_room(BURST));
     }
@@ -719,7 +812,7 @@ mod tests {
         fn a_chain_reads_as_the_bytes_it_is_made_of(
             parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..20),
         ) {
-            let segments: Vec<Segment> = parts.iter().map(|part| segment(part)).collect();
+            let segments: Vec<Segment<'_>> = parts.iter().map(|part| Segment::from_bytes(part)).collect();
             let mut batch = FrameBatch::with_segments(64);
             // SAFETY: `parts` outlives the batch.
             let added = unsafe { batch.push_shared_chain(&segments) };
@@ -736,7 +829,7 @@ mod tests {
             parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..9),
             step in 1_usize..90,
         ) {
-            let segments: Vec<Segment> = parts.iter().map(|part| segment(part)).collect();
+            let segments: Vec<Segment<'_>> = parts.iter().map(|part| Segment::from_bytes(part)).collect();
             let mut batch = FrameBatch::with_segments(64);
             // SAFETY: `parts` outlives the batch.
             let added = unsafe { batch.push_shared_chain(&segments) };

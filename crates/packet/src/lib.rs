@@ -24,7 +24,9 @@ pub mod pool;
 pub mod prefetch;
 pub mod segmentation;
 
-pub use frame::{BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, Segment};
+pub use frame::{
+    BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,
+};
 pub use mac::MacAddr;
 pub use offload::{BadOffload, Capabilities, Gso, Offload, OffloadRequest};
 pub use owned::Packet;

@@ -7,7 +7,7 @@ use std::slice;
 
 use eal::DmaSpace;
 
-use crate::frame::{Frame, MAX_FRAME_LEN, Segment};
+use crate::frame::{Frame, MAX_FRAME_LEN, RawSegment, Segment};
 use crate::offload::Offload;
 use crate::pool::{HEADROOM, MAX_SEGMENTS, PoolCache, Shared};
 
@@ -106,7 +106,14 @@ impl Packet {
     /// The segments after the first one.
     #[must_use]
     #[inline]
-    pub fn tail(&self) -> &[Segment] {
+    pub fn tail(&self) -> &[Segment<'_>] {
+        // SAFETY: the segments lie in this packet's buffers, which it has for as long as it is
+        // borrowed.
+        unsafe { RawSegment::get_all(self.raw_tail()) }
+    }
+
+    #[inline]
+    fn raw_tail(&self) -> &[RawSegment] {
         if self.tails == 0 {
             return &[];
         }
@@ -206,7 +213,7 @@ impl Packet {
         };
         self.len -= rest;
         while let Some(last) = self.tails.checked_sub(1) {
-            let segment_len = self.tail().last().map_or(0, Segment::len);
+            let segment_len = self.raw_tail().last().map_or(0, RawSegment::len);
             // A segment's length was a u32.
             let segment_len = u32::try_from(segment_len).unwrap_or(u32::MAX);
             if rest < segment_len {
@@ -240,13 +247,13 @@ impl Packet {
             let from = self.shared().tail(other.index);
             let mut at = self.tails as usize;
             let mut add = |segment, buffer| {
-                (&raw mut (*tail).segments).cast::<Segment>().add(at).write(segment);
+                (&raw mut (*tail).segments).cast::<RawSegment>().add(at).write(segment);
                 (&raw mut (*tail).buffers).cast::<u32>().add(at).write(buffer);
                 at += 1;
             };
-            add(Segment::new(other.start(), other.head_len), other.index);
+            add(RawSegment::new(other.start(), other.head_len), other.index);
             for i in 0..other.tails as usize {
-                let segment = (&raw const (*from).segments).cast::<Segment>().add(i).read();
+                let segment = (&raw const (*from).segments).cast::<RawSegment>().add(i).read();
                 let buffer = (&raw const (*from).buffers).cast::<u32>().add(i).read();
                 add(segment, buffer);
             }
@@ -281,7 +288,7 @@ impl Packet {
 
     /// As [`device_address`](Self::device_address), for a segment of [`tail`](Self::tail).
     #[must_use]
-    pub fn device_address_of(&self, segment: &Segment, space: &DmaSpace) -> Option<u64> {
+    pub fn device_address_of(&self, segment: &Segment<'_>, space: &DmaSpace) -> Option<u64> {
         self.shared().device_address(segment.as_ptr(), space)
     }
 
@@ -385,7 +392,7 @@ impl Packet {
 
     /// The last segment's buffer, and the end of its data.
     fn last_end(&self) -> (NonNull<u8>, NonNull<u8>) {
-        let (buffer, start, len) = match (self.tail().last(), self.tail_buffers().last()) {
+        let (buffer, start, len) = match (self.raw_tail().last(), self.tail_buffers().last()) {
             (Some(segment), Some(index)) => {
                 (self.shared().buffer(*index), segment.as_ptr(), segment.len())
             }
@@ -402,11 +409,11 @@ impl Packet {
         // than `tails`, so the entry is written.
         unsafe {
             let tail = self.shared().tail(self.index);
-            let segment = (&raw mut (*tail).segments).cast::<Segment>().add(at as usize);
+            let segment = (&raw mut (*tail).segments).cast::<RawSegment>().add(at as usize);
             let old = segment.read();
             // A segment's length was a u32.
             let new = len(u32::try_from(old.len()).unwrap_or(0));
-            segment.write(Segment::new(old.as_ptr(), new));
+            segment.write(RawSegment::new(old.as_ptr(), new));
         }
     }
 

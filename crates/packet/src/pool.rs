@@ -28,7 +28,7 @@ use eal::dma::DmaError;
 use eal::{DmaBuffer, DmaSpace, MemError, SharedMemory};
 use thiserror::Error;
 
-use crate::frame::{BURST, Frame, FrameReader, Segment};
+use crate::frame::{BURST, Frame, FrameReader, RawSegment};
 use crate::owned::Packet;
 
 /// Bytes free in front of a fresh packet's data, for headers.
@@ -94,7 +94,7 @@ impl Memory {
 
 /// Segments after a packet's first one, in memory beside that first buffer's data.
 pub(crate) struct Tail {
-    pub(crate) segments: [Segment; MAX_SEGMENTS - 1],
+    pub(crate) segments: [RawSegment; MAX_SEGMENTS - 1],
     pub(crate) buffers: [u32; MAX_SEGMENTS - 1],
 }
 

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use eal::Mapping;
-use packet::Segment;
+use packet::{RawSegment, Segment};
 
 /// One contiguous piece of guest memory.
 #[derive(Clone, Debug)]
@@ -99,9 +99,25 @@ impl GuestMemory {
 
     /// The host memory of `len` bytes at guest-physical address `addr`; `None` unless all of them
     /// lie in one region. A ring uses a [`Translator`], which is faster.
+    ///
+    /// What it gives cannot outlive the memory:
+    ///
+    /// ```compile_fail,E0505
+    /// # use std::sync::Arc;
+    /// # use virtio::{GuestMemory, memory::Region};
+    /// # let shared = eal::SharedMemory::allocate("guest", 1 << 20).unwrap();
+    /// # let mapping = Arc::new(eal::Mapping::map(shared.fd(), 0, 1 << 20).unwrap());
+    /// let memory = GuestMemory::new(vec![Region { guest_addr: 0, user_addr: 0, mapping }]).unwrap();
+    /// let segment = memory.translate(0x1000, 16).unwrap();
+    /// drop(memory);
+    /// segment.copy_to(&mut [0; 16]);
+    /// ```
     #[must_use]
-    pub fn translate(&self, addr: u64, len: u32) -> Option<Segment> {
-        self.find(addr)?.segment(addr, len)
+    pub fn translate(&self, addr: u64, len: u32) -> Option<Segment<'_>> {
+        let raw = self.find(addr)?.segment(addr, len)?;
+        // SAFETY: the window vouches for `len` bytes in a mapping that `regions` keeps for as long
+        // as `self` is borrowed, and nobody has references to a guest's memory.
+        Some(unsafe { raw.get() })
     }
 
     /// The window that `addr` may lie in.
@@ -124,7 +140,7 @@ impl GuestMemory {
 
     /// The guest-physical address of a segment that was translated from this memory.
     #[must_use]
-    pub fn guest_address(&self, segment: Segment) -> Option<u64> {
+    pub fn guest_address(&self, segment: RawSegment) -> Option<u64> {
         self.windows.iter().find_map(|window| window.guest_addr_of(segment.as_ptr()))
     }
 
@@ -173,11 +189,11 @@ impl Translator {
         &self.memory
     }
 
-    /// As [`GuestMemory::translate`]. Whoever uses the segment must hold this translator, or the
-    /// memory in another way.
+    /// As [`GuestMemory::translate`], for many buffers at once, which no borrow could allow: they
+    /// are valid for as long as somebody holds this translator, or the memory in another way.
     #[must_use]
     #[inline]
-    pub fn translate(&mut self, addr: u64, len: u32) -> Option<Segment> {
+    pub fn translate(&mut self, addr: u64, len: u32) -> Option<RawSegment> {
         let mut cursor = self.cursor();
         let segment = cursor.translate(addr, len);
         self.last = cursor.last;
@@ -221,7 +237,7 @@ impl Cursor<'_> {
 
     /// As [`Translator::translate`].
     #[inline]
-    pub(crate) fn translate(&mut self, addr: u64, len: u32) -> Option<Segment> {
+    pub(crate) fn translate(&mut self, addr: u64, len: u32) -> Option<RawSegment> {
         if let Some(segment) = self.last.segment(addr, len) {
             return Some(segment);
         }
@@ -244,11 +260,9 @@ impl Window {
 
     /// `len` bytes at guest-physical address `addr`, if all of them are in this window.
     #[inline]
-    fn segment(&self, addr: u64, len: u32) -> Option<Segment> {
+    fn segment(&self, addr: u64, len: u32) -> Option<RawSegment> {
         let host = self.host_of(self.guest_addr, addr, u64::from(len))?;
-        // SAFETY: the window vouches for `len` bytes at `host`, and whoever uses the segment
-        // holds the memory.
-        Some(unsafe { Segment::new(host, len) })
+        Some(RawSegment::new(host, len))
     }
 
     /// The guest-physical address of host address `host`, if it is in this window.

@@ -54,14 +54,8 @@ fn a_frame_of_many_pieces_is_sent_whole() {
         let bytes = frame(3, 9000);
         for pieces in [1, 3, 40] {
             let (head, body) = bytes.split_at(42);
-            let body: Vec<Segment> = body
-                .chunks(body.len().div_ceil(pieces))
-                .map(|piece| {
-                    let len = u32::try_from(piece.len()).unwrap();
-                    // SAFETY: `bytes` outlives the frame.
-                    unsafe { Segment::new(std::ptr::NonNull::from(piece).cast(), len) }
-                })
-                .collect();
+            let body = body.chunks(body.len().div_ceil(pieces));
+            let body: Vec<Segment<'_>> = body.map(Segment::from_bytes).collect();
             let whole = Frame::from_parts(head, &body).unwrap();
             assert_eq!(one.tx[0].tx_burst(&[whole]), 1);
             let received = receive_where(&mut other.rx[0], 1, is_experimental);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::frame::HEAD_CAPACITY;
-use packet::{BURST, Capabilities, FrameBatch, MAX_FRAME_LEN, Segment};
+use packet::{BURST, Capabilities, FrameBatch, MAX_FRAME_LEN, RawSegment};
 use rustix::net::{RecvFlags, recv};
 
 use super::begun;
@@ -130,7 +130,7 @@ impl XdpRx {
     /// there on. Returns how many of them are dealt with: none if the frame's end is not there.
     #[cold]
     fn take_pieces(&mut self, at: u32, there: u32, stats: &QueueStats) -> u32 {
-        let mut pieces = ArrayVec::<Segment, MAX_PIECES>::new();
+        let mut pieces = ArrayVec::<RawSegment, MAX_PIECES>::new();
         let ends = |offset: &u32| self.rx.read(at + offset).options & CONTINUED == 0;
         let most = u32::try_from(MAX_PIECES).unwrap_or(u32::MAX);
         let Some(last) = (0..there.min(most)).find(ends) else {
@@ -151,8 +151,7 @@ impl XdpRx {
             match self.hold(&self.rx.read(at + offset)) {
                 Some(piece) => {
                     len += piece.len as usize;
-                    // SAFETY: as in `take_one`.
-                    pieces.push(unsafe { Segment::new(piece.first, piece.len) });
+                    pieces.push(RawSegment::new(piece.first, piece.len));
                 }
                 None => good = false,
             }
@@ -163,13 +162,16 @@ impl XdpRx {
         last + 1
     }
 
-    fn push_pieces(&mut self, pieces: &[Segment], len: usize, good: bool, stats: &QueueStats) {
+    fn push_pieces(&mut self, pieces: &[RawSegment], len: usize, good: bool, stats: &QueueStats) {
         if !good {
             return stats.count_drops(DropReason::BadDescriptor, 1);
         }
         // SAFETY: as in `take_one`.
         let pushed = len <= MAX_FRAME_LEN
-            && unsafe { self.batch.push_shared_with_head(pieces, HEAD_CAPACITY) };
+            && unsafe {
+                let pieces = RawSegment::get_all(pieces);
+                self.batch.push_shared_with_head(pieces, HEAD_CAPACITY)
+            };
         if !pushed {
             stats.count_drops(DropReason::TooLong, 1);
         } else if self.options.begun {

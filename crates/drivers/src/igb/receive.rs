@@ -15,7 +15,7 @@ use eal::{Counter, DmaSpace};
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::pool::{CACHE_SIZE, DATA_ROOM};
 use packet::prefetch::prefetch_read;
-use packet::{BURST, FrameBatch, Offload, Packet, Pool, PoolCache, Segment};
+use packet::{BURST, FrameBatch, Offload, Packet, Pool, PoolCache, RawSegment};
 
 use super::descriptors::{DescriptorRing, Received, empty_buffer};
 use super::hardware::{Hardware, HardwareError};
@@ -285,14 +285,13 @@ impl<R: Registers> RxRing<R> {
         batch: &mut FrameBatch,
     ) -> Result<(), DropReason> {
         self.check(last)?;
-        let mut segments = ArrayVec::<Segment, MAX_CHAIN>::new();
+        let mut segments = ArrayVec::<RawSegment, MAX_CHAIN>::new();
         for index in 0..count {
             let len = ahead.statuses.get(at + usize::from(index)).map_or(0, |status| status.len());
             let slot = self.memory.ring.ahead(self.next, index);
             let data = self.data(slot, len).ok_or(DropReason::BadDescriptor)?;
             let len = u32::try_from(len).map_err(|_| DropReason::BadDescriptor)?;
-            // SAFETY: as in `push`.
-            segments.push(unsafe { Segment::new(data, len) });
+            segments.push(RawSegment::new(data, len));
         }
         let (head, body) = segments.split_first().ok_or(DropReason::BadDescriptor)?;
         let len = u16::try_from(head.len()).map_err(|_| DropReason::BadDescriptor)?;
@@ -300,7 +299,9 @@ impl<R: Registers> RxRing<R> {
             return Err(DropReason::TooShort);
         }
         // SAFETY: as in `push`, for all buffers.
-        if !unsafe { batch.push_private_chain(head.as_ptr(), len, body) } {
+        let pushed =
+            unsafe { batch.push_private_chain(head.as_ptr(), len, RawSegment::get_all(body)) };
+        if !pushed {
             return Err(DropReason::NoBuffer);
         }
         if last.is_valid() {

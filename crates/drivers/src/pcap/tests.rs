@@ -115,11 +115,7 @@ fn what_is_sent_to_a_file_is_received_from_it() {
     assert_eq!(writer.tx[0].tx_burst(&refs), 100);
     // A frame of many pieces, as a guest sends it.
     let body = [9_u8; 70_000];
-    let pieces: Vec<Segment> = body[..65_000]
-        .chunks(1000)
-        // SAFETY: `body` lives as long as the test.
-        .map(|piece| unsafe { Segment::new(std::ptr::NonNull::from(piece).cast(), 1000) })
-        .collect();
+    let pieces: Vec<Segment<'_>> = body[..65_000].chunks(1000).map(Segment::from_bytes).collect();
     let large = Frame::from_parts(&[1; 64], &pieces).unwrap();
     assert_eq!(writer.tx[0].tx_burst(&[large]), 1);
     assert_eq!(writer.port.stats().tx_total().packets, 101);

@@ -89,14 +89,8 @@ fn what_is_sent_arrives_at_the_host() {
             for pieces in [1, 3, 40] {
                 let (head, body) =
                     bytes.split_at(bytes.len().min(if pieces == 1 { 65_535 } else { 42 }));
-                let body: Vec<Segment> = body
-                    .chunks(body.len().div_ceil(pieces).max(1))
-                    .map(|piece| {
-                        let len = u32::try_from(piece.len()).unwrap();
-                        // SAFETY: `bytes` outlives the frame.
-                        unsafe { Segment::new(std::ptr::NonNull::from(piece).cast(), len) }
-                    })
-                    .collect();
+                let body = body.chunks(body.len().div_ceil(pieces).max(1));
+                let body: Vec<Segment<'_>> = body.map(Segment::from_bytes).collect();
                 let frame = Frame::from_parts(head, &body).unwrap();
                 assert_eq!(tap.tx[0].tx_burst(&[frame]), 1);
                 // At once: the socket has no room for many large ones.

@@ -9,7 +9,7 @@ use ethdev::queue::copy_packets;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::frame::{HEAD_CAPACITY, HEAD_LEN};
 use packet::prefetch::prefetch_read;
-use packet::{BURST, Capabilities, FrameBatch, Packet, Pool, PoolCache, Segment};
+use packet::{BURST, Capabilities, FrameBatch, Packet, Pool, PoolCache, RawSegment};
 use virtio::driver::{Buffer, DriverQueue, DriverRing, RingError};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
@@ -327,7 +327,7 @@ impl<S: Store> Buffers<S> {
             return self.push_offloaded(used, &[frame], batch);
         }
         // SAFETY: the device has used the buffer, and gets it back with the next `repay`, before
-        // which the receiver clears its batch.
+        // which the receiver clears its batch. The receiver keeps its memory until then, too.
         let pushed = unsafe { self.store.push(frame, batch) };
         if pushed { Ok(()) } else { Err(DropReason::NoBuffer) }
     }
@@ -350,7 +350,7 @@ impl<S: Store> Buffers<S> {
     fn push_offloaded(
         &self,
         first: Taken,
-        segments: &[Segment],
+        segments: &[RawSegment],
         batch: &mut FrameBatch,
     ) -> Result<(), DropReason> {
         let mut header = [0; NET_HEADER_LEN];
@@ -383,7 +383,7 @@ impl<S: Store> Buffers<S> {
         owed: &mut Vec<u16>,
     ) -> Result<(Result<(), DropReason>, usize), RingError> {
         let header = self.agreed.header;
-        let mut segments = ArrayVec::<Segment, MAX_MERGED>::new();
+        let mut segments = ArrayVec::<RawSegment, MAX_MERGED>::new();
         let mut whole = true;
         for index in 0..count {
             let used = match index {
@@ -412,10 +412,10 @@ impl<S: Store> Buffers<S> {
     fn push_segments(
         &self,
         first: Taken,
-        segments: &[Segment],
+        segments: &[RawSegment],
         batch: &mut FrameBatch,
     ) -> Result<(), DropReason> {
-        if segments.iter().map(Segment::len).sum::<usize>() < MIN_FRAME {
+        if segments.iter().map(RawSegment::len).sum::<usize>() < MIN_FRAME {
             return Err(DropReason::TooShort);
         }
         if !self.is_plain(first) {
@@ -440,18 +440,17 @@ struct Taken {
 impl Taken {
     /// The part of a frame that lies in its first buffer, behind the net header.
     #[inline]
-    fn first(self, header: usize) -> Option<Segment> {
+    fn first(self, header: usize) -> Option<RawSegment> {
         let len = u32::try_from((self.len as usize).checked_sub(header)?).ok()?;
-        // SAFETY: the buffer starts with the header and ends with the slot's room, `len` bytes of
-        // which follow; the receiver keeps its memory for as long as its batch has frames there.
-        Some(unsafe { Segment::new(self.frame, len) })
+        Some(RawSegment::new(self.frame, len))
     }
 
     /// The part of a frame that lies in a further buffer, which has no header.
     #[inline]
-    fn further(self, header: usize) -> Option<Segment> {
-        // SAFETY: the buffer starts `header` bytes in front of the frame, and has `len` bytes.
-        Some(unsafe { Segment::new(self.frame.sub(header), self.len) })
+    fn further(self, header: usize) -> Option<RawSegment> {
+        // SAFETY: the buffer starts `header` bytes in front of the frame.
+        let start = unsafe { self.frame.sub(header) };
+        Some(RawSegment::new(start, self.len))
     }
 }
 

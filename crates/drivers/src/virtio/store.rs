@@ -10,7 +10,7 @@ use std::ptr::NonNull;
 use arrayvec::ArrayVec;
 use eal::DmaSpace;
 use packet::pool::{CACHE_SIZE, MAX_SEGMENTS, PoolError};
-use packet::{BURST, Frame, FrameBatch, Packet, Pool, PoolCache, Segment};
+use packet::{BURST, Frame, FrameBatch, Packet, Pool, PoolCache, RawSegment};
 use virtio::driver::{Buffer, DmaMemory, DriverRing};
 
 use super::memory::Slots;
@@ -32,7 +32,7 @@ pub(super) trait Store {
     /// # Safety
     /// The segment must lie in a buffer that the device has used, and that it does not get back, as
     /// nobody else does, before the batch is cleared.
-    unsafe fn push(&self, frame: Segment, batch: &mut FrameBatch) -> bool;
+    unsafe fn push(&self, frame: RawSegment, batch: &mut FrameBatch) -> bool;
 
     /// As [`push`](Self::push), for a frame in several buffers, of which `head_room` bytes are to be
     /// looked at.
@@ -41,7 +41,7 @@ pub(super) trait Store {
     /// As there, for all segments.
     unsafe fn push_chain(
         &self,
-        segments: &[Segment],
+        segments: &[RawSegment],
         head_room: usize,
         batch: &mut FrameBatch,
     ) -> bool;
@@ -73,19 +73,19 @@ impl Store for Slots {
     }
 
     #[inline]
-    unsafe fn push(&self, frame: Segment, batch: &mut FrameBatch) -> bool {
+    unsafe fn push(&self, frame: RawSegment, batch: &mut FrameBatch) -> bool {
         // SAFETY: as the caller says.
-        unsafe { batch.push_shared(frame) }
+        unsafe { batch.push_shared(frame.get()) }
     }
 
     unsafe fn push_chain(
         &self,
-        segments: &[Segment],
+        segments: &[RawSegment],
         head_room: usize,
         batch: &mut FrameBatch,
     ) -> bool {
         // SAFETY: as the caller says.
-        unsafe { batch.push_shared_with_head(segments, head_room) }
+        unsafe { batch.push_shared_with_head(RawSegment::get_all(segments), head_room) }
     }
 }
 
@@ -229,7 +229,7 @@ impl Store for PacketStore {
     }
 
     #[inline]
-    unsafe fn push(&self, frame: Segment, batch: &mut FrameBatch) -> bool {
+    unsafe fn push(&self, frame: RawSegment, batch: &mut FrameBatch) -> bool {
         let Ok(len) = u16::try_from(frame.len()) else { return false };
         // SAFETY: as the caller says; nobody looks at a packet in the ring before it is given away.
         unsafe { batch.push_private(frame.as_ptr(), len) }
@@ -237,14 +237,14 @@ impl Store for PacketStore {
 
     unsafe fn push_chain(
         &self,
-        segments: &[Segment],
+        segments: &[RawSegment],
         _head_room: usize,
         batch: &mut FrameBatch,
     ) -> bool {
         let Some((head, body)) = segments.split_first() else { return false };
         let Ok(len) = u16::try_from(head.len()) else { return false };
         // SAFETY: as in `push`.
-        unsafe { batch.push_private_chain(head.as_ptr(), len, body) }
+        unsafe { batch.push_private_chain(head.as_ptr(), len, RawSegment::get_all(body)) }
     }
 
     #[inline]

@@ -4,7 +4,7 @@ use std::sync::mpsc::sync_channel;
 use proptest::prelude::*;
 
 use super::*;
-use crate::frame::MAX_FRAME_LEN;
+use crate::frame::{MAX_FRAME_LEN, Segment};
 
 fn is_mapped(name: &str) -> bool {
     std::fs::read_to_string("/proc/self/maps").unwrap().contains(&format!("/memfd:{name} "))
@@ -148,10 +148,7 @@ fn the_largest_frame_fits_a_chain_and_a_short_pool_gives_all_back() {
     let pool = Pool::new("test-large", 60, DATA_ROOM).unwrap();
     let mut cache = pool.cache();
     let bytes: Vec<u8> = (0..MAX_FRAME_LEN).map(|i| u8::try_from(i % 251).unwrap()).collect();
-    // SAFETY: `bytes` outlives the frame.
-    let body = [unsafe {
-        Segment::new(NonNull::from(&bytes[60..]).cast(), u32::try_from(bytes.len() - 60).unwrap())
-    }];
+    let body = [Segment::from_bytes(&bytes[60..])];
     let frame = Frame::from_parts(&bytes[..60], &body).unwrap();
     let packet = cache.copy_frame(&frame).unwrap();
     assert_eq!(packet.segment_count(), MAX_FRAME_LEN.div_ceil(DATA_ROOM));
@@ -175,13 +172,7 @@ proptest! {
         parts in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..900), 0..5),
     ) {
         let pool = Pool::new("test-copy", 64, 256).unwrap();
-        let body: Vec<Segment> = parts
-            .iter()
-            // SAFETY: `parts` outlives the frame.
-            .map(|part| unsafe {
-                Segment::new(NonNull::from(&part[..]).cast(), u32::try_from(part.len()).unwrap())
-            })
-            .collect();
+        let body: Vec<Segment<'_>> = parts.iter().map(|part| Segment::from_bytes(part)).collect();
         let frame = Frame::from_parts(&head, &body).unwrap();
         let mut cache = pool.cache();
         let packet = Packet::from_frame(&frame, &mut cache).unwrap();

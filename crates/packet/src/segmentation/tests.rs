@@ -1,8 +1,6 @@
 //! Large segments are cut and compared with a plain model, which knows nothing of the code
 //! under test: it works on vectors, word by word.
 
-use std::ptr::NonNull;
-
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -187,20 +185,15 @@ prop_compose! {
 }
 
 /// `bytes` as a chain of pieces with the lengths that `cuts` tell.
-fn chain(bytes: &[u8], cuts: &[usize]) -> Vec<Segment> {
+fn chain<'b>(bytes: &'b [u8], cuts: &[usize]) -> Vec<Segment<'b>> {
     let mut rest = bytes;
     let mut segments = Vec::new();
-    let mut add = |bytes: &[u8]| {
-        let len = u32::try_from(bytes.len()).unwrap();
-        // SAFETY: every test keeps the bytes longer than the segments.
-        segments.push(unsafe { Segment::new(NonNull::from(bytes).cast(), len) });
-    };
     for cut in cuts {
         let (piece, later) = rest.split_at((*cut).min(rest.len()));
-        add(piece);
+        segments.push(Segment::from_bytes(piece));
         rest = later;
     }
-    add(rest);
+    segments.push(Segment::from_bytes(rest));
     segments
 }
 

@@ -1,7 +1,7 @@
 //! The control queue, served on the control thread.
 
 use eal::EventFd;
-use packet::Segment;
+use packet::RawSegment;
 use virtio::device::{Buffers, DeviceQueue, RingError};
 
 use super::command::{ACK_ERR, ACK_OK, Command, MAX_COMMAND};
@@ -24,8 +24,8 @@ pub struct ControlRing {
     err: Option<EventFd>,
     broken: bool,
     buffers: Buffers,
-    request: Vec<Segment>,
-    answer: Vec<Segment>,
+    request: Vec<RawSegment>,
+    answer: Vec<RawSegment>,
 }
 
 impl ControlRing {
@@ -118,7 +118,8 @@ impl ControlRing {
     /// A private copy of the command, cut where it is longer than any command.
     fn read_request(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        for segment in &self.request {
+        // SAFETY: the segments were translated from the memory that the queue holds.
+        for segment in unsafe { RawSegment::get_all(&self.request) } {
             let count = segment.len().min(MAX_COMMAND - bytes.len());
             let start = bytes.len();
             bytes.resize(start + count, 0);

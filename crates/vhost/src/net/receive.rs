@@ -7,7 +7,9 @@ use eal::handover::Loan;
 use ethdev::queue::RxDriver;
 use ethdev::stats::{DropReason, QueueStats};
 use packet::frame::HEAD_CAPACITY;
-use packet::{Capabilities, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest, Segment};
+use packet::{
+    Capabilities, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest, RawSegment, Segment,
+};
 use virtio::device::{Buffer, Buffers, Chain, MAX_CHAIN};
 use virtio::net_header::{GSO_NONE, NEEDS_CSUM};
 use virtio::{NET_HEADER_LEN, NetHeader};
@@ -31,7 +33,7 @@ pub struct NetReceiver {
     taken: usize,
     batch: FrameBatch,
     /// Scratch for one chain.
-    chain: Vec<Segment>,
+    chain: Vec<RawSegment>,
 }
 
 impl NetReceiver {
@@ -49,15 +51,22 @@ impl NetReceiver {
     }
 
     /// Takes frames from `ring` into the batch; returns how many chains that used up.
-    fn take_frames(&mut self, ring: &mut Ring, stats: &QueueStats) -> usize {
+    ///
+    /// # Safety
+    ///
+    /// The buffers must be what was fetched last from this ring, which must be held until the batch
+    /// is cleared: so are then the chains' memory and all that was translated from it.
+    unsafe fn take_frames(&mut self, ring: &mut Ring, stats: &QueueStats) -> usize {
         let mut taken = 0;
         loop {
             let rest = self.buffers.as_slice().get(taken..).unwrap_or_default();
-            taken += push_singles(&mut self.batch, ring.header_len, rest);
+            // SAFETY: as the caller says.
+            taken += unsafe { push_singles(&mut self.batch, ring.header_len, rest) };
             // The next one is no ordinary frame in one piece, or there is none.
             let Some(buffer) = self.buffers.as_slice().get(taken) else { break };
             let (chain, single) = (buffer.chain(), buffer.single());
-            match self.push_unusual(ring, chain, single) {
+            // SAFETY: as the caller says.
+            match unsafe { self.push_unusual(ring, chain, single) } {
                 Ok(()) => {}
                 Err(Refusal::NoRoom) => break,
                 Err(Refusal::Drop(reason)) => {
@@ -72,30 +81,42 @@ impl NetReceiver {
         taken
     }
 
+    /// # Safety
+    ///
+    /// As for [`take_frames`](Self::take_frames).
     #[cold]
     #[inline(never)]
-    fn push_unusual(
+    unsafe fn push_unusual(
         &mut self,
         ring: &mut Ring,
         chain: Chain,
-        single: Option<Segment>,
+        single: Option<RawSegment>,
     ) -> Result<(), Refusal> {
-        match single {
-            Some(segment) => push_single(&mut self.batch, ring, &self.slot, segment),
-            None => push_chain(&mut self.batch, ring, &self.slot, chain, &mut self.chain),
+        // SAFETY: as the caller says.
+        unsafe {
+            match single {
+                Some(raw) => push_single(&mut self.batch, ring, &self.slot, raw.get()),
+                None => push_chain(&mut self.batch, ring, &self.slot, chain, &mut self.chain),
+            }
         }
     }
 }
 
 /// Adds the frames at the front of `buffers` that lie in one piece, net header included, and
 /// need nothing; returns how many those are.
+///
+/// # Safety
+///
+/// The ring that the buffers were fetched from must be held until the batch is cleared.
 #[inline]
-fn push_singles(batch: &mut FrameBatch, header_len: usize, buffers: &[Buffer]) -> usize {
+unsafe fn push_singles(batch: &mut FrameBatch, header_len: usize, buffers: &[Buffer]) -> usize {
     let shortest = header_len + MIN_FRAME_LEN;
     let longest = header_len + MAX_FRAME_LEN;
     let mut count = 0;
     for buffer in buffers {
-        let Some(segment) = buffer.single() else { break };
+        let Some(raw) = buffer.single() else { break };
+        // SAFETY: the ring is held, and with it its memory.
+        let segment = unsafe { raw.get() };
         if segment.len() < shortest || segment.len() > longest {
             break;
         }
@@ -120,11 +141,15 @@ enum Refusal {
 
 /// Adds the frame of a chain that is one descriptor, net header and frame in one piece, but too
 /// short, too long, or with a net header that asks for something.
-fn push_single(
+///
+/// # Safety
+///
+/// The segment must stay valid until the batch is cleared.
+unsafe fn push_single(
     batch: &mut FrameBatch,
     ring: &Ring,
     slot: &Arc<RingSlot>,
-    segment: Segment,
+    segment: Segment<'_>,
 ) -> Result<(), Refusal> {
     if segment.len() < ring.header_len + MIN_FRAME_LEN {
         return Err(Refusal::Drop(DropReason::TooShort));
@@ -134,21 +159,28 @@ fn push_single(
     }
     let mut segments = [segment];
     let header = take_header(&mut segments, ring.header_len);
-    push_with_header(batch, ring.sends, slot, header, &segments)
+    // SAFETY: as the caller says.
+    unsafe { push_with_header(batch, ring.sends, slot, header, &segments) }
 }
 
 /// Adds the frame of a chain of several descriptors, or of one with an indirect table; the net
 /// header may be spread over any number of them.
-fn push_chain(
+///
+/// # Safety
+///
+/// The ring must be held until the batch is cleared.
+unsafe fn push_chain(
     batch: &mut FrameBatch,
     ring: &mut Ring,
     slot: &Arc<RingSlot>,
     chain: Chain,
-    segments: &mut Vec<Segment>,
+    scratch: &mut Vec<RawSegment>,
 ) -> Result<(), Refusal> {
-    let Ok(()) = ring.queue.walk::<false>(chain, segments) else {
+    let Ok(()) = ring.queue.walk::<false>(chain, scratch) else {
         return Err(Refusal::Drop(DropReason::BadDescriptor));
     };
+    // SAFETY: the ring is held, and with it the memory that it has just translated them from.
+    let segments = unsafe { RawSegment::get_all_mut(scratch) };
     let len: usize = segments.iter().map(Segment::len).sum();
     if len < ring.header_len + MIN_FRAME_LEN {
         return Err(Refusal::Drop(DropReason::TooShort));
@@ -157,24 +189,30 @@ fn push_chain(
         return Err(Refusal::Drop(DropReason::TooLong));
     }
     let header = take_header(segments, ring.header_len);
-    push_with_header(batch, ring.sends, slot, header, segments)
+    // SAFETY: as the caller says.
+    unsafe { push_with_header(batch, ring.sends, slot, header, segments) }
 }
 
 /// Adds a frame of `segments`, whose net header was `header`.
-fn push_with_header(
+///
+/// # Safety
+///
+/// The segments must stay valid until the batch is cleared.
+unsafe fn push_with_header(
     batch: &mut FrameBatch,
     sends: Capabilities,
     slot: &RingSlot,
     header: NetHeader,
-    segments: &[Segment],
+    segments: &[Segment<'_>],
 ) -> Result<(), Refusal> {
     if !batch.has_room(segments.len()) {
         return Err(Refusal::NoRoom);
     }
     if !is_plain(header.flags, header.gso_type) {
-        return push_offloaded(batch, sends, slot, header, segments);
+        // SAFETY: as the caller says.
+        return unsafe { push_offloaded(batch, sends, slot, header, segments) };
     }
-    // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
+    // SAFETY: as the caller says.
     if unsafe { batch.push_shared_chain(segments) } {
         Ok(())
     } else {
@@ -183,22 +221,18 @@ fn push_with_header(
 }
 
 /// Copies the first bytes of `chain` to `to` and cuts them off.
-fn take_front(chain: &mut [Segment], to: &mut [u8]) {
+fn take_front(chain: &mut [Segment<'_>], to: &mut [u8]) {
     let mut done = 0;
     for segment in chain {
         let Some(room) = to.get_mut(done..).filter(|room| !room.is_empty()) else { return };
-        let count = segment.len().min(room.len());
-        // SAFETY: `count` is at most the segment's length and the room's.
-        unsafe {
-            std::ptr::copy(segment.as_ptr().as_ptr(), room.as_mut_ptr(), count);
-        }
+        let count = segment.copy_to(room);
         *segment = segment.skip(count);
         done += count;
     }
 }
 
 /// A private copy of the net header at the start of `chain`, which is cut off.
-fn take_header(chain: &mut [Segment], header_len: usize) -> NetHeader {
+fn take_header(chain: &mut [Segment<'_>], header_len: usize) -> NetHeader {
     let mut header = [0; NET_HEADER_LEN];
     take_front(chain, header.get_mut(..header_len).unwrap_or_default());
     NetHeader::decode(header)
@@ -212,19 +246,23 @@ const fn is_plain(flags: u8, gso_type: u8) -> bool {
 
 /// Adds a frame whose net header asks for something, if that was negotiated (`sends`) and holds
 /// for the frame (virtio 1.3 sections 5.1.6.2 and 5.1.6.2.1).
-fn push_offloaded(
+///
+/// # Safety
+///
+/// The segments must stay valid until the batch is cleared.
+unsafe fn push_offloaded(
     batch: &mut FrameBatch,
     sends: Capabilities,
     slot: &RingSlot,
     header: NetHeader,
-    segments: &[Segment],
+    segments: &[Segment<'_>],
 ) -> Result<(), Refusal> {
     let Some(request) = header.request() else {
         return Err(Refusal::Drop(DropReason::BadHeader));
     };
     // What a guest knows about its frames is its own opinion.
     let request = OffloadRequest { data_valid: false, ..request };
-    // SAFETY: the ring is held, and with it its memory, until the batch is cleared.
+    // SAFETY: as the caller says.
     if !unsafe { batch.push_shared_with_head(segments, HEAD_CAPACITY) } {
         return Err(Refusal::NoRoom);
     }
@@ -255,7 +293,9 @@ impl RxDriver for NetReceiver {
             return;
         }
         let taken = if ring.enabled {
-            self.take_frames(ring, stats)
+            // SAFETY: they were fetched just now, and the loan is kept until `release`, which clears
+            // the batch first.
+            unsafe { self.take_frames(ring, stats) }
         } else {
             // A ring that is started but disabled is drained, its frames are discarded
             // (vhost-user, "Ring states").

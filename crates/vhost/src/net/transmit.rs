@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use ethdev::queue::{Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
-use packet::{Capabilities, Frame, FrameReader, Segment};
+use packet::{Capabilities, Frame, FrameReader, RawSegment};
 use virtio::device::burst::MAX_BUFFERS;
 use virtio::device::{Buffer, Buffers, ChainError, MAX_CHAIN, RingError};
 use virtio::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
@@ -20,8 +20,8 @@ pub struct NetTransmitter {
     slot: Arc<RingSlot>,
     buffers: Buffers,
     /// Scratch for the buffers of one frame that does not fit into a single descriptor.
-    spread: Vec<Segment>,
-    chain: Vec<Segment>,
+    spread: Vec<RawSegment>,
+    chain: Vec<RawSegment>,
 }
 
 /// What came of one frame.
@@ -60,10 +60,13 @@ impl NetTransmitter {
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
             let fetched = self.buffers.as_slice().len();
             let before = sent.consumed;
-            let used = match (offloaded, ring.header_len) {
-                (true, _) => self.fill_offloaded(ring, rest, &mut sent, stats),
-                (false, NET_HEADER_LEN) => self.fill::<Plain>(ring, rest, &mut sent, stats),
-                (false, _) => self.fill::<PlainLegacy>(ring, rest, &mut sent, stats),
+            // SAFETY: the buffers were fetched from this ring just now.
+            let used = unsafe {
+                match (offloaded, ring.header_len) {
+                    (true, _) => self.fill_offloaded(ring, rest, &mut sent, stats),
+                    (false, NET_HEADER_LEN) => self.fill::<Plain>(ring, rest, &mut sent, stats),
+                    (false, _) => self.fill::<PlainLegacy>(ring, rest, &mut sent, stats),
+                }
             };
             ring.queue.advance(&self.buffers, used);
             ring.queue.complete_written(&self.buffers, used);
@@ -113,8 +116,12 @@ impl NetTransmitter {
 
     /// Fills the fetched buffers with frames from the front of `frames`; returns how many buffers
     /// go back to the guest.
+    ///
+    /// # Safety
+    ///
+    /// The buffers must be what was fetched last from this ring: then its memory is theirs.
     #[inline]
-    fn fill<H: Header>(
+    unsafe fn fill<H: Header>(
         &mut self,
         ring: &mut Ring,
         frames: &[Frame<'_>],
@@ -124,13 +131,15 @@ impl NetTransmitter {
         let (mut used, mut rest) = (0, frames);
         loop {
             let buffers = self.buffers.as_mut_slice().get_mut(used..).unwrap_or_default();
-            let filled = fill_singles::<H>(rest, buffers);
+            // SAFETY: the ring, which is held, has the memory of its buffers.
+            let filled = unsafe { fill_singles::<H>(rest, buffers) };
             sent.add_sent_many(filled);
             used += filled;
             rest = rest.get(filled..).unwrap_or_default();
             // The next frame does not fit into a buffer of one piece, or there is none.
             let Some((frame, others)) = rest.split_first() else { return used };
-            match self.fill_several(ring, frame, &mut used) {
+            // SAFETY: as the caller says.
+            match unsafe { self.fill_several(ring, frame, &mut used) } {
                 Outcome::Delivered => sent.add_sent(),
                 Outcome::Dropped(reason) => sent.add_dropped(stats, reason),
                 Outcome::OutOfBuffers => return used,
@@ -141,8 +150,12 @@ impl NetTransmitter {
 
     /// As [`fill`](Self::fill), for frames with offloads. Apart, so that complete frames need not
     /// share their registers with it.
+    ///
+    /// # Safety
+    ///
+    /// As for [`fill`](Self::fill).
     #[inline(never)]
-    fn fill_offloaded(
+    unsafe fn fill_offloaded(
         &mut self,
         ring: &mut Ring,
         frames: &[Frame<'_>],
@@ -150,9 +163,12 @@ impl NetTransmitter {
         stats: &QueueStats,
     ) -> usize {
         let before = *sent;
-        let used = match ring.header_len {
-            NET_HEADER_LEN => self.fill::<Offloaded>(ring, frames, sent, stats),
-            _ => self.fill::<OffloadedLegacy>(ring, frames, sent, stats),
+        // SAFETY: as the caller says.
+        let used = unsafe {
+            match ring.header_len {
+                NET_HEADER_LEN => self.fill::<Offloaded>(ring, frames, sent, stats),
+                _ => self.fill::<OffloadedLegacy>(ring, frames, sent, stats),
+            }
         };
         let is_large = |(index, frame): &(usize, &Frame<'_>)| {
             frame.offload().gso().is_some() && !sent.is_dropped(before.consumed + index)
@@ -164,9 +180,18 @@ impl NetTransmitter {
 
     /// Delivers a frame into a chain of several descriptors, or into several buffers where they
     /// may be merged, starting at fetched buffer `used`, which moves on.
+    ///
+    /// # Safety
+    ///
+    /// As for [`fill`](Self::fill).
     #[cold]
     #[inline(never)]
-    fn fill_several(&mut self, ring: &mut Ring, frame: &Frame<'_>, used: &mut usize) -> Outcome {
+    unsafe fn fill_several(
+        &mut self,
+        ring: &mut Ring,
+        frame: &Frame<'_>,
+        used: &mut usize,
+    ) -> Outcome {
         let needed = ring.header_len + frame.len();
         let mut lens: ArrayVec<usize, MAX_BUFFERS> = ArrayVec::new();
         self.spread.clear();
@@ -187,7 +212,7 @@ impl NetTransmitter {
                 *used += 1;
                 continue;
             }
-            let len: usize = self.chain.iter().map(Segment::len).sum();
+            let len: usize = self.chain.iter().map(RawSegment::len).sum();
             let fits = room + len >= needed;
             if !fits && !ring.mergeable || self.spread.len() + self.chain.len() > MAX_CHAIN {
                 return Outcome::Dropped(DropReason::BufferTooSmall);
@@ -198,7 +223,8 @@ impl NetTransmitter {
             }
             room += len;
         }
-        write_spread(&self.spread, ring.header_len, frame, lens.len());
+        // SAFETY: the pieces were translated from the memory of the ring, which is held.
+        unsafe { write_spread(&self.spread, ring.header_len, frame, lens.len()) };
         ring.queue.log_written(&self.spread, needed);
         for len in lens {
             self.set_written(*used, len);
@@ -232,13 +258,17 @@ impl NetTransmitter {
 ///
 /// First the headers and heads of all frames, in a loop without a call, and then what remains of
 /// those that are longer.
+///
+/// # Safety
+///
+/// The memory of the buffers must be that of a ring which is held.
 #[inline]
-fn fill_singles<H: Header>(frames: &[Frame<'_>], buffers: &mut [Buffer]) -> usize {
+unsafe fn fill_singles<H: Header>(frames: &[Frame<'_>], buffers: &mut [Buffer]) -> usize {
     let (mut filled, mut all_whole) = (0, true);
     for (frame, buffer) in frames.iter().zip(&mut *buffers) {
         let needed = H::LEN + frame.len();
         let Some(room) = buffer.single().filter(|room| room.len() >= needed) else { break };
-        // SAFETY: the buffer has room for header and frame.
+        // SAFETY: the buffer has room for header and frame, and the caller vouches for its memory.
         all_whole &= unsafe {
             H::write(room.as_ptr(), frame);
             frame.copy_first_to_ptr(room.as_ptr().add(H::LEN))
@@ -338,7 +368,16 @@ impl Header for OffloadedLegacy {
 }
 
 /// Writes net header and frame over several pieces of memory, which together have the room.
-fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffers: usize) {
+///
+/// # Safety
+///
+/// The pieces must be valid for writes.
+unsafe fn write_spread(
+    pieces: &[RawSegment],
+    header_len: usize,
+    frame: &Frame<'_>,
+    buffers: usize,
+) {
     let num_buffers = u16::try_from(buffers).unwrap_or(1);
     let header = NetHeader::for_offload(frame.offload(), num_buffers).encode();
     let mut header = header.get(..header_len).unwrap_or_default();
@@ -348,7 +387,7 @@ fn write_spread(pieces: &[Segment], header_len: usize, frame: &Frame<'_>, buffer
         let (now, later) = header.split_at(count);
         header = later;
         // SAFETY: `count` header bytes and then at most the rest of the piece are written,
-        // which the translation vouched for.
+        // which the caller vouches for.
         unsafe {
             std::ptr::copy_nonoverlapping(now.as_ptr(), piece.as_ptr().as_ptr(), count);
             reader.copy_next(piece.as_ptr().add(count), piece.len() - count);

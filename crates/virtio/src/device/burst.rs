@@ -2,7 +2,7 @@
 
 use std::ptr::NonNull;
 
-use packet::Segment;
+use packet::RawSegment;
 use packet::prefetch::{prefetch_read, prefetch_write};
 
 use crate::net_header::NET_HEADER_LEN;
@@ -37,7 +37,7 @@ pub struct Buffer {
     chain: Chain,
 }
 
-// SAFETY: a buffer is an address and a length, as `Segment` is; what it leads to was translated
+// SAFETY: a buffer is an address and a length, as `RawSegment` is; what it leads to was translated
 // from memory that any thread may use.
 unsafe impl Send for Buffer {}
 
@@ -52,12 +52,12 @@ impl Buffer {
         self.chain
     }
 
-    /// The chain's memory where it is one ordinary descriptor.
+    /// The chain's memory where it is one ordinary descriptor. It is valid for as long as the
+    /// queue that the chain was taken from keeps its memory table.
     #[must_use]
     #[inline]
-    pub fn single(&self) -> Option<Segment> {
-        // SAFETY: `set_memory` took both from one segment.
-        self.start.map(|start| unsafe { Segment::new(start, self.len) })
+    pub fn single(&self) -> Option<RawSegment> {
+        self.start.map(|start| RawSegment::new(start, self.len))
     }
 
     /// What the device has written, where the chain is one ordinary descriptor: where it starts and
@@ -74,7 +74,7 @@ impl Buffer {
     }
 
     #[inline]
-    pub(super) fn set_memory(&mut self, single: Option<Segment>) {
+    pub(super) fn set_memory(&mut self, single: Option<RawSegment>) {
         (self.start, self.len) = match single {
             #[allow(clippy::cast_possible_truncation, reason = "a segment's length is a u32")]
             Some(segment) => (Some(segment.as_ptr()), segment.len() as u32),
@@ -162,7 +162,7 @@ impl Buffers {
 
     /// Adds a chain, if there is room.
     #[inline]
-    pub(super) fn push(&mut self, chain: Chain, single: Option<Segment>) {
+    pub(super) fn push(&mut self, chain: Chain, single: Option<RawSegment>) {
         if let Some(place) = self.buffers.get_mut(self.len) {
             place.chain = chain;
             place.set_memory(single);
@@ -177,7 +177,7 @@ impl Buffers {
 /// A header that has a line to itself is written only when it changes, so that line is not taken
 /// from the driver's cache.
 #[inline]
-pub(super) fn prefetch<const WRITE: bool>(segment: Segment) {
+pub(super) fn prefetch<const WRITE: bool>(segment: RawSegment) {
     let start = segment.as_ptr().as_ptr();
     if WRITE {
         prefetch_write(start.wrapping_add(NET_HEADER_LEN));

@@ -8,7 +8,7 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use packet::Segment;
+use packet::RawSegment;
 
 use crate::dirty::DirtyLog;
 use crate::memory::Translator;
@@ -158,7 +158,7 @@ fn spans(start: usize, count: usize, size: u16) -> [(usize, usize); 2] {
 
 /// The first `len` bytes of `segments`, piece by piece.
 pub(super) fn front(
-    segments: &[Segment],
+    segments: &[RawSegment],
     len: usize,
 ) -> impl Iterator<Item = (NonNull<u8>, usize)> + '_ {
     segments.iter().scan(len, |left, segment| {

@@ -12,7 +12,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 
-use packet::Segment;
+use packet::RawSegment;
 
 use super::burst::{Buffer, Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::log::{LogSlot, RingLog};
@@ -262,7 +262,7 @@ impl PackedQueue {
     }
 
     #[inline]
-    fn single<const WRITE: bool>(&mut self, desc: Desc) -> Option<Segment> {
+    fn single<const WRITE: bool>(&mut self, desc: Desc) -> Option<RawSegment> {
         let wanted = if WRITE { DESC_WRITE } else { 0 };
         if desc.flags & (DESC_INDIRECT | DESC_WRITE) != wanted {
             return None;
@@ -279,7 +279,7 @@ impl PackedQueue {
         &mut self,
         chain: Chain,
         tables: ChainWalk,
-        mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
+        mut visit: impl FnMut(RawSegment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
         let mut at = Position { index: chain.head, wrap: false };
         for _ in 0..MAX_CHAIN.min(chain.slots.into()) {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use eal::{Mapping, SharedMemory};
-use packet::Segment;
+use packet::RawSegment;
 use proptest::prelude::*;
 
 use super::burst::{Buffers, MAX_BUFFERS};
@@ -104,7 +104,7 @@ fn chain(buffers: &Buffers, index: usize) -> Chain {
 fn walk(queue: &mut DeviceQueue, chain: Chain) -> Result<Vec<usize>, ChainError> {
     let mut segments = Vec::new();
     queue.walk::<false>(chain, &mut segments)?;
-    Ok(segments.iter().map(Segment::len).collect())
+    Ok(segments.iter().map(RawSegment::len).collect())
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use packet::Segment;
+use packet::RawSegment;
 
 use super::burst::{Buffer, Buffers, Chain};
 use super::log::{RingLog, front};
@@ -78,7 +78,7 @@ impl DeviceQueue {
 
     /// Logs, where writes are logged, that the first `len` bytes of `segments` were written.
     #[inline]
-    pub fn log_written(&mut self, segments: &[Segment], len: usize) {
+    pub fn log_written(&mut self, segments: &[RawSegment], len: usize) {
         either!(self, ring => ring.log_pieces(front(segments, len)));
     }
 
@@ -198,7 +198,8 @@ impl DeviceQueue {
     }
 
     /// Collects the memory of a fetched chain, all of it for reading (`WRITE` false) or for
-    /// writing, into `segments`, in order.
+    /// writing, into `segments`, in order. It is valid for as long as this queue keeps its memory
+    /// table.
     ///
     /// # Errors
     /// When the chain breaks a rule; `segments` is of no use then.
@@ -206,7 +207,7 @@ impl DeviceQueue {
     pub fn walk<const WRITE: bool>(
         &mut self,
         chain: Chain,
-        segments: &mut Vec<Segment>,
+        segments: &mut Vec<RawSegment>,
     ) -> Result<(), ChainError> {
         segments.clear();
         let visit = |segment, writable| {
@@ -223,7 +224,7 @@ impl DeviceQueue {
         &mut self,
         chain: Chain,
         packed_tables: ChainWalk,
-        visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
+        visit: impl FnMut(RawSegment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
         match self {
             Self::Split(ring) => ring.follow(chain, visit),
@@ -232,15 +233,16 @@ impl DeviceQueue {
     }
 
     /// Collects the memory of a request: buffers to read, and behind them buffers to write the
-    /// answer to (virtio 1.3 section 2.7.4.2).
+    /// answer to (virtio 1.3 section 2.7.4.2). Both are valid for as long as this queue keeps its
+    /// memory table.
     ///
     /// # Errors
     /// When the chain breaks a rule; the two vectors are of no use then.
     pub fn walk_request(
         &mut self,
         chain: Chain,
-        request: &mut Vec<Segment>,
-        answer: &mut Vec<Segment>,
+        request: &mut Vec<RawSegment>,
+        answer: &mut Vec<RawSegment>,
     ) -> Result<(), ChainError> {
         request.clear();
         answer.clear();
@@ -253,7 +255,7 @@ impl DeviceQueue {
     }
 }
 
-fn push(segments: &mut Vec<Segment>, segment: Segment) -> Result<(), ChainError> {
+fn push(segments: &mut Vec<RawSegment>, segment: RawSegment) -> Result<(), ChainError> {
     if segments.len() >= MAX_CHAIN {
         return Err(ChainError::TooLong);
     }

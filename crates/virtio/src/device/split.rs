@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering, fence};
 
-use packet::Segment;
+use packet::RawSegment;
 
 use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::log::{LogSlot, RingLog};
@@ -238,7 +238,7 @@ impl SplitQueue {
     pub(super) fn follow(
         &mut self,
         chain: Chain,
-        mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
+        mut visit: impl FnMut(RawSegment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
         let mut index = chain.head;
         // The driver must not make a chain longer than the ring (section 2.7.5.2), so this many

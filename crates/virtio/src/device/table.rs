@@ -1,6 +1,6 @@
 //! Indirect tables, which both ring formats have (virtio 1.3 sections 2.7.5.3 and 2.8.8).
 
-use packet::Segment;
+use packet::RawSegment;
 
 use super::{ChainError, MAX_CHAIN};
 use crate::memory::Translator;
@@ -34,7 +34,7 @@ impl Indirect {
         allowed: bool,
         memory: &mut Translator,
         walk: ChainWalk,
-        mut visit: impl FnMut(Segment, bool) -> Result<(), ChainError>,
+        mut visit: impl FnMut(RawSegment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
         const ENTRY: u32 = 16;
         let entries = self.len / ENTRY;

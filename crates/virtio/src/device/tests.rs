@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use eal::{Mapping, SharedMemory};
-use packet::Segment;
+use packet::RawSegment;
 use proptest::prelude::*;
 
 use super::burst::{Buffers, MAX_BUFFERS};
@@ -103,11 +103,11 @@ fn waiting(queue: &mut DeviceQueue) -> usize {
     buffers.chains().len()
 }
 
-fn lens(segments: &[Segment]) -> Vec<usize> {
-    segments.iter().map(Segment::len).collect()
+fn lens(segments: &[RawSegment]) -> Vec<usize> {
+    segments.iter().map(RawSegment::len).collect()
 }
 
-fn walk(queue: &mut DeviceQueue, head: u16) -> Result<Vec<Segment>, ChainError> {
+fn walk(queue: &mut DeviceQueue, head: u16) -> Result<Vec<RawSegment>, ChainError> {
     let mut segments = Vec::new();
     queue.walk::<false>(chain(head), &mut segments).map(|()| segments)
 }

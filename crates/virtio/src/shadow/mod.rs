@@ -14,7 +14,7 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use packet::Segment;
+use packet::RawSegment;
 
 use crate::device::burst::{Buffer as GuestBuffer, MAX_BUFFERS};
 use crate::device::{self, Buffers, Chain, DeviceQueue, RingLog};
@@ -68,7 +68,7 @@ struct Place {
     /// How many chains came before it.
     number: u64,
     /// Where the device writes, for the log.
-    written: Vec<Segment>,
+    written: Vec<RawSegment>,
 }
 
 /// How a chain went into the shadow ring.
@@ -97,7 +97,7 @@ pub struct ShadowRing {
     /// The next chain has more descriptors than are free.
     no_room: bool,
     buffers: Box<Buffers>,
-    segments: Vec<Segment>,
+    segments: Vec<RawSegment>,
     parts: Vec<Buffer>,
     ids: Vec<u16>,
 }

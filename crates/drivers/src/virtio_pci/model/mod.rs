@@ -32,7 +32,7 @@ use eal::dma::{AddressSpace, DeviceAddresses};
 use eal::mem::Pages;
 use eal::pci::{Bar, DeviceInfo, PciAddress, PciDevice, PciError};
 use eal::{DmaSpace, EventFd, Mapping, SharedMemory};
-use packet::Segment;
+use packet::{RawSegment, Segment};
 use virtio::device::{Buffers, DeviceQueue, RingSetup};
 use virtio::memory::{GuestMemory, Region};
 use virtio::{Features, NET_HEADER_LEN};
@@ -415,7 +415,7 @@ fn start(state: &State, index: usize, legacy: bool) -> DeviceQueue {
     ring
 }
 
-fn bytes_of(segments: &[Segment]) -> Vec<u8> {
+fn bytes_of(segments: &[Segment<'_>]) -> Vec<u8> {
     let mut all = Vec::new();
     for segment in segments {
         let start = all.len();
@@ -432,7 +432,9 @@ fn collect(state: &mut State, ring: &mut DeviceQueue, pair: usize) -> bool {
     let chains: Vec<_> = buffers.chains().collect();
     for chain in &chains {
         ring.walk::<false>(*chain, &mut segments).unwrap();
-        let frame = bytes_of(&segments).split_off(state.accepted.net_header_len());
+        // SAFETY: the ring keeps the memory that it has found them in.
+        let frame = bytes_of(unsafe { RawSegment::get_all(&segments) });
+        let frame = frame[state.accepted.net_header_len()..].to_vec();
         state.sent[pair].push_back(frame);
     }
     ring.advance(&buffers, chains.len());
@@ -482,7 +484,8 @@ fn serve_command(state: &mut State, ring: &mut DeviceQueue) -> bool {
     ring.fetch::<false>(1, &mut buffers).unwrap();
     let Some(chain) = buffers.chains().next() else { return false };
     ring.walk_request(chain, &mut request, &mut answer).unwrap();
-    let command = bytes_of(&request);
+    // SAFETY: the ring keeps the memory that it has found them in.
+    let command = bytes_of(unsafe { RawSegment::get_all(&request) });
     if command == [3, 0] {
         state.net[6] &= !2;
     }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use eal::{Mapping, SharedMemory};
-use packet::Segment;
+use packet::RawSegment;
 use proptest::prelude::*;
 
 use super::PackedQueue;
@@ -171,7 +171,7 @@ impl Model {
             assert_eq!(chain.id, id, "chains come in the order in which they were posted");
             let (mut read, mut write) = (Vec::new(), Vec::new());
             self.device.walk_request(*chain, &mut read, &mut write).unwrap();
-            let lens = |all: &[Segment]| all.iter().map(Segment::len).collect::<Vec<_>>();
+            let lens = |all: &[RawSegment]| all.iter().map(RawSegment::len).collect::<Vec<_>>();
             assert_eq!((lens(&read), lens(&write)), self.posted[&id]);
         }
         self.device.advance(&buffers, chains.len());
