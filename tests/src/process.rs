@@ -200,7 +200,11 @@ impl Process {
 
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
-        self.status.is_none() && self.child.try_wait().is_ok_and(|status| status.is_none())
+        if self.status.is_none() {
+            // Kept: once it is known, the id may belong to another process.
+            self.status = self.child.try_wait().ok().flatten();
+        }
+        self.status.is_none()
     }
 
     /// Sends SIGTERM, waits for `limit`, then SIGKILL. Gives the status if it ended in time.

@@ -293,6 +293,48 @@ fn interrupts_rest_while_a_port_is_polled_and_no_longer() {
     assert_eq!((settings("pa"), settings("pb")), ([0, 0], [7, 0]), "what somebody chose stays");
 }
 
+/// What an AF_XDP port may change on an interface, as `ip` and sysfs show it.
+fn settings(netns: &Netns, name: &str) -> String {
+    let line = format!(
+        "ip -d -o link show {name} | grep -o -E 'mtu [0-9]+|ether [0-9a-f:]+|promiscuity [0-9]+|xdp'; \
+         cd /sys/class/net/{name} && cat napi_defer_hard_irqs gro_flush_timeout"
+    );
+    netns.sh(&line).unwrap()
+}
+
+#[test]
+fn an_interface_is_as_it_was_however_many_signals_end_the_switch() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    let dir = tempfile::tempdir().unwrap();
+    let before = settings(&stage.switch, "pa");
+    let ports =
+        ["a=af-xdp:pa,busy_poll=on,mtu=1400,mac=02:aa:bb:cc:dd:ee", "b=af-packet:pb", "t=tap:t0"];
+    let storms: [&[Signal]; 2] =
+        [&[Signal::TERM], &[Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1, Signal::XCPU]];
+    for storm in storms.iter().cycle().take(20) {
+        let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+        let during = settings(&stage.switch, "pa");
+        assert!(during.contains("mtu 1400") && during.contains("02:aa:bb:cc:dd:ee"), "{during}");
+        for signal in [Signal::USR1, Signal::USR2, Signal::ALARM] {
+            ringway.signal(signal).unwrap();
+        }
+        ringway.wait_links(&["a", "b"]).unwrap();
+        for signal in storm.iter().cycle() {
+            if !ringway.is_running() || ringway.signal(*signal).is_err() {
+                break;
+            }
+            // Not to wait for something: signals that are pending at the same time are one.
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        let status = ringway.wait(LIMIT).unwrap();
+        assert_eq!(status.code(), Some(0), "{storm:?}: {status}: {}", ringway.log());
+        assert_eq!(settings(&stage.switch, "pa"), before, "{storm:?}");
+        assert!(stage.switch.sh("ip link show t0").is_err(), "{storm:?}: the TAP interface stays");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{storm:?}: files stay");
+    }
+}
+
 /// Starts a switch that must be refused, in a namespace; gives its message.
 fn refusal(netns: &Netns, dir: &Path, ports: &[&str]) -> String {
     let binary = ringway::binary().unwrap();

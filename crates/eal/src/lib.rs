@@ -11,7 +11,7 @@
 //! - [`mem`]: memory of our own that a peer may map
 //! - [`pci`]: PCI devices, driven from user space
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
-//! - [`signals`]: SIGINT and SIGTERM as a file descriptor
+//! - [`signals`]: signals as file descriptors
 //! - [`worker`]: named threads pinned to cores
 
 pub mod clock;

@@ -37,7 +37,7 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     output::line(&ready_line(&config, opened, hub.len()));
     let mut control = Control { switch: &switch, hub };
     let mut server = Server::new(listener, Limits::default(), |request| control.handle(request));
-    let served = server.run(signals.as_fd());
+    let served = server.run(signals.as_fd(), signals.hung_up().as_fd(), || hung_up(&signals));
     tracing::info!("ending");
     drop(server);
     // The devices first: they stop, and their sockets go.
@@ -52,6 +52,15 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     } else {
         Err(Failure::runtime("a worker had ended by a panic; see the log"))
     }
+}
+
+/// Says what becomes of a SIGHUP; nobody but root and the switch's own user can send one.
+fn hung_up(signals: &Signals) {
+    let _ = signals.hung_up().drain();
+    tracing::warn!(
+        "SIGHUP is ignored: a running switch does not read its configuration again; change it \
+         with 'ringway port', or restart it"
+    );
 }
 
 /// Allows as many open files as the administrator does: each guest takes a few per queue, and

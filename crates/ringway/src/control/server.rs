@@ -36,6 +36,13 @@ impl Default for Limits {
 /// How long no connection is accepted after the system refused one (no file descriptors left).
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// What ended a wait, beside clients.
+#[derive(Clone, Copy, Debug, Default)]
+struct Woken {
+    stopped: bool,
+    noticed: bool,
+}
+
 /// Serves the control socket: `handle` is called for each request.
 #[derive(Debug)]
 pub struct Server<H> {
@@ -56,42 +63,56 @@ where
     }
 
     /// Serves until `stop` becomes readable; then answers that are under way are given up.
-    pub fn run(&mut self, stop: BorrowedFd<'_>) -> io::Result<()> {
-        while !self.poll_once(stop)? {
+    /// `notice` is called whenever `noticed` is readable, and is to change that.
+    pub fn run(
+        &mut self,
+        stop: BorrowedFd<'_>,
+        noticed: BorrowedFd<'_>,
+        mut notice: impl FnMut(),
+    ) -> io::Result<()> {
+        loop {
+            let woken = self.poll_once(stop, noticed)?;
+            if woken.stopped {
+                return Ok(());
+            }
+            if woken.noticed {
+                notice();
+            }
             self.serve();
         }
-        Ok(())
     }
 
-    /// Waits for something to do; true when it is to stop. Readiness is stored in the clients.
-    fn poll_once(&mut self, stop: BorrowedFd<'_>) -> io::Result<bool> {
+    /// Waits for something to do. Readiness of the clients is stored in them.
+    fn poll_once(&mut self, stop: BorrowedFd<'_>, noticed: BorrowedFd<'_>) -> io::Result<Woken> {
         let now = Instant::now();
         if self.accept_after.is_some_and(|until| until <= now) {
             self.accept_after = None;
         }
         let accept = if self.accept_after.is_none() { PollFlags::IN } else { PollFlags::empty() };
         let timeout = self.timeout(now);
-        let mut fds = Vec::with_capacity(2 + self.clients.len());
+        let mut fds = Vec::with_capacity(3 + self.clients.len());
         fds.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
+        fds.push(PollFd::from_borrowed_fd(noticed, PollFlags::IN));
         fds.push(PollFd::new(self.listener.socket(), accept));
         fds.extend(self.clients.iter().map(|client| PollFd::new(&client.stream, client.wants())));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => return Ok(false),
+            Err(rustix::io::Errno::INTR) => return Ok(Woken::default()),
             Err(error) => return Err(error.into()),
         }
         let mut events = fds.iter().map(PollFd::revents);
-        let stopped = events.next().is_some_and(|flags| !flags.is_empty());
-        let connecting = events.next().is_some_and(|flags| !flags.is_empty());
+        let mut is_ready = || events.next().is_some_and(|flags| !flags.is_empty());
+        let woken = Woken { stopped: is_ready(), noticed: is_ready() };
+        let connecting = is_ready();
         let ready: Vec<PollFlags> = events.collect();
         for (client, flags) in self.clients.iter_mut().zip(ready) {
             client.ready = flags;
         }
-        if connecting && !stopped {
+        if connecting && !woken.stopped {
             self.accept();
         }
-        Ok(stopped)
+        Ok(woken)
     }
 
     /// How long to wait for clients: until one has to be cut off, or a request may be served.
@@ -332,9 +353,10 @@ mod tests {
             let path = dir.path().join("control.sock");
             let listener = Listener::bind(&path).unwrap();
             let (stop, stopped) = UnixStream::pair().unwrap();
+            let quiet = eal::event::EventFd::new().unwrap();
             let thread = std::thread::spawn(move || {
                 let mut server = Server::new(listener, limits, handle);
-                server.run(stopped.as_fd()).unwrap();
+                server.run(stopped.as_fd(), quiet.as_fd(), || unreachable!()).unwrap();
                 server.connections()
             });
             Self { path, stop, thread: Some(thread), _dir: dir }

@@ -1,0 +1,186 @@
+//! Signals to every command that holds something: however many come and whichever they are, what
+//! it made goes with it.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code outside of test functions")]
+
+mod support;
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::ringway;
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A running command in a session of its own, so that it has no terminal; killed when dropped.
+struct Running {
+    child: Child,
+    output: Receiver<String>,
+    errors: Option<JoinHandle<String>>,
+}
+
+impl Running {
+    /// Starts `ringway ARGS` with `dir` for temporary files.
+    fn start(dir: &Path, args: &[&str]) -> Self {
+        let program = ringway();
+        let mut command = std::process::Command::new("setsid");
+        command.arg(program.get_program()).args(args).env("TMPDIR", dir);
+        command.env_remove("RUST_LOG").env_remove("RINGWAY_CONTROL");
+        // A pipe that stays open: the end of input is a wish to end, too.
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let stdout = child.stdout.take().unwrap();
+        let (sender, output) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        let mut stderr = child.stderr.take().unwrap();
+        let errors = std::thread::spawn(move || {
+            let mut text = String::new();
+            stderr.read_to_string(&mut text).unwrap();
+            text
+        });
+        Self { child, output, errors: Some(errors) }
+    }
+
+    fn wait_for(&mut self, word: &str) {
+        loop {
+            match self.output.recv_timeout(LIMIT) {
+                Ok(line) if line.contains(word) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    let _ = self.child.kill();
+                    panic!("no {word:?} ({error}): {}", self.log());
+                }
+            }
+        }
+    }
+
+    fn send(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Sends the signals in turn, again and again, until it has ended.
+    fn storm(&mut self, signals: &[Signal]) -> ExitStatus {
+        for signal in signals.iter().cycle() {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            self.send(*signal);
+            // Not to wait for something: signals that are pending at the same time are one.
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        unreachable!("the signals are given in turn for ever")
+    }
+
+    fn log(&mut self) -> String {
+        self.errors.take().map(|thread| thread.join().unwrap()).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect()
+}
+
+/// The wishes to end that may come one after the other.
+const ENDS: [&[Signal]; 4] = [
+    &[Signal::TERM],
+    &[Signal::INT],
+    &[Signal::TERM, Signal::INT, Signal::HUP, Signal::USR1],
+    &[Signal::XCPU, Signal::POWER, Signal::USR2, Signal::ALARM],
+];
+
+/// Plays `rounds` rounds of: start the command, wait for its word that it is ready, if it has one,
+/// start what gives it work, send signals that are to do nothing, then those that end it.
+fn ends_well(rounds: usize, args: &str, ready: Option<&str>, loads: &[&str]) {
+    for ends in ENDS.iter().cycle().take(rounds) {
+        let dir = tempfile::tempdir().unwrap();
+        let run = |args: &str| {
+            let args = args.replace("DIR", dir.path().to_str().unwrap());
+            Running::start(dir.path(), &args.split_whitespace().collect::<Vec<_>>())
+        };
+        let mut command = run(args);
+        if let Some(word) = ready {
+            command.wait_for(word);
+        }
+        let mut loads: Vec<Running> = loads.iter().map(|args| run(args)).collect();
+        for load in &mut loads {
+            load.wait_for("interval");
+        }
+        for signal in [Signal::USR1, Signal::HUP, Signal::USR2, Signal::ALARM, Signal::IO] {
+            command.send(signal);
+        }
+        let status = command.storm(ends);
+        assert_eq!(status.code(), Some(0), "{args:?}, {ends:?}: {status}: {}", command.log());
+        drop(loads);
+        assert_eq!(files(dir.path()), Vec::<PathBuf>::new(), "{args:?}, {ends:?}: left over");
+    }
+}
+
+/// Traffic from one guest to another, both our own.
+const TRAFFIC: [&str; 2] = [
+    "gen txonly --port virtio-user:DIR/a.sock --json",
+    "gen rxonly --port virtio-user:DIR/b.sock --json",
+];
+
+#[test]
+fn a_switch_under_load() {
+    let args = "switch --control DIR/control.sock --port a=vhost-user:DIR/a.sock \
+                --port b=vhost-user:DIR/b.sock";
+    ends_well(20, args, Some("ready"), &TRAFFIC);
+}
+
+#[test]
+fn a_forwarder_under_load() {
+    let args = "l2fwd --port a=vhost-user:DIR/a.sock --port b=vhost-user:DIR/b.sock";
+    // It is ready once it has links.
+    ends_well(12, args, None, &TRAFFIC);
+}
+
+#[test]
+fn a_generator_under_load() {
+    let args = "gen io --port vhost-user:DIR/a.sock --port2 vhost-user:DIR/b.sock --json";
+    ends_well(8, args, None, &TRAFFIC);
+}
+
+#[test]
+fn a_demo() {
+    ends_well(8, "demo --seconds 600 --json", Some("interval"), &[]);
+}
+
+#[test]
+fn vdpa_that_waits_for_commands() {
+    ends_well(8, "vdpa --interactive", Some("ready"), &[]);
+}
+
+#[test]
+fn a_hang_up_without_a_terminal_is_logged_and_the_switch_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let control = dir.path().join("control.sock");
+    let args = ["switch", "--port", "a=null:", "--control", control.to_str().unwrap()];
+    let mut switch = Running::start(dir.path(), &args);
+    switch.wait_for("ready");
+    switch.send(Signal::HUP);
+    let show = ["show", "ports", "--json", "--control", control.to_str().unwrap()];
+    // Twice: the log line comes before the second answer at the latest.
+    for _ in 0..2 {
+        assert!(support::run(&show).status.success());
+    }
+    assert_eq!(switch.storm(&[Signal::TERM]).code(), Some(0));
+    let log = switch.log();
+    assert!(log.contains("SIGHUP is ignored"), "{log}");
+}
