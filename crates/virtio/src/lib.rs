@@ -4,6 +4,7 @@
 //! - [`dirty`]: the log of written pages, for live migration
 //! - [`driver`]: the driver side of virtqueues
 //! - [`features`]: feature bits
+//! - [`inflight`]: the record of chains in flight, for restarts
 //! - [`memory`]: the guest's memory and the checked way into it
 //! - [`net_header`]: the header in front of every frame
 //! - [`packed`]: the memory layout of packed rings
@@ -14,6 +15,7 @@ pub mod device;
 pub mod dirty;
 pub mod driver;
 pub mod features;
+pub mod inflight;
 pub mod memory;
 pub mod net_header;
 pub mod packed;
@@ -22,6 +24,7 @@ pub mod shadow;
 
 pub use dirty::DirtyLog;
 pub use features::Features;
+pub use inflight::InflightArea;
 pub use memory::GuestMemory;
 pub use net_header::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
 pub use shadow::ShadowRing;

@@ -7,6 +7,7 @@
 //! - a broken ring ([`RingError`]) makes no sense any more, and the device stops using it.
 
 pub mod burst;
+mod inflight;
 pub mod log;
 #[cfg(test)]
 mod log_tests;
@@ -22,6 +23,7 @@ mod table;
 mod tests;
 
 pub use burst::{Buffer, Buffers, Chain};
+pub use inflight::Resumed;
 pub use log::RingLog;
 pub use packed::{BaseCheck, PackedQueue};
 pub use queue::DeviceQueue;
@@ -131,5 +133,18 @@ pub enum SetupError {
         part: &'static str,
         /// Its address.
         addr: u64,
+    },
+    /// The records of chains in flight are for another ring, or of a kind that is not known.
+    #[error(
+        "records of chains in flight of version {version} for {entries} entries, expected version 1 \
+         for a ring of {size}"
+    )]
+    Inflight {
+        /// The version that they have.
+        version: u16,
+        /// For how many entries they are.
+        entries: u16,
+        /// Entries of the ring.
+        size: u16,
     },
 }

@@ -5,6 +5,7 @@
 //! back by making both equal. A wrap counter flips each time its side passes the ring's end.
 
 mod recover;
+mod resume;
 
 pub use recover::{BaseCheck, Located};
 
@@ -15,6 +16,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
 use packet::RawSegment;
 
 use super::burst::{Buffer, Buffers, Chain, MAX_BUFFERS, prefetch};
+use super::inflight::{PackedTracker, TrackerSlot};
 use super::log::{LogSlot, RingLog};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
@@ -47,6 +49,8 @@ pub struct PackedQueue {
     memory: Translator,
     /// While the guest is being migrated.
     log: LogSlot,
+    /// Where the front-end keeps records of chains in flight.
+    tracker: TrackerSlot<PackedTracker>,
     setup: RingSetup,
 }
 
@@ -82,6 +86,7 @@ impl PackedQueue {
             indirect: setup.features.contains(Features::INDIRECT_DESC),
             memory: Translator::new(memory),
             log: LogSlot::default(),
+            tracker: TrackerSlot::NONE,
             setup,
         };
         queue.disarm();
@@ -256,6 +261,9 @@ impl PackedQueue {
     /// Takes the first `count` of `buffers` out of the ring for good.
     #[inline]
     pub fn advance(&mut self, buffers: &Buffers, count: usize) {
+        if self.tracker.is_some() {
+            self.record_taken(buffers, count);
+        }
         let slots = buffers.chains().take(count).map(|chain| chain.slots);
         let slots = slots.fold(0, u16::wrapping_add);
         self.next_avail = self.next_avail.after(slots, self.size);
@@ -305,6 +313,14 @@ impl PackedQueue {
     /// driver sees none of them before all are there (section 2.8.4).
     #[inline]
     pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
+        if self.tracker.is_some() {
+            return self.complete_recorded(used);
+        }
+        self.give_back(used);
+    }
+
+    #[inline]
+    fn give_back(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
         let (parts, size) = (self.parts, self.size);
         let (first, mut at) = (self.next_used, self.next_used);
         let (mut first_value, mut slots) = (None, 0_u32);
@@ -343,9 +359,16 @@ impl PackedQueue {
         };
         let slots = batch.iter().map(|buffer| buffer.chain().slots).fold(0, u16::wrapping_add);
         let first = self.next_used;
+        let next = first.after(slots, self.size);
+        if self.tracker.is_some() {
+            self.record_begin(count, next);
+        }
         // Release, as in `complete`.
         self.parts.set_used(first, first.used_flags() | u64::from(last.chain().id) << 32);
-        self.next_used = first.after(slots, self.size);
+        self.next_used = next;
+        if self.tracker.is_some() {
+            self.record_end(count);
+        }
         self.untold = self.untold.saturating_add(slots);
         self.log_used();
     }

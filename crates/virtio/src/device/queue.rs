@@ -12,8 +12,9 @@ use super::log::{RingLog, front};
 use super::packed::{BaseCheck, PackedQueue};
 use super::split::SplitQueue;
 use super::table::ChainWalk;
-use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
+use super::{ChainError, MAX_CHAIN, Resumed, RingError, RingSetup, SetupError};
 use crate::features::Features;
+use crate::inflight::InflightArea;
 use crate::memory::GuestMemory;
 
 /// A running ring, split or packed. See [`SplitQueue`] for what its methods do.
@@ -46,6 +47,16 @@ impl DeviceQueue {
         } else {
             SplitQueue::new(memory, setup).map(Self::Split)
         }
+    }
+
+    /// Goes on where the records of chains in flight in `area` say, and keeps such records from now
+    /// on. To be called before anything is fetched; the device must give chains back in the order
+    /// in which it takes them.
+    ///
+    /// # Errors
+    /// When the records are for another kind of ring.
+    pub fn resume(&mut self, area: InflightArea) -> Result<Resumed, SetupError> {
+        either!(self, ring => ring.resume(area))
     }
 
     /// Goes on in another memory table.
@@ -140,10 +151,7 @@ impl DeviceQueue {
     /// Takes the first `count` of the fetched chains out of the ring for good.
     #[inline]
     pub fn advance(&mut self, buffers: &Buffers, count: usize) {
-        match self {
-            Self::Split(ring) => ring.advance(u16::try_from(count).unwrap_or(0)),
-            Self::Packed(ring) => ring.advance(buffers, count),
-        }
+        either!(self, ring => ring.advance(buffers, count));
     }
 
     /// Gives chains back to the driver, all at once, each with the number of bytes written into

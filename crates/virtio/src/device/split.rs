@@ -1,6 +1,7 @@
 //! Split rings, device side (virtio 1.3 section 2.7).
 
 mod recover;
+mod resume;
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::{AtomicU16, Ordering, fence};
 use packet::RawSegment;
 
 use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
+use super::inflight::{SplitTracker, TrackerSlot};
 use super::log::{LogSlot, RingLog};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
@@ -36,6 +38,8 @@ pub struct SplitQueue {
     memory: Translator,
     /// While the guest is being migrated.
     log: LogSlot,
+    /// Where the front-end keeps records of chains in flight.
+    tracker: TrackerSlot<SplitTracker>,
     setup: RingSetup,
 }
 
@@ -81,6 +85,7 @@ impl SplitQueue {
             indirect: setup.features.contains(Features::INDIRECT_DESC),
             memory: Translator::new(memory),
             log: LogSlot::default(),
+            tracker: TrackerSlot::NONE,
             setup,
         };
         // After a restart of the back-end the used ring goes on where it stood.
@@ -225,9 +230,14 @@ impl SplitQueue {
         Err(RingError::HeadOutOfRange { head, size: size.get() })
     }
 
-    /// Takes the first `count` fetched chains out of the available ring for good.
+    /// Takes the first `count` of `buffers`, fetched chains, out of the available ring for good.
     #[inline]
-    pub fn advance(&mut self, count: u16) {
+    pub fn advance(&mut self, buffers: &Buffers, count: usize) {
+        if self.tracker.is_some() {
+            self.record_taken(buffers, count);
+        }
+        // There are 64 buffers at most.
+        let count = u16::try_from(count).unwrap_or(0);
         self.next_avail = self.next_avail.wrapping_add(count);
     }
 
@@ -268,6 +278,14 @@ impl SplitQueue {
     /// bytes written into it.
     #[inline]
     pub fn complete(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
+        if self.tracker.is_some() {
+            return self.complete_recorded(used);
+        }
+        self.give_back(used);
+    }
+
+    #[inline]
+    fn give_back(&mut self, used: impl Iterator<Item = (Chain, u32)>) {
         let (parts, size) = (self.parts, self.size);
         let mut next = self.next_used;
         for (chain, len) in used {
@@ -287,15 +305,21 @@ impl SplitQueue {
     /// where there would be as many as frames.
     #[inline]
     pub fn complete_read(&mut self, buffers: &Buffers, count: usize) {
-        let batch = buffers.as_slice().get(..count).and_then(|batch| batch.last());
-        let (true, Some(last)) = (self.in_order, batch) else {
+        let batch = buffers.as_slice().get(..count).unwrap_or_default();
+        let (true, Some(last)) = (self.in_order, batch.last()) else {
             return self.complete(buffers.read(count));
         };
+        if self.tracker.is_some() {
+            self.record_begin(batch);
+        }
         self.parts.set_used(self.size, self.next_used, last.chain().head, 0);
         // There are 64 buffers at most.
         self.next_used = self.next_used.wrapping_add(u16::try_from(count).unwrap_or(0));
         // Release: that the buffers were read, and the element, come first.
         self.store16(self.parts.used, INDEX_OFFSET, self.next_used, Ordering::Release);
+        if self.tracker.is_some() {
+            self.record_end(batch);
+        }
         self.log_used();
     }
 
