@@ -30,7 +30,9 @@ pub const MAX_QUEUE_PAIRS: u16 = 127;
 const OFFLOADS: Features =
     Features::HOST_OFFLOADS.union(Features::GUEST_OFFLOADS).union(Features::CTRL_GUEST_OFFLOADS);
 
-/// What every device offers.
+/// What every device offers. STATUS is not among them: the link's state is in the configuration,
+/// which is the front-end's. QEMU offers it to its guests all the same; User Mode Linux would read
+/// that there is no carrier.
 const FEATURES: Features = Features::VERSION_1
     .union(Features::VHOST_USER_PROTOCOL)
     .union(Features::VHOST_LOG_ALL)
@@ -41,7 +43,6 @@ const FEATURES: Features = Features::VERSION_1
     .union(Features::RING_PACKED)
     .union(Features::IN_ORDER)
     .union(Features::MTU)
-    .union(Features::STATUS)
     .union(Features::GUEST_ANNOUNCE)
     .union(Features::CTRL_VQ)
     .union(Features::CTRL_RX)
@@ -322,9 +323,9 @@ impl Backend for NetDevice {
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
-        // Its configuration is the front-end's, and it has no doorbells.
-        let foreign = ProtocolFeatures::BACKEND_REQ
-            | ProtocolFeatures::CONFIG
+        // Its configuration is the front-end's, and it has no doorbells. It has nothing to say of
+        // its own either, but User Mode Linux has no interrupts without a channel for that.
+        let foreign = ProtocolFeatures::CONFIG
             | ProtocolFeatures::BACKEND_SEND_FD
             | ProtocolFeatures::HOST_NOTIFIER;
         ProtocolFeatures::all() - foreign

@@ -248,7 +248,11 @@ fn decode_table(payload: &[u8], fds: Fds) -> Result<FrontendMessage<OwnedFd>, Pr
     for _ in 0..len {
         regions.extend(MemoryRegion::take(&mut rest));
     }
-    if regions.len() != len || !rest.is_empty() {
+    // User Mode Linux sends its whole array of regions, used or not, and so may others: what
+    // comes behind those that count is ignored, if it is no more than a table can have.
+    let unused = rest.len() / MemoryRegion::SIZE;
+    let whole = rest.len().is_multiple_of(MemoryRegion::SIZE);
+    if regions.len() != len || !whole || len.saturating_add(unused) > MAX_TABLE_REGIONS {
         return Err(wrong_size(8 + len * MemoryRegion::SIZE));
     }
     let fds = fds.exactly(len)?;
@@ -437,6 +441,28 @@ mod tests {
         payload[..4].copy_from_slice(&u32::MAX.to_ne_bytes());
         let decoded = FrontendMessage::decode(5, &payload, fds(8));
         assert_eq!(decoded.unwrap_err(), ProtocolError::TooManyRegions(u32::MAX));
+    }
+
+    #[test]
+    fn unused_places_of_a_table_are_ignored() {
+        // As User Mode Linux sends it: room for two regions, of which one counts.
+        let region = MemoryRegion { guest_addr: 1, size: 2, user_addr: 3, mmap_offset: 4 };
+        let mut payload =
+            FrontendMessage::SetMemTable([(region, fd())].into_iter().collect()).payload().to_vec();
+        payload.resize(8 + 2 * 32, 0xa5);
+        let decoded = FrontendMessage::decode(5, &payload, fds(1)).unwrap();
+        assert!(matches!(decoded, FrontendMessage::SetMemTable(table) if table[..].len() == 1
+                && table[0].0 == region));
+        // Its descriptors are those of the regions that count.
+        assert!(matches!(
+            FrontendMessage::decode(5, &payload, fds(2)),
+            Err(ProtocolError::FdCount { got: 2, expected: 1, .. })
+        ));
+        // A table of eight, all unused but one, is the longest.
+        for (places, fits) in [(8, true), (9, false)] {
+            payload.resize(8 + places * 32, 0);
+            assert_eq!(FrontendMessage::decode(5, &payload, fds(1)).is_ok(), fits, "{places}");
+        }
     }
 
     #[test]
