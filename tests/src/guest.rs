@@ -1,11 +1,13 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::event::{PollFd, PollFlags, poll};
+
+use crate::process::{Process, tail};
 
 /// What a command in a guest gave.
 #[derive(Debug, Clone)]
@@ -115,6 +117,136 @@ impl Agent {
         let left = deadline.saturating_duration_since(Instant::now());
         ensure!(!left.is_zero(), "the time is over");
         Ok(self.stream.get_ref().set_read_timeout(Some(left))?)
+    }
+}
+
+/// How long a guest may take to boot: 6 to 10 s of a core under emulation, and
+/// several may share the machine's cores with a polling worker.
+pub const BOOT: Duration = Duration::from_secs(120);
+
+/// How long a command in a guest may take, unless it is told.
+const COMMAND: Duration = Duration::from_secs(60);
+
+/// A running Linux, of whatever kind its machine is, that takes commands.
+#[derive(Debug)]
+pub struct Guest {
+    name: String,
+    process: Process,
+    agent: Agent,
+    /// The file that the console goes to, where it is not the output of the process.
+    console: Option<PathBuf>,
+}
+
+impl Guest {
+    /// The guest that `process` is the machine of.
+    #[must_use]
+    pub fn new(name: &str, process: Process, agent: Agent, console: Option<PathBuf>) -> Self {
+        Self { name: name.to_owned(), process, agent, console }
+    }
+
+    /// The name that stands for it in messages.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits until the guest takes commands.
+    ///
+    /// # Errors
+    /// When it does not within [`BOOT`]; the message has the end of its console.
+    pub fn wait_boot(&mut self) -> Result<()> {
+        self.agent.wait_ready(BOOT).with_context(|| self.state())
+    }
+
+    /// Runs a shell command in the guest and gives its output, whatever its status.
+    ///
+    /// # Errors
+    /// When it takes longer than a minute or the guest is gone.
+    pub fn run(&mut self, command: &str) -> Result<Output> {
+        let running = self.begin(command)?;
+        self.finish(&running, COMMAND)
+    }
+
+    /// Runs a shell command in the guest that must end with status 0; gives its output.
+    ///
+    /// # Errors
+    /// As [`Self::run`], and when the status is another.
+    pub fn sh(&mut self, command: &str) -> Result<String> {
+        self.sh_within(command, COMMAND)
+    }
+
+    /// As [`Self::sh`], for a command that may take as long as `limit`.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn sh_within(&mut self, command: &str, limit: Duration) -> Result<String> {
+        let running = self.begin(command)?;
+        let Output { status, text } = self.finish(&running, limit)?;
+        if status != 0 {
+            bail!("guest {}: {command:?} ended with status {status}: {text}", self.name);
+        }
+        Ok(text)
+    }
+
+    /// Starts a command and does not wait, so that commands run in several guests at once.
+    ///
+    /// # Errors
+    /// When the guest is gone.
+    pub fn begin(&mut self, command: &str) -> Result<Running> {
+        self.agent.begin(command).with_context(|| self.state())
+    }
+
+    /// Waits for the end of a command.
+    ///
+    /// # Errors
+    /// When it takes longer than `limit`.
+    pub fn finish(&mut self, running: &Running, limit: Duration) -> Result<Output> {
+        self.agent.finish(running, limit).with_context(|| self.state())
+    }
+
+    /// A counter of `/sys/class/net/IF/statistics`.
+    ///
+    /// # Errors
+    /// When there is no such interface or counter.
+    pub fn counter(&mut self, interface: &str, name: &str) -> Result<u64> {
+        let text = self.sh(&format!("cat /sys/class/net/{interface}/statistics/{name}"))?;
+        text.trim().parse().with_context(|| format!("{interface} {name}: {text:?}"))
+    }
+
+    /// Pings `address` and demands every answer; gives the last lines that ping prints.
+    ///
+    /// # Errors
+    /// When an answer is missing.
+    pub fn ping(&mut self, address: &str, options: &str) -> Result<String> {
+        let text = self.sh(&format!("ping -q {options} {address}"))?;
+        ensure!(text.contains(" 0% packet loss"), "ping {address}: {text}");
+        Ok(text)
+    }
+
+    /// Ends the machine at once, as if its program had crashed.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Whether the machine's program still runs.
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// The process id of the machine's program.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What is known about it, for messages.
+    #[must_use]
+    pub fn state(&self) -> String {
+        let console = self.console.as_ref().and_then(|path| std::fs::read(path).ok());
+        let console = String::from_utf8_lossy(&console.unwrap_or_default()).into_owned();
+        let (name, log) = (&self.name, self.process.log());
+        let (console, log) = (tail(&console, 3000), tail(&log, 3000));
+        format!("guest {name}; console ends with:\n{console}\nits program says: {log}")
     }
 }
 

@@ -14,7 +14,7 @@ use crate::process::run;
 const INIT: &str = include_str!("../guest/init");
 
 /// To be counted up when images are laid out anew.
-const FORMAT: u32 = 4;
+const FORMAT: u32 = 5;
 
 /// Users of a guest, for `su`: one of them has no privilege.
 const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
@@ -22,7 +22,7 @@ const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
 /// What a guest boots: a kernel, and an initramfs with busybox, modules and the agent.
 #[derive(Debug, Clone)]
 pub struct GuestImage {
-    /// The kernel, for QEMU.
+    /// The kernel, for QEMU, or a program.
     pub kernel: PathBuf,
     /// The initramfs, a cpio archive.
     pub initramfs: PathBuf,
@@ -35,6 +35,15 @@ impl GuestImage {
     /// As [`Self::with_modules`].
     pub fn network() -> Result<Self> {
         Self::with_modules(&["virtio_net"])
+    }
+
+    /// The same for User Mode Linux: its kernel is a program.
+    ///
+    /// # Errors
+    /// As [`Self::with_modules`].
+    pub fn user_mode() -> Result<Self> {
+        let spec = ImageSpec::new("user-mode").modules(&["virtio_net"]);
+        spec.build_for(Kernel::user_mode()?)
     }
 
     /// An image with the modules named, and those that they need. They are loaded
@@ -129,7 +138,10 @@ impl ImageSpec {
     /// # Errors
     /// When the kernel, a module, a file or a tool is missing.
     pub fn build(&self) -> Result<GuestImage> {
-        let kernel = Kernel::find()?;
+        self.build_for(Kernel::find()?)
+    }
+
+    fn build_for(&self, kernel: Kernel) -> Result<GuestImage> {
         let busybox = find_program("busybox").context("busybox is not installed")?;
         let mut files = self.files.clone();
         for library in libraries(&self.linked)? {
@@ -282,14 +294,23 @@ fn unpack(kernel: &Kernel, names: &[&str], into: &Path) -> Result<BTreeMap<Strin
         let path = modules
             .get(&name)
             .with_context(|| format!("kernel {} has no module {name}", kernel.release))?;
-        let output = Command::new("xz").arg("-dc").arg(path).output().context("xz")?;
-        ensure!(output.status.success(), "cannot unpack {}", path.display());
-        fs::write(into.join(format!("{name}.ko")), &output.stdout)?;
-        let depends = depends(&output.stdout);
+        let module = read_module(path)?;
+        fs::write(into.join(format!("{name}.ko")), &module)?;
+        let depends = depends(&module);
         wanted.extend(depends.iter().cloned());
         needs.insert(name, depends);
     }
     Ok(needs)
+}
+
+/// A module's own bytes: Debian compresses those of kernels that are no program.
+fn read_module(path: &Path) -> Result<Vec<u8>> {
+    if path.extension().is_none_or(|extension| extension != "xz") {
+        return fs::read(path).with_context(|| path.display().to_string());
+    }
+    let output = Command::new("xz").arg("-dc").arg(path).output().context("xz")?;
+    ensure!(output.status.success(), "cannot unpack {}", path.display());
+    Ok(output.stdout)
 }
 
 /// The modules that a module needs, from the `depends=` entry of its `.modinfo` section.

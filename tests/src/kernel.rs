@@ -16,12 +16,17 @@ const UNPACKED: &str = "vmlinux-";
 /// How data that `zstd` has compressed begin.
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
+/// The kernel that is a program, and where its package has the modules.
+const UML: &str = "/usr/bin/linux.uml";
+const UML_MODULES: &str = "/usr/lib/uml/modules";
+
 /// An unpacked kernel package.
 #[derive(Debug, Clone)]
 pub struct Kernel {
     /// Its release, as `uname -r` gives it.
     pub release: String,
-    /// The kernel itself, an ELF file, which QEMU starts without a boot loader (PVH).
+    /// The kernel itself, an ELF file: QEMU starts it without a boot loader (PVH), or it is a
+    /// program.
     pub image: PathBuf,
     modules: PathBuf,
 }
@@ -43,6 +48,19 @@ impl Kernel {
             boot_file(&dir, UNPACKED).context("no guest kernel: run `cargo xtask setup`")?;
         let modules = dir.join("lib/modules").join(&release);
         Ok(Self { release, image, modules })
+    }
+
+    /// The kernel that runs as a program (User Mode Linux).
+    ///
+    /// # Errors
+    /// When it is not installed.
+    pub fn user_mode() -> Result<Self> {
+        let image = PathBuf::from(UML);
+        ensure!(image.exists(), "{UML} is not installed");
+        let modules = fs::read_dir(UML_MODULES).context(UML_MODULES)?.next();
+        let modules = modules.with_context(|| format!("no modules in {UML_MODULES}"))??;
+        let release = modules.file_name().to_string_lossy().into_owned();
+        Ok(Self { release, image, modules: modules.path() })
     }
 
     /// Unpacks the kernel in `dir`, which holds the files of a kernel package. A guest under
@@ -70,7 +88,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// All modules by name, with the path of their compressed files.
+    /// All modules by name, with the path of their files, which may be compressed.
     pub(crate) fn modules(&self) -> Result<BTreeMap<String, PathBuf>> {
         let mut found = BTreeMap::new();
         let mut dirs = vec![self.modules.join("kernel")];
@@ -80,7 +98,9 @@ impl Kernel {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
                 if path.is_dir() {
                     dirs.push(path);
-                } else if let Some(name) = name.strip_suffix(".ko.xz") {
+                } else if let Some(name) =
+                    name.strip_suffix(".xz").unwrap_or(&name).strip_suffix(".ko")
+                {
                     found.insert(name.replace('-', "_"), path);
                 }
             }

@@ -44,12 +44,14 @@ pub mod ringway;
 pub mod testpmd;
 /// What guests send each other.
 pub mod traffic;
+/// User Mode Linux.
+pub mod uml;
 /// Waiting for files, with a deadline.
 pub mod wait;
 /// The cable of a guest's network device.
 pub mod wire;
 
-pub use guest::Output;
+pub use guest::{Guest, Output};
 pub use image::{GuestImage, ImageSpec};
 pub use l2fwd::L2fwd;
 pub use netns::Netns;
@@ -61,4 +63,5 @@ pub use qemu::{Nic, Qemu, Vm};
 pub use relay::Relay;
 pub use ringway::Ringway;
 pub use testpmd::Testpmd;
+pub use uml::Uml;
 pub use wire::Wire;

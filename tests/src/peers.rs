@@ -32,13 +32,16 @@ pub enum Peer {
     Ovs,
     /// Network namespaces and TAP devices of the host's kernel.
     Netns,
+    /// User Mode Linux.
+    Uml,
     /// Valgrind, which counts instructions.
     Valgrind,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 5] = [Self::Guest, Self::Dpdk, Self::Ovs, Self::Netns, Self::Valgrind];
+    pub const ALL: [Self; 6] =
+        [Self::Guest, Self::Dpdk, Self::Ovs, Self::Netns, Self::Uml, Self::Valgrind];
 
     /// Why this machine does not have the peer, if it does not.
     #[must_use]
@@ -48,6 +51,7 @@ impl Peer {
             Self::Dpdk => no_program("dpdk-testpmd").or_else(no_huge_pages),
             Self::Ovs => no_ovs().or_else(no_huge_pages),
             Self::Netns => no_netns(),
+            Self::Uml => no_uml(),
             Self::Valgrind => no_program("valgrind"),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
@@ -68,6 +72,7 @@ impl fmt::Display for Peer {
             Self::Dpdk => "dpdk",
             Self::Ovs => "ovs",
             Self::Netns => "netns",
+            Self::Uml => "uml",
             Self::Valgrind => "valgrind",
         })
     }
@@ -155,6 +160,13 @@ fn no_guest() -> Option<String> {
         .into_iter()
         .find_map(no_program)
         .or_else(|| Kernel::find().err().map(|error| format!("{error:#}")))
+}
+
+fn no_uml() -> Option<String> {
+    ["busybox", "cpio"]
+        .into_iter()
+        .find_map(no_program)
+        .or_else(|| Kernel::user_mode().err().map(|error| format!("{error:#}")))
 }
 
 fn no_ovs() -> Option<String> {

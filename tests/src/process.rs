@@ -1,5 +1,5 @@
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -75,8 +75,21 @@ impl Process {
     ///
     /// # Errors
     /// When the program cannot be started.
-    pub fn start(name: impl Into<String>, mut command: Command) -> Result<Self> {
+    pub fn start(name: impl Into<String>, command: Command) -> Result<Self> {
+        Self::start_with(name, command, &[])
+    }
+
+    /// As [`start`](Self::start), with open files that the process has under their numbers here.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_with(
+        name: impl Into<String>,
+        mut command: Command,
+        files: &[BorrowedFd<'_>],
+    ) -> Result<Self> {
         let name = name.into();
+        inherit(&mut command, files);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child =
@@ -231,6 +244,22 @@ impl Process {
 impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
+    }
+}
+
+/// Has the process keep `files`, which are open until it has been started.
+fn inherit(command: &mut Command, files: &[BorrowedFd<'_>]) {
+    let numbers: Vec<_> = files.iter().map(AsRawFd::as_raw_fd).collect();
+    // SAFETY: between fork and exec only system calls are made (fcntl), for files that the caller
+    // of `start_with` has open until the process has been started.
+    unsafe {
+        command.pre_exec(move || {
+            for number in &numbers {
+                let file = BorrowedFd::borrow_raw(*number);
+                rustix::io::fcntl_setfd(file, rustix::io::FdFlags::empty())?;
+            }
+            Ok(())
+        });
     }
 }
 

@@ -1,23 +1,17 @@
 use std::fs::File;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::guest::{Agent, Output, Running, accept, listen};
+use crate::guest::{Agent, Guest, accept, listen};
 use crate::image::GuestImage;
 use crate::pci::PciNic;
-use crate::process::{Process, tail};
+use crate::process::Process;
 use crate::qmp::Qmp;
-
-/// How long a guest may take to boot: 6 to 10 s of a core under emulation, and
-/// several may share the machine's cores with a polling worker.
-pub const BOOT: Duration = Duration::from_secs(120);
-
-/// How long a command in a guest may take, unless it is told.
-const COMMAND: Duration = Duration::from_secs(60);
 
 /// A network device of a guest, backed by a vhost-user socket.
 #[derive(Debug, Clone)]
@@ -245,7 +239,7 @@ impl Qemu {
             Ok((agent, Qmp::new(accept(&qmp, limit).context("QMP")?)?))
         };
         let (agent, qmp) = connect().with_context(|| process.log())?;
-        Ok(Vm { name: name.clone(), process, agent, qmp, console })
+        Ok(Vm { guest: Guest::new(name, process, agent, Some(console)), qmp })
     }
 
     fn machine(&self, console: &Path) -> Vec<String> {
@@ -286,68 +280,25 @@ impl Qemu {
 /// A running virtual machine.
 #[derive(Debug)]
 pub struct Vm {
-    name: String,
-    process: Process,
-    agent: Agent,
+    guest: Guest,
     qmp: Qmp,
-    console: PathBuf,
+}
+
+impl Deref for Vm {
+    type Target = Guest;
+
+    fn deref(&self) -> &Guest {
+        &self.guest
+    }
+}
+
+impl DerefMut for Vm {
+    fn deref_mut(&mut self) -> &mut Guest {
+        &mut self.guest
+    }
 }
 
 impl Vm {
-    /// Waits until the guest takes commands.
-    ///
-    /// # Errors
-    /// When it does not within [`BOOT`]; the message has the end of its console.
-    pub fn wait_boot(&mut self) -> Result<()> {
-        self.agent.wait_ready(BOOT).with_context(|| self.state())
-    }
-
-    /// Runs a shell command in the guest and gives its output, whatever its status.
-    ///
-    /// # Errors
-    /// When it takes longer than a minute or the guest is gone.
-    pub fn run(&mut self, command: &str) -> Result<Output> {
-        let running = self.begin(command)?;
-        self.finish(&running, COMMAND)
-    }
-
-    /// Runs a shell command in the guest that must end with status 0; gives its output.
-    ///
-    /// # Errors
-    /// As [`Self::run`], and when the status is another.
-    pub fn sh(&mut self, command: &str) -> Result<String> {
-        self.sh_within(command, COMMAND)
-    }
-
-    /// As [`Self::sh`], for a command that may take as long as `limit`.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn sh_within(&mut self, command: &str, limit: Duration) -> Result<String> {
-        let running = self.begin(command)?;
-        let Output { status, text } = self.finish(&running, limit)?;
-        if status != 0 {
-            bail!("guest {}: {command:?} ended with status {status}: {text}", self.name);
-        }
-        Ok(text)
-    }
-
-    /// Starts a command and does not wait, so that commands run in several guests at once.
-    ///
-    /// # Errors
-    /// When the guest is gone.
-    pub fn begin(&mut self, command: &str) -> Result<Running> {
-        self.agent.begin(command).with_context(|| self.state())
-    }
-
-    /// Waits for the end of a command.
-    ///
-    /// # Errors
-    /// When it takes longer than `limit`.
-    pub fn finish(&mut self, running: &Running, limit: Duration) -> Result<Output> {
-        self.agent.finish(running, limit).with_context(|| self.state())
-    }
-
     /// Presses the reset button. [`Self::wait_boot`] is next.
     ///
     /// # Errors
@@ -378,7 +329,7 @@ impl Vm {
                 return File::open(path).context("the guest's memory");
             }
         }
-        bail!("QEMU {} has no file for its memory", self.name)
+        bail!("QEMU {} has no file for its memory", self.name())
     }
 
     /// Waits for a QMP event and gives it.
@@ -387,47 +338,5 @@ impl Vm {
     /// When it does not come within `limit` of the one before.
     pub fn wait_event(&mut self, name: &str, limit: Duration) -> Result<Value> {
         self.qmp.wait_event(name, limit).with_context(|| self.state())
-    }
-
-    /// A counter of `/sys/class/net/IF/statistics`.
-    ///
-    /// # Errors
-    /// When there is no such interface or counter.
-    pub fn counter(&mut self, interface: &str, name: &str) -> Result<u64> {
-        let text = self.sh(&format!("cat /sys/class/net/{interface}/statistics/{name}"))?;
-        text.trim().parse().with_context(|| format!("{interface} {name}: {text:?}"))
-    }
-
-    /// Pings `address` and demands every answer; gives the last lines that ping prints.
-    ///
-    /// # Errors
-    /// When an answer is missing.
-    pub fn ping(&mut self, address: &str, options: &str) -> Result<String> {
-        let text = self.sh(&format!("ping -q {options} {address}"))?;
-        ensure!(text.contains(" 0% packet loss"), "ping {address}: {text}");
-        Ok(text)
-    }
-
-    /// Ends the machine at once, as if QEMU had crashed.
-    pub fn kill(&mut self) {
-        self.process.kill();
-    }
-
-    /// Whether QEMU still runs.
-    pub fn is_running(&mut self) -> bool {
-        self.process.is_running()
-    }
-
-    /// The process id of QEMU.
-    #[must_use]
-    pub fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    fn state(&self) -> String {
-        let console = std::fs::read(&self.console).unwrap_or_default();
-        let console = String::from_utf8_lossy(&console);
-        let (name, log) = (&self.name, self.process.log());
-        format!("guest {name}; console ends with:\n{}\nQEMU says: {log}", tail(&console, 3000))
     }
 }

@@ -2,6 +2,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::guest::Guest;
 use crate::netns::Netns;
 use crate::process::Process;
 use crate::qemu::Vm;
@@ -59,13 +60,25 @@ pub trait Station {
     fn start(&mut self, line: &str) -> Result<Option<Process>>;
 }
 
-impl Station for &mut Vm {
+impl Station for &mut Guest {
     fn sh(&mut self, line: &str) -> Result<String> {
         self.sh_within(line, LIMIT)
     }
 
     fn start(&mut self, line: &str) -> Result<Option<Process>> {
-        Vm::sh(self, &format!("{line} >/dev/null 2>&1 &")).map(|_| None)
+        Guest::sh(self, &format!("{line} >/dev/null 2>&1 &")).map(|_| None)
+    }
+}
+
+impl Station for &mut Vm {
+    fn sh(&mut self, line: &str) -> Result<String> {
+        let mut guest: &mut Guest = self;
+        Station::sh(&mut guest, line)
+    }
+
+    fn start(&mut self, line: &str) -> Result<Option<Process>> {
+        let mut guest: &mut Guest = self;
+        guest.start(line)
     }
 }
 
@@ -83,12 +96,12 @@ impl Station for &Netns {
 ///
 /// # Errors
 /// When the guest has no `eth0`.
-pub fn configure(vm: &mut Vm, address: &str, mtu: u32) -> Result<()> {
+pub fn configure(guest: &mut Guest, address: &str, mtu: u32) -> Result<()> {
     let command = format!(
         "ip link set eth0 mtu {mtu} && ip address add {address}/24 dev eth0 && \
          ip link set eth0 up"
     );
-    vm.sh(&command).map(drop)
+    guest.sh(&command).map(drop)
 }
 
 /// Sends `mib` mebibytes of random bytes over TCP to the station with `address`, which sends

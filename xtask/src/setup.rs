@@ -69,6 +69,11 @@ fn provide(peer: Peer) -> Result<()> {
             need("ip", "iproute2", None)?;
             need("ping", "iputils-ping", None)
         }
+        Peer::Uml => {
+            need("busybox", "busybox-static", None)?;
+            need("cpio", "cpio", None)?;
+            need("linux.uml", "user-mode-linux", None)
+        }
         Peer::Valgrind => need("valgrind", "valgrind", None),
     }
 }
