@@ -95,7 +95,7 @@ impl Guest {
         let (desc, avail, used) = ring.device_addresses();
         let base = ring.first_base();
         let setup = RingSetup { size: SIZE, desc, avail, used, base, features };
-        let slot = RingSlot::new("bench".into()).unwrap();
+        let slot = RingSlot::new("bench".into(), Arc::new(eal::EventFd::new().unwrap())).unwrap();
         slot.edit(|place| {
             let mut running = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);
             running.enabled = true;

@@ -121,8 +121,8 @@ mod tests {
     use std::ptr::NonNull;
     use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+    use eal::DmaSpace;
     use eal::pci::Bar;
-    use eal::{DmaSpace, EventFd};
 
     use super::*;
 
@@ -209,7 +209,7 @@ mod tests {
             0
         }
 
-        fn set_msix(&self, _events: &[Option<&EventFd>]) -> Result<(), PciError> {
+        fn set_msix(&self, _events: &[Option<BorrowedFd<'_>>]) -> Result<(), PciError> {
             unreachable!()
         }
 

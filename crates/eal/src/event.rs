@@ -6,11 +6,11 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, Timespec, epoll};
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
-/// A counter in the kernel that one side signals and the other waits for: kicks and calls of
-/// virtqueues, wake-ups of threads. Always non-blocking.
+/// A counter in the kernel that one thread of this process, or the kernel, signals and another
+/// waits for. It never blocks as long as no other process has it: what a peer has, too, is a
+/// [`PeerEvent`](crate::PeerEvent).
 #[derive(Debug)]
 pub struct EventFd(OwnedFd);
 
@@ -23,21 +23,6 @@ impl EventFd {
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         Ok(Self(rustix::event::eventfd(0, flags)?))
-    }
-
-    /// One that a peer sent. It is made non-blocking, for the peer too: the flag belongs to what
-    /// both share. The peer can undo that and can send anything, a pipe for example; a peer that
-    /// must not be waited for is therefore signalled from a thread that may wait.
-    ///
-    /// # Errors
-    ///
-    /// When its flags cannot be changed.
-    pub fn from_owned_fd(fd: OwnedFd) -> io::Result<Self> {
-        let flags = rustix::fs::fcntl_getfl(&fd)?;
-        if !flags.contains(OFlags::NONBLOCK) {
-            rustix::fs::fcntl_setfl(&fd, flags | OFlags::NONBLOCK)?;
-        }
-        Ok(Self(fd))
     }
 
     /// Signals it. That it cannot take another count (`EAGAIN`) is no error: whoever waits for it
@@ -196,8 +181,8 @@ impl Epoll {
         Ok(epoll::add(&self.0, fd, data, interest.flags())?)
     }
 
-    /// Adds `fd` for reading, edge-triggered: each signal of an eventfd is one event, and nobody
-    /// needs to drain it. For what a peer sent, which may have made it a file to wait for.
+    /// Adds `fd` for reading, edge-triggered: each signal of an eventfd is one event, as is that it
+    /// has been signalled before, and nobody needs to drain it.
     ///
     /// # Errors
     ///
@@ -206,6 +191,22 @@ impl Epoll {
         let data = epoll::EventData::new_u64(token);
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
         Ok(epoll::add(&self.0, fd, data, flags)?)
+    }
+
+    /// Takes the edges that wait, without a word on whose they are; returns whether there were any.
+    /// For a set of a few files, which is itself waited for in another.
+    ///
+    /// # Errors
+    ///
+    /// None that an application could cause.
+    pub fn take_edges(&self) -> io::Result<bool> {
+        let mut buffer = [const { MaybeUninit::<epoll::Event>::uninit() }; 4];
+        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        match epoll::wait(&self.0, &mut buffer[..], Some(&now)) {
+            Ok((ready, _)) => Ok(!ready.is_empty()),
+            Err(Errno::INTR) => Ok(false),
+            Err(errno) => Err(errno.into()),
+        }
     }
 
     /// Changes the token and the interest of `fd`.
@@ -291,10 +292,9 @@ mod tests {
 
     #[test]
     fn signalling_never_blocks() {
-        let fd = rustix::event::eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let event = EventFd::new().unwrap();
         // One below the limit: the next count would block a blocking eventfd.
-        rustix::io::write(&fd, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-        let event = EventFd::from_owned_fd(fd).unwrap();
+        rustix::io::write(&event, &(u64::MAX - 1).to_ne_bytes()).unwrap();
         event.signal().unwrap();
         assert!(event.drain().unwrap());
     }
@@ -328,6 +328,23 @@ mod tests {
             assert_eq!(tokens(&epoll, Duration::from_secs(10))[0].token, 5);
         }
         assert_eq!(tokens(&epoll, Duration::ZERO), []);
+    }
+
+    #[test]
+    fn a_set_of_edges_is_readable_until_they_are_taken() {
+        let (outer, inner, event) =
+            (Epoll::new().unwrap(), Epoll::new().unwrap(), EventFd::new().unwrap());
+        inner.add_edge(&event, 5).unwrap();
+        outer.add(&inner, 6, Interest::READ).unwrap();
+        for _ in 0..3 {
+            assert_eq!(tokens(&outer, Duration::ZERO), []);
+            assert!(!inner.take_edges().unwrap());
+            event.signal().unwrap();
+            assert_eq!(tokens(&outer, Duration::from_secs(10))[0].token, 6);
+            assert_eq!(tokens(&outer, Duration::from_secs(10))[0].token, 6);
+            assert!(inner.take_edges().unwrap());
+        }
+        assert_eq!(tokens(&outer, Duration::ZERO), []);
     }
 
     #[test]

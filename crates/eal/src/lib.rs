@@ -1,5 +1,6 @@
 //! Environment: workers on cores, clock, shared memory, and what they need from the kernel.
 //!
+//! - `aio`: signalling an eventfd without waiting, by asynchronous I/O
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
 //! - [`cores`]: core lists and pinning
 //! - [`counter`]: single-writer counters and cache-line alignment
@@ -10,10 +11,12 @@
 //! - [`huge`]: huge pages for large tables on the heap
 //! - [`mem`]: memory of our own that a peer may map
 //! - [`pci`]: PCI devices, driven from user space
+//! - [`peer_event`]: eventfds that another process has, too
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
 //! - [`worker`]: named threads pinned to cores
 
+mod aio;
 pub mod clock;
 pub mod cores;
 pub mod counter;
@@ -24,10 +27,12 @@ pub mod handover;
 pub mod huge;
 pub mod mem;
 pub mod pci;
+pub mod peer_event;
 pub mod sigbus;
 pub mod signals;
 pub mod worker;
 
+pub use aio::AioError;
 pub use cores::CoreList;
 pub use counter::{CacheAligned, Counter};
 pub use dma::{DmaBuffer, DmaMapping, DmaMemory, DmaSpace};
@@ -36,4 +41,5 @@ pub use foreign::Mapping;
 pub use handover::Handover;
 pub use huge::huge_vec;
 pub use mem::{MemError, SharedMemory};
+pub use peer_event::PeerEvent;
 pub use worker::{WorkerContext, Workers};

@@ -73,7 +73,8 @@ fn check_msix(device: &dyn PciDevice, bar: &Bar) {
     let none = vec![None; usize::from(device.msix_vectors()) + 1];
     assert!(device.set_msix(&none).is_err());
     for round in 0..2 {
-        device.set_msix(&[Some(&events[0]), None, Some(&events[2 - round])]).unwrap();
+        let event = |index: usize| Some(events[index].as_fd());
+        device.set_msix(&[event(0), None, event(2 - round)]).unwrap();
         bar.write32(GPIE, MULTIPLE_MSIX);
         bar.write32(EICR, u32::MAX);
         bar.write32(EIMS, 0b101);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use eal::EventFd;
+use eal::{EventFd, PeerEvent};
 use vhost::protocol::BackendMessage;
 use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::{DirtyLog, Features, GuestMemory};
@@ -225,12 +225,11 @@ impl Attachment {
         })
     }
 
-    pub(crate) fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
+    pub(crate) fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) {
         let Some(ring) = self.rings.get_mut(&index) else { return };
         ring.setup.kick = kick;
         if ring.served {
-            let set = clone(ring.setup.kick.as_ref())
-                .and_then(|kick| self.device.set_ring_kick(index, kick));
+            let set = self.device.set_ring_kick(index, ring.setup.kick.clone());
             self.complain("cannot take another kick file", set);
         }
     }
@@ -239,13 +238,13 @@ impl Attachment {
         let Some(ring) = self.rings.get_mut(&index) else { return };
         ring.setup.call = call;
         if ring.served {
-            let set = clone(ring.setup.call.as_ref().and_then(Call::event))
-                .and_then(|call| self.device.set_ring_call(index, call));
+            let call = ring.setup.call.as_ref().and_then(Call::event).cloned();
+            let set = self.device.set_ring_call(index, call);
             self.complain("cannot take another call file", set);
         }
     }
 
-    pub(crate) fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
+    pub(crate) fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
         if let Some(ring) = self.rings.get_mut(&index) {
             ring.setup.err = err;
         }
@@ -377,8 +376,8 @@ impl Attachment {
                 device: place.device,
                 base: setup.base,
                 enabled: setup.enabled,
-                kick: clone(setup.kick.as_ref())?,
-                call: clone(setup.call.as_ref().and_then(Call::event))?,
+                kick: setup.kick.clone(),
+                call: setup.call.as_ref().and_then(Call::event).cloned(),
             })
         });
         let vhost = Features::VHOST_USER_PROTOCOL | Features::VHOST_LOG_ALL;
@@ -395,11 +394,4 @@ impl Attachment {
             tracing::warn!(device, %error, "the vDPA device {what}");
         }
     }
-}
-
-/// A second handle of a file, for the device.
-fn clone(file: Option<&EventFd>) -> Result<Option<EventFd>, DeviceError> {
-    file.map(EventFd::try_clone)
-        .transpose()
-        .map_err(|error| DeviceError(format!("cannot duplicate an eventfd: {error}")))
 }

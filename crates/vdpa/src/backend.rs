@@ -4,7 +4,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use eal::EventFd;
+use eal::PeerEvent;
 use vhost::backend::{Backend, BackendError};
 use vhost::control::{Watch, Watcher};
 use vhost::protocol::BackendMessage;
@@ -121,7 +121,7 @@ impl Backend for VdpaBackend {
         Ok(self.lock().set_ring_enabled(index, enabled)?)
     }
 
-    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
+    fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) {
         self.lock().set_ring_kick(index, kick);
     }
 
@@ -129,7 +129,7 @@ impl Backend for VdpaBackend {
         self.lock().set_ring_call(index, call);
     }
 
-    fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
+    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
         self.lock().set_ring_err(index, err);
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use eal::EventFd;
+use eal::{EventFd, PeerEvent};
 use virtio::{DirtyLog, GuestMemory};
 
 /// Why a device does not do what it was asked for. The text names the device's part that is
@@ -33,9 +33,9 @@ pub struct Ring {
     pub enabled: bool,
     /// By which the guest notifies the device where its doorbell is not mapped. Without it the
     /// front-end asks for polling, which a device that cannot do that refuses.
-    pub kick: Option<EventFd>,
+    pub kick: Option<PeerEvent>,
     /// By which the device interrupts the guest.
-    pub call: Option<EventFd>,
+    pub call: Option<PeerEvent>,
 }
 
 /// Everything that a device needs to start.
@@ -112,14 +112,14 @@ pub trait VdpaDevice: Send + fmt::Debug {
     ///
     /// # Errors
     /// When the system refuses it.
-    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) -> Result<(), DeviceError>;
+    fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) -> Result<(), DeviceError>;
 
     /// Replaces the file by which ring `index` of the running device interrupts the guest. The
     /// guest may have missed interrupts by the old one, so the device signals the new one.
     ///
     /// # Errors
     /// When the system refuses it.
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) -> Result<(), DeviceError>;
+    fn set_ring_call(&mut self, index: u16, call: Option<PeerEvent>) -> Result<(), DeviceError>;
 
     /// Where the doorbell of ring `index` of the running device can be mapped.
     fn notify_area(&self, index: u16) -> Option<NotifyArea> {

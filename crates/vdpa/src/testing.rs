@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use eal::EventFd;
+use eal::{EventFd, PeerEvent};
 use virtio::{DirtyLog, Features};
 
 use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};
@@ -212,13 +212,13 @@ impl VdpaDevice for Model {
         Ok(())
     }
 
-    fn set_ring_kick(&mut self, index: u16, _kick: Option<EventFd>) -> Result<(), DeviceError> {
+    fn set_ring_kick(&mut self, index: u16, _kick: Option<PeerEvent>) -> Result<(), DeviceError> {
         self.check(index);
         self.recorder.push(Call::Kick(index));
         Ok(())
     }
 
-    fn set_ring_call(&mut self, index: u16, _call: Option<EventFd>) -> Result<(), DeviceError> {
+    fn set_ring_call(&mut self, index: u16, _call: Option<PeerEvent>) -> Result<(), DeviceError> {
         self.check(index);
         self.recorder.push(Call::Interrupt(index));
         Ok(())

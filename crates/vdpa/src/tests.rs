@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use eal::EventFd;
+use eal::PeerEvent;
 use vhost::ControlThread;
 use vhost::connection::Message;
 use vhost::frontend::{self, Frontend};
@@ -133,7 +133,7 @@ fn region(number: u64) -> MemoryRegion {
 fn start(index: u8, base: u32) -> [M; 5] {
     let at = USER + 0x400 * u64::from(index);
     let state = |num| VringState { index: index.into(), num };
-    let file = || VringFile { index, fd: Some(EventFd::new().unwrap().into()) };
+    let file = || VringFile { index, fd: Some(eal::EventFd::new().unwrap().into()) };
     let addr = VringAddr {
         index: index.into(),
         flags: 0,
@@ -365,13 +365,13 @@ fn a_ring_outside_of_memory_is_refused() {
 #[test]
 fn files_of_running_rings_are_passed_on() {
     let mut bench = Bench::running(1);
-    let call = EventFd::new().unwrap();
-    let file = |event: &EventFd| VringFile {
+    let call = PeerEvent::new().unwrap();
+    let file = |event: &PeerEvent| VringFile {
         index: 1,
         fd: Some(event.as_fd().try_clone_to_owned().unwrap()),
     };
     bench.ok(M::SetVringCall(file(&call)));
-    bench.ok(M::SetVringKick(file(&EventFd::new().unwrap())));
+    bench.ok(M::SetVringKick(file(&PeerEvent::new().unwrap())));
     assert_eq!(bench.calls.take(), [Call::Interrupt(1), Call::Kick(1)]);
     // Interrupts may be lost in a new start, so there is one after it.
     assert!(!call.drain().unwrap());
@@ -412,7 +412,7 @@ fn a_front_end_over_a_socket_gets_the_device_until_it_goes() {
         assert_eq!((offer.queue_pairs, offer.features.contains(FEATURES)), (2, true));
         front.set_features(Features::VERSION_1 | Features::VHOST_USER_PROTOCOL).unwrap();
         front.share_memory(&[(region(0), memory().as_fd())]).unwrap();
-        let [kick, call] = [EventFd::new().unwrap(), EventFd::new().unwrap()];
+        let [kick, call] = [PeerEvent::new().unwrap(), PeerEvent::new().unwrap()];
         for index in 0..4 {
             let at = USER + 0x400 * u64::from(index);
             let addresses = (at, at + 0x100, at + 0x200);

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eal::event::{Epoll, Events};
-use eal::{EventFd, Mapping};
+use eal::{Mapping, PeerEvent};
 use vdpa::VdpaDevice;
 use virtio::memory::Region;
 use virtio::{Features, GuestMemory};
@@ -105,8 +105,8 @@ fn a_mapped_doorbell_leaves_nothing_to_do() {
 
 /// From a signal to the answer of another thread that waits for it, at the median.
 fn eventfd_round_trip() -> Duration {
-    let (there, back) = (EventFd::new().unwrap(), EventFd::new().unwrap());
-    let (their_there, their_back) = (there.try_clone().unwrap(), back.try_clone().unwrap());
+    let (there, back) = (PeerEvent::new().unwrap(), PeerEvent::new().unwrap());
+    let (their_there, their_back) = (there.clone(), back.clone());
     let thread = std::thread::spawn(move || {
         let mut waiter = Waiter::new(&their_there);
         for _ in 0..ROUNDS {
@@ -135,7 +135,7 @@ struct Waiter {
 }
 
 impl Waiter {
-    fn new(event: &EventFd) -> Self {
+    fn new(event: &PeerEvent) -> Self {
         let epoll = Epoll::new().unwrap();
         epoll.add_edge(event, 0).unwrap();
         Self { epoll, events: Events::new() }

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use eal::EventFd;
+use eal::PeerEvent;
 use virtio::{DirtyLog, GuestMemory};
 
 use crate::call::Call;
@@ -41,11 +41,11 @@ pub struct RingSetup {
     /// not the guest's. Told once for each memory table.
     pub blank: bool,
     /// By which the driver notifies the device; `None` asks for polling.
-    pub kick: Option<EventFd>,
+    pub kick: Option<PeerEvent>,
     /// By which the device notifies the driver.
     pub call: Option<Call>,
     /// By which the device tells that the ring is broken.
-    pub err: Option<EventFd>,
+    pub err: Option<PeerEvent>,
 }
 
 /// The device behind a socket.
@@ -122,14 +122,14 @@ pub trait Backend: Send {
     fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError>;
 
     /// Replaces the kick file of ring `index`, which runs.
-    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>);
+    fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>);
 
     /// Replaces the call file of ring `index`, which runs. The driver may have missed calls by
     /// the old one, so the new one is to be signalled.
     fn set_ring_call(&mut self, index: u16, call: Option<Call>);
 
     /// Replaces the error file of ring `index`, which runs.
-    fn set_ring_err(&mut self, index: u16, err: Option<EventFd>);
+    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>);
 
     /// From the next burst on, every write to the guest's memory is marked in `log`, after it was
     /// done; or no writes are marked any more. Rings may run. It is called only where

@@ -2,15 +2,16 @@
 
 use std::io;
 
-use eal::EventFd;
+use eal::PeerEvent;
 
 use crate::vduse::Interrupt;
 
-/// By which a device notifies its driver. Workers use it themselves, once per burst at most.
-#[derive(Debug)]
+/// By which a device notifies its driver. Workers use it themselves, once per burst at most, so
+/// none of it can make them wait. Clones are the same descriptor.
+#[derive(Clone, Debug)]
 pub enum Call {
     /// An eventfd that the front-end sent.
-    Event(EventFd),
+    Event(PeerEvent),
     /// The interrupt of a VDUSE device's ring.
     Interrupt(Interrupt),
 }
@@ -28,9 +29,9 @@ impl Call {
         }
     }
 
-    /// The eventfd, for a device that signals another handle of it without us.
+    /// The eventfd, for a device that signals it without us.
     #[must_use]
-    pub fn event(&self) -> Option<&EventFd> {
+    pub const fn event(&self) -> Option<&PeerEvent> {
         match self {
             Self::Event(event) => Some(event),
             Self::Interrupt(_) => None,
@@ -38,8 +39,8 @@ impl Call {
     }
 }
 
-impl From<EventFd> for Call {
-    fn from(event: EventFd) -> Self {
+impl From<PeerEvent> for Call {
+    fn from(event: PeerEvent) -> Self {
         Self::Event(event)
     }
 }

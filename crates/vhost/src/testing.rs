@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use eal::EventFd;
+use eal::PeerEvent;
 use rustix::fs::MemfdFlags;
 use vhost::backend::{Backend, BackendError, RingSetup};
 use vhost::control::{Watch, Watcher};
@@ -277,7 +277,7 @@ impl Backend for Recording {
         Ok(())
     }
 
-    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
+    fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) {
         self.recorder.push(Call::Kick(index, kick.is_some()));
         self.running(index).kick = kick;
     }
@@ -287,7 +287,7 @@ impl Backend for Recording {
         self.running(index).call = call;
     }
 
-    fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
+    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
         self.recorder.push(Call::Err(index, err.is_some()));
         self.running(index).err = err;
     }
@@ -375,7 +375,7 @@ impl Backend for Recording {
 
 /// An eventfd.
 pub fn event() -> OwnedFd {
-    EventFd::new().unwrap().into()
+    rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap()
 }
 
 /// A memory file of [`MEMORY`] bytes.

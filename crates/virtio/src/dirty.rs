@@ -15,7 +15,7 @@ use std::sync::atomic::{
     fence,
 };
 
-use eal::{EventFd, Mapping};
+use eal::{Mapping, PeerEvent};
 
 /// Bytes of guest memory that one bit stands for (`VHOST_LOG_PAGE`).
 pub const LOG_PAGE: u64 = 4096;
@@ -26,7 +26,7 @@ pub const LOG_PAGE: u64 = 4096;
 pub struct DirtyLog {
     map: Arc<Mapping>,
     /// By which the front-end wants to hear of new marks.
-    event: Option<EventFd>,
+    event: Option<PeerEvent>,
     missed: AtomicU64,
 }
 
@@ -34,13 +34,13 @@ impl DirtyLog {
     /// The log in `map`, of which every byte stands for eight pages. `event`, if there is one, is
     /// signalled when [`Marks`] end that have set bits.
     #[must_use]
-    pub const fn new(map: Arc<Mapping>, event: Option<EventFd>) -> Self {
+    pub const fn new(map: Arc<Mapping>, event: Option<PeerEvent>) -> Self {
         Self { map, event, missed: AtomicU64::new(0) }
     }
 
     /// The same log with another file by which the front-end wants to hear of marks.
     #[must_use]
-    pub fn with_event(&self, event: Option<EventFd>) -> Self {
+    pub fn with_event(&self, event: Option<PeerEvent>) -> Self {
         Self::new(Arc::clone(&self.map), event)
     }
 
@@ -81,7 +81,7 @@ impl DirtyLog {
     /// Tells the front-end that there are new marks.
     pub fn signal(&self) {
         if let Some(event) = &self.event {
-            // A front-end that gave us a file we cannot write does not want to know.
+            // The front-end cannot make it fail.
             let _ = event.signal();
         }
     }
@@ -219,8 +219,8 @@ mod tests {
 
     #[test]
     fn the_front_end_hears_of_new_marks_once_per_burst() {
-        let event = EventFd::new().unwrap();
-        let log = DirtyLog::new(map(&file(8), 0, 8), Some(event.try_clone().unwrap()));
+        let event = PeerEvent::new().unwrap();
+        let log = DirtyLog::new(map(&file(8), 0, 8), Some(event.clone()));
         let told = || {
             let mut count = [0; 8];
             rustix::io::read(event.as_fd(), &mut count).map_or(0, |_| u64::from_ne_bytes(count))

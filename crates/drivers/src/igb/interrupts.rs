@@ -4,6 +4,7 @@
 //! there are: the others can only be polled. Without, as with UIO, there is the line, or nothing.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use eal::EventFd;
@@ -79,12 +80,12 @@ impl Interrupts {
         pci: &Arc<dyn PciDevice>,
     ) -> Result<(), String> {
         let link = match &self.link {
-            LinkSource::Vector(event) => Some(event),
+            LinkSource::Vector(event) => Some(event.as_fd()),
             LinkSource::Line | LinkSource::Nothing => None,
         };
         let used = self.receive.iter().map_while(Option::as_ref);
         let events: Vec<_> =
-            std::iter::once(link).chain(used.map(|notify| Some(&notify.event))).collect();
+            std::iter::once(link).chain(used.map(|notify| Some(notify.event.as_fd()))).collect();
         pci.set_msix(&events).map_err(|error| error.to_string())?;
         // The order matters to QEMU, which takes EIAC only in this mode.
         let mode = gpie::MULTIPLE_MSIX | gpie::NSICR | gpie::EIAME | gpie::PBA_SUPPORT;

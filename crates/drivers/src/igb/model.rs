@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use eal::dma::{AddressSpace, DeviceAddresses};
 use eal::mem::Pages;
 use eal::pci::{Bar, DeviceInfo, PciDevice, PciError};
-use eal::{DmaSpace, EventFd, SharedMemory};
+use eal::{DmaSpace, EventFd, PeerEvent, SharedMemory};
 use packet::MacAddr;
 
 use super::descriptors::{Received, tx};
@@ -46,7 +46,7 @@ pub(super) struct State {
     bus_master: bool,
     contexts: HashMap<(u16, usize), [u64; 2]>,
     contexts_written: usize,
-    events: Vec<Option<EventFd>>,
+    events: Vec<Option<PeerEvent>>,
     line: Option<EventFd>,
     phy_restarts: usize,
     /// Reads of STATUS until the link is there after negotiation.
@@ -609,9 +609,8 @@ impl PciDevice for ModelPci {
         self.vectors
     }
 
-    fn set_msix(&self, events: &[Option<&EventFd>]) -> Result<(), PciError> {
-        let clone = |event: &Option<&EventFd>| event.map(|event| event.try_clone().unwrap());
-        self.device.lock().events = events.iter().map(clone).collect();
+    fn set_msix(&self, events: &[Option<BorrowedFd<'_>>]) -> Result<(), PciError> {
+        self.device.lock().events = events.iter().map(|event| event.map(heard_by)).collect();
         Ok(())
     }
 
@@ -644,4 +643,9 @@ impl Drop for ModelPci {
     fn drop(&mut self) {
         self.device.lock().bus_master = false;
     }
+}
+
+/// The event of a vector, which the device signals.
+fn heard_by(event: BorrowedFd<'_>) -> PeerEvent {
+    PeerEvent::from_fd(event.try_clone_to_owned().unwrap()).unwrap()
 }

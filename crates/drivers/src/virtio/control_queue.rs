@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use eal::EventFd;
+use eal::PeerEvent;
 use packet::MacAddr;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
@@ -125,7 +125,7 @@ pub struct ControlQueue {
     buffer: DmaMemory,
     kick: Kick,
     /// What the device signals with its answer, where it does.
-    call: Option<EventFd>,
+    call: Option<PeerEvent>,
     /// The device kept a command: its memory cannot be used for another.
     given_up: bool,
 }
@@ -137,7 +137,7 @@ impl ControlQueue {
         queue: DriverQueue,
         buffer: DmaMemory,
         kick: Kick,
-        call: Option<EventFd>,
+        call: Option<PeerEvent>,
     ) -> Self {
         Self { queue, buffer, kick, call, given_up: false }
     }

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU16;
 use arrayvec::ArrayVec;
 use eal::dma::{AddressSpace, DeviceAddresses};
 use eal::mem::Pages;
-use eal::{DmaSpace, EventFd, SharedMemory};
+use eal::{DmaSpace, EventFd, PeerEvent, SharedMemory};
 use ethdev::{DropReason, QueueStats, RxQueue, TxQueue};
 use packet::{BURST, Capabilities, Frame, Packet, Pool};
 use proptest::prelude::*;
@@ -142,7 +142,7 @@ impl AddressSpace for Same {
 }
 
 fn kick() -> Kick {
-    Kick::Event(EventFd::new().unwrap())
+    Kick::Event(PeerEvent::new().unwrap())
 }
 
 fn frame_lens(rx: &mut RxQueue) -> Vec<usize> {

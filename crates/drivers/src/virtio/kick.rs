@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eal::EventFd;
+use eal::PeerEvent;
 use eal::pci::{Bar, PciDevice};
 
 /// The way to notify the device of one ring. It is chosen when the ring is made; using it costs
@@ -10,7 +10,7 @@ use eal::pci::{Bar, PciDevice};
 #[derive(Debug)]
 pub enum Kick {
     /// A file that the back-end waits for.
-    Event(EventFd),
+    Event(PeerEvent),
     /// A register of a PCI device.
     Doorbell(Doorbell),
 }
@@ -68,8 +68,8 @@ impl Kick {
     #[inline(never)]
     pub fn signal(&self, position: u16) {
         match self {
-            // A back-end that sent a file which cannot be written to hears nothing.
             Self::Event(event) => {
+                // The peer cannot make it fail, and the driver could do nothing about it.
                 let _ = event.signal();
             }
             Self::Doorbell(doorbell) => doorbell.ring(position),

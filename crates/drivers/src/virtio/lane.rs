@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use eal::{EventFd, Handover};
+use eal::{EventFd, Handover, PeerEvent};
 use virtio::driver::{DriverRing, RingError};
 
 use super::kick::Kick;
@@ -26,7 +26,7 @@ pub(crate) struct Lane<R> {
     pub(crate) ring: Handover<R>,
     /// What the device signals. It is the same in all sessions, so that a worker can wait for
     /// it without knowing of sessions.
-    pub(crate) call: EventFd,
+    pub(crate) call: PeerEvent,
     /// The ring is there and enabled.
     ready: AtomicBool,
     /// There is a ring, whatever its state.
@@ -50,7 +50,7 @@ impl<R: Ring> Lane<R> {
     pub(crate) fn new(wake: &Arc<EventFd>) -> std::io::Result<Self> {
         Ok(Self {
             ring: Handover::empty(),
-            call: EventFd::new()?,
+            call: PeerEvent::new()?,
             ready: AtomicBool::new(false),
             installed: AtomicBool::new(false),
             broken: AtomicBool::new(false),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eal::{DmaSpace, EventFd};
+use eal::{DmaSpace, PeerEvent};
 use packet::pool::PoolError;
 use virtio::Features;
 use virtio::driver::DriverQueue;
@@ -130,7 +130,7 @@ impl RingPlan {
         &self,
         parts: &mut Parts,
         kick: Kick,
-        call: Option<EventFd>,
+        call: Option<PeerEvent>,
     ) -> Option<ControlQueue> {
         let queue = self.queue(parts, self.control_size?)?;
         let buffer = parts.take(control_queue::BUFFER)?;

@@ -36,8 +36,8 @@ impl Interrupts {
         let config = EventFd::new()
             .map_err(|error| PciError::system(pci.info().address, "make an event", &error))?;
         let per_queue = vectors > lanes.rx.len();
-        let queues = lanes.rx.iter().map(|lane| Some(&lane.call));
-        let mut events = vec![Some(&config)];
+        let queues = lanes.rx.iter().map(|lane| Some(lane.call.as_fd()));
+        let mut events = vec![Some(config.as_fd())];
         events.extend(queues.filter(|_| per_queue));
         pci.set_msix(&events)?;
         Ok(Self::Vectors { config, per_queue })

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use eal::EventFd;
+use eal::PeerEvent;
 use ethdev::Error;
 use vhost::frontend::{Frontend, FrontendError, Offer, Ring};
 use vhost::protocol::{MemoryRegion, ProtocolFeatures};
@@ -48,7 +48,7 @@ pub(super) struct Session {
     /// What the back-end has told by itself.
     news: News,
     /// How the back-end hears of each ring without a doorbell, by index.
-    kicks: Vec<EventFd>,
+    kicks: Vec<PeerEvent>,
     /// Rings whose doorbell is in use.
     doorbells: BTreeSet<u8>,
 }
@@ -56,13 +56,13 @@ pub(super) struct Session {
 /// The rings of a queue pair, ready to be started, and how the back-end is to hear of each.
 struct Pair {
     rings: (RxRing, TxRing),
-    kicks: (EventFd, EventFd),
+    kicks: (PeerEvent, PeerEvent),
 }
 
 /// How the back-end hears of commands, and how it tells of answers.
 struct ControlFiles {
-    kick: EventFd,
-    call: EventFd,
+    kick: PeerEvent,
+    call: PeerEvent,
 }
 
 impl Session {
@@ -124,7 +124,7 @@ impl Session {
             let has_one = doorbell.is_some();
             let kick = doorbell.map(Kick::Doorbell).or_else(|| {
                 let event = self.kicks.get(usize::from(index))?;
-                event.try_clone().ok().map(Kick::Event)
+                Some(Kick::Event(event.clone()))
             });
             if kick.is_some_and(|kick| lanes.set_kick(index, kick)) && has_one {
                 self.doorbells.insert(index);
@@ -293,7 +293,12 @@ impl AsFd for Session {
     }
 }
 
-fn ring<'fd>(index: u8, queue: &DriverQueue, kick: &'fd EventFd, call: &'fd EventFd) -> Ring<'fd> {
+fn ring<'fd>(
+    index: u8,
+    queue: &DriverQueue,
+    kick: &'fd PeerEvent,
+    call: &'fd PeerEvent,
+) -> Ring<'fd> {
     let (size, base) = (queue.entries(), queue.first_base());
     let addresses = queue.device_addresses();
     Ring { index, size, base, addresses, kick: kick.as_fd(), call: call.as_fd() }
@@ -362,9 +367,9 @@ impl Plan {
     }
 
     fn pair(&self, parts: &mut Parts) -> Option<Pair> {
-        let kicks = (EventFd::new().ok()?, EventFd::new().ok()?);
-        let rx_kick = Kick::Event(kicks.0.try_clone().ok()?);
-        let tx_kick = Kick::Event(kicks.1.try_clone().ok()?);
+        let kicks = (PeerEvent::new().ok()?, PeerEvent::new().ok()?);
+        let rx_kick = Kick::Event(kicks.0.clone());
+        let tx_kick = Kick::Event(kicks.1.clone());
         let rings = self.rings.pair(parts, (rx_kick, tx_kick), None)?;
         Some(Pair { rings, kicks })
     }
@@ -373,8 +378,8 @@ impl Plan {
         &self,
         parts: &mut Parts,
     ) -> std::io::Result<Option<(ControlQueue, ControlFiles)>> {
-        let files = ControlFiles { kick: EventFd::new()?, call: EventFd::new()? };
-        let (kick, call) = (Kick::Event(files.kick.try_clone()?), files.call.try_clone()?);
+        let files = ControlFiles { kick: PeerEvent::new()?, call: PeerEvent::new()? };
+        let (kick, call) = (Kick::Event(files.kick.clone()), files.call.clone());
         let queue = self.rings.control_queue(parts, kick, Some(call));
         Ok(queue.map(|queue| (queue, files)))
     }

@@ -7,7 +7,6 @@ use super::bar::Bar;
 use super::error::PciError;
 use super::info::DeviceInfo;
 use crate::dma::DmaSpace;
-use crate::event::EventFd;
 
 /// A device that was taken from its kernel driver and belongs to this process.
 ///
@@ -84,14 +83,14 @@ pub trait PciDevice: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// When there are more than [`msix_vectors`](Self::msix_vectors).
-    fn set_msix(&self, events: &[Option<&EventFd>]) -> Result<(), PciError>;
+    fn set_msix(&self, events: &[Option<BorrowedFd<'_>>]) -> Result<(), PciError>;
 
     /// Has MSI-X vector `vector`, of those that were [set](Self::set_msix), signal another event.
     /// The other vectors are not disturbed; of this one a signal may be lost meanwhile.
     ///
     /// # Errors
     /// When there is no such vector.
-    fn change_msix(&self, vector: u16, event: Option<&EventFd>) -> Result<(), PciError> {
+    fn change_msix(&self, vector: u16, event: Option<BorrowedFd<'_>>) -> Result<(), PciError> {
         let _ = event;
         Err(PciError::new(self.info().address, format!("it has no MSI-X vector {vector}")))
     }

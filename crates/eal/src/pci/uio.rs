@@ -25,7 +25,6 @@ use super::error::PciError;
 use super::info::DeviceInfo;
 use super::sysfs::{Sysfs, names_in, write_attribute};
 use crate::dma::DmaSpace;
-use crate::event::EventFd;
 
 /// A device bound to `uio_pci_generic`.
 pub struct UioDevice {
@@ -212,7 +211,7 @@ impl PciDevice for UioDevice {
         0
     }
 
-    fn set_msix(&self, events: &[Option<&EventFd>]) -> Result<(), PciError> {
+    fn set_msix(&self, events: &[Option<BorrowedFd<'_>>]) -> Result<(), PciError> {
         if events.is_empty() {
             return Ok(());
         }

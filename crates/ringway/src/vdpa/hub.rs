@@ -121,7 +121,7 @@ pub mod tests {
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 
-    use eal::EventFd;
+    use eal::PeerEvent;
     use vdpa::{DeviceError, Setup, Statistic};
     use vhost::frontend::Frontend;
 
@@ -160,11 +160,11 @@ pub mod tests {
             Ok(())
         }
 
-        fn set_ring_kick(&mut self, _: u16, _: Option<EventFd>) -> Result<(), DeviceError> {
+        fn set_ring_kick(&mut self, _: u16, _: Option<PeerEvent>) -> Result<(), DeviceError> {
             Ok(())
         }
 
-        fn set_ring_call(&mut self, _: u16, _: Option<EventFd>) -> Result<(), DeviceError> {
+        fn set_ring_call(&mut self, _: u16, _: Option<PeerEvent>) -> Result<(), DeviceError> {
             Ok(())
         }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use drivers::virtio_pci::control::{BUFFER, Command, ControlQueue, Kick, SIZE};
 use eal::mem::Pages;
-use eal::{DmaMemory, EventFd, SharedMemory};
+use eal::{DmaMemory, PeerEvent, SharedMemory};
 use virtio::Features;
 use virtio::driver::DriverQueue;
 
@@ -35,8 +35,8 @@ pub(super) struct Control {
     pub(super) space: u32,
     /// Its memory.
     pub(super) piece: Piece,
-    pub(super) kick: EventFd,
-    pub(super) call: EventFd,
+    pub(super) kick: PeerEvent,
+    pub(super) call: PeerEvent,
     queue: ControlQueue,
     /// What `queue` and `piece` lie in.
     _memory: SharedMemory,
@@ -76,9 +76,9 @@ impl Control {
             .and_then(|(ring, buffer)| Some((DriverQueue::new(ring, size, features)?, buffer)));
         let (queue, buffer) =
             queue.ok_or_else(|| failed(&format_args!("a ring of {size} entries is too small")))?;
-        let files = || Ok((EventFd::new()?, EventFd::new()?));
+        let files = || Ok((PeerEvent::new()?, PeerEvent::new()?));
         let (kick, call) = files().map_err(|error: std::io::Error| failed(&error))?;
-        let clones = || Ok((kick.try_clone()?, call.try_clone()?));
+        let clones = || Ok((kick.clone(), call.clone()));
         let (kick2, call2) = clones().map_err(|error: std::io::Error| failed(&error))?;
         let queue = ControlQueue::new(queue, buffer, Kick::Event(kick2), Some(call2));
         let piece = Piece::own(&memory, iova);

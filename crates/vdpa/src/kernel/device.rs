@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use eal::EventFd;
+use eal::{EventFd, PeerEvent};
 
 use super::abi::VhostFile;
 use super::calls::Calls;
@@ -120,12 +120,12 @@ impl VdpaDevice for KernelDevice {
         session.set_ring_enabled(calls, offer, index, enabled)
     }
 
-    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) -> Result<(), DeviceError> {
+    fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) -> Result<(), DeviceError> {
         let (session, calls, _) = self.running()?;
         session.set_ring_kick(calls, index, kick)
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) -> Result<(), DeviceError> {
+    fn set_ring_call(&mut self, index: u16, call: Option<PeerEvent>) -> Result<(), DeviceError> {
         let (session, calls, _) = self.running()?;
         session.set_ring_call(calls, index, call)
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use eal::EventFd;
+use eal::PeerEvent;
 use virtio::Features;
 use virtio::ring::{DESC_NEXT, Desc, ENTRIES_OFFSET, INDEX_OFFSET};
 
@@ -233,7 +233,7 @@ impl State {
             ring.base = next.wrapping_add(1).into();
         }
         let call = control.call.unwrap().try_clone().unwrap();
-        EventFd::from_owned_fd(call).unwrap().signal().unwrap();
+        PeerEvent::from_fd(call).unwrap().signal().unwrap();
     }
 }
 

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
 use drivers::virtio_pci::control::feature_names;
-use eal::EventFd;
+use eal::{EventFd, PeerEvent};
 use virtio::{Features, GuestMemory};
 
 use super::abi::{ENABLE_AFTER_DRIVER_OK, SUSPEND};
@@ -225,7 +225,7 @@ impl Session {
         &mut self,
         calls: &dyn Calls,
         index: u16,
-        file: Option<EventFd>,
+        file: Option<PeerEvent>,
     ) -> Result<(), DeviceError> {
         let ring = self.ring(index)?;
         let Some(new) = &file else { return Err(no_kick(index)) };
@@ -239,15 +239,14 @@ impl Session {
         &mut self,
         calls: &dyn Calls,
         index: u16,
-        file: Option<EventFd>,
+        file: Option<PeerEvent>,
     ) -> Result<(), DeviceError> {
         let ring = self.ring(index)?;
         calls
-            .set_ring_call(index, file.as_ref().map(EventFd::as_fd))
+            .set_ring_call(index, file.as_ref().map(PeerEvent::as_fd))
             .map_err(|error| of_ring(index, &error))?;
         ring.call = file;
         if let Some(call) = &ring.call {
-            // One that cannot be written to is the front-end's own affair.
             let _ = call.signal();
         }
         Ok(())
@@ -288,8 +287,8 @@ impl<'a> Place<'a> {
             },
             base: *base,
             enabled: *enabled,
-            kick: kick.as_ref().map(EventFd::as_fd),
-            call: call.as_ref().map(EventFd::as_fd),
+            kick: kick.as_ref().map(PeerEvent::as_fd),
+            call: call.as_ref().map(PeerEvent::as_fd),
         }
     }
 
@@ -332,7 +331,7 @@ fn of_ring(index: u16, error: &std::io::Error) -> DeviceError {
 /// Has the device look into a ring.
 fn kick(ring: &Ring) {
     if let Some(file) = &ring.kick {
-        // One that cannot be written to is the front-end's own affair.
+        // The front-end cannot make it fail.
         let _ = file.signal();
     }
 }

@@ -1,7 +1,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use eal::{EventFd, Mapping, SharedMemory};
+use eal::{Mapping, PeerEvent, SharedMemory};
 use virtio::memory::Region;
 use virtio::{Features, GuestMemory};
 
@@ -21,8 +21,8 @@ fn open(model: &Model) -> Result<KernelDevice, DeviceError> {
 struct Guest {
     file: SharedMemory,
     memory: Arc<GuestMemory>,
-    kicks: Vec<EventFd>,
-    calls: Vec<EventFd>,
+    kicks: Vec<PeerEvent>,
+    calls: Vec<PeerEvent>,
 }
 
 impl Guest {
@@ -36,12 +36,12 @@ impl Guest {
         };
         let regions = vec![region(MEMORY, 0, 8192), region(0, 8192, 4096)];
         let memory = Arc::new(GuestMemory::new(regions).unwrap());
-        let files = || (0..2 * pairs).map(|_| EventFd::new().unwrap()).collect();
+        let files = || (0..2 * pairs).map(|_| PeerEvent::new().unwrap()).collect();
         Self { file, memory, kicks: files(), calls: files() }
     }
 
     fn setup(&self, features: Features) -> Setup {
-        let ring = |(index, (kick, call)): (u16, (&EventFd, &EventFd))| Ring {
+        let ring = |(index, (kick, call)): (u16, (&PeerEvent, &PeerEvent))| Ring {
             index,
             size: 16,
             descriptors: MEMORY,
@@ -49,8 +49,8 @@ impl Guest {
             device: MEMORY + 0x1000,
             base: u32::from(index) + 7,
             enabled: true,
-            kick: Some(kick.try_clone().unwrap()),
-            call: Some(call.try_clone().unwrap()),
+            kick: Some(kick.clone()),
+            call: Some(call.clone()),
         };
         let rings = (0..).zip(self.kicks.iter().zip(&self.calls)).map(ring).collect();
         Setup { features: features.bits(), memory: Arc::clone(&self.memory), rings }
@@ -379,7 +379,7 @@ fn changes_of_the_configuration_are_told() {
     let mut device = open(&model).unwrap();
     device.start(guest.setup(GUEST)).unwrap();
     let call = model.lock().config_call.as_ref().unwrap().try_clone().unwrap();
-    EventFd::from_owned_fd(call).unwrap().signal().unwrap();
+    PeerEvent::from_fd(call).unwrap().signal().unwrap();
     assert!(device.config_changed().unwrap().drain().unwrap());
 }
 
@@ -404,14 +404,14 @@ fn files_of_a_running_ring_are_replaced() {
     let mut device = open(&model).unwrap();
     assert!(device.set_ring_kick(0, None).unwrap_err().0.contains("does not run"));
     device.start(guest.setup(GUEST)).unwrap();
-    let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());
-    let same = |one: &OwnedFd, two: &EventFd| {
-        EventFd::from_owned_fd(one.try_clone().unwrap()).unwrap().signal().unwrap();
+    let (kick, call) = (PeerEvent::new().unwrap(), PeerEvent::new().unwrap());
+    let same = |one: &OwnedFd, two: &PeerEvent| {
+        PeerEvent::from_fd(one.try_clone().unwrap()).unwrap().signal().unwrap();
         two.drain().unwrap()
     };
-    device.set_ring_kick(1, Some(kick.try_clone().unwrap())).unwrap();
+    device.set_ring_kick(1, Some(kick.clone())).unwrap();
     assert!(kick.drain().unwrap(), "a kick by the old one may have been lost");
-    device.set_ring_call(1, Some(call.try_clone().unwrap())).unwrap();
+    device.set_ring_call(1, Some(call.clone())).unwrap();
     assert!(call.drain().unwrap(), "as may an interrupt");
     let (their_kick, their_call) = {
         let ring = &model.lock().rings[1];

@@ -32,9 +32,9 @@ use drivers::virtio_pci::config::NetConfig;
 use drivers::virtio_pci::hardware::{Hardware, check_kind};
 use drivers::virtio_pci::registers::{DRIVER_OK, NEEDS_RESET};
 use drivers::virtio_pci::window::{MappedBars, Windows};
-use eal::EventFd;
 use eal::pci::spaces::VFIO_PCI;
 use eal::pci::{DeviceInfo, PciAddress, PciDevice, PciError, Spaces, Sysfs};
+use eal::{EventFd, PeerEvent};
 use ethdev::{DeviceSpec, Error};
 use virtio::{DirtyLog, Features};
 
@@ -230,11 +230,11 @@ impl VdpaDevice for VirtioPci {
         self.session()?.set_enabled(index, enabled)
     }
 
-    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) -> Result<(), DeviceError> {
+    fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) -> Result<(), DeviceError> {
         self.session()?.set_kick(index, kick)
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<EventFd>) -> Result<(), DeviceError> {
+    fn set_ring_call(&mut self, index: u16, call: Option<PeerEvent>) -> Result<(), DeviceError> {
         let mut session = self.session.take();
         let set = match &mut session {
             Some(session) => session.set_call(self.parts(), index, call),

@@ -1,8 +1,7 @@
 //! The thread beside a running device: it hands the guest's notifications on to the device where
 //! the guest cannot reach the doorbell itself, and serves shadow rings.
 //!
-//! The guest's files come from the front-end, which may have made them something that blocks. So
-//! kicks are edge-triggered and never read, and nobody waits for this thread without a limit.
+//! The front-end has the guest's files, too, so kicks are edge-triggered and never read.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use drivers::virtio_pci::control::Kick;
 use eal::event::{Events, Interest};
-use eal::{DmaBuffer, Epoll, EventFd};
+use eal::{DmaBuffer, Epoll, EventFd, PeerEvent};
 use virtio::device::RingLog;
 use virtio::shadow::Relayed;
 use virtio::{DirtyLog, ShadowRing};
@@ -36,7 +35,7 @@ const INTERRUPT: u64 = 1 << 32;
 const WAKE: u64 = u64::MAX;
 
 /// The file by which a guest hears of used chains; it can be replaced.
-pub(super) type Call = Arc<Mutex<Option<Arc<EventFd>>>>;
+pub(super) type Call = Arc<Mutex<Option<PeerEvent>>>;
 
 /// A ring's shadow, and what it takes to serve it.
 #[derive(Debug)]
@@ -111,12 +110,12 @@ impl Relay {
     }
 
     /// Takes the file of ring `index` by which the guest notifies.
-    pub(super) fn add_kick(&self, index: u16, kick: &EventFd) -> std::io::Result<()> {
+    pub(super) fn add_kick(&self, index: u16, kick: &PeerEvent) -> std::io::Result<()> {
         self.epoll.add_edge(kick.as_fd(), index.into())
     }
 
     /// Does not listen to this file any more.
-    pub(super) fn remove_kick(&self, kick: &EventFd) {
+    pub(super) fn remove_kick(&self, kick: &PeerEvent) {
         // It is not there where it could not be added.
         let _ = self.epoll.remove(kick.as_fd());
     }
@@ -281,8 +280,6 @@ impl Shadow {
 
 fn signal(call: &Call) {
     let event = call.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    // The lock is open again: signalling may block, where the front-end sent something odd. If it
-    // sent a file that cannot be written to, it hears nothing.
     if let Some(event) = event {
         let _ = event.signal();
     }

@@ -5,6 +5,7 @@
 //! these for the control queue and shadow rings. Before that the device is reset; should it not
 //! take that, its DMA meets no memory any more.
 
+use std::os::fd::AsFd;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use drivers::virtio_pci::config::NetConfig;
 use drivers::virtio_pci::control::{self, Command, ControlQueue, Kick};
 use drivers::virtio_pci::hardware::{Hardware, Trouble};
 use drivers::virtio_pci::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR, RingPlace};
-use eal::{DmaBuffer, DmaMapping, DmaMemory, EventFd};
+use eal::{DmaBuffer, DmaMapping, DmaMemory, EventFd, PeerEvent};
 use virtio::device::{DeviceQueue, PackedQueue, SplitQueue};
 use virtio::driver::DriverQueue;
 use virtio::{DirtyLog, Features, GuestMemory, ShadowRing};
@@ -52,7 +53,7 @@ pub(super) struct Parts<'d> {
 struct Running {
     plan: PlannedRing,
     vector: u16,
-    kick: Option<EventFd>,
+    kick: Option<PeerEvent>,
     call: Call,
 }
 
@@ -123,7 +124,7 @@ impl Session {
                 plan,
                 vector,
                 kick: ring.kick.take(),
-                call: Arc::new(Mutex::new(ring.call.take().map(Arc::new))),
+                call: Arc::new(Mutex::new(ring.call.take())),
             })
             .collect();
         let memory = Arc::new(memory);
@@ -202,14 +203,14 @@ impl Session {
                 self.rings.len()
             )));
         }
-        let calls: Vec<Option<Arc<EventFd>>> = self.rings.iter().map(Running::call).collect();
-        let mut events = vec![Some(device.config)];
+        let calls: Vec<Option<PeerEvent>> = self.rings.iter().map(Running::call).collect();
+        let mut events = vec![Some(device.config.as_fd())];
         for (ring, call) in self.rings.iter().zip(&calls) {
             let entry = entries.iter().find(|entry| entry.index == ring.index());
             let shadow = entry.and_then(|entry| entry.shadow.as_ref());
             events.push(match shadow {
-                Some(shadow) => Some(&shadow.interrupt),
-                None => call.as_deref(),
+                Some(shadow) => Some(shadow.interrupt.as_fd()),
+                None => call.as_ref().map(PeerEvent::as_fd),
             });
         }
         device.hardware.pci.set_msix(&events).map_err(|error| DeviceError(error.reason))
@@ -350,7 +351,7 @@ impl Session {
     pub(super) fn set_kick(
         &mut self,
         index: u16,
-        kick: Option<EventFd>,
+        kick: Option<PeerEvent>,
     ) -> Result<(), DeviceError> {
         let ring = self.rings.iter_mut().find(|ring| ring.index() == index);
         let (ring, relay) = ring.zip(self.relay.as_ref()).ok_or_else(|| no_ring(index))?;
@@ -369,14 +370,13 @@ impl Session {
         &mut self,
         device: Parts<'_>,
         index: u16,
-        call: Option<EventFd>,
+        call: Option<PeerEvent>,
     ) -> Result<(), DeviceError> {
         let ring = self.rings.iter().find(|ring| ring.index() == index);
         let ring = ring.ok_or_else(|| no_ring(index))?;
-        let call = call.map(Arc::new);
         if ring.plan.mode == Mode::Direct {
             let pci = &device.hardware.pci;
-            pci.change_msix(ring.vector, call.as_deref())
+            pci.change_msix(ring.vector, call.as_ref().map(PeerEvent::as_fd))
                 .map_err(|error| DeviceError(error.reason))?;
         }
         if let Some(call) = &call {
@@ -412,7 +412,7 @@ impl Session {
         let mappings = std::mem::take(&mut self.mappings);
         for (ring, running) in rings.iter_mut().zip(&mut self.rings) {
             ring.kick = running.kick.take();
-            ring.call = running.call().and_then(|call| call.try_clone().ok());
+            ring.call = running.call();
         }
         for (ring, (_, base)) in rings.iter_mut().zip(self.stop(device)) {
             ring.base = base;
@@ -458,7 +458,7 @@ impl Running {
         self.plan.index
     }
 
-    fn call(&self) -> Option<Arc<EventFd>> {
+    fn call(&self) -> Option<PeerEvent> {
         self.call.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use drivers::virtio_pci::model::{FIRST_CAPABILITY, Model, ModelWindows, NOTIFY_MULTIPLIER, Shape};
-use eal::EventFd;
+use eal::PeerEvent;
 use virtio::Features;
 
 use super::VirtioPci;
@@ -113,10 +113,10 @@ fn files_are_replaced_while_it_runs() {
         }
         guest.start();
         for index in 0..2 {
-            let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+            let (kick, call) = (PeerEvent::new().unwrap(), PeerEvent::new().unwrap());
             let device = &mut guest.device;
-            device.set_ring_kick(index, Some(kick.try_clone().unwrap())).unwrap();
-            device.set_ring_call(index, Some(call.try_clone().unwrap())).unwrap();
+            device.set_ring_kick(index, Some(kick.clone())).unwrap();
+            device.set_ring_call(index, Some(call.clone())).unwrap();
             assert!(call.drain().unwrap(), "interrupts may have been missed");
             let side = &mut guest.sides[usize::from(index)];
             (side.kick, side.call) = (kick, call);

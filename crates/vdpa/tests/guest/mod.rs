@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eal::pci::Bar;
-use eal::{DmaMemory, EventFd, Mapping, SharedMemory};
+use eal::{DmaMemory, Mapping, PeerEvent, SharedMemory};
 use rustix::mm::{MapFlags, ProtFlags};
 use vdpa::{NotifyArea, Ring, Setup, VdpaDevice};
 use virtio::dirty::LOG_PAGE;
@@ -38,8 +38,8 @@ pub enum Doorbell {
 pub struct Side {
     pub index: u16,
     pub queue: DriverQueue,
-    pub kick: EventFd,
-    pub call: EventFd,
+    pub kick: PeerEvent,
+    pub call: PeerEvent,
     pub doorbell: Doorbell,
     /// By descriptor: the number of the buffer it has.
     slots: Vec<u16>,
@@ -51,7 +51,7 @@ impl Side {
         let ring = memory.slice(usize::from(index) * 0x1_0000, 0x1_0000).unwrap();
         let mut queue = DriverQueue::new(ring, SIZE, features).unwrap();
         let _ = queue.enable_interrupts();
-        let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+        let (kick, call) = (PeerEvent::new().unwrap(), PeerEvent::new().unwrap());
         let slots = vec![0; SIZE.into()];
         Self {
             index,
@@ -78,8 +78,8 @@ impl Side {
             device,
             base,
             enabled: true,
-            kick: Some(self.kick.try_clone().unwrap()),
-            call: Some(self.call.try_clone().unwrap()),
+            kick: Some(self.kick.clone()),
+            call: Some(self.call.clone()),
         }
     }
 

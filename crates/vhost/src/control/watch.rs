@@ -1,8 +1,8 @@
 //! Files that a device watches on the control thread.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use eal::Epoll;
 use eal::event::Interest;
@@ -76,15 +76,34 @@ impl Watcher {
         let fd = fd.as_fd().try_clone_to_owned()?;
         let token = Source::Watch(self.socket, token).token();
         self.epoll.add(&fd, token, Interest::READ)?;
-        Ok(Watch { epoll: Arc::clone(&self.epoll), fd })
+        Ok(Watch { epoll: Arc::clone(&self.epoll), fd: Box::new(fd) })
+    }
+
+    /// As [`watch`](Self::watch), once for each signal of the eventfd `fd`, which nobody has to
+    /// read, and once at first where it has been signalled before.
+    ///
+    /// # Errors
+    /// When `fd` cannot be waited for.
+    pub fn watch_edges(
+        &self,
+        fd: impl AsFd + Send + Sync + 'static,
+        token: u16,
+    ) -> io::Result<Watch> {
+        self.epoll.add_edge(&fd, Source::Watch(self.socket, token).token())?;
+        Ok(Watch { epoll: Arc::clone(&self.epoll), fd: Box::new(fd) })
     }
 }
 
 /// A file that is being watched, until this is dropped.
-#[derive(Debug)]
 pub struct Watch {
     epoll: Arc<Epoll>,
-    fd: OwnedFd,
+    fd: Box<dyn AsFd + Send + Sync>,
+}
+
+impl fmt::Debug for Watch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Watch").field("fd", &self.fd.as_fd()).finish_non_exhaustive()
+    }
 }
 
 impl Drop for Watch {

@@ -1,13 +1,13 @@
 //! The control queue, served on the control thread.
 
-use eal::EventFd;
+use eal::PeerEvent;
 use packet::RawSegment;
 use virtio::device::{Buffers, DeviceQueue, RingError};
 
 use super::command::{ACK_ERR, ACK_OK, Command, MAX_COMMAND};
 use crate::call::Call;
 
-/// Commands that one wake-up serves; a driver that sends more wakes us again, so that it cannot
+/// Commands that one wake-up serves; for more there is another, so that a driver cannot
 /// keep the control thread from others.
 const COMMANDS_AT_ONCE: usize = 64;
 
@@ -17,11 +17,11 @@ pub struct ControlRing {
     /// The virtqueue.
     pub queue: DeviceQueue,
     /// How the driver tells us of commands.
-    pub kick: Option<EventFd>,
+    pub kick: Option<PeerEvent>,
     /// How we tell the driver of answers.
     pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
-    err: Option<EventFd>,
+    err: Option<PeerEvent>,
     broken: bool,
     buffers: Buffers,
     request: Vec<RawSegment>,
@@ -46,7 +46,7 @@ impl ControlRing {
 
     /// Replaces the file by which the front-end hears that the ring is broken, which it does at
     /// once if it is.
-    pub fn set_err(&mut self, err: Option<EventFd>) {
+    pub fn set_err(&mut self, err: Option<PeerEvent>) {
         self.err = err;
         if self.broken {
             self.tell_broken();
@@ -55,15 +55,15 @@ impl ControlRing {
 
     fn tell_broken(&self) {
         if let Some(err) = &self.err {
-            // A front-end that gave us a file we cannot write has only itself to blame.
             let _ = err.signal();
         }
     }
 
-    /// Serves the commands that wait: `execute` says whether it carried a command out.
-    pub fn serve(&mut self, mut execute: impl FnMut(Command) -> bool) {
+    /// Serves the commands that wait: `execute` says whether it carried a command out. Returns
+    /// whether there are more, for after the others' turn.
+    pub fn serve(&mut self, mut execute: impl FnMut(Command) -> bool) -> bool {
         if self.broken {
-            return;
+            return false;
         }
         for _ in 0..COMMANDS_AT_ONCE {
             match self.serve_one(&mut execute) {
@@ -71,22 +71,20 @@ impl ControlRing {
                 Ok(false) if self.queue.memory().poisoned() => {
                     return self.break_ring(RingError::MemoryGone);
                 }
-                Ok(false) if self.queue.arm() => return,
+                Ok(false) if self.queue.arm() => return false,
                 Ok(false) => {}
                 Err(error) => return self.break_ring(error),
             }
         }
-        if let Some(kick) = &self.kick {
-            // More is waiting: come back after the others' turn.
-            let _ = kick.signal();
-        }
+        true
     }
 
-    /// Stops using a ring that makes no sense, and says so once.
-    fn break_ring(&mut self, error: RingError) {
+    /// Stops using a ring that makes no sense, and says so once: there is no more to serve.
+    fn break_ring(&mut self, error: RingError) -> bool {
         tracing::warn!(%error, "the guest broke its control queue; it is stopped");
         self.broken = true;
         self.tell_broken();
+        false
     }
 
     /// Serves the next command; `false` when there is none.
@@ -109,7 +107,7 @@ impl ControlRing {
         if self.queue.needs_call()
             && let Some(call) = &self.call
         {
-            // A driver that gave us a file we cannot write waits for nothing.
+            // A front-end that has closed its end waits for nothing.
             let _ = call.signal();
         }
         Ok(true)
@@ -189,8 +187,8 @@ mod tests {
     fn whoever_wants_to_know_hears_once_that_the_ring_is_broken() {
         for (is_packed, truncate) in [(false, false), (true, false), (false, true), (true, true)] {
             let (mut ring, file) = ring(is_packed);
-            let err = EventFd::new().unwrap();
-            ring.set_err(Some(err.try_clone().unwrap()));
+            let err = PeerEvent::new().unwrap();
+            ring.set_err(Some(err.clone()));
             ring.serve(|_| true);
             assert!(!err.drain().unwrap(), "a ring that is empty is whole");
             if truncate {
@@ -202,7 +200,7 @@ mod tests {
             assert!(err.drain().unwrap(), "{is_packed} {truncate}");
             ring.serve(|_| true);
             assert!(!err.drain().unwrap(), "it is left alone");
-            ring.set_err(Some(err.try_clone().unwrap()));
+            ring.set_err(Some(err.clone()));
             assert!(err.drain().unwrap(), "one that comes late");
         }
     }

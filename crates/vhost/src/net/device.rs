@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
-use eal::EventFd;
+use eal::{EventFd, PeerEvent};
 use packet::Capabilities;
 use virtio::device::{self, BaseCheck, DeviceQueue};
 use virtio::{DirtyLog, Features, GuestMemory};
@@ -77,12 +77,14 @@ impl GuestState {
 pub struct NetDevice {
     name: String,
     slots: Vec<Arc<RingSlot>>,
+    /// Wakes workers to look at their rings again, and the control thread for its own.
+    wake: Arc<EventFd>,
     /// What the front-end has enabled, by ring.
     enabled: Vec<bool>,
     control: Option<ControlRing>,
     watcher: Option<Watcher>,
-    /// The control queue's kick file.
-    watch: Option<Watch>,
+    /// The control queue's kick file, and `wake`.
+    watches: Vec<Watch>,
     memory: Arc<GuestMemory>,
     logs: Logs,
     negotiated: Features,
@@ -101,18 +103,23 @@ impl NetDevice {
     /// for log lines.
     ///
     /// # Errors
-    /// When the process has no file descriptors left.
+    /// When the process has no file descriptors left, or the system has no asynchronous I/O, by
+    /// which alone a guest can be notified without waiting for it.
     pub fn new(name: &str, queue_pairs: u16) -> io::Result<Self> {
         let queue_pairs = queue_pairs.clamp(1, MAX_QUEUE_PAIRS);
-        let slot = |index| RingSlot::new(format!("{name} ring {index}")).map(Arc::new);
+        PeerEvent::check_support()?;
+        let wake = Arc::new(EventFd::new()?);
+        let slot =
+            |index| RingSlot::new(format!("{name} ring {index}"), Arc::clone(&wake)).map(Arc::new);
         let slots = (0..2 * queue_pairs).map(slot).collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
             name: name.to_owned(),
             enabled: vec![false; slots.len()],
             slots,
+            wake,
             control: None,
             watcher: None,
-            watch: None,
+            watches: Vec::new(),
             memory: Arc::default(),
             limit: LogLimit::new(Instant::now()),
             logs: Logs::default(),
@@ -269,16 +276,18 @@ impl NetDevice {
     /// Has the control thread call us when the driver kicks the control queue, and once now: it
     /// may have kicked before.
     fn watch_control(&mut self) {
-        self.watch = None;
+        self.watches.clear();
         let Some(watcher) = &self.watcher else { return };
-        let Some(kick) = self.control.as_ref().and_then(|ring| ring.kick.as_ref()) else { return };
-        match watcher.watch(kick, 0) {
-            Ok(watch) => self.watch = Some(watch),
+        let Some(kick) = self.control.as_ref().and_then(|ring| ring.kick.clone()) else { return };
+        let wake = watcher.watch_edges(Arc::clone(&self.wake), 0);
+        match wake.and_then(|wake| Ok([wake, watcher.watch_edges(kick, 0)?])) {
+            Ok(watches) => self.watches.extend(watches),
             Err(error) => {
                 tracing::warn!(port = %self.name, %error, "cannot watch the control queue");
             }
         }
-        let _ = kick.signal();
+        // It is ours and cannot fail.
+        let _ = self.wake.signal();
     }
 
     /// Carries out a command; returns whether it could.
@@ -354,10 +363,9 @@ impl Backend for NetDevice {
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), BackendError> {
         // All rings move or none: with half of them in the old table, neither table would do.
         for slot in &self.slots {
-            let check = |ring: &mut Option<Box<Ring>>| {
-                ring.as_ref().map_or(Ok(()), |ring| ring.queue.check_memory(&memory))
-            };
-            slot.edit(check)?;
+            let check =
+                |ring: Option<&Ring>| ring.map_or(Ok(()), |ring| ring.queue.check_memory(&memory));
+            slot.inspect(check)?;
         }
         if let Some(ring) = &mut self.control {
             ring.queue.set_memory(Arc::clone(&memory))?;
@@ -419,7 +427,7 @@ impl Backend for NetDevice {
 
     fn stop_ring(&mut self, index: u16) -> u32 {
         if self.is_control(index) {
-            self.watch = None;
+            self.watches.clear();
             return self.control.take().map_or(0, |ring| ring.queue.base());
         }
         let Some(slot) = self.slots.get(usize::from(index)) else { return 0 };
@@ -435,7 +443,7 @@ impl Backend for NetDevice {
         Ok(())
     }
 
-    fn set_ring_kick(&mut self, index: u16, kick: Option<EventFd>) {
+    fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) {
         if self.is_control(index) {
             if let Some(ring) = &mut self.control {
                 ring.kick = kick;
@@ -460,7 +468,7 @@ impl Backend for NetDevice {
         }
     }
 
-    fn set_ring_err(&mut self, index: u16, err: Option<EventFd>) {
+    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
         if self.is_control(index) {
             if let Some(ring) = &mut self.control {
                 ring.set_err(err);
@@ -507,15 +515,15 @@ impl Backend for NetDevice {
 
     fn kicked(&mut self, _token: u16) {
         let Some(mut ring) = self.control.take() else { return };
-        if let Some(kick) = &ring.kick {
-            let _ = kick.drain();
-        }
-        ring.serve(|command| {
+        let again = ring.serve(|command| {
             let done = self.execute(command);
             // Before the answer: what the driver was promised holds from then on.
             self.refresh();
             done
         });
         self.control = Some(ring);
+        if again {
+            let _ = self.wake.signal();
+        }
     }
 }

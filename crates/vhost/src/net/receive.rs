@@ -342,12 +342,9 @@ impl RxDriver for NetReceiver {
     }
 
     fn disarm(&mut self) {
+        self.slot.take_kicks();
         let Some(mut loan) = self.slot.check_out() else { return };
         loan.queue.disarm();
-        if let Some(kick) = &loan.kick {
-            // What cannot be read does not wake us again either.
-            let _ = kick.drain();
-        }
         self.slot.check_in(loan);
     }
 }

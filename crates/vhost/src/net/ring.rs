@@ -5,9 +5,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
-use eal::event::Interest;
 use eal::handover::{Guard, Loan};
-use eal::{Counter, Epoll, EventFd, Handover};
+use eal::{Counter, Epoll, EventFd, Handover, PeerEvent};
 use packet::Capabilities;
 use virtio::Features;
 use virtio::device::{DeviceQueue, RingError};
@@ -37,11 +36,11 @@ pub struct Ring {
     /// The guest's address, while it is to be announced: with the next burst that has no frame.
     pub announce: Option<[u8; 6]>,
     /// How the guest tells us of new buffers.
-    pub kick: Option<EventFd>,
+    pub kick: Option<PeerEvent>,
     /// How we tell the guest of used buffers.
     pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
-    pub err: Option<EventFd>,
+    pub err: Option<PeerEvent>,
 }
 
 impl Ring {
@@ -66,7 +65,7 @@ impl Ring {
 
     /// Replaces the file by which the front-end hears that the ring is broken, which it does at
     /// once if it is: nobody may have been told until now.
-    pub(super) fn set_err(&mut self, err: Option<EventFd>) {
+    pub(super) fn set_err(&mut self, err: Option<PeerEvent>) {
         self.err = err;
         if self.broken {
             self.tell_broken();
@@ -75,7 +74,6 @@ impl Ring {
 
     fn tell_broken(&self) {
         if let Some(err) = &self.err {
-            // A front-end that gave us a file we cannot write has only itself to blame.
             let _ = err.signal();
         }
     }
@@ -88,8 +86,12 @@ impl Ring {
 #[derive(Debug)]
 pub struct RingSlot {
     ring: Handover<Box<Ring>>,
-    /// Readable when the guest kicks: stays the same while kick files come and go.
+    /// Readable when the guest kicks, and when the worker is woken, until
+    /// [`take_kicks`](Self::take_kicks): stays the same while kick files come and go. Of both it
+    /// has the edges, so that nobody reads the file that the guest's VMM has, too.
     kicks: Epoll,
+    /// Wakes the workers of all slots of a device: the kick file is not ours to signal.
+    wake: Arc<EventFd>,
     /// Whether the ring takes frames: a hint for choosing queues, which bursts check again.
     ready: AtomicBool,
     /// What the guest takes, bits of [`Capabilities`]: a hint, as is `ready`.
@@ -106,14 +108,18 @@ pub struct RingSlot {
 }
 
 impl RingSlot {
-    /// An empty slot; `name` is for log lines.
+    /// An empty slot; `name` is for log lines, `wake` wakes its worker and may be that of other
+    /// slots, too.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
-    pub fn new(name: String) -> io::Result<Self> {
+    pub fn new(name: String, wake: Arc<EventFd>) -> io::Result<Self> {
+        let kicks = Epoll::new()?;
+        kicks.add_edge(&*wake, 0)?;
         Ok(Self {
             ring: Handover::empty(),
-            kicks: Epoll::new()?,
+            kicks,
+            wake,
             ready: AtomicBool::new(false),
             takes: AtomicU8::new(0),
             large_segments: Counter::default(),
@@ -127,30 +133,53 @@ impl RingSlot {
     /// For the control thread: changes the ring between two bursts.
     pub fn edit<R>(&self, change: impl FnOnce(&mut Option<Box<Ring>>) -> R) -> R {
         let mut guard = self.ring.lock();
-        let kick_before = guard.as_ref().and_then(|ring| ring.kick.as_ref());
-        if let Some(kick) = kick_before {
-            // It fails only for a file that is not in the set.
-            let _ = self.kicks.remove(kick);
-        }
+        let kick_before = guard.as_ref().and_then(|ring| ring.kick.clone());
         let result = change(&mut guard);
-        self.adopt(&guard);
+        self.adopt(&guard, kick_before.as_ref());
         result
     }
 
+    /// For the control thread: looks at the ring between two bursts.
+    pub fn inspect<R>(&self, look: impl FnOnce(Option<&Ring>) -> R) -> R {
+        look(self.ring.lock().as_deref())
+    }
+
     /// Makes the outside of the slot match the ring in it, and wakes the worker to look.
-    fn adopt(&self, guard: &Guard<'_, Box<Ring>>) {
+    fn adopt(&self, guard: &Guard<'_, Box<Ring>>, kick_before: Option<&PeerEvent>) {
         let ring = guard.as_ref();
         let ready = ring.is_some_and(|ring| ring.enabled && !ring.broken);
         self.ready.store(ready, Ordering::Relaxed);
         let takes = ring.map_or(0, |ring| ring.takes.bits());
         self.takes.store(takes, Ordering::Relaxed);
-        let Some(kick) = ring.and_then(|ring| ring.kick.as_ref()) else { return };
-        if let Err(error) = self.kicks.add(kick, 0, Interest::READ) {
+        self.listen(kick_before, ring.and_then(|ring| ring.kick.as_ref()));
+        if ring.is_some() {
+            // It is ours and cannot fail.
+            let _ = self.wake.signal();
+        }
+    }
+
+    /// Listens to another kick file.
+    fn listen(&self, before: Option<&PeerEvent>, now: Option<&PeerEvent>) {
+        match (before, now) {
+            (None, None) => return,
+            (Some(before), Some(now)) if before.is_same(now) => return,
+            _ => {}
+        }
+        if let Some(before) = before {
+            // It fails only for a file that is not in the set.
+            let _ = self.kicks.remove(before);
+        }
+        if let Some(now) = now
+            && let Err(error) = self.kicks.add_edge(now, 0)
+        {
             tracing::warn!(ring = %self.name, %error, "cannot wait for the guest's kicks");
         }
-        if let Err(error) = kick.signal() {
-            tracing::warn!(ring = %self.name, %error, "the kick file cannot be written");
-        }
+    }
+
+    /// For the worker: has [`wait_fd`](Self::wait_fd) tell only of what comes from now on.
+    pub(super) fn take_kicks(&self) {
+        // It is ours and cannot fail.
+        let _ = self.kicks.take_edges();
     }
 
     /// For the worker: takes the ring for one burst, unless there is none or it is broken.
@@ -216,7 +245,7 @@ impl RingSlot {
         Capabilities::from_bits_truncate(self.takes.load(Ordering::Relaxed))
     }
 
-    /// Readable when the guest has kicked.
+    /// Readable when the guest has kicked or the ring was changed.
     #[must_use]
     pub fn wait_fd(&self) -> BorrowedFd<'_> {
         self.kicks.as_fd()

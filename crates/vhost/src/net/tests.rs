@@ -1,5 +1,6 @@
 //! Bursts in both directions against a guest's driver side in shared memory.
 
+mod blocking;
 mod log;
 mod offload;
 
@@ -7,11 +8,12 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use eal::DmaMemory;
-use eal::{EventFd, Mapping, SharedMemory};
+use eal::{EventFd, Mapping, PeerEvent, SharedMemory};
 use ethdev::queue::{RxDriver, Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
 use packet::{BURST, Frame};
 use proptest::prelude::*;
+use rustix::event::{PollFd, PollFlags};
 use virtio::device::{DeviceQueue, RingError, RingSetup};
 use virtio::driver::{Buffer, SplitQueue as DriverQueue};
 use virtio::memory::{GuestMemory, Region};
@@ -31,8 +33,8 @@ struct Guest {
     memory: SharedMemory,
     ring: DriverQueue,
     slot: Arc<RingSlot>,
-    call: EventFd,
-    kick: EventFd,
+    call: PeerEvent,
+    kick: PeerEvent,
     stats: QueueStats,
     next_buffer: usize,
 }
@@ -60,13 +62,13 @@ impl Guest {
             base: 0,
             features,
         };
-        let (call, kick) = (EventFd::new().unwrap(), EventFd::new().unwrap());
-        let slot = RingSlot::new("test".into()).unwrap();
+        let (call, kick) = (PeerEvent::new().unwrap(), PeerEvent::new().unwrap());
+        let slot = RingSlot::new("test".into(), Arc::new(EventFd::new().unwrap())).unwrap();
         slot.edit(|place| {
             let mut running = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);
             running.enabled = true;
-            running.call = Some(call.try_clone().unwrap().into());
-            running.kick = Some(kick.try_clone().unwrap());
+            running.call = Some(call.clone().into());
+            running.kick = Some(kick.clone());
             *place = Some(Box::new(running));
         });
         let (slot, stats) = (Arc::new(slot), QueueStats::default());
@@ -211,8 +213,8 @@ fn a_disabled_ring_is_drained() {
 fn a_broken_ring_is_left_alone() {
     let mut guest = Guest::new(Features::empty());
     let mut receiver = NetReceiver::new(Arc::clone(&guest.slot));
-    let err = EventFd::new().unwrap();
-    guest.slot.edit(|ring| ring.as_mut().unwrap().err = Some(err.try_clone().unwrap()));
+    let err = PeerEvent::new().unwrap();
+    guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.clone())));
     for _ in 0..SIZE {
         guest.post(&Guest::frame(&pattern(60)), &[]);
     }
@@ -229,6 +231,13 @@ fn a_broken_ring_is_left_alone() {
     assert!(guest.receive(&mut receiver).is_empty(), "once broken, always broken");
 }
 
+/// Whether what its worker sleeps on is readable.
+fn is_awake(guest: &Guest) -> bool {
+    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+    let mut fds = [PollFd::from_borrowed_fd(guest.slot.wait_fd(), PollFlags::IN)];
+    rustix::event::poll(&mut fds, Some(&now)).unwrap() == 1
+}
+
 #[test]
 fn an_error_file_that_comes_late_is_told_of_a_ring_that_is_broken_already() {
     for broken in [false, true] {
@@ -239,8 +248,8 @@ fn an_error_file_that_comes_late_is_told_of_a_ring_that_is_broken_already() {
                 guest.slot.break_ring(ring, RingError::EndlessChain { head: 0 });
             }
         });
-        let err = EventFd::new().unwrap();
-        guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.try_clone().unwrap())));
+        let err = PeerEvent::new().unwrap();
+        guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.clone())));
         assert_eq!(err.drain().unwrap(), broken);
     }
 }
@@ -261,12 +270,13 @@ fn a_ring_whose_memory_was_taken_away_is_broken() {
             let base = if packed { 0x8000 } else { 0 };
             let (desc, avail, used) = (USER, USER + 0x1_0000, USER + 0x2_0000);
             let setup = RingSetup { size: SIZE, desc, avail, used, base, features };
-            let err = EventFd::new().unwrap();
-            let slot = Arc::new(RingSlot::new("test".into()).unwrap());
+            let err = PeerEvent::new().unwrap();
+            let slot =
+                Arc::new(RingSlot::new("test".into(), Arc::new(EventFd::new().unwrap())).unwrap());
             slot.edit(|place| {
                 let mut ring = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);
                 ring.enabled = true;
-                ring.set_err(Some(err.try_clone().unwrap()));
+                ring.set_err(Some(err.clone()));
                 *place = Some(Box::new(ring));
             });
             let stats = QueueStats::default();
@@ -294,12 +304,22 @@ fn the_control_thread_gets_the_ring_between_bursts_and_wakes_the_worker() {
     let mut receiver = NetReceiver::new(Arc::clone(&guest.slot));
     assert!(receiver.arm());
     receiver.disarm();
-    assert!(!guest.kick.drain().unwrap());
+    assert!(!is_awake(&guest));
     let ring = guest.slot.edit(Option::take).unwrap();
     assert_eq!(ring.queue.base(), 0);
     assert!(receiver.arm(), "nothing to poll without a ring");
     guest.slot.edit(|place| *place = Some(ring));
-    assert!(guest.kick.drain().unwrap(), "the worker must look at the new ring");
+    assert!(is_awake(&guest), "the worker must look at the new ring");
+    receiver.disarm();
+    assert!(!is_awake(&guest));
+    for _ in 0..2 {
+        guest.kick.signal().unwrap();
+        assert!(is_awake(&guest), "a kick wakes it");
+        receiver.disarm();
+        assert!(!is_awake(&guest));
+    }
+    guest.slot.inspect(|ring| assert!(ring.is_some()));
+    assert!(!is_awake(&guest), "nothing has changed");
     guest.post(&Guest::frame(&pattern(60)), &[]);
     let _ = guest.ring.publish();
     assert!(!receiver.arm(), "a frame is waiting");
@@ -434,9 +454,9 @@ proptest! {
 fn a_guest_that_has_moved_here_is_announced_once() {
     let mut guest = Guest::new(Features::empty());
     let mut receiver = NetReceiver::new(Arc::clone(&guest.slot));
-    guest.kick.drain().unwrap();
+    receiver.disarm();
     guest.slot.edit(|ring| ring.as_mut().unwrap().announce = Some([2, 0, 0, 0, 0, 9]));
-    assert!(guest.kick.drain().unwrap(), "a worker that sleeps is woken");
+    assert!(is_awake(&guest), "a worker that sleeps is woken");
     // What the guest sends comes first.
     guest.post(&Guest::frame(&[7; 60]), &[]);
     let _ = guest.ring.publish();

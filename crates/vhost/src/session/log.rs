@@ -8,10 +8,10 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use eal::{EventFd, Mapping};
+use eal::{Mapping, PeerEvent};
 use virtio::{DirtyLog, Features};
 
-use super::ring::{RingState, event_fd, try_clone};
+use super::ring::{RingState, event_fd};
 use super::{Device, Reply, Session, SessionError};
 use crate::protocol::{FrontendRequest, LogBase, VringAddr};
 
@@ -22,7 +22,7 @@ pub(super) const LOG_ALL: u64 = Features::VHOST_LOG_ALL.bits();
 #[derive(Debug, Default)]
 pub(super) struct LogState {
     log: Option<Arc<DirtyLog>>,
-    event: Option<EventFd>,
+    event: Option<PeerEvent>,
     /// Whether the device has been given a log.
     given: bool,
 }
@@ -62,8 +62,7 @@ impl Session {
         let request = FrontendRequest::SetLogBase;
         let map = Mapping::map(fd.as_fd(), base.offset, base.size)
             .map_err(|source| SessionError::MapLog { source })?;
-        let event = try_clone(request.name(), self.log.event.as_ref())?;
-        let log = DirtyLog::new(Arc::new(map), event);
+        let log = DirtyLog::new(Arc::new(map), self.log.event.clone());
         check_covers(&log, request, self.memory.end())?;
         let rings = self.rings.iter().filter(|ring| ring.started);
         for end in rings.filter_map(|ring| log_end(ring, self.features.unwrap_or(0))) {
@@ -84,7 +83,7 @@ impl Session {
         let request = FrontendRequest::SetLogFd.name();
         let event = event_fd(request, Some(fd))?;
         if let Some(log) = &self.log.log {
-            let log = log.with_event(try_clone(request, event.as_ref())?);
+            let log = log.with_event(event.clone());
             self.log.log = Some(Arc::new(log));
             self.give_log(device);
         }

@@ -24,7 +24,7 @@ pub use memory::MAX_SLOTS;
 
 use self::log::{LOG_ALL, LogState};
 use self::memory::MemoryTable;
-use self::ring::{RingState, check_base, check_size, event_fd, try_clone};
+use self::ring::{RingState, check_base, check_size, event_fd};
 use crate::backend::{Backend, Event, EventSink};
 use crate::call::Call;
 use crate::connection::Message;
@@ -432,11 +432,10 @@ impl Session {
         file: VringFile<OwnedFd>,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringCall;
-        let call = event_fd(request.name(), file.fd)?;
+        let call = event_fd(request.name(), file.fd)?.map(Call::Event);
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
-            let call = try_clone(request.name(), call.as_ref())?.map(Call::Event);
-            device.backend.set_ring_call(index, call);
+            device.backend.set_ring_call(index, call.clone());
         }
         ring.call = call;
         Ok(())
@@ -451,7 +450,7 @@ impl Session {
         let err = event_fd(request.name(), file.fd)?;
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
-            device.backend.set_ring_err(index, try_clone(request.name(), err.as_ref())?);
+            device.backend.set_ring_err(index, err.clone());
         }
         ring.err = err;
         Ok(())

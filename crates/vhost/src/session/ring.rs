@@ -1,8 +1,8 @@
 //! What a front-end has told about one ring.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
-use eal::EventFd;
+use eal::PeerEvent;
 use virtio::Features;
 
 use super::error::SessionError;
@@ -24,8 +24,8 @@ pub(super) struct RingState {
     /// What SET_VRING_ENABLE said last.
     pub(super) enable: bool,
     /// Kept while the ring is stopped: QEMU sends it once, and starts the ring many times.
-    pub(super) call: Option<EventFd>,
-    pub(super) err: Option<EventFd>,
+    pub(super) call: Option<Call>,
+    pub(super) err: Option<PeerEvent>,
 }
 
 impl RingState {
@@ -35,7 +35,7 @@ impl RingState {
         index: u16,
         features: u64,
         enabled: bool,
-        kick: Option<EventFd>,
+        kick: Option<PeerEvent>,
     ) -> Result<RingSetup, SessionError> {
         let incomplete = |missing| SessionError::RingIncomplete { index, missing };
         let size = self.size.ok_or(incomplete("SET_VRING_NUM"))?;
@@ -54,8 +54,8 @@ impl RingState {
             enabled,
             blank: false,
             kick,
-            call: try_clone("SET_VRING_CALL", self.call.as_ref())?.map(Call::Event),
-            err: try_clone("SET_VRING_ERR", self.err.as_ref())?,
+            call: self.call.clone(),
+            err: self.err.clone(),
         })
     }
 
@@ -90,31 +90,21 @@ pub(super) fn check_base(base: u32, features: u64) -> Result<(), SessionError> {
     })
 }
 
-/// A second handle, for the device, of what the session keeps.
-pub(super) fn try_clone(
-    request: &'static str,
-    event: Option<&EventFd>,
-) -> Result<Option<EventFd>, SessionError> {
-    event
-        .map(EventFd::try_clone)
-        .transpose()
-        .map_err(|source| SessionError::EventFd { request, source })
-}
-
-/// The eventfd that a front-end sent. A worker will write to it, so it must be one: a pipe or a
-/// socket could make that wait, or never stop being readable.
+/// The eventfd that a front-end sent.
 pub(super) fn event_fd(
     request: &'static str,
     fd: Option<OwnedFd>,
-) -> Result<Option<EventFd>, SessionError> {
+) -> Result<Option<PeerEvent>, SessionError> {
     let Some(fd) = fd else { return Ok(None) };
-    // Without /proc there is no telling; then it is taken for one.
-    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    if let Ok(found) = std::fs::read_link(link)
-        && found.as_os_str() != "anon_inode:[eventfd]"
-    {
-        let found = found.display().to_string();
-        return Err(SessionError::NoEventFd { request, found });
+    let failed = |source| SessionError::EventFd { request, source };
+    if !PeerEvent::is_event(fd.as_fd()).map_err(failed)? {
+        return Err(SessionError::NoEventFd { request, found: describe(fd.as_fd()) });
     }
-    EventFd::from_owned_fd(fd).map(Some).map_err(|source| SessionError::EventFd { request, source })
+    PeerEvent::from_fd(fd).map(Some).map_err(failed)
+}
+
+/// What a file is, as far as its name tells.
+fn describe(fd: BorrowedFd<'_>) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    link.map_or_else(|_| "something else".to_owned(), |name| name.display().to_string())
 }

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use eal::EventFd;
+use eal::PeerEvent;
 use rustix::io::Errno;
 
 use super::abi::{self, NAME_BYTES};
@@ -159,7 +159,7 @@ impl Kernel for DeviceFile {
         Ok(RingInfo { size, desc, driver, device, base, ready: ready != 0 })
     }
 
-    fn set_kick(&self, index: u16, kick: &EventFd) -> io::Result<()> {
+    fn set_kick(&self, index: u16, kick: &PeerEvent) -> io::Result<()> {
         use std::os::fd::AsRawFd as _;
         let fd = kick.as_fd().as_raw_fd();
         self.ask(&abi::RING_SET_KICK, &mut abi::RingEvent { index: index.into(), fd })

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 
-use eal::EventFd;
+use eal::PeerEvent;
 
 use super::message::{Answer, Request};
 use crate::call::Call;
@@ -60,7 +60,7 @@ pub trait Kernel: AsFd + Send + fmt::Debug {
 
     /// Makes the driver's notifications of ring `index` signal `kick`. They are lost with the
     /// former file, and kept without one. A reset of the device undoes it.
-    fn set_kick(&self, index: u16, kick: &EventFd) -> io::Result<()>;
+    fn set_kick(&self, index: u16, kick: &PeerEvent) -> io::Result<()>;
 
     /// By which a worker notifies the driver of ring `index`.
     fn call(&self, index: u16) -> Call;

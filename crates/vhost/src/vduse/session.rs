@@ -13,7 +13,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eal::EventFd;
+use eal::PeerEvent;
 use virtio::device::{self, DeviceQueue};
 use virtio::{Features, GuestMemory};
 
@@ -131,7 +131,7 @@ enum Phase {
 
 #[derive(Debug)]
 struct Ring {
-    kick: EventFd,
+    kick: PeerEvent,
     /// While the ring does not run.
     watch: Option<Watch>,
     running: bool,
@@ -178,7 +178,7 @@ impl Session {
             return Err(VduseError::Rings);
         }
         let ring = |_| {
-            let kick = EventFd::new().map_err(VduseError::Events)?;
+            let kick = PeerEvent::new().map_err(VduseError::Events)?;
             Ok(Ring { kick, watch: None, running: false, base: None })
         };
         let mut session = Self {
@@ -429,7 +429,7 @@ impl Session {
             features: place.features.bits(),
             enabled: true,
             blank: false,
-            kick: Some(ring.kick.try_clone().map_err(VduseError::Events)?),
+            kick: Some(ring.kick.clone()),
             call: Some(self.kernel.call(index)),
             err: None,
         };

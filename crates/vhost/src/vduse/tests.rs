@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use eal::{Epoll, EventFd};
+use eal::{Epoll, EventFd, PeerEvent};
 use packet::MacAddr;
 use proptest::prelude::*;
 use rustix::fs::MemfdFlags;
@@ -47,7 +47,7 @@ struct State {
     accepted: bool,
     given_up: bool,
     link: Option<bool>,
-    kicks: Vec<Option<EventFd>>,
+    kicks: Vec<Option<PeerEvent>>,
 }
 
 /// A kernel in which a test can look.
@@ -142,13 +142,13 @@ impl Kernel for Fake {
         self.check()?.rings.get(usize::from(index)).copied().map_or_else(invalid, Ok)
     }
 
-    fn set_kick(&self, index: u16, kick: &EventFd) -> io::Result<()> {
-        self.check()?.kicks[usize::from(index)] = Some(kick.try_clone().unwrap());
+    fn set_kick(&self, index: u16, kick: &PeerEvent) -> io::Result<()> {
+        self.check()?.kicks[usize::from(index)] = Some(kick.clone());
         Ok(())
     }
 
     fn call(&self, _index: u16) -> Notification {
-        EventFd::new().unwrap().into()
+        PeerEvent::new().unwrap().into()
     }
 
     fn lookup(&self, start: u64, last: u64) -> io::Result<Option<(Extent, OwnedFd)>> {

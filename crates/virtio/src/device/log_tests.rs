@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use eal::{EventFd, Mapping, SharedMemory};
+use eal::{Mapping, PeerEvent, SharedMemory};
 use rustix::fs::MemfdFlags;
 
 use super::burst::Buffers;
@@ -26,7 +26,7 @@ struct Guest {
     memory: SharedMemory,
     file: OwnedFd,
     queue: DeviceQueue,
-    event: EventFd,
+    event: PeerEvent,
 }
 
 impl Guest {
@@ -40,12 +40,12 @@ impl Guest {
         let file = rustix::fs::memfd_create("log", MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&file, BYTES / 4096 / 8).unwrap();
         let queue = DeviceQueue::new(table, setup).unwrap();
-        Self { memory, file, queue, event: EventFd::new().unwrap() }
+        Self { memory, file, queue, event: PeerEvent::new().unwrap() }
     }
 
     fn log(&self, used: Option<u64>) -> RingLog {
         let map = Mapping::map(self.file.as_fd(), 0, BYTES / 4096 / 8).unwrap();
-        let event = Some(self.event.try_clone().unwrap());
+        let event = Some(self.event.clone());
         RingLog::new(Arc::new(DirtyLog::new(Arc::new(map), event)), used)
     }
 

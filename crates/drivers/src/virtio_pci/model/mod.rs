@@ -31,7 +31,7 @@ use std::time::Duration;
 use eal::dma::{AddressSpace, DeviceAddresses};
 use eal::mem::Pages;
 use eal::pci::{Bar, DeviceInfo, PciAddress, PciDevice, PciError};
-use eal::{DmaSpace, EventFd, Mapping, SharedMemory};
+use eal::{DmaSpace, EventFd, Mapping, PeerEvent, SharedMemory};
 use packet::{RawSegment, Segment};
 use virtio::device::{Buffers, DeviceQueue, RingSetup};
 use virtio::memory::{GuestMemory, Region};
@@ -87,7 +87,7 @@ pub struct State {
     pub config_vector: u16,
     pub isr: u8,
     pub msix: u16,
-    events: Vec<Option<EventFd>>,
+    events: Vec<Option<PeerEvent>>,
     /// Per queue pair: frames that the driver has sent, without their headers.
     pub sent: Vec<VecDeque<Vec<u8>>>,
     /// Per queue pair: frames for the driver.
@@ -566,15 +566,13 @@ impl PciDevice for Model {
         self.state().msix
     }
 
-    fn set_msix(&self, events: &[Option<&EventFd>]) -> Result<(), PciError> {
-        let clone = |event: &Option<&EventFd>| event.map(|event| event.try_clone().unwrap());
-        self.state().events = events.iter().map(clone).collect();
+    fn set_msix(&self, events: &[Option<BorrowedFd<'_>>]) -> Result<(), PciError> {
+        self.state().events = events.iter().map(|event| event.map(heard_by)).collect();
         Ok(())
     }
 
-    fn change_msix(&self, vector: u16, event: Option<&EventFd>) -> Result<(), PciError> {
-        let event = event.map(|event| event.try_clone().unwrap());
-        self.state().events[usize::from(vector)] = event;
+    fn change_msix(&self, vector: u16, event: Option<BorrowedFd<'_>>) -> Result<(), PciError> {
+        self.state().events[usize::from(vector)] = event.map(heard_by);
         Ok(())
     }
 
@@ -642,4 +640,9 @@ fn config_space(legacy: bool) -> Vec<u8> {
         space[at + 16..at + 20].copy_from_slice(&NOTIFY_MULTIPLIER.to_le_bytes());
     }
     space
+}
+
+/// The event of a vector, which the device signals.
+fn heard_by(event: BorrowedFd<'_>) -> PeerEvent {
+    PeerEvent::from_fd(event.try_clone_to_owned().unwrap()).unwrap()
 }

@@ -245,7 +245,7 @@ impl PciDevice for VfioDevice {
         self.msix_vectors
     }
 
-    fn set_msix(&self, events: &[Option<&EventFd>]) -> Result<(), PciError> {
+    fn set_msix(&self, events: &[Option<BorrowedFd<'_>>]) -> Result<(), PciError> {
         if events.len() > usize::from(self.msix_vectors) {
             return Err(self.refused(format!(
                 "{} MSI-X vectors asked for, it has {}",
@@ -259,21 +259,18 @@ impl PciDevice for VfioDevice {
         if events.is_empty() {
             return Ok(());
         }
-        let fds: Vec<Option<BorrowedFd<'_>>> =
-            events.iter().map(|event| event.map(EventFd::as_fd)).collect();
-        abi::enable_irqs(self.fd(), abi::IRQ_MSIX, &fds).map_err(|cause| {
+        abi::enable_irqs(self.fd(), abi::IRQ_MSIX, events).map_err(|cause| {
             self.failed(&format!("switch {} MSI-X vectors on", events.len()), &cause)
         })?;
         *on = Interrupts::Msix;
         Ok(())
     }
 
-    fn change_msix(&self, vector: u16, event: Option<&EventFd>) -> Result<(), PciError> {
+    fn change_msix(&self, vector: u16, event: Option<BorrowedFd<'_>>) -> Result<(), PciError> {
         let on = self.lock_interrupts();
         if *on != Interrupts::Msix || vector >= self.msix_vectors {
             return Err(self.refused(format!("MSI-X vector {vector} is not in use")));
         }
-        let event = event.map(EventFd::as_fd);
         abi::change_irq(self.fd(), abi::IRQ_MSIX, vector.into(), event)
             .map_err(|cause| self.failed(&format!("change MSI-X vector {vector}"), &cause))
     }

@@ -42,7 +42,7 @@ impl Migrated {
     fn new(features: Features) -> Self {
         let memory = SharedMemory::allocate("guest", BYTES).unwrap();
         let (ring, queue) = queues(&memory, features);
-        let slot = RingSlot::new("test".into()).unwrap();
+        let slot = RingSlot::new("test".into(), Arc::new(EventFd::new().unwrap())).unwrap();
         slot.edit(|place| {
             let mut running = Ring::new(queue, features);
             running.enabled = true;
@@ -292,7 +292,9 @@ fn the_answers_of_the_control_queue_are_marked() {
         ring.add(&[Buffer::readable(command), Buffer::writable(answer)]).unwrap();
         let _ = ring.publish();
         let mut control = ControlRing::new(queue);
-        guest.check("a command", true, |_| control.serve(|_| true));
+        guest.check("a command", true, |_| {
+            control.serve(|_| true);
+        });
         // SAFETY: one byte.
         assert_eq!(unsafe { answer.host().read() }, ACK_OK);
     }
