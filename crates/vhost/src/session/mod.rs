@@ -24,9 +24,8 @@ pub use memory::MAX_SLOTS;
 
 use self::log::{LOG_ALL, LogState};
 use self::memory::MemoryTable;
-use self::ring::{RingState, check_base, check_size, event_fd};
+use self::ring::{RingState, call_file, check_base, check_size, event_fd};
 use crate::backend::{Backend, Event, EventSink};
-use crate::call::Call;
 use crate::connection::Message;
 use crate::protocol::{
     ConfigSpace, FrontendMessage, FrontendRequest, LogBase, ProtocolError, ProtocolFeatures,
@@ -432,7 +431,7 @@ impl Session {
         file: VringFile<OwnedFd>,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringCall;
-        let call = event_fd(request.name(), file.fd)?.map(Call::Event);
+        let call = call_file(request.name(), file.fd)?;
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
             device.backend.set_ring_call(index, call.clone());

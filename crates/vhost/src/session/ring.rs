@@ -7,7 +7,7 @@ use virtio::Features;
 
 use super::error::SessionError;
 use crate::backend::RingSetup;
-use crate::call::Call;
+use crate::call::{Call, CallSocket};
 use crate::protocol::{FrontendRequest, VringAddr};
 
 /// Largest size of a ring (virtio 1.3 sections 2.7 and 2.8).
@@ -88,6 +88,18 @@ pub(super) fn check_base(base: u32, features: u64) -> Result<(), SessionError> {
         value: base.into(),
         expected: "a number below 65536",
     })
+}
+
+/// By which a front-end wants to hear of used buffers.
+pub(super) fn call_file(
+    request: &'static str,
+    fd: Option<OwnedFd>,
+) -> Result<Option<Call>, SessionError> {
+    match fd.map(CallSocket::new) {
+        None => Ok(None),
+        Some(Ok(socket)) => Ok(Some(Call::Socket(socket))),
+        Some(Err(fd)) => Ok(event_fd(request, Some(fd))?.map(Call::Event)),
+    }
 }
 
 /// The eventfd that a front-end sent.
