@@ -122,6 +122,7 @@ mod tests {
             features,
             enabled: true,
             blank: false,
+            inflight: None,
             kick: None,
             call: None,
             err: None,

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use eal::PeerEvent;
-use virtio::{DirtyLog, GuestMemory};
+use virtio::{DirtyLog, GuestMemory, InflightArea};
 
 use crate::call::Call;
 use crate::control::Watcher;
@@ -40,6 +40,9 @@ pub struct RingSetup {
     /// The memory looks as if nobody had ever written to it: perhaps what the front-end shares is
     /// not the guest's. Told once for each memory table.
     pub blank: bool,
+    /// Where the front-end keeps records of the chains in flight in this ring; only where
+    /// [`Backend::protocol_features`] have INFLIGHT_SHMFD. What is in there goes before `base`.
+    pub inflight: Option<InflightArea>,
     /// By which the driver notifies the device; `None` asks for polling.
     pub kick: Option<PeerEvent>,
     /// By which the device notifies the driver.

@@ -210,8 +210,21 @@ impl Connection {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_reply_bytes(&mut self, request: u32, bytes: &[u8]) -> Result<(), ConnectionError> {
+        self.send_reply_with(request, bytes, &[])
+    }
+
+    /// Sends the reply to `request`, whose payload is `bytes`, with `fds`.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_reply_with(
+        &mut self,
+        request: u32,
+        bytes: &[u8],
+        fds: &[BorrowedFd<'_>],
+    ) -> Result<(), ConnectionError> {
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
-        self.send(Header::reply(request, size), bytes, &[])
+        self.send(Header::reply(request, size), bytes, fds)
     }
 
     /// Sends a back-end's `message`, asking for an acknowledgement if `need_reply`.

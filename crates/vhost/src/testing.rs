@@ -46,6 +46,8 @@ pub enum Call {
     /// Guest address, user address and size of every region.
     Memory(Vec<(u64, u64, u64)>),
     Start(Start),
+    /// The ring that starts next has a place for records of as many chains.
+    Inflight(u16, u16),
     Stop(u16),
     Enabled(u16, bool),
     Kick(u16, bool),
@@ -240,6 +242,9 @@ impl Backend for Recording {
         let packed = setup.features & Features::RING_PACKED.bits() != 0;
         assert!((1..=32_768).contains(&setup.size));
         assert!(packed || (setup.size.is_power_of_two() && setup.base < 65_536));
+        if let Some(area) = &setup.inflight {
+            self.recorder.push(Call::Inflight(index, area.entries()));
+        }
         self.recorder.push(Call::Start(Start {
             index,
             size: setup.size,

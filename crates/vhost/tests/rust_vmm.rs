@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rust_vmm_vhost::vhost_user::message::{VhostUserConfigFlags, VhostUserHeaderFlag};
+use rust_vmm_vhost::vhost_user::message::{
+    VhostUserConfigFlags, VhostUserHeaderFlag, VhostUserInflight,
+};
 use rust_vmm_vhost::vhost_user::{
     Frontend, FrontendReqHandler, HandlerResult, VhostUserFrontend, VhostUserFrontendReqHandler,
     VhostUserProtocolFeatures,
@@ -72,6 +74,7 @@ impl Bench {
                 | VhostUserProtocolFeatures::CONFIG
                 | VhostUserProtocolFeatures::BACKEND_SEND_FD
                 | VhostUserProtocolFeatures::HOST_NOTIFIER
+                | VhostUserProtocolFeatures::INFLIGHT_SHMFD
                 | VhostUserProtocolFeatures::RESET_DEVICE
                 | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
                 | VhostUserProtocolFeatures::STATUS
@@ -276,6 +279,26 @@ fn changes_of_the_configuration_are_told() {
     handler.handle_request().unwrap();
     handler.handle_request().unwrap();
     assert_eq!(ears.0.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn records_of_chains_in_flight_are_kept_over_connections() {
+    let bench = Bench::new();
+    let mut frontend = bench.connect();
+    let asked = VhostUserInflight { num_queues: 2, queue_size: 256, ..Default::default() };
+    let (region, file) = frontend.get_inflight_fd(&asked).unwrap();
+    assert_eq!((region.mmap_offset, region.num_queues, region.queue_size), (0, 2, 256));
+    assert_eq!(file.metadata().unwrap().len(), region.mmap_size);
+    for _ in 0..2 {
+        frontend.set_inflight_fd(&region, file.as_raw_fd()).unwrap();
+        frontend.set_mem_table(&[self::region(0, &memory())]).unwrap();
+        let _kick = start(&mut frontend, 1, 7);
+        let calls = bench.calls.wait_for(&started(1, 7));
+        assert!(calls.contains(&Call::Inflight(1, 256)), "{calls:?}");
+        drop(frontend);
+        bench.calls.wait_for(&Call::Disconnected);
+        frontend = bench.connect();
+    }
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! One vhost-user socket on the control thread: waiting for its front-end, serving it, and
 //! waiting again.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -287,6 +287,7 @@ impl Socket {
             let Some(message) = link.connection.receive()? else { break };
             let request = message.header.request;
             let answer = link.session.handle(&mut self.device, message)?;
+            let attached = answer.attached.as_ref().map(AsFd::as_fd);
             match answer.reply {
                 Some(Reply::U64(value)) => link.connection.send_reply(request, &value)?,
                 Some(Reply::VringState(state)) => link.connection.send_reply(request, &state)?,
@@ -295,6 +296,10 @@ impl Socket {
                 }
                 Some(Reply::Empty) => link.connection.send_reply_bytes(request, &[])?,
                 Some(Reply::LogBase(base)) => link.connection.send_reply(request, &base)?,
+                Some(Reply::Inflight(region)) => {
+                    let bytes = region.encode();
+                    link.connection.send_reply_with(request, &bytes, attached.as_slice())?;
+                }
                 None => {}
             }
             if let Some(socket) = answer.channel {

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use eal::{EventFd, PeerEvent};
 use packet::Capabilities;
-use virtio::device::{self, BaseCheck, DeviceQueue};
-use virtio::{DirtyLog, Features, GuestMemory};
+use virtio::device::{self, BaseCheck, DeviceQueue, Resumed};
+use virtio::{DirtyLog, Features, GuestMemory, InflightArea};
 
 use super::command::Command;
 use super::control_ring::ControlRing;
@@ -265,6 +265,37 @@ impl NetDevice {
         Ok(told)
     }
 
+    /// Says where a ring goes on after a back-end that has not been stopped.
+    fn report_resumed(&mut self, ring: u16, resumed: Resumed) {
+        if resumed == Resumed::Anew {
+            return;
+        }
+        // A front-end may have rings started as often as it likes.
+        let Some(suppressed) = self.limit.admit_line() else { return };
+        let port = self.name.as_str();
+        match resumed {
+            Resumed::Anew => {}
+            Resumed::Here { again } => {
+                tracing::info!(
+                    port,
+                    ring,
+                    again,
+                    suppressed,
+                    "the ring goes on where its records of chains in flight say"
+                );
+            }
+            Resumed::GivenBack { chains } => {
+                tracing::warn!(
+                    port,
+                    ring,
+                    chains,
+                    suppressed,
+                    "another kind of back-end has left chains in flight: they went back unused"
+                );
+            }
+        }
+    }
+
     fn start_control(&mut self, queue: DeviceQueue, setup: RingSetup) {
         let mut ring = ControlRing::new(queue);
         (ring.kick, ring.call) = (setup.kick, setup.call);
@@ -401,8 +432,13 @@ impl Backend for NetDevice {
                  frame will pass (QEMU: share=on at the memory backend)"
             );
         }
-        let place = self.checked(index, told)?;
+        let recorded = setup.inflight.as_ref().is_some_and(InflightArea::is_in_use);
+        let place = if recorded { told } else { self.checked(index, told)? };
         let mut queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
+        if let Some(area) = &setup.inflight {
+            let resumed = queue.resume(area.clone())?;
+            self.report_resumed(index, resumed);
+        }
         self.logs.set_used(index, setup.log);
         queue.set_log(self.logs.ring(index));
         if self.is_control(index) {

@@ -6,8 +6,8 @@ use arrayvec::ArrayVec;
 
 use super::payload::PayloadBuf;
 use super::{
-    ConfigSpace, FrontendRequest, LogBase, MAX_FDS, MAX_TABLE_REGIONS, MemoryRegion, Payload,
-    ProtocolError, VringAddr, VringFile, VringState,
+    ConfigSpace, FrontendRequest, InflightRegion, LogBase, MAX_FDS, MAX_TABLE_REGIONS,
+    MemoryRegion, Payload, ProtocolError, VringAddr, VringFile, VringState,
 };
 
 /// A message from the front-end. `F` is [`OwnedFd`] in what was received, and may be
@@ -38,6 +38,8 @@ pub enum FrontendMessage<F> {
     SetBackendReqFd(F),
     GetConfig(ConfigSpace),
     SetConfig(ConfigSpace),
+    GetInflightFd(InflightRegion),
+    SetInflightFd(InflightRegion, F),
     ResetDevice,
     GetMaxMemSlots,
     AddMemReg(MemoryRegion, F),
@@ -75,6 +77,8 @@ impl<F> FrontendMessage<F> {
             Self::SetBackendReqFd(_) => R::SetBackendReqFd,
             Self::GetConfig(_) => R::GetConfig,
             Self::SetConfig(_) => R::SetConfig,
+            Self::GetInflightFd(_) => R::GetInflightFd,
+            Self::SetInflightFd(..) => R::SetInflightFd,
             Self::ResetDevice => R::ResetDevice,
             Self::GetMaxMemSlots => R::GetMaxMemSlots,
             Self::AddMemReg(..) => R::AddMemReg,
@@ -116,6 +120,7 @@ impl<F> FrontendMessage<F> {
                 out
             }
             Self::GetConfig(part) | Self::SetConfig(part) => part.encode(),
+            Self::GetInflightFd(region) | Self::SetInflightFd(region, _) => region.encode(),
             Self::GetFeatures
             | Self::SetOwner
             | Self::ResetOwner
@@ -138,6 +143,7 @@ impl<F: AsFd> FrontendMessage<F> {
             Self::SetLogBase(_, fd)
             | Self::SetLogFd(fd)
             | Self::SetBackendReqFd(fd)
+            | Self::SetInflightFd(_, fd)
             | Self::AddMemReg(_, fd) => std::iter::once(fd.as_fd()).collect(),
             Self::SetVringKick(file) | Self::SetVringCall(file) | Self::SetVringErr(file) => {
                 file.fd.iter().map(AsFd::as_fd).collect()
@@ -175,6 +181,10 @@ impl FrontendMessage<OwnedFd> {
                 empty(name, payload)?;
                 return Ok(Self::SetBackendReqFd(fds.one()?));
             }
+            R::SetInflightFd => {
+                let region = InflightRegion::decode(name, payload)?;
+                return Ok(Self::SetInflightFd(region, fds.one()?));
+            }
             R::SetVringKick => return Ok(Self::SetVringKick(decode_file(payload, fds)?)),
             R::SetVringCall => return Ok(Self::SetVringCall(decode_file(payload, fds)?)),
             R::SetVringErr => return Ok(Self::SetVringErr(decode_file(payload, fds)?)),
@@ -196,6 +206,7 @@ impl FrontendMessage<OwnedFd> {
             R::SendRarp => Self::SendRarp(Payload::decode(name, payload)?),
             R::GetConfig => Self::GetConfig(ConfigSpace::decode(name, payload)?),
             R::SetConfig => Self::SetConfig(ConfigSpace::decode(name, payload)?),
+            R::GetInflightFd => Self::GetInflightFd(InflightRegion::decode(name, payload)?),
             R::NetSetMtu => Self::NetSetMtu(Payload::decode(name, payload)?),
             R::SetStatus => Self::SetStatus(Payload::decode(name, payload)?),
             R::GetFeatures => empty(name, payload).map(|()| Self::GetFeatures)?,
@@ -352,6 +363,8 @@ mod tests {
             M::SetBackendReqFd(fd()),
             M::GetConfig(part.clone()),
             M::SetConfig(part),
+            M::GetInflightFd(InflightRegion { rings: 2, entries: 256, ..Default::default() }),
+            M::SetInflightFd(InflightRegion { size: 1, offset: 2, rings: 3, entries: 4 }, fd()),
             M::ResetDevice,
             M::GetMaxMemSlots,
             M::AddMemReg(region, fd()),
@@ -377,6 +390,7 @@ mod tests {
                 FrontendMessage::SetLogBase(_, fd)
                 | FrontendMessage::SetLogFd(fd)
                 | FrontendMessage::SetBackendReqFd(fd)
+                | FrontendMessage::SetInflightFd(_, fd)
                 | FrontendMessage::AddMemReg(_, fd) => std::iter::once(fd).collect(),
                 FrontendMessage::SetVringKick(file)
                 | FrontendMessage::SetVringCall(file)

@@ -95,6 +95,10 @@ requests! {
         GetConfig = 24 "GET_CONFIG",
         /// Writes the device's configuration space.
         SetConfig = 25 "SET_CONFIG",
+        /// Asks for a region to record chains in flight in.
+        GetInflightFd = 31 "GET_INFLIGHT_FD",
+        /// Hands such a region over.
+        SetInflightFd = 32 "SET_INFLIGHT_FD",
         /// Resets the device.
         ResetDevice = 34 "RESET_DEVICE",
         /// Asks how many memory regions the back-end can hold.
@@ -134,6 +138,7 @@ impl FrontendRequest {
                 | Self::GetProtocolFeatures
                 | Self::GetQueueNum
                 | Self::GetConfig
+                | Self::GetInflightFd
                 | Self::GetMaxMemSlots
                 | Self::GetStatus
         )

@@ -115,6 +115,50 @@ pub enum SessionError {
         /// What is wrong with it.
         source: MemError,
     },
+    /// The region of chains in flight cannot be made.
+    #[error("{request}: the region of chains in flight cannot be made: {source}")]
+    Inflight {
+        /// Name of the message.
+        request: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The region of chains in flight does not lie as it must.
+    #[error(
+        "SET_INFLIGHT_FD: {size} bytes at offset {offset}, {needed} at a multiple of 64 expected"
+    )]
+    InflightPlace {
+        /// Size in bytes.
+        size: u64,
+        /// Where it starts in its file.
+        offset: u64,
+        /// The size that rings and entries need.
+        needed: u64,
+    },
+    /// The region of chains in flight is no memory.
+    #[error("SET_INFLIGHT_FD: the file is no memfd and not on tmpfs or hugetlbfs")]
+    InflightKind,
+    /// The region of chains in flight cannot be mapped.
+    #[error("SET_INFLIGHT_FD: the region cannot be mapped: {source}")]
+    MapInflight {
+        /// What is wrong with it.
+        source: MemError,
+    },
+    /// The region of chains in flight is for smaller rings, or those of the other format.
+    #[error(
+        "SET_VRING_KICK: ring {index} has {size} entries, the region of chains in flight with \
+         {bytes} bytes is for rings of {entries}"
+    )]
+    InflightArea {
+        /// Index of the ring.
+        index: u16,
+        /// Its entries.
+        size: u16,
+        /// Entries that the region is for.
+        entries: u16,
+        /// Its size in bytes.
+        bytes: u64,
+    },
     /// The log of written pages does not cover what is to be logged.
     #[error(
         "{request}: the log of {len} bytes ends before address {end:#x}; it needs a bit for every \

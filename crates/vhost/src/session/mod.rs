@@ -3,12 +3,14 @@
 //!
 //! - [`error`]: why a message is refused
 //! - `extras`: configuration space, announcements, the channel of the back-end
+//! - `inflight`: the region in which chains in flight are recorded
 //! - `log`: the log of written pages
 //! - `memory`: the memory table
 //! - `ring`: what is known about one ring
 
 pub mod error;
 mod extras;
+mod inflight;
 mod log;
 mod memory;
 mod ring;
@@ -22,14 +24,15 @@ use virtio::Features;
 pub use error::SessionError;
 pub use memory::MAX_SLOTS;
 
+use self::inflight::InflightState;
 use self::log::{LOG_ALL, LogState};
 use self::memory::MemoryTable;
 use self::ring::{RingState, call_file, check_base, check_size, event_fd};
 use crate::backend::{Backend, Event, EventSink};
 use crate::connection::Message;
 use crate::protocol::{
-    ConfigSpace, FrontendMessage, FrontendRequest, LogBase, ProtocolError, ProtocolFeatures,
-    VringAddr, VringFile, VringState,
+    ConfigSpace, FrontendMessage, FrontendRequest, InflightRegion, LogBase, ProtocolError,
+    ProtocolFeatures, VringAddr, VringFile, VringState,
 };
 
 /// The bit that says that protocol features can be negotiated.
@@ -39,6 +42,7 @@ const PROTOCOL_FEATURES: u64 = Features::VHOST_USER_PROTOCOL.bits();
 const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(extras::IMPLEMENTED)
     .union(ProtocolFeatures::LOG_SHMFD)
+    .union(ProtocolFeatures::INFLIGHT_SHMFD)
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::RESET_DEVICE)
@@ -64,6 +68,8 @@ pub enum Reply {
     Empty,
     /// A log.
     LogBase(LogBase),
+    /// A region for records of chains in flight.
+    Inflight(InflightRegion),
 }
 
 /// What comes of a message that does not end the connection.
@@ -71,6 +77,8 @@ pub enum Reply {
 pub struct Answer {
     /// The reply to be sent.
     pub reply: Option<Reply>,
+    /// A descriptor that goes with the reply.
+    pub attached: Option<OwnedFd>,
     /// Why the message was refused, if it was and the reply says so.
     pub refused: Option<SessionError>,
     /// The front-end's new channel for messages of the back-end, which replaces the old one: a
@@ -100,10 +108,13 @@ pub struct Session {
     protocol_features: ProtocolFeatures,
     memory: MemoryTable,
     log: LogState,
+    inflight: InflightState,
     rings: Vec<RingState>,
     ready: bool,
     /// A channel that the message at hand has brought.
     channel: Option<OwnedFd>,
+    /// A descriptor to go with the reply to the message at hand.
+    attached: Option<OwnedFd>,
 }
 
 impl Session {
@@ -118,9 +129,11 @@ impl Session {
             protocol_features: ProtocolFeatures::empty(),
             memory: MemoryTable::default(),
             log: LogState::default(),
+            inflight: InflightState::default(),
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             ready: false,
             channel: None,
+            attached: None,
         }
     }
 
@@ -163,8 +176,8 @@ impl Session {
         self.tell_readiness(device);
         let acknowledge =
             header.needs_reply() && self.protocol_features.contains(ProtocolFeatures::REPLY_ACK);
-        let channel = self.channel.take();
-        let answer = |reply, refused| Ok(Answer { reply, refused, channel });
+        let (channel, attached) = (self.channel.take(), self.attached.take());
+        let answer = |reply, refused| Ok(Answer { reply, attached, refused, channel });
         match done {
             Ok(None) if acknowledge => answer(Some(Reply::U64(0)), None),
             Ok(reply) => answer(reply, None),
@@ -203,6 +216,7 @@ impl Session {
             M::GetMaxMemSlots => return reply(u64::try_from(MAX_SLOTS).unwrap_or(u64::MAX)),
             M::GetStatus => return reply(device.backend.status().into()),
             M::GetVringBase(state) => return self.get_base(device, state).map(Some),
+            M::GetInflightFd(region) => return self.get_inflight(region).map(Some),
             M::GetConfig(part) => return extras::get_config(device, part).map(Some),
             M::SetFeatures(features) => self.set_features(device, features),
             M::SetProtocolFeatures(features) => self.set_protocol_features(device, features),
@@ -237,6 +251,7 @@ impl Session {
                 Ok(())
             }
             M::SetBackendReqFd(fd) => self.set_channel(fd),
+            M::SetInflightFd(region, fd) => self.set_inflight(region, &fd),
             M::SetConfig(part) => extras::set_config(device, &part),
             M::SetStatus(status) => self.set_status(device, status),
             M::ResetDevice => {
@@ -253,6 +268,9 @@ impl Session {
         let (needed, feature) = match request {
             R::GetQueueNum => (ProtocolFeatures::MQ, "MQ"),
             R::SetLogBase => (ProtocolFeatures::LOG_SHMFD, "LOG_SHMFD"),
+            R::GetInflightFd | R::SetInflightFd => {
+                (ProtocolFeatures::INFLIGHT_SHMFD, "INFLIGHT_SHMFD")
+            }
             R::NetSetMtu => (ProtocolFeatures::MTU, "MTU"),
             R::ResetDevice => (ProtocolFeatures::RESET_DEVICE, "RESET_DEVICE"),
             R::GetMaxMemSlots | R::AddMemReg | R::RemMemReg => {
@@ -391,6 +409,7 @@ impl Session {
     fn get_base(&mut self, device: &mut Device, state: VringState) -> Result<Reply, SessionError> {
         let (index, _) = self.ring(FrontendRequest::GetVringBase, state.index)?;
         self.stop(device, index);
+        self.inflight.forget(index, self.features.unwrap_or(0));
         let (_, ring) = self.ring(FrontendRequest::GetVringBase, state.index)?;
         Ok(Reply::VringState(VringState { index: state.index, num: ring.base }))
     }
@@ -417,6 +436,7 @@ impl Session {
         }
         let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;
         let mut setup = ring.setup(index, features, enabled, kick)?;
+        setup.inflight = self.inflight.area(index, setup.size, features)?;
         setup.blank = self.memory.turns_out_blank(setup.desc);
         let started = device.backend.start_ring(index, setup);
         started.map_err(|source| SessionError::Backend { request: request.name(), source })?;
@@ -501,6 +521,7 @@ impl Session {
         };
         if status == 0 {
             self.stop_all(device);
+            self.forget_inflight();
         }
         let set = device.backend.set_status(status);
         let request = FrontendRequest::SetStatus.name();
@@ -511,6 +532,7 @@ impl Session {
     /// (RESET_DEVICE).
     fn reset(&mut self, device: &mut Device) {
         self.stop_all(device);
+        self.forget_inflight();
         self.rings.iter_mut().for_each(RingState::reset);
         let before = self.features.take();
         self.switch_log(device, before);

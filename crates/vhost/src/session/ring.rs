@@ -53,6 +53,7 @@ impl RingState {
             features,
             enabled,
             blank: false,
+            inflight: None,
             kick,
             call: self.call.clone(),
             err: self.err.clone(),

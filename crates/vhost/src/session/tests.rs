@@ -1,10 +1,13 @@
 //! Every message, and every way in which a front-end may get it wrong.
 //!
+//! - `extras`: configuration space, announcements, the channel of the back-end
+//! - `inflight`: the region of chains in flight
 //! - `log`: those that have to do with live migration
 
 #![allow(clippy::needless_pass_by_value, reason = "messages are built on the spot")]
 
 mod extras;
+mod inflight;
 mod log;
 
 use std::os::fd::OwnedFd;
@@ -205,6 +208,8 @@ fn messages_wait_for_their_protocol_feature() {
         M::SetBackendReqFd(memory()),
         M::GetConfig(part.clone()),
         M::SetConfig(part),
+        M::GetInflightFd(InflightRegion { rings: 1, entries: 8, ..Default::default() }),
+        M::SetInflightFd(InflightRegion { rings: 1, entries: 8, ..Default::default() }, memory()),
     ];
     for message in messages {
         let error = bench.refused(message);
@@ -263,7 +268,7 @@ fn acknowledgements_come_when_negotiated_and_asked_for() {
 #[test]
 fn unknown_requests_are_answered_if_possible() {
     let mut bench = Bench::ready(|_| ());
-    for number in [0, 22, 31, 41, 45, 0x1_0001, u32::MAX] {
+    for number in [0, 22, 33, 41, 45, 0x1_0001, u32::MAX] {
         let answer = bench.raw(Header::request(number, 0, true), &[], vec![null()]).unwrap();
         assert_eq!(answer.reply, Some(Reply::U64(1)));
         bench.raw(Header::request(number, 0, false), &[], vec![]).unwrap_err();

@@ -429,6 +429,7 @@ impl Session {
             features: place.features.bits(),
             enabled: true,
             blank: false,
+            inflight: None,
             kick: Some(ring.kick.clone()),
             call: Some(self.kernel.call(index)),
             err: None,
