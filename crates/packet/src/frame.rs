@@ -29,7 +29,8 @@ pub const HEAD_LEN: usize = 64;
 /// Room for the private head of one frame, which bounds what a queue may copy there.
 pub const HEAD_CAPACITY: usize = 192;
 
-/// Largest frame, in bytes: a 64 KiB segment with its link-layer headers.
+/// Largest frame, in bytes: a 64 KiB segment with its link-layer headers. A frame whose bytes are
+/// all head has 65,535 at most.
 pub const MAX_FRAME_LEN: usize = 65_535 + 18;
 
 /// Where a piece of memory is, and how long: a pointer and a length that promise nothing.
@@ -203,7 +204,7 @@ const _: () = assert!(size_of::<Frame<'_>>() == 32);
 impl<'a> Frame<'a> {
     /// A frame whose bytes are all private, such as one that the caller just built.
     ///
-    /// Bytes past [`MAX_FRAME_LEN`] are left out: no device can carry them.
+    /// Bytes past 65,535 are left out: no device carries them in one piece.
     #[must_use]
     pub fn from_bytes(bytes: &'a [u8]) -> Self {
         let len = bytes.len().min(u16::MAX as usize);
@@ -733,7 +734,7 @@ impl FrameBatch {
         allowed: Capabilities,
     ) -> Result<(), BadOffload> {
         let Some(frame) = self.frames.last_mut() else { return Ok(()) };
-        match Offload::check(request, allowed, frame.head(), frame.len()) {
+        match Offload::check_frame(request, allowed, frame) {
             Ok(offload) => {
                 frame.offload = offload;
                 Ok(())

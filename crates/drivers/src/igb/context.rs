@@ -2,6 +2,7 @@
 //! segments and VLAN tags (82576 datasheet, 7.2.2.2 and 7.2.4).
 
 use packet::checksum::Checksum;
+use packet::offload::layers::PseudoSum;
 use packet::offload::layout::{Layout, Transport};
 use packet::{Gso, Offload, Packet};
 
@@ -127,7 +128,8 @@ impl Plan {
         if layout.transport != Transport::Tcp || !fits(layout) || size < MIN_SEGMENT {
             return Err(Unfit::Bad);
         }
-        prepare_headers(packet.data_mut(), layout).ok_or(Unfit::Bad)?;
+        let len = packet.len();
+        prepare_headers(packet.data_mut(), layout, len).ok_or(Unfit::Bad)?;
         let header = layout.headers - layout.transport_at;
         let context = context_of(layout, vlan).with_segments(size, header);
         let mut bits = (payload as u64) << tx::PAYLOAD_SHIFT | tx::SEGMENT | tx::L4_CHECKSUM;
@@ -160,9 +162,16 @@ fn context_of(layout: &Layout, vlan: Option<u16>) -> Context {
 
 /// Zeroes what the device makes anew for each part, and begins the checksum of TCP without the
 /// length, which the device adds (7.2.4.5). `None` where the headers are not all there.
-fn prepare_headers(head: &mut [u8], layout: &Layout) -> Option<()> {
+fn prepare_headers(head: &mut [u8], layout: &Layout, len: usize) -> Option<()> {
+    let field = head.get(layout.transport_at + TCP_CHECKSUM..)?.first_chunk::<2>()?;
+    let begun = u16::from_be_bytes(*field);
     let network = head.get_mut(layout.network_at..)?;
-    let checksum = if layout.is_v6 {
+    let checksum = if layout.is_routed {
+        // The sender began it for the last stop.
+        network.get_mut(ipv6::PAYLOAD_LENGTH..)?.first_chunk_mut::<2>()?.fill(0);
+        let len = u16::try_from(len.checked_sub(layout.transport_at)?).ok()?;
+        PseudoSum::of_begun(begun, len).with_len(0)
+    } else if layout.is_v6 {
         network.get_mut(ipv6::PAYLOAD_LENGTH..)?.first_chunk_mut::<2>()?.fill(0);
         let source = network.get(ipv6::SOURCE..)?.first_chunk::<16>()?;
         let destination = network.get(ipv6::DESTINATION..)?.first_chunk::<16>()?;

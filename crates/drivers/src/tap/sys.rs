@@ -49,11 +49,11 @@ pub(crate) fn set_offloads(fd: BorrowedFd<'_>, on: bool) -> io::Result<Capabilit
     let tcp = libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6 | libc::TUN_F_TSO_ECN;
     let udp = libc::TUN_F_USO4 | libc::TUN_F_USO6;
     if set_offload_flags(fd, tcp | udp).is_ok() {
-        return Ok(Capabilities::all());
+        return Ok(Capabilities::VIRTIO);
     }
     // Before Linux 6.2.
     set_offload_flags(fd, tcp)?;
-    Ok(Capabilities::all() - Capabilities::USO4 - Capabilities::USO6)
+    Ok(Capabilities::VIRTIO - Capabilities::USO4 - Capabilities::USO6)
 }
 
 fn set_offload_flags(fd: BorrowedFd<'_>, flags: c_uint) -> io::Result<()> {

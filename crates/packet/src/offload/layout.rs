@@ -1,6 +1,6 @@
 //! Where the headers of a TCP or UDP frame are.
 
-use super::{BadOffload, Capabilities, MAX_SEGMENTS};
+use super::Capabilities;
 use crate::frame::HEAD_CAPACITY;
 use crate::headers::ipv6::MAX_EXTENSIONS;
 use crate::headers::{EtherType, IpProtocol};
@@ -26,6 +26,17 @@ impl Transport {
             Self::Udp => 6,
         }
     }
+
+    /// What a receiver must take to cut it itself.
+    #[must_use]
+    pub const fn segmentation(self, is_v6: bool) -> Capabilities {
+        match (self, is_v6) {
+            (Self::Tcp, false) => Capabilities::TSO4,
+            (Self::Tcp, true) => Capabilities::TSO6,
+            (Self::Udp, false) => Capabilities::USO4,
+            (Self::Udp, true) => Capabilities::USO6,
+        }
+    }
 }
 
 /// Offsets of a frame's headers. All of them lie in the frame's private head.
@@ -33,6 +44,9 @@ impl Transport {
 pub struct Layout {
     /// Whether it is IPv6.
     pub is_v6: bool,
+    /// Whether a routing header has segments left: then the checksum is about another destination
+    /// than the header's (RFC 8200, section 8.1).
+    pub is_routed: bool,
     /// The transport protocol.
     pub transport: Transport,
     /// Where the IP header is.
@@ -50,7 +64,7 @@ pub fn link_len(head: &[u8]) -> Option<usize> {
 }
 
 /// What the Ethernet frame carries, and where.
-fn ether_type(head: &[u8]) -> Option<(EtherType, usize)> {
+pub(super) fn ether_type(head: &[u8]) -> Option<(EtherType, usize)> {
     let mut at = 14;
     let mut ether_type = EtherType(word(head, 12)?);
     for _ in 0..MAX_TAGS {
@@ -63,12 +77,12 @@ fn ether_type(head: &[u8]) -> Option<(EtherType, usize)> {
     Some((ether_type, at))
 }
 
-fn byte(head: &[u8], at: usize) -> Option<u8> {
+pub(super) fn byte(head: &[u8], at: usize) -> Option<u8> {
     head.get(at).copied()
 }
 
 /// The big-endian number at `at`.
-fn word(head: &[u8], at: usize) -> Option<u16> {
+pub(super) fn word(head: &[u8], at: usize) -> Option<u16> {
     head.get(at..)?.first_chunk().map(|bytes| u16::from_be_bytes(*bytes))
 }
 
@@ -89,8 +103,9 @@ impl Layout {
             EtherType::IPV6 => true,
             _ => return None,
         };
-        let (protocol, transport_at) =
+        let behind =
             if is_v6 { behind_ipv6(head, network_at)? } else { behind_ipv4(head, network_at)? };
+        let Behind { protocol, at: transport_at, is_routed } = behind;
         let (transport, header) = match protocol {
             IpProtocol::TCP => (Transport::Tcp, tcp_len(head, transport_at)?),
             IpProtocol::UDP => (Transport::Udp, 8),
@@ -99,73 +114,54 @@ impl Layout {
         let headers = transport_at + header;
         (headers <= head.len().min(len)).then_some(Self {
             is_v6,
+            is_routed,
             transport,
             network_at,
             transport_at,
             headers,
         })
     }
-
-    /// What a receiver must take to cut such a frame itself.
-    #[must_use]
-    pub const fn segmentation(&self) -> Capabilities {
-        match (self.transport, self.is_v6) {
-            (Transport::Tcp, false) => Capabilities::TSO4,
-            (Transport::Tcp, true) => Capabilities::TSO6,
-            (Transport::Udp, false) => Capabilities::USO4,
-            (Transport::Udp, true) => Capabilities::USO6,
-        }
-    }
-
-    /// Into how many frames of `gso_size` payload bytes a frame of `len` bytes is cut.
-    ///
-    /// # Errors
-    /// When there is no end of them, or they are too long for IP.
-    pub fn segments(&self, gso_size: u16, len: usize) -> Result<usize, BadOffload> {
-        let gso_size = usize::from(gso_size);
-        let payload = len.saturating_sub(self.headers);
-        let longest = payload.min(gso_size);
-        // Then the IP packet's length fits its field as well.
-        if self.headers + longest > usize::from(u16::MAX) {
-            return Err(BadOffload::TooLong(longest));
-        }
-        match payload.checked_div(gso_size) {
-            None => Err(BadOffload::NoSegmentSize),
-            Some(_) => match payload.div_ceil(gso_size).max(1) {
-                count @ ..=MAX_SEGMENTS => Ok(count),
-                count => Err(BadOffload::TooManySegments(count)),
-            },
-        }
-    }
 }
 
-/// What is behind the IPv4 header at `at`, and where.
-fn behind_ipv4(head: &[u8], at: usize) -> Option<(IpProtocol, usize)> {
+/// What is behind an IP header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Behind {
+    pub(super) protocol: IpProtocol,
+    /// Where it is.
+    pub(super) at: usize,
+    /// As [`Layout::is_routed`].
+    pub(super) is_routed: bool,
+}
+
+/// What is behind the IPv4 header at `at`.
+pub(super) fn behind_ipv4(head: &[u8], at: usize) -> Option<Behind> {
     let first = byte(head, at)?;
     let len = usize::from(first & 0x0F) * 4;
     let is_fragment = word(head, at + 6)? & 0x3FFF != 0;
     let protocol = IpProtocol(byte(head, at + 9)?);
-    (first >> 4 == 4 && len >= 20 && !is_fragment).then_some((protocol, at + len))
+    let behind = Behind { protocol, at: at + len, is_routed: false };
+    (first >> 4 == 4 && len >= 20 && !is_fragment).then_some(behind)
 }
 
-/// What is behind the IPv6 header at `at` and its extension headers, and where.
-fn behind_ipv6(head: &[u8], at: usize) -> Option<(IpProtocol, usize)> {
+/// What is behind the IPv6 header at `at` and its extension headers: fragments, and what is
+/// authenticated or encrypted, are protocols of their own here, since they cannot be cut.
+pub(super) fn behind_ipv6(head: &[u8], at: usize) -> Option<Behind> {
     if byte(head, at)? >> 4 != 6 {
         return None;
     }
     let mut next = byte(head, at + 6)?;
     let mut at = at + 40;
+    let mut is_routed = false;
     for _ in 0..=MAX_EXTENSIONS {
         let units = || byte(head, at + 1).map(usize::from);
         let len = match next {
             // Hop-by-hop and destination options, mobility.
             0 | 60 | 135 => (units()? + 1) * 8,
-            // Routing: while there is a way to go, the checksum is about another destination
-            // than the header's (RFC 8200, section 8.1).
-            43 if byte(head, at + 3)? == 0 => (units()? + 1) * 8,
-            // A fragment cannot be cut, nor can what is authenticated or encrypted.
-            43 | 44 | 50 | 51 => return None,
-            protocol => return Some((IpProtocol(protocol), at)),
+            43 => {
+                is_routed |= byte(head, at + 3)? != 0;
+                (units()? + 1) * 8
+            }
+            protocol => return Some(Behind { protocol: IpProtocol(protocol), at, is_routed }),
         };
         next = byte(head, at)?;
         at += len;
@@ -174,7 +170,7 @@ fn behind_ipv6(head: &[u8], at: usize) -> Option<(IpProtocol, usize)> {
 }
 
 /// Length of the TCP header at `at`.
-fn tcp_len(head: &[u8], at: usize) -> Option<usize> {
+pub(super) fn tcp_len(head: &[u8], at: usize) -> Option<usize> {
     let len = usize::from(byte(head, at + 12)? >> 4) * 4;
     (len >= 20).then_some(len)
 }

@@ -6,14 +6,17 @@
 //! the frame. A frame goes as it is to a receiver that takes what it needs
 //! ([`Capabilities`]); for others [`segmentation`](crate::segmentation) completes it.
 //!
-//! - [`layout`]: where the headers of a frame are
+//! - [`layers`]: the headers of a large segment, those of tunnels too
+//! - [`layout`]: where the headers of an ordinary frame are
 
+pub mod layers;
 pub mod layout;
 #[cfg(test)]
 mod tests;
 
-use self::layout::{Layout, Transport, link_len};
-use crate::frame::{Frame, HEAD_CAPACITY};
+use self::layers::{Layers, MAX_HEADERS, NoLayers};
+use self::layout::{Transport, link_len};
+use crate::frame::Frame;
 
 /// Most frames that one large segment may stand for. A sender that wants more asks for segments
 /// so short that they are worth nobody's time.
@@ -25,6 +28,9 @@ const MIN_NETWORK_HEADER: usize = 20;
 /// Where a transport's checksum field can be at the earliest: behind its port numbers, so that
 /// a checksum is never written over what a frame was classified by.
 const MIN_CSUM_OFFSET: u16 = 4;
+
+/// Longest transport header that is cut: that of TCP with all its options.
+const MAX_TRANSPORT: usize = 60;
 
 bitflags::bitflags! {
     /// What a receiver takes, and, in an [`Offload`], what a frame needs of its receiver.
@@ -42,12 +48,19 @@ bitflags::bitflags! {
         const USO4 = 1 << 4;
         /// Large UDP datagrams over IPv6, to be cut into datagrams.
         const USO6 = 1 << 5;
+        /// Large segments whose TCP or UDP is inside a tunnel, beside the bit for their kind. The
+        /// net header of virtio 1.3 has no word for them: a receiver that cannot take them off
+        /// the tunnel itself would take them for something else.
+        const TUNNEL = 1 << 6;
     }
 }
 
 impl Capabilities {
     /// Everything that can be cut into several frames.
     pub const SEGMENTATION: Self = Self::TSO4.union(Self::TSO6).union(Self::USO4).union(Self::USO6);
+
+    /// Everything that virtio 1.3 has a feature for.
+    pub const VIRTIO: Self = Self::SEGMENTATION.union(Self::CSUM).union(Self::ECN);
 }
 
 /// How a large segment is to be cut.
@@ -83,15 +96,15 @@ pub struct OffloadRequest {
 /// Why a frame cannot have the offload that was asked for; it is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadOffload {
-    /// The checksum field is not in the frame's headers.
-    #[error("checksum at {start} + {offset} is not within the first {head_len} bytes, the headers")]
+    /// The checksum field is not in the frame.
+    #[error("checksum at {start} + {offset} is not within the frame's {len} bytes")]
     ChecksumOutside {
         /// First byte under the checksum.
         start: u16,
         /// The field, from there.
         offset: u16,
-        /// Bytes where headers can be.
-        head_len: usize,
+        /// Bytes of the frame.
+        len: usize,
     },
     /// The checksum field lies where addresses or ports are.
     #[error("checksum at {start} + {offset} is not behind addresses and ports")]
@@ -117,6 +130,9 @@ pub enum BadOffload {
     /// headers that contradict themselves or are not all there.
     #[error("the headers are not those of a frame to be cut as {0:?}")]
     Mismatch(Gso),
+    /// There is a header, named here, behind which nothing can be cut.
+    #[error("a large segment {0} cannot be cut")]
+    Uncuttable(&'static str),
     /// Something that does not exist or was not negotiated.
     #[error("an offload that was not negotiated")]
     NotNegotiated,
@@ -144,12 +160,15 @@ const fn gso_of(needs: Capabilities) -> Option<Gso> {
 pub struct Offload {
     /// Bits of [`Capabilities`], and [`DATA_VALID`].
     flags: u8,
-    csum_start: u8,
-    csum_offset: u8,
-    /// Length of all headers, up to the payload; 0 unless the frame is to be cut.
-    hdr_len: u8,
+    /// Length of the transport header, which begins at `csum_start`; 0 unless the frame is to be
+    /// cut.
+    transport_len: u8,
+    csum_start: u16,
+    csum_offset: u16,
     gso_size: u16,
 }
+
+const _: () = assert!(size_of::<Offload>() == 8);
 
 /// In `flags`: the checksum was found good.
 const DATA_VALID: u8 = 1 << 7;
@@ -157,13 +176,16 @@ const DATA_VALID: u8 = 1 << 7;
 impl Offload {
     /// A complete frame of which nothing is known.
     pub const NONE: Self =
-        Self { flags: 0, csum_start: 0, csum_offset: 0, hdr_len: 0, gso_size: 0 };
+        Self { flags: 0, transport_len: 0, csum_start: 0, csum_offset: 0, gso_size: 0 };
 
     /// A complete frame whose checksum was found good.
     pub const DATA_VALID: Self = Self { flags: DATA_VALID, ..Self::NONE };
 
     /// Checks a request against what the sender may ask for, `allowed`, and against the frame
     /// that it is for, of which `head` is the private first part and `len` the whole length.
+    ///
+    /// That a large segment is inside a tunnel needs no leave: whoever may leave it to us to cut
+    /// such a segment outside has lost nothing by it.
     ///
     /// # Errors
     /// When the request contradicts itself or the frame, or was not negotiated.
@@ -174,13 +196,35 @@ impl Offload {
         len: usize,
     ) -> Result<Self, BadOffload> {
         let offload = Self::check_any(request, head, len)?;
-        if allowed.contains(offload.needs()) { Ok(offload) } else { Err(BadOffload::NotNegotiated) }
+        let needs = offload.needs() - Capabilities::TUNNEL;
+        if allowed.contains(needs) { Ok(offload) } else { Err(BadOffload::NotNegotiated) }
+    }
+
+    /// As [`check`](Self::check), for a frame whose headers may be longer than its private head.
+    /// What was read of the others is not what is sent, since their owner may change them; they
+    /// are checked again, in private, where the frame is cut.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub fn check_frame(
+        request: &OffloadRequest,
+        allowed: Capabilities,
+        frame: &Frame<'_>,
+    ) -> Result<Self, BadOffload> {
+        let (head, len) = (frame.head(), frame.len());
+        let headers = usize::from(request.csum_start) + MAX_TRANSPORT;
+        if request.gso.is_none() || head.len() >= headers.min(len) {
+            return Self::check(request, allowed, head, len);
+        }
+        let mut copy = [0; MAX_HEADERS];
+        let count = frame.copy_to(&mut copy);
+        Self::check(request, allowed, copy.get(..count).unwrap_or_default(), len)
     }
 
     fn check_any(request: &OffloadRequest, head: &[u8], len: usize) -> Result<Self, BadOffload> {
         let mut offload = Self::NONE;
         if request.needs_csum {
-            offload = Self::with_csum(request, head)?;
+            offload = Self::with_csum(request, head, len)?;
         } else if request.data_valid {
             offload.flags = DATA_VALID;
         }
@@ -191,20 +235,17 @@ impl Offload {
         }
     }
 
-    fn with_csum(request: &OffloadRequest, head: &[u8]) -> Result<Self, BadOffload> {
+    fn with_csum(request: &OffloadRequest, head: &[u8], len: usize) -> Result<Self, BadOffload> {
         let (start, offset) = (request.csum_start, request.csum_offset);
-        let head_len = head.len().min(HEAD_CAPACITY);
-        let end = usize::from(start) + usize::from(offset) + 2;
-        let (Ok(csum_start), Ok(csum_offset), true) =
-            (u8::try_from(start), u8::try_from(offset), end <= head_len)
-        else {
-            return Err(BadOffload::ChecksumOutside { start, offset, head_len });
-        };
+        if usize::from(start) + usize::from(offset) + 2 > len {
+            return Err(BadOffload::ChecksumOutside { start, offset, len });
+        }
         let first = link_len(head).map(|link| link + MIN_NETWORK_HEADER);
         if first.is_none_or(|first| usize::from(start) < first) || offset < MIN_CSUM_OFFSET {
             return Err(BadOffload::ChecksumMisplaced { start, offset });
         }
-        Ok(Self { flags: Capabilities::CSUM.bits(), csum_start, csum_offset, ..Self::NONE })
+        let flags = Capabilities::CSUM.bits();
+        Ok(Self { flags, csum_start: start, csum_offset: offset, ..Self::NONE })
     }
 
     fn with_gso(
@@ -214,32 +255,35 @@ impl Offload {
         head: &[u8],
         len: usize,
     ) -> Result<Self, BadOffload> {
-        let layout = Layout::parse(head, len).ok_or(BadOffload::Mismatch(gso))?;
-        let needs = layout.segmentation();
+        let (start, offset) = (request.csum_start, request.csum_offset);
+        let misplaced = BadOffload::ChecksumMisplaced { start, offset };
+        let layers = Layers::parse(head, len, start).map_err(|error| match error {
+            NoLayers::Mismatch => BadOffload::Mismatch(gso),
+            NoLayers::Misplaced => misplaced,
+            NoLayers::Uncuttable(what) => BadOffload::Uncuttable(what),
+        })?;
+        let mut needs = layers.segmentation();
         if gso_of(needs) != Some(gso) {
             return Err(BadOffload::Mismatch(gso));
         }
-        let ecn = if request.ecn && layout.transport == Transport::Tcp {
-            Capabilities::ECN
-        } else {
-            Capabilities::empty()
-        };
-        let csum_at = (usize::from(request.csum_start), usize::from(request.csum_offset));
-        if csum_at != (layout.transport_at, layout.transport.csum_offset()) {
-            let (start, offset) = (request.csum_start, request.csum_offset);
-            return Err(BadOffload::ChecksumMisplaced { start, offset });
+        if usize::from(offset) != layers.transport.csum_offset() {
+            return Err(misplaced);
         }
-        layout.segments(request.gso_size, len)?;
-        self.flags |= (needs | ecn).bits();
-        self.hdr_len = u8::try_from(layout.headers).map_err(|_| BadOffload::Mismatch(gso))?;
+        layers.segments(request.gso_size, len)?;
+        if request.ecn && layers.transport == Transport::Tcp {
+            needs |= Capabilities::ECN;
+        }
+        self.flags |= needs.bits();
+        let transport_len = layers.headers - layers.transport_at;
+        self.transport_len = u8::try_from(transport_len).map_err(|_| BadOffload::Mismatch(gso))?;
         self.gso_size = request.gso_size;
         Ok(self)
     }
 
-    /// For a frame of our own making whose checksum is begun and lies in the first 255 bytes.
+    /// For a frame of our own making whose checksum is begun.
     #[must_use]
     pub(crate) fn partial_csum(start: usize, offset: usize) -> Self {
-        match (u8::try_from(start), u8::try_from(offset)) {
+        match (u16::try_from(start), u16::try_from(offset)) {
             (Ok(csum_start), Ok(csum_offset)) => {
                 Self { flags: Capabilities::CSUM.bits(), csum_start, csum_offset, ..Self::NONE }
             }
@@ -282,7 +326,7 @@ impl Offload {
     #[must_use]
     pub const fn csum(self) -> Option<(u16, u16)> {
         if self.needs().contains(Capabilities::CSUM) {
-            Some((self.csum_start as u16, self.csum_offset as u16))
+            Some((self.csum_start, self.csum_offset))
         } else {
             None
         }
@@ -303,7 +347,8 @@ impl Offload {
     /// Length of all headers of a frame to be cut; 0 when it is an ordinary one.
     #[must_use]
     pub const fn hdr_len(self) -> u16 {
-        self.hdr_len as u16
+        // `Layers` found all of them within MAX_HEADERS bytes.
+        if self.transport_len == 0 { 0 } else { self.csum_start + self.transport_len as u16 }
     }
 
     /// Length in bytes, on a wire, of the longest frame that a frame of `len` bytes becomes.
@@ -312,7 +357,7 @@ impl Offload {
         if self.gso().is_none() {
             return len;
         }
-        len.min(usize::from(self.hdr_len) + usize::from(self.gso_size))
+        len.min(usize::from(self.hdr_len()) + usize::from(self.gso_size))
     }
 
     /// The same after `count` bytes were put in front of the headers that it is about, or taken
@@ -320,15 +365,14 @@ impl Offload {
     /// would then not be where an offload can say.
     #[must_use]
     pub fn shifted(self, count: isize) -> Option<Self> {
-        let shift = |at: u8| u8::try_from(usize::from(at).checked_add_signed(count)?).ok();
-        let mut moved = self;
-        if self.csum().is_some() {
-            moved.csum_start = shift(self.csum_start)?;
+        if self.csum().is_none() {
+            return Some(self);
         }
-        if self.gso().is_some() {
-            moved.hdr_len = shift(self.hdr_len)?;
+        let start = usize::from(self.csum_start).checked_add_signed(count)?;
+        if self.gso().is_some() && start + usize::from(self.transport_len) > MAX_HEADERS {
+            return None;
         }
-        Some(moved)
+        Some(Self { csum_start: u16::try_from(start).ok()?, ..self })
     }
 
     /// What a sender would ask for to get this.

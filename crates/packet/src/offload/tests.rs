@@ -1,4 +1,5 @@
 use super::*;
+use crate::frame::HEAD_CAPACITY;
 
 /// An IPv4 frame with a TCP header and 100 bytes of payload, tags in front.
 fn tcp_frame(tags: usize) -> Vec<u8> {
@@ -40,7 +41,6 @@ fn a_good_request_is_kept() {
     assert_eq!((offload.hdr_len(), offload.gso_size()), (54, 60));
     assert_eq!((offload.wire_len(154), offload.wire_len(80)), (114, 80));
     assert_eq!(offload.request(), OffloadRequest { ecn: true, ..tso(34) });
-    assert!(size_of::<Offload>() <= 12);
     assert_eq!(check(&tso(42), &tcp_frame(2)).unwrap().hdr_len(), 62);
 }
 
@@ -55,12 +55,13 @@ fn nothing_asked_is_nothing_needed() {
 }
 
 #[test]
-fn checksums_must_lie_in_the_headers() {
+fn checksums_must_lie_in_the_frame_behind_addresses_and_ports() {
     let bytes = tcp_frame(0);
     let at = |csum_start, csum_offset| {
         let request = OffloadRequest { gso: None, csum_start, csum_offset, ..tso(0) };
         check(&request, &bytes)
     };
+    assert_eq!(bytes.len(), 154);
     assert!(at(34, 4).is_ok() && at(136, 16).is_ok());
     for (start, offset) in [(137, 16), (34, 119), (300, 16), (34, 300), (u16::MAX, u16::MAX)] {
         assert!(matches!(at(start, offset), Err(BadOffload::ChecksumOutside { .. })), "{start}");
@@ -70,6 +71,12 @@ fn checksums_must_lie_in_the_headers() {
         assert!(matches!(at(start, offset), Err(BadOffload::ChecksumMisplaced { .. })), "{start}");
     }
     assert!(matches!(check(&tso(34), &bytes[..50]), Err(BadOffload::ChecksumOutside { .. })));
+    // However far behind: the private head need not reach so far.
+    let long = [tcp_frame(0), vec![0; 50_000]].concat();
+    let request = OffloadRequest { gso: None, csum_start: 50_000, csum_offset: 152, ..tso(0) };
+    assert_eq!(check(&request, &long).unwrap().csum(), Some((50_000, 152)));
+    let request = OffloadRequest { csum_offset: 153, ..request };
+    assert!(matches!(check(&request, &long), Err(BadOffload::ChecksumOutside { len: 50_154, .. })));
 }
 
 #[test]
@@ -120,7 +127,7 @@ fn headers_must_be_whole_and_unfragmented() {
 }
 
 #[test]
-fn ipv6_with_a_long_way_to_go_or_a_fragment_is_refused() {
+fn ipv6_may_have_a_long_way_to_go_and_be_no_fragment() {
     let frame = |kind: u8, segments_left: u8| {
         let mut bytes = vec![2; 12];
         bytes.extend([0x86, 0xDD, 0x60, 0, 0, 0, 0, 128, kind, 64]);
@@ -132,10 +139,12 @@ fn ipv6_with_a_long_way_to_go_or_a_fragment_is_refused() {
         bytes
     };
     let request = OffloadRequest { gso: Some(Gso::TcpV6), ..tso(62) };
-    assert!(check(&request, &frame(43, 0)).is_ok());
-    assert!(check(&request, &frame(60, 1)).is_ok());
-    for bytes in [frame(43, 1), frame(44, 0), frame(51, 0)] {
-        assert_eq!(check(&request, &bytes), Err(BadOffload::Mismatch(Gso::TcpV6)));
+    for bytes in [frame(43, 0), frame(43, 1), frame(60, 1)] {
+        let needs = check(&request, &bytes).unwrap().needs();
+        assert_eq!(needs, Capabilities::CSUM | Capabilities::TSO6);
+    }
+    for bytes in [frame(44, 0), frame(51, 0)] {
+        assert!(matches!(check(&request, &bytes), Err(BadOffload::Uncuttable(_))));
     }
 }
 
@@ -144,7 +153,7 @@ fn a_tag_shifts_it() {
     let offload = check(&tso(34), &tcp_frame(0)).unwrap();
     assert_eq!(offload.shifted(4), Some(check(&tso(38), &tcp_frame(1)).unwrap()));
     assert_eq!(offload.shifted(4).and_then(|more| more.shifted(-4)), Some(offload));
-    assert_eq!((offload.shifted(-35), offload.shifted(250)), (None, None));
+    assert_eq!((offload.shifted(-35), offload.shifted(459)), (None, None));
     assert_eq!(Offload::NONE.shifted(-100), Some(Offload::NONE));
 }
 

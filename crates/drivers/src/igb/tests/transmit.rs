@@ -228,6 +228,32 @@ fn large_segments_are_left_to_the_device() {
     }
 }
 
+/// With a routing header whose segments are left, the destination is not the one that the
+/// checksum is about, so that what the sender began stays, but for its length.
+#[test]
+fn the_sender_s_checksum_is_taken_on_where_segments_are_left() {
+    let (device, mut port) = opened(",queue_size=128");
+    let mut frame = segment(true, 20_000);
+    frame[20] = 43;
+    frame.splice(54..54, [[6, 2, 4, 1, 1, 0, 0, 0].as_slice(), &[0xFC; 16]].concat());
+    let begun = packet::checksum::Checksum::pseudo_v6([0xFD; 16], [0xFC; 16], 6, 20_020).partial();
+    frame[94..96].copy_from_slice(&begun.to_be_bytes());
+    let request = OffloadRequest {
+        needs_csum: true,
+        gso: Some(Gso::TcpV6),
+        gso_size: 1400,
+        csum_start: 78,
+        csum_offset: 16,
+        ..OffloadRequest::default()
+    };
+    let offload = Offload::check(&request, Capabilities::all(), &frame, frame.len()).unwrap();
+    assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&frame).with_offload(offload)]), 1);
+    let sent = device.lock().sent.pop().unwrap();
+    let expected = packet::checksum::Checksum::pseudo_v6([0xFD; 16], [0xFC; 16], 6, 0).partial();
+    assert_eq!(sent.bytes[94..96], expected.to_be_bytes());
+    assert_eq!(sent.bits & (tx::SEGMENT | tx::L4_CHECKSUM), tx::SEGMENT | tx::L4_CHECKSUM);
+}
+
 #[test]
 fn two_contexts_are_remembered() {
     let (device, mut port) = opened("");
