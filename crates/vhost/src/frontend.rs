@@ -4,6 +4,7 @@
 //! - [`channel`]: messages of the back-end
 //! - [`endpoint`]: how the two sides find each other: connect, or listen
 //! - [`error`]: what can go wrong
+//! - [`inflight`]: records of the back-end that outlive it
 //!
 //! Calls wait for the back-end, so they are for a control thread. None waits longer than the time
 //! limit, whatever the back-end does or omits, and a cancellation ends each at once.
@@ -11,22 +12,25 @@
 pub mod channel;
 pub mod endpoint;
 pub mod error;
+pub mod inflight;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use virtio::Features;
 
 pub use endpoint::Endpoint;
 pub use error::FrontendError;
+pub use inflight::InflightFile;
 
 use self::channel::{Channel, Listener};
 use crate::connection::{Connection, ConnectionError};
 use crate::protocol::{
-    ConfigSpace, FrontendMessage, MAX_CONFIG, MAX_TABLE_REGIONS, MemoryRegion, Payload,
+    ConfigSpace, FrontendMessage, MAX_CONFIG, MAX_FDS, MAX_TABLE_REGIONS, MemoryRegion, Payload,
     ProtocolError, ProtocolFeatures, VringAddr, VringFile, VringState,
 };
 
@@ -35,6 +39,7 @@ const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
+    .union(ProtocolFeatures::INFLIGHT_SHMFD)
     .union(ProtocolFeatures::STATUS)
     .union(ProtocolFeatures::CONFIG);
 
@@ -50,6 +55,9 @@ mod status {
     pub(super) const DRIVER_OK: u64 = 4;
     pub(super) const FEATURES_OK: u64 = 8;
 }
+
+/// Descriptors that come with a reply.
+type ReplyFds = ArrayVec<OwnedFd, MAX_FDS>;
 
 /// What a back-end has to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,7 +213,7 @@ impl Frontend {
         let message = FrontendMessage::GetConfig(asked.clone());
         let request = message.request().name();
         let deadline = self.send(&message, false)?;
-        let decode = |payload: &[u8]| match payload {
+        let decode = |payload: &[u8], _| match payload {
             [] => Ok(None),
             payload => ConfigSpace::decode(request, payload).map(Some),
         };
@@ -389,14 +397,14 @@ impl Frontend {
         deadline: Instant,
     ) -> Result<P, FrontendError> {
         let request = message.request().name();
-        self.reply_with(message, deadline, |payload| P::decode(request, payload))
+        self.reply_with(message, deadline, |payload, _| P::decode(request, payload))
     }
 
     fn reply_with<P>(
         &mut self,
         message: &FrontendMessage<BorrowedFd<'_>>,
         deadline: Instant,
-        decode: impl Fn(&[u8]) -> Result<P, ProtocolError>,
+        decode: impl Fn(&[u8], ReplyFds) -> Result<P, ProtocolError>,
     ) -> Result<P, FrontendError> {
         let (request, number) = (message.request().name(), message.request().number());
         loop {
@@ -411,7 +419,7 @@ impl Frontend {
                         got: format!("{kind} {}", reply.header.request),
                     });
                 }
-                Ok(Some(reply)) => Some(decode(reply.payload)),
+                Ok(Some(reply)) => Some(decode(reply.payload, reply.fds)),
                 Err(source) => return Err(self.failed(request, source)),
             };
             match decoded {
@@ -431,7 +439,7 @@ impl Frontend {
     ) -> Result<(), FrontendError> {
         let rest = deadline.saturating_duration_since(Instant::now());
         let timeout = Timespec::try_from(rest).unwrap_or_default();
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 3>::new();
+        let mut fds = ArrayVec::<PollFd<'_>, 3>::new();
         fds.push(PollFd::new(&self.connection, what));
         if let Some(cancel) = &self.cancel {
             fds.push(PollFd::new(cancel, PollFlags::IN));

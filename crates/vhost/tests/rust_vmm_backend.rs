@@ -181,11 +181,22 @@ impl VhostUserBackendReqHandlerMut for Peer {
     fn get_shared_object(&mut self, _: VhostUserSharedMsg) -> PeerResult<File> {
         unsupported()
     }
-    fn get_inflight_fd(&mut self, _: &VhostUserInflight) -> PeerResult<(VhostUserInflight, File)> {
-        unsupported()
+    fn get_inflight_fd(
+        &mut self,
+        asked: &VhostUserInflight,
+    ) -> PeerResult<(VhostUserInflight, File)> {
+        let (rings, entries) = (asked.num_queues, asked.queue_size);
+        self.note(format!("records for {rings} rings of {entries} entries, please"));
+        let memory = SharedMemory::allocate("records", 8192).unwrap();
+        let file = File::from(memory.fd().try_clone_to_owned().unwrap());
+        let num_queues = if entries == 77 { rings + 1 } else { rings };
+        Ok((VhostUserInflight { mmap_size: 8192, num_queues, ..*asked }, file))
     }
-    fn set_inflight_fd(&mut self, _: &VhostUserInflight, _: File) -> PeerResult<()> {
-        unsupported()
+    fn set_inflight_fd(&mut self, region: &VhostUserInflight, file: File) -> PeerResult<()> {
+        let VhostUserInflight { mmap_size, num_queues, queue_size, .. } = *region;
+        let len = file.metadata().unwrap().len();
+        self.note(format!("records: {mmap_size} of {len} bytes, {num_queues}, {queue_size}"));
+        Ok(())
     }
     fn remove_mem_region(&mut self, _: &VhostUserSingleMemoryRegion) -> PeerResult<()> {
         unsupported()
@@ -318,6 +329,26 @@ fn a_session_from_beginning_to_end() {
         peer.calls_fds[0].1.write_all(&1_u64.to_ne_bytes()).unwrap();
         assert!(call.drain().unwrap(), "the call arrives");
     }
+}
+
+#[test]
+fn records_of_chains_in_flight_are_asked_for_and_handed_over() {
+    let protocol = ProtocolFeatures::REPLY_ACK | ProtocolFeatures::INFLIGHT_SHMFD;
+    let (bench, mut frontend) = Bench::new(OFFERED, protocol, false);
+    assert_eq!(frontend.handshake().unwrap().protocol, protocol);
+    let records = frontend.get_inflight(3, 64).unwrap().unwrap();
+    frontend.set_inflight(&records).unwrap();
+    frontend.set_inflight(&records).unwrap();
+    let error = frontend.get_inflight(2, 77).unwrap_err().to_string();
+    assert!(error.contains("a region for 2 rings of 77 entries"), "{error}");
+    let calls = bench.finish(frontend).calls;
+    let handed = "records: 8192 of 8192 bytes, 3, 64";
+    assert_eq!(calls[2..5], ["records for 3 rings of 64 entries, please", handed, handed]);
+
+    let (bench, mut frontend) = Bench::new(OFFERED, ProtocolFeatures::REPLY_ACK, false);
+    frontend.handshake().unwrap();
+    assert!(frontend.get_inflight(3, 64).unwrap().is_none());
+    bench.finish(frontend);
 }
 
 #[test]

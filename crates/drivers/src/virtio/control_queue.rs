@@ -157,22 +157,41 @@ impl ControlQueue {
             return Err(CommandError::GivenUp);
         }
         self.post(command).ok_or(CommandError::GivenUp)?;
+        if !self.take_back(timeout)? {
+            self.given_up = true;
+            return Err(CommandError::Timeout(command, timeout));
+        }
+        if self.answer() == Some(OK) { Ok(()) } else { Err(CommandError::Refused(command)) }
+    }
+
+    /// Takes a command back that the last device has kept, now that another one serves the ring.
+    ///
+    /// # Errors
+    /// When that one breaks the ring.
+    pub fn recover(&mut self, timeout: Duration) -> Result<(), CommandError> {
+        if self.given_up {
+            self.kick.signal(self.queue.position());
+            self.given_up = !self.take_back(timeout)?;
+        }
+        Ok(())
+    }
+
+    /// Waits for the command that is under way; returns whether it has come back.
+    fn take_back(&mut self, timeout: Duration) -> Result<bool, CommandError> {
         let deadline = Instant::now() + timeout;
         let mut pause = FIRST_PAUSE;
         loop {
             self.queue.poll_used()?;
             if let Some(used) = self.queue.next_used()? {
                 self.queue.recycle(used.head);
-                break;
+                return Ok(true);
             }
             if Instant::now() >= deadline {
-                self.given_up = true;
-                return Err(CommandError::Timeout(command, timeout));
+                return Ok(false);
             }
             self.wait(pause.min(deadline.saturating_duration_since(Instant::now())));
             pause = LAST_PAUSE.min(pause * 2);
         }
-        if self.answer() == Some(OK) { Ok(()) } else { Err(CommandError::Refused(command)) }
     }
 
     fn post(&mut self, command: Command) -> Option<()> {

@@ -17,7 +17,7 @@ use super::store::PacketStore;
 use super::transmit::{Tables, TxRing};
 
 /// What the rings of a session will be like.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RingPlan {
     /// Negotiated features.
     pub(crate) features: Features,

@@ -7,16 +7,19 @@
 //! - `news`: what a back-end tells by itself
 //! - `options`: what the device string can say
 //! - `port`: the control side, and the thread that keeps the session
+//! - `rings`: the rings of a session, which may outlive it
 //! - `session`: one session with a back-end: from the handshake to the last ring
 //!
 //! The rings and what goes on in them are in `virtio`, beside this.
 //!
 //! A session ends when the back-end goes away, breaks a ring or the port is closed; the port
-//! then looks for the next back-end, and its queues never notice but for the missing frames.
+//! then looks for the next back-end, and its queues never notice but for the missing frames. None is
+//! missing that the rings held, where the back-end keeps records of what it has in flight.
 
 mod news;
 mod options;
 mod port;
+mod rings;
 mod session;
 #[cfg(test)]
 mod tests;

@@ -15,6 +15,7 @@ use virtio::Features;
 
 use super::INFO;
 use super::options::Options;
+use super::rings::Rings;
 use super::session::Session;
 use crate::virtio::control_queue::Command;
 use crate::virtio::features::LINK_HEADERS;
@@ -74,6 +75,7 @@ impl VirtioUserPort {
             changes: incoming,
             wake,
             stop: stop.try_clone().map_err(|error| failed(name, error))?,
+            kept: None,
             last_complaint: String::new(),
         };
         let thread = PortThread::start(name, "vu", stop, move || keeper.keep())
@@ -154,6 +156,8 @@ struct Keeper {
     changes: Receiver<Change>,
     wake: Arc<EventFd>,
     stop: EventFd,
+    /// The rings of the last session, where the next one can go on with them.
+    kept: Option<Rings>,
     /// The last reason for which there was no session: each is logged once.
     last_complaint: String,
 }
@@ -173,8 +177,10 @@ enum Woken {
 enum End {
     /// The port is closed.
     Closed,
-    /// The back-end went away, or a change takes a new session.
+    /// The back-end went away.
     Gone,
+    /// A change takes a new session.
+    Changed,
     /// The back-end broke a ring.
     Fault,
 }
@@ -199,7 +205,7 @@ impl Keeper {
                 Ok(Some(stream)) => match self.start(stream) {
                     Ok(session) => match self.attend(session) {
                         End::Closed => return,
-                        End::Gone => RETRY,
+                        End::Gone | End::Changed => RETRY,
                         // It may do the same again, at once.
                         End::Fault => RETRY_AFTER_FAILURE,
                     },
@@ -217,11 +223,12 @@ impl Keeper {
         }
     }
 
-    fn start(&self, stream: OwnedFd) -> Result<Session, Error> {
+    fn start(&mut self, stream: OwnedFd) -> Result<Session, Error> {
         let cancel = self.stop.try_clone().map_err(|error| failed(&self.name, error))?;
         let cancel = Some(cancel.into());
         let (options, wishes) = (&self.options, &self.wishes);
-        Session::start(&self.name, options, wishes, stream, cancel, &self.lanes)
+        let (lanes, kept) = (&self.lanes, &mut self.kept);
+        Session::start(&self.name, options, wishes, stream, cancel, lanes, kept)
     }
 
     /// Stays with a session until it ends.
@@ -253,7 +260,7 @@ impl Keeper {
                         break (Some(fault), End::Fault);
                     }
                     if self.make_changes(Some(&mut session)) {
-                        break (None, End::Gone);
+                        break (None, End::Changed);
                     }
                 }
             }
@@ -261,7 +268,11 @@ impl Keeper {
         if let Some(reason) = reason {
             tracing::warn!("port {}: link down: {reason}", self.name);
         }
-        session.stop(&self.lanes);
+        if end == End::Gone {
+            self.kept = session.suspend(&self.lanes);
+        } else {
+            session.stop(&self.lanes);
+        }
         self.state.link.set_details(Vec::new());
         self.state.link.set(false);
         end

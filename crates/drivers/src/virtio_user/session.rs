@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::time::Duration;
 
 use eal::PeerEvent;
@@ -14,12 +13,13 @@ use virtio::driver::{DriverQueue, DriverRing};
 
 use super::news::{News, Pending};
 use super::options::Options;
-use crate::virtio::control_queue::{self, Command, CommandError, ControlQueue};
+use super::rings::{Control, RingSet, Rings};
+use crate::virtio::control_queue::{self, Command, CommandError};
 use crate::virtio::features::{names, receive_room};
 use crate::virtio::kick::{Doorbell, Kick};
 use crate::virtio::lane::Lanes;
 use crate::virtio::link::Wishes;
-use crate::virtio::memory::{DEVICE_BASE, Parts, RingMemory};
+use crate::virtio::memory::DEVICE_BASE;
 use crate::virtio::plan::RingPlan;
 use crate::virtio::receive::RxRing;
 use crate::virtio::transmit::TxRing;
@@ -38,35 +38,16 @@ const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 pub(super) struct Session {
     frontend: Frontend,
     offer: Offer,
-    features: Features,
-    /// Queue pairs in use.
-    pairs: u16,
-    control: Option<ControlQueue>,
-    /// Bytes of a frame that the receive buffers hold, together.
-    receive_limit: usize,
-    memory: Arc<RingMemory>,
+    rings: RingSet,
     /// What the back-end has told by itself.
     news: News,
-    /// How the back-end hears of each ring without a doorbell, by index.
-    kicks: Vec<PeerEvent>,
     /// Rings whose doorbell is in use.
     doorbells: BTreeSet<u8>,
 }
 
-/// The rings of a queue pair, ready to be started, and how the back-end is to hear of each.
-struct Pair {
-    rings: (RxRing, TxRing),
-    kicks: (PeerEvent, PeerEvent),
-}
-
-/// How the back-end hears of commands, and how it tells of answers.
-struct ControlFiles {
-    kick: PeerEvent,
-    call: PeerEvent,
-}
-
 impl Session {
-    /// Starts a session over `stream` and hands its rings to the workers.
+    /// Starts a session over `stream` and hands its rings to the workers. It goes on with the rings
+    /// in `kept` if it can; these stay there where it may be tried again.
     pub(super) fn start(
         name: &str,
         options: &Options,
@@ -74,6 +55,7 @@ impl Session {
         stream: OwnedFd,
         cancel: Option<OwnedFd>,
         lanes: &Lanes,
+        kept: &mut Option<Rings>,
     ) -> Result<Self, Error> {
         let mut frontend =
             Frontend::new(stream, &options.path, TIMEOUT, cancel).map_err(device_error)?;
@@ -81,36 +63,29 @@ impl Session {
         frontend.listen(news.listener(options.net.queues.saturating_mul(2)));
         let offer = frontend.handshake().map_err(device_error)?;
         let plan = Plan::new(options, &offer, wishes)?;
-        let mut parts = Parts::shared(name, plan.rings.bytes().unwrap_or(usize::MAX))?;
-        let pairs = (0..plan.rings.pairs)
-            .map(|_| plan.pair(&mut parts).ok_or_else(|| no_room(name)))
-            .collect::<Result<Vec<Pair>, Error>>()?;
-        let control = plan.control_queue(&mut parts).map_err(|source| system(name, &source))?;
-        let (control, files) = control.unzip();
-        let mut session = Self {
-            frontend,
-            offer,
-            features: plan.rings.features,
-            pairs: plan.rings.pairs,
-            control,
-            receive_limit: plan.rings.receive_limit(),
-            memory: Arc::clone(parts.memory()),
-            news,
-            kicks: Vec::new(),
-            doorbells: BTreeSet::new(),
-        };
-        let control = files.zip(plan.control_index);
-        session.run(&pairs, control, wishes, lanes).map_err(device_error)?;
+        let has_records = offer.protocol.contains(ProtocolFeatures::INFLIGHT_SHMFD);
+        let old = kept.take().filter(|rings| has_records && rings.fit(&plan));
+        let goes_on = old.is_some();
+        let rings = old.map_or_else(|| Rings::new(name, &plan), Ok)?;
+        let Rings { set: rings, pairs } = rings;
+        let mut session = Self { frontend, offer, rings, news, doorbells: BTreeSet::new() };
+        if let Err(error) = session.run(&pairs, wishes, lanes) {
+            if goes_on && !matches!(error, FrontendError::Refused { .. }) {
+                // What it has recorded until now holds for the next one.
+                *kept = Some(Rings { set: session.rings, pairs });
+            }
+            return Err(device_error(error));
+        }
+        if goes_on {
+            tracing::info!("port {name}: goes on with the rings of the last session");
+        }
         session.set_up_device(options, wishes);
-        for Pair { rings: (rx, tx), .. } in &pairs {
+        for (rx, tx) in &pairs {
             // A kick for each ring that starts: some back-ends wait for it.
             rx.kick();
             tx.kick();
         }
-        let (rings, kicks): (_, Vec<_>) =
-            pairs.into_iter().map(|pair| (pair.rings, pair.kicks)).unzip();
-        session.kicks = kicks.into_iter().flat_map(|(rx, tx)| [rx, tx]).collect();
-        lanes.install(rings);
+        lanes.install(pairs);
         session.heed_news(lanes);
         Ok(session)
     }
@@ -119,11 +94,11 @@ impl Session {
     pub(super) fn heed_news(&mut self, lanes: &Lanes) -> bool {
         let Pending { config_changed, doorbells } = self.news.take();
         for (index, bar) in doorbells {
-            let with_position = self.features.contains(Features::NOTIFICATION_DATA);
+            let with_position = self.features().contains(Features::NOTIFICATION_DATA);
             let doorbell = bar.map(|bar| Doorbell::memory(bar, 0, index.into(), with_position));
             let has_one = doorbell.is_some();
             let kick = doorbell.map(Kick::Doorbell).or_else(|| {
-                let event = self.kicks.get(usize::from(index))?;
+                let event = self.rings.kicks.get(usize::from(index))?;
                 Some(Kick::Event(event.clone()))
             });
             if kick.is_some_and(|kick| lanes.set_kick(index, kick)) && has_one {
@@ -146,7 +121,7 @@ impl Session {
     pub(super) fn is_link_up(&mut self) -> Result<bool, FrontendError> {
         const STATUS: u32 = 6;
         const LINK_UP: u8 = 1;
-        if !self.features.contains(Features::STATUS) {
+        if !self.features().contains(Features::STATUS) {
             return Ok(true);
         }
         let status = self.frontend.read_config(STATUS, 2)?;
@@ -162,16 +137,41 @@ impl Session {
     /// The messages that bring the back-end from the handshake to running rings.
     fn run(
         &mut self,
-        pairs: &[Pair],
-        control: Option<(ControlFiles, u8)>,
+        pairs: &[(RxRing, TxRing)],
         wishes: &Wishes,
         lanes: &Lanes,
     ) -> Result<(), FrontendError> {
-        self.frontend.set_features(self.features)?;
-        if self.features.contains(Features::MTU) {
+        let features = self.features();
+        self.frontend.set_features(features)?;
+        if features.contains(Features::MTU) {
             self.frontend.set_mtu(wishes.mtu)?;
         }
-        let shared = self.memory.shared();
+        self.share()?;
+        let kicks = self.rings.kicks.chunks_exact(2);
+        for (index, (((rx, tx), kicks), (rx_lane, tx_lane))) in (0..=u8::MAX)
+            .step_by(2)
+            .zip(pairs.iter().zip(kicks).zip(lanes.rx.iter().zip(&lanes.tx)))
+        {
+            let [rx_kick, tx_kick] = kicks else { continue };
+            self.frontend.start_ring(&ring(index, rx.queue(), rx_kick, &rx_lane.call))?;
+            self.frontend.start_ring(&ring(index | 1, tx.queue(), tx_kick, &tx_lane.call))?;
+        }
+        let control = self.rings.control.as_ref();
+        if let Some(Control { queue, index, kick, call }) = control {
+            self.frontend.start_ring(&ring(*index, queue.queue(), kick, call))?;
+        }
+        if features.contains(Features::VHOST_USER_PROTOCOL) {
+            let control = control.map(|control| control.index);
+            for index in self.ring_indexes().chain(control) {
+                self.frontend.enable_ring(index, true)?;
+            }
+        }
+        self.frontend.driver_ok()
+    }
+
+    /// Shares the memory, and that for records of chains in flight, where the back-end keeps some.
+    fn share(&mut self) -> Result<(), FrontendError> {
+        let shared = self.rings.memory.shared();
         let region = MemoryRegion {
             guest_addr: DEVICE_BASE,
             size: shared.len() as u64,
@@ -179,46 +179,41 @@ impl Session {
             mmap_offset: 0,
         };
         self.frontend.share_memory(&[(region, shared.fd())])?;
-
-        for (index, (pair, (rx_lane, tx_lane))) in
-            (0..=u8::MAX).step_by(2).zip(pairs.iter().zip(lanes.rx.iter().zip(&lanes.tx)))
-        {
-            let Pair { rings: (rx, tx), kicks: (rx_kick, tx_kick) } = pair;
-            self.frontend.start_ring(&ring(index, rx.queue(), rx_kick, &rx_lane.call))?;
-            self.frontend.start_ring(&ring(index | 1, tx.queue(), tx_kick, &tx_lane.call))?;
+        if self.rings.records.is_none() {
+            let (count, entries) = (self.rings.count(), self.rings.entries());
+            self.rings.records = self.frontend.get_inflight(count, entries)?;
         }
-        if let Some((queue, (files, index))) = self.control.as_ref().zip(control.as_ref()) {
-            let ControlFiles { kick, call } = files;
-            self.frontend.start_ring(&ring(*index, queue.queue(), kick, call))?;
+        if let Some(records) = &self.rings.records {
+            self.frontend.set_inflight(records)?;
         }
-        if self.features.contains(Features::VHOST_USER_PROTOCOL) {
-            for index in self.ring_indexes().chain(control.map(|(_, index)| index)) {
-                self.frontend.enable_ring(index, true)?;
-            }
-        }
-        self.frontend.driver_ok()
+        Ok(())
     }
 
     /// Indexes of the rings that carry frames.
     fn ring_indexes(&self) -> impl Iterator<Item = u8> + use<> {
-        (0..=u8::MAX).take(2 * usize::from(self.pairs))
+        (0..=u8::MAX).take(2 * usize::from(self.rings.plan.pairs))
     }
 
     /// Tells a device with a control queue what it needs to know. A device that does not do it
     /// still carries frames, so that is no error.
     fn set_up_device(&mut self, options: &Options, wishes: &Wishes) {
+        let control = self.rings.control.as_mut().map(|control| &mut control.queue);
+        if let Some(Err(error)) = control.map(|queue| queue.recover(COMMAND_TIMEOUT)) {
+            tracing::warn!("{}: {error}", options.path);
+        }
+        let features = self.features();
         let mut commands = Vec::new();
-        if self.features.contains(Features::MQ) {
-            commands.push(Command::QueuePairs(self.pairs));
+        if features.contains(Features::MQ) {
+            commands.push(Command::QueuePairs(self.rings.plan.pairs));
         }
         // The mode first: an address makes the device filter, should it not be promiscuous.
-        if self.features.contains(Features::CTRL_RX) {
+        if features.contains(Features::CTRL_RX) {
             commands.push(Command::Promiscuous(wishes.promiscuous));
         }
-        if self.features.contains(Features::CTRL_MAC_ADDR) {
+        if features.contains(Features::CTRL_MAC_ADDR) {
             commands.push(Command::Mac(wishes.mac));
         }
-        if self.features.contains(Features::CTRL_VLAN) {
+        if features.contains(Features::CTRL_VLAN) {
             commands.extend(options.net.vlans.iter().map(|id| Command::AddVlan(*id)));
         }
         for command in commands {
@@ -231,22 +226,22 @@ impl Session {
 
     /// Has the device carry out a command; `None` without a control queue.
     pub(super) fn command(&mut self, command: Command) -> Option<Result<(), CommandError>> {
-        Some(self.control.as_mut()?.run(command, COMMAND_TIMEOUT))
+        Some(self.rings.control.as_mut()?.queue.run(command, COMMAND_TIMEOUT))
     }
 
     /// Tells the back-end another MTU.
     pub(super) fn set_mtu(&mut self, mtu: u16) -> Result<(), FrontendError> {
-        if self.features.contains(Features::MTU) { self.frontend.set_mtu(mtu) } else { Ok(()) }
+        if self.features().contains(Features::MTU) { self.frontend.set_mtu(mtu) } else { Ok(()) }
     }
 
     /// Bytes of a frame that the receive buffers hold.
-    pub(super) const fn receive_limit(&self) -> usize {
-        self.receive_limit
+    pub(super) fn receive_limit(&self) -> usize {
+        self.rings.plan.receive_limit()
     }
 
     /// Negotiated features.
     pub(super) const fn features(&self) -> Features {
-        self.features
+        self.rings.plan.features
     }
 
     /// Looks why the socket became readable.
@@ -258,18 +253,31 @@ impl Session {
     pub(super) fn details(&self) -> Vec<(String, String)> {
         let protocol: Vec<&str> = self.offer.protocol.iter_names().map(|(name, _)| name).collect();
         let protocol = protocol.join(" ").to_lowercase();
-        let memory = self.memory.shared();
-        let pairs = format!("{} of the {} offered", self.pairs, self.offer.queue_pairs);
-        let control = if self.control.is_some() { "in use" } else { "none" };
+        let RingSet { plan, memory, kicks, control, records } = &self.rings;
+        let memory = memory.shared();
+        let pairs = format!("{} of the {} offered", plan.pairs, self.offer.queue_pairs);
+        let control = if control.is_some() { "in use" } else { "none" };
+        let records = if records.is_some() { "kept" } else { "none" };
         let facts = [
-            ("features", names(self.features)),
+            ("features", names(plan.features)),
             ("protocol_features", protocol),
             ("queue_pairs", pairs),
             ("control_queue", control.to_owned()),
-            ("doorbells", format!("{} of {} rings", self.doorbells.len(), self.kicks.len())),
+            ("doorbells", format!("{} of {} rings", self.doorbells.len(), kicks.len())),
+            ("records_of_chains_in_flight", records.to_owned()),
             ("memory", format!("{} bytes, {:?} pages", memory.len(), memory.backing())),
         ];
         facts.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// Ends the session after the back-end has: takes the rings from the workers. They are kept for
+    /// the next one, if the back-end has left records of what it had in flight.
+    pub(super) fn suspend(self, lanes: &Lanes) -> Option<Rings> {
+        let (rx, tx) = lanes.withdraw();
+        let pairs = rx.into_iter().zip(tx).collect();
+        // Doorbells go with the back-end.
+        let keep = self.rings.records.is_some() && self.doorbells.is_empty();
+        keep.then_some(Rings { set: self.rings, pairs })
     }
 
     /// Ends the session: takes the rings from the workers, and tells the back-end where it still
@@ -299,15 +307,15 @@ fn ring<'fd>(
     kick: &'fd PeerEvent,
     call: &'fd PeerEvent,
 ) -> Ring<'fd> {
-    let (size, base) = (queue.entries(), queue.first_base());
+    let (size, base) = (queue.entries(), queue.base());
     let addresses = queue.device_addresses();
     Ring { index, size, base, addresses, kick: kick.as_fd(), call: call.as_fd() }
 }
 
 /// What a session will be like.
-struct Plan {
-    rings: RingPlan,
-    control_index: Option<u8>,
+pub(super) struct Plan {
+    pub(super) rings: RingPlan,
+    pub(super) control_index: Option<u8>,
 }
 
 impl Plan {
@@ -365,24 +373,6 @@ impl Plan {
         };
         Ok(Self { rings, control_index })
     }
-
-    fn pair(&self, parts: &mut Parts) -> Option<Pair> {
-        let kicks = (PeerEvent::new().ok()?, PeerEvent::new().ok()?);
-        let rx_kick = Kick::Event(kicks.0.clone());
-        let tx_kick = Kick::Event(kicks.1.clone());
-        let rings = self.rings.pair(parts, (rx_kick, tx_kick), None)?;
-        Some(Pair { rings, kicks })
-    }
-
-    fn control_queue(
-        &self,
-        parts: &mut Parts,
-    ) -> std::io::Result<Option<(ControlQueue, ControlFiles)>> {
-        let files = ControlFiles { kick: PeerEvent::new()?, call: PeerEvent::new()? };
-        let (kick, call) = (Kick::Event(files.kick.clone()), files.call.clone());
-        let queue = self.rings.control_queue(parts, kick, Some(call));
-        Ok(queue.map(|queue| (queue, files)))
-    }
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -391,11 +381,11 @@ fn device_error(error: FrontendError) -> Error {
     Error::Device { what: "virtio-user".to_owned(), reason: error.to_string() }
 }
 
-fn no_room(name: &str) -> Error {
+pub(super) fn no_room(name: &str) -> Error {
     let reason = "cannot make the rings: too many open files?".to_owned();
     Error::Device { what: format!("port {name}"), reason }
 }
 
-fn system(name: &str, source: &std::io::Error) -> Error {
+pub(super) fn system(name: &str, source: &std::io::Error) -> Error {
     Error::Device { what: format!("port {name}"), reason: source.to_string() }
 }

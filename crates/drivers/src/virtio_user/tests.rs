@@ -208,8 +208,90 @@ fn the_link_follows_the_back_end_and_traffic_returns() {
         wait_for_link(&front, true);
         wait_for_link(&back, true);
         assert_eq!(front.port.control().link().changes, 1 + 2 * round);
+        // What the rings held comes now.
+        receive(&mut back, &[&bytes[..]; 8]);
+        receive(&mut front, &[&bytes[..]; 4]);
     }
     transfer_both_ways(&mut back, &mut front, &[64, 1500, 60]);
+}
+
+/// Receives `expected`, in this order, and nothing else that is there.
+fn receive(port: &mut OpenPort, expected: &[&[u8]]) {
+    let (mut count, deadline) = (0, Instant::now() + PATIENCE);
+    while count < expected.len() {
+        for frame in port.rx[0].rx_burst(BURST).frames() {
+            assert_eq!(frame.to_vec(), expected[count], "frame {count}");
+            count += 1;
+        }
+        assert!(Instant::now() < deadline, "{count} of {} frames came", expected.len());
+    }
+    assert_eq!(port.rx[0].rx_burst(BURST).frames().len(), 0, "more than were sent");
+}
+
+#[test]
+fn what_the_rings_hold_comes_once_when_the_back_end_is_another() {
+    for options in [
+        "",
+        ",indirect=off,event_idx=on",
+        ",mrg_rxbuf=off",
+        ",server=on",
+        ",packed=on",
+        ",packed=on,in_order=on,queue_size=99",
+        ",packed=on,in_order=on,indirect=off,event_idx=on",
+        ",packed=on,in_order=on,ctrl_vq=on,queues=2,mac=02:00:00:00:00:09",
+    ] {
+        let bench = Bench::new();
+        let back_options = match options {
+            ",server=on" => ",client=on",
+            _ if options.contains("queues=2") => ",queues=2",
+            _ => "",
+        };
+        let (mut back, mut front) = bench.pair(back_options, options);
+        let mut number = 0;
+        for round in 0..5 {
+            let mut frames = |count: usize| -> Vec<Vec<u8>> {
+                number += count;
+                (number - count..number).map(|number| frame(number, 60 + number)).collect()
+            };
+            let (to_back, to_front) = (frames(20 + 3 * round), frames(25));
+            let send = |port: &mut OpenPort, frames: &[Vec<u8>]| {
+                let burst: Vec<_> = frames.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
+                assert_eq!(port.tx[0].tx_burst(&burst), burst.len(), "{options}");
+            };
+            send(&mut front, &to_back);
+            send(&mut back, &to_front);
+            // Some are taken, and the rest is what the rings hold.
+            let taken = back.rx[0].rx_burst(7).frames().len();
+            assert_eq!(taken, 7);
+            drop(back);
+            wait_for_link(&front, false);
+            back = bench.open("vhost-user", back_options);
+            wait_for_link(&front, true);
+            wait_for_link(&back, true);
+            let slices = |frames| <[Vec<u8>]>::iter(frames).map(Vec::as_slice).collect::<Vec<_>>();
+            receive(&mut back, &slices(&to_back[taken..]));
+            receive(&mut front, &slices(&to_front));
+            let details = front.port.control().details();
+            let kept = ("records_of_chains_in_flight".to_owned(), "kept".to_owned());
+            assert!(details.contains(&kept), "{details:?}");
+        }
+        transfer_both_ways(&mut back, &mut front, &[64; 300]);
+    }
+}
+
+#[test]
+fn a_larger_mtu_makes_new_rings_for_the_next_back_end() {
+    let bench = Bench::new();
+    let (back, mut front) = bench.pair(",mtu=9000", ",mtu=1500,mrg_rxbuf=off");
+    let bytes = frame(0, 200);
+    assert_eq!(front.tx[0].tx_burst(&[Frame::from_bytes(&bytes); 8]), 8);
+    drop(back);
+    wait_for_link(&front, false);
+    front.port.control_mut().set_mtu(9000).unwrap();
+    let mut back = bench.open("vhost-user", ",mtu=9000");
+    wait_for_link(&front, true);
+    wait_for_link(&back, true);
+    transfer_both_ways(&mut back, &mut front, &[9000, 60]);
 }
 
 #[test]

@@ -222,6 +222,19 @@ impl DriverQueue {
         either!(self, ring => ring.device_addresses())
     }
 
+    /// Where a device goes on that gives chains back in order, as far as the driver has seen it; in
+    /// the form of [`first_base`](Self::first_base), which it is in a new ring.
+    #[must_use]
+    pub const fn base(&self) -> u32 {
+        match self {
+            Self::Split(ring) => ring.used_seen() as u32,
+            Self::Packed(ring) => {
+                let used = ring.used_place().bits() as u32;
+                used << 16 | used
+            }
+        }
+    }
+
     /// Where a device starts in a ring that is new, as vhost-user's SET_VRING_BASE has it: index
     /// 0, and with packed rings both wrap counters set.
     #[must_use]

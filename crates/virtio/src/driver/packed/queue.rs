@@ -75,6 +75,11 @@ impl PackedQueue {
         PackedRing::bytes(size)
     }
 
+    /// The place of the next used descriptor.
+    pub(in crate::driver) const fn used_place(&self) -> Position {
+        self.used
+    }
+
     /// An empty queue in `memory`, which is cleared, with interrupts off. `size` may be any
     /// number from 1 to 32,768; of the negotiated `features` EVENT_IDX and IN_ORDER matter.
     /// `None` when the size is another, or the memory too short or not aligned to 16 bytes.

@@ -335,6 +335,11 @@ impl SplitQueue {
         Ok(count)
     }
 
+    /// The device's used index when it was last looked at.
+    pub(in crate::driver) const fn used_seen(&self) -> u16 {
+        self.used_seen
+    }
+
     /// Takes the next of the used chains that [`poll_used`](Self::poll_used) has seen; its
     /// descriptors are the driver's again. `None` when all were taken.
     ///
