@@ -9,6 +9,8 @@
 mod bench;
 /// Instructions per frame, which must not grow unnoticed.
 mod instructions;
+/// Every order of threads, by loom.
+mod models;
 /// What Debian's packages and the kernel must provide for the peers of the tests.
 mod setup;
 /// The one test command.
@@ -40,6 +42,8 @@ enum Command {
     Test(test::Options),
     /// Measure cycles per packet between two vhost-user ports, in turn with DPDK and OVS-DPDK
     Bench(bench::Options),
+    /// Check models of what threads share in every order of their steps, with loom
+    Loom,
     /// Count the instructions per frame and compare them with the stored counts
     Instructions(instructions::Options),
 }
@@ -50,6 +54,7 @@ fn main() -> ExitCode {
         Command::GuestImage { modules } => guest_image(&modules),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Loom => models::run().map(|()| true),
         Command::Instructions(options) => instructions::run(&options),
     };
     match result {

@@ -11,7 +11,7 @@ use clap::Args;
 use e2e::peers::{SKIPPED, workspace};
 use e2e::ringway::BINARY;
 
-use crate::{instructions, setup};
+use crate::{instructions, models, setup};
 
 /// How `cargo xtask test` is run.
 #[derive(Debug, Args)]
@@ -94,6 +94,7 @@ pub fn run(options: &Options) -> Result<bool> {
     step("unit", false, &mut || {
         cargo(&["test", "--workspace"], &[(BINARY, binary.as_os_str().to_owned())])
     });
+    step("loom", false, &mut models::run);
     for name in e2e {
         step(&format!("e2e {name}"), false, &mut || {
             ensure!(built.get(), "not run: the step build failed");

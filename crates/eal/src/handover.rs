@@ -1,15 +1,18 @@
 //! The place where a queue passes between a control thread and the worker that polls it.
 
-use std::cell::UnsafeCell;
+#[cfg(all(test, loom))]
+mod models;
+
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{
+
+use crate::counter::CacheAligned;
+use crate::sync::atomic::{
     AtomicBool, AtomicU32,
     Ordering::{Acquire, Relaxed, Release},
 };
-
-use crate::counter::CacheAligned;
+use crate::sync::{UnsafeCell, yield_now};
 
 /// A slot for at most one `T`, which a worker visits once per burst and a control thread now
 /// and then.
@@ -85,7 +88,7 @@ impl<T> Handover<T> {
                 break guard;
             }
             // The worker may be on this very core, so give it time rather than burn it.
-            std::thread::yield_now();
+            yield_now();
         };
         self.state.waiting.fetch_sub(1, Relaxed);
         guard
@@ -136,8 +139,8 @@ impl<T> Handover<T> {
 
     #[inline]
     fn acquire(&self) -> Option<Guard<'_, T>> {
-        // `then`, not `then_some`: a guard made in vain would unlock the other side's.
-        (!self.state.locked.swap(true, Acquire)).then(|| Guard { handover: self })
+        let taken = self.state.locked.compare_exchange(false, true, Acquire, Relaxed);
+        taken.is_ok().then(|| Guard { handover: self })
     }
 }
 
@@ -247,7 +250,7 @@ impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::atomic::AtomicUsize;
 

@@ -14,6 +14,7 @@
 //! - [`peer_event`]: eventfds that another process has, too
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
+//! - [`sync`]: what threads share, or its stand-in in models
 //! - [`worker`]: named threads pinned to cores
 
 mod aio;
@@ -30,6 +31,7 @@ pub mod pci;
 pub mod peer_event;
 pub mod sigbus;
 pub mod signals;
+pub mod sync;
 pub mod worker;
 
 pub use aio::AioError;

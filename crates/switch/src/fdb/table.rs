@@ -9,12 +9,15 @@
 //! entry gets a new key: a reader takes the key, the value, and the key again, and all three
 //! must agree.
 
+#[cfg(all(test, loom))]
+mod models;
+
 use std::hash::{BuildHasher, RandomState};
-use std::sync::atomic::{
+
+use eal::sync::atomic::{
     AtomicU64,
     Ordering::{Acquire, Relaxed, Release},
 };
-
 use packet::MacAddr;
 use packet::prefetch::prefetch_read;
 
@@ -327,7 +330,7 @@ impl Table {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
 
