@@ -9,7 +9,7 @@
 
 use std::sync::Arc;
 
-use eal::{DmaMemory, Mapping, SharedMemory};
+use eal::{DmaArena, Mapping, SharedMemory};
 use vhost::net::{Ring, RingSlot};
 use virtio::Features;
 use virtio::device::{DeviceQueue, RingSetup};
@@ -43,10 +43,9 @@ impl Shape {
 pub struct Guest {
     ring: DriverQueue,
     slot: Arc<RingSlot>,
-    dma: DmaMemory,
+    memory: DmaArena,
     /// The buffer of the ring's next entry.
     next: usize,
-    _memory: SharedMemory,
 }
 
 impl Guest {
@@ -80,13 +79,13 @@ impl Guest {
         };
         let regions = (0..bytes).step_by(chunk).map(region).collect();
         let table = Arc::new(GuestMemory::new(regions).unwrap());
-        // SAFETY: the memory moves into the guest and lives as long as its queue.
-        let dma = unsafe { DmaMemory::new(memory.as_ptr(), bytes, 0) }.unwrap();
+        let mut memory = DmaArena::shared(memory, 0).unwrap();
+        let part = memory.take_at(0, RING_BYTES).unwrap();
         let mut features = Features::VERSION_1 | Features::MRG_RXBUF;
         features.set(Features::RING_PACKED, shape.packed);
-        let mut ring = DriverQueue::new(dma.slice(0, RING_BYTES).unwrap(), SIZE, features).unwrap();
+        let mut ring = DriverQueue::new(part, SIZE, features).unwrap();
         for index in 0..usize::from(posted) {
-            let part = dma.slice(place(index), sends.unwrap_or(ROOM)).unwrap();
+            let part = memory.slice(place(index), sends.unwrap_or(ROOM)).unwrap();
             let buffer =
                 if sends.is_some() { Buffer::readable(part) } else { Buffer::writable(part) };
             ring.add(&[buffer]).unwrap();
@@ -101,7 +100,7 @@ impl Guest {
             running.enabled = true;
             *place = Some(Box::new(running));
         });
-        Self { ring, slot: Arc::new(slot), dma, next: 0, _memory: memory }
+        Self { ring, slot: Arc::new(slot), memory, next: 0 }
     }
 
     /// Where the back-end finds the ring.
@@ -113,7 +112,7 @@ impl Guest {
     /// Writes `bytes` to byte `at` of the frame that is sent next but `ahead`.
     pub fn write(&mut self, ahead: usize, at: usize, bytes: &[u8]) {
         let index = (self.next + ahead) % usize::from(SIZE);
-        let frame = self.dma.slice(place(index) + 12 + at, bytes.len()).unwrap();
+        let frame = self.memory.slice(place(index) + 12 + at, bytes.len()).unwrap();
         // SAFETY: the slice has room for them, and the back-end runs in this thread.
         unsafe { frame.host().as_ptr().copy_from_nonoverlapping(bytes.as_ptr(), bytes.len()) };
     }

@@ -2,16 +2,25 @@
 //!
 //! A [`DmaSpace`] is what one or more devices see of this process: the address space behind a
 //! VFIO container, or physical memory for devices without an IOMMU. Memory that is allocated in it
-//! ([`DmaSpace::allocate`]) is mapped for all of its devices, and for no other.
+//! ([`DmaSpace::allocate`]) is mapped for all of its devices, and for no other. A [`DmaArena`] gives
+//! such memory out in parts, each of which has one owner.
+//!
+//! - [`arena`]: memory in parts
+//! - [`place`]: where a driver and its device find a piece of memory
+
+pub mod arena;
+pub mod place;
 
 use std::fmt;
-use std::ptr::NonNull;
 use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::foreign::Mapping;
 use crate::mem::{MemError, Pages, SharedMemory};
+
+pub use arena::{DmaArena, DmaBacking, DmaPart, DmaSlice};
+pub use place::DmaMemory;
 
 /// Why memory cannot be reached by devices.
 #[derive(Debug, Error)]
@@ -71,7 +80,10 @@ pub trait AddressSpace: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// What the kernel refused, or lacks, and what to do about it.
-    fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String>;
+    ///
+    /// # Safety
+    /// The memory must be [unmapped](Self::unmap) before it goes.
+    unsafe fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String>;
 
     /// Undoes [`map`](Self::map). From now on no device reaches the memory.
     fn unmap(&self, memory: &SharedMemory, addresses: &DeviceAddresses);
@@ -82,7 +94,10 @@ pub trait AddressSpace: Send + Sync + fmt::Debug {
     /// # Errors
     /// As [`map`](Self::map), and where devices see physical memory: there is no choice of
     /// addresses then.
-    fn map_at(&self, memory: &Arc<Mapping>, at: u64) -> Result<(), String> {
+    ///
+    /// # Safety
+    /// The memory must be [unmapped](Self::unmap_at) before it goes.
+    unsafe fn map_at(&self, memory: &Arc<Mapping>, at: u64) -> Result<(), String> {
         let _ = (memory, at);
         Err("addresses can be chosen behind an IOMMU only".to_owned())
     }
@@ -125,7 +140,8 @@ impl DmaSpace {
     pub fn allocate(&self, name: &str, bytes: usize) -> Result<DmaBuffer, DmaError> {
         let memory = SharedMemory::allocate_from(name, bytes, self.0.pages())?;
         let bytes = memory.len();
-        let map = self.0.map(&memory);
+        // SAFETY: the buffer unmaps it when it is dropped, and keeps it until then.
+        let map = unsafe { self.0.map(&memory) };
         let addresses =
             map.map_err(|reason| DmaError::Map { name: name.to_owned(), bytes, reason })?;
         Ok(DmaBuffer { memory, addresses, space: self.clone() })
@@ -139,7 +155,9 @@ impl DmaSpace {
     /// whole pages, or the kernel does not map it.
     pub fn map_at(&self, memory: Arc<Mapping>, at: u64) -> Result<DmaMapping, MapError> {
         let len = memory.len() as u64;
-        self.0.map_at(&memory, at).map_err(|reason| MapError { at, len, reason })?;
+        // SAFETY: the mapping unmaps it when it is dropped, and keeps it until then.
+        let map = unsafe { self.0.map_at(&memory, at) };
+        map.map_err(|reason| MapError { at, len, reason })?;
         Ok(DmaMapping { at, memory, space: self.clone() })
     }
 }
@@ -169,7 +187,8 @@ impl Drop for DmaMapping {
 }
 
 /// Memory that the devices of one [`DmaSpace`] reach. Dropping it takes it away from them and
-/// frees it: whoever gave a device an address of it stops the device before.
+/// frees it. Where devices see physical memory only stopping them takes it away, which whoever
+/// gave them an address of it does before.
 #[derive(Debug)]
 pub struct DmaBuffer {
     memory: SharedMemory,
@@ -226,8 +245,8 @@ impl DmaBuffer {
         }
     }
 
-    /// `len` bytes from `offset` on; `None` when they are not all inside, or devices do not see
-    /// them in one piece.
+    /// Where `len` bytes from `offset` on are; `None` when they are not all inside, or devices do
+    /// not see them in one piece.
     #[must_use]
     pub fn slice(&self, offset: usize, len: usize) -> Option<DmaMemory> {
         let end = offset.checked_add(len).filter(|end| *end <= self.len())?;
@@ -236,86 +255,15 @@ impl DmaBuffer {
             return None;
         }
         let device = self.device_address(offset)?;
-        // SAFETY: the bytes are inside the mapping. The caller of `unsafe` methods that use the
-        // address keeps this buffer, as `DmaMemory` says.
-        unsafe { DmaMemory::new(self.memory.as_ptr().add(offset), len, device) }
+        // SAFETY: `offset` is inside the mapping, or just behind.
+        let host = unsafe { self.memory.as_ptr().add(offset) };
+        DmaMemory::new(host, len, device)
     }
 }
 
 impl Drop for DmaBuffer {
     fn drop(&mut self) {
         self.space.0.unmap(&self.memory, &self.addresses);
-    }
-}
-
-/// A piece of memory that a driver and its device both reach, each at an address of its own: the
-/// driver at a pointer, the device at a number that means something to it alone (a DMA address, or
-/// a guest-physical address of the vhost-user memory table).
-///
-/// The device may write it at any time, so its bytes are copied out or accessed one volatile word
-/// at a time, never borrowed. It does not keep the memory alive: whoever uses the pointer does.
-#[derive(Clone, Copy, Debug)]
-pub struct DmaMemory {
-    host: NonNull<u8>,
-    len: usize,
-    device: u64,
-}
-
-// SAFETY: it is an address with a length; whoever made it vouched for the memory without regard
-// to threads, and using the pointer is unsafe wherever it is done.
-unsafe impl Send for DmaMemory {}
-// SAFETY: as above; there is no interior state.
-unsafe impl Sync for DmaMemory {}
-
-impl DmaMemory {
-    /// Describes `len` bytes at `host`, which the device finds at `device`. `None` when the
-    /// device's addresses would overflow.
-    ///
-    /// # Safety
-    ///
-    /// The bytes must stay mapped, readable and writable for as long as this value, a part of it, or
-    /// a queue made of it is used, or the device may reach them. Nobody may hold a Rust reference
-    /// to them meanwhile.
-    #[must_use]
-    pub const unsafe fn new(host: NonNull<u8>, len: usize, device: u64) -> Option<Self> {
-        if device.checked_add(len as u64).is_none() {
-            return None;
-        }
-        Some(Self { host, len, device })
-    }
-
-    /// `len` bytes from `offset` on; `None` when they are not all inside.
-    #[must_use]
-    #[inline]
-    pub const fn slice(&self, offset: usize, len: usize) -> Option<Self> {
-        if offset > self.len || len > self.len - offset {
-            return None;
-        }
-        // SAFETY: `offset` is at most the length, so the pointer stays inside or just behind.
-        let host = unsafe { self.host.add(offset) };
-        Some(Self { host, len, device: self.device + offset as u64 })
-    }
-
-    /// The driver's address.
-    #[must_use]
-    #[inline]
-    pub const fn host(&self) -> NonNull<u8> {
-        self.host
-    }
-
-    /// The device's address.
-    #[must_use]
-    #[inline]
-    pub const fn device(&self) -> u64 {
-        self.device
-    }
-
-    /// Length in bytes.
-    #[must_use]
-    #[inline]
-    #[allow(clippy::len_without_is_empty, reason = "a place, not a collection")]
-    pub const fn len(&self) -> usize {
-        self.len
     }
 }
 
@@ -338,7 +286,7 @@ mod tests {
             4096
         }
 
-        fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
+        unsafe fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
             *self.0.lock().unwrap() += memory.len();
             let addresses = (1..=memory.len() as u64 / 4096).map(|page| page << 20).collect();
             Ok(DeviceAddresses::Pages { shift: 12, addresses })
@@ -362,22 +310,5 @@ mod tests {
         assert_eq!(*space.0.lock().unwrap(), 3 * 4096);
         drop(buffer);
         assert_eq!(*space.0.lock().unwrap(), 0);
-    }
-
-    #[test]
-    fn parts_stay_inside_and_keep_both_addresses() {
-        let mut bytes = [0_u8; 100];
-        let host = NonNull::from(&mut bytes).cast::<u8>();
-        // SAFETY: `bytes` outlives the value, and only addresses are looked at.
-        let memory = unsafe { DmaMemory::new(host, 100, 0x1000) }.unwrap();
-        let part = memory.slice(90, 10).unwrap();
-        assert_eq!((part.device(), part.len()), (0x1000 + 90, 10));
-        assert_eq!(part.host().addr().get() - host.addr().get(), 90);
-        assert!(memory.slice(100, 0).is_some());
-        assert!(memory.slice(91, 10).is_none());
-        assert!(memory.slice(101, 0).is_none());
-        assert!(memory.slice(1, usize::MAX).is_none());
-        // SAFETY: as above.
-        assert!(unsafe { DmaMemory::new(host, 100, u64::MAX - 99) }.is_none());
     }
 }

@@ -37,7 +37,7 @@ pub mod worker;
 pub use aio::AioError;
 pub use cores::CoreList;
 pub use counter::{CacheAligned, Counter};
-pub use dma::{DmaBuffer, DmaMapping, DmaMemory, DmaSpace};
+pub use dma::{DmaArena, DmaBuffer, DmaMapping, DmaMemory, DmaPart, DmaSlice, DmaSpace};
 pub use event::{Epoll, EventFd};
 pub use foreign::Mapping;
 pub use handover::Handover;

@@ -230,7 +230,7 @@ fn everything_that_is_written_is_in_the_log() {
 fn what_cannot_be_mapped_leaves_nothing_mapped() {
     let Some(device) = device() else { return };
     let mut guest = Guest::new(device, Features::empty(), 1);
-    let mapping = |len: u64| Arc::new(Mapping::map(guest.memory.fd(), 0, len).unwrap());
+    let mapping = |len: u64| Arc::new(Mapping::map(guest.memory.memory().fd(), 0, len).unwrap());
     let region =
         |guest_addr, user_addr, len| Region { guest_addr, user_addr, mapping: mapping(len) };
     for (what, regions, reason) in [

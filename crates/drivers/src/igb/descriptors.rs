@@ -5,10 +5,9 @@
 //! one such load, and is then checked.
 
 use std::ptr::NonNull;
-use std::sync::Arc;
 
 use eal::dma::DmaError;
-use eal::{DmaBuffer, DmaSpace};
+use eal::{DmaArena, DmaPart, DmaSpace};
 
 /// Bytes of a descriptor.
 const LEN: usize = 16;
@@ -17,9 +16,9 @@ const LEN: usize = 16;
 type Words = [u64; 2];
 
 /// Memory for the rings of a port, of equal size.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct RingMemory {
-    memory: Arc<DmaBuffer>,
+    memory: DmaArena,
     entries: u16,
 }
 
@@ -35,7 +34,7 @@ impl RingMemory {
         space: &DmaSpace,
     ) -> Result<Self, DmaError> {
         let bytes = Self::stride(entries).saturating_mul(count);
-        Ok(Self { memory: Arc::new(space.allocate(name, bytes)?), entries })
+        Ok(Self { memory: DmaArena::new(space.allocate(name, bytes)?), entries })
     }
 
     /// Bytes from one ring to the next: a power of two, so that none crosses the border of pages
@@ -44,26 +43,26 @@ impl RingMemory {
         (LEN * usize::from(entries)).next_power_of_two()
     }
 
-    /// Ring `index`, all zero when it is made for the first time; `None` when there is none.
-    pub(super) fn ring(&self, index: usize) -> Option<DescriptorRing> {
-        let offset = index.checked_mul(Self::stride(self.entries))?;
-        let part = self.memory.slice(offset, LEN * usize::from(self.entries))?;
-        let (first, device) = (part.host().cast(), part.device());
-        Some(DescriptorRing { _memory: self.clone(), first, device, entries: self.entries })
+    /// Another ring, all zero; `None` when there is no memory for one.
+    pub(super) fn ring(&mut self) -> Option<DescriptorRing> {
+        let bytes = LEN * usize::from(self.entries);
+        let memory = self.memory.take(bytes, Self::stride(self.entries))?;
+        let (first, device) = (memory.place().host().cast(), memory.place().device());
+        Some(DescriptorRing { _memory: memory, first, device, entries: self.entries })
     }
 }
 
 /// A ring of descriptors in memory that the device reaches.
 #[derive(Debug)]
 pub(super) struct DescriptorRing {
-    /// Keeps what `first` points to.
-    _memory: RingMemory,
+    /// What `first` points to.
+    _memory: DmaPart,
     first: NonNull<Words>,
     device: u64,
     entries: u16,
 }
 
-// SAFETY: `first` is an address in memory that belongs to this value and no other ring.
+// SAFETY: `first` is an address in memory that belongs to this value alone.
 unsafe impl Send for DescriptorRing {}
 
 impl DescriptorRing {

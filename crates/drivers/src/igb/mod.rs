@@ -222,21 +222,21 @@ impl<R: Registers> Started<R> {
         let space = pci.dma();
         let short: String = name.chars().take(100).filter(|c| *c != '\0').collect();
         let count = usize::from(options.queues);
-        let rings =
+        let mut rings =
             RingMemory::allocate(&format!("igb-{short}"), 2 * count, options.queue_size, space)
                 .map_err(|error| error.to_string())?;
-        let ring = |index| rings.ring(index).ok_or("there is no memory for another ring");
+        let mut ring = || rings.ring().ok_or("there is no memory for another ring");
         let access_vlan = options.vlans.access();
         let receive = RxConfig { access_vlan, drop_when_empty: options.queues > 1 };
         let transmit = TxConfig { access_vlan, offloads: options.offloads };
         let mut lanes = Lanes { rx: Vec::new(), tx: Vec::new() };
         let notifies: Vec<Option<Notify>> = std::mem::take(&mut interrupts.receive);
-        for ((queue, index), notify) in (0..).zip(0..count).zip(notifies) {
+        for (queue, notify) in (0..options.queues).zip(notifies) {
             let name = format!("igb-{short}-rx{queue}");
-            let rx = RxRing::start(hardware, &name, queue, ring(index)?, receive, space)?;
+            let rx = RxRing::start(hardware, &name, queue, ring()?, receive, space)?;
             lanes.rx.push(Arc::new(Lane::new(rx, notify)));
             let name = format!("igb-{short}-tx{queue}");
-            let tx = TxRing::start(hardware, &name, queue, ring(count + index)?, transmit, space)?;
+            let tx = TxRing::start(hardware, &name, queue, ring()?, transmit, space)?;
             lanes.tx.push(Arc::new(Lane::new(tx, None)));
         }
         Ok(lanes)

@@ -538,7 +538,7 @@ impl AddressSpace for Device {
         usize::MAX
     }
 
-    fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
+    unsafe fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
         let mut state = self.lock();
         let device = state.next_address;
         state.next_address += 2 * memory.len() as u64;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use eal::PeerEvent;
 use packet::MacAddr;
 use rustix::event::{PollFd, PollFlags, Timespec};
-use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
+use virtio::driver::{Buffer, DmaPart, DriverQueue, DriverRing, RingError};
 
 use super::kick::Kick;
 
@@ -121,8 +121,8 @@ pub enum CommandError {
 #[derive(Debug)]
 pub struct ControlQueue {
     queue: DriverQueue,
-    /// Private to the driver and the device, kept mapped by the session.
-    buffer: DmaMemory,
+    /// Private to the driver and the device.
+    buffer: DmaPart,
     kick: Kick,
     /// What the device signals with its answer, where it does.
     call: Option<PeerEvent>,
@@ -131,11 +131,11 @@ pub struct ControlQueue {
 }
 
 impl ControlQueue {
-    /// `queue` and `buffer`, [`BUFFER`] bytes, must stay mapped for as long as this is used.
+    /// A control queue on `queue`, with `buffer`, of [`BUFFER`] bytes, for commands.
     #[must_use]
     pub const fn new(
         queue: DriverQueue,
-        buffer: DmaMemory,
+        buffer: DmaPart,
         kick: Kick,
         call: Option<PeerEvent>,
     ) -> Self {
@@ -202,10 +202,9 @@ impl ControlQueue {
             self.buffer.slice(ACK.0, ACK.1)?,
         ];
         let [header_part, data_part, ack_part] = parts;
-        let bytes = [(header_part, &header[..]), (data_part, &data[..]), (ack_part, &[u8::MAX])];
-        for (part, bytes) in bytes {
-            // SAFETY: each part is as long as its bytes, and no Rust reference to it exists.
-            unsafe { part.host().as_ptr().copy_from(bytes.as_ptr(), bytes.len()) };
+        let bytes = [(HEADER.0, &header[..]), (DATA_AT, &data[..]), (ACK.0, &[u8::MAX])];
+        if !bytes.into_iter().all(|(at, bytes)| self.buffer.write(at, bytes)) {
+            return None;
         }
         // Some commands have no data, and an empty descriptor is not allowed.
         let data = (!data.is_empty()).then_some(Buffer::readable(data_part));
@@ -223,9 +222,8 @@ impl ControlQueue {
 
     /// The device's answer, read once.
     fn answer(&self) -> Option<u8> {
-        let ack = self.buffer.slice(ACK.0, ACK.1)?;
-        // SAFETY: one byte of the queue's own memory; any value will do.
-        Some(unsafe { ack.host().read_volatile() })
+        let mut ack = [u8::MAX; ACK.1];
+        self.buffer.read(ACK.0, &mut ack).then_some(ack[0])
     }
 
     /// Waits for a signal, but not for long: one may be lost with a device that is no friend, or

@@ -44,18 +44,18 @@ impl Bench {
         (Self { memory, used, index: 0, wake }, queue, slots)
     }
 
-    /// A receive queue with all buffers posted, and the slots to write into.
-    fn receiver() -> (Self, RxQueue, Arc<QueueStats>, Slots, Arc<Lane<RxRing>>) {
+    /// A receive queue with all buffers posted, and where each of them starts.
+    fn receiver() -> (Self, RxQueue, Arc<QueueStats>, Vec<u64>, Arc<Lane<RxRing>>) {
         let (bench, queue, slots) = Self::new();
-        let shared = Arc::clone(bench.memory.memory());
+        let starts = (0..SIZE).map(|id| slots.part(id, HEADER, 0).unwrap().device()).collect();
         let agreed = Agreed { header: HEADER, mergeable: true, offloads: Capabilities::all() };
-        let ring = RxRing::new(queue, slots, agreed, kick(), shared);
+        let ring = RxRing::new(queue, slots, agreed, kick());
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
         let stats = Arc::new(QueueStats::default());
         let driver = Receiver::new(Arc::clone(&lane), SIZE, false);
         let rx = RxQueue::new(Box::new(driver), Arc::clone(&stats));
-        (bench, rx, stats, slots, lane)
+        (bench, rx, stats, starts, lane)
     }
 
     /// The same with packets, and where the descriptors are.
@@ -84,10 +84,8 @@ impl Bench {
     fn transmitter() -> (Self, TxQueue, Arc<Lane<TxRing>>) {
         let (mut bench, queue, slots) = Self::new();
         let tables = Tables::new(bench.memory.take(Tables::bytes(SIZE)).unwrap());
-        let shared = Arc::clone(bench.memory.memory());
-        let kick = kick();
-        let ring =
-            TxRing::new(queue, slots, HEADER, Some(tables), Capabilities::all(), kick, shared);
+        let offloads = Capabilities::all();
+        let ring = TxRing::new(queue, slots, HEADER, Some(tables), offloads, kick());
         let lane = Arc::new(Lane::new(&bench.wake).unwrap());
         lane.install(ring);
         let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)), false);
@@ -114,8 +112,7 @@ impl Bench {
     }
 
     /// Writes a net header and a first byte into slot `id`.
-    fn fill(&self, slots: &Slots, id: u16, num_buffers: u16, first: u8) {
-        let start = slots.part(id, HEADER, 0).unwrap().device();
+    fn fill(&self, start: u64, num_buffers: u16, first: u8) {
         self.write(start + 10, num_buffers);
         self.write(start + 12, first);
     }
@@ -134,7 +131,7 @@ impl AddressSpace for Same {
         usize::MAX
     }
 
-    fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
+    unsafe fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
         Ok(DeviceAddresses::Contiguous(memory.as_ptr().expose_provenance().get() as u64))
     }
 
@@ -159,16 +156,16 @@ fn offloads_that_are_not_true_are_refused() {
         [1, 1, 0, 0, 1, 0, 34, 0, 16, 0],
         [0, 0x7F, 0, 0, 0, 0, 0, 0, 0, 0],
     ];
-    for (id, header) in (0..).zip(headers) {
-        bench.fill(&slots, id, 1, 7);
-        bench.write(slots.part(id, HEADER, 0).unwrap().device(), header);
-        bench.push_used(id.into(), 12 + 80);
+    for ((id, start), header) in (0..).zip(&slots).zip(headers) {
+        bench.fill(*start, 1, 7);
+        bench.write(*start, header);
+        bench.push_used(id, 12 + 80);
     }
     assert_eq!(frame_lens(&mut rx), [] as [usize; 0]);
     assert_eq!(stats.snapshot().dropped_for(DropReason::BadHeader), 4);
     // The checksum is known to be good.
-    bench.fill(&slots, 4, 1, 7);
-    bench.write(slots.part(4, HEADER, 0).unwrap().device(), [2_u8, 0]);
+    bench.fill(slots[4], 1, 7);
+    bench.write(slots[4], [2_u8, 0]);
     bench.push_used(4, 12 + 80);
     assert!(rx.rx_burst(BURST).frames()[0].offload().is_data_valid());
 }
@@ -179,13 +176,14 @@ fn bad_frames_are_counted_and_their_buffers_come_back() {
     // More rounds than there are buffers: a lost one would be missed.
     for round in 1..=20 {
         let id = |index: u32| (index + 4 * (round - 1)) % u32::from(SIZE);
+        let start = |index| slots[id(index) as usize];
         for index in 0..3 {
-            bench.fill(&slots, u16::try_from(id(index)).unwrap(), 1, 7);
+            bench.fill(start(index), 1, 7);
         }
         bench.push_used(id(0), 11);
         bench.push_used(id(1), 25);
         bench.push_used(id(2), 26);
-        bench.fill(&slots, u16::try_from(id(3)).unwrap(), 9, 7);
+        bench.fill(start(3), 9, 7);
         bench.push_used(id(3), 1000);
         assert_eq!(frame_lens(&mut rx), [14], "round {round}");
         let drops = stats.snapshot().drops;
@@ -199,13 +197,13 @@ fn bad_frames_are_counted_and_their_buffers_come_back() {
 #[test]
 fn a_frame_over_several_buffers_is_put_together() {
     let (mut bench, mut rx, _, slots, _) = Bench::receiver();
-    bench.fill(&slots, 5, 3, 0xA1);
+    bench.fill(slots[5], 3, 0xA1);
     bench.push_used(5, 12 + 1);
-    bench.write(slots.part(0, HEADER, 0).unwrap().device(), 0xB2_u8);
+    bench.write(slots[0], 0xB2_u8);
     bench.push_used(0, 20);
-    bench.write(slots.part(7, HEADER, 0).unwrap().device(), 0xC3_u8);
+    bench.write(slots[7], 0xC3_u8);
     bench.push_used(7, 2188);
-    bench.fill(&slots, 1, 1, 0xD4);
+    bench.fill(slots[1], 1, 0xD4);
     bench.push_used(1, 12 + 60);
     let burst = rx.rx_burst(BURST);
     let [long, short] = burst.frames() else { panic!("two frames") };
@@ -218,8 +216,8 @@ fn a_frame_over_several_buffers_is_put_together() {
 #[test]
 fn a_burst_may_end_in_the_middle_of_what_was_asked_for() {
     let (mut bench, mut rx, stats, slots, _) = Bench::receiver();
-    for id in [0, 2] {
-        bench.fill(&slots, id, 2, 1);
+    for id in [0_u8, 2] {
+        bench.fill(slots[usize::from(id)], 2, 1);
         bench.push_used(id.into(), 100);
         bench.push_used(u32::from(id) + 1, 50);
     }

@@ -37,9 +37,8 @@ impl Kept {
         packet.prepend(header_len)?.copy_from_slice(header);
         let data = packet.data_mut();
         let len = data.len();
-        // SAFETY: the bytes are the packet's own, which `keep` keeps until the device is done with
-        // them; nobody looks at them meanwhile.
-        let memory = unsafe { DmaMemory::new(NonNull::from(data).cast(), len, address) };
+        // The packet's own bytes, which `keep` keeps until the device is done with them.
+        let memory = DmaMemory::new(NonNull::from(data).cast(), len, address);
         memory.map(Buffer::readable)
     }
 

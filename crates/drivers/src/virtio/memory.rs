@@ -4,9 +4,9 @@
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use eal::{DmaBuffer, DmaSpace, SharedMemory};
+use eal::dma::DmaBacking;
+use eal::{DmaArena, DmaMemory, DmaPart, DmaSpace, SharedMemory};
 use ethdev::Error;
-use virtio::driver::DmaMemory;
 
 /// Where a vhost-user back-end is told that the memory lies: as guest-physical and as user
 /// address. It need not be our own address, and so it tells nobody where anything lies in our
@@ -23,24 +23,6 @@ const WORTH_HUGE: usize = 1 << 20;
 
 /// Parts start on multiples of this many bytes: a pair of cache lines.
 pub(crate) const ALIGN: usize = 128;
-
-/// Memory that the device reaches as well.
-#[derive(Debug)]
-pub(crate) enum RingMemory {
-    /// A vhost-user back-end maps its file.
-    Shared(SharedMemory),
-    /// A PCI device reads and writes it.
-    Dma(DmaBuffer),
-}
-
-impl RingMemory {
-    pub(crate) const fn shared(&self) -> &SharedMemory {
-        match self {
-            Self::Shared(memory) => memory,
-            Self::Dma(buffer) => buffer.memory(),
-        }
-    }
-}
 
 /// Where the next part goes, in memory that the device sees in pieces.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +61,7 @@ impl Cursor {
 /// Memory that is given out in parts, from front to back.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    memory: Arc<RingMemory>,
+    memory: DmaArena,
     cursor: Cursor,
 }
 
@@ -88,8 +70,9 @@ impl Parts {
     pub(crate) fn shared(name: &str, bytes: usize) -> Result<Self, Error> {
         let memory = SharedMemory::allocate(&memory_name(name), bytes)
             .map_err(|source| failed(name, &source.to_string()))?;
-        let cursor = Cursor::new(memory.len());
-        Ok(Self { memory: Arc::new(RingMemory::Shared(memory)), cursor })
+        let memory = DmaArena::shared(memory, DEVICE_BASE)
+            .ok_or_else(|| failed(name, "it is larger than the peer has addresses"))?;
+        Ok(Self::of(memory))
     }
 
     /// `bytes` of memory for the PCI device of the port called `name`.
@@ -97,34 +80,28 @@ impl Parts {
         let buffer = space
             .allocate(&memory_name(name), bytes.max(WORTH_HUGE))
             .map_err(|source| failed(name, &source.to_string()))?;
-        let cursor = Cursor::new(buffer.piece_len());
-        Ok(Self { memory: Arc::new(RingMemory::Dma(buffer)), cursor })
+        Ok(Self::of(DmaArena::new(buffer)))
+    }
+
+    fn of(memory: DmaArena) -> Self {
+        let cursor = Cursor::new(memory.backing().piece_len());
+        Self { memory, cursor }
     }
 
     /// The memory itself.
-    pub(crate) const fn memory(&self) -> &Arc<RingMemory> {
-        &self.memory
+    pub(crate) const fn memory(&self) -> &Arc<DmaBacking> {
+        self.memory.backing()
     }
 
     /// The next `bytes` bytes; `None` when fewer are left.
-    pub(crate) fn take(&mut self, bytes: usize) -> Option<DmaMemory> {
+    pub(crate) fn take(&mut self, bytes: usize) -> Option<DmaPart> {
         self.take_aligned(bytes, ALIGN)
     }
 
     /// As [`take`](Self::take), from a multiple of `align` on.
-    pub(crate) fn take_aligned(&mut self, bytes: usize, align: usize) -> Option<DmaMemory> {
+    pub(crate) fn take_aligned(&mut self, bytes: usize, align: usize) -> Option<DmaPart> {
         let mut cursor = self.cursor;
-        let offset = cursor.take(bytes, align)?;
-        let part = match &*self.memory {
-            RingMemory::Dma(buffer) => buffer.slice(offset, bytes)?,
-            RingMemory::Shared(memory) => {
-                // SAFETY: the pointer and length are those of the mapping, to which no reference
-                // exists. Whatever is made of this memory keeps the Arc: the rings, and the
-                // receiver for as long as its frames lie there.
-                unsafe { DmaMemory::new(memory.as_ptr(), memory.len(), DEVICE_BASE) }?
-                    .slice(offset, bytes)?
-            }
-        };
+        let part = self.memory.take_at(cursor.take(bytes, align)?, bytes)?;
         self.cursor = cursor;
         Some(part)
     }
@@ -140,9 +117,9 @@ fn failed(name: &str, reason: &str) -> Error {
 }
 
 /// Packet buffers of equal size, one per descriptor.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(crate) struct Slots {
-    memory: DmaMemory,
+    memory: DmaPart,
     count: u16,
     stride: usize,
     /// Bytes of a slot from [`DATA_OFFSET`] on.
@@ -173,6 +150,11 @@ impl Slots {
         Some(Self { memory: memory.take(Self::bytes(count, room))?, count, stride, room })
     }
 
+    /// The memory that they lie in.
+    pub(crate) const fn backing(&self) -> &Arc<DmaBacking> {
+        self.memory.backing()
+    }
+
     /// The number of slots.
     pub(crate) const fn count(&self) -> u16 {
         self.count
@@ -192,7 +174,7 @@ impl Slots {
         }
         let offset = usize::from(id) * self.stride + DATA_OFFSET;
         // SAFETY: the memory has room for `count` slots, and `id` is one of them.
-        Some(unsafe { self.memory.host().add(offset) })
+        Some(unsafe { self.memory.place().host().add(offset) })
     }
 
     /// The `len` bytes of slot `id` that start `before` bytes in front of [`DATA_OFFSET`]; `None`
@@ -216,9 +198,10 @@ mod tests {
         let total = parts.memory().shared().len();
         let first = parts.take(100).unwrap();
         let second = parts.take(1).unwrap();
-        assert_eq!((first.device(), first.len()), (DEVICE_BASE, 100));
-        assert_eq!(second.device(), DEVICE_BASE + 128);
-        assert_eq!(parts.take_aligned(1, 4096).unwrap().device(), DEVICE_BASE + 4096);
+        let device = |part: DmaPart| part.place().device();
+        assert_eq!((first.len(), device(first)), (100, DEVICE_BASE));
+        assert_eq!(device(second), DEVICE_BASE + 128);
+        assert_eq!(device(parts.take_aligned(1, 4096).unwrap()), DEVICE_BASE + 4096);
         assert!(parts.take(total - 4096).is_none());
         assert!(parts.take(total - 4096 - 128).is_some());
         assert!(parts.take(1).is_none());

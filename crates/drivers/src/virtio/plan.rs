@@ -106,12 +106,12 @@ impl RingPlan {
             mergeable: self.features.contains(Features::MRG_RXBUF),
             offloads: self.features.guest_takes(),
         };
-        let memory = Arc::clone(parts.memory());
         let rx = if let Some(packets) = packets {
+            let memory = Arc::clone(parts.memory());
             RxRing::with_packets(queue, packets, agreed, rx_kick, memory)
         } else {
             let slots = Slots::new(parts, self.rx_slots(), self.receive_room)?;
-            RxRing::new(queue, slots, agreed, rx_kick, memory)
+            RxRing::new(queue, slots, agreed, rx_kick)
         };
 
         let queue = self.queue(parts, self.tx_size)?;
@@ -119,8 +119,8 @@ impl RingPlan {
         let tables = Tables::new(parts.take(Tables::bytes(self.tx_slots()))?);
         let indirect = self.features.contains(Features::INDIRECT_DESC);
         let tables = indirect.then_some(tables);
-        let (takes, memory) = (self.features.host_takes(), Arc::clone(parts.memory()));
-        let tx = TxRing::new(queue, slots, header, tables, takes, tx_kick, memory);
+        let takes = self.features.host_takes();
+        let tx = TxRing::new(queue, slots, header, tables, takes, tx_kick);
         Some((rx, tx))
     }
 

@@ -5,6 +5,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use eal::dma::DmaBacking;
 use ethdev::queue::copy_packets;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::frame::{HEAD_CAPACITY, HEAD_LEN};
@@ -15,7 +16,7 @@ use virtio::{NET_HEADER_LEN, NetHeader};
 
 use super::kick::Kick;
 use super::lane::{Lane, Ring};
-use super::memory::{RingMemory, Slots};
+use super::memory::Slots;
 use super::store::{PacketStore, Span, Store};
 
 /// Shortest frame: an Ethernet header.
@@ -67,7 +68,7 @@ struct Buffers<S> {
 /// Keeps the ring and its buffers mapped.
 #[derive(Clone, Debug)]
 struct Hold {
-    memory: Arc<RingMemory>,
+    memory: Arc<DmaBacking>,
     _pool: Option<Pool>,
 }
 
@@ -105,28 +106,28 @@ impl Ring for RxRing {
 }
 
 impl RxRing {
-    /// Fills the ring with a buffer per slot. `queue` and `slots` must lie in `memory`.
+    /// Fills the ring with a buffer per slot.
     pub(crate) fn new(
         queue: impl Into<DriverQueue>,
         slots: Slots,
         agreed: Agreed,
         kick: Kick,
-        memory: Arc<RingMemory>,
     ) -> Self {
         let mut queue = queue.into();
+        let hold = Hold { memory: Arc::clone(slots.backing()), _pool: None };
         let mut buffers = Buffers { store: slots, agreed, kick };
         buffers.offer(&mut queue);
-        let hold = Hold { memory, _pool: None };
         Self { queue, buffers: Kind::Slots(buffers), fault: None, hold }
     }
 
-    /// As [`new`](Self::new), with packets, which are given away when asked for.
+    /// As [`new`](Self::new), with packets, which are given away when asked for. `memory` is that
+    /// of the session.
     pub(crate) fn with_packets(
         queue: impl Into<DriverQueue>,
         packets: PacketStore,
         agreed: Agreed,
         kick: Kick,
-        memory: Arc<RingMemory>,
+        memory: Arc<DmaBacking>,
     ) -> Self {
         let mut queue = queue.into();
         let hold = Hold { memory, _pool: Some(packets.pool().clone()) };

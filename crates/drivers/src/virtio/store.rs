@@ -136,9 +136,10 @@ impl PacketStore {
             return None;
         }
         let address = packet.device_address(&self.space)?.checked_sub(header as u64)?;
-        // SAFETY: `header` bytes in front of a packet's data are its headroom, as was checked, and
-        // a fresh one has room for `room` bytes behind. The store keeps it while the device has it.
-        unsafe { DmaMemory::new(packet.as_ptr().sub(header), header + self.room, address) }
+        // SAFETY: `header` bytes in front of a packet's data are its headroom, as was checked.
+        let start = unsafe { packet.as_ptr().sub(header) };
+        // A fresh one has room for `room` bytes behind. The store keeps it while the device has it.
+        DmaMemory::new(start, header + self.room, address)
     }
 
     /// Makes a packet of a frame of the burst, number `index` in it, whose buffers are among `used`;

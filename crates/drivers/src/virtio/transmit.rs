@@ -9,12 +9,12 @@ use eal::DmaSpace;
 use ethdev::{DropReason, PacketTally, QueueStats, Sent, TxDriver};
 use packet::{BURST, Capabilities, Frame, FrameReader, Packet, PoolCache};
 use virtio::NetHeader;
-use virtio::driver::{Buffer, DmaMemory, DriverQueue, DriverRing, RingError};
+use virtio::driver::{Buffer, DmaMemory, DmaPart, DmaSlice, DriverQueue, DriverRing, RingError};
 
 use super::kept::Kept;
 use super::kick::Kick;
 use super::lane::{Lane, Ring};
-use super::memory::{RingMemory, Slots};
+use super::memory::Slots;
 
 /// Shortest frame: an Ethernet header.
 const MIN_FRAME: usize = 14;
@@ -33,8 +33,8 @@ const MAX_REFUSALS: u32 = 1000;
 const END: u16 = u16::MAX;
 
 /// Tables of descriptors, one per slot, for frames of several pieces.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Tables(DmaMemory);
+#[derive(Debug)]
+pub(crate) struct Tables(DmaPart);
 
 impl Tables {
     const STRIDE: usize = 16 * MAX_PIECES;
@@ -45,12 +45,12 @@ impl Tables {
     }
 
     /// Tables in `memory`.
-    pub(crate) const fn new(memory: DmaMemory) -> Self {
+    pub(crate) const fn new(memory: DmaPart) -> Self {
         Self(memory)
     }
 
-    fn table(&self, id: u16) -> Option<DmaMemory> {
-        self.0.slice(Self::STRIDE * usize::from(id), Self::STRIDE)
+    fn table(&mut self, id: u16) -> Option<DmaSlice<'_>> {
+        self.0.slice_mut(Self::STRIDE * usize::from(id), Self::STRIDE)
     }
 }
 
@@ -62,8 +62,6 @@ pub(crate) struct TxRing {
     queue: DriverQueue,
     buffers: Buffers,
     fault: Option<RingError>,
-    /// Keeps `queue`, slots and tables mapped.
-    _memory: Arc<RingMemory>,
 }
 
 /// What goes with the queue, of whatever format that is: code that works on bursts is made for
@@ -97,7 +95,7 @@ impl Ring for TxRing {
 }
 
 impl TxRing {
-    /// An empty ring. `queue`, `slots` and `tables` must lie in `memory`, which must be zero.
+    /// An empty ring. `slots` must be all zero.
     pub(crate) fn new(
         queue: impl Into<DriverQueue>,
         slots: Slots,
@@ -105,7 +103,6 @@ impl TxRing {
         tables: Option<Tables>,
         offloads: Capabilities,
         kick: Kick,
-        memory: Arc<RingMemory>,
     ) -> Self {
         let mut queue = queue.into();
         keep_to_slots(&mut queue, slots.count());
@@ -122,7 +119,7 @@ impl TxRing {
             refusals: 0,
             kick,
         };
-        Self { queue, buffers, fault: None, _memory: memory }
+        Self { queue, buffers, fault: None }
     }
 
     /// The queue, for its addresses.
@@ -334,7 +331,7 @@ impl Buffers {
 
     fn post_long(&mut self, queue: &mut impl DriverRing, ids: &[u16], pieces: &[Buffer]) -> Added {
         let Some(head) = ids.first() else { return Added::Full };
-        let table = self.tables.and_then(|tables| tables.table(*head));
+        let table = self.tables.as_mut().and_then(|tables| tables.table(*head));
         let indirect = table.is_some_and(|table| queue.set_indirect(*head, table, pieces));
         if !indirect {
             queue.set_chain(ids, pieces);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use eal::dma::DmaBacking;
 use packet::MacAddr;
 use virtio::Features;
 use virtio::driver::DriverQueue;
@@ -18,7 +19,7 @@ use crate::virtio::control_queue::{Command, CommandError, ControlQueue};
 use crate::virtio::features::names;
 use crate::virtio::lane::Lanes;
 use crate::virtio::link::Wishes;
-use crate::virtio::memory::{Parts, RingMemory};
+use crate::virtio::memory::Parts;
 use crate::virtio::plan::RingPlan;
 use crate::virtio::receive::RxRing;
 use crate::virtio::transmit::TxRing;
@@ -47,7 +48,7 @@ pub(super) struct Session {
     plan: RingPlan,
     config: NetConfig,
     control: Option<ControlQueue>,
-    memory: Arc<RingMemory>,
+    memory: Arc<DmaBacking>,
     wishes: Wishes,
 }
 

@@ -8,13 +8,14 @@
 use std::sync::Arc;
 
 use eal::PeerEvent;
+use eal::dma::DmaBacking;
 use ethdev::Error;
 use vhost::frontend::InflightFile;
 
 use super::session::{Plan, no_room, system};
 use crate::virtio::control_queue::ControlQueue;
 use crate::virtio::kick::Kick;
-use crate::virtio::memory::{Parts, RingMemory};
+use crate::virtio::memory::Parts;
 use crate::virtio::plan::RingPlan;
 use crate::virtio::receive::RxRing;
 use crate::virtio::transmit::TxRing;
@@ -23,7 +24,7 @@ use crate::virtio::transmit::TxRing;
 #[derive(Debug)]
 pub(super) struct RingSet {
     pub(super) plan: RingPlan,
-    pub(super) memory: Arc<RingMemory>,
+    pub(super) memory: Arc<DmaBacking>,
     /// How the back-end hears of each ring without a doorbell, by index.
     pub(super) kicks: Vec<PeerEvent>,
     pub(super) control: Option<Control>,

@@ -29,7 +29,7 @@ impl AddressSpace for PhysicalMemory {
         HUGE_PAGE
     }
 
-    fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
+    unsafe fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
         addresses(memory)
     }
 

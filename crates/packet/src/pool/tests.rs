@@ -217,7 +217,7 @@ impl eal::dma::AddressSpace for Pages {
         4096
     }
 
-    fn map(&self, memory: &SharedMemory) -> Result<eal::dma::DeviceAddresses, String> {
+    unsafe fn map(&self, memory: &SharedMemory) -> Result<eal::dma::DeviceAddresses, String> {
         let addresses = (0..memory.len() as u64 / 4096).rev().map(|page| page << 12).collect();
         Ok(eal::dma::DeviceAddresses::Pages { shift: 12, addresses })
     }

@@ -269,10 +269,10 @@ fn config_words(offset: u32, len: usize) -> io::Result<Vec<u32>> {
 }
 
 /// A `vhost_msg_v2`.
-fn message(space: u32, change: Iotlb) -> [u8; MSG_LEN] {
+fn message(space: u32, change: &Iotlb) -> [u8; MSG_LEN] {
     let (kind, iova, len, host, access) = match change {
         Iotlb::Update(piece) => (UPDATE, piece.iova, piece.len, piece.host_address(), ACCESS_RW),
-        Iotlb::Invalidate { iova, len } => (INVALIDATE, iova, len, 0, 0),
+        Iotlb::Invalidate { iova, len } => (INVALIDATE, *iova, *len, 0, 0),
         Iotlb::BatchBegin => (BATCH_BEGIN, 0, 0, 0, 0),
         Iotlb::BatchEnd => (BATCH_END, 0, 0, 0, 0),
     };
@@ -364,7 +364,7 @@ impl Calls for VhostFile {
     }
 
     fn iotlb(&self, space: u32, change: Iotlb) -> io::Result<()> {
-        let bytes = message(space, change);
+        let bytes = message(space, &change);
         let written = rustix::io::write(&self.0, &bytes)?;
         if written == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
@@ -412,7 +412,10 @@ impl Calls for VhostFile {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use eal::SharedMemory;
+    use eal::dma::DmaBacking;
 
     use super::super::calls::Piece;
     use super::*;
@@ -437,13 +440,15 @@ mod tests {
     #[test]
     fn messages_have_the_layout_of_the_header() {
         let memory = SharedMemory::allocate("test", 4096).unwrap();
-        let bytes = message(3, Iotlb::Update(Piece::own(&memory, 0x1234_5000)));
+        let backing = Arc::new(DmaBacking::Shared(memory, 0x1234_5000));
+        let memory = backing.shared();
+        let bytes = message(3, &Iotlb::Update(Piece::own(&backing, 0x1234_5000)));
         let word = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().unwrap());
         assert_eq!(bytes[..8], [2, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!((word(8), word(16)), (0x1234_5000, memory.len() as u64));
         assert_eq!(word(24), memory.as_ptr().addr().get() as u64);
         assert_eq!(bytes[32..35], [3, 2, 0]);
-        let bytes = message(0, Iotlb::Invalidate { iova: 1 << 40, len: 7 });
+        let bytes = message(0, &Iotlb::Invalidate { iova: 1 << 40, len: 7 });
         assert_eq!((bytes[13], bytes[16], bytes[32], bytes[33]), (1, 7, 0, 3));
     }
 

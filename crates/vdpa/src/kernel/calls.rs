@@ -4,40 +4,53 @@ use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
-use eal::SharedMemory;
+use eal::Mapping;
+use eal::dma::DmaBacking;
 use virtio::memory::Region;
 
 /// Memory of this process for a device to reach at an address of its own.
 ///
-/// It is made of memory that may be given away only, since a device reads and writes it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// It is made of memory that may be given away only, since a device reads and writes it; and it keeps
+/// that memory, so that its addresses are not those of something else when the kernel maps them.
+#[derive(Clone, Debug)]
 pub(super) struct Piece {
     /// Where the device finds it.
     pub(super) iova: u64,
     /// Length in bytes.
     pub(super) len: u64,
-    host: NonNull<u8>,
+    memory: Memory,
 }
 
-// SAFETY: an address and a length; nothing is accessed through them here.
-unsafe impl Send for Piece {}
+/// Whose memory it is.
+#[derive(Clone, Debug)]
+enum Memory {
+    Guest(Arc<Mapping>),
+    Own(Arc<DmaBacking>),
+}
 
 impl Piece {
     /// A region of a guest's memory, at its guest-physical address.
     pub(super) fn guest(region: &Region) -> Self {
         let Region { guest_addr, mapping, .. } = region;
-        Self { iova: *guest_addr, len: mapping.len() as u64, host: mapping.ptr() }
+        let (iova, len) = (*guest_addr, mapping.len() as u64);
+        Self { iova, len, memory: Memory::Guest(Arc::clone(mapping)) }
     }
 
     /// Memory of our own, at `iova`.
-    pub(super) fn own(memory: &SharedMemory, iova: u64) -> Self {
-        Self { iova, len: memory.len() as u64, host: memory.as_ptr() }
+    pub(super) fn own(memory: &Arc<DmaBacking>, iova: u64) -> Self {
+        let len = memory.shared().len() as u64;
+        Self { iova, len, memory: Memory::Own(Arc::clone(memory)) }
     }
 
     /// Where this process has it.
     pub(super) fn host_address(&self) -> u64 {
-        self.host.addr().get() as u64
+        let host: NonNull<u8> = match &self.memory {
+            Memory::Guest(mapping) => mapping.ptr(),
+            Memory::Own(backing) => backing.shared().as_ptr(),
+        };
+        host.addr().get() as u64
     }
 
     /// Its last address of the device's; `None` where that is beyond all addresses.
@@ -50,7 +63,7 @@ impl Piece {
 pub(super) const GUEST_SPACE: u32 = 0;
 
 /// A change of what a device reaches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) enum Iotlb {
     /// Maps memory, for reading and writing.
     Update(Piece),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use drivers::virtio_pci::control::{BUFFER, Command, ControlQueue, Kick, SIZE};
 use eal::mem::Pages;
-use eal::{DmaMemory, PeerEvent, SharedMemory};
+use eal::{DmaArena, PeerEvent, SharedMemory};
 use virtio::Features;
 use virtio::driver::DriverQueue;
 
@@ -38,8 +38,6 @@ pub(super) struct Control {
     pub(super) kick: PeerEvent,
     pub(super) call: PeerEvent,
     queue: ControlQueue,
-    /// What `queue` and `piece` lie in.
-    _memory: SharedMemory,
 }
 
 impl Control {
@@ -68,21 +66,19 @@ impl Control {
         let others = if space == GUEST_SPACE { guest } else { &[] };
         let iova = super::memory::free_place(others, offer, memory.len() as u64)
             .ok_or_else(|| failed(&"the guest's memory takes all addresses of the device"))?;
-        // SAFETY: pointer and length are those of `memory`, to which no reference exists. It is
-        // kept beside the queue, and `halt` stops the device before it goes.
-        let part = unsafe { DmaMemory::new(memory.as_ptr(), memory.len(), iova) };
-        let parts = part.and_then(|part| Some((part.slice(0, at)?, part.slice(at, BUFFER)?)));
-        let queue = parts
-            .and_then(|(ring, buffer)| Some((DriverQueue::new(ring, size, features)?, buffer)));
-        let (queue, buffer) =
-            queue.ok_or_else(|| failed(&format_args!("a ring of {size} entries is too small")))?;
+        let parts = DmaArena::shared(memory, iova).and_then(|mut memory| {
+            let (ring, buffer) = (memory.take_at(0, at)?, memory.take_at(at, BUFFER)?);
+            let queue = DriverQueue::new(ring, size, features)?;
+            Some((queue, buffer, Piece::own(memory.backing(), iova)))
+        });
+        let (queue, buffer, piece) =
+            parts.ok_or_else(|| failed(&format_args!("a ring of {size} entries is too small")))?;
         let files = || Ok((PeerEvent::new()?, PeerEvent::new()?));
         let (kick, call) = files().map_err(|error: std::io::Error| failed(&error))?;
         let clones = || Ok((kick.clone(), call.clone()));
         let (kick2, call2) = clones().map_err(|error: std::io::Error| failed(&error))?;
         let queue = ControlQueue::new(queue, buffer, Kick::Event(kick2), Some(call2));
-        let piece = Piece::own(&memory, iova);
-        Ok(Self { index, size, space, piece, kick, call, queue, _memory: memory })
+        Ok(Self { index, size, space, piece, kick, call, queue })
     }
 
     /// Where the parts of its ring are.

@@ -30,9 +30,9 @@ impl Mappings {
         let before = self.0.len();
         let mapped = pieces.iter().try_for_each(|piece| {
             calls
-                .iotlb(space, Iotlb::Update(*piece))
+                .iotlb(space, Iotlb::Update(piece.clone()))
                 .map_err(|error| DeviceError(map_error(piece, &error)))?;
-            self.0.push((space, *piece));
+            self.0.push((space, piece.clone()));
             Ok(())
         });
         let ended = if batch { calls.iotlb(space, Iotlb::BatchEnd) } else { Ok(()) };
@@ -142,7 +142,10 @@ pub(super) fn free_place(pieces: &[Piece], offer: &Offer, len: u64) -> Option<u6
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use eal::SharedMemory;
+    use eal::dma::DmaBacking;
 
     use super::*;
 
@@ -150,9 +153,13 @@ mod tests {
         Offer { range: (first, last), ..Offer::default() }
     }
 
+    fn memory() -> Arc<DmaBacking> {
+        Arc::new(DmaBacking::Shared(SharedMemory::allocate("test", 8192).unwrap(), 0))
+    }
+
     #[test]
     fn a_free_place_is_beside_the_guest_and_in_range() {
-        let memory = SharedMemory::allocate("test", 8192).unwrap();
+        let memory = memory();
         let pieces = [Piece::own(&memory, 0), Piece::own(&memory, 0x10_0000)];
         let place = |first, last| free_place(&pieces, &offer(first, last), 4096);
         assert_eq!(place(0, u64::MAX), Some(0x10_2000));
@@ -169,7 +176,7 @@ mod tests {
 
     #[test]
     fn what_the_device_does_not_reach_is_refused() {
-        let memory = SharedMemory::allocate("test", 8192).unwrap();
+        let memory = memory();
         let check = |iova, first, last| check(&Piece::own(&memory, iova), &offer(first, last));
         assert!(check(0x1000, 0x1000, 0x2fff).is_ok());
         assert!(check(0x1000, 0x1000, 0x2ffe).unwrap_err().0.contains("outside"));

@@ -82,7 +82,7 @@ impl Session {
         self.mappings.map(calls, offer, GUEST_SPACE, pieces)?;
         if self.pairs > 1 {
             let control = Control::new(calls, offer, pieces, self.features)?;
-            self.mappings.map(calls, offer, control.space, &[control.piece])?;
+            self.mappings.map(calls, offer, control.space, std::slice::from_ref(&control.piece))?;
             self.control = Some(control);
         }
         let call = Some(config_call.as_fd());

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use drivers::virtio_pci::control::Kick;
 use eal::event::{Events, Interest};
-use eal::{DmaBuffer, Epoll, EventFd, PeerEvent};
+use eal::{Epoll, EventFd, PeerEvent};
 use virtio::device::RingLog;
 use virtio::shadow::Relayed;
 use virtio::{DirtyLog, ShadowRing};
@@ -46,8 +46,6 @@ pub(super) struct Shadow {
     pub(super) call: Call,
     /// Guest-physical address of the guest's used ring, or the device's event structure.
     pub(super) used: u64,
-    /// The memory of the shadow ring.
-    pub(super) _memory: Arc<DmaBuffer>,
     pub(super) is_broken: bool,
 }
 

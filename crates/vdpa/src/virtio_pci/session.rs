@@ -14,7 +14,8 @@ use drivers::virtio_pci::config::NetConfig;
 use drivers::virtio_pci::control::{self, Command, ControlQueue, Kick};
 use drivers::virtio_pci::hardware::{Hardware, Trouble};
 use drivers::virtio_pci::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR, RingPlace};
-use eal::{DmaBuffer, DmaMapping, DmaMemory, EventFd, PeerEvent};
+use eal::dma::DmaBacking;
+use eal::{DmaArena, DmaMapping, DmaPart, EventFd, PeerEvent};
 use virtio::device::{DeviceQueue, PackedQueue, SplitQueue};
 use virtio::driver::DriverQueue;
 use virtio::{DirtyLog, Features, GuestMemory, ShadowRing};
@@ -67,8 +68,8 @@ pub(super) struct Session {
     rings: Vec<Running>,
     control: Option<ControlQueue>,
     relay: Option<Relay>,
-    /// Our own memory.
-    own: Option<Arc<DmaBuffer>>,
+    /// Our own memory, which the device has for as long as it runs.
+    own: Option<Arc<DmaBacking>>,
     /// The guest's memory in the IOMMU.
     mappings: Vec<DmaMapping>,
 }
@@ -138,7 +139,7 @@ impl Session {
         let mut own = Own::allocate(device, self)?;
         self.control = own.control(device, self.features)?;
         let mut entries = self.entries(device, &mut own)?;
-        self.own = own.memory();
+        self.own = Some(Arc::clone(own.memory.backing()));
         self.connect_interrupts(device, &entries)?;
         self.program(device, &mut entries)?;
         self.configure(device)?;
@@ -178,13 +179,11 @@ impl Session {
         let guest = DeviceQueue::new(Arc::clone(&self.memory), ring.plan.setup)
             .map_err(|error| DeviceError(format!("ring {index}: {error}")))?;
         let queue = own.queue(size, self.features)?;
-        let memory = own.memory().ok_or_else(no_room)?;
         let ring_of = ShadowRing::new(guest, ring.plan.setup.size, queue, index.is_multiple_of(2));
         let interrupt = EventFd::new().map_err(|error| other(&error))?;
         let call = Arc::clone(&ring.call);
         let used = ring.plan.setup.used;
-        let mut shadow =
-            Shadow { ring: ring_of, interrupt, call, used, _memory: memory, is_broken: false };
+        let mut shadow = Shadow { ring: ring_of, interrupt, call, used, is_broken: false };
         if let Some(log) = device.log {
             shadow.set_log(Some(Arc::clone(log)));
         }
@@ -476,8 +475,7 @@ impl Running {
 
 /// Memory of ours that is given out in parts.
 struct Own {
-    buffer: Option<Arc<DmaBuffer>>,
-    offset: usize,
+    memory: DmaArena,
 }
 
 impl Own {
@@ -496,17 +494,11 @@ impl Own {
         bytes += control::BUFFER.next_multiple_of(ALIGN);
         let name = format!("ringway-vdpa-{}", device.name);
         let buffer = device.hardware.pci.dma().allocate(&name, bytes).map_err(|e| other(&e))?;
-        Ok(Self { buffer: Some(Arc::new(buffer)), offset: 0 })
+        Ok(Self { memory: DmaArena::new(buffer) })
     }
 
-    fn memory(&self) -> Option<Arc<DmaBuffer>> {
-        self.buffer.clone()
-    }
-
-    fn take(&mut self, bytes: usize) -> Result<DmaMemory, DeviceError> {
-        let part = self.buffer.as_ref().and_then(|buffer| buffer.slice(self.offset, bytes));
-        self.offset = self.offset.saturating_add(bytes.next_multiple_of(ALIGN));
-        part.ok_or_else(no_room)
+    fn take(&mut self, bytes: usize) -> Result<DmaPart, DeviceError> {
+        self.memory.take(bytes, ALIGN).ok_or_else(no_room)
     }
 
     fn queue(&mut self, size: u16, features: Features) -> Result<DriverQueue, DeviceError> {

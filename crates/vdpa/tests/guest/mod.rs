@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eal::pci::Bar;
-use eal::{DmaMemory, Mapping, PeerEvent, SharedMemory};
+use eal::{DmaArena, DmaMemory, DmaPart, Mapping, PeerEvent, SharedMemory};
 use rustix::mm::{MapFlags, ProtFlags};
 use vdpa::{NotifyArea, Ring, Setup, VdpaDevice};
 use virtio::dirty::LOG_PAGE;
@@ -47,8 +47,7 @@ pub struct Side {
 }
 
 impl Side {
-    pub fn new(memory: DmaMemory, index: u16, features: Features) -> Self {
-        let ring = memory.slice(usize::from(index) * 0x1_0000, 0x1_0000).unwrap();
+    pub fn new(ring: DmaPart, index: u16, features: Features) -> Self {
         let mut queue = DriverQueue::new(ring, SIZE, features).unwrap();
         let _ = queue.enable_interrupts();
         let (kick, call) = (PeerEvent::new().unwrap(), PeerEvent::new().unwrap());
@@ -117,7 +116,7 @@ impl Side {
 /// A guest with pairs of rings, and the device that serves them.
 pub struct Guest {
     pub device: Box<dyn VdpaDevice>,
-    pub memory: SharedMemory,
+    pub memory: DmaArena,
     table: Arc<GuestMemory>,
     pub features: Features,
     pub sides: Vec<Side>,
@@ -132,10 +131,10 @@ impl Guest {
         let table = Arc::new(GuestMemory::new(vec![region]).unwrap());
         let features = features | Features::VERSION_1 | Features::MRG_RXBUF;
         let features = if pairs > 1 { features | Features::MQ } else { features };
-        // SAFETY: the memory lives as long as the guest, which has the rings.
-        let all = unsafe { DmaMemory::new(memory.as_ptr(), BYTES, GUEST) }.unwrap();
+        let mut memory = DmaArena::shared(memory, GUEST).unwrap();
+        let mut ring = |index: u16| memory.take_at(usize::from(index) * 0x1_0000, 0x1_0000);
         let sides: Vec<Side> =
-            (0..2 * pairs).map(|index| Side::new(all, index, features)).collect();
+            (0..2 * pairs).map(|index| Side::new(ring(index).unwrap(), index, features)).collect();
         let bases = sides.iter().map(Side::base).collect();
         let mut guest = Self { device, memory, table, features, sides, bases };
         for index in (0..2 * pairs).step_by(2) {
@@ -147,8 +146,7 @@ impl Guest {
     }
 
     pub fn memory(&self) -> DmaMemory {
-        // SAFETY: as above.
-        unsafe { DmaMemory::new(self.memory.as_ptr(), BYTES, GUEST) }.unwrap()
+        self.memory.slice(0, BYTES).unwrap()
     }
 
     fn buffer(&self, side: usize, slot: u16) -> DmaMemory {
@@ -263,7 +261,7 @@ impl Guest {
     pub fn snapshot(&self) -> (Vec<u8>, SharedMemory, Arc<DirtyLog>) {
         let mut bytes = vec![0; BYTES];
         // SAFETY: the memory is that long.
-        unsafe { self.memory.as_ptr().as_ptr().copy_to(bytes.as_mut_ptr(), BYTES) };
+        unsafe { self.memory.memory().as_ptr().as_ptr().copy_to(bytes.as_mut_ptr(), BYTES) };
         let end = GUEST + BYTES as u64;
         let memory =
             SharedMemory::allocate("log", usize::try_from(end / LOG_PAGE / 8).unwrap()).unwrap();

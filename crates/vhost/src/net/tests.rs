@@ -7,7 +7,7 @@ mod offload;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use eal::DmaMemory;
+use eal::{DmaArena, DmaMemory};
 use eal::{EventFd, Mapping, PeerEvent, SharedMemory};
 use ethdev::queue::{RxDriver, Sent, TxDriver};
 use ethdev::stats::{DropReason, QueueStats};
@@ -30,7 +30,7 @@ const SIZE: u16 = 128;
 
 /// A guest with one ring, and the slot of the back-end that serves it.
 struct Guest {
-    memory: SharedMemory,
+    memory: DmaArena,
     ring: DriverQueue,
     slot: Arc<RingSlot>,
     call: PeerEvent,
@@ -46,11 +46,11 @@ impl Guest {
         let mapping = Arc::new(Mapping::map(memory.fd(), 0, BYTES as u64).unwrap());
         let region = Region { guest_addr: GUEST, user_addr: USER, mapping };
         let table = Arc::new(GuestMemory::new(vec![region]).unwrap());
-        // SAFETY: the memory lives as long as this guest, and with it the queue.
-        let dma = unsafe { DmaMemory::new(memory.as_ptr(), BYTES, GUEST) }.unwrap();
+        let mut memory = DmaArena::shared(memory, GUEST).unwrap();
+        let part = memory.take_at(0, 1 << 16).unwrap();
         let size = QueueSize::new(SIZE).unwrap();
         let event_idx = features.contains(Features::EVENT_IDX);
-        let mut ring = DriverQueue::new(dma.slice(0, 1 << 16).unwrap(), size, event_idx).unwrap();
+        let mut ring = DriverQueue::new(part, size, event_idx).unwrap();
         assert!(ring.enable_interrupts());
         let (desc, avail, used) = ring.device_addresses();
         let user = |addr| addr - GUEST + USER;
@@ -78,9 +78,7 @@ impl Guest {
     fn allocate(&mut self, len: usize) -> DmaMemory {
         let at = self.next_buffer;
         self.next_buffer += len.next_multiple_of(64);
-        // SAFETY: as in `new`.
-        let whole = unsafe { DmaMemory::new(self.memory.as_ptr(), BYTES, GUEST) }.unwrap();
-        whole.slice(at, len).expect("test guest has memory")
+        self.memory.slice(at, len).expect("test guest has memory")
     }
 
     /// Posts a chain to be read by the device: `bytes`, cut into pieces of the given lengths,
@@ -222,12 +220,12 @@ fn a_broken_ring_is_left_alone() {
     // The available ring starts behind the descriptor table; its index is at offset 2.
     let index = usize::from(SIZE) * 16 + 2;
     // SAFETY: inside the guest's memory.
-    unsafe { guest.memory.as_ptr().add(index).cast::<u16>().write(SIZE + 1) };
+    unsafe { guest.memory.memory().as_ptr().add(index).cast::<u16>().write(SIZE + 1) };
     assert!(guest.receive(&mut receiver).is_empty());
     assert!(err.drain().unwrap(), "the front-end is told");
     assert!(!guest.slot.is_ready());
     // SAFETY: as above.
-    unsafe { guest.memory.as_ptr().add(index).cast::<u16>().write(SIZE) };
+    unsafe { guest.memory.memory().as_ptr().add(index).cast::<u16>().write(SIZE) };
     assert!(guest.receive(&mut receiver).is_empty(), "once broken, always broken");
 }
 

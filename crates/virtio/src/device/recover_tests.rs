@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use eal::{DmaMemory, Mapping, SharedMemory};
+use eal::{DmaArena, Mapping, SharedMemory};
 use proptest::prelude::*;
 
 use super::{BaseCheck, Buffers, Chain, DeviceQueue, PackedQueue, RingSetup, SplitQueue};
@@ -14,7 +14,7 @@ use crate::memory::{GuestMemory, Region};
 const BYTES: usize = 1 << 20;
 
 struct Bench {
-    memory: SharedMemory,
+    memory: DmaArena,
     table: Arc<GuestMemory>,
     setup: RingSetup,
     driver: DriverQueue,
@@ -36,9 +36,9 @@ impl Bench {
         let mapping = Arc::new(Mapping::map(memory.fd(), 0, BYTES as u64).unwrap());
         let region = Region { guest_addr: 0x1000, user_addr: 0x1000, mapping };
         let table = Arc::new(GuestMemory::new(vec![region]).unwrap());
-        // SAFETY: the bench keeps the memory for longer than its rings.
-        let all = unsafe { DmaMemory::new(memory.as_ptr(), BYTES, 0x1000) }.unwrap();
-        let driver = DriverQueue::new(all, size, features).unwrap();
+        let mut memory = DmaArena::shared(memory, 0x1000).unwrap();
+        let ring = memory.take_at(0, BYTES / 2).unwrap();
+        let driver = DriverQueue::new(ring, size, features).unwrap();
         let (desc, avail, used) = driver.device_addresses();
         let setup = RingSetup { size, desc, avail, used, base: driver.first_base(), features };
         assert!(DeviceQueue::is_new(&table, &setup));
@@ -54,9 +54,7 @@ impl Bench {
         if self.posted_count - oldest.unwrap_or(self.taken_count) >= self.setup.size.into() {
             return;
         }
-        // SAFETY: as above.
-        let all = unsafe { DmaMemory::new(self.memory.as_ptr(), BYTES, 0x1000) }.unwrap();
-        let part = all.slice(BYTES / 2, 100).unwrap();
+        let part = self.memory.slice(BYTES / 2, 100).unwrap();
         if let Some(head) = self.driver.add(&vec![Buffer::writable(part); count]) {
             self.waiting.push_back(head);
             self.posted_count += 1;
@@ -259,7 +257,7 @@ fn older_chains_that_are_not_used_go_back_empty() {
 #[test]
 fn a_ring_that_makes_no_sense_is_survived() {
     let bench = Bench::new(false, 8);
-    let memory = bench.memory.as_ptr();
+    let memory = bench.memory.memory().as_ptr();
     for seed in 0..200_usize {
         for at in 0..1024 {
             // SAFETY: inside the memory, whose rings nobody uses.

@@ -10,7 +10,7 @@ pub mod packed;
 pub mod queue;
 pub mod split;
 
-pub use eal::DmaMemory;
+pub use eal::{DmaMemory, DmaPart, DmaSlice};
 
 pub use buffer::{Buffer, RingError, Used};
 pub use packed::PackedQueue;

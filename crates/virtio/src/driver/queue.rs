@@ -9,7 +9,7 @@ use super::split::SplitQueue;
 use crate::features::Features;
 use crate::packed;
 use crate::ring::QueueSize;
-use eal::DmaMemory;
+use eal::{DmaPart, DmaSlice};
 
 /// What both formats can do. See [`SplitQueue`] and [`PackedQueue`] for what its methods do.
 pub trait DriverRing {
@@ -28,7 +28,7 @@ pub trait DriverRing {
     /// Makes a chain of `ids`.
     fn set_chain(&mut self, ids: &[u16], buffers: &[Buffer]);
     /// Makes `id` a chain of buffers that `table` describes.
-    fn set_indirect(&mut self, id: u16, table: DmaMemory, buffers: &[Buffer]) -> bool;
+    fn set_indirect(&mut self, id: u16, table: DmaSlice<'_>, buffers: &[Buffer]) -> bool;
     /// Puts a chain in line for the device.
     fn post(&mut self, head: u16);
     /// Reserves, sets and posts in one.
@@ -90,7 +90,7 @@ macro_rules! forward {
             fn set_chain(&mut self, ids: &[u16], buffers: &[Buffer]) {
                 $dispatch!(self, $ring => $ring.set_chain(ids, buffers));
             }
-            fn set_indirect(&mut self, id: u16, table: DmaMemory, buffers: &[Buffer]) -> bool {
+            fn set_indirect(&mut self, id: u16, table: DmaSlice<'_>, buffers: &[Buffer]) -> bool {
                 $dispatch!(self, $ring => $ring.set_indirect(id, table, buffers))
             }
             #[inline]
@@ -191,7 +191,7 @@ impl DriverQueue {
     /// An empty queue in `memory`, which is cleared, with interrupts off. `None` when the size
     /// is not allowed, or the memory too short or not aligned to 16 bytes.
     #[must_use]
-    pub fn new(memory: DmaMemory, size: u16, features: Features) -> Option<Self> {
+    pub fn new(memory: DmaPart, size: u16, features: Features) -> Option<Self> {
         if features.contains(Features::RING_PACKED) {
             return PackedQueue::new(memory, size, features).map(Self::Packed);
         }
@@ -210,7 +210,7 @@ impl DriverQueue {
     /// address only (virtio 1.3 section 2.7.2). The memory must be aligned to
     /// [`LEGACY_ALIGN`](super::split::LEGACY_ALIGN).
     #[must_use]
-    pub fn new_legacy(memory: DmaMemory, size: u16, features: Features) -> Option<Self> {
+    pub fn new_legacy(memory: DmaPart, size: u16, features: Features) -> Option<Self> {
         let event_idx = features.contains(Features::EVENT_IDX);
         SplitQueue::new_legacy(memory, QueueSize::new(size)?, event_idx).map(Self::Split)
     }

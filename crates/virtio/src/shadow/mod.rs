@@ -103,9 +103,8 @@ pub struct ShadowRing {
 }
 
 impl ShadowRing {
-    /// `guest` is the guest's ring, of `entries` entries, and `shadow` a new one in memory that
-    /// must stay mapped for as long as this is used. `writes`: the device writes the buffers (a
-    /// receive ring), otherwise it reads them.
+    /// `guest` is the guest's ring, of `entries` entries, and `shadow` a new one. `writes`: the
+    /// device writes the buffers (a receive ring), otherwise it reads them.
     #[must_use]
     pub fn new(guest: DeviceQueue, entries: u16, shadow: DriverQueue, writes: bool) -> Self {
         let places = vec![Place::default(); shadow.entries().into()].into_boxed_slice();
@@ -228,9 +227,7 @@ impl ShadowRing {
             let Some(address) = self.guest.memory().guest_address(*segment) else {
                 return Placed::Bad;
             };
-            // SAFETY: the segment lies in the guest's memory, which `guest` keeps mapped for as
-            // long as this ring is used; nobody has references to it.
-            let memory = unsafe { DmaMemory::new(segment.as_ptr(), segment.len(), address) };
+            let memory = DmaMemory::new(segment.as_ptr(), segment.len(), address);
             let Some(memory) = memory else { return Placed::Bad };
             let writes = self.writes;
             self.parts.push(if writes {

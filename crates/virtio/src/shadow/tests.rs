@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use eal::{Mapping, SharedMemory};
+use eal::{DmaArena, Mapping, SharedMemory};
 use proptest::prelude::*;
 
 use super::*;
@@ -19,14 +19,14 @@ const BYTES: usize = 1 << 20;
 /// Where buffers begin in the guest's memory.
 const DATA: usize = 0x4_0000;
 
-fn map(memory: &SharedMemory, at: u64) -> Region {
-    let mapping = Arc::new(Mapping::map(memory.fd(), 0, BYTES as u64).unwrap());
+fn map(memory: &DmaArena, at: u64) -> Region {
+    let fd = memory.memory().fd();
+    let mapping = Arc::new(Mapping::map(fd, 0, BYTES as u64).unwrap());
     Region { guest_addr: at, user_addr: at, mapping }
 }
 
-fn dma(memory: &SharedMemory, at: u64) -> DmaMemory {
-    // SAFETY: the bench keeps the memory for longer than its rings.
-    unsafe { DmaMemory::new(memory.as_ptr(), BYTES, at) }.unwrap()
+fn arena(name: &str, at: u64) -> DmaArena {
+    DmaArena::shared(SharedMemory::allocate(name, BYTES).unwrap(), at).unwrap()
 }
 
 /// A chain that the guest's driver has made available.
@@ -44,8 +44,7 @@ struct Bench {
     writes: bool,
     size: u16,
     shadow_size: u16,
-    guest: SharedMemory,
-    shadow: SharedMemory,
+    guest: DmaArena,
     driver: DriverQueue,
     relay: Option<ShadowRing>,
     device: DeviceQueue,
@@ -65,19 +64,17 @@ impl Bench {
         let mut features = Features::VERSION_1 | Features::INDIRECT_DESC;
         features.set(Features::RING_PACKED, packed);
         features.set(Features::EVENT_IDX, event_idx);
-        let guest = SharedMemory::allocate("guest", BYTES).unwrap();
-        let shadow = SharedMemory::allocate("shadow", BYTES).unwrap();
-        let driver = DriverQueue::new(dma(&guest, GUEST), size, features).unwrap();
+        let mut guest = arena("guest", GUEST);
+        let ring = guest.take_at(0, DATA).unwrap();
+        let driver = DriverQueue::new(ring, size, features).unwrap();
         let base = driver.first_base();
-        let (relay, device) =
-            connect(features, writes, (size, shadow_size), (&guest, &shadow), &driver, base);
+        let (relay, device) = connect(features, writes, (size, shadow_size), &guest, &driver, base);
         Self {
             features,
             writes,
             size,
             shadow_size,
             guest,
-            shadow,
             driver,
             relay: Some(relay),
             device,
@@ -98,7 +95,7 @@ impl Bench {
                 if self.next_data + *len as usize > BYTES {
                     self.next_data = DATA;
                 }
-                let part = dma(&self.guest, GUEST).slice(self.next_data, *len as usize).unwrap();
+                let part = self.guest.slice(self.next_data, *len as usize).unwrap();
                 // Addresses are not used twice by chains that are under way at the same time.
                 self.next_data += (*len as usize).max(1);
                 if self.writes { Buffer::writable(part) } else { Buffer::readable(part) }
@@ -192,9 +189,8 @@ impl Bench {
         assert!(self.posted.values().all(|posted| posted.used.is_none()));
         assert!(self.writes || ended.bad as usize <= self.given_up);
         let sizes = (self.size, self.shadow_size);
-        let memory = (&self.guest, &self.shadow);
         let (relay, device) =
-            connect(self.features, self.writes, sizes, memory, &self.driver, base);
+            connect(self.features, self.writes, sizes, &self.guest, &self.driver, base);
         (self.relay, self.device) = (Some(relay), device);
     }
 
@@ -218,7 +214,7 @@ fn connect(
     features: Features,
     writes: bool,
     (size, shadow_size): (u16, u16),
-    (guest, shadow): (&SharedMemory, &SharedMemory),
+    guest: &DmaArena,
     driver: &DriverQueue,
     base: u32,
 ) -> (ShadowRing, DeviceQueue) {
@@ -226,11 +222,13 @@ fn connect(
     let (desc, avail, used) = driver.device_addresses();
     let setup = RingSetup { size, desc, avail, used, base, features };
     let guest_side = DeviceQueue::new(table, setup).unwrap();
-    let queue = DriverQueue::new(dma(shadow, SHADOW), shadow_size, features).unwrap();
+    let mut shadow = arena("shadow", SHADOW);
+    let ring = shadow.take_at(0, BYTES).unwrap();
+    let queue = DriverQueue::new(ring, shadow_size, features).unwrap();
     let (desc, avail, used) = queue.device_addresses();
     let base = queue.first_base();
     let relay = ShadowRing::new(guest_side, size, queue, writes);
-    let regions = vec![map(guest, GUEST), map(shadow, SHADOW)];
+    let regions = vec![map(guest, GUEST), map(&shadow, SHADOW)];
     let table = Arc::new(GuestMemory::new(regions).unwrap());
     let setup = RingSetup { size: shadow_size, desc, avail, used, base, features };
     (relay, DeviceQueue::new(table, setup).unwrap())
@@ -343,7 +341,7 @@ fn notifications_are_asked_for_and_given() {
         bench.relay();
         let _ = bench.device.arm();
         // The guest is asked to notify, and the device to interrupt.
-        let buffer = Buffer::writable(dma(&bench.guest, GUEST).slice(DATA, 64).unwrap());
+        let buffer = Buffer::writable(bench.guest.slice(DATA, 64).unwrap());
         bench.driver.add(&[buffer]).unwrap();
         assert!(bench.driver.publish());
         let relayed = bench.relay.as_mut().unwrap().relay().unwrap();

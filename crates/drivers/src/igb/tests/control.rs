@@ -285,9 +285,9 @@ fn memory_of_a_queue_that_does_not_stop_is_given_up() {
     let hardware = Arc::new(Hardware::new(device.clone(), devices::find(0x8086, 0x10C9).unwrap()));
     let pci = device.pci(0, false);
     pci.set_bus_master(true).unwrap();
-    let rings = RingMemory::allocate("test", 2, 128, pci.dma()).unwrap();
+    let mut rings = RingMemory::allocate("test", 2, 128, pci.dma()).unwrap();
     let config = RxConfig { access_vlan: None, drop_when_empty: false };
-    let ring = rings.ring(0).unwrap();
+    let ring = rings.ring().unwrap();
     let rx = RxRing::start(&hardware, "test-rx", 0, ring, config, pci.dma()).unwrap();
     rx.offer();
     drop(rings);

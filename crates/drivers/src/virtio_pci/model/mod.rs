@@ -157,7 +157,7 @@ impl AddressSpace for Space {
         self.piece
     }
 
-    fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
+    unsafe fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let first = state.next_address;
         state.next_address += memory.len() as u64 + (1 << 20);
@@ -183,7 +183,7 @@ impl AddressSpace for Space {
         self.unmap_at(first);
     }
 
-    fn map_at(&self, memory: &Arc<Mapping>, at: u64) -> Result<(), String> {
+    unsafe fn map_at(&self, memory: &Arc<Mapping>, at: u64) -> Result<(), String> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let end = at + memory.len() as u64;
         if end > state.most_address {

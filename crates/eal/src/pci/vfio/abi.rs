@@ -338,12 +338,21 @@ pub fn iova_ranges(container: BorrowedFd<'_>) -> io::Result<Option<Vec<(u64, u64
 
 /// Lets the devices of a container find `size` bytes at address `vaddr` of this process at
 /// `iova`, for reading and writing.
-pub fn map_dma(container: BorrowedFd<'_>, vaddr: u64, iova: u64, size: u64) -> io::Result<()> {
+///
+/// # Safety
+///
+/// The memory must be there until it is [unmapped](unmap_dma), and of a kind that devices may write
+/// to: nobody may have references to it that this would break.
+pub unsafe fn map_dma(
+    container: BorrowedFd<'_>,
+    vaddr: u64,
+    iova: u64,
+    size: u64,
+) -> io::Result<()> {
     let flags = DMA_READ | DMA_WRITE;
     let argument = DmaMap { argsz: argsz::<DmaMap>(), flags, vaddr, iova, size };
     // SAFETY: the structure is the one that the request takes. The kernel pins whatever memory is
-    // there, for devices to access; that it is ours to give is the caller's affair, who has it
-    // from a `SharedMemory`.
+    // there, for devices to access, which the caller vouches for.
     unsafe { call_with(container, IOMMU_MAP_DMA, &argument) }.map(drop)
 }
 

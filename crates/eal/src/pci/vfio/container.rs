@@ -165,7 +165,8 @@ impl Container {
         state.addresses.set_ranges(ranges.unwrap_or_else(assumed_ranges));
         if is_first {
             for (iova, Mapping { vaddr, len }) in &state.mappings {
-                abi::map_dma(fd, *vaddr, *iova, *len)
+                // SAFETY: as in `insert`: what is noted there has not gone.
+                unsafe { abi::map_dma(fd, *vaddr, *iova, *len) }
                     .map_err(|cause| map_error(&cause, *len, *iova))?;
             }
         }
@@ -173,13 +174,25 @@ impl Container {
     }
 
     /// Maps memory at an address that was taken for it.
-    fn insert(&self, state: &mut State, vaddr: u64, iova: u64, len: u64) -> Result<(), String> {
+    ///
+    /// # Safety
+    ///
+    /// It must be memory of a kind that is shared, and be [removed](Self::remove) before it goes.
+    unsafe fn insert(
+        &self,
+        state: &mut State,
+        vaddr: u64,
+        iova: u64,
+        len: u64,
+    ) -> Result<(), String> {
         // Without a group there is no IOMMU to tell; the next first group gets to know it.
-        if !state.groups.is_empty()
-            && let Err(cause) = abi::map_dma(self.fd.as_fd(), vaddr, iova, len)
-        {
-            state.addresses.free(iova);
-            return Err(map_error(&cause, len, iova));
+        if !state.groups.is_empty() {
+            // SAFETY: as the caller says.
+            let mapped = unsafe { abi::map_dma(self.fd.as_fd(), vaddr, iova, len) };
+            if let Err(cause) = mapped {
+                state.addresses.free(iova);
+                return Err(map_error(&cause, len, iova));
+            }
         }
         state.mappings.insert(iova, Mapping { vaddr, len });
         Ok(())
@@ -225,7 +238,7 @@ impl AddressSpace for Container {
         if self.has_iommu { usize::MAX } else { HUGE_PAGE }
     }
 
-    fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
+    unsafe fn map(&self, memory: &SharedMemory) -> Result<DeviceAddresses, String> {
         if !self.has_iommu {
             return physical::addresses(memory);
         }
@@ -237,7 +250,8 @@ impl AddressSpace for Container {
             "no addresses are left that the IOMMU and the devices can do".to_owned()
         })?;
         let vaddr = memory.as_ptr().expose_provenance().get() as u64;
-        self.insert(&mut state, vaddr, iova, len)?;
+        // SAFETY: the caller unmaps it before it goes.
+        unsafe { self.insert(&mut state, vaddr, iova, len) }?;
         Ok(DeviceAddresses::Contiguous(iova))
     }
 
@@ -247,7 +261,7 @@ impl AddressSpace for Container {
         }
     }
 
-    fn map_at(&self, memory: &Arc<foreign::Mapping>, at: u64) -> Result<(), String> {
+    unsafe fn map_at(&self, memory: &Arc<foreign::Mapping>, at: u64) -> Result<(), String> {
         if !self.has_iommu {
             return Err("addresses can be chosen behind an IOMMU only".to_owned());
         }
@@ -266,7 +280,8 @@ impl AddressSpace for Container {
                         (x86 signals interrupts at 0xfee00000 to 0xfeefffff)"
                 .to_owned());
         }
-        self.insert(&mut state, vaddr, at, len)
+        // SAFETY: the caller unmaps it before it goes.
+        unsafe { self.insert(&mut state, vaddr, at, len) }
     }
 
     fn unmap_at(&self, at: u64) {

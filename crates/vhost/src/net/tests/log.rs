@@ -26,7 +26,7 @@ const LOG_BYTES: usize = (0x1_0000 + BYTES) / 4096 / 8;
 
 /// A guest with one ring of either format, and the log of a front-end that migrates it.
 struct Migrated {
-    memory: SharedMemory,
+    memory: DmaArena,
     ring: DriverQueue,
     slot: Arc<RingSlot>,
     stats: QueueStats,
@@ -41,7 +41,8 @@ struct Migrated {
 impl Migrated {
     fn new(features: Features) -> Self {
         let memory = SharedMemory::allocate("guest", BYTES).unwrap();
-        let (ring, queue) = queues(&memory, features);
+        let mut memory = DmaArena::shared(memory, GUEST).unwrap();
+        let (ring, queue) = queues(&mut memory, features);
         let slot = RingSlot::new("test".into(), Arc::new(EventFd::new().unwrap())).unwrap();
         slot.edit(|place| {
             let mut running = Ring::new(queue, features);
@@ -69,7 +70,7 @@ impl Migrated {
     fn allocate(&mut self, len: usize) -> Option<DmaMemory> {
         let at = self.next_buffer;
         self.next_buffer += len;
-        let buffer = whole(&self.memory).slice(at, len)?;
+        let buffer = self.memory.slice(at, len)?;
         // SAFETY: `slice` gave exactly this many bytes of the guest's memory.
         unsafe { buffer.host().as_ptr().write_bytes(FILL, len) };
         Some(buffer)
@@ -81,12 +82,15 @@ impl Migrated {
         let buffers: Option<Vec<_>> =
             lens.iter().map(|len| self.allocate(*len).map(kind)).collect();
         self.next_buffer = self.next_buffer.next_multiple_of(16);
-        let (Some(buffers), Some(table)) = (buffers, self.allocate(16 * lens.len())) else {
+        let at = self.next_buffer;
+        let (Some(buffers), Some(place)) = (buffers, self.allocate(16 * lens.len())) else {
             return;
         };
+        let mut table = self.memory.take_at(at, place.len()).unwrap();
         if !indirect {
             self.ring.add(&buffers);
         } else if let Some(id) = self.ring.reserve() {
+            let table = table.slice_mut(0, place.len()).unwrap();
             assert!(self.ring.set_indirect(id, table, &buffers));
             self.ring.post(id);
         }
@@ -122,24 +126,21 @@ impl Migrated {
 
     fn snapshot(&self) -> Vec<u8> {
         // SAFETY: nobody writes to the memory while it is copied: all runs in this thread.
-        unsafe { std::slice::from_raw_parts(self.memory.as_ptr().as_ptr(), BYTES) }.to_vec()
+        unsafe { std::slice::from_raw_parts(self.memory.memory().as_ptr().as_ptr(), BYTES) }
+            .to_vec()
     }
 }
 
-fn whole(memory: &SharedMemory) -> DmaMemory {
-    // SAFETY: the memory lives as long as its guest, and with it all that is made of this.
-    unsafe { DmaMemory::new(memory.as_ptr(), BYTES, GUEST) }.unwrap()
-}
-
 /// Both sides of a ring at the start of `memory`.
-fn queues(memory: &SharedMemory, features: Features) -> (DriverQueue, DeviceQueue) {
+fn queues(memory: &mut DmaArena, features: Features) -> (DriverQueue, DeviceQueue) {
+    let ring_memory = memory.take_at(0, RING_BYTES).unwrap();
+    let fd = memory.memory().fd();
     let region = |start: usize, len: usize| {
-        let mapping = Mapping::map(memory.fd(), start as u64, len as u64).unwrap();
+        let mapping = Mapping::map(fd, start as u64, len as u64).unwrap();
         let (guest_addr, user_addr) = (GUEST + start as u64, USER + start as u64);
         Region { guest_addr, user_addr, mapping: Arc::new(mapping) }
     };
     let regions = vec![region(CUT, BYTES - CUT), region(0, CUT)];
-    let ring_memory = whole(memory).slice(0, RING_BYTES).unwrap();
     let ring = DriverQueue::new(ring_memory, SIZE, features).unwrap();
     let (desc, avail, used) = ring.device_addresses();
     let [desc, avail, used] = [desc, avail, used].map(|addr| addr - GUEST + USER);
@@ -280,7 +281,7 @@ fn the_answers_of_the_control_queue_are_marked() {
         let mut features = Features::VERSION_1;
         features.set(Features::RING_PACKED, packed);
         let mut guest = Migrated::new(features);
-        let (mut ring, mut queue) = queues(&guest.memory, features);
+        let mut queue = guest.slot.edit(|ring| ring.take().unwrap().queue);
         queue.set_log(Some(RingLog::new(open_log(&guest.log), Some(guest.used))));
         take_marks(&guest.log);
         // To receive everything.
@@ -289,8 +290,8 @@ fn the_answers_of_the_control_queue_are_marked() {
         unsafe { command.host().cast::<[u8; 3]>().write([0, 0, 1]) };
         guest.next_buffer = BYTES - 5;
         let answer = guest.allocate(1).unwrap();
-        ring.add(&[Buffer::readable(command), Buffer::writable(answer)]).unwrap();
-        let _ = ring.publish();
+        guest.ring.add(&[Buffer::readable(command), Buffer::writable(answer)]).unwrap();
+        let _ = guest.ring.publish();
         let mut control = ControlRing::new(queue);
         guest.check("a command", true, |_| {
             control.serve(|_| true);

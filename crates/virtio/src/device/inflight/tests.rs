@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use eal::{DmaMemory, Mapping, SharedMemory};
+use eal::{DmaArena, Mapping, SharedMemory};
 use proptest::prelude::*;
 use rustix::fs::MemfdFlags;
 
@@ -25,7 +25,7 @@ const STRIDE: usize = 64;
 const NUMBERS: u64 = 512;
 
 struct Bench {
-    memory: SharedMemory,
+    memory: DmaArena,
     table: Arc<GuestMemory>,
     setup: RingSetup,
     region: OwnedFd,
@@ -44,9 +44,9 @@ impl Bench {
         let mapping = Arc::new(Mapping::map(memory.fd(), 0, BYTES as u64).unwrap());
         let region = Region { guest_addr: USER, user_addr: USER, mapping };
         let table = Arc::new(GuestMemory::new(vec![region]).unwrap());
-        // SAFETY: the bench keeps the memory for longer than its rings.
-        let all = unsafe { DmaMemory::new(memory.as_ptr(), BYTES, USER) }.unwrap();
-        let driver = DriverQueue::new(all, size, features).unwrap();
+        let mut memory = DmaArena::shared(memory, USER).unwrap();
+        let ring = memory.take_at(0, BUFFERS).unwrap();
+        let driver = DriverQueue::new(ring, size, features).unwrap();
         let (desc, avail, used) = driver.device_addresses();
         let setup = RingSetup { size, desc, avail, used, base: driver.first_base(), features };
         let flags = MemfdFlags::CLOEXEC;
@@ -85,10 +85,8 @@ impl Bench {
     }
 
     fn post(&mut self, count: usize) {
-        // SAFETY: as above.
-        let all = unsafe { DmaMemory::new(self.memory.as_ptr(), BYTES, USER) }.unwrap();
         let place = usize::try_from(self.posted % NUMBERS).unwrap();
-        let part = all.slice(BUFFERS + place * STRIDE, STRIDE).unwrap();
+        let part = self.memory.slice(BUFFERS + place * STRIDE, STRIDE).unwrap();
         if let Some(head) = self.driver.add(&vec![Buffer::readable(part); count]) {
             self.waiting.push_back((self.posted, head));
             self.handled.insert(self.posted, (0, 1));

@@ -9,7 +9,7 @@ use crate::driver::buffer::{Buffer, MAX_CHAIN, RingError, Used, writable_bytes};
 use crate::features::Features;
 use crate::packed::{self, AVAIL, EVENT_DESC, EVENT_ENABLE, Position, USED, event_position};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, need_event};
-use eal::DmaMemory;
+use eal::{DmaPart, DmaSlice};
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Owner {
@@ -84,7 +84,7 @@ impl PackedQueue {
     /// number from 1 to 32,768; of the negotiated `features` EVENT_IDX and IN_ORDER matter.
     /// `None` when the size is another, or the memory too short or not aligned to 16 bytes.
     #[must_use]
-    pub fn new(memory: DmaMemory, size: u16, features: Features) -> Option<Self> {
+    pub fn new(memory: DmaPart, size: u16, features: Features) -> Option<Self> {
         let mut ring = PackedRing::new(memory, size)?;
         ring.set_no_interrupt();
         let in_order = features.contains(Features::IN_ORDER);
@@ -209,10 +209,10 @@ impl PackedQueue {
     /// section 2.8.8), which the feature INDIRECT_DESC allows. Returns `false`, and changes nothing,
     /// when the table is too short for the buffers or not aligned to 16 bytes, or when there are
     /// no buffers.
-    pub fn set_indirect(&mut self, id: u16, table: DmaMemory, buffers: &[Buffer]) -> bool {
+    pub fn set_indirect(&mut self, id: u16, table: DmaSlice<'_>, buffers: &[Buffer]) -> bool {
         let bytes = size_of::<packed::Desc>().saturating_mul(buffers.len());
-        let Some(table) = table.slice(0, bytes) else { return false };
-        let entries = table.host().cast::<packed::Desc>();
+        let Some(place) = table.place().slice(0, bytes) else { return false };
+        let entries = place.host().cast::<packed::Desc>();
         let held = self.slots.get(usize::from(id)).is_some_and(|slot| slot.owner == Owner::Driver);
         if buffers.is_empty() || !entries.is_aligned() || !held {
             return false;
@@ -220,11 +220,11 @@ impl PackedQueue {
         for (index, buffer) in buffers.iter().enumerate() {
             let Desc { addr, len, flags, .. } = buffer.desc();
             let desc = packed::Desc { addr, len, id: 0, flags: flags & DESC_WRITE };
-            // SAFETY: the table was cut to the number of buffers, `index` is less than that,
-            // and its maker vouched for its memory.
+            // SAFETY: the table has room for the number of buffers, `index` is less than that, and
+            // it is borrowed from whoever has this memory alone.
             unsafe { entries.add(index).write_volatile(desc) };
         }
-        let desc = Desc { flags: DESC_INDIRECT, ..Buffer::readable(table).desc() };
+        let desc = Desc { flags: DESC_INDIRECT, ..Buffer::readable(place).desc() };
         self.write(id, desc, writable_bytes(buffers));
         true
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{
 };
 
 use crate::packed::{AVAIL, Desc, EVENT_DISABLE, MAX_SIZE, Position, USED};
-use eal::DmaMemory;
+use eal::DmaPart;
 
 /// The parts of a ring start on boundaries of this many bytes, so that what the driver writes
 /// and what the device writes never share a cache line, nor the pair of lines that x86 fetches.
@@ -24,11 +24,12 @@ pub struct PackedRing {
     driver_event: NonNull<u8>,
     device_event: NonNull<u8>,
     size: u16,
-    memory: DmaMemory,
+    /// What the pointers lead into, and nobody else in this process has.
+    memory: DmaPart,
 }
 
-// SAFETY: the pointers lead into the `DmaMemory`, which is Send; the ring is their only user on
-// the driver's side.
+// SAFETY: the pointers lead into `memory`, which is Send; the ring is their only user on the
+// driver's side.
 unsafe impl Send for PackedRing {}
 
 /// Where the event structures lie: the driver's, the device's, and the end of it all.
@@ -48,15 +49,15 @@ impl PackedRing {
     /// above [`MAX_SIZE`], or the memory is shorter than [`bytes`](Self::bytes) or not aligned to
     /// 16 bytes.
     #[must_use]
-    pub fn new(memory: DmaMemory, size: u16) -> Option<Self> {
+    pub fn new(memory: DmaPart, size: u16) -> Option<Self> {
         let (driver_event, device_event, end) = layout(size);
-        let memory = memory.slice(0, end)?;
-        let ring = memory.host();
-        let aligned = ring.cast::<Desc>().is_aligned() && memory.device().is_multiple_of(16);
+        let memory = memory.truncate(end)?;
+        let (ring, device) = (memory.place().host(), memory.place().device());
+        let aligned = ring.cast::<Desc>().is_aligned() && device.is_multiple_of(16);
         if size == 0 || size > MAX_SIZE || !aligned {
             return None;
         }
-        // SAFETY: the slice is `end` bytes long, which its maker vouched for, and both offsets are
+        // SAFETY: the part is `end` bytes long and belongs to this ring alone, and both offsets are
         // below that.
         let (driver_event, device_event) = unsafe {
             ring.as_ptr().write_bytes(0, end);
@@ -75,7 +76,7 @@ impl PackedRing {
     /// The device's addresses of descriptor ring, driver and device event structure.
     #[must_use]
     pub const fn device_addresses(&self) -> (u64, u64, u64) {
-        let ((driver, device, _), base) = (layout(self.size), self.memory.device());
+        let ((driver, device, _), base) = (layout(self.size), self.memory.place().device());
         (base, base + driver as u64, base + device as u64)
     }
 

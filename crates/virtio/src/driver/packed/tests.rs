@@ -4,13 +4,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use eal::{Mapping, SharedMemory};
+use eal::{DmaArena, Mapping, SharedMemory};
 use packet::RawSegment;
 use proptest::prelude::*;
 
 use super::PackedQueue;
 use crate::device::{Buffers, Chain, DeviceQueue, RingSetup};
-use crate::driver::{Buffer, DmaMemory, RingError, Used};
+use crate::driver::{Buffer, DmaPart, DmaSlice, RingError, Used};
 use crate::features::Features;
 use crate::memory::{GuestMemory, Region};
 use crate::packed::{AVAIL, Desc, Position, USED};
@@ -21,8 +21,13 @@ const BYTES: usize = 1 << 18;
 /// Buffers and tables lie behind the ring.
 const DATA: usize = 1 << 16;
 
+fn arena() -> DmaArena {
+    DmaArena::shared(SharedMemory::allocate("packed", BYTES).unwrap(), BASE).unwrap()
+}
+
 struct Bench {
-    memory: SharedMemory,
+    memory: DmaArena,
+    tables: DmaPart,
     addresses: (u64, u64, u64),
     size: u16,
     features: Features,
@@ -30,20 +35,16 @@ struct Bench {
 
 impl Bench {
     fn new(size: u16, features: Features) -> (Self, PackedQueue) {
-        let memory = SharedMemory::allocate("packed", BYTES).unwrap();
-        let dma = Self::dma(&memory);
-        let queue = PackedQueue::new(dma, size, features).unwrap();
+        let mut memory = arena();
+        let ring = memory.take_at(0, DATA).unwrap();
+        let tables = memory.take_at(2 * DATA, DATA).unwrap();
+        let queue = PackedQueue::new(ring, size, features).unwrap();
         let addresses = queue.device_addresses();
-        (Self { memory, addresses, size, features }, queue)
-    }
-
-    fn dma(memory: &SharedMemory) -> DmaMemory {
-        // SAFETY: tests use the queue no longer than the memory.
-        unsafe { DmaMemory::new(memory.as_ptr(), BYTES, BASE) }.unwrap()
+        (Self { memory, tables, addresses, size, features }, queue)
     }
 
     fn device(&self, base: u32) -> DeviceQueue {
-        let mapping = Arc::new(Mapping::map(self.memory.fd(), 0, BYTES as u64).unwrap());
+        let mapping = Arc::new(Mapping::map(self.memory.memory().fd(), 0, BYTES as u64).unwrap());
         let region = Region { guest_addr: BASE, user_addr: BASE, mapping };
         let memory = Arc::new(GuestMemory::new(vec![region]).unwrap());
         let features = self.features | Features::RING_PACKED | Features::VERSION_1;
@@ -54,12 +55,12 @@ impl Bench {
 
     /// A buffer of `len` bytes, at a place that depends on the length.
     fn buffer(&self, len: usize, writable: bool) -> Buffer {
-        let part = Self::dma(&self.memory).slice(DATA + 64 * len, len).unwrap();
+        let part = self.memory.slice(DATA + 64 * len, len).unwrap();
         if writable { Buffer::writable(part) } else { Buffer::readable(part) }
     }
 
-    fn table(&self, id: u16) -> DmaMemory {
-        Self::dma(&self.memory).slice(DATA * 2 + 256 * usize::from(id), 256).unwrap()
+    fn table(&mut self, id: u16) -> DmaSlice<'_> {
+        self.tables.slice_mut(256 * usize::from(id), 256).unwrap()
     }
 
     /// Marks the descriptor at `at` as used, as a device without shame would.
@@ -68,7 +69,10 @@ impl Bench {
         let desc = Desc { addr: 0, len, id, flags: flags | DESC_WRITE };
         assert!(at.index < self.size);
         // SAFETY: the ring starts at the memory's start and has `size` descriptors.
-        unsafe { self.memory.as_ptr().cast::<Desc>().add(at.index.into()).write_volatile(desc) };
+        unsafe {
+            let ring = self.memory.memory().as_ptr().cast::<Desc>();
+            ring.add(at.index.into()).write_volatile(desc);
+        }
     }
 }
 
@@ -329,12 +333,12 @@ fn lies_are_told_by_name() {
 
 #[test]
 fn sizes_and_memory_are_checked() {
-    let memory = SharedMemory::allocate("packed", BYTES).unwrap();
-    let dma = Bench::dma(&memory);
-    assert!(PackedQueue::new(dma, 0, Features::empty()).is_none());
-    assert!(PackedQueue::new(dma, 32_769, Features::empty()).is_none());
-    assert!(PackedQueue::new(dma.slice(8, 4096).unwrap(), 4, Features::empty()).is_none());
+    let new = |offset, len, size| {
+        let part = arena().take_at(offset, len).unwrap();
+        PackedQueue::new(part, size, Features::empty())
+    };
+    assert!(new(0, BYTES, 0).is_none() && new(0, BYTES, 32_769).is_none());
+    assert!(new(8, 4096, 4).is_none());
     let bytes = PackedQueue::bytes(5);
-    assert!(PackedQueue::new(dma.slice(0, bytes - 1).unwrap(), 5, Features::empty()).is_none());
-    assert!(PackedQueue::new(dma.slice(0, bytes).unwrap(), 5, Features::empty()).is_some());
+    assert!(new(0, bytes - 1, 5).is_none() && new(0, bytes, 5).is_some());
 }

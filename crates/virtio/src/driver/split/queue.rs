@@ -7,7 +7,7 @@
 use super::ring::SplitRing;
 use crate::driver::buffer::{Buffer, MAX_CHAIN, RingError, Used, writable_bytes};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, Desc, QueueSize, need_event};
-use eal::DmaMemory;
+use eal::{DmaPart, DmaSlice};
 
 /// With EVENT_IDX, an index that was passed comes up again after 65,536 steps; this many steps
 /// after the last update it is moved on.
@@ -70,7 +70,7 @@ impl SplitQueue {
     /// whether EVENT_IDX was negotiated. `None` when the memory is too short or not aligned to 16
     /// bytes.
     #[must_use]
-    pub fn new(memory: DmaMemory, size: QueueSize, event_idx: bool) -> Option<Self> {
+    pub fn new(memory: DmaPart, size: QueueSize, event_idx: bool) -> Option<Self> {
         SplitRing::new(memory, size).map(|ring| Self::on(ring, event_idx))
     }
 
@@ -83,7 +83,7 @@ impl SplitQueue {
     /// As [`new`](Self::new), in the layout that devices before virtio 1.0 expect. The memory
     /// must be aligned to [`LEGACY_ALIGN`](super::LEGACY_ALIGN).
     #[must_use]
-    pub fn new_legacy(memory: DmaMemory, size: QueueSize, event_idx: bool) -> Option<Self> {
+    pub fn new_legacy(memory: DmaPart, size: QueueSize, event_idx: bool) -> Option<Self> {
         SplitRing::new_legacy(memory, size).map(|ring| Self::on(ring, event_idx))
     }
 
@@ -207,10 +207,10 @@ impl SplitQueue {
     /// (virtio 1.3 section 2.7.5.3), which the feature INDIRECT_DESC allows. Returns `false`, and
     /// changes nothing, when the table is too short for the buffers or not aligned to 16 bytes, or
     /// when there are no buffers.
-    pub fn set_indirect(&mut self, id: u16, table: DmaMemory, buffers: &[Buffer]) -> bool {
+    pub fn set_indirect(&mut self, id: u16, table: DmaSlice<'_>, buffers: &[Buffer]) -> bool {
         let bytes = size_of::<Desc>().saturating_mul(buffers.len());
-        let Some(table) = table.slice(0, bytes) else { return false };
-        let entries = table.host().cast::<Desc>();
+        let Some(place) = table.place().slice(0, bytes) else { return false };
+        let entries = place.host().cast::<Desc>();
         let held = self.slots.get(usize::from(id)).is_some_and(|slot| slot.owner == Owner::Driver);
         if buffers.is_empty() || !entries.is_aligned() || !held {
             return false;
@@ -223,11 +223,11 @@ impl SplitQueue {
                 desc.flags |= DESC_NEXT;
                 desc.next = next;
             }
-            // SAFETY: the table was cut to the number of buffers, `index` is less than that,
-            // and its maker vouched for its memory.
+            // SAFETY: the table has room for the number of buffers, `index` is less than that, and
+            // it is borrowed from whoever has this memory alone.
             unsafe { entries.add(index).write_volatile(desc) };
         }
-        let desc = Desc { flags: DESC_INDIRECT, ..Buffer::readable(table).desc() };
+        let desc = Desc { flags: DESC_INDIRECT, ..Buffer::readable(place).desc() };
         self.write(id, desc, writable_bytes(buffers));
         true
     }

@@ -11,7 +11,7 @@ use crate::ring::{
     AVAIL_NO_INTERRUPT, Desc, ENTRIES_OFFSET, FLAGS_OFFSET, INDEX_OFFSET, QueueSize,
     USED_NO_NOTIFY, UsedElem,
 };
-use eal::DmaMemory;
+use eal::DmaPart;
 
 /// The parts of a ring start on boundaries of this many bytes, so that what the driver writes
 /// and what the device writes never share a cache line, nor the pair of lines that x86 fetches.
@@ -66,11 +66,12 @@ pub struct SplitRing {
     used: NonNull<u8>,
     size: QueueSize,
     layout: Layout,
-    memory: DmaMemory,
+    /// What the pointers lead into, and nobody else in this process has.
+    memory: DmaPart,
 }
 
-// SAFETY: the pointers lead into the `DmaMemory`, which is Send; the ring is their only user on
-// the driver's side.
+// SAFETY: the pointers lead into `memory`, which is Send; the ring is their only user on the
+// driver's side.
 unsafe impl Send for SplitRing {}
 
 impl SplitRing {
@@ -82,8 +83,21 @@ impl SplitRing {
 
     /// A ring of `size` entries at the start of `memory`, all zero; `None` when the memory is
     /// shorter than [`bytes`](Self::bytes) or not aligned to 16 bytes.
+    ///
+    /// The ring has the memory to itself, and keeps it; what was only looked up does not do:
+    ///
+    /// ```compile_fail,E0308
+    /// # use eal::DmaSpace;
+    /// # use virtio::{driver::split::SplitRing, ring::QueueSize};
+    /// fn in_memory_that_goes(space: &DmaSpace) -> Option<SplitRing> {
+    ///     let buffer = space.allocate("ring", 1 << 16).ok()?;
+    ///     let place = buffer.slice(0, 1 << 16)?;
+    ///     drop(buffer);
+    ///     SplitRing::new(place, QueueSize::new(256)?)
+    /// }
+    /// ```
     #[must_use]
-    pub fn new(memory: DmaMemory, size: QueueSize) -> Option<Self> {
+    pub fn new(memory: DmaPart, size: QueueSize) -> Option<Self> {
         Self::with_layout(memory, size, Layout::new(size))
     }
 
@@ -96,20 +110,20 @@ impl SplitRing {
     /// As [`new`](Self::new), in the legacy layout; `None` also when the device's address is not
     /// aligned to [`LEGACY_ALIGN`].
     #[must_use]
-    pub fn new_legacy(memory: DmaMemory, size: QueueSize) -> Option<Self> {
-        if !memory.device().is_multiple_of(LEGACY_ALIGN as u64) {
+    pub fn new_legacy(memory: DmaPart, size: QueueSize) -> Option<Self> {
+        if !memory.place().device().is_multiple_of(LEGACY_ALIGN as u64) {
             return None;
         }
         Self::with_layout(memory, size, Layout::legacy(size))
     }
 
-    fn with_layout(memory: DmaMemory, size: QueueSize, layout: Layout) -> Option<Self> {
-        let memory = memory.slice(0, layout.end)?;
-        let host = memory.host();
-        if !host.cast::<Desc>().is_aligned() || !memory.device().is_multiple_of(16) {
+    fn with_layout(memory: DmaPart, size: QueueSize, layout: Layout) -> Option<Self> {
+        let memory = memory.truncate(layout.end)?;
+        let (host, device) = (memory.place().host(), memory.place().device());
+        if !host.cast::<Desc>().is_aligned() || !device.is_multiple_of(16) {
             return None;
         }
-        // SAFETY: the slice is `layout.end` bytes long, which its maker vouched for, and both
+        // SAFETY: the part is `layout.end` bytes long and belongs to this ring alone, and both
         // offsets are below that.
         let (avail, used) = unsafe {
             host.as_ptr().write_bytes(0, layout.end);
@@ -128,7 +142,7 @@ impl SplitRing {
     /// The device's addresses of descriptor table, available ring and used ring.
     #[must_use]
     pub const fn device_addresses(&self) -> (u64, u64, u64) {
-        let (layout, base) = (self.layout, self.memory.device());
+        let (layout, base) = (self.layout, self.memory.place().device());
         (base, base + layout.avail as u64, base + layout.used as u64)
     }
 

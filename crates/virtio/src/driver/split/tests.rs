@@ -1,14 +1,15 @@
 //! The driver side against a model of a device that follows the specification, and against one
 //! that does not.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::collections::VecDeque;
-use std::ptr::NonNull;
+use std::sync::Arc;
 
+use eal::dma::DmaBacking;
+use eal::{DmaArena, SharedMemory};
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{Buffer, DmaMemory, RingError, Used};
+use crate::driver::{Buffer, DmaPart, RingError, Used};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, QueueSize, need_event};
 
 /// Where the device believes the memory to be: nothing like the driver's addresses.
@@ -17,9 +18,9 @@ const LEN: usize = 64 * 1024;
 /// Buffers and tables lie behind the ring.
 const BUFFERS: usize = 16 * 1024;
 
-/// Memory, and a device that reaches it through its own addresses.
+/// A device, which reaches the memory through its own addresses.
 struct Device {
-    host: NonNull<u8>,
+    memory: Arc<DmaBacking>,
     size: QueueSize,
     addresses: (u64, u64, u64),
     avail_seen: u16,
@@ -28,25 +29,24 @@ struct Device {
     event_idx: bool,
 }
 
-impl Drop for Device {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `pair` with this layout.
-        unsafe { dealloc(self.host.as_ptr(), Layout::from_size_align(LEN, 4096).unwrap()) }
-    }
+fn arena() -> DmaArena {
+    DmaArena::shared(SharedMemory::allocate("split", LEN).unwrap(), DEVICE_BASE).unwrap()
 }
 
-fn pair(size: u16, event_idx: bool) -> (SplitQueue, Device, DmaMemory) {
-    // SAFETY: the layout is not empty.
-    let host = unsafe { alloc_zeroed(Layout::from_size_align(LEN, 4096).unwrap()) };
-    let host = NonNull::new(host).unwrap();
-    // SAFETY: every test drops the queue before the device, which owns the memory, or does not
-    // use it afterwards.
-    let memory = unsafe { DmaMemory::new(host, LEN, DEVICE_BASE) }.unwrap();
+/// The part of new memory that has `len` bytes from `offset` on.
+fn part(offset: usize, len: usize) -> DmaPart {
+    arena().take_at(offset, len).unwrap()
+}
+
+fn pair(size: u16, event_idx: bool) -> (SplitQueue, Device, DmaArena) {
+    let mut arena = arena();
     let size = QueueSize::new(size).unwrap();
-    let queue = SplitQueue::new(memory, size, event_idx).unwrap();
-    let addresses = queue.device_addresses();
-    let device = Device { host, size, addresses, avail_seen: 0, used: 0, signalled: 0, event_idx };
-    (queue, device, memory)
+    let ring = arena.take_at(0, BUFFERS).unwrap();
+    let queue = SplitQueue::new(ring, size, event_idx).unwrap();
+    let (memory, addresses) = (Arc::clone(arena.backing()), queue.device_addresses());
+    let (avail_seen, used, signalled) = (0, 0, 0);
+    let device = Device { memory, size, addresses, avail_seen, used, signalled, event_idx };
+    (queue, device, arena)
 }
 
 /// A buffer as a device sees it: address, length, writable.
@@ -57,7 +57,7 @@ impl Device {
         let offset = usize::try_from(address - DEVICE_BASE).unwrap();
         assert!(offset + size_of::<T>() <= LEN);
         // SAFETY: checked to be inside.
-        unsafe { self.host.add(offset).as_ptr().cast() }
+        unsafe { self.memory.shared().as_ptr().add(offset).as_ptr().cast() }
     }
 
     fn read<T: Copy>(&self, address: u64) -> T {
@@ -130,7 +130,7 @@ impl Device {
     }
 }
 
-fn buffer(memory: &DmaMemory, index: usize, len: usize, writable: bool) -> Buffer {
+fn buffer(memory: &DmaArena, index: usize, len: usize, writable: bool) -> Buffer {
     let part = memory.slice(BUFFERS + 64 * index, len).unwrap();
     if writable { Buffer::writable(part) } else { Buffer::readable(part) }
 }
@@ -159,11 +159,11 @@ fn a_chain_reaches_the_device_and_comes_back() {
 
 #[test]
 fn a_table_takes_one_descriptor() {
-    let (mut queue, mut device, memory) = pair(2, false);
-    let table = memory.slice(BUFFERS + 4096, 4 * 16).unwrap();
+    let (mut queue, mut device, mut memory) = pair(2, false);
+    let mut table = memory.take_at(BUFFERS + 4096, 4 * 16).unwrap();
     let buffers: Vec<_> = (0..4).map(|index| buffer(&memory, index, 64, index == 3)).collect();
     let id = queue.reserve().unwrap();
-    assert!(queue.set_indirect(id, table, &buffers));
+    assert!(queue.set_indirect(id, table.slice_mut(0, 64).unwrap(), &buffers));
     queue.post(id);
     assert!(queue.publish());
     let expected = (0..4).map(|index| seen(index, 64, index == 3)).collect();
@@ -171,10 +171,13 @@ fn a_table_takes_one_descriptor() {
     assert_eq!(queue.free_count(), 1);
 
     let other = queue.reserve().unwrap();
-    assert!(!queue.set_indirect(other, table, &[]));
-    assert!(!queue.set_indirect(other, table.slice(0, 63).unwrap(), &buffers));
-    assert!(!queue.set_indirect(other, table.slice(8, 56).unwrap(), &buffers[..2]));
-    assert!(!queue.set_indirect(id, table, &buffers), "the device has that one");
+    assert!(!queue.set_indirect(other, table.slice_mut(0, 64).unwrap(), &[]));
+    assert!(!queue.set_indirect(other, table.slice_mut(0, 63).unwrap(), &buffers));
+    assert!(!queue.set_indirect(other, table.slice_mut(8, 56).unwrap(), &buffers[..2]));
+    assert!(
+        !queue.set_indirect(id, table.slice_mut(0, 64).unwrap(), &buffers),
+        "the device has that one"
+    );
 }
 
 #[test]
@@ -292,12 +295,11 @@ fn the_device_is_notified_when_it_wants_to_be() {
 
 #[test]
 fn memory_must_be_large_enough_and_aligned() {
-    let (_queue, _device, memory) = pair(16, false);
     let size = QueueSize::new(16).unwrap();
     let bytes = SplitQueue::bytes(size);
-    assert!(SplitQueue::new(memory.slice(0, bytes).unwrap(), size, false).is_some());
-    assert!(SplitQueue::new(memory.slice(0, bytes - 1).unwrap(), size, false).is_none());
-    assert!(SplitQueue::new(memory.slice(8, bytes).unwrap(), size, false).is_none());
+    assert!(SplitQueue::new(part(0, bytes), size, false).is_some());
+    assert!(SplitQueue::new(part(0, bytes - 1), size, false).is_none());
+    assert!(SplitQueue::new(part(8, bytes), size, false).is_none());
 }
 
 #[derive(Clone, Debug)]
@@ -428,10 +430,8 @@ proptest! {
 
 #[test]
 fn the_legacy_layout_is_the_one_that_devices_compute() {
-    let (queue, device, memory) = pair(8, false);
-    drop(queue);
     for size in [1, 8, 64, 256].map(|size| QueueSize::new(size).unwrap()) {
-        let queue = SplitQueue::new_legacy(memory, size, false).unwrap();
+        let queue = SplitQueue::new_legacy(part(0, LEN), size, false).unwrap();
         let (desc, avail, used) = queue.device_addresses();
         let entries = u64::from(size.get());
         assert_eq!((desc, avail), (DEVICE_BASE, desc + 16 * entries));
@@ -441,20 +441,19 @@ fn the_legacy_layout_is_the_one_that_devices_compute() {
         let bytes = SplitQueue::legacy_bytes(size) as u64;
         assert_eq!(bytes, (used - DEVICE_BASE + 6 + 8 * entries).next_multiple_of(4096));
     }
-    let unaligned = memory.slice(2048, LEN - 2048).unwrap();
+    let unaligned = part(2048, LEN - 2048);
     assert!(SplitQueue::new_legacy(unaligned, QueueSize::new(8).unwrap(), false).is_none());
-    let short = memory.slice(0, 8191).unwrap();
+    let short = part(0, 8191);
     assert!(SplitQueue::new_legacy(short, QueueSize::new(8).unwrap(), false).is_none());
-    drop(device);
 }
 
 #[test]
 fn the_position_is_where_the_next_chain_goes() {
     let (mut queue, _device, memory) = pair(4, false);
     assert_eq!(queue.position(), 0);
-    let buffer = Buffer::readable(memory.slice(BUFFERS, 10).unwrap());
+    let piece = buffer(&memory, 0, 10, false);
     for index in 1..=3 {
-        queue.add(&[buffer]).unwrap();
+        queue.add(&[piece]).unwrap();
         assert_eq!(queue.position(), index);
     }
 }
