@@ -1,0 +1,82 @@
+//! User Mode Linux guests, whose kernel is a vhost-user front-end of another make than QEMU's,
+//! connected by `ringway switch`.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::path::Path;
+use std::time::Duration;
+
+use e2e::{Guest, GuestImage, Peer, Ringway, Uml, require, traffic};
+
+/// The worker's core; the guests may use all.
+const CORES: &str = "1";
+
+/// A switch with a port for each of `count` guests.
+fn switch(dir: &Path, count: usize) -> Ringway {
+    let port = |n| format!("uml{n}=vhost-user:{}", dir.join(format!("uml{n}.sock")).display());
+    let ports: Vec<String> = (0..count).map(port).collect();
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    Ringway::switch(dir, &ports, CORES).unwrap()
+}
+
+fn address(n: usize) -> String {
+    format!("10.0.0.{}", n + 1)
+}
+
+/// Guest `n`, on its way to boot.
+fn start(dir: &Path, n: usize) -> Guest {
+    let image = GuestImage::user_mode().unwrap();
+    let name = format!("uml{n}");
+    Uml::new(&name, &image).nic(&dir.join(format!("{name}.sock"))).start(dir).unwrap()
+}
+
+fn configure(guest: &mut Guest, n: usize) {
+    guest.wait_boot().unwrap();
+    traffic::configure(guest, &address(n), 1500).unwrap();
+}
+
+/// A switch and two guests that have their addresses.
+fn pair(dir: &Path) -> (Ringway, [Guest; 2]) {
+    let ringway = switch(dir, 2);
+    let mut guests = [0, 1].map(|n| start(dir, n));
+    for (n, guest) in guests.iter_mut().enumerate() {
+        configure(guest, n);
+    }
+    ringway.wait_links(&["uml0", "uml1"]).unwrap();
+    (ringway, guests)
+}
+
+#[test]
+fn two_guests_ping_and_exchange_tcp() {
+    let Some(_turn) = require(&[Peer::Uml]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (ringway, [mut a, mut b]) = pair(dir.path());
+    a.ping(&address(1), "-c 50 -i 0.02").unwrap();
+    b.ping(&address(0), "-c 50 -i 0.02 -s 1400").unwrap();
+    let there = traffic::transfer(&mut a, &mut b, &address(1), 64).unwrap();
+    let back = traffic::transfer(&mut b, &mut a, &address(0), 64).unwrap();
+    println!("64 MiB in {there:?} and {back:?}");
+    let counters = ringway.counters("uml0").unwrap();
+    // At least the 64 MiB, and less than a tenth more for headers and acknowledgements.
+    for bytes in [counters.rx_bytes, counters.tx_bytes] {
+        assert!((64 << 20..=71 << 20).contains(&bytes), "{counters:?}");
+    }
+    assert_eq!((counters.rx_dropped, counters.tx_dropped), (0, 0));
+}
+
+#[test]
+fn a_guest_is_killed_and_another_takes_its_place() {
+    let Some(_turn) = require(&[Peer::Uml]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (mut ringway, [mut a, mut b]) = pair(dir.path());
+    // The one that dies is sending, and is being sent to.
+    let flood = b.begin(&format!("ping -q -c 1000 -i 0.005 {}", address(0))).unwrap();
+    b.kill();
+    drop((flood, b));
+    let mut b = start(dir.path(), 1);
+    configure(&mut b, 1);
+    a.ping(&address(1), "-c 20 -i 0.02").unwrap();
+    b.ping(&address(0), "-c 20 -i 0.02").unwrap();
+    assert!(ringway.is_running(), "{}", ringway.log());
+    assert!(ringway.stop(Duration::from_secs(5)).unwrap().success(), "{}", ringway.log());
+}
