@@ -35,14 +35,14 @@ fn configure(guest: &mut Guest, n: usize) {
     traffic::configure(guest, &address(n), 1500).unwrap();
 }
 
-/// A switch and two guests that have their addresses.
-fn pair(dir: &Path) -> (Ringway, [Guest; 2]) {
-    let ringway = switch(dir, 2);
-    let mut guests = [0, 1].map(|n| start(dir, n));
+/// A switch and `N` guests that have their addresses.
+fn network<const N: usize>(dir: &Path) -> (Ringway, [Guest; N]) {
+    let ringway = switch(dir, N);
+    let mut guests = std::array::from_fn(|n| start(dir, n));
     for (n, guest) in guests.iter_mut().enumerate() {
         configure(guest, n);
+        ringway.wait_links(&[&format!("uml{n}")]).unwrap();
     }
-    ringway.wait_links(&["uml0", "uml1"]).unwrap();
     (ringway, guests)
 }
 
@@ -50,7 +50,7 @@ fn pair(dir: &Path) -> (Ringway, [Guest; 2]) {
 fn two_guests_ping_and_exchange_tcp() {
     let Some(_turn) = require(&[Peer::Uml]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (ringway, [mut a, mut b]) = pair(dir.path());
+    let (ringway, [mut a, mut b]) = network(dir.path());
     a.ping(&address(1), "-c 50 -i 0.02").unwrap();
     b.ping(&address(0), "-c 50 -i 0.02 -s 1400").unwrap();
     let there = traffic::transfer(&mut a, &mut b, &address(1), 64).unwrap();
@@ -65,18 +65,23 @@ fn two_guests_ping_and_exchange_tcp() {
 }
 
 #[test]
-fn a_guest_is_killed_and_another_takes_its_place() {
+fn a_guest_is_killed_while_the_others_go_on_and_another_takes_its_place() {
     let Some(_turn) = require(&[Peer::Uml]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let (mut ringway, [mut a, mut b]) = pair(dir.path());
+    let (mut ringway, [mut a, mut b, mut c]) = network(dir.path());
+    a.ping(&address(1), "-c 5 -i 0.05").unwrap();
+    let between = a.begin(&format!("ping -q -c 300 -i 0.01 {}", address(1))).unwrap();
     // The one that dies is sending, and is being sent to.
-    let flood = b.begin(&format!("ping -q -c 1000 -i 0.005 {}", address(0))).unwrap();
-    b.kill();
-    drop((flood, b));
-    let mut b = start(dir.path(), 1);
-    configure(&mut b, 1);
-    a.ping(&address(1), "-c 20 -i 0.02").unwrap();
-    b.ping(&address(0), "-c 20 -i 0.02").unwrap();
+    let flood = c.begin(&format!("ping -q -c 1000 -i 0.005 {}", address(1))).unwrap();
+    c.kill();
+    drop((flood, c));
+    let text = a.finish(&between, Duration::from_secs(60)).unwrap().text;
+    assert!(text.contains(" 0% packet loss"), "{text}");
+    let mut c = start(dir.path(), 2);
+    configure(&mut c, 2);
+    c.ping(&address(0), "-c 20 -i 0.02").unwrap();
+    c.ping(&address(1), "-c 20 -i 0.02").unwrap();
+    b.ping(&address(2), "-c 20 -i 0.02").unwrap();
     assert!(ringway.is_running(), "{}", ringway.log());
     assert!(ringway.stop(Duration::from_secs(5)).unwrap().success(), "{}", ringway.log());
 }
