@@ -1,15 +1,19 @@
 //! Network namespaces for tests against the host kernel.
 
+use std::fs::File;
 use std::net::UdpSocket;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::process::Command;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ethdev::{PortEvent, RxQueue};
 use packet::{BURST, Frame, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{
+    LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe,
+};
 
 use crate::open::{Drivers, OpenPort, open};
 
@@ -121,19 +125,67 @@ pub(crate) fn is_udp(frame: &Frame<'_>) -> bool {
     frame.head().get(12..14) == Some(&[8, 0]) && frame.head().get(23) == Some(&17)
 }
 
-/// Deletes the interface of `device`, `rw0`, while a worker sleeps on its port: that is announced
-/// once, and lets the worker sleep again.
-pub(crate) fn check_deleted_interface(device: &str) {
-    let mut port = open_port(device);
+/// A network namespace that nobody is in; it goes away with this value.
+pub(crate) struct Elsewhere(OwnedFd);
+
+impl Elsewhere {
+    pub(crate) fn new() -> Self {
+        let thread = thread::spawn(|| {
+            // SAFETY: only the network namespace of this thread changes.
+            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.unwrap();
+            File::open("/proc/thread-self/ns/net").unwrap().into()
+        });
+        Self(thread.join().unwrap())
+    }
+
+    /// A name that ip(8) takes for it.
+    pub(crate) fn path(&self) -> String {
+        format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd())
+    }
+
+    /// Runs ip(8) there.
+    pub(crate) fn ip(&self, command: &str) -> String {
+        let path = self.path();
+        thread::spawn({
+            let (fd, command) = (File::open(path).unwrap(), command.to_owned());
+            move || {
+                let kind = Some(LinkNameSpaceType::Network);
+                move_into_link_name_space(fd.as_fd(), kind).unwrap();
+                ip(&command)
+            }
+        })
+        .join()
+        .unwrap()
+    }
+}
+
+/// Has the events of a port sent to the test.
+pub(crate) fn events_of(port: &OpenPort) -> Receiver<PortEvent> {
     let (sender, events) = mpsc::channel();
     assert!(port.port.on_event(move |event| sender.send(event).unwrap()));
-    assert!(port.rx[0].arm());
-    ip("link delete rw0");
-    let removed = |event: &PortEvent| *event == PortEvent::Removed;
+    events
+}
+
+/// Waits until the link of a port is up, or down, by its events.
+pub(crate) fn wait_for_link(port: &OpenPort, events: &Receiver<PortEvent>, up: bool) {
     let deadline = Instant::now() + PATIENCE;
-    while !events.recv_timeout(PATIENCE).is_ok_and(|event| removed(&event)) {
-        assert!(Instant::now() < deadline);
+    while port.port.control().link().up != up {
+        assert!(Instant::now() < deadline, "the link does not change");
+        // One that came before the link was asked for is as good as none.
+        let _ = events.recv_timeout(PATIENCE);
     }
+}
+
+/// A fact about a port.
+pub(crate) fn detail(port: &OpenPort, name: &str) -> String {
+    let details = port.port.control().details();
+    details.into_iter().find(|(other, _)| other == name).unwrap().1
+}
+
+/// That a port waits for `rw0`: it carries nothing and wakes nobody.
+fn check_waiting(port: &mut OpenPort) {
+    let shown = detail(port, "interface");
+    assert!(shown.starts_with("waiting for 'rw0': there is no such interface"), "{shown}");
     for queue in &mut port.rx {
         queue.disarm();
         assert!(queue.rx_burst(BURST).frames().is_empty());
@@ -141,7 +193,80 @@ pub(crate) fn check_deleted_interface(device: &str) {
     }
     assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
     assert!(!port.tx[0].is_ready() && !port.port.control().link().up);
-    assert!(!events.try_iter().any(|event| removed(&event)), "once");
+}
+
+/// That frames pass between a port on `rw0` and `rw1`; the first one wakes a sleeping worker.
+fn check_passing(port: &mut OpenPort, round: usize) {
+    let mut other = open_port("af-packet:rw1");
+    let bytes = frame(round, 100);
+    assert_eq!(other.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
+    let woken = port.rx.iter().any(|queue| is_readable_within(queue, PATIENCE));
+    assert!(woken, "a sleeping worker is not woken");
+    let received = receive_where(&mut port.rx[0], 1, is_experimental);
+    assert_eq!(received, std::slice::from_ref(&bytes));
+    assert!(port.tx[0].is_ready());
+    assert_eq!(port.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
+    assert_eq!(receive_where(&mut other.rx[0], 1, is_experimental), [bytes]);
+}
+
+/// That a port on `rw0` takes its interface up whenever there is one: it is not there at the
+/// start, is made, deleted, made anew, moves to another namespace and comes back, with the same
+/// number, and is renamed. A worker sleeps on the port all the while.
+pub(crate) fn check_interface_that_comes_and_goes(device: &str) {
+    let mut port = open_port(&format!("{device},mtu=1400"));
+    let events = events_of(&port);
+    check_waiting(&mut port);
+    let mut round = 0;
+    let mut comes = |port: &mut OpenPort| {
+        wait_for_link(port, &events, true);
+        round += 1;
+        assert_eq!(detail(port, "interface"), "rw0");
+        assert_eq!(port.port.control().mtu(), 1400, "it gets what was asked for");
+        assert!(ip("-d -o link show rw0").contains("promiscuity 1"));
+        check_passing(port, round);
+        assert!(port.rx[0].arm());
+    };
+    let goes = |port: &mut OpenPort| {
+        wait_for_link(port, &events, false);
+        check_waiting(port);
+    };
+    for _ in 0..2 {
+        veth_pair(1500);
+        comes(&mut port);
+        ip("link delete rw0");
+        goes(&mut port);
+    }
+    veth_pair(1500);
+    comes(&mut port);
+    let elsewhere = Elsewhere::new();
+    ip(&format!("link set rw0 netns {}", elsewhere.path()));
+    goes(&mut port);
+    assert!(!elsewhere.ip("-d -o link show rw0").contains("xdp"), "a program is left over");
+    elsewhere.ip(&format!("link set rw0 netns {}", namespace()));
+    ip("link set rw0 addrgenmode none up");
+    comes(&mut port);
+    // A port stays with its interface, whatever that is called, and takes up none of another
+    // name.
+    ip("link set rw0 name rw2");
+    assert_eq!(detail(&port, "interface"), "rw2");
+    check_passing(&mut port, 9);
+    ip("link delete rw2");
+    goes(&mut port);
+    veth_pair(1500);
+    comes(&mut port);
+    ip("link delete rw0");
+    goes(&mut port);
+    veth_pair(1500);
+    ip("link set rw0 down");
+    ip("link set rw0 name rw2");
+    ip("link set rw2 name rw0 up");
+    comes(&mut port);
+    assert!(!events.try_iter().any(|event| event == PortEvent::Removed));
+}
+
+/// A name that ip(8) takes for the calling thread's network namespace.
+fn namespace() -> String {
+    format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid().as_raw_nonzero())
 }
 
 /// Whether it is a frame such as [`frame`] makes.

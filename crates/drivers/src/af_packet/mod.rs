@@ -16,21 +16,22 @@ mod socket;
 mod tests;
 mod transmit;
 
-use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use ethdev::{DeviceSpec, Error, PortInfo, QueueStats, RxQueue, TxQueue};
+use eal::Epoll;
+use ethdev::{DeviceSpec, Error};
 
 use self::receive::PacketRx;
 use self::socket::{Receiver, Sender, Shape};
 use self::transmit::PacketTx;
-use crate::interfaces::name_problem;
-use crate::kernel::control::{Device, KernelControl};
-use crate::kernel::interface::Interface;
+use crate::interfaces::{Interfaces, name_problem};
+use crate::kernel::control::open_port;
+use crate::kernel::interface::{Interface, NotOpened};
 use crate::kernel::link::{LINK_HEADERS, LinkState};
 use crate::kernel::options::{MAX_MTU, Settings, about, take_queue_size};
+use crate::kernel::session::{Device, Driver, Opened};
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
@@ -79,54 +80,75 @@ impl Config {
     }
 }
 
-/// Opens an AF_PACKET port.
+/// Opens an AF_PACKET port, which waits for its interface should that not be there.
 ///
 /// # Errors
-/// Options that make no sense; an interface that does not exist; rights or kernel features that
-/// are missing.
+/// Options that make no sense; rights or kernel features that are missing.
 pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
-    let device = spec.text().to_owned();
-    let config = Config::parse(spec)?;
-    let what = format!("AF_PACKET port on interface '{}'", config.interface);
-    let error = |reason: String| Error::Device { what: what.clone(), reason };
-    let interface = Interface::find(&config.interface).map_err(error)?;
-    let state = Arc::new(interface.state("AF_PACKET"));
-    // Longer frames pass too, at the cost of a system call each.
-    let mtu = config.settings.mtu.map_or(state.max_len(), |mtu| usize::from(mtu) + LINK_HEADERS);
-    let shape = Shape::new(config.queue_size, mtu);
-    let (receivers, senders) = open_all(interface.index, config.queues, shape).map_err(error)?;
-    let was_off = interface.switch_on().or_else(|reason| is_off(&interface, &reason));
-    let was_off = was_off.map_err(error)?;
+    let text = spec.text().to_owned();
+    let Config { interface, queues, queue_size, settings } = Config::parse(spec)?;
+    let driver = AfPacket { queues, queue_size };
+    open_port(name, &text, driver, &interface, settings)
+}
 
-    let control = AfPacket::new(&receivers);
-    let queues = config.queues;
-    let info =
-        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: MAX_MTU };
-    let (rx, tx) = queues_of(receivers, senders, &state)
-        .map_err(|cause| error(format!("no epoll descriptor: {cause}")))?;
-    let mut control = KernelControl::new(info, &what, interface, was_off, state, Box::new(control))
-        .map_err(error)?;
-    control.configure(&config.settings)?;
-    Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
+/// What it takes to open queues.
+struct AfPacket {
+    queues: usize,
+    queue_size: u32,
+}
+
+impl Driver for AfPacket {
+    const NAME: &'static str = INFO.name;
+    const TITLE: &'static str = "AF_PACKET";
+    type Rx = PacketRx;
+    type Tx = PacketTx;
+
+    fn queues(&self, _name: &str, _asker: &Interfaces) -> usize {
+        self.queues
+    }
+
+    fn check_rights(&self) -> Result<(), String> {
+        socket::check_rights()
+    }
+
+    fn open(
+        &mut self,
+        interface: &Interface<'_>,
+        wanted: &Settings,
+        waits: Vec<Arc<Epoll>>,
+        state: &Arc<LinkState>,
+    ) -> Result<Opened<PacketRx, PacketTx>, NotOpened> {
+        // Longer frames pass too, at the cost of a system call each.
+        let mtu = wanted.mtu.or_else(|| interface.asker.mtu(&interface.name).ok());
+        let frame_len = usize::from(mtu.unwrap_or(1500)) + LINK_HEADERS;
+        let shape = Shape::new(self.queue_size, frame_len);
+        let (receivers, senders) = open_all(interface.index, self.queues, shape)?;
+        let was_off = interface.switch_on().unwrap_or_else(|reason| stays_off(interface, &reason));
+        let device = Box::new(Sockets::new(&receivers));
+        let rx = receivers.into_iter().zip(waits);
+        let rx = rx.map(|(receiver, wait)| PacketRx::new(receiver, Arc::clone(state), wait));
+        let tx = senders.into_iter().map(|sender| PacketTx::new(sender, Arc::clone(state)));
+        Ok(Opened { rx: rx.collect(), tx: tx.collect(), device, was_off })
+    }
 }
 
 /// Without CAP_NET_ADMIN an interface that is off stays so, until somebody switches it on.
-fn is_off(interface: &Interface, reason: &str) -> Result<bool, String> {
+fn stays_off(interface: &Interface<'_>, reason: &str) -> bool {
     let name = &interface.name;
     tracing::warn!("interface '{name}' is off and stays so: {reason}");
-    Ok(false)
+    false
 }
 
-/// Opens all sockets; the error is the reason.
+/// Opens all sockets.
 fn open_all(
     ifindex: u32,
     queues: usize,
     shape: Shape,
-) -> Result<(Vec<Receiver>, Vec<Sender>), String> {
+) -> Result<(Vec<Receiver>, Vec<Sender>), NotOpened> {
     let mut receivers: Vec<Receiver> = Vec::new();
     let (mut senders, mut group) = (Vec::new(), None);
     for _ in 0..queues {
-        let receiver = Receiver::open(ifindex, shape).map_err(|failure| failure.explain())?;
+        let receiver = Receiver::open(ifindex, shape)?;
         if queues > 1 {
             let joined = receiver.join(group);
             group = Some(joined.map_err(|cause| {
@@ -134,37 +156,22 @@ fn open_all(
             })?);
         }
         receivers.push(receiver);
-        senders.push(Sender::open(ifindex, shape).map_err(|failure| failure.explain())?);
+        senders.push(Sender::open(ifindex, shape)?);
     }
     // What came before all were in the group may be in several of them.
     receivers.iter_mut().for_each(Receiver::discard);
     Ok((receivers, senders))
 }
 
-fn queues_of(
-    receivers: Vec<Receiver>,
-    senders: Vec<Sender>,
-    state: &Arc<LinkState>,
-) -> io::Result<(Vec<RxQueue>, Vec<TxQueue>)> {
-    let stats = || Arc::new(QueueStats::default());
-    let rx = |receiver| {
-        let driver = PacketRx::new(receiver, Arc::clone(state))?;
-        Ok(RxQueue::new(Box::new(driver), stats()))
-    };
-    let tx = |sender| TxQueue::new(Box::new(PacketTx::new(sender, Arc::clone(state))), stats());
-    let rx = receivers.into_iter().map(rx).collect::<io::Result<_>>()?;
-    Ok((rx, senders.into_iter().map(tx).collect()))
-}
-
 /// The control side's own part: the receiving sockets, to ask for their counters. The kernel
 /// sets those to zero whenever it tells them.
 #[derive(Debug)]
-struct AfPacket {
+struct Sockets {
     sockets: Vec<(Arc<OwnedFd>, AtomicU64)>,
     slot: usize,
 }
 
-impl AfPacket {
+impl Sockets {
     fn new(receivers: &[Receiver]) -> Self {
         let sockets =
             receivers.iter().map(|receiver| (Arc::clone(&receiver.fd), AtomicU64::new(0)));
@@ -175,7 +182,15 @@ impl AfPacket {
     }
 }
 
-impl Device for AfPacket {
+impl Device for Sockets {
+    fn is_attached(&self, index: u32) -> bool {
+        self.sockets.iter().all(|(fd, _)| socket::is_bound(fd.as_fd(), index))
+    }
+
+    fn max_mtu(&self) -> u16 {
+        MAX_MTU
+    }
+
     fn extended_stats(&self) -> Vec<(String, u64)> {
         let sockets = self.sockets.iter().enumerate();
         sockets

@@ -1,10 +1,11 @@
 //! The receive side: frames are used in the slots where the kernel has put them.
 
-use std::io::{self, IoSliceMut};
+use std::io::IoSliceMut;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use eal::Epoll;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::headers::ethernet::TAG_LEN;
 use packet::{BURST, BadOffload, Capabilities, FrameBatch, OffloadRequest};
@@ -53,11 +54,11 @@ unsafe impl Send for PacketRx {}
 type Located = (NonNull<u8>, usize, [u8; LEGACY_NET_HEADER_LEN]);
 
 impl PacketRx {
-    pub(super) fn new(receiver: Receiver, state: Arc<LinkState>) -> io::Result<Self> {
+    pub(super) fn new(receiver: Receiver, state: Arc<LinkState>, wait: Arc<Epoll>) -> Self {
         let Receiver { slots, fd } = receiver;
-        let waiter = Waiter::new()?;
+        let waiter = Waiter::new(wait, &*fd);
         let large = vec![[0; LARGE]; BURST].into_boxed_slice();
-        Ok(Self {
+        Self {
             batch: FrameBatch::with_segments(0),
             slots,
             large: NonNull::from(Box::leak(large)),
@@ -65,7 +66,7 @@ impl PacketRx {
             state,
             held: 0,
             waiter,
-        })
+        }
     }
 
     fn take(&mut self, max: usize, stats: &QueueStats) {
@@ -258,6 +259,7 @@ impl RxDriver for PacketRx {
 
 impl Drop for PacketRx {
     fn drop(&mut self) {
+        self.disarm();
         self.batch.clear();
         // SAFETY: it comes from `Box::leak` in `new` and is freed only here; no frame is left.
         drop(unsafe { Box::from_raw(self.large.as_ptr()) });
@@ -278,8 +280,9 @@ mod tests {
         // It stands for the socket.
         let fd = Arc::new(EventFd::new().unwrap().into());
         let receiver = Receiver { slots: slots(SLOTS, 2048), fd };
-        let state = Arc::new(LinkState::new("AF_PACKET", "test0", true, 1500));
-        (PacketRx::new(receiver, state).unwrap(), QueueStats::default())
+        let state = Arc::new(LinkState::attached("AF_PACKET", "test0", true, 1500));
+        let wait = Arc::new(Epoll::new().unwrap());
+        (PacketRx::new(receiver, state, wait), QueueStats::default())
     }
 
     fn received(status: u32, len: u32, at: u16) -> Received {

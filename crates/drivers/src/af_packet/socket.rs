@@ -13,7 +13,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::ring::Slots;
-use crate::kernel::interface::socket_refused;
+use crate::kernel::interface::{NotOpened, says_gone, socket_refused};
 use crate::kernel::memory::Pages;
 use crate::kernel::socket::{enlarge_send_buffer, option, packet_socket, set_number, set_option};
 
@@ -83,14 +83,35 @@ fn failed(step: &'static str) -> impl FnOnce(io::Error) -> Failure {
     move |cause| Failure { step, cause }
 }
 
-impl Failure {
-    pub(super) fn explain(&self) -> String {
-        let Self { step, cause } = self;
-        match *step {
-            OPENING => socket_refused(cause, "AF_PACKET", "CAP_NET_RAW"),
-            _ => format!("cannot {step}: {cause}"),
+impl From<Failure> for NotOpened {
+    fn from(Failure { step, cause }: Failure) -> Self {
+        match step {
+            OPENING => Self::Refused(opening_refused(&cause)),
+            _ if says_gone(&cause) => Self::Gone,
+            _ => Self::Refused(format!("cannot {step}: {cause}")),
         }
     }
+}
+
+fn opening_refused(cause: &io::Error) -> String {
+    socket_refused(cause, "AF_PACKET", "CAP_NET_RAW")
+}
+
+/// Whether this process may open packet sockets; the error is the reason.
+pub(super) fn check_rights() -> Result<(), String> {
+    packet_socket().map(drop).map_err(|cause| opening_refused(&cause))
+}
+
+/// Whether a socket is still bound to interface `ifindex`: the kernel unbinds it when the
+/// interface is deleted or leaves for another network namespace, should it come back or not.
+pub(super) fn is_bound(fd: BorrowedFd<'_>, ifindex: u32) -> bool {
+    let mut address = address(0, 0);
+    let Ok(mut len) = libc::socklen_t::try_from(size_of_val(&address)) else { return false };
+    let to = (&raw mut address).cast();
+    // SAFETY: the kernel writes at most `len` bytes, which is what the address has room for; any
+    // bytes make an address.
+    let result = unsafe { libc::getsockname(fd.as_raw_fd(), to, &raw mut len) };
+    result == 0 && u32::try_from(address.sll_ifindex) == Ok(ifindex)
 }
 
 /// What all sockets need; to be called before there is a ring.
@@ -101,17 +122,23 @@ fn prepare(fd: BorrowedFd<'_>) -> Result<(), Failure> {
     set(libc::PACKET_VNET_HDR, 1).map_err(failed("have net headers in front of frames"))
 }
 
-/// Binds a socket to an interface; it receives frames of `protocol`, if that is not 0.
-fn bind(fd: BorrowedFd<'_>, ifindex: u32, protocol: c_int) -> io::Result<()> {
-    let address = libc::sockaddr_ll {
-        sll_family: u16::try_from(libc::AF_PACKET).map_err(io::Error::other)?,
-        sll_protocol: u16::try_from(protocol).map_err(io::Error::other)?.to_be(),
-        sll_ifindex: c_int::try_from(ifindex).map_err(io::Error::other)?,
+const fn address(protocol: u16, ifindex: c_int) -> libc::sockaddr_ll {
+    libc::sockaddr_ll {
+        #[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
+        sll_family: libc::AF_PACKET as u16,
+        sll_protocol: protocol.to_be(),
+        sll_ifindex: ifindex,
         sll_hatype: 0,
         sll_pkttype: 0,
         sll_halen: 0,
         sll_addr: [0; 8],
-    };
+    }
+}
+
+/// Binds a socket to an interface; it receives frames of `protocol`, if that is not 0.
+fn bind(fd: BorrowedFd<'_>, ifindex: u32, protocol: c_int) -> io::Result<()> {
+    let protocol = u16::try_from(protocol).map_err(io::Error::other)?;
+    let address = address(protocol, c_int::try_from(ifindex).map_err(io::Error::other)?);
     let len = libc::socklen_t::try_from(size_of_val(&address)).map_err(io::Error::other)?;
     // SAFETY: the address is one of this family, and as long as it says.
     let result = unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), len) };

@@ -1,20 +1,18 @@
 //! What is particular to the control side of an AF_XDP port.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use ethdev::PortInfo;
 use rustix::net::sockopt::xdp_statistics;
 
-use super::INFO;
 use super::attach::Attached;
 use super::rest::Rest;
-use super::socket::Socket;
+use super::socket::{Socket, is_bound};
 use super::umem::{CHUNK, HEADROOM};
-use crate::kernel::control::Device;
 use crate::kernel::interface::TagsKept;
 use crate::kernel::link::LINK_HEADERS;
 use crate::kernel::options::MAX_MTU;
+use crate::kernel::session::Device;
 
 /// Largest MTU with frames of one piece: what a chunk has room for.
 #[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
@@ -22,7 +20,7 @@ const MAX_MTU_ONE_PIECE: u16 = (CHUNK - HEADROOM - LINK_HEADERS) as u16;
 
 /// The control side's own part.
 #[derive(Debug)]
-pub(super) struct AfXdp {
+pub(super) struct Port {
     attached: Attached,
     sockets: Vec<Arc<OwnedFd>>,
     zero_copy: bool,
@@ -34,7 +32,7 @@ pub(super) struct AfXdp {
     rest: Option<Rest>,
 }
 
-impl AfXdp {
+impl Port {
     pub(super) fn new(
         attached: Attached,
         sockets: &[Socket],
@@ -54,14 +52,22 @@ impl AfXdp {
         }
     }
 
-    pub(super) fn info(&self) -> PortInfo {
-        let queues = self.sockets.len();
-        let max_mtu = if self.multi_buffer { MAX_MTU } else { MAX_MTU_ONE_PIECE };
-        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu }
+    /// Whether checksums of received frames may be only begun.
+    pub(super) const fn begun(&self) -> bool {
+        self.begun
     }
 }
 
-impl Device for AfXdp {
+impl Device for Port {
+    /// A socket is bound once only, so whichever interface it is, it is the one.
+    fn is_attached(&self, _index: u32) -> bool {
+        self.sockets.iter().all(|socket| is_bound(socket.as_fd()))
+    }
+
+    fn max_mtu(&self) -> u16 {
+        if self.multi_buffer { MAX_MTU } else { MAX_MTU_ONE_PIECE }
+    }
+
     /// What the kernel counts per socket (`XDP_STATISTICS`).
     fn extended_stats(&self) -> Vec<(String, u64)> {
         let mut all = Vec::new();

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use eal::EventFd;
+use eal::{Epoll, EventFd};
 use ethdev::{DropReason, PortEvent, QueueStats, RxDriver, TxDriver};
 use packet::{BURST, Frame};
 
@@ -35,13 +35,14 @@ struct Receiver {
 impl Receiver {
     fn new(begun: bool) -> Self {
         let umem = Arc::new(Umem::new(SIZE).unwrap());
-        let state = Arc::new(LinkState::new("AF_XDP", "test0", true, 65_000));
+        let state = Arc::new(LinkState::attached("AF_XDP", "test0", true, 65_000));
         let (rx_ring, rx) = consumer::<Descriptor>(SIZE, 0);
         let (fill_ring, fill) = producer::<Chunk>(2 * SIZE, 0);
         let options = Options { begun, busy_poll: false };
         let rings = (rx_ring, fill_ring);
-        let queue =
-            XdpRx::new(socket(), Arc::clone(&umem), Arc::clone(&state), rings, options).unwrap();
+        let (shared_umem, shared_state) = (Arc::clone(&umem), Arc::clone(&state));
+        let wait = Arc::new(Epoll::new().unwrap());
+        let queue = XdpRx::new(socket(), shared_umem, shared_state, rings, options, wait);
         Self { queue, umem, state, rx, fill, head: 0, stats: QueueStats::default() }
     }
 
@@ -176,7 +177,7 @@ fn a_ring_that_overflows_ends_the_port_once() {
 /// A transmit queue and the kernel's side of its rings.
 fn sender() -> (XdpTx, Kernel, Kernel, Arc<Umem>) {
     let umem = Arc::new(Umem::new(SIZE).unwrap());
-    let state = Arc::new(LinkState::new("AF_XDP", "test0", true, 65_000));
+    let state = Arc::new(LinkState::attached("AF_XDP", "test0", true, 65_000));
     let (tx_ring, tx) = producer::<Descriptor>(SIZE, 0);
     let (completion_ring, completion) = consumer::<Chunk>(SIZE, 0);
     let rings = (tx_ring, completion_ring);

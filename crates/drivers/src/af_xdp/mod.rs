@@ -33,24 +33,27 @@ mod tests;
 mod transmit;
 mod umem;
 
-use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 
-use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
+use eal::Epoll;
+use ethdev::{DeviceSpec, Error};
 
-use self::attach::{Attached, attach};
+use self::attach::attach;
 use self::bpf::Hook;
-use self::device::AfXdp;
+use self::device::Port;
 use self::options::{Checksums, Config, MAX_QUEUES};
 use self::receive::XdpRx;
 use self::rest::Rest;
-use self::socket::{Plan, Socket};
+use self::socket::{PATIENCE, Plan, Socket};
 use self::transmit::XdpTx;
-use crate::kernel::control::KernelControl;
-use crate::kernel::interface::{Interface, TagsKept};
+use crate::interfaces::Interfaces;
+use crate::kernel::control::open_port;
+use crate::kernel::interface::{Interface, NotOpened, TagsKept};
 use crate::kernel::link::LinkState;
-use crate::kernel::options::about;
+use crate::kernel::options::{Settings, about};
+use crate::kernel::session::{Driver, Opened};
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
@@ -62,7 +65,7 @@ pub const INFO: DriverInfo = DriverInfo {
         OptionInfo {
             name: "queues",
             value: "N",
-            help: "queue pairs, from queue 0 on, 1 to 64 (default: all of the interface)",
+            help: "queue pairs, from queue 0 on, 1 to 64 (default: all of the interface, 1 if it is not there)",
         },
         OptionInfo {
             name: "mode",
@@ -86,42 +89,75 @@ pub const INFO: DriverInfo = DriverInfo {
     ],
 };
 
-/// Opens an AF_XDP port.
+/// Opens an AF_XDP port, which waits for its interface should that not be there.
 ///
 /// # Errors
-/// Options that make no sense; an interface that does not exist, has fewer queues, or has an XDP
-/// program already; rights or kernel features that are missing.
+/// Options that make no sense; an interface that has fewer queues, or an XDP program already;
+/// rights or kernel features that are missing.
 pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
-    let device = spec.text().to_owned();
+    let text = spec.text().to_owned();
     let config = Config::parse(spec)?;
-    let what = format!("AF_XDP port on interface '{}'", config.interface);
-    let error = |reason: String| Error::Device { what: what.clone(), reason };
-    let interface = Interface::find(&config.interface).map_err(error)?;
-    let was_off = interface.switch_on().map_err(error)?;
-    let opened = open_on(&interface, &config).map_err(|reason| {
-        if was_off {
-            let _ = interface.asker.set_down(&interface.name);
-        }
-        error(reason)
-    })?;
+    let (interface, settings) = (config.interface.clone(), config.settings);
+    open_port(name, &text, AfXdp { config, patience: PATIENCE }, &interface, settings)
+}
 
-    let state = Arc::new(interface.state("AF_XDP"));
-    let Opened { attached, sockets, begun } = opened;
-    let tags_kept = TagsKept::new(&interface);
-    let rest = config.busy_poll.then(|| rest(&interface)).flatten();
-    let control = AfXdp::new(attached, &sockets, begun, config.busy_poll, (tags_kept, rest));
-    let info = control.info();
-    let options = receive::Options { begun, busy_poll: config.busy_poll };
-    let (rx, tx) = queues_of(sockets, &state, options)
-        .map_err(|cause| error(format!("no epoll descriptor: {cause}")))?;
-    let mut control = KernelControl::new(info, &what, interface, was_off, state, Box::new(control))
-        .map_err(error)?;
-    control.configure(&config.settings)?;
-    Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
+/// What it takes to open queues.
+struct AfXdp {
+    config: Config,
+    /// How long to wait for what a process that was killed has left on the interface.
+    patience: Duration,
+}
+
+impl Driver for AfXdp {
+    const NAME: &'static str = INFO.name;
+    const TITLE: &'static str = "AF_XDP";
+    type Rx = XdpRx;
+    type Tx = XdpTx;
+
+    fn queues(&self, name: &str, asker: &Interfaces) -> usize {
+        let known = || asker.queues(name).unwrap_or(1).min(MAX_QUEUES);
+        self.config.queues.unwrap_or_else(known) as usize
+    }
+
+    fn check_rights(&self) -> Result<(), String> {
+        attach::load(1)?;
+        socket::check_rights()
+    }
+
+    fn open(
+        &mut self,
+        interface: &Interface<'_>,
+        _wanted: &Settings,
+        waits: Vec<Arc<Epoll>>,
+        state: &Arc<LinkState>,
+    ) -> Result<Opened<XdpRx, XdpTx>, NotOpened> {
+        // An interface that comes while the port waits has no such past, and waiting here would
+        // keep others from the port.
+        let patience = std::mem::take(&mut self.patience);
+        let was_off = interface.switch_on()?;
+        let most = u32::try_from(waits.len()).unwrap_or(MAX_QUEUES);
+        let opened = open_on(interface, &self.config, most, patience).inspect_err(|_| {
+            if was_off {
+                let _ = interface.asker.set_down(&interface.name);
+            }
+        });
+        let (sockets, device) = opened?;
+        let options = receive::Options { begun: device.begun(), busy_poll: self.config.busy_poll };
+        let (mut rx, mut tx) = (Vec::new(), Vec::new());
+        for (socket, wait) in sockets.into_iter().zip(waits) {
+            let Socket { fd, umem, multi_buffer, .. } = socket;
+            let rings = (socket.rx, socket.fill);
+            let (shared_fd, shared_umem) = (Arc::clone(&fd), Arc::clone(&umem));
+            rx.push(XdpRx::new(shared_fd, shared_umem, Arc::clone(state), rings, options, wait));
+            let rings = (socket.tx, socket.completion);
+            tx.push(XdpTx::new(fd, umem, Arc::clone(state), rings, multi_buffer));
+        }
+        Ok(Opened { rx, tx, device: Box::new(device), was_off })
+    }
 }
 
 /// Lets the interrupts of an interface rest that is polled, where that can be.
-fn rest(interface: &Interface) -> Option<Rest> {
+fn rest(interface: &Interface<'_>) -> Option<Rest> {
     let name = &interface.name;
     Rest::new(interface)
         .inspect_err(|error| {
@@ -134,38 +170,19 @@ fn rest(interface: &Interface) -> Option<Rest> {
         .ok()
 }
 
-fn queues_of(
-    sockets: Vec<Socket>,
-    state: &Arc<LinkState>,
-    options: receive::Options,
-) -> io::Result<(Vec<RxQueue>, Vec<TxQueue>)> {
-    let (mut rx, mut tx) = (Vec::new(), Vec::new());
-    for socket in sockets {
-        let Socket { fd, umem, multi_buffer, .. } = socket;
-        let rings = (socket.rx, socket.fill);
-        let (shared_fd, shared_umem) = (Arc::clone(&fd), Arc::clone(&umem));
-        let driver = XdpRx::new(shared_fd, shared_umem, Arc::clone(state), rings, options)?;
-        rx.push(RxQueue::new(Box::new(driver), Arc::new(QueueStats::default())));
-        let rings = (socket.tx, socket.completion);
-        let driver = XdpTx::new(fd, umem, Arc::clone(state), rings, multi_buffer);
-        tx.push(TxQueue::new(Box::new(driver), Arc::new(QueueStats::default())));
-    }
-    Ok((rx, tx))
-}
-
-/// A program with a socket for each queue.
-struct Opened {
-    attached: Attached,
-    sockets: Vec<Socket>,
-    begun: bool,
-}
-
-/// Puts the program on the interface and opens the sockets; the error is the reason.
-fn open_on(interface: &Interface, config: &Config) -> Result<Opened, String> {
+/// Puts the program on the interface and opens sockets, `most` if the interface has so many
+/// queues.
+fn open_on(
+    interface: &Interface<'_>,
+    config: &Config,
+    most: u32,
+    patience: Duration,
+) -> Result<(Vec<Socket>, Port), NotOpened> {
     let known = interface.asker.queues(&interface.name);
-    let queues = count_queues(config, known)?;
+    let queues = count_queues(config, known)?.min(most);
     let driver = interface.asker.driver(&interface.name);
-    let attached = attach(interface, config.mode, known.unwrap_or(queues).max(queues))?;
+    let map_len = known.unwrap_or(queues).max(queues);
+    let attached = attach(interface, config.mode, map_len, patience)?;
     let hook = attached.hook;
     let mut sockets = Vec::new();
     for queue in 0..queues {
@@ -175,6 +192,7 @@ fn open_on(interface: &Interface, config: &Config) -> Result<Opened, String> {
             size: config.queue_size,
             transfer: config.mode.transfer(hook),
             busy_poll: config.busy_poll,
+            patience,
         };
         let socket = Socket::open(&plan).map_err(|failure| failure.explain(&plan))?;
         bpf::set_socket(attached.map.as_fd(), queue, socket.fd.as_fd())
@@ -194,7 +212,11 @@ fn open_on(interface: &Interface, config: &Config) -> Result<Opened, String> {
         Checksums::Begun => true,
         Checksums::Complete => false,
     };
-    Ok(Opened { attached, sockets, begun })
+    // What is undone when the port is closed.
+    let tags_kept = TagsKept::new(interface);
+    let rest = config.busy_poll.then(|| rest(interface)).flatten();
+    let port = Port::new(attached, &sockets, begun, config.busy_poll, (tags_kept, rest));
+    Ok((sockets, port))
 }
 
 fn count_queues(config: &Config, known: Option<u32>) -> Result<u32, String> {

@@ -1,11 +1,11 @@
 //! The receive side: frames are used where the kernel has put them, and their chunks go back to
 //! it when the burst ends.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use eal::Epoll;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::frame::HEAD_CAPACITY;
 use packet::{BURST, Capabilities, FrameBatch, MAX_FRAME_LEN, RawSegment};
@@ -63,9 +63,11 @@ impl XdpRx {
         state: Arc<LinkState>,
         (rx, fill): (Consumer<Descriptor>, Producer<Chunk>),
         options: Options,
-    ) -> io::Result<Self> {
+        wait: Arc<Epoll>,
+    ) -> Self {
         let count = umem.count() as usize;
-        Ok(Self {
+        Self {
+            waiter: Waiter::new(wait, &*fd),
             batch: FrameBatch::with_segments(BURST * MAX_PIECES),
             fd,
             umem,
@@ -75,9 +77,8 @@ impl XdpRx {
             held: Vec::with_capacity(count),
             lent: vec![true; count],
             skipping: false,
-            waiter: Waiter::new()?,
             options,
-        })
+        }
     }
 
     fn take(&mut self, max: usize, stats: &QueueStats) -> Result<(), BrokenRing> {
@@ -279,5 +280,11 @@ impl RxDriver for XdpRx {
 
     fn disarm(&mut self) {
         self.waiter.disarm(&*self.fd);
+    }
+}
+
+impl Drop for XdpRx {
+    fn drop(&mut self) {
+        self.disarm();
     }
 }

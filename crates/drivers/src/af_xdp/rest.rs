@@ -29,7 +29,7 @@ impl Rest {
     ///
     /// # Errors
     /// Where the interface is not in this process's sysfs, or the settings may not be changed.
-    pub(super) fn new(interface: &Interface) -> io::Result<Self> {
+    pub(super) fn new(interface: &Interface<'_>) -> io::Result<Self> {
         let directory = PathBuf::from("/sys/class/net").join(&interface.name);
         // A sysfs may be that of another network namespace.
         let index = fs::read_to_string(directory.join("ifindex"))?;

@@ -13,11 +13,11 @@ use rustix::net::sockopt::{
 use rustix::net::xdp::{
     SocketAddrXdp, SocketAddrXdpFlags, XdpOptionsFlags, XdpRingOffset, XdpUmemReg, XdpUmemRegFlags,
 };
-use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, socket_with};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
 use super::ring::{Chunk, Consumer, Descriptor, Offsets, Producer};
 use super::umem::{CHUNK, Umem};
-use crate::kernel::interface::socket_refused;
+use crate::kernel::interface::{NotOpened, socket_refused};
 use crate::kernel::socket::{enlarge_send_buffer, set_number};
 
 /// Frames of a burst that busy polling takes from the driver at once (`SO_BUSY_POLL_BUDGET`).
@@ -28,7 +28,7 @@ const BUSY_POLL_TIME: i32 = 20;
 
 /// How long to wait for what a former owner of a queue leaves behind: the kernel takes its
 /// sockets down some time after the process has ended.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 const PAUSE: Duration = Duration::from_millis(10);
 
@@ -52,6 +52,8 @@ pub(super) struct Plan {
     pub(super) size: u32,
     pub(super) transfer: Transfer,
     pub(super) busy_poll: bool,
+    /// How long to wait for what a former owner of the queue leaves behind.
+    pub(super) patience: Duration,
 }
 
 /// A bound socket.
@@ -91,10 +93,11 @@ const BINDING: &str = "bind to the queue";
 
 impl Failure {
     /// For people: what to do about it.
-    pub(super) fn explain(&self, plan: &Plan) -> String {
+    pub(super) fn explain(&self, plan: &Plan) -> NotOpened {
         let Self { step, cause } = self;
         let (queue, size) = (plan.queue, plan.size);
-        match (*step, cause.raw_os_error()) {
+        NotOpened::Refused(match (*step, cause.raw_os_error()) {
+            (BINDING, Some(libc::ENODEV | libc::ENXIO)) => return NotOpened::Gone,
             (OPENING, _) => socket_refused(cause, "AF_XDP", "CAP_NET_RAW"),
             (REGISTERING, Some(libc::ENOBUFS | libc::ENOMEM)) => {
                 let kib = 2 * u64::from(size) * CHUNK as u64 / 1024;
@@ -113,16 +116,32 @@ impl Failure {
                 "its driver cannot do zero-copy; use mode=copy or mode=auto".to_owned()
             }
             _ => format!("cannot {step} of queue {queue}: {cause}"),
-        }
+        })
     }
+}
+
+/// A socket that is not bound as yet.
+fn unbound() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(socket_with(AddressFamily::XDP, SocketType::RAW, flags, None)?)
+}
+
+/// Whether this process may open AF_XDP sockets; the error is the reason.
+pub(super) fn check_rights() -> Result<(), String> {
+    unbound().map(drop).map_err(|cause| socket_refused(&cause, "AF_XDP", "CAP_NET_RAW"))
+}
+
+/// Whether a socket that was bound still is: the kernel unbinds it when the interface is deleted
+/// or leaves for another network namespace, should it come back or not.
+pub(super) fn is_bound(fd: BorrowedFd<'_>) -> bool {
+    // There is never anything to read; kernels before 5.11 say no more than that.
+    recv(fd, &mut [0_u8; 0], RecvFlags::DONTWAIT) != Err(Errno::NXIO)
 }
 
 impl Socket {
     /// Opens a socket and binds it to a queue. All its receive chunks are with the kernel then.
     pub(super) fn open(plan: &Plan) -> Result<Self, Failure> {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let fd = socket_with(AddressFamily::XDP, SocketType::RAW, flags, None)
-            .map_err(failed(OPENING))?;
+        let fd = unbound().map_err(failed(OPENING))?;
         let umem = Umem::new(plan.size).map_err(failed("allocate memory for frames"))?;
         register(fd.as_fd(), &umem).map_err(failed(REGISTERING))?;
         // The kernel tells of a frame before it tells that it took its chunk from the fill
@@ -217,7 +236,7 @@ fn bind_patiently(fd: &OwnedFd, plan: &Plan) -> io::Result<bool> {
     let pieces = SocketAddrXdpFlags::XDP_USE_SG;
     let bind_with = |flags| {
         let address = SocketAddrXdp::new(flags, plan.ifindex, plan.queue);
-        patiently(&Errno::BUSY, || bind(fd, &address))
+        patiently(plan.patience, &Errno::BUSY, || bind(fd, &address))
     };
     match bind_with(wanted | pieces) {
         Ok(()) => Ok(true),
@@ -230,10 +249,11 @@ fn bind_patiently(fd: &OwnedFd, plan: &Plan) -> io::Result<bool> {
 /// Tries again for a while where something is `busy`: what a process that was killed has left
 /// goes away by itself.
 pub(super) fn patiently<T, E: PartialEq>(
+    patience: Duration,
     busy: &E,
     mut attempt: impl FnMut() -> Result<T, E>,
 ) -> Result<T, E> {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + patience;
     loop {
         match attempt() {
             Err(error) if error == *busy && Instant::now() < deadline => std::thread::sleep(PAUSE),

@@ -3,237 +3,338 @@
 //! The interface is not ours: what is changed on it is undone when the port is closed. Only
 //! promiscuous mode is undone by the kernel itself when the process dies.
 
-use std::cell::{Cell, RefCell};
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
+use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
 use packet::MacAddr;
 
-use super::interface::Interface;
-use super::link::{LinkState, LinkWatch, carries};
-use super::options::Settings;
-use super::socket::Promiscuous;
-use crate::interfaces::Interfaces;
+use super::interface::{Interface, NotOpened, missing};
+use super::link::{LinkState, LinkWatch};
+use super::options::{MAX_MTU, Settings};
+use super::session::{Driver, Session};
+use super::slot::Slots;
+use crate::interfaces::{Interfaces, names};
+use crate::open::OpenPort;
 
-/// What is particular to a driver; dropped when the port is closed.
-pub(crate) trait Device: Send {
-    /// Counters of the kernel's, by name.
-    fn extended_stats(&self) -> Vec<(String, u64)>;
-
-    /// Facts about the port, by name.
-    fn details(&self) -> Vec<(String, String)>;
+/// What the control side of a port and the thread that watches its interface share.
+struct Shared<D: Driver> {
+    /// The device as messages name it: `AF_XDP port on interface 'eth0'`.
+    what: String,
+    /// The name that the device string has.
+    name: String,
+    asker: Interfaces,
+    state: Arc<LinkState>,
+    inner: Mutex<Inner<D>>,
 }
 
-/// What the interface was like before.
-#[derive(Debug, Default)]
-struct Before {
-    mtu: Option<u16>,
-    mac: Option<MacAddr>,
-    /// It was off.
-    was_off: bool,
+/// What they use in turns.
+struct Inner<D: Driver> {
+    driver: D,
+    slots: Slots<D::Rx, D::Tx>,
+    /// What the interface is to be like whenever the port gets it.
+    wanted: Settings,
+    /// While the interface is there.
+    session: Option<Session>,
+    /// Why it is not in use, although it is there.
+    problem: Option<String>,
+    /// Counters of sessions that are over.
+    past: Vec<(String, u64)>,
+    /// The last values seen, for when the interface is gone.
+    mac: MacAddr,
+    mtu: u16,
+    closed: bool,
+}
+
+/// Opens a port on interface `name`, or one that waits for it.
+///
+/// # Errors
+/// Where waiting cannot help: rights or kernel features that are missing, options that the
+/// interface cannot have.
+pub(crate) fn open_port<D: Driver>(
+    port: &str,
+    device: &str,
+    driver: D,
+    name: &str,
+    settings: Settings,
+) -> Result<OpenPort, Error> {
+    let what = format!("{} port on interface '{name}'", D::TITLE);
+    let error = |reason: String| Error::Device { what: what.clone(), reason };
+    let no_file = |cause: io::Error| error(format!("no file descriptor: {cause}"));
+    let asker = Interfaces::new().map_err(no_file)?;
+    let slots = Slots::new(driver.queues(name, &asker)).map_err(no_file)?;
+    let state = Arc::new(LinkState::new(D::TITLE, name));
+    let (rx, tx) = slots.queues(&state);
+    let inner = Inner {
+        driver,
+        slots,
+        wanted: settings,
+        session: None,
+        problem: None,
+        past: Vec::new(),
+        mac: settings.mac.unwrap_or_default(),
+        mtu: settings.mtu.unwrap_or(1500),
+        closed: false,
+    };
+    let (name, inner) = (name.to_owned(), Mutex::new(inner));
+    let shared = Arc::new(Shared { what: what.clone(), name, asker, state, inner });
+    shared.open_first().map_err(error)?;
+    let looker = Arc::clone(&shared);
+    let watch = LinkWatch::start(&shared.name, move || looker.look());
+    let watch = watch.map_err(|cause| error(format!("cannot watch its link: {cause}")));
+    // The control side first, which gives the interface back should there be no watch.
+    let mut control = KernelControl { shared, watch: None };
+    control.watch = Some(watch?);
+    Ok(OpenPort::new(port, device, Box::new(control), rx, tx))
+}
+
+impl<D: Driver> Shared<D> {
+    fn lock(&self) -> MutexGuard<'_, Inner<D>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the interface up if it is there; the error is the reason why no port can be.
+    fn open_first(&self) -> Result<(), String> {
+        let mut inner = self.lock();
+        match Interface::find(&self.name, &self.asker) {
+            Ok(interface) => match self.take_up(&mut inner, interface, true) {
+                Ok(()) => {
+                    self.state.open();
+                    return Ok(());
+                }
+                Err(NotOpened::Gone) => {}
+                Err(NotOpened::Refused(reason)) => return Err(reason),
+            },
+            Err(NotOpened::Gone) => {}
+            Err(NotOpened::Refused(reason)) => return Err(reason),
+        }
+        inner.driver.check_rights()?;
+        let (what, hint) = (&self.what, missing(&self.name, &names()));
+        tracing::warn!("{what} waits for the interface: {hint}");
+        Ok(())
+    }
+
+    /// Sees how things are with the interface: something may have changed.
+    fn look(&self) {
+        let before = self.state.link().changes;
+        self.look_quietly(&mut self.lock());
+        // Without the lock: the listener may close the port.
+        if self.state.link().changes != before {
+            self.state.events.announce(PortEvent::LinkChanged);
+        }
+    }
+
+    fn look_quietly(&self, inner: &mut Inner<D>) {
+        if inner.closed {
+            return;
+        }
+        if let Some(session) = &inner.session {
+            match session.facts(&self.asker) {
+                Some((up, mtu)) => {
+                    self.state.set_mtu(mtu);
+                    self.state.set_up(up);
+                    return;
+                }
+                None => self.leave(inner),
+            }
+        }
+        match Interface::find(&self.name, &self.asker) {
+            Ok(interface) => match self.take_up(inner, interface, false) {
+                Ok(()) => {
+                    let what = &self.what;
+                    tracing::info!("{what}: the interface is there, and the port uses it");
+                }
+                Err(NotOpened::Refused(reason)) => self.note_problem(inner, Some(reason)),
+                Err(NotOpened::Gone) => self.note_problem(inner, None),
+            },
+            Err(_) => self.note_problem(inner, None),
+        }
+    }
+
+    /// The interface is gone: the queues are empty until it comes again.
+    fn leave(&self, inner: &mut Inner<D>) {
+        self.state.detach();
+        inner.slots.clear();
+        if let Some(session) = inner.session.take() {
+            add_counts(&mut inner.past, session.extended_stats());
+        }
+        let what = &self.what;
+        tracing::warn!(
+            "{what}: the interface was deleted or moved to another network namespace; the port \
+             waits for one of this name"
+        );
+    }
+
+    /// Says, if it is news, why an interface that is there is not in use.
+    fn note_problem(&self, inner: &mut Inner<D>, problem: Option<String>) {
+        if let Some(reason) = &problem
+            && inner.problem != problem
+        {
+            let what = &self.what;
+            tracing::warn!("{what}: the interface is there, but {reason}; the port waits");
+        }
+        inner.problem = problem;
+    }
+
+    /// Opens the interface and fills the slots. `strictly`: it must get what was asked for.
+    fn take_up(
+        &self,
+        inner: &mut Inner<D>,
+        interface: Interface<'_>,
+        strictly: bool,
+    ) -> Result<(), NotOpened> {
+        let Inner { driver, slots, wanted, .. } = inner;
+        let opened = driver.open(&interface, wanted, slots.waits(), &self.state)?;
+        let mut session = Session::new(interface, opened.device, opened.was_off);
+        if let Err(reason) = session.configure(&self.asker, wanted) {
+            if strictly {
+                session.give_back(&self.asker);
+                return Err(NotOpened::Refused(reason));
+            }
+            tracing::warn!("{}: {reason}", self.what);
+        }
+        let Some((up, mtu)) = session.facts(&self.asker) else { return Err(NotOpened::Gone) };
+        if mtu > session.max_mtu() {
+            let (what, max) = (&self.what, session.max_mtu());
+            tracing::warn!("{what}: its MTU is {mtu}, but the port carries {max} bytes at most");
+        }
+        // Before there are queues: they ask for the MTU with their first frame.
+        self.state.attach(up, mtu);
+        slots.fill(opened.rx, opened.tx);
+        inner.session = Some(session);
+        inner.problem = None;
+        Ok(())
+    }
+}
+
+/// Adds counters to those of the same name.
+fn add_counts(to: &mut Vec<(String, u64)>, counts: Vec<(String, u64)>) {
+    for (name, count) in counts {
+        match to.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, sum)) => *sum = sum.saturating_add(count),
+            None => to.push((name, count)),
+        }
+    }
 }
 
 /// Control side of a port.
-pub(crate) struct KernelControl {
-    info: PortInfo,
-    /// The device as messages name it: `AF_XDP port on 'eth0'`.
-    what: String,
-    index: u32,
-    asker: Interfaces,
-    state: Arc<LinkState>,
-    device: Box<dyn Device>,
-    promiscuous: Option<Promiscuous>,
-    before: Before,
-    /// The last values seen, for when the interface is gone.
-    name: RefCell<String>,
-    mac: Cell<MacAddr>,
-    mtu: Cell<u16>,
-    /// Dropped last, and without anything that it could be waiting for.
-    _watch: LinkWatch,
+struct KernelControl<D: Driver> {
+    shared: Arc<Shared<D>>,
+    watch: Option<LinkWatch>,
 }
 
-impl std::fmt::Debug for KernelControl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("KernelControl").field("what", &self.what).finish_non_exhaustive()
-    }
-}
-
-impl KernelControl {
-    /// The control side of a port on `interface`, which was off before the port was opened if
-    /// `was_off`. The error is the reason.
-    pub(crate) fn new(
-        info: PortInfo,
-        what: &str,
-        interface: Interface,
-        was_off: bool,
-        state: Arc<LinkState>,
-        device: Box<dyn Device>,
-    ) -> Result<Self, String> {
-        let Interface { name, index, asker } = interface;
-        let watch = LinkWatch::start(index, Arc::clone(&state))
-            .map_err(|cause| format!("cannot watch its link: {cause}"))?;
-        let before = Before { was_off, ..Before::default() };
-        Ok(Self {
-            info,
-            what: what.to_owned(),
-            index,
-            asker,
-            state,
-            device,
-            promiscuous: None,
-            before,
-            name: RefCell::new(name),
-            mac: Cell::default(),
-            mtu: Cell::default(),
-            _watch: watch,
-        })
-    }
-
-    /// Applies the options of a device string.
-    pub(crate) fn configure(&mut self, settings: &Settings) -> Result<(), Error> {
-        if let Some(mac) = settings.mac {
-            self.set_mac(mac)?;
-        }
-        match settings.mtu {
-            Some(mtu) => self.set_mtu(mtu)?,
-            None => self.warn_of_mtu(),
-        }
-        self.set_promiscuous(settings.promiscuous)
-    }
-
-    /// Says so where the interface may have longer frames than the port can carry.
-    fn warn_of_mtu(&self) {
-        let (mtu, max) = (self.mtu(), self.info.max_mtu);
-        if mtu > max {
-            let what = &self.what;
-            tracing::warn!("{what}: its MTU is {mtu}, but the port carries {max} bytes at most");
-        }
-    }
-
-    /// The interface's name now.
-    fn name(&self) -> String {
-        if let Ok(name) = self.asker.name(self.index) {
-            self.name.replace(name);
-        }
-        self.name.borrow().clone()
-    }
-
+impl<D: Driver> KernelControl<D> {
     fn error(&self, reason: String) -> Error {
-        Error::Device { what: self.what.clone(), reason }
+        Error::Device { what: self.shared.what.clone(), reason }
     }
 
-    fn refused(&self, what: &str, cause: &io::Error) -> Error {
-        let remedy = match cause.raw_os_error() {
-            Some(libc::EPERM) => "; run with CAP_NET_ADMIN, or use ip link as root",
-            Some(libc::EBUSY) => "; set it before the port is opened, with ip link",
-            _ => "",
-        };
-        self.error(format!("cannot set {what}: {cause}{remedy}"))
-    }
-
-    fn undo(&mut self) {
-        let name = self.name();
-        let before = std::mem::take(&mut self.before);
-        let mtu = before.mtu.map_or(Ok(()), |mtu| self.asker.set_mtu(&name, mtu));
-        let mac = before.mac.map_or(Ok(()), |mac| self.asker.set_mac(&name, mac));
-        let off = if before.was_off { self.asker.set_down(&name) } else { Ok(()) };
-        for (undone, what) in [(mtu, "MTU"), (mac, "MAC address"), (off, "state")] {
-            if let Err(cause) = undone {
-                tracing::warn!("interface '{name}' does not get its {what} back: {cause}");
-            }
+    /// Changes what the interface is like now, if it is there, and whenever it comes.
+    fn change(
+        &self,
+        wish: impl FnOnce(&mut Settings),
+        now: impl FnOnce(&mut Session, &Interfaces) -> Result<(), String>,
+    ) -> Result<(), Error> {
+        let mut inner = self.shared.lock();
+        if let Some(session) = &mut inner.session {
+            now(session, &self.shared.asker).map_err(|reason| self.error(reason))?;
         }
+        wish(&mut inner.wanted);
+        Ok(())
     }
 }
 
-impl PortControl for KernelControl {
+impl<D: Driver> PortControl for KernelControl<D> {
     fn info(&self) -> PortInfo {
-        self.info.clone()
+        let inner = self.shared.lock();
+        let queues = inner.slots.count();
+        let max_mtu = inner.session.as_ref().map_or(MAX_MTU, Session::max_mtu);
+        PortInfo { driver: D::NAME, rx_queues: queues, tx_queues: queues, max_mtu }
     }
 
     /// Up when the interface is, as ip-link(8) shows it: switched on, with a carrier.
     fn link(&self) -> Link {
-        let mut link = self.state.link();
+        let mut link = self.shared.state.link();
         // The thread that watches may not have come to it yet.
-        let flags = self.asker.name(self.index).and_then(|name| self.asker.flags(&name));
-        link.up &= flags.is_ok_and(carries);
+        let inner = self.shared.lock();
+        let facts = inner.session.as_ref().and_then(|session| session.facts(&self.shared.asker));
+        link.up &= facts.is_some_and(|(up, _)| up);
         link
     }
 
     fn mac(&self) -> MacAddr {
-        if let Ok(mac) = self.asker.mac(&self.name()) {
-            self.mac.set(mac);
+        let mut inner = self.shared.lock();
+        if let Some(mac) = inner.session.as_ref().and_then(|it| it.mac(&self.shared.asker)) {
+            inner.mac = mac;
         }
-        self.mac.get()
+        inner.mac
     }
 
     fn set_mac(&mut self, mac: MacAddr) -> Result<(), Error> {
-        let before = self.mac();
-        self.asker
-            .set_mac(&self.name(), mac)
-            .map_err(|cause| self.refused(&format!("the MAC address {mac}"), &cause))?;
-        self.before.mac.get_or_insert(before);
-        Ok(())
+        self.change(|wanted| wanted.mac = Some(mac), |session, asker| session.set_mac(asker, mac))
     }
 
     fn mtu(&self) -> u16 {
-        if let Ok(mtu) = self.asker.mtu(&self.name()) {
-            self.mtu.set(mtu);
+        let mut inner = self.shared.lock();
+        if let Some((_, mtu)) = inner.session.as_ref().and_then(|it| it.facts(&self.shared.asker)) {
+            inner.mtu = mtu;
         }
-        self.mtu.get()
+        inner.mtu
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        let (before, max) = (self.mtu(), self.info.max_mtu);
+        let max = self.info().max_mtu;
         if mtu > max {
             return Err(self.error(format!("the MTU is at most {max}, not {mtu}")));
         }
-        if mtu == before {
-            return Ok(());
-        }
-        self.asker
-            .set_mtu(&self.name(), mtu)
-            .map_err(|cause| self.refused(&format!("the MTU {mtu} (68 to {max})"), &cause))?;
-        self.before.mtu.get_or_insert(before);
-        self.state.set_mtu(mtu);
+        self.change(|wanted| wanted.mtu = Some(mtu), |session, asker| session.set_mtu(asker, mtu))?;
+        self.shared.state.set_mtu(mtu);
+        self.shared.lock().mtu = mtu;
         Ok(())
     }
 
     fn promiscuous(&self) -> bool {
-        self.promiscuous.is_some()
+        self.shared.lock().wanted.promiscuous
     }
 
     fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
-        if !on {
-            self.promiscuous = None;
-        } else if self.promiscuous.is_none() {
-            let made = Promiscuous::new(self.index);
-            let made = made.map_err(|cause| self.refused("promiscuous mode", &cause))?;
-            self.promiscuous = Some(made);
-        }
-        Ok(())
+        self.change(|wanted| wanted.promiscuous = on, |session, _| session.set_promiscuous(on))
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {
-        self.device.extended_stats()
+        let inner = self.shared.lock();
+        let mut all = inner.session.as_ref().map(Session::extended_stats).unwrap_or_default();
+        add_counts(&mut all, inner.past.clone());
+        all
     }
 
     fn events(&self) -> Option<&PortEvents> {
-        Some(&self.state.events)
+        Some(&self.shared.state.events)
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        let mut details = vec![("interface".to_owned(), self.name())];
-        details.extend(self.device.details());
+        let inner = self.shared.lock();
+        let Some(session) = &inner.session else {
+            let name = &self.shared.name;
+            let problem = inner.problem.as_deref().unwrap_or("there is no such interface");
+            return vec![("interface".to_owned(), format!("waiting for '{name}': {problem}"))];
+        };
+        let mut details = vec![("interface".to_owned(), session.name(&self.shared.asker))];
+        details.extend(session.details());
         details
     }
 }
 
-impl Drop for KernelControl {
+impl<D: Driver> Drop for KernelControl<D> {
     fn drop(&mut self) {
-        self.state.close();
-        if self.asker.name(self.index).is_ok() {
-            self.undo();
+        self.shared.state.close();
+        let mut inner = self.shared.lock();
+        inner.closed = true;
+        inner.slots.clear();
+        if let Some(mut session) = inner.session.take() {
+            session.give_back(&self.shared.asker);
         }
+        // Not with the lock: the thread may be about to take it.
+        drop(inner);
+        self.watch = None;
     }
 }

@@ -2,36 +2,45 @@
 
 use std::io;
 
-use super::link::{LinkState, carries};
-use crate::interfaces::{Interfaces, names};
+use crate::interfaces::Interfaces;
 use crate::open::closest;
 
 /// An interface that exists.
 #[derive(Debug)]
-pub(crate) struct Interface {
+pub(crate) struct Interface<'a> {
     pub(crate) name: String,
     pub(crate) index: u32,
-    pub(crate) asker: Interfaces,
+    pub(crate) asker: &'a Interfaces,
 }
 
-impl Interface {
-    /// Finds it in the calling thread's network namespace; the error is the reason.
-    pub(crate) fn find(name: &str) -> Result<Self, String> {
-        let asker = Interfaces::new().map_err(|cause| format!("no socket: {cause}"))?;
+/// Why an interface cannot be used.
+#[derive(Debug)]
+pub(crate) enum NotOpened {
+    /// It is not there, or not any more.
+    Gone,
+    /// It is there, and this is the reason.
+    Refused(String),
+}
+
+impl From<String> for NotOpened {
+    fn from(reason: String) -> Self {
+        Self::Refused(reason)
+    }
+}
+
+/// Whether an error says that there is no such interface.
+pub(crate) fn says_gone(cause: &io::Error) -> bool {
+    matches!(cause.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
+}
+
+impl<'a> Interface<'a> {
+    /// Finds it in the asker's network namespace.
+    pub(crate) fn find(name: &str, asker: &'a Interfaces) -> Result<Self, NotOpened> {
         match asker.index(name) {
             Ok(index) => Ok(Self { name: name.to_owned(), index, asker }),
-            Err(cause) if cause.raw_os_error() == Some(libc::ENODEV) => {
-                Err(missing(name, &names()))
-            }
-            Err(cause) => Err(format!("cannot look it up: {cause}")),
+            Err(cause) if says_gone(&cause) => Err(NotOpened::Gone),
+            Err(cause) => Err(NotOpened::Refused(format!("cannot look it up: {cause}"))),
         }
-    }
-
-    /// Its state now, for a port of a driver.
-    pub(crate) fn state(&self, driver: &'static str) -> LinkState {
-        let up = self.asker.flags(&self.name).is_ok_and(carries);
-        let mtu = self.asker.mtu(&self.name).unwrap_or(1500);
-        LinkState::new(driver, &self.name, up, mtu)
     }
 
     /// Switches it on if it is off, and returns whether it was off.
@@ -57,7 +66,7 @@ pub(crate) struct TagsKept {
 
 impl TagsKept {
     /// `None` when the interface leaves them in anyway, or will not.
-    pub(crate) fn new(interface: &Interface) -> Option<Self> {
+    pub(crate) fn new(interface: &Interface<'_>) -> Option<Self> {
         let name = &interface.name;
         if !interface.asker.strips_tags(name).unwrap_or(false) {
             return None;
@@ -84,7 +93,8 @@ impl Drop for TagsKept {
     }
 }
 
-fn missing(name: &str, names: &[String]) -> String {
+/// That there is no interface `name` among `names`, with what may have been meant.
+pub(crate) fn missing(name: &str, names: &[String]) -> String {
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
     let hint = closest(name, &known).map(|near| format!("; did you mean '{near}'?"));
     let hint = hint.unwrap_or_default();

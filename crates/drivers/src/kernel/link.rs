@@ -3,7 +3,6 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread::{self, JoinHandle};
 
@@ -14,8 +13,6 @@ use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
 
-use crate::interfaces::Interfaces;
-
 /// Bytes of an Ethernet header and a VLAN tag.
 pub(crate) const LINK_HEADERS: usize = 18;
 
@@ -25,10 +22,10 @@ pub(crate) struct LinkState {
     /// Which driver's port it is, for the log.
     driver: &'static str,
     name: String,
-    /// The port was closed, has failed, or its interface is gone.
+    /// The port was closed, has failed, or its interface is not there.
     dead: AtomicBool,
-    /// A reason for the end was given.
-    ended: AtomicBool,
+    /// The port was closed, which is for good.
+    closed: AtomicBool,
     up: AtomicBool,
     /// The interface's MTU, in bytes.
     mtu: AtomicU32,
@@ -37,17 +34,26 @@ pub(crate) struct LinkState {
 }
 
 impl LinkState {
-    pub(crate) fn new(driver: &'static str, name: &str, up: bool, mtu: u16) -> Self {
+    /// Of a port whose interface is not there.
+    pub(crate) fn new(driver: &'static str, name: &str) -> Self {
         Self {
             driver,
             name: name.to_owned(),
-            dead: AtomicBool::new(false),
-            ended: AtomicBool::new(false),
-            up: AtomicBool::new(up),
-            mtu: AtomicU32::new(u32::from(mtu)),
+            dead: AtomicBool::new(true),
+            closed: AtomicBool::new(false),
+            up: AtomicBool::new(false),
+            mtu: AtomicU32::new(1500),
             changes: AtomicU64::new(0),
             events: PortEvents::new(),
         }
+    }
+
+    /// Of a port whose interface is there.
+    #[cfg(test)]
+    pub(crate) fn attached(driver: &'static str, name: &str, up: bool, mtu: u16) -> Self {
+        let state = Self::new(driver, name);
+        state.attach(up, mtu);
+        state
     }
 
     /// Whether the port is open and its interface there.
@@ -68,17 +74,36 @@ impl LinkState {
 
     /// The port is being closed by its owner.
     pub(crate) fn close(&self) {
+        self.closed.store(true, Relaxed);
         self.dead.store(true, Relaxed);
     }
 
-    /// The port ends for a reason that nobody asked for; says so once, however many notice.
+    /// The port has its interface, from now on.
+    pub(crate) fn attach(&self, up: bool, mtu: u16) {
+        self.set_mtu(mtu);
+        self.dead.store(self.closed.load(Relaxed), Relaxed);
+        self.count(up);
+    }
+
+    /// The port is opened with its link as it is now: changes are counted from here on.
+    pub(crate) fn open(&self) {
+        self.changes.store(0, Relaxed);
+    }
+
+    /// The port has no interface any more.
+    pub(crate) fn detach(&self) {
+        self.dead.store(true, Relaxed);
+        self.count(false);
+    }
+
+    /// The queues carry nothing more, for a reason that nobody asked for, until the port gets its
+    /// interface anew; says so once, however many notice.
     #[cold]
     pub(crate) fn end(&self, reason: &str) {
-        let closed = self.dead.swap(true, Relaxed);
-        if !self.ended.swap(true, Relaxed) && !closed {
+        if !self.dead.swap(true, Relaxed) {
             let (driver, name) = (self.driver, &self.name);
             tracing::warn!("{driver} port on interface '{name}' carries nothing more: {reason}");
-            self.changes.fetch_add(u64::from(self.up.swap(false, Relaxed)), Relaxed);
+            self.count(false);
             self.events.announce(PortEvent::Removed);
         }
     }
@@ -94,14 +119,20 @@ impl LinkState {
         self.mtu.store(u32::from(mtu), Relaxed);
     }
 
-    fn set_up(&self, up: bool) {
-        if self.up.swap(up, Relaxed) != up {
-            self.changes.fetch_add(1, Relaxed);
+    /// The interface has gone up or down, or it has not.
+    pub(crate) fn set_up(&self, up: bool) {
+        if self.count(up) {
             let (driver, name) = (self.driver, &self.name);
             let state = if up { "up" } else { "down" };
             tracing::info!("interface '{name}' of an {driver} port is {state}");
-            self.events.announce(PortEvent::LinkChanged);
         }
+    }
+
+    /// Counts a change, if it is one, which is to be announced when no lock is held.
+    fn count(&self, up: bool) -> bool {
+        let changed = self.up.swap(up, Relaxed) != up;
+        self.changes.fetch_add(u64::from(changed), Relaxed);
+        changed
     }
 }
 
@@ -119,15 +150,19 @@ pub(crate) struct LinkWatch {
 }
 
 impl LinkWatch {
-    /// Watches interface `index` of the calling thread's network namespace. What happened
-    /// before is not seen, so the caller looks at the interface afterwards.
-    pub(crate) fn start(index: u32, state: Arc<LinkState>) -> io::Result<Self> {
+    /// Has `look` called whenever something has changed about an interface of the calling thread's
+    /// network namespace, and once at the start, since what happened before is not seen. The
+    /// thread has that namespace too.
+    pub(crate) fn start(name: &str, mut look: impl FnMut() + Send + 'static) -> io::Result<Self> {
         let messages = link_messages()?;
-        let asker = Interfaces::new()?;
         let stop = EventFd::new()?;
         let stopped = stop.try_clone()?;
-        let thread = thread::Builder::new().name(format!("link-{index}")).spawn(move || {
-            while wait(&messages, &stopped) && !look(&messages, &asker, index, &state) {}
+        let thread = thread::Builder::new().name(format!("link-{name}")).spawn(move || {
+            look();
+            while wait(&messages, &stopped) {
+                discard(&messages);
+                look();
+            }
         })?;
         Ok(Self { stop, thread: Some(thread) })
     }
@@ -169,92 +204,39 @@ fn wait(messages: &OwnedFd, stop: &EventFd) -> bool {
     }
 }
 
-/// Reads all messages, asks the kernel how the interface is now, and returns whether it is gone.
-///
-/// The messages may be about anything, and some may be lost, so all that is taken from them is
-/// that an interface of this number was deleted, or has left for another namespace.
-fn look(messages: &OwnedFd, asker: &Interfaces, index: u32, state: &LinkState) -> bool {
-    let mut buffer = vec![0; 16 << 10];
-    let mut gone = false;
+/// Reads all messages. They may be about anything, and some may be lost, so nothing is taken from
+/// them but that it is time to ask the kernel how the interface is now.
+fn discard(messages: &OwnedFd) {
     loop {
-        match recv(messages, &mut buffer, RecvFlags::DONTWAIT) {
-            Ok((len, _)) if len > 0 => {
-                gone |= tells_deletion(buffer.get(..len).unwrap_or_default(), index);
-            }
+        match recv(messages, &mut [0_u8; 1], RecvFlags::DONTWAIT) {
             // The kernel had no room for some.
-            Err(Errno::NOBUFS | Errno::INTR) => {}
-            _ => break,
+            Ok(_) | Err(Errno::NOBUFS | Errno::INTR) => {}
+            Err(_) => return,
         }
     }
-    let now = asker.name(index).and_then(|name| Ok((asker.flags(&name)?, asker.mtu(&name)?)));
-    gone |= now.as_ref().is_err_and(|cause| cause.raw_os_error() == Some(libc::ENODEV));
-    if gone {
-        state.end("the interface was deleted or moved away");
-    } else if let Ok((flags, mtu)) = now {
-        state.set_mtu(mtu);
-        state.set_up(carries(flags));
-    }
-    gone
-}
-
-/// Whether one of these messages says that interface `index` is deleted.
-fn tells_deletion(mut messages: &[u8], index: u32) -> bool {
-    // `struct nlmsghdr`: length, type, flags, sequence number, port. `struct ifinfomsg`: family,
-    // padding, type, index, flags, change mask. All in the host's byte order.
-    const HEADER: usize = 16;
-    while let Some((header, body)) = messages.split_first_chunk::<HEADER>() {
-        let [l0, l1, l2, l3, t0, t1, ..] = *header;
-        let len = usize::try_from(u32::from_ne_bytes([l0, l1, l2, l3])).unwrap_or(usize::MAX);
-        let kind = u16::from_ne_bytes([t0, t1]);
-        if let Some([family, _, _, _, i0, i1, i2, i3]) = body.first_chunk::<8>()
-            && kind == libc::RTM_DELLINK
-            // A bridge that loses a port says so with a family of its own.
-            && i32::from(*family) == libc::AF_UNSPEC
-            && u32::from_ne_bytes([*i0, *i1, *i2, *i3]) == index
-            && len >= HEADER + 8
-        {
-            return true;
-        }
-        let next = len.max(HEADER).checked_next_multiple_of(4);
-        let Some(rest) = next.and_then(|next| messages.get(next..)) else { break };
-        messages = rest;
-    }
-    false
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
-    fn message(kind: u16, family: u8, index: u32) -> Vec<u8> {
-        let mut bytes = 32_u32.to_ne_bytes().to_vec();
-        bytes.extend(kind.to_ne_bytes());
-        bytes.extend([0; 10]);
-        bytes.extend([family, 0, 0, 0]);
-        bytes.extend(index.to_ne_bytes());
-        bytes.extend([0; 8]);
-        bytes
-    }
-
     #[test]
-    fn the_deletion_of_the_interface_is_found_among_other_messages() {
-        let bridge = u8::try_from(libc::AF_BRIDGE).unwrap();
-        let mut all = message(libc::RTM_NEWLINK, 0, 7);
-        all.extend(message(libc::RTM_DELLINK, 0, 8));
-        all.extend(message(libc::RTM_DELLINK, bridge, 7));
-        assert!(!tells_deletion(&all, 7));
-        assert!(tells_deletion(&all, 8));
-        all.extend(message(libc::RTM_DELLINK, 0, 7));
-        assert!(tells_deletion(&all, 7));
-        assert!(!tells_deletion(&all[..all.len() - 12], 7), "cut short");
-    }
-
-    proptest! {
-        #[test]
-        fn any_bytes_are_read_to_their_end(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-            let _ = tells_deletion(&bytes, 1);
-        }
+    fn a_port_that_gets_its_interface_again_carries_frames_unless_it_was_closed() {
+        let state = LinkState::new("AF_XDP", "test0");
+        assert!(!state.is_alive() && !state.link().up);
+        state.attach(true, 9000);
+        assert!(state.is_up());
+        state.open();
+        assert_eq!((state.max_len(), state.link().changes), (9018, 0));
+        state.end("a reason");
+        state.end("a second one");
+        assert_eq!((state.is_alive(), state.link().changes), (false, 1));
+        state.attach(true, 1500);
+        state.set_up(true);
+        assert_eq!((state.is_up(), state.link().changes), (true, 2));
+        state.detach();
+        state.close();
+        state.attach(true, 1500);
+        assert!(!state.is_alive());
     }
 }

@@ -2,7 +2,9 @@
 //!
 //! - `interface`: the interface that a device string names
 //! - `link`: whether it is there and up, watched by a thread that sleeps until something happens
-//! - `control`: the port's control side; what it changes on the interface is undone at the end
+//! - `slot`: where the queues lie, so that sockets can be replaced under the workers
+//! - `session`: a port's time with an interface; what it changes there is undone at the end
+//! - `control`: the port's control side, which takes the interface up whenever it is there
 //! - `options`: the options of all such ports
 //! - `memory`: memory shared with the kernel
 //! - `socket`: socket options
@@ -13,5 +15,7 @@ pub(crate) mod interface;
 pub(crate) mod link;
 pub(crate) mod memory;
 pub(crate) mod options;
+pub(crate) mod session;
+pub(crate) mod slot;
 pub(crate) mod socket;
 pub(crate) mod wait;

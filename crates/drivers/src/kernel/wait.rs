@@ -1,25 +1,28 @@
 //! What a sleeping worker waits on for the sake of a socket.
 
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use eal::{Epoll, event::Interest};
 
-/// A descriptor that is readable while the socket is, but only between [`arm`](Self::arm) and
-/// [`disarm`](Self::disarm).
+/// Has a descriptor, which outlives the socket, be readable while the socket is, but only until
+/// [`disarm`](Self::disarm) and from [`arm`](Self::arm) on.
 ///
 /// Whoever waits on the socket itself has the kernel call back whenever frames come, whether
 /// somebody sleeps or not: measured between virtual interfaces, 15 % of what a frame costs its
 /// sender.
 #[derive(Debug)]
 pub(crate) struct Waiter {
-    epoll: Epoll,
+    epoll: Arc<Epoll>,
     armed: bool,
 }
 
 impl Waiter {
-    pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { epoll: Epoll::new()?, armed: false })
+    /// Is armed from the start: a worker may sleep on `epoll` already.
+    pub(crate) fn new(epoll: Arc<Epoll>, socket: impl AsFd) -> Self {
+        let mut waiter = Self { epoll, armed: false };
+        waiter.arm(socket);
+        waiter
     }
 
     /// Starts to wait; the caller looks for frames afterwards. `false` when that cannot be.
