@@ -35,7 +35,7 @@ use crate::protocol::{
 };
 
 /// Protocol features that this front-end makes use of.
-const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
+pub(crate) const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
@@ -44,7 +44,7 @@ const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIG);
 
 /// Those that a front-end makes use of which listens to messages of the back-end.
-const LISTENING: ProtocolFeatures = ProtocolFeatures::BACKEND_REQ
+pub(crate) const LISTENING: ProtocolFeatures = ProtocolFeatures::BACKEND_REQ
     .union(ProtocolFeatures::BACKEND_SEND_FD)
     .union(ProtocolFeatures::HOST_NOTIFIER);
 

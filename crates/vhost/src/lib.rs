@@ -12,6 +12,8 @@
 
 pub mod backend;
 pub mod call;
+#[cfg(test)]
+mod conformance;
 pub mod connection;
 pub mod control;
 pub mod frontend;

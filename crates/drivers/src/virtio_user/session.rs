@@ -389,3 +389,32 @@ pub(super) fn no_room(name: &str) -> Error {
 pub(super) fn system(name: &str, source: &std::io::Error) -> Error {
     Error::Device { what: format!("port {name}"), reason: source.to_string() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The tables of what both sides of vhost-user support; those of the back-end, and all else in
+    /// them, are compared where the back-end is.
+    const TABLES: &str = include_str!("../../../../docs/vhost-user.md");
+
+    #[test]
+    fn features_are_taken_as_the_table_says() {
+        let device = "virtio-user:/a,queues=2,packed=on,in_order=on,event_idx=on,vlans=1";
+        let options = Options::parse(device.parse().unwrap()).unwrap();
+        let (features, protocol) = (Features::all(), ProtocolFeatures::all());
+        let offer = Offer { features, protocol, queue_pairs: 2 };
+        let wishes = Wishes { mac: options.mac, mtu: options.mtu, promiscuous: true };
+        let taken = Plan::new(&options, &offer, &wishes).unwrap().rings.features;
+        let (_, table) = TABLES.split_once("\n## Features of virtio\n").unwrap();
+        let mut compared = Features::empty();
+        for line in table.lines() {
+            let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+            let [_, _, name, _, front_end, ..] = cells[..] else { continue };
+            let Some(feature) = Features::from_name(name.trim_matches('`')) else { continue };
+            assert_eq!(front_end == "yes", taken.contains(feature), "{line}");
+            compared |= feature;
+        }
+        assert_eq!(compared, Features::all());
+    }
+}

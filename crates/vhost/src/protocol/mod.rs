@@ -83,6 +83,14 @@ bitflags::bitflags! {
         const SHARED_OBJECT = 1 << 18;
         /// The device's state can be saved and loaded.
         const DEVICE_STATE = 1 << 19;
+        /// A ring may be stopped while chains are in flight, which are recorded.
+        const GET_VRING_BASE_INFLIGHT = 1 << 20;
+        /// Addresses are the guest's physical ones.
+        const GPA_ADDRESSES = 1 << 21;
+        /// Shared memory regions of the device.
+        const SHMEM = 1 << 22;
+        /// GET_VRING_BASE_SKIP_DRAIN.
+        const GET_VRING_BASE_SKIP_DRAIN = 1 << 23;
     }
 }
 

@@ -39,7 +39,7 @@ use crate::protocol::{
 const PROTOCOL_FEATURES: u64 = Features::VHOST_USER_PROTOCOL.bits();
 
 /// The protocol features that a session implements.
-const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
+pub(crate) const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(extras::IMPLEMENTED)
     .union(ProtocolFeatures::LOG_SHMFD)
     .union(ProtocolFeatures::INFLIGHT_SHMFD)
