@@ -1,12 +1,17 @@
 //! A device on a vhost-user socket.
 
 use std::path::Path;
+use std::time::Duration;
 
+use vhost::ControlThread;
 use vhost::control::{ControlError, ControlHandle, SocketHandle, SocketOptions};
 
 use crate::attachment::Attachment;
 use crate::backend::{Shared, VdpaBackend};
 use crate::device::{Statistic, VdpaDevice};
+
+/// How long [`Attached::status`] waits for a device that is being asked for something.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What can be chosen about the socket of a device.
 #[derive(Debug, Default)]
@@ -28,35 +33,64 @@ pub enum State {
     Running,
     /// It does not, though it should: the reason.
     Failed(String),
+    /// It was asked for something and has not answered yet, so that nothing else is known.
+    Busy,
 }
 
-/// A device that is attached to a socket. Dropping this detaches it.
+/// A device that is attached to a socket, and what it was at a moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// What it is at.
+    pub state: State,
+    /// Indexes of the rings that the device serves.
+    pub rings: Vec<u16>,
+    /// Indexes of the rings whose doorbell the guest writes itself, as far as the front-end tells.
+    /// Kicks of others are relayed.
+    pub mapped_doorbells: Vec<u16>,
+    /// The virtio feature bits that the present front-end has accepted; 0 before it has.
+    pub features: u64,
+    /// What the device has counted.
+    pub statistics: Vec<Statistic>,
+}
+
+/// A device that is attached to a socket. Dropping this detaches it: then the device is stopped
+/// and closed, the front-end is disconnected and the socket's file is gone. That waits for the
+/// device, which may take as long as its kernel driver lets it.
 #[derive(Debug)]
 pub struct Attached {
     /// First, so that it goes first: the rings are stopped then.
     socket: SocketHandle,
+    #[expect(dead_code, reason = "its thread ends with it")]
+    control: ControlHandle,
     shared: Shared,
+    queue_pairs: u16,
+    offered: u64,
 }
 
 /// Attaches `device` to the socket at `path`: front-ends, one at a time, get it as their device,
 /// with the features that both it and this library have.
 ///
+/// The device gets a thread of its own: one that does not answer, such as a program behind VDUSE
+/// that hangs, holds up nobody but its own front-end.
+///
 /// # Errors
-/// When the path cannot be used, or the control thread has ended. The device is closed then.
+/// When the path cannot be used, or there can be no more threads. The device is closed then.
 pub fn attach(
-    control: &ControlHandle,
     path: impl AsRef<Path>,
     options: AttachOptions,
     device: Box<dyn VdpaDevice>,
 ) -> Result<Attached, ControlError> {
-    let shared = Shared::new(Attachment::new(device));
+    let control = ControlThread::start()?;
+    let attachment = Attachment::new(device);
+    let (queue_pairs, offered) = (attachment.device().queue_pairs(), attachment.offered());
+    let shared = Shared::new(attachment);
     let backend = Box::new(VdpaBackend::new(shared.clone()));
     let socket = if options.client {
         control.add_client(path, options.socket, backend)?
     } else {
         control.add_server(path, options.socket, backend)?
     };
-    Ok(Attached { socket, shared })
+    Ok(Attached { socket, control, shared, queue_pairs, offered })
 }
 
 impl Attached {
@@ -66,72 +100,50 @@ impl Attached {
         self.socket.path()
     }
 
-    /// The device's name.
-    #[must_use]
-    pub fn device(&self) -> String {
-        self.shared.lock().device().name().to_owned()
-    }
-
     /// Number of queue pairs of the device.
     #[must_use]
-    pub fn queue_pairs(&self) -> u16 {
-        self.shared.lock().device().queue_pairs()
+    pub const fn queue_pairs(&self) -> u16 {
+        self.queue_pairs
     }
 
     /// The virtio feature bits that front-ends are offered.
     #[must_use]
-    pub fn offered_features(&self) -> u64 {
-        self.shared.lock().offered()
+    pub const fn offered_features(&self) -> u64 {
+        self.offered
     }
 
-    /// The virtio feature bits that the present front-end has accepted; 0 before it has.
+    /// What it is at. Waits a tenth of a second at most for a device that is being asked for
+    /// something.
     #[must_use]
-    pub fn features(&self) -> u64 {
-        self.shared.lock().negotiated()
-    }
-
-    /// What it is at.
-    #[must_use]
-    pub fn state(&self) -> State {
-        let attachment = self.shared.lock();
-        match attachment.failure() {
-            Some(reason) => State::Failed(reason.to_owned()),
-            None if !attachment.served().is_empty() && !attachment.device().is_running() => {
-                State::Failed("the device has stopped by itself".into())
-            }
-            None if !attachment.served().is_empty() => State::Running,
-            None if attachment.is_connected() => State::Connected,
-            None => State::Waiting,
+    pub fn status(&self) -> Status {
+        let Some(attachment) = self.shared.lock_within(PATIENCE) else {
+            return Status {
+                state: State::Busy,
+                rings: Vec::new(),
+                mapped_doorbells: Vec::new(),
+                features: 0,
+                statistics: Vec::new(),
+            };
+        };
+        Status {
+            state: state(&attachment),
+            rings: attachment.served(),
+            mapped_doorbells: attachment.outbox.used(),
+            features: attachment.negotiated(),
+            statistics: attachment.device().statistics(),
         }
     }
+}
 
-    /// Indexes of the rings that the device serves now.
-    #[must_use]
-    pub fn rings(&self) -> Vec<u16> {
-        self.shared.lock().served()
-    }
-
-    /// Indexes of the rings whose doorbell the guest writes itself, as far as the front-end tells.
-    /// Kicks of others are relayed.
-    #[must_use]
-    pub fn mapped_doorbells(&self) -> Vec<u16> {
-        self.shared.lock().outbox.used()
-    }
-
-    /// What the device has counted.
-    #[must_use]
-    pub fn statistics(&self) -> Vec<Statistic> {
-        self.shared.lock().device().statistics()
-    }
-
-    /// Sets the device's counters to zero.
-    pub fn reset_statistics(&self) {
-        self.shared.lock().device_mut().reset_statistics();
-    }
-
-    /// Takes the device from the socket. When this returns, the device is stopped and closed, the
-    /// front-end is disconnected and the socket's file is gone.
-    pub fn detach(self) {
-        drop(self);
+fn state(attachment: &Attachment) -> State {
+    let serves = !attachment.served().is_empty();
+    match attachment.failure() {
+        Some(reason) => State::Failed(reason.to_owned()),
+        None if serves && !attachment.device().is_running() => {
+            State::Failed("the device has stopped by itself".into())
+        }
+        None if serves => State::Running,
+        None if attachment.is_connected() => State::Connected,
+        None => State::Waiting,
     }
 }

@@ -2,7 +2,8 @@
 //! [`Attachment`], which the application looks at, too.
 
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::{Duration, Instant};
 
 use eal::PeerEvent;
 use vhost::backend::{Backend, BackendError};
@@ -12,6 +13,9 @@ use vhost::{Call, ProtocolFeatures, RingSetup};
 use virtio::{DirtyLog, GuestMemory};
 
 use crate::attachment::Attachment;
+
+/// How long somebody sleeps who must not wait for a device for long.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
 /// An attachment that the control thread changes and the application reads. Whoever holds it
 /// waits for nobody but the device.
@@ -25,6 +29,20 @@ impl Shared {
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Attachment> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The same for those who must not wait for the device: `None` when it has not answered
+    /// within `limit`.
+    pub(crate) fn lock_within(&self, limit: Duration) -> Option<MutexGuard<'_, Attachment>> {
+        let begin = Instant::now();
+        loop {
+            match self.0.try_lock() {
+                Ok(attachment) => return Some(attachment),
+                Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) if begin.elapsed() >= limit => return None,
+                Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK_AGAIN),
+            }
+        }
     }
 }
 

@@ -31,6 +31,6 @@ mod testing;
 mod tests;
 pub mod virtio_pci;
 
-pub use attach::{AttachOptions, Attached, State, attach};
+pub use attach::{AttachOptions, Attached, State, Status, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
 pub use registry::{Found, find, list, open, open_spec};

@@ -9,7 +9,6 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use eal::PeerEvent;
-use vhost::ControlThread;
 use vhost::connection::Message;
 use vhost::frontend::{self, Frontend};
 use vhost::protocol::{
@@ -397,13 +396,12 @@ fn a_reset_stops_the_device() {
 
 #[test]
 fn a_front_end_over_a_socket_gets_the_device_until_it_goes() {
-    let control = ControlThread::start().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let calls = Recorder::default();
     let model = Box::new(Model::new("model-0", 2, calls.clone()));
-    let attached = attach(&control, &path, AttachOptions::default(), model).unwrap();
-    assert_eq!((attached.state(), attached.device()), (State::Waiting, "model-0".into()));
+    let attached = attach(&path, AttachOptions::default(), model).unwrap();
+    assert_eq!((attached.status().state, attached.queue_pairs()), (State::Waiting, 2));
     // Twice: the first one vanishes under a running device.
     for _ in 0..2 {
         let stream = UnixStream::connect(&path).unwrap().into();
@@ -421,24 +419,45 @@ fn a_front_end_over_a_socket_gets_the_device_until_it_goes() {
             front.start_ring(&ring).unwrap();
             front.enable_ring(index, true).unwrap();
         }
-        assert_eq!(attached.state(), State::Connected);
+        assert_eq!(attached.status().state, State::Connected);
         front.driver_ok().unwrap();
         let all = [(0, 0, true), (1, 0, true), (2, 0, true), (3, 0, true)];
         assert_eq!(calls.take(), [started(&all)]);
-        assert_eq!((attached.state(), attached.rings()), (State::Running, vec![0, 1, 2, 3]));
-        assert_eq!(
-            attached.features(),
-            (Features::VERSION_1 | Features::VHOST_USER_PROTOCOL).bits()
-        );
+        let status = attached.status();
+        assert_eq!((status.state, status.rings), (State::Running, vec![0, 1, 2, 3]));
+        assert_eq!(status.features, (Features::VERSION_1 | Features::VHOST_USER_PROTOCOL).bits());
         calls.script().broken = true;
-        assert!(matches!(attached.state(), State::Failed(_)));
+        assert!(matches!(attached.status().state, State::Failed(_)));
         calls.script().broken = false;
         drop(front);
         assert_eq!(calls.wait_for(&Call::Stop), [Call::Stop]);
     }
-    attached.detach();
+    drop(attached);
     assert_eq!(calls.take(), [Call::Dropped]);
     assert!(!path.exists());
+}
+
+#[test]
+fn a_device_that_does_not_answer_holds_up_nobody_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let calls = [Recorder::default(), Recorder::default()];
+    let attached = [0, 1].map(|n| {
+        let model = Box::new(Model::new("model", 1, calls[n].clone()));
+        attach(dir.path().join(n.to_string()), AttachOptions::default(), model).unwrap()
+    });
+    let connect = |n: usize| {
+        let stream = UnixStream::connect(attached[n].path()).unwrap().into();
+        Frontend::new(stream, "s", Duration::from_secs(10), None).unwrap()
+    };
+    let hung = calls[0].script();
+    // It is asked whether it can log, and does not get to an answer.
+    let mut front = connect(0);
+    let asking = std::thread::spawn(move || front.handshake().map(|offer| offer.queue_pairs));
+    wait_until("the question", || attached[0].status().state == State::Busy);
+    assert_eq!(connect(1).handshake().unwrap().queue_pairs, 1);
+    assert!(matches!(attached[1].status().state, State::Waiting | State::Connected));
+    drop(hung);
+    assert_eq!(asking.join().unwrap().unwrap(), 1);
 }
 
 #[test]
@@ -540,20 +559,19 @@ fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
 
 #[test]
 fn our_own_driver_uses_doorbells_and_follows_the_link() {
-    let control = ControlThread::start().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s");
     let calls = Recorder::default();
     let model = Box::new(Model::new("model-0", 1, calls.clone()));
     let changed = model.changed();
     calls.script().doorbells = true;
-    let attached = attach(&control, &path, AttachOptions::default(), model).unwrap();
+    let attached = attach(&path, AttachOptions::default(), model).unwrap();
     let drivers = drivers::Drivers::new();
     let device = format!("virtio-user:{}", path.display());
     let open = drivers::open("p0", &device, &drivers).unwrap();
     let port = open.port.control();
     wait_until("the link", || port.link().up);
-    wait_until("both doorbells", || attached.mapped_doorbells() == [0, 1]);
+    wait_until("both doorbells", || attached.status().mapped_doorbells == [0, 1]);
     // A ring's number was written to its page, at the beginning.
     let rung = |index: u16, fd: &OwnedFd| {
         let mut seen = [0xff; 2];
@@ -572,6 +590,6 @@ fn our_own_driver_uses_doorbells_and_follows_the_link() {
         wait_until("the change of the link", || port.link().up == up);
     }
     // Other pages under a running device are no business of the front-end's; a device without is.
-    attached.detach();
+    drop(attached);
     wait_until("the end of the link", || !port.link().up);
 }

@@ -286,9 +286,9 @@ pub struct VdpaDevice {
     pub socket: String,
     /// `server` or `client`.
     pub role: String,
-    /// `waiting` for a front-end, `connected`, `running`, or `failed`.
+    /// `waiting` for a front-end, `connected`, `running`, `failed`, or `busy`.
     pub state: String,
-    /// Why it has failed.
+    /// Why it has failed or is busy.
     pub reason: Option<String>,
     /// Number of queue pairs that it has.
     pub queue_pairs: u16,

@@ -2,21 +2,25 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc;
+use std::time::Duration;
 
-use vdpa::{AttachOptions, Attached, State, VdpaDevice};
-use vhost::{ControlHandle, ControlThread, SocketOptions};
+use vdpa::{AttachOptions, Attached, State, Status, VdpaDevice};
+use vhost::SocketOptions;
 
 use super::placement::Placement;
 use super::report::feature_names;
 use crate::control::protocol;
 use crate::exit::Failure;
 
-/// The devices, by name. They share a thread, which starts with the first of them.
+/// How long a device may take to be opened or to stop. Whoever asks for that serves others, too,
+/// and a program behind VDUSE may take as long as it likes.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// The devices, by name.
 #[derive(Debug, Default)]
 pub struct Hub {
-    /// Before the thread, which stops each of them when it goes.
     entries: BTreeMap<String, Entry>,
-    control: Option<ControlHandle>,
 }
 
 /// A device on its socket.
@@ -35,7 +39,14 @@ impl Hub {
     pub fn open(&mut self, name: &str, placement: Placement) -> Result<(), Failure> {
         let Placement { device, text, socket, client, mode } = placement;
         self.check_name(name)?;
-        let device = vdpa::open_spec(device)?;
+        let opened = within(PATIENCE, move || vdpa::open_spec(device));
+        let device = opened.ok_or_else(|| {
+            Failure::runtime(format!(
+                "vDPA device {text}: no answer within {} s, from the device or the program behind \
+                 it (VDUSE)",
+                PATIENCE.as_secs()
+            ))
+        })??;
         self.attach(name, &text, &socket, client, mode, device)
     }
 
@@ -50,12 +61,8 @@ impl Hub {
         device: Box<dyn VdpaDevice>,
     ) -> Result<(), Failure> {
         self.check_name(name)?;
-        let control = match &mut self.control {
-            Some(control) => control,
-            None => self.control.insert(ControlThread::start().map_err(Failure::runtime)?),
-        };
         let options = AttachOptions { client, socket: SocketOptions { mode, events: None } };
-        let attached = vdpa::attach(control, socket, options, device)
+        let attached = vdpa::attach(socket, options, device)
             .map_err(|error| Failure::runtime(format!("vDPA device {text}: {error}")))?;
         let entry = Entry { device: text.to_owned(), client, attached };
         self.entries.insert(name.to_owned(), entry);
@@ -75,9 +82,9 @@ impl Hub {
     }
 
     /// Detaches a device; returns whether there was one of this name. Its rings are stopped when
-    /// this returns.
+    /// this returns, unless the device does not answer.
     pub fn remove(&mut self, name: &str) -> bool {
-        self.entries.remove(name).map(|entry| entry.attached.detach()).is_some()
+        self.entries.remove(name).map(|entry| detach(name, entry)).is_some()
     }
 
     /// Number of devices.
@@ -91,15 +98,42 @@ impl Hub {
     }
 }
 
+impl Drop for Hub {
+    fn drop(&mut self) {
+        while let Some((name, entry)) = self.entries.pop_first() {
+            detach(&name, entry);
+        }
+    }
+}
+
+fn detach(name: &str, entry: Entry) {
+    if within(PATIENCE, move || drop(entry)).is_none() {
+        tracing::warn!(device = name, "the vDPA device does not stop; it is left to itself");
+    }
+}
+
+/// What `work` gives, on a thread of its own; `None` when that takes longer than `limit`, or there
+/// can be no more threads. It goes on then, for nobody.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Option<T> {
+    let (done, ended) = mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name("vdpa-wait".into());
+    thread.spawn(move || done.send(work())).ok()?;
+    ended.recv_timeout(limit).ok()
+}
+
 fn report(name: &str, entry: &Entry) -> protocol::VdpaDevice {
     let attached = &entry.attached;
-    let (state, reason) = match attached.state() {
+    let Status { state, rings, mapped_doorbells, features, statistics } = attached.status();
+    let (state, reason) = match state {
         State::Waiting => ("waiting", None),
         State::Connected => ("connected", None),
         State::Running => ("running", None),
         State::Failed(reason) => ("failed", Some(reason)),
+        State::Busy => ("busy", Some("the device has not answered for a while".to_owned())),
     };
-    let statistics = attached.statistics().into_iter();
     protocol::VdpaDevice {
         name: name.to_owned(),
         device: entry.device.clone(),
@@ -108,18 +142,20 @@ fn report(name: &str, entry: &Entry) -> protocol::VdpaDevice {
         state: state.to_owned(),
         reason,
         queue_pairs: attached.queue_pairs(),
-        rings: attached.rings(),
-        mapped_doorbells: attached.mapped_doorbells(),
+        rings,
+        mapped_doorbells,
         offered_features: feature_names(attached.offered_features()),
-        features: feature_names(attached.features()),
-        statistics: statistics.map(|statistic| (statistic.name, statistic.value)).collect(),
+        features: feature_names(features),
+        statistics: statistics
+            .into_iter()
+            .map(|statistic| (statistic.name, statistic.value))
+            .collect(),
     }
 }
 
 #[cfg(test)]
 pub mod tests {
     use std::os::unix::net::UnixStream;
-    use std::time::Duration;
 
     use eal::PeerEvent;
     use vdpa::{DeviceError, Setup, Statistic};
@@ -213,5 +249,20 @@ pub mod tests {
         let failed = hub.attach("b", "test:b", &nowhere, false, None, Box::new(Idle)).unwrap_err();
         assert!(failed.to_string().starts_with("vDPA device test:b: "), "{failed}");
         assert_eq!(hub.len(), 0);
+    }
+
+    #[test]
+    fn what_takes_too_long_is_left_to_itself() {
+        let limit = Duration::from_secs(10);
+        assert_eq!(within(limit, || 7), Some(7));
+        let (go_on, wait) = mpsc::channel::<()>();
+        let (tell, ended) = mpsc::channel();
+        let slow = move || {
+            let _ = wait.recv();
+            let _ = tell.send(());
+        };
+        assert_eq!(within(Duration::from_millis(10), slow), None);
+        drop(go_on);
+        ended.recv_timeout(limit).unwrap();
     }
 }
