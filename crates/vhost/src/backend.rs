@@ -1,14 +1,15 @@
 //! What a device does behind a session with a front-end (vhost-user) or with the kernel (VDUSE).
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use arrayvec::ArrayVec;
 use eal::PeerEvent;
 use virtio::{DirtyLog, GuestMemory, InflightArea};
 
 use crate::call::Call;
 use crate::control::Watcher;
-use crate::protocol::{BackendMessage, ProtocolFeatures};
+use crate::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
 
 /// Why a device refuses something; its text completes "SET_FEATURES: the device refuses: ...".
 pub type BackendError = Box<dyn std::error::Error + Send + Sync>;
@@ -49,6 +50,19 @@ pub struct RingSetup {
     pub call: Option<Call>,
     /// By which the device tells that the ring is broken.
     pub err: Option<PeerEvent>,
+}
+
+/// Where a region of the guest's memory comes from.
+#[derive(Clone, Copy, Debug)]
+pub struct RegionFile<'f> {
+    /// Guest-physical address of its first byte.
+    pub guest_addr: u64,
+    /// The file.
+    pub fd: BorrowedFd<'f>,
+    /// Where it starts in the file.
+    pub offset: u64,
+    /// Its length in bytes.
+    pub len: u64,
 }
 
 /// The device behind a socket.
@@ -106,6 +120,44 @@ pub trait Backend: Send {
     /// # Errors
     /// Where a running ring does not lie in it. The session then keeps the old memory.
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), BackendError>;
+
+    /// A post-copy migration towards this device is about to start: gives the userfaultfd over
+    /// which the front-end is to serve the device's page faults. Called only where
+    /// [`protocol_features`](Self::protocol_features) have PAGEFAULT.
+    ///
+    /// Whoever has this file rules over the address space that it was made in (`UFFDIO_REGISTER`
+    /// and `UFFDIO_COPY` work on any part of it), so it must not be this process's.
+    ///
+    /// # Errors
+    /// Where there is none.
+    fn advise_postcopy(&mut self) -> Result<OwnedFd, BackendError> {
+        Err("it knows no post-copy migration".into())
+    }
+
+    /// As [`set_memory`](Self::set_memory), where pages of the memory are still missing: whoever
+    /// touches one of them waits for the front-end, or gets zeroes and makes that the page is
+    /// lost. `files` are the regions again, in the front-end's order. Gives for each the address
+    /// where it lies in the address space that [`advise_postcopy`](Self::advise_postcopy) has
+    /// told of; nothing there is touched before
+    /// [`postcopy_acknowledged`](Self::postcopy_acknowledged).
+    ///
+    /// # Errors
+    /// As there, and where the regions cannot be placed.
+    fn set_missing_memory(
+        &mut self,
+        memory: Arc<GuestMemory>,
+        files: &[RegionFile<'_>],
+    ) -> Result<ArrayVec<u64, MAX_TABLE_REGIONS>, BackendError> {
+        let _ = (memory, files);
+        Err("it knows no post-copy migration".into())
+    }
+
+    /// The front-end serves faults at the addresses that it was told.
+    fn postcopy_acknowledged(&mut self) {}
+
+    /// No page is missing any more; or the migration that the front-end announced does not take
+    /// place.
+    fn end_postcopy(&mut self) {}
 
     /// Starts ring `index`, which does not run and is below
     /// [`ring_count`](Self::ring_count).

@@ -9,11 +9,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use arrayvec::ArrayVec;
 use eal::PeerEvent;
 use rustix::fs::MemfdFlags;
-use vhost::backend::{Backend, BackendError, RingSetup};
+use vhost::backend::{Backend, BackendError, RegionFile, RingSetup};
 use vhost::control::{Watch, Watcher};
-use vhost::protocol::{BackendMessage, ProtocolFeatures};
+use vhost::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
 use virtio::{DirtyLog, Features, GuestMemory};
 
 /// What the device offers.
@@ -33,6 +34,9 @@ pub const LOG_ALL: u64 = Features::VHOST_LOG_ALL.bits();
 
 /// How far every ring gets before it is stopped.
 pub const PROGRESS: u32 = 5;
+
+/// Where the first region of memory with missing pages lies, as the front-end is told.
+pub const PLACED: u64 = 0x4000_0000_0000;
 
 /// The size of every memory file.
 pub const MEMORY: u64 = 1 << 16;
@@ -65,6 +69,11 @@ pub enum Call {
     Announce([u8; 6]),
     /// Ring, and whether its doorbell is used.
     Notifier(u8, bool),
+    Advise,
+    /// The memory before lacks pages.
+    Missing,
+    Acknowledged,
+    EndPostcopy,
     Dropped,
 }
 
@@ -122,6 +131,8 @@ pub struct Recording {
     pub pairs: u16,
     /// Calls that are refused from now on, by the name of the method.
     pub refuse: Option<&'static str>,
+    /// Whether it offers post-copy migration.
+    pub postcopy: bool,
     /// What the front-end is to be told.
     pub to_tell: VecDeque<BackendMessage<OwnedFd>>,
     /// Whether `kicked` watches the kick file of ring 2 and panics when it comes with "panic".
@@ -130,6 +141,9 @@ pub struct Recording {
     memory: Option<Arc<GuestMemory>>,
     log: Option<Arc<DirtyLog>>,
     connected: bool,
+    advised: bool,
+    /// Whether what is missing in the memory may be touched.
+    ready_for_faults: bool,
     status: u8,
 }
 
@@ -142,12 +156,15 @@ impl Recording {
             rings: (0..5).map(|_| None).collect(),
             pairs: 2,
             refuse: None,
+            postcopy: false,
             to_tell: VecDeque::new(),
             watcher: None,
             watch: None,
             memory: None,
             log: None,
             connected: false,
+            advised: false,
+            ready_for_faults: true,
             status: 0,
         };
         (device, recorder)
@@ -195,7 +212,10 @@ impl Backend for Recording {
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
-        ProtocolFeatures::all()
+        if self.postcopy {
+            return ProtocolFeatures::all();
+        }
+        ProtocolFeatures::all() - ProtocolFeatures::PAGEFAULT
     }
 
     fn queue_pairs(&self) -> u16 {
@@ -216,6 +236,7 @@ impl Backend for Recording {
         self.assert_all_stopped();
         assert!(self.log.is_none(), "the log is still in use");
         self.memory = None;
+        (self.advised, self.ready_for_faults) = (false, true);
         self.recorder.push(Call::Disconnected);
     }
 
@@ -236,9 +257,43 @@ impl Backend for Recording {
         Ok(())
     }
 
+    fn advise_postcopy(&mut self) -> Result<OwnedFd, BackendError> {
+        self.refused("advise_postcopy")?;
+        assert!(self.postcopy && !std::mem::replace(&mut self.advised, true));
+        self.recorder.push(Call::Advise);
+        Ok(event())
+    }
+
+    fn set_missing_memory(
+        &mut self,
+        memory: Arc<GuestMemory>,
+        files: &[RegionFile<'_>],
+    ) -> Result<ArrayVec<u64, MAX_TABLE_REGIONS>, BackendError> {
+        assert!(self.advised && memory.regions().len() == files.len());
+        for file in files {
+            let size = rustix::fs::fstat(file.fd)?.st_size;
+            assert!(file.offset + file.len <= u64::try_from(size)?);
+        }
+        self.set_memory(memory)?;
+        self.ready_for_faults = false;
+        self.recorder.push(Call::Missing);
+        Ok(files.iter().map(|file| PLACED + file.guest_addr).collect())
+    }
+
+    fn postcopy_acknowledged(&mut self) {
+        assert!(self.advised && !std::mem::replace(&mut self.ready_for_faults, true));
+        self.recorder.push(Call::Acknowledged);
+    }
+
+    fn end_postcopy(&mut self) {
+        assert!(std::mem::replace(&mut self.advised, false));
+        self.ready_for_faults = true;
+        self.recorder.push(Call::EndPostcopy);
+    }
+
     fn start_ring(&mut self, index: u16, setup: RingSetup) -> Result<(), BackendError> {
         self.refused("start_ring")?;
-        assert!(self.connected && self.memory.is_some());
+        assert!(self.connected && self.memory.is_some() && self.ready_for_faults);
         let packed = setup.features & Features::RING_PACKED.bits() != 0;
         assert!((1..=32_768).contains(&setup.size));
         assert!(packed || (setup.size.is_power_of_two() && setup.base < 65_536));

@@ -35,7 +35,7 @@ fn number() -> impl Strategy<Value = u64> {
         1 => prop::sample::select(vec![
             256, 0x1_0000, 0x100, 0x101, MEMORY, 2 * MEMORY, 0x7000_0000, 0x7000_0000 + MEMORY,
             FEATURES, FEATURES & !(1 << 34), FEATURES & !(1 << 30), SPLIT, SPLIT | LOG_ALL,
-            0x1_a01b, 0x1_ae3f, u64::MAX,
+            0x1_a01b, 0x1_ae3f, 0x1_2f3f, u64::MAX,
         ]),
         1 => any::<u64>(),
     ]
@@ -159,8 +159,9 @@ fn held() -> (usize, usize) {
 }
 
 /// Plays `messages` to one session; returns how many it accepted.
-fn play(messages: &[Sent]) -> usize {
-    let (backend, _) = Recording::new();
+fn play(messages: &[Sent], postcopy: bool) -> usize {
+    let (mut backend, _) = Recording::new();
+    backend.postcopy = postcopy;
     let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
     let mut session = Session::open(&mut device);
     let mut accepted = 0;
@@ -182,8 +183,9 @@ fn play(messages: &[Sent]) -> usize {
 }
 
 /// The same over a socket, up to the first message that ends the connection.
-fn play_over_socket(messages: &[Sent]) {
-    let (backend, _) = Recording::new();
+fn play_over_socket(messages: &[Sent], postcopy: bool) {
+    let (mut backend, _) = Recording::new();
+    backend.postcopy = postcopy;
     let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
     let mut session = Session::open(&mut device);
     let (peer, ours) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -231,18 +233,37 @@ fn no_sequence_of_messages_does_harm() {
         negotiated(FrontendRequest::SetLogBase, &[(8, true), (0, true)], &[3]),
         negotiated(FrontendRequest::SetFeatures, &[(SPLIT | LOG_ALL, true)], &[]),
     ];
-    assert_eq!(play(&prologue), prologue.len());
+    assert_eq!(play(&prologue, false), prologue.len());
+    // And a guest that runs while its memory is still on the way.
+    let late = [
+        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_2f3f, true)], &[]),
+        negotiated(FrontendRequest::SetFeatures, &[(SPLIT, true)], &[]),
+        negotiated(FrontendRequest::PostcopyAdvise, &[], &[]),
+        negotiated(FrontendRequest::PostcopyListen, &[], &[]),
+        negotiated(
+            FrontendRequest::SetMemTable,
+            &[(1, true), (0, true), (MEMORY, true), (0x7000_0000, true), (0, true)],
+            &[1],
+        ),
+        negotiated(FrontendRequest::SetMemTable, &[(0, true)], &[]),
+    ];
+    let late = [&late, &prologue[3..6]].concat();
+    assert_eq!(play(&late, true), late.len());
 
     let before = held();
     let message = prop_oneof![3 => well_formed(), 1 => anything()];
-    let messages = (any::<bool>(), prop::collection::vec(message, 0..60));
+    let messages = (any::<bool>(), any::<bool>(), prop::collection::vec(message, 0..60));
     let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
-    proptest!(config, |((prepared, messages) in messages)| {
-        let prologue = if prepared { prologue.to_vec() } else { vec![] };
+    proptest!(config, |((prepared, postcopy, messages) in messages)| {
+        let prologue = match (prepared, postcopy) {
+            (false, _) => vec![],
+            (true, false) => prologue.to_vec(),
+            (true, true) => late.clone(),
+        };
         let all = [prologue, messages].concat();
-        play(&all);
+        play(&all, postcopy);
         prop_assert_eq!(held(), before);
-        play_over_socket(&all);
+        play_over_socket(&all, postcopy);
         prop_assert_eq!(held(), before);
     });
 }

@@ -15,6 +15,7 @@ use super::limit::LogLimit;
 use super::member::Member;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
+use crate::protocol::message::table_payload;
 use crate::session::{Device, Reply, Session, SessionError};
 
 /// Messages of one front-end before it is the others' turn.
@@ -299,6 +300,12 @@ impl Socket {
                 Some(Reply::Inflight(region)) => {
                     let bytes = region.encode();
                     link.connection.send_reply_with(request, &bytes, attached.as_slice())?;
+                }
+                Some(Reply::Userfault) => {
+                    link.connection.send_reply_with(request, &[], attached.as_slice())?;
+                }
+                Some(Reply::MemTable(regions)) => {
+                    link.connection.send_reply_bytes(request, &table_payload(&regions))?;
                 }
                 None => {}
             }

@@ -366,6 +366,7 @@ impl Backend for NetDevice {
         // Its configuration is the front-end's, and it has no doorbells. It has nothing to say of
         // its own either, but User Mode Linux has no interrupts without a channel for that.
         let foreign = ProtocolFeatures::CONFIG
+            | ProtocolFeatures::PAGEFAULT
             | ProtocolFeatures::BACKEND_SEND_FD
             | ProtocolFeatures::HOST_NOTIFIER;
         ProtocolFeatures::all() - foreign

@@ -38,6 +38,9 @@ pub enum FrontendMessage<F> {
     SetBackendReqFd(F),
     GetConfig(ConfigSpace),
     SetConfig(ConfigSpace),
+    PostcopyAdvise,
+    PostcopyListen,
+    PostcopyEnd,
     GetInflightFd(InflightRegion),
     SetInflightFd(InflightRegion, F),
     ResetDevice,
@@ -77,6 +80,9 @@ impl<F> FrontendMessage<F> {
             Self::SetBackendReqFd(_) => R::SetBackendReqFd,
             Self::GetConfig(_) => R::GetConfig,
             Self::SetConfig(_) => R::SetConfig,
+            Self::PostcopyAdvise => R::PostcopyAdvise,
+            Self::PostcopyListen => R::PostcopyListen,
+            Self::PostcopyEnd => R::PostcopyEnd,
             Self::GetInflightFd(_) => R::GetInflightFd,
             Self::SetInflightFd(..) => R::SetInflightFd,
             Self::ResetDevice => R::ResetDevice,
@@ -98,12 +104,9 @@ impl<F> FrontendMessage<F> {
             | Self::NetSetMtu(value)
             | Self::SetStatus(value) => value.encode(),
             Self::SetMemTable(regions) => {
-                let mut out = PayloadBuf::new();
-                // At most MAX_TABLE_REGIONS, so it fits.
-                u32::try_from(regions.len()).unwrap_or(u32::MAX).put(&mut out);
-                0_u32.put(&mut out);
-                regions.iter().for_each(|(region, _)| region.put(&mut out));
-                out
+                let regions: ArrayVec<_, MAX_TABLE_REGIONS> =
+                    regions.iter().map(|(region, _)| *region).collect();
+                table_payload(&regions)
             }
             Self::SetLogBase(log, _) => log.encode(),
             Self::SetVringNum(state)
@@ -128,6 +131,9 @@ impl<F> FrontendMessage<F> {
             | Self::GetProtocolFeatures
             | Self::GetQueueNum
             | Self::SetBackendReqFd(_)
+            | Self::PostcopyAdvise
+            | Self::PostcopyListen
+            | Self::PostcopyEnd
             | Self::ResetDevice
             | Self::GetMaxMemSlots
             | Self::GetStatus => PayloadBuf::new(),
@@ -214,6 +220,9 @@ impl FrontendMessage<OwnedFd> {
             R::ResetOwner => empty(name, payload).map(|()| Self::ResetOwner)?,
             R::GetProtocolFeatures => empty(name, payload).map(|()| Self::GetProtocolFeatures)?,
             R::GetQueueNum => empty(name, payload).map(|()| Self::GetQueueNum)?,
+            R::PostcopyAdvise => empty(name, payload).map(|()| Self::PostcopyAdvise)?,
+            R::PostcopyListen => empty(name, payload).map(|()| Self::PostcopyListen)?,
+            R::PostcopyEnd => empty(name, payload).map(|()| Self::PostcopyEnd)?,
             R::ResetDevice => empty(name, payload).map(|()| Self::ResetDevice)?,
             R::GetMaxMemSlots => empty(name, payload).map(|()| Self::GetMaxMemSlots)?,
             R::GetStatus => empty(name, payload).map(|()| Self::GetStatus)?,
@@ -221,6 +230,16 @@ impl FrontendMessage<OwnedFd> {
         fds.none()?;
         Ok(message)
     }
+}
+
+/// The payload of SET_MEM_TABLE with these regions, of which the first [`MAX_TABLE_REGIONS`] count.
+pub(crate) fn table_payload(regions: &[MemoryRegion]) -> PayloadBuf {
+    let regions = regions.get(..MAX_TABLE_REGIONS).unwrap_or(regions);
+    let mut out = PayloadBuf::new();
+    u32::try_from(regions.len()).unwrap_or(u32::MAX).put(&mut out);
+    0_u32.put(&mut out);
+    regions.iter().for_each(|region| region.put(&mut out));
+    out
 }
 
 pub(super) fn empty(request: &'static str, payload: &[u8]) -> Result<(), ProtocolError> {
@@ -363,6 +382,9 @@ mod tests {
             M::SetBackendReqFd(fd()),
             M::GetConfig(part.clone()),
             M::SetConfig(part),
+            M::PostcopyAdvise,
+            M::PostcopyListen,
+            M::PostcopyEnd,
             M::GetInflightFd(InflightRegion { rings: 2, entries: 256, ..Default::default() }),
             M::SetInflightFd(InflightRegion { size: 1, offset: 2, rings: 3, entries: 4 }, fd()),
             M::ResetDevice,

@@ -95,6 +95,12 @@ requests! {
         GetConfig = 24 "GET_CONFIG",
         /// Writes the device's configuration space.
         SetConfig = 25 "SET_CONFIG",
+        /// Asks for the file over which the front-end serves page faults of a post-copy migration.
+        PostcopyAdvise = 28 "POSTCOPY_ADVISE",
+        /// The guest starts to run while pages of its memory are still missing.
+        PostcopyListen = 29 "POSTCOPY_LISTEN",
+        /// All of the guest's memory has arrived.
+        PostcopyEnd = 30 "POSTCOPY_END",
         /// Asks for a region to record chains in flight in.
         GetInflightFd = 31 "GET_INFLIGHT_FD",
         /// Hands such a region over.
@@ -138,6 +144,8 @@ impl FrontendRequest {
                 | Self::GetProtocolFeatures
                 | Self::GetQueueNum
                 | Self::GetConfig
+                | Self::PostcopyAdvise
+                | Self::PostcopyEnd
                 | Self::GetInflightFd
                 | Self::GetMaxMemSlots
                 | Self::GetStatus

@@ -197,6 +197,14 @@ pub enum SessionError {
         /// Size of the message in bytes.
         size: u64,
     },
+    /// A message of a post-copy migration, or another one meanwhile, at the wrong time.
+    #[error("{request}: {expected}")]
+    PostcopyOrder {
+        /// Name of the message.
+        request: &'static str,
+        /// What should have been.
+        expected: &'static str,
+    },
     /// The device refuses it.
     #[error("{request}: the device refuses: {source}")]
     Backend {

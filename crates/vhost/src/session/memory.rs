@@ -58,9 +58,9 @@ impl MemoryTable {
     /// A table with these regions only.
     pub(super) fn of(
         request: &'static str,
-        regions: impl IntoIterator<Item = (MemoryRegion, OwnedFd)>,
+        regions: &[(MemoryRegion, OwnedFd)],
     ) -> Result<Self, SessionError> {
-        let regions = regions.into_iter().map(|(region, fd)| map(request, &region, &fd));
+        let regions = regions.iter().map(|(region, fd)| map(request, region, fd));
         let regions = regions.collect::<Result<Vec<_>, _>>()?;
         if regions.is_empty() {
             return Err(SessionError::NoMemory);
@@ -134,7 +134,7 @@ mod tests {
             file.write_all_at(&[1], offset).unwrap();
         }
         let region = MemoryRegion { guest_addr: 0, size: SIZE, user_addr: USER, mmap_offset: 0 };
-        MemoryTable::of("test", [(region, file.into())]).unwrap()
+        MemoryTable::of("test", &[(region, file.into())]).unwrap()
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! - `inflight`: the region in which chains in flight are recorded
 //! - `log`: the log of written pages
 //! - `memory`: the memory table
+//! - `postcopy`: memory of which pages are still missing
 //! - `ring`: what is known about one ring
 
 pub mod error;
@@ -13,6 +14,7 @@ mod extras;
 mod inflight;
 mod log;
 mod memory;
+mod postcopy;
 mod ring;
 #[cfg(test)]
 mod tests;
@@ -27,12 +29,13 @@ pub use memory::MAX_SLOTS;
 use self::inflight::InflightState;
 use self::log::{LOG_ALL, LogState};
 use self::memory::MemoryTable;
+use self::postcopy::Postcopy;
 use self::ring::{RingState, call_file, check_base, check_size, event_fd};
 use crate::backend::{Backend, Event, EventSink};
 use crate::connection::Message;
 use crate::protocol::{
-    ConfigSpace, FrontendMessage, FrontendRequest, InflightRegion, LogBase, ProtocolError,
-    ProtocolFeatures, VringAddr, VringFile, VringState,
+    ConfigSpace, FrontendMessage, FrontendRequest, InflightRegion, LogBase, MemoryRegion,
+    ProtocolError, ProtocolFeatures, VringAddr, VringFile, VringState,
 };
 
 /// The bit that says that protocol features can be negotiated.
@@ -70,6 +73,10 @@ pub enum Reply {
     LogBase(LogBase),
     /// A region for records of chains in flight.
     Inflight(InflightRegion),
+    /// The file over which the front-end serves page faults, which is [attached](Answer::attached).
+    Userfault,
+    /// The memory table, with this process's addresses of the regions.
+    MemTable(Vec<MemoryRegion>),
 }
 
 /// What comes of a message that does not end the connection.
@@ -109,6 +116,7 @@ pub struct Session {
     memory: MemoryTable,
     log: LogState,
     inflight: InflightState,
+    postcopy: Postcopy,
     rings: Vec<RingState>,
     ready: bool,
     /// A channel that the message at hand has brought.
@@ -130,6 +138,7 @@ impl Session {
             memory: MemoryTable::default(),
             log: LogState::default(),
             inflight: InflightState::default(),
+            postcopy: Postcopy::default(),
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             ready: false,
             channel: None,
@@ -171,21 +180,18 @@ impl Session {
         } else {
             FrontendMessage::decode(header.request, payload, fds)
                 .map_err(SessionError::from)
-                .and_then(|message| self.dispatch(device, message))
+                .and_then(|message| self.dispatch(device, message, header.needs_reply()))
         };
         self.tell_readiness(device);
-        let acknowledge =
-            header.needs_reply() && self.protocol_features.contains(ProtocolFeatures::REPLY_ACK);
+        let owed = self.postcopy.take_owed_acknowledgement();
+        let wanted = header.needs_reply() || owed;
+        let acknowledge = wanted && self.protocol_features.contains(ProtocolFeatures::REPLY_ACK);
         let (channel, attached) = (self.channel.take(), self.attached.take());
         let answer = |reply, refused| Ok(Answer { reply, attached, refused, channel });
         match done {
             Ok(None) if acknowledge => answer(Some(Reply::U64(0)), None),
             Ok(reply) => answer(reply, None),
-            Err(error)
-                if request == Ok(FrontendRequest::GetConfig)
-                    && self.protocol_features.contains(ProtocolFeatures::CONFIG)
-                    && !header.is_reply() =>
-            {
+            Err(error) if !header.is_reply() && request.is_ok_and(|it| self.may_be_empty(it)) => {
                 // Its reply has a way to say no.
                 answer(Some(Reply::Empty), Some(error))
             }
@@ -200,14 +206,26 @@ impl Session {
         }
     }
 
+    /// Whether the reply to `request` is without a payload where it is refused.
+    fn may_be_empty(&self, request: FrontendRequest) -> bool {
+        let needed = match request {
+            FrontendRequest::GetConfig => ProtocolFeatures::CONFIG,
+            FrontendRequest::PostcopyAdvise => ProtocolFeatures::PAGEFAULT,
+            _ => return false,
+        };
+        self.protocol_features.contains(needed)
+    }
+
     fn dispatch(
         &mut self,
         device: &mut Device,
         message: FrontendMessage<OwnedFd>,
+        needs_reply: bool,
     ) -> Result<Option<Reply>, SessionError> {
         use FrontendMessage as M;
         let request = message.request();
         self.check_negotiated(request)?;
+        self.postcopy.check_turn(&message)?;
         let reply = |value: u64| Ok(Some(Reply::U64(value)));
         match message {
             M::GetFeatures => return reply(device.backend.features()),
@@ -226,8 +244,11 @@ impl Session {
             M::SetOwner | M::ResetOwner => Ok(()),
             M::SetLogBase(base, fd) => return self.set_log_base(device, base, &fd).map(Some),
             M::SetLogFd(fd) => self.set_log_fd(device, fd),
+            M::SetMemTable(regions) if self.postcopy.is_under_way() => {
+                return self.set_missing_memory(device, &regions, needs_reply);
+            }
             M::SetMemTable(regions) => {
-                let table = MemoryTable::of(request.name(), regions)?;
+                let table = MemoryTable::of(request.name(), &regions)?;
                 self.set_memory(device, request, table)
             }
             M::AddMemReg(region, fd) => {
@@ -254,6 +275,9 @@ impl Session {
             M::SetInflightFd(region, fd) => self.set_inflight(region, &fd),
             M::SetConfig(part) => extras::set_config(device, &part),
             M::SetStatus(status) => self.set_status(device, status),
+            M::PostcopyAdvise => return self.advise(device).map(Some),
+            M::PostcopyListen => self.listen(),
+            M::PostcopyEnd => return self.end_postcopy(device).map(Some),
             M::ResetDevice => {
                 self.reset(device);
                 Ok(())
@@ -270,6 +294,9 @@ impl Session {
             R::SetLogBase => (ProtocolFeatures::LOG_SHMFD, "LOG_SHMFD"),
             R::GetInflightFd | R::SetInflightFd => {
                 (ProtocolFeatures::INFLIGHT_SHMFD, "INFLIGHT_SHMFD")
+            }
+            R::PostcopyAdvise | R::PostcopyListen | R::PostcopyEnd => {
+                (ProtocolFeatures::PAGEFAULT, "PAGEFAULT")
             }
             R::NetSetMtu => (ProtocolFeatures::MTU, "MTU"),
             R::ResetDevice => (ProtocolFeatures::RESET_DEVICE, "RESET_DEVICE"),
@@ -437,7 +464,8 @@ impl Session {
         let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;
         let mut setup = ring.setup(index, features, enabled, kick)?;
         setup.inflight = self.inflight.area(index, setup.size, features)?;
-        setup.blank = self.memory.turns_out_blank(setup.desc);
+        // While pages are missing, a look would wait for them.
+        setup.blank = !self.postcopy.is_under_way() && self.memory.turns_out_blank(setup.desc);
         let started = device.backend.start_ring(index, setup);
         started.map_err(|source| SessionError::Backend { request: request.name(), source })?;
         self.ring(request, file.index.into())?.1.started = true;
@@ -571,9 +599,16 @@ impl Session {
     }
 }
 
-/// The protocol features that both the device offers and a session implements.
+/// The protocol features that both the device offers and a session implements. Front-ends must not
+/// use post-copy together with memory that comes region by region (chapter "Protocol features"), and
+/// QEMU takes both where it finds both: so it finds one.
 fn offered(device: &Device) -> ProtocolFeatures {
-    device.backend.protocol_features() & IMPLEMENTED
+    let offered =
+        device.backend.protocol_features() & IMPLEMENTED.union(ProtocolFeatures::PAGEFAULT);
+    if offered.contains(ProtocolFeatures::PAGEFAULT) {
+        return offered - ProtocolFeatures::CONFIGURE_MEM_SLOTS;
+    }
+    offered
 }
 
 fn set_mtu(device: &mut Device, mtu: u64) -> Result<(), SessionError> {

@@ -3,12 +3,14 @@
 //! - `extras`: configuration space, announcements, the channel of the back-end
 //! - `inflight`: the region of chains in flight
 //! - `log`: those that have to do with live migration
+//! - `postcopy`: those of a post-copy migration
 
 #![allow(clippy::needless_pass_by_value, reason = "messages are built on the spot")]
 
 mod extras;
 mod inflight;
 mod log;
+mod postcopy;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -205,6 +207,9 @@ fn messages_wait_for_their_protocol_feature() {
         M::SetStatus(1),
         M::GetStatus,
         M::SendRarp(1),
+        M::PostcopyAdvise,
+        M::PostcopyListen,
+        M::PostcopyEnd,
         M::SetBackendReqFd(memory()),
         M::GetConfig(part.clone()),
         M::SetConfig(part),
