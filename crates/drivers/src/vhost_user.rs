@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use ethdev::{DeviceSpec, Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
+use vhost::MemoryKinds;
 use vhost::control::{SocketHandle, SocketOptions};
 use vhost::net::RingSlot;
 use vhost::net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
@@ -21,7 +22,7 @@ use crate::open::{DriverInfo, OpenPort, OptionInfo};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "vhost-user",
-    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,mode=MODE][,mac=MAC]",
+    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,mode=MODE][,memory=ram][,mac=MAC]",
     summary: "a virtual machine: the back-end of its vhost-user socket",
     options: &[
         OptionInfo {
@@ -48,6 +49,12 @@ pub const INFO: DriverInfo = DriverInfo {
             name: "mode",
             value: "OCTAL",
             help: "permissions of the socket's file, such as 0660 (default: as umask says)",
+        },
+        OptionInfo {
+            name: "memory",
+            value: "ram|any",
+            help: "any: take guests' memory in files on disks, too, whose server can then stop the \
+                   switch (default: memfd, tmpfs, hugetlbfs)",
         },
         OptionInfo { name: "mac", value: "MAC", help: "this end's own address (default: random)" },
     ],
@@ -137,6 +144,7 @@ pub(crate) fn open(
     let failed = |reason: String| Error::Device { what: INFO.name.to_owned(), reason };
     let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
     let device = if options.offloads { device } else { device.without_offloads() };
+    let device = device.with_memory_of(options.memory);
     let (rx, tx) = queues(&device);
     let link = Arc::new(LinkState::default());
     let (guest, slots) = (Arc::clone(device.state()), device.slots().to_vec());
@@ -168,6 +176,7 @@ struct Options {
     mtu: Option<u16>,
     offloads: bool,
     mode: Option<u32>,
+    memory: MemoryKinds,
     mac: Option<MacAddr>,
 }
 
@@ -195,7 +204,14 @@ impl Options {
         let offloads = spec.take_switch("offloads", true)?;
         let mode = spec.take("mode").map(|text| parse_mode(&text)).transpose();
         let mode = mode.map_err(|reason| spec.error(reason))?;
+        let memory = match spec.take("memory").as_deref() {
+            None | Some("ram") => MemoryKinds::Lasting,
+            Some("any") => MemoryKinds::Any,
+            Some(other) => {
+                return Err(spec.error(format!("memory={other}: expected ram or any")));
+            }
+        };
         let mac = spec.take_station("mac")?;
-        Ok(Self { queues, client, mtu, offloads, mode, mac })
+        Ok(Self { queues, client, mtu, offloads, mode, memory, mac })
     }
 }

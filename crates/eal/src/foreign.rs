@@ -1,6 +1,6 @@
 //! Memory of a peer process: a guest's RAM, mapped from the file descriptor that it sent.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::FileType;
@@ -11,6 +11,12 @@ use crate::sigbus;
 
 /// `f_type` of hugetlbfs (Linux `include/uapi/linux/magic.h`).
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
+
+/// What the kernel calls the memory of its own that it shares over VDUSE.
+const VDUSE_DOMAIN: &str = "anon_inode:[vduse-domain]";
+
+/// Longest name of a file in a message, in characters.
+const MAX_NAME: usize = 120;
 
 /// A region of a peer's memory, mapped shared, for reading and writing.
 ///
@@ -27,17 +33,32 @@ pub struct Mapping {
 }
 
 impl Mapping {
-    /// Maps `len` bytes from `offset` of the file behind `fd`. The descriptor may be closed
-    /// afterwards.
+    /// Maps `len` bytes from `offset` of the memory behind `fd`: a memfd, or a file on tmpfs or
+    /// hugetlbfs. Neither this nor an access to the mapping can wait for another process. The
+    /// descriptor may be closed afterwards.
     ///
-    /// Neither needs to be a multiple of a page: QEMU announces regions of a hugetlbfs file
+    /// Neither number needs to be a multiple of a page: QEMU announces regions of a hugetlbfs file
     /// that begin in the middle of a huge page, and the whole pages around them are mapped.
     ///
     /// # Errors
     ///
-    /// When the region is empty or does not fit the file as it is now, when the descriptor is
-    /// no regular file, or when the kernel does not let us map it for writing.
+    /// When the descriptor is anything else, the region is empty or does not fit the file as it is
+    /// now, or the kernel does not let us map it for writing.
     pub fn map(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, MemError> {
+        // Before anything is asked of the file itself, which may be served by the peer.
+        if !is_memory(fd) {
+            return Err(MemError::NotMemory { found: file_name(fd) });
+        }
+        Self::map_file(fd, offset, len)
+    }
+
+    /// As [`map`](Self::map), of any regular file. Whoever serves its file system can make this
+    /// and every access to the mapping wait for as long as it likes.
+    ///
+    /// # Errors
+    ///
+    /// As there, when the descriptor is no regular file.
+    pub fn map_file(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, MemError> {
         sigbus::install().map_err(MemError::Guard)?;
         let stat = rustix::fs::fstat(fd).map_err(|errno| MemError::Map {
             offset,
@@ -52,15 +73,20 @@ impl Mapping {
         Self::map_within(fd, offset, len, u64::try_from(stat.st_size).unwrap_or(0))
     }
 
-    /// As [`map`](Self::map), of an object of the kernel that stands for memory and has no size:
-    /// what can be accessed of it may come and go. Memory that is not there is taken for memory
-    /// that was taken away.
+    /// As [`map`](Self::map), of what the kernel hands out for a VDUSE device: memory of its own,
+    /// which has no size and of which pages may come and go, or the memory of the VMM that has the
+    /// device. Memory that is not there is taken for memory that was taken away.
     ///
     /// # Errors
     ///
-    /// When the region is empty or longer than an address space, or the kernel does not let us
-    /// map it for writing.
+    /// When it is neither, the region is empty or longer than an address space, or the kernel does
+    /// not let us map it for writing.
     pub fn map_object(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, MemError> {
+        // A file of the VMM's is whatever the VMM has mapped. No file has the kernel's name: those
+        // in file systems begin with a slash or a bracket.
+        if !is_memory(fd) && file_name(fd) != VDUSE_DOMAIN {
+            return Err(MemError::NotMemory { found: file_name(fd) });
+        }
         sigbus::install().map_err(MemError::Guard)?;
         Self::map_within(fd, offset, len, isize::MAX.unsigned_abs() as u64)
     }
@@ -120,6 +146,23 @@ impl Mapping {
     pub fn poisoned(&self) -> bool {
         self.map.poisoned()
     }
+}
+
+/// Whether an access to a mapping of the file can wait for no other process: whether it is a memfd,
+/// or a file on tmpfs or hugetlbfs. These are the kinds that have seals. It is asked of the kernel
+/// and not of the file, and no peer can change the answer.
+fn is_memory(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fcntl_get_seals(fd).is_ok()
+}
+
+/// What the kernel calls the file behind `fd`, for a message: its path, or its kind where it has
+/// none. Characters that would disturb a line are escaped. It asks nothing of the file itself, so
+/// it does not wait.
+#[must_use]
+pub fn file_name(fd: BorrowedFd<'_>) -> String {
+    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+    let Ok(name) = link else { return "something unknown".to_owned() };
+    name.to_string_lossy().escape_debug().take(MAX_NAME).collect()
 }
 
 /// The pages around a region: their offset in the file, the region's offset in them, and their
@@ -226,19 +269,50 @@ mod tests {
     #[test]
     fn descriptors_that_are_no_memory_are_refused_by_kind() {
         let event = crate::EventFd::new().unwrap();
-        let error = Mapping::map(event.as_fd(), 0, 4096).unwrap_err().to_string();
-        assert!(error.contains("anonymous inode"), "{error}");
         let (socket, _) = std::os::unix::net::UnixStream::pair().unwrap();
-        let error = Mapping::map(socket.as_fd(), 0, 4096).unwrap_err().to_string();
-        assert!(error.contains("a socket"), "{error}");
         let null = File::open("/dev/null").unwrap();
-        let error = Mapping::map(null.as_fd(), 0, 4096).unwrap_err().to_string();
-        assert!(error.contains("a character device"), "{error}");
+        let kinds = [
+            (event.as_fd(), "'anon_inode:[eventfd]'", "anonymous inode"),
+            (socket.as_fd(), "'socket:[", "a socket"),
+            (null.as_fd(), "'/dev/null'", "a character device"),
+        ];
+        for (fd, name, kind) in kinds {
+            let error = Mapping::map(fd, 0, 4096).unwrap_err().to_string();
+            assert!(error.contains(name) && error.contains("memfd"), "{error}");
+            let error = Mapping::map_object(fd, 0, 4096).unwrap_err().to_string();
+            assert!(error.contains(name), "{error}");
+            let error = Mapping::map_file(fd, 0, 4096).unwrap_err().to_string();
+            assert!(error.contains(kind), "{error}");
+        }
+    }
+
+    /// A file that is on a disk, as the folder of temporary files need not be: this program.
+    fn on_disk() -> File {
+        File::open(std::env::current_exe().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn files_whose_pages_somebody_has_to_fetch_are_refused() {
+        let error = Mapping::map(on_disk().as_fd(), 0, 4096).unwrap_err();
+        assert!(matches!(error, MemError::NotMemory { .. }), "{error}");
+        assert!(error.to_string().contains("memory=any"), "{error}");
+        let mut shared = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
+        shared.write_all(&[0; 4096]).unwrap();
+        Mapping::map(shared.as_file().as_fd(), 0, 4096).unwrap();
+        drop(Mapping::map_file(shared.as_file().as_fd(), 0, 4096).unwrap());
+    }
+
+    #[test]
+    fn names_of_files_do_not_disturb_a_line() {
+        let fd = rustix::fs::memfd_create("a\nb", MemfdFlags::CLOEXEC).unwrap();
+        assert_eq!(file_name(fd.as_fd()), "/memfd:a\\nb (deleted)");
+        let fd = rustix::fs::memfd_create("x".repeat(200), MemfdFlags::CLOEXEC).unwrap();
+        assert_eq!(file_name(fd.as_fd()).len(), MAX_NAME);
     }
 
     #[test]
     fn a_read_only_file_is_refused_with_the_reason() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
+        let mut file = tempfile::NamedTempFile::new_in("/dev/shm").unwrap();
         file.write_all(&[0; 4096]).unwrap();
         let read_only = File::open(file.path()).unwrap();
         let error = Mapping::map(read_only.as_fd(), 0, 4096).unwrap_err().to_string();

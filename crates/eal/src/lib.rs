@@ -39,7 +39,7 @@ pub use cores::CoreList;
 pub use counter::{CacheAligned, Counter};
 pub use dma::{DmaArena, DmaBuffer, DmaMapping, DmaMemory, DmaPart, DmaSlice, DmaSpace};
 pub use event::{Epoll, EventFd};
-pub use foreign::Mapping;
+pub use foreign::{Mapping, file_name};
 pub use handover::Handover;
 pub use huge::huge_vec;
 pub use mem::{MemError, SharedMemory};

@@ -57,6 +57,16 @@ pub enum MemError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The file descriptor received is of a kind that an access may have to wait for.
+    #[error(
+        "shared memory fd is '{found}', expected a memfd, or a file on tmpfs (/dev/shm) or \
+         hugetlbfs: an access to any other may wait for whoever serves the file (QEMU: `-object \
+         memory-backend-memfd,share=on`; a port with the option memory=any takes other files, too)"
+    )]
+    NotMemory {
+        /// What the kernel calls it.
+        found: String,
+    },
     /// The file descriptor received is nothing that can be shared.
     #[error(
         "shared memory fd is {found}, expected a regular file: a memfd, or a file on tmpfs or \

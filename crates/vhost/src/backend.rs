@@ -65,6 +65,17 @@ pub struct RegionFile<'f> {
     pub len: u64,
 }
 
+/// In which kinds of files a front-end may share memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MemoryKinds {
+    /// Those of which no page has to be fetched: memfds, and files on tmpfs or hugetlbfs.
+    #[default]
+    Lasting,
+    /// All regular files. Whoever serves a file's pages can stop every thread that touches one of
+    /// them for as long as it likes, and with a worker all ports that it serves.
+    Any,
+}
+
 /// The device behind a socket.
 ///
 /// All methods are called on the control thread, one at a time, and must not wait for a peer;
@@ -93,6 +104,11 @@ pub trait Backend: Send {
 
     /// Number of rings including a control queue; at most 256 can be used.
     fn ring_count(&self) -> u16;
+
+    /// In which kinds of files it takes the guest's memory.
+    fn memory_kinds(&self) -> MemoryKinds {
+        MemoryKinds::default()
+    }
 
     /// A front-end has connected.
     fn connected(&mut self) {}

@@ -28,7 +28,7 @@ pub mod vduse;
 #[cfg(test)]
 extern crate self as vhost;
 
-pub use backend::{Backend, BackendError, Event, RingSetup};
+pub use backend::{Backend, BackendError, Event, MemoryKinds, RingSetup};
 pub use call::Call;
 pub use connection::{Connection, ConnectionError};
 pub use control::{ControlHandle, ControlThread, SocketHandle, SocketOptions};

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use arrayvec::ArrayVec;
 use eal::PeerEvent;
 use rustix::fs::MemfdFlags;
-use vhost::backend::{Backend, BackendError, RegionFile, RingSetup};
+use vhost::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
 use vhost::control::{Watch, Watcher};
 use vhost::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
 use virtio::{DirtyLog, Features, GuestMemory};
@@ -133,6 +133,8 @@ pub struct Recording {
     pub refuse: Option<&'static str>,
     /// Whether it offers post-copy migration.
     pub postcopy: bool,
+    /// In which kinds of files it takes memory.
+    pub kinds: MemoryKinds,
     /// What the front-end is to be told.
     pub to_tell: VecDeque<BackendMessage<OwnedFd>>,
     /// Whether `kicked` watches the kick file of ring 2 and panics when it comes with "panic".
@@ -157,6 +159,7 @@ impl Recording {
             pairs: 2,
             refuse: None,
             postcopy: false,
+            kinds: MemoryKinds::default(),
             to_tell: VecDeque::new(),
             watcher: None,
             watch: None,
@@ -224,6 +227,10 @@ impl Backend for Recording {
 
     fn ring_count(&self) -> u16 {
         self.rings.len().try_into().unwrap()
+    }
+
+    fn memory_kinds(&self) -> MemoryKinds {
+        self.kinds
     }
 
     fn connected(&mut self) {

@@ -16,7 +16,7 @@ use super::dirty::Logs;
 use super::filter::ReceiveFilter;
 use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
-use crate::backend::{Backend, BackendError, RingSetup};
+use crate::backend::{Backend, BackendError, MemoryKinds, RingSetup};
 use crate::call::Call;
 use crate::control::limit::LogLimit;
 use crate::control::{Watch, Watcher};
@@ -92,6 +92,7 @@ pub struct NetDevice {
     state: Arc<GuestState>,
     status: u8,
     offloads: bool,
+    memory_kinds: MemoryKinds,
     /// Offloads that the driver wants to have left to it now, where it has said so.
     wanted: Option<Features>,
     /// For log lines that a front-end can cause.
@@ -131,6 +132,7 @@ impl NetDevice {
             }),
             status: 0,
             offloads: true,
+            memory_kinds: MemoryKinds::default(),
             wanted: None,
         })
     }
@@ -139,6 +141,13 @@ impl NetDevice {
     #[must_use]
     pub const fn without_offloads(mut self) -> Self {
         self.offloads = false;
+        self
+    }
+
+    /// The device with the guest's memory in files of `kinds`.
+    #[must_use]
+    pub const fn with_memory_of(mut self, kinds: MemoryKinds) -> Self {
+        self.memory_kinds = kinds;
         self
     }
 
@@ -378,6 +387,10 @@ impl Backend for NetDevice {
 
     fn ring_count(&self) -> u16 {
         2 * self.pairs() + 1
+    }
+
+    fn memory_kinds(&self) -> MemoryKinds {
+        self.memory_kinds
     }
 
     fn disconnected(&mut self) {

@@ -97,10 +97,7 @@ pub enum SessionError {
         source: std::io::Error,
     },
     /// A memory region cannot be mapped.
-    #[error(
-        "{request}: memory region at guest address {guest_addr:#x} cannot be mapped: {source}; \
-         the guest's memory must be shared (QEMU: memory-backend-memfd or -file with share=on)"
-    )]
+    #[error("{request}: memory region at guest address {guest_addr:#x} cannot be mapped: {source}")]
     Map {
         /// Name of the message.
         request: &'static str,
@@ -135,9 +132,6 @@ pub enum SessionError {
         /// The size that rings and entries need.
         needed: u64,
     },
-    /// The region of chains in flight is no memory.
-    #[error("SET_INFLIGHT_FD: the file is no memfd and not on tmpfs or hugetlbfs")]
-    InflightKind,
     /// The region of chains in flight cannot be mapped.
     #[error("SET_INFLIGHT_FD: the region cannot be mapped: {source}")]
     MapInflight {

@@ -98,8 +98,6 @@ impl Session {
             let needed = needed as u64;
             return Err(SessionError::InflightPlace { size, offset, needed });
         }
-        // The worker writes to it: only memory does not wait for anybody then.
-        rustix::fs::fcntl_get_seals(fd).map_err(|_| SessionError::InflightKind)?;
         // The format may still be chosen; more is of no use in either.
         let most = Layout::Packed.region_bytes(region.rings, region.entries) as u64;
         let map = Mapping::map(fd.as_fd(), region.offset, region.size.min(most))

@@ -8,6 +8,7 @@ use virtio::GuestMemory;
 use virtio::memory::Region;
 
 use super::error::SessionError;
+use crate::backend::MemoryKinds;
 use crate::protocol::MemoryRegion;
 
 /// Number of regions that a session can hold: that of the kernel's vhost, and more than a guest
@@ -55,12 +56,13 @@ impl MemoryTable {
         self.regions.iter().map(end).max().unwrap_or(0)
     }
 
-    /// A table with these regions only.
+    /// A table with these regions only, in files of `kinds`.
     pub(super) fn of(
         request: &'static str,
         regions: &[(MemoryRegion, OwnedFd)],
+        kinds: MemoryKinds,
     ) -> Result<Self, SessionError> {
-        let regions = regions.iter().map(|(region, fd)| map(request, region, fd));
+        let regions = regions.iter().map(|(region, fd)| map(request, region, fd, kinds));
         let regions = regions.collect::<Result<Vec<_>, _>>()?;
         if regions.is_empty() {
             return Err(SessionError::NoMemory);
@@ -68,18 +70,19 @@ impl MemoryTable {
         Ok(Self { regions, looked: false })
     }
 
-    /// This table and one more region.
+    /// This table and one more region, in a file of `kinds`.
     pub(super) fn with(
         &self,
         request: &'static str,
         region: &MemoryRegion,
         fd: &OwnedFd,
+        kinds: MemoryKinds,
     ) -> Result<Self, SessionError> {
         if self.regions.len() >= MAX_SLOTS {
             return Err(SessionError::NoSlot);
         }
         let mut regions = self.regions.clone();
-        regions.push(map(request, region, fd)?);
+        regions.push(map(request, region, fd, kinds)?);
         Ok(Self { regions, looked: false })
     }
 
@@ -106,9 +109,18 @@ impl MemoryTable {
     }
 }
 
-fn map(request: &'static str, region: &MemoryRegion, fd: &OwnedFd) -> Result<Region, SessionError> {
+fn map(
+    request: &'static str,
+    region: &MemoryRegion,
+    fd: &OwnedFd,
+    kinds: MemoryKinds,
+) -> Result<Region, SessionError> {
     let guest_addr = region.guest_addr;
-    let mapping = Mapping::map(fd.as_fd(), region.mmap_offset, region.size)
+    let map = match kinds {
+        MemoryKinds::Lasting => Mapping::map,
+        MemoryKinds::Any => Mapping::map_file,
+    };
+    let mapping = map(fd.as_fd(), region.mmap_offset, region.size)
         .map_err(|source| SessionError::Map { request, guest_addr, source })?;
     Ok(Region { guest_addr, user_addr: region.user_addr, mapping: Arc::new(mapping) })
 }
@@ -134,7 +146,7 @@ mod tests {
             file.write_all_at(&[1], offset).unwrap();
         }
         let region = MemoryRegion { guest_addr: 0, size: SIZE, user_addr: USER, mmap_offset: 0 };
-        MemoryTable::of("test", &[(region, file.into())]).unwrap()
+        MemoryTable::of("test", &[(region, file.into())], MemoryKinds::Lasting).unwrap()
     }
 
     #[test]

@@ -248,11 +248,13 @@ impl Session {
                 return self.set_missing_memory(device, &regions, needs_reply);
             }
             M::SetMemTable(regions) => {
-                let table = MemoryTable::of(request.name(), &regions)?;
+                let kinds = device.backend.memory_kinds();
+                let table = MemoryTable::of(request.name(), &regions, kinds)?;
                 self.set_memory(device, request, table)
             }
             M::AddMemReg(region, fd) => {
-                let table = self.memory.with(request.name(), &region, &fd)?;
+                let kinds = device.backend.memory_kinds();
+                let table = self.memory.with(request.name(), &region, &fd, kinds)?;
                 self.set_memory(device, request, table)
             }
             M::RemMemReg(region) => {

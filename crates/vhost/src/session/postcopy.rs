@@ -17,7 +17,7 @@ use arrayvec::ArrayVec;
 
 use super::memory::MemoryTable;
 use super::{Device, Reply, Session, SessionError};
-use crate::backend::RegionFile;
+use crate::backend::{MemoryKinds, RegionFile};
 use crate::protocol::{FrontendMessage, FrontendRequest, MAX_TABLE_REGIONS, MemoryRegion};
 
 /// How far a post-copy migration is.
@@ -115,7 +115,8 @@ impl Session {
             return Ok(None);
         }
         let request = FrontendRequest::SetMemTable;
-        let table = MemoryTable::of(request.name(), regions)?;
+        // Nothing else can have faults that a front-end serves.
+        let table = MemoryTable::of(request.name(), regions, MemoryKinds::Lasting)?;
         self.check_log_memory(request, table.end())?;
         let files: ArrayVec<_, MAX_TABLE_REGIONS> = regions.iter().map(file).collect();
         let memory = table.memory(request.name())?;

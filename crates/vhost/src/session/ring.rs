@@ -1,6 +1,6 @@
 //! What a front-end has told about one ring.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 
 use eal::PeerEvent;
 use virtio::Features;
@@ -111,13 +111,7 @@ pub(super) fn event_fd(
     let Some(fd) = fd else { return Ok(None) };
     let failed = |source| SessionError::EventFd { request, source };
     if !PeerEvent::is_event(fd.as_fd()).map_err(failed)? {
-        return Err(SessionError::NoEventFd { request, found: describe(fd.as_fd()) });
+        return Err(SessionError::NoEventFd { request, found: eal::file_name(fd.as_fd()) });
     }
     PeerEvent::from_fd(fd).map(Some).map_err(failed)
-}
-
-/// What a file is, as far as its name tells.
-fn describe(fd: BorrowedFd<'_>) -> String {
-    let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
-    link.map_or_else(|_| "something else".to_owned(), |name| name.display().to_string())
 }

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use arrayvec::ArrayVec;
 
 use super::*;
+use crate::backend::MemoryKinds;
 use crate::protocol::{Header, MAX_FDS, MemoryRegion};
 use crate::testing::{
     Call, FEATURES, LOG_ALL, MEMORY, PROGRESS, Recorder, Recording, Start, event, memory, null,
@@ -622,6 +623,23 @@ fn regions_must_fit_their_file_and_the_address_space() {
     let error = bench.refused(table([]));
     assert!(matches!(error, SessionError::NoMemory), "{error}");
     assert_eq!(bench.calls.take(), []);
+}
+
+#[test]
+fn files_whose_pages_somebody_has_to_fetch_need_leave() {
+    let program = std::env::current_exe().unwrap();
+    let on_disk = || -> OwnedFd {
+        let file = tempfile::tempfile_in(program.parent().unwrap()).unwrap();
+        file.set_len(MEMORY).unwrap();
+        file.into()
+    };
+    let mut bench = Bench::ready(|_| ());
+    let error = bench.refused(M::AddMemReg(region(9), on_disk()));
+    assert!(error.to_string().contains("tmpfs"), "{error}");
+    assert_eq!(bench.calls.take(), []);
+    let mut bench = Bench::ready(|device| device.kinds = MemoryKinds::Any);
+    bench.ok(M::AddMemReg(region(9), on_disk()));
+    assert_eq!(bench.calls.take().len(), 1);
 }
 
 #[test]

@@ -127,7 +127,7 @@ fn regions_that_cannot_be_are_refused() {
     let (pipe, _writer) = std::io::pipe().unwrap();
     for file in [event(), null(), pipe.into()] {
         let error = bench.refused(set(good, &file.into()));
-        assert!(matches!(error, SessionError::InflightKind), "{error}");
+        assert!(matches!(error, SessionError::MapInflight { .. }), "{error}");
     }
     assert_eq!(bench.calls.take(), []);
     // Smaller than the ring, or of the other format.
