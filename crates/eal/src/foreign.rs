@@ -167,7 +167,7 @@ pub fn file_name(fd: BorrowedFd<'_>) -> String {
 
 /// The pages around a region: their offset in the file, the region's offset in them, and their
 /// length. `None` when the region is empty, outside of the file or too large to map.
-fn surrounding_pages(
+pub(crate) fn surrounding_pages(
     offset: u64,
     len: u64,
     file_len: u64,
@@ -182,7 +182,7 @@ fn surrounding_pages(
 }
 
 /// The unit in which the file can be mapped: its huge pages' size on hugetlbfs, else a page.
-fn page_size(fd: BorrowedFd<'_>) -> Result<u64, rustix::io::Errno> {
+pub(crate) fn page_size(fd: BorrowedFd<'_>) -> Result<u64, rustix::io::Errno> {
     let stat = rustix::fs::fstatfs(fd)?;
     // The field's type differs between architectures; the magic number fits in each.
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "compared as 32 bits")]

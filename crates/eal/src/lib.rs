@@ -15,6 +15,7 @@
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
 //! - [`sync`]: what threads share, or its stand-in in models
+//! - [`userfault`]: memory whose missing pages another process provides
 //! - [`worker`]: named threads pinned to cores
 
 mod aio;
@@ -32,6 +33,7 @@ pub mod peer_event;
 pub mod sigbus;
 pub mod signals;
 pub mod sync;
+pub mod userfault;
 pub mod worker;
 
 pub use aio::AioError;

@@ -6,6 +6,7 @@
 //! - [`control`]: the thread that serves all sockets and VDUSE devices
 //! - [`frontend`]: the front-end of a session
 //! - [`net`]: the device side of virtio-net
+//! - [`postcopy`]: page faults of guests that arrive by post-copy migration
 //! - [`protocol`]: the wire format, for both sides
 //! - [`session`]: the state machine of a connection, back-end side
 //! - [`vduse`]: devices that the kernel takes for vDPA devices
@@ -18,6 +19,7 @@ pub mod connection;
 pub mod control;
 pub mod frontend;
 pub mod net;
+pub mod postcopy;
 pub mod protocol;
 pub mod session;
 #[cfg(test)]
