@@ -5,6 +5,7 @@
 //! - [`driver`]: the driver side of virtqueues
 //! - [`features`]: feature bits
 //! - [`inflight`]: the record of chains in flight, for restarts
+//! - [`iotlb`]: translations of I/O virtual addresses
 //! - [`memory`]: the guest's memory and the checked way into it
 //! - [`net_header`]: the header in front of every frame
 //! - [`packed`]: the memory layout of packed rings
@@ -16,6 +17,7 @@ pub mod dirty;
 pub mod driver;
 pub mod features;
 pub mod inflight;
+pub mod iotlb;
 pub mod memory;
 pub mod net_header;
 pub mod packed;
@@ -25,6 +27,7 @@ pub mod shadow;
 pub use dirty::DirtyLog;
 pub use features::Features;
 pub use inflight::InflightArea;
+pub use iotlb::Iotlb;
 pub use memory::GuestMemory;
 pub use net_header::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
 pub use shadow::ShadowRing;

@@ -4,11 +4,17 @@
 //! length and vouches for exactly that many bytes. There is no way to get a pointer without a
 //! length that was checked with it.
 
+mod translated;
+
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use eal::Mapping;
 use packet::{RawSegment, Segment};
+
+use self::translated::Translated;
+use crate::device::ChainError;
+use crate::iotlb::Iotlb;
 
 /// One contiguous piece of guest memory.
 #[derive(Clone, Debug)]
@@ -54,10 +60,23 @@ pub(crate) struct Window {
 
 /// A guest's memory. It never changes: a new table makes a new one, and the old one stays mapped
 /// for as long as a ring holds it.
+///
+/// Descriptors name it by guest-physical addresses, or, behind a virtual IOMMU, by addresses of
+/// which only some have a meaning: see [`translated`](Self::translated).
 #[derive(Debug, Default)]
 pub struct GuestMemory {
-    windows: Box<[Window]>,
-    regions: Box<[Region]>,
+    windows: Arc<[Window]>,
+    regions: Arc<[Region]>,
+    translated: Option<Translated>,
+}
+
+/// An address of which nobody has said yet what lies there, or not that it may be used like this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Miss {
+    /// The I/O virtual address.
+    pub iova: u64,
+    /// Whether it is to be written; otherwise it is to be read.
+    pub write: bool,
 }
 
 // SAFETY: the pointers lead into mappings that `regions` keeps alive and that any thread may
@@ -81,7 +100,47 @@ impl GuestMemory {
             len: region.mapping.len() as u64,
             host: region.mapping.ptr(),
         });
-        Ok(Self { windows: windows.collect(), regions: regions.into_boxed_slice() })
+        Ok(Self { windows: windows.collect(), regions: regions.into(), translated: None })
+    }
+
+    /// The same memory behind a virtual IOMMU: addresses in descriptors, and those of rings, are
+    /// I/O virtual ones, and mean what `iotlb` says.
+    #[must_use]
+    pub fn translated(&self, iotlb: &Iotlb) -> Self {
+        Self {
+            windows: Arc::clone(&self.windows),
+            regions: Arc::clone(&self.regions),
+            translated: Some(Translated::new(&self.windows, &self.regions, iotlb)),
+        }
+    }
+
+    /// Whether it is behind a virtual IOMMU.
+    #[must_use]
+    pub const fn is_translated(&self) -> bool {
+        self.translated.is_some()
+    }
+
+    /// Whether the `len` bytes at `addr` of the front-end's own address space lie in one region.
+    #[must_use]
+    pub fn has_user(&self, addr: u64, len: u64) -> bool {
+        self.windows.iter().any(|window| window.host_of(window.user_addr, addr, len).is_some())
+    }
+
+    /// The first of `len` bytes at `addr` that a device behind a virtual IOMMU cannot use yet.
+    #[must_use]
+    pub fn miss(&self, addr: u64, len: u64, write: bool) -> Option<Miss> {
+        let translated = self.translated.as_ref()?;
+        let (mut iova, mut left) = (addr, len.max(1));
+        loop {
+            let found = translated.find(iova, write).and_then(|window| window.left_at(iova));
+            let Some(here) = found else { return Some(Miss { iova, write }) };
+            if here >= left {
+                return None;
+            }
+            left -= here;
+            // Past the last address there is nothing that anybody could tell.
+            iova = iova.checked_add(here)?;
+        }
     }
 
     /// The regions, by guest-physical address.
@@ -114,34 +173,62 @@ impl GuestMemory {
     /// ```
     #[must_use]
     pub fn translate(&self, addr: u64, len: u32) -> Option<Segment<'_>> {
-        let raw = self.find(addr)?.segment(addr, len)?;
+        let raw = self.find(addr, false)?.segment(addr, len)?;
         // SAFETY: the window vouches for `len` bytes in a mapping that `regions` keeps for as long
         // as `self` is borrowed, and nobody has references to a guest's memory.
         Some(unsafe { raw.get() })
     }
 
-    /// The window that `addr` may lie in.
-    fn find(&self, addr: u64) -> Option<Window> {
-        let after = self.windows.partition_point(|window| window.guest_addr <= addr);
-        self.windows.get(after.checked_sub(1)?).copied()
+    /// The window that address `addr` of a descriptor may lie in, for reading or for writing.
+    fn find(&self, addr: u64, write: bool) -> Option<Window> {
+        match &self.translated {
+            Some(translated) => translated.find(addr, write),
+            None => find_in(&self.windows, addr),
+        }
     }
 
-    /// The host address of `len` bytes at address `addr` of the front-end's own address space,
-    /// `align` being a power of two; `None` unless all of them lie in one region and the start
-    /// is aligned both there and here.
-    #[must_use]
-    pub fn translate_user(&self, addr: u64, len: usize, align: usize) -> Option<NonNull<u8>> {
-        let host = self
-            .windows
-            .iter()
-            .find_map(|window| window.host_of(window.user_addr, addr, len as u64))?;
+    /// The host address of `len` bytes of a ring at address `addr` of the front-end's own address
+    /// space, or at I/O virtual address `addr` behind a virtual IOMMU, `align` being a power of two;
+    /// `None` unless all of them lie in one piece, which may be read or written, and the start is
+    /// aligned both there and here.
+    pub(crate) fn ring_part(
+        &self,
+        addr: u64,
+        len: usize,
+        align: usize,
+        write: bool,
+    ) -> Option<NonNull<u8>> {
+        let len = len as u64;
+        let host = match &self.translated {
+            Some(translated) => {
+                let window = translated.find(addr, write)?;
+                window.host_of(window.guest_addr, addr, len)
+            }
+            None => {
+                let mut windows = self.windows.iter();
+                windows.find_map(|window| window.host_of(window.user_addr, addr, len))
+            }
+        }?;
         host.as_ptr().addr().is_multiple_of(align).then_some(host)
+    }
+
+    /// The guest-physical address of what a ring has at `addr`, as in
+    /// [`ring_part`](Self::ring_part), and is to write.
+    pub(crate) fn ring_guest_addr(&self, addr: u64) -> Option<u64> {
+        match &self.translated {
+            Some(_) => self.guest_addr_of(self.ring_part(addr, 1, 1, true)?),
+            None => self.user_to_guest(addr),
+        }
+    }
+
+    fn guest_addr_of(&self, host: NonNull<u8>) -> Option<u64> {
+        self.windows.iter().find_map(|window| window.guest_addr_of(host))
     }
 
     /// The guest-physical address of a segment that was translated from this memory.
     #[must_use]
     pub fn guest_address(&self, segment: RawSegment) -> Option<u64> {
-        self.windows.iter().find_map(|window| window.guest_addr_of(segment.as_ptr()))
+        self.guest_addr_of(segment.as_ptr())
     }
 
     /// The same memory for rings of which the guest-physical addresses are known: these are its
@@ -169,18 +256,23 @@ impl GuestMemory {
 #[derive(Debug)]
 pub struct Translator {
     memory: Arc<GuestMemory>,
-    /// The window that was used last, or an empty one.
-    last: Window,
+    /// The window that was read last, or an empty one.
+    last_read: Window,
+    /// The window that was written last, or an empty one.
+    last_written: Window,
+    awaited: Option<Miss>,
+    refused: Option<Miss>,
 }
 
-// SAFETY: the copied window leads into a mapping that `memory` keeps alive.
+// SAFETY: the copied windows lead into mappings that `memory` keeps alive.
 unsafe impl Send for Translator {}
 
 impl Translator {
     /// Translates addresses of `memory`.
     #[must_use]
     pub fn new(memory: Arc<GuestMemory>) -> Self {
-        Self { memory, last: Window::EMPTY }
+        let (last_read, last_written) = (Window::EMPTY, Window::EMPTY);
+        Self { memory, last_read, last_written, awaited: None, refused: None }
     }
 
     /// The memory.
@@ -193,42 +285,124 @@ impl Translator {
     /// are valid for as long as somebody holds this translator, or the memory in another way.
     #[must_use]
     #[inline]
-    pub fn translate(&mut self, addr: u64, len: u32) -> Option<RawSegment> {
-        let mut cursor = self.cursor();
+    pub fn translate<const WRITE: bool>(&mut self, addr: u64, len: u32) -> Option<RawSegment> {
+        let mut cursor = self.cursor::<WRITE>();
         let segment = cursor.translate(addr, len);
-        self.last = cursor.last;
+        self.set_last::<WRITE>(cursor.last);
         segment
+    }
+
+    /// Hands the pieces of `len` bytes at `addr`, in order, to `visit`: one, but behind a virtual
+    /// IOMMU, where neighbours need not be neighbours in memory.
+    pub(crate) fn pieces(
+        &mut self,
+        addr: u64,
+        len: u32,
+        write: bool,
+        mut visit: impl FnMut(RawSegment) -> Result<(), ChainError>,
+    ) -> Result<(), ChainError> {
+        if self.memory.translated.is_some() {
+            return self.translated_pieces(addr, len, write, visit);
+        }
+        visit(self.whole(addr, len, write)?)
+    }
+
+    /// The `len` bytes at `addr`, which must lie in one piece.
+    pub(crate) fn whole(
+        &mut self,
+        addr: u64,
+        len: u32,
+        write: bool,
+    ) -> Result<RawSegment, ChainError> {
+        let found = match write {
+            true => self.translate::<true>(addr, len),
+            false => self.translate::<false>(addr, len),
+        };
+        found.ok_or_else(|| {
+            let miss = self.memory.miss(addr, len.into(), write);
+            miss.map_or(ChainError::Unmapped { addr, len }, |miss| self.await_answer(miss))
+        })
+    }
+
+    fn translated_pieces(
+        &mut self,
+        addr: u64,
+        len: u32,
+        write: bool,
+        mut visit: impl FnMut(RawSegment) -> Result<(), ChainError>,
+    ) -> Result<(), ChainError> {
+        let (mut iova, mut left) = (addr, len);
+        loop {
+            let window = self.memory.find(iova, write);
+            let here = window.and_then(|window| Some((window, window.left_at(iova)?)));
+            let Some((window, here)) = here else {
+                return Err(self.await_answer(Miss { iova, write }));
+            };
+            let now = u32::try_from(here).map_or(left, |here| here.min(left));
+            visit(window.segment(iova, now).ok_or(ChainError::Unmapped { addr, len })?)?;
+            left -= now;
+            if left == 0 {
+                return Ok(());
+            }
+            iova = iova.checked_add(now.into()).ok_or(ChainError::Unmapped { addr, len })?;
+        }
+    }
+
+    /// Notes that the ring cannot go on before there is an answer for `miss`, unless the answer has
+    /// come already and was none.
+    fn await_answer(&mut self, miss: Miss) -> ChainError {
+        if self.refused.take() == Some(miss) {
+            return ChainError::Unmapped { addr: miss.iova, len: 1 };
+        }
+        // The first is asked for, whatever the driver does to the chain meanwhile.
+        self.awaited.get_or_insert(miss);
+        ChainError::Untranslated
+    }
+
+    /// What the ring waits for.
+    pub(crate) const fn awaited(&self) -> Option<Miss> {
+        self.awaited
+    }
+
+    /// Has the ring go on without `miss`, if it waits for that.
+    pub(crate) fn answer(&mut self, miss: Miss) {
+        if self.awaited == Some(miss) {
+            self.refused = self.awaited.take();
+        }
     }
 
     /// The guest-physical address of what lies at `host`: the way back of
     /// [`translate`](Self::translate).
     #[must_use]
     pub fn guest_addr(&self, host: NonNull<u8>) -> Option<u64> {
-        let last = self.last.guest_addr_of(host);
-        last.or_else(|| self.memory.windows.iter().find_map(|window| window.guest_addr_of(host)))
+        // Behind a virtual IOMMU the last window has other addresses.
+        let last = self.memory.translated.is_none().then_some(self.last_written);
+        let last = last.and_then(|window| window.guest_addr_of(host));
+        last.or_else(|| self.memory.guest_addr_of(host))
     }
 
     /// Translates many addresses: a loop has all that it needs in registers.
     #[inline]
-    pub(crate) fn cursor(&self) -> Cursor<'_> {
-        Cursor { memory: &self.memory, last: self.last }
+    pub(crate) fn cursor<const WRITE: bool>(&self) -> Cursor<'_, WRITE> {
+        let last = if WRITE { self.last_written } else { self.last_read };
+        Cursor { memory: &self.memory, last }
     }
 
     /// Starts the next time with the window that a cursor ended with.
     #[inline]
-    pub(crate) fn set_last(&mut self, last: Window) {
-        self.last = last;
+    pub(crate) fn set_last<const WRITE: bool>(&mut self, last: Window) {
+        *(if WRITE { &mut self.last_written } else { &mut self.last_read }) = last;
     }
 }
 
 /// See [`Translator::cursor`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Cursor<'m> {
+pub(crate) struct Cursor<'m, const WRITE: bool> {
     memory: &'m GuestMemory,
     last: Window,
 }
 
-impl Cursor<'_> {
+impl<const WRITE: bool> Cursor<'_, WRITE> {
     /// The window that was used last.
     #[inline]
     pub(crate) fn last(self) -> Window {
@@ -241,7 +415,7 @@ impl Cursor<'_> {
         if let Some(segment) = self.last.segment(addr, len) {
             return Some(segment);
         }
-        let window = find_cold(self.memory, addr)?;
+        let window = find_cold(self.memory, addr, WRITE)?;
         let segment = window.segment(addr, len)?;
         self.last = window;
         Some(segment)
@@ -251,8 +425,14 @@ impl Cursor<'_> {
 /// Apart, and without a cursor to change, so that the cursor may stay in registers.
 #[cold]
 #[inline(never)]
-fn find_cold(memory: &GuestMemory, addr: u64) -> Option<Window> {
-    memory.find(addr)
+fn find_cold(memory: &GuestMemory, addr: u64, write: bool) -> Option<Window> {
+    memory.find(addr, write)
+}
+
+/// The last of `windows`, which are in order, that starts at `addr` or before.
+fn find_in(windows: &[Window], addr: u64) -> Option<Window> {
+    let after = windows.partition_point(|window| window.guest_addr <= addr);
+    windows.get(after.checked_sub(1)?).copied()
 }
 
 impl Window {
@@ -263,6 +443,12 @@ impl Window {
     fn segment(&self, addr: u64, len: u32) -> Option<RawSegment> {
         let host = self.host_of(self.guest_addr, addr, u64::from(len))?;
         Some(RawSegment::new(host, len))
+    }
+
+    /// Bytes from `addr` to the window's end, if `addr` is in it.
+    fn left_at(&self, addr: u64) -> Option<u64> {
+        let offset = addr.checked_sub(self.guest_addr)?;
+        self.len.checked_sub(offset).filter(|left| *left > 0)
     }
 
     /// The guest-physical address of host address `host`, if it is in this window.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use packet::RawSegment;
 
 use crate::dirty::DirtyLog;
-use crate::memory::Translator;
+use crate::memory::{GuestMemory, Translator};
 use crate::packed::Position;
 use crate::ring::{ENTRIES_OFFSET, QueueSize};
 
@@ -41,6 +41,15 @@ impl RingLog {
     /// Notes where the descriptors of a packed ring lie.
     pub(super) fn set_desc(&mut self, desc: Option<u64>) {
         self.desc = desc;
+    }
+
+    /// Has writes to the used ring, or to the device's event structure, at I/O virtual address
+    /// `used` logged where they take place, if `memory` is behind a virtual IOMMU: what the
+    /// front-end said is such an address, too.
+    pub(super) fn translate_used(&mut self, memory: &GuestMemory, used: u64) {
+        if memory.is_translated() && self.used.is_some() {
+            self.used = memory.ring_guest_addr(used);
+        }
     }
 
     /// Marks pieces of `memory` that were written: from where, and how many bytes.

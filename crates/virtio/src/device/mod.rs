@@ -14,6 +14,7 @@ mod log_tests;
 pub mod packed;
 #[cfg(test)]
 mod packed_tests;
+mod part;
 pub mod queue;
 #[cfg(test)]
 mod recover_tests;
@@ -21,6 +22,8 @@ pub mod split;
 mod table;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod translated_tests;
 
 pub use burst::{Buffer, Buffers, Chain};
 pub use inflight::Resumed;
@@ -97,6 +100,10 @@ pub enum ChainError {
         /// Length in bytes.
         len: u32,
     },
+    /// Nobody has said yet what lies at the I/O virtual address of a buffer or table. The chain is
+    /// not bad: it is to be tried again after an answer.
+    #[error("the translation of an address is awaited")]
+    Untranslated,
     /// `next` names a descriptor that does not exist.
     #[error("descriptor {0} does not exist")]
     NextOutOfRange(u16),
@@ -127,7 +134,7 @@ pub enum SetupError {
         size: u16,
     },
     /// A part of the ring does not lie in shared memory, or not aligned.
-    #[error("{part} at front-end address {addr:#x} is not in shared memory or not aligned")]
+    #[error("{part} at address {addr:#x} is not in one piece of shared memory, or not aligned")]
     Unmapped {
         /// Which part.
         part: &'static str,

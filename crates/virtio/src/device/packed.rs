@@ -18,6 +18,7 @@ use packet::RawSegment;
 use super::burst::{Buffer, Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::inflight::{PackedTracker, TrackerSlot};
 use super::log::{LogSlot, RingLog};
+use super::part::{EVENT_BYTES, RingPart};
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
@@ -29,8 +30,6 @@ use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, need_event};
 
 /// The flags that tell whose a descriptor is, where they lie in its second half.
 const MARKS: u64 = ((AVAIL | USED) as u64) << 48;
-/// Bytes of an event structure.
-const EVENT_BYTES: usize = 4;
 /// The flags that tell what kind of descriptor it is.
 const KIND: u64 = ((DESC_NEXT | DESC_INDIRECT | DESC_WRITE) as u64) << 48;
 
@@ -100,7 +99,7 @@ impl PackedQueue {
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), SetupError> {
         self.parts = Parts::resolve(&memory, &self.setup)?;
         self.memory = Translator::new(memory);
-        self.log.with(|log| log.set_desc(self.memory.memory().user_to_guest(self.setup.desc)));
+        self.locate_log();
         Ok(())
     }
 
@@ -115,10 +114,19 @@ impl PackedQueue {
     /// As [`SplitQueue::set_log`](super::SplitQueue::set_log); the ring is logged as it is.
     pub fn set_log(&mut self, log: Option<RingLog>) {
         self.log = LogSlot::new(log);
+        self.locate_log();
         self.log.with(|log| {
-            log.set_desc(self.memory.memory().user_to_guest(self.setup.desc));
             log.mark_all_descriptors(self.size, self.next_used);
             log.mark_wish(0, EVENT_BYTES);
+        });
+    }
+
+    /// Notes where the ring lies now, for a log.
+    fn locate_log(&mut self) {
+        let memory = self.memory.memory();
+        self.log.with(|log| {
+            log.set_desc(memory.ring_guest_addr(self.setup.desc));
+            log.translate_used(memory, self.setup.used);
         });
     }
 
@@ -152,6 +160,18 @@ impl PackedQueue {
     #[must_use]
     pub const fn memory(&self) -> &Arc<GuestMemory> {
         self.memory.memory()
+    }
+
+    pub(super) const fn translator(&self) -> &Translator {
+        &self.memory
+    }
+
+    pub(super) const fn translator_mut(&mut self) -> &mut Translator {
+        &mut self.memory
+    }
+
+    pub(super) const fn setup(&self) -> &RingSetup {
+        &self.setup
     }
 
     /// Where another device, or this one later, has to go on: bits 0 to 15 the next available
@@ -188,7 +208,7 @@ impl PackedQueue {
     ) -> Result<(), RingError> {
         // A driver that never stops offering cannot make one descriptor count twice.
         let count = max.min(self.size.into()).min(MAX_BUFFERS);
-        let mut cursor = self.memory.cursor();
+        let mut cursor = self.memory.cursor::<WRITE>();
         let mut places = buffers.refill(count);
         let mut at = self.next_avail;
         let (mut fetched, mut end) = (0, SpanEnd::Full);
@@ -206,7 +226,7 @@ impl PackedQueue {
             }
         }
         let last = cursor.last();
-        self.memory.set_last(last);
+        self.memory.set_last::<WRITE>(last);
         buffers.truncate(fetched);
         match end {
             SpanEnd::Chain => self.fetch_chains::<WRITE>(at, count, buffers),
@@ -275,7 +295,7 @@ impl PackedQueue {
         if desc.flags & (DESC_INDIRECT | DESC_WRITE) != wanted {
             return None;
         }
-        self.memory.translate(desc.addr, desc.len)
+        self.memory.translate::<WRITE>(desc.addr, desc.len)
     }
 
     /// Visits the buffers of a fetched chain: each with whether the device is to write it. `tables`
@@ -299,11 +319,7 @@ impl PackedQueue {
                 let allowed = self.indirect && chain.slots == 1;
                 return table.follow(allowed, &mut self.memory, tables, visit);
             }
-            let segment = self
-                .memory
-                .translate(desc.addr, desc.len)
-                .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
-            visit(segment, writable)?;
+            self.memory.pieces(desc.addr, desc.len, writable, |piece| visit(piece, writable))?;
             at = at.after(1, self.size);
         }
         if usize::from(chain.slots) > MAX_CHAIN { Err(ChainError::TooLong) } else { Ok(()) }
@@ -478,7 +494,7 @@ impl Parts {
         self,
         at: Position,
         places: &mut [Buffer],
-        cursor: &mut Cursor<'_>,
+        cursor: &mut Cursor<'_, WRITE>,
     ) -> (usize, SpanEnd) {
         let marks = u64::from(if at.wrap { AVAIL } else { USED }) << 48;
         let direction = u64::from(if WRITE { DESC_WRITE } else { 0 }) << 48;
@@ -549,13 +565,11 @@ impl Parts {
 
     /// Finds the ring and the event structures in `memory` (alignments: section 2.8).
     fn resolve(memory: &GuestMemory, setup: &RingSetup) -> Result<Self, SetupError> {
-        let find = |part, addr, len, align| {
-            memory.translate_user(addr, len, align).ok_or(SetupError::Unmapped { part, addr })
-        };
+        let [ring, driver_event, device_event] = RingPart::packed(setup);
         Ok(Self {
-            ring: find("descriptor ring", setup.desc, 16 * usize::from(setup.size), 16)?,
-            driver_event: find("driver event structure", setup.avail, 4, 4)?,
-            device_event: find("device event structure", setup.used, 4, 4)?,
+            ring: ring.find(memory)?,
+            driver_event: driver_event.find(memory)?,
+            device_event: device_event.find(memory)?,
         })
     }
 }

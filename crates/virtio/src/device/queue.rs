@@ -10,12 +10,13 @@ use packet::RawSegment;
 use super::burst::{Buffer, Buffers, Chain};
 use super::log::{RingLog, front};
 use super::packed::{BaseCheck, PackedQueue};
+use super::part::RingPart;
 use super::split::SplitQueue;
 use super::table::ChainWalk;
 use super::{ChainError, MAX_CHAIN, Resumed, RingError, RingSetup, SetupError};
 use crate::features::Features;
 use crate::inflight::InflightArea;
-use crate::memory::GuestMemory;
+use crate::memory::{GuestMemory, Miss};
 
 /// A running ring, split or packed. See [`SplitQueue`] for what its methods do.
 #[derive(Debug)]
@@ -79,6 +80,33 @@ impl DeviceQueue {
     #[must_use]
     pub const fn memory(&self) -> &Arc<GuestMemory> {
         either!(self, ring => ring.memory())
+    }
+
+    /// The first address of a ring's own parts that has no translation yet, where `memory` is behind
+    /// a virtual IOMMU.
+    #[must_use]
+    pub fn missing_part(memory: &GuestMemory, setup: &RingSetup) -> Option<Miss> {
+        RingPart::first_miss(memory, setup)
+    }
+
+    /// What the ring was made of.
+    #[must_use]
+    pub const fn setup(&self) -> &RingSetup {
+        either!(self, ring => ring.setup())
+    }
+
+    /// The translation that the next chain waits for: a walk came to
+    /// [`Untranslated`](ChainError::Untranslated), and there was neither another memory nor an
+    /// [answer](Self::answer) since.
+    #[must_use]
+    pub const fn awaited(&self) -> Option<Miss> {
+        either!(self, ring => ring.translator()).awaited()
+    }
+
+    /// Notes that nothing will come of a translation that was awaited: the chain is bad that needs
+    /// it.
+    pub fn answer(&mut self, miss: Miss) {
+        either!(self, ring => ring.translator_mut()).answer(miss);
     }
 
     /// Logs all that is written to the guest's memory from now on, and the ring as it is; or logs

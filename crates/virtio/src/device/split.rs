@@ -12,6 +12,7 @@ use packet::RawSegment;
 use super::burst::{Buffers, Chain, MAX_BUFFERS, prefetch};
 use super::inflight::{SplitTracker, TrackerSlot};
 use super::log::{LogSlot, RingLog};
+use super::part::RingPart;
 use super::table::{ChainWalk, Indirect};
 use super::{ChainError, MAX_CHAIN, RingError, RingSetup, SetupError};
 use crate::features::Features;
@@ -101,6 +102,7 @@ impl SplitQueue {
     pub fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), SetupError> {
         self.parts = Parts::resolve(&memory, &self.setup, self.size)?;
         self.memory = Translator::new(memory);
+        self.locate_log();
         Ok(())
     }
 
@@ -116,11 +118,17 @@ impl SplitQueue {
     /// logs nothing any more.
     pub fn set_log(&mut self, log: Option<RingLog>) {
         self.log = LogSlot::new(log);
+        self.locate_log();
         self.log.with(|log| {
             log.set_next(self.next_used);
             log.mark_used(0, self.size.used_bytes());
             log.tell();
         });
+    }
+
+    /// Notes where the ring lies now, for a log.
+    fn locate_log(&mut self) {
+        self.log.with(|log| log.translate_used(self.memory.memory(), self.setup.used));
     }
 
     /// Logs what was given back, where writes are logged.
@@ -153,6 +161,18 @@ impl SplitQueue {
     #[must_use]
     pub const fn memory(&self) -> &Arc<GuestMemory> {
         self.memory.memory()
+    }
+
+    pub(super) const fn translator(&self) -> &Translator {
+        &self.memory
+    }
+
+    pub(super) const fn translator_mut(&mut self) -> &mut Translator {
+        &mut self.memory
+    }
+
+    pub(super) const fn setup(&self) -> &RingSetup {
+        &self.setup
     }
 
     /// The index where another device, or this one later, has to go on (GET_VRING_BASE).
@@ -204,7 +224,7 @@ impl SplitQueue {
         let count = max.min(self.available()? as usize).min(MAX_BUFFERS);
         // Copies, so that nothing in the loop is loaded twice.
         let (parts, size) = (self.parts, self.size);
-        let mut cursor = self.memory.cursor();
+        let mut cursor = self.memory.cursor::<WRITE>();
         let mut index = self.next_avail;
         let mut bad_head = None;
         for place in buffers.refill(count) {
@@ -224,7 +244,7 @@ impl SplitQueue {
             index = index.wrapping_add(1);
         }
         let last = cursor.last();
-        self.memory.set_last(last);
+        self.memory.set_last::<WRITE>(last);
         let Some(head) = bad_head else { return Ok(()) };
         buffers.clear();
         Err(RingError::HeadOutOfRange { head, size: size.get() })
@@ -261,11 +281,8 @@ impl SplitQueue {
                 let allowed = self.indirect && desc.flags & DESC_NEXT == 0;
                 return table.follow(allowed, &mut self.memory, ChainWalk::Linked, visit);
             }
-            let segment = self
-                .memory
-                .translate(desc.addr, desc.len)
-                .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
-            visit(segment, desc.flags & DESC_WRITE != 0)?;
+            let writable = desc.flags & DESC_WRITE != 0;
+            self.memory.pieces(desc.addr, desc.len, writable, |piece| visit(piece, writable))?;
             if desc.flags & DESC_NEXT == 0 {
                 return Ok(());
             }
@@ -424,13 +441,7 @@ impl Parts {
         setup: &RingSetup,
         size: QueueSize,
     ) -> Result<Self, SetupError> {
-        let find = |part, addr, len, align| {
-            memory.translate_user(addr, len, align).ok_or(SetupError::Unmapped { part, addr })
-        };
-        Ok(Self {
-            desc: find("descriptor table", setup.desc, size.desc_bytes(), 16)?,
-            avail: find("available ring", setup.avail, size.avail_bytes(), 2)?,
-            used: find("used ring", setup.used, size.used_bytes(), 4)?,
-        })
+        let [desc, avail, used] = RingPart::split(setup, size);
+        Ok(Self { desc: desc.find(memory)?, avail: avail.find(memory)?, used: used.find(memory)? })
     }
 }

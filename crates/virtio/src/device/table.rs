@@ -41,10 +41,10 @@ impl Indirect {
         if !allowed || entries == 0 || !self.len.is_multiple_of(ENTRY) {
             return Err(ChainError::BadIndirect);
         }
-        let table = memory
-            .translate(self.addr, self.len)
-            .filter(|table| table.as_ptr().as_ptr().addr().is_multiple_of(8))
-            .ok_or(ChainError::Unmapped { addr: self.addr, len: self.len })?;
+        let table = memory.whole(self.addr, self.len, false)?;
+        if !table.as_ptr().as_ptr().addr().is_multiple_of(8) {
+            return Err(ChainError::Unmapped { addr: self.addr, len: self.len });
+        }
         let mut index = 0;
         for _ in 0..MAX_CHAIN {
             // SAFETY: `index` is less than `entries`, so the 16 bytes lie in the translated
@@ -60,10 +60,8 @@ impl Indirect {
             if flags & DESC_INDIRECT != 0 {
                 return Err(ChainError::BadIndirect);
             }
-            let segment = memory
-                .translate(desc.addr, desc.len)
-                .ok_or(ChainError::Unmapped { addr: desc.addr, len: desc.len })?;
-            visit(segment, flags & DESC_WRITE != 0)?;
+            let writable = flags & DESC_WRITE != 0;
+            memory.pieces(desc.addr, desc.len, writable, |piece| visit(piece, writable))?;
             let next = u32::from(desc.next);
             index = match walk {
                 ChainWalk::Linked if flags & DESC_NEXT == 0 => return Ok(()),

@@ -14,22 +14,22 @@ use crate::memory::{GuestMemory, MemoryError, Region, Translator};
 use crate::ring::{DESC_INDIRECT, DESC_NEXT, DESC_WRITE, Desc, UsedElem};
 
 const GUEST: u64 = 0x10_0000;
-const USER: u64 = 0x7F00_0000_0000;
+pub(super) const USER: u64 = 0x7F00_0000_0000;
 const BYTES: usize = 1 << 20;
-const SIZE: u16 = 16;
+pub(super) const SIZE: u16 = 16;
 const DESC_AT: usize = 0;
 const AVAIL_AT: usize = 0x1000;
 const USED_AT: usize = 0x2000;
 const DATA_AT: usize = 0x1_0000;
 
 /// A guest whose rings and buffers are written byte by byte.
-struct Guest {
+pub(super) struct Guest {
     memory: SharedMemory,
     avail: u16,
 }
 
 impl Guest {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { memory: SharedMemory::allocate("guest", BYTES).unwrap(), avail: 0 }
     }
 
@@ -38,11 +38,11 @@ impl Guest {
         Region { guest_addr, user_addr, mapping: Arc::new(mapping) }
     }
 
-    fn table(&self) -> Arc<GuestMemory> {
+    pub(super) fn table(&self) -> Arc<GuestMemory> {
         Arc::new(GuestMemory::new(vec![self.region(GUEST, USER)]).unwrap())
     }
 
-    fn setup(features: Features) -> RingSetup {
+    pub(super) fn setup(features: Features) -> RingSetup {
         RingSetup {
             size: SIZE,
             desc: USER + DESC_AT as u64,
@@ -57,7 +57,7 @@ impl Guest {
         DeviceQueue::new(self.table(), Self::setup(features)).unwrap()
     }
 
-    fn write<T>(&self, offset: usize, value: T) {
+    pub(super) fn write<T>(&self, offset: usize, value: T) {
         assert!(offset + size_of::<T>() <= BYTES);
         // SAFETY: inside the memory, as just checked.
         unsafe { self.memory.as_ptr().add(offset).cast::<T>().write_unaligned(value) };
@@ -69,11 +69,11 @@ impl Guest {
         unsafe { self.memory.as_ptr().add(offset).cast::<T>().read_unaligned() }
     }
 
-    fn desc(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
+    pub(super) fn desc(&self, index: u16, addr: u64, len: u32, flags: u16, next: u16) {
         self.write(DESC_AT + 16 * index as usize, Desc { addr, len, flags, next });
     }
 
-    fn offer(&mut self, head: u16) {
+    pub(super) fn offer(&mut self, head: u16) {
         self.write(AVAIL_AT + 4 + 2 * (self.avail % SIZE) as usize, head);
         self.avail = self.avail.wrapping_add(1);
         self.write(AVAIL_AT + 2, self.avail);
@@ -342,10 +342,10 @@ fn buffers_in_several_regions_are_found_and_none_may_span_two() {
     let memory = GuestMemory::new(regions).unwrap();
     let mut ring = Translator::new(Arc::new(memory));
     for n in [0, 8, 3, 3, 7] {
-        assert_eq!(ring.translate(n * far + 5, 10).unwrap().len(), 10);
-        assert!(ring.translate(n * far + far - 5, 10).is_none());
+        assert_eq!(ring.translate::<false>(n * far + 5, 10).unwrap().len(), 10);
+        assert!(ring.translate::<false>(n * far + far - 5, 10).is_none());
     }
-    assert!(ring.translate(9 * far, 1).is_none());
+    assert!(ring.translate::<false>(9 * far, 1).is_none());
 }
 
 #[test]
