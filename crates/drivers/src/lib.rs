@@ -20,6 +20,7 @@
 //! - `kernel`: what ports on interfaces of the host have in common
 //! - `interfaces`: interfaces of the host, by ioctl
 //! - `gather`: frames of several pieces in one system call
+//! - [`sockets`]: options that say who may connect to a socket
 //! - `slots`: memory for the frames that a driver receives by copying
 
 pub mod af_packet;
@@ -35,6 +36,7 @@ pub mod open;
 pub mod pcap;
 pub mod pci;
 mod slots;
+pub mod sockets;
 pub mod tap;
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use eal::Access;
 use eal::pci::Spaces;
 use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
 use packet::pool::{Pool, PoolError};
@@ -39,7 +40,8 @@ impl OpenPort {
 /// What the ports of one process share. Keep it as long as any port.
 #[derive(Debug, Default)]
 pub struct Drivers {
-    vhost_control: SharedControl,
+    pub(crate) vhost_control: SharedControl,
+    pub(crate) sockets: Access,
     spaces: Spaces,
 }
 
@@ -48,6 +50,12 @@ impl Drivers {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Has the sockets of ports that do not say it themselves let in those whom `access` names.
+    #[must_use]
+    pub fn with_sockets(self, access: Access) -> Self {
+        Self { sockets: access, ..self }
     }
 
     /// The address spaces of the PCI devices among the ports.
@@ -139,11 +147,8 @@ struct Driver {
 
 /// All drivers, in the order of help.
 const DRIVERS: &[Driver] = &[
-    Driver {
-        info: &vhost_user::INFO,
-        open: |name, spec, env| vhost_user::open(name, spec, &env.vhost_control),
-    },
-    Driver { info: &virtio_user::INFO, open: |name, spec, _| virtio_user::open(name, spec) },
+    Driver { info: &vhost_user::INFO, open: vhost_user::open },
+    Driver { info: &virtio_user::INFO, open: virtio_user::open },
     Driver { info: &igb::INFO, open: |name, spec, env| igb::open(name, spec, &env.spaces) },
     Driver {
         info: &virtio_pci::INFO,

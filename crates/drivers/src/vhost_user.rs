@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use eal::Access;
 use ethdev::{DeviceSpec, Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
 use vhost::MemoryKinds;
@@ -14,15 +15,15 @@ use vhost::net::RingSlot;
 use vhost::net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
 
 use crate::backend::{
-    DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, SharedControl, check_mtu, queues, random_mac,
-    ring_stats, taken,
+    DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, check_mtu, queues, random_mac, ring_stats, taken,
 };
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
+use crate::open::{DriverInfo, Drivers, OpenPort, OptionInfo};
+use crate::sockets::{self, take_access};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "vhost-user",
-    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,mode=MODE][,memory=ram][,mac=MAC]",
+    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,group=GROUP][,mode=MODE][,memory=ram][,mac=MAC]",
     summary: "a virtual machine: the back-end of its vhost-user socket",
     options: &[
         OptionInfo {
@@ -45,11 +46,8 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "on|off",
             help: "offer checksum and segmentation offloads to the guest (default on)",
         },
-        OptionInfo {
-            name: "mode",
-            value: "OCTAL",
-            help: "permissions of the socket's file, such as 0660 (default: as umask says)",
-        },
+        sockets::GROUP,
+        sockets::MODE,
         OptionInfo {
             name: "memory",
             value: "ram|any",
@@ -130,11 +128,7 @@ impl PortControl for VhostControl {
 ///
 /// # Errors
 /// When an option is wrong, or the socket cannot be made.
-pub(crate) fn open(
-    name: &str,
-    mut spec: DeviceSpec,
-    control: &SharedControl,
-) -> Result<OpenPort, Error> {
+pub(crate) fn open(name: &str, mut spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error> {
     let options = Options::take(&mut spec)?;
     let (device_text, path) = (spec.text().to_owned(), spec.target().to_owned());
     if path.is_empty() {
@@ -149,13 +143,14 @@ pub(crate) fn open(
     let link = Arc::new(LinkState::default());
     let (guest, slots) = (Arc::clone(device.state()), device.slots().to_vec());
     let socket_options = SocketOptions {
-        mode: options.mode,
+        access: options.access.or(env.sockets),
         events: Some(Box::new({
             let (name, link) = (name.to_owned(), Arc::clone(&link));
             move |event| link.take(&name, event)
         })),
     };
-    let socket = control
+    let socket = env
+        .vhost_control
         .with(|control| {
             if options.client {
                 control.add_client(&path, socket_options, Box::new(device))
@@ -175,18 +170,9 @@ struct Options {
     client: bool,
     mtu: Option<u16>,
     offloads: bool,
-    mode: Option<u32>,
+    access: Access,
     memory: MemoryKinds,
     mac: Option<MacAddr>,
-}
-
-/// The permissions of a socket's file, as option `mode` gives them.
-///
-/// # Errors
-/// When `text` is no such number; says what was expected.
-pub fn parse_mode(text: &str) -> Result<u32, String> {
-    let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-    mode.ok_or_else(|| format!("mode={text}: expected octal permissions, as in 0660"))
 }
 
 impl Options {
@@ -202,8 +188,7 @@ impl Options {
             mtu => return Err(spec.error(format!("mtu={mtu}: expected {MIN_MTU} to {MAX_MTU}"))),
         };
         let offloads = spec.take_switch("offloads", true)?;
-        let mode = spec.take("mode").map(|text| parse_mode(&text)).transpose();
-        let mode = mode.map_err(|reason| spec.error(reason))?;
+        let access = take_access(spec).map_err(|reason| spec.error(reason))?;
         let memory = match spec.take("memory").as_deref() {
             None | Some("ram") => MemoryKinds::Lasting,
             Some("any") => MemoryKinds::Any,
@@ -212,6 +197,6 @@ impl Options {
             }
         };
         let mac = spec.take_station("mac")?;
-        Ok(Self { queues, client, mtu, offloads, mode, memory, mac })
+        Ok(Self { queues, client, mtu, offloads, access, memory, mac })
     }
 }

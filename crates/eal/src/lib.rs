@@ -1,5 +1,6 @@
 //! Environment: workers on cores, clock, shared memory, and what they need from the kernel.
 //!
+//! - [`access`]: who may connect to a socket in the file system
 //! - `aio`: signalling an eventfd without waiting, by asynchronous I/O
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
 //! - [`cores`]: core lists and pinning
@@ -18,6 +19,7 @@
 //! - [`userfault`]: memory whose missing pages another process provides
 //! - [`worker`]: named threads pinned to cores
 
+pub mod access;
 mod aio;
 pub mod clock;
 pub mod cores;
@@ -36,6 +38,7 @@ pub mod sync;
 pub mod userfault;
 pub mod worker;
 
+pub use access::Access;
 pub use aio::AioError;
 pub use cores::CoreList;
 pub use counter::{CacheAligned, Counter};

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
-use eal::CoreList;
+use eal::access::{parse_group, parse_mode};
 use eal::pci::PciAddress;
+use eal::{Access, CoreList};
 use packet::MacAddr;
 
 use crate::config::PortConfig;
@@ -142,9 +143,41 @@ pub struct SwitchArgs {
     #[arg(long, value_name = "N", value_parser = number::<usize>(..))]
     pub fdb_size: Option<usize>,
 
+    /// Who may connect to the sockets of ports and vDPA devices.
+    #[command(flatten)]
+    pub sockets: SocketArgs,
+
     /// Where the control socket is.
     #[command(flatten)]
     pub control: ControlArgs,
+
+    /// Group whose processes may connect to the control socket, and so do everything.
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
+    pub control_group: Option<u32>,
+
+    /// Permissions of the control socket [default: 0600, with a group 0660].
+    #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
+    pub control_mode: Option<u32>,
+}
+
+/// Who may connect to the sockets that VMMs use.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct SocketArgs {
+    /// Group whose processes may connect to the VMMs' sockets, as kvm; group= of a device overrides it.
+    #[arg(long, value_name = "GROUP", value_parser = parse_group)]
+    pub socket_group: Option<u32>,
+
+    /// Permissions of the VMMs' sockets, unless a device has mode= [default: 0660 with a group, else
+    /// as umask says].
+    #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
+    pub socket_mode: Option<u32>,
+}
+
+impl SocketArgs {
+    /// The same in one.
+    pub const fn access(&self) -> Access {
+        Access { group: self.socket_group, mode: self.socket_mode }
+    }
 }
 
 /// Arguments of `ringway show`.
@@ -479,6 +512,8 @@ Configuration file:
   control = \"/run/ringway.sock\"
   cores = \"2-3\"
   busy-poll = false
+  [sockets]
+  group = \"kvm\"
   [fdb]
   ageing = 300
   size = 65536
@@ -556,6 +591,8 @@ mod tests {
             ("ringway gen txonly -p null: -n 0", "a whole number, 1 or more"),
             ("ringway gen txonly -p null: -f 65537", "a whole number from 1 to 65536"),
             ("ringway l2fwd -p null: --burst many", "a whole number from 1 to 32"),
+            ("ringway switch --socket-group nobody-has-it", "there is no such group"),
+            ("ringway vdpa --iface x --socket-mode 1777", "octal permissions"),
             ("ringway demo -s 99999999999999999999999", "a whole number from 1 to 86400"),
         ] {
             let text = message(line);

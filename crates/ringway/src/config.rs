@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use eal::CoreList;
+use eal::access::{parse_group, parse_mode};
+use eal::{Access, CoreList};
 use serde::{Deserialize, Deserializer};
 use switch::{PortOptions, SwitchConfig};
 
@@ -16,6 +17,12 @@ use crate::exit::Failure;
 pub struct File {
     /// Path of the control socket.
     pub control: Option<PathBuf>,
+    /// Group whose processes may connect to the control socket.
+    #[serde(deserialize_with = "group")]
+    pub control_group: Option<u32>,
+    /// Permissions of the control socket.
+    #[serde(deserialize_with = "mode")]
+    pub control_mode: Option<u32>,
     /// One worker on each of these cores.
     #[serde(deserialize_with = "core_list")]
     pub cores: Option<CoreList>,
@@ -23,10 +30,24 @@ pub struct File {
     pub workers: Option<usize>,
     /// Never sleep.
     pub busy_poll: Option<bool>,
+    /// The sockets of ports and vDPA devices.
+    pub sockets: SocketsSection,
     /// The forwarding database.
     pub fdb: FdbSection,
     /// The ports, by name.
     pub ports: PortsSection,
+}
+
+/// Section `[sockets]`: who may connect where the device string does not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SocketsSection {
+    /// Group whose processes may.
+    #[serde(deserialize_with = "group")]
+    pub group: Option<u32>,
+    /// Permissions.
+    #[serde(deserialize_with = "mode")]
+    pub mode: Option<u32>,
 }
 
 /// Section `[fdb]`.
@@ -86,6 +107,16 @@ fn core_list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<CoreLi
     text.parse().map(Some).map_err(serde::de::Error::custom)
 }
 
+fn group<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_group(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
+fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u32>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    parse_mode(&text).map(Some).map_err(serde::de::Error::custom)
+}
+
 /// A port to open: its name and its device string.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortConfig {
@@ -102,6 +133,10 @@ pub struct PortConfig {
 pub struct Config {
     /// Path of the control socket.
     pub control: PathBuf,
+    /// Who may connect to it.
+    pub control_access: Access,
+    /// Who may connect to the sockets of ports that do not say it themselves.
+    pub sockets: Access,
     /// One worker on each of these cores.
     pub cores: CoreList,
     /// Number of workers where there are no cores.
@@ -119,6 +154,9 @@ pub struct Config {
 
 /// Longest name of a port, in bytes.
 const MAX_PORT_NAME: usize = 32;
+
+/// Permissions of the control socket when nobody says otherwise: its owner alone.
+const CONTROL_MODE: u32 = 0o600;
 
 impl Config {
     /// Puts the file, if any, and the command line together and checks the result.
@@ -143,6 +181,13 @@ impl Config {
         let defaults = SwitchConfig::default();
         let config = Self {
             control: crate::control::path::resolve(control.or(file.control)),
+            control_access: Access { group: args.control_group, mode: args.control_mode }
+                .or(Access { group: file.control_group, mode: file.control_mode })
+                .or(Access { group: None, mode: Some(CONTROL_MODE) }),
+            sockets: args
+                .sockets
+                .access()
+                .or(Access { group: file.sockets.group, mode: file.sockets.mode }),
             cores: args.cores.clone().or(file.cores).unwrap_or_default(),
             workers: args.workers.or(file.workers).unwrap_or(defaults.workers),
             busy_poll: args.busy_poll || file.busy_poll.unwrap_or(false),
@@ -162,6 +207,7 @@ impl Config {
             fdb_limit: self.fdb_size,
             ageing: Duration::from_secs(self.ageing),
             busy_poll: self.busy_poll,
+            sockets: self.sockets,
             ..SwitchConfig::default()
         }
     }
@@ -244,15 +290,22 @@ fn nearest<'a>(word: &str, valid: &[&'a str]) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser as _;
+
     use super::*;
+    use crate::cli::{Cli, Command};
 
     #[test]
     fn a_whole_file_is_understood() {
         let file = parse(
             r#"
 control = "/run/a.sock"
+control-group = "0"
 cores = "0-1"
 busy-poll = true
+[sockets]
+group = "root"
+mode = "0666"
 [fdb]
 ageing = 10
 size = 100
@@ -269,6 +322,8 @@ device = "tap:tap0"
             (file.busy_poll, file.fdb.ageing, file.fdb.size),
             (Some(true), Some(10), Some(100))
         );
+        assert_eq!((file.control_group, file.control_mode), (Some(0), None));
+        assert_eq!((file.sockets.group, file.sockets.mode), (Some(0), Some(0o666)));
         let PortsSection(ports) = file.ports;
         let names: Vec<&str> = ports.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["z", "a"], "in the order of the file");
@@ -295,9 +350,40 @@ device = "tap:tap0"
         let (line, message) = parse("\ncores = \"a-b\"\n").unwrap_err();
         assert_eq!(line, Some(2));
         assert!(message.contains("a-b"), "{message}");
+        let (line, message) = parse("[sockets]\nmode = \"rw\"\n").unwrap_err();
+        assert_eq!(line, Some(2));
+        assert!(message.contains("octal permissions"), "{message}");
+        let (line, message) = parse("control-group = \"nobody-has-it\"\n").unwrap_err();
+        assert_eq!(line, Some(1));
+        assert!(message.contains("no such group"), "{message}");
         let (line, _) =
             parse("[ports.a]\ndevice = \"null:\"\n[ports.a]\ndevice = \"null:\"\n").unwrap_err();
         assert_eq!(line, Some(3), "a port that is there twice");
+    }
+
+    #[test]
+    fn the_command_line_overrides_who_may_connect() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("c.toml");
+        std::fs::write(&file, "control-mode = \"0640\"\n[sockets]\nmode = \"0666\"\n").unwrap();
+        let load = |options: &str| {
+            let words = ["ringway", "switch", "--config", file.to_str().unwrap()];
+            let words = words.into_iter().chain(options.split_whitespace());
+            let Command::Switch(args) = Cli::try_parse_from(words).unwrap().command else {
+                unreachable!()
+            };
+            let config = Config::load(&args, None).unwrap();
+            (config.control_access, config.switch().sockets)
+        };
+        let access = |group, mode| Access { group, mode: Some(mode) };
+        assert_eq!(load(""), (access(None, 0o640), access(None, 0o666)));
+        assert_eq!(
+            load("--control-group 7 --socket-mode 0600"),
+            (access(Some(7), 0o660), access(None, 0o600))
+        );
+        assert_eq!(load("--socket-group 8").1, access(Some(8), 0o660));
+        std::fs::write(&file, "").unwrap();
+        assert_eq!(load(""), (access(None, 0o600), Access::default()));
     }
 
     #[test]

@@ -29,10 +29,9 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let config = Config::load(args, args.control.control.clone())?;
     let signals = Signals::install().map_err(Failure::runtime)?;
     raise_file_limit();
-    // First the socket, which sets the file mode mask while there are no other threads.
-    let listener = Listener::bind(&config.control)?;
+    let listener = Listener::bind(&config.control, config.control_access)?;
     let switch = start(&config)?;
-    let mut hub = Hub::default();
+    let mut hub = Hub::new(config.sockets);
     let opened = open_ports(&switch, &mut hub, &config.ports)?;
     output::line(&ready_line(&config, opened, hub.len()));
     let mut control = Control { switch: &switch, hub };

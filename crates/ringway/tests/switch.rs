@@ -46,6 +46,32 @@ fn a_switch_gets_ready_is_looked_into_and_ends_within_a_second() {
 }
 
 #[test]
+fn sockets_let_in_whom_they_are_told_to_and_the_log_says_whom() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let mode = |name: &str| std::fs::metadata(path(name)).unwrap().permissions().mode() & 0o777;
+    let port =
+        |name: &str, options: &str| format!("{name}=vhost-user:{}{options}", path(name).display());
+    let group = rustix::process::getegid().as_raw().to_string();
+    let mut switch = Switch::start(
+        dir.path(),
+        &["--socket-group", &group, "--control-mode", "0640", "-p", &port("all", "")]
+            .into_iter()
+            .chain(["-p", &port("own", ",mode=0600")])
+            .collect::<Vec<_>>(),
+    );
+    switch.tell(&["port", "add", &port("late", ",mode=0666")]);
+    assert_eq!((mode("all"), mode("own"), mode("late")), (0o660, 0o600, 0o666));
+    let control = std::fs::metadata(&switch.control).unwrap().permissions().mode();
+    assert_eq!(control & 0o777, 0o640);
+    assert_eq!(switch.terminate().0.code(), Some(0));
+    let log = switch.log();
+    for expected in ["(mode 0660)", "(mode 0600)", "may_connect=everyone (mode 0666)"] {
+        assert!(log.contains(expected), "{expected}: {log}");
+    }
+}
+
+#[test]
 fn tables_are_for_people() {
     let dir = tempfile::tempdir().unwrap();
     let switch = Switch::start(dir.path(), &["--port", "a=null:", "--port", "b=null:"]);

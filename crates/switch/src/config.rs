@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use eal::Access;
+
 use crate::error::Error;
 
 /// The most ports that a switch can have.
@@ -37,6 +39,8 @@ pub struct SwitchConfig {
     /// Whether workers poll without ever sleeping: for the lowest latency, at the price of a
     /// busy core.
     pub busy_poll: bool,
+    /// Who may connect to sockets of ports that do not say it themselves.
+    pub sockets: Access,
     /// How long a worker without frames goes on polling before it sleeps.
     pub idle_after: Duration,
 }
@@ -50,6 +54,7 @@ impl Default for SwitchConfig {
             ageing: Duration::from_secs(300),
             learn_per_burst: 8,
             busy_poll: false,
+            sockets: Access::default(),
             idle_after: Duration::from_micros(100),
         }
     }

@@ -88,7 +88,7 @@ impl Switch {
             control,
             fdb,
             started: Instant::now(),
-            drivers: Drivers::new(),
+            drivers: Drivers::new().with_sockets(config.sockets),
         })
     }
 

@@ -30,7 +30,8 @@ use std::sync::atomic::AtomicU16;
 use eal::EventFd;
 use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
 
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
+use crate::open::{DriverInfo, Drivers, OpenPort, OptionInfo};
+use crate::sockets;
 use crate::virtio::lane::Lanes;
 use crate::virtio::options::about;
 use crate::virtio::receive::Receiver;
@@ -50,6 +51,8 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "on|off",
             help: "listen at PATH for the back-end (default off: connect to it)",
         },
+        sockets::GROUP,
+        sockets::MODE,
         OptionInfo { name: "mac", value: "MAC", help: "own address (default: derived from PATH)" },
         OptionInfo { name: "mtu", value: "BYTES", help: "68 to 65535 (default 1500)" },
         OptionInfo {
@@ -77,9 +80,10 @@ pub const INFO: DriverInfo = DriverInfo {
 ///
 /// # Errors
 /// Options that make no sense; a socket that cannot be made, in server mode.
-pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
+pub(crate) fn open(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
-    let options = Options::parse(spec)?;
+    let mut options = Options::parse(spec)?;
+    options.access = options.access.or(env.sockets);
     let failed = |error: std::io::Error| Error::Device {
         what: format!("port {name}"),
         reason: error.to_string(),

@@ -1,10 +1,12 @@
 //! What a device string of this driver can say.
 
+use eal::Access;
 use ethdev::{DeviceSpec, Error};
 use packet::MacAddr;
 use virtio::Features;
 
 use super::INFO;
+use crate::sockets::take_access;
 use crate::virtio::options::NetOptions;
 
 /// Entries of a ring unless told otherwise.
@@ -18,6 +20,7 @@ const MTU: u16 = 1500;
 pub(super) struct Options {
     pub(super) path: String,
     pub(super) server: bool,
+    pub(super) access: Access,
     pub(super) queue_size: u16,
     pub(super) mac: MacAddr,
     pub(super) mtu: u16,
@@ -43,6 +46,7 @@ impl Options {
         let options = Self {
             path,
             server: spec.take_switch("server", false)?,
+            access: take_access(&mut spec).map_err(|reason| spec.error(reason))?,
             queue_size: net.queue_size.unwrap_or(QUEUE_SIZE),
             mac,
             mtu: net.mtu.unwrap_or(MTU),
@@ -97,6 +101,8 @@ mod tests {
             ("mtu=67", "68"),
             ("ctrl_vq=maybe", "auto, on or off"),
             ("vlans=1+4095", "4094"),
+            ("mode=8", "octal permissions"),
+            ("group=no-such-group", "no such group"),
             ("colour=red", "unknown option 'colour'"),
         ] {
             let error = parse(&format!("virtio-user:/a,{option}")).unwrap_err().to_string();

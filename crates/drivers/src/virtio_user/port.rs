@@ -56,7 +56,7 @@ impl VirtioUserPort {
         wake: Arc<EventFd>,
     ) -> Result<Self, Error> {
         let endpoint = if options.server {
-            Endpoint::server(&options.path)
+            Endpoint::server(&options.path, options.access)
         } else {
             Endpoint::client(&options.path)
         };

@@ -1,4 +1,4 @@
-//! The control socket's file: made so that only its owner may connect, removed at the end.
+//! The control socket's file: made so that only those may connect who are to, removed at the end.
 
 use std::io::ErrorKind;
 use std::os::unix::ffi::OsStrExt as _;
@@ -6,10 +6,15 @@ use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::Mode;
+use eal::Access;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use super::path::MAX_SOCKET_PATH;
 use crate::exit::Failure;
+
+/// Connections that wait to be accepted.
+const BACKLOG: i32 = 128;
 
 /// A listening control socket; dropping it removes its file.
 #[derive(Debug)]
@@ -21,10 +26,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Makes the socket at `path`, mode 0600, in place of one that a dead process left there.
-    ///
-    /// It sets the process's file mode mask for a moment, so it comes before other threads.
-    pub fn bind(path: &Path) -> Result<Self, Failure> {
+    /// Makes the socket at `path` for those whom `access` lets in, in place of one that a dead
+    /// process left there.
+    pub fn bind(path: &Path, access: Access) -> Result<Self, Failure> {
         let length = path.as_os_str().as_bytes().len();
         if length > MAX_SOCKET_PATH {
             return Err(Failure::usage(format!(
@@ -34,14 +38,23 @@ impl Listener {
             )));
         }
         remove_stale(path)?;
-        let mask = rustix::process::umask(Mode::from_raw_mode(0o177));
-        let bound = UnixListener::bind(path);
-        rustix::process::umask(mask);
-        let socket = bound.map_err(|error| failure(path, &error))?;
+        let failed = |errno: Errno| failure(path, &errno.into());
+        let socket = socket_with(
+            AddressFamily::UNIX,
+            SocketType::STREAM,
+            SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+            None,
+        );
+        let socket = socket.map_err(failed)?;
+        access.prepare(&socket).map_err(failed)?;
+        let address = SocketAddrUnix::new(path).map_err(failed)?;
+        rustix::net::bind(&socket, &address).map_err(failed)?;
         let metadata = std::fs::symlink_metadata(path).map_err(|error| failure(path, &error))?;
         let identity = (metadata.dev(), metadata.ino());
-        let listener = Self { socket, path: path.to_owned(), identity };
-        listener.socket.set_nonblocking(true).map_err(|error| failure(path, &error))?;
+        let listener = Self { socket: socket.into(), path: path.to_owned(), identity };
+        let granted = access.apply(path).map_err(|errno| refused(path, access, errno))?;
+        rustix::net::listen(&listener.socket, BACKLOG).map_err(failed)?;
+        tracing::debug!(socket = %path.display(), may_connect = %granted, "control socket");
         Ok(listener)
     }
 
@@ -88,6 +101,18 @@ fn remove_stale(path: &Path) -> Result<(), Failure> {
     }
 }
 
+/// Why the file cannot be opened to those who are to connect.
+fn refused(path: &Path, access: Access, errno: Errno) -> Failure {
+    match (errno, access.group) {
+        (Errno::PERM, Some(group)) => Failure::runtime(format!(
+            "control socket {}: no permission to give it to group {group}; have the switch's user \
+             be in that group, or choose another with --control-group",
+            path.display()
+        )),
+        _ => failure(path, &errno.into()),
+    }
+}
+
 fn failure(path: &Path, error: &std::io::Error) -> Failure {
     let hint = match error.kind() {
         ErrorKind::PermissionDenied => "; give a path that you may write with --control",
@@ -103,11 +128,15 @@ mod tests {
 
     use super::*;
 
+    fn bind(path: &Path) -> Result<Listener, Failure> {
+        Listener::bind(path, Access { group: None, mode: Some(0o600) })
+    }
+
     #[test]
-    fn only_the_owner_may_connect_and_the_file_goes_in_the_end() {
+    fn only_those_may_connect_who_are_to_and_the_file_goes_in_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
-        let listener = Listener::bind(&path).unwrap();
+        let listener = bind(&path).unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(UnixStream::connect(&path).is_ok());
         drop(listener);
@@ -119,8 +148,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
         drop(UnixListener::bind(&path).unwrap());
-        let first = Listener::bind(&path).unwrap();
-        let message = Listener::bind(&path).unwrap_err().to_string();
+        let first = bind(&path).unwrap();
+        let message = bind(&path).unwrap_err().to_string();
         assert!(message.contains("a running process listens there"), "{message}");
         assert!(UnixStream::connect(&first.path).is_ok());
     }
@@ -130,7 +159,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("precious");
         std::fs::write(&path, "data").unwrap();
-        assert!(matches!(Listener::bind(&path), Err(Failure::Runtime(_))));
+        assert!(matches!(bind(&path), Err(Failure::Runtime(_))));
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "data");
     }
 
@@ -138,7 +167,7 @@ mod tests {
     fn anothers_socket_is_not_removed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("control.sock");
-        let listener = Listener::bind(&path).unwrap();
+        let listener = bind(&path).unwrap();
         std::fs::remove_file(&path).unwrap();
         // Keep the first inode in use, or the file system may give it out again.
         let _other = UnixListener::bind(&path).unwrap();
@@ -149,7 +178,7 @@ mod tests {
     #[test]
     fn a_long_path_is_refused_with_its_length() {
         let path = PathBuf::from("/tmp").join("x".repeat(200));
-        let error = Listener::bind(&path).unwrap_err();
+        let error = bind(&path).unwrap_err();
         assert!(matches!(error, Failure::Usage(_)));
         assert!(error.to_string().contains("205 bytes"), "{error}");
     }

@@ -351,7 +351,7 @@ mod tests {
         fn start(limits: Limits) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("control.sock");
-            let listener = Listener::bind(&path).unwrap();
+            let listener = Listener::bind(&path, eal::Access::default()).unwrap();
             let (stop, stopped) = UnixStream::pair().unwrap();
             let quiet = eal::event::EventFd::new().unwrap();
             let thread = std::thread::spawn(move || {

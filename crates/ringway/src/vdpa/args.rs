@@ -2,6 +2,8 @@
 
 use clap::{Args, Subcommand};
 
+use crate::cli::SocketArgs;
+
 /// Arguments of `ringway vdpa`.
 #[derive(Clone, Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -25,6 +27,10 @@ pub struct VdpaArgs {
     /// Take commands from standard input: help lists them.
     #[arg(long, short)]
     pub interactive: bool,
+
+    /// Who may connect to the sockets.
+    #[command(flatten)]
+    pub sockets: SocketArgs,
 }
 
 /// What else `ringway vdpa` can do.

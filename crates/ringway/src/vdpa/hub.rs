@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use eal::Access;
 use vdpa::{AttachOptions, Attached, State, Status, VdpaDevice};
 use vhost::SocketOptions;
 
@@ -21,6 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 #[derive(Debug, Default)]
 pub struct Hub {
     entries: BTreeMap<String, Entry>,
+    /// Who may connect to sockets that do not say it themselves.
+    access: Access,
 }
 
 /// A device on its socket.
@@ -32,12 +35,17 @@ struct Entry {
 }
 
 impl Hub {
+    /// No devices; `access` is who may connect to sockets that do not say it themselves.
+    pub fn new(access: Access) -> Self {
+        Self { entries: BTreeMap::new(), access }
+    }
+
     /// Opens the device of `placement` and attaches it as `name`.
     ///
     /// # Errors
     /// When the name is taken, the device cannot be opened, or the socket cannot be used.
     pub fn open(&mut self, name: &str, placement: Placement) -> Result<(), Failure> {
-        let Placement { device, text, socket, client, mode } = placement;
+        let Placement { device, text, socket, client, access } = placement;
         self.check_name(name)?;
         let opened = within(PATIENCE, move || vdpa::open_spec(device));
         let device = opened.ok_or_else(|| {
@@ -47,7 +55,7 @@ impl Hub {
                 PATIENCE.as_secs()
             ))
         })??;
-        self.attach(name, &text, &socket, client, mode, device)
+        self.attach(name, &text, &socket, client, access.or(self.access), device)
     }
 
     /// Attaches an open device, which `text` stands for, as `name`.
@@ -57,11 +65,11 @@ impl Hub {
         text: &str,
         socket: &Path,
         client: bool,
-        mode: Option<u32>,
+        access: Access,
         device: Box<dyn VdpaDevice>,
     ) -> Result<(), Failure> {
         self.check_name(name)?;
-        let options = AttachOptions { client, socket: SocketOptions { mode, events: None } };
+        let options = AttachOptions { client, socket: SocketOptions { access, events: None } };
         let attached = vdpa::attach(socket, options, device)
             .map_err(|error| Failure::runtime(format!("vDPA device {text}: {error}")))?;
         let entry = Entry { device: text.to_owned(), client, attached };
@@ -223,7 +231,8 @@ pub mod tests {
         pub fn with_idle(dir: &Path) -> Self {
             let mut hub = Self::default();
             let socket = dir.join("a");
-            hub.attach("a", "test:idle", &socket, false, None, Box::new(Idle)).unwrap();
+            hub.attach("a", "test:idle", &socket, false, Access::default(), Box::new(Idle))
+                .unwrap();
             hub
         }
     }
@@ -241,12 +250,15 @@ pub mod tests {
         let mut front = Frontend::new(stream, "a", Duration::from_secs(10), None).unwrap();
         front.handshake().unwrap();
         assert_eq!(hub.report()[0].state, "connected");
-        let twice = hub.attach("a", "x", &dir.path().join("b"), false, None, Box::new(Idle));
+        let twice =
+            hub.attach("a", "x", &dir.path().join("b"), false, Access::default(), Box::new(Idle));
         assert!(twice.unwrap_err().to_string().contains("'a' exists already"));
         assert!(hub.has("a") && hub.remove("a") && !hub.remove("a"));
         assert!(!socket.exists());
         let nowhere = dir.path().join("none/a");
-        let failed = hub.attach("b", "test:b", &nowhere, false, None, Box::new(Idle)).unwrap_err();
+        let failed = hub
+            .attach("b", "test:b", &nowhere, false, Access::default(), Box::new(Idle))
+            .unwrap_err();
         assert!(failed.to_string().starts_with("vDPA device test:b: "), "{failed}");
         assert_eq!(hub.len(), 0);
     }

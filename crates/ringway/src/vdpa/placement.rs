@@ -1,17 +1,18 @@
-//! Where a vDPA device goes: `vdpa:DEVICE,socket=PATH[,client=on][,mode=0660]`.
+//! Where a vDPA device goes: `vdpa:DEVICE,socket=PATH[,client=on][,group=GROUP][,mode=0660]`.
 //!
 //! DEVICE is a device string of its own, options included; what the socket needs is among them.
 
 use std::path::PathBuf;
 
-use drivers::vhost_user::parse_mode;
+use drivers::sockets::take_access;
+use eal::Access;
 use ethdev::{DeviceSpec, Error};
 
 /// What such a string begins with.
 const PREFIX: &str = "vdpa:";
 
 /// The form of the string, for help and errors.
-pub const SYNTAX: &str = "vdpa:DEVICE,socket=PATH[,client=on][,mode=0660]";
+pub const SYNTAX: &str = "vdpa:DEVICE,socket=PATH[,client=on][,group=GROUP][,mode=0660]";
 
 /// A device and its socket.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub struct Placement {
     pub socket: PathBuf,
     /// Whether to connect there instead of listening.
     pub client: bool,
-    /// Permissions of a listening socket.
-    pub mode: Option<u32>,
+    /// Who may connect to a listening socket.
+    pub access: Access,
 }
 
 /// Whether a device string of the switch means a vDPA device.
@@ -47,9 +48,9 @@ impl Placement {
         let socket =
             socket.ok_or_else(|| wrong(format!("expected socket=PATH, as in {SYNTAX}")))?;
         let client = device.take_switch("client", false)?;
-        let mode = device.take("mode").map(|text| parse_mode(&text).map_err(wrong));
+        let access = take_access(&mut device).map_err(wrong)?;
         let text = without_socket(rest);
-        Ok(Self { device, text, socket: socket.into(), client, mode: mode.transpose()? })
+        Ok(Self { device, text, socket: socket.into(), client, access })
     }
 }
 
@@ -58,7 +59,7 @@ fn without_socket(text: &str) -> String {
     // A double comma stands for itself, and a device string has no NUL.
     let text = text.replace(",,", "\0");
     let sockets = |part: &&str| {
-        !["socket=", "client=", "mode="].iter().any(|option| part.starts_with(option))
+        !["socket=", "client=", "group=", "mode="].iter().any(|option| part.starts_with(option))
     };
     text.split(',').filter(sockets).collect::<Vec<_>>().join(",").replace('\0', ",,")
 }
@@ -69,11 +70,12 @@ mod tests {
 
     #[test]
     fn the_device_keeps_what_is_not_the_sockets() {
-        let text = "vdpa:virtio-pci:0000:03:00.0,socket=/run/a,,b.sock,colour=red,mode=0660";
+        let text =
+            "vdpa:virtio-pci:0000:03:00.0,socket=/run/a,,b.sock,colour=red,mode=0660,group=7";
         let mut placement = Placement::parse(text).unwrap();
         assert!(is_vdpa(text) && !is_vdpa("null:"));
         assert_eq!(placement.socket, PathBuf::from("/run/a,b.sock"));
-        assert_eq!((placement.client, placement.mode), (false, Some(0o660)));
+        assert_eq!(placement.access, Access { group: Some(7), mode: Some(0o660) });
         assert_eq!(placement.text, "virtio-pci:0000:03:00.0,colour=red");
         let device = &mut placement.device;
         assert_eq!((device.driver(), device.target()), ("virtio-pci", "0000:03:00.0"));
@@ -94,6 +96,7 @@ mod tests {
                 "mode=999: expected octal permissions, as in 0660",
             ),
             ("vdpa:vhost-vdpa:x,socket=/s,mode=1777", "mode=1777"),
+            ("vdpa:vhost-vdpa:x,socket=/s,group=no-such-group", "there is no such group"),
         ] {
             let error = Placement::parse(text).unwrap_err().to_string();
             assert!(error.contains(expected), "{text}: {error}");

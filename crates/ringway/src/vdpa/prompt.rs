@@ -1,5 +1,6 @@
 //! The commands of `ringway vdpa --interactive`.
 
+use eal::Access;
 use ethdev::DeviceSpec;
 
 use super::hub::Hub;
@@ -57,7 +58,8 @@ fn create(hub: &mut Hub, socket: &str, device: &str, client: bool) -> Outcome {
         Err(error) => return Outcome::Failed(error.to_string()),
     };
     let text = device.to_owned();
-    let placement = Placement { device: spec, text, socket: socket.into(), client, mode: None };
+    let (socket_path, access) = (socket.into(), Access::default());
+    let placement = Placement { device: spec, text, socket: socket_path, client, access };
     match hub.open(socket, placement) {
         Ok(()) => Outcome::Say(format!("{socket}  {device}\n")),
         Err(failure) => Outcome::Failed(failure.to_string()),

@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 
+use eal::Access;
 use eal::signals::Signals;
 use ethdev::DeviceSpec;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -30,7 +31,7 @@ pub fn run(args: &VdpaArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let signals = Signals::install().map_err(Failure::runtime)?;
-    let mut hub = Hub::default();
+    let mut hub = Hub::new(args.sockets.access());
     if let Some(prefix) = &args.iface {
         attach(&mut hub, prefix, args)?;
     }
@@ -55,7 +56,8 @@ fn attach(hub: &mut Hub, prefix: &str, args: &VdpaArgs) -> Result<(), Failure> {
     for (number, device) in specs?.into_iter().enumerate() {
         let socket = format!("{prefix}{number}");
         let (text, path) = (device.text().to_owned(), PathBuf::from(&socket));
-        let placement = Placement { device, text, socket: path, client: args.client, mode: None };
+        let (client, access) = (args.client, Access::default());
+        let placement = Placement { device, text, socket: path, client, access };
         match hub.open(&socket, placement) {
             Ok(()) => {}
             Err(failure) if named => return Err(failure),

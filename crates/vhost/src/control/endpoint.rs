@@ -4,7 +4,8 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{Mode, Stat};
+use eal::Access;
+use rustix::fs::Stat;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -62,6 +63,17 @@ pub enum EndpointError {
         /// What was tried.
         action: &'static str,
     },
+    /// Its file cannot be given to the group.
+    #[error(
+        "socket '{path}': no permission to give it to group {group}; have the switch's user be in \
+         that group, or choose another with group="
+    )]
+    Group {
+        /// The path.
+        path: PathBuf,
+        /// The number of the group.
+        group: u32,
+    },
     /// Anything else.
     #[error("socket '{path}': cannot {action}: {source}")]
     System {
@@ -84,12 +96,13 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Listens at `path`; `mode` are the permissions of the file, otherwise the process's umask
-    /// decides. A file that a dead process left there is replaced.
-    pub(super) fn bind(path: &Path, mode: Option<u32>) -> Result<Self, EndpointError> {
+    /// Listens at `path` for those whom `access` lets in. A file that a dead process left there is
+    /// replaced.
+    pub(super) fn bind(path: &Path, access: Access) -> Result<Self, EndpointError> {
         let address = address(path)?;
         let failed = |action| move |errno| system(path, action, errno);
         let socket = stream().map_err(failed("open a socket"))?;
+        access.prepare(&socket).map_err(failed("prepare its permissions"))?;
         match rustix::net::bind(&socket, &address) {
             Err(Errno::ADDRINUSE) => {
                 remove_stale(path, &address)?;
@@ -99,12 +112,13 @@ impl Listener {
         }
         let file = rustix::fs::lstat(path).ok().map(|stat| identity(&stat));
         let listener = Self { socket, path: path.to_owned(), file };
-        if let Some(mode) = mode {
-            // Nobody can connect before `listen`, whatever the mode was until now.
-            rustix::fs::chmod(path, Mode::from_raw_mode(mode))
-                .map_err(failed("set its permissions"))?;
-        }
+        let granted = access.apply(path).map_err(|errno| match (errno, access.group) {
+            (Errno::PERM, Some(group)) => EndpointError::Group { path: path.to_owned(), group },
+            _ => system(path, "set its permissions", errno),
+        })?;
         rustix::net::listen(&listener.socket, BACKLOG).map_err(failed("listen"))?;
+        // A VMM that may not connect waits without a word, and nothing of it is seen here.
+        tracing::info!(socket = %path.display(), may_connect = %granted, "listening");
         Ok(listener)
     }
 
@@ -216,7 +230,7 @@ mod tests {
     fn the_file_comes_and_goes_with_the_listener() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let listener = Listener::bind(&path, Some(0o620)).unwrap();
+        let listener = Listener::bind(&path, Access { group: None, mode: Some(0o620) }).unwrap();
         let meta = std::fs::symlink_metadata(&path).unwrap();
         assert!(meta.file_type().is_socket());
         assert_eq!(meta.permissions().mode() & 0o777, 0o620);
@@ -234,26 +248,26 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         let live = UnixListener::bind(&path).unwrap();
-        let error = Listener::bind(&path, None).unwrap_err();
+        let error = Listener::bind(&path, Access::default()).unwrap_err();
         assert!(matches!(error, EndpointError::Taken { .. }));
         assert!(error.to_string().contains("taken by a live process"));
         live.set_nonblocking(true).unwrap();
         assert!(live.accept().is_err(), "the live process noticed");
         drop(live);
         assert!(path.exists());
-        drop(Listener::bind(&path, None).unwrap());
+        drop(Listener::bind(&path, Access::default()).unwrap());
     }
 
     #[test]
     fn a_file_that_somebody_else_made_meanwhile_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
-        let listener = Listener::bind(&path, None).unwrap();
+        let listener = Listener::bind(&path, Access::default()).unwrap();
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "not ours").unwrap();
         drop(listener);
         assert!(path.exists());
-        let error = Listener::bind(&path, None).unwrap_err();
+        let error = Listener::bind(&path, Access::default()).unwrap_err();
         assert!(matches!(error, EndpointError::NoSocket { .. }), "{error}");
         assert!(path.exists());
     }
@@ -261,12 +275,12 @@ mod tests {
     #[test]
     fn impossible_paths_are_named() {
         let dir = tempfile::tempdir().unwrap();
-        let bind = |path: &Path| Listener::bind(path, None).unwrap_err();
+        let bind = |path: &Path| Listener::bind(path, Access::default()).unwrap_err();
         let long = dir.path().join("x".repeat(108 - dir.path().as_os_str().len() - 1));
         assert_eq!(long.as_os_str().len(), 108);
         assert!(bind(&long).to_string().contains("108 bytes, at most 107"));
         let fits = dir.path().join("x".repeat(107 - dir.path().as_os_str().len() - 1));
-        drop(Listener::bind(&fits, None).unwrap());
+        drop(Listener::bind(&fits, Access::default()).unwrap());
         assert!(matches!(bind(&dir.path().join("no/s")), EndpointError::NoDirectory { .. }));
         assert!(matches!(bind(Path::new("")), EndpointError::Invalid { .. }));
         assert!(matches!(bind(Path::new("a\0b")), EndpointError::Invalid { .. }));

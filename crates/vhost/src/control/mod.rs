@@ -29,7 +29,7 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use eal::event::{Events, Interest};
-use eal::{Epoll, EventFd};
+use eal::{Access, Epoll, EventFd};
 
 pub use endpoint::{EndpointError, MAX_PATH_LEN};
 pub use watch::{Watch, Watcher};
@@ -65,16 +65,15 @@ pub enum ControlError {
 /// What can be chosen about a socket.
 #[derive(Default)]
 pub struct SocketOptions {
-    /// Permissions of the file of a listening socket, as in chmod(2); by default the process's
-    /// umask decides.
-    pub mode: Option<u32>,
+    /// Who may connect to a listening socket; by default the process's umask and its group decide.
+    pub access: Access,
     /// Hears what happens at the socket.
     pub events: Option<EventSink>,
 }
 
 impl fmt::Debug for SocketOptions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SocketOptions").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("SocketOptions").field("access", &self.access).finish_non_exhaustive()
     }
 }
 
@@ -263,7 +262,7 @@ impl ControlHandle {
         options: SocketOptions,
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
-        let listener = Listener::bind(path.as_ref(), options.mode)?;
+        let listener = Listener::bind(path.as_ref(), options.access)?;
         self.add_socket(path.as_ref(), Role::server(listener), options, backend)
     }
 

@@ -33,7 +33,7 @@ fn options() -> (SocketOptions, Receiver<Event>) {
     let sink: EventSink = Box::new(move |event| {
         let _ = sender.send(event);
     });
-    (SocketOptions { mode: None, events: Some(sink) }, events)
+    (SocketOptions { access: Access::default(), events: Some(sink) }, events)
 }
 
 impl Bench {

@@ -1,7 +1,9 @@
 //! How a front-end finds its back-end: it connects to a socket, or listens on one.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
+use eal::Access;
 use rustix::fs::FileType;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -44,14 +46,16 @@ impl Endpoint {
         Ok(Self { path: path.to_owned(), address, listener: None })
     }
 
-    /// The side that listens at `path`, for the back-end to connect. A socket file that nobody
+    /// The side that listens at `path`, for a back-end that `access` lets in to connect. A socket file that nobody
     /// listens on any more is replaced; the file is removed in the end.
     ///
     /// # Errors
-    /// When the path is too long, taken by a live process, or cannot be made.
-    pub fn server(path: &str) -> Result<Self, FrontendError> {
+    /// When the path is too long, taken by a live process, or cannot be made or given its group.
+    pub fn server(path: &str, access: Access) -> Result<Self, FrontendError> {
         let mut endpoint = Self::client(path)?;
         let socket = endpoint.socket("create a socket")?;
+        let permissions = |errno| endpoint.error("set its permissions", errno);
+        access.prepare(&socket).map_err(permissions)?;
         match rustix::net::bind(&socket, &endpoint.address) {
             Err(Errno::ADDRINUSE) => {
                 endpoint.remove_stale()?;
@@ -60,7 +64,9 @@ impl Endpoint {
             other => other,
         }
         .map_err(|errno| endpoint.error("listen", errno))?;
+        let granted = access.apply(Path::new(path)).map_err(permissions)?;
         rustix::net::listen(&socket, 1).map_err(|errno| endpoint.error("listen", errno))?;
+        tracing::info!(socket = path, may_connect = %granted, "listening");
         let file = identity(&endpoint.path);
         endpoint.listener = Some(Listener { socket, file });
         Ok(endpoint)
@@ -127,6 +133,9 @@ impl Endpoint {
         let hint = match source {
             Errno::NOENT if server => "; create the folder first",
             Errno::NOENT | Errno::CONNREFUSED => "; is the back-end running?",
+            Errno::PERM if step == "set its permissions" => {
+                "; have the switch's user be in the group, or choose another with group="
+            }
             Errno::ACCESS | Errno::PERM => "; check the permissions of the socket and its folder",
             Errno::ADDRINUSE => {
                 "; a live process listens there, or it is no socket: use another path"
@@ -171,12 +180,12 @@ mod tests {
         let error = client.open().unwrap_err().to_string();
         assert!(error.contains(&path) && error.contains("is the back-end running"), "{error}");
 
-        let server = Endpoint::server(&path).unwrap();
+        let server = Endpoint::server(&path, Access::default()).unwrap();
         assert!(server.open().unwrap().is_none());
         let _stream = client.open().unwrap().unwrap();
         assert!(server.open().unwrap().is_some());
         drop(server);
-        assert!(!std::path::Path::new(&path).exists());
+        assert!(!Path::new(&path).exists());
     }
 
     #[test]
@@ -184,11 +193,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = path(&folder, "sock");
         let live = std::os::unix::net::UnixListener::bind(&path).unwrap();
-        let error = Endpoint::server(&path).unwrap_err().to_string();
+        let error = Endpoint::server(&path, Access::default()).unwrap_err().to_string();
         assert!(error.contains("a live process"), "{error}");
         drop(live);
-        assert!(std::path::Path::new(&path).exists());
-        Endpoint::server(&path).unwrap();
+        assert!(Path::new(&path).exists());
+        Endpoint::server(&path, Access::default()).unwrap();
     }
 
     #[test]
@@ -197,7 +206,7 @@ mod tests {
         let path = path(&folder, "file");
         std::fs::write(&path, "precious").unwrap();
         // connect(2) says ECONNREFUSED for an ordinary file too.
-        let result = Endpoint::server(&path);
+        let result = Endpoint::server(&path, Access::default());
         assert!(result.is_err());
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
     }

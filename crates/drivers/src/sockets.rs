@@ -1,0 +1,29 @@
+//! The options of device strings that say who may connect to a socket.
+
+use eal::Access;
+use eal::access::{parse_group, parse_mode};
+use ethdev::DeviceSpec;
+
+use crate::open::OptionInfo;
+
+pub(crate) const GROUP: OptionInfo = OptionInfo {
+    name: "group",
+    value: "GROUP",
+    help: "group whose processes may connect to the socket, such as kvm",
+};
+
+pub(crate) const MODE: OptionInfo = OptionInfo {
+    name: "mode",
+    value: "OCTAL",
+    help: "permissions of the socket's file (default: 0660 with a group, else as umask says)",
+};
+
+/// Takes the options `group` and `mode`.
+///
+/// # Errors
+/// When there is no such group, or the mode is none; says what was expected.
+pub fn take_access(spec: &mut DeviceSpec) -> Result<Access, String> {
+    let group = spec.take("group").map(|text| parse_group(&text)).transpose()?;
+    let mode = spec.take("mode").map(|text| parse_mode(&text)).transpose()?;
+    Ok(Access { group, mode })
+}
