@@ -57,16 +57,21 @@ impl Position {
         if self.wrap { ((AVAIL | USED) as u64) << 48 } else { 0 }
     }
 
-    /// `steps` further in a ring of `size`; `steps` is at most `size`.
+    /// `steps` further in a ring of `size`; `steps` is at most `size`. Of more steps, which are from
+    /// another ring, come places that mean nothing, but lie in the ring.
     #[must_use]
     #[inline]
     pub const fn after(self, steps: u16, size: u16) -> Self {
         let index = self.index.wrapping_add(steps);
-        if index >= size {
-            Self { index: index.wrapping_sub(size), wrap: !self.wrap }
-        } else {
-            Self { index, wrap: self.wrap }
-        }
+        if index >= size { self.round(index, size) } else { Self { index, wrap: self.wrap } }
+    }
+
+    /// What an index stands for that has passed the end of a ring of `size`.
+    #[must_use]
+    #[inline]
+    pub(crate) const fn round(self, passed: u16, size: u16) -> Self {
+        let index = passed.wrapping_sub(size);
+        Self { index: if index < size { index } else { 0 }, wrap: !self.wrap }
     }
 }
 
@@ -103,4 +108,65 @@ impl Desc {
 pub const fn event_position(off_wrap: u16, wrap: bool, size: u16) -> u16 {
     let index = off_wrap & !WRAP_BIT;
     if (off_wrap & WRAP_BIT != 0) == wrap { index } else { index.wrapping_sub(size) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ring::need_event;
+
+    /// All places of a ring of `size`, in order, both rounds of it.
+    fn places(size: u16) -> Vec<Position> {
+        let round = |wrap| (0..size).map(move |index| Position { index, wrap });
+        round(true).chain(round(false)).collect()
+    }
+
+    /// In rings of up to this size all places and steps are tried.
+    const SIZES: std::ops::RangeInclusive<u16> = 1..=9;
+
+    #[test]
+    fn steps_lead_where_single_ones_do() {
+        for size in SIZES {
+            let places = places(size);
+            for (from, place) in places.iter().enumerate() {
+                for steps in 0..=size {
+                    let to = places[(from + usize::from(steps)) % places.len()];
+                    assert_eq!(place.after(steps, size), to, "{place:?} and {steps} of {size}");
+                }
+                assert_eq!(Position::from_bits(place.bits()), *place);
+            }
+        }
+    }
+
+    #[test]
+    fn no_number_of_steps_leads_out_of_the_ring() {
+        for size in SIZES.chain([255, 256, 32_767, MAX_SIZE]) {
+            for index in [0, size / 2, size - 1] {
+                for steps in 0..=u16::MAX {
+                    let at = Position { index, wrap: true }.after(steps, size);
+                    assert!(at.index < size, "{index} and {steps} of {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_is_needed_exactly_when_its_place_was_passed() {
+        for size in SIZES {
+            let places = places(size);
+            for old in 0..places.len() {
+                for count in 0..=size {
+                    let passed: Vec<Position> =
+                        (0..count).map(|n| places[(old + usize::from(n)) % places.len()]).collect();
+                    let new = places[(old + usize::from(count)) % places.len()];
+                    for event in &places {
+                        let number = event_position(event.bits(), new.wrap, size);
+                        let needed = need_event(number, new.index, new.index.wrapping_sub(count));
+                        let wanted = passed.contains(event);
+                        assert_eq!(needed, wanted, "{event:?}: {count} to {new:?} of {size}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -158,6 +158,18 @@ mod tests {
         assert_eq!(QueueSize::new(32_768).map(QueueSize::get), Some(32_768));
     }
 
+    #[test]
+    fn every_event_index_is_passed_by_the_steps_over_it_alone() {
+        for old in [0, 1, 0x7fff, 0xfffe, u16::MAX] {
+            for step in [0, 1, 2, 256, 32_768, u16::MAX] {
+                for event in 0..=u16::MAX {
+                    let passed = event.wrapping_sub(old) < step;
+                    assert_eq!(need_event(event, old.wrapping_add(step), old), passed);
+                }
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn an_event_is_needed_exactly_when_its_index_was_passed(

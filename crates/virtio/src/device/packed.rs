@@ -309,6 +309,10 @@ impl PackedQueue {
         tables: ChainWalk,
         mut visit: impl FnMut(RawSegment, bool) -> Result<(), ChainError>,
     ) -> Result<(), ChainError> {
+        // A chain may be of another ring, which is larger.
+        if chain.head >= self.size {
+            return Err(ChainError::NextOutOfRange(chain.head));
+        }
         let mut at = Position { index: chain.head, wrap: false };
         for _ in 0..MAX_CHAIN.min(chain.slots.into()) {
             let desc = self.parts.descriptor(at.index);
@@ -471,12 +475,12 @@ enum SpanEnd {
 /// A position that has passed the end of a ring of `size`, and the marks of used descriptors there.
 #[cold]
 fn wrap(at: Position, size: u16) -> (Position, u64) {
-    let at = Position { index: at.index.wrapping_sub(size), wrap: !at.wrap };
+    let at = at.round(at.index, size);
     (at, at.used_flags())
 }
 
-/// In these, a position is made by `Position::after` or checked in `PackedQueue::new`, so its index
-/// is less than the ring's size.
+/// In these, a position is made by `Position::after` or checked in `PackedQueue::new` and `follow`,
+/// so its index is less than the ring's size.
 impl Parts {
     /// The words of the descriptor at `index`: its address, and the rest.
     #[inline]

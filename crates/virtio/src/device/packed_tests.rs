@@ -261,6 +261,27 @@ fn a_base_must_lie_in_the_ring() {
     assert_eq!(start(0x8000_7FFF), Err(SetupError::Base { base: 0x8000_7FFF, size: 5 }));
 }
 
+#[test]
+fn chains_of_a_larger_ring_lead_nowhere_else() {
+    const SIZE: u16 = 16;
+    let chains = [(SIZE, 1), (u16::MAX, 1), (SIZE - 1, SIZE), (0, u16::MAX), (1, 32_768)];
+    for (head, slots) in chains {
+        let driver = Driver::new(SIZE);
+        let mut queue = driver.queue(Features::INDIRECT_DESC);
+        let chain = Chain { head, id: 0, slots };
+        if head >= SIZE {
+            assert_eq!(walk(&mut queue, chain), Err(ChainError::NextOutOfRange(head)));
+        }
+        queue.complete([(chain, 1), (chain, 1), (chain, 1)].into_iter());
+        let [used, avail] = [queue.base() >> 16, queue.base() & 0xffff];
+        assert!(used & 0x7fff < SIZE.into() && avail == 0x8000, "{head} and {slots}: {used:#x}");
+        // All that was written lies in the ring: behind it nothing has changed.
+        for at in (16 * usize::from(SIZE)..DRIVER_EVENT).step_by(8) {
+            assert_eq!(driver.read::<u64>(at), 0, "{head} and {slots} at {at:#x}");
+        }
+    }
+}
+
 proptest! {
     /// Bursts of any shape come back once each and in order, over many rounds of a ring of any
     /// size, with a stop and a new start in between.

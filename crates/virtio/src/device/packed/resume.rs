@@ -62,7 +62,7 @@ impl PackedQueue {
         let (parts, size) = (self.parts, self.size);
         let Some(tracker) = self.tracker.get() else { return };
         for chain in buffers.chains().take(count) {
-            // As it was fetched, the head is less than the ring's size.
+            // What was fetched from a larger ring leads to a place in this one, too.
             let head = Position { index: chain.head, wrap: false };
             let places = (0..chain.slots).map(|step| head.after(step, size).index);
             tracker.take(chain, places.map(|index| parts.descriptor(index)));
