@@ -7,6 +7,8 @@
 
 /// Cycles per packet, beside DPDK and OVS-DPDK.
 mod bench;
+/// Inputs that nobody has thought of, guided by coverage.
+mod fuzz;
 /// Instructions per frame, which must not grow unnoticed.
 mod instructions;
 /// Every order of threads, by loom.
@@ -42,6 +44,8 @@ enum Command {
     Test(test::Options),
     /// Measure cycles per packet between two vhost-user ports, in turn with DPDK and OVS-DPDK
     Bench(bench::Options),
+    /// Look for inputs that break something, and keep those that reach new code
+    Fuzz(fuzz::Options),
     /// Check models of what threads share in every order of their steps, with loom
     Loom,
     /// Count the instructions per frame and compare them with the stored counts
@@ -54,6 +58,7 @@ fn main() -> ExitCode {
         Command::GuestImage { modules } => guest_image(&modules),
         Command::Test(options) => test::run(&options),
         Command::Bench(options) => bench::run(&options),
+        Command::Fuzz(options) => fuzz::run(&options),
         Command::Loom => models::run().map(|()| true),
         Command::Instructions(options) => instructions::run(&options),
     };

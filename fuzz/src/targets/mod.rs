@@ -1,0 +1,40 @@
+//! The targets, one in a file.
+
+mod device_ring;
+mod vhost_message;
+mod vhost_session;
+
+/// A target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name, and that of its corpus.
+    pub name: &'static str,
+    /// What it plays.
+    pub about: &'static str,
+    /// Plays one input.
+    pub run: fn(&[u8]),
+}
+
+/// All targets.
+pub const TARGETS: &[Target] = &[
+    Target {
+        name: "vhost_message",
+        about: "bytes and files on a vhost-user socket, for both sides",
+        run: vhost_message::run,
+    },
+    Target {
+        name: "vhost_session",
+        about: "a front-end and its guest: messages, files, memory, while frames pass",
+        run: vhost_session::run,
+    },
+    Target {
+        name: "split_device",
+        about: "the driver of a split ring that a device serves, with log and records in flight",
+        run: device_ring::split,
+    },
+    Target {
+        name: "packed_device",
+        about: "the same with a packed ring",
+        run: device_ring::packed,
+    },
+];
