@@ -1,11 +1,13 @@
 //! Memory of a peer process: a guest's RAM, mapped from the file descriptor that it sent.
 
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::FileType;
 use rustix::mm::Advice;
 
+use crate::closer::Closer;
 use crate::mem::{Map, MemError};
 use crate::sigbus;
 
@@ -14,6 +16,9 @@ const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// What the kernel calls the memory of its own that it shares over VDUSE.
 const VDUSE_DOMAIN: &str = "anon_inode:[vduse-domain]";
+
+/// What the kernel calls a device of VFIO.
+const VFIO_DEVICE: &str = "anon_inode:[vfio-device]";
 
 /// Longest name of a file in a message, in characters.
 const MAX_NAME: usize = 120;
@@ -26,7 +31,9 @@ const MAX_NAME: usize = 120;
 /// unmaps it.
 #[derive(Debug)]
 pub struct Mapping {
-    map: Map,
+    map: ManuallyDrop<Map>,
+    /// What unmaps it; without one, whoever drops it.
+    closer: Option<Closer>,
     /// Offset of the region in `map`: what was asked for need not begin at a page.
     skip: usize,
     len: usize,
@@ -110,14 +117,22 @@ impl Mapping {
         // A core dump with every guest's RAM helps nobody; a kernel that refuses does no harm.
         let _ = map.advise(Advice::LinuxDontDump);
         let len = usize::try_from(len).map_err(|_| MemError::Range { offset, len, file_len })?;
-        Ok(Self { map, skip, len })
+        Ok(Self { map: ManuallyDrop::new(map), closer: None, skip, len })
+    }
+
+    /// The mapping, to be removed by `closer`: that takes as long as there are pages to be freed, and
+    /// whoever drops it may have no time for that.
+    #[must_use]
+    pub fn closed_by(mut self, closer: &Closer) -> Self {
+        self.closer = Some(closer.clone());
+        self
     }
 
     /// The region's first byte. Valid for [`len`](Self::len) bytes while the mapping lives; to
     /// be accessed only by pointer, since the peer writes to it at any time.
     #[must_use]
     #[inline]
-    pub const fn ptr(&self) -> NonNull<u8> {
+    pub fn ptr(&self) -> NonNull<u8> {
         // SAFETY: `skip` is less than the mapped length (`surrounding_pages`).
         unsafe { self.map.ptr().add(self.skip) }
     }
@@ -148,11 +163,28 @@ impl Mapping {
     }
 }
 
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: the value is not used after its drop, so the map is taken once.
+        let map = unsafe { ManuallyDrop::take(&mut self.map) };
+        if let Some(closer) = &self.closer {
+            closer.unmap(map);
+        }
+    }
+}
+
 /// Whether an access to a mapping of the file can wait for no other process: whether it is a memfd,
 /// or a file on tmpfs or hugetlbfs. These are the kinds that have seals. It is asked of the kernel
 /// and not of the file, and no peer can change the answer.
 fn is_memory(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::fcntl_get_seals(fd).is_ok()
+}
+
+/// Whether an access to a mapping of the file can wait for no other process, as with a device that
+/// the kernel hands out over VFIO; or with memory, which stands for one in tests and emulators.
+#[must_use]
+pub fn is_device_memory(fd: BorrowedFd<'_>) -> bool {
+    is_memory(fd) || file_name(fd) == VFIO_DEVICE
 }
 
 /// What the kernel calls the file behind `fd`, for a message: its path, or its kind where it has

@@ -3,6 +3,7 @@
 //! - [`access`]: who may connect to a socket in the file system
 //! - `aio`: signalling an eventfd without waiting, by asynchronous I/O
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
+//! - [`closer`]: closing files and mappings that a peer has had a hand in
 //! - [`cores`]: core lists and pinning
 //! - [`counter`]: single-writer counters and cache-line alignment
 //! - [`dma`]: memory that devices reach, and where they find it
@@ -22,6 +23,7 @@
 pub mod access;
 mod aio;
 pub mod clock;
+pub mod closer;
 pub mod cores;
 pub mod counter;
 pub mod dma;
@@ -40,6 +42,7 @@ pub mod worker;
 
 pub use access::Access;
 pub use aio::AioError;
+pub use closer::{Closer, PeerFd};
 pub use cores::CoreList;
 pub use counter::{CacheAligned, Counter};
 pub use dma::{DmaArena, DmaBuffer, DmaMapping, DmaMemory, DmaPart, DmaSlice, DmaSpace};

@@ -71,7 +71,7 @@ impl Bench {
 
     fn send(&mut self, message: &M, need_reply: bool) -> Result<Answer, SessionError> {
         let payload = message.payload();
-        let fds = message.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+        let fds = message.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap().into()).collect();
         let size = payload.len().try_into().unwrap();
         let header = Header::request(message.request().number(), size, need_reply);
         self.session.handle(&mut self.device, Message { header, payload: &payload, fds })

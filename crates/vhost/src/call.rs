@@ -1,10 +1,10 @@
 //! How a device notifies its driver of used buffers.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use eal::PeerEvent;
+use eal::{PeerEvent, PeerFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
@@ -59,19 +59,19 @@ impl From<PeerEvent> for Call {
 /// No other kind of file is taken. A write to a pipe waits while the peer reads or writes it with
 /// memory that is not there; a Unix stream takes what is sent, or refuses it at once.
 #[derive(Clone, Debug)]
-pub struct CallSocket(Arc<OwnedFd>);
+pub struct CallSocket(Arc<PeerFd>);
 
 impl CallSocket {
     /// The socket behind `fd`; gives it back where it is something else.
-    pub(crate) fn new(fd: OwnedFd) -> Result<Self, OwnedFd> {
-        let stream = sockopt::socket_type(&fd).is_ok_and(|kind| kind == SocketType::STREAM)
-            && sockopt::socket_domain(&fd).is_ok_and(|domain| domain == AddressFamily::UNIX);
+    pub(crate) fn new(fd: PeerFd) -> Result<Self, PeerFd> {
+        let stream = sockopt::socket_type(fd.as_fd()).is_ok_and(|kind| kind == SocketType::STREAM)
+            && sockopt::socket_domain(fd.as_fd()).is_ok_and(|domain| domain == AddressFamily::UNIX);
         if stream { Ok(Self(Arc::new(fd))) } else { Err(fd) }
     }
 
     fn signal(&self) -> io::Result<()> {
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
-        match rustix::net::send(&*self.0, &1_u64.to_ne_bytes(), flags) {
+        match rustix::net::send(self.0.as_fd(), &1_u64.to_ne_bytes(), flags) {
             // Whoever does not read what was sent before has not slept since.
             Ok(_) | Err(Errno::AGAIN | Errno::INTR) => Ok(()),
             Err(errno) => Err(errno.into()),
@@ -82,6 +82,7 @@ impl CallSocket {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::{UnixDatagram, UnixStream};
 
     use super::*;
@@ -89,7 +90,7 @@ mod tests {
     #[test]
     fn each_notification_is_eight_bytes_until_nobody_reads() {
         let (mut guest, ours) = UnixStream::pair().unwrap();
-        let call = Call::Socket(CallSocket::new(ours.into()).unwrap());
+        let call = Call::Socket(CallSocket::new(OwnedFd::from(ours).into()).unwrap());
         call.signal().unwrap();
         let mut bytes = [0; 8];
         guest.read_exact(&mut bytes).unwrap();
@@ -111,7 +112,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let files: [OwnedFd; 3] = [writer.into(), datagram.into(), listener.into()];
         for file in files {
-            assert!(CallSocket::new(file).is_err());
+            assert!(CallSocket::new(file.into()).is_err());
         }
     }
 }

@@ -8,10 +8,11 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use arrayvec::ArrayVec;
+use eal::PeerFd;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags,
+    SendAncillaryMessage, SendFlags, Shutdown,
 };
 
 use crate::protocol::{
@@ -23,8 +24,15 @@ use crate::protocol::{
 /// not listened to meanwhile (see [`Connection::wants_write`]), so no more than a few gather.
 const MAX_QUEUED: usize = 64;
 
-/// Space for the descriptors of one message; the kernel closes those that do not fit.
-const CONTROL_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
+/// Space for the descriptors that go with one message.
+const SEND_SPACE: usize = rustix::cmsg_space!(ScmRights(MAX_FDS));
+
+/// Most descriptors that can come with one byte (Linux `include/net/scm.h`, `SCM_MAX_FD`). The kernel
+/// would close those that there is no space for, on this thread.
+const MOST_FDS: usize = 253;
+
+/// Space for them.
+const RECEIVE_SPACE: usize = rustix::cmsg_space!(ScmRights(MOST_FDS));
 
 /// Why a connection cannot go on.
 #[derive(Debug, thiserror::Error)]
@@ -46,6 +54,15 @@ pub enum ConnectionError {
     /// More file descriptors than any message has.
     #[error("a message came with more than {MAX_FDS} file descriptors")]
     TooManyFds,
+    /// The process cannot have as many files.
+    #[error(
+        "the process has no file descriptor left for those of a message, of {limit} that it may \
+         have; allow it more (`ulimit -n`, or LimitNOFILE= of its systemd unit)"
+    )]
+    NoFdLeft {
+        /// How many it may have.
+        limit: u64,
+    },
     /// The peer does not read what it is sent.
     #[error("{MAX_QUEUED} messages wait for the peer, which does not read them")]
     QueueFull,
@@ -65,13 +82,16 @@ pub struct Message<'a> {
     /// Its payload, as long as the header says.
     pub payload: &'a [u8],
     /// The descriptors that came with it.
-    pub fds: ArrayVec<OwnedFd, MAX_FDS>,
+    pub fds: ArrayVec<PeerFd, MAX_FDS>,
 }
 
-/// One end of a vhost-user connection. The socket must not block.
+/// One end of a vhost-user connection.
+///
+/// All that comes from the peer, and the socket itself, is closed by the socket's
+/// [`Closer`](eal::Closer).
 #[derive(Debug)]
 pub struct Connection {
-    socket: OwnedFd,
+    socket: PeerFd,
     incoming: Box<Incoming>,
     outgoing: VecDeque<Outgoing>,
 }
@@ -84,7 +104,7 @@ struct Incoming {
     got: usize,
     /// The message was given out: the next `receive` starts anew.
     done: bool,
-    fds: ArrayVec<OwnedFd, MAX_FDS>,
+    fds: ArrayVec<PeerFd, MAX_FDS>,
 }
 
 /// A message of which a part has yet to be sent.
@@ -102,7 +122,15 @@ impl Connection {
     /// # Errors
     /// When `socket` cannot be made non-blocking.
     pub fn new(socket: OwnedFd) -> Result<Self, ConnectionError> {
-        rustix::io::ioctl_fionbio(&socket, true)?;
+        Self::over(socket.into())
+    }
+
+    /// As [`new`](Self::new), with the socket's closer.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn over(socket: PeerFd) -> Result<Self, ConnectionError> {
+        rustix::io::ioctl_fionbio(socket.as_fd(), true)?;
         let incoming = Incoming {
             header: [0; HEADER_SIZE],
             payload: [0; MAX_PAYLOAD],
@@ -160,7 +188,7 @@ impl Connection {
         }
         let header = header.to_bytes();
         let sent = if self.outgoing.is_empty() {
-            write(&self.socket, &[IoSlice::new(&header), IoSlice::new(payload)], fds)?
+            write(self.socket.as_fd(), &[IoSlice::new(&header), IoSlice::new(payload)], fds)?
         } else {
             0
         };
@@ -257,7 +285,7 @@ impl Connection {
         while let Some(message) = self.outgoing.front_mut() {
             let rest = message.bytes.get(message.sent..).unwrap_or_default();
             let fds: ArrayVec<_, MAX_FDS> = message.fds.iter().map(AsFd::as_fd).collect();
-            let sent = write(&self.socket, &[IoSlice::new(rest)], &fds)?;
+            let sent = write(self.socket.as_fd(), &[IoSlice::new(rest)], &fds)?;
             drop(fds);
             if sent > 0 {
                 message.fds.clear();
@@ -269,6 +297,13 @@ impl Connection {
             self.outgoing.pop_front();
         }
         Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        // At once, for the peer, and even if it has a copy of our end; closing it may take its time.
+        let _ = rustix::net::shutdown(self.socket.as_fd(), Shutdown::Both);
     }
 }
 
@@ -303,14 +338,14 @@ impl Incoming {
 
 /// Reads at most `part.len()` bytes, which are not 0, and the descriptors that came with them.
 fn read(
-    socket: &OwnedFd,
+    socket: &PeerFd,
     part: &mut [u8],
-) -> Result<(usize, ArrayVec<OwnedFd, MAX_FDS>), ConnectionError> {
-    let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
+) -> Result<(usize, ArrayVec<PeerFd, MAX_FDS>), ConnectionError> {
+    let mut space = [MaybeUninit::uninit(); RECEIVE_SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let flags = RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT;
     let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(part)], &mut control, flags)
+        rustix::net::recvmsg(socket.as_fd(), &mut [IoSliceMut::new(part)], &mut control, flags)
     });
     // A front-end that dies with unread data in its socket is as gone as one that closed it.
     let received = match received {
@@ -318,13 +353,18 @@ fn read(
         other => other?,
     };
     let mut fds = ArrayVec::new();
-    let mut too_many = received.flags.contains(ReturnFlags::CTRUNC);
+    let mut too_many = false;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             for fd in rights {
-                too_many |= fds.try_push(fd).is_err();
+                too_many |= fds.try_push(PeerFd::new(fd, socket.closer().clone())).is_err();
             }
         }
+    }
+    // There is space for all that there can be, so it was not the space that was missing.
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        return Err(ConnectionError::NoFdLeft { limit: limit.unwrap_or(u64::MAX) });
     }
     match received.bytes {
         _ if too_many => Err(ConnectionError::TooManyFds),
@@ -335,11 +375,11 @@ fn read(
 
 /// Writes what the socket takes, `fds` with the first byte; returns the number of bytes.
 fn write(
-    socket: &OwnedFd,
+    socket: BorrowedFd<'_>,
     parts: &[IoSlice<'_>],
     fds: &[BorrowedFd<'_>],
 ) -> Result<usize, ConnectionError> {
-    let mut space = [MaybeUninit::uninit(); CONTROL_SPACE];
+    let mut space = [MaybeUninit::uninit(); SEND_SPACE];
     let mut control = SendAncillaryBuffer::new(&mut space);
     if !fds.is_empty() && !control.push(SendAncillaryMessage::ScmRights(fds)) {
         return Err(ConnectionError::TooManyFds);
@@ -358,6 +398,8 @@ fn write(
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
+
+    use rustix::event::{PollFd, PollFlags, Timespec};
 
     use super::*;
     use crate::protocol::{FrontendRequest, MemoryRegion, VringFile};
@@ -383,8 +425,11 @@ mod tests {
     }
 
     fn assert_closed(mut reader: std::io::PipeReader) {
-        rustix::io::ioctl_fionbio(&reader, true).unwrap();
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0, "a copy of the descriptor is still open");
+        let mut ready = [PollFd::new(&reader, PollFlags::IN)];
+        let minute = Timespec { tv_sec: 60, tv_nsec: 0 };
+        let closed = rustix::event::poll(&mut ready, Some(&minute)).unwrap();
+        assert_eq!(closed, 1, "a copy of the descriptor is still open");
+        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
@@ -435,7 +480,7 @@ mod tests {
         let bytes =
             [&Header::request(12, 8, false).to_bytes()[..], &file.value().to_ne_bytes()].concat();
         let fds = [file.fd.as_ref().unwrap().as_fd()];
-        write(&peer.try_clone().unwrap().into(), &[IoSlice::new(&bytes[..1])], &fds).unwrap();
+        write(peer.as_fd(), &[IoSlice::new(&bytes[..1])], &fds).unwrap();
         assert!(ours.receive().unwrap().is_none());
         peer.write_all(&bytes[1..]).unwrap();
         assert_eq!(ours.receive().unwrap().unwrap().fds.len(), 1);
@@ -455,8 +500,8 @@ mod tests {
     fn too_many_descriptors_are_refused_and_closed() {
         let (peer, mut ours) = pair();
         let (reader, writer) = pipe();
-        let fds = [writer.as_fd(); 9];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(9))];
+        let fds = [writer.as_fd(); MOST_FDS];
+        let mut space = [MaybeUninit::uninit(); RECEIVE_SPACE];
         let mut control = SendAncillaryBuffer::new(&mut space);
         assert!(control.push(SendAncillaryMessage::ScmRights(&fds)));
         let header = Header::request(1, 0, false).to_bytes();
@@ -474,7 +519,7 @@ mod tests {
         let header = Header::request(1, 0, false).to_bytes();
         let peer = OwnedFd::from(peer);
         for byte in &header[..3] {
-            write(&peer, &[IoSlice::new(&[*byte])], &[writer.as_fd(); 4]).unwrap();
+            write(peer.as_fd(), &[IoSlice::new(&[*byte])], &[writer.as_fd(); 4]).unwrap();
         }
         drop(writer);
         assert!(matches!(ours.receive(), Err(ConnectionError::TooManyFds)));
@@ -486,8 +531,8 @@ mod tests {
     fn descriptors_of_half_a_message_are_closed_with_the_connection() {
         let (peer, mut ours) = pair();
         let (reader, writer) = pipe();
-        write(&peer.into(), &[IoSlice::new(&[5])], &[writer.as_fd()]).unwrap();
-        drop(writer);
+        write(peer.as_fd(), &[IoSlice::new(&[5])], &[writer.as_fd()]).unwrap();
+        drop((peer, writer));
         assert!(matches!(ours.receive(), Err(ConnectionError::ClosedWithin)));
         drop(ours);
         assert_closed(reader);

@@ -19,6 +19,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
+use eal::PeerFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use virtio::Features;
@@ -57,7 +58,7 @@ mod status {
 }
 
 /// Descriptors that come with a reply.
-type ReplyFds = ArrayVec<OwnedFd, MAX_FDS>;
+type ReplyFds = ArrayVec<PeerFd, MAX_FDS>;
 
 /// What a back-end has to offer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

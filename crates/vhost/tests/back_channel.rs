@@ -8,6 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use eal::PeerFd;
 use vhost::connection::Connection;
 use vhost::control::{ControlThread, SocketOptions};
 use vhost::frontend::{Frontend, FrontendError};
@@ -98,7 +99,7 @@ fn rude(act: impl FnOnce(&mut Connection, &mut Connection) + Send + 'static) -> 
                 FrontendMessage::GetProtocolFeatures => ProtocolFeatures::all().bits(),
                 FrontendMessage::GetQueueNum => 1,
                 FrontendMessage::SetBackendReqFd(fd) => {
-                    channel = Some(Connection::new(fd).unwrap());
+                    channel = Some(Connection::over(fd).unwrap());
                     0
                 }
                 FrontendMessage::GetVringBase(_) => {
@@ -120,7 +121,7 @@ fn wait(connection: &Connection) {
 }
 
 /// The next message; `None` at the end.
-fn receive(connection: &mut Connection) -> Option<(u32, bool, FrontendMessage<OwnedFd>)> {
+fn receive(connection: &mut Connection) -> Option<(u32, bool, FrontendMessage<PeerFd>)> {
     loop {
         if let Some(message) = connection.receive().ok()? {
             let header = message.header;

@@ -171,7 +171,7 @@ fn play(messages: &[Sent], postcopy: bool) -> usize {
             flags: sent.flags,
             size: u32::try_from(sent.payload.len()).unwrap(),
         };
-        let fds = sent.files.iter().map(|&kind| open(kind)).collect();
+        let fds = sent.files.iter().map(|&kind| open(kind).into()).collect();
         let message = Message { header, payload: &sent.payload, fds };
         // A refusal would end a real connection; here the next message comes nevertheless.
         accepted += usize::from(

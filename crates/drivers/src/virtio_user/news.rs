@@ -2,9 +2,11 @@
 //! configuration has changed.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use eal::PeerFd;
+use eal::foreign::{file_name, is_device_memory};
 use eal::pci::Bar;
 use vhost::frontend::channel::Listener;
 use vhost::protocol::{BackendMessage, VringArea};
@@ -59,10 +61,19 @@ impl News {
 }
 
 /// Maps a doorbell: the first page of what the back-end gives.
-fn map((file, size, offset): &(OwnedFd, u64, u64)) -> Option<Bar> {
+fn map((file, size, offset): &(PeerFd, u64, u64)) -> Option<Bar> {
     let page = u64::try_from(rustix::param::page_size()).ok()?;
     if *size < page || !size.is_multiple_of(page) {
         tracing::debug!(size, "a doorbell that is no page is not used");
+        return None;
+    }
+    // A worker writes to it.
+    if !is_device_memory(file.as_fd()) {
+        let found = file_name(file.as_fd());
+        tracing::debug!(
+            found,
+            "a doorbell in a file that is neither a device nor memory is not used"
+        );
         return None;
     }
     let mapped = Bar::map_page(file.as_fd(), *offset);
@@ -71,15 +82,17 @@ fn map((file, size, offset): &(OwnedFd, u64, u64)) -> Option<Bar> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
+
     use super::*;
 
-    fn file(len: u64) -> OwnedFd {
+    fn file(len: u64) -> PeerFd {
         let fd = rustix::fs::memfd_create("bell", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
         rustix::fs::ftruncate(&fd, len).unwrap();
-        fd
+        fd.into()
     }
 
-    fn bell(index: u8, size: u64, offset: u64) -> BackendMessage<OwnedFd> {
+    fn bell(index: u8, size: u64, offset: u64) -> BackendMessage<PeerFd> {
         let area = Some((file(1 << 16), size, offset));
         BackendMessage::HostNotifier(VringArea { index, area })
     }
@@ -89,12 +102,12 @@ mod tests {
         let news = News::default();
         let mut listener = news.listener(2);
         let fd = file(1 << 16);
-        let area = Some((fd.try_clone().unwrap(), 4096, 8192));
+        let area = Some((fd.as_fd().try_clone_to_owned().unwrap().into(), 4096, 8192));
         assert!(listener(BackendMessage::HostNotifier(VringArea { index: 1, area })));
         let bar = news.take().doorbells.remove(&1).unwrap().unwrap();
         bar.write16(0, 0x0102);
         let mut seen = [0; 2];
-        rustix::io::pread(&fd, &mut seen, 8192).unwrap();
+        rustix::io::pread(fd.as_fd(), &mut seen, 8192).unwrap();
         assert_eq!(seen, [2, 1]);
         // The last word counts, and what it replaces is not kept.
         assert!(listener(bell(0, 4096, 0)));
@@ -120,8 +133,9 @@ mod tests {
         ] {
             assert!(!listener(bell(index, size, offset)), "{index} {size} {offset}");
         }
-        // What can only be read.
-        let area = Some((std::fs::File::open("/proc/self/exe").unwrap().into(), 4096, 0));
+        // What a write may wait for.
+        let disk = OwnedFd::from(std::fs::File::open("/proc/self/exe").unwrap());
+        let area = Some((disk.into(), 4096, 0));
         assert!(!listener(BackendMessage::HostNotifier(VringArea { index: 0, area })));
         assert!(news.take().doorbells.is_empty());
     }
@@ -130,7 +144,7 @@ mod tests {
     fn a_doorbell_whose_file_is_truncated_is_written_in_vain() {
         let news = News::default();
         let fd = file(1 << 16);
-        let area = Some((fd.try_clone().unwrap(), 4096, 0));
+        let area = Some((fd.as_fd().try_clone_to_owned().unwrap().into(), 4096, 0));
         assert!(news.listener(1)(BackendMessage::HostNotifier(VringArea { index: 0, area })));
         let bar = news.take().doorbells.remove(&0).unwrap().unwrap();
         rustix::fs::ftruncate(&fd, 0).unwrap();

@@ -8,8 +8,8 @@
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-use eal::Epoll;
 use eal::event::Interest;
+use eal::{Epoll, PeerFd};
 
 use super::watch::Source;
 use crate::backend::Backend;
@@ -48,8 +48,8 @@ pub(super) struct Channel {
 
 impl Channel {
     /// A channel over `socket`.
-    pub(super) fn open(socket: OwnedFd, epoll: &Arc<Epoll>, id: u32) -> Result<Self, ChannelError> {
-        let connection = Connection::new(socket)?;
+    pub(super) fn open(socket: PeerFd, epoll: &Arc<Epoll>, id: u32) -> Result<Self, ChannelError> {
+        let connection = Connection::over(socket)?;
         let (token, interest) = (Source::Channel(id).token(), Interest::READ);
         epoll.add(&connection, token, interest)?;
         Ok(Self { connection, epoll: Arc::clone(epoll), token, interest, unanswered: None })

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use eal::Access;
+use eal::{Access, PeerFd};
 use rustix::fs::Stat;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -89,7 +89,8 @@ pub enum EndpointError {
 /// A listening socket. Dropping it removes the file, if it is still its own.
 #[derive(Debug)]
 pub(super) struct Listener {
-    socket: OwnedFd,
+    /// Closing it closes whatever is queued in connections that nobody has accepted.
+    socket: PeerFd,
     path: PathBuf,
     /// Device and inode of the file.
     file: Option<(u64, u64)>,
@@ -111,12 +112,12 @@ impl Listener {
             other => other.map_err(failed("create it"))?,
         }
         let file = rustix::fs::lstat(path).ok().map(|stat| identity(&stat));
-        let listener = Self { socket, path: path.to_owned(), file };
+        let listener = Self { socket: socket.into(), path: path.to_owned(), file };
         let granted = access.apply(path).map_err(|errno| match (errno, access.group) {
             (Errno::PERM, Some(group)) => EndpointError::Group { path: path.to_owned(), group },
             _ => system(path, "set its permissions", errno),
         })?;
-        rustix::net::listen(&listener.socket, BACKLOG).map_err(failed("listen"))?;
+        rustix::net::listen(listener.socket.as_fd(), BACKLOG).map_err(failed("listen"))?;
         // A VMM that may not connect waits without a word, and nothing of it is seen here.
         tracing::info!(socket = %path.display(), may_connect = %granted, "listening");
         Ok(listener)
@@ -124,7 +125,7 @@ impl Listener {
 
     /// The next connection, if one waits.
     pub(super) fn accept(&self) -> Result<Option<OwnedFd>, Errno> {
-        match rustix::net::accept_with(&self.socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
+        match rustix::net::accept_with(self.as_fd(), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
             // The peer has gone already, or it is nobody's turn.
             Err(Errno::AGAIN | Errno::CONNABORTED | Errno::INTR) => Ok(None),
             other => other.map(Some),

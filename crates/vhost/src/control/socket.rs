@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eal::Epoll;
 use eal::event::Interest;
+use eal::{Closer, Epoll, PeerFd};
 
 use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
@@ -77,6 +77,11 @@ enum Ended {
     Connection(#[from] ConnectionError),
     #[error(transparent)]
     Session(#[from] SessionError),
+    #[error(
+        "closing what it has sent takes too long: more than {} files wait",
+        eal::closer::MAX_FILES
+    )]
+    Behind,
     #[error("cannot wait for the connection: {0}")]
     Wait(#[from] std::io::Error),
 }
@@ -90,6 +95,8 @@ pub(super) struct Socket {
     role: Role,
     device: Device,
     link: Option<Link>,
+    /// Closes what front-ends send, and the sockets to them.
+    closer: Closer,
     log: LogLimit,
 }
 
@@ -124,7 +131,7 @@ impl Socket {
         }
         device.backend.attached(Watcher::new(Arc::clone(&epoll), id));
         let log = LogLimit::new(Instant::now());
-        Ok(Self { id, path, epoll, role, device, link: None, log })
+        Ok(Self { id, path, epoll, role, device, link: None, closer: Closer::default(), log })
     }
 }
 
@@ -160,20 +167,20 @@ impl Member for Socket {
         // A front-end that was started again may knock before its end was noticed.
         self.on_connection(now);
         for _ in 0..BURST {
-            let Role::Server { listener, resting } = &mut self.role else { return };
+            let Role::Server { listener, .. } = &self.role else { return };
+            if self.closer.is_behind() {
+                return self.rest(now);
+            }
             match listener.accept() {
                 Ok(Some(socket)) if self.link.is_none() => self.open(socket, now),
                 Ok(Some(refused)) => {
-                    drop(refused);
+                    drop(PeerFd::new(refused, self.closer.clone()));
                     log!(self, warn, "a second front-end was refused: one is connected");
                 }
                 Ok(None) => return,
                 Err(errno) => {
-                    // Readable until somebody accepts, so it would spin.
-                    let _ = self.epoll.remove(&*listener);
-                    *resting = Some(now + REST);
                     log!(self, warn, errno, "cannot accept a connection; trying again soon");
-                    return;
+                    return self.rest(now);
                 }
             }
         }
@@ -234,8 +241,15 @@ impl Socket {
         }
     }
 
+    /// Leaves the listening socket alone for a while: it is readable until somebody accepts.
+    fn rest(&mut self, now: Instant) {
+        let Role::Server { listener, resting } = &mut self.role else { return };
+        let _ = self.epoll.remove(&*listener);
+        *resting = Some(now + REST);
+    }
+
     fn try_connect(&mut self, now: Instant) {
-        let connected = connect(&self.path);
+        let connected = if self.closer.is_behind() { Ok(None) } else { connect(&self.path) };
         let Role::Client { attempt, pause, complained } = &mut self.role else { return };
         *attempt = Some(now + *pause);
         match connected {
@@ -256,7 +270,8 @@ impl Socket {
 
     fn open(&mut self, socket: OwnedFd, now: Instant) {
         let token = Source::Connection(self.id).token();
-        let connection = Connection::new(socket).map_err(Ended::from).and_then(|connection| {
+        let socket = PeerFd::new(socket, self.closer.clone());
+        let connection = Connection::over(socket).map_err(Ended::from).and_then(|connection| {
             self.epoll.add(&connection, token, Interest::READ)?;
             Ok(connection)
         });
@@ -280,6 +295,9 @@ impl Socket {
     /// none of its requests are read.
     fn serve(&mut self) -> Result<(), Ended> {
         let Some(link) = &mut self.link else { return Ok(()) };
+        if self.closer.is_behind() {
+            return Err(Ended::Behind);
+        }
         link.connection.flush()?;
         for _ in 0..BURST {
             if link.connection.wants_write() {

@@ -1,6 +1,7 @@
 //! The control thread with front-ends that are slow, absent, rude or in great number.
 
 mod channel;
+mod closing;
 
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;

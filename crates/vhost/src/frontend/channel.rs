@@ -5,6 +5,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use eal::PeerFd;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use crate::connection::{Connection, ConnectionError};
@@ -12,7 +13,7 @@ use crate::protocol::{BackendMessage, BackendRequest, ProtocolFeatures};
 
 /// What is done with a message of the back-end. It returns whether it was done, which the back-end
 /// is told if it asks. It is called within calls of the front-end and must not wait.
-pub type Listener = Box<dyn FnMut(BackendMessage<OwnedFd>) -> bool + Send>;
+pub type Listener = Box<dyn FnMut(BackendMessage<PeerFd>) -> bool + Send>;
 
 /// Messages at once: a back-end that sends more has to wait for its turn.
 const BURST: usize = 64;

@@ -1,6 +1,8 @@
 //! The front-end's part in records of chains in flight: it keeps them.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
+
+use eal::PeerFd;
 
 use super::error::FrontendError;
 use super::{Frontend, ReplyFds};
@@ -10,7 +12,7 @@ use crate::protocol::{FrontendMessage, InflightRegion, ProtocolError, ProtocolFe
 #[derive(Debug)]
 pub struct InflightFile {
     region: InflightRegion,
-    file: OwnedFd,
+    file: PeerFd,
 }
 
 impl Frontend {

@@ -1,15 +1,16 @@
 //! A whole message of the back-end (chapter "Back-end message types"), its payload and
 //! descriptors checked together.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use arrayvec::ArrayVec;
+use eal::PeerFd;
 
 use super::message::{Fds, empty};
 use super::payload::PayloadBuf;
 use super::{BackendRequest, MAX_FDS, Payload, ProtocolError, ProtocolFeatures, VringFile};
 
-/// A message from the back-end. `F` is [`OwnedFd`] in what was received, and may be
+/// A message from the back-end. `F` is [`PeerFd`] in what was received, and may be
 /// [`BorrowedFd`] in what is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendMessage<F> {
@@ -78,7 +79,7 @@ impl<F: AsFd> BackendMessage<F> {
     }
 }
 
-impl BackendMessage<OwnedFd> {
+impl BackendMessage<PeerFd> {
     /// The message that a header with `number`, a payload and its descriptors make up. Whatever
     /// is wrong with it, all descriptors that it does not keep are closed.
     ///
@@ -87,7 +88,7 @@ impl BackendMessage<OwnedFd> {
     pub fn decode(
         number: u32,
         payload: &[u8],
-        fds: ArrayVec<OwnedFd, MAX_FDS>,
+        fds: ArrayVec<PeerFd, MAX_FDS>,
     ) -> Result<Self, ProtocolError> {
         let request = BackendRequest::try_from(number)?;
         let name = request.name();
@@ -110,14 +111,14 @@ fn decode_area(
     request: &'static str,
     payload: &[u8],
     fds: Fds,
-) -> Result<VringArea<OwnedFd>, ProtocolError> {
+) -> Result<VringArea<PeerFd>, ProtocolError> {
     let mut rest = payload;
     let (Some(value), Some(size), Some(offset), true) =
         (u64::take(&mut rest), u64::take(&mut rest), u64::take(&mut rest), rest.is_empty())
     else {
         return Err(ProtocolError::PayloadSize { request, got: payload.len(), expected: 24 });
     };
-    let no_fd = VringFile::<OwnedFd>::NO_FD;
+    let no_fd = VringFile::<PeerFd>::NO_FD;
     let Ok(index) = u8::try_from(value & !no_fd) else {
         return Err(ProtocolError::VringFile { request, value });
     };
@@ -132,11 +133,11 @@ fn decode_area(
 mod tests {
     use super::*;
 
-    fn fd() -> OwnedFd {
-        std::fs::File::open("/dev/null").unwrap().into()
+    fn fd() -> PeerFd {
+        crate::testing::null().into()
     }
 
-    fn samples() -> Vec<BackendMessage<OwnedFd>> {
+    fn samples() -> Vec<BackendMessage<PeerFd>> {
         vec![
             BackendMessage::ConfigChange,
             BackendMessage::HostNotifier(VringArea { index: 3, area: Some((fd(), 4096, 8192)) }),

@@ -1,8 +1,9 @@
 //! A whole front-end message: its payload and file descriptors, checked together.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 
 use arrayvec::ArrayVec;
+use eal::PeerFd;
 
 use super::payload::PayloadBuf;
 use super::{
@@ -10,7 +11,7 @@ use super::{
     MemoryRegion, Payload, ProtocolError, VringAddr, VringFile, VringState,
 };
 
-/// A message from the front-end. `F` is [`OwnedFd`] in what was received, and may be
+/// A message from the front-end. `F` is [`PeerFd`] in what was received, and may be
 /// [`BorrowedFd`] in what is to be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "documented at the variants of FrontendRequest")]
@@ -159,7 +160,7 @@ impl<F: AsFd> FrontendMessage<F> {
     }
 }
 
-impl FrontendMessage<OwnedFd> {
+impl FrontendMessage<PeerFd> {
     /// The message that a header with `number`, a payload and its descriptors make up. Whatever
     /// is wrong with it, all descriptors that it does not keep are closed.
     ///
@@ -168,7 +169,7 @@ impl FrontendMessage<OwnedFd> {
     pub fn decode(
         number: u32,
         payload: &[u8],
-        fds: ArrayVec<OwnedFd, MAX_FDS>,
+        fds: ArrayVec<PeerFd, MAX_FDS>,
     ) -> Result<Self, ProtocolError> {
         use FrontendRequest as R;
         let request = FrontendRequest::try_from(number)?;
@@ -260,7 +261,7 @@ fn decode_region(request: &'static str, payload: &[u8]) -> Result<MemoryRegion, 
     }
 }
 
-fn decode_table(payload: &[u8], fds: Fds) -> Result<FrontendMessage<OwnedFd>, ProtocolError> {
+fn decode_table(payload: &[u8], fds: Fds) -> Result<FrontendMessage<PeerFd>, ProtocolError> {
     let mut rest = payload;
     let wrong_size = |expected| ProtocolError::PayloadSize {
         request: fds.request,
@@ -289,13 +290,13 @@ fn decode_table(payload: &[u8], fds: Fds) -> Result<FrontendMessage<OwnedFd>, Pr
     Ok(FrontendMessage::SetMemTable(regions.into_iter().zip(fds).collect()))
 }
 
-fn decode_file(payload: &[u8], fds: Fds) -> Result<VringFile<OwnedFd>, ProtocolError> {
+fn decode_file(payload: &[u8], fds: Fds) -> Result<VringFile<PeerFd>, ProtocolError> {
     let request = fds.request;
     let value = u64::decode(request, payload)?;
-    let Ok(index) = u8::try_from(value & !VringFile::<OwnedFd>::NO_FD) else {
+    let Ok(index) = u8::try_from(value & !VringFile::<PeerFd>::NO_FD) else {
         return Err(ProtocolError::VringFile { request, value });
     };
-    let fd = if value & VringFile::<OwnedFd>::NO_FD == 0 {
+    let fd = if value & VringFile::<PeerFd>::NO_FD == 0 {
         Some(fds.one()?)
     } else {
         fds.none()?;
@@ -307,7 +308,7 @@ fn decode_file(payload: &[u8], fds: Fds) -> Result<VringFile<OwnedFd>, ProtocolE
 /// The descriptors of a message, whose number has yet to be checked.
 pub(super) struct Fds {
     pub(super) request: &'static str,
-    pub(super) fds: ArrayVec<OwnedFd, MAX_FDS>,
+    pub(super) fds: ArrayVec<PeerFd, MAX_FDS>,
 }
 
 impl Fds {
@@ -315,7 +316,7 @@ impl Fds {
         ProtocolError::FdCount { request: self.request, got: self.fds.len(), expected }
     }
 
-    fn exactly(self, expected: usize) -> Result<ArrayVec<OwnedFd, MAX_FDS>, ProtocolError> {
+    fn exactly(self, expected: usize) -> Result<ArrayVec<PeerFd, MAX_FDS>, ProtocolError> {
         if self.fds.len() == expected { Ok(self.fds) } else { Err(self.wrong(expected)) }
     }
 
@@ -323,7 +324,7 @@ impl Fds {
         self.exactly(0).map(drop)
     }
 
-    pub(super) fn one(mut self) -> Result<OwnedFd, ProtocolError> {
+    pub(super) fn one(mut self) -> Result<PeerFd, ProtocolError> {
         let error = self.wrong(1);
         match (self.fds.pop(), self.fds.is_empty()) {
             (Some(fd), true) => Ok(fd),
@@ -342,15 +343,15 @@ mod tests {
 
     use super::*;
 
-    fn fds(count: usize) -> ArrayVec<OwnedFd, MAX_FDS> {
-        (0..count).map(|_| std::fs::File::open("/dev/null").unwrap().into()).collect()
+    fn fds(count: usize) -> ArrayVec<PeerFd, MAX_FDS> {
+        (0..count).map(|_| crate::testing::null().into()).collect()
     }
 
-    fn fd() -> OwnedFd {
+    fn fd() -> PeerFd {
         fds(1).pop().unwrap()
     }
 
-    fn samples() -> Vec<FrontendMessage<OwnedFd>> {
+    fn samples() -> Vec<FrontendMessage<PeerFd>> {
         use FrontendMessage as M;
         let state = VringState { index: 1, num: 256 };
         let region = MemoryRegion { guest_addr: 1, size: 2, user_addr: 3, mmap_offset: 4 };
@@ -419,7 +420,7 @@ mod tests {
                 | FrontendMessage::SetVringErr(file) => file.fd.into_iter().collect(),
                 _ => ArrayVec::new(),
             };
-            let numbers: Vec<_> = fds.iter().map(AsRawFd::as_raw_fd).collect();
+            let numbers: Vec<_> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
             let decoded = FrontendMessage::decode(number, &payload, fds).unwrap();
             assert_eq!(format!("{decoded:?}"), raw);
             let sent: Vec<_> = decoded.fds().iter().map(AsRawFd::as_raw_fd).collect();

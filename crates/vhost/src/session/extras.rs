@@ -1,8 +1,9 @@
 //! What devices with a life of their own need: configuration space, announcements after a
 //! migration, and the channel for messages of the back-end.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::AsFd;
 
+use eal::PeerFd;
 use rustix::net::{AddressFamily, SocketType, sockopt};
 
 use super::error::SessionError;
@@ -51,9 +52,9 @@ pub(super) fn send_rarp(device: &mut Device, mac: u64) {
 impl Session {
     /// Takes another channel (SET_BACKEND_REQ_FD). It will be read from and written to, so it must
     /// be what front-ends send, a Unix stream socket.
-    pub(super) fn set_channel(&mut self, fd: OwnedFd) -> Result<(), SessionError> {
-        let stream = sockopt::socket_type(&fd).is_ok_and(|kind| kind == SocketType::STREAM)
-            && sockopt::socket_domain(&fd).is_ok_and(|domain| domain == AddressFamily::UNIX);
+    pub(super) fn set_channel(&mut self, fd: PeerFd) -> Result<(), SessionError> {
+        let stream = sockopt::socket_type(fd.as_fd()).is_ok_and(|kind| kind == SocketType::STREAM)
+            && sockopt::socket_domain(fd.as_fd()).is_ok_and(|domain| domain == AddressFamily::UNIX);
         if !stream {
             return Err(SessionError::NoSocket);
         }

@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use eal::Mapping;
+use eal::{Mapping, PeerFd};
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use virtio::Features;
@@ -83,7 +83,7 @@ impl Session {
     pub(super) fn set_inflight(
         &mut self,
         region: InflightRegion,
-        fd: &OwnedFd,
+        fd: &PeerFd,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetInflightFd;
         self.check_inflight(request, region)?;
@@ -101,7 +101,8 @@ impl Session {
         // The format may still be chosen; more is of no use in either.
         let most = Layout::Packed.region_bytes(region.rings, region.entries) as u64;
         let map = Mapping::map(fd.as_fd(), region.offset, region.size.min(most))
-            .map_err(|source| SessionError::MapInflight { source })?;
+            .map_err(|source| SessionError::MapInflight { source })?
+            .closed_by(fd.closer());
         self.inflight.region = Some((region, Arc::new(map)));
         Ok(())
     }

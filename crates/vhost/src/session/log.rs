@@ -5,10 +5,10 @@
 //! (SET_VRING_ADDR). A ring that starts while the guest is being migrated has the bit first and
 //! the log last.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use eal::{Mapping, PeerEvent};
+use eal::{Mapping, PeerEvent, PeerFd};
 use virtio::{DirtyLog, Features};
 
 use super::ring::{RingState, event_fd};
@@ -57,11 +57,12 @@ impl Session {
         &mut self,
         device: &mut Device,
         base: LogBase,
-        fd: &OwnedFd,
+        fd: &PeerFd,
     ) -> Result<Reply, SessionError> {
         let request = FrontendRequest::SetLogBase;
         let map = Mapping::map(fd.as_fd(), base.offset, base.size)
-            .map_err(|source| SessionError::MapLog { source })?;
+            .map_err(|source| SessionError::MapLog { source })?
+            .closed_by(fd.closer());
         let log = DirtyLog::new(Arc::new(map), self.log.event.clone());
         check_covers(&log, request, self.memory.end())?;
         let rings = self.rings.iter().filter(|ring| ring.started);
@@ -78,7 +79,7 @@ impl Session {
     pub(super) fn set_log_fd(
         &mut self,
         device: &mut Device,
-        fd: OwnedFd,
+        fd: PeerFd,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetLogFd.name();
         let event = event_fd(request, Some(fd))?;

@@ -1,9 +1,9 @@
 //! The memory that a front-end shares (SET_MEM_TABLE, ADD_MEM_REG, REM_MEM_REG).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use eal::Mapping;
+use eal::{Mapping, PeerFd};
 use virtio::GuestMemory;
 use virtio::memory::Region;
 
@@ -59,7 +59,7 @@ impl MemoryTable {
     /// A table with these regions only, in files of `kinds`.
     pub(super) fn of(
         request: &'static str,
-        regions: &[(MemoryRegion, OwnedFd)],
+        regions: &[(MemoryRegion, PeerFd)],
         kinds: MemoryKinds,
     ) -> Result<Self, SessionError> {
         let regions = regions.iter().map(|(region, fd)| map(request, region, fd, kinds));
@@ -75,7 +75,7 @@ impl MemoryTable {
         &self,
         request: &'static str,
         region: &MemoryRegion,
-        fd: &OwnedFd,
+        fd: &PeerFd,
         kinds: MemoryKinds,
     ) -> Result<Self, SessionError> {
         if self.regions.len() >= MAX_SLOTS {
@@ -112,7 +112,7 @@ impl MemoryTable {
 fn map(
     request: &'static str,
     region: &MemoryRegion,
-    fd: &OwnedFd,
+    fd: &PeerFd,
     kinds: MemoryKinds,
 ) -> Result<Region, SessionError> {
     let guest_addr = region.guest_addr;
@@ -122,12 +122,14 @@ fn map(
     };
     let mapping = map(fd.as_fd(), region.mmap_offset, region.size)
         .map_err(|source| SessionError::Map { request, guest_addr, source })?;
-    Ok(Region { guest_addr, user_addr: region.user_addr, mapping: Arc::new(mapping) })
+    let mapping = Arc::new(mapping.closed_by(fd.closer()));
+    Ok(Region { guest_addr, user_addr: region.user_addr, mapping })
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs::File;
+    use std::os::fd::OwnedFd;
     use std::os::unix::fs::FileExt;
 
     use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
@@ -146,7 +148,8 @@ mod tests {
             file.write_all_at(&[1], offset).unwrap();
         }
         let region = MemoryRegion { guest_addr: 0, size: SIZE, user_addr: USER, mmap_offset: 0 };
-        MemoryTable::of("test", &[(region, file.into())], MemoryKinds::Lasting).unwrap()
+        MemoryTable::of("test", &[(region, OwnedFd::from(file).into())], MemoryKinds::Lasting)
+            .unwrap()
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 
+use eal::PeerFd;
 use virtio::Features;
 
 pub use error::SessionError;
@@ -90,7 +91,7 @@ pub struct Answer {
     pub refused: Option<SessionError>,
     /// The front-end's new channel for messages of the back-end, which replaces the old one: a
     /// Unix stream socket.
-    pub channel: Option<OwnedFd>,
+    pub channel: Option<PeerFd>,
 }
 
 /// A device and the application that wants to hear of it.
@@ -120,7 +121,7 @@ pub struct Session {
     rings: Vec<RingState>,
     ready: bool,
     /// A channel that the message at hand has brought.
-    channel: Option<OwnedFd>,
+    channel: Option<PeerFd>,
     /// A descriptor to go with the reply to the message at hand.
     attached: Option<OwnedFd>,
 }
@@ -219,7 +220,7 @@ impl Session {
     fn dispatch(
         &mut self,
         device: &mut Device,
-        message: FrontendMessage<OwnedFd>,
+        message: FrontendMessage<PeerFd>,
         needs_reply: bool,
     ) -> Result<Option<Reply>, SessionError> {
         use FrontendMessage as M;
@@ -447,7 +448,7 @@ impl Session {
     fn set_kick(
         &mut self,
         device: &mut Device,
-        file: VringFile<OwnedFd>,
+        file: VringFile<PeerFd>,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringKick;
         let kick = event_fd(request.name(), file.fd)?;
@@ -478,7 +479,7 @@ impl Session {
     fn set_call(
         &mut self,
         device: &mut Device,
-        file: VringFile<OwnedFd>,
+        file: VringFile<PeerFd>,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringCall;
         let call = call_file(request.name(), file.fd)?;
@@ -493,7 +494,7 @@ impl Session {
     fn set_err(
         &mut self,
         device: &mut Device,
-        file: VringFile<OwnedFd>,
+        file: VringFile<PeerFd>,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringErr;
         let err = event_fd(request.name(), file.fd)?;

@@ -11,9 +11,10 @@
 //!    second has an acknowledgement, even where only the first asked for one.
 //! 4. POSTCOPY_END: all pages are there.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
 use arrayvec::ArrayVec;
+use eal::PeerFd;
 
 use super::memory::MemoryTable;
 use super::{Device, Reply, Session, SessionError};
@@ -104,7 +105,7 @@ impl Session {
     pub(super) fn set_missing_memory(
         &mut self,
         device: &mut Device,
-        regions: &[(MemoryRegion, OwnedFd)],
+        regions: &[(MemoryRegion, PeerFd)],
         needs_reply: bool,
     ) -> Result<Option<Reply>, SessionError> {
         if self.postcopy.phase == Phase::Unready {
@@ -143,7 +144,7 @@ impl Session {
     }
 }
 
-fn file((region, fd): &(MemoryRegion, OwnedFd)) -> RegionFile<'_> {
+fn file((region, fd): &(MemoryRegion, PeerFd)) -> RegionFile<'_> {
     let MemoryRegion { guest_addr, size, mmap_offset, .. } = *region;
     RegionFile { guest_addr, fd: fd.as_fd(), offset: mmap_offset, len: size }
 }

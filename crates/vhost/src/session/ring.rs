@@ -1,8 +1,8 @@
 //! What a front-end has told about one ring.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use eal::PeerEvent;
+use eal::{PeerEvent, PeerFd};
 use virtio::Features;
 
 use super::error::SessionError;
@@ -94,7 +94,7 @@ pub(super) fn check_base(base: u32, features: u64) -> Result<(), SessionError> {
 /// By which a front-end wants to hear of used buffers.
 pub(super) fn call_file(
     request: &'static str,
-    fd: Option<OwnedFd>,
+    fd: Option<PeerFd>,
 ) -> Result<Option<Call>, SessionError> {
     match fd.map(CallSocket::new) {
         None => Ok(None),
@@ -106,12 +106,12 @@ pub(super) fn call_file(
 /// The eventfd that a front-end sent.
 pub(super) fn event_fd(
     request: &'static str,
-    fd: Option<OwnedFd>,
+    fd: Option<PeerFd>,
 ) -> Result<Option<PeerEvent>, SessionError> {
     let Some(fd) = fd else { return Ok(None) };
     let failed = |source| SessionError::EventFd { request, source };
     if !PeerEvent::is_event(fd.as_fd()).map_err(failed)? {
         return Err(SessionError::NoEventFd { request, found: eal::file_name(fd.as_fd()) });
     }
-    PeerEvent::from_fd(fd).map(Some).map_err(failed)
+    PeerEvent::from_fd(fd.into_owned()).map(Some).map_err(failed)
 }

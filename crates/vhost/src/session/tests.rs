@@ -71,7 +71,7 @@ impl Bench {
         payload: &[u8],
         fds: Vec<OwnedFd>,
     ) -> Result<Answer, SessionError> {
-        let fds: ArrayVec<_, MAX_FDS> = fds.into_iter().collect();
+        let fds: ArrayVec<_, MAX_FDS> = fds.into_iter().map(PeerFd::from).collect();
         self.session.handle(&mut self.device, Message { header, payload, fds })
     }
 

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use eal::Mapping;
 use eal::mem::MemError;
+use eal::{Closer, Mapping, PeerFd};
 use virtio::GuestMemory;
 use virtio::memory::{MemoryError, Region};
 
@@ -48,15 +48,19 @@ pub enum ShareError {
 /// What is mapped.
 #[derive(Debug, Default)]
 pub(super) struct MemoryTable {
+    /// For the files and mappings of this driver, one table after the other.
+    closer: Closer,
     pieces: Vec<(Extent, Arc<Mapping>)>,
 }
 
 impl MemoryTable {
     /// Maps all that there is now. What is in `known` as well is not mapped again.
     pub(super) fn scan(kernel: &dyn Kernel, known: &Self) -> Result<Self, ShareError> {
+        let closer = known.closer.clone();
         let mut pieces = Vec::new();
         let mut from = 0;
         while let Some((extent, file)) = kernel.lookup(from, u64::MAX)? {
+            let file = PeerFd::new(file, closer.clone());
             let Extent { start, last, .. } = extent;
             if start < from || last < start {
                 return Err(ShareError::Order { start, last, from });
@@ -72,10 +76,10 @@ impl MemoryTable {
             let Some(next) = last.checked_add(1) else { break };
             from = next;
         }
-        Ok(Self { pieces })
+        Ok(Self { closer, pieces })
     }
 
-    fn mapping(&self, extent: &Extent, file: impl AsFd) -> Result<Arc<Mapping>, ShareError> {
+    fn mapping(&self, extent: &Extent, file: &PeerFd) -> Result<Arc<Mapping>, ShareError> {
         let known = self.pieces.iter().find(|(known, _)| known == extent);
         if let Some((_, mapping)) = known {
             return Ok(Arc::clone(mapping));
@@ -85,7 +89,7 @@ impl MemoryTable {
         let len = (last - start).saturating_add(1);
         let mapping = Mapping::map_object(file.as_fd(), offset, len)
             .map_err(|source| ShareError::Map { start, source })?;
-        Ok(Arc::new(mapping))
+        Ok(Arc::new(mapping.closed_by(file.closer())))
     }
 
     /// Whether it is the same memory.

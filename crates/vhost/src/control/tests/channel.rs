@@ -1,5 +1,7 @@
 //! The channel for messages of the back-end, with front-ends that answer, do not, or lie.
 
+use eal::PeerFd;
+
 use super::*;
 use crate::protocol::{BackendMessage, ProtocolFeatures, VringArea};
 
@@ -40,13 +42,14 @@ impl Ears {
 
     /// The next message, and whether it wants an answer; `None` once the channel is closed.
     #[track_caller]
-    fn hear(&mut self) -> Option<(B, bool)> {
+    fn hear(&mut self) -> Option<(BackendMessage<PeerFd>, bool)> {
         let deadline = Instant::now() + LONG;
         loop {
             match self.connection.receive() {
                 Ok(Some(message)) => {
                     let header = message.header;
-                    let decoded = B::decode(header.request, message.payload, message.fds);
+                    let decoded =
+                        BackendMessage::decode(header.request, message.payload, message.fds);
                     return Some((decoded.unwrap(), header.needs_reply()));
                 }
                 Ok(None) => {
@@ -70,7 +73,7 @@ impl Ears {
     }
 }
 
-fn index(message: &B) -> Option<u8> {
+fn index<F>(message: &BackendMessage<F>) -> Option<u8> {
     match message {
         BackendMessage::ConfigChange => None,
         BackendMessage::HostNotifier(VringArea { index, .. }) => Some(*index),
