@@ -1,5 +1,5 @@
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -149,6 +149,17 @@ impl Ovs {
             Ok((self.log().matches(&enabled).count() >= rings).then_some(()))
         })
         .with_context(|| self.log())
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.vswitchd.id()
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.vswitchd.ended()
     }
 
     /// Everything the switch has written.

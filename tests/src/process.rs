@@ -213,11 +213,16 @@ impl Process {
 
     /// Whether the process still runs.
     pub fn is_running(&mut self) -> bool {
+        self.ended().is_none()
+    }
+
+    /// How the process has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             // Kept: once it is known, the id may belong to another process.
             self.status = self.child.try_wait().ok().flatten();
         }
-        self.status.is_none()
+        self.status
     }
 
     /// Sends SIGTERM, waits for `limit`, then SIGKILL. Gives the status if it ended in time.

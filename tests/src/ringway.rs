@@ -238,6 +238,11 @@ impl Ringway {
         self.process.is_running()
     }
 
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
     /// Everything it has written.
     #[must_use]
     pub fn log(&self) -> String {
