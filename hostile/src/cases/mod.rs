@@ -1,7 +1,15 @@
 //! The cases, as data: what each is called, what it does, and what a back-end may do about it.
 
+/// Commands of the control queue.
+mod control;
 /// Chains of descriptors.
 mod descriptors;
+/// What else the protocol has: logs, records of chains in flight, configuration, channels.
+mod extras;
+/// Files of kinds and in states that can make a back-end wait.
+mod files;
+/// Net headers, and frames of odd lengths.
+mod headers;
 /// Indexes and wrap counters.
 mod indexes;
 /// Tables of memory regions.
@@ -130,8 +138,12 @@ pub fn all() -> Vec<Instance> {
         messages::CASES,
         vrings::CASES,
         memory::CASES,
+        files::CASES,
+        extras::CASES,
         descriptors::CASES,
         indexes::CASES,
+        headers::CASES,
+        control::CASES,
     ];
     let formats = |case: &'static Case| match case.play {
         Play::Wire(_) => vec![None],
