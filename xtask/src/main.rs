@@ -9,6 +9,8 @@
 mod bench;
 /// Inputs that nobody has thought of, guided by coverage.
 mod fuzz;
+/// Back-ends under attack.
+mod hostile;
 /// Instructions per frame, which must not grow unnoticed.
 mod instructions;
 /// Every order of threads, by loom.
@@ -48,6 +50,13 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Check models of what threads share in every order of their steps, with loom
     Loom,
+    /// Attack a back-end with every lie a front-end can tell, beside a well-behaved pair
+    #[command(disable_help_flag = true)]
+    Hostile {
+        /// Options of the attacking program: see --help
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Count the instructions per frame and compare them with the stored counts
     Instructions(instructions::Options),
 }
@@ -60,6 +69,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Loom => models::run().map(|()| true),
+        Command::Hostile { arguments } => hostile::run(&arguments),
         Command::Instructions(options) => instructions::run(&options),
     };
     match result {
