@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use arrayvec::ArrayVec;
+use eal::PeerFd;
 use vhost::Connection;
 use vhost::protocol::{BackendMessage, FrontendMessage, HEADER_SIZE, MAX_FDS};
 
@@ -26,26 +27,26 @@ fn file() -> OwnedFd {
 }
 
 /// A message with files, decoded.
-fn decode(input: &mut Input<'_>, decode: fn(u32, &[u8], ArrayVec<OwnedFd, MAX_FDS>)) {
+fn decode(input: &mut Input<'_>, decode: fn(u32, &[u8], ArrayVec<PeerFd, MAX_FDS>)) {
     let number = input.likely(&[5, 6, 24, 31, 32, 37]);
-    let fds = (0..input.below(9)).map(|_| file()).collect();
+    let fds = (0..input.below(9)).map(|_| file().into()).collect();
     decode(u32::try_from(number).unwrap_or(u32::MAX), input.rest(), fds);
 }
 
 /// A message that is accepted is the same again when it is sent.
-fn frontend(number: u32, payload: &[u8], fds: ArrayVec<OwnedFd, MAX_FDS>) {
+fn frontend(number: u32, payload: &[u8], fds: ArrayVec<PeerFd, MAX_FDS>) {
     let Ok(message) = FrontendMessage::decode(number, payload, fds) else { return };
     assert_eq!(message.request().number(), number);
-    let again = message.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    let again = message.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap().into()).collect();
     let sent = message.payload();
     let message = FrontendMessage::decode(number, &sent, again).expect("it was accepted before");
     assert_eq!(message.payload(), sent);
 }
 
 /// As [`frontend`].
-fn backend(number: u32, payload: &[u8], fds: ArrayVec<OwnedFd, MAX_FDS>) {
+fn backend(number: u32, payload: &[u8], fds: ArrayVec<PeerFd, MAX_FDS>) {
     let Ok(message) = BackendMessage::decode(number, payload, fds) else { return };
-    let again = message.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap()).collect();
+    let again = message.fds().iter().map(|fd| fd.try_clone_to_owned().unwrap().into()).collect();
     let sent = message.payload();
     let message = BackendMessage::decode(number, &sent, again).expect("it was accepted before");
     assert_eq!(message.payload(), sent);

@@ -159,7 +159,7 @@ impl World {
     /// message comes nevertheless.
     fn deliver(&mut self, request: u32, flags: u32, payload: &[u8], files: &[u8]) {
         let size = u32::try_from(payload.len()).unwrap();
-        let fds = files.iter().map(|kind| self.open(*kind)).collect();
+        let fds = files.iter().map(|kind| self.open(*kind).into()).collect();
         let message = Message { header: Header { request, flags, size }, payload, fds };
         if let Ok(answer) = self.session.handle(&mut self.device, message)
             && answer.attached.is_some()
