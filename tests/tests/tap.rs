@@ -4,9 +4,11 @@
 
 use std::time::Duration;
 
-use e2e::{Netns, Peer, Ringway, require, traffic};
+use e2e::{Netns, Peer, Ringway, require, traffic, wait};
 
 const MIB: u32 = 64;
+const LIMIT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(20);
 
 fn configure(ns: &Netns, interface: &str, address: &str) {
     ns.sh(&format!("ip address add {address}/24 dev {interface}")).unwrap();
@@ -41,6 +43,39 @@ fn the_host_kernel_talks_to_itself_through_two_taps() {
     assert!(counters.rx_bytes > bytes && counters.tx_bytes > bytes, "{counters:?}");
     assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
     assert!(left.sh("ip link show rwa").is_err(), "the interface is left over");
+}
+
+/// A TAP interface is moved into a container and called `eth0` there, as another interface is in
+/// the switch's namespace; the container ends, and another one gets the interface.
+#[test]
+fn a_tap_in_a_container_is_known_whatever_it_is_called() {
+    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    host.sh("ip link add eth0 mtu 600 type veth peer name eth1").unwrap();
+    host.sh("ip link set eth0 up; ip link set eth1 up").unwrap();
+    let mut ringway =
+        Ringway::switch_in(&host, dir.path(), &["a=tap:rwa", "b=tap:rwb"], "0").unwrap();
+    ringway.wait_links(&["a", "b"]).unwrap();
+    configure(&host, "rwa", "10.1.0.1");
+    for _ in 0..2 {
+        let container = Netns::new().unwrap();
+        host.sh(&format!("ip link set rwb netns {}", container.name())).unwrap();
+        container.sh("ip link set rwb name eth0").unwrap();
+        configure(&container, "eth0", "10.1.0.2");
+        ringway.wait_links(&["a", "b"]).unwrap();
+        // More than the other eth0 takes.
+        talk(&host, &container);
+        let shown = ringway.show("ports").unwrap().to_string();
+        assert!(shown.contains("net:["), "{shown}");
+        drop(container);
+        // The kernel takes its time to end a namespace.
+        wait::until("the interface is made again", LIMIT, PAUSE, || {
+            Ok(host.sh("ip link show rwb").ok())
+        })
+        .unwrap();
+    }
+    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
 }
 
 /// Two switches, a TAP port each, between them our front-end and our back-end.

@@ -112,6 +112,17 @@ pub(crate) fn name_of(request: &libc::ifreq) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// The address in a request that the kernel has answered. In another one it means nothing.
+pub(crate) fn hardware_address(request: &libc::ifreq) -> MacAddr {
+    // SAFETY: bytes for an address are in the union whatever was last written to it.
+    let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
+    let mut mac = MacAddr::default();
+    for (to, from) in mac.0.iter_mut().zip(data) {
+        *to = from.cast_unsigned();
+    }
+    mac
+}
+
 /// Asks the kernel about the interface that `request` names.
 ///
 /// # Safety
@@ -207,13 +218,7 @@ impl Interfaces {
         let mut request = request(name);
         // SAFETY: SIOCGIFHWADDR fills in an ifreq.
         unsafe { self.ask(libc::SIOCGIFHWADDR as c_ulong, &mut request)? };
-        // SAFETY: SIOCGIFHWADDR has filled in the address.
-        let data = unsafe { request.ifr_ifru.ifru_hwaddr.sa_data };
-        let mut mac = MacAddr::default();
-        for (to, from) in mac.0.iter_mut().zip(data) {
-            *to = from.cast_unsigned();
-        }
-        Ok(mac)
+        Ok(hardware_address(&request))
     }
 
     /// Changes the MAC address.

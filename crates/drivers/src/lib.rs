@@ -31,6 +31,7 @@ mod gather;
 pub mod igb;
 mod interfaces;
 mod kernel;
+mod netlink;
 pub mod null;
 pub mod open;
 pub mod pcap;

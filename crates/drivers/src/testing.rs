@@ -265,7 +265,7 @@ pub(crate) fn check_interface_that_comes_and_goes(device: &str) {
 }
 
 /// A name that ip(8) takes for the calling thread's network namespace.
-fn namespace() -> String {
+pub(crate) fn namespace() -> String {
     format!("/proc/{}/task/{}/ns/net", std::process::id(), gettid().as_raw_nonzero())
 }
 

@@ -10,8 +10,8 @@ use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
 use packet::MacAddr;
 
 use super::interface::{Interface, NotOpened, missing};
-use super::link::{LinkState, LinkWatch};
-use super::options::{MAX_MTU, Settings};
+use super::link::{LinkState, LinkWatch, Next};
+use super::options::Settings;
 use super::session::{Driver, Session};
 use super::slot::Slots;
 use crate::interfaces::{Interfaces, names};
@@ -80,7 +80,7 @@ pub(crate) fn open_port<D: Driver>(
     let shared = Arc::new(Shared { what: what.clone(), name, asker, state, inner });
     shared.open_first().map_err(error)?;
     let looker = Arc::clone(&shared);
-    let watch = LinkWatch::start(&shared.name, move || looker.look());
+    let watch = LinkWatch::start(&shared.state, move || looker.look());
     let watch = watch.map_err(|cause| error(format!("cannot watch its link: {cause}")));
     // The control side first, which gives the interface back should there be no watch.
     let mut control = KernelControl { shared, watch: None };
@@ -96,8 +96,8 @@ impl<D: Driver> Shared<D> {
     /// Takes the interface up if it is there; the error is the reason why no port can be.
     fn open_first(&self) -> Result<(), String> {
         let mut inner = self.lock();
-        match Interface::find(&self.name, &self.asker) {
-            Ok(interface) => match self.take_up(&mut inner, interface, true) {
+        match inner.driver.find(&self.name, &self.asker) {
+            Ok(interface) => match self.take_up(&mut inner, &interface, true) {
                 Ok(()) => {
                     self.state.open();
                     return Ok(());
@@ -115,39 +115,47 @@ impl<D: Driver> Shared<D> {
     }
 
     /// Sees how things are with the interface: something may have changed.
-    fn look(&self) {
+    fn look(&self) -> Next {
         let before = self.state.link().changes;
-        self.look_quietly(&mut self.lock());
+        let next = self.look_quietly(&mut self.lock());
         // Without the lock: the listener may close the port.
         if self.state.link().changes != before {
             self.state.events.announce(PortEvent::LinkChanged);
         }
+        next
     }
 
-    fn look_quietly(&self, inner: &mut Inner<D>) {
+    fn look_quietly(&self, inner: &mut Inner<D>) -> Next {
         if inner.closed {
-            return;
+            return Next::AtChange;
         }
         if let Some(session) = &inner.session {
             match session.facts(&self.asker) {
                 Some((up, mtu)) => {
                     self.state.set_mtu(mtu);
                     self.state.set_up(up);
-                    return;
+                    // The kernel tells nothing of other network namespaces.
+                    let is_elsewhere = session.elsewhere(&self.asker).is_some();
+                    return if is_elsewhere { Next::Soon } else { Next::AtChange };
                 }
                 None => self.leave(inner),
             }
         }
-        match Interface::find(&self.name, &self.asker) {
-            Ok(interface) => match self.take_up(inner, interface, false) {
-                Ok(()) => {
-                    let what = &self.what;
-                    tracing::info!("{what}: the interface is there, and the port uses it");
-                }
-                Err(NotOpened::Refused(reason)) => self.note_problem(inner, Some(reason)),
-                Err(NotOpened::Gone) => self.note_problem(inner, None),
-            },
-            Err(_) => self.note_problem(inner, None),
+        let found = inner.driver.find(&self.name, &self.asker);
+        match found.and_then(|interface| self.take_up(inner, &interface, false)) {
+            Ok(()) => {
+                let what = &self.what;
+                tracing::info!("{what}: the interface is there, and the port uses it");
+                Next::AtChange
+            }
+            Err(NotOpened::Refused(reason)) => {
+                self.note_problem(inner, Some(reason));
+                if D::MAKES_INTERFACES { Next::Later } else { Next::AtChange }
+            }
+            Err(NotOpened::Gone) => {
+                self.note_problem(inner, None);
+                Next::AtChange
+            }
         }
     }
 
@@ -171,7 +179,7 @@ impl<D: Driver> Shared<D> {
             && inner.problem != problem
         {
             let what = &self.what;
-            tracing::warn!("{what}: the interface is there, but {reason}; the port waits");
+            tracing::warn!("{what} waits: {reason}");
         }
         inner.problem = problem;
     }
@@ -180,13 +188,14 @@ impl<D: Driver> Shared<D> {
     fn take_up(
         &self,
         inner: &mut Inner<D>,
-        interface: Interface<'_>,
+        interface: &Interface<'_>,
         strictly: bool,
     ) -> Result<(), NotOpened> {
         let Inner { driver, slots, wanted, .. } = inner;
-        let opened = driver.open(&interface, wanted, slots.waits(), &self.state)?;
+        let opened = driver.open(interface, wanted, slots.waits(), &self.state)?;
         let mut session = Session::new(interface, opened.device, opened.was_off);
-        if let Err(reason) = session.configure(&self.asker, wanted) {
+        let configured = session.configure(&self.asker, wanted);
+        if let Err(reason) = configured.and_then(|()| driver.finish(interface)) {
             if strictly {
                 session.give_back(&self.asker);
                 return Err(NotOpened::Refused(reason));
@@ -247,7 +256,7 @@ impl<D: Driver> PortControl for KernelControl<D> {
     fn info(&self) -> PortInfo {
         let inner = self.shared.lock();
         let queues = inner.slots.count();
-        let max_mtu = inner.session.as_ref().map_or(MAX_MTU, Session::max_mtu);
+        let max_mtu = inner.session.as_ref().map_or(D::MAX_MTU, Session::max_mtu);
         PortInfo { driver: D::NAME, rx_queues: queues, tx_queues: queues, max_mtu }
     }
 
@@ -293,10 +302,14 @@ impl<D: Driver> PortControl for KernelControl<D> {
     }
 
     fn promiscuous(&self) -> bool {
-        self.shared.lock().wanted.promiscuous
+        D::ALWAYS_PROMISCUOUS || self.shared.lock().wanted.promiscuous
     }
 
     fn set_promiscuous(&mut self, on: bool) -> Result<(), Error> {
+        if D::ALWAYS_PROMISCUOUS {
+            let what = "leave promiscuous mode";
+            return on.then_some(()).ok_or(Error::Unsupported { driver: D::NAME, what });
+        }
         self.change(|wanted| wanted.promiscuous = on, |session, _| session.set_promiscuous(on))
     }
 
@@ -318,9 +331,7 @@ impl<D: Driver> PortControl for KernelControl<D> {
             let problem = inner.problem.as_deref().unwrap_or("there is no such interface");
             return vec![("interface".to_owned(), format!("waiting for '{name}': {problem}"))];
         };
-        let mut details = vec![("interface".to_owned(), session.name(&self.shared.asker))];
-        details.extend(session.details());
-        details
+        session.details(&self.shared.asker)
     }
 }
 

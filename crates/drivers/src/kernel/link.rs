@@ -4,11 +4,13 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use eal::EventFd;
 use ethdev::{Link, PortEvent, PortEvents};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -30,6 +32,8 @@ pub(crate) struct LinkState {
     /// The interface's MTU, in bytes.
     mtu: AtomicU32,
     changes: AtomicU64,
+    /// Wakes the thread that watches the interface, once there is one.
+    watch: OnceLock<Arc<EventFd>>,
     pub(crate) events: PortEvents,
 }
 
@@ -44,6 +48,7 @@ impl LinkState {
             up: AtomicBool::new(false),
             mtu: AtomicU32::new(1500),
             changes: AtomicU64::new(0),
+            watch: OnceLock::new(),
             events: PortEvents::new(),
         }
     }
@@ -108,6 +113,17 @@ impl LinkState {
         }
     }
 
+    /// A queue has found that the interface is gone: has the thread that watches it look, which
+    /// hears of it by no message where the interface was in another network namespace.
+    #[cold]
+    pub(crate) fn lose(&self) {
+        self.end("the interface was deleted");
+        if let Some(watch) = self.watch.get() {
+            // It fails when the counter is full, and the thread is woken then.
+            let _ = watch.signal();
+        }
+    }
+
     /// The longest frame that the interface takes, in bytes: its MTU with an Ethernet header
     /// and a VLAN tag.
     #[inline]
@@ -142,10 +158,25 @@ pub(crate) const fn carries(flags: i32) -> bool {
     flags & wanted == wanted
 }
 
+/// How long to wait where something is to be tried again, or is nothing that the kernel tells of.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// When to look at an interface next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    /// When the kernel tells of a change.
+    AtChange,
+    /// After a while, and not before: looking may itself be what the kernel tells of.
+    Later,
+    /// When the kernel tells of a change, and after a while.
+    Soon,
+}
+
 /// The thread. Dropping this ends it.
 #[derive(Debug)]
 pub(crate) struct LinkWatch {
-    stop: EventFd,
+    stopped: Arc<AtomicBool>,
+    wake: Arc<EventFd>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -153,24 +184,34 @@ impl LinkWatch {
     /// Has `look` called whenever something has changed about an interface of the calling thread's
     /// network namespace, and once at the start, since what happened before is not seen. The
     /// thread has that namespace too.
-    pub(crate) fn start(name: &str, mut look: impl FnMut() + Send + 'static) -> io::Result<Self> {
+    pub(crate) fn start(
+        state: &LinkState,
+        mut look: impl FnMut() -> Next + Send + 'static,
+    ) -> io::Result<Self> {
         let messages = link_messages()?;
-        let stop = EventFd::new()?;
-        let stopped = stop.try_clone()?;
-        let thread = thread::Builder::new().name(format!("link-{name}")).spawn(move || {
-            look();
-            while wait(&messages, &stopped) {
+        let wake = Arc::new(EventFd::new()?);
+        let stopped = Arc::new(AtomicBool::new(false));
+        let (stop, woken) = (Arc::clone(&stopped), Arc::clone(&wake));
+        let name = format!("link-{}", state.name);
+        let thread = thread::Builder::new().name(name).spawn(move || {
+            while !stop.load(Relaxed) {
+                let next = look();
+                if !wait(&messages, &woken, next) {
+                    break;
+                }
                 discard(&messages);
-                look();
             }
         })?;
-        Ok(Self { stop, thread: Some(thread) })
+        // A port has one watch.
+        let _ = state.watch.set(Arc::clone(&wake));
+        Ok(Self { stopped, wake, thread: Some(thread) })
     }
 }
 
 impl Drop for LinkWatch {
     fn drop(&mut self) {
-        let signalled = self.stop.signal();
+        self.stopped.store(true, Relaxed);
+        let signalled = self.wake.signal();
         if let Some(thread) = self.thread.take()
             && signalled.is_ok()
             // A listener that closes the port runs on the thread itself.
@@ -191,16 +232,19 @@ fn link_messages() -> io::Result<OwnedFd> {
     Ok(socket)
 }
 
-/// Sleeps until there are messages; `false` when it is time to stop.
-fn wait(messages: &OwnedFd, stop: &EventFd) -> bool {
-    let stop = stop.as_fd();
-    let mut fds = [PollFd::new(messages, PollFlags::IN), PollFd::new(&stop, PollFlags::IN)];
+/// Sleeps until it is time to look; `false` when that cannot be.
+fn wait(messages: &OwnedFd, wake: &EventFd, next: Next) -> bool {
+    let again = Timespec::try_from(AGAIN).ok();
+    let timeout = if next == Next::AtChange { None } else { again.as_ref() };
+    let news = if next == Next::Later { PollFlags::empty() } else { PollFlags::IN };
+    let woken = wake.as_fd();
+    let mut fds = [PollFd::new(&woken, PollFlags::IN), PollFd::new(messages, news)];
     loop {
-        return match poll(&mut fds, None) {
-            Ok(_) => fds.get(1).is_some_and(|stop| stop.revents().is_empty()),
-            Err(Errno::INTR) => continue,
-            Err(_) => false,
-        };
+        match poll(&mut fds, timeout) {
+            Ok(_) => return wake.drain().is_ok(),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
     }
 }
 
@@ -219,6 +263,7 @@ fn discard(messages: &OwnedFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::PATIENCE;
 
     #[test]
     fn a_port_that_gets_its_interface_again_carries_frames_unless_it_was_closed() {
@@ -238,5 +283,39 @@ mod tests {
         state.close();
         state.attach(true, 1500);
         assert!(!state.is_alive());
+    }
+
+    #[test]
+    fn the_watch_looks_at_once_and_whenever_a_queue_loses_the_interface() {
+        let state = LinkState::attached("TAP", "test0", true, 1500);
+        let (sender, looks) = std::sync::mpsc::channel();
+        let watch = LinkWatch::start(&state, move || {
+            sender.send(()).unwrap();
+            Next::AtChange
+        });
+        let watch = watch.unwrap();
+        looks.recv_timeout(PATIENCE).unwrap();
+        state.lose();
+        assert!(!state.is_alive());
+        looks.recv_timeout(PATIENCE).unwrap();
+        drop(watch);
+        // The thread is gone, and what it holds with it.
+        looks.iter().for_each(drop);
+    }
+
+    #[test]
+    fn what_the_kernel_does_not_tell_is_looked_at_again() {
+        for next in [Next::Later, Next::Soon] {
+            let state = LinkState::attached("TAP", "test0", true, 1500);
+            let (sender, looks) = std::sync::mpsc::channel();
+            let watch = LinkWatch::start(&state, move || {
+                sender.send(()).unwrap();
+                next
+            });
+            for _ in 0..2 {
+                looks.recv_timeout(PATIENCE).unwrap();
+            }
+            drop(watch);
+        }
     }
 }

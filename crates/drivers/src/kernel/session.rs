@@ -1,5 +1,6 @@
 //! A port's time with an interface: from when the port takes it up until it is gone, or the port.
 
+use std::cell::Cell;
 use std::io;
 use std::sync::Arc;
 
@@ -9,7 +10,8 @@ use packet::MacAddr;
 
 use super::interface::{Interface, NotOpened};
 use super::link::{LinkState, carries};
-use super::options::Settings;
+use super::options::{MAX_MTU, Settings};
+use super::place::{Place, Remote};
 use super::socket::Promiscuous;
 use crate::interfaces::Interfaces;
 
@@ -19,6 +21,13 @@ pub(crate) trait Driver: Send + 'static {
     const NAME: &'static str;
     /// What messages call it.
     const TITLE: &'static str;
+    /// Largest MTU that a port can have, in bytes.
+    const MAX_MTU: u16 = MAX_MTU;
+    /// Frames for all stations are received, whatever anybody wants.
+    const ALWAYS_PROMISCUOUS: bool = false;
+    /// The driver makes the interface where it is not there. What fails then is tried again after
+    /// a while, since trying may itself be what the kernel tells of.
+    const MAKES_INTERFACES: bool = false;
     type Rx: RxDriver + 'static;
     type Tx: TxDriver + 'static;
 
@@ -27,6 +36,11 @@ pub(crate) trait Driver: Send + 'static {
 
     /// Whether this process may open such a port at all; the error is the reason.
     fn check_rights(&self) -> Result<(), String>;
+
+    /// Finds the interface in the calling thread's network namespace, or makes it.
+    fn find<'a>(&mut self, name: &str, asker: &'a Interfaces) -> Result<Interface<'a>, NotOpened> {
+        Interface::find(name, asker)
+    }
 
     /// Opens queues on an interface: one for each of `waits`, or as many as it has. A worker may
     /// sleep on each of these already.
@@ -37,6 +51,13 @@ pub(crate) trait Driver: Send + 'static {
         waits: Vec<Arc<Epoll>>,
         state: &Arc<LinkState>,
     ) -> Result<Opened<Self::Rx, Self::Tx>, NotOpened>;
+
+    /// The interface is as it was asked for, and about to be used; the error is the reason why it
+    /// is not yet what it should be.
+    fn finish(&self, interface: &Interface<'_>) -> Result<(), String> {
+        let _ = interface;
+        Ok(())
+    }
 }
 
 /// What a driver has opened.
@@ -50,9 +71,20 @@ pub(crate) struct Opened<R, T> {
 
 /// What is particular to a driver; dropped when the port is closed, or its interface is gone.
 pub(crate) trait Device: Send {
-    /// Whether the sockets are still those of the interface: neither was it deleted, nor has it
-    /// been in another network namespace meanwhile.
+    /// Whether the queues are still those of the interface. For sockets: neither was it deleted,
+    /// nor has it been in another network namespace meanwhile.
     fn is_attached(&self, index: u32) -> bool;
+
+    /// Where the interface is, which had number `index` when it was taken up. Without a word from
+    /// the driver, a queue does not leave the switch's network namespace.
+    fn place(&self, asker: &Interfaces, index: u32) -> Place {
+        asker.name(index).map_or(Place::Gone, Place::Here)
+    }
+
+    /// What was changed on the interface stays when the port is closed.
+    fn leaves_changes(&self) -> bool {
+        false
+    }
 
     /// Largest MTU that the queues can carry, in bytes.
     fn max_mtu(&self) -> u16;
@@ -82,13 +114,15 @@ pub(crate) struct Session {
     device: Box<dyn Device>,
     promiscuous: Option<Promiscuous>,
     before: Before,
+    /// What was last known of it: whether it carries frames, and its MTU.
+    last: Cell<(bool, u16)>,
 }
 
 impl Session {
-    pub(crate) fn new(interface: Interface<'_>, device: Box<dyn Device>, was_off: bool) -> Self {
-        let Interface { name, index, .. } = interface;
+    pub(crate) fn new(interface: &Interface<'_>, device: Box<dyn Device>, was_off: bool) -> Self {
+        let (name, index) = (interface.name.clone(), interface.index);
         let before = Before { was_off, ..Before::default() };
-        Self { name, index, device, promiscuous: None, before }
+        Self { name, index, device, promiscuous: None, before, last: Cell::new((false, 1500)) }
     }
 
     /// Makes the interface what it is to be; the error is the reason.
@@ -107,44 +141,83 @@ impl Session {
         self.set_promiscuous(wanted.promiscuous)
     }
 
+    fn place(&self, asker: &Interfaces) -> Place {
+        self.device.place(asker, self.index)
+    }
+
     /// Whether the interface carries frames, and its MTU; `None` when it is gone.
     pub(crate) fn facts(&self, asker: &Interfaces) -> Option<(bool, u16)> {
-        let name = asker.name(self.index).ok()?;
-        let facts = (carries(asker.flags(&name).ok()?), asker.mtu(&name).ok()?);
+        let (up, mtu) = self.last.get();
+        let facts = match self.place(asker) {
+            Place::Here(name) => {
+                let flags = asker.flags(&name).map_or(up, carries);
+                (flags, asker.mtu(&name).unwrap_or(mtu))
+            }
+            Place::Elsewhere(remote) => (remote.up, remote.mtu.unwrap_or(mtu)),
+            Place::Gone => return None,
+        };
         // Last: if it is still attached, this was about it.
-        self.device.is_attached(self.index).then_some(facts)
+        let is_attached = self.device.is_attached(self.index);
+        is_attached.then(|| self.last.set(facts));
+        is_attached.then_some(facts)
+    }
+
+    /// What is known of the interface while it is in another network namespace.
+    pub(crate) fn elsewhere(&self, asker: &Interfaces) -> Option<Remote> {
+        match self.place(asker) {
+            Place::Elsewhere(remote) => Some(remote),
+            Place::Here(_) | Place::Gone => None,
+        }
     }
 
     /// The interface's name now.
     pub(crate) fn name(&self, asker: &Interfaces) -> String {
-        asker.name(self.index).unwrap_or_else(|_| self.name.clone())
+        match self.place(asker) {
+            Place::Here(name) | Place::Elsewhere(Remote { name, .. }) => name,
+            Place::Gone => self.name.clone(),
+        }
     }
 
     pub(crate) fn mac(&self, asker: &Interfaces) -> Option<MacAddr> {
-        asker.mac(&self.name(asker)).ok()
+        match self.place(asker) {
+            Place::Here(name) => asker.mac(&name).ok(),
+            Place::Elsewhere(remote) => remote.mac,
+            Place::Gone => None,
+        }
+    }
+
+    /// The name by which the interface can be changed; the error is the reason.
+    fn changeable(&self, asker: &Interfaces, what: &str) -> Result<String, String> {
+        match self.place(asker) {
+            Place::Here(name) => Ok(name),
+            Place::Elsewhere(Remote { name, .. }) => Err(format!(
+                "cannot set {what}: it is in another network namespace, as '{name}'; use ip link \
+                 there"
+            )),
+            Place::Gone => Err(format!("cannot set {what}: the interface is gone")),
+        }
     }
 
     pub(crate) fn set_mac(&mut self, asker: &Interfaces, mac: MacAddr) -> Result<(), String> {
-        let (name, before) = (self.name(asker), self.mac(asker));
-        asker
-            .set_mac(&name, mac)
-            .map_err(|cause| refused(&format!("the MAC address {mac}"), &cause))?;
+        let (what, before) = (format!("the MAC address {mac}"), self.mac(asker));
+        let name = self.changeable(asker, &what)?;
+        asker.set_mac(&name, mac).map_err(|cause| refused(&what, &cause))?;
         self.before.mac = self.before.mac.or(before);
         Ok(())
     }
 
     pub(crate) fn set_mtu(&mut self, asker: &Interfaces, mtu: u16) -> Result<(), String> {
-        let (name, max) = (self.name(asker), self.max_mtu());
+        let max = self.max_mtu();
         if mtu > max {
             return Err(format!("the MTU is at most {max}, not {mtu}"));
         }
+        let what = format!("the MTU {mtu} (68 to {max})");
+        let name = self.changeable(asker, &what)?;
         let before = asker.mtu(&name).ok();
         if before == Some(mtu) {
             return Ok(());
         }
-        asker
-            .set_mtu(&name, mtu)
-            .map_err(|cause| refused(&format!("the MTU {mtu} (68 to {max})"), &cause))?;
+        asker.set_mtu(&name, mtu).map_err(|cause| refused(&what, &cause))?;
         self.before.mtu = self.before.mtu.or(before);
         Ok(())
     }
@@ -167,14 +240,22 @@ impl Session {
         self.device.extended_stats()
     }
 
-    pub(crate) fn details(&self) -> Vec<(String, String)> {
-        self.device.details()
+    /// Facts about the interface and the port, by name.
+    pub(crate) fn details(&self, asker: &Interfaces) -> Vec<(String, String)> {
+        let mut details = vec![("interface".to_owned(), self.name(asker))];
+        if let Some(remote) = self.elsewhere(asker) {
+            let namespace = remote.namespace.map(|number| format!("net:[{number}]"));
+            let namespace = namespace.unwrap_or_else(|| "another one".to_owned());
+            details.push(("namespace".to_owned(), namespace));
+        }
+        details.extend(self.device.details());
+        details
     }
 
     /// Undoes what was changed on the interface, if it is there.
     pub(crate) fn give_back(&mut self, asker: &Interfaces) {
-        let Ok(name) = asker.name(self.index) else { return };
-        if !self.device.is_attached(self.index) {
+        let Place::Here(name) = self.place(asker) else { return };
+        if self.device.leaves_changes() || !self.device.is_attached(self.index) {
             return;
         }
         let before = std::mem::take(&mut self.before);

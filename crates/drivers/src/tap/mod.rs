@@ -4,24 +4,34 @@
 //! Each queue is a file descriptor, and each frame costs a system call (0.5 to 1 µs), so this is
 //! a port for management, for an uplink that is not the bottleneck, and for tests.
 
-mod control;
+//!
+//! - `attach`: makes the interface and opens its queues
+//! - `device`: what an open descriptor tells of its interface, wherever that is
+//! - `queue`: the queues
+//! - `sys`: system calls
+
+mod attach;
+mod device;
 mod queue;
 mod sys;
 #[cfg(test)]
 mod tests;
 
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
 
-use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
-use packet::{Capabilities, MacAddr};
+use eal::Epoll;
+use ethdev::{DeviceSpec, Error};
+use packet::MacAddr;
 
-use self::control::TapControl;
-use self::queue::{State, TapRx, TapTx};
+use self::attach::Attached;
+use self::device::TapDevice;
+use self::queue::{TapRx, TapTx};
 use crate::interfaces::{Interfaces, name_problem};
+use crate::kernel::control::open_port;
+use crate::kernel::interface::{Interface, NotOpened};
+use crate::kernel::link::LinkState;
+use crate::kernel::options::Settings;
+use crate::kernel::session::{Driver, Opened};
 use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
@@ -59,15 +69,11 @@ const MIN_MTU: u16 = 68;
 /// Largest MTU of a TAP interface: 65,535 bytes with the Ethernet header.
 const MAX_MTU: u16 = 65_521;
 
-/// The character device that TAP interfaces are made with.
-const DEVICE: &str = "/dev/net/tun";
-
 /// Options of a TAP port, parsed.
 struct Config {
     interface: String,
     queues: usize,
-    mtu: Option<u16>,
-    mac: Option<MacAddr>,
+    settings: Settings,
     /// Whether to switch it on; `None` when not asked for, so that failing is no error.
     up: Option<bool>,
     offloads: bool,
@@ -81,8 +87,11 @@ impl Config {
         }
         let config = Self {
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
-            mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
-            mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,
+            settings: Settings {
+                mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
+                mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,
+                promiscuous: false,
+            },
             up: spec.take_optional_switch("up")?,
             offloads: spec.take_switch("offloads", true)?,
             interface,
@@ -92,118 +101,101 @@ impl Config {
     }
 }
 
-/// Opens a TAP port.
+/// Opens a TAP port, whose interface is made if it is not there.
 ///
 /// # Errors
 /// Options that make no sense; an interface that cannot be made, is in use, or is no TAP
 /// interface; settings that the kernel refuses.
 pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
-    let device = spec.text().to_owned();
+    let text = spec.text().to_owned();
     let config = Config::parse(spec)?;
-    let what = format!("TAP interface '{}'", config.interface);
-    let error = |reason: String| Error::Device { what: what.clone(), reason };
-    let interfaces = Interfaces::new().map_err(|cause| error(format!("no socket: {cause}")))?;
-    let (fds, offloads) = attach_all(&config, &interfaces).map_err(error)?;
-
-    let state = Arc::new(State::default());
-    let mut rx = Vec::new();
-    let mut tx = Vec::new();
-    for fd in &fds {
-        let driver = TapRx::new(Arc::clone(fd), Arc::clone(&state), offloads)
-            .map_err(|cause| error(format!("no epoll descriptor: {cause}")))?;
-        rx.push(RxQueue::new(Box::new(driver), Arc::new(QueueStats::default())));
-        let driver = TapTx::new(Arc::clone(fd), Arc::clone(&state), offloads);
-        tx.push(TxQueue::new(Box::new(driver), Arc::new(QueueStats::default())));
-    }
-    let mut control = TapControl::new(interfaces, fds, state, offloads).map_err(error)?;
-    control.configure(config.mtu, config.mac, config.up)?;
-    Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
+    let (interface, settings) = (config.interface.clone(), config.settings);
+    open_port(
+        name,
+        &text,
+        Tap { config, attached: None, was_made_for_us: false, mac: None },
+        &interface,
+        settings,
+    )
 }
 
-/// Opens all queues of the interface, and returns what they and the kernel leave to each other;
-/// the error is the reason.
-fn attach_all(
-    config: &Config,
-    interfaces: &Interfaces,
-) -> Result<(Vec<Arc<OwnedFd>>, Capabilities), String> {
-    let name = &config.interface;
-    let existed = interfaces.exists(name);
-    let had_carrier = existed && interfaces.has_carrier(name).unwrap_or(false);
-    let (mut fds, mut offloads) = (Vec::new(), Capabilities::empty());
-    for queue in 0..config.queues {
-        let file = open_device()?;
-        attach(&file, config, existed, queue)?;
-        if queue == 0 {
-            refuse_if_in_use(&file, name, existed, had_carrier)?;
-            offloads = sys::set_offloads(file.as_fd(), config.offloads)
-                .map_err(|cause| format!("cannot set its offloads: {cause}; try offloads=off"))?;
-        }
-        fds.push(Arc::new(OwnedFd::from(file)));
-    }
-    Ok((fds, offloads))
+/// What it takes to open queues.
+struct Tap {
+    config: Config,
+    /// Queues that are open already, since that is what finds the interface.
+    attached: Option<Attached>,
+    /// The interface existed, or would without us, when we last had it.
+    was_made_for_us: bool,
+    /// The address of the first one: others may remember it.
+    mac: Option<MacAddr>,
 }
 
-fn open_device() -> Result<File, String> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC);
-    options.open(DEVICE).map_err(|cause| match cause.kind() {
-        io::ErrorKind::NotFound => {
-            format!("{DEVICE} does not exist; load the kernel's 'tun' module (modprobe tun)")
-        }
-        io::ErrorKind::PermissionDenied => {
-            format!("no permission to open {DEVICE}; give this user read and write access to it")
-        }
-        _ => format!("cannot open {DEVICE}: {cause}"),
-    })
-}
+impl Driver for Tap {
+    const NAME: &'static str = INFO.name;
+    const TITLE: &'static str = "TAP";
+    const MAX_MTU: u16 = MAX_MTU;
+    const ALWAYS_PROMISCUOUS: bool = true;
+    const MAKES_INTERFACES: bool = true;
+    type Rx = TapRx;
+    type Tx = TapTx;
 
-fn attach(file: &File, config: &Config, existed: bool, queue: usize) -> Result<(), String> {
-    let name = &config.interface;
-    let mut result = sys::attach(file.as_fd(), name, true, config.offloads);
-    let invalid = |result: &io::Result<()>| {
-        result.as_ref().is_err_and(|cause| cause.raw_os_error() == Some(libc::EINVAL))
-    };
-    if invalid(&result) && config.queues == 1 {
-        // It may have been made for a single queue.
-        result = sys::attach(file.as_fd(), name, false, config.offloads);
+    fn queues(&self, _name: &str, _asker: &Interfaces) -> usize {
+        self.config.queues
     }
-    let Err(cause) = result else { return Ok(()) };
-    let create = format!("ip tuntap add dev {name} mode tap multi_queue user USER");
-    Err(match cause.raw_os_error() {
-        Some(libc::EPERM) if existed => format!(
-            "it belongs to another user; run with CAP_NET_ADMIN, or make it anew for this user: \
-             {create}"
-        ),
-        Some(libc::EPERM) => format!(
-            "making it needs CAP_NET_ADMIN; run as root, or let root make it once for this user: \
-             {create}"
-        ),
-        Some(libc::EBUSY) => "it is in use by another process".to_owned(),
-        Some(libc::EINVAL) if existed && config.queues > 1 => format!(
-            "it exists and is no TAP interface with several queues; delete it, or make it with: \
-             {create}"
-        ),
-        Some(libc::EINVAL) if existed => {
-            "an interface of this name exists and is no TAP interface; choose another name"
-                .to_owned()
-        }
-        _ => format!("cannot open queue {queue}: {cause}"),
-    })
-}
 
-/// Several processes may open one interface with several queues, and then each gets some of
-/// the frames, which nobody wants: refuses that. An interface that existed before us is in use
-/// if it does not outlive its last user (so it has one), or if it has a carrier.
-fn refuse_if_in_use(
-    file: &File,
-    name: &str,
-    existed: bool,
-    had_carrier: bool,
-) -> Result<(), String> {
-    let (_, persistent) = sys::attached_to(file.as_fd())
-        .map_err(|cause| format!("cannot ask the kernel about {name}: {cause}"))?;
-    if existed && (!persistent || had_carrier) {
-        return Err("it is in use by another process; choose another name".to_owned());
+    fn check_rights(&self) -> Result<(), String> {
+        Ok(())
     }
-    Ok(())
+
+    /// Makes the interface, but not in place of one that somebody else had made.
+    fn find<'a>(&mut self, name: &str, asker: &'a Interfaces) -> Result<Interface<'a>, NotOpened> {
+        self.attached = None;
+        if self.was_made_for_us && !asker.exists(name) {
+            return Err(NotOpened::Gone);
+        }
+        let attached = Attached::open(&self.config, asker)?;
+        let interface = Interface::find(name, asker)?;
+        self.was_made_for_us = attached.is_persistent;
+        self.attached = Some(attached);
+        Ok(interface)
+    }
+
+    fn open(
+        &mut self,
+        interface: &Interface<'_>,
+        _wanted: &Settings,
+        waits: Vec<Arc<Epoll>>,
+        state: &Arc<LinkState>,
+    ) -> Result<Opened<TapRx, TapTx>, NotOpened> {
+        let Some(Attached { fds, offloads, is_persistent }) = self.attached.take() else {
+            return Err(NotOpened::Gone);
+        };
+        if let Some(mac) = self.mac.filter(|_| !is_persistent) {
+            // It is as good with another one.
+            let _ = interface.asker.set_mac(&interface.name, mac);
+        }
+        self.mac = interface.asker.mac(&interface.name).ok();
+        let (mut rx, mut tx) = (Vec::new(), Vec::new());
+        for (fd, wait) in fds.iter().zip(waits) {
+            rx.push(TapRx::new(Arc::clone(fd), Arc::clone(state), offloads, wait));
+            tx.push(TapTx::new(Arc::clone(fd), Arc::clone(state), offloads));
+        }
+        let device = Box::new(TapDevice::new(fds, offloads, interface.index)?);
+        Ok(Opened { rx, tx, device, was_off: false })
+    }
+
+    /// Switches the interface on.
+    fn finish(&self, interface: &Interface<'_>) -> Result<(), String> {
+        let Err(reason) = (match self.config.up {
+            Some(false) => return Ok(()),
+            Some(true) | None => interface.switch_on(),
+        }) else {
+            return Ok(());
+        };
+        if self.config.up.is_some() {
+            return Err(reason);
+        }
+        tracing::warn!("TAP interface '{}' is down and stays so: {reason}", interface.name);
+        Ok(())
+    }
 }

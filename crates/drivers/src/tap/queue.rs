@@ -3,10 +3,9 @@
 use std::io::{self, IoSlice, IoSliceMut};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use eal::{Epoll, event::Interest};
-use ethdev::{DropReason, PortEvent, PortEvents, QueueStats, RxDriver, Sent, TxDriver};
+use eal::Epoll;
+use ethdev::{DropReason, QueueStats, RxDriver, Sent, TxDriver};
 use packet::{BURST, BadOffload, Capabilities, Frame, FrameBatch, MAX_FRAME_LEN};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, readv, writev};
@@ -14,61 +13,35 @@ use virtio::NetHeader;
 
 use super::sys::NET_HEADER_LEN;
 use crate::gather::{MAX_PIECES, write_frame};
+use crate::kernel::link::LinkState;
+use crate::kernel::wait::Waiter;
 use crate::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// Length of an Ethernet header: the kernel takes no shorter frame.
 const ETHERNET_HEADER: usize = 14;
 
-/// What the queues of a port and its control side share.
-#[derive(Debug, Default)]
-pub(super) struct State {
-    /// The port was closed, or the interface is gone.
-    dead: AtomicBool,
-    removed: AtomicBool,
-    pub(super) events: PortEvents,
-}
-
-impl State {
-    pub(super) fn is_alive(&self) -> bool {
-        !self.dead.load(Relaxed)
-    }
-
-    /// The port is being closed by its owner.
-    pub(super) fn close(&self) {
-        self.dead.store(true, Relaxed);
-    }
-
-    /// Somebody has deleted the interface; says so once, however many queues notice.
-    pub(super) fn remove(&self) {
-        self.dead.store(true, Relaxed);
-        if !self.removed.swap(true, Relaxed) {
-            tracing::warn!("a TAP interface was deleted while its port was open");
-            self.events.announce(PortEvent::Removed);
-        }
-    }
-}
-
 /// The receive side: what the host sends through the interface.
 #[derive(Debug)]
 pub(super) struct TapRx {
     fd: Arc<OwnedFd>,
-    state: Arc<State>,
+    state: Arc<LinkState>,
     slots: SlotBatch,
     /// What the kernel may leave to us; frames have net headers if that is anything.
     offloads: Capabilities,
-    /// Contains `fd` while armed. A descriptor of its own, so that a deleted interface, whose
-    /// descriptor is for ever in error, wakes nobody for ever.
-    wait: Epoll,
+    /// A descriptor of its own, so that a deleted interface, whose descriptor is for ever in error,
+    /// wakes nobody for ever.
+    waiter: Waiter,
 }
 
 impl TapRx {
     pub(super) fn new(
         fd: Arc<OwnedFd>,
-        state: Arc<State>,
+        state: Arc<LinkState>,
         offloads: Capabilities,
-    ) -> io::Result<Self> {
-        let slots = SlotBatch::new(MAX_SLOT_LEN);
-        Ok(Self { fd, state, slots, offloads, wait: Epoll::new()? })
+        wait: Arc<Epoll>,
+    ) -> Self {
+        let waiter = Waiter::new(wait, &*fd);
+        Self { fd, state, slots: SlotBatch::new(MAX_SLOT_LEN), offloads, waiter }
     }
 
     /// Receives one frame; `false` when there is none.
@@ -82,7 +55,7 @@ impl TapRx {
             Ok(_) => self.take_offload(header, stats),
             Err(Errno::INTR) => {}
             Err(Errno::BADFD | Errno::IO | Errno::NODEV) => {
-                self.state.remove();
+                self.state.lose();
                 return false;
             }
             Err(_) => return false,
@@ -151,17 +124,14 @@ impl RxDriver for TapRx {
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.wait.as_fd())
+        Some(self.waiter.as_fd())
     }
 
     fn arm(&mut self) -> bool {
         if !self.state.is_alive() {
             return true;
         }
-        // It may be armed already, which is as well.
-        if let Err(error) = self.wait.add(&*self.fd, 0, Interest::READ)
-            && error.kind() != io::ErrorKind::AlreadyExists
-        {
+        if !self.waiter.arm(&*self.fd) {
             return false;
         }
         if is_readable(&self.fd) {
@@ -172,8 +142,7 @@ impl RxDriver for TapRx {
     }
 
     fn disarm(&mut self) {
-        // An error says that it is not armed.
-        let _ = self.wait.remove(&*self.fd);
+        self.waiter.disarm(&*self.fd);
     }
 }
 
@@ -186,7 +155,7 @@ fn is_readable(fd: &OwnedFd) -> bool {
 #[derive(Debug)]
 pub(super) struct TapTx {
     fd: Arc<OwnedFd>,
-    state: Arc<State>,
+    state: Arc<LinkState>,
     /// What the kernel takes; frames have net headers if that is anything.
     offloads: Capabilities,
     /// For frames of too many pieces; empty until there is one.
@@ -194,7 +163,11 @@ pub(super) struct TapTx {
 }
 
 impl TapTx {
-    pub(super) const fn new(fd: Arc<OwnedFd>, state: Arc<State>, offloads: Capabilities) -> Self {
+    pub(super) const fn new(
+        fd: Arc<OwnedFd>,
+        state: Arc<LinkState>,
+        offloads: Capabilities,
+    ) -> Self {
         Self { fd, state, offloads, copy: Vec::new() }
     }
 
@@ -227,7 +200,7 @@ impl TapTx {
                 // A peer took the frame's memory away.
                 Some(Errno::FAULT) => Some(Err(DropReason::BadDescriptor)),
                 Some(Errno::BADFD | Errno::NODEV) => {
-                    self.state.remove();
+                    self.state.lose();
                     Some(Err(DropReason::LinkDown))
                 }
                 _ => Some(Err(DropReason::DeviceError)),

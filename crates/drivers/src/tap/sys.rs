@@ -4,11 +4,12 @@
 
 use std::ffi::{c_int, c_uint, c_ulong};
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
-use packet::Capabilities;
+use packet::{Capabilities, MacAddr};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::interfaces::{ioctl, low_16, name_of, request};
+use crate::interfaces::{hardware_address, ioctl, low_16, name_of, request};
 
 /// The device keeps existing without a process that has it open.
 const IFF_PERSIST: c_int = 0x0800;
@@ -80,4 +81,33 @@ pub(crate) fn attached_to(fd: BorrowedFd<'_>) -> io::Result<(String, bool)> {
     // SAFETY: TUNGETIFF has filled in the flags.
     let flags = c_int::from(unsafe { request.ifr_ifru.ifru_flags });
     Ok((name_of(&request), flags & IFF_PERSIST != 0))
+}
+
+/// The network namespace that the interface is in now (Linux 5.2 and later).
+///
+/// # Errors
+/// Without `CAP_NET_ADMIN` over that namespace; when the interface is gone.
+pub(crate) fn namespace_of(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: TUNGETDEVNETNS takes nothing and returns a descriptor.
+    let namespace = unsafe { libc::ioctl(fd.as_raw_fd(), libc::TUNGETDEVNETNS as _) };
+    if namespace < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just opened it for us, and nobody else has it.
+    Ok(unsafe { OwnedFd::from_raw_fd(namespace) })
+}
+
+/// The interface's MAC address, in whatever namespace it is.
+pub(crate) fn mac_of(fd: BorrowedFd<'_>) -> io::Result<MacAddr> {
+    let mut request = request("");
+    // SAFETY: SIOCGIFHWADDR fills in an ifreq.
+    unsafe { ioctl(fd, libc::SIOCGIFHWADDR as c_ulong, &mut request)? };
+    Ok(hardware_address(&request))
+}
+
+/// Whether the interface is switched on, in whatever namespace it is: only then one may write.
+pub(crate) fn is_on(fd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(&fd, PollFlags::OUT)];
+    let polled = poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }));
+    polled.is_ok() && fds.iter().all(|fd| fd.revents().contains(PollFlags::OUT))
 }

@@ -3,17 +3,17 @@
 
 mod offload;
 
-use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use ethdev::{DropReason, PortEvent};
-use packet::{BURST, Frame, Segment};
+use ethdev::{DropReason, PortEvent, RxQueue};
+use packet::{BURST, Capabilities, Frame, MacAddr, Segment};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use super::*;
 use crate::testing::{
-    PATIENCE, PEER, host_socket, in_namespace, ip, is_readable_within, open_port, refusal,
+    Elsewhere, PATIENCE, PEER, detail, events_of, host_socket, in_namespace, ip,
+    is_readable_within, namespace, open_port, refusal, wait_for_link,
 };
 
 /// A UDP datagram from 10.9.0.2 to the host's socket (RFC 791, RFC 768).
@@ -144,7 +144,7 @@ fn the_interface_is_set_up_as_asked() {
         let shown = ip("-o link show rw0");
         assert!(shown.contains("mtu 9000") && shown.contains("02:00:00:00:00:43"), "{shown}");
         let error = control.set_mtu(u16::MAX).unwrap_err().to_string();
-        assert!(error.contains("'rw0': cannot set the MTU 65535 (68 to 65521)"), "{error}");
+        assert!(error.contains("'rw0': the MTU is at most 65521, not 65535"), "{error}");
         assert!(control.set_mac(MacAddr::BROADCAST).is_err());
 
         ip("link set rw0 down");
@@ -213,27 +213,170 @@ fn an_interface_made_beforehand_is_used_and_left_behind() {
     });
 }
 
-#[test]
-fn a_deleted_interface_is_announced_once_and_wakes_nobody_for_ever() {
-    in_namespace(|| {
-        let mut tap = open_port("tap:rw0,queues=2");
-        let (sender, events) = mpsc::channel();
-        assert!(tap.port.on_event(move |event| sender.send(event).unwrap()));
-        while !tap.rx[0].arm() {
-            tap.rx[0].rx_burst(BURST);
-        }
-        ip("link delete rw0");
-        assert!(is_readable_within(&tap.rx[0], PATIENCE), "the deletion wakes a sleeper");
+/// That a UDP datagram passes each way between the host and a port on `rw0`.
+fn check_passing(tap: &mut OpenPort) {
+    let host = host_socket("rw0");
+    host.send_to(b"there", "10.9.0.2:4001").unwrap();
+    assert_eq!(receive_payloads(&mut tap.rx[0], 1), [b"there"]);
+    let bytes = datagram(tap.port.control().mac(), b"back");
+    assert_eq!(tap.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
+    let mut buffer = [0; 100];
+    assert_eq!(host.recv(&mut buffer).unwrap(), 4);
+}
+
+/// Has a worker sleep on the first queue.
+fn fall_asleep(tap: &mut OpenPort) {
+    while !tap.rx[0].arm() {
+        tap.rx[0].rx_burst(BURST);
+    }
+}
+
+/// What a sleeping worker does about the interface's end, which another thread may have seen first.
+fn notice_the_end(tap: &mut OpenPort) {
+    if is_readable_within(&tap.rx[0], Duration::from_millis(10)) {
         for queue in &mut tap.rx {
             queue.disarm();
-            assert_eq!(queue.rx_burst(BURST).frames().len(), 0);
-            assert!(queue.arm());
-            assert!(!is_readable_within(queue, Duration::ZERO));
+            queue.rx_burst(BURST);
         }
-        assert_eq!(tap.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
-        assert!(!tap.tx[0].is_ready());
-        assert!(!tap.port.control().link().up);
-        assert_eq!(events.try_iter().collect::<Vec<_>>(), [PortEvent::Removed]);
+    }
+}
+
+#[test]
+fn an_interface_of_the_ports_own_is_made_again_when_it_is_deleted() {
+    in_namespace(|| {
+        let mut tap = open_port("tap:rw0,queues=2,mtu=1400");
+        let (events, mac) = (events_of(&tap), tap.port.control().mac());
+        for _ in 0..2 {
+            fall_asleep(&mut tap);
+            ip("link delete rw0");
+            notice_the_end(&mut tap);
+            wait_for_link(&tap, &events, true);
+            let control = tap.port.control();
+            assert_eq!((control.mtu(), control.mac()), (1400, mac));
+            check_passing(&mut tap);
+        }
+        let removed = events.try_iter().filter(|event| *event == PortEvent::Removed).count();
+        assert!(removed <= 2, "each end is told once");
+    });
+}
+
+#[test]
+fn an_interface_that_was_made_beforehand_is_waited_for() {
+    in_namespace(|| {
+        ip("tuntap add dev rw0 mode tap");
+        let mut tap = open_port("tap:rw0");
+        let events = events_of(&tap);
+        for _ in 0..2 {
+            fall_asleep(&mut tap);
+            ip("link delete rw0");
+            notice_the_end(&mut tap);
+            wait_for_link(&tap, &events, false);
+            wait_until(&tap, "it waits", |tap| {
+                detail(tap, "interface").starts_with("waiting for 'rw0': there is no such")
+            });
+            // Nothing is there, and nobody is woken for ever.
+            assert!(tap.rx[0].arm() && !is_readable_within(&tap.rx[0], Duration::ZERO));
+            assert_eq!(tap.tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
+            assert!(!tap.tx[0].is_ready());
+            assert!(!ip("-o link").contains("rw0"));
+            ip("tuntap add dev rw0 mode tap");
+            wait_for_link(&tap, &events, true);
+            assert_eq!(detail(&tap, "interface"), "rw0");
+            tap.rx[0].disarm();
+            check_passing(&mut tap);
+        }
+    });
+}
+
+/// Waits until the port's control side says so; it looks once a second at what is elsewhere.
+fn wait_until(tap: &OpenPort, what: &str, is_so: impl Fn(&OpenPort) -> bool) {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !is_so(tap) {
+        assert!(std::time::Instant::now() < deadline, "not seen: {what}");
+        thread::yield_now();
+    }
+}
+
+/// A TAP interface in another network namespace, called `eth0` there, while there is another
+/// `eth0` here.
+fn moved_tap(device: &str) -> (OpenPort, Elsewhere) {
+    let tap = open_port(device);
+    ip("link add eth0 mtu 600 address 02:00:00:00:00:77 type veth peer name eth1");
+    ip("link set eth0 up");
+    ip("link set eth1 up");
+    let elsewhere = Elsewhere::new();
+    ip(&format!("link set rw0 netns {}", elsewhere.path()));
+    elsewhere.ip("link set rw0 name eth0");
+    (tap, elsewhere)
+}
+
+#[test]
+fn an_interface_in_another_namespace_is_not_taken_for_one_of_its_name_here() {
+    in_namespace(|| {
+        let (mut tap, elsewhere) = moved_tap("tap:rw0,mtu=1400,mac=02:00:00:00:00:42");
+        assert_eq!(detail(&tap, "interface"), "eth0");
+        let number = std::fs::metadata(elsewhere.path()).unwrap();
+        let number = std::os::unix::fs::MetadataExt::ino(&number);
+        assert_eq!(detail(&tap, "namespace"), format!("net:[{number}]"));
+        let control = tap.port.control();
+        assert_eq!((control.mtu(), control.mac().to_string()), (1400, "02:00:00:00:00:42".into()));
+        assert!(!control.link().up, "an interface that moves is switched off");
+        elsewhere.ip("link set eth0 mtu 9000 up");
+        wait_until(&tap, "the link goes up", |tap| tap.port.control().link().up);
+        assert_eq!(tap.port.control().mtu(), 9000);
+        let frame = datagram(tap.port.control().mac(), &[1; 4000]);
+        assert_eq!(tap.tx[0].tx_burst(&[Frame::from_bytes(&frame)]), 1);
+        assert!(elsewhere.ip("-s -o link show eth0").contains(&frame.len().to_string()));
+
+        let error = tap.port.control_mut().set_mtu(1300).unwrap_err().to_string();
+        assert!(error.contains("it is in another network namespace, as 'eth0'"), "{error}");
+        assert!(tap.port.control_mut().set_mac(PEER).is_err());
+        assert!(ip("-o link show eth0").contains("mtu 600"), "the one here is left alone");
+
+        // It comes back under a name and a number that it did not have.
+        elsewhere.ip("link set eth0 down");
+        elsewhere.ip("link set eth0 name rw5");
+        ip("link add rw6 index 4000 type veth peer name rw7");
+        elsewhere.ip(&format!("link set rw5 netns {}", namespace()));
+        ip("link set rw5 up");
+        wait_until(&tap, "the link goes up", |tap| tap.port.control().link().up);
+        assert_eq!(detail(&tap, "interface"), "rw5");
+        tap.port.control_mut().set_mtu(1300).unwrap();
+        assert!(ip("-o link show rw5").contains("mtu 1300"));
+    });
+}
+
+#[test]
+fn an_interface_whose_namespace_ends_is_made_again() {
+    in_namespace(|| {
+        let (mut tap, elsewhere) = moved_tap("tap:rw0");
+        let events = events_of(&tap);
+        elsewhere.ip("link set eth0 up");
+        wait_until(&tap, "the link goes up", |tap| tap.port.control().link().up);
+        fall_asleep(&mut tap);
+        drop(elsewhere);
+        notice_the_end(&mut tap);
+        wait_for_link(&tap, &events, true);
+        assert_eq!(detail(&tap, "interface"), "rw0");
+        check_passing(&mut tap);
+    });
+}
+
+#[test]
+fn without_rights_the_descriptor_tells_of_an_interface_elsewhere() {
+    in_namespace(|| {
+        let (tap, elsewhere) = moved_tap("tap:rw0,mtu=1400,mac=02:00:00:00:00:42");
+        let mut sets = capabilities(None).unwrap();
+        sets.effective.remove(CapabilitySet::NET_ADMIN);
+        // Of this thread only.
+        set_capabilities(None, sets).unwrap();
+        assert_eq!(detail(&tap, "interface"), "eth0");
+        assert_eq!(detail(&tap, "namespace"), "another one");
+        let control = tap.port.control();
+        assert_eq!((control.mtu(), control.mac().to_string()), (1400, "02:00:00:00:00:42".into()));
+        assert!(!control.link().up);
+        elsewhere.ip("link set eth0 up");
+        wait_until(&tap, "the link goes up", |tap| tap.port.control().link().up);
     });
 }
 
