@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use eal::PeerEvent;
-use virtio::{DirtyLog, GuestMemory, InflightArea};
+use virtio::device;
+use virtio::{DirtyLog, Features, GuestMemory, InflightArea};
 
 use crate::call::Call;
 use crate::control::Watcher;
@@ -50,6 +51,16 @@ pub struct RingSetup {
     pub call: Option<Call>,
     /// By which the device tells that the ring is broken.
     pub err: Option<PeerEvent>,
+}
+
+impl RingSetup {
+    /// Where the ring lies and where to begin in it.
+    #[must_use]
+    pub const fn place(&self) -> device::RingSetup {
+        let &Self { size, desc, avail, used, base, features, .. } = self;
+        let features = Features::from_bits_truncate(features);
+        device::RingSetup { size, desc, avail, used, base, features }
+    }
 }
 
 /// Where a region of the guest's memory comes from.

@@ -14,7 +14,7 @@ use crate::net::device::NetDevice;
 use crate::protocol::{
     BackendMessage, BackendRequest, FrontendRequest, ProtocolError, ProtocolFeatures,
 };
-use crate::session::IMPLEMENTED;
+use crate::session::{IMPLEMENTED, OPTIONAL};
 
 const TABLES: &str = include_str!("../../../docs/vhost-user.md");
 
@@ -47,7 +47,7 @@ fn table<'a>(title: &str, [name, backend, frontend]: [usize; 3]) -> BTreeMap<u32
             frontend: cells[frontend],
             rest: cells[frontend + 1],
         };
-        assert!(["yes", "vdpa", "ignored", "no"].contains(&row.backend), "{line}");
+        assert!(["yes", "vdpa", "option", "ignored", "no"].contains(&row.backend), "{line}");
         assert!(["yes", "no"].contains(&row.frontend), "{line}");
         assert!(rows.insert(number, row).is_none(), "{title}: {number} twice");
     }
@@ -132,6 +132,7 @@ fn protocol_features_are_as_the_table_says() {
         let back_end = match () {
             () if offered.contains(feature) => "yes",
             () if IMPLEMENTED.contains(feature) => "vdpa",
+            () if OPTIONAL.contains(feature) => "option",
             () => "no",
         };
         assert_eq!(row.backend, back_end, "{}", row.name);

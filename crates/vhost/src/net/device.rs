@@ -1,10 +1,12 @@
 //! The network device behind one vhost-user socket: its control side.
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Instant;
 
+use arrayvec::ArrayVec;
 use eal::{EventFd, PeerEvent};
 use packet::Capabilities;
 use virtio::device::{self, BaseCheck, DeviceQueue, Resumed};
@@ -14,13 +16,15 @@ use super::command::Command;
 use super::control_ring::ControlRing;
 use super::dirty::Logs;
 use super::filter::ReceiveFilter;
+use super::gate::Gate;
+use super::postcopy::{self, Postcopy, look_ahead};
 use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
-use crate::backend::{Backend, BackendError, MemoryKinds, RingSetup};
+use crate::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
 use crate::call::Call;
 use crate::control::limit::LogLimit;
 use crate::control::{Watch, Watcher};
-use crate::protocol::ProtocolFeatures;
+use crate::protocol::{MAX_TABLE_REGIONS, ProtocolFeatures};
 
 /// Most queue pairs of a device: with a control queue they make the 256 rings that vhost-user
 /// can name.
@@ -75,17 +79,17 @@ impl GuestState {
 /// the control queue.
 #[derive(Debug)]
 pub struct NetDevice {
-    name: String,
+    pub(super) name: String,
     slots: Vec<Arc<RingSlot>>,
     /// Wakes workers to look at their rings again, and the control thread for its own.
-    wake: Arc<EventFd>,
+    pub(super) wake: Arc<EventFd>,
     /// What the front-end has enabled, by ring.
     enabled: Vec<bool>,
     control: Option<ControlRing>,
-    watcher: Option<Watcher>,
+    pub(super) watcher: Option<Watcher>,
     /// The control queue's kick file, and `wake`.
     watches: Vec<Watch>,
-    memory: Arc<GuestMemory>,
+    pub(super) memory: Arc<GuestMemory>,
     logs: Logs,
     negotiated: Features,
     filter: ReceiveFilter,
@@ -96,7 +100,9 @@ pub struct NetDevice {
     /// Offloads that the driver wants to have left to it now, where it has said so.
     wanted: Option<Features>,
     /// For log lines that a front-end can cause.
-    limit: LogLimit,
+    pub(super) limit: LogLimit,
+    /// Where post-copy migration is offered.
+    pub(super) postcopy: Option<Postcopy>,
 }
 
 impl NetDevice {
@@ -134,6 +140,7 @@ impl NetDevice {
             offloads: true,
             memory_kinds: MemoryKinds::default(),
             wanted: None,
+            postcopy: None,
         })
     }
 
@@ -184,7 +191,12 @@ impl NetDevice {
         if self.negotiated.contains(Features::MQ) { 2 * self.pairs() } else { 2 }
     }
 
-    fn is_control(&self, index: u16) -> bool {
+    /// What the front-end has told of ring `index`, if that waits for its pages.
+    fn waiting(&mut self, index: u16) -> Option<&mut RingSetup> {
+        self.postcopy.as_mut()?.find_waiting(index)
+    }
+
+    pub(super) fn is_control(&self, index: u16) -> bool {
         self.negotiated.contains(Features::CTRL_VQ) && index == self.control_index()
     }
 
@@ -305,6 +317,56 @@ impl NetDevice {
         }
     }
 
+    /// Starts a ring whose pages are there; `gate` knows of those of its buffers, if some are
+    /// missing.
+    pub(super) fn launch(
+        &mut self,
+        index: u16,
+        setup: RingSetup,
+        mut gate: Option<Box<Gate>>,
+    ) -> Result<(), BackendError> {
+        let told = setup.place();
+        if setup.blank
+            && let Some(suppressed) = self.limit.admit_line()
+        {
+            tracing::warn!(
+                port = %self.name,
+                suppressed,
+                "nobody has ever written to the guest's memory: if the VMM does not share it, no \
+                 frame will pass (QEMU: share=on at the memory backend)"
+            );
+        }
+        let recorded = setup.inflight.as_ref().is_some_and(InflightArea::is_in_use);
+        let place = if recorded { told } else { self.checked(index, told)? };
+        let mut queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
+        if let Some(area) = &setup.inflight {
+            let resumed = queue.resume(area.clone())?;
+            self.report_resumed(index, resumed);
+        }
+        self.logs.set_used(index, setup.log);
+        queue.set_log(self.logs.ring(index));
+        if self.is_control(index) {
+            self.start_control(queue, setup);
+            return Ok(());
+        }
+        if let Some(enabled) = self.enabled.get_mut(usize::from(index)) {
+            *enabled = setup.enabled;
+        }
+        let enabled = self.effective(index);
+        let slot = self.slots.get(usize::from(index)).ok_or_else(|| {
+            format!("there is no ring {index} in a device of {} pairs", self.pairs())
+        })?;
+        look_ahead(&mut gate, index, &mut queue);
+        let mut ring = Ring::new(queue, told.features);
+        ring.gate = gate;
+        ring.enabled = enabled;
+        ring.takes = self.guest_takes();
+        ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
+        (ring.kick, ring.call, ring.err) = (setup.kick, setup.call, setup.err);
+        slot.edit(|place| *place = Some(Box::new(ring)));
+        Ok(())
+    }
+
     fn start_control(&mut self, queue: DeviceQueue, setup: RingSetup) {
         let mut ring = ControlRing::new(queue);
         (ring.kick, ring.call) = (setup.kick, setup.call);
@@ -375,10 +437,13 @@ impl Backend for NetDevice {
         // Its configuration is the front-end's, and it has no doorbells. It has nothing to say of
         // its own either, but User Mode Linux has no interrupts without a channel for that.
         let foreign = ProtocolFeatures::CONFIG
-            | ProtocolFeatures::PAGEFAULT
             | ProtocolFeatures::BACKEND_SEND_FD
             | ProtocolFeatures::HOST_NOTIFIER;
-        ProtocolFeatures::all() - foreign
+        let postcopy = match self.postcopy {
+            Some(_) => ProtocolFeatures::empty(),
+            None => ProtocolFeatures::PAGEFAULT,
+        };
+        ProtocolFeatures::all() - foreign - postcopy
     }
 
     fn queue_pairs(&self) -> u16 {
@@ -395,6 +460,9 @@ impl Backend for NetDevice {
 
     fn disconnected(&mut self) {
         self.forget_driver();
+        if let Some(postcopy) = &mut self.postcopy {
+            postcopy.forget();
+        }
         self.memory = Arc::default();
         self.state.mtu.store(0, Ordering::Relaxed);
         self.negotiated = Features::empty();
@@ -426,56 +494,37 @@ impl Backend for NetDevice {
         Ok(())
     }
 
+    fn advise_postcopy(&mut self) -> Result<OwnedFd, BackendError> {
+        self.announce_postcopy()
+    }
+
+    fn set_missing_memory(
+        &mut self,
+        memory: Arc<GuestMemory>,
+        files: &[RegionFile<'_>],
+    ) -> Result<ArrayVec<u64, MAX_TABLE_REGIONS>, BackendError> {
+        self.place_memory(memory, files)
+    }
+
+    fn postcopy_acknowledged(&mut self) {
+        self.expect_pages();
+    }
+
+    fn end_postcopy(&mut self) {
+        self.finish_postcopy();
+    }
+
     fn start_ring(&mut self, index: u16, setup: RingSetup) -> Result<(), BackendError> {
-        let features = Features::from_bits_truncate(setup.features);
-        let told = device::RingSetup {
-            size: setup.size,
-            desc: setup.desc,
-            avail: setup.avail,
-            used: setup.used,
-            base: setup.base,
-            features,
-        };
-        if setup.blank
-            && let Some(suppressed) = self.limit.admit_line()
-        {
-            tracing::warn!(
-                port = %self.name,
-                suppressed,
-                "nobody has ever written to the guest's memory: if the VMM does not share it, no \
-                 frame will pass (QEMU: share=on at the memory backend)"
-            );
+        if self.has_missing_pages() {
+            return self.start_later(index, setup);
         }
-        let recorded = setup.inflight.as_ref().is_some_and(InflightArea::is_in_use);
-        let place = if recorded { told } else { self.checked(index, told)? };
-        let mut queue = DeviceQueue::new(Arc::clone(&self.memory), place)?;
-        if let Some(area) = &setup.inflight {
-            let resumed = queue.resume(area.clone())?;
-            self.report_resumed(index, resumed);
-        }
-        self.logs.set_used(index, setup.log);
-        queue.set_log(self.logs.ring(index));
-        if self.is_control(index) {
-            self.start_control(queue, setup);
-            return Ok(());
-        }
-        if let Some(enabled) = self.enabled.get_mut(usize::from(index)) {
-            *enabled = setup.enabled;
-        }
-        let enabled = self.effective(index);
-        let slot = self.slots.get(usize::from(index)).ok_or_else(|| {
-            format!("there is no ring {index} in a device of {} pairs", self.pairs())
-        })?;
-        let mut ring = Ring::new(queue, features);
-        ring.enabled = enabled;
-        ring.takes = self.guest_takes();
-        ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
-        (ring.kick, ring.call, ring.err) = (setup.kick, setup.call, setup.err);
-        slot.edit(|place| *place = Some(Box::new(ring)));
-        Ok(())
+        self.launch(index, setup, None)
     }
 
     fn stop_ring(&mut self, index: u16) -> u32 {
+        if let Some(ring) = self.postcopy.as_mut().and_then(|it| it.take_waiting(index)) {
+            return ring.base;
+        }
         if self.is_control(index) {
             self.watches.clear();
             return self.control.take().map_or(0, |ring| ring.queue.base());
@@ -488,13 +537,18 @@ impl Backend for NetDevice {
         if let Some(place) = self.enabled.get_mut(usize::from(index)) {
             *place = enabled;
         }
+        if let Some(ring) = self.waiting(index) {
+            ring.enabled = enabled;
+        }
         let enabled = self.effective(index);
         self.edit(index, |ring| ring.enabled = enabled);
         Ok(())
     }
 
     fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) {
-        if self.is_control(index) {
+        if let Some(ring) = self.waiting(index) {
+            ring.kick = kick;
+        } else if self.is_control(index) {
             if let Some(ring) = &mut self.control {
                 ring.kick = kick;
             }
@@ -509,7 +563,9 @@ impl Backend for NetDevice {
         if let Some(call) = &call {
             let _ = call.signal();
         }
-        if self.is_control(index) {
+        if let Some(ring) = self.waiting(index) {
+            ring.call = call;
+        } else if self.is_control(index) {
             if let Some(ring) = &mut self.control {
                 ring.call = call;
             }
@@ -519,7 +575,9 @@ impl Backend for NetDevice {
     }
 
     fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
-        if self.is_control(index) {
+        if let Some(ring) = self.waiting(index) {
+            ring.err = err;
+        } else if self.is_control(index) {
             if let Some(ring) = &mut self.control {
                 ring.set_err(err);
             }
@@ -534,6 +592,10 @@ impl Backend for NetDevice {
     }
 
     fn set_ring_log(&mut self, index: u16, used: Option<u64>) {
+        if let Some(ring) = self.waiting(index) {
+            ring.log = used;
+            return;
+        }
         self.logs.set_used(index, used);
         self.update_log(index);
     }
@@ -563,7 +625,10 @@ impl Backend for NetDevice {
         self.edit(1, |ring| ring.announce = Some(mac));
     }
 
-    fn kicked(&mut self, _token: u16) {
+    fn kicked(&mut self, token: u16) {
+        if token == postcopy::TOKEN {
+            return self.take_reports();
+        }
         let Some(mut ring) = self.control.take() else { return };
         let again = ring.serve(|command| {
             let done = self.execute(command);

@@ -6,7 +6,9 @@
 //! - [`control_ring`]: the control queue, served on the control thread
 //! - [`device`]: the control side: starts and stops rings
 //! - `dirty`: where the rings log what they write
+//! - `gate`: what a worker may touch while pages of the guest are missing
 //! - [`filter`]: which frames a guest wants to receive
+//! - `postcopy`: a guest that runs before all of its memory is there
 //! - [`ring`]: a running ring and the slot in which it passes between the two sides
 //! - [`receive`]: frames that the guest sends, borrowed from its ring
 //! - [`transmit`]: frames for the guest, copied into the buffers that it offers
@@ -17,6 +19,8 @@ pub mod control_ring;
 pub mod device;
 mod dirty;
 pub mod filter;
+pub mod gate;
+mod postcopy;
 pub mod receive;
 pub mod ring;
 #[cfg(test)]

@@ -282,6 +282,9 @@ impl RxDriver for NetReceiver {
             self.slot.check_in(loan);
             return;
         }
+        if let Some(gate) = &mut ring.gate {
+            gate.admit::<false>(&mut ring.queue, &mut self.buffers);
+        }
         if self.buffers.as_slice().is_empty() {
             self.slot.check_memory(ring);
             // A guest that sends is known without it.
@@ -336,7 +339,7 @@ impl RxDriver for NetReceiver {
         self.release();
         // Without a ring there is nothing to wait for but the control thread, which wakes us.
         let Some(mut loan) = self.slot.check_out() else { return true };
-        let armed = loan.queue.arm();
+        let armed = loan.queue.arm() || loan.waits_for_pages();
         self.slot.check_in(loan);
         armed
     }

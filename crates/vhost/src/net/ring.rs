@@ -12,6 +12,7 @@ use virtio::Features;
 use virtio::device::{DeviceQueue, RingError};
 
 use super::filter::ReceiveFilter;
+use super::gate::Gate;
 use crate::call::Call;
 
 /// A started ring of a network device with all that its worker needs.
@@ -33,6 +34,8 @@ pub struct Ring {
     pub takes: Capabilities,
     /// What the guest wants to receive, while it filters anything.
     pub filter: Option<Arc<ReceiveFilter>>,
+    /// What may be touched, while pages of the guest's memory are missing.
+    pub gate: Option<Box<Gate>>,
     /// The guest's address, while it is to be announced: with the next burst that has no frame.
     pub announce: Option<[u8; 6]>,
     /// How the guest tells us of new buffers.
@@ -56,11 +59,18 @@ impl Ring {
             enabled: false,
             broken: false,
             filter: None,
+            gate: None,
             announce: None,
             kick: None,
             call: None,
             err: None,
         }
+    }
+
+    /// Whether the next chain waits for pages that were asked for: the worker is woken when they
+    /// come.
+    pub(super) fn waits_for_pages(&self) -> bool {
+        self.gate.as_ref().is_some_and(|gate| gate.is_waiting())
     }
 
     /// Replaces the file by which the front-end hears that the ring is broken, which it does at

@@ -3,6 +3,7 @@
 mod blocking;
 mod log;
 mod offload;
+mod postcopy;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

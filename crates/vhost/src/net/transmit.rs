@@ -58,6 +58,9 @@ impl NetTransmitter {
         let mut wanted = frames.len();
         while let Some(rest) = frames.get(sent.consumed..).filter(|rest| !rest.is_empty()) {
             ring.queue.fetch::<true>(wanted, &mut self.buffers)?;
+            if let Some(gate) = &mut ring.gate {
+                gate.admit::<true>(&mut ring.queue, &mut self.buffers);
+            }
             let fetched = self.buffers.as_slice().len();
             let before = sent.consumed;
             // SAFETY: the buffers were fetched from this ring just now.

@@ -29,7 +29,7 @@ pub mod pagers;
 pub mod pages;
 mod process;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod wire;
 
 pub use pager::{Pager, PagerLink, Report};

@@ -32,6 +32,9 @@ pub enum PagersError {
          vm.unprivileged_userfaultfd=1"
     )]
     NoPager,
+    /// It was used a moment ago.
+    #[error("the process that takes page faults is not there yet; try again")]
+    NotYet,
     /// The system refuses.
     #[error("post-copy: {0}")]
     System(#[from] io::Error),

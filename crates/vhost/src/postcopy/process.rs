@@ -50,6 +50,9 @@ pub(super) fn serve() {
 /// Ends the process.
 fn end(done: std::io::Result<()>) -> ! {
     let Err(error) = done else { std::process::exit(0) };
+    if error.kind() == std::io::ErrorKind::BrokenPipe {
+        std::process::exit(0); // The other side has gone in the middle.
+    }
     eprintln!("ringway: {ARGUMENT}: {error}");
     std::process::exit(1);
 }

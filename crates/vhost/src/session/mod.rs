@@ -53,6 +53,9 @@ pub(crate) const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(ProtocolFeatures::STATUS);
 
+/// Those of them that few devices offer, since they exclude another.
+pub(crate) const OPTIONAL: ProtocolFeatures = ProtocolFeatures::PAGEFAULT;
+
 /// Smallest MTU that IPv4 allows, in bytes (RFC 791).
 const MIN_MTU: u64 = 68;
 
@@ -606,8 +609,7 @@ impl Session {
 /// use post-copy together with memory that comes region by region (chapter "Protocol features"), and
 /// QEMU takes both where it finds both: so it finds one.
 fn offered(device: &Device) -> ProtocolFeatures {
-    let offered =
-        device.backend.protocol_features() & IMPLEMENTED.union(ProtocolFeatures::PAGEFAULT);
+    let offered = device.backend.protocol_features() & IMPLEMENTED.union(OPTIONAL);
     if offered.contains(ProtocolFeatures::PAGEFAULT) {
         return offered - ProtocolFeatures::CONFIGURE_MEM_SLOTS;
     }

@@ -156,7 +156,7 @@ impl Buffers {
 
     /// Forgets all but the first `count` chains.
     #[inline]
-    pub(super) fn truncate(&mut self, count: usize) {
+    pub fn truncate(&mut self, count: usize) {
         self.len = self.len.min(count);
     }
 

@@ -329,6 +329,13 @@ impl PackedQueue {
         if usize::from(chain.slots) > MAX_CHAIN { Err(ChainError::TooLong) } else { Ok(()) }
     }
 
+    /// See [`DeviceQueue::indirect_table`](super::DeviceQueue::indirect_table).
+    pub(super) fn indirect_table(&mut self, chain: Chain) -> Option<RawSegment> {
+        let desc = self.parts.descriptor(chain.head);
+        let has_table = chain.slots == 1 && desc.flags & DESC_INDIRECT != 0;
+        if has_table { self.memory.translate::<false>(desc.addr, desc.len) } else { None }
+    }
+
     /// Gives chains back to the driver, each with the number of bytes written into it. The
     /// driver sees none of them before all are there (section 2.8.4).
     #[inline]

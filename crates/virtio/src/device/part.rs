@@ -44,6 +44,20 @@ impl RingPart {
         ]
     }
 
+    /// The parts of a ring of the format that was negotiated.
+    pub(super) fn all(setup: &RingSetup) -> Result<[Self; 3], SetupError> {
+        if setup.features.contains(Features::RING_PACKED) {
+            return Ok(Self::packed(setup));
+        }
+        let size = QueueSize::new(setup.size).ok_or(SetupError::Size(setup.size))?;
+        Ok(Self::split(setup, size))
+    }
+
+    /// Its length in bytes.
+    pub(super) const fn len(&self) -> usize {
+        self.len
+    }
+
     /// Where it lies in `memory`, all of it.
     pub(super) fn find(self, memory: &GuestMemory) -> Result<NonNull<u8>, SetupError> {
         let Self { name: part, addr, len, align, write } = self;
@@ -52,11 +66,7 @@ impl RingPart {
 
     /// The first address of the ring's parts that has no translation in `memory`.
     pub(super) fn first_miss(memory: &GuestMemory, setup: &RingSetup) -> Option<Miss> {
-        let parts = if setup.features.contains(Features::RING_PACKED) {
-            Self::packed(setup)
-        } else {
-            Self::split(setup, QueueSize::new(setup.size)?)
-        };
+        let parts = Self::all(setup).ok()?;
         parts.iter().find_map(|part| memory.miss(part.addr, part.len as u64, part.write))
     }
 }

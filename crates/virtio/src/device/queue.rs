@@ -161,6 +161,21 @@ impl DeviceQueue {
         }
     }
 
+    /// Where the three parts of a ring lie that is to start. They are valid for as long as somebody
+    /// holds `memory`.
+    ///
+    /// # Errors
+    /// When the size of a split ring is not allowed, or a part does not lie in `memory`.
+    pub fn parts(memory: &GuestMemory, setup: &RingSetup) -> Result<[RawSegment; 3], SetupError> {
+        let find = |part: RingPart| {
+            // At most 16 bytes for each of 65,535 entries.
+            let len = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            part.find(memory).map(|start| RawSegment::new(start, len))
+        };
+        let [desc, avail, used] = RingPart::all(setup)?;
+        Ok([find(desc)?, find(avail)?, find(used)?])
+    }
+
     /// Takes up to `max` chains that the device is to read (`WRITE` false) or write into
     /// `buffers`, and asks for their memory to be brought into the cache. The chains stay in
     /// the ring until [`advance`](Self::advance).
@@ -254,6 +269,14 @@ impl DeviceQueue {
         };
         let tables = if WRITE { ChainWalk::Sequential } else { ChainWalk::SequentialRead };
         self.follow(chain, tables, visit)
+    }
+
+    /// The memory of the indirect table that [`walk`](Self::walk) reads for a fetched chain, if it
+    /// reads one; for those who must know before whether they may read it. The driver may change
+    /// the chain in between.
+    #[must_use]
+    pub fn indirect_table(&mut self, chain: Chain) -> Option<RawSegment> {
+        either!(self, ring => ring.indirect_table(chain))
     }
 
     fn follow(

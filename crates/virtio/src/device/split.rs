@@ -291,6 +291,22 @@ impl SplitQueue {
         Err(ChainError::TooLong)
     }
 
+    /// See [`DeviceQueue::indirect_table`](super::DeviceQueue::indirect_table).
+    pub(super) fn indirect_table(&mut self, chain: Chain) -> Option<RawSegment> {
+        let mut index = chain.head;
+        for _ in 0..MAX_CHAIN.min(self.size.get().into()) {
+            let desc = self.parts.descriptor(self.size, index)?;
+            if desc.flags & DESC_INDIRECT != 0 {
+                return self.memory.translate::<false>(desc.addr, desc.len);
+            }
+            if desc.flags & DESC_NEXT == 0 {
+                return None;
+            }
+            index = desc.next;
+        }
+        None
+    }
+
     /// Gives chains back to the driver with one store of the index, each with the number of
     /// bytes written into it.
     #[inline]
