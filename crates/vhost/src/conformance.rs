@@ -23,9 +23,15 @@ const LAST_FRONTEND_REQUEST: u32 = 45;
 const LAST_BACKEND_REQUEST: u32 = 10;
 const LAST_PROTOCOL_FEATURE: u32 = 23;
 
+/// What vDPA devices offer beyond it.
+const VDPA: ProtocolFeatures = ProtocolFeatures::CONFIG
+    .union(ProtocolFeatures::BACKEND_SEND_FD)
+    .union(ProtocolFeatures::HOST_NOTIFIER);
+
 /// A row of a table, by its number.
 struct Row<'a> {
     name: &'a str,
+    needs: Option<ProtocolFeatures>,
     backend: &'a str,
     frontend: &'a str,
     /// What is left of the row.
@@ -43,6 +49,7 @@ fn table<'a>(title: &str, [name, backend, frontend]: [usize; 3]) -> BTreeMap<u32
         let Ok(number) = cells[1].parse() else { continue };
         let row = Row {
             name: cells[name].trim_matches('`'),
+            needs: ProtocolFeatures::from_name(cells[name + 1].trim_matches('`')),
             backend: cells[backend],
             frontend: cells[frontend],
             rest: cells[frontend + 1],
@@ -80,6 +87,17 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// Who offers a protocol feature to front-ends.
+fn offered(feature: ProtocolFeatures) -> &'static str {
+    let network = NetDevice::new("test", 2).unwrap().protocol_features() & IMPLEMENTED;
+    match () {
+        () if network.contains(feature) => "yes",
+        () if (IMPLEMENTED & VDPA).contains(feature) => "vdpa",
+        () if OPTIONAL.contains(feature) => "option",
+        () => "no",
+    }
+}
+
 /// GET_FEATURES is `GetFeatures`.
 fn camel_case(name: &str) -> String {
     let word = |word: &str| word[..1].to_owned() + &word[1..].to_lowercase();
@@ -95,7 +113,12 @@ fn messages_of_the_front_end_are_as_the_table_says() {
     let front_end: String = files.map(|path| fs::read_to_string(path).unwrap()).collect();
     for (number, row) in rows {
         let known = FrontendRequest::try_from(number).ok();
-        assert_eq!(row.backend != "no", known.is_some(), "{number} {}", row.name);
+        let state = match (known, row.needs) {
+            (None, _) => "no",
+            (Some(FrontendRequest::ResetOwner), _) => "ignored",
+            (Some(_), needs) => needs.map_or("yes", offered),
+        };
+        assert_eq!(row.backend, state, "{number} {}", row.name);
         assert!(known.is_none_or(|request| request.name() == row.name), "{number} {}", row.name);
         let message = format!("FrontendMessage::{}", camel_case(row.name));
         let sends = front_end.match_indices(&message).any(|(at, _)| {
@@ -125,17 +148,10 @@ fn messages_of_the_back_end_are_as_the_table_says() {
 fn protocol_features_are_as_the_table_says() {
     let rows = bits("Protocol features");
     assert!(rows.keys().copied().eq(0..=LAST_PROTOCOL_FEATURE));
-    let offered = NetDevice::new("test", 2).unwrap().protocol_features() & IMPLEMENTED;
     for (bit, row) in rows {
         let feature = ProtocolFeatures::from_name(row.name).expect(row.name);
         assert_eq!(feature.bits(), 1 << bit, "{}", row.name);
-        let back_end = match () {
-            () if offered.contains(feature) => "yes",
-            () if IMPLEMENTED.contains(feature) => "vdpa",
-            () if OPTIONAL.contains(feature) => "option",
-            () => "no",
-        };
-        assert_eq!(row.backend, back_end, "{}", row.name);
+        assert_eq!(row.backend, offered(feature), "{}", row.name);
         let front_end = if (WANTED | LISTENING).contains(feature) { "yes" } else { "no" };
         assert_eq!(row.frontend, front_end, "{}", row.name);
     }
