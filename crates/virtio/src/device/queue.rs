@@ -148,8 +148,7 @@ impl DeviceQueue {
     }
 
     /// Looks whether a ring can go on at the base in `setup`, for a device that uses chains in
-    /// order: whoever tells it may not know where a device was that got killed. Split rings are
-    /// not looked at.
+    /// order: whoever tells it may not know where a device was that got killed.
     ///
     /// # Errors
     /// As [`new`](Self::new).
@@ -157,7 +156,7 @@ impl DeviceQueue {
         if setup.features.contains(Features::RING_PACKED) {
             PackedQueue::check_base(memory, setup)
         } else {
-            Ok(BaseCheck::Fits)
+            SplitQueue::check_base(memory, setup)
         }
     }
 

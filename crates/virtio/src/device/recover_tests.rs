@@ -153,6 +153,31 @@ proptest! {
         prop_assert!(bench.waiting.is_empty());
     }
 
+    /// As DPDK does, which tells every new back-end 0.
+    #[test]
+    fn a_split_ring_that_is_to_begin_elsewhere_goes_on_where_it_was(
+        steps in steps(3),
+        told in 0_u32..40,
+    ) {
+        let mut bench = Bench::new(false, 8);
+        run(&mut bench, steps, true);
+        let right = bench.device.base_without(bench.taken.len());
+        let setup = RingSetup { base: told, ..bench.setup };
+        let check = DeviceQueue::check_base(&bench.table, &setup).unwrap();
+        let expected = if told == right { BaseCheck::Fits } else { BaseCheck::Found(right) };
+        prop_assert_eq!(check, expected);
+        bench.collect();
+        let setup = RingSetup { base: right, ..bench.setup };
+        bench.device = DeviceQueue::new(Arc::clone(&bench.table), setup).unwrap();
+        bench.taken.clear();
+        bench.take(64);
+        while !bench.taken.is_empty() {
+            bench.use_one(0);
+        }
+        bench.collect();
+        prop_assert!(bench.waiting.is_empty());
+    }
+
     #[test]
     fn a_packed_ring_goes_on_where_the_device_was(steps in steps(3), size in 5_u16..9) {
         let mut bench = Bench::new(true, size);
@@ -264,6 +289,7 @@ fn a_ring_that_makes_no_sense_is_survived() {
             unsafe { memory.add(at).write((at * seed * 31 % 251).to_le_bytes()[0]) };
         }
         let _ = SplitQueue::recover(Arc::clone(&bench.table), bench.setup).unwrap();
+        let _ = DeviceQueue::check_base(&bench.table, &bench.setup).unwrap();
         let packed = RingSetup { avail: 0x2000, used: 0x2004, desc: 0x1000, ..bench.setup };
         let _ = PackedQueue::locate(&bench.table, &packed).unwrap();
         let packed = RingSetup { features: Features::RING_PACKED, base: 0x8000, ..packed };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
 use super::{Parts, SplitQueue};
-use crate::device::{RingSetup, SetupError};
+use crate::device::{BaseCheck, RingSetup, SetupError};
 use crate::memory::GuestMemory;
 use crate::ring::{ENTRIES_OFFSET, FLAGS_OFFSET, INDEX_OFFSET, QueueSize};
 
@@ -16,6 +16,31 @@ impl SplitQueue {
             QueueSize::new(setup.size).and_then(|size| Parts::resolve(memory, setup, size).ok());
         let Some(parts) = resolved else { return false };
         setup.base == 0 && parts.used_index() == 0
+    }
+
+    /// Looks whether a device that uses chains in order can go on at the base in `setup`. Where it
+    /// leaves nothing in flight, that is where the used ring ends.
+    ///
+    /// Where a back-end was killed nobody could ask it. QEMU looks into the used ring then; DPDK
+    /// starts every ring at 0 again.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub(in crate::device) fn check_base(
+        memory: &GuestMemory,
+        setup: &RingSetup,
+    ) -> Result<BaseCheck, SetupError> {
+        let size = QueueSize::new(setup.size).ok_or(SetupError::Size(setup.size))?;
+        let told = u16::try_from(setup.base)
+            .map_err(|_| SetupError::Base { base: setup.base, size: setup.size })?;
+        let parts = Parts::resolve(memory, setup, size)?;
+        let used = parts.used_index();
+        let outstanding = parts.avail_index().wrapping_sub(used);
+        // Rings that do not fit together are broken, wherever one begins.
+        if told == used || outstanding > size.get() {
+            return Ok(BaseCheck::Fits);
+        }
+        Ok(BaseCheck::Found(used.into()))
     }
 
     /// The base of a ring that a device has served by itself until it was reset: the first entry of
@@ -110,6 +135,13 @@ impl Parts {
     fn used_index(self) -> u16 {
         // SAFETY: the used ring has its index at this offset, and is aligned to 4.
         let index = unsafe { AtomicU16::from_ptr(self.used.add(INDEX_OFFSET).cast().as_ptr()) };
+        index.load(Ordering::Relaxed)
+    }
+
+    /// The index of the available ring.
+    fn avail_index(self) -> u16 {
+        // SAFETY: the available ring has its index at this offset, and is aligned to 2.
+        let index = unsafe { AtomicU16::from_ptr(self.avail.add(INDEX_OFFSET).cast().as_ptr()) };
         index.load(Ordering::Relaxed)
     }
 
