@@ -147,6 +147,14 @@ impl Session {
             self.frontend.set_mtu(wishes.mtu)?;
         }
         self.share()?;
+        let control = self.rings.control.as_ref();
+        if features.contains(Features::VHOST_USER_PROTOCOL) {
+            // Before they start: what they hold is discarded while they are started and disabled.
+            let control = control.map(|control| control.index);
+            for index in self.ring_indexes().chain(control) {
+                self.frontend.enable_ring(index, true)?;
+            }
+        }
         let kicks = self.rings.kicks.chunks_exact(2);
         for (index, (((rx, tx), kicks), (rx_lane, tx_lane))) in (0..=u8::MAX)
             .step_by(2)
@@ -156,15 +164,8 @@ impl Session {
             self.frontend.start_ring(&ring(index, rx.queue(), rx_kick, &rx_lane.call))?;
             self.frontend.start_ring(&ring(index | 1, tx.queue(), tx_kick, &tx_lane.call))?;
         }
-        let control = self.rings.control.as_ref();
         if let Some(Control { queue, index, kick, call }) = control {
             self.frontend.start_ring(&ring(*index, queue.queue(), kick, call))?;
-        }
-        if features.contains(Features::VHOST_USER_PROTOCOL) {
-            let control = control.map(|control| control.index);
-            for index in self.ring_indexes().chain(control) {
-                self.frontend.enable_ring(index, true)?;
-            }
         }
         self.frontend.driver_ok()
     }
