@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ethdev::{Error, Link, PortEvent, PortEvents, QueueStats, RxQueue, TxQueue};
 use packet::MacAddr;
 use vhost::backend::Event;
-use vhost::control::{ControlHandle, ControlThread};
+use vhost::control::{ControlHandle, ControlThread, SharedLimit};
 use vhost::net::{NetDevice, RingSlot};
 
 /// Smallest MTU that IPv4 allows, in bytes (RFC 791).
@@ -54,6 +54,8 @@ pub(crate) struct LinkState {
     connected: AtomicBool,
     up: AtomicBool,
     changes: AtomicU64,
+    /// For log lines: the driver makes the link change.
+    limit: SharedLimit,
     pub(crate) events: PortEvents,
 }
 
@@ -90,7 +92,10 @@ impl LinkState {
             return;
         }
         self.changes.fetch_add(1, Ordering::Relaxed);
-        tracing::info!(port = name, link = if up { "up" } else { "down" }, "link changed");
+        if let Some(suppressed) = self.limit.admit_line() {
+            let link = if up { "up" } else { "down" };
+            tracing::info!(port = name, link, suppressed, "link changed");
+        }
         self.events.announce(PortEvent::LinkChanged);
     }
 }

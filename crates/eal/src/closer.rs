@@ -16,8 +16,8 @@ use crate::mem::Map;
 /// Files of one peer that may wait to be closed before nothing more is taken from it.
 pub const MAX_FILES: usize = 256;
 
-/// Mappings of one peer that may wait to be removed: as many as it may have, twice.
-pub const MAX_MAPPINGS: usize = 1024;
+/// Mappings of one peer that may wait to be removed: as many as a guest may have, or a few more.
+pub const MAX_MAPPINGS: usize = 512;
 
 /// How long the thread waits for more before it ends.
 const LINGER: Duration = Duration::from_secs(1);

@@ -113,7 +113,8 @@ impl Mapping {
         let page = page_size(fd).map_err(|e| failed("fstatfs", e))?;
         let (start, skip, map_len) = surrounding_pages(offset, len, file_len, page)
             .ok_or(MemError::Range { offset, len, file_len })?;
-        let map = Map::new(fd, start, map_len).map_err(|e| failed("mmap", e))?;
+        let map = Map::of_peer(fd, start, map_len).map_err(|e| failed("mmap", e))?;
+        let map = map.ok_or(MemError::TooMuch { len })?;
         // A core dump with every guest's RAM helps nobody; a kernel that refuses does no harm.
         let _ = map.advise(Advice::LinuxDontDump);
         let len = usize::try_from(len).map_err(|_| MemError::Range { offset, len, file_len })?;
@@ -247,6 +248,7 @@ mod tests {
     use rustix::fs::MemfdFlags;
 
     use super::*;
+    use crate::mem::MAX_PEER_MEMORY;
 
     fn memfd(len: u64) -> File {
         let fd = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
@@ -285,6 +287,17 @@ mod tests {
             let error = Mapping::map(file.as_fd(), offset, len).unwrap_err();
             assert!(matches!(error, MemError::Range { file_len: 8192, .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn peers_cannot_fill_the_address_space() {
+        let len = MAX_PEER_MEMORY / 2 + (1 << 40);
+        let file = memfd(len);
+        let first = Mapping::map(file.as_fd(), 0, len).unwrap();
+        let error = Mapping::map(file.as_fd(), 0, len).unwrap_err();
+        assert!(matches!(error, MemError::TooMuch { .. }), "{error}");
+        drop(first);
+        drop(Mapping::map(file.as_fd(), 0, len).unwrap());
     }
 
     #[test]

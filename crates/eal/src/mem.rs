@@ -4,6 +4,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
@@ -103,6 +104,16 @@ pub enum MemError {
         step: &'static str,
         /// What the kernel said.
         source: io::Error,
+    },
+    /// There is no address space for it.
+    #[error(
+        "shared memory region of {len:#x} bytes: the regions of all peers would be more than {} \
+         TiB; end guests, or share them out among several processes",
+        MAX_PEER_MEMORY >> 40
+    )]
+    TooMuch {
+        /// Length of the region.
+        len: u64,
     },
     /// The process has no guard against SIGBUS.
     #[error("cannot install the SIGBUS handler that guards shared memory: {0}")]
@@ -288,6 +299,33 @@ pub(crate) struct Map {
     ptr: NonNull<u8>,
     len: usize,
     guard: sigbus::Registration,
+    /// Of the address space for peers' memory, until it is unmapped.
+    share: Option<Share>,
+}
+
+/// Most bytes of peers' memory that a process maps: half of the address space that it has on most
+/// machines, so that the rest is left for everything else.
+pub const MAX_PEER_MEMORY: u64 = 64 << 40;
+
+/// Bytes of it that are taken.
+static TAKEN: AtomicU64 = AtomicU64::new(0);
+
+/// A part of the address space for peers' memory.
+#[derive(Debug)]
+struct Share(u64);
+
+impl Share {
+    /// Takes `bytes`, if there are as many left.
+    fn take(bytes: u64) -> Option<Self> {
+        let more = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= MAX_PEER_MEMORY);
+        TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(bytes))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+    }
 }
 
 // SAFETY: a mapping belongs to the process, not to a thread; this type only hands out its
@@ -308,7 +346,19 @@ impl Map {
         // The kernel never maps page 0 unless it is told to (MAP_FIXED).
         let ptr = NonNull::new(ptr.cast::<u8>()).ok_or(Errno::FAULT)?;
         let guard = sigbus::Registration::new(ptr.as_ptr().expose_provenance(), len);
-        Ok(Self { ptr, len, guard })
+        Ok(Self { ptr, len, guard, share: None })
+    }
+
+    /// As [`new`](Self::new), of a peer's file; `None` where too much is mapped already.
+    pub(crate) fn of_peer(
+        fd: BorrowedFd<'_>,
+        offset: u64,
+        len: usize,
+    ) -> Result<Option<Self>, Errno> {
+        let Some(share) = Share::take(len as u64) else { return Ok(None) };
+        let mut map = Self::new(fd, offset, len)?;
+        map.share = Some(share);
+        Ok(Some(map))
     }
 
     pub(crate) const fn ptr(&self) -> NonNull<u8> {

@@ -1,5 +1,6 @@
 //! Log lines that a peer can cause, held to a bearable number.
 
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// Lines that may come at once.
@@ -39,6 +40,26 @@ impl LogLimit {
         };
         self.left = left;
         Some(std::mem::take(&mut self.suppressed))
+    }
+}
+
+/// A limit that the control thread shares with the workers of a port. Clones are the same limit.
+#[derive(Clone, Debug)]
+pub struct SharedLimit(Arc<Mutex<LogLimit>>);
+
+impl SharedLimit {
+    /// Whether a line may be written now; if so, how many were not since the last one, for a field
+    /// of the line, if there were any.
+    #[must_use]
+    pub fn admit_line(&self) -> Option<Option<u64>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).admit_line()
+    }
+}
+
+impl Default for SharedLimit {
+    /// Nothing has been written yet.
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(LogLimit::new(Instant::now()))))
     }
 }
 

@@ -32,6 +32,7 @@ use eal::event::{Events, Interest};
 use eal::{Access, Epoll, EventFd};
 
 pub use endpoint::{EndpointError, MAX_PATH_LEN};
+pub use limit::SharedLimit;
 pub use watch::{Watch, Watcher};
 
 use self::endpoint::Listener;

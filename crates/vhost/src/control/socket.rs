@@ -21,6 +21,10 @@ use crate::session::{Device, Reply, Session, SessionError};
 /// Messages of one front-end before it is the others' turn.
 const BURST: usize = 16;
 
+/// Time after which it is the others' turn, when the message at hand is done: some take a while,
+/// since the workers have to let go of every ring first.
+const TURN: Duration = Duration::from_millis(2);
+
 /// Time until the first attempt to connect again, and the longest one, to which it doubles.
 const RETRY_FIRST: Duration = Duration::from_millis(50);
 const RETRY_LAST: Duration = Duration::from_secs(1);
@@ -299,8 +303,9 @@ impl Socket {
             return Err(Ended::Behind);
         }
         link.connection.flush()?;
+        let begun = Instant::now();
         for _ in 0..BURST {
-            if link.connection.wants_write() {
+            if link.connection.wants_write() || begun.elapsed() >= TURN {
                 break;
             }
             let Some(message) = link.connection.receive()? else { break };

@@ -23,6 +23,8 @@ pub struct ControlRing {
     /// How we tell the front-end that the ring is broken.
     err: Option<PeerEvent>,
     broken: bool,
+    /// What broke it, until somebody has asked.
+    fault: Option<RingError>,
     buffers: Buffers,
     request: Vec<RawSegment>,
     answer: Vec<RawSegment>,
@@ -38,6 +40,7 @@ impl ControlRing {
             call: None,
             err: None,
             broken: false,
+            fault: None,
             buffers: Buffers::default(),
             request: Vec::new(),
             answer: Vec::new(),
@@ -79,9 +82,14 @@ impl ControlRing {
         true
     }
 
-    /// Stops using a ring that makes no sense, and says so once: there is no more to serve.
+    /// What has broken the ring since the last time.
+    pub fn take_fault(&mut self) -> Option<RingError> {
+        self.fault.take()
+    }
+
+    /// Stops using a ring that makes no sense: there is no more to serve.
     fn break_ring(&mut self, error: RingError) -> bool {
-        tracing::warn!(%error, "the guest broke its control queue; it is stopped");
+        self.fault = Some(error);
         self.broken = true;
         self.tell_broken();
         false

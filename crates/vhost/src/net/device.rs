@@ -4,7 +4,6 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
-use std::time::Instant;
 
 use arrayvec::ArrayVec;
 use eal::{EventFd, PeerEvent};
@@ -22,8 +21,7 @@ use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
 use crate::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
 use crate::call::Call;
-use crate::control::limit::LogLimit;
-use crate::control::{Watch, Watcher};
+use crate::control::{SharedLimit, Watch, Watcher};
 use crate::protocol::{MAX_TABLE_REGIONS, ProtocolFeatures};
 
 /// Most queue pairs of a device: with a control queue they make the 256 rings that vhost-user
@@ -100,7 +98,7 @@ pub struct NetDevice {
     /// Offloads that the driver wants to have left to it now, where it has said so.
     wanted: Option<Features>,
     /// For log lines that a front-end can cause.
-    pub(super) limit: LogLimit,
+    pub(super) limit: SharedLimit,
     /// Where post-copy migration is offered.
     pub(super) postcopy: Option<Postcopy>,
 }
@@ -116,8 +114,11 @@ impl NetDevice {
         let queue_pairs = queue_pairs.clamp(1, MAX_QUEUE_PAIRS);
         PeerEvent::check_support()?;
         let wake = Arc::new(EventFd::new()?);
-        let slot =
-            |index| RingSlot::new(format!("{name} ring {index}"), Arc::clone(&wake)).map(Arc::new);
+        let limit = SharedLimit::default();
+        let slot = |index| {
+            let slot = RingSlot::new(format!("{name} ring {index}"), Arc::clone(&wake))?;
+            Ok(Arc::new(slot.within(&limit)))
+        };
         let slots = (0..2 * queue_pairs).map(slot).collect::<io::Result<Vec<_>>>()?;
         Ok(Self {
             name: name.to_owned(),
@@ -128,7 +129,7 @@ impl NetDevice {
             watcher: None,
             watches: Vec::new(),
             memory: Arc::default(),
-            limit: LogLimit::new(Instant::now()),
+            limit,
             logs: Logs::default(),
             negotiated: Features::empty(),
             filter: ReceiveFilter::default(),
@@ -228,7 +229,7 @@ impl NetDevice {
         let takes = self.guest_takes();
         for (index, slot) in (0..).zip(&self.slots) {
             let enabled = self.effective(index);
-            slot.edit(|ring| {
+            slot.edit_unnoticed(|ring| {
                 if let Some(ring) = ring {
                     ring.enabled = enabled;
                     ring.takes = takes;
@@ -236,6 +237,13 @@ impl NetDevice {
                 }
             });
         }
+        self.wake();
+    }
+
+    /// Wakes the workers of all rings, and this thread for the control queue.
+    fn wake(&self) {
+        // It is ours and cannot fail.
+        let _ = self.wake.signal();
     }
 
     /// Has ring `index`, if it runs, log what it is to log now.
@@ -385,11 +393,13 @@ impl NetDevice {
         match wake.and_then(|wake| Ok([wake, watcher.watch_edges(kick, 0)?])) {
             Ok(watches) => self.watches.extend(watches),
             Err(error) => {
-                tracing::warn!(port = %self.name, %error, "cannot watch the control queue");
+                if let Some(suppressed) = self.limit.admit_line() {
+                    let port = self.name.as_str();
+                    tracing::warn!(port, %error, suppressed, "cannot watch the control queue");
+                }
             }
         }
-        // It is ours and cannot fail.
-        let _ = self.wake.signal();
+        self.wake();
     }
 
     /// Carries out a command; returns whether it could.
@@ -488,8 +498,10 @@ impl Backend for NetDevice {
                 Some(ring) => ring.queue.set_memory(Arc::clone(&memory)),
                 None => Ok(()),
             };
-            slot.edit(go_on)?;
+            // It was checked, so it does not fail.
+            slot.edit_unnoticed(go_on)?;
         }
+        self.wake();
         self.memory = memory;
         Ok(())
     }
@@ -587,7 +599,7 @@ impl Backend for NetDevice {
     }
 
     fn set_log(&mut self, log: Option<Arc<DirtyLog>>) {
-        self.logs.replace(&self.name, log);
+        self.logs.replace(&self.name, &self.limit, log);
         (0..self.ring_count()).for_each(|index| self.update_log(index));
     }
 
@@ -636,9 +648,15 @@ impl Backend for NetDevice {
             self.refresh();
             done
         });
+        if let Some(error) = ring.take_fault()
+            && let Some(suppressed) = self.limit.admit_line()
+        {
+            let (port, ring) = (self.name.as_str(), self.control_index());
+            tracing::warn!(port, ring, %error, suppressed, "the guest broke its control queue; it is stopped");
+        }
         self.control = Some(ring);
         if again {
-            let _ = self.wake.signal();
+            self.wake();
         }
     }
 }

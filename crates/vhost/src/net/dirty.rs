@@ -5,6 +5,8 @@ use std::sync::Arc;
 use virtio::DirtyLog;
 use virtio::device::RingLog;
 
+use crate::control::SharedLimit;
+
 /// The log of a device, and where each ring is to log its used ring.
 #[derive(Debug, Default)]
 pub(super) struct Logs {
@@ -16,17 +18,19 @@ pub(super) struct Logs {
 impl Logs {
     /// Goes over to another log, or to none; says so if marks were lost in the old one. `name` is
     /// for log lines.
-    pub(super) fn replace(&mut self, name: &str, log: Option<Arc<DirtyLog>>) {
-        if self.log.is_some() != log.is_some() {
+    pub(super) fn replace(&mut self, name: &str, limit: &SharedLimit, log: Option<Arc<DirtyLog>>) {
+        if self.log.is_some() != log.is_some()
+            && let Some(suppressed) = limit.admit_line()
+        {
             let now = if log.is_some() {
                 "are logged: it is being migrated"
             } else {
                 "are not logged any more"
             };
-            tracing::info!(port = name, "writes to the guest's memory {now}");
+            tracing::info!(port = name, suppressed, "writes to the guest's memory {now}");
         }
         if let Some(old) = std::mem::replace(&mut self.log, log) {
-            report(name, &old);
+            report(name, limit, &old);
         }
     }
 
@@ -49,17 +53,23 @@ impl Logs {
 }
 
 /// The guest on the other side lacks what was not marked, so the operator must hear of it.
-fn report(name: &str, log: &DirtyLog) {
+fn report(name: &str, limit: &SharedLimit, log: &DirtyLog) {
     let missed = log.missed();
+    if !log.poisoned() && missed == 0 {
+        return;
+    }
+    let Some(suppressed) = limit.admit_line() else { return };
     if log.poisoned() {
         tracing::warn!(
             port = name,
+            suppressed,
             "the front-end truncated the log of written pages: a guest migrated with it is not whole"
         );
-    } else if missed > 0 {
+    } else {
         tracing::warn!(
             port = name,
             missed,
+            suppressed,
             "writes beyond the end of the log of written pages: a guest migrated with it is not \
              whole"
         );

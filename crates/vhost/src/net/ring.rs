@@ -14,6 +14,7 @@ use virtio::device::{DeviceQueue, RingError};
 use super::filter::ReceiveFilter;
 use super::gate::Gate;
 use crate::call::Call;
+use crate::control::SharedLimit;
 
 /// A started ring of a network device with all that its worker needs.
 #[derive(Debug)]
@@ -115,6 +116,8 @@ pub struct RingSlot {
     /// Chains that broke a rule.
     pub bad_chains: Counter,
     name: String,
+    /// For log lines that a front-end or a guest can cause.
+    limit: SharedLimit,
 }
 
 impl RingSlot {
@@ -137,11 +140,29 @@ impl RingSlot {
             calls_suppressed: Counter::default(),
             bad_chains: Counter::default(),
             name,
+            limit: SharedLimit::default(),
         })
     }
 
-    /// For the control thread: changes the ring between two bursts.
+    /// The slot with a limit of log lines that it shares with the device's others.
+    pub(super) fn within(mut self, limit: &SharedLimit) -> Self {
+        self.limit = limit.clone();
+        self
+    }
+
+    /// For the control thread: changes the ring between two bursts, and wakes the worker to look.
     pub fn edit<R>(&self, change: impl FnOnce(&mut Option<Box<Ring>>) -> R) -> R {
+        let (result, runs) = self.edit_unnoticed(|ring| (change(ring), ring.is_some()));
+        if runs {
+            // It is ours and cannot fail.
+            let _ = self.wake.signal();
+        }
+        result
+    }
+
+    /// As [`edit`](Self::edit), without waking the worker: for changes of all rings of a device,
+    /// which share what wakes them.
+    pub(super) fn edit_unnoticed<R>(&self, change: impl FnOnce(&mut Option<Box<Ring>>) -> R) -> R {
         let mut guard = self.ring.lock();
         let kick_before = guard.as_ref().and_then(|ring| ring.kick.clone());
         let result = change(&mut guard);
@@ -154,7 +175,7 @@ impl RingSlot {
         look(self.ring.lock().as_deref())
     }
 
-    /// Makes the outside of the slot match the ring in it, and wakes the worker to look.
+    /// Makes the outside of the slot match the ring in it.
     fn adopt(&self, guard: &Guard<'_, Box<Ring>>, kick_before: Option<&PeerEvent>) {
         let ring = guard.as_ref();
         let ready = ring.is_some_and(|ring| ring.enabled && !ring.broken);
@@ -162,10 +183,6 @@ impl RingSlot {
         let takes = ring.map_or(0, |ring| ring.takes.bits());
         self.takes.store(takes, Ordering::Relaxed);
         self.listen(kick_before, ring.and_then(|ring| ring.kick.as_ref()));
-        if ring.is_some() {
-            // It is ours and cannot fail.
-            let _ = self.wake.signal();
-        }
     }
 
     /// Listens to another kick file.
@@ -181,8 +198,10 @@ impl RingSlot {
         }
         if let Some(now) = now
             && let Err(error) = self.kicks.add_edge(now, 0)
+            && let Some(suppressed) = self.limit.admit_line()
         {
-            tracing::warn!(ring = %self.name, %error, "cannot wait for the guest's kicks");
+            let ring = self.name.as_str();
+            tracing::warn!(ring, %error, suppressed, "cannot wait for the guest's kicks");
         }
     }
 
@@ -227,7 +246,11 @@ impl RingSlot {
     #[cold]
     pub(super) fn break_ring(&self, ring: &mut Ring, error: RingError) {
         let error = if ring.queue.memory().poisoned() { RingError::MemoryGone } else { error };
-        tracing::warn!(ring = %self.name, %error, "the guest broke its ring; it is stopped");
+        // A front-end may start and break it as often as it likes.
+        if let Some(suppressed) = self.limit.admit_line() {
+            let ring = self.name.as_str();
+            tracing::warn!(ring, %error, suppressed, "the guest broke its ring; it is stopped");
+        }
         ring.broken = true;
         self.ready.store(false, Ordering::Relaxed);
         ring.tell_broken();

@@ -3,7 +3,7 @@
 use eal::MemError;
 use virtio::memory::MemoryError;
 
-use super::memory::MAX_SLOTS;
+use super::memory::{MAX_MEMORY, MAX_SLOTS};
 use crate::backend::BackendError;
 use crate::protocol::ProtocolError;
 
@@ -180,6 +180,14 @@ pub enum SessionError {
          or -file with share=on)"
     )]
     NoMemory,
+    /// More memory than a front-end may share.
+    #[error("{request}: {bytes:#x} bytes of memory, at most {MAX_MEMORY:#x} expected")]
+    TooMuchMemory {
+        /// Name of the message.
+        request: &'static str,
+        /// All regions together.
+        bytes: u64,
+    },
     /// All memory slots are taken.
     #[error("ADD_MEM_REG: all {MAX_SLOTS} memory slots are taken")]
     NoSlot,

@@ -16,6 +16,10 @@ use crate::protocol::MemoryRegion;
 /// more than a hundred such guests.
 pub const MAX_SLOTS: usize = 509;
 
+/// Bytes of memory that a front-end can share: more than a guest has, and little enough that some
+/// front-ends cannot use up what the process can map ([`eal::mem::MAX_PEER_MEMORY`]).
+pub const MAX_MEMORY: u64 = 4 << 40;
+
 /// The regions of a front-end.
 #[derive(Debug, Default)]
 pub(super) struct MemoryTable {
@@ -62,6 +66,7 @@ impl MemoryTable {
         regions: &[(MemoryRegion, PeerFd)],
         kinds: MemoryKinds,
     ) -> Result<Self, SessionError> {
+        check_sum(request, regions.iter().map(|(region, _)| region.size))?;
         let regions = regions.iter().map(|(region, fd)| map(request, region, fd, kinds));
         let regions = regions.collect::<Result<Vec<_>, _>>()?;
         if regions.is_empty() {
@@ -81,6 +86,8 @@ impl MemoryTable {
         if self.regions.len() >= MAX_SLOTS {
             return Err(SessionError::NoSlot);
         }
+        let sizes = self.regions.iter().map(|region| region.mapping.len() as u64);
+        check_sum(request, sizes.chain([region.size]))?;
         let mut regions = self.regions.clone();
         regions.push(map(request, region, fd, kinds)?);
         Ok(Self { regions, looked: false })
@@ -107,6 +114,12 @@ impl MemoryTable {
             .map(Arc::new)
             .map_err(|source| SessionError::Memory { request, source })
     }
+}
+
+/// Refuses more memory than a front-end may share.
+fn check_sum(request: &'static str, sizes: impl Iterator<Item = u64>) -> Result<(), SessionError> {
+    let bytes = sizes.fold(0, u64::saturating_add);
+    if bytes > MAX_MEMORY { Err(SessionError::TooMuchMemory { request, bytes }) } else { Ok(()) }
 }
 
 fn map(

@@ -25,7 +25,7 @@ use eal::PeerFd;
 use virtio::Features;
 
 pub use error::SessionError;
-pub use memory::MAX_SLOTS;
+pub use memory::{MAX_MEMORY, MAX_SLOTS};
 
 use self::inflight::InflightState;
 use self::log::{LOG_ALL, LogState};

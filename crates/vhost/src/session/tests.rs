@@ -643,6 +643,31 @@ fn files_whose_pages_somebody_has_to_fetch_need_leave() {
 }
 
 #[test]
+fn memory_is_limited() {
+    let file = || {
+        let file = memory();
+        rustix::fs::ftruncate(&file, MAX_MEMORY).unwrap();
+        file
+    };
+    let at = |place: u64, size| MemoryRegion {
+        guest_addr: place,
+        size,
+        user_addr: place,
+        mmap_offset: 0,
+    };
+    let mut bench = Bench::ready(|_| ());
+    // One region is there already.
+    let rest = at(1 << 42, MAX_MEMORY - MEMORY);
+    let error = bench.refused(M::AddMemReg(at(1 << 42, MAX_MEMORY), file()));
+    assert!(matches!(error, SessionError::TooMuchMemory { .. }), "{error}");
+    bench.ok(M::AddMemReg(rest, file()));
+    bench.refused(M::AddMemReg(at(1 << 41, 1), file()));
+    let two = [at(0, MEMORY), at(1 << 42, MAX_MEMORY)].map(|region| (region, file()));
+    let error = bench.refused(M::SetMemTable(two.into_iter().collect()));
+    assert!(matches!(error, SessionError::TooMuchMemory { .. }), "{error}");
+}
+
+#[test]
 fn memory_slots_are_limited() {
     let mut bench = Bench::ready(|_| ());
     for number in 1..MAX_SLOTS as u64 {
