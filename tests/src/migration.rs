@@ -14,6 +14,9 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// rounds.
 const BYTES_PER_SECOND: u64 = 30 << 20;
 
+/// So slow that a guest runs for some seconds before all of its memory has followed it.
+const LATE_BYTES_PER_SECOND: u64 = 5 << 20;
+
 /// What QEMU tells of a migration.
 #[derive(Debug, Clone, Copy)]
 pub struct Migration {
@@ -23,6 +26,8 @@ pub struct Migration {
     pub total: Duration,
     /// Rounds in which changed pages were copied.
     pub rounds: u64,
+    /// Pages that were asked for when they were needed, by post-copy.
+    pub late: u64,
 }
 
 /// Moves a running guest from `from` to `to`, which was started as
@@ -35,6 +40,44 @@ pub fn migrate(from: &mut Vm, to: &mut Vm, socket: &Path) -> Result<Migration> {
     let migration = copy(from, to, socket)?;
     resume(to)?;
     Ok(migration)
+}
+
+/// Moves a guest by post-copy: it runs at `to`, which was started as
+/// [`incoming_by_postcopy`](crate::Qemu::incoming_by_postcopy), before most of its memory is there.
+/// `meanwhile` is called then, and has some seconds before the rest has arrived.
+///
+/// # Errors
+/// As [`migrate`], when `meanwhile` fails, and when the memory was there before it was done.
+pub fn migrate_by_postcopy(
+    from: &mut Vm,
+    to: &mut Vm,
+    socket: &Path,
+    meanwhile: impl FnOnce() -> Result<()>,
+) -> Result<Migration> {
+    let uri = json!({ "uri": format!("unix:{}", socket.display()) });
+    let capabilities = json!({ "capabilities": [
+        { "capability": "events", "state": true },
+        { "capability": "postcopy-ram", "state": true },
+    ] });
+    let rates = json!({
+        "max-bandwidth": LATE_BYTES_PER_SECOND,
+        "max-postcopy-bandwidth": LATE_BYTES_PER_SECOND,
+    });
+    from.qmp("migrate-set-capabilities", &capabilities)?;
+    from.qmp("migrate-set-parameters", &rates)?;
+    to.qmp("migrate-set-capabilities", &capabilities)?;
+    to.qmp("migrate-incoming", &uri)?;
+    from.qmp("migrate", &uri)?;
+    wait_status(from, "active")?;
+    from.qmp("migrate-start-postcopy", &json!({}))?;
+    wait_status(from, "postcopy-active")?;
+    to.wait_event("RESUME", LIMIT)?;
+    meanwhile()?;
+    let now = report(from)?;
+    ensure!(now["status"] == "postcopy-active", "it was over before: {now}");
+    wait_completed(from)?;
+    wait_completed(to)?;
+    Migration::read(from)
 }
 
 /// As [`migrate`], but the guest stands still on both sides until [`resume`].
@@ -51,20 +94,32 @@ pub fn copy(from: &mut Vm, to: &mut Vm, socket: &Path) -> Result<Migration> {
     from.qmp("migrate", &uri)?;
     wait_completed(from)?;
     wait_completed(to)?;
-    let report = report(from)?;
-    let number = |value: &Value| value.as_u64().unwrap_or_default();
-    Ok(Migration {
-        downtime: Duration::from_millis(number(&report["downtime"])),
-        total: Duration::from_millis(number(&report["total-time"])),
-        rounds: number(&report["ram"]["dirty-sync-count"]),
-    })
+    Migration::read(from)
+}
+
+impl Migration {
+    /// What the QEMU that the guest has left tells.
+    fn read(from: &mut Vm) -> Result<Self> {
+        let report = report(from)?;
+        let number = |value: &Value| value.as_u64().unwrap_or_default();
+        Ok(Self {
+            downtime: Duration::from_millis(number(&report["downtime"])),
+            total: Duration::from_millis(number(&report["total-time"])),
+            rounds: number(&report["ram"]["dirty-sync-count"]),
+            late: number(&report["ram"]["postcopy-requests"]),
+        })
+    }
 }
 
 fn wait_completed(vm: &mut Vm) -> Result<()> {
+    wait_status(vm, "completed")
+}
+
+fn wait_status(vm: &mut Vm, status: &str) -> Result<()> {
     loop {
         let event = vm.wait_event("MIGRATION", LIMIT)?;
         match event["data"]["status"].as_str() {
-            Some("completed") => return Ok(()),
+            Some(now) if now == status => return Ok(()),
             Some("failed" | "cancelled") => bail!("migration: {}", report(vm)?),
             _ => {}
         }

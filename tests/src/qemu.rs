@@ -196,6 +196,13 @@ impl Qemu {
         self.arguments(["-S", "-incoming", "defer"])
     }
 
+    /// Waits for a guest that is migrated to it and runs as soon as it can: see
+    /// [`migrate_by_postcopy`](crate::migration::migrate_by_postcopy).
+    #[must_use]
+    pub fn incoming_by_postcopy(self) -> Self {
+        self.arguments(["-incoming", "defer"])
+    }
+
     /// Adds arguments of QEMU's command line.
     #[must_use]
     pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::migration::{copy, different_pages, migrate, resume};
+use e2e::migration::{Migration, copy, different_pages, migrate, migrate_by_postcopy, resume};
 use e2e::{GuestImage, Netns, Nic, Peer, Process, Qemu, Ringway, Vm, require, traffic, wait};
 
 /// The worker's core; the guest may use all.
@@ -40,10 +40,16 @@ struct Stage {
 
 impl Stage {
     fn new(packed: bool, pairs: u16) -> Self {
+        Self::with_options(packed, pairs, "")
+    }
+
+    /// The same, whose ports have further options.
+    fn with_options(packed: bool, pairs: u16, options: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let host = Netns::new().unwrap();
-        let port =
-            |n| format!("vm{n}=vhost-user:{},queues={pairs}", socket(dir.path(), n).display());
+        let port = |n| {
+            format!("vm{n}=vhost-user:{},queues={pairs}{options}", socket(dir.path(), n).display())
+        };
         let ports = [&port(0), &port(1), "up=tap:rwa"];
         let ringway = Ringway::switch_in(&host, dir.path(), &ports, CORES).unwrap();
         host.sh(&format!("ip address add {HOST}/24 dev rwa && ip link set rwa up")).unwrap();
@@ -79,12 +85,45 @@ impl Stage {
     /// Moves the guest to port `n`, while the host pings it and something else goes on; the ports'
     /// counters must show that that has happened before and after.
     fn migrate(&self, vm: &mut Vm, n: usize) {
-        let (old, new) = (format!("vm{}", 1 - n), format!("vm{n}"));
         let mut target = self.qemu(n).incoming().start(self.path()).unwrap();
+        let migration = self
+            .under_ping(n, || migrate(vm, &mut target, &self.path().join("migration")).unwrap());
+        assert_eq!(migration.late, 0);
+        *vm = target;
+    }
+
+    /// The same by post-copy: frames pass in both directions while most of the memory is missing.
+    fn migrate_by_postcopy(&self, vm: &mut Vm, n: usize) {
+        let new = format!("vm{n}");
+        let mut target = self.qemu(n).incoming_by_postcopy().start(self.path()).unwrap();
+        let start = self.ringway.counters(&new).unwrap();
+        let passes = || {
+            wait::until("frames", LIMIT, PAUSE, || {
+                let now = self.ringway.counters(&new)?;
+                let some = |now: u64, start: u64| now >= start + 100;
+                let both = some(now.rx_packets, start.rx_packets)
+                    && some(now.tx_packets, start.tx_packets);
+                Ok(both.then_some(()))
+            })
+        };
+        let socket = self.path().join("migration");
+        let migration =
+            self.under_ping(n, || migrate_by_postcopy(vm, &mut target, &socket, passes).unwrap());
+        assert!(migration.late > 0, "{migration:?}");
+        let text = self.ringway.log();
+        for line in ["the guest arrives by post-copy", "all of the guest's memory has arrived"] {
+            assert!(text.contains(line), "{text}");
+        }
+        *vm = target;
+    }
+
+    /// Does what moves the guest to port `n` under pings, as [`migrate`](Self::migrate) says.
+    fn under_ping(&self, n: usize, action: impl FnOnce() -> Migration) -> Migration {
+        let (old, new) = (format!("vm{}", 1 - n), format!("vm{n}"));
         let ping = |options: &str| self.host.spawn(&format!("ping {options} {GUEST}")).unwrap();
         let mut ping = [ping("-i 0.05"), ping("-q -f -l 100 -s 1000")];
         self.wait_bytes(&old, SOME);
-        let migration = migrate(vm, &mut target, &self.path().join("migration")).unwrap();
+        let migration = action();
         self.wait_bytes(&new, SOME);
         for ping in &mut ping {
             ping.signal(rustix::process::Signal::INT).unwrap();
@@ -106,7 +145,7 @@ impl Stage {
         let text = self.ringway.log();
         assert!(text.contains("writes to the guest's memory are logged"), "{text}");
         assert!(!text.contains("is not whole"), "{text}");
-        *vm = target;
+        migration
     }
 
     /// Waits until `bytes` more have passed through a port.
@@ -247,4 +286,29 @@ fn a_guest_with_packed_rings_moves_there_and_back() {
 fn a_guest_with_two_queue_pairs_moves_there_and_back() {
     let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
     a_guest_moves_there_and_back(false, 2);
+}
+
+/// As [`a_guest_moves_there_and_back`], each time before its memory.
+fn a_guest_runs_before_its_memory_is_there(packed: bool, pairs: u16) {
+    let stage = Stage::with_options(packed, pairs, ",postcopy=on");
+    let mut vm = stage.guest();
+    let sender = stage.send_to_guest(&mut vm);
+    stage.migrate_by_postcopy(&mut vm, 1);
+    stage.end_to_guest(&mut vm, sender);
+    let receiver = stage.send_from_guest(&mut vm);
+    stage.migrate_by_postcopy(&mut vm, 0);
+    Stage::end_from_guest(&mut vm, receiver);
+    vm.ping(HOST, "-c 50 -i 0.02").unwrap();
+}
+
+#[test]
+fn a_guest_with_split_rings_runs_before_its_memory_is_there() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    a_guest_runs_before_its_memory_is_there(false, 1);
+}
+
+#[test]
+fn a_guest_with_packed_rings_runs_before_its_memory_is_there() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    a_guest_runs_before_its_memory_is_there(true, 1);
 }

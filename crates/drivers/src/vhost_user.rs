@@ -23,7 +23,7 @@ use crate::sockets::{self, take_access};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "vhost-user",
-    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,group=GROUP][,mode=MODE][,memory=ram][,mac=MAC]",
+    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,group=GROUP][,mode=MODE][,memory=ram][,postcopy=off][,mac=MAC]",
     summary: "a virtual machine: the back-end of its vhost-user socket",
     options: &[
         OptionInfo {
@@ -53,6 +53,11 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "ram|any",
             help: "any: take guests' memory in files on disks, too, whose server can then stop the \
                    switch (default: memfd, tmpfs, hugetlbfs)",
+        },
+        OptionInfo {
+            name: "postcopy",
+            value: "on|off",
+            help: "let guests be migrated to or from this port by post-copy (default off)",
         },
         OptionInfo { name: "mac", value: "MAC", help: "this end's own address (default: random)" },
     ],
@@ -139,6 +144,10 @@ pub(crate) fn open(name: &str, mut spec: DeviceSpec, env: &Drivers) -> Result<Op
     let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
     let device = if options.offloads { device } else { device.without_offloads() };
     let device = device.with_memory_of(options.memory);
+    let device = match options.postcopy {
+        true => device.with_postcopy().map_err(|error| failed(error.to_string()))?,
+        false => device,
+    };
     let (rx, tx) = queues(&device);
     let link = Arc::new(LinkState::default());
     let (guest, slots) = (Arc::clone(device.state()), device.slots().to_vec());
@@ -172,6 +181,7 @@ struct Options {
     offloads: bool,
     access: Access,
     memory: MemoryKinds,
+    postcopy: bool,
     mac: Option<MacAddr>,
 }
 
@@ -197,6 +207,7 @@ impl Options {
             }
         };
         let mac = spec.take_station("mac")?;
-        Ok(Self { queues, client, mtu, offloads, access, memory, mac })
+        let postcopy = spec.take_switch("postcopy", false)?;
+        Ok(Self { queues, client, mtu, offloads, access, memory, postcopy, mac })
     }
 }

@@ -41,6 +41,8 @@ use tracing_subscriber::EnvFilter;
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
+    // A process that this program has started may be none of its commands.
+    vhost::postcopy::serve_if_asked();
     let cli = Cli::parse();
     start_log(&cli);
     let result = match &cli.command {

@@ -10,7 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 use super::pager::Pager;
-use super::process::{ARGUMENT, STARTER, launch};
+use super::process::{ARGUMENT, STARTER, is_prepared, launch};
 use super::wire::{self, READY, START};
 
 /// How long a pager may take to start. It takes some milliseconds.
@@ -19,6 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Why there are no pagers.
 #[derive(Debug, thiserror::Error)]
 pub enum PagersError {
+    /// This program does not know how to be one of the processes.
+    #[error(
+        "post-copy: this program does not call vhost::postcopy::serve_if_asked when it starts, so          it cannot be started for the process that takes page faults"
+    )]
+    Unprepared,
     /// The process cannot be started.
     #[error(
         "post-copy: cannot start the process that takes page faults: {0}; a switch that has given \
@@ -54,11 +59,14 @@ impl Pagers {
     /// The process that starts this process's pagers: the one that runs, or a new one.
     ///
     /// # Errors
-    /// When it cannot be started, or a pager could not.
+    /// When it cannot be started, or this program is not made for it.
     pub fn shared() -> Result<Arc<Self>, PagersError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(pagers) = shared.upgrade() {
             return Ok(pagers);
+        }
+        if !is_prepared() {
+            return Err(PagersError::Unprepared);
         }
         let mut command = Command::new("/proc/self/exe");
         command.arg(ARGUMENT);

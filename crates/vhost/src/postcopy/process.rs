@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
@@ -23,6 +24,9 @@ pub(super) const STARTER: &str = "starter";
 /// It is one.
 pub(super) const PAGER: &str = "pager";
 
+/// Whether this program can be started as either of the two.
+static PREPARED: AtomicBool = AtomicBool::new(false);
+
 /// Threads of a pager: as many pages can be waited for at once.
 const THREADS: usize = 4;
 
@@ -32,9 +36,15 @@ type Maps = ArrayVec<Arc<FaultMap>, MAX_TABLE_REGIONS>;
 /// Does the work of a process that [`Pagers`](super::Pagers) has started, and ends it; comes back
 /// at once in any other. The first thing that `main` has to do, before it starts threads.
 pub fn serve_if_asked() {
+    PREPARED.store(true, Ordering::Relaxed);
     if std::env::args_os().nth(1).is_some_and(|argument| argument == ARGUMENT) {
         serve();
     }
+}
+
+/// Whether [`serve_if_asked`] was called, so that this program may be started once more.
+pub(super) fn is_prepared() -> bool {
+    PREPARED.load(Ordering::Relaxed)
 }
 
 /// Does the work of the process, and ends it; comes back where it was started by hand.

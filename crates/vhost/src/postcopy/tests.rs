@@ -168,6 +168,8 @@ fn a_pager_that_cannot_go_on_says_that_it_is_gone() {
 
 #[test]
 fn a_program_that_is_no_pager_is_told() {
+    // This one is a pager only where it is told by which test.
+    assert!(matches!(Pagers::shared().unwrap_err(), PagersError::Unprepared));
     let pagers = Pagers::start(Command::new("true")).unwrap();
     // It may be gone before it is asked, or after.
     if let Ok(coming) = pagers.order() {
