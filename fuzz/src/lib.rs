@@ -5,6 +5,7 @@
 //! too long. Inputs that have found something are kept in `corpus/`, a directory for each target,
 //! and every `cargo test` replays them; `cargo xtask fuzz` looks for more.
 //!
+//! - [`frames`]: large segments
 //! - [`guest`]: the memory of a guest, and rings in it
 //! - [`input`]: decisions of the peer, from bytes
 //! - [`targets`]: the targets
@@ -18,6 +19,7 @@
     reason = "tests: to panic is how they fail"
 )]
 
+pub mod frames;
 pub mod guest;
 pub mod input;
 pub mod targets;

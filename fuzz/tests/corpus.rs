@@ -45,6 +45,10 @@ replayed! {
     vhost_session
     split_device
     packed_device
+    split_driver
+    packed_driver
+    segments
+    kernel_segments
 }
 
 #[test]

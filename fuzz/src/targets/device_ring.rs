@@ -22,17 +22,8 @@ const STEPS: usize = 300;
 const SPLIT_SIZES: [u16; 6] = [1, 2, 4, 16, 64, 256];
 const PACKED_SIZES: [u16; 6] = [1, 2, 3, 17, 64, 256];
 
-/// A split ring.
-pub(super) fn split(data: &[u8]) {
-    run(data, false);
-}
-
-/// A packed ring.
-pub(super) fn packed(data: &[u8]) {
-    run(data, true);
-}
-
-fn run(data: &[u8], packed: bool) {
+/// Plays one input to a ring of either format.
+pub(super) fn run(data: &[u8], packed: bool) {
     let mut input = Input::new(data);
     let Some(mut world) = World::new(&mut input, packed) else { return };
     for _ in 0..STEPS {

@@ -1,6 +1,9 @@
 //! The targets, one in a file.
 
 mod device_ring;
+mod driver_ring;
+mod kernel_segments;
+mod segments;
 mod vhost_message;
 mod vhost_session;
 
@@ -30,11 +33,31 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "split_device",
         about: "the driver of a split ring that a device serves, with log and records in flight",
-        run: device_ring::split,
+        run: |data| device_ring::run(data, false),
     },
     Target {
         name: "packed_device",
         about: "the same with a packed ring",
-        run: device_ring::packed,
+        run: |data| device_ring::run(data, true),
+    },
+    Target {
+        name: "split_driver",
+        about: "the device of a split ring that is driven here",
+        run: |data| driver_ring::run(data, false),
+    },
+    Target {
+        name: "packed_driver",
+        about: "the same with a packed ring",
+        run: |data| driver_ring::run(data, true),
+    },
+    Target {
+        name: "segments",
+        about: "frames that leave checksums and cutting to the device",
+        run: segments::run,
+    },
+    Target {
+        name: "kernel_segments",
+        about: "large segments that the host's kernel cuts as well; needs root",
+        run: kernel_segments::run,
     },
 ];
