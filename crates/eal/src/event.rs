@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, Timespec, epoll};
 use rustix::io::Errno;
 
+use crate::files::explain;
+
 /// A counter in the kernel that one thread of this process, or the kernel, signals and another
 /// waits for. It never blocks as long as no other process has it: what a peer has, too, is a
 /// [`PeerEvent`](crate::PeerEvent).
@@ -22,7 +24,7 @@ impl EventFd {
     /// When the process has too many file descriptors open.
     pub fn new() -> io::Result<Self> {
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
-        Ok(Self(rustix::event::eventfd(0, flags)?))
+        rustix::event::eventfd(0, flags).map(Self).map_err(explain)
     }
 
     /// Signals it. That it cannot take another count (`EAGAIN`) is no error: whoever waits for it
@@ -60,7 +62,7 @@ impl EventFd {
     ///
     /// When the process has too many file descriptors open.
     pub fn try_clone(&self) -> io::Result<Self> {
-        self.0.try_clone().map(Self)
+        self.0.try_clone().map(Self).map_err(explain)
     }
 }
 
@@ -168,7 +170,7 @@ impl Epoll {
     ///
     /// When the process has too many file descriptors open.
     pub fn new() -> io::Result<Self> {
-        Ok(Self(epoll::create(epoll::CreateFlags::CLOEXEC)?))
+        epoll::create(epoll::CreateFlags::CLOEXEC).map(Self).map_err(explain)
     }
 
     /// Adds `fd`; its events carry `token`. Remove it before closing it if it has duplicates.

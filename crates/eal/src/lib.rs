@@ -8,6 +8,7 @@
 //! - [`counter`]: single-writer counters and cache-line alignment
 //! - [`dma`]: memory that devices reach, and where they find it
 //! - [`event`]: eventfd and epoll
+//! - [`files`]: how many files the process may have open
 //! - [`foreign`]: memory of a peer process, mapped and guarded
 //! - [`handover`]: the place where a queue passes between a control thread and its worker
 //! - [`huge`]: huge pages for large tables on the heap
@@ -28,6 +29,7 @@ pub mod cores;
 pub mod counter;
 pub mod dma;
 pub mod event;
+pub mod files;
 pub mod foreign;
 pub mod handover;
 pub mod huge;

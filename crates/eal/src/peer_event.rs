@@ -8,6 +8,7 @@ use rustix::event::EventfdFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::aio::Aio;
+use crate::files::explain;
 
 /// An eventfd that is shared with a peer, whoever made it. Clones are the same descriptor.
 ///
@@ -31,7 +32,7 @@ impl PeerEvent {
     pub fn new() -> io::Result<Self> {
         let aio = Aio::get()?;
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
-        let file = rustix::event::eventfd(0, flags)?;
+        let file = rustix::event::eventfd(0, flags).map_err(explain)?;
         Ok(Self { file: Arc::new(file), aio })
     }
 

@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 
-use eal::clock;
 use eal::signals::Signals;
+use eal::{clock, files};
 use packet::MacAddr;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde::Serialize;
 use serde_json::{Value, json};
 use switch::{PortOptions, PortReport, Switch};
@@ -23,6 +22,15 @@ use crate::exit::Failure;
 use crate::output;
 use crate::vdpa::hub::Hub;
 use crate::vdpa::placement::{Placement, is_vdpa};
+
+/// Open files of a switch without ports, with some to spare for what comes and goes.
+const OWN_FILES: u64 = 40;
+
+/// Open files of a guest: its sockets, what wakes its workers, its control queue.
+const FILES_PER_GUEST: u64 = 8;
+
+/// Open files of a pair of queues: kick, call and error files, and what the worker waits for.
+const FILES_PER_PAIR: u64 = 6;
 
 /// `ringway switch`.
 pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
@@ -62,16 +70,19 @@ fn hung_up(signals: &Signals) {
     );
 }
 
-/// Allows as many open files as the administrator does: each guest takes a few per queue, and
-/// the soft limit of 1024 that is usual is there for the sake of select(2), which nobody calls.
+/// Allows as many open files as the administrator does, and says how many guests will fit.
 fn raise_file_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, ..limit };
-    if limit.current < limit.maximum
-        && let Err(error) = setrlimit(Resource::Nofile, raised)
-    {
-        tracing::warn!("cannot allow more open files than {:?}: {error}", limit.current);
-    }
+    let limit = files::raise_limit().unwrap_or_else(|error| {
+        let limit = files::limit();
+        tracing::warn!("cannot allow more open files than {limit}: {error}");
+        limit
+    });
+    let guests = limit.saturating_sub(OWN_FILES) / (FILES_PER_GUEST + FILES_PER_PAIR);
+    tracing::info!(
+        limit,
+        "a guest takes {FILES_PER_GUEST} open files and {FILES_PER_PAIR} for each pair of queues: \
+         there is room for {guests} guests with one pair"
+    );
 }
 
 fn start(config: &Config) -> Result<Switch, Failure> {

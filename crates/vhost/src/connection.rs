@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use arrayvec::ArrayVec;
 use eal::PeerFd;
+use eal::files::NoneLeft;
 use rustix::io::Errno;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
@@ -54,15 +55,9 @@ pub enum ConnectionError {
     /// More file descriptors than any message has.
     #[error("a message came with more than {MAX_FDS} file descriptors")]
     TooManyFds,
-    /// The process cannot have as many files.
-    #[error(
-        "the process has no file descriptor left for those of a message, of {limit} that it may \
-         have; allow it more (`ulimit -n`, or LimitNOFILE= of its systemd unit)"
-    )]
-    NoFdLeft {
-        /// How many it may have.
-        limit: u64,
-    },
+    /// The process cannot take those of a message.
+    #[error("a message came with file descriptors: {0}")]
+    NoneLeft(#[from] NoneLeft),
     /// The peer does not read what it is sent.
     #[error("{MAX_QUEUED} messages wait for the peer, which does not read them")]
     QueueFull,
@@ -363,8 +358,7 @@ fn read(
     }
     // There is space for all that there can be, so it was not the space that was missing.
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-        return Err(ConnectionError::NoFdLeft { limit: limit.unwrap_or(u64::MAX) });
+        return Err(NoneLeft::now().into());
     }
     match received.bytes {
         _ if too_many => Err(ConnectionError::TooManyFds),

@@ -216,7 +216,7 @@ fn system(path: &Path, action: &'static str, errno: Errno) -> EndpointError {
         Errno::ACCESS | Errno::PERM | Errno::ROFS => EndpointError::Permission { path, action },
         Errno::NOENT | Errno::NOTDIR => EndpointError::NoDirectory { path },
         Errno::ADDRINUSE => EndpointError::Taken { path },
-        _ => EndpointError::System { path, action, source: errno.into() },
+        _ => EndpointError::System { path, action, source: eal::files::explain(errno) },
     }
 }
 

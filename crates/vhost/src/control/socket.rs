@@ -183,7 +183,8 @@ impl Member for Socket {
                 }
                 Ok(None) => return,
                 Err(errno) => {
-                    log!(self, warn, errno, "cannot accept a connection; trying again soon");
+                    let error = eal::files::explain(errno);
+                    log!(self, warn, error, "cannot accept a connection; trying again soon");
                     return self.rest(now);
                 }
             }

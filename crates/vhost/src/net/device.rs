@@ -103,6 +103,12 @@ pub struct NetDevice {
     pub(super) postcopy: Option<Postcopy>,
 }
 
+/// Whether the guest sends in ring `index`, and does not receive. In its receive rings nobody waits
+/// for buffers, so their kick files are closed: files are what a switch runs out of first.
+const fn is_sent(index: u16) -> bool {
+    index % 2 == 1
+}
+
 impl NetDevice {
     /// A device with `queue_pairs` pairs, at least 1 and at most [`MAX_QUEUE_PAIRS`]; `name` is
     /// for log lines.
@@ -116,7 +122,10 @@ impl NetDevice {
         let wake = Arc::new(EventFd::new()?);
         let limit = SharedLimit::default();
         let slot = |index| {
-            let slot = RingSlot::new(format!("{name} ring {index}"), Arc::clone(&wake))?;
+            let (name, wake) = (format!("{name} ring {index}"), Arc::clone(&wake));
+            let sends = is_sent(index);
+            let slot =
+                if sends { RingSlot::new(name, wake)? } else { RingSlot::unwaited(name, wake) };
             Ok(Arc::new(slot.within(&limit)))
         };
         let slots = (0..2 * queue_pairs).map(slot).collect::<io::Result<Vec<_>>>()?;
@@ -370,7 +379,8 @@ impl NetDevice {
         ring.enabled = enabled;
         ring.takes = self.guest_takes();
         ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
-        (ring.kick, ring.call, ring.err) = (setup.kick, setup.call, setup.err);
+        ring.kick = setup.kick.filter(|_| is_sent(index));
+        (ring.call, ring.err) = (setup.call, setup.err);
         slot.edit(|place| *place = Some(Box::new(ring)));
         Ok(())
     }
@@ -566,7 +576,7 @@ impl Backend for NetDevice {
             }
             self.watch_control();
         } else {
-            self.edit(index, |ring| ring.kick = kick);
+            self.edit(index, |ring| ring.kick = kick.filter(|_| is_sent(index)));
         }
     }
 

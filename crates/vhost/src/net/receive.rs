@@ -332,7 +332,7 @@ impl RxDriver for NetReceiver {
     }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.slot.wait_fd())
+        self.slot.wait_fd()
     }
 
     fn arm(&mut self) -> bool {

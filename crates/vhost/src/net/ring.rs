@@ -100,7 +100,8 @@ pub struct RingSlot {
     /// Readable when the guest kicks, and when the worker is woken, until
     /// [`take_kicks`](Self::take_kicks): stays the same while kick files come and go. Of both it
     /// has the edges, so that nobody reads the file that the guest's VMM has, too.
-    kicks: Epoll,
+    /// `None` where nobody waits: for room in a guest's receive ring.
+    kicks: Option<Epoll>,
     /// Wakes the workers of all slots of a device: the kick file is not ours to signal.
     wake: Arc<EventFd>,
     /// Whether the ring takes frames: a hint for choosing queues, which bursts check again.
@@ -121,17 +122,23 @@ pub struct RingSlot {
 }
 
 impl RingSlot {
-    /// An empty slot; `name` is for log lines, `wake` wakes its worker and may be that of other
-    /// slots, too.
+    /// An empty slot of a ring that the guest fills; `name` is for log lines, `wake` wakes its worker
+    /// and may be that of other slots, too.
     ///
     /// # Errors
     /// When the process has no file descriptor left.
     pub fn new(name: String, wake: Arc<EventFd>) -> io::Result<Self> {
         let kicks = Epoll::new()?;
         kicks.add_edge(&*wake, 0)?;
-        Ok(Self {
+        Ok(Self { kicks: Some(kicks), ..Self::unwaited(name, wake) })
+    }
+
+    /// As [`new`](Self::new), of a ring that nobody waits for: one that the guest has filled before.
+    #[must_use]
+    pub fn unwaited(name: String, wake: Arc<EventFd>) -> Self {
+        Self {
             ring: Handover::empty(),
-            kicks,
+            kicks: None,
             wake,
             ready: AtomicBool::new(false),
             takes: AtomicU8::new(0),
@@ -141,7 +148,7 @@ impl RingSlot {
             bad_chains: Counter::default(),
             name,
             limit: SharedLimit::default(),
-        })
+        }
     }
 
     /// The slot with a limit of log lines that it shares with the device's others.
@@ -192,12 +199,13 @@ impl RingSlot {
             (Some(before), Some(now)) if before.is_same(now) => return,
             _ => {}
         }
+        let Some(kicks) = &self.kicks else { return };
         if let Some(before) = before {
             // It fails only for a file that is not in the set.
-            let _ = self.kicks.remove(before);
+            let _ = kicks.remove(before);
         }
         if let Some(now) = now
-            && let Err(error) = self.kicks.add_edge(now, 0)
+            && let Err(error) = kicks.add_edge(now, 0)
             && let Some(suppressed) = self.limit.admit_line()
         {
             let ring = self.name.as_str();
@@ -207,8 +215,10 @@ impl RingSlot {
 
     /// For the worker: has [`wait_fd`](Self::wait_fd) tell only of what comes from now on.
     pub(super) fn take_kicks(&self) {
-        // It is ours and cannot fail.
-        let _ = self.kicks.take_edges();
+        if let Some(kicks) = &self.kicks {
+            // It is ours and cannot fail.
+            let _ = kicks.take_edges();
+        }
     }
 
     /// For the worker: takes the ring for one burst, unless there is none or it is broken.
@@ -278,9 +288,10 @@ impl RingSlot {
         Capabilities::from_bits_truncate(self.takes.load(Ordering::Relaxed))
     }
 
-    /// Readable when the guest has kicked or the ring was changed.
+    /// Readable when the guest has kicked or the ring was changed; `None` of a slot that nobody
+    /// waits for.
     #[must_use]
-    pub fn wait_fd(&self) -> BorrowedFd<'_> {
-        self.kicks.as_fd()
+    pub fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.kicks.as_ref().map(AsFd::as_fd)
     }
 }

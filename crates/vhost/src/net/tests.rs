@@ -233,7 +233,7 @@ fn a_broken_ring_is_left_alone() {
 /// Whether what its worker sleeps on is readable.
 fn is_awake(guest: &Guest) -> bool {
     let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    let mut fds = [PollFd::from_borrowed_fd(guest.slot.wait_fd(), PollFlags::IN)];
+    let mut fds = [PollFd::from_borrowed_fd(guest.slot.wait_fd().unwrap(), PollFlags::IN)];
     rustix::event::poll(&mut fds, Some(&now)).unwrap() == 1
 }
 
