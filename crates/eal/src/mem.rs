@@ -1,12 +1,14 @@
 //! Memory of our own that a peer may map: rings and packet buffers.
 
-use std::ffi::CString;
+mod file;
+
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{MemfdFlags, SealFlags};
+use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 use thiserror::Error;
@@ -146,8 +148,9 @@ pub enum Backing {
 
 /// Zeroed memory with a file descriptor, so that another process can map it too.
 ///
-/// Its size is sealed: no peer can truncate it. Should it become unreadable all the same (a
-/// peer punched a hole into huge pages), the process goes on with zeroes and
+/// Its size is sealed: no peer can truncate it, except where the process may not call
+/// memfd_create(2), and the memory is a file in `/dev/shm`. Should it become unreadable (a peer
+/// truncated that, or punched a hole into huge pages), the process goes on with zeroes and
 /// [`poisoned`](Self::poisoned) tells. Dropping it unmaps it.
 #[derive(Debug)]
 pub struct SharedMemory {
@@ -224,21 +227,18 @@ impl SharedMemory {
             Ok(()) | Err(Errno::INVAL) => {}
             Err(errno) => return Err(errno),
         }
-        seal(&fd)?;
+        file::seal(&fd)?;
         Ok(Self { map, fd, page_size: HUGE_PAGE, backing: Backing::Huge })
     }
 
     fn ordinary(name: &CString, bytes: usize, pages: Pages) -> Result<Self, (&'static str, Errno)> {
         let page_size = rustix::param::page_size();
         let bytes = bytes.next_multiple_of(page_size);
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-        let fd = rustix::fs::memfd_create(name, flags).map_err(|e| ("memfd_create", e))?;
-        rustix::fs::ftruncate(&fd, bytes as u64).map_err(|e| ("ftruncate", e))?;
+        let fd = file::create(name, bytes as u64)?;
         let map = Map::new(fd.as_fd(), 0, bytes).map_err(|e| ("mmap", e))?;
         let advised = pages != Pages::Plain
             && map.advise(Advice::LinuxHugepage).is_ok()
             && transparent_shared_pages();
-        seal(&fd).map_err(|e| ("fcntl(F_ADD_SEALS)", e))?;
         let backing = if advised { Backing::Transparent } else { Backing::Plain };
         Ok(Self { map, fd, page_size, backing })
     }
@@ -283,8 +283,15 @@ impl SharedMemory {
     }
 }
 
-fn seal(fd: &OwnedFd) -> Result<(), Errno> {
-    rustix::fs::fcntl_add_seals(fd, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)
+/// A file of `bytes` zeroes in memory for a peer to keep, which has no name in any folder. Nobody
+/// can change its size, as with [`SharedMemory`].
+///
+/// `name` shows up in `/proc/PID/maps`.
+///
+/// # Errors
+/// What the kernel said.
+pub fn memory_file(name: &CStr, bytes: u64) -> io::Result<OwnedFd> {
+    file::create(name, bytes).map_err(|(_, errno)| errno.into())
 }
 
 /// Whether the kernel heeds `MADV_HUGEPAGE` on shared memory.

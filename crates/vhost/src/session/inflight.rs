@@ -5,12 +5,10 @@
 //! A ring that is stopped in an orderly way needs it no more, since the front-end is told where the
 //! ring was; so what it says of that ring is taken back.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use eal::{Mapping, PeerFd};
-use rustix::fs::{MemfdFlags, SealFlags};
-use rustix::io::Errno;
 use virtio::Features;
 use virtio::inflight::{ALIGN, InflightArea, Layout};
 
@@ -71,10 +69,8 @@ impl Session {
         // Where the format is not known yet, it has room for either.
         let features = self.features.unwrap_or(Features::RING_PACKED.bits());
         let bytes = layout(features).region_bytes(rings, entries) as u64;
-        let file = make_file(bytes).map_err(|errno| SessionError::Inflight {
-            request: request.name(),
-            source: errno.into(),
-        })?;
+        let file = eal::mem::memory_file(c"ringway-inflight", bytes)
+            .map_err(|source| SessionError::Inflight { request: request.name(), source })?;
         self.attached = Some(file);
         Ok(Reply::Inflight(InflightRegion { size: bytes, offset: 0, rings, entries }))
     }
@@ -141,13 +137,4 @@ impl Session {
             self.inflight.forget(index, features);
         }
     }
-}
-
-/// A file of `bytes` zeroes whose size nobody changes any more.
-fn make_file(bytes: u64) -> Result<OwnedFd, Errno> {
-    let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    let file = rustix::fs::memfd_create("ringway-inflight", flags)?;
-    rustix::fs::ftruncate(&file, bytes)?;
-    rustix::fs::fcntl_add_seals(&file, SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
-    Ok(file)
 }
