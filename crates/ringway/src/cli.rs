@@ -64,11 +64,13 @@ pub enum Command {
     /// Add ports to a running switch, or remove them.
     #[command(after_help = "Examples:\n  \
         ringway port add vm3=vhost-user:/run/vm3.sock\n  \
+        ringway port add up=tap:rw0 --mtu 9000 --workers 0,1\n  \
         ringway port del vm3")]
     Port(PortArgs),
     /// Change the forwarding database of a running switch.
     #[command(after_help = "Examples:\n  \
         ringway fdb add 52:54:00:00:00:01 vm1\n  \
+        ringway fdb add 52:54:00:00:00:01 vm1 --vlan 7\n  \
         ringway fdb del 52:54:00:00:00:01\n  \
         ringway fdb flush --port vm1")]
     Fdb(FdbArgs),
@@ -101,14 +103,9 @@ pub enum Command {
 /// Where the control socket is.
 #[derive(Clone, Debug, Args)]
 pub struct ControlArgs {
-    /// Control socket of the switch [default: ringway.sock in $XDG_RUNTIME_DIR, for root in /run].
-    #[arg(
-        long,
-        value_name = "PATH",
-        env = "RINGWAY_CONTROL",
-        hide_env_values = true,
-        global = true
-    )]
+    /// Control socket of the switch [default: $RINGWAY_CONTROL, else ringway.sock in
+    /// $XDG_RUNTIME_DIR, for root in /run].
+    #[arg(long, value_name = "PATH", global = true)]
     pub control: Option<PathBuf>,
 }
 
@@ -240,6 +237,12 @@ pub enum PortAction {
         /// Its name and its device.
         #[arg(value_name = "NAME=DEVICE", value_parser = parse_port)]
         port: PortConfig,
+        /// Largest payload in bytes [default: the device's own].
+        #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
+        mtu: Option<u16>,
+        /// Workers that poll its receive queues, by number, in turn [default: spread evenly].
+        #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number::<usize>(..))]
+        workers: Vec<usize>,
     },
     /// Disconnect a port and close it.
     Del {
@@ -269,11 +272,17 @@ pub enum FdbAction {
         mac: MacAddr,
         /// The port that it is behind.
         port: String,
+        /// The VLAN; 0 for untagged frames.
+        #[arg(long, value_name = "ID", default_value = "0", value_parser = number(0_u16..=4094))]
+        vlan: u16,
     },
     /// Remove an entry.
     Del {
         /// The station's address.
         mac: MacAddr,
+        /// The VLAN; 0 for untagged frames.
+        #[arg(long, value_name = "ID", default_value = "0", value_parser = number(0_u16..=4094))]
+        vlan: u16,
     },
     /// Remove all learned entries.
     Flush {

@@ -5,7 +5,7 @@
 //! - [`serve`]: `ringway switch`
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
-//! - [`admin`]: `ringway port` and `ringway fdb`
+//! - [`admin`], [`relative`]: `ringway port` and `ringway fdb`
 //! - [`devices`]: `ringway devices`
 //! - [`generate`]: `ringway gen`
 //! - [`l2fwd`]: `ringway l2fwd`
@@ -26,6 +26,7 @@ mod generate;
 mod l2fwd;
 mod output;
 mod rates;
+mod relative;
 mod serve;
 mod show;
 mod table;
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run::run(args),
         Command::Vdpa(args) => vdpa::run::run(args),
     };
-    match result {
+    match result.and_then(|()| output::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("ringway: {failure}");

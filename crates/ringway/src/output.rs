@@ -4,7 +4,12 @@
 use std::io::{ErrorKind, Write as _};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use crate::exit::Failure;
+
 static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Something was lost that somebody waits for.
+static FAILED: AtomicBool = AtomicBool::new(false);
 
 /// Writes `text` as it is and flushes it.
 pub fn text(text: &str) {
@@ -14,8 +19,20 @@ pub fn text(text: &str) {
         CLOSED.store(true, Relaxed);
         if error.kind() != ErrorKind::BrokenPipe {
             tracing::error!("cannot write to standard output: {error}");
+            FAILED.store(true, Relaxed);
         }
     }
+}
+
+/// Whether everything arrived that somebody was there to read.
+///
+/// # Errors
+/// When it did not, as on a disk that is full.
+pub fn finish() -> Result<(), Failure> {
+    if FAILED.load(Relaxed) {
+        return Err(Failure::runtime("standard output is not complete; see above"));
+    }
+    Ok(())
 }
 
 /// Whether nobody reads what is written.

@@ -14,8 +14,8 @@ use crate::cli::SwitchArgs;
 use crate::config::{Config, PortConfig, check_port_name};
 use crate::control::listener::Listener;
 use crate::control::protocol::{
-    Counters, Fdb, FdbEntry, Flushed, Info, Port, PortStats, Ports, Request, Stats, Vdpa, Worker,
-    WorkerQueue, Workers,
+    Added, Counters, Fdb, FdbEntry, Flushed, Info, Port, PortStats, Ports, Request, Stats, Vdpa,
+    Worker, WorkerQueue, Workers,
 };
 use crate::control::server::{Limits, Server};
 use crate::exit::Failure;
@@ -192,12 +192,13 @@ impl Control<'_> {
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: self.hub.report() }),
-            Request::PortAdd { name, device } if is_vdpa(&device) => {
+            Request::PortAdd { name, device, mtu, workers } if is_vdpa(&device) => {
                 check_port_name(&name)?;
                 if self.switch.ports().iter().any(|port| port.name == name) {
                     return Err(format!("port '{name}' exists already"));
                 }
-                let port = PortConfig { name, device, ..PortConfig::default() };
+                let options = PortOptions { mtu, workers, ..PortOptions::default() };
+                let port = PortConfig { name, device, options };
                 open_vdpa(&mut self.hub, &port).map_err(text)?;
                 Ok(json!({}))
             }
@@ -208,9 +209,9 @@ impl Control<'_> {
                 self.hub.remove(&name);
                 Ok(json!({}))
             }
-            Request::PortAdd { name, device } => {
+            Request::PortAdd { name, device, mtu, workers } => {
                 check_port_name(&name)?;
-                let options = PortOptions::default();
+                let options = PortOptions { mtu, workers, ..PortOptions::default() };
                 self.switch.open_port(&name, &device, &options).map_err(text)?;
                 Ok(json!({}))
             }
@@ -219,8 +220,8 @@ impl Control<'_> {
                 Ok(json!({}))
             }
             Request::FdbAdd { mac, port, vlan } => {
-                self.switch.fdb_add_static(address(&mac)?, vlan, &port).map_err(text)?;
-                Ok(json!({}))
+                let moved_from = self.switch.fdb_add_static(address(&mac)?, vlan, &port);
+                value(&Added { moved_from: moved_from.map_err(text)? })
             }
             Request::FdbDel { mac, vlan } => {
                 self.switch.fdb_delete(address(&mac)?, vlan).map_err(text)?;

@@ -44,7 +44,7 @@ pub enum Error {
     },
     /// A port's name is empty, too long, or has unusual characters.
     #[error(
-        "port name '{name}': expected 1 to 32 letters, digits, '-', '_', '.' or ':', \
+        "port name '{name}': expected 1 to 32 letters, digits, '-', '_' and '.', \
          beginning with a letter or digit"
     )]
     PortName {

@@ -35,5 +35,6 @@ pub use config::{
     MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES, MAX_WORKERS, PortOptions, SwitchConfig,
 };
 pub use error::Error;
+pub use ports::is_port_name;
 pub use report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
 pub use switch::Switch;

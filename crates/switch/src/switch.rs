@@ -183,11 +183,17 @@ impl Switch {
     }
 
     /// Sets a static entry: `mac` is behind `port`, whatever frames say, until it is deleted or
-    /// the port is removed.
+    /// the port is removed. Returns the port that the entry was behind before, if it was a static
+    /// one of another port.
     ///
     /// # Errors
     /// There is no such port or VLAN, the address is a group's or zero, or there is no room.
-    pub fn fdb_add_static(&self, mac: MacAddr, vlan: u16, port: &str) -> Result<(), Error> {
+    pub fn fdb_add_static(
+        &self,
+        mac: MacAddr,
+        vlan: u16,
+        port: &str,
+    ) -> Result<Option<String>, Error> {
         if mac.is_multicast() || mac == MacAddr::default() {
             return Err(Error::NotUnicast { mac });
         }
@@ -195,9 +201,14 @@ impl Switch {
         // The lock is held until the entry is there, so that the port is not removed before.
         let control = self.control();
         let number = control.ports.get(port)?.number();
-        if self.fdb.write().add_static(key, number) {
-            return Ok(());
+        let mut writer = self.fdb.write();
+        let before = self.fdb.find(key, self.fdb.hash(key));
+        let before = before.filter(|value| value.is_static() && value.port() != number);
+        if writer.add_static(key, number) {
+            let name = before.and_then(|before| control.ports.name_of(before.port()));
+            return Ok(name.map(str::to_owned));
         }
+        drop(writer);
         Err(Error::FdbFull { mac, limit: self.fdb.report().limit })
     }
 

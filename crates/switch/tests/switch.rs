@@ -326,9 +326,12 @@ fn static_entries_are_set_listed_and_deleted() {
     switch.fdb_delete(mac(1), 0).unwrap();
     for (error, part) in [
         (switch.fdb_delete(mac(1), 0), "there is no entry for 52:54:00:00:00:01 in VLAN 0"),
-        (switch.fdb_add_static(BROADCAST, 0, "a"), "is not the address of one station"),
-        (switch.fdb_add_static(mac(1), 4095, "a"), "VLAN 4095: expected 0 to 4094"),
-        (switch.fdb_add_static(mac(1), 0, "x"), "there is no port 'x'; there are: a, b, c"),
+        (switch.fdb_add_static(BROADCAST, 0, "a").map(drop), "is not the address of one station"),
+        (switch.fdb_add_static(mac(1), 4095, "a").map(drop), "VLAN 4095: expected 0 to 4094"),
+        (
+            switch.fdb_add_static(mac(1), 0, "x").map(drop),
+            "there is no port 'x'; there are: a, b, c",
+        ),
         (switch.fdb_flush(Some("x")).map(drop), "there is no port 'x'"),
     ] {
         let error = error.unwrap_err().to_string();

@@ -17,6 +17,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Longest answer that is read, in bytes: a table of a million addresses has room.
 const MAX_RESPONSE: u64 = 256 << 20;
 
+/// Whether sudo(8) runs this, for whom other paths are the default.
+fn is_by_sudo() -> bool {
+    std::env::var_os("SUDO_USER").is_some()
+}
+
 /// A connection to a running switch.
 #[derive(Debug)]
 pub struct Client {
@@ -31,6 +36,10 @@ impl Client {
             let hint = match error.kind() {
                 ErrorKind::PermissionDenied => {
                     "run this as the user who runs the switch, or as root"
+                }
+                _ if is_by_sudo() => {
+                    "is 'ringway switch' running, with the same --control? sudo drops the \
+                     variables RINGWAY_CONTROL and XDG_RUNTIME_DIR: name the socket by --control"
                 }
                 _ => "is 'ringway switch' running, with the same --control?",
             };

@@ -19,7 +19,12 @@ pub fn default_path() -> PathBuf {
     std::env::temp_dir().join(format!("ringway-{}.sock", user.as_raw()))
 }
 
-/// The socket that a command uses: the one given, else the default.
+/// The variable that stands for `--control`.
+pub const VARIABLE: &str = "RINGWAY_CONTROL";
+
+/// The socket that a command uses: the one given, by the command line or a file, else that of the
+/// environment, else the default.
 pub fn resolve(given: Option<PathBuf>) -> PathBuf {
-    given.unwrap_or_else(default_path)
+    let variable = || std::env::var_os(VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    given.or_else(variable).unwrap_or_else(default_path)
 }

@@ -27,6 +27,12 @@ pub enum Request {
         name: String,
         /// Its device string.
         device: String,
+        /// Largest payload in bytes; the device's own when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mtu: Option<u16>,
+        /// Workers that poll its receive queues, by number, in turn; spread evenly when empty.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        workers: Vec<usize>,
     },
     /// Disconnects a port and closes it, or detaches a vDPA device.
     PortDel {
@@ -67,6 +73,14 @@ pub enum Response {
     Ok(Value),
     /// It was not done, and why.
     Error(String),
+}
+
+/// Answer to [`Request::FdbAdd`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Added {
+    /// The port that the same static entry was behind before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_from: Option<String>,
 }
 
 /// Answer to [`Request::Info`].
@@ -320,7 +334,12 @@ mod tests {
         let parse = |text| serde_json::from_str::<Request>(text);
         assert_eq!(parse(r#"{"command":"show-ports"}"#).unwrap(), Request::ShowPorts {});
         let add = r#"{"command":"port-add","name":"vm1","device":"null:"}"#;
-        let expected = Request::PortAdd { name: "vm1".into(), device: "null:".into() };
+        let expected = Request::PortAdd {
+            name: "vm1".into(),
+            device: "null:".into(),
+            mtu: None,
+            workers: Vec::new(),
+        };
         assert_eq!(parse(add).unwrap(), expected);
         assert_eq!(parse(r#"{"command":"fdb-flush"}"#).unwrap(), Request::FdbFlush { port: None });
     }
