@@ -5,6 +5,7 @@
 //! - `endpoint`: sockets in the file system
 //! - `limit`: log lines that peers cause
 //! - `member`: what the thread serves
+//! - `retry`: when to connect again
 //! - `socket`: one socket and its front-end
 //! - `vduse`: one VDUSE device and the kernel
 //! - `watch`: files that devices watch on this thread
@@ -13,6 +14,7 @@ mod channel;
 mod endpoint;
 pub(crate) mod limit;
 mod member;
+mod retry;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -268,7 +270,8 @@ impl ControlHandle {
     }
 
     /// Connects to the front-end that listens at `path`, now or as soon as it does, and again
-    /// whenever the connection ends: after 50 ms first, after 1 s when it does not help.
+    /// whenever the connection ends: every 20 ms for 2 s, more and more rarely after that, every
+    /// second in the end.
     ///
     /// # Errors
     /// When the path cannot be a socket's, or the thread has ended.

@@ -13,6 +13,7 @@ use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
 use super::limit::LogLimit;
 use super::member::Member;
+use super::retry::Retry;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
 use crate::protocol::message::table_payload;
@@ -24,10 +25,6 @@ const BURST: usize = 16;
 /// Time after which it is the others' turn, when the message at hand is done: some take a while,
 /// since the workers have to let go of every ring first.
 const TURN: Duration = Duration::from_millis(2);
-
-/// Time until the first attempt to connect again, and the longest one, to which it doubles.
-const RETRY_FIRST: Duration = Duration::from_millis(50);
-const RETRY_LAST: Duration = Duration::from_secs(1);
 
 /// How long a socket whose connection cannot be accepted is left alone: for want of file
 /// descriptors, as a rule, which others have to close.
@@ -44,10 +41,8 @@ pub(super) enum Role {
     },
     /// It connects.
     Client {
-        /// When to try next, unless it is connected.
-        attempt: Option<Instant>,
-        /// The pause after the next failure.
-        pause: Duration,
+        /// When to try next.
+        retry: Retry,
         /// The log says already that it fails.
         complained: bool,
     },
@@ -59,7 +54,7 @@ impl Role {
     }
 
     pub(super) fn client(now: Instant) -> Self {
-        Self::Client { attempt: Some(now), pause: RETRY_FIRST, complained: false }
+        Self::Client { retry: Retry::new(now), complained: false }
     }
 }
 
@@ -147,7 +142,7 @@ impl Member for Socket {
     fn deadline(&self) -> Option<Instant> {
         match &self.role {
             Role::Server { resting, .. } => *resting,
-            Role::Client { attempt, .. } => *attempt,
+            Role::Client { retry, .. } => retry.next(),
         }
     }
 
@@ -221,13 +216,8 @@ impl Member for Socket {
         // Closing it would do as well, but that the device may take its time before.
         let _ = self.epoll.remove(&link.connection);
         link.session.close(&mut self.device);
-        if let Role::Client { attempt, pause, .. } = &mut self.role {
-            // A peer that accepts and hangs up at once is not hammered.
-            if now.saturating_duration_since(link.since) >= RETRY_LAST {
-                *pause = RETRY_FIRST;
-            }
-            *attempt = Some(now + *pause);
-            *pause = (*pause * 2).min(RETRY_LAST);
+        if let Role::Client { retry, .. } = &mut self.role {
+            retry.ended(link.since, now);
         }
     }
 }
@@ -255,17 +245,16 @@ impl Socket {
 
     fn try_connect(&mut self, now: Instant) {
         let connected = if self.closer.is_behind() { Ok(None) } else { connect(&self.path) };
-        let Role::Client { attempt, pause, complained } = &mut self.role else { return };
-        *attempt = Some(now + *pause);
+        let Role::Client { retry, complained } = &mut self.role else { return };
         match connected {
             Ok(Some(socket)) => {
-                *attempt = None;
+                retry.connected();
                 *complained = false;
                 self.open(socket, now);
             }
-            Ok(None) => *pause = (*pause * 2).min(RETRY_LAST),
+            Ok(None) => retry.failed(now),
             Err(error) => {
-                *pause = (*pause * 2).min(RETRY_LAST);
+                retry.failed(now);
                 if !std::mem::replace(complained, true) {
                     log!(self, warn, error, "cannot connect to the front-end; trying on");
                 }
@@ -289,8 +278,8 @@ impl Socket {
             }
             Err(error) => {
                 log!(self, warn, error, "a connection cannot be used");
-                if let Role::Client { attempt, pause, .. } = &mut self.role {
-                    *attempt = Some(now + *pause);
+                if let Role::Client { retry, .. } = &mut self.role {
+                    retry.failed(now);
                 }
             }
         }
