@@ -4,6 +4,7 @@
 //! - `aio`: signalling an eventfd without waiting, by asynchronous I/O
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
 //! - [`closer`]: closing files and mappings that a peer has had a hand in
+//! - [`confine`](mod@confine): giving up system calls, for a process that touches pages and no more
 //! - [`cores`]: core lists and pinning
 //! - [`counter`]: single-writer counters and cache-line alignment
 //! - [`dma`]: memory that devices reach, and where they find it
@@ -25,6 +26,7 @@ pub mod access;
 mod aio;
 pub mod clock;
 pub mod closer;
+pub mod confine;
 pub mod cores;
 pub mod counter;
 pub mod dma;

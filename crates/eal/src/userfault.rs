@@ -39,6 +39,9 @@ struct Register {
     ioctls: u64,
 }
 
+/// `UFFDIO_REGISTER`.
+pub(crate) const REGISTER: rustix::ioctl::Opcode = opcode::read_write::<Register>(0xaa, 0);
+
 /// `UFFDIO_REGISTER_MODE_MISSING`.
 const MODE_MISSING: u64 = 1;
 
@@ -115,8 +118,7 @@ impl Userfault {
         // SAFETY: UFFDIO_REGISTER reads and writes a `struct uffdio_register`. What it does to
         // the range is that a touched page may come late.
         unsafe {
-            const CODE: rustix::ioctl::Opcode = opcode::read_write::<Register>(0xaa, 0);
-            rustix::ioctl::ioctl(&self.fd, Updater::<CODE, _>::new(&mut register))?;
+            rustix::ioctl::ioctl(&self.fd, Updater::<REGISTER, _>::new(&mut register))?;
         }
         Ok(())
     }

@@ -97,6 +97,12 @@ impl Pager {
         self.userfault.take()
     }
 
+    /// The process.
+    #[cfg(test)]
+    pub(super) fn process(&self) -> BorrowedFd<'_> {
+        self.process.as_fd()
+    }
+
     /// Has it map `regions` instead of what it has; gives the address at which each will lie. It
     /// [reports](Report::Mapped) when they do.
     ///

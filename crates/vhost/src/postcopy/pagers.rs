@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::{Child, Command};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -73,6 +73,20 @@ impl Pagers {
         let pagers = Arc::new(Self::start(command)?);
         *shared = Arc::downgrade(&pagers);
         Ok(pagers)
+    }
+
+    /// Starts the process and keeps it until this one ends, so that ports that come when this
+    /// process cannot start any find one.
+    ///
+    /// # Errors
+    /// As [`shared`](Self::shared).
+    pub fn start_early() -> Result<(), PagersError> {
+        static KEPT: OnceLock<Arc<Pagers>> = OnceLock::new();
+        KEPT.get_or_init({
+            let pagers = Self::shared()?;
+            || pagers
+        });
+        Ok(())
     }
 
     /// Starts `command`, a program that calls [`serve_if_asked`](super::serve_if_asked).

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Barrier, Mutex, PoisonError};
 
 use arrayvec::ArrayVec;
 use eal::userfault::{FaultMap, Userfault};
@@ -29,6 +29,9 @@ static PREPARED: AtomicBool = AtomicBool::new(false);
 
 /// Threads of a pager: as many pages can be waited for at once.
 const THREADS: usize = 4;
+
+/// Memory of its own that a pager may have, in bytes, with the stacks of its threads.
+const MEMORY: u64 = 64 << 20;
 
 /// The regions that are mapped.
 type Maps = ArrayVec<Arc<FaultMap>, MAX_TABLE_REGIONS>;
@@ -101,13 +104,27 @@ fn page(socket: &OwnedFd) -> std::io::Result<()> {
     let userfault = Userfault::new()?;
     let own = rustix::process::pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
     give_up_privileges()?;
-    let files: [BorrowedFd<'_>; 2] = [userfault.as_fd(), own.as_fd()];
-    wire::send(socket, &[READY], &files, true)?;
     let maps = Mutex::new(Maps::new());
+    let (started, confined) = (Barrier::new(THREADS), Barrier::new(THREADS));
     // The first to end, ends all: the others may wait for a page.
     let serve = || end(serve_requests(socket, &userfault, &maps));
     std::thread::scope(|scope| {
-        (1..THREADS).for_each(|_| drop(scope.spawn(serve)));
+        for _ in 1..THREADS {
+            scope.spawn(|| {
+                started.wait();
+                confined.wait();
+                serve()
+            });
+        }
+        // What starts a thread is over; the front-end comes after.
+        started.wait();
+        let files: [BorrowedFd<'_>; 2] = [userfault.as_fd(), own.as_fd()];
+        let confine = eal::confine::to_touching_pages();
+        if let Err(error) = confine.and_then(|()| Ok(wire::send(socket, &[READY], &files, true)?)) {
+            // Not by returning: the others wait for this one.
+            end(Err(error));
+        }
+        confined.wait();
         serve()
     })
 }
@@ -124,6 +141,8 @@ fn give_up_privileges() -> std::io::Result<()> {
     for resource in [Resource::Core, Resource::Fsize] {
         rustix::process::setrlimit(resource, zero)?;
     }
+    let memory = Rlimit { current: Some(MEMORY), maximum: Some(MEMORY) };
+    rustix::process::setrlimit(Resource::Data, memory)?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! Pagers as they run, with this test program for theirs, and a front-end that serves faults.
 
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::Arc;
@@ -155,6 +155,23 @@ fn a_pager_ends_with_its_migration_whatever_it_waits_for() {
     drop(pager);
     wait_readable(&*link);
     assert_eq!(link.next_report(), Some(Report::Gone));
+}
+
+#[test]
+fn a_pager_has_nothing_that_a_front_end_could_use() {
+    let (_pagers, pager) = pager();
+    let info = format!("/proc/self/fdinfo/{}", pager.process().as_raw_fd());
+    let info = std::fs::read_to_string(info).unwrap();
+    let id = info.lines().find_map(|line| line.strip_prefix("Pid:")).unwrap().trim();
+    let tasks = std::fs::read_dir(format!("/proc/{id}/task")).unwrap();
+    let tasks: Vec<_> = tasks
+        .map(|task| std::fs::read_to_string(task.unwrap().path().join("status")).unwrap())
+        .collect();
+    let having = |line: &str| tasks.iter().filter(|status| status.contains(line)).count();
+    assert_eq!(having("Seccomp:\t2\n"), tasks.len(), "a filter for each thread");
+    assert_eq!(having("NoNewPrivs:\t1\n"), tasks.len());
+    // The thread of this test program that waits for the one that is the pager is no part of it.
+    assert!(having("CapPrm:\t0000000000000000\n") >= tasks.len() - 1);
 }
 
 #[test]
