@@ -163,18 +163,22 @@ impl Member for Socket {
 
     /// Accepts whoever waits.
     fn on_listener(&mut self, now: Instant) {
-        // A front-end that was started again may knock before its end was noticed.
-        self.on_connection(now);
         for _ in 0..BURST {
             let Role::Server { listener, .. } = &self.role else { return };
             if self.closer.is_behind() {
                 return self.rest(now);
             }
             match listener.accept() {
-                Ok(Some(socket)) if self.link.is_none() => self.open(socket, now),
-                Ok(Some(refused)) => {
-                    drop(PeerFd::new(refused, self.closer.clone()));
-                    log!(self, warn, "a second front-end was refused: one is connected");
+                Ok(Some(socket)) => {
+                    // A front-end that was started again may knock before its end was noticed. It
+                    // ended before it knocked, so that looking after accepting is never too early.
+                    self.on_connection(now);
+                    if self.link.is_none() {
+                        self.open(socket, now);
+                    } else {
+                        drop(PeerFd::new(socket, self.closer.clone()));
+                        log!(self, warn, "a second front-end was refused: one is connected");
+                    }
                 }
                 Ok(None) => return,
                 Err(errno) => {

@@ -170,6 +170,17 @@ fn a_front_end_that_starts_again_at_once_is_not_refused() {
 }
 
 #[test]
+fn front_ends_that_come_and_go_without_a_word_keep_nobody_out() {
+    let bench = Bench::server();
+    for _ in 0..300 {
+        for _ in 0..3 {
+            drop(bench.connect());
+        }
+        assert_eq!(bench.connect().ask(&M::GetFeatures), FEATURES);
+    }
+}
+
+#[test]
 fn half_a_message_holds_up_nobody() {
     let bench = Bench::server();
     let mut slow = bench.connect();
