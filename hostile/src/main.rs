@@ -19,6 +19,8 @@ mod attack;
 mod cases;
 /// A front-end that introduces itself, truly or not.
 mod frontend;
+/// A file that everybody waits for.
+mod fuse;
 /// What became of everybody.
 mod judge;
 /// Who runs on which CPU.
@@ -118,6 +120,12 @@ enum Inner {
         #[arg(long)]
         dwell_ms: u64,
     },
+    /// Serves the file that everybody waits for, on standard input
+    #[command(hide = true)]
+    ServeFuse {
+        #[arg(long)]
+        owner: u32,
+    },
 }
 
 fn main() -> ExitCode {
@@ -127,6 +135,7 @@ fn main() -> ExitCode {
             let attack = Attack { socket, witness, dwell: Duration::from_millis(dwell_ms) };
             return attack_once(&attack, &case);
         }
+        Some(Inner::ServeFuse { owner }) => fuse::serve_for(owner).map(|()| true),
         None => run(&options),
     };
     match result {
@@ -220,7 +229,7 @@ fn play_all(back_end: BackEnd, cases: &[Instance], options: &Options) -> Result<
     if !options.json {
         println!("{description}: {} cases", cases.len());
     }
-    let dwell = Duration::from_millis(if options.fast { 50 } else { 240 });
+    let dwell = Duration::from_millis(if options.fast { 40 } else { 240 });
     let mut judge = Judge::new(back_end, dwell, options.verbose)?;
     let mut rows = Vec::new();
     for instance in cases {

@@ -9,7 +9,7 @@ use anyhow::Result;
 use crate::frontend::{Frontend, SPARE, TX_BUFFERS};
 use crate::memory::Memory;
 use crate::random::Random;
-use crate::ring::{Format, Layout, Ring};
+use crate::ring::{Format, Layout, Ring, kick};
 
 /// What a lie may have written to: the rings, the first buffers, and the spare room.
 const AREAS: [(usize, usize); 3] =
@@ -112,7 +112,7 @@ impl Racer {
                     self.spoil(ring, &mut random);
                 }
                 self.turn(ring, place);
-                let _ = rustix::io::write(&ring.kick, &1_u64.to_ne_bytes());
+                kick(&ring.kick);
             }
         }
     }

@@ -1,11 +1,11 @@
 //! The driver's side of a virtqueue in both formats (virtio 1.3 sections 2.7 and 2.8), with
 //! nothing checked: any descriptor can be written anywhere, and any index published.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use anyhow::Result;
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::memory::Memory;
 
@@ -267,14 +267,25 @@ impl Ring {
 
     /// Tells the device that there is something.
     pub fn kick(&self) {
-        // A full eventfd is a notification, too.
-        let _ = rustix::io::write(&self.kick, &1_u64.to_ne_bytes());
+        kick(&self.kick);
     }
 }
 
-/// Makes an eventfd as full as it can be; the next write waits, or fails if it may not wait.
-pub fn fill(event: impl AsFd) {
-    let _ = rustix::io::write(event.as_fd(), &(u64::MAX - 1).to_ne_bytes());
+/// Signals an eventfd, unless that would have to wait: a full one is a signal, too.
+pub fn kick(event: &OwnedFd) {
+    let mut ready = [PollFd::new(event, PollFlags::OUT)];
+    if poll(&mut ready, Some(&Timespec::default())).is_ok_and(|count| count > 0) {
+        let _ = rustix::io::write(event, &1_u64.to_ne_bytes());
+    }
+}
+
+/// Makes an eventfd that does not wait as full as it can be.
+pub fn fill(event: &OwnedFd) {
+    let most = (u64::MAX - 1).to_ne_bytes();
+    // The back-end may signal or read it meanwhile.
+    while rustix::io::write(event, &most).is_err()
+        && rustix::io::read(event, &mut [0_u8; 8]).is_ok()
+    {}
 }
 
 #[cfg(test)]

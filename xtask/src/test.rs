@@ -55,6 +55,9 @@ pub fn run(options: &Options) -> Result<bool> {
 
     let e2e = e2e_tests()?;
     let e2e: Vec<_> = e2e.iter().filter(|_| !options.quick).collect();
+    let hostile_asked = !options.quick
+        && (options.only.is_empty()
+            || options.only.iter().any(|part| "hostile".contains(part.as_str())));
     let peers_asked = e2e.iter().any(|name| {
         let name = format!("e2e {name}");
         options.only.is_empty() || options.only.iter().any(|part| name.contains(part))
@@ -71,7 +74,7 @@ pub fn run(options: &Options) -> Result<bool> {
         cargo(&[&["clippy"], &lint[..], &["--", "-D", "warnings"]].concat(), &[])
     });
     let built = Cell::new(false);
-    step("build", peers_asked, &mut || {
+    step("build", peers_asked || hostile_asked, &mut || {
         // What an earlier build has left must never be tested in place of what does not build.
         if let Err(error) = fs::remove_file(&binary) {
             ensure!(error.kind() == ErrorKind::NotFound, "{}: {error}", binary.display());
@@ -95,6 +98,13 @@ pub fn run(options: &Options) -> Result<bool> {
         cargo(&["test", "--workspace"], &[(BINARY, binary.as_os_str().to_owned())])
     });
     step("loom", false, &mut models::run);
+    if !options.quick {
+        step("hostile", false, &mut || {
+            ensure!(built.get(), "not run: the step build failed");
+            let attack = ["run", "--quiet", "--package", "ringway-hostile", "--", "--fast"];
+            cargo(&attack, &[(BINARY, binary.as_os_str().to_owned())])
+        });
+    }
     for name in e2e {
         step(&format!("e2e {name}"), false, &mut || {
             ensure!(built.get(), "not run: the step build failed");

@@ -55,7 +55,8 @@ fn everywhere(attack: &Attack, make: fn() -> Result<Odd>) -> Result<Heard> {
             _ => (request::SET_MEM_TABLE, table(1, &[whole()])),
         };
         wire.tell(request, &payload, &[file.as_fd()]);
-        drop(file);
+        // Where the back-end has let go of it already, it is this process that waits.
+        std::thread::spawn(move || drop(file));
         scene.dwell(attack.dwell / 16);
         heard = Heard::on(&scene.frontend.wire);
         drop(scene);
@@ -106,10 +107,10 @@ fn userfault() -> Result<Odd> {
     odd(unsafe { rustix::mm::userfaultfd(flags)? })
 }
 
-/// Clears O_NONBLOCK of an eventfd that the back-end has, and fills it.
+/// Fills an eventfd that the back-end has, and clears its O_NONBLOCK.
 fn block(event: &OwnedFd) {
-    let _ = fcntl_setfl(event, OFlags::empty());
     fill(event);
+    let _ = fcntl_setfl(event, OFlags::empty());
 }
 
 /// Receive buffers, and frames that come for them: each is a notification.
@@ -242,6 +243,12 @@ pub const CASES: &[Case] = &[
     Case::wire("file/terminal", May::Refuse, "a pseudo-terminal", |a| everywhere(a, terminal)),
     Case::wire("file/memory-of-a-process", May::Refuse, "/proc/self/mem", |a| {
         everywhere(a, || odd(File::options().read(true).write(true).open("/proc/self/mem")?))
+    }),
+    Case::wire("file/fuse", May::Refuse, "a file whose reads and whose close wait for ever", |a| {
+        everywhere(a, || {
+            let (file, kept) = crate::fuse::file()?;
+            Ok((file, Box::new(kept)))
+        })
     }),
     Case::wire("file/on-disk", May::Refuse, "a file on a disk", |a| {
         everywhere(a, || {
