@@ -36,22 +36,37 @@ const ETHERTYPE: [u8; 2] = [0x88, 0xB5];
 const DST: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x01]);
 const SRC: MacAddr = MacAddr([0x02, 0, 0, 0, 0, 0x02]);
 
+/// Options of a port, parsed.
+pub(crate) struct Config {
+    generate: bool,
+    size: usize,
+    queues: usize,
+}
+
+impl Config {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+        spec.allow_option_as_target(&["rx", "size", "queues"])?;
+        let config = Self {
+            generate: spec.take_switch("rx", false)?,
+            size: spec.take_number("size", 64, &(60..=MAX_SLOT_LEN))?,
+            queues: spec.take_number("queues", 1, &(1..=64))?,
+        };
+        if !spec.target().is_empty() {
+            let takes = INFO.option_names();
+            return Err(spec.error(format!("'{}' is no option; null takes {takes}", spec.target())));
+        }
+        spec.finish(&INFO.option_names())?;
+        Ok(config)
+    }
+}
+
 /// Opens a null port.
 ///
 /// # Errors
 /// Options that make no sense.
-pub fn open(name: &str, mut spec: DeviceSpec) -> Result<OpenPort, Error> {
-    spec.allow_option_as_target(&["rx", "size", "queues"])?;
+pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
-    let generate = spec.take_switch("rx", false)?;
-    let size = spec.take_number("size", 64, &(60..=MAX_SLOT_LEN))?;
-    let queues = spec.take_number("queues", 1, &(1..=64))?;
-    if !spec.target().is_empty() {
-        let takes = INFO.option_names();
-        return Err(spec.error(format!("'{}' is no option; null takes {takes}", spec.target())));
-    }
-    spec.finish(&INFO.option_names())?;
-
+    let Config { generate, size, queues } = Config::parse(spec)?;
     let control = PlainControl::new(INFO.name, queues, Vec::new());
     let rx = (0..queues).map(|_| {
         let driver = NullRx::new(size, generate, control.open_flag());

@@ -142,27 +142,63 @@ impl OptionInfo {
 /// A driver, as this crate sees it.
 struct Driver {
     info: &'static DriverInfo,
+    /// Reads a device string and opens nothing.
+    check: fn(spec: DeviceSpec) -> Result<(), Error>,
     open: fn(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error>,
 }
 
 /// All drivers, in the order of help.
 const DRIVERS: &[Driver] = &[
-    Driver { info: &vhost_user::INFO, open: vhost_user::open },
-    Driver { info: &virtio_user::INFO, open: virtio_user::open },
-    Driver { info: &igb::INFO, open: |name, spec, env| igb::open(name, spec, &env.spaces) },
+    Driver {
+        info: &vhost_user::INFO,
+        check: |spec| vhost_user::parse(spec).map(drop),
+        open: vhost_user::open,
+    },
+    Driver {
+        info: &virtio_user::INFO,
+        check: |spec| virtio_user::options::Options::parse(spec).map(drop),
+        open: virtio_user::open,
+    },
+    Driver {
+        info: &igb::INFO,
+        check: |spec| igb::options::Options::parse(spec).map(drop),
+        open: |name, spec, env| igb::open(name, spec, &env.spaces),
+    },
     Driver {
         info: &virtio_pci::INFO,
+        check: |spec| virtio_pci::options::Options::parse(spec).map(drop),
         open: |name, spec, env| virtio_pci::open(name, spec, &env.spaces),
     },
-    Driver { info: &af_xdp::INFO, open: |name, spec, _| af_xdp::open(name, spec) },
-    Driver { info: &af_packet::INFO, open: |name, spec, _| af_packet::open(name, spec) },
+    Driver {
+        info: &af_xdp::INFO,
+        check: |spec| af_xdp::options::Config::parse(spec).map(drop),
+        open: |name, spec, _| af_xdp::open(name, spec),
+    },
+    Driver {
+        info: &af_packet::INFO,
+        check: |spec| af_packet::Config::parse(spec).map(drop),
+        open: |name, spec, _| af_packet::open(name, spec),
+    },
     Driver {
         info: &vduse::INFO,
+        check: |spec| vduse::options::Options::parse(spec).map(drop),
         open: |name, spec, env| vduse::open(name, spec, &env.vhost_control),
     },
-    Driver { info: &tap::INFO, open: |name, spec, _| tap::open(name, spec) },
-    Driver { info: &pcap::INFO, open: |name, spec, _| pcap::open(name, spec) },
-    Driver { info: &null::INFO, open: |name, spec, _| null::open(name, spec) },
+    Driver {
+        info: &tap::INFO,
+        check: |spec| tap::Config::parse(spec).map(drop),
+        open: |name, spec, _| tap::open(name, spec),
+    },
+    Driver {
+        info: &pcap::INFO,
+        check: |spec| pcap::Config::parse(spec).map(drop),
+        open: |name, spec, _| pcap::open(name, spec),
+    },
+    Driver {
+        info: &null::INFO,
+        check: |spec| null::Config::parse(spec).map(drop),
+        open: |name, spec, _| null::open(name, spec),
+    },
 ];
 
 /// The kinds of ports that [`open`] knows.
@@ -177,10 +213,22 @@ pub fn list() -> impl Iterator<Item = &'static DriverInfo> {
 /// to do about it.
 pub fn open(name: &str, device: &str, env: &Drivers) -> Result<OpenPort, Error> {
     let spec: DeviceSpec = device.parse()?;
-    match DRIVERS.iter().find(|driver| driver.info.name == spec.driver()) {
-        Some(driver) => (driver.open)(name, spec, env),
-        None => Err(unknown_driver(&spec)),
-    }
+    (driver_of(&spec)?.open)(name, spec, env)
+}
+
+/// Checks that a device string makes sense; nothing is opened, so whether there is such a device
+/// is not known.
+///
+/// # Errors
+/// A device string that makes none.
+pub fn check(device: &str) -> Result<(), Error> {
+    let spec: DeviceSpec = device.parse()?;
+    (driver_of(&spec)?.check)(spec)
+}
+
+fn driver_of(spec: &DeviceSpec) -> Result<&'static Driver, Error> {
+    let found = DRIVERS.iter().find(|driver| driver.info.name == spec.driver());
+    found.ok_or_else(|| unknown_driver(spec))
 }
 
 fn unknown_driver(spec: &DeviceSpec) -> Error {

@@ -129,17 +129,23 @@ impl PortControl for VhostControl {
     }
 }
 
-/// Opens a port.
-///
-/// # Errors
-/// When an option is wrong, or the socket cannot be made.
-pub(crate) fn open(name: &str, mut spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error> {
-    let options = Options::take(&mut spec)?;
-    let (device_text, path) = (spec.text().to_owned(), spec.target().to_owned());
+/// Reads a device string: the path of the socket, and the options.
+pub(crate) fn parse(mut spec: DeviceSpec) -> Result<(String, Options), Error> {
+    let (options, path) = (Options::take(&mut spec)?, spec.target().to_owned());
     if path.is_empty() {
         return Err(spec.error("expected the path of a socket, as in vhost-user:/run/vm1.sock"));
     }
     spec.finish(&INFO.option_names())?;
+    Ok((path, options))
+}
+
+/// Opens a port.
+///
+/// # Errors
+/// When an option is wrong, or the socket cannot be made.
+pub(crate) fn open(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error> {
+    let device_text = spec.text().to_owned();
+    let (path, options) = parse(spec)?;
     let failed = |reason: String| Error::Device { what: INFO.name.to_owned(), reason };
     let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
     let device = if options.offloads { device } else { device.without_offloads() };
@@ -174,7 +180,7 @@ pub(crate) fn open(name: &str, mut spec: DeviceSpec, env: &Drivers) -> Result<Op
     Ok(OpenPort::new(name, &device_text, Box::new(control), rx, tx))
 }
 
-struct Options {
+pub(crate) struct Options {
     queues: u16,
     client: bool,
     mtu: Option<u16>,

@@ -144,6 +144,10 @@ pub struct SwitchArgs {
     #[command(flatten)]
     pub sockets: SocketArgs,
 
+    /// Check arguments and configuration, open nothing, and end: with exit status 2 if they are wrong.
+    #[arg(long)]
+    pub check: bool,
+
     /// Where the control socket is.
     #[command(flatten)]
     pub control: ControlArgs,

@@ -10,6 +10,10 @@ use switch::{PortOptions, SwitchConfig};
 
 use crate::cli::SwitchArgs;
 use crate::exit::Failure;
+use crate::vdpa::placement::{Placement, is_vdpa};
+
+/// Why a vDPA device has no settings of a port.
+pub const NO_PORT: &str = "'mtu', 'workers' and 'tx-retries' are for ports; a vDPA device is none";
 
 /// The configuration file. A key that is not here is refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -30,6 +34,8 @@ pub struct File {
     pub workers: Option<usize>,
     /// Never sleep.
     pub busy_poll: Option<bool>,
+    /// Microseconds that a worker without frames polls before it sleeps.
+    pub idle_after: Option<u64>,
     /// The sockets of ports and vDPA devices.
     pub sockets: SocketsSection,
     /// The forwarding database.
@@ -58,6 +64,8 @@ pub struct FdbSection {
     pub ageing: Option<u64>,
     /// Largest number of entries.
     pub size: Option<usize>,
+    /// Most addresses that a burst of frames may add or move.
+    pub learn_per_burst: Option<usize>,
 }
 
 /// Sections `[ports.NAME]`, in the order of the file.
@@ -75,6 +83,9 @@ pub struct PortSection {
     /// Workers that poll its receive queues, by number, in turn; spread evenly when absent.
     #[serde(default)]
     pub workers: Vec<usize>,
+    /// How often to offer frames again to a port that has no room for any.
+    #[serde(default)]
+    pub tx_retries: u32,
 }
 
 impl<'de> Deserialize<'de> for PortsSection {
@@ -148,6 +159,10 @@ pub struct Config {
     pub ageing: u64,
     /// Largest number of entries in the forwarding database.
     pub fdb_size: usize,
+    /// Most addresses that a burst of frames may add or move there.
+    pub learn_per_burst: usize,
+    /// How long a worker without frames polls before it sleeps.
+    pub idle_after: Duration,
     /// The ports, in order.
     pub ports: Vec<PortConfig>,
 }
@@ -169,7 +184,7 @@ impl Config {
                 let options = PortOptions {
                     mtu: section.mtu,
                     workers: section.workers,
-                    ..PortOptions::default()
+                    tx_retries: section.tx_retries,
                 };
                 PortConfig { name, device: section.device, options }
             })
@@ -190,6 +205,8 @@ impl Config {
             busy_poll: args.busy_poll || file.busy_poll.unwrap_or(false),
             ageing: args.ageing.or(file.fdb.ageing).unwrap_or(defaults.ageing.as_secs()),
             fdb_size: args.fdb_size.or(file.fdb.size).unwrap_or(defaults.fdb_limit),
+            learn_per_burst: file.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),
+            idle_after: file.idle_after.map_or(defaults.idle_after, Duration::from_micros),
             ports,
         };
         config.check()?;
@@ -205,8 +222,28 @@ impl Config {
             ageing: Duration::from_secs(self.ageing),
             busy_poll: self.busy_poll,
             sockets: self.sockets,
-            ..SwitchConfig::default()
+            learn_per_burst: self.learn_per_burst,
+            idle_after: self.idle_after,
         }
+    }
+
+    /// Checks what is otherwise noticed when ports are opened.
+    pub fn check_ports(&self) -> Result<(), Failure> {
+        let config = self.switch();
+        config.check().map_err(Failure::usage)?;
+        for port in &self.ports {
+            let named = |error: String| Failure::usage(format!("port '{}': {error}", port.name));
+            if is_vdpa(&port.device) {
+                Placement::parse(&port.device).map_err(|error| named(error.to_string()))?;
+                if port.options != PortOptions::default() {
+                    return Err(named(NO_PORT.to_owned()));
+                }
+                continue;
+            }
+            drivers::open::check(&port.device).map_err(|error| named(error.to_string()))?;
+            port.options.check(&port.name, config.worker_count()).map_err(Failure::usage)?;
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<(), Failure> {
@@ -331,7 +368,7 @@ device = "tap:tap0"
         let (line, message) = parse("[ports.vm1]\ndevice = \"null:\"\nxyz = 1\n").unwrap_err();
         assert_eq!(line, Some(3));
         assert!(
-            message.contains("unknown key 'xyz' (valid here: device, mtu, workers)"),
+            message.contains("unknown key 'xyz' (valid here: device, mtu, workers, tx-retries)"),
             "{message}"
         );
     }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use switch::{PortOptions, PortReport, Switch};
 
 use crate::cli::SwitchArgs;
-use crate::config::{Config, PortConfig, check_port_name};
+use crate::config::{Config, NO_PORT, PortConfig, check_port_name};
 use crate::control::listener::Listener;
 use crate::control::protocol::{
     Added, Counters, Fdb, FdbEntry, Flushed, Info, Port, PortStats, Ports, Request, Stats, Vdpa,
@@ -35,6 +35,11 @@ const FILES_PER_PAIR: u64 = 6;
 /// `ringway switch`.
 pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let config = Config::load(args, args.control.control.clone())?;
+    if args.check {
+        config.check_ports()?;
+        output::line(&checked_line(&config));
+        return Ok(());
+    }
     let signals = Signals::install().map_err(Failure::runtime)?;
     raise_file_limit();
     let listener = Listener::bind(&config.control, config.control_access)?;
@@ -123,10 +128,7 @@ fn open_ports(switch: &Switch, hub: &mut Hub, ports: &[PortConfig]) -> Result<us
 fn open_vdpa(hub: &mut Hub, port: &PortConfig) -> Result<(), Failure> {
     let placement = Placement::parse(&port.device)?;
     if port.options != PortOptions::default() {
-        return Err(Failure::usage(format!(
-            "'{}': 'mtu' and 'workers' are for ports; a vDPA device is none",
-            port.name
-        )));
+        return Err(Failure::usage(format!("port '{}': {NO_PORT}", port.name)));
     }
     hub.open(&port.name, placement)
 }
@@ -138,6 +140,13 @@ const fn is_usage(error: &switch::Error) -> bool {
         DuplicatePort { .. } | PortName { .. } | UnknownWorker { .. } => true,
         _ => false,
     }
+}
+
+/// What a configuration that is good has.
+fn checked_line(config: &Config) -> String {
+    let names: Vec<&str> = config.ports.iter().map(|port| port.name.as_str()).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!("the configuration is good; ports: {names}; nothing was opened")
 }
 
 /// What tests and service managers wait for.

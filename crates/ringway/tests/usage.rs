@@ -101,3 +101,44 @@ fn without_a_switch_the_clients_fail_and_say_where_they_looked() {
         assert!(message.contains("none.sock"), "{message}");
     }
 }
+
+#[test]
+fn a_configuration_can_be_checked_without_a_switch() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("ringway.toml");
+    let socket = dir.path().join("vm.sock");
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        run(&["switch", "--check", "--config", file.to_str().unwrap()])
+    };
+    let device = format!("[ports.a]\ndevice = \"vhost-user:{}\"\n", socket.display());
+    let good =
+        check(&format!("idle-after = 50\n[fdb]\nlearn-per-burst = 32\n{device}tx-retries = 3"));
+    assert_eq!(good.status.code(), Some(0), "{good:?}");
+    assert!(String::from_utf8(good.stdout).unwrap().contains("good; ports: a;"));
+    assert!(!socket.exists(), "nothing is opened");
+    // One of each kind of device: each reads its own options.
+    for (text, expected) in [
+        ("[fdb]\nlearn-per-burst = 33", "addresses learnt per burst is 33"),
+        ("workers = 0", "number of workers"),
+        ("[ports.a]\ndevice = \"vhost-user:\"", "expected the path of a socket"),
+        ("[ports.a]\ndevice = \"virtio-user:/x,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"igb:0000:01:00.0,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"virtio-pci:0000:01:00.0,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"af-xdp:x,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"af-packet:x,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"vduse:x,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"tap:x,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"pcap:x,colour=red\"", "unknown option 'colour'"),
+        ("[ports.a]\ndevice = \"null:colour=red\"", "'colour=red' is no option"),
+        ("[ports.a]\ndevice = \"nul:\"", "port 'a': device 'nul:': there is no driver 'nul'"),
+        ("[ports.a]\ndevice = \"null:\"\nworkers = [1]", "there is no worker 1"),
+        ("[ports.a]\ndevice = \"vdpa:vhost-vdpa:x\"", "expected socket=PATH"),
+        ("[ports.a]\ndevice = \"vdpa:vhost-vdpa:x,socket=/s\"\nmtu = 1400", "are for ports"),
+    ] {
+        let output = check(text);
+        let message = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{text}: {message}");
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+}

@@ -62,7 +62,10 @@ impl Default for SwitchConfig {
 
 impl SwitchConfig {
     /// Checks all settings.
-    pub(crate) fn check(&self) -> Result<(), Error> {
+    ///
+    /// # Errors
+    /// One that is out of range.
+    pub fn check(&self) -> Result<(), Error> {
         let range = |setting, value: usize, range: std::ops::RangeInclusive<usize>| {
             if range.contains(&value) {
                 return Ok(());
@@ -84,7 +87,8 @@ impl SwitchConfig {
     }
 
     /// Number of workers.
-    pub(crate) const fn worker_count(&self) -> usize {
+    #[must_use]
+    pub const fn worker_count(&self) -> usize {
         if self.cores.is_empty() { self.workers } else { self.cores.len() }
     }
 }
@@ -100,6 +104,19 @@ pub struct PortOptions {
     pub tx_retries: u32,
     /// Workers for the receive queues, by index and in turn; empty: spread evenly.
     pub workers: Vec<usize>,
+}
+
+impl PortOptions {
+    /// Checks them for port `name` of a switch with so many workers.
+    ///
+    /// # Errors
+    /// A worker that there is not.
+    pub fn check(&self, name: &str, workers: usize) -> Result<(), Error> {
+        match self.workers.iter().find(|worker| **worker >= workers) {
+            None => Ok(()),
+            Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -289,11 +289,7 @@ impl Control {
 
     fn check_new_port(&self, name: &str, options: &PortOptions) -> Result<(), Error> {
         self.ports.check_new(name)?;
-        let workers = self.mailboxes.len();
-        match options.workers.iter().find(|worker| **worker >= workers) {
-            None => Ok(()),
-            Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),
-        }
+        options.check(name, self.mailboxes.len())
     }
 
     fn add_port(&mut self, open: OpenPort, options: &PortOptions) -> Result<(), Error> {

@@ -56,7 +56,7 @@ pub const INFO: DriverInfo = DriverInfo {
 const MAX_QUEUES: usize = 64;
 
 /// Options of a port, parsed.
-struct Config {
+pub(crate) struct Config {
     interface: String,
     queues: usize,
     queue_size: u32,
@@ -64,7 +64,7 @@ struct Config {
 }
 
 impl Config {
-    fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let interface = spec.require_target("the name of an interface")?.to_owned();
         if let Some(problem) = name_problem(&interface) {
             return Err(spec.error(problem));

@@ -22,7 +22,7 @@ mod bpf;
 mod device;
 #[cfg(test)]
 mod hostile_tests;
-mod options;
+pub(crate) mod options;
 mod program;
 mod receive;
 mod rest;

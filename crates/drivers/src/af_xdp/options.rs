@@ -70,7 +70,7 @@ impl FromStr for Checksums {
 }
 
 /// Options of a port, parsed.
-pub(super) struct Config {
+pub(crate) struct Config {
     pub(super) interface: String,
     /// All that the interface has, unless given.
     pub(super) queues: Option<u32>,
@@ -82,7 +82,7 @@ pub(super) struct Config {
 }
 
 impl Config {
-    pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let interface = spec.require_target("the name of an interface")?.to_owned();
         if let Some(problem) = name_problem(&interface) {
             return Err(spec.error(problem));

@@ -24,7 +24,7 @@ mod interrupts;
 mod lane;
 #[cfg(test)]
 mod model;
-mod options;
+pub(crate) mod options;
 mod phy;
 mod port;
 mod receive;

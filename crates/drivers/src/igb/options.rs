@@ -28,7 +28,7 @@ const UNKNOWN: PciAddress = PciAddress { domain: 0, bus: 0, device: 0, function:
 
 /// A device string, taken apart.
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub(super) address: PciAddress,
     /// Receive queues, and transmit queues.
     pub(super) queues: u16,
@@ -47,7 +47,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let target = spec.require_target("a PCI address such as 0000:01:00.0")?;
         // The first thing to complain about is an option that there is not.
         let address = target.parse().map_err(|bad: BadAddress| spec.error(bad.to_string()));

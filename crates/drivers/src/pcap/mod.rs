@@ -62,7 +62,7 @@ const MIN_FRAME: usize = 14;
 
 /// Options of a pcap port, parsed.
 #[derive(Debug)]
-struct Config {
+pub(crate) struct Config {
     rx: Option<String>,
     tx: Option<String>,
     /// How often to replay `rx`; `None`: for ever.
@@ -71,7 +71,7 @@ struct Config {
 }
 
 impl Config {
-    fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         spec.allow_option_as_target(&["rx", "tx", "loop", "snaplen"])?;
         let mut rx = spec.take("rx");
         if !spec.target().is_empty() {

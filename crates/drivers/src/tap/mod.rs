@@ -70,7 +70,7 @@ const MIN_MTU: u16 = 68;
 const MAX_MTU: u16 = 65_521;
 
 /// Options of a TAP port, parsed.
-struct Config {
+pub(crate) struct Config {
     interface: String,
     queues: usize,
     settings: Settings,
@@ -80,7 +80,7 @@ struct Config {
 }
 
 impl Config {
-    fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let interface = spec.require_target("the name of an interface")?.to_owned();
         if let Some(problem) = name_problem(&interface) {
             return Err(spec.error(problem));

@@ -12,7 +12,7 @@
 
 mod bus;
 mod netlink;
-mod options;
+pub(crate) mod options;
 mod port;
 
 use std::io;

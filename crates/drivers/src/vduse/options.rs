@@ -54,7 +54,7 @@ const MAX_NAME: usize = 63;
 
 /// Options, parsed.
 #[derive(Debug)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub(super) name: String,
     pub(super) bind: Option<BusDriver>,
     pub(super) keep: bool,
@@ -66,7 +66,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let name = spec.require_target("a name for the device, as in vduse:sw0")?.to_owned();
         let allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
         let begins = |c: char| c.is_ascii_alphanumeric();

@@ -36,7 +36,7 @@ mod legacy;
 pub mod model;
 mod modern;
 mod negotiation;
-mod options;
+pub(crate) mod options;
 mod port;
 pub mod registers;
 mod session;

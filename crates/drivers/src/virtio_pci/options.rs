@@ -19,7 +19,7 @@ const PCI_FEATURES: Features = Features::MAC
 
 /// A device string, taken apart.
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub(super) address: PciAddress,
     /// The address to use instead of the device's own.
     pub(super) mac: Option<MacAddr>,
@@ -27,7 +27,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let text = spec.require_target("a PCI address such as 0000:01:00.0")?;
         let address = text.parse().map_err(|error| spec.error(format!("{error}")))?;
         let mac: Option<MacAddr> =

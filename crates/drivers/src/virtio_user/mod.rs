@@ -17,7 +17,7 @@
 //! missing that the rings held, where the back-end keeps records of what it has in flight.
 
 mod news;
-mod options;
+pub(crate) mod options;
 mod port;
 mod rings;
 mod session;

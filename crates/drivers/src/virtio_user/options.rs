@@ -17,7 +17,7 @@ const MTU: u16 = 1500;
 
 /// A device string, taken apart.
 #[derive(Clone, Debug)]
-pub(super) struct Options {
+pub(crate) struct Options {
     pub(super) path: String,
     pub(super) server: bool,
     pub(super) access: Access,
@@ -28,7 +28,7 @@ pub(super) struct Options {
 }
 
 impl Options {
-    pub(super) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
+    pub(crate) fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
         let path = spec.require_target("the path of a socket")?.to_owned();
         let mac =
             spec.take_parsed("mac", default_mac(&path), "an address such as 02:00:00:00:00:01")?;
