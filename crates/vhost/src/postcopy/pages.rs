@@ -1,6 +1,7 @@
 //! Which pages of a guest's memory are there.
 
 use std::ptr::NonNull;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use virtio::GuestMemory;
@@ -9,6 +10,10 @@ use virtio::GuestMemory;
 const PAGE: usize = 4096;
 /// Pages in a word.
 const WORD: usize = 64;
+/// Words in a leaf, which has the size of a page.
+const LEAF: usize = 512;
+/// Pages in a leaf: 128 MiB of memory.
+const SPAN: usize = LEAF * WORD;
 
 /// What is known of the pages of a guest that is being migrated by post-copy. A page that is
 /// there stays. Any thread may ask, and note what it has heard.
@@ -25,9 +30,12 @@ struct RegionPages {
     /// Where its pager has it.
     pager: u64,
     pages: usize,
-    /// A bit for each page that is known to be there.
-    present: Box<[AtomicU64]>,
+    /// A bit for each page that is known to be there, in leaves that are made with their first: a
+    /// front-end may share terabytes of nothing.
+    present: Box<[OnceLock<Box<Leaf>>]>,
 }
+
+type Leaf = [AtomicU64; LEAF];
 
 impl Pages {
     /// None of the pages of `memory` is known to be there. `places` has for each region, by its
@@ -40,7 +48,7 @@ impl Pages {
             // Both are as far behind a page's start: as far as in the file.
             let skip = first % PAGE;
             let pages = (skip + region.mapping.len()).div_ceil(PAGE);
-            let present = std::iter::repeat_with(AtomicU64::default).take(pages.div_ceil(WORD));
+            let present = std::iter::repeat_with(OnceLock::new).take(pages.div_ceil(SPAN));
             Some(RegionPages {
                 host: first - skip,
                 pager: place.1.checked_sub(skip as u64)?,
@@ -82,7 +90,8 @@ impl Pages {
     /// Notes that the page at the pager's address `at` is there. What no region has is ignored.
     pub fn mark_present(&self, at: u64) {
         if let Some((region, page)) = self.find(at)
-            && let Some(word) = region.present.get(page / WORD)
+            && let Some(leaf) = region.present.get(page / SPAN)
+            && let Some(word) = leaf.get_or_init(new_leaf).get(page / WORD % LEAF)
         {
             // Release: whoever sees the bit sees what the page had when it came.
             word.fetch_or(1 << (page % WORD), Ordering::Release);
@@ -97,6 +106,10 @@ impl Pages {
     }
 }
 
+fn new_leaf() -> Box<Leaf> {
+    Box::new(std::array::from_fn(|_| AtomicU64::default()))
+}
+
 impl RegionPages {
     /// The number of the page with host address `host`.
     fn page(&self, host: usize) -> Option<usize> {
@@ -105,7 +118,8 @@ impl RegionPages {
     }
 
     fn is_present(&self, page: usize) -> bool {
-        let word = self.present.get(page / WORD);
+        let leaf = self.present.get(page / SPAN).and_then(OnceLock::get);
+        let word = leaf.and_then(|leaf| leaf.get(page / WORD % LEAF));
         word.is_some_and(|word| word.load(Ordering::Acquire) & 1 << (page % WORD) != 0)
     }
 }

@@ -246,3 +246,20 @@ fn pages_are_known_to_be_there_once_they_are_marked() {
     }
     assert!(!pages.is_present(AT + 2 * PAGE));
 }
+
+#[test]
+fn pages_far_apart_are_kept_apart() {
+    const AT: u64 = 0x1000_0000_0000;
+    const FAR: u64 = 1 << 30;
+    let memory = file(1 << 20);
+    let mapping = Arc::new(Mapping::map(memory.as_fd(), 0, PAGE << 20).unwrap());
+    let region = Region { guest_addr: 0, user_addr: 0, mapping };
+    let pages = Pages::new(&GuestMemory::new(vec![region]).unwrap(), &[(0, AT)]);
+    let marked = [0, 63, 64, 32_767, 32_768, FAR / PAGE, (1 << 20) - 1];
+    for page in marked {
+        assert!(!pages.is_present(AT + page * PAGE));
+        pages.mark_present(AT + page * PAGE);
+    }
+    let present = (0..1 << 20).filter(|page| pages.is_present(AT + page * PAGE));
+    assert_eq!(present.collect::<Vec<_>>(), marked);
+}
