@@ -22,7 +22,7 @@ use super::memory::{MemoryTable, ShareError};
 use super::message::{Answer, Kind, Request};
 use super::offer::Offer;
 use crate::backend::{BackendError, Event, RingSetup};
-use crate::control::{Watch, Watcher};
+use crate::control::{SharedLimit, Watch, Watcher};
 use crate::session::Device;
 
 /// Bits of the device status byte (virtio 1.3 section 2.1).
@@ -157,6 +157,8 @@ pub struct Session {
     /// The driver has begun.
     present: bool,
     told_ready: bool,
+    /// For log lines that a VMM which has the device can cause.
+    limit: SharedLimit,
 }
 
 impl Session {
@@ -194,6 +196,7 @@ impl Session {
             table: MemoryTable::default(),
             present: false,
             told_ready: false,
+            limit: SharedLimit::default(),
         };
         session.kernel.set_link(true).map_err(VduseError::kernel("VDUSE_DEV_SET_CONFIG"))?;
         session.recover(device, now)?;
@@ -521,8 +524,9 @@ impl Session {
         let base = self.rings.get(usize::from(index)).and_then(|ring| ring.base);
         if self.phase == Phase::Running
             && let Err(error) = self.run(device)
+            && let Some(suppressed) = self.limit.admit_line()
         {
-            tracing::warn!(%error, "a ring of a VDUSE device has stopped");
+            tracing::warn!(%error, suppressed, "a ring of a VDUSE device has stopped");
         }
         base.and_then(|base| u16::try_from(base).ok()).unwrap_or(0)
     }
