@@ -12,8 +12,9 @@ use e2e::{Guest, GuestImage, Peer, Ringway, Uml, require, traffic};
 const CORES: &str = "1";
 
 /// A switch with a port for each of `count` guests.
-fn switch(dir: &Path, count: usize) -> Ringway {
-    let port = |n| format!("uml{n}=vhost-user:{}", dir.join(format!("uml{n}.sock")).display());
+fn switch(dir: &Path, count: usize, options: &str) -> Ringway {
+    let socket = |n| dir.join(format!("uml{n}.sock"));
+    let port = |n| format!("uml{n}=vhost-user:{}{options}", socket(n).display());
     let ports: Vec<String> = (0..count).map(port).collect();
     let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
     Ringway::switch(dir, &ports, CORES).unwrap()
@@ -37,11 +38,19 @@ fn configure(guest: &mut Guest, n: usize) {
 
 /// A switch and `N` guests that have their addresses.
 fn network<const N: usize>(dir: &Path) -> (Ringway, [Guest; N]) {
-    let ringway = switch(dir, N);
+    let (ringway, guests) = network_of(dir, "");
+    for n in 0..N {
+        ringway.wait_links(&[&format!("uml{n}")]).unwrap();
+    }
+    (ringway, guests)
+}
+
+/// The same, with ports with these options, whose links are not up yet, perhaps.
+fn network_of<const N: usize>(dir: &Path, options: &str) -> (Ringway, [Guest; N]) {
+    let ringway = switch(dir, N, options);
     let mut guests = std::array::from_fn(|n| start(dir, n));
     for (n, guest) in guests.iter_mut().enumerate() {
         configure(guest, n);
-        ringway.wait_links(&[&format!("uml{n}")]).unwrap();
     }
     (ringway, guests)
 }
@@ -84,4 +93,26 @@ fn a_guest_is_killed_while_the_others_go_on_and_another_takes_its_place() {
     b.ping(&address(2), "-c 20 -i 0.02").unwrap();
     assert!(ringway.is_running(), "{}", ringway.log());
     assert!(ringway.stop(Duration::from_secs(5)).unwrap().success(), "{}", ringway.log());
+}
+
+/// Every kick of a guest is a message then, and so is every notification of it.
+#[test]
+fn guests_talk_with_notifications_as_messages() {
+    let Some(_turn) = require(&[Peer::Uml]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (ringway, [mut a, mut b]) = network_of(dir.path(), ",inband=on");
+    // A ring starts when it is kicked for the first time, the link is up when both run.
+    a.ping(&address(1), "-c 50 -i 0.02").unwrap();
+    let there = traffic::transfer(&mut a, &mut b, &address(1), 8).unwrap();
+    let back = traffic::transfer(&mut b, &mut a, &address(0), 8).unwrap();
+    println!("8 MiB in {there:?} and {back:?}");
+    let notified = ringway.extended("uml0", "tx", "guest_notifications").unwrap();
+    assert!(notified > 0, "{notified}");
+    // A guest that goes with a message on its way is followed by another.
+    let flood = b.begin(&format!("ping -q -c 1000 -i 0.005 {}", address(0))).unwrap();
+    b.kill();
+    drop((flood, b));
+    let mut b = start(dir.path(), 1);
+    configure(&mut b, 1);
+    b.ping(&address(0), "-c 20 -i 0.02").unwrap();
 }

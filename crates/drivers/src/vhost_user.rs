@@ -23,7 +23,7 @@ use crate::sockets::{self, take_access};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "vhost-user",
-    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,group=GROUP][,mode=MODE][,memory=ram][,postcopy=off][,mac=MAC]",
+    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,inband=off][,group=GROUP][,mode=MODE][,memory=ram][,postcopy=off][,mac=MAC]",
     summary: "a virtual machine: the back-end of its vhost-user socket",
     options: &[
         OptionInfo {
@@ -45,6 +45,11 @@ pub const INFO: DriverInfo = DriverInfo {
             name: "offloads",
             value: "on|off",
             help: "offer checksum and segmentation offloads to the guest (default on)",
+        },
+        OptionInfo {
+            name: "inband",
+            value: "on|off",
+            help: "offer notifications as messages on the socket, for simulations (default off)",
         },
         sockets::GROUP,
         sockets::MODE,
@@ -149,6 +154,7 @@ pub(crate) fn open(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPo
     let failed = |reason: String| Error::Device { what: INFO.name.to_owned(), reason };
     let device = NetDevice::new(name, options.queues).map_err(|error| failed(error.to_string()))?;
     let device = if options.offloads { device } else { device.without_offloads() };
+    let device = if options.inband { device.with_inband_notifications() } else { device };
     let device = device.with_memory_of(options.memory);
     let device = match options.postcopy {
         true => device.with_postcopy().map_err(|error| failed(error.to_string()))?,
@@ -185,6 +191,7 @@ pub(crate) struct Options {
     client: bool,
     mtu: Option<u16>,
     offloads: bool,
+    inband: bool,
     access: Access,
     memory: MemoryKinds,
     postcopy: bool,
@@ -204,6 +211,7 @@ impl Options {
             mtu => return Err(spec.error(format!("mtu={mtu}: expected {MIN_MTU} to {MAX_MTU}"))),
         };
         let offloads = spec.take_switch("offloads", true)?;
+        let inband = spec.take_switch("inband", false)?;
         let access = take_access(spec).map_err(|reason| spec.error(reason))?;
         let memory = match spec.take("memory").as_deref() {
             None | Some("ram") => MemoryKinds::Lasting,
@@ -214,6 +222,6 @@ impl Options {
         };
         let mac = spec.take_station("mac")?;
         let postcopy = spec.take_switch("postcopy", false)?;
-        Ok(Self { queues, client, mtu, offloads, access, memory, postcopy, mac })
+        Ok(Self { queues, client, mtu, offloads, inband, access, memory, postcopy, mac })
     }
 }

@@ -244,7 +244,7 @@ impl Attachment {
         }
     }
 
-    pub(crate) fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
+    pub(crate) fn set_ring_err(&mut self, index: u16, err: Option<Call>) {
         if let Some(ring) = self.rings.get_mut(&index) {
             ring.setup.err = err;
         }

@@ -147,7 +147,7 @@ impl Backend for VdpaBackend {
         self.lock().set_ring_call(index, call);
     }
 
-    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
+    fn set_ring_err(&mut self, index: u16, err: Option<Call>) {
         self.lock().set_ring_err(index, err);
     }
 

@@ -126,6 +126,7 @@ mod tests {
             kick: None,
             call: None,
             err: None,
+            inband: false,
         }
     }
 

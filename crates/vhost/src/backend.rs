@@ -45,12 +45,14 @@ pub struct RingSetup {
     /// Where the front-end keeps records of the chains in flight in this ring; only where
     /// [`Backend::protocol_features`] have INFLIGHT_SHMFD. What is in there goes before `base`.
     pub inflight: Option<InflightArea>,
-    /// By which the driver notifies the device; `None` asks for polling.
+    /// By which the driver notifies the device; `None` asks for polling, unless `inband`.
     pub kick: Option<PeerEvent>,
+    /// The driver notifies the device through [`Backend::kick_ring`].
+    pub inband: bool,
     /// By which the device notifies the driver.
     pub call: Option<Call>,
     /// By which the device tells that the ring is broken.
-    pub err: Option<PeerEvent>,
+    pub err: Option<Call>,
 }
 
 impl RingSetup {
@@ -206,12 +208,18 @@ pub trait Backend: Send {
     /// Replaces the kick file of ring `index`, which runs.
     fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>);
 
+    /// The driver notifies the device of ring `index`, which runs, in a message
+    /// (INBAND_NOTIFICATIONS).
+    fn kick_ring(&mut self, index: u16) {
+        let _ = index;
+    }
+
     /// Replaces the call file of ring `index`, which runs. The driver may have missed calls by
     /// the old one, so the new one is to be signalled.
     fn set_ring_call(&mut self, index: u16, call: Option<Call>);
 
     /// Replaces the error file of ring `index`, which runs.
-    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>);
+    fn set_ring_err(&mut self, index: u16, err: Option<Call>);
 
     /// From the next burst on, every write to the guest's memory is marked in `log`, after it was
     /// done; or no writes are marked any more. Rings may run. It is called only where

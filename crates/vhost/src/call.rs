@@ -8,6 +8,7 @@ use eal::{PeerEvent, PeerFd};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, SocketType, sockopt};
 
+use crate::inband::Note;
 use crate::vduse::Interrupt;
 
 /// By which a device notifies its driver. Workers use it themselves, once per burst at most, so
@@ -20,6 +21,8 @@ pub enum Call {
     Socket(CallSocket),
     /// The interrupt of a VDUSE device's ring.
     Interrupt(Interrupt),
+    /// A message to the front-end.
+    Message(Note),
 }
 
 impl Call {
@@ -33,6 +36,7 @@ impl Call {
             Self::Event(event) => event.signal(),
             Self::Socket(socket) => socket.signal(),
             Self::Interrupt(interrupt) => interrupt.signal(),
+            Self::Message(note) => note.make(),
         }
     }
 
@@ -41,7 +45,7 @@ impl Call {
     pub const fn event(&self) -> Option<&PeerEvent> {
         match self {
             Self::Event(event) => Some(event),
-            Self::Socket(_) | Self::Interrupt(_) => None,
+            Self::Socket(_) | Self::Interrupt(_) | Self::Message(_) => None,
         }
     }
 }

@@ -18,6 +18,7 @@ mod conformance;
 pub mod connection;
 pub mod control;
 pub mod frontend;
+mod inband;
 pub mod net;
 pub mod postcopy;
 pub mod protocol;

@@ -55,6 +55,7 @@ pub enum Call {
     Stop(u16),
     Enabled(u16, bool),
     Kick(u16, bool),
+    RingKicked(u16),
     Interrupt(u16, bool),
     Err(u16, bool),
     /// Size of the log in bytes.
@@ -133,6 +134,7 @@ pub struct Recording {
     pub refuse: Option<&'static str>,
     /// Whether it offers post-copy migration.
     pub postcopy: bool,
+    pub inband: bool,
     /// In which kinds of files it takes memory.
     pub kinds: MemoryKinds,
     /// What the front-end is to be told.
@@ -159,6 +161,7 @@ impl Recording {
             pairs: 2,
             refuse: None,
             postcopy: false,
+            inband: false,
             kinds: MemoryKinds::default(),
             to_tell: VecDeque::new(),
             watcher: None,
@@ -215,10 +218,10 @@ impl Backend for Recording {
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
-        if self.postcopy {
-            return ProtocolFeatures::all();
-        }
-        ProtocolFeatures::all() - ProtocolFeatures::PAGEFAULT
+        let mut features = ProtocolFeatures::all();
+        features.set(ProtocolFeatures::PAGEFAULT, self.postcopy);
+        features.set(ProtocolFeatures::INBAND_NOTIFICATIONS, self.inband);
+        features
     }
 
     fn queue_pairs(&self) -> u16 {
@@ -354,7 +357,15 @@ impl Backend for Recording {
         self.running(index).call = call;
     }
 
-    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
+    fn kick_ring(&mut self, index: u16) {
+        self.recorder.push(Call::RingKicked(index));
+        // As if it had used all that is there.
+        if let Some(call) = &self.running(index).call {
+            call.signal().unwrap();
+        }
+    }
+
+    fn set_ring_err(&mut self, index: u16, err: Option<vhost::Call>) {
         self.recorder.push(Call::Err(index, err.is_some()));
         self.running(index).err = err;
     }

@@ -36,6 +36,7 @@ fn frontend(stream: UnixStream, timeout: Duration) -> (Frontend, Heard) {
                 assert!(area.is_some());
                 Some(index)
             }
+            BackendMessage::VringCall(index) | BackendMessage::VringErr(index) => Some(index),
         };
         ears.lock().unwrap().push(index);
         index.is_none_or(|index| index % 2 == 0)

@@ -86,9 +86,11 @@ fn shaped(request: FrontendRequest) -> BoxedStrategy<(Vec<u8>, Vec<u8>)> {
         R::SetVringNum => (0_u64..6, prop::sample::select(vec![256_u64, 128, 100, 0, 65_536]))
             .prop_map(|(index, size)| (words(&[(index, false), (size, false)]), vec![]))
             .boxed(),
-        R::SetVringBase | R::GetVringBase | R::SetVringEnable => (0_u64..6, 0_u64..3)
-            .prop_map(|(index, num)| (words(&[(index, false), (num, false)]), vec![]))
-            .boxed(),
+        R::SetVringBase | R::GetVringBase | R::SetVringEnable | R::VringKick => {
+            (0_u64..6, 0_u64..3)
+                .prop_map(|(index, num)| (words(&[(index, false), (num, false)]), vec![]))
+                .boxed()
+        }
         R::SetVringAddr => (0_u64..6, 0_u64..2, any::<[u64; 4]>())
             .prop_map(|(index, flags, addrs)| {
                 let head = words(&[(index, false), (flags, false)]);
@@ -162,6 +164,7 @@ fn held() -> (usize, usize) {
 fn play(messages: &[Sent], postcopy: bool) -> usize {
     let (mut backend, _) = Recording::new();
     backend.postcopy = postcopy;
+    backend.inband = true;
     let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
     let mut session = Session::open(&mut device);
     let mut accepted = 0;
@@ -186,6 +189,7 @@ fn play(messages: &[Sent], postcopy: bool) -> usize {
 fn play_over_socket(messages: &[Sent], postcopy: bool) {
     let (mut backend, _) = Recording::new();
     backend.postcopy = postcopy;
+    backend.inband = true;
     let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
     let mut session = Session::open(&mut device);
     let (peer, ours) = std::os::unix::net::UnixStream::pair().unwrap();
@@ -236,7 +240,7 @@ fn no_sequence_of_messages_does_harm() {
     assert_eq!(play(&prologue, false), prologue.len());
     // And a guest that runs while its memory is still on the way.
     let late = [
-        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_2f3f, true)], &[]),
+        negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_6f3f, true)], &[]),
         negotiated(FrontendRequest::SetFeatures, &[(SPLIT, true)], &[]),
         negotiated(FrontendRequest::PostcopyAdvise, &[], &[]),
         negotiated(FrontendRequest::PostcopyListen, &[], &[]),

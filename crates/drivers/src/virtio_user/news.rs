@@ -43,6 +43,8 @@ impl News {
                     let Some(doorbell) = map(&area) else { return false };
                     pending.doorbells.insert(index, Some(Arc::new(doorbell)));
                 }
+                // They are not negotiated: rings have files.
+                BackendMessage::VringCall(_) | BackendMessage::VringErr(_) => return false,
             }
             true
         })

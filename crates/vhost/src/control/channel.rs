@@ -14,6 +14,7 @@ use eal::{Epoll, PeerFd};
 use super::watch::Source;
 use crate::backend::Backend;
 use crate::connection::{Connection, ConnectionError};
+use crate::inband::Notifications;
 use crate::protocol::{
     BackendMessage, BackendRequest, Payload, ProtocolError, ProtocolFeatures, VringArea,
 };
@@ -42,8 +43,26 @@ pub(super) struct Channel {
     epoll: Arc<Epoll>,
     token: u64,
     interest: Interest,
-    /// The ring whose doorbell the front-end has yet to answer for.
-    unanswered: Option<u8>,
+    /// What the front-end has yet to answer.
+    unanswered: Option<Question>,
+}
+
+/// A message that has an answer.
+#[derive(Clone, Copy, Debug)]
+enum Question {
+    /// Whether it uses the doorbell of this ring.
+    Doorbell(u8),
+    /// That it has done with a notification.
+    Notification(BackendRequest),
+}
+
+impl Question {
+    const fn request(self) -> BackendRequest {
+        match self {
+            Self::Doorbell(_) => BackendRequest::VringHostNotifierMsg,
+            Self::Notification(request) => request,
+        }
+    }
 }
 
 impl Channel {
@@ -63,6 +82,7 @@ impl Channel {
         &mut self,
         backend: &mut dyn Backend,
         negotiated: ProtocolFeatures,
+        notifications: Option<&Notifications>,
     ) -> Result<(), ChannelError> {
         self.connection.flush()?;
         for _ in 0..BURST {
@@ -70,7 +90,8 @@ impl Channel {
             if self.unanswered.is_some() || self.connection.wants_write() {
                 break;
             }
-            let Some(message) = backend.next_message() else { break };
+            let notification = notifications.and_then(Notifications::take);
+            let Some(message) = notification.or_else(|| backend.next_message()) else { break };
             if negotiated.contains(message.needs()) {
                 self.send(&message, negotiated)?;
             }
@@ -89,9 +110,15 @@ impl Channel {
         message: &BackendMessage<OwnedFd>,
         negotiated: ProtocolFeatures,
     ) -> Result<(), ChannelError> {
-        // Only of a doorbell it matters whether it is used.
         let asks = match message {
-            BackendMessage::HostNotifier(VringArea { index, area: Some(_) }) => Some(*index),
+            // Only of a doorbell it matters whether it is used.
+            BackendMessage::HostNotifier(VringArea { index, area: Some(_) }) => {
+                Some(Question::Doorbell(*index))
+            }
+            // Only so many are on the way as the front-end gets done with.
+            BackendMessage::VringCall(_) | BackendMessage::VringErr(_) => {
+                Some(Question::Notification(message.request()))
+            }
             _ => None,
         };
         let asks = asks.filter(|_| negotiated.contains(ProtocolFeatures::REPLY_ACK));
@@ -102,17 +129,19 @@ impl Channel {
 
     /// Takes the answer that is due, if it has come; any other ends the channel.
     fn take_answers(&mut self, backend: &mut dyn Backend) -> Result<(), ChannelError> {
-        let notifier = BackendRequest::VringHostNotifierMsg;
         while let Some(answer) = self.connection.receive()? {
             let request = answer.header.request;
-            let due = answer.header.is_reply() && request == notifier.number();
-            let Some(index) = self.unanswered.take().filter(|_| due) else {
+            let is_due =
+                |asked: &Question| answer.header.is_reply() && request == asked.request().number();
+            let Some(asked) = self.unanswered.take().filter(is_due) else {
                 let got = if answer.header.is_reply() { "reply" } else { "request" };
                 return Err(ChannelError::Unexpected { got, request, expected: "an answer" });
             };
-            let code = u64::decode(notifier.name(), answer.payload);
+            let code = u64::decode(asked.request().name(), answer.payload);
             let code = code.map_err(|error: ProtocolError| ConnectionError::from(error))?;
-            backend.notifier_answered(index, code == 0);
+            if let Question::Doorbell(index) = asked {
+                backend.notifier_answered(index, code == 0);
+            }
         }
         Ok(())
     }

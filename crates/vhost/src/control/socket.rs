@@ -16,6 +16,7 @@ use super::member::Member;
 use super::retry::Retry;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
+use crate::inband::Notifications;
 use crate::protocol::message::table_payload;
 use crate::session::{Device, Reply, Session, SessionError};
 
@@ -67,6 +68,31 @@ struct Link {
     interest: Interest,
     /// For messages of the back-end, once the front-end has sent one.
     channel: Option<Channel>,
+    /// Those of the session that are waited for.
+    notifications: Option<Arc<Notifications>>,
+}
+
+impl Link {
+    /// Has the control thread woken by notifications that are to be messages.
+    fn wait_for_notifications(&mut self, epoll: &Epoll, id: u32) -> std::io::Result<()> {
+        let all = self.session.notifications();
+        if all.map(Arc::as_ptr) == self.notifications.as_ref().map(Arc::as_ptr) {
+            return Ok(());
+        }
+        self.forget_notifications(epoll);
+        if let Some(all) = self.session.notifications() {
+            epoll.add_edge(&**all, Source::Channel(id).token())?;
+            self.notifications = Some(Arc::clone(all));
+        }
+        Ok(())
+    }
+
+    fn forget_notifications(&mut self, epoll: &Epoll) {
+        if let Some(all) = self.notifications.take() {
+            // It was added, so this cannot fail.
+            let _ = epoll.remove(&*all);
+        }
+    }
 }
 
 /// Why a front-end is not served any longer.
@@ -216,7 +242,8 @@ impl Member for Socket {
 
     /// Lets go of the front-end; the device has stopped all rings then.
     fn close(&mut self, now: Instant) {
-        let Some(link) = self.link.take() else { return };
+        let Some(mut link) = self.link.take() else { return };
+        link.forget_notifications(&self.epoll);
         // Closing it would do as well, but that the device may take its time before.
         let _ = self.epoll.remove(&link.connection);
         link.session.close(&mut self.device);
@@ -232,7 +259,9 @@ impl Socket {
         let Some(link) = &mut self.link else { return };
         let Some(channel) = &mut link.channel else { return };
         let negotiated = link.session.protocol_features();
-        let Err(error) = channel.serve(&mut *self.device.backend, negotiated) else { return };
+        let notifications = link.session.notifications().map(Arc::as_ref);
+        let served = channel.serve(&mut *self.device.backend, negotiated, notifications);
+        let Err(error) = served else { return };
         link.channel = None;
         // As a rule the connection goes at the same time, and that is told.
         if !matches!(error, ChannelError::Connection(ConnectionError::Closed)) {
@@ -278,7 +307,14 @@ impl Socket {
                 log!(self, info, "a front-end has connected");
                 let session = Session::open(&mut self.device);
                 let interest = Interest::READ;
-                self.link = Some(Link { connection, session, since: now, interest, channel: None });
+                self.link = Some(Link {
+                    connection,
+                    session,
+                    since: now,
+                    interest,
+                    channel: None,
+                    notifications: None,
+                });
             }
             Err(error) => {
                 log!(self, warn, error, "a connection cannot be used");
@@ -326,6 +362,7 @@ impl Socket {
                 }
                 None => {}
             }
+            link.wait_for_notifications(&self.epoll, self.id)?;
             if let Some(socket) = answer.channel {
                 // The old one first, so that its messages do not overtake.
                 link.channel = None;

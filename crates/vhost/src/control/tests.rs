@@ -110,13 +110,21 @@ impl Peer {
         assert!(matches!(self.stream.read(&mut [0]), Ok(0) | Err(_)));
     }
 
-    fn start_ring(&mut self, index: u8, kick: OwnedFd) {
+    fn share_memory(&mut self) {
         let (guest_addr, user_addr, mmap_offset) = (0, 0x7000_0000, 0);
         let region = MemoryRegion { guest_addr, size: MEMORY, user_addr, mmap_offset };
         self.tell(&M::SetFeatures(FEATURES));
         self.tell(&M::SetMemTable(std::iter::once((region, memory())).collect()));
+    }
+
+    fn describe_ring(&mut self, index: u8) {
         self.tell(&M::SetVringNum(VringState { index: index.into(), num: 256 }));
         self.tell(&M::SetVringAddr(VringAddr { index: index.into(), ..VringAddr::default() }));
+    }
+
+    fn start_ring(&mut self, index: u8, kick: OwnedFd) {
+        self.share_memory();
+        self.describe_ring(index);
         self.tell(&M::SetVringKick(VringFile { index, fd: Some(kick) }));
     }
 }

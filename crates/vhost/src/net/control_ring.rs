@@ -21,7 +21,7 @@ pub struct ControlRing {
     /// How we tell the driver of answers.
     pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
-    err: Option<PeerEvent>,
+    err: Option<Call>,
     broken: bool,
     /// What broke it, until somebody has asked.
     fault: Option<RingError>,
@@ -49,7 +49,7 @@ impl ControlRing {
 
     /// Replaces the file by which the front-end hears that the ring is broken, which it does at
     /// once if it is.
-    pub fn set_err(&mut self, err: Option<PeerEvent>) {
+    pub fn set_err(&mut self, err: Option<Call>) {
         self.err = err;
         if self.broken {
             self.tell_broken();
@@ -196,7 +196,7 @@ mod tests {
         for (is_packed, truncate) in [(false, false), (true, false), (false, true), (true, true)] {
             let (mut ring, file) = ring(is_packed);
             let err = PeerEvent::new().unwrap();
-            ring.set_err(Some(err.clone()));
+            ring.set_err(Some(err.clone().into()));
             ring.serve(|_| true);
             assert!(!err.drain().unwrap(), "a ring that is empty is whole");
             if truncate {
@@ -208,7 +208,7 @@ mod tests {
             assert!(err.drain().unwrap(), "{is_packed} {truncate}");
             ring.serve(|_| true);
             assert!(!err.drain().unwrap(), "it is left alone");
-            ring.set_err(Some(err.clone()));
+            ring.set_err(Some(err.clone().into()));
             assert!(err.drain().unwrap(), "one that comes late");
         }
     }

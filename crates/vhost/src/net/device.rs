@@ -94,6 +94,8 @@ pub struct NetDevice {
     state: Arc<GuestState>,
     status: u8,
     offloads: bool,
+    /// Whether notifications may be messages.
+    inband: bool,
     memory_kinds: MemoryKinds,
     /// Offloads that the driver wants to have left to it now, where it has said so.
     wanted: Option<Features>,
@@ -148,6 +150,7 @@ impl NetDevice {
             }),
             status: 0,
             offloads: true,
+            inband: false,
             memory_kinds: MemoryKinds::default(),
             wanted: None,
             postcopy: None,
@@ -158,6 +161,13 @@ impl NetDevice {
     #[must_use]
     pub const fn without_offloads(mut self) -> Self {
         self.offloads = false;
+        self
+    }
+
+    /// The device with notifications as messages, for front-ends that want them.
+    #[must_use]
+    pub const fn with_inband_notifications(mut self) -> Self {
+        self.inband = true;
         self
     }
 
@@ -381,6 +391,7 @@ impl NetDevice {
         ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
         ring.kick = setup.kick.filter(|_| is_sent(index));
         (ring.call, ring.err) = (setup.call, setup.err);
+        ring.inband = setup.inband;
         slot.edit(|place| *place = Some(Box::new(ring)));
         Ok(())
     }
@@ -410,6 +421,27 @@ impl NetDevice {
             }
         }
         self.wake();
+    }
+
+    /// Carries out the commands in the control queue.
+    fn serve_control(&mut self) {
+        let Some(mut ring) = self.control.take() else { return };
+        let again = ring.serve(|command| {
+            let done = self.execute(command);
+            // Before the answer: what the driver was promised holds from then on.
+            self.refresh();
+            done
+        });
+        if let Some(error) = ring.take_fault()
+            && let Some(suppressed) = self.limit.admit_line()
+        {
+            let (port, ring) = (self.name.as_str(), self.control_index());
+            tracing::warn!(port, ring, %error, suppressed, "the guest broke its control queue; it is stopped");
+        }
+        self.control = Some(ring);
+        if again {
+            self.wake();
+        }
     }
 
     /// Carries out a command; returns whether it could.
@@ -463,7 +495,12 @@ impl Backend for NetDevice {
             Some(_) => ProtocolFeatures::empty(),
             None => ProtocolFeatures::PAGEFAULT,
         };
-        ProtocolFeatures::all() - foreign - postcopy
+        // A message for each kick costs a front-end far more than an eventfd.
+        let inband = match self.inband {
+            true => ProtocolFeatures::empty(),
+            false => ProtocolFeatures::INBAND_NOTIFICATIONS,
+        };
+        ProtocolFeatures::all() - foreign - postcopy - inband
     }
 
     fn queue_pairs(&self) -> u16 {
@@ -580,6 +617,14 @@ impl Backend for NetDevice {
         }
     }
 
+    fn kick_ring(&mut self, index: u16) {
+        if self.is_control(index) {
+            self.serve_control();
+        } else if is_sent(index) {
+            self.wake();
+        }
+    }
+
     fn set_ring_call(&mut self, index: u16, call: Option<Call>) {
         // Whatever the old file was told may have been lost with it.
         if let Some(call) = &call {
@@ -596,7 +641,7 @@ impl Backend for NetDevice {
         }
     }
 
-    fn set_ring_err(&mut self, index: u16, err: Option<PeerEvent>) {
+    fn set_ring_err(&mut self, index: u16, err: Option<Call>) {
         if let Some(ring) = self.waiting(index) {
             ring.err = err;
         } else if self.is_control(index) {
@@ -651,22 +696,6 @@ impl Backend for NetDevice {
         if token == postcopy::TOKEN {
             return self.take_reports();
         }
-        let Some(mut ring) = self.control.take() else { return };
-        let again = ring.serve(|command| {
-            let done = self.execute(command);
-            // Before the answer: what the driver was promised holds from then on.
-            self.refresh();
-            done
-        });
-        if let Some(error) = ring.take_fault()
-            && let Some(suppressed) = self.limit.admit_line()
-        {
-            let (port, ring) = (self.name.as_str(), self.control_index());
-            tracing::warn!(port, ring, %error, suppressed, "the guest broke its control queue; it is stopped");
-        }
-        self.control = Some(ring);
-        if again {
-            self.wake();
-        }
+        self.serve_control();
     }
 }

@@ -7,13 +7,13 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
-use eal::PeerEvent;
 use virtio::GuestMemory;
 use virtio::device::DeviceQueue;
 
 use super::device::NetDevice;
 use super::gate::Gate;
 use crate::backend::{BackendError, RegionFile, RingSetup};
+use crate::call::Call;
 use crate::control::Watch;
 use crate::postcopy::{ComingPager, Pager, Pagers, PagersError, Pages, Report};
 use crate::protocol::MAX_TABLE_REGIONS;
@@ -233,7 +233,7 @@ impl NetDevice {
                 let port = self.name.as_str();
                 tracing::warn!(port, ring = index, %error, suppressed, "a ring cannot start");
             }
-            let _ = err.as_ref().map(PeerEvent::signal);
+            let _ = err.as_ref().map(Call::signal);
         }
     }
 

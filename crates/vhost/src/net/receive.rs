@@ -339,7 +339,9 @@ impl RxDriver for NetReceiver {
         self.release();
         // Without a ring there is nothing to wait for but the control thread, which wakes us.
         let Some(mut loan) = self.slot.check_out() else { return true };
-        let armed = loan.queue.arm() || loan.waits_for_pages();
+        // Without a kick file the front-end asks for polling.
+        let is_told = loan.kick.is_some() || loan.inband;
+        let armed = is_told && loan.queue.arm() || loan.waits_for_pages();
         self.slot.check_in(loan);
         armed
     }

@@ -41,10 +41,12 @@ pub struct Ring {
     pub announce: Option<[u8; 6]>,
     /// How the guest tells us of new buffers.
     pub kick: Option<PeerEvent>,
+    /// The guest's VMM tells us so, of which the control thread hears.
+    pub inband: bool,
     /// How we tell the guest of used buffers.
     pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
-    pub err: Option<PeerEvent>,
+    pub err: Option<Call>,
 }
 
 impl Ring {
@@ -63,6 +65,7 @@ impl Ring {
             gate: None,
             announce: None,
             kick: None,
+            inband: false,
             call: None,
             err: None,
         }
@@ -76,7 +79,7 @@ impl Ring {
 
     /// Replaces the file by which the front-end hears that the ring is broken, which it does at
     /// once if it is: nobody may have been told until now.
-    pub(super) fn set_err(&mut self, err: Option<PeerEvent>) {
+    pub(super) fn set_err(&mut self, err: Option<Call>) {
         self.err = err;
         if self.broken {
             self.tell_broken();

@@ -213,7 +213,7 @@ fn a_broken_ring_is_left_alone() {
     let mut guest = Guest::new(Features::empty());
     let mut receiver = NetReceiver::new(Arc::clone(&guest.slot));
     let err = PeerEvent::new().unwrap();
-    guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.clone())));
+    guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.clone().into())));
     for _ in 0..SIZE {
         guest.post(&Guest::frame(&pattern(60)), &[]);
     }
@@ -248,7 +248,7 @@ fn an_error_file_that_comes_late_is_told_of_a_ring_that_is_broken_already() {
             }
         });
         let err = PeerEvent::new().unwrap();
-        guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.clone())));
+        guest.slot.edit(|ring| ring.as_mut().unwrap().set_err(Some(err.clone().into())));
         assert_eq!(err.drain().unwrap(), broken);
     }
 }
@@ -275,7 +275,7 @@ fn a_ring_whose_memory_was_taken_away_is_broken() {
             slot.edit(|place| {
                 let mut ring = Ring::new(DeviceQueue::new(table, setup).unwrap(), features);
                 ring.enabled = true;
-                ring.set_err(Some(err.clone()));
+                ring.set_err(Some(err.clone().into()));
                 *place = Some(Box::new(ring));
             });
             let stats = QueueStats::default();

@@ -8,7 +8,9 @@ use eal::PeerFd;
 
 use super::message::{Fds, empty};
 use super::payload::PayloadBuf;
-use super::{BackendRequest, MAX_FDS, Payload, ProtocolError, ProtocolFeatures, VringFile};
+use super::{
+    BackendRequest, MAX_FDS, Payload, ProtocolError, ProtocolFeatures, VringFile, VringState,
+};
 
 /// A message from the back-end. `F` is [`PeerFd`] in what was received, and may be
 /// [`BorrowedFd`] in what is to be sent.
@@ -18,6 +20,10 @@ pub enum BackendMessage<F> {
     ConfigChange,
     /// The doorbell of a ring can be mapped, or no longer.
     HostNotifier(VringArea<F>),
+    /// There are used buffers in the ring of this index.
+    VringCall(u8),
+    /// The ring of this index is broken.
+    VringErr(u8),
 }
 
 /// Where the doorbell of a ring is ("Vring area description").
@@ -36,6 +42,8 @@ impl<F> BackendMessage<F> {
         match self {
             Self::ConfigChange => BackendRequest::ConfigChangeMsg,
             Self::HostNotifier(_) => BackendRequest::VringHostNotifierMsg,
+            Self::VringCall(_) => BackendRequest::VringCall,
+            Self::VringErr(_) => BackendRequest::VringErr,
         }
     }
 
@@ -47,6 +55,7 @@ impl<F> BackendMessage<F> {
             Self::HostNotifier(_) => {
                 ProtocolFeatures::HOST_NOTIFIER.union(ProtocolFeatures::BACKEND_SEND_FD)
             }
+            Self::VringCall(_) | Self::VringErr(_) => ProtocolFeatures::INBAND_NOTIFICATIONS,
         };
         ProtocolFeatures::BACKEND_REQ.union(kind)
     }
@@ -56,6 +65,9 @@ impl<F> BackendMessage<F> {
     pub fn payload(&self) -> PayloadBuf {
         match self {
             Self::ConfigChange => PayloadBuf::new(),
+            Self::VringCall(index) | Self::VringErr(index) => {
+                VringState { index: (*index).into(), num: 0 }.encode()
+            }
             Self::HostNotifier(VringArea { index, area }) => {
                 let (size, offset) = area.as_ref().map_or((0, 0), |(_, size, at)| (*size, *at));
                 let mut out = VringFile { index: *index, fd: area.as_ref() }.value().encode();
@@ -102,9 +114,18 @@ impl BackendMessage<PeerFd> {
             BackendRequest::VringHostNotifierMsg => {
                 decode_area(name, payload, fds).map(Self::HostNotifier)
             }
+            BackendRequest::VringCall => decode_ring(name, payload, fds).map(Self::VringCall),
+            BackendRequest::VringErr => decode_ring(name, payload, fds).map(Self::VringErr),
             BackendRequest::IotlbMsg => Err(ProtocolError::UnknownRequest(number)),
         }
     }
+}
+
+/// The ring of a notification; the number beside it is reserved.
+fn decode_ring(request: &'static str, payload: &[u8], fds: Fds) -> Result<u8, ProtocolError> {
+    let VringState { index, .. } = Payload::decode(request, payload)?;
+    fds.none()?;
+    u8::try_from(index).map_err(|_| ProtocolError::VringFile { request, value: index.into() })
 }
 
 fn decode_area(
@@ -142,6 +163,8 @@ mod tests {
             BackendMessage::ConfigChange,
             BackendMessage::HostNotifier(VringArea { index: 3, area: Some((fd(), 4096, 8192)) }),
             BackendMessage::HostNotifier(VringArea { index: 255, area: None }),
+            BackendMessage::VringCall(7),
+            BackendMessage::VringErr(255),
         ]
     }
 
@@ -171,7 +194,7 @@ mod tests {
 
     #[test]
     fn other_messages_and_reserved_bits_are_refused() {
-        for number in [0, 1, 4, 9, u32::MAX] {
+        for number in [0, 1, 6, 9, u32::MAX] {
             let error = BackendMessage::decode(number, &[], ArrayVec::new()).unwrap_err();
             assert_eq!(error, ProtocolError::UnknownRequest(number));
         }

@@ -45,6 +45,7 @@ pub enum FrontendMessage<F> {
     GetInflightFd(InflightRegion),
     SetInflightFd(InflightRegion, F),
     ResetDevice,
+    VringKick(VringState),
     GetMaxMemSlots,
     AddMemReg(MemoryRegion, F),
     RemMemReg(MemoryRegion),
@@ -87,6 +88,7 @@ impl<F> FrontendMessage<F> {
             Self::GetInflightFd(_) => R::GetInflightFd,
             Self::SetInflightFd(..) => R::SetInflightFd,
             Self::ResetDevice => R::ResetDevice,
+            Self::VringKick(_) => R::VringKick,
             Self::GetMaxMemSlots => R::GetMaxMemSlots,
             Self::AddMemReg(..) => R::AddMemReg,
             Self::RemMemReg(_) => R::RemMemReg,
@@ -113,7 +115,8 @@ impl<F> FrontendMessage<F> {
             Self::SetVringNum(state)
             | Self::SetVringBase(state)
             | Self::GetVringBase(state)
-            | Self::SetVringEnable(state) => state.encode(),
+            | Self::SetVringEnable(state)
+            | Self::VringKick(state) => state.encode(),
             Self::SetVringAddr(addr) => addr.encode(),
             Self::SetVringKick(file) | Self::SetVringCall(file) | Self::SetVringErr(file) => {
                 file.value().encode()
@@ -210,6 +213,7 @@ impl FrontendMessage<PeerFd> {
             R::GetVringBase => Self::GetVringBase(Payload::decode(name, payload)?),
             R::SetProtocolFeatures => Self::SetProtocolFeatures(Payload::decode(name, payload)?),
             R::SetVringEnable => Self::SetVringEnable(Payload::decode(name, payload)?),
+            R::VringKick => Self::VringKick(Payload::decode(name, payload)?),
             R::SendRarp => Self::SendRarp(Payload::decode(name, payload)?),
             R::GetConfig => Self::GetConfig(ConfigSpace::decode(name, payload)?),
             R::SetConfig => Self::SetConfig(ConfigSpace::decode(name, payload)?),
@@ -389,6 +393,7 @@ mod tests {
             M::GetInflightFd(InflightRegion { rings: 2, entries: 256, ..Default::default() }),
             M::SetInflightFd(InflightRegion { size: 1, offset: 2, rings: 3, entries: 4 }, fd()),
             M::ResetDevice,
+            M::VringKick(state),
             M::GetMaxMemSlots,
             M::AddMemReg(region, fd()),
             M::RemMemReg(region),

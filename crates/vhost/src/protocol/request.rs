@@ -107,6 +107,8 @@ requests! {
         SetInflightFd = 32 "SET_INFLIGHT_FD",
         /// Resets the device.
         ResetDevice = 34 "RESET_DEVICE",
+        /// Notifies the device of a ring.
+        VringKick = 35 "VRING_KICK",
         /// Asks how many memory regions the back-end can hold.
         GetMaxMemSlots = 36 "GET_MAX_MEM_SLOTS",
         /// Shares one more memory region.
@@ -129,6 +131,10 @@ requests! {
         ConfigChangeMsg = 2 "CONFIG_CHANGE_MSG",
         /// A doorbell that can be mapped into the guest.
         VringHostNotifierMsg = 3 "VRING_HOST_NOTIFIER_MSG",
+        /// Notifies the driver of a ring.
+        VringCall = 4 "VRING_CALL",
+        /// A ring is broken.
+        VringErr = 5 "VRING_ERR",
     }
 }
 

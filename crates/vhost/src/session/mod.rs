@@ -3,6 +3,7 @@
 //!
 //! - [`error`]: why a message is refused
 //! - `extras`: configuration space, announcements, the channel of the back-end
+//! - `inband`: notifications as messages
 //! - `inflight`: the region in which chains in flight are recorded
 //! - `log`: the log of written pages
 //! - `memory`: the memory table
@@ -11,6 +12,7 @@
 
 pub mod error;
 mod extras;
+mod inband;
 mod inflight;
 mod log;
 mod memory;
@@ -20,8 +22,9 @@ mod ring;
 mod tests;
 
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
-use eal::PeerFd;
+use eal::{PeerEvent, PeerFd};
 use virtio::Features;
 
 pub use error::SessionError;
@@ -33,7 +36,9 @@ use self::memory::MemoryTable;
 use self::postcopy::Postcopy;
 use self::ring::{RingState, call_file, check_base, check_size, event_fd};
 use crate::backend::{Backend, Event, EventSink};
+use crate::call::Call;
 use crate::connection::Message;
+use crate::inband::Notifications;
 use crate::protocol::{
     ConfigSpace, FrontendMessage, FrontendRequest, InflightRegion, LogBase, MemoryRegion,
     ProtocolError, ProtocolFeatures, VringAddr, VringFile, VringState,
@@ -53,8 +58,9 @@ pub(crate) const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
     .union(ProtocolFeatures::STATUS);
 
-/// Those of them that few devices offer, since they exclude another.
-pub(crate) const OPTIONAL: ProtocolFeatures = ProtocolFeatures::PAGEFAULT;
+/// Those of them that few devices offer, since they exclude another or cost more than they bring.
+pub(crate) const OPTIONAL: ProtocolFeatures =
+    ProtocolFeatures::PAGEFAULT.union(ProtocolFeatures::INBAND_NOTIFICATIONS);
 
 /// Smallest MTU that IPv4 allows, in bytes (RFC 791).
 const MIN_MTU: u64 = 68;
@@ -121,6 +127,8 @@ pub struct Session {
     log: LogState,
     inflight: InflightState,
     postcopy: Postcopy,
+    /// Where notifications are messages.
+    notifications: Option<Arc<Notifications>>,
     rings: Vec<RingState>,
     ready: bool,
     /// A channel that the message at hand has brought.
@@ -143,6 +151,7 @@ impl Session {
             log: LogState::default(),
             inflight: InflightState::default(),
             postcopy: Postcopy::default(),
+            notifications: None,
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             ready: false,
             channel: None,
@@ -269,6 +278,7 @@ impl Session {
             M::SetVringAddr(addr) => self.set_addr(device, &addr),
             M::SetVringBase(state) => self.set_base(state),
             M::SetVringKick(file) => self.set_kick(device, file),
+            M::VringKick(state) => self.kick(device, state),
             M::SetVringCall(file) => self.set_call(device, file),
             M::SetVringErr(file) => self.set_err(device, file),
             M::SetVringEnable(state) => self.set_enable(device, state),
@@ -312,6 +322,7 @@ impl Session {
             R::SendRarp => (ProtocolFeatures::RARP, "RARP"),
             R::SetBackendReqFd => (ProtocolFeatures::BACKEND_REQ, "BACKEND_REQ"),
             R::GetConfig | R::SetConfig => (ProtocolFeatures::CONFIG, "CONFIG"),
+            R::VringKick => (ProtocolFeatures::INBAND_NOTIFICATIONS, "INBAND_NOTIFICATIONS"),
             R::SetStatus | R::GetStatus => (ProtocolFeatures::STATUS, "STATUS"),
             _ => return Ok(()),
         };
@@ -350,7 +361,9 @@ impl Session {
             let request = FrontendRequest::SetProtocolFeatures.name();
             return Err(SessionError::Features { request, unknown });
         }
-        self.protocol_features = ProtocolFeatures::from_bits_truncate(features);
+        let features = ProtocolFeatures::from_bits_truncate(features);
+        self.set_inband(features)?;
+        self.protocol_features = features;
         device.backend.set_protocol_features(self.protocol_features);
         Ok(())
     }
@@ -455,13 +468,26 @@ impl Session {
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringKick;
         let kick = event_fd(request.name(), file.fd)?;
-        let features = self.device_features();
-        let shared = !self.memory.is_empty();
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
             device.backend.set_ring_kick(index, kick);
             return Ok(());
         }
+        self.start_ring(device, request, index, kick, false)
+    }
+
+    /// Starts ring `index`, which does not run.
+    fn start_ring(
+        &mut self,
+        device: &mut Device,
+        request: FrontendRequest,
+        index: u16,
+        kick: Option<PeerEvent>,
+        inband: bool,
+    ) -> Result<(), SessionError> {
+        let features = self.device_features();
+        let shared = !self.memory.is_empty();
+        let (_, ring) = self.ring(request, index.into())?;
         if !shared {
             let missing =
                 "SET_MEM_TABLE or ADD_MEM_REG: the VMM has to share its memory (QEMU: share=on)";
@@ -469,12 +495,14 @@ impl Session {
         }
         let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;
         let mut setup = ring.setup(index, features, enabled, kick)?;
+        setup.inband = inband;
+        self.add_notes(index, &mut setup);
         setup.inflight = self.inflight.area(index, setup.size, features)?;
         // While pages are missing, a look would wait for them.
         setup.blank = !self.postcopy.is_under_way() && self.memory.turns_out_blank(setup.desc);
         let started = device.backend.start_ring(index, setup);
         started.map_err(|source| SessionError::Backend { request: request.name(), source })?;
-        self.ring(request, file.index.into())?.1.started = true;
+        self.ring(request, index.into())?.1.started = true;
         (device.events)(Event::RingState { index, enabled, started: true });
         Ok(())
     }
@@ -491,6 +519,7 @@ impl Session {
             device.backend.set_ring_call(index, call.clone());
         }
         ring.call = call;
+        ring.call_told = true;
         Ok(())
     }
 
@@ -500,7 +529,7 @@ impl Session {
         file: VringFile<PeerFd>,
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetVringErr;
-        let err = event_fd(request.name(), file.fd)?;
+        let err = event_fd(request.name(), file.fd)?.map(Call::Event);
         let (index, ring) = self.ring(request, file.index.into())?;
         if ring.started {
             device.backend.set_ring_err(index, err.clone());

@@ -25,7 +25,9 @@ pub(super) struct RingState {
     pub(super) enable: bool,
     /// Kept while the ring is stopped: QEMU sends it once, and starts the ring many times.
     pub(super) call: Option<Call>,
-    pub(super) err: Option<PeerEvent>,
+    /// SET_VRING_CALL has come, with a file or without.
+    pub(super) call_told: bool,
+    pub(super) err: Option<Call>,
 }
 
 impl RingState {
@@ -55,6 +57,7 @@ impl RingState {
             blank: false,
             inflight: None,
             kick,
+            inband: false,
             call: self.call.clone(),
             err: self.err.clone(),
         })
@@ -62,7 +65,8 @@ impl RingState {
 
     /// Back to what it was when the front-end connected, but for its files.
     pub(super) fn reset(&mut self) {
-        *self = Self { call: self.call.take(), err: self.err.take(), ..Self::default() };
+        let (call, err, call_told) = (self.call.take(), self.err.take(), self.call_told);
+        *self = Self { call, call_told, err, ..Self::default() };
     }
 }
 

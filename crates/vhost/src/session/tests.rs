@@ -1,6 +1,7 @@
 //! Every message, and every way in which a front-end may get it wrong.
 //!
 //! - `extras`: configuration space, announcements, the channel of the back-end
+//! - `inband`: notifications as messages
 //! - `inflight`: the region of chains in flight
 //! - `log`: those that have to do with live migration
 //! - `postcopy`: those of a post-copy migration
@@ -8,6 +9,7 @@
 #![allow(clippy::needless_pass_by_value, reason = "messages are built on the spot")]
 
 mod extras;
+mod inband;
 mod inflight;
 mod log;
 mod postcopy;

@@ -436,6 +436,7 @@ impl Session {
             kick: Some(ring.kick.clone()),
             call: Some(self.kernel.call(index)),
             err: None,
+            inband: false,
         };
         let started = device.backend.start_ring(index, setup);
         started.map_err(|error| VduseError::Ring { index, reason: error.to_string() })?;

@@ -65,7 +65,11 @@ impl Ears {
     }
 
     fn answer(&mut self, code: u64) {
-        self.connection.send_reply(3, &code).unwrap();
+        self.answer_to(3, code);
+    }
+
+    fn answer_to(&mut self, request: u32, code: u64) {
+        self.connection.send_reply(request, &code).unwrap();
     }
 
     fn hears_nothing(&mut self) {
@@ -76,7 +80,9 @@ impl Ears {
 fn index<F>(message: &BackendMessage<F>) -> Option<u8> {
     match message {
         BackendMessage::ConfigChange => None,
-        BackendMessage::HostNotifier(VringArea { index, .. }) => Some(*index),
+        BackendMessage::HostNotifier(VringArea { index, .. })
+        | BackendMessage::VringCall(index)
+        | BackendMessage::VringErr(index) => Some(*index),
     }
 }
 
@@ -171,4 +177,42 @@ fn a_new_channel_takes_the_place_of_the_old() {
     assert_eq!(index(&new.hear().unwrap().0), Some(1));
     drop(peer);
     assert!(new.hear().is_none(), "it goes with the connection");
+}
+
+#[test]
+fn notifications_are_messages_of_which_one_is_on_the_way() {
+    const CALL: u32 = 4;
+    let bench = Bench::with(false, |device| device.inband = true);
+    let mut peer = bench.connect();
+    let mut ears = Ears::open(&mut peer, ALL | ProtocolFeatures::INBAND_NOTIFICATIONS.bits());
+    peer.share_memory();
+    // Without kick files: the first kick starts a ring. The device uses all at once, and tells.
+    let kick = |ring: u8| M::VringKick(VringState { index: ring.into(), num: 0 });
+    peer.describe_ring(0);
+    peer.describe_ring(1);
+    peer.tell(&kick(0));
+    let hear = |ears: &mut Ears| {
+        let (message, asks) = ears.hear().unwrap();
+        assert!(asks && matches!(message, BackendMessage::VringCall(_)), "{message:?}");
+        index(&message)
+    };
+    assert_eq!(hear(&mut ears), Some(0));
+    // Until that is answered nothing follows, and then one call for each ring.
+    for ring in [1, 0, 0, 1] {
+        peer.tell(&kick(ring));
+    }
+    assert_eq!(peer.ask(&M::GetFeatures), FEATURES);
+    ears.hears_nothing();
+    for ring in [0, 1] {
+        ears.answer_to(CALL, 0);
+        assert_eq!(hear(&mut ears), Some(ring));
+    }
+    ears.answer_to(CALL, 0);
+    assert_eq!(peer.ask(&M::GetFeatures), FEATURES);
+    ears.hears_nothing();
+    // An answer to another message ends the channel.
+    peer.tell(&kick(1));
+    assert_eq!(hear(&mut ears), Some(1));
+    ears.answer(0);
+    assert!(ears.hear().is_none());
 }

@@ -48,7 +48,7 @@ fn full_counters_hold_up_no_worker() {
     let log = RingLog::new(Arc::new(DirtyLog::new(map, Some(log))), None);
     guest.slot.edit(|ring| {
         let ring = ring.as_mut().unwrap();
-        ring.set_err(Some(err.clone()));
+        ring.set_err(Some(err.clone().into()));
         ring.queue.set_log(Some(log));
     });
     guest.post(&Guest::frame(&pattern(60)), &[]);

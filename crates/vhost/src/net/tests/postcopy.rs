@@ -125,6 +125,7 @@ impl Late {
             kick: None,
             call: None,
             err: None,
+            inband: false,
         };
         self.device.start_ring(index, setup).unwrap();
     }
@@ -325,6 +326,7 @@ fn a_place_that_cannot_be_is_refused_at_once() {
         kick: None,
         call: None,
         err: None,
+        inband: false,
     };
     for bad in [setup(100, USER), setup(SIZE, USER - 16), setup(SIZE, USER + BYTES as u64 - 16)] {
         late.device.start_ring(1, bad).unwrap_err();
