@@ -6,7 +6,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
+use eal::{Closer, PeerFd};
 use proptest::prelude::*;
 use vhost::connection::{Connection, Message};
 use vhost::protocol::{FrontendRequest, Header, MAX_FDS};
@@ -148,20 +151,25 @@ fn open(kind: u8) -> OwnedFd {
         0 => event(),
         1 => memory(),
         3 => log(9),
-        4 => std::os::unix::net::UnixStream::pair().unwrap().0.into(),
+        4 => UnixStream::pair().unwrap().0.into(),
         _ => null(),
     }
 }
 
-/// Open files, and mappings of guest memory.
-fn held() -> (usize, usize) {
+/// Open files, and mappings of guest memory, once all that was let go of is closed.
+fn held(closer: &Closer) -> (usize, usize) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !closer.is_done() {
+        assert!(Instant::now() < deadline, "{closer:?}");
+        std::thread::yield_now();
+    }
     let files = std::fs::read_dir("/proc/self/fd").unwrap().count();
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
     (files, maps.lines().filter(|line| line.contains("memfd:guest")).count())
 }
 
 /// Plays `messages` to one session; returns how many it accepted.
-fn play(messages: &[Sent], postcopy: bool) -> usize {
+fn play(messages: &[Sent], postcopy: bool, closer: &Closer) -> usize {
     let (mut backend, _) = Recording::new();
     backend.postcopy = postcopy;
     backend.inband = true;
@@ -174,7 +182,7 @@ fn play(messages: &[Sent], postcopy: bool) -> usize {
             flags: sent.flags,
             size: u32::try_from(sent.payload.len()).unwrap(),
         };
-        let fds = sent.files.iter().map(|&kind| open(kind).into()).collect();
+        let fds = sent.files.iter().map(|&kind| PeerFd::new(open(kind), closer.clone())).collect();
         let message = Message { header, payload: &sent.payload, fds };
         // A refusal would end a real connection; here the next message comes nevertheless.
         accepted += usize::from(
@@ -186,15 +194,15 @@ fn play(messages: &[Sent], postcopy: bool) -> usize {
 }
 
 /// The same over a socket, up to the first message that ends the connection.
-fn play_over_socket(messages: &[Sent], postcopy: bool) {
+fn play_over_socket(messages: &[Sent], postcopy: bool, closer: &Closer) {
     let (mut backend, _) = Recording::new();
     backend.postcopy = postcopy;
     backend.inband = true;
     let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
     let mut session = Session::open(&mut device);
-    let (peer, ours) = std::os::unix::net::UnixStream::pair().unwrap();
-    let mut peer = Connection::new(peer.into()).unwrap();
-    let mut ours = Connection::new(ours.into()).unwrap();
+    let (peer, ours) = UnixStream::pair().unwrap();
+    let over = |end: UnixStream| Connection::over(PeerFd::new(end.into(), closer.clone())).unwrap();
+    let (mut peer, mut ours) = (over(peer), over(ours));
     for sent in messages {
         let size = u32::try_from(sent.payload.len()).unwrap();
         let header = Header { request: sent.request, flags: sent.flags, size };
@@ -212,6 +220,7 @@ fn play_over_socket(messages: &[Sent], postcopy: bool) {
 
 #[test]
 fn no_sequence_of_messages_does_harm() {
+    let closer = Closer::default();
     // So that later ones are possible: everything negotiated, memory shared, ring 0 running.
     let negotiated = |request: FrontendRequest, payload: &[(u64, bool)], files: &[u8]| Sent {
         request: request.number(),
@@ -237,7 +246,7 @@ fn no_sequence_of_messages_does_harm() {
         negotiated(FrontendRequest::SetLogBase, &[(8, true), (0, true)], &[3]),
         negotiated(FrontendRequest::SetFeatures, &[(SPLIT | LOG_ALL, true)], &[]),
     ];
-    assert_eq!(play(&prologue, false), prologue.len());
+    assert_eq!(play(&prologue, false, &closer), prologue.len());
     // And a guest that runs while its memory is still on the way.
     let late = [
         negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_6f3f, true)], &[]),
@@ -252,9 +261,9 @@ fn no_sequence_of_messages_does_harm() {
         negotiated(FrontendRequest::SetMemTable, &[(0, true)], &[]),
     ];
     let late = [&late, &prologue[3..6]].concat();
-    assert_eq!(play(&late, true), late.len());
+    assert_eq!(play(&late, true, &closer), late.len());
 
-    let before = held();
+    let before = held(&closer);
     let message = prop_oneof![3 => well_formed(), 1 => anything()];
     let messages = (any::<bool>(), any::<bool>(), prop::collection::vec(message, 0..60));
     let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
@@ -265,9 +274,9 @@ fn no_sequence_of_messages_does_harm() {
             (true, true) => late.clone(),
         };
         let all = [prologue, messages].concat();
-        play(&all, postcopy);
-        prop_assert_eq!(held(), before);
-        play_over_socket(&all, postcopy);
-        prop_assert_eq!(held(), before);
+        play(&all, postcopy, &closer);
+        prop_assert_eq!(held(&closer), before);
+        play_over_socket(&all, postcopy, &closer);
+        prop_assert_eq!(held(&closer), before);
     });
 }
