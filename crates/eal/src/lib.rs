@@ -16,6 +16,7 @@
 //! - [`mem`]: memory of our own that a peer may map
 //! - [`pci`]: PCI devices, driven from user space
 //! - [`peer_event`]: eventfds that another process has, too
+//! - [`sandbox`]: giving up what the process does not need
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
 //! - [`sync`]: what threads share, or its stand-in in models
@@ -38,6 +39,7 @@ pub mod huge;
 pub mod mem;
 pub mod pci;
 pub mod peer_event;
+pub mod sandbox;
 pub mod sigbus;
 pub mod signals;
 pub mod sync;
