@@ -19,6 +19,7 @@
 //! - `control`: the control side of ports without a device
 //! - `kernel`: what ports on interfaces of the host have in common
 //! - `interfaces`: interfaces of the host, by ioctl
+//! - [`needs`](mod@needs): what each kind needs of the system
 //! - `gather`: frames of several pieces in one system call
 //! - [`sockets`]: options that say who may connect to a socket
 //! - `slots`: memory for the frames that a driver receives by copying
@@ -31,6 +32,7 @@ mod gather;
 pub mod igb;
 mod interfaces;
 mod kernel;
+pub mod needs;
 mod netlink;
 pub mod null;
 pub mod open;
@@ -47,4 +49,4 @@ mod virtio;
 pub mod virtio_pci;
 pub mod virtio_user;
 
-pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, open};
+pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, needs, open};

@@ -4,11 +4,15 @@ use std::fmt;
 
 use eal::Access;
 use eal::pci::Spaces;
+use eal::sandbox::Needs;
 use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
 use packet::pool::{Pool, PoolError};
 
 use crate::backend::SharedControl;
-use crate::{af_packet, af_xdp, igb, null, pcap, tap, vduse, vhost_user, virtio_pci, virtio_user};
+use crate::{
+    af_packet, af_xdp, igb, needs as wants, null, pcap, tap, vduse, vhost_user, virtio_pci,
+    virtio_user,
+};
 
 /// A port that was just opened, and its queues for the workers.
 ///
@@ -145,6 +149,8 @@ struct Driver {
     /// Reads a device string and opens nothing.
     check: fn(spec: DeviceSpec) -> Result<(), Error>,
     open: fn(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error>,
+    /// What it needs of the system for such a port.
+    needs: fn(&mut DeviceSpec) -> Needs,
 }
 
 /// All drivers, in the order of help.
@@ -153,51 +159,61 @@ const DRIVERS: &[Driver] = &[
         info: &vhost_user::INFO,
         check: |spec| vhost_user::parse(spec).map(drop),
         open: vhost_user::open,
+        needs: wants::vhost_user,
     },
     Driver {
         info: &virtio_user::INFO,
         check: |spec| virtio_user::options::Options::parse(spec).map(drop),
         open: virtio_user::open,
+        needs: wants::virtio_user,
     },
     Driver {
         info: &igb::INFO,
         check: |spec| igb::options::Options::parse(spec).map(drop),
         open: |name, spec, env| igb::open(name, spec, &env.spaces),
+        needs: wants::pci_device,
     },
     Driver {
         info: &virtio_pci::INFO,
         check: |spec| virtio_pci::options::Options::parse(spec).map(drop),
         open: |name, spec, env| virtio_pci::open(name, spec, &env.spaces),
+        needs: wants::pci_device,
     },
     Driver {
         info: &af_xdp::INFO,
         check: |spec| af_xdp::options::Config::parse(spec).map(drop),
         open: |name, spec, _| af_xdp::open(name, spec),
+        needs: wants::af_xdp,
     },
     Driver {
         info: &af_packet::INFO,
         check: |spec| af_packet::Config::parse(spec).map(drop),
         open: |name, spec, _| af_packet::open(name, spec),
+        needs: wants::af_packet,
     },
     Driver {
         info: &vduse::INFO,
         check: |spec| vduse::options::Options::parse(spec).map(drop),
         open: |name, spec, env| vduse::open(name, spec, &env.vhost_control),
+        needs: wants::vduse,
     },
     Driver {
         info: &tap::INFO,
         check: |spec| tap::Config::parse(spec).map(drop),
         open: |name, spec, _| tap::open(name, spec),
+        needs: wants::tap,
     },
     Driver {
         info: &pcap::INFO,
         check: |spec| pcap::Config::parse(spec).map(drop),
         open: |name, spec, _| pcap::open(name, spec),
+        needs: wants::pcap,
     },
     Driver {
         info: &null::INFO,
         check: |spec| null::Config::parse(spec).map(drop),
         open: |name, spec, _| null::open(name, spec),
+        needs: wants::nothing,
     },
 ];
 
@@ -224,6 +240,18 @@ pub fn open(name: &str, device: &str, env: &Drivers) -> Result<OpenPort, Error> 
 pub fn check(device: &str) -> Result<(), Error> {
     let spec: DeviceSpec = device.parse()?;
     (driver_of(&spec)?.check)(spec)
+}
+
+/// What a port on `device` needs of the system. A device string without a target, such as `tap:`,
+/// stands for all of its kind. Kernel modules that the port wants are loaded by this, since a process
+/// that has given up what it does not need can start no program for that.
+///
+/// # Errors
+/// A device string of no known driver.
+pub fn needs(device: &str) -> Result<Needs, Error> {
+    let mut spec: DeviceSpec = device.parse()?;
+    let driver = driver_of(&spec)?;
+    Ok((driver.needs)(&mut spec))
 }
 
 fn driver_of(spec: &DeviceSpec) -> Result<&'static Driver, Error> {

@@ -134,6 +134,13 @@ impl PortControl for VhostControl {
     }
 }
 
+/// Whether a port on `device` has processes started for post-copy migration.
+#[must_use]
+pub fn wants_pagers(device: &str) -> bool {
+    let spec = device.parse::<DeviceSpec>().ok().filter(|spec| spec.driver() == INFO.name);
+    spec.is_some_and(|mut spec| spec.take_switch("postcopy", false).unwrap_or(false))
+}
+
 /// Reads a device string: the path of the socket, and the options.
 pub(crate) fn parse(mut spec: DeviceSpec) -> Result<(String, Options), Error> {
     let (options, path) = (Options::take(&mut spec)?, spec.target().to_owned());

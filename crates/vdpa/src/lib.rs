@@ -33,4 +33,4 @@ pub mod virtio_pci;
 
 pub use attach::{AttachOptions, Attached, State, Status, attach};
 pub use device::{DeviceError, NotifyArea, Ring, Setup, Statistic, VdpaDevice};
-pub use registry::{Found, find, list, open, open_spec};
+pub use registry::{Found, find, list, needs, open, open_spec};

@@ -1,6 +1,7 @@
 //! From a device string to an open vDPA device, and what there is on this machine.
 
 use drivers::DriverInfo;
+use eal::sandbox::Needs;
 use ethdev::{DeviceSpec, Error};
 
 use crate::device::VdpaDevice;
@@ -29,12 +30,24 @@ struct Driver {
     open: fn(spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error>,
     /// The devices that it could open. What cannot be read is left out.
     find: fn() -> Vec<Found>,
+    /// What it needs of the system for such a device.
+    needs: fn(&DeviceSpec) -> Needs,
 }
 
 /// All drivers, in the order of help: one entry for each module.
 const DRIVERS: &[Driver] = &[
-    Driver { info: &virtio_pci::INFO, open: virtio_pci::open, find: virtio_pci::find },
-    Driver { info: &kernel::INFO, open: kernel::open, find: kernel::find },
+    Driver {
+        info: &virtio_pci::INFO,
+        open: virtio_pci::open,
+        find: virtio_pci::find,
+        needs: |spec| drivers::needs::pci(spec.target()),
+    },
+    Driver {
+        info: &kernel::INFO,
+        open: kernel::open,
+        find: kernel::find,
+        needs: |_| kernel::needs(),
+    },
 ];
 
 /// The drivers that [`open`] knows.
@@ -46,6 +59,13 @@ pub fn list() -> impl Iterator<Item = &'static DriverInfo> {
 #[must_use]
 pub fn find() -> Vec<Found> {
     DRIVERS.iter().flat_map(|driver| (driver.find)()).collect()
+}
+
+/// What device `spec` needs of the system: nothing, if there is no such driver.
+#[must_use]
+pub fn needs(spec: &DeviceSpec) -> Needs {
+    let driver = DRIVERS.iter().find(|driver| driver.info.name == spec.driver());
+    driver.map(|driver| (driver.needs)(spec)).unwrap_or_default()
 }
 
 /// Opens a device, given by a string such as `vhost-vdpa:vhost-vdpa-0`; [`list`] tells what
@@ -95,6 +115,7 @@ mod tests {
             Ok(Box::new(Model::new(&name, 1, Recorder::default())))
         },
         find: Vec::new,
+        needs: |_| Needs::new(),
     };
 
     #[test]

@@ -98,14 +98,10 @@ impl Bus {
     pub(super) fn bind(&self, name: &str, driver: BusDriver) -> Result<(), String> {
         let wanted = driver.name();
         let bound = self.bound(name);
-        // Udev does that where there is one.
-        if let Some(module) = driver.next_module() {
-            self.load(module);
-        }
+        self.load_for(driver);
         if bound.as_deref() == Some(wanted) {
             return Ok(());
         }
-        self.load(wanted);
         if !self.driver(wanted).exists() {
             return Err(format!(
                 "there is no driver '{wanted}', and 'modprobe {wanted}' gives none"
@@ -127,6 +123,15 @@ impl Bus {
             ));
         }
         Ok(())
+    }
+
+    /// Loads the modules that `driver` takes.
+    pub(super) fn load_for(&self, driver: BusDriver) {
+        // Udev does that where there is one.
+        if let Some(module) = driver.next_module() {
+            self.load(module);
+        }
+        self.load(driver.name());
     }
 
     /// Loads a module, if this process may. Whether it worked is seen by what it makes.

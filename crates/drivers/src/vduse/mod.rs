@@ -25,7 +25,7 @@ use vhost::vduse::{ControlFile, DeviceFile, Kernel as _, Offer, device};
 
 pub use self::options::INFO;
 
-use self::bus::Bus;
+use self::bus::{Bus, BusDriver};
 use self::options::Options;
 use self::port::{Attachment, VduseControl};
 use crate::backend::{LinkState, SharedControl, queues, random_mac};
@@ -78,6 +78,18 @@ pub(crate) fn open(
 
     let control = VduseControl::new(attachment, link, guest, slots, options.mtu);
     Ok(OpenPort::new(name, &device_text, Box::new(control), rx, tx))
+}
+
+/// Loads what a port with option `bind` needs of the kernel, while the process may start programs.
+pub(crate) fn load_modules(bind: Option<&str>) {
+    let bus = Bus::default();
+    bus.load("vduse");
+    let driver = match bind {
+        Some("virtio") => BusDriver::Virtio,
+        Some("vhost") => BusDriver::Vhost,
+        _ => return,
+    };
+    bus.load_for(driver);
 }
 
 /// Opens the file that devices are made with, after loading the module where that helps.

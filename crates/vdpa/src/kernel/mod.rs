@@ -22,6 +22,7 @@
 //! otherwise, for one that hangs. So it must not be served by the thread that uses it here.
 
 use drivers::DriverInfo;
+use eal::sandbox::{CapabilitySet, Needs, Reach};
 use ethdev::{DeviceSpec, Error};
 
 use crate::device::VdpaDevice;
@@ -63,6 +64,12 @@ pub fn open(spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
         Ok(device) => Ok(Box::new(device)),
         Err(error) => Err(Error::Device { what: format!("vDPA device {name}"), reason: error.0 }),
     }
+}
+
+/// What such a device needs of the system: those that are there now can be opened.
+pub(crate) fn needs() -> Needs {
+    let needs = Needs::new().capabilities(CapabilitySet::IPC_LOCK).path("/sys", Reach::READ);
+    drivers::needs::with_nodes(needs, "/dev", "vhost-vdpa-")
 }
 
 /// The devices that the kernel has.
