@@ -144,6 +144,10 @@ pub struct SwitchArgs {
     #[command(flatten)]
     pub sockets: SocketArgs,
 
+    /// What the switch gives up.
+    #[command(flatten)]
+    pub sandbox: SandboxArgs,
+
     /// Check arguments and configuration, open nothing, and end: with exit status 2 if they are wrong.
     #[arg(long)]
     pub check: bool,
@@ -159,6 +163,32 @@ pub struct SwitchArgs {
     /// Permissions of the control socket [default: 0600, with a group 0660].
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
     pub control_mode: Option<u32>,
+}
+
+/// What a switch gives up once it knows its ports; docs/security.md tells more.
+#[derive(Clone, Debug, Default, Args)]
+pub struct SandboxArgs {
+    /// Whether to give up the privileges, files and system calls that no port needs [default: on].
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub sandbox: Option<bool>,
+
+    /// A kind of port, as tap, that may be added to the running switch although there is none at the
+    /// start. May be given many times.
+    #[arg(long, value_name = "KIND")]
+    pub allow_port: Vec<String>,
+
+    /// A folder for the sockets and files of ports that are added later, beside those of the ports
+    /// that there are and of the control socket. May be given many times.
+    #[arg(long, value_name = "DIR")]
+    pub allow_path: Vec<PathBuf>,
+}
+
+fn parse_switch(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("expected on or off".to_owned()),
+    }
 }
 
 /// Who may connect to the sockets that VMMs use.
@@ -604,6 +634,7 @@ mod tests {
             ("ringway gen txonly -p null: -n 0", "a whole number, 1 or more"),
             ("ringway gen txonly -p null: -f 65537", "a whole number from 1 to 65536"),
             ("ringway l2fwd -p null: --burst many", "a whole number from 1 to 32"),
+            ("ringway switch --sandbox maybe", "expected on or off"),
             ("ringway switch --socket-group nobody-has-it", "there is no such group"),
             ("ringway vdpa --iface x --socket-mode 1777", "octal permissions"),
             ("ringway demo -s 99999999999999999999999", "a whole number from 1 to 86400"),

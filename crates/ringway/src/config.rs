@@ -8,8 +8,9 @@ use eal::{Access, CoreList};
 use serde::{Deserialize, Deserializer};
 use switch::{PortOptions, SwitchConfig};
 
-use crate::cli::SwitchArgs;
+use crate::cli::{SandboxArgs, SwitchArgs};
 use crate::exit::Failure;
+use crate::sandbox::SandboxConfig;
 use crate::vdpa::placement::{Placement, is_vdpa};
 
 /// Why a vDPA device has no settings of a port.
@@ -38,6 +39,8 @@ pub struct File {
     pub idle_after: Option<u64>,
     /// The sockets of ports and vDPA devices.
     pub sockets: SocketsSection,
+    /// What the switch gives up.
+    pub sandbox: SandboxSection,
     /// The forwarding database.
     pub fdb: FdbSection,
     /// The ports, by name.
@@ -54,6 +57,18 @@ pub struct SocketsSection {
     /// Permissions.
     #[serde(deserialize_with = "mode")]
     pub mode: Option<u32>,
+}
+
+/// Section `[sandbox]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SandboxSection {
+    /// Whether anything is given up.
+    pub enabled: Option<bool>,
+    /// Kinds of ports that may be added later.
+    pub ports: Vec<String>,
+    /// Folders for sockets and files of ports that are added later.
+    pub paths: Vec<PathBuf>,
 }
 
 /// Section `[fdb]`.
@@ -148,6 +163,8 @@ pub struct Config {
     pub control_access: Access,
     /// Who may connect to the sockets of ports that do not say it themselves.
     pub sockets: Access,
+    /// What the switch gives up.
+    pub sandbox: SandboxConfig,
     /// One worker on each of these cores.
     pub cores: CoreList,
     /// Number of workers where there are no cores.
@@ -200,6 +217,7 @@ impl Config {
                 .sockets
                 .access()
                 .or(Access { group: file.sockets.group, mode: file.sockets.mode }),
+            sandbox: sandbox(&args.sandbox, file.sandbox),
             cores: args.cores.clone().or(file.cores).unwrap_or_default(),
             workers: args.workers.or(file.workers).unwrap_or(defaults.workers),
             busy_poll: args.busy_poll || file.busy_poll.unwrap_or(false),
@@ -259,6 +277,18 @@ impl Config {
         }
         Ok(())
     }
+}
+
+/// The file's settings and those of the command line, which overrides and adds to them.
+fn sandbox(args: &SandboxArgs, file: SandboxSection) -> SandboxConfig {
+    let mut config = SandboxConfig {
+        enabled: args.sandbox.or(file.enabled).unwrap_or(true),
+        ports: file.ports,
+        paths: file.paths,
+    };
+    config.ports.extend(args.allow_port.iter().cloned());
+    config.paths.extend(args.allow_path.iter().cloned());
+    config
 }
 
 /// Whether `name` can be a port's; the error says what was expected.
@@ -337,6 +367,8 @@ busy-poll = true
 [sockets]
 group = "root"
 mode = "0666"
+[sandbox]
+ports = ["tap"]
 [fdb]
 ageing = 10
 size = 100
@@ -355,6 +387,7 @@ device = "tap:tap0"
         );
         assert_eq!((file.control_group, file.control_mode), (Some(0), None));
         assert_eq!((file.sockets.group, file.sockets.mode), (Some(0), Some(0o666)));
+        assert_eq!((file.sandbox.enabled, file.sandbox.ports), (None, vec!["tap".to_owned()]));
         let PortsSection(ports) = file.ports;
         let names: Vec<&str> = ports.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["z", "a"], "in the order of the file");

@@ -3,6 +3,7 @@
 //! - [`cli`]: the command line
 //! - [`config`]: the switch's configuration file
 //! - [`serve`]: `ringway switch`
+//! - [`sandbox`]: what a switch gives up
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
 //! - [`admin`], [`relative`]: `ringway port` and `ringway fdb`
@@ -27,6 +28,7 @@ mod l2fwd;
 mod output;
 mod rates;
 mod relative;
+mod sandbox;
 mod serve;
 mod show;
 mod table;

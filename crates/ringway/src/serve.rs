@@ -20,6 +20,7 @@ use crate::control::protocol::{
 use crate::control::server::{Limits, Server};
 use crate::exit::Failure;
 use crate::output;
+use crate::sandbox::Sandbox;
 use crate::vdpa::hub::Hub;
 use crate::vdpa::placement::{Placement, is_vdpa};
 
@@ -43,11 +44,13 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let signals = Signals::install().map_err(Failure::runtime)?;
     raise_file_limit();
     let listener = Listener::bind(&config.control, config.control_access)?;
+    // Before there are threads: each would have to give things up by itself.
+    let sandbox = Sandbox::enter(&config)?;
     let switch = start(&config)?;
     let mut hub = Hub::new(config.sockets);
     let opened = open_ports(&switch, &mut hub, &config.ports)?;
     output::line(&ready_line(&config, opened, hub.len()));
-    let mut control = Control { switch: &switch, hub };
+    let mut control = Control { switch: &switch, sandbox, hub };
     let mut server = Server::new(listener, Limits::default(), |request| control.handle(request));
     let served = server.run(signals.as_fd(), signals.hung_up().as_fd(), || hung_up(&signals));
     tracing::info!("ending");
@@ -180,6 +183,7 @@ fn ready_line(config: &Config, opened: usize, devices: usize) -> String {
 /// Answers requests.
 struct Control<'a> {
     switch: &'a Switch,
+    sandbox: Sandbox,
     hub: Hub,
 }
 
@@ -203,6 +207,7 @@ impl Control<'_> {
             Request::ShowVdpa {} => value(&Vdpa { devices: self.hub.report() }),
             Request::PortAdd { name, device, mtu, workers } if is_vdpa(&device) => {
                 check_port_name(&name)?;
+                self.sandbox.check(&device)?;
                 if self.switch.ports().iter().any(|port| port.name == name) {
                     return Err(format!("port '{name}' exists already"));
                 }
@@ -220,6 +225,7 @@ impl Control<'_> {
             }
             Request::PortAdd { name, device, mtu, workers } => {
                 check_port_name(&name)?;
+                self.sandbox.check(&device)?;
                 let options = PortOptions { mtu, workers, ..PortOptions::default() };
                 self.switch.open_port(&name, &device, &options).map_err(text)?;
                 Ok(json!({}))

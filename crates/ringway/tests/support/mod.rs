@@ -73,6 +73,11 @@ impl Switch {
         switch
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Runs `ringway ARGS --control ..` and returns its output.
     pub fn ask(&self, args: &[&str]) -> Output {
         ringway().args(args).arg("--control").arg(&self.control).output().unwrap()
