@@ -82,7 +82,7 @@ fn needs(config: &Config) -> Result<Needs, Failure> {
         needs = needs.and(needs_of(&port.device).unwrap_or_default());
     }
     for kind in &config.sandbox.ports {
-        let of_kind = needs_of(&format!("{kind}:")).map_err(|error| {
+        let of_kind = drivers::needs(&format!("{kind}:")).map_err(|error| {
             Failure::usage(format!("kind of port '{kind}' for the sandbox: {error}"))
         })?;
         needs = needs.and(of_kind);
@@ -100,11 +100,12 @@ fn needs(config: &Config) -> Result<Needs, Failure> {
 /// What a port, or vDPA device, on `device` needs.
 fn needs_of(device: &str) -> Result<Needs, ethdev::Error> {
     if !is_vdpa(device) {
+        drivers::open::check(device)?;
         return drivers::needs(device);
     }
     let placement = Placement::parse(device)?;
     let socket = drivers::needs::socket(&placement.socket, placement.client);
-    Ok(vdpa::needs(&placement.device).and(socket))
+    Ok(vdpa::needs(&placement.device)?.and(socket))
 }
 
 /// What a device string begins with.

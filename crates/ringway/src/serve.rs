@@ -207,10 +207,10 @@ impl Control<'_> {
             Request::ShowVdpa {} => value(&Vdpa { devices: self.hub.report() }),
             Request::PortAdd { name, device, mtu, workers } if is_vdpa(&device) => {
                 check_port_name(&name)?;
-                self.sandbox.check(&device)?;
                 if self.switch.ports().iter().any(|port| port.name == name) {
                     return Err(format!("port '{name}' exists already"));
                 }
+                self.sandbox.check(&device)?;
                 let options = PortOptions { mtu, workers, ..PortOptions::default() };
                 let port = PortConfig { name, device, options };
                 open_vdpa(&mut self.hub, &port).map_err(text)?;

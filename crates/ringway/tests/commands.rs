@@ -10,7 +10,9 @@ use support::{Switch, ringway};
 #[test]
 fn a_port_is_added_as_the_command_says_from_the_folder_of_the_command() {
     let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let switch = Switch::start(dir.path(), &["--port", "a=null:", "--workers", "2"]);
+    let folder = elsewhere.path().to_str().unwrap();
+    let args = ["--port", "a=null:", "--workers", "2", "--allow-path", folder];
+    let switch = Switch::start(dir.path(), &args);
     let add = |options: &[&str]| {
         let mut command = ringway();
         command.args(["port", "add", "b=vhost-user:vm.sock,queues=2"]).args(options);

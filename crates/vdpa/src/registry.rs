@@ -61,11 +61,12 @@ pub fn find() -> Vec<Found> {
     DRIVERS.iter().flat_map(|driver| (driver.find)()).collect()
 }
 
-/// What device `spec` needs of the system: nothing, if there is no such driver.
-#[must_use]
-pub fn needs(spec: &DeviceSpec) -> Needs {
-    let driver = DRIVERS.iter().find(|driver| driver.info.name == spec.driver());
-    driver.map(|driver| (driver.needs)(spec)).unwrap_or_default()
+/// What device `spec` needs of the system.
+///
+/// # Errors
+/// When there is no such driver.
+pub fn needs(spec: &DeviceSpec) -> Result<Needs, Error> {
+    driver_of(DRIVERS, spec).map(|driver| (driver.needs)(spec))
 }
 
 /// Opens a device, given by a string such as `vhost-vdpa:vhost-vdpa-0`; [`list`] tells what
@@ -87,14 +88,16 @@ pub fn open_spec(spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
 }
 
 fn open_with(drivers: &[Driver], spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
-    match drivers.iter().find(|driver| driver.info.name == spec.driver()) {
-        Some(driver) => (driver.open)(spec),
-        None => {
-            let known: Vec<&str> = drivers.iter().map(|driver| driver.info.name).collect();
-            let (driver, known) = (spec.driver(), known.join(", "));
-            Err(spec.error(format!("there is no vDPA driver '{driver}', only {known}")))
-        }
-    }
+    (driver_of(drivers, &spec)?.open)(spec)
+}
+
+fn driver_of<'a>(drivers: &'a [Driver], spec: &DeviceSpec) -> Result<&'a Driver, Error> {
+    let found = drivers.iter().find(|driver| driver.info.name == spec.driver());
+    found.ok_or_else(|| {
+        let known: Vec<&str> = drivers.iter().map(|driver| driver.info.name).collect();
+        let (driver, known) = (spec.driver(), known.join(", "));
+        spec.error(format!("there is no vDPA driver '{driver}', only {known}"))
+    })
 }
 
 #[cfg(test)]
