@@ -89,6 +89,7 @@ pub mod protocol {
     pub const RESET_DEVICE: u64 = 1 << 13;
     pub const CONFIGURE_MEM_SLOTS: u64 = 1 << 15;
     pub const STATUS: u64 = 1 << 16;
+    pub const DEVICE_STATE: u64 = 1 << 19;
     /// What a front-end here asks for, of what is offered.
     pub const WANTED: u64 = MQ
         | LOG_SHMFD
@@ -99,7 +100,8 @@ pub mod protocol {
         | CONFIG
         | INFLIGHT_SHMFD
         | RESET_DEVICE
-        | CONFIGURE_MEM_SLOTS;
+        | CONFIGURE_MEM_SLOTS
+        | DEVICE_STATE;
 }
 
 /// A header.

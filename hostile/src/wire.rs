@@ -14,6 +14,7 @@ use rustix::net::{
     recvmsg, sendmsg, shutdown, socket_with,
 };
 
+use crate::message::request::SET_LOG_BASE;
 use crate::message::{feature, flags, header, number, protocol, request};
 
 /// The most descriptors that one message can carry (`SCM_MAX_FD` of the kernel).
@@ -180,6 +181,8 @@ impl Wire {
         };
         match answer {
             Answer::Reply(0) => {}
+            // Its reply is what it has taken over, and no acknowledgement.
+            Answer::Reply(_) if request == SET_LOG_BASE => {}
             Answer::Silent if !self.acks => {}
             _ => self.note(request, answer),
         }
