@@ -49,6 +49,9 @@ replayed! {
     packed_driver
     segments
     kernel_segments
+    vhost_frontend
+    vduse_session
+    capture_file
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! The targets, one in a file.
 
+mod capture_file;
 mod device_ring;
 mod driver_ring;
 mod kernel_segments;
 mod segments;
+mod vduse_session;
+mod vhost_frontend;
 mod vhost_message;
 mod vhost_session;
 
@@ -59,5 +62,20 @@ pub const TARGETS: &[Target] = &[
         name: "kernel_segments",
         about: "large segments that the host's kernel cuts as well; needs root",
         run: kernel_segments::run,
+    },
+    Target {
+        name: "vhost_frontend",
+        about: "the back-end of a front-end of ours: its answers, and its channel",
+        run: vhost_frontend::run,
+    },
+    Target {
+        name: "vduse_session",
+        about: "the kernel's side of a VDUSE device, its driver and that one's memory",
+        run: vduse_session::run,
+    },
+    Target {
+        name: "capture_file",
+        about: "files that a pcap port receives",
+        run: capture_file::run,
     },
 ];

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex};
 
+use arrayvec::ArrayVec;
 use ethdev::queue::{RxDriver, TxDriver};
 use ethdev::stats::QueueStats;
 use packet::{BURST, Frame, MAX_FRAME_LEN};
@@ -11,7 +12,7 @@ use vhost::backend::Event;
 use vhost::connection::Message;
 use vhost::net::{NetDevice, NetReceiver, NetTransmitter};
 use vhost::protocol::{FrontendRequest, Header, MAX_FDS};
-use vhost::session::{Device, Session};
+use vhost::session::{Answer, Device, Reply, Session};
 use virtio::Features;
 
 use crate::guest::{BYTES, Driver, GUEST, Ram, USER, file};
@@ -99,7 +100,8 @@ impl World {
             features.set(feature, choice >> bit & 1 == 0);
         }
         features.remove(Features::VHOST_LOG_ALL);
-        self.send(R::SetProtocolFeatures, &words(&[(0x1_fe3f, 8)]), &[], false);
+        let protocol = self.protocol_features();
+        self.send(R::SetProtocolFeatures, &words(&[(protocol, 8)]), &[], false);
         self.send(R::SetFeatures, &words(&[(features.bits(), 8)]), &[], false);
         let region = [(0, 8), (GUEST, 8), (BYTES, 8), (USER, 8), (0, 8)];
         self.send(R::AddMemReg, &words(&region), &[1], false);
@@ -117,8 +119,24 @@ impl World {
         }
     }
 
+    /// What the back-end offers.
+    fn protocol_features(&mut self) -> u64 {
+        let request = FrontendRequest::GetProtocolFeatures.number();
+        let header = Header { request, flags: 1, size: 0 };
+        let message = Message { header, payload: &[], fds: ArrayVec::new() };
+        match self.session.handle(&mut self.device, message) {
+            Ok(Answer { reply: Some(Reply::U64(offered)), .. }) => offered,
+            other => panic!("no protocol features: {other:?}"),
+        }
+    }
+
     fn step(&mut self, input: &mut Input<'_>) {
-        match input.below(12) {
+        let step = input.below(12);
+        if step != 4 {
+            // The control side waits for a burst to end, which here nobody else would do.
+            self.receivers.iter_mut().for_each(RxDriver::release);
+        }
+        match step {
             0..=3 => self.message(input),
             4..=6 => {
                 let driver = usize::from(input.byte()) % self.drivers.len();
@@ -193,7 +211,10 @@ impl World {
                 let likely = [all, all & !(1 << 34), all & !(1 << 26), all & !(1 << 34 | 1 << 26)];
                 (words(&[(input.likely(&likely), 8)]), vec![])
             }
-            R::SetProtocolFeatures => (words(&[(input.likely(&[0x1_fe3f, 0x1_a01b]), 8)]), vec![]),
+            R::SetProtocolFeatures => {
+                let all = self.device.backend.protocol_features().bits();
+                (words(&[(input.likely(&[all, all & 0x1_a01b]), 8)]), vec![])
+            }
             R::SendRarp | R::NetSetMtu | R::SetStatus => {
                 (words(&[(input.likely(&[0, 1, 3, 7, 15, 68, 1500, 0xffff]), 8)]), vec![])
             }
@@ -260,9 +281,6 @@ impl World {
         for frame in self.receivers[pair].batch().frames() {
             assert!((14..=MAX_FRAME_LEN).contains(&frame.len()));
             assert_eq!(frame.to_vec().len(), frame.len());
-        }
-        if input.yes() {
-            self.receivers[pair].release();
         }
     }
 

@@ -62,7 +62,10 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    pub(crate) fn new(epoll: Arc<Epoll>, socket: u32) -> Self {
+    /// Lets a device watch files in `epoll`, whose events carry `socket` in the upper half of their
+    /// number and the token in the lower one.
+    #[must_use]
+    pub const fn new(epoll: Arc<Epoll>, socket: u32) -> Self {
         Self { epoll, socket }
     }
 

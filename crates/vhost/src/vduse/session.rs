@@ -31,7 +31,7 @@ const FEATURES_OK: u8 = 8;
 const ALL_OK: u8 = 15;
 
 /// Watched files are kick files of rings from this token on; a backend has those below.
-pub(crate) const FIRST_TOKEN: u16 = 0x8000;
+pub const FIRST_TOKEN: u16 = 0x8000;
 
 /// Time until a question is asked the kernel again, and the longest one, to which it doubles.
 const PAUSE_FIRST: Duration = Duration::from_millis(1);
