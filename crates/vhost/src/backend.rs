@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use eal::PeerEvent;
 use virtio::device;
+use virtio::iotlb::Translation;
 use virtio::{DirtyLog, Features, GuestMemory, InflightArea};
 
 use crate::call::Call;
@@ -125,6 +126,11 @@ pub trait Backend: Send {
 
     /// A front-end has connected.
     fn connected(&mut self) {}
+
+    /// What to look at where front-ends leave as soon as they have seen what is offered.
+    fn advice(&self) -> Option<&'static str> {
+        None
+    }
 
     /// The front-end has gone. All rings were stopped; let go of the guest's memory.
     fn disconnected(&mut self);
@@ -282,6 +288,31 @@ pub trait Backend: Send {
     fn announce_guest(&mut self, mac: [u8; 6]) {
         let _ = mac;
     }
+
+    /// The front-end says what lies at a range of I/O virtual addresses. Called only where
+    /// `ACCESS_PLATFORM` was negotiated: then the addresses in [`RingSetup`] and those in
+    /// descriptors are such ones, and mean nothing before the front-end has told of them, which it
+    /// does when it is [asked](BackendMessage::Iotlb).
+    ///
+    /// # Errors
+    /// Where the range makes no sense, or nothing that is shared lies there.
+    fn update_translation(&mut self, translation: Translation) -> Result<(), BackendError> {
+        let _ = translation;
+        Err("it is not behind an IOMMU".into())
+    }
+
+    /// What was said about the `len` bytes at I/O virtual address `iova`, 0 meaning all that
+    /// follow, does not hold any more. Once this returns, nobody uses it.
+    fn forget_translations(&mut self, iova: u64, len: u64) {
+        let _ = (iova, len);
+    }
+
+    /// The front-end has done what it can about the translation that was asked for last.
+    fn translation_answered(&mut self) {}
+
+    /// There is another channel for messages of the back-end, or none any more: what was asked for
+    /// over the last one is not answered.
+    fn channel_changed(&mut self) {}
 
     /// The next message for the front-end. It is asked for after each message of the front-end
     /// and after [`kicked`](Self::kicked), but only while the front-end reads and answers its

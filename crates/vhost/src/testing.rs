@@ -15,6 +15,7 @@ use rustix::fs::MemfdFlags;
 use vhost::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
 use vhost::control::{Watch, Watcher};
 use vhost::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
+use virtio::iotlb::Translation;
 use virtio::{DirtyLog, Features, GuestMemory};
 
 /// What the device offers.
@@ -29,7 +30,9 @@ pub const FEATURES: u64 = Features::VERSION_1
 
 /// The device's configuration space.
 pub const CONFIG: [u8; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
-/// Of these, the bit that switches logging.
+/// The bit that says that it is behind an IOMMU.
+pub const TRANSLATED: u64 = Features::ACCESS_PLATFORM.bits();
+/// Of the features, the bit that switches logging.
 pub const LOG_ALL: u64 = Features::VHOST_LOG_ALL.bits();
 
 /// How far every ring gets before it is stopped.
@@ -68,6 +71,11 @@ pub enum Call {
     /// Offset, bytes, and whether a migration wrote them.
     Config(u32, Vec<u8>, bool),
     Announce([u8; 6]),
+    Translation(Translation),
+    /// First address and length of what is to be forgotten.
+    Forget(u64, u64),
+    /// The front-end has answered a miss.
+    Answered,
     /// Ring, and whether its doorbell is used.
     Notifier(u8, bool),
     Advise,
@@ -135,6 +143,8 @@ pub struct Recording {
     /// Whether it offers post-copy migration.
     pub postcopy: bool,
     pub inband: bool,
+    /// Whether it offers to be behind an IOMMU.
+    pub translated: bool,
     /// In which kinds of files it takes memory.
     pub kinds: MemoryKinds,
     /// What the front-end is to be told.
@@ -162,6 +172,7 @@ impl Recording {
             refuse: None,
             postcopy: false,
             inband: false,
+            translated: false,
             kinds: MemoryKinds::default(),
             to_tell: VecDeque::new(),
             watcher: None,
@@ -214,7 +225,7 @@ impl Backend for Recording {
     }
 
     fn features(&self) -> u64 {
-        FEATURES
+        if self.translated { FEATURES | TRANSLATED } else { FEATURES }
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
@@ -252,7 +263,7 @@ impl Backend for Recording {
 
     fn set_features(&mut self, features: u64) -> Result<(), BackendError> {
         self.refused("set_features")?;
-        assert_eq!(features & !(FEATURES & !LOG_ALL), 0);
+        assert_eq!(features & !(self.features() & !LOG_ALL), 0);
         self.recorder.push(Call::Features(features));
         Ok(())
     }
@@ -428,6 +439,22 @@ impl Backend for Recording {
         self.refused("write_config")?;
         self.recorder.push(Call::Config(offset, bytes.to_vec(), migration));
         Ok(())
+    }
+
+    fn update_translation(&mut self, translation: Translation) -> Result<(), BackendError> {
+        self.refused("update_translation")?;
+        assert!(self.translated);
+        self.recorder.push(Call::Translation(translation));
+        Ok(())
+    }
+
+    fn forget_translations(&mut self, iova: u64, len: u64) {
+        assert!(self.translated);
+        self.recorder.push(Call::Forget(iova, len));
+    }
+
+    fn translation_answered(&mut self) {
+        self.recorder.push(Call::Answered);
     }
 
     fn announce_guest(&mut self, mac: [u8; 6]) {

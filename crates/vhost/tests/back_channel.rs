@@ -31,7 +31,7 @@ fn frontend(stream: UnixStream, timeout: Duration) -> (Frontend, Heard) {
     let ears = Arc::clone(&heard);
     frontend.listen(Box::new(move |message| {
         let index = match message {
-            BackendMessage::ConfigChange => None,
+            BackendMessage::ConfigChange | BackendMessage::Iotlb(_) => None,
             BackendMessage::HostNotifier(VringArea { index, area }) => {
                 assert!(area.is_some());
                 Some(index)

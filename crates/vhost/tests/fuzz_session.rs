@@ -18,7 +18,7 @@ use vhost::session::{Device, Session};
 #[path = "../src/testing.rs"]
 mod testing;
 
-use testing::{FEATURES, LOG_ALL, MEMORY, Recording, event, log, memory, null};
+use testing::{FEATURES, LOG_ALL, MEMORY, Recording, TRANSLATED, event, log, memory, null};
 
 const SPLIT: u64 = FEATURES & !LOG_ALL & !(1 << 34);
 
@@ -37,7 +37,7 @@ fn number() -> impl Strategy<Value = u64> {
         4 => 0_u64..6,
         1 => prop::sample::select(vec![
             256, 0x1_0000, 0x100, 0x101, MEMORY, 2 * MEMORY, 0x7000_0000, 0x7000_0000 + MEMORY,
-            FEATURES, FEATURES & !(1 << 34), FEATURES & !(1 << 30), SPLIT, SPLIT | LOG_ALL,
+            FEATURES, SPLIT | TRANSLATED, FEATURES & !(1 << 34), FEATURES & !(1 << 30), SPLIT, SPLIT | LOG_ALL,
             0x1_a01b, 0x1_ae3f, 0x1_2f3f, u64::MAX,
         ]),
         1 => any::<u64>(),
@@ -115,6 +115,12 @@ fn shaped(request: FrontendRequest) -> BoxedStrategy<(Vec<u8>, Vec<u8>)> {
             .boxed(),
         R::SetLogFd => (0_u8..4).prop_map(|kind| (vec![], vec![kind])).boxed(),
         R::SetBackendReqFd => (0_u8..5).prop_map(|kind| (vec![], vec![kind])).boxed(),
+        R::IotlbMsg => (number(), number(), number(), 0_u64..5, 0_u64..6)
+            .prop_map(|(iova, size, user_addr, access, kind)| {
+                let numbers = [iova, size, user_addr, access | kind << 8];
+                (words(&numbers.map(|number| (number, true))), vec![])
+            })
+            .boxed(),
         R::SetFeatures | R::SetProtocolFeatures | R::SendRarp | R::NetSetMtu | R::SetStatus => {
             number().prop_map(|value| (words(&[(value, true)]), vec![])).boxed()
         }
@@ -168,11 +174,25 @@ fn held(closer: &Closer) -> (usize, usize) {
     (files, maps.lines().filter(|line| line.contains("memfd:guest")).count())
 }
 
-/// Plays `messages` to one session; returns how many it accepted.
-fn play(messages: &[Sent], postcopy: bool, closer: &Closer) -> usize {
+/// What a device offers beside the usual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Usual,
+    Postcopy,
+    Translated,
+}
+
+fn device(kind: Kind) -> Recording {
     let (mut backend, _) = Recording::new();
-    backend.postcopy = postcopy;
+    backend.postcopy = kind == Kind::Postcopy;
+    backend.translated = kind == Kind::Translated;
     backend.inband = true;
+    backend
+}
+
+/// Plays `messages` to one session; returns how many it accepted.
+fn play(messages: &[Sent], kind: Kind, closer: &Closer) -> usize {
+    let backend = device(kind);
     let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
     let mut session = Session::open(&mut device);
     let mut accepted = 0;
@@ -194,10 +214,8 @@ fn play(messages: &[Sent], postcopy: bool, closer: &Closer) -> usize {
 }
 
 /// The same over a socket, up to the first message that ends the connection.
-fn play_over_socket(messages: &[Sent], postcopy: bool, closer: &Closer) {
-    let (mut backend, _) = Recording::new();
-    backend.postcopy = postcopy;
-    backend.inband = true;
+fn play_over_socket(messages: &[Sent], kind: Kind, closer: &Closer) {
+    let backend = device(kind);
     let mut device = Device { backend: Box::new(backend), events: Box::new(|_| ()) };
     let mut session = Session::open(&mut device);
     let (peer, ours) = UnixStream::pair().unwrap();
@@ -246,7 +264,7 @@ fn no_sequence_of_messages_does_harm() {
         negotiated(FrontendRequest::SetLogBase, &[(8, true), (0, true)], &[3]),
         negotiated(FrontendRequest::SetFeatures, &[(SPLIT | LOG_ALL, true)], &[]),
     ];
-    assert_eq!(play(&prologue, false, &closer), prologue.len());
+    assert_eq!(play(&prologue, Kind::Usual, &closer), prologue.len());
     // And a guest that runs while its memory is still on the way.
     let late = [
         negotiated(FrontendRequest::SetProtocolFeatures, &[(0x1_6f3f, true)], &[]),
@@ -261,22 +279,31 @@ fn no_sequence_of_messages_does_harm() {
         negotiated(FrontendRequest::SetMemTable, &[(0, true)], &[]),
     ];
     let late = [&late, &prologue[3..6]].concat();
-    assert_eq!(play(&late, true, &closer), late.len());
+    assert_eq!(play(&late, Kind::Postcopy, &closer), late.len());
+    // And one behind an IOMMU.
+    let mut behind = prologue.to_vec();
+    behind[1].payload = words(&[(SPLIT | TRANSLATED, true)]);
+    behind.truncate(7);
+    let update = [(0, true), (MEMORY, true), (0x7000_0000, true), (0x203, true)];
+    behind.push(negotiated(FrontendRequest::IotlbMsg, &update, &[]));
+    assert_eq!(play(&behind, Kind::Translated, &closer), behind.len());
 
     let before = held(&closer);
     let message = prop_oneof![3 => well_formed(), 1 => anything()];
-    let messages = (any::<bool>(), any::<bool>(), prop::collection::vec(message, 0..60));
+    let kinds = prop::sample::select(vec![Kind::Usual, Kind::Postcopy, Kind::Translated]);
+    let messages = (any::<bool>(), kinds, prop::collection::vec(message, 0..60));
     let config = ProptestConfig { cases: 1_000, failure_persistence: None, ..Default::default() };
-    proptest!(config, |((prepared, postcopy, messages) in messages)| {
-        let prologue = match (prepared, postcopy) {
+    proptest!(config, |((prepared, kind, messages) in messages)| {
+        let prologue = match (prepared, kind) {
             (false, _) => vec![],
-            (true, false) => prologue.to_vec(),
-            (true, true) => late.clone(),
+            (true, Kind::Usual) => prologue.to_vec(),
+            (true, Kind::Postcopy) => late.clone(),
+            (true, Kind::Translated) => behind.clone(),
         };
         let all = [prologue, messages].concat();
-        play(&all, postcopy, &closer);
+        play(&all, kind, &closer);
         prop_assert_eq!(held(&closer), before);
-        play_over_socket(&all, postcopy, &closer);
+        play_over_socket(&all, kind, &closer);
         prop_assert_eq!(held(&closer), before);
     });
 }

@@ -351,7 +351,8 @@ impl Translator {
     /// Notes that the ring cannot go on before there is an answer for `miss`, unless the answer has
     /// come already and was none.
     fn await_answer(&mut self, miss: Miss) -> ChainError {
-        if self.refused.take() == Some(miss) {
+        if self.refused == Some(miss) {
+            self.refused = None;
             return ChainError::Unmapped { addr: miss.iova, len: 1 };
         }
         // The first is asked for, whatever the driver does to the chain meanwhile.
@@ -364,11 +365,25 @@ impl Translator {
         self.awaited
     }
 
-    /// Has the ring go on without `miss`, if it waits for that.
+    /// Has the ring go on without `miss`, now or when it comes to it.
     pub(crate) fn answer(&mut self, miss: Miss) {
-        if self.awaited == Some(miss) {
-            self.refused = self.awaited.take();
+        if self.awaited.is_none_or(|awaited| awaited == miss) {
+            self.awaited = None;
+            self.refused = Some(miss);
         }
+    }
+
+    /// What `walk` comes to wait for, though the ring does not wait for it yet; nothing where that
+    /// was refused.
+    pub(crate) fn ahead(&mut self, awaited: Option<Miss>, refused: Option<Miss>) -> Option<Miss> {
+        let found = std::mem::replace(&mut self.awaited, awaited);
+        self.refused = refused;
+        found.filter(|_| found != refused)
+    }
+
+    /// What was refused last.
+    pub(crate) const fn refused(&self) -> Option<Miss> {
+        self.refused
     }
 
     /// The guest-physical address of what lies at `host`: the way back of

@@ -45,6 +45,8 @@ impl News {
                 }
                 // They are not negotiated: rings have files.
                 BackendMessage::VringCall(_) | BackendMessage::VringErr(_) => return false,
+                // Nobody has told it to translate.
+                BackendMessage::Iotlb(_) => return false,
             }
             true
         })

@@ -54,6 +54,8 @@ enum Question {
     Doorbell(u8),
     /// That it has done with a notification.
     Notification(BackendRequest),
+    /// To give a translation.
+    Translation,
 }
 
 impl Question {
@@ -61,6 +63,7 @@ impl Question {
         match self {
             Self::Doorbell(_) => BackendRequest::VringHostNotifierMsg,
             Self::Notification(request) => request,
+            Self::Translation => BackendRequest::IotlbMsg,
         }
     }
 }
@@ -119,6 +122,8 @@ impl Channel {
             BackendMessage::VringCall(_) | BackendMessage::VringErr(_) => {
                 Some(Question::Notification(message.request()))
             }
+            // Of a translation it matters when there is none.
+            BackendMessage::Iotlb(_) => Some(Question::Translation),
             _ => None,
         };
         let asks = asks.filter(|_| negotiated.contains(ProtocolFeatures::REPLY_ACK));
@@ -139,8 +144,10 @@ impl Channel {
             };
             let code = u64::decode(asked.request().name(), answer.payload);
             let code = code.map_err(|error: ProtocolError| ConnectionError::from(error))?;
-            if let Question::Doorbell(index) = asked {
-                backend.notifier_answered(index, code == 0);
+            match asked {
+                Question::Doorbell(index) => backend.notifier_answered(index, code == 0),
+                Question::Notification(_) => {}
+                Question::Translation => backend.translation_answered(),
             }
         }
         Ok(())

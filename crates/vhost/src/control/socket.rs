@@ -224,7 +224,7 @@ impl Member for Socket {
         match self.serve() {
             Ok(()) => return,
             Err(Ended::Connection(ConnectionError::Closed)) => {
-                log!(self, info, "the front-end has disconnected");
+                self.report_end();
             }
             Err(error) => log!(self, warn, error, "the connection to the front-end is closed"),
         }
@@ -254,6 +254,24 @@ impl Member for Socket {
 }
 
 impl Socket {
+    /// Says that the front-end has gone, and why that may be where it never started.
+    fn report_end(&mut self) {
+        let unused = self.link.as_ref().is_some_and(|link| !link.session.has_features());
+        let Some(advice) = self.device.backend.advice().filter(|_| unused) else {
+            log!(self, info, "the front-end has disconnected");
+            return;
+        };
+        if let Some(suppressed) = self.log.admit_line() {
+            let socket = self.path.display();
+            tracing::info!(
+                %socket,
+                suppressed,
+                "the front-end has disconnected before it accepted features; if it ended by itself: \
+                 {advice}"
+            );
+        }
+    }
+
     /// Sends what the device has to tell the front-end, as far as it takes that.
     fn serve_channel(&mut self) {
         let Some(link) = &mut self.link else { return };
@@ -366,6 +384,7 @@ impl Socket {
             if let Some(socket) = answer.channel {
                 // The old one first, so that its messages do not overtake.
                 link.channel = None;
+                self.device.backend.channel_changed();
                 match Channel::open(socket, &self.epoll, self.id) {
                     Ok(channel) => link.channel = Some(channel),
                     Err(error) => log!(self, warn, error, "the channel cannot be used"),

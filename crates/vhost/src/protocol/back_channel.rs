@@ -9,7 +9,8 @@ use eal::PeerFd;
 use super::message::{Fds, empty};
 use super::payload::PayloadBuf;
 use super::{
-    BackendRequest, MAX_FDS, Payload, ProtocolError, ProtocolFeatures, VringFile, VringState,
+    BackendRequest, IotlbMessage, MAX_FDS, Payload, ProtocolError, ProtocolFeatures, VringFile,
+    VringState,
 };
 
 /// A message from the back-end. `F` is [`PeerFd`] in what was received, and may be
@@ -24,6 +25,8 @@ pub enum BackendMessage<F> {
     VringCall(u8),
     /// The ring of this index is broken.
     VringErr(u8),
+    /// A translation is missing, or an access was not allowed.
+    Iotlb(IotlbMessage),
 }
 
 /// Where the doorbell of a ring is ("Vring area description").
@@ -44,6 +47,7 @@ impl<F> BackendMessage<F> {
             Self::HostNotifier(_) => BackendRequest::VringHostNotifierMsg,
             Self::VringCall(_) => BackendRequest::VringCall,
             Self::VringErr(_) => BackendRequest::VringErr,
+            Self::Iotlb(_) => BackendRequest::IotlbMsg,
         }
     }
 
@@ -56,6 +60,8 @@ impl<F> BackendMessage<F> {
                 ProtocolFeatures::HOST_NOTIFIER.union(ProtocolFeatures::BACKEND_SEND_FD)
             }
             Self::VringCall(_) | Self::VringErr(_) => ProtocolFeatures::INBAND_NOTIFICATIONS,
+            // Its feature is one of virtio.
+            Self::Iotlb(_) => ProtocolFeatures::empty(),
         };
         ProtocolFeatures::BACKEND_REQ.union(kind)
     }
@@ -68,6 +74,7 @@ impl<F> BackendMessage<F> {
             Self::VringCall(index) | Self::VringErr(index) => {
                 VringState { index: (*index).into(), num: 0 }.encode()
             }
+            Self::Iotlb(message) => message.encode(),
             Self::HostNotifier(VringArea { index, area }) => {
                 let (size, offset) = area.as_ref().map_or((0, 0), |(_, size, at)| (*size, *at));
                 let mut out = VringFile { index: *index, fd: area.as_ref() }.value().encode();
@@ -116,7 +123,11 @@ impl BackendMessage<PeerFd> {
             }
             BackendRequest::VringCall => decode_ring(name, payload, fds).map(Self::VringCall),
             BackendRequest::VringErr => decode_ring(name, payload, fds).map(Self::VringErr),
-            BackendRequest::IotlbMsg => Err(ProtocolError::UnknownRequest(number)),
+            BackendRequest::IotlbMsg => {
+                let message = Payload::decode(name, payload)?;
+                fds.none()?;
+                Ok(Self::Iotlb(message))
+            }
         }
     }
 }
@@ -165,6 +176,7 @@ mod tests {
             BackendMessage::HostNotifier(VringArea { index: 255, area: None }),
             BackendMessage::VringCall(7),
             BackendMessage::VringErr(255),
+            BackendMessage::Iotlb(IotlbMessage { kind: IotlbMessage::MISS, ..Default::default() }),
         ]
     }
 
@@ -194,7 +206,7 @@ mod tests {
 
     #[test]
     fn other_messages_and_reserved_bits_are_refused() {
-        for number in [0, 1, 6, 9, u32::MAX] {
+        for number in [0, 6, 9, u32::MAX] {
             let error = BackendMessage::decode(number, &[], ArrayVec::new()).unwrap_err();
             assert_eq!(error, ProtocolError::UnknownRequest(number));
         }

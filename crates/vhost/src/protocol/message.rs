@@ -7,8 +7,8 @@ use eal::PeerFd;
 
 use super::payload::PayloadBuf;
 use super::{
-    ConfigSpace, FrontendRequest, InflightRegion, LogBase, MAX_FDS, MAX_TABLE_REGIONS,
-    MemoryRegion, Payload, ProtocolError, VringAddr, VringFile, VringState,
+    ConfigSpace, FrontendRequest, InflightRegion, IotlbMessage, LogBase, MAX_FDS,
+    MAX_TABLE_REGIONS, MemoryRegion, Payload, ProtocolError, VringAddr, VringFile, VringState,
 };
 
 /// A message from the front-end. `F` is [`PeerFd`] in what was received, and may be
@@ -37,6 +37,7 @@ pub enum FrontendMessage<F> {
     SendRarp(u64),
     NetSetMtu(u64),
     SetBackendReqFd(F),
+    IotlbMsg(IotlbMessage),
     GetConfig(ConfigSpace),
     SetConfig(ConfigSpace),
     PostcopyAdvise,
@@ -80,6 +81,7 @@ impl<F> FrontendMessage<F> {
             Self::SendRarp(_) => R::SendRarp,
             Self::NetSetMtu(_) => R::NetSetMtu,
             Self::SetBackendReqFd(_) => R::SetBackendReqFd,
+            Self::IotlbMsg(_) => R::IotlbMsg,
             Self::GetConfig(_) => R::GetConfig,
             Self::SetConfig(_) => R::SetConfig,
             Self::PostcopyAdvise => R::PostcopyAdvise,
@@ -118,6 +120,7 @@ impl<F> FrontendMessage<F> {
             | Self::SetVringEnable(state)
             | Self::VringKick(state) => state.encode(),
             Self::SetVringAddr(addr) => addr.encode(),
+            Self::IotlbMsg(message) => message.encode(),
             Self::SetVringKick(file) | Self::SetVringCall(file) | Self::SetVringErr(file) => {
                 file.value().encode()
             }
@@ -215,6 +218,7 @@ impl FrontendMessage<PeerFd> {
             R::SetVringEnable => Self::SetVringEnable(Payload::decode(name, payload)?),
             R::VringKick => Self::VringKick(Payload::decode(name, payload)?),
             R::SendRarp => Self::SendRarp(Payload::decode(name, payload)?),
+            R::IotlbMsg => Self::IotlbMsg(Payload::decode(name, payload)?),
             R::GetConfig => Self::GetConfig(ConfigSpace::decode(name, payload)?),
             R::SetConfig => Self::SetConfig(ConfigSpace::decode(name, payload)?),
             R::GetInflightFd => Self::GetInflightFd(InflightRegion::decode(name, payload)?),
@@ -385,6 +389,7 @@ mod tests {
             M::SendRarp(0x5452),
             M::NetSetMtu(1500),
             M::SetBackendReqFd(fd()),
+            M::IotlbMsg(IotlbMessage { kind: IotlbMessage::UPDATE, ..Default::default() }),
             M::GetConfig(part.clone()),
             M::SetConfig(part),
             M::PostcopyAdvise,

@@ -4,6 +4,7 @@
 //! - [`request`]: the numbers and names of messages
 //! - [`payload`]: fixed-size payloads, to and from bytes
 //! - [`inflight`]: the payload of messages about the region of chains in flight
+//! - [`iotlb`]: the payload of messages about translations
 //! - [`message`]: a whole front-end message, its payload and descriptors checked together
 //! - [`back_channel`]: the same for messages of the back-end
 //!
@@ -12,6 +13,7 @@
 pub mod back_channel;
 pub mod header;
 pub mod inflight;
+pub mod iotlb;
 pub mod message;
 pub mod payload;
 pub mod request;
@@ -19,6 +21,7 @@ pub mod request;
 pub use back_channel::{BackendMessage, VringArea};
 pub use header::{HEADER_SIZE, Header, HeaderFlags};
 pub use inflight::InflightRegion;
+pub use iotlb::IotlbMessage;
 pub use message::FrontendMessage;
 pub use payload::{ConfigSpace, LogBase, MemoryRegion, Payload, VringAddr, VringFile, VringState};
 pub use request::{BackendRequest, FrontendRequest};

@@ -91,6 +91,8 @@ requests! {
         NetSetMtu = 20 "NET_SET_MTU",
         /// Opens the channel for messages of the back-end.
         SetBackendReqFd = 21 "SET_BACKEND_REQ_FD",
+        /// Gives a translation of I/O virtual addresses, or takes some back.
+        IotlbMsg = 22 "IOTLB_MSG",
         /// Reads the device's configuration space.
         GetConfig = 24 "GET_CONFIG",
         /// Writes the device's configuration space.
@@ -125,7 +127,7 @@ requests! {
 requests! {
     /// Messages from the back-end to the front-end, over the channel of SET_BACKEND_REQ_FD.
     BackendRequest {
-        /// A miss or an update of the I/O translation cache.
+        /// A translation of an I/O virtual address is missing.
         IotlbMsg = 1 "IOTLB_MSG",
         /// The device configuration has changed.
         ConfigChangeMsg = 2 "CONFIG_CHANGE_MSG",
@@ -171,7 +173,7 @@ mod tests {
         for &request in BackendRequest::ALL {
             assert_eq!(BackendRequest::try_from(request.number()), Ok(request));
         }
-        for number in [0, 22, 23, 26, 41, 0x1_0001, u32::MAX] {
+        for number in [0, 23, 26, 41, 0x1_0001, u32::MAX] {
             let error = ProtocolError::UnknownRequest(number);
             assert_eq!(FrontendRequest::try_from(number), Err(error));
         }

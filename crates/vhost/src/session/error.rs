@@ -3,6 +3,7 @@
 use eal::MemError;
 use virtio::memory::MemoryError;
 
+use super::iotlb::hint;
 use super::memory::{MAX_MEMORY, MAX_SLOTS};
 use crate::backend::BackendError;
 use crate::protocol::ProtocolError;
@@ -22,7 +23,7 @@ pub enum SessionError {
         feature: &'static str,
     },
     /// Feature bits that were not offered.
-    #[error("{request}: bits {unknown:#x} were not offered")]
+    #[error("{request}: bits {unknown:#x} were not offered{}", hint(*unknown))]
     Features {
         /// Name of the message.
         request: &'static str,

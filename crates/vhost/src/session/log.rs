@@ -11,6 +11,7 @@ use std::sync::Arc;
 use eal::{Mapping, PeerEvent, PeerFd};
 use virtio::{DirtyLog, Features};
 
+use super::iotlb::TRANSLATED;
 use super::ring::{RingState, event_fd};
 use super::{Device, Reply, Session, SessionError};
 use crate::protocol::{FrontendRequest, LogBase, VringAddr};
@@ -152,6 +153,10 @@ impl Session {
 /// structure) of `ring` are logged at, if they are.
 fn log_end(ring: &RingState, features: u64) -> Option<u64> {
     let start = ring.addr?.log_addr()?;
+    if features & TRANSLATED != 0 {
+        // It is an I/O virtual address: the device logs where the ring lies in memory.
+        return None;
+    }
     let packed = features & Features::RING_PACKED.bits() != 0;
     // Virtio 1.3 sections 2.7.8 and 2.8.10.
     let len = if packed { 4 } else { 6 + 8 * u64::from(ring.size?) };

@@ -5,6 +5,7 @@
 //! - `extras`: configuration space, announcements, the channel of the back-end
 //! - `inband`: notifications as messages
 //! - `inflight`: the region in which chains in flight are recorded
+//! - `iotlb`: translations for devices behind an IOMMU
 //! - `log`: the log of written pages
 //! - `memory`: the memory table
 //! - `postcopy`: memory of which pages are still missing
@@ -14,6 +15,7 @@ pub mod error;
 mod extras;
 mod inband;
 mod inflight;
+mod iotlb;
 mod log;
 mod memory;
 mod postcopy;
@@ -165,6 +167,12 @@ impl Session {
         self.protocol_features
     }
 
+    /// Whether the front-end has accepted features.
+    #[must_use]
+    pub const fn has_features(&self) -> bool {
+        self.features.is_some()
+    }
+
     /// Stops everything: the front-end has gone.
     pub fn close(mut self, device: &mut Device) {
         self.stop_all(device);
@@ -289,6 +297,7 @@ impl Session {
             }
             M::SetBackendReqFd(fd) => self.set_channel(fd),
             M::SetInflightFd(region, fd) => self.set_inflight(region, &fd),
+            M::IotlbMsg(message) => self.iotlb(device, message),
             M::SetConfig(part) => extras::set_config(device, &part),
             M::SetStatus(status) => self.set_status(device, status),
             M::PostcopyAdvise => return self.advise(device).map(Some),
@@ -487,12 +496,14 @@ impl Session {
     ) -> Result<(), SessionError> {
         let features = self.device_features();
         let shared = !self.memory.is_empty();
+        let asking = self.check_asking(index);
         let (_, ring) = self.ring(request, index.into())?;
         if !shared {
             let missing =
                 "SET_MEM_TABLE or ADD_MEM_REG: the VMM has to share its memory (QEMU: share=on)";
             return Err(SessionError::RingIncomplete { index, missing });
         }
+        asking?;
         let enabled = ring.enable || features & PROTOCOL_FEATURES == 0;
         let mut setup = ring.setup(index, features, enabled, kick)?;
         setup.inband = inband;

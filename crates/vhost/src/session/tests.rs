@@ -3,6 +3,7 @@
 //! - `extras`: configuration space, announcements, the channel of the back-end
 //! - `inband`: notifications as messages
 //! - `inflight`: the region of chains in flight
+//! - `iotlb`: translations of addresses
 //! - `log`: those that have to do with live migration
 //! - `postcopy`: those of a post-copy migration
 
@@ -11,6 +12,7 @@
 mod extras;
 mod inband;
 mod inflight;
+mod iotlb;
 mod log;
 mod postcopy;
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use packet::RawSegment;
 
-use super::burst::{Buffer, Buffers, Chain};
+use super::burst::{Buffer, Buffers, Chain, MAX_BUFFERS};
 use super::log::{RingLog, front};
 use super::packed::{BaseCheck, PackedQueue};
 use super::part::RingPart;
@@ -103,7 +103,31 @@ impl DeviceQueue {
         either!(self, ring => ring.translator()).awaited()
     }
 
-    /// Notes that nothing will come of a translation that was awaited: the chain is bad that needs
+    /// The first translation that one of the chains in the ring lacks, of as many as fit into
+    /// `buffers`, whether or not the ring waits for it already. None that was refused, nor any
+    /// behind it. `buffers` and `segments` are scratch.
+    pub fn miss_ahead<const WRITE: bool>(
+        &mut self,
+        buffers: &mut Buffers,
+        segments: &mut Vec<RawSegment>,
+    ) -> Option<Miss> {
+        let awaited = self.awaited();
+        // A ring that makes no sense is found out when it is used.
+        if awaited.is_some() || self.fetch::<WRITE>(MAX_BUFFERS, buffers).is_err() {
+            return awaited;
+        }
+        let refused = either!(self, ring => ring.translator()).refused();
+        // What it is that was refused is to be seen.
+        either!(self, ring => ring.translator_mut()).ahead(None, None);
+        let apart = buffers.as_slice().iter().filter(|buffer| buffer.single().is_none());
+        let missing = apart.into_iter().any(|buffer| {
+            self.walk::<WRITE>(buffer.chain(), segments) == Err(ChainError::Untranslated)
+        });
+        let found = either!(self, ring => ring.translator_mut()).ahead(None, refused);
+        found.filter(|_| missing)
+    }
+
+    /// Notes that nothing will come of a translation that was asked for: the chain is bad that needs
     /// it.
     pub fn answer(&mut self, miss: Miss) {
         either!(self, ring => ring.translator_mut()).answer(miss);

@@ -79,7 +79,7 @@ impl Ears {
 
 fn index<F>(message: &BackendMessage<F>) -> Option<u8> {
     match message {
-        BackendMessage::ConfigChange => None,
+        BackendMessage::ConfigChange | BackendMessage::Iotlb(_) => None,
         BackendMessage::HostNotifier(VringArea { index, .. })
         | BackendMessage::VringCall(index)
         | BackendMessage::VringErr(index) => Some(*index),
