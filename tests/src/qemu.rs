@@ -159,6 +159,17 @@ impl Qemu {
         self
     }
 
+    /// Gives the machine an IOMMU that translates for all devices behind it, the kernel's own
+    /// drivers too, and takes each translation back when it is over (`iommu.strict=1`). By default
+    /// Linux takes all of them back every 10 ms, those of the rings with them. As with
+    /// [`iommu`](Self::iommu), one CPU is all that it can have.
+    #[must_use]
+    pub fn translating(mut self) -> Self {
+        self.iommu = true;
+        self.kernel_arguments += " intel_iommu=on iommu=nopt iommu.strict=1";
+        self
+    }
+
     /// The size of memory.
     #[must_use]
     pub fn memory_mib(mut self, mib: u32) -> Self {

@@ -23,7 +23,7 @@ use crate::sockets::{self, take_access};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "vhost-user",
-    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,inband=off][,group=GROUP][,mode=MODE][,memory=ram][,postcopy=off][,mac=MAC]",
+    syntax: "vhost-user:PATH[,queues=1][,client=off][,mtu=1500][,offloads=on][,inband=off][,group=GROUP][,mode=MODE][,memory=ram][,postcopy=off][,iommu=off][,mac=MAC]",
     summary: "a virtual machine: the back-end of its vhost-user socket",
     options: &[
         OptionInfo {
@@ -63,6 +63,12 @@ pub const INFO: DriverInfo = DriverInfo {
             name: "postcopy",
             value: "on|off",
             help: "let guests be migrated to or from this port by post-copy (default off)",
+        },
+        OptionInfo {
+            name: "iommu",
+            value: "on|off",
+            help: "serve a device behind the guest's IOMMU, as with QEMU's iommu_platform=on (default \
+                   off)",
         },
         OptionInfo { name: "mac", value: "MAC", help: "this end's own address (default: random)" },
     ],
@@ -167,6 +173,8 @@ pub(crate) fn open(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPo
         true => device.with_postcopy().map_err(|error| failed(error.to_string()))?,
         false => device,
     };
+    let device = if options.iommu { device.with_iommu() } else { Ok(device) };
+    let device = device.map_err(|error| failed(error.to_string()))?;
     let (rx, tx) = queues(&device);
     let link = Arc::new(LinkState::default());
     let (guest, slots) = (Arc::clone(device.state()), device.slots().to_vec());
@@ -202,6 +210,7 @@ pub(crate) struct Options {
     access: Access,
     memory: MemoryKinds,
     postcopy: bool,
+    iommu: bool,
     mac: Option<MacAddr>,
 }
 
@@ -227,8 +236,14 @@ impl Options {
                 return Err(spec.error(format!("memory={other}: expected ram or any")));
             }
         };
+        let iommu = spec.take_switch("iommu", false)?;
         let mac = spec.take_station("mac")?;
         let postcopy = spec.take_switch("postcopy", false)?;
-        Ok(Self { queues, client, mtu, offloads, inband, access, memory, postcopy, mac })
+        if postcopy && iommu {
+            let reason = "postcopy=on and iommu=on do not go together: of a guest whose memory is \
+                          still missing there is nothing to be translated to";
+            return Err(spec.error(reason));
+        }
+        Ok(Self { queues, client, mtu, offloads, inband, access, memory, postcopy, iommu, mac })
     }
 }

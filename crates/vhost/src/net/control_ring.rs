@@ -1,10 +1,15 @@
 //! The control queue, served on the control thread.
 
+use std::sync::Arc;
+
 use eal::PeerEvent;
 use packet::RawSegment;
-use virtio::device::{Buffers, DeviceQueue, RingError};
+use virtio::GuestMemory;
+use virtio::device::{Buffers, ChainError, DeviceQueue, RingError};
+use virtio::memory::Miss;
 
 use super::command::{ACK_ERR, ACK_OK, Command, MAX_COMMAND};
+use super::ring::Health;
 use crate::call::Call;
 
 /// Commands that one wake-up serves; for more there is another, so that a driver cannot
@@ -22,7 +27,7 @@ pub struct ControlRing {
     pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
     err: Option<Call>,
-    broken: bool,
+    health: Health,
     /// What broke it, until somebody has asked.
     fault: Option<RingError>,
     buffers: Buffers,
@@ -39,7 +44,7 @@ impl ControlRing {
             kick: None,
             call: None,
             err: None,
-            broken: false,
+            health: Health::Sound,
             fault: None,
             buffers: Buffers::default(),
             request: Vec::new(),
@@ -51,9 +56,23 @@ impl ControlRing {
     /// once if it is.
     pub fn set_err(&mut self, err: Option<Call>) {
         self.err = err;
-        if self.broken {
+        if self.health == Health::Broken {
             self.tell_broken();
         }
+    }
+
+    /// As for other rings.
+    pub(super) fn move_to(&mut self, memory: &Arc<GuestMemory>) {
+        self.health = self.health.after_move(&mut self.queue, memory);
+    }
+
+    /// As for other rings.
+    pub(super) fn awaited(&self, memory: &GuestMemory) -> Option<Miss> {
+        self.health.awaited(&self.queue, memory)
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.health == Health::Lost
     }
 
     fn tell_broken(&self) {
@@ -65,7 +84,7 @@ impl ControlRing {
     /// Serves the commands that wait: `execute` says whether it carried a command out. Returns
     /// whether there are more, for after the others' turn.
     pub fn serve(&mut self, mut execute: impl FnMut(Command) -> bool) -> bool {
-        if self.broken {
+        if self.health != Health::Sound {
             return false;
         }
         for _ in 0..COMMANDS_AT_ONCE {
@@ -74,7 +93,7 @@ impl ControlRing {
                 Ok(false) if self.queue.memory().poisoned() => {
                     return self.break_ring(RingError::MemoryGone);
                 }
-                Ok(false) if self.queue.arm() => return false,
+                Ok(false) if self.queue.awaited().is_some() || self.queue.arm() => return false,
                 Ok(false) => {}
                 Err(error) => return self.break_ring(error),
             }
@@ -90,12 +109,12 @@ impl ControlRing {
     /// Stops using a ring that makes no sense: there is no more to serve.
     fn break_ring(&mut self, error: RingError) -> bool {
         self.fault = Some(error);
-        self.broken = true;
+        self.health = Health::Broken;
         self.tell_broken();
         false
     }
 
-    /// Serves the next command; `false` when there is none.
+    /// Serves the next command; `false` when there is none, or it is not known yet where it lies.
     fn serve_one(&mut self, execute: &mut impl FnMut(Command) -> bool) -> Result<bool, RingError> {
         self.queue.fetch::<false>(1, &mut self.buffers)?;
         let Some(chain) = self.buffers.chains().next() else { return Ok(false) };
@@ -105,6 +124,7 @@ impl ControlRing {
                 let done = command.is_some_and(execute);
                 self.write_answer(if done { ACK_OK } else { ACK_ERR })
             }
+            Err(ChainError::Untranslated) => return Ok(false),
             Err(error) => {
                 tracing::debug!(%error, "control command in a bad chain");
                 0

@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use eal::{EventFd, PeerEvent};
 use packet::Capabilities;
 use virtio::device::{self, BaseCheck, DeviceQueue, Resumed};
+use virtio::iotlb::Translation;
 use virtio::{DirtyLog, Features, GuestMemory, InflightArea};
 
 use super::command::Command;
@@ -16,13 +17,14 @@ use super::control_ring::ControlRing;
 use super::dirty::Logs;
 use super::filter::ReceiveFilter;
 use super::gate::Gate;
+use super::iommu::{ASKS, FIRST_BUFFERS, Iommu};
 use super::postcopy::{self, Postcopy, look_ahead};
 use super::ring::{Ring, RingSlot};
 use super::{NetReceiver, NetTransmitter};
 use crate::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
 use crate::call::Call;
 use crate::control::{SharedLimit, Watch, Watcher};
-use crate::protocol::{MAX_TABLE_REGIONS, ProtocolFeatures};
+use crate::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
 
 /// Most queue pairs of a device: with a control queue they make the 256 rings that vhost-user
 /// can name.
@@ -78,18 +80,18 @@ impl GuestState {
 #[derive(Debug)]
 pub struct NetDevice {
     pub(super) name: String,
-    slots: Vec<Arc<RingSlot>>,
+    pub(super) slots: Vec<Arc<RingSlot>>,
     /// Wakes workers to look at their rings again, and the control thread for its own.
     pub(super) wake: Arc<EventFd>,
     /// What the front-end has enabled, by ring.
     enabled: Vec<bool>,
-    control: Option<ControlRing>,
+    pub(super) control: Option<ControlRing>,
     pub(super) watcher: Option<Watcher>,
     /// The control queue's kick file, and `wake`.
     watches: Vec<Watch>,
     pub(super) memory: Arc<GuestMemory>,
     logs: Logs,
-    negotiated: Features,
+    pub(super) negotiated: Features,
     filter: ReceiveFilter,
     state: Arc<GuestState>,
     status: u8,
@@ -97,6 +99,8 @@ pub struct NetDevice {
     /// Whether notifications may be messages.
     inband: bool,
     memory_kinds: MemoryKinds,
+    /// Where the device may be behind one.
+    pub(super) iommu: Option<Box<Iommu>>,
     /// Offloads that the driver wants to have left to it now, where it has said so.
     wanted: Option<Features>,
     /// For log lines that a front-end can cause.
@@ -152,6 +156,7 @@ impl NetDevice {
             offloads: true,
             inband: false,
             memory_kinds: MemoryKinds::default(),
+            iommu: None,
             wanted: None,
             postcopy: None,
         })
@@ -211,9 +216,11 @@ impl NetDevice {
         if self.negotiated.contains(Features::MQ) { 2 * self.pairs() } else { 2 }
     }
 
-    /// What the front-end has told of ring `index`, if that waits for its pages.
+    /// What the front-end has told of ring `index`, if that waits for its pages, or until it is known
+    /// where it lies.
     fn waiting(&mut self, index: u16) -> Option<&mut RingSetup> {
-        self.postcopy.as_mut()?.find_waiting(index)
+        let missing = self.postcopy.as_mut().and_then(|postcopy| postcopy.find_waiting(index));
+        missing.or_else(|| self.iommu.as_mut()?.waiting(index))
     }
 
     pub(super) fn is_control(&self, index: u16) -> bool {
@@ -236,7 +243,7 @@ impl NetDevice {
     }
 
     /// Changes ring `index`, if it runs.
-    fn edit(&self, index: u16, change: impl FnOnce(&mut Ring)) {
+    pub(super) fn edit(&self, index: u16, change: impl FnOnce(&mut Ring)) {
         if let Some(slot) = self.slots.get(usize::from(index)) {
             slot.edit(|ring| ring.as_mut().map(|ring| change(ring)));
         }
@@ -311,6 +318,25 @@ impl NetDevice {
             );
         }
         Ok(told)
+    }
+
+    /// Stops ring `index`; returns its base.
+    fn halt(&mut self, index: u16) -> u32 {
+        if let Some(ring) = self.postcopy.as_mut().and_then(|it| it.take_waiting(index)) {
+            return ring.base;
+        }
+        if let Some(iommu) = &mut self.iommu {
+            iommu.unwatch(index);
+            if let Some(ring) = iommu.take_waiting(index) {
+                return ring.base;
+            }
+        }
+        if self.is_control(index) {
+            self.watches.clear();
+            return self.control.take().map_or(0, |ring| ring.queue.base());
+        }
+        let Some(slot) = self.slots.get(usize::from(index)) else { return 0 };
+        slot.edit(Option::take).map_or(0, |ring| ring.queue.base())
     }
 
     /// Says where a ring goes on after a back-end that has not been stopped.
@@ -389,10 +415,12 @@ impl NetDevice {
         ring.enabled = enabled;
         ring.takes = self.guest_takes();
         ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
-        ring.kick = setup.kick.filter(|_| is_sent(index));
+        ring.asks = self.iommu.as_ref().map(|iommu| Arc::clone(iommu.asks()));
+        ring.kick = setup.kick.clone().filter(|_| is_sent(index));
         (ring.call, ring.err) = (setup.call, setup.err);
         ring.inband = setup.inband;
         slot.edit(|place| *place = Some(Box::new(ring)));
+        self.await_buffers(index, setup.kick);
         Ok(())
     }
 
@@ -476,13 +504,18 @@ impl NetDevice {
 
 impl Backend for NetDevice {
     fn attached(&mut self, watcher: Watcher) {
+        let attached = self.iommu.as_mut().map_or(Ok(()), |iommu| iommu.attach(&watcher));
+        if let Err(error) = attached {
+            tracing::warn!(port = %self.name, %error, "cannot hear of the IOMMU's misses");
+        }
         self.watcher = Some(watcher);
     }
 
     fn features(&self) -> u64 {
         let multi_queue = if self.pairs() > 1 { Features::MQ } else { Features::empty() };
         let offloads = if self.offloads { OFFLOADS } else { Features::empty() };
-        (FEATURES | multi_queue | offloads).bits()
+        let iommu = self.iommu.as_ref().map_or(Features::empty(), |_| Features::ACCESS_PLATFORM);
+        (FEATURES | multi_queue | offloads | iommu).bits()
     }
 
     fn protocol_features(&self) -> ProtocolFeatures {
@@ -515,6 +548,12 @@ impl Backend for NetDevice {
         self.memory_kinds
     }
 
+    fn advice(&self) -> Option<&'static str> {
+        // QEMU ends without a word where it does not find the feature.
+        let advice = "a device with iommu_platform=on needs iommu=on at this port";
+        self.iommu.is_none().then_some(advice)
+    }
+
     fn disconnected(&mut self) {
         self.forget_driver();
         if let Some(postcopy) = &mut self.postcopy {
@@ -523,14 +562,46 @@ impl Backend for NetDevice {
         self.memory = Arc::default();
         self.state.mtu.store(0, Ordering::Relaxed);
         self.negotiated = Features::empty();
+        self.share(&Arc::default());
+        self.follow_features();
+        self.channel_changed();
     }
 
     fn set_features(&mut self, features: u64) -> Result<(), BackendError> {
+        let before = self.negotiated;
         self.negotiated = Features::from_bits_truncate(features);
+        if (before ^ self.negotiated).contains(Features::ACCESS_PLATFORM) {
+            self.follow_features();
+        }
         Ok(())
     }
 
+    fn update_translation(&mut self, translation: Translation) -> Result<(), BackendError> {
+        self.add_translation(translation)
+    }
+
+    fn forget_translations(&mut self, iova: u64, len: u64) {
+        self.remove_translations(iova, len);
+    }
+
+    fn translation_answered(&mut self) {
+        self.miss_answered();
+    }
+
+    fn channel_changed(&mut self) {
+        if let Some(iommu) = &mut self.iommu {
+            iommu.forget_asked();
+        }
+    }
+
+    fn next_message(&mut self) -> Option<BackendMessage<OwnedFd>> {
+        self.next_miss().map(BackendMessage::Iotlb)
+    }
+
     fn set_memory(&mut self, memory: Arc<GuestMemory>) -> Result<(), BackendError> {
+        if self.share(&memory) {
+            return Ok(());
+        }
         // All rings move or none: with half of them in the old table, neither table would do.
         for slot in &self.slots {
             let check =
@@ -577,19 +648,13 @@ impl Backend for NetDevice {
         if self.has_missing_pages() {
             return self.start_later(index, setup);
         }
-        self.launch(index, setup, None)
+        self.put_off(index, setup).map_or(Ok(()), |setup| self.launch(index, setup, None))
     }
 
     fn stop_ring(&mut self, index: u16) -> u32 {
-        if let Some(ring) = self.postcopy.as_mut().and_then(|it| it.take_waiting(index)) {
-            return ring.base;
-        }
-        if self.is_control(index) {
-            self.watches.clear();
-            return self.control.take().map_or(0, |ring| ring.queue.base());
-        }
-        let Some(slot) = self.slots.get(usize::from(index)) else { return 0 };
-        slot.edit(Option::take).map_or(0, |ring| ring.queue.base())
+        let base = self.halt(index);
+        self.forget_when_idle();
+        base
     }
 
     fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError> {
@@ -598,6 +663,7 @@ impl Backend for NetDevice {
         }
         if let Some(ring) = self.waiting(index) {
             ring.enabled = enabled;
+            return Ok(());
         }
         let enabled = self.effective(index);
         self.edit(index, |ring| ring.enabled = enabled);
@@ -613,7 +679,8 @@ impl Backend for NetDevice {
             }
             self.watch_control();
         } else {
-            self.edit(index, |ring| ring.kick = kick.filter(|_| is_sent(index)));
+            self.edit(index, |ring| ring.kick = kick.clone().filter(|_| is_sent(index)));
+            self.await_buffers(index, kick);
         }
     }
 
@@ -695,6 +762,13 @@ impl Backend for NetDevice {
     fn kicked(&mut self, token: u16) {
         if token == postcopy::TOKEN {
             return self.take_reports();
+        }
+        // What is to be asked for is found by the next message.
+        if token == ASKS {
+            return;
+        }
+        if let Some(index) = token.checked_sub(FIRST_BUFFERS) {
+            return self.buffers_offered(index);
         }
         self.serve_control();
     }

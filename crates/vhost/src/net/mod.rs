@@ -7,6 +7,7 @@
 //! - [`device`]: the control side: starts and stops rings
 //! - `dirty`: where the rings log what they write
 //! - `gate`: what a worker may touch while pages of the guest are missing
+//! - `iommu`: the device behind a virtual IOMMU
 //! - [`filter`]: which frames a guest wants to receive
 //! - `postcopy`: a guest that runs before all of its memory is there
 //! - [`ring`]: a running ring and the slot in which it passes between the two sides
@@ -20,6 +21,7 @@ pub mod device;
 mod dirty;
 pub mod filter;
 pub mod gate;
+mod iommu;
 mod postcopy;
 pub mod receive;
 pub mod ring;

@@ -10,7 +10,7 @@ use packet::frame::HEAD_CAPACITY;
 use packet::{
     Capabilities, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest, RawSegment, Segment,
 };
-use virtio::device::{Buffer, Buffers, Chain, MAX_CHAIN};
+use virtio::device::{Buffer, Buffers, Chain, ChainError, MAX_CHAIN};
 use virtio::net_header::{GSO_NONE, NEEDS_CSUM};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
@@ -68,7 +68,7 @@ impl NetReceiver {
             // SAFETY: as the caller says.
             match unsafe { self.push_unusual(ring, chain, single) } {
                 Ok(()) => {}
-                Err(Refusal::NoRoom) => break,
+                Err(Refusal::NotNow) => break,
                 Err(Refusal::Drop(reason)) => {
                     if reason == DropReason::BadDescriptor {
                         self.slot.bad_chains.add(1);
@@ -133,8 +133,9 @@ unsafe fn push_singles(batch: &mut FrameBatch, header_len: usize, buffers: &[Buf
 
 /// Why a chain did not become a frame of the batch.
 enum Refusal {
-    /// The batch is full: the chain stays in the ring for the next burst.
-    NoRoom,
+    /// The batch is full, or it is not known yet where the chain lies: it stays in the ring for
+    /// the next burst.
+    NotNow,
     /// The frame is dropped.
     Drop(DropReason),
 }
@@ -176,9 +177,11 @@ unsafe fn push_chain(
     chain: Chain,
     scratch: &mut Vec<RawSegment>,
 ) -> Result<(), Refusal> {
-    let Ok(()) = ring.queue.walk::<false>(chain, scratch) else {
-        return Err(Refusal::Drop(DropReason::BadDescriptor));
-    };
+    match ring.walk::<false>(chain, scratch) {
+        Ok(()) => {}
+        Err(ChainError::Untranslated) => return Err(Refusal::NotNow),
+        Err(_) => return Err(Refusal::Drop(DropReason::BadDescriptor)),
+    }
     // SAFETY: the ring is held, and with it the memory that it has just translated them from.
     let segments = unsafe { RawSegment::get_all_mut(scratch) };
     let len: usize = segments.iter().map(Segment::len).sum();
@@ -206,7 +209,7 @@ unsafe fn push_with_header(
     segments: &[Segment<'_>],
 ) -> Result<(), Refusal> {
     if !batch.has_room(segments.len()) {
-        return Err(Refusal::NoRoom);
+        return Err(Refusal::NotNow);
     }
     if !is_plain(header.flags, header.gso_type) {
         // SAFETY: as the caller says.
@@ -264,7 +267,7 @@ unsafe fn push_offloaded(
     let request = OffloadRequest { data_valid: false, ..request };
     // SAFETY: as the caller says.
     if !unsafe { batch.push_shared_with_head(segments, HEAD_CAPACITY) } {
-        return Err(Refusal::NoRoom);
+        return Err(Refusal::NotNow);
     }
     let refused = |_| Refusal::Drop(DropReason::BadHeader);
     batch.set_offload(&request, sends).map_err(refused)?;
@@ -306,6 +309,11 @@ impl RxDriver for NetReceiver {
             stats.count_drops(DropReason::QueueDisabled, count);
             count
         };
+        if taken == 0 {
+            // The first chain waits for its translation.
+            self.slot.check_in(loan);
+            return;
+        }
         ring.queue.advance(&self.buffers, taken);
         self.taken = taken;
         self.held = Some(loan);
@@ -339,9 +347,11 @@ impl RxDriver for NetReceiver {
         self.release();
         // Without a ring there is nothing to wait for but the control thread, which wakes us.
         let Some(mut loan) = self.slot.check_out() else { return true };
-        // Without a kick file the front-end asks for polling.
+        // Without a kick file the front-end asks for polling. Where the ring waits for pages, or for
+        // a translation, the control thread wakes us.
         let is_told = loan.kick.is_some() || loan.inband;
-        let armed = is_told && loan.queue.arm() || loan.waits_for_pages();
+        let waits = loan.waits_for_pages() || loan.queue.awaited().is_some();
+        let armed = is_told && loan.queue.arm() || waits;
         self.slot.check_in(loan);
         armed
     }

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use eal::handover::{Guard, Loan};
 use eal::{Counter, Epoll, EventFd, Handover, PeerEvent};
-use packet::Capabilities;
-use virtio::Features;
-use virtio::device::{DeviceQueue, RingError};
+use packet::{Capabilities, RawSegment};
+use virtio::device::{Buffers, Chain, ChainError, DeviceQueue, RingError};
+use virtio::memory::Miss;
+use virtio::{Features, GuestMemory};
 
 use super::filter::ReceiveFilter;
 use super::gate::Gate;
@@ -27,8 +28,8 @@ pub struct Ring {
     pub mergeable: bool,
     /// Whether the front-end has enabled the ring: a disabled one is drained and fed nothing.
     pub enabled: bool,
-    /// Set once the ring has stopped making sense; it is left alone then.
-    pub broken: bool,
+    /// Whether it can be used at all.
+    pub health: Health,
     /// What the guest may leave to us in the frames that it sends.
     pub sends: Capabilities,
     /// What we may leave to the guest in the frames that it receives.
@@ -47,6 +48,42 @@ pub struct Ring {
     pub call: Option<Call>,
     /// How we tell the front-end that the ring is broken.
     pub err: Option<Call>,
+    /// Wakes the control thread to ask for the translation that the ring waits for.
+    pub asks: Option<Arc<EventFd>>,
+    /// The control thread has been woken to look for buffers whose translations are missing, and
+    /// has not found the last one yet.
+    pub looks_ahead: bool,
+}
+
+/// Whether a ring can be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It can.
+    Sound,
+    /// Behind a virtual IOMMU, it is not known now where it lies: it is left alone until it is.
+    Lost,
+    /// It has stopped making sense and is left alone.
+    Broken,
+}
+
+impl Health {
+    /// What it is after `queue` was moved to `memory`, if it lies there.
+    pub(super) fn after_move(self, queue: &mut DeviceQueue, memory: &Arc<GuestMemory>) -> Self {
+        match self {
+            Self::Broken => Self::Broken,
+            _ if queue.set_memory(Arc::clone(memory)).is_ok() => Self::Sound,
+            _ => Self::Lost,
+        }
+    }
+
+    /// The translation without which `queue` does not go on in `memory`.
+    pub(super) fn awaited(self, queue: &DeviceQueue, memory: &GuestMemory) -> Option<Miss> {
+        match self {
+            Self::Sound => queue.awaited(),
+            Self::Lost => DeviceQueue::missing_part(memory, queue.setup()),
+            Self::Broken => None,
+        }
+    }
 }
 
 impl Ring {
@@ -60,7 +97,7 @@ impl Ring {
             sends: features.host_takes(),
             takes: features.guest_takes(),
             enabled: false,
-            broken: false,
+            health: Health::Sound,
             filter: None,
             gate: None,
             announce: None,
@@ -68,6 +105,8 @@ impl Ring {
             inband: false,
             call: None,
             err: None,
+            asks: None,
+            looks_ahead: false,
         }
     }
 
@@ -77,11 +116,61 @@ impl Ring {
         self.gate.as_ref().is_some_and(|gate| gate.is_waiting())
     }
 
+    /// Goes on in another memory, or waits for one in which it lies.
+    pub(super) fn move_to(&mut self, memory: &Arc<GuestMemory>) {
+        self.health = self.health.after_move(&mut self.queue, memory);
+    }
+
+    /// The translation without which the ring does not go on in `memory`.
+    pub(super) fn awaited(&self, memory: &GuestMemory) -> Option<Miss> {
+        self.health.awaited(&self.queue, memory)
+    }
+
+    /// For the worker, after a burst: has translations asked for that the next buffers lack, before
+    /// there are frames for them.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn look_ahead(&mut self, buffers: &mut Buffers, scratch: &mut Vec<RawSegment>) {
+        if self.looks_ahead || self.queue.miss_ahead::<true>(buffers, scratch).is_none() {
+            return;
+        }
+        if let Some(asks) = &self.asks {
+            self.looks_ahead = true;
+            // It is ours and cannot fail.
+            let _ = asks.signal();
+        }
+    }
+
+    /// For the control thread: the translation that the next buffers lack, if any.
+    pub(super) fn miss_ahead(&mut self) -> Option<Miss> {
+        let miss = self.queue.miss_ahead::<true>(&mut Buffers::default(), &mut Vec::new());
+        self.looks_ahead = miss.is_some();
+        miss
+    }
+
+    /// As [`DeviceQueue::walk`]; the first time that an address is not known, it is asked for.
+    pub(super) fn walk<const WRITE: bool>(
+        &mut self,
+        chain: Chain,
+        segments: &mut Vec<RawSegment>,
+    ) -> Result<(), ChainError> {
+        let waited = self.queue.awaited().is_some();
+        let walked = self.queue.walk::<WRITE>(chain, segments);
+        if walked == Err(ChainError::Untranslated)
+            && !waited
+            && let Some(asks) = &self.asks
+        {
+            // It is ours and cannot fail.
+            let _ = asks.signal();
+        }
+        walked
+    }
+
     /// Replaces the file by which the front-end hears that the ring is broken, which it does at
     /// once if it is: nobody may have been told until now.
     pub(super) fn set_err(&mut self, err: Option<Call>) {
         self.err = err;
-        if self.broken {
+        if self.health == Health::Broken {
             self.tell_broken();
         }
     }
@@ -185,10 +274,16 @@ impl RingSlot {
         look(self.ring.lock().as_deref())
     }
 
+    /// For the control thread: works on the ring between two bursts, without a change that
+    /// concerns its worker.
+    pub(super) fn work<R>(&self, work: impl FnOnce(Option<&mut Ring>) -> R) -> R {
+        work(self.ring.lock().as_deref_mut())
+    }
+
     /// Makes the outside of the slot match the ring in it.
     fn adopt(&self, guard: &Guard<'_, Box<Ring>>, kick_before: Option<&PeerEvent>) {
         let ring = guard.as_ref();
-        let ready = ring.is_some_and(|ring| ring.enabled && !ring.broken);
+        let ready = ring.is_some_and(|ring| ring.enabled && ring.health != Health::Broken);
         self.ready.store(ready, Ordering::Relaxed);
         let takes = ring.map_or(0, |ring| ring.takes.bits());
         self.takes.store(takes, Ordering::Relaxed);
@@ -224,11 +319,11 @@ impl RingSlot {
         }
     }
 
-    /// For the worker: takes the ring for one burst, unless there is none or it is broken.
+    /// For the worker: takes the ring for one burst, unless there is none that can be used.
     #[inline]
     pub(super) fn check_out(&self) -> Option<Loan<Box<Ring>>> {
         let ring = self.ring.check_out()?;
-        if ring.broken {
+        if ring.health != Health::Sound {
             self.ring.check_in(ring);
             return None;
         }
@@ -264,7 +359,7 @@ impl RingSlot {
             let ring = self.name.as_str();
             tracing::warn!(ring, %error, suppressed, "the guest broke its ring; it is stopped");
         }
-        ring.broken = true;
+        ring.health = Health::Broken;
         self.ready.store(false, Ordering::Relaxed);
         ring.tell_broken();
     }

@@ -1,6 +1,7 @@
 //! Bursts in both directions against a guest's driver side in shared memory.
 
 mod blocking;
+mod iommu;
 mod log;
 mod offload;
 mod postcopy;

@@ -78,6 +78,8 @@ impl NetTransmitter {
                 if wanted < MAX_BUFFERS {
                     wanted = frames.len() - sent.consumed;
                 }
+            } else if ring.queue.awaited().is_some() {
+                break; // It is not known yet where the next one lies.
             } else if fetched < wanted.min(MAX_BUFFERS) {
                 self.slot.check_memory(ring);
                 break; // The ring has no more.
@@ -204,7 +206,10 @@ impl NetTransmitter {
             let Some(buffer) = self.buffers.as_slice().get(index).copied() else {
                 return Outcome::OutOfBuffers;
             };
-            if self.resolve(ring, &buffer).is_err() {
+            if let Err(error) = self.resolve(ring, &buffer) {
+                if error == ChainError::Untranslated {
+                    return Outcome::OutOfBuffers;
+                }
                 // The bad chain goes back empty, after those before it; the frame tries again
                 // with what follows.
                 self.slot.bad_chains.add(1);
@@ -251,7 +256,7 @@ impl NetTransmitter {
                 self.chain.push(segment);
                 Ok(())
             }
-            None => ring.queue.walk::<true>(buffer.chain(), &mut self.chain),
+            None => ring.walk::<true>(buffer.chain(), &mut self.chain),
         }
     }
 }
@@ -430,6 +435,9 @@ impl NetTransmitter {
             Sent::all_dropped(frames.len(), stats, DropReason::LinkDown)
         });
         self.slot.call(ring);
+        if ring.asks.is_some() {
+            ring.look_ahead(&mut self.buffers, &mut self.chain);
+        }
         self.slot.check_in(loan);
         sent
     }
