@@ -1,6 +1,6 @@
 //! Memory of our own that a peer may map: rings and packet buffers.
 
-mod file;
+pub(crate) mod file;
 
 use std::ffi::{CStr, CString};
 use std::io;

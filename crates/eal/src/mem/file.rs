@@ -7,7 +7,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags};
 use rustix::io::Errno;
 
 /// Where every system has files of memory.
-const TMPFS: &str = "/dev/shm";
+pub(crate) const TMPFS: &str = "/dev/shm";
 
 /// From `linux/magic.h`.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
@@ -30,10 +30,19 @@ pub(super) fn create(name: &CStr, bytes: u64) -> Result<OwnedFd, Failure> {
             seal(&fd).map_err(|errno| ("fcntl(F_ADD_SEALS)", errno))?;
             Ok(fd)
         }
-        Err(errno @ (Errno::PERM | Errno::ACCESS | Errno::NOSYS)) => create_in_tmpfs(bytes)
+        Err(errno) if says_refused(errno) => create_in_tmpfs(bytes)
             .map_err(|()| ("memfd_create, and making a file in /dev/shm,", errno)),
         Err(errno) => Err(("memfd_create", errno)),
     }
+}
+
+/// Whether this process may not call memfd_create(2), and so needs [`TMPFS`].
+pub(crate) fn is_memfd_refused() -> bool {
+    rustix::fs::memfd_create(c"probe", MemfdFlags::CLOEXEC).is_err_and(says_refused)
+}
+
+const fn says_refused(errno: Errno) -> bool {
+    matches!(errno, Errno::PERM | Errno::ACCESS | Errno::NOSYS)
 }
 
 /// The same in `/dev/shm`, all of it present, since that may be smaller than memory.

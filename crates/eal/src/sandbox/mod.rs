@@ -24,6 +24,8 @@ pub use calls::Calls;
 pub use paths::Reach;
 pub use rustix::thread::CapabilitySet;
 
+use crate::mem::file;
+
 /// What a process, or a part of it, needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Needs {
@@ -143,6 +145,11 @@ pub fn any_process() -> Needs {
     ];
     let needs = Needs::new().path("/dev/null", Reach::DEVICE);
     let needs = read.iter().fold(needs, |needs, path| needs.path(path, Reach::READ));
+    // Others keep theirs there, so not without need.
+    let needs = match file::is_memfd_refused() {
+        true => needs.path(file::TMPFS, Reach::READ | Reach::FILES),
+        false => needs,
+    };
     match std::env::current_exe() {
         // For the names in a backtrace.
         Ok(program) => needs.path(program, Reach::READ),
