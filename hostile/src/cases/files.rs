@@ -3,6 +3,7 @@ use std::io::Write;
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -205,7 +206,10 @@ pub const CASES: &[Case] = &[
     Case::wire("file/listener", May::Refuse, "a socket that listens", |a| {
         everywhere(a, || {
             use std::os::linux::net::SocketAddrExt;
-            let name = format!("ringway-hostile-{}", std::process::id());
+            // The one before may still be open.
+            static NEXT: AtomicU32 = AtomicU32::new(0);
+            let next = NEXT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("ringway-hostile-{}-{next}", std::process::id());
             let address = std::os::unix::net::SocketAddr::from_abstract_name(name)?;
             odd(UnixListener::bind_addr(&address)?)
         })
