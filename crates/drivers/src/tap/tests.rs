@@ -115,11 +115,16 @@ fn frames_that_the_kernel_refuses_are_dropped_with_a_reason() {
         assert!(tap.port.control().link().up);
         ip("link set rw0 down");
         assert_eq!(tap.tx[0].tx_burst(&[good]), 1);
-        let link = tap.port.control().link();
-        assert_eq!((link.up, link.changes), (false, 1));
+        let seen = |up, changes| {
+            move |tap: &OpenPort| {
+                let link = tap.port.control().link();
+                (link.up, link.changes) == (up, changes)
+            }
+        };
+        wait_until(&tap, "the link goes down", seen(false, 1));
         ip("link set rw0 up");
         assert_eq!(tap.tx[0].tx_burst(&[good]), 1);
-        assert_eq!(tap.port.control().link().changes, 2);
+        wait_until(&tap, "the link goes up", seen(true, 2));
         let stats = tap.port.stats().tx_total();
         assert_eq!(stats.packets, 2);
         assert_eq!(stats.dropped_for(DropReason::TooShort), 2);
@@ -136,7 +141,7 @@ fn the_interface_is_set_up_as_asked() {
         assert_eq!((control.info().rx_queues, tap.rx.len(), tap.tx.len()), (3, 3, 3));
         assert!(!control.link().up);
         ip("link set rw0 up");
-        assert!(control.link().up);
+        wait_until(&tap, "the link goes up", |tap| tap.port.control().link().up);
 
         let control = tap.port.control_mut();
         control.set_mtu(9000).unwrap();

@@ -36,7 +36,9 @@ impl Offer {
         let mut features = Features::from_bits_truncate(backend.features());
         features.remove(Features::VHOST_USER_PROTOCOL | Features::VHOST_LOG_ALL);
         features.remove(Features::RING_PACKED | Features::MTU);
-        features |= Features::VERSION_1 | Features::ACCESS_PLATFORM | Features::MAC;
+        features |= Features::VERSION_1 | Features::ACCESS_PLATFORM;
+        // The configuration is here, other than with a VMM.
+        features |= Features::MAC | Features::STATUS;
         features.set(Features::MTU, mtu.is_some());
         let mut rings = 2 * pairs;
         if pairs > 1 {
@@ -86,6 +88,8 @@ mod tests {
         );
         let needed = Features::VERSION_1 | Features::ACCESS_PLATFORM | Features::MRG_RXBUF;
         assert!(offer.features.contains(needed | Features::HOST_TSO4 | Features::GUEST_TSO4));
+        // Without it no driver would see that the link goes down.
+        assert!(offer.features.contains(Features::MAC | Features::STATUS));
         assert!(!offer.features.contains(Features::VHOST_USER_PROTOCOL));
         assert_eq!(offer.config()[..12], [2, 0, 0, 0, 0, 9, 1, 0, 1, 0, 0, 0]);
     }
