@@ -597,7 +597,12 @@ impl PciDevice for Model {
     }
 
     fn unmask_line_interrupt(&self) -> Result<(), PciError> {
-        self.line.as_ref().unwrap().drain().unwrap();
+        let (state, line) = (self.state(), self.line.as_ref().unwrap());
+        line.drain().unwrap();
+        // The line is a level: what came since the status was read interrupts again.
+        if state.isr != 0 {
+            line.signal().unwrap();
+        }
         Ok(())
     }
 }
