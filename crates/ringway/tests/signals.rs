@@ -141,30 +141,30 @@ const TRAFFIC: [&str; 2] = [
 fn a_switch_under_load() {
     let args = "switch --control DIR/control.sock --port a=vhost-user:DIR/a.sock \
                 --port b=vhost-user:DIR/b.sock";
-    ends_well(20, args, Some("ready"), &TRAFFIC);
+    ends_well(8, args, Some("ready"), &TRAFFIC);
 }
 
 #[test]
 fn a_forwarder_under_load() {
     let args = "l2fwd --port a=vhost-user:DIR/a.sock --port b=vhost-user:DIR/b.sock";
     // It is ready once it has links.
-    ends_well(12, args, None, &TRAFFIC);
+    ends_well(4, args, None, &TRAFFIC);
 }
 
 #[test]
 fn a_generator_under_load() {
     let args = "gen io --port vhost-user:DIR/a.sock --port2 vhost-user:DIR/b.sock --json";
-    ends_well(8, args, None, &TRAFFIC);
+    ends_well(4, args, None, &TRAFFIC);
 }
 
 #[test]
 fn a_demo() {
-    ends_well(8, "demo --seconds 600 --json", Some("interval"), &[]);
+    ends_well(4, "demo --seconds 600 --json", Some("interval"), &[]);
 }
 
 #[test]
 fn vdpa_that_waits_for_commands() {
-    ends_well(8, "vdpa --interactive", Some("ready"), &[]);
+    ends_well(4, "vdpa --interactive", Some("ready"), &[]);
 }
 
 #[test]
