@@ -38,7 +38,8 @@ impl Reach {
         let mut rights = BitFlags::empty();
         let table = [
             (Self::READ, AccessFs::ReadFile | AccessFs::ReadDir),
-            (Self::WRITE, AccessFs::WriteFile.into()),
+            // Whoever opens a file to write it all anew says so, in sysfs, too.
+            (Self::WRITE, AccessFs::WriteFile | AccessFs::Truncate),
             (Self::DEVICE, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev),
             (Self::SOCKETS, AccessFs::MakeSock | AccessFs::RemoveFile),
             (Self::FILES, AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate),

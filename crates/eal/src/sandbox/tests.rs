@@ -15,7 +15,7 @@ fn child(name: &str, dir: &Path) -> Output {
 
 fn passes(name: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
-    for folder in ["in", "out"] {
+    for folder in ["in", "out", "changed"] {
         std::fs::create_dir(dir.path().join(folder)).unwrap();
         std::fs::write(dir.path().join(folder).join("file"), "text").unwrap();
     }
@@ -76,8 +76,9 @@ fn files_are_out_of_reach() {
 #[test]
 #[ignore = "run by files_are_out_of_reach"]
 fn enters_and_opens_files() {
-    let (inside, outside) = (dir().join("in"), dir().join("out"));
-    let entered = enter_with(Needs::new().path(&inside, Reach::SOCKETS | Reach::READ));
+    let [inside, outside, changed] = ["in", "out", "changed"].map(|folder| dir().join(folder));
+    let needs = Needs::new().path(&inside, Reach::SOCKETS | Reach::READ);
+    let entered = enter_with(needs.path(&changed, Reach::WRITE));
     assert!(entered.files, "these tests need Landlock");
     assert_eq!(std::fs::read_to_string(inside.join("file")).unwrap(), "text");
     for refused in ["/etc/shadow", "/proc/1/environ", "/dev/null"] {
@@ -86,6 +87,9 @@ fn enters_and_opens_files() {
     assert!(std::fs::read_to_string(outside.join("file")).is_err());
     assert!(std::fs::write(inside.join("file"), "other").is_err());
     assert!(std::fs::write(inside.join("new"), "other").is_err());
+    // All of a file that is there, as those of sysfs are written.
+    std::fs::write(changed.join("file"), "other").unwrap();
+    assert!(std::fs::write(changed.join("new"), "other").is_err());
     let path = inside.join("socket");
     drop(UnixListener::bind(&path).unwrap());
     std::fs::remove_file(&path).unwrap();
