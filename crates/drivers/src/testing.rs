@@ -21,6 +21,15 @@ use crate::open::{Drivers, OpenPort, open};
 /// of a link that comes or goes after up to a second.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Waits until something is true, and looks often.
+pub(crate) fn wait_for(what: &str, is_true: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "not seen: {what}");
+        thread::sleep(Duration::from_micros(100));
+    }
+}
+
 /// Runs `test` in a new network namespace.
 pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {
     let thread = thread::spawn(|| {

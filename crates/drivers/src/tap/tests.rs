@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::*;
 use crate::testing::{
     Elsewhere, PATIENCE, PEER, detail, events_of, host_socket, in_namespace, ip,
-    is_readable_within, namespace, open_port, refusal, wait_for_link,
+    is_readable_within, namespace, open_port, refusal, wait_for, wait_for_link,
 };
 
 /// A UDP datagram from 10.9.0.2 to the host's socket (RFC 791, RFC 768).
@@ -312,14 +312,6 @@ fn an_interface_that_was_made_beforehand_is_waited_for() {
 /// Waits until the port's control side says so; it looks once a second at what is elsewhere.
 fn wait_until(tap: &OpenPort, what: &str, is_so: impl Fn(&OpenPort) -> bool) {
     wait_for(what, || is_so(tap));
-}
-
-fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(std::time::Instant::now() < deadline, "not seen: {what}");
-        thread::yield_now();
-    }
 }
 
 /// A TAP interface in another network namespace, called `eth0` there, while there is another

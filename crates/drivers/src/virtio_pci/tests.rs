@@ -19,9 +19,7 @@ use super::model::{Model, ModelWindows, Shape};
 use super::open_on;
 use super::options::Options;
 use crate::open::OpenPort;
-
-/// How long anything may take on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(20);
+use crate::testing::{PATIENCE, wait_for};
 
 fn open(model: &Model, options: &str) -> Result<OpenPort, Error> {
     let text = format!("virtio-pci:01:00.0{options}");
@@ -32,15 +30,6 @@ fn open(model: &Model, options: &str) -> Result<OpenPort, Error> {
 
 fn refusal(model: &Model, options: &str) -> String {
     open(model, options).unwrap_err().to_string()
-}
-
-/// Waits until something is true.
-fn wait_until(what: &str, is_true: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_true() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_micros(100));
-    }
 }
 
 fn link_is_up(port: &OpenPort) -> bool {
@@ -264,8 +253,8 @@ fn a_device_that_asks_for_it_gets_an_announcement() {
     let _running = model.run();
     let port = open(&model, "").unwrap();
     model.set_status_word(3);
-    wait_until("the announcement is acknowledged", || model.state().commands.contains(&vec![3, 0]));
-    wait_until("the announcement is sent", || !model.state().sent[0].is_empty());
+    wait_for("the announcement is acknowledged", || model.state().commands.contains(&vec![3, 0]));
+    wait_for("the announcement is sent", || !model.state().sent[0].is_empty());
     let frame = model.state().sent[0].pop_front().unwrap();
     assert_eq!(frame[..12], [255, 255, 255, 255, 255, 255, 0x52, 0x54, 0, 0, 0, 1]);
     assert_eq!((frame.len(), &frame[12..14]), (60, &[0x80, 0x35][..]));
@@ -290,7 +279,7 @@ fn a_worker_sleeps_until_frames_come() {
             assert!(!wait(rx.wait_fd().unwrap(), Duration::ZERO), "nothing came");
             model.state().inject[0].push_back(frame(0, 60));
             assert!(wait(rx.wait_fd().unwrap(), PATIENCE), "woken by a frame");
-            wait_until("a frame waits", || model.state().inject[0].is_empty());
+            wait_for("a frame waits", || model.state().inject[0].is_empty());
             assert!(!rx.arm(), "a frame waits");
             rx.disarm();
             assert_eq!(rx.rx_burst(BURST).frames().len(), 1);
@@ -319,12 +308,12 @@ fn a_device_that_fails_is_reset_and_goes_on() {
     let changes = port.port.control().link().changes;
     model.state().commands.clear();
     model.need_reset();
-    wait_until("the device is started again", || {
+    wait_for("the device is started again", || {
         let link = port.port.control().link();
         link.up && link.changes >= changes + 2
     });
     assert!(model.state().resets > resets);
-    wait_until("it is told its address again", || {
+    wait_for("it is told its address again", || {
         model.state().commands.contains(&vec![1, 1, 2, 0, 0, 0, 0, 5])
     });
     transfer(&model, &mut port, 0, &[60, 9000, 1500]);
@@ -339,7 +328,7 @@ fn a_larger_mtu_makes_larger_buffers() {
     let _running = model.run();
     let mut port = open(&model, ",mrg_rxbuf=off,mtu=1500").unwrap();
     port.port.control_mut().set_mtu(9000).unwrap();
-    wait_until("there is a new session", || {
+    wait_for("there is a new session", || {
         port.port.control().link()
             == ethdev::Link { up: true, speed_mbps: Some(25_000), changes: 3 }
     });
@@ -477,7 +466,7 @@ fn queues_outlive_their_port_and_frames_their_session() {
     let OpenPort { port, mut rx, mut tx } = open(&model, "").unwrap();
     let bytes = frame(1, 700);
     model.state().inject[0].extend([bytes.clone(), bytes.clone()]);
-    wait_until("the frames are there", || model.state().inject[0].is_empty());
+    wait_for("the frames are there", || model.state().inject[0].is_empty());
     let held = rx[0].rx_burst(BURST);
     assert!(!held.frames().is_empty());
     drop(port);
