@@ -4,8 +4,11 @@ use anyhow::{Context, Result, ensure};
 use e2e::peers::{target_dir, workspace};
 
 /// Packages with models, and where those are.
-const MODELS: [(&str, &str); 2] =
-    [("ringway-eal", "handover::models"), ("ringway-switch", "fdb::table::models")];
+const MODELS: [(&str, &str); 3] = [
+    ("ringway-eal", "handover::models"),
+    ("ringway-eal", "worker::models"),
+    ("ringway-switch", "fdb::table::models"),
+];
 
 /// Runs the models of what threads share. They are compiled with atomics of loom, so their build
 /// is one of its own.

@@ -1,21 +1,25 @@
 //! Workers: named threads, each bound to a core of its own where one is given.
 
+#[cfg(all(test, loom))]
+mod models;
+
 use std::any::Any;
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{
-    AtomicBool,
-    Ordering::{Acquire, Release},
-};
-use std::sync::{Arc, mpsc};
-use std::thread::{Builder, JoinHandle};
+use std::sync::Arc;
 
 use thiserror::Error;
 
 use crate::cores::{CoreError, pin_current};
 use crate::counter::CacheAligned;
-use crate::event::EventFd;
+use crate::sync::atomic::{
+    AtomicBool,
+    Ordering::{Acquire, Release},
+};
+use crate::sync::thread::{Builder, JoinHandle};
+use crate::sync::{EventFd, mpsc};
 
 /// Why a worker did not start.
 #[derive(Debug, Error)]
@@ -108,11 +112,24 @@ impl WorkerContext {
     }
 }
 
-#[derive(Debug)]
 struct Worker {
     name: String,
     core: Option<usize>,
+    /// Whether its work is over, set before `exited` tells so: the thread itself takes a moment
+    /// more to end.
+    ended: Arc<AtomicBool>,
     thread: JoinHandle<Option<String>>,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, core, ended, thread: _ } = self;
+        f.debug_struct("Worker")
+            .field("name", name)
+            .field("core", core)
+            .field("ended", &ended.load(Acquire))
+            .finish_non_exhaustive()
+    }
 }
 
 /// A group of workers that are stopped together. Dropping it stops and joins them.
@@ -130,7 +147,8 @@ impl Workers {
     ///
     /// When the process has too many file descriptors open.
     pub fn new() -> io::Result<Self> {
-        let stop = Stop { flag: CacheAligned::default(), event: EventFd::new()? };
+        let flag = CacheAligned(AtomicBool::new(false));
+        let stop = Stop { flag, event: EventFd::new()? };
         let exited = Arc::new(EventFd::new()?);
         Ok(Self { stop: Arc::new(stop), exited, workers: Vec::new() })
     }
@@ -154,7 +172,9 @@ impl Workers {
         let index = self.workers.len();
         let context = WorkerContext { index, core, stop: Arc::clone(&self.stop) };
         let exited = Arc::clone(&self.exited);
-        let (pinned, is_pinned) = mpsc::sync_channel(1);
+        let ended = Arc::new(AtomicBool::new(false));
+        let has_ended = Arc::clone(&ended);
+        let (pinned, is_pinned) = mpsc::channel();
         let thread_name = name.to_owned();
         let spawn_error = |source| WorkerError::Spawn { name: name.to_owned(), source };
         let thread = Builder::new()
@@ -166,6 +186,7 @@ impl Workers {
                     return None;
                 }
                 let panic = run(&thread_name, context, work);
+                has_ended.store(true, Release);
                 let _ = exited.signal();
                 panic
             })
@@ -178,7 +199,7 @@ impl Workers {
             }
             Err(_) => return Err(spawn_error(io::Error::other("the thread ended at once"))),
         }
-        self.workers.push(Worker { name: name.to_owned(), core, thread });
+        self.workers.push(Worker { name: name.to_owned(), core, ended, thread });
         Ok(index)
     }
 
@@ -207,13 +228,15 @@ impl Workers {
         self.workers.is_empty()
     }
 
-    /// Whether worker `index` has ended, by returning or by a panic; `false` if there is none.
+    /// Whether worker `index` has ended, by returning or by a panic; `false` if there is none. What
+    /// its work has written is seen by whoever hears of it here.
     #[must_use]
     pub fn has_ended(&self, index: usize) -> bool {
-        self.workers.get(index).is_some_and(|worker| worker.thread.is_finished())
+        self.workers.get(index).is_some_and(|worker| worker.ended.load(Acquire))
     }
 
-    /// Readable once a worker has ended, for a main loop that wants to know of a panic at once.
+    /// Readable once a worker has ended, for a main loop that wants to know of a panic at once:
+    /// [`has_ended`](Self::has_ended) tells which one.
     #[must_use]
     pub fn exited(&self) -> BorrowedFd<'_> {
         self.exited.as_fd()
@@ -270,7 +293,7 @@ fn message(payload: &(dyn Any + Send)) -> String {
         .to_owned()
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
@@ -326,7 +349,7 @@ mod tests {
         let mut events = Events::new();
         epoll.wait(&mut events, Some(Duration::from_secs(20))).unwrap();
         assert_eq!(events.as_slice().len(), 1);
-        assert!(!workers.has_ended(0));
+        assert!(!workers.has_ended(0) && workers.has_ended(1));
         assert!(hears.try_recv().is_err());
         workers.stop();
         let exits = workers.join();
