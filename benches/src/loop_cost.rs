@@ -11,9 +11,10 @@
     reason = "a measuring tool that trusts itself"
 )]
 
+use ethdev::OpenPort;
 use std::time::{Duration, Instant};
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use eal::clock;
 use packet::{BURST, Frame};
 

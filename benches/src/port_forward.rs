@@ -4,9 +4,10 @@
 //! Usage: `port-forward DEVICE DEVICE [SECONDS [CORE]]`; prints busy cycles per packet every second.
 #![allow(clippy::unwrap_used, clippy::cast_precision_loss, reason = "a measuring tool")]
 
+use ethdev::OpenPort;
 use std::time::{Duration, Instant};
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use eal::clock;
 use packet::BURST;
 

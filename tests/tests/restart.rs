@@ -5,13 +5,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
+use ethdev::OpenPort;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use e2e::{Peer, Ringway, Testpmd, frames, require, wait};
 use packet::{BURST, Frame};
 use rustix::process::Signal;

@@ -4,30 +4,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ethdev::{Error, Link, PortEvent, PortEvents, QueueStats, RxQueue, TxQueue};
+use ethdev::{Link, PortEvent, PortEvents, QueueStats, RxQueue, TxQueue};
 use packet::MacAddr;
 use vhost::backend::Event;
 use vhost::control::{ControlHandle, ControlThread, SharedLimit};
 use vhost::net::{NetDevice, RingSlot};
-
-/// Smallest MTU that IPv4 allows, in bytes (RFC 791).
-pub(crate) const MIN_MTU: u16 = 68;
-/// Largest MTU: that of a frame of 65,535 bytes.
-pub(crate) const MAX_MTU: u16 = 65_521;
-/// The MTU where nobody says another one.
-pub(crate) const DEFAULT_MTU: u16 = 1500;
-
-/// Checks an MTU that the user wants of `what`.
-///
-/// # Errors
-/// When no frame of that payload can be.
-pub(crate) fn check_mtu(what: impl FnOnce() -> String, mtu: u16) -> Result<(), Error> {
-    if (MIN_MTU..=MAX_MTU).contains(&mtu) {
-        return Ok(());
-    }
-    let reason = format!("MTU {mtu}: expected {MIN_MTU} to {MAX_MTU} bytes");
-    Err(Error::Device { what: what(), reason })
-}
 
 /// The process's vhost-user control thread, started with its first socket.
 #[derive(Debug, Default)]

@@ -3,11 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use ethdev::{Error, Link, PortControl, PortInfo};
+use ethdev::{Error, Link, PortControl, PortInfo, mtu};
 use packet::MacAddr;
-
-/// Payload of the longest frame that fits into a slot.
-const MAX_MTU: u16 = u16::MAX - 14;
 
 /// Whether a port is open; its queues look at it once per burst.
 #[derive(Clone, Debug)]
@@ -33,10 +30,10 @@ pub(crate) struct PlainControl {
 impl PlainControl {
     pub(crate) fn new(driver: &'static str, queues: usize, details: Vec<(String, String)>) -> Self {
         Self {
-            info: PortInfo { driver, rx_queues: queues, tx_queues: queues, max_mtu: MAX_MTU },
+            info: PortInfo { driver, rx_queues: queues, tx_queues: queues, max_mtu: mtu::MAX },
             // Locally administered.
             mac: MacAddr([0x02, 0, 0, 0, 0, 0x02]),
-            mtu: 1500,
+            mtu: mtu::DEFAULT,
             details,
             open: OpenFlag(Arc::new(AtomicBool::new(true))),
         }
@@ -71,10 +68,7 @@ impl PortControl for PlainControl {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if mtu > MAX_MTU {
-            let what = format!("{} port", self.info.driver);
-            return Err(Error::Device { what, reason: format!("the MTU is at most {MAX_MTU}") });
-        }
+        mtu::check(mtu, &mtu::VALID, || format!("{} port", self.info.driver))?;
         self.mtu = mtu;
         Ok(())
     }

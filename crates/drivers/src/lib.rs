@@ -21,7 +21,6 @@
 //! - `interfaces`: interfaces of the host, by ioctl
 //! - [`needs`](mod@needs): what each kind needs of the system
 //! - `gather`: frames of several pieces in one system call
-//! - [`sockets`]: options that say who may connect to a socket
 //! - `slots`: memory for the frames that a driver receives by copying
 
 pub mod af_packet;
@@ -39,7 +38,6 @@ pub mod open;
 pub mod pcap;
 pub mod pci;
 mod slots;
-pub mod sockets;
 pub mod tap;
 #[cfg(test)]
 mod testing;
@@ -49,4 +47,4 @@ mod virtio;
 pub mod virtio_pci;
 pub mod virtio_user;
 
-pub use open::{DriverInfo, Drivers, OpenPort, OptionInfo, list, needs, open};
+pub use open::{Drivers, list, needs, open};

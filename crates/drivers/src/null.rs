@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use ethdev::{DeviceSpec, Error, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
+use ethdev::{
+    DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxDriver, RxQueue, Sent,
+    TxDriver, TxQueue,
+};
 use packet::{BURST, Capabilities, Frame, FrameBatch, MacAddr};
 
 use crate::control::{OpenFlag, PlainControl};
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use crate::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// About this driver.

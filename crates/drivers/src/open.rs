@@ -1,11 +1,9 @@
 //! From a device string to an open port.
 
-use std::fmt;
-
 use eal::Access;
 use eal::pci::Spaces;
 use eal::sandbox::Needs;
-use ethdev::{DeviceSpec, Error, Port, RxQueue, TxQueue};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, closest};
 use packet::pool::{Pool, PoolError};
 
 use crate::backend::SharedControl;
@@ -13,33 +11,6 @@ use crate::{
     af_packet, af_xdp, igb, needs as wants, null, pcap, tap, vduse, vhost_user, virtio_pci,
     virtio_user,
 };
-
-/// A port that was just opened, and its queues for the workers.
-///
-/// Dropping the port closes the device; the queues then carry nothing any more.
-#[derive(Debug)]
-pub struct OpenPort {
-    /// The control side.
-    pub port: Port,
-    /// Receive queues, by number.
-    pub rx: Vec<RxQueue>,
-    /// Transmit queues, by number.
-    pub tx: Vec<TxQueue>,
-}
-
-impl OpenPort {
-    /// A port of a driver's control side and its queues.
-    #[must_use]
-    pub fn new(
-        name: &str,
-        device: &str,
-        control: Box<dyn ethdev::PortControl>,
-        rx: Vec<RxQueue>,
-        tx: Vec<TxQueue>,
-    ) -> Self {
-        Self { port: Port::new(name, device, control, &rx, &tx), rx, tx }
-    }
-}
 
 /// What the ports of one process share. Keep it as long as any port.
 #[derive(Debug, Default)]
@@ -79,67 +50,6 @@ impl Drivers {
             Some(space) => Pool::for_devices(name, buffers, room, &space),
             None => Pool::new(name, buffers, room),
         }
-    }
-}
-
-/// What a person needs to know about a kind of port.
-#[derive(Clone, Copy, Debug)]
-pub struct DriverInfo {
-    /// The driver's name: what a device string begins with.
-    pub name: &'static str,
-    /// The device string's form.
-    pub syntax: &'static str,
-    /// What the port is, in one line.
-    pub summary: &'static str,
-    /// Its options.
-    pub options: &'static [OptionInfo],
-}
-
-impl DriverInfo {
-    /// The names of the options, for messages: `queues, mtu and mac`.
-    #[must_use]
-    pub fn option_names(&self) -> String {
-        match self.options {
-            [] => "no options".to_owned(),
-            [only] => only.name.to_owned(),
-            [most @ .., last] => {
-                let most: Vec<&str> = most.iter().map(|option| option.name).collect();
-                format!("{} and {}", most.join(", "), last.name)
-            }
-        }
-    }
-}
-
-impl fmt::Display for DriverInfo {
-    /// As a help page shows it, over several lines.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{}\n    {}", self.syntax, self.summary)?;
-        for option in self.options {
-            writeln!(f, "      {:16} {}", option.form(), option.help)?;
-        }
-        Ok(())
-    }
-}
-
-/// An option in a device string.
-#[derive(Clone, Copy, Debug)]
-pub struct OptionInfo {
-    /// Its key.
-    pub name: &'static str,
-    /// What stands for the value in help: `N`, `on|off`.
-    pub value: &'static str,
-    /// What it does, its default and its bounds, in one line.
-    pub help: &'static str,
-}
-
-impl OptionInfo {
-    /// An option `name` whose value is on or off.
-    pub(crate) const fn switch(name: &'static str, help: &'static str) -> Self {
-        Self { name, value: "on|off", help }
-    }
-
-    fn form(&self) -> String {
-        format!("{}={}", self.name, self.value)
     }
 }
 
@@ -268,21 +178,6 @@ fn unknown_driver(spec: &DeviceSpec) -> Error {
     spec.error(format!("there is no driver '{}', only {known}{hint}", spec.driver()))
 }
 
-/// The name that is most like `typed`, if any is: a third of its letters, or one, may be wrong
-/// or exchanged, or one is the beginning of the other, such as `vhost`.
-pub(crate) fn closest<'a>(typed: &str, names: &[&'a str]) -> Option<&'a str> {
-    let typed = typed.to_ascii_lowercase().replace('_', "-");
-    let begins =
-        |name: &&str| typed.len() > 2 && (name.starts_with(&typed) || typed.starts_with(*name));
-    names
-        .iter()
-        .map(|name| (strsim::damerau_levenshtein(&typed, name), *name))
-        .filter(|(distance, name)| *distance <= (name.len() / 3).max(1))
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-        .or_else(|| names.iter().copied().find(begins))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,25 +200,6 @@ mod tests {
         assert!(error.contains("did you mean 'tap'"), "{error}");
         assert!(refusal("pcapng:x").contains("did you mean 'pcap'"));
         assert!(!refusal("infiniband:x").contains("did you mean"));
-    }
-
-    #[test]
-    fn the_closest_name_is_found() {
-        let names = ["vhost-user", "virtio-user", "tap", "pcap", "null"];
-        for (typed, expected) in [
-            ("vhostuser", Some("vhost-user")),
-            ("vhost_user", Some("vhost-user")),
-            ("vhost", Some("vhost-user")),
-            ("virtio", Some("virtio-user")),
-            ("virtio-usr", Some("virtio-user")),
-            ("TAP", Some("tap")),
-            ("nul", Some("null")),
-            ("eth", None),
-            ("", None),
-            ("e1000", None),
-        ] {
-            assert_eq!(closest(typed, &names), expected, "{typed}");
-        }
     }
 
     #[test]

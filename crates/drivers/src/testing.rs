@@ -8,14 +8,14 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ethdev::{PortEvent, RxQueue};
+use ethdev::{OpenPort, PortEvent, RxQueue};
 use packet::{BURST, Frame, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{
     LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe,
 };
 
-use crate::open::{Drivers, OpenPort, open};
+use crate::open::{Drivers, open};
 
 /// How long the kernel may take for anything on a machine that is busy with other tests. It tells
 /// of a link that comes or goes after up to a second.

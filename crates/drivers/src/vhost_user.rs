@@ -7,18 +7,19 @@
 use std::sync::Arc;
 
 use eal::Access;
-use ethdev::{DeviceSpec, Error, Link, PortControl, PortEvents, PortInfo};
+use ethdev::{
+    DeviceSpec, DriverInfo, Error, Link, OpenPort, OptionInfo, PortControl, PortEvents, PortInfo,
+    mtu,
+};
 use packet::MacAddr;
 use vhost::MemoryKinds;
 use vhost::control::{SocketHandle, SocketOptions};
 use vhost::net::RingSlot;
 use vhost::net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
 
-use crate::backend::{
-    DEFAULT_MTU, LinkState, MAX_MTU, MIN_MTU, check_mtu, queues, random_mac, ring_stats, taken,
-};
-use crate::open::{DriverInfo, Drivers, OpenPort, OptionInfo};
-use crate::sockets::{self, take_access};
+use crate::backend::{LinkState, queues, random_mac, ring_stats, taken};
+use crate::open::Drivers;
+use ethdev::access::{self, take_access};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -51,8 +52,8 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "on|off",
             help: "offer notifications as messages on the socket, for simulations (default off)",
         },
-        sockets::GROUP,
-        sockets::MODE,
+        access::GROUP,
+        access::MODE,
         OptionInfo {
             name: "memory",
             value: "ram|any",
@@ -91,7 +92,7 @@ struct VhostControl {
 impl PortControl for VhostControl {
     fn info(&self) -> PortInfo {
         let queues = self.slots.len() / 2;
-        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: MAX_MTU }
+        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: mtu::MAX }
     }
 
     fn link(&self) -> Link {
@@ -108,11 +109,11 @@ impl PortControl for VhostControl {
     }
 
     fn mtu(&self) -> u16 {
-        self.mtu.or_else(|| self.guest.mtu()).unwrap_or(DEFAULT_MTU)
+        self.mtu.or_else(|| self.guest.mtu()).unwrap_or(mtu::DEFAULT)
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        check_mtu(|| self.socket.path().display().to_string(), mtu)?;
+        mtu::check(mtu, &mtu::VALID, || self.socket.path().display().to_string())?;
         self.mtu = Some(mtu);
         Ok(())
     }
@@ -223,8 +224,11 @@ impl Options {
         let client = spec.take_switch("client", false)?;
         let mtu = match spec.take_parsed("mtu", 0, "bytes, 68 to 65521")? {
             0 => None,
-            mtu if (MIN_MTU..=MAX_MTU).contains(&mtu) => Some(mtu),
-            mtu => return Err(spec.error(format!("mtu={mtu}: expected {MIN_MTU} to {MAX_MTU}"))),
+            bytes if mtu::VALID.contains(&bytes) => Some(bytes),
+            bytes => {
+                let (least, most) = (mtu::MIN, mtu::MAX);
+                return Err(spec.error(format!("mtu={bytes}: expected {least} to {most}")));
+            }
         };
         let offloads = spec.take_switch("offloads", true)?;
         let inband = spec.take_switch("inband", false)?;

@@ -5,22 +5,31 @@
 //! - [`tx_buffer`]: packets that wait until there is a burst of them
 //! - [`idle`]: what a worker does without frames: it goes on polling, then sleeps
 //! - [`sleep`]: how it sleeps until a device announces a frame
+//! - [`driver`]: what a driver says of itself, and what it gives when it opens a port
 //! - [`port`]: the control side of a port: link, MAC, MTU, statistics
 //! - [`events`]: how a port tells that its link changed or that it is gone
+//! - [`mtu`]: the bounds of MTUs
+//! - [`access`]: options that say who may connect to a socket
+//! - [`spelling`]: the name that somebody may have meant
 //! - [`stats`]: counters per queue, and the reasons for which frames are dropped
 //! - [`spec`]: device strings such as `vhost-user:/run/vm1.sock,queues=2`
 
+pub mod access;
+pub mod driver;
 pub mod events;
 pub mod idle;
+pub mod mtu;
 mod offload;
 pub mod port;
 pub mod queue;
 pub mod shared;
 pub mod sleep;
 pub mod spec;
+pub mod spelling;
 pub mod stats;
 pub mod tx_buffer;
 
+pub use driver::{DriverInfo, OpenPort, OptionInfo};
 pub use events::{PortEvent, PortEvents};
 pub use idle::{Idle, IdleOptions, Load, LoadReport};
 pub use port::{Error, Link, Port, PortControl, PortInfo};
@@ -28,5 +37,6 @@ pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
 pub use shared::{SharedTxQueue, share_out};
 pub use sleep::{Sleeper, Slept};
 pub use spec::DeviceSpec;
+pub use spelling::closest;
 pub use stats::{DropReason, PacketTally, PortStats, QueueStats, Stats};
 pub use tx_buffer::{TxBuffer, TxBufferOptions};

@@ -17,6 +17,7 @@ use std::ptr::NonNull;
 use arrayvec::ArrayVec;
 
 use crate::copy::{copy, copy_line, copy_short, is_short};
+use crate::headers::ethernet::LINK_HEADERS;
 use crate::offload::{BadOffload, Capabilities, Offload, OffloadRequest};
 
 /// Largest number of frames in one burst.
@@ -31,7 +32,7 @@ pub const HEAD_CAPACITY: usize = 192;
 
 /// Largest frame, in bytes: a 64 KiB segment with its link-layer headers. A frame whose bytes are
 /// all head has 65,535 at most.
-pub const MAX_FRAME_LEN: usize = 65_535 + 18;
+pub const MAX_FRAME_LEN: usize = 65_535 + LINK_HEADERS;
 
 /// Where a piece of memory is, and how long: a pointer and a length that promise nothing.
 ///

@@ -27,6 +27,7 @@ pub mod segmentation;
 pub use frame::{
     BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,
 };
+pub use headers::ethernet::{HEADER_LEN as ETHERNET_HEADER_LEN, LINK_HEADERS};
 pub use mac::MacAddr;
 pub use offload::{BadOffload, Capabilities, Gso, Offload, OffloadRequest};
 pub use owned::Packet;

@@ -14,9 +14,10 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::OpenPort;
 use eal::clock;
-use ethdev::{Link, PortControl, PortInfo, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
+use ethdev::{
+    Link, OpenPort, PortControl, PortInfo, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue,
+};
 use packet::{BURST, Frame, FrameBatch, MacAddr};
 use switch::{PortOptions, Switch, SwitchConfig};
 

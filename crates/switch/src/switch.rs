@@ -1,11 +1,12 @@
 //! The switch as an application sees it.
 
+use ethdev::OpenPort;
 use std::io;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use eal::{Workers, clock};
 use packet::pool::DATA_ROOM;
 use packet::{MacAddr, Pool};

@@ -1,8 +1,7 @@
 //! From a device string to an open vDPA device, and what there is on this machine.
 
-use drivers::DriverInfo;
 use eal::sandbox::Needs;
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, DriverInfo, Error};
 
 use crate::device::VdpaDevice;
 use crate::{kernel, virtio_pci};

@@ -5,11 +5,12 @@
 //! another one whose owner takes nothing that is not complete. This needs root, for a network
 //! namespace of its own; without it nothing is played.
 
+use ethdev::OpenPort;
 use std::cell::RefCell;
 use std::fs::File;
 use std::os::fd::AsFd;
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use e2e::Netns;
 use packet::{BURST, Capabilities, Frame, Gso, Offload};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};

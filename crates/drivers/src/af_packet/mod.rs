@@ -16,12 +16,13 @@ mod socket;
 mod tests;
 mod transmit;
 
+use packet::LINK_HEADERS;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use eal::Epoll;
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo};
 
 use self::receive::PacketRx;
 use self::socket::{Receiver, Sender, Shape};
@@ -29,10 +30,9 @@ use self::transmit::PacketTx;
 use crate::interfaces::{Interfaces, name_problem};
 use crate::kernel::control::open_port;
 use crate::kernel::interface::{Interface, NotOpened};
-use crate::kernel::link::{LINK_HEADERS, LinkState};
+use crate::kernel::link::LinkState;
 use crate::kernel::options::{MAX_MTU, Settings, about, take_queue_size};
 use crate::kernel::session::{Device, Driver, Opened};
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use eal::Epoll;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::headers::ethernet::TAG_LEN;
-use packet::{BURST, BadOffload, Capabilities, FrameBatch, OffloadRequest};
+use packet::{BURST, BadOffload, Capabilities, ETHERNET_HEADER_LEN, FrameBatch, OffloadRequest};
 use rustix::io::readv;
 use virtio::{LEGACY_NET_HEADER_LEN, NET_HEADER_LEN, NetHeader};
 
@@ -17,9 +17,6 @@ use super::socket::Receiver;
 use crate::kernel::link::LinkState;
 use crate::kernel::socket::clear_error;
 use crate::kernel::wait::Waiter;
-
-/// Length of an Ethernet header: nothing shorter is a frame.
-const ETHERNET_HEADER: usize = 14;
 
 /// Bytes of both addresses, behind which a VLAN tag belongs.
 const ADDRESSES: usize = 12;
@@ -91,7 +88,7 @@ impl PacketRx {
         } else {
             self.in_queue()?
         };
-        if len < ETHERNET_HEADER {
+        if len < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
         let mut inserted = 0;

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use ethdev::{DropReason, QueueStats, Sent, TxDriver};
-use packet::{Capabilities, Frame, MAX_FRAME_LEN};
+use packet::{Capabilities, ETHERNET_HEADER_LEN, Frame, MAX_FRAME_LEN};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 use virtio::{LEGACY_NET_HEADER_LEN, NetHeader};
@@ -16,9 +16,6 @@ use super::ring::Slots;
 use super::socket::Sender;
 use crate::gather::{MAX_PIECES, write_frame};
 use crate::kernel::link::LinkState;
-
-/// Length of an Ethernet header: the kernel takes no shorter frame.
-const ETHERNET_HEADER: usize = 14;
 
 /// How often the kernel is called for a burst that it does not take at once.
 const TRIES: u32 = 8;
@@ -54,7 +51,7 @@ impl PacketTx {
     }
 
     fn send(&mut self, frame: &Frame<'_>, max_len: usize) -> Fate {
-        if frame.len() < ETHERNET_HEADER {
+        if frame.len() < ETHERNET_HEADER_LEN {
             return Fate::Dropped(DropReason::TooShort);
         }
         if frame.wire_len() > max_len {

@@ -1,5 +1,6 @@
 //! What is particular to the control side of an AF_XDP port.
 
+use packet::LINK_HEADERS;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
@@ -10,7 +11,6 @@ use super::rest::Rest;
 use super::socket::{Socket, is_bound};
 use super::umem::{CHUNK, HEADROOM};
 use crate::kernel::interface::TagsKept;
-use crate::kernel::link::LINK_HEADERS;
 use crate::kernel::options::MAX_MTU;
 use crate::kernel::session::Device;
 

@@ -38,7 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eal::Epoll;
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo};
 
 use self::attach::attach;
 use self::bpf::Hook;
@@ -54,7 +54,6 @@ use crate::kernel::interface::{Interface, NotOpened, TagsKept};
 use crate::kernel::link::LinkState;
 use crate::kernel::options::{Settings, about};
 use crate::kernel::session::{Driver, Opened};
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {

@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 use eal::Epoll;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::frame::HEAD_CAPACITY;
-use packet::{BURST, Capabilities, FrameBatch, MAX_FRAME_LEN, RawSegment};
+use packet::{BURST, Capabilities, ETHERNET_HEADER_LEN, FrameBatch, MAX_FRAME_LEN, RawSegment};
 use rustix::net::{RecvFlags, recv};
 
 use super::begun;
@@ -19,9 +19,6 @@ use crate::kernel::wait::Waiter;
 
 /// The most pieces of a frame: with headroom, 18 chunks hold 64 KiB.
 pub(super) const MAX_PIECES: usize = 18;
-
-/// Length of an Ethernet header: nothing shorter is a frame.
-const ETHERNET_HEADER: u32 = 14;
 
 /// `XDP_PKT_CONTD`: the frame goes on in the next descriptor.
 pub(super) const CONTINUED: u32 = libc::XDP_PKT_CONTD;
@@ -114,7 +111,7 @@ impl XdpRx {
         let Some(piece) = self.hold(descriptor) else {
             return stats.count_drops(DropReason::BadDescriptor, 1);
         };
-        if piece.len < ETHERNET_HEADER {
+        if (piece.len as usize) < ETHERNET_HEADER_LEN {
             return stats.count_drops(DropReason::TooShort, 1);
         }
         let len = u16::try_from(piece.len).unwrap_or(u16::MAX);

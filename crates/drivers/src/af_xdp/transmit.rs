@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ethdev::{DropReason, QueueStats, Sent, TxDriver};
 use packet::frame::FrameReader;
-use packet::{BURST, Frame};
+use packet::{BURST, ETHERNET_HEADER_LEN, Frame};
 use rustix::io::Errno;
 use rustix::net::{SendFlags, send};
 
@@ -15,9 +15,6 @@ use super::receive::CONTINUED;
 use super::ring::{BrokenRing, Chunk, Consumer, Descriptor, Producer};
 use super::umem::{CHUNK, Umem};
 use crate::kernel::link::LinkState;
-
-/// Length of an Ethernet header: the kernel takes no shorter frame.
-const ETHERNET_HEADER: usize = 14;
 
 /// The most pieces of a frame that the kernel sends (`MAX_SKB_FRAGS`), less one.
 const MAX_PIECES: usize = 16;
@@ -73,7 +70,7 @@ impl XdpTx {
         let (mut sent, mut used) = (Sent::NONE, 0);
         for frame in frames {
             let len = frame.len();
-            if len < ETHERNET_HEADER {
+            if len < ETHERNET_HEADER_LEN {
                 sent.add_dropped(stats, DropReason::TooShort);
             } else if len > max_len {
                 sent.add_dropped(stats, DropReason::TooLong);

@@ -40,9 +40,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
 use eal::pci::{PciDevice, Spaces};
-use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use descriptors::RingMemory;
 use devices::Model;
 use filters::receive_bits;

@@ -2,7 +2,7 @@
 
 use eal::pci::PciAddress;
 use eal::pci::info::BadAddress;
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, Error, mtu};
 use packet::MacAddr;
 
 use super::INFO;
@@ -15,9 +15,6 @@ const MAX_QUEUES: u16 = 16;
 /// Bounds of the ring size (82576 datasheet, 8.10.7: lengths of rings are multiples of 128 bytes).
 /// The smallest has room for any packet.
 pub(super) const SIZES: std::ops::RangeInclusive<u16> = 128..=4096;
-
-/// Smallest MTU that IPv4 can do with.
-pub(super) const MIN_MTU: u16 = 68;
 
 /// Largest MTU: with headers, tag and frame check sequence it is below the 9.5 KiB that all
 /// devices can do, and it is what other drivers have.
@@ -56,7 +53,7 @@ impl Options {
             address: UNKNOWN,
             queues,
             queue_size: take_queue_size(&mut spec)?,
-            mtu: spec.take_number("mtu", 1500, &(MIN_MTU..=MAX_MTU))?,
+            mtu: spec.take_number("mtu", 1500, &(mtu::MIN..=MAX_MTU))?,
             mac: spec.take_station("mac")?,
             promiscuous: spec.take_switch("promiscuous", true)?,
             groups: take_groups(&mut spec)?,

@@ -14,7 +14,7 @@ use super::filters::{Vlans, receive_bits};
 use super::hardware::Hardware;
 use super::interrupts::LinkSource;
 use super::lane::Lane;
-use super::options::{MAX_MTU, MIN_MTU, Options};
+use super::options::{MAX_MTU, Options};
 use super::receive::RxRing;
 use super::registers::Registers;
 use super::statistics::Totals;
@@ -249,10 +249,7 @@ impl<R: Registers> PortControl for IgbPort<R> {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if !(MIN_MTU..=MAX_MTU).contains(&mtu) {
-            let reason = format!("MTU {mtu}: expected {MIN_MTU} to {MAX_MTU}");
-            return Err(self.shared.failed(reason));
-        }
+        ethdev::mtu::check(mtu, &(ethdev::mtu::MIN..=MAX_MTU), || self.shared.what())?;
         self.check_present()?;
         // Frames may span buffers at any MTU, so no queue has to change.
         self.shared.hardware.set_longest_frame(longest_frame(mtu));

@@ -15,15 +15,14 @@ use eal::{Counter, DmaSpace};
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::pool::{CACHE_SIZE, DATA_ROOM};
 use packet::prefetch::prefetch_read;
-use packet::{BURST, FrameBatch, Offload, Packet, Pool, PoolCache, RawSegment};
+use packet::{
+    BURST, ETHERNET_HEADER_LEN, FrameBatch, Offload, Packet, Pool, PoolCache, RawSegment,
+};
 
 use super::descriptors::{DescriptorRing, Received, empty_buffer};
 use super::hardware::{Hardware, HardwareError};
 use super::lane::Lane;
 use super::registers::{Registers, RxRegisters, dctl, srrctl};
-
-/// Shortest frame: an Ethernet header.
-const MIN_FRAME: usize = 14;
 
 /// Most buffers of one frame. The longest, 9.5 KiB, takes 5.
 const MAX_CHAIN: usize = 8;
@@ -254,7 +253,7 @@ impl<R: Registers> RxRing<R> {
     fn push(&mut self, status: Received, batch: &mut FrameBatch) -> Result<(), DropReason> {
         self.check(status)?;
         let len = status.len();
-        if len < MIN_FRAME {
+        if len < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
         let first = self.next;
@@ -295,7 +294,7 @@ impl<R: Registers> RxRing<R> {
         }
         let (head, body) = segments.split_first().ok_or(DropReason::BadDescriptor)?;
         let len = u16::try_from(head.len()).map_err(|_| DropReason::BadDescriptor)?;
-        if usize::from(len) < MIN_FRAME {
+        if usize::from(len) < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
         // SAFETY: as in `push`, for all buffers.

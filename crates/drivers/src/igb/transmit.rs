@@ -12,7 +12,9 @@ use arrayvec::ArrayVec;
 use eal::DmaSpace;
 use ethdev::{DropReason, PacketTally, QueueStats, Sent, TxDriver};
 use packet::pool::{DATA_ROOM, MAX_SEGMENTS, Returns};
-use packet::{BURST, Capabilities, Frame, Packet, Pool, PoolCache};
+use packet::{
+    BURST, Capabilities, ETHERNET_HEADER_LEN, Frame, LINK_HEADERS, Packet, Pool, PoolCache,
+};
 
 use super::context::{Contexts, Plan, Unfit};
 use super::descriptors::{DescriptorRing, tx};
@@ -20,12 +22,6 @@ use super::hardware::{Hardware, HardwareError};
 use super::lane::Lane;
 use super::receive::{SPARE, halves};
 use super::registers::{Registers, TxRegisters, dctl};
-
-/// Shortest frame: an Ethernet header. The device pads what is shorter than Ethernet wants.
-const MIN_FRAME: usize = 14;
-
-/// What a frame may have on top of the MTU: Ethernet header and one VLAN tag.
-const LINK_HEADERS: usize = 18;
 
 /// Most bytes of one descriptor. Devices could do with a little more.
 const MAX_PIECE: usize = 8192;
@@ -472,7 +468,7 @@ fn split(
 /// Whether a frame can be sent that has `len` bytes, or `wire_len` at most after it was cut.
 #[inline]
 fn check(len: usize, wire_len: usize, most: usize) -> Result<(), DropReason> {
-    if len < MIN_FRAME {
+    if len < ETHERNET_HEADER_LEN {
         Err(DropReason::TooShort)
     } else if wire_len > most {
         Err(DropReason::TooLong)

@@ -6,7 +6,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
+use ethdev::{Error, Link, OpenPort, PortControl, PortEvent, PortEvents, PortInfo};
 use packet::MacAddr;
 
 use super::interface::{Interface, NotOpened, missing};
@@ -15,7 +15,6 @@ use super::options::Settings;
 use super::session::{Driver, Session};
 use super::slot::Slots;
 use crate::interfaces::{Interfaces, names};
-use crate::open::OpenPort;
 
 /// What the control side of a port and the thread that watches its interface share.
 struct Shared<D: Driver> {

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::interfaces::Interfaces;
-use crate::open::closest;
+use ethdev::closest;
 
 /// An interface that exists.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! Whether a port's interface is there and up. A thread per port sleeps until the kernel says on
 //! a netlink socket (rtnetlink(7)) that a link changed.
 
+use packet::LINK_HEADERS;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -14,9 +15,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
-
-/// Bytes of an Ethernet header and a VLAN tag.
-pub(crate) const LINK_HEADERS: usize = 18;
 
 /// What the queues of a port and its control side share.
 #[derive(Debug)]

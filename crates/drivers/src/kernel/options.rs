@@ -1,12 +1,7 @@
 //! What device strings say about ports on interfaces of the host, whatever the driver.
 
-use ethdev::{DeviceSpec, Error};
-use packet::MacAddr;
-
-use super::link::LINK_HEADERS;
-
-/// Smallest MTU that the kernel takes (`ETH_MIN_MTU`).
-const MIN_MTU: u16 = 68;
+use ethdev::{DeviceSpec, Error, mtu};
+use packet::{LINK_HEADERS, MacAddr};
 
 /// Largest MTU: what the length of a frame's head can say.
 #[allow(clippy::cast_possible_truncation, reason = "a constant that fits")]
@@ -14,7 +9,7 @@ pub(crate) const MAX_MTU: u16 = u16::MAX - LINK_HEADERS as u16;
 
 /// The options that mean the same to all such ports.
 pub(crate) mod about {
-    use crate::open::OptionInfo;
+    use ethdev::OptionInfo;
 
     pub(crate) const QUEUE_SIZE: OptionInfo = OptionInfo {
         name: "queue_size",
@@ -47,7 +42,7 @@ impl Settings {
     /// Takes these options out of a device string.
     pub(crate) fn take(spec: &mut DeviceSpec) -> Result<Self, Error> {
         Ok(Self {
-            mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
+            mtu: spec.take_optional_number("mtu", &(mtu::MIN..=MAX_MTU))?,
             mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,
             promiscuous: spec.take_switch("promiscuous", true)?,
         })

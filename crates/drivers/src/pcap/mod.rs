@@ -17,15 +17,15 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use ethdev::{
-    DeviceSpec, DropReason, Error, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue,
+    DeviceSpec, DriverInfo, DropReason, Error, OpenPort, OptionInfo, QueueStats, RxDriver, RxQueue,
+    Sent, TxDriver, TxQueue,
 };
-use packet::{BURST, Frame, FrameBatch, MAX_FRAME_LEN};
+use packet::{BURST, ETHERNET_HEADER_LEN, Frame, FrameBatch, MAX_FRAME_LEN};
 
 use self::reader::{CaptureReader, Step};
 use self::recording::Recording;
 use self::writer::CaptureWriter;
 use crate::control::{OpenFlag, PlainControl};
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use crate::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// About this driver.
@@ -57,9 +57,6 @@ pub const INFO: DriverInfo = DriverInfo {
     ],
 };
 
-/// The shortest frame that is received: an Ethernet header.
-const MIN_FRAME: usize = 14;
-
 /// Options of a pcap port, parsed.
 #[derive(Debug)]
 pub(crate) struct Config {
@@ -88,7 +85,8 @@ impl Config {
                 _ => return Err(spec.error(format!("loop={text}: expected on, or how often"))),
             },
         };
-        let snaplen = spec.take_number("snaplen", MAX_FRAME_LEN, &(MIN_FRAME..=MAX_FRAME_LEN))?;
+        let snaplen =
+            spec.take_number("snaplen", MAX_FRAME_LEN, &(ETHERNET_HEADER_LEN..=MAX_FRAME_LEN))?;
         let config = Self { rx, tx: spec.take("tx"), times, snaplen };
         let no_file = spec.error("expected a file to receive from, or tx=FILE to write to");
         spec.finish(&INFO.option_names())?;
@@ -194,7 +192,9 @@ impl RxDriver for PcapRx {
         for _ in 0..max.min(BURST) {
             let Some(slot) = self.slots.next_slot() else { break };
             match source.step(slot) {
-                Step::Frame(len) if len < MIN_FRAME => stats.count_drops(DropReason::TooShort, 1),
+                Step::Frame(len) if len < ETHERNET_HEADER_LEN => {
+                    stats.count_drops(DropReason::TooShort, 1);
+                }
                 Step::Frame(len) => {
                     if !self.slots.commit(len) {
                         stats.count_drops(DropReason::TooLong, 1);

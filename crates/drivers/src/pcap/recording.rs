@@ -2,12 +2,10 @@
 
 use super::reader::{CaptureReader, Step};
 use crate::slots::MAX_SLOT_LEN;
+use packet::ETHERNET_HEADER_LEN;
 
 /// The largest recording, in bytes of frames. Larger files can be replayed once.
 const MAX_BYTES: usize = 256 << 20;
-
-/// The shortest frame that is replayed: an Ethernet header.
-const MIN_FRAME: usize = 14;
 
 /// Frames in memory, and how far they are replayed.
 #[derive(Debug)]
@@ -29,7 +27,7 @@ impl Recording {
         let mut recording = Self { bytes: Vec::new(), ends: Vec::new(), next: 0, repeats };
         loop {
             match reader.step(&mut frame) {
-                Step::Frame(len) if len >= MIN_FRAME => {
+                Step::Frame(len) if len >= ETHERNET_HEADER_LEN => {
                     recording.bytes.extend(frame.iter().take(len));
                     recording.ends.push(recording.bytes.len());
                 }

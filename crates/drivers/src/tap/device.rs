@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use packet::Capabilities;
 use rustix::fs::fstat;
 
-use super::{MAX_MTU, sys};
+use super::sys;
 use crate::interfaces::Interfaces;
 use crate::kernel::place::{Place, Remote, facts_elsewhere};
 use crate::kernel::session::Device;
@@ -93,7 +93,7 @@ impl Device for TapDevice {
     }
 
     fn max_mtu(&self) -> u16 {
-        MAX_MTU
+        ethdev::mtu::MAX
     }
 
     fn extended_stats(&self) -> Vec<(String, u64)> {

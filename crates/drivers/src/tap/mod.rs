@@ -20,7 +20,7 @@ mod tests;
 use std::sync::Arc;
 
 use eal::Epoll;
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, mtu};
 use packet::MacAddr;
 
 use self::attach::Attached;
@@ -32,7 +32,6 @@ use crate::kernel::interface::{Interface, NotOpened};
 use crate::kernel::link::LinkState;
 use crate::kernel::options::Settings;
 use crate::kernel::session::{Driver, Opened};
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -63,12 +62,6 @@ pub const INFO: DriverInfo = DriverInfo {
 /// Largest number of queues; the kernel would take 256.
 const MAX_QUEUES: usize = 64;
 
-/// Smallest MTU that the kernel takes (`ETH_MIN_MTU`).
-const MIN_MTU: u16 = 68;
-
-/// Largest MTU of a TAP interface: 65,535 bytes with the Ethernet header.
-const MAX_MTU: u16 = 65_521;
-
 /// Options of a TAP port, parsed.
 pub(crate) struct Config {
     interface: String,
@@ -88,7 +81,7 @@ impl Config {
         let config = Self {
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
             settings: Settings {
-                mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
+                mtu: spec.take_optional_number("mtu", &(mtu::VALID))?,
                 mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,
                 promiscuous: false,
             },
@@ -133,7 +126,7 @@ struct Tap {
 impl Driver for Tap {
     const NAME: &'static str = INFO.name;
     const TITLE: &'static str = "TAP";
-    const MAX_MTU: u16 = MAX_MTU;
+    const MAX_MTU: u16 = mtu::MAX;
     const ALWAYS_PROMISCUOUS: bool = true;
     const MAKES_INTERFACES: bool = true;
     type Rx = TapRx;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use eal::Epoll;
 use ethdev::{DropReason, QueueStats, RxDriver, Sent, TxDriver};
-use packet::{BURST, BadOffload, Capabilities, Frame, FrameBatch, MAX_FRAME_LEN};
+use packet::{
+    BURST, BadOffload, Capabilities, ETHERNET_HEADER_LEN, Frame, FrameBatch, MAX_FRAME_LEN,
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::{Errno, readv, writev};
 use virtio::NetHeader;
@@ -16,9 +18,6 @@ use crate::gather::{MAX_PIECES, write_frame};
 use crate::kernel::link::LinkState;
 use crate::kernel::wait::Waiter;
 use crate::slots::{MAX_SLOT_LEN, SlotBatch};
-
-/// Length of an Ethernet header: the kernel takes no shorter frame.
-const ETHERNET_HEADER: usize = 14;
 
 /// The receive side: what the host sends through the interface.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ impl TapRx {
         let Some(slot) = self.slots.next_slot() else { return false };
         let mut header = [0; NET_HEADER_LEN];
         match read_frame(&self.fd, header_part(&mut header, self.offloads), slot) {
-            Ok(len) if len < ETHERNET_HEADER => stats.count_drops(DropReason::TooShort, 1),
+            Ok(len) if len < ETHERNET_HEADER_LEN => stats.count_drops(DropReason::TooShort, 1),
             // The slot is longer than any frame that fits: a full one was cut.
             Ok(len) if !self.slots.commit(len) => stats.count_drops(DropReason::TooLong, 1),
             Ok(_) => self.take_offload(header, stats),
@@ -187,7 +186,7 @@ impl TapTx {
 
     /// Sends a frame; `None` when it found no room, otherwise why it was dropped, if it was.
     fn send(&mut self, frame: &Frame<'_>) -> Option<Result<(), DropReason>> {
-        if frame.len() < ETHERNET_HEADER {
+        if frame.len() < ETHERNET_HEADER_LEN {
             return Some(Err(DropReason::TooShort));
         }
         loop {

@@ -18,7 +18,7 @@ mod port;
 use std::io;
 use std::sync::Arc;
 
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, Error, OpenPort};
 use vhost::backend::EventSink;
 use vhost::net::NetDevice;
 use vhost::vduse::{ControlFile, DeviceFile, Kernel as _, Offer, device};
@@ -29,7 +29,6 @@ use self::bus::{Bus, BusDriver};
 use self::options::Options;
 use self::port::{Attachment, VduseControl};
 use crate::backend::{LinkState, SharedControl, queues, random_mac};
-use crate::open::OpenPort;
 
 /// Opens a port.
 ///

@@ -1,12 +1,10 @@
 //! The options of a VDUSE port.
 
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, DriverInfo, Error, OptionInfo, mtu};
 use packet::MacAddr;
 use vhost::net::device::MAX_QUEUE_PAIRS;
 
 use super::bus::BusDriver;
-use crate::backend::{MAX_MTU, MIN_MTU};
-use crate::open::{DriverInfo, OptionInfo};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -97,7 +95,7 @@ impl Options {
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUE_PAIRS))?,
             size,
             mac: spec.take_optional("mac", "an address such as 52:54:00:12:34:56")?,
-            mtu: spec.take_optional_number("mtu", &(MIN_MTU..=MAX_MTU))?,
+            mtu: spec.take_optional_number("mtu", &(mtu::MIN..=mtu::MAX))?,
             offloads: spec.take_switch("offloads", true)?,
         };
         spec.finish(&INFO.option_names())?;

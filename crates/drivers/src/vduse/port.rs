@@ -13,7 +13,7 @@ use vhost::vduse::{ControlFile, device};
 use super::bus::{Bus, BusDriver};
 use super::netlink;
 use super::options::INFO;
-use crate::backend::{DEFAULT_MTU, LinkState, MAX_MTU, check_mtu, random_mac, ring_stats, taken};
+use crate::backend::{LinkState, random_mac, ring_stats, taken};
 
 /// A device in the kernel that is served here. Dropping this removes it, unless it is used and to
 /// be kept: then it stays, for the next port of the same name.
@@ -124,7 +124,7 @@ impl VduseControl {
         slots: Vec<Arc<RingSlot>>,
         mtu: Option<u16>,
     ) -> Self {
-        let mtu = mtu.unwrap_or(DEFAULT_MTU);
+        let mtu = mtu.unwrap_or(ethdev::mtu::DEFAULT);
         Self { attachment, link, guest, slots, mac: random_mac(), mtu }
     }
 }
@@ -132,7 +132,12 @@ impl VduseControl {
 impl PortControl for VduseControl {
     fn info(&self) -> PortInfo {
         let queues = self.slots.len() / 2;
-        PortInfo { driver: INFO.name, rx_queues: queues, tx_queues: queues, max_mtu: MAX_MTU }
+        PortInfo {
+            driver: INFO.name,
+            rx_queues: queues,
+            tx_queues: queues,
+            max_mtu: ethdev::mtu::MAX,
+        }
     }
 
     fn link(&self) -> Link {
@@ -153,7 +158,9 @@ impl PortControl for VduseControl {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        check_mtu(|| format!("VDUSE device '{}'", self.attachment.name), mtu)?;
+        ethdev::mtu::check(mtu, &ethdev::mtu::VALID, || {
+            format!("VDUSE device '{}'", self.attachment.name)
+        })?;
         self.mtu = mtu;
         Ok(())
     }

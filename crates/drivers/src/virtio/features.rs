@@ -1,14 +1,12 @@
 //! Which features to use of those that a device offers, and what follows from them.
 
+use packet::LINK_HEADERS;
 use virtio::Features;
 
 use super::memory::DATA_OFFSET;
 
 /// Bytes of a frame that one buffer holds at least: an ordinary frame with tags and some more.
 const SLOT_ROOM: usize = 2176;
-
-/// What a frame may have on top of the MTU: Ethernet header and one VLAN tag.
-pub(crate) const LINK_HEADERS: usize = 18;
 
 /// Bytes of a frame that a transmit buffer holds.
 pub(crate) const TRANSMIT_ROOM: usize = SLOT_ROOM;

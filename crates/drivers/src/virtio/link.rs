@@ -11,8 +11,6 @@ use eal::EventFd;
 use ethdev::{Error, Link, PortEvent, PortEvents};
 use packet::MacAddr;
 
-use super::options::MIN_MTU;
-
 /// How long a change of a port may take: all that it takes to start the device again, at worst.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -112,10 +110,7 @@ impl Settings {
 
     /// As [`PortControl::set_mtu`](ethdev::PortControl::set_mtu).
     pub(crate) fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        if !(MIN_MTU..=self.max_mtu).contains(&mtu) {
-            let most = self.max_mtu;
-            return Err(self.failed(format!("MTU {mtu}: expected {MIN_MTU} to {most}")));
-        }
+        ethdev::mtu::check(mtu, &(ethdev::mtu::MIN..=self.max_mtu), || self.name.clone())?;
         self.change(Wishes { mtu, ..self.wishes })?;
         self.mtu.store(mtu, Relaxed);
         Ok(())

@@ -1,6 +1,6 @@
 //! What device strings say about rings and features, whatever the transport.
 
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, Error, mtu};
 use virtio::Features;
 use virtio::packed::MAX_SIZE;
 use virtio::ring::QueueSize;
@@ -10,12 +10,9 @@ use super::features::with_valid_offloads;
 /// Largest number of queue pairs: with the control queue, ring indexes fit into 8 bits.
 const MAX_QUEUES: u16 = 127;
 
-/// Smallest MTU: what every IPv4 host takes (RFC 791).
-pub(crate) const MIN_MTU: u16 = 68;
-
 /// The options that mean the same to every transport; the device may be a program behind a socket.
 pub(crate) mod about {
-    use crate::open::OptionInfo;
+    use ethdev::OptionInfo;
 
     pub(crate) const QUEUES: OptionInfo =
         OptionInfo { name: "queues", value: "N", help: "queue pairs, 1 to 127 (default 1)" };
@@ -88,7 +85,7 @@ impl NetOptions {
             queue_size: take_queue_size(spec, packed)?,
             features: take_features(spec, packed)?,
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
-            mtu: spec.take_optional_number("mtu", &(MIN_MTU..=u16::MAX))?,
+            mtu: spec.take_optional_number("mtu", &(mtu::MIN..=u16::MAX))?,
             control,
             vlans: take_vlans(spec)?,
         })

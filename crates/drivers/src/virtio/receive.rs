@@ -10,7 +10,9 @@ use ethdev::queue::copy_packets;
 use ethdev::{DropReason, QueueStats, RxDriver};
 use packet::frame::{HEAD_CAPACITY, HEAD_LEN};
 use packet::prefetch::prefetch_read;
-use packet::{BURST, Capabilities, FrameBatch, Packet, Pool, PoolCache, RawSegment};
+use packet::{
+    BURST, Capabilities, ETHERNET_HEADER_LEN, FrameBatch, Packet, Pool, PoolCache, RawSegment,
+};
 use virtio::driver::{Buffer, DriverQueue, DriverRing, RingError};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
@@ -18,9 +20,6 @@ use super::kick::Kick;
 use super::lane::{Lane, Ring};
 use super::memory::Slots;
 use super::store::{PacketStore, Span, Store};
-
-/// Shortest frame: an Ethernet header.
-const MIN_FRAME: usize = 14;
 
 /// Most buffers that one frame may span: 64 KiB take 31.
 const MAX_MERGED: usize = 64;
@@ -321,7 +320,7 @@ impl<S: Store> Buffers<S> {
     #[inline(always)]
     fn push(&self, used: Taken, batch: &mut FrameBatch) -> Result<(), DropReason> {
         let frame = used.first(self.agreed.header).ok_or(DropReason::TooShort)?;
-        if frame.len() < MIN_FRAME {
+        if frame.len() < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
         if !self.is_plain(used) {
@@ -416,7 +415,7 @@ impl<S: Store> Buffers<S> {
         segments: &[RawSegment],
         batch: &mut FrameBatch,
     ) -> Result<(), DropReason> {
-        if segments.iter().map(RawSegment::len).sum::<usize>() < MIN_FRAME {
+        if segments.iter().map(RawSegment::len).sum::<usize>() < ETHERNET_HEADER_LEN {
             return Err(DropReason::TooShort);
         }
         if !self.is_plain(first) {

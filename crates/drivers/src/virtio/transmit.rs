@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use arrayvec::ArrayVec;
 use eal::DmaSpace;
 use ethdev::{DropReason, PacketTally, QueueStats, Sent, TxDriver};
-use packet::{BURST, Capabilities, Frame, FrameReader, Packet, PoolCache};
+use packet::{
+    BURST, Capabilities, ETHERNET_HEADER_LEN, Frame, FrameReader, LINK_HEADERS, Packet, PoolCache,
+};
 use virtio::NetHeader;
 use virtio::driver::{Buffer, DmaMemory, DmaPart, DmaSlice, DriverQueue, DriverRing, RingError};
 
@@ -15,12 +17,6 @@ use super::kept::Kept;
 use super::kick::Kick;
 use super::lane::{Lane, Ring};
 use super::memory::Slots;
-
-/// Shortest frame: an Ethernet header.
-const MIN_FRAME: usize = 14;
-
-/// What a frame may have on top of the MTU: Ethernet header and one VLAN tag.
-const LINK_HEADERS: usize = 18;
 
 /// Most buffers that one frame may take: 64 KiB take 31.
 pub(crate) const MAX_PIECES: usize = 32;
@@ -234,7 +230,7 @@ impl Buffers {
         let mut sent = Sent::NONE;
         for frame in frames.iter().take(BURST) {
             let len = frame.len();
-            if len < MIN_FRAME {
+            if len < ETHERNET_HEADER_LEN {
                 sent.add_dropped(stats, DropReason::TooShort);
             } else if len > most && frame.wire_len() > most {
                 sent.add_dropped(stats, DropReason::TooLong);
@@ -447,7 +443,7 @@ impl Buffers {
         mtu: u16,
     ) -> Result<PacketFate, RingError> {
         let (len, most) = (packet.len(), usize::from(mtu) + LINK_HEADERS);
-        if len < MIN_FRAME {
+        if len < ETHERNET_HEADER_LEN {
             return Ok(PacketFate::Dropped(packet, DropReason::TooShort));
         }
         if len > most && packet.as_frame().wire_len() > most {

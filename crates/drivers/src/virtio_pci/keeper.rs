@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use eal::EventFd;
 use ethdev::{Error, PortEvent};
-use packet::Frame;
+use packet::{Frame, LINK_HEADERS};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vhost::net::announce::announcement;
 use virtio::Features;
@@ -20,7 +20,6 @@ use super::port::State;
 use super::registers::{DRIVER_OK, NEEDS_RESET};
 use super::session::Session;
 use crate::virtio::control_queue::Command;
-use crate::virtio::features::LINK_HEADERS;
 use crate::virtio::lane::Lanes;
 use crate::virtio::link::{Change, Wishes};
 

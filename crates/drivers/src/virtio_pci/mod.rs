@@ -49,11 +49,10 @@ use std::sync::atomic::AtomicU16;
 
 use eal::EventFd;
 use eal::pci::{PciDevice, Spaces};
-use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
 pub(crate) use hardware::is_network_device;
 
-use crate::open::{DriverInfo, OpenPort, OptionInfo};
 use crate::virtio::lane::Lanes;
 use crate::virtio::options::about;
 use crate::virtio::receive::Receiver;

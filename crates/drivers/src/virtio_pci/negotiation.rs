@@ -14,7 +14,6 @@ use crate::virtio::features::receive_room;
 use crate::virtio::kick::Kick;
 use crate::virtio::link::Wishes;
 use crate::virtio::memory::Parts;
-use crate::virtio::options::MIN_MTU;
 use crate::virtio::plan::RingPlan;
 use crate::virtio::receive::RxRing;
 use crate::virtio::transmit::TxRing;
@@ -59,7 +58,9 @@ pub(super) fn features(device: &Device, options: &Options) -> Result<Features, T
     }
     check_order(features)?;
     if features.contains(Features::MTU)
-        && NetConfig::read(&*device.registers, features).mtu.is_some_and(|mtu| mtu < MIN_MTU)
+        && NetConfig::read(&*device.registers, features)
+            .mtu
+            .is_some_and(|mtu| mtu < ethdev::mtu::MIN)
     {
         features -= Features::MTU;
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use arrayvec::ArrayVec;
 use eal::pci::PciDevice as _;
-use ethdev::{DropReason, Error, PortEvent};
+use ethdev::{DropReason, Error, OpenPort, PortEvent};
 use packet::builder::FrameBuilder;
 use packet::{BURST, Frame, MacAddr, Packet, Pool, PoolCache};
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -18,7 +18,6 @@ use virtio::Features;
 use super::model::{Model, ModelWindows, Shape};
 use super::open_on;
 use super::options::Options;
-use crate::open::OpenPort;
 use crate::testing::{PATIENCE, wait_for};
 
 fn open(model: &Model, options: &str) -> Result<OpenPort, Error> {

@@ -28,14 +28,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
 use eal::EventFd;
-use ethdev::{DeviceSpec, Error, QueueStats, RxQueue, TxQueue};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
-use crate::open::{DriverInfo, Drivers, OpenPort, OptionInfo};
-use crate::sockets;
+use crate::open::Drivers;
 use crate::virtio::lane::Lanes;
 use crate::virtio::options::about;
 use crate::virtio::receive::Receiver;
 use crate::virtio::transmit::Transmitter;
+use ethdev::access;
 use options::Options;
 use port::VirtioUserPort;
 
@@ -51,8 +51,8 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "on|off",
             help: "listen at PATH for the back-end (default off: connect to it)",
         },
-        sockets::GROUP,
-        sockets::MODE,
+        access::GROUP,
+        access::MODE,
         OptionInfo { name: "mac", value: "MAC", help: "own address (default: derived from PATH)" },
         OptionInfo { name: "mtu", value: "BYTES", help: "68 to 65535 (default 1500)" },
         OptionInfo {

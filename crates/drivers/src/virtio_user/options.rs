@@ -6,8 +6,8 @@ use packet::MacAddr;
 use virtio::Features;
 
 use super::INFO;
-use crate::sockets::take_access;
 use crate::virtio::options::NetOptions;
+use ethdev::access::take_access;
 
 /// Entries of a ring unless told otherwise.
 const QUEUE_SIZE: u16 = 256;

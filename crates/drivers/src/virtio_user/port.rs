@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use eal::EventFd;
 use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
-use packet::MacAddr;
+use packet::{LINK_HEADERS, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use vhost::frontend::Endpoint;
 use virtio::Features;
@@ -18,7 +18,6 @@ use super::options::Options;
 use super::rings::Rings;
 use super::session::Session;
 use crate::virtio::control_queue::Command;
-use crate::virtio::features::LINK_HEADERS;
 use crate::virtio::lane::Lanes;
 use crate::virtio::link::{Change, LinkState, PortThread, Settings, Wishes};
 

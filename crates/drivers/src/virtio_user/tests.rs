@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use ethdev::{DropReason, PortEvent};
+use ethdev::{DropReason, OpenPort, PortEvent};
 use packet::{BURST, Frame, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tempfile::TempDir;
 
-use crate::open::{Drivers, OpenPort, open};
+use crate::open::{Drivers, open};
 
 /// How long anything may take on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(20);

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use eal::signals::Signals;
 use eal::{Workers, clock};
-use ethdev::Port;
+use ethdev::{OpenPort, Port};
 use hdrhistogram::Histogram;
 use packet::MacAddr;
 use switch::{PortOptions, Switch, SwitchConfig};

@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use eal::signals::Signals;
 use eal::{Workers, clock};
-use ethdev::{Port, Stats};
+use ethdev::{OpenPort, Port, Stats};
 use hdrhistogram::Histogram;
 
 use super::frame::Builder;

@@ -6,9 +6,11 @@
 use std::io;
 use std::sync::Arc;
 
-use drivers::{Drivers, OpenPort};
+use drivers::Drivers;
 use eal::{WorkerContext, clock};
-use ethdev::{Error, Idle, IdleOptions, Load, Port, RxQueue, TxBuffer, TxBufferOptions, share_out};
+use ethdev::{
+    Error, Idle, IdleOptions, Load, OpenPort, Port, RxQueue, TxBuffer, TxBufferOptions, share_out,
+};
 use packet::headers::EthernetMut;
 use packet::{MacAddr, Pool, PoolCache};
 

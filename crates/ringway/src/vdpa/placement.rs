@@ -4,8 +4,8 @@
 
 use std::path::PathBuf;
 
-use drivers::sockets::take_access;
 use eal::Access;
+use ethdev::access::take_access;
 use ethdev::{DeviceSpec, Error};
 
 /// What such a string begins with.

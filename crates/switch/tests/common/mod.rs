@@ -10,11 +10,10 @@ use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
-use drivers::OpenPort;
 use eal::EventFd;
 use ethdev::{
-    Error, Link, PortControl, PortEvent, PortEvents, PortInfo, QueueStats, RxDriver, RxQueue, Sent,
-    TxDriver, TxQueue,
+    Error, Link, OpenPort, PortControl, PortEvent, PortEvents, PortInfo, QueueStats, RxDriver,
+    RxQueue, Sent, TxDriver, TxQueue,
 };
 use packet::{Frame, FrameBatch, MacAddr};
 

@@ -21,9 +21,8 @@
 //! A device of a program (VDUSE) is asked by the kernel, which waits for it: 30 s, unless told
 //! otherwise, for one that hangs. So it must not be served by the thread that uses it here.
 
-use drivers::DriverInfo;
 use eal::sandbox::{CapabilitySet, Needs, Reach};
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, DriverInfo, Error};
 
 use crate::device::VdpaDevice;
 use crate::registry::Found;

@@ -26,7 +26,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use drivers::DriverInfo;
 use drivers::virtio_pci::capability::Layout;
 use drivers::virtio_pci::config::NetConfig;
 use drivers::virtio_pci::hardware::{Hardware, check_kind};
@@ -35,7 +34,7 @@ use drivers::virtio_pci::window::{MappedBars, Windows};
 use eal::pci::spaces::VFIO_PCI;
 use eal::pci::{DeviceInfo, PciAddress, PciDevice, PciError, Spaces, Sysfs};
 use eal::{EventFd, PeerEvent};
-use ethdev::{DeviceSpec, Error};
+use ethdev::{DeviceSpec, DriverInfo, Error};
 use virtio::{DirtyLog, Features};
 
 use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};

@@ -8,7 +8,8 @@ use ethdev::queue::RxDriver;
 use ethdev::stats::{DropReason, QueueStats};
 use packet::frame::HEAD_CAPACITY;
 use packet::{
-    Capabilities, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest, RawSegment, Segment,
+    Capabilities, ETHERNET_HEADER_LEN, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest,
+    RawSegment, Segment,
 };
 use virtio::device::{Buffer, Buffers, Chain, ChainError, MAX_CHAIN};
 use virtio::net_header::{GSO_NONE, NEEDS_CSUM};
@@ -16,9 +17,6 @@ use virtio::{NET_HEADER_LEN, NetHeader};
 
 use super::announce::announcement;
 use super::ring::{Ring, RingSlot};
-
-/// Shortest frame that has an Ethernet header.
-const MIN_FRAME_LEN: usize = 14;
 
 /// Body segments in a batch: a burst of ordinary chains, and any one chain at its longest.
 const SEGMENTS: usize = 2 * MAX_CHAIN;
@@ -110,7 +108,7 @@ impl NetReceiver {
 /// The ring that the buffers were fetched from must be held until the batch is cleared.
 #[inline]
 unsafe fn push_singles(batch: &mut FrameBatch, header_len: usize, buffers: &[Buffer]) -> usize {
-    let shortest = header_len + MIN_FRAME_LEN;
+    let shortest = header_len + ETHERNET_HEADER_LEN;
     let longest = header_len + MAX_FRAME_LEN;
     let mut count = 0;
     for buffer in buffers {
@@ -152,7 +150,7 @@ unsafe fn push_single(
     slot: &Arc<RingSlot>,
     segment: Segment<'_>,
 ) -> Result<(), Refusal> {
-    if segment.len() < ring.header_len + MIN_FRAME_LEN {
+    if segment.len() < ring.header_len + ETHERNET_HEADER_LEN {
         return Err(Refusal::Drop(DropReason::TooShort));
     }
     if segment.len() > ring.header_len + MAX_FRAME_LEN {
@@ -185,7 +183,7 @@ unsafe fn push_chain(
     // SAFETY: the ring is held, and with it the memory that it has just translated them from.
     let segments = unsafe { RawSegment::get_all_mut(scratch) };
     let len: usize = segments.iter().map(Segment::len).sum();
-    if len < ring.header_len + MIN_FRAME_LEN {
+    if len < ring.header_len + ETHERNET_HEADER_LEN {
         return Err(Refusal::Drop(DropReason::TooShort));
     }
     if len > ring.header_len + MAX_FRAME_LEN {

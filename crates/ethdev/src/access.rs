@@ -1,18 +1,19 @@
 //! The options of device strings that say who may connect to a socket.
 
+use crate::driver::OptionInfo;
+use crate::spec::DeviceSpec;
 use eal::Access;
 use eal::access::{parse_group, parse_mode};
-use ethdev::DeviceSpec;
 
-use crate::open::OptionInfo;
-
-pub(crate) const GROUP: OptionInfo = OptionInfo {
+/// As help pages show it.
+pub const GROUP: OptionInfo = OptionInfo {
     name: "group",
     value: "GROUP",
     help: "group whose processes may connect to the socket, such as kvm",
 };
 
-pub(crate) const MODE: OptionInfo = OptionInfo {
+/// As help pages show it.
+pub const MODE: OptionInfo = OptionInfo {
     name: "mode",
     value: "OCTAL",
     help: "permissions of the socket's file (default: 0660 with a group, else as umask says)",
