@@ -202,6 +202,7 @@ impl Config {
                     mtu: section.mtu,
                     workers: section.workers,
                     tx_retries: section.tx_retries,
+                    ..PortOptions::default()
                 };
                 PortConfig { name, device: section.device, options }
             })

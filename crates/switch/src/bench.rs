@@ -43,7 +43,7 @@ impl Bench {
 
     /// Polls `rx` from now on, as receive queue of `port`.
     pub fn add_input(&mut self, port: u16, rx: RxQueue) {
-        self.inputs.push(Input::new(port, rx));
+        self.inputs.push(Input::new(port, 0, rx));
     }
 
     /// One round of a worker; returns the number of frames.

@@ -76,14 +76,7 @@ impl SwitchConfig {
         range("number of workers", self.worker_count(), 1..=MAX_WORKERS)?;
         range("forwarding database limit", self.fdb_limit, 1..=MAX_FDB_LIMIT)?;
         range("addresses learnt per burst", self.learn_per_burst, 0..=packet::BURST)?;
-        if self.ageing > Duration::ZERO && self.ageing < Duration::from_secs(1)
-            || self.ageing.as_secs() > u64::from(u32::MAX / 2)
-        {
-            let expected = "0 (never) or 1 s and more, at most 68 years".to_owned();
-            let value = format!("{:?}", self.ageing);
-            return Err(Error::Config { setting: "ageing", value, expected });
-        }
-        Ok(())
+        ageing_seconds(self.ageing).map(drop)
     }
 
     /// Number of workers.
@@ -104,6 +97,19 @@ pub struct PortOptions {
     pub tx_retries: u32,
     /// Workers for the receive queues, by index and in turn; empty: spread evenly.
     pub workers: Vec<usize>,
+    /// Taken out of service by the operator: the device stays open, and no frame goes in or out.
+    pub disabled: bool,
+}
+
+/// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].
+pub(crate) fn ageing_seconds(ageing: Duration) -> Result<u32, Error> {
+    let seconds = u32::try_from(ageing.as_secs()).ok().filter(|seconds| *seconds <= u32::MAX / 2);
+    let is_too_short = ageing > Duration::ZERO && ageing < Duration::from_secs(1);
+    seconds.filter(|_| !is_too_short).ok_or_else(|| Error::Config {
+        setting: "ageing",
+        value: format!("{ageing:?}"),
+        expected: "0 (never) or 1 s and more, at most 68 years".to_owned(),
+    })
 }
 
 impl PortOptions {

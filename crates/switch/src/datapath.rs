@@ -89,6 +89,13 @@ impl Datapath {
         before
     }
 
+    /// Changes how often to try again although `port` takes nothing.
+    pub(crate) fn set_retries(&mut self, port: u16, retries: u32) {
+        if let Some(Some(output)) = self.outputs.get_mut(usize::from(port)) {
+            output.set_retries(retries);
+        }
+    }
+
     /// Sends each frame of a burst where it belongs: without a copy if the burst lies in packet
     /// buffers, and all of it goes to one device that sends from such.
     #[inline]

@@ -22,18 +22,21 @@ const LONGEST: u32 = 30;
 #[derive(Debug)]
 pub(crate) struct Ager {
     fdb: Arc<Fdb>,
-    /// The bucket to go on with, and how many to do per second.
+    /// The bucket to go on with.
     next: usize,
-    step: usize,
     second: u32,
 }
 
 impl Ager {
-    /// Ages `fdb`, whose entries live for `ageing` seconds.
-    pub(crate) fn new(fdb: Arc<Fdb>, ageing: u32) -> Self {
-        let rounds = (ageing / SHARE).clamp(1, LONGEST) as usize;
-        let step = fdb.buckets().div_ceil(rounds);
-        Self { second: fdb.now(), fdb, next: 0, step }
+    /// Ages `fdb`.
+    pub(crate) fn new(fdb: Arc<Fdb>) -> Self {
+        Self { second: fdb.now(), fdb, next: 0 }
+    }
+
+    /// How many buckets to look at per second.
+    fn step(&self) -> usize {
+        let rounds = (self.fdb.ageing() / SHARE).clamp(1, LONGEST) as usize;
+        self.fdb.buckets().div_ceil(rounds)
     }
 
     /// It is `elapsed` since the start.
@@ -42,7 +45,7 @@ impl Ager {
         if now > self.second {
             self.second = now;
             self.fdb.set_now(now);
-            self.next = self.fdb.expire(self.next, self.step);
+            self.next = self.fdb.expire(self.next, self.step());
         }
     }
 }
@@ -200,7 +203,7 @@ mod tests {
             let key = Key::from_bits(0, mac);
             fdb.write().learn(key, fdb.hash(key), 0);
         }
-        let mut ager = Ager::new(Arc::clone(&fdb), 80);
+        let mut ager = Ager::new(Arc::clone(&fdb));
         for second in 0..=80 {
             ager.tick(Duration::from_secs(second));
             // A second time in the same second changes nothing.
@@ -211,5 +214,21 @@ mod tests {
             ager.tick(Duration::from_secs(second));
         }
         assert_eq!((fdb.len(), fdb.report().expired), (0, 1_000));
+    }
+
+    #[test]
+    fn a_shorter_time_is_for_the_entries_that_there_are_too() {
+        let fdb = Arc::new(Fdb::new(1_000, 1, 0));
+        let key = Key::from_bits(0, 1);
+        fdb.write().learn(key, fdb.hash(key), 0);
+        let mut ager = Ager::new(Arc::clone(&fdb));
+        for second in 0..=80 {
+            ager.tick(Duration::from_secs(second));
+        }
+        assert_eq!((fdb.len(), fdb.list().len()), (1, 1));
+        fdb.set_ageing(8);
+        assert_eq!(fdb.list(), []);
+        ager.tick(Duration::from_secs(81));
+        assert_eq!((fdb.len(), fdb.report().expired, fdb.report().ageing), (0, 1, 8));
     }
 }

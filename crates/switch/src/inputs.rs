@@ -23,6 +23,8 @@ const IDLE_PERIOD: Duration = Duration::from_micros(250);
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) port: u16,
+    /// The queue's number in its port.
+    pub(crate) queue: usize,
     pub(crate) rx: RxQueue,
     stats: Arc<QueueStats>,
     /// Polls in a row that found nothing.
@@ -30,9 +32,9 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn new(port: u16, rx: RxQueue) -> Self {
+    pub(crate) fn new(port: u16, queue: usize, rx: RxQueue) -> Self {
         let stats = Arc::clone(rx.stats());
-        Self { port, rx, stats, empty: 0 }
+        Self { port, queue, rx, stats, empty: 0 }
     }
 
     /// Hands a burst to `take`; returns the number of frames.
@@ -211,7 +213,7 @@ mod tests {
                     batch: FrameBatch::with_segments(0),
                 };
                 let rx = RxQueue::new(Box::new(fake), Arc::default());
-                bench.inputs.push(Input::new(port, rx));
+                bench.inputs.push(Input::new(port, 0, rx));
                 bench.waiting.push(waiting);
                 bench.polls.push(polls);
             }

@@ -57,6 +57,11 @@ impl Output {
         }
     }
 
+    /// Changes how often to try again although the port takes nothing.
+    pub(crate) const fn set_retries(&mut self, retries: u32) {
+        self.retries = retries;
+    }
+
     /// Whether the port takes frames, as far as is known at time `now`.
     #[inline]
     pub(crate) fn is_ready(&mut self, now: u64) -> bool {

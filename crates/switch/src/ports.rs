@@ -8,7 +8,7 @@ use std::time::Duration;
 use eal::clock;
 use ethdev::{Port, RxQueue, SharedTxQueue, TxQueue};
 
-use crate::config::{MAX_PORTS, MAX_TX_RETRIES};
+use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
 use crate::inputs::Input;
 use crate::output::Output;
@@ -25,9 +25,15 @@ const RECHECK: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Entry {
     number: u16,
+    // The order matters: queues are dropped before their device.
+    /// What the workers have not got while the port is disabled.
+    parked: Parked,
     port: Port,
     /// As the workers see it.
     mtu: Arc<AtomicU32>,
+    /// The device's own MTU, as it was before anybody set one.
+    own_mtu: u16,
+    options: PortOptions,
     /// The worker of each receive queue.
     rx_workers: Vec<usize>,
     /// How often the link had changed when it was last looked at.
@@ -35,13 +41,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    pub(crate) const fn new(
-        number: u16,
-        port: Port,
-        mtu: Arc<AtomicU32>,
-        rx_workers: Vec<usize>,
-    ) -> Self {
-        Self { number, port, mtu, rx_workers, link_changes: 0 }
+    /// Port `number`, whose queues are with nobody yet.
+    pub(crate) fn new(number: u16, port: Port, own_mtu: u16, options: &PortOptions) -> Self {
+        let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
+        let (parked, rx_workers, options) = (Parked::default(), Vec::new(), options.clone());
+        Self { number, parked, port, mtu, own_mtu, options, rx_workers, link_changes: 0 }
     }
 
     /// The number that the data path knows the port by.
@@ -49,11 +53,18 @@ impl Entry {
         self.number
     }
 
-    pub(crate) fn set_mtu(&mut self, name: &str, mtu: u16) -> Result<(), Error> {
+    /// Sets the MTU; `None` is the device's own.
+    pub(crate) fn set_mtu(&mut self, name: &str, mtu: Option<u16>) -> Result<(), Error> {
+        let mtu = mtu.unwrap_or(self.own_mtu);
         let set = self.port.control_mut().set_mtu(mtu);
         set.map_err(|source| Error::Port { name: name.to_owned(), source })?;
         self.update_mtu();
         Ok(())
+    }
+
+    /// Has `notify` called when the link changes.
+    pub(crate) fn on_event(&self, notify: impl Fn() + Send + Sync + 'static) {
+        self.port.on_event(move |_| notify());
     }
 
     /// Whether the link is down, or was down for a while since this was asked last.
@@ -78,12 +89,107 @@ impl Entry {
             link: control.link(),
             mac: control.mac(),
             mtu: control.mtu(),
+            disabled: self.options.disabled,
             rx_workers: self.rx_workers.clone(),
             stats: self.port.stats(),
             extended: control.extended_stats(),
             details: control.details(),
             fdb_entries,
         }
+    }
+}
+
+/// Queues of a port that no worker has.
+#[derive(Debug, Default)]
+pub(crate) struct Parked {
+    inputs: Vec<Input>,
+    /// With the worker of each.
+    outputs: Vec<(usize, Output)>,
+}
+
+/// The workers' side of a port: how its queues get to them, and back.
+impl Entry {
+    pub(crate) const fn options(&self) -> &PortOptions {
+        &self.options
+    }
+
+    /// The number of its receive queues.
+    pub(crate) fn rx_count(&self) -> usize {
+        self.port.control().info().rx_queues
+    }
+
+    /// Notes what the port is set to from now on.
+    pub(crate) fn set_options(&mut self, options: &PortOptions) {
+        self.options = options.clone();
+    }
+
+    /// Takes queues of a device that was just opened.
+    pub(crate) fn put(&mut self, rx: Vec<RxQueue>, tx: Vec<TxQueue>, workers: usize) {
+        let number = self.number;
+        let inputs = rx.into_iter().enumerate();
+        self.parked.inputs = inputs.map(|(queue, rx)| Input::new(number, queue, rx)).collect();
+        self.parked.outputs = outputs(tx, &self.mtu, workers);
+    }
+
+    /// Gives the workers the way to the port, unless it is disabled.
+    pub(crate) fn attach(&mut self, workers: &[Mailbox]) {
+        if self.options.disabled {
+            return;
+        }
+        let retries = self.retries();
+        for (index, mut output) in self.parked.outputs.drain(..) {
+            output.set_retries(retries);
+            if let Some(worker) = workers.get(index) {
+                worker.ask(|done| Message::AddOutput(self.number, Box::new(output), done));
+            }
+        }
+    }
+
+    /// Tells the workers how often to try again although the port takes nothing.
+    pub(crate) fn update_retries(&self, workers: &[Mailbox]) {
+        let (number, retries) = (self.number, self.retries());
+        for worker in workers {
+            worker.ask(|done| Message::SetRetries(number, retries, done));
+        }
+    }
+
+    fn retries(&self) -> u32 {
+        self.options.tx_retries.min(MAX_TX_RETRIES)
+    }
+
+    /// Takes the way to the port from all workers.
+    pub(crate) fn detach(&mut self, workers: &[Mailbox]) {
+        for (index, worker) in workers.iter().enumerate() {
+            let output = worker.ask(|reply| Message::TakeOutput(self.number, reply)).flatten();
+            self.parked.outputs.extend(output.map(|output| (index, output)));
+        }
+    }
+
+    /// Gives the receive queues to the workers in `places`, by queue number, unless the port is
+    /// disabled.
+    pub(crate) fn poll(&mut self, places: Vec<usize>, workers: &[Mailbox]) {
+        self.rx_workers = places;
+        if self.options.disabled {
+            return;
+        }
+        for input in self.parked.inputs.drain(..) {
+            let place = self.rx_workers.get(input.queue);
+            if let Some(worker) = place.and_then(|place| workers.get(*place)) {
+                worker.ask(|done| Message::AddInput(Box::new(input), done));
+            }
+        }
+    }
+
+    /// Takes the receive queues from the workers.
+    pub(crate) fn unpoll(&mut self, workers: &[Mailbox]) {
+        let take = |worker: &Mailbox| worker.ask(|reply| Message::TakeInputs(self.number, reply));
+        let inputs: Vec<Input> = workers.iter().filter_map(take).flatten().collect();
+        self.parked.inputs.extend(inputs);
+    }
+
+    /// The worker of each receive queue.
+    pub(crate) fn places(&self) -> Vec<usize> {
+        self.rx_workers.clone()
     }
 }
 
@@ -185,51 +291,19 @@ pub fn is_port_name(name: &str) -> bool {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
 }
 
-/// Gives all workers the way to a port.
-pub(crate) fn attach(
-    number: u16,
-    tx: Vec<TxQueue>,
-    mtu: &Arc<AtomicU32>,
-    retries: u32,
-    workers: &[Mailbox],
-) {
+/// For each of so many workers its way to a port.
+fn outputs(tx: Vec<TxQueue>, mtu: &Arc<AtomicU32>, workers: usize) -> Vec<(usize, Output)> {
     let recheck = clock::cycles(RECHECK);
-    let retries = retries.min(MAX_TX_RETRIES);
     let output =
-        |worker, queues| Box::new(Output::new(queues, worker, recheck, Arc::clone(mtu), retries));
-    if let [only] = workers {
-        only.ask(|done| Message::AddOutput(number, output(0, tx), done));
-        return;
+        |worker, queues| (worker, Output::new(queues, worker, recheck, Arc::clone(mtu), 0));
+    if workers == 1 {
+        return vec![output(0, tx)];
     }
     // Which queue a worker uses depends on which are ready, so any worker may come to use any
     // queue.
     let shared: Vec<SharedTxQueue> = tx.into_iter().map(SharedTxQueue::new).collect();
-    for (index, worker) in workers.iter().enumerate() {
-        let queues = shared.iter().cloned().map(TxQueue::from).collect();
-        worker.ask(|done| Message::AddOutput(number, output(index, queues), done));
-    }
-}
-
-/// Takes the way to a port from all workers.
-pub(crate) fn detach(number: u16, workers: &[Mailbox]) -> Vec<Output> {
-    let take = |worker: &Mailbox| worker.ask(|reply| Message::TakeOutput(number, reply));
-    workers.iter().filter_map(|worker| take(worker).flatten()).collect()
-}
-
-/// Gives the receive queues of a port to the workers in `places`, by queue number.
-pub(crate) fn poll(number: u16, rx: Vec<RxQueue>, places: &[usize], workers: &[Mailbox]) {
-    for (rx, place) in rx.into_iter().zip(places) {
-        if let Some(worker) = workers.get(*place) {
-            let input = Box::new(Input::new(number, rx));
-            worker.ask(|done| Message::AddInput(input, done));
-        }
-    }
-}
-
-/// Takes the receive queues of a port from the workers.
-pub(crate) fn unpoll(number: u16, workers: &[Mailbox]) -> Vec<Input> {
-    let take = |worker: &Mailbox| worker.ask(|reply| Message::TakeInputs(number, reply));
-    workers.iter().filter_map(take).flatten().collect()
+    let queues = || shared.iter().cloned().map(TxQueue::from).collect();
+    (0..workers).map(|worker| output(worker, queues())).collect()
 }
 
 #[cfg(test)]

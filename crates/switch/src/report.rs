@@ -20,6 +20,8 @@ pub struct PortReport {
     pub mac: MacAddr,
     /// Its MTU in bytes: the largest payload of a frame without link-layer header.
     pub mtu: u16,
+    /// Taken out of service by the operator; see [`PortOptions::disabled`](crate::PortOptions).
+    pub disabled: bool,
     /// The worker that polls each receive queue, by queue number.
     pub rx_workers: Vec<usize>,
     /// Counters of its queues. "Receive" is from the device into the switch. Drops of a frame

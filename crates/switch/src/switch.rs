@@ -2,7 +2,6 @@
 
 use ethdev::OpenPort;
 use std::io;
-use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +10,7 @@ use eal::{Workers, clock};
 use packet::pool::DATA_ROOM;
 use packet::{MacAddr, Pool};
 
-use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
+use crate::config::{MAX_PORTS, PortOptions, SwitchConfig, ageing_seconds};
 use crate::datapath::Datapath;
 use crate::error::Error;
 use crate::fdb::{Fdb, Key};
@@ -19,6 +18,8 @@ use crate::housekeeper::{Ager, Housekeeper, Notes, Task, notes};
 use crate::ports::{Entry, Ports};
 use crate::report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
 use crate::worker::{Idle, Mailbox, Message, Worker};
+
+mod live;
 
 /// The largest VLAN id; 4095 is reserved (IEEE 802.1Q table 9-2).
 const MAX_VLAN: u16 = 4094;
@@ -67,12 +68,12 @@ impl Switch {
     /// A setting out of range, a core that cannot be had, or no thread left.
     pub fn start(config: &SwitchConfig) -> Result<Self, Error> {
         config.check()?;
-        let ageing = u32::try_from(config.ageing.as_secs()).unwrap_or(u32::MAX);
+        let ageing = ageing_seconds(config.ageing)?;
         let fdb = Arc::new(Fdb::new(config.fdb_limit, MAX_PORTS, ageing));
         let (notes, inbox) = notes();
         let control = Control::start(config, &fdb, notes.clone())?;
         let control = Arc::new(Mutex::new(control));
-        let mut ager = Ager::new(Arc::clone(&fdb), ageing);
+        let mut ager = Ager::new(Arc::clone(&fdb));
         let ports = Arc::downgrade(&control);
         let housekeeper = Housekeeper::start(notes, inbox, move |task| {
             if let Task::Second(elapsed) = task {
@@ -141,14 +142,6 @@ impl Switch {
     pub fn port(&self, name: &str) -> Result<PortReport, Error> {
         let control = self.control();
         Ok(control.report(name, control.ports.get(name)?))
-    }
-
-    /// Changes a port's MTU.
-    ///
-    /// # Errors
-    /// There is no such port, or its device refuses.
-    pub fn set_mtu(&self, name: &str, mtu: u16) -> Result<(), Error> {
-        self.control().ports.get_mut(name)?.set_mtu(name, mtu)
     }
 
     /// The forwarding database, sorted by VLAN and address. Does not disturb the workers.
@@ -297,38 +290,40 @@ impl Control {
         let OpenPort { mut port, rx, tx } = open;
         let name = port.name().to_owned();
         self.check_new_port(&name, options)?;
+        let own_mtu = port.control().mtu();
         if let Some(mtu) = options.mtu {
             let set = port.control_mut().set_mtu(mtu);
             set.map_err(|source| Error::Port { name: name.clone(), source })?;
         }
-        let rx_workers = self.place(rx.len(), &options.workers)?;
-        let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
+        let places = self.place(&name, rx.len(), &options.workers)?;
         let number = self
             .ports
             .free_number()
             .ok_or_else(|| Error::TooManyPorts { name: name.clone(), max: MAX_PORTS })?;
+        tracing::info!(port = name, device = port.device(), "port added");
+        let mut entry = Entry::new(number, port, own_mtu, options);
+        entry.put(rx, tx, self.mailboxes.len());
         // First the way to the port on all workers, then the way from it, so that an answer
         // to its first frame finds it.
-        crate::ports::attach(number, tx, &mtu, options.tx_retries, &self.mailboxes);
-        crate::ports::poll(number, rx, &rx_workers, &self.mailboxes);
-        tracing::info!(port = name, device = port.device(), "port added");
-        let notify = self.notes.of_port(number);
-        port.on_event(move |_| notify());
-        self.ports.insert(name, Entry::new(number, port, mtu, rx_workers));
+        entry.attach(&self.mailboxes);
+        entry.poll(places, &self.mailboxes);
+        entry.on_event(self.notes.of_port(number));
+        self.ports.insert(name, entry);
         Ok(())
     }
 
-    /// Chooses a worker for each of `count` receive queues: those that are `wanted`, in turn, or
-    /// the ones with the fewest queues.
-    fn place(&self, count: usize, wanted: &[usize]) -> Result<Vec<usize>, Error> {
+    /// Chooses a worker for each of the `count` receive queues of port `name`: those that are
+    /// `wanted`, in turn, or the ones with the fewest queues of others.
+    fn place(&self, name: &str, count: usize, wanted: &[usize]) -> Result<Vec<usize>, Error> {
         let alive = |worker: &usize| self.is_alive(*worker);
         let all: Vec<usize> = (0..self.mailboxes.len()).filter(alive).collect();
         let wanted: Vec<usize> = wanted.iter().copied().filter(alive).collect();
         if !wanted.is_empty() {
             return Ok(wanted.into_iter().cycle().take(count).collect());
         }
+        let others = |worker| self.ports.queues_of(worker).filter(|(port, _)| *port != name);
         let mut load: Vec<(usize, usize)> =
-            all.into_iter().map(|worker| (self.ports.queues_of(worker).count(), worker)).collect();
+            all.into_iter().map(|worker| (others(worker).count(), worker)).collect();
         let mut placed = Vec::new();
         for _ in 0..count {
             let least = load.iter_mut().min().ok_or(Error::NoWorker)?;
@@ -354,13 +349,12 @@ impl Control {
     }
 
     fn remove_port(&mut self, name: &str) -> Result<PortReport, Error> {
-        let number = self.ports.get(name)?.number();
-        let inputs = crate::ports::unpoll(number, &self.mailboxes);
+        let entry = self.ports.get_mut(name)?;
+        entry.unpoll(&self.mailboxes);
         // Nobody learns its addresses any more.
-        self.fdb.write().remove_port(number);
-        let outputs = crate::ports::detach(number, &self.mailboxes);
+        self.fdb.write().remove_port(entry.number());
+        entry.detach(&self.mailboxes);
         let report = self.report(name, self.ports.get(name)?);
-        drop((inputs, outputs));
         self.ports.remove(name);
         tracing::info!(port = name, "port removed");
         Ok(report)

@@ -33,6 +33,8 @@ pub(crate) enum Message {
     TakeInputs(u16, Sender<Vec<Input>>),
     /// Give the transmit queues of a port back.
     TakeOutput(u16, Sender<Option<Output>>),
+    /// Try so often to send to a port although it takes nothing.
+    SetRetries(u16, u32, Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -231,6 +233,10 @@ impl Worker {
             }
             Message::TakeOutput(port, output) => {
                 let _ = output.send(self.path.set_output(port, None));
+            }
+            Message::SetRetries(port, retries, done) => {
+                self.path.set_retries(port, retries);
+                let _ = done.send(());
             }
             Message::Answer(done) => {
                 let _ = done.send(());

@@ -356,10 +356,10 @@ fn the_mtu_can_be_changed() {
     assert_eq!(a.receive(1)[0].len(), 9014);
     a.send(0, [long(1, 0), frame(mac(1), mac(0), 2)]);
     assert_eq!(b.receive(1).len(), 1);
-    switch.set_mtu("b", 9000).unwrap();
+    switch.set_mtu("b", Some(9000)).unwrap();
     a.send(0, [long(1, 0)]);
     assert_eq!(b.receive(1)[0].len(), 9014);
-    let error = switch.set_mtu("b", 9001).unwrap_err().to_string();
+    let error = switch.set_mtu("b", Some(9001)).unwrap_err().to_string();
     assert_eq!(error, "port 'b': test: MTU 9001: at most 9000");
 }
 
@@ -468,4 +468,90 @@ fn capture_files_go_through_unchanged() {
     let peer = add(&switch, "peer", 1);
     switch.open_port("again", &format!("pcap:{}", path("out")), &options).unwrap();
     assert_eq!(peer.receive(500), frames);
+}
+
+#[test]
+fn a_port_changes_workers_and_retries_and_loses_nothing() {
+    let switch = start(3);
+    let (a, b) = (add(&switch, "a", 4), add(&switch, "b", 2));
+    announce(&switch, &[Arc::clone(&a), Arc::clone(&b)]);
+    let mut sent = 0;
+    for round in 0..60 {
+        let workers = if round % 7 == 6 { Vec::new() } else { vec![round % 3, (round / 3) % 3] };
+        let frames = |queue: u32| (0..40).map(move |i| frame(mac(1), mac(0), queue * 1_000 + i));
+        (0..4).for_each(|queue| a.send(queue as usize, frames(queue)));
+        sent += 160;
+        let tx_retries = u32::try_from(round % 4).unwrap();
+        let options = PortOptions { workers: workers.clone(), tx_retries, ..Default::default() };
+        switch.set_port("a", &options).unwrap();
+        switch.set_port("b", &PortOptions { tx_retries, ..Default::default() }).unwrap();
+        let report = switch.port("a").unwrap();
+        if let [first, second] = workers[..] {
+            assert_eq!(report.rx_workers, [first, second, first, second]);
+        }
+        wait_until("all is received", || a.pending() == 0);
+    }
+    wait_until("all has come", || b.arrived() == sent);
+    // Each queue of a port is still where its number says.
+    a.send(3, [frame(mac(1), mac(0), 7)]);
+    wait_until("it has come", || b.arrived() == sent + 1);
+    let counted = || switch.port("a").unwrap().stats.rx[3].packets;
+    wait_until("it is counted", || counted() == 60 * 40 + 1);
+}
+
+#[test]
+fn a_disabled_port_is_as_if_it_were_not_there() {
+    for workers in [1, 2] {
+        let switch = start(workers);
+        let peers: Vec<_> = ["a", "b", "c"].iter().map(|name| add(&switch, name, 1)).collect();
+        announce(&switch, &peers);
+        switch.fdb_add_static(mac(7), 0, "b").unwrap();
+        let disabled = PortOptions { disabled: true, ..PortOptions::default() };
+        switch.set_port("b", &disabled).unwrap();
+        assert!(switch.port("b").unwrap().disabled);
+        assert_eq!(switch.port("b").unwrap().fdb_entries, 0);
+        peers[1].send(0, [frame(BROADCAST, mac(1), 1)]);
+        peers[0].send(0, [frame(mac(7), mac(0), 2), frame(mac(1), mac(0), 3)]);
+        // What was behind it is flooded; what always is behind it is dropped.
+        assert_eq!(number(&peers[2].receive(1)[0]), 3);
+        assert_eq!((peers[1].pending(), peers[1].arrived()), (1, 0));
+        // It may change meanwhile, and may have been added so.
+        switch.set_port("b", &PortOptions { mtu: Some(2000), ..disabled.clone() }).unwrap();
+        switch.set_port("b", &disabled).unwrap();
+        assert_eq!(switch.port("b").unwrap().mtu, 1500);
+        let (open, late) = port("d", 1);
+        switch.add_port(open, &disabled).unwrap();
+        late.send(0, [frame(BROADCAST, mac(9), 4)]);
+        switch.set_port("b", &PortOptions::default()).unwrap();
+        assert_eq!(number(&peers[0].receive(1)[0]), 1, "what waited there comes now");
+        peers[0].send(0, [frame(mac(7), mac(0), 5)]);
+        assert_eq!(number(&peers[1].receive(1)[0]), 5);
+        assert_eq!((late.pending(), late.arrived()), (1, 0));
+        switch.remove_port("d").unwrap();
+        assert!(late.closed.load(SeqCst));
+        switch.set_port("a", &disabled).unwrap();
+        drop(switch);
+        assert!(peers.iter().all(|peer| peer.closed.load(SeqCst)));
+    }
+}
+
+#[test]
+fn settings_that_cannot_be_change_nothing() {
+    let switch = start(2);
+    let peer = add(&switch, "a", 1);
+    let before = switch.port("a").unwrap();
+    for (options, expected) in [
+        (PortOptions { workers: vec![2], mtu: Some(2000), ..Default::default() }, "no worker 2"),
+        (PortOptions { mtu: Some(9001), disabled: true, ..Default::default() }, "at most 9000"),
+    ] {
+        let error = switch.set_port("a", &options).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(switch.port("a").unwrap(), before);
+    }
+    let error = switch.set_port("z", &PortOptions::default()).unwrap_err().to_string();
+    assert!(error.contains("there are: a"), "{error}");
+    assert!(switch.set_ageing(Duration::from_millis(3)).is_err());
+    switch.set_ageing(Duration::from_secs(7)).unwrap();
+    assert_eq!(switch.fdb_report().ageing, 7);
+    drop(peer);
 }

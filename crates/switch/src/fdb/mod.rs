@@ -69,7 +69,7 @@ pub struct Fdb {
     table: Table,
     limit: usize,
     /// Seconds without a frame after which an entry expires; 0: never.
-    ageing: u32,
+    ageing: AtomicU32,
     /// The current second, counted from some moment before the start.
     now: AtomicU32,
     entries: AtomicUsize,
@@ -101,7 +101,7 @@ impl Fdb {
         Self {
             table,
             limit,
-            ageing,
+            ageing: AtomicU32::new(ageing),
             now: AtomicU32::new(1),
             entries: AtomicUsize::new(0),
             statics: AtomicUsize::new(0),
@@ -121,6 +121,17 @@ impl Fdb {
     /// so that workers need not read a clock.
     pub fn set_now(&self, second: u32) {
         self.now.store(second, Relaxed);
+    }
+
+    /// Seconds without a frame after which an entry expires; 0: never.
+    #[must_use]
+    pub fn ageing(&self) -> u32 {
+        self.ageing.load(Relaxed)
+    }
+
+    /// Changes that, for the entries that there are, too.
+    pub fn set_ageing(&self, ageing: u32) {
+        self.ageing.store(ageing, Relaxed);
     }
 
     /// The hash of `key`, for [`prefetch`](Self::prefetch) and [`find`](Self::find).
@@ -179,7 +190,7 @@ impl Fdb {
     /// Removes what has expired from `count` buckets from bucket `from` on, and returns where
     /// to go on; 0 after the last bucket.
     pub fn expire(&self, from: usize, count: usize) -> usize {
-        if self.ageing == 0 || self.is_empty() {
+        if self.ageing() == 0 || self.is_empty() {
             return 0;
         }
         let buckets = self.table.buckets();
@@ -200,7 +211,8 @@ impl Fdb {
     }
 
     fn has_expired(&self, value: Value) -> bool {
-        self.ageing != 0 && !value.is_static() && self.age(value) > self.ageing
+        let ageing = self.ageing();
+        ageing != 0 && !value.is_static() && self.age(value) > ageing
     }
 
     fn age(&self, value: Value) -> u32 {
@@ -243,7 +255,7 @@ impl Fdb {
             entries: self.len(),
             statics: self.statics.load(Relaxed),
             limit: self.limit,
-            ageing: self.ageing,
+            ageing: self.ageing(),
             learned: self.counts.learned.get(),
             moved: self.counts.moved.get(),
             expired: self.counts.expired.get(),
