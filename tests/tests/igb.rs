@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use drivers::igb::rss::{DEFAULT_KEY, Spread};
 use e2e::frames::{difference, frame, frames};
 use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require, wait};
+use igb::rss::{DEFAULT_KEY, Spread};
 use packet::MacAddr;
 use packet::builder::FrameBuilder;
 use packet::checksum::Checksum;

@@ -3,7 +3,6 @@
 //! nothing.
 //!
 //! - [`open`](mod@open): from a device string to an open port, and the list of drivers
-//! - [`igb`]: an Intel 82576 or one of its siblings
 //! - [`af_xdp`]: an interface of the host, by AF_XDP sockets
 //! - [`af_packet`]: an interface of the host, by packet sockets
 //! - [`tap`]: a TAP interface of the host kernel
@@ -19,7 +18,6 @@
 //! - `control`: the control side of ports without a device
 //! - `kernel`: what ports on interfaces of the host have in common
 //! - `interfaces`: interfaces of the host, by ioctl
-//! - [`needs`](mod@needs): what each kind needs of the system
 //! - `gather`: frames of several pieces in one system call
 //! - `slots`: memory for the frames that a driver receives by copying
 
@@ -28,10 +26,8 @@ pub mod af_xdp;
 mod backend;
 mod control;
 mod gather;
-pub mod igb;
 mod interfaces;
 mod kernel;
-pub mod needs;
 mod netlink;
 pub mod null;
 pub mod open;

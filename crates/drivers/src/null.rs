@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use eal::sandbox::Needs;
 use ethdev::{
     DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxDriver, RxQueue, Sent,
     TxDriver, TxQueue,
@@ -60,6 +61,20 @@ impl Config {
         spec.finish(&INFO.option_names())?;
         Ok(config)
     }
+}
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Config::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(_: &mut DeviceSpec) -> Needs {
+    Needs::new()
 }
 
 /// Opens a null port.

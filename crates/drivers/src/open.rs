@@ -7,10 +7,7 @@ use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, closest};
 use packet::pool::{Pool, PoolError};
 
 use crate::backend::SharedControl;
-use crate::{
-    af_packet, af_xdp, igb, needs as wants, null, pcap, tap, vduse, vhost_user, virtio_pci,
-    virtio_user,
-};
+use crate::{af_packet, af_xdp, null, pcap, tap, vduse, vhost_user, virtio_pci, virtio_user};
 
 /// What the ports of one process share. Keep it as long as any port.
 #[derive(Debug, Default)]
@@ -63,68 +60,25 @@ struct Driver {
     needs: fn(&mut DeviceSpec) -> Needs,
 }
 
+/// A row of [`DRIVERS`]: what each driver's crate or module has, and how it is opened.
+macro_rules! driver {
+    ($driver:ident, $open:expr) => {
+        Driver { info: &$driver::INFO, check: $driver::check, open: $open, needs: $driver::needs }
+    };
+}
+
 /// All drivers, in the order of help.
 const DRIVERS: &[Driver] = &[
-    Driver {
-        info: &vhost_user::INFO,
-        check: |spec| vhost_user::parse(spec).map(drop),
-        open: vhost_user::open,
-        needs: wants::vhost_user,
-    },
-    Driver {
-        info: &virtio_user::INFO,
-        check: |spec| virtio_user::options::Options::parse(spec).map(drop),
-        open: virtio_user::open,
-        needs: wants::virtio_user,
-    },
-    Driver {
-        info: &igb::INFO,
-        check: |spec| igb::options::Options::parse(spec).map(drop),
-        open: |name, spec, env| igb::open(name, spec, &env.spaces),
-        needs: wants::pci_device,
-    },
-    Driver {
-        info: &virtio_pci::INFO,
-        check: |spec| virtio_pci::options::Options::parse(spec).map(drop),
-        open: |name, spec, env| virtio_pci::open(name, spec, &env.spaces),
-        needs: wants::pci_device,
-    },
-    Driver {
-        info: &af_xdp::INFO,
-        check: |spec| af_xdp::options::Config::parse(spec).map(drop),
-        open: |name, spec, _| af_xdp::open(name, spec),
-        needs: wants::af_xdp,
-    },
-    Driver {
-        info: &af_packet::INFO,
-        check: |spec| af_packet::Config::parse(spec).map(drop),
-        open: |name, spec, _| af_packet::open(name, spec),
-        needs: wants::af_packet,
-    },
-    Driver {
-        info: &vduse::INFO,
-        check: |spec| vduse::options::Options::parse(spec).map(drop),
-        open: |name, spec, env| vduse::open(name, spec, &env.vhost_control),
-        needs: wants::vduse,
-    },
-    Driver {
-        info: &tap::INFO,
-        check: |spec| tap::Config::parse(spec).map(drop),
-        open: |name, spec, _| tap::open(name, spec),
-        needs: wants::tap,
-    },
-    Driver {
-        info: &pcap::INFO,
-        check: |spec| pcap::Config::parse(spec).map(drop),
-        open: |name, spec, _| pcap::open(name, spec),
-        needs: wants::pcap,
-    },
-    Driver {
-        info: &null::INFO,
-        check: |spec| null::Config::parse(spec).map(drop),
-        open: |name, spec, _| null::open(name, spec),
-        needs: wants::nothing,
-    },
+    driver!(vhost_user, vhost_user::open),
+    driver!(virtio_user, virtio_user::open),
+    driver!(igb, |name, spec, env| igb::open(name, spec, &env.spaces)),
+    driver!(virtio_pci, |name, spec, env| virtio_pci::open(name, spec, &env.spaces)),
+    driver!(af_xdp, |name, spec, _| af_xdp::open(name, spec)),
+    driver!(af_packet, |name, spec, _| af_packet::open(name, spec)),
+    driver!(vduse, |name, spec, env| vduse::open(name, spec, &env.vhost_control)),
+    driver!(tap, |name, spec, _| tap::open(name, spec)),
+    driver!(pcap, |name, spec, _| pcap::open(name, spec)),
+    driver!(null, |name, spec, _| null::open(name, spec)),
 ];
 
 /// The kinds of ports that [`open`] knows.

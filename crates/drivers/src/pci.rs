@@ -2,9 +2,8 @@
 
 use eal::pci::capability::CAPABILITY_VENDOR;
 use eal::pci::{DeviceInfo, PciDevice, PciError, capabilities};
-use packet::MacAddr;
 
-use crate::{igb, virtio_pci};
+use crate::virtio_pci;
 
 /// A kind of device that there is a driver for.
 #[derive(Clone, Copy, Debug)]
@@ -22,9 +21,8 @@ type Facts = Vec<(&'static str, String)>;
 /// What a device would be used as; `None` when there is no driver for it here.
 #[must_use]
 pub fn model(info: &DeviceInfo) -> Option<PciModel> {
-    if let Ok(model) = igb::devices::find(info.vendor, info.device) {
-        let (driver, name) = (igb::INFO.name, model.name);
-        return Some(PciModel { driver, name, registers: igb_registers });
+    if let Some(name) = igb::name(info.vendor, info.device) {
+        return Some(PciModel { driver: igb::INFO.name, name, registers: igb::facts });
     }
     if virtio_pci::is_network_device(info.vendor, info.device) {
         let (driver, name) = (virtio_pci::INFO.name, "virtio network device");
@@ -40,33 +38,6 @@ pub fn model(info: &DeviceInfo) -> Option<PciModel> {
 /// When the registers cannot be mapped, or are not where the device says.
 pub fn registers(device: &dyn PciDevice) -> Result<Vec<(&'static str, String)>, PciError> {
     model(device.info()).map_or_else(|| Ok(Vec::new()), |model| (model.registers)(device))
-}
-
-/// 82576 datasheet, sections 8.2.2 (STATUS), 8.10.15 and 8.10.16 (RAL, RAH).
-fn igb_registers(device: &dyn PciDevice) -> Result<Facts, PciError> {
-    const STATUS: usize = 0x8;
-    const RAL0: usize = 0x5400;
-    const RAH0: usize = 0x5404;
-    let bar = device.map_bar(0)?;
-    let status = bar.read32(STATUS);
-    if status == u32::MAX {
-        let reason = "its registers read as all ones: it does not answer";
-        return Err(PciError::new(device.info().address, reason));
-    }
-    let link = if status & 1 << 1 != 0 { "up" } else { "down" };
-    let duplex = if status & 1 != 0 { "full" } else { "half" };
-    let speed = match status >> 6 & 3 {
-        0 => 10,
-        1 => 100,
-        _ => 1000,
-    };
-    let [a, b, c, d] = bar.read32(RAL0).to_le_bytes();
-    let [e, f, ..] = bar.read32(RAH0).to_le_bytes();
-    Ok(vec![
-        ("status", format!("{status:#010x}")),
-        ("link", format!("{link}, {speed} Mbit/s, {duplex} duplex")),
-        ("mac", MacAddr([a, b, c, d, e, f]).to_string()),
-    ])
 }
 
 /// virtio 1.3, sections 4.1.4 (capabilities) and 4.1.4.3 (common configuration).

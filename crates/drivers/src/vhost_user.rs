@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use eal::Access;
+use eal::sandbox::Needs;
 use ethdev::{
     DeviceSpec, DriverInfo, Error, Link, OpenPort, OptionInfo, PortControl, PortEvents, PortInfo,
     mtu,
@@ -156,6 +157,21 @@ pub(crate) fn parse(mut spec: DeviceSpec) -> Result<(String, Options), Error> {
     }
     spec.finish(&INFO.option_names())?;
     Ok((path, options))
+}
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(spec: &mut DeviceSpec) -> Needs {
+    let connects = spec.take_switch("client", false).unwrap_or(false);
+    access::needs(spec, connects)
 }
 
 /// Opens a port.

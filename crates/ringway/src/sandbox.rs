@@ -104,7 +104,7 @@ fn needs_of(device: &str) -> Result<Needs, ethdev::Error> {
         return drivers::needs(device);
     }
     let placement = Placement::parse(device)?;
-    let socket = drivers::needs::socket(&placement.socket, placement.client);
+    let socket = Needs::of_socket(&placement.socket, placement.client);
     Ok(vdpa::needs(&placement.device)?.and(socket))
 }
 

@@ -39,7 +39,7 @@ const DRIVERS: &[Driver] = &[
         info: &virtio_pci::INFO,
         open: virtio_pci::open,
         find: virtio_pci::find,
-        needs: |spec| drivers::needs::pci(spec.target()),
+        needs: |spec| eal::pci::needs(spec.target()),
     },
     Driver {
         info: &kernel::INFO,

@@ -16,6 +16,7 @@ mod socket;
 mod tests;
 mod transmit;
 
+use eal::sandbox::{Calls, CapabilitySet, Needs, Reach};
 use packet::LINK_HEADERS;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -78,6 +79,23 @@ impl Config {
         spec.finish(&INFO.option_names())?;
         Ok(config)
     }
+}
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Config::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(_: &mut DeviceSpec) -> Needs {
+    Needs::new()
+        .capabilities(CapabilitySet::NET_RAW | CapabilitySet::NET_ADMIN)
+        .calls(Calls::RAW_SOCKETS)
+        .path("/sys", Reach::READ)
 }
 
 /// Opens an AF_PACKET port, which waits for its interface should that not be there.

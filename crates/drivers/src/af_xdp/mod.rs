@@ -38,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use eal::Epoll;
+use eal::sandbox::{Calls, CapabilitySet, Needs, Reach};
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo};
 
 use self::attach::attach;
@@ -87,6 +88,24 @@ pub const INFO: DriverInfo = DriverInfo {
         about::MAC,
     ],
 };
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Config::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(spec: &mut DeviceSpec) -> Needs {
+    crate::af_packet::needs(spec)
+        .capabilities(CapabilitySet::BPF | CapabilitySet::IPC_LOCK)
+        .calls(Calls::BPF)
+        // How long the interrupts of an interface rest.
+        .path("/sys/devices", Reach::READ | Reach::WRITE)
+}
 
 /// Opens an AF_XDP port, which waits for its interface should that not be there.
 ///

@@ -16,6 +16,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use eal::sandbox::{Needs, Reach};
 use ethdev::{
     DeviceSpec, DriverInfo, DropReason, Error, OpenPort, OptionInfo, QueueStats, RxDriver, RxQueue,
     Sent, TxDriver, TxQueue,
@@ -95,6 +96,26 @@ impl Config {
         }
         Ok(config)
     }
+}
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Config::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(spec: &mut DeviceSpec) -> Needs {
+    if spec.allow_option_as_target(&["rx", "tx", "loop", "snaplen"]).is_err() {
+        return Needs::new();
+    }
+    let (target, rx, tx) = (spec.target().to_owned(), spec.take("rx"), spec.take("tx"));
+    let rx = rx.or(Some(target)).filter(|path| !path.is_empty());
+    let needs = rx.into_iter().fold(Needs::new(), |needs, path| needs.path(path, Reach::READ));
+    tx.into_iter().fold(needs, |needs, path| needs.folder_of(path, Reach::FILES))
 }
 
 /// Opens a pcap port: one queue pair.

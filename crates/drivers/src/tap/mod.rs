@@ -20,6 +20,7 @@ mod tests;
 use std::sync::Arc;
 
 use eal::Epoll;
+use eal::sandbox::{CapabilitySet, Needs, Reach};
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, mtu};
 use packet::MacAddr;
 
@@ -92,6 +93,20 @@ impl Config {
         spec.finish(&INFO.option_names())?;
         Ok(config)
     }
+}
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Config::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(_: &mut DeviceSpec) -> Needs {
+    Needs::new().capabilities(CapabilitySet::NET_ADMIN).path("/dev/net/tun", Reach::DEVICE)
 }
 
 /// Opens a TAP port, whose interface is made if it is not there.

@@ -18,6 +18,7 @@ mod port;
 use std::io;
 use std::sync::Arc;
 
+use eal::sandbox::{CapabilitySet, Needs, Reach};
 use ethdev::{DeviceSpec, Error, OpenPort};
 use vhost::backend::EventSink;
 use vhost::net::NetDevice;
@@ -29,6 +30,28 @@ use self::bus::{Bus, BusDriver};
 use self::options::Options;
 use self::port::{Attachment, VduseControl};
 use crate::backend::{LinkState, SharedControl, queues, random_mac};
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Options::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(spec: &mut DeviceSpec) -> Needs {
+    load_modules(spec.take("bind").as_deref());
+    let change = Reach::READ | Reach::WRITE;
+    Needs::new()
+        .capabilities(CapabilitySet::NET_ADMIN)
+        .path("/sys", Reach::READ)
+        .path("/sys/bus/vdpa", change)
+        .path("/sys/devices", change)
+        // The kernel makes nodes there for each device.
+        .path("/dev", Reach::DEVICE)
+}
 
 /// Opens a port.
 ///

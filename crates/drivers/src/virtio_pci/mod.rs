@@ -49,6 +49,7 @@ use std::sync::atomic::AtomicU16;
 
 use eal::EventFd;
 use eal::pci::{PciDevice, Spaces};
+use eal::sandbox::Needs;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
 pub(crate) use hardware::is_network_device;
@@ -89,6 +90,20 @@ pub const INFO: DriverInfo = DriverInfo {
         about::VLANS,
     ],
 };
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Options::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(spec: &mut DeviceSpec) -> Needs {
+    eal::pci::needs(spec.target())
+}
 
 /// Opens a virtio-pci port.
 ///

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
 use eal::EventFd;
+use eal::sandbox::Needs;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
 use crate::open::Drivers;
@@ -75,6 +76,21 @@ pub const INFO: DriverInfo = DriverInfo {
         about::VLANS,
     ],
 };
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Options::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(spec: &mut DeviceSpec) -> Needs {
+    let listens = spec.take_switch("server", false).unwrap_or(false);
+    access::needs(spec, !listens)
+}
 
 /// Opens a virtio-user port. The link comes up when the back-end is there, now or later.
 ///

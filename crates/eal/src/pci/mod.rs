@@ -10,6 +10,7 @@
 //! - [`spaces`]: opening a device, and the address spaces that devices share
 //! - `vfio`: devices bound to `vfio-pci`, behind an IOMMU
 //! - `uio`, `physical`: devices bound to `uio_pci_generic`, and the memory that they see
+//! - [`needs`](mod@needs): what a process needs of the system for a device
 //! - [`error`]: what goes wrong
 
 pub mod bar;
@@ -20,6 +21,7 @@ pub mod error;
 #[cfg(test)]
 mod fake;
 pub mod info;
+pub mod needs;
 mod physical;
 pub mod spaces;
 pub mod sysfs;
@@ -33,5 +35,6 @@ pub use capability::{Capability, capabilities};
 pub use device::PciDevice;
 pub use error::PciError;
 pub use info::{DeviceInfo, PciAddress};
+pub use needs::needs;
 pub use spaces::{Spaces, open};
 pub use sysfs::{Resource, Sysfs};

@@ -77,6 +77,23 @@ impl Needs {
         Self { capabilities: none, wishes: none, paths: BTreeMap::new(), calls: Calls::empty() }
     }
 
+    /// What a socket at `path` needs: to be made and removed, or, with `connects`, to be connected to.
+    #[must_use]
+    pub fn of_socket(path: &Path, connects: bool) -> Self {
+        let needs = Self::new().folder_of(path, Reach::SOCKETS);
+        let right = CapabilitySet::DAC_OVERRIDE;
+        if connects && !path.exists() {
+            // Whoever makes it may keep it to themselves, and root connects all the same.
+            return needs.wish(right);
+        }
+        let checked = if connects { Some(path) } else { path.parent() };
+        let checked = checked.filter(|path| !path.as_os_str().is_empty());
+        match paths::overrides_permissions(checked) {
+            Ok(true) => needs.capabilities(right),
+            _ => needs,
+        }
+    }
+
     /// This and `capabilities`, as far as the process has them.
     #[must_use]
     pub fn capabilities(mut self, capabilities: CapabilitySet) -> Self {
@@ -105,6 +122,12 @@ impl Needs {
         self.path(parent.unwrap_or(Path::new(".")), reach)
     }
 
+    /// This and the device nodes of `folder` that there are and that begin with `prefix`.
+    #[must_use]
+    pub fn nodes(self, folder: &str, prefix: &str) -> Self {
+        nodes(folder, prefix).into_iter().fold(self, |needs, node| needs.path(node, Reach::DEVICE))
+    }
+
     /// This and system calls.
     #[must_use]
     pub fn calls(mut self, calls: Calls) -> Self {
@@ -120,6 +143,13 @@ impl Needs {
         self.calls |= other.calls;
         other.paths.into_iter().fold(self, |needs, (path, reach)| needs.path(path, reach))
     }
+}
+
+/// The files of `folder` whose names begin with `prefix`.
+pub(crate) fn nodes(folder: &str, prefix: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(prefix));
+    named.map(|entry| entry.path()).collect()
 }
 
 /// What any process of ours needs, and the libraries that it uses: a look at itself and at the

@@ -68,7 +68,7 @@ pub fn open(spec: DeviceSpec) -> Result<Box<dyn VdpaDevice>, Error> {
 /// What such a device needs of the system: those that are there now can be opened.
 pub(crate) fn needs() -> Needs {
     let needs = Needs::new().capabilities(CapabilitySet::IPC_LOCK).path("/sys", Reach::READ);
-    drivers::needs::with_nodes(needs, "/dev", "vhost-vdpa-")
+    needs.nodes("/dev", "vhost-vdpa-")
 }
 
 /// The devices that the kernel has.

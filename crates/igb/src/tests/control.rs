@@ -8,10 +8,8 @@ use ethdev::{DropReason, PortEvent};
 use packet::{MacAddr, Packet};
 
 use super::*;
-use crate::igb::model::MAC;
-use crate::igb::registers::{
-    CTRL_EXT, MTA, RCTL, RLPML, RxRegisters, TCTL, VFTA, ctrl_ext, rctl, tctl,
-};
+use crate::model::MAC;
+use crate::registers::{CTRL_EXT, MTA, RCTL, RLPML, RxRegisters, TCTL, VFTA, ctrl_ext, rctl, tctl};
 
 /// How long anything may take on a machine that is busy with other tests.
 const LIMIT: Duration = Duration::from_secs(20);

@@ -8,6 +8,7 @@
 //! - `lane`: where a ring passes between the control side and its worker
 //! - `receive`, `transmit`: the rings and queues that carry frames
 //! - `context`: checksums, large segments and tags that the device makes
+//! - `facts`: what the registers say, for people
 //! - `interrupts`: who is told of what
 //! - `statistics`: the device's own counters
 //! - `port`, `watcher`: the control side, and its thread
@@ -17,14 +18,15 @@
 
 mod context;
 mod descriptors;
-pub(crate) mod devices;
+mod devices;
+mod facts;
 mod filters;
 mod hardware;
 mod interrupts;
 mod lane;
 #[cfg(test)]
 mod model;
-pub(crate) mod options;
+mod options;
 mod phy;
 mod port;
 mod receive;
@@ -40,6 +42,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
 use eal::pci::{PciDevice, Spaces};
+use eal::sandbox::Needs;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
 use descriptors::RingMemory;
@@ -54,6 +57,8 @@ use receive::{Receiver, RxConfig, RxRing};
 use registers::Registers;
 use rss::Spread;
 use transmit::{Transmitter, TxConfig, TxRing};
+
+pub use facts::facts;
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
@@ -110,6 +115,26 @@ pub const INFO: DriverInfo = DriverInfo {
         },
     ],
 };
+
+/// What people call the device of these numbers, if this driver knows it.
+#[must_use]
+pub fn name(vendor: u16, device: u16) -> Option<&'static str> {
+    devices::find(vendor, device).ok().map(|model| model.name)
+}
+
+/// Reads a device string and opens nothing.
+///
+/// # Errors
+/// Options that make no sense.
+pub fn check(spec: DeviceSpec) -> Result<(), Error> {
+    Options::parse(spec).map(drop)
+}
+
+/// What such a port needs of the system.
+#[must_use]
+pub fn needs(spec: &mut DeviceSpec) -> Needs {
+    eal::pci::needs(spec.target())
+}
 
 /// Opens an igb port.
 ///

@@ -6,8 +6,8 @@ use packet::{MacAddr, Packet};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
-use crate::igb::descriptors::Received;
-use crate::igb::registers::{ICR, IMS, RxRegisters};
+use crate::descriptors::Received;
+use crate::registers::{ICR, IMS, RxRegisters};
 
 fn is_readable(queue: &RxQueue, seconds: i64) -> bool {
     let fd = queue.wait_fd().unwrap();

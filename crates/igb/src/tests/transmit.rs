@@ -5,8 +5,8 @@ use ethdev::DropReason;
 use packet::{Capabilities, Gso, Offload, OffloadRequest, Packet, Pool, PoolCache};
 
 use super::*;
-use crate::igb::descriptors::tx;
-use crate::igb::model::Sent;
+use crate::descriptors::tx;
+use crate::model::Sent;
 
 fn bytes_of(sent: &[Sent]) -> Vec<Vec<u8>> {
     sent.iter().map(|sent| sent.bytes.clone()).collect()
