@@ -3,9 +3,6 @@
 //! nothing.
 //!
 //! - [`open`](mod@open): from a device string to an open port, and the list of drivers
-//! - [`af_xdp`]: an interface of the host, by AF_XDP sockets
-//! - [`af_packet`]: an interface of the host, by packet sockets
-//! - [`tap`]: a TAP interface of the host kernel
 //! - [`vduse`]: a vDPA device of the host kernel, for an interface or a virtual machine
 //! - [`pcap`]: capture files
 //! - [`null`]: nothing, or generated frames
@@ -16,27 +13,13 @@
 //! - [`pci`]: PCI devices that there are drivers for here
 //! - `backend`: what ports on the device side of virtio-net have in common
 //! - `control`: the control side of ports without a device
-//! - `kernel`: what ports on interfaces of the host have in common
-//! - `interfaces`: interfaces of the host, by ioctl
-//! - `gather`: frames of several pieces in one system call
-//! - `slots`: memory for the frames that a driver receives by copying
 
-pub mod af_packet;
-pub mod af_xdp;
 mod backend;
 mod control;
-mod gather;
-mod interfaces;
-mod kernel;
-mod netlink;
 pub mod null;
 pub mod open;
 pub mod pcap;
 pub mod pci;
-mod slots;
-pub mod tap;
-#[cfg(test)]
-mod testing;
 pub mod vduse;
 pub mod vhost_user;
 mod virtio;

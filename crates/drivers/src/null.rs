@@ -10,7 +10,7 @@ use ethdev::{
 use packet::{BURST, Capabilities, Frame, FrameBatch, MacAddr};
 
 use crate::control::{OpenFlag, PlainControl};
-use crate::slots::{MAX_SLOT_LEN, SlotBatch};
+use packet::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {

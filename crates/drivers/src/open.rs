@@ -7,7 +7,9 @@ use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, closest};
 use packet::pool::{Pool, PoolError};
 
 use crate::backend::SharedControl;
-use crate::{af_packet, af_xdp, null, pcap, tap, vduse, vhost_user, virtio_pci, virtio_user};
+use host::{af_packet, af_xdp, tap};
+
+use crate::{null, pcap, vduse, vhost_user, virtio_pci, virtio_user};
 
 /// What the ports of one process share. Keep it as long as any port.
 #[derive(Debug, Default)]

@@ -37,6 +37,7 @@ pub mod foreign;
 pub mod handover;
 pub mod huge;
 pub mod mem;
+pub mod netlink;
 pub mod pci;
 pub mod peer_event;
 pub mod sandbox;

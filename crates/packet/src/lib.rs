@@ -11,6 +11,7 @@
 //! - [`pool`]: pools of buffers, and a cache of each for a worker
 //! - [`prefetch`]: cache hints
 //! - [`segmentation`]: offloads in software
+//! - [`slots`]: memory for the frames that a driver receives by copying
 
 pub mod builder;
 pub mod checksum;
@@ -23,6 +24,7 @@ pub mod owned;
 pub mod pool;
 pub mod prefetch;
 pub mod segmentation;
+pub mod slots;
 
 pub use frame::{
     BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,

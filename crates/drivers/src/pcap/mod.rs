@@ -27,7 +27,7 @@ use self::reader::{CaptureReader, Step};
 use self::recording::Recording;
 use self::writer::CaptureWriter;
 use crate::control::{OpenFlag, PlainControl};
-use crate::slots::{MAX_SLOT_LEN, SlotBatch};
+use packet::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {

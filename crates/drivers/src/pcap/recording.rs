@@ -1,8 +1,8 @@
 //! A capture file in memory, for replaying it many times.
 
 use super::reader::{CaptureReader, Step};
-use crate::slots::MAX_SLOT_LEN;
 use packet::ETHERNET_HEADER_LEN;
+use packet::slots::MAX_SLOT_LEN;
 
 /// The largest recording, in bytes of frames. Larger files can be replayed once.
 const MAX_BYTES: usize = 256 << 20;

@@ -5,7 +5,7 @@ use std::io;
 
 use rustix::net::netlink::GENERIC;
 
-use crate::netlink::{self, FLAG_ACK, FLAG_REQUEST, Socket, attribute, text};
+use eal::netlink::{self, FLAG_ACK, FLAG_REQUEST, Socket, attribute, text};
 
 /// The family that knows the numbers of the others, and its request for one.
 const CONTROL_FAMILY: u16 = 16;

@@ -18,7 +18,18 @@ use virtio::Features;
 use super::model::{Model, ModelWindows, Shape};
 use super::open_on;
 use super::options::Options;
-use crate::testing::{PATIENCE, wait_for};
+
+/// How long anything may take on a machine that is busy with other tests.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Waits until something is true, and looks often.
+fn wait_for(what: &str, is_true: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "not seen: {what}");
+        std::thread::sleep(Duration::from_micros(100));
+    }
+}
 
 fn open(model: &Model, options: &str) -> Result<OpenPort, Error> {
     let text = format!("virtio-pci:01:00.0{options}");

@@ -13,7 +13,7 @@ use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 use super::*;
 use crate::testing::{
     Elsewhere, PATIENCE, PEER, detail, events_of, host_socket, in_namespace, ip,
-    is_readable_within, namespace, open_port, refusal, wait_for, wait_for_link,
+    is_readable_within, namespace, open, open_port, refusal, wait_for, wait_for_link,
 };
 
 /// A UDP datagram from 10.9.0.2 to the host's socket (RFC 791, RFC 768).
@@ -193,7 +193,7 @@ fn every_queue_sends_and_receives() {
 fn open_again(device: &str) -> OpenPort {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
-        match crate::open("p0", device, &crate::Drivers::new()) {
+        match open(device) {
             Ok(port) => return port,
             Err(error) if std::time::Instant::now() < deadline => {
                 assert!(error.to_string().contains("in use by another process"), "{error}");

@@ -10,29 +10,38 @@ use rustix::net::{
     socket_with,
 };
 
-pub(crate) const FLAG_REQUEST: u16 = 1;
-pub(crate) const FLAG_ACK: u16 = 4;
-pub(crate) const MESSAGE_ERROR: u16 = 2;
+/// The message is a request (`NLM_F_REQUEST`).
+pub const FLAG_REQUEST: u16 = 1;
+/// It wants an acknowledgement (`NLM_F_ACK`).
+pub const FLAG_ACK: u16 = 4;
+/// An answer that is an error or, with code 0, an acknowledgement (`NLMSG_ERROR`).
+pub const MESSAGE_ERROR: u16 = 2;
 
 /// Bytes of a message's header.
-pub(crate) const HEADER: usize = 16;
+pub const HEADER: usize = 16;
 
 /// Bytes of an attribute's header.
 const ATTRIBUTE_HEADER: usize = 4;
 
 /// A socket for requests, in the network namespace of the thread that made it.
 #[derive(Debug)]
-pub(crate) struct Socket(OwnedFd);
+pub struct Socket(OwnedFd);
 
 impl Socket {
     /// One that talks to rtnetlink, or to the generic families.
-    pub(crate) fn open(protocol: Option<Protocol>) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// What socket(2) says.
+    pub fn open(protocol: Option<Protocol>) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         Ok(Self(socket_with(AddressFamily::NETLINK, SocketType::RAW, flags, protocol)?))
     }
 
     /// Sends a request and waits for the kernel's answer to it.
-    pub(crate) fn exchange(&self, message: &[u8]) -> io::Result<Vec<u8>> {
+    ///
+    /// # Errors
+    /// What sendto(2) and recv(2) say.
+    pub fn exchange(&self, message: &[u8]) -> io::Result<Vec<u8>> {
         sendto(&self.0, message, SendFlags::empty(), &SocketAddrNetlink::new(0, 0))?;
         let mut answer = vec![0; 16 << 10];
         let len = loop {
@@ -47,7 +56,8 @@ impl Socket {
 }
 
 /// A request of a kind: the fixed part behind its header, then attributes.
-pub(crate) fn message(kind: u16, flags: u16, fixed: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
+#[must_use]
+pub fn message(kind: u16, flags: u16, fixed: &[u8], attributes: &[(u16, &[u8])]) -> Vec<u8> {
     let mut body = fixed.to_vec();
     for (kind, value) in attributes {
         // Values are short.
@@ -68,7 +78,8 @@ pub(crate) fn message(kind: u16, flags: u16, fixed: &[u8], attributes: &[(u16, &
 }
 
 /// A text as attributes have it, with the NUL behind it.
-pub(crate) fn text(value: &str) -> Vec<u8> {
+#[must_use]
+pub fn text(value: &str) -> Vec<u8> {
     [value.as_bytes(), &[0]].concat()
 }
 
@@ -76,16 +87,23 @@ fn bytes_at<const N: usize>(bytes: &[u8], at: usize) -> Option<[u8; N]> {
     bytes.get(at..at.checked_add(N)?)?.try_into().ok()
 }
 
-pub(crate) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+/// The number at a place of a message, in the machine's byte order; `None` behind its end.
+#[must_use]
+pub fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     bytes_at(bytes, at).map(u16::from_ne_bytes)
 }
 
-pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+/// As [`u16_at`], of four bytes.
+#[must_use]
+pub fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes_at(bytes, at).map(u32::from_ne_bytes)
 }
 
-/// The error that an acknowledgement carries; fails when it is none.
-pub(crate) fn refusal(answer: &[u8]) -> io::Result<Option<io::Error>> {
+/// The error that an acknowledgement carries, if any.
+///
+/// # Errors
+/// When the answer is none.
+pub fn refusal(answer: &[u8]) -> io::Result<Option<io::Error>> {
     let code = bytes_at(answer, HEADER).map(i32::from_ne_bytes);
     match (u16_at(answer, 4), code) {
         (Some(MESSAGE_ERROR), Some(0)) => Ok(None),
@@ -100,7 +118,7 @@ pub(crate) fn refusal(answer: &[u8]) -> io::Result<Option<io::Error>> {
 ///
 /// # Errors
 /// What the kernel says; an answer without this attribute.
-pub(crate) fn attribute(answer: &[u8], fixed: usize, wanted: u16) -> io::Result<&[u8]> {
+pub fn attribute(answer: &[u8], fixed: usize, wanted: u16) -> io::Result<&[u8]> {
     if let Ok(Some(error)) = refusal(answer) {
         return Err(error);
     }

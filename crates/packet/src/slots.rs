@@ -2,10 +2,11 @@
 
 use std::ptr::NonNull;
 
-use packet::{BURST, BadOffload, Capabilities, FrameBatch, OffloadRequest};
+use crate::frame::{BURST, FrameBatch};
+use crate::offload::{BadOffload, Capabilities, OffloadRequest};
 
 /// The largest frame that fits into a slot: what the length of a frame's head can say.
-pub(crate) const MAX_SLOT_LEN: usize = u16::MAX as usize;
+pub const MAX_SLOT_LEN: usize = u16::MAX as usize;
 
 /// Added to the distance of slots, so that their first bytes are in different sets of the cache.
 const SKEW: usize = 192;
@@ -15,7 +16,7 @@ const SKEW: usize = 192;
 /// The memory is reserved when the value is made and becomes resident only where frames are
 /// written: a page per slot for small frames.
 #[derive(Debug)]
-pub(crate) struct SlotBatch {
+pub struct SlotBatch {
     /// Dropped first: its frames point into `memory`.
     batch: FrameBatch,
     memory: NonNull<[u8]>,
@@ -27,7 +28,7 @@ unsafe impl Send for SlotBatch {}
 
 impl SlotBatch {
     /// A batch of frames of up to `slot_len` bytes, [`MAX_SLOT_LEN`] at most.
-    pub(crate) fn new(slot_len: usize) -> Self {
+    pub fn new(slot_len: usize) -> Self {
         let slot_len = slot_len.min(MAX_SLOT_LEN);
         // One byte more than a frame may have, so that a device's overlong frame is noticed.
         let memory = vec![0_u8; BURST * Self::stride(slot_len)].into_boxed_slice();
@@ -45,7 +46,7 @@ impl SlotBatch {
     /// The memory of the next frame: one byte longer than the longest frame, so that whoever
     /// fills it can tell a frame that did not fit. `None` when the batch is full.
     #[inline]
-    pub(crate) fn next_slot(&mut self) -> Option<&mut [u8]> {
+    pub fn next_slot(&mut self) -> Option<&mut [u8]> {
         let index = self.batch.frames().len();
         if index >= BURST {
             return None;
@@ -61,7 +62,7 @@ impl SlotBatch {
     /// Makes a frame of the first `len` bytes of [`next_slot`](Self::next_slot), and returns
     /// whether it could: not when they are more than fit, or when the batch is full.
     #[inline]
-    pub(crate) fn commit(&mut self, len: usize) -> bool {
+    pub fn commit(&mut self, len: usize) -> bool {
         let Some(slot) = self.next_slot().filter(|slot| len < slot.len()) else { return false };
         let ptr = NonNull::from(slot).cast();
         let Ok(len) = u16::try_from(len) else { return false };
@@ -71,7 +72,7 @@ impl SlotBatch {
     }
 
     /// As [`FrameBatch::set_offload`].
-    pub(crate) fn set_offload(
+    pub fn set_offload(
         &mut self,
         request: &OffloadRequest,
         allowed: Capabilities,
@@ -79,19 +80,22 @@ impl SlotBatch {
         self.batch.set_offload(request, allowed)
     }
 
+    /// The frames that there are.
     #[inline]
-    pub(crate) const fn batch(&self) -> &FrameBatch {
+    #[must_use]
+    pub const fn batch(&self) -> &FrameBatch {
         &self.batch
     }
 
     /// For heads to be rewritten.
     #[inline]
-    pub(crate) const fn batch_mut(&mut self) -> &mut FrameBatch {
+    pub const fn batch_mut(&mut self) -> &mut FrameBatch {
         &mut self.batch
     }
 
+    /// Takes the frames away: their slots are free again.
     #[inline]
-    pub(crate) fn clear(&mut self) {
+    pub fn clear(&mut self) {
         self.batch.clear();
     }
 }

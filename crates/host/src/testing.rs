@@ -8,14 +8,14 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ethdev::{OpenPort, PortEvent, RxQueue};
+use ethdev::{DeviceSpec, Error, OpenPort, PortEvent, RxQueue};
 use packet::{BURST, Frame, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::thread::{
     LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe,
 };
 
-use crate::open::{Drivers, open};
+use crate::{af_packet, af_xdp, tap};
 
 /// How long the kernel may take for anything on a machine that is busy with other tests. It tells
 /// of a link that comes or goes after up to a second.
@@ -71,12 +71,23 @@ pub(crate) fn veth_pair_of_queues(mtu: u16, queues: usize) {
     }
 }
 
+/// Opens port `p0`.
+pub(crate) fn open(device: &str) -> Result<OpenPort, Error> {
+    let spec: DeviceSpec = device.parse()?;
+    match spec.driver() {
+        "af-packet" => af_packet::open("p0", spec),
+        "af-xdp" => af_xdp::open("p0", spec),
+        "tap" => tap::open("p0", spec),
+        other => panic!("{other} is no interface of the host"),
+    }
+}
+
 pub(crate) fn open_port(device: &str) -> OpenPort {
-    open("p0", device, &Drivers::new()).unwrap()
+    open(device).unwrap()
 }
 
 pub(crate) fn refusal(device: &str) -> String {
-    open("p0", device, &Drivers::new()).unwrap_err().to_string()
+    open(device).unwrap_err().to_string()
 }
 
 /// A frame of an experimental EtherType (IEEE 802, 0x88B5) whose payload depends on `seed`.

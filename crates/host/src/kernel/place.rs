@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use packet::MacAddr;
 
 use super::link::carries;
-use crate::netlink::{FLAG_ACK, FLAG_REQUEST, HEADER, Socket, attribute, message, text, u32_at};
+use eal::netlink::{FLAG_ACK, FLAG_REQUEST, HEADER, Socket, attribute, message, text, u32_at};
 
 /// Where an interface is now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,7 +75,7 @@ fn number_of(socket: &Socket, namespace: BorrowedFd<'_>) -> io::Result<u32> {
     let any = NOT_ASSIGNED.to_ne_bytes();
     let give = [(NETNSA_NSID, any.as_slice()), (NETNSA_FD, &fd)];
     let give = message(RTM_NEWNSID, FLAG_REQUEST | FLAG_ACK, &[0; RTGENMSG], &give);
-    crate::netlink::refusal(&socket.exchange(&give)?)?.map_or(Ok(()), Err)?;
+    eal::netlink::refusal(&socket.exchange(&give)?)?.map_or(Ok(()), Err)?;
     namespace_number(&socket.exchange(&ask)?)
 }
 
@@ -89,7 +89,7 @@ fn link_facts(answer: &[u8]) -> io::Result<(bool, u16)> {
     let invalid = || io::Error::from(io::ErrorKind::InvalidData);
     let mtu = u32_at(attribute(answer, IFINFOMSG, IFLA_MTU)?, 0).ok_or_else(invalid)?;
     let flags = u32_at(answer, HEADER + IFINFOMSG_FLAGS).ok_or_else(invalid)?;
-    if crate::netlink::u16_at(answer, 4) != Some(RTM_NEWLINK) {
+    if eal::netlink::u16_at(answer, 4) != Some(RTM_NEWLINK) {
         return Err(invalid());
     }
     Ok((carries(flags.cast_signed()), u16::try_from(mtu).unwrap_or(u16::MAX)))

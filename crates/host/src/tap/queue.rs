@@ -17,7 +17,7 @@ use super::sys::NET_HEADER_LEN;
 use crate::gather::{MAX_PIECES, write_frame};
 use crate::kernel::link::LinkState;
 use crate::kernel::wait::Waiter;
-use crate::slots::{MAX_SLOT_LEN, SlotBatch};
+use packet::slots::{MAX_SLOT_LEN, SlotBatch};
 
 /// The receive side: what the host sends through the interface.
 #[derive(Debug)]

@@ -1,0 +1,17 @@
+//! Interfaces of the host kernel as ports.
+//!
+//! - [`af_xdp`]: an interface by AF_XDP sockets, the fast way to a NIC that stays with the kernel
+//! - [`af_packet`]: an interface by packet sockets, which works with any
+//! - [`tap`]: a TAP interface, by which the host itself takes part
+//! - `kernel`: what they have in common
+//! - `interfaces`: interfaces of the host, by ioctl
+//! - `gather`: frames of several pieces in one system call
+
+pub mod af_packet;
+pub mod af_xdp;
+mod gather;
+mod interfaces;
+mod kernel;
+pub mod tap;
+#[cfg(test)]
+mod testing;
