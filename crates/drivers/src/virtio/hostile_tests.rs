@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicU16;
 use arrayvec::ArrayVec;
 use eal::dma::{AddressSpace, DeviceAddresses};
 use eal::mem::Pages;
-use eal::{DmaSpace, EventFd, PeerEvent, SharedMemory};
+use eal::{Closer, DmaSpace, EventFd, PeerEvent, SharedMemory};
 use ethdev::{DropReason, QueueStats, RxQueue, TxQueue};
 use packet::{BURST, Capabilities, Frame, Packet, Pool};
 use proptest::prelude::*;
@@ -50,7 +50,7 @@ impl Bench {
         let starts = (0..SIZE).map(|id| slots.part(id, HEADER, 0).unwrap().device()).collect();
         let agreed = Agreed { header: HEADER, mergeable: true, offloads: Capabilities::all() };
         let ring = RxRing::new(queue, slots, agreed, kick());
-        let lane = Arc::new(Lane::new(&bench.wake).unwrap());
+        let lane = Arc::new(Lane::new(&bench.wake, &Closer::default()).unwrap());
         lane.install(ring);
         let stats = Arc::new(QueueStats::default());
         let driver = Receiver::new(Arc::clone(&lane), SIZE, false);
@@ -67,7 +67,7 @@ impl Bench {
         let packets = PacketStore::new("hostile", SIZE, ROOM, &space).unwrap();
         let shared = Arc::clone(bench.memory.memory());
         let ring = RxRing::with_packets(queue, packets, agreed, kick(), shared);
-        let lane = Arc::new(Lane::new(&bench.wake).unwrap());
+        let lane = Arc::new(Lane::new(&bench.wake, &Closer::default()).unwrap());
         lane.install(ring);
         let driver = Receiver::new(lane, SIZE, true);
         (bench, RxQueue::new(Box::new(driver), Arc::default()), table)
@@ -86,7 +86,7 @@ impl Bench {
         let tables = Tables::new(bench.memory.take(Tables::bytes(SIZE)).unwrap());
         let offloads = Capabilities::all();
         let ring = TxRing::new(queue, slots, HEADER, Some(tables), offloads, kick());
-        let lane = Arc::new(Lane::new(&bench.wake).unwrap());
+        let lane = Arc::new(Lane::new(&bench.wake, &Closer::default()).unwrap());
         lane.install(ring);
         let driver = Transmitter::new(Arc::clone(&lane), Arc::new(AtomicU16::new(9000)), false);
         let tx = TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()));

@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{Relaxed, SeqCst},
 };
 
-use eal::{EventFd, Handover, PeerEvent};
+use eal::{Closer, EventFd, Handover, PeerEvent};
 use virtio::driver::{DriverRing, RingError};
 
 use super::kick::Kick;
@@ -47,10 +47,10 @@ impl Lane<RxRing> {
 }
 
 impl<R: Ring> Lane<R> {
-    pub(crate) fn new(wake: &Arc<EventFd>) -> std::io::Result<Self> {
+    pub(crate) fn new(wake: &Arc<EventFd>, closer: &Closer) -> std::io::Result<Self> {
         Ok(Self {
             ring: Handover::empty(),
-            call: PeerEvent::new()?,
+            call: PeerEvent::for_peer(closer)?,
             ready: AtomicBool::new(false),
             installed: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -127,9 +127,10 @@ pub(crate) struct Lanes {
 impl Lanes {
     /// Lanes for `pairs` pairs of queues; `wake` wakes the port's thread.
     pub(crate) fn new(pairs: u16, wake: &Arc<EventFd>) -> std::io::Result<Self> {
-        let rx = (0..pairs).map(|_| Lane::new(wake).map(Arc::new)).collect::<Result<_, _>>()?;
-        let tx = (0..pairs).map(|_| Lane::new(wake).map(Arc::new)).collect::<Result<_, _>>()?;
-        Ok(Self { rx, tx })
+        let closer = Closer::default();
+        let rx = (0..pairs).map(|_| Lane::new(wake, &closer).map(Arc::new));
+        let tx = (0..pairs).map(|_| Lane::new(wake, &closer).map(Arc::new));
+        Ok(Self { rx: rx.collect::<Result<_, _>>()?, tx: tx.collect::<Result<_, _>>()? })
     }
 
     /// Hands rings to the workers; queues for which there are none get none.

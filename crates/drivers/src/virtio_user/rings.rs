@@ -7,8 +7,8 @@
 
 use std::sync::Arc;
 
-use eal::PeerEvent;
 use eal::dma::DmaBacking;
+use eal::{Closer, PeerEvent};
 use ethdev::Error;
 use vhost::frontend::InflightFile;
 
@@ -73,7 +73,8 @@ impl Rings {
     /// New rings for the port called `name`.
     pub(super) fn new(name: &str, plan: &Plan) -> Result<Self, Error> {
         let mut parts = Parts::shared(name, plan.rings.bytes().unwrap_or(usize::MAX))?;
-        let event = || PeerEvent::new().map_err(|source| system(name, &source));
+        let closer = Closer::default();
+        let event = || PeerEvent::for_peer(&closer).map_err(|source| system(name, &source));
         let (mut pairs, mut kicks) = (Vec::new(), Vec::new());
         for _ in 0..plan.rings.pairs {
             let (rx, tx) = (event()?, event()?);
