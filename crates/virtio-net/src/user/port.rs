@@ -17,9 +17,9 @@ use super::INFO;
 use super::options::Options;
 use super::rings::Rings;
 use super::session::Session;
-use crate::virtio::control_queue::Command;
-use crate::virtio::lane::Lanes;
-use crate::virtio::link::{Change, LinkState, PortThread, Settings, Wishes};
+use crate::control_queue::Command;
+use crate::lane::Lanes;
+use crate::link::{Change, LinkState, PortThread, Settings, Wishes};
 
 /// How long to wait before the next attempt to find the back-end.
 const RETRY: Duration = Duration::from_millis(100);

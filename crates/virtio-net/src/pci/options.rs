@@ -6,7 +6,7 @@ use packet::MacAddr;
 use virtio::Features;
 
 use super::INFO;
-use crate::virtio::options::{ControlQueueMode, NetOptions};
+use crate::options::{ControlQueueMode, NetOptions};
 
 /// Features that concern the transport and the device's configuration; a device that offers
 /// them gets them.

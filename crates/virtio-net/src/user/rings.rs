@@ -13,12 +13,12 @@ use ethdev::Error;
 use vhost::frontend::InflightFile;
 
 use super::session::{Plan, no_room, system};
-use crate::virtio::control_queue::ControlQueue;
-use crate::virtio::kick::Kick;
-use crate::virtio::memory::Parts;
-use crate::virtio::plan::RingPlan;
-use crate::virtio::receive::RxRing;
-use crate::virtio::transmit::TxRing;
+use crate::control_queue::ControlQueue;
+use crate::kick::Kick;
+use crate::memory::Parts;
+use crate::plan::RingPlan;
+use crate::receive::RxRing;
+use crate::transmit::TxRing;
 
 /// All that belongs to a session's rings, without those that the workers have.
 #[derive(Debug)]

@@ -11,13 +11,13 @@
 //! - `interrupts`: MSI-X, the line, or none
 //! - `device`: the device of a port, with its interrupts
 //! - [`config`]: the network device's configuration
-//! - [`control`]: the driver side of the control queue, and doorbells
+//! - `facts`: what the registers say, for people
 //! - `negotiation`: what device and options agree on
 //! - `session`: from one reset of the device to the next
 //! - `keeper`: the thread that looks after the device
 //! - `port`: the control side
 //!
-//! The rings and what goes on in them are in `virtio`, beside this. What is public here is for other
+//! The rings and what goes on in them are beside this. What is public here is for other
 //! drivers of such devices: vDPA.
 //!
 //! The device reads and writes the memory of a session until it is reset. So a session ends with
@@ -25,8 +25,8 @@
 
 pub mod capability;
 pub mod config;
-pub mod control;
 mod device;
+mod facts;
 pub mod hardware;
 mod interrupts;
 mod keeper;
@@ -36,7 +36,7 @@ mod legacy;
 pub mod model;
 mod modern;
 mod negotiation;
-pub(crate) mod options;
+mod options;
 mod port;
 pub mod registers;
 mod session;
@@ -52,12 +52,13 @@ use eal::pci::{PciDevice, Spaces};
 use eal::sandbox::Needs;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
-pub(crate) use hardware::is_network_device;
+pub use facts::facts;
+use hardware::is_network_device;
 
-use crate::virtio::lane::Lanes;
-use crate::virtio::options::about;
-use crate::virtio::receive::Receiver;
-use crate::virtio::transmit::Transmitter;
+use crate::lane::Lanes;
+use crate::options::about;
+use crate::receive::Receiver;
+use crate::transmit::Transmitter;
 use options::Options;
 use port::VirtioPciPort;
 use window::{MappedBars, Windows};
@@ -90,6 +91,12 @@ pub const INFO: DriverInfo = DriverInfo {
         about::VLANS,
     ],
 };
+
+/// What people call the device of these numbers, if this driver knows it.
+#[must_use]
+pub fn name(vendor: u16, device: u16) -> Option<&'static str> {
+    is_network_device(vendor, device).then_some("virtio network device")
+}
 
 /// Reads a device string and opens nothing.
 ///

@@ -1,8 +1,10 @@
-//! The virtio-net driver: all of it that does not depend on how the device is reached.
+//! The driver of virtio network devices.
 //!
-//! [`virtio_user`](crate::virtio_user) and [`virtio_pci`](crate::virtio_pci) find a device, agree
-//! on features with it and tell it where the rings are. What goes on in the rings is here, and
-//! the same for both:
+//! - [`pci`]: a device on the PCI bus
+//! - [`user`]: a back-end behind a vhost-user socket
+//!
+//! These find a device, agree on features with it and tell it where the rings are. What goes on in
+//! the rings is the same for both:
 //!
 //! - `options`: what device strings of both can say
 //! - `features`: which features to use of those that are offered
@@ -15,18 +17,22 @@
 //! - `store`: where received frames lie, and how they leave as packets
 //! - `kept`: packets that a device sends from where they lie
 //! - `control_queue`: commands to the device
+//! - [`control`]: what drivers of such devices that do not carry frames have of all this: vDPA
 
-pub(crate) mod control_queue;
-pub(crate) mod features;
+pub mod control;
+mod control_queue;
+mod features;
 #[cfg(test)]
 mod hostile_tests;
 mod kept;
-pub(crate) mod kick;
-pub(crate) mod lane;
-pub(crate) mod link;
-pub(crate) mod memory;
-pub(crate) mod options;
-pub(crate) mod plan;
-pub(crate) mod receive;
+mod kick;
+mod lane;
+mod link;
+mod memory;
+mod options;
+pub mod pci;
+mod plan;
+mod receive;
 mod store;
-pub(crate) mod transmit;
+mod transmit;
+pub mod user;

@@ -1,4 +1,6 @@
-//! The driver against Ringway's own back-end, over a real socket and real shared memory.
+//! virtio-user against Ringway's own back-end, over a real socket and real shared memory.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod offload;
 
@@ -12,7 +14,7 @@ use packet::{BURST, Frame, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tempfile::TempDir;
 
-use crate::open::{Drivers, open};
+use drivers::{Drivers, open};
 
 /// How long anything may take on a machine that is busy with other tests.
 const PATIENCE: Duration = Duration::from_secs(20);

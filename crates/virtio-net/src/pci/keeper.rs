@@ -19,9 +19,9 @@ use super::options::Options;
 use super::port::State;
 use super::registers::{DRIVER_OK, NEEDS_RESET};
 use super::session::Session;
-use crate::virtio::control_queue::Command;
-use crate::virtio::lane::Lanes;
-use crate::virtio::link::{Change, Wishes};
+use crate::control_queue::Command;
+use crate::lane::Lanes;
+use crate::link::{Change, Wishes};
 
 /// How often to look at a device that may have no way to tell that something happened, or is
 /// gone.

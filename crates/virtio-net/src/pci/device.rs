@@ -12,7 +12,7 @@ use super::legacy::LegacyRegisters;
 use super::modern::ModernRegisters;
 use super::registers::Registers;
 use super::window::Windows;
-use crate::virtio::lane::Lanes;
+use crate::lane::Lanes;
 
 /// A device with its registers and interrupts.
 #[derive(Debug)]

@@ -10,32 +10,29 @@
 //! - `rings`: the rings of a session, which may outlive it
 //! - `session`: one session with a back-end: from the handshake to the last ring
 //!
-//! The rings and what goes on in them are in `virtio`, beside this.
+//! The rings and what goes on in them are beside this.
 //!
 //! A session ends when the back-end goes away, breaks a ring or the port is closed; the port
 //! then looks for the next back-end, and its queues never notice but for the missing frames. None is
 //! missing that the rings held, where the back-end keeps records of what it has in flight.
 
 mod news;
-pub(crate) mod options;
+mod options;
 mod port;
 mod rings;
 mod session;
-#[cfg(test)]
-mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
-use eal::EventFd;
 use eal::sandbox::Needs;
+use eal::{Access, EventFd};
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
-use crate::open::Drivers;
-use crate::virtio::lane::Lanes;
-use crate::virtio::options::about;
-use crate::virtio::receive::Receiver;
-use crate::virtio::transmit::Transmitter;
+use crate::lane::Lanes;
+use crate::options::about;
+use crate::receive::Receiver;
+use crate::transmit::Transmitter;
 use ethdev::access;
 use options::Options;
 use port::VirtioUserPort;
@@ -92,14 +89,15 @@ pub fn needs(spec: &mut DeviceSpec) -> Needs {
     access::needs(spec, !listens)
 }
 
-/// Opens a virtio-user port. The link comes up when the back-end is there, now or later.
+/// Opens a virtio-user port, whose socket lets in those whom `sockets` names where the device
+/// string does not say it. The link comes up when the back-end is there, now or later.
 ///
 /// # Errors
 /// Options that make no sense; a socket that cannot be made, in server mode.
-pub(crate) fn open(name: &str, spec: DeviceSpec, env: &Drivers) -> Result<OpenPort, Error> {
+pub fn open(name: &str, spec: DeviceSpec, sockets: &Access) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
     let mut options = Options::parse(spec)?;
-    options.access = options.access.or(env.sockets);
+    options.access = options.access.or(*sockets);
     let failed = |error: std::io::Error| Error::Device {
         what: format!("port {name}"),
         reason: error.to_string(),

@@ -14,8 +14,8 @@ use super::keeper::Keeper;
 use super::options::Options;
 use super::session::{Session, Wanted};
 use super::window::Windows;
-use crate::virtio::lane::Lanes;
-use crate::virtio::link::{LinkState, PortThread, Settings};
+use crate::lane::Lanes;
+use crate::link::{LinkState, PortThread, Settings};
 
 /// What both sides of the port's thread see.
 #[derive(Debug, Default)]

@@ -14,15 +14,15 @@ use virtio::driver::{DriverQueue, DriverRing};
 use super::news::{News, Pending};
 use super::options::Options;
 use super::rings::{Control, RingSet, Rings};
-use crate::virtio::control_queue::{self, Command, CommandError};
-use crate::virtio::features::{names, receive_room};
-use crate::virtio::kick::{Doorbell, Kick};
-use crate::virtio::lane::Lanes;
-use crate::virtio::link::Wishes;
-use crate::virtio::memory::DEVICE_BASE;
-use crate::virtio::plan::RingPlan;
-use crate::virtio::receive::RxRing;
-use crate::virtio::transmit::TxRing;
+use crate::control_queue::{self, Command, CommandError};
+use crate::features::{names, receive_room};
+use crate::kick::{Doorbell, Kick};
+use crate::lane::Lanes;
+use crate::link::Wishes;
+use crate::memory::DEVICE_BASE;
+use crate::plan::RingPlan;
+use crate::receive::RxRing;
+use crate::transmit::TxRing;
 
 /// How long the back-end may take for a message.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(5);

@@ -4,7 +4,7 @@ use packet::MacAddr;
 use virtio::Features;
 
 use super::registers::Registers;
-use crate::virtio::control_queue::{MAX_SPREAD, Spread};
+use crate::control_queue::{MAX_SPREAD, Spread};
 
 const MAC: usize = 0;
 const STATUS: usize = 6;

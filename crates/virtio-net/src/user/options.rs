@@ -6,7 +6,7 @@ use packet::MacAddr;
 use virtio::Features;
 
 use super::INFO;
-use crate::virtio::options::NetOptions;
+use crate::options::NetOptions;
 use ethdev::access::take_access;
 
 /// Entries of a ring unless told otherwise.

@@ -9,14 +9,14 @@ use super::hardware::Trouble;
 use super::options::Options;
 use super::registers::QueueInfo;
 use super::session::Wanted;
-use crate::virtio::control_queue::{self, ControlQueue};
-use crate::virtio::features::receive_room;
-use crate::virtio::kick::Kick;
-use crate::virtio::link::Wishes;
-use crate::virtio::memory::Parts;
-use crate::virtio::plan::RingPlan;
-use crate::virtio::receive::RxRing;
-use crate::virtio::transmit::TxRing;
+use crate::control_queue::{self, ControlQueue};
+use crate::features::receive_room;
+use crate::kick::Kick;
+use crate::link::Wishes;
+use crate::memory::Parts;
+use crate::plan::RingPlan;
+use crate::receive::RxRing;
+use crate::transmit::TxRing;
 
 /// Entries of a ring where neither the device nor the options want fewer.
 const MOST_ENTRIES: u16 = 1024;

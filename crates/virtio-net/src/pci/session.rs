@@ -15,14 +15,14 @@ use super::hardware::Trouble;
 use super::negotiation::{self, Queues};
 use super::options::Options;
 use super::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR};
-use crate::virtio::control_queue::{Command, CommandError, ControlQueue};
-use crate::virtio::features::names;
-use crate::virtio::lane::Lanes;
-use crate::virtio::link::Wishes;
-use crate::virtio::memory::Parts;
-use crate::virtio::plan::RingPlan;
-use crate::virtio::receive::RxRing;
-use crate::virtio::transmit::TxRing;
+use crate::control_queue::{Command, CommandError, ControlQueue};
+use crate::features::names;
+use crate::lane::Lanes;
+use crate::link::Wishes;
+use crate::memory::Parts;
+use crate::plan::RingPlan;
+use crate::receive::RxRing;
+use crate::transmit::TxRing;
 
 /// How long the device may take for a command on the control queue.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(1);

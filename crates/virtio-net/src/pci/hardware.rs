@@ -153,7 +153,7 @@ impl Hardware {
             return Ok(());
         }
         self.add_status(FAILED);
-        let names = crate::virtio::features::names(features);
+        let names = crate::features::names(features);
         Err(Trouble::Failed(format!("it refuses to work with these features: {names}")))
     }
 
