@@ -215,6 +215,20 @@ impl Switch {
         if self.fdb.write().remove(key) { Ok(()) } else { Err(Error::UnknownEntry { mac, vlan }) }
     }
 
+    /// Deletes a static entry of `port`; returns whether there was one.
+    ///
+    /// # Errors
+    /// There is no such port or VLAN.
+    pub fn fdb_remove_static(&self, mac: MacAddr, vlan: u16, port: &str) -> Result<bool, Error> {
+        let key = checked_key(mac, vlan)?;
+        let control = self.control();
+        let number = control.ports.get(port)?.number();
+        let mut writer = self.fdb.write();
+        let found = self.fdb.find(key, self.fdb.hash(key));
+        let is_its = found.is_some_and(|value| value.is_static() && value.port() == number);
+        Ok(is_its && writer.remove(key))
+    }
+
     /// All workers.
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerReport> {

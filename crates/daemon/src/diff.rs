@@ -1,0 +1,325 @@
+//! From one desired state to another: an exact list of changes, each with its opposite.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::address::Address;
+use crate::state::{Fdb, Port, Sandbox, Sockets, State};
+use crate::vdpa::Vdpa;
+
+/// One change of a running switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// An address is not always behind a port any more.
+    Forget {
+        /// The port.
+        port: String,
+        /// The address.
+        address: Address,
+    },
+    /// Addresses are forgotten after another time, in seconds.
+    Ageing {
+        /// The time so far; 0 for never.
+        from: u64,
+        /// The time from now on.
+        to: u64,
+    },
+    /// Settings of a port that stays on its device. Addresses are changes of their own.
+    Set {
+        /// The port.
+        name: String,
+        /// What it is so far.
+        from: Port,
+        /// What it is to be.
+        to: Port,
+    },
+    /// An address is always behind a port from now on.
+    Remember {
+        /// The port.
+        port: String,
+        /// The address.
+        address: Address,
+    },
+    /// A port goes.
+    RemovePort {
+        /// Its name.
+        name: String,
+        /// What it is so far.
+        port: Port,
+    },
+    /// A vDPA device goes.
+    RemoveVdpa {
+        /// Its name.
+        name: String,
+        /// What it is so far.
+        device: Vdpa,
+    },
+    /// A port comes, with its addresses.
+    AddPort {
+        /// Its name.
+        name: String,
+        /// What it is to be.
+        port: Port,
+    },
+    /// A vDPA device comes.
+    AddVdpa {
+        /// Its name.
+        name: String,
+        /// What it is to be.
+        device: Vdpa,
+    },
+}
+
+/// A setting that holds from the start of a switch to its end, and its values.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Its key in the file, as in `fdb.size`.
+    pub key: String,
+    /// The value so far.
+    pub from: String,
+    /// The value that it was to have.
+    pub to: String,
+}
+
+/// What differs between two states.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Diff {
+    /// What a running switch can change, in the order in which it is to be done: what may be
+    /// refused comes before what goes, and what goes before what comes in its place.
+    pub changes: Vec<Change>,
+    /// What it cannot.
+    pub fixed: Vec<Setting>,
+}
+
+/// The changes that make `new` of `old`, both [resolved](State::resolved).
+#[must_use]
+pub fn diff(old: &State, new: &State) -> Diff {
+    let mut diff = Diff { changes: forgotten(old, new), fixed: fixed(old, new) };
+    if let (Some(from), Some(to)) = (old.fdb.ageing, new.fdb.ageing)
+        && from != to
+    {
+        diff.changes.push(Change::Ageing { from, to });
+    }
+    diff.changes.extend(set(old, new));
+    diff.changes.extend(remembered(old, new));
+    diff.changes.extend(removed(old, new));
+    diff.changes.extend(added(old, new));
+    diff
+}
+
+/// Ports that are in both states, on the same device.
+fn kept<'a>(
+    old: &'a State,
+    new: &'a State,
+) -> impl Iterator<Item = (&'a String, &'a Port, &'a Port)> {
+    let both = old.ports.iter().filter_map(|(name, from)| {
+        let to = new.ports.get(name)?;
+        Some((name, from, to))
+    });
+    both.filter(|(_, from, to)| from.device == to.device)
+}
+
+fn set(old: &State, new: &State) -> Vec<Change> {
+    let differs = kept(old, new).filter_map(|(name, from, to)| {
+        let to = Port { addresses: from.addresses.clone(), ..to.clone() };
+        (to != *from).then(|| (name, from.clone(), to))
+    });
+    differs.map(|(name, from, to)| Change::Set { name: name.clone(), from, to }).collect()
+}
+
+fn forgotten(old: &State, new: &State) -> Vec<Change> {
+    let each = kept(old, new).flat_map(|(port, from, to)| {
+        let gone = from.addresses.difference(&to.addresses);
+        gone.map(|address| Change::Forget { port: port.clone(), address: *address })
+    });
+    each.collect()
+}
+
+fn remembered(old: &State, new: &State) -> Vec<Change> {
+    let each = kept(old, new).flat_map(|(port, from, to)| {
+        let come = to.addresses.difference(&from.addresses);
+        come.map(|address| Change::Remember { port: port.clone(), address: *address })
+    });
+    each.collect()
+}
+
+fn removed(old: &State, new: &State) -> Vec<Change> {
+    let stays = |name: &String, port: &Port| {
+        new.ports.get(name).is_some_and(|other| other.device == port.device)
+    };
+    let ports = old.ports.iter().filter(|(name, port)| !stays(name, port));
+    let ports =
+        ports.map(|(name, port)| Change::RemovePort { name: name.clone(), port: port.clone() });
+    let devices = old.vdpa.iter().filter(|(name, device)| new.vdpa.get(*name) != Some(device));
+    let devices = devices
+        .map(|(name, device)| Change::RemoveVdpa { name: name.clone(), device: device.clone() });
+    ports.chain(devices).collect()
+}
+
+fn added(old: &State, new: &State) -> impl Iterator<Item = Change> {
+    removed(new, old).into_iter().map(|change| change.inverse())
+}
+
+impl Change {
+    /// The change that undoes this one.
+    #[must_use]
+    pub fn inverse(&self) -> Self {
+        match self.clone() {
+            Self::Forget { port, address } => Self::Remember { port, address },
+            Self::Remember { port, address } => Self::Forget { port, address },
+            Self::Ageing { from, to } => Self::Ageing { from: to, to: from },
+            Self::Set { name, from, to } => Self::Set { name, from: to, to: from },
+            Self::RemovePort { name, port } => Self::AddPort { name, port },
+            Self::AddPort { name, port } => Self::RemovePort { name, port },
+            Self::RemoveVdpa { name, device } => Self::AddVdpa { name, device },
+            Self::AddVdpa { name, device } => Self::RemoveVdpa { name, device },
+        }
+    }
+
+    /// Makes the change in a state that it fits.
+    pub fn apply(&self, state: &mut State) {
+        match self {
+            Self::Forget { port, address } => {
+                let port = state.ports.get_mut(port);
+                port.map(|port| port.addresses.remove(address));
+            }
+            Self::Remember { port, address } => {
+                let port = state.ports.get_mut(port);
+                port.map(|port| port.addresses.insert(*address));
+            }
+            Self::Ageing { to, .. } => state.fdb.ageing = Some(*to),
+            Self::Set { name, to, .. } => {
+                if let Some(port) = state.ports.get_mut(name) {
+                    let addresses = std::mem::take(&mut port.addresses);
+                    *port = Port { addresses, ..to.clone() };
+                }
+            }
+            Self::RemovePort { name, .. } => _ = state.ports.shift_remove(name),
+            Self::RemoveVdpa { name, .. } => _ = state.vdpa.shift_remove(name),
+            Self::AddPort { name, port } => _ = state.ports.insert(name.clone(), port.clone()),
+            Self::AddVdpa { name, device } => _ = state.vdpa.insert(name.clone(), device.clone()),
+        }
+    }
+}
+
+impl fmt::Display for Change {
+    /// One line; as many as there are settings for those of a port.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Forget { port, address } => write!(f, "port {port}: address {address} removed"),
+            Self::Remember { port, address } => write!(f, "port {port}: address {address} added"),
+            Self::Ageing { from, to } => write!(f, "fdb: ageing {from} -> {to}"),
+            Self::Set { name, from, to } => {
+                let lines: Vec<String> = settings(from, to)
+                    .map(|(key, from, to)| format!("port {name}: {key} {from} -> {to}"))
+                    .collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::RemovePort { name, port } => write!(f, "port {name} removed: {}", port.device),
+            Self::AddPort { name, port } => write!(f, "port {name} added: {}", port.device),
+            Self::RemoveVdpa { name, device } => {
+                write!(f, "vDPA device {name} removed: {}", device.device)
+            }
+            Self::AddVdpa { name, device } => {
+                write!(f, "vDPA device {name} added: {}", device.device)
+            }
+        }
+    }
+}
+
+impl fmt::Display for Setting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, from, to } = self;
+        write!(f, "{key} {from} -> {to}, which takes a new start of the switch")
+    }
+}
+
+/// The settings of a port that differ, by their keys in the file.
+fn settings(from: &Port, to: &Port) -> impl Iterator<Item = (String, String, String)> {
+    let map = |port: &Port| {
+        // Values that are as by default are left out of the file.
+        let port = Port { enabled: true, ..port.clone() };
+        match serde_json::to_value(port) {
+            Ok(Value::Object(map)) => map,
+            _ => serde_json::Map::new(),
+        }
+    };
+    let (old, new) = (map(from), map(to));
+    let mut keys: Vec<String> = old.keys().chain(new.keys()).cloned().collect();
+    keys.sort_unstable();
+    keys.dedup();
+    let differing = keys.into_iter().filter_map(move |key| {
+        let (old, new) = (old.get(&key), new.get(&key));
+        (old != new).then(|| (key, shown(old), shown(new)))
+    });
+    let enabled = (from.enabled != to.enabled)
+        .then(|| ("enabled".to_owned(), from.enabled.to_string(), to.enabled.to_string()));
+    differing.chain(enabled)
+}
+
+fn shown(value: Option<&Value>) -> String {
+    value.map_or_else(|| "default".to_owned(), Value::to_string)
+}
+
+/// The settings that hold from the start to the end.
+fn fixed(old: &State, new: &State) -> Vec<Setting> {
+    // Named one by one, so that a new field has to be thought of here.
+    let State {
+        control,
+        control_group,
+        control_mode,
+        cores,
+        workers,
+        busy_poll,
+        idle_after,
+        sockets: Sockets { group, mode },
+        sandbox: Sandbox { enabled, ports: kinds, paths },
+        fdb: Fdb { ageing: _, size, learn_per_burst },
+        ports: _,
+        vdpa: _,
+    } = old;
+    let mut found = Vec::new();
+    let mut compare = |key: &str, from: &dyn erased::Shown, to: &dyn erased::Shown| {
+        let (from, to) = (from.text(), to.text());
+        if from != to {
+            found.push(Setting { key: key.to_owned(), from, to });
+        }
+    };
+    compare("control", control, &new.control);
+    let octal = |mode: Option<u32>| mode.map(|mode| format!("{mode:04o}"));
+    compare("control-group", control_group, &new.control_group);
+    compare("control-mode", &octal(*control_mode), &octal(new.control_mode));
+    let list = |cores: &Option<eal::CoreList>| cores.as_ref().map(ToString::to_string);
+    compare("cores", &list(cores), &list(&new.cores));
+    compare("workers", workers, &new.workers);
+    compare("busy-poll", busy_poll, &new.busy_poll);
+    compare("idle-after", idle_after, &new.idle_after);
+    compare("sockets.group", group, &new.sockets.group);
+    compare("sockets.mode", &octal(*mode), &octal(new.sockets.mode));
+    compare("sandbox.enabled", enabled, &new.sandbox.enabled);
+    compare("sandbox.ports", kinds, &new.sandbox.ports);
+    compare("sandbox.paths", paths, &new.sandbox.paths);
+    compare("fdb.size", size, &new.fdb.size);
+    compare("fdb.learn-per-burst", learn_per_burst, &new.fdb.learn_per_burst);
+    found
+}
+
+/// Values as text, for comparison and for people.
+mod erased {
+    use serde::Serialize;
+
+    pub(super) trait Shown {
+        fn text(&self) -> String;
+    }
+
+    impl<T: Serialize> Shown for T {
+        fn text(&self) -> String {
+            match serde_json::to_value(self) {
+                Ok(serde_json::Value::Null) | Err(_) => "default".to_owned(),
+                Ok(value) => value.to_string(),
+            }
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! What a switch is to be, and the way there.
+//!
+//! A [`State`] is everything that an operator decides: ports with their settings and static
+//! addresses, vDPA devices, workers, the forwarding database. Whoever wants something else, be it
+//! a configuration file or a command, writes another one, and a [`Daemon`] makes the difference
+//! true, without touching what is the same in both.
+//!
+//! ```
+//! use daemon::{Daemon, Missing, Options, Port, State};
+//!
+//! let mut daemon = Daemon::start(State::default(), Options::default())?;
+//! daemon.edit(Missing::Refuse, |state| state.add_port("sink", Port::new("null:")))?;
+//! let applied = daemon.edit(Missing::Refuse, |state| {
+//!     state.port_mut("sink")?.enabled = false;
+//!     Ok(())
+//! })?;
+//! assert_eq!(applied.changes[0].to_string(), "port sink: enabled true -> false");
+//! assert!(daemon.switch().ports()[0].disabled);
+//! # Ok::<(), daemon::Error>(())
+//! ```
+//!
+//! - [`state`]: the desired state
+//! - [`address`]: static addresses
+//! - [`vdpa`](mod@vdpa): vDPA devices and their sockets
+//! - [`check`](mod@check): what is wrong with a state, before anything is done
+//! - [`diff`](mod@diff): from one state to another
+//! - [`daemon`](mod@daemon): the reconciler
+//! - [`waiting`]: what could not be opened yet
+//! - [`hub`]: the vDPA devices that are attached to sockets
+//! - [`file`]: a state as a TOML file
+//! - [`error`]: what can go wrong
+//! - `text`: values that are written as text
+//! - `words`: the word that was probably meant
+
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod check;
+pub mod daemon;
+pub mod diff;
+pub mod error;
+pub mod file;
+pub mod hub;
+pub mod state;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+mod text;
+pub mod vdpa;
+pub mod waiting;
+mod words;
+
+pub use address::Address;
+pub use daemon::{Applied, Daemon, Device, Missing, Options};
+pub use diff::{Change, Diff, diff};
+pub use error::Error;
+pub use hub::Hub;
+pub use state::{Port, State};
+pub use vdpa::Vdpa;
+pub use words::nearest;

@@ -1,0 +1,377 @@
+//! The desired state of a switch: everything that an operator decides, as one value.
+//!
+//! A setting that is `None` has its default; [`State::resolved`] fills the defaults in. The same
+//! type is what a configuration file says, so its serialised form is documented in
+//! `docs/configuration.md`.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use eal::{Access, CoreList};
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
+use switch::{PortOptions, SwitchConfig};
+
+use crate::address::Address;
+use crate::error::Error;
+use crate::text;
+use crate::vdpa::Vdpa;
+use crate::words::hint;
+
+/// The desired state.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct State {
+    /// Path of the control socket.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control: Option<PathBuf>,
+    /// Group whose processes may connect to the control socket.
+    #[serde(with = "text::group", skip_serializing_if = "Option::is_none")]
+    pub control_group: Option<u32>,
+    /// Permissions of the control socket.
+    #[serde(with = "text::mode", skip_serializing_if = "Option::is_none")]
+    pub control_mode: Option<u32>,
+    /// One worker on each of these cores.
+    #[serde(with = "text::cores", skip_serializing_if = "Option::is_none")]
+    pub cores: Option<CoreList>,
+    /// Number of workers where no cores are given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workers: Option<usize>,
+    /// Never sleep.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub busy_poll: Option<bool>,
+    /// Microseconds that a worker without frames polls before it sleeps.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub idle_after: Option<u64>,
+    /// The sockets of ports and vDPA devices.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sockets: Sockets,
+    /// What the switch gives up.
+    #[serde(skip_serializing_if = "is_default")]
+    pub sandbox: Sandbox,
+    /// The forwarding database.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fdb: Fdb,
+    /// The ports, by name, in the order in which they are opened.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub ports: IndexMap<String, Port>,
+    /// The vDPA devices, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub vdpa: IndexMap<String, Vdpa>,
+}
+
+/// Section `[sockets]`: who may connect where the device does not say it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sockets {
+    /// Group whose processes may.
+    #[serde(with = "text::group", skip_serializing_if = "Option::is_none")]
+    pub group: Option<u32>,
+    /// Permissions.
+    #[serde(with = "text::mode", skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
+}
+
+/// Section `[sandbox]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Sandbox {
+    /// Whether anything is given up.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub enabled: Option<bool>,
+    /// Kinds of ports that may be added later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ports: Vec<String>,
+    /// Folders for sockets and files of ports that are added later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub paths: Vec<PathBuf>,
+}
+
+/// Section `[fdb]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Fdb {
+    /// Seconds until an entry that is not refreshed is removed; 0 for never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ageing: Option<u64>,
+    /// Largest number of entries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
+    /// Most addresses that a burst of frames may add or move.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learn_per_burst: Option<usize>,
+}
+
+/// One section `[ports.NAME]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table [ports.NAME] with device = \"..\""
+)]
+pub struct Port {
+    /// Device string.
+    pub device: String,
+    /// Largest payload in bytes; the device's own when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u16>,
+    /// Workers that poll its receive queues, by number, in turn; spread evenly when empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub workers: Vec<usize>,
+    /// How often to offer frames again to a port that has no room for any.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub tx_retries: u32,
+    /// Whether it is in service.
+    #[serde(default = "yes", skip_serializing_if = "is_yes")]
+    pub enabled: bool,
+    /// Stations that are always behind it.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub addresses: BTreeSet<Address>,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_yes(value: &bool) -> bool {
+    *value
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+impl Port {
+    /// A port on `device` with default settings.
+    #[must_use]
+    pub fn new(device: impl Into<String>) -> Self {
+        Self {
+            device: device.into(),
+            mtu: None,
+            workers: Vec::new(),
+            tx_retries: 0,
+            enabled: true,
+            addresses: BTreeSet::new(),
+        }
+    }
+
+    /// The settings as the switch takes them.
+    #[must_use]
+    pub fn options(&self) -> PortOptions {
+        PortOptions {
+            mtu: self.mtu,
+            tx_retries: self.tx_retries,
+            workers: self.workers.clone(),
+            disabled: !self.enabled,
+        }
+    }
+}
+
+impl From<Sockets> for Access {
+    fn from(sockets: Sockets) -> Self {
+        Self { group: sockets.group, mode: sockets.mode }
+    }
+}
+
+impl State {
+    /// The same with every default filled in, so that two states which mean the same are equal.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        let defaults = SwitchConfig::default();
+        self.cores = self.cores.filter(|cores| !cores.is_empty());
+        self.workers = match self.cores {
+            Some(_) => None,
+            None => Some(self.workers.unwrap_or(defaults.workers)),
+        };
+        self.busy_poll.get_or_insert(defaults.busy_poll);
+        let idle_after = u64::try_from(defaults.idle_after.as_micros()).unwrap_or(u64::MAX);
+        self.idle_after.get_or_insert(idle_after);
+        self.sandbox.enabled.get_or_insert(true);
+        self.fdb.ageing.get_or_insert(defaults.ageing.as_secs());
+        self.fdb.size.get_or_insert(defaults.fdb_limit);
+        self.fdb.learn_per_burst.get_or_insert(defaults.learn_per_burst);
+        self
+    }
+
+    /// What is said here, and for the rest what `base` says. Ports and vDPA devices are added to
+    /// its, as are kinds and paths of the sandbox.
+    ///
+    /// # Errors
+    /// A port or vDPA device that both have.
+    pub fn over(self, base: Self) -> Result<Self, Error> {
+        let mut ports = base.ports;
+        for (name, port) in self.ports {
+            if ports.insert(name.clone(), port).is_some() {
+                return Err(twice(&format!("ports.{name}"), &name));
+            }
+        }
+        let mut vdpa = base.vdpa;
+        for (name, device) in self.vdpa {
+            if vdpa.insert(name.clone(), device).is_some() {
+                return Err(twice(&format!("vdpa.{name}"), &name));
+            }
+        }
+        // A list of cores stands against a number of workers.
+        let (cores, workers) = match (self.cores, self.workers) {
+            (None, None) => (base.cores, base.workers),
+            own => own,
+        };
+        let access = |own: (Option<u32>, Option<u32>), base: (Option<u32>, Option<u32>)| {
+            let access = |(group, mode)| Access { group, mode };
+            let Access { group, mode } = access(own).or(access(base));
+            (group, mode)
+        };
+        let (control_group, control_mode) = access(
+            (self.control_group, self.control_mode),
+            (base.control_group, base.control_mode),
+        );
+        let (group, mode) = access(
+            (self.sockets.group, self.sockets.mode),
+            (base.sockets.group, base.sockets.mode),
+        );
+        Ok(Self {
+            control: self.control.or(base.control),
+            control_group,
+            control_mode,
+            cores,
+            workers,
+            busy_poll: self.busy_poll.or(base.busy_poll),
+            idle_after: self.idle_after.or(base.idle_after),
+            sockets: Sockets { group, mode },
+            sandbox: Sandbox {
+                enabled: self.sandbox.enabled.or(base.sandbox.enabled),
+                ports: [base.sandbox.ports, self.sandbox.ports].concat(),
+                paths: [base.sandbox.paths, self.sandbox.paths].concat(),
+            },
+            fdb: Fdb {
+                ageing: self.fdb.ageing.or(base.fdb.ageing),
+                size: self.fdb.size.or(base.fdb.size),
+                learn_per_burst: self.fdb.learn_per_burst.or(base.fdb.learn_per_burst),
+            },
+            ports,
+            vdpa,
+        })
+    }
+
+    /// The part that the switch itself wants.
+    #[must_use]
+    pub fn switch(&self) -> SwitchConfig {
+        let defaults = SwitchConfig::default();
+        let ageing = self.fdb.ageing.map(Duration::from_secs);
+        let cores = self.cores.as_ref().map(|cores| cores.as_slice().to_vec());
+        SwitchConfig {
+            cores: cores.unwrap_or_default(),
+            workers: self.workers.unwrap_or(defaults.workers),
+            fdb_limit: self.fdb.size.unwrap_or(defaults.fdb_limit),
+            ageing: ageing.unwrap_or(defaults.ageing),
+            busy_poll: self.busy_poll.unwrap_or(defaults.busy_poll),
+            sockets: self.sockets.into(),
+            learn_per_burst: self.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),
+            idle_after: self.idle_after.map_or(defaults.idle_after, Duration::from_micros),
+        }
+    }
+
+    /// Whether a port or vDPA device has this name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.ports.contains_key(name) || self.vdpa.contains_key(name)
+    }
+
+    /// Adds a port.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn add_port(&mut self, name: &str, port: Port) -> Result<(), Error> {
+        self.check_free(name)?;
+        self.ports.insert(name.to_owned(), port);
+        Ok(())
+    }
+
+    /// Adds a vDPA device.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn add_vdpa(&mut self, name: &str, device: Vdpa) -> Result<(), Error> {
+        self.check_free(name)?;
+        self.vdpa.insert(name.to_owned(), device);
+        Ok(())
+    }
+
+    fn check_free(&self, name: &str) -> Result<(), Error> {
+        if self.ports.contains_key(name) {
+            let name = name.to_owned();
+            return Err(switch::Error::DuplicatePort { name }.into());
+        }
+        if self.vdpa.contains_key(name) {
+            let reason = format!("a vDPA device '{name}' exists already");
+            return Err(Error::invalid(format!("vdpa.{name}"), reason));
+        }
+        Ok(())
+    }
+
+    /// Removes a port, with its static addresses, or a vDPA device.
+    ///
+    /// # Errors
+    /// There is neither.
+    pub fn remove(&mut self, name: &str) -> Result<(), Error> {
+        if self.ports.shift_remove(name).is_some() || self.vdpa.shift_remove(name).is_some() {
+            return Ok(());
+        }
+        Err(self.unknown(name))
+    }
+
+    /// A port, to be changed.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn port_mut(&mut self, name: &str) -> Result<&mut Port, Error> {
+        if !self.ports.contains_key(name) {
+            return Err(self.unknown(name));
+        }
+        self.ports.get_mut(name).ok_or_else(|| Error::invalid(name, "there is no such port"))
+    }
+
+    /// Has `address` be behind `port` always, and returns the port that it was behind before.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn add_address(&mut self, address: Address, port: &str) -> Result<Option<String>, Error> {
+        self.port_mut(port)?;
+        let before = self.port_of(address).map(str::to_owned).filter(|before| before != port);
+        self.remove_address(address);
+        self.port_mut(port)?.addresses.insert(address);
+        Ok(before)
+    }
+
+    /// Forgets a static address; returns whether there was one.
+    pub fn remove_address(&mut self, address: Address) -> bool {
+        self.ports.values_mut().fold(false, |was, port| port.addresses.remove(&address) | was)
+    }
+
+    /// The port that `address` is always behind.
+    #[must_use]
+    pub fn port_of(&self, address: Address) -> Option<&str> {
+        let mut ports = self.ports.iter();
+        ports.find(|(_, port)| port.addresses.contains(&address)).map(|(name, _)| name.as_str())
+    }
+
+    /// That there is no port `name`, with the ones that there are.
+    #[must_use]
+    pub fn unknown(&self, name: &str) -> Error {
+        let known: Vec<&str> =
+            self.ports.keys().chain(self.vdpa.keys()).map(String::as_str).collect();
+        let list = match known.as_slice() {
+            [] => "; there are no ports".to_owned(),
+            known => format!("; there are: {}", known.join(", ")),
+        };
+        let hint = hint(name, known);
+        Error::invalid(format!("ports.{name}"), format!("there is no port '{name}'{hint}{list}"))
+    }
+}
+
+fn twice(part: &str, name: &str) -> Error {
+    let reason = format!("port name '{name}' is given twice; each port needs a name of its own");
+    Error::invalid(part, reason)
+}

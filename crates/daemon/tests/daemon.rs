@@ -1,0 +1,237 @@
+//! The reconciler with a real switch, without root.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
+
+use std::path::Path;
+
+use daemon::{Change, Daemon, Device, Error, Missing, Options, Port, State, file};
+
+fn start(text: &str) -> Daemon {
+    Daemon::start(file::parse(text).unwrap(), Options::default()).unwrap()
+}
+
+/// Names of the ports that are open, with `!` behind those that are disabled.
+fn ports(daemon: &Daemon) -> Vec<String> {
+    let ports = daemon.switch().ports().into_iter();
+    ports.map(|port| format!("{}{}", port.name, if port.disabled { "!" } else { "" })).collect()
+}
+
+fn statics(daemon: &Daemon) -> Vec<String> {
+    let entries = daemon.switch().fdb().into_iter().filter(|entry| entry.is_static);
+    entries.map(|entry| format!("{} {} {}", entry.mac, entry.vlan, entry.port)).collect()
+}
+
+fn apply(daemon: &mut Daemon, text: &str) -> Result<Vec<String>, Error> {
+    let applied = daemon.apply(file::parse(text).unwrap(), Missing::Retry)?;
+    Ok(applied.changes.iter().map(Change::to_string).collect())
+}
+
+#[test]
+fn what_differs_is_changed_and_nothing_else() {
+    let mut daemon = start("[ports.a]\ndevice = \"null:\"\n[ports.b]\ndevice = \"null:\"\n");
+    assert_eq!((ports(&daemon), daemon.version()), (vec!["a".into(), "b".into()], 1));
+    let text = "[fdb]\nageing = 7\n[ports.a]\ndevice = \"null:\"\nmtu = 9000\nenabled = false\n\
+                addresses = [\"52:54:00:00:00:01\"]\n[ports.c]\ndevice = \"null:,queues=2\"\n\
+                addresses = [\"52:54:00:00:00:02 vlan 7\"]\n";
+    let changes = apply(&mut daemon, text).unwrap();
+    assert_eq!(
+        changes,
+        [
+            "fdb: ageing 300 -> 7",
+            "port a: mtu default -> 9000\nport a: enabled true -> false",
+            "port a: address 52:54:00:00:00:01 added",
+            "port b removed: null:",
+            "port c added: null:,queues=2",
+        ]
+    );
+    assert_eq!((ports(&daemon), daemon.version()), (vec!["a!".into(), "c".into()], 2));
+    assert_eq!(statics(&daemon), ["52:54:00:00:00:01 0 a", "52:54:00:00:00:02 7 c"]);
+    assert_eq!(daemon.switch().port("a").unwrap().mtu, 9000);
+    assert_eq!(daemon.switch().fdb_report().ageing, 7);
+    assert_eq!(apply(&mut daemon, text).unwrap(), Vec::<String>::new());
+    assert_eq!(daemon.version(), 2, "nothing has changed");
+    apply(&mut daemon, "[ports.a]\ndevice = \"null:\"\n").unwrap();
+    assert_eq!(daemon.switch().port("a").unwrap().mtu, 1500);
+    assert_eq!((statics(&daemon), ports(&daemon)), (vec![], vec!["a".into()]));
+}
+
+#[test]
+fn an_address_moves_with_whatever_else_changes() {
+    let with = |a: &str, b: &str| {
+        let port = |name: &str, address: &str| match address {
+            "gone" => String::new(),
+            "" => format!("[ports.{name}]\ndevice = \"null:\"\n"),
+            _ => format!("[ports.{name}]\ndevice = \"null:\"\naddresses = [\"{address}\"]\n"),
+        };
+        port("a", a) + &port("b", b)
+    };
+    let mac = "52:54:00:00:00:01";
+    let at = |port: &str| vec![format!("{mac} 0 {port}")];
+    let mut daemon = start(&with(mac, ""));
+    for (a, b, port) in [("", mac, "b"), (mac, "gone", "a"), ("gone", mac, "b"), (mac, "", "a")] {
+        apply(&mut daemon, &with(a, b)).unwrap();
+        assert_eq!(statics(&daemon), at(port), "{a} {b}");
+    }
+    let moved = |daemon: &mut Daemon, port: &str| {
+        let mut from = None;
+        let address = mac.parse().unwrap();
+        let edit = |state: &mut State| {
+            from = state.add_address(address, port)?;
+            Ok(())
+        };
+        daemon.edit(Missing::Refuse, edit).unwrap();
+        from
+    };
+    assert_eq!(moved(&mut daemon, "b").as_deref(), Some("a"));
+    assert_eq!((moved(&mut daemon, "b"), statics(&daemon)), (None, at("b")));
+}
+
+#[test]
+fn a_state_that_cannot_be_made_true_changes_nothing() {
+    let before = "[ports.a]\ndevice = \"null:\"\naddresses = [\"52:54:00:00:00:01\"]\n\
+                  [ports.b]\ndevice = \"null:\"\n";
+    let mut daemon = start(before);
+    let first = (daemon.state().clone(), daemon.version(), statics(&daemon), ports(&daemon));
+    for (text, expected) in [
+        // Settings that hold to the end.
+        ("workers = 2\n[fdb]\nsize = 3\n", "'workers' stays 1, 'fdb.size' stays 65536"),
+        // A part that is wrong in itself, behind changes that are not.
+        ("[ports.a]\ndevice = \"null:\"\n[ports.c]\ndevice = \"nul:\"\n", "did you mean 'null'"),
+        ("[ports.a]\ndevice = \"null:\"\nworkers = [1]\n", "there is no worker 1"),
+        ("[fdb]\nageing = 9999999999\n", "ageing is"),
+        // What only the device knows: everything before is undone.
+        (
+            "[fdb]\nageing = 9\n[ports.a]\ndevice = \"null:\"\nmtu = 9000\n[ports.b]\n\
+             device = \"null:\"\nmtu = 3\n",
+            "port 'b'",
+        ),
+    ] {
+        let error = apply(&mut daemon, text).unwrap_err().to_string();
+        assert!(error.contains(expected), "{text}: {error}");
+        let now = (daemon.state().clone(), daemon.version(), statics(&daemon), ports(&daemon));
+        assert_eq!(now, first, "{text}");
+        assert_eq!(daemon.switch().port("a").unwrap().mtu, 1500);
+        assert_eq!(daemon.switch().fdb_report().ageing, 300);
+    }
+}
+
+#[test]
+fn what_a_state_says_twice_is_refused_by_name() {
+    let null = |name: &str, more: &str| format!("[ports.{name}]\ndevice = \"null:\"\n{more}\n");
+    let socket = |name: &str| format!("[ports.{name}]\ndevice = \"vhost-user:/run/x.sock\"\n");
+    let vdpa = "[vdpa.v]\ndevice = \"vhost-vdpa:net0\"\nsocket = \"/run/x.sock\"\n";
+    let address = "addresses = [\"52:54:00:00:00:01\"]";
+    for (text, part, expected) in [
+        (null("a", address) + &null("b", address), "ports.b.addresses", "port 'a' and 'b'"),
+        (socket("a") + &socket("b"), "ports.b.device", "is the socket of port 'a' already"),
+        (socket("a") + vdpa, "vdpa.v.socket", "is the socket of port 'a' already"),
+        (
+            "control = \"/run/x.sock\"\n".to_owned() + &socket("a"),
+            "ports.a.device",
+            "is the socket of the control socket already",
+        ),
+        (null("v", "") + vdpa, "vdpa.v", "the name of a port, too"),
+        ("[fdb]\nsize = 1\n".to_owned() + &null("a", address), "", ""),
+    ] {
+        let state = file::parse(&text).unwrap();
+        match Daemon::start(state, Options::default()) {
+            Ok(_) => assert!(expected.is_empty(), "{text}"),
+            Err(Error::Invalid { part: found, reason }) => {
+                assert_eq!(found, part, "{text}");
+                assert!(reason.contains(expected), "{text}: {reason}");
+            }
+            Err(other) => unreachable!("{other}"),
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_not_there_yet_is_waited_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("later");
+    let socket = folder.join("vm.sock");
+    let text = format!(
+        "[ports.vm]\ndevice = \"vhost-user:{}\"\naddresses = [\"52:54:00:00:00:01\"]\n",
+        socket.display()
+    );
+    let mut daemon = start(&text);
+    let waiting = |daemon: &Daemon| daemon.waiting().map(|(name, _)| name.to_owned()).collect();
+    assert_eq!((ports(&daemon), waiting(&daemon)), (vec![], vec!["vm".to_owned()]));
+    // It can be changed meanwhile.
+    let address = "52:54:00:00:00:02".parse().unwrap();
+    daemon.edit(Missing::Refuse, |state| state.add_address(address, "vm").map(drop)).unwrap();
+    let change = |state: &mut State| {
+        state.port_mut("vm")?.mtu = Some(9000);
+        Ok(())
+    };
+    daemon.edit(Missing::Refuse, change).unwrap();
+    std::fs::create_dir(&folder).unwrap();
+    while let Some(rest) = daemon.next_retry() {
+        std::thread::park_timeout(rest);
+        daemon.retry();
+    }
+    assert_eq!((ports(&daemon), waiting(&daemon)), (vec!["vm".to_owned()], Vec::<String>::new()));
+    assert_eq!(daemon.switch().port("vm").unwrap().mtu, 9000);
+    assert_eq!(statics(&daemon).len(), 2);
+    // One that is removed waits no more.
+    let nowhere =
+        |name: &str| Port::new(format!("vhost-user:{}/none/{name}", dir.path().display()));
+    let wanted = |state: &mut State| state.add_port("x", nowhere("x"));
+    assert!(matches!(daemon.edit(Missing::Refuse, wanted), Err(Error::Switch(_))));
+    assert_eq!(waiting(&daemon), Vec::<String>::new());
+    let applied = daemon.edit(Missing::Retry, wanted).unwrap();
+    assert_eq!(applied.waiting[0].0, "x");
+    daemon.edit(Missing::Refuse, |state| state.remove("x")).unwrap();
+    assert_eq!(daemon.next_retry(), None);
+}
+
+#[test]
+fn vdpa_devices_wait_and_go_like_ports() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = format!(
+        "[vdpa.v]\ndevice = \"vhost-vdpa:no-such-device\"\nsocket = \"{}\"\n",
+        dir.path().join("v.sock").display()
+    );
+    let mut daemon = start(&text);
+    assert_eq!(daemon.waiting().next().map(|(name, _)| name), Some("v"));
+    let changes = apply(&mut daemon, "").unwrap();
+    assert_eq!(changes, ["vDPA device v removed: vhost-vdpa:no-such-device"]);
+    assert_eq!((daemon.waiting().count(), daemon.hub().len()), (0, 0));
+}
+
+#[test]
+fn devices_are_opened_with_permission_only() {
+    let permit = |device: Device<'_>| match device {
+        Device::Port(text) if text.contains("queues") => Err(format!("no {text}")),
+        _ => Ok(()),
+    };
+    let state = file::parse("[ports.a]\ndevice = \"null:\"\n").unwrap();
+    let mut daemon = Daemon::start(state, Options { permit: Some(Box::new(permit)) }).unwrap();
+    let error = apply(&mut daemon, "[ports.a]\ndevice = \"null:,queues=2\"\n").unwrap_err();
+    assert_eq!(
+        (error.to_string().as_str(), ports(&daemon)),
+        ("no null:,queues=2", vec!["a".into()])
+    );
+}
+
+#[test]
+fn a_port_that_is_not_there_is_named_with_the_nearest_that_is() {
+    let mut daemon = start("[ports.vm1]\ndevice = \"null:\"\n[ports.up]\ndevice = \"null:\"\n");
+    let error = daemon.edit(Missing::Refuse, |state| state.remove("vm2")).unwrap_err();
+    let expected = "there is no port 'vm2'; did you mean 'vm1'?; there are: vm1, up";
+    assert_eq!(error.to_string(), expected);
+    assert!(error.is_permanent());
+}
+
+#[test]
+fn a_file_names_the_line_of_what_is_wrong() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("ringway.toml");
+    std::fs::write(&path, "[ports.a]\ndevice = \"null:\"\nworkers = [3]\n").unwrap();
+    let read = file::File::read(&path).unwrap();
+    let error = Daemon::start(read.state.clone(), Options::default()).unwrap_err();
+    let message = read.explain(&error);
+    let place = format!("configuration {}:3: port 'a': there is no worker 3", path.display());
+    assert!(message.starts_with(&place), "{message}");
+    assert!(file::File::read(Path::new("/none.toml")).unwrap_err().contains("/none.toml"));
+}
