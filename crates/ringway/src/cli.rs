@@ -11,7 +11,7 @@ use eal::pci::PciAddress;
 use eal::{Access, CoreList};
 use packet::MacAddr;
 
-use crate::config::PortConfig;
+use crate::config::Named;
 use crate::generate::rate::Rate;
 use crate::generate::size::SizeMix;
 use crate::l2fwd::args::L2fwdArgs;
@@ -118,7 +118,7 @@ pub struct SwitchArgs {
 
     /// A port, or a vDPA device: its name and its device. May be given many times.
     #[arg(short, long, value_name = "NAME=DEVICE", value_parser = parse_port)]
-    pub port: Vec<PortConfig>,
+    pub port: Vec<Named>,
 
     /// Cores for the workers, one worker on each, as in 1-3,5 [default: one worker, on any core].
     #[arg(long, value_name = "LIST")]
@@ -270,7 +270,7 @@ pub enum PortAction {
     Add {
         /// Its name and its device.
         #[arg(value_name = "NAME=DEVICE", value_parser = parse_port)]
-        port: PortConfig,
+        port: Named,
         /// Largest payload in bytes [default: the device's own].
         #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
         mtu: Option<u16>,
@@ -492,13 +492,13 @@ pub struct DemoArgs {
     pub json: bool,
 }
 
-fn parse_port(text: &str) -> Result<PortConfig, String> {
+fn parse_port(text: &str) -> Result<Named, String> {
     let (name, device) = text
         .split_once('=')
         .filter(|(name, _)| !name.contains([':', '/']))
         .ok_or("expected NAME=DEVICE, as in vm1=vhost-user:/run/vm1.sock")?;
-    crate::config::check_port_name(name)?;
-    Ok(PortConfig { name: name.to_owned(), device: device.to_owned(), ..PortConfig::default() })
+    daemon::check::check_name(name).map_err(|error| error.to_string())?;
+    Ok(Named { name: name.to_owned(), device: device.to_owned() })
 }
 
 /// A parser of numbers within `bounds`, which says what it expected: clap's own does so only for
@@ -566,7 +566,7 @@ Configuration file:
 Exit status: 0 after Ctrl-C or SIGTERM, 1 when something failed, 2 for wrong arguments or
 configuration.",
         devices_help(),
-        vdpa::placement::SYNTAX,
+        daemon::vdpa::SYNTAX,
         vdpa::args::devices(),
     )
 }

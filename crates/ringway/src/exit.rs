@@ -34,6 +34,12 @@ impl Failure {
     }
 }
 
+impl From<daemon::Error> for Failure {
+    fn from(error: daemon::Error) -> Self {
+        if error.is_permanent() { Self::usage(error) } else { Self::runtime(error) }
+    }
+}
+
 impl From<ethdev::Error> for Failure {
     fn from(error: ethdev::Error) -> Self {
         match error {

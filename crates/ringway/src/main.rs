@@ -1,8 +1,8 @@
 //! The `ringway` command.
 //!
 //! - [`cli`]: the command line
-//! - [`config`]: the switch's configuration file
-//! - [`serve`]: `ringway switch`
+//! - [`config`]: the switch's configuration, from file and command line
+//! - [`serve`], [`answer`]: `ringway switch`, and what it answers
 //! - [`sandbox`]: what a switch gives up
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod answer;
 mod cli;
 mod config;
 mod control;

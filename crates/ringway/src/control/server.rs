@@ -43,42 +43,55 @@ struct Woken {
     noticed: bool,
 }
 
-/// Serves the control socket: `handle` is called for each request.
+/// What is served.
+pub trait Serve {
+    /// Answers a request.
+    fn handle(&mut self, request: Request) -> Result<Value, String>;
+
+    /// There is something to notice; makes that unreadable again.
+    fn notice(&mut self);
+
+    /// How long until there is something to do without a request.
+    fn next_turn(&self) -> Option<Duration>;
+
+    /// Does that; called whenever something has happened, too.
+    fn turn(&mut self);
+}
+
+/// Serves the control socket.
 #[derive(Debug)]
-pub struct Server<H> {
+pub struct Server<S> {
     listener: Listener,
     limits: Limits,
     clients: Vec<Client>,
     accept_after: Option<Instant>,
-    handle: H,
+    served: S,
 }
 
-impl<H> Server<H>
-where
-    H: FnMut(Request) -> Result<Value, String>,
-{
+impl<S: Serve> Server<S> {
     /// A server on `listener`.
-    pub const fn new(listener: Listener, limits: Limits, handle: H) -> Self {
-        Self { listener, limits, clients: Vec::new(), accept_after: None, handle }
+    pub const fn new(listener: Listener, limits: Limits, served: S) -> Self {
+        Self { listener, limits, clients: Vec::new(), accept_after: None, served }
+    }
+
+    /// Closes the socket.
+    pub fn into_served(self) -> S {
+        self.served
     }
 
     /// Serves until `stop` becomes readable; then answers that are under way are given up.
-    /// `notice` is called whenever `noticed` is readable, and is to change that.
-    pub fn run(
-        &mut self,
-        stop: BorrowedFd<'_>,
-        noticed: BorrowedFd<'_>,
-        mut notice: impl FnMut(),
-    ) -> io::Result<()> {
+    /// `noticed` is readable whenever there is something to [notice](Serve::notice).
+    pub fn run(&mut self, stop: BorrowedFd<'_>, noticed: BorrowedFd<'_>) -> io::Result<()> {
         loop {
             let woken = self.poll_once(stop, noticed)?;
             if woken.stopped {
                 return Ok(());
             }
             if woken.noticed {
-                notice();
+                self.served.notice();
             }
             self.serve();
+            self.served.turn();
         }
     }
 
@@ -122,7 +135,8 @@ where
         }
         let deadlines = self.clients.iter().filter_map(|client| client.deadline(&self.limits));
         let next = deadlines.chain(self.accept_after).min();
-        next.map(|next| next.saturating_duration_since(now))
+        let next = next.map(|next| next.saturating_duration_since(now));
+        next.into_iter().chain(self.served.next_turn()).min()
     }
 
     fn accept(&mut self) {
@@ -160,7 +174,7 @@ where
     fn serve(&mut self) {
         let now = Instant::now();
         for client in &mut self.clients {
-            client.step(now, &self.limits, &mut self.handle);
+            client.step(now, &self.limits, &mut self.served);
         }
         let limits = self.limits;
         self.clients.retain(|client| {
@@ -230,17 +244,12 @@ impl Client {
         if waiting { self.active.checked_add(limits.patience) } else { None }
     }
 
-    fn step(
-        &mut self,
-        now: Instant,
-        limits: &Limits,
-        handle: &mut impl FnMut(Request) -> Result<Value, String>,
-    ) {
+    fn step(&mut self, now: Instant, limits: &Limits, served: &mut impl Serve) {
         if self.output.is_empty() && !self.ready.is_empty() && !self.has_request() {
             self.read(now, limits);
         }
         if self.has_request() {
-            self.answer(handle);
+            self.answer(served);
             self.active = now;
         } else if self.output.is_empty() && self.input.len() >= limits.line {
             let message = format!("a request may have at most {} bytes", limits.line);
@@ -274,11 +283,11 @@ impl Client {
         }
     }
 
-    fn answer(&mut self, handle: &mut impl FnMut(Request) -> Result<Value, String>) {
+    fn answer(&mut self, served: &mut impl Serve) {
         let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else { return };
         let line: Vec<u8> = self.input.drain(..=end).collect();
         let response = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => match handle(request) {
+            Ok(request) => match served.handle(request) {
                 Ok(value) => Response::Ok(value),
                 Err(message) => Response::Error(message),
             },
@@ -321,7 +330,7 @@ impl Client {
 }
 
 #[cfg(test)]
-impl<H> Server<H> {
+impl<S> Server<S> {
     /// Number of connections now.
     fn connections(&self) -> usize {
         self.clients.len()
@@ -355,8 +364,8 @@ mod tests {
             let (stop, stopped) = UnixStream::pair().unwrap();
             let quiet = eal::event::EventFd::new().unwrap();
             let thread = std::thread::spawn(move || {
-                let mut server = Server::new(listener, limits, handle);
-                server.run(stopped.as_fd(), quiet.as_fd(), || unreachable!()).unwrap();
+                let mut server = Server::new(listener, limits, Answers);
+                server.run(stopped.as_fd(), quiet.as_fd()).unwrap();
                 server.connections()
             });
             Self { path, stop, thread: Some(thread), _dir: dir }
@@ -375,13 +384,27 @@ mod tests {
         }
     }
 
-    fn handle(request: Request) -> Result<Value, String> {
-        match request {
-            Request::Info {} => Ok(json!({"version": "test"})),
-            // A big answer: it does not fit into a socket's buffer.
-            Request::ShowFdb {} => Ok(json!("x".repeat(4 << 20))),
-            other => Err(format!("no {other:?}")),
+    struct Answers;
+
+    impl Serve for Answers {
+        fn handle(&mut self, request: Request) -> Result<Value, String> {
+            match request {
+                Request::Info {} => Ok(json!({"version": "test"})),
+                // A big answer: it does not fit into a socket's buffer.
+                Request::ShowFdb {} => Ok(json!("x".repeat(4 << 20))),
+                other => Err(format!("no {other:?}")),
+            }
         }
+
+        fn notice(&mut self) {
+            unreachable!()
+        }
+
+        fn next_turn(&self) -> Option<Duration> {
+            None
+        }
+
+        fn turn(&mut self) {}
     }
 
     fn line(client: &mut BufReader<UnixStream>) -> String {

@@ -92,7 +92,7 @@ impl FromStr for PortArg {
             return Err("expected DEVICE or NAME=DEVICE, as in tap:tap0 or lan=tap:tap0".to_owned());
         }
         if let Some(name) = name {
-            crate::config::check_port_name(name)?;
+            daemon::check::check_name(name).map_err(|error| error.to_string())?;
         }
         Ok(Self { name: name.map(str::to_owned), device: device.to_owned() })
     }

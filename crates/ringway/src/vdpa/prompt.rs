@@ -1,10 +1,7 @@
 //! The commands of `ringway vdpa --interactive`.
 
-use eal::Access;
-use ethdev::DeviceSpec;
+use daemon::{Hub, Vdpa};
 
-use super::hub::Hub;
-use super::placement::Placement;
 use super::report;
 
 /// What stands before a command on a terminal.
@@ -35,7 +32,7 @@ pub fn execute(line: &str, hub: &mut Hub, client: bool, colour: bool) -> Outcome
     match words.as_slice() {
         [] => Outcome::Say(String::new()),
         ["help" | "?"] => Outcome::Say(HELP.to_owned()),
-        ["list"] => Outcome::Say(report::list(&vdpa::find(), &hub.report(), colour)),
+        ["list"] => Outcome::Say(report::list(&vdpa::find(), &report::devices(hub), colour)),
         ["create", socket, device] => create(hub, socket, device, client),
         ["stats", device] => stats(hub, device, None, colour),
         ["stats", device, queue] => match queue.parse() {
@@ -53,23 +50,18 @@ pub fn execute(line: &str, hub: &mut Hub, client: bool, colour: bool) -> Outcome
 }
 
 fn create(hub: &mut Hub, socket: &str, device: &str, client: bool) -> Outcome {
-    let spec = match device.parse::<DeviceSpec>() {
-        Ok(spec) => spec,
-        Err(error) => return Outcome::Failed(error.to_string()),
-    };
-    let text = device.to_owned();
-    let (socket_path, access) = (socket.into(), Access::default());
-    let placement = Placement { device: spec, text, socket: socket_path, client, access };
-    match hub.open(socket, placement) {
+    let (path, text) = (socket.into(), device.to_owned());
+    let vdpa = Vdpa { device: text, socket: path, client, group: None, mode: None };
+    match hub.open(socket, &vdpa) {
         Ok(()) => Outcome::Say(format!("{socket}  {device}\n")),
-        Err(failure) => Outcome::Failed(failure.to_string()),
+        Err(error) => Outcome::Failed(error.to_string()),
     }
 }
 
 /// A device is known by its string, by what comes behind the driver's name there, or by its
 /// socket.
 fn stats(hub: &Hub, which: &str, queue: Option<u16>, colour: bool) -> Outcome {
-    let devices = hub.report();
+    let devices = report::devices(hub);
     let found = devices.iter().find(|device| {
         let target = device.device.split_once(':').map(|(_, target)| target);
         device.device == which || target == Some(which) || device.socket == which
@@ -86,6 +78,8 @@ fn stats(hub: &Hub, which: &str, queue: Option<u16>, colour: bool) -> Outcome {
 
 #[cfg(test)]
 mod tests {
+    use daemon::testing::hub_with_idle;
+
     use super::*;
 
     fn say(hub: &mut Hub, line: &str) -> String {
@@ -105,7 +99,7 @@ mod tests {
     #[test]
     fn commands_do_what_help_says() {
         let dir = tempfile::tempdir().unwrap();
-        let mut hub = Hub::with_idle(dir.path());
+        let mut hub = hub_with_idle(dir.path()).unwrap();
         for command in ["help", "list", "create", "stats", "quit"] {
             assert!(say(&mut hub, "help").contains(command));
         }
@@ -124,7 +118,7 @@ mod tests {
     #[test]
     fn wrong_commands_say_what_was_expected() {
         let dir = tempfile::tempdir().unwrap();
-        let mut hub = Hub::with_idle(dir.path());
+        let mut hub = hub_with_idle(dir.path()).unwrap();
         for (line, expected) in [
             ("lits", "no command 'lits'"),
             ("create x", "expected: create SOCKET DEVICE"),

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use daemon::hub::{Hub, Report};
 use serde_json::{Value, json};
-use vdpa::Found;
+use vdpa::{Found, State, Status};
 use virtio::Features;
 
 use crate::control::protocol::VdpaDevice;
@@ -13,6 +14,38 @@ use crate::table::{Align, Cell, Table, Tone, count};
 pub fn feature_names(bits: u64) -> Vec<String> {
     let known = Features::from_bits_truncate(bits);
     known.iter_names().map(|(name, _)| name.to_ascii_lowercase()).collect()
+}
+
+/// The devices that are attached to sockets.
+pub fn devices(hub: &Hub) -> Vec<VdpaDevice> {
+    hub.report().into_iter().map(device).collect()
+}
+
+fn device(report: Report) -> VdpaDevice {
+    let Report { name, device, queue_pairs, offered_features, status } = report;
+    let Status { state, rings, mapped_doorbells, features, statistics } = status;
+    let (state, reason) = match state {
+        State::Waiting => ("waiting", None),
+        State::Connected => ("connected", None),
+        State::Running => ("running", None),
+        State::Failed(reason) => ("failed", Some(reason)),
+        State::Busy => ("busy", Some("the device has not answered for a while".to_owned())),
+    };
+    let statistics = statistics.into_iter().map(|statistic| (statistic.name, statistic.value));
+    VdpaDevice {
+        name,
+        device: device.device,
+        socket: device.socket.display().to_string(),
+        role: if device.client { "client" } else { "server" }.to_owned(),
+        state: state.to_owned(),
+        reason,
+        queue_pairs,
+        rings,
+        mapped_doorbells,
+        offered_features: feature_names(offered_features),
+        features: feature_names(features),
+        statistics: statistics.collect(),
+    }
 }
 
 /// The devices of this machine, in JSON.
@@ -148,8 +181,9 @@ fn note(name: &str, what: &str, words: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use daemon::testing::hub_with_idle;
+
     use super::*;
-    use crate::vdpa::hub::Hub;
 
     fn found(device: &str, obstacle: Option<&str>) -> Found {
         Found {
@@ -180,7 +214,8 @@ mod tests {
     #[test]
     fn attached_devices_show_their_state_and_what_they_have_counted() {
         let dir = tempfile::tempdir().unwrap();
-        let devices = Hub::with_idle(dir.path()).report();
+        let hub = hub_with_idle(dir.path()).unwrap();
+        let devices = devices(&hub);
         let text = attached(&devices, false);
         assert!(text.contains("a     waiting       2      0          0"), "{text}");
         assert!(text.contains("a: device_starts 3, rx0_kicks 7, tx1_kicks 9"), "{text}");

@@ -1,18 +1,15 @@
 //! `ringway vdpa`: attaches devices to sockets, and keeps them there.
 
 use std::io::IsTerminal as _;
-use std::path::PathBuf;
 
-use eal::Access;
+use daemon::{Hub, Vdpa};
 use eal::signals::Signals;
 use ethdev::DeviceSpec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use super::args::{VdpaAction, VdpaArgs};
-use super::hub::Hub;
 use super::input::{Input, Lines};
-use super::placement::Placement;
 use super::prompt::{self, Outcome};
 use super::report;
 use crate::exit::Failure;
@@ -52,19 +49,20 @@ fn attach(hub: &mut Hub, prefix: &str, args: &VdpaArgs) -> Result<(), Failure> {
         ));
     }
     // All strings first: a mistake in one starts nothing.
-    let specs = devices.iter().map(|device| device.parse()).collect::<Result<Vec<DeviceSpec>, _>>();
-    for (number, device) in specs?.into_iter().enumerate() {
-        let socket = format!("{prefix}{number}");
-        let (text, path) = (device.text().to_owned(), PathBuf::from(&socket));
-        let (client, access) = (args.client, Access::default());
-        let placement = Placement { device, text, socket: path, client, access };
-        match hub.open(&socket, placement) {
+    for device in &devices {
+        device.parse::<DeviceSpec>()?;
+    }
+    for (number, device) in devices.into_iter().enumerate() {
+        let name = format!("{prefix}{number}");
+        let socket = (&name).into();
+        let vdpa = Vdpa { device, socket, client: args.client, group: None, mode: None };
+        match hub.open(&name, &vdpa) {
             Ok(()) => {}
-            Err(failure) if named => return Err(failure),
-            Err(failure) => tracing::error!("{failure}; going on without it"),
+            Err(error) if named => return Err(error.into()),
+            Err(error) => tracing::error!("{error}; going on without it"),
         }
     }
-    if hub.len() == 0 && !args.interactive {
+    if hub.is_empty() && !args.interactive {
         return Err(Failure::runtime("none of the vDPA devices could be opened; see the log"));
     }
     Ok(())
@@ -78,7 +76,7 @@ fn usable() -> Vec<String> {
 
 /// What tests and service managers wait for, and where each device is.
 fn ready(hub: &Hub) {
-    let devices = hub.report();
+    let devices = report::devices(hub);
     let plural = if devices.len() == 1 { "" } else { "s" };
     let mut text = format!("ringway vdpa ready: {} device{plural}\n", devices.len());
     for device in devices {

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use eal::event::Interest;
 use eal::{Closer, Epoll, PeerFd};
 
-use super::answers::Readers;
 use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
 use super::limit::LogLimit;
@@ -123,8 +122,6 @@ pub(super) struct Socket {
     link: Option<Link>,
     /// Closes what front-ends send, and the sockets to them.
     closer: Closer,
-    /// Threads that read its channels, and those of front-ends that have gone.
-    readers: Readers,
     log: LogLimit,
 }
 
@@ -158,17 +155,8 @@ impl Socket {
             epoll.add(listener, Source::Listener(id).token(), Interest::READ)?;
         }
         device.backend.attached(Watcher::new(Arc::clone(&epoll), id));
-        Ok(Self {
-            id,
-            path,
-            epoll,
-            role,
-            device,
-            link: None,
-            closer: Closer::default(),
-            readers: Readers::default(),
-            log: LogLimit::new(Instant::now()),
-        })
+        let log = LogLimit::new(Instant::now());
+        Ok(Self { id, path, epoll, role, device, link: None, closer: Closer::default(), log })
     }
 }
 
@@ -397,7 +385,7 @@ impl Socket {
                 // The old one first, so that its messages do not overtake.
                 link.channel = None;
                 self.device.backend.channel_changed();
-                match Channel::open(socket, &self.epoll, self.id, &self.readers) {
+                match Channel::open(socket, &self.epoll, self.id) {
                     Ok(channel) => link.channel = Some(channel),
                     Err(error) => log!(self, warn, error, "the channel cannot be used"),
                 }

@@ -1,0 +1,216 @@
+//! What a running switch answers on its control socket.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use daemon::{Address, Daemon, Missing, Port};
+use eal::clock;
+use eal::signals::Signals;
+use packet::MacAddr;
+use serde::Serialize;
+use serde_json::{Value, json};
+use switch::PortReport;
+
+use crate::config;
+use crate::control::protocol::{
+    Added, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer, PortStats, Ports, Request,
+    Stats, Vdpa, Worker, WorkerQueue, Workers,
+};
+use crate::control::server::Serve;
+use crate::vdpa::report::devices;
+
+/// Answers requests, and looks after what waits.
+#[derive(Debug)]
+pub struct Control {
+    daemon: Daemon,
+    signals: Signals,
+}
+
+impl Serve for Control {
+    fn handle(&mut self, request: Request) -> Result<Value, String> {
+        match request {
+            Request::Info {} => value(&self.info()),
+            Request::ShowPorts {} => value(&self.ports()),
+            Request::ShowStats {} => value(&self.stats()),
+            Request::ShowFdb {} => value(&self.fdb()),
+            Request::ShowWorkers {} => value(&self.workers()),
+            Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
+            Request::PortAdd { name, device, mtu, workers } => {
+                let port = Port { mtu, workers, ..Port::new(device) };
+                self.edit(|state| config::add(state, &name, port))
+            }
+            Request::PortDel { name } => self.edit(|state| state.remove(&name)),
+            Request::FdbAdd { mac, port, vlan } => self.fdb_add(&mac, vlan, &port),
+            Request::FdbDel { mac, vlan } => self.fdb_del(&mac, vlan),
+            Request::FdbFlush { port } => {
+                let removed = self.daemon.switch().fdb_flush(port.as_deref()).map_err(text)?;
+                value(&Flushed { removed })
+            }
+        }
+    }
+
+    /// Says what becomes of a SIGHUP; nobody but root and the switch's own user can send one.
+    fn notice(&mut self) {
+        let _ = self.signals.hung_up().drain();
+        tracing::warn!(
+            "SIGHUP is ignored: a running switch does not read its configuration again; change \
+             it with 'ringway port', or restart it"
+        );
+    }
+
+    fn next_turn(&self) -> Option<Duration> {
+        self.daemon.next_retry()
+    }
+
+    fn turn(&mut self) {
+        self.daemon.retry();
+    }
+}
+
+impl Control {
+    /// Answers about `daemon`.
+    pub const fn new(daemon: Daemon, signals: Signals) -> Self {
+        Self { daemon, signals }
+    }
+
+    /// The end of the answers.
+    pub fn into_daemon(self) -> Daemon {
+        self.daemon
+    }
+
+    /// Changes the desired state; what cannot be opened now is refused.
+    fn edit(
+        &mut self,
+        edit: impl FnOnce(&mut daemon::State) -> Result<(), daemon::Error>,
+    ) -> Result<Value, String> {
+        self.daemon.edit(Missing::Refuse, edit).map_err(text)?;
+        Ok(json!({}))
+    }
+
+    fn fdb_add(&mut self, mac: &str, vlan: u16, port: &str) -> Result<Value, String> {
+        let address = address(mac, vlan)?;
+        let mut moved_from = None;
+        self.edit(|state| {
+            moved_from = state.add_address(address, port)?;
+            Ok(())
+        })?;
+        value(&Added { moved_from })
+    }
+
+    /// A static address goes from the desired state; one that was learnt is just forgotten.
+    fn fdb_del(&mut self, mac: &str, vlan: u16) -> Result<Value, String> {
+        let address = address(mac, vlan)?;
+        if self.daemon.state().port_of(address).is_none() {
+            self.daemon.switch().fdb_delete(address.mac, vlan).map_err(text)?;
+            return Ok(json!({}));
+        }
+        self.edit(|state| {
+            state.remove_address(address);
+            Ok(())
+        })
+    }
+
+    fn info(&self) -> Info {
+        Info {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: std::process::id(),
+            uptime_seconds: self.daemon.switch().uptime().as_secs(),
+        }
+    }
+
+    fn ports(&self) -> Ports {
+        Ports { ports: self.daemon.switch().ports().iter().map(port).collect() }
+    }
+
+    fn stats(&self) -> Stats {
+        let uptime = self.daemon.switch().uptime();
+        Stats {
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            ports: self.daemon.switch().ports().iter().map(port_stats).collect(),
+        }
+    }
+
+    fn fdb(&self) -> Fdb {
+        let report = self.daemon.switch().fdb_report();
+        let entries = self.daemon.switch().fdb().into_iter().map(|entry| FdbEntry {
+            mac: entry.mac.to_string(),
+            vlan: entry.vlan,
+            port: entry.port,
+            age_seconds: (!entry.is_static).then_some(entry.age),
+            is_static: entry.is_static,
+        });
+        Fdb {
+            limit: report.limit,
+            ageing_seconds: report.ageing,
+            learned: report.learned,
+            moved: report.moved,
+            expired: report.expired,
+            evicted: report.evicted,
+            entries: entries.collect(),
+        }
+    }
+
+    fn workers(&self) -> Workers {
+        let workers = self.daemon.switch().workers().into_iter().map(|worker| Worker {
+            index: worker.index,
+            core: worker.core,
+            alive: worker.alive,
+            packets: worker.packets,
+            polls: worker.polls,
+            busy_polls: worker.busy_polls,
+            busy_cycles: worker.busy_cycles,
+            total_cycles: worker.total_cycles,
+            sleeps: worker.sleeps,
+            sleep_cycles: worker.sleep_cycles,
+            queues: worker
+                .queues
+                .into_iter()
+                .map(|(port, queue)| WorkerQueue { port, queue })
+                .collect(),
+        });
+        Workers { cycles_per_second: clock::hz(), workers: workers.collect() }
+    }
+}
+
+fn value(answer: &impl Serialize) -> Result<Value, String> {
+    serde_json::to_value(answer).map_err(text)
+}
+
+#[allow(clippy::needless_pass_by_value, reason = "for map_err")]
+fn text(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+fn address(mac: &str, vlan: u16) -> Result<Address, String> {
+    let mac: MacAddr = mac.parse().map_err(|error| format!("mac {mac:?}: {error}"))?;
+    Address::new(mac, vlan).map_err(|error| format!("forwarding database: {error}"))
+}
+
+fn port(report: &PortReport) -> PortAnswer {
+    PortAnswer {
+        name: report.name.clone(),
+        device: report.device.clone(),
+        driver: report.driver.to_owned(),
+        link_up: report.link.up,
+        link_changes: report.link.changes,
+        speed_mbps: report.link.speed_mbps,
+        mac: report.mac.to_string(),
+        mtu: report.mtu,
+        rx_queues: report.stats.rx.len(),
+        tx_queues: report.stats.tx.len(),
+        rx_workers: report.rx_workers.clone(),
+        fdb_entries: report.fdb_entries,
+        details: report.details.iter().cloned().collect::<BTreeMap<_, _>>(),
+    }
+}
+
+fn port_stats(report: &PortReport) -> PortStats {
+    PortStats {
+        name: report.name.clone(),
+        rx: Counters::from(&report.stats.rx_total()),
+        tx: Counters::from(&report.stats.tx_total()),
+        rx_queues: report.stats.rx.iter().map(Counters::from).collect(),
+        tx_queues: report.stats.tx.iter().map(Counters::from).collect(),
+        extended: report.extended.iter().cloned().collect(),
+    }
+}
