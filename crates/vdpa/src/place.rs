@@ -90,6 +90,7 @@ mod tests {
     use std::sync::Arc;
 
     use eal::Mapping;
+    use virtio::device;
     use virtio::memory::Region;
 
     use super::*;
@@ -111,23 +112,8 @@ mod tests {
 
     fn setup(size: u16, packed: bool, [desc, avail, used]: [u64; 3]) -> RingSetup {
         let [desc, avail, used] = [desc, avail, used].map(|offset| 0x7000_0000 + offset);
-        let features = if packed { Features::RING_PACKED.bits() } else { 0 };
-        RingSetup {
-            size,
-            desc,
-            avail,
-            used,
-            log: None,
-            base: 0,
-            features,
-            enabled: true,
-            blank: false,
-            inflight: None,
-            kick: None,
-            call: None,
-            err: None,
-            inband: false,
-        }
+        let features = if packed { Features::RING_PACKED } else { Features::empty() };
+        RingSetup::at(device::RingSetup { size, desc, avail, used, base: 0, features })
     }
 
     #[test]

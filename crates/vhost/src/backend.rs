@@ -40,6 +40,10 @@ pub struct RingSetup {
     /// Whether the ring is enabled. One that is not is started nevertheless: what the driver
     /// offers is consumed and discarded, and nothing is delivered.
     pub enabled: bool,
+    /// The ring is not enabled, but only because the front-end has not said yet what it is: what
+    /// the driver offers stays in the ring until [`Backend::set_ring_enabled`] or
+    /// [`Backend::drain_ring`].
+    pub pending: bool,
     /// The memory looks as if nobody had ever written to it: perhaps what the front-end shares is
     /// not the guest's. Told once for each memory table.
     pub blank: bool,
@@ -57,6 +61,29 @@ pub struct RingSetup {
 }
 
 impl RingSetup {
+    /// A ring in this place, enabled, and without anything else.
+    #[must_use]
+    pub const fn at(place: device::RingSetup) -> Self {
+        let device::RingSetup { size, desc, avail, used, base, features } = place;
+        Self {
+            size,
+            desc,
+            avail,
+            used,
+            log: None,
+            base,
+            features: features.bits(),
+            enabled: true,
+            pending: false,
+            blank: false,
+            inflight: None,
+            kick: None,
+            inband: false,
+            call: None,
+            err: None,
+        }
+    }
+
     /// Where the ring lies and where to begin in it.
     #[must_use]
     pub const fn place(&self) -> device::RingSetup {
@@ -210,6 +237,12 @@ pub trait Backend: Send {
     /// # Errors
     /// Where the device cannot; it remains as it was.
     fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError>;
+
+    /// Ring `index`, which runs, is no longer [pending](RingSetup::pending) but disabled: the
+    /// front-end has said nothing of it in time.
+    fn drain_ring(&mut self, index: u16) {
+        let _ = index;
+    }
 
     /// Replaces the kick file of ring `index`, which runs.
     fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>);

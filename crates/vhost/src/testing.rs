@@ -53,6 +53,7 @@ pub enum Call {
     /// Guest address, user address and size of every region.
     Memory(Vec<(u64, u64, u64)>),
     Start(Start),
+    Drain(u16),
     /// The ring that starts next has a place for records of as many chains.
     Inflight(u16, u16),
     Stop(u16),
@@ -331,6 +332,7 @@ impl Backend for Recording {
             enabled: setup.enabled,
             files: [setup.kick.is_some(), setup.call.is_some(), setup.err.is_some()],
         }));
+        assert!(!(setup.pending && setup.enabled));
         if index == 4
             && let (Some(watcher), Some(kick)) = (&self.watcher, &setup.kick)
         {
@@ -353,9 +355,15 @@ impl Backend for Recording {
 
     fn set_ring_enabled(&mut self, index: u16, enabled: bool) -> Result<(), BackendError> {
         self.refused("set_ring_enabled")?;
-        self.running(index).enabled = enabled;
+        let ring = self.running(index);
+        (ring.enabled, ring.pending) = (enabled, false);
         self.recorder.push(Call::Enabled(index, enabled));
         Ok(())
+    }
+
+    fn drain_ring(&mut self, index: u16) {
+        assert!(std::mem::replace(&mut self.running(index).pending, false));
+        self.recorder.push(Call::Drain(index));
     }
 
     fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) {

@@ -57,6 +57,14 @@ impl Role {
     pub(super) fn client(now: Instant) -> Self {
         Self::Client { retry: Retry::new(now), complained: false }
     }
+
+    /// When to listen or to connect again, if ever.
+    const fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Server { resting, .. } => *resting,
+            Self::Client { retry, .. } => retry.next(),
+        }
+    }
 }
 
 /// A connected front-end.
@@ -166,14 +174,15 @@ impl Member for Socket {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        match &self.role {
-            Role::Server { resting, .. } => *resting,
-            Role::Client { retry, .. } => retry.next(),
-        }
+        let session = self.link.as_ref().and_then(|link| link.session.deadline());
+        [self.role.deadline(), session].into_iter().flatten().min()
     }
 
     fn on_deadline(&mut self, now: Instant) {
-        if self.deadline().is_none_or(|deadline| deadline > now) {
+        if let Some(link) = &mut self.link {
+            link.session.on_deadline(&mut self.device, now);
+        }
+        if self.role.deadline().is_none_or(|deadline| deadline > now) {
             return;
         }
         match &mut self.role {

@@ -412,7 +412,7 @@ impl NetDevice {
         look_ahead(&mut gate, index, &mut queue);
         let mut ring = Ring::new(queue, told.features);
         ring.gate = gate;
-        ring.enabled = enabled;
+        (ring.enabled, ring.pending) = (enabled, setup.pending);
         ring.takes = self.guest_takes();
         ring.filter = self.filter.is_active().then(|| Arc::new(self.filter.clone()));
         ring.asks = self.iommu.as_ref().map(|iommu| Arc::clone(iommu.asks()));
@@ -662,12 +662,19 @@ impl Backend for NetDevice {
             *place = enabled;
         }
         if let Some(ring) = self.waiting(index) {
-            ring.enabled = enabled;
+            (ring.enabled, ring.pending) = (enabled, false);
             return Ok(());
         }
         let enabled = self.effective(index);
-        self.edit(index, |ring| ring.enabled = enabled);
+        self.edit(index, |ring| (ring.enabled, ring.pending) = (enabled, false));
         Ok(())
+    }
+
+    fn drain_ring(&mut self, index: u16) {
+        match self.waiting(index) {
+            Some(ring) => ring.pending = false,
+            None => self.edit(index, |ring| ring.pending = false),
+        }
     }
 
     fn set_ring_kick(&mut self, index: u16, kick: Option<PeerEvent>) {

@@ -300,6 +300,8 @@ impl RxDriver for NetReceiver {
             // SAFETY: they were fetched just now, and the loan is kept until `release`, which clears
             // the batch first.
             unsafe { self.take_frames(ring, stats) }
+        } else if ring.pending {
+            0
         } else {
             // A ring that is started but disabled is drained, its frames are discarded
             // (vhost-user, "Ring states").
@@ -308,7 +310,7 @@ impl RxDriver for NetReceiver {
             count
         };
         if taken == 0 {
-            // The first chain waits for its translation.
+            // The first chain waits for its translation, or all wait until the ring is enabled.
             self.slot.check_in(loan);
             return;
         }
@@ -345,10 +347,10 @@ impl RxDriver for NetReceiver {
         self.release();
         // Without a ring there is nothing to wait for but the control thread, which wakes us.
         let Some(mut loan) = self.slot.check_out() else { return true };
-        // Without a kick file the front-end asks for polling. Where the ring waits for pages, or for
-        // a translation, the control thread wakes us.
+        // Without a kick file the front-end asks for polling. Where the ring waits for pages, for a
+        // translation or to be enabled, the control thread wakes us.
         let is_told = loan.kick.is_some() || loan.inband;
-        let waits = loan.waits_for_pages() || loan.queue.awaited().is_some();
+        let waits = loan.waits_for_pages() || loan.queue.awaited().is_some() || loan.pending;
         let armed = is_told && loan.queue.arm() || waits;
         self.slot.check_in(loan);
         armed

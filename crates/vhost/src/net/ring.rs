@@ -28,6 +28,8 @@ pub struct Ring {
     pub mergeable: bool,
     /// Whether the front-end has enabled the ring: a disabled one is drained and fed nothing.
     pub enabled: bool,
+    /// Whether it is left alone while it is disabled: the front-end has not said yet what it is.
+    pub pending: bool,
     /// Whether it can be used at all.
     pub health: Health,
     /// What the guest may leave to us in the frames that it sends.
@@ -97,6 +99,7 @@ impl Ring {
             sends: features.host_takes(),
             takes: features.guest_takes(),
             enabled: false,
+            pending: false,
             health: Health::Sound,
             filter: None,
             gate: None,

@@ -54,16 +54,7 @@ impl Guest {
         let event_idx = features.contains(Features::EVENT_IDX);
         let mut ring = DriverQueue::new(part, size, event_idx).unwrap();
         assert!(ring.enable_interrupts());
-        let (desc, avail, used) = ring.device_addresses();
-        let user = |addr| addr - GUEST + USER;
-        let setup = RingSetup {
-            size: SIZE,
-            desc: user(desc),
-            avail: user(avail),
-            used: user(used),
-            base: 0,
-            features,
-        };
+        let setup = place(ring.device_addresses(), 0, features);
         let (call, kick) = (PeerEvent::new().unwrap(), PeerEvent::new().unwrap());
         let slot = RingSlot::new("test".into(), Arc::new(EventFd::new().unwrap())).unwrap();
         slot.edit(|place| {
@@ -140,6 +131,12 @@ impl Guest {
     }
 }
 
+/// Where a ring of the guest lies for the device, whose parts it has at these addresses.
+fn place((desc, avail, used): (u64, u64, u64), base: u32, features: Features) -> RingSetup {
+    let [desc, avail, used] = [desc, avail, used].map(|addr| addr - GUEST + USER);
+    RingSetup { size: SIZE, desc, avail, used, base, features }
+}
+
 fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|index| u8::try_from(index % 251).unwrap()).collect()
 }
@@ -207,6 +204,26 @@ fn a_disabled_ring_is_drained() {
     let _ = guest.ring.publish();
     assert!(guest.receive(&mut receiver).is_empty());
     assert_eq!((guest.used().len(), guest.drops(DropReason::QueueDisabled)), (1, 1));
+}
+
+#[test]
+fn a_ring_that_is_pending_is_left_alone() {
+    let mut guest = Guest::new(Features::empty());
+    let mut receiver = NetReceiver::new(Arc::clone(&guest.slot));
+    let slot = Arc::clone(&guest.slot);
+    let edit = |enabled, pending| {
+        let change = |ring: &mut Ring| (ring.enabled, ring.pending) = (enabled, pending);
+        slot.edit(|ring| ring.as_deref_mut().map(change));
+    };
+    edit(false, true);
+    guest.post(&Guest::frame(&pattern(60)), &[]);
+    let _ = guest.ring.publish();
+    assert!(guest.receive(&mut receiver).is_empty());
+    assert_eq!((guest.used().len(), guest.drops(DropReason::QueueDisabled)), (0, 0));
+    assert!(receiver.arm(), "nobody looks again and again");
+    receiver.disarm();
+    edit(true, false);
+    assert_eq!(guest.receive(&mut receiver), [pattern(60)]);
 }
 
 #[test]

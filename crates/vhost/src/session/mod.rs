@@ -3,6 +3,7 @@
 //!
 //! - [`error`]: why a message is refused
 //! - `extras`: configuration space, announcements, the channel of the back-end
+//! - `grace`: rings that run before it is known whether they are enabled
 //! - `inband`: notifications as messages
 //! - `inflight`: the region in which chains in flight are recorded
 //! - `iotlb`: translations for devices behind an IOMMU
@@ -13,6 +14,7 @@
 
 pub mod error;
 mod extras;
+mod grace;
 mod inband;
 mod inflight;
 mod iotlb;
@@ -25,6 +27,7 @@ mod tests;
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use eal::{PeerEvent, PeerFd};
 use virtio::Features;
@@ -132,6 +135,8 @@ pub struct Session {
     /// Where notifications are messages.
     notifications: Option<Arc<Notifications>>,
     rings: Vec<RingState>,
+    /// When rings have waited long enough to hear whether they are enabled.
+    grace: Option<Instant>,
     ready: bool,
     /// A channel that the message at hand has brought.
     channel: Option<PeerFd>,
@@ -155,6 +160,7 @@ impl Session {
             postcopy: Postcopy::default(),
             notifications: None,
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
+            grace: None,
             ready: false,
             channel: None,
             attached: None,
@@ -511,9 +517,13 @@ impl Session {
         setup.inflight = self.inflight.area(index, setup.size, features)?;
         // While pages are missing, a look would wait for them.
         setup.blank = !self.postcopy.is_under_way() && self.memory.turns_out_blank(setup.desc);
+        let pending = setup.pending;
         let started = device.backend.start_ring(index, setup);
         started.map_err(|source| SessionError::Backend { request: request.name(), source })?;
         self.ring(request, index.into())?.1.started = true;
+        if pending {
+            self.begin_grace();
+        }
         (device.events)(Event::RingState { index, enabled, started: true });
         Ok(())
     }
@@ -573,11 +583,12 @@ impl Session {
         };
         let changed = ring.enable != enable;
         let enabled = enable || !negotiated;
-        if changed && ring.started {
+        if (changed || !ring.settled) && ring.started {
             let set = device.backend.set_ring_enabled(index, enabled);
             set.map_err(|source| SessionError::Backend { request: request.name(), source })?;
         }
         ring.enable = enable;
+        ring.settled |= enable || ring.started;
         if changed {
             (device.events)(Event::RingState { index, enabled, started: ring.started });
         }

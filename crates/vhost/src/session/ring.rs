@@ -23,6 +23,9 @@ pub(super) struct RingState {
     pub(super) started: bool,
     /// What SET_VRING_ENABLE said last.
     pub(super) enable: bool,
+    /// The ring is drained where it is disabled: it was enabled before, or disabled while it ran, or
+    /// nothing was said of it in time.
+    pub(super) settled: bool,
     /// Kept while the ring is stopped: QEMU sends it once, and starts the ring many times.
     pub(super) call: Option<Call>,
     /// SET_VRING_CALL has come, with a file or without.
@@ -54,6 +57,7 @@ impl RingState {
             base: self.base,
             features,
             enabled,
+            pending: !enabled && !self.settled,
             blank: false,
             inflight: None,
             kick,

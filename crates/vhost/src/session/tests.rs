@@ -18,6 +18,7 @@ mod postcopy;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
 
@@ -383,6 +384,40 @@ fn rings_are_enabled_by_message_if_bit_30_was_negotiated() {
     assert_eq!(bench.calls.take(), [Call::Stop(1), Call::Start(enabled)]);
     let error = bench.refused(M::SetVringEnable(state(0, 2)));
     assert_eq!(error.to_string(), "SET_VRING_ENABLE: the state is 0x2, expected 0 or 1");
+}
+
+#[test]
+fn a_ring_waits_for_a_while_to_be_enabled() {
+    let mut bench = Bench::ready(|_| ());
+    assert_eq!(bench.session.deadline(), None);
+    // One that was enabled before is drained at once.
+    bench.ok(M::SetVringEnable(state(0, 1)));
+    bench.ok(M::SetVringEnable(state(0, 0)));
+    bench.start(0);
+    assert_eq!(bench.session.deadline(), None);
+    // DPDK disables them while they are stopped.
+    bench.ok(M::SetVringEnable(state(1, 0)));
+    for index in 1..4 {
+        bench.start(index);
+    }
+    bench.ok(M::SetVringEnable(state(1, 1)));
+    bench.ok(M::SetVringEnable(state(2, 0)));
+    let told = [Call::Enabled(1, true), Call::Enabled(2, false)];
+    assert_eq!(bench.calls.take().split_off(4), told);
+
+    let end = bench.session.deadline().unwrap();
+    bench.session.on_deadline(&mut bench.device, end - Duration::from_nanos(1));
+    assert_eq!((bench.calls.take(), bench.session.deadline()), (vec![], Some(end)));
+    bench.session.on_deadline(&mut bench.device, end);
+    assert_eq!((bench.calls.take(), bench.session.deadline()), (vec![Call::Drain(3)], None));
+    // Once, and not again with its next start, before the device is reset.
+    bench.ok(M::GetVringBase(state(3, 0)));
+    bench.start(3);
+    assert_eq!(bench.session.deadline(), None);
+    bench.ok(M::ResetDevice);
+    bench.ok(M::SetFeatures(SPLIT));
+    bench.start(3);
+    assert!(bench.session.deadline().is_some());
 }
 
 #[test]

@@ -413,31 +413,17 @@ impl Session {
         for (index, info) in self.ready_rings()? {
             let started = self
                 .place(index, &info, &memory)
-                .and_then(|place| self.start(device, index, &place));
+                .and_then(|place| self.start(device, index, place));
             // The others can do without it.
             failed = started.err().or(failed);
         }
         failed.map_or(Ok(()), Err)
     }
 
-    fn start(&mut self, device: &mut Device, index: u16, place: &device::RingSetup) -> Result<()> {
+    fn start(&mut self, device: &mut Device, index: u16, place: device::RingSetup) -> Result<()> {
         let Some(ring) = self.rings.get_mut(usize::from(index)) else { return Ok(()) };
-        let setup = RingSetup {
-            size: place.size,
-            desc: place.desc,
-            avail: place.avail,
-            used: place.used,
-            log: None,
-            base: place.base,
-            features: place.features.bits(),
-            enabled: true,
-            blank: false,
-            inflight: None,
-            kick: Some(ring.kick.clone()),
-            call: Some(self.kernel.call(index)),
-            err: None,
-            inband: false,
-        };
+        let (kick, call) = (Some(ring.kick.clone()), Some(self.kernel.call(index)));
+        let setup = RingSetup { kick, call, ..RingSetup::at(place) };
         let started = device.backend.start_ring(index, setup);
         started.map_err(|error| VduseError::Ring { index, reason: error.to_string() })?;
         (ring.running, ring.watch) = (true, None);

@@ -61,22 +61,10 @@ impl Guest {
 
     fn start(&mut self, index: u16) {
         let desc = IOVA + Self::ring(index);
-        let setup = Told {
-            size: 16,
-            desc,
-            avail: desc + 0x800,
-            used: desc + PAGE,
-            log: None,
-            base: 0,
-            features: FEATURES.bits(),
-            enabled: true,
-            blank: false,
-            inband: false,
-            inflight: None,
-            kick: None,
-            call: Some(self.call.clone().into()),
-            err: None,
-        };
+        let (avail, used, features) = (desc + 0x800, desc + PAGE, FEATURES);
+        let place = RingSetup { size: 16, desc, avail, used, base: 0, features };
+        let call = Some(self.call.clone().into());
+        let setup = Told { call, ..Told::at(place) };
         self.device.start_ring(index, setup).unwrap();
     }
 

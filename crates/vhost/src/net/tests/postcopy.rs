@@ -12,7 +12,7 @@ use virtio::driver::{DriverQueue, DriverRing};
 use super::super::device::NetDevice;
 use super::super::postcopy::TOKEN;
 use super::*;
-use crate::backend::{Backend, RegionFile, RingSetup};
+use crate::backend::{Backend, RegionFile, RingSetup as Told};
 use crate::control::Watcher;
 use crate::postcopy::Pagers;
 use crate::postcopy::tests::{FaultServer, file, pagers};
@@ -109,25 +109,9 @@ impl Late {
     }
 
     fn start(&mut self, index: u16) {
-        let (desc, avail, used) = self.origin.ring.device_addresses();
-        let user = |addr| addr - GUEST + USER;
-        let setup = RingSetup {
-            size: SIZE,
-            desc: user(desc),
-            avail: user(avail),
-            used: user(used),
-            log: None,
-            base: self.origin.ring.first_base(),
-            features: self.origin.features.bits(),
-            enabled: true,
-            blank: false,
-            inflight: None,
-            kick: None,
-            call: None,
-            err: None,
-            inband: false,
-        };
-        self.device.start_ring(index, setup).unwrap();
+        let Origin { ring, features, .. } = &self.origin;
+        let place = place(ring.device_addresses(), ring.first_base(), *features);
+        self.device.start_ring(index, Told::at(place)).unwrap();
     }
 
     /// As the control thread does it.
@@ -311,25 +295,11 @@ fn a_ring_that_waits_can_be_stopped_and_started_again() {
 #[test]
 fn a_place_that_cannot_be_is_refused_at_once() {
     let mut late = Late::new(Origin::new(false));
-    let features = late.origin.features.bits();
-    let setup = |size, desc| RingSetup {
-        size,
-        desc,
-        avail: USER,
-        used: USER,
-        log: None,
-        base: 0,
-        features,
-        enabled: true,
-        blank: false,
-        inflight: None,
-        kick: None,
-        call: None,
-        err: None,
-        inband: false,
-    };
-    for bad in [setup(100, USER), setup(SIZE, USER - 16), setup(SIZE, USER + BYTES as u64 - 16)] {
-        late.device.start_ring(1, bad).unwrap_err();
+    let features = late.origin.features;
+    let end = USER + BYTES as u64;
+    for (size, desc) in [(100, USER), (SIZE, USER - 16), (SIZE, end - 16)] {
+        let bad = RingSetup { size, desc, avail: USER, used: USER, base: 0, features };
+        late.device.start_ring(1, Told::at(bad)).unwrap_err();
     }
     assert_eq!(late.pages_here(), 0);
 }
