@@ -316,6 +316,26 @@ pub trait Backend: Send {
         Err("it has no configuration space of its own".into())
     }
 
+    /// The state of the device that is neither in the guest's memory nor in what a front-end tells
+    /// the back-end where the guest arrives, as bytes for [`load_state`](Self::load_state). No ring
+    /// runs. Called only where [`protocol_features`](Self::protocol_features) have DEVICE_STATE.
+    ///
+    /// # Errors
+    /// Where it cannot be had.
+    fn save_state(&self) -> Result<Vec<u8>, BackendError> {
+        Err("it has no state of its own".into())
+    }
+
+    /// Takes over the state that another device has saved, or says that it has. `bytes` may go on
+    /// after it, with zeroes. No ring runs.
+    ///
+    /// # Errors
+    /// Where it is no state, or not one of such a device. The device's own is as before.
+    fn load_state(&mut self, bytes: &[u8]) -> Result<(), BackendError> {
+        let _ = bytes;
+        Err("it has no state of its own".into())
+    }
+
     /// The guest, whose address is `mac`, runs here now, after a migration, and does not tell the
     /// network itself. Called only where [`protocol_features`](Self::protocol_features) have RARP.
     fn announce_guest(&mut self, mac: [u8; 6]) {

@@ -78,6 +78,7 @@ impl Bench {
                 | VhostUserProtocolFeatures::RESET_DEVICE
                 | VhostUserProtocolFeatures::CONFIGURE_MEM_SLOTS
                 | VhostUserProtocolFeatures::STATUS
+                | VhostUserProtocolFeatures::DEVICE_STATE
         );
         frontend.set_protocol_features(offered).unwrap();
         frontend.set_hdr_flags(VhostUserHeaderFlag::NEED_REPLY);

@@ -17,6 +17,7 @@ use super::retry::Retry;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
 use crate::inband::Notifications;
+use crate::protocol::Payload;
 use crate::protocol::message::table_payload;
 use crate::session::{Device, Reply, Session, SessionError};
 
@@ -370,7 +371,10 @@ impl Socket {
             let answer = link.session.handle(&mut self.device, message)?;
             let attached = answer.attached.as_ref().map(AsFd::as_fd);
             match answer.reply {
-                Some(Reply::U64(value)) => link.connection.send_reply(request, &value)?,
+                Some(Reply::U64(value)) => {
+                    let bytes = value.encode();
+                    link.connection.send_reply_with(request, &bytes, attached.as_slice())?;
+                }
                 Some(Reply::VringState(state)) => link.connection.send_reply(request, &state)?,
                 Some(Reply::Config(part)) => {
                     link.connection.send_reply_bytes(request, &part.encode())?;

@@ -20,6 +20,7 @@ use super::gate::Gate;
 use super::iommu::{ASKS, FIRST_BUFFERS, Iommu};
 use super::postcopy::{self, Postcopy, look_ahead};
 use super::ring::{Ring, RingSlot};
+use super::state::State;
 use super::{NetReceiver, NetTransmitter};
 use crate::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
 use crate::call::Call;
@@ -473,7 +474,7 @@ impl NetDevice {
     }
 
     /// Carries out a command; returns whether it could.
-    pub(super) fn execute(&mut self, command: Command) -> bool {
+    pub(crate) fn execute(&mut self, command: Command) -> bool {
         match command {
             Command::Mode(mode, on) => self.filter.set_mode(mode, on),
             Command::Mac(mac) => self.filter.set_mac(mac),
@@ -759,6 +760,18 @@ impl Backend for NetDevice {
 
     fn reset_device(&mut self) {
         self.forget_driver();
+    }
+
+    fn save_state(&self) -> Result<Vec<u8>, BackendError> {
+        let (queue_pairs, wanted) = (self.state.queue_pairs(), self.wanted);
+        Ok(State { queue_pairs, wanted, filter: self.filter.clone() }.encode())
+    }
+
+    fn load_state(&mut self, bytes: &[u8]) -> Result<(), BackendError> {
+        let State { queue_pairs, wanted, filter } = State::decode(bytes, self.pairs())?;
+        self.state.queue_pairs.store(queue_pairs, Ordering::Relaxed);
+        (self.wanted, self.filter) = (wanted, filter);
+        Ok(())
     }
 
     fn announce_guest(&mut self, mac: [u8; 6]) {

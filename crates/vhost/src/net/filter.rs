@@ -10,17 +10,20 @@ pub const MAX_ADDRESSES: usize = 64;
 /// VLAN identifiers that exist (12 bits).
 const VLANS: u16 = 4096;
 
+/// One bit per VLAN.
+pub(super) type Vlans = [u64; VLANS as usize / 64];
+
 /// A driver's receive filter. Until the driver has sent its first filter command, everything
 /// passes: a back-end cannot know the guest's address before that.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReceiveFilter {
-    active: bool,
-    modes: Modes,
-    mac: Option<MacAddr>,
-    unicast: Addresses,
-    multicast: Addresses,
-    /// One bit per VLAN; `None` while the driver does not filter VLANs.
-    vlans: Option<Box<[u64; VLANS as usize / 64]>>,
+    pub(super) active: bool,
+    pub(super) modes: Modes,
+    pub(super) mac: Option<MacAddr>,
+    pub(super) unicast: Addresses,
+    pub(super) multicast: Addresses,
+    /// `None` while the driver does not filter VLANs.
+    pub(super) vlans: Option<Box<Vlans>>,
 }
 
 bitflags::bitflags! {
@@ -43,10 +46,10 @@ bitflags::bitflags! {
 }
 
 /// A table of addresses.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Addresses {
-    list: ArrayVec<MacAddr, MAX_ADDRESSES>,
-    overflowed: bool,
+    pub(super) list: ArrayVec<MacAddr, MAX_ADDRESSES>,
+    pub(super) overflowed: bool,
 }
 
 impl Addresses {

@@ -8,7 +8,8 @@ use eal::PeerFd;
 use super::payload::PayloadBuf;
 use super::{
     ConfigSpace, FrontendRequest, InflightRegion, IotlbMessage, LogBase, MAX_FDS,
-    MAX_TABLE_REGIONS, MemoryRegion, Payload, ProtocolError, VringAddr, VringFile, VringState,
+    MAX_TABLE_REGIONS, MemoryRegion, Payload, ProtocolError, StateTransfer, VringAddr, VringFile,
+    VringState,
 };
 
 /// A message from the front-end. `F` is [`PeerFd`] in what was received, and may be
@@ -52,6 +53,8 @@ pub enum FrontendMessage<F> {
     RemMemReg(MemoryRegion),
     SetStatus(u64),
     GetStatus,
+    SetDeviceStateFd(StateTransfer, F),
+    CheckDeviceState,
 }
 
 impl<F> FrontendMessage<F> {
@@ -96,6 +99,8 @@ impl<F> FrontendMessage<F> {
             Self::RemMemReg(_) => R::RemMemReg,
             Self::SetStatus(_) => R::SetStatus,
             Self::GetStatus => R::GetStatus,
+            Self::SetDeviceStateFd(..) => R::SetDeviceStateFd,
+            Self::CheckDeviceState => R::CheckDeviceState,
         }
     }
 
@@ -131,6 +136,7 @@ impl<F> FrontendMessage<F> {
             }
             Self::GetConfig(part) | Self::SetConfig(part) => part.encode(),
             Self::GetInflightFd(region) | Self::SetInflightFd(region, _) => region.encode(),
+            Self::SetDeviceStateFd(transfer, _) => transfer.encode(),
             Self::GetFeatures
             | Self::SetOwner
             | Self::ResetOwner
@@ -143,7 +149,8 @@ impl<F> FrontendMessage<F> {
             | Self::PostcopyEnd
             | Self::ResetDevice
             | Self::GetMaxMemSlots
-            | Self::GetStatus => PayloadBuf::new(),
+            | Self::GetStatus
+            | Self::CheckDeviceState => PayloadBuf::new(),
         }
     }
 }
@@ -157,6 +164,7 @@ impl<F: AsFd> FrontendMessage<F> {
             | Self::SetLogFd(fd)
             | Self::SetBackendReqFd(fd)
             | Self::SetInflightFd(_, fd)
+            | Self::SetDeviceStateFd(_, fd)
             | Self::AddMemReg(_, fd) => std::iter::once(fd.as_fd()).collect(),
             Self::SetVringKick(file) | Self::SetVringCall(file) | Self::SetVringErr(file) => {
                 file.fd.iter().map(AsFd::as_fd).collect()
@@ -198,6 +206,10 @@ impl FrontendMessage<PeerFd> {
                 let region = InflightRegion::decode(name, payload)?;
                 return Ok(Self::SetInflightFd(region, fds.one()?));
             }
+            R::SetDeviceStateFd => {
+                let transfer = Payload::decode(name, payload)?;
+                return Ok(Self::SetDeviceStateFd(transfer, fds.one()?));
+            }
             R::SetVringKick => return Ok(Self::SetVringKick(decode_file(payload, fds)?)),
             R::SetVringCall => return Ok(Self::SetVringCall(decode_file(payload, fds)?)),
             R::SetVringErr => return Ok(Self::SetVringErr(decode_file(payload, fds)?)),
@@ -235,6 +247,7 @@ impl FrontendMessage<PeerFd> {
             R::ResetDevice => empty(name, payload).map(|()| Self::ResetDevice)?,
             R::GetMaxMemSlots => empty(name, payload).map(|()| Self::GetMaxMemSlots)?,
             R::GetStatus => empty(name, payload).map(|()| Self::GetStatus)?,
+            R::CheckDeviceState => empty(name, payload).map(|()| Self::CheckDeviceState)?,
         };
         fds.none()?;
         Ok(message)
@@ -404,6 +417,8 @@ mod tests {
             M::RemMemReg(region),
             M::SetStatus(7),
             M::GetStatus,
+            M::SetDeviceStateFd(StateTransfer { direction: 1, phase: 0 }, fd()),
+            M::CheckDeviceState,
         ]
     }
 
@@ -424,6 +439,7 @@ mod tests {
                 | FrontendMessage::SetLogFd(fd)
                 | FrontendMessage::SetBackendReqFd(fd)
                 | FrontendMessage::SetInflightFd(_, fd)
+                | FrontendMessage::SetDeviceStateFd(_, fd)
                 | FrontendMessage::AddMemReg(_, fd) => std::iter::once(fd).collect(),
                 FrontendMessage::SetVringKick(file)
                 | FrontendMessage::SetVringCall(file)

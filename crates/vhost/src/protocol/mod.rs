@@ -3,6 +3,7 @@
 //! - [`header`]: what every message starts with
 //! - [`request`]: the numbers and names of messages
 //! - [`payload`]: fixed-size payloads, to and from bytes
+//! - [`device_state`]: the payload of messages about the state of a device
 //! - [`inflight`]: the payload of messages about the region of chains in flight
 //! - [`iotlb`]: the payload of messages about translations
 //! - [`message`]: a whole front-end message, its payload and descriptors checked together
@@ -11,6 +12,7 @@
 //! All integers are in the byte order of the machine: both sides run on the same one.
 
 pub mod back_channel;
+pub mod device_state;
 pub mod header;
 pub mod inflight;
 pub mod iotlb;
@@ -19,6 +21,7 @@ pub mod payload;
 pub mod request;
 
 pub use back_channel::{BackendMessage, VringArea};
+pub use device_state::StateTransfer;
 pub use header::{HEADER_SIZE, Header, HeaderFlags};
 pub use inflight::InflightRegion;
 pub use iotlb::IotlbMessage;

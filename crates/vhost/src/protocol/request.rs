@@ -121,6 +121,10 @@ requests! {
         SetStatus = 39 "SET_STATUS",
         /// Asks for the device status byte.
         GetStatus = 40 "GET_STATUS",
+        /// Begins to move the state of the device out of the back-end, or into it.
+        SetDeviceStateFd = 42 "SET_DEVICE_STATE_FD",
+        /// Asks whether it has moved.
+        CheckDeviceState = 43 "CHECK_DEVICE_STATE",
     }
 }
 
@@ -157,6 +161,8 @@ impl FrontendRequest {
                 | Self::GetInflightFd
                 | Self::GetMaxMemSlots
                 | Self::GetStatus
+                | Self::SetDeviceStateFd
+                | Self::CheckDeviceState
         )
     }
 }

@@ -121,6 +121,14 @@ pub enum SessionError {
         /// What the system says.
         source: std::io::Error,
     },
+    /// There is no file for the state of the device.
+    #[error("{request}: the state of the device cannot be moved: {source}")]
+    State {
+        /// Name of the message.
+        request: &'static str,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The region of chains in flight does not lie as it must.
     #[error(
         "SET_INFLIGHT_FD: {size} bytes at offset {offset}, {needed} at a multiple of 64 expected"

@@ -83,10 +83,7 @@ impl Session {
     ) -> Result<(), SessionError> {
         let request = FrontendRequest::SetInflightFd;
         self.check_inflight(request, region)?;
-        if let Some(index) = self.rings.iter().position(|ring| ring.started) {
-            let index = u16::try_from(index).unwrap_or(u16::MAX);
-            return Err(SessionError::RingRuns { request: request.name(), index });
-        }
+        self.check_stopped(request.name())?;
         let aligned = region.offset.is_multiple_of(ALIGN as u64);
         let needed = layout(self.features.unwrap_or(0)).region_bytes(region.rings, region.entries);
         if !aligned || region.size < needed as u64 {

@@ -1,6 +1,7 @@
 //! The state machine of one connection: what each message of the front-end means, and what
 //! answer it gets (QEMU docs/interop/vhost-user.rst; where DPDK differs, the specification).
 //!
+//! - `device_state`: moving the state of the device to another back-end
 //! - [`error`]: why a message is refused
 //! - `extras`: configuration space, announcements, the channel of the back-end
 //! - `grace`: rings that run before it is known whether they are enabled
@@ -12,6 +13,7 @@
 //! - `postcopy`: memory of which pages are still missing
 //! - `ring`: what is known about one ring
 
+mod device_state;
 pub mod error;
 mod extras;
 mod grace;
@@ -35,6 +37,7 @@ use virtio::Features;
 pub use error::SessionError;
 pub use memory::{MAX_MEMORY, MAX_SLOTS};
 
+use self::device_state::Transfer;
 use self::inflight::InflightState;
 use self::log::{LOG_ALL, LogState};
 use self::memory::MemoryTable;
@@ -46,7 +49,7 @@ use crate::connection::Message;
 use crate::inband::Notifications;
 use crate::protocol::{
     ConfigSpace, FrontendMessage, FrontendRequest, InflightRegion, LogBase, MemoryRegion,
-    ProtocolError, ProtocolFeatures, VringAddr, VringFile, VringState,
+    ProtocolError, ProtocolFeatures, StateTransfer, VringAddr, VringFile, VringState,
 };
 
 /// The bit that says that protocol features can be negotiated.
@@ -61,7 +64,8 @@ pub(crate) const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::RESET_DEVICE)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
-    .union(ProtocolFeatures::STATUS);
+    .union(ProtocolFeatures::STATUS)
+    .union(ProtocolFeatures::DEVICE_STATE);
 
 /// Those of them that few devices offer, since they exclude another or cost more than they bring.
 pub(crate) const OPTIONAL: ProtocolFeatures =
@@ -132,6 +136,8 @@ pub struct Session {
     log: LogState,
     inflight: InflightState,
     postcopy: Postcopy,
+    /// The state of the device on its way.
+    transfer: Option<Transfer>,
     /// Where notifications are messages.
     notifications: Option<Arc<Notifications>>,
     rings: Vec<RingState>,
@@ -158,6 +164,7 @@ impl Session {
             log: LogState::default(),
             inflight: InflightState::default(),
             postcopy: Postcopy::default(),
+            transfer: None,
             notifications: None,
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             grace: None,
@@ -218,11 +225,11 @@ impl Session {
         match done {
             Ok(None) if acknowledge => answer(Some(Reply::U64(0)), None),
             Ok(reply) => answer(reply, None),
-            Err(error) if !header.is_reply() && request.is_ok_and(|it| self.may_be_empty(it)) => {
-                // Its reply has a way to say no.
-                answer(Some(Reply::Empty), Some(error))
-            }
             Err(error) => {
+                let refusal = request.ok().filter(|_| !header.is_reply());
+                if let Some(refusal) = refusal.and_then(|request| self.refusal(request)) {
+                    return answer(Some(refusal), Some(error));
+                }
                 // An acknowledgement would be taken for the reply that these always get.
                 let has_reply = request.is_ok_and(FrontendRequest::has_reply);
                 if !acknowledge || has_reply || header.is_reply() {
@@ -233,14 +240,19 @@ impl Session {
         }
     }
 
-    /// Whether the reply to `request` is without a payload where it is refused.
-    fn may_be_empty(&self, request: FrontendRequest) -> bool {
-        let needed = match request {
-            FrontendRequest::GetConfig => ProtocolFeatures::CONFIG,
-            FrontendRequest::PostcopyAdvise => ProtocolFeatures::PAGEFAULT,
-            _ => return false,
+    /// The reply by which `request` is refused, where its reply has a way to say no.
+    fn refusal(&self, request: FrontendRequest) -> Option<Reply> {
+        let no_state = StateTransfer::NO_FILE | 1;
+        let (needed, reply) = match request {
+            FrontendRequest::GetConfig => (ProtocolFeatures::CONFIG, Reply::Empty),
+            FrontendRequest::PostcopyAdvise => (ProtocolFeatures::PAGEFAULT, Reply::Empty),
+            FrontendRequest::SetDeviceStateFd => {
+                (ProtocolFeatures::DEVICE_STATE, Reply::U64(no_state))
+            }
+            FrontendRequest::CheckDeviceState => (ProtocolFeatures::DEVICE_STATE, Reply::U64(1)),
+            _ => return None,
         };
-        self.protocol_features.contains(needed)
+        self.protocol_features.contains(needed).then_some(reply)
     }
 
     fn dispatch(
@@ -309,6 +321,10 @@ impl Session {
             M::PostcopyAdvise => return self.advise(device).map(Some),
             M::PostcopyListen => self.listen(),
             M::PostcopyEnd => return self.end_postcopy(device).map(Some),
+            M::SetDeviceStateFd(transfer, _) => {
+                return self.begin_transfer(device, transfer).map(Some);
+            }
+            M::CheckDeviceState => return self.check_transfer(device).map(Some),
             M::ResetDevice => {
                 self.reset(device);
                 Ok(())
@@ -339,6 +355,9 @@ impl Session {
             R::GetConfig | R::SetConfig => (ProtocolFeatures::CONFIG, "CONFIG"),
             R::VringKick => (ProtocolFeatures::INBAND_NOTIFICATIONS, "INBAND_NOTIFICATIONS"),
             R::SetStatus | R::GetStatus => (ProtocolFeatures::STATUS, "STATUS"),
+            R::SetDeviceStateFd | R::CheckDeviceState => {
+                (ProtocolFeatures::DEVICE_STATE, "DEVICE_STATE")
+            }
             _ => return Ok(()),
         };
         if self.protocol_features.contains(needed) {
@@ -413,6 +432,12 @@ impl Session {
             Some(ring) => Ok((index, ring)),
             None => Err(error),
         }
+    }
+
+    /// Refuses `request` while rings run.
+    fn check_stopped(&self, request: &'static str) -> Result<(), SessionError> {
+        let runs = (0..).zip(&self.rings).find(|(_, ring)| ring.started);
+        runs.map_or(Ok(()), |(index, _)| Err(SessionError::RingRuns { request, index }))
     }
 
     /// The same, if the ring does not run.

@@ -1,5 +1,6 @@
 //! Every message, and every way in which a front-end may get it wrong.
 //!
+//! - `device_state`: those that move the state of a device
 //! - `extras`: configuration space, announcements, the channel of the back-end
 //! - `inband`: notifications as messages
 //! - `inflight`: the region of chains in flight
@@ -9,6 +10,7 @@
 
 #![allow(clippy::needless_pass_by_value, reason = "messages are built on the spot")]
 
+mod device_state;
 mod extras;
 mod inband;
 mod inflight;
@@ -221,6 +223,8 @@ fn messages_wait_for_their_protocol_feature() {
         M::SetConfig(part),
         M::GetInflightFd(InflightRegion { rings: 1, entries: 8, ..Default::default() }),
         M::SetInflightFd(InflightRegion { rings: 1, entries: 8, ..Default::default() }, memory()),
+        M::SetDeviceStateFd(StateTransfer::default(), null()),
+        M::CheckDeviceState,
     ];
     for message in messages {
         let error = bench.refused(message);
