@@ -12,6 +12,7 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rustix::mm::{MapFlags, ProtFlags, mmap};
 use tempfile::TempDir;
 
 const LOOKUP: u32 = 1;
@@ -62,6 +63,34 @@ pub fn file() -> Result<(OwnedFd, Waiting)> {
     let path = waiting.folder.path().join("file");
     let file = File::options().read(true).write(true).open(path)?;
     Ok((file.into(), waiting))
+}
+
+/// Pages that never come: who touches one waits.
+#[derive(Debug)]
+pub struct Never {
+    start: usize,
+    _server: Waiting,
+}
+
+impl Never {
+    /// A file full of them, mapped.
+    ///
+    /// # Errors
+    /// As [`file`].
+    pub fn new() -> Result<Self> {
+        let (file, server) = file()?;
+        let bytes = usize::try_from(BYTES)?;
+        let protection = ProtFlags::READ | ProtFlags::WRITE;
+        // SAFETY: the kernel chooses where the new mapping lies.
+        let start =
+            unsafe { mmap(std::ptr::null_mut(), bytes, protection, MapFlags::SHARED, &file, 0)? };
+        Ok(Self { start: start.expose_provenance(), _server: server })
+    }
+
+    /// The address of one of them; it stays mapped.
+    pub const fn page(&self, number: usize) -> usize {
+        self.start + number * 4096
+    }
 }
 
 /// Serves the file system behind standard input until `owner` has ended.

@@ -14,6 +14,8 @@ use crate::stage::{BackEnd, Stage};
 const SLOWER: u64 = 5;
 /// How long the pair may wait for a frame.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long a question of the pair's may be unanswered.
+const SILENCE: Duration = Duration::from_millis(500);
 /// How long an attacker may take; one that takes longer is ended.
 const ATTACK: Duration = Duration::from_secs(20);
 /// How long a fresh front-end may take until its frame passes.
@@ -255,6 +257,9 @@ fn harm(tally: &Tally) -> Option<String> {
     }
     if tally.pause > PAUSE {
         all.push(format!("paused {} ms", tally.pause.as_millis()));
+    }
+    if tally.silence > SILENCE {
+        all.push(format!("unanswered for {} ms", tally.silence.as_millis()));
     }
     (!all.is_empty()).then(|| all.join(", "))
 }

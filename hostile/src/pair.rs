@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::machine;
+use crate::message::request;
 use crate::port::{Port, frame};
 use crate::ring::Format;
 
@@ -27,6 +28,8 @@ const WINDOW: u64 = 200;
 const TICK: Duration = Duration::from_micros(200);
 /// Who does not run for longer than this blames nobody for the rest.
 const OWN_DELAY: Duration = Duration::from_millis(2);
+/// How often the back-end is asked something.
+const QUESTIONS: Duration = Duration::from_millis(5);
 /// Frames that may be behind the pace without being counted as missing.
 const SLACK: f64 = 64.0;
 /// The first bytes of a payload.
@@ -49,6 +52,8 @@ struct Counters {
     due: AtomicU64,
     /// The longest time without a frame while some were on their way, in µs. It is reset.
     pause: AtomicU64,
+    /// The longest time that a question to the back-end went unanswered, likewise.
+    silence: AtomicU64,
     stop: AtomicBool,
 }
 
@@ -61,6 +66,7 @@ pub struct Tally {
     pub missed: u64,
     pub due: u64,
     pub pause: Duration,
+    pub silence: Duration,
 }
 
 impl Tally {
@@ -77,6 +83,7 @@ impl Tally {
             missed: self.missed - before.missed,
             due: self.due - before.due,
             pause: self.pause,
+            silence: self.silence,
         }
     }
 }
@@ -139,12 +146,14 @@ impl Pair {
             missed: read(&self.counters.missed),
             due: read(&self.counters.due),
             pause: Duration::from_micros(read(&self.counters.pause)),
+            silence: Duration::from_micros(read(&self.counters.silence)),
         }
     }
 
     /// Begins a measurement.
     pub fn begin(&self) -> Tally {
         self.counters.pause.store(0, Ordering::Relaxed);
+        self.counters.silence.store(0, Ordering::Relaxed);
         self.read()
     }
 
@@ -201,12 +210,16 @@ struct Direction {
 struct Flow {
     ports: [Port; 2],
     directions: [Direction; 2],
+    /// When the first of the two asked the back-end something, and whether it was answered.
+    asked: Instant,
+    answered: bool,
     counters: Arc<Counters>,
 }
 
 impl Flow {
     fn new(ports: [Port; 2], counters: Arc<Counters>) -> Self {
-        Self { ports, directions: Default::default(), counters }
+        let asked = Instant::now();
+        Self { ports, directions: Default::default(), asked, answered: true, counters }
     }
 
     fn run(&mut self) {
@@ -222,6 +235,23 @@ impl Flow {
                 self.receive(from, now);
                 self.send(from, passed - own_delay, now);
             }
+            self.ask(own_delay, now);
+        }
+    }
+
+    /// Asks the back-end a question now and then, and notes how long it takes to answer: whoever
+    /// holds up the thread that does holds up all front-ends.
+    fn ask(&mut self, own_delay: Duration, now: Instant) {
+        let wire = &self.ports[0].frontend.wire;
+        self.asked += own_delay;
+        let passed = now.saturating_duration_since(self.asked);
+        if !self.answered {
+            let silence = u64::try_from(passed.as_micros()).unwrap_or(u64::MAX);
+            self.counters.silence.fetch_max(silence, Ordering::Relaxed);
+            self.answered = wire.receive(Duration::ZERO).is_ok();
+        } else if passed >= QUESTIONS {
+            self.asked = now;
+            self.answered = !wire.send(request::GET_FEATURES, &[], &[]);
         }
     }
 

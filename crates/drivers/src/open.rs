@@ -9,7 +9,9 @@ use packet::pool::{Pool, PoolError};
 use crate::backend::SharedControl;
 use host::{af_packet, af_xdp, tap};
 
-use crate::{null, pcap, vduse, vhost_user, virtio_pci, virtio_user};
+use virtio_net::{pci as virtio_pci, user as virtio_user};
+
+use crate::{null, pcap, vduse, vhost_user};
 
 /// What the ports of one process share. Keep it as long as any port.
 #[derive(Debug, Default)]
@@ -72,7 +74,7 @@ macro_rules! driver {
 /// All drivers, in the order of help.
 const DRIVERS: &[Driver] = &[
     driver!(vhost_user, vhost_user::open),
-    driver!(virtio_user, virtio_user::open),
+    driver!(virtio_user, |name, spec, env| virtio_user::open(name, spec, &env.sockets)),
     driver!(igb, |name, spec, env| igb::open(name, spec, &env.spaces)),
     driver!(virtio_pci, |name, spec, env| virtio_pci::open(name, spec, &env.spaces)),
     driver!(af_xdp, |name, spec, _| af_xdp::open(name, spec)),

@@ -1,9 +1,6 @@
 //! PCI devices that there are drivers for here, and what their registers say about them.
 
-use eal::pci::capability::CAPABILITY_VENDOR;
-use eal::pci::{DeviceInfo, PciDevice, PciError, capabilities};
-
-use crate::virtio_pci;
+use eal::pci::{DeviceInfo, PciDevice, PciError};
 
 /// A kind of device that there is a driver for.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +21,9 @@ pub fn model(info: &DeviceInfo) -> Option<PciModel> {
     if let Some(name) = igb::name(info.vendor, info.device) {
         return Some(PciModel { driver: igb::INFO.name, name, registers: igb::facts });
     }
-    if virtio_pci::is_network_device(info.vendor, info.device) {
-        let (driver, name) = (virtio_pci::INFO.name, "virtio network device");
-        return Some(PciModel { driver, name, registers: virtio_registers });
-    }
-    None
+    let name = virtio_net::pci::name(info.vendor, info.device)?;
+    let driver = virtio_net::pci::INFO.name;
+    Some(PciModel { driver, name, registers: virtio_net::pci::facts })
 }
 
 /// What the registers of an open device say, in its driver's words; nothing for a device that
@@ -38,52 +33,6 @@ pub fn model(info: &DeviceInfo) -> Option<PciModel> {
 /// When the registers cannot be mapped, or are not where the device says.
 pub fn registers(device: &dyn PciDevice) -> Result<Vec<(&'static str, String)>, PciError> {
     model(device.info()).map_or_else(|| Ok(Vec::new()), |model| (model.registers)(device))
-}
-
-/// virtio 1.3, sections 4.1.4 (capabilities) and 4.1.4.3 (common configuration).
-fn virtio_registers(device: &dyn PciDevice) -> Result<Facts, PciError> {
-    const DEVICE_FEATURE_SELECT: usize = 0;
-    const DEVICE_FEATURE: usize = 4;
-    const NUM_QUEUES: usize = 18;
-    const DEVICE_STATUS: usize = 20;
-    const LENGTH: usize = 56;
-    let Some((index, offset)) = virtio_common(device)? else {
-        return Ok(vec![("registers", "only those of a legacy device".to_owned())]);
-    };
-    let bar = device.map_bar(index)?;
-    let offset = usize::try_from(offset).unwrap_or(usize::MAX);
-    if offset.checked_add(LENGTH).is_none_or(|end| end > bar.len()) || !offset.is_multiple_of(4) {
-        let reason = format!("its common configuration is at {offset:#x} of BAR {index}, outside");
-        return Err(PciError::new(device.info().address, reason));
-    }
-    let features = [0, 1].map(|half: u32| {
-        bar.write32(offset + DEVICE_FEATURE_SELECT, half);
-        u64::from(bar.read32(offset + DEVICE_FEATURE)) << (32 * half)
-    });
-    let [low, high] = features;
-    Ok(vec![
-        ("features", format!("{:#x}", low | high)),
-        ("queues", bar.read16(offset + NUM_QUEUES).to_string()),
-        ("status", format!("{:#04x}", bar.read8(offset + DEVICE_STATUS))),
-    ])
-}
-
-/// The register and offset of the common configuration.
-fn virtio_common(device: &dyn PciDevice) -> Result<Option<(u8, u32)>, PciError> {
-    const COMMON: u8 = 1;
-    for capability in capabilities(device)? {
-        if capability.id != CAPABILITY_VENDOR {
-            continue;
-        }
-        let mut bytes = [0; 16];
-        device.read_config(u16::from(capability.offset), &mut bytes)?;
-        let [_, _, _, kind, bar, _, _, _, a, b, c, d, ..] = bytes;
-        // Registers above 5 are reserved, and to be skipped.
-        if kind == COMMON && bar <= 5 {
-            return Ok(Some((bar, u32::from_le_bytes([a, b, c, d]))));
-        }
-    }
-    Ok(None)
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Closing files and unmapping memory that a peer has had a hand in.
 //!
-//! close(2) may wait: a file in FUSE is flushed by whoever serves it, a TCP socket lingers, and a
-//! Unix socket lets go of whatever files are queued in it. Unmapping memory may take long: where the
+//! close(2) may wait: a file in FUSE is flushed by whoever serves it, a TCP socket lingers, a Unix
+//! socket lets go of whatever files are queued in it, and an eventfd leaves the epoll sets that its
+//! peer has put it in, each of which the peer can lock for as long as it likes. Unmapping memory may take long: where the
 //! peer has gone, all its pages are freed. So neither is done by a thread that others need: it is
 //! handed to a [`Closer`], whose thread may wait for as long as the peer likes.
 
@@ -15,6 +16,9 @@ use crate::mem::Map;
 
 /// Files of one peer that may wait to be closed before nothing more is taken from it.
 pub const MAX_FILES: usize = 256;
+
+/// Eventfds of one peer that may wait to be closed: more than all of its rings have at once.
+pub const MAX_EVENTS: usize = 1024;
 
 /// Mappings of one peer that may wait to be removed: as many as a guest may have, or a few more.
 pub const MAX_MAPPINGS: usize = 512;
@@ -41,6 +45,8 @@ struct Work {
     items: VecDeque<Item>,
     /// With the one that is being closed.
     files: usize,
+    /// Likewise.
+    events: usize,
     /// With the one that is being removed.
     mappings: usize,
     has_thread: bool,
@@ -49,23 +55,24 @@ struct Work {
 #[derive(Debug)]
 enum Item {
     File(OwnedFd),
+    Event(OwnedFd),
     Mapping(Map),
 }
 
 impl Closer {
     /// Whether so much waits to be closed that nothing more should be taken from the peer:
-    /// [`MAX_FILES`] or [`MAX_MAPPINGS`].
+    /// [`MAX_FILES`], [`MAX_EVENTS`] or [`MAX_MAPPINGS`].
     #[must_use]
     pub fn is_behind(&self) -> bool {
         let work = self.lock();
-        work.files >= MAX_FILES || work.mappings >= MAX_MAPPINGS
+        work.files >= MAX_FILES || work.events >= MAX_EVENTS || work.mappings >= MAX_MAPPINGS
     }
 
     /// Whether nothing waits any more.
     #[must_use]
     pub fn is_done(&self) -> bool {
         let work = self.lock();
-        work.files == 0 && work.mappings == 0
+        work.files == 0 && work.events == 0 && work.mappings == 0
     }
 
     /// Closes `file`, soon.
@@ -73,6 +80,13 @@ impl Closer {
         let mut work = self.lock();
         work.files += 1;
         self.take(work, Item::File(file));
+    }
+
+    /// Closes the eventfd `file`, soon.
+    fn close_event(&self, file: OwnedFd) {
+        let mut work = self.lock();
+        work.events += 1;
+        self.take(work, Item::Event(file));
     }
 
     /// Removes a mapping, soon.
@@ -119,6 +133,12 @@ impl Closer {
                 work.files -= 1;
                 work
             }
+            Item::Event(file) => {
+                drop(file);
+                let mut work = self.lock();
+                work.events -= 1;
+                work
+            }
             Item::Mapping(map) => {
                 drop(map);
                 let mut work = self.lock();
@@ -139,13 +159,14 @@ impl Closer {
 pub struct PeerFd {
     file: ManuallyDrop<OwnedFd>,
     closer: Closer,
+    is_event: bool,
 }
 
 impl PeerFd {
     /// `file`, to be closed by `closer`.
     #[must_use]
     pub const fn new(file: OwnedFd, closer: Closer) -> Self {
-        Self { file: ManuallyDrop::new(file), closer }
+        Self { file: ManuallyDrop::new(file), closer, is_event: false }
     }
 
     /// What closes it, and whatever else comes from the same peer.
@@ -154,15 +175,10 @@ impl PeerFd {
         &self.closer
     }
 
-    /// The file itself, if it is an eventfd, for example: to close one takes no time.
-    #[must_use]
-    pub fn into_owned(self) -> OwnedFd {
-        let mut this = ManuallyDrop::new(self);
-        // SAFETY: `this` is neither used again nor dropped, so each field is taken once.
-        unsafe {
-            std::ptr::drop_in_place(&raw mut this.closer);
-            ManuallyDrop::take(&mut this.file)
-        }
+    /// The same file, known to be an eventfd: of those a peer has many.
+    pub(crate) const fn into_event(mut self) -> Self {
+        self.is_event = true;
+        self
     }
 }
 
@@ -183,7 +199,11 @@ impl Drop for PeerFd {
     fn drop(&mut self) {
         // SAFETY: the value is not used after its drop, so the file is taken once.
         let file = unsafe { ManuallyDrop::take(&mut self.file) };
-        self.closer.close(file);
+        if self.is_event {
+            self.closer.close_event(file);
+        } else {
+            self.closer.close(file);
+        }
     }
 }
 
@@ -226,10 +246,6 @@ mod tests {
         let (mut reader, writer) = std::io::pipe().unwrap();
         drop(PeerFd::from(OwnedFd::from(writer)));
         assert_eq!(reader.read(&mut [0]).unwrap(), 0);
-        let (mut reader, writer) = std::io::pipe().unwrap();
-        let file = PeerFd::from(OwnedFd::from(writer)).into_owned();
-        drop(file);
-        assert_eq!(reader.read(&mut [0]).unwrap(), 0);
     }
 
     #[test]
@@ -250,6 +266,10 @@ mod tests {
             drop(PeerFd::new(null(), closer.clone()));
         }
         assert!(closer.is_behind());
+        for _ in 0..MAX_EVENTS {
+            drop(crate::PeerEvent::for_peer(&closer).unwrap());
+        }
+        assert_eq!(closer.lock().events, MAX_EVENTS, "they were not closed in place");
         other.close(null());
         wait_for(|| other.is_done());
         assert!(closer.is_behind(), "the close did not wait");

@@ -1,13 +1,14 @@
 //! Eventfds that another process has, too: kicks and calls of virtqueues.
 
 use std::io::{self, IoSliceMut};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::{Arc, LazyLock};
 
 use rustix::event::EventfdFlags;
 use rustix::io::{Errno, ReadWriteFlags};
 
 use crate::aio::Aio;
+use crate::closer::{Closer, PeerFd};
 use crate::files::explain;
 
 /// An eventfd that is shared with a peer, whoever made it. Clones are the same descriptor.
@@ -15,24 +16,38 @@ use crate::files::explain;
 /// Its flags and its count belong to both sides, at any moment: the peer can make it block, and
 /// fill or empty it, and then a write or a read waits for the peer. So there is neither. It is
 /// signalled by the kernel on our behalf, which never waits, and a thread that waits for it does so
-/// by edges ([`Epoll::add_edge`](crate::Epoll::add_edge)), so that nobody has to read it.
+/// by edges ([`Epoll::add_edge`](crate::Epoll::add_edge)), so that nobody has to read it. Nor is it
+/// closed by whoever drops it: where ours is the last copy, the kernel takes it out of the epoll
+/// sets of the peer, and waits for whoever is at them.
 #[derive(Clone, Debug)]
 pub struct PeerEvent {
-    file: Arc<OwnedFd>,
+    file: Arc<PeerFd>,
     aio: &'static Aio,
 }
 
 impl PeerEvent {
-    /// A new one, not signalled, for a peer to be sent.
+    /// A new one, not signalled, for somebody who can be trusted to let it be closed: the kernel,
+    /// or this process.
     ///
     /// # Errors
     ///
     /// When the process has too many file descriptors open, or the system has no asynchronous I/O
     /// ([`AioError`](crate::AioError)).
     pub fn new() -> io::Result<Self> {
+        static TRUSTED: LazyLock<Closer> = LazyLock::new(Closer::default);
+        Self::for_peer(&TRUSTED)
+    }
+
+    /// A new one, not signalled, for a peer to be sent, to be closed by the peer's `closer`.
+    ///
+    /// # Errors
+    ///
+    /// As [`new`](Self::new).
+    pub fn for_peer(closer: &Closer) -> io::Result<Self> {
         let aio = Aio::get()?;
         let flags = EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC;
         let file = rustix::event::eventfd(0, flags).map_err(explain)?;
+        let file = PeerFd::new(file, closer.clone()).into_event();
         Ok(Self { file: Arc::new(file), aio })
     }
 
@@ -60,12 +75,12 @@ impl PeerEvent {
     /// # Errors
     ///
     /// When it is no eventfd (`InvalidInput`), or the system has no asynchronous I/O.
-    pub fn from_fd(fd: OwnedFd) -> io::Result<Self> {
-        let aio = Aio::get()?;
+    pub fn from_fd(fd: impl Into<PeerFd>) -> io::Result<Self> {
+        let (aio, fd) = (Aio::get()?, fd.into());
         if !aio.is_event(fd.as_fd())? {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        Ok(Self { file: Arc::new(fd), aio })
+        Ok(Self { file: Arc::new(fd.into_event()), aio })
     }
 
     /// Signals it. That its count is at its end is no error: whoever waits for it wakes up anyway.
@@ -89,7 +104,7 @@ impl PeerEvent {
         let mut count = [0; 8];
         let to = &mut [IoSliceMut::new(&mut count)];
         // The offset that says "as read(2)".
-        match rustix::io::preadv2(&*self.file, to, u64::MAX, ReadWriteFlags::NOWAIT) {
+        match rustix::io::preadv2(self.file.as_fd(), to, u64::MAX, ReadWriteFlags::NOWAIT) {
             Ok(read) => Ok(read > 0),
             Err(Errno::AGAIN | Errno::INTR) => Ok(false),
             Err(errno) => Err(errno.into()),
@@ -111,6 +126,7 @@ impl AsFd for PeerEvent {
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::time::Duration;
 

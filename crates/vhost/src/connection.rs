@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use eal::PeerFd;
@@ -86,7 +87,7 @@ pub struct Message<'a> {
 /// [`Closer`](eal::Closer).
 #[derive(Debug)]
 pub struct Connection {
-    socket: PeerFd,
+    socket: Arc<PeerFd>,
     incoming: Box<Incoming>,
     outgoing: VecDeque<Outgoing>,
 }
@@ -126,6 +127,16 @@ impl Connection {
     /// As there.
     pub fn over(socket: PeerFd) -> Result<Self, ConnectionError> {
         rustix::io::ioctl_fionbio(socket.as_fd(), true)?;
+        Ok(Self::on(Arc::new(socket)))
+    }
+
+    /// Another one over the same socket, for a thread that receives what this one does not. When
+    /// either is dropped both are at their end.
+    pub(crate) fn another(&self) -> Self {
+        Self::on(Arc::clone(&self.socket))
+    }
+
+    fn on(socket: Arc<PeerFd>) -> Self {
         let incoming = Incoming {
             header: [0; HEADER_SIZE],
             payload: [0; MAX_PAYLOAD],
@@ -133,7 +144,7 @@ impl Connection {
             done: false,
             fds: ArrayVec::new(),
         };
-        Ok(Self { socket, incoming: Box::new(incoming), outgoing: VecDeque::new() })
+        Self { socket, incoming: Box::new(incoming), outgoing: VecDeque::new() }
     }
 
     /// The next message, or `None` when not all of it has arrived: then wait until the socket is

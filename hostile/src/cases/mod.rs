@@ -10,6 +10,8 @@ mod extras;
 mod files;
 /// Net headers, and frames of odd lengths.
 mod headers;
+/// Locks of the kernel that the attacker holds.
+mod held;
 /// Indexes and wrap counters.
 mod indexes;
 /// Tables of memory regions.
@@ -139,6 +141,7 @@ pub fn all() -> Vec<Instance> {
         vrings::CASES,
         memory::CASES,
         files::CASES,
+        held::CASES,
         extras::CASES,
         descriptors::CASES,
         indexes::CASES,

@@ -5,11 +5,11 @@
 
 use std::time::Duration;
 
-use drivers::virtio_pci::control::{BUFFER, Command, ControlQueue, Kick, SIZE};
 use eal::mem::Pages;
 use eal::{DmaArena, PeerEvent, SharedMemory};
 use virtio::Features;
 use virtio::driver::DriverQueue;
+use virtio_net::control::{BUFFER, Command, ControlQueue, Kick, SIZE};
 
 use super::calls::{Calls, GUEST_SPACE, Piece, RingAddresses};
 use super::offer::Offer;

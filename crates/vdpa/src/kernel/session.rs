@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use drivers::virtio_pci::control::feature_names;
 use eal::{EventFd, PeerEvent};
 use virtio::{Features, GuestMemory};
+use virtio_net::control::feature_names;
 
 use super::abi::{ENABLE_AFTER_DRIVER_OK, SUSPEND};
 use super::calls::{Calls, GUEST_SPACE, Piece, RingAddresses};

@@ -26,16 +26,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use drivers::virtio_pci::capability::Layout;
-use drivers::virtio_pci::config::NetConfig;
-use drivers::virtio_pci::hardware::{Hardware, check_kind};
-use drivers::virtio_pci::registers::{DRIVER_OK, NEEDS_RESET};
-use drivers::virtio_pci::window::{MappedBars, Windows};
 use eal::pci::spaces::VFIO_PCI;
 use eal::pci::{DeviceInfo, PciAddress, PciDevice, PciError, Spaces, Sysfs};
 use eal::{EventFd, PeerEvent};
 use ethdev::{DeviceSpec, DriverInfo, Error};
 use virtio::{DirtyLog, Features};
+use virtio_net::pci::capability::Layout;
+use virtio_net::pci::config::NetConfig;
+use virtio_net::pci::hardware::{Hardware, check_kind};
+use virtio_net::pci::registers::{DRIVER_OK, NEEDS_RESET};
+use virtio_net::pci::window::{MappedBars, Windows};
 
 use crate::device::{DeviceError, NotifyArea, Setup, Statistic, VdpaDevice};
 use crate::registry::Found;

@@ -1,10 +1,10 @@
 //! What a session with the device will be like: features, rings, and which of these the device
 //! serves itself.
 
-use drivers::virtio_pci::registers::{QueueInfo, Registers};
 use virtio::device::{self, DeviceQueue};
 use virtio::ring::QueueSize;
 use virtio::{Features, GuestMemory};
+use virtio_net::pci::registers::{QueueInfo, Registers};
 
 use crate::device::{DeviceError, Ring, Setup};
 
@@ -40,7 +40,7 @@ pub(super) fn offered(device: Features) -> Features {
 pub(super) fn features(device: Features, wanted: u64, pairs: u16) -> Result<Features, DeviceError> {
     let missing = wanted & !offered(device).bits();
     if missing != 0 {
-        let names = drivers::virtio_pci::control::feature_names(missing);
+        let names = virtio_net::control::feature_names(missing);
         return Err(DeviceError(format!(
             "it lacks features that the front-end has negotiated ({names}); restart the VM, so \
              that it negotiates again"

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use drivers::virtio_pci::control::Kick;
 use eal::event::{Events, Interest};
 use eal::{Epoll, EventFd, PeerEvent};
 use virtio::device::RingLog;
 use virtio::shadow::Relayed;
 use virtio::{DirtyLog, ShadowRing};
+use virtio_net::control::Kick;
 
 use super::counters::{Counters, RingCounters};
 use crate::device::DeviceError;

@@ -10,15 +10,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use drivers::virtio_pci::config::NetConfig;
-use drivers::virtio_pci::control::{self, Command, ControlQueue, Kick};
-use drivers::virtio_pci::hardware::{Hardware, Trouble};
-use drivers::virtio_pci::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR, RingPlace};
 use eal::dma::DmaBacking;
 use eal::{DmaArena, DmaMapping, DmaPart, EventFd, PeerEvent};
 use virtio::device::{DeviceQueue, PackedQueue, SplitQueue};
 use virtio::driver::DriverQueue;
 use virtio::{DirtyLog, Features, GuestMemory, ShadowRing};
+use virtio_net::control::{self, Command, ControlQueue, Kick};
+use virtio_net::pci::config::NetConfig;
+use virtio_net::pci::hardware::{Hardware, Trouble};
+use virtio_net::pci::registers::{DRIVER_OK, NEEDS_RESET, NO_VECTOR, RingPlace};
 
 use super::counters::Counters;
 use super::plan::{self, Mode, PlannedRing};
@@ -538,7 +538,7 @@ fn control_index(device: Parts<'_>, features: Features) -> u16 {
 fn doorbell(
     device: Parts<'_>,
     index: u16,
-    info: drivers::virtio_pci::registers::QueueInfo,
+    info: virtio_net::pci::registers::QueueInfo,
 ) -> Result<Kick, DeviceError> {
     device.hardware.registers.kick(index, info, false).map_err(|error| DeviceError(error.reason))
 }

@@ -6,9 +6,9 @@ mod guest;
 use std::sync::Arc;
 use std::time::Duration;
 
-use drivers::virtio_pci::model::{FIRST_CAPABILITY, Model, ModelWindows, NOTIFY_MULTIPLIER, Shape};
 use eal::PeerEvent;
 use virtio::Features;
+use virtio_net::pci::model::{FIRST_CAPABILITY, Model, ModelWindows, NOTIFY_MULTIPLIER, Shape};
 
 use super::VirtioPci;
 use crate::device::{DeviceError, VdpaDevice};

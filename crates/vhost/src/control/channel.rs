@@ -3,7 +3,7 @@
 //! It is a second connection, in which we ask and the front-end answers. Nothing waits for it:
 //! the device is asked for the next message only when the last one has left and, where it has an
 //! answer, was answered. So a front-end that does not read or answer gets no more of them, and
-//! nothing piles up.
+//! nothing piles up. Answers are [read](super::answers) by another thread.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use std::sync::Arc;
 use eal::event::Interest;
 use eal::{Epoll, PeerFd};
 
+use super::answers::{Answers, ReaderError, Readers};
 use super::watch::Source;
 use crate::backend::Backend;
 use crate::connection::{Connection, ConnectionError};
@@ -31,6 +32,9 @@ pub(super) enum ChannelError {
     /// An answer to nothing, or none.
     #[error("{got} {request} on the channel of the back-end, where {expected} was expected")]
     Unexpected { got: &'static str, request: u32, expected: &'static str },
+    /// There can be no answers.
+    #[error(transparent)]
+    Reader(#[from] ReaderError),
     /// The system.
     #[error("cannot wait for it: {0}")]
     Wait(#[from] std::io::Error),
@@ -42,7 +46,12 @@ pub(super) struct Channel {
     connection: Connection,
     epoll: Arc<Epoll>,
     token: u64,
-    interest: Interest,
+    /// Whether it is waited for until there is room to write. Otherwise it is not waited for: the
+    /// front-end could end it in a way that only who reads gets to know.
+    waits: bool,
+    readers: Readers,
+    /// What comes in it, from the first question on.
+    answers: Option<Answers>,
     /// What the front-end has yet to answer.
     unanswered: Option<Question>,
 }
@@ -69,12 +78,22 @@ impl Question {
 }
 
 impl Channel {
-    /// A channel over `socket`.
-    pub(super) fn open(socket: PeerFd, epoll: &Arc<Epoll>, id: u32) -> Result<Self, ChannelError> {
-        let connection = Connection::over(socket)?;
-        let (token, interest) = (Source::Channel(id).token(), Interest::READ);
-        epoll.add(&connection, token, interest)?;
-        Ok(Self { connection, epoll: Arc::clone(epoll), token, interest, unanswered: None })
+    /// A channel over `socket`, which may have been made by anybody.
+    pub(super) fn open(
+        socket: PeerFd,
+        epoll: &Arc<Epoll>,
+        id: u32,
+        readers: &Readers,
+    ) -> Result<Self, ChannelError> {
+        Ok(Self {
+            connection: Connection::over(socket)?,
+            epoll: Arc::clone(epoll),
+            token: Source::Channel(id).token(),
+            waits: false,
+            readers: readers.clone(),
+            answers: None,
+            unanswered: None,
+        })
     }
 
     /// Takes answers, and sends what the device has to tell.
@@ -99,12 +118,19 @@ impl Channel {
                 self.send(&message, negotiated)?;
             }
         }
-        let write = self.connection.wants_write();
-        let interest = if write { Interest::BOTH } else { Interest::READ };
-        if interest != self.interest {
-            self.epoll.modify(&self.connection, self.token, interest)?;
-            self.interest = interest;
+        self.wait_for_room()?;
+        Ok(())
+    }
+
+    /// Waits until what has not left yet can leave, or waits no more.
+    fn wait_for_room(&mut self) -> std::io::Result<()> {
+        let waits = self.connection.wants_write();
+        match (self.waits, waits) {
+            (false, true) => self.epoll.add(&self.connection, self.token, Interest::WRITE)?,
+            (true, false) => self.epoll.remove(&self.connection)?,
+            _ => {}
         }
+        self.waits = waits;
         Ok(())
     }
 
@@ -127,6 +153,10 @@ impl Channel {
             _ => None,
         };
         let asks = asks.filter(|_| negotiated.contains(ProtocolFeatures::REPLY_ACK));
+        if asks.is_some() && self.answers.is_none() {
+            let reader = self.connection.another();
+            self.answers = Some(Answers::read(reader, &self.readers, &self.epoll, self.token)?);
+        }
         self.connection.send_backend_request(message, asks.is_some())?;
         self.unanswered = asks;
         Ok(())
@@ -134,7 +164,8 @@ impl Channel {
 
     /// Takes the answer that is due, if it has come; any other ends the channel.
     fn take_answers(&mut self, backend: &mut dyn Backend) -> Result<(), ChannelError> {
-        while let Some(answer) = self.connection.receive()? {
+        while let Some(answer) = self.answers.as_ref().and_then(Answers::next) {
+            let answer = answer?;
             let request = answer.header.request;
             let is_due =
                 |asked: &Question| answer.header.is_reply() && request == asked.request().number();
@@ -142,7 +173,7 @@ impl Channel {
                 let got = if answer.header.is_reply() { "reply" } else { "request" };
                 return Err(ChannelError::Unexpected { got, request, expected: "an answer" });
             };
-            let code = u64::decode(asked.request().name(), answer.payload);
+            let code = u64::decode(asked.request().name(), &answer.payload);
             let code = code.map_err(|error: ProtocolError| ConnectionError::from(error))?;
             match asked {
                 Question::Doorbell(index) => backend.notifier_answered(index, code == 0),
@@ -156,7 +187,9 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        // The front-end may hold a copy of the socket, so closing ours would not do.
-        let _ = self.epoll.remove(&self.connection);
+        // The reading thread has a copy of the socket, so closing ours would not do.
+        if self.waits {
+            let _ = self.epoll.remove(&self.connection);
+        }
     }
 }

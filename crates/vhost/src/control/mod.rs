@@ -2,6 +2,7 @@
 //! that never waits for a peer.
 //!
 //! - `channel`: messages of the back-end
+//! - `answers`: what front-ends answer to those, read by threads that may wait
 //! - `endpoint`: sockets in the file system
 //! - `limit`: log lines that peers cause
 //! - `member`: what the thread serves
@@ -10,6 +11,7 @@
 //! - `vduse`: one VDUSE device and the kernel
 //! - `watch`: files that devices watch on this thread
 
+mod answers;
 mod channel;
 mod endpoint;
 pub(crate) mod limit;

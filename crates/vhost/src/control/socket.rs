@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use eal::event::Interest;
 use eal::{Closer, Epoll, PeerFd};
 
+use super::answers::Readers;
 use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
 use super::limit::LogLimit;
@@ -131,6 +132,8 @@ pub(super) struct Socket {
     link: Option<Link>,
     /// Closes what front-ends send, and the sockets to them.
     closer: Closer,
+    /// Threads that read its channels, and those of front-ends that have gone.
+    readers: Readers,
     log: LogLimit,
 }
 
@@ -164,8 +167,17 @@ impl Socket {
             epoll.add(listener, Source::Listener(id).token(), Interest::READ)?;
         }
         device.backend.attached(Watcher::new(Arc::clone(&epoll), id));
-        let log = LogLimit::new(Instant::now());
-        Ok(Self { id, path, epoll, role, device, link: None, closer: Closer::default(), log })
+        Ok(Self {
+            id,
+            path,
+            epoll,
+            role,
+            device,
+            link: None,
+            closer: Closer::default(),
+            readers: Readers::default(),
+            log: LogLimit::new(Instant::now()),
+        })
     }
 }
 
@@ -398,7 +410,7 @@ impl Socket {
                 // The old one first, so that its messages do not overtake.
                 link.channel = None;
                 self.device.backend.channel_changed();
-                match Channel::open(socket, &self.epoll, self.id) {
+                match Channel::open(socket, &self.epoll, self.id, &self.readers) {
                     Ok(channel) => link.channel = Some(channel),
                     Err(error) => log!(self, warn, error, "the channel cannot be used"),
                 }

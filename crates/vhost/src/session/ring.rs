@@ -121,5 +121,5 @@ pub(super) fn event_fd(
     if !PeerEvent::is_event(fd.as_fd()).map_err(failed)? {
         return Err(SessionError::NoEventFd { request, found: eal::file_name(fd.as_fd()) });
     }
-    PeerEvent::from_fd(fd.into_owned()).map(Some).map_err(failed)
+    PeerEvent::from_fd(fd).map(Some).map_err(failed)
 }
