@@ -122,6 +122,13 @@ impl L2fwd {
     }
 }
 
+impl Drop for L2fwd {
+    /// As with a switch: everything that it does, its sandbox allows.
+    fn drop(&mut self) {
+        self.process.assert_nothing_refused();
+    }
+}
+
 /// Has `ringway l2fwd` in a guest forward between two ports whose cables the test has in its hands
 /// and whose own addresses are `macs`, and checks all that comes out, both ways: content, number,
 /// and the addresses that frames get. Frames for other stations come through in promiscuous mode

@@ -113,6 +113,18 @@ impl Process {
         self.log.lock().all.clone()
     }
 
+    /// That it has made no system call that its sandbox refuses: for the end of a test.
+    ///
+    /// # Panics
+    /// When it has, unless the test has failed already.
+    pub fn assert_nothing_refused(&self) {
+        let log = self.log();
+        let refused = log.lines().find(|line| line.contains("refused the system call"));
+        if let Some(line) = refused.filter(|_| !thread::panicking()) {
+            panic!("{line}");
+        }
+    }
+
     /// How many bytes the process has written to standard output so far: a starting point for [`Self::wait_for`].
     #[must_use]
     pub fn mark(&self) -> usize {

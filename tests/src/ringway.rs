@@ -283,10 +283,6 @@ impl Drop for Ringway {
     /// Everything that a switch does under test, it does without a system call that its sandbox
     /// refuses.
     fn drop(&mut self) {
-        let log = self.process.log();
-        let refused = log.lines().find(|line| line.contains("refused the system call"));
-        if let Some(line) = refused.filter(|_| !std::thread::panicking()) {
-            panic!("{line}");
-        }
+        self.process.assert_nothing_refused();
     }
 }

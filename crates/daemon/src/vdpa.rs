@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 
 use eal::Access;
-use eal::sandbox::Needs;
+use eal::sandbox::{CapabilitySet, Needs};
 use ethdev::access::take_access;
 use ethdev::{DeviceSpec, Error};
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,8 @@ impl Vdpa {
     /// A device string of no known driver.
     pub fn needs(&self) -> Result<Needs, Error> {
         let socket = Needs::of_socket(&self.socket, self.client);
-        Ok(::vdpa::needs(&self.spec()?)?.and(socket))
+        let needs = ::vdpa::needs(&self.spec()?)?.and(socket);
+        Ok(if self.group.is_some() { needs.wish(CapabilitySet::CHOWN) } else { needs })
     }
 }
 

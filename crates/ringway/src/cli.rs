@@ -183,6 +183,14 @@ pub struct SandboxArgs {
     pub allow_path: Vec<PathBuf>,
 }
 
+/// What other commands give up, whose ports are all there from the start.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct ConfineArgs {
+    /// Whether to give up the privileges, files and system calls that no device needs [default: on].
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub sandbox: Option<bool>,
+}
+
 fn parse_switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
@@ -462,6 +470,10 @@ pub struct GenArgs {
     /// Print JSON: one object per second, and the summary as the last.
     #[arg(long)]
     pub json: bool,
+
+    /// What it gives up.
+    #[command(flatten)]
+    pub confine: ConfineArgs,
 }
 
 /// Modes of `ringway gen`.
@@ -490,6 +502,10 @@ pub struct DemoArgs {
     /// Print JSON instead of a table: one object per row, and the summary as the last.
     #[arg(long)]
     pub json: bool,
+
+    /// What it gives up.
+    #[command(flatten)]
+    pub confine: ConfineArgs,
 }
 
 fn parse_port(text: &str) -> Result<Named, String> {

@@ -3,7 +3,7 @@
 //! - [`cli`]: the command line
 //! - [`config`]: the switch's configuration, from file and command line
 //! - [`serve`], [`answer`]: `ringway switch`, and what it answers
-//! - [`sandbox`]: what a switch gives up
+//! - [`sandbox`]: what commands give up
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
 //! - [`admin`], [`relative`]: `ringway port` and `ringway fdb`

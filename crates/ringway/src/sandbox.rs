@@ -1,16 +1,16 @@
-//! A switch gives up what its ports do not need, before there are any.
+//! Commands give up what their ports do not need, before there are any.
 
 use std::path::Path;
 use std::sync::Arc;
 
-use daemon::{Device, State};
+use daemon::{Device, State, Vdpa};
 use drivers::vhost_user::wants_pagers;
 use eal::sandbox::{self, CapabilitySet, Entered, Missing, Needs, Reach};
 use vhost::postcopy::Pagers;
 
 use crate::exit::Failure;
 
-/// What a switch has given up, if anything.
+/// What was given up, if anything.
 #[derive(Debug)]
 pub struct Sandbox {
     entered: Option<Entered>,
@@ -22,39 +22,73 @@ impl Sandbox {
     /// Gives up what a switch of this state does not need. There are no other threads yet.
     pub fn enter(state: &State) -> Result<Self, Failure> {
         if state.sandbox.enabled == Some(false) {
-            tracing::warn!("the sandbox is off: the switch keeps all its privileges");
-            return Ok(Self { entered: None, _pagers: None });
+            return Ok(Self::off());
         }
-        let wanted = state.ports.values().any(|port| wants_pagers(&port.device));
+        let devices = state.ports.values().map(|port| port.device.as_str());
+        let sandbox = Self::enter_with(devices, || needs(state))?;
+        for missing in sandbox.missing_from_kernel() {
+            tracing::warn!("sandbox: this kernel has no {missing}");
+        }
+        Ok(sandbox)
+    }
+
+    /// Gives up what a command does not need that has no other ports than on `devices`, and needs
+    /// `more` beside them, unless it was told not to (`wanted`). There are no other threads yet.
+    pub fn enter_for(wanted: Option<bool>, devices: &[&str], more: Needs) -> Result<Self, Failure> {
+        if wanted == Some(false) {
+            return Ok(Self::off());
+        }
+        let ports = devices.iter().map(|device| Device::Port(device));
+        let needs = || Ok(sandbox::any_process().and(more).and(of_devices(ports)));
+        let sandbox = Self::enter_with(devices.iter().copied(), needs)?;
+        for missing in sandbox.missing_from_kernel() {
+            tracing::info!("sandbox: this kernel has no {missing}");
+        }
+        Ok(sandbox)
+    }
+
+    /// Nothing is given up, which the log tells.
+    pub fn off() -> Self {
+        tracing::warn!("the sandbox is off: all privileges are kept");
+        Self { entered: None, _pagers: None }
+    }
+
+    fn enter_with<'d>(
+        devices: impl IntoIterator<Item = &'d str>,
+        needs: impl FnOnce() -> Result<Needs, Failure>,
+    ) -> Result<Self, Failure> {
+        let wanted = devices.into_iter().any(wants_pagers);
         // A port that wants them says why there are none.
         let pagers = wanted.then(Pagers::shared).and_then(Result::ok);
-        let entered = sandbox::enter(needs(state)?).map_err(|error| {
-            Failure::runtime(format!("{error}; '--sandbox off' starts the switch without it"))
+        let entered = sandbox::enter(needs()?).map_err(|error| {
+            Failure::runtime(format!("{error}; '--sandbox off' starts without it"))
         })?;
         let capabilities = entered.capabilities();
         tracing::info!(%capabilities, files = entered.files, calls = entered.calls, "sandbox");
-        if !entered.files {
-            tracing::warn!("sandbox: this kernel has no Landlock; all files stay in reach");
-        }
-        if !entered.calls {
-            tracing::warn!("sandbox: this kernel has no seccomp; all system calls stay allowed");
-        }
         Ok(Self { entered: Some(entered), _pagers: pagers })
     }
 
-    /// Whether `device` can be opened by now.
+    /// What cannot be given up here.
+    fn missing_from_kernel(&self) -> impl Iterator<Item = &'static str> {
+        let entered = self.entered.as_ref();
+        let files = entered.is_some_and(|entered| !entered.files);
+        let calls = entered.is_some_and(|entered| !entered.calls);
+        let files = files.then_some("Landlock; all files stay in reach");
+        files.into_iter().chain(calls.then_some("seccomp; all system calls stay allowed"))
+    }
+
+    /// Whether a switch can open `device` by now.
     ///
     /// # Errors
     /// When it needs what was given up; says what to set.
     pub fn check(&self, device: Device<'_>) -> Result<(), String> {
-        let Some(entered) = &self.entered else { return Ok(()) };
         // A device string that is wrong is for whoever opens it to tell.
         let Ok(needs) = needs_of(device) else { return Ok(()) };
         let (text, kind) = match device {
             Device::Port(text) => (text, text.split_once(':').map_or(text, |(kind, _)| kind)),
             Device::Vdpa(vdpa) => (vdpa.device.as_str(), "vdpa"),
         };
-        entered.permits(&needs).map_err(|missing| {
+        self.permits(&needs).map_err(|missing| {
             let set = match &missing {
                 Missing::Path(path) => format!("--allow-path {}", path.display()),
                 _ => format!("--allow-port {kind}"),
@@ -65,16 +99,37 @@ impl Sandbox {
             )
         })
     }
+
+    /// Whether `ringway vdpa` can open a device by now.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_vdpa(&self, vdpa: &Vdpa) -> Result<(), String> {
+        let Ok(needs) = vdpa.needs() else { return Ok(()) };
+        self.permits(&needs).map_err(|missing| {
+            let set = match &missing {
+                Missing::Path(path) => format!("--allow-path {}", path.display()),
+                _ => "the device there, or with --sandbox off".to_owned(),
+            };
+            format!(
+                "'{}' at {} needs {missing}, which was given up at the start (sandbox); start \
+                 'ringway vdpa' with {set}",
+                vdpa.device,
+                vdpa.socket.display()
+            )
+        })
+    }
+
+    fn permits(&self, needs: &Needs) -> Result<(), Missing> {
+        self.entered.as_ref().map_or(Ok(()), |entered| entered.permits(needs))
+    }
 }
 
 fn needs(state: &State) -> Result<Needs, Failure> {
     let control = state.control.as_deref().unwrap_or(Path::new("/"));
     let mut needs = sandbox::any_process().folder_of(control, Reach::SOCKETS);
     let ports = state.ports.values().map(|port| Device::Port(&port.device));
-    for device in ports.chain(state.vdpa.values().map(Device::Vdpa)) {
-        // What is wrong with a device is told when it is opened.
-        needs = needs.and(needs_of(device).unwrap_or_default());
-    }
+    needs = needs.and(of_devices(ports.chain(state.vdpa.values().map(Device::Vdpa))));
     for kind in &state.sandbox.ports {
         let of_kind = drivers::needs(&format!("{kind}:")).map_err(|error| {
             Failure::usage(format!("kind of port '{kind}' for the sandbox: {error}"))
@@ -89,6 +144,12 @@ fn needs(state: &State) -> Result<Needs, Failure> {
         Some(_) => needs.wish(CapabilitySet::CHOWN),
         None => needs,
     })
+}
+
+fn of_devices<'d>(devices: impl IntoIterator<Item = Device<'d>>) -> Needs {
+    // What is wrong with a device is told when it is opened.
+    let needs = devices.into_iter().map(|device| needs_of(device).unwrap_or_default());
+    needs.fold(Needs::new(), Needs::and)
 }
 
 /// What a port, or vDPA device, needs.

@@ -4,14 +4,90 @@
 
 mod support;
 
-use support::{Switch, refusal};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, ChildStdin, Stdio};
 
-/// A field of the main thread's status, as the kernel tells it.
-fn status(switch: &Switch, field: &str) -> String {
-    let path = format!("/proc/{}/status", switch.pid());
-    let status = std::fs::read_to_string(path).unwrap();
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Switch, refusal, ringway};
+
+/// A field of a process's status, or of a thread's, as the kernel tells it.
+fn field(of: &std::path::Path, field: &str) -> String {
+    let status = std::fs::read_to_string(of.join("status")).unwrap();
     let line = status.lines().find(|line| line.starts_with(&format!("{field}:"))).unwrap();
     line.split_once(':').unwrap().1.trim().to_owned()
+}
+
+fn status(switch: &Switch, name: &str) -> String {
+    field(format!("/proc/{}", switch.pid()).as_ref(), name)
+}
+
+/// That no thread of the process has a privilege, of which there are at least `least`.
+fn expect_confined(pid: u32, least: usize) {
+    let none = "0".repeat(16);
+    // Threads have no more than the one that started them.
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let tasks: Vec<_> = tasks.map(|task| task.unwrap().path()).collect();
+    assert!(tasks.len() >= least, "{tasks:?}");
+    for task in tasks {
+        for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
+            assert_eq!(field(&task, set), none, "{set}");
+        }
+        assert_eq!((&*field(&task, "NoNewPrivs"), &*field(&task, "Seccomp")), ("1", "2"));
+    }
+}
+
+/// Another command, that runs until it is told to end; killed when dropped.
+struct Other {
+    child: Child,
+    input: ChildStdin,
+    output: BufReader<std::process::ChildStdout>,
+}
+
+impl Other {
+    /// Starts it and waits until it has said a line that has `sign` in it.
+    fn start(args: &[&str], temporary: &std::path::Path, sign: &str) -> Self {
+        let mut command = ringway();
+        command.args(args).env("TMPDIR", temporary);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let input = child.stdin.take().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut other = Self { child, input, output };
+        other.wait_for(sign);
+        other
+    }
+
+    fn wait_for(&mut self, sign: &str) -> String {
+        let mut line = String::new();
+        while !line.contains(sign) {
+            line.clear();
+            assert!(self.output.read_line(&mut line).unwrap() > 0, "no {sign}: {}", self.errors());
+        }
+        line
+    }
+
+    /// What it wrote to standard error, once it has ended.
+    fn errors(&mut self) -> String {
+        let _ = self.child.kill();
+        let mut text = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut text).unwrap();
+        text
+    }
+
+    /// Has it end, which it does well, and without a call that was refused.
+    fn end(mut self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(0));
+        let log = self.errors();
+        assert!(!log.contains("refused the system call"), "{log}");
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
 }
 
 #[test]
@@ -19,23 +95,7 @@ fn a_switch_of_virtual_machines_keeps_no_privileges() {
     let dir = tempfile::tempdir().unwrap();
     let port = format!("vm1=vhost-user:{}", dir.path().join("vm1").display());
     let mut switch = Switch::start(dir.path(), &["--port", &port]);
-    let none = "0".repeat(16);
-    for set in ["CapEff", "CapPrm", "CapInh", "CapAmb"] {
-        assert_eq!(status(&switch, set), none, "{set}");
-    }
-    assert_eq!(
-        (status(&switch, "NoNewPrivs"), status(&switch, "Seccomp")),
-        ("1".into(), "2".into())
-    );
-    // Threads have no more than the one that started them.
-    let tasks = std::fs::read_dir(format!("/proc/{}/task", switch.pid())).unwrap();
-    let tasks: Vec<_> = tasks.map(|task| task.unwrap().path().join("status")).collect();
-    assert!(tasks.len() > 2, "{tasks:?}");
-    for task in tasks {
-        let status = std::fs::read_to_string(task).unwrap();
-        assert!(status.contains(&format!("CapEff:\t{none}")), "{status}");
-        assert!(status.contains("Seccomp:\t2"), "{status}");
-    }
+    expect_confined(switch.pid(), 3);
     assert_eq!(switch.terminate().0.code(), Some(0));
     let log = switch.log();
     assert!(log.contains("sandbox capabilities=none files=true calls=true"), "{log}");
@@ -96,4 +156,52 @@ fn folders_are_kept_by_option_and_everything_without_the_sandbox() {
         message.contains("kind of port 'tpa'") && message.contains("did you mean"),
         "{message}"
     );
+}
+
+#[test]
+fn other_commands_keep_no_more_than_their_devices_need() {
+    let dir = tempfile::tempdir().unwrap();
+    let socket = format!("vhost-user:{}", dir.path().join("vm.sock").display());
+    // What it says once its devices carry frames, and how many threads it has by then.
+    let commands: [(&[&str], &str, usize); 3] = [
+        (&["l2fwd", "-p", &socket, "-p", "null:rx=on", "--wait-link", "0", "--json"], "ready", 3),
+        (&["gen", "txonly", "-p", "null:", "--json"], "sent", 2),
+        (&["demo", "-s", "60", "--json"], "{", 4),
+    ];
+    for (args, sign, threads) in commands {
+        let other = Other::start(args, dir.path(), sign);
+        expect_confined(other.child.id(), threads);
+        other.end();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "{args:?} left something");
+    }
+    let args = ["gen", "txonly", "-p", "null:", "--json", "--sandbox", "off"];
+    let free = Other::start(&args, dir.path(), "sent");
+    let process = format!("/proc/{}", free.child.id());
+    assert_eq!(field(process.as_ref(), "Seccomp"), "0");
+    free.end();
+}
+
+#[test]
+fn vdpa_names_what_it_gave_up_before_a_command_tries_it() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let path = dir.path().display().to_string();
+    let args = ["vdpa", "--interactive", "--allow-path", &path];
+    let mut vdpa = Other::start(&args, dir.path(), "ready");
+    expect_confined(vdpa.child.id(), 1);
+    let mut create = |folder: &std::path::Path, device: &str| {
+        let socket = folder.join("vm0").display().to_string();
+        writeln!(vdpa.input, "create {socket} {device}").unwrap();
+        vdpa.wait_for("error: ")
+    };
+    // Where the socket may be, there is no such device, nor what one would need unless there are
+    // others; elsewhere it may not be.
+    for folder in [dir.path(), other.path()] {
+        let refusal = create(folder, "vhost-vdpa:nobody-has-it");
+        assert!(refusal.contains("nobody-has-it"), "{refusal}");
+        let elsewhere = folder == other.path();
+        assert!(!elsewhere || refusal.contains("was given up at the start"), "{refusal}");
+        assert!(elsewhere || !refusal.contains("--allow-path"), "{refusal}");
+    }
+    assert!(create(dir.path(), "xyz:1").contains("no vDPA driver 'xyz'"));
+    vdpa.end();
 }

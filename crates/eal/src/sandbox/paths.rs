@@ -30,6 +30,8 @@ bitflags! {
         const SOCKETS = 1 << 3;
         /// Make files, and write them.
         const FILES = 1 << 4;
+        /// Remove empty folders.
+        const FOLDERS = 1 << 5;
     }
 }
 
@@ -43,6 +45,7 @@ impl Reach {
             (Self::DEVICE, AccessFs::ReadFile | AccessFs::WriteFile | AccessFs::IoctlDev),
             (Self::SOCKETS, AccessFs::MakeSock | AccessFs::RemoveFile),
             (Self::FILES, AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate),
+            (Self::FOLDERS, AccessFs::RemoveDir.into()),
         ];
         table.iter().filter(|(flag, _)| self.contains(*flag)).for_each(|(_, add)| rights |= *add);
         rights

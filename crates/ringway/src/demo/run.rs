@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
+use eal::sandbox::{Needs, Reach};
 use eal::signals::Signals;
 use eal::{Workers, clock};
 use ethdev::{OpenPort, Port};
@@ -21,6 +22,7 @@ use crate::generate::frame::Builder;
 use crate::generate::receiver::{Receiver, new_histogram};
 use crate::generate::report::LatencySummary;
 use crate::generate::sender::Sender;
+use crate::sandbox::Sandbox;
 use crate::table::approximate;
 use crate::wait;
 
@@ -38,12 +40,18 @@ const RUN: u16 = 0xDE30;
 /// `ringway demo`.
 pub fn run(args: &DemoArgs) -> Result<(), Failure> {
     let signals = Signals::install().map_err(Failure::runtime)?;
-    clock::Clock::get();
     let dir = tempfile::Builder::new()
         .prefix("ringway-demo-")
         .tempdir()
         .map_err(|error| Failure::runtime(format!("cannot make a temporary folder: {error}")))?;
     let sockets = NAMES.map(|name| dir.path().join(format!("{name}.sock")));
+    // Before there are threads, which inherit it.
+    let needs = Needs::new()
+        .path(dir.path(), Reach::SOCKETS | Reach::READ)
+        // It is removed at the end.
+        .folder_of(dir.path(), Reach::FOLDERS);
+    let _sandbox = Sandbox::enter_for(args.confine.sandbox, &[], needs)?;
+    clock::Clock::get();
     let printer = Printer::new(args.json);
     let [one, other] = &sockets;
     printer.introduction(args.seconds, &[one, other]);

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
+use eal::sandbox::Needs;
 use eal::signals::Signals;
 use eal::{Workers, clock};
 use ethdev::{OpenPort, Port, Stats};
@@ -17,6 +18,7 @@ use super::report::{LatencySummary, Printer, Row, Summary};
 use super::sender::Sender;
 use crate::cli::{GenArgs, Mode};
 use crate::exit::Failure;
+use crate::sandbox::Sandbox;
 use crate::table::approximate;
 use crate::wait;
 
@@ -39,6 +41,9 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
     if let Some(cores) = &args.cores {
         cores.check_available().map_err(Failure::usage)?;
     }
+    // Before there are threads, which inherit it.
+    let devices: Vec<&str> = [&args.port].into_iter().chain(&args.port2).map(|d| &**d).collect();
+    let _sandbox = Sandbox::enter_for(args.confine.sandbox, &devices, Needs::new())?;
     clock::Clock::get();
     let drivers = Drivers::new();
     let first = drivers::open("gen0", &args.port, &drivers)?;

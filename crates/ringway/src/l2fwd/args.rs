@@ -7,7 +7,7 @@ use clap::Args;
 use eal::CoreList;
 
 use super::pairs::PortMap;
-use crate::cli::number;
+use crate::cli::{ConfineArgs, number};
 
 /// Arguments of `ringway l2fwd`.
 #[derive(Clone, Debug, Args)]
@@ -68,6 +68,10 @@ pub struct L2fwdArgs {
     /// Print JSON: one object per line, of which docs/l2fwd.md has the fields.
     #[arg(long)]
     pub json: bool,
+
+    /// What it gives up.
+    #[command(flatten)]
+    pub confine: ConfineArgs,
 }
 
 /// A port as the command line gives it.

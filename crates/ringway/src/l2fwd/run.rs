@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use drivers::Drivers;
 use eal::event::{Events, Interest};
+use eal::sandbox::Needs;
 use eal::signals::Signals;
 use eal::{Epoll, Workers, clock};
 use ethdev::{Error, IdleOptions, Load, Port, TxBufferOptions};
@@ -17,6 +18,7 @@ use super::forward::{self, Options, Path, Plan};
 use super::report::{Reporter, Worker};
 use super::{pairs, spread};
 use crate::exit::Failure;
+use crate::sandbox::Sandbox;
 use crate::wait;
 
 /// Packet buffers for each path: some wait in its transmit buffer, and a device may have as many as
@@ -36,6 +38,9 @@ pub fn run(args: &L2fwdArgs) -> Result<(), Failure> {
         cores.check_available().map_err(Failure::usage)?;
     }
     let plans = pairs::plan(&args.port, args.portmap.as_ref()).map_err(Failure::usage)?;
+    // Before there are threads, which inherit it.
+    let devices: Vec<&str> = plans.iter().map(|plan| plan.device.as_str()).collect();
+    let _sandbox = Sandbox::enter_for(args.confine.sandbox, &devices, Needs::new())?;
     clock::Clock::get();
     let options = options(args);
     let drivers = Drivers::new();

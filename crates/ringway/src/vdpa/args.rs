@@ -1,8 +1,10 @@
 //! The command line of `ringway vdpa`.
 
+use std::path::PathBuf;
+
 use clap::{Args, Subcommand};
 
-use crate::cli::SocketArgs;
+use crate::cli::{ConfineArgs, SocketArgs};
 
 /// Arguments of `ringway vdpa`.
 #[derive(Clone, Debug, Args)]
@@ -31,6 +33,15 @@ pub struct VdpaArgs {
     /// Who may connect to the sockets.
     #[command(flatten)]
     pub sockets: SocketArgs,
+
+    /// What it gives up.
+    #[command(flatten)]
+    pub confine: ConfineArgs,
+
+    /// A folder for the sockets of devices that a command will attach, beside that of PREFIX. May be
+    /// given many times.
+    #[arg(long, value_name = "DIR", requires = "interactive")]
+    pub allow_path: Vec<PathBuf>,
 }
 
 /// What else `ringway vdpa` can do.

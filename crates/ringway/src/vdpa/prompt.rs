@@ -3,6 +3,7 @@
 use daemon::{Hub, Vdpa};
 
 use super::report;
+use crate::sandbox::Sandbox;
 
 /// What stands before a command on a terminal.
 pub const PROMPT: &str = "vdpa> ";
@@ -26,14 +27,21 @@ pub enum Outcome {
     Quit,
 }
 
-/// Carries out a line; `client` is how new sockets find their front-ends.
-pub fn execute(line: &str, hub: &mut Hub, client: bool, colour: bool) -> Outcome {
+/// Carries out a line, as far as `sandbox` lets it; `client` is how new sockets find their
+/// front-ends.
+pub fn execute(
+    line: &str,
+    hub: &mut Hub,
+    sandbox: &Sandbox,
+    client: bool,
+    colour: bool,
+) -> Outcome {
     let words: Vec<&str> = line.split_whitespace().collect();
     match words.as_slice() {
         [] => Outcome::Say(String::new()),
         ["help" | "?"] => Outcome::Say(HELP.to_owned()),
         ["list"] => Outcome::Say(report::list(&vdpa::find(), &report::devices(hub), colour)),
-        ["create", socket, device] => create(hub, socket, device, client),
+        ["create", socket, device] => create(hub, sandbox, socket, device, client),
         ["stats", device] => stats(hub, device, None, colour),
         ["stats", device, queue] => match queue.parse() {
             Ok(queue) => stats(hub, device, Some(queue), colour),
@@ -49,9 +57,12 @@ pub fn execute(line: &str, hub: &mut Hub, client: bool, colour: bool) -> Outcome
     }
 }
 
-fn create(hub: &mut Hub, socket: &str, device: &str, client: bool) -> Outcome {
+fn create(hub: &mut Hub, sandbox: &Sandbox, socket: &str, device: &str, client: bool) -> Outcome {
     let (path, text) = (socket.into(), device.to_owned());
     let vdpa = Vdpa { device: text, socket: path, client, group: None, mode: None };
+    if let Err(why) = sandbox.check_vdpa(&vdpa) {
+        return Outcome::Failed(why);
+    }
     match hub.open(socket, &vdpa) {
         Ok(()) => Outcome::Say(format!("{socket}  {device}\n")),
         Err(error) => Outcome::Failed(error.to_string()),
@@ -83,14 +94,14 @@ mod tests {
     use super::*;
 
     fn say(hub: &mut Hub, line: &str) -> String {
-        match execute(line, hub, false, false) {
+        match execute(line, hub, &Sandbox::off(), false, false) {
             Outcome::Say(text) => text,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     fn refusal(hub: &mut Hub, line: &str) -> String {
-        match execute(line, hub, false, false) {
+        match execute(line, hub, &Sandbox::off(), false, false) {
             Outcome::Failed(text) => text,
             other => panic!("{line}: {other:?}"),
         }
@@ -112,7 +123,7 @@ mod tests {
         }
         let text = say(&mut hub, "stats idle 1");
         assert!(text.contains("tx1_kicks") && !text.contains("rx0"), "{text}");
-        assert_eq!(execute("quit", &mut hub, false, false), Outcome::Quit);
+        assert_eq!(execute("quit", &mut hub, &Sandbox::off(), false, false), Outcome::Quit);
     }
 
     #[test]

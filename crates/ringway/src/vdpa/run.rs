@@ -3,6 +3,7 @@
 use std::io::IsTerminal as _;
 
 use daemon::{Hub, Vdpa};
+use eal::sandbox::{CapabilitySet, Needs, Reach};
 use eal::signals::Signals;
 use ethdev::DeviceSpec;
 use rustix::event::{PollFd, PollFlags, poll};
@@ -14,6 +15,7 @@ use super::prompt::{self, Outcome};
 use super::report;
 use crate::exit::Failure;
 use crate::output;
+use crate::sandbox::Sandbox;
 use crate::table::colour_stdout;
 
 /// `ringway vdpa`.
@@ -28,20 +30,24 @@ pub fn run(args: &VdpaArgs) -> Result<(), Failure> {
         return Ok(());
     }
     let signals = Signals::install().map_err(Failure::runtime)?;
+    let wanted = wanted(args)?;
+    // Before there are threads, which inherit it.
+    let sandbox = Sandbox::enter_for(args.confine.sandbox, &[], needs(args, &wanted)?)?;
     let mut hub = Hub::new(args.sockets.access());
-    if let Some(prefix) = &args.iface {
-        attach(&mut hub, prefix, args)?;
+    if args.iface.is_some() {
+        attach(&mut hub, &wanted, args)?;
     }
     ready(&hub);
-    serve(&signals, &mut hub, args)?;
+    serve(&signals, &mut hub, &sandbox, args)?;
     tracing::info!("ending");
     Ok(())
 }
 
-/// Attaches the devices that were named, all of which must be there, or whatever can be used.
-fn attach(hub: &mut Hub, prefix: &str, args: &VdpaArgs) -> Result<(), Failure> {
-    let named = !args.device.is_empty();
-    let devices = if named { args.device.clone() } else { usable() };
+/// The devices that were named, or whatever can be used, and their sockets, by which they are
+/// called.
+fn wanted(args: &VdpaArgs) -> Result<Vec<(String, Vdpa)>, Failure> {
+    let Some(prefix) = &args.iface else { return Ok(Vec::new()) };
+    let devices = if args.device.is_empty() { usable() } else { args.device.clone() };
     if devices.is_empty() && !args.interactive {
         return Err(Failure::runtime(
             "no vDPA device can be used now; 'ringway vdpa list' tells why, and docs/vdpa.md what \
@@ -52,11 +58,40 @@ fn attach(hub: &mut Hub, prefix: &str, args: &VdpaArgs) -> Result<(), Failure> {
     for device in &devices {
         device.parse::<DeviceSpec>()?;
     }
-    for (number, device) in devices.into_iter().enumerate() {
+    let place = |(number, device)| {
         let name = format!("{prefix}{number}");
         let socket = (&name).into();
-        let vdpa = Vdpa { device, socket, client: args.client, group: None, mode: None };
-        match hub.open(&name, &vdpa) {
+        (name, Vdpa { device, socket, client: args.client, group: None, mode: None })
+    };
+    Ok(devices.into_iter().enumerate().map(place).collect())
+}
+
+/// What they need, and what commands may need later.
+fn needs(args: &VdpaArgs, wanted: &[(String, Vdpa)]) -> Result<Needs, Failure> {
+    let mut needs = Needs::new();
+    for (_, vdpa) in wanted {
+        needs = needs.and(vdpa.needs()?);
+    }
+    if args.sockets.access().group.is_some() {
+        needs = needs.wish(CapabilitySet::CHOWN);
+    }
+    if args.interactive {
+        needs = needs.path("/sys", Reach::READ);
+        for device in usable() {
+            needs = needs.and(vdpa::needs(&device.parse()?)?);
+        }
+        for path in &args.allow_path {
+            needs = needs.path(path, Reach::SOCKETS);
+        }
+    }
+    Ok(needs)
+}
+
+/// Attaches the devices: all that were named, or those that can be opened.
+fn attach(hub: &mut Hub, wanted: &[(String, Vdpa)], args: &VdpaArgs) -> Result<(), Failure> {
+    let named = !args.device.is_empty();
+    for (name, vdpa) in wanted {
+        match hub.open(name, vdpa) {
             Ok(()) => {}
             Err(error) if named => return Err(error.into()),
             Err(error) => tracing::error!("{error}; going on without it"),
@@ -86,7 +121,12 @@ fn ready(hub: &Hub) {
 }
 
 /// Waits for a signal, and meanwhile carries commands out if there are to be any.
-fn serve(signals: &Signals, hub: &mut Hub, args: &VdpaArgs) -> Result<(), Failure> {
+fn serve(
+    signals: &Signals,
+    hub: &mut Hub,
+    sandbox: &Sandbox,
+    args: &VdpaArgs,
+) -> Result<(), Failure> {
     let stdin = std::io::stdin();
     let prompt = if stdin.is_terminal() { prompt::PROMPT } else { "" };
     let mut lines = Lines::default();
@@ -109,7 +149,7 @@ fn serve(signals: &Signals, hub: &mut Hub, args: &VdpaArgs) -> Result<(), Failur
         if is_ready(1) {
             let Input::Lines(lines) = lines.read(&stdin) else { return Ok(()) };
             for line in lines {
-                match prompt::execute(&line, hub, args.client, colour_stdout()) {
+                match prompt::execute(&line, hub, sandbox, args.client, colour_stdout()) {
                     Outcome::Say(text) => output::text(&format!("{text}{prompt}")),
                     Outcome::Failed(why) => output::text(&format!("error: {why}\n{prompt}")),
                     Outcome::Quit => return Ok(()),
