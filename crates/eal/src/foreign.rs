@@ -25,9 +25,10 @@ const MAX_NAME: usize = 120;
 
 /// A region of a peer's memory, mapped shared, for reading and writing.
 ///
-/// The peer may change any byte at any time, and may truncate the file: then the first access
-/// replaces the whole mapping by private zeroes instead of killing the process, and
-/// [`poisoned`](Self::poisoned) tells from then on. It is left out of core dumps. Dropping it
+/// The peer may change any byte at any time, and may truncate the file: then an access replaces
+/// what is missing there by private zeroes instead of killing the process, and
+/// [`poisoned`](Self::poisoned) tells from then on. Whoever goes on writes to memory of this
+/// process, so nobody should, for long: see [`sigbus::poisonings`](crate::sigbus::poisonings). It is left out of core dumps. Dropping it
 /// unmaps it.
 #[derive(Debug)]
 pub struct Mapping {
@@ -113,7 +114,7 @@ impl Mapping {
         let page = page_size(fd).map_err(|e| failed("fstatfs", e))?;
         let (start, skip, map_len) = surrounding_pages(offset, len, file_len, page)
             .ok_or(MemError::Range { offset, len, file_len })?;
-        let map = Map::of_peer(fd, start, map_len).map_err(|e| failed("mmap", e))?;
+        let map = Map::of_peer(fd, start, map_len, page).map_err(|e| failed("mmap", e))?;
         let map = map.ok_or(MemError::TooMuch { len })?;
         // A core dump with every guest's RAM helps nobody; a kernel that refuses does no harm.
         let _ = map.advise(Advice::LinuxDontDump);

@@ -110,7 +110,8 @@ pub enum MemError {
     /// There is no address space for it.
     #[error(
         "shared memory region of {len:#x} bytes: the regions of all peers would be more than {} \
-         TiB; end guests, or share them out among several processes",
+         TiB, or more than {MAX_PEER_MAPPINGS}; end guests, or share them out among several \
+         processes",
         MAX_PEER_MEMORY >> 40
     )]
     TooMuch {
@@ -305,6 +306,9 @@ fn transparent_shared_pages() -> bool {
 pub(crate) struct Map {
     ptr: NonNull<u8>,
     len: usize,
+    /// Bytes behind that which nobody touches. They keep the file when all else has been replaced:
+    /// its memory is freed by whoever unmaps it, and not in a page fault.
+    tail: usize,
     guard: sigbus::Registration,
     /// Of the address space for peers' memory, until it is unmapped.
     share: Option<Share>,
@@ -314,24 +318,42 @@ pub(crate) struct Map {
 /// machines, so that the rest is left for everything else.
 pub const MAX_PEER_MEMORY: u64 = 64 << 40;
 
+/// Most mappings of peers' memory: a quarter of those that Linux allows a process as a rule
+/// (`vm.max_map_count`). Without any left, no thread could start and no memory be had.
+pub const MAX_PEER_MAPPINGS: u64 = 16_384;
+
 /// Bytes of it that are taken.
 static TAKEN: AtomicU64 = AtomicU64::new(0);
 
-/// A part of the address space for peers' memory.
+/// Mappings that there are.
+static MAPPINGS: AtomicU64 = AtomicU64::new(0);
+
+/// Adds to what is taken of something, if there is as much left.
+fn take(taken: &AtomicU64, more: u64, most: u64) -> Option<()> {
+    let more = |taken: u64| taken.checked_add(more).filter(|sum| *sum <= most);
+    taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(drop)
+}
+
+/// A mapping's part of the address space for peers' memory.
 #[derive(Debug)]
 struct Share(u64);
 
 impl Share {
     /// Takes `bytes`, if there are as many left.
     fn take(bytes: u64) -> Option<Self> {
-        let more = |taken: u64| taken.checked_add(bytes).filter(|sum| *sum <= MAX_PEER_MEMORY);
-        TAKEN.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).ok().map(|_| Self(bytes))
+        take(&TAKEN, bytes, MAX_PEER_MEMORY)?;
+        let one = take(&MAPPINGS, 1, MAX_PEER_MAPPINGS);
+        if one.is_none() {
+            TAKEN.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        one.map(|()| Self(bytes))
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
         TAKEN.fetch_sub(self.0, Ordering::Relaxed);
+        MAPPINGS.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -345,27 +367,38 @@ impl Map {
     /// Maps `len` bytes of `fd` from `offset`, both multiples of the file's page size.
     /// [`sigbus::install`] must have succeeded.
     pub(crate) fn new(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<Self, Errno> {
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-        let ptr = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, fd, offset)?
-        };
-        // The kernel never maps page 0 unless it is told to (MAP_FIXED).
-        let ptr = NonNull::new(ptr.cast::<u8>()).ok_or(Errno::FAULT)?;
-        let guard = sigbus::Registration::new(ptr.as_ptr().expose_provenance(), len);
-        Ok(Self { ptr, len, guard, share: None })
+        Self::with_tail(fd, offset, len, 0)
     }
 
-    /// As [`new`](Self::new), of a peer's file; `None` where too much is mapped already.
+    /// As [`new`](Self::new), of a peer's file with pages of `page` bytes; `None` where too much is
+    /// mapped already.
     pub(crate) fn of_peer(
         fd: BorrowedFd<'_>,
         offset: u64,
         len: usize,
+        page: u64,
     ) -> Result<Option<Self>, Errno> {
         let Some(share) = Share::take(len as u64) else { return Ok(None) };
-        let mut map = Self::new(fd, offset, len)?;
+        // Mapping a huge page behind the end of a file would make it longer.
+        let ordinary = rustix::param::page_size();
+        let tail = if page == ordinary as u64 { ordinary } else { 0 };
+        let mut map = Self::with_tail(fd, offset, len, tail)?;
         map.share = Some(share);
         Ok(Some(map))
+    }
+
+    /// Maps `tail` bytes more than are used.
+    fn with_tail(fd: BorrowedFd<'_>, offset: u64, len: usize, tail: usize) -> Result<Self, Errno> {
+        let prot = ProtFlags::READ | ProtFlags::WRITE;
+        let all = len.checked_add(tail).ok_or(Errno::OVERFLOW)?;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let ptr = unsafe {
+            rustix::mm::mmap(std::ptr::null_mut(), all, prot, MapFlags::SHARED, fd, offset)?
+        };
+        // The kernel never maps page 0 unless it is told to (MAP_FIXED).
+        let ptr = NonNull::new(ptr.cast::<u8>()).ok_or(Errno::FAULT)?;
+        let guard = sigbus::Registration::new(ptr.as_ptr().expose_provenance(), len);
+        Ok(Self { ptr, len, tail, guard, share: None })
     }
 
     pub(crate) const fn ptr(&self) -> NonNull<u8> {
@@ -387,9 +420,9 @@ impl Drop for Map {
     fn drop(&mut self) {
         // First make the guard forget the range: its addresses may be somebody else's next.
         self.guard.end();
-        // SAFETY: the range is exactly what `new` mapped, and whoever was given its address
+        // SAFETY: the range is exactly what `with_tail` mapped, and whoever was given its address
         // promised not to use it for longer than this value lives.
-        let _ = unsafe { rustix::mm::munmap(self.ptr.as_ptr().cast(), self.len) };
+        let _ = unsafe { rustix::mm::munmap(self.ptr.as_ptr().cast(), self.len + self.tail) };
     }
 }
 
@@ -400,6 +433,17 @@ mod tests {
     fn bytes(memory: &SharedMemory) -> &[u8] {
         // SAFETY: nobody writes to it while the slice lives.
         unsafe { std::slice::from_raw_parts(memory.as_ptr().as_ptr(), memory.len()) }
+    }
+
+    #[test]
+    fn no_more_is_taken_than_there_is() {
+        let taken = AtomicU64::new(0);
+        assert_eq!(
+            [3, 5, 2, 1].map(|more| take(&taken, more, 6).is_some()),
+            [true, false, true, true]
+        );
+        assert!(take(&taken, 1, 6).is_none() && take(&taken, u64::MAX, 6).is_none());
+        assert_eq!(taken.into_inner(), 6);
     }
 
     #[test]

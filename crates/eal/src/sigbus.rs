@@ -2,15 +2,21 @@
 //!
 //! Whoever shares a file with us may truncate it; touching the missing pages then raises
 //! SIGBUS, which would kill the whole process and every other guest's port with it. The handler
-//! here looks the address up among the registered mappings, replaces that whole mapping by
+//! here looks the address up among the registered mappings, replaces a small part of that one by
 //! private zeroes, and marks it as poisoned; the access is then repeated and goes on. A SIGBUS
 //! at any other address takes its former course.
+//!
+//! A part, since replacing takes as long as there are pages in the way, and the pages of the whole
+//! file are freed with the last mapping of it: a thread that serves other guests has no time for
+//! that. And a part fits where the process may not have much more memory of its own. So whoever
+//! goes on with poisoned memory has zeroes where it was missing, and should soon stop.
 //!
 //! The registry is read in a signal handler, so it has no lock: slots in a list of chunks that
 //! only ever grows, each slot guarded by a sequence number.
 
 use std::io;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::ptr::{NonNull, null_mut};
 use std::sync::OnceLock;
 use std::sync::atomic::{
@@ -20,9 +26,36 @@ use std::sync::atomic::{
 };
 
 use libc::{c_int, c_void, siginfo_t};
-use rustix::mm::{MapFlags, ProtFlags};
+use rustix::mm::{Advice, MapFlags, ProtFlags};
+
+use crate::mem::HUGE_PAGE;
 
 const SLOTS_PER_CHUNK: usize = 128;
+
+/// Lengths of a part that is replaced, in bytes: the first that the kernel can cut out, which has to
+/// be whole huge pages where there are any.
+const PARTS: [usize; 2] = [64 << 10, HUGE_PAGE];
+
+/// Parts of all mappings before whole ones are replaced: each is two mappings more, of 65,530 that a
+/// process has as a rule (`vm.max_map_count`).
+const MAX_PARTS: usize = 16_384;
+
+/// Parts that have been replaced in mappings that there still are.
+static REPLACED: AtomicUsize = AtomicUsize::new(0);
+
+/// How often any mapping has been found to be poisoned. Nobody writes to what lies beside it.
+static POISONINGS: Alone = Alone(AtomicUsize::new(0));
+
+#[repr(align(128))]
+struct Alone(AtomicUsize);
+
+/// Changes whenever a mapping of this process is poisoned, so that those who use some look at
+/// theirs only then.
+#[must_use]
+#[inline]
+pub fn poisonings() -> usize {
+    POISONINGS.0.load(Acquire)
+}
 
 /// One mapping, or none.
 #[derive(Debug)]
@@ -33,6 +66,8 @@ struct Slot {
     sequence: AtomicUsize,
     start: AtomicUsize,
     len: AtomicUsize,
+    /// Parts that have been replaced.
+    parts: AtomicUsize,
 }
 
 struct Chunk {
@@ -51,6 +86,7 @@ impl Slot {
             sequence: AtomicUsize::new(0),
             start: AtomicUsize::new(0),
             len: AtomicUsize::new(0),
+            parts: AtomicUsize::new(0),
         }
     }
 
@@ -113,8 +149,8 @@ fn chunks() -> impl Iterator<Item = &'static Chunk> {
 pub(crate) struct Registration(&'static Slot);
 
 impl Registration {
-    /// Guards the `len` bytes at address `start`, which must be a whole mapping: on SIGBUS it is
-    /// mapped over.
+    /// Guards the `len` bytes at address `start`, which must be of one mapping: on SIGBUS some of
+    /// them are mapped over, or all.
     pub(crate) fn new(start: usize, len: usize) -> Self {
         let mut chunk = &FIRST;
         loop {
@@ -142,6 +178,7 @@ impl Registration {
 impl Drop for Registration {
     fn drop(&mut self) {
         self.end();
+        REPLACED.fetch_sub(self.0.parts.swap(0, Relaxed), Relaxed);
         self.0.taken.store(false, Release);
     }
 }
@@ -199,30 +236,59 @@ extern "C" fn handle(signal: c_int, info: *mut siginfo_t, context: *mut c_void) 
     pass_on(signal, info, context);
 }
 
-/// Replaces the mapping that contains `address` by zeroes. Returns whether there is one.
+/// Replaces what is around `address` by zeroes. Returns whether it is in a mapping.
 fn poison(address: usize) -> bool {
     for slot in chunks().flat_map(|chunk| &chunk.slots) {
         let Some((start, len)) = slot.range() else { continue };
-        if !(start..start.wrapping_add(len)).contains(&address) {
+        let whole = start..start.wrapping_add(len);
+        if !whole.contains(&address) {
             continue;
         }
-        let Some(start) = NonNull::new(std::ptr::with_exposed_provenance_mut::<c_void>(start))
-        else {
-            continue;
-        };
-        let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
-        // SAFETY: the range is exactly one mapping of this crate, which stays registered while
-        // its owner lives, and the faulting thread is using it, so it does. Its memory is only
-        // ever accessed by raw pointer as memory that changes at any time, so contents that turn
-        // to zeroes break no promise.
-        let mapped = unsafe { rustix::mm::mmap_anonymous(start.as_ptr(), len, prot, flags) };
-        if mapped.is_ok() {
+        let done = replace_some(slot, address, &whole);
+        if done {
             slot.poisoned.store(true, Release);
+            POISONINGS.0.fetch_add(1, Release);
         }
-        return mapped.is_ok();
+        return done;
     }
     false
+}
+
+/// Replaces a part of the mapping `whole` with `address` in it, or all of it.
+fn replace_some(slot: &Slot, address: usize, whole: &Range<usize>) -> bool {
+    let part = |len: usize| {
+        let start = address & !(len - 1);
+        start.max(whole.start)..start.saturating_add(len).min(whole.end)
+    };
+    let [small, large] = PARTS.map(part);
+    slot.parts.fetch_add(1, Relaxed);
+    let few = REPLACED.fetch_add(1, Relaxed) < MAX_PARTS;
+    let whole = whole.clone();
+    let tries = if few { [small, large, whole] } else { [whole, small, large] };
+    tries.into_iter().any(replace)
+}
+
+/// Maps zeroes over a range of a mapping.
+fn replace(range: Range<usize>) -> bool {
+    let Some(start) = NonNull::new(std::ptr::with_exposed_provenance_mut::<c_void>(range.start))
+    else {
+        return false;
+    };
+    let len = range.end.saturating_sub(range.start);
+    let flags = MapFlags::PRIVATE | MapFlags::FIXED | MapFlags::NORESERVE;
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: the range is a part of one mapping of this crate (`poison`), which stays registered
+    // while its owner lives, and the faulting thread is using it, so it does. Its memory is only
+    // ever accessed by raw pointer as memory that changes at any time, so contents that turn
+    // to zeroes break no promise.
+    let Ok(zeroes) = (unsafe { rustix::mm::mmap_anonymous(start.as_ptr(), len, prot, flags) })
+    else {
+        return false;
+    };
+    // A huge page for each byte that is written would be a waste; a kernel without them refuses.
+    // SAFETY: it changes nothing of what is mapped.
+    let _ = unsafe { rustix::mm::madvise(zeroes, len, Advice::LinuxNoHugepage) };
+    true
 }
 
 /// Does what would have been done without us: a fault goes to the handler that was there before
@@ -311,6 +377,71 @@ mod tests {
                 });
             }
         });
+        assert!(mapping.poisoned());
+    }
+
+    #[test]
+    fn a_fault_replaces_little_and_never_the_last_of_the_file() {
+        const LEN: usize = 1 << 20;
+        let file = memfd(LEN as u64);
+        let before = poisonings();
+        let mapping = Mapping::map(file.as_fd(), 0, LEN as u64).unwrap();
+        let byte = |at: usize| {
+            // SAFETY: inside the mapping.
+            unsafe { mapping.ptr().add(at).read_volatile() }
+        };
+        // SAFETY: inside the mapping.
+        unsafe { mapping.ptr().add(LEN / 2).write_volatile(7) };
+        let tail = (LEN - 4096) as u64;
+        rustix::fs::ftruncate(&file, tail).unwrap();
+        assert_eq!((byte(LEN - 1), byte(LEN / 2)), (0, 7));
+        assert!(mapping.poisoned() && poisonings() != before);
+        rustix::fs::ftruncate(&file, 0).unwrap();
+        assert!((0..LEN).step_by(4096).all(|at| byte(at) == 0));
+        // Whoever unmaps it lets go of the file, and not whoever touches it.
+        drop(file);
+        let maps = || std::fs::read_to_string("/proc/self/maps").unwrap();
+        let end = format!("{:x}-", mapping.ptr().addr().get() + LEN);
+        let behind = |line: &str| line.starts_with(&end) && line.contains("memfd:victim");
+        assert!(maps().lines().any(behind), "{}", maps());
+        drop(mapping);
+        assert!(!maps().lines().any(behind));
+    }
+
+    #[test]
+    fn huge_pages_are_replaced_too() {
+        let flags = MemfdFlags::CLOEXEC | MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB;
+        let Ok(file) = rustix::fs::memfd_create("victim", flags) else { return };
+        rustix::fs::ftruncate(&file, 2 * HUGE_PAGE as u64).unwrap();
+        // There may be none free.
+        let Ok(mapping) = Mapping::map(file.as_fd(), 0, 2 * HUGE_PAGE as u64) else { return };
+        rustix::fs::ftruncate(&file, HUGE_PAGE as u64).unwrap();
+        // SAFETY: inside the mapping.
+        assert_eq!(unsafe { mapping.ptr().add(2 * HUGE_PAGE - 1).read_volatile() }, 0);
+        assert!(mapping.poisoned());
+    }
+
+    #[test]
+    fn a_process_that_may_have_little_memory_goes_on() {
+        let status = status_of("sigbus::tests::replaces_in_little_memory");
+        assert!(status.success(), "{status}");
+    }
+
+    #[test]
+    #[ignore = "limits the memory of the process; run by a_process_that_may_have_little_memory_goes_on"]
+    fn replaces_in_little_memory() {
+        const LEN: usize = 1 << 30;
+        let file = memfd(LEN as u64);
+        let mapping = Mapping::map(file.as_fd(), 0, LEN as u64).unwrap();
+        rustix::fs::ftruncate(&file, 0).unwrap();
+        // As where the system commits no more memory than it has (`vm.overcommit_memory=2`).
+        let limit = libc::rlimit { rlim_cur: 256 << 20, rlim_max: 256 << 20 };
+        // SAFETY: the structure is read, and lives for the call.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_DATA, &raw const limit) }, 0);
+        for at in (0..LEN).step_by(LEN / 16) {
+            // SAFETY: inside the mapping.
+            unsafe { mapping.ptr().add(at).write_volatile(1) };
+        }
         assert!(mapping.poisoned());
     }
 

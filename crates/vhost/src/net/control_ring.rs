@@ -89,6 +89,10 @@ impl ControlRing {
         }
         for _ in 0..COMMANDS_AT_ONCE {
             match self.serve_one(&mut execute) {
+                // Answers would be written to memory of our own.
+                Ok(true) if self.queue.memory().poisoned() => {
+                    return self.break_ring(RingError::MemoryGone);
+                }
                 Ok(true) => {}
                 Ok(false) if self.queue.memory().poisoned() => {
                     return self.break_ring(RingError::MemoryGone);

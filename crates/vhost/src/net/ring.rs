@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 
 use eal::handover::{Guard, Loan};
-use eal::{Counter, Epoll, EventFd, Handover, PeerEvent};
+use eal::{Counter, Epoll, EventFd, Handover, PeerEvent, sigbus};
 use packet::{Capabilities, RawSegment};
 use virtio::device::{Buffers, Chain, ChainError, DeviceQueue, RingError};
 use virtio::memory::Miss;
@@ -32,6 +32,8 @@ pub struct Ring {
     pub pending: bool,
     /// Whether it can be used at all.
     pub health: Health,
+    /// [`sigbus::poisonings`] when its memory was last looked at.
+    poisonings: usize,
     /// What the guest may leave to us in the frames that it sends.
     pub sends: Capabilities,
     /// What we may leave to the guest in the frames that it receives.
@@ -101,6 +103,7 @@ impl Ring {
             enabled: false,
             pending: false,
             health: Health::Sound,
+            poisonings: sigbus::poisonings().wrapping_sub(1),
             filter: None,
             gate: None,
             announce: None,
@@ -122,6 +125,7 @@ impl Ring {
     /// Goes on in another memory, or waits for one in which it lies.
     pub(super) fn move_to(&mut self, memory: &Arc<GuestMemory>) {
         self.health = self.health.after_move(&mut self.queue, memory);
+        self.poisonings = sigbus::poisonings().wrapping_sub(1);
     }
 
     /// The translation without which the ring does not go on in `memory`.
@@ -325,12 +329,25 @@ impl RingSlot {
     /// For the worker: takes the ring for one burst, unless there is none that can be used.
     #[inline]
     pub(super) fn check_out(&self) -> Option<Loan<Box<Ring>>> {
-        let ring = self.ring.check_out()?;
+        let mut ring = self.ring.check_out()?;
+        if ring.poisonings != sigbus::poisonings() {
+            self.look_at_memory(&mut ring);
+        }
         if ring.health != Health::Sound {
             self.ring.check_in(ring);
             return None;
         }
         Some(ring)
+    }
+
+    /// Breaks the ring if some of its memory was taken away: a guest whose ring goes on would have
+    /// us write to memory of our own in its place, as much as it likes.
+    #[cold]
+    fn look_at_memory(&self, ring: &mut Ring) {
+        ring.poisonings = sigbus::poisonings();
+        if ring.health == Health::Sound {
+            self.check_memory(ring);
+        }
     }
 
     /// For the worker: ends the burst.

@@ -315,6 +315,69 @@ fn a_ring_whose_memory_was_taken_away_is_broken() {
     }
 }
 
+/// Bytes of a split ring at its start of memory: a buffer in each page of `at`, to be received into
+/// or to send from, all of them available.
+fn ring_of_pages(at: u64, receives: bool) -> Vec<u8> {
+    let mut bytes = vec![0; 0x1_0000];
+    let flags: u16 = if receives { 2 } else { 0 };
+    for (id, entry) in (0..u64::from(SIZE)).zip(bytes.chunks_exact_mut(16)) {
+        entry[..8].copy_from_slice(&(at + 4096 * id).to_le_bytes());
+        entry[8..12].copy_from_slice(&100_u32.to_le_bytes());
+        entry[12..14].copy_from_slice(&flags.to_le_bytes());
+    }
+    let available = [0, SIZE].into_iter().chain(0..SIZE);
+    bytes.extend(available.flat_map(u16::to_le_bytes));
+    bytes
+}
+
+#[test]
+fn a_ring_whose_buffers_were_taken_away_is_not_used_for_long() {
+    use std::os::unix::fs::FileExt;
+    for receives in [false, true] {
+        let file = || {
+            let file = rustix::fs::memfd_create("guest", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            rustix::fs::ftruncate(&file, BYTES as u64).unwrap();
+            std::fs::File::from(file)
+        };
+        let (rings, buffers) = (file(), file());
+        rings.write_all_at(&ring_of_pages(2 * GUEST, receives), 0).unwrap();
+        let region = |file: &std::fs::File, times: u64| Region {
+            guest_addr: times * GUEST,
+            user_addr: times * USER,
+            mapping: Arc::new(Mapping::map(file.as_fd(), 0, BYTES as u64).unwrap()),
+        };
+        let table = GuestMemory::new(vec![region(&rings, 1), region(&buffers, 2)]).unwrap();
+        let (desc, avail, used) = (USER, USER + 0x1_0000, USER + 0x2_0000);
+        let setup =
+            RingSetup { size: SIZE, desc, avail, used, base: 0, features: Features::VERSION_1 };
+        let slot =
+            Arc::new(RingSlot::new("test".into(), Arc::new(EventFd::new().unwrap())).unwrap());
+        slot.edit(|place| {
+            let queue = DeviceQueue::new(Arc::new(table), setup).unwrap();
+            let mut ring = Ring::new(queue, Features::VERSION_1);
+            ring.enabled = true;
+            *place = Some(Box::new(ring));
+        });
+        let stats = QueueStats::default();
+        let (frame, mut receiver) = (pattern(60), NetReceiver::new(Arc::clone(&slot)));
+        let mut transmitter = NetTransmitter::new(Arc::clone(&slot));
+        let mut burst = || {
+            if receives {
+                transmitter.transmit(&[Frame::from_bytes(&frame)], &stats);
+            } else {
+                receiver.receive(1, &stats);
+                receiver.release();
+            }
+        };
+        burst();
+        assert!(slot.is_ready());
+        buffers.set_len(0).unwrap();
+        burst();
+        burst();
+        assert!(!slot.is_ready(), "{receives}");
+    }
+}
+
 #[test]
 fn the_control_thread_gets_the_ring_between_bursts_and_wakes_the_worker() {
     let mut guest = Guest::new(Features::empty());
