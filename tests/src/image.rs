@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::{FlockOperation, flock};
 
 use crate::kernel::Kernel;
 use crate::peers::{find_program, target_dir};
@@ -14,7 +15,7 @@ use crate::process::run;
 const INIT: &str = include_str!("../guest/init");
 
 /// To be counted up when images are laid out anew.
-const FORMAT: u32 = 5;
+const FORMAT: u32 = 6;
 
 /// Users of a guest, for `su`: one of them has no privilege.
 const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
@@ -158,16 +159,30 @@ impl ImageSpec {
         self.name.hash(&mut name);
         let prefix = format!("initramfs-{:016x}-", name.finish());
         let initramfs = target_dir().join(format!("{prefix}{:016x}.cpio", key.finish()));
-        if !initramfs.exists() {
+        kept(&initramfs, |part| {
             remove_older(&prefix)?;
-            let contents = Contents { kernel: &kernel, busybox: &busybox, spec: self, files };
-            contents.build(&initramfs)?;
-        }
+            Contents { kernel: &kernel, busybox: &busybox, spec: self, files }.build(part)
+        })?;
         Ok(GuestImage { kernel: kernel.image, initramfs })
     }
 }
 
-/// Removes the images of which a newer one is about to be built: they are large.
+/// Makes the file `path` by `make`, unless it is there: by one program at a time, and under another
+/// name until it is whole.
+pub(crate) fn kept(path: &Path, make: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let lock = fs::File::create(target_dir().join("images.lock"))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    if path.exists() {
+        return Ok(());
+    }
+    let part = tempfile::NamedTempFile::new_in(target_dir())?;
+    make(part.path())?;
+    part.persist(path)?;
+    Ok(())
+}
+
+/// Removes the images of which a newer one is about to be built, and the snapshots of guests that
+/// have booted them: they are large.
 fn remove_older(prefix: &str) -> Result<()> {
     for entry in fs::read_dir(target_dir())? {
         let path = entry?.path();
@@ -205,7 +220,7 @@ struct Contents<'a> {
 }
 
 impl Contents<'_> {
-    fn build(&self, initramfs: &Path) -> Result<()> {
+    fn build(&self, archive: &Path) -> Result<()> {
         let root = tempfile::tempdir_in(target_dir())?;
         let path = |name: &str| root.path().join(name);
         for dir in ["bin", "dev", "etc", "proc", "sys", "run", "tmp", "modules", "lib/modules"] {
@@ -226,14 +241,11 @@ impl Contents<'_> {
         fs::write(path("etc/passwd"), USERS)?;
         fs::write(path("init"), INIT)?;
         fs::set_permissions(path("init"), fs::Permissions::from_mode(0o755))?;
-        // Under another name until it is whole, so that no test boots half an archive.
-        let part = tempfile::NamedTempFile::new_in(target_dir())?;
         run(Command::new("sh")
             .current_dir(root.path())
-            .env("OUT", part.path())
-            .args(["-c", r#"find . | cpio --quiet -o -H newc -R 0:0 >"$OUT""#]))?;
-        part.persist(initramfs)?;
-        Ok(())
+            .env("OUT", archive)
+            .args(["-c", r#"find . | cpio --quiet -o -H newc -R 0:0 >"$OUT""#]))
+        .map(drop)
     }
 
     /// Puts the files in place. A file under two names, as a library may be, is one file there as

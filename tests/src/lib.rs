@@ -24,8 +24,12 @@ pub mod l2fwd;
 pub mod migration;
 /// Linux network namespaces.
 pub mod netns;
+/// A guest's network device on a vhost-user socket.
+pub mod nic;
 /// Open vSwitch with its DPDK datapath.
 pub mod ovs;
+/// What machines are put together from.
+mod part;
 /// Guests whose network devices are driven by programs: VFIO and UIO.
 pub mod pci;
 /// Which peers this machine has, and tests skipped for the lack of one.
@@ -40,6 +44,8 @@ pub mod qmp;
 pub mod relay;
 /// The `ringway` binary.
 pub mod ringway;
+/// Machines that have booted, kept for others to go on from.
+mod snapshot;
 /// DPDK's testpmd.
 pub mod testpmd;
 /// What guests send each other.
@@ -55,11 +61,12 @@ pub use guest::{Guest, Output};
 pub use image::{GuestImage, ImageSpec};
 pub use l2fwd::L2fwd;
 pub use netns::Netns;
+pub use nic::Nic;
 pub use ovs::Ovs;
 pub use pci::{Model, PciNic};
 pub use peers::{Peer, require};
 pub use process::Process;
-pub use qemu::{Nic, Qemu, Vm};
+pub use qemu::{Qemu, Vm};
 pub use relay::Relay;
 pub use ringway::Ringway;
 pub use testpmd::Testpmd;

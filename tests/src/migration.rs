@@ -86,10 +86,9 @@ pub fn migrate_by_postcopy(
 /// As [`migrate`].
 pub fn copy(from: &mut Vm, to: &mut Vm, socket: &Path) -> Result<Migration> {
     let uri = json!({ "uri": format!("unix:{}", socket.display()) });
-    let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
-    from.qmp("migrate-set-capabilities", &events)?;
+    announce(from)?;
     from.qmp("migrate-set-parameters", &json!({ "max-bandwidth": BYTES_PER_SECOND }))?;
-    to.qmp("migrate-set-capabilities", &events)?;
+    announce(to)?;
     to.qmp("migrate-incoming", &uri)?;
     from.qmp("migrate", &uri)?;
     wait_completed(from)?;
@@ -111,7 +110,13 @@ impl Migration {
     }
 }
 
-fn wait_completed(vm: &mut Vm) -> Result<()> {
+/// Has QEMU tell how migrations go.
+pub(crate) fn announce(vm: &mut Vm) -> Result<()> {
+    let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
+    vm.qmp("migrate-set-capabilities", &events).map(drop)
+}
+
+pub(crate) fn wait_completed(vm: &mut Vm) -> Result<()> {
     wait_status(vm, "completed")
 }
 

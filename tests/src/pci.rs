@@ -1,10 +1,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::image::{GuestImage, ImageSpec};
 use crate::netns::Netns;
+use crate::part::Part;
 use crate::peers::find_program;
 use crate::qemu::Vm;
 use crate::ringway;
@@ -36,7 +37,7 @@ pub struct PciNic {
     bus: u8,
     function: u8,
     mac: String,
-    netdev: String,
+    netdev: Value,
     options: String,
 }
 
@@ -51,10 +52,11 @@ impl PciNic {
     /// As [`new`](Self::new), plugged into a hub of QEMU's: what one device sends, all others get.
     #[must_use]
     pub fn on_hub(model: Model, bus: u8, mac: &str, hub: u8) -> Self {
-        Self::with_netdev(model, bus, mac, format!("hubport,id=wire{bus}x0,hubid={hub}"))
+        let netdev = json!({ "type": "hubport", "id": format!("wire{bus}x0"), "hubid": hub });
+        Self::with_netdev(model, bus, mac, netdev)
     }
 
-    fn with_netdev(model: Model, bus: u8, mac: &str, netdev: String) -> Self {
+    fn with_netdev(model: Model, bus: u8, mac: &str, netdev: Value) -> Self {
         Self { model, bus, function: 0, mac: mac.to_owned(), netdev, options: String::new() }
     }
 
@@ -62,8 +64,7 @@ impl PciNic {
     /// first and needs `multifunction=on` among its options.
     #[must_use]
     pub fn function(mut self, function: u8) -> Self {
-        let id = |function: u8| format!("id=wire{}x{function},", self.bus);
-        self.netdev = self.netdev.replace(&id(self.function), &id(function));
+        self.netdev["id"] = format!("wire{}x{function}", self.bus).into();
         self.function = function;
         self
     }
@@ -87,8 +88,13 @@ impl PciNic {
         format!("nic{}x{}", self.bus, self.function)
     }
 
-    /// Arguments of QEMU.
-    pub(crate) fn arguments(&self) -> Vec<String> {
+    /// The number of its bus, and of its root port.
+    pub(crate) const fn bus(&self) -> u8 {
+        self.bus
+    }
+
+    /// What it consists of in QEMU.
+    pub(crate) fn parts(&self) -> [Part; 2] {
         let Self { bus, function, mac, options, netdev, .. } = self;
         let device = match self.model {
             Model::Igb => "igb",
@@ -100,11 +106,7 @@ impl PciNic {
              romfile={comma}{options}",
             self.id()
         );
-        let port =
-            format!("pcie-root-port,id=port{bus},bus=pcie.0,chassis={bus},addr={:#x}", bus + 15);
-        let port = (*function == 0).then_some(["-device".to_owned(), port]);
-        let nic = ["-netdev".to_owned(), netdev.clone(), "-device".to_owned(), device];
-        port.into_iter().flatten().chain(nic).collect()
+        [Part::Netdev(netdev.clone()), Part::Device(device)]
     }
 }
 

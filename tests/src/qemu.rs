@@ -1,102 +1,47 @@
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{Deref, DerefMut};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::guest::{Agent, Guest, accept, listen};
+use crate::guest::{Agent, BOOT, Guest, accept, listen};
 use crate::image::GuestImage;
+use crate::nic::Nic;
+use crate::part::Part;
 use crate::pci::PciNic;
+use crate::peers::find_program;
 use crate::process::Process;
 use crate::qmp::Qmp;
-
-/// A network device of a guest, backed by a vhost-user socket.
-#[derive(Debug, Clone)]
-pub struct Nic {
-    socket: PathBuf,
-    mac: String,
-    queues: u16,
-    mtu: Option<u16>,
-    server: bool,
-    options: String,
-}
-
-impl Nic {
-    /// A device with one queue pair; QEMU connects to `socket`, and connects again when it is lost.
-    #[must_use]
-    pub fn new(socket: &Path, mac: &str) -> Self {
-        Self {
-            socket: socket.to_owned(),
-            mac: mac.to_owned(),
-            queues: 1,
-            mtu: None,
-            server: false,
-            options: String::new(),
-        }
-    }
-
-    /// The number of queue pairs. Linux uses as many as the guest has CPUs.
-    #[must_use]
-    pub fn queues(mut self, queues: u16) -> Self {
-        self.queues = queues;
-        self
-    }
-
-    /// The MTU that the device offers the guest (`VIRTIO_NET_F_MTU`).
-    #[must_use]
-    pub fn mtu(mut self, mtu: u16) -> Self {
-        self.mtu = Some(mtu);
-        self
-    }
-
-    /// QEMU listens on the socket and the back-end connects.
-    #[must_use]
-    pub fn server(mut self) -> Self {
-        self.server = true;
-        self
-    }
-
-    /// Further properties of `virtio-net-pci`, such as `packed=on,mrg_rxbuf=off`.
-    #[must_use]
-    pub fn options(mut self, options: &str) -> Self {
-        self.options = options.to_owned();
-        self
-    }
-
-    fn arguments(&self, n: usize) -> Vec<String> {
-        let Self { socket, mac, queues, .. } = self;
-        // Connections of its own accord and again after a loss, or those of others.
-        let mode = if self.server { "server=on,wait=off" } else { "reconnect-ms=200" };
-        // A vector for each ring, one for the control queue and one for configuration changes.
-        let vectors = 2 * queues + 2;
-        let mut device =
-            format!("virtio-net-pci,netdev=net{n},mac={mac},mq=on,vectors={vectors},romfile=");
-        if let Some(mtu) = self.mtu {
-            device += &format!(",host_mtu={mtu}");
-        }
-        if !self.options.is_empty() {
-            device += &format!(",{}", self.options);
-        }
-        [
-            "-chardev".to_owned(),
-            format!("socket,id=char{n},path={},{mode}", socket.display()),
-            "-netdev".to_owned(),
-            format!("vhost-user,id=net{n},chardev=char{n},queues={queues}"),
-            "-device".to_owned(),
-            device,
-        ]
-        .into()
-    }
-}
+use crate::snapshot;
 
 /// What a kernel does when it starts, and a guest of a test has no use for: self-tests of ciphers and
 /// the keys of signed modules, which take a second under emulation.
 const LEFT_OUT: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,crypto_kdf108_init,\
                         load_system_certificate_list,init_encrypted,bpf_tcp_ca_kfunc_init,\
                         bpf_dummy_struct_ops_init";
+
+/// The program, which `cargo xtask setup` installs.
+const PROGRAM: &str = "qemu-system-x86_64";
+
+/// Root ports that a machine has at least: those with one network device and with two, or none, can
+/// go on from one snapshot.
+const ROOT_PORTS: u8 = 2;
+
+/// How a machine comes to run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// It goes on from a snapshot of one that has booted, and its network devices are plugged in
+    /// then.
+    Snapshot,
+    /// It boots, with all its devices.
+    Boot,
+    /// It waits for a guest that is migrated to it, which runs by itself or when it is told to.
+    Migration { runs: bool },
+}
 
 /// A virtual machine to be started.
 #[derive(Debug)]
@@ -112,6 +57,7 @@ pub struct Qemu {
     iommu: bool,
     kernel_arguments: String,
     arguments: Vec<String>,
+    start: Start,
 }
 
 impl Qemu {
@@ -129,6 +75,7 @@ impl Qemu {
             iommu: false,
             kernel_arguments: "ipv6.disable=1".to_owned(),
             arguments: Vec::new(),
+            start: Start::Snapshot,
         }
     }
 
@@ -139,10 +86,12 @@ impl Qemu {
         self
     }
 
-    /// Adds a network device whose cable is in the test's hands, at the PCI address that it says.
+    /// Adds a network device whose cable is in the test's hands, at the PCI address that it says,
+    /// and has the machine [boot](Self::booting) with it.
     #[must_use]
     pub fn pci_nic(mut self, nic: &PciNic) -> Self {
         self.pci_nics.push(nic.clone());
+        self.start = Start::Boot;
         self
     }
 
@@ -200,35 +149,75 @@ impl Qemu {
         self
     }
 
+    /// Boots, with all its devices. Otherwise a machine goes on from a snapshot of one that has
+    /// booted, which takes a tenth of the time, and its network devices are plugged in then.
+    #[must_use]
+    pub const fn booting(mut self) -> Self {
+        self.start = Start::Boot;
+        self
+    }
+
     /// Waits for a guest that is migrated to it instead of booting, and does not let it run by
     /// itself: see [`migrate`](crate::migration::migrate).
     #[must_use]
-    pub fn incoming(self) -> Self {
-        self.arguments(["-S", "-incoming", "defer"])
+    pub const fn incoming(mut self) -> Self {
+        self.start = Start::Migration { runs: false };
+        self
     }
 
     /// Waits for a guest that is migrated to it and runs as soon as it can: see
     /// [`migrate_by_postcopy`](crate::migration::migrate_by_postcopy).
     #[must_use]
-    pub fn incoming_by_postcopy(self) -> Self {
-        self.arguments(["-incoming", "defer"])
-    }
-
-    /// Adds arguments of QEMU's command line.
-    #[must_use]
-    pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
-        self.arguments.extend(arguments.into_iter().map(str::to_owned));
+    pub const fn incoming_by_postcopy(mut self) -> Self {
+        self.start = Start::Migration { runs: true };
         self
     }
 
-    /// Starts the machine and does not wait for it to boot, so that several can boot at once.
+    /// Adds arguments of QEMU's command line, and has the machine [boot](Self::booting): nobody
+    /// knows whether what they stand for could be added later.
+    #[must_use]
+    pub fn arguments<'a>(mut self, arguments: impl IntoIterator<Item = &'a str>) -> Self {
+        self.arguments.extend(arguments.into_iter().map(str::to_owned));
+        self.start = Start::Boot;
+        self
+    }
+
+    /// Starts the machine and does not wait for its guest, so that several can boot at once.
     /// Sockets and the console's log go to `dir`.
     ///
-    /// A vhost-user back-end that listens must be there: QEMU waits for it before it boots.
+    /// A vhost-user back-end that listens must be there: QEMU waits for it before the guest runs.
     ///
     /// # Errors
-    /// When QEMU does not start.
+    /// When QEMU does not start, or does not take a device.
     pub fn start(&self, dir: &Path) -> Result<Vm> {
+        match self.start {
+            Start::Snapshot => self.start_from_snapshot(dir),
+            Start::Boot => self.launch(dir, &self.nics(), &[]),
+            Start::Migration { runs: true } => {
+                self.launch(dir, &self.nics(), &["-incoming", "defer"])
+            }
+            Start::Migration { runs: false } => {
+                self.launch(dir, &self.nics(), &["-S", "-incoming", "defer"])
+            }
+        }
+    }
+
+    fn start_from_snapshot(&self, dir: &Path) -> Result<Vm> {
+        let state = self.image.initramfs.with_extension(format!("{:016x}.state", self.kind()?));
+        let boot = tempfile::tempdir()?;
+        snapshot::keep(&state, || self.launch(boot.path(), &[], &[]))?;
+        let mut vm = self.launch(dir, &[], &["-S", "-incoming", "defer"])?;
+        snapshot::restore(&mut vm, &state)?;
+        for part in self.nics() {
+            vm.plug(&part).with_context(|| vm.state())?;
+        }
+        vm.qmp("cont", &json!({}))?;
+        vm.plugged = Some(self.addresses());
+        Ok(vm)
+    }
+
+    /// Starts QEMU for the machine, with these network devices on vhost-user sockets.
+    fn launch(&self, dir: &Path, nics: &[Part], more: &[&str]) -> Result<Vm> {
         let name = &self.name;
         let path = |what: &str| dir.join(format!("{name}.{what}"));
         let console = path("console");
@@ -237,19 +226,17 @@ impl Qemu {
         }
         let agent = listen(&path("agent"))?;
         let qmp = listen(&path("qmp"))?;
-        let mut command = Command::new("qemu-system-x86_64");
-        command.args(self.machine(&console));
+        let mut command = Command::new(PROGRAM);
+        command.args(self.machine());
+        command.args(["-device", &format!("vmgenid,guid={}", self.generation())]);
+        command.args(["-serial", &format!("file:{}", console.display())]);
         command.args(["-qmp", &format!("unix:{}", path("qmp").display())]);
         command.args(["-chardev", &format!("socket,id=agent,path={}", path("agent").display())]);
         command.args(["-device", "virtio-serial-pci"]);
         command.args(["-device", "virtserialport,chardev=agent,name=agent"]);
-        for (n, nic) in self.nics.iter().enumerate() {
-            command.args(nic.arguments(n));
-        }
-        for nic in &self.pci_nics {
-            command.args(nic.arguments());
-        }
-        command.args(&self.arguments);
+        let pci_nics = self.pci_nics.iter().flat_map(PciNic::parts);
+        command.args(pci_nics.chain(nics.iter().cloned()).flat_map(|part| part.arguments()));
+        command.args(&self.arguments).args(more);
         let process = Process::start(format!("QEMU {name}"), command)?;
         let limit = Duration::from_secs(20);
         let connect = || -> Result<_> {
@@ -257,10 +244,53 @@ impl Qemu {
             Ok((agent, Qmp::new(accept(&qmp, limit).context("QMP")?)?))
         };
         let (agent, qmp) = connect().with_context(|| process.log())?;
-        Ok(Vm { guest: Guest::new(name, process, agent, Some(console)), qmp })
+        Ok(Vm { guest: Guest::new(name, process, agent, Some(console)), qmp, plugged: None })
     }
 
-    fn machine(&self, console: &Path) -> Vec<String> {
+    /// The network devices on vhost-user sockets. They are behind the root ports that others leave.
+    fn nics(&self) -> Vec<Part> {
+        let nics = self.nics.iter().zip(self.free_bus()..).enumerate();
+        nics.flat_map(|(n, (nic, bus))| nic.parts(n, bus)).collect()
+    }
+
+    /// The first bus without a device of the test's.
+    fn free_bus(&self) -> u8 {
+        self.pci_nics.iter().map(PciNic::bus).max().map_or(1, |bus| bus + 1)
+    }
+
+    /// The PCI addresses of those network devices.
+    fn addresses(&self) -> Vec<String> {
+        let nics = self.nics.iter().zip(self.free_bus()..);
+        nics.map(|(_, bus)| format!("0000:{bus:02x}:00.0")).collect()
+    }
+
+    fn root_ports(&self) -> u8 {
+        let used = (self.free_bus()..).nth(self.nics.len()).unwrap_or(u8::MAX) - 1;
+        if self.start == Start::Boot { used } else { used.max(ROOT_PORTS) }
+    }
+
+    /// What tells this guest from others that go on from the same snapshot: it changes, and the
+    /// kernel takes new random numbers in place of those that all of them have. A guest that moves
+    /// to another QEMU stays the same one.
+    fn generation(&self) -> String {
+        let mut hash = DefaultHasher::new();
+        self.nics.iter().map(Nic::mac).for_each(|mac| mac.hash(&mut hash));
+        format!("00000000-0000-4000-8000-{:012x}", hash.finish() >> 16)
+    }
+
+    /// What machines have in common that can go on from one snapshot.
+    fn kind(&self) -> Result<u64> {
+        let program = find_program(PROGRAM).context("QEMU is not installed")?;
+        let program = std::fs::metadata(program)?;
+        // Who else sees the memory makes no difference to what it holds.
+        let machine = self.machine().join(" ").replace("share=off", "share=on");
+        let mut hash = DefaultHasher::new();
+        (machine, program.len(), program.modified()?).hash(&mut hash);
+        Ok(hash.finish())
+    }
+
+    /// Arguments for all but the parts that differ, and the files of one machine.
+    fn machine(&self) -> Vec<String> {
         let memory = self.memory_mib;
         let kernel = format!(
             "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check tsc=reliable \
@@ -290,9 +320,16 @@ impl Qemu {
         .chain(["-kernel".to_owned(), self.image.kernel.display().to_string()])
         .chain(["-initrd".to_owned(), self.image.initramfs.display().to_string()])
         .chain(["-append".to_owned(), kernel])
-        .chain(["-serial".to_owned(), format!("file:{}", console.display())])
+        .chain((1..=self.root_ports()).flat_map(root_port))
         .collect()
     }
+}
+
+/// Arguments for a port that a device can be plugged into.
+fn root_port(n: u8) -> [String; 2] {
+    let address = n + 15;
+    let port = format!("pcie-root-port,id=port{n},bus=pcie.0,chassis={n},addr={address:#x}");
+    ["-device".to_owned(), port]
 }
 
 /// A running virtual machine.
@@ -300,6 +337,8 @@ impl Qemu {
 pub struct Vm {
     guest: Guest,
     qmp: Qmp,
+    /// PCI addresses that the guest, which has booted, has not been seen to know.
+    plugged: Option<Vec<String>>,
 }
 
 impl Deref for Vm {
@@ -317,11 +356,40 @@ impl DerefMut for Vm {
 }
 
 impl Vm {
+    /// Waits until the guest takes commands and knows all its devices.
+    ///
+    /// # Errors
+    /// When it does not within [`BOOT`]; the message has the end of its console.
+    pub fn wait_boot(&mut self) -> Result<()> {
+        let Some(addresses) = self.plugged.take() else { return self.guest.wait_boot() };
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        // The kernel looks at its buses once more when it has done so the first time, which is when
+        // it has told the drivers.
+        let line = format!(
+            "cd /sys/bus/pci/devices; for device in {}; do \
+             until [ -e $device ]; do usleep 10000; done; done; echo 1 >/sys/bus/pci/rescan",
+            addresses.join(" ")
+        );
+        self.sh_within(&line, BOOT).map(drop)
+    }
+
+    /// Adds a part to the machine.
+    fn plug(&mut self, part: &Part) -> Result<()> {
+        let (command, arguments) = part.command();
+        let answer = self.qmp(command, &arguments)?;
+        // The command for people says what went wrong instead of failing.
+        ensure!(answer.as_str().is_none_or(str::is_empty), "{arguments}: {answer}");
+        Ok(())
+    }
+
     /// Presses the reset button. [`Self::wait_boot`] is next.
     ///
     /// # Errors
     /// When QEMU does not reset the machine.
     pub fn reset(&mut self) -> Result<()> {
+        self.plugged = None;
         self.qmp("system_reset", &json!({}))?;
         self.qmp.wait_event("RESET", Duration::from_secs(20))?;
         Ok(())

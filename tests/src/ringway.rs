@@ -33,7 +33,7 @@ pub fn binary() -> Result<PathBuf> {
 }
 
 fn build() -> Result<PathBuf> {
-    executable(&["build", "--release", "--package", "ringway"])
+    executable(&["build", "--release", "--package", "ringway"], "ringway", "ringway")
 }
 
 /// The program of the integration test `test` of a crate, for a guest to run.
@@ -41,19 +41,29 @@ fn build() -> Result<PathBuf> {
 /// # Errors
 /// When it does not build.
 pub fn test_program(package: &str, test: &str) -> Result<PathBuf> {
-    executable(&["test", "--no-run", "--package", package, "--test", test])
+    // With the features that all packages together turn on, as `cargo xtask test` builds them: with
+    // those of one package alone everything it needs would be built once more.
+    let arguments = ["test", "--no-run", "--workspace", "--features", "ringway-e2e/peers"];
+    executable(&[&arguments[..], &["--test", test]].concat(), package, test)
 }
 
-/// What cargo builds.
-fn executable(arguments: &[&str]) -> Result<PathBuf> {
+/// What cargo builds of the target `name` of a package.
+fn executable(arguments: &[&str], package: &str, name: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(workspace()).args(arguments).arg("--message-format=json");
     run(&mut command)?
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .filter(|message| {
+            // The id ends with `#NAME@VERSION`, or with `/NAME#VERSION` where a package is called
+            // as its directory.
+            let id = message["package_id"].as_str().unwrap_or_default();
+            let ends = [format!("#{package}@"), format!("/{package}#")];
+            message["target"]["name"] == name && ends.iter().any(|end| id.contains(end))
+        })
         .find_map(|message| message["executable"].as_str().map(PathBuf::from))
-        .with_context(|| format!("cargo {} names no executable", arguments.join(" ")))
+        .with_context(|| format!("cargo {} names no executable {name}", arguments.join(" ")))
 }
 
 /// A command of the binary.

@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::{Value, json};
 
 use crate::frames::{difference, frame};
 
@@ -92,21 +93,22 @@ impl Wire {
         Ok(())
     }
 
-    /// The argument of QEMU's `-netdev`, with the name `id`.
+    /// The network back-end for QEMU, with the name `id`.
     #[must_use]
-    pub fn netdev(&self, id: &str) -> String {
-        format!(
-            "dgram,id={id},local.type=unix,local.path={},remote.type=unix,remote.path={}",
-            self.theirs.display(),
-            self.ours.display()
-        )
+    pub fn netdev(&self, id: &str) -> Value {
+        json!({
+            "type": "dgram",
+            "id": id,
+            "local": { "type": "unix", "path": self.theirs },
+            "remote": { "type": "unix", "path": self.ours },
+        })
     }
 
     /// Arguments of QEMU that plug the wire, called `id`, into its hub `hub`.
     #[must_use]
     pub fn plug_into_hub(&self, id: &str, hub: u8) -> [String; 4] {
         let port = format!("hubport,id={id}port,hubid={hub},netdev={id}");
-        ["-netdev".to_owned(), self.netdev(id), "-netdev".to_owned(), port]
+        ["-netdev".to_owned(), self.netdev(id).to_string(), "-netdev".to_owned(), port]
     }
 }
 

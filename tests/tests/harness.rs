@@ -18,7 +18,7 @@ fn a_guest_boots_runs_commands_and_resets() {
     let dir = tempfile::tempdir().unwrap();
     let image = GuestImage::network().unwrap();
     let start = Instant::now();
-    let mut vm = Qemu::new("a", &image).cpus(2).start(dir.path()).unwrap();
+    let mut vm = Qemu::new("a", &image).cpus(2).booting().start(dir.path()).unwrap();
     vm.wait_boot().unwrap();
     println!("booted in {:?}", start.elapsed());
     assert_eq!(vm.sh("nproc").unwrap(), "2\n");
