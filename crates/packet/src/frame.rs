@@ -741,8 +741,13 @@ impl FrameBatch {
                 Ok(())
             }
             Err(error) => {
-                self.segments_used -= usize::from(frame.body_count);
+                let (body, count) = (frame.body, usize::from(frame.body_count));
                 self.frames.pop();
+                // The body of a frame in one piece is elsewhere.
+                let start = self.segments_used.checked_sub(count);
+                let first = self.segments.as_ptr().cast::<Segment<'_>>();
+                let is_last = |start: &usize| first.wrapping_add(*start) == body.as_ptr();
+                self.segments_used = start.filter(is_last).unwrap_or(self.segments_used);
                 Err(error)
             }
         }
@@ -792,6 +797,25 @@ mod tests {
         assert!(!batch.push_copy(&[7; HEAD_CAPACITY + 1]));
         assert_eq!(batch.frames().len(), 1);
         assert_eq!(batch.frames()[0].to_vec(), [7; HEAD_CAPACITY]);
+    }
+
+    #[test]
+    fn a_frame_that_is_refused_gives_back_no_segments_of_others() {
+        let bytes = [7_u8; 300];
+        let halves = [&bytes[..150], &bytes[150..]].map(Segment::from_bytes);
+        let asks = OffloadRequest { needs_csum: true, ..OffloadRequest::default() };
+        let mut batch = FrameBatch::with_segments(0);
+        // SAFETY: `bytes` outlives the batch.
+        unsafe {
+            assert!(batch.push_shared_chain(&halves));
+            // Its body is in one piece, which takes no segment.
+            assert!(batch.push_shared(Segment::from_bytes(&bytes)));
+            batch.set_offload(&asks, Capabilities::empty()).unwrap_err();
+            assert!(batch.push_shared_chain(&[Segment::from_bytes(&[9; 200])]));
+            batch.set_offload(&asks, Capabilities::empty()).unwrap_err();
+        }
+        assert_eq!((batch.frames().len(), batch.segments_used), (1, 2));
+        assert_eq!(batch.frames()[0].to_vec(), bytes);
     }
 
     #[test]
