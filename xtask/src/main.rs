@@ -7,6 +7,9 @@
 
 /// Cycles per packet, beside DPDK and OVS-DPDK.
 mod bench;
+/// What documents say of tests.
+#[cfg(test)]
+mod docs;
 /// Inputs that nobody has thought of, guided by coverage.
 mod fuzz;
 /// Back-ends under attack.
