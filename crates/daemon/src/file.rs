@@ -44,6 +44,12 @@ impl File {
         Ok(Self { path: path.to_owned(), text, state })
     }
 
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// An error about a part of the state, with the line of that part if it is in this file.
     #[must_use]
     pub fn explain(&self, error: &Error) -> String {
@@ -68,9 +74,15 @@ pub fn parse(text: &str) -> Result<State, Problem> {
     let mut state: State = toml::from_str(text).map_err(|error| {
         let start = error.span().map(|span| span.start);
         let line = start.and_then(|start| line_at(text, start));
+        let message = explain(error.message());
         let content = line.and_then(|line| text.lines().nth(line.saturating_sub(1)));
-        let content = content.unwrap_or_default().trim();
-        Problem { line, message: explain(error.message(), content) }
+        let message = match content {
+            Some(content) if !message.starts_with("unknown key") => {
+                format!("in '{}': {message}", content.trim())
+            }
+            _ => message,
+        };
+        Problem { line, message }
     })?;
     move_vdpa(&mut state).map_err(|error| {
         let Error::Invalid { part, reason } = error else {
@@ -79,6 +91,13 @@ pub fn parse(text: &str) -> Result<State, Problem> {
         Problem { line: line_of(text, &part), message: reason }
     })?;
     Ok(state)
+}
+
+/// A state as a file would say it.
+#[must_use]
+pub fn write(state: &State) -> String {
+    // Every value of a state is one that TOML has.
+    toml::to_string(state).unwrap_or_default()
 }
 
 /// Makes vDPA devices of ports whose device strings say so, as they were written before there was
@@ -151,14 +170,12 @@ const NUMBERS: [(&str, &str); 4] = [
     ("usize", "a whole number, 0 or more"),
 ];
 
-/// The parser's message with the line in question, and for an unknown key the one that was
-/// probably meant.
-fn explain(message: &str, line: &str) -> String {
+/// The parser's message in plain words, and for an unknown key the one that was probably meant.
+pub(crate) fn explain(message: &str) -> String {
     let Some(rest) = message.strip_prefix("unknown field `") else {
-        let message = NUMBERS.iter().fold(message.to_owned(), |message, (rust, plain)| {
+        return NUMBERS.iter().fold(message.to_owned(), |message, (rust, plain)| {
             message.replace(&format!("expected {rust}"), &format!("expected {plain}"))
         });
-        return format!("in '{line}': {message}");
     };
     let mut quoted = rest.split('`').step_by(2);
     let Some(unknown) = quoted.next() else { return message.to_owned() };

@@ -28,6 +28,8 @@
 //! - [`waiting`]: what could not be opened yet
 //! - [`hub`]: the vDPA devices that are attached to sockets
 //! - [`file`]: a state as a TOML file
+//! - [`edit`]: changes of such a file that keep its comments
+//! - [`merge`](mod@merge): what a file has changed since it was read
 //! - [`error`]: what can go wrong
 //! - `text`: values that are written as text
 //! - `words`: the word that was probably meant
@@ -38,9 +40,11 @@ pub mod address;
 pub mod check;
 pub mod daemon;
 pub mod diff;
+pub mod edit;
 pub mod error;
 pub mod file;
 pub mod hub;
+pub mod merge;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -52,8 +56,10 @@ mod words;
 pub use address::Address;
 pub use daemon::{Applied, Daemon, Device, Missing, Options};
 pub use diff::{Change, Diff, diff};
+pub use edit::Edit;
 pub use error::Error;
 pub use hub::Hub;
+pub use merge::merge;
 pub use state::{Port, State};
 pub use vdpa::Vdpa;
 pub use words::nearest;

@@ -11,10 +11,12 @@ use std::time::Duration;
 use eal::{Access, CoreList};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use switch::{PortOptions, SwitchConfig};
 
 use crate::address::Address;
 use crate::error::Error;
+use crate::file::explain;
 use crate::text;
 use crate::vdpa::Vdpa;
 use crate::words::hint;
@@ -333,6 +335,33 @@ impl State {
         self.ports.get_mut(name).ok_or_else(|| Error::invalid(name, "there is no such port"))
     }
 
+    /// Changes settings of a port, by their keys in the file; `null` is the default.
+    ///
+    /// # Errors
+    /// There is no such port or setting, or a value makes no sense.
+    pub fn set_port(
+        &mut self,
+        name: &str,
+        settings: serde_json::Map<String, Value>,
+    ) -> Result<(), Error> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            Error::invalid(format!("ports.{name}"), format!("port '{name}': {error}"))
+        };
+        let port = self.port_mut(name)?;
+        let value = serde_json::to_value(&*port).map_err(|error| wrong(&error))?;
+        let Value::Object(mut all) = value else { return Err(wrong(&"it has no settings")) };
+        for (key, value) in settings {
+            match value {
+                // One that does not exist is to be refused all the same.
+                Value::Null if all.contains_key(&key) || is_setting(&key) => _ = all.remove(&key),
+                value => _ = all.insert(key, value),
+            }
+        }
+        let changed = serde_json::from_value(Value::Object(all));
+        *port = changed.map_err(|error| wrong(&explain(&error.to_string())))?;
+        Ok(())
+    }
+
     /// Has `address` be behind `port` always, and returns the port that it was behind before.
     ///
     /// # Errors
@@ -369,6 +398,14 @@ impl State {
         let hint = hint(name, known);
         Error::invalid(format!("ports.{name}"), format!("there is no port '{name}'{hint}{list}"))
     }
+}
+
+/// Whether a port has a setting of this key, apart from its device.
+fn is_setting(key: &str) -> bool {
+    // All settings have defaults, which a file need not say: so ask for one that has none.
+    let text = format!("{{\"device\":\"\",{}:null}}", Value::from(key));
+    let error = serde_json::from_str::<Port>(&text).err();
+    error.is_none_or(|error| !error.to_string().starts_with("unknown field"))
 }
 
 fn twice(part: &str, name: &str) -> Error {

@@ -1,0 +1,223 @@
+//! Changes of a TOML file that leave comments and everything else in it as they are.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+use toml_edit::{DocumentMut, Item, Table, TableLike};
+
+use crate::state::State;
+
+/// A configuration file, to be changed.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    path: PathBuf,
+    document: DocumentMut,
+}
+
+impl Edit {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// When it cannot be read, or is no TOML.
+    pub fn open(path: &Path) -> Result<Self, String> {
+        let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = fs::read_to_string(path).map_err(|error| failed(&error))?;
+        let document = text.parse().map_err(|error| failed(&error))?;
+        Ok(Self { path: path.to_owned(), document })
+    }
+
+    /// Has the file say of port, or vDPA device, `name` what `state` says: nothing if it has none.
+    ///
+    /// # Errors
+    /// When the file has something else than sections in that place.
+    pub fn set(&mut self, name: &str, state: &State) -> Result<(), String> {
+        self.set_in("ports", name, state.ports.get(name))?;
+        self.set_in("vdpa", name, state.vdpa.get(name))
+    }
+
+    fn set_in(
+        &mut self,
+        section: &str,
+        name: &str,
+        wanted: Option<&impl Serialize>,
+    ) -> Result<(), String> {
+        let Some(wanted) = wanted else {
+            let section = self.document.get_mut(section).and_then(Item::as_table_like_mut);
+            section.map(|section| section.remove(name));
+            return Ok(());
+        };
+        let wanted = toml::to_string(wanted).map_err(|error| error.to_string())?;
+        let wanted: DocumentMut = wanted.parse().map_err(|error| format!("{error}"))?;
+        let no_table = || format!("{}: '{section}' is no table", self.path.display());
+        let implied = || {
+            let mut table = Table::new();
+            table.set_implicit(true);
+            Item::Table(table)
+        };
+        let ports = self.document.entry(section).or_insert_with(implied);
+        let ports = ports.as_table_like_mut().ok_or_else(no_table)?;
+        let port = ports.entry(name).or_insert_with(|| Item::Table(Table::new()));
+        let port = port
+            .as_table_like_mut()
+            .ok_or_else(|| format!("'{section}.{name}' in the file is no table"))?;
+        update(port, wanted.as_table());
+        Ok(())
+    }
+
+    /// The text that the file is to have.
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.document.to_string()
+    }
+
+    /// Writes the file: another one in its place, with the same owner and permissions, so that
+    /// nobody ever sees half of it.
+    ///
+    /// # Errors
+    /// When that cannot be done; the file is as it was then.
+    pub fn store(&self) -> Result<(), String> {
+        // A link is to stay one.
+        let path = fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let stored = replace(&path, self.text().as_bytes());
+        stored.map_err(|error| format!("{}: cannot write it: {error}", path.display()))
+    }
+}
+
+/// Gives `table` the values of `wanted` and no others; one that is the same already keeps the way
+/// in which it is written.
+fn update(table: &mut dyn TableLike, wanted: &Table) {
+    let keys: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).collect();
+    for key in keys.iter().filter(|key| !wanted.contains_key(key)) {
+        table.remove(key);
+    }
+    for (key, item) in wanted {
+        match table.get_mut(key).and_then(Item::as_value_mut) {
+            Some(old) if plain(old) == item.as_value().and_then(plain) => {}
+            Some(old) => {
+                if let Some(new) = item.as_value() {
+                    // The comment behind it stays.
+                    let decor = old.decor().clone();
+                    *old = new.clone();
+                    *old.decor_mut() = decor;
+                }
+            }
+            None => _ = table.insert(key, item.clone()),
+        }
+    }
+}
+
+/// A value without the way in which it is written.
+fn plain(value: &toml_edit::Value) -> Option<toml::Value> {
+    let text = format!("value = {}", value.to_string().trim());
+    toml::from_str::<toml::Table>(&text).ok()?.remove("value")
+}
+
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let old = fs::metadata(path)?;
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.new", std::process::id()));
+    let new = PathBuf::from(name);
+    let written = write_new(&new, &old, bytes).and_then(|()| fs::rename(&new, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&new);
+    }
+    written
+}
+
+fn write_new(path: &Path, like: &fs::Metadata, bytes: &[u8]) -> io::Result<()> {
+    let mut file: File =
+        fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(bytes)?;
+    let own = file.metadata()?;
+    if (own.uid(), own.gid()) != (like.uid(), like.gid()) {
+        std::os::unix::fs::fchown(&file, Some(like.uid()), Some(like.gid()))?;
+    }
+    file.set_permissions(Permissions::from_mode(like.mode() & 0o7777))?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::file::parse;
+
+    const TEXT: &str = "\
+# The switch of rack 7.
+workers = 2   # two are enough
+
+[ports.a]
+device = 'null:'   # nothing
+mtu = 0x5dc   # 1500
+workers = [
+  0,  # the first
+]
+
+[ports]
+b = { device = \"null:\", mtu = 1500 }
+";
+
+    fn edited(change: impl FnOnce(&mut State)) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        fs::write(&path, TEXT).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let mut edit = Edit::open(&path).unwrap();
+        let mut state = parse(TEXT).unwrap();
+        change(&mut state);
+        for name in ["a", "b", "c", "v"] {
+            edit.set(name, &state).unwrap();
+        }
+        edit.store().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+        assert_eq!(parse(&text).unwrap(), state, "{text}");
+        text
+    }
+
+    #[test]
+    fn what_is_not_changed_stays_as_it_was_written() {
+        assert_eq!(edited(|_| {}), TEXT);
+        let text = edited(|state| {
+            let a = state.port_mut("a").unwrap();
+            (a.mtu, a.enabled) = (Some(9000), false);
+            a.addresses.insert("52:54:00:00:00:01".parse().unwrap());
+            state.port_mut("b").unwrap().mtu = None;
+        });
+        let expected = TEXT.replace("0x5dc   # 1500", "9000   # 1500").replace(
+            "]\n\n[ports]",
+            "]\nenabled = false\naddresses = [\"52:54:00:00:00:01\"]\n\n[ports]",
+        );
+        assert_eq!(text, expected.replace(", mtu = 1500 }", "}"));
+    }
+
+    #[test]
+    fn ports_come_and_go_as_sections() {
+        let text = edited(|state| {
+            state.remove("a").unwrap();
+            state.add_port("c", crate::Port::new("tap:x")).unwrap();
+        });
+        assert!(!text.contains("[ports.a]") && text.starts_with("# The switch of rack 7."));
+        let text = edited(|state| {
+            let device = crate::Vdpa::parse("vdpa:vhost-vdpa:n,socket=/s,client=on").unwrap();
+            state.add_vdpa("v", device).unwrap();
+        });
+        let section = "[vdpa.v]\ndevice = \"vhost-vdpa:n\"\nsocket = \"/s\"\nclient = true\n";
+        assert!(text.contains(section), "{text}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_left_as_it_was() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        assert!(Edit::open(&path).unwrap_err().contains("c.toml"));
+        fs::write(&path, TEXT).unwrap();
+        let edit = Edit::open(&path).unwrap();
+        fs::remove_file(&path).unwrap();
+        assert!(edit.store().unwrap_err().contains("cannot write it"));
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+    }
+}
