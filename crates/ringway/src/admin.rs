@@ -1,56 +1,191 @@
-//! `ringway port` and `ringway fdb`: changes to a running switch.
+//! `ringway port`, `fdb`, `config` and `reload`: what a running switch is to be.
 
-use serde_json::Value;
+use std::path::{Path, PathBuf};
 
-use crate::cli::{FdbAction, FdbArgs, PortAction, PortArgs};
+use daemon::{Edit, file};
+use serde_json::{Map, Value, json};
+
+use crate::cli::{
+    ConfigAction, ConfigArgs, FdbAction, FdbArgs, PortAction, PortArgs, PortSettings, ReloadArgs,
+};
+use crate::config::Config;
 use crate::control::client::Client;
 use crate::control::path::resolve;
-use crate::control::protocol::{Added, Flushed, Request};
+use crate::control::protocol::{self, Added, ConfigDiff, Flushed, Reloaded, Request};
 use crate::exit::Failure;
 use crate::output;
 use crate::relative::absolute;
+use crate::serve::checked_line;
 
 /// `ringway port`.
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
-    let mut client = Client::connect(&resolve(args.control.control.clone()))?;
+    let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add { port, mtu, workers } => {
+        PortAction::Add { port, mtu, workers, save } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
             let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
+            let saving = Saving::begin(&mut client, *save, &name)?;
             let (mtu, workers) = (*mtu, workers.clone());
             let done = format!("port {name} added on {device}");
             let _: Value = client.ask(&Request::PortAdd { name, device, mtu, workers })?;
             output::line(&done);
+            saving.finish(&mut client, &[&port.name])
         }
-        PortAction::Del { name } => {
+        PortAction::Set { name, settings, save } => {
+            let saving = Saving::begin(&mut client, *save, name)?;
+            let settings = changed(settings);
+            let _: Value = client.ask(&Request::PortSet { name: name.clone(), settings })?;
+            output::line(&format!("port {name} changed"));
+            saving.finish(&mut client, &[name])
+        }
+        PortAction::Del { name, save } => {
+            let saving = Saving::begin(&mut client, *save, name)?;
             let _: Value = client.ask(&Request::PortDel { name: name.clone() })?;
             output::line(&format!("port {name} removed"));
+            saving.finish(&mut client, &[name])
+        }
+    }
+}
+
+/// The settings that are to change, by their keys in the file.
+fn changed(settings: &PortSettings) -> Map<String, Value> {
+    let PortSettings { mtu, workers, tx_retries, enabled } = settings;
+    let all = [
+        ("mtu", mtu.as_ref().map(|mtu| json!(mtu.0))),
+        ("workers", workers.as_ref().map(|workers| json!(workers.0))),
+        ("tx-retries", tx_retries.as_ref().map(|retries| json!(retries.0))),
+        ("enabled", enabled.map(Value::Bool)),
+    ];
+    let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
+    given.collect()
+}
+
+/// `ringway fdb`.
+pub fn fdb(args: &FdbArgs) -> Result<(), Failure> {
+    let mut client = connect(args.control.control.as_deref())?;
+    match &args.action {
+        FdbAction::Add { mac, port, vlan, save } => {
+            let saving = Saving::begin(&mut client, *save, port)?;
+            let (text, vlan) = (mac.to_string(), *vlan);
+            let request = Request::FdbAdd { mac: text, port: port.clone(), vlan };
+            let added: Added = client.ask(&request)?;
+            let before = added.moved_from.as_deref();
+            let moved = before.map(|before| format!(", and no more behind {before}"));
+            output::line(&format!(
+                "{mac} is now always behind {port}{}",
+                moved.unwrap_or_default()
+            ));
+            saving.finish(&mut client, &[port, before.unwrap_or(port)])
+        }
+        FdbAction::Del { mac, vlan, save } => {
+            let saving = Saving::begin(&mut client, *save, "")?;
+            let ports = saving.ports_of(*mac, *vlan);
+            let request = Request::FdbDel { mac: mac.to_string(), vlan: *vlan };
+            let _: Value = client.ask(&request)?;
+            output::line(&format!("{mac} removed"));
+            saving.finish(&mut client, &ports.iter().map(String::as_str).collect::<Vec<_>>())
+        }
+        FdbAction::Flush { port } => {
+            let flushed: Flushed = client.ask(&Request::FdbFlush { port: port.clone() })?;
+            output::line(&format!("{} learned addresses removed", flushed.removed));
+            Ok(())
+        }
+    }
+}
+
+/// `ringway config`.
+pub fn config(args: &ConfigArgs) -> Result<(), Failure> {
+    match &args.action {
+        ConfigAction::Check { file } => {
+            output::line(&checked_line(&Config::of_file(file)?.state));
+        }
+        ConfigAction::Show { json } => {
+            let mut client = connect(args.control.control.as_deref())?;
+            let value = client.ask_raw(&Request::ConfigShow {})?;
+            if *json {
+                output::json_pretty(&value);
+            } else {
+                let config: protocol::Config = client.parse(value)?;
+                output::text(&file::write(&config.state));
+            }
+        }
+        ConfigAction::Diff => {
+            let mut client = connect(args.control.control.as_deref())?;
+            let diff: ConfigDiff = client.ask(&Request::ConfigDiff {})?;
+            let lines = [diff.changes, diff.restart].concat();
+            match lines.is_empty() {
+                true => output::line("the switch is what its file and command line say"),
+                false => lines.iter().for_each(|line| output::line(line)),
+            }
         }
     }
     Ok(())
 }
 
-/// `ringway fdb`.
-pub fn fdb(args: &FdbArgs) -> Result<(), Failure> {
-    let mut client = Client::connect(&resolve(args.control.control.clone()))?;
-    match &args.action {
-        FdbAction::Add { mac, port, vlan } => {
-            let (text, vlan) = (mac.to_string(), *vlan);
-            let request = Request::FdbAdd { mac: text, port: port.clone(), vlan };
-            let added: Added = client.ask(&request)?;
-            let before = added.moved_from.map(|before| format!(", and no more behind {before}"));
-            let before = before.unwrap_or_default();
-            output::line(&format!("{mac} is now always behind {port}{before}"));
-        }
-        FdbAction::Del { mac, vlan } => {
-            let request = Request::FdbDel { mac: mac.to_string(), vlan: *vlan };
-            let _: Value = client.ask(&request)?;
-            output::line(&format!("{mac} removed"));
-        }
-        FdbAction::Flush { port } => {
-            let flushed: Flushed = client.ask(&Request::FdbFlush { port: port.clone() })?;
-            output::line(&format!("{} learned addresses removed", flushed.removed));
-        }
+/// `ringway reload`.
+pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
+    let mut client = connect(args.control.control.as_deref())?;
+    let reloaded: Reloaded = client.ask(&Request::Reload { exact: args.exact })?;
+    if reloaded.changes.is_empty() {
+        output::line("nothing has changed");
+    }
+    reloaded.changes.iter().for_each(|line| output::line(line));
+    for device in reloaded.waiting {
+        output::line(&format!("{} is tried again: {}", device.name, device.reason));
     }
     Ok(())
+}
+
+fn connect(control: Option<&Path>) -> Result<Client, Failure> {
+    Client::connect(&resolve(control.map(Path::to_owned)))
+}
+
+/// A change that is written to the switch's file, too, if that was asked for.
+#[derive(Debug)]
+struct Saving(Option<(PathBuf, protocol::Config)>);
+
+impl Saving {
+    /// Checks that the file can take what is said of `name`, before anything is changed.
+    fn begin(client: &mut Client, wanted: bool, name: &str) -> Result<Self, Failure> {
+        if !wanted {
+            return Ok(Self(None));
+        }
+        let config: protocol::Config = client.ask(&Request::ConfigShow {})?;
+        let Some(path) = config.file.clone() else {
+            return Err(Failure::runtime(
+                "--save: the switch was started without a configuration file",
+            ));
+        };
+        if config.arguments.iter().any(|port| port == name) {
+            return Err(Failure::runtime(format!(
+                "--save: port '{name}' is on the command line of the switch, so it cannot be in {}",
+                path.display()
+            )));
+        }
+        Edit::open(&path).map_err(|error| Failure::runtime(format!("--save: {error}")))?;
+        Ok(Self(Some((path, config))))
+    }
+
+    /// The ports that an address is behind.
+    fn ports_of(&self, mac: packet::MacAddr, vlan: u16) -> Vec<String> {
+        let Some((_, config)) = &self.0 else { return Vec::new() };
+        let address = daemon::Address::new(mac, vlan).ok();
+        let port = address.and_then(|address| config.state.port_of(address));
+        port.map(str::to_owned).into_iter().collect()
+    }
+
+    /// Writes what the switch has of these ports by now.
+    fn finish(self, client: &mut Client, names: &[&str]) -> Result<(), Failure> {
+        let Some((path, _)) = self.0 else { return Ok(()) };
+        let config: protocol::Config = client.ask(&Request::ConfigShow {})?;
+        let saved = Edit::open(&path).and_then(|mut edit| {
+            names.iter().try_for_each(|name| edit.set(name, &config.state))?;
+            edit.store()
+        });
+        saved.map_err(|error| {
+            Failure::runtime(format!("the switch has changed, but it is not saved: {error}"))
+        })?;
+        output::line(&format!("saved in {}", path.display()));
+        Ok(())
+    }
 }

@@ -1,9 +1,11 @@
 //! What a running switch answers on its control socket.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::path::Path;
 use std::time::Duration;
 
-use daemon::{Address, Daemon, Missing, Port};
+use daemon::{Address, Daemon, Diff, Missing, Port, merge};
 use eal::clock;
 use eal::signals::Signals;
 use packet::MacAddr;
@@ -11,10 +13,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use switch::PortReport;
 
-use crate::config;
+use crate::config::{self, Source};
 use crate::control::protocol::{
-    Added, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer, PortStats, Ports, Request,
-    Stats, Vdpa, Worker, WorkerQueue, Workers,
+    Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer,
+    PortStats, Ports, Reloaded, Request, Stats, Vdpa, WaitingDevice, Worker, WorkerQueue, Workers,
 };
 use crate::control::server::Serve;
 use crate::vdpa::report::devices;
@@ -24,6 +26,7 @@ use crate::vdpa::report::devices;
 pub struct Control {
     daemon: Daemon,
     signals: Signals,
+    source: Source,
 }
 
 impl Serve for Control {
@@ -39,6 +42,12 @@ impl Serve for Control {
                 let port = Port { mtu, workers, ..Port::new(device) };
                 self.edit(|state| config::add(state, &name, port))
             }
+            Request::PortSet { name, settings } => {
+                self.edit(|state| state.set_port(&name, settings))
+            }
+            Request::ConfigShow {} => value(&self.config()),
+            Request::ConfigDiff {} => value(&self.config_diff()?),
+            Request::Reload { exact } => value(&self.reload(exact)?),
             Request::PortDel { name } => self.edit(|state| state.remove(&name)),
             Request::FdbAdd { mac, port, vlan } => self.fdb_add(&mac, vlan, &port),
             Request::FdbDel { mac, vlan } => self.fdb_del(&mac, vlan),
@@ -49,13 +58,12 @@ impl Serve for Control {
         }
     }
 
-    /// Says what becomes of a SIGHUP; nobody but root and the switch's own user can send one.
+    /// A SIGHUP; nobody but root and the switch's own user can send one.
     fn notice(&mut self) {
         let _ = self.signals.hung_up().drain();
-        tracing::warn!(
-            "SIGHUP is ignored: a running switch does not read its configuration again; change \
-             it with 'ringway port', or restart it"
-        );
+        if let Err(error) = self.reload(false) {
+            tracing::warn!("SIGHUP: nothing is changed: {error}");
+        }
     }
 
     fn next_turn(&self) -> Option<Duration> {
@@ -68,9 +76,9 @@ impl Serve for Control {
 }
 
 impl Control {
-    /// Answers about `daemon`.
-    pub const fn new(daemon: Daemon, signals: Signals) -> Self {
-        Self { daemon, signals }
+    /// Answers about `daemon`, which was made from `source`.
+    pub const fn new(daemon: Daemon, signals: Signals, source: Source) -> Self {
+        Self { daemon, signals, source }
     }
 
     /// The end of the answers.
@@ -108,6 +116,41 @@ impl Control {
             state.remove_address(address);
             Ok(())
         })
+    }
+
+    fn config(&self) -> Config {
+        Config {
+            version: self.daemon.version(),
+            file: self.source.file().map(Path::to_owned),
+            arguments: self.source.arguments(),
+            state: self.daemon.state().clone(),
+            waiting: waiting(self.daemon.waiting()),
+        }
+    }
+
+    fn config_diff(&self) -> Result<ConfigDiff, String> {
+        let Diff { changes, fixed } =
+            self.daemon.check(&self.source.read().map_err(text)?).map_err(text)?;
+        Ok(ConfigDiff { changes: lines(&changes), restart: lines(&fixed) })
+    }
+
+    /// Reads the configuration again. What cannot be opened now is tried again.
+    fn reload(&mut self, exact: bool) -> Result<Reloaded, String> {
+        if self.source.file().is_none() {
+            return Err("the switch was started without a configuration file".to_owned());
+        }
+        let said = self.source.read().map_err(text)?;
+        let next = match exact {
+            true => said.clone(),
+            false => merge(self.source.last(), &said, self.daemon.state()).map_err(text)?,
+        };
+        let applied = self.daemon.apply(next, Missing::Retry);
+        let applied = applied.map_err(|error| self.source.explain(&error))?;
+        self.source.set_last(said);
+        let changes = lines(&applied.changes);
+        tracing::info!(changes = changes.len(), "configuration read again");
+        changes.iter().for_each(|line| tracing::info!("{line}"));
+        Ok(Reloaded { version: applied.version, changes, waiting: waiting(self.daemon.waiting()) })
     }
 
     fn info(&self) -> Info {
@@ -172,12 +215,25 @@ impl Control {
     }
 }
 
+fn lines(changes: &[impl Display]) -> Vec<String> {
+    let each = changes.iter().map(ToString::to_string);
+    each.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>()).collect()
+}
+
+fn waiting<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<WaitingDevice> {
+    let waiting = |(name, reason): (&str, &str)| WaitingDevice {
+        name: name.to_owned(),
+        reason: reason.to_owned(),
+    };
+    names.map(waiting).collect()
+}
+
 fn value(answer: &impl Serialize) -> Result<Value, String> {
     serde_json::to_value(answer).map_err(text)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
-fn text(error: impl std::fmt::Display) -> String {
+fn text(error: impl Display) -> String {
     error.to_string()
 }
 
@@ -196,6 +252,7 @@ fn port(report: &PortReport) -> PortAnswer {
         speed_mbps: report.link.speed_mbps,
         mac: report.mac.to_string(),
         mtu: report.mtu,
+        enabled: !report.disabled,
         rx_queues: report.stats.rx.len(),
         tx_queues: report.stats.tx.len(),
         rx_workers: report.rx_workers.clone(),

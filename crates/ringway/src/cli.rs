@@ -18,6 +18,11 @@ use crate::l2fwd::args::L2fwdArgs;
 use crate::vdpa;
 use crate::vdpa::args::VdpaArgs;
 
+mod admin;
+pub use admin::{
+    ConfigAction, ConfigArgs, FdbAction, FdbArgs, PortAction, PortArgs, PortSettings, ReloadArgs,
+};
+
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
 #[derive(Debug, Parser)]
@@ -61,12 +66,25 @@ pub enum Command {
         ringway show stats --queues\n  \
         ringway show fdb --json | jq '.entries[] | select(.port == \"vm1\")'")]
     Show(ShowArgs),
-    /// Add ports to a running switch, or remove them.
+    /// Add ports to a running switch, change their settings, or remove them.
     #[command(after_help = "Examples:\n  \
-        ringway port add vm3=vhost-user:/run/vm3.sock\n  \
+        ringway port add vm3=vhost-user:/run/vm3.sock --save\n  \
         ringway port add up=tap:rw0 --mtu 9000 --workers 0,1\n  \
+        ringway port set vm3 --mtu default --enabled off\n  \
         ringway port del vm3")]
     Port(PortArgs),
+    /// Check a configuration file, or show what a running switch is to be.
+    #[command(after_help = "Examples:\n  \
+        ringway config check /etc/ringway/ringway.toml\n  \
+        ringway config show\n  \
+        ringway config diff")]
+    Config(ConfigArgs),
+    /// Have a running switch read its configuration file again.
+    ///
+    /// What the file says otherwise than when it was read last is changed, port by port; ports and
+    /// settings that commands have changed stay. What cannot be changed while a switch runs is
+    /// named, and then nothing is.
+    Reload(ReloadArgs),
     /// Change the forwarding database of a running switch.
     #[command(after_help = "Examples:\n  \
         ringway fdb add 52:54:00:00:00:01 vm1\n  \
@@ -257,81 +275,6 @@ pub enum What {
     Workers,
     /// vDPA devices with their sockets, states and counters.
     Vdpa,
-}
-
-/// Arguments of `ringway port`.
-#[derive(Clone, Debug, Args)]
-pub struct PortArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub action: PortAction,
-
-    /// Where the control socket is.
-    #[command(flatten)]
-    pub control: ControlArgs,
-}
-
-/// What `ringway port` can do.
-#[derive(Clone, Debug, Subcommand)]
-pub enum PortAction {
-    /// Open a port and connect it to the switch.
-    Add {
-        /// Its name and its device.
-        #[arg(value_name = "NAME=DEVICE", value_parser = parse_port)]
-        port: Named,
-        /// Largest payload in bytes [default: the device's own].
-        #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
-        mtu: Option<u16>,
-        /// Workers that poll its receive queues, by number, in turn [default: spread evenly].
-        #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number::<usize>(..))]
-        workers: Vec<usize>,
-    },
-    /// Disconnect a port and close it.
-    Del {
-        /// Its name.
-        name: String,
-    },
-}
-
-/// Arguments of `ringway fdb`.
-#[derive(Clone, Debug, Args)]
-pub struct FdbArgs {
-    /// What to do.
-    #[command(subcommand)]
-    pub action: FdbAction,
-
-    /// Where the control socket is.
-    #[command(flatten)]
-    pub control: ControlArgs,
-}
-
-/// What `ringway fdb` can do.
-#[derive(Clone, Debug, Subcommand)]
-pub enum FdbAction {
-    /// Add a static entry: it neither ages nor moves.
-    Add {
-        /// The station's address.
-        mac: MacAddr,
-        /// The port that it is behind.
-        port: String,
-        /// The VLAN; 0 for untagged frames.
-        #[arg(long, value_name = "ID", default_value = "0", value_parser = number(0_u16..=4094))]
-        vlan: u16,
-    },
-    /// Remove an entry.
-    Del {
-        /// The station's address.
-        mac: MacAddr,
-        /// The VLAN; 0 for untagged frames.
-        #[arg(long, value_name = "ID", default_value = "0", value_parser = number(0_u16..=4094))]
-        vlan: u16,
-    },
-    /// Remove all learned entries.
-    Flush {
-        /// Only those of this port.
-        #[arg(long, value_name = "NAME")]
-        port: Option<String>,
-    },
 }
 
 /// Arguments of `ringway devices`.

@@ -1,6 +1,6 @@
 //! The switch's configuration: a TOML file, added to and overridden by the command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use daemon::file::{File, vdpa_of};
 use daemon::state::{Fdb, Sandbox, Sockets};
@@ -36,8 +36,12 @@ impl Config {
     /// Puts the file, if any, and the command line together and checks the result.
     pub fn load(args: &SwitchArgs, control: Option<PathBuf>) -> Result<Self, Failure> {
         let file = args.config.as_deref().map(File::read).transpose().map_err(Failure::usage)?;
+        Self::of(overlay(args, control).map_err(Failure::usage)?, file)
+    }
+
+    fn of(args: State, file: Option<File>) -> Result<Self, Failure> {
         let base = file.as_ref().map(|file| file.state.clone()).unwrap_or_default();
-        let state = overlay(args, control).and_then(|args| args.over(base));
+        let state = args.over(base);
         let mut config = Self { state: State::default(), file };
         config.state = with_access(state.map_err(|error| config.usage(&error))?).resolved();
         let checked = check::check(&State::default(), &config.state);
@@ -45,10 +49,65 @@ impl Config {
         Ok(config)
     }
 
+    /// What a file says alone.
+    pub fn of_file(path: &Path) -> Result<Self, Failure> {
+        Self::of(State::default(), Some(File::read(path).map_err(Failure::usage)?))
+    }
+
     /// A mistake in the configuration, with its line if it is in the file.
     fn usage(&self, error: &daemon::Error) -> Failure {
         let file = self.file.as_ref();
         Failure::usage(file.map_or_else(|| error.to_string(), |file| file.explain(error)))
+    }
+}
+
+/// Where a running switch has its configuration from.
+#[derive(Debug)]
+pub struct Source {
+    args: SwitchArgs,
+    /// What it said when it was read last.
+    last: State,
+}
+
+impl Source {
+    /// The command line that a switch was started with, and what it and the file said then.
+    pub fn new(args: &SwitchArgs, config: &Config) -> Self {
+        let mut args = args.clone();
+        // Whoever asks may be in another folder.
+        let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
+        args.config = args.config.map(absolute);
+        Self { args, last: config.state.clone() }
+    }
+
+    /// The path of the file, if there is one.
+    pub fn file(&self) -> Option<&Path> {
+        self.args.config.as_deref()
+    }
+
+    /// The names of ports and vDPA devices that are on the command line.
+    pub fn arguments(&self) -> Vec<String> {
+        self.args.port.iter().map(|port| port.name.clone()).collect()
+    }
+
+    /// What file and command line say now.
+    pub fn read(&self) -> Result<State, Failure> {
+        Config::load(&self.args, self.args.control.control.clone()).map(|config| config.state)
+    }
+
+    /// What they said when they were read last.
+    pub const fn last(&self) -> &State {
+        &self.last
+    }
+
+    /// They were read.
+    pub fn set_last(&mut self, state: State) {
+        self.last = state;
+    }
+
+    /// An error about what they say, with its line in the file.
+    pub fn explain(&self, error: &daemon::Error) -> String {
+        let file = self.file().and_then(|path| File::read(path).ok());
+        file.map_or_else(|| error.to_string(), |file| file.explain(error))
     }
 }
 

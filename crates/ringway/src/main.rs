@@ -6,7 +6,7 @@
 //! - [`sandbox`]: what commands give up
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
-//! - [`admin`], [`relative`]: `ringway port` and `ringway fdb`
+//! - [`admin`], [`relative`]: `ringway port`, `fdb`, `config` and `reload`
 //! - [`devices`]: `ringway devices`
 //! - [`generate`]: `ringway gen`
 //! - [`l2fwd`]: `ringway l2fwd`
@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Port(args) => admin::port(args),
         Command::Fdb(args) => admin::fdb(args),
+        Command::Config(args) => admin::config(args),
+        Command::Reload(args) => admin::reload(args),
         Command::L2fwd(args) => l2fwd::run::run(args),
         Command::Gen(args) => generate::run::run(args),
         Command::Devices(args) => devices::run::run(args),

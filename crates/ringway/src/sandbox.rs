@@ -19,13 +19,14 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Gives up what a switch of this state does not need. There are no other threads yet.
-    pub fn enter(state: &State) -> Result<Self, Failure> {
+    /// Gives up what a switch of this state does not need, which reads `file` again when it is told
+    /// to. There are no other threads yet.
+    pub fn enter(state: &State, file: Option<&Path>) -> Result<Self, Failure> {
         if state.sandbox.enabled == Some(false) {
             return Ok(Self::off());
         }
         let devices = state.ports.values().map(|port| port.device.as_str());
-        let sandbox = Self::enter_with(devices, || needs(state))?;
+        let sandbox = Self::enter_with(devices, || needs(state, file))?;
         for missing in sandbox.missing_from_kernel() {
             tracing::warn!("sandbox: this kernel has no {missing}");
         }
@@ -125,9 +126,23 @@ impl Sandbox {
     }
 }
 
-fn needs(state: &State) -> Result<Needs, Failure> {
+/// Folders of which a switch need not see more than its own file.
+const SHARED: [&str; 5] = ["/", "/etc", "/root", "/tmp", "/home"];
+
+/// The configuration file, whoever has written it anew: whoever does puts another file in its
+/// place, so that the right to read the one that is there now would not be enough.
+fn reach_of(file: &Path) -> &Path {
+    let folder =
+        file.parent().filter(|folder| !SHARED.iter().any(|shared| *folder == Path::new(shared)));
+    folder.unwrap_or(file)
+}
+
+fn needs(state: &State, file: Option<&Path>) -> Result<Needs, Failure> {
     let control = state.control.as_deref().unwrap_or(Path::new("/"));
     let mut needs = sandbox::any_process().folder_of(control, Reach::SOCKETS);
+    if let Some(file) = file {
+        needs = needs.path(reach_of(file), Reach::READ);
+    }
     let ports = state.ports.values().map(|port| Device::Port(&port.device));
     needs = needs.and(of_devices(ports.chain(state.vdpa.values().map(Device::Vdpa))));
     for kind in &state.sandbox.ports {

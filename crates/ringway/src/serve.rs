@@ -8,7 +8,7 @@ use eal::signals::Signals;
 
 use crate::answer::Control;
 use crate::cli::SwitchArgs;
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::control::listener::Listener;
 use crate::control::path::resolve;
 use crate::control::server::{Limits, Server};
@@ -27,7 +27,9 @@ const FILES_PER_PAIR: u64 = 6;
 
 /// `ringway switch`.
 pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
-    let Config { state, .. } = Config::load(args, args.control.control.clone())?;
+    let config = Config::load(args, args.control.control.clone())?;
+    let source = Source::new(args, &config);
+    let state = config.state;
     if args.check {
         output::line(&checked_line(&state));
         return Ok(());
@@ -37,12 +39,13 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let access = eal::Access { group: state.control_group, mode: state.control_mode };
     let listener = Listener::bind(&resolve(state.control.clone()), access)?;
     // Before there are threads: each would have to give things up by itself.
-    let sandbox = Sandbox::enter(&state)?;
+    let sandbox = Sandbox::enter(&state, source.file())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
     let daemon = Daemon::start(state, Options { permit: Some(permit) })?;
     check_ports(&daemon)?;
     output::line(&ready_line(&daemon));
-    let mut server = Server::new(listener, Limits::default(), Control::new(daemon, signals));
+    let mut server =
+        Server::new(listener, Limits::default(), Control::new(daemon, signals, source));
     let served = server.run(signals.as_fd(), signals.hung_up().as_fd());
     tracing::info!("ending");
     let report = server.into_served().into_daemon().shutdown();
@@ -84,7 +87,7 @@ fn check_ports(daemon: &Daemon) -> Result<(), Failure> {
 }
 
 /// What a configuration that is good has.
-fn checked_line(state: &State) -> String {
+pub fn checked_line(state: &State) -> String {
     let names: Vec<&str> =
         state.ports.keys().chain(state.vdpa.keys()).map(String::as_str).collect();
     let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };

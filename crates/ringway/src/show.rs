@@ -119,7 +119,11 @@ fn ports(answer: &Ports, colour: bool) -> String {
         ("device", Align::Left),
     ]);
     for port in &answer.ports {
-        let (link, tone) = if port.link_up { ("up", Tone::Good) } else { ("down", Tone::Bad) };
+        let (link, tone) = match (port.enabled, port.link_up) {
+            (false, _) => ("disabled", Tone::Faint),
+            (true, true) => ("up", Tone::Good),
+            (true, false) => ("down", Tone::Bad),
+        };
         table.row(vec![
             port.name.as_str().into(),
             Cell::toned(link, tone),

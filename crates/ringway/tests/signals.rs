@@ -182,5 +182,44 @@ fn a_hang_up_without_a_terminal_is_logged_and_the_switch_goes_on() {
     }
     assert_eq!(switch.storm(&[Signal::TERM]).code(), Some(0));
     let log = switch.log();
-    assert!(log.contains("SIGHUP is ignored"), "{log}");
+    let expected =
+        "SIGHUP: nothing is changed: the switch was started without a configuration file";
+    assert!(log.contains(expected), "{log}");
+}
+
+#[test]
+fn a_hang_up_without_a_terminal_has_the_switch_read_its_file_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    let (control, file) = (path("control.sock"), path("ringway.toml"));
+    // Written as editors and package managers do.
+    let write = |text: &str| {
+        std::fs::write(path("new"), text).unwrap();
+        std::fs::rename(path("new"), &file).unwrap();
+    };
+    write("[ports.a]\ndevice = \"null:\"\n");
+    let mut switch =
+        Running::start(dir.path(), &["switch", "--config", &file, "--control", &control]);
+    switch.wait_for("ready");
+    let version = || {
+        let output = support::run(&["config", "show", "--json", "--control", &control]);
+        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        value["version"].as_u64().unwrap()
+    };
+    write("[ports.b]\ndevice = \"null:\"\nmtu = 9000\n");
+    switch.send(Signal::HUP);
+    while version() < 2 {}
+    let ports = support::run(&["show", "ports", "--json", "--control", &control]);
+    let ports: serde_json::Value = serde_json::from_slice(&ports.stdout).unwrap();
+    assert_eq!(
+        (&ports["ports"][0]["name"], &ports["ports"][0]["mtu"]),
+        (&"b".into(), &9000.into())
+    );
+    // A mistake changes nothing.
+    write("[ports.b]\ndevice = \"nul:\"\n");
+    switch.send(Signal::HUP);
+    assert_eq!((version(), version()), (2, 2));
+    assert_eq!(switch.storm(&[Signal::TERM]).code(), Some(0));
+    let log = switch.log();
+    assert!(log.contains("port a removed: null:") && log.contains("ringway.toml:2: "), "{log}");
 }

@@ -1,6 +1,7 @@
 //! Requests and responses of the control socket; `docs/control-protocol.md` is their reference.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -34,10 +35,27 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         workers: Vec<usize>,
     },
+    /// Changes settings of a port while it carries frames.
+    PortSet {
+        /// Its name.
+        name: String,
+        /// The settings, by their keys in the configuration file; `null` is the default.
+        settings: serde_json::Map<String, Value>,
+    },
     /// Disconnects a port and closes it, or detaches a vDPA device.
     PortDel {
         /// Its name.
         name: String,
+    },
+    /// What the switch is to be.
+    ConfigShow {},
+    /// In what that differs from the file and the command line.
+    ConfigDiff {},
+    /// Reads the configuration file again.
+    Reload {
+        /// Whether what commands have changed is changed back.
+        #[serde(default)]
+        exact: bool,
     },
     /// Adds a static entry to the forwarding database.
     FdbAdd {
@@ -83,6 +101,50 @@ pub struct Added {
     pub moved_from: Option<String>,
 }
 
+/// Answer to [`Request::ConfigShow`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Config {
+    /// How often it has been changed.
+    pub version: u64,
+    /// Path of the configuration file, if there is one.
+    pub file: Option<PathBuf>,
+    /// Names of the ports and vDPA devices that are on the command line.
+    pub arguments: Vec<String>,
+    /// The desired state, in the form of the file.
+    pub state: daemon::State,
+    /// What cannot be opened yet.
+    pub waiting: Vec<WaitingDevice>,
+}
+
+/// A port or vDPA device that cannot be opened yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WaitingDevice {
+    /// Its name.
+    pub name: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Answer to [`Request::ConfigDiff`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConfigDiff {
+    /// What would have to be changed to have the switch be what file and command line say.
+    pub changes: Vec<String>,
+    /// What of it takes a new start.
+    pub restart: Vec<String>,
+}
+
+/// Answer to [`Request::Reload`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// How often the state has been changed, by now.
+    pub version: u64,
+    /// What was changed.
+    pub changes: Vec<String>,
+    /// What cannot be opened yet.
+    pub waiting: Vec<WaitingDevice>,
+}
+
 /// Answer to [`Request::Info`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Info {
@@ -120,6 +182,8 @@ pub struct Port {
     pub mac: String,
     /// Largest payload in bytes.
     pub mtu: u16,
+    /// Whether the operator has it in service.
+    pub enabled: bool,
     /// Number of receive queues.
     pub rx_queues: usize,
     /// Number of transmit queues.

@@ -1,0 +1,190 @@
+//! The command line of what changes a running switch.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use packet::MacAddr;
+
+use super::{ControlArgs, number, parse_port, parse_switch};
+use crate::config::Named;
+
+/// Arguments of `ringway port`.
+#[derive(Clone, Debug, Args)]
+pub struct PortArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: PortAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway port` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum PortAction {
+    /// Open a port and connect it to the switch.
+    Add {
+        /// Its name and its device.
+        #[arg(value_name = "NAME=DEVICE", value_parser = parse_port)]
+        port: Named,
+        /// Largest payload in bytes [default: the device's own].
+        #[arg(long, value_name = "BYTES", value_parser = number::<u16>(..))]
+        mtu: Option<u16>,
+        /// Workers that poll its receive queues, by number, in turn [default: spread evenly].
+        #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number::<usize>(..))]
+        workers: Vec<usize>,
+        /// Write it to the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+    /// Change the settings of a port while it carries frames.
+    Set {
+        /// Its name.
+        name: String,
+        /// What to change.
+        #[command(flatten)]
+        settings: PortSettings,
+        /// Write it to the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+    /// Disconnect a port and close it.
+    Del {
+        /// Its name.
+        name: String,
+        /// Take it from the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+}
+
+/// Arguments of `ringway fdb`.
+#[derive(Clone, Debug, Args)]
+pub struct FdbArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: FdbAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway fdb` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum FdbAction {
+    /// Add a static entry: it neither ages nor moves.
+    Add {
+        /// The station's address.
+        mac: MacAddr,
+        /// The port that it is behind.
+        port: String,
+        /// The VLAN; 0 for untagged frames.
+        #[arg(long, value_name = "ID", default_value = "0", value_parser = number(0_u16..=4094))]
+        vlan: u16,
+        /// Write it to the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+    /// Remove an entry.
+    Del {
+        /// The station's address.
+        mac: MacAddr,
+        /// The VLAN; 0 for untagged frames.
+        #[arg(long, value_name = "ID", default_value = "0", value_parser = number(0_u16..=4094))]
+        vlan: u16,
+        /// Take it from the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+    /// Remove all learned entries.
+    Flush {
+        /// Only those of this port.
+        #[arg(long, value_name = "NAME")]
+        port: Option<String>,
+    },
+}
+
+/// Settings of a port; `default` takes one back.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct PortSettings {
+    /// Largest payload in bytes, or default: the device's own.
+    #[arg(long, value_name = "BYTES|default", value_parser = or_default(number::<u16>(..)))]
+    pub mtu: Option<OrDefault<u16>>,
+    /// Workers that poll its receive queues, by number, in turn, or default: spread evenly.
+    #[arg(long, value_name = "N,..|default", value_parser = or_default(parse_workers))]
+    pub workers: Option<OrDefault<Vec<usize>>>,
+    /// How often frames are offered again to a port that is full.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(0..=switch::MAX_TX_RETRIES)))]
+    pub tx_retries: Option<OrDefault<u32>>,
+    /// Whether frames go in and out; off keeps the device open.
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub enabled: Option<bool>,
+}
+
+/// A value of a setting, or `None` for its default.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrDefault<T>(pub Option<T>);
+
+fn or_default<T>(
+    parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
+) -> impl Fn(&str) -> Result<OrDefault<T>, String> + Clone + Send + Sync + 'static {
+    move |text| match text {
+        "default" => Ok(OrDefault(None)),
+        text => match parse(text) {
+            Ok(value) => Ok(OrDefault(Some(value))),
+            Err(expected) => Err(format!("{expected}, or default")),
+        },
+    }
+}
+
+fn parse_workers(text: &str) -> Result<Vec<usize>, String> {
+    let workers = text.split(',').map(|number| number.trim().parse().ok());
+    workers
+        .collect::<Option<_>>()
+        .ok_or_else(|| "expected numbers of workers, as in 0,1".to_owned())
+}
+
+/// Arguments of `ringway config`.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway config` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Check a configuration file; opens nothing. Exit status 2 if it is wrong.
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// Show what a running switch is to be, as a file that would make it so.
+    Show {
+        /// Print JSON; its fields are described in docs/control-protocol.md.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show in what a running switch differs from its file and command line.
+    Diff,
+}
+
+/// Arguments of `ringway reload`.
+#[derive(Clone, Debug, Args)]
+pub struct ReloadArgs {
+    /// Have the switch be what the file says, whatever commands have changed since.
+    #[arg(long)]
+    pub exact: bool,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}

@@ -1,0 +1,200 @@
+//! What a running switch is to be: read again, changed, compared and saved.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "test code outside of test functions"
+)]
+
+mod support;
+
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+use support::{Switch, refusal, run};
+
+const FILE: &str = "\
+# Rack 7
+[fdb]
+ageing = 60   # short
+
+[ports.a]
+device = \"null:\"   # nothing
+addresses = [\"52:54:00:00:00:01\"]
+
+[ports.b]
+device = \"null:\"
+";
+
+struct Bench {
+    switch: Switch,
+    file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn start(more: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ringway.toml");
+        fs::write(&file, FILE).unwrap();
+        let args = [&["--config", file.to_str().unwrap()], more].concat();
+        Self { switch: Switch::start(dir.path(), &args), file, _dir: dir }
+    }
+
+    fn write(&self, text: &str) {
+        fs::write(&self.file, text).unwrap();
+    }
+
+    fn text(&self) -> String {
+        fs::read_to_string(&self.file).unwrap()
+    }
+
+    fn failure(&self, args: &[&str]) -> String {
+        let output = self.switch.ask(args);
+        assert!(!output.status.success(), "{args:?}: {output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    }
+
+    /// Name, MTU and whether it is in service, of each port.
+    fn ports(&self) -> Vec<(String, u64, bool)> {
+        let ports = self.switch.show("ports");
+        let port = |port: &Value| {
+            let name = port["name"].as_str().unwrap().to_owned();
+            (name, port["mtu"].as_u64().unwrap(), port["enabled"].as_bool().unwrap())
+        };
+        ports["ports"].as_array().unwrap().iter().map(port).collect()
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.ports().into_iter().map(|(name, ..)| name).collect()
+    }
+}
+
+#[test]
+fn a_file_that_is_read_again_changes_what_it_says_otherwise_and_nothing_else() {
+    let bench = Bench::start(&["--port", "up=null:"]);
+    assert_eq!(bench.switch.tell(&["reload"]), "nothing has changed\n");
+    bench.switch.tell(&["port", "add", "late=null:"]);
+    bench.switch.tell(&["port", "set", "b", "--mtu", "9000"]);
+    bench.write(&FILE.replace("ageing = 60", "ageing = 30").replace("[ports.a]", "[ports.c]"));
+    let diff = bench.switch.tell(&["config", "diff"]);
+    let expected = "fdb: ageing 60 -> 30\nport b: mtu 9000 -> default\nport a removed: null:\n\
+                    port late removed: null:\nport c added: null:\n";
+    assert_eq!(diff, expected);
+    let done = bench.switch.tell(&["reload"]);
+    assert_eq!(done, "fdb: ageing 60 -> 30\nport a removed: null:\nport c added: null:\n");
+    assert_eq!(bench.names(), ["b", "c", "late", "up"]);
+    assert_eq!(bench.ports()[0].1, 9000, "what a command has set stays");
+    let fdb = bench.switch.show("fdb");
+    assert_eq!((&fdb["ageing_seconds"], &fdb["entries"][0]["port"]), (&30.into(), &"c".into()));
+    bench.switch.tell(&["reload", "--exact"]);
+    assert_eq!(
+        (bench.names(), bench.ports()[0].1),
+        (vec!["b".into(), "c".into(), "up".into()], 1500)
+    );
+    let same = "the switch is what its file and command line say\n";
+    assert_eq!(bench.switch.tell(&["config", "diff"]), same);
+}
+
+#[test]
+fn a_file_that_cannot_be_applied_changes_nothing() {
+    let bench = Bench::start(&[]);
+    for (text, expected) in [
+        ("workers = 2\n[fdb]\nsize = 9\n", "'workers' stays 1, 'fdb.size' stays 65536"),
+        ("[ports.a]\ndevice = \"null:\"\nmtu = 3\n", "port 'a': null port"),
+        (
+            "[ports.a]\ndevice = \"null:\"\nmtuu = 3\n",
+            "ringway.toml:3: unknown key 'mtuu'; did you",
+        ),
+        ("[ports.a]\ndevice = \"tap:x\"\n", "--allow-port tap"),
+    ] {
+        bench.write(text);
+        let error = bench.failure(&["reload"]);
+        assert!(error.contains(expected), "{text}: {error}");
+        assert_eq!(bench.names(), ["a", "b"]);
+    }
+    bench.write("workers = 2\n");
+    let diff = bench.switch.tell(&["config", "diff"]);
+    assert!(diff.contains("workers 1 -> 2, which takes a new start"), "{diff}");
+    let dir = tempfile::tempdir().unwrap();
+    let bare = Switch::start(dir.path(), &["--port", "a=null:"]);
+    let error = String::from_utf8(bare.ask(&["reload"]).stderr).unwrap();
+    assert!(error.contains("without a configuration file"), "{error}");
+    let add = bare.ask(&["port", "add", "b=null:", "--save"]);
+    assert!(String::from_utf8(add.stderr).unwrap().contains("without a configuration file"));
+    assert_eq!(bare.show("ports")["ports"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn changes_are_saved_in_the_file_with_its_comments() {
+    let bench = Bench::start(&["--port", "up=null:"]);
+    let set = ["port", "set", "a", "--mtu", "9000", "--enabled", "off", "--save"];
+    assert!(bench.switch.tell(&set).starts_with("port a changed\nsaved in "));
+    assert_eq!(bench.ports()[0], ("a".to_owned(), 9000, false));
+    let text = bench.text();
+    for kept in ["# Rack 7", "ageing = 60   # short", "device = \"null:\"   # nothing"] {
+        assert!(text.contains(kept), "{text}");
+    }
+    assert!(text.contains("mtu = 9000") && text.contains("enabled = false"), "{text}");
+    bench.switch.tell(&["port", "add", "c=null:,queues=2", "--save"]);
+    bench.switch.tell(&["fdb", "add", "52:54:00:00:00:01", "c", "--save"]);
+    bench.switch.tell(&["fdb", "add", "52:54:00:00:00:09", "b", "--vlan", "7", "--save"]);
+    bench.switch.tell(&["port", "set", "a", "--mtu", "default", "--enabled", "on", "--save"]);
+    let text = bench.text();
+    assert!(text.contains("[ports.c]\ndevice = \"null:,queues=2\""), "{text}");
+    assert!(text.contains("52:54:00:00:00:09 vlan 7") && !text.contains("mtu"), "{text}");
+    bench.switch.tell(&["fdb", "del", "52:54:00:00:00:01", "--save"]);
+    bench.switch.tell(&["port", "del", "b", "--save"]);
+    assert!(!bench.text().contains("52:54:00") && !bench.text().contains("[ports.b]"));
+    // The file says what runs.
+    assert_eq!(bench.switch.tell(&["reload"]), "nothing has changed\n");
+    let same = "the switch is what its file and command line say\n";
+    assert_eq!(bench.switch.tell(&["config", "diff"]), same);
+    let error = bench.failure(&["port", "del", "up", "--save"]);
+    assert!(error.contains("'up' is on the command line"), "{error}");
+    assert!(bench.names().contains(&"up".to_owned()));
+}
+
+#[test]
+fn what_a_switch_is_to_be_is_shown_as_a_file() {
+    let bench = Bench::start(&["--port", "up=null:,queues=2"]);
+    let shown = bench.switch.tell(&["config", "show"]);
+    let copy = bench.file.with_file_name("copy.toml");
+    fs::write(&copy, &shown).unwrap();
+    for expected in ["ageing = 60", "[ports.up]", "idle-after = 100", "52:54:00:00:00:01"] {
+        assert!(shown.contains(expected), "{shown}");
+    }
+    let good = run(&["config", "check", copy.to_str().unwrap()]);
+    assert!(good.status.success(), "{good:?}");
+    assert!(String::from_utf8(good.stdout).unwrap().contains("good; ports: a, b, up;"));
+    let json = String::from_utf8(bench.switch.ask(&["config", "show", "--json"]).stdout).unwrap();
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["version"], &json["arguments"][0]), (&1.into(), &"up".into()));
+    assert_eq!(json["file"], bench.file.to_str().unwrap());
+    fs::write(&copy, "[ports.a]\ndevice = \"nul:\"\n").unwrap();
+    let (code, message) = refusal(&["config", "check", copy.to_str().unwrap()]);
+    assert_eq!(code, Some(2), "{message}");
+    assert!(message.contains("copy.toml:2: port 'a'"), "{message}");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused_by_name() {
+    let bench = Bench::start(&[]);
+    for (args, expected) in [
+        (&["port", "set", "c", "--mtu", "1500"][..], "no port 'c'"),
+        (&["port", "set", "a", "--mtu", "3"], "null port"),
+        (&["port", "set", "a", "--mtu", "x"], "expected a whole number, or default"),
+        (&["port", "set", "a", "--workers", "1"], "there is no worker 1"),
+        (&["port", "set", "a", "--workers", "0,x"], "expected numbers of workers"),
+        (&["port", "set", "a", "--enabled", "maybe"], "expected on or off"),
+        (&["port", "set", "a"], "--mtu"),
+    ] {
+        let error = bench.failure(args);
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+    bench.switch.tell(&["port", "set", "a", "--workers", "0", "--tx-retries", "3"]);
+    bench.switch.tell(&["port", "set", "a", "--workers", "default", "--tx-retries", "default"]);
+    assert_eq!(bench.switch.show("workers")["workers"][0]["queues"].as_array().unwrap().len(), 2);
+}
