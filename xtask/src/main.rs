@@ -16,6 +16,9 @@ mod fuzz;
 mod hostile;
 /// Instructions per frame, which must not grow unnoticed.
 mod instructions;
+/// Which crate may use which.
+#[cfg(test)]
+mod layers;
 /// Every order of threads, by loom.
 mod models;
 /// What Debian's packages and the kernel must provide for the peers of the tests.

@@ -1,5 +1,18 @@
 //! From a device string to an open port, whatever drives it.
 //!
+//! ```
+//! use drivers::Drivers;
+//!
+//! // Frames from nowhere go to nobody.
+//! let drivers = Drivers::new();
+//! let mut from = drivers::open("in", "null:rx=on,size=64", &drivers)?;
+//! let mut to = drivers::open("out", "null:", &drivers)?;
+//! let burst = from.rx[0].rx_burst(32);
+//! assert_eq!(burst.frames().len(), 32);
+//! assert_eq!(to.tx[0].tx_burst(burst.frames()), 32);
+//! # Ok::<(), ethdev::Error>(())
+//! ```
+//!
 //! Drivers of network cards, of virtio devices and of interfaces of the host are crates of their
 //! own, which know nothing of each other: `igb`, `virtio_net`, `host`. Each is a line in the table
 //! of [`open`](mod@open), as are the kinds of ports that are here:

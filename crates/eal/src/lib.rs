@@ -1,5 +1,22 @@
 //! Environment: workers on cores, clock, shared memory, and what they need from the kernel.
 //!
+//! ```
+//! use eal::Workers;
+//!
+//! let mut workers = Workers::new()?;
+//! workers.start("poller", None, |context| {
+//!     let mut rounds = 0_u64;
+//!     while !context.should_stop() {
+//!         rounds += 1; // Poll queues here.
+//!     }
+//!     assert!(rounds > 0);
+//! })?;
+//! # std::thread::sleep(std::time::Duration::from_millis(10));
+//! workers.stop();
+//! assert!(workers.join().iter().all(|exit| exit.panic.is_none()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`access`]: who may connect to a socket in the file system
 //! - `aio`: signalling an eventfd without waiting, by asynchronous I/O
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions

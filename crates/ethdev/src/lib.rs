@@ -1,5 +1,17 @@
 //! The device API: one interface for every kind of port.
 //!
+//! ```
+//! use ethdev::DeviceSpec;
+//!
+//! // How a driver reads its device string: what it does not know is an error that says so.
+//! let mut spec: DeviceSpec = "tap:tap0,queues=2,colour=red".parse()?;
+//! assert_eq!((spec.driver(), spec.target()), ("tap", "tap0"));
+//! let queues: u16 = spec.take_number("queues", 1, &(1..=16))?;
+//! assert_eq!(queues, 2);
+//! assert!(spec.finish("queues").unwrap_err().to_string().contains("colour"));
+//! # Ok::<(), ethdev::Error>(())
+//! ```
+//!
 //! - [`queue`]: receive and transmit queues, owned by the worker that polls them
 //! - [`shared`]: a transmit queue that several workers use in turns
 //! - [`tx_buffer`]: packets that wait until there is a burst of them

@@ -1,5 +1,13 @@
 //! Interfaces of the host kernel as ports.
 //!
+//! ```no_run
+//! // Frames that anybody sends on eth0; to nobody, so they are dropped when the burst ends.
+//! let mut port = host::af_packet::open("uplink", "af-packet:eth0".parse()?)?;
+//! let burst = port.rx[0].rx_burst(32);
+//! println!("{} frames", burst.frames().len());
+//! # Ok::<(), ethdev::Error>(())
+//! ```
+//!
 //! - [`af_xdp`]: an interface by AF_XDP sockets, the fast way to a NIC that stays with the kernel
 //! - [`af_packet`]: an interface by packet sockets, which works with any
 //! - [`tap`]: a TAP interface, by which the host itself takes part

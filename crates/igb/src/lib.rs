@@ -1,5 +1,15 @@
 //! The driver of Intel's 82576 and its siblings, polled from user space over VFIO or UIO.
 //!
+//! ```no_run
+//! use eal::pci::Spaces;
+//!
+//! let spaces = Spaces::default();
+//! let mut port = igb::open("port0", "igb:0000:01:00.0,queues=2".parse()?, &spaces)?;
+//! let burst = port.rx[0].rx_burst(32);
+//! println!("{} frames", burst.frames().len());
+//! # Ok::<(), ethdev::Error>(())
+//! ```
+//!
 //! - `options`: what the device string can say
 //! - `devices`: the devices there are, and how they differ
 //! - `registers`, `descriptors`: what the datasheet defines

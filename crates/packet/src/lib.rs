@@ -1,5 +1,21 @@
 //! Packets: borrowed frames, owned packets and their pools, header views, checksums.
 //!
+//! ```
+//! use packet::headers::{EtherType, Ethernet};
+//! use packet::{MacAddr, builder::FrameBuilder};
+//!
+//! let [here, there] = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2])];
+//! let frame = FrameBuilder::new(here, there)
+//!     .ip([10, 0, 0, 1], [10, 0, 0, 2])
+//!     .udp(4000, 53)
+//!     .payload(b"ping")
+//!     .build()?;
+//! let ethernet = Ethernet::parse(&frame).ok_or("too short")?;
+//! assert_eq!(ethernet.destination(), there);
+//! assert_eq!(ethernet.ether_type(), EtherType::IPV4);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`builder`]: whole frames with correct checksums, for tests and generators
 //! - [`checksum`]: the Internet checksum
 //! - `copy`: copies of few bytes

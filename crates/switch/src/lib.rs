@@ -1,5 +1,19 @@
 //! The virtual switch: forwarding database and data path.
 //!
+//! ```
+//! use switch::{PortOptions, Switch, SwitchConfig};
+//!
+//! # let folder = tempfile::tempdir()?;
+//! let switch = Switch::start(&SwitchConfig::default())?;
+//! for name in ["vm1", "vm2"] {
+//!     let socket = folder.path().join(name);
+//!     switch.open_port(name, &format!("vhost-user:{}", socket.display()), &PortOptions::default())?;
+//! }
+//! assert_eq!(switch.ports().len(), 2);
+//! switch.shutdown();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: the forwarding database, shared by all workers

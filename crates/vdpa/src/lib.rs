@@ -1,5 +1,15 @@
 //! vDPA: devices that serve a guest's rings themselves, behind a vhost-user socket.
 //!
+//! ```no_run
+//! use vdpa::attach::AttachOptions;
+//!
+//! // Virtio hardware serves the guest behind the socket; no frame passes through this process.
+//! let device = vdpa::open("virtio-pci:0000:01:00.0")?;
+//! let attached = vdpa::attach::attach("/run/vm1.sock", AttachOptions::default(), device)?;
+//! println!("{} queue pairs", attached.queue_pairs());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! The front-end sees an ordinary vhost-user back-end. Its messages come to us, its frames do
 //! not: the device reads and writes the guest's rings and buffers by DMA.
 //!

@@ -1,5 +1,27 @@
 //! vhost-user and VDUSE: protocols, sessions, and the device side of virtio-net.
 //!
+//! A network device behind a socket: what its guest sends is received here.
+//!
+//! ```
+//! use ethdev::{QueueStats, RxQueue};
+//! use vhost::control::{ControlThread, SocketOptions};
+//! use vhost::net::NetDevice;
+//!
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("vm1.sock");
+//! let device = NetDevice::new("vm1", 1)?;
+//! let receivers = device.receivers().into_iter();
+//! let mut queues: Vec<RxQueue> =
+//!     receivers.map(|ring| RxQueue::new(Box::new(ring), QueueStats::default().into())).collect();
+//!
+//! let control = ControlThread::start()?;
+//! let socket = control.add_server(&path, SocketOptions::default(), Box::new(device))?;
+//! // No guest has come yet.
+//! assert!(queues.iter_mut().all(|queue| queue.rx_burst(32).frames().is_empty()));
+//! socket.remove();
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`backend`]: what a device does behind a session
 //! - [`call`]: how a device notifies its driver
 //! - [`connection`]: messages and file descriptors over a Unix stream, never waiting

@@ -1,5 +1,16 @@
 //! The driver of virtio network devices.
 //!
+//! ```
+//! # let folder = tempfile::tempdir()?;
+//! # let path = folder.path().join("back-end.sock");
+//! // The link comes up when somebody serves the socket, now or later.
+//! let spec = format!("virtio-user:{},queues=2", path.display()).parse()?;
+//! let port = virtio_net::user::open("port0", spec, &eal::Access::default())?;
+//! assert_eq!((port.rx.len(), port.tx.len()), (2, 2));
+//! assert!(!port.port.control().link().up);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! - [`pci`]: a device on the PCI bus
 //! - [`user`]: a back-end behind a vhost-user socket
 //!

@@ -1,5 +1,14 @@
 //! Virtio: what both sides of a virtqueue need, without any transport.
 //!
+//! ```
+//! use virtio::Features;
+//!
+//! // A session uses what both sides know (virtio 1.3, section 2.2).
+//! let offered = Features::VERSION_1 | Features::EVENT_IDX | Features::RING_PACKED;
+//! let agreed = offered & (Features::VERSION_1 | Features::EVENT_IDX | Features::IN_ORDER);
+//! assert_eq!(agreed, Features::VERSION_1 | Features::EVENT_IDX);
+//! ```
+//!
 //! - [`device`]: the device side of virtqueues
 //! - [`dirty`]: the log of written pages, for live migration
 //! - [`driver`]: the driver side of virtqueues
