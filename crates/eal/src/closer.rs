@@ -13,6 +13,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::mem::Map;
+use crate::ringer::Ringer;
 
 /// Files of one peer that may wait to be closed before nothing more is taken from it.
 pub const MAX_FILES: usize = 256;
@@ -38,6 +39,8 @@ pub struct Closer(Arc<Shared>);
 struct Shared {
     work: Mutex<Work>,
     more: Condvar,
+    /// Signals the peer's eventfds.
+    ringer: Ringer,
 }
 
 #[derive(Debug, Default)]
@@ -73,6 +76,11 @@ impl Closer {
     pub fn is_done(&self) -> bool {
         let work = self.lock();
         work.files == 0 && work.events == 0 && work.mappings == 0
+    }
+
+    /// What signals eventfds of the same peer.
+    pub(crate) fn ringer(&self) -> &Ringer {
+        &self.0.ringer
     }
 
     /// Closes `file`, soon.

@@ -57,6 +57,7 @@ pub mod mem;
 pub mod netlink;
 pub mod pci;
 pub mod peer_event;
+mod ringer;
 pub mod sandbox;
 pub mod sigbus;
 pub mod signals;

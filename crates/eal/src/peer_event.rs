@@ -83,14 +83,14 @@ impl PeerEvent {
         Ok(Self { file: Arc::new(fd.into_event()), aio })
     }
 
-    /// Signals it. That its count is at its end is no error: whoever waits for it wakes up anyway.
+    /// Signals it, or has a thread of the peer's do so where that takes long. That its count is at its end is no error: whoever waits for it wakes up anyway.
     ///
     /// # Errors
     ///
     /// None that a peer could cause.
     #[inline]
     pub fn signal(&self) -> io::Result<()> {
-        self.aio.signal(self.file.as_fd())
+        self.file.closer().ringer().signal(self.aio, &self.file)
     }
 
     /// Makes it not signalled, and returns whether it was, without waiting (`RWF_NOWAIT`): for

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use rustix::event::{EventfdFlags, epoll, eventfd};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{Case, Heard, May};
 use crate::attack::{Attack, SIZE};
@@ -16,6 +17,9 @@ use crate::frontend::{RX, Setup, TX};
 use crate::fuse::Never;
 use crate::message::{number, request};
 use crate::ring::Format;
+
+/// Most that wait for an eventfd.
+const CROWD: usize = 250_000;
 
 /// Runs `call` on a thread of its own and returns when that waits for the page.
 fn hang(call: impl FnOnce() + Send + 'static) -> Result<()> {
@@ -88,7 +92,38 @@ fn last_copies(attack: &Attack) -> Result<Heard> {
     Ok(Heard::on(&scene.frontend.wire))
 }
 
+/// Has as many wait for the call eventfds as this process may have files open.
+fn crowd(attack: &Attack) -> Result<Heard> {
+    // A service of systemd may have half a million.
+    let most = Some(CROWD as u64 + 1000);
+    if setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most }).is_err() {
+        let most = getrlimit(Resource::Nofile).maximum;
+        setrlimit(Resource::Nofile, Rlimit { current: most, maximum: most })?;
+    }
+    let mut scene = attack.scene(&Setup::new(Format::Split, SIZE))?;
+    let set = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+    let mut crowd = Vec::new();
+    while crowd.len() < CROWD {
+        let Ok(copy) = scene.frontend.rings[RX].call.try_clone() else { break };
+        epoll::add(&set, &copy, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+        crowd.push(copy);
+    }
+    for _ in 0..8 {
+        for id in 8..200 {
+            let buffer = scene.receive_buffer(id);
+            scene.rx().offer_chain(&[buffer]);
+        }
+        for _ in 0..48 {
+            scene.witness_sends(4);
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        while scene.rx().used().is_some() {}
+    }
+    Ok(Heard::on(&scene.frontend.wire))
+}
+
 pub const CASES: &[Case] = &[
+    Case::wire("held/crowd", May::Serve, "250,000 wait for a call eventfd", crowd),
     Case::wire("held/channel", May::Serve, "a channel that another thread reads for ever", |a| {
         let never = Never::new()?;
         let mut frontend = a.running()?;

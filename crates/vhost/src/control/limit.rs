@@ -1,4 +1,4 @@
-//! Log lines that a peer can cause, held to a bearable number.
+//! What a peer can cause, held to a bearable number: log lines, files that we make for it.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,17 +9,46 @@ const BURST: u32 = 10;
 /// After this, one more may come.
 const REFILL: Duration = Duration::from_secs(1);
 
+/// So many of something at once, and one more after each pause from then on.
+#[derive(Debug)]
+pub(crate) struct Allowance {
+    most: u32,
+    pause: Duration,
+    left: u32,
+    refilled: Instant,
+}
+
+impl Allowance {
+    /// `most` at once, and one more after each `pause`, which is not 0.
+    pub(crate) const fn new(most: u32, pause: Duration, now: Instant) -> Self {
+        Self { most, pause, left: most, refilled: now }
+    }
+
+    /// Takes one, if there is one.
+    pub(crate) fn take(&mut self, now: Instant) -> bool {
+        let passed = now.saturating_duration_since(self.refilled).as_millis();
+        let more = passed.checked_div(self.pause.as_millis()).unwrap_or(0);
+        if more > 0 {
+            let more = u32::try_from(more).unwrap_or(u32::MAX);
+            self.left = self.left.saturating_add(more).min(self.most);
+            self.refilled = now;
+        }
+        let left = self.left.checked_sub(1);
+        self.left = left.unwrap_or(0);
+        left.is_some()
+    }
+}
+
 /// Decides which of many log lines are written: ten at once, and one per second from then on.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
-    left: u32,
-    refilled: Instant,
+    lines: Allowance,
     suppressed: u64,
 }
 
 impl LogLimit {
-    pub(crate) fn new(now: Instant) -> Self {
-        Self { left: BURST, refilled: now, suppressed: 0 }
+    pub(crate) const fn new(now: Instant) -> Self {
+        Self { lines: Allowance::new(BURST, REFILL, now), suppressed: 0 }
     }
 
     /// As [`admit`](Self::admit), now; the number, for a field of the line, only if there is one.
@@ -29,16 +58,10 @@ impl LogLimit {
 
     /// Whether a line may be written now; if so, how many were not since the last one.
     pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
-        let refills = now.saturating_duration_since(self.refilled).as_secs() / REFILL.as_secs();
-        if let refills @ 1.. = u32::try_from(refills).unwrap_or(u32::MAX) {
-            self.left = self.left.saturating_add(refills).min(BURST);
-            self.refilled = now;
-        }
-        let Some(left) = self.left.checked_sub(1) else {
+        if !self.lines.take(now) {
             self.suppressed = self.suppressed.saturating_add(1);
             return None;
-        };
-        self.left = left;
+        }
         Some(std::mem::take(&mut self.suppressed))
     }
 }

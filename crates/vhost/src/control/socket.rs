@@ -12,12 +12,13 @@ use eal::{Closer, Epoll, PeerFd};
 use super::answers::Readers;
 use super::channel::{Channel, ChannelError};
 use super::endpoint::{Listener, connect};
-use super::limit::LogLimit;
+use super::limit::{Allowance, LogLimit};
 use super::member::Member;
 use super::retry::Retry;
 use super::watch::{Source, Watcher};
 use crate::connection::{Connection, ConnectionError};
 use crate::inband::Notifications;
+use crate::protocol::InflightRegion;
 use crate::protocol::Payload;
 use crate::protocol::message::table_payload;
 use crate::session::{Device, Reply, Session, SessionError};
@@ -28,6 +29,12 @@ const BURST: usize = 16;
 /// Time after which it is the others' turn, when the message at hand is done: some take a while,
 /// since the workers have to let go of every ring first.
 const TURN: Duration = Duration::from_millis(2);
+
+/// Regions for records of chains in flight that a port makes at once: a front-end needs one.
+const REGIONS: u32 = 16;
+
+/// After this, it makes one more.
+const REGION_PAUSE: Duration = Duration::from_secs(10);
 
 /// How long a socket whose connection cannot be accepted is left alone: for want of file
 /// descriptors, as a rule, which others have to close.
@@ -134,6 +141,9 @@ pub(super) struct Socket {
     closer: Closer,
     /// Threads that read its channels, and those of front-ends that have gone.
     readers: Readers,
+    /// Regions for records of chains in flight that are made for its front-ends: each is a file that
+    /// stays for as long as somebody has it, or has not read the answer that it came with.
+    regions: Allowance,
     log: LogLimit,
 }
 
@@ -176,6 +186,7 @@ impl Socket {
             link: None,
             closer: Closer::default(),
             readers: Readers::default(),
+            regions: Allowance::new(REGIONS, REGION_PAUSE, Instant::now()),
             log: LogLimit::new(Instant::now()),
         })
     }
@@ -393,9 +404,19 @@ impl Socket {
                 }
                 Some(Reply::Empty) => link.connection.send_reply_bytes(request, &[])?,
                 Some(Reply::LogBase(base)) => link.connection.send_reply(request, &base)?,
-                Some(Reply::Inflight(region)) => {
+                Some(Reply::Inflight(region)) if self.regions.take(begun) => {
                     let bytes = region.encode();
                     link.connection.send_reply_with(request, &bytes, attached.as_slice())?;
+                }
+                Some(Reply::Inflight(region)) => {
+                    // By which a back-end says that it keeps no records.
+                    let none = InflightRegion { size: 0, ..region };
+                    link.connection.send_reply_bytes(request, &none.encode())?;
+                    log!(
+                        self,
+                        warn,
+                        "a front-end gets no region for chains in flight: too many asked"
+                    );
                 }
                 Some(Reply::Userfault) => {
                     link.connection.send_reply_with(request, &[], attached.as_slice())?;

@@ -36,14 +36,15 @@ impl Frontend {
         let decode = |payload: &[u8], mut fds: ReplyFds| {
             let region = InflightRegion::decode(request, payload)?;
             match (fds.pop(), fds.len()) {
-                (Some(file), 0) => Ok(InflightFile { region, file }),
+                (Some(file), 0) => Ok(Some(InflightFile { region, file })),
+                (None, 0) if region.size == 0 => Ok(None),
                 (file, more) => {
                     let got = more + usize::from(file.is_some());
                     Err(ProtocolError::FdCount { request, got, expected: 1 })
                 }
             }
         };
-        let file = self.reply_with(&message, deadline, decode)?;
+        let Some(file) = self.reply_with(&message, deadline, decode)? else { return Ok(None) };
         if (file.region.rings, file.region.entries) != (rings, entries) {
             let InflightRegion { rings: other, entries: others, .. } = file.region;
             return Err(FrontendError::Reply {

@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 use eal::closer::MAX_FILES;
 
 use super::*;
-use crate::protocol::FrontendRequest;
+use crate::protocol::{FrontendRequest, InflightRegion, ProtocolFeatures};
 
 /// Another port on the control thread.
 fn neighbour(bench: &Bench) -> (SocketHandle, Peer) {
@@ -65,4 +65,33 @@ fn a_port_with_much_to_close_takes_no_front_end_until_it_is_closed() {
     assert_eq!(early.unwrap_err().kind(), ErrorKind::WouldBlock);
     drop(stuck);
     assert_eq!(next.reply(), FEATURES);
+}
+
+/// Asks for a region for records of chains in flight; gives the size in the answer.
+fn region(peer: &mut Peer) -> u64 {
+    let asked = InflightRegion { size: 0, offset: 0, rings: 2, entries: 256 };
+    peer.tell(&M::GetInflightFd(asked));
+    peer.stream.set_nonblocking(false).unwrap();
+    let mut header = [0; 12];
+    peer.stream.read_exact(&mut header).unwrap();
+    let mut payload = vec![0; Header::from_bytes(header).unwrap().size.try_into().unwrap()];
+    peer.stream.read_exact(&mut payload).unwrap();
+    InflightRegion::decode("TEST", &payload).unwrap().size
+}
+
+#[test]
+fn a_port_makes_few_files_for_front_ends_to_keep() {
+    let bench = Bench::server();
+    let mut sizes = Vec::new();
+    for _ in 0..4 {
+        let mut peer = bench.connect();
+        peer.tell(&M::SetProtocolFeatures(ProtocolFeatures::INFLIGHT_SHMFD.bits()));
+        sizes.extend(std::iter::repeat_with(|| region(&mut peer)).take(10));
+        drop(peer);
+        bench.expect(Event::Connected);
+        bench.expect(Event::Gone);
+    }
+    assert!(sizes[..16].iter().all(|size| *size > 0), "{sizes:?}");
+    // As many more as there were pauses.
+    assert!(sizes.iter().filter(|size| **size > 0).count() < 30, "{sizes:?}");
 }
