@@ -139,6 +139,23 @@ fn our_front_end_as_server_talks_to_vhost_clients() {
     }
 }
 
+/// DPDK asks for what it does not know of the translated memory, and forgets it when it likes.
+#[test]
+fn our_front_end_tells_dpdk_what_it_may_use() {
+    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    for set in ["packed=off", "packed=on"] {
+        let dir = tempfile::tempdir().unwrap();
+        let back = |n: u8| format!("net_vhost{n},iface={},iommu-support=1", socket(dir.path(), n));
+        let relay = Relay::new(back(0), back(1)).start(dir.path(), 1).unwrap();
+        let port = |n: u8| format!("p{n}=virtio-user:{},iommu=on,{set}", socket(dir.path(), n));
+        let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+        ringway.wait_links(&["p0", "p1"]).unwrap();
+        if let Err(error) = relay.forward() {
+            panic!("{set}: {error:?}\n{}", ringway.log());
+        }
+    }
+}
+
 /// Front-ends that die in full flow do not harm the switch nor those that come after them.
 #[test]
 fn a_testpmd_that_dies_is_replaced() {

@@ -415,7 +415,14 @@ fn a_front_end_over_a_socket_gets_the_device_until_it_goes() {
             let at = USER + 0x400 * u64::from(index);
             let addresses = (at, at + 0x100, at + 0x200);
             let (kick, call) = (kick.as_fd(), call.as_fd());
-            let ring = frontend::Ring { index, size: 16, base: 0, addresses, kick, call };
+            let ring = frontend::Ring {
+                index,
+                size: 16,
+                base: 0,
+                addresses,
+                kick: Some(kick),
+                call: Some(call),
+            };
             front.start_ring(&ring).unwrap();
             front.enable_ring(index, true).unwrap();
         }

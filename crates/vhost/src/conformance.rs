@@ -9,7 +9,7 @@ use arrayvec::ArrayVec;
 use virtio::Features;
 
 use crate::backend::Backend;
-use crate::frontend::{LISTENING, WANTED};
+use crate::frontend::{LISTENING, ON_REQUEST, WANTED};
 use crate::net::device::NetDevice;
 use crate::protocol::{
     BackendMessage, BackendRequest, FrontendRequest, ProtocolError, ProtocolFeatures,
@@ -152,7 +152,8 @@ fn protocol_features_are_as_the_table_says() {
         let feature = ProtocolFeatures::from_name(row.name).expect(row.name);
         assert_eq!(feature.bits(), 1 << bit, "{}", row.name);
         assert_eq!(row.backend, offered(feature), "{}", row.name);
-        let front_end = if (WANTED | LISTENING).contains(feature) { "yes" } else { "no" };
+        let front_end =
+            if (WANTED | LISTENING | ON_REQUEST).contains(feature) { "yes" } else { "no" };
         assert_eq!(row.frontend, front_end, "{}", row.name);
     }
 }

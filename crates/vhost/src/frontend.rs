@@ -4,6 +4,8 @@
 //! - [`channel`]: messages of the back-end
 //! - [`endpoint`]: how the two sides find each other: connect, or listen
 //! - [`error`]: what can go wrong
+//! - [`inband`]: notifications as messages
+//! - [`iommu`]: what of the shared memory the back-end may use
 //! - [`inflight`]: records of the back-end that outlive it
 //!
 //! Calls wait for the back-end, so they are for a control thread. None waits longer than the time
@@ -12,7 +14,9 @@
 pub mod channel;
 pub mod endpoint;
 pub mod error;
+pub mod inband;
 pub mod inflight;
+pub mod iommu;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,6 +27,7 @@ use eal::PeerFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use virtio::Features;
+use virtio::iotlb::Translation;
 
 pub use endpoint::Endpoint;
 pub use error::FrontendError;
@@ -48,6 +53,9 @@ pub(crate) const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
 pub(crate) const LISTENING: ProtocolFeatures = ProtocolFeatures::BACKEND_REQ
     .union(ProtocolFeatures::BACKEND_SEND_FD)
     .union(ProtocolFeatures::HOST_NOTIFIER);
+
+/// Those that a front-end makes use of which [wants](Frontend::want) them.
+pub(crate) const ON_REQUEST: ProtocolFeatures = ProtocolFeatures::INBAND_NOTIFICATIONS;
 
 /// Device status bits (virtio 1.3 section 2.1).
 mod status {
@@ -85,10 +93,10 @@ pub struct Ring<'fd> {
     /// Front-end addresses of descriptors, driver area (available ring) and device area (used
     /// ring).
     pub addresses: (u64, u64, u64),
-    /// What the driver signals.
-    pub kick: BorrowedFd<'fd>,
-    /// What the device signals.
-    pub call: BorrowedFd<'fd>,
+    /// What the driver signals; `None` where it sends [messages](Frontend::kick).
+    pub kick: Option<BorrowedFd<'fd>>,
+    /// What the device signals; `None` where it sends messages.
+    pub call: Option<BorrowedFd<'fd>>,
 }
 
 /// One session with a back-end.
@@ -97,7 +105,11 @@ pub struct Frontend {
     socket: String,
     timeout: Duration,
     cancel: Option<OwnedFd>,
+    /// Protocol features that are wanted beside the usual ones.
+    wanted: ProtocolFeatures,
     protocol: ProtocolFeatures,
+    /// What the back-end may use, where its addresses are translated.
+    translations: Vec<Translation>,
     listener: Option<Listener>,
     /// Where messages of the back-end come from, while it keeps to the protocol.
     channel: Option<Channel>,
@@ -127,8 +139,17 @@ impl Frontend {
             let socket = socket.clone();
             FrontendError::Connection { socket, request: "session start", source }
         })?;
-        let protocol = ProtocolFeatures::empty();
-        Ok(Self { connection, socket, timeout, cancel, protocol, listener: None, channel: None })
+        Ok(Self {
+            connection,
+            socket,
+            timeout,
+            cancel,
+            wanted: ProtocolFeatures::empty(),
+            protocol: ProtocolFeatures::empty(),
+            translations: Vec::new(),
+            listener: None,
+            channel: None,
+        })
     }
 
     /// Changes the time limit of each call and what cancels it.
@@ -154,8 +175,10 @@ impl Frontend {
         let mut queue_pairs = 1;
         if features.contains(Features::VHOST_USER_PROTOCOL) {
             let offered: u64 = self.ask(&FrontendMessage::GetProtocolFeatures)?;
-            let wanted = if self.listener.is_some() { WANTED | LISTENING } else { WANTED };
-            let protocol = ProtocolFeatures::from_bits_truncate(offered) & wanted;
+            let listening = self.listener.as_ref().map_or(ProtocolFeatures::empty(), |_| LISTENING);
+            let wanted = WANTED | listening | self.wanted;
+            let protocol =
+                inband::without_lonely(ProtocolFeatures::from_bits_truncate(offered) & wanted);
             // It is acknowledged by the rules before it, so the change comes after.
             self.tell(&FrontendMessage::SetProtocolFeatures(protocol.bits()))?;
             self.protocol = protocol;
@@ -296,13 +319,16 @@ impl Frontend {
         let (desc, avail, used) = ring.addresses;
         let state = |num| VringState { index, num };
         // CALL first, since DPDK makes a ring known by it; KICK last, since it starts the ring.
-        let call = VringFile { index: ring.index, fd: Some(ring.call) };
-        self.tell(&FrontendMessage::SetVringCall(call))?;
+        if let Some(fd) = ring.call {
+            let call = VringFile { index: ring.index, fd: Some(fd) };
+            self.tell(&FrontendMessage::SetVringCall(call))?;
+        }
         self.tell(&FrontendMessage::SetVringNum(state(ring.size.into())))?;
         self.tell(&FrontendMessage::SetVringBase(state(ring.base)))?;
         let addr = VringAddr { index, flags: 0, desc, used, avail, log: 0 };
         self.tell(&FrontendMessage::SetVringAddr(addr))?;
-        let kick = VringFile { index: ring.index, fd: Some(ring.kick) };
+        let Some(fd) = ring.kick else { return self.kick(ring.index) };
+        let kick = VringFile { index: ring.index, fd: Some(fd) };
         self.tell(&FrontendMessage::SetVringKick(kick))
     }
 
@@ -479,13 +505,13 @@ impl Frontend {
     }
 
     /// Looks, when the socket or the channel is readable outside of any call, what the back-end
-    /// has to say. It has nothing to say but on the channel, so this is the end of the session, or
-    /// a spurious wake-up.
+    /// has to say, and answers it. It has nothing to say but on the channel, so this is the end of
+    /// the session, or a spurious wake-up.
     ///
     /// # Errors
     /// When the back-end has closed the connection or sends what nobody asked for.
     pub fn check(&mut self) -> Result<(), FrontendError> {
-        self.serve_channel();
+        self.answer_misses()?;
         match self.connection.receive() {
             Ok(None) => Ok(()),
             Ok(Some(message)) => {

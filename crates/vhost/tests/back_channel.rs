@@ -13,9 +13,10 @@ use vhost::connection::Connection;
 use vhost::control::{ControlThread, SocketOptions};
 use vhost::frontend::{Frontend, FrontendError};
 use vhost::protocol::{
-    BackendMessage, FrontendMessage, Header, ProtocolFeatures, VringArea, VringState,
+    BackendMessage, FrontendMessage, Header, IotlbMessage, ProtocolFeatures, VringArea, VringState,
 };
 use virtio::Features;
+use virtio::iotlb::{Access, Translation};
 
 #[path = "../src/testing.rs"]
 mod testing;
@@ -131,6 +132,61 @@ fn receive(connection: &mut Connection) -> Option<(u32, bool, FrontendMessage<Pe
         }
         wait(connection);
     }
+}
+
+/// A question for what lies at `iova`, which is to be answered.
+fn ask(channel: &mut Connection, iova: u64) {
+    let (access, kind) = (3, IotlbMessage::MISS);
+    let miss = IotlbMessage { iova, access, kind, ..IotlbMessage::default() };
+    channel.send_backend_request(&BackendMessage::<OwnedFd>::Iotlb(miss), true).unwrap();
+}
+
+/// The answer, once it is there.
+fn answer(channel: &mut Connection) -> u64 {
+    loop {
+        wait(channel);
+        if let Some(message) = channel.receive().unwrap() {
+            assert!(message.header.is_reply());
+            return u64::from_ne_bytes(message.payload.try_into().unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_translation_is_told_before_the_question_for_it_is_answered() {
+    let (iova, len, user_addr) = (0x1000, 0x4000, 0x7000_0000);
+    let (done, is_done) = std::sync::mpsc::channel();
+    let stream = rude(move |connection, channel| {
+        // Within a call, of which the reply comes first.
+        ask(channel, iova + 0x2000);
+        let base = VringState { index: 0, num: 7 };
+        connection.send_reply(11, &base).unwrap();
+        let (number, needs_reply, message) = receive(connection).unwrap();
+        let FrontendMessage::IotlbMsg(update) = message else { panic!("{message:?}") };
+        assert!(needs_reply && channel.receive().unwrap().is_none(), "not answered yet");
+        let kind = IotlbMessage::UPDATE;
+        assert_eq!(update, IotlbMessage { iova, size: len, user_addr, access: 3, kind });
+        connection.send_reply(number, &0_u64).unwrap();
+        assert_eq!(answer(channel), 0);
+        // What is not there is answered at once; and what is refused is not there.
+        ask(channel, iova + len);
+        assert_eq!(answer(channel), 1);
+        ask(channel, iova);
+        let (number, ..) = receive(connection).unwrap();
+        connection.send_reply(number, &1_u64).unwrap();
+        assert_eq!(answer(channel), 1);
+        done.send(()).unwrap();
+    });
+    let (mut frontend, _) = frontend(stream, Duration::from_secs(10));
+    frontend.handshake().unwrap();
+    frontend.map(Translation { iova, len, user_addr, access: Access::all() }).unwrap();
+    assert_eq!(frontend.stop_ring(0).unwrap(), 7);
+    while is_done.try_recv().is_err() {
+        frontend.check().unwrap();
+        std::thread::yield_now();
+    }
+    frontend.unmap_all().unwrap();
+    assert!(!frontend.has_misses());
 }
 
 #[test]

@@ -294,8 +294,8 @@ fn a_session_from_beginning_to_end() {
         let (kick, call) = (EventFd::new().unwrap(), EventFd::new().unwrap());
         let size = 256;
         let addresses = (0x7000_0000, 0x7000_1000, 0x7000_2000);
-        let ring =
-            Ring { index: 1, size, base: 3, addresses, kick: kick.as_fd(), call: call.as_fd() };
+        let files = (Some(kick.as_fd()), Some(call.as_fd()));
+        let ring = Ring { index: 1, size, base: 3, addresses, kick: files.0, call: files.1 };
         frontend.start_ring(&ring).unwrap();
         if offered == OFFERED {
             frontend.enable_ring(1, true).unwrap();
@@ -363,8 +363,8 @@ fn a_refusal_is_told_by_the_name_of_the_message() {
         size: 16,
         base: 0,
         addresses: (0, 0, 0),
-        kick: kick.as_fd(),
-        call: call.as_fd(),
+        kick: Some(kick.as_fd()),
+        call: Some(call.as_fd()),
     };
     let error = frontend.start_ring(&ring).unwrap_err();
     assert!(matches!(error, FrontendError::Refused { .. }), "{error:?}");

@@ -133,6 +133,12 @@ impl Lanes {
         Ok(Self { rx: rx.collect::<Result<_, _>>()?, tx: tx.collect::<Result<_, _>>()? })
     }
 
+    /// What the device signals, by ring.
+    pub(crate) fn calls(&self) -> Vec<PeerEvent> {
+        let pairs = self.rx.iter().zip(&self.tx);
+        pairs.flat_map(|(rx, tx)| [rx.call.clone(), tx.call.clone()]).collect()
+    }
+
     /// Hands rings to the workers; queues for which there are none get none.
     pub(crate) fn install(&self, pairs: Vec<(RxRing, TxRing)>) {
         for ((rx, tx), (rx_lane, tx_lane)) in pairs.into_iter().zip(self.rx.iter().zip(&self.tx)) {

@@ -9,6 +9,7 @@ use vhost::Connection;
 use vhost::frontend::{Frontend, Ring};
 use vhost::protocol::{FrontendRequest, Header, MemoryRegion};
 use virtio::Features;
+use virtio::iotlb::{Access, Translation};
 
 use crate::guest::file;
 use crate::input::Input;
@@ -115,7 +116,7 @@ fn call(frontend: &mut Frontend, files: &[OwnedFd; 3], input: &mut Input<'_>) {
             frontend.share_memory(&vec![(region, memory.as_fd()); index.into()])
         }
         7 => {
-            let (kick, call) = (kick.as_fd(), call.as_fd());
+            let (kick, call) = (Some(kick.as_fd()), Some(call.as_fd()));
             let addresses = (0, 0x400, 0x800);
             frontend.start_ring(&Ring { index, size: 64, base: 0, addresses, kick, call })
         }
@@ -125,6 +126,11 @@ fn call(frontend: &mut Frontend, files: &[OwnedFd; 3], input: &mut Input<'_>) {
                 let asked = len.clamp(1, 256);
                 assert!(part.is_none_or(|part| part.bytes.len() == asked));
             })
+        }
+        9 => {
+            let (iova, len) = (input.number(), input.number());
+            let access = Access::from_bits_truncate(input.byte());
+            frontend.map(Translation { iova, len, user_addr: 0, access })
         }
         _ => match frontend.get_inflight(index.into(), 64) {
             Ok(Some(file)) => frontend.set_inflight(&file),

@@ -132,6 +132,10 @@ fn frames_pass_unchanged_with_every_set_of_features() {
         (",packed=on,in_order=on,event_idx=on,mrg_rxbuf=off,queue_size=100", true),
         (",packed=on,event_idx=on,indirect=off,queue_size=67", true),
         (",packed=on,queue_size=5", false),
+        (",iommu=on", true),
+        (",packed=on,in_order=on,iommu=on,queues=2", true),
+        (",inband=on", false),
+        (",packed=on,event_idx=on,inband=on,iommu=on", false),
     ] {
         let bench = Bench::new();
         let mtu = if jumbo { ",mtu=9000" } else { "" };
@@ -140,7 +144,9 @@ fn frames_pass_unchanged_with_every_set_of_features() {
             ",server=on" => ",client=on",
             _ => mtu,
         };
-        let (mut back, mut front) = bench.pair(back_options, &format!("{options}{mtu}"));
+        let extras = [",iommu=on", ",inband=on"].into_iter().filter(|it| options.contains(it));
+        let back_options = [&[back_options], &extras.collect::<Vec<_>>()[..]].concat().concat();
+        let (mut back, mut front) = bench.pair(&back_options, &format!("{options}{mtu}"));
         transfer_both_ways(&mut back, &mut front, &small);
         if jumbo {
             transfer_both_ways(&mut back, &mut front, &large);
@@ -439,6 +445,50 @@ fn a_worker_sleeps_until_frames_come() {
             assert_eq!(queue.rx_burst(BURST).frames().len(), 1);
             assert!(!wait(queue.wait_fd().unwrap(), Duration::ZERO), "cleared");
         }
+    }
+}
+
+#[test]
+fn a_worker_is_woken_by_messages_too() {
+    let bench = Bench::new();
+    let (mut back, mut front) = bench.pair(",inband=on", ",inband=on");
+    let mut rx = front.rx.remove(0);
+    let bytes = frame(0, 60);
+    for _ in 0..5 {
+        while !rx.arm() {
+            rx.disarm();
+        }
+        assert_eq!(back.tx[0].tx_burst(&[Frame::from_bytes(&bytes)]), 1);
+        let deadline = Instant::now() + PATIENCE;
+        while rx.arm() {
+            let fd = rx.wait_fd().unwrap();
+            let mut fds = [PollFd::new(&fd, PollFlags::IN)];
+            let rest = deadline.saturating_duration_since(Instant::now());
+            let rest = Timespec::try_from(rest).unwrap();
+            assert!(rustix::event::poll(&mut fds, Some(&rest)).unwrap() > 0, "not woken");
+            rx.disarm();
+        }
+        rx.disarm();
+        assert_eq!(rx.rx_burst(BURST).frames().len(), 1);
+    }
+}
+
+#[test]
+fn what_the_back_end_lacks_is_named_with_the_option() {
+    for (option, missing) in [("iommu", "ACCESS_PLATFORM"), ("inband", "INBAND_NOTIFICATIONS")] {
+        let bench = Bench::new();
+        let _back = bench.open("vhost-user", "");
+        let front = bench.open("virtio-user", &format!(",{option}=on"));
+        let failures = || {
+            let stats = front.port.control().extended_stats();
+            stats.into_iter().find(|(name, _)| name == "session_failures").unwrap().1
+        };
+        let deadline = Instant::now() + PATIENCE;
+        while failures() == 0 {
+            assert!(Instant::now() < deadline, "{missing}");
+            std::thread::yield_now();
+        }
+        assert!(!front.port.control().link().up);
     }
 }
 

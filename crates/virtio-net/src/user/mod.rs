@@ -4,6 +4,7 @@
 //! DPDK's, Open vSwitch's) and drives the rings itself. What it shares with the back-end is one
 //! piece of memory with rings and packet buffers, and nothing else of this process.
 //!
+//! - `kicks`: notifications that are passed on as messages
 //! - `news`: what a back-end tells by itself
 //! - `options`: what the device string can say
 //! - `port`: the control side, and the thread that keeps the session
@@ -16,6 +17,7 @@
 //! then looks for the next back-end, and its queues never notice but for the missing frames. None is
 //! missing that the rings held, where the back-end keeps records of what it has in flight.
 
+mod kicks;
 mod news;
 mod options;
 mod port;
@@ -69,6 +71,14 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "on|off",
             help: "modern virtio; off: the legacy net header (default on)",
         },
+        OptionInfo::switch(
+            "iommu",
+            "let the back-end use the shared memory by translated addresses only (default off)",
+        ),
+        OptionInfo::switch(
+            "inband",
+            "notify by messages, for simulations; without a control queue (default off)",
+        ),
         about::CTRL_VQ,
         about::VLANS,
     ],

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use eal::PeerFd;
 use eal::foreign::{file_name, is_device_memory};
 use eal::pci::Bar;
+use eal::{PeerEvent, PeerFd};
 use vhost::frontend::channel::Listener;
 use vhost::protocol::{BackendMessage, VringArea};
 
@@ -17,6 +17,8 @@ pub(super) struct Pending {
     pub(super) config_changed: bool,
     /// By ring: its doorbell, or that it has none any more.
     pub(super) doorbells: BTreeMap<u8, Option<Arc<Bar>>>,
+    /// A ring that the back-end calls broken.
+    pub(super) broken: Option<u8>,
 }
 
 /// Where messages of the back-end go until the port's thread has the time.
@@ -24,8 +26,9 @@ pub(super) struct Pending {
 pub(super) struct News(Arc<Mutex<Pending>>);
 
 impl News {
-    /// What listens to a back-end that may have doorbells for rings below `rings`.
-    pub(super) fn listener(&self, rings: u16) -> Listener {
+    /// What listens to a back-end that may have doorbells for rings below `rings`. Where it notifies
+    /// by messages, `calls` are signalled, by ring.
+    pub(super) fn listener(&self, rings: u16, calls: Vec<PeerEvent>) -> Listener {
         let news = self.clone();
         Box::new(move |message| {
             let mut pending = news.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,10 +46,15 @@ impl News {
                     let Some(doorbell) = map(&area) else { return false };
                     pending.doorbells.insert(index, Some(Arc::new(doorbell)));
                 }
-                // They are not negotiated: rings have files.
-                BackendMessage::VringCall(_) | BackendMessage::VringErr(_) => return false,
-                // Nobody has told it to translate.
-                BackendMessage::Iotlb(_) => return false,
+                BackendMessage::VringCall(index) => {
+                    let call = calls.get(usize::from(index));
+                    return call.is_some_and(|call| call.signal().is_ok());
+                }
+                BackendMessage::VringErr(index) => pending.broken = Some(index),
+                // What it asks for is told elsewhere; it may complain of what it does not get.
+                BackendMessage::Iotlb(message) => {
+                    tracing::debug!(?message, "the back-end was refused an access");
+                }
             }
             true
         })
@@ -55,7 +63,7 @@ impl News {
     /// Whether anything waits to be acted on.
     pub(super) fn is_empty(&self) -> bool {
         let pending = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        !pending.config_changed && pending.doorbells.is_empty()
+        !pending.config_changed && pending.doorbells.is_empty() && pending.broken.is_none()
     }
 
     /// Takes what was told since the last time.
@@ -104,7 +112,7 @@ mod tests {
     #[test]
     fn doorbells_are_mapped_at_their_offset() {
         let news = News::default();
-        let mut listener = news.listener(2);
+        let mut listener = news.listener(2, Vec::new());
         let fd = file(1 << 16);
         let area = Some((fd.as_fd().try_clone_to_owned().unwrap().into(), 4096, 8192));
         assert!(listener(BackendMessage::HostNotifier(VringArea { index: 1, area })));
@@ -124,9 +132,23 @@ mod tests {
     }
 
     #[test]
+    fn notifications_reach_the_ring_that_they_are_for() {
+        let news = News::default();
+        let calls = vec![PeerEvent::new().unwrap(), PeerEvent::new().unwrap()];
+        let mut listener = news.listener(2, calls.clone());
+        assert!(listener(BackendMessage::VringCall(1)));
+        let signalled = calls.iter().map(|call| call.drain().unwrap());
+        assert_eq!(signalled.collect::<Vec<_>>(), [false, true]);
+        assert!(!listener(BackendMessage::VringCall(2)), "there is no such ring");
+        assert!(listener(BackendMessage::VringErr(1)));
+        assert!(!news.is_empty());
+        assert_eq!((news.take().broken, news.take().broken), (Some(1), None));
+    }
+
+    #[test]
     fn a_doorbell_that_is_none_is_refused() {
         let news = News::default();
-        let mut listener = news.listener(2);
+        let mut listener = news.listener(2, Vec::new());
         for (index, size, offset) in [
             (2, 4096, 0),
             (0, 0, 0),
@@ -149,7 +171,10 @@ mod tests {
         let news = News::default();
         let fd = file(1 << 16);
         let area = Some((fd.as_fd().try_clone_to_owned().unwrap().into(), 4096, 0));
-        assert!(news.listener(1)(BackendMessage::HostNotifier(VringArea { index: 0, area })));
+        assert!(news.listener(1, Vec::new())(BackendMessage::HostNotifier(VringArea {
+            index: 0,
+            area
+        })));
         let bar = news.take().doorbells.remove(&0).unwrap().unwrap();
         rustix::fs::ftruncate(&fd, 0).unwrap();
         bar.write16(0, 7);

@@ -6,7 +6,7 @@ use packet::MacAddr;
 use virtio::Features;
 
 use super::INFO;
-use crate::options::NetOptions;
+use crate::options::{ControlQueueMode, NetOptions};
 use ethdev::access::take_access;
 
 /// Entries of a ring unless told otherwise.
@@ -24,6 +24,8 @@ pub(crate) struct Options {
     pub(super) queue_size: u16,
     pub(super) mac: MacAddr,
     pub(super) mtu: u16,
+    /// Notifications are messages.
+    pub(super) inband: bool,
     pub(super) net: NetOptions,
 }
 
@@ -43,8 +45,18 @@ impl Options {
         {
             return Err(spec.error("packed=on: expected version_1=on with it".to_owned()));
         }
+        net.features.set(Features::ACCESS_PLATFORM, spec.take_switch("iommu", false)?);
+        let inband = spec.take_switch("inband", false)?;
+        // A command is waited for by the thread that passes notifications on.
+        if inband && net.control == ControlQueueMode::On {
+            return Err(spec.error("ctrl_vq=on: expected inband=off with it".to_owned()));
+        }
+        if inband {
+            net.control = ControlQueueMode::Off;
+        }
         let options = Self {
             path,
+            inband,
             server: spec.take_switch("server", false)?,
             access: take_access(&mut spec).map_err(|reason| spec.error(reason))?,
             queue_size: net.queue_size.unwrap_or(QUEUE_SIZE),
@@ -103,6 +115,7 @@ mod tests {
             ("vlans=1+4095", "4094"),
             ("mode=8", "octal permissions"),
             ("group=no-such-group", "no such group"),
+            ("inband=on,ctrl_vq=on", "inband=off"),
             ("colour=red", "unknown option 'colour'"),
         ] {
             let error = parse(&format!("virtio-user:/a,{option}")).unwrap_err().to_string();

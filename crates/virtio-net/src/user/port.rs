@@ -191,7 +191,7 @@ impl Keeper {
         loop {
             let listener = self.endpoint.wait_fd().filter(|_| pause <= RETRY);
             let timeout = if listener.is_some() { None } else { Some(pause) };
-            match self.wait([listener, None], timeout) {
+            match self.wait([listener, None, None], timeout) {
                 Woken::Stop => return,
                 Woken::Wake => {
                     self.make_changes(None);
@@ -241,13 +241,18 @@ impl Keeper {
                 break (Some(reason), End::Gone);
             }
             let patience = session.has_news().then_some(Duration::ZERO);
-            match self.wait([Some(session.as_fd()), session.channel_fd()], patience) {
+            let files = [Some(session.as_fd()), session.channel_fd(), session.kicks_fd()];
+            match self.wait(files, patience) {
                 Woken::Stop => break (None, End::Closed),
                 Woken::Other => {
-                    if let Err(error) = session.check() {
+                    if let Err(error) = session.check().and_then(|()| session.pass_kicks_on()) {
                         break (Some(error.to_string()), End::Gone);
                     }
-                    if session.heed_news(&self.lanes) {
+                    let config_changed = session.heed_news(&self.lanes);
+                    if let Some(fault) = session.fault() {
+                        break (Some(fault), End::Fault);
+                    }
+                    if config_changed {
                         broken = self.follow_link(&mut session);
                     } else {
                         self.state.link.set_details(session.details());
@@ -313,9 +318,9 @@ impl Keeper {
     }
 
     /// Waits for one of `files`, for a change, a fault or the end.
-    fn wait(&self, files: [Option<BorrowedFd<'_>>; 2], timeout: Option<Duration>) -> Woken {
+    fn wait(&self, files: [Option<BorrowedFd<'_>>; 3], timeout: Option<Duration>) -> Woken {
         let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 4>::new();
+        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 5>::new();
         fds.push(PollFd::new(&self.stop, PollFlags::IN));
         fds.push(PollFd::new(&self.wake, PollFlags::IN));
         for file in files.iter().flatten() {

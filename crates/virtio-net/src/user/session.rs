@@ -10,7 +10,9 @@ use vhost::frontend::{Frontend, FrontendError, Offer, Ring};
 use vhost::protocol::{MemoryRegion, ProtocolFeatures};
 use virtio::Features;
 use virtio::driver::{DriverQueue, DriverRing};
+use virtio::iotlb::{Access, Translation};
 
+use super::kicks::Kicks;
 use super::news::{News, Pending};
 use super::options::Options;
 use super::rings::{Control, RingSet, Rings};
@@ -30,6 +32,10 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 /// How long it may take for a command on the control queue.
 const COMMAND_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Where the memory lies for a back-end that uses it by I/O virtual addresses from
+/// [`DEVICE_BASE`] on.
+const SHARED_BASE: u64 = 0x20_0000_0000;
+
 /// How long it may take for each message when the session ends anyway.
 const STOP_TIMEOUT: Duration = Duration::from_millis(200);
 
@@ -43,6 +49,10 @@ pub(super) struct Session {
     news: News,
     /// Rings whose doorbell is in use.
     doorbells: BTreeSet<u8>,
+    /// Where notifications are messages.
+    kicks: Option<Kicks>,
+    /// A ring that the back-end has called broken.
+    broken: Option<u8>,
 }
 
 impl Session {
@@ -60,7 +70,10 @@ impl Session {
         let mut frontend =
             Frontend::new(stream, &options.path, TIMEOUT, cancel).map_err(device_error)?;
         let news = News::default();
-        frontend.listen(news.listener(options.net.queues.saturating_mul(2)));
+        frontend.listen(news.listener(options.net.queues.saturating_mul(2), lanes.calls()));
+        if options.inband {
+            frontend.want(ProtocolFeatures::INBAND_NOTIFICATIONS);
+        }
         let offer = frontend.handshake().map_err(device_error)?;
         let plan = Plan::new(options, &offer, wishes)?;
         let has_records = offer.protocol.contains(ProtocolFeatures::INFLIGHT_SHMFD);
@@ -68,7 +81,11 @@ impl Session {
         let goes_on = old.is_some();
         let rings = old.map_or_else(|| Rings::new(name, &plan), Ok)?;
         let Rings { set: rings, pairs } = rings;
-        let mut session = Self { frontend, offer, rings, news, doorbells: BTreeSet::new() };
+        let events = Some(&rings.kicks).filter(|_| options.inband);
+        let kicks = events.map(|events| Kicks::new(events)).transpose();
+        let kicks = kicks.map_err(|source| system(name, &source))?;
+        let doorbells = BTreeSet::new();
+        let mut session = Self { frontend, offer, rings, news, doorbells, kicks, broken: None };
         if let Err(error) = session.run(&pairs, wishes, lanes) {
             if goes_on && !matches!(error, FrontendError::Refused { .. }) {
                 // What it has recorded until now holds for the next one.
@@ -92,7 +109,8 @@ impl Session {
 
     /// Does what the back-end has told by itself; returns whether the link may have changed.
     pub(super) fn heed_news(&mut self, lanes: &Lanes) -> bool {
-        let Pending { config_changed, doorbells } = self.news.take();
+        let Pending { config_changed, doorbells, broken } = self.news.take();
+        self.broken = self.broken.or(broken);
         for (index, bar) in doorbells {
             let with_position = self.features().contains(Features::NOTIFICATION_DATA);
             let doorbell = bar.map(|bar| Doorbell::memory(bar, 0, index.into(), with_position));
@@ -113,7 +131,25 @@ impl Session {
     /// Whether the back-end has told something that was not heeded yet. That may come within any
     /// call, as the channel is served while a reply is waited for.
     pub(super) fn has_news(&self) -> bool {
-        !self.news.is_empty()
+        !self.news.is_empty() || self.frontend.has_misses()
+    }
+
+    /// Why a ring cannot be used any more, if the back-end has said so.
+    pub(super) fn fault(&self) -> Option<String> {
+        self.broken.map(|index| format!("the back-end calls ring {index} broken"))
+    }
+
+    /// What becomes readable when workers notify the back-end, if that takes messages.
+    pub(super) fn kicks_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.kicks.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Passes notifications of workers on to the back-end, where they are messages.
+    pub(super) fn pass_kicks_on(&mut self) -> Result<(), FrontendError> {
+        for index in self.kicks.as_ref().map(Kicks::take).unwrap_or_default() {
+            self.frontend.kick(index)?;
+        }
+        Ok(())
     }
 
     /// Whether the device's link is up, which it is where the device does not tell (virtio 1.3
@@ -161,11 +197,14 @@ impl Session {
             .zip(pairs.iter().zip(kicks).zip(lanes.rx.iter().zip(&lanes.tx)))
         {
             let [rx_kick, tx_kick] = kicks else { continue };
-            self.frontend.start_ring(&ring(index, rx.queue(), rx_kick, &rx_lane.call))?;
-            self.frontend.start_ring(&ring(index | 1, tx.queue(), tx_kick, &tx_lane.call))?;
+            let (rx_files, tx_files) = ((rx_kick, &rx_lane.call), (tx_kick, &tx_lane.call));
+            let [rx_files, tx_files] =
+                [rx_files, tx_files].map(|files| Some(files).filter(|_| self.kicks.is_none()));
+            self.frontend.start_ring(&ring(index, rx.queue(), rx_files))?;
+            self.frontend.start_ring(&ring(index | 1, tx.queue(), tx_files))?;
         }
         if let Some(Control { queue, index, kick, call }) = control {
-            self.frontend.start_ring(&ring(*index, queue.queue(), kick, call))?;
+            self.frontend.start_ring(&ring(*index, queue.queue(), Some((kick, call))))?;
         }
         self.frontend.driver_ok()
     }
@@ -173,13 +212,16 @@ impl Session {
     /// Shares the memory, and that for records of chains in flight, where the back-end keeps some.
     fn share(&mut self) -> Result<(), FrontendError> {
         let shared = self.rings.memory.shared();
-        let region = MemoryRegion {
-            guest_addr: DEVICE_BASE,
-            size: shared.len() as u64,
-            user_addr: DEVICE_BASE,
-            mmap_offset: 0,
-        };
+        let translated = self.features().contains(Features::ACCESS_PLATFORM);
+        // Where addresses are translated, those that the memory has otherwise are others.
+        let addr = if translated { SHARED_BASE } else { DEVICE_BASE };
+        let size = shared.len() as u64;
+        let region = MemoryRegion { guest_addr: addr, size, user_addr: addr, mmap_offset: 0 };
         self.frontend.share_memory(&[(region, shared.fd())])?;
+        if translated {
+            let (iova, access) = (DEVICE_BASE, Access::all());
+            self.frontend.map(Translation { iova, len: size, user_addr: addr, access })?;
+        }
         if self.rings.records.is_none() {
             let (count, entries) = (self.rings.count(), self.rings.entries());
             self.rings.records = self.frontend.get_inflight(count, entries)?;
@@ -292,6 +334,8 @@ impl Session {
                 return;
             }
         }
+        // It ends anyway.
+        let _ = self.frontend.unmap_all();
     }
 }
 
@@ -302,15 +346,16 @@ impl AsFd for Session {
     }
 }
 
+/// A ring with the files by which each side notifies the other, if there are any.
 fn ring<'fd>(
     index: u8,
     queue: &DriverQueue,
-    kick: &'fd PeerEvent,
-    call: &'fd PeerEvent,
+    files: Option<(&'fd PeerEvent, &'fd PeerEvent)>,
 ) -> Ring<'fd> {
     let (size, base) = (queue.entries(), queue.base());
     let addresses = queue.device_addresses();
-    Ring { index, size, base, addresses, kick: kick.as_fd(), call: call.as_fd() }
+    let (kick, call) = files.map(|(kick, call)| (kick.as_fd(), call.as_fd())).unzip();
+    Ring { index, size, base, addresses, kick, call }
 }
 
 /// What a session will be like.
@@ -335,6 +380,14 @@ impl Plan {
             && !features.contains(Features::RING_PACKED)
         {
             return Err(missing("RING_PACKED (or say packed=off)"));
+        }
+        if options.net.features.contains(Features::ACCESS_PLATFORM)
+            && !features.contains(Features::ACCESS_PLATFORM)
+        {
+            return Err(missing("ACCESS_PLATFORM (or say iommu=off)"));
+        }
+        if options.inband && !offer.protocol.contains(ProtocolFeatures::INBAND_NOTIFICATIONS) {
+            return Err(missing("protocol feature INBAND_NOTIFICATIONS (or say inband=off)"));
         }
         // Of use only where the configuration can be read.
         if offer.protocol.contains(ProtocolFeatures::CONFIG) {
@@ -401,7 +454,7 @@ mod tests {
 
     #[test]
     fn features_are_taken_as_the_table_says() {
-        let device = "virtio-user:/a,queues=2,packed=on,in_order=on,event_idx=on,vlans=1";
+        let device = "virtio-user:/a,queues=2,packed=on,in_order=on,event_idx=on,vlans=1,iommu=on";
         let options = Options::parse(device.parse().unwrap()).unwrap();
         let (features, protocol) = (Features::all(), ProtocolFeatures::all());
         let offer = Offer { features, protocol, queue_pairs: 2 };
