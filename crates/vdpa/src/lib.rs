@@ -23,10 +23,6 @@
 //! - `place`: where a ring lies in guest memory
 //! - [`virtio_pci`]: virtio network hardware over VFIO
 
-// So that the guest of the tests reads the same here and in `tests/`.
-#[cfg(test)]
-extern crate self as vdpa;
-
 pub mod attach;
 mod attachment;
 mod backend;

@@ -5,8 +5,6 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
-mod guest;
-
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,7 +14,7 @@ use vdpa::VdpaDevice;
 use virtio::memory::Region;
 use virtio::{Features, GuestMemory};
 
-use guest::{BYTES, Doorbell, GUEST, Guest};
+use vdpa::virtio_pci::guest::{BYTES, Doorbell, GUEST, Guest};
 
 const LIMIT: Duration = Duration::from_secs(20);
 

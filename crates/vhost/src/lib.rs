@@ -45,13 +45,10 @@ pub mod net;
 pub mod postcopy;
 pub mod protocol;
 pub mod session;
-#[cfg(test)]
-mod testing;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod vduse;
-
-// So that `testing` reads the same here and in `tests/`.
-#[cfg(test)]
-extern crate self as vhost;
 
 pub use backend::{Backend, BackendError, Event, MemoryKinds, RingSetup};
 pub use call::Call;

@@ -1,7 +1,6 @@
 //! A device that records what its session asks of it, and checks that the session keeps its
 //! promises; and the files that a front-end sends. For tests, here and in `tests/`.
 
-#![allow(dead_code, reason = "each user needs a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::collections::VecDeque;
@@ -9,12 +8,12 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
+use crate::control::{Watch, Watcher};
+use crate::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
 use arrayvec::ArrayVec;
 use eal::PeerEvent;
 use rustix::fs::MemfdFlags;
-use vhost::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
-use vhost::control::{Watch, Watcher};
-use vhost::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
 use virtio::iotlb::Translation;
 use virtio::{DirtyLog, Features, GuestMemory};
 
@@ -371,7 +370,7 @@ impl Backend for Recording {
         self.running(index).kick = kick;
     }
 
-    fn set_ring_call(&mut self, index: u16, call: Option<vhost::Call>) {
+    fn set_ring_call(&mut self, index: u16, call: Option<crate::Call>) {
         self.recorder.push(Call::Interrupt(index, call.is_some()));
         self.running(index).call = call;
     }
@@ -384,7 +383,7 @@ impl Backend for Recording {
         }
     }
 
-    fn set_ring_err(&mut self, index: u16, err: Option<vhost::Call>) {
+    fn set_ring_err(&mut self, index: u16, err: Option<crate::Call>) {
         self.recorder.push(Call::Err(index, err.is_some()));
         self.running(index).err = err;
     }

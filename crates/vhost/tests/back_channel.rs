@@ -18,10 +18,7 @@ use vhost::protocol::{
 use virtio::Features;
 use virtio::iotlb::{Access, Translation};
 
-#[path = "../src/testing.rs"]
-mod testing;
-
-use testing::{CONFIG, Call, Recording, memory};
+use vhost::testing::{CONFIG, Call, Recording, memory};
 
 type Heard = Arc<Mutex<Vec<Option<u8>>>>;
 

@@ -15,10 +15,7 @@ use vhost::connection::{Connection, Message};
 use vhost::protocol::{FrontendRequest, Header, MAX_FDS};
 use vhost::session::{Device, Session};
 
-#[path = "../src/testing.rs"]
-mod testing;
-
-use testing::{FEATURES, LOG_ALL, MEMORY, Recording, TRANSLATED, event, log, memory, null};
+use vhost::testing::{FEATURES, LOG_ALL, MEMORY, Recording, TRANSLATED, event, log, memory, null};
 
 const SPLIT: u64 = FEATURES & !LOG_ALL & !(1 << 34);
 

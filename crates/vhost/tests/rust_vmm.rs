@@ -24,10 +24,7 @@ use vhost::protocol::BackendMessage;
 use virtio::Features;
 use vmm_sys_util::eventfd::EventFd;
 
-#[path = "../src/testing.rs"]
-mod testing;
-
-use testing::{
+use vhost::testing::{
     CONFIG, Call, FEATURES, LOG_ALL, MEMORY, PROGRESS, Recorder, Recording, Start, log, memory,
 };
 

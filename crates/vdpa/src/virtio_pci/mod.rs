@@ -16,6 +16,9 @@
 //! - `counters`: what is counted
 
 mod counters;
+#[cfg(any(test, feature = "testing"))]
+#[doc(hidden)]
+pub mod guest;
 mod plan;
 mod relay;
 mod session;

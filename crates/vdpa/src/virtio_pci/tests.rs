@@ -1,8 +1,5 @@
 //! The driver against a model of a device.
 
-#[path = "../../tests/guest/mod.rs"]
-mod guest;
-
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,8 +8,8 @@ use virtio::Features;
 use virtio_net::pci::model::{FIRST_CAPABILITY, Model, ModelWindows, NOTIFY_MULTIPLIER, Shape};
 
 use super::VirtioPci;
+use super::guest::{BYTES, Guest, SIZE, swapped};
 use crate::device::{DeviceError, VdpaDevice};
-use guest::{BYTES, Guest, SIZE, swapped};
 
 fn open(model: &Model) -> Result<Box<dyn VdpaDevice>, DeviceError> {
     let windows = Box::new(ModelWindows(model.clone()));

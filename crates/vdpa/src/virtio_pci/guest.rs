@@ -1,16 +1,21 @@
 //! A guest for vDPA devices, which is its driver, its memory, and its front-end at once.
 
-#![allow(dead_code, clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    missing_debug_implementations,
+    reason = "test code"
+)]
 
 use std::os::fd::AsFd as _;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::{NotifyArea, Ring, Setup, VdpaDevice};
 use eal::pci::Bar;
 use eal::{DmaArena, DmaMemory, DmaPart, Mapping, PeerEvent, SharedMemory};
 use rustix::mm::{MapFlags, ProtFlags};
-use vdpa::{NotifyArea, Ring, Setup, VdpaDevice};
 use virtio::dirty::LOG_PAGE;
 use virtio::driver::{Buffer, DriverQueue, DriverRing as _};
 use virtio::memory::Region;
