@@ -1,0 +1,232 @@
+//! Random edits of the desired state, under traffic between two ports that none of them touches.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use daemon::{Address, Daemon, Missing, Options, Port, State, file};
+use drivers::Drivers;
+use ethdev::OpenPort;
+use packet::{BURST, FrameBatch, MacAddr};
+
+/// How long a frame may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Edits of the state.
+const EDITS: usize = 1000;
+
+/// Frames under way at most, so that no ring is ever full.
+const WINDOW: u32 = 128;
+
+/// Frames that are sent at once.
+const COUNT: u32 = 32;
+
+/// A station at the other end of a vhost-user port.
+struct Station {
+    _drivers: Drivers,
+    port: OpenPort,
+    mac: MacAddr,
+}
+
+impl Station {
+    fn connect(name: &str, socket: &Path, number: u8) -> Self {
+        let drivers = Drivers::new();
+        let device = format!("virtio-user:{}", socket.display());
+        let port = drivers::open(name, &device, &drivers).unwrap();
+        let mac = MacAddr([0x52, 0x54, 0, 0, 0xaa, number]);
+        let station = Self { _drivers: drivers, port, mac };
+        wait(|| station.port.tx[0].is_ready());
+        station
+    }
+
+    /// Sends frames numbered from `first` on.
+    fn send(&mut self, to: MacAddr, first: u32, count: u32) {
+        let mut batch = FrameBatch::with_segments(0);
+        for number in first..first + count {
+            let mut frame = [0; 60];
+            frame[..6].copy_from_slice(&to.0);
+            frame[6..12].copy_from_slice(&self.mac.0);
+            frame[12..14].copy_from_slice(&[0x88, 0xb5]);
+            frame[14..18].copy_from_slice(&number.to_be_bytes());
+            assert!(batch.push_copy(&frame));
+        }
+        let mut sent = 0;
+        wait(|| {
+            sent += self.port.tx[0].tx_burst(&batch.frames()[sent..]);
+            sent == batch.frames().len()
+        });
+        self.port.tx[0].flush();
+    }
+
+    /// The numbers of the frames that have come.
+    fn receive(&mut self) -> Vec<u32> {
+        let burst = self.port.rx[0].rx_burst(BURST);
+        let number = |bytes: Vec<u8>| u32::from_be_bytes(bytes[14..18].try_into().unwrap());
+        burst.frames().iter().map(|frame| number(frame.to_vec())).collect()
+    }
+}
+
+fn wait(mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "it does not come about");
+        std::thread::yield_now();
+    }
+}
+
+/// Has the stations send to each other until told to stop, and sees to it that every frame comes,
+/// once and in order; returns how many.
+fn exchange(mut stations: [Station; 2], stop: Arc<AtomicBool>) -> JoinHandle<u32> {
+    std::thread::spawn(move || {
+        let macs = [stations[0].mac, stations[1].mac];
+        let (mut sent, mut came) = ([0_u32; 2], [0_u32; 2]);
+        let mut last = Instant::now();
+        while !stop.load(Relaxed) || sent != came {
+            for (from, to) in [(0, 1), (1, 0)] {
+                if !stop.load(Relaxed) && sent[from] - came[from] <= WINDOW - COUNT {
+                    stations[from].send(macs[to], sent[from], COUNT);
+                    sent[from] += COUNT;
+                }
+                for number in stations[to].receive() {
+                    assert_eq!(number, came[from], "a frame is lost or comes twice");
+                    came[from] += 1;
+                    last = Instant::now();
+                }
+            }
+            assert!(last.elapsed() < PATIENCE, "no frame comes any more: {sent:?} {came:?}");
+            std::thread::yield_now();
+        }
+        came[0] + came[1]
+    })
+}
+
+/// Numbers by chance, the same for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        // xorshift64*
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(high).unwrap() % sides
+    }
+}
+
+/// Changes something; may make a state that is wrong.
+fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
+    let name = format!("c{}", dice.roll(6));
+    let device = match dice.roll(3) {
+        0 => "null:".to_owned(),
+        1 => format!("null:,queues={}", 1 + dice.roll(3)),
+        _ => format!("vhost-user:{}", dir.join(&name).display()),
+    };
+    let number = u8::try_from(dice.roll(4)).unwrap();
+    let address = Address::new(MacAddr([2, 0, 0, 0, 0, number]), 7 * u16::from(number)).unwrap();
+    let Some(port) = state.ports.get_mut(&name) else {
+        state.add_port(&name, Port::new(device)).unwrap();
+        return;
+    };
+    match dice.roll(9) {
+        0 => state.remove(&name).unwrap(),
+        1 => port.device = device,
+        2 => port.mtu = [None, Some(1400), Some(9000), Some(3)][dice.roll(4)],
+        3 => port.workers = [vec![], vec![0], vec![1, 0], vec![2]][dice.roll(4)].clone(),
+        4 => port.tx_retries = u32::try_from(dice.roll(5)).unwrap(),
+        5 => port.enabled = !port.enabled,
+        6 => _ = state.add_address(address, &name).unwrap(),
+        7 => _ = port.addresses.remove(&address),
+        _ => state.fdb.ageing = Some(10 + dice.roll(300) as u64),
+    }
+}
+
+/// What can be seen of a port: device, MTU, whether it is disabled, and static addresses.
+type Seen = (String, u16, bool, BTreeSet<String>);
+
+/// What runs.
+fn observed(daemon: &Daemon) -> (u64, BTreeMap<String, Seen>) {
+    let switch = daemon.switch();
+    let mut ports: BTreeMap<String, Seen> = BTreeMap::new();
+    for port in switch.ports() {
+        let wanted = &daemon.state().ports[&port.name].workers;
+        if !wanted.is_empty() {
+            let workers: Vec<usize> =
+                wanted.iter().copied().cycle().take(port.rx_workers.len()).collect();
+            assert_eq!(port.rx_workers, workers);
+        }
+        ports.insert(port.name, (port.device, port.mtu, port.disabled, BTreeSet::new()));
+    }
+    for entry in switch.fdb().into_iter().filter(|entry| entry.is_static) {
+        let address = Address::new(entry.mac, entry.vlan).unwrap().to_string();
+        assert!(ports.get_mut(&entry.port).unwrap().3.insert(address));
+    }
+    (u64::from(switch.fdb_report().ageing), ports)
+}
+
+/// What the state says.
+fn expected(state: &State) -> (u64, BTreeMap<String, Seen>) {
+    let port = |port: &Port| {
+        let addresses = port.addresses.iter().map(ToString::to_string).collect();
+        (port.device.clone(), port.mtu.unwrap_or(1500), !port.enabled, addresses)
+    };
+    let ports = state.ports.iter().map(|(name, wanted)| (name.clone(), port(wanted)));
+    (state.fdb.ageing.unwrap(), ports.collect())
+}
+
+#[test]
+fn a_thousand_edits_lose_no_frame_of_others_and_each_is_undone_by_its_opposite() {
+    let dir = tempfile::tempdir().unwrap();
+    let sockets: [PathBuf; 2] = ["a", "b"].map(|name| dir.path().join(name));
+    let text = format!(
+        "workers = 2\n[ports.a]\ndevice = \"vhost-user:{}\"\n[ports.b]\ndevice = \"vhost-user:{}\"\n",
+        sockets[0].display(),
+        sockets[1].display()
+    );
+    let mut daemon = Daemon::start(file::parse(&text).unwrap(), Options::default()).unwrap();
+    let stations = [0, 1].map(|i| Station::connect("station", &sockets[usize::from(i)], i));
+    let stop = Arc::new(AtomicBool::new(false));
+    let traffic = exchange(stations, Arc::clone(&stop));
+    let seed = RandomState::new().hash_one(0) | 1;
+    println!("seed {seed}");
+    let mut dice = Dice(seed);
+    let (mut applied, mut refused) = (0, 0);
+    for _ in 0..EDITS {
+        let before = daemon.state().clone();
+        let mut next = before.clone();
+        for _ in 0..=dice.roll(4) {
+            edit(&mut next, &mut dice, dir.path());
+        }
+        match daemon.apply(next.clone(), Missing::Refuse) {
+            Err(_) => {
+                refused += 1;
+                assert_eq!(daemon.state(), &before);
+                assert_eq!(observed(&daemon), expected(&before), "seed {seed}");
+            }
+            Ok(_) => {
+                applied += 1;
+                assert_eq!(observed(&daemon), expected(&next), "seed {seed}");
+                daemon.apply(before.clone(), Missing::Refuse).unwrap();
+                assert_eq!(observed(&daemon), expected(&before), "seed {seed}");
+                daemon.apply(next, Missing::Refuse).unwrap();
+            }
+        }
+        assert_eq!(daemon.waiting().count(), 0, "seed {seed}");
+        assert!(!traffic.is_finished(), "seed {seed}");
+    }
+    assert!(applied > EDITS / 4 && refused > EDITS / 50, "{applied} {refused}");
+    stop.store(true, Relaxed);
+    let frames = traffic.join().unwrap();
+    println!("{frames} frames, {applied} edits, {refused} refused");
+    assert!(frames as usize > EDITS);
+    for name in ["a", "b"] {
+        let stats = daemon.switch().port(name).unwrap().stats;
+        assert_eq!((stats.rx_total().dropped(), stats.tx_total().dropped()), (0, 0));
+    }
+}
