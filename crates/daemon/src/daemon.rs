@@ -1,8 +1,9 @@
 //! The reconciler: keeps a switch as its desired state says.
 
 use std::fmt;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use eal::time::Time;
 use switch::{ShutdownReport, Switch};
 
 use crate::address::Address;
@@ -40,11 +41,14 @@ pub type Permit = Box<dyn Fn(Device<'_>) -> Result<(), String> + Send>;
 pub struct Options {
     /// Asked before a device is opened; absent: all may be.
     pub permit: Option<Permit>,
+    /// The clock by which addresses age and devices are tried again.
+    pub time: Time,
 }
 
 impl fmt::Debug for Options {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options").field("permit", &self.permit.is_some()).finish()
+        let permit = self.permit.is_some();
+        f.debug_struct("Options").field("permit", &permit).field("time", &self.time).finish()
     }
 }
 
@@ -82,7 +86,7 @@ impl Daemon {
     pub fn start(state: State, options: Options) -> Result<Self, Error> {
         let state = state.resolved();
         check(&State::default(), &state)?;
-        let switch = Switch::start(&state.switch())?;
+        let switch = Switch::start_with(&state.switch(), options.time.clone())?;
         let hub = Hub::new(state.sockets.into());
         let bare = State { ports: Default::default(), vdpa: Default::default(), ..state.clone() };
         let waiting = Waiting::default();
@@ -267,7 +271,7 @@ impl Daemon {
     }
 
     fn failed(&mut self, name: &str, error: &Error) {
-        if self.waiting.failed(name, &error.to_string(), Instant::now()) {
+        if self.waiting.failed(name, &error.to_string(), self.options.time.now()) {
             tracing::error!(
                 "{}; the switch goes on without it and tries again",
                 named(name, error)
@@ -277,17 +281,17 @@ impl Daemon {
         }
     }
 
-    /// How long until [`retry`](Self::retry) has something to do; `None` where nothing waits.
+    /// How long until [`retry`](Self::retry) has something to do; `None` where nothing waits, or
+    /// the clock stands still.
     #[must_use]
     pub fn next_retry(&self) -> Option<Duration> {
-        let next = self.waiting.next()?;
-        Some(next.saturating_duration_since(Instant::now()))
+        self.options.time.until(self.waiting.next()?)
     }
 
     /// Tries again to open those ports and vDPA devices whose turn it is. To be called when
     /// [`next_retry`](Self::next_retry) says so.
     pub fn retry(&mut self) {
-        for name in self.waiting.due(Instant::now()) {
+        for name in self.waiting.due(self.options.time.now()) {
             let opened = match (self.state.ports.get(&name), self.state.vdpa.get(&name)) {
                 (Some(port), _) => self.open_port(&name, port),
                 (None, Some(device)) => self.hub.open(&name, device),

@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
 
 use std::path::Path;
+use std::time::Duration;
 
 use daemon::{Change, Daemon, Device, Error, Missing, Options, Port, State, file};
+use eal::time::Time;
 
 fn start(text: &str) -> Daemon {
     Daemon::start(file::parse(text).unwrap(), Options::default()).unwrap()
@@ -154,7 +156,9 @@ fn a_device_that_is_not_there_yet_is_waited_for() {
         "[ports.vm]\ndevice = \"vhost-user:{}\"\naddresses = [\"52:54:00:00:00:01\"]\n",
         socket.display()
     );
-    let mut daemon = start(&text);
+    let time = Time::stopped();
+    let options = Options { time: time.clone(), ..Options::default() };
+    let mut daemon = Daemon::start(file::parse(&text).unwrap(), options).unwrap();
     let waiting = |daemon: &Daemon| daemon.waiting().map(|(name, _)| name.to_owned()).collect();
     assert_eq!((ports(&daemon), waiting(&daemon)), (vec![], vec!["vm".to_owned()]));
     // It can be changed meanwhile.
@@ -166,10 +170,12 @@ fn a_device_that_is_not_there_yet_is_waited_for() {
     };
     daemon.edit(Missing::Refuse, change).unwrap();
     std::fs::create_dir(&folder).unwrap();
-    while let Some(rest) = daemon.next_retry() {
-        std::thread::park_timeout(rest);
-        daemon.retry();
-    }
+    // Not before its time.
+    daemon.retry();
+    assert_eq!((ports(&daemon), daemon.next_retry()), (vec![], None));
+    time.warp(Duration::from_secs(1));
+    assert_eq!(daemon.next_retry(), Some(Duration::ZERO));
+    daemon.retry();
     assert_eq!((ports(&daemon), waiting(&daemon)), (vec!["vm".to_owned()], Vec::<String>::new()));
     assert_eq!(daemon.switch().port("vm").unwrap().mtu, 9000);
     assert_eq!(statics(&daemon).len(), 2);
@@ -206,7 +212,9 @@ fn devices_are_opened_with_permission_only() {
         _ => Ok(()),
     };
     let state = file::parse("[ports.a]\ndevice = \"null:\"\n").unwrap();
-    let mut daemon = Daemon::start(state, Options { permit: Some(Box::new(permit)) }).unwrap();
+    let mut daemon =
+        Daemon::start(state, Options { permit: Some(Box::new(permit)), ..Options::default() })
+            .unwrap();
     let error = apply(&mut daemon, "[ports.a]\ndevice = \"null:,queues=2\"\n").unwrap_err();
     assert_eq!(
         (error.to_string().as_str(), ports(&daemon)),

@@ -37,6 +37,7 @@
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
 //! - [`sync`]: what threads share, or its stand-in in models
+//! - [`time`]: the time of control threads, which tests can stop and move
 //! - [`userfault`]: memory whose missing pages another process provides
 //! - [`worker`]: named threads pinned to cores
 
@@ -62,6 +63,7 @@ pub mod sandbox;
 pub mod sigbus;
 pub mod signals;
 pub mod sync;
+pub mod time;
 pub mod userfault;
 pub mod worker;
 

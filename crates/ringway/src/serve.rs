@@ -41,7 +41,7 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     // Before there are threads: each would have to give things up by itself.
     let sandbox = Sandbox::enter(&state, source.file())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
-    let daemon = Daemon::start(state, Options { permit: Some(permit) })?;
+    let daemon = Daemon::start(state, Options { permit: Some(permit), ..Options::default() })?;
     check_ports(&daemon)?;
     output::line(&ready_line(&daemon));
     let mut server =

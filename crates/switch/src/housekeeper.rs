@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use eal::time::Time;
 
 use crate::error::Error;
 use crate::fdb::Fdb;
@@ -42,9 +44,13 @@ impl Ager {
     /// It is `elapsed` since the start.
     pub(crate) fn tick(&mut self, elapsed: Duration) {
         let now = u32::try_from(elapsed.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
-        if now > self.second {
+        let seconds = now.saturating_sub(self.second).min(LONGEST);
+        if seconds > 0 {
             self.second = now;
             self.fdb.set_now(now);
+        }
+        // After a longer time, as when the machine was suspended, all that was not done meanwhile.
+        for _ in 0..seconds {
             self.next = self.fdb.expire(self.next, self.step());
         }
     }
@@ -53,6 +59,8 @@ impl Ager {
 /// What the thread is woken up for.
 enum Note {
     Link(Arc<LinkNotice>),
+    /// The clock was moved.
+    Time,
     Stop,
 }
 
@@ -100,6 +108,20 @@ pub(crate) fn notes() -> (Notes, Inbox) {
 /// Where the thread reads.
 pub(crate) struct Inbox(Receiver<Note>);
 
+impl Inbox {
+    /// The next note, if one comes within `wait`; absent: for ever.
+    fn next(&self, wait: Option<Duration>) -> Option<Note> {
+        match wait {
+            Some(wait) => match self.0.recv_timeout(wait) {
+                Ok(note) => Some(note),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => Some(Note::Stop),
+            },
+            None => Some(self.0.recv().unwrap_or(Note::Stop)),
+        }
+    }
+}
+
 /// The thread. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct Housekeeper {
@@ -108,36 +130,38 @@ pub(crate) struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Starts the thread, which calls `work` once a second and for every note.
+    /// Starts the thread, which calls `work` once a second, by `time`, and for every note.
     pub(crate) fn start(
         notes: Notes,
         inbox: Inbox,
+        time: Time,
         work: impl FnMut(Task) + Send + 'static,
     ) -> Result<Self, Error> {
+        let moved = notes.0.clone();
+        time.on_change(move || moved.send(Note::Time).is_ok());
         let thread = Builder::new()
             .name("switch-time".to_owned())
-            .spawn(move || run(&inbox, work))
+            .spawn(move || run(&inbox, &time, work))
             .map_err(|source| Error::System { action: "start a thread", source })?;
         Ok(Self { notes, thread: Some(thread) })
     }
 }
 
-fn run(inbox: &Inbox, mut work: impl FnMut(Task)) {
-    let start = Instant::now();
+fn run(inbox: &Inbox, time: &Time, mut work: impl FnMut(Task)) {
+    let start = time.now();
     let mut next = TICK;
     loop {
-        let note = inbox.0.recv_timeout(next.saturating_sub(start.elapsed()));
-        match note {
-            Ok(Note::Stop) => return,
-            Ok(Note::Link(notice)) => {
+        match inbox.next(start.checked_add(next).and_then(|due| time.until(due))) {
+            Some(Note::Stop) => return,
+            Some(Note::Link(notice)) => {
                 // First this: what happens from now on is worth another note.
                 notice.sent.store(false, SeqCst);
                 work(Task::Link(notice.number));
             }
-            Err(_) => {}
+            Some(Note::Time) | None => {}
         }
         // Notes, however many, do not stop the time.
-        let elapsed = start.elapsed();
+        let elapsed = time.now().saturating_duration_since(start);
         if elapsed >= next {
             next = elapsed.saturating_add(TICK);
             work(Task::Second(elapsed));
@@ -171,14 +195,15 @@ mod tests {
         for _ in 0..1_000 {
             notify[0]();
         }
-        let housekeeper = Housekeeper::start(notes, inbox, move |task| match task {
-            Task::Link(number) => {
-                link.send(number).unwrap();
-                let _ = may_go_on.recv();
-            }
-            Task::Second(elapsed) => second.send(elapsed).unwrap(),
-        })
-        .unwrap();
+        let housekeeper =
+            Housekeeper::start(notes, inbox, Time::system(), move |task| match task {
+                Task::Link(number) => {
+                    link.send(number).unwrap();
+                    let _ = may_go_on.recv();
+                }
+                Task::Second(elapsed) => second.send(elapsed).unwrap(),
+            })
+            .unwrap();
         assert_eq!(links.1.recv().unwrap(), 3);
         // It is at work: what comes now is told afterwards, once.
         notify[0]();

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
+use eal::time::Time;
 use eal::{Workers, clock};
 use packet::pool::DATA_ROOM;
 use packet::{MacAddr, Pool};
@@ -45,6 +46,7 @@ pub struct Switch {
     control: Arc<Mutex<Control>>,
     fdb: Arc<Fdb>,
     started: Instant,
+    time: Time,
     drivers: Drivers,
 }
 
@@ -67,6 +69,14 @@ impl Switch {
     /// # Errors
     /// A setting out of range, a core that cannot be had, or no thread left.
     pub fn start(config: &SwitchConfig) -> Result<Self, Error> {
+        Self::start_with(config, Time::system())
+    }
+
+    /// The same with a clock of its own, by which addresses age.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(config: &SwitchConfig, time: Time) -> Result<Self, Error> {
         config.check()?;
         let ageing = ageing_seconds(config.ageing)?;
         let fdb = Arc::new(Fdb::new(config.fdb_limit, MAX_PORTS, ageing));
@@ -75,7 +85,7 @@ impl Switch {
         let control = Arc::new(Mutex::new(control));
         let mut ager = Ager::new(Arc::clone(&fdb));
         let ports = Arc::downgrade(&control);
-        let housekeeper = Housekeeper::start(notes, inbox, move |task| {
+        let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| {
             if let Task::Second(elapsed) = task {
                 ager.tick(elapsed);
             }
@@ -89,7 +99,8 @@ impl Switch {
             housekeeper: Some(housekeeper),
             control,
             fdb,
-            started: Instant::now(),
+            started: time.now(),
+            time,
             drivers: Drivers::new().with_sockets(config.sockets),
         })
     }
@@ -238,7 +249,7 @@ impl Switch {
     /// How long the switch has been running.
     #[must_use]
     pub fn uptime(&self) -> Duration {
-        self.started.elapsed()
+        self.time.now().saturating_duration_since(self.started)
     }
 
     /// Stops the workers and closes all ports.

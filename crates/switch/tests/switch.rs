@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
 use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
+use eal::time::Time;
 use ethdev::DropReason;
 use packet::MacAddr;
 use switch::{Error, PortOptions, Switch, SwitchConfig};
@@ -418,14 +419,26 @@ fn a_worker_that_panics_is_reported_and_the_others_go_on() {
 
 #[test]
 fn addresses_age() {
-    let config = SwitchConfig { ageing: Duration::from_secs(1), ..SwitchConfig::default() };
-    let switch = Switch::start(&config).unwrap();
+    let time = Time::stopped();
+    let switch = Switch::start_with(&SwitchConfig::default(), time.clone()).unwrap();
     let peers = [add(&switch, "a", 1), add(&switch, "b", 1)];
-    for (index, peer) in (0..).zip(&peers) {
-        peer.send(0, [frame(BROADCAST, mac(index), 0)]);
-    }
+    announce(&switch, &peers);
+    let age = |port: &str| switch.fdb().iter().find(|entry| entry.port == port).map(|e| e.age);
+    time.warp(Duration::from_secs(100));
+    wait_until("they are older", || (age("a"), age("b")) == (Some(100), Some(100)));
+    // One is heard of again.
+    peers[0].send(0, [frame(mac(1), mac(0), 0)]);
+    peers[1].receive(1);
+    time.warp(Duration::from_secs(200));
+    wait_until("one is as old as it may be", || (age("a"), age("b")) == (Some(200), Some(300)));
+    time.warp(Duration::from_secs(1));
+    wait_until("it is not there any more", || (age("a"), age("b")) == (Some(201), None));
+    time.warp(Duration::from_secs(30));
+    wait_until("its place is free", || switch.fdb_report().expired == 1);
+    switch.set_ageing(Duration::from_secs(50)).unwrap();
+    time.warp(Duration::from_secs(30));
     wait_until("all have expired", || switch.fdb_report().expired == 2);
-    assert_eq!(switch.fdb(), []);
+    assert_eq!((switch.fdb(), switch.uptime()), (vec![], Duration::from_secs(361)));
 }
 
 /// A capture file (libpcap's format, version 2.4, microseconds, Ethernet) of `frames`.
