@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use eal::Counter;
 use eal::pci::PciDevice;
 use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
-use packet::MacAddr;
+use packet::{LINK_HEADERS, MacAddr};
 
 use super::INFO;
 use super::filters::{Vlans, receive_bits};
@@ -28,9 +28,9 @@ const LINK_WAIT: Duration = Duration::from_millis(1000);
 /// Between two looks at the link while it is waited for.
 const LINK_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a frame has on top of the MTU, in the device's count: Ethernet header, one VLAN tag and
-/// frame check sequence.
-const FRAME_OVERHEAD: u32 = 14 + 4 + 4;
+/// What a frame has on top of the MTU, in the device's count: the headers of the link and the frame
+/// check sequence.
+const FRAME_OVERHEAD: usize = LINK_HEADERS + 4;
 
 /// The queues of a port.
 #[derive(Debug)]
@@ -211,7 +211,7 @@ impl<R: Registers> IgbPort<R> {
 
 /// The length that the device counts for the longest frame of an MTU.
 pub(super) fn longest_frame(mtu: u16) -> u32 {
-    u32::from(mtu) + FRAME_OVERHEAD
+    u32::try_from(usize::from(mtu) + FRAME_OVERHEAD).unwrap_or(u32::MAX)
 }
 
 impl<R: Registers> PortControl for IgbPort<R> {

@@ -238,6 +238,22 @@ impl<'a> Frame<'a> {
         })
     }
 
+    /// The same body with another head and without an offload; `None` if the frame would be longer
+    /// than [`MAX_FRAME_LEN`] or its head longer than 65,535 bytes.
+    #[inline]
+    pub(crate) fn with_head(self, head: &'a [u8]) -> Option<Self> {
+        let head_len = u16::try_from(head.len()).ok()?;
+        let len = self.len - u32::from(self.head_len) + u32::from(head_len);
+        let head = NonNull::from(head).cast();
+        (len as usize <= MAX_FRAME_LEN).then_some(Self {
+            head,
+            len,
+            head_len,
+            offload: Offload::NONE,
+            ..self
+        })
+    }
+
     /// Length of the whole frame in bytes, without the frame check sequence.
     #[must_use]
     #[inline]

@@ -19,6 +19,7 @@
 //! - [`builder`]: whole frames with correct checksums, for tests and generators
 //! - [`checksum`]: the Internet checksum
 //! - `copy`: copies of few bytes
+//! - [`edit`]: VLAN tags put on, taken off and changed
 //! - [`frame`]: frames that still lie in a device's ring, and the batch that holds a burst of them
 //! - [`headers`]: views of protocol headers
 //! - [`mac`]: MAC addresses
@@ -32,6 +33,7 @@
 pub mod builder;
 pub mod checksum;
 mod copy;
+pub mod edit;
 pub mod frame;
 pub mod headers;
 pub mod mac;
@@ -42,6 +44,7 @@ pub mod prefetch;
 pub mod segmentation;
 pub mod slots;
 
+pub use edit::{Edit, EditRoom, Editing, Tag};
 pub use frame::{
     BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,
 };

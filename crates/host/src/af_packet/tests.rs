@@ -233,7 +233,7 @@ fn names_and_numbers_are_checked_before_anything_is_opened() {
         ("af-packet:sixteen-letters-", "at most 15 bytes, not 16"),
         ("af-packet:x,queues=0", "queues=0: expected a number from 1 to 64"),
         ("af-packet:x,queue_size=100", "queue_size=100: expected a power of two"),
-        ("af-packet:x,mtu=67", "mtu=67: expected a number from 68 to 65517"),
+        ("af-packet:x,mtu=67", "mtu=67: expected a number from 68 to 65513"),
         ("af-packet:x,color=red", "unknown option 'color'; af-packet takes queues"),
     ] {
         let error = refusal(device);

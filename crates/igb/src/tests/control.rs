@@ -29,7 +29,7 @@ fn a_device_is_started() {
     assert_eq!(device.register(RCTL), wanted);
     assert_eq!(device.register(TCTL) & tctl::EN, tctl::EN);
     assert_eq!(device.register(CTRL_EXT), ctrl_ext::PFRSTD | ctrl_ext::DRV_LOAD);
-    assert_eq!(device.register(RLPML), 9216 + 22);
+    assert_eq!(device.register(RLPML), 9216 + 26);
     assert_eq!(device.lock().phy_restarts(), 1);
     assert!(device.lock().has_bus_master());
     assert!(control.details().contains(&("interrupts".into(), "MSI-X, 4 vectors".into())));
@@ -128,7 +128,7 @@ fn an_mtu_is_within_bounds() {
     let control = port.port.control_mut();
     assert!(control.set_mtu(67).is_err() && control.set_mtu(9217).is_err());
     control.set_mtu(2000).unwrap();
-    assert_eq!((control.mtu(), device.register(RLPML)), (2000, 2022));
+    assert_eq!((control.mtu(), device.register(RLPML)), (2000, 2026));
 }
 
 #[test]

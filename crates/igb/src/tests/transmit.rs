@@ -43,7 +43,7 @@ fn frames_are_sent_in_order_with_one_write_per_burst() {
 #[test]
 fn what_cannot_be_sent_is_dropped_with_a_reason() {
     let (device, mut port) = opened("");
-    let frames = [vec![0; 13], datagram(1, 2, 1519), datagram(1, 2, 1518)];
+    let frames = [vec![0; 13], datagram(1, 2, 1523), datagram(1, 2, 1522)];
     assert_eq!(send(&mut port.tx[0], &frames), 3);
     let stats = port.port.stats().tx_total();
     assert_eq!(stats.packets, 1);
@@ -51,8 +51,8 @@ fn what_cannot_be_sent_is_dropped_with_a_reason() {
     assert_eq!(stats.dropped_for(DropReason::TooLong), 1);
     assert_eq!(bytes_of(&device.lock().sent), frames[2..]);
     port.port.control_mut().set_mtu(9000).unwrap();
-    assert_eq!(send(&mut port.tx[0], &[datagram(1, 2, 9018)]), 1);
-    assert_eq!(device.lock().sent[1].bytes.len(), 9018);
+    assert_eq!(send(&mut port.tx[0], &[datagram(1, 2, 9022)]), 1);
+    assert_eq!(device.lock().sent[1].bytes.len(), 9022);
 }
 
 #[test]

@@ -6,8 +6,11 @@ use crate::mac::MacAddr;
 pub const HEADER_LEN: usize = 14;
 /// Length of a VLAN tag, in bytes.
 pub const TAG_LEN: usize = 4;
-/// What a frame may have on top of its MTU: an Ethernet header and one VLAN tag, in bytes.
-pub const LINK_HEADERS: usize = HEADER_LEN + TAG_LEN;
+/// VLAN tags that count as part of the header: a service provider's and a customer's. There is no
+/// limit in the standard; two is what provider bridges use.
+pub const MAX_TAGS: usize = 2;
+/// What a frame may have on top of its MTU: an Ethernet header and two VLAN tags, in bytes.
+pub const LINK_HEADERS: usize = HEADER_LEN + MAX_TAGS * TAG_LEN;
 
 /// What an Ethernet frame carries; below 0x0600 it is a length instead (IEEE 802.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

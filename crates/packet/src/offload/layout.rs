@@ -2,11 +2,9 @@
 
 use super::Capabilities;
 use crate::frame::HEAD_CAPACITY;
+use crate::headers::ethernet::MAX_TAGS;
 use crate::headers::ipv6::MAX_EXTENSIONS;
 use crate::headers::{EtherType, IpProtocol};
-
-/// VLAN tags that are skipped; more are used nowhere.
-const MAX_TAGS: usize = 2;
 
 /// A transport protocol that can be cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
