@@ -26,6 +26,7 @@
 //! - `inputs`: the receive queues of a worker
 //! - `output`: one worker's way to send to a port
 //! - `ports`: the ports as control threads see them
+//! - [`vlan`]: VLAN settings of ports, and what they mean for a frame
 //! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
 
 #![forbid(unsafe_code)]
@@ -43,6 +44,7 @@ mod output;
 mod ports;
 pub mod report;
 pub mod switch;
+pub mod vlan;
 mod worker;
 
 pub use config::{
@@ -52,3 +54,4 @@ pub use error::Error;
 pub use ports::is_port_name;
 pub use report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
 pub use switch::Switch;
+pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};
