@@ -1,19 +1,8 @@
 //! What the switch reads of a frame: its Ethernet header.
 
 use packet::Frame;
-
-/// Length of an Ethernet header without VLAN tags, in bytes.
-const ETHERNET: usize = 14;
-
-/// Length of a VLAN tag, in bytes.
-const TAG: usize = 4;
-
-/// Tag protocol identifiers: customer and service tags (IEEE 802.1Q clause 9.5).
-const TAGGED: [[u8; 2]; 2] = [[0x81, 0x00], [0x88, 0xA8]];
-
-/// The most VLAN tags that count as header. There is no limit in the standard; two is what
-/// provider bridges use.
-const MAX_TAGS: usize = 2;
+use packet::headers::EtherType;
+use packet::headers::ethernet::{HEADER_LEN, MAX_TAGS, TAG_LEN};
 
 /// The bit of an address, read as a 48-bit number, that marks a group.
 const GROUP: u64 = 1 << 40;
@@ -35,7 +24,7 @@ impl Addresses {
     /// The addresses of a frame; `None` if it is shorter than an Ethernet header.
     #[inline]
     pub(crate) fn of(frame: &Frame<'_>) -> Option<Self> {
-        let header = frame.head().first_chunk::<ETHERNET>()?;
+        let header = frame.head().first_chunk::<HEADER_LEN>()?;
         let first = u64::from_ne_bytes(*header.first_chunk()?);
         let last = u64::from_ne_bytes(*header.get(4..)?.first_chunk()?);
         Some(Self { first, last })
@@ -75,25 +64,25 @@ pub(crate) const fn is_station(address: u64) -> bool {
 /// Whether a frame of `len` bytes fits into the MTU even if it has no VLAN tag.
 #[inline]
 pub(crate) const fn fits_untagged(len: usize, mtu: usize) -> bool {
-    len.saturating_sub(ETHERNET) <= mtu
+    len.saturating_sub(HEADER_LEN) <= mtu
 }
 
 /// Whether a frame's payload fits into the MTU. VLAN tags are not part of the payload. Of a large
 /// segment, what counts is the longest frame that it becomes.
 pub(crate) fn fits(frame: &Frame<'_>, mtu: usize) -> bool {
-    let mut header = ETHERNET;
+    let mut header = HEADER_LEN;
     for _ in 0..MAX_TAGS {
-        let kind = frame.head().get(header - 2..header);
-        if !TAGGED.iter().any(|tag| kind == Some(tag)) {
+        let kind = frame.head().get(header - 2..).and_then(|rest| rest.first_chunk());
+        if !kind.is_some_and(|kind| EtherType(u16::from_be_bytes(*kind)).is_tag()) {
             break;
         }
-        header += TAG;
+        header += TAG_LEN;
     }
     frame.wire_len().saturating_sub(header) <= mtu
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     fn frame(kinds: &[[u8; 2]], len: usize) -> Vec<u8> {
@@ -133,9 +122,10 @@ mod tests {
         assert!(fits_untagged(1514, 1500) && !fits_untagged(1515, 1500) && fits_untagged(3, 68));
     }
 
-    #[test]
-    fn a_large_segment_counts_as_the_frames_that_it_becomes() {
+    /// A large segment in VLAN 5, and its offload.
+    pub(crate) fn large_segment() -> (Vec<u8>, packet::Offload) {
         let mut bytes = frame(&[[0x81, 0]], 60_000);
+        bytes[15] = 5;
         bytes[16..18].copy_from_slice(&[0x08, 0]);
         bytes[18..28].copy_from_slice(&[0x45, 0, 0, 0, 0, 0, 0x40, 0, 64, 6]);
         bytes[50] = 0x80;
@@ -149,6 +139,12 @@ mod tests {
         };
         let all = packet::Capabilities::all();
         let offload = packet::Offload::check(&request, all, &bytes[..100], bytes.len()).unwrap();
+        (bytes, offload)
+    }
+
+    #[test]
+    fn a_large_segment_counts_as_the_frames_that_it_becomes() {
+        let (bytes, offload) = large_segment();
         let large = Frame::from_bytes(&bytes).with_offload(offload);
         assert!(fits(&large, 1500) && !fits(&large, 1499));
         assert!(!fits(&Frame::from_bytes(&bytes), 1500));

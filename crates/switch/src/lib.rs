@@ -14,17 +14,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! - `bridge`: what a bridge decides about a burst of frames
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: the forwarding database, shared by all workers
 //! - [`report`]: what the switch tells about itself
+//! - `stage`: what kinds of bridges do beside learning and looking up
 //! - [`switch`](mod@switch): the switch as an application sees it
 //! - `bench`: a worker without its thread, for measuring programs
 //! - `datapath`: from a burst of frames to the ports where they go out
 //! - `header`: what the switch reads of a frame
 //! - `housekeeper`: what happens once a second, and when a link changes
 //! - `inputs`: the receive queues of a worker
+//! - `marks`: the frames of a burst that go to one port
 //! - `output`: one worker's way to send to a port
+//! - `outputs`: its ways to all ports, and the verdicts on a burst
 //! - `ports`: the ports as control threads see them
 //! - [`vlan`]: VLAN settings of ports, and what they mean for a frame
 //! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
@@ -33,6 +37,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+mod bridge;
 pub mod config;
 mod datapath;
 pub mod error;
@@ -40,9 +45,12 @@ pub mod fdb;
 mod header;
 mod housekeeper;
 mod inputs;
+mod marks;
 mod output;
+mod outputs;
 mod ports;
 pub mod report;
+mod stage;
 pub mod switch;
 pub mod vlan;
 mod worker;

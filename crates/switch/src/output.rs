@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, TxQueue};
-use packet::{BURST, Frame, Packet, PoolCache};
+use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::header;
+use crate::marks::Marks;
 
 /// What one worker needs to send to one port: its handles of the port's transmit queues.
 ///
@@ -27,8 +28,8 @@ pub(crate) struct Output {
     mtu: Arc<AtomicU32>,
     /// How often to try again although the port takes nothing.
     retries: u32,
-    /// The frames of the burst at hand that go to this port and no other: bit 0 is the first.
-    pub(crate) mask: u32,
+    /// The frames of the burst at hand that go to this port.
+    pub(crate) marks: Marks,
     /// Whether something was sent since the last flush, and whether that was noted.
     sent: bool,
     noted: bool,
@@ -36,7 +37,7 @@ pub(crate) struct Output {
 
 impl Output {
     /// An output of worker `worker`, which looks for ready queues again after `recheck` cycles.
-    pub(crate) const fn new(
+    pub(crate) fn new(
         queues: Vec<TxQueue>,
         worker: usize,
         recheck: u64,
@@ -51,7 +52,7 @@ impl Output {
             recheck,
             mtu,
             retries,
-            mask: 0,
+            marks: Marks::default(),
             sent: false,
             noted: false,
         }
@@ -82,6 +83,48 @@ impl Output {
             self.flush();
             self.chosen = chosen;
         }
+    }
+
+    /// Sends those frames of a burst that are marked, and forgets the marks; otherwise as
+    /// [`send`](Self::send).
+    #[inline]
+    pub(crate) fn send_marked(
+        &mut self,
+        frames: &[Frame<'_>],
+        longest: usize,
+        room: &mut EditRoom,
+    ) -> bool {
+        let mask = self.marks.frames();
+        if self.marks.has_edits() {
+            return self.send_edited(frames, mask, room);
+        }
+        self.marks.clear();
+        self.send(frames, mask, longest)
+    }
+
+    /// Sends the frames in `mask`, some of which are edited.
+    #[inline(never)]
+    fn send_edited(&mut self, frames: &[Frame<'_>], mask: u32, room: &mut EditRoom) -> bool {
+        let mut editing = room.begin();
+        let mut edited = ArrayVec::<Frame<'_>, BURST>::new();
+        let (mut all, mut longest, mut lost) = (0_u32, 0, 0);
+        for (bit, frame) in bits(mask).filter_map(|bit| Some((bit, frames.get(bit as usize)?))) {
+            let edit = self.marks.edit_of(1_u32.wrapping_shl(bit));
+            let frame = if edit.is_none() { Some(*frame) } else { editing.edit(frame, edit) };
+            let Some(frame) = frame else {
+                lost |= 1_u32.wrapping_shl(bit);
+                continue;
+            };
+            longest = longest.max(frame.len());
+            all = all.wrapping_shl(1) | 1;
+            // There are no more bits than room.
+            let _ = edited.try_push(frame);
+        }
+        self.marks.clear();
+        if lost != 0 {
+            self.drop_all(DropReason::TooLong, lost);
+        }
+        self.send(&edited, all, longest)
     }
 
     /// Sends those frames of a burst that `mask` tells; `longest` is the length of the longest
@@ -198,17 +241,19 @@ fn transmit_again(queue: &mut TxQueue, mut frames: &[Frame<'_>], mut tries: u32)
     }
 }
 
+/// The numbers of the bits in `mask`, lowest first.
+fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = mask.trailing_zeros();
+        mask &= mask.checked_sub(1)?;
+        Some(bit)
+    })
+}
+
 /// The frames that `mask` tells.
-fn pick<'f>(frames: &[Frame<'f>], mut mask: u32) -> ArrayVec<Frame<'f>, BURST> {
-    let mut picked = ArrayVec::new();
-    while mask != 0 {
-        if let Some(frame) = frames.get(mask.trailing_zeros() as usize) {
-            // There are no more bits than room.
-            let _ = picked.try_push(*frame);
-        }
-        mask &= mask - 1;
-    }
-    picked
+fn pick<'f>(frames: &[Frame<'f>], mask: u32) -> ArrayVec<Frame<'f>, BURST> {
+    // There are no more bits than room.
+    bits(mask).filter_map(|bit| frames.get(bit as usize).copied()).take(BURST).collect()
 }
 
 /// Drops the frames whose payload is longer than the MTU, and returns which are left.

@@ -11,6 +11,7 @@ use eal::{Workers, clock};
 use packet::pool::DATA_ROOM;
 use packet::{MacAddr, Pool};
 
+use crate::bridge::Bridge;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig, ageing_seconds};
 use crate::datapath::Datapath;
 use crate::error::Error;
@@ -291,7 +292,8 @@ impl Control {
         let workers = control.workers.insert(workers);
         for index in 0..config.worker_count() {
             let core = config.cores.get(index).copied();
-            let path = Datapath::new(Arc::clone(fdb), config.learn_per_burst, spare.cache());
+            let bridge = Bridge::new(Arc::clone(fdb), config.learn_per_burst);
+            let path = Datapath::new(bridge, spare.cache());
             let (worker, mailbox) =
                 Worker::new(path, idle).map_err(system("create a worker's descriptors"))?;
             // First the mailbox: if this worker does not start, those before it get stopped.

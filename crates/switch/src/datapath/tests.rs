@@ -2,11 +2,14 @@ use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 
-use ethdev::{PacketTally, RxDriver, RxQueue, Sent, Stats, TxDriver, TxQueue};
+use ethdev::{DropReason, PacketTally, RxDriver, RxQueue, Sent, Stats, TxDriver, TxQueue};
 use packet::{FrameBatch, Pool};
 use proptest::prelude::*;
 
+use std::sync::Arc;
+
 use super::*;
+use crate::fdb::Fdb;
 
 /// What a test port does and what it got.
 #[derive(Debug)]
@@ -40,7 +43,7 @@ impl Peer {
         std::mem::take(&mut self.got.lock().unwrap())
     }
 
-    fn dropped(&self, reason: DropReason) -> u64 {
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.stats.snapshot().dropped_for(reason)
     }
 }
@@ -69,20 +72,20 @@ impl TxDriver for Sender {
 }
 
 /// A data path with some ports, of one queue each.
-struct Bench {
-    path: Datapath,
+pub(super) struct Bench {
+    pub(super) path: Datapath,
     peers: Vec<Arc<Peer>>,
     stats: QueueStats,
 }
 
 impl Bench {
-    fn new(ports: usize) -> Self {
+    pub(super) fn new(ports: usize) -> Self {
         Self::with(ports, Fdb::new(64, 16, 300), 1500, 0)
     }
 
     fn with(ports: usize, fdb: Fdb, mtu: u32, retries: u32) -> Self {
         let cache = Pool::new("test", 1, 64).unwrap().cache();
-        let mut path = Datapath::new(Arc::new(fdb), BURST, cache);
+        let mut path = Datapath::new(Bridge::new(Arc::new(fdb), BURST), cache);
         let peers: Vec<_> = (0..ports).map(|_| Peer::new()).collect();
         for (port, peer) in (0..).zip(&peers) {
             let queue = TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats));
@@ -94,9 +97,13 @@ impl Bench {
     }
 
     /// A burst into `port`; returns what each port got.
-    fn send(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
+    pub(super) fn send(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
         let frames: Vec<_> = frames.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
-        self.path.forward(&frames, &Source { port, stats: &self.stats, now: 0 }, false);
+        self.send_frames(port, &frames)
+    }
+
+    pub(super) fn send_frames(&mut self, port: u16, frames: &[Frame<'_>]) -> Vec<Vec<Vec<u8>>> {
+        self.path.forward(frames, &Source { port, stats: &self.stats, now: 0 }, false);
         self.path.flush();
         self.peers.iter().map(|peer| peer.take()).collect()
     }
@@ -105,14 +112,14 @@ impl Bench {
         self.send(port, frames).iter().map(Vec::len).collect()
     }
 
-    fn dropped(&self, reason: DropReason) -> u64 {
+    pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.stats.snapshot().dropped_for(reason)
     }
 }
 
-const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
+pub(super) const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
 
-fn station(number: u64) -> u64 {
+pub(super) fn station(number: u64) -> u64 {
     0x5254_0000_0000 + number
 }
 
@@ -249,18 +256,18 @@ fn ports_that_are_not_ready_are_left_out() {
 #[test]
 fn a_burst_learns_no_more_than_allowed() {
     let mut bench = Bench::new(2);
-    bench.path.learn_per_burst = 3;
+    bench.path.bridge.learn_per_burst = 3;
     let burst: Vec<_> = (0..20).map(|number| frame(BROADCAST, station(number))).collect();
     assert_eq!(bench.counts(0, &burst), [0, 20]);
-    assert_eq!(bench.path.fdb.len(), 3);
+    assert_eq!(bench.path.bridge.fdb.len(), 3);
     bench.send(0, &burst);
-    assert_eq!(bench.path.fdb.len(), 6);
+    assert_eq!(bench.path.bridge.fdb.len(), 6);
 }
 
 #[test]
 fn while_somebody_changes_the_database_frames_still_flow() {
     let mut bench = Bench::new(2);
-    let fdb = Arc::clone(&bench.path.fdb);
+    let fdb = Arc::clone(&bench.path.bridge.fdb);
     let writer = fdb.write();
     assert_eq!(bench.counts(0, &[frame(BROADCAST, station(1))]), [0, 1]);
     drop(writer);

@@ -100,7 +100,6 @@ impl QinqEtherType {
             Self::Dot1q => "802.1q",
         }
     }
-
 }
 
 /// What of `all` is called `text`; the error lists what there is.

@@ -1,0 +1,276 @@
+//! A bridge: ports that share a forwarding database; and what it decides about a burst of frames.
+//!
+//! Neighbouring frames of the same addresses and tags are one *run* and cost one decision. The
+//! memory that the decisions need is prefetched for all runs first. The outcome is written to the
+//! [`Outputs`]: for each port the frames that go there, and what becomes of them on the way.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use ethdev::{DropReason, QueueStats};
+use packet::{BURST, Frame};
+
+use crate::datapath::Source;
+use crate::fdb::{Fdb, Hash, Key};
+use crate::header::{self, Addresses};
+use crate::outputs::Outputs;
+use crate::stage::Stage;
+
+/// Neighbouring frames with the same addresses and tags.
+#[derive(Clone, Copy, Debug)]
+struct Run<K> {
+    addresses: Addresses,
+    key: K,
+    /// The frames: bit 0 is the first of the burst.
+    mask: u32,
+}
+
+/// An address to look up.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    address: u64,
+    key: Key,
+    hash: Hash,
+}
+
+/// A run whose addresses make sense.
+#[derive(Clone, Copy, Debug)]
+struct Lookup<M> {
+    mask: u32,
+    meta: M,
+    /// Whether the run before has the same source.
+    same_source: bool,
+    source: Wanted,
+    /// If it is a group address, it is not looked up.
+    destination: Wanted,
+}
+
+/// One worker's view of a bridge.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    pub(crate) fdb: Arc<Fdb>,
+    /// The most addresses that one burst may change in the forwarding database.
+    pub(crate) learn_per_burst: usize,
+}
+
+impl Bridge {
+    pub(crate) const fn new(fdb: Arc<Fdb>, learn_per_burst: usize) -> Self {
+        Self { fdb, learn_per_burst }
+    }
+
+    /// Decides where each frame of a burst goes, and notes it at the outputs. Returns the length
+    /// of the longest frame.
+    #[inline]
+    pub(crate) fn decide<S: Stage>(
+        &self,
+        stage: &S,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> usize {
+        let mut runs = ArrayVec::<Run<S::Key>, BURST>::new();
+        let longest = gather::<S>(frames, source.stats, &mut runs);
+        let mut lookups = ArrayVec::<Lookup<S::Meta>, BURST>::new();
+        for run in &runs {
+            self.classify(stage, run, source.stats, &mut lookups);
+        }
+        self.learn(&lookups, source.port);
+        let mut flood = 0;
+        for lookup in &lookups {
+            flood |= self.find(stage, lookup, source, outputs);
+        }
+        if flood != 0 {
+            self.flood(stage, &lookups, flood, source, outputs);
+        }
+        longest
+    }
+
+    /// Checks a run's addresses and starts to load what their lookups need.
+    #[inline]
+    fn classify<S: Stage>(
+        &self,
+        stage: &S,
+        run: &Run<S::Key>,
+        stats: &QueueStats,
+        lookups: &mut ArrayVec<Lookup<S::Meta>, BURST>,
+    ) {
+        let (from, to) = (run.addresses.source(), run.addresses.destination());
+        let count = run.mask.count_ones() as usize;
+        if !header::is_station(from) {
+            return stats.count_drops(DropReason::BadSource, count);
+        }
+        if header::is_reserved(to) {
+            return stats.count_drops(DropReason::ReservedMulticast, count);
+        }
+        let meta = match stage.admit(run.key) {
+            Ok(meta) => meta,
+            Err(reason) => return stats.count_drops(reason, count),
+        };
+        let vlan = S::vlan(&meta);
+        // One station that sends to many, and many that send to one, are common.
+        let last = lookups.last().filter(|last| S::vlan(&last.meta) == vlan).copied();
+        let (source, same_source) = match last {
+            Some(last) if last.source.address == from => (last.source, true),
+            _ => (self.prepare(vlan, from), false),
+        };
+        let destination = match last {
+            Some(last) if last.destination.address == to => last.destination,
+            _ => self.prepare(vlan, to),
+        };
+        // There is room for as many lookups as there are runs.
+        let _ = lookups.try_push(Lookup { mask: run.mask, meta, same_source, source, destination });
+    }
+
+    #[inline]
+    fn prepare(&self, vlan: u16, address: u64) -> Wanted {
+        let key = Key::from_bits(vlan, address);
+        let hash = self.fdb.hash(key);
+        self.fdb.prefetch(hash);
+        Wanted { address, key, hash }
+    }
+
+    /// Notes where the source addresses are.
+    #[inline]
+    fn learn<M>(&self, lookups: &[Lookup<M>], port: u16) {
+        let second = self.fdb.now();
+        let mut news = ArrayVec::<Wanted, BURST>::new();
+        for lookup in lookups {
+            let source = lookup.source;
+            if !lookup.same_source
+                && self.fdb.see(source.key, source.hash, port, second)
+                && news.len() < self.learn_per_burst
+            {
+                let _ = news.try_push(source);
+            }
+        }
+        if !news.is_empty() {
+            self.learn_new(&news, port);
+        }
+    }
+
+    #[cold]
+    fn learn_new(&self, news: &[Wanted], port: u16) {
+        // If somebody else is changing the database, later frames will do.
+        if let Some(mut writer) = self.fdb.try_write() {
+            for new in news {
+                writer.learn(new.key, new.hash, port);
+            }
+        }
+    }
+
+    /// Finds the port of a run, where its frames are noted. Returns those that must go to all
+    /// ports instead.
+    #[inline]
+    fn find<S: Stage>(
+        &self,
+        stage: &S,
+        lookup: &Lookup<S::Meta>,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> u32 {
+        let to = lookup.destination;
+        if header::is_group(to.address) {
+            return lookup.mask;
+        }
+        let Some(found) = self.fdb.find(to.key, to.hash) else { return lookup.mask };
+        let port = found.port();
+        let reason = if port == source.port {
+            DropReason::Hairpin
+        } else {
+            match stage.edit(port, &lookup.meta) {
+                None => DropReason::LinkDown,
+                Some(edit) if outputs.mark(port, lookup.mask, edit) => return 0,
+                // The port is just being removed.
+                Some(_) => DropReason::LinkDown,
+            }
+        };
+        source.stats.count_drops(reason, lookup.mask.count_ones() as usize);
+        0
+    }
+
+    /// Notes the frames of `flood` at all ports that are ready and carry them, except where they
+    /// came from.
+    #[cold]
+    fn flood<S: Stage>(
+        &self,
+        stage: &S,
+        lookups: &[Lookup<S::Meta>],
+        flood: u32,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) {
+        let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
+        let mut reached = 0;
+        let mut next = outputs.next_ready(0, source.now);
+        while let Some(port) = next {
+            for (mask, meta) in runs.iter().filter(|_| port != source.port) {
+                if let Some(edit) = stage.edit(port, meta)
+                    && outputs.mark(port, *mask, edit)
+                {
+                    reached |= mask;
+                }
+            }
+            next = port.checked_add(1).and_then(|from| outputs.next_ready(from, source.now));
+        }
+        let lost = (flood & !reached).count_ones() as usize;
+        if lost != 0 {
+            source.stats.count_drops(DropReason::LinkDown, lost);
+        }
+    }
+}
+
+/// The frames of `flood`, those together that are neighbours in `lookups` and of which the same is
+/// known.
+fn merged<M: Copy + PartialEq>(
+    lookups: &[Lookup<M>],
+    flood: u32,
+) -> impl Iterator<Item = (u32, M)> {
+    let flooded = move |lookup: &&Lookup<M>| lookup.mask & flood != 0;
+    let mut rest = lookups.iter().filter(flooded).peekable();
+    std::iter::from_fn(move || {
+        let first = rest.next()?;
+        let mut mask = first.mask;
+        while let Some(more) = rest.next_if(|next| next.meta == first.meta) {
+            mask |= more.mask;
+        }
+        Some((mask, first.meta))
+    })
+}
+
+/// Divides a burst into runs; frames without Ethernet header are dropped. Returns the length of
+/// the longest frame.
+#[inline]
+fn gather<S: Stage>(
+    frames: &[Frame<'_>],
+    stats: &QueueStats,
+    runs: &mut ArrayVec<Run<S::Key>, BURST>,
+) -> usize {
+    let mut longest = 0;
+    let mut bit = 1_u32;
+    let mut present = Run { addresses: Addresses::default(), key: S::Key::default(), mask: 0 };
+    for frame in frames {
+        longest = longest.max(frame.len());
+        let key = S::key(frame);
+        match Addresses::of(frame) {
+            Some(addresses) if addresses == present.addresses && key == present.key => {
+                present.mask |= bit;
+            }
+            Some(addresses) => {
+                push_run(runs, present);
+                present = Run { addresses, key, mask: bit };
+            }
+            None => stats.count_drops(DropReason::TooShort, 1),
+        }
+        bit = bit.wrapping_shl(1);
+    }
+    push_run(runs, present);
+    longest
+}
+
+#[inline]
+fn push_run<K: Copy>(runs: &mut ArrayVec<Run<K>, BURST>, run: Run<K>) {
+    if run.mask != 0 {
+        // There are no more runs than frames.
+        let _ = runs.try_push(run);
+    }
+}

@@ -1,0 +1,95 @@
+//! The frames of a burst that go to one port, and what becomes of them on the way.
+
+use packet::{BURST, Edit};
+
+/// A burst's frames, as bits (bit 0 is the first), each with its edit.
+#[derive(Debug)]
+pub(crate) struct Marks {
+    /// All frames that go to the port.
+    frames: u32,
+    /// Those of them that are edited. There are as many of these as a burst has frames at most,
+    /// as long as each frame goes to a port once; were it more, the list would grow.
+    edits: Vec<(u32, Edit)>,
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self { frames: 0, edits: Vec::with_capacity(BURST) }
+    }
+}
+
+impl Marks {
+    /// Whether no frame goes to the port.
+    #[inline]
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.frames == 0
+    }
+
+    /// All frames that go to the port.
+    #[inline]
+    pub(crate) const fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// Whether some of them are edited.
+    #[inline]
+    pub(crate) const fn has_edits(&self) -> bool {
+        !self.edits.is_empty()
+    }
+
+    /// Whether all frames of a burst of `count` go to the port as they are.
+    pub(crate) const fn is_whole(&self, count: usize) -> bool {
+        self.frames.count_ones() as usize == count && !self.has_edits()
+    }
+
+    /// Adds the frames in `mask`, which are not among those here.
+    #[inline]
+    pub(crate) fn add(&mut self, mask: u32, edit: Edit) {
+        self.frames |= mask;
+        if !edit.is_none() {
+            self.add_edit(mask, edit);
+        }
+    }
+
+    fn add_edit(&mut self, mask: u32, edit: Edit) {
+        match self.edits.last_mut() {
+            Some((last, same)) if *same == edit => *last |= mask,
+            _ => self.edits.push((mask, edit)),
+        }
+    }
+
+    /// What becomes of the frame that `bit` tells.
+    pub(crate) fn edit_of(&self, bit: u32) -> Edit {
+        let found = self.edits.iter().find(|(mask, _)| mask & bit != 0);
+        found.map_or(Edit::NONE, |(_, edit)| *edit)
+    }
+
+    /// Forgets all of them.
+    #[inline]
+    pub(crate) fn clear(&mut self) {
+        self.frames = 0;
+        if self.has_edits() {
+            self.edits.clear();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn frames_and_edits_are_remembered_until_cleared() {
+        let pop = Edit { pop: true, push: None };
+        let mut marks = Marks::default();
+        marks.add(0b0011, Edit::NONE);
+        assert!(marks.is_whole(2) && !marks.has_edits());
+        marks.add(0b0100, pop);
+        marks.add(0b1000, pop);
+        assert_eq!((marks.frames(), marks.edits.len()), (0b1111, 1));
+        assert!(!marks.is_whole(4));
+        assert_eq!([1, 4, 8].map(|bit| marks.edit_of(bit)), [Edit::NONE, pop, pop]);
+        marks.clear();
+        assert!(marks.is_empty() && !marks.has_edits());
+    }
+}

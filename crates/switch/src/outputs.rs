@@ -1,0 +1,127 @@
+//! All ports that a worker sends to, and the verdicts on the burst at hand: which of its frames
+//! go to which port, and what becomes of them on the way.
+
+use arrayvec::ArrayVec;
+use ethdev::DropReason;
+use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
+
+use crate::datapath::Source;
+use crate::output::Output;
+
+/// The ways to all ports.
+///
+/// Verdicts are marks at the outputs, of which the list of marked ports can be told; it grows with
+/// the ports, so that no verdict ever finds it full, whatever a stage decides.
+#[derive(Debug, Default)]
+pub(crate) struct Outputs {
+    /// By port number.
+    all: Vec<Option<Output>>,
+    /// Ports with marks, each once: there is room for all of them.
+    marked: Vec<u16>,
+    /// Ports used since the last flush, each once.
+    unflushed: Vec<u16>,
+    /// Where edited frames have their heads.
+    room: EditRoom,
+}
+
+impl Outputs {
+    /// Puts the output to `port` in place, and returns the one that was there.
+    pub(crate) fn set(&mut self, port: u16, output: Option<Output>) -> Option<Output> {
+        let index = usize::from(port);
+        if self.all.len() <= index {
+            self.all.resize_with(index + 1, || None);
+        }
+        self.unflushed.reserve(self.all.len());
+        self.marked.reserve(self.all.len());
+        let mut before = std::mem::replace(self.all.get_mut(index)?, output);
+        if let Some(before) = &mut before {
+            before.flush();
+        }
+        before
+    }
+
+    /// The way to `port`.
+    #[inline]
+    pub(crate) fn get_mut(&mut self, port: u16) -> Option<&mut Output> {
+        self.all.get_mut(usize::from(port))?.as_mut()
+    }
+
+    /// The first port from `from` on that takes frames at time `now`.
+    pub(crate) fn next_ready(&mut self, from: u16, now: u64) -> Option<u16> {
+        let outputs = self.all.iter_mut().enumerate().skip(usize::from(from));
+        let mut ready = outputs.filter_map(|(port, output)| Some((port, output.as_mut()?)));
+        let (port, _) =
+            ready.find_map(|(port, output)| output.is_ready(now).then_some((port, output)))?;
+        u16::try_from(port).ok()
+    }
+
+    /// Notes that the frames in `mask` go to `port`, edited as told. Returns whether there is such
+    /// a port.
+    #[inline]
+    pub(crate) fn mark(&mut self, port: u16, mask: u32, edit: Edit) -> bool {
+        let Some(Some(output)) = self.all.get_mut(usize::from(port)) else { return false };
+        if output.marks.is_empty() {
+            self.marked.push(port);
+        }
+        output.marks.add(mask, edit);
+        true
+    }
+
+    /// The output of a whole burst of `count` frames, if it is one that takes packets as they are;
+    /// the marks are then gone.
+    #[inline(never)]
+    pub(crate) fn take_whole(&mut self, count: usize, longest: usize, now: u64) -> Option<u16> {
+        let [port] = *self.marked else { return None };
+        let output = self.get_mut(port)?;
+        let is_whole = output.marks.is_whole(count);
+        if !is_whole || !output.is_ready(now) || !output.takes_packets(longest) {
+            return None;
+        }
+        output.marks.clear();
+        self.marked.clear();
+        Some(port)
+    }
+
+    /// Gives packets to a port.
+    pub(crate) fn give(
+        &mut self,
+        port: u16,
+        packets: &mut ArrayVec<Packet, BURST>,
+        cache: &mut PoolCache,
+    ) {
+        let Some(output) = self.get_mut(port) else { return };
+        output.give(packets, cache);
+        if output.is_first_use() {
+            self.unflushed.push(port);
+        }
+    }
+
+    /// Sends what is noted, and forgets the marks.
+    #[inline]
+    pub(crate) fn send(&mut self, frames: &[Frame<'_>], longest: usize, source: &Source<'_>) {
+        for port in self.marked.drain(..) {
+            let Some(Some(output)) = self.all.get_mut(usize::from(port)) else { continue };
+            output.is_ready(source.now);
+            let mask = output.marks.frames();
+            if !output.send_marked(frames, longest, &mut self.room) {
+                source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
+            }
+            if output.is_first_use() {
+                self.unflushed.push(port);
+            }
+        }
+    }
+
+    /// Lets the devices finish what was sent. To be called after a round over the inputs that found
+    /// frames, and again after every further one as long as it returns that a device has not taken
+    /// all.
+    #[inline]
+    pub(crate) fn flush(&mut self) -> bool {
+        let outputs = &mut self.all;
+        self.unflushed.retain(|port| {
+            let output = outputs.get_mut(usize::from(*port)).and_then(Option::as_mut);
+            output.is_some_and(Output::flush)
+        });
+        !self.unflushed.is_empty()
+    }
+}

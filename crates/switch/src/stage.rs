@@ -1,0 +1,54 @@
+//! What kinds of bridges do with a burst beside learning and looking addresses up.
+//!
+//! The data path is made for each kind: what a bridge does not use, its frames do not pass.
+
+use ethdev::DropReason;
+use packet::{Edit, Frame};
+
+/// The choices that a kind of bridge leaves open. Asked once per run of frames, or per run and
+/// port where it goes out.
+pub(crate) trait Stage {
+    /// What, beside its addresses, makes a frame another than the one before.
+    type Key: Copy + PartialEq + Default;
+    /// What is known of a run's frames, and travels beside them.
+    type Meta: Copy + PartialEq;
+
+    /// Reads the key of a frame.
+    fn key(frame: &Frame<'_>) -> Self::Key;
+
+    /// Lets a run in, or tells why not.
+    fn admit(&self, key: Self::Key) -> Result<Self::Meta, DropReason>;
+
+    /// The VLAN in which addresses are learnt and looked up.
+    fn vlan(meta: &Self::Meta) -> u16;
+
+    /// How the frames of a run go out on a port; `None` where it does not carry them.
+    fn edit(&self, port: u16, meta: &Self::Meta) -> Option<Edit>;
+}
+
+/// A bridge that does not look at tags.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain;
+
+impl Stage for Plain {
+    type Key = ();
+    type Meta = ();
+
+    #[inline]
+    fn key(_frame: &Frame<'_>) {}
+
+    #[inline]
+    fn admit(&self, (): ()) -> Result<(), DropReason> {
+        Ok(())
+    }
+
+    #[inline]
+    fn vlan((): &()) -> u16 {
+        0
+    }
+
+    #[inline]
+    fn edit(&self, _port: u16, (): &()) -> Option<Edit> {
+        Some(Edit::NONE)
+    }
+}
