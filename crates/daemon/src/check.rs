@@ -67,7 +67,10 @@ fn check_port(state: &State, name: &str, port: &Port) -> Result<(), Error> {
         .map_err(|error| Error::invalid(part("device"), format!("port '{name}': {error}")))?;
     let workers = state.switch().worker_count();
     let checked = port.options().check(name, workers);
-    checked.map_err(|error| Error::invalid(part("workers"), error))
+    checked.map_err(|error| match error {
+        switch::Error::PortVlan { .. } => Error::invalid(part("vlan"), error),
+        error => Error::invalid(part("workers"), error),
+    })
 }
 
 fn check_vdpa(state: &State, name: &str, device: &Vdpa) -> Result<(), Error> {

@@ -273,6 +273,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         cores,
         workers,
         busy_poll,
+        group_fwd_mask,
         idle_after,
         sockets: Sockets { group, mode },
         sandbox: Sandbox { enabled, ports: kinds, paths },
@@ -295,6 +296,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
     compare("cores", &list(cores), &list(&new.cores));
     compare("workers", workers, &new.workers);
     compare("busy-poll", busy_poll, &new.busy_poll);
+    compare("group-fwd-mask", group_fwd_mask, &new.group_fwd_mask);
     compare("idle-after", idle_after, &new.idle_after);
     compare("sockets.group", group, &new.sockets.group);
     compare("sockets.mode", &octal(*mode), &octal(new.sockets.mode));

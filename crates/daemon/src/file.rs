@@ -270,6 +270,9 @@ client = true
         for (text, line, expected) in [
             ("busy-poll = 3\n", 1, "boolean"),
             ("\ncores = \"a-b\"\n", 2, "a-b"),
+            ("[ports.a]\ndevice = \"null:\"\nvlan.tag = 4095\n", 3, "a VLAN from 0 to 4094"),
+            ("[ports.a]\ndevice = \"null:\"\nvlan = { tags = 5 }\n", 3, "did you mean 'tag'?"),
+            ("[ports.a]\ndevice = \"null:\"\nvlan.trunks = \"5-4\"\n", 3, "before it begins"),
             ("[sockets]\nmode = \"rw\"\n", 2, "octal permissions"),
             ("control-group = \"nobody-has-it\"\n", 1, "no such group"),
             ("[ports.a]\ndevice = \"null:\"\nmtu = 99999\n", 3, "a whole number from 0 to 65535"),

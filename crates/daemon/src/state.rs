@@ -12,7 +12,7 @@ use eal::{Access, CoreList};
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{PortOptions, SwitchConfig};
+use switch::{PortOptions, PortVlan, SwitchConfig};
 
 use crate::address::Address;
 use crate::error::Error;
@@ -43,6 +43,9 @@ pub struct State {
     /// Never sleep.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub busy_poll: Option<bool>,
+    /// Reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_fwd_mask: Option<u16>,
     /// Microseconds that a worker without frames polls before it sleeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_after: Option<u64>,
@@ -127,6 +130,9 @@ pub struct Port {
     /// Whether it is in service.
     #[serde(default = "yes", skip_serializing_if = "is_yes")]
     pub enabled: bool,
+    /// Its part in VLANs.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub vlan: PortVlan,
     /// Stations that are always behind it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<Address>,
@@ -155,6 +161,7 @@ impl Port {
             workers: Vec::new(),
             tx_retries: 0,
             enabled: true,
+            vlan: PortVlan::default(),
             addresses: BTreeSet::new(),
         }
     }
@@ -167,6 +174,7 @@ impl Port {
             tx_retries: self.tx_retries,
             workers: self.workers.clone(),
             disabled: !self.enabled,
+            vlan: self.vlan.clone(),
         }
     }
 }
@@ -187,6 +195,7 @@ impl State {
             Some(_) => None,
             None => Some(self.workers.unwrap_or(defaults.workers)),
         };
+        self.group_fwd_mask.get_or_insert(defaults.group_fwd_mask);
         self.busy_poll.get_or_insert(defaults.busy_poll);
         let idle_after = u64::try_from(defaults.idle_after.as_micros()).unwrap_or(u64::MAX);
         self.idle_after.get_or_insert(idle_after);
@@ -240,6 +249,7 @@ impl State {
             cores,
             workers,
             busy_poll: self.busy_poll.or(base.busy_poll),
+            group_fwd_mask: self.group_fwd_mask.or(base.group_fwd_mask),
             idle_after: self.idle_after.or(base.idle_after),
             sockets: Sockets { group, mode },
             sandbox: Sandbox {
@@ -269,6 +279,7 @@ impl State {
             fdb_limit: self.fdb.size.unwrap_or(defaults.fdb_limit),
             ageing: ageing.unwrap_or(defaults.ageing),
             busy_poll: self.busy_poll.unwrap_or(defaults.busy_poll),
+            group_fwd_mask: self.group_fwd_mask.unwrap_or(defaults.group_fwd_mask),
             sockets: self.sockets.into(),
             learn_per_burst: self.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),
             idle_after: self.idle_after.map_or(defaults.idle_after, Duration::from_micros),

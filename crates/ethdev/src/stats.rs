@@ -37,6 +37,9 @@ pub enum DropReason {
     ReservedMulticast,
     /// The source address is a group address or zero.
     BadSource,
+    /// The frame is in a VLAN that the port does not carry, where it came in or where it should go
+    /// out.
+    WrongVlan,
     /// The port's receive filter refuses the frame.
     Filtered,
     /// No packet buffer was free.
@@ -47,7 +50,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 14;
+    pub const COUNT: usize = 15;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -62,6 +65,7 @@ impl DropReason {
         Self::Hairpin,
         Self::ReservedMulticast,
         Self::BadSource,
+        Self::WrongVlan,
         Self::Filtered,
         Self::NoBuffer,
         Self::DeviceError,
@@ -82,6 +86,7 @@ impl DropReason {
             Self::Hairpin => "hairpin",
             Self::ReservedMulticast => "reserved_multicast",
             Self::BadSource => "bad_source",
+            Self::WrongVlan => "wrong_vlan",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
             Self::DeviceError => "device_error",

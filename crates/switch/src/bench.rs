@@ -34,7 +34,7 @@ impl Bench {
     pub fn new(fdb: Arc<Fdb>, outputs: Vec<TxQueue>) -> Self {
         // It is never allocated from.
         let pool = Pool::new("bench", 1, 64).expect("memory");
-        let mut path = Datapath::new(Bridge::new(fdb, 32), pool.cache());
+        let mut path = Datapath::new(Bridge::new(fdb, 32, 0), pool.cache());
         for (port, queue) in (0..).zip(outputs) {
             let mtu = Arc::new(AtomicU32::new(MTU));
             path.set_output(port, Some(Output::new(vec![queue], 0, u64::MAX, mtu, 0)));

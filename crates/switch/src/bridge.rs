@@ -1,4 +1,5 @@
-//! A bridge: ports that share a forwarding database; and what it decides about a burst of frames.
+//! A bridge: ports that share a forwarding database, and the VLANs that they carry; and what it
+//! decides about a burst of frames.
 //!
 //! Neighbouring frames of the same addresses and tags are one *run* and cost one decision. The
 //! memory that the decisions need is prefetched for all runs first. The outcome is written to the
@@ -15,6 +16,7 @@ use crate::fdb::{Fdb, Hash, Key};
 use crate::header::{self, Addresses};
 use crate::outputs::Outputs;
 use crate::stage::Stage;
+use crate::vlan::policy::{Policy, TRUNK};
 
 /// Neighbouring frames with the same addresses and tags.
 #[derive(Clone, Copy, Debug)]
@@ -45,17 +47,59 @@ struct Lookup<M> {
     destination: Wanted,
 }
 
+/// The VLAN settings of a bridge's ports.
+#[derive(Debug, Default)]
+pub(crate) struct VlanTable {
+    /// By port number; those that have no settings of their own are trunks of all VLANs.
+    ports: Vec<Option<Arc<Policy>>>,
+    /// How many have.
+    count: usize,
+}
+
+impl VlanTable {
+    /// The settings of `port`.
+    #[inline]
+    pub(crate) fn of(&self, port: u16) -> &Policy {
+        self.ports.get(usize::from(port)).and_then(Option::as_deref).unwrap_or(&TRUNK)
+    }
+
+    fn set(&mut self, port: u16, policy: Option<Arc<Policy>>) {
+        let index = usize::from(port);
+        if self.ports.len() <= index {
+            self.ports.resize(index + 1, None);
+        }
+        if let Some(place) = self.ports.get_mut(index) {
+            *place = policy;
+        }
+        self.count = self.ports.iter().flatten().count();
+    }
+}
+
 /// One worker's view of a bridge.
 #[derive(Debug)]
 pub(crate) struct Bridge {
     pub(crate) fdb: Arc<Fdb>,
     /// The most addresses that one burst may change in the forwarding database.
     pub(crate) learn_per_burst: usize,
+    /// The reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00.
+    pub(crate) group_fwd_mask: u16,
+    vlans: VlanTable,
 }
 
 impl Bridge {
-    pub(crate) const fn new(fdb: Arc<Fdb>, learn_per_burst: usize) -> Self {
-        Self { fdb, learn_per_burst }
+    pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
+        Self { fdb, learn_per_burst, group_fwd_mask, vlans: VlanTable::default() }
+    }
+
+    /// Changes the VLAN settings of `port`.
+    pub(crate) fn set_vlan(&mut self, port: u16, policy: Option<Arc<Policy>>) {
+        self.vlans.set(port, policy);
+    }
+
+    /// The ports' VLAN settings, if the bridge has to look at tags.
+    #[inline]
+    pub(crate) fn vlans(&self) -> Option<&VlanTable> {
+        (self.vlans.count != 0).then_some(&self.vlans)
     }
 
     /// Decides where each frame of a burst goes, and notes it at the outputs. Returns the length
@@ -99,7 +143,7 @@ impl Bridge {
         if !header::is_station(from) {
             return stats.count_drops(DropReason::BadSource, count);
         }
-        if header::is_reserved(to) {
+        if header::is_reserved(to) && !header::is_among(to, self.group_fwd_mask) {
             return stats.count_drops(DropReason::ReservedMulticast, count);
         }
         let meta = match stage.admit(run.key) {
@@ -178,7 +222,7 @@ impl Bridge {
             DropReason::Hairpin
         } else {
             match stage.edit(port, &lookup.meta) {
-                None => DropReason::LinkDown,
+                None => DropReason::WrongVlan,
                 Some(edit) if outputs.mark(port, lookup.mask, edit) => return 0,
                 // The port is just being removed.
                 Some(_) => DropReason::LinkDown,

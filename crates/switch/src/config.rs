@@ -5,6 +5,7 @@ use std::time::Duration;
 use eal::Access;
 
 use crate::error::Error;
+use crate::vlan::PortVlan;
 
 /// The most ports that a switch can have.
 pub const MAX_PORTS: usize = 1024;
@@ -36,6 +37,9 @@ pub struct SwitchConfig {
     /// The most addresses that one burst of 32 frames may add to the forwarding database or move
     /// in it: it bounds what a flood of addresses costs. The rest is learnt from later frames.
     pub learn_per_burst: usize,
+    /// Reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00, bit 15
+    /// 01:80:c2:00:00:0f. By default none is, as of any bridge (IEEE 802.1Q table 8-1).
+    pub group_fwd_mask: u16,
     /// Whether workers poll without ever sleeping: for the lowest latency, at the price of a
     /// busy core.
     pub busy_poll: bool,
@@ -53,6 +57,7 @@ impl Default for SwitchConfig {
             fdb_limit: 65_536,
             ageing: Duration::from_secs(300),
             learn_per_burst: 8,
+            group_fwd_mask: 0,
             busy_poll: false,
             sockets: Access::default(),
             idle_after: Duration::from_micros(100),
@@ -99,6 +104,8 @@ pub struct PortOptions {
     pub workers: Vec<usize>,
     /// Taken out of service by the operator: the device stays open, and no frame goes in or out.
     pub disabled: bool,
+    /// Its part in VLANs.
+    pub vlan: PortVlan,
 }
 
 /// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].
@@ -116,8 +123,10 @@ impl PortOptions {
     /// Checks them for port `name` of a switch with so many workers.
     ///
     /// # Errors
-    /// A worker that there is not.
+    /// A worker that there is not, or VLAN settings that contradict each other.
     pub fn check(&self, name: &str, workers: usize) -> Result<(), Error> {
+        let vlan = self.vlan.check();
+        vlan.map_err(|reason| Error::PortVlan { name: name.to_owned(), reason })?;
         match self.workers.iter().find(|worker| **worker >= workers) {
             None => Ok(()),
             Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),

@@ -5,6 +5,8 @@
 //! stages that are chosen once for a burst ([`Stage`](crate::stage::Stage)), and leaves its
 //! verdicts as marks at the outputs, which then send what is marked.
 
+use std::sync::Arc;
+
 use arrayvec::ArrayVec;
 use ethdev::{QueueStats, RxBurst};
 use packet::{BURST, Frame, Packet, PoolCache};
@@ -12,7 +14,8 @@ use packet::{BURST, Frame, Packet, PoolCache};
 use crate::bridge::Bridge;
 use crate::output::Output;
 use crate::outputs::Outputs;
-use crate::stage::Plain;
+use crate::stage::{Plain, Vlans};
+use crate::vlan::policy::Policy;
 
 /// Where a burst came from.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,11 @@ impl Datapath {
         self.outputs.set(port, output)
     }
 
+    /// Changes the VLAN settings of `port`.
+    pub(crate) fn set_vlan(&mut self, port: u16, policy: Option<Arc<Policy>>) {
+        self.bridge.set_vlan(port, policy);
+    }
+
     /// Changes how often to try again although `port` takes nothing.
     pub(crate) fn set_retries(&mut self, port: u16, retries: u32) {
         if let Some(output) = self.outputs.get_mut(port) {
@@ -71,12 +79,23 @@ impl Datapath {
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
-        let longest = self.bridge.decide(&Plain, frames, source, &mut self.outputs);
+        let longest = match self.bridge.vlans() {
+            None => self.bridge.decide(&Plain, frames, source, &mut self.outputs),
+            Some(_) => self.decide_in_vlans(frames, source),
+        };
         if gives && let Some(port) = self.outputs.take_whole(frames.len(), longest, source.now) {
             return Some(port);
         }
         self.outputs.send(frames, longest, source);
         None
+    }
+
+    /// Decides about a burst on a bridge whose ports have VLANs.
+    #[inline(never)]
+    fn decide_in_vlans(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> usize {
+        let Some(table) = self.bridge.vlans() else { return 0 };
+        let stage = Vlans::new(table, source.port);
+        self.bridge.decide(&stage, frames, source, &mut self.outputs)
     }
 
     /// Gives a burst to a port, as packets.
@@ -96,3 +115,5 @@ impl Datapath {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vlan_tests;

@@ -77,6 +77,14 @@ pub enum Error {
         /// Number of workers.
         workers: usize,
     },
+    /// A port's VLAN settings contradict each other.
+    #[error("port '{name}': {reason}")]
+    PortVlan {
+        /// The port's name.
+        name: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// All workers have ended, by panics.
     #[error("no worker is left: all have ended by a panic (see the log); restart the switch")]
     NoWorker,

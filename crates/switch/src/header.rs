@@ -55,6 +55,12 @@ pub(crate) const fn is_reserved(address: u64) -> bool {
     address & !0xF == RESERVED
 }
 
+/// Whether a reserved address is among `groups`: bit 0 is the first of them.
+#[inline]
+pub(crate) const fn is_among(reserved: u64, groups: u16) -> bool {
+    groups & 1_u16.wrapping_shl((reserved & 0xF) as u32) != 0
+}
+
 /// Whether an address can be that of a station, and so a source.
 #[inline]
 pub(crate) const fn is_station(address: u64) -> bool {

@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::inputs::Input;
 use crate::output::Output;
 use crate::report::PortReport;
+use crate::vlan::policy::Policy;
 use crate::worker::{Mailbox, Message};
 
 /// The longest name of a port, in bytes.
@@ -90,6 +91,7 @@ impl Entry {
             mac: control.mac(),
             mtu: control.mtu(),
             disabled: self.options.disabled,
+            vlan: self.options.vlan.clone(),
             rx_workers: self.rx_workers.clone(),
             stats: self.port.stats(),
             extended: control.extended_stats(),
@@ -142,6 +144,15 @@ impl Entry {
             if let Some(worker) = workers.get(index) {
                 worker.ask(|done| Message::AddOutput(self.number, Box::new(output), done));
             }
+        }
+    }
+
+    /// Tells all workers the port's part in VLANs.
+    pub(crate) fn update_vlan(&self, workers: &[Mailbox]) {
+        let vlan = &self.options.vlan;
+        let policy = (!vlan.is_default()).then(|| Arc::new(Policy::from(vlan)));
+        for worker in workers {
+            worker.ask(|done| Message::SetVlan(self.number, policy.clone(), done));
         }
     }
 
@@ -255,6 +266,11 @@ impl Ports {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
         self.0.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    /// Whether any port has VLAN settings, so that the workers look at tags.
+    pub(crate) fn have_vlans(&self) -> bool {
+        self.0.values().any(|entry| !entry.options.vlan.is_default())
     }
 
     /// Whether the link of port `number` is down, or was down since this was asked last.

@@ -5,6 +5,8 @@ use std::time::Duration;
 use ethdev::{Link, PortStats};
 use packet::MacAddr;
 
+use crate::vlan::PortVlan;
+
 /// A port at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortReport {
@@ -24,6 +26,8 @@ pub struct PortReport {
     pub disabled: bool,
     /// The worker that polls each receive queue, by queue number.
     pub rx_workers: Vec<usize>,
+    /// Its part in VLANs.
+    pub vlan: PortVlan,
     /// Counters of its queues. "Receive" is from the device into the switch. Drops of a frame
     /// that has no destination count on the queue where it came in, all others on the queue
     /// where it should have gone out.

@@ -5,6 +5,10 @@
 use ethdev::DropReason;
 use packet::{Edit, Frame};
 
+use crate::bridge::VlanTable;
+use crate::vlan::policy::Policy;
+use crate::vlan::tags::{Meta, Tags};
+
 /// The choices that a kind of bridge leaves open. Asked once per run of frames, or per run and
 /// port where it goes out.
 pub(crate) trait Stage {
@@ -50,5 +54,46 @@ impl Stage for Plain {
     #[inline]
     fn edit(&self, _port: u16, (): &()) -> Option<Edit> {
         Some(Edit::NONE)
+    }
+}
+
+/// A bridge where ports have VLANs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Vlans<'b> {
+    table: &'b VlanTable,
+    /// That of the port where the burst came in.
+    input: &'b Policy,
+}
+
+impl<'b> Vlans<'b> {
+    /// For a burst from `port`.
+    #[inline]
+    pub(crate) fn new(table: &'b VlanTable, port: u16) -> Self {
+        Self { table, input: table.of(port) }
+    }
+}
+
+impl Stage for Vlans<'_> {
+    type Key = Tags;
+    type Meta = Meta;
+
+    #[inline]
+    fn key(frame: &Frame<'_>) -> Tags {
+        Tags::of(frame)
+    }
+
+    #[inline]
+    fn admit(&self, tags: Tags) -> Result<Meta, DropReason> {
+        self.input.admit(tags)
+    }
+
+    #[inline]
+    fn vlan(meta: &Meta) -> u16 {
+        meta.vlan
+    }
+
+    #[inline]
+    fn edit(&self, port: u16, meta: &Meta) -> Option<Edit> {
+        self.table.of(port).edit(meta)
     }
 }

@@ -19,12 +19,10 @@ use crate::fdb::{Fdb, Key};
 use crate::housekeeper::{Ager, Housekeeper, Notes, Task, notes};
 use crate::ports::{Entry, Ports};
 use crate::report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
+use crate::vlan::{MAX_VLAN, PortVlan};
 use crate::worker::{Idle, Mailbox, Message, Worker};
 
 mod live;
-
-/// The largest VLAN id; 4095 is reserved (IEEE 802.1Q table 9-2).
-const MAX_VLAN: u16 = 4094;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
 /// wait. Dropping it stops it.
@@ -292,7 +290,8 @@ impl Control {
         let workers = control.workers.insert(workers);
         for index in 0..config.worker_count() {
             let core = config.cores.get(index).copied();
-            let bridge = Bridge::new(Arc::clone(fdb), config.learn_per_burst);
+            let bridge =
+                Bridge::new(Arc::clone(fdb), config.learn_per_burst, config.group_fwd_mask);
             let path = Datapath::new(bridge, spare.cache());
             let (worker, mailbox) =
                 Worker::new(path, idle).map_err(system("create a worker's descriptors"))?;
@@ -330,13 +329,26 @@ impl Control {
         tracing::info!(port = name, device = port.device(), "port added");
         let mut entry = Entry::new(number, port, own_mtu, options);
         entry.put(rx, tx, self.mailboxes.len());
-        // First the way to the port on all workers, then the way from it, so that an answer
-        // to its first frame finds it.
+        // First its VLANs, then the way to the port on all workers, then the way from it, so that
+        // an answer to its first frame finds it.
+        let had_vlans = self.ports.have_vlans();
+        if !options.vlan.is_default() {
+            entry.update_vlan(&self.mailboxes);
+        }
         entry.attach(&self.mailboxes);
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
         self.ports.insert(name, entry);
+        self.forget_other_vlans(had_vlans);
         Ok(())
+    }
+
+    /// Forgets what was learnt if the switch has begun to look at tags, or ceased to: addresses are
+    /// in other VLANs now. No worker learns in the old way any more, since all have answered.
+    fn forget_other_vlans(&self, had_vlans: bool) {
+        if self.ports.have_vlans() != had_vlans {
+            self.fdb.write().flush(None);
+        }
     }
 
     /// Chooses a worker for each of the `count` receive queues of port `name`: those that are
@@ -382,6 +394,7 @@ impl Control {
         self.fdb.write().remove_port(entry.number());
         entry.detach(&self.mailboxes);
         let report = self.report(name, self.ports.get(name)?);
+        self.set_vlan(name, &PortVlan::default())?;
         self.ports.remove(name);
         tracing::info!(port = name, "port removed");
         Ok(report)

@@ -17,6 +17,7 @@ use ethdev::{Sleeper, Slept};
 use crate::datapath::{Datapath, Source};
 use crate::inputs::{Input, Inputs};
 use crate::output::Output;
+use crate::vlan::policy::Policy;
 
 /// How long a worker sleeps at most while a device has not taken all that was sent to it.
 const PENDING_NAP: Duration = Duration::from_millis(1);
@@ -27,6 +28,8 @@ const PENDING_NAP: Duration = Duration::from_millis(1);
 pub(crate) enum Message {
     /// Send to a port from now on.
     AddOutput(u16, Box<Output>, Sender<()>),
+    /// Take a port for one with these VLAN settings from now on; `None`: a trunk of all VLANs.
+    SetVlan(u16, Option<Arc<Policy>>, Sender<()>),
     /// Poll a queue from now on.
     AddInput(Box<Input>, Sender<()>),
     /// Give all receive queues of a port back.
@@ -219,6 +222,10 @@ impl Worker {
         match message {
             Message::AddOutput(port, output, done) => {
                 self.path.set_output(port, Some(*output));
+                let _ = done.send(());
+            }
+            Message::SetVlan(port, policy, done) => {
+                self.path.set_vlan(port, policy);
                 let _ = done.send(());
             }
             Message::AddInput(input, done) => {

@@ -6,8 +6,6 @@ use ethdev::{DropReason, PacketTally, RxDriver, RxQueue, Sent, Stats, TxDriver, 
 use packet::{FrameBatch, Pool};
 use proptest::prelude::*;
 
-use std::sync::Arc;
-
 use super::*;
 use crate::fdb::Fdb;
 
@@ -85,7 +83,7 @@ impl Bench {
 
     fn with(ports: usize, fdb: Fdb, mtu: u32, retries: u32) -> Self {
         let cache = Pool::new("test", 1, 64).unwrap().cache();
-        let mut path = Datapath::new(Bridge::new(Arc::new(fdb), BURST), cache);
+        let mut path = Datapath::new(Bridge::new(Arc::new(fdb), BURST, 0), cache);
         let peers: Vec<_> = (0..ports).map(|_| Peer::new()).collect();
         for (port, peer) in (0..).zip(&peers) {
             let queue = TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats));

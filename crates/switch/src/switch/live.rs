@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Control, Switch};
 use crate::config::{PortOptions, ageing_seconds};
 use crate::error::Error;
+use crate::vlan::PortVlan;
 
 impl Switch {
     /// Changes a port's MTU; `None` is the device's own.
@@ -38,6 +39,20 @@ impl Switch {
 }
 
 impl Control {
+    /// Gives a port another part in VLANs. What was learnt on it is forgotten.
+    pub(super) fn set_vlan(&mut self, name: &str, vlan: &PortVlan) -> Result<(), Error> {
+        let had_vlans = self.ports.have_vlans();
+        let entry = self.ports.get_mut(name)?;
+        if entry.options().vlan == *vlan {
+            return Ok(());
+        }
+        entry.set_options(&PortOptions { vlan: vlan.clone(), ..entry.options().clone() });
+        entry.update_vlan(&self.mailboxes);
+        self.fdb.write().flush(Some(entry.number()));
+        self.forget_other_vlans(had_vlans);
+        Ok(())
+    }
+
     fn set_port(&mut self, name: &str, options: &PortOptions) -> Result<(), Error> {
         options.check(name, self.mailboxes.len())?;
         let entry = self.ports.get(name)?;
@@ -51,7 +66,7 @@ impl Control {
         }
         // Nothing fails from here on.
         let entry = self.ports.get_mut(name)?;
-        entry.set_options(options);
+        entry.set_options(&PortOptions { vlan: before.vlan.clone(), ..options.clone() });
         if before.tx_retries != options.tx_retries {
             entry.update_retries(&self.mailboxes);
         }
@@ -64,7 +79,9 @@ impl Control {
             entry.unpoll(&self.mailboxes);
             entry.poll(places, &self.mailboxes);
         }
+        self.set_vlan(name, &options.vlan)?;
         if options.disabled {
+            let entry = self.ports.get(name)?;
             let number = entry.number();
             self.fdb.write().flush(Some(number));
         }

@@ -4,13 +4,18 @@
 //!
 //! - [`set`]: sets of VLANs
 //! - `formats`: settings in configuration files and messages
+//! - `policy`: what the data path makes of the settings
+//! - `tags`: the tags of a frame, and what the bridge knows by them
 
 mod formats;
+pub(crate) mod policy;
 pub mod set;
+pub(crate) mod tags;
 
 use std::fmt;
 use std::str::FromStr;
 
+use packet::headers::EtherType;
 use serde::{Deserialize, Serialize};
 
 pub use self::set::{MAX_VLAN, VlanSet};
@@ -98,6 +103,13 @@ impl QinqEtherType {
         match self {
             Self::Dot1ad => "802.1ad",
             Self::Dot1q => "802.1q",
+        }
+    }
+
+    pub(crate) const fn kind(self) -> EtherType {
+        match self {
+            Self::Dot1ad => EtherType::QINQ,
+            Self::Dot1q => EtherType::VLAN,
         }
     }
 }
