@@ -110,6 +110,18 @@ impl Ringway {
         Self::start(Command::new(binary()?), dir, ports, cores)
     }
 
+    /// As [`Self::switch_in`], with the configuration file `text` in place of ports.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn configured_in(netns: &Netns, dir: &Path, text: &str, cores: &str) -> Result<Self> {
+        let file = dir.join("ringway.toml");
+        std::fs::write(&file, text)?;
+        let mut command = netns.command(&binary()?.display().to_string());
+        command.args(["switch", "--config"]).arg(&file);
+        Self::run(command, dir, cores)
+    }
+
     /// As [`Self::switch`], inside a network namespace.
     ///
     /// # Errors
@@ -120,11 +132,16 @@ impl Ringway {
     }
 
     fn start(mut command: Command, dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {
-        let control = dir.join("ringway.ctl");
-        command.args(["switch", "--cores", cores, "--control"]).arg(&control);
+        command.arg("switch");
         for port in ports {
             command.args(["--port", port]);
         }
+        Self::run(command, dir, cores)
+    }
+
+    fn run(mut command: Command, dir: &Path, cores: &str) -> Result<Self> {
+        let control = dir.join("ringway.ctl");
+        command.args(["--cores", cores, "--control"]).arg(&control);
         let process = Process::start("ringway switch", command)?;
         // The control socket is there before the ports are, so it is not the sign.
         process.wait_for("ringway switch ready", 0, LIMIT)?;

@@ -16,24 +16,33 @@ use crate::exit::Failure;
 use crate::output;
 use crate::relative::absolute;
 use crate::serve::checked_line;
+use crate::vlan::VlanArgs;
 
 /// `ringway port`.
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add { port, mtu, workers, save } => {
+        PortAction::Add { port, mtu, workers, vlan, save } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
             let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
             let saving = Saving::begin(&mut client, *save, &name)?;
-            let (mtu, workers) = (*mtu, workers.clone());
+            let (mtu, workers, vlan) = (*mtu, workers.clone(), vlan.settings());
             let done = format!("port {name} added on {device}");
-            let _: Value = client.ask(&Request::PortAdd { name, device, mtu, workers })?;
+            let _: Value = client.ask(&Request::PortAdd { name, device, mtu, workers, vlan })?;
             output::line(&done);
             saving.finish(&mut client, &[&port.name])
         }
-        PortAction::Set { name, settings, save } => {
+        PortAction::Set { name, settings, vlan, no_vlan, save } => {
+            let mut settings = changed(settings);
+            if *no_vlan || *vlan != VlanArgs::default() {
+                settings.insert("vlan".to_owned(), json!(vlan.settings()));
+            }
+            if settings.is_empty() {
+                return Err(Failure::usage(
+                    "nothing to change: give a setting, such as --mtu 1500",
+                ));
+            }
             let saving = Saving::begin(&mut client, *save, name)?;
-            let settings = changed(settings);
             let _: Value = client.ask(&Request::PortSet { name: name.clone(), settings })?;
             output::line(&format!("port {name} changed"));
             saving.finish(&mut client, &[name])

@@ -38,8 +38,8 @@ impl Serve for Control {
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
-            Request::PortAdd { name, device, mtu, workers } => {
-                let port = Port { mtu, workers, ..Port::new(device) };
+            Request::PortAdd { name, device, mtu, workers, vlan } => {
+                let port = Port { mtu, workers, vlan, ..Port::new(device) };
                 self.edit(|state| config::add(state, &name, port))
             }
             Request::PortSet { name, settings } => {
@@ -253,6 +253,7 @@ fn port(report: &PortReport) -> PortAnswer {
         mac: report.mac.to_string(),
         mtu: report.mtu,
         enabled: !report.disabled,
+        vlan: report.vlan.clone(),
         rx_queues: report.stats.rx.len(),
         tx_queues: report.stats.tx.len(),
         rx_workers: report.rx_workers.clone(),

@@ -71,6 +71,7 @@ pub enum Command {
         ringway port add vm3=vhost-user:/run/vm3.sock --save\n  \
         ringway port add up=tap:rw0 --mtu 9000 --workers 0,1\n  \
         ringway port set vm3 --mtu default --enabled off\n  \
+        ringway port add vm4=vhost-user:/run/vm4.sock --tag 10\n  \
         ringway port del vm3")]
     Port(PortArgs),
     /// Check a configuration file, or show what a running switch is to be.

@@ -34,6 +34,7 @@ mod serve;
 mod show;
 mod table;
 mod vdpa;
+mod vlan;
 mod wait;
 
 use std::io::IsTerminal as _;

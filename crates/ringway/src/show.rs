@@ -16,6 +16,7 @@ use crate::table::{
     Align, Cell, Table, Tone, approximate, colour_stdout, count, packet_rate, seconds,
 };
 use crate::vdpa::report;
+use crate::vlan::summary;
 use crate::{rates, wait};
 
 /// Clears the screen and puts the cursor into its corner.
@@ -135,16 +136,17 @@ fn ports(answer: &Ports, colour: bool) -> String {
         ]);
     }
     let mut text = table.render(colour);
-    for port in answer.ports.iter().filter(|port| !port.details.is_empty()) {
+    for port in &answer.ports {
         text.push_str(&details(port));
     }
     text
 }
 
 fn details(port: &Port) -> String {
-    let facts: Vec<String> =
-        port.details.iter().map(|(name, value)| format!("{name} {value}")).collect();
-    format!("{}: {}\n", port.name, facts.join(", "))
+    let vlan = summary(&port.vlan).map(|vlan| format!("vlan {vlan}"));
+    let facts = port.details.iter().map(|(name, value)| format!("{name} {value}"));
+    let facts: Vec<String> = vlan.into_iter().chain(facts).collect();
+    if facts.is_empty() { String::new() } else { format!("{}: {}\n", port.name, facts.join(", ")) }
 }
 
 fn fdb(answer: &Fdb, colour: bool) -> String {

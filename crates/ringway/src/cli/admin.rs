@@ -7,6 +7,7 @@ use packet::MacAddr;
 
 use super::{ControlArgs, number, parse_port, parse_switch};
 use crate::config::Named;
+use crate::vlan::VlanArgs;
 
 /// Arguments of `ringway port`.
 #[derive(Clone, Debug, Args)]
@@ -34,6 +35,9 @@ pub enum PortAction {
         /// Workers that poll its receive queues, by number, in turn [default: spread evenly].
         #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number::<usize>(..))]
         workers: Vec<usize>,
+        /// Its part in VLANs.
+        #[command(flatten)]
+        vlan: VlanArgs,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -45,6 +49,12 @@ pub enum PortAction {
         /// What to change.
         #[command(flatten)]
         settings: PortSettings,
+        /// Its part in VLANs: options that are not given take their defaults then.
+        #[command(flatten)]
+        vlan: VlanArgs,
+        /// Take part in no VLAN: tags are payload, or, while other ports have VLANs, all are carried.
+        #[arg(long, conflicts_with = "VlanArgs")]
+        no_vlan: bool,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -108,7 +118,6 @@ pub enum FdbAction {
 
 /// Settings of a port; `default` takes one back.
 #[derive(Clone, Debug, Args)]
-#[group(required = true, multiple = true)]
 pub struct PortSettings {
     /// Largest payload in bytes, or default: the device's own.
     #[arg(long, value_name = "BYTES|default", value_parser = or_default(number::<u16>(..)))]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use switch::PortVlan;
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +35,9 @@ pub enum Request {
         /// Workers that poll its receive queues, by number, in turn; spread evenly when empty.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         workers: Vec<usize>,
+        /// Its part in VLANs.
+        #[serde(default, skip_serializing_if = "PortVlan::is_default")]
+        vlan: PortVlan,
     },
     /// Changes settings of a port while it carries frames.
     PortSet {
@@ -184,6 +188,9 @@ pub struct Port {
     pub mtu: u16,
     /// Whether the operator has it in service.
     pub enabled: bool,
+    /// Its part in VLANs; empty for a trunk of all of them.
+    #[serde(default)]
+    pub vlan: PortVlan,
     /// Number of receive queues.
     pub rx_queues: usize,
     /// Number of transmit queues.
@@ -403,6 +410,7 @@ mod tests {
             device: "null:".into(),
             mtu: None,
             workers: Vec::new(),
+            vlan: PortVlan::default(),
         };
         assert_eq!(parse(add).unwrap(), expected);
         assert_eq!(parse(r#"{"command":"fdb-flush"}"#).unwrap(), Request::FdbFlush { port: None });

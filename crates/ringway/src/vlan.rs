@@ -1,0 +1,107 @@
+//! VLAN settings on the command line.
+
+use clap::Args;
+use switch::vlan::set::parse_vlan;
+use switch::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};
+
+/// The options of a port for VLANs, as in a configuration file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct VlanArgs {
+    /// VLAN of an access port, native VLAN of a native one, the provider's of a tunnel.
+    #[arg(long, value_name = "VLAN", value_parser = parse_vlan)]
+    pub tag: Option<u16>,
+    /// VLANs of a trunk, as in 10,20-29 [default: all].
+    #[arg(long, value_name = "VLANS")]
+    pub trunks: Option<VlanSet>,
+    /// access, trunk, native-tagged, native-untagged or dot1q-tunnel [default: access with a
+    /// tag, trunk without].
+    #[arg(long, value_name = "MODE")]
+    pub vlan_mode: Option<VlanMode>,
+    /// The customer's VLANs that a tunnel takes, 0 for frames without a tag [default: all].
+    #[arg(long, value_name = "VLANS")]
+    pub cvlans: Option<VlanSet>,
+    /// The tag that a tunnel puts on: 802.1ad or 802.1q [default: 802.1ad].
+    #[arg(long, value_name = "TYPE")]
+    pub qinq_ethertype: Option<QinqEtherType>,
+    /// When frames that leave in no VLAN get a tag for their priority: no, if-nonzero or always
+    /// [default: no].
+    #[arg(long, value_name = "WHEN")]
+    pub priority_tags: Option<PriorityTags>,
+}
+
+impl VlanArgs {
+    /// The settings.
+    pub fn settings(&self) -> PortVlan {
+        PortVlan {
+            mode: self.vlan_mode,
+            tag: self.tag,
+            trunks: self.trunks.clone(),
+            cvlans: self.cvlans.clone(),
+            qinq_ethertype: self.qinq_ethertype.unwrap_or_default(),
+            priority_tags: self.priority_tags.unwrap_or_default(),
+        }
+    }
+}
+
+/// What a port does with VLANs, in a few words; `None` where it has no settings.
+pub fn summary(vlan: &PortVlan) -> Option<String> {
+    if vlan.is_default() {
+        return None;
+    }
+    let mut words = vec![vlan.mode().to_string()];
+    words.extend(vlan.tag.map(|tag| tag.to_string()));
+    words.extend(vlan.trunks.as_ref().map(|trunks| format!("trunks {trunks}")));
+    words.extend(vlan.cvlans.as_ref().map(|cvlans| format!("cvlans {cvlans}")));
+    if vlan.mode() == VlanMode::Dot1qTunnel {
+        words.push(vlan.qinq_ethertype.to_string());
+    }
+    if vlan.priority_tags != PriorityTags::No {
+        words.push(format!("priority tags {}", vlan.priority_tags));
+    }
+    Some(words.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command, PortAction};
+
+    fn parse(options: &str) -> Result<PortVlan, String> {
+        let words = ["ringway", "port", "add", "a=null:"].into_iter();
+        let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
+        match cli.map_err(|error| error.to_string())?.command {
+            Command::Port(args) => match args.action {
+                PortAction::Add { vlan, .. } => Ok(vlan.settings()),
+                other => Err(format!("{other:?}")),
+            },
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn options_are_the_settings() {
+        assert_eq!(parse(""), Ok(PortVlan::default()));
+        let vlan = parse("--tag 5 --vlan-mode native-untagged --trunks 5,7-9").unwrap();
+        assert_eq!(summary(&vlan).unwrap(), "native-untagged 5 trunks 5,7-9");
+        let vlan = parse("--tag 5 --vlan-mode dot1q-tunnel --cvlans 0 --qinq-ethertype 802.1q");
+        assert_eq!(summary(&vlan.unwrap()).unwrap(), "dot1q-tunnel 5 cvlans 0 802.1q");
+        let vlan = parse("--tag 5 --priority-tags always").unwrap();
+        assert_eq!(summary(&vlan).unwrap(), "access 5 priority tags always");
+        assert_eq!(summary(&PortVlan::default()), None);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_option() {
+        for (options, expected) in [
+            ("--tag 4095", "expected a number from 0 to 4094"),
+            ("--trunks 5-4", "the range ends before it begins"),
+            ("--vlan-mode acces", "did you mean 'access'?"),
+        ] {
+            let error = parse(options).unwrap_err();
+            let option = options.split(' ').next().unwrap();
+            assert!(error.contains(expected) && error.contains(option), "{error}");
+        }
+    }
+}

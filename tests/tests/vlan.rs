@@ -1,0 +1,138 @@
+//! VLANs between Linux guests and the host, by the VLAN devices of their kernels.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::path::{Path, PathBuf};
+
+use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, require, traffic};
+
+const MIB: u32 = 32;
+
+/// Both guests have two interfaces: on the first, one guest has VLANs 10 and 20 and one that nobody
+/// else has, the other is in VLAN 10 and knows nothing of it; the second ones are a customer's
+/// whose VLANs go through the provider's VLAN 30, which a trunk carries, too.
+const PORTS: &str = r#"
+[ports.a0]
+device = "vhost-user:DIR/a0.sock"
+vlan = { trunks = [10, 20, 99] }
+[ports.b0]
+device = "vhost-user:DIR/b0.sock"
+vlan.tag = 10
+[ports.host]
+device = "tap:rwhost"
+vlan = { mode = "native-untagged", tag = 20, trunks = [30] }
+[ports.a1]
+device = "vhost-user:DIR/a1.sock"
+vlan = { mode = "dot1q-tunnel", tag = 30 }
+[ports.b1]
+device = "vhost-user:DIR/b1.sock"
+vlan = { mode = "dot1q-tunnel", tag = 30, cvlans = [5, 6] }
+[ports.provider]
+device = "pcap:,tx=DIR/provider.pcap"
+vlan.trunks = "30"
+"#;
+
+fn socket(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.sock"))
+}
+
+fn start(dir: &Path, name: &str, number: u8) -> Vm {
+    let image = GuestImage::with_modules(&["virtio_net", "8021q"]).unwrap();
+    let nic = |n: u8| {
+        let mac = format!("52:54:00:00:{n:02x}:{number:02x}");
+        Nic::new(&socket(dir, &format!("{name}{n}")), &mac)
+    };
+    Qemu::new(name, &image).nic(nic(0)).nic(nic(1)).start(dir).unwrap()
+}
+
+/// Gives interface `name` an address and takes it up.
+fn up(vm: &mut Vm, name: &str, address: &str) {
+    vm.sh(&format!("ip address add {address}/24 dev {name} && ip link set {name} up")).unwrap();
+}
+
+/// The same, for a VLAN of interface `link`.
+fn up_vlan(vm: &mut Vm, link: &str, vlan: u16, address: &str) {
+    let name = format!("{link}.{vlan}");
+    vm.sh(&format!(
+        "ip link set {link} up; ip link add link {link} name {name} type vlan id {vlan}"
+    ))
+    .unwrap();
+    up(vm, &name, address);
+}
+
+fn is_silent(vm: &mut Vm, address: &str) {
+    let lost = vm.sh(&format!("ping -c 3 -i 0.1 -W 1 {address} || true")).unwrap();
+    assert!(lost.contains(" 100% packet loss"), "{lost}");
+}
+
+/// Sends both ways, and looks whether segments went in one piece.
+fn talk(ringway: &Ringway, [a, b]: [&mut Vm; 2], [to_a, to_b]: [&str; 2], port: &str) {
+    // As large as may be, without the tags.
+    a.ping(to_b, "-c 10 -i 0.02 -s 1472").unwrap();
+    let before = ringway.counters(port).unwrap();
+    let there = traffic::transfer(&mut *a, &mut *b, to_b, MIB).unwrap();
+    let back = traffic::transfer(&mut *b, &mut *a, to_a, MIB).unwrap();
+    println!("{port}: {MIB} MiB in {there:?} and {back:?}");
+    let after = ringway.counters(port).unwrap();
+    let mean = (after.rx_bytes - before.rx_bytes) / (after.rx_packets - before.rx_packets);
+    assert!(mean > 3000, "frames of {port} have {mean} bytes on average: segments were cut");
+    assert_eq!((after.rx_dropped, after.tx_dropped), (before.rx_dropped, before.tx_dropped));
+}
+
+#[test]
+fn guests_reach_each_other_in_their_vlans_only() {
+    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let ports = PORTS.replace("DIR", &dir.path().display().to_string());
+    let host = Netns::new().unwrap();
+    let mut ringway = Ringway::configured_in(&host, dir.path(), &ports, "1").unwrap();
+    host.sh("ip address add 10.20.0.3/24 dev rwhost && ip link set rwhost up").unwrap();
+    let [mut a, mut b] = [("a", 1), ("b", 2)].map(|(name, n)| start(dir.path(), name, n));
+    for vm in [&mut a, &mut b] {
+        vm.wait_boot().unwrap();
+    }
+    for vlan in [10, 20, 99] {
+        up_vlan(&mut a, "eth0", vlan, &format!("10.{vlan}.0.1"));
+    }
+    up(&mut b, "eth0", "10.10.0.2");
+    for vlan in [5, 6, 7] {
+        up_vlan(&mut a, "eth1", vlan, &format!("10.{vlan}.0.1"));
+        up_vlan(&mut b, "eth1", vlan, &format!("10.{vlan}.0.2"));
+    }
+    ringway.wait_links(&["a0", "b0", "a1", "b1", "host"]).unwrap();
+
+    // A trunk and an access port, and segments through the tag between them.
+    talk(&ringway, [&mut a, &mut b], ["10.10.0.1", "10.10.0.2"], "a0");
+    // The same with the host's kernel, in the native VLAN of its port.
+    a.ping("10.20.0.3", "-c 10 -i 0.02 -s 1472").unwrap();
+    let there = traffic::transfer(&mut a, &host, "10.20.0.3", MIB).unwrap();
+    let back = traffic::transfer(&host, &mut a, "10.20.0.1", MIB).unwrap();
+    println!("host: {MIB} MiB in {there:?} and {back:?}");
+    // Nobody hears of others' VLANs, whatever addresses they have.
+    b.sh("ip address add 10.20.0.2/24 dev eth0; ip address add 10.99.0.2/24 dev eth0").unwrap();
+    is_silent(&mut a, "10.20.0.2");
+    is_silent(&mut a, "10.99.0.2");
+    is_silent(&mut b, "10.20.0.3");
+    // And who sends with a tag where none is due is not heard.
+    let before = ringway.counters("b0").unwrap();
+    up_vlan(&mut b, "eth0", 20, "10.21.0.2");
+    is_silent(&mut b, "10.21.0.3");
+    let after = ringway.counters("b0").unwrap();
+    assert!(after.rx_dropped > before.rx_dropped, "{after:?}");
+    let stats = ringway.client(&["show", "stats"]).unwrap();
+    assert!(stats.contains("wrong_vlan"), "{stats}");
+
+    // QinQ: the customer's own VLANs, those that the other end takes.
+    talk(&ringway, [&mut a, &mut b], ["10.5.0.1", "10.5.0.2"], "a1");
+    a.ping("10.6.0.2", "-c 3 -i 0.02").unwrap();
+    is_silent(&mut a, "10.7.0.2");
+    let shown = ringway.client(&["show", "ports"]).unwrap();
+    assert!(shown.contains("a1: vlan dot1q-tunnel 30 802.1ad"), "{shown}");
+    let fdb = ringway.client(&["show", "fdb"]).unwrap();
+    assert!(fdb.contains("52:54:00:00:01:02") && fdb.contains(" 30 "), "{fdb}");
+    assert!(ringway.stop(std::time::Duration::from_secs(1)).unwrap().success());
+    // What was flooded in the provider's VLAN had both tags.
+    let recorded = std::fs::read(dir.path().join("provider.pcap")).unwrap();
+    let both = [0x88, 0xA8, 0, 30, 0x81, 0, 0, 5];
+    assert!(recorded.windows(8).any(|bytes| bytes == both));
+}
