@@ -64,7 +64,7 @@ pub use netns::Netns;
 pub use nic::Nic;
 pub use ovs::Ovs;
 pub use pci::{Model, PciNic};
-pub use peers::{Peer, require};
+pub use peers::{Peer, require, require_shared};
 pub use process::Process;
 pub use qemu::{Qemu, Vm};
 pub use relay::Relay;

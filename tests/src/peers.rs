@@ -78,20 +78,36 @@ impl fmt::Display for Peer {
     }
 }
 
-/// The right to use the machine: tests with peers run one after the other, also
-/// those of several test programs, because a polling worker takes a core.
+/// The right to use the machine, which holds for all test programs: a test has it to itself, or shares
+/// it with others that do.
 #[derive(Debug)]
 pub struct Turn(#[expect(dead_code, reason = "its lock ends when it is closed")] File);
 
-/// Waits for this test's turn, or gives `None` when a peer is missing: then the test
-/// returns and is listed as skipped. With `CI=true` a missing peer is a failure.
+/// Waits until this test has the machine to itself, or gives `None` when a peer is missing: then the
+/// test returns and is listed as skipped. With `CI=true` a missing peer is a failure.
+///
+/// For tests that measure, and those that take what there is once: polled cores, huge pages.
 ///
 /// # Panics
 /// When a peer is missing and `CI=true`.
 #[must_use]
 pub fn require(peers: &[Peer]) -> Option<Turn> {
+    take(peers, FlockOperation::LockExclusive)
+}
+
+/// As [`require`], for a test that does not mind others beside it and that others do not mind: all
+/// that it uses is its own, it waits for events, and nothing that it checks is a matter of time.
+///
+/// # Panics
+/// As there.
+#[must_use]
+pub fn require_shared(peers: &[Peer]) -> Option<Turn> {
+    take(peers, FlockOperation::LockShared)
+}
+
+fn take(peers: &[Peer], how: FlockOperation) -> Option<Turn> {
     // First, so that what another test holds at the moment does not count as missing.
-    let turn = turn().expect("the lock of the tests with peers");
+    let turn = turn(how).expect("the lock of the tests with peers");
     let missing: Vec<String> = peers
         .iter()
         .filter_map(|peer| peer.missing().map(|why| format!("no {peer}: {why}")))
@@ -119,10 +135,14 @@ fn skip(why: &str) {
     }
 }
 
-fn turn() -> Result<File> {
+fn turn(how: FlockOperation) -> Result<File> {
     fs::create_dir_all(target_dir())?;
+    // Who waits for the machine holds the gate, so that one who wants it whole is not passed by
+    // others who share it.
+    let gate = File::create(target_dir().join("gate"))?;
+    flock(&gate, FlockOperation::LockExclusive)?;
     let file = File::create(target_dir().join("lock"))?;
-    flock(&file, FlockOperation::LockExclusive)?;
+    flock(&file, how)?;
     Ok(file)
 }
 

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, require, traffic, wait};
+use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, require_shared, traffic, wait};
 use rustix::process::Signal;
 
 /// The worker's core; the guests may use all.
@@ -90,7 +90,7 @@ fn compare_counters(ringway: &Ringway, vm: &mut Vm, port: &str) {
 
 #[test]
 fn two_guests_ping_without_loss_and_counters_agree() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut ringway = switch(dir.path(), 2, "");
     let mut vms = guests_of(dir.path(), 2, 1, 1500, 2);
@@ -118,7 +118,7 @@ fn tcp_transfers_arrive_whole_with_mtu_9000() {
 }
 
 fn tcp_transfers_arrive_whole(mtu: u16) {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let options = if mtu == 1500 { String::new() } else { format!(",mtu={mtu}") };
     let ringway = switch(dir.path(), 2, &options);
@@ -139,7 +139,7 @@ fn tcp_transfers_arrive_whole(mtu: u16) {
 
 #[test]
 fn a_guest_reboots_and_comes_back() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (mut ringway, [mut a, mut b]) = pair(dir.path());
     for _ in 0..2 {
@@ -156,7 +156,7 @@ fn a_guest_reboots_and_comes_back() {
 
 #[test]
 fn memory_that_is_not_shared_is_told() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let ringway = switch(dir.path(), 2, "");
     let mut vms = [
@@ -172,7 +172,7 @@ fn memory_that_is_not_shared_is_told() {
 
 #[test]
 fn guests_outlive_restarts_of_the_switch() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     // One with packed rings: no VMM can tell where a killed back-end was in those.
     let (mut ringway, [mut a, mut b]) = pair(dir.path());

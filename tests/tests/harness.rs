@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use anyhow::ensure;
 use e2e::{
     GuestImage, Model, Netns, Nic, Ovs, PciNic, Peer, Qemu, Relay, Testpmd, Wire, pci, require,
-    traffic, wait,
+    require_shared, traffic, wait,
 };
 
 const LIMIT: Duration = Duration::from_secs(60);
 
 #[test]
 fn a_guest_boots_runs_commands_and_resets() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let image = GuestImage::network().unwrap();
     let start = Instant::now();
@@ -143,7 +143,7 @@ fn two_guests_talk_through_testpmd() {
 /// compared with.
 #[test]
 fn testpmd_in_a_guest_forwards_between_pci_devices() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let wires = ["a", "b"].map(|name| Wire::new(dir.path(), name).unwrap());
     let nics = [
@@ -182,7 +182,7 @@ fn testpmd_in_a_guest_forwards_between_pci_devices() {
 
 #[test]
 fn two_namespaces_talk_through_a_veth_pair() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let (left, right) = (Netns::new().unwrap(), Netns::new().unwrap());
     let (a, b) = (left.name().to_owned(), right.name().to_owned());
     left.sh(&format!("ip link add v0 type veth peer name v1 netns {b}")).unwrap();

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use e2e::frames::{difference, frame, frames};
-use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require, wait};
+use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require_shared, wait};
 use igb::rss::{DEFAULT_KEY, Spread};
 use packet::MacAddr;
 use packet::builder::FrameBuilder;
@@ -149,7 +149,7 @@ impl Bench {
 
 #[test]
 fn two_devices_over_vfio_carry_everything() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(dir.path());
     bench.bind("vfio-pci");
@@ -168,7 +168,7 @@ fn two_devices_over_vfio_carry_everything() {
 
 #[test]
 fn two_devices_over_uio_carry_frames() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(dir.path());
     bench.vm.sh(&pci::huge_pages(64)).unwrap();

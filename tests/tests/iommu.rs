@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, require, traffic, wait};
+use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, require_shared, traffic, wait};
 use rustix::process::Signal;
 
 /// The worker's core; the guests may use all.
@@ -59,7 +59,7 @@ fn reaches(ringway: &Ringway, vm: &mut Vm, other: &str, options: &str) {
 
 #[test]
 fn guests_behind_an_iommu_exchange_tcp_with_split_and_packed_rings() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut ringway = switch(dir.path(), ",iommu=on");
     let mut vms = [0, 1].map(|n| qemu(dir.path(), n).start(dir.path()).unwrap());
@@ -101,7 +101,7 @@ fn guests_behind_an_iommu_exchange_tcp_with_split_and_packed_rings() {
 
 #[test]
 fn without_the_option_the_log_says_what_to_set() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let ringway = switch(dir.path(), "");
     // QEMU sees that the feature is not offered, and ends.

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
-use e2e::{L2fwd, Netns, Peer, Process, Ringway, process, require, ringway, traffic, wait};
+use e2e::{
+    L2fwd, Netns, Peer, Process, Ringway, process, require, require_shared, ringway, traffic, wait,
+};
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -87,7 +89,7 @@ fn send_exactly(outside: &Netns, ringway: &Ringway, [from, to]: [&str; 2], size:
 fn every_frame_arrives_once_as_it_was_sent() {
     // More than rings of 1024 hold in all.
     const BURSTS: u64 = 2;
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     for (mtu, sizes) in [(1500, &[60, 64, 1514][..]), (9000, &[64, 1514, 3900, 9014])] {
         let (switch, outside) = (Netns::new().unwrap(), Netns::new().unwrap());
         join(&switch, "pa", &outside, "a0", mtu);
@@ -118,7 +120,7 @@ fn every_frame_arrives_once_as_it_was_sent() {
 
 #[test]
 fn hosts_talk_through_every_mix_of_ports() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
     for ports in [
         ["a=af-xdp:pa", "b=af-xdp:pb"],
@@ -139,7 +141,7 @@ fn hosts_talk_through_every_mix_of_ports() {
 /// Hosts at both ends of `ringway l2fwd`, whose interfaces have the addresses that frames get.
 #[test]
 fn l2fwd_joins_interfaces_and_leaves_their_filters_alone_unless_told() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
     stage.left.sh("ip link set l0 address 02:00:00:00:00:00").unwrap();
     stage.right.sh("ip link set r0 address 02:00:00:00:00:01").unwrap();
@@ -160,7 +162,7 @@ fn l2fwd_joins_interfaces_and_leaves_their_filters_alone_unless_told() {
 /// A host whose segments are large, behind AF_PACKET, talks to one behind TAP.
 #[test]
 fn large_segments_pass_between_af_packet_and_tap() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
     let dir = tempfile::tempdir().unwrap();
     let ports = ["a=af-packet:pa", "t=tap:rwt"];
@@ -178,7 +180,7 @@ fn large_segments_pass_between_af_packet_and_tap() {
 
 #[test]
 fn after_a_kill_nothing_is_left_and_the_next_start_works() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
     let dir = tempfile::tempdir().unwrap();
     let ports = ["a=af-xdp:pa", "b=af-xdp:pb"];
@@ -217,7 +219,7 @@ fn is_waiting(ringway: &Ringway) -> bool {
 /// others carry frames.
 #[test]
 fn a_port_takes_its_interface_up_whenever_it_is_there() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     for driver in ["af-xdp", "af-packet"] {
         let stage = Stage::hosts();
         let other = Netns::new().unwrap();
@@ -287,7 +289,7 @@ fn an_idle_port_sleeps_until_the_first_frame() {
 
 #[test]
 fn interrupts_rest_while_a_port_is_polled_and_no_longer() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
     let dir = tempfile::tempdir().unwrap();
     let settings = |name: &str| {
@@ -320,7 +322,7 @@ fn settings(netns: &Netns, name: &str) -> String {
 
 #[test]
 fn an_interface_is_as_it_was_however_many_signals_end_the_switch() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
     let dir = tempfile::tempdir().unwrap();
     let before = settings(&stage.switch, "pa");
@@ -367,7 +369,7 @@ fn refusal(netns: &Netns, dir: &Path, ports: &[&str]) -> String {
 
 #[test]
 fn what_cannot_be_is_refused_with_a_way_out() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
     let dir = tempfile::tempdir().unwrap();
     let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), &["a=af-xdp:pa"], "0").unwrap();

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::migration::{Migration, copy, different_pages, migrate, migrate_by_postcopy, resume};
-use e2e::{GuestImage, Netns, Nic, Peer, Process, Qemu, Ringway, Vm, require, traffic, wait};
+use e2e::{
+    GuestImage, Netns, Nic, Peer, Process, Qemu, Ringway, Vm, require_shared, traffic, wait,
+};
 
 /// The worker's core; the guest may use all.
 const CORES: &str = "1";
@@ -260,31 +262,31 @@ fn memory_arrives_as_it_was(packed: bool) {
 
 #[test]
 fn all_that_was_written_to_split_rings_arrives() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     memory_arrives_as_it_was(false);
 }
 
 #[test]
 fn all_that_was_written_to_packed_rings_arrives() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     memory_arrives_as_it_was(true);
 }
 
 #[test]
 fn a_guest_with_split_rings_moves_there_and_back() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     a_guest_moves_there_and_back(false, 1);
 }
 
 #[test]
 fn a_guest_with_packed_rings_moves_there_and_back() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     a_guest_moves_there_and_back(true, 1);
 }
 
 #[test]
 fn a_guest_with_two_queue_pairs_moves_there_and_back() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     a_guest_moves_there_and_back(false, 2);
 }
 
@@ -303,12 +305,12 @@ fn a_guest_runs_before_its_memory_is_there(packed: bool, pairs: u16) {
 
 #[test]
 fn a_guest_with_split_rings_runs_before_its_memory_is_there() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     a_guest_runs_before_its_memory_is_there(false, 1);
 }
 
 #[test]
 fn a_guest_with_packed_rings_runs_before_its_memory_is_there() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     a_guest_runs_before_its_memory_is_there(true, 1);
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, require, traffic};
+use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, require_shared, traffic};
 
 /// The worker's core; the guests may use all.
 const CORES: &str = "1";
@@ -53,7 +53,7 @@ fn bad_checksums(vm: &mut Vm) -> u64 {
 
 /// Transfers both ways between guests with these properties, over ports with these options.
 fn transfer(properties: [&str; 2], options: [&str; 2], check: impl FnOnce(&Ringway)) {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let ringway = switch(dir.path(), options);
     let mut one = guest(dir.path(), 1, properties[0]);
@@ -123,7 +123,7 @@ fn a_port_without_offloads_works_with_one_that_has_them() {
 
 #[test]
 fn a_guest_and_the_host_exchange_large_segments_over_tap() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let host = Netns::new().unwrap();
     let port = format!("vm1=vhost-user:{}", dir.path().join("vm1.sock").display());

@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, ringway, wait};
+use e2e::{Model, PciNic, Peer, Qemu, Vm, Wire, pci, require_shared, ringway, wait};
 use serde_json::Value;
 
 const IGB: &str = "0000:01:00.0";
@@ -133,7 +133,7 @@ fn guest(dir: &Path, iommu: bool) -> (Vm, Vec<Wire>) {
 
 #[test]
 fn behind_an_iommu_devices_are_taken_opened_and_given_back() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (mut vm, wires) = guest(dir.path(), true);
     println!("{}", devices(&mut vm, "list"));
@@ -260,7 +260,7 @@ fn uio_works_where_addresses_are_physical(vm: &mut Vm, wire: &Wire) {
 
 #[test]
 fn without_an_iommu_uio_is_the_way() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (mut vm, wires) = guest(dir.path(), false);
     let vm = &mut vm;

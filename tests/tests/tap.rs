@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use e2e::{Netns, Peer, Ringway, require, traffic, wait};
+use e2e::{Netns, Peer, Ringway, require_shared, traffic, wait};
 
 const MIB: u32 = 64;
 const LIMIT: Duration = Duration::from_secs(20);
@@ -27,7 +27,7 @@ fn talk(left: &Netns, right: &Netns) {
 
 #[test]
 fn the_host_kernel_talks_to_itself_through_two_taps() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (left, right) = (Netns::new().unwrap(), Netns::new().unwrap());
     let ports = ["a=tap:rwa", "b=tap:rwb"];
@@ -49,7 +49,7 @@ fn the_host_kernel_talks_to_itself_through_two_taps() {
 /// the switch's namespace; the container ends, and another one gets the interface.
 #[test]
 fn a_tap_in_a_container_is_known_whatever_it_is_called() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let host = Netns::new().unwrap();
     host.sh("ip link add eth0 mtu 600 type veth peer name eth1").unwrap();
@@ -81,7 +81,7 @@ fn a_tap_in_a_container_is_known_whatever_it_is_called() {
 /// Two switches, a TAP port each, between them our front-end and our back-end.
 #[test]
 fn two_switches_are_joined_by_a_vhost_user_socket() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     let (left, right) = (Netns::new().unwrap(), Netns::new().unwrap());
     let [one, other] = dirs.each_ref().map(tempfile::TempDir::path);

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use e2e::{Netns, Peer, Ringway, process, require, traffic};
+use e2e::{Netns, Peer, Ringway, process, require_shared, traffic};
 
 const MIB: u32 = 4;
 
@@ -165,7 +165,7 @@ fn join(switch: &Netns, inner: &str, other: &Netns, outer: &str) {
 
 #[test]
 fn large_segments_in_tunnels_pass_between_af_packet_ports() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let (switch, left, right) = stage();
     join(&switch, "pb", &right, "r0");
     left.sh("ip link set l0 up").unwrap();
@@ -183,7 +183,7 @@ fn large_segments_in_tunnels_pass_between_af_packet_ports() {
 /// To a TAP that takes large segments, but none in tunnels, and to one that takes nothing.
 #[test]
 fn large_segments_in_tunnels_pass_from_af_packet_to_tap() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     for options in ["", ",offloads=off"] {
         let (switch, left, right) = stage();
         left.sh("ip link set l0 up").unwrap();

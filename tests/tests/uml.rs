@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Guest, GuestImage, Peer, Ringway, Uml, require, traffic};
+use e2e::{Guest, GuestImage, Peer, Ringway, Uml, require_shared, traffic};
 
 /// The worker's core; the guests may use all.
 const CORES: &str = "1";
@@ -57,7 +57,7 @@ fn network_of<const N: usize>(dir: &Path, options: &str) -> (Ringway, [Guest; N]
 
 #[test]
 fn two_guests_ping_and_exchange_tcp() {
-    let Some(_turn) = require(&[Peer::Uml]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Uml]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (ringway, [mut a, mut b]) = network(dir.path());
     a.ping(&address(1), "-c 50 -i 0.02").unwrap();
@@ -75,7 +75,7 @@ fn two_guests_ping_and_exchange_tcp() {
 
 #[test]
 fn a_guest_is_killed_while_the_others_go_on_and_another_takes_its_place() {
-    let Some(_turn) = require(&[Peer::Uml]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Uml]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (mut ringway, [mut a, mut b, mut c]) = network(dir.path());
     a.ping(&address(1), "-c 5 -i 0.05").unwrap();
@@ -98,7 +98,7 @@ fn a_guest_is_killed_while_the_others_go_on_and_another_takes_its_place() {
 /// Every kick of a guest is a message then, and so is every notification of it.
 #[test]
 fn guests_talk_with_notifications_as_messages() {
-    let Some(_turn) = require(&[Peer::Uml]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Uml]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (ringway, [mut a, mut b]) = network_of(dir.path(), ",inband=on");
     // A ring starts when it is kicked for the first time, the link is up when both run.

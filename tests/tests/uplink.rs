@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, process, require, traffic};
+use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, process, require_shared, traffic};
 
 const MIB: u32 = 64;
 
@@ -13,7 +13,7 @@ const CORES: &str = "1";
 
 /// A guest at one port, and at the other `uplink`, whose interface leads to another namespace.
 fn reaches_the_outside(uplink: &str) {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (host, outside) = (Netns::new().unwrap(), Netns::new().unwrap());
     let (at, to) = (host.name(), outside.name());

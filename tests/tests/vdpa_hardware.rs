@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use e2e::frames::frame;
 use e2e::wire::{self, LEFT, RIGHT};
 use e2e::{
-    Model, Netns, PciNic, Peer, Qemu, Ringway, Vm, Wire, l2fwd, pci, require, ringway, wait,
+    Model, Netns, PciNic, Peer, Qemu, Ringway, Vm, Wire, l2fwd, pci, require, require_shared,
+    ringway, wait,
 };
 use serde_json::Value;
 
@@ -74,7 +75,7 @@ fn guest(dir: &Path, name: &str) -> (Vm, Wire) {
 
 #[test]
 fn the_device_serves_rings_by_itself() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let (mut vm, wire) = guest(dir.path(), "own");
     let _echo = Echo::start(wire);
@@ -273,7 +274,7 @@ fn testpmd(bench: &mut Bench, options: &str) {
 
 #[test]
 fn dpdks_driver_gets_its_frames() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(dir.path(), "dpdk");
     bench.attach();
@@ -300,7 +301,7 @@ fn dpdks_driver_gets_its_frames() {
 /// is beyond the guest.
 #[test]
 fn two_queue_pairs_carry_the_flows_of_a_host() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let name = |n: u8| format!("rv{}x{n}", std::process::id());
     let device = |n: u8| {
@@ -356,7 +357,7 @@ fn two_queue_pairs_carry_the_flows_of_a_host() {
 
 #[test]
 fn what_cannot_be_attached_is_refused_with_the_reason() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let wires: Vec<Wire> =
         (0..4).map(|n| Wire::new(dir.path(), &format!("b{n}")).unwrap()).collect();

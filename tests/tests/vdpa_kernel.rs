@@ -10,7 +10,9 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{ImageSpec, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, wait, wire};
+use e2e::{
+    ImageSpec, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, require_shared, wait, wire,
+};
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -236,7 +238,7 @@ fn a_front_end_drives_the_kernels_device_by_a_socket() {
 
 #[test]
 fn a_device_that_somebody_has_is_refused_and_given_back() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(dir.path(), "busy", pci::spec().unwrap().named("vdpa"));
     let list = bench.vm.sh("ringway vdpa list --json").unwrap();
@@ -262,7 +264,7 @@ fn a_device_that_somebody_has_is_refused_and_given_back() {
 
 #[test]
 fn dpdk_drives_the_kernels_device_itself() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let image = pci::spec_with_testpmd().unwrap().named("vdpa-dpdk");
     let mut bench = Bench::new(dir.path(), "dpdk", image);

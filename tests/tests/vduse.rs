@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, pci, require, traffic, wait};
+use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, pci, require, require_shared, traffic, wait};
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -157,7 +157,7 @@ fn container(bench: &mut Bench) -> String {
 
 #[test]
 fn a_container_outlives_restarts_of_the_switch() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(dir.path(), None);
     let interface = container(&mut bench);
@@ -195,7 +195,7 @@ fn a_container_outlives_restarts_of_the_switch() {
 /// gets it back.
 #[test]
 fn a_device_that_the_kernel_has_given_up_is_made_anew() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(dir.path(), None);
     bench.switch(&["v=vduse:sw0,bind=virtio"]);
@@ -224,7 +224,7 @@ fn a_device_that_the_kernel_has_given_up_is_made_anew() {
 /// switch of the host and another guest.
 #[test]
 fn the_interface_reaches_a_guest_of_the_switch() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let sockets = ["a", "b"].map(|name| dir.path().join(format!("{name}.sock")));
     let ports = [("a", &sockets[0]), ("b", &sockets[1])]
@@ -282,7 +282,7 @@ fn the_interface_costs_about_as_much_as_a_tap() {
 
 #[test]
 fn a_device_for_a_virtual_machine_is_made_and_goes_with_the_switch() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(dir.path(), None);
     let exists = "[ -c /dev/vhost-vdpa-0 ] && [ -e /sys/bus/vdpa/devices/sw0/vhost-vdpa-0 ]";

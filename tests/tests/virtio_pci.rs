@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require, wait, wire};
+use e2e::{Model, Netns, PciNic, Peer, Qemu, Vm, Wire, l2fwd, pci, require_shared, wait, wire};
 use serde_json::{Value, json};
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -127,7 +127,7 @@ impl Bench {
 
 #[test]
 fn frames_pass_behind_an_iommu() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(dir.path(), "vfio", true, "packed=on");
     for options in [",mtu=9000", ",mtu=9000,packed=on", ",mtu=9000,mrg_rxbuf=off,event_idx=on"] {
@@ -205,7 +205,7 @@ fn a_device_is_unplugged(bench: &mut Bench) {
 /// Packets leave the pool of one driver's ring for the other's transmit ring, both ways.
 #[test]
 fn packets_pass_between_devices_of_two_kinds() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let wires = ["virtio", "igb"].map(|name| Wire::new(dir.path(), name).unwrap());
     let nics = [
@@ -228,7 +228,7 @@ fn packets_pass_between_devices_of_two_kinds() {
 
 #[test]
 fn frames_pass_without_an_iommu() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
     for (name, options, expected) in [
         ("transitional", "disable-legacy=off,iommu_platform=off,ats=off", "modern"),
@@ -283,7 +283,7 @@ fn interface(n: u8) -> String {
 
 #[test]
 fn several_queues_carry_the_flows_of_a_host() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let arguments: Vec<String> = [tap(1, ""), tap(2, ",rss=on")]
         .iter()

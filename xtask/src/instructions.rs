@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
-use e2e::peers::{Peer, require, workspace};
+use e2e::peers::{Peer, require_shared, workspace};
 use e2e::process::run as output_of;
 
 use crate::bench;
@@ -33,7 +33,7 @@ pub struct Options {
 ///
 /// Unlike times, counts do not depend on what else the machine does.
 pub fn run(options: &Options) -> Result<bool> {
-    let Some(_turn) = require(&[Peer::Valgrind]) else { return Ok(true) };
+    let Some(_turn) = require_shared(&[Peer::Valgrind]) else { return Ok(true) };
     let program = bench::build("instructions")?;
     let stored = Stored::load()?;
     let mut counts = BTreeMap::new();
