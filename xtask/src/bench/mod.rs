@@ -166,11 +166,15 @@ fn progress(what: &str, done: usize, all: usize, started: Instant) {
     eprintln!("[{}/{all}] {what}{left}", done + 1);
 }
 
+/// The packages that are built as releases are, always together: the features of one of them alone
+/// would have cargo build what they need once more.
+pub const RELEASED: [&str; 4] = ["--package", "ringway", "--package", "ringway-benches"];
+
 /// Builds a program of the package `ringway-benches` as releases are built; gives its path.
 pub fn build(program: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--release", "--package", "ringway-benches"]);
+    command.current_dir(workspace()).args(["build", "--release"]).args(RELEASED);
     command.args(["--bin", program, "--message-format=json"]);
     output_of(&mut command)?
         .lines()

@@ -1,0 +1,283 @@
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+
+/// Something that a run does, beside others where it can.
+pub struct Job<'a> {
+    pub name: String,
+    /// Jobs that must have succeeded before, by name. Those that the run does not have do not count.
+    pub after: Vec<&'static str>,
+    /// Nothing else may run at the same time: it measures, or it judges how others fare.
+    pub alone: bool,
+    pub work: Work<'a>,
+}
+
+pub type Work<'a> = Box<dyn FnOnce(&Output) -> Result<()> + Send + 'a>;
+
+/// What has become of a job.
+#[derive(Debug)]
+pub struct Done {
+    pub name: String,
+    pub result: Result<(), String>,
+    pub time: Duration,
+}
+
+/// Where the programs of a job write: to a file, so that what runs side by side is not mixed up.
+#[derive(Debug)]
+pub struct Output(Option<File>);
+
+impl Output {
+    /// Runs a program to its end, which must be a good one.
+    ///
+    /// # Errors
+    /// When it cannot be started or its status is not 0.
+    pub fn run(&self, command: &mut Command) -> Result<()> {
+        if let Some(file) = &self.0 {
+            command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file.try_clone()?);
+        }
+        let line = line(command);
+        let status = command.status().with_context(|| line.clone())?;
+        ensure!(status.success(), "{line}: {status}");
+        Ok(())
+    }
+
+    /// Runs a program, whose errors go to the output, and gives what it writes.
+    ///
+    /// # Errors
+    /// As [`Self::run`].
+    pub fn read(&self, command: &mut Command) -> Result<String> {
+        if let Some(file) = &self.0 {
+            command.stdin(Stdio::null()).stderr(file.try_clone()?);
+        }
+        let line = line(command);
+        let child = command.stdout(Stdio::piped()).spawn().with_context(|| line.clone())?;
+        let output = child.wait_with_output()?;
+        ensure!(output.status.success(), "{line}: {}", output.status);
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    /// Prints what there is.
+    fn print(mut self) -> Result<()> {
+        let Some(file) = &mut self.0 else { return Ok(()) };
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        std::io::stdout().write_all(&bytes)?;
+        Ok(())
+    }
+}
+
+/// A command as one would type it.
+fn line(command: &Command) -> String {
+    let words = std::iter::once(command.get_program()).chain(command.get_args());
+    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
+    words.join(" ")
+}
+
+/// Runs all jobs, as many at a time as there are `places`, those that come first as early as can be;
+/// says when one begins and ends, and what it has written then.
+pub fn run(jobs: Vec<Job<'_>>, places: usize) -> Vec<Done> {
+    let all = jobs.len();
+    let (ended, ends) = channel();
+    let mut done = Vec::new();
+    thread::scope(|scope| {
+        let mut waiting = jobs;
+        let mut running = Running::default();
+        while done.len() < all {
+            refuse(&mut waiting, &mut done);
+            while let Some(job) = next(&mut waiting, &running, places) {
+                println!("=== {} begins ({} of {all} done)", job.name, done.len());
+                running.names.push(job.name.clone());
+                running.alone = job.alone;
+                let ended = ended.clone();
+                scope.spawn(move || work(job, all == 1, &ended));
+            }
+            if !running.names.is_empty() {
+                let end = take(&ends, done.len() + 1, all);
+                running.names.retain(|name| *name != end.name);
+                done.push(end);
+            }
+        }
+    });
+    done
+}
+
+/// What runs at the moment.
+#[derive(Default)]
+struct Running {
+    names: Vec<String>,
+    /// Whether that is one that runs alone.
+    alone: bool,
+}
+
+/// Takes a job out that can begin: [`refuse`] has left none that needs one which has failed.
+fn next<'a>(waiting: &mut Vec<Job<'a>>, running: &Running, places: usize) -> Option<Job<'a>> {
+    let busy = !running.names.is_empty();
+    if busy && (running.alone || running.names.len() >= places) {
+        return None;
+    }
+    let awaited = |name: &str, waiting: &[Job<'_>]| {
+        waiting.iter().any(|job| job.name == name) || running.names.iter().any(|now| now == name)
+    };
+    let ready = |job: &Job<'_>| {
+        let may_run = !(job.alone && busy);
+        may_run && !job.after.iter().any(|name| awaited(name, waiting))
+    };
+    let at = waiting.iter().position(ready)?;
+    Some(waiting.remove(at))
+}
+
+/// Ends the jobs that one which has failed was needed for.
+fn refuse(waiting: &mut Vec<Job<'_>>, done: &mut Vec<Done>) {
+    let needs = |job: &Job<'_>, done: &[Done]| {
+        job.after.iter().copied().find(|name| failed(name, done)).map(str::to_owned)
+    };
+    while let Some((at, name)) =
+        waiting.iter().enumerate().find_map(|(at, job)| Some((at, needs(job, done)?)))
+    {
+        let result = Err(format!("not run: {name} failed"));
+        done.push(Done { name: waiting.remove(at).name, result, time: Duration::ZERO });
+    }
+}
+
+fn failed(name: &str, done: &[Done]) -> bool {
+    done.iter().any(|done| done.name == name && done.result.is_err())
+}
+
+/// Does a job and tells that it has ended.
+fn work(job: Job<'_>, to_terminal: bool, ended: &Sender<(Done, Option<Output>)>) {
+    let Job { name, work, .. } = job;
+    let start = Instant::now();
+    let output = if to_terminal { Ok(None) } else { tempfile::tempfile().map(Some) };
+    let (result, output) = match output.map(Output).context("a file for what it writes") {
+        Ok(output) => {
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(&output)));
+            (outcome.unwrap_or_else(|_| bail!("it has panicked")), Some(output))
+        }
+        Err(error) => (Err(error), None),
+    };
+    let result = result.map_err(|error| format!("{error:#}"));
+    // Who runs the jobs waits for each of them.
+    drop(ended.send((Done { name, result, time: start.elapsed() }, output)));
+}
+
+/// Waits for the end of a job and says how it went.
+fn take(ends: &Receiver<(Done, Option<Output>)>, count: usize, all: usize) -> Done {
+    let (mut done, output) = ends.recv().unwrap_or_else(|_| unreachable!("a sender is ours"));
+    println!("\n=== {}", done.name);
+    if let Some(Err(error)) = output.map(Output::print) {
+        done.result = Err(format!("its output: {error:#}"));
+    }
+    let outcome =
+        done.result.as_ref().map_or_else(|error| format!("FAILED: {error}"), |()| "ok".into());
+    println!(
+        "=== {}: {outcome} ({:.0} s, {count} of {all} done)",
+        done.name,
+        done.time.as_secs_f64()
+    );
+    done
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Barrier, Mutex};
+
+    use super::*;
+
+    fn job<'a>(
+        name: &str,
+        after: &[&'static str],
+        work: impl FnOnce() -> Result<()> + Send + 'a,
+    ) -> Job<'a> {
+        let work = Box::new(move |_: &Output| work());
+        Job { name: name.to_owned(), after: after.to_vec(), alone: false, work }
+    }
+
+    fn outcomes(done: &[Done]) -> Vec<(&str, Option<&str>)> {
+        done.iter()
+            .map(|done| (done.name.as_str(), done.result.as_ref().err().map(String::as_str)))
+            .collect()
+    }
+
+    #[test]
+    fn jobs_wait_for_those_that_they_need_and_fail_with_them() {
+        let order = Mutex::new(Vec::new());
+        let note = |name: &'static str| {
+            let order = &order;
+            move || {
+                order.lock().unwrap().push(name);
+                ensure!(name != "bad", "broken");
+                Ok(())
+            }
+        };
+        let done = run(
+            vec![
+                job("last", &["first", "absent"], note("last")),
+                job("never", &["bad"], note("never")),
+                job("nor", &["never"], note("nor")),
+                job("first", &[], note("first")),
+                job("bad", &[], note("bad")),
+            ],
+            1,
+        );
+        assert_eq!(*order.lock().unwrap(), ["first", "last", "bad"]);
+        let expected = [
+            ("first", None),
+            ("last", None),
+            ("bad", Some("broken")),
+            ("never", Some("not run: bad failed")),
+            ("nor", Some("not run: never failed")),
+        ];
+        assert_eq!(outcomes(&done), expected);
+    }
+
+    #[test]
+    fn as_many_jobs_run_side_by_side_as_there_are_places() {
+        // Each of the two ends only when the other one runs as well.
+        let both = Barrier::new(2);
+        let meet = || {
+            both.wait();
+            Ok(())
+        };
+        let done = run(vec![job("a", &[], meet), job("b", &[], meet)], 2);
+        assert!(done.len() == 2 && done.iter().all(|done| done.result.is_ok()), "{done:?}");
+    }
+
+    #[test]
+    fn nothing_runs_beside_a_job_that_must_be_alone() {
+        let mut alone = job("alone", &[], || Ok(()));
+        alone.alone = true;
+        let mut waiting = vec![alone, job("a", &[], || Ok(())), job("b", &[], || Ok(()))];
+        let mut running = Running::default();
+        let mut next = |running: &Running| next(&mut waiting, running, 2).map(|job| job.name);
+        running.names.push("before".to_owned());
+        assert_eq!(next(&running).as_deref(), Some("a"));
+        running.names.push("a".to_owned());
+        assert_eq!(next(&running), None);
+        running.names.clear();
+        assert_eq!(next(&running).as_deref(), Some("alone"));
+        running = Running { names: vec!["alone".to_owned()], alone: true };
+        assert_eq!(next(&running), None);
+    }
+
+    #[test]
+    fn what_a_program_writes_is_kept_and_its_failure_named() {
+        let output = Output(Some(tempfile::tempfile().unwrap()));
+        output.run(Command::new("sh").args(["-c", "echo one; echo two >&2"])).unwrap();
+        let text = output.read(Command::new("sh").args(["-c", "echo three"])).unwrap();
+        assert_eq!(text, "three\n");
+        let error = output.run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
+        assert!(error.to_string().starts_with("sh -c exit 3: exit status: 3"), "{error}");
+        let mut file = output.0.unwrap();
+        let mut written = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut written).unwrap();
+        assert_eq!(written, "one\ntwo\n");
+    }
+}
