@@ -11,6 +11,7 @@
 //! - [`filter`]: which frames a guest wants to receive
 //! - `postcopy`: a guest that runs before all of its memory is there
 //! - [`ring`]: a running ring and the slot in which it passes between the two sides
+//! - `start`: how a ring starts
 //! - `state`: what moves to another back-end with the guest
 //! - [`receive`]: frames that the guest sends, borrowed from its ring
 //! - [`transmit`]: frames for the guest, copied into the buffers that it offers
@@ -26,6 +27,7 @@ mod iommu;
 mod postcopy;
 pub mod receive;
 pub mod ring;
+mod start;
 mod state;
 #[cfg(test)]
 mod tests;
