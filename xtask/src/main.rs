@@ -19,6 +19,8 @@ mod instructions;
 /// Which crate may use which.
 #[cfg(test)]
 mod layers;
+/// Unit tests, interpreted.
+mod miri;
 /// Every order of threads, by loom.
 mod models;
 /// What Debian's packages and the kernel must provide for the peers of the tests.
@@ -56,6 +58,8 @@ enum Command {
     Fuzz(fuzz::Options),
     /// Check models of what threads share in every order of their steps, with loom
     Loom,
+    /// Run the unit tests that Miri can run, which sees all undefined behaviour (nightly toolchain)
+    Miri(miri::Options),
     /// Attack a back-end with every lie a front-end can tell, beside a well-behaved pair
     #[command(disable_help_flag = true)]
     Hostile {
@@ -75,6 +79,7 @@ fn main() -> ExitCode {
         Command::Bench(options) => bench::run(&options),
         Command::Fuzz(options) => fuzz::run(&options),
         Command::Loom => models::run().map(|()| true),
+        Command::Miri(options) => miri::run(&options),
         Command::Hostile { arguments } => hostile::run(&arguments),
         Command::Instructions(options) => instructions::run(&options),
     };

@@ -67,6 +67,10 @@ impl Mapping {
     ///
     /// As there, when the descriptor is no regular file.
     pub fn map_file(fd: BorrowedFd<'_>, offset: u64, len: u64) -> Result<Self, MemError> {
+        #[cfg(miri)]
+        if let Some(file_len) = crate::mem::interpreted::len(fd) {
+            return Self::map_within(fd, offset, len, file_len);
+        }
         sigbus::install().map_err(MemError::Guard)?;
         let stat = rustix::fs::fstat(fd).map_err(|errno| MemError::Map {
             offset,
@@ -179,6 +183,9 @@ impl Drop for Mapping {
 /// or a file on tmpfs or hugetlbfs. These are the kinds that have seals. It is asked of the kernel
 /// and not of the file, and no peer can change the answer.
 fn is_memory(fd: BorrowedFd<'_>) -> bool {
+    #[cfg(miri)]
+    return crate::mem::interpreted::len(fd).is_some();
+    #[cfg(not(miri))]
     rustix::fs::fcntl_get_seals(fd).is_ok()
 }
 
@@ -217,6 +224,9 @@ pub(crate) fn surrounding_pages(
 
 /// The unit in which the file can be mapped: its huge pages' size on hugetlbfs, else a page.
 pub(crate) fn page_size(fd: BorrowedFd<'_>) -> Result<u64, rustix::io::Errno> {
+    if cfg!(miri) {
+        return Ok(rustix::param::page_size() as u64);
+    }
     let stat = rustix::fs::fstatfs(fd)?;
     // The field's type differs between architectures; the magic number fits in each.
     #[allow(clippy::cast_sign_loss, clippy::unnecessary_cast, reason = "compared as 32 bits")]

@@ -1,6 +1,8 @@
 //! Memory of our own that a peer may map: rings and packet buffers.
 
 pub(crate) mod file;
+#[cfg(miri)]
+pub(crate) mod interpreted;
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -10,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
-use rustix::mm::{Advice, MapFlags, ProtFlags};
+use rustix::mm::Advice;
 use thiserror::Error;
 
 use crate::sigbus;
@@ -192,6 +194,8 @@ impl SharedMemory {
         sigbus::install().map_err(MemError::Guard)?;
 
         let wanted = match pages {
+            // Miri has none.
+            _ if cfg!(miri) => false,
             Pages::Auto => bytes >= HUGE_PAGE / 2,
             Pages::Plain => false,
             Pages::Huge => true,
@@ -389,14 +393,8 @@ impl Map {
 
     /// Maps `tail` bytes more than are used.
     fn with_tail(fd: BorrowedFd<'_>, offset: u64, len: usize, tail: usize) -> Result<Self, Errno> {
-        let prot = ProtFlags::READ | ProtFlags::WRITE;
         let all = len.checked_add(tail).ok_or(Errno::OVERFLOW)?;
-        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
-        let ptr = unsafe {
-            rustix::mm::mmap(std::ptr::null_mut(), all, prot, MapFlags::SHARED, fd, offset)?
-        };
-        // The kernel never maps page 0 unless it is told to (MAP_FIXED).
-        let ptr = NonNull::new(ptr.cast::<u8>()).ok_or(Errno::FAULT)?;
+        let ptr = map_shared(fd, offset, all)?;
         let guard = sigbus::Registration::new(ptr.as_ptr().expose_provenance(), len);
         Ok(Self { ptr, len, tail, guard, share: None })
     }
@@ -410,6 +408,9 @@ impl Map {
     }
 
     pub(crate) fn advise(&self, advice: Advice) -> Result<(), Errno> {
+        if cfg!(miri) {
+            return Ok(());
+        }
         // SAFETY: the range is this mapping, and the callers' advices (huge pages, no dump,
         // populate) change none of its contents.
         unsafe { rustix::mm::madvise(self.ptr.as_ptr().cast(), self.len, advice) }
@@ -422,9 +423,36 @@ impl Drop for Map {
         self.guard.end();
         // SAFETY: the range is exactly what `with_tail` mapped, and whoever was given its address
         // promised not to use it for longer than this value lives.
-        let _ = unsafe { rustix::mm::munmap(self.ptr.as_ptr().cast(), self.len + self.tail) };
+        unsafe { unmap(self.ptr, self.len + self.tail) };
     }
 }
+
+/// A new mapping of `len` bytes of `fd` from `offset`.
+#[cfg(not(miri))]
+fn map_shared(fd: BorrowedFd<'_>, offset: u64, len: usize) -> Result<NonNull<u8>, Errno> {
+    use rustix::mm::{MapFlags, ProtFlags};
+
+    let prot = ProtFlags::READ | ProtFlags::WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+    let ptr =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), len, prot, MapFlags::SHARED, fd, offset)? };
+    // The kernel never maps page 0 unless it is told to (MAP_FIXED).
+    NonNull::new(ptr.cast::<u8>()).ok_or(Errno::FAULT)
+}
+
+/// Undoes [`map_shared`].
+///
+/// # Safety
+///
+/// The range must be what it has mapped, and nobody may use it any more.
+#[cfg(not(miri))]
+unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
+    // SAFETY: as the caller says.
+    let _ = unsafe { rustix::mm::munmap(ptr.as_ptr().cast(), len) };
+}
+
+#[cfg(miri)]
+use interpreted::{map_shared, unmap};
 
 #[cfg(test)]
 mod tests {

@@ -24,6 +24,9 @@ pub(super) type Failure = (&'static str, Errno);
 /// # Errors
 /// The system call that failed, with its reason.
 pub(super) fn create(name: &CStr, bytes: u64) -> Result<OwnedFd, Failure> {
+    #[cfg(miri)]
+    return super::interpreted::create(bytes).map_err(|errno| ("memfd_create", errno));
+    #[cfg(not(miri))]
     match rustix::fs::memfd_create(name, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING) {
         Ok(fd) => {
             rustix::fs::ftruncate(&fd, bytes).map_err(|errno| ("ftruncate", errno))?;
