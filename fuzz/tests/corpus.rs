@@ -43,6 +43,7 @@ macro_rules! replayed {
 replayed! {
     vhost_message
     vhost_session
+    vhost_options
     split_device
     packed_device
     split_driver
@@ -51,6 +52,8 @@ replayed! {
     kernel_segments
     vhost_frontend
     vduse_session
+    virtio_pci
+    configuration
     capture_file
 }
 

@@ -1,6 +1,7 @@
 //! The targets, one in a file.
 
 mod capture_file;
+mod configuration;
 mod device_ring;
 mod driver_ring;
 mod kernel_segments;
@@ -9,6 +10,7 @@ mod vduse_session;
 mod vhost_frontend;
 mod vhost_message;
 mod vhost_session;
+mod virtio_pci;
 
 /// A target.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +33,12 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "vhost_session",
         about: "a front-end and its guest: messages, files, memory, while frames pass",
-        run: vhost_session::run,
+        run: |data| vhost_session::run(data, false),
+    },
+    Target {
+        name: "vhost_options",
+        about: "the same to a port behind an IOMMU, with notifications as messages",
+        run: |data| vhost_session::run(data, true),
     },
     Target {
         name: "split_device",
@@ -72,6 +79,16 @@ pub const TARGETS: &[Target] = &[
         name: "vduse_session",
         about: "the kernel's side of a VDUSE device, its driver and that one's memory",
         run: vduse_session::run,
+    },
+    Target {
+        name: "virtio_pci",
+        about: "a virtio network device on the PCI bus: configuration space and registers",
+        run: virtio_pci::run,
+    },
+    Target {
+        name: "configuration",
+        about: "a switch's configuration file, and the way from one to another",
+        run: configuration::run,
     },
     Target {
         name: "capture_file",

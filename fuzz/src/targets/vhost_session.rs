@@ -30,10 +30,10 @@ const STEPS: usize = 200;
 /// Bytes between two rings.
 const RING: u64 = 0x1000;
 
-/// Plays one input.
-pub(super) fn run(data: &[u8]) {
+/// Plays one input, to a port that has the options that few have, or to one without.
+pub(super) fn run(data: &[u8], options: bool) {
     let mut input = Input::new(data);
-    let mut world = World::new();
+    let mut world = World::new(options);
     world.prepare(&mut input);
     for _ in 0..STEPS {
         if input.is_empty() {
@@ -47,6 +47,8 @@ pub(super) fn run(data: &[u8]) {
 /// Everything about one connection.
 struct World {
     device: Device,
+    /// Whether the port has options: the device is behind an IOMMU, notifications may be messages.
+    options: bool,
     session: Session,
     receivers: Vec<NetReceiver>,
     transmitters: Vec<NetTransmitter>,
@@ -59,8 +61,11 @@ struct World {
 }
 
 impl World {
-    fn new() -> Self {
-        let net = NetDevice::new("fuzz", PAIRS.into()).unwrap();
+    fn new(options: bool) -> Self {
+        let mut net = NetDevice::new("fuzz", PAIRS.into()).unwrap();
+        if options {
+            net = net.with_iommu().unwrap().with_inband_notifications();
+        }
         let (receivers, transmitters) = (net.receivers(), net.transmitters());
         let events = Arc::new(Mutex::new(Vec::new()));
         let sink = Arc::clone(&events);
@@ -71,6 +76,7 @@ impl World {
         Self {
             session: Session::open(&mut device),
             device,
+            options,
             receivers,
             transmitters,
             stats: QueueStats::default(),
@@ -103,8 +109,18 @@ impl World {
         let protocol = self.protocol_features();
         self.send(R::SetProtocolFeatures, &words(&[(protocol, 8)]), &[], false);
         self.send(R::SetFeatures, &words(&[(features.bits(), 8)]), &[], false);
+        if self.options {
+            self.send(R::SetBackendReqFd, &[], &[2], false);
+        }
         let region = [(0, 8), (GUEST, 8), (BYTES, 8), (USER, 8), (0, 8)];
         self.send(R::AddMemReg, &words(&region), &[1], false);
+        if self.options {
+            // Buffers are where the guest has them, rings where the front-end has them.
+            for iova in [GUEST, USER] {
+                let all = [(iova, 8), (BYTES, 8), (USER, 8), (3, 1), (2, 1), (0, 6)];
+                self.send(R::IotlbMsg, &words(&all), &[], false);
+            }
+        }
         for index in 0..rings {
             let [desc, driver, device] = self.drivers[usize::try_from(index).unwrap()].user();
             let base = if packed { 0x8000_8000 } else { 0 };
@@ -234,6 +250,9 @@ impl World {
                 (words(&[(ring, 4), (u64::from(input.below(3)), 4)]), vec![])
             }
             R::SetVringAddr => (self.addresses(ring, input), vec![]),
+            R::IotlbMsg => (translation(input), vec![]),
+            R::VringKick => (words(&[(ring, 4), (0, 4)]), vec![]),
+            R::SetBackendReqFd if self.options => (vec![], vec![2]),
             R::SetVringKick | R::SetVringCall | R::SetVringErr => match input.byte() {
                 0..=0x1f => (words(&[(ring | 0x100, 8)]), vec![]),
                 file @ 0x20..=0x3f => (words(&[(ring, 8)]), vec![file]),
@@ -325,6 +344,16 @@ impl World {
 /// Numbers in memory, each of some bytes.
 fn words(values: &[(u64, usize)]) -> Vec<u8> {
     values.iter().flat_map(|(value, len)| value.to_le_bytes()[..*len].to_vec()).collect()
+}
+
+/// What lies at some I/O virtual addresses, or that nothing does any more.
+fn translation(input: &mut Input<'_>) -> Vec<u8> {
+    let page = 0x1000 * u64::from(input.below(16));
+    let iova = input.likely(&[GUEST, GUEST + page, USER, USER + page]);
+    let len = input.likely(&[BYTES, 0x1000, 0x2000, 0]);
+    let user = input.likely(&[USER, USER + page, USER + 0x1000]);
+    let (access, kind) = (input.pick(&[3, 3, 1, 2, 0]), input.pick(&[2, 2, 3, 3, 1, 4]));
+    words(&[(iova, 8), (len, 8), (user, 8), (access, 1), (kind, 1), (0, 6)])
 }
 
 /// Guest address, length, address of the front-end, offset in the file.
