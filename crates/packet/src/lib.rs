@@ -20,6 +20,7 @@
 //! - [`checksum`]: the Internet checksum
 //! - `copy`: copies of few bytes
 //! - [`edit`]: VLAN tags put on, taken off and changed
+//! - [`flow`]: which flow a frame belongs to
 //! - [`frame`]: frames that still lie in a device's ring, and the batch that holds a burst of them
 //! - [`headers`]: views of protocol headers
 //! - [`mac`]: MAC addresses
@@ -34,6 +35,7 @@ pub mod builder;
 pub mod checksum;
 mod copy;
 pub mod edit;
+pub mod flow;
 pub mod frame;
 pub mod headers;
 pub mod mac;

@@ -37,7 +37,7 @@ impl Bench {
         let mut path = Datapath::new(Bridge::new(fdb, 32, 0), pool.cache());
         for (port, queue) in (0..).zip(outputs) {
             let mtu = Arc::new(AtomicU32::new(MTU));
-            path.set_output(port, Some(Output::new(vec![queue], 0, u64::MAX, mtu, 0)));
+            path.set_output(port, Some(Output::new(vec![queue], (0, 1), u64::MAX, mtu, 0)));
         }
         Self { path, inputs: Inputs::new(clock::hz()), stats: QueueStats::default() }
     }

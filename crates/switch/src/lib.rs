@@ -19,6 +19,7 @@
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: the forwarding database, shared by all workers
 //! - [`report`]: what the switch tells about itself
+//! - `share`: a worker's share of a port's transmit queues
 //! - `stage`: what kinds of bridges do beside learning and looking up
 //! - [`switch`](mod@switch): the switch as an application sees it
 //! - `bench`: a worker without its thread, for measuring programs
@@ -50,6 +51,7 @@ mod output;
 mod outputs;
 mod ports;
 pub mod report;
+mod share;
 mod stage;
 pub mod switch;
 pub mod vlan;

@@ -9,18 +9,14 @@ use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::header;
 use crate::marks::Marks;
+use crate::share::Share;
 
 /// What one worker needs to send to one port: its handles of the port's transmit queues.
-///
-/// Each worker uses one queue: of those that are ready, the one with its own number, counted
-/// around. So workers have queues of their own where there are enough of them.
 #[derive(Debug)]
 pub(crate) struct Output {
     queues: Vec<TxQueue>,
-    /// Number of the worker, which decides on the queue.
-    worker: usize,
-    /// The queue in use, if any was ready when last looked at.
-    chosen: Option<usize>,
+    /// Which of them are in use, of those that were ready when last looked at.
+    share: Share,
     /// When that was, and for how long it holds, in clock cycles.
     checked: u64,
     recheck: u64,
@@ -36,18 +32,18 @@ pub(crate) struct Output {
 }
 
 impl Output {
-    /// An output of worker `worker`, which looks for ready queues again after `recheck` cycles.
+    /// An output of worker `worker`, one of `workers`, which looks for ready queues again after `recheck` cycles.
     pub(crate) fn new(
         queues: Vec<TxQueue>,
-        worker: usize,
+        (worker, workers): (usize, usize),
         recheck: u64,
         mtu: Arc<AtomicU32>,
         retries: u32,
     ) -> Self {
+        let spreads = !queues.iter().any(TxQueue::keeps_packets);
         Self {
+            share: Share::new(worker, workers, queues.len(), spreads),
             queues,
-            worker,
-            chosen: None,
             checked: 0,
             recheck,
             mtu,
@@ -66,23 +62,24 @@ impl Output {
     /// Whether the port takes frames, as far as is known at time `now`.
     #[inline]
     pub(crate) fn is_ready(&mut self, now: u64) -> bool {
-        if self.chosen.is_none() || now.wrapping_sub(self.checked) >= self.recheck {
+        if self.share.first().is_none() || now.wrapping_sub(self.checked) >= self.recheck {
             self.choose(now);
         }
-        self.chosen.is_some()
+        self.share.first().is_some()
     }
 
     /// Chooses among the queues that are ready.
     fn choose(&mut self, now: u64) {
         self.checked = now;
-        let ready = || self.queues.iter().enumerate().filter(|(_, queue)| queue.is_ready());
-        let turn = self.worker.checked_rem(ready().count());
-        let chosen = turn.and_then(|turn| ready().nth(turn)).map(|(index, _)| index);
-        if chosen != self.chosen {
-            // What was sent on the queue before must not wait.
-            self.flush();
-            self.chosen = chosen;
+        let queues = self.queues.iter().enumerate();
+        let ready = || queues.clone().filter(|(_, queue)| queue.is_ready()).map(|(index, _)| index);
+        if !self.share.differs(ready()) {
+            return;
         }
+        let ready: Vec<usize> = ready().collect();
+        // What was sent on the queues before must not wait.
+        self.flush();
+        self.share.choose(ready.into_iter());
     }
 
     /// Sends those frames of a burst that are marked, and forgets the marks; otherwise as
@@ -132,9 +129,33 @@ impl Output {
     /// there is no queue to count on.
     #[inline]
     pub(crate) fn send(&mut self, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
-        let Some(index) = self.chosen else {
+        let Some(index) = self.share.first() else {
             return self.drop_all(DropReason::LinkDown, mask);
         };
+        if self.share.is_spread() {
+            return self.send_spread(frames, mask, longest);
+        }
+        self.send_on(index, frames, mask, longest)
+    }
+
+    /// The same, each flow on one of the worker's queues.
+    #[inline(never)]
+    fn send_spread(&mut self, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
+        self.share.divide(frames, mask);
+        for place in self.share.places() {
+            let part = self.share.part(place);
+            if part != 0
+                && let Some(index) = self.share.queue(place)
+            {
+                self.send_on(index, frames, part, longest);
+            }
+        }
+        true
+    }
+
+    /// The same on queue `index`.
+    #[inline]
+    fn send_on(&mut self, index: usize, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
         let Some(queue) = self.queues.get_mut(index) else { return false };
         let mtu = self.mtu.load(Relaxed) as usize;
         let mask = if header::fits_untagged(longest, mtu) {
@@ -162,14 +183,14 @@ impl Output {
     /// bytes, as packets: there is a device that sends them from where they lie.
     #[inline]
     pub(crate) fn takes_packets(&self, longest: usize) -> bool {
-        let queue = self.chosen.and_then(|index| self.queues.get(index));
+        let queue = self.share.first().and_then(|index| self.queues.get(index));
         header::fits_untagged(longest, self.mtu.load(Relaxed) as usize)
             && queue.is_some_and(TxQueue::keeps_packets)
     }
 
     /// Sends packets, and drops those for which there is no room.
     pub(crate) fn give(&mut self, packets: &mut ArrayVec<Packet, BURST>, cache: &mut PoolCache) {
-        let queue = self.chosen.and_then(|index| self.queues.get_mut(index));
+        let queue = self.share.first().and_then(|index| self.queues.get_mut(index));
         let Some(queue) = queue else { return };
         self.sent = true;
         let mut tries = self.retries;
@@ -192,7 +213,7 @@ impl Output {
 
     #[cold]
     fn drop_all(&self, reason: DropReason, mask: u32) -> bool {
-        let index = self.worker.checked_rem(self.queues.len());
+        let index = self.share.worker().checked_rem(self.queues.len());
         let Some(queue) = index.and_then(|index| self.queues.get(index)) else { return false };
         queue.drop_frames(reason, mask.count_ones() as usize);
         true
@@ -208,10 +229,17 @@ impl Output {
     /// all of that: then it counts as sent since this call.
     #[inline]
     pub(crate) fn flush(&mut self) -> bool {
-        let queue = self.chosen.and_then(|index| self.queues.get_mut(index));
-        self.sent = self.sent && queue.is_some_and(TxQueue::flush);
+        self.sent = self.sent && self.flush_queues();
         self.noted = self.sent;
         self.sent
+    }
+
+    fn flush_queues(&mut self) -> bool {
+        let mut pending = false;
+        for index in self.share.places().filter_map(|place| self.share.queue(place)) {
+            pending |= self.queues.get_mut(index).is_some_and(TxQueue::flush);
+        }
+        pending
     }
 }
 

@@ -310,8 +310,10 @@ pub fn is_port_name(name: &str) -> bool {
 /// For each of so many workers its way to a port.
 fn outputs(tx: Vec<TxQueue>, mtu: &Arc<AtomicU32>, workers: usize) -> Vec<(usize, Output)> {
     let recheck = clock::cycles(RECHECK);
-    let output =
-        |worker, queues| (worker, Output::new(queues, worker, recheck, Arc::clone(mtu), 0));
+    let output = |worker, queues| {
+        let output = Output::new(queues, (worker, workers), recheck, Arc::clone(mtu), 0);
+        (worker, output)
+    };
     if workers == 1 {
         return vec![output(0, tx)];
     }

@@ -62,7 +62,7 @@ pub fn link_len(head: &[u8]) -> Option<usize> {
 }
 
 /// What the Ethernet frame carries, and where.
-pub(super) fn ether_type(head: &[u8]) -> Option<(EtherType, usize)> {
+pub(crate) fn ether_type(head: &[u8]) -> Option<(EtherType, usize)> {
     let mut at = 14;
     let mut ether_type = EtherType(word(head, 12)?);
     for _ in 0..MAX_TAGS {
@@ -123,16 +123,16 @@ impl Layout {
 
 /// What is behind an IP header.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Behind {
-    pub(super) protocol: IpProtocol,
+pub(crate) struct Behind {
+    pub(crate) protocol: IpProtocol,
     /// Where it is.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// As [`Layout::is_routed`].
-    pub(super) is_routed: bool,
+    pub(crate) is_routed: bool,
 }
 
 /// What is behind the IPv4 header at `at`.
-pub(super) fn behind_ipv4(head: &[u8], at: usize) -> Option<Behind> {
+pub(crate) fn behind_ipv4(head: &[u8], at: usize) -> Option<Behind> {
     let first = byte(head, at)?;
     let len = usize::from(first & 0x0F) * 4;
     let is_fragment = word(head, at + 6)? & 0x3FFF != 0;
@@ -143,7 +143,7 @@ pub(super) fn behind_ipv4(head: &[u8], at: usize) -> Option<Behind> {
 
 /// What is behind the IPv6 header at `at` and its extension headers: fragments, and what is
 /// authenticated or encrypted, are protocols of their own here, since they cannot be cut.
-pub(super) fn behind_ipv6(head: &[u8], at: usize) -> Option<Behind> {
+pub(crate) fn behind_ipv6(head: &[u8], at: usize) -> Option<Behind> {
     if byte(head, at)? >> 4 != 6 {
         return None;
     }

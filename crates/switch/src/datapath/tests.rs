@@ -88,7 +88,7 @@ impl Bench {
         for (port, peer) in (0..).zip(&peers) {
             let queue = TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats));
             let mtu = Arc::new(AtomicU32::new(mtu));
-            let output = Output::new(vec![queue], 0, 0, mtu, retries);
+            let output = Output::new(vec![queue], (0, 1), 0, mtu, retries);
             assert!(path.set_output(port, Some(output)).is_none());
         }
         Self { path, peers, stats: QueueStats::default() }
@@ -318,7 +318,7 @@ fn workers_use_the_ready_queues_in_turn() {
             TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats))
         };
         let queues = peers.iter().map(queue).collect();
-        let mut output = Output::new(queues, worker, 0, Arc::new(AtomicU32::new(1500)), 0);
+        let mut output = Output::new(queues, (worker, 4), 0, Arc::new(AtomicU32::new(1500)), 0);
         assert!(output.is_ready(0));
         assert!(output.send(&[Frame::from_bytes(&bytes)], 1, 60));
         peers.iter().position(|peer| !peer.take().is_empty()).unwrap()
@@ -326,6 +326,48 @@ fn workers_use_the_ready_queues_in_turn() {
     assert_eq!([0, 1, 2, 3].map(&mut used_by), [0, 1, 2, 0]);
     peers[1].ready.store(false, Relaxed);
     assert_eq!([0, 1, 2, 3].map(&mut used_by), [0, 2, 0, 2]);
+}
+
+#[test]
+fn flows_spread_over_the_queues_of_a_worker_and_stay_in_order() {
+    let peers = [Peer::new(), Peer::new(), Peer::new(), Peer::new()];
+    let queue = |peer: &Arc<Peer>| {
+        TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats))
+    };
+    let queues = peers.iter().map(queue).collect();
+    let mtu = Arc::new(AtomicU32::new(1500));
+    let mut bench = Bench::new(2);
+    bench.path.set_output(1, Some(Output::new(queues, (0, 1), 0, mtu, 0)));
+    let burst: Vec<_> = (0..BURST as u64)
+        .map(|number| {
+            let mut bytes = frame(BROADCAST, station(number % 8));
+            bytes[20] = u8::try_from(number).unwrap();
+            bytes
+        })
+        .collect();
+    bench.send(0, &burst);
+    let got = peers.each_ref().map(|peer| peer.take());
+    assert_eq!(got.iter().map(Vec::len).sum::<usize>(), BURST);
+    assert!(got.iter().filter(|got| !got.is_empty()).count() > 1);
+    for flow in 0..8 {
+        let all: Vec<_> = burst.iter().skip(flow).step_by(8).cloned().collect();
+        let of_flow = |got: &Vec<Vec<u8>>| -> Vec<Vec<u8>> {
+            got.iter().filter(|bytes| bytes[6..12] == all[0][6..12]).cloned().collect()
+        };
+        let where_it_is = got.iter().map(of_flow).filter(|got| !got.is_empty());
+        assert_eq!(where_it_is.collect::<Vec<_>>(), std::slice::from_ref(&all));
+    }
+    // Every queue that was used is flushed.
+    assert!(
+        peers
+            .iter()
+            .zip(&got)
+            .all(|(peer, got)| { peer.flushes.load(Relaxed) > 0 || got.is_empty() })
+    );
+    peers.iter().for_each(|peer| peer.ready.store(false, Relaxed));
+    peers[2].ready.store(true, Relaxed);
+    bench.send(0, &burst);
+    assert_eq!(peers[2].take().len(), BURST);
 }
 
 /// What the switch must do with one frame, by the rules and without any cleverness. Returns the
@@ -490,7 +532,7 @@ fn a_burst_from_card_to_card_is_given_not_copied() {
     let stats = Arc::<QueueStats>::default();
     let queue = TxQueue::new(Box::new(keeper.clone()), Arc::clone(&stats));
     let mtu = Arc::new(AtomicU32::new(1500));
-    bench.path.set_output(1, Some(Output::new(vec![queue], 0, u64::MAX, mtu, 0)));
+    bench.path.set_output(1, Some(Output::new(vec![queue], (0, 1), u64::MAX, mtu, 0)));
     // The station behind the card is known from what it sent.
     let back = frame(0x2B, 0x2A);
     bench.path.forward(
