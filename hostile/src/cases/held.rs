@@ -15,7 +15,7 @@ use super::{Case, Heard, May};
 use crate::attack::{Attack, SIZE};
 use crate::frontend::{RX, Setup, TX};
 use crate::fuse::Never;
-use crate::message::{number, request};
+use crate::message::{feature, number, request};
 use crate::ring::Format;
 
 /// Most that wait for an eventfd.
@@ -126,11 +126,17 @@ pub const CASES: &[Case] = &[
     Case::wire("held/crowd", May::Serve, "250,000 wait for a call eventfd", crowd),
     Case::wire("held/channel", May::Serve, "a channel that another thread reads for ever", |a| {
         let never = Never::new()?;
-        let mut frontend = a.running()?;
-        let (ours, theirs) = held_stream(&never)?;
-        frontend.wire.tell(request::SET_BACKEND_REQ_FD, &[], &[theirs.as_fd()]);
-        std::thread::sleep(a.dwell / 2);
-        drop(ours);
+        // A back-end that asks for translations wants answers; others need not read at all.
+        let mut setup = Setup::new(Format::Split, SIZE);
+        setup.features |= feature::ACCESS_PLATFORM;
+        let mut frontend = a.with(&setup)?;
+        // More often than a back-end may want to wait for.
+        for _ in 0..6 {
+            let (ours, theirs) = held_stream(&never)?;
+            frontend.wire.tell(request::SET_BACKEND_REQ_FD, &[], &[theirs.as_fd()]);
+            std::thread::sleep(a.dwell / 8);
+            drop(ours);
+        }
         Ok(Heard::on(&frontend.wire))
     }),
     Case::wire("held/call-socket", May::Serve, "a call socket that is read for ever", |a| {
