@@ -82,7 +82,9 @@ impl Needs {
     pub fn of_socket(path: &Path, connects: bool) -> Self {
         let needs = Self::new().folder_of(path, Reach::SOCKETS);
         let right = CapabilitySet::DAC_OVERRIDE;
-        if connects && !path.exists() {
+        // A link may lead to where looking it up waits for whoever has made it.
+        let is_there = || path.symlink_metadata().is_ok_and(|found| !found.is_symlink());
+        if connects && !is_there() {
             // Whoever makes it may keep it to themselves, and root connects all the same.
             return needs.wish(right);
         }

@@ -3,6 +3,7 @@
 //!
 //! - `channel`: messages of the back-end
 //! - `answers`: what front-ends answer to those, read by threads that may wait
+//! - `connector`: connecting, on a thread that may wait
 //! - `endpoint`: sockets in the file system
 //! - `limit`: log lines that peers cause
 //! - `member`: what the thread serves
@@ -13,6 +14,7 @@
 
 mod answers;
 mod channel;
+mod connector;
 mod endpoint;
 pub(crate) mod limit;
 mod member;

@@ -1,7 +1,7 @@
 //! One vhost-user socket on the control thread: waiting for its front-end, serving it, and
 //! waiting again.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -11,7 +11,8 @@ use eal::{Closer, Epoll, PeerFd};
 
 use super::answers::Readers;
 use super::channel::{Channel, ChannelError};
-use super::endpoint::{Listener, connect};
+use super::connector::Attempt;
+use super::endpoint::Listener;
 use super::limit::{Allowance, LogLimit};
 use super::member::Member;
 use super::retry::Retry;
@@ -55,6 +56,8 @@ pub(super) enum Role {
         retry: Retry,
         /// The log says already that it fails.
         complained: bool,
+        /// What is being tried.
+        attempt: Option<Attempt>,
     },
 }
 
@@ -64,13 +67,14 @@ impl Role {
     }
 
     pub(super) fn client(now: Instant) -> Self {
-        Self::Client { retry: Retry::new(now), complained: false }
+        Self::Client { retry: Retry::new(now), complained: false, attempt: None }
     }
 
     /// When to listen or to connect again, if ever.
     const fn deadline(&self) -> Option<Instant> {
         match self {
             Self::Server { resting, .. } => *resting,
+            Self::Client { attempt: Some(_), .. } => None,
             Self::Client { retry, .. } => retry.next(),
         }
     }
@@ -216,12 +220,15 @@ impl Member for Socket {
                     self.epoll.add(&*listener, Source::Listener(self.id).token(), Interest::READ);
                 *resting = added.is_err().then_some(now + REST);
             }
-            Role::Client { .. } => self.try_connect(now),
+            Role::Client { .. } => self.begin_to_connect(now),
         }
     }
 
-    /// Accepts whoever waits.
+    /// Accepts whoever waits, or takes what came of connecting.
     fn on_listener(&mut self, now: Instant) {
+        if matches!(self.role, Role::Client { .. }) {
+            return self.end_of_attempt(now);
+        }
         for _ in 0..BURST {
             let Role::Server { listener, .. } = &self.role else { return };
             if self.closer.is_behind() {
@@ -229,13 +236,14 @@ impl Member for Socket {
             }
             match listener.accept() {
                 Ok(Some(socket)) => {
+                    let socket = PeerFd::new(socket, self.closer.clone());
                     // A front-end that was started again may knock before its end was noticed. It
                     // ended before it knocked, so that looking after accepting is never too early.
                     self.on_connection(now);
                     if self.link.is_none() {
                         self.open(socket, now);
                     } else {
-                        drop(PeerFd::new(socket, self.closer.clone()));
+                        drop(socket);
                         log!(self, warn, "a second front-end was refused: one is connected");
                     }
                 }
@@ -327,9 +335,25 @@ impl Socket {
         *resting = Some(now + REST);
     }
 
-    fn try_connect(&mut self, now: Instant) {
-        let connected = if self.closer.is_behind() { Ok(None) } else { connect(&self.path) };
-        let Role::Client { retry, complained } = &mut self.role else { return };
+    fn begin_to_connect(&mut self, now: Instant) {
+        let Role::Client { retry, attempt, .. } = &mut self.role else { return };
+        if self.closer.is_behind() {
+            return retry.failed(now);
+        }
+        let token = Source::Listener(self.id).token();
+        match Attempt::begin(self.path.clone(), &self.closer, &self.epoll, token) {
+            Ok(begun) => *attempt = Some(begun),
+            Err(error) => {
+                retry.failed(now);
+                log!(self, warn, error, "cannot try to connect to the front-end; trying on");
+            }
+        }
+    }
+
+    fn end_of_attempt(&mut self, now: Instant) {
+        let Role::Client { retry, complained, attempt } = &mut self.role else { return };
+        let Some(connected) = attempt.as_ref().and_then(Attempt::result) else { return };
+        *attempt = None;
         match connected {
             Ok(Some(socket)) => {
                 retry.connected();
@@ -346,9 +370,8 @@ impl Socket {
         }
     }
 
-    fn open(&mut self, socket: OwnedFd, now: Instant) {
+    fn open(&mut self, socket: PeerFd, now: Instant) {
         let token = Source::Connection(self.id).token();
-        let socket = PeerFd::new(socket, self.closer.clone());
         let connection = Connection::over(socket).map_err(Ended::from).and_then(|connection| {
             self.epoll.add(&connection, token, Interest::READ)?;
             Ok(connection)
