@@ -131,14 +131,17 @@ impl PortControl for VhostControl {
         let peer = if self.link.is_connected() { "connected" } else { "none" };
         let ready = self.slots.iter().filter(|slot| slot.is_ready()).count();
         let takes = taken(&self.slots);
-        vec![
+        let process = self.socket.front_end().map(|pid| ("front-end_pid".into(), pid.to_string()));
+        let mut facts = vec![
             ("socket".into(), self.socket.path().display().to_string()),
             ("role".into(), if self.client { "client" } else { "server" }.into()),
             ("front-end".into(), peer.into()),
             ("rings".into(), format!("{ready} of {} running", self.slots.len())),
             ("guest_queue_pairs".into(), self.guest.queue_pairs().to_string()),
             ("guest_takes".into(), takes),
-        ]
+        ];
+        facts.extend(process);
+        facts
     }
 }
 

@@ -138,6 +138,27 @@ fn group_name(id: u32) -> String {
     group.map_or_else(|| id.to_string(), |group| group.name)
 }
 
+/// The number of the process that has made the other end of a Unix socket, as the kernel tells it
+/// (`SO_PEERCRED`, unix(7)): of the one that connected, or that listens. `None` where it does not
+/// tell, as for one in a PID namespace that is not below ours.
+#[must_use]
+pub fn peer_process(socket: impl AsFd) -> Option<u32> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).ok()?;
+    // SAFETY: the kernel writes at most `length` bytes, which is what `peer` has, and any of them
+    // make a valid one, since it consists of integers.
+    let got = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut peer).cast(),
+            &raw mut length,
+        )
+    };
+    if got == 0 { u32::try_from(peer.pid).ok().filter(|pid| *pid != 0) } else { None }
+}
+
 /// The permissions that `text` stands for in octal.
 ///
 /// # Errors
@@ -186,6 +207,14 @@ mod tests {
         rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
         let before = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
         (before, access.apply(path))
+    }
+
+    #[test]
+    fn the_other_end_of_a_socket_is_known() {
+        let (here, _there) = UnixStream::pair().unwrap();
+        assert_eq!(peer_process(&here), Some(std::process::id()));
+        let file = std::fs::File::open("/dev/null").unwrap();
+        assert_eq!(peer_process(file), None);
     }
 
     #[test]

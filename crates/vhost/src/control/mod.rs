@@ -28,6 +28,7 @@ mod watch;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
@@ -125,6 +126,18 @@ pub struct SocketHandle {
     /// Weak, so that the thread ends with its [`ControlHandle`].
     mailbox: Weak<Mailbox>,
     thread: std::thread::ThreadId,
+    front_end: FrontEnd,
+}
+
+/// The process at the other end of a socket, as the kernel tells it.
+#[derive(Clone, Debug, Default)]
+struct FrontEnd(Arc<AtomicU32>);
+
+impl FrontEnd {
+    /// It is this one from now on; 0: none, or one that the kernel does not tell.
+    fn set(&self, process: u32) {
+        self.0.store(process, Relaxed);
+    }
 }
 
 /// The control thread's own state.
@@ -321,9 +334,13 @@ impl ControlHandle {
         let path = path.to_owned();
         let events = options.events.unwrap_or_else(|| Box::new(|_| ()));
         let device = Device { backend, events };
-        self.add(path.clone(), "add a socket", move |id, epoll| {
-            Ok(Box::new(Socket::new(id, path, epoll, role, device)?))
-        })
+        let front_end = FrontEnd::default();
+        let shared = front_end.clone();
+        let mut handle = self.add(path.clone(), "add a socket", move |id, epoll| {
+            Ok(Box::new(Socket::new(id, path, epoll, role, device, shared)?))
+        })?;
+        handle.front_end = front_end;
+        Ok(handle)
     }
 
     fn add(
@@ -339,7 +356,8 @@ impl ControlHandle {
             .recv()
             .map_err(|_| ControlError::Ended)?
             .map_err(|source| ControlError::System { action, source })?;
-        Ok(SocketHandle { id, path, mailbox: Arc::downgrade(&self.mailbox), thread })
+        let (mailbox, front_end) = (Arc::downgrade(&self.mailbox), FrontEnd::default());
+        Ok(SocketHandle { id, path, mailbox, thread, front_end })
     }
 
     /// Ends the thread, as dropping the handle does, and waits for that.
@@ -366,6 +384,13 @@ impl SocketHandle {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// The number of the front-end's process, if there is one and the kernel knows it: none for a
+    /// process of another PID namespace that ours does not contain.
+    #[must_use]
+    pub fn front_end(&self) -> Option<u32> {
+        Some(self.front_end.0.load(Relaxed)).filter(|process| *process != 0)
     }
 
     /// Removes the socket. When this returns, all rings are stopped, the front-end is

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use eal::event::Interest;
 use eal::{Closer, Epoll, PeerFd};
 
+use super::FrontEnd;
 use super::answers::Readers;
 use super::channel::{Channel, ChannelError};
 use super::connector::Attempt;
@@ -148,6 +149,8 @@ pub(super) struct Socket {
     /// Regions for records of chains in flight that are made for its front-ends: each is a file that
     /// stays for as long as somebody has it, or has not read the answer that it came with.
     regions: Allowance,
+    /// For whoever asks who is there.
+    front_end: FrontEnd,
     log: LogLimit,
 }
 
@@ -176,6 +179,7 @@ impl Socket {
         epoll: Arc<Epoll>,
         role: Role,
         mut device: Device,
+        front_end: FrontEnd,
     ) -> std::io::Result<Self> {
         if let Role::Server { listener, .. } = &role {
             epoll.add(listener, Source::Listener(id).token(), Interest::READ)?;
@@ -191,6 +195,7 @@ impl Socket {
             closer: Closer::default(),
             readers: Readers::default(),
             regions: Allowance::new(REGIONS, REGION_PAUSE, Instant::now()),
+            front_end,
             log: LogLimit::new(Instant::now()),
         })
     }
@@ -284,6 +289,7 @@ impl Member for Socket {
     /// Lets go of the front-end; the device has stopped all rings then.
     fn close(&mut self, now: Instant) {
         let Some(mut link) = self.link.take() else { return };
+        self.front_end.set(0);
         link.forget_notifications(&self.epoll);
         // Closing it would do as well, but that the device may take its time before.
         let _ = self.epoll.remove(&link.connection);
@@ -372,6 +378,7 @@ impl Socket {
 
     fn open(&mut self, socket: PeerFd, now: Instant) {
         let token = Source::Connection(self.id).token();
+        let process = eal::access::peer_process(&socket);
         let connection = Connection::over(socket).map_err(Ended::from).and_then(|connection| {
             self.epoll.add(&connection, token, Interest::READ)?;
             Ok(connection)
@@ -379,6 +386,7 @@ impl Socket {
         match connection {
             Ok(connection) => {
                 log!(self, info, "a front-end has connected");
+                self.front_end.set(process.unwrap_or(0));
                 let session = Session::open(&mut self.device);
                 let interest = Interest::READ;
                 self.link = Some(Link {

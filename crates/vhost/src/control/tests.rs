@@ -157,12 +157,16 @@ fn rings_are_stopped_before_a_front_end_is_forgotten() {
 #[test]
 fn a_second_front_end_is_refused_while_one_is_connected() {
     let bench = Bench::server();
+    assert_eq!(bench.socket.front_end(), None);
     let mut first = bench.connect();
     assert_eq!(first.ask(&M::GetFeatures), FEATURES);
+    assert_eq!(bench.socket.front_end(), Some(std::process::id()));
     bench.connect().hung_up();
     assert_eq!(first.ask(&M::GetFeatures), FEATURES);
+    assert_eq!(bench.socket.front_end(), Some(std::process::id()));
     drop(first);
     bench.calls.wait_for(&Call::Disconnected);
+    assert_eq!(bench.socket.front_end(), None);
     assert_eq!(bench.connect().ask(&M::GetFeatures), FEATURES);
 }
 
