@@ -6,7 +6,8 @@ use daemon::{Edit, file};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    ConfigAction, ConfigArgs, FdbAction, FdbArgs, PortAction, PortArgs, PortSettings, ReloadArgs,
+    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
+    ReloadArgs,
 };
 use crate::config::Config;
 use crate::control::client::Client;
@@ -142,6 +143,15 @@ pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
     for device in reloaded.waiting {
         output::line(&format!("{} is tried again: {}", device.name, device.reason));
     }
+    Ok(())
+}
+
+/// `ringway log`.
+pub fn log(args: &LogArgs) -> Result<(), Failure> {
+    let mut client = connect(args.control.control.as_deref())?;
+    let level = args.level.clone();
+    let _: Value = client.ask(&Request::LogSet { level })?;
+    output::line(&format!("the switch logs '{}' from now on", args.level));
     Ok(())
 }
 

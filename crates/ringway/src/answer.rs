@@ -19,7 +19,11 @@ use crate::control::protocol::{
     PortStats, Ports, Reloaded, Request, Stats, Vdpa, WaitingDevice, Worker, WorkerQueue, Workers,
 };
 use crate::control::server::Serve;
+use crate::log;
 use crate::vdpa::report::devices;
+
+/// The most stations that are told of a port; `show-fdb` has all.
+const STATIONS: usize = 16;
 
 /// Answers requests, and looks after what waits.
 #[derive(Debug)]
@@ -47,6 +51,7 @@ impl Serve for Control {
             }
             Request::ConfigShow {} => value(&self.config()),
             Request::ConfigDiff {} => value(&self.config_diff()?),
+            Request::LogSet { level } => log::set(&level).map(|()| json!({})),
             Request::Reload { exact } => value(&self.reload(exact)?),
             Request::PortDel { name } => self.edit(|state| state.remove(&name)),
             Request::FdbAdd { mac, port, vlan } => self.fdb_add(&mac, vlan, &port),
@@ -162,7 +167,19 @@ impl Control {
     }
 
     fn ports(&self) -> Ports {
-        Ports { ports: self.daemon.switch().ports().iter().map(port).collect() }
+        let mut stations: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for entry in self.daemon.switch().fdb() {
+            let of_port = stations.entry(entry.port).or_default();
+            if of_port.len() < STATIONS {
+                of_port.push(entry.mac.to_string());
+            }
+        }
+        let ports = self.daemon.switch().ports();
+        let ports = ports.iter().map(|report| PortAnswer {
+            stations: stations.remove(&report.name).unwrap_or_default(),
+            ..port(report)
+        });
+        Ports { ports: ports.collect() }
     }
 
     fn stats(&self) -> Stats {
@@ -258,6 +275,7 @@ fn port(report: &PortReport) -> PortAnswer {
         tx_queues: report.stats.tx.len(),
         rx_workers: report.rx_workers.clone(),
         fdb_entries: report.fdb_entries,
+        stations: Vec::new(),
         details: report.details.iter().cloned().collect::<BTreeMap<_, _>>(),
     }
 }

@@ -20,7 +20,8 @@ use crate::vdpa::args::VdpaArgs;
 
 mod admin;
 pub use admin::{
-    ConfigAction, ConfigArgs, FdbAction, FdbArgs, PortAction, PortArgs, PortSettings, ReloadArgs,
+    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
+    ReloadArgs,
 };
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
@@ -62,6 +63,7 @@ pub enum Command {
     /// Look into a running switch.
     #[command(after_help = "Examples:\n  \
         ringway show ports\n  \
+        ringway show ports vm1\n  \
         ringway show stats --watch\n  \
         ringway show stats --queues\n  \
         ringway show fdb --json | jq '.entries[] | select(.port == \"vm1\")'")]
@@ -80,6 +82,11 @@ pub enum Command {
         ringway config show\n  \
         ringway config diff")]
     Config(ConfigArgs),
+    /// Have a running switch log more, or less.
+    #[command(after_help = "Examples:\n  \
+        ringway log debug\n  \
+        ringway log info,vhost=trace")]
+    Log(LogArgs),
     /// Have a running switch read its configuration file again.
     ///
     /// What the file says otherwise than when it was read last is changed, port by port; ports and
@@ -244,6 +251,10 @@ pub struct ShowArgs {
     /// What to show.
     #[arg(value_enum)]
     pub what: What,
+
+    /// One port alone: in ports with all there is to tell of it, or in stats.
+    #[arg(value_name = "NAME")]
+    pub name: Option<String>,
 
     /// Print JSON; its fields are described in docs/control-protocol.md.
     #[arg(long)]
@@ -504,7 +515,7 @@ Examples:
   One of them, in QEMU (share=on is what makes it work):
     qemu-system-x86_64 -accel kvm -m 1G \\
       -object memory-backend-memfd,id=mem,size=1G,share=on -numa node,memdev=mem \\
-      -chardev socket,id=chr0,path=/run/vm1.sock \\
+      -chardev socket,id=chr0,path=/run/vm1.sock,reconnect-ms=50 \\
       -netdev vhost-user,id=net0,chardev=chr0 \\
       -device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01 disk.img
 

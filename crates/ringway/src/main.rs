@@ -12,6 +12,7 @@
 //! - [`l2fwd`]: `ringway l2fwd`
 //! - [`demo`]: `ringway demo`
 //! - [`vdpa`](mod@vdpa): `ringway vdpa`
+//! - [`log`]: the log on standard error
 //! - [`table`], [`output`], [`wait`], [`exit`]: what they share
 
 #![forbid(unsafe_code)]
@@ -26,6 +27,7 @@ mod devices;
 mod exit;
 mod generate;
 mod l2fwd;
+mod log;
 mod output;
 mod rates;
 mod relative;
@@ -37,11 +39,9 @@ mod vdpa;
 mod vlan;
 mod wait;
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use tracing_subscriber::EnvFilter;
 
 use cli::{Cli, Command};
 
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     // A process that this program has started may be none of its commands.
     vhost::postcopy::serve_if_asked();
     let cli = Cli::parse();
-    start_log(&cli);
+    log::start(&cli);
     let result = match &cli.command {
         Command::Switch(args) => serve::run(args),
         Command::Show(args) => show::run(args),
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         Command::Fdb(args) => admin::fdb(args),
         Command::Config(args) => admin::config(args),
         Command::Reload(args) => admin::reload(args),
+        Command::Log(args) => admin::log(args),
         Command::L2fwd(args) => l2fwd::run::run(args),
         Command::Gen(args) => generate::run::run(args),
         Command::Devices(args) => devices::run::run(args),
@@ -70,22 +71,4 @@ fn main() -> ExitCode {
             failure.code()
         }
     }
-}
-
-/// Sends the log to standard error; only what runs for long has much to say unasked.
-fn start_log(cli: &Cli) {
-    let level = match (cli.quiet, cli.verbose, &cli.command) {
-        (true, ..) => "error",
-        (false, 0, Command::Switch(_) | Command::L2fwd(_) | Command::Vdpa(_)) => "info",
-        (false, 0, _) => "warn",
-        (false, 1, _) => "debug",
-        (false, ..) => "trace",
-    };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

@@ -9,21 +9,26 @@ use serde_json::Value;
 use crate::cli::{ShowArgs, What};
 use crate::control::client::Client;
 use crate::control::path::resolve;
-use crate::control::protocol::{Fdb, Port, Ports, Request, Stats, Vdpa, Worker, Workers};
+use crate::control::protocol::{Fdb, Request, Stats, Vdpa, Worker, Workers};
 use crate::exit::Failure;
 use crate::output;
 use crate::table::{
     Align, Cell, Table, Tone, approximate, colour_stdout, count, packet_rate, seconds,
 };
 use crate::vdpa::report;
-use crate::vlan::summary;
 use crate::{rates, wait};
+
+mod ports;
+use ports::show_ports;
 
 /// Clears the screen and puts the cursor into its corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// `ringway show`.
 pub fn run(args: &ShowArgs) -> Result<(), Failure> {
+    if args.name.is_some() && !matches!(args.what, What::Ports | What::Stats) {
+        return Err(Failure::usage("a NAME is for 'show ports' and 'show stats' only"));
+    }
     let mut client = Client::connect(&resolve(args.control.control.clone()))?;
     let request = match args.what {
         What::Ports => Request::ShowPorts {},
@@ -84,14 +89,17 @@ impl View {
     ) -> Result<String, Failure> {
         let colour = colour_stdout();
         Ok(match args.what {
-            What::Ports => ports(&client.parse(value)?, colour),
+            What::Ports => show_ports(&client.parse(value)?, args.name.as_deref(), colour)?,
             What::Fdb => fdb(&client.parse(value)?, colour),
             What::Vdpa => {
                 let answer: Vdpa = client.parse(value)?;
                 report::attached(&answer.devices, colour)
             }
             What::Stats => {
-                let now: Stats = client.parse(value)?;
+                let mut now: Stats = client.parse(value)?;
+                if let Some(name) = &args.name {
+                    now.ports.retain(|port| port.name == *name);
+                }
                 let text = rates::render(&now, self.stats.as_ref(), args.queues, colour);
                 self.stats = Some(now);
                 text
@@ -104,49 +112,6 @@ impl View {
             }
         })
     }
-}
-
-fn ports(answer: &Ports, colour: bool) -> String {
-    if answer.ports.is_empty() {
-        return "no ports; 'ringway port add NAME=DEVICE' adds one\n".to_owned();
-    }
-    let mut table = Table::new(&[
-        ("port", Align::Left),
-        ("link", Align::Left),
-        ("mac", Align::Left),
-        ("mtu", Align::Right),
-        ("queues", Align::Right),
-        ("addresses", Align::Right),
-        ("device", Align::Left),
-    ]);
-    for port in &answer.ports {
-        let (link, tone) = match (port.enabled, port.link_up) {
-            (false, _) => ("disabled", Tone::Faint),
-            (true, true) => ("up", Tone::Good),
-            (true, false) => ("down", Tone::Bad),
-        };
-        table.row(vec![
-            port.name.as_str().into(),
-            Cell::toned(link, tone),
-            port.mac.as_str().into(),
-            port.mtu.to_string().into(),
-            port.rx_queues.to_string().into(),
-            count(port.fdb_entries as u64).into(),
-            port.device.as_str().into(),
-        ]);
-    }
-    let mut text = table.render(colour);
-    for port in &answer.ports {
-        text.push_str(&details(port));
-    }
-    text
-}
-
-fn details(port: &Port) -> String {
-    let vlan = summary(&port.vlan).map(|vlan| format!("vlan {vlan}"));
-    let facts = port.details.iter().map(|(name, value)| format!("{name} {value}"));
-    let facts: Vec<String> = vlan.into_iter().chain(facts).collect();
-    if facts.is_empty() { String::new() } else { format!("{}: {}\n", port.name, facts.join(", ")) }
 }
 
 fn fdb(answer: &Fdb, colour: bool) -> String {

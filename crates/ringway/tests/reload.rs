@@ -198,3 +198,15 @@ fn settings_that_make_no_sense_are_refused_by_name() {
     bench.switch.tell(&["port", "set", "a", "--workers", "default", "--tx-retries", "default"]);
     assert_eq!(bench.switch.show("workers")["workers"][0]["queues"].as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn what_is_logged_changes_while_it_runs() {
+    let mut bench = Bench::start(&["--quiet"]);
+    bench.switch.tell(&["port", "add", "silent=null:"]);
+    bench.switch.tell(&["log", "info"]);
+    bench.switch.tell(&["port", "add", "told=null:"]);
+    assert!(bench.failure(&["log", "loud"]).contains("expected error, warn, info"));
+    bench.switch.terminate();
+    let log = bench.switch.log();
+    assert!(log.contains("told") && !log.contains("silent"), "{log}");
+}

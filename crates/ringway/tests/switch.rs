@@ -76,8 +76,13 @@ fn tables_are_for_people() {
     let dir = tempfile::tempdir().unwrap();
     let switch = Switch::start(dir.path(), &["--port", "a=null:", "--port", "b=null:"]);
     let ports = switch.tell(&["show", "ports"]);
-    assert!(ports.lines().next().unwrap().starts_with("port  link  mac"), "{ports}");
+    assert!(
+        ports.lines().next().unwrap().starts_with("port  link   mtu  queues  stations"),
+        "{ports}"
+    );
     assert!(!ports.contains('\x1b'));
+    assert!(switch.tell(&["show", "ports", "a"]).contains("transmit queues"));
+    assert!(!switch.ask(&["show", "ports", "c"]).status.success());
     assert!(switch.tell(&["show", "stats"]).contains("packets"));
     assert!(switch.tell(&["show", "stats", "--queues"]).contains("a:0"));
     assert!(switch.tell(&["show", "fdb"]).contains("0 of 65,536 addresses"));

@@ -197,3 +197,15 @@ pub struct ReloadArgs {
     #[command(flatten)]
     pub control: ControlArgs,
 }
+
+/// Arguments of `ringway log`.
+#[derive(Clone, Debug, Args)]
+pub struct LogArgs {
+    /// error, warn, info, debug or trace; or a filter as the variable RUST_LOG has it.
+    #[arg(value_name = "LEVEL")]
+    pub level: String,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}

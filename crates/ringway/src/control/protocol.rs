@@ -55,6 +55,11 @@ pub enum Request {
     ConfigShow {},
     /// In what that differs from the file and the command line.
     ConfigDiff {},
+    /// Changes what is logged, until the end.
+    LogSet {
+        /// A level, or a filter as `RUST_LOG` has it.
+        level: String,
+    },
     /// Reads the configuration file again.
     Reload {
         /// Whether what commands have changed is changed back.
@@ -197,8 +202,10 @@ pub struct Port {
     pub tx_queues: usize,
     /// The worker that polls each receive queue, by queue number.
     pub rx_workers: Vec<usize>,
-    /// Addresses in the forwarding database that were learnt on this port.
+    /// Number of addresses in the forwarding database that were learnt on this port.
     pub fdb_entries: usize,
+    /// The first of them, in order, and of the static ones: at most 16.
+    pub stations: Vec<String>,
     /// What the driver has to say, by name.
     pub details: BTreeMap<String, String>,
 }

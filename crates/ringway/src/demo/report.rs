@@ -215,7 +215,7 @@ impl Printer {
 fn qemu(socket: &str, mac: &str) -> String {
     format!(
         "  qemu-system-x86_64 -accel kvm -m 1G -object memory-backend-memfd,id=mem,size=1G,share=on \\\n    \
-           -numa node,memdev=mem -chardev socket,id=chr0,path={socket} \\\n    \
+           -numa node,memdev=mem -chardev socket,id=chr0,path={socket},reconnect-ms=50 \\\n    \
            -netdev vhost-user,id=net0,chardev=chr0 \\\n    \
            -device virtio-net-pci,netdev=net0,mac={mac} YOUR-DISK.img"
     )

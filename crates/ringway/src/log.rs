@@ -1,0 +1,165 @@
+//! The log on standard error: for people on a terminal, with priorities for the journal.
+
+use std::fmt;
+use std::io::{self, IsTerminal as _, Stderr, Write};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
+
+use tracing::{Level, Metadata};
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, reload};
+
+use crate::cli::{Cli, Command};
+
+/// Replaces the filter; returns what is wrong with it.
+type Replace = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+
+/// How to change what is logged, once the log has started.
+static REPLACE: OnceLock<Replace> = OnceLock::new();
+
+/// Starts the log; only what runs for long has much to say unasked.
+pub fn start(cli: &Cli) {
+    let level = match (cli.quiet, cli.verbose, &cli.command) {
+        (true, ..) => "error",
+        (false, 0, Command::Switch(_) | Command::L2fwd(_) | Command::Vdpa(_)) => "info",
+        (false, 0, _) => "warn",
+        (false, 1, _) => "debug",
+        (false, ..) => "trace",
+    };
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let journal = is_journal();
+    let (filter, handle) = reload::Layer::new(filter);
+    let replace: Replace =
+        Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+    let _ = REPLACE.set(replace);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(Lines { journal })
+        .with_ansi(io::stderr().is_terminal())
+        .with_target(false);
+    let lines = match journal {
+        // The journal has its own time, and its own priorities.
+        true => lines.without_time().with_level(false).boxed(),
+        false => lines.boxed(),
+    };
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+/// Changes what is logged: a level, or a filter as RUST_LOG has it.
+///
+/// # Errors
+/// When it is no filter; says what was expected.
+pub fn set(filter: &str) -> Result<(), String> {
+    let expected = "expected error, warn, info, debug or trace, or a filter as in RUST_LOG";
+    let parsed: EnvFilter = filter.parse().map_err(|_| format!("log '{filter}': {expected}"))?;
+    let is_word = !filter.contains(['=', ',', '[']);
+    if is_word && filter.parse::<Level>().is_err() {
+        return Err(format!("log '{filter}': {expected}"));
+    }
+    REPLACE.get().map_or(Ok(()), |replace| replace(parsed))
+}
+
+/// Whether standard error goes to the journal of systemd: JOURNAL_STREAM has its device and inode
+/// (systemd.exec(5)).
+fn is_journal() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
+    is_stream(&stream, io::stderr())
+}
+
+fn is_stream(stream: &str, file: impl AsFd) -> bool {
+    let Ok(stat) = rustix::fs::fstat(file) else { return false };
+    stream == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
+
+/// Makes the writer of each line.
+#[derive(Clone, Copy, Debug)]
+struct Lines {
+    journal: bool,
+}
+
+impl<'a> MakeWriter<'a> for Lines {
+    type Writer = Line<Stderr>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        Line { out: io::stderr(), prefix: None }
+    }
+
+    fn make_writer_for(&'a self, metadata: &Metadata<'_>) -> Self::Writer {
+        let prefix = self.journal.then(|| priority(*metadata.level()));
+        Line { out: io::stderr(), prefix }
+    }
+}
+
+/// What stands before a line for the journal (sd-daemon(3)).
+const fn priority(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "<3>",
+        Level::WARN => "<4>",
+        Level::INFO => "<6>",
+        _ => "<7>",
+    }
+}
+
+/// One line; what is in it that would begin another is replaced.
+struct Line<W> {
+    out: W,
+    prefix: Option<&'static str>,
+}
+
+impl<W> fmt::Debug for Line<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Line").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+impl<W: Write> Write for Line<W> {
+    fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+        let Some(prefix) = self.prefix else { return self.out.write(text) };
+        // In one go: others write to the journal, too.
+        let mut line = prefix.as_bytes().to_vec();
+        let body = text.strip_suffix(b"\n").unwrap_or(text);
+        line.extend(body.iter().map(|byte| if *byte == b'\n' { b' ' } else { *byte }));
+        line.push(b'\n');
+        self.out.write_all(&line)?;
+        Ok(text.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_for_the_journal_have_priorities_and_stay_one() {
+        let mut out = Vec::new();
+        let mut line = Line { out: &mut out, prefix: Some(priority(Level::WARN)) };
+        line.write_all(b"a\n<0>b\n").unwrap();
+        assert_eq!(out, b"<4>a <0>b\n");
+        let mut out = Vec::new();
+        Line { out: &mut out, prefix: None }.write_all(b"a\n").unwrap();
+        assert_eq!(out, b"a\n");
+    }
+
+    #[test]
+    fn the_journal_is_known_by_its_file() {
+        let file = std::fs::File::open("/dev/null").unwrap();
+        let stat = rustix::fs::fstat(&file).unwrap();
+        assert!(is_stream(&format!("{}:{}", stat.st_dev, stat.st_ino), &file));
+        assert!(!is_stream("8:1", &file) && !is_stream("", &file));
+    }
+
+    #[test]
+    fn only_levels_and_filters_are_taken() {
+        for good in ["debug", "ERROR", "info,vhost=debug"] {
+            assert!(set(good).is_ok(), "{good}");
+        }
+        for bad in ["loud", "a=b=c", ""] {
+            assert!(set(bad).unwrap_err().contains("expected error, warn"), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! `ringway show ports`.
+
+use daemon::nearest;
+
+use crate::control::protocol::{Port, Ports};
+use crate::exit::Failure;
+use crate::table::{Align, Cell, Table, Tone, count};
+use crate::vlan::summary;
+
+/// All ports in a table, or one with all there is to tell.
+pub fn show_ports(answer: &Ports, name: Option<&str>, colour: bool) -> Result<String, Failure> {
+    let Some(name) = name else { return Ok(all(answer, colour)) };
+    let port = answer.ports.iter().find(|port| port.name == name);
+    port.map(|port| one(port, colour)).ok_or_else(|| unknown(answer, name))
+}
+
+/// That there is no such port, with the ones that there are.
+fn unknown(answer: &Ports, name: &str) -> Failure {
+    let names: Vec<&str> = answer.ports.iter().map(|port| port.name.as_str()).collect();
+    let hint = nearest(name, names.iter().copied());
+    let hint = hint.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+    Failure::runtime(format!("there is no port '{name}'{hint} (there are: {})", names.join(", ")))
+}
+
+fn all(answer: &Ports, colour: bool) -> String {
+    if answer.ports.is_empty() {
+        return "no ports; 'ringway port add NAME=DEVICE' adds one\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("port", Align::Left),
+        ("link", Align::Left),
+        ("mtu", Align::Right),
+        ("queues", Align::Right),
+        ("stations", Align::Left),
+        ("front-end", Align::Left),
+        ("device", Align::Left),
+    ]);
+    for port in &answer.ports {
+        table.row(vec![
+            port.name.as_str().into(),
+            link(port),
+            port.mtu.to_string().into(),
+            port.rx_queues.to_string().into(),
+            stations(port).into(),
+            front_end(port).unwrap_or_else(|| "-".to_owned()).into(),
+            port.device.as_str().into(),
+        ]);
+    }
+    let mut text = table.render(colour);
+    for port in &answer.ports {
+        text.push_str(&details(port));
+    }
+    text
+}
+
+fn link(port: &Port) -> Cell {
+    match (port.enabled, port.link_up) {
+        (false, _) => Cell::toned("disabled", Tone::Faint),
+        (true, true) => Cell::toned("up", Tone::Good),
+        (true, false) => Cell::toned("down", Tone::Bad),
+    }
+}
+
+/// The first station behind a port, and how many more there are.
+fn stations(port: &Port) -> String {
+    let Some(first) = port.stations.first() else { return "-".to_owned() };
+    match port.stations.len().max(port.fdb_entries).saturating_sub(1) {
+        0 => first.clone(),
+        more => format!("{first} +{}", count(more as u64)),
+    }
+}
+
+/// The process that has connected to a port's socket: its name, where this host tells, and number.
+fn front_end(port: &Port) -> Option<String> {
+    let pid = port.details.get("front-end_pid")?;
+    // The switch itself may not look: see docs/security.md.
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let name = name.map(|name| name.trim().chars().filter(|c| !c.is_control()).collect::<String>());
+    Some(name.map_or_else(|| pid.clone(), |name| format!("{name} {pid}")))
+}
+
+fn details(port: &Port) -> String {
+    let vlan = summary(&port.vlan).map(|vlan| format!("vlan {vlan}"));
+    let facts = port.details.iter().filter(|(name, _)| *name != "front-end_pid");
+    let facts = facts.map(|(name, value)| format!("{name} {value}"));
+    let facts: Vec<String> = vlan.into_iter().chain(facts).collect();
+    if facts.is_empty() { String::new() } else { format!("{}: {}\n", port.name, facts.join(", ")) }
+}
+
+fn one(port: &Port, colour: bool) -> String {
+    let mut table = Table::new(&[("port", Align::Left), (" ", Align::Left)]);
+    let workers: Vec<String> = port.rx_workers.iter().map(ToString::to_string).collect();
+    let speed = port.speed_mbps.map_or_else(|| "-".to_owned(), |mbps| format!("{mbps} Mbit/s"));
+    let rows = [
+        ("name", port.name.as_str().into()),
+        ("device", port.device.as_str().into()),
+        ("link", link(port)),
+        ("link changes", count(port.link_changes).into()),
+        ("speed", speed.into()),
+        ("mtu", port.mtu.to_string().into()),
+        ("vlan", summary(&port.vlan).unwrap_or_else(|| "-".to_owned()).into()),
+        ("own address", port.mac.as_str().into()),
+        ("receive queues", format!("{}, on workers {}", port.rx_queues, workers.join(" ")).into()),
+        ("transmit queues", port.tx_queues.to_string().into()),
+        ("addresses learned", count(port.fdb_entries as u64).into()),
+        ("stations", port.stations.join(" ").into()),
+        ("process", front_end(port).unwrap_or_else(|| "-".to_owned()).into()),
+    ];
+    for (key, value) in rows {
+        table.row(vec![key.into(), value]);
+    }
+    for (key, value) in port.details.iter().filter(|(name, _)| *name != "front-end_pid") {
+        table.row(vec![key.as_str().into(), value.as_str().into()]);
+    }
+    table.render(colour)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn port(name: &str, stations: &[&str], details: &[(&str, &str)]) -> Port {
+        let details = details.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        Port {
+            name: name.into(),
+            device: "null:".into(),
+            driver: "null".into(),
+            link_up: true,
+            link_changes: 3,
+            speed_mbps: None,
+            mac: "02:00:00:00:00:02".into(),
+            mtu: 1500,
+            enabled: true,
+            vlan: switch::PortVlan::default(),
+            rx_queues: 1,
+            tx_queues: 1,
+            rx_workers: vec![0],
+            fdb_entries: stations.len(),
+            stations: stations.iter().map(ToString::to_string).collect(),
+            details: details.collect::<BTreeMap<_, _>>(),
+        }
+    }
+
+    #[test]
+    fn a_port_is_shown_by_who_is_behind_it() {
+        let own = std::process::id().to_string();
+        let details = [("front-end_pid", own.as_str()), ("rings", "2 of 2 running")];
+        let mut answer = Ports { ports: vec![port("vm1", &["52:54:00:00:00:01", "x"], &details)] };
+        answer.ports.push(Port { enabled: false, ..port("vm2", &[], &[]) });
+        let text = show_ports(&answer, None, false).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[1].contains("up") && lines[1].contains("52:54:00:00:00:01 +1"), "{text}");
+        assert!(lines[1].contains(&own) && lines[2].contains("disabled"), "{text}");
+        assert_eq!(lines[3], "vm1: rings 2 of 2 running");
+        let text = show_ports(&answer, Some("vm1"), false).unwrap();
+        for expected in ["link changes", "on workers 0", "2 of 2 running", &own] {
+            assert!(text.contains(expected), "{expected}: {text}");
+        }
+        let error = show_ports(&answer, Some("vm3"), false).unwrap_err().to_string();
+        assert!(error.contains("did you mean 'vm2'?"), "{error}");
+    }
+}
