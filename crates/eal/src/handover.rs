@@ -4,6 +4,7 @@
 mod models;
 
 use std::fmt;
+use std::mem::{forget, replace};
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 
@@ -132,8 +133,10 @@ impl<T> Handover<T> {
             // The token proves that this slot is locked on the loan's behalf.
             let mut guard = Guard { handover: self };
             let slot = guard.slot_mut();
-            slot.token.0 = loan.token.0.take();
-            slot.value = Some(loan.value);
+            // A slot that is lent holds nothing. The compiler cannot know, and would look for what
+            // to drop, once a burst.
+            forget(replace(&mut slot.token.0, loan.token.0.take()));
+            forget(slot.value.replace(loan.value));
         }
     }
 
