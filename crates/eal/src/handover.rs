@@ -97,7 +97,7 @@ impl<T> Handover<T> {
 
     /// Puts `value` into the slot and returns what was there; as [`lock`](Self::lock).
     pub fn replace(&self, value: Option<T>) -> Option<T> {
-        std::mem::replace(&mut *self.lock(), value)
+        replace(&mut *self.lock(), value)
     }
 
     /// Takes what is in the slot; as [`lock`](Self::lock).
@@ -119,7 +119,7 @@ impl<T> Handover<T> {
         let slot = guard.slot_mut();
         let value = slot.value.take()?;
         let token = Token(Some(slot.token.0.take().unwrap_or_else(|| Arc::clone(&self.state))));
-        std::mem::forget(guard);
+        forget(guard);
         Some(Loan { value, token })
     }
 
