@@ -42,7 +42,8 @@ fn start(dir: &Path, name: &str, number: u8) -> Vm {
         let mac = format!("52:54:00:00:{n:02x}:{number:02x}");
         Nic::new(&socket(dir, &format!("{name}{n}")), &mac)
     };
-    Qemu::new(name, &image).nic(nic(0)).nic(nic(1)).start(dir).unwrap()
+    // Interfaces of devices that are plugged in may have the names of each other.
+    Qemu::new(name, &image).nic(nic(0)).nic(nic(1)).booting().start(dir).unwrap()
 }
 
 /// Gives interface `name` an address and takes it up.
