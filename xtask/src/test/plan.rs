@@ -118,10 +118,16 @@ impl Stage {
     }
 
     fn unit(&self, output: &Output) -> Result<()> {
-        for program in self.programs()?.iter().filter(|program| !program.is_end_to_end()) {
-            program.run(output, &[], &self.environment())?;
-        }
-        output.run(&mut cargo(&[&["test", "--quiet", "--doc"], &EVERYTHING[..]].concat()))
+        let programs = self.programs()?.iter().filter(|program| !program.is_end_to_end());
+        // All of them, so that one run tells all that is wrong.
+        let results = programs.map(|program| program.run(output, &[], &self.environment()));
+        let mut failed: Vec<String> =
+            results.filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
+        let examples =
+            output.run(&mut cargo(&[&["test", "--quiet", "--doc"], &EVERYTHING[..]].concat()));
+        failed.extend(examples.err().map(|error| format!("{error:#}")));
+        ensure!(failed.is_empty(), "{}", failed.join("; "));
+        Ok(())
     }
 
     fn end_to_end(&self, output: &Output, name: &str) -> Result<()> {

@@ -11,7 +11,7 @@ use arrayvec::ArrayVec;
 use eal::pci::PciDevice as _;
 use ethdev::{DropReason, Error, OpenPort, PortEvent};
 use packet::builder::FrameBuilder;
-use packet::{BURST, Frame, MacAddr, Packet, Pool, PoolCache};
+use packet::{BURST, Frame, LINK_HEADERS, MacAddr, Packet, Pool, PoolCache};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::Features;
 
@@ -452,7 +452,7 @@ fn packets_without_room_stay_with_the_worker() {
     let mut port = open(&model, ",ctrl_vq=off,mtu=1500").unwrap();
     let pool = Pool::for_devices("test", 100, 2048, model.dma()).unwrap();
     let mut cache = pool.cache();
-    let mut burst = packets(&mut cache, &[14, 60, 1519]);
+    let mut burst = packets(&mut cache, &[14, 60, 1500 + LINK_HEADERS + 1]);
     assert!(burst[0].trim(1));
     burst.extend(packets(&mut cache, &[64; 20]));
     assert_eq!(port.tx[0].tx_packets(&mut burst, &mut cache), 18);
