@@ -429,6 +429,8 @@ fn addresses_age() {
     // One is heard of again.
     peers[0].send(0, [frame(mac(1), mac(0), 0)]);
     peers[1].receive(1);
+    // A worker sends first and learns then.
+    wait_until("it is young again", || age("a") == Some(0));
     time.warp(Duration::from_secs(200));
     wait_until("one is as old as it may be", || (age("a"), age("b")) == (Some(200), Some(300)));
     time.warp(Duration::from_secs(1));
