@@ -10,7 +10,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use ethdev::{DropReason, OpenPort, PortEvent};
-use packet::{BURST, Frame, MacAddr};
+use packet::{BURST, Frame, LINK_HEADERS, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use tempfile::TempDir;
 
@@ -165,11 +165,12 @@ fn the_largest_frame_passes() {
 fn what_cannot_be_sent_is_dropped_with_a_reason() {
     let bench = Bench::new();
     let (_back, mut front) = bench.pair("", ",mtu=1000");
-    let frames = [frame(0, 1019), frame(1, 1018), vec![0; 13]];
+    let longest = 1000 + LINK_HEADERS;
+    let frames = [frame(0, longest + 1), frame(1, longest), vec![0; 13]];
     let burst = [0, 1, 2].map(|index| Frame::from_bytes(&frames[index]));
     assert_eq!(front.tx[0].tx_burst(&burst), 3);
     let stats = front.port.tx_queue_stats()[0];
-    assert_eq!((stats.packets, stats.bytes), (1, 1018));
+    assert_eq!((stats.packets, stats.bytes), (1, longest as u64));
     assert_eq!(stats.drops[DropReason::TooLong as usize], 1);
     assert_eq!(stats.drops[DropReason::TooShort as usize], 1);
 

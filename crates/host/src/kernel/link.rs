@@ -1,7 +1,6 @@
 //! Whether a port's interface is there and up. A thread per port sleeps until the kernel says on
 //! a netlink socket (rtnetlink(7)) that a link changed.
 
-use packet::LINK_HEADERS;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use eal::EventFd;
 use ethdev::{Link, PortEvent, PortEvents};
+use packet::headers::ethernet::{HEADER_LEN, TAG_LEN};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
@@ -123,10 +123,10 @@ impl LinkState {
     }
 
     /// The longest frame that the interface takes, in bytes: its MTU with an Ethernet header
-    /// and a VLAN tag.
+    /// and a VLAN tag. Linux counts a second tag against the MTU.
     #[inline]
     pub(crate) fn max_len(&self) -> usize {
-        self.mtu.load(Relaxed) as usize + LINK_HEADERS
+        self.mtu.load(Relaxed) as usize + HEADER_LEN + TAG_LEN
     }
 
     pub(crate) fn set_mtu(&self, mtu: u16) {
