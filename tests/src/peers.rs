@@ -2,12 +2,13 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::kernel::Kernel;
-use crate::ovs;
+use crate::{ovs, wait};
 
 /// The variable that names the file in which skipped tests are listed.
 pub const SKIPPED: &str = "RINGWAY_SKIPPED";
@@ -209,9 +210,15 @@ fn no_huge_pages() -> Option<String> {
     if !is_root() {
         return Some("DPDK needs root".to_owned());
     }
-    let text = fs::read_to_string(FREE_HUGE_PAGES).unwrap_or_default();
-    let pages = text.trim().parse::<u64>().unwrap_or(0);
-    (pages < HUGE_PAGES).then(|| format!("{pages} of {HUGE_PAGES} huge pages of 2 MiB are free"))
+    let free = || {
+        let text = fs::read_to_string(FREE_HUGE_PAGES).unwrap_or_default();
+        text.trim().parse::<u64>().unwrap_or(0)
+    };
+    // Whoever had some may just be ending.
+    let enough = || Ok((free() >= HUGE_PAGES).then_some(()));
+    let all = wait::until("huge pages", Duration::from_secs(20), Duration::from_millis(50), enough);
+    let missing = || format!("{} of {HUGE_PAGES} huge pages of 2 MiB are free", free());
+    all.is_err().then(missing)
 }
 
 fn no_netns() -> Option<String> {

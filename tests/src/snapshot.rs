@@ -25,6 +25,9 @@ pub(crate) fn keep(state: &Path, start: impl FnOnce() -> Result<Vm>) -> Result<(
 /// Has a machine that waits for a guest take that of a snapshot, which stands still.
 pub(crate) fn restore(vm: &mut Vm, state: &Path) -> Result<()> {
     announce(vm)?;
+    // Nobody has moved: QEMU would send RARP frames for network devices that are plugged in then, to
+    // guests that cannot receive yet.
+    vm.qmp("migrate-set-parameters", &json!({ "announce-rounds": 0 }))?;
     vm.qmp("migrate-incoming", &uri(state))?;
     wait_completed(vm).with_context(|| format!("{}: {}", state.display(), vm.state()))
 }

@@ -16,6 +16,9 @@ use crate::bench;
 /// The job that builds the test programs.
 const PROGRAMS: &str = "test programs";
 
+/// The job that runs those which need no peer.
+const UNIT: &str = "unit";
+
 /// End-to-end tests that take longest: they begin first, so that the last one to end is a short one.
 const LONGEST: [&str; 7] =
     ["migration", "vduse", "vdpa_hardware", "virtio_pci", "guests", "offload", "kernel_ports"];
@@ -51,6 +54,7 @@ impl Stage {
         let mut jobs = vec![
             job("build", &[], move |output| self.build(output, !quick)),
             job(PROGRAMS, &[], move |output| self.build_tests(output, !quick)),
+            job(UNIT, &["build", PROGRAMS], |output| self.unit(output)),
             job("loom", &[], |output| output.run(&mut xtask(&["loom"])?)),
             job("fmt", &[], |output| output.run(&mut cargo(&["fmt", "--all", "--check"]))),
             // It would wait for the other builds of this kind.
@@ -59,7 +63,6 @@ impl Stage {
                     [&["clippy", "--all-targets"], &EVERYTHING[..], &["--", "-D", "warnings"]];
                 output.run(&mut cargo(&lint.concat()))
             }),
-            job("unit", &["build", PROGRAMS], |output| self.unit(output)),
         ];
         if quick {
             return Ok(jobs);
@@ -78,7 +81,10 @@ impl Stage {
         for name in end_to_end()? {
             let work = move |output: &Output, name: &str| self.end_to_end(output, name);
             let needs = &["setup", "build", PROGRAMS];
-            jobs.push(job(&format!("e2e {name}"), needs, move |output| work(output, &name)));
+            let mut test = job(&format!("e2e {name}"), needs, move |output| work(output, &name));
+            // Those take huge pages where there are any, which DPDK needs.
+            test.behind.push(UNIT);
+            jobs.push(test);
         }
         let mut hostile =
             job("hostile", &["setup", "build", PROGRAMS], |output| self.hostile(output));
@@ -152,7 +158,8 @@ fn job<'a>(
     after: &[&'static str],
     work: impl FnOnce(&Output) -> Result<()> + Send + 'a,
 ) -> Job<'a> {
-    Job { name: name.to_owned(), after: after.to_vec(), alone: false, work: Box::new(work) }
+    let (after, behind) = (after.to_vec(), Vec::new());
+    Job { name: name.to_owned(), after, behind, alone: false, work: Box::new(work) }
 }
 
 /// A command of this program, as a process whose output can be kept apart.

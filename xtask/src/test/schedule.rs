@@ -13,6 +13,8 @@ pub struct Job<'a> {
     pub name: String,
     /// Jobs that must have succeeded before, by name. Those that the run does not have do not count.
     pub after: Vec<&'static str>,
+    /// The jobs behind which it comes, if they are to be run, whatever becomes of them.
+    pub behind: Vec<&'static str>,
     /// Nothing else may run at the same time: it measures, or it judges how others fare.
     pub alone: bool,
     pub work: Work<'a>,
@@ -127,7 +129,8 @@ fn next<'a>(waiting: &mut Vec<Job<'a>>, running: &Running, places: usize) -> Opt
     };
     let ready = |job: &Job<'_>| {
         let may_run = !(job.alone && busy);
-        may_run && !job.after.iter().any(|name| awaited(name, waiting))
+        let mut before = job.after.iter().chain(&job.behind);
+        may_run && !before.any(|name| awaited(name, waiting))
     };
     let at = waiting.iter().position(ready)?;
     Some(waiting.remove(at))
@@ -196,7 +199,8 @@ mod tests {
         work: impl FnOnce() -> Result<()> + Send + 'a,
     ) -> Job<'a> {
         let work = Box::new(move |_: &Output| work());
-        Job { name: name.to_owned(), after: after.to_vec(), alone: false, work }
+        let after = after.to_vec();
+        Job { name: name.to_owned(), after, behind: Vec::new(), alone: false, work }
     }
 
     fn outcomes(done: &[Done]) -> Vec<(&str, Option<&str>)> {
@@ -235,6 +239,24 @@ mod tests {
             ("nor", Some("not run: never failed")),
         ];
         assert_eq!(outcomes(&done), expected);
+    }
+
+    #[test]
+    fn a_job_comes_behind_others_whatever_becomes_of_them() {
+        let order = Mutex::new(Vec::new());
+        let note = |name: &'static str| order.lock().unwrap().push(name);
+        let mut last = job("last", &[], || {
+            note("last");
+            Ok(())
+        });
+        last.behind = vec!["bad", "absent"];
+        let bad = job("bad", &[], || {
+            note("bad");
+            bail!("broken")
+        });
+        let done = run(vec![last, bad], 2);
+        assert_eq!(*order.lock().unwrap(), ["bad", "last"]);
+        assert_eq!(outcomes(&done), [("bad", Some("broken")), ("last", None)]);
     }
 
     #[test]
