@@ -405,14 +405,22 @@ mod tests {
 
     #[test]
     fn the_two_buckets_of_a_key_differ_and_keys_spread() {
-        let table = Table::new(1 << 12);
-        let mut load = vec![0_u32; table.buckets().len()];
-        for mac in 0..1 << 12 {
-            let hash = table.hash(Key::from_bits(0, 0x5254_0000_0000 + mac));
-            assert_ne!(table.first(hash), table.second(hash));
-            load[table.first(hash)] += 1;
-        }
-        // Two per bucket on average; chance makes a dozen out of the question.
-        assert!(load.iter().all(|count| *count < 14), "{:?}", load.iter().max());
+        // Of as many neighbouring addresses as a table has room for, how many have their first place
+        // in the bucket where most have it.
+        let most_in_a_bucket = |_| {
+            let table = Table::new(1 << 12);
+            let mut load = vec![0_u32; table.buckets().len()];
+            for mac in 0..1 << 12 {
+                let hash = table.hash(Key::from_bits(0, 0x5254_0000_0000 + mac));
+                assert_ne!(table.first(hash), table.second(hash));
+                load[table.first(hash)] += 1;
+            }
+            load.into_iter().max().unwrap()
+        };
+        // Two per bucket on average, and 7 to 9 in the fullest. One seed in a hundred makes that a
+        // dozen, one in a thousand more, for which there are second buckets; most do not.
+        let mut most: Vec<u32> = (0..9).map(most_in_a_bucket).collect();
+        most.sort_unstable();
+        assert!(most[4] < 11, "{most:?}");
     }
 }
