@@ -19,7 +19,7 @@ use benches::guest::{Guest, Shape};
 use eal::clock;
 use ethdev::{RxQueue, TxBuffer, TxBufferOptions, TxQueue};
 use packet::{BURST, Pool};
-use vhost::net::{NetReceiver, NetTransmitter};
+use vhost_net::{NetReceiver, NetTransmitter};
 
 /// Median, over full bursts in bursts of `size`, of back-end cycles per packet; `direct` is the
 /// size from which on bursts are sent at once.

@@ -17,7 +17,7 @@ use eal::clock;
 use ethdev::stats::QueueStats;
 use ethdev::{RxQueue, TxQueue};
 use packet::BURST;
-use vhost::net::{NetReceiver, NetTransmitter};
+use vhost_net::{NetReceiver, NetTransmitter};
 
 /// Median over the bursts of back-end cycles per packet for frames of `len` bytes.
 fn measure(len: usize, bursts: usize, shape: Shape) -> f64 {

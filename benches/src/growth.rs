@@ -20,7 +20,7 @@ use ethdev::{RxQueue, TxQueue};
 use packet::{BURST, MacAddr};
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
-use vhost::net::{NetReceiver, NetTransmitter};
+use vhost_net::{NetReceiver, NetTransmitter};
 
 /// What is measured.
 #[derive(Clone, Copy, Debug)]

@@ -10,7 +10,7 @@
 use std::sync::Arc;
 
 use eal::{DmaArena, Mapping, SharedMemory};
-use vhost::net::{Ring, RingSlot};
+use vhost_net::{Ring, RingSlot};
 use virtio::Features;
 use virtio::device::{DeviceQueue, RingSetup};
 

@@ -16,7 +16,7 @@ use packet::pool::DATA_ROOM;
 use packet::{BURST, Frame, MacAddr, Pool};
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
-use vhost::net::{NetReceiver, NetTransmitter};
+use vhost_net::{NetReceiver, NetTransmitter};
 
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));

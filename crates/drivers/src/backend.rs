@@ -8,7 +8,7 @@ use ethdev::{Link, PortEvent, PortEvents, QueueStats, RxQueue, TxQueue};
 use packet::MacAddr;
 use vhost::backend::Event;
 use vhost::control::{ControlHandle, ControlThread, SharedLimit};
-use vhost::net::{NetDevice, RingSlot};
+use vhost_net::{NetDevice, RingSlot};
 
 /// The process's vhost-user control thread, started with its first socket.
 #[derive(Debug, Default)]

@@ -15,8 +15,8 @@ use ethdev::{
 use packet::MacAddr;
 use vhost::MemoryKinds;
 use vhost::control::{SocketHandle, SocketOptions};
-use vhost::net::RingSlot;
-use vhost::net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
+use vhost_net::RingSlot;
+use vhost_net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
 
 use crate::backend::{LinkState, queues, random_mac, ring_stats, taken};
 use crate::open::Drivers;

@@ -16,6 +16,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! - [`announce`](mod@announce): the frame by which a station says where it is now
 //! - [`builder`]: whole frames with correct checksums, for tests and generators
 //! - [`checksum`]: the Internet checksum
 //! - `copy`: copies of few bytes
@@ -31,6 +32,7 @@
 //! - [`segmentation`]: offloads in software
 //! - [`slots`]: memory for the frames that a driver receives by copying
 
+pub mod announce;
 pub mod builder;
 pub mod checksum;
 mod copy;
@@ -46,6 +48,7 @@ pub mod prefetch;
 pub mod segmentation;
 pub mod slots;
 
+pub use announce::announcement;
 pub use edit::{Edit, EditRoom, Editing, Tag};
 pub use frame::{
     BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,

@@ -41,7 +41,7 @@ use crate::protocol::{
 };
 
 /// Protocol features that this front-end makes use of.
-pub(crate) const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
+pub const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::REPLY_ACK)
     .union(ProtocolFeatures::MTU)
     .union(ProtocolFeatures::CONFIGURE_MEM_SLOTS)
@@ -50,12 +50,12 @@ pub(crate) const WANTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::CONFIG);
 
 /// Those that a front-end makes use of which listens to messages of the back-end.
-pub(crate) const LISTENING: ProtocolFeatures = ProtocolFeatures::BACKEND_REQ
+pub const LISTENING: ProtocolFeatures = ProtocolFeatures::BACKEND_REQ
     .union(ProtocolFeatures::BACKEND_SEND_FD)
     .union(ProtocolFeatures::HOST_NOTIFIER);
 
 /// Those that a front-end makes use of which [wants](Frontend::want) them.
-pub(crate) const ON_REQUEST: ProtocolFeatures = ProtocolFeatures::INBAND_NOTIFICATIONS;
+pub const ON_REQUEST: ProtocolFeatures = ProtocolFeatures::INBAND_NOTIFICATIONS;
 
 /// Device status bits (virtio 1.3 section 2.1).
 mod status {

@@ -1,33 +1,33 @@
-//! vhost-user and VDUSE: protocols, sessions, and the device side of virtio-net.
+//! vhost-user and VDUSE: protocols, sessions, and the thread that serves them.
 //!
-//! A network device behind a socket: what its guest sends is received here.
+//! Messages pass between two ends of a socket, and neither ever waits for the other:
 //!
 //! ```
-//! use ethdev::{QueueStats, RxQueue};
-//! use vhost::control::{ControlThread, SocketOptions};
-//! use vhost::net::NetDevice;
+//! use std::os::fd::OwnedFd;
+//! use std::os::unix::net::UnixStream;
 //!
-//! # let folder = tempfile::tempdir()?;
-//! # let path = folder.path().join("vm1.sock");
-//! let device = NetDevice::new("vm1", 1)?;
-//! let receivers = device.receivers().into_iter();
-//! let mut queues: Vec<RxQueue> =
-//!     receivers.map(|ring| RxQueue::new(Box::new(ring), QueueStats::default().into())).collect();
+//! use vhost::connection::Connection;
+//! use vhost::protocol::{FrontendMessage, FrontendRequest};
 //!
-//! let control = ControlThread::start()?;
-//! let socket = control.add_server(&path, SocketOptions::default(), Box::new(device))?;
-//! // No guest has come yet.
-//! assert!(queues.iter_mut().all(|queue| queue.rx_burst(32).frames().is_empty()));
-//! socket.remove();
+//! let (here, there) = UnixStream::pair()?;
+//! let mut front_end = Connection::new(here.into())?;
+//! let mut back_end = Connection::new(there.into())?;
+//! assert!(back_end.receive()?.is_none(), "nothing has come yet");
+//!
+//! front_end.send_request(&FrontendMessage::<OwnedFd>::GetFeatures, false)?;
+//! let message = back_end.receive()?.ok_or("not all of it has come")?;
+//! assert_eq!(message.header.request, FrontendRequest::GetFeatures.number());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! A [`session`] makes of them what a [`Backend`] is asked to do, and the [`control`] thread serves the
+//! sessions of all sockets. The device side of virtio-net, in the crate `vhost-net`, is such a back-end.
 //!
 //! - [`backend`]: what a device does behind a session
 //! - [`call`]: how a device notifies its driver
 //! - [`connection`]: messages and file descriptors over a Unix stream, never waiting
 //! - [`control`]: the thread that serves all sockets and VDUSE devices
 //! - [`frontend`]: the front-end of a session
-//! - [`net`]: the device side of virtio-net
 //! - [`postcopy`]: page faults of guests that arrive by post-copy migration
 //! - [`protocol`]: the wire format, for both sides
 //! - [`session`]: the state machine of a connection, back-end side
@@ -35,13 +35,10 @@
 
 pub mod backend;
 pub mod call;
-#[cfg(test)]
-mod conformance;
 pub mod connection;
 pub mod control;
 pub mod frontend;
 mod inband;
-pub mod net;
 pub mod postcopy;
 pub mod protocol;
 pub mod session;

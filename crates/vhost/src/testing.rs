@@ -1,7 +1,13 @@
 //! A device that records what its session asks of it, and checks that the session keeps its
-//! promises; and the files that a front-end sends. For tests, here and in `tests/`.
+//! promises; and the files that a front-end sends. For tests, here and in other crates.
+//!
+//! - [`faults`]: a front-end that brings in pages late
+//! - [`kernel`]: the kernel's side of VDUSE
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
+pub mod faults;
+pub mod kernel;
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;

@@ -13,11 +13,11 @@ use packet::{BURST, MacAddr};
 use rustix::io::Errno;
 use vhost::Call;
 use vhost::control::Watcher;
-use vhost::net::{NetDevice, NetReceiver};
 use vhost::session::Device;
 use vhost::vduse::message::{Answer, Kind, Request};
 use vhost::vduse::session::FIRST_TOKEN;
 use vhost::vduse::{Extent, Kernel, Offer, RingInfo, Session};
+use vhost_net::{NetDevice, NetReceiver};
 use virtio::Features;
 
 use crate::guest::{BYTES, Driver, GUEST, Ram, USER};

@@ -10,9 +10,9 @@ use ethdev::stats::QueueStats;
 use packet::{BURST, Frame, MAX_FRAME_LEN};
 use vhost::backend::Event;
 use vhost::connection::Message;
-use vhost::net::{NetDevice, NetReceiver, NetTransmitter};
 use vhost::protocol::{FrontendRequest, Header, MAX_FDS};
 use vhost::session::{Answer, Device, Reply, Session};
+use vhost_net::{NetDevice, NetReceiver, NetTransmitter};
 use virtio::Features;
 
 use crate::guest::{BYTES, Driver, GUEST, Ram, USER, file};

@@ -21,8 +21,8 @@ use std::sync::Arc;
 use eal::sandbox::{CapabilitySet, Needs, Reach};
 use ethdev::{DeviceSpec, Error, OpenPort};
 use vhost::backend::EventSink;
-use vhost::net::NetDevice;
 use vhost::vduse::{ControlFile, DeviceFile, Kernel as _, Offer, device};
+use vhost_net::NetDevice;
 
 pub use self::options::INFO;
 

@@ -2,7 +2,7 @@
 
 use ethdev::{DeviceSpec, DriverInfo, Error, OptionInfo, mtu};
 use packet::MacAddr;
-use vhost::net::device::MAX_QUEUE_PAIRS;
+use vhost_net::device::MAX_QUEUE_PAIRS;
 
 use super::bus::BusDriver;
 

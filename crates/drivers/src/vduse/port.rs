@@ -6,9 +6,9 @@ use std::sync::Arc;
 use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
 use vhost::SocketHandle;
-use vhost::net::RingSlot;
-use vhost::net::device::GuestState;
 use vhost::vduse::{ControlFile, device};
+use vhost_net::RingSlot;
+use vhost_net::device::GuestState;
 
 use super::bus::{Bus, BusDriver};
 use super::netlink;

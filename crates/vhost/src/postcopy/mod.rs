@@ -27,9 +27,9 @@
 pub mod pager;
 pub mod pagers;
 pub mod pages;
-mod process;
+pub(crate) mod process;
 #[cfg(test)]
-pub(crate) mod tests;
+mod tests;
 mod wire;
 
 pub use pager::{Pager, PagerLink, Report};

@@ -90,7 +90,7 @@ impl Pagers {
     }
 
     /// Starts `command`, a program that calls [`serve_if_asked`](super::serve_if_asked).
-    pub(super) fn start(command: Command) -> Result<Self, PagersError> {
+    pub(crate) fn start(command: Command) -> Result<Self, PagersError> {
         let (ours, theirs) = pair()?;
         let process = launch(command, STARTER, theirs).map_err(PagersError::Start)?;
         Ok(Self { socket: ours, process: Mutex::new(process) })

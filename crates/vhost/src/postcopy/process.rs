@@ -51,7 +51,7 @@ pub(super) fn is_prepared() -> bool {
 }
 
 /// Does the work of the process, and ends it; comes back where it was started by hand.
-pub(super) fn serve() {
+pub(crate) fn serve() {
     let Some(role) = std::env::var_os(ROLE) else { return };
     let Ok(socket) = std::io::stdin().as_fd().try_clone_to_owned() else { return };
     if rustix::net::sockopt::socket_type(&socket) != Ok(SocketType::SEQPACKET) {

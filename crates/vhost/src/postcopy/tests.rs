@@ -1,36 +1,24 @@
-//! Pagers as they run, with this test program for theirs, and a front-end that serves faults.
+//! Pagers as they run, with this test program for theirs.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::Arc;
 
 use eal::Mapping;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::MemfdFlags;
-use rustix::ioctl::{Updater, opcode};
 use virtio::GuestMemory;
 use virtio::memory::Region;
 
-use super::process::serve;
 use super::*;
 use crate::backend::RegionFile;
+use crate::testing::faults::{FaultServer, file, pagers, serve_pager, wait_readable};
 
 const PAGE: u64 = 4096;
-const LIMIT: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
-
-/// Pagers of this program.
-pub(crate) fn pagers() -> Arc<Pagers> {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    let name = "postcopy::tests::the_process_itself";
-    command.args(["--exact", name, "--include-ignored", "--nocapture", "--test-threads=1"]);
-    Arc::new(Pagers::start(command).unwrap())
-}
 
 /// One that is there, for as long as the process is that has started it.
 fn pager() -> (Arc<Pagers>, Pager) {
-    let pagers = pagers();
+    let pagers = pagers("postcopy::tests::the_process_itself");
     let coming = pagers.order().unwrap();
     coming.wait().unwrap();
     (pagers, coming.arrive().unwrap().unwrap())
@@ -39,52 +27,7 @@ fn pager() -> (Arc<Pagers>, Pager) {
 #[test]
 #[ignore = "what other tests start"]
 fn the_process_itself() {
-    serve();
-}
-
-/// A file with this many pages, none of which is there.
-pub(crate) fn file(pages: u64) -> File {
-    let file = rustix::fs::memfd_create("guest", MemfdFlags::CLOEXEC).unwrap();
-    rustix::fs::ftruncate(&file, pages * PAGE).unwrap();
-    file.into()
-}
-
-fn wait_readable(file: impl AsFd) {
-    let mut set = [PollFd::new(&file, PollFlags::IN)];
-    assert_eq!(poll(&mut set, Some(&LIMIT)).unwrap(), 1, "nothing comes");
-}
-
-/// A front-end, which brings pages in when they are touched.
-pub(crate) struct FaultServer {
-    userfault: OwnedFd,
-    memory: File,
-    /// Where the file lies in the pager.
-    at: u64,
-}
-
-impl FaultServer {
-    pub(crate) fn new(userfault: OwnedFd, memory: &File, at: u64) -> Self {
-        Self { userfault, memory: memory.try_clone().unwrap(), at }
-    }
-
-    /// Waits for a fault; gives the page's number.
-    pub(crate) fn next(&self) -> u64 {
-        wait_readable(&self.userfault);
-        let mut message = [0; 32];
-        assert_eq!(rustix::io::read(&self.userfault, &mut message).unwrap(), 32);
-        (u64::from_ne_bytes(message[16..24].try_into().unwrap()) - self.at) / PAGE
-    }
-
-    /// Brings a page in.
-    pub(crate) fn bring(&self, page: u64, content: &[u8]) {
-        self.memory.write_all_at(content, page * PAGE).unwrap();
-        let mut range = [self.at + page * PAGE, PAGE];
-        // SAFETY: UFFDIO_WAKE reads a `struct uffdio_range`.
-        unsafe {
-            const CODE: rustix::ioctl::Opcode = opcode::read::<[u64; 2]>(0xaa, 2);
-            rustix::ioctl::ioctl(&self.userfault, Updater::<CODE, _>::new(&mut range)).unwrap();
-        }
-    }
+    serve_pager();
 }
 
 /// The next report of a pager.

@@ -56,7 +56,7 @@ use crate::protocol::{
 const PROTOCOL_FEATURES: u64 = Features::VHOST_USER_PROTOCOL.bits();
 
 /// The protocol features that a session implements.
-pub(crate) const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
+pub const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(extras::IMPLEMENTED)
     .union(ProtocolFeatures::LOG_SHMFD)
     .union(ProtocolFeatures::INFLIGHT_SHMFD)
@@ -68,7 +68,7 @@ pub(crate) const IMPLEMENTED: ProtocolFeatures = ProtocolFeatures::MQ
     .union(ProtocolFeatures::DEVICE_STATE);
 
 /// Those of them that few devices offer, since they exclude another or cost more than they bring.
-pub(crate) const OPTIONAL: ProtocolFeatures =
+pub const OPTIONAL: ProtocolFeatures =
     ProtocolFeatures::PAGEFAULT.union(ProtocolFeatures::INBAND_NOTIFICATIONS);
 
 /// Smallest MTU that IPv4 allows, in bytes (RFC 791).

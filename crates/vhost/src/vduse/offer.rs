@@ -50,7 +50,8 @@ impl Offer {
     }
 
     /// `struct virtio_net_config` (virtio 1.3 section 5.1.4).
-    pub(super) fn config(&self) -> [u8; CONFIG_BYTES] {
+    #[must_use]
+    pub fn config(&self) -> [u8; CONFIG_BYTES] {
         let [a, b, c, d, e, f] = self.mac.0;
         let [[s0, s1], [p0, p1], [m0, m1]] =
             [link_status(true), self.pairs.to_le_bytes(), self.mtu.unwrap_or(0).to_le_bytes()];
@@ -69,37 +70,4 @@ pub(super) const LINK_STATUS_OFFSET: u32 = 6;
 /// The bytes of the link status.
 pub(super) fn link_status(up: bool) -> [u8; 2] {
     u16::from(up).to_le_bytes()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::net::NetDevice;
-
-    #[test]
-    fn a_single_pair_has_no_control_queue() {
-        let device = NetDevice::new("test", 1).unwrap();
-        let offer = Offer::of(&device, 256, MacAddr([2, 0, 0, 0, 0, 9]), None);
-        assert_eq!((offer.rings, offer.pairs), (2, 1));
-        assert!(
-            !offer.features.intersects(
-                Features::CONTROL | Features::MQ | Features::MTU | Features::RING_PACKED
-            )
-        );
-        let needed = Features::VERSION_1 | Features::ACCESS_PLATFORM | Features::MRG_RXBUF;
-        assert!(offer.features.contains(needed | Features::HOST_TSO4 | Features::GUEST_TSO4));
-        // Without it no driver would see that the link goes down.
-        assert!(offer.features.contains(Features::MAC | Features::STATUS));
-        assert!(!offer.features.contains(Features::VHOST_USER_PROTOCOL));
-        assert_eq!(offer.config()[..12], [2, 0, 0, 0, 0, 9, 1, 0, 1, 0, 0, 0]);
-    }
-
-    #[test]
-    fn several_pairs_have_one() {
-        let device = NetDevice::new("test", 4).unwrap();
-        let offer = Offer::of(&device, 256, MacAddr([2, 0, 0, 0, 0, 9]), Some(9000));
-        assert_eq!((offer.rings, offer.pairs), (9, 4));
-        assert!(offer.features.contains(Features::CTRL_VQ | Features::MQ | Features::MTU));
-        assert_eq!(offer.config()[8..12], [4, 0, 0x28, 0x23]);
-    }
 }

@@ -1,172 +1,21 @@
 //! Sessions with a kernel that does what the test wants.
 
-use std::collections::VecDeque;
-use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use eal::{Epoll, EventFd, PeerEvent};
+use eal::Epoll;
 use packet::MacAddr;
-use proptest::prelude::*;
-use rustix::fs::MemfdFlags;
 use virtio::Features;
 
-use super::kernel::{Extent, Kernel, RingInfo};
 use super::message::{Answer, Kind, Request};
 use super::offer::Offer;
 use super::session::{FIRST_TOKEN, Session, VduseError};
 use crate::backend::Event;
-use crate::call::Call as Notification;
 use crate::control::{ControlThread, Watcher};
-use crate::net::NetDevice;
 use crate::session::Device;
+use crate::testing::kernel::{AVAIL, BUFFERS, Fake, INDEX, LEN, RING_BYTES, RINGS, USED};
 use crate::testing::{Call, PROGRESS, Recorder, Recording, Start};
-
-const RINGS: u64 = 0x10_0000;
-const BUFFERS: u64 = 0x1000;
-const LEN: u64 = 0x10000;
-const RING_BYTES: u64 = 0x1000;
-const SIZE: u32 = 8;
-const AVAIL: u64 = 0x200;
-const USED: u64 = 0x400;
-const INDEX: u64 = 2;
-const ACCEPTED: u64 =
-    Features::VERSION_1.union(Features::ACCESS_PLATFORM).union(Features::MAC).bits();
-
-/// What the kernel knows.
-#[derive(Debug)]
-struct State {
-    requests: VecDeque<Request>,
-    answers: Vec<Answer>,
-    features: u64,
-    rings: Vec<RingInfo>,
-    memory: Vec<(Extent, OwnedFd)>,
-    /// `DRIVER_OK` is noted down.
-    accepted: bool,
-    given_up: bool,
-    link: Option<bool>,
-    kicks: Vec<Option<PeerEvent>>,
-}
-
-/// A kernel in which a test can look.
-#[derive(Clone, Debug)]
-struct Fake(Arc<Mutex<State>>, Arc<EventFd>);
-
-impl Fake {
-    /// A device with five rings, of which the first two are ready, in memory of their own.
-    fn new() -> Self {
-        let ring = |index: u64| {
-            let at = RINGS + index * RING_BYTES;
-            let ready = index < 2;
-            RingInfo { size: SIZE, desc: at, driver: at + AVAIL, device: at + USED, base: 0, ready }
-        };
-        let state = State {
-            requests: VecDeque::new(),
-            answers: Vec::new(),
-            features: ACCEPTED,
-            rings: (0..5).map(ring).collect(),
-            memory: Vec::new(),
-            accepted: false,
-            given_up: false,
-            link: None,
-            kicks: (0..5).map(|_| None).collect(),
-        };
-        let fake = Self(Arc::new(Mutex::new(state)), Arc::new(EventFd::new().unwrap()));
-        fake.share(RINGS, true);
-        fake
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap()
-    }
-
-    fn share(&self, start: u64, writable: bool) {
-        let file = rustix::fs::memfd_create("vduse", MemfdFlags::CLOEXEC).unwrap();
-        rustix::fs::ftruncate(&file, LEN).unwrap();
-        let extent = Extent { start, last: start + LEN - 1, offset: 0, writable };
-        let memory = &mut self.state().memory;
-        memory.push((extent, file));
-        memory.sort_by_key(|(extent, _)| extent.start);
-    }
-
-    /// Writes a number into the memory of the rings.
-    fn write(&self, ring: u64, at: u64, number: u16) {
-        let state = self.state();
-        let (_, file) = state.memory.iter().find(|(extent, _)| extent.start == RINGS).unwrap();
-        rustix::io::pwrite(file, &number.to_le_bytes(), ring * RING_BYTES + at).unwrap();
-    }
-
-    fn check(&self) -> io::Result<MutexGuard<'_, State>> {
-        let state = self.state();
-        if state.given_up { Err(io::Error::from_raw_os_error(libc::EPERM)) } else { Ok(state) }
-    }
-
-    /// Asks something by way of the file.
-    fn ask(&self, id: u32, kind: Kind) {
-        self.state().requests.push_back(Request { id, kind });
-        self.1.signal().unwrap();
-    }
-}
-
-impl AsFd for Fake {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.1.as_fd()
-    }
-}
-
-fn invalid<T>() -> io::Result<T> {
-    Err(io::Error::from_raw_os_error(libc::EINVAL))
-}
-
-impl Kernel for Fake {
-    fn receive(&self) -> io::Result<Option<Request>> {
-        let mut state = self.state();
-        if state.requests.len() <= 1 && !state.given_up {
-            self.1.drain().unwrap();
-        }
-        Ok(state.requests.pop_front())
-    }
-
-    fn answer(&self, answer: &Answer) -> io::Result<()> {
-        self.state().answers.push(*answer);
-        Ok(())
-    }
-
-    fn features(&self) -> io::Result<u64> {
-        Ok(self.check()?.features)
-    }
-
-    fn ring(&self, index: u16) -> io::Result<RingInfo> {
-        self.check()?.rings.get(usize::from(index)).copied().map_or_else(invalid, Ok)
-    }
-
-    fn set_kick(&self, index: u16, kick: &PeerEvent) -> io::Result<()> {
-        self.check()?.kicks[usize::from(index)] = Some(kick.clone());
-        Ok(())
-    }
-
-    fn call(&self, _index: u16) -> Notification {
-        PeerEvent::new().unwrap().into()
-    }
-
-    fn lookup(&self, start: u64, last: u64) -> io::Result<Option<(Extent, OwnedFd)>> {
-        let state = self.check()?;
-        let mut found =
-            state.memory.iter().filter(|(extent, _)| extent.last >= start && extent.start <= last);
-        Ok(found.next().map(|(extent, file)| (*extent, file.try_clone().unwrap())))
-    }
-
-    fn set_link(&self, up: bool) -> io::Result<()> {
-        self.check()?.link = Some(up);
-        Ok(())
-    }
-
-    fn inject_config_irq(&self) -> io::Result<()> {
-        if self.check()?.accepted { Ok(()) } else { invalid() }
-    }
-}
 
 fn offer(backend: &Recording) -> Offer {
     Offer::of(backend, 256, MacAddr([2, 0, 0, 0, 0, 1]), None)
@@ -423,39 +272,6 @@ fn what_was_not_offered_is_refused() {
 }
 
 #[test]
-fn rings_that_make_no_sense_do_not_start_and_the_others_do() {
-    for wrong in [
-        RingInfo { size: 7, ..Fake::new().state().rings[0] },
-        RingInfo { size: 0x10008, ..Fake::new().state().rings[0] },
-        RingInfo { size: 0, ..Fake::new().state().rings[0] },
-        RingInfo { desc: 1, ..Fake::new().state().rings[0] },
-        RingInfo { device: RINGS + LEN - 4, ..Fake::new().state().rings[0] },
-    ] {
-        let fake = Fake::new();
-        let (backend, _calls) = Recording::new();
-        let offer = offer(&backend);
-        let net = NetDevice::new("test", 2).unwrap();
-        let mut device = Device { backend: Box::new(net), events: Box::new(|_| ()) };
-        fake.state().rings[0] = wrong;
-        fake.write(1, AVAIL + INDEX, 1);
-        let watcher = Watcher::new(Arc::new(Epoll::new().unwrap()), 0);
-        let now = Instant::now();
-        let mut session =
-            Session::open(Box::new(fake.clone()), &offer, watcher, &mut device, now).unwrap();
-        fake.state().accepted = true;
-        let request = |status| Request { id: 1, kind: Kind::Status(status) };
-        for status in [3, 11, 15] {
-            assert!(session.handle(&mut device, request(status), now).0.done);
-        }
-        let error = session.on_deadline(&mut device, now).unwrap_err();
-        assert!(matches!(error, VduseError::Ring { index: 0, .. }), "{wrong:?}: {error}");
-        let ask = Request { id: 2, kind: Kind::RingState(1) };
-        assert_eq!(session.handle(&mut device, ask, now).0.ring, Some((1, 0)));
-        session.close(&mut device);
-    }
-}
-
-#[test]
 fn a_device_that_is_another_one_or_was_given_up_is_refused() {
     let fake = Fake::new();
     fake.state().rings.pop();
@@ -516,100 +332,8 @@ fn a_device_that_the_kernel_gives_up_is_not_listened_to_any_longer() {
     let handle = control.add_vduse("/dev/vduse/t", kernel, offer, None, Box::new(backend)).unwrap();
     fake.state().given_up = true;
     // Readable from now on, whatever is read.
-    fake.1.signal().unwrap();
+    fake.signal();
     calls.wait_for(&Call::Disconnected);
     handle.remove();
     calls.wait_for(&Call::Dropped);
-}
-
-/// Something that happens to a session, from whichever side.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Ask(Kind),
-    Accept(bool),
-    Features(u64),
-    Ring(usize, RingInfo),
-    Share(u64, u64, bool),
-    Unshare,
-    Kick(u16),
-    Pass(u64),
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    // Numbers that mean something, and such that do not.
-    let address =
-        || prop_oneof![4 => (0_u64..0x40).prop_map(|n| RINGS + n * 0x200), 1 => any::<u64>()];
-    let size = prop_oneof![4 => (0_u32..12).prop_map(|n| 1 << n), 1 => any::<u32>()];
-    let ring = (size, address(), address(), address(), any::<u16>(), any::<bool>()).prop_map(
-        |(size, desc, driver, device, base, ready)| RingInfo {
-            size,
-            desc,
-            driver,
-            device,
-            base,
-            ready,
-        },
-    );
-    let status = prop::sample::select(vec![0, 1, 3, 11, 15, 4, 0x8f, 0xff]);
-    prop_oneof![
-        4 => status.prop_map(|status| Step::Ask(Kind::Status(status))),
-        2 => Just(Step::Ask(Kind::MemoryChanged(0, u64::MAX))),
-        1 => (0_u32..7).prop_map(|ring| Step::Ask(Kind::RingState(ring))),
-        1 => any::<u32>().prop_map(|kind| Step::Ask(Kind::Unknown(kind))),
-        3 => any::<bool>().prop_map(Step::Accept),
-        1 => any::<u64>().prop_map(Step::Features),
-        4 => (0_usize..5, ring).prop_map(|(index, info)| Step::Ring(index, info)),
-        2 => (address(), 0_u64..0x20000, any::<bool>()).prop_map(|(a, l, w)| Step::Share(a, l, w)),
-        1 => Just(Step::Unshare),
-        3 => (0_u16..8).prop_map(Step::Kick),
-        3 => (0_u64..300).prop_map(Step::Pass),
-    ]
-}
-
-fn take(fake: &Fake, session: &mut Session, device: &mut Device, now: &mut Instant, step: Step) {
-    match step {
-        Step::Ask(kind) => {
-            let (answer, error) = session.handle(device, Request { id: 9, kind }, *now);
-            assert_eq!((answer.id, answer.done), (9, error.is_none()));
-        }
-        Step::Accept(accepted) => fake.state().accepted = accepted,
-        Step::Features(features) => fake.state().features = features,
-        Step::Ring(index, info) => fake.state().rings[index] = info,
-        Step::Share(start, len, writable) => {
-            fake.share(start & !0xfff & (u64::MAX >> 1), writable);
-            if let Some((extent, _)) = fake.state().memory.last_mut() {
-                extent.last = extent.start + len;
-            }
-        }
-        Step::Unshare => drop(fake.state().memory.pop()),
-        Step::Kick(ring) => drop(session.kicked(device, FIRST_TOKEN + ring)),
-        Step::Pass(millis) => {
-            *now += Duration::from_millis(millis);
-            let _ = session.on_deadline(device, *now);
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn nothing_that_happens_breaks_a_session(
-        steps in prop::collection::vec(step(), 1..60),
-        accepted: bool,
-    ) {
-        let fake = Fake::new();
-        fake.state().accepted = accepted;
-        let offer = offer(&Recording::new().0);
-        let net = NetDevice::new("test", 2).unwrap();
-        let slots = net.slots().to_vec();
-        let mut device = Device { backend: Box::new(net), events: Box::new(|_| ()) };
-        let watcher = Watcher::new(Arc::new(Epoll::new().unwrap()), 0);
-        let mut now = Instant::now();
-        let kernel = Box::new(fake.clone());
-        let mut session = Session::open(kernel, &offer, watcher, &mut device, now).unwrap();
-        for step in steps {
-            take(&fake, &mut session, &mut device, &mut now, step);
-        }
-        session.close(&mut device);
-        prop_assert!(slots.iter().all(|slot| !slot.is_ready()), "a ring still runs");
-    }
 }

@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use eal::EventFd;
 use ethdev::{Error, PortEvent};
+use packet::announcement;
 use packet::{Frame, LINK_HEADERS};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use vhost::net::announce::announcement;
 use virtio::Features;
 
 use super::device::Device;

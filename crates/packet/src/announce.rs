@@ -1,7 +1,7 @@
 //! The frame by which a station tells switches where it is now (RFC 903, as VMMs use it after a
 //! migration).
 
-use packet::MacAddr;
+use crate::MacAddr;
 
 /// A reverse ARP request of `mac` for its own address, to everybody, as long as the shortest
 /// Ethernet frame.

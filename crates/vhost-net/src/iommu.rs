@@ -21,9 +21,9 @@ use virtio::{Features, GuestMemory, Iotlb};
 use super::control_ring::ControlRing;
 use super::device::NetDevice;
 use super::ring::{Health, Ring};
-use crate::backend::{Backend, BackendError, RingSetup};
-use crate::control::{Watch, Watcher};
-use crate::protocol::IotlbMessage;
+use vhost::backend::{Backend, BackendError, RingSetup};
+use vhost::control::{Watch, Watcher};
+use vhost::protocol::IotlbMessage;
 
 /// The token by which the device hears that a worker has met an unknown address.
 pub(super) const ASKS: u16 = 2;

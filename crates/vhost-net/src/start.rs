@@ -10,7 +10,7 @@ use super::device::{NetDevice, is_sent};
 use super::gate::Gate;
 use super::postcopy::look_ahead;
 use super::ring::Ring;
-use crate::backend::{BackendError, RingSetup};
+use vhost::backend::{BackendError, RingSetup};
 
 impl NetDevice {
     /// Starts a ring whose pages are there; `gate` knows of those of its buffers, if some are

@@ -10,7 +10,7 @@ use virtio::memory::Miss;
 
 use super::command::{ACK_ERR, ACK_OK, Command, MAX_COMMAND};
 use super::ring::Health;
-use crate::call::Call;
+use vhost::call::Call;
 
 /// Commands that one wake-up serves; for more there is another, so that a driver cannot
 /// keep the control thread from others.

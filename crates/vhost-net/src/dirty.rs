@@ -5,7 +5,7 @@ use std::sync::Arc;
 use virtio::DirtyLog;
 use virtio::device::RingLog;
 
-use crate::control::SharedLimit;
+use vhost::control::SharedLimit;
 
 /// The log of a device, and where each ring is to log its used ring.
 #[derive(Debug, Default)]

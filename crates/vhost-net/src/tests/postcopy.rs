@@ -9,13 +9,13 @@ use eal::Epoll;
 use eal::event::Events;
 use virtio::driver::{DriverQueue, DriverRing};
 
-use super::super::device::NetDevice;
-use super::super::postcopy::TOKEN;
 use super::*;
-use crate::backend::{Backend, RegionFile, RingSetup as Told};
-use crate::control::Watcher;
-use crate::postcopy::Pagers;
-use crate::postcopy::tests::{FaultServer, file, pagers};
+use crate::device::NetDevice;
+use crate::postcopy::TOKEN;
+use vhost::backend::{Backend, RegionFile, RingSetup as Told};
+use vhost::control::Watcher;
+use vhost::postcopy::Pagers;
+use vhost::testing::faults::{FaultServer, file, pagers, serve_pager};
 
 const PAGE: usize = 4096;
 const PAGES: usize = 256;
@@ -23,6 +23,12 @@ const BYTES: usize = PAGES * PAGE;
 const RING_BYTES: usize = 1 << 16;
 /// What buffers to write are full of before.
 const FILL: u8 = 0xee;
+
+#[test]
+#[ignore = "what other tests start"]
+fn the_process_itself() {
+    serve_pager();
+}
 
 /// The guest as the other machine has it, with one ring.
 struct Origin {
@@ -91,7 +97,7 @@ struct Late {
 impl Late {
     /// The guest has left its origin; all of its memory is missing here.
     fn new(origin: Origin) -> Self {
-        let pagers = pagers();
+        let pagers = pagers("tests::postcopy::the_process_itself");
         let mut device =
             NetDevice::new("test", 1).unwrap().with_postcopy_from(Arc::clone(&pagers)).unwrap();
         let epoll = Arc::new(Epoll::new().unwrap());

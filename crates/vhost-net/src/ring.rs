@@ -14,8 +14,8 @@ use virtio::{Features, GuestMemory};
 
 use super::filter::ReceiveFilter;
 use super::gate::Gate;
-use crate::call::Call;
-use crate::control::SharedLimit;
+use vhost::call::Call;
+use vhost::control::SharedLimit;
 
 /// A started ring of a network device with all that its worker needs.
 #[derive(Debug)]

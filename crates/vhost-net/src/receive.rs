@@ -9,13 +9,12 @@ use ethdev::stats::{DropReason, QueueStats};
 use packet::frame::HEAD_CAPACITY;
 use packet::{
     Capabilities, ETHERNET_HEADER_LEN, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest,
-    RawSegment, Segment,
+    RawSegment, Segment, announcement,
 };
 use virtio::device::{Buffer, Buffers, Chain, ChainError, MAX_CHAIN};
 use virtio::net_header::{GSO_NONE, NEEDS_CSUM};
 use virtio::{NET_HEADER_LEN, NetHeader};
 
-use super::announce::announcement;
 use super::ring::{Ring, RingSlot};
 
 /// Body segments in a batch: a burst of ordinary chains, and any one chain at its longest.

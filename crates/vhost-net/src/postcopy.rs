@@ -12,11 +12,11 @@ use virtio::device::DeviceQueue;
 
 use super::device::NetDevice;
 use super::gate::Gate;
-use crate::backend::{BackendError, RegionFile, RingSetup};
-use crate::call::Call;
-use crate::control::Watch;
-use crate::postcopy::{ComingPager, Pager, Pagers, PagersError, Pages, Report};
-use crate::protocol::MAX_TABLE_REGIONS;
+use vhost::backend::{BackendError, RegionFile, RingSetup};
+use vhost::call::Call;
+use vhost::control::Watch;
+use vhost::postcopy::{ComingPager, Pager, Pagers, PagersError, Pages, Report};
+use vhost::protocol::MAX_TABLE_REGIONS;
 
 /// The token of what a pager reports.
 pub(super) const TOKEN: u16 = 1;
@@ -140,7 +140,7 @@ impl NetDevice {
         self.postcopy.as_ref().is_some_and(|postcopy| postcopy.pages().is_some())
     }
 
-    /// See [`Backend::advise_postcopy`](crate::backend::Backend::advise_postcopy).
+    /// See [`Backend::advise_postcopy`](vhost::backend::Backend::advise_postcopy).
     pub(super) fn announce_postcopy(&mut self) -> Result<std::os::fd::OwnedFd, BackendError> {
         let postcopy = self.postcopy.as_mut().ok_or("it is switched off")?;
         let mut pager = postcopy.take_pager()?;
@@ -158,7 +158,7 @@ impl NetDevice {
         Ok(userfault)
     }
 
-    /// See [`Backend::set_missing_memory`](crate::backend::Backend::set_missing_memory).
+    /// See [`Backend::set_missing_memory`](vhost::backend::Backend::set_missing_memory).
     pub(super) fn place_memory(
         &mut self,
         memory: Arc<GuestMemory>,
@@ -179,7 +179,7 @@ impl NetDevice {
         Ok(places)
     }
 
-    /// See [`Backend::postcopy_acknowledged`](crate::backend::Backend::postcopy_acknowledged).
+    /// See [`Backend::postcopy_acknowledged`](vhost::backend::Backend::postcopy_acknowledged).
     pub(super) fn expect_pages(&mut self) {
         if let Some(migration) = self.postcopy.as_mut().and_then(|it| it.migration.as_mut()) {
             migration.acknowledged = true;
@@ -268,7 +268,7 @@ impl NetDevice {
         let _ = self.wake.signal();
     }
 
-    /// See [`Backend::end_postcopy`](crate::backend::Backend::end_postcopy).
+    /// See [`Backend::end_postcopy`](vhost::backend::Backend::end_postcopy).
     pub(super) fn finish_postcopy(&mut self) {
         let Some(migration) = self.postcopy.as_mut().and_then(|it| it.migration.take()) else {
             return;

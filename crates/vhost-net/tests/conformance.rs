@@ -1,6 +1,9 @@
 //! Compares `docs/vhost-user.md` with the code: what is said to be supported is, and nothing is left
 //! out. (That the tests which are named exist is a test of xtask's.)
 
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +11,13 @@ use std::path::{Path, PathBuf};
 use arrayvec::ArrayVec;
 use virtio::Features;
 
-use crate::backend::Backend;
-use crate::frontend::{LISTENING, ON_REQUEST, WANTED};
-use crate::net::device::NetDevice;
-use crate::protocol::{
+use vhost::backend::Backend;
+use vhost::frontend::{LISTENING, ON_REQUEST, WANTED};
+use vhost::protocol::{
     BackendMessage, BackendRequest, FrontendRequest, ProtocolError, ProtocolFeatures,
 };
-use crate::session::{IMPLEMENTED, OPTIONAL};
+use vhost::session::{IMPLEMENTED, OPTIONAL};
+use vhost_net::NetDevice;
 
 const TABLES: &str = include_str!("../../../docs/vhost-user.md");
 

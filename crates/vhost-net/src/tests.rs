@@ -1,10 +1,12 @@
 //! Bursts in both directions against a guest's driver side in shared memory.
 
 mod blocking;
+mod device_state;
 mod iommu;
 mod log;
 mod offload;
 mod postcopy;
+mod vduse;
 
 use std::os::fd::AsFd;
 use std::sync::Arc;

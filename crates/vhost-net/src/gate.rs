@@ -14,7 +14,7 @@ use virtio::device::burst::MAX_BUFFERS;
 use virtio::device::{Buffer, Buffers, DeviceQueue, MAX_CHAIN, RingSetup};
 use virtio::{GuestMemory, NET_HEADER_LEN};
 
-use crate::postcopy::{PagerLink, Pages};
+use vhost::postcopy::{PagerLink, Pages};
 
 /// Pages that one ring waits for at once: those of four buffers for each of a burst's chains.
 const MAX_ASKED: usize = 4 * MAX_BUFFERS;

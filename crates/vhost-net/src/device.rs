@@ -20,10 +20,10 @@ use super::postcopy::{self, Postcopy};
 use super::ring::{Ring, RingSlot};
 use super::state::State;
 use super::{NetReceiver, NetTransmitter};
-use crate::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
-use crate::call::Call;
-use crate::control::{SharedLimit, Watch, Watcher};
-use crate::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
+use vhost::backend::{Backend, BackendError, MemoryKinds, RegionFile, RingSetup};
+use vhost::call::Call;
+use vhost::control::{SharedLimit, Watch, Watcher};
+use vhost::protocol::{BackendMessage, MAX_TABLE_REGIONS, ProtocolFeatures};
 
 /// Most queue pairs of a device: with a control queue they make the 256 rings that vhost-user
 /// can name.

@@ -9,10 +9,10 @@ use rustix::fs::{MemfdFlags, OFlags};
 use virtio::DirtyLog;
 use virtio::device::RingLog;
 
-use super::super::device::NetDevice;
 use super::*;
-use crate::backend::Backend;
-use crate::call::Call;
+use crate::device::NetDevice;
+use vhost::backend::Backend;
+use vhost::call::Call;
 
 /// Has the file block, which holds for everybody who has it.
 fn block(file: BorrowedFd<'_>) {

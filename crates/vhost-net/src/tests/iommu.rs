@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use virtio::iotlb::{Access, Translation};
 
 use super::*;
-use crate::backend::{Backend, RingSetup as Told};
-use crate::net::NetDevice;
-use crate::protocol::{BackendMessage, IotlbMessage};
+use crate::NetDevice;
+use vhost::backend::{Backend, RingSetup as Told};
+use vhost::protocol::{BackendMessage, IotlbMessage};
 
 const PAGE: u64 = 4096;
 /// Where the guest's memory begins for the device. In memory it is elsewhere, and its pages lie in

@@ -6,10 +6,10 @@ use packet::headers::{Ethernet, Ipv4, Tcp, TcpFlags};
 use packet::{Capabilities, MacAddr};
 use virtio::net_header::{GSO_ECN, GSO_TCPV4, GSO_TCPV6, GSO_UDP_L4, NEEDS_CSUM};
 
-use super::super::NetDevice;
-use super::super::command::Command;
 use super::*;
-use crate::backend::Backend;
+use crate::NetDevice;
+use crate::command::Command;
+use vhost::backend::Backend;
 
 const SENDS: Features = Features::CSUM.union(Features::HOST_TSO4);
 const TAKES: Features = Features::GUEST_CSUM.union(Features::GUEST_TSO4);
