@@ -11,7 +11,6 @@ use crate::cli::{
 };
 use crate::config::Config;
 use crate::control::client::Client;
-use crate::control::path::resolve;
 use crate::control::protocol::{self, Added, ConfigDiff, Flushed, Reloaded, Request};
 use crate::exit::Failure;
 use crate::output;
@@ -156,7 +155,7 @@ pub fn log(args: &LogArgs) -> Result<(), Failure> {
 }
 
 fn connect(control: Option<&Path>) -> Result<Client, Failure> {
-    Client::connect(&resolve(control.map(Path::to_owned)))
+    Client::connect(control.map(Path::to_owned))
 }
 
 /// A change that is written to the switch's file, too, if that was asked for.

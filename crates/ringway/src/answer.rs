@@ -20,6 +20,8 @@ use crate::control::protocol::{
 };
 use crate::control::server::Serve;
 use crate::log;
+use crate::notify::Notifier;
+use crate::serve::status;
 use crate::vdpa::report::devices;
 
 /// The most stations that are told of a port; `show-fdb` has all.
@@ -31,6 +33,7 @@ pub struct Control {
     daemon: Daemon,
     signals: Signals,
     source: Source,
+    notifier: Notifier,
 }
 
 impl Serve for Control {
@@ -82,12 +85,13 @@ impl Serve for Control {
 
 impl Control {
     /// Answers about `daemon`, which was made from `source`.
-    pub const fn new(daemon: Daemon, signals: Signals, source: Source) -> Self {
-        Self { daemon, signals, source }
+    pub const fn new(daemon: Daemon, signals: Signals, source: Source, notifier: Notifier) -> Self {
+        Self { daemon, signals, source, notifier }
     }
 
     /// The end of the answers.
-    pub fn into_daemon(self) -> Daemon {
+    pub fn end(self) -> Daemon {
+        self.notifier.stopping();
         self.daemon
     }
 
@@ -97,6 +101,7 @@ impl Control {
         edit: impl FnOnce(&mut daemon::State) -> Result<(), daemon::Error>,
     ) -> Result<Value, String> {
         self.daemon.edit(Missing::Refuse, edit).map_err(text)?;
+        self.notifier.status(&status(&self.daemon));
         Ok(json!({}))
     }
 
@@ -139,8 +144,16 @@ impl Control {
         Ok(ConfigDiff { changes: lines(&changes), restart: lines(&fixed) })
     }
 
-    /// Reads the configuration again. What cannot be opened now is tried again.
+    /// Reads the configuration again, and has the service manager know meanwhile.
     fn reload(&mut self, exact: bool) -> Result<Reloaded, String> {
+        self.notifier.reloading();
+        let reloaded = self.read_again(exact);
+        self.notifier.ready(&status(&self.daemon));
+        reloaded
+    }
+
+    /// What cannot be opened now is tried again.
+    fn read_again(&mut self, exact: bool) -> Result<Reloaded, String> {
         if self.source.file().is_none() {
             return Err("the switch was started without a configuration file".to_owned());
         }

@@ -130,7 +130,8 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct ControlArgs {
     /// Control socket of the switch [default: $RINGWAY_CONTROL, else ringway.sock in
-    /// $XDG_RUNTIME_DIR, for root in /run].
+    /// $XDG_RUNTIME_DIR, for root in /run; where no switch is there, that of the service,
+    /// /run/ringway-switch/control.sock].
     #[arg(long, value_name = "PATH", global = true)]
     pub control: Option<PathBuf>,
 }

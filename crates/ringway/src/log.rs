@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{EnvFilter, reload};
 
 use crate::cli::{Cli, Command};
+use crate::exit::Failure;
 
 /// Replaces the filter; returns what is wrong with it.
 type Replace = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
@@ -58,6 +59,14 @@ pub fn set(filter: &str) -> Result<(), String> {
         return Err(format!("log '{filter}': {expected}"));
     }
     REPLACE.get().map_or(Ok(()), |replace| replace(parsed))
+}
+
+/// Tells why the program ends: its own line, with or without a log.
+pub fn last_words(failure: &Failure) {
+    let prefix = is_journal().then(|| priority(Level::ERROR));
+    let mut line = Line { out: io::stderr(), prefix };
+    // There is nobody left to tell.
+    let _ = line.write_all(format!("ringway: {failure}\n").as_bytes());
 }
 
 /// Whether standard error goes to the journal of systemd: JOURNAL_STREAM has its device and inode

@@ -13,6 +13,7 @@
 //! - [`demo`]: `ringway demo`
 //! - [`vdpa`](mod@vdpa): `ringway vdpa`
 //! - [`log`]: the log on standard error
+//! - [`notify`]: what the service manager is told
 //! - [`table`], [`output`], [`wait`], [`exit`]: what they share
 
 #![forbid(unsafe_code)]
@@ -28,6 +29,7 @@ mod exit;
 mod generate;
 mod l2fwd;
 mod log;
+mod notify;
 mod output;
 mod rates;
 mod relative;
@@ -67,7 +69,7 @@ fn main() -> ExitCode {
     match result.and_then(|()| output::finish()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("ringway: {failure}");
+            log::last_words(&failure);
             failure.code()
         }
     }

@@ -13,6 +13,7 @@ use crate::control::listener::Listener;
 use crate::control::path::resolve;
 use crate::control::server::{Limits, Server};
 use crate::exit::Failure;
+use crate::notify::Notifier;
 use crate::output;
 use crate::sandbox::Sandbox;
 
@@ -37,18 +38,21 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let signals = Signals::install().map_err(Failure::runtime)?;
     raise_file_limit();
     let access = eal::Access { group: state.control_group, mode: state.control_mode };
+    // What a service manager gives is in reach now, and perhaps not later.
+    let notifier = Notifier::of_environment();
     let listener = Listener::bind(&resolve(state.control.clone()), access)?;
     // Before there are threads: each would have to give things up by itself.
     let sandbox = Sandbox::enter(&state, source.file())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
     let daemon = Daemon::start(state, Options { permit: Some(permit), ..Options::default() })?;
     check_ports(&daemon)?;
-    output::line(&ready_line(&daemon));
-    let mut server =
-        Server::new(listener, Limits::default(), Control::new(daemon, signals, source));
+    output::line(&format!("ringway switch ready: {}", status(&daemon)));
+    notifier.ready(&status(&daemon));
+    let control = Control::new(daemon, signals, source, notifier);
+    let mut server = Server::new(listener, Limits::default(), control);
     let served = server.run(signals.as_fd(), signals.hung_up().as_fd());
     tracing::info!("ending");
-    let report = server.into_served().into_daemon().shutdown();
+    let report = server.into_served().end().shutdown();
     for (worker, message) in &report.panics {
         tracing::error!(worker, "a worker had ended by a panic: {message}");
     }
@@ -94,8 +98,8 @@ pub fn checked_line(state: &State) -> String {
     format!("the configuration is good; ports: {names}; nothing was opened")
 }
 
-/// What tests and service managers wait for.
-fn ready_line(daemon: &Daemon) -> String {
+/// What the switch has, in a line: for tests that wait for it, service managers and people.
+pub fn status(daemon: &Daemon) -> String {
     let plural = |count: usize| if count == 1 { "" } else { "s" };
     let state = daemon.state();
     let opened = daemon.switch().ports().len();
@@ -119,5 +123,5 @@ fn ready_line(daemon: &Daemon) -> String {
     };
     let control = resolve(state.control.clone());
     let control = control.display();
-    format!("ringway switch ready: {ports}{devices}, {workers}, control socket {control}")
+    format!("{ports}{devices}, {workers}, control socket {control}")
 }

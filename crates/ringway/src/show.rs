@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use crate::cli::{ShowArgs, What};
 use crate::control::client::Client;
-use crate::control::path::resolve;
 use crate::control::protocol::{Fdb, Request, Stats, Vdpa, Worker, Workers};
 use crate::exit::Failure;
 use crate::output;
@@ -29,7 +28,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
     if args.name.is_some() && !matches!(args.what, What::Ports | What::Stats) {
         return Err(Failure::usage("a NAME is for 'show ports' and 'show stats' only"));
     }
-    let mut client = Client::connect(&resolve(args.control.control.clone()))?;
+    let mut client = Client::connect(args.control.control.clone())?;
     let request = match args.what {
         What::Ports => Request::ShowPorts {},
         What::Fdb => Request::ShowFdb {},

@@ -10,10 +10,12 @@
 mod support;
 
 use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde_json::Value;
-use support::{Switch, refusal, run};
+use support::{Switch, refusal, ringway, run};
 
 const FILE: &str = "\
 # Rack 7
@@ -209,4 +211,34 @@ fn what_is_logged_changes_while_it_runs() {
     bench.switch.terminate();
     let log = bench.switch.log();
     assert!(log.contains("told") && !log.contains("silent"), "{log}");
+}
+
+#[test]
+fn the_service_manager_hears_of_start_reload_and_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, file) = (dir.path().join("notify"), dir.path().join("ringway.toml"));
+    let manager = UnixDatagram::bind(&path).unwrap();
+    manager.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let next = || {
+        let mut bytes = [0; 1024];
+        let length = manager.recv(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes[..length]).into_owned()
+    };
+    fs::write(&file, FILE).unwrap();
+    let mut command = ringway();
+    command.env("NOTIFY_SOCKET", &path);
+    let mut switch = Switch::start_with(command, dir.path(), &["--config", file.to_str().unwrap()]);
+    // The sandbox leaves the way to the manager open.
+    assert!(next().starts_with("READY=1\nSTATUS=2 ports, 1 worker"));
+    switch.tell(&["port", "add", "late=null:"]);
+    assert!(next().starts_with("STATUS=3 ports"));
+    // It is ready again whether there was a mistake in the file or not.
+    for (text, ends_well) in [(FILE, true), ("what = 1\n", false)] {
+        fs::write(&file, text).unwrap();
+        assert_eq!(switch.ask(&["reload"]).status.success(), ends_well);
+        assert!(next().starts_with("RELOADING=1\nMONOTONIC_USEC="));
+        assert!(next().starts_with("READY=1\nSTATUS=3 ports"));
+    }
+    switch.terminate();
+    assert!(next().starts_with("STOPPING=1"));
 }

@@ -2,12 +2,13 @@
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::path::candidates;
 use super::protocol::{Request, Response};
 use crate::exit::Failure;
 
@@ -22,6 +23,25 @@ fn is_by_sudo() -> bool {
     std::env::var_os("SUDO_USER").is_some()
 }
 
+const fn is_nobody_there(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::NotFound | ErrorKind::ConnectionRefused)
+}
+
+/// No switch could be reached at these paths.
+fn unreachable(missed: &[(PathBuf, ErrorKind, String)]) -> Failure {
+    let places = missed.iter().map(|(path, _, error)| format!("{}: {error}", path.display()));
+    let places = places.collect::<Vec<_>>().join("; nor at ");
+    let hint = match missed.last().map(|(_, kind, _)| *kind) {
+        Some(ErrorKind::PermissionDenied) => "run this as the user who runs the switch, or as root",
+        _ if is_by_sudo() => {
+            "is 'ringway switch' running, with the same --control? sudo drops the variables \
+             RINGWAY_CONTROL and XDG_RUNTIME_DIR: name the socket by --control"
+        }
+        _ => "is 'ringway switch' running, with the same --control?",
+    };
+    Failure::runtime(format!("cannot reach a switch at {places}; {hint}"))
+}
+
 /// A connection to a running switch.
 #[derive(Debug)]
 pub struct Client {
@@ -30,25 +50,32 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the switch whose control socket is at `path`.
-    pub fn connect(path: &Path) -> Result<Self, Failure> {
-        let stream = UnixStream::connect(path).map_err(|error| {
-            let hint = match error.kind() {
-                ErrorKind::PermissionDenied => {
-                    "run this as the user who runs the switch, or as root"
+    /// Connects to the switch whose control socket was named (`given`), else to the user's own, else
+    /// to the service.
+    pub fn connect(given: Option<PathBuf>) -> Result<Self, Failure> {
+        Self::connect_first(candidates(given))
+    }
+
+    /// Connects to the first of `paths` where a switch is.
+    fn connect_first(paths: Vec<PathBuf>) -> Result<Self, Failure> {
+        let mut missed = Vec::new();
+        for path in paths {
+            match UnixStream::connect(&path) {
+                Ok(stream) => return Self::on(stream, path),
+                Err(error) => {
+                    missed.push((path, error.kind(), error.to_string()));
+                    // Where there is one that one may not use, no other is meant.
+                    if !is_nobody_there(error.kind()) {
+                        break;
+                    }
                 }
-                _ if is_by_sudo() => {
-                    "is 'ringway switch' running, with the same --control? sudo drops the \
-                     variables RINGWAY_CONTROL and XDG_RUNTIME_DIR: name the socket by --control"
-                }
-                _ => "is 'ringway switch' running, with the same --control?",
-            };
-            Failure::runtime(format!(
-                "cannot reach a switch at {}: {error}; {hint}",
-                path.display()
-            ))
-        })?;
-        let client = Self { path: path.to_owned(), reader: BufReader::new(stream) };
+            }
+        }
+        Err(unreachable(&missed))
+    }
+
+    fn on(stream: UnixStream, path: PathBuf) -> Result<Self, Failure> {
+        let client = Self { path, reader: BufReader::new(stream) };
         let stream = client.reader.get_ref();
         stream.set_read_timeout(Some(TIMEOUT)).map_err(|error| client.broken(&error))?;
         stream.set_write_timeout(Some(TIMEOUT)).map_err(|error| client.broken(&error))?;
@@ -88,5 +115,36 @@ impl Client {
 
     fn broken(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::runtime(format!("control socket {}: {error}", self.path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn the_first_switch_that_is_there_is_the_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        drop(UnixListener::bind(path("left")).unwrap());
+        let _own = UnixListener::bind(path("own")).unwrap();
+        let _service = UnixListener::bind(path("service")).unwrap();
+        let found = |names: &[&str]| {
+            let client = Client::connect_first(names.iter().map(|name| path(name)).collect());
+            client.map(|client| client.path).map_err(|failure| failure.to_string())
+        };
+        assert_eq!(found(&["own", "service"]), Ok(path("own")));
+        assert_eq!(found(&["none", "service"]), Ok(path("service")));
+        assert_eq!(found(&["left", "service"]), Ok(path("service")));
+        let message = found(&["none", "left"]).unwrap_err();
+        assert!(
+            message.contains("none: No such file") && message.contains("; nor at "),
+            "{message}"
+        );
+        // A file where a folder should be is no absence.
+        let message = found(&["own/x", "service"]).unwrap_err();
+        assert!(!message.contains("nor at"), "{message}");
     }
 }

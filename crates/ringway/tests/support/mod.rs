@@ -38,8 +38,13 @@ pub struct Switch {
 impl Switch {
     /// Starts a switch with its control socket in `dir` and waits for its ready line.
     pub fn start(dir: &Path, args: &[&str]) -> Self {
+        Self::start_with(ringway(), dir, args)
+    }
+
+    /// The same of a command that was prepared.
+    pub fn start_with(mut command: Command, dir: &Path, args: &[&str]) -> Self {
         let control = dir.join("control.sock");
-        let mut child = ringway()
+        let mut child = command
             .arg("switch")
             .arg("--control")
             .arg(&control)
