@@ -29,7 +29,7 @@ pub use admin::{
 #[derive(Debug, Parser)]
 #[command(
     name = "ringway",
-    version,
+    version = env!("RINGWAY_VERSION"),
     max_term_width = 100,
     propagate_version = true,
     subcommand_required = true,

@@ -142,3 +142,12 @@ fn a_configuration_can_be_checked_without_a_switch() {
         assert!(message.contains(expected), "{text}: {message}");
     }
 }
+
+#[test]
+fn the_version_names_the_commit_where_there_is_one() {
+    let text = String::from_utf8(run(&["--version"]).stdout).unwrap();
+    let rest = text.strip_prefix(concat!("ringway ", env!("CARGO_PKG_VERSION"))).unwrap();
+    let commit = rest.trim_end().strip_prefix(" (").and_then(|rest| rest.strip_suffix(')'));
+    let is_commit = |text: &str| text.len() == 12 && text.bytes().all(|b| b.is_ascii_hexdigit());
+    assert!(rest == "\n" || commit.is_some_and(is_commit), "{text:?}");
+}
