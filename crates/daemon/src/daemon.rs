@@ -41,7 +41,8 @@ pub type Permit = Box<dyn Fn(Device<'_>) -> Result<(), String> + Send>;
 pub struct Options {
     /// Asked before a device is opened; absent: all may be.
     pub permit: Option<Permit>,
-    /// The clock by which addresses age and devices are tried again.
+    /// The clock by which addresses age, ports look at their devices and what has failed is tried
+    /// again.
     pub time: Time,
 }
 
@@ -87,7 +88,7 @@ impl Daemon {
         let state = state.resolved();
         check(&State::default(), &state)?;
         let switch = Switch::start_with(&state.switch(), options.time.clone())?;
-        let hub = Hub::new(state.sockets.into());
+        let hub = Hub::new(state.sockets.into(), options.time.clone());
         let bare = State { ports: Default::default(), vdpa: Default::default(), ..state.clone() };
         let waiting = Waiting::default();
         let mut daemon = Self { hub, switch, state: bare, version: 0, waiting, options };

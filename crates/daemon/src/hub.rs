@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use ::vdpa::{AttachOptions, Attached, Status, VdpaDevice};
 use eal::Access;
+use eal::time::Time;
 use vhost::SocketOptions;
 
 use crate::error::Error;
 use crate::vdpa::Vdpa;
 
-/// How long a device may take to be opened or to stop. Whoever asks for that serves others, too,
+/// How long a device may take to be opened or to stop, by the system's clock. Whoever asks for that serves others, too,
 /// and a program behind VDUSE may take as long as it likes.
 const PATIENCE: Duration = Duration::from_secs(3);
 
@@ -21,6 +22,7 @@ pub struct Hub {
     entries: BTreeMap<String, Entry>,
     /// Who may connect to sockets that do not say it themselves.
     access: Access,
+    time: Time,
 }
 
 /// A device on its socket.
@@ -46,10 +48,11 @@ pub struct Report {
 }
 
 impl Hub {
-    /// No devices; `access` is who may connect to sockets that do not say it themselves.
+    /// No devices; `access` is who may connect to sockets that do not say it themselves, and `time`
+    /// the clock by which those that connect try again.
     #[must_use]
-    pub const fn new(access: Access) -> Self {
-        Self { entries: BTreeMap::new(), access }
+    pub const fn new(access: Access, time: Time) -> Self {
+        Self { entries: BTreeMap::new(), access, time }
     }
 
     /// Opens a device and attaches it to its socket, as `name`.
@@ -81,7 +84,7 @@ impl Hub {
     ) -> Result<(), Error> {
         self.check_name(name)?;
         let socket = SocketOptions { access: device.access().or(self.access), events: None };
-        let options = AttachOptions { client: device.client, socket };
+        let options = AttachOptions { client: device.client, socket, time: self.time.clone() };
         let attached = ::vdpa::attach(&device.socket, options, open);
         let attached = attached.map_err(|error| failed(device, error.to_string()))?;
         self.entries.insert(name.to_owned(), Entry { device: device.clone(), attached });

@@ -4,6 +4,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use eal::time::Time;
 use ethdev::{Link, PortEvent, PortEvents, QueueStats, RxQueue, TxQueue};
 use packet::MacAddr;
 use vhost::backend::Event;
@@ -12,18 +13,26 @@ use vhost_net::{NetDevice, RingSlot};
 
 /// The process's vhost-user control thread, started with its first socket.
 #[derive(Debug, Default)]
-pub(crate) struct SharedControl(Mutex<Option<ControlHandle>>);
+pub(crate) struct SharedControl {
+    handle: Mutex<Option<ControlHandle>>,
+    time: Time,
+}
 
 impl SharedControl {
+    /// One that waits by this clock.
+    pub(crate) const fn new(time: Time) -> Self {
+        Self { handle: Mutex::new(None), time }
+    }
+
     /// Calls `action` with the thread's handle.
     pub(crate) fn with<R>(
         &self,
         action: impl FnOnce(&ControlHandle) -> Result<R, vhost::control::ControlError>,
     ) -> Result<R, vhost::control::ControlError> {
-        let mut handle = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handle = self.handle.lock().unwrap_or_else(PoisonError::into_inner);
         let handle = match &mut *handle {
             Some(handle) => handle,
-            None => handle.insert(ControlThread::start()?),
+            None => handle.insert(ControlThread::start_with(self.time.clone())?),
         };
         action(handle)
     }

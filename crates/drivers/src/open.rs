@@ -3,6 +3,7 @@
 use eal::Access;
 use eal::pci::Spaces;
 use eal::sandbox::Needs;
+use eal::time::Time;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, closest};
 use packet::pool::{Pool, PoolError};
 
@@ -19,6 +20,7 @@ pub struct Drivers {
     pub(crate) vhost_control: SharedControl,
     pub(crate) sockets: Access,
     spaces: Spaces,
+    pub(crate) time: Time,
 }
 
 impl Drivers {
@@ -32,6 +34,12 @@ impl Drivers {
     #[must_use]
     pub fn with_sockets(self, access: Access) -> Self {
         Self { sockets: access, ..self }
+    }
+
+    /// Has the ports look at their devices, and try again what has failed, by this clock.
+    #[must_use]
+    pub fn with_time(self, time: Time) -> Self {
+        Self { vhost_control: SharedControl::new(time.clone()), time, ..self }
     }
 
     /// The address spaces of the PCI devices among the ports.
@@ -74,13 +82,13 @@ macro_rules! driver {
 /// All drivers, in the order of help.
 const DRIVERS: &[Driver] = &[
     driver!(vhost_user, vhost_user::open),
-    driver!(virtio_user, |name, spec, env| virtio_user::open(name, spec, &env.sockets)),
-    driver!(igb, |name, spec, env| igb::open(name, spec, &env.spaces)),
-    driver!(virtio_pci, |name, spec, env| virtio_pci::open(name, spec, &env.spaces)),
-    driver!(af_xdp, |name, spec, _| af_xdp::open(name, spec)),
-    driver!(af_packet, |name, spec, _| af_packet::open(name, spec)),
+    driver!(virtio_user, |name, spec, env| virtio_user::open(name, spec, &env.sockets, &env.time)),
+    driver!(igb, |name, spec, env| igb::open(name, spec, &env.spaces, &env.time)),
+    driver!(virtio_pci, |name, spec, env| virtio_pci::open(name, spec, &env.spaces, &env.time)),
+    driver!(af_xdp, |name, spec, env| af_xdp::open(name, spec, &env.time)),
+    driver!(af_packet, |name, spec, env| af_packet::open(name, spec, &env.time)),
     driver!(vduse, |name, spec, env| vduse::open(name, spec, &env.vhost_control)),
-    driver!(tap, |name, spec, _| tap::open(name, spec)),
+    driver!(tap, |name, spec, env| tap::open(name, spec, &env.time)),
     driver!(pcap, |name, spec, _| pcap::open(name, spec)),
     driver!(null, |name, spec, _| null::open(name, spec)),
 ];

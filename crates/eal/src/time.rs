@@ -13,10 +13,21 @@
 //! time.warp(Duration::from_secs(300));
 //! assert_eq!(time.until(due), Some(Duration::ZERO));
 //! ```
+//!
+//! What bounds a peer or a device is not for this clock: how long a turn may last, a system call
+//! be waited for, a device take to reset, and how many log lines a peer causes. Those limits hold
+//! though somebody has stopped it.
 
 use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use crate::EventFd;
 
 /// A clock: that of the system, or one that can be stopped and moved. Copies are the same clock.
 #[derive(Clone, Debug, Default)]
@@ -127,6 +138,109 @@ impl Time {
             hands.listeners.push(Box::new(listener));
         }
     }
+
+    /// For a thread that waits by this clock and for files at once.
+    ///
+    /// # Errors
+    /// When there is no file descriptor left; never with the system's clock.
+    pub fn alarm(&self) -> io::Result<Alarm> {
+        let moved = self.0.is_some().then(EventFd::new).transpose()?.map(Arc::new);
+        if let Some(moved) = &moved {
+            let moved = Arc::downgrade(moved);
+            self.on_change(move || moved.upgrade().is_some_and(|moved| moved.signal().is_ok()));
+        }
+        Ok(Alarm { time: self.clone(), moved })
+    }
+}
+
+/// Waits for files and by a [`Time`], also when that is stopped and moved.
+///
+/// ```
+/// use std::os::fd::AsFd;
+/// use std::time::Duration;
+/// use eal::EventFd;
+/// use eal::time::Time;
+///
+/// let (time, event) = (Time::stopped(), EventFd::new()?);
+/// let alarm = time.alarm()?;
+/// let due = alarm.now() + Duration::from_secs(3600);
+/// let other = time.clone();
+/// let hour = std::thread::spawn(move || other.warp(Duration::from_secs(3600)));
+/// assert_eq!(alarm.wait(&[Some(event.as_fd())], Some(due))?, None, "the hour is over");
+/// event.signal()?;
+/// assert_eq!(alarm.wait(&[None, Some(event.as_fd())], None)?, Some(1));
+/// # hour.join().unwrap();
+/// # std::io::Result::Ok(())
+/// ```
+#[derive(Debug)]
+pub struct Alarm {
+    time: Time,
+    /// Signalled when the clock is stopped or moved; the system's never is.
+    moved: Option<Arc<EventFd>>,
+}
+
+impl Alarm {
+    /// What the clock shows.
+    #[must_use]
+    pub fn now(&self) -> Instant {
+        self.time.now()
+    }
+
+    /// As [`Time::until`].
+    #[must_use]
+    pub fn until(&self, moment: Instant) -> Option<Duration> {
+        self.time.until(moment)
+    }
+
+    /// What is readable once the clock was stopped or moved, for those who wait by themselves;
+    /// absent with the system's.
+    #[must_use]
+    pub fn moved(&self) -> Option<BorrowedFd<'_>> {
+        self.moved.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Makes that unreadable again.
+    pub fn heed(&self) {
+        if let Some(moved) = &self.moved {
+            // It is ours and cannot fail; where there is nothing, nothing happens.
+            let _ = moved.drain();
+        }
+    }
+
+    /// Waits until one of `files` is readable or hung up, and returns the place of the first such;
+    /// `None` when the clock shows `due` before that. Absent files are never ready, an absent `due`
+    /// never comes. A signal that interrupts it does not end it.
+    ///
+    /// # Errors
+    /// None that an application could cause.
+    pub fn wait(
+        &self,
+        files: &[Option<BorrowedFd<'_>>],
+        due: Option<Instant>,
+    ) -> io::Result<Option<usize>> {
+        let there = (0..).zip(files).filter_map(|(place, file)| Some((place, (*file)?)));
+        let (places, there): (Vec<usize>, Vec<_>) = there.unzip();
+        let all = there.into_iter().chain(self.moved());
+        let flags = PollFlags::IN | PollFlags::RDHUP;
+        let mut fds: Vec<_> = all.map(|file| PollFd::from_borrowed_fd(file, flags)).collect();
+        loop {
+            let rest = due.and_then(|due| self.until(due));
+            let rest = rest.and_then(|rest| Timespec::try_from(rest).ok());
+            match poll(&mut fds, rest.as_ref()) {
+                Ok(_) => {}
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            let ready = fds.iter().position(|fd| !fd.revents().is_empty());
+            if let Some(place) = ready.and_then(|ready| places.get(ready)) {
+                return Ok(Some(*place));
+            }
+            self.heed();
+            if due.is_some_and(|due| due <= self.now()) {
+                return Ok(None);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -175,5 +289,47 @@ mod tests {
         time.on_change(|| unreachable!());
         assert!(time.until(Instant::now() + HOUR).unwrap() <= HOUR);
         assert_eq!(time.until(Instant::now()), Some(Duration::ZERO));
+    }
+
+    #[test]
+    fn an_alarm_hears_files_and_the_clock_whether_it_goes_or_not() {
+        let (quiet, rung) = (EventFd::new().unwrap(), EventFd::new().unwrap());
+        let files = [None, Some(quiet.as_fd()), Some(rung.as_fd())];
+        for time in [Time::system(), Time::adjustable(), Time::stopped()] {
+            let alarm = time.alarm().unwrap();
+            let (begun, soon) = (Instant::now(), Duration::from_millis(5));
+            assert_eq!(alarm.wait(&files, Some(alarm.now())).unwrap(), None);
+            if alarm.until(alarm.now() + soon).is_some() {
+                assert_eq!(alarm.wait(&files, Some(alarm.now() + soon)).unwrap(), None);
+                assert!(begun.elapsed() >= soon);
+            }
+            rung.signal().unwrap();
+            assert_eq!(alarm.wait(&files, None).unwrap(), Some(2));
+            assert_eq!(alarm.wait(&files, Some(alarm.now())).unwrap(), Some(2));
+            rung.drain().unwrap();
+        }
+    }
+
+    #[test]
+    fn an_alarm_wakes_when_its_clock_is_moved_far_enough_and_stops_with_it() {
+        let time = Time::adjustable();
+        let (alarm, quiet) = (time.alarm().unwrap(), EventFd::new().unwrap());
+        let due = alarm.now() + HOUR;
+        std::thread::scope(|scope| {
+            let files = [Some(quiet.as_fd())];
+            let waiter = scope.spawn(move || {
+                let woken = alarm.wait(&files, Some(due)).unwrap();
+                (woken, alarm.now() >= due, alarm.moved().is_some())
+            });
+            time.stop();
+            // Not enough, so that it waits on.
+            time.warp(HOUR / 4);
+            time.warp(HOUR);
+            assert_eq!(waiter.join().unwrap(), (None, true, true));
+        });
+        // Nobody waits any more: that is noticed, and forgotten.
+        assert_eq!(time.hands().unwrap().listeners.len(), 1);
+        time.warp(HOUR);
+        assert_eq!(time.hands().unwrap().listeners.len(), 0);
     }
 }

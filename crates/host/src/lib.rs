@@ -2,7 +2,8 @@
 //!
 //! ```no_run
 //! // Frames that anybody sends on eth0; to nobody, so they are dropped when the burst ends.
-//! let mut port = host::af_packet::open("uplink", "af-packet:eth0".parse()?)?;
+//! let (device, time) = ("af-packet:eth0".parse()?, eal::time::Time::system());
+//! let mut port = host::af_packet::open("uplink", device, &time)?;
 //! let burst = port.rx[0].rx_burst(32);
 //! println!("{} frames", burst.frames().len());
 //! # Ok::<(), ethdev::Error>(())

@@ -8,6 +8,7 @@ use std::sync::mpsc::{self, Receiver};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use eal::time::Time;
 use ethdev::{DeviceSpec, Error, OpenPort, PortEvent, RxQueue};
 use packet::{BURST, Frame, MacAddr};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -73,11 +74,11 @@ pub(crate) fn veth_pair_of_queues(mtu: u16, queues: usize) {
 
 /// Opens port `p0`.
 pub(crate) fn open(device: &str) -> Result<OpenPort, Error> {
-    let spec: DeviceSpec = device.parse()?;
+    let (spec, time) = (device.parse::<DeviceSpec>()?, &Time::system());
     match spec.driver() {
-        "af-packet" => af_packet::open("p0", spec),
-        "af-xdp" => af_xdp::open("p0", spec),
-        "tap" => tap::open("p0", spec),
+        "af-packet" => af_packet::open("p0", spec, time),
+        "af-xdp" => af_xdp::open("p0", spec, time),
+        "tap" => tap::open("p0", spec, time),
         other => panic!("{other} is no interface of the host"),
     }
 }

@@ -2,9 +2,10 @@
 //!
 //! ```no_run
 //! use eal::pci::Spaces;
+//! use eal::time::Time;
 //!
-//! let spaces = Spaces::default();
-//! let mut port = igb::open("port0", "igb:0000:01:00.0,queues=2".parse()?, &spaces)?;
+//! let device = "igb:0000:01:00.0,queues=2".parse()?;
+//! let mut port = igb::open("port0", device, &Spaces::default(), &Time::system())?;
 //! let burst = port.rx[0].rx_burst(32);
 //! println!("{} frames", burst.frames().len());
 //! # Ok::<(), ethdev::Error>(())
@@ -53,6 +54,7 @@ use std::sync::atomic::AtomicU16;
 
 use eal::pci::{PciDevice, Spaces};
 use eal::sandbox::Needs;
+use eal::time::Time;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
 use descriptors::RingMemory;
@@ -146,12 +148,12 @@ pub fn needs(spec: &mut DeviceSpec) -> Needs {
     eal::pci::needs(spec.target())
 }
 
-/// Opens an igb port.
+/// Opens an igb port, which looks at its device by `time`.
 ///
 /// # Errors
 /// Options that make no sense; a device that is not there, not bound to VFIO or UIO, none of this
 /// driver's, or does not start.
-pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces) -> Result<OpenPort, Error> {
+pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces, time: &Time) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
     let options = Options::parse(spec)?;
     let failed = |reason| Error::Device { what: format!("PCI device {}", options.address), reason };
@@ -160,7 +162,7 @@ pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces) -> Result<OpenPort, E
     let (vendor, number) = (pci.info().vendor, pci.info().device);
     let model = devices::find(vendor, number).map_err(failed)?;
     let registers = pci.map_bar(0).map_err(|error| failed(error.reason))?;
-    start(name, &device, options, pci, registers, model)
+    start(name, &device, options, pci, registers, model, time)
 }
 
 /// Starts the device and makes a port of it.
@@ -171,6 +173,7 @@ fn start<R: Registers>(
     pci: Arc<dyn PciDevice>,
     registers: R,
     model: &'static Model,
+    time: &Time,
 ) -> Result<OpenPort, Error> {
     let what = format!("port {name} (igb {})", options.address);
     let failed = |reason: String| Error::Device { what: what.clone(), reason };
@@ -196,7 +199,7 @@ fn start<R: Registers>(
         .filter_map(|lane| lane.ring.lock().as_ref().map(|ring| Arc::clone(ring.bad_checksums())));
     let bad_checksums = bad_checksums.collect();
     let shared = Shared::new(name, hardware, pci, lanes, bad_checksums);
-    let control = IgbPort::start(shared, options, mac, mtu, interrupts.link, description)?;
+    let control = IgbPort::start(shared, options, mac, mtu, interrupts.link, description, time)?;
     Ok(OpenPort::new(name, device, Box::new(control), rx, tx))
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use eal::Counter;
 use eal::pci::PciDevice;
+use eal::time::Time;
 use ethdev::{Error, Link, PortControl, PortEvent, PortEvents, PortInfo};
 use packet::{LINK_HEADERS, MacAddr};
 
@@ -21,7 +22,7 @@ use super::statistics::Totals;
 use super::transmit::TxRing;
 use super::watcher::Watcher;
 
-/// How long opening waits for the link: QEMU's devices negotiate for half a second, real ones for
+/// How long opening waits for the link, by the system's clock, as long as a device is waited for: QEMU's devices negotiate for half a second, real ones for
 /// two to three, and then a port that comes up late is announced.
 const LINK_WAIT: Duration = Duration::from_millis(1000);
 
@@ -188,6 +189,7 @@ impl<R: Registers> IgbPort<R> {
         mtu: Arc<AtomicU16>,
         link: LinkSource,
         interrupts: String,
+        time: &Time,
     ) -> Result<Self, Error> {
         let shared = Arc::new(shared);
         // From here on, a failure stops the device.
@@ -195,7 +197,7 @@ impl<R: Registers> IgbPort<R> {
             Self { shared: Arc::clone(&shared), options, mac, mtu, interrupts, watcher: None };
         link.enable(&shared.hardware, &shared.pci).map_err(|reason| shared.failed(reason))?;
         shared.wait_for_link(LINK_WAIT);
-        let watcher = Watcher::start(Arc::clone(&shared), link);
+        let watcher = Watcher::start(Arc::clone(&shared), link, time);
         port.watcher = Some(watcher.map_err(|error| shared.failed(error.to_string()))?);
         Ok(port)
     }

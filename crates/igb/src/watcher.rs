@@ -7,9 +7,8 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use arrayvec::ArrayVec;
 use eal::EventFd;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use eal::time::{Alarm, Time};
 
 use super::interrupts::LinkSource;
 use super::port::Shared;
@@ -17,7 +16,7 @@ use super::registers::{ICR, IMC, Registers, cause};
 
 /// How often to look at the device in any case: its byte counters overflow after minutes, and a
 /// link that changes without an interrupt (on a device that has none) is noticed after this time.
-const PERIOD: Duration = Duration::from_millis(500);
+pub(super) const PERIOD: Duration = Duration::from_millis(500);
 
 /// The port's thread. Dropping it ends the thread.
 #[derive(Debug)]
@@ -30,9 +29,10 @@ impl Watcher {
     pub(super) fn start<R: Registers>(
         shared: Arc<Shared<R>>,
         source: LinkSource,
+        time: &Time,
     ) -> io::Result<Self> {
         let stop = EventFd::new()?;
-        let task = Task { shared, source, stop: stop.try_clone()? };
+        let task = Task { shared, source, stop: stop.try_clone()?, alarm: time.alarm()? };
         let name = format!("igb-{}", task.shared.name);
         let thread = std::thread::Builder::new().name(name).spawn(move || task.run())?;
         Ok(Self { stop, thread: Some(thread) })
@@ -66,11 +66,12 @@ struct Task<R: Registers> {
     shared: Arc<Shared<R>>,
     source: LinkSource,
     stop: EventFd,
+    alarm: Alarm,
 }
 
 impl<R: Registers> Task<R> {
     fn run(mut self) {
-        let mut next = Instant::now() + PERIOD;
+        let mut next = self.alarm.now() + PERIOD;
         loop {
             match self.wait(next) {
                 Woken::Stop => return,
@@ -79,9 +80,9 @@ impl<R: Registers> Task<R> {
                 Woken::Timeout => {}
             }
             self.shared.update_link();
-            if Instant::now() >= next {
+            if self.alarm.now() >= next {
                 self.shared.collect();
-                next = Instant::now() + PERIOD;
+                next = self.alarm.now() + PERIOD;
             }
             if self.shared.is_gone() {
                 return;
@@ -91,26 +92,14 @@ impl<R: Registers> Task<R> {
 
     /// Waits until `deadline` at most.
     fn wait(&self, deadline: Instant) -> Woken {
-        let files = [
-            (Woken::Stop, Some(self.stop.as_fd())),
-            (Woken::Requested, self.shared.pci.release_request()),
-            (Woken::Interrupt, self.interrupt()),
-        ];
-        let mut fds = ArrayVec::<PollFd<'_>, 3>::new();
-        let mut meanings = ArrayVec::<Woken, 3>::new();
-        for (woken, fd) in files.into_iter().filter_map(|(woken, fd)| Some((woken, fd?))) {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            meanings.push(woken);
+        let files = [Some(self.stop.as_fd()), self.shared.pci.release_request(), self.interrupt()];
+        // What fails here (no memory) is tried again by the caller's loop.
+        match self.alarm.wait(&files, Some(deadline)) {
+            Ok(Some(0)) => Woken::Stop,
+            Ok(Some(1)) => Woken::Requested,
+            Ok(Some(_)) => Woken::Interrupt,
+            Ok(None) | Err(_) => Woken::Timeout,
         }
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
-            tv_nsec: i64::from(left.subsec_nanos()),
-        };
-        // What fails here (a signal, or no memory) is tried again by the caller's loop.
-        let _ = poll(&mut fds, Some(&timeout));
-        let ready = fds.iter().position(|fd| !fd.revents().is_empty());
-        ready.and_then(|index| meanings.get(index).copied()).unwrap_or(Woken::Timeout)
     }
 
     fn interrupt(&self) -> Option<BorrowedFd<'_>> {

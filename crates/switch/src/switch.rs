@@ -71,7 +71,7 @@ impl Switch {
         Self::start_with(config, Time::system())
     }
 
-    /// The same with a clock of its own, by which addresses age.
+    /// The same with a clock of its own, by which addresses age and ports look at their devices.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -99,8 +99,8 @@ impl Switch {
             control,
             fdb,
             started: time.now(),
+            drivers: Drivers::new().with_sockets(config.sockets).with_time(time.clone()),
             time,
-            drivers: Drivers::new().with_sockets(config.sockets),
         })
     }
 

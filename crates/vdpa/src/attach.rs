@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use eal::time::Time;
 use vhost::ControlThread;
 use vhost::control::{ControlError, ControlHandle, SocketHandle, SocketOptions};
 
@@ -20,6 +21,8 @@ pub struct AttachOptions {
     pub client: bool,
     /// Permissions of a listening socket, and who hears of its events.
     pub socket: SocketOptions,
+    /// The clock by which it connects again.
+    pub time: Time,
 }
 
 /// What a device on a socket is at.
@@ -80,7 +83,7 @@ pub fn attach(
     options: AttachOptions,
     device: Box<dyn VdpaDevice>,
 ) -> Result<Attached, ControlError> {
-    let control = ControlThread::start()?;
+    let control = ControlThread::start_with(options.time)?;
     let attachment = Attachment::new(device);
     let (queue_pairs, offered) = (attachment.device().queue_pairs(), attachment.offered());
     let shared = Shared::new(attachment);

@@ -5,7 +5,8 @@
 //! # let path = folder.path().join("back-end.sock");
 //! // The link comes up when somebody serves the socket, now or later.
 //! let spec = format!("virtio-user:{},queues=2", path.display()).parse()?;
-//! let port = virtio_net::user::open("port0", spec, &eal::Access::default())?;
+//! let sockets = eal::Access::default();
+//! let port = virtio_net::user::open("port0", spec, &sockets, &eal::time::Time::system())?;
 //! assert_eq!((port.rx.len(), port.tx.len()), (2, 2));
 //! assert!(!port.port.control().link().up);
 //! # Ok::<(), Box<dyn std::error::Error>>(())

@@ -17,6 +17,7 @@ mod tests;
 mod transmit;
 
 use eal::sandbox::{Calls, CapabilitySet, Needs, Reach};
+use eal::time::Time;
 use packet::LINK_HEADERS;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -98,15 +99,16 @@ pub fn needs(_: &mut DeviceSpec) -> Needs {
         .path("/sys", Reach::READ)
 }
 
-/// Opens an AF_PACKET port, which waits for its interface should that not be there.
+/// Opens an AF_PACKET port, which waits for its interface should that not be there; `time` is the
+/// clock by which it looks again.
 ///
 /// # Errors
 /// Options that make no sense; rights or kernel features that are missing.
-pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
+pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error> {
     let text = spec.text().to_owned();
     let Config { interface, queues, queue_size, settings } = Config::parse(spec)?;
     let driver = AfPacket { queues, queue_size };
-    open_port(name, &text, driver, &interface, settings)
+    open_port(name, &text, driver, &interface, settings, time)
 }
 
 /// What it takes to open queues.

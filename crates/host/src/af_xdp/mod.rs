@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use eal::Epoll;
 use eal::sandbox::{Calls, CapabilitySet, Needs, Reach};
+use eal::time::Time;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo};
 
 use self::attach::attach;
@@ -107,16 +108,17 @@ pub fn needs(spec: &mut DeviceSpec) -> Needs {
         .path("/sys/devices", Reach::READ | Reach::WRITE)
 }
 
-/// Opens an AF_XDP port, which waits for its interface should that not be there.
+/// Opens an AF_XDP port, which waits for its interface should that not be there; `time` is the
+/// clock by which it looks again.
 ///
 /// # Errors
 /// Options that make no sense; an interface that has fewer queues, or an XDP program already;
 /// rights or kernel features that are missing.
-pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
+pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error> {
     let text = spec.text().to_owned();
     let config = Config::parse(spec)?;
     let (interface, settings) = (config.interface.clone(), config.settings);
-    open_port(name, &text, AfXdp { config, patience: PATIENCE }, &interface, settings)
+    open_port(name, &text, AfXdp { config, patience: PATIENCE }, &interface, settings, time)
 }
 
 /// What it takes to open queues.

@@ -6,6 +6,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use eal::time::Time;
 use ethdev::{Error, Link, OpenPort, PortControl, PortEvent, PortEvents, PortInfo};
 use packet::MacAddr;
 
@@ -45,7 +46,8 @@ struct Inner<D: Driver> {
     closed: bool,
 }
 
-/// Opens a port on interface `name`, or one that waits for it.
+/// Opens a port on interface `name`, or one that waits for it; `time` is the clock by which it looks
+/// for what the kernel does not tell of.
 ///
 /// # Errors
 /// Where waiting cannot help: rights or kernel features that are missing, options that the
@@ -56,6 +58,7 @@ pub(crate) fn open_port<D: Driver>(
     driver: D,
     name: &str,
     settings: Settings,
+    time: &Time,
 ) -> Result<OpenPort, Error> {
     let what = format!("{} port on interface '{name}'", D::TITLE);
     let error = |reason: String| Error::Device { what: what.clone(), reason };
@@ -79,7 +82,7 @@ pub(crate) fn open_port<D: Driver>(
     let shared = Arc::new(Shared { what: what.clone(), name, asker, state, inner });
     shared.open_first().map_err(error)?;
     let looker = Arc::clone(&shared);
-    let watch = LinkWatch::start(&shared.state, move || looker.look());
+    let watch = LinkWatch::start(&shared.state, time, move || looker.look());
     let watch = watch.map_err(|cause| error(format!("cannot watch its link: {cause}")));
     // The control side first, which gives the interface back should there be no watch.
     let mut control = KernelControl { shared, watch: None };

@@ -9,9 +9,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use eal::EventFd;
+use eal::time::{Alarm, Time};
 use ethdev::{Link, PortEvent, PortEvents};
 use packet::headers::ethernet::{HEADER_LEN, TAG_LEN};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
@@ -181,12 +181,13 @@ pub(crate) struct LinkWatch {
 impl LinkWatch {
     /// Has `look` called whenever something has changed about an interface of the calling thread's
     /// network namespace, and once at the start, since what happened before is not seen. The
-    /// thread has that namespace too.
+    /// thread has that namespace too. `time` is the clock by which it looks again.
     pub(crate) fn start(
         state: &LinkState,
+        time: &Time,
         mut look: impl FnMut() -> Next + Send + 'static,
     ) -> io::Result<Self> {
-        let messages = link_messages()?;
+        let (messages, alarm) = (link_messages()?, time.alarm()?);
         let wake = Arc::new(EventFd::new()?);
         let stopped = Arc::new(AtomicBool::new(false));
         let (stop, woken) = (Arc::clone(&stopped), Arc::clone(&wake));
@@ -194,7 +195,7 @@ impl LinkWatch {
         let thread = thread::Builder::new().name(name).spawn(move || {
             while !stop.load(Relaxed) {
                 let next = look();
-                if !wait(&messages, &woken, next) {
+                if !wait(&messages, &woken, &alarm, next) {
                     break;
                 }
                 discard(&messages);
@@ -231,19 +232,10 @@ fn link_messages() -> io::Result<OwnedFd> {
 }
 
 /// Sleeps until it is time to look; `false` when that cannot be.
-fn wait(messages: &OwnedFd, wake: &EventFd, next: Next) -> bool {
-    let again = Timespec::try_from(AGAIN).ok();
-    let timeout = if next == Next::AtChange { None } else { again.as_ref() };
-    let news = if next == Next::Later { PollFlags::empty() } else { PollFlags::IN };
-    let woken = wake.as_fd();
-    let mut fds = [PollFd::new(&woken, PollFlags::IN), PollFd::new(messages, news)];
-    loop {
-        match poll(&mut fds, timeout) {
-            Ok(_) => return wake.drain().is_ok(),
-            Err(Errno::INTR) => {}
-            Err(_) => return false,
-        }
-    }
+fn wait(messages: &OwnedFd, wake: &EventFd, alarm: &Alarm, next: Next) -> bool {
+    let due = (next != Next::AtChange).then(|| alarm.now() + AGAIN);
+    let news = (next != Next::Later).then_some(messages.as_fd());
+    alarm.wait(&[Some(wake.as_fd()), news], due).is_ok() && wake.drain().is_ok()
 }
 
 /// Reads all messages. They may be about anything, and some may be lost, so nothing is taken from
@@ -287,7 +279,7 @@ mod tests {
     fn the_watch_looks_at_once_and_whenever_a_queue_loses_the_interface() {
         let state = LinkState::attached("TAP", "test0", true, 1500);
         let (sender, looks) = std::sync::mpsc::channel();
-        let watch = LinkWatch::start(&state, move || {
+        let watch = LinkWatch::start(&state, &Time::system(), move || {
             sender.send(()).unwrap();
             Next::AtChange
         });
@@ -302,16 +294,23 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_does_not_tell_is_looked_at_again() {
+    fn what_the_kernel_does_not_tell_is_looked_at_again_when_it_is_time() {
         for next in [Next::Later, Next::Soon] {
+            let time = Time::stopped();
             let state = LinkState::attached("TAP", "test0", true, 1500);
             let (sender, looks) = std::sync::mpsc::channel();
-            let watch = LinkWatch::start(&state, move || {
+            let watch = LinkWatch::start(&state, &time, move || {
                 sender.send(()).unwrap();
                 next
             });
-            for _ in 0..2 {
-                looks.recv_timeout(PATIENCE).unwrap();
+            looks.recv_timeout(PATIENCE).unwrap();
+            for _ in 0..3 {
+                // Time may go on before the thread waits, and has to go on afterwards then.
+                let looked = (0..20_000).any(|_| {
+                    time.warp(AGAIN);
+                    looks.recv_timeout(Duration::from_millis(1)).is_ok()
+                });
+                assert!(looked, "{next:?}");
             }
             drop(watch);
         }

@@ -21,6 +21,7 @@ use std::sync::Arc;
 
 use eal::Epoll;
 use eal::sandbox::{CapabilitySet, Needs, Reach};
+use eal::time::Time;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, mtu};
 use packet::MacAddr;
 
@@ -109,22 +110,18 @@ pub fn needs(_: &mut DeviceSpec) -> Needs {
     Needs::new().capabilities(CapabilitySet::NET_ADMIN).path("/dev/net/tun", Reach::DEVICE)
 }
 
-/// Opens a TAP port, whose interface is made if it is not there.
+/// Opens a TAP port, whose interface is made if it is not there; `time` is the clock by which it
+/// looks at that again.
 ///
 /// # Errors
 /// Options that make no sense; an interface that cannot be made, is in use, or is no TAP
 /// interface; settings that the kernel refuses.
-pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
+pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error> {
     let text = spec.text().to_owned();
     let config = Config::parse(spec)?;
     let (interface, settings) = (config.interface.clone(), config.settings);
-    open_port(
-        name,
-        &text,
-        Tap { config, attached: None, was_made_for_us: false, mac: None },
-        &interface,
-        settings,
-    )
+    let driver = Tap { config, attached: None, was_made_for_us: false, mac: None };
+    open_port(name, &text, driver, &interface, settings, time)
 }
 
 /// What it takes to open queues.

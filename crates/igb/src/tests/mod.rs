@@ -16,11 +16,21 @@ fn open_on(device: &Device, options: &str) -> Result<OpenPort, Error> {
 }
 
 fn open_with(device: &Device, options: &str, vectors: u16, line: bool) -> Result<OpenPort, Error> {
+    open_by(&Time::system(), device, options, vectors, line)
+}
+
+fn open_by(
+    time: &Time,
+    device: &Device,
+    options: &str,
+    vectors: u16,
+    line: bool,
+) -> Result<OpenPort, Error> {
     let text = format!("igb:0000:01:00.0{options}");
     let options = Options::parse(text.parse().unwrap()).unwrap();
     let pci = device.pci(vectors, line);
     let model = devices::find(pci.info().vendor, pci.info().device).unwrap();
-    start("p0", &text, options, pci, device.clone(), model)
+    start("p0", &text, options, pci, device.clone(), model, time)
 }
 
 /// A device and its port.

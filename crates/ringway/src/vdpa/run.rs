@@ -5,6 +5,7 @@ use std::io::IsTerminal as _;
 use daemon::{Hub, Vdpa};
 use eal::sandbox::{CapabilitySet, Needs, Reach};
 use eal::signals::Signals;
+use eal::time::Time;
 use ethdev::DeviceSpec;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -33,7 +34,7 @@ pub fn run(args: &VdpaArgs) -> Result<(), Failure> {
     let wanted = wanted(args)?;
     // Before there are threads, which inherit it.
     let sandbox = Sandbox::enter_for(args.confine.sandbox, &[], needs(args, &wanted)?)?;
-    let mut hub = Hub::new(args.sockets.access());
+    let mut hub = Hub::new(args.sockets.access(), Time::system());
     if args.iface.is_some() {
         attach(&mut hub, &wanted, args)?;
     }

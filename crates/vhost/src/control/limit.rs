@@ -1,4 +1,5 @@
-//! What a peer can cause, held to a bearable number: log lines, files that we make for it.
+//! What a peer can cause, held to a bearable number: log lines, files that we make for it. By the
+//! system's clock, since a peer must be held to it whatever becomes of another.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -47,7 +48,7 @@ pub(crate) struct LogLimit {
 }
 
 impl LogLimit {
-    pub(crate) const fn new(now: Instant) -> Self {
+    const fn new(now: Instant) -> Self {
         Self { lines: Allowance::new(BURST, REFILL, now), suppressed: 0 }
     }
 
@@ -57,7 +58,7 @@ impl LogLimit {
     }
 
     /// Whether a line may be written now; if so, how many were not since the last one.
-    pub(crate) fn admit(&mut self, now: Instant) -> Option<u64> {
+    fn admit(&mut self, now: Instant) -> Option<u64> {
         if !self.lines.take(now) {
             self.suppressed = self.suppressed.saturating_add(1);
             return None;
@@ -66,8 +67,15 @@ impl LogLimit {
     }
 }
 
+impl Default for LogLimit {
+    /// Nothing has been written yet.
+    fn default() -> Self {
+        Self::new(Instant::now())
+    }
+}
+
 /// A limit that the control thread shares with the workers of a port. Clones are the same limit.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct SharedLimit(Arc<Mutex<LogLimit>>);
 
 impl SharedLimit {
@@ -76,13 +84,6 @@ impl SharedLimit {
     #[must_use]
     pub fn admit_line(&self) -> Option<Option<u64>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).admit_line()
-    }
-}
-
-impl Default for SharedLimit {
-    /// Nothing has been written yet.
-    fn default() -> Self {
-        Self(Arc::new(Mutex::new(LogLimit::new(Instant::now()))))
     }
 }
 

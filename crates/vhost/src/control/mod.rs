@@ -36,6 +36,7 @@ use std::time::Instant;
 use std::{fmt, io};
 
 use eal::event::{Events, Interest};
+use eal::time::Time;
 use eal::{Access, Epoll, EventFd};
 
 pub use endpoint::{EndpointError, MAX_PATH_LEN};
@@ -114,6 +115,7 @@ impl Mailbox {
 #[derive(Debug)]
 pub struct ControlHandle {
     mailbox: Arc<Mailbox>,
+    time: Time,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -146,6 +148,7 @@ pub struct ControlThread {
     epoll: Arc<Epoll>,
     commands: Receiver<Command>,
     wake: EventFd,
+    time: Time,
     members: BTreeMap<u32, Box<dyn Member>>,
     next_id: u32,
 }
@@ -156,6 +159,15 @@ impl ControlThread {
     /// # Errors
     /// When the process has no thread or file descriptor left.
     pub fn start() -> Result<ControlHandle, ControlError> {
+        Self::start_with(Time::system())
+    }
+
+    /// The same with a clock of its own, by which it connects again and sessions wait. How long a
+    /// front-end may keep the thread, and what it may cause, is counted by the system's.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(time: Time) -> Result<ControlHandle, ControlError> {
         let failed = |action| move |source| ControlError::System { action, source };
         let epoll = Epoll::new().map_err(failed("create an epoll set"))?;
         let wake = EventFd::new().map_err(failed("create an eventfd"))?;
@@ -166,6 +178,7 @@ impl ControlThread {
             epoll: Arc::new(epoll),
             commands,
             wake: ours,
+            time: time.clone(),
             members: BTreeMap::new(),
             next_id: 0,
         };
@@ -174,19 +187,23 @@ impl ControlThread {
             .spawn(move || thread.run())
             .map_err(failed("start"))?;
         let mailbox = Arc::new(Mailbox { commands: sender, wake });
-        Ok(ControlHandle { mailbox, thread: Some(thread) })
+        let moved = Arc::downgrade(&mailbox);
+        time.on_change(move || {
+            moved.upgrade().is_some_and(|mailbox| mailbox.wake.signal().is_ok())
+        });
+        Ok(ControlHandle { mailbox, time, thread: Some(thread) })
     }
 
     fn run(mut self) {
         let mut events = Events::new();
         loop {
             let deadline = self.members.values().filter_map(|member| member.deadline()).min();
-            let timeout = deadline.map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = deadline.and_then(|at| self.time.until(at));
             if let Err(error) = self.epoll.wait(&mut events, timeout) {
                 tracing::error!(%error, "the vhost-user control thread cannot wait and ends");
                 break;
             }
-            let now = Instant::now();
+            let now = self.time.now();
             for event in events.iter() {
                 match Source::of_token(event.token) {
                     Some(Source::Wake) | None => {}
@@ -246,7 +263,8 @@ impl ControlThread {
     }
 
     fn remove(&mut self, id: u32) {
-        self.with(id, |member| member.close(Instant::now()));
+        let now = self.time.now();
+        self.with(id, |member| member.close(now));
         if let Some(member) = self.members.remove(&id) {
             contain(|| drop(member));
         }
@@ -299,7 +317,7 @@ impl ControlHandle {
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
         endpoint::check_path(path.as_ref())?;
-        self.add_socket(path.as_ref(), Role::client(Instant::now()), options, backend)
+        self.add_socket(path.as_ref(), Role::client(self.time.now()), options, backend)
     }
 
     /// Serves the VDUSE device of which `kernel` is the open file, and which was made as `offer`
@@ -318,8 +336,9 @@ impl ControlHandle {
     ) -> Result<SocketHandle, ControlError> {
         let path = path.as_ref().to_owned();
         let device = Device { backend, events: events.unwrap_or_else(|| Box::new(|_| ())) };
+        let time = self.time.clone();
         self.add(path.clone(), "serve a VDUSE device", move |id, epoll| {
-            let member = VduseMember::new(id, path, epoll, kernel, offer, device)?;
+            let member = VduseMember::new(id, path, epoll, kernel, offer, device, time.now())?;
             Ok(Box::new(member))
         })
     }
@@ -335,9 +354,9 @@ impl ControlHandle {
         let events = options.events.unwrap_or_else(|| Box::new(|_| ()));
         let device = Device { backend, events };
         let front_end = FrontEnd::default();
-        let shared = front_end.clone();
+        let (shared, time) = (front_end.clone(), self.time.clone());
         let mut handle = self.add(path.clone(), "add a socket", move |id, epoll| {
-            Ok(Box::new(Socket::new(id, path, epoll, role, device, shared)?))
+            Ok(Box::new(Socket::new(id, path, epoll, time, role, device, shared)?))
         })?;
         handle.front_end = front_end;
         Ok(handle)

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eal::event::Interest;
+use eal::time::Time;
 use eal::{Closer, Epoll, PeerFd};
 
 use super::FrontEnd;
@@ -29,7 +30,7 @@ use crate::session::{Device, Reply, Session, SessionError};
 const BURST: usize = 16;
 
 /// Time after which it is the others' turn, when the message at hand is done: some take a while,
-/// since the workers have to let go of every ring first.
+/// since the workers have to let go of every ring first. By the system's clock: nobody stops that.
 const TURN: Duration = Duration::from_millis(2);
 
 /// Regions for records of chains in flight that a port makes at once: a front-end needs one.
@@ -139,6 +140,7 @@ pub(super) struct Socket {
     id: u32,
     path: PathBuf,
     epoll: Arc<Epoll>,
+    time: Time,
     role: Role,
     device: Device,
     link: Option<Link>,
@@ -177,6 +179,7 @@ impl Socket {
         id: u32,
         path: PathBuf,
         epoll: Arc<Epoll>,
+        time: Time,
         role: Role,
         mut device: Device,
         front_end: FrontEnd,
@@ -189,6 +192,7 @@ impl Socket {
             id,
             path,
             epoll,
+            time,
             role,
             device,
             link: None,
@@ -196,7 +200,7 @@ impl Socket {
             readers: Readers::default(),
             regions: Allowance::new(REGIONS, REGION_PAUSE, Instant::now()),
             front_end,
-            log: LogLimit::new(Instant::now()),
+            log: LogLimit::default(),
         })
     }
 }
@@ -387,7 +391,7 @@ impl Socket {
             Ok(connection) => {
                 log!(self, info, "a front-end has connected");
                 self.front_end.set(process.unwrap_or(0));
-                let session = Session::open(&mut self.device);
+                let session = Session::open(&mut self.device).with_time(self.time.clone());
                 let interest = Interest::READ;
                 self.link = Some(Link {
                     connection,

@@ -292,6 +292,27 @@ fn a_client_connects_as_soon_as_it_can_and_again() {
 }
 
 #[test]
+fn a_client_tries_again_when_its_clock_has_gone_on() {
+    let (dir, time) = (tempfile::tempdir().unwrap(), Time::stopped());
+    let control = ControlThread::start_with(time.clone()).unwrap();
+    let (backend, _calls) = Recording::new();
+    let ((options, events), path) = (options(), dir.path().join("s"));
+    let _socket = control.add_client(&path, options, Box::new(backend)).unwrap();
+    // However late it is, if nobody is there, it tries on; an hour passes between two attempts.
+    for _ in 0..10 {
+        time.warp(Duration::from_secs(3600));
+    }
+    let listener = UnixListener::bind(&path).unwrap();
+    let connected = (0..10_000).any(|_| {
+        time.warp(Duration::from_secs(3600));
+        events.recv_timeout(Duration::from_millis(1)) == Ok(Event::Connected)
+    });
+    assert!(connected);
+    let mut peer = Peer::over(listener.accept().unwrap().0);
+    assert_eq!(peer.ask(&M::GetFeatures), FEATURES);
+}
+
+#[test]
 fn a_device_hears_of_files_that_it_watches() {
     let bench = Bench::server();
     let mut peer = bench.connect();

@@ -39,10 +39,10 @@ impl VduseMember {
         kernel: Box<dyn Kernel>,
         offer: Offer,
         mut device: Device,
+        now: Instant,
     ) -> io::Result<Self> {
         let watcher = Watcher::new(Arc::clone(&epoll), id);
         device.backend.attached(watcher.clone());
-        let now = Instant::now();
         let session = Session::open(kernel, &offer, watcher, &mut device, now);
         let mut session = session.map_err(io::Error::other)?;
         let token = Source::Connection(id).token();
@@ -50,7 +50,7 @@ impl VduseMember {
             session.close(&mut device);
             return Err(error);
         }
-        Ok(Self { path, epoll, device, session, lost: false, log: LogLimit::new(now) })
+        Ok(Self { path, epoll, device, session, lost: false, log: LogLimit::default() })
     }
 
     /// Says what went wrong; a device that the kernel has given up is not listened to any longer.

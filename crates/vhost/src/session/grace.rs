@@ -35,6 +35,6 @@ impl Session {
 
     /// A ring has started that waits.
     pub(super) fn begin_grace(&mut self) {
-        self.grace.get_or_insert_with(|| Instant::now() + GRACE);
+        self.grace.get_or_insert_with(|| self.time.now() + GRACE);
     }
 }

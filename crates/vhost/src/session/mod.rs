@@ -31,6 +31,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Instant;
 
+use eal::time::Time;
 use eal::{PeerEvent, PeerFd};
 use virtio::Features;
 
@@ -143,6 +144,8 @@ pub struct Session {
     rings: Vec<RingState>,
     /// When rings have waited long enough to hear whether they are enabled.
     grace: Option<Instant>,
+    /// By which they wait.
+    time: Time,
     ready: bool,
     /// A channel that the message at hand has brought.
     channel: Option<PeerFd>,
@@ -168,10 +171,17 @@ impl Session {
             notifications: None,
             rings: std::iter::repeat_with(RingState::default).take(rings).collect(),
             grace: None,
+            time: Time::system(),
             ready: false,
             channel: None,
             attached: None,
         }
+    }
+
+    /// The same with a clock of its own, by which it [waits](Self::deadline).
+    #[must_use]
+    pub fn with_time(self, time: Time) -> Self {
+        Self { time, ..self }
     }
 
     /// The protocol features that are negotiated.

@@ -1,16 +1,16 @@
 //! The thread that looks after a device: link, changes, and starting it again after a failure.
 
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use eal::EventFd;
+use eal::time::Alarm;
 use ethdev::{Error, PortEvent};
 use packet::announcement;
 use packet::{Frame, LINK_HEADERS};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use virtio::Features;
 
 use super::device::Device;
@@ -58,6 +58,7 @@ pub(super) struct Keeper {
     changes: Receiver<Change>,
     wake: Arc<EventFd>,
     stop: EventFd,
+    alarm: Alarm,
 }
 
 /// Why a wait ended.
@@ -83,6 +84,7 @@ impl Keeper {
         changes: Receiver<Change>,
         wake: Arc<EventFd>,
         stop: EventFd,
+        alarm: Alarm,
     ) -> Self {
         Self {
             name: name.to_owned(),
@@ -91,14 +93,15 @@ impl Keeper {
             device,
             lanes,
             session: None,
-            since: Instant::now(),
-            looked: Instant::now(),
+            since: alarm.now(),
+            looked: alarm.now(),
             pause: FIRST_PAUSE,
             gone: false,
             state,
             changes,
             wake,
             stop,
+            alarm,
         }
     }
 
@@ -117,7 +120,7 @@ impl Keeper {
                     let Hardware { pci, registers } = &*self.device;
                     let changed = self.device.interrupts.handle(pci, &**registers, &self.lanes);
                     // A line that all queues share may interrupt often.
-                    if !changed && self.looked.elapsed() < LOOK {
+                    if !changed && self.past(self.looked) < LOOK {
                         continue;
                     }
                 }
@@ -132,7 +135,7 @@ impl Keeper {
     /// Makes a session that was just started the present one.
     pub(super) fn adopt(&mut self, session: Session) {
         self.wishes = Some(session.wishes());
-        self.since = Instant::now();
+        self.since = self.alarm.now();
         self.state.starts.fetch_add(1, Relaxed);
         self.state.speed.store(session.speed().unwrap_or(0), Relaxed);
         self.state.link.set_details(session.details(&self.device));
@@ -159,7 +162,7 @@ impl Keeper {
 
     /// Looks at rings, status and link, and does what is to be done.
     fn look(&mut self) {
-        self.looked = Instant::now();
+        self.looked = self.alarm.now();
         let Some(session) = &self.session else { return };
         let status = self.device.registers.status();
         if let Some(fault) = self.lanes.fault() {
@@ -185,7 +188,7 @@ impl Keeper {
 
     /// Ends the session, to start again after a pause.
     fn fail(&mut self, reason: &str) {
-        if self.session.is_some() && self.since.elapsed() >= RECOVERED {
+        if self.session.is_some() && self.past(self.since) >= RECOVERED {
             self.pause = FIRST_PAUSE;
         } else {
             self.pause = LONGEST_PAUSE.min(self.pause * 2);
@@ -276,32 +279,32 @@ impl Keeper {
         Ok(to.mtu != from.mtu && needed > session.receive_limit())
     }
 
+    /// How long `moment` is past.
+    fn past(&self, moment: Instant) -> Duration {
+        self.alarm.now().saturating_duration_since(moment)
+    }
+
     /// Waits for an interrupt, a change, a fault or the end.
     fn wait(&self, timeout: Option<Duration>) -> Woken {
-        let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
-        let interrupts = &self.device.interrupts;
-        let interrupt: Option<BorrowedFd<'_>> =
-            if self.gone { None } else { interrupts.wait_fd(&self.device.pci) };
-        let request = if self.gone { None } else { self.device.pci.release_request() };
+        let there = (!self.gone).then_some(&self.device);
         let files = [
-            (Woken::Stop, Some(self.stop.as_fd())),
-            (Woken::Requested, request),
-            (Woken::Wake, Some(self.wake.as_fd())),
-            (Woken::Interrupt, interrupt),
+            Some(self.stop.as_fd()),
+            there.and_then(|device| device.pci.release_request()),
+            Some(self.wake.as_fd()),
+            there.and_then(|device| device.interrupts.wait_fd(&device.pci)),
         ];
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 4>::new();
-        let mut meanings = arrayvec::ArrayVec::<Woken, 4>::new();
-        for (woken, fd) in files.into_iter().filter_map(|(woken, fd)| Some((woken, fd?))) {
-            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::IN));
-            meanings.push(woken);
+        // What fails here (no memory) is tried again by the caller's loop.
+        let due = timeout.map(|timeout| self.alarm.now() + timeout);
+        match self.alarm.wait(&files, due) {
+            Ok(Some(0)) => Woken::Stop,
+            Ok(Some(1)) => Woken::Requested,
+            Ok(Some(2)) => {
+                let _ = self.wake.drain();
+                Woken::Wake
+            }
+            Ok(Some(_)) => Woken::Interrupt,
+            Ok(None) | Err(_) => Woken::Timeout,
         }
-        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
-        let ready = fds.iter().position(|fd| !fd.revents().is_empty());
-        let woken = ready.and_then(|index| meanings.get(index).copied());
-        if woken == Some(Woken::Wake) {
-            let _ = self.wake.drain();
-        }
-        woken.unwrap_or(Woken::Timeout)
     }
 }
 

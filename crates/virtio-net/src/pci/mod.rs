@@ -50,8 +50,10 @@ use std::sync::atomic::AtomicU16;
 use eal::EventFd;
 use eal::pci::{PciDevice, Spaces};
 use eal::sandbox::Needs;
+use eal::time::Time;
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
+use device::Device;
 pub use facts::facts;
 use hardware::is_network_device;
 
@@ -112,12 +114,12 @@ pub fn needs(spec: &mut DeviceSpec) -> Needs {
     eal::pci::needs(spec.target())
 }
 
-/// Opens a virtio-pci port.
+/// Opens a virtio-pci port, which looks at its device by `time`.
 ///
 /// # Errors
 /// Options that make no sense; a device that is not there, is not bound to a driver that lets it
 /// be used, or cannot be started with these options.
-pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces) -> Result<OpenPort, Error> {
+pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces, time: &Time) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
     let options = Options::parse(spec)?;
     let pci = eal::pci::open(options.address, spaces).map_err(|error| Error::Device {
@@ -126,7 +128,7 @@ pub fn open(name: &str, spec: DeviceSpec, spaces: &Spaces) -> Result<OpenPort, E
     })?;
     let pci: Arc<dyn PciDevice> = Arc::from(pci);
     let windows = Box::new(MappedBars::new(Arc::clone(&pci)));
-    open_on(name, &device, options, pci, windows)
+    open_on(name, &device, options, pci, windows, time)
 }
 
 /// Opens a port on a device that belongs to this process already.
@@ -136,6 +138,7 @@ fn open_on(
     options: Options,
     pci: Arc<dyn PciDevice>,
     windows: Box<dyn Windows>,
+    time: &Time,
 ) -> Result<OpenPort, Error> {
     let failed = |error: std::io::Error| Error::Device {
         what: format!("port {name}"),
@@ -144,7 +147,11 @@ fn open_on(
     let wake = Arc::new(EventFd::new().map_err(failed)?);
     let lanes = Lanes::new(options.net.queues, &wake).map_err(failed)?;
     let mtu = Arc::new(AtomicU16::new(0));
-    let control = VirtioPciPort::start(name, options, pci, windows, &mtu, lanes.clone(), wake)?;
+    let opened = Device::open(pci, windows, &lanes).map_err(|error| Error::Device {
+        what: format!("PCI device {}", options.address),
+        reason: error.reason,
+    })?;
+    let control = VirtioPciPort::start(name, options, opened, &mtu, lanes.clone(), wake, time)?;
     let rx = lanes.rx.iter().map(|lane| {
         let driver = Receiver::new(Arc::clone(lane), lane.entries(), true);
         RxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))

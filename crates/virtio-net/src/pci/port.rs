@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use eal::EventFd;
-use eal::pci::{PciAddress, PciDevice};
+use eal::pci::PciAddress;
+use eal::time::Time;
 use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::MacAddr;
 
@@ -13,7 +14,6 @@ use super::device::Device;
 use super::keeper::Keeper;
 use super::options::Options;
 use super::session::{Session, Wanted};
-use super::window::Windows;
 use crate::lane::Lanes;
 use crate::link::{LinkState, PortThread, Settings};
 
@@ -47,18 +47,18 @@ impl VirtioPciPort {
     pub(super) fn start(
         name: &str,
         options: Options,
-        pci: Arc<dyn PciDevice>,
-        windows: Box<dyn Windows>,
+        device: Device,
         mtu: &Arc<AtomicU16>,
         lanes: Lanes,
         wake: Arc<EventFd>,
+        time: &Time,
     ) -> Result<Self, Error> {
         let address = options.address;
         let failed =
             |reason: String| Error::Device { what: format!("PCI device {address}"), reason };
-        let device = Device::open(pci, windows, &lanes).map_err(|error| failed(error.reason))?;
         let stop = EventFd::new().map_err(|error| failed(error.to_string()))?;
         let stopped = stop.try_clone().map_err(|error| failed(error.to_string()))?;
+        let alarm = time.alarm().map_err(|error| failed(error.to_string()))?;
         let wanted = Wanted { mac: options.mac, mtu: options.net.mtu, promiscuous: true };
         let session = Session::start(name, &device, &options, &wanted, &lanes)
             .map_err(|trouble| failed(trouble.to_string()))?;
@@ -66,8 +66,9 @@ impl VirtioPciPort {
         let state = Arc::new(State::default());
         let (mtu, woken) = (Arc::clone(mtu), Arc::clone(&wake));
         let (settings, incoming) = Settings::new(name, wishes, max_mtu, mtu, woken);
+        let kept = Arc::clone(&state);
         let mut keeper =
-            Keeper::new(name, options, device, lanes, Arc::clone(&state), incoming, wake, stopped);
+            Keeper::new(name, options, device, lanes, kept, incoming, wake, stopped, alarm);
         keeper.adopt(session);
         let thread = PortThread::start(name, "vp", stop, move || keeper.keep())
             .map_err(|error| failed(error.to_string()))?;

@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU16;
 
 use eal::sandbox::Needs;
+use eal::time::Time;
 use eal::{Access, EventFd};
 use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, OptionInfo, QueueStats, RxQueue, TxQueue};
 
@@ -100,11 +101,17 @@ pub fn needs(spec: &mut DeviceSpec) -> Needs {
 }
 
 /// Opens a virtio-user port, whose socket lets in those whom `sockets` names where the device
-/// string does not say it. The link comes up when the back-end is there, now or later.
+/// string does not say it. The link comes up when the back-end is there, now or later; it is looked
+/// for by `time`.
 ///
 /// # Errors
 /// Options that make no sense; a socket that cannot be made, in server mode.
-pub fn open(name: &str, spec: DeviceSpec, sockets: &Access) -> Result<OpenPort, Error> {
+pub fn open(
+    name: &str,
+    spec: DeviceSpec,
+    sockets: &Access,
+    time: &Time,
+) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
     let mut options = Options::parse(spec)?;
     options.access = options.access.or(*sockets);
@@ -125,6 +132,6 @@ pub fn open(name: &str, spec: DeviceSpec, sockets: &Access) -> Result<OpenPort, 
         TxQueue::new(Box::new(driver), Arc::new(QueueStats::default()))
     });
     let (rx, tx) = (rx.collect(), tx.collect());
-    let control = VirtioUserPort::start(name, options, mtu, lanes, wake)?;
+    let control = VirtioUserPort::start(name, options, mtu, lanes, wake, time)?;
     Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
 }

@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::Receiver;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eal::EventFd;
+use eal::time::{Alarm, Time};
 use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::{LINK_HEADERS, MacAddr};
-use rustix::event::{PollFd, PollFlags, Timespec};
 use vhost::frontend::Endpoint;
 use virtio::Features;
 
@@ -53,6 +53,7 @@ impl VirtioUserPort {
         mtu: Arc<AtomicU16>,
         lanes: Lanes,
         wake: Arc<EventFd>,
+        time: &Time,
     ) -> Result<Self, Error> {
         let endpoint = if options.server {
             Endpoint::server(&options.path, options.access)
@@ -74,6 +75,7 @@ impl VirtioUserPort {
             changes: incoming,
             wake,
             stop: stop.try_clone().map_err(|error| failed(name, error))?,
+            alarm: time.alarm().map_err(|error| failed(name, error))?,
             kept: None,
             last_complaint: String::new(),
         };
@@ -155,6 +157,7 @@ struct Keeper {
     changes: Receiver<Change>,
     wake: Arc<EventFd>,
     stop: EventFd,
+    alarm: Alarm,
     /// The rings of the last session, where the next one can go on with them.
     kept: Option<Rings>,
     /// The last reason for which there was no session: each is logged once.
@@ -190,8 +193,8 @@ impl Keeper {
         let mut pause = Duration::ZERO;
         loop {
             let listener = self.endpoint.wait_fd().filter(|_| pause <= RETRY);
-            let timeout = if listener.is_some() { None } else { Some(pause) };
-            match self.wait([listener, None, None], timeout) {
+            let due = if listener.is_some() { None } else { Some(self.alarm.now() + pause) };
+            match self.wait([listener, None, None], due) {
                 Woken::Stop => return,
                 Woken::Wake => {
                     self.make_changes(None);
@@ -240,9 +243,9 @@ impl Keeper {
             if let Some(reason) = broken.take() {
                 break (Some(reason), End::Gone);
             }
-            let patience = session.has_news().then_some(Duration::ZERO);
+            let due = session.has_news().then(|| self.alarm.now());
             let files = [Some(session.as_fd()), session.channel_fd(), session.kicks_fd()];
-            match self.wait(files, patience) {
+            match self.wait(files, due) {
                 Woken::Stop => break (None, End::Closed),
                 Woken::Other => {
                     if let Err(error) = session.check().and_then(|()| session.pass_kicks_on()) {
@@ -318,23 +321,19 @@ impl Keeper {
     }
 
     /// Waits for one of `files`, for a change, a fault or the end.
-    fn wait(&self, files: [Option<BorrowedFd<'_>>; 3], timeout: Option<Duration>) -> Woken {
-        let timeout = timeout.map(|time| Timespec::try_from(time).unwrap_or_default());
-        let mut fds = arrayvec::ArrayVec::<PollFd<'_>, 5>::new();
-        fds.push(PollFd::new(&self.stop, PollFlags::IN));
-        fds.push(PollFd::new(&self.wake, PollFlags::IN));
-        for file in files.iter().flatten() {
-            fds.push(PollFd::new(file, PollFlags::IN | PollFlags::RDHUP));
-        }
-        let _ = rustix::event::poll(&mut fds, timeout.as_ref());
-        let is_ready = |index: usize| fds.get(index).is_some_and(|fd| !fd.revents().is_empty());
-        if is_ready(0) {
-            Woken::Stop
-        } else if is_ready(1) {
-            let _ = self.wake.drain();
-            Woken::Wake
-        } else {
-            Woken::Other
+    fn wait(
+        &self,
+        [first, second, third]: [Option<BorrowedFd<'_>>; 3],
+        due: Option<Instant>,
+    ) -> Woken {
+        let (stop, wake) = (Some(self.stop.as_fd()), Some(self.wake.as_fd()));
+        match self.alarm.wait(&[stop, wake, first, second, third], due) {
+            Ok(Some(0)) => Woken::Stop,
+            Ok(Some(1)) => {
+                let _ = self.wake.drain();
+                Woken::Wake
+            }
+            Ok(_) | Err(_) => Woken::Other,
         }
     }
 
