@@ -28,6 +28,8 @@ pub mod netns;
 pub mod nic;
 /// Open vSwitch with its DPDK datapath.
 pub mod ovs;
+/// The database of Open vSwitch.
+pub mod ovsdb;
 /// What machines are put together from.
 mod part;
 /// Guests whose network devices are driven by programs: VFIO and UIO.
@@ -63,6 +65,7 @@ pub use l2fwd::L2fwd;
 pub use netns::Netns;
 pub use nic::Nic;
 pub use ovs::Ovs;
+pub use ovsdb::OvsDatabase;
 pub use pci::{Model, PciNic};
 pub use peers::{Peer, require, require_shared};
 pub use process::Process;

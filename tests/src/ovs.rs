@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::ovsdb::{OvsDatabase, environment};
 use crate::process::{Process, run};
 use crate::wait;
 
 /// The `ovs-vswitchd` with DPDK, where Debian puts it.
 pub const VSWITCHD: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 
-const SCHEMA: &str = "/usr/share/openvswitch/vswitch.ovsschema";
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// An Open vSwitch of its own: database, switch and run directory apart from any
@@ -19,8 +19,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 pub struct Ovs {
     // Dropped in this order: the switch before its database.
     vswitchd: Process,
-    #[expect(dead_code, reason = "it runs as long as this value lives")]
-    database: Process,
+    database: OvsDatabase,
     dir: PathBuf,
 }
 
@@ -31,7 +30,7 @@ impl Ovs {
     /// # Errors
     /// When a part does not come up; the message has what it wrote.
     pub fn start(dir: &Path, cpu: u32) -> Result<Self> {
-        let database = start_database(dir)?;
+        let database = OvsDatabase::start(dir)?;
         let mask = 1_u64 << cpu;
         for setting in [
             "dpdk-init=true".to_owned(),
@@ -42,7 +41,7 @@ impl Ovs {
         ] {
             let (key, value) = setting.split_once('=').unwrap_or_default();
             let pair = format!("other_config:{key}=\"{value}\"");
-            vsctl(dir, &["--no-wait", "set", "Open_vSwitch", ".", &pair])?;
+            database.vsctl(&["--no-wait", "set", "Open_vSwitch", ".", &pair])?;
         }
         let mut command = Command::new(VSWITCHD);
         command.arg(format!("unix:{}", dir.join("db.sock").display()));
@@ -83,7 +82,7 @@ impl Ovs {
     /// # Errors
     /// When it fails, with what the switch wrote.
     pub fn vsctl(&self, arguments: &[&str]) -> Result<String> {
-        vsctl(&self.dir, arguments).with_context(|| self.log())
+        self.database.vsctl(arguments).with_context(|| self.log())
     }
 
     /// Runs `ovs-appctl` on the switch, for example `dpif-netdev/pmd-stats-show`.
@@ -177,32 +176,6 @@ impl Ovs {
         self.vswitchd.wait(LIMIT)?;
         Ok(())
     }
-}
-
-fn start_database(dir: &Path) -> Result<Process> {
-    let file = dir.join("conf.db");
-    run(Command::new("ovsdb-tool").arg("create").arg(&file).arg(SCHEMA))?;
-    let mut command = Command::new("ovsdb-server");
-    command.arg(&file).arg(format!("--remote=punix:{}", dir.join("db.sock").display()));
-    command.arg(format!("--unixctl={}", dir.join("ovsdb.ctl").display()));
-    command.args(["--no-chdir", "-vconsole:warn", "-vsyslog:off"]);
-    let database = Process::start("ovsdb-server", environment(command, dir))?;
-    database.wait_for_path(&dir.join("db.sock"), LIMIT)?;
-    vsctl(dir, &["--no-wait", "init"]).with_context(|| database.log())?;
-    Ok(database)
-}
-
-fn vsctl(dir: &Path, arguments: &[&str]) -> Result<String> {
-    let mut command = Command::new("ovs-vsctl");
-    command.arg(format!("--db=unix:{}", dir.join("db.sock").display())).arg("--timeout=60");
-    run(environment(command, dir).args(arguments))
-}
-
-fn environment(mut command: Command, dir: &Path) -> Command {
-    for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
-        command.env(variable, dir);
-    }
-    command
 }
 
 /// Two lines: `rx pkts=1, bytes=..` and `tx pkts=2, bytes=..`.

@@ -31,6 +31,8 @@ pub enum Peer {
     Dpdk,
     /// Open vSwitch with DPDK, with huge pages.
     Ovs,
+    /// The database of Open vSwitch and its tools.
+    OvsDatabase,
     /// Network namespaces and TAP devices of the host's kernel.
     Netns,
     /// User Mode Linux.
@@ -41,8 +43,15 @@ pub enum Peer {
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 6] =
-        [Self::Guest, Self::Dpdk, Self::Ovs, Self::Netns, Self::Uml, Self::Valgrind];
+    pub const ALL: [Self; 7] = [
+        Self::Guest,
+        Self::Dpdk,
+        Self::Ovs,
+        Self::OvsDatabase,
+        Self::Netns,
+        Self::Uml,
+        Self::Valgrind,
+    ];
 
     /// Why this machine does not have the peer, if it does not.
     #[must_use]
@@ -51,6 +60,7 @@ impl Peer {
             Self::Guest => no_guest(),
             Self::Dpdk => no_program("dpdk-testpmd").or_else(no_huge_pages),
             Self::Ovs => no_ovs().or_else(no_huge_pages),
+            Self::OvsDatabase => no_ovs_database(),
             Self::Netns => no_netns(),
             Self::Uml => no_uml(),
             Self::Valgrind => no_program("valgrind"),
@@ -72,6 +82,7 @@ impl fmt::Display for Peer {
             Self::Guest => "guest",
             Self::Dpdk => "dpdk",
             Self::Ovs => "ovs",
+            Self::OvsDatabase => "ovs-database",
             Self::Netns => "netns",
             Self::Uml => "uml",
             Self::Valgrind => "valgrind",
@@ -200,10 +211,15 @@ fn no_uml() -> Option<String> {
 }
 
 fn no_ovs() -> Option<String> {
-    no_program("ovsdb-server").or_else(|| no_program("ovs-vsctl")).or_else(|| {
+    no_ovs_database().or_else(|| {
         let found = Path::new(ovs::VSWITCHD).exists();
         (!found).then(|| format!("{} is not installed", ovs::VSWITCHD))
     })
+}
+
+fn no_ovs_database() -> Option<String> {
+    let mut programs = ["ovsdb-server", "ovsdb-tool", "ovsdb-client", "ovs-vsctl"].into_iter();
+    programs.find_map(no_program)
 }
 
 fn no_huge_pages() -> Option<String> {

@@ -65,6 +65,7 @@ fn provide(peer: Peer) -> Result<()> {
             }
             huge_pages()
         }
+        Peer::OvsDatabase => need("ovsdb-server", "openvswitch-switch", None),
         Peer::Netns => {
             need("ip", "iproute2", None)?;
             need("ping", "iputils-ping", None)

@@ -1,6 +1,10 @@
 //! A client of OVSDB, the database by which Open vSwitch is configured: RFC 7047, with the
 //! extensions of ovsdb-server(7) that its own clients use.
 //!
+//! A [`Client`] keeps a copy of the tables that it is to watch, tells what has changed in them, and
+//! sends transactions. It never waits: it has a descriptor to be polled, and goes on when
+//! [`run`](Client::run) is called. Connections that are lost are made again.
+//!
 //! The conversation itself, [`Session`], knows of no socket, so that it can be tested, and used over
 //! anything that carries bytes:
 //!
@@ -16,6 +20,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! - [`client`]: sockets, and connections that follow each other
 //! - [`session`]: the conversation
 //! - [`transaction`]: what is to be changed
 //! - [`cache`]: the watched tables
@@ -27,6 +32,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cache;
+pub mod client;
 pub mod datum;
 pub mod error;
 mod rpc;
@@ -37,6 +43,7 @@ pub mod transaction;
 pub mod uuid;
 
 pub use cache::{Cache, Change, Changes, Row};
+pub use client::{Client, Remote};
 pub use datum::{Atom, Datum};
 pub use error::Malformed;
 pub use schema::{AtomType, ColumnType, Schema};
