@@ -7,7 +7,7 @@ use eal::clock;
 use ethdev::{QueueStats, RxQueue, TxQueue};
 use packet::{Frame, Pool};
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::datapath::{Datapath, Source};
 use crate::fdb::Fdb;
 use crate::inputs::{Input, Inputs};
@@ -34,11 +34,14 @@ impl Bench {
     pub fn new(fdb: Arc<Fdb>, outputs: Vec<TxQueue>) -> Self {
         // It is never allocated from.
         let pool = Pool::new("bench", 1, 64).expect("memory");
-        let mut path = Datapath::new(Bridge::new(fdb, 32, 0), pool.cache());
+        let mut path = Datapath::new(pool.cache());
+        let mut bridge = Bridge::new(fdb, 32, 0);
         for (port, queue) in (0..).zip(outputs) {
             let mtu = Arc::new(AtomicU32::new(MTU));
             path.set_output(port, Some(Output::new(vec![queue], (0, 1), u64::MAX, mtu, 0)));
+            bridge.join(port, None);
         }
+        path.change_bridge(BridgeId::DEFAULT, BridgeChange::Open(bridge));
         Self { path, inputs: Inputs::new(clock::hz()), stats: QueueStats::default() }
     }
 
@@ -50,9 +53,7 @@ impl Bench {
     /// One round of a worker; returns the number of frames.
     pub fn round(&mut self) -> usize {
         let (path, now) = (&mut self.path, clock::now());
-        let packets = self.inputs.poll(now, |burst, port, stats| {
-            path.forward_burst(burst, &Source { port, stats, now });
-        });
+        let packets = self.inputs.poll(now, |burst, source| path.forward_burst(burst, source));
         if packets > 0 {
             self.path.flush();
         }
@@ -61,7 +62,8 @@ impl Bench {
 
     /// Forwards a burst that came in on `port`.
     pub fn forward(&mut self, frames: &[Frame<'_>], port: u16) {
-        self.path.forward(frames, &Source { port, stats: &self.stats, now: 1 }, false);
+        let source = Source { bridge: BridgeId::DEFAULT, port, stats: &self.stats, now: 1 };
+        self.path.forward(frames, &source, false);
         self.path.flush();
     }
 }

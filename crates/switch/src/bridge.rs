@@ -15,7 +15,7 @@ use crate::datapath::Source;
 use crate::fdb::{Fdb, Hash, Key};
 use crate::header::{self, Addresses};
 use crate::outputs::Outputs;
-use crate::stage::Stage;
+use crate::stage::{Plain, Stage, Vlans};
 use crate::vlan::policy::{Policy, TRUNK};
 
 /// Neighbouring frames with the same addresses and tags.
@@ -48,7 +48,7 @@ struct Lookup<M> {
 }
 
 /// The VLAN settings of a bridge's ports.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct VlanTable {
     /// By port number; those that have no settings of their own are trunks of all VLANs.
     ports: Vec<Option<Arc<Policy>>>,
@@ -75,20 +75,59 @@ impl VlanTable {
     }
 }
 
+/// The number by which workers know a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct BridgeId(pub(crate) u16);
+
+impl BridgeId {
+    /// The bridge that is always there.
+    pub(crate) const DEFAULT: Self = Self(0);
+}
+
+/// A change of a bridge that workers are told.
+#[derive(Clone, Debug)]
+pub(crate) enum BridgeChange {
+    /// It is there from now on.
+    Open(Bridge),
+    /// A port belongs to it, with these VLAN settings; `None`: a trunk of all VLANs.
+    Join(u16, Option<Arc<Policy>>),
+    /// A port that belongs to it has these VLAN settings.
+    SetVlan(u16, Option<Arc<Policy>>),
+    /// A port does not belong to it any more.
+    Leave(u16),
+}
+
 /// One worker's view of a bridge.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Bridge {
     pub(crate) fdb: Arc<Fdb>,
     /// The most addresses that one burst may change in the forwarding database.
     pub(crate) learn_per_burst: usize,
     /// The reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00.
     pub(crate) group_fwd_mask: u16,
+    /// The numbers of its ports, in order.
+    members: Vec<u16>,
     vlans: VlanTable,
 }
 
 impl Bridge {
     pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
-        Self { fdb, learn_per_burst, group_fwd_mask, vlans: VlanTable::default() }
+        let (members, vlans) = (Vec::new(), VlanTable::default());
+        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans }
+    }
+
+    /// Takes `port` in, with these VLAN settings.
+    pub(crate) fn join(&mut self, port: u16, policy: Option<Arc<Policy>>) {
+        if let Err(place) = self.members.binary_search(&port) {
+            self.members.insert(place, port);
+        }
+        self.vlans.set(port, policy);
+    }
+
+    /// Lets `port` go.
+    pub(crate) fn leave(&mut self, port: u16) {
+        self.members.retain(|member| *member != port);
+        self.vlans.set(port, None);
     }
 
     /// Changes the VLAN settings of `port`.
@@ -96,16 +135,34 @@ impl Bridge {
         self.vlans.set(port, policy);
     }
 
-    /// The ports' VLAN settings, if the bridge has to look at tags.
-    #[inline]
-    pub(crate) fn vlans(&self) -> Option<&VlanTable> {
-        (self.vlans.count != 0).then_some(&self.vlans)
-    }
-
     /// Decides where each frame of a burst goes, and notes it at the outputs. Returns the length
     /// of the longest frame.
     #[inline]
-    pub(crate) fn decide<S: Stage>(
+    pub(crate) fn decide(
+        &self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> usize {
+        // Only where a port has settings does the bridge have to look at tags.
+        match self.vlans.count {
+            0 => self.decide_in(&Plain, frames, source, outputs),
+            _ => self.decide_in_vlans(frames, source, outputs),
+        }
+    }
+
+    #[inline(never)]
+    fn decide_in_vlans(
+        &self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> usize {
+        self.decide_in(&Vlans::new(&self.vlans, source.port), frames, source, outputs)
+    }
+
+    #[inline]
+    fn decide_in<S: Stage>(
         &self,
         stage: &S,
         frames: &[Frame<'_>],
@@ -232,8 +289,8 @@ impl Bridge {
         0
     }
 
-    /// Notes the frames of `flood` at all ports that are ready and carry them, except where they
-    /// came from.
+    /// Notes the frames of `flood` at all ports of the bridge that are ready and carry them, except
+    /// where they came from.
     #[cold]
     fn flood<S: Stage>(
         &self,
@@ -245,16 +302,17 @@ impl Bridge {
     ) {
         let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
         let mut reached = 0;
-        let mut next = outputs.next_ready(0, source.now);
-        while let Some(port) = next {
-            for (mask, meta) in runs.iter().filter(|_| port != source.port) {
+        for &port in self.members.iter().filter(|port| **port != source.port) {
+            if !outputs.is_ready(port, source.now) {
+                continue;
+            }
+            for (mask, meta) in &runs {
                 if let Some(edit) = stage.edit(port, meta)
                     && outputs.mark(port, *mask, edit)
                 {
                     reached |= mask;
                 }
             }
-            next = port.checked_add(1).and_then(|from| outputs.next_ready(from, source.now));
         }
         let lost = (flood & !reached).count_ones() as usize;
         if lost != 0 {

@@ -1,25 +1,23 @@
 //! What happens to a burst of frames between the queue where it came in and the ports where it
 //! goes out.
 //!
-//! The frames stay where they are, in the ring of the sender. A bridge decides about them, in
-//! stages that are chosen once for a burst ([`Stage`](crate::stage::Stage)), and leaves its
+//! The frames stay where they are, in the ring of the sender. The bridge that the sender's port
+//! belongs to decides about them, in stages that are chosen once for a burst ([`Stage`](crate::stage::Stage)), and leaves its
 //! verdicts as marks at the outputs, which then send what is marked.
 
-use std::sync::Arc;
-
 use arrayvec::ArrayVec;
-use ethdev::{QueueStats, RxBurst};
+use ethdev::{DropReason, QueueStats, RxBurst};
 use packet::{BURST, Frame, Packet, PoolCache};
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::output::Output;
 use crate::outputs::Outputs;
-use crate::stage::{Plain, Vlans};
-use crate::vlan::policy::Policy;
 
 /// Where a burst came from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Source<'s> {
+    /// The bridge that the port belongs to.
+    pub(crate) bridge: BridgeId,
     /// Number of the port.
     pub(crate) port: u16,
     /// Counters of the receive queue, where frames without destination are counted.
@@ -31,25 +29,38 @@ pub(crate) struct Source<'s> {
 /// One worker's data path.
 #[derive(Debug)]
 pub(crate) struct Datapath {
-    bridge: Bridge,
+    /// By their numbers.
+    bridges: Vec<Option<Bridge>>,
     outputs: Outputs,
     /// Where buffers of packets go that are done with.
     cache: PoolCache,
 }
 
 impl Datapath {
-    pub(crate) fn new(bridge: Bridge, cache: PoolCache) -> Self {
-        Self { bridge, outputs: Outputs::default(), cache }
+    /// One without bridges and ports.
+    pub(crate) fn new(cache: PoolCache) -> Self {
+        Self { bridges: Vec::new(), outputs: Outputs::default(), cache }
+    }
+
+    /// Changes a bridge, if it is there.
+    pub(crate) fn change_bridge(&mut self, id: BridgeId, change: BridgeChange) {
+        let index = usize::from(id.0);
+        if self.bridges.len() <= index {
+            self.bridges.resize_with(index + 1, || None);
+        }
+        let Some(place) = self.bridges.get_mut(index) else { return };
+        match (change, place) {
+            (BridgeChange::Open(bridge), place) => *place = Some(bridge),
+            (BridgeChange::Join(port, policy), Some(bridge)) => bridge.join(port, policy),
+            (BridgeChange::SetVlan(port, policy), Some(bridge)) => bridge.set_vlan(port, policy),
+            (BridgeChange::Leave(port), Some(bridge)) => bridge.leave(port),
+            (_, None) => {}
+        }
     }
 
     /// Puts the output to `port` in place, and returns the one that was there.
     pub(crate) fn set_output(&mut self, port: u16, output: Option<Output>) -> Option<Output> {
         self.outputs.set(port, output)
-    }
-
-    /// Changes the VLAN settings of `port`.
-    pub(crate) fn set_vlan(&mut self, port: u16, policy: Option<Arc<Policy>>) {
-        self.bridge.set_vlan(port, policy);
     }
 
     /// Changes how often to try again although `port` takes nothing.
@@ -79,23 +90,16 @@ impl Datapath {
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
-        let longest = match self.bridge.vlans() {
-            None => self.bridge.decide(&Plain, frames, source, &mut self.outputs),
-            Some(_) => self.decide_in_vlans(frames, source),
+        let Some(Some(bridge)) = self.bridges.get(usize::from(source.bridge.0)) else {
+            source.stats.count_drops(DropReason::LinkDown, frames.len());
+            return None;
         };
+        let longest = bridge.decide(frames, source, &mut self.outputs);
         if gives && let Some(port) = self.outputs.take_whole(frames.len(), longest, source.now) {
             return Some(port);
         }
         self.outputs.send(frames, longest, source);
         None
-    }
-
-    /// Decides about a burst on a bridge whose ports have VLANs.
-    #[inline(never)]
-    fn decide_in_vlans(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> usize {
-        let Some(table) = self.bridge.vlans() else { return 0 };
-        let stage = Vlans::new(table, source.port);
-        self.bridge.decide(&stage, frames, source, &mut self.outputs)
     }
 
     /// Gives a burst to a port, as packets.

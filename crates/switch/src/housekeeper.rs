@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread::{Builder, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use eal::time::Time;
 
@@ -139,16 +139,17 @@ impl Housekeeper {
     ) -> Result<Self, Error> {
         let moved = notes.0.clone();
         time.on_change(move || moved.send(Note::Time).is_ok());
+        // Not when the thread begins: the clock may have been moved by then.
+        let start = time.now();
         let thread = Builder::new()
             .name("switch-time".to_owned())
-            .spawn(move || run(&inbox, &time, work))
+            .spawn(move || run(&inbox, &time, start, work))
             .map_err(|source| Error::System { action: "start a thread", source })?;
         Ok(Self { notes, thread: Some(thread) })
     }
 }
 
-fn run(inbox: &Inbox, time: &Time, mut work: impl FnMut(Task)) {
-    let start = time.now();
+fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task)) {
     let mut next = TICK;
     loop {
         match inbox.next(start.checked_add(next).and_then(|due| time.until(due))) {

@@ -11,6 +11,9 @@ use std::time::Duration;
 use ethdev::{QueueStats, RxBurst, RxQueue};
 use packet::BURST;
 
+use crate::bridge::BridgeId;
+use crate::datapath::Source;
+
 /// Rounds in a row without frames after which a queue is idle.
 const EMPTY_ROUNDS: u32 = 64;
 
@@ -22,6 +25,8 @@ const IDLE_PERIOD: Duration = Duration::from_micros(250);
 /// A receive queue and what a worker needs to know about it.
 #[derive(Debug)]
 pub(crate) struct Input {
+    /// The bridge that the port belongs to.
+    pub(crate) bridge: BridgeId,
     pub(crate) port: u16,
     /// The queue's number in its port.
     pub(crate) queue: usize,
@@ -32,21 +37,23 @@ pub(crate) struct Input {
 }
 
 impl Input {
+    /// Queue `queue` of a port that belongs to the default bridge.
     pub(crate) fn new(port: u16, queue: usize, rx: RxQueue) -> Self {
         let stats = Arc::clone(rx.stats());
-        Self { port, queue, rx, stats, empty: 0 }
+        Self { bridge: BridgeId::DEFAULT, port, queue, rx, stats, empty: 0 }
     }
 
-    /// Hands a burst to `take`; returns the number of frames.
+    /// Hands a burst, at time `now`, to `take`; returns the number of frames.
     #[inline]
-    fn poll(&mut self, take: &mut impl FnMut(RxBurst<'_>, u16, &QueueStats)) -> usize {
+    fn poll(&mut self, now: u64, take: &mut impl FnMut(RxBurst<'_>, &Source<'_>)) -> usize {
         let burst = self.rx.rx_burst(BURST);
         let count = burst.frames().len();
         if count == 0 {
             self.empty = self.empty.saturating_add(1);
         } else {
             self.empty = 0;
-            take(burst, self.port, &self.stats);
+            let Self { bridge, port, stats, .. } = self;
+            take(burst, &Source { bridge: *bridge, port: *port, stats, now });
         }
         count
     }
@@ -92,19 +99,19 @@ impl Inputs {
     }
 
     /// Polls each busy queue and those of the idle ones that are due, all of them if the busy ones
-    /// have nothing; hands what comes to `take`, with port and counters of the queue. `now` is the
-    /// time in clock cycles. Returns the number of frames.
+    /// have nothing; hands what comes to `take`. `now` is the time in clock cycles. Returns the
+    /// number of frames.
     #[inline]
     pub(crate) fn poll(
         &mut self,
         now: u64,
-        mut take: impl FnMut(RxBurst<'_>, u16, &QueueStats),
+        mut take: impl FnMut(RxBurst<'_>, &Source<'_>),
     ) -> usize {
         let mut packets = 0;
         let mut index = 0;
         while index < self.busy {
             let Some(input) = self.all.get_mut(index) else { break };
-            packets += input.poll(&mut take);
+            packets += input.poll(now, &mut take);
             if input.empty >= EMPTY_ROUNDS {
                 self.busy -= 1;
                 self.all.swap(index, self.busy);
@@ -116,7 +123,7 @@ impl Inputs {
         let count = if packets == 0 { idle } else { self.due(now, idle) };
         self.last = now;
         for _ in 0..count {
-            packets += self.poll_idle(&mut take);
+            packets += self.poll_idle(now, &mut take);
         }
         packets
     }
@@ -136,12 +143,12 @@ impl Inputs {
     }
 
     /// Polls the next idle queue.
-    fn poll_idle(&mut self, take: &mut impl FnMut(RxBurst<'_>, u16, &QueueStats)) -> usize {
+    fn poll_idle(&mut self, now: u64, take: &mut impl FnMut(RxBurst<'_>, &Source<'_>)) -> usize {
         if self.next_idle < self.busy || self.next_idle >= self.all.len() {
             self.next_idle = self.busy;
         }
         let Some(input) = self.all.get_mut(self.next_idle) else { return 0 };
-        let packets = input.poll(take);
+        let packets = input.poll(now, take);
         if packets > 0 {
             self.all.swap(self.next_idle, self.busy);
             self.busy += 1;
@@ -225,7 +232,7 @@ mod tests {
         fn round(&mut self) -> Vec<u16> {
             let mut seen = Vec::new();
             self.now += HZ / 64_000;
-            let packets = self.inputs.poll(self.now, |_, port, _| seen.push(port));
+            let packets = self.inputs.poll(self.now, |_, source| seen.push(source.port));
             assert_eq!(packets, seen.len());
             seen
         }
@@ -279,7 +286,7 @@ mod tests {
         bench.round();
         (0..33).for_each(|port| _ = bench.polls(port));
         for _ in 0..32 {
-            bench.inputs.poll(bench.now, |_, _, _| {});
+            bench.inputs.poll(bench.now, |_, _| {});
         }
         assert!((0..33).filter(|port| *port != 7).all(|port| bench.polls(port) == 1));
     }

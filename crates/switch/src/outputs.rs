@@ -46,13 +46,10 @@ impl Outputs {
         self.all.get_mut(usize::from(port))?.as_mut()
     }
 
-    /// The first port from `from` on that takes frames at time `now`.
-    pub(crate) fn next_ready(&mut self, from: u16, now: u64) -> Option<u16> {
-        let outputs = self.all.iter_mut().enumerate().skip(usize::from(from));
-        let mut ready = outputs.filter_map(|(port, output)| Some((port, output.as_mut()?)));
-        let (port, _) =
-            ready.find_map(|(port, output)| output.is_ready(now).then_some((port, output)))?;
-        u16::try_from(port).ok()
+    /// Whether `port` takes frames, as far as is known at time `now`.
+    #[inline]
+    pub(crate) fn is_ready(&mut self, port: u16, now: u64) -> bool {
+        self.get_mut(port).is_some_and(|output| output.is_ready(now))
     }
 
     /// Notes that the frames in `mask` go to `port`, edited as told. Returns whether there is such

@@ -8,6 +8,7 @@ use std::time::Duration;
 use eal::clock;
 use ethdev::{Port, RxQueue, SharedTxQueue, TxQueue};
 
+use crate::bridge::{BridgeChange, BridgeId};
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
 use crate::inputs::Input;
@@ -26,6 +27,8 @@ const RECHECK: Duration = Duration::from_millis(1);
 #[derive(Debug)]
 pub(crate) struct Entry {
     number: u16,
+    /// The bridge that it belongs to.
+    bridge: BridgeId,
     // The order matters: queues are dropped before their device.
     /// What the workers have not got while the port is disabled.
     parked: Parked,
@@ -46,7 +49,8 @@ impl Entry {
     pub(crate) fn new(number: u16, port: Port, own_mtu: u16, options: &PortOptions) -> Self {
         let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
         let (parked, rx_workers, options) = (Parked::default(), Vec::new(), options.clone());
-        Self { number, parked, port, mtu, own_mtu, options, rx_workers, link_changes: 0 }
+        let (bridge, link_changes) = (BridgeId::DEFAULT, 0);
+        Self { number, bridge, parked, port, mtu, own_mtu, options, rx_workers, link_changes }
     }
 
     /// The number that the data path knows the port by.
@@ -147,12 +151,29 @@ impl Entry {
         }
     }
 
+    /// Has the port belong to its bridge, with its part in VLANs, on all workers.
+    pub(crate) fn join(&self, workers: &[Mailbox]) {
+        self.change_bridge(&BridgeChange::Join(self.number, self.policy()), workers);
+    }
+
+    /// Has it belong to its bridge no more.
+    pub(crate) fn leave(&self, workers: &[Mailbox]) {
+        self.change_bridge(&BridgeChange::Leave(self.number), workers);
+    }
+
     /// Tells all workers the port's part in VLANs.
     pub(crate) fn update_vlan(&self, workers: &[Mailbox]) {
+        self.change_bridge(&BridgeChange::SetVlan(self.number, self.policy()), workers);
+    }
+
+    fn policy(&self) -> Option<Arc<Policy>> {
         let vlan = &self.options.vlan;
-        let policy = (!vlan.is_default()).then(|| Arc::new(Policy::from(vlan)));
+        (!vlan.is_default()).then(|| Arc::new(Policy::from(vlan)))
+    }
+
+    fn change_bridge(&self, change: &BridgeChange, workers: &[Mailbox]) {
         for worker in workers {
-            worker.ask(|done| Message::SetVlan(self.number, policy.clone(), done));
+            worker.ask(|done| Message::Bridge(self.bridge, Box::new(change.clone()), done));
         }
     }
 
@@ -183,7 +204,8 @@ impl Entry {
         if self.options.disabled {
             return;
         }
-        for input in self.parked.inputs.drain(..) {
+        for mut input in self.parked.inputs.drain(..) {
+            input.bridge = self.bridge;
             let place = self.rx_workers.get(input.queue);
             if let Some(worker) = place.and_then(|place| workers.get(*place)) {
                 worker.ask(|done| Message::AddInput(Box::new(input), done));

@@ -11,7 +11,7 @@ use eal::{Workers, clock};
 use packet::pool::DATA_ROOM;
 use packet::{MacAddr, Pool};
 
-use crate::bridge::Bridge;
+use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig, ageing_seconds};
 use crate::datapath::Datapath;
 use crate::error::Error;
@@ -19,7 +19,7 @@ use crate::fdb::{Fdb, Key};
 use crate::housekeeper::{Ager, Housekeeper, Notes, Task, notes};
 use crate::ports::{Entry, Ports};
 use crate::report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
-use crate::vlan::{MAX_VLAN, PortVlan};
+use crate::vlan::MAX_VLAN;
 use crate::worker::{Idle, Mailbox, Message, Worker};
 
 mod live;
@@ -292,7 +292,8 @@ impl Control {
             let core = config.cores.get(index).copied();
             let bridge =
                 Bridge::new(Arc::clone(fdb), config.learn_per_burst, config.group_fwd_mask);
-            let path = Datapath::new(bridge, spare.cache());
+            let mut path = Datapath::new(spare.cache());
+            path.change_bridge(BridgeId::DEFAULT, BridgeChange::Open(bridge));
             let (worker, mailbox) =
                 Worker::new(path, idle).map_err(system("create a worker's descriptors"))?;
             // First the mailbox: if this worker does not start, those before it get stopped.
@@ -329,12 +330,10 @@ impl Control {
         tracing::info!(port = name, device = port.device(), "port added");
         let mut entry = Entry::new(number, port, own_mtu, options);
         entry.put(rx, tx, self.mailboxes.len());
-        // First its VLANs, then the way to the port on all workers, then the way from it, so that
-        // an answer to its first frame finds it.
+        // First it joins its bridge, then the workers get the way to the port, then the way from it,
+        // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans();
-        if !options.vlan.is_default() {
-            entry.update_vlan(&self.mailboxes);
-        }
+        entry.join(&self.mailboxes);
         entry.attach(&self.mailboxes);
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
@@ -394,8 +393,10 @@ impl Control {
         self.fdb.write().remove_port(entry.number());
         entry.detach(&self.mailboxes);
         let report = self.report(name, self.ports.get(name)?);
-        self.set_vlan(name, &PortVlan::default())?;
+        let had_vlans = self.ports.have_vlans();
+        self.ports.get(name)?.leave(&self.mailboxes);
         self.ports.remove(name);
+        self.forget_other_vlans(had_vlans);
         tracing::info!(port = name, "port removed");
         Ok(report)
     }

@@ -14,10 +14,10 @@ use std::time::Duration;
 use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
 
-use crate::datapath::{Datapath, Source};
+use crate::bridge::{BridgeChange, BridgeId};
+use crate::datapath::Datapath;
 use crate::inputs::{Input, Inputs};
 use crate::output::Output;
-use crate::vlan::policy::Policy;
 
 /// How long a worker sleeps at most while a device has not taken all that was sent to it.
 const PENDING_NAP: Duration = Duration::from_millis(1);
@@ -28,8 +28,8 @@ const PENDING_NAP: Duration = Duration::from_millis(1);
 pub(crate) enum Message {
     /// Send to a port from now on.
     AddOutput(u16, Box<Output>, Sender<()>),
-    /// Take a port for one with these VLAN settings from now on; `None`: a trunk of all VLANs.
-    SetVlan(u16, Option<Arc<Policy>>, Sender<()>),
+    /// Change a bridge.
+    Bridge(BridgeId, Box<BridgeChange>, Sender<()>),
     /// Poll a queue from now on.
     AddInput(Box<Input>, Sender<()>),
     /// Give all receive queues of a port back.
@@ -177,9 +177,7 @@ impl Worker {
     #[inline]
     fn poll(&mut self, now: u64) -> usize {
         let path = &mut self.path;
-        self.inputs.poll(now, |burst, port, stats| {
-            path.forward_burst(burst, &Source { port, stats, now });
-        })
+        self.inputs.poll(now, |burst, source| path.forward_burst(burst, source))
     }
 
     const fn may_sleep(&self, idle: u64) -> bool {
@@ -224,8 +222,8 @@ impl Worker {
                 self.path.set_output(port, Some(*output));
                 let _ = done.send(());
             }
-            Message::SetVlan(port, policy, done) => {
-                self.path.set_vlan(port, policy);
+            Message::Bridge(id, change, done) => {
+                self.path.change_bridge(id, *change);
                 let _ = done.send(());
             }
             Message::AddInput(input, done) => {

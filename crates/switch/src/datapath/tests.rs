@@ -1,6 +1,6 @@
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use ethdev::{DropReason, PacketTally, RxDriver, RxQueue, Sent, Stats, TxDriver, TxQueue};
 use packet::{FrameBatch, Pool};
@@ -83,13 +83,16 @@ impl Bench {
 
     fn with(ports: usize, fdb: Fdb, mtu: u32, retries: u32) -> Self {
         let cache = Pool::new("test", 1, 64).unwrap().cache();
-        let mut path = Datapath::new(Bridge::new(Arc::new(fdb), BURST, 0), cache);
+        let mut path = Datapath::new(cache);
+        let bridge = Bridge::new(Arc::new(fdb), BURST, 0);
+        path.change_bridge(BridgeId::DEFAULT, BridgeChange::Open(bridge));
         let peers: Vec<_> = (0..ports).map(|_| Peer::new()).collect();
         for (port, peer) in (0..).zip(&peers) {
             let queue = TxQueue::new(Box::new(Sender(Arc::clone(peer))), Arc::clone(&peer.stats));
             let mtu = Arc::new(AtomicU32::new(mtu));
             let output = Output::new(vec![queue], (0, 1), 0, mtu, retries);
             assert!(path.set_output(port, Some(output)).is_none());
+            path.change_bridge(BridgeId::DEFAULT, BridgeChange::Join(port, None));
         }
         Self { path, peers, stats: QueueStats::default() }
     }
@@ -101,9 +104,14 @@ impl Bench {
     }
 
     pub(super) fn send_frames(&mut self, port: u16, frames: &[Frame<'_>]) -> Vec<Vec<Vec<u8>>> {
-        self.path.forward(frames, &Source { port, stats: &self.stats, now: 0 }, false);
+        self.path.forward(frames, &from(port, &self.stats), false);
         self.path.flush();
         self.peers.iter().map(|peer| peer.take()).collect()
+    }
+
+    /// The default bridge.
+    pub(super) fn bridge(&mut self) -> &mut Bridge {
+        self.path.bridges[0].as_mut().unwrap()
     }
 
     fn counts(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<usize> {
@@ -113,6 +121,11 @@ impl Bench {
     pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.stats.snapshot().dropped_for(reason)
     }
+}
+
+/// A burst into `port` of the default bridge.
+fn from(port: u16, stats: &QueueStats) -> Source<'_> {
+    Source { bridge: BridgeId::DEFAULT, port, stats, now: 0 }
 }
 
 pub(super) const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;
@@ -254,18 +267,18 @@ fn ports_that_are_not_ready_are_left_out() {
 #[test]
 fn a_burst_learns_no_more_than_allowed() {
     let mut bench = Bench::new(2);
-    bench.path.bridge.learn_per_burst = 3;
+    bench.bridge().learn_per_burst = 3;
     let burst: Vec<_> = (0..20).map(|number| frame(BROADCAST, station(number))).collect();
     assert_eq!(bench.counts(0, &burst), [0, 20]);
-    assert_eq!(bench.path.bridge.fdb.len(), 3);
+    assert_eq!(bench.bridge().fdb.len(), 3);
     bench.send(0, &burst);
-    assert_eq!(bench.path.bridge.fdb.len(), 6);
+    assert_eq!(bench.bridge().fdb.len(), 6);
 }
 
 #[test]
 fn while_somebody_changes_the_database_frames_still_flow() {
     let mut bench = Bench::new(2);
-    let fdb = Arc::clone(&bench.path.bridge.fdb);
+    let fdb = Arc::clone(&bench.bridge().fdb);
     let writer = fdb.write();
     assert_eq!(bench.counts(0, &[frame(BROADCAST, station(1))]), [0, 1]);
     drop(writer);
@@ -281,7 +294,7 @@ fn a_port_is_flushed_once_per_round() {
     let before = bench.peers[1].flushes.load(Relaxed);
     let bytes = frame(station(1), station(0));
     for _ in 0..3 {
-        let source = Source { port: 0, stats: &bench.stats, now: 0 };
+        let source = from(0, &bench.stats);
         bench.path.forward(&[Frame::from_bytes(&bytes)], &source, false);
     }
     bench.path.flush();
@@ -298,7 +311,7 @@ fn a_port_whose_device_has_not_taken_all_is_flushed_again() {
     bench.peers[1].unfinished.store(3, Relaxed);
     let bytes = frame(station(1), station(0));
     let mut forward = || {
-        let source = Source { port: 0, stats: &bench.stats, now: 0 };
+        let source = from(0, &bench.stats);
         bench.path.forward(&[Frame::from_bytes(&bytes)], &source, false);
         bench.path.flush()
     };
@@ -535,15 +548,11 @@ fn a_burst_from_card_to_card_is_given_not_copied() {
     bench.path.set_output(1, Some(Output::new(vec![queue], (0, 1), u64::MAX, mtu, 0)));
     // The station behind the card is known from what it sent.
     let back = frame(0x2B, 0x2A);
-    bench.path.forward(
-        &[Frame::from_bytes(&back)],
-        &Source { port: 1, stats: &bench.stats, now: 0 },
-        false,
-    );
+    bench.path.forward(&[Frame::from_bytes(&back)], &from(1, &bench.stats), false);
     let there = frame(0x2A, 0x2B);
     let mut forward = |frames: &[Vec<u8>]| {
         let mut rx = Card::queue(&pool, frames);
-        let source = Source { port: 0, stats: &bench.stats, now: 0 };
+        let source = from(0, &bench.stats);
         bench.path.forward_burst(rx.rx_burst(BURST), &source);
         let (kept, copied) = &*keeper.0.lock().unwrap();
         (kept.len(), *copied, stats.snapshot())

@@ -1,6 +1,7 @@
 //! VLANs on the data path, against rules written down without any cleverness.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use ethdev::DropReason;
 use packet::headers::EtherType;
@@ -8,6 +9,7 @@ use proptest::prelude::*;
 
 use super::tests::{BROADCAST, Bench, station};
 use super::*;
+use crate::vlan::policy::Policy;
 use crate::vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode};
 
 /// A frame's tags, outermost first, and its number.
@@ -44,7 +46,7 @@ impl Bench {
         let mut bench = Self::new(ports.len());
         for (port, vlan) in (0..).zip(ports) {
             assert_eq!(vlan.check(), Ok(()));
-            bench.path.set_vlan(port, Some(Arc::new(Policy::from(vlan))));
+            bench.bridge().set_vlan(port, Some(Arc::new(Policy::from(vlan))));
         }
         bench
     }
@@ -185,7 +187,7 @@ fn frames_of_other_vlans_are_drops_with_a_reason() {
         assert_eq!(bench.dropped(DropReason::WrongVlan), count);
     }
     // A static entry in a VLAN that its port does not carry.
-    let fdb = Arc::clone(&bench.path.bridge.fdb);
+    let fdb = Arc::clone(&bench.bridge().fdb);
     assert!(fdb.write().add_static(crate::fdb::Key::from_bits(5, station(9)), 1));
     bench.send(0, &[frame(station(9), station(1), &(Vec::new(), 0))]);
     assert_eq!(bench.dropped(DropReason::WrongVlan), 5);
