@@ -175,6 +175,7 @@ impl Port {
             workers: self.workers.clone(),
             disabled: !self.enabled,
             vlan: self.vlan.clone(),
+            ..PortOptions::default()
         }
     }
 }

@@ -11,7 +11,7 @@ use eal::signals::Signals;
 use packet::MacAddr;
 use serde::Serialize;
 use serde_json::{Value, json};
-use switch::PortReport;
+use switch::{DEFAULT_BRIDGE, PortReport};
 
 use crate::config::{self, Source};
 use crate::control::protocol::{
@@ -119,7 +119,8 @@ impl Control {
     fn fdb_del(&mut self, mac: &str, vlan: u16) -> Result<Value, String> {
         let address = address(mac, vlan)?;
         if self.daemon.state().port_of(address).is_none() {
-            self.daemon.switch().fdb_delete(address.mac, vlan).map_err(text)?;
+            let switch = self.daemon.switch();
+            switch.fdb_delete(DEFAULT_BRIDGE, address.mac, vlan).map_err(text)?;
             return Ok(json!({}));
         }
         self.edit(|state| {

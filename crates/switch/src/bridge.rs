@@ -89,12 +89,16 @@ impl BridgeId {
 pub(crate) enum BridgeChange {
     /// It is there from now on.
     Open(Bridge),
+    /// It has these settings.
+    Set { fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16 },
     /// A port belongs to it, with these VLAN settings; `None`: a trunk of all VLANs.
     Join(u16, Option<Arc<Policy>>),
     /// A port that belongs to it has these VLAN settings.
     SetVlan(u16, Option<Arc<Policy>>),
     /// A port does not belong to it any more.
     Leave(u16),
+    /// It is not there any more.
+    Close,
 }
 
 /// One worker's view of a bridge.

@@ -10,6 +10,12 @@ use crate::vlan::PortVlan;
 /// The most ports that a switch can have.
 pub const MAX_PORTS: usize = 1024;
 
+/// The most bridges that a switch can have.
+pub const MAX_BRIDGES: usize = 256;
+
+/// The name of the bridge that is always there, and that ports belong to which say nothing else.
+pub const DEFAULT_BRIDGE: &str = "default";
+
 /// The most workers that a switch can have.
 pub const MAX_WORKERS: usize = 128;
 
@@ -20,7 +26,8 @@ pub const MAX_FDB_LIMIT: usize = 1 << 24;
 /// for that long: some ten microseconds.
 pub const MAX_TX_RETRIES: u32 = 256;
 
-/// Settings of a switch; they hold from its start to its end.
+/// Settings of a switch; they hold from its start to its end, apart from those of its default
+/// bridge ([`bridge`](Self::bridge)).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SwitchConfig {
     /// Cores to run on, one worker each. Where there are none, [`workers`](Self::workers)
@@ -71,17 +78,15 @@ impl SwitchConfig {
     /// # Errors
     /// One that is out of range.
     pub fn check(&self) -> Result<(), Error> {
-        let range = |setting, value: usize, range: std::ops::RangeInclusive<usize>| {
-            if range.contains(&value) {
-                return Ok(());
-            }
-            let expected = format!("{} to {}", range.start(), range.end());
-            Err(Error::Config { setting, value: value.to_string(), expected })
-        };
         range("number of workers", self.worker_count(), 1..=MAX_WORKERS)?;
-        range("forwarding database limit", self.fdb_limit, 1..=MAX_FDB_LIMIT)?;
-        range("addresses learnt per burst", self.learn_per_burst, 0..=packet::BURST)?;
-        ageing_seconds(self.ageing).map(drop)
+        self.bridge().check()
+    }
+
+    /// The settings of the default bridge.
+    #[must_use]
+    pub const fn bridge(&self) -> BridgeOptions {
+        let Self { fdb_limit, ageing, learn_per_burst, group_fwd_mask, .. } = *self;
+        BridgeOptions { fdb_limit, ageing, learn_per_burst, group_fwd_mask }
     }
 
     /// Number of workers.
@@ -91,9 +96,54 @@ impl SwitchConfig {
     }
 }
 
+/// Settings of a bridge; those of [`SwitchConfig`] say what each is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeOptions {
+    /// The most entries of its forwarding database.
+    pub fdb_limit: usize,
+    /// How long after its last frame an address is forgotten; zero: never.
+    pub ageing: Duration,
+    /// The most addresses that one burst may add to the forwarding database or move in it.
+    pub learn_per_burst: usize,
+    /// Reserved group addresses that are forwarded all the same, as bits.
+    pub group_fwd_mask: u16,
+}
+
+impl Default for BridgeOptions {
+    fn default() -> Self {
+        SwitchConfig::default().bridge()
+    }
+}
+
+impl BridgeOptions {
+    /// Checks all settings.
+    ///
+    /// # Errors
+    /// One that is out of range.
+    pub fn check(&self) -> Result<(), Error> {
+        range("forwarding database limit", self.fdb_limit, 1..=MAX_FDB_LIMIT)?;
+        range("addresses learnt per burst", self.learn_per_burst, 0..=packet::BURST)?;
+        ageing_seconds(self.ageing).map(drop)
+    }
+}
+
+fn range(
+    setting: &'static str,
+    value: usize,
+    range: std::ops::RangeInclusive<usize>,
+) -> Result<(), Error> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let expected = format!("{} to {}", range.start(), range.end());
+    Err(Error::Config { setting, value: value.to_string(), expected })
+}
+
 /// Settings of one port.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortOptions {
+    /// The bridge that it belongs to; `None`: the [default](DEFAULT_BRIDGE) one.
+    pub bridge: Option<String>,
     /// The MTU to set; `None` keeps the device's own.
     pub mtu: Option<u16>,
     /// How often to try again when a destination has no room for any frame of a burst, before
@@ -120,6 +170,12 @@ pub(crate) fn ageing_seconds(ageing: Duration) -> Result<u32, Error> {
 }
 
 impl PortOptions {
+    /// The name of the bridge that the port belongs to.
+    #[must_use]
+    pub fn bridge_name(&self) -> &str {
+        self.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE)
+    }
+
     /// Checks them for port `name` of a switch with so many workers.
     ///
     /// # Errors

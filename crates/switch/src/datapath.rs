@@ -51,6 +51,12 @@ impl Datapath {
         let Some(place) = self.bridges.get_mut(index) else { return };
         match (change, place) {
             (BridgeChange::Open(bridge), place) => *place = Some(bridge),
+            (BridgeChange::Close, place) => *place = None,
+            (BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask }, Some(bridge)) => {
+                bridge.fdb = fdb;
+                bridge.learn_per_burst = learn_per_burst;
+                bridge.group_fwd_mask = group_fwd_mask;
+            }
             (BridgeChange::Join(port, policy), Some(bridge)) => bridge.join(port, policy),
             (BridgeChange::SetVlan(port, policy), Some(bridge)) => bridge.set_vlan(port, policy),
             (BridgeChange::Leave(port), Some(bridge)) => bridge.leave(port),

@@ -42,6 +42,48 @@ pub enum Error {
         /// The ports that there are.
         known: Vec<String>,
     },
+    /// A bridge with this name exists.
+    #[error("bridge '{name}' exists already: choose another name or remove it first")]
+    DuplicateBridge {
+        /// The name.
+        name: String,
+    },
+    /// There is no bridge with this name.
+    #[error("there is no bridge '{name}'; there are: {}", .known.join(", "))]
+    UnknownBridge {
+        /// The name.
+        name: String,
+        /// The bridges that there are.
+        known: Vec<String>,
+    },
+    /// A bridge's name is empty, too long, or has unusual characters.
+    #[error(
+        "bridge name '{name}': expected 1 to 32 letters, digits, '-', '_' and '.', \
+         beginning with a letter or digit"
+    )]
+    BridgeName {
+        /// The name given.
+        name: String,
+    },
+    /// The switch has as many bridges as it can have.
+    #[error("bridge '{name}': the switch has {max} bridges already, which is the most it can have")]
+    TooManyBridges {
+        /// The name of the bridge that was to be added.
+        name: String,
+        /// The limit.
+        max: usize,
+    },
+    /// A bridge still has ports.
+    #[error("bridge '{name}' has ports: {}; remove them first, or move them", .ports.join(", "))]
+    BridgeInUse {
+        /// The name.
+        name: String,
+        /// Its ports.
+        ports: Vec<String>,
+    },
+    /// The default bridge cannot be removed.
+    #[error("bridge 'default' is always there: it cannot be removed")]
+    DefaultBridge,
     /// A port's name is empty, too long, or has unusual characters.
     #[error(
         "port name '{name}': expected 1 to 32 letters, digits, '-', '_' and '.', \

@@ -56,6 +56,23 @@ impl Ager {
     }
 }
 
+/// Does so for all forwarding databases.
+#[derive(Debug, Default)]
+pub(crate) struct Agers(Vec<Ager>);
+
+impl Agers {
+    /// It is `elapsed` since the start, and `fdbs` are all that there are by now.
+    pub(crate) fn tick(&mut self, fdbs: Vec<Arc<Fdb>>, elapsed: Duration) {
+        self.0.retain(|ager| fdbs.iter().any(|fdb| Arc::ptr_eq(fdb, &ager.fdb)));
+        for fdb in fdbs {
+            if !self.0.iter().any(|ager| Arc::ptr_eq(&fdb, &ager.fdb)) {
+                self.0.push(Ager::new(fdb));
+            }
+        }
+        self.0.iter_mut().for_each(|ager| ager.tick(elapsed));
+    }
+}
+
 /// What the thread is woken up for.
 enum Note {
     Link(Arc<LinkNotice>),

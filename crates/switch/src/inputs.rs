@@ -37,7 +37,7 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    /// Queue `queue` of a port that belongs to the default bridge.
+    /// Queue `queue` of a port; whoever hands it to a worker says of which bridge.
     pub(crate) fn new(port: u16, queue: usize, rx: RxQueue) -> Self {
         let stats = Arc::clone(rx.stats());
         Self { bridge: BridgeId::DEFAULT, port, queue, rx, stats, empty: 0 }

@@ -15,9 +15,10 @@
 //! ```
 //!
 //! - `bridge`: what a bridge decides about a burst of frames
+//! - `bridges`: the bridges as control threads see them
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
-//! - [`fdb`]: the forwarding database, shared by all workers
+//! - [`fdb`]: a bridge's forwarding database, shared by all workers
 //! - [`report`]: what the switch tells about itself
 //! - `share`: a worker's share of a port's transmit queues
 //! - `stage`: what kinds of bridges do beside learning and looking up
@@ -39,6 +40,7 @@
 #[doc(hidden)]
 pub mod bench;
 mod bridge;
+mod bridges;
 pub mod config;
 mod datapath;
 pub mod error;
@@ -58,10 +60,11 @@ pub mod vlan;
 mod worker;
 
 pub use config::{
-    MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES, MAX_WORKERS, PortOptions, SwitchConfig,
+    BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,
+    MAX_WORKERS, PortOptions, SwitchConfig,
 };
 pub use error::Error;
 pub use ports::is_port_name;
-pub use report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
+pub use report::{BridgeReport, FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
 pub use switch::Switch;
 pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};

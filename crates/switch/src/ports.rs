@@ -9,6 +9,7 @@ use eal::clock;
 use ethdev::{Port, RxQueue, SharedTxQueue, TxQueue};
 
 use crate::bridge::{BridgeChange, BridgeId};
+use crate::bridges::tell;
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
 use crate::inputs::Input;
@@ -45,17 +46,39 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Port `number`, whose queues are with nobody yet.
-    pub(crate) fn new(number: u16, port: Port, own_mtu: u16, options: &PortOptions) -> Self {
+    /// Port `number` of a bridge, whose queues are with nobody yet.
+    pub(crate) fn new(
+        number: u16,
+        bridge: BridgeId,
+        port: Port,
+        own_mtu: u16,
+        options: &PortOptions,
+    ) -> Self {
         let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
         let (parked, rx_workers, options) = (Parked::default(), Vec::new(), options.clone());
-        let (bridge, link_changes) = (BridgeId::DEFAULT, 0);
+        let link_changes = 0;
         Self { number, bridge, parked, port, mtu, own_mtu, options, rx_workers, link_changes }
     }
 
     /// The number that the data path knows the port by.
     pub(crate) const fn number(&self) -> u16 {
         self.number
+    }
+
+    /// The bridge that it belongs to.
+    pub(crate) const fn bridge(&self) -> BridgeId {
+        self.bridge
+    }
+
+    /// The name of that.
+    pub(crate) fn bridge_name(&self) -> &str {
+        self.options.bridge_name()
+    }
+
+    /// Has it belong to another bridge, once it has [left](Self::leave) the one so far.
+    pub(crate) fn set_bridge(&mut self, bridge: BridgeId, setting: Option<&str>) {
+        self.bridge = bridge;
+        self.options.bridge = setting.map(str::to_owned);
     }
 
     /// Sets the MTU; `None` is the device's own.
@@ -91,6 +114,7 @@ impl Entry {
             name: name.to_owned(),
             device: self.port.device().to_owned(),
             driver: control.info().driver,
+            bridge: self.bridge_name().to_owned(),
             link: control.link(),
             mac: control.mac(),
             mtu: control.mtu(),
@@ -172,9 +196,7 @@ impl Entry {
     }
 
     fn change_bridge(&self, change: &BridgeChange, workers: &[Mailbox]) {
-        for worker in workers {
-            worker.ask(|done| Message::Bridge(self.bridge, Box::new(change.clone()), done));
-        }
+        tell(workers, self.bridge, change);
     }
 
     /// Tells the workers how often to try again although the port takes nothing.
@@ -290,9 +312,14 @@ impl Ports {
         self.0.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// Whether any port has VLAN settings, so that the workers look at tags.
-    pub(crate) fn have_vlans(&self) -> bool {
-        self.0.values().any(|entry| !entry.options.vlan.is_default())
+    /// The ports of a bridge.
+    pub(crate) fn of_bridge(&self, bridge: BridgeId) -> impl Iterator<Item = (&str, &Entry)> {
+        self.iter().filter(move |(_, entry)| entry.bridge == bridge)
+    }
+
+    /// Whether any port of a bridge has VLAN settings, so that the workers look at tags.
+    pub(crate) fn have_vlans(&self, bridge: BridgeId) -> bool {
+        self.of_bridge(bridge).any(|(_, entry)| !entry.options.vlan.is_default())
     }
 
     /// Whether the link of port `number` is down, or was down since this was asked last.
@@ -301,9 +328,14 @@ impl Ports {
         entries.find(|entry| entry.number == number).is_some_and(Entry::was_down)
     }
 
+    /// Port `number`, with its name.
+    pub(crate) fn numbered(&self, number: u16) -> Option<(&str, &Entry)> {
+        self.iter().find(|(_, entry)| entry.number == number)
+    }
+
     /// The name of port `number`.
     pub(crate) fn name_of(&self, number: u16) -> Option<&str> {
-        self.iter().find(|(_, entry)| entry.number == number).map(|(name, _)| name)
+        self.numbered(number).map(|(name, _)| name)
     }
 
     /// The receive queues that a worker polls: port name and queue number.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use ethdev::{Link, PortStats};
 use packet::MacAddr;
 
+use crate::config::BridgeOptions;
 use crate::vlan::PortVlan;
 
 /// A port at one moment.
@@ -16,6 +17,8 @@ pub struct PortReport {
     pub device: String,
     /// The driver's name.
     pub driver: &'static str,
+    /// The bridge that it belongs to.
+    pub bridge: String,
     /// The state of its link.
     pub link: Link,
     /// Its own MAC address.
@@ -40,9 +43,24 @@ pub struct PortReport {
     pub fdb_entries: usize,
 }
 
-/// An entry of the forwarding database at one moment.
+/// A bridge at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeReport {
+    /// Its name.
+    pub name: String,
+    /// Its settings.
+    pub options: BridgeOptions,
+    /// The names of its ports.
+    pub ports: Vec<String>,
+    /// Its forwarding database.
+    pub fdb: FdbReport,
+}
+
+/// An entry of a forwarding database at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FdbEntry {
+    /// The bridge whose database it is.
+    pub bridge: String,
     /// The address.
     pub mac: MacAddr,
     /// The VLAN id; 0 for untagged.
@@ -55,7 +73,7 @@ pub struct FdbEntry {
     pub is_static: bool,
 }
 
-/// The forwarding database's size and counters since the start.
+/// A forwarding database's size and counters since its bridge is there.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FdbReport {
     /// Entries now, static ones included.

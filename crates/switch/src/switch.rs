@@ -8,20 +8,22 @@ use std::time::{Duration, Instant};
 use drivers::Drivers;
 use eal::time::Time;
 use eal::{Workers, clock};
+use packet::Pool;
 use packet::pool::DATA_ROOM;
-use packet::{MacAddr, Pool};
 
-use crate::bridge::{Bridge, BridgeChange, BridgeId};
-use crate::config::{MAX_PORTS, PortOptions, SwitchConfig, ageing_seconds};
+use crate::bridge::BridgeChange;
+use crate::bridges::Bridges;
+use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::datapath::Datapath;
 use crate::error::Error;
-use crate::fdb::{Fdb, Key};
-use crate::housekeeper::{Ager, Housekeeper, Notes, Task, notes};
+use crate::fdb::Fdb;
+use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
 use crate::ports::{Entry, Ports};
-use crate::report::{FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
-use crate::vlan::MAX_VLAN;
+use crate::report::{PortReport, ShutdownReport, WorkerReport};
 use crate::worker::{Idle, Mailbox, Message, Worker};
 
+mod bridges;
+mod fdb;
 mod live;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
@@ -43,7 +45,6 @@ pub struct Switch {
     // the ports.
     housekeeper: Option<Housekeeper>,
     control: Arc<Mutex<Control>>,
-    fdb: Arc<Fdb>,
     started: Instant,
     time: Time,
     drivers: Drivers,
@@ -58,7 +59,7 @@ struct Control {
     cores: Vec<Option<usize>>,
     started_cycles: u64,
     ports: Ports,
-    fdb: Arc<Fdb>,
+    bridges: Bridges,
     notes: Notes,
 }
 
@@ -77,27 +78,25 @@ impl Switch {
     /// As [`start`](Self::start).
     pub fn start_with(config: &SwitchConfig, time: Time) -> Result<Self, Error> {
         config.check()?;
-        let ageing = ageing_seconds(config.ageing)?;
-        let fdb = Arc::new(Fdb::new(config.fdb_limit, MAX_PORTS, ageing));
         let (notes, inbox) = notes();
-        let control = Control::start(config, &fdb, notes.clone())?;
+        let control = Control::start(config, notes.clone())?;
         let control = Arc::new(Mutex::new(control));
-        let mut ager = Ager::new(Arc::clone(&fdb));
+        let mut agers = Agers::default();
         let ports = Arc::downgrade(&control);
         let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| {
-            if let Task::Second(elapsed) = task {
-                ager.tick(elapsed);
-            }
             let Some(control) = ports.upgrade() else { return };
             match task {
-                Task::Second(_) => lock(&control).ports.update_mtus(),
+                Task::Second(elapsed) => {
+                    let fdbs = lock(&control).look_around();
+                    // Without the lock, since it may take a while.
+                    agers.tick(fdbs, elapsed);
+                }
                 Task::Link(number) => lock(&control).look_at_link(number),
             }
         })?;
         Ok(Self {
             housekeeper: Some(housekeeper),
             control,
-            fdb,
             started: time.now(),
             drivers: Drivers::new().with_sockets(config.sockets).with_time(time.clone()),
             time,
@@ -123,8 +122,8 @@ impl Switch {
     /// Adds a port that is open already. When this returns, its queues are polled.
     ///
     /// # Errors
-    /// The name is taken or unusual, there are too many ports, the MTU cannot be set, a worker
-    /// does not exist, or all have ended. The port is then closed.
+    /// The name is taken or unusual, there are too many ports, the MTU cannot be set, the bridge or a
+    /// worker does not exist, or all have ended. The port is then closed.
     pub fn add_port(&self, port: OpenPort, options: &PortOptions) -> Result<(), Error> {
         self.control().add_port(port, options)
     }
@@ -152,91 +151,6 @@ impl Switch {
     pub fn port(&self, name: &str) -> Result<PortReport, Error> {
         let control = self.control();
         Ok(control.report(name, control.ports.get(name)?))
-    }
-
-    /// The forwarding database, sorted by VLAN and address. Does not disturb the workers.
-    #[must_use]
-    pub fn fdb(&self) -> Vec<FdbEntry> {
-        let mut entries = self.fdb.list();
-        entries.sort_unstable_by_key(|entry| (entry.vlan, entry.mac));
-        let control = self.control();
-        let named = |entry: crate::fdb::Entry| {
-            // The port may have been removed since.
-            let port = control.ports.name_of(entry.port)?.to_owned();
-            let crate::fdb::Entry { vlan, mac, age, is_static, .. } = entry;
-            Some(FdbEntry { mac, vlan, port, age, is_static })
-        };
-        entries.into_iter().filter_map(named).collect()
-    }
-
-    /// The forwarding database's size and counters.
-    #[must_use]
-    pub fn fdb_report(&self) -> FdbReport {
-        self.fdb.report()
-    }
-
-    /// Forgets all addresses that were learnt, on one port only if one is given; returns how
-    /// many. Static entries stay.
-    ///
-    /// # Errors
-    /// There is no such port.
-    pub fn fdb_flush(&self, port: Option<&str>) -> Result<usize, Error> {
-        let control = self.control();
-        let number = port.map(|name| control.ports.get(name)).transpose()?.map(Entry::number);
-        Ok(self.fdb.write().flush(number))
-    }
-
-    /// Sets a static entry: `mac` is behind `port`, whatever frames say, until it is deleted or
-    /// the port is removed. Returns the port that the entry was behind before, if it was a static
-    /// one of another port.
-    ///
-    /// # Errors
-    /// There is no such port or VLAN, the address is a group's or zero, or there is no room.
-    pub fn fdb_add_static(
-        &self,
-        mac: MacAddr,
-        vlan: u16,
-        port: &str,
-    ) -> Result<Option<String>, Error> {
-        if mac.is_multicast() || mac == MacAddr::default() {
-            return Err(Error::NotUnicast { mac });
-        }
-        let key = checked_key(mac, vlan)?;
-        // The lock is held until the entry is there, so that the port is not removed before.
-        let control = self.control();
-        let number = control.ports.get(port)?.number();
-        let mut writer = self.fdb.write();
-        let before = self.fdb.find(key, self.fdb.hash(key));
-        let before = before.filter(|value| value.is_static() && value.port() != number);
-        if writer.add_static(key, number) {
-            let name = before.and_then(|before| control.ports.name_of(before.port()));
-            return Ok(name.map(str::to_owned));
-        }
-        drop(writer);
-        Err(Error::FdbFull { mac, limit: self.fdb.report().limit })
-    }
-
-    /// Deletes an entry, static or learnt.
-    ///
-    /// # Errors
-    /// There is no such entry.
-    pub fn fdb_delete(&self, mac: MacAddr, vlan: u16) -> Result<(), Error> {
-        let key = checked_key(mac, vlan)?;
-        if self.fdb.write().remove(key) { Ok(()) } else { Err(Error::UnknownEntry { mac, vlan }) }
-    }
-
-    /// Deletes a static entry of `port`; returns whether there was one.
-    ///
-    /// # Errors
-    /// There is no such port or VLAN.
-    pub fn fdb_remove_static(&self, mac: MacAddr, vlan: u16, port: &str) -> Result<bool, Error> {
-        let key = checked_key(mac, vlan)?;
-        let control = self.control();
-        let number = control.ports.get(port)?.number();
-        let mut writer = self.fdb.write();
-        let found = self.fdb.find(key, self.fdb.hash(key));
-        let is_its = found.is_some_and(|value| value.is_static() && value.port() == number);
-        Ok(is_its && writer.remove(key))
     }
 
     /// All workers.
@@ -270,7 +184,7 @@ impl Drop for Switch {
 }
 
 impl Control {
-    fn start(config: &SwitchConfig, fdb: &Arc<Fdb>, notes: Notes) -> Result<Self, Error> {
+    fn start(config: &SwitchConfig, notes: Notes) -> Result<Self, Error> {
         let system = |action| move |source| Error::System { action, source };
         // Calibrates the clock, before anybody is in a hurry.
         let idle = Idle { busy_poll: config.busy_poll, after: clock::cycles(config.idle_after) };
@@ -280,7 +194,7 @@ impl Control {
             cores: Vec::new(),
             started_cycles: clock::now(),
             ports: Ports::default(),
-            fdb: Arc::clone(fdb),
+            bridges: Bridges::new(&config.bridge())?,
             notes,
         };
         let workers = Workers::new().map_err(system("start workers"))?;
@@ -290,10 +204,10 @@ impl Control {
         let workers = control.workers.insert(workers);
         for index in 0..config.worker_count() {
             let core = config.cores.get(index).copied();
-            let bridge =
-                Bridge::new(Arc::clone(fdb), config.learn_per_burst, config.group_fwd_mask);
             let mut path = Datapath::new(spare.cache());
-            path.change_bridge(BridgeId::DEFAULT, BridgeChange::Open(bridge));
+            for (_, bridge) in control.bridges.iter() {
+                path.change_bridge(bridge.id(), BridgeChange::Open(bridge.view()));
+            }
             let (worker, mailbox) =
                 Worker::new(path, idle).map_err(system("create a worker's descriptors"))?;
             // First the mailbox: if this worker does not start, those before it get stopped.
@@ -310,6 +224,7 @@ impl Control {
 
     fn check_new_port(&self, name: &str, options: &PortOptions) -> Result<(), Error> {
         self.ports.check_new(name)?;
+        self.bridges.get(options.bridge_name())?;
         options.check(name, self.mailboxes.len())
     }
 
@@ -317,6 +232,7 @@ impl Control {
         let OpenPort { mut port, rx, tx } = open;
         let name = port.name().to_owned();
         self.check_new_port(&name, options)?;
+        let bridge = self.bridges.get(options.bridge_name())?.id();
         let own_mtu = port.control().mtu();
         if let Some(mtu) = options.mtu {
             let set = port.control_mut().set_mtu(mtu);
@@ -328,26 +244,27 @@ impl Control {
             .free_number()
             .ok_or_else(|| Error::TooManyPorts { name: name.clone(), max: MAX_PORTS })?;
         tracing::info!(port = name, device = port.device(), "port added");
-        let mut entry = Entry::new(number, port, own_mtu, options);
+        let mut entry = Entry::new(number, bridge, port, own_mtu, options);
         entry.put(rx, tx, self.mailboxes.len());
         // First it joins its bridge, then the workers get the way to the port, then the way from it,
         // so that an answer to its first frame finds it.
-        let had_vlans = self.ports.have_vlans();
+        let had_vlans = self.ports.have_vlans(bridge);
         entry.join(&self.mailboxes);
         entry.attach(&self.mailboxes);
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
         self.ports.insert(name, entry);
-        self.forget_other_vlans(had_vlans);
-        Ok(())
+        self.forget_other_vlans(options.bridge_name(), had_vlans)
     }
 
-    /// Forgets what was learnt if the switch has begun to look at tags, or ceased to: addresses are
+    /// Forgets what was learnt if a bridge has begun to look at tags, or ceased to: addresses are
     /// in other VLANs now. No worker learns in the old way any more, since all have answered.
-    fn forget_other_vlans(&self, had_vlans: bool) {
-        if self.ports.have_vlans() != had_vlans {
-            self.fdb.write().flush(None);
+    fn forget_other_vlans(&self, bridge: &str, had_vlans: bool) -> Result<(), Error> {
+        let bridge = self.bridges.get(bridge)?;
+        if self.ports.have_vlans(bridge.id()) != had_vlans {
+            bridge.fdb().write().flush(None);
         }
+        Ok(())
     }
 
     /// Chooses a worker for each of the `count` receive queues of port `name`: those that are
@@ -382,28 +299,46 @@ impl Control {
         for mailbox in &self.mailboxes {
             mailbox.ask(Message::Answer);
         }
-        let removed = self.fdb.write().flush(Some(number));
-        tracing::debug!(port = self.ports.name_of(number), removed, "forgot addresses: link down");
+        let Some((name, entry)) = self.ports.numbered(number) else { return };
+        if let Ok(fdb) = self.fdb_of(entry) {
+            let removed = fdb.write().flush(Some(number));
+            tracing::debug!(port = name, removed, "forgot addresses: link down");
+        }
+    }
+
+    /// Looks at what changes by itself; returns all forwarding databases.
+    fn look_around(&self) -> Vec<Arc<Fdb>> {
+        self.ports.update_mtus();
+        self.bridges.fdbs().cloned().collect()
     }
 
     fn remove_port(&mut self, name: &str) -> Result<PortReport, Error> {
-        let entry = self.ports.get_mut(name)?;
-        entry.unpoll(&self.mailboxes);
-        // Nobody learns its addresses any more.
-        self.fdb.write().remove_port(entry.number());
-        entry.detach(&self.mailboxes);
+        let bridge = self.ports.get(name)?.bridge_name().to_owned();
+        let had_vlans = self.leave(name)?;
+        self.ports.get_mut(name)?.detach(&self.mailboxes);
         let report = self.report(name, self.ports.get(name)?);
-        let had_vlans = self.ports.have_vlans();
-        self.ports.get(name)?.leave(&self.mailboxes);
         self.ports.remove(name);
-        self.forget_other_vlans(had_vlans);
+        self.forget_other_vlans(&bridge, had_vlans)?;
         tracing::info!(port = name, "port removed");
         Ok(report)
     }
 
+    /// Has a port belong to no bridge: nothing comes in from it any more, and all its addresses are
+    /// forgotten. Returns whether the bridge has looked at tags so far.
+    fn leave(&mut self, name: &str) -> Result<bool, Error> {
+        let entry = self.ports.get_mut(name)?;
+        entry.unpoll(&self.mailboxes);
+        let entry = self.ports.get(name)?;
+        // Nobody learns its addresses any more.
+        self.fdb_of(entry)?.write().remove_port(entry.number());
+        let had_vlans = self.ports.have_vlans(entry.bridge());
+        entry.leave(&self.mailboxes);
+        Ok(had_vlans)
+    }
+
     fn report(&self, name: &str, entry: &Entry) -> PortReport {
-        let fdb_entries = self.fdb.write().learned_on(entry.number());
-        entry.report(name, fdb_entries)
+        let learned = |fdb: &Arc<Fdb>| fdb.write().learned_on(entry.number());
+        entry.report(name, self.fdb_of(entry).map_or(0, learned))
     }
 
     fn worker_reports(&self) -> Vec<WorkerReport> {
@@ -451,8 +386,4 @@ impl Drop for Control {
 
 fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn checked_key(mac: MacAddr, vlan: u16) -> Result<Key, Error> {
-    if vlan > MAX_VLAN { Err(Error::Vlan { vlan }) } else { Ok(Key::new(vlan, mac)) }
 }

@@ -12,7 +12,7 @@ use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
 use eal::time::Time;
 use ethdev::DropReason;
 use packet::MacAddr;
-use switch::{Error, PortOptions, Switch, SwitchConfig};
+use switch::{DEFAULT_BRIDGE, Error, PortOptions, Switch, SwitchConfig};
 
 fn start(workers: usize) -> Switch {
     Switch::start(&SwitchConfig { workers, ..SwitchConfig::default() }).unwrap()
@@ -324,9 +324,12 @@ fn static_entries_are_set_listed_and_deleted() {
     assert_eq!(fdb.len(), 1);
     assert_eq!((fdb[0].mac, fdb[0].port.as_str(), fdb[0].is_static), (mac(1), "b", true));
     assert_eq!(switch.fdb_report().statics, 1);
-    switch.fdb_delete(mac(1), 0).unwrap();
+    switch.fdb_delete(DEFAULT_BRIDGE, mac(1), 0).unwrap();
     for (error, part) in [
-        (switch.fdb_delete(mac(1), 0), "there is no entry for 52:54:00:00:00:01 in VLAN 0"),
+        (
+            switch.fdb_delete(DEFAULT_BRIDGE, mac(1), 0),
+            "there is no entry for 52:54:00:00:00:01 in VLAN 0",
+        ),
         (switch.fdb_add_static(BROADCAST, 0, "a").map(drop), "is not the address of one station"),
         (switch.fdb_add_static(mac(1), 4095, "a").map(drop), "VLAN 4095: expected 0 to 4094"),
         (

@@ -1,6 +1,6 @@
 //! The forwarding database: behind which port a MAC address is.
 //!
-//! One database serves all workers. Lookups take no lock and touch at most two cache lines; so
+//! One database serves all workers, and one bridge. Lookups take no lock and touch at most two cache lines; so
 //! does noting that an address was seen again. All that changes which address is where (learning,
 //! moving, expiring, evicting, an operator's entries) goes through one lock, for which a worker
 //! never waits: where it is taken, the worker learns from a later frame.
@@ -11,8 +11,10 @@
 //!
 //! - `table`: the hash table
 //! - `lists`: the entries of each port, oldest first
+//! - `resize`: a database of another size in the place of one
 
 mod lists;
+mod resize;
 mod table;
 
 use std::collections::BTreeSet;

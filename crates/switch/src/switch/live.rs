@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Control, Switch};
-use crate::config::{PortOptions, ageing_seconds};
+use crate::config::{BridgeOptions, DEFAULT_BRIDGE, PortOptions};
 use crate::error::Error;
 use crate::vlan::PortVlan;
 
@@ -18,43 +18,64 @@ impl Switch {
     }
 
     /// Gives a port other settings than those that it was added with. Other ports are not touched,
-    /// and the port itself loses no frame unless it is [disabled](PortOptions::disabled).
+    /// and the port itself loses no frame unless it is [disabled](PortOptions::disabled). One that
+    /// changes its bridge takes no address along, not even static ones.
     ///
     /// # Errors
-    /// There is no such port or worker, its device refuses the MTU, or all workers have ended.
+    /// There is no such port, worker or bridge, its device refuses the MTU, or all workers have ended.
     /// Nothing is changed then.
     pub fn set_port(&self, name: &str, options: &PortOptions) -> Result<(), Error> {
         self.control().set_port(name, options)
     }
 
-    /// Changes after which time without frames an address is forgotten; zero: never. Addresses
-    /// that are known count from their last frame.
+    /// Changes after which time without frames an address of the default bridge is forgotten; zero:
+    /// never. Addresses that are known count from their last frame.
     ///
     /// # Errors
     /// A time that [`SwitchConfig::ageing`](crate::SwitchConfig::ageing) cannot be.
     pub fn set_ageing(&self, ageing: Duration) -> Result<(), Error> {
-        self.fdb.set_ageing(ageing_seconds(ageing)?);
-        Ok(())
+        let mut control = self.control();
+        let options = control.bridges.get(DEFAULT_BRIDGE)?.options().clone();
+        control.set_bridge(DEFAULT_BRIDGE, &BridgeOptions { ageing, ..options })
     }
 }
 
 impl Control {
     /// Gives a port another part in VLANs. What was learnt on it is forgotten.
     pub(super) fn set_vlan(&mut self, name: &str, vlan: &PortVlan) -> Result<(), Error> {
-        let had_vlans = self.ports.have_vlans();
+        let had_vlans = self.ports.have_vlans(self.ports.get(name)?.bridge());
         let entry = self.ports.get_mut(name)?;
         if entry.options().vlan == *vlan {
             return Ok(());
         }
         entry.set_options(&PortOptions { vlan: vlan.clone(), ..entry.options().clone() });
         entry.update_vlan(&self.mailboxes);
-        self.fdb.write().flush(Some(entry.number()));
-        self.forget_other_vlans(had_vlans);
-        Ok(())
+        let entry = self.ports.get(name)?;
+        self.fdb_of(entry)?.write().flush(Some(entry.number()));
+        self.forget_other_vlans(entry.bridge_name(), had_vlans)
+    }
+
+    /// Has a port belong to another bridge. All its addresses are forgotten, static ones too.
+    fn move_port(&mut self, name: &str, setting: Option<&str>) -> Result<(), Error> {
+        let to = setting.unwrap_or(DEFAULT_BRIDGE);
+        let bridge = self.bridges.get(to)?.id();
+        let from = self.ports.get(name)?.bridge_name().to_owned();
+        if from == to {
+            return Ok(());
+        }
+        let had_vlans = self.leave(name)?;
+        let has_vlans = self.ports.have_vlans(bridge);
+        let entry = self.ports.get_mut(name)?;
+        entry.set_bridge(bridge, setting);
+        entry.join(&self.mailboxes);
+        entry.poll(entry.places(), &self.mailboxes);
+        self.forget_other_vlans(&from, had_vlans)?;
+        self.forget_other_vlans(to, has_vlans)
     }
 
     fn set_port(&mut self, name: &str, options: &PortOptions) -> Result<(), Error> {
         options.check(name, self.mailboxes.len())?;
+        self.bridges.get(options.bridge_name())?;
         let entry = self.ports.get(name)?;
         let before = entry.options().clone();
         let places = match before.workers == options.workers {
@@ -66,7 +87,8 @@ impl Control {
         }
         // Nothing fails from here on.
         let entry = self.ports.get_mut(name)?;
-        entry.set_options(&PortOptions { vlan: before.vlan.clone(), ..options.clone() });
+        let (bridge, vlan) = (before.bridge.clone(), before.vlan.clone());
+        entry.set_options(&PortOptions { bridge, vlan, ..options.clone() });
         if before.tx_retries != options.tx_retries {
             entry.update_retries(&self.mailboxes);
         }
@@ -80,10 +102,10 @@ impl Control {
             entry.poll(places, &self.mailboxes);
         }
         self.set_vlan(name, &options.vlan)?;
+        self.move_port(name, options.bridge.as_deref())?;
         if options.disabled {
             let entry = self.ports.get(name)?;
-            let number = entry.number();
-            self.fdb.write().flush(Some(number));
+            self.fdb_of(entry)?.write().flush(Some(entry.number()));
         }
         Ok(())
     }

@@ -1,0 +1,148 @@
+//! The switch's bridges as control threads see them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::bridge::{Bridge, BridgeChange, BridgeId};
+use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
+use crate::error::Error;
+use crate::fdb::Fdb;
+use crate::ports::is_port_name;
+use crate::worker::{Mailbox, Message};
+
+/// A bridge.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    id: BridgeId,
+    fdb: Arc<Fdb>,
+    options: BridgeOptions,
+}
+
+impl Entry {
+    fn new(id: BridgeId, options: &BridgeOptions, now: u32) -> Result<Self, Error> {
+        let ageing = ageing_seconds(options.ageing)?;
+        let fdb = Fdb::new(options.fdb_limit, MAX_PORTS, ageing);
+        fdb.set_now(now);
+        Ok(Self { id, fdb: Arc::new(fdb), options: options.clone() })
+    }
+
+    /// The number by which workers know it.
+    pub(crate) const fn id(&self) -> BridgeId {
+        self.id
+    }
+
+    pub(crate) const fn fdb(&self) -> &Arc<Fdb> {
+        &self.fdb
+    }
+
+    pub(crate) const fn options(&self) -> &BridgeOptions {
+        &self.options
+    }
+
+    /// What a worker gets of it, without ports.
+    pub(crate) fn view(&self) -> Bridge {
+        let BridgeOptions { learn_per_burst, group_fwd_mask, .. } = self.options;
+        Bridge::new(Arc::clone(&self.fdb), learn_per_burst, group_fwd_mask)
+    }
+}
+
+/// All bridges, by name. One is always there.
+#[derive(Debug)]
+pub(crate) struct Bridges(BTreeMap<String, Entry>);
+
+impl Bridges {
+    /// The default bridge alone.
+    pub(crate) fn new(options: &BridgeOptions) -> Result<Self, Error> {
+        let entry = Entry::new(BridgeId::DEFAULT, options, 1)?;
+        Ok(Self(BTreeMap::from([(DEFAULT_BRIDGE.to_owned(), entry)])))
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
+        self.0.iter().map(|(name, entry)| (name.as_str(), entry))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Result<&Entry, Error> {
+        self.0.get(name).ok_or_else(|| self.unknown(name))
+    }
+
+    fn unknown(&self, name: &str) -> Error {
+        Error::UnknownBridge { name: name.to_owned(), known: self.0.keys().cloned().collect() }
+    }
+
+    /// All forwarding databases.
+    pub(crate) fn fdbs(&self) -> impl Iterator<Item = &Arc<Fdb>> {
+        self.0.values().map(Entry::fdb)
+    }
+
+    /// Adds a bridge, which the workers are told.
+    pub(crate) fn add(
+        &mut self,
+        name: &str,
+        options: &BridgeOptions,
+        workers: &[Mailbox],
+    ) -> Result<(), Error> {
+        if !is_port_name(name) {
+            return Err(Error::BridgeName { name: name.to_owned() });
+        }
+        if self.0.contains_key(name) {
+            return Err(Error::DuplicateBridge { name: name.to_owned() });
+        }
+        options.check()?;
+        let id = self.free_id(name)?;
+        // All databases have the same time.
+        let now = self.fdbs().map(|fdb| fdb.now()).max().unwrap_or(1);
+        let entry = Entry::new(id, options, now)?;
+        tell(workers, id, &BridgeChange::Open(entry.view()));
+        self.0.insert(name.to_owned(), entry);
+        Ok(())
+    }
+
+    /// The smallest number that no bridge has.
+    fn free_id(&self, name: &str) -> Result<BridgeId, Error> {
+        let is_free = |id: &BridgeId| self.0.values().all(|entry| entry.id != *id);
+        let mut ids = (0..).map(BridgeId).take(MAX_BRIDGES);
+        let too_many = || Error::TooManyBridges { name: name.to_owned(), max: MAX_BRIDGES };
+        ids.find(is_free).ok_or_else(too_many)
+    }
+
+    /// Removes a bridge without ports.
+    pub(crate) fn remove(&mut self, name: &str, workers: &[Mailbox]) -> Result<(), Error> {
+        if name == DEFAULT_BRIDGE {
+            return Err(Error::DefaultBridge);
+        }
+        let entry = self.0.remove(name).ok_or_else(|| self.unknown(name))?;
+        tell(workers, entry.id, &BridgeChange::Close);
+        Ok(())
+    }
+
+    /// Gives a bridge other settings.
+    pub(crate) fn set(
+        &mut self,
+        name: &str,
+        options: &BridgeOptions,
+        workers: &[Mailbox],
+    ) -> Result<(), Error> {
+        options.check()?;
+        let ageing = ageing_seconds(options.ageing)?;
+        let unknown = self.unknown(name);
+        let entry = self.0.get_mut(name).ok_or(unknown)?;
+        if entry.options.fdb_limit != options.fdb_limit {
+            entry.fdb = Arc::new(entry.fdb.resized(options.fdb_limit, MAX_PORTS)?);
+        }
+        entry.fdb.set_ageing(ageing);
+        let before = std::mem::replace(&mut entry.options, options.clone());
+        if before != (BridgeOptions { ageing: before.ageing, ..options.clone() }) {
+            let BridgeOptions { learn_per_burst, group_fwd_mask, .. } = *options;
+            let fdb = Arc::clone(&entry.fdb);
+            tell(workers, entry.id, &BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask });
+        }
+        Ok(())
+    }
+}
+
+/// Tells all workers of a change.
+pub(crate) fn tell(workers: &[Mailbox], id: BridgeId, change: &BridgeChange) {
+    for worker in workers {
+        worker.ask(|done| Message::Bridge(id, Box::new(change.clone()), done));
+    }
+}
