@@ -38,6 +38,7 @@
 //! - [`signals`]: signals as file descriptors
 //! - [`sync`]: what threads share, or its stand-in in models
 //! - [`time`]: the time of control threads, which tests can stop and move
+//! - [`unix`]: Unix sockets in the file system, listened on and connected to
 //! - [`userfault`]: memory whose missing pages another process provides
 //! - [`worker`]: named threads pinned to cores
 
@@ -64,6 +65,7 @@ pub mod sigbus;
 pub mod signals;
 pub mod sync;
 pub mod time;
+pub mod unix;
 pub mod userfault;
 pub mod worker;
 

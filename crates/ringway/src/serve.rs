@@ -9,7 +9,7 @@ use eal::signals::Signals;
 use crate::answer::Control;
 use crate::cli::SwitchArgs;
 use crate::config::{Config, Source};
-use crate::control::listener::Listener;
+use crate::control::listener::listen;
 use crate::control::path::resolve;
 use crate::control::server::{Limits, Server};
 use crate::exit::Failure;
@@ -40,7 +40,7 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let access = eal::Access { group: state.control_group, mode: state.control_mode };
     // What a service manager gives is in reach now, and perhaps not later.
     let notifier = Notifier::of_environment();
-    let listener = Listener::bind(&resolve(state.control.clone()), access)?;
+    let listener = listen(&resolve(state.control.clone()), access)?;
     // Before there are threads: each would have to give things up by itself.
     let sandbox = Sandbox::enter(&state, source.file())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));

@@ -220,7 +220,7 @@ fn a_second_switch_on_the_same_control_socket_is_refused() {
     let switch = Switch::start(dir.path(), &["--port", "a=null:"]);
     let (code, message) = refusal(&["switch", "--control", switch.control.to_str().unwrap()]);
     assert_eq!(code, Some(1));
-    assert!(message.contains("a running process listens there"), "{message}");
+    assert!(message.contains("taken by a live process"), "{message}");
     assert_eq!(switch.show("ports")["ports"][0]["name"], "a");
 }
 

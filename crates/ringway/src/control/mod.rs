@@ -3,7 +3,7 @@
 //! - [`protocol`]: requests and responses, one JSON object per line
 //! - [`server`]: the switch's end, on one thread, safe from slow and hostile clients
 //! - [`client`]: the end of `ringway show` and its like
-//! - [`listener`]: the socket file: permissions, stale sockets, removal
+//! - [`listener`]: where the socket listens, and what to do where it cannot
 //! - [`path`]: where the socket is
 
 pub mod client;

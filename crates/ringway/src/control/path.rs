@@ -2,9 +2,6 @@
 
 use std::path::PathBuf;
 
-/// Longest path of a Unix socket in bytes: `sun_path` without its final NUL (unix(7)).
-pub const MAX_SOCKET_PATH: usize = 107;
-
 /// The control socket of the service, as packages set it up.
 pub const SERVICE: &str = "/run/ringway-switch/control.sock";
 

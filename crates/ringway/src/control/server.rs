@@ -10,10 +10,10 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use eal::unix::Listener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
-use super::listener::Listener;
 use super::protocol::{Request, Response};
 
 /// What a client may use.
@@ -106,7 +106,7 @@ impl<S: Serve> Server<S> {
         let mut fds = Vec::with_capacity(3 + self.clients.len());
         fds.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
         fds.push(PollFd::from_borrowed_fd(noticed, PollFlags::IN));
-        fds.push(PollFd::new(self.listener.socket(), accept));
+        fds.push(PollFd::new(&self.listener, accept));
         fds.extend(self.clients.iter().map(|client| PollFd::new(&client.stream, client.wants())));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
@@ -140,20 +140,16 @@ impl<S: Serve> Server<S> {
     }
 
     fn accept(&mut self) {
-        match self.listener.socket().accept() {
-            Ok((stream, _)) => {
-                if let Err(error) = stream.set_nonblocking(true) {
-                    tracing::warn!("control socket: cannot set up a connection: {error}");
-                    return;
-                }
+        match self.listener.accept() {
+            Ok(None) => {}
+            Ok(Some(socket)) => {
                 if self.clients.len() >= self.limits.clients {
                     self.evict();
                 }
-                self.clients.push(Client::new(stream));
+                self.clients.push(Client::new(socket.into()));
             }
-            Err(error)
-                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
-            Err(error) => {
+            Err(errno) => {
+                let error = eal::files::explain(errno);
                 tracing::warn!("control socket: cannot accept a connection: {error}");
                 self.accept_after = Instant::now().checked_add(ACCEPT_PAUSE);
             }
@@ -346,6 +342,7 @@ mod tests {
 
     use serde_json::json;
 
+    use super::super::listener::listen;
     use super::*;
 
     /// A server on a thread of its own; `stop` ends it.
@@ -360,7 +357,7 @@ mod tests {
         fn start(limits: Limits) -> Self {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("control.sock");
-            let listener = Listener::bind(&path, eal::Access::default()).unwrap();
+            let listener = listen(&path, eal::Access::default()).unwrap();
             let (stop, stopped) = UnixStream::pair().unwrap();
             let quiet = eal::event::EventFd::new().unwrap();
             let thread = std::thread::spawn(move || {

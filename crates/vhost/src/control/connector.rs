@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError, sync_channel};
 
 use eal::event::Interest;
+use eal::unix::{SocketError, connect};
 use eal::{Closer, Epoll, EventFd, PeerFd};
 
-use super::endpoint::{EndpointError, connect};
-
 /// What came of it: `None` where nobody accepts connections there at the moment.
-pub(super) type Connected = Result<Option<PeerFd>, EndpointError>;
+pub(super) type Connected = Result<Option<PeerFd>, SocketError>;
 
 /// An attempt to connect that goes on for as long as it takes. A port has one at most, and none while
 /// an earlier one has not ended, so that it has one thread for it.
@@ -39,7 +38,11 @@ impl Attempt {
         epoll.add(&*done, token, Interest::READ)?;
         let attempt = Self { result, done: Arc::clone(&done), epoll: Arc::clone(epoll) };
         let run = move || {
-            let connected = connect(&path).map(|socket| socket.map(|it| PeerFd::new(it, closer)));
+            let connected = match connect(&path) {
+                Ok(socket) => Ok(Some(PeerFd::new(socket, closer))),
+                Err(SocketError::Nobody { .. }) => Ok(None),
+                Err(error) => Err(error),
+            };
             // Where nobody waits any more, the socket is closed.
             let _ = sender.send(connected);
             let _ = done.signal();

@@ -4,7 +4,6 @@
 //! - `channel`: messages of the back-end
 //! - `answers`: what front-ends answer to those, read by threads that may wait
 //! - `connector`: connecting, on a thread that may wait
-//! - `endpoint`: sockets in the file system
 //! - `limit`: log lines that peers cause
 //! - `member`: what the thread serves
 //! - `retry`: when to connect again
@@ -15,7 +14,6 @@
 mod answers;
 mod channel;
 mod connector;
-mod endpoint;
 pub(crate) mod limit;
 mod member;
 mod retry;
@@ -37,13 +35,12 @@ use std::{fmt, io};
 
 use eal::event::{Events, Interest};
 use eal::time::Time;
+use eal::unix::{self, Listener, SocketError};
 use eal::{Access, Epoll, EventFd};
 
-pub use endpoint::{EndpointError, MAX_PATH_LEN};
 pub use limit::SharedLimit;
 pub use watch::{Watch, Watcher};
 
-use self::endpoint::Listener;
 use self::member::Member;
 use self::socket::{Role, Socket};
 use self::vduse::VduseMember;
@@ -52,12 +49,15 @@ use crate::backend::{Backend, EventSink};
 use crate::session::Device;
 use crate::vduse::{Kernel, Offer};
 
+/// Front-ends that wait to be accepted at a socket.
+const BACKLOG: i32 = 16;
+
 /// Why a socket cannot be added, or the control thread not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Its path.
     #[error(transparent)]
-    Endpoint(#[from] EndpointError),
+    Socket(#[from] SocketError),
     /// The system.
     #[error("vhost-user control thread: cannot {action}: {source}")]
     System {
@@ -300,7 +300,7 @@ impl ControlHandle {
         options: SocketOptions,
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
-        let listener = Listener::bind(path.as_ref(), options.access)?;
+        let listener = Listener::bind(path.as_ref(), options.access, BACKLOG)?;
         self.add_socket(path.as_ref(), Role::server(listener), options, backend)
     }
 
@@ -316,7 +316,7 @@ impl ControlHandle {
         options: SocketOptions,
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
-        endpoint::check_path(path.as_ref())?;
+        unix::check_path(path.as_ref())?;
         self.add_socket(path.as_ref(), Role::client(self.time.now()), options, backend)
     }
 

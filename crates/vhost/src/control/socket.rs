@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 
 use eal::event::Interest;
 use eal::time::Time;
+use eal::unix::Listener;
 use eal::{Closer, Epoll, PeerFd};
 
 use super::FrontEnd;
 use super::answers::Readers;
 use super::channel::{Channel, ChannelError};
 use super::connector::Attempt;
-use super::endpoint::Listener;
 use super::limit::{Allowance, LogLimit};
 use super::member::Member;
 use super::retry::Retry;

@@ -409,7 +409,7 @@ fn a_path_that_is_in_use_is_an_error_and_the_user_is_not_disturbed() {
     let mut peer = bench.connect();
     let (backend, calls) = Recording::new();
     let again = bench.control.add_server(bench.path(), SocketOptions::default(), Box::new(backend));
-    assert!(matches!(again, Err(ControlError::Endpoint(EndpointError::Taken { .. }))));
+    assert!(matches!(again, Err(ControlError::Socket(SocketError::Taken { .. }))));
     assert_eq!(calls.take(), [Call::Dropped]);
     assert_eq!(peer.ask(&M::GetFeatures), FEATURES);
 }

@@ -1,34 +1,29 @@
 //! What can go wrong between a front-end and its back-end.
 
+use std::io;
 use std::time::Duration;
 
-use rustix::io::Errno;
+use eal::unix::SocketError;
 use virtio::Features;
 
 use crate::connection::ConnectionError;
 
-/// Why a session cannot start or go on. After any of these but `Endpoint` and `Path` the session is over.
+/// Why a session cannot start or go on. After any of these but the first three the session is over.
 #[derive(Debug, thiserror::Error)]
 pub enum FrontendError {
-    /// There is no back-end to connect to.
-    #[error("{socket}: cannot {step}: {source}{hint}")]
-    Endpoint {
+    /// The socket cannot be used.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// There is no back-end to connect to at the moment.
+    #[error("{0}; is the back-end running?")]
+    NoBackend(SocketError),
+    /// A back-end that wants to connect cannot be let in.
+    #[error("{socket}: cannot accept a connection: {source}")]
+    Accept {
         /// The socket's path.
         socket: String,
-        /// What was tried.
-        step: &'static str,
-        /// What the kernel said.
-        source: Errno,
-        /// What to do about it; empty or starting with "; ".
-        hint: &'static str,
-    },
-    /// The path does not do for a socket.
-    #[error("{socket}: the path has {len} bytes, expected 1 to 107 and no NUL")]
-    Path {
-        /// The path.
-        socket: String,
-        /// Its length in bytes.
-        len: usize,
+        /// What the system says.
+        source: io::Error,
     },
     /// The connection broke.
     #[error("{socket}: {request}: {source}")]
