@@ -305,6 +305,13 @@ impl Daemon {
         }
     }
 
+    /// Does whatever has become due by the clock: addresses that are too old are forgotten, devices
+    /// whose turn it is are tried again. That happens by itself, too; after this, it has.
+    pub fn catch_up(&mut self) {
+        self.switch.catch_up();
+        self.retry();
+    }
+
     /// Detaches the devices, stops the workers and closes all ports.
     pub fn shutdown(self) -> ShutdownReport {
         let Self { hub, switch, .. } = self;

@@ -7,11 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::cli::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
-    ReloadArgs,
+    ReloadArgs, TimeAction, TimeArgs,
 };
 use crate::config::Config;
 use crate::control::client::Client;
-use crate::control::protocol::{self, Added, ConfigDiff, Flushed, Reloaded, Request};
+use crate::control::protocol::{self, Added, ConfigDiff, Flushed, Reloaded, Request, Shown};
 use crate::exit::Failure;
 use crate::output;
 use crate::relative::absolute;
@@ -151,6 +151,18 @@ pub fn log(args: &LogArgs) -> Result<(), Failure> {
     let level = args.level.clone();
     let _: Value = client.ask(&Request::LogSet { level })?;
     output::line(&format!("the switch logs '{}' from now on", args.level));
+    Ok(())
+}
+
+/// `ringway time`.
+pub fn time(args: &TimeArgs) -> Result<(), Failure> {
+    let mut client = connect(args.control.control.as_deref())?;
+    let (request, done) = match args.action {
+        TimeAction::Stop => (Request::TimeStop {}, "stopped"),
+        TimeAction::Warp { milliseconds } => (Request::TimeWarp { milliseconds }, "put forward"),
+    };
+    let Shown { uptime_ms } = client.ask(&request)?;
+    output::line(&format!("the clock is {done}; by it, the switch has run for {uptime_ms} ms"));
     Ok(())
 }
 

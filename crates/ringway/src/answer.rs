@@ -8,6 +8,7 @@ use std::time::Duration;
 use daemon::{Address, Daemon, Diff, Missing, Port, merge};
 use eal::clock;
 use eal::signals::Signals;
+use eal::time::Time;
 use packet::MacAddr;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -16,7 +17,8 @@ use switch::{DEFAULT_BRIDGE, PortReport};
 use crate::config::{self, Source};
 use crate::control::protocol::{
     Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer,
-    PortStats, Ports, Reloaded, Request, Stats, Vdpa, WaitingDevice, Worker, WorkerQueue, Workers,
+    PortStats, Ports, Reloaded, Request, Shown, Stats, Vdpa, WaitingDevice, Worker, WorkerQueue,
+    Workers,
 };
 use crate::control::server::Serve;
 use crate::log;
@@ -27,6 +29,13 @@ use crate::vdpa::report::devices;
 /// The most stations that are told of a port; `show-fdb` has all.
 const STATIONS: usize = 16;
 
+/// The most milliseconds that the clock can be put forward by at once: a year.
+pub const MAX_WARP: u64 = 365 * 24 * 3600 * 1000;
+
+/// Why the clock is not touched.
+const FIXED_CLOCK: &str = "the clock of this switch is the system's; for tests, start it with \
+                           --control-time to have it stopped and moved";
+
 /// Answers requests, and looks after what waits.
 #[derive(Debug)]
 pub struct Control {
@@ -34,6 +43,7 @@ pub struct Control {
     signals: Signals,
     source: Source,
     notifier: Notifier,
+    time: Time,
 }
 
 impl Serve for Control {
@@ -55,6 +65,8 @@ impl Serve for Control {
             Request::ConfigShow {} => value(&self.config()),
             Request::ConfigDiff {} => value(&self.config_diff()?),
             Request::LogSet { level } => log::set(&level).map(|()| json!({})),
+            Request::TimeStop {} => self.time_stop(),
+            Request::TimeWarp { milliseconds } => self.time_warp(milliseconds),
             Request::Reload { exact } => value(&self.reload(exact)?),
             Request::PortDel { name } => self.edit(|state| state.remove(&name)),
             Request::FdbAdd { mac, port, vlan } => self.fdb_add(&mac, vlan, &port),
@@ -84,9 +96,15 @@ impl Serve for Control {
 }
 
 impl Control {
-    /// Answers about `daemon`, which was made from `source`.
-    pub const fn new(daemon: Daemon, signals: Signals, source: Source, notifier: Notifier) -> Self {
-        Self { daemon, signals, source, notifier }
+    /// Answers about `daemon`, which was made from `source` and waits by `time`.
+    pub const fn new(
+        daemon: Daemon,
+        signals: Signals,
+        source: Source,
+        notifier: Notifier,
+        time: Time,
+    ) -> Self {
+        Self { daemon, signals, source, notifier, time }
     }
 
     /// The end of the answers.
@@ -127,6 +145,27 @@ impl Control {
             state.remove_address(address);
             Ok(())
         })
+    }
+
+    fn time_stop(&self) -> Result<Value, String> {
+        if self.time.stop() { value(&self.shown()) } else { Err(FIXED_CLOCK.to_owned()) }
+    }
+
+    /// Whatever is due on the clock's new time in the forwarding database and among the devices
+    /// that are tried again has been done when this answers.
+    fn time_warp(&mut self, milliseconds: u64) -> Result<Value, String> {
+        if milliseconds > MAX_WARP {
+            return Err(format!("milliseconds is {milliseconds}: expected at most {MAX_WARP}"));
+        }
+        if !self.time.warp(Duration::from_millis(milliseconds)) {
+            return Err(FIXED_CLOCK.to_owned());
+        }
+        self.daemon.catch_up();
+        value(&self.shown())
+    }
+
+    fn shown(&self) -> Shown {
+        Shown { uptime_ms: milliseconds(self.daemon.switch().uptime()) }
     }
 
     fn config(&self) -> Config {
@@ -197,9 +236,8 @@ impl Control {
     }
 
     fn stats(&self) -> Stats {
-        let uptime = self.daemon.switch().uptime();
         Stats {
-            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            uptime_ms: milliseconds(self.daemon.switch().uptime()),
             ports: self.daemon.switch().ports().iter().map(port_stats).collect(),
         }
     }
@@ -244,6 +282,10 @@ impl Control {
         });
         Workers { cycles_per_second: clock::hz(), workers: workers.collect() }
     }
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn lines(changes: &[impl Display]) -> Vec<String> {

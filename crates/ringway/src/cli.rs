@@ -21,7 +21,7 @@ use crate::vdpa::args::VdpaArgs;
 mod admin;
 pub use admin::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
-    ReloadArgs,
+    ReloadArgs, TimeAction, TimeArgs,
 };
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
@@ -87,6 +87,12 @@ pub enum Command {
         ringway log debug\n  \
         ringway log info,vhost=trace")]
     Log(LogArgs),
+    /// Stop or put forward the clock of a switch that runs in a test.
+    #[command(after_help = "Examples:\n  \
+        ringway switch --control-time --port vm1=vhost-user:/run/vm1.sock\n  \
+        ringway time stop\n  \
+        ringway time warp 300000")]
+    Time(TimeArgs),
     /// Have a running switch read its configuration file again.
     ///
     /// What the file says otherwise than when it was read last is changed, port by port; ports and
@@ -190,6 +196,11 @@ pub struct SwitchArgs {
     /// Permissions of the control socket [default: 0600, with a group 0660].
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
     pub control_mode: Option<u32>,
+
+    /// For tests: have 'ringway time' stop the clock and put it forward, by which addresses age and
+    /// all that has failed is tried again.
+    #[arg(long)]
+    pub control_time: bool,
 }
 
 /// What a switch gives up once it knows its ports; docs/security.md tells more.

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         Command::Config(args) => admin::config(args),
         Command::Reload(args) => admin::reload(args),
         Command::Log(args) => admin::log(args),
+        Command::Time(args) => admin::time(args),
         Command::L2fwd(args) => l2fwd::run::run(args),
         Command::Gen(args) => generate::run::run(args),
         Command::Devices(args) => devices::run::run(args),

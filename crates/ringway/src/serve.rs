@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use daemon::{Daemon, Options, State};
 use eal::files;
 use eal::signals::Signals;
+use eal::time::Time;
 
 use crate::answer::Control;
 use crate::cli::SwitchArgs;
@@ -44,12 +45,15 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     // Before there are threads: each would have to give things up by itself.
     let sandbox = Sandbox::enter(&state, source.file())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
-    let daemon = Daemon::start(state, Options { permit: Some(permit), ..Options::default() })?;
+    let time = if args.control_time { Time::adjustable() } else { Time::system() };
+    let alarm = time.alarm().map_err(Failure::runtime)?;
+    let options = Options { permit: Some(permit), time: time.clone() };
+    let daemon = Daemon::start(state, options)?;
     check_ports(&daemon)?;
     output::line(&format!("ringway switch ready: {}", status(&daemon)));
     notifier.ready(&status(&daemon));
-    let control = Control::new(daemon, signals, source, notifier);
-    let mut server = Server::new(listener, Limits::default(), control);
+    let control = Control::new(daemon, signals, source, notifier, time);
+    let mut server = Server::new(listener, Limits::default(), alarm, control);
     let served = server.run(signals.as_fd(), signals.hung_up().as_fd());
     tracing::info!("ending");
     let report = server.into_served().end().shutdown();

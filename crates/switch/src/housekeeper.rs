@@ -78,6 +78,8 @@ enum Note {
     Link(Arc<LinkNotice>),
     /// The clock was moved.
     Time,
+    /// Somebody waits until what is due has been done.
+    Answer(Sender<()>),
     Stop,
 }
 
@@ -164,11 +166,21 @@ impl Housekeeper {
             .map_err(|source| Error::System { action: "start a thread", source })?;
         Ok(Self { notes, thread: Some(thread) })
     }
+
+    /// Returns when all that was due is done.
+    pub(crate) fn catch_up(&self) {
+        let (sender, done) = mpsc::channel();
+        if self.notes.0.send(Note::Answer(sender)).is_ok() {
+            // An error says that the thread has ended.
+            let _ = done.recv();
+        }
+    }
 }
 
 fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task)) {
     let mut next = TICK;
     loop {
+        let mut asked = None;
         match inbox.next(start.checked_add(next).and_then(|due| time.until(due))) {
             Some(Note::Stop) => return,
             Some(Note::Link(notice)) => {
@@ -176,6 +188,7 @@ fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task)) {
                 notice.sent.store(false, SeqCst);
                 work(Task::Link(notice.number));
             }
+            Some(Note::Answer(sender)) => asked = Some(sender),
             Some(Note::Time) | None => {}
         }
         // Notes, however many, do not stop the time.
@@ -183,6 +196,9 @@ fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task)) {
         if elapsed >= next {
             next = elapsed.saturating_add(TICK);
             work(Task::Second(elapsed));
+        }
+        if let Some(asked) = asked {
+            let _ = asked.send(());
         }
     }
 }
@@ -213,15 +229,15 @@ mod tests {
         for _ in 0..1_000 {
             notify[0]();
         }
-        let housekeeper =
-            Housekeeper::start(notes, inbox, Time::system(), move |task| match task {
-                Task::Link(number) => {
-                    link.send(number).unwrap();
-                    let _ = may_go_on.recv();
-                }
-                Task::Second(elapsed) => second.send(elapsed).unwrap(),
-            })
-            .unwrap();
+        let time = Time::stopped();
+        let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| match task {
+            Task::Link(number) => {
+                link.send(number).unwrap();
+                let _ = may_go_on.recv();
+            }
+            Task::Second(elapsed) => second.send(elapsed).unwrap(),
+        });
+        let housekeeper = housekeeper.unwrap();
         assert_eq!(links.1.recv().unwrap(), 3);
         // It is at work: what comes now is told afterwards, once.
         notify[0]();
@@ -232,7 +248,11 @@ mod tests {
         told.send(()).unwrap();
         assert_eq!(links.1.recv().unwrap(), 4);
         told.send(()).unwrap();
-        assert!(seconds.1.recv().unwrap() >= TICK);
+        housekeeper.catch_up();
+        assert!(seconds.1.try_recv().is_err());
+        time.warp(TICK);
+        housekeeper.catch_up();
+        assert_eq!(seconds.1.try_recv(), Ok(TICK));
         assert!(links.1.try_recv().is_err());
         drop(housekeeper);
         // Nobody listens any more, which harms nobody.

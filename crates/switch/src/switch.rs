@@ -165,6 +165,14 @@ impl Switch {
         self.time.now().saturating_duration_since(self.started)
     }
 
+    /// Waits until all addresses are forgotten that are too old by the clock: without this, it takes
+    /// a moment after that was put forward.
+    pub fn catch_up(&self) {
+        if let Some(housekeeper) = &self.housekeeper {
+            housekeeper.catch_up();
+        }
+    }
+
     /// Stops the workers and closes all ports.
     pub fn shutdown(mut self) -> ShutdownReport {
         self.stop()

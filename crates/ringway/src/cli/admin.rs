@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use packet::MacAddr;
 
 use super::{ControlArgs, number, parse_port, parse_switch};
+use crate::answer::MAX_WARP;
 use crate::config::Named;
 use crate::vlan::VlanArgs;
 
@@ -208,4 +209,29 @@ pub struct LogArgs {
     /// Where the control socket is.
     #[command(flatten)]
     pub control: ControlArgs,
+}
+
+/// Arguments of `ringway time`.
+#[derive(Clone, Debug, Args)]
+pub struct TimeArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: TimeAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway time` can do.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum TimeAction {
+    /// Stop the clock: nothing ages or is tried again any more.
+    Stop,
+    /// Put the clock forward, whether it goes or not.
+    Warp {
+        /// By so many milliseconds; at most a year.
+        #[arg(value_name = "MS", value_parser = number(0..=MAX_WARP))]
+        milliseconds: u64,
+    },
 }

@@ -60,6 +60,13 @@ pub enum Request {
         /// A level, or a filter as `RUST_LOG` has it.
         level: String,
     },
+    /// Stops the clock, if that is allowed.
+    TimeStop {},
+    /// Puts the clock forward, if that is allowed.
+    TimeWarp {
+        /// By so much.
+        milliseconds: u64,
+    },
     /// Reads the configuration file again.
     Reload {
         /// Whether what commands have changed is changed back.
@@ -141,6 +148,13 @@ pub struct ConfigDiff {
     pub changes: Vec<String>,
     /// What of it takes a new start.
     pub restart: Vec<String>,
+}
+
+/// Answer to [`Request::TimeStop`] and [`Request::TimeWarp`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shown {
+    /// Milliseconds since the switch started, by its clock.
+    pub uptime_ms: u64,
 }
 
 /// Answer to [`Request::Reload`].

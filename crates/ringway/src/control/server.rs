@@ -3,13 +3,15 @@
 //!
 //! A client has at most one request in work and one answer under way; while it does not read,
 //! nothing more is read from it. A line that does not end, an answer that is not fetched, and
-//! clients beyond [`Limits::clients`] are cut off.
+//! clients beyond [`Limits::clients`] are cut off. Patience is by the switch's clock; it may be moved
+//! over this very socket.
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use eal::time::Alarm;
 use eal::unix::Listener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
@@ -33,7 +35,8 @@ impl Default for Limits {
     }
 }
 
-/// How long no connection is accepted after the system refused one (no file descriptors left).
+/// How long no connection is accepted after the system refused one (no file descriptors left). By the
+/// system's clock: whoever has stopped the other must be able to connect and move it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What ended a wait, beside clients.
@@ -65,13 +68,17 @@ pub struct Server<S> {
     limits: Limits,
     clients: Vec<Client>,
     accept_after: Option<Instant>,
+    alarm: Alarm,
+    /// How often clients were served.
+    round: u64,
     served: S,
 }
 
 impl<S: Serve> Server<S> {
-    /// A server on `listener`.
-    pub const fn new(listener: Listener, limits: Limits, served: S) -> Self {
-        Self { listener, limits, clients: Vec::new(), accept_after: None, served }
+    /// A server on `listener`, which waits for clients by `alarm`.
+    pub const fn new(listener: Listener, limits: Limits, alarm: Alarm, served: S) -> Self {
+        let clients = Vec::new();
+        Self { listener, limits, clients, accept_after: None, alarm, round: 0, served }
     }
 
     /// Closes the socket.
@@ -97,17 +104,18 @@ impl<S: Serve> Server<S> {
 
     /// Waits for something to do. Readiness of the clients is stored in them.
     fn poll_once(&mut self, stop: BorrowedFd<'_>, noticed: BorrowedFd<'_>) -> io::Result<Woken> {
-        let now = Instant::now();
-        if self.accept_after.is_some_and(|until| until <= now) {
+        if self.accept_after.is_some_and(|until| until <= Instant::now()) {
             self.accept_after = None;
         }
         let accept = if self.accept_after.is_none() { PollFlags::IN } else { PollFlags::empty() };
-        let timeout = self.timeout(now);
-        let mut fds = Vec::with_capacity(3 + self.clients.len());
+        let timeout = self.timeout();
+        let mut fds = Vec::with_capacity(4 + self.clients.len());
         fds.push(PollFd::from_borrowed_fd(stop, PollFlags::IN));
         fds.push(PollFd::from_borrowed_fd(noticed, PollFlags::IN));
         fds.push(PollFd::new(&self.listener, accept));
         fds.extend(self.clients.iter().map(|client| PollFd::new(&client.stream, client.wants())));
+        // Last, so that what is ready of it is nobody's.
+        fds.extend(self.alarm.moved().map(|moved| PollFd::from_borrowed_fd(moved, PollFlags::IN)));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}
@@ -122,6 +130,7 @@ impl<S: Serve> Server<S> {
         for (client, flags) in self.clients.iter_mut().zip(ready) {
             client.ready = flags;
         }
+        self.alarm.heed();
         if connecting && !woken.stopped {
             self.accept();
         }
@@ -129,14 +138,14 @@ impl<S: Serve> Server<S> {
     }
 
     /// How long to wait for clients: until one has to be cut off, or a request may be served.
-    fn timeout(&self, now: Instant) -> Option<Duration> {
+    fn timeout(&self) -> Option<Duration> {
         if self.clients.iter().any(Client::has_request) {
             return Some(Duration::ZERO);
         }
         let deadlines = self.clients.iter().filter_map(|client| client.deadline(&self.limits));
-        let next = deadlines.chain(self.accept_after).min();
-        let next = next.map(|next| next.saturating_duration_since(now));
-        next.into_iter().chain(self.served.next_turn()).min()
+        let next = deadlines.min().and_then(|next| self.alarm.until(next));
+        let accept = self.accept_after.map(|at| at.saturating_duration_since(Instant::now()));
+        [next, accept, self.served.next_turn()].into_iter().flatten().min()
     }
 
     fn accept(&mut self) {
@@ -146,7 +155,8 @@ impl<S: Serve> Server<S> {
                 if self.clients.len() >= self.limits.clients {
                     self.evict();
                 }
-                self.clients.push(Client::new(socket.into()));
+                let (now, round) = (self.alarm.now(), self.round);
+                self.clients.push(Client::new(socket.into(), now, round));
             }
             Err(errno) => {
                 let error = eal::files::explain(errno);
@@ -159,7 +169,7 @@ impl<S: Serve> Server<S> {
     /// Closes the connection that has been quiet longest.
     fn evict(&mut self) {
         let quietest =
-            self.clients.iter().enumerate().min_by_key(|(_, client)| client.active).map(|(i, _)| i);
+            self.clients.iter().enumerate().min_by_key(|(_, client)| client.heard).map(|(i, _)| i);
         if let Some(index) = quietest {
             tracing::debug!("control socket: too many connections, closing the quietest");
             self.clients.swap_remove(index);
@@ -168,9 +178,10 @@ impl<S: Serve> Server<S> {
 
     /// One step for each client: at most one read, one request, one write.
     fn serve(&mut self) {
-        let now = Instant::now();
+        let now = self.alarm.now();
+        self.round = self.round.saturating_add(1);
         for client in &mut self.clients {
-            client.step(now, &self.limits, &mut self.served);
+            client.step((now, self.round), &self.limits, &mut self.served);
         }
         let limits = self.limits;
         self.clients.retain(|client| {
@@ -193,8 +204,9 @@ struct Client {
     /// The answer under way, and how much of it is written.
     output: Vec<u8>,
     written: usize,
-    /// When it last made progress.
+    /// When it last made progress, and in which round: the clock may stand still.
     active: Instant,
+    heard: u64,
     /// Nothing more will come from it.
     ended: bool,
     /// It is of no use any more.
@@ -202,14 +214,15 @@ struct Client {
 }
 
 impl Client {
-    fn new(stream: UnixStream) -> Self {
+    const fn new(stream: UnixStream, now: Instant, round: u64) -> Self {
         Self {
             stream,
             ready: PollFlags::empty(),
             input: Vec::new(),
             output: Vec::new(),
             written: 0,
-            active: Instant::now(),
+            active: now,
+            heard: round,
             ended: false,
             broken: false,
         }
@@ -240,13 +253,19 @@ impl Client {
         if waiting { self.active.checked_add(limits.patience) } else { None }
     }
 
-    fn step(&mut self, now: Instant, limits: &Limits, served: &mut impl Serve) {
+    /// It has got on.
+    const fn note(&mut self, (now, round): (Instant, u64)) {
+        self.active = now;
+        self.heard = round;
+    }
+
+    fn step(&mut self, now: (Instant, u64), limits: &Limits, served: &mut impl Serve) {
         if self.output.is_empty() && !self.ready.is_empty() && !self.has_request() {
             self.read(now, limits);
         }
         if self.has_request() {
             self.answer(served);
-            self.active = now;
+            self.note(now);
         } else if self.output.is_empty() && self.input.len() >= limits.line {
             let message = format!("a request may have at most {} bytes", limits.line);
             self.respond(&Response::Error(message));
@@ -260,7 +279,7 @@ impl Client {
         self.ready = PollFlags::empty();
     }
 
-    fn read(&mut self, now: Instant, limits: &Limits) {
+    fn read(&mut self, now: (Instant, u64), limits: &Limits) {
         let mut chunk = [0; 4096];
         let room = limits.line.saturating_sub(self.input.len()).min(chunk.len());
         let Some(chunk) = chunk.get_mut(..room) else { return };
@@ -269,7 +288,7 @@ impl Client {
             Ok(count) => {
                 // A line's time runs from its first byte: a byte now and then does not help.
                 if self.input.is_empty() {
-                    self.active = now;
+                    self.note(now);
                 }
                 self.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
             }
@@ -306,12 +325,12 @@ impl Client {
         }
     }
 
-    fn write(&mut self, now: Instant) {
+    fn write(&mut self, now: (Instant, u64)) {
         let rest = self.output.get(self.written..).unwrap_or_default();
         match self.stream.write(rest) {
             Ok(0) => self.broken = true,
             Ok(count) => {
-                self.active = now;
+                self.note(now);
                 self.written = self.written.saturating_add(count);
                 if self.written >= self.output.len() {
                     self.output = Vec::new();
@@ -340,6 +359,7 @@ mod tests {
     use std::path::PathBuf;
     use std::thread::JoinHandle;
 
+    use eal::time::Time;
     use serde_json::json;
 
     use super::super::listener::listen;
@@ -348,6 +368,7 @@ mod tests {
     /// A server on a thread of its own; `stop` ends it.
     struct Running {
         path: PathBuf,
+        time: Time,
         stop: UnixStream,
         thread: Option<JoinHandle<usize>>,
         _dir: tempfile::TempDir,
@@ -360,18 +381,36 @@ mod tests {
             let listener = listen(&path, eal::Access::default()).unwrap();
             let (stop, stopped) = UnixStream::pair().unwrap();
             let quiet = eal::event::EventFd::new().unwrap();
+            let time = Time::stopped();
+            let alarm = time.alarm().unwrap();
             let thread = std::thread::spawn(move || {
-                let mut server = Server::new(listener, limits, Answers);
+                let mut server = Server::new(listener, limits, alarm, Answers);
                 server.run(stopped.as_fd(), quiet.as_fd()).unwrap();
                 server.connections()
             });
-            Self { path, stop, thread: Some(thread), _dir: dir }
+            Self { path, time, stop, thread: Some(thread), _dir: dir }
         }
 
         fn connect(&self) -> BufReader<UnixStream> {
             let stream = UnixStream::connect(&self.path).unwrap();
             stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
             BufReader::new(stream)
+        }
+
+        /// Has time go on until nothing more comes from `client`, and returns what did.
+        fn outwait(&self, client: &mut BufReader<UnixStream>) -> Vec<u8> {
+            let (mut all, mut part) = (Vec::new(), vec![0; 1 << 20]);
+            client.get_ref().set_read_timeout(Some(Duration::from_millis(1))).unwrap();
+            let end = Instant::now() + Duration::from_secs(20);
+            while Instant::now() < end {
+                self.time.warp(Limits::default().patience);
+                match client.read(&mut part) {
+                    Ok(0) => return all,
+                    Ok(count) => all.extend(&part[..count]),
+                    Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+                }
+            }
+            panic!("it is still there");
         }
 
         /// Ends it and returns how many connections there were.
@@ -452,21 +491,22 @@ mod tests {
     }
 
     #[test]
-    fn slow_clients_are_cut_off_and_harm_nobody() {
-        let patience = Duration::from_millis(100);
-        let server = Running::start(Limits { patience, ..Limits::default() });
+    fn slow_clients_are_cut_off_when_it_is_time_and_harm_nobody() {
+        let server = Running::start(Limits::default());
         let mut half_line = server.connect();
         send(&mut half_line, b"{\"command\"");
         // This one does not read its answer.
         let mut deaf = server.connect();
         send(&mut deaf, b"{\"command\":\"show-fdb\"}\n");
         let mut quiet = server.connect();
-        assert_eq!(line(&mut half_line), "");
+        send(&mut quiet, b"{\"command\":\"info\"}\n");
+        assert_eq!(line(&mut quiet), "{\"ok\":{\"version\":\"test\"}}\n");
+        assert_eq!(server.outwait(&mut half_line), b"");
         // When this one's time is over, the deaf one's is, too; the quiet one may stay.
         let mut later = server.connect();
         send(&mut later, b"{\"command\":\"info\"}\n{");
         assert_eq!(line(&mut later), "{\"ok\":{\"version\":\"test\"}}\n");
-        assert_eq!(line(&mut later), "");
+        assert_eq!(server.outwait(&mut later), b"");
         let mut rest = Vec::new();
         deaf.read_to_end(&mut rest).unwrap();
         assert!(rest.len() < 4 << 20);
