@@ -7,6 +7,9 @@
 
 /// Cycles per packet, beside DPDK and OVS-DPDK.
 mod bench;
+/// Who may ask the system for the time.
+#[cfg(test)]
+mod clocks;
 /// What documents say of tests.
 #[cfg(test)]
 mod docs;
