@@ -6,7 +6,9 @@
 //! - `inflight`: the region of chains in flight
 //! - `iotlb`: translations of addresses
 //! - `log`: those that have to do with live migration
+//! - `memory`: the memory table
 //! - `postcopy`: those of a post-copy migration
+//! - `rings`: where rings are, how they are notified, when they run
 
 #![allow(clippy::needless_pass_by_value, reason = "messages are built on the spot")]
 
@@ -16,7 +18,9 @@ mod inband;
 mod inflight;
 mod iotlb;
 mod log;
+mod memory;
 mod postcopy;
+mod rings;
 
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
@@ -26,7 +30,7 @@ use arrayvec::ArrayVec;
 
 use super::*;
 use crate::backend::MemoryKinds;
-use crate::protocol::{Header, MAX_FDS, MemoryRegion};
+use crate::protocol::{Header, MAX_FDS, MemoryRegion, VringAddr, VringFile};
 use crate::testing::{
     Call, FEATURES, LOG_ALL, MEMORY, PROGRESS, Recorder, Recording, Start, event, memory, null,
 };
@@ -293,243 +297,6 @@ fn unknown_requests_are_answered_if_possible() {
 }
 
 #[test]
-fn a_ring_starts_by_its_kick_file_and_stops_by_get_base() {
-    let mut bench = Bench::ready(|_| ());
-    bench.start(3);
-    assert_eq!(bench.calls.take(), [Call::Start(started(3))]);
-    let event = Event::RingState { index: 3, enabled: false, started: true };
-    assert_eq!(bench.events(), [event]);
-    assert_eq!(bench.ok(M::GetVringBase(state(3, 0))), Some(u64::from(7 + PROGRESS)));
-    assert_eq!(bench.calls.take(), [Call::Stop(3)]);
-    // Again tells the same, and the next start goes on there.
-    assert_eq!(bench.ok(M::GetVringBase(state(3, 0))), Some(u64::from(7 + PROGRESS)));
-    bench.ok(M::SetVringKick(VringFile { index: 3, fd: None }));
-    let base = 7 + PROGRESS;
-    let again = Start { base, files: [false; 3], ..started(3) };
-    assert_eq!(bench.calls.take(), [Call::Start(again)]);
-}
-
-#[test]
-fn a_ring_that_never_ran_has_the_base_that_was_set() {
-    let mut bench = Bench::ready(|_| ());
-    assert_eq!(bench.ok(M::GetVringBase(state(1, 0))), Some(0));
-    bench.ok(M::SetVringBase(state(1, 0xffff)));
-    assert_eq!(bench.ok(M::GetVringBase(state(1, 0))), Some(0xffff));
-    assert_eq!(bench.calls.take(), []);
-}
-
-#[test]
-fn a_ring_needs_memory_size_and_addresses() {
-    let mut bench = Bench::connected();
-    let [num, addr, base, kick] = setup(0);
-    let error = |bench: &mut Bench, kick: &M| bench.send(kick, false).unwrap_err().to_string();
-    assert!(error(&mut bench, &kick).contains("before SET_MEM_TABLE"));
-    bench.ok(table([region(0)]));
-    assert!(error(&mut bench, &kick).contains("before SET_VRING_NUM"));
-    bench.ok(num);
-    assert!(error(&mut bench, &kick).contains("before SET_VRING_ADDR"));
-    bench.ok(addr);
-    bench.ok(base);
-    bench.ok(kick);
-}
-
-#[test]
-fn files_of_a_ring_are_kept_and_passed_on() {
-    let mut bench = Bench::ready(|_| ());
-    bench.ok(M::SetVringCall(with_fd(0)));
-    bench.ok(M::SetVringErr(with_fd(0)));
-    assert_eq!(bench.calls.take(), []);
-    bench.start(0);
-    let with_files = Start { files: [true; 3], ..started(0) };
-    assert_eq!(bench.calls.take(), [Call::Start(with_files)]);
-    bench.ok(M::SetVringKick(with_fd(0)));
-    bench.ok(M::SetVringCall(with_fd(0)));
-    bench.ok(M::SetVringErr(VringFile { index: 0, fd: None }));
-    let calls = [Call::Kick(0, true), Call::Interrupt(0, true), Call::Err(0, false)];
-    assert_eq!(bench.calls.take(), calls);
-    // QEMU sends the call file once and stops and starts the ring many times.
-    bench.ok(M::GetVringBase(state(0, 0)));
-    bench.start(0);
-    let again = Start { files: [true, true, false], ..started(0) };
-    assert_eq!(bench.calls.take(), [Call::Stop(0), Call::Start(again)]);
-}
-
-#[test]
-fn only_an_eventfd_will_do() {
-    let mut bench = Bench::ready(|_| ());
-    let (_reader, writer) = std::io::pipe().unwrap();
-    for fd in [null(), memory(), writer.into()] {
-        let file = VringFile { index: 0, fd: Some(fd) };
-        let error = bench.refused(M::SetVringCall(file));
-        assert!(matches!(error, SessionError::NoEventFd { .. }), "{error}");
-    }
-}
-
-#[test]
-fn rings_are_enabled_by_message_if_bit_30_was_negotiated() {
-    let mut bench = Bench::ready(|_| ());
-    bench.start(0);
-    bench.ok(M::SetVringEnable(state(0, 1)));
-    bench.ok(M::SetVringEnable(state(0, 1)));
-    bench.ok(M::SetVringEnable(state(1, 1)));
-    bench.start(1);
-    bench.ok(M::SetVringEnable(state(0, 0)));
-    let enabled = Start { enabled: true, ..started(1) };
-    let calls = [
-        Call::Start(started(0)),
-        Call::Enabled(0, true),
-        Call::Start(enabled.clone()),
-        Call::Enabled(0, false),
-    ];
-    assert_eq!(bench.calls.take(), calls);
-    // Stopping a ring does not disable it.
-    bench.ok(M::GetVringBase(state(1, 0)));
-    bench.start(1);
-    assert_eq!(bench.calls.take(), [Call::Stop(1), Call::Start(enabled)]);
-    let error = bench.refused(M::SetVringEnable(state(0, 2)));
-    assert_eq!(error.to_string(), "SET_VRING_ENABLE: the state is 0x2, expected 0 or 1");
-}
-
-#[test]
-fn a_ring_waits_for_a_while_to_be_enabled() {
-    let mut bench = Bench::ready(|_| ());
-    assert_eq!(bench.session.deadline(), None);
-    // One that was enabled before is drained at once.
-    bench.ok(M::SetVringEnable(state(0, 1)));
-    bench.ok(M::SetVringEnable(state(0, 0)));
-    bench.start(0);
-    assert_eq!(bench.session.deadline(), None);
-    // DPDK disables them while they are stopped.
-    bench.ok(M::SetVringEnable(state(1, 0)));
-    for index in 1..4 {
-        bench.start(index);
-    }
-    bench.ok(M::SetVringEnable(state(1, 1)));
-    bench.ok(M::SetVringEnable(state(2, 0)));
-    let told = [Call::Enabled(1, true), Call::Enabled(2, false)];
-    assert_eq!(bench.calls.take().split_off(4), told);
-
-    let end = bench.session.deadline().unwrap();
-    bench.session.on_deadline(&mut bench.device, end - Duration::from_nanos(1));
-    assert_eq!((bench.calls.take(), bench.session.deadline()), (vec![], Some(end)));
-    bench.session.on_deadline(&mut bench.device, end);
-    assert_eq!((bench.calls.take(), bench.session.deadline()), (vec![Call::Drain(3)], None));
-    // Once, and not again with its next start, before the device is reset.
-    bench.ok(M::GetVringBase(state(3, 0)));
-    bench.start(3);
-    assert_eq!(bench.session.deadline(), None);
-    bench.ok(M::ResetDevice);
-    bench.ok(M::SetFeatures(SPLIT));
-    bench.start(3);
-    assert!(bench.session.deadline().is_some());
-}
-
-#[test]
-fn rings_are_always_enabled_without_bit_30() {
-    let mut bench = Bench::ready(|_| ());
-    let features = SPLIT & !PROTOCOL_FEATURES;
-    bench.ok(M::SetStatus(DRIVER_OK.into()));
-    bench.calls.take();
-    bench.ok(M::SetFeatures(features));
-    bench.start(0);
-    bench.start(1);
-    let error = bench.refused(M::SetVringEnable(state(0, 0)));
-    assert!(matches!(error, SessionError::NotNegotiated { .. }), "{error}");
-    let start = |index| Call::Start(Start { features, enabled: true, ..started(index) });
-    assert_eq!(bench.calls.take(), [Call::Features(features), start(0), start(1)]);
-    assert_eq!(bench.events().last(), Some(&Event::Ready));
-}
-
-#[test]
-fn rings_may_be_enabled_before_features_are_set() {
-    let mut bench = Bench::connected();
-    bench.ok(M::SetVringEnable(state(0, 1)));
-    bench.ok(M::SetFeatures(SPLIT));
-    bench.ok(table([region(0)]));
-    bench.start(0);
-    let start = Call::Start(Start { enabled: true, ..started(0) });
-    assert_eq!(bench.calls.take().last(), Some(&start));
-}
-
-#[test]
-fn indexes_are_checked_before_they_are_truncated() {
-    let mut bench = Bench::ready(|_| ());
-    for index in [5, 0x100, 0x1_0000, 0x1_0001, u32::MAX] {
-        let messages = [
-            M::SetVringNum(state(index, 256)),
-            M::SetVringAddr(addr(index)),
-            M::SetVringBase(state(index, 0)),
-            M::GetVringBase(state(index, 0)),
-            M::SetVringEnable(state(index, 1)),
-        ];
-        for message in messages {
-            let error = bench.refused(message);
-            assert!(matches!(error, SessionError::RingIndex { count: 5, .. }), "{error}");
-        }
-    }
-    for index in [5, 255] {
-        for message in [M::SetVringKick, M::SetVringCall, M::SetVringErr] {
-            let error = bench.refused(message(with_fd(index)));
-            assert!(matches!(error, SessionError::RingIndex { .. }), "{error}");
-        }
-    }
-    assert_eq!(bench.calls.take(), []);
-}
-
-#[test]
-fn sizes_and_bases_are_checked() {
-    let mut bench = Bench::ready(|_| ());
-    for size in [0, 3, 1000, 32_769, 65_536, 0x1_0100, u32::MAX] {
-        let error = bench.refused(M::SetVringNum(state(0, size)));
-        assert!(error.to_string().contains("a power of two"), "{error}");
-    }
-    for base in [0x1_0000, u32::MAX] {
-        bench.refused(M::SetVringBase(state(0, base)));
-    }
-    for size in [1, 2, 32_768] {
-        bench.ok(M::SetVringNum(state(0, size)));
-    }
-    bench.refused(M::SetVringAddr(VringAddr { flags: 2, ..addr(0) }));
-
-    bench.ok(M::SetFeatures(FEATURES));
-    for size in [0, 32_769, 0x1_0001] {
-        bench.refused(M::SetVringNum(state(0, size)));
-    }
-    bench.ok(M::SetVringNum(state(0, 1000)));
-    bench.ok(M::SetVringBase(state(0, 0x8003_8003)));
-    bench.ok(M::SetVringAddr(VringAddr { flags: 1, log: 5, ..addr(0) }));
-    // What is fine for a packed ring is none for a split one, whatever the order.
-    bench.ok(M::SetFeatures(SPLIT));
-    bench.refused(M::SetVringKick(with_fd(0)));
-    bench.ok(M::SetFeatures(FEATURES));
-    bench.calls.take();
-    bench.ok(M::SetVringKick(with_fd(0)));
-    let packed = Start {
-        size: 1000,
-        base: 0x8003_8003,
-        log: Some(5),
-        features: FEATURES & !LOG_ALL,
-        ..started(0)
-    };
-    assert_eq!(bench.calls.take(), [Call::Start(packed)]);
-}
-
-#[test]
-fn a_running_ring_stays_as_it_is() {
-    let mut bench = Bench::ready(|_| ());
-    bench.start(0);
-    let error = bench.refused(M::SetVringNum(state(0, 128)));
-    assert_eq!(error.to_string(), "SET_VRING_NUM: ring 0 runs; stop it with GET_VRING_BASE");
-    bench.refused(M::SetVringBase(state(0, 0)));
-    bench.refused(M::SetVringAddr(VringAddr { desc: 0, ..addr(0) }));
-    bench.ok(M::SetVringAddr(addr(0)));
-    let error = bench.refused(M::SetFeatures(FEATURES));
-    assert!(matches!(error, SessionError::FeaturesInUse { .. }), "{error}");
-    bench.ok(M::SetFeatures(SPLIT));
-    assert_eq!(bench.calls.take(), [Call::Start(started(0)), Call::Features(SPLIT)]);
-}
-
-#[test]
 fn reset_owner_does_nothing() {
     let mut bench = Bench::ready(|_| ());
     bench.start(0);
@@ -586,140 +353,6 @@ fn the_mtu_has_limits() {
     }
     let calls = [68, 1500, 9000, 65_535].map(Call::Mtu);
     assert_eq!(bench.calls.take(), calls);
-}
-
-#[test]
-fn memory_comes_as_a_table_or_one_by_one() {
-    let mut bench = Bench::ready(|_| ());
-    let span = |number: u64| (number * MEMORY, 0x7000_0000 + number * MEMORY, MEMORY);
-    bench.ok(table((0..8).map(region)));
-    bench.ok(M::AddMemReg(region(8), memory()));
-    bench.ok(M::RemMemReg(region(0)));
-    bench.ok(table([region(3)]));
-    let calls = [
-        Call::Memory((0..8).map(span).collect()),
-        Call::Memory((0..9).map(span).collect()),
-        Call::Memory((1..9).map(span).collect()),
-        Call::Memory(vec![span(3)]),
-    ];
-    assert_eq!(bench.calls.take(), calls);
-}
-
-#[test]
-fn a_region_goes_only_if_it_is_named_exactly() {
-    let mut bench = Bench::ready(|_| ());
-    let known = region(0);
-    for wrong in [
-        MemoryRegion { guest_addr: 1, ..known },
-        MemoryRegion { user_addr: 1, ..known },
-        MemoryRegion { size: 4096, ..known },
-        region(1),
-    ] {
-        let error = bench.refused(M::RemMemReg(wrong));
-        assert!(matches!(error, SessionError::NoSuchRegion { .. }), "{error}");
-    }
-    // The offset in the file is not part of its name, and a file may come along.
-    let named = MemoryRegion { mmap_offset: 77, ..known };
-    let payload = M::RemMemReg(named).payload();
-    bench.raw(Header::request(38, 40, false), &payload, vec![memory()]).unwrap();
-    assert_eq!(bench.calls.take(), [Call::Memory(vec![])]);
-    let error = bench.refused(M::SetVringKick(with_fd(0)));
-    assert!(error.to_string().contains("before SET_MEM_TABLE"), "{error}");
-}
-
-#[test]
-fn regions_may_not_overlap() {
-    let mut bench = Bench::ready(|_| ());
-    let by_guest = MemoryRegion { guest_addr: MEMORY - 1, ..region(5) };
-    let by_user = MemoryRegion { user_addr: 0x7000_0000 + MEMORY - 1, ..region(5) };
-    for overlapping in [by_guest, by_user, region(0)] {
-        let error = bench.refused(M::AddMemReg(overlapping, memory()));
-        assert!(error.to_string().contains("overlap"), "{error}");
-        let error = bench.refused(table([region(0), overlapping]));
-        assert!(error.to_string().contains("overlap"), "{error}");
-    }
-    assert_eq!(bench.calls.take(), []);
-    bench.start(0);
-}
-
-#[test]
-fn regions_must_fit_their_file_and_the_address_space() {
-    let mut bench = Bench::ready(|_| ());
-    let known = region(9);
-    for wrong in [
-        MemoryRegion { size: 0, ..known },
-        MemoryRegion { size: MEMORY + 1, ..known },
-        MemoryRegion { size: u64::MAX, ..known },
-        MemoryRegion { mmap_offset: 1, ..known },
-        MemoryRegion { mmap_offset: u64::MAX - MEMORY + 1, ..known },
-        MemoryRegion { mmap_offset: u64::MAX, size: 2, ..known },
-        MemoryRegion { guest_addr: u64::MAX - MEMORY + 2, ..known },
-        MemoryRegion { user_addr: u64::MAX - MEMORY + 2, ..known },
-    ] {
-        bench.refused(table([wrong]));
-        bench.refused(M::AddMemReg(wrong, memory()));
-    }
-    for fd in [null(), event()] {
-        let error = bench.refused(M::AddMemReg(known, fd));
-        assert!(error.to_string().contains("share=on"), "{error}");
-    }
-    let error = bench.refused(table([]));
-    assert!(matches!(error, SessionError::NoMemory), "{error}");
-    assert_eq!(bench.calls.take(), []);
-}
-
-#[test]
-fn files_whose_pages_somebody_has_to_fetch_need_leave() {
-    let program = std::env::current_exe().unwrap();
-    let on_disk = || -> OwnedFd {
-        let file = tempfile::tempfile_in(program.parent().unwrap()).unwrap();
-        file.set_len(MEMORY).unwrap();
-        file.into()
-    };
-    let mut bench = Bench::ready(|_| ());
-    let error = bench.refused(M::AddMemReg(region(9), on_disk()));
-    assert!(error.to_string().contains("tmpfs"), "{error}");
-    assert_eq!(bench.calls.take(), []);
-    let mut bench = Bench::ready(|device| device.kinds = MemoryKinds::Any);
-    bench.ok(M::AddMemReg(region(9), on_disk()));
-    assert_eq!(bench.calls.take().len(), 1);
-}
-
-#[test]
-fn memory_is_limited() {
-    let file = || {
-        let file = memory();
-        rustix::fs::ftruncate(&file, MAX_MEMORY).unwrap();
-        file
-    };
-    let at = |place: u64, size| MemoryRegion {
-        guest_addr: place,
-        size,
-        user_addr: place,
-        mmap_offset: 0,
-    };
-    let mut bench = Bench::ready(|_| ());
-    // One region is there already.
-    let rest = at(1 << 42, MAX_MEMORY - MEMORY);
-    let error = bench.refused(M::AddMemReg(at(1 << 42, MAX_MEMORY), file()));
-    assert!(matches!(error, SessionError::TooMuchMemory { .. }), "{error}");
-    bench.ok(M::AddMemReg(rest, file()));
-    bench.refused(M::AddMemReg(at(1 << 41, 1), file()));
-    let two = [at(0, MEMORY), at(1 << 42, MAX_MEMORY)].map(|region| (region, file()));
-    let error = bench.refused(M::SetMemTable(two.into_iter().collect()));
-    assert!(matches!(error, SessionError::TooMuchMemory { .. }), "{error}");
-}
-
-#[test]
-fn memory_slots_are_limited() {
-    let mut bench = Bench::ready(|_| ());
-    for number in 1..MAX_SLOTS as u64 {
-        bench.ok(M::AddMemReg(region(number), memory()));
-    }
-    let error = bench.refused(M::AddMemReg(region(1000), memory()));
-    assert!(matches!(error, SessionError::NoSlot), "{error}");
-    bench.ok(M::RemMemReg(region(1)));
-    bench.ok(M::AddMemReg(region(1000), memory()));
 }
 
 #[test]
