@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use ethdev::hint;
 use toml_edit::{Document, Item};
 
 use crate::error::Error;
 use crate::state::{Port, State};
 use crate::vdpa::{Vdpa, is_vdpa};
-use crate::words::hint;
 
 /// Why a vDPA device has no settings of a port.
 pub const NO_PORT: &str =

@@ -32,7 +32,6 @@
 //! - [`merge`](mod@merge): what a file has changed since it was read
 //! - [`error`]: what can go wrong
 //! - `text`: values that are written as text
-//! - `words`: the word that was probably meant
 
 #![forbid(unsafe_code)]
 
@@ -51,7 +50,6 @@ pub mod testing;
 mod text;
 pub mod vdpa;
 pub mod waiting;
-mod words;
 
 pub use address::Address;
 pub use daemon::{Applied, Daemon, Device, Missing, Options};
@@ -62,4 +60,3 @@ pub use hub::Hub;
 pub use merge::merge;
 pub use state::{Port, State};
 pub use vdpa::Vdpa;
-pub use words::nearest;

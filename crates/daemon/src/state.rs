@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use eal::{Access, CoreList};
+use ethdev::hint;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +20,6 @@ use crate::error::Error;
 use crate::file::explain;
 use crate::text;
 use crate::vdpa::Vdpa;
-use crate::words::hint;
 
 /// The desired state.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

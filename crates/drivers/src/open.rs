@@ -4,7 +4,7 @@ use eal::Access;
 use eal::pci::Spaces;
 use eal::sandbox::Needs;
 use eal::time::Time;
-use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, closest};
+use ethdev::{DeviceSpec, DriverInfo, Error, OpenPort, hint};
 use packet::pool::{Pool, PoolError};
 
 use crate::backend::SharedControl;
@@ -137,9 +137,7 @@ fn driver_of(spec: &DeviceSpec) -> Result<&'static Driver, Error> {
 
 fn unknown_driver(spec: &DeviceSpec) -> Error {
     let known: Vec<&str> = list().map(|info| info.name).collect();
-    let hint = closest(spec.driver(), &known)
-        .map(|name| format!("; did you mean '{name}'?"))
-        .unwrap_or_default();
+    let hint = hint(spec.driver(), known.iter().copied());
     let known = known.join(", ");
     spec.error(format!("there is no driver '{}', only {known}{hint}", spec.driver()))
 }

@@ -49,6 +49,6 @@ pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
 pub use shared::{SharedTxQueue, share_out};
 pub use sleep::{Sleeper, Slept};
 pub use spec::DeviceSpec;
-pub use spelling::closest;
+pub use spelling::{closest, hint};
 pub use stats::{DropReason, PacketTally, PortStats, QueueStats, Stats};
 pub use tx_buffer::{TxBuffer, TxBufferOptions};

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::interfaces::Interfaces;
-use ethdev::closest;
+use ethdev::hint;
 
 /// An interface that exists.
 #[derive(Debug)]
@@ -95,10 +95,8 @@ impl Drop for TagsKept {
 
 /// That there is no interface `name` among `names`, with what may have been meant.
 pub(crate) fn missing(name: &str, names: &[String]) -> String {
-    let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let hint = closest(name, &known).map(|near| format!("; did you mean '{near}'?"));
-    let hint = hint.unwrap_or_default();
-    let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+    let hint = hint(name, names.iter().map(String::as_str));
+    let known = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
     format!("there is no such interface, only {known}{hint}")
 }
 

@@ -1,6 +1,6 @@
 //! `ringway show ports`.
 
-use daemon::nearest;
+use ethdev::hint;
 
 use crate::control::protocol::{Port, Ports};
 use crate::exit::Failure;
@@ -17,8 +17,7 @@ pub fn show_ports(answer: &Ports, name: Option<&str>, colour: bool) -> Result<St
 /// That there is no such port, with the ones that there are.
 fn unknown(answer: &Ports, name: &str) -> Failure {
     let names: Vec<&str> = answer.ports.iter().map(|port| port.name.as_str()).collect();
-    let hint = nearest(name, names.iter().copied());
-    let hint = hint.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+    let hint = hint(name, names.iter().copied());
     Failure::runtime(format!("there is no port '{name}'{hint} (there are: {})", names.join(", ")))
 }
 

@@ -118,8 +118,7 @@ impl QinqEtherType {
 fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, String> {
     all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|value| name(*value)).collect();
-        let meant = ethdev::closest(text, &names);
-        let meant = meant.map(|name| format!("; did you mean '{name}'?")).unwrap_or_default();
+        let meant = ethdev::hint(text, names.iter().copied());
         format!("'{text}': expected {}{meant}", names.join(", "))
     })
 }
