@@ -220,17 +220,10 @@ mod tests {
     use std::io::{ErrorKind, Read, Write};
     use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc::channel;
-    use std::time::Instant;
+
+    use testkit::wait_for;
 
     use super::*;
-
-    fn wait_for(done: impl Fn() -> bool) {
-        let end = Instant::now() + Duration::from_secs(60);
-        while !done() {
-            assert!(Instant::now() < end, "it does not come about");
-            std::thread::yield_now();
-        }
-    }
 
     /// A socket whose close(2) waits for an hour, or until the second one closes.
     fn lingering() -> (OwnedFd, TcpStream) {
@@ -279,10 +272,10 @@ mod tests {
         }
         assert_eq!(closer.lock().events, MAX_EVENTS, "they were not closed in place");
         other.close(null());
-        wait_for(|| other.is_done());
+        wait_for("the other one is done", || other.is_done());
         assert!(closer.is_behind(), "the close did not wait");
         drop(theirs);
-        wait_for(|| closer.is_done());
+        wait_for("it is done", || closer.is_done());
         assert!(!closer.is_behind());
     }
 
@@ -298,7 +291,7 @@ mod tests {
         };
         assert!(is_mapped());
         drop(mapping);
-        wait_for(|| closer.is_done());
+        wait_for("it is done", || closer.is_done());
         assert!(!is_mapped());
     }
 }

@@ -16,20 +16,9 @@ use rustix::thread::{
     LinkNameSpaceType, UnshareFlags, gettid, move_into_link_name_space, unshare_unsafe,
 };
 
+pub(crate) use testkit::{PATIENCE, wait_for};
+
 use crate::{af_packet, af_xdp, tap};
-
-/// How long the kernel may take for anything on a machine that is busy with other tests. It tells
-/// of a link that comes or goes after up to a second.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until something is true, and looks often.
-pub(crate) fn wait_for(what: &str, is_true: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_true() {
-        assert!(Instant::now() < deadline, "not seen: {what}");
-        thread::sleep(Duration::from_micros(100));
-    }
-}
 
 /// Runs `test` in a new network namespace.
 pub(crate) fn in_namespace(test: impl FnOnce() + Send + 'static) {

@@ -6,9 +6,10 @@ mod log;
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use eal::PeerEvent;
+use testkit::wait_for;
 use vhost::connection::Message;
 use vhost::frontend::{self, Frontend};
 use vhost::protocol::{
@@ -460,7 +461,7 @@ fn a_device_that_does_not_answer_holds_up_nobody_else() {
     // It is asked whether it can log, and does not get to an answer.
     let mut front = connect(0);
     let asking = std::thread::spawn(move || front.handshake().map(|offer| offer.queue_pairs));
-    wait_until("the question", || attached[0].status().state == State::Busy);
+    wait_for("the question", || attached[0].status().state == State::Busy);
     assert_eq!(connect(1).handshake().unwrap().queue_pairs, 1);
     assert!(matches!(attached[1].status().state, State::Waiting | State::Connected));
     drop(hung);
@@ -554,16 +555,6 @@ fn the_end_of_a_migration_is_passed_on() {
     assert_eq!(bench.calls.take(), [Call::MigrationDone]);
 }
 
-/// Waits until `done`.
-#[track_caller]
-fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(10);
-    while !done() {
-        assert!(Instant::now() < deadline, "{what} did not come");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 #[test]
 fn our_own_driver_uses_doorbells_and_follows_the_link() {
     let dir = tempfile::tempdir().unwrap();
@@ -577,26 +568,26 @@ fn our_own_driver_uses_doorbells_and_follows_the_link() {
     let device = format!("virtio-user:{}", path.display());
     let open = drivers::open("p0", &device, &drivers).unwrap();
     let port = open.port.control();
-    wait_until("the link", || port.link().up);
-    wait_until("both doorbells", || attached.status().mapped_doorbells == [0, 1]);
+    wait_for("the link", || port.link().up);
+    wait_for("both doorbells", || attached.status().mapped_doorbells == [0, 1]);
     // A ring's number was written to its page, at the beginning.
     let rung = |index: u16, fd: &OwnedFd| {
         let mut seen = [0xff; 2];
         rustix::io::pread(fd, &mut seen, 4096 * u64::from(index)).unwrap();
         u16::from_ne_bytes(seen) == index
     };
-    wait_until("a kick", || {
+    wait_for("a kick", || {
         let script = calls.script();
         script.bells.len() == 2 && script.bells.iter().all(|(index, fd)| rung(*index, fd))
     });
     let details = || port.details().into_iter().find(|(name, _)| name == "doorbells").unwrap().1;
-    wait_until("the detail", || details() == "2 of 2 rings");
+    wait_for("the detail", || details() == "2 of 2 rings");
     for up in [false, true] {
         calls.script().link_down = !up;
         changed.signal().unwrap();
-        wait_until("the change of the link", || port.link().up == up);
+        wait_for("the change of the link", || port.link().up == up);
     }
     // Other pages under a running device are no business of the front-end's; a device without is.
     drop(attached);
-    wait_until("the end of the link", || !port.link().up);
+    wait_for("the end of the link", || !port.link().up);
 }

@@ -83,6 +83,21 @@ impl Bar {
         Self { ptr, len, unmap, guard: None, owner: None }
     }
 
+    /// `words` of 8 bytes of memory that is all zero and does nothing, as registers: for models of
+    /// devices.
+    #[must_use]
+    pub fn memory(words: usize) -> Self {
+        let memory = Box::leak(vec![0_u64; words].into_boxed_slice());
+        let free: fn(NonNull<u8>, usize) = |ptr, len| {
+            let memory = NonNull::slice_from_raw_parts(ptr.cast::<u64>(), len / 8);
+            // SAFETY: it is what was leaked above, and the value that had it ends.
+            drop(unsafe { Box::from_raw(memory.as_ptr()) });
+        };
+        let len = size_of_val(memory);
+        // SAFETY: the words are aligned and nobody else's, until `free` has them back.
+        unsafe { Self::new(NonNull::from(memory).cast(), len, Some(free)) }
+    }
+
     /// Maps `areas` (offset and length in bytes, multiples of a page) of the `len` bytes that
     /// `fd` has from `offset` on, a multiple of a page. What lies between them is memory that
     /// nobody hears of. `skip` bytes before the first register belong to others. Keeps `owner`
@@ -245,10 +260,8 @@ mod tests {
 
     #[test]
     fn registers_outside_of_the_mapping_are_absent() {
-        let mut memory = [0_u64; 2];
-        let ptr = NonNull::from(&mut memory).cast();
-        // SAFETY: `memory` outlives the value and is only used through it until the end.
-        let bar = unsafe { Bar::new(ptr, 16, None) };
+        let bar = Bar::memory(2);
+        assert_eq!(bar.len(), 16);
         bar.write32(12, 0x0102_0304);
         bar.write32(16, 5);
         bar.write32(13, 5);

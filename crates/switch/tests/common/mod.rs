@@ -8,7 +8,6 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Duration, Instant};
 
 use eal::EventFd;
 use ethdev::{
@@ -17,8 +16,7 @@ use ethdev::{
 };
 use packet::{Frame, FrameBatch, MacAddr};
 
-/// How long a test waits for what must happen.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub use testkit::PATIENCE;
 
 /// Frames on their way into a queue of the switch.
 struct Wire {
@@ -291,10 +289,6 @@ pub fn number(frame: &[u8]) -> u32 {
 }
 
 /// Waits until something is so.
-pub fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
-        std::thread::yield_now();
-    }
+pub fn wait_until(what: &str, is_so: impl FnMut() -> bool) {
+    testkit::wait_for(what, is_so);
 }

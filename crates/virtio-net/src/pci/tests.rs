@@ -14,23 +14,12 @@ use ethdev::{DropReason, Error, OpenPort, PortEvent};
 use packet::builder::FrameBuilder;
 use packet::{BURST, Frame, LINK_HEADERS, MacAddr, Packet, Pool, PoolCache};
 use rustix::event::{PollFd, PollFlags, Timespec};
+use testkit::{PATIENCE, wait_for};
 use virtio::Features;
 
 use super::model::{Model, ModelWindows, Shape};
 use super::open_on;
 use super::options::Options;
-
-/// How long anything may take on a machine that is busy with other tests.
-const PATIENCE: Duration = Duration::from_secs(20);
-
-/// Waits until something is true, and looks often.
-fn wait_for(what: &str, is_true: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_true() {
-        assert!(Instant::now() < deadline, "not seen: {what}");
-        std::thread::sleep(Duration::from_micros(100));
-    }
-}
 
 /// What happens next at a port whose clock goes on by seconds until then.
 fn next_by(time: &Time, events: &mpsc::Receiver<PortEvent>) -> PortEvent {

@@ -22,7 +22,6 @@ pub use registers::ModelWindows;
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -44,7 +43,8 @@ pub const COMMON: u32 = 0;
 pub const ISR: u32 = 0x1000;
 pub const NET: u32 = 0x2000;
 pub const NOTIFY: u32 = 0x3000;
-const BAR_LEN: usize = 0x4000;
+/// Its length in words of 8 bytes.
+const BAR_WORDS: usize = 0x4000 / 8;
 
 /// What the driver wrote to the doorbells.
 pub const NOTIFY_MULTIPLIER: u32 = 4;
@@ -281,9 +281,6 @@ impl Model {
             bus_master: false,
         }));
         let space = Space { state: Arc::clone(&state), piece: shape.piece };
-        let memory = Box::leak(vec![0_u64; BAR_LEN / 8].into_boxed_slice());
-        // SAFETY: leaked, aligned, and used by nobody else.
-        let doorbells = unsafe { Bar::new(NonNull::from(memory).cast(), BAR_LEN, None) };
         Self {
             state,
             info: info(if shape.legacy { 0x1000 } else { 0x1041 }),
@@ -292,7 +289,7 @@ impl Model {
             line: shape.line.then(|| Arc::new(EventFd::new().unwrap())),
             request: Arc::new(EventFd::new().unwrap()),
             legacy: shape.legacy,
-            doorbells: Arc::new(doorbells),
+            doorbells: Arc::new(Bar::memory(BAR_WORDS)),
         }
     }
 
@@ -529,9 +526,7 @@ impl PciDevice for Model {
     /// Memory without any behaviour, for tests of windows.
     fn map_bar(&self, index: u8) -> Result<Bar, PciError> {
         assert_eq!(index, 0);
-        let memory = Box::leak(vec![0_u64; BAR_LEN / 8].into_boxed_slice());
-        // SAFETY: leaked, aligned, and used by nobody else.
-        Ok(unsafe { Bar::new(NonNull::from(memory).cast(), BAR_LEN, None) })
+        Ok(Bar::memory(BAR_WORDS))
     }
 
     fn read_io(&self, index: u8, offset: u64, into: &mut [u8]) -> Result<(), PciError> {
