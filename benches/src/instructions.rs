@@ -14,6 +14,7 @@ use ethdev::{RxQueue, TxBuffer, TxBufferOptions, TxQueue};
 use packet::headers::EthernetMut;
 use packet::pool::DATA_ROOM;
 use packet::{BURST, Frame, MacAddr, Pool};
+use switch::PortVlan;
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
 use vhost_net::{NetReceiver, NetTransmitter};
@@ -21,7 +22,7 @@ use vhost_net::{NetReceiver, NetTransmitter};
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 13] = [
+const CASES: [Case; 18] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -33,8 +34,13 @@ const CASES: [Case; 13] = [
     ("rewrite-and-send-64", |bursts| buffer(BURST, bursts)),
     ("rewrite-and-buffer-64", |bursts| buffer(2, bursts)),
     ("lookup", lookup),
-    ("forward-one-flow", |bursts| forward(1, bursts)),
-    ("forward-32-flows", |bursts| forward(BURST, bursts)),
+    ("forward-one-flow", |bursts| forward(1, None, bursts)),
+    ("forward-32-flows", |bursts| forward(BURST, None, bursts)),
+    ("vlan-access-one-flow", |bursts| forward(1, Some(Vlans::ACCESS), bursts)),
+    ("vlan-access-32-flows", |bursts| forward(BURST, Some(Vlans::ACCESS), bursts)),
+    ("vlan-trunk-one-flow", |bursts| forward(1, Some(Vlans::TRUNK), bursts)),
+    ("vlan-push-one-flow", |bursts| forward(1, Some(Vlans::PUSH), bursts)),
+    ("vlan-pop-one-flow", |bursts| forward(1, Some(Vlans::POP), bursts)),
 ];
 
 fn main() {
@@ -140,19 +146,65 @@ fn lookup(bursts: usize) {
     }
 }
 
+/// How the two ports of a bridge take part in VLANs.
+#[derive(Clone, Copy)]
+struct Vlans {
+    /// Whether frames come in on a trunk, with a tag, instead of an access port.
+    tagged: bool,
+    /// Whether they go out on one.
+    to_trunk: bool,
+}
+
+impl Vlans {
+    const ACCESS: Self = Self { tagged: false, to_trunk: false };
+    const TRUNK: Self = Self { tagged: true, to_trunk: true };
+    const PUSH: Self = Self { tagged: false, to_trunk: true };
+    const POP: Self = Self { tagged: true, to_trunk: false };
+    /// The VLAN of all frames.
+    const VLAN: u16 = 10;
+
+    /// The settings of a trunk, or of an access port.
+    fn port(is_trunk: bool) -> PortVlan {
+        let (tag, trunks) = match is_trunk {
+            true => (None, Some("1-100".parse().unwrap())),
+            false => (Some(Self::VLAN), None),
+        };
+        PortVlan { tag, trunks, ..PortVlan::default() }
+    }
+}
+
 /// Bursts of 64-byte frames between `flows` pairs of stations.
-fn forward(flows: usize, bursts: usize) {
+fn forward(flows: usize, vlans: Option<Vlans>, bursts: usize) {
     let fdb = Arc::new(Fdb::new(65_536, 2, 300));
+    let vlan = vlans.map_or(0, |_| Vlans::VLAN);
     let mut frames = [[0_u8; 64]; BURST];
     for (number, frame) in frames.iter_mut().enumerate() {
         let (to, from) = (station(number % flows), station(1000 + number % flows));
         frame[..6].copy_from_slice(&to.0);
         frame[6..12].copy_from_slice(&from.0);
-        fdb.write().learn(Key::new(0, to), fdb.hash(Key::new(0, to)), 1);
+        if vlans.is_some_and(|vlans| vlans.tagged) {
+            frame[12..14].copy_from_slice(&0x8100_u16.to_be_bytes());
+            frame[14..16].copy_from_slice(&vlan.to_be_bytes());
+        }
+        let key = Key::new(vlan, to);
+        fdb.write().learn(key, fdb.hash(key), 1);
     }
     let burst: Vec<Frame<'_>> = frames.iter().map(|frame| Frame::from_bytes(frame)).collect();
-    let mut bench = Bench::new(fdb, vec![sink(), sink()]);
+    let outputs = [sink(), sink()];
+    let stats = Arc::clone(outputs[1].stats());
+    let mut bench = Bench::new(fdb, outputs.into());
+    if let Some(vlans) = vlans {
+        bench.set_vlan(0, &Vlans::port(vlans.tagged));
+        bench.set_vlan(1, &Vlans::port(vlans.to_trunk));
+    }
     for _ in 0..bursts {
         measured(|| bench.forward(&burst, 0));
     }
+    let len = match vlans {
+        Some(Vlans { tagged: false, to_trunk: true }) => 68,
+        Some(Vlans { tagged: true, to_trunk: false }) => 60,
+        _ => 64,
+    };
+    let (stats, packets) = (stats.snapshot(), (bursts * BURST) as u64);
+    assert_eq!((stats.packets, stats.bytes), (packets, packets * len));
 }

@@ -5,7 +5,8 @@
 //! A port makes frames up, in bursts of 32 of 64 bytes, and another swallows them. What making
 //! and swallowing costs is measured first and taken off. *Flows* is the number of pairs of
 //! addresses, which change at random from frame to frame; *run* is how many frames in a row
-//! have the same.
+//! have the same. *VLANs* tells the ports' parts in them: none, both access ports, both trunks, or
+//! one of each, so that each frame gets a tag or loses it.
 
 #![allow(clippy::cast_precision_loss, reason = "means for people")]
 
@@ -19,9 +20,30 @@ use ethdev::{
     Link, OpenPort, PortControl, PortInfo, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue,
 };
 use packet::{BURST, Frame, FrameBatch, MacAddr};
-use switch::{PortOptions, Switch, SwitchConfig};
+use switch::{PortOptions, PortVlan, Switch, SwitchConfig};
 
 const LEN: usize = 64;
+
+/// The VLAN of all frames, where there are VLANs.
+const VLAN: u16 = 10;
+
+/// A port's part in VLANs.
+#[derive(Clone, Copy, PartialEq)]
+enum Part {
+    None,
+    Access,
+    Trunk,
+}
+
+impl Part {
+    fn settings(self) -> PortVlan {
+        match self {
+            Self::None => PortVlan::default(),
+            Self::Access => PortVlan { tag: Some(VLAN), ..PortVlan::default() },
+            Self::Trunk => PortVlan { trunks: "1-100".parse().ok(), ..PortVlan::default() },
+        }
+    }
+}
 
 /// Makes frames up: first it announces all its stations, then they send to those of the other
 /// port.
@@ -37,6 +59,7 @@ struct Source {
     /// is silent once all are announced.
     from: u8,
     to: Option<u8>,
+    tagged: bool,
 }
 
 impl Source {
@@ -64,8 +87,10 @@ impl RxDriver for Source {
             let to = if announced > 0 { Some(0xFF) } else { self.to };
             let Some(to) = to else { return };
             let Some(slot) = self.slots.get_mut(index) else { return };
-            let header = [0x52, 0x54, to, a, b, c, 0x52, 0x54, self.from, a, b, c, 0x88, 0xB5];
-            for (to, from) in slot.iter_mut().zip(header) {
+            let header = [0x52, 0x54, to, a, b, c, 0x52, 0x54, self.from, a, b, c];
+            let [high, low] = VLAN.to_be_bytes();
+            let kind = if self.tagged { [0x81, 0x00, high, low] } else { [0x88, 0xB5, 0, 0] };
+            for (to, from) in slot.iter_mut().zip(header.into_iter().chain(kind)) {
                 *to = from;
             }
             let ptr = NonNull::from(slot).cast();
@@ -115,7 +140,19 @@ impl PortControl for Control {
     }
 }
 
-fn queues(flows: u64, run: usize, from: u8, to: Option<u8>, announcing: u64) -> (RxQueue, TxQueue) {
+/// What a port does.
+#[derive(Clone, Copy)]
+struct Plan {
+    flows: u64,
+    run: usize,
+    announcing: u64,
+    from: u8,
+    to: Option<u8>,
+    tagged: bool,
+}
+
+fn queues(plan: Plan) -> (RxQueue, TxQueue) {
+    let Plan { flows, run, announcing, from, to, tagged } = plan;
     let source = Source {
         batch: FrameBatch::with_segments(0),
         slots: Box::new([[0; LEN]; BURST]),
@@ -125,15 +162,18 @@ fn queues(flows: u64, run: usize, from: u8, to: Option<u8>, announcing: u64) -> 
         announcing,
         from,
         to,
+        tagged,
     };
     let rx = RxQueue::new(Box::new(source), Arc::new(QueueStats::default()));
     (rx, TxQueue::new(Box::new(Sink), Arc::new(QueueStats::default())))
 }
 
 /// Cycles per packet for making and swallowing alone.
-fn baseline(flows: u64, run: usize) -> f64 {
+fn baseline(flows: u64, run: usize, part: Part) -> f64 {
     const BURSTS: u64 = 200_000;
-    let (mut rx, mut tx) = queues(flows, run, 1, Some(2), 0);
+    let tagged = part == Part::Trunk;
+    let plan = Plan { flows, run, announcing: 0, from: 1, to: Some(2), tagged };
+    let (mut rx, mut tx) = queues(plan);
     let round = |_| {
         let start = clock::now();
         for _ in 0..BURSTS {
@@ -145,8 +185,8 @@ fn baseline(flows: u64, run: usize) -> f64 {
     (0..5).map(round).fold(f64::MAX, f64::min)
 }
 
-/// Cycles per packet in the switch.
-fn forwarding(flows: u64, run: usize) -> Result<f64, Box<dyn Error>> {
+/// Cycles per packet in the switch, from a port with one part in VLANs to a port with another.
+fn forwarding(flows: u64, run: usize, parts: (Part, Part)) -> Result<f64, Box<dyn Error>> {
     let limit = usize::try_from(2 * flows)?;
     let config = SwitchConfig {
         fdb_limit: limit,
@@ -155,10 +195,13 @@ fn forwarding(flows: u64, run: usize) -> Result<f64, Box<dyn Error>> {
         ..SwitchConfig::default()
     };
     let switch = Switch::start(&config)?;
-    for (name, from, to) in [("other", 2, None), ("source", 1, Some(2))] {
-        let (rx, tx) = queues(flows, run, from, to, flows);
+    let (source, other) = parts;
+    for (name, from, to, part) in [("other", 2, None, other), ("source", 1, Some(2), source)] {
+        let tagged = part == Part::Trunk;
+        let (rx, tx) = queues(Plan { flows, run, announcing: flows, from, to, tagged });
         let port = OpenPort::new(name, "bench:", Box::new(Control), vec![rx], vec![tx]);
-        switch.add_port(port, &PortOptions::default())?;
+        let vlan = part.settings();
+        switch.add_port(port, &PortOptions { vlan, ..PortOptions::default() })?;
     }
     while switch.fdb_report().entries < limit {
         std::thread::yield_now();
@@ -174,11 +217,26 @@ fn forwarding(flows: u64, run: usize) -> Result<f64, Box<dyn Error>> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    println!("{:>9} {:>4} {:>16}", "flows", "run", "cycles/packet");
+    println!("{:>9} {:>4} {:>16} {:>16}", "flows", "run", "VLANs", "cycles/packet");
+    let report = |flows, run, name, parts: (Part, Part)| -> Result<(), Box<dyn Error>> {
+        let cost = forwarding(flows, run, parts)? - baseline(flows, run, parts.0);
+        println!("{flows:>9} {run:>4} {name:>16} {cost:>16.1}");
+        Ok(())
+    };
     for (flows, run) in [(1, 32), (8, 32), (8, 4), (8, 1), (1 << 10, 1), (1 << 15, 1), (1 << 19, 1)]
     {
-        let cost = forwarding(flows, run)? - baseline(flows, run);
-        println!("{flows:>9} {run:>4} {cost:>16.1}");
+        report(flows, run, "none", (Part::None, Part::None))?;
+    }
+    let kinds = [
+        ("access", (Part::Access, Part::Access)),
+        ("trunk", (Part::Trunk, Part::Trunk)),
+        ("access to trunk", (Part::Access, Part::Trunk)),
+        ("trunk to access", (Part::Trunk, Part::Access)),
+    ];
+    for (name, parts) in kinds {
+        for (flows, run) in [(1, 32), (1 << 10, 1)] {
+            report(flows, run, name, parts)?;
+        }
     }
     Ok(())
 }

@@ -12,6 +12,8 @@ use crate::datapath::{Datapath, Source};
 use crate::fdb::Fdb;
 use crate::inputs::{Input, Inputs};
 use crate::output::Output;
+use crate::vlan::PortVlan;
+use crate::vlan::policy::Policy;
 
 /// The MTU of all outputs.
 const MTU: u32 = 1500;
@@ -43,6 +45,12 @@ impl Bench {
         }
         path.change_bridge(BridgeId::DEFAULT, BridgeChange::Open(bridge));
         Self { path, inputs: Inputs::new(clock::hz()), stats: QueueStats::default() }
+    }
+
+    /// Gives `port` its part in VLANs.
+    pub fn set_vlan(&mut self, port: u16, vlan: &PortVlan) {
+        let policy = Some(Arc::new(Policy::from(vlan)));
+        self.path.change_bridge(BridgeId::DEFAULT, BridgeChange::SetVlan(port, policy));
     }
 
     /// Polls `rx` from now on, as receive queue of `port`.
