@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use benches::guest::{Guest, Shape};
 use benches::sink::sink;
-use ethdev::{RxQueue, TxBuffer, TxBufferOptions, TxQueue};
+use ethdev::{RxQueue, SharedTxQueue, TxBuffer, TxBufferOptions, TxQueue};
 use packet::headers::EthernetMut;
 use packet::pool::DATA_ROOM;
 use packet::{BURST, Frame, MacAddr, Pool};
@@ -22,7 +22,7 @@ use vhost_net::{NetReceiver, NetTransmitter};
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 18] = [
+const CASES: [Case; 19] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -34,13 +34,14 @@ const CASES: [Case; 18] = [
     ("rewrite-and-send-64", |bursts| buffer(BURST, bursts)),
     ("rewrite-and-buffer-64", |bursts| buffer(2, bursts)),
     ("lookup", lookup),
-    ("forward-one-flow", |bursts| forward(1, None, bursts)),
-    ("forward-32-flows", |bursts| forward(BURST, None, bursts)),
-    ("vlan-access-one-flow", |bursts| forward(1, Some(Vlans::ACCESS), bursts)),
-    ("vlan-access-32-flows", |bursts| forward(BURST, Some(Vlans::ACCESS), bursts)),
-    ("vlan-trunk-one-flow", |bursts| forward(1, Some(Vlans::TRUNK), bursts)),
-    ("vlan-push-one-flow", |bursts| forward(1, Some(Vlans::PUSH), bursts)),
-    ("vlan-pop-one-flow", |bursts| forward(1, Some(Vlans::POP), bursts)),
+    ("forward-one-flow", |bursts| forward(1, None, sink, bursts)),
+    ("forward-shared-one-flow", |bursts| forward(1, None, shared_sink, bursts)),
+    ("forward-32-flows", |bursts| forward(BURST, None, sink, bursts)),
+    ("vlan-access-one-flow", |bursts| forward(1, Some(Vlans::ACCESS), sink, bursts)),
+    ("vlan-access-32-flows", |bursts| forward(BURST, Some(Vlans::ACCESS), sink, bursts)),
+    ("vlan-trunk-one-flow", |bursts| forward(1, Some(Vlans::TRUNK), sink, bursts)),
+    ("vlan-push-one-flow", |bursts| forward(1, Some(Vlans::PUSH), sink, bursts)),
+    ("vlan-pop-one-flow", |bursts| forward(1, Some(Vlans::POP), sink, bursts)),
 ];
 
 fn main() {
@@ -173,8 +174,13 @@ impl Vlans {
     }
 }
 
-/// Bursts of 64-byte frames between `flows` pairs of stations.
-fn forward(flows: usize, vlans: Option<Vlans>, bursts: usize) {
+/// A port that swallows frames, whose queue several workers use in turns.
+fn shared_sink() -> TxQueue {
+    SharedTxQueue::new(sink()).into()
+}
+
+/// Bursts of 64-byte frames between `flows` pairs of stations, to ports of a kind.
+fn forward(flows: usize, vlans: Option<Vlans>, port: fn() -> TxQueue, bursts: usize) {
     let fdb = Arc::new(Fdb::new(65_536, 2, 300));
     let vlan = vlans.map_or(0, |_| Vlans::VLAN);
     let mut frames = [[0_u8; 64]; BURST];
@@ -190,7 +196,7 @@ fn forward(flows: usize, vlans: Option<Vlans>, bursts: usize) {
         fdb.write().learn(key, fdb.hash(key), 1);
     }
     let burst: Vec<Frame<'_>> = frames.iter().map(|frame| Frame::from_bytes(frame)).collect();
-    let outputs = [sink(), sink()];
+    let outputs = [port(), port()];
     let stats = Arc::clone(outputs[1].stats());
     let mut bench = Bench::new(fdb, outputs.into());
     if let Some(vlans) = vlans {

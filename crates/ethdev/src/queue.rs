@@ -429,11 +429,31 @@ impl TxQueue {
     pub fn new(driver: Box<dyn TxDriver>, stats: Arc<QueueStats>) -> Self {
         let completer = Completer::default();
         let queue = CountedTx { driver, stats: Arc::clone(&stats), completer };
+        Self::from_alone(queue, stats)
+    }
+
+    pub(crate) const fn from_alone(queue: CountedTx, stats: Arc<QueueStats>) -> Self {
         Self { queue: Use::Alone(queue), stats }
     }
 
     pub(crate) fn from_shared(shared: SharedTxQueue, stats: Arc<QueueStats>) -> Self {
         Self { queue: Use::Shared(shared), stats }
+    }
+
+    /// The same queue; if it was [shared](SharedTxQueue) and nobody else has it any more, it takes
+    /// no lock from now on.
+    #[must_use]
+    pub fn alone_if_last(self) -> Self {
+        match self.queue {
+            Use::Shared(shared) => shared.into_alone().unwrap_or_else(Self::from),
+            Use::Alone(_) => self,
+        }
+    }
+
+    /// Whether this value alone has the queue, so that it takes no lock.
+    #[must_use]
+    pub const fn is_alone(&self) -> bool {
+        matches!(self.queue, Use::Alone(_))
     }
 
     /// The queue itself, or what it shares already.

@@ -44,6 +44,22 @@ impl SharedTxQueue {
         }
     }
 
+    /// The queue for one user alone again, without a lock; or itself while there are other clones.
+    ///
+    /// # Errors
+    /// There are.
+    pub fn into_alone(self) -> Result<TxQueue, Self> {
+        let Self { queue, stats } = self;
+        match Arc::try_unwrap(queue) {
+            Ok(mut last) => match last.get_mut().take() {
+                Some(queue) => Ok(TxQueue::from_alone(queue, stats)),
+                // A slot is only ever emptied here.
+                None => Err(Self { queue: Arc::new(last), stats }),
+            },
+            Err(queue) => Err(Self { queue, stats }),
+        }
+    }
+
     /// As [`TxQueue::tx_burst`].
     #[inline]
     pub fn tx_burst(&self, frames: &[Frame<'_>]) -> usize {
@@ -202,6 +218,25 @@ mod tests {
                 shares.iter().map(|share| share.stats().snapshot().packets).collect();
             assert_eq!(counted, sent, "{users} users of {count} queues");
         }
+    }
+
+    #[test]
+    fn the_last_user_has_the_queue_alone_again() {
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let driver = Record { log: Arc::clone(&log), room: BURST };
+        let shared = SharedTxQueue::new(TxQueue::new(Box::new(driver), Arc::default()));
+        let mut other = TxQueue::from(shared.clone());
+        let shared = shared.into_alone().unwrap_err();
+        assert_eq!(other.tx_burst(&[Frame::from_bytes(&[1; 60])]), 1);
+        // A value that still shares the queue is no more than a clone.
+        other = other.alone_if_last();
+        drop(shared);
+        other = other.alone_if_last();
+        assert!(other.is_alone());
+        assert_eq!(other.tx_burst(&[Frame::from_bytes(&[2; 60])]), 1);
+        other = other.alone_if_last();
+        assert!(SharedTxQueue::new(other).into_alone().unwrap().is_ready());
+        assert_eq!(*log.lock().unwrap(), [1, 2]);
     }
 
     #[test]

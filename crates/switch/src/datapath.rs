@@ -69,6 +69,11 @@ impl Datapath {
         self.outputs.set(port, output)
     }
 
+    /// Lets `act` change the output to `port`, if there is one.
+    pub(crate) fn on_output(&mut self, port: u16, act: impl FnOnce(&mut Output)) {
+        self.outputs.get_mut(port).map(act);
+    }
+
     /// Changes how often to try again although `port` takes nothing.
     pub(crate) fn set_retries(&mut self, port: u16, retries: u32) {
         if let Some(output) = self.outputs.get_mut(port) {

@@ -31,6 +31,7 @@
 //! - `marks`: the frames of a burst that go to one port
 //! - `output`: one worker's way to send to a port
 //! - `outputs`: its ways to all ports, and the verdicts on a burst
+//! - `owners`: who has the transmit queues of a port
 //! - `ports`: the ports as control threads see them
 //! - [`vlan`]: VLAN settings of ports, and what they mean for a frame
 //! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
@@ -51,6 +52,7 @@ mod inputs;
 mod marks;
 mod output;
 mod outputs;
+mod owners;
 mod ports;
 pub mod report;
 mod share;

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
 use arrayvec::ArrayVec;
-use ethdev::{DropReason, TxQueue};
+use ethdev::{DropReason, SharedTxQueue, TxQueue};
 use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::header;
 use crate::marks::Marks;
+use crate::owners::Watch;
 use crate::share::Share;
 
 /// What one worker needs to send to one port: its handles of the port's transmit queues.
@@ -20,6 +21,8 @@ pub(crate) struct Output {
     /// When that was, and for how long it holds, in clock cycles.
     checked: u64,
     recheck: u64,
+    /// Who is told about queues that come and go.
+    watch: Watch,
     /// The port's MTU, in bytes.
     mtu: Arc<AtomicU32>,
     /// How often to try again although the port takes nothing.
@@ -40,12 +43,12 @@ impl Output {
         mtu: Arc<AtomicU32>,
         retries: u32,
     ) -> Self {
-        let spreads = !queues.iter().any(TxQueue::keeps_packets);
         Self {
-            share: Share::new(worker, workers, queues.len(), spreads),
+            share: share_of(&queues, (worker, workers)),
             queues,
             checked: 0,
             recheck,
+            watch: Watch::Nobody,
             mtu,
             retries,
             marks: Marks::default(),
@@ -59,6 +62,44 @@ impl Output {
         self.retries = retries;
     }
 
+    /// Uses other queues of the same port from now on, as worker `worker` of `workers` who use
+    /// them. The queues so far are dropped.
+    pub(crate) fn set_queues(
+        &mut self,
+        queues: Vec<TxQueue>,
+        (worker, workers): (usize, usize),
+        watch: Watch,
+    ) {
+        // What was sent on the queues before must not wait.
+        let pending = self.flush();
+        self.share = share_of(&queues, (worker, workers));
+        self.queues = queues;
+        self.watch = watch;
+        self.choose(0);
+        (self.sent, self.noted) = (pending, pending);
+    }
+
+    /// Makes the queues that this worker has alone such that others can use them too, and returns
+    /// handles of all its queues for them.
+    pub(crate) fn share_queues(&mut self) -> Vec<SharedTxQueue> {
+        let queues = std::mem::take(&mut self.queues);
+        let shared: Vec<SharedTxQueue> = queues.into_iter().map(SharedTxQueue::new).collect();
+        self.queues = shared.iter().cloned().map(TxQueue::from).collect();
+        shared
+    }
+
+    /// Takes no lock any more for those queues that nobody else has.
+    pub(crate) fn own_queues(&mut self) {
+        let queues = std::mem::take(&mut self.queues);
+        self.queues = queues.into_iter().map(TxQueue::alone_if_last).collect();
+    }
+
+    /// Whether it takes no lock for any of its queues.
+    #[cfg(test)]
+    pub(crate) fn is_alone(&self) -> bool {
+        self.queues.iter().all(TxQueue::is_alone)
+    }
+
     /// Whether the port takes frames, as far as is known at time `now`.
     #[inline]
     pub(crate) fn is_ready(&mut self, now: u64) -> bool {
@@ -69,10 +110,12 @@ impl Output {
     }
 
     /// Chooses among the queues that are ready.
+    #[inline(never)]
     fn choose(&mut self, now: u64) {
         self.checked = now;
         let queues = self.queues.iter().enumerate();
         let ready = || queues.clone().filter(|(_, queue)| queue.is_ready()).map(|(index, _)| index);
+        self.watch.tell(ready());
         if !self.share.differs(ready()) {
             return;
         }
@@ -241,6 +284,12 @@ impl Output {
         }
         pending
     }
+}
+
+/// The share of one worker of so many in `queues`, none of which is known to be ready yet.
+fn share_of(queues: &[TxQueue], (worker, workers): (usize, usize)) -> Share {
+    let spreads = !queues.iter().any(TxQueue::keeps_packets);
+    Share::new(worker, workers, queues.len(), spreads)
 }
 
 /// Sends `frames`, and drops those for which there is no room.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use eal::clock;
-use ethdev::{Port, RxQueue, SharedTxQueue, TxQueue};
+use ethdev::{Port, RxQueue, TxQueue};
 
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
@@ -14,6 +14,7 @@ use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
 use crate::inputs::Input;
 use crate::output::Output;
+use crate::owners::Owners;
 use crate::report::PortReport;
 use crate::vlan::policy::Policy;
 use crate::worker::{Mailbox, Message};
@@ -33,6 +34,8 @@ pub(crate) struct Entry {
     // The order matters: queues are dropped before their device.
     /// What the workers have not got while the port is disabled.
     parked: Parked,
+    /// Whose the transmit queues are; `None` as long as there are none.
+    owners: Option<Owners>,
     port: Port,
     /// As the workers see it.
     mtu: Arc<AtomicU32>,
@@ -56,8 +59,19 @@ impl Entry {
     ) -> Self {
         let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
         let (parked, rx_workers, options) = (Parked::default(), Vec::new(), options.clone());
-        let link_changes = 0;
-        Self { number, bridge, parked, port, mtu, own_mtu, options, rx_workers, link_changes }
+        let (owners, link_changes) = (None, 0);
+        Self {
+            number,
+            bridge,
+            parked,
+            owners,
+            port,
+            mtu,
+            own_mtu,
+            options,
+            rx_workers,
+            link_changes,
+        }
     }
 
     /// The number that the data path knows the port by.
@@ -153,12 +167,42 @@ impl Entry {
         self.options = options.clone();
     }
 
-    /// Takes queues of a device that was just opened.
-    pub(crate) fn put(&mut self, rx: Vec<RxQueue>, tx: Vec<TxQueue>, workers: usize) {
+    /// Takes queues of a device that was just opened. `notify` is called when a worker has lost all
+    /// its transmit queues ([`look_at_lost`](Self::look_at_lost)).
+    pub(crate) fn put(
+        &mut self,
+        rx: Vec<RxQueue>,
+        tx: Vec<TxQueue>,
+        workers: usize,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) {
         let number = self.number;
         let inputs = rx.into_iter().enumerate();
         self.parked.inputs = inputs.map(|(queue, rx)| Input::new(number, queue, rx)).collect();
-        self.parked.outputs = outputs(tx, &self.mtu, workers);
+        let (owners, parts) = Owners::start(number, tx, workers, notify);
+        self.owners = Some(owners);
+        let recheck = clock::cycles(RECHECK);
+        for (worker, (queues, watch)) in parts.into_iter().enumerate() {
+            let mtu = Arc::clone(&self.mtu);
+            let mut output = Output::new(Vec::new(), (worker, workers), recheck, mtu, 0);
+            output.set_queues(queues, (worker, workers), watch);
+            self.parked.outputs.push((worker, output));
+        }
+    }
+
+    /// Looks whether it is time for the workers to have transmit queues of their own, or to share
+    /// them; to be called once a second. `alive` are those that run.
+    pub(crate) fn look_at_owners(&mut self, workers: &[Mailbox], alive: &[usize]) {
+        if let Some(owners) = self.owners.as_mut().filter(|_| !self.options.disabled) {
+            owners.look(workers, alive);
+        }
+    }
+
+    /// Helps a worker that has lost its transmit queues.
+    pub(crate) fn look_at_lost(&mut self, workers: &[Mailbox]) {
+        if let Some(owners) = self.owners.as_mut().filter(|_| !self.options.disabled) {
+            owners.look_at_lost(workers);
+        }
     }
 
     /// Gives the workers the way to the port, unless it is disabled.
@@ -322,6 +366,18 @@ impl Ports {
         self.of_bridge(bridge).any(|(_, entry)| !entry.options.vlan.is_default())
     }
 
+    /// See [`Entry::look_at_owners`].
+    pub(crate) fn look_at_owners(&mut self, workers: &[Mailbox], alive: &[usize]) {
+        self.0.values_mut().for_each(|entry| entry.look_at_owners(workers, alive));
+    }
+
+    /// See [`Entry::look_at_lost`].
+    pub(crate) fn look_at_lost(&mut self, number: u16, workers: &[Mailbox]) {
+        if let Some(entry) = self.0.values_mut().find(|entry| entry.number == number) {
+            entry.look_at_lost(workers);
+        }
+    }
+
     /// Whether the link of port `number` is down, or was down since this was asked last.
     pub(crate) fn was_down(&mut self, number: u16) -> bool {
         let mut entries = self.0.values_mut();
@@ -359,23 +415,6 @@ pub fn is_port_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
-}
-
-/// For each of so many workers its way to a port.
-fn outputs(tx: Vec<TxQueue>, mtu: &Arc<AtomicU32>, workers: usize) -> Vec<(usize, Output)> {
-    let recheck = clock::cycles(RECHECK);
-    let output = |worker, queues| {
-        let output = Output::new(queues, (worker, workers), recheck, Arc::clone(mtu), 0);
-        (worker, output)
-    };
-    if workers == 1 {
-        return vec![output(0, tx)];
-    }
-    // Which queue a worker uses depends on which are ready, so any worker may come to use any
-    // queue.
-    let shared: Vec<SharedTxQueue> = tx.into_iter().map(SharedTxQueue::new).collect();
-    let queues = || shared.iter().cloned().map(TxQueue::from).collect();
-    (0..workers).map(|worker| output(worker, queues())).collect()
 }
 
 #[cfg(test)]

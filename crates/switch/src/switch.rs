@@ -91,7 +91,7 @@ impl Switch {
                     // Without the lock, since it may take a while.
                     agers.tick(fdbs, elapsed);
                 }
-                Task::Link(number) => lock(&control).look_at_link(number),
+                Task::Link(number) => lock(&control).look_at_port(number),
             }
         })?;
         Ok(Self {
@@ -253,7 +253,7 @@ impl Control {
             .ok_or_else(|| Error::TooManyPorts { name: name.clone(), max: MAX_PORTS })?;
         tracing::info!(port = name, device = port.device(), "port added");
         let mut entry = Entry::new(number, bridge, port, own_mtu, options);
-        entry.put(rx, tx, self.mailboxes.len());
+        entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number));
         // First it joins its bridge, then the workers get the way to the port, then the way from it,
         // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans(bridge);
@@ -278,9 +278,9 @@ impl Control {
     /// Chooses a worker for each of the `count` receive queues of port `name`: those that are
     /// `wanted`, in turn, or the ones with the fewest queues of others.
     fn place(&self, name: &str, count: usize, wanted: &[usize]) -> Result<Vec<usize>, Error> {
-        let alive = |worker: &usize| self.is_alive(*worker);
-        let all: Vec<usize> = (0..self.mailboxes.len()).filter(alive).collect();
-        let wanted: Vec<usize> = wanted.iter().copied().filter(alive).collect();
+        let all = self.alive();
+        let wanted: Vec<usize> =
+            wanted.iter().copied().filter(|worker| all.contains(worker)).collect();
         if !wanted.is_empty() {
             return Ok(wanted.into_iter().cycle().take(count).collect());
         }
@@ -296,9 +296,17 @@ impl Control {
         if load.is_empty() { Err(Error::NoWorker) } else { Ok(placed) }
     }
 
-    /// Forgets what was learnt on a port whose link is down, or was down since the last look: what
-    /// is behind it may be elsewhere now, and frames to it are flooded until it is heard again.
-    fn look_at_link(&mut self, number: u16) {
+    /// The workers that run.
+    fn alive(&self) -> Vec<usize> {
+        (0..self.mailboxes.len()).filter(|worker| self.is_alive(*worker)).collect()
+    }
+
+    /// Looks after port `number`, of which a device or a worker has told something.
+    ///
+    /// Forgets what was learnt if its link is down, or was down since the last look: what is behind
+    /// it may be elsewhere now, and frames to it are flooded until it is heard again.
+    fn look_at_port(&mut self, number: u16) {
+        self.ports.look_at_lost(number, &self.mailboxes);
         if !self.ports.was_down(number) {
             return;
         }
@@ -315,8 +323,10 @@ impl Control {
     }
 
     /// Looks at what changes by itself; returns all forwarding databases.
-    fn look_around(&self) -> Vec<Arc<Fdb>> {
+    fn look_around(&mut self) -> Vec<Arc<Fdb>> {
         self.ports.update_mtus();
+        let alive = self.alive();
+        self.ports.look_at_owners(&self.mailboxes, &alive);
         self.bridges.fdbs().cloned().collect()
     }
 

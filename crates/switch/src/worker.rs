@@ -1,6 +1,7 @@
 //! A worker: polls its receive queues, sleeps when there is nothing to do, and takes queues on
 //! and gives them back between two rounds.
 
+use std::fmt;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -36,10 +37,21 @@ pub(crate) enum Message {
     TakeInputs(u16, Sender<Vec<Input>>),
     /// Give the transmit queues of a port back.
     TakeOutput(u16, Sender<Option<Output>>),
+    /// Do something with the way to a port, if there is one.
+    OnOutput(u16, Act),
     /// Try so often to send to a port although it takes nothing.
     SetRetries(u16, u32, Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
+}
+
+/// What a worker is to do with an [`Output`].
+pub(crate) struct Act(Box<dyn FnOnce(&mut Output) + Send>);
+
+impl fmt::Debug for Act {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Act(..)")
+    }
 }
 
 /// What a worker counts; see [`WorkerReport`](crate::WorkerReport).
@@ -84,6 +96,19 @@ impl Mailbox {
         self.sent.fetch_add(1, Release);
         self.wake();
         answered.recv().ok()
+    }
+
+    /// Has the worker do something with its way to `port`, between two bursts, and waits for the
+    /// outcome; `None` if it has none, or is gone.
+    pub(crate) fn on_output<T: Send + 'static>(
+        &self,
+        port: u16,
+        act: impl FnOnce(&mut Output) -> T + Send + 'static,
+    ) -> Option<T> {
+        self.ask(|answer| {
+            let act = move |output: &mut Output| _ = answer.send(act(output));
+            Message::OnOutput(port, Act(Box::new(act)))
+        })
     }
 
     /// Ends the worker's sleep.
@@ -239,6 +264,7 @@ impl Worker {
             Message::TakeOutput(port, output) => {
                 let _ = output.send(self.path.set_output(port, None));
             }
+            Message::OnOutput(port, Act(act)) => self.path.on_output(port, act),
             Message::SetRetries(port, retries, done) => {
                 self.path.set_retries(port, retries);
                 let _ = done.send(());

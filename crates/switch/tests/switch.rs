@@ -244,6 +244,45 @@ fn many_workers_share_one_transmit_queue() {
 }
 
 #[test]
+fn transmit_queues_come_and_go_under_traffic() {
+    let time = Time::stopped();
+    let config = SwitchConfig { workers: 2, ..SwitchConfig::default() };
+    let switch = Switch::start_with(&config, time.clone()).unwrap();
+    let (sink, a, b) = (add(&switch, "sink", 4), add(&switch, "a", 1), add(&switch, "b", 1));
+    let on = |worker| PortOptions { workers: vec![worker], ..PortOptions::default() };
+    switch.set_port("a", &on(0)).unwrap();
+    switch.set_port("b", &on(1)).unwrap();
+    announce(&switch, &[Arc::clone(&sink), Arc::clone(&a), Arc::clone(&b)]);
+    let (mut next, mut came) = (0, [Vec::new(), Vec::new()]);
+    let mut send = |enabled| {
+        sink.enabled.store(enabled, SeqCst);
+        for (sender, peer) in [(1, &a), (2, &b)] {
+            peer.send(0, (next..next + 40).map(|n| frame(mac(0), mac(sender), n)));
+        }
+        next += 40;
+        // Workers get their own queues, or use them in turns again, while they send.
+        time.warp(Duration::from_secs(1));
+        let counted = || switch.workers().iter().map(|worker| worker.packets).sum::<u64>();
+        wait_until("all is dealt with", || counted() == 3 + 2 * u64::from(next));
+        for frame in sink.receive(0) {
+            came[usize::from(frame[11]) - 1].push(number(&frame));
+        }
+    };
+    // Each worker keeps one at least.
+    [4, 4, 4, 3, 3, 4, 4, 4, 2, 2, 2, 3, 3, 3, 4, 2, 3, 4, 4, 4].into_iter().for_each(&mut send);
+    // Worker 1 loses its own, and whatever it sends until it may use the other's.
+    [1, 1, 1, 2, 2, 2, 1, 1, 4, 4, 4].into_iter().for_each(&mut send);
+    let stats = switch.port("sink").unwrap().stats.tx_total();
+    assert_eq!(stats.dropped(), stats.dropped_for(DropReason::LinkDown));
+    let lossless: Vec<u32> = (0..20 * 40).collect();
+    let everything: Vec<u32> = (0..next).collect();
+    assert_eq!(came[0], everything);
+    assert!(came[1].is_sorted() && came[1].starts_with(&lossless));
+    assert_eq!(came[1].len() as u64 + stats.dropped(), u64::from(next));
+    assert!(came[1].ends_with(&everything[everything.len() - 40..]), "it found others");
+}
+
+#[test]
 fn every_frame_is_delivered_or_counted_as_dropped() {
     // Frames that each port gets from the announcements of the two others.
     const ANNOUNCED: u64 = 2;

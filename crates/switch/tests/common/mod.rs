@@ -35,6 +35,8 @@ pub struct Peer {
     /// Frames that still find room.
     pub room: AtomicUsize,
     pub ready: AtomicBool,
+    /// How many of the transmit queues are enabled.
+    pub enabled: AtomicUsize,
     pub closed: AtomicBool,
     pub panics: AtomicBool,
     /// How many flushes it takes until all is sent.
@@ -154,6 +156,7 @@ impl RxDriver for Receiver {
 
 struct Transmitter {
     peer: Arc<Peer>,
+    queue: usize,
 }
 
 impl TxDriver for Transmitter {
@@ -168,7 +171,7 @@ impl TxDriver for Transmitter {
     }
 
     fn is_ready(&self) -> bool {
-        self.peer.ready.load(SeqCst)
+        self.peer.ready.load(SeqCst) && self.queue < self.peer.enabled.load(SeqCst)
     }
 
     fn flush(&mut self) -> bool {
@@ -246,6 +249,7 @@ fn make(name: &str, queues: usize, can_wait: bool) -> (OpenPort, Arc<Peer>) {
         arrived: Condvar::new(),
         room: AtomicUsize::new(usize::MAX / 2),
         ready: AtomicBool::new(true),
+        enabled: AtomicUsize::new(queues),
         closed: AtomicBool::new(false),
         panics: AtomicBool::new(false),
         unfinished: AtomicUsize::new(0),
@@ -259,8 +263,9 @@ fn make(name: &str, queues: usize, can_wait: bool) -> (OpenPort, Arc<Peer>) {
         let batch = FrameBatch::with_segments(0);
         RxQueue::new(Box::new(Receiver { batch, held: Vec::new(), wire, peer }), Arc::default())
     });
-    let tx = (0..queues)
-        .map(|_| TxQueue::new(Box::new(Transmitter { peer: Arc::clone(&peer) }), Arc::default()));
+    let tx = (0..queues).map(|queue| {
+        TxQueue::new(Box::new(Transmitter { peer: Arc::clone(&peer), queue }), Arc::default())
+    });
     let control = Box::new(Control { peer: Arc::clone(&peer), queues });
     (OpenPort::new(name, "test:", control, rx.collect(), tx.collect()), peer)
 }
