@@ -195,6 +195,9 @@ impl Daemon {
     fn carry_out(&mut self, change: &Change, missing: Missing) -> Result<(), Error> {
         match change {
             Change::Ageing { to, .. } => self.switch.set_ageing(Duration::from_secs(*to))?,
+            Change::Idle { to, .. } => {
+                self.switch.set_idle(to.busy_poll, Duration::from_micros(to.idle_after));
+            }
             Change::Forget { port, address } if self.is_open(port) => {
                 self.switch.fdb_remove_static(address.mac, address.vlan, port)?;
             }

@@ -26,6 +26,13 @@ pub enum Change {
         /// The time from now on.
         to: u64,
     },
+    /// Workers without frames do something else.
+    Idle {
+        /// What they do so far.
+        from: Idle,
+        /// What they do from now on.
+        to: Idle,
+    },
     /// Settings of a port that stays on its device. Addresses are changes of their own.
     Set {
         /// The port.
@@ -72,6 +79,22 @@ pub enum Change {
     },
 }
 
+/// What workers without frames do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idle {
+    /// Whether they never sleep.
+    pub busy_poll: bool,
+    /// For how long they poll before they do, in microseconds.
+    pub idle_after: u64,
+}
+
+impl Idle {
+    /// What a [resolved](State::resolved) state says.
+    fn of(state: &State) -> Option<Self> {
+        Some(Self { busy_poll: state.busy_poll?, idle_after: state.idle_after? })
+    }
+}
+
 /// A setting that holds from the start of a switch to its end, and its values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Setting {
@@ -101,6 +124,11 @@ pub fn diff(old: &State, new: &State) -> Diff {
         && from != to
     {
         diff.changes.push(Change::Ageing { from, to });
+    }
+    if let (Some(from), Some(to)) = (Idle::of(old), Idle::of(new))
+        && from != to
+    {
+        diff.changes.push(Change::Idle { from, to });
     }
     diff.changes.extend(set(old, new));
     diff.changes.extend(remembered(old, new));
@@ -170,6 +198,7 @@ impl Change {
             Self::Forget { port, address } => Self::Remember { port, address },
             Self::Remember { port, address } => Self::Forget { port, address },
             Self::Ageing { from, to } => Self::Ageing { from: to, to: from },
+            Self::Idle { from, to } => Self::Idle { from: to, to: from },
             Self::Set { name, from, to } => Self::Set { name, from: to, to: from },
             Self::RemovePort { name, port } => Self::AddPort { name, port },
             Self::AddPort { name, port } => Self::RemovePort { name, port },
@@ -190,6 +219,10 @@ impl Change {
                 port.map(|port| port.addresses.insert(*address));
             }
             Self::Ageing { to, .. } => state.fdb.ageing = Some(*to),
+            Self::Idle { to, .. } => {
+                state.busy_poll = Some(to.busy_poll);
+                state.idle_after = Some(to.idle_after);
+            }
             Self::Set { name, to, .. } => {
                 if let Some(port) = state.ports.get_mut(name) {
                     let addresses = std::mem::take(&mut port.addresses);
@@ -211,6 +244,14 @@ impl fmt::Display for Change {
             Self::Forget { port, address } => write!(f, "port {port}: address {address} removed"),
             Self::Remember { port, address } => write!(f, "port {port}: address {address} added"),
             Self::Ageing { from, to } => write!(f, "fdb: ageing {from} -> {to}"),
+            Self::Idle { from, to } => {
+                let busy = (from.busy_poll != to.busy_poll)
+                    .then(|| format!("busy-poll {} -> {}", from.busy_poll, to.busy_poll));
+                let after = (from.idle_after != to.idle_after)
+                    .then(|| format!("idle-after {} -> {}", from.idle_after, to.idle_after));
+                let lines: Vec<String> = busy.into_iter().chain(after).collect();
+                f.write_str(&lines.join("\n"))
+            }
             Self::Set { name, from, to } => {
                 let lines: Vec<String> = settings(from, to)
                     .map(|(key, from, to)| format!("port {name}: {key} {from} -> {to}"))
@@ -272,9 +313,9 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         control_mode,
         cores,
         workers,
-        busy_poll,
+        busy_poll: _,
         group_fwd_mask,
-        idle_after,
+        idle_after: _,
         sockets: Sockets { group, mode },
         sandbox: Sandbox { enabled, ports: kinds, paths },
         fdb: Fdb { ageing: _, size, learn_per_burst },
@@ -295,9 +336,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
     let list = |cores: &Option<eal::CoreList>| cores.as_ref().map(ToString::to_string);
     compare("cores", &list(cores), &list(&new.cores));
     compare("workers", workers, &new.workers);
-    compare("busy-poll", busy_poll, &new.busy_poll);
     compare("group-fwd-mask", group_fwd_mask, &new.group_fwd_mask);
-    compare("idle-after", idle_after, &new.idle_after);
     compare("sockets.group", group, &new.sockets.group);
     compare("sockets.mode", &octal(*mode), &octal(new.sockets.mode));
     compare("sandbox.enabled", enabled, &new.sandbox.enabled);

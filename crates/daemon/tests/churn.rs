@@ -134,7 +134,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         state.add_port(&name, Port::new(device)).unwrap();
         return;
     };
-    match dice.roll(9) {
+    match dice.roll(10) {
         0 => state.remove(&name).unwrap(),
         1 => port.device = device,
         2 => port.mtu = [None, Some(1400), Some(9000), Some(3)][dice.roll(4)],
@@ -143,6 +143,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         5 => port.enabled = !port.enabled,
         6 => _ = state.add_address(address, &name).unwrap(),
         7 => _ = port.addresses.remove(&address),
+        8 => state.idle_after = Some(dice.roll(200) as u64),
         _ => state.fdb.ageing = Some(10 + dice.roll(300) as u64),
     }
 }

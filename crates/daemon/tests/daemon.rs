@@ -58,6 +58,30 @@ fn what_differs_is_changed_and_nothing_else() {
 }
 
 #[test]
+fn workers_sleep_as_the_state_says() {
+    let port = "[ports.a]\ndevice = \"null:\"\n";
+    let mut daemon = start(port);
+    let counts = |daemon: &Daemon| {
+        let worker = &daemon.switch().workers()[0];
+        (worker.sleeps, worker.polls)
+    };
+    let wait = |daemon: &Daemon, is_so: &dyn Fn((u64, u64)) -> bool| {
+        while !is_so(counts(daemon)) {
+            std::thread::yield_now();
+        }
+    };
+    wait(&daemon, &|(sleeps, _)| sleeps > 0);
+    let busy = format!("busy-poll = true\nidle-after = 7\n{port}");
+    let changes = apply(&mut daemon, &busy).unwrap();
+    assert_eq!(changes, ["busy-poll false -> true\nidle-after 100 -> 7"]);
+    let (sleeps, polls) = counts(&daemon);
+    wait(&daemon, &|(_, now)| now > polls + 1_000);
+    assert_eq!(counts(&daemon).0, sleeps);
+    assert_eq!(apply(&mut daemon, port).unwrap(), ["busy-poll true -> false\nidle-after 7 -> 100"]);
+    wait(&daemon, &|(now, _)| now > sleeps);
+}
+
+#[test]
 fn an_address_moves_with_whatever_else_changes() {
     let with = |a: &str, b: &str| {
         let port = |name: &str, address: &str| match address {

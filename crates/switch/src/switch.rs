@@ -195,7 +195,7 @@ impl Control {
     fn start(config: &SwitchConfig, notes: Notes) -> Result<Self, Error> {
         let system = |action| move |source| Error::System { action, source };
         // Calibrates the clock, before anybody is in a hurry.
-        let idle = Idle { busy_poll: config.busy_poll, after: clock::cycles(config.idle_after) };
+        let idle = Idle::new(config.busy_poll, config.idle_after);
         let mut control = Self {
             workers: None,
             mailboxes: Vec::new(),

@@ -41,6 +41,8 @@ pub(crate) enum Message {
     OnOutput(u16, Act),
     /// Try so often to send to a port although it takes nothing.
     SetRetries(u16, u32, Sender<()>),
+    /// Behave like this without frames from now on.
+    SetIdle(Idle, Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -126,6 +128,13 @@ pub(crate) struct Idle {
     pub(crate) busy_poll: bool,
     /// How long it polls before it sleeps, in clock cycles.
     pub(crate) after: u64,
+}
+
+impl Idle {
+    /// As settings say it.
+    pub(crate) fn new(busy_poll: bool, after: Duration) -> Self {
+        Self { busy_poll, after: clock::cycles(after) }
+    }
 }
 
 /// A worker, as its own thread sees it.
@@ -267,6 +276,10 @@ impl Worker {
             Message::OnOutput(port, Act(act)) => self.path.on_output(port, act),
             Message::SetRetries(port, retries, done) => {
                 self.path.set_retries(port, retries);
+                let _ = done.send(());
+            }
+            Message::SetIdle(idle, done) => {
+                self.idle = idle;
                 let _ = done.send(());
             }
             Message::Answer(done) => {

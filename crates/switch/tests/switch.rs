@@ -142,6 +142,30 @@ fn busy_polling_never_sleeps() {
 }
 
 #[test]
+fn workers_sleep_or_not_as_they_are_told_meanwhile() {
+    let switch = start(2);
+    let (a, b) = (add(&switch, "a", 1), add(&switch, "b", 1));
+    let sleeps = || switch.workers().iter().map(|worker| worker.sleeps).sum::<u64>();
+    let polls = || switch.workers().iter().map(|worker| worker.polls).min().unwrap();
+    let wait_polls = |more| {
+        let before = polls();
+        wait_until("they poll", || polls() > before + more);
+    };
+    for round in 0..3 {
+        wait_until("both wait", || a.is_armed(0) && b.is_armed(0));
+        switch.set_idle(true, Duration::ZERO);
+        // A sleep that was under way is over.
+        wait_polls(10);
+        let before = sleeps();
+        wait_polls(20_000);
+        assert_eq!(sleeps(), before);
+        a.send(0, [frame(BROADCAST, mac(0), round)]);
+        assert_eq!(number(&b.receive(1)[0]), round);
+        switch.set_idle(false, Duration::from_micros(50));
+    }
+}
+
+#[test]
 fn receive_queues_are_spread_and_can_be_pinned() {
     let switch = start(3);
     let (_a, _b) = (add(&switch, "a", 4), add(&switch, "b", 2));

@@ -6,6 +6,7 @@ use super::{Control, Switch};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, PortOptions};
 use crate::error::Error;
 use crate::vlan::PortVlan;
+use crate::worker::{Idle, Message};
 
 impl Switch {
     /// Changes a port's MTU; `None` is the device's own.
@@ -26,6 +27,15 @@ impl Switch {
     /// Nothing is changed then.
     pub fn set_port(&self, name: &str, options: &PortOptions) -> Result<(), Error> {
         self.control().set_port(name, options)
+    }
+
+    /// Changes what workers without frames do: whether they ever sleep, and for how long they go on
+    /// polling before.
+    pub fn set_idle(&self, busy_poll: bool, idle_after: Duration) {
+        let idle = Idle::new(busy_poll, idle_after);
+        for mailbox in &self.control().mailboxes {
+            mailbox.ask(|done| Message::SetIdle(idle, done));
+        }
     }
 
     /// Changes after which time without frames an address of the default bridge is forgotten; zero:
