@@ -65,6 +65,12 @@ pub enum SocketError {
         /// What was tried.
         action: &'static str,
     },
+    /// No file can be made there.
+    #[error("socket '{path}': its file system is read-only; choose another path")]
+    ReadOnly {
+        /// The path.
+        path: PathBuf,
+    },
     /// Its file cannot be given to the group.
     #[error(
         "socket '{path}': no permission to give it to group {group}; have this process's user be in \
@@ -254,7 +260,8 @@ fn identity(stat: &Stat) -> (u64, u64) {
 fn system(path: &Path, action: &'static str, errno: Errno) -> SocketError {
     let path = path.to_owned();
     match errno {
-        Errno::ACCESS | Errno::PERM | Errno::ROFS => SocketError::Permission { path, action },
+        Errno::ACCESS | Errno::PERM => SocketError::Permission { path, action },
+        Errno::ROFS => SocketError::ReadOnly { path },
         Errno::NOENT | Errno::NOTDIR => SocketError::NoDirectory { path },
         Errno::ADDRINUSE => SocketError::Taken { path },
         _ => SocketError::System { path, action, source: crate::files::explain(errno) },
@@ -368,5 +375,7 @@ mod tests {
     fn missing_permission_is_told() {
         let error = system(Path::new("/p"), "create it", Errno::ACCESS);
         assert!(error.to_string().contains("'/p': no permission to create it"), "{error}");
+        let error = system(Path::new("/p"), "create it", Errno::ROFS).to_string();
+        assert!(error.contains("read-only") && !error.contains("permission"), "{error}");
     }
 }

@@ -111,6 +111,9 @@ pub fn open(address: PciAddress, spaces: &Spaces) -> Result<Box<dyn PciDevice>, 
 
 /// Why a device cannot be opened that has another driver, or none.
 fn not_ours(info: &DeviceInfo, driver: Option<&str>) -> String {
+    if !info.is_network() {
+        return format!("is no network device, but one of class {:06x}", info.class);
+    }
     let state = match (driver, info.interfaces.as_slice()) {
         (None, _) => "is bound to no driver".to_owned(),
         (Some(driver), []) => format!("is bound to kernel driver '{driver}'"),
@@ -124,6 +127,7 @@ fn not_ours(info: &DeviceInfo, driver: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pci::fake::FakeSysfs;
 
     #[test]
     fn a_device_that_is_not_there_is_named() {
@@ -131,5 +135,16 @@ mod tests {
         let error = open(address, &Spaces::new()).unwrap_err().to_string();
         assert!(error.contains("ffff:ff:1f.7") && error.contains("devices list"), "{error}");
         assert!(Spaces::new().in_use().is_none());
+    }
+
+    #[test]
+    fn only_a_network_device_is_to_be_bound() {
+        let fake = FakeSysfs::new(&[]);
+        fake.device("0000:01:00.0", None, None);
+        let known = fake.sysfs().device("0000:01:00.0".parse().unwrap()).unwrap();
+        assert!(not_ours(&known, None).contains("type: ringway devices bind 0000:01:00.0"));
+        let balloon = DeviceInfo { class: 0x00_FF_00, ..known };
+        let reason = not_ours(&balloon, Some("virtio-pci"));
+        assert_eq!(reason, "is no network device, but one of class 00ff00");
     }
 }
