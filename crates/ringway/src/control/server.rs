@@ -21,7 +21,9 @@ use super::protocol::{Request, Response};
 /// What a client may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Connections at a time. One more takes the place of the one that has been quiet longest.
+    /// Connections at a time that have asked something; one more takes the place of the one that has
+    /// been quiet longest. As many may have asked nothing yet, such as those by which another switch
+    /// sees whether this one lives: they take nobody's place.
     pub clients: usize,
     /// Bytes of one request with its newline.
     pub line: usize,
@@ -152,8 +154,8 @@ impl<S: Serve> Server<S> {
         match self.listener.accept() {
             Ok(None) => {}
             Ok(Some(socket)) => {
-                if self.clients.len() >= self.limits.clients {
-                    self.evict();
+                if self.count(false) >= self.limits.clients {
+                    self.evict(false);
                 }
                 let (now, round) = (self.alarm.now(), self.round);
                 self.clients.push(Client::new(socket.into(), now, round));
@@ -166,11 +168,16 @@ impl<S: Serve> Server<S> {
         }
     }
 
-    /// Closes the connection that has been quiet longest.
-    fn evict(&mut self) {
-        let quietest =
-            self.clients.iter().enumerate().min_by_key(|(_, client)| client.heard).map(|(i, _)| i);
-        if let Some(index) = quietest {
+    /// How many have asked something, or have not.
+    fn count(&self, has_asked: bool) -> usize {
+        self.clients.iter().filter(|client| client.has_asked == has_asked).count()
+    }
+
+    /// Closes that connection of those which has been quiet longest.
+    fn evict(&mut self, has_asked: bool) {
+        let those = self.clients.iter().enumerate();
+        let those = those.filter(|(_, client)| client.has_asked == has_asked);
+        if let Some((index, _)) = those.min_by_key(|(_, client)| client.heard) {
             tracing::debug!("control socket: too many connections, closing the quietest");
             self.clients.swap_remove(index);
         }
@@ -182,6 +189,9 @@ impl<S: Serve> Server<S> {
         self.round = self.round.saturating_add(1);
         for client in &mut self.clients {
             client.step((now, self.round), &self.limits, &mut self.served);
+        }
+        while self.count(true) > self.limits.clients {
+            self.evict(true);
         }
         let limits = self.limits;
         self.clients.retain(|client| {
@@ -207,6 +217,8 @@ struct Client {
     /// When it last made progress, and in which round: the clock may stand still.
     active: Instant,
     heard: u64,
+    /// It has sent something.
+    has_asked: bool,
     /// Nothing more will come from it.
     ended: bool,
     /// It is of no use any more.
@@ -223,6 +235,7 @@ impl Client {
             written: 0,
             active: now,
             heard: round,
+            has_asked: false,
             ended: false,
             broken: false,
         }
@@ -290,6 +303,7 @@ impl Client {
                 if self.input.is_empty() {
                     self.note(now);
                 }
+                self.has_asked = true;
                 self.input.extend_from_slice(chunk.get(..count).unwrap_or_default());
             }
             Err(error)
@@ -531,6 +545,10 @@ mod tests {
         assert!(!ask(&mut third).is_empty());
         assert_eq!(line(&mut second), "");
         assert!(!ask(&mut first).is_empty());
-        assert_eq!(server.end(), 2);
+        // Whoever says nothing, as a switch that only looks whether this one lives, harms nobody.
+        let mut silent: Vec<_> = (0..3).map(|_| server.connect()).collect();
+        assert_eq!(line(&mut silent[0]), "");
+        assert!(!ask(&mut first).is_empty() && !ask(&mut third).is_empty());
+        assert_eq!(server.end(), 4);
     }
 }
