@@ -19,6 +19,7 @@ use crate::vdpa;
 use crate::vdpa::args::VdpaArgs;
 
 mod admin;
+mod parse;
 pub use admin::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
     ReloadArgs, TimeAction, TimeArgs,

@@ -43,14 +43,12 @@ mod wait;
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
-
 use cli::{Cli, Command};
 
 fn main() -> ExitCode {
     // A process that this program has started may be none of its commands.
     vhost::postcopy::serve_if_asked();
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     log::start(&cli);
     let result = match &cli.command {
         Command::Switch(args) => serve::run(args),

@@ -12,6 +12,9 @@ pub enum Rate {
     Bits(f64),
 }
 
+/// More frames per second than a link of 400 Gbit/s carries.
+const MOST_PACKETS: f64 = 1e9;
+
 impl FromStr for Rate {
     type Err = String;
 
@@ -32,6 +35,12 @@ impl FromStr for Rate {
         let value = number * factor;
         if !(1.0..=1e13).contains(&value) {
             return Err(expected());
+        }
+        if !bits && value > MOST_PACKETS {
+            let number = text.get(..rest.len()).unwrap_or(text);
+            return Err(format!(
+                "{number} frames per second are more than there can be; bits are {number}bit"
+            ));
         }
         Ok(if bits { Self::Bits(value) } else { Self::Packets(value) })
     }
@@ -99,7 +108,9 @@ mod tests {
         assert_eq!("50k".parse(), Ok(Rate::Packets(50_000.0)));
         assert_eq!("1.5Mpps".parse(), Ok(Rate::Packets(1_500_000.0)));
         assert_eq!("10Gbit".parse(), Ok(Rate::Bits(1e10)));
-        for bad in ["", "k", "-1", "0", "fast", "1kk", "nan", "inf", "10Gbyte"] {
+        let error = "10G".parse::<Rate>().unwrap_err();
+        assert_eq!(error, "10G frames per second are more than there can be; bits are 10Gbit");
+        for bad in ["10Gpps", "", "k", "-1", "0", "fast", "1kk", "nan", "inf", "10Gbyte"] {
             assert!(bad.parse::<Rate>().is_err(), "{bad}");
         }
         let rate = Rate::Bits(8_000_000.0).packets_per_second(1000.0);

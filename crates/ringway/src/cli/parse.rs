@@ -1,0 +1,114 @@
+//! From the words of a command line to a command, with what clap does not check by itself.
+
+use clap::error::ErrorKind;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
+
+use super::{Cli, Command, Mode};
+
+impl Cli {
+    /// The command line of this process; if it is wrong, that is told and the process ends.
+    pub fn of_process() -> Self {
+        Self::of_words(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// The same of any words, the first of which is the program's name.
+    pub fn of_words<W: Into<std::ffi::OsString> + Clone>(
+        words: impl IntoIterator<Item = W>,
+    ) -> Result<Self, clap::Error> {
+        let mut command = with_negatives(Self::command());
+        let matches = command.try_get_matches_from_mut(words)?;
+        let cli = Self::from_arg_matches(&matches)?;
+        match unused(&cli, &matches) {
+            Some(message) => Err(command.error(ErrorKind::ArgumentConflict, message)),
+            None => Ok(cli),
+        }
+    }
+}
+
+/// Has negative numbers taken as values, so that whoever expects another number can say so.
+fn with_negatives(command: clap::Command) -> clap::Command {
+    command.allow_negative_numbers(true).mut_subcommands(with_negatives)
+}
+
+/// An option that was given and would be ignored.
+fn unused(cli: &Cli, matches: &ArgMatches) -> Option<String> {
+    let Command::Gen(args) = &cli.command else { return None };
+    let (_, given) = matches.subcommand()?;
+    let (name, ignored) = ignored(args.mode);
+    let is_given = |option: &&&str| given.value_source(option) == Some(ValueSource::CommandLine);
+    let option = ignored.iter().find(is_given)?.replace('_', "-");
+    Some(format!("--{option} is of no use with {name}"))
+}
+
+/// What a mode is, in words, and the options that it makes no use of.
+const fn ignored(mode: Mode) -> (&'static str, &'static [&'static str]) {
+    const SENDING: &[&str] = &["size", "flows", "rate", "dst_mac", "src_mac", "no_pattern"];
+    match mode {
+        Mode::Txonly => ("'gen txonly', which sends by one device", &["port2"]),
+        Mode::Rxonly => ("'gen rxonly', which sends nothing", SENDING),
+        Mode::Io => ("'gen io', which sends what it receives", SENDING),
+        Mode::Flowgen | Mode::Latency => ("", &[]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(line: &str) -> String {
+        Cli::of_words(line.split(' ')).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_negative_number_is_a_number_that_was_not_expected() {
+        for (line, expected) in [
+            ("ringway switch --ageing -5", "'-5' for '--ageing <SECS>': expected a whole number"),
+            ("ringway switch --workers -1", "'-1' for '--workers <N>': expected a whole number"),
+            ("ringway gen txonly -p null: -n -3", "expected a whole number, 1 or more"),
+            (
+                "ringway port set vm1 --mtu -1500",
+                "'-1500' for '--mtu <BYTES|default>': expected a whole number",
+            ),
+            ("ringway time warp -1", "expected a whole number from 0"),
+            ("ringway show stats --watch -2", "expected 0.1 seconds"),
+        ] {
+            let text = refusal(line);
+            assert!(text.contains(expected), "{line}: {text}");
+        }
+    }
+
+    #[test]
+    fn options_that_a_mode_ignores_are_refused_and_its_own_are_not() {
+        for (name, mode) in [
+            ("txonly", Mode::Txonly),
+            ("rxonly", Mode::Rxonly),
+            ("io", Mode::Io),
+            ("flowgen", Mode::Flowgen),
+            ("latency", Mode::Latency),
+        ] {
+            let (_, ignored) = ignored(mode);
+            for (option, value) in [
+                ("port2", " null:"),
+                ("size", " 100"),
+                ("flows", " 2"),
+                ("rate", " 5k"),
+                ("dst_mac", " 02:00:00:00:00:01"),
+                ("src_mac", " 02:00:00:00:00:01"),
+                ("no_pattern", ""),
+                ("count", " 1"),
+                ("duration", " 1"),
+            ] {
+                let shown = option.replace('_', "-");
+                let line = format!("ringway gen {name} --port null: --{shown}{value}");
+                let outcome = Cli::of_words(line.split(' ')).map_err(|error| error.to_string());
+                match ignored.contains(&option) {
+                    true => assert!(outcome.unwrap_err().contains("is of no use with"), "{line}"),
+                    false => assert!(outcome.is_ok(), "{line}"),
+                }
+            }
+        }
+        let text = refusal("ringway gen io -p null: --rate 10");
+        assert!(text.contains("--rate is of no use with 'gen io', which sends"), "{text}");
+    }
+}
