@@ -1,7 +1,9 @@
 //! The table of `ringway show stats`: counters, and rates where there are two samples.
 
 use crate::control::protocol::{Counters, PortStats, Stats};
-use crate::table::{Align, Cell, Table, approximate, bit_rate, bytes, count, packet_rate};
+use crate::table::{
+    Align, Cell, Table, approximate, bit_rate, bytes, count, packet_rate, paragraph,
+};
 
 /// The statistics as a table; with `before`, rates since then; with `queues`, one row per queue.
 pub fn render(now: &Stats, before: Option<&Stats>, queues: bool, colour: bool) -> String {
@@ -11,9 +13,9 @@ pub fn render(now: &Stats, before: Option<&Stats>, queues: bool, colour: bool) -
     let seconds = before
         .map(|before| approximate(now.uptime_ms.saturating_sub(before.uptime_ms)) / 1000.0)
         .filter(|seconds| *seconds > 0.0);
-    let (packets, octets) = match seconds {
-        Some(_) => ("rate", "bit rate"),
-        None => ("packets", "bytes"),
+    let (packets, octets, dropped) = match seconds {
+        Some(_) => ("rate", "bit rate", "drop rate"),
+        None => ("packets", "bytes", "drops"),
     };
     let right = Align::Right;
     let mut table = Table::new(&[
@@ -21,11 +23,11 @@ pub fn render(now: &Stats, before: Option<&Stats>, queues: bool, colour: bool) -
         ("rx", right),
         (packets, right),
         (octets, right),
-        ("drops", right),
+        (dropped, right),
         ("tx", right),
         (packets, right),
         (octets, right),
-        ("drops", right),
+        (dropped, right),
     ]);
     for port in &now.ports {
         let earlier = before.and_then(|stats| stats.ports.iter().find(|p| p.name == port.name));
@@ -35,8 +37,9 @@ pub fn render(now: &Stats, before: Option<&Stats>, queues: bool, colour: bool) -
     }
     let mut text = table.render(colour);
     for port in &now.ports {
-        text.push_str(&drops(&port.name, "rx", &port.rx));
-        text.push_str(&drops(&port.name, "tx", &port.tx));
+        let since = if seconds.is_some() { "dropped in all" } else { "dropped" };
+        text.push_str(&drops(&format!("{} rx {since}", port.name), &port.rx));
+        text.push_str(&drops(&format!("{} tx {since}", port.name), &port.tx));
     }
     text
 }
@@ -78,19 +81,22 @@ fn side(pair: Option<Pair<'_>>, seconds: Option<f64>) -> Vec<Cell> {
     let Some((now, before)) = pair else {
         return vec!["".into(), "-".into(), "-".into(), "-".into()];
     };
-    let (packets, octets) = match (seconds, before) {
+    let (packets, octets, dropped) = match (seconds, before) {
         (Some(seconds), Some(before)) => {
             let rate = |now: u64, before: u64| approximate(now.saturating_sub(before)) / seconds;
             let bits = rate(now.bytes, before.bytes) * 8.0;
-            (packet_rate(rate(now.packets, before.packets)), bit_rate(bits))
+            let dropped = rate(now.dropped, before.dropped);
+            let dropped = Cell::trouble_of(packet_rate(dropped), now.dropped > before.dropped);
+            (packet_rate(rate(now.packets, before.packets)), bit_rate(bits), dropped)
         }
-        (Some(_), None) => ("-".to_owned(), "-".to_owned()),
-        (None, _) => (count(now.packets), bytes(now.bytes)),
+        (Some(_), None) => ("-".to_owned(), "-".to_owned(), "-".into()),
+        (None, _) => (count(now.packets), bytes(now.bytes), Cell::trouble(now.dropped)),
     };
-    vec!["".into(), packets.into(), octets.into(), Cell::trouble(now.dropped)]
+    vec!["".into(), packets.into(), octets.into(), dropped]
 }
 
-fn drops(port: &str, side: &str, counters: &Counters) -> String {
+/// What was dropped, and why, behind `heading`.
+fn drops(heading: &str, counters: &Counters) -> String {
     if counters.drops.is_empty() {
         return String::new();
     }
@@ -99,7 +105,7 @@ fn drops(port: &str, side: &str, counters: &Counters) -> String {
         .iter()
         .map(|(reason, value)| format!("{} {reason}", count(*value)))
         .collect();
-    format!("{port} {side} dropped: {}\n", reasons.join(", "))
+    paragraph(&format!("{heading}: {}", reasons.join(", ")))
 }
 
 #[cfg(test)]
@@ -138,6 +144,14 @@ mod tests {
     fn two_samples_show_rates() {
         let text = render(&stats(2000, 3000), Some(&stats(1000, 1000)), false, false);
         assert!(text.contains("2.00 kpps") && text.contains("1.60 Mbit/s"), "{text}");
+        // What was dropped before is told as such, beside rates that have none of it.
+        assert!(text.contains("drop rate") && text.contains("0 pps"), "{text}");
+        assert!(text.contains("vm1 rx dropped in all: 2 ring_full"), "{text}");
+        let mut now = stats(2000, 3000);
+        now.ports[0].rx.dropped = 502;
+        let text = render(&now, Some(&stats(1000, 1000)), false, false);
+        assert!(text.contains("500 pps"), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
     }
 
     #[test]

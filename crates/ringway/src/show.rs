@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::cli::{ShowArgs, What};
 use crate::control::client::Client;
-use crate::control::protocol::{Fdb, Request, Stats, Vdpa, Worker, Workers};
+use crate::control::protocol::{Fdb, Request, Stats, Vdpa, Worker, WorkerQueue, Workers};
 use crate::exit::Failure;
 use crate::output;
 use crate::table::{
@@ -146,15 +146,15 @@ fn fdb(answer: &Fdb, colour: bool) -> String {
 }
 
 fn workers(answer: &Workers, before: Option<&Workers>, colour: bool) -> String {
+    let packets = if before.is_some() { "rate" } else { "packets" };
     let mut table = Table::new(&[
         ("worker", Align::Right),
         ("core", Align::Right),
         ("state", Align::Left),
         ("load", Align::Right),
-        ("packets", Align::Right),
-        ("rate", Align::Right),
-        ("cycles/packet", Align::Right),
-        ("packets/poll", Align::Right),
+        (packets, Align::Right),
+        ("cycles/pkt", Align::Right),
+        ("pkts/poll", Align::Right),
         ("asleep", Align::Right),
         ("queues", Align::Left),
     ]);
@@ -179,8 +179,6 @@ fn worker_row(worker: &Worker, earlier: Option<&Worker>, hz: u64) -> Vec<Cell> {
         false => "-".to_owned(),
     };
     let percent = |part: f64| format!("{} %", ratio(part * 100.0, total, 0));
-    let queues: Vec<String> =
-        worker.queues.iter().map(|queue| format!("{}:{}", queue.port, queue.queue)).collect();
     let state = if worker.alive {
         Cell::toned("running", Tone::Good)
     } else {
@@ -191,11 +189,65 @@ fn worker_row(worker: &Worker, earlier: Option<&Worker>, hz: u64) -> Vec<Cell> {
         worker.core.map_or("any".to_owned(), |core| core.to_string()).into(),
         state,
         percent(busy).into(),
-        count(worker.packets).into(),
-        packet_rate(packets / (total / approximate(hz.max(1))).max(1e-9)).into(),
+        match earlier {
+            Some(_) => packet_rate(packets / (total / approximate(hz.max(1))).max(1e-9)).into(),
+            None => count(worker.packets).into(),
+        },
         ratio(busy, packets, 0).into(),
         ratio(packets, busy_polls, 1).into(),
         percent(asleep).into(),
-        queues.join(" ").into(),
+        queues(&worker.queues).into(),
     ]
+}
+
+/// The queues of a worker, those of a port that follow each other in one: `vm1:0-3 vm2:0`.
+fn queues(all: &[WorkerQueue]) -> String {
+    let mut runs: Vec<(&str, usize, usize)> = Vec::new();
+    for WorkerQueue { port, queue } in all {
+        match runs.last_mut() {
+            Some((of, _, last)) if *of == port && last.checked_add(1) == Some(*queue) => {
+                *last = *queue;
+            }
+            _ => runs.push((port, *queue, *queue)),
+        }
+    }
+    let run = |(port, first, last): (&str, usize, usize)| match first == last {
+        true => format!("{port}:{first}"),
+        false => format!("{port}:{first}-{last}"),
+    };
+    runs.into_iter().map(run).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_of_many_queues_fits_a_terminal() {
+        let all = (0..64).flat_map(|port| (0..2).map(move |queue| (format!("guest{port}"), queue)));
+        let all = all.map(|(port, queue)| WorkerQueue { port, queue });
+        let worker = Worker {
+            index: 11,
+            core: Some(127),
+            alive: true,
+            packets: 12_345_678_901,
+            polls: 99_999_999_999,
+            busy_polls: 9_999_999,
+            busy_cycles: 999_999_999_999,
+            total_cycles: 1_000_000_000_000,
+            sleeps: 5,
+            sleep_cycles: 1_000_000_000_000,
+            queues: all.chain([WorkerQueue { port: "x".into(), queue: 7 }]).collect(),
+        };
+        let answer = Workers { cycles_per_second: 1_000_000_000, workers: vec![worker] };
+        for before in [None, Some(&answer)] {
+            let text = workers(&answer, before, false);
+            assert!(text.lines().all(|line| line.chars().count() <= 80), "{text}");
+            assert!(text.contains("guest0:0-1 guest1:0-1 ") && text.contains("guest63:0-1 x:7"));
+            assert_eq!(text.contains("rate"), before.is_some());
+        }
+        let mut apart = answer.workers[0].queues[127..].to_vec();
+        apart.push(WorkerQueue { port: "x".into(), queue: 9 });
+        assert_eq!(queues(&apart), "guest63:1 x:7 x:9");
+    }
 }

@@ -3,6 +3,9 @@
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
+/// Columns of a terminal, where there is none to ask.
+const COLUMNS: usize = 80;
+
 /// Which side of its column a cell keeps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
@@ -58,7 +61,12 @@ impl Cell {
 
     /// A counter of things that should not happen: faint at zero, red above.
     pub fn trouble(value: u64) -> Self {
-        Self::toned(count(value), if value == 0 { Tone::Faint } else { Tone::Bad })
+        Self::trouble_of(count(value), value > 0)
+    }
+
+    /// The same of a text; `there_is` tells whether there is trouble.
+    pub fn trouble_of(text: String, there_is: bool) -> Self {
+        Self::toned(text, if there_is { Tone::Bad } else { Tone::Faint })
     }
 }
 
@@ -85,16 +93,55 @@ impl Table {
         self.rows.is_empty()
     }
 
-    /// The table as text, one line per row, each ended by a newline.
+    /// The table as text, one line per row, each ended by a newline. A text in the last column that
+    /// does not fit beside the others goes on below.
     pub fn render(&self, colour: bool) -> String {
+        self.render_within(colour, columns())
+    }
+
+    fn render_within(&self, colour: bool, columns: usize) -> String {
         let widths = self.widths();
         let mut out = String::new();
         let heading: Vec<Cell> = self.columns.iter().map(|(name, _)| Cell::from(*name)).collect();
-        self.render_row(&mut out, &heading, &widths, if colour { "\x1b[1m" } else { "" });
-        for row in &self.rows {
-            self.render_row(&mut out, row, &widths, if colour { "on" } else { "" });
+        let heading = (&heading, if colour { "\x1b[1m" } else { "" });
+        let rows = self.rows.iter().map(|row| (row, if colour { "on" } else { "" }));
+        for (row, style) in std::iter::once(heading).chain(rows) {
+            match self.overflow(row, &widths, columns) {
+                None => self.render_row(&mut out, row, &widths, style),
+                Some((first, below)) => {
+                    self.render_row(&mut out, &first, &widths, style);
+                    below.into_iter().for_each(|line| out.extend([line, "\n".to_owned()]));
+                }
+            }
         }
         out
+    }
+
+    /// Where the last cell of a row is a text that does not fit, or its heading does not: the row
+    /// with what fits, and the lines below it.
+    fn overflow(
+        &self,
+        row: &[Cell],
+        widths: &[usize],
+        columns: usize,
+    ) -> Option<(Vec<Cell>, Vec<String>)> {
+        let (heading, align) = self.columns.last()?;
+        let (last, others) = row.split_last()?;
+        let at: usize = widths.iter().take(others.len()).map(|width| width + GAP.len()).sum();
+        // All begin where the heading does.
+        let fits = at + width(&last.text).max(width(heading)) <= columns;
+        if row.len() < self.columns.len() || *align == Align::Right || fits {
+            return None;
+        }
+        // Where there is little room beside the others, it begins below them.
+        let beside = at <= columns / 2;
+        let indent = if beside { at } else { INDENT.len() };
+        let lines = wrap(&last.text, columns.saturating_sub(indent));
+        let mut lines = lines.into_iter();
+        let first = if beside { lines.next() } else { None };
+        let first = Cell { text: first.unwrap_or_default(), tone: last.tone };
+        let row = others.iter().cloned().chain([first]).collect();
+        Some((row, lines.map(|line| format!("{}{line}", " ".repeat(indent))).collect()))
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -114,7 +161,7 @@ impl Table {
             cells.iter().zip(widths).zip(&self.columns).enumerate()
         {
             if index > 0 {
-                line.push_str("  ");
+                line.push_str(GAP);
             }
             let code = if style == "on" { cell.tone.code() } else { style };
             let pad = " ".repeat(room.saturating_sub(width(&cell.text)));
@@ -129,6 +176,50 @@ impl Table {
         out.push_str(line.trim_end());
         out.push('\n');
     }
+}
+
+/// Between two columns.
+const GAP: &str = "  ";
+
+/// Before what goes on in another line.
+const INDENT: &str = "    ";
+
+/// `text`, which may go on in further lines, ended by a newline.
+pub fn paragraph(text: &str) -> String {
+    paragraph_within(text, columns())
+}
+
+fn paragraph_within(text: &str, columns: usize) -> String {
+    if width(text) <= columns {
+        return format!("{text}\n");
+    }
+    let lines = wrap(text, columns.saturating_sub(INDENT.len()));
+    let mut out = lines.join(&format!("\n{INDENT}"));
+    out.push('\n');
+    out
+}
+
+/// Breaks a text into lines of so many columns, behind blanks and commas. A word that is longer, as
+/// a path, stays whole.
+fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for piece in text.split_inclusive([' ', ',']) {
+        match lines.last_mut() {
+            Some(line) if line.is_empty() || width(line) + width(piece.trim_end()) <= room => {
+                line.push_str(piece);
+            }
+            _ => lines.push(piece.trim_start().to_owned()),
+        }
+    }
+    lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// Columns of the terminal that is standard output.
+fn columns() -> usize {
+    let stdout = std::io::stdout();
+    let size =
+        if stdout.is_terminal() { rustix::termios::tcgetwinsize(&stdout).ok() } else { None };
+    size.map(|size| size.ws_col.into()).filter(|columns| *columns >= 40).unwrap_or(COLUMNS)
 }
 
 /// Columns that a text takes on a terminal; good enough for the texts that we print.
@@ -242,6 +333,44 @@ vm1                      5
 a-long-name  1,234,567,890
 ";
         assert_eq!(table.render(false), expected);
+    }
+
+    #[test]
+    fn a_text_that_does_not_fit_goes_on_below() {
+        let mut table = Table::new(&[("port", Align::Left), ("device", Align::Left)]);
+        table.row(vec!["a".into(), "null:".into()]);
+        table.row(vec!["b".into(), "vhost-user:/run/b.sock,queues=2,mtu=1500".into()]);
+        let expected = "\
+port  device
+a     null:
+b     vhost-user:/run/b.sock,queues=2,
+      mtu=1500
+";
+        assert_eq!(table.render_within(false, 40), expected);
+        assert_eq!(table.render_within(false, 46).lines().count(), 3);
+
+        let mut table = Table::new(&[("a column that is wide", Align::Left), ("x", Align::Left)]);
+        table.row(vec!["1".into(), Cell::toned("a:0-1 b:0-1 c:0-1 d:0-1 e:0-1", Tone::Bad)]);
+        let expected = "\
+a column that is wide  x
+1
+    a:0-1 b:0-1 c:0-1 d:0-1
+    e:0-1
+";
+        assert_eq!(table.render_within(false, 30), expected);
+    }
+
+    #[test]
+    fn paragraphs_are_broken_where_words_end() {
+        assert_eq!(paragraph_within("b: rings 0 of 2 running", 40), "b: rings 0 of 2 running\n");
+        let long = "b: rings 0 of 2 running, socket /a/path/without/any/blank/in/it, role server";
+        let expected = "\
+b: rings 0 of 2
+    running, socket
+    /a/path/without/any/blank/in/it,
+    role server
+";
+        assert_eq!(paragraph_within(long, 21), expected);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use ethdev::hint;
 
 use crate::control::protocol::{Port, Ports};
 use crate::exit::Failure;
-use crate::table::{Align, Cell, Table, Tone, count};
+use crate::table::{Align, Cell, Table, Tone, count, paragraph};
 use crate::vlan::summary;
 
 /// All ports in a table, or one with all there is to tell.
@@ -83,7 +83,10 @@ fn details(port: &Port) -> String {
     let facts = port.details.iter().filter(|(name, _)| *name != "front-end_pid");
     let facts = facts.map(|(name, value)| format!("{name} {value}"));
     let facts: Vec<String> = vlan.into_iter().chain(facts).collect();
-    if facts.is_empty() { String::new() } else { format!("{}: {}\n", port.name, facts.join(", ")) }
+    match facts.is_empty() {
+        true => String::new(),
+        false => paragraph(&format!("{}: {}", port.name, facts.join(", "))),
+    }
 }
 
 fn one(port: &Port, colour: bool) -> String {
@@ -150,9 +153,11 @@ mod tests {
         answer.ports.push(Port { enabled: false, ..port("vm2", &[], &[]) });
         let text = show_ports(&answer, None, false).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        assert!(lines[1].contains("up") && lines[1].contains("52:54:00:00:00:01 +1"), "{text}");
-        assert!(lines[1].contains(&own) && lines[2].contains("disabled"), "{text}");
-        assert_eq!(lines[3], "vm1: rings 2 of 2 running");
+        let of = |port: &str| *lines.iter().find(|line| line.starts_with(port)).unwrap();
+        assert!(of("vm1 ").contains("up") && of("vm1 ").contains("52:54:00:00:00:01 +1"), "{text}");
+        assert!(of("vm1 ").contains(&own) && of("vm2 ").contains("disabled"), "{text}");
+        assert_eq!(of("vm1:"), "vm1: rings 2 of 2 running");
+        assert!(lines.iter().all(|line| line.chars().count() <= 80), "{text}");
         let text = show_ports(&answer, Some("vm1"), false).unwrap();
         for expected in ["link changes", "on workers 0", "2 of 2 running", &own] {
             assert!(text.contains(expected), "{expected}: {text}");
