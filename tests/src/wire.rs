@@ -1,5 +1,8 @@
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -9,6 +12,9 @@ use crate::frames::{difference, frame};
 
 /// The largest frame that QEMU sends.
 const LARGEST: usize = 70_000;
+
+/// After how long wires that are joined look whether they still are.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// The cable of a guest's network device, whose other end is in the test's hands: every frame is
 /// a datagram on a Unix socket. None is lost: a full socket makes the device wait.
@@ -93,6 +99,30 @@ impl Wire {
         Ok(())
     }
 
+    /// Joins the test's ends of two wires, so that one device is at the other end of the other's
+    /// cable, until what is returned is dropped.
+    ///
+    /// # Errors
+    /// Without file descriptors or threads.
+    pub fn join(&self, other: &Self) -> Result<Joined> {
+        let mut joined = Joined { over: Arc::default(), threads: Vec::new() };
+        for (from, to) in [(self, other), (other, self)] {
+            let (from, over) = (from.socket.try_clone()?, Arc::clone(&joined.over));
+            let (to, path) = (to.socket.try_clone()?, to.theirs.clone());
+            from.set_read_timeout(Some(LOOK))?;
+            joined.threads.push(thread::Builder::new().spawn(move || {
+                let mut frame = vec![0; LARGEST];
+                while !over.load(Relaxed) {
+                    if let Ok(len) = from.recv(&mut frame) {
+                        // A device that is gone or slow loses frames, as on a cable.
+                        drop(to.send_to(frame.get(..len).unwrap_or_default(), &path));
+                    }
+                }
+            })?);
+        }
+        Ok(joined)
+    }
+
     /// The network back-end for QEMU, with the name `id`.
     #[must_use]
     pub fn netdev(&self, id: &str) -> Value {
@@ -109,6 +139,22 @@ impl Wire {
     pub fn plug_into_hub(&self, id: &str, hub: u8) -> [String; 4] {
         let port = format!("hubport,id={id}port,hubid={hub},netdev={id}");
         ["-netdev".to_owned(), self.netdev(id).to_string(), "-netdev".to_owned(), port]
+    }
+}
+
+/// Two wires that are one.
+#[derive(Debug)]
+pub struct Joined {
+    over: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        self.over.store(true, Relaxed);
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! VLANs between Linux guests and the host, by the VLAN devices of their kernels.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, require, traffic};
+use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, process, require, traffic};
 
 const MIB: u32 = 32;
 
@@ -19,7 +20,7 @@ vlan = { trunks = [10, 20, 99] }
 device = "vhost-user:DIR/b0.sock"
 vlan.tag = 10
 [ports.host]
-device = "tap:rwhost"
+device = "tap:rwhost,mac=02:00:00:00:20:03"
 vlan = { mode = "native-untagged", tag = 20, trunks = [30] }
 [ports.a1]
 device = "vhost-user:DIR/a1.sock"
@@ -30,6 +31,31 @@ vlan = { mode = "dot1q-tunnel", tag = 30, cvlans = [5, 6] }
 [ports.provider]
 device = "pcap:,tx=DIR/provider.pcap"
 vlan.trunks = "30"
+"#;
+
+/// The same guests at two switches, between which there is a trunk.
+const LEFT: &str = r#"
+[sandbox]
+ports = ["af-xdp", "af-packet"]
+[ports.a0]
+device = "vhost-user:DIR/a0.sock"
+vlan = { trunks = [10, 20, 99] }
+[ports.a1]
+device = "vhost-user:DIR/a1.sock"
+vlan = { mode = "dot1q-tunnel", tag = 30 }
+"#;
+const RIGHT: &str = r#"
+[sandbox]
+ports = ["af-xdp", "af-packet"]
+[ports.b0]
+device = "vhost-user:DIR/b0.sock"
+vlan.tag = 10
+[ports.b1]
+device = "vhost-user:DIR/b1.sock"
+vlan = { mode = "dot1q-tunnel", tag = 30, cvlans = [5, 6] }
+[ports.host]
+device = "tap:rwhost,mac=02:00:00:00:20:03"
+vlan = { mode = "native-untagged", tag = 20 }
 "#;
 
 fn socket(dir: &Path, name: &str) -> PathBuf {
@@ -67,73 +93,162 @@ fn is_silent(vm: &mut Vm, address: &str) {
 }
 
 /// Sends both ways, and looks whether segments went in one piece.
-fn talk(ringway: &Ringway, [a, b]: [&mut Vm; 2], [to_a, to_b]: [&str; 2], port: &str) {
+fn talk(ringway: &Ringway, [a, b]: [&mut Vm; 2], [to_a, to_b]: [&str; 2], port: &str, mib: u32) {
     // As large as may be, without the tags.
     a.ping(to_b, "-c 10 -i 0.02 -s 1472").unwrap();
     let before = ringway.counters(port).unwrap();
-    let there = traffic::transfer(&mut *a, &mut *b, to_b, MIB).unwrap();
-    let back = traffic::transfer(&mut *b, &mut *a, to_a, MIB).unwrap();
-    println!("{port}: {MIB} MiB in {there:?} and {back:?}");
+    let there = traffic::transfer(&mut *a, &mut *b, to_b, mib).unwrap();
+    let back = traffic::transfer(&mut *b, &mut *a, to_a, mib).unwrap();
+    println!("{port}: {mib} MiB in {there:?} and {back:?}");
     let after = ringway.counters(port).unwrap();
     let mean = (after.rx_bytes - before.rx_bytes) / (after.rx_packets - before.rx_packets);
     assert!(mean > 3000, "frames of {port} have {mean} bytes on average: segments were cut");
-    assert_eq!((after.rx_dropped, after.tx_dropped), (before.rx_dropped, before.tx_dropped));
+    drops_nothing_but_excess(ringway, port);
 }
 
 #[test]
 fn guests_reach_each_other_in_their_vlans_only() {
     let Some(_turn) = require(&[Peer::Guest, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let ports = PORTS.replace("DIR", &dir.path().display().to_string());
     let host = Netns::new().unwrap();
-    let mut ringway = Ringway::configured_in(&host, dir.path(), &ports, "1").unwrap();
-    host.sh("ip address add 10.20.0.3/24 dev rwhost && ip link set rwhost up").unwrap();
-    let [mut a, mut b] = [("a", 1), ("b", 2)].map(|(name, n)| start(dir.path(), name, n));
-    for vm in [&mut a, &mut b] {
+    let ports = PORTS.replace("DIR", &dir.path().display().to_string());
+    let ringway = Ringway::configured_in(&host, dir.path(), &ports, "1").unwrap();
+    let mut guests = [("a", 1), ("b", 2)].map(|(name, n)| start(dir.path(), name, n));
+    for vm in &mut guests {
         vm.wait_boot().unwrap();
     }
+    let [a, b] = &mut guests;
     for vlan in [10, 20, 99] {
-        up_vlan(&mut a, "eth0", vlan, &format!("10.{vlan}.0.1"));
+        up_vlan(a, "eth0", vlan, &format!("10.{vlan}.0.1"));
     }
-    up(&mut b, "eth0", "10.10.0.2");
+    up(b, "eth0", "10.10.0.2");
     for vlan in [5, 6, 7] {
-        up_vlan(&mut a, "eth1", vlan, &format!("10.{vlan}.0.1"));
-        up_vlan(&mut b, "eth1", vlan, &format!("10.{vlan}.0.2"));
+        up_vlan(a, "eth1", vlan, &format!("10.{vlan}.0.1"));
+        up_vlan(b, "eth1", vlan, &format!("10.{vlan}.0.2"));
     }
+    at_one_switch(dir.path(), &host, ringway, &mut guests);
+    through_trunks(dir.path(), &mut guests);
+}
+
+fn at_one_switch(dir: &Path, host: &Netns, mut ringway: Ringway, [a, b]: &mut [Vm; 2]) {
+    host.sh("ip address add 10.20.0.3/24 dev rwhost && ip link set rwhost up").unwrap();
     ringway.wait_links(&["a0", "b0", "a1", "b1", "host"]).unwrap();
 
     // A trunk and an access port, and segments through the tag between them.
-    talk(&ringway, [&mut a, &mut b], ["10.10.0.1", "10.10.0.2"], "a0");
+    talk(&ringway, [a, b], ["10.10.0.1", "10.10.0.2"], "a0", MIB);
     // The same with the host's kernel, in the native VLAN of its port.
     a.ping("10.20.0.3", "-c 10 -i 0.02 -s 1472").unwrap();
-    let there = traffic::transfer(&mut a, &host, "10.20.0.3", MIB).unwrap();
-    let back = traffic::transfer(&host, &mut a, "10.20.0.1", MIB).unwrap();
+    let there = traffic::transfer(&mut *a, host, "10.20.0.3", MIB).unwrap();
+    let back = traffic::transfer(host, &mut *a, "10.20.0.1", MIB).unwrap();
     println!("host: {MIB} MiB in {there:?} and {back:?}");
     // Nobody hears of others' VLANs, whatever addresses they have.
     b.sh("ip address add 10.20.0.2/24 dev eth0; ip address add 10.99.0.2/24 dev eth0").unwrap();
-    is_silent(&mut a, "10.20.0.2");
-    is_silent(&mut a, "10.99.0.2");
-    is_silent(&mut b, "10.20.0.3");
+    is_silent(a, "10.20.0.2");
+    is_silent(a, "10.99.0.2");
+    is_silent(b, "10.20.0.3");
     // And who sends with a tag where none is due is not heard.
     let before = ringway.counters("b0").unwrap();
-    up_vlan(&mut b, "eth0", 20, "10.21.0.2");
-    is_silent(&mut b, "10.21.0.3");
+    up_vlan(b, "eth0", 20, "10.21.0.2");
+    is_silent(b, "10.21.0.3");
     let after = ringway.counters("b0").unwrap();
     assert!(after.rx_dropped > before.rx_dropped, "{after:?}");
     let stats = ringway.client(&["show", "stats"]).unwrap();
     assert!(stats.contains("wrong_vlan"), "{stats}");
 
     // QinQ: the customer's own VLANs, those that the other end takes.
-    talk(&ringway, [&mut a, &mut b], ["10.5.0.1", "10.5.0.2"], "a1");
+    talk(&ringway, [a, b], ["10.5.0.1", "10.5.0.2"], "a1", MIB);
     a.ping("10.6.0.2", "-c 3 -i 0.02").unwrap();
-    is_silent(&mut a, "10.7.0.2");
+    is_silent(a, "10.7.0.2");
     let shown = ringway.client(&["show", "ports"]).unwrap();
     assert!(shown.contains("a1: vlan dot1q-tunnel 30 802.1ad"), "{shown}");
     let fdb = ringway.client(&["show", "fdb"]).unwrap();
     assert!(fdb.contains("52:54:00:00:01:02") && fdb.contains(" 30 "), "{fdb}");
-    assert!(ringway.stop(std::time::Duration::from_secs(1)).unwrap().success());
+    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
     // What was flooded in the provider's VLAN had both tags.
-    let recorded = std::fs::read(dir.path().join("provider.pcap")).unwrap();
+    let recorded = std::fs::read(dir.join("provider.pcap")).unwrap();
     let both = [0x88, 0xA8, 0, 30, 0x81, 0, 0, 5];
     assert!(recorded.windows(8).any(|bytes| bytes == both));
+}
+
+/// A switch of its own for each guest, and between them a virtual cable.
+struct Trunk {
+    netns: [Netns; 2],
+    switches: [Ringway; 2],
+}
+
+impl Trunk {
+    fn new(dir: &Path) -> Self {
+        let netns = [(); 2].map(|()| Netns::new().unwrap());
+        let [left, right] = netns.each_ref().map(Netns::name);
+        // One of the tags counts against the MTU of a virtual cable.
+        let line = format!(
+            "ip link add up0 mtu 1504 netns {left} type veth peer name up0 mtu 1504 netns {right}"
+        );
+        process::sh(&line).unwrap();
+        for netns in &netns {
+            // The kernel shall say nothing that nobody asked for.
+            netns.sh("ip link set up0 addrgenmode none up").unwrap();
+        }
+        let mut cores = ["0", "1"].into_iter();
+        let sides = [("left", LEFT, &netns[0]), ("right", RIGHT, &netns[1])];
+        let switches = sides.map(|(name, ports, netns)| {
+            let own = dir.join(name);
+            std::fs::create_dir(&own).unwrap();
+            let ports = ports.replace("DIR", &dir.display().to_string());
+            Ringway::configured_in(netns, &own, &ports, cores.next().unwrap()).unwrap()
+        });
+        Self { netns, switches }
+    }
+
+    /// Has both switches take this device for the trunk.
+    fn lead_through(&self, device: [&str; 2]) {
+        for (ringway, device) in self.switches.iter().zip(device) {
+            let port = format!("up={device}:up0");
+            ringway.client(&["port", "add", &port, "--trunks", "10,20,30"]).unwrap();
+        }
+        for ringway in &self.switches {
+            ringway.wait_links(&["up"]).unwrap();
+        }
+    }
+
+    fn end(&self) {
+        for ringway in &self.switches {
+            ringway.client(&["port", "del", "up"]).unwrap();
+        }
+    }
+}
+
+/// A port has dropped only what its ring had no room for, which is TCP's own affair, and what came
+/// before its link was up.
+fn drops_nothing_but_excess(ringway: &Ringway, name: &str) {
+    let stats = ringway.show("stats").unwrap();
+    let mut ports = stats["ports"].as_array().unwrap().iter();
+    let port = ports.find(|port| port["name"] == name).unwrap();
+    for side in ["rx", "tx"] {
+        let mut drops = port[side]["drops"].as_object().unwrap().iter();
+        let is_excess = |reason: &str| matches!(reason, "ring_full" | "link_down");
+        assert!(drops.all(|(reason, _)| is_excess(reason)), "{side} of {name}: {port:#}");
+    }
+}
+
+/// The same from switch to switch, on a trunk of each kind that leads through a kernel.
+fn through_trunks(dir: &Path, [a, b]: &mut [Vm; 2]) {
+    let trunk = Trunk::new(dir);
+    let [left, right] = &trunk.switches;
+    trunk.netns[1].sh("ip address add 10.20.0.3/24 dev rwhost && ip link set rwhost up").unwrap();
+    left.wait_links(&["a0", "a1"]).unwrap();
+    right.wait_links(&["b0", "b1", "host"]).unwrap();
+    for devices in [["af-xdp"; 2], ["af-packet"; 2], ["af-xdp", "af-packet"]] {
+        println!("{devices:?}");
+        trunk.lead_through(devices);
+        talk(left, [a, b], ["10.10.0.1", "10.10.0.2"], "a0", MIB / 4);
+        talk(left, [a, b], ["10.5.0.1", "10.5.0.2"], "a1", MIB / 4);
+        a.ping("10.20.0.3", "-c 3 -i 0.02 -s 1472").unwrap();
+        for ringway in &trunk.switches {
+            drops_nothing_but_excess(ringway, "up");
+        }
+        is_silent(a, "10.20.0.2");
+        is_silent(a, "10.7.0.2");
+        trunk.end();
+    }
 }

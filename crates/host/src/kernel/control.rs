@@ -210,6 +210,8 @@ impl<D: Driver> Shared<D> {
             tracing::warn!("{what}: its MTU is {mtu}, but the port carries {max} bytes at most");
         }
         // Before there are queues: they ask for the MTU with their first frame.
+        let driver = self.asker.driver(&interface.name);
+        self.state.set_two_tags(driver.is_some_and(|driver| !driver.is_virtual));
         self.state.attach(up, mtu);
         slots.fill(opened.rx, opened.tx);
         inner.session = Some(session);

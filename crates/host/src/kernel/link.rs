@@ -3,7 +3,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -11,10 +11,14 @@ use std::time::Duration;
 use eal::EventFd;
 use eal::time::{Alarm, Time};
 use ethdev::{Link, PortEvent, PortEvents};
+use packet::LINK_HEADERS;
 use packet::headers::ethernet::{HEADER_LEN, TAG_LEN};
 use rustix::io::Errno;
 use rustix::net::netlink::SocketAddrNetlink;
 use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, bind, recv, socket_with};
+
+/// What all interfaces take beside their MTU.
+const ONE_TAG: usize = HEADER_LEN + TAG_LEN;
 
 /// What the queues of a port and its control side share.
 #[derive(Debug)]
@@ -29,6 +33,8 @@ pub(crate) struct LinkState {
     up: AtomicBool,
     /// The interface's MTU, in bytes.
     mtu: AtomicU32,
+    /// What a frame may have beside the MTU, in bytes.
+    headers: AtomicUsize,
     changes: AtomicU64,
     /// Wakes the thread that watches the interface, once there is one.
     watch: OnceLock<Arc<EventFd>>,
@@ -45,6 +51,7 @@ impl LinkState {
             closed: AtomicBool::new(false),
             up: AtomicBool::new(false),
             mtu: AtomicU32::new(1500),
+            headers: AtomicUsize::new(ONE_TAG),
             changes: AtomicU64::new(0),
             watch: OnceLock::new(),
             events: PortEvents::new(),
@@ -122,11 +129,18 @@ impl LinkState {
         }
     }
 
-    /// The longest frame that the interface takes, in bytes: its MTU with an Ethernet header
-    /// and a VLAN tag. Linux counts a second tag against the MTU.
+    /// The longest frame that the interface takes, in bytes: its MTU with an Ethernet header and
+    /// VLAN tags.
     #[inline]
     pub(crate) fn max_len(&self) -> usize {
-        self.mtu.load(Relaxed) as usize + HEADER_LEN + TAG_LEN
+        self.mtu.load(Relaxed) as usize + self.headers.load(Relaxed)
+    }
+
+    /// Whether the interface takes a second tag beside its MTU. Those of network cards do. Where the
+    /// kernel itself hands frames on, as between the ends of a virtual cable, it counts the second
+    /// tag against the MTU (Linux: `is_skb_forwardable`), and what is longer is lost uncounted.
+    pub(crate) fn set_two_tags(&self, two: bool) {
+        self.headers.store(if two { LINK_HEADERS } else { ONE_TAG }, Relaxed);
     }
 
     pub(crate) fn set_mtu(&self, mtu: u16) {
@@ -263,6 +277,8 @@ mod tests {
         assert!(state.is_up());
         state.open();
         assert_eq!((state.max_len(), state.link().changes), (9018, 0));
+        state.set_two_tags(true);
+        assert_eq!(state.max_len(), 9022);
         state.end("a reason");
         state.end("a second one");
         assert_eq!((state.is_alive(), state.link().changes), (false, 1));

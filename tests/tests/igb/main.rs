@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "test code")]
 
+mod vlans;
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -45,7 +47,7 @@ impl Bench {
             PciNic::new(Model::Igb, n, &mac, &wires[usize::from(n) - 1])
         };
         let nics = [nic(1), nic(2)];
-        let image = pci::spec().unwrap().named("igb").on_demand(&["tun"]).build().unwrap();
+        let image = pci::spec().unwrap().named("igb").on_demand(&["tun", "8021q"]).build().unwrap();
         let qemu = Qemu::new("igb", &image).iommu();
         let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir).unwrap();
         vm.wait_boot().unwrap();
@@ -66,8 +68,14 @@ impl Bench {
     }
 
     fn switch_with(&mut self, ports: &[&str]) {
-        let ports: String = ports.iter().map(|port| format!(" --port {port}")).collect();
-        let command = format!("ringway switch{ports} >/tmp/switch.log 2>&1 & echo $! >/tmp/pid");
+        let ports: Vec<String> = ports.iter().map(|port| format!("--port {port}")).collect();
+        self.switch_as(&ports.join(" "));
+    }
+
+    /// Starts a switch with these arguments.
+    fn switch_as(&mut self, arguments: &str) {
+        let command =
+            format!("ringway switch {arguments} >/tmp/switch.log 2>&1 & echo $! >/tmp/pid");
         let start = Instant::now();
         self.vm.sh(&command).unwrap();
         self.wait("links are up", |bench| {
@@ -163,6 +171,8 @@ fn two_devices_over_vfio_carry_everything() {
     checksums_and_segments_are_made_by_the_device(&mut bench);
     l2fwd_rewrites_addresses(&mut bench);
     a_device_in_use_is_taken_away(&mut bench);
+    vlans::an_interface_of_a_card_takes_two_tags_beside_its_mtu(&mut bench);
+    vlans::stations_reach_each_other_in_their_vlans_only(&mut bench);
     bench.vm.sh("ringway devices restore --all").unwrap();
 }
 
