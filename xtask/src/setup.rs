@@ -45,6 +45,7 @@ fn provide(peer: Peer) -> Result<()> {
             for (program, package) in [
                 ("busybox", "busybox-static"),
                 ("cpio", "cpio"),
+                ("ethtool", "ethtool"),
                 ("xz", "xz-utils"),
                 ("zstd", "zstd"),
             ] {
