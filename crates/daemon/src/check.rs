@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use ethdev::DeviceSpec;
-use switch::is_port_name;
+use switch::{BridgeOptions, DEFAULT_BRIDGE, is_port_name};
 
+use crate::address::Address;
+use crate::bridge;
 use crate::error::Error;
 use crate::state::{Port, State};
 use crate::vdpa::Vdpa;
@@ -26,6 +28,7 @@ pub fn check(before: &State, state: &State) -> Result<(), Error> {
             check_vdpa(state, name, device)?;
         }
     }
+    bridge::check(state)?;
     check_addresses(state)?;
     check_sockets(state)
 }
@@ -34,18 +37,7 @@ fn check_switch(before: &State, state: &State) -> Result<(), Error> {
     if let Some(cores) = state.cores.as_ref().filter(|_| before.cores != state.cores) {
         cores.check_available().map_err(|error| Error::invalid("cores", error))?;
     }
-    state.switch().check().map_err(|error| {
-        let part = match &error {
-            switch::Error::Config { setting, .. } => match *setting {
-                "number of workers" => "workers",
-                "forwarding database limit" => "fdb.size",
-                "addresses learnt per burst" => "fdb.learn-per-burst",
-                _ => "fdb.ageing",
-            },
-            _ => "",
-        };
-        Error::invalid(part, error)
-    })
+    state.switch().check().map_err(|error| Error::invalid(bridge::part_of(&error), error))
 }
 
 /// Whether `name` can be that of a port or vDPA device.
@@ -89,10 +81,12 @@ fn check_vdpa(state: &State, name: &str, device: &Vdpa) -> Result<(), Error> {
     ::vdpa::needs(&spec).map(drop).map_err(|error| wrong("device", &error))
 }
 
-/// An address can be behind one port only, and all have to fit into the forwarding database.
+/// An address can be behind one port of a bridge only, and all have to fit into its forwarding
+/// database.
 fn check_addresses(state: &State) -> Result<(), Error> {
-    let mut seen = BTreeMap::new();
+    let mut seen: BTreeMap<&str, BTreeMap<&Address, &str>> = BTreeMap::new();
     for (name, port) in &state.ports {
+        let seen = seen.entry(port.bridge_name()).or_default();
         for address in &port.addresses {
             if let Some(other) = seen.insert(address, name) {
                 let reason = format!("address {address} is behind port '{other}' and '{name}'");
@@ -100,11 +94,17 @@ fn check_addresses(state: &State) -> Result<(), Error> {
             }
         }
     }
-    let limit = state.switch().fdb_limit;
-    if seen.len() > limit {
+    for (name, seen) in seen {
+        let Some(BridgeOptions { fdb_limit: limit, .. }) = state.bridge(name) else { continue };
         let count = seen.len();
-        let reason = format!("{count} static addresses, and fdb.size is {limit}: raise it");
-        return Err(Error::invalid("fdb.size", reason));
+        if count > limit {
+            let part = match name {
+                DEFAULT_BRIDGE => "fdb.size".to_owned(),
+                name => format!("bridges.{name}.fdb.size"),
+            };
+            let reason = format!("{count} static addresses, and {part} is {limit}: raise it");
+            return Err(Error::invalid(part, reason));
+        }
     }
     Ok(())
 }

@@ -89,7 +89,12 @@ impl Daemon {
         check(&State::default(), &state)?;
         let switch = Switch::start_with(&state.switch(), options.time.clone())?;
         let hub = Hub::new(state.sockets.into(), options.time.clone());
-        let bare = State { ports: Default::default(), vdpa: Default::default(), ..state.clone() };
+        let bare = State {
+            bridges: Default::default(),
+            ports: Default::default(),
+            vdpa: Default::default(),
+            ..state.clone()
+        };
         let waiting = Waiting::default();
         let mut daemon = Self { hub, switch, state: bare, version: 0, waiting, options };
         daemon.apply(state, Missing::Retry)?;
@@ -194,10 +199,12 @@ impl Daemon {
 
     fn carry_out(&mut self, change: &Change, missing: Missing) -> Result<(), Error> {
         match change {
-            Change::Ageing { to, .. } => self.switch.set_ageing(Duration::from_secs(*to))?,
             Change::Idle { to, .. } => {
                 self.switch.set_idle(to.busy_poll, Duration::from_micros(to.idle_after));
             }
+            Change::AddBridge { name, options } => self.switch.add_bridge(name, options)?,
+            Change::SetBridge { name, to, .. } => self.switch.set_bridge(name, to)?,
+            Change::RemoveBridge { name, .. } => self.switch.remove_bridge(name)?,
             Change::Forget { port, address } if self.is_open(port) => {
                 self.switch.fdb_remove_static(address.mac, address.vlan, port)?;
             }

@@ -5,8 +5,11 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
+use switch::{BridgeOptions, DEFAULT_BRIDGE};
+
 use crate::address::Address;
-use crate::state::{Fdb, Port, Sandbox, Sockets, State};
+use crate::bridge::Bridge;
+use crate::state::{Port, Sandbox, Sockets, State};
 use crate::vdpa::Vdpa;
 
 /// One change of a running switch.
@@ -19,12 +22,28 @@ pub enum Change {
         /// The address.
         address: Address,
     },
-    /// Addresses are forgotten after another time, in seconds.
-    Ageing {
-        /// The time so far; 0 for never.
-        from: u64,
-        /// The time from now on.
-        to: u64,
+    /// A bridge comes.
+    AddBridge {
+        /// Its name.
+        name: String,
+        /// What it is to be.
+        options: BridgeOptions,
+    },
+    /// Settings of a bridge.
+    SetBridge {
+        /// Its name.
+        name: String,
+        /// What it is so far.
+        from: BridgeOptions,
+        /// What it is to be.
+        to: BridgeOptions,
+    },
+    /// A bridge goes, which has no ports any more.
+    RemoveBridge {
+        /// Its name.
+        name: String,
+        /// What it is so far.
+        options: BridgeOptions,
     },
     /// Workers without frames do something else.
     Idle {
@@ -120,19 +139,17 @@ pub struct Diff {
 #[must_use]
 pub fn diff(old: &State, new: &State) -> Diff {
     let mut diff = Diff { changes: forgotten(old, new), fixed: fixed(old, new) };
-    if let (Some(from), Some(to)) = (old.fdb.ageing, new.fdb.ageing)
-        && from != to
-    {
-        diff.changes.push(Change::Ageing { from, to });
-    }
     if let (Some(from), Some(to)) = (Idle::of(old), Idle::of(new))
         && from != to
     {
         diff.changes.push(Change::Idle { from, to });
     }
+    diff.changes.extend(set_bridges(old, new));
+    diff.changes.extend(bridges_removed(new, old).map(|change| change.inverse()));
     diff.changes.extend(set(old, new));
     diff.changes.extend(remembered(old, new));
     diff.changes.extend(removed(old, new));
+    diff.changes.extend(bridges_removed(old, new));
     diff.changes.extend(added(old, new));
     diff
 }
@@ -157,20 +174,33 @@ fn set(old: &State, new: &State) -> Vec<Change> {
     differs.map(|(name, from, to)| Change::Set { name: name.clone(), from, to }).collect()
 }
 
+/// The bridges that are in both states and differ.
+fn set_bridges(old: &State, new: &State) -> impl Iterator<Item = Change> {
+    old.bridge_names().filter_map(|name| {
+        let (from, to) = (old.bridge(name)?, new.bridge(name)?);
+        (from != to).then(|| Change::SetBridge { name: name.to_owned(), from, to })
+    })
+}
+
+fn bridges_removed(old: &State, new: &State) -> impl Iterator<Item = Change> {
+    let gone = old.bridge_names().filter(|name| new.bridge(name).is_none());
+    gone.filter_map(|name| {
+        Some(Change::RemoveBridge { name: name.to_owned(), options: old.bridge(name)? })
+    })
+}
+
+/// The addresses of a port that it does not have any more: all where it moves to another bridge.
 fn forgotten(old: &State, new: &State) -> Vec<Change> {
     let each = kept(old, new).flat_map(|(port, from, to)| {
-        let gone = from.addresses.difference(&to.addresses);
+        let stays = |address: &&Address| to.bridge == from.bridge && to.addresses.contains(address);
+        let gone = from.addresses.iter().filter(move |address| !stays(address));
         gone.map(|address| Change::Forget { port: port.clone(), address: *address })
     });
     each.collect()
 }
 
 fn remembered(old: &State, new: &State) -> Vec<Change> {
-    let each = kept(old, new).flat_map(|(port, from, to)| {
-        let come = to.addresses.difference(&from.addresses);
-        come.map(|address| Change::Remember { port: port.clone(), address: *address })
-    });
-    each.collect()
+    forgotten(new, old).into_iter().map(|change| change.inverse()).collect()
 }
 
 fn removed(old: &State, new: &State) -> Vec<Change> {
@@ -197,8 +227,10 @@ impl Change {
         match self.clone() {
             Self::Forget { port, address } => Self::Remember { port, address },
             Self::Remember { port, address } => Self::Forget { port, address },
-            Self::Ageing { from, to } => Self::Ageing { from: to, to: from },
             Self::Idle { from, to } => Self::Idle { from: to, to: from },
+            Self::AddBridge { name, options } => Self::RemoveBridge { name, options },
+            Self::RemoveBridge { name, options } => Self::AddBridge { name, options },
+            Self::SetBridge { name, from, to } => Self::SetBridge { name, from: to, to: from },
             Self::Set { name, from, to } => Self::Set { name, from: to, to: from },
             Self::RemovePort { name, port } => Self::AddPort { name, port },
             Self::AddPort { name, port } => Self::RemovePort { name, port },
@@ -218,11 +250,18 @@ impl Change {
                 let port = state.ports.get_mut(port);
                 port.map(|port| port.addresses.insert(*address));
             }
-            Self::Ageing { to, .. } => state.fdb.ageing = Some(*to),
             Self::Idle { to, .. } => {
                 state.busy_poll = Some(to.busy_poll);
                 state.idle_after = Some(to.idle_after);
             }
+            Self::SetBridge { name, to, .. } if name == DEFAULT_BRIDGE => {
+                let Bridge { group_fwd_mask, fdb } = to.into();
+                (state.group_fwd_mask, state.fdb) = (group_fwd_mask, fdb);
+            }
+            Self::AddBridge { name, options: to } | Self::SetBridge { name, to, .. } => {
+                state.bridges.insert(name.clone(), to.into());
+            }
+            Self::RemoveBridge { name, .. } => _ = state.bridges.shift_remove(name),
             Self::Set { name, to, .. } => {
                 if let Some(port) = state.ports.get_mut(name) {
                     let addresses = std::mem::take(&mut port.addresses);
@@ -243,13 +282,24 @@ impl fmt::Display for Change {
         match self {
             Self::Forget { port, address } => write!(f, "port {port}: address {address} removed"),
             Self::Remember { port, address } => write!(f, "port {port}: address {address} added"),
-            Self::Ageing { from, to } => write!(f, "fdb: ageing {from} -> {to}"),
             Self::Idle { from, to } => {
                 let busy = (from.busy_poll != to.busy_poll)
                     .then(|| format!("busy-poll {} -> {}", from.busy_poll, to.busy_poll));
                 let after = (from.idle_after != to.idle_after)
                     .then(|| format!("idle-after {} -> {}", from.idle_after, to.idle_after));
                 let lines: Vec<String> = busy.into_iter().chain(after).collect();
+                f.write_str(&lines.join("\n"))
+            }
+            Self::AddBridge { name, .. } => write!(f, "bridge {name} added"),
+            Self::RemoveBridge { name, .. } => write!(f, "bridge {name} removed"),
+            Self::SetBridge { name, from, to } => {
+                let of = match name.as_str() {
+                    DEFAULT_BRIDGE => String::new(),
+                    name => format!("bridge {name}: "),
+                };
+                let lines: Vec<String> = bridge_settings(from, to)
+                    .map(|(key, from, to)| format!("{of}{key} {from} -> {to}"))
+                    .collect();
                 f.write_str(&lines.join("\n"))
             }
             Self::Set { name, from, to } => {
@@ -275,6 +325,24 @@ impl fmt::Display for Setting {
         let Self { key, from, to } = self;
         write!(f, "{key} {from} -> {to}, which takes a new start of the switch")
     }
+}
+
+/// The settings of a bridge that differ, by their keys in the file.
+fn bridge_settings(
+    from: &BridgeOptions,
+    to: &BridgeOptions,
+) -> impl Iterator<Item = (&'static str, u64, u64)> {
+    let all = |options: &BridgeOptions| {
+        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+        [
+            ("group-fwd-mask", u64::from(options.group_fwd_mask)),
+            ("fdb.ageing", options.ageing.as_secs()),
+            ("fdb.size", number(options.fdb_limit)),
+            ("fdb.learn-per-burst", number(options.learn_per_burst)),
+        ]
+    };
+    let pairs = all(from).into_iter().zip(all(to));
+    pairs.filter(|(from, to)| from != to).map(|((key, from), (_, to))| (key, from, to))
 }
 
 /// The settings of a port that differ, by their keys in the file.
@@ -314,11 +382,12 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         cores,
         workers,
         busy_poll: _,
-        group_fwd_mask,
+        group_fwd_mask: _,
         idle_after: _,
         sockets: Sockets { group, mode },
         sandbox: Sandbox { enabled, ports: kinds, paths },
-        fdb: Fdb { ageing: _, size, learn_per_burst },
+        fdb: _,
+        bridges: _,
         ports: _,
         vdpa: _,
     } = old;
@@ -336,14 +405,11 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
     let list = |cores: &Option<eal::CoreList>| cores.as_ref().map(ToString::to_string);
     compare("cores", &list(cores), &list(&new.cores));
     compare("workers", workers, &new.workers);
-    compare("group-fwd-mask", group_fwd_mask, &new.group_fwd_mask);
     compare("sockets.group", group, &new.sockets.group);
     compare("sockets.mode", &octal(*mode), &octal(new.sockets.mode));
     compare("sandbox.enabled", enabled, &new.sandbox.enabled);
     compare("sandbox.ports", kinds, &new.sandbox.ports);
     compare("sandbox.paths", paths, &new.sandbox.paths);
-    compare("fdb.size", size, &new.fdb.size);
-    compare("fdb.learn-per-burst", learn_per_burst, &new.fdb.learn_per_burst);
     found
 }
 

@@ -38,6 +38,14 @@ impl Edit {
         self.set_in("vdpa", name, state.vdpa.get(name))
     }
 
+    /// Has the file say of a bridge what `state` says: nothing if there is none.
+    ///
+    /// # Errors
+    /// When the file has something else than sections in that place.
+    pub fn set_bridge(&mut self, name: &str, state: &State) -> Result<(), String> {
+        self.set_in("bridges", name, state.bridges.get(name))
+    }
+
     fn set_in(
         &mut self,
         section: &str,

@@ -57,14 +57,20 @@ impl Error {
 
 const fn is_permanent(error: &switch::Error) -> bool {
     use switch::Error::{
-        Config, DuplicatePort, NotUnicast, Port, PortName, UnknownPort, UnknownWorker, Vlan,
+        BridgeInUse, BridgeName, Config, DefaultBridge, DuplicateBridge, DuplicatePort, NotUnicast,
+        Port, PortName, UnknownBridge, UnknownPort, UnknownWorker, Vlan,
     };
     match error {
         Port { source, .. } => matches!(source, ethdev::Error::Spec { .. }),
-        Config { .. }
+        BridgeInUse { .. }
+        | BridgeName { .. }
+        | Config { .. }
+        | DefaultBridge
+        | DuplicateBridge { .. }
         | DuplicatePort { .. }
         | NotUnicast { .. }
         | PortName { .. }
+        | UnknownBridge { .. }
         | UnknownPort { .. }
         | UnknownWorker { .. }
         | Vlan { .. } => true,

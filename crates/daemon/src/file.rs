@@ -208,8 +208,15 @@ ports = ["tap"]
 ageing = 10
 size = 100
 
+[bridges.red]
+group-fwd-mask = 4
+
+[bridges.red.fdb]
+ageing = 60
+
 [ports.z]
 device = "null:"
+bridge = "red"
 mtu = 9000
 enabled = false
 addresses = ["52:54:00:00:00:01", "52:54:00:00:00:02 vlan 7"]
@@ -233,7 +240,7 @@ client = true
         let names: Vec<&String> = state.ports.keys().collect();
         assert_eq!(names, ["z", "a"], "in the order of the file");
         assert_eq!((state.ports["z"].mtu, state.ports["z"].enabled), (Some(9000), false));
-        assert_eq!(state.port_of("52:54:00:00:00:02 vlan 7".parse().unwrap()), Some("z"));
+        assert_eq!(state.port_of("red", "52:54:00:00:00:02 vlan 7".parse().unwrap()), Some("z"));
         assert_eq!(state.vdpa["b"].socket, PathBuf::from("/run/b.sock"));
         assert_eq!(
             toml::to_string(&state).unwrap().replace("\n\n", "\n"),
@@ -261,7 +268,7 @@ client = true
         assert!(problem.message.contains("'agein'; did you mean 'ageing'?"), "{problem:?}");
         let problem = parse("[ports.vm1]\ndevice = \"null:\"\nxyz = 1\n").unwrap_err();
         assert_eq!(problem.line, Some(3));
-        let expected = "unknown key 'xyz' (valid here: device, mtu, workers, tx-retries, ";
+        let expected = "unknown key 'xyz' (valid here: device, bridge, mtu, workers, tx-retries, ";
         assert!(problem.message.contains(expected), "{problem:?}");
     }
 

@@ -1,7 +1,7 @@
 //! What a switch is to be, and the way there.
 //!
-//! A [`State`] is everything that an operator decides: ports with their settings and static
-//! addresses, vDPA devices, workers, the forwarding database. Whoever wants something else, be it
+//! A [`State`] is everything that an operator decides: bridges, ports with their settings and
+//! static addresses, vDPA devices, workers, the forwarding database. Whoever wants something else, be it
 //! a configuration file or a command, writes another one, and a [`Daemon`] makes the difference
 //! true, without touching what is the same in both.
 //!
@@ -21,6 +21,7 @@
 //!
 //! - [`state`]: the desired state
 //! - [`address`]: static addresses
+//! - [`bridge`](mod@bridge): bridges
 //! - [`vdpa`](mod@vdpa): vDPA devices and their sockets
 //! - [`check`](mod@check): what is wrong with a state, before anything is done
 //! - [`diff`](mod@diff): from one state to another
@@ -36,6 +37,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod bridge;
 pub mod check;
 pub mod daemon;
 pub mod diff;
@@ -52,6 +54,7 @@ pub mod vdpa;
 pub mod waiting;
 
 pub use address::Address;
+pub use bridge::Bridge;
 pub use daemon::{Applied, Daemon, Device, Missing, Options};
 pub use diff::{Change, Diff, diff};
 pub use edit::Edit;

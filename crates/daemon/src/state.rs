@@ -13,9 +13,10 @@ use ethdev::hint;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{PortOptions, PortVlan, SwitchConfig};
+use switch::{DEFAULT_BRIDGE, PortOptions, PortVlan, SwitchConfig};
 
 use crate::address::Address;
+use crate::bridge::Bridge;
 use crate::error::Error;
 use crate::file::explain;
 use crate::text;
@@ -58,6 +59,9 @@ pub struct State {
     /// The forwarding database.
     #[serde(skip_serializing_if = "is_default")]
     pub fdb: Fdb,
+    /// The bridges beside the default one, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub bridges: IndexMap<String, Bridge>,
     /// The ports, by name, in the order in which they are opened.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub ports: IndexMap<String, Port>,
@@ -118,6 +122,9 @@ pub struct Fdb {
 pub struct Port {
     /// Device string.
     pub device: String,
+    /// The bridge that it belongs to; the default one when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
     /// Largest payload in bytes; the device's own when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u16>,
@@ -147,7 +154,7 @@ const fn is_yes(value: &bool) -> bool {
     *value
 }
 
-fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
 }
 
@@ -157,6 +164,7 @@ impl Port {
     pub fn new(device: impl Into<String>) -> Self {
         Self {
             device: device.into(),
+            bridge: None,
             mtu: None,
             workers: Vec::new(),
             tx_retries: 0,
@@ -175,7 +183,7 @@ impl Port {
             workers: self.workers.clone(),
             disabled: !self.enabled,
             vlan: self.vlan.clone(),
-            ..PortOptions::default()
+            bridge: self.bridge.clone(),
         }
     }
 }
@@ -204,6 +212,9 @@ impl State {
         self.fdb.ageing.get_or_insert(defaults.ageing.as_secs());
         self.fdb.size.get_or_insert(defaults.fdb_limit);
         self.fdb.learn_per_burst.get_or_insert(defaults.learn_per_burst);
+        for port in self.ports.values_mut() {
+            port.bridge = port.bridge.take().filter(|bridge| bridge != DEFAULT_BRIDGE);
+        }
         self
     }
 
@@ -225,6 +236,8 @@ impl State {
                 return Err(twice(&format!("vdpa.{name}"), &name));
             }
         }
+        let mut bridges = base.bridges;
+        bridges.extend(self.bridges);
         // A list of cores stands against a number of workers.
         let (cores, workers) = match (self.cores, self.workers) {
             (None, None) => (base.cores, base.workers),
@@ -263,6 +276,7 @@ impl State {
                 size: self.fdb.size.or(base.fdb.size),
                 learn_per_burst: self.fdb.learn_per_burst.or(base.fdb.learn_per_burst),
             },
+            bridges,
             ports,
             vdpa,
         })
@@ -374,27 +388,30 @@ impl State {
         Ok(())
     }
 
-    /// Has `address` be behind `port` always, and returns the port that it was behind before.
+    /// Has `address` be behind `port` always, and returns the port of the same bridge that it was
+    /// behind before.
     ///
     /// # Errors
     /// There is no such port.
     pub fn add_address(&mut self, address: Address, port: &str) -> Result<Option<String>, Error> {
-        self.port_mut(port)?;
-        let before = self.port_of(address).map(str::to_owned).filter(|before| before != port);
-        self.remove_address(address);
+        let bridge = self.port_mut(port)?.bridge_name().to_owned();
+        let before = self.port_of(&bridge, address).map(str::to_owned);
+        let before = before.filter(|before| before != port);
+        self.remove_address(&bridge, address);
         self.port_mut(port)?.addresses.insert(address);
         Ok(before)
     }
 
-    /// Forgets a static address; returns whether there was one.
-    pub fn remove_address(&mut self, address: Address) -> bool {
-        self.ports.values_mut().fold(false, |was, port| port.addresses.remove(&address) | was)
+    /// Forgets a static address of a bridge; returns whether there was one.
+    pub fn remove_address(&mut self, bridge: &str, address: Address) -> bool {
+        let ports = self.ports.values_mut().filter(|port| port.bridge_name() == bridge);
+        ports.fold(false, |was, port| port.addresses.remove(&address) | was)
     }
 
-    /// The port that `address` is always behind.
+    /// The port of a bridge that `address` is always behind.
     #[must_use]
-    pub fn port_of(&self, address: Address) -> Option<&str> {
-        let mut ports = self.ports.iter();
+    pub fn port_of(&self, bridge: &str, address: Address) -> Option<&str> {
+        let mut ports = self.ports.iter().filter(|(_, port)| port.bridge_name() == bridge);
         ports.find(|(_, port)| port.addresses.contains(&address)).map(|(name, _)| name.as_str())
     }
 

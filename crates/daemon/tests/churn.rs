@@ -10,10 +10,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use daemon::{Address, Daemon, Missing, Options, Port, State, file};
+use daemon::{Address, Bridge, Daemon, Missing, Options, Port, State, file};
 use drivers::Drivers;
 use ethdev::OpenPort;
 use packet::{BURST, FrameBatch, MacAddr};
+use switch::BridgeOptions;
 
 /// How long a frame may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -120,8 +121,25 @@ impl Dice {
     }
 }
 
+/// Changes something of a bridge; may leave ports without one.
+fn edit_bridge(state: &mut State, dice: &mut Dice) {
+    let name = ["red", "blue"][dice.roll(2)];
+    let Some(bridge) = state.bridges.get_mut(name) else {
+        return state.add_bridge(name, Bridge::default()).unwrap();
+    };
+    match dice.roll(4) {
+        0 => _ = state.bridges.shift_remove(name),
+        1 => bridge.fdb.ageing = [None, Some(10 + dice.roll(300) as u64)][dice.roll(2)],
+        2 => bridge.fdb.size = [None, Some(1), Some(500)][dice.roll(3)],
+        _ => bridge.group_fwd_mask = [None, Some(0x4000)][dice.roll(2)],
+    }
+}
+
 /// Changes something; may make a state that is wrong.
 fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
+    if dice.roll(6) == 0 {
+        return edit_bridge(state, dice);
+    }
     let name = format!("c{}", dice.roll(6));
     let device = match dice.roll(3) {
         0 => "null:".to_owned(),
@@ -134,7 +152,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         state.add_port(&name, Port::new(device)).unwrap();
         return;
     };
-    match dice.roll(10) {
+    match dice.roll(12) {
         0 => state.remove(&name).unwrap(),
         1 => port.device = device,
         2 => port.mtu = [None, Some(1400), Some(9000), Some(3)][dice.roll(4)],
@@ -144,15 +162,24 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         6 => _ = state.add_address(address, &name).unwrap(),
         7 => _ = port.addresses.remove(&address),
         8 => state.idle_after = Some(dice.roll(200) as u64),
+        9 | 10 => {
+            port.bridge = [None, Some("red".into()), Some("blue".into())][dice.roll(3)].clone();
+        }
         _ => state.fdb.ageing = Some(10 + dice.roll(300) as u64),
     }
 }
 
-/// What can be seen of a port: device, MTU, whether it is disabled, and static addresses.
-type Seen = (String, u16, bool, BTreeSet<String>);
+/// What can be seen of a port: device, bridge, MTU, whether it is disabled, and static addresses.
+type Seen = (String, String, u16, bool, BTreeSet<String>);
+
+/// What can be seen of a bridge: its settings and ports.
+type SeenBridge = (BridgeOptions, BTreeSet<String>);
+
+/// What can be seen of all.
+type All = (BTreeMap<String, SeenBridge>, BTreeMap<String, Seen>);
 
 /// What runs.
-fn observed(daemon: &Daemon) -> (u64, BTreeMap<String, Seen>) {
+fn observed(daemon: &Daemon) -> All {
     let switch = daemon.switch();
     let mut ports: BTreeMap<String, Seen> = BTreeMap::new();
     for port in switch.ports() {
@@ -162,23 +189,36 @@ fn observed(daemon: &Daemon) -> (u64, BTreeMap<String, Seen>) {
                 wanted.iter().copied().cycle().take(port.rx_workers.len()).collect();
             assert_eq!(port.rx_workers, workers);
         }
-        ports.insert(port.name, (port.device, port.mtu, port.disabled, BTreeSet::new()));
+        let seen = (port.device, port.bridge, port.mtu, port.disabled, BTreeSet::new());
+        ports.insert(port.name, seen);
     }
     for entry in switch.fdb().into_iter().filter(|entry| entry.is_static) {
         let address = Address::new(entry.mac, entry.vlan).unwrap().to_string();
-        assert!(ports.get_mut(&entry.port).unwrap().3.insert(address));
+        let port = ports.get_mut(&entry.port).unwrap();
+        assert!(port.1 == entry.bridge && port.4.insert(address));
     }
-    (u64::from(switch.fdb_report().ageing), ports)
+    let bridges = switch.bridges().into_iter().map(|bridge| {
+        assert_eq!(u64::from(bridge.fdb.ageing), bridge.options.ageing.as_secs());
+        assert_eq!(bridge.fdb.limit, bridge.options.fdb_limit);
+        (bridge.name, (bridge.options, bridge.ports.into_iter().collect()))
+    });
+    (bridges.collect(), ports)
 }
 
 /// What the state says.
-fn expected(state: &State) -> (u64, BTreeMap<String, Seen>) {
+fn expected(state: &State) -> All {
     let port = |port: &Port| {
         let addresses = port.addresses.iter().map(ToString::to_string).collect();
-        (port.device.clone(), port.mtu.unwrap_or(1500), !port.enabled, addresses)
+        let bridge = port.bridge_name().to_owned();
+        (port.device.clone(), bridge, port.mtu.unwrap_or(1500), !port.enabled, addresses)
     };
     let ports = state.ports.iter().map(|(name, wanted)| (name.clone(), port(wanted)));
-    (state.fdb.ageing.unwrap(), ports.collect())
+    let bridges = state.bridge_names().map(|name| {
+        let ports = state.ports.iter().filter(|(_, port)| port.bridge_name() == name);
+        let ports = ports.map(|(port, _)| port.clone()).collect();
+        (name.to_owned(), (state.bridge(name).unwrap(), ports))
+    });
+    (bridges.collect(), ports.collect())
 }
 
 #[test]

@@ -39,7 +39,7 @@ fn what_differs_is_changed_and_nothing_else() {
     assert_eq!(
         changes,
         [
-            "fdb: ageing 300 -> 7",
+            "fdb.ageing 300 -> 7",
             "port a: mtu default -> 9000\nport a: enabled true -> false",
             "port a: address 52:54:00:00:00:01 added",
             "port b removed: null:",
@@ -120,7 +120,7 @@ fn a_state_that_cannot_be_made_true_changes_nothing() {
     let first = (daemon.state().clone(), daemon.version(), statics(&daemon), ports(&daemon));
     for (text, expected) in [
         // Settings that hold to the end.
-        ("workers = 2\n[fdb]\nsize = 3\n", "'workers' stays 1, 'fdb.size' stays 65536"),
+        ("workers = 2\n[sockets]\nmode = \"0600\"\n", "'workers' stays 1, 'sockets.mode' stays"),
         // A part that is wrong in itself, behind changes that are not.
         ("[ports.a]\ndevice = \"null:\"\n[ports.c]\ndevice = \"nul:\"\n", "did you mean 'null'"),
         ("[ports.a]\ndevice = \"null:\"\nworkers = [1]\n", "there is no worker 1"),
@@ -266,4 +266,85 @@ fn a_file_names_the_line_of_what_is_wrong() {
     let place = format!("configuration {}:3: port 'a': there is no worker 3", path.display());
     assert!(message.starts_with(&place), "{message}");
     assert!(file::File::read(Path::new("/none.toml")).unwrap_err().contains("/none.toml"));
+}
+
+#[test]
+fn bridges_come_change_and_go_with_their_ports() {
+    let port = |name: &str, more: &str| format!("[ports.{name}]\ndevice = \"null:\"\n{more}");
+    let mac = "addresses = [\"52:54:00:00:00:01\"]\n";
+    let mut daemon = start(&(port("a", mac) + &port("b", "")));
+    let red = "bridge = \"red\"\n";
+    let text = "group-fwd-mask = 4\n[fdb]\nageing = 60\n[bridges.red.fdb]\nsize = 100\n".to_owned()
+        + &port("a", &(red.to_owned() + mac))
+        + &port("b", mac)
+        + &port("c", red);
+    let changes = apply(&mut daemon, &text).unwrap();
+    let expected = [
+        "port a: address 52:54:00:00:00:01 removed",
+        "group-fwd-mask 0 -> 4\nfdb.ageing 300 -> 60",
+        "bridge red added",
+        "port a: bridge default -> \"red\"",
+        "port a: address 52:54:00:00:00:01 added",
+        "port b: address 52:54:00:00:00:01 added",
+        "port c added: null:",
+    ];
+    assert_eq!(changes, expected);
+    assert_eq!(statics(&daemon), ["52:54:00:00:00:01 0 b", "52:54:00:00:00:01 0 a"]);
+    let of = |daemon: &Daemon| {
+        let bridges = daemon.switch().bridges().into_iter();
+        bridges.map(|b| (b.name, b.fdb.limit, b.fdb.ageing, b.ports.join(" "))).collect::<Vec<_>>()
+    };
+    let default = |ports: &str| ("default".to_owned(), 65_536, 60, ports.to_owned());
+    let red = |limit, ports: &str| ("red".to_owned(), limit, 60, ports.to_owned());
+    assert_eq!(of(&daemon), [default("b"), red(100, "a c")]);
+    let text = text.replace("size = 100", "size = 50");
+    assert_eq!(apply(&mut daemon, &text).unwrap(), ["bridge red: fdb.size 100 -> 50"]);
+    assert_eq!(of(&daemon)[1], red(50, "a c"));
+    // An edit of one kind each.
+    let settings = serde_json::json!({ "fdb.ageing": 7, "fdb.size": null });
+    let settings = settings.as_object().unwrap().clone();
+    daemon.edit(Missing::Refuse, |state| state.set_bridge("red", settings.clone())).unwrap();
+    assert_eq!(of(&daemon)[1].2, 7);
+    daemon.edit(Missing::Refuse, |state| state.set_bridge("default", settings)).unwrap();
+    assert_eq!(of(&daemon)[0].2, 7);
+    let error = daemon.edit(Missing::Refuse, |state| state.remove_bridge("red")).unwrap_err();
+    assert!(error.to_string().contains("bridge 'red' has ports: a, c"), "{error}");
+    assert!(error.is_permanent());
+    apply(&mut daemon, &port("a", "")).unwrap();
+    assert_eq!(of(&daemon).len(), 1);
+}
+
+#[test]
+fn what_is_wrong_with_a_bridge_is_told_with_its_place() {
+    let red = "[bridges.red]\n";
+    let on = |bridge: &str| format!("[ports.a]\ndevice = \"null:\"\nbridge = \"{bridge}\"\n");
+    for (text, part, expected) in [
+        (on("rad") + red, "ports.a.bridge", "no bridge 'rad'; did you mean 'red'?; there are: def"),
+        ("[bridges.default]\n".to_owned(), "bridges.default", "outside of [bridges]"),
+        ("[bridges.\"a b\"]\n".to_owned(), "bridges.a b", "bridge name 'a b': expected 1 to 32"),
+        (red.to_owned() + "fdb.size = 0\n", "bridges.red.fdb.size", "limit is 0"),
+        (
+            red.to_owned()
+                + "fdb.size = 1\n"
+                + &on("red")
+                + "addresses = [\"52:54:00:00:00:01\", \"52:54:00:00:00:02\"]\n",
+            "bridges.red.fdb.size",
+            "2 static addresses",
+        ),
+    ] {
+        let state = file::parse(&text).unwrap();
+        let Err(Error::Invalid { part: found, reason }) = Daemon::start(state, Options::default())
+        else {
+            unreachable!("{text}");
+        };
+        assert_eq!(found, part, "{text}");
+        assert!(reason.contains(expected), "{text}: {reason}");
+    }
+    let settings = |text: &str| serde_json::from_str(text).unwrap();
+    let mut state = file::parse(red).unwrap();
+    let mut error = |name, text| state.set_bridge(name, settings(text)).unwrap_err().to_string();
+    assert!(error("red", "{\"fdb.agein\": 3}").contains("did you mean 'ageing'?"));
+    assert!(error("red", "{\"fdb\": 3}").contains("bridge 'red': "));
+    assert!(error("blue", "{}").contains("no bridge 'blue'"));
+    assert!(daemon::Bridge::of(settings("{\"mask\": 3}")).unwrap_err().contains("unknown key"));
 }

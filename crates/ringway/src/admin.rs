@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use daemon::{Edit, file};
+use daemon::{Edit, State, file};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
@@ -22,13 +22,15 @@ use crate::vlan::VlanArgs;
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add { port, mtu, workers, vlan, save } => {
+        PortAction::Add { port, mtu, workers, bridge, vlan, save } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
             let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
             let saving = Saving::begin(&mut client, *save, &name)?;
             let (mtu, workers, vlan) = (*mtu, workers.clone(), vlan.settings());
             let done = format!("port {name} added on {device}");
-            let _: Value = client.ask(&Request::PortAdd { name, device, mtu, workers, vlan })?;
+            let bridge = bridge.clone();
+            let request = Request::PortAdd { name, device, mtu, workers, bridge, vlan };
+            let _: Value = client.ask(&request)?;
             output::line(&done);
             saving.finish(&mut client, &[&port.name])
         }
@@ -58,11 +60,12 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
 
 /// The settings that are to change, by their keys in the file.
 fn changed(settings: &PortSettings) -> Map<String, Value> {
-    let PortSettings { mtu, workers, tx_retries, enabled } = settings;
+    let PortSettings { mtu, workers, tx_retries, bridge, enabled } = settings;
     let all = [
         ("mtu", mtu.as_ref().map(|mtu| json!(mtu.0))),
         ("workers", workers.as_ref().map(|workers| json!(workers.0))),
         ("tx-retries", tx_retries.as_ref().map(|retries| json!(retries.0))),
+        ("bridge", bridge.as_ref().map(|bridge| json!(bridge))),
         ("enabled", enabled.map(Value::Bool)),
     ];
     let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
@@ -86,16 +89,18 @@ pub fn fdb(args: &FdbArgs) -> Result<(), Failure> {
             ));
             saving.finish(&mut client, &[port, before.unwrap_or(port)])
         }
-        FdbAction::Del { mac, vlan, save } => {
+        FdbAction::Del { mac, vlan, bridge, save } => {
             let saving = Saving::begin(&mut client, *save, "")?;
-            let ports = saving.ports_of(*mac, *vlan);
-            let request = Request::FdbDel { mac: mac.to_string(), vlan: *vlan };
+            let ports = saving.ports_of(bridge, *mac, *vlan);
+            let (mac_text, bridge) = (mac.to_string(), bridge.clone());
+            let request = Request::FdbDel { mac: mac_text, vlan: *vlan, bridge };
             let _: Value = client.ask(&request)?;
             output::line(&format!("{mac} removed"));
             saving.finish(&mut client, &ports.iter().map(String::as_str).collect::<Vec<_>>())
         }
-        FdbAction::Flush { port } => {
-            let flushed: Flushed = client.ask(&Request::FdbFlush { port: port.clone() })?;
+        FdbAction::Flush { port, bridge } => {
+            let request = Request::FdbFlush { port: port.clone(), bridge: bridge.clone() };
+            let flushed: Flushed = client.ask(&request)?;
             output::line(&format!("{} learned addresses removed", flushed.removed));
             Ok(())
         }
@@ -166,17 +171,17 @@ pub fn time(args: &TimeArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-fn connect(control: Option<&Path>) -> Result<Client, Failure> {
+pub fn connect(control: Option<&Path>) -> Result<Client, Failure> {
     Client::connect(control.map(Path::to_owned))
 }
 
 /// A change that is written to the switch's file, too, if that was asked for.
 #[derive(Debug)]
-struct Saving(Option<(PathBuf, protocol::Config)>);
+pub struct Saving(Option<(PathBuf, protocol::Config)>);
 
 impl Saving {
     /// Checks that the file can take what is said of `name`, before anything is changed.
-    fn begin(client: &mut Client, wanted: bool, name: &str) -> Result<Self, Failure> {
+    pub fn begin(client: &mut Client, wanted: bool, name: &str) -> Result<Self, Failure> {
         if !wanted {
             return Ok(Self(None));
         }
@@ -197,19 +202,30 @@ impl Saving {
     }
 
     /// The ports that an address is behind.
-    fn ports_of(&self, mac: packet::MacAddr, vlan: u16) -> Vec<String> {
+    fn ports_of(&self, bridge: &str, mac: packet::MacAddr, vlan: u16) -> Vec<String> {
         let Some((_, config)) = &self.0 else { return Vec::new() };
         let address = daemon::Address::new(mac, vlan).ok();
-        let port = address.and_then(|address| config.state.port_of(address));
+        let port = address.and_then(|address| config.state.port_of(bridge, address));
         port.map(str::to_owned).into_iter().collect()
     }
 
     /// Writes what the switch has of these ports by now.
     fn finish(self, client: &mut Client, names: &[&str]) -> Result<(), Failure> {
+        self.finish_with(client, |edit, state| {
+            names.iter().try_for_each(|name| edit.set(name, state))
+        })
+    }
+
+    /// Writes what `change` makes of the file and of what the switch has by now.
+    pub fn finish_with(
+        self,
+        client: &mut Client,
+        change: impl FnOnce(&mut Edit, &State) -> Result<(), String>,
+    ) -> Result<(), Failure> {
         let Some((path, _)) = self.0 else { return Ok(()) };
         let config: protocol::Config = client.ask(&Request::ConfigShow {})?;
         let saved = Edit::open(&path).and_then(|mut edit| {
-            names.iter().try_for_each(|name| edit.set(name, &config.state))?;
+            change(&mut edit, &config.state)?;
             edit.store()
         });
         saved.map_err(|error| {

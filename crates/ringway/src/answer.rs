@@ -5,15 +5,16 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use daemon::{Address, Daemon, Diff, Missing, Port, merge};
+use daemon::{Address, Bridge, Daemon, Diff, Missing, Port, merge};
 use eal::clock;
 use eal::signals::Signals;
 use eal::time::Time;
 use packet::MacAddr;
 use serde::Serialize;
 use serde_json::{Value, json};
-use switch::{DEFAULT_BRIDGE, PortReport};
+use switch::PortReport;
 
+use crate::bridges;
 use crate::config::{self, Source};
 use crate::control::protocol::{
     Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer,
@@ -52,11 +53,12 @@ impl Serve for Control {
             Request::Info {} => value(&self.info()),
             Request::ShowPorts {} => value(&self.ports()),
             Request::ShowStats {} => value(&self.stats()),
+            Request::ShowBridges {} => value(&bridges::answer(&self.daemon)),
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
-            Request::PortAdd { name, device, mtu, workers, vlan } => {
-                let port = Port { mtu, workers, vlan, ..Port::new(device) };
+            Request::PortAdd { name, device, mtu, workers, bridge, vlan } => {
+                let port = Port { mtu, workers, bridge, vlan, ..Port::new(device) };
                 self.edit(|state| config::add(state, &name, port))
             }
             Request::PortSet { name, settings } => {
@@ -70,10 +72,26 @@ impl Serve for Control {
             Request::Reload { exact } => value(&self.reload(exact)?),
             Request::PortDel { name } => self.edit(|state| state.remove(&name)),
             Request::FdbAdd { mac, port, vlan } => self.fdb_add(&mac, vlan, &port),
-            Request::FdbDel { mac, vlan } => self.fdb_del(&mac, vlan),
-            Request::FdbFlush { port } => {
-                let removed = self.daemon.switch().fdb_flush(port.as_deref()).map_err(text)?;
-                value(&Flushed { removed })
+            Request::BridgeAdd { name, settings } => {
+                let bridge =
+                    Bridge::of(settings).map_err(|why| format!("bridge '{name}': {why}"))?;
+                self.edit(|state| state.add_bridge(&name, bridge))
+            }
+            Request::BridgeSet { name, settings } => {
+                self.edit(|state| state.set_bridge(&name, settings))
+            }
+            Request::BridgeDel { name } => self.edit(|state| state.remove_bridge(&name)),
+            Request::FdbDel { mac, vlan, bridge } => self.fdb_del(&bridge, &mac, vlan),
+            Request::FdbFlush { port, bridge } => {
+                let switch = self.daemon.switch();
+                let removed = match bridge {
+                    Some(_) if port.is_some() => {
+                        return Err("fdb-flush: of a port or of a bridge, not both".to_owned());
+                    }
+                    Some(bridge) => switch.fdb_flush_bridge(&bridge),
+                    None => switch.fdb_flush(port.as_deref()),
+                };
+                value(&Flushed { removed: removed.map_err(text)? })
             }
         }
     }
@@ -134,15 +152,14 @@ impl Control {
     }
 
     /// A static address goes from the desired state; one that was learnt is just forgotten.
-    fn fdb_del(&mut self, mac: &str, vlan: u16) -> Result<Value, String> {
+    fn fdb_del(&mut self, bridge: &str, mac: &str, vlan: u16) -> Result<Value, String> {
         let address = address(mac, vlan)?;
-        if self.daemon.state().port_of(address).is_none() {
-            let switch = self.daemon.switch();
-            switch.fdb_delete(DEFAULT_BRIDGE, address.mac, vlan).map_err(text)?;
+        if self.daemon.state().port_of(bridge, address).is_none() {
+            self.daemon.switch().fdb_delete(bridge, address.mac, vlan).map_err(text)?;
             return Ok(json!({}));
         }
         self.edit(|state| {
-            state.remove_address(address);
+            state.remove_address(bridge, address);
             Ok(())
         })
     }
@@ -246,6 +263,7 @@ impl Control {
         let report = self.daemon.switch().fdb_report();
         let entries = self.daemon.switch().fdb().into_iter().map(|entry| FdbEntry {
             mac: entry.mac.to_string(),
+            bridge: entry.bridge,
             vlan: entry.vlan,
             port: entry.port,
             age_seconds: (!entry.is_static).then_some(entry.age),
@@ -258,6 +276,7 @@ impl Control {
             moved: report.moved,
             expired: report.expired,
             evicted: report.evicted,
+            bridges: bridges::answer(&self.daemon).bridges,
             entries: entries.collect(),
         }
     }
@@ -326,6 +345,7 @@ fn port(report: &PortReport) -> PortAnswer {
         mac: report.mac.to_string(),
         mtu: report.mtu,
         enabled: !report.disabled,
+        bridge: report.bridge.clone(),
         vlan: report.vlan.clone(),
         rx_queues: report.stats.rx.len(),
         tx_queues: report.stats.tx.len(),

@@ -19,11 +19,13 @@ use crate::vdpa;
 use crate::vdpa::args::VdpaArgs;
 
 mod admin;
+mod bridge;
 mod parse;
 pub use admin::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
     ReloadArgs, TimeAction, TimeArgs,
 };
+pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
@@ -77,6 +79,13 @@ pub enum Command {
         ringway port add vm4=vhost-user:/run/vm4.sock --tag 10\n  \
         ringway port del vm3")]
     Port(PortArgs),
+    /// Add bridges to a running switch, change their settings, or remove them.
+    #[command(after_help = "Examples:\n  \
+        ringway bridge add tenant7 --ageing 60 --save\n  \
+        ringway port add vm7=vhost-user:/run/vm7.sock --bridge tenant7\n  \
+        ringway port set vm7 --bridge default\n  \
+        ringway bridge del tenant7")]
+    Bridge(BridgeArgs),
     /// Check a configuration file, or show what a running switch is to be.
     #[command(after_help = "Examples:\n  \
         ringway config check /etc/ringway/ringway.toml\n  \
@@ -265,7 +274,7 @@ pub struct ShowArgs {
     #[arg(value_enum)]
     pub what: What,
 
-    /// One port alone: in ports with all there is to tell of it, or in stats.
+    /// One port alone: in ports with all there is to tell of it, or in stats. In fdb a bridge.
     #[arg(value_name = "NAME")]
     pub name: Option<String>,
 
@@ -292,7 +301,9 @@ pub struct ShowArgs {
 pub enum What {
     /// Ports with their devices, links and addresses.
     Ports,
-    /// The forwarding database: which address is behind which port.
+    /// Bridges with their settings and ports.
+    Bridges,
+    /// The forwarding databases: which address is behind which port.
     Fdb,
     /// Counters and rates, per port or queue, with drops by reason.
     Stats,

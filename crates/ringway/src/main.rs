@@ -20,6 +20,7 @@
 
 mod admin;
 mod answer;
+mod bridges;
 mod cli;
 mod config;
 mod control;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         Command::Switch(args) => serve::run(args),
         Command::Show(args) => show::run(args),
         Command::Port(args) => admin::port(args),
+        Command::Bridge(args) => bridges::run(args),
         Command::Fdb(args) => admin::fdb(args),
         Command::Config(args) => admin::config(args),
         Command::Reload(args) => admin::reload(args),

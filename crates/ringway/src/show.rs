@@ -8,16 +8,18 @@ use serde_json::Value;
 
 use crate::cli::{ShowArgs, What};
 use crate::control::client::Client;
-use crate::control::protocol::{Fdb, Request, Stats, Vdpa, Worker, WorkerQueue, Workers};
+use crate::control::protocol::{Request, Stats, Vdpa, Worker, WorkerQueue, Workers};
 use crate::exit::Failure;
 use crate::output;
-use crate::table::{
-    Align, Cell, Table, Tone, approximate, colour_stdout, count, packet_rate, seconds,
-};
+use crate::table::{Align, Cell, Table, Tone, approximate, colour_stdout, count, packet_rate};
 use crate::vdpa::report;
 use crate::{rates, wait};
 
+mod bridges;
+mod fdb;
 mod ports;
+use bridges::show_bridges;
+use fdb::show_fdb;
 use ports::show_ports;
 
 /// Clears the screen and puts the cursor into its corner.
@@ -25,12 +27,13 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// `ringway show`.
 pub fn run(args: &ShowArgs) -> Result<(), Failure> {
-    if args.name.is_some() && !matches!(args.what, What::Ports | What::Stats) {
-        return Err(Failure::usage("a NAME is for 'show ports' and 'show stats' only"));
+    if args.name.is_some() && !matches!(args.what, What::Ports | What::Stats | What::Fdb) {
+        return Err(Failure::usage("a NAME is for 'show ports', 'stats' and 'fdb' only"));
     }
     let mut client = Client::connect(args.control.control.clone())?;
     let request = match args.what {
         What::Ports => Request::ShowPorts {},
+        What::Bridges => Request::ShowBridges {},
         What::Fdb => Request::ShowFdb {},
         What::Stats => Request::ShowStats {},
         What::Workers => Request::ShowWorkers {},
@@ -89,7 +92,8 @@ impl View {
         let colour = colour_stdout();
         Ok(match args.what {
             What::Ports => show_ports(&client.parse(value)?, args.name.as_deref(), colour)?,
-            What::Fdb => fdb(&client.parse(value)?, colour),
+            What::Bridges => show_bridges(&client.parse(value)?, colour),
+            What::Fdb => show_fdb(client.parse(value)?, args.name.as_deref(), colour)?,
             What::Vdpa => {
                 let answer: Vdpa = client.parse(value)?;
                 report::attached(&answer.devices, colour)
@@ -111,38 +115,6 @@ impl View {
             }
         })
     }
-}
-
-fn fdb(answer: &Fdb, colour: bool) -> String {
-    let mut table = Table::new(&[
-        ("mac", Align::Left),
-        ("vlan", Align::Right),
-        ("port", Align::Left),
-        ("age", Align::Right),
-    ]);
-    for entry in &answer.entries {
-        let age = match entry.age_seconds {
-            Some(age) if !entry.is_static => Cell::from(seconds(u64::from(age))),
-            _ => Cell::toned("static", Tone::Faint),
-        };
-        table.row(vec![
-            entry.mac.as_str().into(),
-            entry.vlan.to_string().into(),
-            entry.port.as_str().into(),
-            age,
-        ]);
-    }
-    let mut text = if table.is_empty() { String::new() } else { table.render(colour) };
-    text.push_str(&format!(
-        "{} of {} addresses; learned {}, moved {}, expired {}, evicted {}\n",
-        count(answer.entries.len() as u64),
-        count(answer.limit as u64),
-        count(answer.learned),
-        count(answer.moved),
-        count(answer.expired),
-        count(answer.evicted),
-    ));
-    text
 }
 
 fn workers(answer: &Workers, before: Option<&Workers>, colour: bool) -> String {

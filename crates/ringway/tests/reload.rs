@@ -82,11 +82,11 @@ fn a_file_that_is_read_again_changes_what_it_says_otherwise_and_nothing_else() {
     bench.switch.tell(&["port", "set", "b", "--mtu", "9000"]);
     bench.write(&FILE.replace("ageing = 60", "ageing = 30").replace("[ports.a]", "[ports.c]"));
     let diff = bench.switch.tell(&["config", "diff"]);
-    let expected = "fdb: ageing 60 -> 30\nport b: mtu 9000 -> default\nport a removed: null:\n\
+    let expected = "fdb.ageing 60 -> 30\nport b: mtu 9000 -> default\nport a removed: null:\n\
                     port late removed: null:\nport c added: null:\n";
     assert_eq!(diff, expected);
     let done = bench.switch.tell(&["reload"]);
-    assert_eq!(done, "fdb: ageing 60 -> 30\nport a removed: null:\nport c added: null:\n");
+    assert_eq!(done, "fdb.ageing 60 -> 30\nport a removed: null:\nport c added: null:\n");
     assert_eq!(bench.names(), ["b", "c", "late", "up"]);
     assert_eq!(bench.ports()[0].1, 9000, "what a command has set stays");
     let fdb = bench.switch.show("fdb");
@@ -104,7 +104,7 @@ fn a_file_that_is_read_again_changes_what_it_says_otherwise_and_nothing_else() {
 fn a_file_that_cannot_be_applied_changes_nothing() {
     let bench = Bench::start(&[]);
     for (text, expected) in [
-        ("workers = 2\n[fdb]\nsize = 9\n", "'workers' stays 1, 'fdb.size' stays 65536"),
+        ("workers = 2\n[sockets]\nmode = \"0600\"\n", "'workers' stays 1, 'sockets.mode' stays"),
         ("[ports.a]\ndevice = \"null:\"\nmtu = 3\n", "port 'a': null port"),
         (
             "[ports.a]\ndevice = \"null:\"\nmtuu = 3\n",
@@ -241,4 +241,54 @@ fn the_service_manager_hears_of_start_reload_and_end() {
     }
     switch.terminate();
     assert!(next().starts_with("STOPPING=1"));
+}
+
+#[test]
+fn bridges_come_and_go_by_command_and_file() {
+    let bench = Bench::start(&[]);
+    bench.switch.tell(&["bridge", "add", "red", "--ageing", "60", "--save"]);
+    bench.switch.tell(&["port", "set", "a", "--bridge", "red", "--save"]);
+    bench.switch.tell(&[
+        "bridge",
+        "set",
+        "red",
+        "--ageing",
+        "default",
+        "--group-fwd-mask",
+        "0x4000",
+    ]);
+    let shown = bench.switch.show("bridges");
+    let red = &shown["bridges"][1];
+    assert_eq!((&red["name"], &red["ports"]), (&"red".into(), &serde_json::json!(["a"])));
+    assert_eq!((&red["ageing_seconds"], &red["group_fwd_mask"]), (&60.into(), &0x4000.into()));
+    assert_eq!(bench.switch.show("ports")["ports"][0]["bridge"], "red");
+    let text = bench.text();
+    assert!(text.contains("[bridges.red.fdb]\nageing = 60\n"), "{text}");
+    assert!(text.contains("bridge = \"red\"") && text.starts_with("# Rack 7"), "{text}");
+    // The same address behind a port of each bridge; one is forgotten.
+    let mac = "52:54:00:00:00:01";
+    bench.switch.tell(&["fdb", "add", mac, "b"]);
+    bench.switch.tell(&["fdb", "del", mac]);
+    let fdb = bench.switch.tell(&["show", "fdb"]);
+    assert!(fdb.contains("red     52:54:00:00:00:01     0  a     static"), "{fdb}");
+    assert!(fdb.contains("default: 0 of 65,536") && fdb.contains("red: 1 of 65,536"), "{fdb}");
+    assert!(!bench.switch.tell(&["show", "fdb", "default"]).contains(mac));
+    for (args, expected) in [
+        (&["bridge", "del", "red"][..], "bridge 'red' has ports: a"),
+        (&["bridge", "add", "red"], "'red' exists already"),
+        (&["bridge", "set", "rad", "--ageing", "1"], "did you mean 'red'?"),
+        (&["bridge", "set", "red"], "nothing to change"),
+        (&["bridge", "set", "red", "--fdb-size", "0"], "limit is 0"),
+        (&["port", "add", "x=null:", "--bridge", "rad"], "did you mean 'red'?"),
+        (&["show", "fdb", "rad"], "did you mean 'red'?"),
+    ] {
+        let error = bench.failure(args);
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+    // The file as it was: the bridge goes, and its port comes back.
+    bench.write(FILE);
+    bench.switch.tell(&["reload", "--exact"]);
+    assert_eq!(bench.switch.show("bridges")["bridges"].as_array().unwrap().len(), 1);
+    assert_eq!(bench.switch.show("fdb")["entries"][0]["bridge"], "default");
+    assert_eq!(bench.names(), ["a", "b"]);
 }

@@ -36,6 +36,9 @@ pub enum PortAction {
         /// Workers that poll its receive queues, by number, in turn [default: spread evenly].
         #[arg(long, value_name = "N", value_delimiter = ',', value_parser = number::<usize>(..))]
         workers: Vec<usize>,
+        /// The bridge that it belongs to [default: default].
+        #[arg(long, value_name = "NAME")]
+        bridge: Option<String>,
         /// Its part in VLANs.
         #[command(flatten)]
         vlan: VlanArgs,
@@ -105,6 +108,9 @@ pub enum FdbAction {
         /// The VLAN; 0 for untagged frames.
         #[arg(long, value_name = "ID", default_value = "0", value_parser = number(0_u16..=4094))]
         vlan: u16,
+        /// The bridge.
+        #[arg(long, value_name = "NAME", default_value = switch::DEFAULT_BRIDGE)]
+        bridge: String,
         /// Take it from the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -114,6 +120,9 @@ pub enum FdbAction {
         /// Only those of this port.
         #[arg(long, value_name = "NAME")]
         port: Option<String>,
+        /// Only those of this bridge.
+        #[arg(long, value_name = "NAME", conflicts_with = "port")]
+        bridge: Option<String>,
     },
 }
 
@@ -129,6 +138,9 @@ pub struct PortSettings {
     /// How often frames are offered again to a port that is full.
     #[arg(long, value_name = "N|default", value_parser = or_default(number(0..=switch::MAX_TX_RETRIES)))]
     pub tx_retries: Option<OrDefault<u32>>,
+    /// The bridge that it belongs to.
+    #[arg(long, value_name = "NAME")]
+    pub bridge: Option<String>,
     /// Whether frames go in and out; off keeps the device open.
     #[arg(long, value_name = "on|off", value_parser = parse_switch)]
     pub enabled: Option<bool>,
@@ -138,7 +150,7 @@ pub struct PortSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrDefault<T>(pub Option<T>);
 
-fn or_default<T>(
+pub(super) fn or_default<T>(
     parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<OrDefault<T>, String> + Clone + Send + Sync + 'static {
     move |text| match text {

@@ -15,7 +15,9 @@ pub enum Request {
     Info {},
     /// All ports with their link state and device facts.
     ShowPorts {},
-    /// The forwarding database.
+    /// All bridges with their settings.
+    ShowBridges {},
+    /// The forwarding databases.
     ShowFdb {},
     /// Counters of all ports and queues.
     ShowStats {},
@@ -35,6 +37,9 @@ pub enum Request {
         /// Workers that poll its receive queues, by number, in turn; spread evenly when empty.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         workers: Vec<usize>,
+        /// The bridge that it belongs to; the default one when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bridge: Option<String>,
         /// Its part in VLANs.
         #[serde(default, skip_serializing_if = "PortVlan::is_default")]
         vlan: PortVlan,
@@ -48,6 +53,26 @@ pub enum Request {
     },
     /// Disconnects a port and closes it, or detaches a vDPA device.
     PortDel {
+        /// Its name.
+        name: String,
+    },
+    /// Adds a bridge, without ports.
+    BridgeAdd {
+        /// Its name.
+        name: String,
+        /// Its settings, by their keys in the configuration file, as in `fdb.ageing`.
+        #[serde(default)]
+        settings: serde_json::Map<String, Value>,
+    },
+    /// Changes settings of a bridge.
+    BridgeSet {
+        /// Its name.
+        name: String,
+        /// The settings, in the same way; `null` is the default.
+        settings: serde_json::Map<String, Value>,
+    },
+    /// Removes a bridge that has no ports.
+    BridgeDel {
         /// Its name.
         name: String,
     },
@@ -83,20 +108,30 @@ pub enum Request {
         #[serde(default)]
         vlan: u16,
     },
-    /// Removes an entry from the forwarding database.
+    /// Removes an entry from a forwarding database.
     FdbDel {
         /// The station's address.
         mac: String,
         /// The VLAN, 0 for untagged.
         #[serde(default)]
         vlan: u16,
+        /// The bridge.
+        #[serde(default = "default_bridge")]
+        bridge: String,
     },
-    /// Removes all learned entries from the forwarding database.
+    /// Removes all learned entries from the forwarding databases.
     FdbFlush {
+        /// Only those of this bridge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bridge: Option<String>,
         /// Only those of this port.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<String>,
     },
+}
+
+fn default_bridge() -> String {
+    switch::DEFAULT_BRIDGE.to_owned()
 }
 
 /// The answer to a request.
@@ -179,6 +214,40 @@ pub struct Info {
     pub uptime_seconds: u64,
 }
 
+/// Answer to [`Request::ShowBridges`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridges {
+    /// In the order of their names.
+    pub bridges: Vec<Bridge>,
+}
+
+/// One bridge.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bridge {
+    /// Its name.
+    pub name: String,
+    /// The names of its ports.
+    pub ports: Vec<String>,
+    /// Reserved group addresses that are forwarded all the same, as bits.
+    pub group_fwd_mask: u16,
+    /// Most addresses that a burst of frames may add or move.
+    pub learn_per_burst: usize,
+    /// Largest number of addresses.
+    pub limit: usize,
+    /// Seconds after which an address that is not heard of is removed; 0 for never.
+    pub ageing_seconds: u32,
+    /// Addresses in its forwarding database.
+    pub addresses: usize,
+    /// Addresses learnt since it is there.
+    pub learned: u64,
+    /// Addresses that moved from one port to another.
+    pub moved: u64,
+    /// Entries forgotten since no frame came for too long.
+    pub expired: u64,
+    /// Entries given up for others at the limit.
+    pub evicted: u64,
+}
+
 /// Answer to [`Request::ShowPorts`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ports {
@@ -195,6 +264,9 @@ pub struct Port {
     pub device: String,
     /// The driver's name.
     pub driver: String,
+    /// The bridge that it belongs to.
+    #[serde(default = "default_bridge")]
+    pub bridge: String,
     /// Whether the peer is there and takes frames.
     pub link_up: bool,
     /// How often the link went up or down.
@@ -294,7 +366,7 @@ impl From<&ethdev::Stats> for Counters {
     }
 }
 
-/// Answer to [`Request::ShowFdb`].
+/// Answer to [`Request::ShowFdb`]. The figures outside of `bridges` are those of the default one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fdb {
     /// Largest number of entries.
@@ -309,13 +381,19 @@ pub struct Fdb {
     pub expired: u64,
     /// Entries given up for others at the limit.
     pub evicted: u64,
-    /// In the order of VLAN and address.
+    /// All bridges.
+    #[serde(default)]
+    pub bridges: Vec<Bridge>,
+    /// In the order of bridge, VLAN and address.
     pub entries: Vec<FdbEntry>,
 }
 
 /// One entry of the forwarding database.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FdbEntry {
+    /// The bridge.
+    #[serde(default = "default_bridge")]
+    pub bridge: String,
     /// The station's address.
     pub mac: String,
     /// Its VLAN.
@@ -431,10 +509,14 @@ mod tests {
             device: "null:".into(),
             mtu: None,
             workers: Vec::new(),
+            bridge: None,
             vlan: PortVlan::default(),
         };
         assert_eq!(parse(add).unwrap(), expected);
-        assert_eq!(parse(r#"{"command":"fdb-flush"}"#).unwrap(), Request::FdbFlush { port: None });
+        assert_eq!(
+            parse(r#"{"command":"fdb-flush"}"#).unwrap(),
+            Request::FdbFlush { port: None, bridge: None }
+        );
     }
 
     #[test]

@@ -25,25 +25,32 @@ fn all(answer: &Ports, colour: bool) -> String {
     if answer.ports.is_empty() {
         return "no ports; 'ringway port add NAME=DEVICE' adds one\n".to_owned();
     }
-    let mut table = Table::new(&[
-        ("port", Align::Left),
+    // Where there is but one bridge, nobody wants to read its name in each line.
+    let several = answer.ports.iter().any(|port| port.bridge != switch::DEFAULT_BRIDGE);
+    let bridge = several.then_some(("bridge", Align::Left));
+    let columns = [
         ("link", Align::Left),
         ("mtu", Align::Right),
         ("queues", Align::Right),
         ("stations", Align::Left),
         ("front-end", Align::Left),
         ("device", Align::Left),
-    ]);
+    ];
+    let columns: Vec<_> =
+        [("port", Align::Left)].into_iter().chain(bridge).chain(columns).collect();
+    let mut table = Table::new(&columns);
     for port in &answer.ports {
-        table.row(vec![
-            port.name.as_str().into(),
+        let name = [Cell::from(port.name.as_str())].into_iter();
+        let bridge = several.then(|| port.bridge.as_str().into());
+        let rest = [
             link(port),
             port.mtu.to_string().into(),
             port.rx_queues.to_string().into(),
             stations(port).into(),
             front_end(port).unwrap_or_else(|| "-".to_owned()).into(),
             port.device.as_str().into(),
-        ]);
+        ];
+        table.row(name.chain(bridge).chain(rest).collect());
     }
     let mut text = table.render(colour);
     for port in &answer.ports {
@@ -96,6 +103,7 @@ fn one(port: &Port, colour: bool) -> String {
     let rows = [
         ("name", port.name.as_str().into()),
         ("device", port.device.as_str().into()),
+        ("bridge", port.bridge.as_str().into()),
         ("link", link(port)),
         ("link changes", count(port.link_changes).into()),
         ("speed", speed.into()),
@@ -135,6 +143,7 @@ mod tests {
             mac: "02:00:00:00:00:02".into(),
             mtu: 1500,
             enabled: true,
+            bridge: switch::DEFAULT_BRIDGE.into(),
             vlan: switch::PortVlan::default(),
             rx_queues: 1,
             tx_queues: 1,

@@ -1,0 +1,212 @@
+//! The bridges of a desired state.
+
+use std::time::Duration;
+
+use ethdev::hint;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use switch::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES};
+
+use crate::error::Error;
+use crate::file::explain;
+use crate::state::{Fdb, Port, State, is_default};
+
+/// One section `[bridges.NAME]`. What it does not say is as in the default bridge, which the
+/// settings outside of these sections are for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Bridge {
+    /// Reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group_fwd_mask: Option<u16>,
+    /// Its forwarding database.
+    #[serde(skip_serializing_if = "is_default")]
+    pub fdb: Fdb,
+}
+
+impl From<&BridgeOptions> for Bridge {
+    fn from(options: &BridgeOptions) -> Self {
+        let fdb = Fdb {
+            ageing: Some(options.ageing.as_secs()),
+            size: Some(options.fdb_limit),
+            learn_per_burst: Some(options.learn_per_burst),
+        };
+        Self { group_fwd_mask: Some(options.group_fwd_mask), fdb }
+    }
+}
+
+impl Port {
+    /// The name of the bridge that it belongs to.
+    #[must_use]
+    pub fn bridge_name(&self) -> &str {
+        self.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE)
+    }
+}
+
+impl State {
+    /// The names of all bridges, that of the default one first.
+    pub fn bridge_names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(DEFAULT_BRIDGE).chain(self.bridges.keys().map(String::as_str))
+    }
+
+    /// The settings of a bridge, with every default filled in; `None` where there is none of this
+    /// name.
+    #[must_use]
+    pub fn bridge(&self, name: &str) -> Option<BridgeOptions> {
+        let default = self.switch().bridge();
+        if name == DEFAULT_BRIDGE {
+            return Some(default);
+        }
+        let own = self.bridges.get(name)?;
+        Some(BridgeOptions {
+            fdb_limit: own.fdb.size.unwrap_or(default.fdb_limit),
+            ageing: own.fdb.ageing.map_or(default.ageing, Duration::from_secs),
+            learn_per_burst: own.fdb.learn_per_burst.unwrap_or(default.learn_per_burst),
+            group_fwd_mask: own.group_fwd_mask.unwrap_or(default.group_fwd_mask),
+        })
+    }
+
+    /// Adds a bridge.
+    ///
+    /// # Errors
+    /// The name is taken.
+    pub fn add_bridge(&mut self, name: &str, bridge: Bridge) -> Result<(), Error> {
+        if self.bridge_names().any(|known| known == name) {
+            let name = name.to_owned();
+            return Err(switch::Error::DuplicateBridge { name }.into());
+        }
+        self.bridges.insert(name.to_owned(), bridge);
+        Ok(())
+    }
+
+    /// Removes a bridge. Its ports have to be moved or removed, too.
+    ///
+    /// # Errors
+    /// There is none of this name, or it has ports.
+    pub fn remove_bridge(&mut self, name: &str) -> Result<(), Error> {
+        if name == DEFAULT_BRIDGE {
+            return Err(switch::Error::DefaultBridge.into());
+        }
+        let ports = self.ports.iter().filter(|(_, port)| port.bridge_name() == name);
+        let ports: Vec<String> = ports.map(|(port, _)| port.clone()).collect();
+        if !ports.is_empty() {
+            return Err(switch::Error::BridgeInUse { name: name.to_owned(), ports }.into());
+        }
+        let removed = self.bridges.shift_remove(name);
+        removed.map(drop).ok_or_else(|| self.unknown_bridge(&format!("bridges.{name}"), "", name))
+    }
+
+    /// Changes settings of a bridge, by their keys in the file, as in `fdb.ageing`; `null` is the
+    /// default.
+    ///
+    /// # Errors
+    /// There is no such bridge or setting, or a value makes no sense.
+    pub fn set_bridge(
+        &mut self,
+        name: &str,
+        settings: serde_json::Map<String, Value>,
+    ) -> Result<(), Error> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            Error::invalid(format!("bridges.{name}"), format!("bridge '{name}': {error}"))
+        };
+        if name == DEFAULT_BRIDGE {
+            let own = Bridge { group_fwd_mask: self.group_fwd_mask, fdb: self.fdb.clone() };
+            let changed = own.with(settings).map_err(|error| wrong(&error))?;
+            (self.group_fwd_mask, self.fdb) = (changed.group_fwd_mask, changed.fdb);
+            return Ok(());
+        }
+        let Some(bridge) = self.bridges.get_mut(name) else {
+            return Err(self.unknown_bridge(&format!("bridges.{name}"), "", name));
+        };
+        *bridge = bridge.with(settings).map_err(|error| wrong(&error))?;
+        Ok(())
+    }
+
+    /// That there is no bridge `name`, which `part` asks for, with the ones that there are.
+    fn unknown_bridge(&self, part: &str, who: &str, name: &str) -> Error {
+        let known: Vec<&str> = self.bridge_names().collect();
+        let hint = hint(name, known.iter().copied());
+        let known = known.join(", ");
+        Error::invalid(part, format!("{who}there is no bridge '{name}'{hint}; there are: {known}"))
+    }
+}
+
+impl Bridge {
+    /// A bridge of these settings, by their keys in the file.
+    ///
+    /// # Errors
+    /// There is no such setting, or a value makes no sense.
+    pub fn of(settings: serde_json::Map<String, Value>) -> Result<Self, String> {
+        Self::default().with(settings)
+    }
+
+    fn with(&self, settings: serde_json::Map<String, Value>) -> Result<Self, String> {
+        let mut own = serde_json::to_value(self).map_err(|error| error.to_string())?;
+        for (key, value) in settings {
+            set(&mut own, &key, value);
+        }
+        serde_json::from_value(own).map_err(|error| explain(&error.to_string()))
+    }
+}
+
+/// Puts `value` where `key`, with dots between its parts, says.
+fn set(table: &mut Value, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => table[key] = value,
+        Some((first, rest)) => {
+            if !table[first].is_object() {
+                table[first] = Value::Object(serde_json::Map::new());
+            }
+            set(&mut table[first], rest, value);
+        }
+    }
+}
+
+/// What is wrong with the bridges of a state, and with where its ports belong.
+pub(crate) fn check(state: &State) -> Result<(), Error> {
+    if state.bridges.contains_key(DEFAULT_BRIDGE) {
+        let reason = "the settings of bridge 'default' are 'group-fwd-mask' and those in [fdb], \
+                      outside of [bridges]";
+        return Err(Error::invalid(format!("bridges.{DEFAULT_BRIDGE}"), reason));
+    }
+    if state.bridges.len() >= MAX_BRIDGES {
+        let (count, max) = (state.bridges.len().saturating_add(1), MAX_BRIDGES);
+        let reason = format!("{count} bridges with the default one: expected {max} at most");
+        return Err(Error::invalid("bridges", reason));
+    }
+    for name in state.bridges.keys() {
+        check_one(state, name)?;
+    }
+    for (name, port) in &state.ports {
+        if state.bridge(port.bridge_name()).is_none() {
+            let (part, who) = (format!("ports.{name}.bridge"), format!("port '{name}': "));
+            return Err(state.unknown_bridge(&part, &who, port.bridge_name()));
+        }
+    }
+    Ok(())
+}
+
+fn check_one(state: &State, name: &str) -> Result<(), Error> {
+    if !switch::is_port_name(name) {
+        let error = switch::Error::BridgeName { name: name.to_owned() };
+        return Err(Error::invalid(format!("bridges.{name}"), error));
+    }
+    let Some(options) = state.bridge(name) else { return Ok(()) };
+    options.check().map_err(|error| {
+        let part = format!("bridges.{name}.{}", part_of(&error));
+        Error::invalid(part, format!("bridge '{name}': {error}"))
+    })
+}
+
+/// The key of the setting that an error of the switch is about.
+pub(crate) fn part_of(error: &switch::Error) -> &'static str {
+    match error {
+        switch::Error::Config { setting, .. } => match *setting {
+            "number of workers" => "workers",
+            "forwarding database limit" => "fdb.size",
+            "addresses learnt per burst" => "fdb.learn-per-burst",
+            _ => "fdb.ageing",
+        },
+        _ => "",
+    }
+}
