@@ -14,6 +14,7 @@
 //! - [`vdpa`](mod@vdpa): `ringway vdpa`
 //! - [`log`]: the log on standard error
 //! - [`notify`]: what the service manager is told
+//! - `pages`: man pages and completions
 //! - [`table`], [`output`], [`wait`], [`exit`]: what they share
 
 #![forbid(unsafe_code)]
@@ -32,6 +33,8 @@ mod l2fwd;
 mod log;
 mod notify;
 mod output;
+#[cfg(test)]
+mod pages;
 mod rates;
 mod relative;
 mod sandbox;
