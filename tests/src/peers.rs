@@ -22,6 +22,16 @@ pub const NR_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hu
 /// Where the kernel tells how many of them nobody uses.
 pub const FREE_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 
+/// Programs that [`Peer::Packages`] consists of, with Debian's packages that have them.
+pub const PACKAGING: [(&str, &str); 6] = [
+    ("dpkg-deb", "dpkg"),
+    ("rpmbuild", "rpm"),
+    ("objdump", "binutils"),
+    ("xz", "xz-utils"),
+    ("man", "man-db"),
+    ("systemd-analyze", "systemd"),
+];
+
 /// Something outside the project that a test needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Peer {
@@ -39,11 +49,13 @@ pub enum Peer {
     Uml,
     /// Valgrind, which counts instructions.
     Valgrind,
+    /// What builds packages and checks them: dpkg, rpmbuild, systemd, man.
+    Packages,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Guest,
         Self::Dpdk,
         Self::Ovs,
@@ -51,6 +63,7 @@ impl Peer {
         Self::Netns,
         Self::Uml,
         Self::Valgrind,
+        Self::Packages,
     ];
 
     /// Why this machine does not have the peer, if it does not.
@@ -64,6 +77,7 @@ impl Peer {
             Self::Netns => no_netns(),
             Self::Uml => no_uml(),
             Self::Valgrind => no_program("valgrind"),
+            Self::Packages => PACKAGING.iter().find_map(|(program, _)| no_program(program)),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
@@ -86,6 +100,7 @@ impl fmt::Display for Peer {
             Self::Netns => "netns",
             Self::Uml => "uml",
             Self::Valgrind => "valgrind",
+            Self::Packages => "packages",
         })
     }
 }

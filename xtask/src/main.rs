@@ -26,6 +26,8 @@ mod layers;
 mod miri;
 /// Every order of threads, by loom.
 mod models;
+/// Packages for distributions.
+mod package;
 /// What Debian's packages and the kernel must provide for the peers of the tests.
 mod setup;
 /// The one test command.
@@ -70,6 +72,8 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
+    /// Build the .deb, the .rpm and the tarball, and try them
+    Package(package::Options),
     /// Count the instructions per frame and compare them with the stored counts
     Instructions(instructions::Options),
 }
@@ -84,6 +88,7 @@ fn main() -> ExitCode {
         Command::Loom => models::run().map(|()| true),
         Command::Miri(options) => miri::run(&options),
         Command::Hostile { arguments } => hostile::run(&arguments),
+        Command::Package(options) => package::run(&options),
         Command::Instructions(options) => instructions::run(&options),
     };
     match result {

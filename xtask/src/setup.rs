@@ -5,7 +5,9 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use e2e::kernel::Kernel;
-use e2e::peers::{self, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES, find_program, target_dir};
+use e2e::peers::{
+    self, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES, PACKAGING, find_program, target_dir,
+};
 use e2e::process::run as output_of;
 use e2e::{Peer, ovs};
 
@@ -77,6 +79,9 @@ fn provide(peer: Peer) -> Result<()> {
             need("linux.uml", "user-mode-linux", None)
         }
         Peer::Valgrind => need("valgrind", "valgrind", None),
+        Peer::Packages => {
+            PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))
+        }
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Args;
 
+pub use self::programs::cargo;
+
 use self::plan::Stage;
 use self::schedule::Done;
 

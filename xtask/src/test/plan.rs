@@ -78,6 +78,7 @@ impl Stage {
         jobs.push(job("instructions", &["setup", "build"], |output| {
             output.run(&mut xtask(&["instructions"])?)
         }));
+        jobs.push(job("packages", &["setup", "build", PROGRAMS], |output| self.packages(output)));
         for name in end_to_end()? {
             let work = move |output: &Output, name: &str| self.end_to_end(output, name);
             let needs = &["setup", "build", PROGRAMS];
@@ -141,6 +142,16 @@ impl Stage {
         let program = programs.find(|program| program.name == name);
         let program = program.with_context(|| format!("there is no test program {name}"))?;
         program.run(output, &["--test-threads=1"], &self.environment())
+    }
+
+    /// Packages of the program that is tested, installed and tried.
+    fn packages(&self, output: &Output) -> Result<()> {
+        let tests = self.programs()?.iter().find(|program| program.name == "ringway");
+        let tests = tests.context("there are no unit tests of ringway")?;
+        let out = tempfile::tempdir()?;
+        let mut package = xtask(&["package", "--check", "--program"])?;
+        package.arg(&self.binary).arg("--tests").arg(tests.path()).arg("--out").arg(out.path());
+        output.run(package.envs(self.environment()))
     }
 
     fn hostile(&self, output: &Output) -> Result<()> {

@@ -72,6 +72,11 @@ impl Program {
         self.is_integration && self.dir == workspace().join("tests")
     }
 
+    /// Where cargo has put it.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Runs it as cargo does, in the directory of its package.
     ///
     /// # Errors
