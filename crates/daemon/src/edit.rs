@@ -95,25 +95,45 @@ impl Edit {
 }
 
 /// Gives `table` the values of `wanted` and no others; one that is the same already keeps the way
-/// in which it is written.
-fn update(table: &mut dyn TableLike, wanted: &Table) {
+/// in which it is written, and so does a table in it: of its own, dotted or inline.
+fn update(table: &mut dyn TableLike, wanted: &dyn TableLike) {
     let keys: Vec<String> = table.iter().map(|(key, _)| key.to_owned()).collect();
     for key in keys.iter().filter(|key| !wanted.contains_key(key)) {
         table.remove(key);
     }
-    for (key, item) in wanted {
-        match table.get_mut(key).and_then(Item::as_value_mut) {
-            Some(old) if plain(old) == item.as_value().and_then(plain) => {}
-            Some(old) => {
-                if let Some(new) = item.as_value() {
-                    // The comment behind it stays.
-                    let decor = old.decor().clone();
-                    *old = new.clone();
-                    *old.decor_mut() = decor;
-                }
-            }
-            None => _ = table.insert(key, item.clone()),
+    for (key, item) in wanted.iter() {
+        match item.as_table_like() {
+            Some(wanted) => update_table(table, key, wanted),
+            None => update_value(table, key, item),
         }
+    }
+}
+
+/// Gives the table `key` of `parent` the values of `wanted`. A new one is dotted, so that it stays
+/// among the keys of its parent.
+fn update_table(parent: &mut dyn TableLike, key: &str, wanted: &dyn TableLike) {
+    if parent.get(key).is_none_or(|old| !old.is_table_like()) {
+        let mut dotted = Table::new();
+        dotted.set_dotted(true);
+        parent.insert(key, Item::Table(dotted));
+    }
+    if let Some(table) = parent.get_mut(key).and_then(Item::as_table_like_mut) {
+        update(table, wanted);
+    }
+}
+
+fn update_value(table: &mut dyn TableLike, key: &str, item: &Item) {
+    match table.get_mut(key).and_then(Item::as_value_mut) {
+        Some(old) if plain(old) == item.as_value().and_then(plain) => {}
+        Some(old) => {
+            if let Some(new) = item.as_value() {
+                // The comment behind it stays.
+                let decor = old.decor().clone();
+                *old = new.clone();
+                *old.decor_mut() = decor;
+            }
+        }
+        None => _ = table.insert(key, item.clone()),
     }
 }
 
@@ -200,6 +220,40 @@ b = { device = \"null:\", mtu = 1500 }
             "]\nenabled = false\naddresses = [\"52:54:00:00:00:01\"]\n\n[ports]",
         );
         assert_eq!(text, expected.replace(", mtu = 1500 }", "}"));
+    }
+
+    /// The file `text`, after port `a` was set to the VLAN settings in `vlan`.
+    fn with_vlan(text: &str, vlan: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        fs::write(&path, text).unwrap();
+        let mut edit = Edit::open(&path).unwrap();
+        let wanted = parse(&format!("[ports.a]\ndevice = 'null:'\n{vlan}")).unwrap();
+        let mut state = parse(text).unwrap();
+        state.port_mut("a").unwrap().vlan = wanted.ports["a"].vlan.clone();
+        edit.set("a", &state).unwrap();
+        assert_eq!(parse(&edit.text()).unwrap(), state, "{}", edit.text());
+        edit.text()
+    }
+
+    #[test]
+    fn tables_of_a_port_change_in_the_way_they_are_written() {
+        let own = "[ports.a]\ndevice = 'null:'\n[ports.a.vlan] # ours\ntag = 1 # one\n[ports.b]\ndevice = 'null:'\n";
+        let dotted =
+            "[ports.a]\ndevice = 'null:'\nvlan.tag = 1 # one\n[ports.b]\ndevice = 'null:'\n";
+        let inline = "[ports.a]\ndevice = 'null:'\nvlan = { tag = 1 } # one\n";
+        let all = "[ports]\na = { device = 'null:', vlan.tag = 1 }\n";
+        for text in [own, dotted, inline, all] {
+            assert_eq!(with_vlan(text, "vlan.tag = 1"), text);
+            assert_eq!(with_vlan(text, "vlan.tag = 2"), text.replace("tag = 1", "tag = 2"));
+            assert!(!with_vlan(text, "").contains("tag"));
+            with_vlan(text, "vlan = { mode = 'trunk', trunks = [5] }");
+        }
+        let without = "[ports.a]\ndevice = 'null:'\n[ports.b]\ndevice = 'null:'\n";
+        let with = without.replacen("'null:'\n", "'null:'\nvlan.tag = 7\n", 1);
+        assert_eq!(with_vlan(without, "vlan.tag = 7"), with);
+        let text = "[ports]\na = { device = 'null:' }\n";
+        assert!(with_vlan(text, "vlan.tag = 7").contains("tag = 7"));
     }
 
     #[test]
