@@ -54,6 +54,7 @@ replayed! {
     vduse_session
     virtio_pci
     configuration
+    control_request
     capture_file
 }
 

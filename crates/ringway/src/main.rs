@@ -24,10 +24,8 @@ mod answer;
 mod bridges;
 mod cli;
 mod config;
-mod control;
 mod demo;
 mod devices;
-mod exit;
 mod generate;
 mod l2fwd;
 mod log;
@@ -46,6 +44,8 @@ mod vlan;
 mod wait;
 
 use std::process::ExitCode;
+
+use ringway::{control, exit};
 
 use cli::{Cli, Command};
 

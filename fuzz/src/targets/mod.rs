@@ -2,6 +2,7 @@
 
 mod capture_file;
 mod configuration;
+mod control_request;
 mod device_ring;
 mod driver_ring;
 mod kernel_segments;
@@ -89,6 +90,11 @@ pub const TARGETS: &[Target] = &[
         name: "configuration",
         about: "a switch's configuration file, and the way from one to another",
         run: configuration::run,
+    },
+    Target {
+        name: "control_request",
+        about: "requests at a switch's control socket, and what they make of its desired state",
+        run: control_request::run,
     },
     Target {
         name: "capture_file",

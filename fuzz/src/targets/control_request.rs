@@ -1,0 +1,77 @@
+//! Requests at a switch's control socket, one a line, as whoever may connect there may send them:
+//! what is read can be sent, and what a request makes of the desired state is refused or true.
+
+use daemon::check::check;
+use daemon::{Address, Bridge, Port, State};
+use packet::MacAddr;
+use ringway::control::protocol::Request;
+
+use super::configuration::there_and_back;
+
+/// More lines are not read: each costs a copy of the state.
+const MOST_LINES: usize = 64;
+
+/// Plays one input.
+pub(super) fn run(data: &[u8]) {
+    let mut state = State::default().resolved();
+    for line in data.split(|byte| *byte == b'\n').take(MOST_LINES) {
+        let Ok(request) = serde_json::from_slice::<Request>(line) else { continue };
+        let sent = serde_json::to_string(&request).expect("what was read can be written");
+        assert_eq!(serde_json::from_str::<Request>(&sent).ok().as_ref(), Some(&request), "{sent}");
+        let mut next = state.clone();
+        match edit(&mut next, request) {
+            Ok(()) => {}
+            Err(reason) => {
+                assert!(!reason.is_empty());
+                continue;
+            }
+        }
+        let next = next.resolved();
+        if let Err(error) = check(&state, &next) {
+            assert!(!error.to_string().is_empty());
+            continue;
+        }
+        there_and_back(&state, &next);
+        let shown = serde_json::to_value(&next).expect("a state can be shown");
+        assert_eq!(serde_json::from_value::<State>(shown).ok().as_ref(), Some(&next));
+        state = next;
+    }
+}
+
+/// Changes the state as the switch does when it is asked to; requests of another kind change nothing.
+fn edit(state: &mut State, request: Request) -> Result<(), String> {
+    let text = |error: daemon::Error| error.to_string();
+    match request {
+        Request::PortAdd { name, device, mtu, workers, bridge, vlan } => {
+            daemon::check::check_name(&name).map_err(text)?;
+            let port = Port { mtu, workers, bridge, vlan, ..Port::new(device) };
+            state.add_port(&name, port).map_err(text)
+        }
+        Request::PortSet { name, settings } => state.set_port(&name, settings).map_err(text),
+        Request::PortDel { name } => state.remove(&name).map_err(text),
+        Request::BridgeAdd { name, settings } => {
+            state.add_bridge(&name, Bridge::of(settings)?).map_err(text)
+        }
+        Request::BridgeSet { name, settings } => state.set_bridge(&name, settings).map_err(text),
+        Request::BridgeDel { name } => state.remove_bridge(&name).map_err(text),
+        Request::FdbAdd { mac, port, vlan } => {
+            let address = address(&mac, vlan)?;
+            state.add_address(address, &port).map_err(text)?;
+            let bridge = state.port_mut(&port).map_err(text)?.bridge_name().to_owned();
+            assert_eq!(state.port_of(&bridge, address), Some(port.as_str()));
+            Ok(())
+        }
+        Request::FdbDel { mac, vlan, bridge } => {
+            let address = address(&mac, vlan)?;
+            state.remove_address(&bridge, address);
+            assert_eq!(state.port_of(&bridge, address), None);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn address(mac: &str, vlan: u16) -> Result<Address, String> {
+    let mac: MacAddr = mac.parse().map_err(|_| format!("{mac:?} is no address"))?;
+    Address::new(mac, vlan)
+}
