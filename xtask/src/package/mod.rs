@@ -1,3 +1,6 @@
+/// Terms of what is linked in.
+#[cfg(test)]
+mod allowed;
 /// Installed, started, upgraded and removed.
 mod check;
 /// Debian's format.
