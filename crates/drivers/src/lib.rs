@@ -25,6 +25,7 @@
 //! - [`pci`]: PCI devices that there are drivers for here
 //! - `backend`: what ports on the device side of virtio-net have in common
 //! - `control`: the control side of ports without a device
+//! - `shared`: what the ports of one process share
 
 mod backend;
 mod control;
@@ -32,7 +33,9 @@ pub mod null;
 pub mod open;
 pub mod pcap;
 pub mod pci;
+mod shared;
 pub mod vduse;
 pub mod vhost_user;
 
-pub use open::{Drivers, list, needs, open};
+pub use open::{list, needs, open};
+pub use shared::Drivers;

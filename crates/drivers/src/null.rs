@@ -183,7 +183,7 @@ impl TxDriver for NullTx {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::open::{Drivers, open};
+    use crate::{Drivers, open};
 
     fn open_null(device: &str) -> OpenPort {
         open("p0", device, &Drivers::new()).unwrap()

@@ -19,7 +19,7 @@ use vhost_net::RingSlot;
 use vhost_net::device::{GuestState, MAX_QUEUE_PAIRS, NetDevice};
 
 use crate::backend::{LinkState, queues, random_mac, ring_stats, taken};
-use crate::open::Drivers;
+use crate::shared::Drivers;
 use ethdev::access::{self, take_access};
 
 /// About this driver.

@@ -6,8 +6,8 @@ use rustix::mm::{Advice, madvise};
 
 const PAGE: usize = 4096;
 
-/// What one huge page holds on the machines that have them.
-const HUGE_PAGE: usize = 2 << 20;
+/// Bytes of one huge page, on the machines that have them.
+pub const HUGE_PAGE: usize = 2 << 20;
 
 /// An empty vector with room for `capacity` elements, in huge pages where the kernel has some: for
 /// a table of megabytes that is looked up all over, whose small pages would not fit into the TLB.

@@ -15,10 +15,8 @@ use rustix::io::Errno;
 use rustix::mm::Advice;
 use thiserror::Error;
 
+use crate::huge::HUGE_PAGE;
 use crate::sigbus;
-
-/// Size of the huge pages that are asked for, in bytes.
-pub const HUGE_PAGE: usize = 2 << 20;
 
 /// Why memory could not be allocated or mapped.
 #[derive(Debug, Error)]

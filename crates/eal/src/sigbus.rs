@@ -28,7 +28,7 @@ use std::sync::atomic::{
 use libc::{c_int, c_void, siginfo_t};
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::mem::HUGE_PAGE;
+use crate::huge::HUGE_PAGE;
 
 const SLOTS_PER_CHUNK: usize = 128;
 

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::open::{Drivers, open};
+use crate::{Drivers, open};
 
 fn open_pcap(device: &str) -> OpenPort {
     open("p0", device, &Drivers::new()).unwrap()

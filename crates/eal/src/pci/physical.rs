@@ -8,7 +8,8 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 
 use crate::dma::{AddressSpace, DeviceAddresses};
-use crate::mem::{HUGE_PAGE, Pages, SharedMemory};
+use crate::huge::HUGE_PAGE;
+use crate::mem::{Pages, SharedMemory};
 
 /// A page that is in memory, in `/proc/PID/pagemap` (Documentation/admin-guide/mm/pagemap.rst).
 const PRESENT: u64 = 1 << 63;
