@@ -68,84 +68,116 @@ impl BackEnd {
     /// virtio-user.
     pub fn measure(&self, cell: Cell, time: Duration) -> Result<Sample> {
         let dir = tempfile::tempdir()?;
-        let socket = |n: u8| dir.path().join(format!("s{n}"));
-        let queues = cell.queues;
-        let rings = 2 * usize::from(queues);
+        let run = Run { dir: dir.path(), cell, time };
         match self {
-            Self::Ringway => {
-                let port =
-                    |n: u8| format!("p{n}=vhost-user:{},queues={queues}", socket(n).display());
-                let ports = [port(0), port(1)];
-                let ports = [ports[0].as_str(), ports[1].as_str()];
-                let switch = Ringway::switch(dir.path(), &ports, &BACK_END_CPU.to_string())?;
-                let mut driver = driver(dir.path(), cell, "")?;
-                switch.wait_rings(&["p0", "p1"], rings)?;
-                start(&mut driver, cell)?;
-                let before = worker(&switch)?;
-                std::thread::sleep(time);
-                let after = worker(&switch)?;
-                sample(after.0 - before.0, after.1 - before.1, time)
-            }
-            Self::Forward => {
-                let mut command = Command::new(forwarder()?);
-                for n in 0..2 {
-                    command.arg(format!("vhost-user:{},queues={queues}", socket(n).display()));
-                }
-                command.arg("3600").arg(BACK_END_CPU.to_string());
-                let forwarder = Process::start("port-forward", command)?;
-                forwarder.wait_for("forwarding", 0, LIMIT)?;
-                let mut driver = driver(dir.path(), cell, "")?;
-                start(&mut driver, cell)?;
-                let mark = forwarder.mark();
-                std::thread::sleep(time);
-                parse_forwarder(&forwarder.wait_for("\n", mark, LIMIT)?, &forwarder.log())
-            }
-            Self::L2fwd => {
-                let port = |n: u8| format!("vhost-user:{},queues={queues}", socket(n).display());
-                let cores = BACK_END_CPU.to_string();
-                let l2fwd = L2fwd::start(&[&port(0), &port(1)], &["--cores", &cores])?;
-                l2fwd.wait_ready()?;
-                let mut driver = driver(dir.path(), cell, "")?;
-                start(&mut driver, cell)?;
-                let before = l2fwd.statistics()?;
-                std::thread::sleep(time);
-                l2fwd_sample(&before, &l2fwd.statistics()?)
-            }
-            Self::Testpmd(path) => {
-                let back =
-                    |n: u8| format!("net_vhost{n},iface={},queues={queues}", socket(n).display());
-                let mut switch = Testpmd::new()
-                    .program(path)
-                    .cpu(BACK_END_CPU as usize)
-                    .queues(queues)
-                    .vdev(back(0))
-                    .vdev(back(1))
-                    .arguments(["--record-core-cycles"])
-                    .start()?;
-                let mut driver = driver(dir.path(), cell, "")?;
-                switch.wait_rings(&[0, 1], rings)?;
-                switch.command("start")?;
-                start(&mut driver, cell)?;
-                switch.command("clear fwd stats all")?;
-                std::thread::sleep(time);
-                let (cycles, packets) = switch.busy_cycles()?;
-                sample(cycles, packets, time)
-            }
-            Self::Ovs => {
-                let switch = Ovs::start(dir.path(), BACK_END_CPU)?;
-                switch.add_vhost_client("v0", &socket(0))?;
-                switch.add_vhost_client("v1", &socket(1))?;
-                // OVS connects to the sockets, the others listen.
-                let mut driver = driver(dir.path(), cell, ",server=1")?;
-                switch.wait_rings(&socket(0), rings)?;
-                switch.wait_rings(&socket(1), rings)?;
-                start(&mut driver, cell)?;
-                switch.appctl(&["dpif-netdev/pmd-stats-clear"])?;
-                std::thread::sleep(time);
-                let (cycles, packets) = switch.busy_cycles()?;
-                sample(cycles, packets, time)
-            }
+            Self::Ringway => run.switch(),
+            Self::Forward => run.forward(),
+            Self::L2fwd => run.l2fwd(),
+            Self::Testpmd(path) => run.testpmd(path),
+            Self::Ovs => run.ovs(),
         }
+    }
+}
+
+/// One measurement.
+struct Run<'a> {
+    dir: &'a Path,
+    cell: Cell,
+    time: Duration,
+}
+
+impl Run<'_> {
+    fn socket(&self, n: u8) -> PathBuf {
+        self.dir.join(format!("s{n}"))
+    }
+
+    /// The device string of a port.
+    fn device(&self, n: u8) -> String {
+        format!("vhost-user:{},queues={}", self.socket(n).display(), self.cell.queues)
+    }
+
+    fn rings(&self) -> usize {
+        2 * usize::from(self.cell.queues)
+    }
+
+    /// The guests, whose traffic is still to be started.
+    fn driver(&self, more: &str) -> Result<RunningTestpmd> {
+        driver(self.dir, self.cell, more)
+    }
+
+    fn switch(&self) -> Result<Sample> {
+        let ports = [0, 1].map(|n| format!("p{n}={}", self.device(n)));
+        let ports = [ports[0].as_str(), ports[1].as_str()];
+        let switch = Ringway::switch(self.dir, &ports, &BACK_END_CPU.to_string())?;
+        let mut driver = self.driver("")?;
+        switch.wait_rings(&["p0", "p1"], self.rings())?;
+        start(&mut driver, self.cell)?;
+        let before = worker(&switch)?;
+        std::thread::sleep(self.time);
+        let after = worker(&switch)?;
+        sample(after.0 - before.0, after.1 - before.1, self.time)
+    }
+
+    fn forward(&self) -> Result<Sample> {
+        let mut command = Command::new(forwarder()?);
+        command.args([0, 1].map(|n| self.device(n)));
+        command.arg("3600").arg(BACK_END_CPU.to_string());
+        let forwarder = Process::start("port-forward", command)?;
+        forwarder.wait_for("forwarding", 0, LIMIT)?;
+        let mut driver = self.driver("")?;
+        start(&mut driver, self.cell)?;
+        let mark = forwarder.mark();
+        std::thread::sleep(self.time);
+        parse_forwarder(&forwarder.wait_for("\n", mark, LIMIT)?, &forwarder.log())
+    }
+
+    fn l2fwd(&self) -> Result<Sample> {
+        let cores = BACK_END_CPU.to_string();
+        let ports = [0, 1].map(|n| self.device(n));
+        let l2fwd = L2fwd::start(&[&ports[0], &ports[1]], &["--cores", &cores])?;
+        l2fwd.wait_ready()?;
+        let mut driver = self.driver("")?;
+        start(&mut driver, self.cell)?;
+        let before = l2fwd.statistics()?;
+        std::thread::sleep(self.time);
+        l2fwd_sample(&before, &l2fwd.statistics()?)
+    }
+
+    fn testpmd(&self, path: &Path) -> Result<Sample> {
+        let queues = self.cell.queues;
+        let back =
+            |n: u8| format!("net_vhost{n},iface={},queues={queues}", self.socket(n).display());
+        let mut switch = Testpmd::new()
+            .program(path)
+            .cpu(BACK_END_CPU as usize)
+            .queues(queues)
+            .vdev(back(0))
+            .vdev(back(1))
+            .arguments(["--record-core-cycles"])
+            .start()?;
+        let mut driver = self.driver("")?;
+        switch.wait_rings(&[0, 1], self.rings())?;
+        switch.command("start")?;
+        start(&mut driver, self.cell)?;
+        switch.command("clear fwd stats all")?;
+        std::thread::sleep(self.time);
+        let (cycles, packets) = switch.busy_cycles()?;
+        sample(cycles, packets, self.time)
+    }
+
+    fn ovs(&self) -> Result<Sample> {
+        let switch = Ovs::start(self.dir, BACK_END_CPU)?;
+        switch.add_vhost_client("v0", &self.socket(0))?;
+        switch.add_vhost_client("v1", &self.socket(1))?;
+        // OVS connects to the sockets, the others listen.
+        let mut driver = self.driver(",server=1")?;
+        switch.wait_rings(&self.socket(0), self.rings())?;
+        switch.wait_rings(&self.socket(1), self.rings())?;
+        start(&mut driver, self.cell)?;
+        switch.appctl(&["dpif-netdev/pmd-stats-clear"])?;
+        std::thread::sleep(self.time);
+        let (cycles, packets) = switch.busy_cycles()?;
+        sample(cycles, packets, self.time)
     }
 }
 

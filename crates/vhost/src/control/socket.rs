@@ -1,7 +1,7 @@
 //! One vhost-user socket on the control thread: waiting for its front-end, serving it, and
 //! waiting again.
 
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,6 +96,30 @@ struct Link {
 }
 
 impl Link {
+    /// Sends the reply to `request`, with a descriptor where it has one.
+    fn reply(
+        &mut self,
+        request: u32,
+        reply: &Reply,
+        attached: Option<BorrowedFd<'_>>,
+    ) -> Result<(), ConnectionError> {
+        let (connection, attached) = (&mut self.connection, attached.as_slice());
+        match reply {
+            Reply::U64(value) => connection.send_reply_with(request, &value.encode(), attached),
+            Reply::VringState(state) => connection.send_reply(request, state),
+            Reply::Config(part) => connection.send_reply_bytes(request, &part.encode()),
+            Reply::Empty => connection.send_reply_bytes(request, &[]),
+            Reply::LogBase(base) => connection.send_reply(request, base),
+            Reply::Inflight(region) => {
+                connection.send_reply_with(request, &region.encode(), attached)
+            }
+            Reply::Userfault => connection.send_reply_with(request, &[], attached),
+            Reply::MemTable(regions) => {
+                connection.send_reply_bytes(request, &table_payload(regions))
+            }
+        }
+    }
+
     /// Has the control thread woken by notifications that are to be messages.
     fn wait_for_notifications(&mut self, epoll: &Epoll, id: u32) -> std::io::Result<()> {
         let all = self.session.notifications();
@@ -429,36 +453,17 @@ impl Socket {
             let answer = link.session.handle(&mut self.device, message)?;
             let attached = answer.attached.as_ref().map(AsFd::as_fd);
             match answer.reply {
-                Some(Reply::U64(value)) => {
-                    let bytes = value.encode();
-                    link.connection.send_reply_with(request, &bytes, attached.as_slice())?;
-                }
-                Some(Reply::VringState(state)) => link.connection.send_reply(request, &state)?,
-                Some(Reply::Config(part)) => {
-                    link.connection.send_reply_bytes(request, &part.encode())?;
-                }
-                Some(Reply::Empty) => link.connection.send_reply_bytes(request, &[])?,
-                Some(Reply::LogBase(base)) => link.connection.send_reply(request, &base)?,
-                Some(Reply::Inflight(region)) if self.regions.take(begun) => {
-                    let bytes = region.encode();
-                    link.connection.send_reply_with(request, &bytes, attached.as_slice())?;
-                }
-                Some(Reply::Inflight(region)) => {
+                Some(Reply::Inflight(region)) if !self.regions.take(begun) => {
                     // By which a back-end says that it keeps no records.
-                    let none = InflightRegion { size: 0, ..region };
-                    link.connection.send_reply_bytes(request, &none.encode())?;
+                    let none = Reply::Inflight(InflightRegion { size: 0, ..region });
+                    link.reply(request, &none, None)?;
                     log!(
                         self,
                         warn,
                         "a front-end gets no region for chains in flight: too many asked"
                     );
                 }
-                Some(Reply::Userfault) => {
-                    link.connection.send_reply_with(request, &[], attached.as_slice())?;
-                }
-                Some(Reply::MemTable(regions)) => {
-                    link.connection.send_reply_bytes(request, &table_payload(&regions))?;
-                }
+                Some(reply) => link.reply(request, &reply, attached)?,
                 None => {}
             }
             link.wait_for_notifications(&self.epoll, self.id)?;
@@ -476,6 +481,11 @@ impl Socket {
             }
         }
         self.serve_channel();
+        self.wait_for_turn()
+    }
+
+    /// Waits for messages, or until replies that wait find room.
+    fn wait_for_turn(&mut self) -> Result<(), Ended> {
         let Some(link) = &mut self.link else { return Ok(()) };
         let interest = if link.connection.wants_write() { Interest::WRITE } else { Interest::READ };
         if interest != link.interest {

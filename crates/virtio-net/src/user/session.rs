@@ -366,33 +366,7 @@ pub(super) struct Plan {
 
 impl Plan {
     fn new(options: &Options, offer: &Offer, wishes: &Wishes) -> Result<Self, Error> {
-        let missing = |missing| {
-            let (socket, offered) = (options.path.clone(), offer.features);
-            device_error(FrontendError::Missing { socket, offered, missing })
-        };
-        let mut features = options.net.choose(offer.features);
-        // Header and frame share a descriptor here, which legacy devices may not understand.
-        if !features.intersects(Features::VERSION_1 | Features::ANY_LAYOUT) {
-            return Err(missing("VERSION_1 (or ANY_LAYOUT)"));
-        }
-        // The sizes that each format allows differ, so there is no falling back.
-        if options.net.features.contains(Features::RING_PACKED)
-            && !features.contains(Features::RING_PACKED)
-        {
-            return Err(missing("RING_PACKED (or say packed=off)"));
-        }
-        if options.net.features.contains(Features::ACCESS_PLATFORM)
-            && !features.contains(Features::ACCESS_PLATFORM)
-        {
-            return Err(missing("ACCESS_PLATFORM (or say iommu=off)"));
-        }
-        if options.inband && !offer.protocol.contains(ProtocolFeatures::INBAND_NOTIFICATIONS) {
-            return Err(missing("protocol feature INBAND_NOTIFICATIONS (or say inband=off)"));
-        }
-        // Of use only where the configuration can be read.
-        if offer.protocol.contains(ProtocolFeatures::CONFIG) {
-            features |= offer.features & Features::STATUS;
-        }
+        let mut features = Self::choose(options, offer)?;
         let control = options.net.choose_control(offer.features);
         let with_control = features | control;
         // virtio 1.3 section 5.1.2: behind all pairs that the device has, used or not.
@@ -426,6 +400,38 @@ impl Plan {
             packets: false,
         };
         Ok(Self { rings, control_index })
+    }
+
+    /// The features to accept, but for those of the control queue.
+    fn choose(options: &Options, offer: &Offer) -> Result<Features, Error> {
+        let missing = |missing| {
+            let (socket, offered) = (options.path.clone(), offer.features);
+            device_error(FrontendError::Missing { socket, offered, missing })
+        };
+        let mut features = options.net.choose(offer.features);
+        // Header and frame share a descriptor here, which legacy devices may not understand.
+        if !features.intersects(Features::VERSION_1 | Features::ANY_LAYOUT) {
+            return Err(missing("VERSION_1 (or ANY_LAYOUT)"));
+        }
+        // The sizes that each format allows differ, so there is no falling back.
+        if options.net.features.contains(Features::RING_PACKED)
+            && !features.contains(Features::RING_PACKED)
+        {
+            return Err(missing("RING_PACKED (or say packed=off)"));
+        }
+        if options.net.features.contains(Features::ACCESS_PLATFORM)
+            && !features.contains(Features::ACCESS_PLATFORM)
+        {
+            return Err(missing("ACCESS_PLATFORM (or say iommu=off)"));
+        }
+        if options.inband && !offer.protocol.contains(ProtocolFeatures::INBAND_NOTIFICATIONS) {
+            return Err(missing("protocol feature INBAND_NOTIFICATIONS (or say inband=off)"));
+        }
+        // Of use only where the configuration can be read.
+        if offer.protocol.contains(ProtocolFeatures::CONFIG) {
+            features |= offer.features & Features::STATUS;
+        }
+        Ok(features)
     }
 }
 

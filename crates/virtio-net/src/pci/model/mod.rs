@@ -232,27 +232,18 @@ impl Default for Shape {
     }
 }
 
-impl Model {
-    pub fn new(shape: &Shape) -> Self {
+impl State {
+    fn new(shape: &Shape) -> Self {
         let queue = |max| Queue { max, size: max, ..Queue::default() };
         let mut queues: Vec<Queue> = (0..2 * shape.pairs).map(|_| queue(shape.size)).collect();
         queues.push(queue(64));
-        let mut net = [0; 32];
-        net[..6].copy_from_slice(&[0x52, 0x54, 0, 0, 0, 1]);
-        net[6] = 1;
-        net[8..10].copy_from_slice(&shape.pairs.to_le_bytes());
-        net[10..12].copy_from_slice(&9000_u16.to_le_bytes());
-        net[12..16].copy_from_slice(&25_000_u32.to_le_bytes());
-        net[17] = 40;
-        net[18..20].copy_from_slice(&128_u16.to_le_bytes());
-        net[20..24].copy_from_slice(&0x1FF_u32.to_le_bytes());
         let frames = || (0..shape.pairs).map(|_| VecDeque::new()).collect::<Vec<_>>();
         let offered = if shape.legacy {
             Features::from_bits_truncate(shape.offered.bits() & u64::from(u32::MAX))
         } else {
             shape.offered
         };
-        let state = Arc::new(Mutex::new(State {
+        Self {
             offered,
             accepted: Features::empty(),
             refuses: false,
@@ -262,7 +253,7 @@ impl Model {
             status: 0,
             resets: 0,
             generation: 0,
-            net,
+            net: net_config(shape.pairs),
             queues,
             selects: [0; 3],
             config_vector: 0,
@@ -279,7 +270,13 @@ impl Model {
             most_address: 1 << 39,
             violations: 0,
             bus_master: false,
-        }));
+        }
+    }
+}
+
+impl Model {
+    pub fn new(shape: &Shape) -> Self {
+        let state = Arc::new(Mutex::new(State::new(shape)));
         let space = Space { state: Arc::clone(&state), piece: shape.piece };
         Self {
             state,
@@ -600,6 +597,20 @@ impl PciDevice for Model {
         }
         Ok(())
     }
+}
+
+/// What the device says of itself: its address, that the link is up, and its limits.
+fn net_config(pairs: u16) -> [u8; 32] {
+    let mut net = [0; 32];
+    net[..6].copy_from_slice(&[0x52, 0x54, 0, 0, 0, 1]);
+    net[6] = 1;
+    net[8..10].copy_from_slice(&pairs.to_le_bytes());
+    net[10..12].copy_from_slice(&9000_u16.to_le_bytes());
+    net[12..16].copy_from_slice(&25_000_u32.to_le_bytes());
+    net[17] = 40;
+    net[18..20].copy_from_slice(&128_u16.to_le_bytes());
+    net[20..24].copy_from_slice(&0x1FF_u32.to_le_bytes());
+    net
 }
 
 fn info(device: u16) -> DeviceInfo {
