@@ -40,6 +40,8 @@ pub enum DropReason {
     /// The frame is in a VLAN that the port does not carry, where it came in or where it should go
     /// out.
     WrongVlan,
+    /// The frame has passed more patch ports in a row than there can be in earnest: they make a loop.
+    PatchLoop,
     /// The port's receive filter refuses the frame.
     Filtered,
     /// No packet buffer was free.
@@ -50,7 +52,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 15;
+    pub const COUNT: usize = 16;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -66,6 +68,7 @@ impl DropReason {
         Self::ReservedMulticast,
         Self::BadSource,
         Self::WrongVlan,
+        Self::PatchLoop,
         Self::Filtered,
         Self::NoBuffer,
         Self::DeviceError,
@@ -87,6 +90,7 @@ impl DropReason {
             Self::ReservedMulticast => "reserved_multicast",
             Self::BadSource => "bad_source",
             Self::WrongVlan => "wrong_vlan",
+            Self::PatchLoop => "patch_loop",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
             Self::DeviceError => "device_error",

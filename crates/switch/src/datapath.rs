@@ -12,6 +12,7 @@ use packet::{BURST, Frame, Packet, PoolCache};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::output::Output;
 use crate::outputs::Outputs;
+use crate::patch::{Patch, Patches};
 
 /// Where a burst came from.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +33,7 @@ pub(crate) struct Datapath {
     /// By their numbers.
     bridges: Vec<Option<Bridge>>,
     outputs: Outputs,
+    patches: Patches,
     /// Where buffers of packets go that are done with.
     cache: PoolCache,
 }
@@ -39,7 +41,8 @@ pub(crate) struct Datapath {
 impl Datapath {
     /// One without bridges and ports.
     pub(crate) fn new(cache: PoolCache) -> Self {
-        Self { bridges: Vec::new(), outputs: Outputs::default(), cache }
+        let (bridges, outputs, patches) = Default::default();
+        Self { bridges, outputs, patches, cache }
     }
 
     /// Changes a bridge, if it is there.
@@ -72,6 +75,12 @@ impl Datapath {
     /// Lets `act` change the output to `port`, if there is one.
     pub(crate) fn on_output(&mut self, port: u16, act: impl FnOnce(&mut Output)) {
         self.outputs.get_mut(port).map(act);
+    }
+
+    /// Has `port` be a patch port that leads to another bridge, or no more.
+    pub(crate) fn set_patch(&mut self, port: u16, patch: Option<Patch>) {
+        self.outputs.set_patch(port, patch.is_some());
+        self.patches.set(port, patch);
     }
 
     /// Changes how often to try again although `port` takes nothing.
@@ -110,6 +119,9 @@ impl Datapath {
             return Some(port);
         }
         self.outputs.send(frames, longest, source);
+        if self.outputs.has_patched() {
+            self.patches.pass(&self.bridges, &mut self.outputs, frames, source.now);
+        }
         None
     }
 
@@ -128,6 +140,8 @@ impl Datapath {
     }
 }
 
+#[cfg(test)]
+mod patch_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

@@ -32,6 +32,7 @@
 //! - `output`: one worker's way to send to a port
 //! - `outputs`: its ways to all ports, and the verdicts on a burst
 //! - `owners`: who has the transmit queues of a port
+//! - `patch`: patch ports: from one bridge to another
 //! - `ports`: the ports as control threads see them
 //! - [`vlan`]: VLAN settings of ports, and what they mean for a frame
 //! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
@@ -53,6 +54,7 @@ mod marks;
 mod output;
 mod outputs;
 mod owners;
+mod patch;
 mod ports;
 pub mod report;
 mod share;
@@ -69,4 +71,5 @@ pub use error::Error;
 pub use ports::is_port_name;
 pub use report::{BridgeReport, FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
 pub use switch::Switch;
+pub use switch::patches::patch_peer;
 pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};

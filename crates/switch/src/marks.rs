@@ -1,6 +1,7 @@
 //! The frames of a burst that go to one port, and what becomes of them on the way.
 
-use packet::{BURST, Edit};
+use arrayvec::ArrayVec;
+use packet::{BURST, Edit, Editing, Frame};
 
 /// A burst's frames, as bits (bit 0 is the first), each with its edit.
 #[derive(Debug)]
@@ -64,6 +65,28 @@ impl Marks {
         found.map_or(Edit::NONE, |(_, edit)| *edit)
     }
 
+    /// Those of `frames` that go to the port, edited, and the length of the longest. What cannot be
+    /// edited is left out.
+    pub(crate) fn apply<'e>(
+        &self,
+        frames: &[Frame<'e>],
+        editing: &mut Editing<'e>,
+    ) -> (ArrayVec<Frame<'e>, BURST>, usize) {
+        let mut edited = ArrayVec::new();
+        let mut longest = 0;
+        for bit in bits(self.frames) {
+            let Some(frame) = frames.get(bit as usize) else { continue };
+            let edit = self.edit_of(1_u32.wrapping_shl(bit));
+            let frame = if edit.is_none() { Some(*frame) } else { editing.edit(frame, edit) };
+            if let Some(frame) = frame {
+                longest = longest.max(frame.len());
+                // There are no more bits than room.
+                let _ = edited.try_push(frame);
+            }
+        }
+        (edited, longest)
+    }
+
     /// Forgets all of them.
     #[inline]
     pub(crate) fn clear(&mut self) {
@@ -72,6 +95,15 @@ impl Marks {
             self.edits.clear();
         }
     }
+}
+
+/// The numbers of the bits in `mask`, lowest first.
+pub(crate) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = mask.trailing_zeros();
+        mask &= mask.checked_sub(1)?;
+        Some(bit)
+    })
 }
 
 #[cfg(test)]

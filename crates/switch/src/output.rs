@@ -8,7 +8,7 @@ use ethdev::{DropReason, SharedTxQueue, TxQueue};
 use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::header;
-use crate::marks::Marks;
+use crate::marks::{Marks, bits};
 use crate::owners::Watch;
 use crate::share::Share;
 
@@ -146,23 +146,12 @@ impl Output {
     #[inline(never)]
     fn send_edited(&mut self, frames: &[Frame<'_>], mask: u32, room: &mut EditRoom) -> bool {
         let mut editing = room.begin();
-        let mut edited = ArrayVec::<Frame<'_>, BURST>::new();
-        let (mut all, mut longest, mut lost) = (0_u32, 0, 0);
-        for (bit, frame) in bits(mask).filter_map(|bit| Some((bit, frames.get(bit as usize)?))) {
-            let edit = self.marks.edit_of(1_u32.wrapping_shl(bit));
-            let frame = if edit.is_none() { Some(*frame) } else { editing.edit(frame, edit) };
-            let Some(frame) = frame else {
-                lost |= 1_u32.wrapping_shl(bit);
-                continue;
-            };
-            longest = longest.max(frame.len());
-            all = all.wrapping_shl(1) | 1;
-            // There are no more bits than room.
-            let _ = edited.try_push(frame);
-        }
+        let (edited, longest) = self.marks.apply(frames, &mut editing);
         self.marks.clear();
+        let all = edited.iter().fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        let lost = mask.count_ones().saturating_sub(all.count_ones());
         if lost != 0 {
-            self.drop_all(DropReason::TooLong, lost);
+            self.drop_count(DropReason::TooLong, lost);
         }
         self.send(&edited, all, longest)
     }
@@ -173,7 +162,7 @@ impl Output {
     #[inline]
     pub(crate) fn send(&mut self, frames: &[Frame<'_>], mask: u32, longest: usize) -> bool {
         let Some(index) = self.share.first() else {
-            return self.drop_all(DropReason::LinkDown, mask);
+            return self.drop_count(DropReason::LinkDown, mask.count_ones());
         };
         if self.share.is_spread() {
             return self.send_spread(frames, mask, longest);
@@ -255,10 +244,10 @@ impl Output {
     }
 
     #[cold]
-    fn drop_all(&self, reason: DropReason, mask: u32) -> bool {
+    fn drop_count(&self, reason: DropReason, count: u32) -> bool {
         let index = self.share.worker().checked_rem(self.queues.len());
         let Some(queue) = index.and_then(|index| self.queues.get(index)) else { return false };
-        queue.drop_frames(reason, mask.count_ones() as usize);
+        queue.drop_frames(reason, count as usize);
         true
     }
 
@@ -316,15 +305,6 @@ fn transmit_again(queue: &mut TxQueue, mut frames: &[Frame<'_>], mut tries: u32)
     if !frames.is_empty() {
         queue.drop_frames(DropReason::RingFull, frames.len());
     }
-}
-
-/// The numbers of the bits in `mask`, lowest first.
-fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
-    std::iter::from_fn(move || {
-        let bit = mask.trailing_zeros();
-        mask &= mask.checked_sub(1)?;
-        Some(bit)
-    })
 }
 
 /// The frames that `mask` tells.

@@ -6,6 +6,7 @@ use ethdev::DropReason;
 use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
 use crate::datapath::Source;
+use crate::marks::Marks;
 use crate::output::Output;
 
 /// The ways to all ports.
@@ -18,6 +19,10 @@ pub(crate) struct Outputs {
     all: Vec<Option<Output>>,
     /// Ports with marks, each once: there is room for all of them.
     marked: Vec<u16>,
+    /// Marks at patch ports whose peers are there, by port number.
+    patches: Vec<Option<Marks>>,
+    /// Those of them with marks, each once.
+    patched: Vec<u16>,
     /// Ports used since the last flush, each once.
     unflushed: Vec<u16>,
     /// Where edited frames have their heads.
@@ -49,14 +54,31 @@ impl Outputs {
     /// Whether `port` takes frames, as far as is known at time `now`.
     #[inline]
     pub(crate) fn is_ready(&mut self, port: u16, now: u64) -> bool {
-        self.get_mut(port).is_some_and(|output| output.is_ready(now))
+        match self.get_mut(port) {
+            Some(output) => output.is_ready(now),
+            None => matches!(self.patches.get(usize::from(port)), Some(Some(_))),
+        }
+    }
+
+    /// Has `port` be a patch port whose peer is there, or no more.
+    pub(crate) fn set_patch(&mut self, port: u16, is_there: bool) {
+        let index = usize::from(port);
+        if self.patches.len() <= index {
+            self.patches.resize_with(index + 1, || None);
+        }
+        self.patched.reserve(self.patches.len());
+        if let Some(place) = self.patches.get_mut(index) {
+            *place = is_there.then(Marks::default);
+        }
     }
 
     /// Notes that the frames in `mask` go to `port`, edited as told. Returns whether there is such
     /// a port.
     #[inline]
     pub(crate) fn mark(&mut self, port: u16, mask: u32, edit: Edit) -> bool {
-        let Some(Some(output)) = self.all.get_mut(usize::from(port)) else { return false };
+        let Some(Some(output)) = self.all.get_mut(usize::from(port)) else {
+            return self.mark_patch(port, mask, edit);
+        };
         if output.marks.is_empty() {
             self.marked.push(port);
         }
@@ -64,11 +86,39 @@ impl Outputs {
         true
     }
 
+    #[inline(never)]
+    fn mark_patch(&mut self, port: u16, mask: u32, edit: Edit) -> bool {
+        let Some(Some(marks)) = self.patches.get_mut(usize::from(port)) else { return false };
+        if marks.is_empty() {
+            self.patched.push(port);
+        }
+        marks.add(mask, edit);
+        true
+    }
+
+    /// Whether frames are to go to patch ports.
+    #[inline]
+    pub(crate) const fn has_patched(&self) -> bool {
+        !self.patched.is_empty()
+    }
+
+    /// Hands each patch port with marks to `take`, which takes them away.
+    pub(crate) fn for_each_patched(&mut self, mut take: impl FnMut(u16, &mut Marks)) {
+        for port in self.patched.drain(..) {
+            if let Some(Some(marks)) = self.patches.get_mut(usize::from(port)) {
+                take(port, marks);
+            }
+        }
+    }
+
     /// The output of a whole burst of `count` frames, if it is one that takes packets as they are;
     /// the marks are then gone.
     #[inline(never)]
     pub(crate) fn take_whole(&mut self, count: usize, longest: usize, now: u64) -> Option<u16> {
         let [port] = *self.marked else { return None };
+        if self.has_patched() {
+            return None;
+        }
         let output = self.get_mut(port)?;
         let is_whole = output.marks.is_whole(count);
         if !is_whole || !output.is_ready(now) || !output.takes_packets(longest) {

@@ -16,6 +16,7 @@ use crate::inputs::Input;
 use crate::output::Output;
 use crate::owners::Owners;
 use crate::report::PortReport;
+use crate::switch::patches::Cable;
 use crate::vlan::policy::Policy;
 use crate::worker::{Mailbox, Message};
 
@@ -31,6 +32,8 @@ pub(crate) struct Entry {
     number: u16,
     /// The bridge that it belongs to.
     bridge: BridgeId,
+    /// What it has as a patch port.
+    cable: Option<Arc<Cable>>,
     // The order matters: queues are dropped before their device.
     /// What the workers have not got while the port is disabled.
     parked: Parked,
@@ -59,10 +62,11 @@ impl Entry {
     ) -> Self {
         let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
         let (parked, rx_workers, options) = (Parked::default(), Vec::new(), options.clone());
-        let (owners, link_changes) = (None, 0);
+        let (owners, cable, link_changes) = (None, None, 0);
         Self {
             number,
             bridge,
+            cable,
             parked,
             owners,
             port,
@@ -77,6 +81,16 @@ impl Entry {
     /// The number that the data path knows the port by.
     pub(crate) const fn number(&self) -> u16 {
         self.number
+    }
+
+    /// Makes it a patch port.
+    pub(crate) fn set_cable(&mut self, cable: Arc<Cable>) {
+        self.cable = Some(cable);
+    }
+
+    /// What it has as a patch port; `None` if it is none.
+    pub(crate) const fn cable(&self) -> Option<&Arc<Cable>> {
+        self.cable.as_ref()
     }
 
     /// The bridge that it belongs to.
@@ -135,7 +149,7 @@ impl Entry {
             disabled: self.options.disabled,
             vlan: self.options.vlan.clone(),
             rx_workers: self.rx_workers.clone(),
-            stats: self.port.stats(),
+            stats: self.cable().map_or_else(|| self.port.stats(), |cable| cable.stats()),
             extended: control.extended_stats(),
             details: control.details(),
             fdb_entries,

@@ -11,6 +11,7 @@ use eal::{Workers, clock};
 use packet::Pool;
 use packet::pool::DATA_ROOM;
 
+use self::patches::{Cable, patch_peer};
 use crate::bridge::BridgeChange;
 use crate::bridges::Bridges;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
@@ -25,6 +26,7 @@ use crate::worker::{Idle, Mailbox, Message, Worker};
 mod bridges;
 mod fdb;
 mod live;
+pub(crate) mod patches;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
 /// wait. Dropping it stops it.
@@ -107,11 +109,17 @@ impl Switch {
         lock(&self.control)
     }
 
-    /// Opens a device, such as `vhost-user:/run/vm1.sock`, and adds it as port `name`.
+    /// Opens a device, such as `vhost-user:/run/vm1.sock`, and adds it as port `name`. The device
+    /// `patch:PEER` is a patch port: what its bridge sends there comes in at port `PEER` of another
+    /// bridge, which has the device `patch:NAME`, and the other way round. Until both are there
+    /// their links are down.
     ///
     /// # Errors
     /// As [`add_port`](Self::add_port), and where the device cannot be opened.
     pub fn open_port(&self, name: &str, device: &str, options: &PortOptions) -> Result<(), Error> {
+        if let Some(peer) = patch_peer(device) {
+            return self.control().add_patch(name, peer, options);
+        }
         self.control().check_new_port(name, options)?;
         // Without the lock, since it may take a while.
         let port = drivers::open(name, device, &self.drivers)
@@ -237,6 +245,15 @@ impl Control {
     }
 
     fn add_port(&mut self, open: OpenPort, options: &PortOptions) -> Result<(), Error> {
+        self.add_port_with(open, None, options)
+    }
+
+    fn add_port_with(
+        &mut self,
+        open: OpenPort,
+        cable: Option<Arc<Cable>>,
+        options: &PortOptions,
+    ) -> Result<(), Error> {
         let OpenPort { mut port, rx, tx } = open;
         let name = port.name().to_owned();
         self.check_new_port(&name, options)?;
@@ -253,7 +270,10 @@ impl Control {
             .ok_or_else(|| Error::TooManyPorts { name: name.clone(), max: MAX_PORTS })?;
         tracing::info!(port = name, device = port.device(), "port added");
         let mut entry = Entry::new(number, bridge, port, own_mtu, options);
-        entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number));
+        match cable {
+            Some(cable) => entry.set_cable(cable),
+            None => entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number)),
+        }
         // First it joins its bridge, then the workers get the way to the port, then the way from it,
         // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans(bridge);
@@ -262,6 +282,7 @@ impl Control {
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
         self.ports.insert(name, entry);
+        self.update_patches();
         self.forget_other_vlans(options.bridge_name(), had_vlans)
     }
 
@@ -344,8 +365,8 @@ impl Control {
     /// Has a port belong to no bridge: nothing comes in from it any more, and all its addresses are
     /// forgotten. Returns whether the bridge has looked at tags so far.
     fn leave(&mut self, name: &str) -> Result<bool, Error> {
-        let entry = self.ports.get_mut(name)?;
-        entry.unpoll(&self.mailboxes);
+        self.part(name);
+        self.ports.get_mut(name)?.unpoll(&self.mailboxes);
         let entry = self.ports.get(name)?;
         // Nobody learns its addresses any more.
         self.fdb_of(entry)?.write().remove_port(entry.number());

@@ -19,6 +19,7 @@ use crate::bridge::{BridgeChange, BridgeId};
 use crate::datapath::Datapath;
 use crate::inputs::{Input, Inputs};
 use crate::output::Output;
+use crate::patch::Patch;
 
 /// How long a worker sleeps at most while a device has not taken all that was sent to it.
 const PENDING_NAP: Duration = Duration::from_millis(1);
@@ -31,6 +32,8 @@ pub(crate) enum Message {
     AddOutput(u16, Box<Output>, Sender<()>),
     /// Change a bridge.
     Bridge(BridgeId, Box<BridgeChange>, Sender<()>),
+    /// Take a port for a patch port that leads to another bridge; `None`: to nowhere.
+    SetPatch(u16, Option<Patch>, Sender<()>),
     /// Poll a queue from now on.
     AddInput(Box<Input>, Sender<()>),
     /// Give all receive queues of a port back.
@@ -258,6 +261,10 @@ impl Worker {
             }
             Message::Bridge(id, change, done) => {
                 self.path.change_bridge(id, *change);
+                let _ = done.send(());
+            }
+            Message::SetPatch(port, patch, done) => {
+                self.path.set_patch(port, patch);
                 let _ = done.send(());
             }
             Message::AddInput(input, done) => {

@@ -78,7 +78,7 @@ pub(super) struct Bench {
 
 impl Bench {
     pub(super) fn new(ports: usize) -> Self {
-        Self::with(ports, Fdb::new(64, 16, 300), 1500, 0)
+        Self::with(ports, Fdb::new(64, crate::config::MAX_PORTS, 300), 1500, 0)
     }
 
     fn with(ports: usize, fdb: Fdb, mtu: u32, retries: u32) -> Self {
@@ -99,14 +99,39 @@ impl Bench {
 
     /// A burst into `port`; returns what each port got.
     pub(super) fn send(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<Vec<Vec<u8>>> {
-        let frames: Vec<_> = frames.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
-        self.send_frames(port, &frames)
+        self.send_to_bridge(0, port, frames)
     }
 
     pub(super) fn send_frames(&mut self, port: u16, frames: &[Frame<'_>]) -> Vec<Vec<Vec<u8>>> {
-        self.path.forward(frames, &from(port, &self.stats), false);
+        self.send_from(0, port, frames)
+    }
+
+    /// A burst into `port` of bridge `id`; returns what each port got.
+    pub(super) fn send_to_bridge(
+        &mut self,
+        id: u16,
+        port: u16,
+        frames: &[Vec<u8>],
+    ) -> Vec<Vec<Vec<u8>>> {
+        let frames: Vec<_> = frames.iter().map(|bytes| Frame::from_bytes(bytes)).collect();
+        self.send_from(id, port, &frames)
+    }
+
+    fn send_from(&mut self, id: u16, port: u16, frames: &[Frame<'_>]) -> Vec<Vec<Vec<u8>>> {
+        let source = Source { bridge: BridgeId(id), ..from(port, &self.stats) };
+        self.path.forward(frames, &source, false);
         self.path.flush();
         self.peers.iter().map(|peer| peer.take()).collect()
+    }
+
+    /// The number of its ports.
+    pub(super) fn ports(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Changes bridge `id`.
+    pub(super) fn change(&mut self, id: u16, change: BridgeChange) {
+        self.path.change_bridge(BridgeId(id), change);
     }
 
     /// The default bridge.
@@ -142,7 +167,7 @@ fn frame_of(to: u64, from: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-fn frame(to: u64, from: u64) -> Vec<u8> {
+pub(super) fn frame(to: u64, from: u64) -> Vec<u8> {
     frame_of(to, from, 60)
 }
 

@@ -113,6 +113,7 @@ impl Control {
         }
         self.set_vlan(name, &options.vlan)?;
         self.move_port(name, options.bridge.as_deref())?;
+        self.update_patches();
         if options.disabled {
             let entry = self.ports.get(name)?;
             self.fdb_of(entry)?.write().flush(Some(entry.number()));

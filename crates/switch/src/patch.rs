@@ -1,0 +1,162 @@
+//! Patch ports: what one bridge sends to such a port comes in at its peer, a port of another
+//! bridge, in the same worker and burst.
+//!
+//! No body is copied: the frames stay in the ring of the sender, and those whose tags change have
+//! heads in memory that belongs to one step of the way. There are as many steps as a burst may
+//! pass patch ports in a row, so a loop of them ends; and since a burst in a loop may multiply at
+//! each step, the bridges that it passes are counted, too.
+
+use std::sync::Arc;
+
+use ethdev::{DropReason, QueueStats};
+use packet::{EditRoom, Frame};
+
+use crate::bridge::{Bridge, BridgeId};
+use crate::config::MAX_PORTS;
+use crate::datapath::Source;
+use crate::marks::Marks;
+use crate::outputs::Outputs;
+
+/// Patch ports that a frame passes in a row at most.
+pub(crate) const MAX_HOPS: usize = 16;
+
+/// Bridges that a burst is taken to by patch ports at most: as many as there can be pairs of them.
+/// Where they make no loop, a burst passes each pair once.
+const MAX_PASSES: usize = MAX_PORTS / 2;
+
+/// One worker's view of a patch port whose peer is there.
+#[derive(Clone, Debug)]
+pub(crate) struct Patch {
+    /// The bridge and the number of its peer.
+    pub(crate) bridge: BridgeId,
+    pub(crate) peer: u16,
+    /// The worker's counters of what goes out here, and of what comes in at the peer.
+    pub(crate) tx: Arc<QueueStats>,
+    pub(crate) rx: Arc<QueueStats>,
+}
+
+/// What a burst needs at one step of its way.
+#[derive(Debug, Default)]
+struct Step {
+    /// Where edited frames have their heads.
+    room: EditRoom,
+    /// What is to be done: patch ports and the frames that go there. It grows to what the ports at
+    /// hand need, and is used again.
+    tasks: Vec<(u16, Marks)>,
+}
+
+/// The patch ports of a worker.
+#[derive(Debug, Default)]
+pub(crate) struct Patches {
+    /// By port number.
+    all: Vec<Option<Patch>>,
+    /// None while there are no patch ports.
+    steps: Vec<Step>,
+}
+
+impl Patches {
+    /// Puts a patch port in place, or takes it away.
+    pub(crate) fn set(&mut self, port: u16, patch: Option<Patch>) {
+        let index = usize::from(port);
+        if self.all.len() <= index {
+            self.all.resize_with(index + 1, || None);
+        }
+        if let Some(place) = self.all.get_mut(index) {
+            *place = patch;
+        }
+        let steps = if self.all.iter().any(Option::is_some) { MAX_HOPS } else { 0 };
+        self.steps.resize_with(steps, Step::default);
+    }
+
+    /// Takes those of `frames` that are marked at patch ports to their peers, and on from there,
+    /// until all have gone out or are dropped.
+    #[inline(never)]
+    pub(crate) fn pass(
+        &mut self,
+        bridges: &[Option<Bridge>],
+        outputs: &mut Outputs,
+        frames: &[Frame<'_>],
+        now: u64,
+    ) {
+        let mut walk = Walk { patches: &self.all, bridges, now, passes: 0 };
+        walk.step(&mut self.steps, outputs, frames);
+    }
+}
+
+/// The way of one burst.
+struct Walk<'w> {
+    patches: &'w [Option<Patch>],
+    bridges: &'w [Option<Bridge>],
+    now: u64,
+    /// How often it was taken to a bridge.
+    passes: usize,
+}
+
+impl Walk<'_> {
+    /// Takes what is marked one step further; `steps` are those that are left.
+    fn step(&mut self, steps: &mut [Step], outputs: &mut Outputs, frames: &[Frame<'_>]) {
+        let Some((Step { room, tasks }, rest)) = steps.split_first_mut() else {
+            outputs.for_each_patched(|port, marks| {
+                self.drop(port, DropReason::PatchLoop, marks.frames());
+                marks.clear();
+            });
+            return;
+        };
+        let mut count = 0;
+        outputs.for_each_patched(|port, marks| {
+            if count == tasks.len() {
+                tasks.push((port, Marks::default()));
+            }
+            if let Some((to, place)) = tasks.get_mut(count) {
+                *to = port;
+                std::mem::swap(place, marks);
+                count += 1;
+            }
+        });
+        for (port, marks) in tasks.iter_mut().take(count) {
+            self.cross(*port, marks, room, rest, outputs, frames);
+            marks.clear();
+        }
+    }
+
+    /// Takes the frames of `marks` through patch port `port`.
+    fn cross(
+        &mut self,
+        port: u16,
+        marks: &Marks,
+        room: &mut EditRoom,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+        frames: &[Frame<'_>],
+    ) {
+        let (patches, bridges) = (self.patches, self.bridges);
+        let Some(patch) = patches.get(usize::from(port)).and_then(Option::as_ref) else { return };
+        let Some(Some(bridge)) = bridges.get(usize::from(patch.bridge.0)) else {
+            return self.drop(port, DropReason::LinkDown, marks.frames());
+        };
+        if self.passes >= MAX_PASSES {
+            return self.drop(port, DropReason::PatchLoop, marks.frames());
+        }
+        self.passes += 1;
+        let mut editing = room.begin();
+        let (passed, _) = marks.apply(frames, &mut editing);
+        let lost = (marks.frames().count_ones() as usize).saturating_sub(passed.len());
+        patch.tx.count_drops(DropReason::TooLong, lost);
+        patch.tx.count_frames(&passed);
+        patch.rx.count_frames(&passed);
+        let Patch { bridge: id, peer, rx, .. } = patch;
+        let source = Source { bridge: *id, port: *peer, stats: rx, now: self.now };
+        let longest = bridge.decide(&passed, &source, outputs);
+        outputs.send(&passed, longest, &source);
+        if outputs.has_patched() {
+            self.step(rest, outputs, &passed);
+        }
+    }
+
+    /// Counts frames that do not get through patch port `port`.
+    fn drop(&self, port: u16, reason: DropReason, mask: u32) {
+        if let Some(Some(patch)) = self.patches.get(usize::from(port)) {
+            patch.tx.count_drops(reason, mask.count_ones() as usize);
+        }
+    }
+}

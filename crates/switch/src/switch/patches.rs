@@ -1,0 +1,159 @@
+//! Patch ports as control threads see them: which are joined to their peers.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats, QueueStats};
+use packet::MacAddr;
+
+use super::Control;
+use crate::bridge::BridgeId;
+use crate::config::PortOptions;
+use crate::error::Error;
+use crate::patch::Patch;
+use crate::ports::Entry;
+use crate::worker::Message;
+
+/// What the device string of a patch port begins with.
+const PREFIX: &str = "patch:";
+
+/// The peer that a device string names, if it is one of a patch port: `patch:PEER`.
+#[must_use]
+pub fn patch_peer(device: &str) -> Option<&str> {
+    device.strip_prefix(PREFIX)
+}
+
+/// What both a patch port's entry and its control side know.
+#[derive(Debug)]
+pub(crate) struct Cable {
+    /// The name of the port at the other end.
+    peer: String,
+    /// How often it was joined to that or taken from it: odd while it is.
+    changes: AtomicU64,
+    /// The counters of each worker.
+    workers: Vec<Counters>,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    rx: Arc<QueueStats>,
+    tx: Arc<QueueStats>,
+}
+
+impl Cable {
+    fn is_joined(&self) -> bool {
+        self.changes.load(Relaxed) % 2 == 1
+    }
+
+    /// What has gone through, all workers together.
+    pub(crate) fn stats(&self) -> PortStats {
+        let sum = |stats: fn(&Counters) -> &Arc<QueueStats>| {
+            vec![self.workers.iter().map(|worker| stats(worker).snapshot()).sum()]
+        };
+        PortStats { rx: sum(|worker| &worker.rx), tx: sum(|worker| &worker.tx) }
+    }
+}
+
+/// The control side of a patch port.
+struct PatchControl(Arc<Cable>);
+
+impl PortControl for PatchControl {
+    fn info(&self) -> PortInfo {
+        PortInfo { driver: "patch", rx_queues: 0, tx_queues: 0, max_mtu: u16::MAX }
+    }
+
+    fn link(&self) -> Link {
+        let Self(cable) = self;
+        let changes = cable.changes.load(Relaxed);
+        Link { up: cable.is_joined(), speed_mbps: None, changes }
+    }
+
+    fn mac(&self) -> MacAddr {
+        MacAddr::default()
+    }
+
+    /// It takes frames of any length: the ports behind its peer have MTUs.
+    fn mtu(&self) -> u16 {
+        u16::MAX
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        vec![("peer".to_owned(), self.0.peer.clone())]
+    }
+}
+
+/// Where a patch port leads to: the bridge, number and counters of its peer.
+type End = (BridgeId, u16, Arc<Cable>);
+
+impl Control {
+    /// Adds patch port `name`, which is joined to `peer` as soon as that is a patch port of another
+    /// bridge that names this one.
+    pub(super) fn add_patch(
+        &mut self,
+        name: &str,
+        peer: &str,
+        options: &PortOptions,
+    ) -> Result<(), Error> {
+        let workers = self.mailboxes.iter().map(|_| Counters::default()).collect();
+        let (peer, changes) = (peer.to_owned(), AtomicU64::new(0));
+        let cable = Arc::new(Cable { peer, changes, workers });
+        let device = format!("{PREFIX}{}", cable.peer);
+        let control = Box::new(PatchControl(Arc::clone(&cable)));
+        let open = OpenPort::new(name, &device, control, Vec::new(), Vec::new());
+        self.add_port_with(open, Some(cable), options)
+    }
+
+    /// Joins all patch ports that belong together by now, and parts those that do not any more.
+    pub(super) fn update_patches(&self) {
+        for (name, entry) in self.ports.iter() {
+            let Some(cable) = entry.cable() else { continue };
+            self.connect(entry, cable, self.end_of(name, entry).as_ref());
+        }
+    }
+
+    /// Parts a patch port from its peer. Any other port is left alone.
+    pub(super) fn part(&self, name: &str) {
+        let ends = [self.ports.get(name).ok(), self.peer_of(name)];
+        for entry in ends.into_iter().flatten() {
+            if let Some(cable) = entry.cable() {
+                self.connect(entry, cable, None);
+            }
+        }
+    }
+
+    /// The port that patch port `name` names, if that names it in turn.
+    fn peer_of(&self, name: &str) -> Option<&Entry> {
+        let cable = self.ports.get(name).ok()?.cable()?;
+        let peer = self.ports.get(&cable.peer).ok()?;
+        peer.cable().is_some_and(|other| other.peer == name).then_some(peer)
+    }
+
+    /// Where a patch port leads to, if its peer is there.
+    fn end_of(&self, name: &str, entry: &Entry) -> Option<End> {
+        let peer = self.peer_of(name).filter(|peer| peer.bridge() != entry.bridge())?;
+        let in_service = !entry.options().disabled && !peer.options().disabled;
+        let other = peer.cable().filter(|_| in_service)?;
+        Some((peer.bridge(), peer.number(), Arc::clone(other)))
+    }
+
+    /// Tells the workers where a patch port leads to, if that is news.
+    fn connect(&self, entry: &Entry, cable: &Cable, end: Option<&End>) {
+        if cable.is_joined() == end.is_some() {
+            return;
+        }
+        for ((index, mailbox), own) in self.mailboxes.iter().enumerate().zip(&cable.workers) {
+            let patch = end.and_then(|(bridge, peer, other)| {
+                let (rx, tx) = (Arc::clone(&other.workers.get(index)?.rx), Arc::clone(&own.tx));
+                Some(Patch { bridge: *bridge, peer: *peer, tx, rx })
+            });
+            mailbox.ask(|done| Message::SetPatch(entry.number(), patch, done));
+        }
+        cable.changes.fetch_add(1, Relaxed);
+        // As with any link that goes down: what is behind it may be elsewhere now.
+        if end.is_none()
+            && let Ok(fdb) = self.fdb_of(entry)
+        {
+            fdb.write().flush(Some(entry.number()));
+        }
+    }
+}
