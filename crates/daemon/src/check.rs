@@ -7,10 +7,10 @@ use ethdev::DeviceSpec;
 use switch::{BridgeOptions, DEFAULT_BRIDGE, is_port_name};
 
 use crate::address::Address;
-use crate::bridge;
 use crate::error::Error;
 use crate::state::{Port, State};
 use crate::vdpa::Vdpa;
+use crate::{bridge, patch};
 
 /// Checks a state from which `before` may differ; what is the same in both is taken to be right.
 ///
@@ -29,6 +29,7 @@ pub fn check(before: &State, state: &State) -> Result<(), Error> {
         }
     }
     bridge::check(state)?;
+    patch::check(state)?;
     check_addresses(state)?;
     check_sockets(state)
 }
@@ -55,8 +56,9 @@ pub fn check_name(name: &str) -> Result<(), Error> {
 fn check_port(state: &State, name: &str, port: &Port) -> Result<(), Error> {
     check_name(name)?;
     let part = |key: &str| format!("ports.{name}.{key}");
-    drivers::open::check(&port.device)
-        .map_err(|error| Error::invalid(part("device"), format!("port '{name}': {error}")))?;
+    // Patch ports are checked with their peers.
+    let checked = port.peer().map_or_else(|| drivers::open::check(&port.device), |_| Ok(()));
+    checked.map_err(|error| Error::invalid(part("device"), format!("port '{name}': {error}")))?;
     let workers = state.switch().worker_count();
     let checked = port.options().check(name, workers);
     checked.map_err(|error| match error {

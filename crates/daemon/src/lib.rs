@@ -32,6 +32,7 @@
 //! - [`edit`]: changes of such a file that keep its comments
 //! - [`merge`](mod@merge): what a file has changed since it was read
 //! - [`error`]: what can go wrong
+//! - `patch`: patch ports
 //! - `text`: values that are written as text
 
 #![forbid(unsafe_code)]
@@ -46,6 +47,7 @@ pub mod error;
 pub mod file;
 pub mod hub;
 pub mod merge;
+mod patch;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

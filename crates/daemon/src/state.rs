@@ -339,11 +339,14 @@ impl State {
         Ok(())
     }
 
-    /// Removes a port, with its static addresses, or a vDPA device.
+    /// Removes a port, with its static addresses, or a vDPA device; of a pair of patch ports both.
     ///
     /// # Errors
     /// There is neither.
     pub fn remove(&mut self, name: &str) -> Result<(), Error> {
+        if let Some(peer) = self.peer_of(name).map(str::to_owned) {
+            self.ports.shift_remove(&peer);
+        }
         if self.ports.shift_remove(name).is_some() || self.vdpa.shift_remove(name).is_some() {
             return Ok(());
         }

@@ -348,3 +348,65 @@ fn what_is_wrong_with_a_bridge_is_told_with_its_place() {
     assert!(error("blue", "{}").contains("no bridge 'blue'"));
     assert!(daemon::Bridge::of(settings("{\"mask\": 3}")).unwrap_err().contains("unknown key"));
 }
+
+#[test]
+fn patch_ports_come_and_go_in_pairs() {
+    let end = |name: &str, device: &str, more: &str| {
+        format!("[ports.{name}]\ndevice = \"{device}\"\n{more}")
+    };
+    let red = "bridge = \"red\"\n";
+    let bridges = "[bridges.red]\n[bridges.blue]\n";
+    let mut daemon =
+        start(&(bridges.to_owned() + &end("a", "patch:b", "") + &end("b", "patch:a", red)));
+    let up = |daemon: &Daemon| {
+        let ports = daemon.switch().ports().into_iter();
+        ports
+            .map(|port| format!("{} {} {}", port.name, port.bridge, port.link.up))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(up(&daemon), ["a default true", "b red true"]);
+    let to_blue = |state: &mut State| {
+        state.port_mut("b")?.bridge = Some("blue".into());
+        Ok(())
+    };
+    daemon.edit(Missing::Refuse, to_blue).unwrap();
+    assert_eq!(up(&daemon), ["a default true", "b blue true"]);
+    let add = |state: &mut State| state.add_patch("c", Port::patch("d"), "red");
+    daemon.edit(Missing::Refuse, add).unwrap();
+    daemon.edit(Missing::Refuse, |state| state.remove("a")).unwrap();
+    assert_eq!(up(&daemon), ["c default true", "d red true"]);
+    let before = daemon.state().clone();
+    for (text, part, expected) in [
+        (end("a", "patch:a", ""), "ports.a.device", "cannot be its own peer"),
+        (
+            end("a", "patch:bb", "") + &end("b", "null:", ""),
+            "ports.a.device",
+            "no port 'bb' to be its peer; did you mean 'b'?",
+        ),
+        (
+            end("a", "patch:b", "") + &end("b", "null:", red),
+            "ports.a.device",
+            "its peer 'b' has device 'null:', not 'patch:a'",
+        ),
+        (
+            end("a", "patch:b", red) + &end("b", "patch:a", red),
+            "ports.a.device",
+            "its peer 'b' is in bridge 'red', too",
+        ),
+        (
+            end("a", "patch:b", "mtu = 9000\n") + &end("b", "patch:a", red),
+            "ports.a.mtu",
+            "has no such setting",
+        ),
+        (end("a", "patch:b,x=1", ""), "ports.a.device", "expected patch:PORT"),
+    ] {
+        let state = file::parse(&(bridges.to_owned() + &text)).unwrap();
+        let Err(Error::Invalid { part: found, reason }) = daemon.apply(state, Missing::Retry)
+        else {
+            unreachable!("{text}");
+        };
+        assert_eq!(found, part, "{text}");
+        assert!(reason.contains(expected), "{text}: {reason}");
+        assert_eq!(daemon.state(), &before);
+    }
+}

@@ -22,17 +22,19 @@ use crate::vlan::VlanArgs;
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add { port, mtu, workers, bridge, vlan, save } => {
+        PortAction::Add { port, mtu, workers, bridge, peer_bridge, vlan, save } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
             let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
             let saving = Saving::begin(&mut client, *save, &name)?;
             let (mtu, workers, vlan) = (*mtu, workers.clone(), vlan.settings());
             let done = format!("port {name} added on {device}");
-            let bridge = bridge.clone();
-            let request = Request::PortAdd { name, device, mtu, workers, bridge, vlan };
+            let (bridge, peer_bridge) = (bridge.clone(), peer_bridge.clone());
+            let peer = switch::patch_peer(&port.device).filter(|_| peer_bridge.is_some());
+            let request =
+                Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan };
             let _: Value = client.ask(&request)?;
             output::line(&done);
-            saving.finish(&mut client, &[&port.name])
+            saving.finish(&mut client, &[&port.name, peer.unwrap_or(&port.name)])
         }
         PortAction::Set { name, settings, vlan, no_vlan, save } => {
             let mut settings = changed(settings);
@@ -51,9 +53,10 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
         }
         PortAction::Del { name, save } => {
             let saving = Saving::begin(&mut client, *save, name)?;
+            let peer = saving.peer_of(name);
             let _: Value = client.ask(&Request::PortDel { name: name.clone() })?;
             output::line(&format!("port {name} removed"));
-            saving.finish(&mut client, &[name])
+            saving.finish(&mut client, &[name, peer.as_ref().unwrap_or(name)])
         }
     }
 }
@@ -207,6 +210,12 @@ impl Saving {
         let address = daemon::Address::new(mac, vlan).ok();
         let port = address.and_then(|address| config.state.port_of(bridge, address));
         port.map(str::to_owned).into_iter().collect()
+    }
+
+    /// The other end of patch port `name`.
+    fn peer_of(&self, name: &str) -> Option<String> {
+        let Self(Some((_, config))) = self else { return None };
+        config.state.peer_of(name).map(str::to_owned)
     }
 
     /// Writes what the switch has of these ports by now.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
 
-use daemon::{Address, Bridge, Daemon, Diff, Missing, Port, merge};
+use daemon::{Address, Bridge, Daemon, Diff, Missing, Port, check, merge};
 use eal::clock;
 use eal::signals::Signals;
 use eal::time::Time;
@@ -57,9 +57,15 @@ impl Serve for Control {
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
-            Request::PortAdd { name, device, mtu, workers, bridge, vlan } => {
+            Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan } => {
                 let port = Port { mtu, workers, bridge, vlan, ..Port::new(device) };
-                self.edit(|state| config::add(state, &name, port))
+                self.edit(|state| match peer_bridge {
+                    Some(bridge) => {
+                        check::check_name(&name)?;
+                        state.add_patch(&name, port, &bridge)
+                    }
+                    None => config::add(state, &name, port),
+                })
             }
             Request::PortSet { name, settings } => {
                 self.edit(|state| state.set_port(&name, settings))

@@ -77,6 +77,7 @@ pub enum Command {
         ringway port add up=tap:rw0 --mtu 9000 --workers 0,1\n  \
         ringway port set vm3 --mtu default --enabled off\n  \
         ringway port add vm4=vhost-user:/run/vm4.sock --tag 10\n  \
+        ringway port add out=patch:in --bridge default --peer-bridge tenant7\n  \
         ringway port del vm3")]
     Port(PortArgs),
     /// Add bridges to a running switch, change their settings, or remove them.
@@ -529,6 +530,8 @@ fn switch_help() -> String {
         "\
 Devices:
 {}
+  patch:PORT
+    a way to another bridge, whose port PORT has the device patch: with this port's name
   {}
     a vDPA device, which is no port: its guest's frames go past the switch. DEVICE is one of
 {}

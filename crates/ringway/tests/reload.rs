@@ -292,3 +292,35 @@ fn bridges_come_and_go_by_command_and_file() {
     assert_eq!(bench.switch.show("fdb")["entries"][0]["bridge"], "default");
     assert_eq!(bench.names(), ["a", "b"]);
 }
+
+#[test]
+fn one_line_makes_both_ends_of_a_patch_and_one_removes_them() {
+    let bench = Bench::start(&[]);
+    bench.switch.tell(&["bridge", "add", "red", "--save"]);
+    bench.switch.tell(&["port", "add", "out=patch:in", "--peer-bridge", "red", "--save"]);
+    assert_eq!(bench.names(), ["a", "b", "in", "out"]);
+    let ports = bench.switch.show("ports");
+    let of = |index: usize| {
+        let port = &ports["ports"][index];
+        (port["bridge"].as_str().unwrap(), port["link_up"].as_bool().unwrap())
+    };
+    assert_eq!((of(2), of(3)), (("red", true), ("default", true)));
+    let text = bench.text();
+    assert!(text.contains("[ports.in]\ndevice = \"patch:out\"\nbridge = \"red\"\n"), "{text}");
+    assert!(text.contains("[ports.out]\ndevice = \"patch:in\"\n"), "{text}");
+    assert_eq!(bench.switch.tell(&["reload"]), "nothing has changed\n");
+    for (args, expected) in [
+        (&["port", "add", "x=patch:y"][..], "no port 'y' to be its peer"),
+        (&["port", "add", "x=patch:x", "--peer-bridge", "red"], "'x' exists already"),
+        (&["port", "add", "x=null:", "--peer-bridge", "red"], "a peer is for patch ports"),
+        (&["port", "add", "x=patch:y", "--peer-bridge", "default"], "is in bridge 'default', too"),
+        (&["port", "set", "in", "--bridge", "default"], "is in bridge 'default', too"),
+        (&["port", "set", "in", "--mtu", "1400"], "has no such setting"),
+    ] {
+        let error = bench.failure(args);
+        assert!(error.contains(expected), "{args:?}: {error}");
+    }
+    bench.switch.tell(&["port", "del", "in", "--save"]);
+    assert_eq!(bench.names(), ["a", "b"]);
+    assert!(!bench.text().contains("patch"));
+}

@@ -42,10 +42,13 @@ pub(super) fn run(data: &[u8]) {
 fn edit(state: &mut State, request: Request) -> Result<(), String> {
     let text = |error: daemon::Error| error.to_string();
     match request {
-        Request::PortAdd { name, device, mtu, workers, bridge, vlan } => {
+        Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan } => {
             daemon::check::check_name(&name).map_err(text)?;
             let port = Port { mtu, workers, bridge, vlan, ..Port::new(device) };
-            state.add_port(&name, port).map_err(text)
+            match peer_bridge {
+                Some(bridge) => state.add_patch(&name, port, &bridge).map_err(text),
+                None => state.add_port(&name, port).map_err(text),
+            }
         }
         Request::PortSet { name, settings } => state.set_port(&name, settings).map_err(text),
         Request::PortDel { name } => state.remove(&name).map_err(text),

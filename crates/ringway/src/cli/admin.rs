@@ -39,6 +39,9 @@ pub enum PortAction {
         /// The bridge that it belongs to [default: default].
         #[arg(long, value_name = "NAME")]
         bridge: Option<String>,
+        /// With a device patch:PEER, make port PEER, too, in this bridge.
+        #[arg(long, value_name = "NAME")]
+        peer_bridge: Option<String>,
         /// Its part in VLANs.
         #[command(flatten)]
         vlan: VlanArgs,
@@ -63,7 +66,7 @@ pub enum PortAction {
         #[arg(long)]
         save: bool,
     },
-    /// Disconnect a port and close it.
+    /// Disconnect a port and close it; of a pair of patch ports both.
     Del {
         /// Its name.
         name: String,

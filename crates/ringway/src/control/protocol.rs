@@ -40,6 +40,9 @@ pub enum Request {
         /// The bridge that it belongs to; the default one when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bridge: Option<String>,
+        /// With a device `patch:PEER`: make port PEER, too, in this bridge.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        peer_bridge: Option<String>,
         /// Its part in VLANs.
         #[serde(default, skip_serializing_if = "PortVlan::is_default")]
         vlan: PortVlan,
@@ -510,6 +513,7 @@ mod tests {
             mtu: None,
             workers: Vec::new(),
             bridge: None,
+            peer_bridge: None,
             vlan: PortVlan::default(),
         };
         assert_eq!(parse(add).unwrap(), expected);

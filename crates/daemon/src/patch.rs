@@ -1,0 +1,97 @@
+//! Patch ports of a desired state: both ends of each have to be there, and to name each other.
+
+use ethdev::hint;
+use switch::{is_port_name, patch_peer};
+
+use crate::error::Error;
+use crate::state::{Port, State};
+
+impl Port {
+    /// One end of a pair of patch ports, the other one of which is called `peer`.
+    #[must_use]
+    pub fn patch(peer: &str) -> Self {
+        Self::new(format!("patch:{peer}"))
+    }
+
+    /// The name of its peer, if it is a patch port.
+    #[must_use]
+    pub fn peer(&self) -> Option<&str> {
+        patch_peer(&self.device)
+    }
+}
+
+impl State {
+    /// Adds both ends of a pair of patch ports: `name`, and its peer in bridge `peer_bridge`.
+    ///
+    /// # Errors
+    /// A name is taken, or `port` is no patch port.
+    pub fn add_patch(&mut self, name: &str, port: Port, peer_bridge: &str) -> Result<(), Error> {
+        let Some(peer) = port.peer().map(str::to_owned) else {
+            let reason = format!("port '{name}': a peer is for patch ports, as in patch:PEER");
+            return Err(Error::invalid(format!("ports.{name}.device"), reason));
+        };
+        self.add_port(name, port)?;
+        let bridge = Some(peer_bridge.to_owned());
+        self.add_port(&peer, Port { bridge, ..Port::patch(name) })
+    }
+
+    /// The name of the port that patch port `name` is joined to.
+    #[must_use]
+    pub fn peer_of(&self, name: &str) -> Option<&str> {
+        let peer = self.ports.get(name)?.peer()?;
+        (self.ports.get(peer)?.peer()? == name).then_some(peer)
+    }
+}
+
+/// What is wrong with the patch ports of a state.
+pub(crate) fn check(state: &State) -> Result<(), Error> {
+    let patches = state.ports.iter().filter_map(|(name, port)| Some((name, port, port.peer()?)));
+    for (name, port, peer) in patches {
+        let wrong = |key: &str, reason: String| {
+            Err(Error::invalid(format!("ports.{name}.{key}"), format!("port '{name}': {reason}")))
+        };
+        if !is_port_name(peer) {
+            let reason = format!("'{}': expected patch:PORT, with the name of a port", port.device);
+            return wrong("device", reason);
+        }
+        if let Some(key) = unused(port) {
+            return wrong(key, "a patch port has no such setting: leave it out".to_owned());
+        }
+        if let Err(reason) = check_peer(state, name, port, peer) {
+            return wrong("device", reason);
+        }
+    }
+    Ok(())
+}
+
+/// The key of a setting that has no meaning for a patch port.
+fn unused(port: &Port) -> Option<&'static str> {
+    let given = [
+        (port.mtu.is_some(), "mtu"),
+        (!port.workers.is_empty(), "workers"),
+        (port.tx_retries != 0, "tx-retries"),
+    ];
+    given.into_iter().find_map(|(is_given, key)| is_given.then_some(key))
+}
+
+fn check_peer(state: &State, name: &str, port: &Port, peer: &str) -> Result<(), String> {
+    if peer == name {
+        return Err("a patch port cannot be its own peer".to_owned());
+    }
+    let Some(other) = state.ports.get(peer) else {
+        let hint = hint(peer, state.ports.keys().map(String::as_str).filter(|one| *one != name));
+        return Err(format!(
+            "there is no port '{peer}' to be its peer{hint}; both ends are needed, as 'port add' \
+             makes them with --peer-bridge"
+        ));
+    };
+    if other.peer() != Some(name) {
+        let device = &other.device;
+        return Err(format!("its peer '{peer}' has device '{device}', not 'patch:{name}'"));
+    }
+    if other.bridge_name() == port.bridge_name() {
+        let bridge = port.bridge_name();
+        return Err(format!("its peer '{peer}' is in bridge '{bridge}', too: choose another"));
+    }
+    Ok(())
+}
