@@ -263,7 +263,7 @@ fn bridges_come_and_go_by_command_and_file() {
     assert_eq!((&red["ageing_seconds"], &red["group_fwd_mask"]), (&60.into(), &0x4000.into()));
     assert_eq!(bench.switch.show("ports")["ports"][0]["bridge"], "red");
     let text = bench.text();
-    assert!(text.contains("[bridges.red.fdb]\nageing = 60\n"), "{text}");
+    assert!(text.contains("[bridges.red]\nfdb.ageing = 60\n"), "{text}");
     assert!(text.contains("bridge = \"red\"") && text.starts_with("# Rack 7"), "{text}");
     // The same address behind a port of each bridge; one is forgotten.
     let mac = "52:54:00:00:00:01";

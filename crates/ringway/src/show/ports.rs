@@ -172,6 +172,6 @@ mod tests {
             assert!(text.contains(expected), "{expected}: {text}");
         }
         let error = show_ports(&answer, Some("vm3"), false).unwrap_err().to_string();
-        assert!(error.contains("did you mean 'vm2'?"), "{error}");
+        assert!(error.contains("did you mean 'vm1'?"), "{error}");
     }
 }
