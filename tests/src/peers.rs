@@ -39,6 +39,8 @@ pub enum Peer {
     Guest,
     /// DPDK's testpmd, with huge pages.
     Dpdk,
+    /// DPDK's testpmd, for a guest to run: in huge pages of its own.
+    Testpmd,
     /// Open vSwitch with DPDK, with huge pages.
     Ovs,
     /// The database of Open vSwitch and its tools.
@@ -55,9 +57,10 @@ pub enum Peer {
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Guest,
         Self::Dpdk,
+        Self::Testpmd,
         Self::Ovs,
         Self::OvsDatabase,
         Self::Netns,
@@ -72,6 +75,7 @@ impl Peer {
         let why = match self {
             Self::Guest => no_guest(),
             Self::Dpdk => no_program("dpdk-testpmd").or_else(no_huge_pages),
+            Self::Testpmd => no_program("dpdk-testpmd"),
             Self::Ovs => no_ovs().or_else(no_huge_pages),
             Self::OvsDatabase => no_ovs_database(),
             Self::Netns => no_netns(),
@@ -81,6 +85,12 @@ impl Peer {
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
+    }
+
+    /// Whether it takes so many huge pages that one test at a time can have it.
+    #[must_use]
+    pub const fn takes_huge_pages(self) -> bool {
+        matches!(self, Self::Dpdk | Self::Ovs)
     }
 
     /// The file in which `cargo xtask setup` says why it could not provide the peer.
@@ -95,6 +105,7 @@ impl fmt::Display for Peer {
         f.write_str(match self {
             Self::Guest => "guest",
             Self::Dpdk => "dpdk",
+            Self::Testpmd => "testpmd",
             Self::Ovs => "ovs",
             Self::OvsDatabase => "ovs-database",
             Self::Netns => "netns",
@@ -106,14 +117,15 @@ impl fmt::Display for Peer {
 }
 
 /// The right to use the machine, which holds for all test programs: a test has it to itself, or shares
-/// it with others that do.
+/// it with others that do. With it comes the right to huge pages, which one test at a time has.
 #[derive(Debug)]
-pub struct Turn(#[expect(dead_code, reason = "its lock ends when it is closed")] File);
+pub struct Turn(#[expect(dead_code, reason = "a lock ends when it is closed")] Vec<File>);
 
 /// Waits until this test has the machine to itself, or gives `None` when a peer is missing: then the
 /// test returns and is listed as skipped. With `CI=true` a missing peer is a failure.
 ///
-/// For tests that measure, and those that take what there is once: polled cores, huge pages.
+/// For tests that measure. Where a program has others, too, they are in a module `alone`, so that
+/// `cargo xtask test` can run them when nothing else runs.
 ///
 /// # Panics
 /// When a peer is missing and `CI=true`.
@@ -134,8 +146,12 @@ pub fn require_shared(peers: &[Peer]) -> Option<Turn> {
 
 fn take(peers: &[Peer], how: FlockOperation) -> Option<Turn> {
     // First, so that what another test holds at the moment does not count as missing.
-    let turn = turn(how).expect("the lock of the tests with peers");
-    are_there(peers).then_some(Turn(turn))
+    let mut locks = vec![turn(how).expect("the lock of the tests with peers")];
+    if peers.iter().any(|peer| peer.takes_huge_pages()) {
+        let pages = locked("pages", FlockOperation::LockExclusive);
+        locks.push(pages.expect("the lock of huge pages"));
+    }
+    are_there(peers).then_some(Turn(locks))
 }
 
 /// Whether these peers are there, for what needs no turn, since it does not matter what else the
@@ -172,12 +188,16 @@ fn skip(why: &str) {
 }
 
 fn turn(how: FlockOperation) -> Result<File> {
-    fs::create_dir_all(target_dir())?;
     // Who waits for the machine holds the gate, so that one who wants it whole is not passed by
     // others who share it.
-    let gate = File::create(target_dir().join("gate"))?;
-    flock(&gate, FlockOperation::LockExclusive)?;
-    let file = File::create(target_dir().join("lock"))?;
+    let _gate = locked("gate", FlockOperation::LockExclusive)?;
+    locked("lock", how)
+}
+
+/// A file of this name, locked until it is closed.
+fn locked(name: &str, how: FlockOperation) -> Result<File> {
+    fs::create_dir_all(target_dir())?;
+    let file = File::create(target_dir().join(name))?;
     flock(&file, how)?;
     Ok(file)
 }

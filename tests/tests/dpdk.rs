@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use e2e::{Peer, Relay, Ringway, Testpmd, require};
+use e2e::{Peer, Relay, Ringway, Testpmd, require_shared};
 
 const MERGING: &str = "mrg_rxbuf=1";
 
@@ -41,7 +41,7 @@ fn sized(relay: Relay, merging: bool, queues: u16) -> Relay {
 
 #[test]
 fn virtio_user_front_ends_talk_through_our_back_end() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     for set in SETS {
         for queues in [1, 4] {
             let dir = tempfile::tempdir().unwrap();
@@ -68,7 +68,7 @@ fn virtio_user_front_ends_talk_through_our_back_end() {
 /// Our back-end as client: the front-end listens.
 #[test]
 fn virtio_user_servers_talk_through_our_back_end() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let port = |n: u8| format!("p{n}=vhost-user:{},client=on", socket(dir.path(), n));
     let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
@@ -99,7 +99,7 @@ const OUR_SETS: [&str; 10] = [
 
 #[test]
 fn our_front_end_talks_to_vhost_back_ends() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     for set in OUR_SETS {
         for queues in [1, 4] {
             let dir = tempfile::tempdir().unwrap();
@@ -125,7 +125,7 @@ fn our_front_end_talks_to_vhost_back_ends() {
 /// Our front-end listens, and the back-end connects.
 #[test]
 fn our_front_end_as_server_talks_to_vhost_clients() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let port = |n: u8| format!("p{n}=virtio-user:{},server=on", socket(dir.path(), n));
     let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
@@ -142,7 +142,7 @@ fn our_front_end_as_server_talks_to_vhost_clients() {
 /// DPDK asks for what it does not know of the translated memory, and forgets it when it likes.
 #[test]
 fn our_front_end_tells_dpdk_what_it_may_use() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     for set in ["packed=off", "packed=on"] {
         let dir = tempfile::tempdir().unwrap();
         let back = |n: u8| format!("net_vhost{n},iface={},iommu-support=1", socket(dir.path(), n));
@@ -159,7 +159,7 @@ fn our_front_end_tells_dpdk_what_it_may_use() {
 /// Front-ends that die in full flow do not harm the switch nor those that come after them.
 #[test]
 fn a_testpmd_that_dies_is_replaced() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let port = |n: u8| format!("p{n}=vhost-user:{}", socket(dir.path(), n));
     let mut ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use e2e::{
-    GuestImage, Model, Netns, Nic, Ovs, PciNic, Peer, Qemu, Relay, Testpmd, Wire, pci, require,
+    GuestImage, Model, Netns, Nic, Ovs, PciNic, Peer, Qemu, Relay, Testpmd, Wire, pci,
     require_shared, traffic, wait,
 };
 
@@ -35,7 +35,7 @@ fn a_guest_boots_runs_commands_and_resets() {
 /// Frames from pcap files cross a forwarding vhost back-end and end in pcap files.
 #[test]
 fn a_relay_through_testpmd_compares_contents() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     for queues in [1, 4] {
         let dir = tempfile::tempdir().unwrap();
         let socket = |n: u8| dir.path().join(format!("s{n}")).display().to_string();
@@ -60,7 +60,7 @@ fn a_relay_through_testpmd_compares_contents() {
 /// Two virtio-user ports play ping-pong through a vhost back-end that counts its cycles.
 #[test]
 fn testpmd_forwards_between_two_virtio_user_ports() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let socket = |n: u8| dir.path().join(format!("s{n}")).display().to_string();
     let vhost = Testpmd::new()
@@ -86,7 +86,7 @@ fn testpmd_forwards_between_two_virtio_user_ports() {
 
 #[test]
 fn ovs_starts_carries_frames_and_stops() {
-    let Some(_turn) = require(&[Peer::Ovs, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Ovs, Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let ovs = Ovs::start(dir.path(), 0).unwrap();
     let socket = |n: u8| dir.path().join(format!("s{n}"));
@@ -112,7 +112,7 @@ fn ovs_starts_carries_frames_and_stops() {
 /// Two guests, with testpmd as the switch: QEMU's vhost-user front-end as the tests use it.
 #[test]
 fn two_guests_talk_through_testpmd() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Dpdk]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let socket = |n: u8| dir.path().join(format!("s{n}"));
     let mut vhost = Testpmd::new()
@@ -143,7 +143,7 @@ fn two_guests_talk_through_testpmd() {
 /// compared with.
 #[test]
 fn testpmd_in_a_guest_forwards_between_pci_devices() {
-    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Testpmd]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let wires = ["a", "b"].map(|name| Wire::new(dir.path(), name).unwrap());
     let nics = [

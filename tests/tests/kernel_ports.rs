@@ -257,37 +257,6 @@ fn a_port_takes_its_interface_up_whenever_it_is_there() {
 }
 
 #[test]
-fn an_idle_port_sleeps_until_the_first_frame() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
-    let stage = Stage::hosts();
-    for ports in [
-        ["a=af-xdp:pa", "b=af-xdp:pb"],
-        ["a=af-packet:pa", "b=af-packet:pb"],
-        ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
-        ringway.wait_links(&["a", "b"]).unwrap();
-        stage.left.sh("ping -q -c 3 -i 0.01 10.1.0.2").unwrap();
-        let before = process::cpu_ticks(ringway.id()).unwrap();
-        std::thread::sleep(Duration::from_secs(1)); // an interval to measure over
-        let ticks = process::cpu_ticks(ringway.id()).unwrap() - before;
-        assert!(ticks <= 5, "{ports:?}: idle, and yet {ticks} of 100 ticks of a core");
-        // Far more than a frame takes, and far less than the nap of a worker nobody wakes. Once in
-        // a few tries: what else the machine does may take as long.
-        let longest = || -> f64 {
-            let text = stage.left.ping("10.1.0.2", "-c 5 -i 0.2").unwrap();
-            text.trim_end().trim_end_matches(" ms").rsplit('/').next().unwrap().parse().unwrap()
-        };
-        let mut times = Vec::new();
-        while times.last().is_none_or(|time| *time >= 50.0) {
-            assert!(times.len() < 5, "{ports:?}: the longest answers took {times:?} ms");
-            times.push(longest());
-        }
-    }
-}
-
-#[test]
 fn interrupts_rest_while_a_port_is_polled_and_no_longer() {
     let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     let stage = Stage::hosts();
@@ -384,4 +353,40 @@ fn what_cannot_be_is_refused_with_a_way_out() {
     assert!(ringway.is_running());
     ringway.signal(Signal::INT).unwrap();
     assert!(ringway.wait(LIMIT).unwrap().success());
+}
+
+/// Tests that have the machine to themselves.
+mod alone {
+    use super::*;
+
+    #[test]
+    fn an_idle_port_sleeps_until_the_first_frame() {
+        let Some(_turn) = require(&[Peer::Netns]) else { return };
+        let stage = Stage::hosts();
+        for ports in [
+            ["a=af-xdp:pa", "b=af-xdp:pb"],
+            ["a=af-packet:pa", "b=af-packet:pb"],
+            ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
+        ] {
+            let dir = tempfile::tempdir().unwrap();
+            let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+            ringway.wait_links(&["a", "b"]).unwrap();
+            stage.left.sh("ping -q -c 3 -i 0.01 10.1.0.2").unwrap();
+            let before = process::cpu_ticks(ringway.id()).unwrap();
+            std::thread::sleep(Duration::from_secs(1)); // an interval to measure over
+            let ticks = process::cpu_ticks(ringway.id()).unwrap() - before;
+            assert!(ticks <= 5, "{ports:?}: idle, and yet {ticks} of 100 ticks of a core");
+            // Far more than a frame takes, and far less than the nap of a worker nobody wakes. Once in
+            // a few tries: what else the machine does may take as long.
+            let longest = || -> f64 {
+                let text = stage.left.ping("10.1.0.2", "-c 5 -i 0.2").unwrap();
+                text.trim_end().trim_end_matches(" ms").rsplit('/').next().unwrap().parse().unwrap()
+            };
+            let mut times = Vec::new();
+            while times.last().is_none_or(|time| *time >= 50.0) {
+                assert!(times.len() < 5, "{ports:?}: the longest answers took {times:?} ms");
+                times.push(longest());
+            }
+        }
+    }
 }

@@ -5,7 +5,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{L2fwd, Netns, Peer, Relay, require, traffic};
+use e2e::{L2fwd, Netns, Peer, Relay, require_shared, traffic};
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -28,7 +28,7 @@ fn mac(ready: &serde_json::Value, port: usize) -> [u8; 6] {
 /// Testpmd at both ends: every frame arrives with the right addresses, and otherwise as it was.
 #[test]
 fn virtio_user_front_ends_get_each_others_frames_with_new_addresses() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     for set in ["mrg_rxbuf=1", "packed_vq=1,mrg_rxbuf=1,in_order=1"] {
         for updating in [true, false] {
             let dir = tempfile::tempdir().unwrap();
@@ -66,7 +66,7 @@ fn configure(ns: &Netns, interface: &str, address: &str) {
 /// The host's kernel on both sides: its interfaces have the addresses that frames get.
 #[test]
 fn the_host_kernel_talks_to_itself_through_two_taps() {
-    let Some(_turn) = require(&[Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
     for updating in [true, false] {
         let (left, right) = (Netns::new().unwrap(), Netns::new().unwrap());
         let ports = ["a=tap:rwa,mac=02:00:00:00:00:00", "b=tap:rwb,mac=02:00:00:00:00:01"];

@@ -2,12 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-use e2e::{Ovs, Peer, Relay, Ringway, require};
+use e2e::{Ovs, Peer, Relay, Ringway, require_shared};
 
 /// testpmd - OVS - `virtio-user:` port - our switch - `vhost-user:` port - testpmd.
 #[test]
 fn frames_cross_ovs_and_our_switch() {
-    let Some(_turn) = require(&[Peer::Ovs, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Ovs, Peer::Dpdk]) else { return };
     for queues in [1_u16, 2] {
         let dir = tempfile::tempdir().unwrap();
         let socket = |name: &str| dir.path().join(name);

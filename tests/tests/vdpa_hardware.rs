@@ -197,56 +197,6 @@ fn attach(vm: &mut Vm) {
     .unwrap();
 }
 
-#[test]
-fn our_driver_has_the_device_to_itself() {
-    let Some(_turn) = require(&[Peer::Guest, Peer::Dpdk]) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new(dir.path(), "ours");
-    bench.attach();
-    for options in ["", ",packed=on", ",mrg_rxbuf=off,event_idx=on"] {
-        let ports = [
-            &format!("virtio-user:/tmp/vdpa0,mac=52:54:00:00:00:01,mtu=9000{options}"),
-            "virtio-pci:0000:02:00.0,mtu=9000",
-        ];
-        let macs = [1, 2].map(|n| [0x52, 0x54, 0, 0, 0, n]);
-        l2fwd::check_promiscuous_in_guest(&mut bench.vm, &bench.wires, ports, macs).unwrap();
-    }
-
-    // The process sees no frame: it sleeps while they pass.
-    for options in ["", ",packed=on"] {
-        bench.switch(options);
-        bench.transfer(32);
-        let (wakes, ticks) = bench.activity();
-        bench.transfer(800);
-        let (more_wakes, more_ticks) = bench.activity();
-        let (wakes, ticks) = (more_wakes - wakes, more_ticks - ticks);
-        println!("{options:?}: {wakes} wake-ups and {ticks} ticks for 1600 frames");
-        assert!(wakes <= 2 && ticks <= 2, "{wakes} wake-ups and {ticks} ticks");
-        bench.end("switch", "TERM");
-    }
-
-    // Either side is killed and comes again.
-    bench.switch(",packed=on");
-    bench.transfer(16);
-    bench.end("vdpa", "KILL");
-    bench.wait_for_links(false);
-    bench.attach();
-    bench.wait_for_links(true);
-    bench.transfer(64);
-    bench.end("switch", "KILL");
-    bench.switch("");
-    bench.transfer(64);
-    bench.end("vdpa", "KILL");
-    bench.wait_for_links(false);
-    bench.end("switch", "TERM");
-    bench.attach();
-    bench.switch("");
-    bench.transfer(16);
-    bench.end("vdpa", "TERM");
-    let log = bench.vm.sh("cat /tmp/vdpa.log").unwrap();
-    assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
-}
-
 /// Starts testpmd between the socket and the other device.
 fn testpmd(bench: &mut Bench, options: &str) {
     let testpmd = format!(
@@ -274,7 +224,7 @@ fn testpmd(bench: &mut Bench, options: &str) {
 
 #[test]
 fn dpdks_driver_gets_its_frames() {
-    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Testpmd]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let mut bench = Bench::new(dir.path(), "dpdk");
     bench.attach();
@@ -403,4 +353,59 @@ fn what_cannot_be_attached_is_refused_with_the_reason() {
     vm.sh("ringway devices bind 0000:01:00.0 --driver uio_pci_generic").unwrap();
     let text = attempt(&mut vm, "0000:01:00.0");
     assert!(text.contains("vDPA needs VFIO with an IOMMU"), "{text}");
+}
+
+/// Tests that have the machine to themselves.
+mod alone {
+    use super::*;
+
+    #[test]
+    fn our_driver_has_the_device_to_itself() {
+        let Some(_turn) = require(&[Peer::Guest, Peer::Testpmd]) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new(dir.path(), "ours");
+        bench.attach();
+        for options in ["", ",packed=on", ",mrg_rxbuf=off,event_idx=on"] {
+            let ports = [
+                &format!("virtio-user:/tmp/vdpa0,mac=52:54:00:00:00:01,mtu=9000{options}"),
+                "virtio-pci:0000:02:00.0,mtu=9000",
+            ];
+            let macs = [1, 2].map(|n| [0x52, 0x54, 0, 0, 0, n]);
+            l2fwd::check_promiscuous_in_guest(&mut bench.vm, &bench.wires, ports, macs).unwrap();
+        }
+
+        // The process sees no frame: it sleeps while they pass.
+        for options in ["", ",packed=on"] {
+            bench.switch(options);
+            bench.transfer(32);
+            let (wakes, ticks) = bench.activity();
+            bench.transfer(800);
+            let (more_wakes, more_ticks) = bench.activity();
+            let (wakes, ticks) = (more_wakes - wakes, more_ticks - ticks);
+            println!("{options:?}: {wakes} wake-ups and {ticks} ticks for 1600 frames");
+            assert!(wakes <= 2 && ticks <= 2, "{wakes} wake-ups and {ticks} ticks");
+            bench.end("switch", "TERM");
+        }
+
+        // Either side is killed and comes again.
+        bench.switch(",packed=on");
+        bench.transfer(16);
+        bench.end("vdpa", "KILL");
+        bench.wait_for_links(false);
+        bench.attach();
+        bench.wait_for_links(true);
+        bench.transfer(64);
+        bench.end("switch", "KILL");
+        bench.switch("");
+        bench.transfer(64);
+        bench.end("vdpa", "KILL");
+        bench.wait_for_links(false);
+        bench.end("switch", "TERM");
+        bench.attach();
+        bench.switch("");
+        bench.transfer(16);
+        bench.end("vdpa", "TERM");
+        let log = bench.vm.sh("cat /tmp/vdpa.log").unwrap();
+        assert!(!log.contains("panicked") && !log.contains("ERROR"), "{log}");
+    }
 }

@@ -197,46 +197,6 @@ fn named<'a>(shown: &'a Value, port: &str) -> &'a Value {
 }
 
 #[test]
-fn a_front_end_drives_the_kernels_device_by_a_socket() {
-    let Some(_turn) = require(&[Peer::Guest]) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new(dir.path(), "socket", pci::spec().unwrap().named("vdpa"));
-    bench.attach();
-    bench.drive("");
-    bench.transfer(8);
-    let before = bench.cpu_time("vdpa");
-    bench.transfer(128);
-    let ticks = bench.cpu_time("vdpa") - before;
-    assert!(ticks <= 2, "{ticks} ticks of CPU time for frames that are not its affair");
-    let [rx, rx_bytes, tx, tx_bytes] = bench.counters("front", "front");
-    assert_eq!(bench.counters("back", "vm"), [tx, tx_bytes, rx, rx_bytes]);
-    assert!(rx >= bench.sent / 2 && tx >= bench.sent / 2, "{rx} and {tx} of {}", bench.sent);
-
-    // Another front-end, with other features, and one after a crash.
-    bench.stop("front", "TERM");
-    bench.drive(",mrg_rxbuf=off,queue_size=64");
-    bench.transfer(64);
-    bench.stop("front", "KILL");
-    bench.drive("");
-    bench.transfer(64);
-    // The front-end stays and gets the device again.
-    bench.stop("vdpa", "KILL");
-    bench.wait_link("front", "front", false);
-    bench.attach();
-    bench.wait_links("front");
-    bench.wait_links("back");
-    bench.transfer(64);
-    // The program behind the device is another one, and nobody notices.
-    bench.stop("back", "KILL");
-    bench.start_back();
-    bench.wait_links("back");
-    bench.transfer(64);
-    bench.stop("vdpa", "TERM");
-    let log = bench.log();
-    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
-}
-
-#[test]
 fn a_device_that_somebody_has_is_refused_and_given_back() {
     let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
@@ -264,7 +224,7 @@ fn a_device_that_somebody_has_is_refused_and_given_back() {
 
 #[test]
 fn dpdk_drives_the_kernels_device_itself() {
-    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Testpmd]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let image = pci::spec_with_testpmd().unwrap().named("vdpa-dpdk");
     let mut bench = Bench::new(dir.path(), "dpdk", image);
@@ -287,4 +247,49 @@ fn dpdk_drives_the_kernels_device_itself() {
     // And our own driver after it.
     bench.drive("");
     bench.transfer(64);
+}
+
+/// Tests that have the machine to themselves.
+mod alone {
+    use super::*;
+
+    #[test]
+    fn a_front_end_drives_the_kernels_device_by_a_socket() {
+        let Some(_turn) = require(&[Peer::Guest]) else { return };
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::new(dir.path(), "socket", pci::spec().unwrap().named("vdpa"));
+        bench.attach();
+        bench.drive("");
+        bench.transfer(8);
+        let before = bench.cpu_time("vdpa");
+        bench.transfer(128);
+        let ticks = bench.cpu_time("vdpa") - before;
+        assert!(ticks <= 2, "{ticks} ticks of CPU time for frames that are not its affair");
+        let [rx, rx_bytes, tx, tx_bytes] = bench.counters("front", "front");
+        assert_eq!(bench.counters("back", "vm"), [tx, tx_bytes, rx, rx_bytes]);
+        assert!(rx >= bench.sent / 2 && tx >= bench.sent / 2, "{rx} and {tx} of {}", bench.sent);
+
+        // Another front-end, with other features, and one after a crash.
+        bench.stop("front", "TERM");
+        bench.drive(",mrg_rxbuf=off,queue_size=64");
+        bench.transfer(64);
+        bench.stop("front", "KILL");
+        bench.drive("");
+        bench.transfer(64);
+        // The front-end stays and gets the device again.
+        bench.stop("vdpa", "KILL");
+        bench.wait_link("front", "front", false);
+        bench.attach();
+        bench.wait_links("front");
+        bench.wait_links("back");
+        bench.transfer(64);
+        // The program behind the device is another one, and nobody notices.
+        bench.stop("back", "KILL");
+        bench.start_back();
+        bench.wait_links("back");
+        bench.transfer(64);
+        bench.stop("vdpa", "TERM");
+        let log = bench.log();
+        assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
+    }
 }

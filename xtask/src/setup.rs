@@ -22,7 +22,8 @@ pub fn run() -> Result<bool> {
     for peer in Peer::ALL {
         let note = peer.setup_note();
         drop(fs::remove_file(&note));
-        if peer.missing().is_none() {
+        // Those that were enough may be too few beside what others take of them.
+        if peer.missing().is_none() && !peer.takes_huge_pages() {
             println!("setup: {peer}: there");
             continue;
         }
@@ -62,6 +63,7 @@ fn provide(peer: Peer) -> Result<()> {
             need("dpdk-testpmd", "dpdk-dev", None)?;
             huge_pages()
         }
+        Peer::Testpmd => need("dpdk-testpmd", "dpdk-dev", None),
         Peer::Ovs => {
             if !Path::new(ovs::VSWITCHD).exists() {
                 install("openvswitch-switch-dpdk", None)?;
@@ -260,6 +262,10 @@ fn unpack_kernel(dir: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Huge pages beyond what DPDK needs: Ringway's ports take some where there are any, in tests beside
+/// those with DPDK.
+const SPARE: u64 = 128;
+
 /// Reserves huge pages for DPDK and mounts the file system that OVS looks for.
 fn huge_pages() -> Result<()> {
     ensure!(peers::is_root(), "huge pages can only be reserved by root");
@@ -267,9 +273,10 @@ fn huge_pages() -> Result<()> {
         Ok(fs::read_to_string(path).with_context(|| path.to_owned())?.trim().parse()?)
     };
     let free = read(FREE_HUGE_PAGES)?;
-    if free < HUGE_PAGES {
+    let wanted = HUGE_PAGES + SPARE;
+    if free < wanted {
         // On top of those that others use.
-        let pages = read(NR_HUGE_PAGES)? + (HUGE_PAGES - free);
+        let pages = read(NR_HUGE_PAGES)? + (wanted - free);
         println!("setup: reserving {pages} huge pages of 2 MiB");
         fs::write(NR_HUGE_PAGES, pages.to_string()).context(NR_HUGE_PAGES)?;
         let free = read(FREE_HUGE_PAGES)?;

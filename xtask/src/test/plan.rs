@@ -10,18 +10,26 @@ use e2e::peers::{SKIPPED, workspace};
 use e2e::ringway::BINARY;
 
 use super::programs::{EVERYTHING, Program, cargo};
-use super::schedule::{Job, Output};
+use super::schedule::{Job, Output, WAITING, WHOLE};
 use crate::bench;
 
 /// The job that builds the test programs.
 const PROGRAMS: &str = "test programs";
 
-/// The job that runs those which need no peer.
-const UNIT: &str = "unit";
+/// The jobs that run those which need no peer: tests in crates, and tests of crates from outside.
+const UNIT: [&str; 2] = ["unit", "integration"];
 
 /// End-to-end tests that take longest: they begin first, so that the last one to end is a short one.
-const LONGEST: [&str; 7] =
-    ["migration", "vduse", "vdpa_hardware", "virtio_pci", "guests", "offload", "kernel_ports"];
+const LONGEST: [&str; 8] = [
+    "dpdk",
+    "migration",
+    "kernel_ports",
+    "vduse",
+    "vdpa_hardware",
+    "virtio_pci",
+    "guests",
+    "offload",
+];
 
 /// What the steps of a run share.
 pub struct Stage {
@@ -54,7 +62,8 @@ impl Stage {
         let mut jobs = vec![
             job("build", &[], move |output| self.build(output, !quick)),
             job(PROGRAMS, &[], move |output| self.build_tests(output, !quick)),
-            job(UNIT, &["build", PROGRAMS], |output| self.unit(output)),
+            job(UNIT[0], &["build", PROGRAMS], |output| self.unit(output)),
+            job(UNIT[1], &["build", PROGRAMS], |output| self.integration(output)),
             job("loom", &[], |output| output.run(&mut xtask(&["loom"])?)),
             job("fmt", &[], |output| output.run(&mut cargo(&["fmt", "--all", "--check"]))),
             // It would wait for the other builds of this kind.
@@ -79,20 +88,40 @@ impl Stage {
             output.run(&mut xtask(&["instructions"])?)
         }));
         jobs.push(job("packages", &["setup", "build", PROGRAMS], |output| self.packages(output)));
-        for name in end_to_end()? {
-            let work = move |output: &Output, name: &str| self.end_to_end(output, name);
-            let needs = &["setup", "build", PROGRAMS];
-            let mut test = job(&format!("e2e {name}"), needs, move |output| work(output, &name));
-            // Those take huge pages where there are any, which DPDK needs.
-            test.behind.push(UNIT);
-            jobs.push(test);
-        }
-        let mut hostile =
-            job("hostile", &["setup", "build", PROGRAMS], |output| self.hostile(output));
-        // It judges how well those fare who are beside an attacked port.
-        hostile.alone = true;
-        jobs.push(hostile);
+        jobs.extend(self.with_peers()?);
         Ok(jobs)
+    }
+
+    /// The steps that need peers: those which have the machine to themselves come last, so that none
+    /// of the others waits for them.
+    fn with_peers(&self) -> Result<Vec<Job<'_>>> {
+        let needs = &["setup", "build", PROGRAMS];
+        let (mut shared, mut alone) = (Vec::new(), Vec::new());
+        for Tests { name, source } in end_to_end()? {
+            let add = |to: &mut Vec<_>, step: String, arguments: &'static [&str]| {
+                let name = name.clone();
+                let work = move |output: &Output| self.end_to_end(output, &name, arguments);
+                let mut test = job(&step, needs, work);
+                // Those take huge pages where there are any, which DPDK needs.
+                test.behind.extend(UNIT);
+                // It waits for guests, links and counters.
+                test.share = WAITING;
+                to.push(test);
+            };
+            match Turn::read(&source) {
+                Turn::Shared => add(&mut shared, format!("e2e {name}"), &[]),
+                Turn::Alone => add(&mut alone, format!("e2e {name}"), &[]),
+                Turn::Both => {
+                    add(&mut shared, format!("e2e {name}"), &["--skip", ALONE]);
+                    add(&mut alone, format!("e2e {name} alone"), &[ALONE]);
+                }
+            }
+        }
+        // It judges how well those fare who are beside an attacked port.
+        alone.push(job("hostile", needs, |output| self.hostile(output)));
+        alone.iter_mut().for_each(|job| job.alone = true);
+        shared.append(&mut alone);
+        Ok(shared)
     }
 
     fn build(&self, output: &Output, counted: bool) -> Result<()> {
@@ -125,23 +154,24 @@ impl Stage {
     }
 
     fn unit(&self, output: &Output) -> Result<()> {
-        let programs = self.programs()?.iter().filter(|program| !program.is_end_to_end());
-        // All of them, so that one run tells all that is wrong.
-        let results = programs.map(|program| program.run(output, &[], &self.environment()));
-        let mut failed: Vec<String> =
-            results.filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
-        let examples =
-            output.run(&mut cargo(&[&["test", "--quiet", "--doc"], &EVERYTHING[..]].concat()));
-        failed.extend(examples.err().map(|error| format!("{error:#}")));
-        ensure!(failed.is_empty(), "{}", failed.join("; "));
-        Ok(())
+        let programs = self.programs()?.iter().filter(|program| !program.is_integration());
+        all(programs.map(|program| program.run(output, &[], &self.environment())))
     }
 
-    fn end_to_end(&self, output: &Output, name: &str) -> Result<()> {
+    fn integration(&self, output: &Output) -> Result<()> {
+        let programs = self.programs()?.iter();
+        let ours = programs.filter(|program| program.is_integration() && !program.is_end_to_end());
+        let tests = ours.map(|program| program.run(output, &[], &self.environment()));
+        let examples = [&["test", "--quiet", "--doc"], &EVERYTHING[..]].concat();
+        all(tests.chain(std::iter::once_with(|| output.run(&mut cargo(&examples)))))
+    }
+
+    fn end_to_end(&self, output: &Output, name: &str, arguments: &[&str]) -> Result<()> {
         let mut programs = self.programs()?.iter().filter(|program| program.is_end_to_end());
         let program = programs.find(|program| program.name == name);
         let program = program.with_context(|| format!("there is no test program {name}"))?;
-        program.run(output, &["--test-threads=1"], &self.environment())
+        let arguments = [&["--test-threads=1"], arguments].concat();
+        program.run(output, &arguments, &self.environment())
     }
 
     /// Packages of the program that is tested, installed and tried.
@@ -170,7 +200,16 @@ fn job<'a>(
     work: impl FnOnce(&Output) -> Result<()> + Send + 'a,
 ) -> Job<'a> {
     let (after, behind) = (after.to_vec(), Vec::new());
-    Job { name: name.to_owned(), after, behind, alone: false, work: Box::new(work) }
+    let name = name.to_owned();
+    Job { name, after, behind, alone: false, share: WHOLE, work: Box::new(work) }
+}
+
+/// Whether all went well; all are done, so that one run tells all that is wrong.
+fn all(results: impl Iterator<Item = Result<()>>) -> Result<()> {
+    let failed: Vec<String> =
+        results.filter_map(|result| Some(format!("{:#}", result.err()?))).collect();
+    ensure!(failed.is_empty(), "{}", failed.join("; "));
+    Ok(())
 }
 
 /// A command of this program, as a process whose output can be kept apart.
@@ -203,20 +242,58 @@ pub fn select<'a>(mut jobs: Vec<Job<'a>>, parts: &[String]) -> Vec<Job<'a>> {
     jobs
 }
 
+/// What names have of tests that have the machine to themselves, in programs with others.
+const ALONE: &str = "alone::";
+
+/// How the tests of a program use the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// All of them beside others.
+    Shared,
+    /// Each by itself.
+    Alone,
+    /// Those in a module `alone` by themselves.
+    Both,
+}
+
+impl Turn {
+    /// That of a program with this source.
+    fn read(source: &str) -> Self {
+        match (source.contains(" require_shared(&"), source.contains(" require(&")) {
+            (true, true) => Self::Both,
+            (false, true) => Self::Alone,
+            (_, false) => Self::Shared,
+        }
+    }
+}
+
+/// An end-to-end test program.
+#[derive(Debug)]
+struct Tests {
+    name: String,
+    /// All that it is built of.
+    source: String,
+}
+
 /// The end-to-end test programs: the harness first, since the others stand on it.
-fn end_to_end() -> Result<Vec<String>> {
-    let mut names = Vec::new();
+fn end_to_end() -> Result<Vec<Tests>> {
+    let mut tests = Vec::new();
     for entry in fs::read_dir(workspace().join("tests/tests"))? {
         let path = entry?.path();
         // Of one file, or of several in a folder.
-        let is_file = path.extension().is_some_and(|extension| extension == "rs");
-        if is_file || path.join("main.rs").exists() {
-            names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        let files = match path.join("main.rs").exists() {
+            true => fs::read_dir(&path)?.map(|file| Ok(file?.path())).collect::<Result<_>>()?,
+            false => vec![path.clone()],
+        };
+        if files.iter().all(|file| file.extension().is_some_and(|extension| extension == "rs")) {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let source = files.into_iter().map(fs::read_to_string).collect::<Result<_, _>>()?;
+            tests.push(Tests { name, source });
         }
     }
     let place = |name: &str| LONGEST.iter().position(|long| *long == name).unwrap_or(LONGEST.len());
-    names.sort_by_key(|name| (name != "harness", place(name), name.clone()));
-    Ok(names)
+    tests.sort_by_key(|Tests { name, .. }| (name != "harness", place(name), name.clone()));
+    Ok(tests)
 }
 
 #[cfg(test)]
@@ -229,13 +306,28 @@ mod tests {
 
     #[test]
     fn every_end_to_end_test_is_a_step_and_the_harness_is_first() {
-        let names = end_to_end().unwrap();
-        assert_eq!(names.first().map(String::as_str), Some("harness"));
+        let tests = end_to_end().unwrap();
+        assert_eq!(tests.first().map(|tests| tests.name.as_str()), Some("harness"));
         for name in LONGEST {
-            assert!(names.iter().any(|there| there == name), "{name}");
+            assert!(tests.iter().any(|tests| tests.name == name), "{name}");
         }
         let files = fs::read_dir(workspace().join("tests/tests")).unwrap();
-        assert_eq!(names.len(), files.count());
+        assert_eq!(tests.len(), files.count());
+    }
+
+    #[test]
+    fn tests_that_have_the_machine_to_themselves_are_in_a_module_of_their_own() {
+        assert_eq!(Turn::read("let x = require_shared(&[]);"), Turn::Shared);
+        assert_eq!(Turn::read("let x = require(&[]);"), Turn::Alone);
+        for Tests { name, source } in end_to_end().unwrap() {
+            let (shared, alone) = source.split_once("\nmod alone {\n").unwrap_or((&source, ""));
+            if Turn::read(&source) == Turn::Both {
+                assert!(!shared.contains(" require(&"), "{name}: not in a module `alone`");
+                assert!(!alone.contains(" require_shared(&"), "{name}: in the module `alone`");
+            } else {
+                assert!(alone.is_empty(), "{name}: a module `alone` without others");
+            }
+        }
     }
 
     #[test]
@@ -250,5 +342,6 @@ mod tests {
         assert!(part(true, false, "e2e").is_empty());
         let all = names(&select(stage.plan(false, false).unwrap(), &[]));
         assert!(all.len() > 25 && all.last().map(String::as_str) == Some("hostile"), "{all:?}");
+        assert_eq!(part(false, true, "vduse"), ["build", PROGRAMS, "e2e vduse", "e2e vduse alone"]);
     }
 }

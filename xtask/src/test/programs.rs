@@ -67,6 +67,11 @@ impl Program {
         })
     }
 
+    /// Whether it is a test of a crate from outside.
+    pub fn is_integration(&self) -> bool {
+        self.is_integration
+    }
+
     /// Whether it is one of the tests on real peers.
     pub fn is_end_to_end(&self) -> bool {
         self.is_integration && self.dir == workspace().join("tests")

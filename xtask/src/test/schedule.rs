@@ -17,6 +17,8 @@ pub struct Job<'a> {
     pub behind: Vec<&'static str>,
     /// Nothing else may run at the same time: it measures, or it judges how others fare.
     pub alone: bool,
+    /// What it takes of the machine: what waits for others has room beside more.
+    pub share: usize,
     pub work: Work<'a>,
 }
 
@@ -82,9 +84,15 @@ fn line(command: &Command) -> String {
     words.join(" ")
 }
 
-/// Runs all jobs, as many at a time as there are `places`, those that come first as early as can be;
-/// says when one begins and ends, and what it has written then.
-pub fn run(jobs: Vec<Job<'_>>, places: usize) -> Vec<Done> {
+/// The share of a job that computes all the time, of one CPU.
+pub const WHOLE: usize = 3;
+
+/// The share of a job that waits a third of the time or more.
+pub const WAITING: usize = 2;
+
+/// Runs all jobs, as many at a time as there is room for on `cpus`, those that come first as early as
+/// can be; says when one begins and ends, and what it has written then.
+pub fn run(jobs: Vec<Job<'_>>, cpus: usize) -> Vec<Done> {
     let all = jobs.len();
     let (ended, ends) = channel();
     let mut done = Vec::new();
@@ -93,16 +101,16 @@ pub fn run(jobs: Vec<Job<'_>>, places: usize) -> Vec<Done> {
         let mut running = Running::default();
         while done.len() < all {
             refuse(&mut waiting, &mut done);
-            while let Some(job) = next(&mut waiting, &running, places) {
+            while let Some(job) = next(&mut waiting, &running, cpus) {
                 println!("=== {} begins ({} of {all} done)", job.name, done.len());
-                running.names.push(job.name.clone());
+                running.jobs.push((job.name.clone(), job.share));
                 running.alone = job.alone;
                 let ended = ended.clone();
                 scope.spawn(move || work(job, all == 1, &ended));
             }
-            if !running.names.is_empty() {
+            if !running.jobs.is_empty() {
                 let end = take(&ends, done.len() + 1, all);
-                running.names.retain(|name| *name != end.name);
+                running.jobs.retain(|(name, _)| *name != end.name);
                 done.push(end);
             }
         }
@@ -113,22 +121,26 @@ pub fn run(jobs: Vec<Job<'_>>, places: usize) -> Vec<Done> {
 /// What runs at the moment.
 #[derive(Default)]
 struct Running {
-    names: Vec<String>,
+    /// By name, with what each takes.
+    jobs: Vec<(String, usize)>,
     /// Whether that is one that runs alone.
     alone: bool,
 }
 
 /// Takes a job out that can begin: [`refuse`] has left none that needs one which has failed.
-fn next<'a>(waiting: &mut Vec<Job<'a>>, running: &Running, places: usize) -> Option<Job<'a>> {
-    let busy = !running.names.is_empty();
-    if busy && (running.alone || running.names.len() >= places) {
+fn next<'a>(waiting: &mut Vec<Job<'a>>, running: &Running, cpus: usize) -> Option<Job<'a>> {
+    let busy = !running.jobs.is_empty();
+    if busy && running.alone {
         return None;
     }
+    let taken: usize = running.jobs.iter().map(|(_, share)| share).sum();
     let awaited = |name: &str, waiting: &[Job<'_>]| {
-        waiting.iter().any(|job| job.name == name) || running.names.iter().any(|now| now == name)
+        waiting.iter().any(|job| job.name == name)
+            || running.jobs.iter().any(|(now, _)| now == name)
     };
     let ready = |job: &Job<'_>| {
-        let may_run = !(job.alone && busy);
+        let room = taken + job.share <= WHOLE * cpus;
+        let may_run = !busy || (room && !job.alone);
         let mut before = job.after.iter().chain(&job.behind);
         may_run && !before.any(|name| awaited(name, waiting))
     };
@@ -200,7 +212,7 @@ mod tests {
     ) -> Job<'a> {
         let work = Box::new(move |_: &Output| work());
         let after = after.to_vec();
-        Job { name: name.to_owned(), after, behind: Vec::new(), alone: false, work }
+        Job { name: name.to_owned(), after, behind: Vec::new(), alone: false, share: WHOLE, work }
     }
 
     fn outcomes(done: &[Done]) -> Vec<(&str, Option<&str>)> {
@@ -278,14 +290,36 @@ mod tests {
         let mut waiting = vec![alone, job("a", &[], || Ok(())), job("b", &[], || Ok(()))];
         let mut running = Running::default();
         let mut next = |running: &Running| next(&mut waiting, running, 2).map(|job| job.name);
-        running.names.push("before".to_owned());
+        running.jobs.push(("before".to_owned(), WHOLE));
         assert_eq!(next(&running).as_deref(), Some("a"));
-        running.names.push("a".to_owned());
+        running.jobs.push(("a".to_owned(), WHOLE));
         assert_eq!(next(&running), None);
-        running.names.clear();
+        running.jobs.clear();
         assert_eq!(next(&running).as_deref(), Some("alone"));
-        running = Running { names: vec!["alone".to_owned()], alone: true };
+        running = Running { jobs: vec![("alone".to_owned(), WHOLE)], alone: true };
         assert_eq!(next(&running), None);
+    }
+
+    #[test]
+    fn jobs_that_wait_for_others_have_room_beside_more() {
+        let mut waiting: Vec<_> =
+            ["a", "b", "c", "d", "e"].map(|name| job(name, &[], || Ok(()))).into();
+        for job in waiting.iter_mut().skip(1) {
+            job.share = WAITING;
+        }
+        let mut running = Running::default();
+        while let Some(job) = next(&mut waiting, &running, 2) {
+            running.jobs.push((job.name.clone(), job.share));
+        }
+        let names: Vec<&str> = running.jobs.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["a", "b"]);
+        running.jobs.retain(|(name, _)| name != "a");
+        for name in ["c", "d"] {
+            let job = next(&mut waiting, &running, 2).unwrap();
+            assert_eq!(job.name, name);
+            running.jobs.push((job.name, job.share));
+        }
+        assert!(next(&mut waiting, &running, 2).is_none());
     }
 
     #[test]
