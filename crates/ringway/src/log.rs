@@ -6,16 +6,20 @@ use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
 use tracing::{Level, Metadata};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
-use tracing_subscriber::{EnvFilter, reload};
 
 use crate::cli::{Cli, Command};
 use crate::exit::Failure;
 
+/// The variable that comes before the options.
+const VARIABLE: &str = "RUST_LOG";
+
 /// Replaces the filter; returns what is wrong with it.
-type Replace = Box<dyn Fn(EnvFilter) -> Result<(), String> + Send + Sync>;
+type Replace = Box<dyn Fn(Targets) -> Result<(), String> + Send + Sync>;
 
 /// How to change what is logged, once the log has started.
 static REPLACE: OnceLock<Replace> = OnceLock::new();
@@ -23,13 +27,15 @@ static REPLACE: OnceLock<Replace> = OnceLock::new();
 /// Starts the log; only what runs for long has much to say unasked.
 pub fn start(cli: &Cli) {
     let level = match (cli.quiet, cli.verbose, &cli.command) {
-        (true, ..) => "error",
-        (false, 0, Command::Switch(_) | Command::L2fwd(_) | Command::Vdpa(_)) => "info",
-        (false, 0, _) => "warn",
-        (false, 1, _) => "debug",
-        (false, ..) => "trace",
+        (true, ..) => Level::ERROR,
+        (false, 0, Command::Switch(_) | Command::L2fwd(_) | Command::Vdpa(_)) => Level::INFO,
+        (false, 0, _) => Level::WARN,
+        (false, 1, _) => Level::DEBUG,
+        (false, ..) => Level::TRACE,
     };
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(level));
+    let wanted = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty());
+    let wanted = wanted.and_then(|wanted| wanted.parse().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(level));
     let journal = is_journal();
     let (filter, handle) = reload::Layer::new(filter);
     let replace: Replace =
@@ -53,7 +59,7 @@ pub fn start(cli: &Cli) {
 /// When it is no filter; says what was expected.
 pub fn set(filter: &str) -> Result<(), String> {
     let expected = "expected error, warn, info, debug or trace, or a filter as in RUST_LOG";
-    let parsed: EnvFilter = filter.parse().map_err(|_| format!("log '{filter}': {expected}"))?;
+    let parsed: Targets = filter.parse().map_err(|_| format!("log '{filter}': {expected}"))?;
     let is_word = !filter.contains(['=', ',', '[']);
     if is_word && filter.parse::<Level>().is_err() {
         return Err(format!("log '{filter}': {expected}"));
