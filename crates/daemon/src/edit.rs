@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use toml_edit::{DocumentMut, Item, Table, TableLike};
 
+use crate::check::check;
+use crate::file::parse;
 use crate::state::State;
 
 /// A configuration file, to be changed.
@@ -73,6 +75,20 @@ impl Edit {
             .ok_or_else(|| format!("'{section}.{name}' in the file is no table"))?;
         update(port, wanted.as_table());
         Ok(())
+    }
+
+    /// Checks that a switch could start with what the file is to say. What it says as `running`
+    /// does, it may say by what only the command line has.
+    ///
+    /// # Errors
+    /// What would be wrong: it may depend on something that is not in the file, such as a bridge
+    /// that was not saved, or one that a port there is still in.
+    pub fn check(&self, running: &State) -> Result<(), String> {
+        let wrong = |reason: &dyn std::fmt::Display| {
+            format!("no switch could start with {} then: {reason}", self.path.display())
+        };
+        let state = parse(&self.text()).map_err(|problem| wrong(&problem.message))?;
+        check(running, &state).map_err(|error| wrong(&error))
     }
 
     /// The text that the file is to have.
@@ -170,7 +186,6 @@ fn write_new(path: &Path, like: &fs::Metadata, bytes: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::file::parse;
 
     const TEXT: &str = "\
 # The switch of rack 7.
@@ -254,6 +269,27 @@ b = { device = \"null:\", mtu = 1500 }
         assert_eq!(with_vlan(without, "vlan.tag = 7"), with);
         let text = "[ports]\na = { device = 'null:' }\n";
         assert!(with_vlan(text, "vlan.tag = 7").contains("tag = 7"));
+    }
+
+    #[test]
+    fn a_file_that_no_switch_could_start_with_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let text = "[bridges.red]\n[ports.a]\ndevice = 'null:'\nbridge = 'red'\n";
+        fs::write(&path, text).unwrap();
+        let mut running = parse(text).unwrap();
+        let mut edit = Edit::open(&path).unwrap();
+        assert_eq!(edit.check(&running), Ok(()));
+        // What is saved is in a bridge that is not.
+        let other =
+            parse("[bridges.blue]\n[ports.a]\ndevice = 'null:'\nbridge = 'blue'\n").unwrap();
+        edit.set("a", &other).unwrap();
+        let error = edit.check(&other).unwrap_err();
+        assert!(error.contains("no bridge 'blue'"), "{error}");
+        // The command line may have workers of which the file says nothing.
+        running.port_mut("a").unwrap().workers = vec![7];
+        edit.set("a", &running).unwrap();
+        assert_eq!(edit.check(&running), Ok(()));
     }
 
     #[test]

@@ -235,6 +235,7 @@ impl Saving {
         let config: protocol::Config = client.ask(&Request::ConfigShow {})?;
         let saved = Edit::open(&path).and_then(|mut edit| {
             change(&mut edit, &config.state)?;
+            edit.check(&config.state)?;
             edit.store()
         });
         saved.map_err(|error| {

@@ -265,12 +265,19 @@ fn bridges_come_and_go_by_command_and_file() {
     let text = bench.text();
     assert!(text.contains("[bridges.red]\nfdb.ageing = 60\n"), "{text}");
     assert!(text.contains("bridge = \"red\"") && text.starts_with("# Rack 7"), "{text}");
+    // What is saved must not rest on what is not.
+    bench.switch.tell(&["bridge", "add", "blue"]);
+    let error = bench.failure(&["port", "set", "b", "--bridge", "blue", "--save"]);
+    assert!(error.contains("not saved") && error.contains("no bridge 'blue'"), "{error}");
+    assert_eq!(bench.text(), text);
+    bench.switch.tell(&["port", "set", "b", "--bridge", "default"]);
     // The same address behind a port of each bridge; one is forgotten.
     let mac = "52:54:00:00:00:01";
     bench.switch.tell(&["fdb", "add", mac, "b"]);
     bench.switch.tell(&["fdb", "del", mac]);
     let fdb = bench.switch.tell(&["show", "fdb"]);
     assert!(fdb.contains("red     52:54:00:00:00:01     0  a     static"), "{fdb}");
+    bench.switch.tell(&["bridge", "del", "blue"]);
     assert!(fdb.contains("default: 0 of 65,536") && fdb.contains("red: 1 of 65,536"), "{fdb}");
     assert!(!bench.switch.tell(&["show", "fdb", "default"]).contains(mac));
     for (args, expected) in [
