@@ -18,9 +18,12 @@ use crate::{bridge, patch};
 /// The first part that is wrong, and what was expected there.
 pub fn check(before: &State, state: &State) -> Result<(), Error> {
     check_switch(before, state)?;
+    let workers = state.switch().worker_count();
     for (name, port) in &state.ports {
         if before.ports.get(name) != Some(port) {
             check_port(state, name, port)?;
+        } else if before.switch().worker_count() != workers {
+            check_options(name, port, workers)?;
         }
     }
     for (name, device) in &state.vdpa {
@@ -59,7 +62,12 @@ fn check_port(state: &State, name: &str, port: &Port) -> Result<(), Error> {
     // Patch ports are checked with their peers.
     let checked = port.peer().map_or_else(|| drivers::open::check(&port.device), |_| Ok(()));
     checked.map_err(|error| Error::invalid(part("device"), format!("port '{name}': {error}")))?;
-    let workers = state.switch().worker_count();
+    check_options(name, port, state.switch().worker_count())
+}
+
+/// Whether a switch with so many workers can have a port with such settings.
+fn check_options(name: &str, port: &Port, workers: usize) -> Result<(), Error> {
+    let part = |key: &str| format!("ports.{name}.{key}");
     let checked = port.options().check(name, workers);
     checked.map_err(|error| match error {
         switch::Error::PortVlan { .. } => Error::invalid(part("vlan"), error),

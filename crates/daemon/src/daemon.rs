@@ -199,6 +199,10 @@ impl Daemon {
 
     fn carry_out(&mut self, change: &Change, missing: Missing) -> Result<(), Error> {
         match change {
+            Change::Workers { to, .. } => {
+                let (cores, count) = to.places();
+                self.switch.set_workers(cores, count)?;
+            }
             Change::Idle { to, .. } => {
                 self.switch.set_idle(to.busy_poll, Duration::from_micros(to.idle_after));
             }

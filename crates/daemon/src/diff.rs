@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use eal::CoreList;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -44,6 +45,13 @@ pub enum Change {
         name: String,
         /// What it is so far.
         options: BridgeOptions,
+    },
+    /// Other workers do the work.
+    Workers {
+        /// Those so far.
+        from: Workers,
+        /// Those from now on.
+        to: Workers,
     },
     /// Workers without frames do something else.
     Idle {
@@ -98,6 +106,36 @@ pub enum Change {
     },
 }
 
+/// Who does the work: workers on these cores, or so many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workers {
+    /// One worker on each.
+    pub cores: Option<CoreList>,
+    /// Their number where no cores are given.
+    pub workers: Option<usize>,
+}
+
+impl Workers {
+    fn of(state: &State) -> Self {
+        Self { cores: state.cores.clone(), workers: state.workers }
+    }
+
+    /// The cores, and how many workers there are where that is empty.
+    pub(crate) fn places(&self) -> (&[usize], usize) {
+        let cores = self.cores.as_ref().map_or(&[][..], CoreList::as_slice);
+        (cores, self.workers.unwrap_or(cores.len()))
+    }
+}
+
+impl fmt::Display for Workers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cores {
+            Some(cores) => write!(f, "on cores {cores}"),
+            None => write!(f, "{}", self.places().1),
+        }
+    }
+}
+
 /// What workers without frames do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Idle {
@@ -144,12 +182,20 @@ pub fn diff(old: &State, new: &State) -> Diff {
     {
         diff.changes.push(Change::Idle { from, to });
     }
+    // More workers come before ports are told to use them, and fewer are left when none does any
+    // more.
+    let (from, to) = (Workers::of(old), Workers::of(new));
+    let is_more = to.places().1 >= from.places().1;
+    let workers = (from != to).then_some(Change::Workers { from, to });
+    let (more, fewer) = if is_more { (workers, None) } else { (None, workers) };
+    diff.changes.extend(more);
     diff.changes.extend(set_bridges(old, new));
     diff.changes.extend(bridges_removed(new, old).map(|change| change.inverse()));
     diff.changes.extend(set(old, new));
     diff.changes.extend(remembered(old, new));
     diff.changes.extend(removed(old, new));
     diff.changes.extend(bridges_removed(old, new));
+    diff.changes.extend(fewer);
     diff.changes.extend(added(old, new));
     diff
 }
@@ -227,6 +273,7 @@ impl Change {
         match self.clone() {
             Self::Forget { port, address } => Self::Remember { port, address },
             Self::Remember { port, address } => Self::Forget { port, address },
+            Self::Workers { from, to } => Self::Workers { from: to, to: from },
             Self::Idle { from, to } => Self::Idle { from: to, to: from },
             Self::AddBridge { name, options } => Self::RemoveBridge { name, options },
             Self::RemoveBridge { name, options } => Self::AddBridge { name, options },
@@ -249,6 +296,10 @@ impl Change {
             Self::Remember { port, address } => {
                 let port = state.ports.get_mut(port);
                 port.map(|port| port.addresses.insert(*address));
+            }
+            Self::Workers { to, .. } => {
+                state.cores.clone_from(&to.cores);
+                state.workers = to.workers;
             }
             Self::Idle { to, .. } => {
                 state.busy_poll = Some(to.busy_poll);
@@ -282,6 +333,7 @@ impl fmt::Display for Change {
         match self {
             Self::Forget { port, address } => write!(f, "port {port}: address {address} removed"),
             Self::Remember { port, address } => write!(f, "port {port}: address {address} added"),
+            Self::Workers { from, to } => write!(f, "workers {from} -> {to}"),
             Self::Idle { from, to } => {
                 let busy = (from.busy_poll != to.busy_poll)
                     .then(|| format!("busy-poll {} -> {}", from.busy_poll, to.busy_poll));
@@ -379,8 +431,8 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         control,
         control_group,
         control_mode,
-        cores,
-        workers,
+        cores: _,
+        workers: _,
         busy_poll: _,
         group_fwd_mask: _,
         idle_after: _,
@@ -402,9 +454,6 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
     let octal = |mode: Option<u32>| mode.map(|mode| format!("{mode:04o}"));
     compare("control-group", control_group, &new.control_group);
     compare("control-mode", &octal(*control_mode), &octal(new.control_mode));
-    let list = |cores: &Option<eal::CoreList>| cores.as_ref().map(ToString::to_string);
-    compare("cores", &list(cores), &list(&new.cores));
-    compare("workers", workers, &new.workers);
     compare("sockets.group", group, &new.sockets.group);
     compare("sockets.mode", &octal(*mode), &octal(new.sockets.mode));
     compare("sandbox.enabled", enabled, &new.sandbox.enabled);

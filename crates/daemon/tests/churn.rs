@@ -170,7 +170,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         state.add_port(&name, Port::new(device)).unwrap();
         return;
     };
-    match dice.roll(12) {
+    match dice.roll(13) {
         0 => state.remove(&name).unwrap(),
         1 => port.device = device,
         2 => port.mtu = [None, Some(1400), Some(9000), Some(3)][dice.roll(4)],
@@ -183,6 +183,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         9 | 10 => {
             port.bridge = [None, Some("red".into()), Some("blue".into())][dice.roll(3)].clone();
         }
+        11 => state.workers = Some(1 + dice.roll(3)),
         _ => state.fdb.ageing = Some(10 + dice.roll(300) as u64),
     }
 }

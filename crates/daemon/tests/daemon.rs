@@ -58,6 +58,49 @@ fn what_differs_is_changed_and_nothing_else() {
 }
 
 #[test]
+fn workers_are_as_many_as_the_state_says() {
+    let port = |name: &str, more: &str| format!("[ports.{name}]\ndevice = \"null:\"\n{more}\n");
+    let mut daemon = start(&port("a", ""));
+    let polled = |daemon: &Daemon| {
+        let workers = daemon.switch().workers();
+        let queues = workers.iter().map(|worker| worker.queues.iter().map(|(port, _)| &**port));
+        queues.map(|queues| queues.collect::<Vec<_>>().join(" ")).collect::<Vec<_>>()
+    };
+    // More workers come before the ports that want them, and go after those that did.
+    let two =
+        "workers = 3\n".to_owned() + &port("a", "workers = [2]") + &port("b", "workers = [1]");
+    let changes = apply(&mut daemon, &two).unwrap();
+    assert_eq!(
+        changes,
+        ["workers 1 -> 3", "port a: workers default -> [2]", "port b added: null:"]
+    );
+    assert_eq!(polled(&daemon), ["", "b", "a"]);
+    let error = apply(&mut daemon, &two.replace("= 3", "= 2")).unwrap_err().to_string();
+    assert!(error.contains("port 'a': there is no worker 2: the switch has 2"), "{error}");
+    assert_eq!(polled(&daemon), ["", "b", "a"]);
+    // What was done is undone if the last port cannot be.
+    let core = eal::CoreList::available().unwrap().as_slice()[0];
+    let wrong = format!("cores = \"{core}\"\n") + &port("a", "") + &port("c", "mtu = 3");
+    let refused = daemon.apply(file::parse(&wrong).unwrap(), Missing::Refuse).unwrap_err();
+    assert!(refused.to_string().contains("port 'c'"), "{refused}");
+    assert_eq!(
+        (polled(&daemon), daemon.state().workers),
+        (vec!["".into(), "b".into(), "a".into()], Some(3))
+    );
+    let changes = apply(&mut daemon, &(format!("cores = \"{core}\"\n") + &port("a", ""))).unwrap();
+    assert_eq!(
+        changes,
+        [
+            "port a: workers [2] -> default".to_owned(),
+            "port b removed: null:".to_owned(),
+            format!("workers 3 -> on cores {core}"),
+        ]
+    );
+    assert_eq!(daemon.switch().workers().iter().map(|w| w.core).collect::<Vec<_>>(), [Some(core)]);
+    assert_eq!(polled(&daemon), ["a"]);
+}
+
+#[test]
 fn workers_sleep_as_the_state_says() {
     let port = "[ports.a]\ndevice = \"null:\"\n";
     let mut daemon = start(port);
@@ -120,7 +163,10 @@ fn a_state_that_cannot_be_made_true_changes_nothing() {
     let first = (daemon.state().clone(), daemon.version(), statics(&daemon), ports(&daemon));
     for (text, expected) in [
         // Settings that hold to the end.
-        ("workers = 2\n[sockets]\nmode = \"0600\"\n", "'workers' stays 1, 'sockets.mode' stays"),
+        (
+            "control-mode = \"0600\"\n[sockets]\nmode = \"0600\"\n",
+            "'control-mode' stays default, 'sockets.mode' stays",
+        ),
         // A part that is wrong in itself, behind changes that are not.
         ("[ports.a]\ndevice = \"null:\"\n[ports.c]\ndevice = \"nul:\"\n", "did you mean 'null'"),
         ("[ports.a]\ndevice = \"null:\"\nworkers = [1]\n", "there is no worker 1"),

@@ -32,7 +32,7 @@ pub enum WorkerError {
         /// What is wrong with the core.
         source: CoreError,
     },
-    /// Another worker of the same group has the core.
+    /// Another worker of the same group, which has not ended, has the core.
     #[error("worker \"{name}\": core {core} already belongs to worker \"{owner}\"")]
     Taken {
         /// Name of the worker.
@@ -118,12 +118,25 @@ struct Worker {
     /// Whether its work is over, set before `exited` tells so: the thread itself takes a moment
     /// more to end.
     ended: Arc<AtomicBool>,
-    thread: JoinHandle<Option<String>>,
+    /// `None` once it was waited for.
+    thread: Option<JoinHandle<Option<String>>>,
+    /// The message of its panic, if it was waited for.
+    panic: Option<String>,
+}
+
+impl Worker {
+    /// Waits until it has ended, and gives the message of its panic.
+    fn join(&mut self) -> Option<String> {
+        if let Some(thread) = self.thread.take() {
+            self.panic = thread.join().unwrap_or_else(|payload| Some(message(&*payload)));
+        }
+        self.panic.clone()
+    }
 }
 
 impl fmt::Debug for Worker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { name, core, ended, thread: _ } = self;
+        let Self { name, core, ended, thread: _, panic: _ } = self;
         f.debug_struct("Worker")
             .field("name", name)
             .field("core", core)
@@ -199,7 +212,13 @@ impl Workers {
             }
             Err(_) => return Err(spawn_error(io::Error::other("the thread ended at once"))),
         }
-        self.workers.push(Worker { name: name.to_owned(), core, ended, thread });
+        self.workers.push(Worker {
+            name: name.to_owned(),
+            core,
+            ended,
+            thread: Some(thread),
+            panic: None,
+        });
         Ok(index)
     }
 
@@ -208,7 +227,8 @@ impl Workers {
             return Err(WorkerError::Name { name: name.to_owned() });
         }
         let Some(core) = core else { return Ok(()) };
-        match self.workers.iter().find(|worker| worker.core == Some(core)) {
+        let owns = |worker: &&Worker| worker.core == Some(core) && !worker.ended.load(Acquire);
+        match self.workers.iter().find(owns) {
             None => Ok(()),
             Some(owner) => {
                 Err(WorkerError::Taken { name: name.to_owned(), core, owner: owner.name.clone() })
@@ -249,6 +269,14 @@ impl Workers {
         let _ = self.stop.event.signal();
     }
 
+    /// Waits until worker `index` has ended, which it must have been told in a way of its own. Its core
+    /// is free for another one then.
+    pub fn wait(&mut self, index: usize) {
+        if let Some(worker) = self.workers.get_mut(index) {
+            let _ = worker.join();
+        }
+    }
+
     /// Waits until all workers have ended, which they do only when [`stop`](Self::stop)ped or by
     /// themselves, and tells how, in the order of starting.
     pub fn join(mut self) -> Vec<Exit> {
@@ -258,8 +286,8 @@ impl Workers {
     fn join_all(&mut self) -> Vec<Exit> {
         let workers = std::mem::take(&mut self.workers).into_iter().enumerate();
         workers
-            .map(|(index, worker)| {
-                let panic = worker.thread.join().unwrap_or_else(|payload| Some(message(&*payload)));
+            .map(|(index, mut worker)| {
+                let panic = worker.join();
                 Exit { name: worker.name, index, panic }
             })
             .collect()
@@ -306,6 +334,24 @@ mod tests {
         while !context.should_stop() {
             std::thread::yield_now();
         }
+    }
+
+    #[test]
+    fn a_worker_that_has_ended_leaves_its_core_to_another() {
+        let core = CoreList::available().unwrap().iter().next();
+        let mut workers = Workers::new().unwrap();
+        let (end, ends) = channel::<()>();
+        let first = workers.start("first", core, move |_| _ = ends.recv()).unwrap();
+        assert!(matches!(workers.start("second", core, |_| ()), Err(WorkerError::Taken { .. })));
+        end.send(()).unwrap();
+        workers.wait(first);
+        assert!(workers.has_ended(first));
+        let second = workers.start("second", core, |_| panic!("on purpose")).unwrap();
+        (0..2).for_each(|_| workers.wait(second));
+        workers.start("third", core, |context| poll(&context)).unwrap();
+        workers.stop();
+        let panics: Vec<_> = workers.join().into_iter().map(|exit| exit.panic).collect();
+        assert_eq!(panics, [None, Some("on purpose".to_owned()), None]);
     }
 
     #[test]

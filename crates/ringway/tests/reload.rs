@@ -101,10 +101,38 @@ fn a_file_that_is_read_again_changes_what_it_says_otherwise_and_nothing_else() {
 }
 
 #[test]
+fn workers_come_and_go_with_the_file() {
+    let bench = Bench::start(&[]);
+    let cores = || {
+        let workers = bench.switch.show("workers");
+        let workers = workers["workers"].as_array().unwrap().iter();
+        workers.map(|worker| worker["core"].as_u64()).collect::<Vec<_>>()
+    };
+    let core = eal::CoreList::available().unwrap().as_slice()[0];
+    for (text, told, expected) in [
+        ("workers = 3\n".to_owned(), "workers 1 -> 3".to_owned(), vec![None; 3]),
+        (
+            format!("cores = \"{core}\"\n"),
+            format!("workers 3 -> on cores {core}"),
+            vec![u64::try_from(core).ok()],
+        ),
+        ("workers = 2\n".to_owned(), format!("workers on cores {core} -> 2"), vec![None; 2]),
+    ] {
+        bench.write(&(text + FILE));
+        let output = bench.switch.tell(&["reload"]);
+        assert!(output.contains(&told), "{output}");
+        assert_eq!(cores(), expected);
+    }
+}
+
+#[test]
 fn a_file_that_cannot_be_applied_changes_nothing() {
     let bench = Bench::start(&[]);
     for (text, expected) in [
-        ("workers = 2\n[sockets]\nmode = \"0600\"\n", "'workers' stays 1, 'sockets.mode' stays"),
+        (
+            "control-mode = \"0600\"\n[sockets]\nmode = \"0600\"\n",
+            "'control-mode' stays default, 'sockets.mode' stays",
+        ),
         ("[ports.a]\ndevice = \"null:\"\nmtu = 3\n", "port 'a': null port"),
         (
             "[ports.a]\ndevice = \"null:\"\nmtuu = 3\n",
@@ -117,9 +145,15 @@ fn a_file_that_cannot_be_applied_changes_nothing() {
         assert!(error.contains(expected), "{text}: {error}");
         assert_eq!(bench.names(), ["a", "b"]);
     }
-    bench.write("workers = 2\n");
+    bench.write("[sockets]\nmode = \"0600\"\n");
     let diff = bench.switch.tell(&["config", "diff"]);
-    assert!(diff.contains("workers 1 -> 2, which takes a new start"), "{diff}");
+    assert!(diff.contains("sockets.mode default -> \"0600\", which takes a new start"), "{diff}");
+    bench.write("workers = 2\nbusy-poll = true\n");
+    let diff = bench.switch.tell(&["config", "diff"]);
+    assert!(
+        diff.contains("workers 1 -> 2\n") && diff.contains("busy-poll false -> true"),
+        "{diff}"
+    );
     let dir = tempfile::tempdir().unwrap();
     let bare = Switch::start(dir.path(), &["--port", "a=null:"]);
     let error = String::from_utf8(bare.ask(&["reload"]).stderr).unwrap();

@@ -78,7 +78,7 @@ impl SwitchConfig {
     /// # Errors
     /// One that is out of range.
     pub fn check(&self) -> Result<(), Error> {
-        range("number of workers", self.worker_count(), 1..=MAX_WORKERS)?;
+        check_worker_count(self.worker_count())?;
         self.bridge().check()
     }
 
@@ -125,6 +125,11 @@ impl BridgeOptions {
         range("addresses learnt per burst", self.learn_per_burst, 0..=packet::BURST)?;
         ageing_seconds(self.ageing).map(drop)
     }
+}
+
+/// Checks a number of workers.
+pub(crate) fn check_worker_count(count: usize) -> Result<(), Error> {
+    range("number of workers", count, 1..=MAX_WORKERS)
 }
 
 fn range(

@@ -79,6 +79,11 @@ impl Output {
         (self.sent, self.noted) = (pending, pending);
     }
 
+    /// Takes the place of an output whose device has not taken all: goes on to flush it.
+    pub(crate) const fn take_over(&mut self) {
+        (self.sent, self.noted) = (true, true);
+    }
+
     /// Makes the queues that this worker has alone such that others can use them too, and returns
     /// handles of all its queues for them.
     pub(crate) fn share_queues(&mut self) -> Vec<SharedTxQueue> {

@@ -38,9 +38,12 @@ impl Outputs {
         }
         self.unflushed.reserve(self.all.len());
         self.marked.reserve(self.all.len());
-        let mut before = std::mem::replace(self.all.get_mut(index)?, output);
-        if let Some(before) = &mut before {
-            before.flush();
+        let place = self.all.get_mut(index)?;
+        let mut before = std::mem::replace(place, output);
+        if before.as_mut().is_some_and(Output::flush)
+            && let Some(output) = place
+        {
+            output.take_over();
         }
         before
     }

@@ -140,12 +140,25 @@ impl Owners {
             let state = State::Own { owners, spare: Queues::new() };
             return (Self { port, workers, state, lost }, vec![(queues, Watch::Nobody)]);
         }
-        let queues: Queues = queues.into_iter().map(SharedTxQueue::new).enumerate().collect();
-        let ready = Ready::none(queues.len());
-        let parts = (0..workers).map(|_| (handles(&queues), Watch::Ready(Arc::clone(&ready))));
-        let parts = parts.collect();
-        let state = State::InTurns { queues, ready, before: Vec::new() };
+        let queues = queues.into_iter().map(SharedTxQueue::new).enumerate().collect();
+        let (state, parts) = in_turns(queues, workers);
         (Self { port, workers, state, lost }, parts)
+    }
+
+    /// For so many workers other than before, to whom the queues are divided as by
+    /// [`start`](Self::start). `shared` makes those that a worker of before has its own such that
+    /// others can use them too.
+    pub(crate) fn restart(
+        &mut self,
+        workers: usize,
+        shared: impl FnMut(usize) -> Option<Vec<SharedTxQueue>>,
+    ) -> Vec<(Vec<TxQueue>, Watch)> {
+        let queues = self.collect(shared);
+        self.workers = workers;
+        let (state, parts) = in_turns(queues, workers);
+        self.state = state;
+        self.lost.is.store(false, Relaxed);
+        parts
     }
 
     /// To be called once a second: gives each worker its own queues when it is time, and shares all
@@ -156,7 +169,7 @@ impl Owners {
                 let now = ready.list();
                 let is_steady = now == *before;
                 let count = now.iter().filter(|ready| **ready).count();
-                if is_steady && count >= alive.len() && count > 0 {
+                if alive.len() == 1 || is_steady && count >= alive.len() && count > 0 {
                     self.give_out(&now, workers, alive);
                 } else {
                     *before = now;
@@ -179,10 +192,12 @@ impl Owners {
         }
     }
 
-    /// Gives the `ready` queues to the `alive` workers, in turn, for each to have its own.
+    /// Gives the `ready` queues to the `alive` workers, in turn, for each to have its own. One that
+    /// is alone gets all there are, once and for all.
     fn give_out(&mut self, ready: &[bool], workers: &[Mailbox], alive: &[usize]) {
         let State::InTurns { queues, .. } = &mut self.state else { return };
-        let numbers = queues.keys().zip(ready).filter(|(_, ready)| **ready);
+        let is_alone = alive.len() == 1;
+        let numbers = queues.keys().zip(ready).filter(|(_, ready)| **ready || is_alone);
         let numbers: Vec<usize> = numbers.map(|(number, _)| *number).collect();
         let mut owners = Vec::new();
         for (turn, index) in alive.iter().copied().enumerate() {
@@ -190,7 +205,8 @@ impl Owners {
             let its: Vec<usize> = numbers.iter().copied().skip(turn).step_by(alive.len()).collect();
             let own = its.iter().filter_map(|number| queues.get(number)).cloned();
             let own: Vec<TxQueue> = own.map(TxQueue::from).collect();
-            let watch = Watch::Lost(Arc::clone(&self.lost));
+            let lost = || Watch::Lost(Arc::clone(&self.lost));
+            let watch = if is_alone { Watch::Nobody } else { lost() };
             let set = worker.on_output(self.port, move |output| {
                 output.set_queues(own, (0, 1), watch);
             });
@@ -211,26 +227,42 @@ impl Owners {
 
     /// Lets every worker use all queues.
     pub(crate) fn share(&mut self, workers: &[Mailbox]) {
-        let State::Own { owners, spare } = &mut self.state else { return };
-        let mut queues = std::mem::take(spare);
-        for (index, numbers) in owners.drain(..) {
-            let worker = workers.get(index);
-            let shared =
-                worker.and_then(|worker| worker.on_output(self.port, Output::share_queues));
-            // A worker that has ended has taken its queues along.
-            queues.extend(numbers.into_iter().zip(shared.into_iter().flatten()));
+        if matches!(self.state, State::InTurns { .. }) {
+            return;
         }
-        let ready = Ready::none(queues.len());
-        for (index, worker) in workers.iter().enumerate() {
-            let all = handles(&queues);
-            let (place, watch) = ((index, self.workers), Watch::Ready(Arc::clone(&ready)));
-            worker.on_output(self.port, move |output| output.set_queues(all, place, watch));
+        let (port, count) = (self.port, self.workers);
+        let shared = |index: usize| workers.get(index)?.on_output(port, Output::share_queues);
+        let parts = self.restart(count, shared);
+        for ((index, worker), (all, watch)) in workers.iter().enumerate().zip(parts) {
+            worker.on_output(port, move |output| output.set_queues(all, (index, count), watch));
         }
         // Whoever has told it meanwhile is helped.
         self.lost.is.store(false, Relaxed);
-        tracing::debug!(port = self.port, "workers use transmit queues in turns");
-        self.state = State::InTurns { queues, ready, before: Vec::new() };
+        tracing::debug!(port, "workers use transmit queues in turns");
     }
+
+    /// Takes handles of all queues from whoever has them.
+    fn collect(&mut self, mut shared: impl FnMut(usize) -> Option<Vec<SharedTxQueue>>) -> Queues {
+        match &mut self.state {
+            State::InTurns { queues, .. } => std::mem::take(queues),
+            State::Own { owners, spare } => {
+                let mut queues = std::mem::take(spare);
+                for (index, numbers) in owners.drain(..) {
+                    // A worker that has ended has taken its queues along.
+                    queues.extend(numbers.into_iter().zip(shared(index).into_iter().flatten()));
+                }
+                queues
+            }
+        }
+    }
+}
+
+/// The state in which so many workers use the queues in turns, and the part of each.
+fn in_turns(queues: Queues, workers: usize) -> (State, Vec<(Vec<TxQueue>, Watch)>) {
+    let ready = Ready::none(queues.len());
+    let part = |_| (handles(&queues), Watch::Ready(Arc::clone(&ready)));
+    let parts = (0..workers).map(part).collect();
+    (State::InTurns { queues, ready, before: Vec::new() }, parts)
 }
 
 /// A handle of each queue.

@@ -14,7 +14,7 @@ use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
 use crate::inputs::Input;
 use crate::output::Output;
-use crate::owners::Owners;
+use crate::owners::{Owners, Watch};
 use crate::report::PortReport;
 use crate::switch::patches::Cable;
 use crate::vlan::policy::Policy;
@@ -195,12 +195,56 @@ impl Entry {
         self.parked.inputs = inputs.map(|(queue, rx)| Input::new(number, queue, rx)).collect();
         let (owners, parts) = Owners::start(number, tx, workers, notify);
         self.owners = Some(owners);
-        let recheck = clock::cycles(RECHECK);
-        for (worker, (queues, watch)) in parts.into_iter().enumerate() {
-            let mtu = Arc::clone(&self.mtu);
-            let mut output = Output::new(Vec::new(), (worker, workers), recheck, mtu, 0);
+        self.park(parts);
+    }
+
+    /// Makes the ways to the port of all workers, whose queues these are.
+    fn park(&mut self, parts: Vec<(Vec<TxQueue>, Watch)>) {
+        let (workers, recheck) = (parts.len(), clock::cycles(RECHECK));
+        let mtu = &self.mtu;
+        let output = |(worker, (queues, watch))| {
+            let mut output =
+                Output::new(Vec::new(), (worker, workers), recheck, Arc::clone(mtu), 0);
             output.set_queues(queues, (worker, workers), watch);
-            self.parked.outputs.push((worker, output));
+            (worker, output)
+        };
+        self.parked.outputs = parts.into_iter().enumerate().map(output).collect();
+    }
+
+    /// Gives the way to the port to the workers `next`, of whom those in `fresh` have heard nothing
+    /// of it, instead of those `before`. Those that are among both can send all the time.
+    pub(crate) fn change_workers(
+        &mut self,
+        before: &[Mailbox],
+        (next, fresh): (&[Mailbox], &[Mailbox]),
+    ) {
+        self.join(fresh);
+        let Some(owners) = &mut self.owners else { return };
+        let (number, disabled) = (self.number, self.options.disabled);
+        let parked = &mut self.parked.outputs;
+        let parts = owners.restart(next.len(), |index| {
+            if disabled {
+                let parked = parked.iter_mut().find(|(worker, _)| *worker == index);
+                return parked.map(|(_, output)| output.share_queues());
+            }
+            before.get(index)?.on_output(number, Output::share_queues)
+        });
+        self.park(parts);
+        self.attach(next);
+        if let [_] = next {
+            self.look_at_owners(next, &[0]);
+        }
+    }
+
+    /// Moves the receive queues from the workers `before` to those of `next` in `places`.
+    pub(crate) fn move_inputs(&mut self, places: Vec<usize>, before: &[Mailbox], next: &[Mailbox]) {
+        let stays = |place: &usize| match (before.get(*place), next.get(*place)) {
+            (Some(before), Some(next)) => before.is_same(next),
+            _ => false,
+        };
+        if places != self.rx_workers || !places.iter().all(stays) {
+            self.unpoll(before);
+            self.poll(places, next);
         }
     }
 
@@ -300,6 +344,11 @@ impl Entry {
         self.parked.inputs.extend(inputs);
     }
 
+    /// Has no worker count the receive queues as its own any more; they are to be placed anew.
+    pub(crate) fn forget_places(&mut self) {
+        self.rx_workers.clear();
+    }
+
     /// The worker of each receive queue.
     pub(crate) fn places(&self) -> Vec<usize> {
         self.rx_workers.clone()
@@ -378,6 +427,11 @@ impl Ports {
     /// Whether any port of a bridge has VLAN settings, so that the workers look at tags.
     pub(crate) fn have_vlans(&self, bridge: BridgeId) -> bool {
         self.of_bridge(bridge).any(|(_, entry)| !entry.options.vlan.is_default())
+    }
+
+    /// All ports, to change them.
+    pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.0.values_mut()
     }
 
     /// See [`Entry::look_at_owners`].

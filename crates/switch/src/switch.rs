@@ -12,18 +12,18 @@ use packet::Pool;
 use packet::pool::DATA_ROOM;
 
 use self::patches::{Cable, patch_peer};
-use crate::bridge::BridgeChange;
 use crate::bridges::Bridges;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
-use crate::datapath::Datapath;
 use crate::error::Error;
 use crate::fdb::Fdb;
 use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
 use crate::ports::{Entry, Ports};
 use crate::report::{PortReport, ShutdownReport, WorkerReport};
-use crate::worker::{Idle, Mailbox, Message, Worker};
+use crate::worker::{Idle, Mailbox, Message};
+use crew::{Seat, wanted_cores};
 
 mod bridges;
+mod crew;
 mod fdb;
 mod live;
 pub(crate) mod patches;
@@ -58,8 +58,12 @@ struct Control {
     /// `None` once they are stopped.
     workers: Option<Workers>,
     mailboxes: Vec<Mailbox>,
-    cores: Vec<Option<usize>>,
-    started_cycles: u64,
+    /// The same, as the system sees them.
+    seats: Vec<Seat>,
+    /// What they do without frames.
+    idle: Idle,
+    /// Where their data paths have buffers from.
+    spare: Pool,
     ports: Ports,
     bridges: Bridges,
     notes: Notes,
@@ -202,40 +206,31 @@ impl Drop for Switch {
 impl Control {
     fn start(config: &SwitchConfig, notes: Notes) -> Result<Self, Error> {
         let system = |action| move |source| Error::System { action, source };
-        // Calibrates the clock, before anybody is in a hurry.
-        let idle = Idle::new(config.busy_poll, config.idle_after);
+        // Packets go through the switch in buffers of the ports' own; nothing is allocated here.
+        let spare = Pool::new("switch", 1, DATA_ROOM);
+        let spare = spare.map_err(io::Error::other).map_err(system("allocate memory"))?;
         let mut control = Self {
-            workers: None,
+            workers: Some(Workers::new().map_err(system("start workers"))?),
             mailboxes: Vec::new(),
-            cores: Vec::new(),
-            started_cycles: clock::now(),
+            seats: Vec::new(),
+            // Calibrates the clock, before anybody is in a hurry.
+            idle: Idle::new(config.busy_poll, config.idle_after),
+            spare,
             ports: Ports::default(),
             bridges: Bridges::new(&config.bridge())?,
             notes,
         };
-        let workers = Workers::new().map_err(system("start workers"))?;
-        // Packets go through the switch in buffers of the ports' own; nothing is allocated here.
-        let spare = Pool::new("switch", 1, DATA_ROOM);
-        let spare = spare.map_err(io::Error::other).map_err(system("allocate memory"))?;
-        let workers = control.workers.insert(workers);
-        for index in 0..config.worker_count() {
-            let core = config.cores.get(index).copied();
-            let mut path = Datapath::new(spare.cache());
-            for (_, bridge) in control.bridges.iter() {
-                path.change_bridge(bridge.id(), BridgeChange::Open(bridge.view()));
-            }
-            let (worker, mailbox) =
-                Worker::new(path, idle).map_err(system("create a worker's descriptors"))?;
-            // First the mailbox: if this worker does not start, those before it get stopped.
+        for core in wanted_cores(&config.cores, config.workers) {
+            let (mailbox, seat) = control.start_worker(core)?;
             control.mailboxes.push(mailbox);
-            control.cores.push(core);
-            workers.start(&format!("switch-{index}"), core, move |context| worker.run(&context))?;
+            control.seats.push(seat);
         }
         Ok(control)
     }
 
     fn is_alive(&self, worker: usize) -> bool {
-        self.workers.as_ref().is_some_and(|workers| !workers.has_ended(worker))
+        let (workers, seat) = (self.workers.as_ref(), self.seats.get(worker));
+        workers.zip(seat).is_some_and(|(workers, seat)| !workers.has_ended(seat.thread))
     }
 
     fn check_new_port(&self, name: &str, options: &PortOptions) -> Result<(), Error> {
@@ -382,19 +377,18 @@ impl Control {
 
     fn worker_reports(&self) -> Vec<WorkerReport> {
         let now = clock::now();
-        let total_cycles = now.saturating_sub(self.started_cycles);
-        let workers = self.mailboxes.iter().zip(&self.cores).enumerate();
-        let report = |(index, (mailbox, core)): (usize, (&Mailbox, &Option<usize>))| {
+        let workers = self.mailboxes.iter().zip(&self.seats).enumerate();
+        let report = |(index, (mailbox, seat)): (usize, (&Mailbox, &Seat))| {
             let counters = &mailbox.counters;
             WorkerReport {
                 index,
-                core: *core,
+                core: seat.core,
                 alive: self.is_alive(index),
                 polls: counters.polls.get(),
                 busy_polls: counters.busy_polls.get(),
                 packets: counters.packets.get(),
                 busy_cycles: counters.busy_cycles.get(),
-                total_cycles,
+                total_cycles: now.saturating_sub(seat.since),
                 sleeps: counters.sleeps.get(),
                 sleep_cycles: counters.sleep_cycles_until(now),
                 queues: self.ports.queues_of(index).map(|(n, q)| (n.to_owned(), q)).collect(),

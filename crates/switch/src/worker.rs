@@ -46,6 +46,8 @@ pub(crate) enum Message {
     SetRetries(u16, u32, Sender<()>),
     /// Behave like this without frames from now on.
     SetIdle(Idle, Sender<()>),
+    /// Stop working.
+    End(Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -82,8 +84,8 @@ impl Counters {
     }
 }
 
-/// The way to a worker.
-#[derive(Debug)]
+/// The way to a worker. Clones lead to the same one.
+#[derive(Clone, Debug)]
 pub(crate) struct Mailbox {
     messages: Sender<Message>,
     /// Number of messages sent, so that a worker finds out with one load that there is nothing.
@@ -114,6 +116,11 @@ impl Mailbox {
             let act = move |output: &mut Output| _ = answer.send(act(output));
             Message::OnOutput(port, Act(Box::new(act)))
         })
+    }
+
+    /// Whether both lead to the same worker.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.sent, &other.sent)
     }
 
     /// Ends the worker's sleep.
@@ -152,6 +159,8 @@ pub(crate) struct Worker {
     wake: Arc<EventFd>,
     sleeper: Sleeper,
     counters: Arc<Counters>,
+    /// It was told to stop working.
+    has_ended: bool,
 }
 
 impl Worker {
@@ -178,11 +187,12 @@ impl Worker {
             wake,
             sleeper,
             counters,
+            has_ended: false,
         };
         Ok((worker, mailbox))
     }
 
-    /// Works until asked to stop.
+    /// Works until asked to stop, by its group's wish or by a message.
     pub(crate) fn run(mut self, context: &WorkerContext) {
         let mut last = clock::now();
         let mut idle_since = last;
@@ -190,6 +200,9 @@ impl Worker {
         let mut pending = false;
         while !context.should_stop() {
             self.take_messages();
+            if self.has_ended {
+                return;
+            }
             let packets = self.poll(last);
             let now = clock::now();
             self.counters.polls.add(1);
@@ -287,6 +300,10 @@ impl Worker {
             }
             Message::SetIdle(idle, done) => {
                 self.idle = idle;
+                let _ = done.send(());
+            }
+            Message::End(done) => {
+                self.has_ended = true;
                 let _ = done.send(());
             }
             Message::Answer(done) => {

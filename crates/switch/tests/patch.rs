@@ -146,3 +146,22 @@ fn what_a_patch_port_cannot_have_is_refused() {
     let error = switch.open_port("x", "patch:y", &PortOptions::default()).unwrap_err();
     assert!(error.to_string().contains("exists already"));
 }
+
+#[test]
+fn a_patch_leads_on_for_workers_that_come_later() {
+    let (switch, [a, b, _c]) = start(1);
+    switch.open_port("ab", "patch:ba", &PortOptions::default()).unwrap();
+    switch.open_port("ba", "patch:ab", &on("red")).unwrap();
+    for (round, workers) in (0..).zip([3, 2, 4, 1, 2]) {
+        switch.set_workers(&[], workers).unwrap();
+        for worker in 0..workers {
+            let polled = PortOptions { workers: vec![worker], ..PortOptions::default() };
+            switch.set_port("a", &polled).unwrap();
+            a.send(0, [frame(BROADCAST, mac(1), round)]);
+            assert_eq!(first(&b), round);
+        }
+        switch.set_port("a", &PortOptions::default()).unwrap();
+    }
+    let packets = || switch.port("ab").unwrap().stats.tx_total().packets;
+    wait_until("all are counted", || packets() == 12);
+}

@@ -5,10 +5,10 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
-use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
+use common::{BROADCAST, PATIENCE, Peer, frame, mac, number, port, wait_until};
 use eal::time::Time;
 use ethdev::DropReason;
 use packet::MacAddr;
@@ -578,6 +578,93 @@ fn a_port_changes_workers_and_retries_and_loses_nothing() {
     wait_until("it has come", || b.arrived() == sent + 1);
     let counted = || switch.port("a").unwrap().stats.rx[3].packets;
     wait_until("it is counted", || counted() == 60 * 40 + 1);
+}
+
+#[test]
+fn workers_come_and_go_under_traffic_and_nothing_is_lost() {
+    let switch = start(1);
+    let peers = [add(&switch, "a", 3), add(&switch, "b", 2)];
+    let quiet = add(&switch, "quiet", 2);
+    announce(&switch, &[Arc::clone(&peers[0]), Arc::clone(&peers[1]), Arc::clone(&quiet)]);
+    let disabled = PortOptions { disabled: true, ..PortOptions::default() };
+    switch.set_port("quiet", &disabled).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (peers, is_over, start) = (&peers, &is_over, std::time::Instant::now());
+        let traffic = move |from: u16, to: u16| {
+            let (sender, receiver) = (&peers[usize::from(from)], &peers[usize::from(to)]);
+            let (mut sent, mut came) = (0, 0);
+            while !is_over.load(SeqCst) || came < sent {
+                if !is_over.load(SeqCst) && sent < came + 500 {
+                    sender.send(1, (sent..sent + 50).map(|n| frame(mac(to), mac(from), n)));
+                    sent += 50;
+                }
+                for frame in receiver.receive(0) {
+                    assert_eq!(number(&frame), came, "each comes once, in order");
+                    came += 1;
+                }
+                assert!(start.elapsed() < 2 * PATIENCE, "{came} of {sent} frames came");
+                std::thread::yield_now();
+            }
+            assert!(sent > 0);
+        };
+        let flows = [scope.spawn(move || traffic(0, 1)), scope.spawn(move || traffic(1, 0))];
+        let all_cores = eal::cores::CoreList::available().unwrap();
+        for round in 0..48 {
+            let count = [2, 3, 1, 4, 2, 1][round % 6];
+            let on_cores = &all_cores.as_slice()[..count.min(all_cores.len())];
+            let cores = if round % 4 == 3 { on_cores } else { &[] };
+            switch.set_workers(cores, count).unwrap();
+            let workers = switch.workers();
+            let found: Vec<_> = workers.iter().filter_map(|worker| worker.core).collect();
+            assert_eq!(found, cores);
+            assert!(workers.iter().all(|worker| worker.alive));
+            let queues: usize = workers.iter().map(|worker| worker.queues.len()).sum();
+            assert_eq!(queues, 7, "each queue has a worker");
+            let most = workers.iter().map(|worker| worker.queues.len()).max().unwrap();
+            assert!(most <= 7_usize.div_ceil(workers.len()), "{workers:?}");
+            assert!(flows.iter().all(|flow| !flow.is_finished()), "a frame was lost");
+        }
+        is_over.store(true, SeqCst);
+    });
+    for name in ["a", "b"] {
+        let stats = switch.port(name).unwrap().stats;
+        assert_eq!((stats.rx_total().dropped(), stats.tx_total().dropped()), (0, 0));
+    }
+    // What was out of service is there for the workers that are there now.
+    switch.set_port("quiet", &PortOptions::default()).unwrap();
+    quiet.receive(0);
+    quiet.send(1, [frame(mac(0), mac(2), 1)]);
+    assert_eq!(number(&peers[0].receive(1)[0]), 1);
+    peers[0].send(0, [frame(mac(2), mac(0), 2)]);
+    assert_eq!(number(&quiet.receive(1)[0]), 2);
+}
+
+#[test]
+fn workers_that_cannot_be_are_refused_and_nothing_changes() {
+    let switch = start(3);
+    let a = add(&switch, "a", 2);
+    let on = |worker| PortOptions { workers: vec![worker], ..PortOptions::default() };
+    switch.set_port("a", &on(2)).unwrap();
+    let threads = || switch.workers().iter().map(|worker| worker.core).collect::<Vec<_>>();
+    let before = threads();
+    let core = eal::cores::CoreList::available().unwrap().as_slice()[0];
+    for (cores, workers, expected) in [
+        (&[][..], 0, "number of workers is 0: expected 1 to 128"),
+        (&[], 2, "there is no worker 2: the switch has 2"),
+        (&[core, 9_998, 9_999], 1, "9998"),
+        (&[core, core, core], 1, "already belongs to worker"),
+    ] {
+        let error = switch.set_workers(cores, workers).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+        assert_eq!((threads(), switch.port("a").unwrap().rx_workers), (before.clone(), vec![2, 2]));
+    }
+    switch.set_port("a", &on(0)).unwrap();
+    switch.set_workers(&[core], 7).unwrap();
+    assert_eq!(threads(), [Some(core)]);
+    assert_eq!(switch.port("a").unwrap().rx_workers, [0, 0]);
+    switch.shutdown();
+    assert!(a.closed.load(SeqCst));
 }
 
 #[test]

@@ -33,7 +33,10 @@ impl Switch {
     /// polling before.
     pub fn set_idle(&self, busy_poll: bool, idle_after: Duration) {
         let idle = Idle::new(busy_poll, idle_after);
-        for mailbox in &self.control().mailboxes {
+        let mut control = self.control();
+        // Of those that start later, too.
+        control.idle = idle;
+        for mailbox in &control.mailboxes {
             mailbox.ask(|done| Message::SetIdle(idle, done));
         }
     }

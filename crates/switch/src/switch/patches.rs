@@ -1,7 +1,7 @@
 //! Patch ports as control threads see them: which are joined to their peers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats, QueueStats};
 use packet::MacAddr;
@@ -30,11 +30,11 @@ pub(crate) struct Cable {
     peer: String,
     /// How often it was joined to that or taken from it: odd while it is.
     changes: AtomicU64,
-    /// The counters of each worker.
-    workers: Vec<Counters>,
+    /// The counters of each worker that there ever was.
+    workers: Mutex<Vec<Counters>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Counters {
     rx: Arc<QueueStats>,
     tx: Arc<QueueStats>,
@@ -45,10 +45,24 @@ impl Cable {
         self.changes.load(Relaxed) % 2 == 1
     }
 
+    fn workers(&self) -> MutexGuard<'_, Vec<Counters>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The counters of worker `index`.
+    fn of_worker(&self, index: usize) -> Counters {
+        let mut workers = self.workers();
+        while workers.len() <= index {
+            workers.push(Counters::default());
+        }
+        workers.get(index).cloned().unwrap_or_default()
+    }
+
     /// What has gone through, all workers together.
     pub(crate) fn stats(&self) -> PortStats {
+        let workers = self.workers();
         let sum = |stats: fn(&Counters) -> &Arc<QueueStats>| {
-            vec![self.workers.iter().map(|worker| stats(worker).snapshot()).sum()]
+            vec![workers.iter().map(|worker| stats(worker).snapshot()).sum()]
         };
         PortStats { rx: sum(|worker| &worker.rx), tx: sum(|worker| &worker.tx) }
     }
@@ -94,9 +108,8 @@ impl Control {
         peer: &str,
         options: &PortOptions,
     ) -> Result<(), Error> {
-        let workers = self.mailboxes.iter().map(|_| Counters::default()).collect();
         let (peer, changes) = (peer.to_owned(), AtomicU64::new(0));
-        let cable = Arc::new(Cable { peer, changes, workers });
+        let cable = Arc::new(Cable { peer, changes, workers: Mutex::default() });
         let device = format!("{PREFIX}{}", cable.peer);
         let control = Box::new(PatchControl(Arc::clone(&cable)));
         let open = OpenPort::new(name, &device, control, Vec::new(), Vec::new());
@@ -136,18 +149,31 @@ impl Control {
         Some((peer.bridge(), peer.number(), Arc::clone(other)))
     }
 
+    /// Tells workers that are new where patch ports lead to.
+    pub(super) fn tell_patches(&self) {
+        for (name, entry) in self.ports.iter() {
+            if let Some(cable) = entry.cable().filter(|cable| cable.is_joined()) {
+                self.tell(entry, cable, self.end_of(name, entry).as_ref());
+            }
+        }
+    }
+
+    fn tell(&self, entry: &Entry, cable: &Cable, end: Option<&End>) {
+        for (index, mailbox) in self.mailboxes.iter().enumerate() {
+            let patch = end.map(|(bridge, peer, other)| {
+                let (rx, tx) = (other.of_worker(index).rx, cable.of_worker(index).tx);
+                Patch { bridge: *bridge, peer: *peer, tx, rx }
+            });
+            mailbox.ask(|done| Message::SetPatch(entry.number(), patch, done));
+        }
+    }
+
     /// Tells the workers where a patch port leads to, if that is news.
     fn connect(&self, entry: &Entry, cable: &Cable, end: Option<&End>) {
         if cable.is_joined() == end.is_some() {
             return;
         }
-        for ((index, mailbox), own) in self.mailboxes.iter().enumerate().zip(&cable.workers) {
-            let patch = end.and_then(|(bridge, peer, other)| {
-                let (rx, tx) = (Arc::clone(&other.workers.get(index)?.rx), Arc::clone(&own.tx));
-                Some(Patch { bridge: *bridge, peer: *peer, tx, rx })
-            });
-            mailbox.ask(|done| Message::SetPatch(entry.number(), patch, done));
-        }
+        self.tell(entry, cable, end);
         cable.changes.fetch_add(1, Relaxed);
         // As with any link that goes down: what is behind it may be elsewhere now.
         if end.is_none()
