@@ -14,15 +14,16 @@ use ethdev::{RxQueue, SharedTxQueue, TxBuffer, TxBufferOptions, TxQueue};
 use packet::headers::EthernetMut;
 use packet::pool::DATA_ROOM;
 use packet::{BURST, Frame, MacAddr, Pool};
-use switch::PortVlan;
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
+use switch::limit::{Bits, Frames};
+use switch::{PortLimits, PortVlan};
 use vhost_net::{NetReceiver, NetTransmitter};
 
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 19] = [
+const CASES: [Case; 20] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -42,6 +43,7 @@ const CASES: [Case; 19] = [
     ("vlan-trunk-one-flow", |bursts| forward(1, Some(Vlans::TRUNK), sink, bursts)),
     ("vlan-push-one-flow", |bursts| forward(1, Some(Vlans::PUSH), sink, bursts)),
     ("vlan-pop-one-flow", |bursts| forward(1, Some(Vlans::POP), sink, bursts)),
+    ("forward-limited", forward_limited),
 ];
 
 fn main() {
@@ -181,6 +183,32 @@ fn shared_sink() -> TxQueue {
 
 /// Bursts of 64-byte frames between `flows` pairs of stations, to ports of a kind.
 fn forward(flows: usize, vlans: Option<Vlans>, port: fn() -> TxQueue, bursts: usize) {
+    forward_with(flows, vlans, port, bursts, |_| {});
+}
+
+/// The same for one pair, whose ports have limits of both kinds that let all through.
+fn forward_limited(bursts: usize) {
+    let limits = PortLimits {
+        rx_rate: Some(Bits(1_000_000_000_000)),
+        rx_burst: Some(Bits(1_000_000_000_000)),
+        rx_packet_rate: Some(Frames(1_000_000_000)),
+        rx_packet_burst: Some(Frames(1_000_000_000)),
+        tx_rate: Some(Bits(1_000_000_000_000)),
+        tx_burst: Some(Bits(1_000_000_000_000)),
+        tx_packet_rate: Some(Frames(1_000_000_000)),
+        tx_packet_burst: Some(Frames(1_000_000_000)),
+    };
+    let limit = |bench: &mut Bench| (0..2).for_each(|port| bench.limit(port, &limits));
+    forward_with(1, None, sink, bursts, limit);
+}
+
+fn forward_with(
+    flows: usize,
+    vlans: Option<Vlans>,
+    port: fn() -> TxQueue,
+    bursts: usize,
+    prepare: impl FnOnce(&mut Bench),
+) {
     let fdb = Arc::new(Fdb::new(65_536, 2, 300));
     let vlan = vlans.map_or(0, |_| Vlans::VLAN);
     let mut frames = [[0_u8; 64]; BURST];
@@ -203,6 +231,7 @@ fn forward(flows: usize, vlans: Option<Vlans>, port: fn() -> TxQueue, bursts: us
         bench.set_vlan(0, &Vlans::port(vlans.tagged));
         bench.set_vlan(1, &Vlans::port(vlans.to_trunk));
     }
+    prepare(&mut bench);
     for _ in 0..bursts {
         measured(|| bench.forward(&burst, 0));
     }

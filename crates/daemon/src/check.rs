@@ -8,6 +8,7 @@ use switch::{BridgeOptions, DEFAULT_BRIDGE, is_port_name};
 
 use crate::address::Address;
 use crate::error::Error;
+use crate::mirror;
 use crate::state::{Port, State};
 use crate::vdpa::Vdpa;
 use crate::{bridge, patch};
@@ -33,6 +34,7 @@ pub fn check(before: &State, state: &State) -> Result<(), Error> {
     }
     bridge::check(state)?;
     patch::check(state)?;
+    mirror::check(state)?;
     check_addresses(state)?;
     check_sockets(state)
 }
@@ -71,6 +73,7 @@ fn check_options(name: &str, port: &Port, workers: usize) -> Result<(), Error> {
     let checked = port.options().check(name, workers);
     checked.map_err(|error| match error {
         switch::Error::PortVlan { .. } => Error::invalid(part("vlan"), error),
+        switch::Error::PortLimits { .. } => Error::invalid(part("limits"), error),
         error => Error::invalid(part("workers"), error),
     })
 }

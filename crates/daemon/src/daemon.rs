@@ -91,6 +91,7 @@ impl Daemon {
         let hub = Hub::new(state.sockets.into(), options.time.clone());
         let bare = State {
             bridges: Default::default(),
+            mirrors: Default::default(),
             ports: Default::default(),
             vdpa: Default::default(),
             ..state.clone()
@@ -230,6 +231,8 @@ impl Daemon {
                     self.hub.remove(name);
                 }
             }
+            Change::Mirror { name, to: Some(to), .. } => self.switch.set_mirror(name, to)?,
+            Change::Mirror { name, to: None, .. } => _ = self.switch.remove_mirror(name),
             Change::AddPort { name, port } => {
                 let opened = self.open_port(name, port);
                 self.or_wait(name, opened, missing)?;

@@ -6,10 +6,11 @@ use eal::CoreList;
 use serde::Serialize;
 use serde_json::Value;
 
-use switch::{BridgeOptions, DEFAULT_BRIDGE};
+use switch::{BridgeOptions, DEFAULT_BRIDGE, Mirror};
 
 use crate::address::Address;
 use crate::bridge::Bridge;
+use crate::mirror;
 use crate::state::{Port, Sandbox, Sockets, State};
 use crate::vdpa::Vdpa;
 
@@ -65,9 +66,9 @@ pub enum Change {
         /// The port.
         name: String,
         /// What it is so far.
-        from: Port,
+        from: Box<Port>,
         /// What it is to be.
-        to: Port,
+        to: Box<Port>,
     },
     /// An address is always behind a port from now on.
     Remember {
@@ -89,6 +90,15 @@ pub enum Change {
         name: String,
         /// What it is so far.
         device: Vdpa,
+    },
+    /// A mirror comes, goes, or copies something else.
+    Mirror {
+        /// Its name.
+        name: String,
+        /// What it is so far; `None`: not there.
+        from: Option<Box<Mirror>>,
+        /// What it is to be.
+        to: Option<Box<Mirror>>,
     },
     /// A port comes, with its addresses.
     AddPort {
@@ -196,6 +206,7 @@ pub fn diff(old: &State, new: &State) -> Diff {
     diff.changes.extend(removed(old, new));
     diff.changes.extend(bridges_removed(old, new));
     diff.changes.extend(fewer);
+    diff.changes.extend(mirror::changes(old, new));
     diff.changes.extend(added(old, new));
     diff
 }
@@ -215,7 +226,7 @@ fn kept<'a>(
 fn set(old: &State, new: &State) -> Vec<Change> {
     let differs = kept(old, new).filter_map(|(name, from, to)| {
         let to = Port { addresses: from.addresses.clone(), ..to.clone() };
-        (to != *from).then(|| (name, from.clone(), to))
+        (to != *from).then(|| (name, Box::new(from.clone()), Box::new(to)))
     });
     differs.map(|(name, from, to)| Change::Set { name: name.clone(), from, to }).collect()
 }
@@ -283,6 +294,7 @@ impl Change {
             Self::AddPort { name, port } => Self::RemovePort { name, port },
             Self::RemoveVdpa { name, device } => Self::AddVdpa { name, device },
             Self::AddVdpa { name, device } => Self::RemoveVdpa { name, device },
+            Self::Mirror { name, from, to } => Self::Mirror { name, from: to, to: from },
         }
     }
 
@@ -316,13 +328,17 @@ impl Change {
             Self::Set { name, to, .. } => {
                 if let Some(port) = state.ports.get_mut(name) {
                     let addresses = std::mem::take(&mut port.addresses);
-                    *port = Port { addresses, ..to.clone() };
+                    *port = Port { addresses, ..Port::clone(to) };
                 }
             }
             Self::RemovePort { name, .. } => _ = state.ports.shift_remove(name),
             Self::RemoveVdpa { name, .. } => _ = state.vdpa.shift_remove(name),
             Self::AddPort { name, port } => _ = state.ports.insert(name.clone(), port.clone()),
             Self::AddVdpa { name, device } => _ = state.vdpa.insert(name.clone(), device.clone()),
+            Self::Mirror { name, to: Some(to), .. } => {
+                state.mirrors.insert(name.clone(), Mirror::clone(to));
+            }
+            Self::Mirror { name, to: None, .. } => _ = state.mirrors.shift_remove(name),
         }
     }
 }
@@ -341,6 +357,9 @@ impl fmt::Display for Change {
                     .then(|| format!("idle-after {} -> {}", from.idle_after, to.idle_after));
                 let lines: Vec<String> = busy.into_iter().chain(after).collect();
                 f.write_str(&lines.join("\n"))
+            }
+            Self::Mirror { name, from, to } => {
+                f.write_str(&mirror::shown(name, from.as_deref(), to.as_deref()))
             }
             Self::AddBridge { name, .. } => write!(f, "bridge {name} added"),
             Self::RemoveBridge { name, .. } => write!(f, "bridge {name} removed"),
@@ -440,6 +459,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         sandbox: Sandbox { enabled, ports: kinds, paths },
         fdb: _,
         bridges: _,
+        mirrors: _,
         ports: _,
         vdpa: _,
     } = old;

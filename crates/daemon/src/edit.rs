@@ -31,6 +31,14 @@ impl Edit {
         Ok(Self { path: path.to_owned(), document })
     }
 
+    /// Has the file say of mirror `name` what `state` says: nothing if it has none.
+    ///
+    /// # Errors
+    /// When the file has something else than sections in that place.
+    pub fn set_mirror(&mut self, name: &str, state: &State) -> Result<(), String> {
+        self.set_in("mirrors", name, state.mirrors.get(name))
+    }
+
     /// Has the file say of port, or vDPA device, `name` what `state` says: nothing if it has none.
     ///
     /// # Errors

@@ -57,8 +57,9 @@ impl Error {
 
 const fn is_permanent(error: &switch::Error) -> bool {
     use switch::Error::{
-        BridgeInUse, BridgeName, Config, DefaultBridge, DuplicateBridge, DuplicatePort, NotUnicast,
-        Port, PortName, UnknownBridge, UnknownPort, UnknownWorker, Vlan,
+        BridgeInUse, BridgeName, Config, DefaultBridge, DuplicateBridge, DuplicatePort, Mirror,
+        NotUnicast, Port, PortLimits, PortName, PortVlan, UnknownBridge, UnknownPort,
+        UnknownWorker, Vlan,
     };
     match error {
         Port { source, .. } => matches!(source, ethdev::Error::Spec { .. }),
@@ -68,8 +69,11 @@ const fn is_permanent(error: &switch::Error) -> bool {
         | DefaultBridge
         | DuplicateBridge { .. }
         | DuplicatePort { .. }
+        | Mirror { .. }
         | NotUnicast { .. }
+        | PortLimits { .. }
         | PortName { .. }
+        | PortVlan { .. }
         | UnknownBridge { .. }
         | UnknownPort { .. }
         | UnknownWorker { .. }

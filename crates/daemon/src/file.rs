@@ -279,6 +279,8 @@ client = true
             ("\ncores = \"a-b\"\n", 2, "a-b"),
             ("[ports.a]\ndevice = \"null:\"\nvlan.tag = 4095\n", 3, "a VLAN from 0 to 4094"),
             ("[ports.a]\ndevice = \"null:\"\nvlan = { tags = 5 }\n", 3, "did you mean 'tag'?"),
+            ("[mirrors.m]\nselect-port = 1\n", 2, "did you mean 'select-"),
+            ("[ports.a]\ndevice = \"null:\"\nlimits.rx-rate = \"1x\"\n", 3, "as in 100Mbit"),
             ("[ports.a]\ndevice = \"null:\"\nvlan.trunks = \"5-4\"\n", 3, "before it begins"),
             ("[sockets]\nmode = \"rw\"\n", 2, "octal permissions"),
             ("control-group = \"nobody-has-it\"\n", 1, "no such group"),

@@ -30,6 +30,7 @@
 //! - [`hub`]: the vDPA devices that are attached to sockets
 //! - [`file`]: a state as a TOML file
 //! - [`edit`]: changes of such a file that keep its comments
+//! - `mirror`: mirrors in a state
 //! - [`merge`](mod@merge): what a file has changed since it was read
 //! - [`error`]: what can go wrong
 //! - `patch`: patch ports
@@ -47,6 +48,7 @@ pub mod error;
 pub mod file;
 pub mod hub;
 pub mod merge;
+mod mirror;
 mod patch;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]

@@ -70,6 +70,7 @@ fn unused(port: &Port) -> Option<&'static str> {
         (port.mtu.is_some(), "mtu"),
         (!port.workers.is_empty(), "workers"),
         (port.tx_retries != 0, "tx-retries"),
+        (!port.limits.is_default(), "limits"),
     ];
     given.into_iter().find_map(|(is_given, key)| is_given.then_some(key))
 }

@@ -13,7 +13,7 @@ use ethdev::hint;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{DEFAULT_BRIDGE, PortOptions, PortVlan, SwitchConfig};
+use switch::{DEFAULT_BRIDGE, Mirror, PortLimits, PortOptions, PortVlan, SwitchConfig};
 
 use crate::address::Address;
 use crate::bridge::Bridge;
@@ -65,6 +65,9 @@ pub struct State {
     /// The ports, by name, in the order in which they are opened.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub ports: IndexMap<String, Port>,
+    /// The mirrors, by name.
+    #[serde(skip_serializing_if = "IndexMap::is_empty")]
+    pub mirrors: IndexMap<String, Mirror>,
     /// The vDPA devices, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub vdpa: IndexMap<String, Vdpa>,
@@ -140,6 +143,9 @@ pub struct Port {
     /// Its part in VLANs.
     #[serde(default, skip_serializing_if = "is_default")]
     pub vlan: PortVlan,
+    /// How much may come in and go out.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub limits: PortLimits,
     /// Stations that are always behind it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<Address>,
@@ -170,6 +176,7 @@ impl Port {
             tx_retries: 0,
             enabled: true,
             vlan: PortVlan::default(),
+            limits: PortLimits::default(),
             addresses: BTreeSet::new(),
         }
     }
@@ -183,6 +190,7 @@ impl Port {
             workers: self.workers.clone(),
             disabled: !self.enabled,
             vlan: self.vlan.clone(),
+            limits: self.limits,
             bridge: self.bridge.clone(),
         }
     }
@@ -215,6 +223,9 @@ impl State {
         for port in self.ports.values_mut() {
             port.bridge = port.bridge.take().filter(|bridge| bridge != DEFAULT_BRIDGE);
         }
+        for mirror in self.mirrors.values_mut() {
+            mirror.bridge = mirror.bridge.take().filter(|bridge| bridge != DEFAULT_BRIDGE);
+        }
         self
     }
 
@@ -238,6 +249,8 @@ impl State {
         }
         let mut bridges = base.bridges;
         bridges.extend(self.bridges);
+        let mut mirrors = base.mirrors;
+        mirrors.extend(self.mirrors);
         // A list of cores stands against a number of workers.
         let (cores, workers) = match (self.cores, self.workers) {
             (None, None) => (base.cores, base.workers),
@@ -277,6 +290,7 @@ impl State {
                 learn_per_burst: self.fdb.learn_per_burst.or(base.fdb.learn_per_burst),
             },
             bridges,
+            mirrors,
             ports,
             vdpa,
         })

@@ -15,7 +15,8 @@ use daemon::{Address, Bridge, Daemon, Missing, Options, Port, State, file};
 use drivers::Drivers;
 use ethdev::OpenPort;
 use packet::{BURST, FrameBatch, MacAddr};
-use switch::BridgeOptions;
+use switch::limit::{Bits, Frames};
+use switch::{BridgeOptions, Mirror, PortLimits};
 
 /// How long a frame may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -158,6 +159,9 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         1 => return edit_patch(state, dice),
         _ => {}
     }
+    if dice.roll(10) == 0 {
+        return edit_mirror(state, dice);
+    }
     let name = format!("c{}", dice.roll(6));
     let device = match dice.roll(3) {
         0 => "null:".to_owned(),
@@ -170,7 +174,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         state.add_port(&name, Port::new(device)).unwrap();
         return;
     };
-    match dice.roll(13) {
+    match dice.roll(15) {
         0 => state.remove(&name).unwrap(),
         1 => port.device = device,
         2 => port.mtu = [None, Some(1400), Some(9000), Some(3)][dice.roll(4)],
@@ -184,8 +188,33 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
             port.bridge = [None, Some("red".into()), Some("blue".into())][dice.roll(3)].clone();
         }
         11 => state.workers = Some(1 + dice.roll(3)),
+        12 | 13 => port.limits = limits(dice),
         _ => state.fdb.ageing = Some(10 + dice.roll(300) as u64),
     }
+}
+
+/// Adds or removes a mirror; it may be wrong, or about all ports of a bridge.
+fn edit_mirror(state: &mut State, dice: &mut Dice) {
+    let name = format!("m{}", dice.roll(2));
+    if state.mirrors.shift_remove(&name).is_some() {
+        return;
+    }
+    let mut port = || format!("c{}", dice.roll(6));
+    let output_port = Some(port());
+    let mut mirror = Mirror { output_port, ..Mirror::default() };
+    match dice.roll(3) {
+        0 => mirror.select_all = true,
+        1 => _ = mirror.select_src_port.insert(format!("c{}", dice.roll(6))),
+        _ => _ = mirror.select_dst_port.insert(format!("c{}", dice.roll(6))),
+    }
+    state.add_mirror(&name, mirror).unwrap();
+}
+
+/// Limits of a port; may be wrong.
+fn limits(dice: &mut Dice) -> PortLimits {
+    let rate = [None, Some(Bits(1_000_000)), Some(Bits(3))][dice.roll(3)];
+    let frames = [None, Some(Frames(1))][dice.roll(2)];
+    PortLimits { rx_rate: rate, tx_packet_rate: frames, ..PortLimits::default() }
 }
 
 /// What can be seen of a port: device, bridge, MTU, whether it is disabled, and static addresses.
@@ -200,6 +229,17 @@ type All = (BTreeMap<String, SeenBridge>, BTreeMap<String, Seen>);
 /// What runs.
 fn observed(daemon: &Daemon) -> All {
     let switch = daemon.switch();
+    let mirrors: BTreeMap<_, _> =
+        switch.mirrors().into_iter().map(|report| (report.name, report.mirror)).collect();
+    assert!(
+        mirrors.iter().eq(daemon
+            .state()
+            .mirrors
+            .clone()
+            .into_iter()
+            .collect::<BTreeMap<_, _>>()
+            .iter())
+    );
     let mut ports: BTreeMap<String, Seen> = BTreeMap::new();
     for port in switch.ports() {
         let wanted = &daemon.state().ports[&port.name].workers;
@@ -208,6 +248,7 @@ fn observed(daemon: &Daemon) -> All {
                 wanted.iter().copied().cycle().take(port.rx_workers.len()).collect();
             assert_eq!(port.rx_workers, workers);
         }
+        assert_eq!(port.limits, daemon.state().ports[&port.name].limits);
         if let Some(peer) = daemon.state().peer_of(&port.name) {
             let ports = [port.name.as_str(), peer].map(|name| &daemon.state().ports[name]);
             assert_eq!(port.link.up, ports.iter().all(|port| port.enabled));

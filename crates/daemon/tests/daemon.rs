@@ -188,6 +188,88 @@ fn a_state_that_cannot_be_made_true_changes_nothing() {
 }
 
 #[test]
+fn limits_change_while_a_port_is_open() {
+    let port = |limits: &str| format!("[ports.a]\ndevice = \"null:\"\nlimits = {{ {limits} }}\n");
+    let mut daemon = start(&port(""));
+    let limits = |daemon: &Daemon| daemon.switch().port("a").unwrap().limits;
+    assert!(limits(&daemon).is_default());
+    let changes = apply(&mut daemon, &port("rx-rate = \"1M\", tx-packet-rate = 300")).unwrap();
+    let expected = r#"limits default -> {"rx-rate":"1Mbit","tx-packet-rate":"300"}"#;
+    assert_eq!(changes, [format!("port a: {expected}")]);
+    assert_eq!(limits(&daemon), daemon.state().ports["a"].limits);
+    let before = limits(&daemon);
+    for (wrong, expected) in [
+        ("rx-rate = \"1k\"", "port 'a': rx-rate 1kbit: expected 8kbit to 1Tbit"),
+        ("rx-burst = \"1M\"", "rx-burst without rx-rate"),
+    ] {
+        match apply(&mut daemon, &port(wrong)) {
+            Err(Error::Invalid { part, reason }) => {
+                assert_eq!(part, "ports.a.limits");
+                assert!(reason.contains(expected), "{reason}");
+            }
+            other => unreachable!("{other:?}"),
+        }
+        assert_eq!(limits(&daemon), before);
+    }
+    apply(&mut daemon, &port("")).unwrap();
+    assert!(limits(&daemon).is_default());
+}
+
+#[test]
+fn mirrors_are_a_part_of_the_state() {
+    let port = |name: &str| format!("[ports.{name}]\ndevice = \"null:\"\n");
+    let all = ["a", "b", "w"].map(port).concat();
+    let mirror = |more: &str| format!("{all}[mirrors.m]\noutput-port = \"w\"\n{more}\n");
+    let mut daemon = start(&mirror("select-src-port = [\"a\"]"));
+    let report = |daemon: &Daemon| daemon.switch().mirrors().pop().map(|mirror| mirror.mirror);
+    assert_eq!(report(&daemon).as_ref(), Some(&daemon.state().mirrors["m"]));
+    let changes = apply(&mut daemon, &mirror("select-all = true\nsnaplen = 96")).unwrap();
+    assert!(changes[0].starts_with("mirror m: {") && changes.len() == 1, "{changes:?}");
+    assert_eq!(report(&daemon).unwrap().snaplen, Some(96));
+    let before = report(&daemon);
+    let elsewhere = "[bridges.red]\n[ports.r]\ndevice = \"null:\"\nbridge = \"red\"\n";
+    let red = elsewhere.to_owned() + &mirror("select-src-port = [\"r\"]");
+    let two = mirror("select-all = true")
+        + "[mirrors.n]\noutput-port = \"a\"\nselect-dst-port = [\"w\"]\n";
+    let fixed = all.replace(
+        "[ports.w]\ndevice = \"null:\"\n",
+        "[ports.w]\ndevice = \"null:\"\naddresses = [\"52:54:00:00:00:01\"]\n",
+    ) + "[mirrors.m]\noutput-port = \"w\"\nselect-all = true\n";
+    for (text, part, expected) in [
+        (mirror("select-src-port = [\"c\"]"), "mirrors.m.select-src-port", "no port 'c'"),
+        (mirror(""), "mirrors.m.select-all", "selects nothing"),
+        (red, "mirrors.m.select-src-port", "port 'r' is of bridge 'red', not of 'default'"),
+        (two, "mirrors.n.select-dst-port", "'w' is the output port of mirror 'm'"),
+        (fixed, "mirrors.m.output-port", "has static addresses"),
+        // A port that a mirror names does not go.
+        (
+            port("a") + "[mirrors.m]\noutput-port = \"w\"\nselect-all = true\n",
+            "mirrors.m.output-port",
+            "no port 'w'",
+        ),
+    ] {
+        match apply(&mut daemon, &text) {
+            Err(Error::Invalid { part: found, reason }) => {
+                assert_eq!(found, part, "{text}");
+                assert!(reason.contains(expected), "{text}: {reason}");
+            }
+            other => unreachable!("{text}: {other:?}"),
+        }
+        assert_eq!(report(&daemon), before);
+    }
+    let error = daemon.edit(Missing::Refuse, |state| state.remove("w")).unwrap_err().to_string();
+    assert!(error.contains("mirror 'm': output-port: there is no port 'w'"), "{error}");
+    // With the mirror it may.
+    assert_eq!(
+        apply(&mut daemon, &port("a")).unwrap(),
+        ["port b removed: null:", "port w removed: null:", "mirror m removed"]
+    );
+    assert_eq!(report(&daemon), None);
+    let error = daemon.edit(Missing::Refuse, |state| state.remove_mirror("m")).unwrap_err();
+    assert_eq!(error.to_string(), "there is no mirror 'm'; there are no mirrors");
+}
+
+#[test]
 fn what_a_state_says_twice_is_refused_by_name() {
     let null = |name: &str, more: &str| format!("[ports.{name}]\ndevice = \"null:\"\n{more}\n");
     let socket = |name: &str| format!("[ports.{name}]\ndevice = \"vhost-user:/run/x.sock\"\n");

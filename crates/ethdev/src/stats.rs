@@ -42,6 +42,11 @@ pub enum DropReason {
     WrongVlan,
     /// The frame has passed more patch ports in a row than there can be in earnest: they make a loop.
     PatchLoop,
+    /// More than the port's rate limit lets through: in, where the frame came from, or out, where it
+    /// should go.
+    RateLimited,
+    /// It came in on the output port of a mirror, which is for copies alone.
+    MirrorPort,
     /// The port's receive filter refuses the frame.
     Filtered,
     /// No packet buffer was free.
@@ -52,7 +57,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 16;
+    pub const COUNT: usize = 18;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -69,6 +74,8 @@ impl DropReason {
         Self::BadSource,
         Self::WrongVlan,
         Self::PatchLoop,
+        Self::RateLimited,
+        Self::MirrorPort,
         Self::Filtered,
         Self::NoBuffer,
         Self::DeviceError,
@@ -91,6 +98,8 @@ impl DropReason {
             Self::BadSource => "bad_source",
             Self::WrongVlan => "wrong_vlan",
             Self::PatchLoop => "patch_loop",
+            Self::RateLimited => "rate_limited",
+            Self::MirrorPort => "mirror_port",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
             Self::DeviceError => "device_error",

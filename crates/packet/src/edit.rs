@@ -131,6 +131,47 @@ impl<'e> Editing<'e> {
         edited.map(|edited| edited.with_offload(offload))
     }
 
+    /// The first `len` bytes of a frame that is longer, without its offload, since nobody can finish
+    /// what is not all there; fewer, but all of its head, where the burst has come to more pieces
+    /// than there is room for.
+    #[must_use]
+    pub fn cut(&mut self, frame: &Frame<'e>, len: usize) -> Frame<'e> {
+        if frame.len() <= len {
+            return *frame;
+        }
+        let head = frame.head();
+        let near = head.get(..len).unwrap_or(head);
+        let body = self.start_of(frame.body(), len.saturating_sub(near.len()));
+        Frame::from_parts(near, body.unwrap_or_default()).unwrap_or(*frame)
+    }
+
+    /// The first `len` bytes of a body.
+    fn start_of(&mut self, body: &[Segment<'e>], len: usize) -> Option<&'e [Segment<'e>]> {
+        let mut rest = len;
+        let mut parts = body.iter().map_while(|segment| {
+            let part = segment.len().min(rest);
+            rest = rest.saturating_sub(part);
+            let raw = RawSegment::new(segment.as_ptr(), u32::try_from(part).ok()?);
+            (part > 0).then_some(raw)
+        });
+        let all = std::mem::take(&mut self.segments);
+        let mut count = 0;
+        let mut is_full = false;
+        for part in parts.by_ref() {
+            let Some(place) = all.get_mut(count) else {
+                is_full = true;
+                break;
+            };
+            *place = part;
+            count = count.saturating_add(1);
+        }
+        let (segments, free) = all.split_at_mut_checked(count)?;
+        self.segments = free;
+        // SAFETY: all of them were just written, each from the beginning of a segment that is there
+        // for all of 'e.
+        (!is_full).then(|| unsafe { RawSegment::get_all(segments) })
+    }
+
     /// The body of a frame of which `far` is private, and `body` follows.
     #[cold]
     fn body(&mut self, far: &'e [u8], body: &'e [Segment<'e>]) -> Option<&'e [Segment<'e>]> {
@@ -232,6 +273,46 @@ mod tests {
             prop_assert_eq!(edited, vec![expected; 3]);
             prop_assert_eq!(frame.to_vec(), whole);
         }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_cut_is_the_start_of_the_frame(
+            head in 0..300_usize,
+            segments in prop::collection::vec(0..3000_usize, 0..6),
+            len in prop_oneof![0..400_usize, 0..20_000_usize],
+        ) {
+            let whole = bytes(head + segments.iter().sum::<usize>());
+            let mut rest = &whole[head..];
+            let mut body = Vec::new();
+            for len in segments {
+                body.push(Segment::from_bytes(&rest[..len]));
+                rest = &rest[len..];
+            }
+            let frame = Frame::from_parts(&whole[..head], &body).unwrap();
+            let mut room = EditRoom::default();
+            let mut editing = room.begin();
+            for _ in 0..3 {
+                let cut = editing.cut(&frame, len);
+                prop_assert_eq!(cut.to_vec(), &whole[..len.min(whole.len())]);
+                // And edited as any other.
+                let tagged = editing.edit(&cut, PUSH).map(|frame| frame.to_vec());
+                let expected = (cut.head().len() >= 12).then(|| model(cut.to_vec(), PUSH).unwrap());
+                prop_assert_eq!(tagged, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_many_pieces_is_cut_behind_its_head_where_there_is_no_room() {
+        let bytes = bytes(2_000);
+        let body: Vec<_> = bytes[64..].iter().map(|_| Segment::from_bytes(&bytes[..1])).collect();
+        let frame = Frame::from_parts(&bytes[..64], &body).unwrap();
+        let mut room = EditRoom::default();
+        let mut editing = room.begin();
+        assert_eq!(editing.cut(&frame, 64 + SEGMENTS).len(), 64 + SEGMENTS);
+        assert_eq!(editing.cut(&frame, 70).len(), 64);
+        assert_eq!(editing.cut(&frame, 60).len(), 60);
     }
 
     #[test]

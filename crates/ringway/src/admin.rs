@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::control::client::Client;
 use crate::control::protocol::{self, Added, ConfigDiff, Flushed, Reloaded, Request, Shown};
 use crate::exit::Failure;
+use crate::limits::LimitArgs;
 use crate::output;
 use crate::relative::absolute;
 use crate::serve::checked_line;
@@ -22,24 +23,28 @@ use crate::vlan::VlanArgs;
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add { port, mtu, workers, bridge, peer_bridge, vlan, save } => {
+        PortAction::Add { port, mtu, workers, bridge, peer_bridge, vlan, limits, save } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
             let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
             let saving = Saving::begin(&mut client, *save, &name)?;
-            let (mtu, workers, vlan) = (*mtu, workers.clone(), vlan.settings());
+            let (mtu, workers) = (*mtu, workers.clone());
+            let (vlan, limits) = (vlan.settings(), limits.settings());
             let done = format!("port {name} added on {device}");
             let (bridge, peer_bridge) = (bridge.clone(), peer_bridge.clone());
             let peer = switch::patch_peer(&port.device).filter(|_| peer_bridge.is_some());
             let request =
-                Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan };
+                Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan, limits };
             let _: Value = client.ask(&request)?;
             output::line(&done);
             saving.finish(&mut client, &[&port.name, peer.unwrap_or(&port.name)])
         }
-        PortAction::Set { name, settings, vlan, no_vlan, save } => {
+        PortAction::Set { name, settings, vlan, no_vlan, limits, no_limits, save } => {
             let mut settings = changed(settings);
             if *no_vlan || *vlan != VlanArgs::default() {
                 settings.insert("vlan".to_owned(), json!(vlan.settings()));
+            }
+            if *no_limits || *limits != LimitArgs::default() {
+                settings.insert("limits".to_owned(), json!(limits.settings()));
             }
             if settings.is_empty() {
                 return Err(Failure::usage(

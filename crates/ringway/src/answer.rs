@@ -23,6 +23,7 @@ use crate::control::protocol::{
 };
 use crate::control::server::Serve;
 use crate::log;
+use crate::mirrors;
 use crate::notify::Notifier;
 use crate::serve::status;
 use crate::vdpa::report::devices;
@@ -54,11 +55,12 @@ impl Serve for Control {
             Request::ShowPorts {} => value(&self.ports()),
             Request::ShowStats {} => value(&self.stats()),
             Request::ShowBridges {} => value(&bridges::answer(&self.daemon)),
+            Request::ShowMirrors {} => value(&mirrors::answer(&self.daemon)),
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
-            Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan } => {
-                let port = Port { mtu, workers, bridge, vlan, ..Port::new(device) };
+            Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan, limits } => {
+                let port = Port { mtu, workers, bridge, vlan, limits, ..Port::new(device) };
                 self.edit(|state| match peer_bridge {
                     Some(bridge) => {
                         check::check_name(&name)?;
@@ -87,6 +89,13 @@ impl Serve for Control {
                 self.edit(|state| state.set_bridge(&name, settings))
             }
             Request::BridgeDel { name } => self.edit(|state| state.remove_bridge(&name)),
+            Request::MirrorAdd { name, mirror } => {
+                self.edit(|state| state.add_mirror(&name, mirror))
+            }
+            Request::MirrorSet { name, mirror } => {
+                self.edit(|state| state.set_mirror(&name, mirror))
+            }
+            Request::MirrorDel { name } => self.edit(|state| state.remove_mirror(&name)),
             Request::FdbDel { mac, vlan, bridge } => self.fdb_del(&bridge, &mac, vlan),
             Request::FdbFlush { port, bridge } => {
                 let switch = self.daemon.switch();
@@ -353,6 +362,7 @@ fn port(report: &PortReport) -> PortAnswer {
         enabled: !report.disabled,
         bridge: report.bridge.clone(),
         vlan: report.vlan.clone(),
+        limits: report.limits,
         rx_queues: report.stats.rx.len(),
         tx_queues: report.stats.tx.len(),
         rx_workers: report.rx_workers.clone(),

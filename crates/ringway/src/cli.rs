@@ -20,12 +20,14 @@ use crate::vdpa::args::VdpaArgs;
 
 mod admin;
 mod bridge;
+mod mirror;
 mod parse;
 pub use admin::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
     ReloadArgs, TimeAction, TimeArgs,
 };
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
+pub use mirror::{MirrorAction, MirrorArgs};
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
@@ -87,6 +89,12 @@ pub enum Command {
         ringway port set vm7 --bridge default\n  \
         ringway bridge del tenant7")]
     Bridge(BridgeArgs),
+    /// Have a running switch copy what passes through ports to another port, or into a VLAN.
+    #[command(after_help = "Examples:\n  \
+        ringway mirror add watch --src vm1 --dst vm1 --to watcher\n  \
+        ringway mirror add all --all --vlans 10 --to-vlan 900 --save\n  \
+        ringway mirror del watch")]
+    Mirror(MirrorArgs),
     /// Check a configuration file, or show what a running switch is to be.
     #[command(after_help = "Examples:\n  \
         ringway config check /etc/ringway/ringway.toml\n  \
@@ -304,6 +312,8 @@ pub enum What {
     Ports,
     /// Bridges with their settings and ports.
     Bridges,
+    /// Mirrors with what they have copied.
+    Mirrors,
     /// The forwarding databases: which address is behind which port.
     Fdb,
     /// Counters and rates, per port or queue, with drops by reason.

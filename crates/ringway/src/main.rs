@@ -28,7 +28,9 @@ mod demo;
 mod devices;
 mod generate;
 mod l2fwd;
+mod limits;
 mod log;
+mod mirrors;
 mod notify;
 mod output;
 #[cfg(test)]
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Port(args) => admin::port(args),
         Command::Bridge(args) => bridges::run(args),
+        Command::Mirror(args) => mirrors::run(args),
         Command::Fdb(args) => admin::fdb(args),
         Command::Config(args) => admin::config(args),
         Command::Reload(args) => admin::reload(args),

@@ -17,9 +17,11 @@ use crate::{rates, wait};
 
 mod bridges;
 mod fdb;
+mod mirrors;
 mod ports;
 use bridges::show_bridges;
 use fdb::show_fdb;
+use mirrors::show_mirrors;
 use ports::show_ports;
 
 /// Clears the screen and puts the cursor into its corner.
@@ -34,6 +36,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
     let request = match args.what {
         What::Ports => Request::ShowPorts {},
         What::Bridges => Request::ShowBridges {},
+        What::Mirrors => Request::ShowMirrors {},
         What::Fdb => Request::ShowFdb {},
         What::Stats => Request::ShowStats {},
         What::Workers => Request::ShowWorkers {},
@@ -93,6 +96,7 @@ impl View {
         Ok(match args.what {
             What::Ports => show_ports(&client.parse(value)?, args.name.as_deref(), colour)?,
             What::Bridges => show_bridges(&client.parse(value)?, colour),
+            What::Mirrors => show_mirrors(&client.parse(value)?, colour),
             What::Fdb => show_fdb(client.parse(value)?, args.name.as_deref(), colour)?,
             What::Vdpa => {
                 let answer: Vdpa = client.parse(value)?;

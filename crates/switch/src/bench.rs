@@ -11,6 +11,7 @@ use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::datapath::{Datapath, Source};
 use crate::fdb::Fdb;
 use crate::inputs::{Input, Inputs};
+use crate::limit::{Direction, PortLimits};
 use crate::output::Output;
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
@@ -56,6 +57,15 @@ impl Bench {
     /// Polls `rx` from now on, as receive queue of `port`.
     pub fn add_input(&mut self, port: u16, rx: RxQueue) {
         self.inputs.push(Input::new(port, 0, rx));
+    }
+
+    /// Gives `port` limits.
+    pub fn limit(&mut self, port: u16, limits: &PortLimits) {
+        let (hz, now) = (clock::hz(), 1);
+        for (direction, rate) in [(Direction::Rx, limits.rx()), (Direction::Tx, limits.tx())] {
+            let limiter = rate.limiters(1, hz, now).pop().flatten();
+            self.path.set_limit(port, direction, limiter.map(Box::new));
+        }
     }
 
     /// One round of a worker; returns the number of frames.

@@ -9,11 +9,13 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
-use packet::{BURST, Frame};
+use packet::{BURST, EditRoom, Frame};
 
 use crate::datapath::Source;
 use crate::fdb::{Fdb, Hash, Key};
 use crate::header::{self, Addresses};
+use crate::limit::Limits;
+use crate::mirror::{Copies, Taps, View};
 use crate::outputs::Outputs;
 use crate::stage::{Plain, Stage, Vlans};
 use crate::vlan::policy::{Policy, TRUNK};
@@ -63,6 +65,12 @@ impl VlanTable {
         self.ports.get(usize::from(port)).and_then(Option::as_deref).unwrap_or(&TRUNK)
     }
 
+    /// Whether any port has settings, so that the bridge has to look at tags.
+    #[inline]
+    pub(crate) const fn is_used(&self) -> bool {
+        self.count != 0
+    }
+
     fn set(&mut self, port: u16, policy: Option<Arc<Policy>>) {
         let index = usize::from(port);
         if self.ports.len() <= index {
@@ -97,6 +105,8 @@ pub(crate) enum BridgeChange {
     SetVlan(u16, Option<Arc<Policy>>),
     /// A port does not belong to it any more.
     Leave(u16),
+    /// It has these mirrors, or none.
+    Mirror(Option<Box<Taps>>),
     /// It is not there any more.
     Close,
 }
@@ -112,12 +122,31 @@ pub(crate) struct Bridge {
     /// The numbers of its ports, in order.
     members: Vec<u16>,
     vlans: VlanTable,
+    /// Its mirrors, if it has any.
+    taps: Option<Box<Taps>>,
 }
 
 impl Bridge {
     pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
-        let (members, vlans) = (Vec::new(), VlanTable::default());
-        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans }
+        let (members, vlans, taps) = (Vec::new(), VlanTable::default(), None);
+        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans, taps }
+    }
+
+    /// Makes a change of a bridge that stays.
+    pub(crate) fn change(&mut self, change: BridgeChange) {
+        match change {
+            BridgeChange::Open(bridge) => *self = bridge,
+            BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask } => {
+                self.fdb = fdb;
+                self.learn_per_burst = learn_per_burst;
+                self.group_fwd_mask = group_fwd_mask;
+            }
+            BridgeChange::Join(port, policy) => self.join(port, policy),
+            BridgeChange::SetVlan(port, policy) => self.set_vlan(port, policy),
+            BridgeChange::Leave(port) => self.leave(port),
+            BridgeChange::Mirror(taps) => self.taps = taps,
+            BridgeChange::Close => {}
+        }
     }
 
     /// Takes `port` in, with these VLAN settings.
@@ -134,6 +163,37 @@ impl Bridge {
         self.vlans.set(port, None);
     }
 
+    /// Its mirrors, if it has any.
+    #[inline]
+    pub(crate) fn taps(&self) -> Option<&Taps> {
+        self.taps.as_deref()
+    }
+
+    /// Sends the copies of a burst to where its mirrors have them go.
+    pub(crate) fn mirror(
+        &self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        copies: &Copies,
+        outputs: &mut Outputs,
+        limits: &mut Limits,
+        cut: &mut EditRoom,
+    ) {
+        let Some(taps) = self.taps() else { return };
+        let view = self.view(source);
+        for index in 0..taps.len() {
+            let Some(cut) = taps.copy(index, copies, &view, frames, outputs, cut) else { continue };
+            let longest = cut.iter().map(Frame::len).max().unwrap_or(0);
+            limits.send(&cut, outputs, source.now);
+            outputs.send(&cut, longest, source);
+        }
+    }
+
+    /// The bridge as its mirrors need to know it, for a burst from `source`.
+    pub(crate) fn view<'b>(&'b self, source: &'b Source<'b>) -> View<'b> {
+        View { ports: &self.members, vlans: &self.vlans, source }
+    }
+
     /// Changes the VLAN settings of `port`.
     pub(crate) fn set_vlan(&mut self, port: u16, policy: Option<Arc<Policy>>) {
         self.vlans.set(port, policy);
@@ -148,9 +208,31 @@ impl Bridge {
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) -> usize {
+        self.decide_as(&Plain::<false>, frames, source, outputs)
+    }
+
+    /// The same in a loop of its own, for callers whose bursts cost more anyway.
+    #[inline(never)]
+    pub(crate) fn decide_apart(
+        &self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> usize {
+        self.decide_as(&Plain::<true>, frames, source, outputs)
+    }
+
+    #[inline]
+    fn decide_as(
+        &self,
+        plain: &impl Stage,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> usize {
         // Only where a port has settings does the bridge have to look at tags.
         match self.vlans.count {
-            0 => self.decide_in(&Plain, frames, source, outputs),
+            0 => self.decide_in(plain, frames, source, outputs),
             _ => self.decide_in_vlans(frames, source, outputs),
         }
     }
@@ -306,7 +388,8 @@ impl Bridge {
     ) {
         let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
         let mut reached = 0;
-        for &port in self.members.iter().filter(|port| **port != source.port) {
+        let others = self.members.iter().filter(|port| **port != source.port);
+        for &port in others.filter(|port| !self.taps().is_some_and(|taps| taps.keeps(**port))) {
             if !outputs.is_ready(port, source.now) {
                 continue;
             }

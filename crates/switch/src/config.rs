@@ -5,6 +5,7 @@ use std::time::Duration;
 use eal::Access;
 
 use crate::error::Error;
+use crate::limit::PortLimits;
 use crate::vlan::PortVlan;
 
 /// The most ports that a switch can have.
@@ -161,6 +162,8 @@ pub struct PortOptions {
     pub disabled: bool,
     /// Its part in VLANs.
     pub vlan: PortVlan,
+    /// How much may come in and go out.
+    pub limits: PortLimits,
 }
 
 /// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].
@@ -184,10 +187,12 @@ impl PortOptions {
     /// Checks them for port `name` of a switch with so many workers.
     ///
     /// # Errors
-    /// A worker that there is not, or VLAN settings that contradict each other.
+    /// A worker that there is not, VLAN settings that contradict each other, or a limit out of range.
     pub fn check(&self, name: &str, workers: usize) -> Result<(), Error> {
         let vlan = self.vlan.check();
         vlan.map_err(|reason| Error::PortVlan { name: name.to_owned(), reason })?;
+        let limits = self.limits.check();
+        limits.map_err(|reason| Error::PortLimits { name: name.to_owned(), reason })?;
         match self.workers.iter().find(|worker| **worker >= workers) {
             None => Ok(()),
             Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),

@@ -7,12 +7,14 @@
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
-use packet::{BURST, Frame, Packet, PoolCache};
+use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
+use crate::limit::{Direction, Limiter, Limits};
+use crate::mirror::Copies;
 use crate::output::Output;
 use crate::outputs::Outputs;
-use crate::patch::{Patch, Patches};
+use crate::patch::{Beyond, Patch, Patches};
 
 /// Where a burst came from.
 #[derive(Clone, Copy, Debug)]
@@ -30,10 +32,16 @@ pub(crate) struct Source<'s> {
 /// One worker's data path.
 #[derive(Debug)]
 pub(crate) struct Datapath {
-    /// By their numbers.
+    /// By their numbers; those that only have to decide about frames.
     bridges: Vec<Option<Bridge>>,
+    /// Those with mirrors, or all while there are limits: so a bridge without does not even look
+    /// whether there are any.
+    apart: Vec<Option<Bridge>>,
     outputs: Outputs,
     patches: Patches,
+    limits: Limits,
+    /// Where frames that mirrors cut have their bodies.
+    cut: EditRoom,
     /// Where buffers of packets go that are done with.
     cache: PoolCache,
 }
@@ -41,8 +49,9 @@ pub(crate) struct Datapath {
 impl Datapath {
     /// One without bridges and ports.
     pub(crate) fn new(cache: PoolCache) -> Self {
-        let (bridges, outputs, patches) = Default::default();
-        Self { bridges, outputs, patches, cache }
+        let (bridges, apart, outputs, patches) = Default::default();
+        let (limits, cut) = Default::default();
+        Self { bridges, apart, outputs, patches, limits, cut, cache }
     }
 
     /// Changes a bridge, if it is there.
@@ -50,20 +59,31 @@ impl Datapath {
         let index = usize::from(id.0);
         if self.bridges.len() <= index {
             self.bridges.resize_with(index + 1, || None);
+            self.apart.resize_with(index + 1, || None);
         }
-        let Some(place) = self.bridges.get_mut(index) else { return };
-        match (change, place) {
-            (BridgeChange::Open(bridge), place) => *place = Some(bridge),
-            (BridgeChange::Close, place) => *place = None,
-            (BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask }, Some(bridge)) => {
-                bridge.fdb = fdb;
-                bridge.learn_per_burst = learn_per_burst;
-                bridge.group_fwd_mask = group_fwd_mask;
+        let bridge = match (change, self.take_bridge(index)) {
+            (BridgeChange::Open(bridge), _) => Some(bridge),
+            (BridgeChange::Close, _) | (_, None) => None,
+            (change, Some(mut bridge)) => {
+                bridge.change(change);
+                Some(bridge)
             }
-            (BridgeChange::Join(port, policy), Some(bridge)) => bridge.join(port, policy),
-            (BridgeChange::SetVlan(port, policy), Some(bridge)) => bridge.set_vlan(port, policy),
-            (BridgeChange::Leave(port), Some(bridge)) => bridge.leave(port),
-            (_, None) => {}
+        };
+        self.put_bridge(index, bridge);
+    }
+
+    fn take_bridge(&mut self, index: usize) -> Option<Bridge> {
+        let places = [&mut self.bridges, &mut self.apart];
+        places.into_iter().find_map(|places| places.get_mut(index)?.take())
+    }
+
+    /// Puts a bridge where it belongs.
+    fn put_bridge(&mut self, index: usize, bridge: Option<Bridge>) {
+        let has_taps = bridge.as_ref().is_some_and(|bridge| bridge.taps().is_some());
+        let is_apart = has_taps || !self.limits.is_empty();
+        let places = if is_apart { &mut self.apart } else { &mut self.bridges };
+        if let Some(place) = places.get_mut(index) {
+            *place = bridge;
         }
     }
 
@@ -81,6 +101,20 @@ impl Datapath {
     pub(crate) fn set_patch(&mut self, port: u16, patch: Option<Patch>) {
         self.outputs.set_patch(port, patch.is_some());
         self.patches.set(port, patch);
+    }
+
+    /// Changes a limit of `port`.
+    pub(crate) fn set_limit(
+        &mut self,
+        port: u16,
+        direction: Direction,
+        limiter: Option<Box<Limiter>>,
+    ) {
+        self.limits.set(port, direction, limiter);
+        for index in 0..self.bridges.len() {
+            let bridge = self.take_bridge(index);
+            self.put_bridge(index, bridge);
+        }
     }
 
     /// Changes how often to try again although `port` takes nothing.
@@ -111,8 +145,7 @@ impl Datapath {
         gives: bool,
     ) -> Option<u16> {
         let Some(Some(bridge)) = self.bridges.get(usize::from(source.bridge.0)) else {
-            source.stats.count_drops(DropReason::LinkDown, frames.len());
-            return None;
+            return self.forward_apart(frames, source, gives);
         };
         let longest = bridge.decide(frames, source, &mut self.outputs);
         if gives && let Some(port) = self.outputs.take_whole(frames.len(), longest, source.now) {
@@ -120,9 +153,67 @@ impl Datapath {
         }
         self.outputs.send(frames, longest, source);
         if self.outputs.has_patched() {
-            self.patches.pass(&self.bridges, &mut self.outputs, frames, source.now);
+            self.pass(frames, source.now);
         }
         None
+    }
+
+    /// As `forward`, where there are limits or mirrors, or there is no such bridge.
+    #[inline(never)]
+    fn forward_apart(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let Some(Some(bridge)) = self.apart.get(usize::from(source.bridge.0)) else {
+            source.stats.count_drops(DropReason::LinkDown, frames.len());
+            return None;
+        };
+        let mut kept = ArrayVec::new();
+        let all = frames.len();
+        let frames = self.limits.receive(frames, source, &mut kept);
+        if bridge.taps().is_some_and(|taps| taps.keeps(source.port)) {
+            source.stats.count_drops(DropReason::MirrorPort, frames.len());
+            return None;
+        }
+        let longest = bridge.decide_apart(frames, source, &mut self.outputs);
+        self.limits.send(frames, &mut self.outputs, source.now);
+        let taps = bridge.taps();
+        let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));
+        if gives
+            && copies.is_none()
+            && frames.len() == all
+            && let Some(port) = self.outputs.take_whole(all, longest, source.now)
+        {
+            return Some(port);
+        }
+        self.outputs.send(frames, longest, source);
+        if self.outputs.has_patched() {
+            self.pass(frames, source.now);
+        }
+        if let Some(copies) = copies {
+            self.mirror(frames, source, &copies);
+        }
+        None
+    }
+
+    /// Takes what is marked at patch ports on from there.
+    #[inline(never)]
+    fn pass(&mut self, frames: &[Frame<'_>], now: u64) {
+        let Self { bridges, apart, outputs, patches, limits, cut, .. } = self;
+        patches.pass(&mut Beyond { bridges: [bridges, apart], limits, cut }, outputs, frames, now);
+    }
+
+    /// Sends copies to where the bridge's mirrors have them go.
+    fn mirror(&mut self, frames: &[Frame<'_>], source: &Source<'_>, copies: &Copies) {
+        let Self { apart, outputs, limits, cut, .. } = self;
+        if let Some(Some(bridge)) = apart.get(usize::from(source.bridge.0)) {
+            bridge.mirror(frames, source, copies, outputs, limits, cut);
+        }
+        if self.outputs.has_patched() {
+            self.pass(frames, source.now);
+        }
     }
 
     /// Gives a burst to a port, as packets.
@@ -140,6 +231,10 @@ impl Datapath {
     }
 }
 
+#[cfg(test)]
+mod limit_tests;
+#[cfg(test)]
+mod mirror_tests;
 #[cfg(test)]
 mod patch_tests;
 #[cfg(test)]

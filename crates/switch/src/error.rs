@@ -127,6 +127,22 @@ pub enum Error {
         /// What is wrong, and what to do.
         reason: String,
     },
+    /// A limit of a port makes no sense.
+    #[error("port '{name}': {reason}")]
+    PortLimits {
+        /// The port's name.
+        name: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// A mirror cannot be as it was asked for.
+    #[error("mirror '{name}': {reason}")]
+    Mirror {
+        /// Its name.
+        name: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// All workers have ended, by panics.
     #[error("no worker is left: all have ended by a panic (see the log); restart the switch")]
     NoWorker,

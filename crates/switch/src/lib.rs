@@ -19,6 +19,8 @@
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: a bridge's forwarding database, shared by all workers
+//! - [`limit`]: limits of ports
+//! - [`mirror`]: copies for somebody who watches
 //! - [`report`]: what the switch tells about itself
 //! - `share`: a worker's share of a port's transmit queues
 //! - `stage`: what kinds of bridges do beside learning and looking up
@@ -50,7 +52,9 @@ pub mod fdb;
 mod header;
 mod housekeeper;
 mod inputs;
+pub mod limit;
 mod marks;
+pub mod mirror;
 mod output;
 mod outputs;
 mod owners;
@@ -68,8 +72,12 @@ pub use config::{
     MAX_WORKERS, PortOptions, SwitchConfig,
 };
 pub use error::Error;
+pub use limit::PortLimits;
+pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
-pub use report::{BridgeReport, FdbEntry, FdbReport, PortReport, ShutdownReport, WorkerReport};
+pub use report::{
+    BridgeReport, FdbEntry, FdbReport, MirrorReport, PortReport, ShutdownReport, WorkerReport,
+};
 pub use switch::Switch;
 pub use switch::patches::patch_peer;
 pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};

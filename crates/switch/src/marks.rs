@@ -59,6 +59,13 @@ impl Marks {
         }
     }
 
+    /// Takes all frames out that are not in `mask`, and returns those.
+    pub(crate) const fn retain(&mut self, mask: u32) -> u32 {
+        let out = self.frames & !mask;
+        self.frames &= mask;
+        out
+    }
+
     /// What becomes of the frame that `bit` tells.
     pub(crate) fn edit_of(&self, bit: u32) -> Edit {
         let found = self.edits.iter().find(|(mask, _)| mask & bit != 0);
@@ -121,6 +128,8 @@ mod tests {
         assert_eq!((marks.frames(), marks.edits.len()), (0b1111, 1));
         assert!(!marks.is_whole(4));
         assert_eq!([1, 4, 8].map(|bit| marks.edit_of(bit)), [Edit::NONE, pop, pop]);
+        assert_eq!((marks.retain(0b1_0110), marks.frames()), (0b1001, 0b0110));
+        assert_eq!([2, 4].map(|bit| marks.edit_of(bit)), [Edit::NONE, pop]);
         marks.clear();
         assert!(marks.is_empty() && !marks.has_edits());
     }

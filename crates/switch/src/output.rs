@@ -248,8 +248,9 @@ impl Output {
         cache.free_burst(packets.drain(..));
     }
 
+    /// Counts so many frames as dropped; returns `false` if there is no queue to count on.
     #[cold]
-    fn drop_count(&self, reason: DropReason, count: u32) -> bool {
+    pub(crate) fn drop_count(&self, reason: DropReason, count: u32) -> bool {
         let index = self.share.worker().checked_rem(self.queues.len());
         let Some(queue) = index.and_then(|index| self.queues.get(index)) else { return false };
         queue.drop_frames(reason, count as usize);
@@ -313,7 +314,7 @@ fn transmit_again(queue: &mut TxQueue, mut frames: &[Frame<'_>], mut tries: u32)
 }
 
 /// The frames that `mask` tells.
-fn pick<'f>(frames: &[Frame<'f>], mask: u32) -> ArrayVec<Frame<'f>, BURST> {
+pub(crate) fn pick<'f>(frames: &[Frame<'f>], mask: u32) -> ArrayVec<Frame<'f>, BURST> {
     // There are no more bits than room.
     bits(mask).filter_map(|bit| frames.get(bit as usize).copied()).take(BURST).collect()
 }

@@ -114,6 +114,34 @@ impl Outputs {
         }
     }
 
+    /// The ports with marks, and which frames are marked.
+    pub(crate) fn marked(&self) -> impl Iterator<Item = (u16, u32)> {
+        let marked = self.marked.iter();
+        marked.filter_map(|port| {
+            let output = self.all.get(usize::from(*port))?.as_ref()?;
+            Some((*port, output.marks.frames()))
+        })
+    }
+
+    /// Leaves those marked frames to each port that `pass` lets through, and counts the others.
+    pub(crate) fn limit(&mut self, mut pass: impl FnMut(u16, u32) -> u32) {
+        let outputs = &mut self.all;
+        self.marked.retain(|port| {
+            let output = outputs.get_mut(usize::from(*port)).and_then(Option::as_mut);
+            output.is_some_and(|output| {
+                let passed = pass(*port, output.marks.frames());
+                let out = output.marks.retain(passed);
+                if out != 0 {
+                    output.drop_count(DropReason::RateLimited, out.count_ones());
+                }
+                if output.marks.is_empty() {
+                    output.marks.clear();
+                }
+                !output.marks.is_empty()
+            })
+        });
+    }
+
     /// The output of a whole burst of `count` frames, if it is one that takes packets as they are;
     /// the marks are then gone.
     #[inline(never)]

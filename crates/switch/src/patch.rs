@@ -14,6 +14,7 @@ use packet::{EditRoom, Frame};
 use crate::bridge::{Bridge, BridgeId};
 use crate::config::MAX_PORTS;
 use crate::datapath::Source;
+use crate::limit::Limits;
 use crate::marks::Marks;
 use crate::outputs::Outputs;
 
@@ -45,6 +46,16 @@ struct Step {
     tasks: Vec<(u16, Marks)>,
 }
 
+/// What is on the way of a burst behind patch ports.
+#[derive(Debug)]
+pub(crate) struct Beyond<'b> {
+    /// All bridges, by their numbers, in two places.
+    pub(crate) bridges: [&'b [Option<Bridge>]; 2],
+    pub(crate) limits: &'b mut Limits,
+    /// Where frames that mirrors cut have their bodies.
+    pub(crate) cut: &'b mut EditRoom,
+}
+
 /// The patch ports of a worker.
 #[derive(Debug, Default)]
 pub(crate) struct Patches {
@@ -73,26 +84,26 @@ impl Patches {
     #[inline(never)]
     pub(crate) fn pass(
         &mut self,
-        bridges: &[Option<Bridge>],
+        beyond: &mut Beyond<'_>,
         outputs: &mut Outputs,
         frames: &[Frame<'_>],
         now: u64,
     ) {
-        let mut walk = Walk { patches: &self.all, bridges, now, passes: 0 };
+        let mut walk = Walk { patches: &self.all, beyond, now, passes: 0 };
         walk.step(&mut self.steps, outputs, frames);
     }
 }
 
 /// The way of one burst.
-struct Walk<'w> {
+struct Walk<'w, 'b> {
     patches: &'w [Option<Patch>],
-    bridges: &'w [Option<Bridge>],
+    beyond: &'w mut Beyond<'b>,
     now: u64,
     /// How often it was taken to a bridge.
     passes: usize,
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Takes what is marked one step further; `steps` are those that are left.
     fn step(&mut self, steps: &mut [Step], outputs: &mut Outputs, frames: &[Frame<'_>]) {
         let Some((Step { room, tasks }, rest)) = steps.split_first_mut() else {
@@ -129,9 +140,10 @@ impl Walk<'_> {
         outputs: &mut Outputs,
         frames: &[Frame<'_>],
     ) {
-        let (patches, bridges) = (self.patches, self.bridges);
+        let (patches, bridges) = (self.patches, self.beyond.bridges);
         let Some(patch) = patches.get(usize::from(port)).and_then(Option::as_ref) else { return };
-        let Some(Some(bridge)) = bridges.get(usize::from(patch.bridge.0)) else {
+        let index = usize::from(patch.bridge.0);
+        let Some(bridge) = bridges.into_iter().find_map(|all| all.get(index)?.as_ref()) else {
             return self.drop(port, DropReason::LinkDown, marks.frames());
         };
         if self.passes >= MAX_PASSES {
@@ -146,8 +158,18 @@ impl Walk<'_> {
         patch.rx.count_frames(&passed);
         let Patch { bridge: id, peer, rx, .. } = patch;
         let source = Source { bridge: *id, port: *peer, stats: rx, now: self.now };
-        let longest = bridge.decide(&passed, &source, outputs);
+        let longest = bridge.decide_apart(&passed, &source, outputs);
+        self.beyond.limits.send(&passed, outputs, self.now);
+        let taps = bridge.taps();
+        let copies = taps.and_then(|taps| taps.select(&bridge.view(&source), &passed, outputs));
         outputs.send(&passed, longest, &source);
+        if outputs.has_patched() {
+            self.step(rest, outputs, &passed);
+        }
+        if let Some(copies) = copies {
+            let Beyond { limits, cut, .. } = &mut *self.beyond;
+            bridge.mirror(&passed, &source, &copies, outputs, limits, cut);
+        }
         if outputs.has_patched() {
             self.step(rest, outputs, &passed);
         }

@@ -13,6 +13,7 @@ use crate::bridges::tell;
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
 use crate::inputs::Input;
+use crate::limit::{Direction, PortLimits};
 use crate::output::Output;
 use crate::owners::{Owners, Watch};
 use crate::report::PortReport;
@@ -148,6 +149,7 @@ impl Entry {
             mtu: control.mtu(),
             disabled: self.options.disabled,
             vlan: self.options.vlan.clone(),
+            limits: self.options.limits,
             rx_workers: self.rx_workers.clone(),
             stats: self.cable().map_or_else(|| self.port.stats(), |cable| cable.stats()),
             extended: control.extended_stats(),
@@ -306,6 +308,30 @@ impl Entry {
         let (number, retries) = (self.number, self.retries());
         for worker in workers {
             worker.ask(|done| Message::SetRetries(number, retries, done));
+        }
+    }
+
+    /// Gives the port other limits.
+    pub(crate) fn set_limits(&mut self, limits: PortLimits, workers: &[Mailbox]) {
+        let before = std::mem::replace(&mut self.options.limits, limits);
+        self.update_limits(&before, workers);
+    }
+
+    /// Tells the workers the port's limits, where they are others than `before`; buckets are full
+    /// then.
+    pub(crate) fn update_limits(&self, before: &PortLimits, workers: &[Mailbox]) {
+        let (now, hz) = (clock::now(), clock::hz());
+        let limits = &self.options.limits;
+        for (direction, from, to) in
+            [(Direction::Rx, before.rx(), limits.rx()), (Direction::Tx, before.tx(), limits.tx())]
+        {
+            if from == to {
+                continue;
+            }
+            for (worker, limiter) in workers.iter().zip(to.limiters(workers.len(), hz, now)) {
+                let limiter = limiter.map(Box::new);
+                worker.ask(|done| Message::SetLimit(self.number, direction, limiter, done));
+            }
         }
     }
 

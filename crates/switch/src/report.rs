@@ -6,6 +6,8 @@ use ethdev::{Link, PortStats};
 use packet::MacAddr;
 
 use crate::config::BridgeOptions;
+use crate::limit::PortLimits;
+use crate::mirror::Mirror;
 use crate::vlan::PortVlan;
 
 /// A port at one moment.
@@ -31,6 +33,8 @@ pub struct PortReport {
     pub rx_workers: Vec<usize>,
     /// Its part in VLANs.
     pub vlan: PortVlan,
+    /// How much may come in and go out.
+    pub limits: PortLimits,
     /// Counters of its queues. "Receive" is from the device into the switch. Drops of a frame
     /// that has no destination count on the queue where it came in, all others on the queue
     /// where it should have gone out.
@@ -92,6 +96,21 @@ pub struct FdbReport {
     pub expired: u64,
     /// Entries given up for others at the size limit.
     pub evicted: u64,
+}
+
+/// A mirror at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorReport {
+    /// Its name.
+    pub name: String,
+    /// What it copies, and where to.
+    pub mirror: Mirror,
+    /// Whether its output port is there; without it nothing is copied.
+    pub is_active: bool,
+    /// Frames copied since it was added.
+    pub packets: u64,
+    /// Bytes of the copies.
+    pub bytes: u64,
 }
 
 /// A worker at one moment. Counters count since its start.

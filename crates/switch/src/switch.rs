@@ -17,6 +17,8 @@ use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
 use crate::fdb::Fdb;
 use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
+use crate::limit::PortLimits;
+use crate::mirror::Mirrors;
 use crate::ports::{Entry, Ports};
 use crate::report::{PortReport, ShutdownReport, WorkerReport};
 use crate::worker::{Idle, Mailbox, Message};
@@ -26,6 +28,7 @@ mod bridges;
 mod crew;
 mod fdb;
 mod live;
+mod mirrors;
 pub(crate) mod patches;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
@@ -65,6 +68,7 @@ struct Control {
     /// Where their data paths have buffers from.
     spare: Pool,
     ports: Ports,
+    mirrors: Mirrors,
     bridges: Bridges,
     notes: Notes,
 }
@@ -217,6 +221,7 @@ impl Control {
             idle: Idle::new(config.busy_poll, config.idle_after),
             spare,
             ports: Ports::default(),
+            mirrors: Mirrors::default(),
             bridges: Bridges::new(&config.bridge())?,
             notes,
         };
@@ -273,6 +278,9 @@ impl Control {
         // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans(bridge);
         entry.join(&self.mailboxes);
+        entry.update_limits(&PortLimits::default(), &self.mailboxes);
+        // A mirror's output port must get nothing else from the beginning.
+        self.update_mirrors(options.bridge_name(), Some((&name, number)));
         entry.attach(&self.mailboxes);
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
@@ -351,7 +359,9 @@ impl Control {
         let had_vlans = self.leave(name)?;
         self.ports.get_mut(name)?.detach(&self.mailboxes);
         let report = self.report(name, self.ports.get(name)?);
+        self.ports.get_mut(name)?.set_limits(PortLimits::default(), &self.mailboxes);
         self.ports.remove(name);
+        self.update_mirrors(&bridge, None);
         self.forget_other_vlans(&bridge, had_vlans)?;
         tracing::info!(port = name, "port removed");
         Ok(report)

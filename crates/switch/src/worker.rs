@@ -18,6 +18,7 @@ use ethdev::{Sleeper, Slept};
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::datapath::Datapath;
 use crate::inputs::{Input, Inputs};
+use crate::limit::{Direction, Limiter};
 use crate::output::Output;
 use crate::patch::Patch;
 
@@ -48,6 +49,8 @@ pub(crate) enum Message {
     SetIdle(Idle, Sender<()>),
     /// Stop working.
     End(Sender<()>),
+    /// Let so much of a port through in one direction; `None`: all.
+    SetLimit(u16, Direction, Option<Box<Limiter>>, Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -304,6 +307,10 @@ impl Worker {
             }
             Message::End(done) => {
                 self.has_ended = true;
+                let _ = done.send(());
+            }
+            Message::SetLimit(port, direction, limiter, done) => {
+                self.path.set_limit(port, direction, limiter);
                 let _ = done.send(());
             }
             Message::Answer(done) => {

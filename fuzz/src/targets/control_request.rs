@@ -42,9 +42,9 @@ pub(super) fn run(data: &[u8]) {
 fn edit(state: &mut State, request: Request) -> Result<(), String> {
     let text = |error: daemon::Error| error.to_string();
     match request {
-        Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan } => {
+        Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan, limits } => {
             daemon::check::check_name(&name).map_err(text)?;
-            let port = Port { mtu, workers, bridge, vlan, ..Port::new(device) };
+            let port = Port { mtu, workers, bridge, vlan, limits, ..Port::new(device) };
             match peer_bridge {
                 Some(bridge) => state.add_patch(&name, port, &bridge).map_err(text),
                 None => state.add_port(&name, port).map_err(text),
@@ -57,6 +57,9 @@ fn edit(state: &mut State, request: Request) -> Result<(), String> {
         }
         Request::BridgeSet { name, settings } => state.set_bridge(&name, settings).map_err(text),
         Request::BridgeDel { name } => state.remove_bridge(&name).map_err(text),
+        Request::MirrorAdd { name, mirror } => state.add_mirror(&name, mirror).map_err(text),
+        Request::MirrorSet { name, mirror } => state.set_mirror(&name, mirror).map_err(text),
+        Request::MirrorDel { name } => state.remove_mirror(&name).map_err(text),
         Request::FdbAdd { mac, port, vlan } => {
             let address = address(&mac, vlan)?;
             state.add_address(address, &port).map_err(text)?;

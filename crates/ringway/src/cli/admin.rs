@@ -8,6 +8,7 @@ use packet::MacAddr;
 use super::{ControlArgs, number, parse_port, parse_switch};
 use crate::answer::MAX_WARP;
 use crate::config::Named;
+use crate::limits::LimitArgs;
 use crate::vlan::VlanArgs;
 
 /// Arguments of `ringway port`.
@@ -45,6 +46,9 @@ pub enum PortAction {
         /// Its part in VLANs.
         #[command(flatten)]
         vlan: VlanArgs,
+        /// How much may come in and go out.
+        #[command(flatten)]
+        limits: LimitArgs,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -62,6 +66,12 @@ pub enum PortAction {
         /// Take part in no VLAN: tags are payload, or, while other ports have VLANs, all are carried.
         #[arg(long, conflicts_with = "VlanArgs")]
         no_vlan: bool,
+        /// How much may come in and go out: limits that are not given are none then.
+        #[command(flatten)]
+        limits: LimitArgs,
+        /// Have no limits.
+        #[arg(long, conflicts_with = "LimitArgs")]
+        no_limits: bool,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,

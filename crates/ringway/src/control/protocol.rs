@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::PortVlan;
+use switch::{PortLimits, PortVlan};
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +17,8 @@ pub enum Request {
     ShowPorts {},
     /// All bridges with their settings.
     ShowBridges {},
+    /// All mirrors with their counters.
+    ShowMirrors {},
     /// The forwarding databases.
     ShowFdb {},
     /// Counters of all ports and queues.
@@ -46,6 +48,9 @@ pub enum Request {
         /// Its part in VLANs.
         #[serde(default, skip_serializing_if = "PortVlan::is_default")]
         vlan: PortVlan,
+        /// How much may come in and go out.
+        #[serde(default, skip_serializing_if = "PortLimits::is_default")]
+        limits: PortLimits,
     },
     /// Changes settings of a port while it carries frames.
     PortSet {
@@ -73,6 +78,25 @@ pub enum Request {
         name: String,
         /// The settings, in the same way; `null` is the default.
         settings: serde_json::Map<String, Value>,
+    },
+    /// Adds a mirror.
+    MirrorAdd {
+        /// Its name.
+        name: String,
+        /// What it copies, and where to.
+        mirror: switch::Mirror,
+    },
+    /// Gives a mirror other settings.
+    MirrorSet {
+        /// Its name.
+        name: String,
+        /// What it copies from now on, and where to.
+        mirror: switch::Mirror,
+    },
+    /// Removes a mirror.
+    MirrorDel {
+        /// Its name.
+        name: String,
     },
     /// Removes a bridge that has no ports.
     BridgeDel {
@@ -217,6 +241,28 @@ pub struct Info {
     pub uptime_seconds: u64,
 }
 
+/// Answer to [`Request::ShowMirrors`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirrors {
+    /// In the order of their names.
+    pub mirrors: Vec<Mirror>,
+}
+
+/// One mirror. Counters count since it was added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirror {
+    /// Its name.
+    pub name: String,
+    /// What it copies, and where to, in the form of the file.
+    pub mirror: switch::Mirror,
+    /// Whether its output port is there.
+    pub active: bool,
+    /// Frames copied.
+    pub packets: u64,
+    /// Bytes of the copies.
+    pub bytes: u64,
+}
+
 /// Answer to [`Request::ShowBridges`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridges {
@@ -285,6 +331,9 @@ pub struct Port {
     /// Its part in VLANs; empty for a trunk of all of them.
     #[serde(default)]
     pub vlan: PortVlan,
+    /// How much may come in and go out; empty where there are no limits.
+    #[serde(default)]
+    pub limits: PortLimits,
     /// Number of receive queues.
     pub rx_queues: usize,
     /// Number of transmit queues.
@@ -515,6 +564,7 @@ mod tests {
             bridge: None,
             peer_bridge: None,
             vlan: PortVlan::default(),
+            limits: PortLimits::default(),
         };
         assert_eq!(parse(add).unwrap(), expected);
         assert_eq!(

@@ -4,6 +4,7 @@ use ethdev::hint;
 
 use crate::control::protocol::{Port, Ports};
 use crate::exit::Failure;
+use crate::limits;
 use crate::table::{Align, Cell, Table, Tone, count, paragraph};
 use crate::vlan::summary;
 
@@ -89,7 +90,8 @@ fn details(port: &Port) -> String {
     let vlan = summary(&port.vlan).map(|vlan| format!("vlan {vlan}"));
     let facts = port.details.iter().filter(|(name, _)| *name != "front-end_pid");
     let facts = facts.map(|(name, value)| format!("{name} {value}"));
-    let facts: Vec<String> = vlan.into_iter().chain(facts).collect();
+    let limits = limits::summary(&port.limits).map(|limits| format!("limits {limits}"));
+    let facts: Vec<String> = vlan.into_iter().chain(limits).chain(facts).collect();
     match facts.is_empty() {
         true => String::new(),
         false => paragraph(&format!("{}: {}", port.name, facts.join(", "))),
@@ -109,6 +111,7 @@ fn one(port: &Port, colour: bool) -> String {
         ("speed", speed.into()),
         ("mtu", port.mtu.to_string().into()),
         ("vlan", summary(&port.vlan).unwrap_or_else(|| "-".to_owned()).into()),
+        ("limits", limits::summary(&port.limits).unwrap_or_else(|| "-".to_owned()).into()),
         ("own address", port.mac.as_str().into()),
         ("receive queues", format!("{}, on workers {}", port.rx_queues, workers.join(" ")).into()),
         ("transmit queues", port.tx_queues.to_string().into()),
@@ -145,6 +148,7 @@ mod tests {
             enabled: true,
             bridge: switch::DEFAULT_BRIDGE.into(),
             vlan: switch::PortVlan::default(),
+            limits: switch::PortLimits::default(),
             rx_queues: 1,
             tx_queues: 1,
             rx_workers: vec![0],

@@ -136,7 +136,8 @@ impl Bench {
 
     /// The default bridge.
     pub(super) fn bridge(&mut self) -> &mut Bridge {
-        self.path.bridges[0].as_mut().unwrap()
+        let Datapath { bridges, apart, .. } = &mut self.path;
+        bridges[0].as_mut().or(apart[0].as_mut()).unwrap()
     }
 
     fn counts(&mut self, port: u16, frames: &[Vec<u8>]) -> Vec<usize> {
@@ -145,6 +146,11 @@ impl Bench {
 
     pub(super) fn dropped(&self, reason: DropReason) -> u64 {
         self.stats.snapshot().dropped_for(reason)
+    }
+
+    /// Frames to `port` that were dropped.
+    pub(super) fn dropped_to(&self, port: usize, reason: DropReason) -> u64 {
+        self.peers[port].dropped(reason)
     }
 }
 

@@ -42,7 +42,7 @@ fn tagged(bytes: &[u8]) -> Tagged {
 }
 
 impl Bench {
-    fn with_vlans(ports: &[PortVlan]) -> Self {
+    pub(super) fn with_vlans(ports: &[PortVlan]) -> Self {
         let mut bench = Self::new(ports.len());
         for (port, vlan) in (0..).zip(ports) {
             assert_eq!(vlan.check(), Ok(()));

@@ -72,6 +72,8 @@ impl Control {
             entry.change_workers(&before, (&next, &fresh));
         }
         self.tell_patches();
+        self.tell_limits();
+        self.restart_mirrors();
         self.move_inputs(&before)?;
         for (mailbox, seat) in before.iter().zip(&seats_before) {
             if !next.iter().any(|next| next.is_same(mailbox)) {

@@ -80,6 +80,9 @@ impl Control {
         let has_vlans = self.ports.have_vlans(bridge);
         let entry = self.ports.get_mut(name)?;
         entry.set_bridge(bridge, setting);
+        self.update_mirrors(&from, None);
+        self.update_mirrors(to, None);
+        let entry = self.ports.get_mut(name)?;
         entry.join(&self.mailboxes);
         entry.poll(entry.places(), &self.mailboxes);
         self.forget_other_vlans(&from, had_vlans)?;
@@ -105,6 +108,7 @@ impl Control {
         if before.tx_retries != options.tx_retries {
             entry.update_retries(&self.mailboxes);
         }
+        entry.update_limits(&before.limits, &self.mailboxes);
         let toggled = before.disabled != options.disabled;
         if toggled {
             entry.detach(&self.mailboxes);

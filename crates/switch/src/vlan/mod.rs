@@ -7,7 +7,7 @@
 //! - `policy`: what the data path makes of the settings
 //! - `tags`: the tags of a frame, and what the bridge knows by them
 
-mod formats;
+pub(crate) mod formats;
 pub(crate) mod policy;
 pub mod set;
 pub(crate) mod tags;

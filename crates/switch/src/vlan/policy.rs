@@ -103,6 +103,11 @@ impl Policy {
         carries.then(|| change(meta.had, self.tag_of(meta)))
     }
 
+    /// How copies of frames go out on the port, whatever VLANs it carries.
+    pub(crate) fn edit_any(&self, meta: &Meta) -> Edit {
+        change(meta.had, self.tag_of(meta))
+    }
+
     /// The tag that frames have behind the port.
     fn tag_of(&self, meta: &Meta) -> Option<Tag> {
         let vlan = match self.mode {

@@ -1,0 +1,105 @@
+//! Limits of ports on the command line.
+
+use clap::Args;
+use switch::PortLimits;
+use switch::limit::{Bits, Frames};
+
+/// The options of a port for its limits, as in a configuration file. "rx" is from the port into the
+/// switch, as in 'ringway show stats'.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct LimitArgs {
+    /// Bits per second that the switch takes from the port, as in 100Mbit.
+    #[arg(long, value_name = "BITS")]
+    pub rx_rate: Option<Bits>,
+    /// Bits that it takes at once [default: those of 10 ms, and 1Mbit at least].
+    #[arg(long, value_name = "BITS")]
+    pub rx_burst: Option<Bits>,
+    /// Frames per second that the switch takes from the port, as in 200k.
+    #[arg(long, value_name = "N")]
+    pub rx_packet_rate: Option<Frames>,
+    /// Frames that it takes at once [default: those of 10 ms, and 256 at least].
+    #[arg(long, value_name = "N")]
+    pub rx_packet_burst: Option<Frames>,
+    /// Bits per second that the switch sends to the port.
+    #[arg(long, value_name = "BITS")]
+    pub tx_rate: Option<Bits>,
+    /// Bits that it sends at once [default: as --rx-burst].
+    #[arg(long, value_name = "BITS")]
+    pub tx_burst: Option<Bits>,
+    /// Frames per second that the switch sends to the port.
+    #[arg(long, value_name = "N")]
+    pub tx_packet_rate: Option<Frames>,
+    /// Frames that it sends at once [default: as --rx-packet-burst].
+    #[arg(long, value_name = "N")]
+    pub tx_packet_burst: Option<Frames>,
+}
+
+impl LimitArgs {
+    /// The settings.
+    pub const fn settings(&self) -> PortLimits {
+        PortLimits {
+            rx_rate: self.rx_rate,
+            rx_burst: self.rx_burst,
+            rx_packet_rate: self.rx_packet_rate,
+            rx_packet_burst: self.rx_packet_burst,
+            tx_rate: self.tx_rate,
+            tx_burst: self.tx_burst,
+            tx_packet_rate: self.tx_packet_rate,
+            tx_packet_burst: self.tx_packet_burst,
+        }
+    }
+}
+
+/// A port's limits in a few words; `None` where it has none.
+pub fn summary(limits: &PortLimits) -> Option<String> {
+    let bits = |key, bits: Option<Bits>| bits.map(|bits| format!("{key} {bits}"));
+    let frames = |key, frames: Option<Frames>| frames.map(|frames| format!("{key} {frames}"));
+    let words = [
+        bits("rx-rate", limits.rx_rate),
+        bits("rx-burst", limits.rx_burst),
+        frames("rx-packet-rate", limits.rx_packet_rate),
+        frames("rx-packet-burst", limits.rx_packet_burst),
+        bits("tx-rate", limits.tx_rate),
+        bits("tx-burst", limits.tx_burst),
+        frames("tx-packet-rate", limits.tx_packet_rate),
+        frames("tx-packet-burst", limits.tx_packet_burst),
+    ];
+    let words: Vec<String> = words.into_iter().flatten().collect();
+    (!words.is_empty()).then(|| words.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command, PortAction};
+
+    fn parse(options: &str) -> Result<PortLimits, String> {
+        let words = ["ringway", "port", "add", "a=null:"].into_iter();
+        let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
+        match cli.map_err(|error| error.to_string())?.command {
+            Command::Port(args) => match args.action {
+                PortAction::Add { limits, .. } => Ok(limits.settings()),
+                other => Err(format!("{other:?}")),
+            },
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn options_are_the_limits() {
+        assert_eq!(parse(""), Ok(PortLimits::default()));
+        assert_eq!(summary(&PortLimits::default()), None);
+        let limits = parse("--rx-rate 1.5Gbit --rx-burst 10M --tx-packet-rate 50000").unwrap();
+        let expected = "rx-rate 1500Mbit, rx-burst 10Mbit, tx-packet-rate 50k";
+        assert_eq!(summary(&limits).unwrap(), expected);
+        for (options, expected) in [
+            ("--rx-rate fast", "expected bits, as in 100Mbit"),
+            ("--tx-packet-burst 10Mbit", "expected frames, as in 200k"),
+        ] {
+            let error = parse(options).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+}

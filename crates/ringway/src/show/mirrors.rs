@@ -1,0 +1,89 @@
+//! `ringway show mirrors`.
+
+use std::collections::BTreeSet;
+
+use crate::control::protocol::{Mirror, Mirrors};
+use crate::table::{Align, Cell, Table, Tone, count};
+
+/// All mirrors in a table.
+pub fn show_mirrors(answer: &Mirrors, colour: bool) -> String {
+    if answer.mirrors.is_empty() {
+        return "no mirrors; 'ringway mirror add NAME --src PORT --to PORT' adds one\n".to_owned();
+    }
+    let mut table = Table::new(&[
+        ("mirror", Align::Left),
+        ("bridge", Align::Left),
+        ("copies", Align::Left),
+        ("to", Align::Left),
+        ("packets", Align::Right),
+        ("bytes", Align::Right),
+    ]);
+    for mirror in &answer.mirrors {
+        table.row(vec![
+            mirror.name.as_str().into(),
+            mirror.mirror.bridge_name().into(),
+            selection(mirror).into(),
+            output(mirror),
+            count(mirror.packets).into(),
+            count(mirror.bytes).into(),
+        ]);
+    }
+    table.render(colour)
+}
+
+/// What is copied.
+fn selection(mirror: &Mirror) -> String {
+    let names = |word: &str, ports: &BTreeSet<String>| {
+        let names: Vec<&str> = ports.iter().map(String::as_str).collect();
+        (!names.is_empty()).then(|| format!("{word} {}", names.join(",")))
+    };
+    let mirror = &mirror.mirror;
+    let words = [
+        mirror.select_all.then(|| "all".to_owned()),
+        names("in", &mirror.select_src_port),
+        names("out", &mirror.select_dst_port),
+        mirror.select_vlan.as_ref().map(|vlans| format!("VLAN {vlans}")),
+        mirror.snaplen.map(|snaplen| format!("{snaplen} bytes")),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
+fn output(mirror: &Mirror) -> Cell {
+    let text = match (&mirror.mirror.output_port, mirror.mirror.output_vlan) {
+        (Some(port), _) => port.clone(),
+        (None, Some(vlan)) => format!("VLAN {vlan}"),
+        (None, None) => "-".to_owned(),
+    };
+    match mirror.active {
+        true => text.into(),
+        false => Cell::toned(format!("{text} (not there)"), Tone::Bad),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_shown_by_what_they_copy() {
+        assert!(show_mirrors(&Mirrors { mirrors: Vec::new() }, false).contains("mirror add"));
+        let mirror = |text: &str, active| Mirror {
+            name: "m".into(),
+            mirror: serde_json::from_str(text).unwrap(),
+            active,
+            packets: 1_234_567,
+            bytes: 9,
+        };
+        let first = r#"{"select-src-port":["a","b"],"select-vlan":5,"output-port":"w"}"#;
+        let second = r#"{"select-all":true,"output-vlan":7,"snaplen":96,"bridge":"green"}"#;
+        let mirrors = vec![mirror(first, false), mirror(second, true)];
+        let text = show_mirrors(&Mirrors { mirrors }, false);
+        let lines: Vec<&str> = text.lines().collect();
+        for expected in ["default", "in a,b, VLAN 5", "w (not there)"] {
+            assert!(lines[1].contains(expected), "{expected}: {text}");
+        }
+        for expected in ["green", "all, 96 bytes", "VLAN 7"] {
+            assert!(lines[2].contains(expected), "{expected}: {text}");
+        }
+    }
+}

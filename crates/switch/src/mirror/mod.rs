@@ -1,0 +1,202 @@
+//! Mirrors: copies of what passes through some ports, for somebody who watches.
+//!
+//! The settings are those of Open vSwitch's table `Mirror`, by the same names.
+//!
+//! - `taps`: what the data path makes of the mirrors of a bridge
+//! - `wanted`: the mirrors of a switch as control threads see them
+
+pub(crate) mod taps;
+mod wanted;
+
+use std::collections::BTreeSet;
+
+use packet::headers::ethernet::HEADER_LEN;
+use serde::{Deserialize, Serialize};
+
+pub(crate) use self::taps::{Copies, Taps, View};
+pub(crate) use self::wanted::Mirrors;
+use crate::config::DEFAULT_BRIDGE;
+use crate::vlan::{MAX_VLAN, VlanSet};
+
+/// The most mirrors that a switch can have.
+pub const MAX_MIRRORS: usize = 32;
+
+/// A mirror: which frames it copies, and where the copies go.
+///
+/// It copies frames that come in on some ports, as far as these carry them, and frames that go out
+/// on some, as far as the limits of these let them. A frame for which both is so is copied once.
+///
+/// ```
+/// use switch::Mirror;
+///
+/// let mirror = Mirror {
+///     select_src_port: ["vm1".to_owned()].into(),
+///     output_port: Some("watcher".to_owned()),
+///     ..Mirror::default()
+/// };
+/// assert!(mirror.check().is_ok());
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(
+    default,
+    deny_unknown_fields,
+    rename_all = "kebab-case",
+    expecting = "a table [mirrors.NAME] with output-port = \"..\" or output-vlan"
+)]
+pub struct Mirror {
+    /// The bridge whose ports it is about; `None`: the default one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bridge: Option<String>,
+    /// Whether all frames that come in on any port, or go out on one, are copied.
+    #[serde(skip_serializing_if = "is_no")]
+    pub select_all: bool,
+    /// Ports of which what comes in is copied.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub select_src_port: BTreeSet<String>,
+    /// Ports of which what goes out is copied.
+    #[serde(skip_serializing_if = "BTreeSet::is_empty")]
+    pub select_dst_port: BTreeSet<String>,
+    /// The VLANs of which frames are copied, 0 for those without; `None`: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub select_vlan: Option<VlanSet>,
+    /// The port where copies go. It gets nothing else, and what comes in on it is dropped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_port: Option<String>,
+    /// Or the VLAN where they go: to all ports that carry it, but the one that the frame came from,
+    /// with its tag in place of the frame's own.
+    #[serde(
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "crate::vlan::formats::vlan"
+    )]
+    pub output_vlan: Option<u16>,
+    /// How many bytes of a frame are copied at most; `None`: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub snaplen: Option<u16>,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+const fn is_no(value: &bool) -> bool {
+    !*value
+}
+
+impl Mirror {
+    /// Checks that the settings make sense together.
+    ///
+    /// # Errors
+    /// The key of the one that does not, and why.
+    pub fn check(&self) -> Result<(), (&'static str, String)> {
+        let wrong = |key: &'static str, reason: &str| Err((key, reason.to_owned()));
+        let names = !self.select_src_port.is_empty() || !self.select_dst_port.is_empty();
+        match (&self.output_port, self.output_vlan) {
+            (None, None) => return wrong("output-port", "give output-port or output-vlan"),
+            (Some(_), Some(_)) => {
+                return wrong("output-vlan", "give output-port or output-vlan, not both");
+            }
+            (None, Some(vlan)) if !(1..=MAX_VLAN).contains(&vlan) => {
+                let reason = format!("output-vlan {vlan}: expected 1 to {MAX_VLAN}");
+                return Err(("output-vlan", reason));
+            }
+            _ => {}
+        }
+        if self.select_all && names {
+            return wrong("select-all", "select-all selects all ports: leave the lists out");
+        }
+        if !self.select_all && !names {
+            let reason = "it selects nothing: give select-src-port, select-dst-port or select-all";
+            return wrong("select-all", reason);
+        }
+        if self.select_vlan.as_ref().is_some_and(VlanSet::is_empty) {
+            return wrong("select-vlan", "select-vlan without a VLAN: leave it out for all");
+        }
+        match self.snaplen {
+            Some(snaplen) if usize::from(snaplen) < HEADER_LEN => {
+                Err(("snaplen", format!("snaplen {snaplen}: expected {HEADER_LEN} to 65535")))
+            }
+            _ => self.check_output(),
+        }
+    }
+
+    /// What goes to a mirror's port is a copy already.
+    fn check_output(&self) -> Result<(), (&'static str, String)> {
+        let Some(output) = &self.output_port else { return Ok(()) };
+        for (key, ports) in
+            [("select-src-port", &self.select_src_port), ("select-dst-port", &self.select_dst_port)]
+        {
+            if ports.contains(output) {
+                let reason = format!(
+                    "{key}: '{output}' is the output port, which has no frames of \
+                                      its own"
+                );
+                return Err((key, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The name of the bridge whose ports it is about.
+    #[must_use]
+    pub fn bridge_name(&self) -> &str {
+        self.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE)
+    }
+
+    /// All ports that it names: the key, and the port.
+    pub fn ports(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        let src = self.select_src_port.iter().map(|name| ("select-src-port", name.as_str()));
+        let dst = self.select_dst_port.iter().map(|name| ("select-dst-port", name.as_str()));
+        let output = self.output_port.iter().map(|name| ("output-port", name.as_str()));
+        src.chain(dst).chain(output)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mirrors_are_written_as_they_are_read() {
+        let text =
+            r#"{"select-src-port":["a","b"],"select-vlan":"5,7-9","output-port":"w","snaplen":96}"#;
+        let mirror: Mirror = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&mirror).unwrap(), text);
+        assert_eq!(mirror.check(), Ok(()));
+        let ports: Vec<_> = mirror.ports().collect();
+        let expected = [("select-src-port", "a"), ("select-src-port", "b"), ("output-port", "w")];
+        assert_eq!(ports, expected);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_named_with_its_key() {
+        for (text, key, expected) in [
+            (r#""select-all":true"#, "output-port", "give output-port or output-vlan"),
+            (r#""select-all":true,"output-port":"w","output-vlan":5"#, "output-vlan", "not both"),
+            (r#""select-all":true,"output-vlan":0"#, "output-vlan", "expected 1 to 4094"),
+            (r#""output-port":"w""#, "select-all", "selects nothing"),
+            (r#""output-port":"w","select-vlan":5"#, "select-all", "selects nothing"),
+            (
+                r#""output-port":"w","select-all":true,"select-dst-port":["a"]"#,
+                "select-all",
+                "leave the lists out",
+            ),
+            (
+                r#""output-port":"w","select-all":true,"snaplen":13"#,
+                "snaplen",
+                "expected 14 to 65535",
+            ),
+            (
+                r#""output-port":"w","select-all":true,"select-vlan":[]"#,
+                "select-vlan",
+                "without a VLAN",
+            ),
+            (
+                r#""output-port":"w","select-dst-port":["a","w"]"#,
+                "select-dst-port",
+                "'w' is the output port",
+            ),
+        ] {
+            let mirror: Mirror = serde_json::from_str(&format!("{{{text}}}")).unwrap();
+            let (found, reason) = mirror.check().unwrap_err();
+            assert_eq!(found, key, "{text}");
+            assert!(reason.contains(expected), "{text}: {reason}");
+        }
+    }
+}

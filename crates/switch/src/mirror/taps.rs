@@ -1,0 +1,303 @@
+//! What the data path makes of the mirrors of a bridge.
+//!
+//! Which frames are copied is found out between a bridge's verdicts on a burst and the sending of
+//! it; the copies are sent afterwards, mirror by mirror, as verdicts of their own. So a port can
+//! have a frame and its copy, each with a tag of its own.
+
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+use eal::Counter;
+use packet::{BURST, Edit, EditRoom, Frame};
+
+use super::MAX_MIRRORS;
+use crate::bridge::VlanTable;
+use crate::datapath::Source;
+use crate::header::{self, Addresses};
+use crate::outputs::Outputs;
+use crate::stage::{Stage as _, Vlans};
+use crate::vlan::VlanSet;
+use crate::vlan::tags::{Meta, with_vid};
+
+/// A set of ports, by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct PortSet(Vec<bool>);
+
+impl PortSet {
+    /// Whether `port` is in the set.
+    #[inline]
+    pub(crate) fn contains(&self, port: u16) -> bool {
+        self.0.get(usize::from(port)).copied().unwrap_or(false)
+    }
+
+    /// Adds a port.
+    pub(crate) fn insert(&mut self, port: u16) {
+        let index = usize::from(port);
+        if self.0.len() <= index {
+            self.0.resize(index + 1, false);
+        }
+        if let Some(place) = self.0.get_mut(index) {
+            *place = true;
+        }
+    }
+
+    /// The ports in the set.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u16> {
+        let ports = (0..).zip(&self.0);
+        ports.filter(|(_, is_in)| **is_in).map(|(port, _)| port)
+    }
+}
+
+impl FromIterator<u16> for PortSet {
+    fn from_iter<I: IntoIterator<Item = u16>>(ports: I) -> Self {
+        let mut set = Self::default();
+        ports.into_iter().for_each(|port| set.insert(port));
+        set
+    }
+}
+
+/// What one worker counts of a mirror.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(crate) struct Counters {
+    pub(crate) packets: Counter,
+    pub(crate) bytes: Counter,
+}
+
+/// Where copies go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum To {
+    Port(u16),
+    Vlan(u16),
+}
+
+/// A mirror.
+#[derive(Clone, Debug)]
+pub(crate) struct Tap {
+    /// Ports of which what comes in is copied, and what goes out.
+    pub(crate) src: PortSet,
+    pub(crate) dst: PortSet,
+    pub(crate) vlans: Option<VlanSet>,
+    pub(crate) to: To,
+    /// The most bytes of a frame.
+    pub(crate) snaplen: usize,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// Neighbouring frames with the same tags.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    mask: u32,
+    meta: Meta,
+}
+
+/// For each mirror the frames of a burst that it copies.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Copies([u32; MAX_MIRRORS]);
+
+/// The mirrors of a bridge, as one worker knows them.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Taps {
+    all: Vec<Tap>,
+    /// Ports that are for copies alone.
+    outputs: PortSet,
+}
+
+impl Taps {
+    /// These mirrors, [`MAX_MIRRORS`] at most; the ports in `outputs` are for copies alone.
+    pub(crate) const fn new(all: Vec<Tap>, outputs: PortSet) -> Self {
+        Self { all, outputs }
+    }
+
+    /// Whether `port` is for copies alone.
+    #[inline]
+    pub(crate) fn keeps(&self, port: u16) -> bool {
+        self.outputs.contains(port)
+    }
+
+    /// Which frames of a burst are copied, given the verdicts on it; `None` where none is.
+    pub(crate) fn select(
+        &self,
+        view: &View<'_>,
+        frames: &[Frame<'_>],
+        outputs: &Outputs,
+    ) -> Option<Copies> {
+        let mut copies = Copies([0; MAX_MIRRORS]);
+        for (mask, tap) in copies.0.iter_mut().zip(&self.all) {
+            if tap.src.contains(view.source.port) {
+                *mask = u32::MAX;
+            }
+        }
+        for (port, marked) in outputs.marked() {
+            for (mask, tap) in copies.0.iter_mut().zip(&self.all) {
+                if tap.dst.contains(port) {
+                    *mask |= marked;
+                }
+            }
+        }
+        if copies.is_empty() {
+            return None;
+        }
+        self.narrow(&mut copies, view, frames);
+        (!copies.is_empty()).then_some(copies)
+    }
+
+    /// Takes out what is in other VLANs, and what goes to the same place by an earlier mirror.
+    fn narrow(&self, copies: &mut Copies, view: &View<'_>, frames: &[Frame<'_>]) {
+        let parts = view.parts(frames);
+        let groups = reserved(frames);
+        for (index, tap) in self.all.iter().enumerate().take(MAX_MIRRORS) {
+            let of_vlans = parts.iter().filter(|part| tap.takes(part.meta.vlan));
+            let mut taken = of_vlans.fold(0, |all, part| all | part.mask);
+            if matches!(tap.to, To::Vlan(_)) {
+                taken &= !groups;
+            }
+            let (before, from) = copies.0.split_at_mut(index);
+            let earlier = before.iter().zip(&self.all).filter(|(_, other)| other.to == tap.to);
+            let earlier = earlier.fold(0, |all, (mask, _)| all | mask);
+            if let Some(mask) = from.first_mut() {
+                *mask &= taken & !earlier;
+            }
+        }
+    }
+
+    /// Notes the copies of mirror `index` as verdicts, and returns the frames that they are about,
+    /// cut in `room` where they are too long; `None` if there are none.
+    pub(crate) fn copy<'r>(
+        &self,
+        index: usize,
+        copies: &Copies,
+        view: &View<'_>,
+        frames: &[Frame<'r>],
+        outputs: &mut Outputs,
+        room: &'r mut EditRoom,
+    ) -> Option<ArrayVec<Frame<'r>, BURST>> {
+        let tap = self.all.get(index)?;
+        let mask = copies.0.get(index).copied().filter(|mask| *mask != 0)?;
+        let cut = tap.cut(frames, mask, room);
+        for Part { mask: part, meta } in view.parts(frames) {
+            let mask = part & mask;
+            if mask != 0 {
+                match tap.to {
+                    To::Port(port) => view.mark_port(port, mask, &meta, outputs),
+                    To::Vlan(vlan) => self.mark_vlan(vlan, mask, &meta, view, outputs),
+                }
+            }
+        }
+        Some(cut)
+    }
+
+    /// Notes frames at all ports that carry `vlan`, as if they were in it.
+    fn mark_vlan(&self, vlan: u16, mask: u32, meta: &Meta, view: &View<'_>, outputs: &mut Outputs) {
+        let meta = Meta { vlan, tag: with_vid(meta.tag, vlan), ..*meta };
+        let others = view.ports.iter().filter(|port| **port != view.source.port);
+        for &port in others.filter(|port| !self.keeps(**port)) {
+            if let Some(edit) = view.vlans.of(port).edit(&meta)
+                && outputs.is_ready(port, view.source.now)
+            {
+                outputs.mark(port, mask, edit);
+            }
+        }
+    }
+
+    /// Number of mirrors.
+    pub(crate) const fn len(&self) -> usize {
+        self.all.len()
+    }
+}
+
+impl Copies {
+    fn is_empty(&self) -> bool {
+        self.0.iter().all(|mask| *mask == 0)
+    }
+}
+
+/// The bridge that a burst goes through, and where it came from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct View<'b> {
+    /// The bridge's ports.
+    pub(crate) ports: &'b [u16],
+    pub(crate) vlans: &'b VlanTable,
+    pub(crate) source: &'b Source<'b>,
+}
+
+impl View<'_> {
+    /// Divides a burst by tags; frames that their port does not carry are in no part.
+    fn parts(&self, frames: &[Frame<'_>]) -> ArrayVec<Part, BURST> {
+        let stage = Vlans::new(self.vlans, self.source.port);
+        let mut parts = ArrayVec::<Part, BURST>::new();
+        let mut last = None;
+        let mut bit = 1_u32;
+        for frame in frames.iter().take(BURST) {
+            if Addresses::of(frame).is_some() {
+                let tags = Vlans::key(frame);
+                let is_more = last == Some(tags);
+                if let Some(part) = parts.last_mut().filter(|_| is_more) {
+                    part.mask |= bit;
+                } else {
+                    let meta = stage.admit(tags).ok();
+                    last = meta.map(|_| tags);
+                    // There are no more parts than frames.
+                    let _ = meta.map(|meta| parts.try_push(Part { mask: bit, meta }));
+                }
+            }
+            bit = bit.wrapping_shl(1);
+        }
+        parts
+    }
+
+    /// Notes frames at `port`, whatever VLANs it carries.
+    fn mark_port(&self, port: u16, mask: u32, meta: &Meta, outputs: &mut Outputs) {
+        let edit = match self.vlans.is_used() {
+            true => self.vlans.of(port).edit_any(meta),
+            // As they came.
+            false => Edit::NONE,
+        };
+        outputs.mark(port, mask, edit);
+    }
+}
+
+impl Tap {
+    /// Whether frames of a VLAN are copied. Those that are in the output VLAN are copies, as far
+    /// as anybody can know.
+    fn takes(&self, vlan: u16) -> bool {
+        self.to != To::Vlan(vlan) && self.vlans.as_ref().is_none_or(|set| set.contains(vlan))
+    }
+
+    /// Counts the frames in `mask` and cuts them; all others are there as they are.
+    fn cut<'f>(
+        &self,
+        frames: &[Frame<'f>],
+        mask: u32,
+        room: &'f mut EditRoom,
+    ) -> ArrayVec<Frame<'f>, BURST> {
+        let mut editing = room.begin();
+        let (mut packets, mut bytes) = (0_u64, 0_u64);
+        let mut bit = 1_u32;
+        let mut cut = ArrayVec::new();
+        for frame in frames.iter().take(BURST) {
+            let mut frame = *frame;
+            if mask & bit != 0 {
+                frame = editing.cut(&frame, self.snaplen);
+                packets = packets.wrapping_add(1);
+                bytes = bytes.wrapping_add(frame.len() as u64);
+            }
+            // There are as many as room at most.
+            let _ = cut.try_push(frame);
+            bit = bit.wrapping_shl(1);
+        }
+        self.counters.packets.add(packets);
+        self.counters.bytes.add(bytes);
+        cut
+    }
+}
+
+/// The frames to groups that bridges keep for themselves: copied into a VLAN, they would tell
+/// other bridges there what is not so.
+fn reserved(frames: &[Frame<'_>]) -> u32 {
+    let is_reserved = |frame: &Frame<'_>| {
+        Addresses::of(frame).is_some_and(|addresses| header::is_reserved(addresses.destination()))
+    };
+    let numbered = frames.iter().enumerate().take(BURST);
+    numbered.filter(|(_, frame)| is_reserved(frame)).fold(0, |all, (index, _)| all | 1_u32 << index)
+}

@@ -1,0 +1,99 @@
+//! Mirrors of a running switch.
+
+use std::collections::BTreeMap;
+
+use super::{Control, Switch};
+use crate::bridge::BridgeChange;
+use crate::error::Error;
+use crate::limit::PortLimits;
+use crate::mirror::Mirror;
+use crate::report::MirrorReport;
+use crate::worker::Message;
+
+impl Switch {
+    /// Adds a mirror, or changes one. Ports that it names and that are not there are left out
+    /// until they are.
+    ///
+    /// ```
+    /// use switch::{Mirror, PortOptions, Switch, SwitchConfig};
+    ///
+    /// let switch = Switch::start(&SwitchConfig::default())?;
+    /// switch.open_port("watcher", "null:", &PortOptions::default())?;
+    /// let output_port = Some("watcher".to_owned());
+    /// let mirror = Mirror { select_all: true, output_port, ..Mirror::default() };
+    /// switch.set_mirror("all", &mirror)?;
+    /// assert!(switch.mirrors()[0].is_active);
+    /// # Ok::<(), switch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The settings contradict each other, the name is unusual, or there are
+    /// [`MAX_MIRRORS`](crate::MAX_MIRRORS).
+    pub fn set_mirror(&self, name: &str, mirror: &Mirror) -> Result<(), Error> {
+        let control = &mut *self.control();
+        let before = control.mirrors.set(name, mirror, control.mailboxes.len())?;
+        let bridge = mirror.bridge_name();
+        if let Some(before) = before.filter(|before| before.bridge_name() != bridge) {
+            control.tell_mirrors(before.bridge_name(), None);
+        }
+        control.tell_mirrors(bridge, None);
+        Ok(())
+    }
+
+    /// Removes a mirror; returns whether there was one. Its output port is one like any other then.
+    pub fn remove_mirror(&self, name: &str) -> bool {
+        let control = &mut *self.control();
+        let before = control.mirrors.remove(name);
+        if let Some(before) = &before {
+            control.tell_mirrors(before.bridge_name(), None);
+        }
+        before.is_some()
+    }
+
+    /// All mirrors, in the order of their names.
+    #[must_use]
+    pub fn mirrors(&self) -> Vec<MirrorReport> {
+        let control = self.control();
+        control.mirrors.report(|bridge, port| {
+            control.ports.get(port).is_ok_and(|entry| entry.bridge_name() == bridge)
+        })
+    }
+}
+
+impl Control {
+    /// As [`tell_mirrors`](Self::tell_mirrors), if the bridge has mirrors.
+    pub(super) fn update_mirrors(&self, bridge: &str, more: Option<(&str, u16)>) {
+        if self.mirrors.concern(bridge) {
+            self.tell_mirrors(bridge, more);
+        }
+    }
+
+    /// Tells workers of whom some are new all mirrors.
+    pub(super) fn restart_mirrors(&mut self) {
+        self.mirrors.restart(self.mailboxes.len());
+        let names: Vec<String> = self.bridges.iter().map(|(name, _)| name.to_owned()).collect();
+        names.iter().for_each(|name| self.update_mirrors(name, None));
+    }
+
+    /// Has workers of whom some are new share the limits of all ports; buckets are full then.
+    pub(super) fn tell_limits(&self) {
+        let none = PortLimits::default();
+        self.ports.iter().for_each(|(_, entry)| entry.update_limits(&none, &self.mailboxes));
+    }
+
+    /// Tells the workers the mirrors of a bridge, given its ports and `more`; what was learnt on
+    /// their output ports is forgotten.
+    fn tell_mirrors(&self, bridge: &str, more: Option<(&str, u16)>) {
+        let Ok(entry) = self.bridges.get(bridge) else { return };
+        let ports = self.ports.of_bridge(entry.id()).map(|(name, port)| (name, port.number()));
+        let ports: BTreeMap<&str, u16> = ports.chain(more).collect();
+        for (index, worker) in self.mailboxes.iter().enumerate() {
+            let taps = self.mirrors.taps(bridge, &ports, index).map(Box::new);
+            let change = Box::new(BridgeChange::Mirror(taps));
+            worker.ask(|done| Message::Bridge(entry.id(), change, done));
+        }
+        for port in self.mirrors.outputs(bridge, &ports).iter() {
+            entry.fdb().write().flush(Some(port));
+        }
+    }
+}
