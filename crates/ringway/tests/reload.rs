@@ -129,10 +129,7 @@ fn workers_come_and_go_with_the_file() {
 fn a_file_that_cannot_be_applied_changes_nothing() {
     let bench = Bench::start(&[]);
     for (text, expected) in [
-        (
-            "control-mode = \"0600\"\n[sockets]\nmode = \"0600\"\n",
-            "'control-mode' stays default, 'sockets.mode' stays",
-        ),
+        ("[sockets]\nmode = \"0600\"\n", "'sockets.mode' stays default"),
         ("[ports.a]\ndevice = \"null:\"\nmtu = 3\n", "port 'a': null port"),
         (
             "[ports.a]\ndevice = \"null:\"\nmtuu = 3\n",
