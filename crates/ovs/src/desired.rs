@@ -1,0 +1,263 @@
+//! From what the database says to what a switch is to be.
+//!
+//! Nothing in a row may stop another one: what is wrong with an interface is noted for its column
+//! `error`, and the switch is made without it.
+
+use std::collections::BTreeMap;
+
+use daemon::{Error, Port, State};
+use indexmap::IndexMap;
+use ovsdb::Uuid;
+use packet::MacAddr;
+use switch::DEFAULT_BRIDGE;
+
+use crate::content::{Bridge, Content, Interface, Port as OvsPort};
+use crate::device::{Places, device, is_of_system};
+use crate::vlan;
+
+/// What is wrong, by the row of `Interface`, in words for its column `error`.
+pub type Problems = BTreeMap<Uuid, String>;
+
+/// What a switch is to be.
+#[derive(Clone, Debug)]
+pub struct Desired {
+    /// All of it, with the interfaces that make sense.
+    pub state: State,
+    /// What is wrong with the others.
+    pub problems: Problems,
+    /// The rows of the ports in the state.
+    pub rows: BTreeMap<String, Uuid>,
+    /// Interfaces of the system that are not there.
+    pub absent: Vec<String>,
+}
+
+impl Desired {
+    /// What `content` makes of `base`, which has everything that is not in the database: workers,
+    /// sockets, limits.
+    #[must_use]
+    pub fn new(content: &Content, base: &State, places: Places<'_>) -> Self {
+        let mut state = base.clone();
+        state.ports = IndexMap::new();
+        let names = content.bridges.keys().filter(|name| *name != DEFAULT_BRIDGE);
+        state.bridges = names.map(|name| (name.clone(), daemon::Bridge::default())).collect();
+        let mut desired =
+            Self { state, problems: Problems::new(), rows: BTreeMap::new(), absent: Vec::new() };
+        for (bridge, row) in &content.bridges {
+            desired.add_bridge(bridge, row, places);
+        }
+        desired
+    }
+
+    fn add_bridge(&mut self, name: &str, bridge: &Bridge, places: Places<'_>) {
+        for port in bridge.ports.values() {
+            for (interface, row) in &port.interfaces {
+                let made = if port.interfaces.len() > 1 {
+                    Err("bonds are not supported yet: expected one interface".to_owned())
+                } else {
+                    self.port((name, bridge), port, (interface, row), places)
+                };
+                self.add_port(interface, row.row, made);
+            }
+        }
+    }
+
+    fn port(
+        &mut self,
+        (bridge, bridge_row): (&str, &Bridge),
+        port: &OvsPort,
+        (name, row): (&str, &Interface),
+        places: Places<'_>,
+    ) -> Result<Port, String> {
+        if is_of_system(row) && !(places.exists)(name) {
+            self.absent.push(name.to_owned());
+            return Err("No such device".to_owned());
+        }
+        let mac = address(bridge, name, bridge_row, row)?;
+        let device = device(name, row, mac.as_deref(), places)?;
+        Ok(Port {
+            mtu: row.mtu_request.map(mtu).transpose()?,
+            vlan: vlan::settings(port)?,
+            bridge: Some(bridge.to_owned()).filter(|bridge| bridge != DEFAULT_BRIDGE),
+            ..Port::new(device)
+        })
+    }
+
+    fn add_port(&mut self, name: &str, row: Uuid, made: Result<Port, String>) {
+        match made {
+            Err(problem) => _ = self.problems.insert(row, problem),
+            Ok(_) if self.rows.contains_key(name) => {
+                let problem = "there is another interface of this name".to_owned();
+                self.problems.insert(row, problem);
+            }
+            Ok(port) => {
+                self.rows.insert(name.to_owned(), row);
+                self.state.ports.insert(name.to_owned(), port);
+            }
+        }
+    }
+
+    /// Leaves out the port that `error` is about, or has it as it was in `before`, and notes the
+    /// error for its row. Returns whether there is such a port: then it is worth trying again.
+    pub fn leave_out(&mut self, error: &Error, before: &State) -> bool {
+        let Some(name) = culprit(error, &self.state) else { return false };
+        let Some(wanted) = self.state.ports.shift_remove(&name) else { return false };
+        if let Some(row) = self.rows.get(&name) {
+            self.problems.insert(*row, error.to_string());
+        }
+        let old = before.ports.get(&name).filter(|old| **old != wanted);
+        if let Some(old) = old.filter(|old| old.bridge == wanted.bridge) {
+            self.state.ports.insert(name, old.clone());
+        }
+        true
+    }
+}
+
+/// The port that an error is about.
+fn culprit(error: &Error, state: &State) -> Option<String> {
+    use switch::Error::{
+        DuplicatePort, Port, PortName, PortVlan, TooManyPorts, UnknownPort, UnknownWorker,
+    };
+    match error {
+        Error::Switch(
+            DuplicatePort { name }
+            | Port { name, .. }
+            | PortName { name }
+            | PortVlan { name, .. }
+            | TooManyPorts { name, .. }
+            | UnknownPort { name, .. }
+            | UnknownWorker { name, .. },
+        ) => Some(name.clone()),
+        Error::Invalid { part, .. } => {
+            let rest = part.strip_prefix("ports.")?;
+            // A name may have dots, too: the longest that fits.
+            let is_about = |name: &&String| {
+                let key = rest.strip_prefix(name.as_str());
+                key.is_some_and(|key| key.is_empty() || key.starts_with('.'))
+            };
+            state.ports.keys().filter(is_about).max_by_key(|name| name.len()).cloned()
+        }
+        _ => None,
+    }
+}
+
+/// The address that an interface is to have: its own, or for a bridge's own port, the bridge's.
+fn address(
+    bridge: &str,
+    name: &str,
+    row: &Bridge,
+    interface: &Interface,
+) -> Result<Option<String>, String> {
+    if let Some(mac) = &interface.mac {
+        let mac: MacAddr = mac.parse().map_err(|error| format!("mac {mac}: {error}"))?;
+        return Ok(Some(mac.to_string()));
+    }
+    Ok((name == bridge).then(|| bridge_address(row).to_string()))
+}
+
+/// The address of a bridge: the one that is asked for, otherwise one of its own that stays the
+/// same, made from the identifier of its row.
+#[must_use]
+pub fn bridge_address(bridge: &Bridge) -> MacAddr {
+    let asked = bridge.other_config.get("hwaddr").and_then(|mac| mac.parse::<MacAddr>().ok());
+    asked.filter(|mac| !mac.is_multicast()).unwrap_or_else(|| {
+        let [.., b, c, d, e, f] = bridge.row.0.to_be_bytes();
+        // Locally administered, for one station.
+        MacAddr([0xfe, b, c, d, e, f])
+    })
+}
+
+fn mtu(request: i64) -> Result<u16, String> {
+    u16::try_from(request).map_err(|_| format!("mtu_request={request}: expected 68 to 65521"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::content::Texts;
+
+    fn interface(row: u8, kind: &str) -> Interface {
+        Interface {
+            row: Uuid(u128::from(row)),
+            kind: kind.to_owned(),
+            options: Texts::new(),
+            other_config: Texts::new(),
+            mac: None,
+            mtu_request: None,
+            ofport_request: None,
+            ofport: None,
+        }
+    }
+
+    fn port(interfaces: Vec<(&str, Interface)>) -> OvsPort {
+        let interfaces = interfaces.into_iter().map(|(name, row)| (name.to_owned(), row));
+        OvsPort {
+            row: Uuid(99),
+            tag: None,
+            trunks: Vec::new(),
+            cvlans: Vec::new(),
+            vlan_mode: None,
+            other_config: Texts::new(),
+            interfaces: interfaces.collect(),
+        }
+    }
+
+    fn desired(ports: Vec<OvsPort>) -> Desired {
+        let ports = ports.into_iter().enumerate().map(|(at, port)| (format!("port{at}"), port));
+        let bridge =
+            Bridge { row: Uuid(0xabcdef), other_config: Texts::new(), ports: ports.collect() };
+        let content = Content {
+            root: Uuid(1),
+            next_cfg: 1,
+            other_config: Texts::new(),
+            bridges: [("br0".to_owned(), bridge)].into(),
+        };
+        let places = Places { run: Path::new("/run"), exists: &|name| name == "eth0" };
+        Desired::new(&content, &State::default(), places)
+    }
+
+    #[test]
+    fn one_wrong_interface_stops_no_other() {
+        let tagged =
+            OvsPort { tag: Some(4095), ..port(vec![("c", interface(3, "dpdkvhostuser"))]) };
+        let desired = desired(vec![
+            port(vec![("br0", interface(1, "internal"))]),
+            port(vec![("b", interface(2, "nonsense"))]),
+            tagged,
+            port(vec![("d", interface(4, "")), ("e", interface(5, ""))]),
+            port(vec![("eth0", interface(6, ""))]),
+            port(vec![("eth1", interface(7, ""))]),
+            port(vec![(
+                "f",
+                Interface { mtu_request: Some(1 << 20), ..interface(8, "dpdkvhostuser") },
+            )]),
+            port(vec![("g", Interface { mac: Some("x".into()), ..interface(9, "internal") })]),
+        ]);
+        let names: Vec<&String> = desired.state.ports.keys().collect();
+        assert_eq!(names, ["br0", "eth0"]);
+        assert_eq!(desired.state.ports["br0"].device, "tap:br0,mac=fe:00:00:ab:cd:ef");
+        assert_eq!(desired.state.ports["eth0"].bridge.as_deref(), Some("br0"));
+        let rows: Vec<u128> = desired.problems.keys().map(|row| row.0).collect();
+        assert_eq!(rows, [2, 3, 4, 5, 7, 8, 9]);
+        assert_eq!(desired.absent, ["eth1"]);
+    }
+
+    #[test]
+    fn a_port_that_is_refused_is_left_out_or_stays_as_it_was() {
+        let eth0 = || desired(vec![port(vec![("eth0", interface(6, ""))])]);
+        let mut wanted = eth0();
+        let mut before = wanted.state.clone();
+        let refused = Error::invalid("ports.eth0.mtu", "too large");
+        assert!(wanted.leave_out(&refused, &before));
+        assert!(wanted.state.ports.is_empty(), "as it was is what was refused");
+        assert!(wanted.problems[&Uuid(6)].contains("too large"));
+        assert!(!wanted.leave_out(&refused, &before), "there is no such port any more");
+        assert!(!wanted.leave_out(&Error::invalid("workers", "0"), &before));
+
+        before.ports.get_mut("eth0").unwrap().mtu = Some(1400);
+        let mut wanted = eth0();
+        assert!(wanted.leave_out(&refused, &before));
+        assert_eq!(wanted.state.ports["eth0"].mtu, Some(1400));
+    }
+}

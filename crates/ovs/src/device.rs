@@ -1,0 +1,150 @@
+//! From a type of Open vSwitch's table `Interface` to a device of ours.
+
+use std::path::Path;
+
+use crate::content::Interface;
+
+/// Types that can be had, as `Open_vSwitch.iface_types` lists them.
+pub const KINDS: [&str; 6] =
+    ["dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "internal", "system", "tap"];
+
+/// Queue pairs that a guest may use where nothing is said: those that it does not use cost next to
+/// nothing.
+const GUEST_QUEUES: &str = "8";
+
+/// Where things are.
+#[derive(Clone, Copy)]
+pub struct Places<'p> {
+    /// The folder of sockets, `/run/openvswitch`.
+    pub run: &'p Path,
+    /// Whether the system has an interface of this name.
+    pub exists: &'p dyn Fn(&str) -> bool,
+}
+
+impl std::fmt::Debug for Places<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Places").field("run", &self.run).finish_non_exhaustive()
+    }
+}
+
+/// Whether an interface is one that the system has to have already.
+#[must_use]
+pub fn is_of_system(interface: &Interface) -> bool {
+    matches!(interface.kind.as_str(), "" | "system")
+}
+
+/// The device string of interface `name`.
+///
+/// # Errors
+/// The type or an option is wrong, in words for `Interface.error`.
+pub fn device(
+    name: &str,
+    interface: &Interface,
+    mac: Option<&str>,
+    places: Places<'_>,
+) -> Result<String, String> {
+    let queues = || option(interface, "n_rxq").unwrap_or(GUEST_QUEUES);
+    let text = match interface.kind.as_str() {
+        "" | "system" => system(name, interface)?,
+        "internal" | "tap" => with_mac(format!("tap:{}", escaped(name)), mac),
+        "dpdkvhostuserclient" => {
+            let path = option(interface, "vhost-server-path").ok_or(
+                "expected options:vhost-server-path, the path of the VMM's socket, as in \
+                 options:vhost-server-path=/run/vm1.sock",
+            )?;
+            format!("vhost-user:{},client=on,queues={}", escaped(path), escaped(queues()))
+        }
+        "dpdkvhostuser" => {
+            let path = places.run.join(name);
+            let path = path.to_str().ok_or("the run folder's name is not UTF-8")?;
+            format!("vhost-user:{},queues={}", escaped(path), escaped(queues()))
+        }
+        "dpdk" => {
+            let address = option(interface, "dpdk-devargs")
+                .ok_or("expected options:dpdk-devargs, a PCI address as 0000:01:00.0")?;
+            let driver = option(interface, "driver").unwrap_or("igb");
+            let queues = option(interface, "n_rxq").unwrap_or("1");
+            format!("{}:{},queues={}", driver, escaped(address), escaped(queues))
+        }
+        other => return Err(unknown(other)),
+    };
+    Ok(text)
+}
+
+/// An interface that the system has already. By default it stays one of the system's, too: it may
+/// be a TAP interface that a VMM has open.
+fn system(name: &str, interface: &Interface) -> Result<String, String> {
+    match option(interface, "driver").unwrap_or("af-packet") {
+        driver @ ("af-packet" | "af-xdp" | "tap") => Ok(format!("{driver}:{}", escaped(name))),
+        other => Err(format!("options:driver={other}: expected af-packet, af-xdp or tap")),
+    }
+}
+
+fn unknown(kind: &str) -> String {
+    let meant = ethdev::closest(kind, KINDS);
+    let meant = meant.map(|kind| format!("; did you mean {kind}?")).unwrap_or_default();
+    format!("type {kind} is not supported: expected {}{meant}", KINDS.join(", "))
+}
+
+fn option<'i>(interface: &'i Interface, key: &str) -> Option<&'i str> {
+    interface.options.get(key).map(String::as_str)
+}
+
+fn with_mac(device: String, mac: Option<&str>) -> String {
+    match mac {
+        Some(mac) => format!("{device},mac={mac}"),
+        None => device,
+    }
+}
+
+/// A value as device strings have it: commas separate there.
+fn escaped(text: &str) -> String {
+    text.replace(',', ",,")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ovsdb::Uuid;
+
+    fn interface(kind: &str, options: &[(&str, &str)]) -> Interface {
+        let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        Interface {
+            row: Uuid(1),
+            kind: kind.to_owned(),
+            options: options.collect(),
+            other_config: Default::default(),
+            mac: None,
+            mtu_request: None,
+            ofport_request: None,
+            ofport: None,
+        }
+    }
+
+    fn of(kind: &str, options: &[(&str, &str)]) -> Result<String, String> {
+        let places = Places { run: Path::new("/run/openvswitch"), exists: &|_| true };
+        device("p1", &interface(kind, options), Some("02:00:00:00:00:01"), places)
+    }
+
+    #[test]
+    fn each_type_has_its_device() {
+        assert_eq!(of("", &[]).unwrap(), "af-packet:p1");
+        assert_eq!(of("system", &[("driver", "af-xdp")]).unwrap(), "af-xdp:p1");
+        assert_eq!(of("internal", &[]).unwrap(), "tap:p1,mac=02:00:00:00:00:01");
+        let server = of("dpdkvhostuser", &[("n_rxq", "2")]).unwrap();
+        assert_eq!(server, "vhost-user:/run/openvswitch/p1,queues=2");
+        let client = of("dpdkvhostuserclient", &[("vhost-server-path", "/run/a,b")]).unwrap();
+        assert_eq!(client, "vhost-user:/run/a,,b,client=on,queues=8");
+        let nic = of("dpdk", &[("dpdk-devargs", "0000:01:00.0")]).unwrap();
+        assert_eq!(nic, "igb:0000:01:00.0,queues=1");
+    }
+
+    #[test]
+    fn what_is_missing_or_unknown_is_named() {
+        assert!(of("dpdkvhostuserclient", &[]).unwrap_err().contains("vhost-server-path"));
+        assert!(of("dpdk", &[]).unwrap_err().contains("dpdk-devargs"));
+        let error = of("dpdkvhostusers", &[]).unwrap_err();
+        assert!(error.contains("did you mean dpdkvhostuser?"), "{error}");
+        assert!(of("", &[("driver", "igb")]).unwrap_err().contains("expected af-packet"));
+    }
+}

@@ -1,0 +1,29 @@
+//! A switch that is configured by Open vSwitch's database, in place of ovs-vswitchd.
+//!
+//! The [`Agent`] is a writer of the desired state, as a configuration file is one: it watches
+//! the tables `Bridge`, `Port` and `Interface`, makes a [`State`](daemon::State) of them, and
+//! writes back what has come of it, so that `ovs-vsctl` and all others that wait for that go on.
+//!
+//! - [`agent`]: the connection of both
+//! - [`content`]: what the database says
+//! - [`desired`]: what the switch is to be by that
+//! - [`device`]: types of interfaces
+//! - [`vlan`]: VLAN settings of ports
+//! - [`numbers`]: OpenFlow port numbers
+//! - [`report`]: what is written back
+//! - [`unixctl`]: the socket of `ovs-appctl`
+
+#![forbid(unsafe_code)]
+
+pub mod agent;
+pub mod content;
+pub mod desired;
+pub mod device;
+pub mod numbers;
+pub mod report;
+pub mod unixctl;
+pub mod vlan;
+
+pub use agent::{Agent, Settings};
+pub use content::Content;
+pub use desired::Desired;
