@@ -66,6 +66,16 @@ impl OvsDatabase {
         environment(command, &self.dir)
     }
 
+    /// Runs `ovs-appctl` on the switch of this database and gives its output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn appctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("ovs-appctl");
+        command.args(["--timeout=60", "-t", "ovs-vswitchd"]).args(arguments);
+        run(&mut environment(command, &self.dir))
+    }
+
     /// Runs `ovsdb-client` with the server's address between `command` and `arguments`.
     ///
     /// # Errors
@@ -89,7 +99,8 @@ fn serve(dir: &Path) -> Result<Process> {
 }
 
 /// `command` with all folders of Open vSwitch in `dir`.
-pub(crate) fn environment(mut command: Command, dir: &Path) -> Command {
+#[must_use]
+pub fn environment(mut command: Command, dir: &Path) -> Command {
     for variable in ["OVS_RUNDIR", "OVS_LOGDIR", "OVS_DBDIR", "OVS_SYSCONFDIR"] {
         command.env(variable, dir);
     }

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::netns::Netns;
+use crate::ovsdb::environment;
 use crate::peers::workspace;
 use crate::process::{Process, run};
 use crate::wait;
@@ -129,6 +130,20 @@ impl Ringway {
     pub fn switch_in(netns: &Netns, dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {
         let binary = binary()?;
         Self::start(netns.command(&binary.display().to_string()), dir, ports, cores)
+    }
+
+    /// Starts `ringway ovs-vswitchd` inside a network namespace, on the database in `dir`, and waits
+    /// until it is as that says.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn vswitchd_in(netns: &Netns, dir: &Path) -> Result<Self> {
+        let mut command = netns.command(&binary()?.display().to_string());
+        let control = dir.join("ringway.ctl");
+        command.args(["ovs-vswitchd", "--pidfile", "--control"]).arg(&control);
+        let process = Process::start("ringway ovs-vswitchd", environment(command, dir))?;
+        process.wait_for("the switch is as the database says", 0, LIMIT)?;
+        Ok(Self { process, control })
     }
 
     fn start(mut command: Command, dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {

@@ -5,8 +5,8 @@ use std::path::Path;
 use crate::content::Interface;
 
 /// Types that can be had, as `Open_vSwitch.iface_types` lists them.
-pub const KINDS: [&str; 6] =
-    ["dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "internal", "system", "tap"];
+pub const KINDS: [&str; 7] =
+    ["dpdk", "dpdkvhostuser", "dpdkvhostuserclient", "internal", "patch", "system", "tap"];
 
 /// Queue pairs that a guest may use where nothing is said: those that it does not use cost next to
 /// nothing.
@@ -65,6 +65,11 @@ pub fn device(
             let driver = option(interface, "driver").unwrap_or("igb");
             let queues = option(interface, "n_rxq").unwrap_or("1");
             format!("{}:{},queues={}", driver, escaped(address), escaped(queues))
+        }
+        "patch" => {
+            let peer = option(interface, "peer")
+                .ok_or("expected options:peer, the name of the patch port at the other end")?;
+            format!("patch:{}", escaped(peer))
         }
         other => return Err(unknown(other)),
     };
@@ -137,6 +142,7 @@ mod tests {
         assert_eq!(client, "vhost-user:/run/a,,b,client=on,queues=8");
         let nic = of("dpdk", &[("dpdk-devargs", "0000:01:00.0")]).unwrap();
         assert_eq!(nic, "igb:0000:01:00.0,queues=1");
+        assert_eq!(of("patch", &[("peer", "p2")]).unwrap(), "patch:p2");
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub type Column = (&'static str, Datum);
 pub fn root_columns(version: &str) -> Vec<Column> {
     vec![
         ("datapath_types", ["netdev", "system"].into_iter().collect()),
-        ("iface_types", KINDS.into_iter().chain(["patch"]).collect()),
+        ("iface_types", KINDS.into_iter().collect()),
         // What asks for it wants to know whether vhost-user ports can be had.
         ("dpdk_initialized", Datum::from(true)),
         ("dpdk_version", Datum::from(format!("Ringway {version}"))),

@@ -146,6 +146,21 @@ impl Control {
         self.daemon
     }
 
+    /// What is answered about, for whoever else looks after it.
+    pub const fn daemon_mut(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// The signals of the process.
+    pub const fn signals(&self) -> Signals {
+        self.signals
+    }
+
+    /// Tells the service manager that the switch is ready.
+    pub fn tell_ready(&self) {
+        self.notifier.ready(&status(&self.daemon));
+    }
+
     /// Changes the desired state; what cannot be opened now is refused.
     fn edit(
         &mut self,

@@ -143,6 +143,13 @@ pub enum Command {
     /// Attach vDPA devices, which serve a guest's rings themselves, to vhost-user sockets.
     #[command(after_long_help = vdpa::args::help(), after_help = "More with --help: devices, examples.")]
     Vdpa(VdpaArgs),
+    /// Run a switch that Open vSwitch's database configures, in place of ovs-vswitchd.
+    #[command(name = "ovs-vswitchd", disable_help_flag = true)]
+    OvsVswitchd {
+        /// See 'ringway ovs-vswitchd --help'.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// See a switch and two guests at work over real vhost-user sockets: no root, no set-up.
     #[command(after_help = "Examples:\n  \
         ringway demo\n  \

@@ -64,7 +64,8 @@ impl Config {
 /// Where a running switch has its configuration from.
 #[derive(Debug)]
 pub struct Source {
-    args: SwitchArgs,
+    /// `None`: neither from a file nor from a command line of ours.
+    args: Option<SwitchArgs>,
     /// What it said when it was read last.
     last: State,
 }
@@ -76,22 +77,29 @@ impl Source {
         // Whoever asks may be in another folder.
         let absolute = |path: PathBuf| std::path::absolute(&path).unwrap_or(path);
         args.config = args.config.map(absolute);
-        Self { args, last: config.state.clone() }
+        Self { args: Some(args), last: config.state.clone() }
+    }
+
+    /// Somebody else decides what a switch is to be, which was `state` at the start.
+    pub const fn of_state(state: State) -> Self {
+        Self { args: None, last: state }
     }
 
     /// The path of the file, if there is one.
     pub fn file(&self) -> Option<&Path> {
-        self.args.config.as_deref()
+        self.args.as_ref()?.config.as_deref()
     }
 
     /// The names of ports and vDPA devices that are on the command line.
     pub fn arguments(&self) -> Vec<String> {
-        self.args.port.iter().map(|port| port.name.clone()).collect()
+        let ports = self.args.iter().flat_map(|args| &args.port);
+        ports.map(|port| port.name.clone()).collect()
     }
 
     /// What file and command line say now.
     pub fn read(&self) -> Result<State, Failure> {
-        Config::load(&self.args, self.args.control.control.clone()).map(|config| config.state)
+        let Some(args) = &self.args else { return Ok(self.last.clone()) };
+        Config::load(args, args.control.control.clone()).map(|config| config.state)
     }
 
     /// What they said when they were read last.

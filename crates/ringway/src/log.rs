@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Stderr, Write};
 use std::os::fd::AsFd;
 use std::sync::OnceLock;
 
+use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -33,6 +34,11 @@ pub fn start(cli: &Cli) {
         (false, 1, _) => Level::DEBUG,
         (false, ..) => Level::TRACE,
     };
+    start_at(level.into());
+}
+
+/// Starts the log at `level`, unless the environment says otherwise.
+pub fn start_at(level: LevelFilter) {
     let wanted = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty());
     let wanted = wanted.and_then(|wanted| wanted.parse().ok());
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(level));

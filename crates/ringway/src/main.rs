@@ -12,6 +12,7 @@
 //! - [`l2fwd`]: `ringway l2fwd`
 //! - [`demo`]: `ringway demo`
 //! - [`vdpa`](mod@vdpa): `ringway vdpa`
+//! - [`ovs`](mod@ovs): `ringway ovs-vswitchd`
 //! - [`log`]: the log on standard error
 //! - [`notify`]: what the service manager is told
 //! - `pages`: man pages and completions
@@ -33,6 +34,7 @@ mod log;
 mod mirrors;
 mod notify;
 mod output;
+mod ovs;
 #[cfg(test)]
 mod pages;
 mod rates;
@@ -54,6 +56,10 @@ use cli::{Cli, Command};
 fn main() -> ExitCode {
     // A process that this program has started may be none of its commands.
     vhost::postcopy::serve_if_asked();
+    // Its command line is that of another program.
+    if let Some(arguments) = ovs::arguments(std::env::args_os()) {
+        return ovs::run::main(&arguments);
+    }
     let cli = Cli::of_process();
     log::start(&cli);
     let result = match &cli.command {
@@ -71,6 +77,7 @@ fn main() -> ExitCode {
         Command::Gen(args) => generate::run::run(args),
         Command::Devices(args) => devices::run::run(args),
         Command::Demo(args) => demo::run::run(args),
+        Command::OvsVswitchd { arguments } => return ovs::run::main(&ovs::called(arguments)),
         Command::Vdpa(args) => vdpa::run::run(args),
     };
     match result.and_then(|()| output::finish()) {

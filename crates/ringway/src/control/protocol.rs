@@ -157,6 +157,27 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it may change what the switch is to be.
+    pub const fn changes_state(&self) -> bool {
+        !matches!(
+            self,
+            Self::Info {}
+                | Self::ShowPorts {}
+                | Self::ShowBridges {}
+                | Self::ShowMirrors {}
+                | Self::ShowFdb {}
+                | Self::ShowStats {}
+                | Self::ShowWorkers {}
+                | Self::ShowVdpa {}
+                | Self::ConfigShow {}
+                | Self::ConfigDiff {}
+                | Self::LogSet { .. }
+                | Self::FdbFlush { .. }
+        )
+    }
+}
+
 fn default_bridge() -> String {
     switch::DEFAULT_BRIDGE.to_owned()
 }

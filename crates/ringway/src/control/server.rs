@@ -61,6 +61,16 @@ pub trait Serve {
 
     /// Does that; called whenever something has happened, too.
     fn turn(&mut self);
+
+    /// What else is to be waited for; a [turn](Self::turn) follows.
+    fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        Vec::new()
+    }
+
+    /// Whether serving is to end.
+    fn is_done(&self) -> bool {
+        false
+    }
 }
 
 /// Serves the control socket.
@@ -101,6 +111,9 @@ impl<S: Serve> Server<S> {
             }
             self.serve();
             self.served.turn();
+            if self.served.is_done() {
+                return Ok(());
+            }
         }
     }
 
@@ -118,6 +131,8 @@ impl<S: Serve> Server<S> {
         fds.extend(self.clients.iter().map(|client| PollFd::new(&client.stream, client.wants())));
         // Last, so that what is ready of it is nobody's.
         fds.extend(self.alarm.moved().map(|moved| PollFd::from_borrowed_fd(moved, PollFlags::IN)));
+        let others = self.served.files();
+        fds.extend(others.iter().map(|(fd, flags)| PollFd::from_borrowed_fd(*fd, *flags)));
         let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
         match poll(&mut fds, timeout.as_ref()) {
             Ok(_) => {}

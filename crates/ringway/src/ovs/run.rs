@@ -1,0 +1,195 @@
+//! The switch and its main loop.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use daemon::state::Sandbox as Limits;
+use daemon::{Daemon, Options, State};
+use drivers::open;
+use eal::Access;
+use eal::signals::Signals;
+use eal::time::Time;
+use eal::unix::Listener;
+use ovs::unixctl::Server as Unixctl;
+use ovs::{Agent, Settings};
+use rustix::event::PollFlags;
+use serde_json::Value;
+use tracing::level_filters::LevelFilter;
+
+use super::args::OvsArgs;
+use super::commands::Appctl;
+use super::detach;
+use super::pidfile::PidFile;
+use crate::answer::Control;
+use crate::config::Source;
+use crate::control::protocol::Request;
+use crate::control::server::{self, Serve, Server};
+use crate::exit::Failure;
+use crate::log;
+use crate::notify::Notifier;
+use crate::output;
+use crate::sandbox::Sandbox;
+
+/// Those who may connect wait here.
+const BACKLOG: i32 = 64;
+
+/// Only the user of this process may connect.
+const OWNER: Access = Access { group: None, mode: Some(0o600) };
+
+/// Runs it with these arguments, its name first.
+pub fn main(arguments: &[OsString]) -> ExitCode {
+    let args = OvsArgs::parse_from(arguments);
+    let ended = if args.detach && !detach::is_detached() {
+        detach::start(arguments)
+    } else {
+        run(&args).map(|()| ExitCode::SUCCESS)
+    };
+    ended.unwrap_or_else(|failure| {
+        log::last_words(&failure);
+        failure.code()
+    })
+}
+
+fn run(args: &OvsArgs) -> Result<(), Failure> {
+    let log_file = args.log_path();
+    if let Some(path) = &log_file {
+        detach::log_to(path)?;
+    }
+    log::start_at(args.level().parse().unwrap_or(LevelFilter::INFO));
+    if detach::is_detached() {
+        detach::settle(args.no_chdir)?;
+    }
+    let pid_file = args.pid_path();
+    let _pid_file =
+        pid_file.map(|path| PidFile::create(&path, args.overwrite_pidfile)).transpose()?;
+    let signals = Signals::install().map_err(Failure::runtime)?;
+    let notifier = Notifier::of_environment();
+    let listen =
+        |path: &std::path::Path| Listener::bind(path, OWNER, BACKLOG).map_err(Failure::runtime);
+    let control_path = args.control_path();
+    let listener = listen(&control_path)?;
+    let unixctl = Unixctl::new(listen(&args.unixctl_path())?);
+
+    let state = base(args, &control_path);
+    let sandbox = Sandbox::enter(&state, None)?;
+    let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
+    let time = Time::system();
+    let alarm = time.alarm().map_err(Failure::runtime)?;
+    let options = Options { permit: Some(permit), time: time.clone() };
+    let daemon = Daemon::start(state.clone(), options)?;
+    let settings = Settings {
+        remote: args.remote(),
+        run: OvsArgs::run_dir(),
+        base: state.clone(),
+        time: time.clone(),
+    };
+    let waits = detach::is_detached().then_some(log_file.is_some());
+    let served = Vswitchd {
+        control: Control::new(daemon, signals, Source::of_state(state), notifier, time),
+        agent: Agent::new(settings),
+        unixctl,
+        ends: false,
+        is_ready: false,
+        waits,
+    };
+    let mut server = Server::new(listener, server::Limits::default(), alarm, served);
+    let ended = server.run(signals.as_fd(), signals.hung_up().as_fd());
+    tracing::info!("ending");
+    let report = server.into_served().control.end().shutdown();
+    ended.map_err(|error| Failure::runtime(format!("control socket: {error}")))?;
+    match report.panics.first() {
+        None => Ok(()),
+        Some((worker, message)) => {
+            Err(Failure::runtime(format!("worker {worker} had ended by a panic: {message}")))
+        }
+    }
+}
+
+/// What the command line says: everything but bridges and ports.
+fn base(args: &OvsArgs, control: &std::path::Path) -> State {
+    // Any kind of port may come, with its files anywhere.
+    let kinds = open::list().map(|driver| driver.name.to_owned()).collect();
+    let state = State {
+        control: Some(control.to_owned()),
+        cores: args.cores.clone(),
+        workers: args.workers,
+        sandbox: Limits { enabled: None, ports: kinds, paths: vec!["/".into()] },
+        ..State::default()
+    };
+    state.resolved()
+}
+
+/// What is served.
+struct Vswitchd {
+    control: Control,
+    agent: Agent,
+    unixctl: Unixctl,
+    /// `ovs-appctl exit`.
+    ends: bool,
+    /// Whether the switch was what the database says once.
+    is_ready: bool,
+    /// In the background: somebody waits for that; whether the log goes to a file.
+    waits: Option<bool>,
+}
+
+impl Serve for Vswitchd {
+    /// What the database decides is not for our own commands to change.
+    fn handle(&mut self, request: Request) -> Result<Value, String> {
+        if request.changes_state() {
+            return Err("ports and bridges of this switch are in Open vSwitch's database: use \
+                        ovs-vsctl"
+                .to_owned());
+        }
+        self.control.handle(request)
+    }
+
+    fn notice(&mut self) {
+        let _ = self.control.signals().hung_up().drain();
+    }
+
+    fn next_turn(&self) -> Option<Duration> {
+        self.control.next_turn().into_iter().chain(self.agent.due()).min()
+    }
+
+    fn turn(&mut self) {
+        self.control.turn();
+        self.agent.run(self.control.daemon_mut());
+        // Once more, so that what was written goes out at once.
+        let Self { control, agent, unixctl, ends, .. } = self;
+        unixctl.run(|command, arguments| {
+            Appctl { daemon: control.daemon_mut(), agent, ends }.answer(command, arguments)
+        });
+        if !self.is_ready && self.agent.content().is_some() {
+            self.is_ready = true;
+            self.tell_ready();
+        }
+    }
+
+    fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        let database = self.agent.fd().map(|fd| (fd, self.agent.interest()));
+        self.unixctl.files().chain(database).collect()
+    }
+
+    fn is_done(&self) -> bool {
+        self.ends && self.unixctl.is_idle()
+    }
+}
+
+impl Vswitchd {
+    fn tell_ready(&mut self) {
+        self.control.tell_ready();
+        let told = match self.waits.take() {
+            Some(logs_elsewhere) => detach::ready(logs_elsewhere),
+            None => {
+                output::line("ringway ovs-vswitchd ready: the switch is as the database says");
+                Ok(())
+            }
+        };
+        if let Err(error) = told {
+            tracing::warn!("cannot tell that the switch is ready: {error}");
+        }
+    }
+}

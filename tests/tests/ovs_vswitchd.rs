@@ -1,0 +1,203 @@
+//! Open vSwitch's own tools drive our switch, as they drive `ovs-vswitchd`.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use e2e::ovsdb::environment;
+use e2e::{Netns, OvsDatabase, Peer, Relay, Ringway, require, require_shared};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A namespace with the switch and another one, joined by two internal ports of bridge `br0`.
+struct Lab {
+    host: Netns,
+    guest: Netns,
+    database: OvsDatabase,
+    switch: Ringway,
+}
+
+impl Lab {
+    fn start(dir: &Path) -> Self {
+        let (host, guest) = (Netns::new().unwrap(), Netns::new().unwrap());
+        let database = OvsDatabase::start(dir).unwrap();
+        let switch = Ringway::vswitchd_in(&host, dir).unwrap();
+        let lab = Self { host, guest, database, switch };
+        lab.vsctl("add-br br0");
+        for name in ["left", "right"] {
+            lab.vsctl(&format!("add-port br0 {name} tag=10 -- set Interface {name} type=internal"));
+        }
+        lab.connect();
+        lab
+    }
+
+    /// Gives both ends their addresses.
+    fn connect(&self) {
+        self.host.sh("ip addr add 192.0.2.1/24 dev left && ip link set left up").unwrap();
+        self.host.sh(&format!("ip link set right netns {}", self.guest.name())).unwrap();
+        self.guest.sh("ip addr add 192.0.2.2/24 dev right && ip link set right up").unwrap();
+    }
+
+    fn vsctl(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.database.vsctl(&words).unwrap().trim().to_owned()
+    }
+
+    fn appctl(&self, line: &str) -> String {
+        let words: Vec<&str> = line.split(' ').collect();
+        self.database.appctl(&words).unwrap()
+    }
+
+    fn ping(&self) {
+        self.host.ping("192.0.2.2", "-c 3 -i 0.05 -W 5").unwrap();
+    }
+}
+
+/// Bridges, ports, VLANs; what is wrong; what `ovs-appctl` says; the end of all of it.
+#[test]
+fn vsctl_and_appctl_drive_the_switch() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut lab = Lab::start(dir.path());
+    lab.ping();
+    assert_eq!(lab.vsctl("get Interface br0 ofport"), "65534");
+    assert_eq!(lab.vsctl("get Interface right ofport"), "2");
+    assert_eq!(lab.vsctl("get Interface right link_state"), "up");
+    let fdb = lab.appctl("fdb/show br0");
+    for port in ["1", "2"] {
+        let is_row = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words.len() == 4 && words[0] == port && words[1] == "10"
+        };
+        assert!(fdb.lines().any(is_row), "{fdb}");
+    }
+    assert!(lab.appctl("dpif/show").contains("    right 2/"));
+
+    // Other VLANs do not meet.
+    lab.vsctl("set port right tag=20");
+    assert!(lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err());
+    lab.vsctl("set port left tag=20");
+    lab.ping();
+
+    // A port goes to another bridge as it is; a patch leads there, which is an error as long as it
+    // has one end.
+    lab.vsctl(
+        "add-br br1 -- del-port right -- add-port br1 right -- set Interface right type=internal",
+    );
+    lab.vsctl("add-port br0 to1 -- set Interface to1 type=patch options:peer=to0");
+    assert_eq!(lab.vsctl("get Interface to1 ofport"), "-1");
+    lab.vsctl("add-port br1 to0 -- set Interface to0 type=patch options:peer=to1");
+    assert_ne!(lab.vsctl("get Interface to1 ofport"), "-1");
+    lab.vsctl("set port left tag=[]");
+    lab.ping();
+
+    // What is wrong is told, and stops nothing else.
+    let wrong = lab.vsctl("add-port br0 wrong -- set Interface wrong type=dpdkvhostusr");
+    assert_eq!(wrong, "");
+    assert!(lab.vsctl("get Interface wrong error").contains("did you mean dpdkvhostuser?"));
+    assert_eq!(lab.vsctl("get Interface wrong ofport"), "-1");
+    lab.vsctl("add-port br0 later");
+    assert!(lab.vsctl("get Interface later error").contains("No such device"));
+    lab.host.sh("ip link add later type veth peer name peer").unwrap();
+    lab.vsctl("wait-until Interface later error=[] ofport!=-1");
+    lab.ping();
+
+    lab.vsctl("del-br br0 -- del-br br1");
+    assert!(lab.host.sh("ip link show br0").is_err());
+    assert_eq!(lab.vsctl("list-br"), "");
+    assert!(lab.appctl("list-commands").contains("fdb/show"));
+    assert!(lab.database.appctl(&["fdb/show", "br0"]).is_err());
+    lab.appctl("exit");
+    assert!(lab.switch.wait(LIMIT).unwrap().success());
+    assert!(!dir.path().join("ovs-vswitchd.pid").exists());
+}
+
+/// The switch goes on without its database; one that starts anew takes up where it was killed.
+#[test]
+fn neither_needs_the_other_to_go_on() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut lab = Lab::start(dir.path());
+    lab.ping();
+    // One that is removed and added in the same transaction is the same port, which goes on.
+    lab.vsctl("del-port left -- add-port br0 left tag=10 -- set Interface left type=internal");
+    lab.ping();
+    lab.vsctl("set Interface left ofport_request=7");
+    assert_eq!(lab.vsctl("get Interface left ofport"), "7");
+    lab.vsctl("set Interface left ofport_request=[]");
+
+    lab.database.restart().unwrap();
+    lab.ping();
+    lab.vsctl("add-port br0 more -- set Interface more type=internal");
+    lab.ping();
+
+    lab.switch.kill();
+    lab.switch = Ringway::vswitchd_in(&lab.host, dir.path()).unwrap();
+    assert_eq!(lab.vsctl("get Interface left ofport"), "7");
+    lab.connect();
+    lab.ping();
+}
+
+/// testpmd - `dpdkvhostuserclient` - bridge - `dpdkvhostuser` - testpmd.
+#[test]
+fn frames_cross_ports_of_both_kinds() {
+    let Some(_turn) = require(&[Peer::OvsDatabase, Peer::Dpdk, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    // The bridge's own port is to be silent.
+    host.sh("echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6").unwrap();
+    let database = OvsDatabase::start(dir.path()).unwrap();
+    let switch = Ringway::vswitchd_in(&host, dir.path()).unwrap();
+    let left = dir.path().join("left.sock").display().to_string();
+    let path = format!("options:vhost-server-path={left}");
+    database.vsctl(&["add-br", "br0"]).unwrap();
+    let client = ["add-port", "br0", "left", "--", "set", "Interface", "left"];
+    database.vsctl(&[&client[..], &["type=dpdkvhostuserclient", &path]].concat()).unwrap();
+    let server = ["add-port", "br0", "right", "--", "set", "Interface", "right"];
+    database.vsctl(&[&server[..], &["type=dpdkvhostuser"]].concat()).unwrap();
+    let right = dir.path().join("right").display().to_string();
+    let relay = Relay::new(
+        format!("net_virtio_user0,path={left},server=1"),
+        format!("net_virtio_user1,path={right}"),
+    );
+    let relay = relay.start(dir.path(), 1).unwrap();
+    switch.wait_rings(&["left", "right"], 2).unwrap();
+    relay.forward().unwrap();
+}
+
+/// Options of scripts: in the background, with files where they are looked for.
+#[test]
+fn it_runs_in_the_background() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    let database = OvsDatabase::start(dir.path()).unwrap();
+    database.vsctl(&["--no-wait", "add-br", "br0"]).unwrap();
+    let start = || {
+        let binary = e2e::ringway::binary().unwrap().display().to_string();
+        let mut command = host.command(&binary);
+        command.args([
+            "ovs-vswitchd",
+            "-vconsole:emer",
+            "-vsyslog:err",
+            "-vfile:info",
+            "--mlockall",
+        ]);
+        command.args(["--no-chdir", "--log-file", "--pidfile", "--detach"]);
+        environment(command, dir.path()).status().unwrap()
+    };
+    assert!(start().success());
+    // When the first process ends, the switch is as the database says.
+    assert_eq!(database.vsctl(&["get", "Interface", "br0", "ofport"]).unwrap().trim(), "65534");
+    let log = std::fs::read_to_string(dir.path().join("ovs-vswitchd.log")).unwrap();
+    assert!(log.contains("bridge added"), "{log}");
+    assert!(!start().success(), "one is running already");
+    let pid = std::fs::read_to_string(dir.path().join("ovs-vswitchd.pid")).unwrap();
+    database.appctl(&["exit"]).unwrap();
+    // `tail` ends with the process.
+    let waited = Command::new("tail").args(["--pid", pid.trim(), "-f", "/dev/null"]).status();
+    assert!(waited.unwrap().success());
+    assert!(!dir.path().join("ovs-vswitchd.pid").exists());
+}
