@@ -113,7 +113,7 @@ impl<'e> Editing<'e> {
     /// than [`MAX_FRAME_LEN`](crate::MAX_FRAME_LEN), or has headers that end too far behind for an
     /// offload ([`Offload::shifted`](crate::Offload::shifted)); and past [`BURST`] frames.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn edit(&mut self, frame: &Frame<'e>, edit: Edit) -> Option<Frame<'e>> {
         let (addresses, rest) = frame.head().split_at_checked(ADDRESSES)?;
         let rest = if edit.pop { without_tag(rest)? } else { rest };

@@ -208,46 +208,19 @@ impl Bridge {
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) -> usize {
-        self.decide_as(&Plain::<false>, frames, source, outputs)
-    }
-
-    /// The same in a loop of its own, for callers whose bursts cost more anyway.
-    #[inline(never)]
-    pub(crate) fn decide_apart(
-        &self,
-        frames: &[Frame<'_>],
-        source: &Source<'_>,
-        outputs: &mut Outputs,
-    ) -> usize {
-        self.decide_as(&Plain::<true>, frames, source, outputs)
-    }
-
-    #[inline]
-    fn decide_as(
-        &self,
-        plain: &impl Stage,
-        frames: &[Frame<'_>],
-        source: &Source<'_>,
-        outputs: &mut Outputs,
-    ) -> usize {
         // Only where a port has settings does the bridge have to look at tags.
         match self.vlans.count {
-            0 => self.decide_in(plain, frames, source, outputs),
-            _ => self.decide_in_vlans(frames, source, outputs),
+            0 => self.decide_in(&Plain, frames, source, outputs),
+            _ => {
+                let stage = Vlans::new(&self.vlans, source.port);
+                self.decide_in(&stage, frames, source, outputs)
+            }
         }
     }
 
+    /// A loop of its own for each kind of bridge: made into that of its caller, it has been measured
+    /// to be slower.
     #[inline(never)]
-    fn decide_in_vlans(
-        &self,
-        frames: &[Frame<'_>],
-        source: &Source<'_>,
-        outputs: &mut Outputs,
-    ) -> usize {
-        self.decide_in(&Vlans::new(&self.vlans, source.port), frames, source, outputs)
-    }
-
-    #[inline]
     fn decide_in<S: Stage>(
         &self,
         stage: &S,
@@ -308,7 +281,7 @@ impl Bridge {
         let _ = lookups.try_push(Lookup { mask: run.mask, meta, same_source, source, destination });
     }
 
-    #[inline]
+    #[inline(always)]
     fn prepare(&self, vlan: u16, address: u64) -> Wanted {
         let key = Key::from_bits(vlan, address);
         let hash = self.fdb.hash(key);
@@ -317,7 +290,7 @@ impl Bridge {
     }
 
     /// Notes where the source addresses are.
-    #[inline]
+    #[inline(always)]
     fn learn<M>(&self, lookups: &[Lookup<M>], port: u16) {
         let second = self.fdb.now();
         let mut news = ArrayVec::<Wanted, BURST>::new();
@@ -456,7 +429,7 @@ fn gather<S: Stage>(
     longest
 }
 
-#[inline]
+#[inline(always)]
 fn push_run<K: Copy>(runs: &mut ArrayVec<Run<K>, BURST>, run: Run<K>) {
     if run.mask != 0 {
         // There are no more runs than frames.

@@ -177,7 +177,7 @@ impl Datapath {
             source.stats.count_drops(DropReason::MirrorPort, frames.len());
             return None;
         }
-        let longest = bridge.decide_apart(frames, source, &mut self.outputs);
+        let longest = bridge.decide(frames, source, &mut self.outputs);
         self.limits.send(frames, &mut self.outputs, source.now);
         let taps = bridge.taps();
         let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));

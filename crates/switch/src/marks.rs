@@ -74,6 +74,7 @@ impl Marks {
 
     /// Those of `frames` that go to the port, edited, and the length of the longest. What cannot be
     /// edited is left out.
+    #[inline(always)]
     pub(crate) fn apply<'e>(
         &self,
         frames: &[Frame<'e>],

@@ -77,7 +77,7 @@ impl Outputs {
 
     /// Notes that the frames in `mask` go to `port`, edited as told. Returns whether there is such
     /// a port.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn mark(&mut self, port: u16, mask: u32, edit: Edit) -> bool {
         let Some(Some(output)) = self.all.get_mut(usize::from(port)) else {
             return self.mark_patch(port, mask, edit);

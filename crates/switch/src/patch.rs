@@ -158,7 +158,7 @@ impl Walk<'_, '_> {
         patch.rx.count_frames(&passed);
         let Patch { bridge: id, peer, rx, .. } = patch;
         let source = Source { bridge: *id, port: *peer, stats: rx, now: self.now };
-        let longest = bridge.decide_apart(&passed, &source, outputs);
+        let longest = bridge.decide(&passed, &source, outputs);
         self.beyond.limits.send(&passed, outputs, self.now);
         let taps = bridge.taps();
         let copies = taps.and_then(|taps| taps.select(&bridge.view(&source), &passed, outputs));

@@ -30,12 +30,11 @@ pub(crate) trait Stage {
     fn edit(&self, port: u16, meta: &Self::Meta) -> Option<Edit>;
 }
 
-/// A bridge that does not look at tags. There are two of the same, since a loop that is made for one
-/// caller alone becomes a part of it, which is measured.
+/// A bridge that does not look at tags.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plain<const APART: bool>;
+pub(crate) struct Plain;
 
-impl<const APART: bool> Stage for Plain<APART> {
+impl Stage for Plain {
     type Key = ();
     type Meta = ();
 

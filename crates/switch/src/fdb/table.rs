@@ -306,7 +306,7 @@ impl Table {
     }
 
     /// Finds `key`.
-    #[inline]
+    #[inline(always)]
     pub(super) fn find(&self, key: Key, hash: Hash) -> Option<Hit<'_>> {
         match self.bucket(self.first(hash))?.find(key) {
             Ok(hit) => Some(hit),

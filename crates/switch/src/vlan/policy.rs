@@ -56,12 +56,14 @@ impl From<&PortVlan> for Policy {
     }
 }
 
+#[inline(always)]
 fn holds(set: Option<&VlanSet>, vlan: u16) -> bool {
     set.is_none_or(|set| set.contains(vlan))
 }
 
 impl Policy {
     /// The VLAN and the tag of frames with `tags` that come in on the port.
+    #[inline(always)]
     pub(crate) fn admit(&self, tags: Tags) -> Result<Meta, DropReason> {
         if tags.is_cut_off() {
             return Err(DropReason::TooShort);
@@ -83,6 +85,7 @@ impl Policy {
     }
 
     /// As [`admit`](Self::admit), for a tunnel, on frames with `customer` as their outer VLAN.
+    #[inline(always)]
     fn admit_customer(&self, customer: u16) -> Result<Meta, DropReason> {
         if !holds(self.cvlans.as_ref(), customer) {
             return Err(DropReason::WrongVlan);
@@ -92,6 +95,7 @@ impl Policy {
     }
 
     /// How frames go out on the port; `None` where it does not carry them.
+    #[inline(always)]
     pub(crate) fn edit(&self, meta: &Meta) -> Option<Edit> {
         let carries = match self.mode {
             VlanMode::Access => meta.vlan == self.own && meta.inner == 0,
@@ -109,6 +113,7 @@ impl Policy {
     }
 
     /// The tag that frames have behind the port.
+    #[inline(always)]
     fn tag_of(&self, meta: &Meta) -> Option<Tag> {
         let vlan = match self.mode {
             VlanMode::Dot1qTunnel => return None,
@@ -129,6 +134,7 @@ impl Policy {
 }
 
 /// What makes frames with the tag `had` frames with the tag `wanted`.
+#[inline(always)]
 fn change(had: Option<Tag>, wanted: Option<Tag>) -> Edit {
     if had == wanted {
         return Edit::NONE;
