@@ -27,8 +27,8 @@ pub struct Program {
     /// The directory of its package.
     dir: PathBuf,
     path: PathBuf,
-    /// Whether it is an integration test.
-    is_integration: bool,
+    /// What its target is, in cargo's word: `lib`, `bin`, `test`.
+    kind: String,
 }
 
 impl Program {
@@ -63,18 +63,23 @@ impl Program {
             name: target["name"].as_str()?.to_owned(),
             dir: Path::new(manifest).parent()?.to_owned(),
             path: message["executable"].as_str()?.into(),
-            is_integration: target["kind"].as_array()?.iter().any(|kind| kind == "test"),
+            kind: target["kind"].as_array()?.first()?.as_str()?.to_owned(),
         })
     }
 
     /// Whether it is a test of a crate from outside.
     pub fn is_integration(&self) -> bool {
-        self.is_integration
+        self.kind == "test"
+    }
+
+    /// Whether it has the unit tests of program `name`, and not those of a library of that name.
+    pub fn is_of_program(&self, name: &str) -> bool {
+        self.kind == "bin" && self.name == name
     }
 
     /// Whether it is one of the tests on real peers.
     pub fn is_end_to_end(&self) -> bool {
-        self.is_integration && self.dir == workspace().join("tests")
+        self.is_integration() && self.dir == workspace().join("tests")
     }
 
     /// Where cargo has put it.
@@ -128,7 +133,9 @@ mod tests {
         );
         assert!(program.is_end_to_end());
         let unit = Program::read(&message("lib", true, r#""/t/e2e-0123""#), true).unwrap();
-        assert!(!unit.is_end_to_end());
+        assert!(!unit.is_end_to_end() && !unit.is_of_program("guests"));
+        let unit = Program::read(&message("bin", true, r#""/t/guests-4567""#), true).unwrap();
+        assert!(unit.is_of_program("guests") && !unit.is_of_program("guest"));
         assert!(Program::read(&message("lib", true, "null"), true).is_none());
         assert!(Program::read(&message("bin", false, r#""/t/x""#), true).is_none());
         assert!(Program::read(r#"{"reason":"build-finished","success":true}"#, true).is_none());
