@@ -183,6 +183,7 @@ mod tests {
     use virtio::{Features, packed};
 
     use super::*;
+    use testkit::wait_for;
 
     const USER: u64 = 0x7000_0000;
     const BYTES: u64 = 1 << 16;
@@ -229,11 +230,11 @@ mod tests {
                 spoil(&file, is_packed);
             }
             ring.serve(|_| true);
-            assert!(err.drain().unwrap(), "{is_packed} {truncate}");
+            wait_for(&format!("told: {is_packed} {truncate}"), || err.drain().unwrap());
             ring.serve(|_| true);
             assert!(!err.drain().unwrap(), "it is left alone");
             ring.set_err(Some(err.clone().into()));
-            assert!(err.drain().unwrap(), "one that comes late");
+            wait_for("one that comes late", || err.drain().unwrap());
         }
     }
 }

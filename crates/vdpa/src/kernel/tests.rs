@@ -9,6 +9,7 @@ use super::abi;
 use super::model::Model;
 use super::{KernelDevice, KernelVdpa};
 use crate::device::{DeviceError, Ring, Setup, VdpaDevice};
+use testkit::wait_for;
 
 const MEMORY: u64 = 0x10_0000;
 const GUEST: Features = Features::VERSION_1.union(Features::MRG_RXBUF);
@@ -108,7 +109,9 @@ fn a_device_is_started_with_the_guests_memory_and_rings() {
         assert!(!state.rings[2].enabled, "one pair needs no control queue");
         assert!(state.config_call.is_some());
     }
-    assert!(guest.kicks.iter().all(|kick| kick.drain().unwrap()), "what waits is noticed");
+    for kick in &guest.kicks {
+        wait_for("what waits is noticed", || kick.drain().unwrap());
+    }
     let bytes = device.statistics().into_iter().find(|one| one.name == "mapped_bytes");
     assert_eq!(bytes.unwrap().value, 3 * 4096);
     assert!(device.start(guest.setup(GUEST)).unwrap_err().0.contains("already"));
@@ -410,9 +413,9 @@ fn files_of_a_running_ring_are_replaced() {
         two.drain().unwrap()
     };
     device.set_ring_kick(1, Some(kick.clone())).unwrap();
-    assert!(kick.drain().unwrap(), "a kick by the old one may have been lost");
+    wait_for("a kick: one by the old one may have been lost", || kick.drain().unwrap());
     device.set_ring_call(1, Some(call.clone())).unwrap();
-    assert!(call.drain().unwrap(), "as may an interrupt");
+    wait_for("an interrupt, of which the same is true", || call.drain().unwrap());
     let (their_kick, their_call) = {
         let ring = &model.lock().rings[1];
         (ring.kick.clone().unwrap(), ring.call.clone().unwrap())

@@ -10,6 +10,7 @@ use virtio_net::pci::model::{FIRST_CAPABILITY, Model, ModelWindows, NOTIFY_MULTI
 use super::VirtioPci;
 use super::guest::{BYTES, Guest, SIZE, swapped};
 use crate::device::{DeviceError, VdpaDevice};
+use testkit::wait_for;
 
 fn open(model: &Model) -> Result<Box<dyn VdpaDevice>, DeviceError> {
     let windows = Box::new(ModelWindows(model.clone()));
@@ -58,7 +59,9 @@ fn the_device_serves_new_rings_itself_and_others_through_a_shadow() {
                 assert_eq!(guest.statistic("mapped_bytes"), BYTES as u64);
                 guest.exchange(200, || echo(&model));
                 // The interrupts of the device have reached the guest's files.
-                assert!(guest.sides.iter().all(|side| side.call.drain().unwrap()));
+                for side in &guest.sides {
+                    wait_for("an interrupt", || side.call.drain().unwrap());
+                }
                 guest.stop();
                 check_stopped(&model);
             }
@@ -114,12 +117,14 @@ fn files_are_replaced_while_it_runs() {
             let device = &mut guest.device;
             device.set_ring_kick(index, Some(kick.clone())).unwrap();
             device.set_ring_call(index, Some(call.clone())).unwrap();
-            assert!(call.drain().unwrap(), "interrupts may have been missed");
+            wait_for("an interrupt: some may have been missed", || call.drain().unwrap());
             let side = &mut guest.sides[usize::from(index)];
             (side.kick, side.call) = (kick, call);
         }
         guest.exchange(100, || echo(&model));
-        assert!(guest.sides.iter().all(|side| side.call.drain().unwrap()));
+        for side in &guest.sides {
+            wait_for("an interrupt", || side.call.drain().unwrap());
+        }
         let error = guest.device.set_ring_kick(1, None).unwrap_err().to_string();
         assert!(error.contains("polled"), "{error}");
         guest.device.set_ring_call(1, None).unwrap();
@@ -256,7 +261,7 @@ fn the_configuration_is_the_devices_and_changes_are_told() {
     let changed = guest.device.config_changed().unwrap().try_clone().unwrap();
     assert!(!changed.drain().unwrap());
     model.set_status_word(0);
-    assert!(changed.drain().unwrap());
+    wait_for("the change", || changed.drain().unwrap());
     model.need_reset();
     assert!(!guest.device.is_running());
     assert_eq!(guest.device.stop().len(), 2);
