@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use e2e::ovsdb::environment;
-use e2e::{Netns, OvsDatabase, Peer, Relay, Ringway, require, require_shared};
+use e2e::{Netns, OvsDatabase, Peer, Relay, Ringway, require_shared};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -143,7 +143,7 @@ fn neither_needs_the_other_to_go_on() {
 /// testpmd - `dpdkvhostuserclient` - bridge - `dpdkvhostuser` - testpmd.
 #[test]
 fn frames_cross_ports_of_both_kinds() {
-    let Some(_turn) = require(&[Peer::OvsDatabase, Peer::Dpdk, Peer::Netns]) else { return };
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Dpdk, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let host = Netns::new().unwrap();
     // The bridge's own port is to be silent.

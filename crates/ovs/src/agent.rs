@@ -70,6 +70,8 @@ pub struct Agent {
     /// Interfaces that the system does not have.
     absent: Vec<String>,
     numbers: BTreeMap<String, Numbers>,
+    /// Whether clients wait to be told what has come of their change.
+    is_awaited: bool,
     /// The transaction under way: there is one at a time.
     under_way: Option<TransactionId>,
     looked: Instant,
@@ -92,6 +94,7 @@ impl Agent {
             problems: Problems::new(),
             absent: Vec::new(),
             numbers: BTreeMap::new(),
+            is_awaited: false,
             under_way: None,
             looked: now,
             counted: now,
@@ -156,10 +159,11 @@ impl Agent {
         self.is_stale |= is_time && self.absent.iter().any(|name| exists(name));
         if std::mem::take(&mut self.is_stale) {
             self.reconfigure(daemon);
+            self.is_awaited = true;
+        }
+        if (is_time || self.is_awaited) && self.under_way.is_none() {
             self.looked = now;
-            self.report(daemon, false);
-        } else if is_time {
-            self.looked = now;
+            self.is_awaited = false;
             let counts = now >= later(self.counted, self.statistics_interval());
             if counts {
                 self.counted = now;
@@ -229,9 +233,7 @@ impl Agent {
 
     /// Writes what is different from what the database has; with statistics, if `counts`.
     fn report(&mut self, daemon: &Daemon, counts: bool) {
-        let Some(content) = self.content.as_ref().filter(|_| self.under_way.is_none()) else {
-            return;
-        };
+        let Some(content) = &self.content else { return };
         let cache = self.client.cache();
         let mut news = Transaction::default();
         let version = env!("CARGO_PKG_VERSION");

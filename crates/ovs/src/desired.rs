@@ -96,9 +96,19 @@ impl Desired {
         }
     }
 
-    /// Leaves out the port that `error` is about, or has it as it was in `before`, and notes the
-    /// error for its row. Returns whether there is such a port: then it is worth trying again.
+    /// Leaves out the port that `error` is about, or has it as it was in `before`, or the bridge
+    /// with all its ports, and notes the error for their rows. Returns whether there is such a port
+    /// or bridge: then it is worth trying again.
     pub fn leave_out(&mut self, error: &Error, before: &State) -> bool {
+        if let Some(bridge) = culprit_bridge(error, &self.state) {
+            self.state.bridges.shift_remove(&bridge);
+            let is_there = |port: &Port| port.bridge.as_ref() == Some(&bridge);
+            let ports = self.state.ports.extract_if(.., |_, port| is_there(port));
+            for row in ports.filter_map(|(name, _)| self.rows.get(&name)) {
+                self.problems.insert(*row, error.to_string());
+            }
+            return true;
+        }
         let Some(name) = culprit(error, &self.state) else { return false };
         let Some(wanted) = self.state.ports.shift_remove(&name) else { return false };
         if let Some(row) = self.rows.get(&name) {
@@ -127,17 +137,32 @@ fn culprit(error: &Error, state: &State) -> Option<String> {
             | UnknownPort { name, .. }
             | UnknownWorker { name, .. },
         ) => Some(name.clone()),
+        Error::Invalid { part, .. } => named_in(part.strip_prefix("ports.")?, state.ports.keys()),
+        _ => None,
+    }
+}
+
+/// The bridge that an error is about.
+fn culprit_bridge(error: &Error, state: &State) -> Option<String> {
+    use switch::Error::{BridgeName, TooManyBridges};
+    match error {
+        Error::Switch(BridgeName { name } | TooManyBridges { name, .. }) => {
+            state.bridges.contains_key(name).then(|| name.clone())
+        }
         Error::Invalid { part, .. } => {
-            let rest = part.strip_prefix("ports.")?;
-            // A name may have dots, too: the longest that fits.
-            let is_about = |name: &&String| {
-                let key = rest.strip_prefix(name.as_str());
-                key.is_some_and(|key| key.is_empty() || key.starts_with('.'))
-            };
-            state.ports.keys().filter(is_about).max_by_key(|name| name.len()).cloned()
+            named_in(part.strip_prefix("bridges.")?, state.bridges.keys())
         }
         _ => None,
     }
+}
+
+/// The name at the begin of a part of the state. A name may have dots, too: the longest that fits.
+fn named_in<'n>(part: &str, names: impl Iterator<Item = &'n String>) -> Option<String> {
+    let is_about = |name: &&String| {
+        let key = part.strip_prefix(name.as_str());
+        key.is_some_and(|key| key.is_empty() || key.starts_with('.'))
+    };
+    names.filter(is_about).max_by_key(|name| name.len()).cloned()
 }
 
 /// The address that an interface is to have: its own, or for a bridge's own port, the bridge's.
@@ -241,6 +266,16 @@ mod tests {
         let rows: Vec<u128> = desired.problems.keys().map(|row| row.0).collect();
         assert_eq!(rows, [2, 3, 4, 5, 7, 8, 9]);
         assert_eq!(desired.absent, ["eth1"]);
+    }
+
+    #[test]
+    fn a_bridge_that_is_refused_goes_with_its_ports() {
+        let mut desired = desired(vec![port(vec![("eth0", interface(6, ""))])]);
+        let before = State::default();
+        assert!(desired.leave_out(&Error::invalid("bridges.br0", "no good name"), &before));
+        assert!(desired.state.bridges.is_empty() && desired.state.ports.is_empty());
+        assert!(desired.problems[&Uuid(6)].contains("no good name"));
+        assert!(!desired.leave_out(&Error::invalid("bridges.br0", "no good name"), &before));
     }
 
     #[test]

@@ -75,11 +75,11 @@ pub struct OvsArgs {
     #[arg(long, value_name = "N")]
     pub workers: Option<usize>,
 
-    /// Lock all memory; nothing of the data path is ever paged out anyway.
+    /// For scripts that ask for it: nothing of the data path is ever paged out anyway.
     #[arg(long, overrides_with = "no_mlockall")]
     pub mlockall: bool,
 
-    /// Do not.
+    /// For scripts, too.
     #[arg(long)]
     pub no_mlockall: bool,
 

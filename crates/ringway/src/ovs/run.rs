@@ -157,7 +157,6 @@ impl Serve for Vswitchd {
     fn turn(&mut self) {
         self.control.turn();
         self.agent.run(self.control.daemon_mut());
-        // Once more, so that what was written goes out at once.
         let Self { control, agent, unixctl, ends, .. } = self;
         unixctl.run(|command, arguments| {
             Appctl { daemon: control.daemon_mut(), agent, ends }.answer(command, arguments)
