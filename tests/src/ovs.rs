@@ -11,6 +11,10 @@ use crate::wait;
 /// The `ovs-vswitchd` with DPDK, where Debian puts it.
 pub const VSWITCHD: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 
+/// The name of its bridge, which is that of an interface of the host, too: none that an
+/// administrator has chosen, and which sends frames of its own.
+pub const BRIDGE: &str = "rw-ovs0";
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// An Open vSwitch of its own: database, switch and run directory apart from any
@@ -24,7 +28,7 @@ pub struct Ovs {
 }
 
 impl Ovs {
-    /// Starts a switch with one bridge, `br0`, on the userspace datapath; its polling
+    /// Starts a switch with one bridge, [`BRIDGE`], on the userspace datapath; its polling
     /// thread runs on `cpu`.
     ///
     /// # Errors
@@ -50,7 +54,7 @@ impl Ovs {
         let vswitchd = Process::start("ovs-vswitchd", environment(command, dir))?;
         vswitchd.wait_for_path(&dir.join("vswitchd.ctl"), LIMIT)?;
         let ovs = Self { vswitchd, database, dir: dir.to_owned() };
-        ovs.vsctl(&["add-br", "br0", "--", "set", "bridge", "br0", "datapath_type=netdev"])?;
+        ovs.vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"])?;
         Ok(ovs)
     }
 
@@ -61,7 +65,7 @@ impl Ovs {
     pub fn add_vhost_client(&self, name: &str, socket: &Path) -> Result<()> {
         let path = format!("options:vhost-server-path={}", socket.display());
         let kind = "type=dpdkvhostuserclient";
-        self.vsctl(&["add-port", "br0", name, "--", "set", "Interface", name, kind, &path])?;
+        self.vsctl(&["add-port", BRIDGE, name, "--", "set", "Interface", name, kind, &path])?;
         Ok(())
     }
 
@@ -71,7 +75,7 @@ impl Ovs {
     /// When the switch refuses it.
     pub fn add_vhost_server(&self, name: &str) -> Result<PathBuf> {
         let kind = "type=dpdkvhostuser";
-        self.vsctl(&["add-port", "br0", name, "--", "set", "Interface", name, kind])?;
+        self.vsctl(&["add-port", BRIDGE, name, "--", "set", "Interface", name, kind])?;
         let path = self.dir.join(name);
         self.vswitchd.wait_for_path(&path, LIMIT)?;
         Ok(path)
@@ -101,7 +105,7 @@ impl Ovs {
     /// # Errors
     /// When there is no such interface.
     pub fn packets(&self, interface: &str) -> Result<(u64, u64)> {
-        let bridge = format!("unix:{}", self.dir.join("br0.mgmt").display());
+        let bridge = format!("unix:{}.mgmt", self.dir.join(BRIDGE).display());
         let mut command = Command::new("ovs-ofctl");
         command.args(["dump-ports", &bridge, interface]);
         let text = run(&mut environment(command, &self.dir))?;
@@ -172,7 +176,7 @@ impl Ovs {
     /// # Errors
     /// When it does not end within a minute.
     pub fn stop(mut self) -> Result<()> {
-        self.appctl(&["exit"])?;
+        self.appctl(&["exit", "--cleanup"])?;
         self.vswitchd.wait(LIMIT)?;
         Ok(())
     }
