@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use eal::time::later;
+
 /// How long after the first failure a device is tried again; twice as long after each other one.
 const FIRST: Duration = Duration::from_secs(1);
 
@@ -27,7 +29,7 @@ impl Waiting {
         let before = self.0.get(name);
         let is_new = before.is_none_or(|before| before.reason != reason);
         let pause = before.map_or(FIRST, |before| (before.pause * 2).min(LONGEST));
-        let due = now.checked_add(pause).unwrap_or(now);
+        let due = later(now, pause);
         self.0.insert(name.to_owned(), Entry { reason: reason.to_owned(), pause, due });
         is_new
     }

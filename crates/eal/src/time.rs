@@ -66,7 +66,9 @@ impl Hands {
     }
 }
 
-fn later(moment: Instant, by: Duration) -> Instant {
+/// The moment that is `by` after another; the same one where no clock gets so far.
+#[must_use]
+pub fn later(moment: Instant, by: Duration) -> Instant {
     moment.checked_add(by).unwrap_or(moment)
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Missing, State};
-use eal::time::Time;
+use eal::time::{Time, later};
 use ovsdb::{Client, Event, Outcome, Remote, Transaction, TransactionId};
 use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
@@ -273,8 +273,4 @@ impl Agent {
 fn exists(name: &str) -> bool {
     let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
     socket.and_then(|socket| netdevice::name_to_index(socket, name)).is_ok()
-}
-
-fn later(moment: Instant, by: Duration) -> Instant {
-    moment.checked_add(by).unwrap_or(moment)
 }
