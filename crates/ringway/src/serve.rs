@@ -69,7 +69,7 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
 }
 
 /// Allows as many open files as the administrator does, and says how many guests will fit.
-fn raise_file_limit() {
+pub fn raise_file_limit() {
     let limit = files::raise_limit().unwrap_or_else(|error| {
         let limit = files::limit();
         tracing::warn!("cannot allow more open files than {limit}: {error}");

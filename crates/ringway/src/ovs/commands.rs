@@ -27,8 +27,6 @@ const COMMANDS: &[Command] = &[
     command("list-commands", "", (0, 0), list_commands),
     command("ofproto/list", "", (0, 0), list_bridges),
     command("version", "", (0, 0), version),
-    command("vlog/list", "", (0, 0), vlog_list),
-    command("vlog/reopen", "", (0, 0), |_, _| Ok(String::new())),
     command("vlog/set", "{spec | PATTERN:destination:pattern}", (1, usize::MAX), vlog_set),
 ];
 
@@ -177,13 +175,6 @@ fn dpif_show(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
         }
     }
     Ok(text)
-}
-
-fn vlog_list(_: &mut Appctl<'_>, _: &[String]) -> Answer {
-    Ok("                 console    syslog    file\n\
-        \u{20}                -------    ------    ------\n\
-        ringway            INFO        OFF      INFO\n"
-        .to_owned())
 }
 
 /// A level for everything: modules have other names here.

@@ -25,6 +25,7 @@ use super::detach;
 use super::pidfile::PidFile;
 use crate::answer::Control;
 use crate::config::Source;
+use crate::control::listener::listen;
 use crate::control::protocol::Request;
 use crate::control::server::{self, Serve, Server};
 use crate::exit::Failure;
@@ -32,8 +33,9 @@ use crate::log;
 use crate::notify::Notifier;
 use crate::output;
 use crate::sandbox::Sandbox;
+use crate::serve::raise_file_limit;
 
-/// Those who may connect wait here.
+/// Connections of `ovs-appctl` that wait to be accepted.
 const BACKLOG: i32 = 64;
 
 /// Only the user of this process may connect.
@@ -67,11 +69,11 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
         pid_file.map(|path| PidFile::create(&path, args.overwrite_pidfile)).transpose()?;
     let signals = Signals::install().map_err(Failure::runtime)?;
     let notifier = Notifier::of_environment();
-    let listen =
-        |path: &std::path::Path| Listener::bind(path, OWNER, BACKLOG).map_err(Failure::runtime);
+    raise_file_limit();
     let control_path = args.control_path();
-    let listener = listen(&control_path)?;
-    let unixctl = Unixctl::new(listen(&args.unixctl_path())?);
+    let listener = listen(&control_path, OWNER)?;
+    let unixctl = Listener::bind(&args.unixctl_path(), OWNER, BACKLOG);
+    let unixctl = Unixctl::new(unixctl.map_err(Failure::runtime)?);
 
     let state = base(args, &control_path);
     let sandbox = Sandbox::enter(&state, None)?;
