@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::mirror;
 use crate::state::{Port, State};
 use crate::vdpa::Vdpa;
-use crate::{bridge, patch};
+use crate::{bond, bridge, patch};
 
 /// Checks a state from which `before` may differ; what is the same in both is taken to be right.
 ///
@@ -34,6 +34,7 @@ pub fn check(before: &State, state: &State) -> Result<(), Error> {
     }
     bridge::check(state)?;
     patch::check(state)?;
+    bond::check(state)?;
     mirror::check(state)?;
     check_addresses(state)?;
     check_sockets(state)
@@ -61,8 +62,9 @@ pub fn check_name(name: &str) -> Result<(), Error> {
 fn check_port(state: &State, name: &str, port: &Port) -> Result<(), Error> {
     check_name(name)?;
     let part = |key: &str| format!("ports.{name}.{key}");
-    // Patch ports are checked with their peers.
-    let checked = port.peer().map_or_else(|| drivers::open::check(&port.device), |_| Ok(()));
+    // Patch ports are checked with their peers, and bonds with their members.
+    let is_own = port.peer().is_some() || port.is_bond();
+    let checked = if is_own { Ok(()) } else { drivers::open::check(&port.device) };
     checked.map_err(|error| Error::invalid(part("device"), format!("port '{name}': {error}")))?;
     check_options(name, port, state.switch().worker_count())
 }
@@ -74,6 +76,7 @@ fn check_options(name: &str, port: &Port, workers: usize) -> Result<(), Error> {
     checked.map_err(|error| match error {
         switch::Error::PortVlan { .. } => Error::invalid(part("vlan"), error),
         switch::Error::PortLimits { .. } => Error::invalid(part("limits"), error),
+        switch::Error::Bond { .. } => Error::invalid(part("bonding"), error),
         error => Error::invalid(part("workers"), error),
     })
 }

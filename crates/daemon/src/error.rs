@@ -57,13 +57,14 @@ impl Error {
 
 const fn is_permanent(error: &switch::Error) -> bool {
     use switch::Error::{
-        BridgeInUse, BridgeName, Config, DefaultBridge, DuplicateBridge, DuplicatePort, Mirror,
-        NotUnicast, Port, PortLimits, PortName, PortVlan, UnknownBridge, UnknownPort,
+        Bond, BridgeInUse, BridgeName, Config, DefaultBridge, DuplicateBridge, DuplicatePort,
+        Mirror, NotUnicast, Port, PortLimits, PortName, PortVlan, UnknownBridge, UnknownPort,
         UnknownWorker, Vlan,
     };
     match error {
         Port { source, .. } => matches!(source, ethdev::Error::Spec { .. }),
-        BridgeInUse { .. }
+        Bond { .. }
+        | BridgeInUse { .. }
         | BridgeName { .. }
         | Config { .. }
         | DefaultBridge

@@ -21,6 +21,7 @@
 //!
 //! - [`state`]: the desired state
 //! - [`address`]: static addresses
+//! - `bond`: bonds and their members
 //! - [`bridge`](mod@bridge): bridges
 //! - [`vdpa`](mod@vdpa): vDPA devices and their sockets
 //! - [`check`](mod@check): what is wrong with a state, before anything is done
@@ -39,6 +40,7 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+mod bond;
 pub mod bridge;
 pub mod check;
 pub mod daemon;

@@ -92,6 +92,12 @@ fn check_ports(state: &State, name: &str, mirror: &Mirror) -> Result<(), Error> 
             let reason = format!("{key}: port '{port}' is of bridge '{of}', not of '{bridge}'");
             return Err(wrong(name, key, &reason));
         }
+        if let Some(bond) = &found.bond {
+            let reason = format!(
+                "{key}: '{port}' is a member of bond '{bond}', which all its frames belong to: name that"
+            );
+            return Err(wrong(name, key, &reason));
+        }
         if found.peer().is_some() {
             let reason = format!(
                 "{key}: '{port}' is a patch port: name ports of the bridge where it leads instead"

@@ -13,7 +13,7 @@ use ethdev::hint;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{DEFAULT_BRIDGE, Mirror, PortLimits, PortOptions, PortVlan, SwitchConfig};
+use switch::{Bonding, DEFAULT_BRIDGE, Mirror, PortLimits, PortOptions, PortVlan, SwitchConfig};
 
 use crate::address::Address;
 use crate::bridge::Bridge;
@@ -146,6 +146,12 @@ pub struct Port {
     /// How much may come in and go out.
     #[serde(default, skip_serializing_if = "is_default")]
     pub limits: PortLimits,
+    /// The bond that it is a member of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond: Option<String>,
+    /// Its settings as a bond.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub bonding: Bonding,
     /// Stations that are always behind it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<Address>,
@@ -177,6 +183,8 @@ impl Port {
             enabled: true,
             vlan: PortVlan::default(),
             limits: PortLimits::default(),
+            bond: None,
+            bonding: Bonding::default(),
             addresses: BTreeSet::new(),
         }
     }
@@ -192,6 +200,8 @@ impl Port {
             vlan: self.vlan.clone(),
             limits: self.limits,
             bridge: self.bridge.clone(),
+            bond: self.bond.clone(),
+            bonding: self.bonding.clone(),
         }
     }
 }
@@ -353,7 +363,8 @@ impl State {
         Ok(())
     }
 
-    /// Removes a port, with its static addresses, or a vDPA device; of a pair of patch ports both.
+    /// Removes a port, with its static addresses, or a vDPA device; of a pair of patch ports both, and
+    /// a bond with its members.
     ///
     /// # Errors
     /// There is neither.
@@ -361,6 +372,7 @@ impl State {
         if let Some(peer) = self.peer_of(name).map(str::to_owned) {
             self.ports.shift_remove(&peer);
         }
+        self.remove_members(name);
         if self.ports.shift_remove(name).is_some() || self.vdpa.shift_remove(name).is_some() {
             return Ok(());
         }

@@ -47,6 +47,8 @@ pub enum DropReason {
     RateLimited,
     /// It came in on the output port of a mirror, which is for copies alone.
     MirrorPort,
+    /// It came in on a member of a bond that is not in use.
+    InactiveMember,
     /// The port's receive filter refuses the frame.
     Filtered,
     /// No packet buffer was free.
@@ -57,7 +59,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 18;
+    pub const COUNT: usize = 19;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -76,6 +78,7 @@ impl DropReason {
         Self::PatchLoop,
         Self::RateLimited,
         Self::MirrorPort,
+        Self::InactiveMember,
         Self::Filtered,
         Self::NoBuffer,
         Self::DeviceError,
@@ -100,6 +103,7 @@ impl DropReason {
             Self::PatchLoop => "patch_loop",
             Self::RateLimited => "rate_limited",
             Self::MirrorPort => "mirror_port",
+            Self::InactiveMember => "inactive_member",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
             Self::DeviceError => "device_error",

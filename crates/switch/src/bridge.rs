@@ -90,6 +90,9 @@ pub(crate) struct BridgeId(pub(crate) u16);
 impl BridgeId {
     /// The bridge that is always there.
     pub(crate) const DEFAULT: Self = Self(0);
+
+    /// No bridge: what comes in belongs to that of the bond whose member the port is.
+    pub(crate) const BOND: Self = Self(u16::MAX);
 }
 
 /// A change of a bridge that workers are told.
@@ -184,6 +187,7 @@ impl Bridge {
         for index in 0..taps.len() {
             let Some(cut) = taps.copy(index, copies, &view, frames, outputs, cut) else { continue };
             let longest = cut.iter().map(Frame::len).max().unwrap_or(0);
+            outputs.spread(source);
             limits.send(&cut, outputs, source.now);
             outputs.send(&cut, longest, source);
         }

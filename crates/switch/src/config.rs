@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use eal::Access;
 
+use crate::bond::Bonding;
 use crate::error::Error;
 use crate::limit::PortLimits;
 use crate::vlan::PortVlan;
@@ -164,6 +165,11 @@ pub struct PortOptions {
     pub vlan: PortVlan,
     /// How much may come in and go out.
     pub limits: PortLimits,
+    /// The bond that it is a member of: then it belongs to no bridge itself, and without the bond
+    /// nothing goes in or out.
+    pub bond: Option<String>,
+    /// What it does as a bond, if it is one.
+    pub bonding: Bonding,
 }
 
 /// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].
@@ -187,12 +193,15 @@ impl PortOptions {
     /// Checks them for port `name` of a switch with so many workers.
     ///
     /// # Errors
-    /// A worker that there is not, VLAN settings that contradict each other, or a limit out of range.
+    /// A worker that there is not, VLAN settings that contradict each other, a limit or a setting of
+    /// bonds out of range.
     pub fn check(&self, name: &str, workers: usize) -> Result<(), Error> {
         let vlan = self.vlan.check();
         vlan.map_err(|reason| Error::PortVlan { name: name.to_owned(), reason })?;
         let limits = self.limits.check();
         limits.map_err(|reason| Error::PortLimits { name: name.to_owned(), reason })?;
+        let bonding = self.bonding.check();
+        bonding.map_err(|(_, reason)| Error::Bond { name: name.to_owned(), reason })?;
         match self.workers.iter().find(|worker| **worker >= workers) {
             None => Ok(()),
             Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),

@@ -9,6 +9,7 @@ use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
 use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
+use crate::bond::way::Way;
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::limit::{Direction, Limiter, Limits};
 use crate::mirror::Copies;
@@ -34,7 +35,7 @@ pub(crate) struct Source<'s> {
 pub(crate) struct Datapath {
     /// By their numbers; those that only have to decide about frames.
     bridges: Vec<Option<Bridge>>,
-    /// Those with mirrors, or all while there are limits: so a bridge without does not even look
+    /// Those with mirrors, or all while there are limits or bonds: so a bridge without does not even look
     /// whether there are any.
     apart: Vec<Option<Bridge>>,
     outputs: Outputs,
@@ -80,7 +81,7 @@ impl Datapath {
     /// Puts a bridge where it belongs.
     fn put_bridge(&mut self, index: usize, bridge: Option<Bridge>) {
         let has_taps = bridge.as_ref().is_some_and(|bridge| bridge.taps().is_some());
-        let is_apart = has_taps || !self.limits.is_empty();
+        let is_apart = has_taps || !self.limits.is_empty() || !self.outputs.bonds().is_empty();
         let places = if is_apart { &mut self.apart } else { &mut self.bridges };
         if let Some(place) = places.get_mut(index) {
             *place = bridge;
@@ -111,10 +112,27 @@ impl Datapath {
         limiter: Option<Box<Limiter>>,
     ) {
         self.limits.set(port, direction, limiter);
+        self.sort_bridges();
+    }
+
+    /// Has `port` be a bond, or no more.
+    pub(crate) fn set_bond(&mut self, port: u16, way: Option<Way>) {
+        self.outputs.set_bond(port, way);
+        self.sort_bridges();
+    }
+
+    /// Puts all bridges where they belong.
+    fn sort_bridges(&mut self) {
         for index in 0..self.bridges.len() {
             let bridge = self.take_bridge(index);
             self.put_bridge(index, bridge);
         }
+    }
+
+    /// Sends a frame of the switch's own to `port`, if that takes frames at time `now`. Returns
+    /// whether it does.
+    pub(crate) fn send_own(&mut self, port: u16, frames: &[Frame<'_>], now: u64) -> bool {
+        self.outputs.send_own(port, frames, now)
     }
 
     /// Changes how often to try again although `port` takes nothing.
@@ -158,7 +176,7 @@ impl Datapath {
         None
     }
 
-    /// As `forward`, where there are limits or mirrors, or there is no such bridge.
+    /// As `forward`, where there are limits, mirrors or bonds, or there is no such bridge.
     #[inline(never)]
     fn forward_apart(
         &mut self,
@@ -167,6 +185,9 @@ impl Datapath {
         gives: bool,
     ) -> Option<u16> {
         let Some(Some(bridge)) = self.apart.get(usize::from(source.bridge.0)) else {
+            if source.bridge == BridgeId::BOND {
+                return self.forward_member(frames, source, gives);
+            }
             source.stats.count_drops(DropReason::LinkDown, frames.len());
             return None;
         };
@@ -178,6 +199,7 @@ impl Datapath {
             return None;
         }
         let longest = bridge.decide(frames, source, &mut self.outputs);
+        self.outputs.spread(source);
         self.limits.send(frames, &mut self.outputs, source.now);
         let taps = bridge.taps();
         let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));
@@ -196,6 +218,20 @@ impl Datapath {
             self.mirror(frames, source, &copies);
         }
         None
+    }
+
+    /// As `forward`, for what came in on a member of a bond.
+    fn forward_member(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let mut kept = ArrayVec::new();
+        let all = frames.len();
+        let frames = self.limits.receive(frames, source, &mut kept);
+        let source = self.outputs.bonds().receive(frames, source)?;
+        self.forward_apart(frames, &source, gives && frames.len() == all)
     }
 
     /// Takes what is marked at patch ports on from there.
@@ -231,6 +267,8 @@ impl Datapath {
     }
 }
 
+#[cfg(test)]
+mod bond_tests;
 #[cfg(test)]
 mod limit_tests;
 #[cfg(test)]

@@ -135,6 +135,14 @@ pub enum Error {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// A bond, or a member of one, cannot be as it was asked for.
+    #[error("port '{name}': {reason}")]
+    Bond {
+        /// The port's name.
+        name: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// A mirror cannot be as it was asked for.
     #[error("mirror '{name}': {reason}")]
     Mirror {

@@ -20,6 +20,9 @@ const SHARE: u32 = 8;
 /// The most seconds between two looks at an entry.
 const LONGEST: u32 = 30;
 
+/// The most that is done one after the other before notes are looked at again.
+const AT_ONCE: usize = 1_000;
+
 /// Keeps the time of a forwarding database and removes what has expired, a piece per second.
 #[derive(Debug)]
 pub(crate) struct Ager {
@@ -78,6 +81,8 @@ enum Note {
     Link(Arc<LinkNotice>),
     /// The clock was moved.
     Time,
+    /// Something has become due, or will.
+    Due,
     /// Somebody waits until what is due has been done.
     Answer(Sender<()>),
     Stop,
@@ -90,6 +95,8 @@ pub(crate) enum Task {
     Second(Duration),
     /// The link of the port of this number may have changed.
     Link(u16),
+    /// Something is due that was asked for, or somebody wants to be asked when something is.
+    Due,
 }
 
 /// The way to have a port looked after.
@@ -97,6 +104,12 @@ pub(crate) enum Task {
 pub(crate) struct Notes(Sender<Note>);
 
 impl Notes {
+    /// Has it be asked when there is something to do.
+    pub(crate) fn ask(&self) {
+        // It fails when the thread is gone, and nothing is to be done any more.
+        let _ = self.0.send(Note::Due);
+    }
+
     /// For the listener of port `number`: calling it is quick, and however often that happens,
     /// at most one note is under way.
     pub(crate) fn of_port(&self, number: u16) -> impl Fn() + Send + Sync + 'static {
@@ -149,12 +162,13 @@ pub(crate) struct Housekeeper {
 }
 
 impl Housekeeper {
-    /// Starts the thread, which calls `work` once a second, by `time`, and for every note.
+    /// Starts the thread, which calls `work` once a second, by `time`, for every note, and when that
+    /// has said that it is to be called next.
     pub(crate) fn start(
         notes: Notes,
         inbox: Inbox,
         time: Time,
-        work: impl FnMut(Task) + Send + 'static,
+        work: impl FnMut(Task) -> Option<Instant> + Send + 'static,
     ) -> Result<Self, Error> {
         let moved = notes.0.clone();
         time.on_change(move || moved.send(Note::Time).is_ok());
@@ -177,17 +191,21 @@ impl Housekeeper {
     }
 }
 
-fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task)) {
+fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task) -> Option<Instant>) {
     let mut next = TICK;
+    let mut due: Option<Instant> = None;
     loop {
         let mut asked = None;
-        match inbox.next(start.checked_add(next).and_then(|due| time.until(due))) {
+        let tick = start.checked_add(next);
+        let soonest = tick.into_iter().chain(due).min();
+        match inbox.next(soonest.and_then(|soonest| time.until(soonest))) {
             Some(Note::Stop) => return,
             Some(Note::Link(notice)) => {
                 // First this: what happens from now on is worth another note.
                 notice.sent.store(false, SeqCst);
-                work(Task::Link(notice.number));
+                due = work(Task::Link(notice.number));
             }
+            Some(Note::Due) => due = work(Task::Due),
             Some(Note::Answer(sender)) => asked = Some(sender),
             Some(Note::Time) | None => {}
         }
@@ -195,7 +213,14 @@ fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task)) {
         let elapsed = time.now().saturating_duration_since(start);
         if elapsed >= next {
             next = elapsed.saturating_add(TICK);
-            work(Task::Second(elapsed));
+            due = work(Task::Second(elapsed));
+        }
+        // Where the clock was put forward, one thing after the other.
+        for _ in 0..AT_ONCE {
+            if due.is_none_or(|due| due > time.now()) {
+                break;
+            }
+            due = work(Task::Due);
         }
         if let Some(asked) = asked {
             let _ = asked.send(());
@@ -230,12 +255,16 @@ mod tests {
             notify[0]();
         }
         let time = Time::stopped();
-        let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| match task {
-            Task::Link(number) => {
-                link.send(number).unwrap();
-                let _ = may_go_on.recv();
+        let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| {
+            match task {
+                Task::Link(number) => {
+                    link.send(number).unwrap();
+                    let _ = may_go_on.recv();
+                }
+                Task::Second(elapsed) => second.send(elapsed).unwrap(),
+                Task::Due => unreachable!(),
             }
-            Task::Second(elapsed) => second.send(elapsed).unwrap(),
+            None
         });
         let housekeeper = housekeeper.unwrap();
         assert_eq!(links.1.recv().unwrap(), 3);
@@ -257,6 +286,32 @@ mod tests {
         drop(housekeeper);
         // Nobody listens any more, which harms nobody.
         notify[1]();
+    }
+
+    #[test]
+    fn what_is_due_is_done_in_turn_though_the_clock_was_put_forward() {
+        let (notes, inbox) = notes();
+        let (done, times) = mpsc::channel();
+        let time = Time::stopped();
+        let start = time.now();
+        let mut steps = [300, 1_200, 1_200, 5_000].map(|ms| start + Duration::from_millis(ms));
+        let work = move |task: Task| {
+            if matches!(task, Task::Due) {
+                done.send(steps[0].saturating_duration_since(start).as_millis()).unwrap();
+                steps.rotate_left(1);
+            }
+            Some(steps[0])
+        };
+        let housekeeper = Housekeeper::start(notes.clone(), inbox, time.clone(), work).unwrap();
+        notes.ask();
+        housekeeper.catch_up();
+        assert_eq!(times.try_iter().collect::<Vec<_>>(), [300]);
+        time.warp(Duration::from_secs(4));
+        housekeeper.catch_up();
+        assert_eq!(times.try_iter().collect::<Vec<_>>(), [1_200, 1_200]);
+        time.warp(Duration::from_secs(1));
+        housekeeper.catch_up();
+        assert_eq!(times.try_iter().next(), Some(5_000));
     }
 
     #[test]

@@ -14,6 +14,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! - [`bond`]: ports made of several others, their members
 //! - `bridge`: what a bridge decides about a burst of frames
 //! - `bridges`: the bridges as control threads see them
 //! - [`config`]: settings of the switch and of its ports
@@ -43,6 +44,7 @@
 
 #[doc(hidden)]
 pub mod bench;
+pub mod bond;
 mod bridge;
 mod bridges;
 pub mod config;
@@ -67,6 +69,7 @@ pub mod switch;
 pub mod vlan;
 mod worker;
 
+pub use bond::{BOND_DEVICE, BondMode, Bonding, MAX_MEMBERS};
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,
     MAX_WORKERS, PortOptions, SwitchConfig,
@@ -76,7 +79,8 @@ pub use limit::PortLimits;
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
-    BridgeReport, FdbEntry, FdbReport, MirrorReport, PortReport, ShutdownReport, WorkerReport,
+    BondReport, BridgeReport, FdbEntry, FdbReport, MemberReport, MirrorReport, PortReport,
+    ShutdownReport, WorkerReport,
 };
 pub use switch::Switch;
 pub use switch::patches::patch_peer;

@@ -95,6 +95,14 @@ impl Marks {
         (edited, longest)
     }
 
+    /// The frames that go to the port, those together that are edited in the same way.
+    pub(crate) fn parts(&self) -> impl Iterator<Item = (u32, Edit)> {
+        let edited = self.edits.iter().fold(0, |all, (mask, _)| all | mask);
+        let edits = self.edits.iter().map(|(mask, edit)| (mask & self.frames, *edit));
+        let all = std::iter::once((self.frames & !edited, Edit::NONE)).chain(edits);
+        all.filter(|(mask, _)| *mask != 0)
+    }
+
     /// Forgets all of them.
     #[inline]
     pub(crate) fn clear(&mut self) {
@@ -131,6 +139,7 @@ mod tests {
         assert_eq!([1, 4, 8].map(|bit| marks.edit_of(bit)), [Edit::NONE, pop, pop]);
         assert_eq!((marks.retain(0b1_0110), marks.frames()), (0b1001, 0b0110));
         assert_eq!([2, 4].map(|bit| marks.edit_of(bit)), [Edit::NONE, pop]);
+        assert_eq!(marks.parts().collect::<Vec<_>>(), [(0b0010, Edit::NONE), (0b0100, pop)]);
         marks.clear();
         assert!(marks.is_empty() && !marks.has_edits());
     }

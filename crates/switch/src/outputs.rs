@@ -5,6 +5,7 @@ use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
+use crate::bond::way::{Bonds, Way};
 use crate::datapath::Source;
 use crate::marks::Marks;
 use crate::output::Output;
@@ -23,6 +24,8 @@ pub(crate) struct Outputs {
     patches: Vec<Option<Marks>>,
     /// Those of them with marks, each once.
     patched: Vec<u16>,
+    /// Bonds, and marks at them until these are handed on to their members.
+    bonds: Bonds,
     /// Ports used since the last flush, each once.
     unflushed: Vec<u16>,
     /// Where edited frames have their heads.
@@ -59,7 +62,10 @@ impl Outputs {
     pub(crate) fn is_ready(&mut self, port: u16, now: u64) -> bool {
         match self.get_mut(port) {
             Some(output) => output.is_ready(now),
-            None => matches!(self.patches.get(usize::from(port)), Some(Some(_))),
+            None => {
+                matches!(self.patches.get(usize::from(port)), Some(Some(_)))
+                    || self.bonds.is_ready(port)
+            }
         }
     }
 
@@ -91,12 +97,45 @@ impl Outputs {
 
     #[inline(never)]
     fn mark_patch(&mut self, port: u16, mask: u32, edit: Edit) -> bool {
-        let Some(Some(marks)) = self.patches.get_mut(usize::from(port)) else { return false };
+        let Some(Some(marks)) = self.patches.get_mut(usize::from(port)) else {
+            return self.bonds.mark(port, mask, edit);
+        };
         if marks.is_empty() {
             self.patched.push(port);
         }
         marks.add(mask, edit);
         true
+    }
+
+    /// The bonds.
+    pub(crate) const fn bonds(&self) -> &Bonds {
+        &self.bonds
+    }
+
+    /// Has `port` be a bond, or no more.
+    pub(crate) fn set_bond(&mut self, port: u16, way: Option<Way>) {
+        self.bonds.set(port, way);
+    }
+
+    /// Hands the frames that go to bonds on to their members. Those for which there is none are
+    /// counted at `source`.
+    #[inline]
+    pub(crate) fn spread(&mut self, source: &Source<'_>) {
+        if self.bonds.has_marked() {
+            self.spread_all(source);
+        }
+    }
+
+    #[inline(never)]
+    fn spread_all(&mut self, source: &Source<'_>) {
+        let mut bonds = std::mem::take(&mut self.bonds);
+        let mut take = |(member, mask, edit): (u16, u32, Edit)| {
+            if !self.mark(member, mask, edit) {
+                source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
+            }
+        };
+        while bonds.spread_one(&mut take) {}
+        self.bonds = bonds;
     }
 
     /// Whether frames are to go to patch ports.
@@ -119,7 +158,8 @@ impl Outputs {
         let marked = self.marked.iter();
         marked.filter_map(|port| {
             let output = self.all.get(usize::from(*port))?.as_ref()?;
-            Some((*port, output.marks.frames()))
+            // Whoever looks for a bond does not know its members.
+            Some((self.bonds.bond_of(*port).unwrap_or(*port), output.marks.frames()))
         })
     }
 
@@ -188,6 +228,24 @@ impl Outputs {
                 self.unflushed.push(port);
             }
         }
+    }
+
+    /// Sends frames of the switch's own, of which there are [`BURST`] at most, to `port`, if that
+    /// takes frames; returns whether it does.
+    pub(crate) fn send_own(&mut self, port: u16, frames: &[Frame<'_>], now: u64) -> bool {
+        let Some(output) = self.get_mut(port).filter(|output| output.marks.is_empty()) else {
+            return false;
+        };
+        if !output.is_ready(now) {
+            return false;
+        }
+        let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
+        let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        output.send(frames, all, longest);
+        if output.is_first_use() {
+            self.unflushed.push(port);
+        }
+        true
     }
 
     /// Lets the devices finish what was sent. To be called after a round over the inputs that found

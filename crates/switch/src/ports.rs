@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use eal::clock;
-use ethdev::{Port, RxQueue, TxQueue};
+use ethdev::{Port, PortControl, PortStats, RxQueue, TxQueue};
 
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
@@ -17,6 +17,7 @@ use crate::limit::{Direction, PortLimits};
 use crate::output::Output;
 use crate::owners::{Owners, Watch};
 use crate::report::PortReport;
+use crate::switch::bonds::Bundle;
 use crate::switch::patches::Cable;
 use crate::vlan::policy::Policy;
 use crate::worker::{Mailbox, Message};
@@ -35,6 +36,8 @@ pub(crate) struct Entry {
     bridge: BridgeId,
     /// What it has as a patch port.
     cable: Option<Arc<Cable>>,
+    /// What it has as a bond.
+    bundle: Option<Arc<Bundle>>,
     // The order matters: queues are dropped before their device.
     /// What the workers have not got while the port is disabled.
     parked: Parked,
@@ -63,11 +66,12 @@ impl Entry {
     ) -> Self {
         let mtu = Arc::new(AtomicU32::new(u32::from(port.control().mtu())));
         let (parked, rx_workers, options) = (Parked::default(), Vec::new(), options.clone());
-        let (owners, cable, link_changes) = (None, None, 0);
+        let (owners, cable, bundle, link_changes) = (None, None, None, 0);
         Self {
             number,
             bridge,
             cable,
+            bundle,
             parked,
             owners,
             port,
@@ -94,7 +98,27 @@ impl Entry {
         self.cable.as_ref()
     }
 
-    /// The bridge that it belongs to.
+    /// Makes it a bond.
+    pub(crate) fn set_bundle(&mut self, bundle: Arc<Bundle>) {
+        self.bundle = Some(bundle);
+    }
+
+    /// What it has as a bond; `None` if it is none.
+    pub(crate) const fn bundle(&self) -> Option<&Arc<Bundle>> {
+        self.bundle.as_ref()
+    }
+
+    /// Its device, to look at.
+    pub(crate) fn control(&self) -> &dyn PortControl {
+        self.port.control()
+    }
+
+    /// What has gone through its queues.
+    pub(crate) fn stats(&self) -> PortStats {
+        self.port.stats()
+    }
+
+    /// The bridge that it belongs to; [`BridgeId::BOND`] for a member of a bond.
     pub(crate) const fn bridge(&self) -> BridgeId {
         self.bridge
     }
@@ -104,10 +128,11 @@ impl Entry {
         self.options.bridge_name()
     }
 
-    /// Has it belong to another bridge, once it has [left](Self::leave) the one so far.
-    pub(crate) fn set_bridge(&mut self, bridge: BridgeId, setting: Option<&str>) {
+    /// Has it belong to another bridge or bond, once it has [left](Self::leave) the one so far.
+    pub(crate) fn set_bridge(&mut self, bridge: BridgeId, options: &PortOptions) {
         self.bridge = bridge;
-        self.options.bridge = setting.map(str::to_owned);
+        self.options.bridge.clone_from(&options.bridge);
+        self.options.bond.clone_from(&options.bond);
     }
 
     /// Sets the MTU; `None` is the device's own.
@@ -144,6 +169,7 @@ impl Entry {
             device: self.port.device().to_owned(),
             driver: control.info().driver,
             bridge: self.bridge_name().to_owned(),
+            bond: self.options.bond.clone(),
             link: control.link(),
             mac: control.mac(),
             mtu: control.mtu(),
@@ -151,7 +177,11 @@ impl Entry {
             vlan: self.options.vlan.clone(),
             limits: self.options.limits,
             rx_workers: self.rx_workers.clone(),
-            stats: self.cable().map_or_else(|| self.port.stats(), |cable| cable.stats()),
+            stats: match (&self.cable, &self.bundle) {
+                (Some(cable), _) => cable.stats(),
+                (None, Some(bundle)) => bundle.stats(),
+                (None, None) => self.stats(),
+            },
             extended: control.extended_stats(),
             details: control.details(),
             fdb_entries,
@@ -300,7 +330,10 @@ impl Entry {
     }
 
     fn change_bridge(&self, change: &BridgeChange, workers: &[Mailbox]) {
-        tell(workers, self.bridge, change);
+        // A bridge knows bonds, and not their members.
+        if self.bridge != BridgeId::BOND {
+            tell(workers, self.bridge, change);
+        }
     }
 
     /// Tells the workers how often to try again although the port takes nothing.

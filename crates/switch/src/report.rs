@@ -5,6 +5,7 @@ use std::time::Duration;
 use ethdev::{Link, PortStats};
 use packet::MacAddr;
 
+use crate::bond::Bonding;
 use crate::config::BridgeOptions;
 use crate::limit::PortLimits;
 use crate::mirror::Mirror;
@@ -21,6 +22,8 @@ pub struct PortReport {
     pub driver: &'static str,
     /// The bridge that it belongs to.
     pub bridge: String,
+    /// The bond that it is a member of.
+    pub bond: Option<String>,
     /// The state of its link.
     pub link: Link,
     /// Its own MAC address.
@@ -96,6 +99,40 @@ pub struct FdbReport {
     pub expired: u64,
     /// Entries given up for others at the size limit.
     pub evicted: u64,
+}
+
+/// A bond at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BondReport {
+    /// The name of its port.
+    pub name: String,
+    /// The bridge that it belongs to.
+    pub bridge: String,
+    /// Its settings.
+    pub bonding: Bonding,
+    /// The name of the active member, if any is in use.
+    pub active: Option<String>,
+    /// How often another member has become the active one, or none has been left.
+    pub active_changes: u64,
+    /// Its members, in the order of their names.
+    pub members: Vec<MemberReport>,
+}
+
+/// A member of a bond at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberReport {
+    /// The name of its port.
+    pub name: String,
+    /// Whether its link is up and the port in service.
+    pub is_up: bool,
+    /// Whether it may be used, after the delays of the bond.
+    pub is_enabled: bool,
+    /// Whether it is the active one.
+    pub is_active: bool,
+    /// How often it was given up.
+    pub failures: u64,
+    /// Frames that came in while it was not in use.
+    pub inactive_drops: u64,
 }
 
 /// A mirror at one moment.

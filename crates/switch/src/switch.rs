@@ -11,7 +11,10 @@ use eal::{Workers, clock};
 use packet::Pool;
 use packet::pool::DATA_ROOM;
 
+use self::bonds::{Bonds, Bundle};
 use self::patches::{Cable, patch_peer};
+use crate::bond::BOND_DEVICE;
+use crate::bridge::BridgeId;
 use crate::bridges::Bridges;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
@@ -24,6 +27,7 @@ use crate::report::{PortReport, ShutdownReport, WorkerReport};
 use crate::worker::{Idle, Mailbox, Message};
 use crew::{Seat, wanted_cores};
 
+pub(crate) mod bonds;
 mod bridges;
 mod crew;
 mod fdb;
@@ -70,7 +74,17 @@ struct Control {
     ports: Ports,
     mirrors: Mirrors,
     bridges: Bridges,
+    bonds: Bonds,
     notes: Notes,
+    time: Time,
+}
+
+/// What a port is made of.
+enum Kind {
+    /// Queues of a device.
+    Device,
+    Patch(Arc<Cable>),
+    Bond(Arc<Bundle>),
 }
 
 impl Switch {
@@ -89,19 +103,24 @@ impl Switch {
     pub fn start_with(config: &SwitchConfig, time: Time) -> Result<Self, Error> {
         config.check()?;
         let (notes, inbox) = notes();
-        let control = Control::start(config, notes.clone())?;
+        let control = Control::start(config, notes.clone(), time.clone())?;
         let control = Arc::new(Mutex::new(control));
         let mut agers = Agers::default();
         let ports = Arc::downgrade(&control);
         let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| {
-            let Some(control) = ports.upgrade() else { return };
+            let control = ports.upgrade()?;
             match task {
                 Task::Second(elapsed) => {
-                    let fdbs = lock(&control).look_around();
+                    let (fdbs, due) = {
+                        let mut control = lock(&control);
+                        (control.look_around(), control.run_bonds())
+                    };
                     // Without the lock, since it may take a while.
                     agers.tick(fdbs, elapsed);
+                    due
                 }
                 Task::Link(number) => lock(&control).look_at_port(number),
+                Task::Due => lock(&control).run_bonds(),
             }
         })?;
         Ok(Self {
@@ -120,13 +139,17 @@ impl Switch {
     /// Opens a device, such as `vhost-user:/run/vm1.sock`, and adds it as port `name`. The device
     /// `patch:PEER` is a patch port: what its bridge sends there comes in at port `PEER` of another
     /// bridge, which has the device `patch:NAME`, and the other way round. Until both are there
-    /// their links are down.
+    /// their links are down. The device `bond:` is a bond, made of those ports that say so in their
+    /// options.
     ///
     /// # Errors
     /// As [`add_port`](Self::add_port), and where the device cannot be opened.
     pub fn open_port(&self, name: &str, device: &str, options: &PortOptions) -> Result<(), Error> {
         if let Some(peer) = patch_peer(device) {
             return self.control().add_patch(name, peer, options);
+        }
+        if device == BOND_DEVICE {
+            return self.control().add_bond(name, options);
         }
         self.control().check_new_port(name, options)?;
         // Without the lock, since it may take a while.
@@ -208,7 +231,7 @@ impl Drop for Switch {
 }
 
 impl Control {
-    fn start(config: &SwitchConfig, notes: Notes) -> Result<Self, Error> {
+    fn start(config: &SwitchConfig, notes: Notes, time: Time) -> Result<Self, Error> {
         let system = |action| move |source| Error::System { action, source };
         // Packets go through the switch in buffers of the ports' own; nothing is allocated here.
         let spare = Pool::new("switch", 1, DATA_ROOM);
@@ -223,7 +246,9 @@ impl Control {
             ports: Ports::default(),
             mirrors: Mirrors::default(),
             bridges: Bridges::new(&config.bridge())?,
+            bonds: Bonds::default(),
             notes,
+            time,
         };
         for core in wanted_cores(&config.cores, config.workers) {
             let (mailbox, seat) = control.start_worker(core)?;
@@ -245,19 +270,19 @@ impl Control {
     }
 
     fn add_port(&mut self, open: OpenPort, options: &PortOptions) -> Result<(), Error> {
-        self.add_port_with(open, None, options)
+        self.add_port_with(open, Kind::Device, options)
     }
 
     fn add_port_with(
         &mut self,
         open: OpenPort,
-        cable: Option<Arc<Cable>>,
+        kind: Kind,
         options: &PortOptions,
     ) -> Result<(), Error> {
         let OpenPort { mut port, rx, tx } = open;
         let name = port.name().to_owned();
         self.check_new_port(&name, options)?;
-        let bridge = self.bridges.get(options.bridge_name())?.id();
+        let bridge = self.home_of(options)?;
         let own_mtu = port.control().mtu();
         if let Some(mtu) = options.mtu {
             let set = port.control_mut().set_mtu(mtu);
@@ -270,9 +295,10 @@ impl Control {
             .ok_or_else(|| Error::TooManyPorts { name: name.clone(), max: MAX_PORTS })?;
         tracing::info!(port = name, device = port.device(), "port added");
         let mut entry = Entry::new(number, bridge, port, own_mtu, options);
-        match cable {
-            Some(cable) => entry.set_cable(cable),
-            None => entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number)),
+        match kind {
+            Kind::Patch(cable) => entry.set_cable(cable),
+            Kind::Bond(bundle) => entry.set_bundle(bundle),
+            Kind::Device => entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number)),
         }
         // First it joins its bridge, then the workers get the way to the port, then the way from it,
         // so that an answer to its first frame finds it.
@@ -280,23 +306,38 @@ impl Control {
         entry.join(&self.mailboxes);
         entry.update_limits(&PortLimits::default(), &self.mailboxes);
         // A mirror's output port must get nothing else from the beginning.
-        self.update_mirrors(options.bridge_name(), Some((&name, number)));
+        let more = (bridge != BridgeId::BOND).then_some((name.as_str(), number));
+        self.update_mirrors(options.bridge_name(), more);
         entry.attach(&self.mailboxes);
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
         self.ports.insert(name, entry);
         self.update_patches();
-        self.forget_other_vlans(options.bridge_name(), had_vlans)
+        self.update_bonds();
+        self.forget_other_vlans((options.bridge_name(), bridge), had_vlans)
     }
 
     /// Forgets what was learnt if a bridge has begun to look at tags, or ceased to: addresses are
     /// in other VLANs now. No worker learns in the old way any more, since all have answered.
-    fn forget_other_vlans(&self, bridge: &str, had_vlans: bool) -> Result<(), Error> {
+    fn forget_other_vlans(
+        &self,
+        (bridge, id): (&str, BridgeId),
+        had_vlans: bool,
+    ) -> Result<(), Error> {
+        if id == BridgeId::BOND {
+            return Ok(());
+        }
         let bridge = self.bridges.get(bridge)?;
         if self.ports.have_vlans(bridge.id()) != had_vlans {
             bridge.fdb().write().flush(None);
         }
         Ok(())
+    }
+
+    /// The bridge of a port with these options; none of its own where it is a member of a bond.
+    fn home_of(&self, options: &PortOptions) -> Result<BridgeId, Error> {
+        let bridge = self.bridges.get(options.bridge_name())?.id();
+        Ok(if options.bond.is_some() { BridgeId::BOND } else { bridge })
     }
 
     /// Chooses a worker for each of the `count` receive queues of port `name`: those that are
@@ -329,11 +370,17 @@ impl Control {
     ///
     /// Forgets what was learnt if its link is down, or was down since the last look: what is behind
     /// it may be elsewhere now, and frames to it are flooded until it is heard again.
-    fn look_at_port(&mut self, number: u16) {
+    fn look_at_port(&mut self, number: u16) -> Option<Instant> {
+        // What has failed is given up before anything else.
+        let due = self.run_bonds();
         self.ports.look_at_lost(number, &self.mailboxes);
-        if !self.ports.was_down(number) {
-            return;
+        if self.ports.was_down(number) {
+            self.forget_behind(number);
         }
+        due
+    }
+
+    fn forget_behind(&self, number: u16) {
         // Frames that came before the link went down are dealt with, and learnt from, when every
         // worker has answered.
         for mailbox in &self.mailboxes {
@@ -355,14 +402,20 @@ impl Control {
     }
 
     fn remove_port(&mut self, name: &str) -> Result<PortReport, Error> {
-        let bridge = self.ports.get(name)?.bridge_name().to_owned();
+        let entry = self.ports.get(name)?;
+        let (bridge, id, bond) =
+            (entry.bridge_name().to_owned(), entry.bridge(), entry.options().bond.clone());
         let had_vlans = self.leave(name)?;
         self.ports.get_mut(name)?.detach(&self.mailboxes);
+        // It counts for its bond to the end.
+        bond.iter().for_each(|bond| self.count_bond(bond));
         let report = self.report(name, self.ports.get(name)?);
         self.ports.get_mut(name)?.set_limits(PortLimits::default(), &self.mailboxes);
         self.ports.remove(name);
+        self.remove_bond(name);
+        self.update_bonds();
         self.update_mirrors(&bridge, None);
-        self.forget_other_vlans(&bridge, had_vlans)?;
+        self.forget_other_vlans((&bridge, id), had_vlans)?;
         tracing::info!(port = name, "port removed");
         Ok(report)
     }
@@ -371,6 +424,7 @@ impl Control {
     /// forgotten. Returns whether the bridge has looked at tags so far.
     fn leave(&mut self, name: &str) -> Result<bool, Error> {
         self.part(name);
+        self.untell_bond(name);
         self.ports.get_mut(name)?.unpoll(&self.mailboxes);
         let entry = self.ports.get(name)?;
         // Nobody learns its addresses any more.
@@ -381,6 +435,7 @@ impl Control {
     }
 
     fn report(&self, name: &str, entry: &Entry) -> PortReport {
+        self.count_bond(name);
         let learned = |fdb: &Arc<Fdb>| fdb.write().learned_on(entry.number());
         entry.report(name, self.fdb_of(entry).map_or(0, learned))
     }

@@ -12,9 +12,12 @@ use std::sync::atomic::{
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::Duration;
 
+use arrayvec::ArrayVec;
 use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
+use packet::{BURST, Frame};
 
+use crate::bond::way::Way;
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::datapath::Datapath;
 use crate::inputs::{Input, Inputs};
@@ -51,6 +54,11 @@ pub(crate) enum Message {
     End(Sender<()>),
     /// Let so much of a port through in one direction; `None`: all.
     SetLimit(u16, Direction, Option<Box<Limiter>>, Sender<()>),
+    /// Take a port for a bond; `None`: no more.
+    SetBond(u16, Option<Box<Way>>, Sender<()>),
+    /// Send frames of the switch's own to a port, [`BURST`] at most; the answer is whether it takes
+    /// any now.
+    Send(u16, Vec<Vec<u8>>, Sender<bool>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -202,7 +210,7 @@ impl Worker {
         // A device has not taken all that was sent to it.
         let mut pending = false;
         while !context.should_stop() {
-            self.take_messages();
+            pending |= self.take_messages();
             if self.has_ended {
                 return;
             }
@@ -257,14 +265,26 @@ impl Worker {
         slept != Slept::ToTheEnd
     }
 
+    /// Does what messages ask; returns whether a device has not taken all that was sent for that.
     #[inline]
-    fn take_messages(&mut self) {
-        if self.sent.load(Relaxed) != self.seen {
-            self.seen = self.sent.load(Acquire);
-            while let Ok(message) = self.messages.try_recv() {
-                self.take(message);
-            }
+    fn take_messages(&mut self) -> bool {
+        self.sent.load(Relaxed) != self.seen && self.take_all()
+    }
+
+    #[cold]
+    fn take_all(&mut self) -> bool {
+        self.seen = self.sent.load(Acquire);
+        while let Ok(message) = self.messages.try_recv() {
+            self.take(message);
         }
+        self.path.flush()
+    }
+
+    /// Sends frames of the switch's own; returns whether the port takes any.
+    fn send_own(&mut self, port: u16, frames: &[Vec<u8>]) -> bool {
+        let frames = frames.iter().take(BURST).map(|bytes| Frame::from_bytes(bytes));
+        let frames: ArrayVec<Frame<'_>, BURST> = frames.collect();
+        self.path.send_own(port, &frames, clock::now())
     }
 
     /// Does what a message asks. That nobody waits for the answer any more is no error.
@@ -312,6 +332,13 @@ impl Worker {
             Message::SetLimit(port, direction, limiter, done) => {
                 self.path.set_limit(port, direction, limiter);
                 let _ = done.send(());
+            }
+            Message::SetBond(port, way, done) => {
+                self.path.set_bond(port, way.map(|way| *way));
+                let _ = done.send(());
+            }
+            Message::Send(port, frames, done) => {
+                let _ = done.send(self.send_own(port, &frames));
             }
             Message::Answer(done) => {
                 let _ = done.send(());

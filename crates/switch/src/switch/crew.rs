@@ -72,6 +72,7 @@ impl Control {
             entry.change_workers(&before, (&next, &fresh));
         }
         self.tell_patches();
+        self.tell_bonds();
         self.tell_limits();
         self.restart_mirrors();
         self.move_inputs(&before)?;

@@ -73,7 +73,8 @@ impl Switch {
     /// before, if it was a static one of another port.
     ///
     /// # Errors
-    /// There is no such port or VLAN, the address is a group's or zero, or there is no room.
+    /// There is no such port or VLAN, the port is a member of a bond, the address is a group's or
+    /// zero, or there is no room.
     pub fn fdb_add_static(
         &self,
         mac: MacAddr,
@@ -87,6 +88,10 @@ impl Switch {
         // The lock is held until the entry is there, so that the port is not removed before.
         let control = self.control();
         let entry = control.ports.get(port)?;
+        if let Some(bond) = &entry.options().bond {
+            let reason = format!("it is a member of bond '{bond}': an address is behind that");
+            return Err(Error::Bond { name: port.to_owned(), reason });
+        }
         let (number, fdb) = (entry.number(), control.fdb_of(entry)?);
         let mut writer = fdb.write();
         let before = fdb.find(key, fdb.hash(key));

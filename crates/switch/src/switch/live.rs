@@ -65,28 +65,30 @@ impl Control {
         entry.update_vlan(&self.mailboxes);
         let entry = self.ports.get(name)?;
         self.fdb_of(entry)?.write().flush(Some(entry.number()));
-        self.forget_other_vlans(entry.bridge_name(), had_vlans)
+        self.forget_other_vlans((entry.bridge_name(), entry.bridge()), had_vlans)
     }
 
-    /// Has a port belong to another bridge. All its addresses are forgotten, static ones too.
-    fn move_port(&mut self, name: &str, setting: Option<&str>) -> Result<(), Error> {
-        let to = setting.unwrap_or(DEFAULT_BRIDGE);
-        let bridge = self.bridges.get(to)?.id();
-        let from = self.ports.get(name)?.bridge_name().to_owned();
-        if from == to {
+    /// Has a port belong to another bridge or bond. All its addresses are forgotten, static ones
+    /// too.
+    fn move_port(&mut self, name: &str, options: &PortOptions) -> Result<(), Error> {
+        let to = options.bridge_name();
+        let bridge = self.home_of(options)?;
+        let entry = self.ports.get(name)?;
+        let (from, before) = (entry.bridge_name().to_owned(), entry.bridge());
+        if before == bridge && entry.options().bond == options.bond {
             return Ok(());
         }
         let had_vlans = self.leave(name)?;
         let has_vlans = self.ports.have_vlans(bridge);
         let entry = self.ports.get_mut(name)?;
-        entry.set_bridge(bridge, setting);
+        entry.set_bridge(bridge, options);
         self.update_mirrors(&from, None);
         self.update_mirrors(to, None);
         let entry = self.ports.get_mut(name)?;
         entry.join(&self.mailboxes);
         entry.poll(entry.places(), &self.mailboxes);
-        self.forget_other_vlans(&from, had_vlans)?;
-        self.forget_other_vlans(to, has_vlans)
+        self.forget_other_vlans((&from, before), had_vlans)?;
+        self.forget_other_vlans((to, bridge), has_vlans)
     }
 
     fn set_port(&mut self, name: &str, options: &PortOptions) -> Result<(), Error> {
@@ -103,8 +105,8 @@ impl Control {
         }
         // Nothing fails from here on.
         let entry = self.ports.get_mut(name)?;
-        let (bridge, vlan) = (before.bridge.clone(), before.vlan.clone());
-        entry.set_options(&PortOptions { bridge, vlan, ..options.clone() });
+        let PortOptions { bridge, bond, vlan, .. } = before.clone();
+        entry.set_options(&PortOptions { bridge, bond, vlan, ..options.clone() });
         if before.tx_retries != options.tx_retries {
             entry.update_retries(&self.mailboxes);
         }
@@ -119,8 +121,9 @@ impl Control {
             entry.poll(places, &self.mailboxes);
         }
         self.set_vlan(name, &options.vlan)?;
-        self.move_port(name, options.bridge.as_deref())?;
+        self.move_port(name, options)?;
         self.update_patches();
+        self.update_bonds();
         if options.disabled {
             let entry = self.ports.get(name)?;
             self.fdb_of(entry)?.write().flush(Some(entry.number()));

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use ethdev::{Link, OpenPort, PortControl, PortInfo, PortStats, QueueStats};
 use packet::MacAddr;
 
-use super::Control;
+use super::{Control, Kind};
 use crate::bridge::BridgeId;
 use crate::config::PortOptions;
 use crate::error::Error;
@@ -113,7 +113,7 @@ impl Control {
         let device = format!("{PREFIX}{}", cable.peer);
         let control = Box::new(PatchControl(Arc::clone(&cable)));
         let open = OpenPort::new(name, &device, control, Vec::new(), Vec::new());
-        self.add_port_with(open, Some(cable), options)
+        self.add_port_with(open, Kind::Patch(cable), options)
     }
 
     /// Joins all patch ports that belong together by now, and parts those that do not any more.

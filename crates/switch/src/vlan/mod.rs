@@ -12,9 +12,6 @@ pub(crate) mod policy;
 pub mod set;
 pub(crate) mod tags;
 
-use std::fmt;
-use std::str::FromStr;
-
 use packet::headers::EtherType;
 use serde::{Deserialize, Serialize};
 
@@ -115,7 +112,11 @@ impl QinqEtherType {
 }
 
 /// What of `all` is called `text`; the error lists what there is.
-fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<T, String> {
+pub(crate) fn by_name<T: Copy>(
+    all: &[T],
+    name: fn(T) -> &'static str,
+    text: &str,
+) -> Result<T, String> {
     all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| {
         let names: Vec<_> = all.iter().map(|value| name(*value)).collect();
         let meant = ethdev::hint(text, names.iter().copied());
@@ -125,34 +126,35 @@ fn named<T: Copy>(all: &[T], name: fn(T) -> &'static str, text: &str) -> Result<
 
 macro_rules! named {
     ($($kind:ty),*) => {$(
-        impl FromStr for $kind {
+        impl std::str::FromStr for $kind {
             type Err = String;
 
             fn from_str(text: &str) -> Result<Self, String> {
-                named(&Self::ALL, Self::name, text)
+                $crate::vlan::by_name(&Self::ALL, Self::name, text)
             }
         }
 
-        impl fmt::Display for $kind {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $kind {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(self.name())
             }
         }
 
-        impl Serialize for $kind {
+        impl serde::Serialize for $kind {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.serialize_str(self.name())
             }
         }
 
-        impl<'de> Deserialize<'de> for $kind {
+        impl<'de> serde::Deserialize<'de> for $kind {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = String::deserialize(deserializer)?;
+                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
     )*};
 }
+pub(crate) use named;
 
 named!(VlanMode, PriorityTags, QinqEtherType);
 

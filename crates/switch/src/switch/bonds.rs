@@ -1,0 +1,367 @@
+//! Bonds as control threads see them: who their members are, and what workers are told of them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats};
+use packet::headers::EtherType;
+use packet::{BURST, MacAddr, Tag, announcement};
+
+use super::{Control, Kind, Switch};
+use crate::bond::group::{Group, Member, Seen};
+use crate::bond::way::Way;
+use crate::bond::{BOND_DEVICE, MAX_MEMBERS};
+use crate::config::PortOptions;
+use crate::error::Error;
+use crate::ports::{Entry, Ports};
+use crate::report::{BondReport, MemberReport};
+use crate::vlan::policy::Policy;
+use crate::vlan::tags::Meta;
+use crate::worker::Message;
+
+/// The most stations for which a new active member says that they are behind it now. Those that
+/// were heard last come first; all others are found when they send something.
+const MAX_ANNOUNCED: usize = 1_024;
+
+/// What both a bond's entry and its control side know.
+#[derive(Debug, Default)]
+pub(crate) struct Bundle(Mutex<Shown>);
+
+#[derive(Debug, Default)]
+struct Shown {
+    link: Link,
+    mac: MacAddr,
+    mtu: u16,
+    members: String,
+    /// Of members that have left, and of those that there are by their numbers: as they came, and
+    /// as they were last seen.
+    past: [Stats; 2],
+    counted: BTreeMap<u16, [[Stats; 2]; 2]>,
+}
+
+impl Bundle {
+    fn shown(&self) -> MutexGuard<'_, Shown> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What has gone through, by all members as long as they were that.
+    pub(crate) fn stats(&self) -> PortStats {
+        let shown = self.shown();
+        let sum = |which: fn(&[Stats; 2]) -> Stats| {
+            let members = shown.counted.values().map(|[from, to]| which(to).since(&which(from)));
+            vec![members.chain([which(&shown.past)]).sum()]
+        };
+        PortStats { rx: sum(|[rx, _]| *rx), tx: sum(|[_, tx]| *tx) }
+    }
+
+    /// Counts on: these are the members, and what has gone through each in its life.
+    fn count(&self, members: impl Iterator<Item = (u16, PortStats)>) {
+        let shown = &mut *self.shown();
+        let mut before = std::mem::take(&mut shown.counted);
+        for (port, stats) in members {
+            let now = [stats.rx_total(), stats.tx_total()];
+            let from = before.remove(&port).map_or(now, |[from, _]| from);
+            shown.counted.insert(port, [from, now]);
+        }
+        for [from, to] in before.into_values() {
+            for ((past, from), to) in shown.past.iter_mut().zip(from).zip(to) {
+                *past += to.since(&from);
+            }
+        }
+    }
+}
+
+/// The control side of a bond.
+struct BondControl(Arc<Bundle>);
+
+impl PortControl for BondControl {
+    fn info(&self) -> PortInfo {
+        PortInfo { driver: "bond", rx_queues: 0, tx_queues: 0, max_mtu: u16::MAX }
+    }
+
+    fn link(&self) -> Link {
+        self.0.shown().link
+    }
+
+    /// That of the first member.
+    fn mac(&self) -> MacAddr {
+        self.0.shown().mac
+    }
+
+    /// The smallest of those of the members.
+    fn mtu(&self) -> u16 {
+        self.0.shown().mtu
+    }
+
+    fn details(&self) -> Vec<(String, String)> {
+        let members = self.0.shown().members.clone();
+        let members = if members.is_empty() { "none".to_owned() } else { members };
+        vec![("members".to_owned(), members)]
+    }
+}
+
+/// A bond that is there.
+#[derive(Debug, Default)]
+struct Bond {
+    group: Group,
+    /// What workers know of it.
+    told: Option<Way>,
+}
+
+/// All bonds, by name.
+#[derive(Debug, Default)]
+pub(super) struct Bonds(BTreeMap<String, Bond>);
+
+impl Switch {
+    /// All bonds, in the order of their names.
+    #[must_use]
+    pub fn bonds(&self) -> Vec<BondReport> {
+        let control = self.control();
+        let reports = control.bonds.0.iter().filter_map(|(name, bond)| {
+            let entry = control.ports.get(name).ok()?;
+            let member = |member: &Member| report(&control.ports, &bond.group, member);
+            Some(BondReport {
+                name: name.clone(),
+                bridge: entry.bridge_name().to_owned(),
+                bonding: bond.group.settings().clone(),
+                active: bond.group.active_name().map(str::to_owned),
+                active_changes: bond.group.changes,
+                members: bond.group.members().iter().map(member).collect(),
+            })
+        });
+        reports.collect()
+    }
+}
+
+fn report(ports: &Ports, group: &Group, member: &Member) -> MemberReport {
+    let drops = |entry: &Entry| entry.stats().rx_total().dropped_for(DropReason::InactiveMember);
+    MemberReport {
+        name: member.seen.name.clone(),
+        is_up: member.seen.is_up,
+        is_enabled: member.is_enabled,
+        is_active: group.active() == Some(member.seen.port),
+        failures: member.failures,
+        inactive_drops: ports.get(&member.seen.name).map_or(0, drops),
+    }
+}
+
+impl Control {
+    /// Adds bond `name`, whose members are those ports that say so.
+    pub(super) fn add_bond(&mut self, name: &str, options: &PortOptions) -> Result<(), Error> {
+        let bundle = Arc::<Bundle>::default();
+        let control = Box::new(BondControl(Arc::clone(&bundle)));
+        let open = OpenPort::new(name, BOND_DEVICE, control, Vec::new(), Vec::new());
+        self.add_port_with(open, Kind::Bond(bundle), options)
+    }
+
+    /// Looks after all bonds, since ports have come, gone or changed.
+    pub(super) fn update_bonds(&mut self) {
+        if self.run_bonds().is_some() {
+            self.notes.ask();
+        }
+    }
+
+    /// Does what is due in all bonds; returns when there is something to do next.
+    pub(super) fn run_bonds(&mut self) -> Option<Instant> {
+        let is_bond = |(name, entry): (&str, &Entry)| entry.bundle().map(|_| name.to_owned());
+        let names: Vec<String> = self.ports.iter().filter_map(is_bond).collect();
+        names.iter().filter_map(|name| self.run_bond(name)).min()
+    }
+
+    fn run_bond(&mut self, name: &str) -> Option<Instant> {
+        let entry = self.ports.get(name).ok()?;
+        let bond = self.bonds.0.entry(name.to_owned()).or_default();
+        bond.group.set(&entry.options().bonding);
+        let is_other = bond.group.run(seen(&self.ports, name, entry), self.time.now());
+        let way = bond.group.way(entry.bridge());
+        let due = bond.group.due();
+        if bond.told.as_ref() != Some(&way) {
+            bond.told = Some(way.clone());
+            let number = entry.number();
+            for worker in &self.mailboxes {
+                let way = Some(Box::new(way.clone()));
+                worker.ask(|done| Message::SetBond(number, way, done));
+            }
+        }
+        self.count_bond(name);
+        if is_other {
+            self.tell_other(name);
+        }
+        due
+    }
+
+    /// Another member is active, or none is left.
+    fn tell_other(&self, name: &str) {
+        let (Some(bond), Ok(entry)) = (self.bonds.0.get(name), self.ports.get(name)) else {
+            return;
+        };
+        match bond.group.active_name() {
+            Some(active) => {
+                tracing::info!(bond = name, active, "another member is active");
+                self.announce(entry, bond.group.active().unwrap_or_default());
+            }
+            None => {
+                tracing::warn!(bond = name, "no member has a link");
+                // As with any link that goes down: what is behind it may be elsewhere now.
+                if let Ok(fdb) = self.fdb_of(entry) {
+                    fdb.write().flush(Some(entry.number()));
+                }
+            }
+        }
+    }
+
+    /// Has the network learn that all stations of a bond's bridge are behind port `active` now.
+    fn announce(&self, entry: &Entry, active: u16) {
+        let Ok(fdb) = self.fdb_of(entry) else { return };
+        let mut stations = fdb.list();
+        stations.retain(|station| station.port != entry.number());
+        stations.sort_by_key(|station| station.age);
+        stations.truncate(MAX_ANNOUNCED);
+        let has_vlans = self.ports.have_vlans(entry.bridge());
+        let policy = has_vlans.then(|| Policy::from(&entry.options().vlan));
+        let frame = |station: &crate::fdb::Entry| {
+            tagged(announcement(station.mac), station.vlan, policy.as_ref())
+        };
+        let frames: Vec<Vec<u8>> = stations.iter().filter_map(frame).collect();
+        for burst in frames.chunks(BURST) {
+            self.send_own(active, burst);
+        }
+        tracing::debug!(stations = frames.len(), "announced behind the new active member");
+    }
+
+    /// Has a worker send frames to a port, [`BURST`] at most; returns whether it takes any.
+    pub(super) fn send_own(&self, port: u16, frames: &[Vec<u8>]) -> bool {
+        let sends = |worker: &crate::worker::Mailbox| {
+            worker.ask(|sent| Message::Send(port, frames.to_vec(), sent))
+        };
+        self.mailboxes.iter().any(|worker| sends(worker) == Some(true))
+    }
+
+    /// Has workers of whom some are new know all bonds.
+    pub(super) fn tell_bonds(&mut self) {
+        self.bonds.0.values_mut().for_each(|bond| bond.told = None);
+        self.update_bonds();
+    }
+
+    /// Has the workers take port `name` for a bond no more, if it is one, until they are told
+    /// again.
+    pub(super) fn untell_bond(&mut self, name: &str) {
+        let (Some(bond), Ok(entry)) = (self.bonds.0.get_mut(name), self.ports.get(name)) else {
+            return;
+        };
+        bond.told = None;
+        for worker in &self.mailboxes {
+            worker.ask(|done| Message::SetBond(entry.number(), None, done));
+        }
+    }
+
+    /// Forgets bond `name`, which the workers know no more.
+    pub(super) fn remove_bond(&mut self, name: &str) {
+        self.bonds.0.remove(name);
+    }
+
+    /// Counts what has gone through a bond, and shows what it is.
+    pub(super) fn count_bond(&self, name: &str) {
+        let (Some(bond), Ok(entry)) = (self.bonds.0.get(name), self.ports.get(name)) else {
+            return;
+        };
+        let Some(bundle) = entry.bundle() else { return };
+        let ports = || members(&self.ports, name);
+        bundle.count(ports().map(|(_, member)| (member.number(), member.stats())));
+        let shown = &mut *bundle.shown();
+        let up = bond.group.is_up();
+        let speeds = ports().filter_map(|(_, member)| member.control().link().speed_mbps);
+        shown.link = Link {
+            up,
+            speed_mbps: speeds.max(),
+            changes: shown.link.changes.saturating_add(u64::from(up != shown.link.up)),
+        };
+        shown.mac = ports().next().map(|(_, member)| member.control().mac()).unwrap_or_default();
+        shown.mtu = ports().map(|(_, member)| member.control().mtu()).min().unwrap_or(u16::MAX);
+        let words: Vec<String> =
+            bond.group.members().iter().map(|m| word(&bond.group, m)).collect();
+        shown.members = words.join(", ");
+    }
+}
+
+/// A member in a word or two.
+fn word(group: &Group, member: &Member) -> String {
+    let state = match (group.active() == Some(member.seen.port), member.is_enabled) {
+        (true, _) => " (active)",
+        (false, true) => "",
+        (false, false) => " (down)",
+    };
+    format!("{}{state}", member.seen.name)
+}
+
+/// The ports that are members of bond `name`.
+fn members<'p>(ports: &'p Ports, name: &'p str) -> impl Iterator<Item = (&'p str, &'p Entry)> {
+    let is_member = move |entry: &Entry| entry.options().bond.as_deref() == Some(name);
+    ports.iter().filter(move |(_, entry)| is_member(entry)).take(MAX_MEMBERS)
+}
+
+/// The same, as the bond needs to know them.
+fn seen(ports: &Ports, name: &str, bond: &Entry) -> Vec<Seen> {
+    let in_service = !bond.options().disabled;
+    let seen = |(name, entry): (&str, &Entry)| {
+        let is_up = in_service && !entry.options().disabled && entry.control().link().up;
+        Seen { port: entry.number(), name: name.to_owned(), is_up }
+    };
+    members(ports, name).map(seen).collect()
+}
+
+/// A frame in `vlan`, as it leaves a port with these VLAN settings; `None` where the port does not
+/// carry it.
+fn tagged(frame: [u8; 60], vlan: u16, policy: Option<&Policy>) -> Option<Vec<u8>> {
+    let mut frame = frame.to_vec();
+    let Some(policy) = policy else { return Some(frame) };
+    let tag = Tag { kind: EtherType::VLAN, control: vlan };
+    let edit = policy.edit(&Meta { vlan, inner: 0, had: None, tag })?;
+    if let Some(tag) = edit.push {
+        frame.splice(12..12, tag.to_bytes());
+    }
+    Some(frame)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vlan::PortVlan;
+
+    #[test]
+    fn stations_are_announced_in_their_vlans_as_far_as_the_bond_carries_them() {
+        let frame = announcement(MacAddr([2, 0, 0, 0, 0, 1]));
+        assert_eq!(tagged(frame, 0, None).unwrap(), frame);
+        let trunk = PortVlan { trunks: Some("5,7".parse().unwrap()), ..PortVlan::default() };
+        let trunk = Policy::from(&trunk);
+        let in_five = tagged(frame, 5, Some(&trunk)).unwrap();
+        assert_eq!(in_five[..12], frame[..12]);
+        assert_eq!(in_five[12..16], [0x81, 0, 0, 5]);
+        assert_eq!(in_five[16..], frame[12..]);
+        assert_eq!(tagged(frame, 6, Some(&trunk)), None);
+        let access = Policy::from(&PortVlan { tag: Some(5), ..PortVlan::default() });
+        assert_eq!(tagged(frame, 5, Some(&access)).unwrap(), frame);
+    }
+
+    #[test]
+    fn a_bond_goes_on_counting_when_members_come_and_go() {
+        let stats = |packets| PortStats {
+            rx: vec![Stats { packets, ..Stats::default() }],
+            tx: vec![Stats { packets: 10 * packets, ..Stats::default() }],
+        };
+        let bundle = Bundle::default();
+        let counted = || {
+            let all = bundle.stats();
+            (all.rx_total().packets, all.tx_total().packets)
+        };
+        bundle.count([(1, stats(100)), (2, stats(50))].into_iter());
+        assert_eq!(counted(), (0, 0), "that was before they were members");
+        bundle.count([(1, stats(103)), (2, stats(51))].into_iter());
+        assert_eq!(counted(), (4, 40));
+        bundle.count([(2, stats(52))].into_iter());
+        assert_eq!(counted(), (5, 50));
+        bundle.count([(1, stats(110)), (2, stats(52))].into_iter());
+        assert_eq!(counted(), (5, 50));
+    }
+}

@@ -1,0 +1,166 @@
+//! Bonds of a running switch.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
+
+mod common;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
+use eal::time::Time;
+use switch::{BOND_DEVICE, BondReport, Bonding, PortOptions, Switch, SwitchConfig};
+
+fn member() -> PortOptions {
+    PortOptions { bond: Some("up".to_owned()), ..PortOptions::default() }
+}
+
+fn bond(bonding: Bonding) -> PortOptions {
+    PortOptions { bonding, ..PortOptions::default() }
+}
+
+/// A guest, and a bond of two members, by a clock that stands still.
+fn start(workers: usize, bonding: Bonding) -> (Switch, Time, [Arc<Peer>; 3]) {
+    let time = Time::stopped();
+    let config = SwitchConfig { workers, ..SwitchConfig::default() };
+    let switch = Switch::start_with(&config, time.clone()).unwrap();
+    let peers = ["vm", "m1", "m2"].map(|name| {
+        let (open, peer) = port(name, 1);
+        let options = if name == "vm" { PortOptions::default() } else { member() };
+        switch.add_port(open, &options).unwrap();
+        peer
+    });
+    switch.open_port("up", BOND_DEVICE, &bond(bonding)).unwrap();
+    (switch, time, peers)
+}
+
+fn report(switch: &Switch) -> BondReport {
+    switch.bonds().remove(0)
+}
+
+fn wait_active(switch: &Switch, name: Option<&str>) {
+    wait_until("the member takes over", || report(switch).active.as_deref() == name);
+}
+
+#[test]
+fn a_failing_link_loses_what_was_on_the_way_at_most_and_the_network_hears_of_it() {
+    for workers in [1, 3] {
+        let (switch, _time, [vm, m1, m2]) = start(workers, Bonding::default());
+        assert_eq!(report(&switch).active.as_deref(), Some("m1"));
+        vm.send(0, [frame(BROADCAST, mac(1), 1)]);
+        assert_eq!(number(&m1.receive(1)[0]), 1);
+        m1.send(0, [frame(mac(1), mac(9), 2)]);
+        assert_eq!(number(&vm.receive(1)[0]), 2);
+        m1.set_link(false);
+        // The station behind the bond's bridge is announced behind the other member.
+        let told = m2.receive(1).remove(0);
+        assert_eq!(
+            (&told[..6], &told[6..14]),
+            (
+                &[0xff; 6][..],
+                &{
+                    let mut rarp = mac(1).0.to_vec();
+                    rarp.extend([0x80, 0x35]);
+                    rarp
+                }[..]
+            )
+        );
+        wait_active(&switch, Some("m2"));
+        vm.send(0, [frame(mac(9), mac(1), 3)]);
+        assert_eq!(number(&m2.receive(1)[0]), 3, "known behind the bond all the time");
+        m2.send(0, [frame(mac(1), mac(9), 4)]);
+        assert_eq!(number(&vm.receive(1)[0]), 4);
+        // A link that is back brings no change; what it receives is dropped.
+        m1.set_link(true);
+        wait_until("it is back", || report(&switch).members[0].is_enabled);
+        m1.send(0, [frame(BROADCAST, mac(9), 5)]);
+        wait_until("it is counted", || report(&switch).members[0].inactive_drops == 1);
+        assert_eq!(m2.arrived() + vm.arrived() + m1.arrived(), 0);
+        let report = report(&switch);
+        assert_eq!((report.active_changes, report.members[0].failures), (2, 1));
+        let up = switch.port("up").unwrap();
+        assert!(up.link.up && up.fdb_entries == 1);
+        assert_eq!((up.stats.rx_total().packets, up.stats.tx_total().packets), (3, 3));
+        assert_eq!(up.details[0].1, "m1, m2 (active)");
+    }
+}
+
+#[test]
+fn delays_go_by_the_clock_of_the_switch() {
+    let primary = Some("m2".to_owned());
+    let bonding = Bonding { primary, updelay: 200, downdelay: 300, ..Bonding::default() };
+    let (switch, time, [_vm, m1, m2]) = start(1, bonding);
+    let warp = |ms| {
+        time.warp(Duration::from_millis(ms));
+        switch.catch_up();
+    };
+    let active = || report(&switch).active;
+    assert_eq!(active().as_deref(), Some("m2"));
+    m2.set_link(false);
+    wait_until("it is seen", || !report(&switch).members[1].is_up);
+    warp(299);
+    assert_eq!(active().as_deref(), Some("m2"));
+    warp(1);
+    assert_eq!(active().as_deref(), Some("m1"));
+    m2.set_link(true);
+    wait_until("it is seen", || report(&switch).members[1].is_up);
+    warp(199);
+    assert_eq!(active().as_deref(), Some("m1"));
+    warp(1);
+    assert_eq!(active().as_deref(), Some("m2"), "the primary one");
+    for peer in [&m1, &m2] {
+        peer.set_link(false);
+    }
+    wait_until("both are seen", || report(&switch).members.iter().all(|member| !member.is_up));
+    warp(300);
+    assert_eq!(active(), None);
+    assert!(!switch.port("up").unwrap().link.up);
+    m1.set_link(true);
+    wait_active(&switch, Some("m1"));
+}
+
+#[test]
+fn members_come_and_go_while_frames_flow() {
+    let (switch, _time, [vm, m1, m2]) = start(2, Bonding::default());
+    assert!(switch.port("m1").unwrap().bond.as_deref() == Some("up"));
+    assert_eq!(switch.bridges()[0].ports, ["up", "vm"]);
+    m1.send(0, [frame(BROADCAST, mac(9), 1)]);
+    assert_eq!(number(&vm.receive(1)[0]), 1);
+    // One that is taken out of service is given up at once.
+    switch.set_port("m1", &PortOptions { disabled: true, ..member() }).unwrap();
+    wait_active(&switch, Some("m2"));
+    // One that leaves the bond is a port like any other.
+    switch.set_port("m1", &PortOptions::default()).unwrap();
+    m1.send(0, [frame(BROADCAST, mac(8), 2)]);
+    assert_eq!((number(&vm.receive(1)[0]), number(&m2.receive(1)[0])), (2, 2));
+    switch.set_port("m1", &member()).unwrap();
+    assert_eq!(switch.fdb().iter().filter(|entry| entry.port == "m1").count(), 0);
+    switch.remove_port("m2").unwrap();
+    wait_active(&switch, Some("m1"));
+    // Without the bond, members are mute: two uplinks are never a loop.
+    switch.remove_port("up").unwrap();
+    m1.send(0, [frame(BROADCAST, mac(9), 3)]);
+    wait_until("it is taken", || m1.pending() == 0);
+    switch.open_port("up", BOND_DEVICE, &bond(Bonding::default())).unwrap();
+    m1.send(0, [frame(BROADCAST, mac(9), 4)]);
+    assert_eq!(number(&vm.receive(1)[0]), 4);
+    let other = switch.fdb_add_static(mac(5), 0, "m1").unwrap_err().to_string();
+    assert!(other.contains("a member of bond 'up'"), "{other}");
+}
+
+#[test]
+fn other_workers_know_the_bond_and_its_bridge_may_change() {
+    let (switch, _time, [vm, m1, _m2]) = start(1, Bonding::default());
+    switch.set_workers(&[], 3).unwrap();
+    vm.send(0, [frame(BROADCAST, mac(1), 1)]);
+    assert_eq!(number(&m1.receive(1)[0]), 1);
+    switch.add_bridge("other", &switch::BridgeOptions::default()).unwrap();
+    let there = |options: PortOptions| PortOptions { bridge: Some("other".into()), ..options };
+    switch.set_port("up", &there(PortOptions::default())).unwrap();
+    vm.send(0, [frame(BROADCAST, mac(1), 2)]);
+    wait_until("it is taken", || vm.pending() == 0);
+    switch.set_port("vm", &there(PortOptions::default())).unwrap();
+    vm.send(0, [frame(BROADCAST, mac(1), 3)]);
+    assert_eq!(number(&m1.receive(1)[0]), 3);
+    assert_eq!(report(&switch).bridge, "other");
+}
