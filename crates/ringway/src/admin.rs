@@ -217,6 +217,12 @@ impl Saving {
         port.map(str::to_owned).into_iter().collect()
     }
 
+    /// The members of bond `name`.
+    pub fn members_of(&self, name: &str) -> Vec<String> {
+        let Self(Some((_, config))) = self else { return Vec::new() };
+        config.state.members(name).map(str::to_owned).collect()
+    }
+
     /// The other end of patch port `name`.
     fn peer_of(&self, name: &str) -> Option<String> {
         let Self(Some((_, config))) = self else { return None };

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use switch::PortReport;
 
+use crate::bonds;
 use crate::bridges;
 use crate::config::{self, Source};
 use crate::control::protocol::{
@@ -55,6 +56,7 @@ impl Serve for Control {
             Request::ShowPorts {} => value(&self.ports()),
             Request::ShowStats {} => value(&self.stats()),
             Request::ShowBridges {} => value(&bridges::answer(&self.daemon)),
+            Request::ShowBonds {} => value(&bonds::answer(&self.daemon)),
             Request::ShowMirrors {} => value(&mirrors::answer(&self.daemon)),
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
@@ -89,6 +91,18 @@ impl Serve for Control {
                 self.edit(|state| state.set_bridge(&name, settings))
             }
             Request::BridgeDel { name } => self.edit(|state| state.remove_bridge(&name)),
+            Request::BondAdd { name, members, settings, bridge, vlan } => {
+                let bond = bonds::port(bridge, vlan);
+                self.edit(|state| {
+                    check::check_name(&name)?;
+                    state.add_bond(&name, bond, &members)?;
+                    state.set_bond(&name, settings, None)
+                })
+            }
+            Request::BondSet { name, members, settings } => {
+                self.edit(|state| state.set_bond(&name, settings, members.as_deref()))
+            }
+            Request::BondDel { name } => self.edit(|state| state.remove_bond(&name)),
             Request::MirrorAdd { name, mirror } => {
                 self.edit(|state| state.add_mirror(&name, mirror))
             }
@@ -376,6 +390,7 @@ fn port(report: &PortReport) -> PortAnswer {
         mtu: report.mtu,
         enabled: !report.disabled,
         bridge: report.bridge.clone(),
+        bond: report.bond.clone(),
         vlan: report.vlan.clone(),
         limits: report.limits,
         rx_queues: report.stats.rx.len(),

@@ -19,6 +19,7 @@ use crate::vdpa;
 use crate::vdpa::args::VdpaArgs;
 
 mod admin;
+mod bond;
 mod bridge;
 mod mirror;
 mod parse;
@@ -26,6 +27,7 @@ pub use admin::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
     ReloadArgs, TimeAction, TimeArgs,
 };
+pub use bond::{BondAction, BondArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
 pub use mirror::{MirrorAction, MirrorArgs};
 
@@ -89,6 +91,13 @@ pub enum Command {
         ringway port set vm7 --bridge default\n  \
         ringway bridge del tenant7")]
     Bridge(BridgeArgs),
+    /// Make one port of several, which stand in for each other, while a switch runs.
+    #[command(after_help = "Examples:\n  \
+        ringway bond add uplink --members eth0,eth1 --save\n  \
+        ringway bond set uplink --primary eth0 --updelay 200\n  \
+        ringway show bonds\n  \
+        ringway bond del uplink")]
+    Bond(BondArgs),
     /// Have a running switch copy what passes through ports to another port, or into a VLAN.
     #[command(after_help = "Examples:\n  \
         ringway mirror add watch --src vm1 --dst vm1 --to watcher\n  \
@@ -319,6 +328,8 @@ pub enum What {
     Ports,
     /// Bridges with their settings and ports.
     Bridges,
+    /// Bonds with their members.
+    Bonds,
     /// Mirrors with what they have copied.
     Mirrors,
     /// The forwarding databases: which address is behind which port.

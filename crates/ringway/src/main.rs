@@ -22,6 +22,7 @@
 
 mod admin;
 mod answer;
+mod bonds;
 mod bridges;
 mod cli;
 mod config;
@@ -67,6 +68,7 @@ fn main() -> ExitCode {
         Command::Show(args) => show::run(args),
         Command::Port(args) => admin::port(args),
         Command::Bridge(args) => bridges::run(args),
+        Command::Bond(args) => bonds::run(args),
         Command::Mirror(args) => mirrors::run(args),
         Command::Fdb(args) => admin::fdb(args),
         Command::Config(args) => admin::config(args),

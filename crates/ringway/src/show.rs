@@ -15,10 +15,12 @@ use crate::table::{Align, Cell, Table, Tone, approximate, colour_stdout, count, 
 use crate::vdpa::report;
 use crate::{rates, wait};
 
+mod bonds;
 mod bridges;
 mod fdb;
 mod mirrors;
 mod ports;
+use bonds::show_bonds;
 use bridges::show_bridges;
 use fdb::show_fdb;
 use mirrors::show_mirrors;
@@ -36,6 +38,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
     let request = match args.what {
         What::Ports => Request::ShowPorts {},
         What::Bridges => Request::ShowBridges {},
+        What::Bonds => Request::ShowBonds {},
         What::Mirrors => Request::ShowMirrors {},
         What::Fdb => Request::ShowFdb {},
         What::Stats => Request::ShowStats {},
@@ -96,6 +99,7 @@ impl View {
         Ok(match args.what {
             What::Ports => show_ports(&client.parse(value)?, args.name.as_deref(), colour)?,
             What::Bridges => show_bridges(&client.parse(value)?, colour),
+            What::Bonds => show_bonds(&client.parse(value)?, colour),
             What::Mirrors => show_mirrors(&client.parse(value)?, colour),
             What::Fdb => show_fdb(client.parse(value)?, args.name.as_deref(), colour)?,
             What::Vdpa => {

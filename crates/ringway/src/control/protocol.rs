@@ -19,6 +19,8 @@ pub enum Request {
     ShowBridges {},
     /// All mirrors with their counters.
     ShowMirrors {},
+    /// All bonds with their members.
+    ShowBonds {},
     /// The forwarding databases.
     ShowFdb {},
     /// Counters of all ports and queues.
@@ -78,6 +80,38 @@ pub enum Request {
         name: String,
         /// The settings, in the same way; `null` is the default.
         settings: serde_json::Map<String, Value>,
+    },
+    /// Makes one port of several, which become its members.
+    BondAdd {
+        /// Its name.
+        name: String,
+        /// The ports that become its members.
+        members: Vec<String>,
+        /// Its settings, by their keys in `bonding` of the configuration file.
+        #[serde(default)]
+        settings: serde_json::Map<String, Value>,
+        /// The bridge that it belongs to; the default one when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bridge: Option<String>,
+        /// Its part in VLANs.
+        #[serde(default, skip_serializing_if = "PortVlan::is_default")]
+        vlan: PortVlan,
+    },
+    /// Changes settings of a bond while it carries frames.
+    BondSet {
+        /// Its name.
+        name: String,
+        /// Its members from now on; those that there are when absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        members: Option<Vec<String>>,
+        /// The settings, in the same way; `null` is the default.
+        #[serde(default)]
+        settings: serde_json::Map<String, Value>,
+    },
+    /// Removes a bond, and the ports that are its members.
+    BondDel {
+        /// Its name.
+        name: String,
     },
     /// Adds a mirror.
     MirrorAdd {
@@ -166,6 +200,7 @@ impl Request {
                 | Self::ShowPorts {}
                 | Self::ShowBridges {}
                 | Self::ShowMirrors {}
+                | Self::ShowBonds {}
                 | Self::ShowFdb {}
                 | Self::ShowStats {}
                 | Self::ShowWorkers {}
@@ -284,6 +319,49 @@ pub struct Mirror {
     pub bytes: u64,
 }
 
+/// Answer to [`Request::ShowBonds`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bonds {
+    /// In the order of their names.
+    pub bonds: Vec<Bond>,
+}
+
+/// One bond.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bond {
+    /// The name of its port.
+    pub name: String,
+    /// The bridge that it belongs to.
+    pub bridge: String,
+    /// How traffic is divided among the members.
+    pub mode: switch::BondMode,
+    /// Its settings, in the form of the file.
+    pub bonding: switch::Bonding,
+    /// The active member, if any is in use.
+    pub active: Option<String>,
+    /// How often another one has become that, or none was left.
+    pub active_changes: u64,
+    /// In the order of their names.
+    pub members: Vec<BondMember>,
+}
+
+/// A member of a bond.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BondMember {
+    /// The name of its port.
+    pub name: String,
+    /// Whether its link is up and the port in service.
+    pub link_up: bool,
+    /// Whether it may be used, after the delays of the bond.
+    pub enabled: bool,
+    /// Whether it is the active one.
+    pub active: bool,
+    /// How often it was given up.
+    pub failures: u64,
+    /// Frames that came in while it was not in use.
+    pub inactive_drops: u64,
+}
+
 /// Answer to [`Request::ShowBridges`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bridges {
@@ -337,6 +415,9 @@ pub struct Port {
     /// The bridge that it belongs to.
     #[serde(default = "default_bridge")]
     pub bridge: String,
+    /// The bond that it is a member of; then it belongs to no bridge itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bond: Option<String>,
     /// Whether the peer is there and takes frames.
     pub link_up: bool,
     /// How often the link went up or down.

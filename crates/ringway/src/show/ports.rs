@@ -27,7 +27,10 @@ fn all(answer: &Ports, colour: bool) -> String {
         return "no ports; 'ringway port add NAME=DEVICE' adds one\n".to_owned();
     }
     // Where there is but one bridge, nobody wants to read its name in each line.
-    let several = answer.ports.iter().any(|port| port.bridge != switch::DEFAULT_BRIDGE);
+    let several = answer
+        .ports
+        .iter()
+        .any(|port| port.bridge != switch::DEFAULT_BRIDGE || port.bond.is_some());
     let bridge = several.then_some(("bridge", Align::Left));
     let columns = [
         ("link", Align::Left),
@@ -42,7 +45,7 @@ fn all(answer: &Ports, colour: bool) -> String {
     let mut table = Table::new(&columns);
     for port in &answer.ports {
         let name = [Cell::from(port.name.as_str())].into_iter();
-        let bridge = several.then(|| port.bridge.as_str().into());
+        let bridge = several.then(|| home(port).into());
         let rest = [
             link(port),
             port.mtu.to_string().into(),
@@ -58,6 +61,12 @@ fn all(answer: &Ports, colour: bool) -> String {
         text.push_str(&details(port));
     }
     text
+}
+
+/// Where a port belongs: to a bridge, or to a bond.
+fn home(port: &Port) -> String {
+    let bond = port.bond.as_ref().map(|bond| format!("in {bond}"));
+    bond.unwrap_or_else(|| port.bridge.clone())
 }
 
 fn link(port: &Port) -> Cell {
@@ -105,7 +114,7 @@ fn one(port: &Port, colour: bool) -> String {
     let rows = [
         ("name", port.name.as_str().into()),
         ("device", port.device.as_str().into()),
-        ("bridge", port.bridge.as_str().into()),
+        ("bridge", home(port).into()),
         ("link", link(port)),
         ("link changes", count(port.link_changes).into()),
         ("speed", speed.into()),
@@ -147,6 +156,7 @@ mod tests {
             mtu: 1500,
             enabled: true,
             bridge: switch::DEFAULT_BRIDGE.into(),
+            bond: None,
             vlan: switch::PortVlan::default(),
             limits: switch::PortLimits::default(),
             rx_queues: 1,

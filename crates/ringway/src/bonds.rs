@@ -1,0 +1,80 @@
+//! `ringway bond`, and what a running switch answers about its bonds.
+
+use daemon::{Daemon, Port};
+use serde_json::Value;
+use switch::{BondReport, PortVlan};
+
+use crate::admin::{Saving, connect};
+use crate::cli::{BondAction, BondArgs};
+use crate::control::protocol::{Bond, BondMember, Bonds, Request};
+use crate::exit::Failure;
+use crate::output;
+
+/// `ringway bond`.
+pub fn run(args: &BondArgs) -> Result<(), Failure> {
+    let mut client = connect(args.control.control.as_deref())?;
+    let (name, save, request, done) = match &args.action {
+        BondAction::Add { name, members, settings, bridge, vlan, save } => {
+            let given = settings.given().into_iter().filter(|(_, value)| !value.is_null());
+            let request = Request::BondAdd {
+                name: name.clone(),
+                members: members.clone(),
+                settings: given.collect(),
+                bridge: bridge.clone(),
+                vlan: vlan.settings(),
+            };
+            (name, save, request, format!("added, of {}", members.join(", ")))
+        }
+        BondAction::Set { name, members, settings, save } => {
+            let (settings, members) = (settings.given(), members.clone());
+            if settings.is_empty() && members.is_empty() {
+                return Err(Failure::usage("nothing to change: give a setting, such as --primary"));
+            }
+            let members = Some(members).filter(|members| !members.is_empty());
+            let request = Request::BondSet { name: name.clone(), members, settings };
+            (name, save, request, "changed".to_owned())
+        }
+        BondAction::Del { name, save } => {
+            let request = Request::BondDel { name: name.clone() };
+            (name, save, request, "removed, with its members".to_owned())
+        }
+    };
+    let saving = Saving::begin(&mut client, *save, name)?;
+    let before = saving.members_of(name);
+    let _: Value = client.ask(&request)?;
+    output::line(&format!("bond {name} {done}"));
+    saving.finish_with(&mut client, |edit, state| {
+        let ports = before.iter().map(String::as_str).chain(state.members(name)).chain([&**name]);
+        ports.into_iter().try_for_each(|port| edit.set(port, state))
+    })
+}
+
+/// A bond of a request.
+pub fn port(bridge: Option<String>, vlan: PortVlan) -> Port {
+    Port { bridge, vlan, ..Port::bond() }
+}
+
+/// The bonds of a switch.
+pub fn answer(daemon: &Daemon) -> Bonds {
+    Bonds { bonds: daemon.switch().bonds().into_iter().map(bond).collect() }
+}
+
+fn bond(report: BondReport) -> Bond {
+    let members = report.members.into_iter().map(|member| BondMember {
+        name: member.name,
+        link_up: member.is_up,
+        enabled: member.is_enabled,
+        active: member.is_active,
+        failures: member.failures,
+        inactive_drops: member.inactive_drops,
+    });
+    Bond {
+        name: report.name,
+        bridge: report.bridge,
+        mode: report.bonding.mode,
+        bonding: report.bonding,
+        active: report.active,
+        active_changes: report.active_changes,
+        members: members.collect(),
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line of `ringway bond`.
+
+use clap::{Args, Subcommand};
+use serde_json::{Map, Value, json};
+use switch::BondMode;
+
+use super::ControlArgs;
+use super::admin::{OrDefault, or_default};
+use super::number;
+use crate::vlan::VlanArgs;
+
+/// Arguments of `ringway bond`.
+#[derive(Clone, Debug, Args)]
+pub struct BondArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: BondAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway bond` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BondAction {
+    /// Make one port of several: they leave their bridges and become members of a bond.
+    Add {
+        /// Its name.
+        name: String,
+        /// The ports that become its members.
+        #[arg(long, value_name = "PORT,..", value_delimiter = ',', required = true)]
+        members: Vec<String>,
+        /// Its settings.
+        #[command(flatten)]
+        settings: BondSettings,
+        /// The bridge that it belongs to [default: default].
+        #[arg(long, value_name = "NAME")]
+        bridge: Option<String>,
+        /// Its part in VLANs.
+        #[command(flatten)]
+        vlan: VlanArgs,
+        /// Write it to the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+    /// Change the settings of a bond while it carries frames. Its bridge and VLANs are settings of
+    /// its port: see 'ringway port set'.
+    Set {
+        /// Its name.
+        name: String,
+        /// The ports that are its members from now on; one that is none any more is taken out of
+        /// service, so that it makes no loop.
+        #[arg(long, value_name = "PORT,..", value_delimiter = ',')]
+        members: Vec<String>,
+        /// What to change.
+        #[command(flatten)]
+        settings: BondSettings,
+        /// Write it to the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+    /// Remove a bond, and the ports that are its members.
+    Del {
+        /// Its name.
+        name: String,
+        /// Take them from the configuration file of the switch, too.
+        #[arg(long)]
+        save: bool,
+    },
+}
+
+/// Settings of a bond; `default` takes one back.
+#[derive(Clone, Debug, Default, Args)]
+pub struct BondSettings {
+    /// How traffic is divided among the members: active-backup.
+    #[arg(long, value_name = "MODE|default", value_parser = or_default(|text: &str| text.parse::<BondMode>()))]
+    pub mode: Option<OrDefault<BondMode>>,
+    /// The member that is the active one whenever its link is up; default: none is preferred.
+    #[arg(long, value_name = "PORT|default", value_parser = or_default(|text: &str| Ok(text.to_owned())))]
+    pub primary: Option<OrDefault<String>>,
+    /// How long a link has to be up before its member is used.
+    #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..=600_000)))]
+    pub updelay: Option<OrDefault<u32>>,
+    /// How long a link has to be down before its member is given up.
+    #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..=600_000)))]
+    pub downdelay: Option<OrDefault<u32>>,
+}
+
+impl BondSettings {
+    /// Those that are given, by their keys in the file.
+    pub fn given(&self) -> Map<String, Value> {
+        let Self { mode, primary, updelay, downdelay } = self;
+        let all = [
+            ("mode", mode.as_ref().map(|value| json!(value.0))),
+            ("primary", primary.as_ref().map(|value| json!(value.0))),
+            ("updelay", updelay.as_ref().map(|value| json!(value.0))),
+            ("downdelay", downdelay.as_ref().map(|value| json!(value.0))),
+        ];
+        all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::{Cli, Command};
+
+    fn parse(options: &str) -> Result<Map<String, Value>, String> {
+        let words = ["ringway", "bond"].into_iter();
+        let cli = Cli::try_parse_from(words.chain(options.split_whitespace()));
+        match cli.map_err(|error| error.to_string())?.command {
+            Command::Bond(BondArgs {
+                action: BondAction::Add { settings, .. } | BondAction::Set { settings, .. },
+                ..
+            }) => Ok(settings.given()),
+            other => Err(format!("{other:?}")),
+        }
+    }
+
+    #[test]
+    fn options_are_the_settings() {
+        let given = parse("add up --members a,b --mode active-backup --primary a --updelay 200");
+        let expected = json!({"mode": "active-backup", "primary": "a", "updelay": 200});
+        assert_eq!(Value::Object(given.unwrap()), expected);
+        let given = parse("set up --primary default --downdelay default").unwrap();
+        assert_eq!(Value::Object(given), json!({"primary": null, "downdelay": null}));
+        for (options, expected) in [
+            ("add up", "--members"),
+            ("add up --members a --mode active-backpu", "did you mean 'active-backup'?"),
+            ("set up --updelay 600001", "600000"),
+        ] {
+            let error = parse(options).unwrap_err();
+            assert!(error.contains(expected), "{options}: {error}");
+        }
+    }
+}
