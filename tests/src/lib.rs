@@ -20,6 +20,8 @@ pub mod image;
 pub mod kernel;
 /// The `ringway l2fwd` command.
 pub mod l2fwd;
+/// A machine of namespaces, with libvirt.
+pub mod libvirt;
 /// Live migration of guests.
 pub mod migration;
 /// Linux network namespaces.
@@ -62,6 +64,7 @@ pub mod wire;
 pub use guest::{Guest, Output};
 pub use image::{GuestImage, ImageSpec};
 pub use l2fwd::L2fwd;
+pub use libvirt::Host;
 pub use netns::Netns;
 pub use nic::Nic;
 pub use ovs::Ovs;

@@ -8,7 +8,7 @@ use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::kernel::Kernel;
-use crate::{ovs, wait};
+use crate::{libvirt, ovs, wait};
 
 /// The variable that names the file in which skipped tests are listed.
 pub const SKIPPED: &str = "RINGWAY_SKIPPED";
@@ -53,11 +53,13 @@ pub enum Peer {
     Valgrind,
     /// What builds packages and checks them: dpkg, rpmbuild, systemd, man.
     Packages,
+    /// libvirt, and what makes a machine of namespaces for it.
+    Libvirt,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -67,6 +69,7 @@ impl Peer {
         Self::Uml,
         Self::Valgrind,
         Self::Packages,
+        Self::Libvirt,
     ];
 
     /// Why this machine does not have the peer, if it does not.
@@ -82,6 +85,7 @@ impl Peer {
             Self::Uml => no_uml(),
             Self::Valgrind => no_program("valgrind"),
             Self::Packages => PACKAGING.iter().find_map(|(program, _)| no_program(program)),
+            Self::Libvirt => no_libvirt(),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
@@ -112,6 +116,7 @@ impl fmt::Display for Peer {
             Self::Uml => "uml",
             Self::Valgrind => "valgrind",
             Self::Packages => "packages",
+            Self::Libvirt => "libvirt",
         })
     }
 }
@@ -255,6 +260,14 @@ fn no_ovs() -> Option<String> {
 fn no_ovs_database() -> Option<String> {
     let mut programs = ["ovsdb-server", "ovsdb-tool", "ovsdb-client", "ovs-vsctl"].into_iter();
     programs.find_map(no_program)
+}
+
+fn no_libvirt() -> Option<String> {
+    let mut programs = ["libvirtd", "virsh", "systemd-sysusers", "systemd-tmpfiles"].into_iter();
+    programs.find_map(no_program).or_else(|| {
+        let found = Path::new(libvirt::QEMU_DRIVER).exists();
+        (!found).then(|| format!("{} is not installed", libvirt::QEMU_DRIVER))
+    })
 }
 
 fn no_huge_pages() -> Option<String> {

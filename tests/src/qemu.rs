@@ -292,11 +292,7 @@ impl Qemu {
     /// Arguments for all but the parts that differ, and the files of one machine.
     fn machine(&self) -> Vec<String> {
         let memory = self.memory_mib;
-        let kernel = format!(
-            "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check tsc=reliable \
-             net.ifnames=0 maxcpus=1 {LEFT_OUT} {}",
-            self.kernel_arguments
-        );
+        let kernel = kernel_arguments(&self.kernel_arguments);
         // The IOMMU comes before the devices that are to be behind it.
         let (irqchip, iommu) = match self.iommu {
             true => (
@@ -323,6 +319,15 @@ impl Qemu {
         .chain((1..=self.root_ports()).flat_map(root_port))
         .collect()
     }
+}
+
+/// The command line of a guest's kernel, with `more`.
+#[must_use]
+pub fn kernel_arguments(more: &str) -> String {
+    format!(
+        "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check tsc=reliable \
+         net.ifnames=0 maxcpus=1 {LEFT_OUT} {more}"
+    )
 }
 
 /// Arguments for a port that a device can be plugged into.

@@ -146,6 +146,18 @@ impl Ringway {
         Ok(Self { process, control })
     }
 
+    /// Starts the switch that `command` says, with its control socket at `control`, and waits until it
+    /// is ready.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn service(command: Command, control: &Path) -> Result<Self> {
+        let process = Process::start("ringway switch", command)?;
+        // The control socket is there before the ports are, so it is not the sign.
+        process.wait_for("ringway switch ready", 0, LIMIT)?;
+        Ok(Self { process, control: control.to_owned() })
+    }
+
     fn start(mut command: Command, dir: &Path, ports: &[&str], cores: &str) -> Result<Self> {
         command.arg("switch");
         for port in ports {
@@ -157,10 +169,7 @@ impl Ringway {
     fn run(mut command: Command, dir: &Path, cores: &str) -> Result<Self> {
         let control = dir.join("ringway.ctl");
         command.args(["--cores", cores, "--control"]).arg(&control);
-        let process = Process::start("ringway switch", command)?;
-        // The control socket is there before the ports are, so it is not the sign.
-        process.wait_for("ringway switch ready", 0, LIMIT)?;
-        Ok(Self { process, control })
+        Self::service(command, &control)
     }
 
     /// Waits until the links of all the ports named are up.

@@ -9,7 +9,7 @@ use e2e::peers::{
     self, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES, PACKAGING, find_program, target_dir,
 };
 use e2e::process::run as output_of;
-use e2e::{Peer, ovs};
+use e2e::{Peer, libvirt, ovs};
 
 const SOURCES: &str = "/etc/apt/sources.list.d/ringway-backports.sources";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -83,6 +83,13 @@ fn provide(peer: Peer) -> Result<()> {
         Peer::Valgrind => need("valgrind", "valgrind", None),
         Peer::Packages => {
             PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))
+        }
+        Peer::Libvirt => {
+            need("systemd-sysusers", "systemd", None)?;
+            need("libvirtd", "libvirt-daemon", None)?;
+            need("virsh", "libvirt-clients", None)?;
+            let found = Path::new(libvirt::QEMU_DRIVER).exists();
+            if found { Ok(()) } else { install("libvirt-daemon-driver-qemu", None) }
         }
     }
 }

@@ -67,7 +67,8 @@ fn installs(stage: &Stage, deb: &str) -> Result<()> {
     dpkg(stage, &format!("--install /run/packages/{deb}"))?;
     stage.run("test \"$(dpkg --verify ringway)\" = ''")?;
     stage.run(
-        "id ringway | grep -w kvm && test \"$(stat -c %U:%a /run/ringway-switch)\" = ringway:755",
+        "id ringway | grep -w kvm && test \"$(stat -c %U:%a /run/ringway-switch)\" = ringway:755
+        test \"$(stat -c %U:%G:%a /run/ringway-switch/vmm)\" = ringway:kvm:2770",
     )?;
     // dpkg has started it, and waits until it is ready.
     stage.run("systemctl is-active ringway && systemctl is-enabled ringway")?;

@@ -331,7 +331,7 @@ impl Member for Socket {
 impl Socket {
     /// Says that the front-end has gone, and why that may be where it never started.
     fn report_end(&mut self) {
-        let unused = self.link.as_ref().is_some_and(|link| !link.session.has_features());
+        let unused = self.link.as_ref().is_some_and(|link| !link.session.was_in_use());
         let Some(advice) = self.device.backend.advice().filter(|_| unused) else {
             log!(self, info, "the front-end has disconnected");
             return;

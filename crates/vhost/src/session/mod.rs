@@ -133,6 +133,8 @@ impl std::fmt::Debug for Device {
 pub struct Session {
     /// What SET_FEATURES said, if it came.
     features: Option<u64>,
+    /// Features were accepted once, which a reset does not change.
+    was_in_use: bool,
     protocol_features: ProtocolFeatures,
     memory: MemoryTable,
     log: LogState,
@@ -163,6 +165,7 @@ impl Session {
         (device.events)(Event::Connected);
         Self {
             features: None,
+            was_in_use: false,
             protocol_features: ProtocolFeatures::empty(),
             memory: MemoryTable::default(),
             log: LogState::default(),
@@ -191,10 +194,10 @@ impl Session {
         self.protocol_features
     }
 
-    /// Whether the front-end has accepted features.
+    /// Whether the front-end has ever accepted features, also where it has reset the device since.
     #[must_use]
-    pub const fn has_features(&self) -> bool {
-        self.features.is_some()
+    pub const fn was_in_use(&self) -> bool {
+        self.was_in_use
     }
 
     /// Stops everything: the front-end has gone.
@@ -391,6 +394,7 @@ impl Session {
         self.check_log_features(new)?;
         let set = device.backend.set_features(new & !LOG_ALL);
         set.map_err(|source| SessionError::Backend { request, source })?;
+        self.was_in_use = true;
         let before = self.features.replace(new);
         self.switch_log(device, before);
         Ok(())

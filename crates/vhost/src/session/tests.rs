@@ -325,6 +325,17 @@ fn reset_device_stops_everything_but_keeps_memory_and_files() {
 }
 
 #[test]
+fn a_front_end_that_resets_its_device_has_used_it() {
+    let mut bench = Bench::connected();
+    bench.ok(M::SetProtocolFeatures(IMPLEMENTED.bits()));
+    assert!(!bench.session.was_in_use());
+    bench.ok(M::SetFeatures(SPLIT));
+    // As QEMU does when the device is unplugged, before it goes.
+    bench.ok(M::ResetDevice);
+    assert!(bench.session.was_in_use());
+}
+
+#[test]
 fn the_device_status_is_passed_on_and_zero_stops_rings() {
     let mut bench = Bench::ready(|_| ());
     bench.ok(M::SetStatus(0x0f));
