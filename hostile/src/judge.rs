@@ -67,7 +67,7 @@ impl Verdict {
 }
 
 /// The result of one case.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub verdict: Verdict,
     /// What the attacker heard.
@@ -81,6 +81,9 @@ struct Try {
     heard: String,
     /// Whether the pair lost or waited only, which a busy machine can do, too.
     only_slow: bool,
+    /// Whether what came at all came unchanged: when the pair itself does not run, because others
+    /// do, a flood may leave it no buffers.
+    only_late: bool,
 }
 
 /// Plays cases on a back-end and starts it again where that is needed.
@@ -109,6 +112,25 @@ impl Judge {
     pub fn judge(&mut self, instance: &Instance) -> Result<Outcome> {
         let start = Instant::now();
         let first = self.play(instance)?;
+        self.conclude(instance, first, start)
+    }
+
+    /// As [`judge`](Self::judge), while others are judged on the same machine. `None` when the pair
+    /// was slow or lost frames, or the attacker did not get to its lie, which they may have been the
+    /// reason for: such a case is to be judged by itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn judge_beside_others(&mut self, instance: &Instance) -> Result<Option<Outcome>> {
+        let start = Instant::now();
+        let first = self.play(instance)?;
+        if first.only_late || matches!(first.verdict, Verdict::Unreached(_)) {
+            return Ok(None);
+        }
+        self.conclude(instance, first, start).map(Some)
+    }
+
+    fn conclude(&mut self, instance: &Instance, first: Try, start: Instant) -> Result<Outcome> {
         let verdict = match first.verdict {
             Verdict::Survived | Verdict::Unreached(_) => first.verdict,
             _ if first.only_slow => self.confirm_slow(instance)?,
@@ -172,7 +194,8 @@ impl Judge {
         let (heard, reached) = attack(stage, instance, dwell)?;
         // Long enough for a rate.
         std::thread::sleep(Duration::from_millis(60).saturating_sub(start.elapsed()));
-        let mut result = Try { verdict: Verdict::Survived, heard, only_slow: false };
+        let mut result =
+            Try { verdict: Verdict::Survived, heard, only_slow: false, only_late: false };
         let mut restart = false;
         if let Some(status) = stage.ended() {
             (result.verdict, restart) = (Verdict::Dead(how_ended(status)), true);
@@ -190,6 +213,7 @@ impl Judge {
             } else if let Some(why) = tally.as_ref().and_then(harm) {
                 result.verdict = Verdict::Harmed(why);
                 result.only_slow = tally.is_some_and(|tally| tally.lost + tally.wrong == 0);
+                result.only_late = tally.is_some_and(|tally| tally.wrong == 0);
             } else if !reached {
                 result.verdict = Verdict::Unreached(result.heard.clone());
             }

@@ -48,6 +48,7 @@ mod wire;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -56,10 +57,16 @@ use clap::{Args, Parser, Subcommand};
 use self::attack::Attack;
 use self::cases::{Instance, Play};
 use self::frontend::Setup;
-use self::judge::{Judge, UNREACHED};
+use self::judge::{Judge, Outcome, UNREACHED};
 use self::random::Random;
 use self::report::Results;
 use self::stage::{BackEnd, Sockets};
+
+/// Back-ends that are attacked at the same time when it has to be fast, each beside a pair of its
+/// own: what a case takes is waiting for the most part. They share the CPUs, which may delay frames: a
+/// case that has slowed the pair down or cost it frames, or was not reached, is judged by itself in
+/// the end, and that counts.
+const SIDE_BY_SIDE: usize = 3;
 
 /// Plays a hostile vhost-user front-end against back-ends, each beside a well-behaved pair.
 #[derive(Debug, Parser)]
@@ -206,7 +213,7 @@ fn run(options: &Options) -> Result<bool> {
             eprintln!("{}: left out: {why}", back_end.name());
             continue;
         }
-        all.push(play_all(back_end, &cases, options)?);
+        all.push(play_all(&back_end, &cases, options)?);
     }
     if options.json {
         let json: Vec<_> = all.iter().map(Results::json).collect();
@@ -224,22 +231,60 @@ fn run(options: &Options) -> Result<bool> {
         .all(|results| results.is_clean() && (results.name == "given" || results.unreached() == 0)))
 }
 
-fn play_all(back_end: BackEnd, cases: &[Instance], options: &Options) -> Result<Results> {
+fn play_all(back_end: &BackEnd, cases: &[Instance], options: &Options) -> Result<Results> {
     let (name, description) = (back_end.name(), back_end.describe());
     if !options.json {
         println!("{description}: {} cases", cases.len());
     }
     let dwell = Duration::from_millis(if options.fast { 40 } else { 240 });
-    let mut judge = Judge::new(back_end, dwell, options.verbose)?;
-    let mut rows = Vec::new();
-    for instance in cases {
-        let outcome = judge.judge(instance).with_context(|| instance.name())?;
+    let judge = || Judge::new(back_end.clone(), dwell, options.verbose);
+    let say = |instance: &Instance, outcome: &Outcome| {
         if !options.json {
-            println!("{}", report::line(instance, &outcome));
+            println!("{}", report::line(instance, outcome));
         }
-        rows.push((*instance, outcome));
+    };
+    let mut outcomes = vec![None; cases.len()];
+    if options.fast && back_end.can_be_several() {
+        play_side_by_side(cases, judge, say, &mut outcomes)?;
     }
+    if outcomes.contains(&None) {
+        let mut judge = judge()?;
+        for (instance, outcome) in cases.iter().zip(&mut outcomes) {
+            if outcome.is_none() {
+                let judged = judge.judge(instance).with_context(|| instance.name())?;
+                say(instance, &judged);
+                *outcome = Some(judged);
+            }
+        }
+    }
+    let rows = cases.iter().copied().zip(outcomes.into_iter().flatten()).collect();
     Ok(Results { name, description, rows })
+}
+
+/// Plays cases on several back-ends; leaves those without an outcome that are to be judged by
+/// themselves.
+fn play_side_by_side(
+    cases: &[Instance],
+    judge: impl Fn() -> Result<Judge> + Sync,
+    say: impl Fn(&Instance, &Outcome) + Sync,
+    outcomes: &mut [Option<Outcome>],
+) -> Result<()> {
+    let rest = Mutex::new(cases.iter().zip(outcomes));
+    let play_some = || {
+        let mut judge = judge()?;
+        loop {
+            let next = rest.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((instance, outcome)) = next else { return Ok(()) };
+            *outcome = judge.judge_beside_others(instance).with_context(|| instance.name())?;
+            if let Some(outcome) = outcome {
+                say(instance, outcome);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        let judges = [(); SIDE_BY_SIDE].map(|()| scope.spawn(play_some));
+        judges.into_iter().try_for_each(|judge| judge.join().expect("a judge has panicked"))
+    })
 }
 
 fn back_ends(options: &Options) -> Result<Vec<BackEnd>> {

@@ -71,6 +71,11 @@ impl BackEnd {
         }
     }
 
+    /// Whether several of them can run at the same time: others take all huge pages there are.
+    pub fn can_be_several(&self) -> bool {
+        *self == Self::Ringway
+    }
+
     /// Why it cannot be started here, if it cannot.
     pub fn missing(&self) -> Option<String> {
         match self {
