@@ -34,10 +34,20 @@ pub fn sender(file: &str, address: &str, mib: u32) -> String {
     )
 }
 
-/// A shell line that fills a file with `mib` mebibytes of random bytes.
+/// Mebibytes of a file of random bytes that differ from all others of it: as many take a guest under
+/// emulation a fifth of a second.
+const PART: u32 = 4;
+
+/// A shell line that fills a file with `mib` mebibytes of random bytes: [`PART`] of them again and
+/// again, each time behind its number, so that nothing is where it would be in another place.
 #[must_use]
 pub fn random_file(file: &str, mib: u32) -> String {
-    format!("dd if=/dev/urandom of={file} {}", blocks(mib))
+    let (part, times) = (blocks(mib.min(PART)), mib.div_ceil(PART));
+    format!(
+        "{{ part=$(mktemp) && dd if=/dev/urandom of=$part {part} && \
+            for n in $(seq {times}); do echo $n; cat $part; done >{file} && rm $part && \
+            truncate -s {mib}M {file}; }}"
+    )
 }
 
 /// Operands of dd for `mib` mebibytes in whole blocks, even where a socket gives a part of one.
@@ -133,4 +143,24 @@ pub fn transfer(
         server.wait(Duration::from_secs(10))?;
     }
     Ok(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::process::sh;
+
+    #[test]
+    fn a_random_file_is_as_large_as_asked_for_and_no_part_is_in_the_place_of_another() {
+        let dir = tempfile::tempdir().unwrap();
+        for mib in [1, PART, 2 * PART + 1] {
+            let file = dir.path().join(mib.to_string());
+            sh(&random_file(&file.display().to_string(), mib)).unwrap();
+            let bytes = std::fs::read(file).unwrap();
+            let mebibyte = 1 << 20;
+            assert_eq!(bytes.len(), usize::try_from(mib).unwrap() * mebibyte);
+            let parts: std::collections::BTreeSet<_> = bytes.chunks(mebibyte).collect();
+            assert_eq!(parts.len(), usize::try_from(mib).unwrap());
+        }
+    }
 }
