@@ -75,6 +75,8 @@ pub fn migrate_by_postcopy(
     meanwhile()?;
     let now = report(from)?;
     ensure!(now["status"] == "postcopy-active", "it was over before: {now}");
+    // Nothing depends on when the rest comes.
+    from.qmp("migrate-set-parameters", &json!({ "max-postcopy-bandwidth": 0 }))?;
     wait_completed(from)?;
     wait_completed(to)?;
     Migration::read(from)
