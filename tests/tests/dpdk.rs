@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::{Peer, Relay, Ringway, Testpmd, require_shared};
 
@@ -39,30 +40,46 @@ fn sized(relay: Relay, merging: bool, queues: u16) -> Relay {
     }
 }
 
+/// Plays with every set of arguments, with one queue and with four. DPDK takes a second to start, and
+/// another one to look at sockets of its own that are new: most of the time nobody has anything to
+/// do, so some are played at the same time, as many as there are huge pages for.
+fn with_each(sets: &'static [&'static str], play: fn(&str, u16)) {
+    const AT_ONCE: usize = 3;
+    let all: Vec<_> = sets.iter().flat_map(|set| [(*set, 1), (*set, 4)]).collect();
+    let next = AtomicUsize::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                while let Some((set, queues)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    play(set, *queues);
+                }
+            });
+        }
+    });
+}
+
 #[test]
 fn virtio_user_front_ends_talk_through_our_back_end() {
     let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
-    for set in SETS {
-        for queues in [1, 4] {
-            let dir = tempfile::tempdir().unwrap();
-            let port = |n: u8| {
-                let path = socket(dir.path(), n);
-                format!("p{n}=vhost-user:{path},queues={queues},mtu=9000")
-            };
-            let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
-            let front = |n: u8| {
-                let path = socket(dir.path(), n);
-                format!("net_virtio_user{n},path={path},queues={queues},cq=1,{set}")
-            };
-            let relay = Relay::new(front(0), front(1)).queues(queues);
-            let relay = sized(relay, set.contains(MERGING), queues).start(dir.path(), 1).unwrap();
-            ringway.wait_rings(&["p0", "p1"], 2 * usize::from(queues)).unwrap();
-            if let Err(error) = relay.forward() {
-                let stats = ringway.show("stats").unwrap();
-                panic!("{set}, {queues} queues: {error:?}\n{stats:#}\n{}", ringway.log());
-            }
+    with_each(&SETS, |set, queues| {
+        let dir = tempfile::tempdir().unwrap();
+        let port = |n: u8| {
+            let path = socket(dir.path(), n);
+            format!("p{n}=vhost-user:{path},queues={queues},mtu=9000")
+        };
+        let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+        let front = |n: u8| {
+            let path = socket(dir.path(), n);
+            format!("net_virtio_user{n},path={path},queues={queues},cq=1,{set}")
+        };
+        let relay = Relay::new(front(0), front(1)).queues(queues);
+        let relay = sized(relay, set.contains(MERGING), queues).start(dir.path(), 1).unwrap();
+        ringway.wait_rings(&["p0", "p1"], 2 * usize::from(queues)).unwrap();
+        if let Err(error) = relay.forward() {
+            let stats = ringway.show("stats").unwrap();
+            panic!("{set}, {queues} queues: {error:?}\n{stats:#}\n{}", ringway.log());
         }
-    }
+    });
 }
 
 /// Our back-end as client: the front-end listens.
@@ -100,26 +117,23 @@ const OUR_SETS: [&str; 10] = [
 #[test]
 fn our_front_end_talks_to_vhost_back_ends() {
     let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
-    for set in OUR_SETS {
-        for queues in [1, 4] {
-            let dir = tempfile::tempdir().unwrap();
-            let back =
-                |n: u8| format!("net_vhost{n},iface={},queues={queues}", socket(dir.path(), n));
-            let relay = Relay::new(back(0), back(1)).queues(queues);
-            let relay =
-                sized(relay, set.contains("mrg_rxbuf=on"), queues).start(dir.path(), 1).unwrap();
-            let port = |n: u8| {
-                let path = socket(dir.path(), n);
-                format!("p{n}=virtio-user:{path},queues={queues},mtu=9000,{set}")
-            };
-            let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
-            ringway.wait_links(&["p0", "p1"]).unwrap();
-            if let Err(error) = relay.forward() {
-                let stats = ringway.show("stats").unwrap();
-                panic!("{set}, {queues} queues: {error:?}\n{stats:#}\n{}", ringway.log());
-            }
+    with_each(&OUR_SETS, |set, queues| {
+        let dir = tempfile::tempdir().unwrap();
+        let back = |n: u8| format!("net_vhost{n},iface={},queues={queues}", socket(dir.path(), n));
+        let relay = Relay::new(back(0), back(1)).queues(queues);
+        let relay =
+            sized(relay, set.contains("mrg_rxbuf=on"), queues).start(dir.path(), 1).unwrap();
+        let port = |n: u8| {
+            let path = socket(dir.path(), n);
+            format!("p{n}=virtio-user:{path},queues={queues},mtu=9000,{set}")
+        };
+        let ringway = Ringway::switch(dir.path(), &[&port(0), &port(1)], "0").unwrap();
+        ringway.wait_links(&["p0", "p1"]).unwrap();
+        if let Err(error) = relay.forward() {
+            let stats = ringway.show("stats").unwrap();
+            panic!("{set}, {queues} queues: {error:?}\n{stats:#}\n{}", ringway.log());
         }
-    }
+    });
 }
 
 /// Our front-end listens, and the back-end connects.
