@@ -4,6 +4,7 @@
 //! |---|---|
 //! | INT, TERM, PWR, XCPU | the wish to end, once; see [`Signals`] |
 //! | HUP | the same where there was a terminal at the start; else [`Signals::hung_up`] |
+//! | WINCH | [`resizes`], where that is asked for |
 //! | USR1, USR2, ALRM, VTALRM, PROF, IO, STKFLT, XFSZ | nothing, instead of killing |
 //!
 //! QUIT and the signals of faults are left as they are: they are for a process that is to leave a
@@ -14,7 +15,7 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicI32, AtomicI64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use libc::c_int;
@@ -37,6 +38,11 @@ static END: AtomicI32 = AtomicI32::new(-1);
 static HANGUP: AtomicI32 = AtomicI32::new(-1);
 /// The events, which live as long as the process: the handler may run at any time.
 static INSTALLED: Mutex<Option<&'static Installed>> = Mutex::new(None);
+
+/// The descriptor of [`RESIZES`] for the handler, or -1.
+static RESIZED: AtomicI32 = AtomicI32::new(-1);
+/// See [`resizes`]; lives as long as the process, as the handler does.
+static RESIZES: OnceLock<EventFd> = OnceLock::new();
 
 /// What ends a process on its own if it is not caught, and that nobody sends who means that.
 const IGNORED: [c_int; 8] = [
@@ -142,6 +148,26 @@ impl AsFd for Signals {
     }
 }
 
+/// An event that is signalled whenever the size of the process's terminal changes (SIGWINCH), from
+/// now on.
+///
+/// # Errors
+///
+/// When the process has too many file descriptors open.
+pub fn resizes() -> io::Result<&'static EventFd> {
+    let event = match RESIZES.get() {
+        Some(event) => event,
+        // Of two threads that come here at once one loses its own.
+        None => RESIZES.get_or_init({
+            let new = EventFd::new()?;
+            move || new
+        }),
+    };
+    RESIZED.store(event.as_fd().as_raw_fd(), Relaxed);
+    catch(libc::SIGWINCH, resized)?;
+    Ok(event)
+}
+
 /// Whether the process has a controlling terminal, which sends SIGHUP when it is closed.
 fn has_terminal() -> bool {
     use rustix::fs::{Mode, OFlags};
@@ -160,7 +186,7 @@ fn is_ignored(signal: c_int) -> io::Result<bool> {
     }
 }
 
-/// Has `handler` called for a signal; it must keep to what is allowed in one, as the two below do.
+/// Has `handler` called for a signal; it must keep to what is allowed in one, as those below do.
 fn catch(signal: c_int, handler: extern "C" fn(c_int)) -> io::Result<()> {
     // SAFETY: sigaction is a plain C struct for which all zeroes are valid, and the handlers
     // of this file, the only ones passed, keep to what is allowed in one.
@@ -177,6 +203,10 @@ fn catch(signal: c_int, handler: extern "C" fn(c_int)) -> io::Result<()> {
 }
 
 extern "C" fn ignore(_signal: c_int) {}
+
+extern "C" fn resized(_signal: c_int) {
+    tell(RESIZED.load(Relaxed));
+}
 
 /// Atomics and direct system calls only (rustix does not touch errno).
 extern "C" fn handle(signal: c_int) {
@@ -321,6 +351,17 @@ mod tests {
             waiting.wait_for(name);
             waiting.ends_well();
         }
+    }
+
+    #[test]
+    fn a_change_of_the_terminals_size_is_told() {
+        let event = resizes().unwrap();
+        assert!(std::ptr::eq(event, resizes().unwrap()), "there is one for all");
+        kill_process(rustix::process::getpid(), Sys::WINCH).unwrap();
+        let mut fds = [rustix::event::PollFd::new(event, rustix::event::PollFlags::IN)];
+        // Any thread may have the signal.
+        while rustix::event::poll(&mut fds, None) == Err(rustix::io::Errno::INTR) {}
+        assert!(event.drain().unwrap() && !event.drain().unwrap());
     }
 
     #[test]
