@@ -50,6 +50,8 @@ pub mod relay;
 pub mod ringway;
 /// Machines that have booted, kept for others to go on from.
 mod snapshot;
+/// A terminal in which a program runs.
+pub mod terminal;
 /// DPDK's testpmd.
 pub mod testpmd;
 /// What guests send each other.
@@ -75,6 +77,7 @@ pub use process::Process;
 pub use qemu::{Qemu, Vm};
 pub use relay::Relay;
 pub use ringway::Ringway;
+pub use terminal::Terminal;
 pub use testpmd::Testpmd;
 pub use uml::Uml;
 pub use wire::Wire;

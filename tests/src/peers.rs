@@ -51,6 +51,8 @@ pub enum Peer {
     Uml,
     /// Valgrind, which counts instructions.
     Valgrind,
+    /// A terminal: tmux.
+    Terminal,
     /// What builds packages and checks them: dpkg, rpmbuild, systemd, man.
     Packages,
     /// libvirt, and what makes a machine of namespaces for it.
@@ -59,7 +61,7 @@ pub enum Peer {
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -68,6 +70,7 @@ impl Peer {
         Self::Netns,
         Self::Uml,
         Self::Valgrind,
+        Self::Terminal,
         Self::Packages,
         Self::Libvirt,
     ];
@@ -84,6 +87,7 @@ impl Peer {
             Self::Netns => no_netns(),
             Self::Uml => no_uml(),
             Self::Valgrind => no_program("valgrind"),
+            Self::Terminal => no_program("tmux"),
             Self::Packages => PACKAGING.iter().find_map(|(program, _)| no_program(program)),
             Self::Libvirt => no_libvirt(),
         }?;
@@ -115,6 +119,7 @@ impl fmt::Display for Peer {
             Self::Netns => "netns",
             Self::Uml => "uml",
             Self::Valgrind => "valgrind",
+            Self::Terminal => "terminal",
             Self::Packages => "packages",
             Self::Libvirt => "libvirt",
         })

@@ -1,11 +1,11 @@
-//! What an operator meets: memory, signals, refusals. Needs no peer but the kernel.
+//! What an operator meets: memory, signals, refusals, the live view.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use e2e::{Ringway, ringway};
+use e2e::{Peer, Process, Ringway, Terminal, require_shared, ringway};
 use rustix::process::Signal;
 
 fn device(dir: &Path, n: usize) -> String {
@@ -47,7 +47,7 @@ fn refusal(dir: &Path, arguments: &[&str]) -> (Option<i32>, String) {
     let control = dir.join("refused.ctl");
     let mut command = ringway::command(&["switch", "--control"]).unwrap();
     command.arg(control).args(arguments);
-    let mut process = e2e::Process::start("ringway switch", command).unwrap();
+    let mut process = Process::start("ringway switch", command).unwrap();
     let status = process.wait(Duration::from_secs(10)).unwrap();
     process.wait_output_end(Duration::from_secs(10)).unwrap();
     (status.code(), process.log())
@@ -77,4 +77,68 @@ fn what_cannot_be_is_refused_with_its_name() {
     }
     assert!(running.is_running(), "{}", running.log());
     assert_eq!(running.show("ports").unwrap()["ports"][0]["name"], "vm0");
+}
+
+/// What `ringway top` shows on a terminal, and that it gives that back as it was.
+#[test]
+fn top_shows_256_ports_on_a_terminal_and_gives_it_back() {
+    let Some(_turn) = require_shared(&[Peer::Terminal]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (a, b) = (dir.path().join("a.sock"), dir.path().join("b.sock"));
+    let mut ports: Vec<String> = (1..=254).map(|n| format!("null{n}=null:")).collect();
+    ports.extend([("a", &a), ("b", &b)].map(|(n, p)| format!("{n}=vhost-user:{}", p.display())));
+    let ports: Vec<&str> = ports.iter().map(String::as_str).collect();
+    let switch = Ringway::switch(dir.path(), &ports, "0").unwrap();
+    let device = |path: &Path| format!("virtio-user:{}", path.display());
+    let (from, to) = (device(&a), device(&b));
+    let gen_args = ["gen", "flowgen", "--rate", "200", "--port", &from, "--port2", &to];
+    let _traffic = Process::start("gen", ringway::command(&gen_args).unwrap()).unwrap();
+
+    let top = ringway::binary().unwrap();
+    let top = format!("{} top --control {}", top.display(), switch.control().display());
+    let terminal = Terminal::start(dir.path(), (80, 24), &top).unwrap();
+    let screen = terminal.wait_for("with rates", |s| s.contains("\na ") && s.contains("rx 2"));
+    let screen = screen.unwrap();
+    assert!(screen.contains("ports 256 of 256 up"), "{screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    assert!(screen.contains("ringway "), "the process behind a port: {screen}");
+    terminal.keys(&["/", "n", "u", "l", "l", "2", "5", "Enter"]).unwrap();
+    terminal.wait_for("a filter", |s| s.contains("with 'null25': 6 of 256")).unwrap();
+    // Back, to the end of the table by its names.
+    terminal.keys(&["Escape"]).unwrap();
+    terminal.wait_for("no filter", |s| s.contains("q quit")).unwrap();
+    terminal.keys(&["<", "<", "G"]).unwrap();
+    terminal.wait_for("the last row", |s| s.contains("by port") && s.contains("null254")).unwrap();
+    terminal.keys(&["g", "Enter"]).unwrap();
+    terminal.wait_for("a port", |s| s.contains("guest takes") && s.contains("the last ")).unwrap();
+    terminal.keys(&["q", "2"]).unwrap();
+    terminal.wait_for("workers", |s| s.contains("cycles/frame")).unwrap();
+    terminal.resize(200, 60).unwrap();
+    terminal.wait_for("a large screen", |s| s.contains("load of the core")).unwrap();
+
+    switch.kill();
+    terminal.wait_for("that it is lost", |s| s.contains("NO ANSWER")).unwrap();
+    let switch = Ringway::switch(dir.path(), &["c=null:"], "0").unwrap();
+    let found = format!("pid {} ", switch.id());
+    terminal.wait_for("the new one", |s| s.contains(&found) && !s.contains("NO ANSWER")).unwrap();
+    for (index, signal) in [Signal::TERM, Signal::HUP].into_iter().enumerate() {
+        if index > 0 {
+            terminal.again().unwrap();
+            terminal.wait_for("it once more", |s| s.contains("q quit")).unwrap();
+        }
+        terminal.signal(signal).unwrap();
+        terminal.wait_end(0).unwrap();
+    }
+    terminal.again().unwrap();
+    terminal.wait_for("it once more", |s| s.contains("q quit")).unwrap();
+    terminal.keys(&["q"]).unwrap();
+    terminal.wait_end(0).unwrap();
+
+    let text = switch.client(&["top", "--batch", "-n", "2", "--interval", "0.1"]).unwrap();
+    let rows = text.lines().filter(|line| line.starts_with("c  ")).count();
+    assert_eq!(rows, 2, "{text}");
+    let alone = dir.path().join("none.ctl");
+    let mut command = ringway::command(&["top", "--control"]).unwrap();
+    let output = command.arg(alone).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
 }

@@ -81,6 +81,7 @@ fn provide(peer: Peer) -> Result<()> {
             need("linux.uml", "user-mode-linux", None)
         }
         Peer::Valgrind => need("valgrind", "valgrind", None),
+        Peer::Terminal => need("tmux", "tmux", None),
         Peer::Packages => {
             PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))
         }

@@ -23,6 +23,7 @@ mod bond;
 mod bridge;
 mod mirror;
 mod parse;
+mod top;
 pub use admin::{
     ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
     ReloadArgs, TimeAction, TimeArgs,
@@ -30,6 +31,7 @@ pub use admin::{
 pub use bond::{BondAction, BondArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
 pub use mirror::{MirrorAction, MirrorArgs};
+pub use top::TopArgs;
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
@@ -44,7 +46,7 @@ pub use mirror::{MirrorAction, MirrorArgs};
     after_help = "First steps:\n  \
         ringway demo                     see it work, without any virtual machine\n  \
         ringway switch --help            connect virtual machines\n  \
-        ringway show stats --watch       what a running switch does, every second"
+        ringway top                      what a running switch does, every second"
 )]
 pub struct Cli {
     /// Log more; twice for everything. The variable RUST_LOG overrides this.
@@ -75,6 +77,15 @@ pub enum Command {
         ringway show stats --queues\n  \
         ringway show fdb --json | jq '.entries[] | select(.port == \"vm1\")'")]
     Show(ShowArgs),
+    /// Watch a running switch: ports, rates, drops and workers, on the whole screen.
+    #[command(after_help = "Examples:\n  \
+        ringway top\n  \
+        ringway top --sort drop-s\n  \
+        ringway top workers --interval 0.2\n  \
+        ringway top --batch -n 10 --filter tenant7\n  \
+        ringway top --once --sort rx-b-s\n\n\
+        Keys: ? shows them.")]
+    Top(TopArgs),
     /// Add ports to a running switch, change their settings, or remove them.
     #[command(after_help = "Examples:\n  \
         ringway port add vm3=vhost-user:/run/vm3.sock --save\n  \

@@ -6,6 +6,7 @@
 //! - [`sandbox`]: what commands give up
 //! - [`control`]: the control socket, both ends
 //! - [`show`], [`rates`]: `ringway show`
+//! - [`top`](mod@top): `ringway top`
 //! - [`admin`], [`relative`]: `ringway port`, `fdb`, `config` and `reload`
 //! - [`devices`]: `ringway devices`
 //! - [`generate`]: `ringway gen`
@@ -16,7 +17,7 @@
 //! - [`log`]: the log on standard error
 //! - [`notify`]: what the service manager is told
 //! - `pages`: man pages and completions
-//! - [`table`], [`output`], [`wait`], [`exit`]: what they share
+//! - [`table`], [`printable`], [`output`], [`wait`], [`exit`]: what they share
 
 #![forbid(unsafe_code)]
 
@@ -38,12 +39,14 @@ mod output;
 mod ovs;
 #[cfg(test)]
 mod pages;
+mod printable;
 mod rates;
 mod relative;
 mod sandbox;
 mod serve;
 mod show;
 mod table;
+mod top;
 mod vdpa;
 mod vlan;
 mod wait;
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
     let result = match &cli.command {
         Command::Switch(args) => serve::run(args),
         Command::Show(args) => show::run(args),
+        Command::Top(args) => top::run::run(args),
         Command::Port(args) => admin::port(args),
         Command::Bridge(args) => bridges::run(args),
         Command::Bond(args) => bonds::run(args),

@@ -24,6 +24,7 @@ use bonds::show_bonds;
 use bridges::show_bridges;
 use fdb::show_fdb;
 use mirrors::show_mirrors;
+pub use ports::front_end;
 use ports::show_ports;
 
 /// Clears the screen and puts the cursor into its corner.

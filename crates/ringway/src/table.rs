@@ -1,7 +1,10 @@
 //! Tables for people: aligned columns, human units, colour only on a terminal.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
+
+use crate::printable::printable;
 
 /// Columns of a terminal, where there is none to ask.
 const COLUMNS: usize = 80;
@@ -40,7 +43,7 @@ impl Tone {
     }
 }
 
-/// One cell of a table.
+/// One cell of a table, made fit for a terminal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cell {
     text: String,
@@ -49,14 +52,42 @@ pub struct Cell {
 
 impl<T: Into<String>> From<T> for Cell {
     fn from(text: T) -> Self {
-        Self { text: text.into(), tone: Tone::Plain }
+        Self::toned(text, Tone::Plain)
     }
 }
 
 impl Cell {
     /// A cell that stands out.
     pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: text.into(), tone }
+        let text = text.into();
+        match printable(&text) {
+            Cow::Borrowed(_) => Self { text, tone },
+            Cow::Owned(text) => Self { text, tone },
+        }
+    }
+
+    /// Its text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// How it stands out.
+    pub const fn tone(&self) -> Tone {
+        self.tone
+    }
+
+    /// Places that it takes.
+    pub fn width(&self) -> usize {
+        width(&self.text)
+    }
+
+    /// The same in `room` places at most; that something is missing can be seen.
+    pub fn cut(&self, room: usize) -> Self {
+        if self.width() <= room {
+            return self.clone();
+        }
+        let text: String = self.text.chars().take(room.saturating_sub(1)).chain([CUT]).collect();
+        Self { text, tone: self.tone }
     }
 
     /// A counter of things that should not happen: faint at zero, red above.
@@ -75,12 +106,18 @@ impl Cell {
 pub struct Table {
     columns: Vec<(&'static str, Align)>,
     rows: Vec<Vec<Cell>>,
+    gap: usize,
 }
 
 impl Table {
     /// An empty table with these columns.
     pub fn new(columns: &[(&'static str, Align)]) -> Self {
-        Self { columns: columns.to_vec(), rows: Vec::new() }
+        Self { columns: columns.to_vec(), rows: Vec::new(), gap: GAP }
+    }
+
+    /// The same with `gap` blanks between two columns.
+    pub fn with_gap(self, gap: usize) -> Self {
+        Self { gap, ..self }
     }
 
     /// Adds a row; cells beyond the columns are not shown.
@@ -127,7 +164,7 @@ impl Table {
     ) -> Option<(Vec<Cell>, Vec<String>)> {
         let (heading, align) = self.columns.last()?;
         let (last, others) = row.split_last()?;
-        let at: usize = widths.iter().take(others.len()).map(|width| width + GAP.len()).sum();
+        let at: usize = widths.iter().take(others.len()).map(|width| width + self.gap).sum();
         // All begin where the heading does.
         let fits = at + width(&last.text).max(width(heading)) <= columns;
         if row.len() < self.columns.len() || *align == Align::Right || fits {
@@ -161,7 +198,7 @@ impl Table {
             cells.iter().zip(widths).zip(&self.columns).enumerate()
         {
             if index > 0 {
-                line.push_str(GAP);
+                line.push_str(&" ".repeat(self.gap));
             }
             let code = if style == "on" { cell.tone.code() } else { style };
             let pad = " ".repeat(room.saturating_sub(width(&cell.text)));
@@ -179,7 +216,10 @@ impl Table {
 }
 
 /// Between two columns.
-const GAP: &str = "  ";
+const GAP: usize = 2;
+
+/// Where a text was cut off.
+pub const CUT: char = '~';
 
 /// Before what goes on in another line.
 const INDENT: &str = "    ";
@@ -190,6 +230,7 @@ pub fn paragraph(text: &str) -> String {
 }
 
 fn paragraph_within(text: &str, columns: usize) -> String {
+    let text = &*printable(text);
     if width(text) <= columns {
         return format!("{text}\n");
     }
@@ -201,7 +242,7 @@ fn paragraph_within(text: &str, columns: usize) -> String {
 
 /// Breaks a text into lines of so many columns, behind blanks and commas. A word that is longer, as
 /// a path, stays whole.
-fn wrap(text: &str, room: usize) -> Vec<String> {
+pub fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for piece in text.split_inclusive([' ', ',']) {
         match lines.last_mut() {
@@ -215,7 +256,7 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
 }
 
 /// Columns of the terminal that is standard output.
-fn columns() -> usize {
+pub fn columns() -> usize {
     let stdout = std::io::stdout();
     let size =
         if stdout.is_terminal() { rustix::termios::tcgetwinsize(&stdout).ok() } else { None };
@@ -223,7 +264,7 @@ fn columns() -> usize {
 }
 
 /// Columns that a text takes on a terminal; good enough for the texts that we print.
-fn width(text: &str) -> usize {
+pub fn width(text: &str) -> usize {
     text.chars().count()
 }
 

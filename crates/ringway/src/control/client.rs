@@ -2,7 +2,7 @@
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -54,6 +54,11 @@ impl Client {
     /// to the service.
     pub fn connect(given: Option<PathBuf>) -> Result<Self, Failure> {
         Self::connect_first(candidates(given))
+    }
+
+    /// The socket.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Connects to the first of `paths` where a switch is.

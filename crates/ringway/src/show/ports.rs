@@ -87,7 +87,7 @@ fn stations(port: &Port) -> String {
 }
 
 /// The process that has connected to a port's socket: its name, where this host tells, and number.
-fn front_end(port: &Port) -> Option<String> {
+pub fn front_end(port: &Port) -> Option<String> {
     let pid = port.details.get("front-end_pid")?;
     // The switch itself may not look: see docs/security.md.
     let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
