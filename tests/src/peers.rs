@@ -2,6 +2,7 @@ use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -57,11 +58,13 @@ pub enum Peer {
     Packages,
     /// libvirt, and what makes a machine of namespaces for it.
     Libvirt,
+    /// The parsers of Prometheus' client for Python.
+    Prometheus,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -73,6 +76,7 @@ impl Peer {
         Self::Terminal,
         Self::Packages,
         Self::Libvirt,
+        Self::Prometheus,
     ];
 
     /// Why this machine does not have the peer, if it does not.
@@ -90,6 +94,7 @@ impl Peer {
             Self::Terminal => no_program("tmux"),
             Self::Packages => PACKAGING.iter().find_map(|(program, _)| no_program(program)),
             Self::Libvirt => no_libvirt(),
+            Self::Prometheus => no_prometheus(),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
@@ -122,6 +127,7 @@ impl fmt::Display for Peer {
             Self::Terminal => "terminal",
             Self::Packages => "packages",
             Self::Libvirt => "libvirt",
+            Self::Prometheus => "prometheus",
         })
     }
 }
@@ -297,6 +303,15 @@ fn no_netns() -> Option<String> {
     let tun = Path::new("/dev/net/tun").exists();
     let program = ["ip", "ping"].into_iter().find_map(no_program);
     program.or_else(|| (!tun).then(|| "there is no /dev/net/tun".to_owned()))
+}
+
+/// Debian's own Python, whatever else is in `PATH`.
+pub const PYTHON: &str = "/usr/bin/python3";
+
+fn no_prometheus() -> Option<String> {
+    let import = Command::new(PYTHON).args(["-c", "import prometheus_client"]).output();
+    let is_there = import.is_ok_and(|output| output.status.success());
+    (!is_there).then(|| "python3-prometheus-client is not installed".to_owned())
 }
 
 /// Whether this process runs as root.

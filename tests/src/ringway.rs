@@ -116,9 +116,20 @@ impl Ringway {
     /// # Errors
     /// As [`Self::switch`].
     pub fn configured_in(netns: &Netns, dir: &Path, text: &str, cores: &str) -> Result<Self> {
+        Self::of_file(netns.command(&binary()?.display().to_string()), dir, text, cores)
+    }
+
+    /// As [`Self::switch`], with the configuration file `text` in place of ports.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn configured(dir: &Path, text: &str, cores: &str) -> Result<Self> {
+        Self::of_file(Command::new(binary()?), dir, text, cores)
+    }
+
+    fn of_file(mut command: Command, dir: &Path, text: &str, cores: &str) -> Result<Self> {
         let file = dir.join("ringway.toml");
         std::fs::write(&file, text)?;
-        let mut command = netns.command(&binary()?.display().to_string());
         command.args(["switch", "--config"]).arg(&file);
         Self::run(command, dir, cores)
     }

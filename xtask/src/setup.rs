@@ -82,6 +82,7 @@ fn provide(peer: Peer) -> Result<()> {
         }
         Peer::Valgrind => need("valgrind", "valgrind", None),
         Peer::Terminal => need("tmux", "tmux", None),
+        Peer::Prometheus => install("python3-prometheus-client", None),
         Peer::Packages => {
             PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))
         }

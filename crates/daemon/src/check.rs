@@ -8,6 +8,7 @@ use switch::{BridgeOptions, DEFAULT_BRIDGE, is_port_name};
 
 use crate::address::Address;
 use crate::error::Error;
+use crate::metrics::Endpoint;
 use crate::mirror;
 use crate::state::{Port, State};
 use crate::vdpa::Vdpa;
@@ -131,6 +132,12 @@ fn check_sockets(state: &State) -> Result<(), Error> {
     if let Some(control) = &state.control {
         taken.insert(control.clone(), "the control socket".to_owned());
     }
+    let metrics = state.metrics.address.iter().filter_map(|address| match address {
+        Endpoint::Unix(path) => {
+            Some(("metrics.address".to_owned(), "metrics".to_owned(), path.clone()))
+        }
+        Endpoint::Tcp(_) => None,
+    });
     let ports = state.ports.iter().filter_map(|(name, port)| {
         Some((format!("ports.{name}.device"), format!("port '{name}'"), listens_at(&port.device)?))
     });
@@ -139,7 +146,7 @@ fn check_sockets(state: &State) -> Result<(), Error> {
         let who = format!("vDPA device '{name}'");
         (format!("vdpa.{name}.socket"), who, device.socket.clone())
     });
-    for (part, who, path) in ports.chain(devices) {
+    for (part, who, path) in metrics.chain(ports).chain(devices) {
         if let Some(other) = taken.insert(path.clone(), who.clone()) {
             let reason = format!("{who}: {} is the socket of {other} already", shown(&path));
             return Err(Error::invalid(part, reason));

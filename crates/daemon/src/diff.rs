@@ -10,6 +10,7 @@ use switch::{BridgeOptions, DEFAULT_BRIDGE, Mirror};
 
 use crate::address::Address;
 use crate::bridge::Bridge;
+use crate::metrics::Metrics;
 use crate::mirror;
 use crate::state::{Port, Sandbox, Sockets, State};
 use crate::vdpa::Vdpa;
@@ -456,6 +457,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         group_fwd_mask: _,
         idle_after: _,
         sockets: Sockets { group, mode },
+        metrics,
         sandbox: Sandbox { enabled, ports: kinds, paths },
         fdb: _,
         bridges: _,
@@ -476,10 +478,17 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
     compare("control-mode", &octal(*control_mode), &octal(new.control_mode));
     compare("sockets.group", group, &new.sockets.group);
     compare("sockets.mode", &octal(*mode), &octal(new.sockets.mode));
+    compare("metrics.address", &address(metrics), &address(&new.metrics));
+    compare("metrics.group", &metrics.group, &new.metrics.group);
+    compare("metrics.mode", &octal(metrics.mode), &octal(new.metrics.mode));
     compare("sandbox.enabled", enabled, &new.sandbox.enabled);
     compare("sandbox.ports", kinds, &new.sandbox.ports);
     compare("sandbox.paths", paths, &new.sandbox.paths);
     found
+}
+
+fn address(metrics: &Metrics) -> Option<String> {
+    metrics.address.as_ref().map(ToString::to_string)
 }
 
 /// Values as text, for comparison and for people.

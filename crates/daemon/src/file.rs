@@ -201,6 +201,9 @@ busy-poll = true
 group = "0"
 mode = "0666"
 
+[metrics]
+address = "127.0.0.1:9477"
+
 [sandbox]
 ports = ["tap"]
 
@@ -283,6 +286,7 @@ client = true
             ("[ports.a]\ndevice = \"null:\"\nlimits.rx-rate = \"1x\"\n", 3, "as in 100Mbit"),
             ("[ports.a]\ndevice = \"null:\"\nvlan.trunks = \"5-4\"\n", 3, "before it begins"),
             ("[sockets]\nmode = \"rw\"\n", 2, "octal permissions"),
+            ("[metrics]\naddress = \"localhost:9\"\n", 2, "as in 127.0.0.1:9477"),
             ("control-group = \"nobody-has-it\"\n", 1, "no such group"),
             ("[ports.a]\ndevice = \"null:\"\nmtu = 99999\n", 3, "a whole number from 0 to 65535"),
             ("[ports]\nvm1 = \"null:\"\n", 2, "expected a table [ports.NAME] with device"),

@@ -31,6 +31,7 @@
 //! - [`hub`]: the vDPA devices that are attached to sockets
 //! - [`file`]: a state as a TOML file
 //! - [`edit`]: changes of such a file that keep its comments
+//! - [`metrics`]: where figures are read
 //! - `mirror`: mirrors in a state
 //! - [`merge`](mod@merge): what a file has changed since it was read
 //! - [`error`]: what can go wrong
@@ -50,6 +51,7 @@ pub mod error;
 pub mod file;
 pub mod hub;
 pub mod merge;
+pub mod metrics;
 mod mirror;
 mod patch;
 pub mod state;

@@ -19,6 +19,7 @@ use crate::address::Address;
 use crate::bridge::Bridge;
 use crate::error::Error;
 use crate::file::explain;
+use crate::metrics::Metrics;
 use crate::text;
 use crate::vdpa::Vdpa;
 
@@ -53,6 +54,9 @@ pub struct State {
     /// The sockets of ports and vDPA devices.
     #[serde(skip_serializing_if = "is_default")]
     pub sockets: Sockets,
+    /// Where figures are read.
+    #[serde(skip_serializing_if = "is_default")]
+    pub metrics: Metrics,
     /// What the switch gives up.
     #[serde(skip_serializing_if = "is_default")]
     pub sandbox: Sandbox,
@@ -289,6 +293,7 @@ impl State {
             group_fwd_mask: self.group_fwd_mask.or(base.group_fwd_mask),
             idle_after: self.idle_after.or(base.idle_after),
             sockets: Sockets { group, mode },
+            metrics: self.metrics.over(base.metrics),
             sandbox: Sandbox {
                 enabled: self.sandbox.enabled.or(base.sandbox.enabled),
                 ports: [base.sandbox.ports, self.sandbox.ports].concat(),

@@ -48,6 +48,26 @@ pub(crate) mod mode {
     }
 }
 
+/// A path or an address, as [`Endpoint`](crate::metrics::Endpoint).
+pub(crate) mod endpoint {
+    use super::{Deserializer, Serializer, read, write};
+    use crate::metrics::Endpoint;
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<Endpoint>, D::Error> {
+        read(from, str::parse::<Endpoint>)
+    }
+
+    #[allow(clippy::ref_option, reason = "as serde calls it")]
+    pub(crate) fn serialize<S: Serializer>(
+        endpoint: &Option<Endpoint>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        write(endpoint.as_ref().map(ToString::to_string), to)
+    }
+}
+
 /// A list of cores, as in `0-3,5`.
 pub(crate) mod cores {
     use eal::CoreList;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use eal::clock;
 use eal::signals::Signals;
 use eal::time::Time;
 use packet::MacAddr;
+use rustix::event::PollFlags;
 use serde::Serialize;
 use serde_json::{Value, json};
 use switch::PortReport;
@@ -24,6 +26,7 @@ use crate::control::protocol::{
 };
 use crate::control::server::Serve;
 use crate::log;
+use crate::metrics::{self, Figures};
 use crate::mirrors;
 use crate::notify::Notifier;
 use crate::serve::status;
@@ -47,6 +50,8 @@ pub struct Control {
     source: Source,
     notifier: Notifier,
     time: Time,
+    metrics: Option<metrics::Server>,
+    service: metrics::Service,
 }
 
 impl Serve for Control {
@@ -134,24 +139,49 @@ impl Serve for Control {
     }
 
     fn next_turn(&self) -> Option<Duration> {
-        self.daemon.next_retry()
+        let metrics = self.metrics.as_ref().and_then(metrics::Server::next_turn);
+        self.daemon.next_retry().into_iter().chain(metrics).min()
     }
 
     fn turn(&mut self) {
         self.daemon.retry();
+        self.serve_metrics();
+    }
+
+    fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
+        self.metrics.iter().flat_map(metrics::Server::files).collect()
     }
 }
 
 impl Control {
     /// Answers about `daemon`, which was made from `source` and waits by `time`.
-    pub const fn new(
+    pub fn new(
         daemon: Daemon,
         signals: Signals,
         source: Source,
         notifier: Notifier,
         time: Time,
     ) -> Self {
-        Self { daemon, signals, source, notifier, time }
+        let service = metrics::Service::default();
+        Self { daemon, signals, source, notifier, time, metrics: None, service }
+    }
+
+    /// Has metrics be read at `listener`, if there is one.
+    pub fn with_metrics(mut self, listener: Option<metrics::listener::Listener>) -> Self {
+        let time = self.time.clone();
+        self.metrics = listener.map(|listener| metrics::Server::new(listener, time));
+        self
+    }
+
+    fn serve_metrics(&mut self) {
+        let Self { metrics: Some(server), daemon, service, .. } = self else { return };
+        server.turn(|format| {
+            let start = clock::now();
+            let text = Figures::take(daemon, *service).write(format);
+            service.scrape = clock::now().wrapping_sub(start);
+            service.scrapes = service.scrapes.saturating_add(1);
+            text
+        });
     }
 
     /// The end of the answers.
@@ -249,6 +279,7 @@ impl Control {
     fn reload(&mut self, exact: bool) -> Result<Reloaded, String> {
         self.notifier.reloading();
         let reloaded = self.read_again(exact);
+        self.service.reloaded(reloaded.is_ok());
         self.notifier.ready(&status(&self.daemon));
         reloaded
     }

@@ -21,6 +21,7 @@ use crate::vdpa::args::VdpaArgs;
 mod admin;
 mod bond;
 mod bridge;
+mod metrics;
 mod mirror;
 mod parse;
 mod top;
@@ -30,6 +31,7 @@ pub use admin::{
 };
 pub use bond::{BondAction, BondArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
+pub use metrics::MetricsArgs;
 pub use mirror::{MirrorAction, MirrorArgs};
 pub use top::TopArgs;
 
@@ -242,6 +244,10 @@ pub struct SwitchArgs {
     /// Permissions of the control socket [default: 0600, with a group 0660].
     #[arg(long, value_name = "OCTAL", value_parser = parse_mode)]
     pub control_mode: Option<u32>,
+
+    /// Where its figures are read.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 
     /// For tests: have 'ringway time' stop the clock and put it forward, by which addresses age and
     /// all that has failed is tried again.

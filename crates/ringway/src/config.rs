@@ -128,6 +128,7 @@ fn overlay(args: &SwitchArgs, control: Option<PathBuf>) -> Result<State, daemon:
         cores: args.cores.clone(),
         workers: args.workers,
         busy_poll: args.busy_poll.then_some(true),
+        metrics: args.metrics.section(),
         sockets: Sockets { group: args.sockets.socket_group, mode: args.sockets.socket_mode },
         sandbox: Sandbox {
             enabled: args.sandbox.sandbox,

@@ -14,6 +14,7 @@
 //! - [`demo`]: `ringway demo`
 //! - [`vdpa`](mod@vdpa): `ringway vdpa`
 //! - [`ovs`](mod@ovs): `ringway ovs-vswitchd`
+//! - [`metrics`]: what programs that watch a switch read
 //! - [`log`]: the log on standard error
 //! - [`notify`]: what the service manager is told
 //! - `pages`: man pages and completions
@@ -33,6 +34,7 @@ mod generate;
 mod l2fwd;
 mod limits;
 mod log;
+mod metrics;
 mod mirrors;
 mod notify;
 mod output;

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use daemon::metrics::Endpoint;
 use daemon::{Device, State, Vdpa};
 use drivers::vhost_user::wants_pagers;
 use eal::sandbox::{self, CapabilitySet, Entered, Missing, Needs, Reach};
@@ -142,6 +143,9 @@ fn needs(state: &State, file: Option<&Path>) -> Result<Needs, Failure> {
     let mut needs = sandbox::any_process().folder_of(control, Reach::SOCKETS);
     if let Some(file) = file {
         needs = needs.path(reach_of(file), Reach::READ);
+    }
+    if let Some(Endpoint::Unix(path)) = &state.metrics.address {
+        needs = needs.folder_of(path, Reach::SOCKETS);
     }
     let ports = state.ports.values().map(|port| Device::Port(&port.device));
     needs = needs.and(of_devices(ports.chain(state.vdpa.values().map(Device::Vdpa))));

@@ -14,6 +14,7 @@ use crate::control::listener::listen;
 use crate::control::path::resolve;
 use crate::control::server::{Limits, Server};
 use crate::exit::Failure;
+use crate::metrics;
 use crate::notify::Notifier;
 use crate::output;
 use crate::sandbox::Sandbox;
@@ -42,6 +43,7 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     // What a service manager gives is in reach now, and perhaps not later.
     let notifier = Notifier::of_environment();
     let listener = listen(&resolve(state.control.clone()), access)?;
+    let metrics = metrics::listener::Listener::bind(&state.metrics)?;
     // Before there are threads: each would have to give things up by itself.
     let sandbox = Sandbox::enter(&state, source.file())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
@@ -52,7 +54,7 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     check_ports(&daemon)?;
     output::line(&format!("ringway switch ready: {}", status(&daemon)));
     notifier.ready(&status(&daemon));
-    let control = Control::new(daemon, signals, source, notifier, time);
+    let control = Control::new(daemon, signals, source, notifier, time).with_metrics(metrics);
     let mut server = Server::new(listener, Limits::default(), alarm, control);
     let served = server.run(signals.as_fd(), signals.hung_up().as_fd());
     tracing::info!("ending");

@@ -163,6 +163,12 @@ impl Entry {
     }
 
     pub(crate) fn report(&self, name: &str, fdb_entries: usize) -> PortReport {
+        let details = self.port.control().details();
+        PortReport { details, ..self.sample(name, fdb_entries) }
+    }
+
+    /// The same without the driver's facts, some of which it has to ask the system for.
+    pub(crate) fn sample(&self, name: &str, fdb_entries: usize) -> PortReport {
         let control = self.port.control();
         PortReport {
             name: name.to_owned(),
@@ -183,7 +189,7 @@ impl Entry {
                 (None, None) => self.stats(),
             },
             extended: control.extended_stats(),
-            details: control.details(),
+            details: Vec::new(),
             fdb_entries,
         }
     }

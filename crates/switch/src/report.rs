@@ -206,8 +206,7 @@ impl WorkerReport {
             busy_cycles: self.busy_cycles.wrapping_sub(earlier.busy_cycles),
             total_cycles: self.total_cycles.wrapping_sub(earlier.total_cycles),
             sleeps: self.sleeps.wrapping_sub(earlier.sleeps),
-            // May seem to go back for a moment, when a sleep ends.
-            sleep_cycles: self.sleep_cycles.saturating_sub(earlier.sleep_cycles),
+            sleep_cycles: self.sleep_cycles.wrapping_sub(earlier.sleep_cycles),
             ..self.clone()
         }
     }

@@ -183,6 +183,18 @@ impl Switch {
         control.ports.iter().map(|(name, entry)| control.report(name, entry)).collect()
     }
 
+    /// All ports as [`ports`](Self::ports) has them, without the facts of their devices
+    /// ([`PortReport::details`]): for those who come often.
+    #[must_use]
+    pub fn samples(&self) -> Vec<PortReport> {
+        let control = self.control();
+        let sample = |(name, entry): (&str, &Entry)| {
+            control.count_bond(name);
+            entry.sample(name, control.learned_on(entry))
+        };
+        control.ports.iter().map(sample).collect()
+    }
+
     /// One port.
     ///
     /// # Errors
@@ -436,8 +448,13 @@ impl Control {
 
     fn report(&self, name: &str, entry: &Entry) -> PortReport {
         self.count_bond(name);
+        entry.report(name, self.learned_on(entry))
+    }
+
+    /// How many addresses were learnt on a port.
+    fn learned_on(&self, entry: &Entry) -> usize {
         let learned = |fdb: &Arc<Fdb>| fdb.write().learned_on(entry.number());
-        entry.report(name, self.fdb_of(entry).map_or(0, learned))
+        self.fdb_of(entry).map_or(0, learned)
     }
 
     fn worker_reports(&self) -> Vec<WorkerReport> {
@@ -455,7 +472,7 @@ impl Control {
                 busy_cycles: counters.busy_cycles.get(),
                 total_cycles: now.saturating_sub(seat.since),
                 sleeps: counters.sleeps.get(),
-                sleep_cycles: counters.sleep_cycles_until(now),
+                sleep_cycles: counters.asleep.until(now),
                 queues: self.ports.queues_of(index).map(|(n, q)| (n.to_owned(), q)).collect(),
             }
         };

@@ -81,17 +81,34 @@ pub(crate) struct Counters {
     pub(crate) packets: Counter,
     pub(crate) busy_cycles: Counter,
     pub(crate) sleeps: Counter,
-    pub(crate) sleep_cycles: Counter,
-    /// When it fell asleep; 0 while it is awake.
-    pub(crate) asleep_since: Counter,
+    pub(crate) asleep: Asleep,
 }
 
-impl Counters {
-    /// Cycles asleep until `now`, with the sleep that goes on.
-    pub(crate) fn sleep_cycles_until(&self, now: u64) -> u64 {
-        let since = self.asleep_since.get();
-        let current = if since == 0 { 0 } else { now.saturating_sub(since) };
-        self.sleep_cycles.get().wrapping_add(current)
+/// Clock cycles asleep, with the sleep that goes on: in one word, so that whoever reads it never
+/// sees time go back. While asleep, with [`SLEEPS`](Self::SLEEPS), when it would have fallen asleep
+/// if this had been its only sleep.
+#[derive(Debug, Default)]
+pub(crate) struct Asleep(Counter);
+
+impl Asleep {
+    /// The clock gets there after a hundred years.
+    const SLEEPS: u64 = 1 << 63;
+
+    /// It falls asleep at `now`.
+    fn begin(&self, now: u64) {
+        self.0.set(now.saturating_sub(self.until(now)) | Self::SLEEPS);
+    }
+
+    /// It has woken up at `now`.
+    fn end(&self, now: u64) {
+        self.0.set(self.until(now));
+    }
+
+    /// Cycles asleep until `now`.
+    pub(crate) fn until(&self, now: u64) -> u64 {
+        let word = self.0.get();
+        let since = word & !Self::SLEEPS;
+        if word & Self::SLEEPS == 0 { word } else { now.saturating_sub(since) }
     }
 }
 
@@ -248,19 +265,18 @@ impl Worker {
     /// Sleeps until a frame or a message comes, or for a limited time: a short one where something
     /// is `pending`. Returns whether to poll for a while before the next sleep.
     fn sleep(&mut self, now: u64, pending: bool) -> bool {
-        self.counters.asleep_since.set(now);
+        self.counters.asleep.begin(now);
         // A message that came after `take_messages` has signalled the eventfd, so it ends the
         // sleep at once.
         let inputs = self.inputs.as_mut_slice();
         let due = pending.then(|| now.wrapping_add(clock::cycles(PENDING_NAP)));
         let slept = self.sleeper.sleep(inputs, |input| &mut input.rx, due);
-        self.counters.asleep_since.set(0);
+        self.counters.asleep.end(clock::now());
         if slept == Slept::UntilWoken {
             let _ = self.wake.drain();
         }
         if slept != Slept::Not {
             self.counters.sleeps.add(1);
-            self.counters.sleep_cycles.add(clock::now().wrapping_sub(now));
         }
         slept != Slept::ToTheEnd
     }
@@ -344,5 +360,30 @@ impl Worker {
                 let _ = done.send(());
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn time_asleep_never_goes_back() {
+        let asleep = Asleep::default();
+        let mut last = 0;
+        for (now, sleeps, expected) in
+            [(100, true, 0), (150, true, 50), (170, false, 70), (900, false, 70), (1_000, true, 70)]
+        {
+            match (sleeps, asleep.0.get() & Asleep::SLEEPS != 0) {
+                (true, false) => asleep.begin(now),
+                (false, true) => asleep.end(now),
+                _ => {}
+            }
+            assert_eq!(asleep.until(now), expected);
+            assert!(asleep.until(now) >= last);
+            last = asleep.until(now);
+        }
+        asleep.end(1_030);
+        assert_eq!(asleep.until(2_000), 100);
     }
 }

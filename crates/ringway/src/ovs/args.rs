@@ -7,6 +7,8 @@ use clap::{ArgAction, Parser};
 use eal::CoreList;
 use ovsdb::Remote;
 
+use crate::cli::MetricsArgs;
+
 /// The folder of Open vSwitch's sockets and pid files.
 const RUN_DIR: &str = "/run/openvswitch";
 
@@ -66,6 +68,10 @@ pub struct OvsArgs {
     /// Control socket of Ringway's own commands [default: ringway.sock in the run folder].
     #[arg(long, value_name = "PATH")]
     pub control: Option<PathBuf>,
+
+    /// Where figures are read.
+    #[command(flatten)]
+    pub metrics: MetricsArgs,
 
     /// Cores to run on, one worker each, as in 2-5,7.
     #[arg(long, value_name = "LIST", conflicts_with = "workers")]

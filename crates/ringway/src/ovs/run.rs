@@ -30,6 +30,7 @@ use crate::control::protocol::Request;
 use crate::control::server::{self, Serve, Server};
 use crate::exit::Failure;
 use crate::log;
+use crate::metrics;
 use crate::notify::Notifier;
 use crate::output;
 use crate::sandbox::Sandbox;
@@ -76,6 +77,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let unixctl = Unixctl::new(unixctl.map_err(Failure::runtime)?);
 
     let state = base(args, &control_path);
+    let metrics = metrics::listener::Listener::bind(&state.metrics)?;
     let sandbox = Sandbox::enter(&state, None)?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
     let time = Time::system();
@@ -90,7 +92,8 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     };
     let waits = detach::is_detached().then_some(log_file.is_some());
     let served = Vswitchd {
-        control: Control::new(daemon, signals, Source::of_state(state), notifier, time),
+        control: Control::new(daemon, signals, Source::of_state(state), notifier, time)
+            .with_metrics(metrics),
         agent: Agent::new(settings),
         unixctl,
         ends: false,
@@ -116,6 +119,7 @@ fn base(args: &OvsArgs, control: &std::path::Path) -> State {
     let kinds = open::list().map(|driver| driver.name.to_owned()).collect();
     let state = State {
         control: Some(control.to_owned()),
+        metrics: args.metrics.section(),
         cores: args.cores.clone(),
         workers: args.workers,
         sandbox: Limits { enabled: None, ports: kinds, paths: vec!["/".into()] },
@@ -171,7 +175,7 @@ impl Serve for Vswitchd {
 
     fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         let database = self.agent.fd().map(|fd| (fd, self.agent.interest()));
-        self.unixctl.files().chain(database).collect()
+        self.unixctl.files().chain(database).chain(self.control.files()).collect()
     }
 
     fn is_done(&self) -> bool {

@@ -1,0 +1,19 @@
+//! What programs that watch a switch read: all its figures, in OpenMetrics or Prometheus' text format.
+//! docs/metrics.md has them all.
+//!
+//! - [`family`]: the list of metrics
+//! - [`text`]: how they are written
+//! - [`figures`]: what a switch has counted
+//! - [`http`]: requests and the heads of answers
+//! - [`server`]: the listening socket and its connections
+//! - [`listener`]: where it listens
+
+pub mod family;
+pub mod figures;
+mod http;
+pub mod listener;
+pub mod server;
+pub mod text;
+
+pub use figures::{Figures, Service};
+pub use server::Server;
