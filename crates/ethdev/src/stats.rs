@@ -49,6 +49,8 @@ pub enum DropReason {
     MirrorPort,
     /// It came in on a member of a bond that is not in use.
     InactiveMember,
+    /// It came back by a bond that its bridge has sent it to.
+    CameBack,
     /// The port's receive filter refuses the frame.
     Filtered,
     /// No packet buffer was free.
@@ -59,7 +61,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 19;
+    pub const COUNT: usize = 20;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -79,6 +81,7 @@ impl DropReason {
         Self::RateLimited,
         Self::MirrorPort,
         Self::InactiveMember,
+        Self::CameBack,
         Self::Filtered,
         Self::NoBuffer,
         Self::DeviceError,
@@ -104,6 +107,7 @@ impl DropReason {
             Self::RateLimited => "rate_limited",
             Self::MirrorPort => "mirror_port",
             Self::InactiveMember => "inactive_member",
+            Self::CameBack => "came_back",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
             Self::DeviceError => "device_error",

@@ -20,6 +20,10 @@ use crate::outputs::Outputs;
 use crate::stage::{Plain, Stage, Vlans};
 use crate::vlan::policy::{Policy, TRUNK};
 
+/// For how many seconds a station that was heard behind another port cannot have moved, whatever is
+/// announced: announcements come back, too.
+const ANNOUNCED: u32 = 5;
+
 /// Neighbouring frames with the same addresses and tags.
 #[derive(Clone, Copy, Debug)]
 struct Run<K> {
@@ -187,7 +191,7 @@ impl Bridge {
         for index in 0..taps.len() {
             let Some(cut) = taps.copy(index, copies, &view, frames, outputs, cut) else { continue };
             let longest = cut.iter().map(Frame::len).max().unwrap_or(0);
-            outputs.spread(source);
+            outputs.spread(&cut, source);
             limits.send(&cut, outputs, source.now);
             outputs.send(&cut, longest, source);
         }
@@ -247,6 +251,33 @@ impl Bridge {
             self.flood(stage, &lookups, flood, source, outputs);
         }
         longest
+    }
+
+    /// Which frames of a burst have a source that is behind another port than they came from, though
+    /// that does not say that it has moved: they went out there, and come back.
+    pub(crate) fn came_back(&self, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+        match self.vlans.count {
+            0 => self.came_back_in(&Plain, frames, source),
+            _ => self.came_back_in(&Vlans::new(&self.vlans, source.port), frames, source),
+        }
+    }
+
+    fn came_back_in<S: Stage>(&self, stage: &S, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+        let now = self.fdb.now();
+        let came_back = |frame: &Frame<'_>| {
+            let Some(addresses) = Addresses::of(frame) else { return false };
+            let Ok(meta) = stage.admit(S::key(frame)) else { return false };
+            let key = Key::from_bits(S::vlan(&meta), addresses.source());
+            let found = self.fdb.find(key, self.fdb.hash(key));
+            let other = found.filter(|value| value.port() != source.port);
+            other.is_some_and(|value| {
+                let is_fresh = now.saturating_sub(value.seen()) < ANNOUNCED;
+                value.is_static() || is_fresh || !header::is_announcement(frame)
+            })
+        };
+        let numbered = frames.iter().enumerate().take(BURST);
+        let back = numbered.filter(|(_, frame)| came_back(frame));
+        back.fold(0, |all, (index, _)| all | 1_u32 << index)
     }
 
     /// Checks a run's addresses and starts to load what their lookups need.

@@ -9,11 +9,11 @@ use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
 use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
-use crate::bond::way::Way;
+use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::limit::{Direction, Limiter, Limits};
 use crate::mirror::Copies;
-use crate::output::Output;
+use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
 
@@ -116,8 +116,8 @@ impl Datapath {
     }
 
     /// Has `port` be a bond, or no more.
-    pub(crate) fn set_bond(&mut self, port: u16, way: Option<Way>) {
-        self.outputs.set_bond(port, way);
+    pub(crate) fn set_bond(&mut self, port: u16, bond: Option<(Way, Fittings)>) {
+        self.outputs.set_bond(port, bond);
         self.sort_bridges();
     }
 
@@ -199,7 +199,7 @@ impl Datapath {
             return None;
         }
         let longest = bridge.decide(frames, source, &mut self.outputs);
-        self.outputs.spread(source);
+        self.outputs.spread(frames, source);
         self.limits.send(frames, &mut self.outputs, source.now);
         let taps = bridge.taps();
         let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));
@@ -230,7 +230,20 @@ impl Datapath {
         let mut kept = ArrayVec::new();
         let all = frames.len();
         let frames = self.limits.receive(frames, source, &mut kept);
-        let source = self.outputs.bonds().receive(frames, source)?;
+        let mut received = ArrayVec::new();
+        let bonds = self.outputs.bonds_mut();
+        let (source, mut frames) = bonds.receive(frames, source, &mut received)?;
+        let mut moved = ArrayVec::<_, BURST>::new();
+        if self.outputs.bonds().comes_back(source.port)
+            && let Some(Some(bridge)) = self.apart.get(usize::from(source.bridge.0))
+        {
+            let back = bridge.came_back(frames, &source);
+            if back != 0 {
+                source.stats.count_drops(DropReason::CameBack, back.count_ones() as usize);
+                moved.extend(pick(frames, !back));
+                frames = &moved;
+            }
+        }
         self.forward_apart(frames, &source, gives && frames.len() == all)
     }
 

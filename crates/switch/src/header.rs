@@ -67,6 +67,19 @@ pub(crate) const fn is_station(address: u64) -> bool {
     address != 0 && !is_group(address)
 }
 
+/// Whether a frame tells where its sender is: an ARP or reverse ARP frame to everybody. Those of
+/// IPv6 say so in many ways, and what a station sends later tells as well.
+pub(crate) fn is_announcement(frame: &Frame<'_>) -> bool {
+    const BROADCAST: [u8; 6] = [0xFF; 6];
+    let kind = |at: usize| {
+        let bytes = frame.head().get(at..).and_then(|rest| rest.first_chunk());
+        bytes.map_or(0, |bytes| u16::from_be_bytes(*bytes))
+    };
+    let outer = kind(HEADER_LEN - 2);
+    let kind = if EtherType(outer).is_tag() { kind(HEADER_LEN + TAG_LEN - 2) } else { outer };
+    frame.head().starts_with(&BROADCAST) && matches!(kind, 0x0806 | 0x8035)
+}
+
 /// Whether a frame of `len` bytes fits into the MTU even if it has no VLAN tag.
 #[inline]
 pub(crate) const fn fits_untagged(len: usize, mtu: usize) -> bool {
@@ -115,6 +128,18 @@ pub(crate) mod tests {
         assert!(!is_station(0) && !is_station(0x0100_0000_0000));
         assert!(is_reserved(0x0180_C200_0000) && is_reserved(0x0180_C200_000F));
         assert!(!is_reserved(0x0180_C200_0010) && !is_reserved(0x0180_C200_0100));
+    }
+
+    #[test]
+    fn announcements_are_told_from_other_frames() {
+        let tells = |to: u8, kinds: &[[u8; 2]]| {
+            let mut bytes = frame(kinds, 60);
+            bytes[..6].fill(to);
+            is_announcement(&Frame::from_bytes(&bytes))
+        };
+        assert!(tells(0xFF, &[[0x80, 0x35]]) && tells(0xFF, &[[0x81, 0], [8, 6]]));
+        assert!(!tells(2, &[[0x80, 0x35]]) && !tells(0xFF, &[[8, 0]]));
+        assert!(!is_announcement(&Frame::from_bytes(&[0xFF; 13])));
     }
 
     #[test]

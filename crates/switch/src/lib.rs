@@ -20,6 +20,7 @@
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: a bridge's forwarding database, shared by all workers
+//! - `lacp`: the protocol by which bonds agree with their neighbours
 //! - [`limit`]: limits of ports
 //! - [`mirror`]: copies for somebody who watches
 //! - [`report`]: what the switch tells about itself
@@ -54,6 +55,7 @@ pub mod fdb;
 mod header;
 mod housekeeper;
 mod inputs;
+mod lacp;
 pub mod limit;
 mod marks;
 pub mod mirror;
@@ -69,7 +71,7 @@ pub mod switch;
 pub mod vlan;
 mod worker;
 
-pub use bond::{BOND_DEVICE, BondMode, Bonding, MAX_MEMBERS};
+pub use bond::{BOND_DEVICE, BondMode, Bonding, Lacp, LacpTime, MAX_MEMBERS};
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,
     MAX_WORKERS, PortOptions, SwitchConfig,
@@ -79,8 +81,8 @@ pub use limit::PortLimits;
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
-    BondReport, BridgeReport, FdbEntry, FdbReport, MemberReport, MirrorReport, PortReport,
-    ShutdownReport, WorkerReport,
+    BondReport, BridgeReport, FdbEntry, FdbReport, LacpReport, MemberLacp, MemberReport,
+    MirrorReport, PortReport, ShutdownReport, WorkerReport,
 };
 pub use switch::Switch;
 pub use switch::patches::patch_peer;

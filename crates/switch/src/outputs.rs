@@ -5,7 +5,7 @@ use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
-use crate::bond::way::{Bonds, Way};
+use crate::bond::way::{Bonds, Fittings, Verdict, Way};
 use crate::datapath::Source;
 use crate::marks::Marks;
 use crate::output::Output;
@@ -112,29 +112,34 @@ impl Outputs {
         &self.bonds
     }
 
+    /// The bonds, to receive by.
+    pub(crate) const fn bonds_mut(&mut self) -> &mut Bonds {
+        &mut self.bonds
+    }
+
     /// Has `port` be a bond, or no more.
-    pub(crate) fn set_bond(&mut self, port: u16, way: Option<Way>) {
-        self.bonds.set(port, way);
+    pub(crate) fn set_bond(&mut self, port: u16, bond: Option<(Way, Fittings)>) {
+        self.bonds.set(port, bond);
     }
 
     /// Hands the frames that go to bonds on to their members. Those for which there is none are
     /// counted at `source`.
     #[inline]
-    pub(crate) fn spread(&mut self, source: &Source<'_>) {
+    pub(crate) fn spread(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
         if self.bonds.has_marked() {
-            self.spread_all(source);
+            self.spread_all(frames, source);
         }
     }
 
     #[inline(never)]
-    fn spread_all(&mut self, source: &Source<'_>) {
+    fn spread_all(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
         let mut bonds = std::mem::take(&mut self.bonds);
-        let mut take = |(member, mask, edit): (u16, u32, Edit)| {
+        let mut take = |(member, mask, edit): Verdict| {
             if !self.mark(member, mask, edit) {
                 source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
             }
         };
-        while bonds.spread_one(&mut take) {}
+        while bonds.spread_one(frames, &mut take) {}
         self.bonds = bonds;
     }
 

@@ -159,7 +159,7 @@ impl Walk<'_, '_> {
         let Patch { bridge: id, peer, rx, .. } = patch;
         let source = Source { bridge: *id, port: *peer, stats: rx, now: self.now };
         let longest = bridge.decide(&passed, &source, outputs);
-        outputs.spread(&source);
+        outputs.spread(&passed, &source);
         self.beyond.limits.send(&passed, outputs, self.now);
         let taps = bridge.taps();
         let copies = taps.and_then(|taps| taps.select(&bridge.view(&source), &passed, outputs));

@@ -114,8 +114,54 @@ pub struct BondReport {
     pub active: Option<String>,
     /// How often another member has become the active one, or none has been left.
     pub active_changes: u64,
+    /// What it has agreed on by LACP; `None` where it does not speak that.
+    pub lacp: Option<LacpReport>,
+    /// How many parts of the traffic, of 256, have been moved to another member for their load.
+    pub moved: u64,
     /// Its members, in the order of their names.
     pub members: Vec<MemberReport>,
+}
+
+/// What a bond has agreed on by LACP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LacpReport {
+    /// Whether there is a partner, and links are in use.
+    pub is_negotiated: bool,
+    /// The priority and address by which the bond is known, and its key.
+    pub system_priority: u16,
+    /// Its address.
+    pub system: MacAddr,
+    /// Its key.
+    pub key: u16,
+}
+
+/// What a member knows by LACP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberLacp {
+    /// `disabled`, `expired`, `defaulted` or `current`: whether the partner is heard.
+    pub state: &'static str,
+    /// Whether both sides use it.
+    pub is_in_use: bool,
+    /// Its own number, as the partner knows it.
+    pub port: u16,
+    /// The state that it tells, as bits (IEEE 802.1AX-2014 figure 6-9).
+    pub flags: u8,
+    /// The partner's system, zero where none is known.
+    pub partner_system: MacAddr,
+    /// Its priority.
+    pub partner_priority: u16,
+    /// The partner's key, port and state.
+    pub partner_key: u16,
+    /// Its port.
+    pub partner_port: u16,
+    /// Its state, as bits.
+    pub partner_flags: u8,
+    /// Frames of the protocol received, sent, and received that made no sense.
+    pub received: u64,
+    /// Those sent.
+    pub sent: u64,
+    /// Those that made no sense.
+    pub bad: u64,
 }
 
 /// A member of a bond at one moment.
@@ -129,6 +175,10 @@ pub struct MemberReport {
     pub is_enabled: bool,
     /// Whether it is the active one.
     pub is_active: bool,
+    /// How many parts of the traffic it has, of 256.
+    pub share: usize,
+    /// What it knows by LACP; `None` where the bond does not speak that.
+    pub lacp: Option<MemberLacp>,
     /// How often it was given up.
     pub failures: u64,
     /// Frames that came in while it was not in use.

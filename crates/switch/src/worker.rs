@@ -17,7 +17,7 @@ use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
 use packet::{BURST, Frame};
 
-use crate::bond::way::Way;
+use crate::bond::way::{Fittings, Way};
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::datapath::Datapath;
 use crate::inputs::{Input, Inputs};
@@ -55,7 +55,7 @@ pub(crate) enum Message {
     /// Let so much of a port through in one direction; `None`: all.
     SetLimit(u16, Direction, Option<Box<Limiter>>, Sender<()>),
     /// Take a port for a bond; `None`: no more.
-    SetBond(u16, Option<Box<Way>>, Sender<()>),
+    SetBond(u16, Option<Box<(Way, Fittings)>>, Sender<()>),
     /// Send frames of the switch's own to a port, [`BURST`] at most; the answer is whether it takes
     /// any now.
     Send(u16, Vec<Vec<u8>>, Sender<bool>),
@@ -349,8 +349,8 @@ impl Worker {
                 self.path.set_limit(port, direction, limiter);
                 let _ = done.send(());
             }
-            Message::SetBond(port, way, done) => {
-                self.path.set_bond(port, way.map(|way| *way));
+            Message::SetBond(port, bond, done) => {
+                self.path.set_bond(port, bond.map(|bond| *bond));
                 let _ = done.send(());
             }
             Message::Send(port, frames, done) => {

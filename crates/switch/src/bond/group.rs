@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use eal::time::later;
 
-use super::way::{BUCKETS, NOBODY, Strand, Way};
+use super::shares::Shares;
+use super::way::{BUCKETS, Division, NOBODY, Receives, Strand, Way};
 use super::{BondMode, Bonding};
 use crate::bridge::BridgeId;
 
@@ -18,6 +19,20 @@ pub(crate) struct Seen {
     pub(crate) name: String,
     /// Whether it is in service and its link is up.
     pub(crate) is_up: bool,
+    /// Whether it may be used, as far as LACP is concerned.
+    pub(crate) is_agreed: bool,
+}
+
+/// What members have agreed on with the other end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Agreement {
+    /// LACP is not spoken.
+    #[default]
+    None,
+    /// Nobody answers.
+    Missing,
+    /// The other end takes the members that are agreed on for one link.
+    Reached,
 }
 
 /// A member.
@@ -37,16 +52,26 @@ pub(crate) struct Member {
 pub(crate) struct Group {
     settings: Bonding,
     members: Vec<Member>,
+    agreement: Agreement,
     /// The number of the active one.
     active: Option<u16>,
-    /// How often another one has become that.
+    shares: Shares,
+    /// Among whom traffic was divided last.
+    divided: Option<Vec<u16>>,
+    /// When load is moved next, and what had been sent when it was moved last.
+    balanced: Option<(Instant, Box<[u64; BUCKETS]>)>,
+    /// How often another one has become active.
     pub(crate) changes: u64,
+    /// How many parts of the traffic have been moved for their load.
+    pub(crate) moved: u64,
 }
 
 impl Group {
     /// Gives the bond other settings; they hold from the next [`run`](Self::run) on.
     pub(crate) fn set(&mut self, settings: &Bonding) {
-        self.settings = settings.clone();
+        if self.settings != *settings {
+            self.settings = settings.clone();
+        }
     }
 
     pub(crate) const fn settings(&self) -> &Bonding {
@@ -70,26 +95,92 @@ impl Group {
         Some(&active.seen.name)
     }
 
+    /// How many parts of the traffic a member has.
+    pub(crate) fn share(&self, port: u16) -> usize {
+        self.shares.count(port)
+    }
+
     /// Whether any member is in use.
     pub(crate) fn is_up(&self) -> bool {
         self.members.iter().any(|member| member.is_enabled)
     }
 
+    /// How traffic is divided now.
+    fn mode(&self) -> BondMode {
+        // Without a partner, one that takes its place is not told of any agreement.
+        match self.agreement {
+            Agreement::Missing => BondMode::ActiveBackup,
+            Agreement::None | Agreement::Reached => self.settings.mode,
+        }
+    }
+
     /// These are the members, at `now`; does what is due. Returns whether another one is active
     /// than before.
-    pub(crate) fn run(&mut self, seen: Vec<Seen>, now: Instant) -> bool {
+    pub(crate) fn run(&mut self, seen: Vec<Seen>, agreement: Agreement, now: Instant) -> bool {
+        self.agreement = agreement;
         self.update(seen);
         // All that are up when there is nothing else are taken at once.
         let is_alone = !self.is_up();
         for index in 0..self.members.len() {
             self.follow_link(index, is_alone, now);
         }
-        self.choose()
+        let is_other = self.choose();
+        match self.mode() {
+            BondMode::ActiveBackup => {
+                self.shares.give_all(self.active.unwrap_or(NOBODY));
+                self.divided = None;
+            }
+            BondMode::BalanceSlb | BondMode::BalanceTcp => self.divide(),
+        }
+        is_other
+    }
+
+    /// Divides traffic among the members in use, if these are others than before; otherwise each has
+    /// what it has been given since.
+    fn divide(&mut self) {
+        let enabled = self.enabled();
+        if self.divided.as_ref() != Some(&enabled) {
+            self.shares.divide(&enabled);
+            self.divided = Some(enabled);
+        }
+    }
+
+    /// The numbers of the members in use.
+    fn enabled(&self) -> Vec<u16> {
+        let enabled = self.members.iter().filter(|member| member.is_enabled);
+        enabled.map(|member| member.seen.port).collect()
+    }
+
+    /// Moves load at `now`, if it is time; `sent` tells how many bytes of each part have been sent so
+    /// far.
+    pub(crate) fn rebalance(&mut self, sent: impl FnOnce() -> [u64; BUCKETS], now: Instant) {
+        let interval = self.settings.rebalance();
+        let Some(interval) = interval.filter(|_| self.mode() != BondMode::ActiveBackup) else {
+            self.balanced = None;
+            return;
+        };
+        let Some((due, before)) = &mut self.balanced else {
+            self.balanced = Some((later(now, interval), Box::new(sent())));
+            return;
+        };
+        if *due > now {
+            *due = later(now, interval).min(*due);
+            return;
+        }
+        let sent = sent();
+        let mut loads = sent;
+        for (load, before) in loads.iter_mut().zip(before.iter()) {
+            *load = load.saturating_sub(*before);
+        }
+        self.balanced = Some((later(now, interval), Box::new(sent)));
+        let moved = self.shares.rebalance(&self.enabled(), &loads);
+        self.moved = self.moved.saturating_add(moved as u64);
     }
 
     /// When there is something to do next.
     pub(crate) fn due(&self) -> Option<Instant> {
-        self.members.iter().filter_map(|member| member.due).min()
+        let balance = self.balanced.as_ref().map(|(due, _)| *due);
+        self.members.iter().filter_map(|member| member.due).chain(balance).min()
     }
 
     fn update(&mut self, seen: Vec<Seen>) {
@@ -106,17 +197,23 @@ impl Group {
         self.members.sort_by(|one, other| one.seen.name.cmp(&other.seen.name));
     }
 
-    /// Has a member come into use, or go out of it, once its link has been otherwise for long enough.
+    /// Has a member come into use, or go out of it, once its link has been otherwise for long enough;
+    /// where LACP has its say, at once.
     fn follow_link(&mut self, index: usize, is_alone: bool, now: Instant) {
         let Bonding { updelay, downdelay, .. } = self.settings;
+        let speaks = self.agreement == Agreement::Reached;
         let Some(member) = self.members.get_mut(index) else { return };
-        if member.seen.is_up == member.is_enabled {
+        let is_usable = member.seen.is_up && member.seen.is_agreed;
+        if is_usable == member.is_enabled {
             member.due = None;
             return;
         }
-        let delay = match member.seen.is_up {
+        let delay = match is_usable {
+            _ if speaks => 0,
             true if is_alone => 0,
             true => updelay,
+            // Nothing is to be waited for where the link is up.
+            false if member.seen.is_up => 0,
             false => downdelay,
         };
         let longest = later(now, Duration::from_millis(u64::from(delay)));
@@ -126,7 +223,7 @@ impl Group {
             return;
         }
         member.due = None;
-        member.is_enabled = member.seen.is_up;
+        member.is_enabled = is_usable;
         if !member.is_enabled {
             member.failures = member.failures.saturating_add(1);
         }
@@ -150,105 +247,31 @@ impl Group {
 
     /// What workers are to know of it, as a bond of `bridge`.
     pub(crate) fn way(&self, bridge: BridgeId) -> Way {
-        let receives = |member: &Member| match self.settings.mode {
-            BondMode::ActiveBackup => Some(member.seen.port) == self.active,
+        let is_active = |member: &Member| Some(member.seen.port) == self.active;
+        let receives = |member: &Member| match (self.agreement, self.mode()) {
+            _ if !member.is_enabled => Receives::Nothing,
+            // The other end sends each frame to one member.
+            (Agreement::Reached, _) => Receives::All,
+            _ if is_active(member) => Receives::All,
+            (_, BondMode::BalanceSlb) => Receives::Unicast,
+            _ => Receives::Nothing,
         };
         let strand =
             |member: &Member| Strand { port: member.seen.port, receives: receives(member) };
-        let table = [self.active.unwrap_or(NOBODY); BUCKETS];
-        Way { bridge, table, members: self.members.iter().map(strand).collect() }
+        let division = match self.mode() {
+            BondMode::ActiveBackup => Division::Whole,
+            BondMode::BalanceSlb => Division::Source,
+            BondMode::BalanceTcp => Division::Flow,
+        };
+        Way {
+            bridge,
+            division,
+            table: self.shares.table(),
+            members: self.members.iter().map(strand).collect(),
+            comes_back: division == Division::Source && self.agreement == Agreement::None,
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const MS: Duration = Duration::from_millis(1);
-
-    fn seen(links: &[(u16, bool)]) -> Vec<Seen> {
-        let seen = |(port, is_up): &(u16, bool)| Seen {
-            port: *port,
-            name: format!("eth{port}"),
-            is_up: *is_up,
-        };
-        links.iter().map(seen).collect()
-    }
-
-    fn group(settings: &Bonding) -> Group {
-        let mut group = Group::default();
-        group.set(settings);
-        group
-    }
-
-    #[test]
-    fn the_next_member_takes_over_when_the_active_one_fails() {
-        let mut group = group(&Bonding::default());
-        let now = Instant::now();
-        assert!(!group.run(seen(&[(7, false), (3, false)]), now));
-        assert_eq!((group.active(), group.is_up()), (None, false));
-        assert!(group.run(seen(&[(7, true), (3, true)]), now));
-        assert_eq!((group.active(), group.due()), (Some(3), None));
-        assert!(!group.run(seen(&[(7, false), (3, true)]), now));
-        assert!(!group.run(seen(&[(7, true), (3, true)]), now));
-        assert!(group.run(seen(&[(7, true), (3, false)]), now));
-        assert_eq!(group.active(), Some(7));
-        // It stays, though the other one comes back.
-        assert!(!group.run(seen(&[(7, true), (3, true)]), now));
-        assert!(group.run(seen(&[(3, true)]), now), "its port is gone");
-        assert_eq!((group.active(), group.members().len(), group.changes), (Some(3), 1, 3));
-        assert_eq!(group.members()[0].failures, 1);
-    }
-
-    #[test]
-    fn the_primary_one_is_active_whenever_it_can() {
-        let primary = Some("eth7".to_owned());
-        let mut group = group(&Bonding { primary, updelay: 100, ..Bonding::default() });
-        let mut now = Instant::now();
-        let (both, one) = ([(3, true), (7, true)], [(3, true), (7, false)]);
-        group.run(seen(&one), now);
-        assert_eq!(group.active(), Some(3), "nobody waits while there is no other");
-        assert!(!group.run(seen(&both), now));
-        assert_eq!(group.due(), Some(now + 100 * MS));
-        now += 99 * MS;
-        assert!(!group.run(seen(&both), now));
-        now += MS;
-        assert!(group.run(seen(&both), now));
-        assert_eq!((group.active(), group.due()), (Some(7), None));
-    }
-
-    #[test]
-    fn a_link_that_comes_back_in_time_was_never_down() {
-        let mut group = group(&Bonding { downdelay: 50, ..Bonding::default() });
-        let mut now = Instant::now();
-        group.run(seen(&[(3, true), (7, true)]), now);
-        for _ in 0..3 {
-            assert!(!group.run(seen(&[(3, false), (7, true)]), now));
-            assert_eq!(group.due(), Some(now + 50 * MS));
-            now += 49 * MS;
-            assert!(!group.run(seen(&[(3, true), (7, true)]), now));
-            assert_eq!(group.due(), None);
-        }
-        group.run(seen(&[(3, false), (7, true)]), now);
-        // A shorter delay holds for a wait that has begun, too.
-        group.set(&Bonding { downdelay: 10, ..Bonding::default() });
-        assert!(
-            group.run(seen(&[(3, false), (7, true)]), now + 10 * MS) || {
-                group.run(seen(&[(3, false), (7, true)]), now + 20 * MS)
-            }
-        );
-        assert_eq!(group.active(), Some(7));
-    }
-
-    #[test]
-    fn workers_send_to_the_active_member_and_receive_from_it_alone() {
-        let mut group = group(&Bonding::default());
-        let bridge = BridgeId(5);
-        assert_eq!(group.way(bridge).table, [NOBODY; BUCKETS]);
-        group.run(seen(&[(3, true), (7, true)]), Instant::now());
-        let way = group.way(bridge);
-        assert_eq!((way.bridge, way.table), (bridge, [3; BUCKETS]));
-        let receives: Vec<_> = way.members.iter().map(|one| (one.port, one.receives)).collect();
-        assert_eq!(receives, [(3, true), (7, false)]);
-    }
-}
+mod tests;

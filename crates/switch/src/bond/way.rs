@@ -2,16 +2,25 @@
 //!
 //! A bridge knows a bond by the number of its port and nothing of its members: addresses are learnt
 //! behind the bond, and verdicts are marks at it. Before a burst goes out, these marks are handed on
-//! to the members that a table names ([`Outputs::spread`](crate::outputs::Outputs::spread)), by the part of
-//! the traffic that a frame belongs to. What comes in on a member comes in on the bond, or is
-//! dropped where the member is not in use.
+//! to the members that a table names ([`Outputs::spread`](crate::outputs::Outputs::spread)), by the
+//! part of the traffic that a frame belongs to. What comes in on a member comes in on the bond, or
+//! is dropped where the member is not in use.
 
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use packet::{Edit, Frame};
+use packet::{BURST, Edit, Frame, flow};
 
+use super::inlet::Inlet;
+use super::load::Load;
 use crate::bridge::BridgeId;
 use crate::datapath::Source;
-use crate::marks::Marks;
+use crate::header::{self, Addresses};
+use crate::lacp::pdu::SLOW_PROTOCOLS;
+use crate::marks::{Marks, bits};
+use crate::output::pick;
+use crate::vlan::tags::{Tags, vid};
 
 /// The parts that the traffic of a bond is divided into.
 pub(crate) const BUCKETS: usize = 256;
@@ -19,24 +28,70 @@ pub(crate) const BUCKETS: usize = 256;
 /// No member: a number that no port has.
 pub(crate) const NOBODY: u16 = u16::MAX;
 
+/// An odd number without pattern, which spreads bits by multiplication.
+const SPREAD: u64 = 0x9E37_79B9_7F4A_7C15;
+
+/// What of what comes in on a member counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Receives {
+    Nothing,
+    /// What goes to one station.
+    Unicast,
+    All,
+}
+
+/// By what traffic is divided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Division {
+    /// It is not.
+    Whole,
+    /// By source address and VLAN.
+    Source,
+    /// By flow.
+    Flow,
+}
+
 /// A member, as a worker knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Strand {
     /// Its port.
     pub(crate) port: u16,
-    /// Whether what comes in there counts.
-    pub(crate) receives: bool,
+    pub(crate) receives: Receives,
 }
 
-/// A bond, as a worker knows it.
+/// A bond, as workers know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Way {
     /// The bridge that it belongs to.
     pub(crate) bridge: BridgeId,
+    pub(crate) division: Division,
     /// The port for each part of the traffic, or [`NOBODY`].
     pub(crate) table: [u16; BUCKETS],
     pub(crate) members: Vec<Strand>,
+    /// Whether the other end does not know that the members are one: then what goes out by one may
+    /// come back by another.
+    pub(crate) comes_back: bool,
 }
+
+/// What one worker has of a bond beside that.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fittings {
+    /// Where it counts.
+    pub(crate) load: Arc<Load>,
+    /// Where it puts what neighbours say; `None`: nobody listens.
+    pub(crate) inlet: Option<Inlet>,
+}
+
+/// A bond, and the verdicts on the burst at hand.
+#[derive(Debug)]
+struct Lane {
+    way: Way,
+    fittings: Fittings,
+    marks: Marks,
+}
+
+/// Where a bond's frames are to go: a port, the frames, and what becomes of them.
+pub(crate) type Verdict = (u16, u32, Edit);
 
 impl Way {
     /// Whether any frame can go out.
@@ -44,21 +99,56 @@ impl Way {
         self.table.iter().any(|member| *member != NOBODY)
     }
 
-    /// The member that has all the traffic.
-    fn only(&self) -> u16 {
-        self.table.first().copied().unwrap_or(NOBODY)
+    /// The part that a frame belongs to which goes out edited as told.
+    #[inline]
+    fn bucket(&self, frame: &Frame<'_>, edit: Edit) -> usize {
+        let hash = match self.division {
+            Division::Whole => 0,
+            Division::Flow => u64::from(flow::hash(frame.head())),
+            Division::Source => by_source(frame, edit),
+        };
+        // The table is as long as there are values of the highest byte.
+        (hash.wrapping_mul(SPREAD) >> 56) as usize
     }
 }
 
-/// A bond, and the verdicts on the burst at hand.
-#[derive(Debug)]
-struct Lane {
-    way: Way,
-    marks: Marks,
+/// The source address of a frame, and its VLAN as it goes out.
+fn by_source(frame: &Frame<'_>, edit: Edit) -> u64 {
+    let source = Addresses::of(frame).map_or(0, Addresses::source);
+    let vlan = match edit {
+        Edit { push: Some(tag), .. } => vid(Some(tag)),
+        Edit { pop: true, push: None } => 0,
+        Edit { pop: false, push: None } => vid(Tags::of(frame).outer()),
+    };
+    source | u64::from(vlan) << 48
 }
 
-/// Where a bond's frames are to go: a port, the frames, and what becomes of them.
-pub(crate) type Verdict = (u16, u32, Edit);
+impl Lane {
+    /// Hands frames on to members: neighbours that go to the same one together.
+    fn divide(
+        &self,
+        frames: &[Frame<'_>],
+        (mask, edit): (u32, Edit),
+        take: &mut impl FnMut(Verdict),
+    ) {
+        let mut run = (NOBODY, 0);
+        for bit in bits(mask) {
+            let Some(frame) = frames.get(bit as usize) else { continue };
+            let bucket = self.way.bucket(frame, edit);
+            self.fittings.load.add(bucket, frame.len());
+            let member = self.way.table.get(bucket).copied().unwrap_or(NOBODY);
+            let bit = 1_u32.wrapping_shl(bit);
+            if run.1 != 0 && run.0 != member {
+                take((run.0, run.1, edit));
+                run.1 = 0;
+            }
+            run = (member, run.1 | bit);
+        }
+        if run.1 != 0 {
+            take((run.0, run.1, edit));
+        }
+    }
+}
 
 /// The bonds of a worker.
 #[derive(Debug, Default)]
@@ -80,13 +170,14 @@ impl Bonds {
     }
 
     /// Has `port` be a bond, or no more.
-    pub(crate) fn set(&mut self, port: u16, way: Option<Way>) {
+    pub(crate) fn set(&mut self, port: u16, bond: Option<(Way, Fittings)>) {
         let index = usize::from(port);
         if self.all.len() <= index {
             self.all.resize_with(index + 1, || None);
         }
         if let Some(place) = self.all.get_mut(index) {
-            *place = way.map(|way| Box::new(Lane { way, marks: Marks::default() }));
+            let marks = Marks::default();
+            *place = bond.map(|(way, fittings)| Box::new(Lane { way, fittings, marks }));
         }
         if self.all.iter().all(Option::is_none) {
             self.all.clear();
@@ -110,6 +201,10 @@ impl Bonds {
         self.all.get_mut(usize::from(port))?.as_deref_mut()
     }
 
+    fn lane(&self, port: u16) -> Option<&Lane> {
+        self.all.get(usize::from(port))?.as_deref()
+    }
+
     /// The bond that `port` is a member of.
     pub(crate) fn bond_of(&self, port: u16) -> Option<u16> {
         *self.bond_of.get(usize::from(port))?
@@ -117,8 +212,12 @@ impl Bonds {
 
     /// Whether `port` is a bond with a member that is in use.
     pub(crate) fn is_ready(&self, port: u16) -> bool {
-        let lane = self.all.get(usize::from(port)).and_then(Option::as_ref);
-        lane.is_some_and(|lane| lane.way.is_ready())
+        self.lane(port).is_some_and(|lane| lane.way.is_ready())
+    }
+
+    /// Whether what goes out by a member of bond `port` may come back by another.
+    pub(crate) fn comes_back(&self, port: u16) -> bool {
+        self.lane(port).is_some_and(|lane| lane.way.comes_back)
     }
 
     /// Notes that the frames in `mask` go to bond `port`, edited as told. Returns whether there is
@@ -141,14 +240,22 @@ impl Bonds {
 
     /// Takes the marks of one bond away, and hands them to `take` for each member in turn; returns
     /// whether there was one with marks.
-    pub(crate) fn spread_one(&mut self, mut take: impl FnMut(Verdict)) -> bool {
+    pub(crate) fn spread_one(
+        &mut self,
+        frames: &[Frame<'_>],
+        mut take: impl FnMut(Verdict),
+    ) -> bool {
         let Some(bond) = self.marked.pop() else { return false };
         let mut marks = std::mem::take(&mut self.spare);
         if let Some(lane) = self.lane_mut(bond) {
             std::mem::swap(&mut marks, &mut lane.marks);
-            let member = lane.way.only();
             for (mask, edit) in marks.parts() {
-                take((member, mask, edit));
+                match lane.way.division {
+                    Division::Whole => take((lane.way.table[0], mask, edit)),
+                    Division::Source | Division::Flow => {
+                        lane.divide(frames, (mask, edit), &mut take);
+                    }
+                }
             }
         }
         marks.clear();
@@ -156,24 +263,66 @@ impl Bonds {
         true
     }
 
-    /// Where frames that came in on a member of a bond come from: the bond. What is not to come in
-    /// is counted, and then there is no answer.
-    pub(crate) fn receive<'s>(
-        &self,
-        frames: &[Frame<'_>],
+    /// What of the frames that came in on a member of a bond comes in, and where it comes from: the
+    /// bond. The rest is counted. What neighbours say to the switch itself is put where somebody
+    /// listens. Where that is not all of them, they are put into `kept`.
+    pub(crate) fn receive<'b, 'f, 's>(
+        &mut self,
+        mut frames: &'b [Frame<'f>],
         source: &Source<'s>,
-    ) -> Option<Source<'s>> {
+        kept: &'b mut ArrayVec<Frame<'f>, BURST>,
+    ) -> Option<(Source<'s>, &'b [Frame<'f>])> {
         let bond = self.bond_of(source.port);
-        let lane = bond.and_then(|bond| self.all.get(usize::from(bond))?.as_deref());
-        let drop = |reason| {
-            source.stats.count_drops(reason, frames.len());
-            None
+        let lane = bond.and_then(|bond| self.lane_mut(bond));
+        let Some((bond, lane)) = bond.zip(lane) else {
+            source.stats.count_drops(DropReason::LinkDown, frames.len());
+            return None;
         };
-        let Some((bond, lane)) = bond.zip(lane) else { return drop(DropReason::LinkDown) };
+        let slow = lane.fittings.inlet.as_mut().map_or(0, |inlet| listen(inlet, frames, source));
         let strand = lane.way.members.iter().find(|strand| strand.port == source.port);
-        if !strand.is_some_and(|strand| strand.receives) {
-            return drop(DropReason::InactiveMember);
+        let receives = strand.map_or(Receives::Nothing, |strand| strand.receives);
+        let refused = match receives {
+            Receives::All => 0,
+            Receives::Unicast => groups(frames),
+            Receives::Nothing => u32::MAX,
+        };
+        let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        let dropped = all & refused & !slow;
+        if dropped != 0 {
+            source.stats.count_drops(DropReason::InactiveMember, dropped.count_ones() as usize);
         }
-        Some(Source { bridge: lane.way.bridge, port: bond, ..*source })
+        let passed = all & !refused & !slow;
+        if passed == 0 {
+            return None;
+        }
+        if passed != all {
+            kept.clear();
+            kept.extend(pick(frames, passed));
+            frames = kept;
+        }
+        Some((Source { bridge: lane.way.bridge, port: bond, ..*source }, frames))
     }
+}
+
+/// Puts what neighbours say into `inlet`, and returns which frames that are.
+fn listen(inlet: &mut Inlet, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+    let mut slow = 0;
+    for (index, frame) in frames.iter().enumerate().take(BURST) {
+        if frame.head().starts_with(&SLOW_PROTOCOLS.0) {
+            slow |= 1_u32 << index;
+            if !inlet.put(source.port, frame, source.now) {
+                source.stats.count_drops(DropReason::RateLimited, 1);
+            }
+        }
+    }
+    slow
+}
+
+/// Which frames go to groups.
+fn groups(frames: &[Frame<'_>]) -> u32 {
+    let is_group = |frame: &Frame<'_>| {
+        Addresses::of(frame).is_some_and(|addresses| header::is_group(addresses.destination()))
+    };
+    let numbered = frames.iter().enumerate().take(BURST);
+    numbered.filter(|(_, frame)| is_group(frame)).fold(0, |all, (index, _)| all | 1_u32 << index)
 }

@@ -2,20 +2,30 @@
 
 use std::sync::Arc;
 
-use ethdev::DropReason::{InactiveMember, LinkDown};
+use ethdev::DropReason::{CameBack, InactiveMember, LinkDown, RateLimited};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
-use crate::bond::way::{BUCKETS, NOBODY, Strand};
+use crate::bond::inlet::Inlet;
+use crate::bond::way::{BUCKETS, Division, NOBODY, Receives, Strand};
+use crate::lacp::pdu;
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 
 /// The bond, whose members are ports 2 and 3.
 const BOND: u16 = 9;
 
-fn way(active: u16) -> Way {
-    let strand = |port| Strand { port, receives: port == active };
-    Way { bridge: BridgeId::DEFAULT, table: [active; BUCKETS], members: vec![strand(2), strand(3)] }
+fn way(active: u16) -> (Way, Fittings) {
+    let receives = |port| if port == active { Receives::All } else { Receives::Nothing };
+    let strand = |port| Strand { port, receives: receives(port) };
+    let way = Way {
+        bridge: BridgeId::DEFAULT,
+        division: Division::Whole,
+        table: [active; BUCKETS],
+        members: vec![strand(2), strand(3)],
+        comes_back: false,
+    };
+    (way, Fittings::default())
 }
 
 /// Four ports, two of which are members of a bond.
@@ -89,4 +99,107 @@ fn tags_are_those_of_the_bond() {
     assert_eq!(got[2].len(), 2);
     assert!(got[2].iter().all(|frame| frame[12..16] == [0x81, 0, 0, 5]));
     assert_eq!((got[1].len(), got[3].len()), (2, 0), "a trunk has them, too");
+}
+
+/// Traffic is divided: even parts go to port 2, odd ones to port 3.
+fn divided(division: Division) -> Way {
+    let table = std::array::from_fn(|bucket| if bucket % 2 == 0 { 2 } else { 3 });
+    let (way, _) = way(2);
+    let other = Strand { port: 3, receives: Receives::Unicast };
+    let members = vec![way.members[0], other];
+    Way { division, table, members, comes_back: division == Division::Source, ..way }
+}
+
+/// A frame of one of many flows between two stations.
+fn flow_frame(number: u16) -> Vec<u8> {
+    let mut bytes = frame(station(9), station(1));
+    bytes.resize(60, 0);
+    bytes[12..14].copy_from_slice(&[8, 0]);
+    bytes[14] = 0x45;
+    bytes[23] = 17;
+    bytes[34..36].copy_from_slice(&number.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn by_source_all_frames_of_a_station_go_the_same_way() {
+    let mut bench = bench(2);
+    let fittings = Fittings::default();
+    let load = Arc::clone(&fittings.load);
+    bench.path.set_bond(BOND, Some((divided(Division::Source), fittings)));
+    let mut ways = Vec::new();
+    for from in 20..52 {
+        let frames: Vec<_> = (0..4).map(|_| frame(BROADCAST, station(from))).collect();
+        let got = bench.send(0, &frames);
+        let counts = [got[2].len(), got[3].len()];
+        assert!(counts == [4, 0] || counts == [0, 4], "{from}: {counts:?}");
+        ways.push(counts[0] != 0);
+    }
+    let by_first = ways.iter().filter(|way| **way).count();
+    assert!((8..=24).contains(&by_first), "{by_first}");
+    assert_eq!(load.get().iter().sum::<u64>(), 32 * 4 * frame(0, 0).len() as u64);
+}
+
+#[test]
+fn by_flow_frames_of_one_burst_are_spread_and_stay_in_order() {
+    let mut bench = bench(2);
+    bench.path.set_bond(BOND, Some((divided(Division::Flow), Fittings::default())));
+    bench.enter_member(2, 9, 1);
+    let frames: Vec<_> = (0..32).map(|number| flow_frame(number % 8)).collect();
+    let got = bench.send(0, &frames);
+    assert_eq!(got[2].len() + got[3].len(), 32);
+    assert!(got[2].len() >= 4 && got[3].len() >= 4, "{} {}", got[2].len(), got[3].len());
+    for side in [&got[2], &got[3]] {
+        let of_burst: Vec<_> = frames.iter().filter(|frame| side.contains(frame)).collect();
+        assert!(side.iter().eq(of_burst), "a flow is on one side");
+    }
+}
+
+#[test]
+fn what_comes_back_is_dropped_until_a_station_says_that_it_has_moved() {
+    let mut bench = bench(2);
+    bench.path.set_bond(BOND, Some((divided(Division::Source), Fittings::default())));
+    assert_eq!(bench.came_out(0, 1, 0)[1], 1);
+    // The network floods it to the other members.
+    assert_eq!(bench.enter_member(3, 1, 0), [0; 4]);
+    assert_eq!(bench.dropped(InactiveMember), 1, "groups are heard once");
+    assert_eq!(bench.enter_member(2, 1, 0), [0; 4]);
+    assert_eq!(bench.enter_member(3, 1, 55), [0; 4]);
+    assert_eq!(bench.dropped(CameBack), 2);
+    assert_eq!(bench.enter_member(3, 7, 1), [1, 0, 0, 0], "what goes to one station is heard");
+    let announcement = packet::announcement(packet::MacAddr([2, 0, 0, 0, 0, 77])).to_vec();
+    bench.send(0, std::slice::from_ref(&announcement));
+    let announce = |bench: &mut Bench| {
+        let got = bench.send_to_bridge(BridgeId::BOND.0, 2, std::slice::from_ref(&announcement));
+        got.iter().map(Vec::len).sum::<usize>()
+    };
+    assert_eq!(announce(&mut bench), 0, "our own, coming back");
+    let now = bench.bridge().fdb.now();
+    bench.bridge().fdb.set_now(now + 5);
+    assert_eq!(announce(&mut bench), 2, "it has moved");
+}
+
+#[test]
+fn what_neighbours_say_is_put_aside_though_the_member_is_not_in_use() {
+    let mut bench = bench(2);
+    let (inlet, heard) = Inlet::new(1_000_000, || {});
+    let (way, fittings) = way(2);
+    bench.path.set_bond(BOND, Some((way, Fittings { inlet: Some(inlet), ..fittings })));
+    let own = packet::MacAddr([2, 0, 0, 0, 0, 7]);
+    let said = pdu::Pdu::default().frame(own);
+    let mut burst = vec![frame(BROADCAST, station(7)); 2];
+    burst.insert(1, said.clone());
+    for (port, came) in [(2, 2), (3, 0)] {
+        let got = bench.send_to_bridge(BridgeId::BOND.0, port, &burst);
+        assert_eq!([got[0].len(), got[1].len()], [came; 2]);
+        let heard = heard.try_recv().unwrap();
+        assert_eq!((heard.port, heard.bytes()), (port, &said[..]));
+    }
+    assert_eq!(bench.dropped(InactiveMember), 2);
+    let flood = vec![said; 32];
+    for _ in 0..4 {
+        bench.send_to_bridge(BridgeId::BOND.0, 3, &flood);
+    }
+    assert_eq!(heard.try_iter().count(), 30);
+    assert_eq!(bench.dropped(RateLimited), 4 * 32 - 30);
 }

@@ -1,21 +1,28 @@
 //! Bonds as control threads see them: who their members are, and what workers are told of them.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
+use eal::clock;
 use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats};
 use packet::headers::EtherType;
 use packet::{BURST, MacAddr, Tag, announcement};
 
 use super::{Control, Kind, Switch};
-use crate::bond::group::{Group, Member, Seen};
-use crate::bond::way::Way;
-use crate::bond::{BOND_DEVICE, MAX_MEMBERS};
+use crate::bond::group::{Agreement, Group, Member, Seen};
+use crate::bond::inlet::{Heard, Inlet};
+use crate::bond::load::Load;
+use crate::bond::way::{BUCKETS, Fittings, Way};
+use crate::bond::{BOND_DEVICE, Bonding, Lacp, LacpTime, MAX_MEMBERS};
 use crate::config::PortOptions;
 use crate::error::Error;
+use crate::lacp::pdu::{self, Flags, Info, Slow};
+use crate::lacp::port::{Port as LacpPort, Receive, Settings};
+use crate::lacp::{Agent, Link as LacpLink};
 use crate::ports::{Entry, Ports};
-use crate::report::{BondReport, MemberReport};
+use crate::report::{BondReport, LacpReport, MemberLacp, MemberReport};
 use crate::vlan::policy::Policy;
 use crate::vlan::tags::Meta;
 use crate::worker::Message;
@@ -105,8 +112,145 @@ impl PortControl for BondControl {
 #[derive(Debug, Default)]
 struct Bond {
     group: Group,
-    /// What workers know of it.
-    told: Option<Way>,
+    agent: Agent,
+    /// The address by which it is known, unless another is given: it stays as long as the bond is
+    /// there, whatever members come and go.
+    own: Option<MacAddr>,
+    /// What each worker has sent.
+    loads: Vec<Arc<Load>>,
+    /// Where workers put what neighbours say, and where it is read.
+    inlet: Option<(Inlet, Receiver<Heard>)>,
+    /// What workers know of it, and whether they listen.
+    told: Option<(Way, bool)>,
+}
+
+/// The priority of each member, so that their numbers decide.
+const PORT_PRIORITY: u16 = 65_535;
+
+impl Bond {
+    /// Hears what members have received, and says what is to be said, as bond `number` with these
+    /// members: frames, and the member to send each by. Notes which members are agreed on.
+    fn speak(
+        &mut self,
+        number: u16,
+        seen: &mut [Seen],
+        mac: impl Fn(u16) -> MacAddr,
+        now: Instant,
+    ) -> (Agreement, Vec<(u16, Vec<u8>)>) {
+        let bonding = self.group.settings().clone();
+        if bonding.lacp == Lacp::Off {
+            self.agent = Agent::default();
+            return (Agreement::None, Vec::new());
+        }
+        let own = self.identity(number, &bonding, seen.iter().map(|seen| mac(seen.port)));
+        let from = |port| Some(mac(port)).filter(|mac| mac.is_station()).unwrap_or(own.system);
+        let mut frames = Vec::new();
+        let heard = self.inlet.iter().flat_map(|(_, heard)| heard.try_iter());
+        for heard in heard.take(MOST_HEARD) {
+            match pdu::parse(heard.bytes(), from(heard.port)) {
+                Some(Slow::Lacp(pdu)) => self.agent.hear(heard.port, &pdu, now),
+                Some(Slow::Marker(answer)) => frames.push((heard.port, answer)),
+                None => self.agent.hear_nonsense(heard.port),
+            }
+        }
+        let link = |seen: &Seen| LacpLink {
+            port: seen.port,
+            is_up: seen.is_up,
+            settings: Settings {
+                own: Info { port: seen.port.saturating_add(1), ..own },
+                is_active: bonding.lacp == Lacp::Active,
+                is_fast: bonding.lacp_time == LacpTime::Fast,
+            },
+        };
+        let links: Vec<LacpLink> = seen.iter().map(link).collect();
+        let said = self.agent.run(&links, now).into_iter();
+        frames.extend(said.map(|(port, pdu)| (port, pdu.frame(from(port)))));
+        let reached = seen.iter().any(|seen| self.agent.is_in_use(seen.port));
+        for seen in seen {
+            let falls_back = !reached && bonding.lacp_fallback_ab;
+            seen.is_agreed = falls_back || self.agent.is_in_use(seen.port);
+        }
+        (if reached { Agreement::Reached } else { Agreement::Missing }, frames)
+    }
+
+    /// What it says of itself, but the port.
+    fn identity(
+        &mut self,
+        number: u16,
+        bonding: &Bonding,
+        macs: impl Iterator<Item = MacAddr>,
+    ) -> Info {
+        let mut macs = macs.filter(|mac| mac.is_station());
+        let own = self.own.get_or_insert_with(|| macs.next().unwrap_or_else(MacAddr::random_local));
+        Info {
+            system_priority: bonding.system_priority(),
+            system: bonding.system_id().unwrap_or(*own),
+            key: number.saturating_add(1),
+            port_priority: PORT_PRIORITY,
+            port: 0,
+            flags: Flags::default(),
+        }
+    }
+
+    /// What has been sent of each part of the traffic.
+    fn sent(&self) -> [u64; BUCKETS] {
+        let mut all = [0_u64; BUCKETS];
+        for load in &self.loads {
+            for (sum, bytes) in all.iter_mut().zip(load.get()) {
+                *sum = sum.wrapping_add(bytes);
+            }
+        }
+        all
+    }
+
+    /// What worker `index` has of it beside its way.
+    fn fittings(&mut self, index: usize) -> Fittings {
+        while self.loads.len() <= index {
+            self.loads.push(Arc::default());
+        }
+        let load = self.loads.get(index).cloned().unwrap_or_default();
+        Fittings { load, inlet: self.inlet.as_ref().map(|(inlet, _)| inlet.clone()) }
+    }
+
+    fn lacp_report(&self) -> Option<LacpReport> {
+        let bonding = self.group.settings();
+        let mut members = self.group.members().iter();
+        let port = members.find_map(|member| self.agent.port(member.seen.port))?;
+        let actor = port.actor();
+        let mut all = self.group.members().iter();
+        (bonding.lacp != Lacp::Off).then(|| LacpReport {
+            is_negotiated: all.any(|member| self.agent.is_in_use(member.seen.port)),
+            system_priority: actor.system_priority,
+            system: actor.system,
+            key: actor.key,
+        })
+    }
+}
+
+/// The most frames of neighbours that are read at once; there are no more in the queue.
+const MOST_HEARD: usize = 64;
+
+fn member_lacp(port: &LacpPort) -> MemberLacp {
+    let (actor, partner, counts) = (port.actor(), port.partner(), port.counts);
+    MemberLacp {
+        state: match port.receive() {
+            Receive::Disabled => "disabled",
+            Receive::Expired => "expired",
+            Receive::Defaulted => "defaulted",
+            Receive::Current => "current",
+        },
+        is_in_use: port.is_in_use(),
+        port: actor.port,
+        flags: actor.flags.0,
+        partner_system: partner.system,
+        partner_priority: partner.system_priority,
+        partner_key: partner.key,
+        partner_port: partner.port,
+        partner_flags: partner.flags.0,
+        received: counts.received,
+        sent: counts.sent,
+        bad: counts.bad,
+    }
 }
 
 /// All bonds, by name.
@@ -120,13 +264,15 @@ impl Switch {
         let control = self.control();
         let reports = control.bonds.0.iter().filter_map(|(name, bond)| {
             let entry = control.ports.get(name).ok()?;
-            let member = |member: &Member| report(&control.ports, &bond.group, member);
+            let member = |member: &Member| report(&control.ports, bond, member);
             Some(BondReport {
                 name: name.clone(),
                 bridge: entry.bridge_name().to_owned(),
                 bonding: bond.group.settings().clone(),
                 active: bond.group.active_name().map(str::to_owned),
                 active_changes: bond.group.changes,
+                lacp: bond.lacp_report(),
+                moved: bond.group.moved,
                 members: bond.group.members().iter().map(member).collect(),
             })
         });
@@ -134,13 +280,15 @@ impl Switch {
     }
 }
 
-fn report(ports: &Ports, group: &Group, member: &Member) -> MemberReport {
+fn report(ports: &Ports, bond: &Bond, member: &Member) -> MemberReport {
     let drops = |entry: &Entry| entry.stats().rx_total().dropped_for(DropReason::InactiveMember);
     MemberReport {
         name: member.seen.name.clone(),
         is_up: member.seen.is_up,
         is_enabled: member.is_enabled,
-        is_active: group.active() == Some(member.seen.port),
+        is_active: bond.group.active() == Some(member.seen.port),
+        share: bond.group.share(member.seen.port),
+        lacp: bond.agent.port(member.seen.port).map(member_lacp),
         failures: member.failures,
         inactive_drops: ports.get(&member.seen.name).map_or(0, drops),
     }
@@ -171,18 +319,34 @@ impl Control {
 
     fn run_bond(&mut self, name: &str) -> Option<Instant> {
         let entry = self.ports.get(name).ok()?;
+        let (now, number) = (self.time.now(), entry.number());
         let bond = self.bonds.0.entry(name.to_owned()).or_default();
         bond.group.set(&entry.options().bonding);
-        let is_other = bond.group.run(seen(&self.ports, name, entry), self.time.now());
-        let way = bond.group.way(entry.bridge());
-        let due = bond.group.due();
-        if bond.told.as_ref() != Some(&way) {
-            bond.told = Some(way.clone());
-            let number = entry.number();
-            for worker in &self.mailboxes {
-                let way = Some(Box::new(way.clone()));
+        let listens = entry.options().bonding.lacp != Lacp::Off;
+        if listens != bond.inlet.is_some() {
+            let inlet = || Inlet::new(clock::hz(), self.notes.of_port(number));
+            bond.inlet = listens.then(inlet);
+        }
+        let mut seen = seen(&self.ports, name, entry);
+        let mac = |port| {
+            let member = self.ports.numbered(port);
+            member.map(|(_, member)| member.control().mac()).unwrap_or_default()
+        };
+        let (agreement, frames) = bond.speak(number, &mut seen, mac, now);
+        let is_other = bond.group.run(seen, agreement, now);
+        let sent = bond.sent();
+        bond.group.rebalance(|| sent, now);
+        let told = (bond.group.way(entry.bridge()), listens);
+        let due = bond.group.due().into_iter().chain(bond.agent.due()).min();
+        if bond.told.as_ref() != Some(&told) {
+            for (index, worker) in self.mailboxes.iter().enumerate() {
+                let way = Some(Box::new((told.0.clone(), bond.fittings(index))));
                 worker.ask(|done| Message::SetBond(number, way, done));
             }
+            bond.told = Some(told);
+        }
+        for (port, frame) in frames {
+            self.send_own(port, &[frame]);
         }
         self.count_bond(name);
         if is_other {
@@ -240,7 +404,10 @@ impl Control {
 
     /// Has workers of whom some are new know all bonds.
     pub(super) fn tell_bonds(&mut self) {
-        self.bonds.0.values_mut().for_each(|bond| bond.told = None);
+        for bond in self.bonds.0.values_mut() {
+            bond.told = None;
+            bond.loads.clear();
+        }
         self.update_bonds();
     }
 
@@ -306,7 +473,7 @@ fn seen(ports: &Ports, name: &str, bond: &Entry) -> Vec<Seen> {
     let in_service = !bond.options().disabled;
     let seen = |(name, entry): (&str, &Entry)| {
         let is_up = in_service && !entry.options().disabled && entry.control().link().up;
-        Seen { port: entry.number(), name: name.to_owned(), is_up }
+        Seen { port: entry.number(), name: name.to_owned(), is_up, is_agreed: true }
     };
     members(ports, name).map(seen).collect()
 }

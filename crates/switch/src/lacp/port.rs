@@ -1,0 +1,299 @@
+//! The state machines of one port (IEEE 802.1AX-2014 clause 6.4): receive, periodic transmission, mux
+//! and transmit. They read no clock and send nothing: whoever has a port tells it the time, and
+//! sends what it asks for.
+
+use std::time::{Duration, Instant};
+
+use eal::time::later;
+
+use super::pdu::{Flags, Info, Pdu};
+
+/// Times of clause 6.4.4.
+const FAST_PERIODIC: Duration = Duration::from_secs(1);
+const SLOW_PERIODIC: Duration = Duration::from_secs(30);
+const SHORT_TIMEOUT: Duration = Duration::from_secs(3);
+const LONG_TIMEOUT: Duration = Duration::from_secs(90);
+const AGGREGATE_WAIT: Duration = Duration::from_secs(2);
+
+/// The most frames that are sent within [`FAST_PERIODIC`] (clause 6.4.16).
+const MOST_AT_ONCE: u32 = 3;
+
+/// What is known of the partner, by the receive machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Receive {
+    /// The link is down.
+    #[default]
+    Disabled,
+    /// It has not been heard for too long, or not yet.
+    Expired,
+    /// There is none that speaks the protocol.
+    Defaulted,
+    /// It has been heard.
+    Current,
+}
+
+/// Whether the port is in use, by the mux machine with coupled control.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Mux {
+    #[default]
+    Detached,
+    /// It is chosen; others that belong to the same group may follow.
+    Waiting(Instant),
+    Attached,
+    /// It collects and distributes.
+    InUse,
+}
+
+/// What a port is set to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    /// What it says of itself, without its state.
+    pub(crate) own: Info,
+    /// Whether it speaks unasked.
+    pub(crate) is_active: bool,
+    /// Whether it wants to hear once a second.
+    pub(crate) is_fast: bool,
+}
+
+/// What is counted of a port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) received: u64,
+    pub(crate) sent: u64,
+    pub(crate) bad: u64,
+}
+
+/// One port.
+#[derive(Clone, Debug)]
+pub(crate) struct Port {
+    settings: Settings,
+    receive: Receive,
+    mux: Mux,
+    partner: Info,
+    /// When the partner will not have been heard for too long.
+    current_while: Option<Instant>,
+    /// When the next frame is due without any news.
+    periodic: Option<Instant>,
+    /// There is news to send.
+    need_to_transmit: bool,
+    /// Frames sent since then.
+    burst: (Option<Instant>, u32),
+    is_selected: bool,
+    pub(crate) counts: Counts,
+}
+
+impl Port {
+    pub(crate) fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            receive: Receive::Disabled,
+            mux: Mux::Detached,
+            partner: Info::default(),
+            current_while: None,
+            periodic: None,
+            need_to_transmit: false,
+            burst: (None, 0),
+            is_selected: false,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Gives it other settings; the partner is told.
+    pub(crate) fn set(&mut self, settings: Settings) {
+        if settings != self.settings {
+            self.settings = settings;
+            self.need_to_transmit = true;
+        }
+    }
+
+    pub(crate) const fn receive(&self) -> Receive {
+        self.receive
+    }
+
+    #[cfg(test)]
+    pub(crate) const fn mux(&self) -> Mux {
+        self.mux
+    }
+
+    /// What is known of the partner.
+    pub(crate) const fn partner(&self) -> &Info {
+        &self.partner
+    }
+
+    /// Whether it may carry frames.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.mux == Mux::InUse
+    }
+
+    /// Whether it is chosen to be in the group.
+    pub(crate) fn select(&mut self, is_selected: bool) {
+        self.is_selected = is_selected;
+    }
+
+    /// What it says of itself now.
+    pub(crate) fn actor(&self) -> Info {
+        let Settings { own, is_active, is_fast } = self.settings;
+        let is_in = matches!(self.mux, Mux::Attached | Mux::InUse);
+        let flags = [
+            (Flags::ACTIVITY, is_active),
+            (Flags::SHORT_TIMEOUT, is_fast),
+            (Flags::AGGREGATION, true),
+            (Flags::SYNCHRONIZATION, is_in),
+            (Flags::COLLECTING, self.is_in_use()),
+            (Flags::DISTRIBUTING, self.is_in_use()),
+            (Flags::DEFAULTED, self.receive == Receive::Defaulted),
+            (Flags::EXPIRED, self.receive == Receive::Expired),
+        ];
+        let flags = flags.into_iter().fold(Flags(0), |all, (bit, set)| all.with(bit, set));
+        Info { flags, ..own }
+    }
+
+    /// A frame of the partner has come.
+    pub(crate) fn hear(&mut self, pdu: &Pdu, now: Instant) {
+        if self.receive == Receive::Disabled {
+            return;
+        }
+        self.counts.received = self.counts.received.saturating_add(1);
+        // A frame of our own that came back is no partner.
+        let own = self.actor();
+        if pdu.actor.system == own.system && pdu.actor.port == own.port {
+            return;
+        }
+        // What the partner does not know of us, it is to be told (update_NTT).
+        let told = Flags(0x0F);
+        let known = |info: &Info| Info { flags: Flags(info.flags.0 & told.0), ..*info };
+        if known(&pdu.partner) != known(&own) {
+            self.need_to_transmit = true;
+        }
+        // Whether it is in our group (recordPDU): it knows us, or is alone.
+        let knows_us = pdu.partner.is_same(&own) || !pdu.actor.flags.has(Flags::AGGREGATION);
+        let speaks = pdu.actor.flags.has(Flags::ACTIVITY)
+            || (self.settings.is_active && pdu.partner.flags.has(Flags::ACTIVITY));
+        let in_sync = pdu.actor.flags.has(Flags::SYNCHRONIZATION) && knows_us && speaks;
+        let flags = pdu.actor.flags.with(Flags::SYNCHRONIZATION, in_sync);
+        self.partner = Info { flags, ..pdu.actor };
+        self.receive = Receive::Current;
+        self.current_while = Some(later(now, self.timeout()));
+    }
+
+    const fn timeout(&self) -> Duration {
+        if self.settings.is_fast { SHORT_TIMEOUT } else { LONG_TIMEOUT }
+    }
+
+    /// Does what is due at `now`, and returns what is to be sent.
+    pub(crate) fn run(&mut self, is_up: bool, now: Instant) -> Option<Pdu> {
+        self.run_receive(is_up, now);
+        self.run_mux(now);
+        self.run_periodic(now);
+        self.transmit(now)
+    }
+
+    fn run_receive(&mut self, is_up: bool, now: Instant) {
+        if !is_up {
+            self.receive = Receive::Disabled;
+            self.partner.flags = self.partner.flags.with(Flags::SYNCHRONIZATION, false);
+            (self.current_while, self.periodic) = (None, None);
+            return;
+        }
+        if self.receive == Receive::Disabled {
+            self.expire(now);
+        }
+        if self.current_while.is_none_or(|due| due > now) {
+            return;
+        }
+        match self.receive {
+            Receive::Current => self.expire(now),
+            Receive::Expired => {
+                self.receive = Receive::Defaulted;
+                self.partner = Info::default();
+                self.current_while = None;
+            }
+            Receive::Disabled | Receive::Defaulted => self.current_while = None,
+        }
+    }
+
+    /// The partner is asked to speak fast, and given up if it does not.
+    fn expire(&mut self, now: Instant) {
+        self.receive = Receive::Expired;
+        let flags = self.partner.flags.with(Flags::SYNCHRONIZATION, false);
+        self.partner.flags = flags.with(Flags::SHORT_TIMEOUT, true);
+        self.current_while = Some(later(now, SHORT_TIMEOUT));
+        self.need_to_transmit = true;
+    }
+
+    fn run_mux(&mut self, now: Instant) {
+        let before = self.mux;
+        let in_sync = self.partner.flags.has(Flags::SYNCHRONIZATION);
+        // Each step is taken at once, and there are but three.
+        for _ in 0..3 {
+            self.mux = match self.mux {
+                _ if !self.is_selected || self.receive == Receive::Disabled => Mux::Detached,
+                Mux::Detached => Mux::Waiting(later(now, AGGREGATE_WAIT)),
+                Mux::Waiting(due) if due <= now => Mux::Attached,
+                Mux::Attached if in_sync => Mux::InUse,
+                Mux::InUse if !in_sync => Mux::Attached,
+                same => same,
+            };
+        }
+        let is_news = std::mem::discriminant(&before) != std::mem::discriminant(&self.mux);
+        self.need_to_transmit |= is_news && !matches!(self.mux, Mux::Waiting(_));
+    }
+
+    /// Whether frames are sent without any news: one of both sides has to speak unasked.
+    fn speaks(&self) -> bool {
+        self.settings.is_active || self.partner.flags.has(Flags::ACTIVITY)
+    }
+
+    fn run_periodic(&mut self, now: Instant) {
+        if self.receive == Receive::Disabled || !self.speaks() {
+            self.periodic = None;
+            return;
+        }
+        let is_fast = self.partner.flags.has(Flags::SHORT_TIMEOUT);
+        let period = if is_fast { FAST_PERIODIC } else { SLOW_PERIODIC };
+        let next = later(now, period);
+        match self.periodic {
+            Some(due) if due <= now => {
+                self.need_to_transmit = true;
+                self.periodic = Some(next);
+            }
+            due => self.periodic = Some(due.map_or(next, |due| due.min(next))),
+        }
+    }
+
+    /// The frame to send, if there is news and not too much was sent.
+    fn transmit(&mut self, now: Instant) -> Option<Pdu> {
+        if !self.may_transmit() {
+            self.need_to_transmit = false;
+        }
+        if !self.need_to_transmit {
+            return None;
+        }
+        let (since, count) = self.burst;
+        match since.filter(|since| now < later(*since, FAST_PERIODIC)) {
+            Some(_) if count >= MOST_AT_ONCE => return None,
+            Some(since) => self.burst = (Some(since), count.saturating_add(1)),
+            None => self.burst = (Some(now), 1),
+        }
+        self.need_to_transmit = false;
+        self.counts.sent = self.counts.sent.saturating_add(1);
+        Some(Pdu { actor: self.actor(), partner: self.partner })
+    }
+
+    /// Whoever is passive answers, and says nothing unasked.
+    fn may_transmit(&self) -> bool {
+        self.receive != Receive::Disabled && self.speaks()
+    }
+
+    /// When there is something to do next.
+    pub(crate) fn due(&self) -> Option<Instant> {
+        let waiting = match self.mux {
+            Mux::Waiting(due) => Some(due),
+            _ => None,
+        };
+        let (since, _) = self.burst;
+        let held_back = since.filter(|_| self.need_to_transmit);
+        let held_back = held_back.map(|since| later(since, FAST_PERIODIC));
+        [self.current_while, self.periodic, waiting, held_back].into_iter().flatten().min()
+    }
+}
