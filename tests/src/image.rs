@@ -47,6 +47,16 @@ impl GuestImage {
         spec.build_for(Kernel::user_mode()?)
     }
 
+    /// One for a User Mode Linux guest that makes a bond of its network devices.
+    ///
+    /// # Errors
+    /// As [`Self::with_modules`].
+    pub fn user_mode_bonding() -> Result<Self> {
+        let ethtool = find_program("ethtool").context("ethtool is not installed")?;
+        let spec = ImageSpec::new("user-mode-bonding").modules(&["virtio_net"]);
+        spec.on_demand(&["bonding"]).program(&ethtool).build_for(Kernel::user_mode()?)
+    }
+
     /// An image with the modules named, and those that they need. They are loaded
     /// at boot in this order. Built once and kept.
     ///

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::netns::Netns;
 use crate::ovsdb::{OvsDatabase, environment};
 use crate::process::{Process, run};
 use crate::wait;
@@ -47,7 +48,18 @@ impl Ovs {
             let pair = format!("other_config:{key}=\"{value}\"");
             database.vsctl(&["--no-wait", "set", "Open_vSwitch", ".", &pair])?;
         }
-        let mut command = Command::new(VSWITCHD);
+        Self::run(Command::new(VSWITCHD), database, dir)
+    }
+
+    /// The same in a network namespace, where its ports are interfaces, and without DPDK.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_in(netns: &Netns, dir: &Path) -> Result<Self> {
+        Self::run(netns.command(VSWITCHD), OvsDatabase::start(dir)?, dir)
+    }
+
+    fn run(mut command: Command, database: OvsDatabase, dir: &Path) -> Result<Self> {
         command.arg(format!("unix:{}", dir.join("db.sock").display()));
         command.arg(format!("--unixctl={}", dir.join("vswitchd.ctl").display()));
         command.args(["--no-chdir", "-vconsole:info", "-vsyslog:off"]);

@@ -1,11 +1,12 @@
 //! Bonds with the host's kernel on the other side: uplinks into a Linux bridge, which would be a
 //! loop if both were in use.
 
-#![allow(clippy::unwrap_used, reason = "test code")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
 use std::time::Duration;
 
-use e2e::{Netns, Peer, Ringway, process, require_shared, wait};
+use e2e::ovs::BRIDGE;
+use e2e::{GuestImage, Netns, Ovs, Peer, Ringway, Uml, process, require_shared, wait};
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -97,5 +98,134 @@ fn the_network_follows_when_an_uplink_fails() {
     assert!(shown.lines().nth(1).unwrap().contains("up1"), "{shown}");
     ringway.client(&["bond", "del", "uplink"]).unwrap();
     assert_eq!(ringway.show("ports").unwrap()["ports"].as_array().unwrap().len(), 2);
+    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success(), "{}", ringway.log());
+}
+
+const LACP: &str = r#"
+    [ports.vm]
+    device = "tap:rwa"
+
+    [ports.uplink]
+    device = "bond:"
+    bonding = { mode = "balance-tcp", lacp = "active", lacp-time = "fast" }
+"#;
+
+fn member(name: &str, device: &str) -> String {
+    format!("[ports.{name}]\ndevice = \"{device}\"\nbond = \"uplink\"\n")
+}
+
+/// Waits until so many members are in use by LACP, and returns the bond.
+fn wait_agreed(ringway: &Ringway, count: usize) -> Value {
+    wait::until("both sides agree", LIMIT, PAUSE, || {
+        let bond = ringway.show("bonds")?["bonds"][0].clone();
+        let members = bond["members"].as_array().into_iter().flatten();
+        let in_use = members.filter(|member| member["enabled"] == true).count();
+        Ok((in_use == count && bond["lacp"]["negotiated"] == true).then_some(bond))
+    })
+    .unwrap()
+}
+
+/// Pings from 32 addresses, each of which is a flow of its own.
+fn ping_from_many(from: &Netns, to: &str) {
+    from.sh(&format!("for n in $(seq 16 47); do busybox ping -q -c 1 -I 10.1.0.$n {to}; done"))
+        .unwrap();
+}
+
+#[test]
+fn open_vswitch_agrees_on_a_bond_by_lacp() {
+    let Some(_turn) = require_shared(&[Peer::Netns, Peer::OvsDatabase, Peer::Ovs]) else { return };
+    let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+    let (host, outside) = (Netns::new().unwrap(), Netns::new().unwrap());
+    let (at, to) = (host.name(), outside.name());
+    for n in [0, 1] {
+        process::sh(&format!("ip link add up{n} netns {at} type veth peer name p{n} netns {to}"))
+            .unwrap();
+        host.sh(&format!("ip link set up{n} up")).unwrap();
+        outside.sh(&format!("ip link set p{n} up")).unwrap();
+    }
+    let ovs = Ovs::start_in(&outside, dirs[1].path()).unwrap();
+    ovs.vsctl(&["add-bond", BRIDGE, "bond0", "p0", "p1", "bond_mode=balance-tcp", "lacp=active"])
+        .unwrap();
+    ovs.vsctl(&["set", "Port", "bond0", "other_config:lacp-time=fast"]).unwrap();
+    outside
+        .sh(&format!("ip address add 10.1.0.2/24 dev {BRIDGE} && ip link set {BRIDGE} up"))
+        .unwrap();
+    let text = [LACP, &member("up0", "af-packet:up0"), &member("up1", "af-packet:up1")].concat();
+    let mut ringway = Ringway::configured_in(&host, dirs[0].path(), &text, "0").unwrap();
+    host.sh("ip address add 10.1.0.1/24 dev rwa && ip link set rwa up").unwrap();
+
+    let bond = wait_agreed(&ringway, 2);
+    let shown = || ovs.appctl(&["lacp/show", "bond0"]);
+    wait::until("it says so, too", LIMIT, PAUSE, || {
+        let text = shown()?;
+        let current = text.matches(": current attached").count();
+        Ok((text.contains("status: active negotiated") && current == 2).then_some(()))
+    })
+    .unwrap();
+    let partner = shown().unwrap();
+    for member in bond["members"].as_array().unwrap() {
+        assert_eq!(member["lacp"]["state"], "current");
+        assert_eq!(member["share"], 128);
+    }
+    let system = bond["lacp"]["system"].as_str().unwrap();
+    assert!(partner.contains(&format!("partner sys_id: {system}")), "{partner}");
+    let packets = |port| {
+        let counters = ringway.counters(port).unwrap();
+        (counters.rx_packets, counters.tx_packets)
+    };
+    let before = ["up0", "up1"].map(packets);
+    host.sh("for n in $(seq 16 47); do ip address add 10.1.0.$n/24 dev rwa; done").unwrap();
+    ping_from_many(&host, "10.1.0.2");
+    // Each flow has its way, there and back, and these are not all the same.
+    for (before, after) in before.into_iter().zip(["up0", "up1"].map(packets)) {
+        // The protocol itself has a frame a second.
+        let is_used = after.0 >= before.0 + 6 && after.1 >= before.1 + 6;
+        assert!(is_used, "{before:?} {after:?}");
+    }
+    // A link fails at the other end, and comes back.
+    outside.sh("ip link set p1 down").unwrap();
+    wait_agreed(&ringway, 1);
+    ping_from_many(&host, "10.1.0.2");
+    outside.sh("ip link set p1 up").unwrap();
+    wait_agreed(&ringway, 2);
+    outside.ping("10.1.0.1", "-c 20 -i 0.01").unwrap();
+    let text = ringway.client(&["show", "bonds"]).unwrap();
+    assert!(text.contains("LACP negotiated"), "{text}");
+    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success(), "{}", ringway.log());
+    ovs.stop().unwrap();
+}
+
+#[test]
+fn the_bonding_driver_of_linux_agrees_on_a_bond_by_lacp() {
+    let Some(_turn) = require_shared(&[Peer::Netns, Peer::Uml]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    let socket = |n: u32| dir.path().join(format!("up{n}.sock"));
+    let members =
+        [0, 1].map(|n| member(&format!("up{n}"), &format!("vhost-user:{}", socket(n).display())));
+    let text = [LACP, &members[0], &members[1]].concat();
+    let mut ringway = Ringway::configured_in(&host, dir.path(), &text, "0").unwrap();
+    host.sh("ip address add 10.1.0.1/24 dev rwa && ip link set rwa up").unwrap();
+    let image = GuestImage::user_mode_bonding().unwrap();
+    let mut guest =
+        Uml::new("bonding", &image).nic(&socket(0)).nic(&socket(1)).start(dir.path()).unwrap();
+    guest.wait_boot().unwrap();
+    guest
+        .sh("modprobe bonding mode=802.3ad lacp_rate=fast miimon=50 && cd /sys/class/net && \
+             for n in 0 1; do ethtool -s eth$n speed 1000 duplex full; ip link set eth$n down; \
+             echo +eth$n > bond0/bonding/slaves; done; \
+             ip address add 10.1.0.2/24 dev bond0 && ip link set bond0 up")
+        .unwrap();
+    let bond = wait_agreed(&ringway, 2);
+    let shown = guest.sh("cat /proc/net/bonding/bond0").unwrap();
+    let system = bond["lacp"]["system"].as_str().unwrap();
+    assert!(shown.contains(&format!("Partner Mac Address: {system}")), "{shown}");
+    assert!(shown.contains("Number of ports: 2"), "{shown}");
+    host.ping("10.1.0.2", "-c 20 -i 0.01").unwrap();
+    guest.ping("10.1.0.1", "-c 20 -i 0.01").unwrap();
+    // One of the guest's links is taken down.
+    guest.sh("echo -eth1 > /sys/class/net/bond0/bonding/slaves").unwrap();
+    wait_agreed(&ringway, 1);
+    host.ping("10.1.0.2", "-c 20 -i 0.01").unwrap();
     assert!(ringway.stop(Duration::from_secs(2)).unwrap().success(), "{}", ringway.log());
 }

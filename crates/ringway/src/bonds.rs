@@ -6,7 +6,7 @@ use switch::{BondReport, PortVlan};
 
 use crate::admin::{Saving, connect};
 use crate::cli::{BondAction, BondArgs};
-use crate::control::protocol::{Bond, BondMember, Bonds, Request};
+use crate::control::protocol::{Bond, BondLacp, BondMember, Bonds, MemberLacp, Request};
 use crate::exit::Failure;
 use crate::output;
 
@@ -65,6 +65,8 @@ fn bond(report: BondReport) -> Bond {
         link_up: member.is_up,
         enabled: member.is_enabled,
         active: member.is_active,
+        share: member.share,
+        lacp: member.lacp.map(|lacp| member_lacp(&lacp)),
         failures: member.failures,
         inactive_drops: member.inactive_drops,
     });
@@ -75,6 +77,59 @@ fn bond(report: BondReport) -> Bond {
         bonding: report.bonding,
         active: report.active,
         active_changes: report.active_changes,
+        lacp: report.lacp.map(|lacp| BondLacp {
+            negotiated: lacp.is_negotiated,
+            system: lacp.system.to_string(),
+            system_priority: lacp.system_priority,
+            key: lacp.key,
+        }),
+        moved: report.moved,
         members: members.collect(),
+    }
+}
+
+/// The bits of a port's state in LACP, lowest first (IEEE 802.1AX-2014 figure 6-9).
+const FLAGS: [&str; 8] = [
+    "activity",
+    "timeout",
+    "aggregation",
+    "synchronized",
+    "collecting",
+    "distributing",
+    "defaulted",
+    "expired",
+];
+
+fn flags(bits: u8) -> Vec<String> {
+    let set = FLAGS.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 != 0);
+    set.map(|(_, name)| (*name).to_owned()).collect()
+}
+
+fn member_lacp(lacp: &switch::MemberLacp) -> MemberLacp {
+    MemberLacp {
+        state: lacp.state.to_owned(),
+        in_use: lacp.is_in_use,
+        port: lacp.port,
+        flags: flags(lacp.flags),
+        partner_system: lacp.partner_system.to_string(),
+        partner_system_priority: lacp.partner_priority,
+        partner_key: lacp.partner_key,
+        partner_port: lacp.partner_port,
+        partner_flags: flags(lacp.partner_flags),
+        received: lacp.received,
+        sent: lacp.sent,
+        bad: lacp.bad,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_told_in_words() {
+        let all = ["activity", "aggregation", "synchronized", "collecting", "distributing"];
+        assert_eq!(flags(0x3D), all);
+        assert_eq!(flags(0xC0), ["defaulted", "expired"]);
     }
 }

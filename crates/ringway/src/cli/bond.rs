@@ -2,11 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
-use switch::BondMode;
+use switch::{BondMode, Lacp, LacpTime};
 
 use super::ControlArgs;
 use super::admin::{OrDefault, or_default};
-use super::number;
+use super::{number, parse_switch};
 use crate::vlan::VlanArgs;
 
 /// Arguments of `ringway bond`.
@@ -73,7 +73,8 @@ pub enum BondAction {
 /// Settings of a bond; `default` takes one back.
 #[derive(Clone, Debug, Default, Args)]
 pub struct BondSettings {
-    /// How traffic is divided among the members: active-backup.
+    /// How traffic is divided among the members: active-backup, balance-slb (by source) or
+    /// balance-tcp (by flow; with LACP only).
     #[arg(long, value_name = "MODE|default", value_parser = or_default(|text: &str| text.parse::<BondMode>()))]
     pub mode: Option<OrDefault<BondMode>>,
     /// The member that is the active one whenever its link is up; default: none is preferred.
@@ -85,17 +86,34 @@ pub struct BondSettings {
     /// How long a link has to be down before its member is given up.
     #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..=600_000)))]
     pub downdelay: Option<OrDefault<u32>>,
+    /// How often load is moved from one member to another; 0 for never.
+    #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..)))]
+    pub rebalance_interval: Option<OrDefault<u32>>,
+    /// Whether it speaks LACP (802.1AX): off, active or passive.
+    #[arg(long, value_name = "HOW|default", value_parser = or_default(|text: &str| text.parse::<Lacp>()))]
+    pub lacp: Option<OrDefault<Lacp>>,
+    /// How often the other end is to speak: slow (30 s) or fast (1 s).
+    #[arg(long, value_name = "TIME|default", value_parser = or_default(|text: &str| text.parse::<LacpTime>()))]
+    pub lacp_time: Option<OrDefault<LacpTime>>,
+    /// Whether members are used as by active-backup as long as nobody answers by LACP.
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub lacp_fallback_ab: Option<bool>,
 }
 
 impl BondSettings {
     /// Those that are given, by their keys in the file.
     pub fn given(&self) -> Map<String, Value> {
-        let Self { mode, primary, updelay, downdelay } = self;
+        let Self { mode, primary, updelay, downdelay, .. } = self;
+        let Self { rebalance_interval, lacp, lacp_time, lacp_fallback_ab, .. } = self;
         let all = [
             ("mode", mode.as_ref().map(|value| json!(value.0))),
             ("primary", primary.as_ref().map(|value| json!(value.0))),
             ("updelay", updelay.as_ref().map(|value| json!(value.0))),
             ("downdelay", downdelay.as_ref().map(|value| json!(value.0))),
+            ("rebalance-interval", rebalance_interval.as_ref().map(|value| json!(value.0))),
+            ("lacp", lacp.as_ref().map(|value| json!(value.0))),
+            ("lacp-time", lacp_time.as_ref().map(|value| json!(value.0))),
+            ("lacp-fallback-ab", lacp_fallback_ab.map(Value::Bool)),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
@@ -125,6 +143,9 @@ mod tests {
         let given = parse("add up --members a,b --mode active-backup --primary a --updelay 200");
         let expected = json!({"mode": "active-backup", "primary": "a", "updelay": 200});
         assert_eq!(Value::Object(given.unwrap()), expected);
+        let given = parse("set up --lacp active --lacp-time fast --lacp-fallback-ab on").unwrap();
+        let expected = json!({"lacp": "active", "lacp-time": "fast", "lacp-fallback-ab": true});
+        assert_eq!(Value::Object(given), expected);
         let given = parse("set up --primary default --downdelay default").unwrap();
         assert_eq!(Value::Object(given), json!({"primary": null, "downdelay": null}));
         for (options, expected) in [

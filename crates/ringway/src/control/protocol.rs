@@ -341,8 +341,54 @@ pub struct Bond {
     pub active: Option<String>,
     /// How often another one has become that, or none was left.
     pub active_changes: u64,
+    /// What it has agreed on by LACP; `null` where it does not speak that.
+    pub lacp: Option<BondLacp>,
+    /// How many parts of the traffic have been moved to another member for their load.
+    pub moved: u64,
     /// In the order of their names.
     pub members: Vec<BondMember>,
+}
+
+/// What a bond has agreed on by LACP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BondLacp {
+    /// Whether there is a partner, and links are in use.
+    pub negotiated: bool,
+    /// The address by which the bond is known.
+    pub system: String,
+    /// Its priority.
+    pub system_priority: u16,
+    /// Its key.
+    pub key: u16,
+}
+
+/// What a member knows by LACP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberLacp {
+    /// Whether the partner is heard: disabled, expired, defaulted or current.
+    pub state: String,
+    /// Whether both sides use the link.
+    pub in_use: bool,
+    /// Its own number, as the partner knows it.
+    pub port: u16,
+    /// The state that it tells, in words.
+    pub flags: Vec<String>,
+    /// The partner's address; zero where none is known.
+    pub partner_system: String,
+    /// The partner's priority.
+    pub partner_system_priority: u16,
+    /// The partner's key.
+    pub partner_key: u16,
+    /// The partner's number of the port.
+    pub partner_port: u16,
+    /// The state that the partner tells, in words.
+    pub partner_flags: Vec<String>,
+    /// Frames of the protocol received.
+    pub received: u64,
+    /// Those sent.
+    pub sent: u64,
+    /// Those received that made no sense.
+    pub bad: u64,
 }
 
 /// A member of a bond.
@@ -356,6 +402,10 @@ pub struct BondMember {
     pub enabled: bool,
     /// Whether it is the active one.
     pub active: bool,
+    /// How many parts of the traffic it has, of 256.
+    pub share: usize,
+    /// What it knows by LACP; `null` where the bond does not speak that.
+    pub lacp: Option<MemberLacp>,
     /// How often it was given up.
     pub failures: u64,
     /// Frames that came in while it was not in use.
