@@ -56,6 +56,7 @@ replayed! {
     configuration
     control_request
     capture_file
+    guarded_frame
 }
 
 #[test]

@@ -161,6 +161,7 @@ fn check_member(state: &State, name: &str, port: &Port, bond: &str) -> Result<()
         (port.bridge.is_some(), "bridge"),
         (!port.vlan.is_default(), "vlan"),
         (!port.addresses.is_empty(), "addresses"),
+        (!port.guard.is_default(), "guard"),
     ];
     match given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {
         Some(key) => {

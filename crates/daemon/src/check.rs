@@ -78,6 +78,7 @@ fn check_options(name: &str, port: &Port, workers: usize) -> Result<(), Error> {
         switch::Error::PortVlan { .. } => Error::invalid(part("vlan"), error),
         switch::Error::PortLimits { .. } => Error::invalid(part("limits"), error),
         switch::Error::Bond { .. } => Error::invalid(part("bonding"), error),
+        switch::Error::PortGuard { .. } => Error::invalid(part("guard"), error),
         error => Error::invalid(part("workers"), error),
     })
 }

@@ -284,6 +284,12 @@ client = true
             ("[ports.a]\ndevice = \"null:\"\nvlan = { tags = 5 }\n", 3, "did you mean 'tag'?"),
             ("[mirrors.m]\nselect-port = 1\n", 2, "did you mean 'select-"),
             ("[ports.a]\ndevice = \"null:\"\nlimits.rx-rate = \"1x\"\n", 3, "as in 100Mbit"),
+            ("[ports.a]\ndevice = \"null:\"\nguard.allowed-ip = []\n", 3, "mean 'allowed-ips'?"),
+            (
+                "[ports.a]\ndevice = \"null:\"\nguard.allowed-macs = [\n\"x\"]\n",
+                4,
+                "such as 52:54:00",
+            ),
             ("[ports.a]\ndevice = \"null:\"\nvlan.trunks = \"5-4\"\n", 3, "before it begins"),
             ("[sockets]\nmode = \"rw\"\n", 2, "octal permissions"),
             ("[metrics]\naddress = \"localhost:9\"\n", 2, "as in 127.0.0.1:9477"),

@@ -71,6 +71,7 @@ fn unused(port: &Port) -> Option<&'static str> {
         (!port.workers.is_empty(), "workers"),
         (port.tx_retries != 0, "tx-retries"),
         (!port.limits.is_default(), "limits"),
+        (!port.guard.is_default(), "guard"),
     ];
     given.into_iter().find_map(|(is_given, key)| is_given.then_some(key))
 }

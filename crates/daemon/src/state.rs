@@ -12,8 +12,10 @@ use eal::{Access, CoreList};
 use ethdev::hint;
 use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use switch::{Bonding, DEFAULT_BRIDGE, Mirror, PortLimits, PortOptions, PortVlan, SwitchConfig};
+use serde_json::{Map, Value};
+use switch::{
+    Bonding, DEFAULT_BRIDGE, Mirror, PortGuard, PortLimits, PortOptions, PortVlan, SwitchConfig,
+};
 
 use crate::address::Address;
 use crate::bridge::Bridge;
@@ -156,6 +158,9 @@ pub struct Port {
     /// Its settings as a bond.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bonding: Bonding,
+    /// What it may send.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub guard: PortGuard,
     /// Stations that are always behind it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<Address>,
@@ -189,6 +194,7 @@ impl Port {
             limits: PortLimits::default(),
             bond: None,
             bonding: Bonding::default(),
+            guard: PortGuard::default(),
             addresses: BTreeSet::new(),
         }
     }
@@ -203,6 +209,7 @@ impl Port {
             disabled: !self.enabled,
             vlan: self.vlan.clone(),
             limits: self.limits,
+            guard: self.guard.clone(),
             bridge: self.bridge.clone(),
             bond: self.bond.clone(),
             bonding: self.bonding.clone(),
@@ -395,15 +402,12 @@ impl State {
         self.ports.get_mut(name).ok_or_else(|| Error::invalid(name, "there is no such port"))
     }
 
-    /// Changes settings of a port, by their keys in the file; `null` is the default.
+    /// Changes settings of a port, by their keys in the file; `null` is the default. Of a `guard`,
+    /// settings that are not named stay.
     ///
     /// # Errors
     /// There is no such port or setting, or a value makes no sense.
-    pub fn set_port(
-        &mut self,
-        name: &str,
-        settings: serde_json::Map<String, Value>,
-    ) -> Result<(), Error> {
+    pub fn set_port(&mut self, name: &str, settings: Map<String, Value>) -> Result<(), Error> {
         let wrong = |error: &dyn std::fmt::Display| {
             Error::invalid(format!("ports.{name}"), format!("port '{name}': {error}"))
         };
@@ -414,6 +418,12 @@ impl State {
             match value {
                 // One that does not exist is to be refused all the same.
                 Value::Null if all.contains_key(&key) || is_setting(&key) => _ = all.remove(&key),
+                Value::Object(parts) if key == "guard" => {
+                    let guard = all.entry(key).or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(guard) = guard {
+                        merge(guard, parts);
+                    }
+                }
                 value => _ = all.insert(key, value),
             }
         }
@@ -460,6 +470,17 @@ impl State {
         };
         let hint = hint(name, known);
         Error::invalid(format!("ports.{name}"), format!("there is no port '{name}'{hint}{list}"))
+    }
+}
+
+/// Changes settings that belong together; `null` is the default.
+fn merge(all: &mut Map<String, Value>, parts: Map<String, Value>) {
+    for (key, value) in parts {
+        match value {
+            Value::Null if all.contains_key(&key) => _ = all.remove(&key),
+            // One that does not exist is refused where all are read.
+            value => _ = all.insert(key, value),
+        }
     }
 }
 

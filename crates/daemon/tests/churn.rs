@@ -16,7 +16,7 @@ use drivers::Drivers;
 use ethdev::OpenPort;
 use packet::{BURST, FrameBatch, MacAddr};
 use switch::limit::{Bits, Frames};
-use switch::{BridgeOptions, Mirror, PortLimits};
+use switch::{BridgeOptions, Mirror, PortGuard, PortLimits};
 
 /// How long a frame may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -174,7 +174,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         state.add_port(&name, Port::new(device)).unwrap();
         return;
     };
-    match dice.roll(15) {
+    match dice.roll(17) {
         0 => state.remove(&name).unwrap(),
         1 => port.device = device,
         2 => port.mtu = [None, Some(1400), Some(9000), Some(3)][dice.roll(4)],
@@ -189,6 +189,7 @@ fn edit(state: &mut State, dice: &mut Dice, dir: &Path) {
         }
         11 => state.workers = Some(1 + dice.roll(3)),
         12 | 13 => port.limits = limits(dice),
+        14 | 15 => port.guard = guard(dice),
         _ => state.fdb.ageing = Some(10 + dice.roll(300) as u64),
     }
 }
@@ -215,6 +216,18 @@ fn limits(dice: &mut Dice) -> PortLimits {
     let rate = [None, Some(Bits(1_000_000)), Some(Bits(3))][dice.roll(3)];
     let frames = [None, Some(Frames(1))][dice.roll(2)];
     PortLimits { rx_rate: rate, tx_packet_rate: frames, ..PortLimits::default() }
+}
+
+/// What a port may send; may be wrong.
+fn guard(dice: &mut Dice) -> PortGuard {
+    let mac = [MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]), MacAddr::BROADCAST];
+    let ip = ["192.0.2.0/24", "2001:db8::7"][dice.roll(2)].parse().unwrap();
+    PortGuard {
+        allowed_macs: mac.into_iter().take(dice.roll(4)).collect(),
+        allowed_ips: (0..dice.roll(2)).map(|_| ip).collect(),
+        ra_guard: [None, Some(true)][dice.roll(2)],
+        ..PortGuard::default()
+    }
 }
 
 /// What can be seen of a port: device, bridge, MTU, whether it is disabled, and static addresses.
@@ -249,6 +262,7 @@ fn observed(daemon: &Daemon) -> All {
             assert_eq!(port.rx_workers, workers);
         }
         assert_eq!(port.limits, daemon.state().ports[&port.name].limits);
+        assert_eq!(port.guard, daemon.state().ports[&port.name].guard);
         if let Some(peer) = daemon.state().peer_of(&port.name) {
             let ports = [port.name.as_str(), peer].map(|name| &daemon.state().ports[name]);
             assert_eq!(port.link.up, ports.iter().all(|port| port.enabled));

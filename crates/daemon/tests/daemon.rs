@@ -216,6 +216,46 @@ fn limits_change_while_a_port_is_open() {
 }
 
 #[test]
+fn guards_change_while_a_port_is_open() {
+    let port = |guard: &str| format!("[ports.a]\ndevice = \"null:\"\nguard = {{ {guard} }}\n");
+    let mut daemon = start(&port(""));
+    let guard = |daemon: &Daemon| daemon.switch().port("a").unwrap().guard;
+    assert!(guard(&daemon).is_default());
+    let changes = apply(&mut daemon, &port("allowed-ips = [\"192.0.2.7\"]")).unwrap();
+    assert_eq!(changes, [r#"port a: guard default -> {"allowed-ips":["192.0.2.7"]}"#]);
+    assert_eq!(guard(&daemon), daemon.state().ports["a"].guard);
+    // A command changes what it names, and nothing else of it.
+    let set = |daemon: &mut Daemon, text: &str| {
+        let mut state = daemon.state().clone();
+        let settings = [("guard".to_owned(), serde_json::from_str(text).unwrap())];
+        state.set_port("a", settings.into_iter().collect())?;
+        daemon.apply(state, Missing::Retry).map(drop)
+    };
+    set(&mut daemon, r#"{"allowed-macs":["52:54:00:00:00:01"],"ra-guard":false}"#).unwrap();
+    let text = serde_json::to_string(&guard(&daemon)).unwrap();
+    let expected =
+        r#"{"allowed-macs":["52:54:00:00:00:01"],"allowed-ips":["192.0.2.7"],"ra-guard":false}"#;
+    assert_eq!(text, expected);
+    set(&mut daemon, r#"{"allowed-ips":null,"ra-guard":null}"#).unwrap();
+    assert_eq!(
+        serde_json::to_string(&guard(&daemon)).unwrap(),
+        r#"{"allowed-macs":["52:54:00:00:00:01"]}"#
+    );
+    let before = guard(&daemon);
+    for (wrong, expected) in [
+        (r#"{"allowed-macs":["ff:ff:ff:ff:ff:ff"]}"#, "is not the address of one station"),
+        (r#"{"allowed-mac":null}"#, "did you mean 'allowed-macs'?"),
+        (r#"{"allowed-ips":["10.0.0.1/8"]}"#, "did you mean 10.0.0.0/8?"),
+    ] {
+        let error = set(&mut daemon, wrong).unwrap_err().to_string();
+        assert!(error.contains(expected) && error.contains("port 'a'"), "{error}");
+        assert_eq!(guard(&daemon), before);
+    }
+    set(&mut daemon, "null").unwrap();
+    assert!(guard(&daemon).is_default());
+}
+
+#[test]
 fn mirrors_are_a_part_of_the_state() {
     let port = |name: &str| format!("[ports.{name}]\ndevice = \"null:\"\n");
     let all = ["a", "b", "w"].map(port).concat();

@@ -51,6 +51,24 @@ pub enum DropReason {
     InactiveMember,
     /// It came back by a bond that its bridge has sent it to.
     CameBack,
+    /// It comes from a MAC address that its port may not use.
+    MacSpoofed,
+    /// It comes from an IP address that its port may not use.
+    IpSpoofed,
+    /// It says of itself in ARP what its port may not say: another's MAC or IPv4 address.
+    ArpSpoofed,
+    /// The same in IPv6 neighbour discovery.
+    NdSpoofed,
+    /// The same in a DHCP client's message.
+    DhcpSpoofed,
+    /// A DHCP server's message, from a port that may have no server.
+    DhcpServer,
+    /// A router's message of IPv6 neighbour discovery, from a port that may have no router.
+    RouterAdvertisement,
+    /// A protocol by which a port whose addresses are limited could get round that.
+    OtherProtocol,
+    /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
+    Malformed,
     /// The port's receive filter refuses the frame.
     Filtered,
     /// No packet buffer was free.
@@ -61,7 +79,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 20;
+    pub const COUNT: usize = 29;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -82,6 +100,15 @@ impl DropReason {
         Self::MirrorPort,
         Self::InactiveMember,
         Self::CameBack,
+        Self::MacSpoofed,
+        Self::IpSpoofed,
+        Self::ArpSpoofed,
+        Self::NdSpoofed,
+        Self::DhcpSpoofed,
+        Self::DhcpServer,
+        Self::RouterAdvertisement,
+        Self::OtherProtocol,
+        Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
         Self::DeviceError,
@@ -108,6 +135,15 @@ impl DropReason {
             Self::MirrorPort => "mirror_port",
             Self::InactiveMember => "inactive_member",
             Self::CameBack => "came_back",
+            Self::MacSpoofed => "mac_spoofed",
+            Self::IpSpoofed => "ip_spoofed",
+            Self::ArpSpoofed => "arp_spoofed",
+            Self::NdSpoofed => "nd_spoofed",
+            Self::DhcpSpoofed => "dhcp_spoofed",
+            Self::DhcpServer => "dhcp_server",
+            Self::RouterAdvertisement => "router_advertisement",
+            Self::OtherProtocol => "other_protocol",
+            Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
             Self::DeviceError => "device_error",

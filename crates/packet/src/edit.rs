@@ -145,15 +145,59 @@ impl<'e> Editing<'e> {
         Frame::from_parts(near, body.unwrap_or_default()).unwrap_or(*frame)
     }
 
+    /// The same frame with its first [`HEAD_CAPACITY`] bytes, or all of it where it is shorter, in its
+    /// head: copied now, so that what is looked at there is what is sent. `None` where the burst has
+    /// come to more pieces than there is room for, and past [`BURST`] frames.
+    #[must_use]
+    pub fn deepen(&mut self, frame: &Frame<'e>) -> Option<Frame<'e>> {
+        let had = frame.head().len();
+        if had >= HEAD_CAPACITY || frame.body().is_empty() {
+            return Some(*frame);
+        }
+        let (Head(bytes), free) = std::mem::take(&mut self.heads).split_first_mut()?;
+        self.heads = free;
+        let room = bytes.get_mut(..HEAD_CAPACITY)?;
+        let len = frame.copy_to(room);
+        let body = self.end_of(frame.body(), len.checked_sub(had)?)?;
+        let deep = Frame::from_parts(room.get(..len)?, body);
+        // The headers that an offload is about were in the head already, and are the same.
+        deep.map(|deep| deep.with_offload(frame.offload()))
+    }
+
     /// The first `len` bytes of a body.
     fn start_of(&mut self, body: &[Segment<'e>], len: usize) -> Option<&'e [Segment<'e>]> {
         let mut rest = len;
-        let mut parts = body.iter().filter_map(|segment| {
+        let parts = body.iter().filter_map(|segment| {
             let part = segment.len().min(rest);
             rest = rest.saturating_sub(part);
             let raw = RawSegment::new(segment.as_ptr(), u32::try_from(part).ok()?);
             (part > 0).then_some(raw)
         });
+        // SAFETY: each is the beginning of a segment that is there for all of 'e.
+        unsafe { self.keep(parts) }
+    }
+
+    /// A body without its first `len` bytes.
+    fn end_of(&mut self, body: &[Segment<'e>], len: usize) -> Option<&'e [Segment<'e>]> {
+        let mut gone = len;
+        let parts = body.iter().filter_map(|segment| {
+            let part = segment.skip(gone.min(segment.len()));
+            gone = gone.saturating_sub(segment.len());
+            (part.len() > 0).then_some(part.raw())
+        });
+        // SAFETY: each is the end of a segment that is there for all of 'e.
+        unsafe { self.keep(parts) }
+    }
+
+    /// Puts segments where they stay for the burst; `None` if there is no room for all.
+    ///
+    /// # Safety
+    ///
+    /// What each of them leads to must be there for all of `'e`.
+    unsafe fn keep(
+        &mut self,
+        mut parts: impl Iterator<Item = RawSegment>,
+    ) -> Option<&'e [Segment<'e>]> {
         let all = std::mem::take(&mut self.segments);
         let mut count = 0;
         let mut is_full = false;
@@ -167,8 +211,7 @@ impl<'e> Editing<'e> {
         }
         let (segments, free) = all.split_at_mut_checked(count)?;
         self.segments = free;
-        // SAFETY: all of them were just written, each from the beginning of a segment that is there
-        // for all of 'e.
+        // SAFETY: all of them were just written, and the caller vouches for them.
         (!is_full).then(|| unsafe { RawSegment::get_all(segments) })
     }
 
@@ -301,6 +344,44 @@ mod tests {
                 prop_assert_eq!(tagged, expected);
             }
         }
+    }
+
+    proptest! {
+        #[test]
+        fn a_deeper_frame_is_the_same_and_has_more_in_its_head(
+            head in 0..300_usize,
+            segments in prop::collection::vec(0..300_usize, 0..6),
+        ) {
+            let whole = bytes(head + segments.iter().sum::<usize>());
+            let mut rest = &whole[head..];
+            let mut body = Vec::new();
+            for len in segments {
+                body.push(Segment::from_bytes(&rest[..len]));
+                rest = &rest[len..];
+            }
+            let frame = Frame::from_parts(&whole[..head], &body).unwrap();
+            let mut room = EditRoom::default();
+            let mut editing = room.begin();
+            for _ in 0..3 {
+                let deep = editing.deepen(&frame).unwrap();
+                prop_assert_eq!(deep.to_vec(), &whole[..]);
+                prop_assert_eq!(deep.head(), &whole[..whole.len().min(HEAD_CAPACITY.max(head))]);
+            }
+        }
+    }
+
+    #[test]
+    fn a_frame_of_many_pieces_is_not_deepened_beyond_the_room() {
+        let bytes = bytes(2_000);
+        let body: Vec<_> = bytes[64..].iter().map(|_| Segment::from_bytes(&bytes[..1])).collect();
+        let frame = |count| Frame::from_parts(&bytes[..64], &body[..count]).unwrap();
+        let fits = HEAD_CAPACITY - 64 + SEGMENTS;
+        let mut room = EditRoom::default();
+        assert!(room.begin().deepen(&frame(fits + 1)).is_none());
+        let mut editing = room.begin();
+        let deep = editing.deepen(&frame(fits)).unwrap();
+        assert_eq!((deep.head().len(), deep.len()), (HEAD_CAPACITY, 64 + fits));
+        assert!(editing.deepen(&frame(fits)).is_none());
     }
 
     #[test]

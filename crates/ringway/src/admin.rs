@@ -23,28 +23,53 @@ use crate::vlan::VlanArgs;
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add { port, mtu, workers, bridge, peer_bridge, vlan, limits, save } => {
+        PortAction::Add { port, mtu, workers, bridge, peer_bridge, vlan, limits, guard, save } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
             let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
             let saving = Saving::begin(&mut client, *save, &name)?;
             let (mtu, workers) = (*mtu, workers.clone());
-            let (vlan, limits) = (vlan.settings(), limits.settings());
+            let (vlan, limits) = (vlan.settings(), Box::new(limits.settings()));
+            let guard = Box::new(guard.clone().settings());
             let done = format!("port {name} added on {device}");
             let (bridge, peer_bridge) = (bridge.clone(), peer_bridge.clone());
             let peer = switch::patch_peer(&port.device).filter(|_| peer_bridge.is_some());
-            let request =
-                Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan, limits };
+            let request = Request::PortAdd {
+                name,
+                device,
+                mtu,
+                workers,
+                bridge,
+                peer_bridge,
+                vlan,
+                limits,
+                guard,
+            };
             let _: Value = client.ask(&request)?;
             output::line(&done);
             saving.finish(&mut client, &[&port.name, peer.unwrap_or(&port.name)])
         }
-        PortAction::Set { name, settings, vlan, no_vlan, limits, no_limits, save } => {
+        PortAction::Set {
+            name,
+            settings,
+            vlan,
+            no_vlan,
+            limits,
+            no_limits,
+            guard,
+            no_guard,
+            save,
+        } => {
             let mut settings = changed(settings);
             if *no_vlan || *vlan != VlanArgs::default() {
                 settings.insert("vlan".to_owned(), json!(vlan.settings()));
             }
             if *no_limits || *limits != LimitArgs::default() {
                 settings.insert("limits".to_owned(), json!(limits.settings()));
+            }
+            let guard = guard.changed();
+            if *no_guard || !guard.is_empty() {
+                let guard = if *no_guard { Value::Null } else { Value::Object(guard) };
+                settings.insert("guard".to_owned(), guard);
             }
             if settings.is_empty() {
                 return Err(Failure::usage(

@@ -66,8 +66,19 @@ impl Serve for Control {
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
-            Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan, limits } => {
-                let port = Port { mtu, workers, bridge, vlan, limits, ..Port::new(device) };
+            Request::PortAdd {
+                name,
+                device,
+                mtu,
+                workers,
+                bridge,
+                peer_bridge,
+                vlan,
+                limits,
+                guard,
+            } => {
+                let (limits, guard) = (*limits, *guard);
+                let port = Port { mtu, workers, bridge, vlan, limits, guard, ..Port::new(device) };
                 self.edit(|state| match peer_bridge {
                     Some(bridge) => {
                         check::check_name(&name)?;
@@ -424,6 +435,7 @@ fn port(report: &PortReport) -> PortAnswer {
         bond: report.bond.clone(),
         vlan: report.vlan.clone(),
         limits: report.limits,
+        guard: report.guard.clone(),
         rx_queues: report.stats.rx.len(),
         tx_queues: report.stats.tx.len(),
         rx_workers: report.rx_workers.clone(),

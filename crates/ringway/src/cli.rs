@@ -26,8 +26,8 @@ mod mirror;
 mod parse;
 mod top;
 pub use admin::{
-    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
-    ReloadArgs, TimeAction, TimeArgs,
+    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, OrDefault, PortAction, PortArgs,
+    PortSettings, ReloadArgs, TimeAction, TimeArgs, or_default,
 };
 pub use bond::{BondAction, BondArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
@@ -96,7 +96,7 @@ pub enum Command {
         ringway port add vm4=vhost-user:/run/vm4.sock --tag 10\n  \
         ringway port add out=patch:in --bridge default --peer-bridge tenant7\n  \
         ringway port del vm3")]
-    Port(PortArgs),
+    Port(Box<PortArgs>),
     /// Add bridges to a running switch, change their settings, or remove them.
     #[command(after_help = "Examples:\n  \
         ringway bridge add tenant7 --ageing 60 --save\n  \
@@ -281,7 +281,7 @@ pub struct ConfineArgs {
     pub sandbox: Option<bool>,
 }
 
-fn parse_switch(text: &str) -> Result<bool, String> {
+pub fn parse_switch(text: &str) -> Result<bool, String> {
     match text {
         "on" => Ok(true),
         "off" => Ok(false),

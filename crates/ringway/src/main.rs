@@ -31,6 +31,7 @@ mod config;
 mod demo;
 mod devices;
 mod generate;
+mod guard;
 mod l2fwd;
 mod limits;
 mod log;

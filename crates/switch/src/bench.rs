@@ -10,6 +10,7 @@ use packet::{Frame, Pool};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::datapath::{Datapath, Source};
 use crate::fdb::Fdb;
+use crate::guard::{Guard, PortGuard};
 use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, PortLimits};
 use crate::output::Output;
@@ -66,6 +67,12 @@ impl Bench {
             let limiter = rate.limiters(1, hz, now).pop().flatten();
             self.path.set_limit(port, direction, limiter.map(Box::new));
         }
+    }
+
+    /// Gives `port` a guard.
+    pub fn guard(&mut self, port: u16, guard: &PortGuard) {
+        let guard = Guard::of(guard, 1).pop().flatten();
+        self.path.set_guard(port, guard.map(Box::new));
     }
 
     /// One round of a worker; returns the number of frames.

@@ -6,6 +6,7 @@ use eal::Access;
 
 use crate::bond::Bonding;
 use crate::error::Error;
+use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::vlan::PortVlan;
 
@@ -170,6 +171,8 @@ pub struct PortOptions {
     pub bond: Option<String>,
     /// What it does as a bond, if it is one.
     pub bonding: Bonding,
+    /// What it may send.
+    pub guard: PortGuard,
 }
 
 /// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].
@@ -194,7 +197,7 @@ impl PortOptions {
     ///
     /// # Errors
     /// A worker that there is not, VLAN settings that contradict each other, a limit or a setting of
-    /// bonds out of range.
+    /// bonds out of range, or a guard that makes no sense.
     pub fn check(&self, name: &str, workers: usize) -> Result<(), Error> {
         let vlan = self.vlan.check();
         vlan.map_err(|reason| Error::PortVlan { name: name.to_owned(), reason })?;
@@ -202,6 +205,8 @@ impl PortOptions {
         limits.map_err(|reason| Error::PortLimits { name: name.to_owned(), reason })?;
         let bonding = self.bonding.check();
         bonding.map_err(|(_, reason)| Error::Bond { name: name.to_owned(), reason })?;
+        let guard = self.guard.check();
+        guard.map_err(|reason| Error::PortGuard { name: name.to_owned(), reason })?;
         match self.workers.iter().find(|worker| **worker >= workers) {
             None => Ok(()),
             Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),

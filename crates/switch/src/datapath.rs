@@ -11,6 +11,7 @@ use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
+use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
 use crate::mirror::Copies;
 use crate::output::{Output, pick};
@@ -35,12 +36,13 @@ pub(crate) struct Source<'s> {
 pub(crate) struct Datapath {
     /// By their numbers; those that only have to decide about frames.
     bridges: Vec<Option<Bridge>>,
-    /// Those with mirrors, or all while there are limits or bonds: so a bridge without does not even look
-    /// whether there are any.
+    /// Those with mirrors, or all while there are limits, guards or bonds: so a bridge without does not even
+    /// look whether there are any.
     apart: Vec<Option<Bridge>>,
     outputs: Outputs,
     patches: Patches,
     limits: Limits,
+    guards: Guards,
     /// Where frames that mirrors cut have their bodies.
     cut: EditRoom,
     /// Where buffers of packets go that are done with.
@@ -51,8 +53,8 @@ impl Datapath {
     /// One without bridges and ports.
     pub(crate) fn new(cache: PoolCache) -> Self {
         let (bridges, apart, outputs, patches) = Default::default();
-        let (limits, cut) = Default::default();
-        Self { bridges, apart, outputs, patches, limits, cut, cache }
+        let (limits, guards, cut) = Default::default();
+        Self { bridges, apart, outputs, patches, limits, guards, cut, cache }
     }
 
     /// Changes a bridge, if it is there.
@@ -81,7 +83,10 @@ impl Datapath {
     /// Puts a bridge where it belongs.
     fn put_bridge(&mut self, index: usize, bridge: Option<Bridge>) {
         let has_taps = bridge.as_ref().is_some_and(|bridge| bridge.taps().is_some());
-        let is_apart = has_taps || !self.limits.is_empty() || !self.outputs.bonds().is_empty();
+        let is_apart = has_taps
+            || !self.limits.is_empty()
+            || !self.guards.is_empty()
+            || !self.outputs.bonds().is_empty();
         let places = if is_apart { &mut self.apart } else { &mut self.bridges };
         if let Some(place) = places.get_mut(index) {
             *place = bridge;
@@ -118,6 +123,12 @@ impl Datapath {
     /// Has `port` be a bond, or no more.
     pub(crate) fn set_bond(&mut self, port: u16, bond: Option<(Way, Fittings)>) {
         self.outputs.set_bond(port, bond);
+        self.sort_bridges();
+    }
+
+    /// Changes what `port` may send.
+    pub(crate) fn set_guard(&mut self, port: u16, guard: Option<Box<Guard>>) {
+        self.guards.set(port, guard);
         self.sort_bridges();
     }
 
@@ -176,9 +187,48 @@ impl Datapath {
         None
     }
 
-    /// As `forward`, where there are limits, mirrors or bonds, or there is no such bridge.
+    /// As `forward`, where there are limits, guards, mirrors or bonds, or there is no such bridge.
     #[inline(never)]
     fn forward_apart(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let mut kept = ArrayVec::new();
+        let all = frames.len();
+        let frames = self.limits.receive(frames, source, &mut kept);
+        let gives = gives && frames.len() == all;
+        if self.guards.of(source.port).is_some() {
+            return self.forward_guarded(frames, source, gives);
+        }
+        self.forward_admitted(frames, source, gives)
+    }
+
+    /// As `forward_apart`, from a port with a guard.
+    #[inline(never)]
+    fn forward_guarded(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let mut room = self.guards.take_room();
+        let whole = {
+            let mut kept = ArrayVec::new();
+            let admitted = match self.guards.of(source.port) {
+                Some(guard) => guard.admit(frames, source, &mut room.begin(), &mut kept),
+                None => frames,
+            };
+            let gives = gives && std::ptr::eq(admitted, frames);
+            self.forward_admitted(admitted, source, gives)
+        };
+        self.guards.give_room(room);
+        whole
+    }
+
+    /// As `forward_apart`, of frames that limits and guards let in.
+    fn forward_admitted(
         &mut self,
         frames: &[Frame<'_>],
         source: &Source<'_>,
@@ -191,9 +241,6 @@ impl Datapath {
             source.stats.count_drops(DropReason::LinkDown, frames.len());
             return None;
         };
-        let mut kept = ArrayVec::new();
-        let all = frames.len();
-        let frames = self.limits.receive(frames, source, &mut kept);
         if bridge.taps().is_some_and(|taps| taps.keeps(source.port)) {
             source.stats.count_drops(DropReason::MirrorPort, frames.len());
             return None;
@@ -205,8 +252,7 @@ impl Datapath {
         let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));
         if gives
             && copies.is_none()
-            && frames.len() == all
-            && let Some(port) = self.outputs.take_whole(all, longest, source.now)
+            && let Some(port) = self.outputs.take_whole(frames.len(), longest, source.now)
         {
             return Some(port);
         }
@@ -220,16 +266,14 @@ impl Datapath {
         None
     }
 
-    /// As `forward`, for what came in on a member of a bond.
+    /// As `forward_apart`, for what came in on a member of a bond.
     fn forward_member(
         &mut self,
         frames: &[Frame<'_>],
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
-        let mut kept = ArrayVec::new();
         let all = frames.len();
-        let frames = self.limits.receive(frames, source, &mut kept);
         let mut received = ArrayVec::new();
         let bonds = self.outputs.bonds_mut();
         let (source, mut frames) = bonds.receive(frames, source, &mut received)?;

@@ -143,6 +143,14 @@ pub enum Error {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// What a port may send makes no sense.
+    #[error("port '{name}': {reason}")]
+    PortGuard {
+        /// The port's name.
+        name: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// A mirror cannot be as it was asked for.
     #[error("mirror '{name}': {reason}")]
     Mirror {

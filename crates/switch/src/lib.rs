@@ -20,6 +20,7 @@
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: a bridge's forwarding database, shared by all workers
+//! - [`guard`]: what a port may send
 //! - `lacp`: the protocol by which bonds agree with their neighbours
 //! - [`limit`]: limits of ports
 //! - [`mirror`]: copies for somebody who watches
@@ -52,6 +53,7 @@ pub mod config;
 mod datapath;
 pub mod error;
 pub mod fdb;
+pub mod guard;
 mod header;
 mod housekeeper;
 mod inputs;
@@ -77,6 +79,7 @@ pub use config::{
     MAX_WORKERS, PortOptions, SwitchConfig,
 };
 pub use error::Error;
+pub use guard::PortGuard;
 pub use limit::PortLimits;
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;

@@ -12,6 +12,7 @@ use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
+use crate::guard::{Guard, PortGuard};
 use crate::inputs::Input;
 use crate::limit::{Direction, PortLimits};
 use crate::output::Output;
@@ -182,6 +183,7 @@ impl Entry {
             disabled: self.options.disabled,
             vlan: self.options.vlan.clone(),
             limits: self.options.limits,
+            guard: self.options.guard.clone(),
             rx_workers: self.rx_workers.clone(),
             stats: match (&self.cable, &self.bundle) {
                 (Some(cable), _) => cable.stats(),
@@ -371,6 +373,24 @@ impl Entry {
                 let limiter = limiter.map(Box::new);
                 worker.ask(|done| Message::SetLimit(self.number, direction, limiter, done));
             }
+        }
+    }
+
+    /// Lets the port send everything.
+    pub(crate) fn drop_guard(&mut self, workers: &[Mailbox]) {
+        let before = std::mem::take(&mut self.options.guard);
+        self.update_guard(&before, workers);
+    }
+
+    /// Tells the workers what the port may send, where that is something else than `before`.
+    pub(crate) fn update_guard(&self, before: &PortGuard, workers: &[Mailbox]) {
+        let guard = &self.options.guard;
+        if guard == before {
+            return;
+        }
+        for (worker, guard) in workers.iter().zip(Guard::of(guard, workers.len())) {
+            let guard = guard.map(Box::new);
+            worker.ask(|done| Message::SetGuard(self.number, guard, done));
         }
     }
 

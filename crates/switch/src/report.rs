@@ -7,6 +7,7 @@ use packet::MacAddr;
 
 use crate::bond::Bonding;
 use crate::config::BridgeOptions;
+use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::mirror::Mirror;
 use crate::vlan::PortVlan;
@@ -38,6 +39,8 @@ pub struct PortReport {
     pub vlan: PortVlan,
     /// How much may come in and go out.
     pub limits: PortLimits,
+    /// What it may send.
+    pub guard: PortGuard,
     /// Counters of its queues. "Receive" is from the device into the switch. Drops of a frame
     /// that has no destination count on the queue where it came in, all others on the queue
     /// where it should have gone out.

@@ -19,6 +19,7 @@ use crate::bridges::Bridges;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
 use crate::fdb::Fdb;
+use crate::guard::PortGuard;
 use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
 use crate::limit::PortLimits;
 use crate::mirror::Mirrors;
@@ -317,6 +318,7 @@ impl Control {
         let had_vlans = self.ports.have_vlans(bridge);
         entry.join(&self.mailboxes);
         entry.update_limits(&PortLimits::default(), &self.mailboxes);
+        entry.update_guard(&PortGuard::default(), &self.mailboxes);
         // A mirror's output port must get nothing else from the beginning.
         let more = (bridge != BridgeId::BOND).then_some((name.as_str(), number));
         self.update_mirrors(options.bridge_name(), more);
@@ -422,7 +424,9 @@ impl Control {
         // It counts for its bond to the end.
         bond.iter().for_each(|bond| self.count_bond(bond));
         let report = self.report(name, self.ports.get(name)?);
-        self.ports.get_mut(name)?.set_limits(PortLimits::default(), &self.mailboxes);
+        let entry = self.ports.get_mut(name)?;
+        entry.set_limits(PortLimits::default(), &self.mailboxes);
+        entry.drop_guard(&self.mailboxes);
         self.ports.remove(name);
         self.remove_bond(name);
         self.update_bonds();

@@ -20,6 +20,7 @@ use packet::{BURST, Frame};
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::datapath::Datapath;
+use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, Limiter};
 use crate::output::Output;
@@ -59,6 +60,8 @@ pub(crate) enum Message {
     /// Send frames of the switch's own to a port, [`BURST`] at most; the answer is whether it takes
     /// any now.
     Send(u16, Vec<Vec<u8>>, Sender<bool>),
+    /// Let a port send this only; `None`: everything.
+    SetGuard(u16, Option<Box<Guard>>, Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -355,6 +358,10 @@ impl Worker {
             }
             Message::Send(port, frames, done) => {
                 let _ = done.send(self.send_own(port, &frames));
+            }
+            Message::SetGuard(port, guard, done) => {
+                self.path.set_guard(port, guard);
+                let _ = done.send(());
             }
             Message::Answer(done) => {
                 let _ = done.send(());

@@ -42,9 +42,20 @@ pub(super) fn run(data: &[u8]) {
 fn edit(state: &mut State, request: Request) -> Result<(), String> {
     let text = |error: daemon::Error| error.to_string();
     match request {
-        Request::PortAdd { name, device, mtu, workers, bridge, peer_bridge, vlan, limits } => {
+        Request::PortAdd {
+            name,
+            device,
+            mtu,
+            workers,
+            bridge,
+            peer_bridge,
+            vlan,
+            limits,
+            guard,
+        } => {
             daemon::check::check_name(&name).map_err(text)?;
-            let port = Port { mtu, workers, bridge, vlan, limits, ..Port::new(device) };
+            let (limits, guard) = (*limits, *guard);
+            let port = Port { mtu, workers, bridge, vlan, limits, guard, ..Port::new(device) };
             match peer_bridge {
                 Some(bridge) => state.add_patch(&name, port, &bridge).map_err(text),
                 None => state.add_port(&name, port).map_err(text),

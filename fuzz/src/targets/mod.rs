@@ -5,6 +5,7 @@ mod configuration;
 mod control_request;
 mod device_ring;
 mod driver_ring;
+mod guarded_frame;
 mod kernel_segments;
 mod segments;
 mod vduse_session;
@@ -100,5 +101,10 @@ pub const TARGETS: &[Target] = &[
         name: "capture_file",
         about: "files that a pcap port receives",
         run: capture_file::run,
+    },
+    Target {
+        name: "guarded_frame",
+        about: "frames from ports that may not send everything",
+        run: guarded_frame::run,
     },
 ];

@@ -8,6 +8,7 @@ use packet::MacAddr;
 use super::{ControlArgs, number, parse_port, parse_switch};
 use crate::answer::MAX_WARP;
 use crate::config::Named;
+use crate::guard::GuardArgs;
 use crate::limits::LimitArgs;
 use crate::vlan::VlanArgs;
 
@@ -49,6 +50,9 @@ pub enum PortAction {
         /// How much may come in and go out.
         #[command(flatten)]
         limits: LimitArgs,
+        /// What it may send.
+        #[command(flatten)]
+        guard: GuardArgs,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -72,6 +76,12 @@ pub enum PortAction {
         /// Have no limits.
         #[arg(long, conflicts_with = "LimitArgs")]
         no_limits: bool,
+        /// What it may send: options that are not given stay as they are.
+        #[command(flatten)]
+        guard: GuardArgs,
+        /// Let it send everything.
+        #[arg(long, conflicts_with = "GuardArgs")]
+        no_guard: bool,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -163,7 +173,7 @@ pub struct PortSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrDefault<T>(pub Option<T>);
 
-pub(super) fn or_default<T>(
+pub fn or_default<T>(
     parse: impl Fn(&str) -> Result<T, String> + Clone + Send + Sync + 'static,
 ) -> impl Fn(&str) -> Result<OrDefault<T>, String> + Clone + Send + Sync + 'static {
     move |text| match text {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{PortLimits, PortVlan};
+use switch::{PortGuard, PortLimits, PortVlan};
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,14 +51,18 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "PortVlan::is_default")]
         vlan: PortVlan,
         /// How much may come in and go out.
-        #[serde(default, skip_serializing_if = "PortLimits::is_default")]
-        limits: PortLimits,
+        #[serde(default, skip_serializing_if = "has_no_limits")]
+        limits: Box<PortLimits>,
+        /// What it may send.
+        #[serde(default, skip_serializing_if = "has_no_guard")]
+        guard: Box<PortGuard>,
     },
     /// Changes settings of a port while it carries frames.
     PortSet {
         /// Its name.
         name: String,
-        /// The settings, by their keys in the configuration file; `null` is the default.
+        /// The settings, by their keys in the configuration file; `null` is the default. Of a `guard`,
+        /// settings that are not named stay.
         settings: serde_json::Map<String, Value>,
     },
     /// Disconnects a port and closes it, or detaches a vDPA device.
@@ -189,6 +193,16 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         port: Option<String>,
     },
+}
+
+#[allow(clippy::borrowed_box, reason = "as serde calls it")]
+fn has_no_limits(limits: &Box<PortLimits>) -> bool {
+    limits.is_default()
+}
+
+#[allow(clippy::borrowed_box, reason = "as serde calls it")]
+fn has_no_guard(guard: &Box<PortGuard>) -> bool {
+    guard.is_default()
 }
 
 impl Request {
@@ -486,6 +500,9 @@ pub struct Port {
     /// How much may come in and go out; empty where there are no limits.
     #[serde(default)]
     pub limits: PortLimits,
+    /// What it may send; empty where that is everything.
+    #[serde(default)]
+    pub guard: PortGuard,
     /// Number of receive queues.
     pub rx_queues: usize,
     /// Number of transmit queues.
@@ -716,7 +733,8 @@ mod tests {
             bridge: None,
             peer_bridge: None,
             vlan: PortVlan::default(),
-            limits: PortLimits::default(),
+            limits: Box::default(),
+            guard: Box::default(),
         };
         assert_eq!(parse(add).unwrap(), expected);
         assert_eq!(

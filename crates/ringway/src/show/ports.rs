@@ -4,9 +4,9 @@ use ethdev::hint;
 
 use crate::control::protocol::{Port, Ports};
 use crate::exit::Failure;
-use crate::limits;
 use crate::table::{Align, Cell, Table, Tone, count, paragraph};
 use crate::vlan::summary;
+use crate::{guard, limits};
 
 /// All ports in a table, or one with all there is to tell.
 pub fn show_ports(answer: &Ports, name: Option<&str>, colour: bool) -> Result<String, Failure> {
@@ -100,7 +100,9 @@ fn details(port: &Port) -> String {
     let facts = port.details.iter().filter(|(name, _)| *name != "front-end_pid");
     let facts = facts.map(|(name, value)| format!("{name} {value}"));
     let limits = limits::summary(&port.limits).map(|limits| format!("limits {limits}"));
-    let facts: Vec<String> = vlan.into_iter().chain(limits).chain(facts).collect();
+    let guard = guard::summary(&port.guard).map(|guard| format!("guard {guard}"));
+    let settings = [vlan, limits, guard].into_iter().flatten();
+    let facts: Vec<String> = settings.chain(facts).collect();
     match facts.is_empty() {
         true => String::new(),
         false => paragraph(&format!("{}: {}", port.name, facts.join(", "))),
@@ -121,6 +123,7 @@ fn one(port: &Port, colour: bool) -> String {
         ("mtu", port.mtu.to_string().into()),
         ("vlan", summary(&port.vlan).unwrap_or_else(|| "-".to_owned()).into()),
         ("limits", limits::summary(&port.limits).unwrap_or_else(|| "-".to_owned()).into()),
+        ("guard", guard::summary(&port.guard).unwrap_or_else(|| "-".to_owned()).into()),
         ("own address", port.mac.as_str().into()),
         ("receive queues", format!("{}, on workers {}", port.rx_queues, workers.join(" ")).into()),
         ("transmit queues", port.tx_queues.to_string().into()),
@@ -159,6 +162,7 @@ mod tests {
             bond: None,
             vlan: switch::PortVlan::default(),
             limits: switch::PortLimits::default(),
+            guard: switch::PortGuard::default(),
             rx_queues: 1,
             tx_queues: 1,
             rx_workers: vec![0],

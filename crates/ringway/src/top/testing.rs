@@ -35,6 +35,7 @@ fn port(name: &str) -> Port {
         enabled: true,
         vlan: switch::PortVlan::default(),
         limits: switch::PortLimits::default(),
+        guard: switch::PortGuard::default(),
         rx_queues: 1,
         tx_queues: 1,
         rx_workers: vec![0],

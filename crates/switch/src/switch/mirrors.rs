@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{Control, Switch};
 use crate::bridge::BridgeChange;
 use crate::error::Error;
+use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::mirror::Mirror;
 use crate::report::MirrorReport;
@@ -75,10 +76,13 @@ impl Control {
         names.iter().for_each(|name| self.update_mirrors(name, None));
     }
 
-    /// Has workers of whom some are new share the limits of all ports; buckets are full then.
+    /// Has workers of whom some are new share the limits and guards of all ports; buckets are full
+    /// then.
     pub(super) fn tell_limits(&self) {
-        let none = PortLimits::default();
-        self.ports.iter().for_each(|(_, entry)| entry.update_limits(&none, &self.mailboxes));
+        for (_, entry) in self.ports.iter() {
+            entry.update_limits(&PortLimits::default(), &self.mailboxes);
+            entry.update_guard(&PortGuard::default(), &self.mailboxes);
+        }
     }
 
     /// Tells the workers the mirrors of a bridge, given its ports and `more`; what was learnt on

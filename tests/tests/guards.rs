@@ -1,0 +1,209 @@
+//! What a port may send, and how much, by kernels that do as they are told: their own ARP, neighbour
+//! discovery and DHCP, honest and spoofed, through TAP ports in network namespaces.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use e2e::{Netns, Peer, Ringway, require_shared, traffic, wait};
+
+const LIMIT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A tenant's port, and two of others.
+const PORTS: &str = r#"
+[ports.tenant]
+device = "tap:rwt,mac=02:00:00:00:24:01"
+guard.allowed-macs = ["02:00:00:00:24:01"]
+guard.allowed-ips = ["10.24.0.1", "10.24.0.128/25", "2001:db8:24::1"]
+[ports.other]
+device = "tap:rwo,mac=02:00:00:00:24:02"
+[ports.watcher]
+device = "tap:rww"
+"#;
+
+/// A switch, and a namespace for each of the tenant and another.
+struct Stage {
+    ringway: Ringway,
+    tenant: Netns,
+    other: Netns,
+    // What others use goes last.
+    _host: Netns,
+}
+
+impl Stage {
+    fn new(dir: &Path) -> Self {
+        let [host, tenant, other] = [(); 3].map(|()| Netns::new().unwrap());
+        let ringway = Ringway::configured_in(&host, dir, PORTS, "1").unwrap();
+        ringway.wait_links(&["tenant", "other", "watcher"]).unwrap();
+        for (interface, netns, number) in [("rwt", &tenant, 1), ("rwo", &other, 2)] {
+            host.sh(&format!("ip link set {interface} netns {}", netns.name())).unwrap();
+            // What a kernel says by itself would be counted, too.
+            netns.sh("echo 0 >/proc/sys/net/ipv6/conf/all/router_solicitations || true").unwrap();
+            netns
+                .sh(&format!(
+                    "ip address add 10.24.0.{number}/24 dev {interface}; \
+                     ip address add 2001:db8:24::{number}/64 dev {interface}; \
+                     ip link set {interface} up"
+                ))
+                .unwrap();
+        }
+        Self { ringway, tenant, other, _host: host }
+    }
+
+    /// How many of the tenant's frames were dropped for a reason.
+    fn dropped(&self, reason: &str) -> u64 {
+        let stats = self.ringway.show("stats").unwrap();
+        let ports = stats["ports"].as_array().unwrap();
+        let port = ports.iter().find(|port| port["name"] == "tenant").unwrap();
+        port["rx"]["drops"][reason].as_u64().unwrap_or(0)
+    }
+
+    /// Has the tenant run a shell line, of which frames are to be dropped for a reason.
+    fn is_stopped(&self, line: &str, reason: &str) {
+        let before = self.dropped(reason);
+        self.tenant.sh(&format!("{line} || true")).unwrap();
+        wait::until(reason, LIMIT, PAUSE, || Ok((self.dropped(reason) > before).then_some(())))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_tenant_is_what_it_may_be_and_nobody_else() {
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut stage = Stage::new(dir.path());
+    honest(&stage, dir.path());
+    for reason in ["mac_spoofed", "ip_spoofed", "arp_spoofed", "nd_spoofed", "dhcp_spoofed"] {
+        assert_eq!(stage.dropped(reason), 0, "{reason}");
+    }
+    spoofed(&stage);
+    server(&stage, dir.path());
+    limited(&stage);
+    mirrored(&stage);
+    let ringway = &mut stage.ringway;
+    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
+}
+
+/// Where a DHCP server in `netns` has its files; the first has its settings.
+fn dhcp_server(netns: &Netns, dir: &Path, interface: &str) -> e2e::Process {
+    let [settings, leases] = ["conf", "leases"].map(|end| dir.join(format!("{interface}.{end}")));
+    let text = format!(
+        "start 10.24.0.200\nend 10.24.0.210\ninterface {interface}\nlease_file {}\npidfile {}\n",
+        leases.display(),
+        dir.join(format!("{interface}.pid")).display()
+    );
+    std::fs::write(&settings, text).unwrap();
+    std::fs::write(&leases, "").unwrap();
+    netns.spawn(&format!("busybox udhcpd -f {}", settings.display())).unwrap()
+}
+
+/// A shell line that asks for an address and does nothing with it.
+fn dhcp_client(interface: &str, times: u32) -> String {
+    format!("busybox udhcpc -i {interface} -s /bin/true -f -q -n -t {times} -T 1 2>&1")
+}
+
+/// Pings, neighbour discovery and DHCP of a kernel that says what it may.
+fn honest(stage: &Stage, dir: &Path) {
+    let Stage { tenant, other, .. } = stage;
+    tenant.ping("10.24.0.2", "-c 3 -i 0.01").unwrap();
+    other.ping("10.24.0.1", "-c 3 -i 0.01").unwrap();
+    // Until duplicate address detection is through, there is no answer.
+    for (netns, address) in [(tenant, "2001:db8:24::2"), (other, "2001:db8:24::1")] {
+        wait::until("IPv6", LIMIT, PAUSE, || {
+            Ok(netns.sh(&format!("ping -6 -c 1 -W 1 {address}")).ok())
+        })
+        .unwrap();
+    }
+    tenant.sh("busybox arping -c 1 -D -I rwt 10.24.0.130; true").unwrap();
+    let _server = dhcp_server(other, dir, "rwo");
+    let lease = wait::until("a lease", LIMIT, PAUSE, || Ok(tenant.sh(&dhcp_client("rwt", 3)).ok()));
+    let text = lease.unwrap();
+    assert!(text.contains("lease of 10.24.0.2"), "{text}");
+}
+
+/// The same of one that says what it may not.
+fn spoofed(stage: &Stage) {
+    let Stage { tenant, ringway, .. } = stage;
+    let learnt = ringway.show("fdb").unwrap()["learned"].clone();
+    tenant.sh("ip address add 10.24.0.9/24 dev rwt").unwrap();
+    stage.is_stopped("busybox arping -c 1 -w 1 -U -I rwt 10.24.0.9", "arp_spoofed");
+    tenant.sh("ip neighbour replace 10.24.0.2 lladdr 02:00:00:00:24:02 dev rwt").unwrap();
+    stage.is_stopped("ping -c 1 -W 0.1 -I 10.24.0.9 10.24.0.2", "ip_spoofed");
+    // Duplicate address detection of an address that it may not have.
+    stage.is_stopped("ip address add 2001:db8:24::9/64 dev rwt", "nd_spoofed");
+    stage.is_stopped(
+        "ip link set rwt address 02:00:00:00:24:09; ping -c 1 -W 0.1 10.24.0.2",
+        "mac_spoofed",
+    );
+    assert_eq!(ringway.show("fdb").unwrap()["learned"], learnt, "it is learnt from");
+    tenant
+        .sh("ip link set rwt address 02:00:00:00:24:01; \
+             ip address del 10.24.0.9/24 dev rwt; ip address del 2001:db8:24::9/64 dev rwt")
+        .unwrap();
+    // In a VLAN, too; and by whom it is allowed while it is.
+    tenant
+        .sh("ip link add link rwt name rwt.5 type vlan id 5; \
+             ip address add 10.25.0.9/24 dev rwt.5; ip link set rwt.5 up")
+        .unwrap();
+    stage.is_stopped("ping -c 1 -W 0.1 10.25.0.2", "arp_spoofed");
+    tenant.sh("ip link del rwt.5").unwrap();
+    tenant.ping("10.24.0.2", "-c 1").unwrap();
+}
+
+/// A tenant that gives out addresses to others.
+fn server(stage: &Stage, dir: &Path) {
+    let Stage { tenant, other, ringway, .. } = stage;
+    let _server = dhcp_server(tenant, dir, "rwt");
+    wait::until("it is dropped", LIMIT, PAUSE, || {
+        let answer = other.sh(&dhcp_client("rwo", 1));
+        assert!(answer.is_err(), "{answer:?}");
+        Ok((stage.dropped("dhcp_server") > 0).then_some(()))
+    })
+    .unwrap();
+    ringway.client(&["port", "set", "tenant", "--dhcp-guard", "off"]).unwrap();
+    let answer = other.sh(&dhcp_client("rwo", 3)).unwrap();
+    assert!(answer.contains("lease of 10.24.0.2"), "{answer}");
+    let shown = ringway.client(&["show", "ports", "tenant"]).unwrap();
+    assert!(shown.contains("10.24.0.128/25") && !shown.contains("dhcp-guard"), "{shown}");
+    ringway.client(&["port", "set", "tenant", "--dhcp-guard", "default"]).unwrap();
+}
+
+/// TCP through a limit has about as much as it lets through.
+fn limited(stage: &Stage) {
+    const MIB: u32 = 2;
+    let Stage { tenant, other, ringway, .. } = stage;
+    let limit = ["port", "set", "tenant", "--rx-rate", "20Mbit", "--rx-burst", "1Mbit"];
+    ringway.client(&limit).unwrap();
+    let start = Instant::now();
+    traffic::transfer(tenant, other, "10.24.0.2", MIB).unwrap();
+    let took = start.elapsed();
+    // Bits of the payload alone, less what may pass at once.
+    let least = Duration::from_millis((u64::from(MIB) * 8 * 1_048_576 - 1_000_000) / 20_000);
+    assert!(took > least, "{took:?} of {least:?} at least");
+    assert!(stage.dropped("rate_limited") > 0);
+    ringway.client(&["port", "set", "tenant", "--no-limits"]).unwrap();
+}
+
+/// A mirror has what comes in and goes out, and nothing that was dropped.
+fn mirrored(stage: &Stage) {
+    let Stage { tenant, ringway, .. } = stage;
+    let select = ["--select-src-port", "tenant", "--select-dst-port", "tenant"];
+    let mirror = [&["mirror", "add", "m", "--output-port", "watcher"], &select[..]].concat();
+    ringway.client(&mirror).unwrap();
+    let before = ringway.counters("watcher").unwrap().tx_packets;
+    tenant.ping("10.24.0.2", "-c 5 -i 0.01").unwrap();
+    wait::until("copies", LIMIT, PAUSE, || {
+        let copies = ringway.counters("watcher")?.tx_packets - before;
+        Ok((copies >= 10).then_some(()))
+    })
+    .unwrap();
+    tenant.sh("ip address add 10.24.0.9/24 dev rwt").unwrap();
+    let before = ringway.show("mirrors").unwrap()["mirrors"][0]["packets"].as_u64().unwrap();
+    for _ in 0..20 {
+        stage.is_stopped("ping -c 1 -W 0.01 -I 10.24.0.9 10.24.0.2", "ip_spoofed");
+    }
+    let copies = ringway.show("mirrors").unwrap()["mirrors"][0]["packets"].as_u64().unwrap();
+    assert!(copies - before < 20, "{} copies of frames that were dropped", copies - before);
+}
