@@ -198,6 +198,7 @@ fn forward_limited(bursts: usize) {
         tx_burst: Some(Bits(1_000_000_000_000)),
         tx_packet_rate: Some(Frames(1_000_000_000)),
         tx_packet_burst: Some(Frames(1_000_000_000)),
+        ..PortLimits::default()
     };
     let limit = |bench: &mut Bench| (0..2).for_each(|port| bench.limit(port, &limits));
     forward_with(1, None, sink, bursts, limit);

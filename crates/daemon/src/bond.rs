@@ -162,6 +162,7 @@ fn check_member(state: &State, name: &str, port: &Port, bond: &str) -> Result<()
         (!port.vlan.is_default(), "vlan"),
         (!port.addresses.is_empty(), "addresses"),
         (!port.guard.is_default(), "guard"),
+        (port.limits.limits_unknown(), "limits.unknown-rate"),
     ];
     match given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {
         Some(key) => {

@@ -215,7 +215,13 @@ fn edit_mirror(state: &mut State, dice: &mut Dice) {
 fn limits(dice: &mut Dice) -> PortLimits {
     let rate = [None, Some(Bits(1_000_000)), Some(Bits(3))][dice.roll(3)];
     let frames = [None, Some(Frames(1))][dice.roll(2)];
-    PortLimits { rx_rate: rate, tx_packet_rate: frames, ..PortLimits::default() }
+    let storm = [None, Some(Frames(10)), Some(Frames(0))][dice.roll(3)];
+    PortLimits {
+        rx_rate: rate,
+        tx_packet_rate: frames,
+        broadcast_packet_rate: storm,
+        ..PortLimits::default()
+    }
 }
 
 /// What a port may send; may be wrong.
@@ -226,6 +232,7 @@ fn guard(dice: &mut Dice) -> PortGuard {
         allowed_macs: mac.into_iter().take(dice.roll(4)).collect(),
         allowed_ips: (0..dice.roll(2)).map(|_| ip).collect(),
         ra_guard: [None, Some(true)][dice.roll(2)],
+        isolated: dice.roll(2) == 0,
         ..PortGuard::default()
     }
 }

@@ -67,6 +67,14 @@ pub enum DropReason {
     RouterAdvertisement,
     /// A protocol by which a port whose addresses are limited could get round that.
     OtherProtocol,
+    /// It would have gone to isolated ports alone, and comes from one.
+    Isolated,
+    /// More than the port's storm limit for broadcasts lets through.
+    BroadcastLimited,
+    /// The same for other groups.
+    MulticastLimited,
+    /// The same for addresses that nobody has been heard from.
+    UnknownLimited,
     /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
     Malformed,
     /// The port's receive filter refuses the frame.
@@ -79,7 +87,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 29;
+    pub const COUNT: usize = 33;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -108,6 +116,10 @@ impl DropReason {
         Self::DhcpServer,
         Self::RouterAdvertisement,
         Self::OtherProtocol,
+        Self::Isolated,
+        Self::BroadcastLimited,
+        Self::MulticastLimited,
+        Self::UnknownLimited,
         Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
@@ -143,6 +155,10 @@ impl DropReason {
             Self::DhcpServer => "dhcp_server",
             Self::RouterAdvertisement => "router_advertisement",
             Self::OtherProtocol => "other_protocol",
+            Self::Isolated => "isolated",
+            Self::BroadcastLimited => "broadcast_limited",
+            Self::MulticastLimited => "multicast_limited",
+            Self::UnknownLimited => "unknown_limited",
             Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",
@@ -308,7 +324,7 @@ impl PacketTally {
 }
 
 /// The counters of one queue. What nearly every burst changes lies on its first cache line.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(C, align(128))]
 pub struct QueueStats {
     packets: Counter,
@@ -317,6 +333,15 @@ pub struct QueueStats {
     multicast: Counter,
     broadcast: Counter,
     drops: [Counter; DropReason::COUNT],
+}
+
+// Not derived, since the standard library does so for arrays of up to 32 only.
+impl Default for QueueStats {
+    fn default() -> Self {
+        let [packets, bytes, multicast, broadcast] = <[Counter; 4]>::default();
+        let drops = std::array::from_fn(|_| Counter::default());
+        Self { packets, bytes, sizes: Default::default(), multicast, broadcast, drops }
+    }
 }
 
 impl QueueStats {
@@ -419,7 +444,7 @@ impl QueueStats {
 }
 
 /// Counters at one moment: of a queue, or summed over queues.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// Frames received, or really sent.
     pub packets: u64,
@@ -434,6 +459,13 @@ pub struct Stats {
     pub broadcast: u64,
     /// Dropped frames, in the order of [`DropReason::ALL`]. They are in no other counter.
     pub drops: [u64; DropReason::COUNT],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let drops = [0; DropReason::COUNT];
+        Self { packets: 0, bytes: 0, sizes: [0; SIZES], multicast: 0, broadcast: 0, drops }
+    }
 }
 
 impl Stats {

@@ -28,6 +28,9 @@ pub struct GuardArgs {
     /// Drop what IPv6 routers advertise [default: as --dhcp-guard].
     #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
     pub ra_guard: Option<OrDefault<bool>>,
+    /// Let it reach only ports that are not isolated [default: off].
+    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
+    pub isolated: Option<OrDefault<bool>>,
 }
 
 impl GuardArgs {
@@ -38,17 +41,19 @@ impl GuardArgs {
             allowed_ips: self.allowed_ips.and_then(|ips| ips.0).unwrap_or_default(),
             dhcp_guard: self.dhcp_guard.and_then(|is_on| is_on.0),
             ra_guard: self.ra_guard.and_then(|is_on| is_on.0),
+            isolated: self.isolated.and_then(|is_on| is_on.0).unwrap_or_default(),
         }
     }
 
     /// The settings that are to change, by their keys in the file.
     pub fn changed(&self) -> Map<String, Value> {
-        let Self { allowed_macs, allowed_ips, dhcp_guard, ra_guard } = self;
+        let Self { allowed_macs, allowed_ips, dhcp_guard, ra_guard, isolated } = self;
         let all = [
             ("allowed-macs", allowed_macs.as_ref().map(|macs| texts(macs.0.as_ref()))),
             ("allowed-ips", allowed_ips.as_ref().map(|ips| texts(ips.0.as_ref()))),
             ("dhcp-guard", dhcp_guard.as_ref().map(|is_on| json!(is_on.0))),
             ("ra-guard", ra_guard.as_ref().map(|is_on| json!(is_on.0))),
+            ("isolated", isolated.as_ref().map(|is_on| json!(is_on.0))),
         ];
         let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         given.collect()
@@ -80,6 +85,7 @@ pub fn summary(guard: &PortGuard) -> Option<String> {
         words("ips", &guard.allowed_ips),
         switch("dhcp-guard", guard.guards_dhcp()),
         switch("ra-guard", guard.guards_ra()),
+        switch("isolated", guard.isolated),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     (!guard.is_default()).then(|| match words.is_empty() {
@@ -122,6 +128,9 @@ mod tests {
         let expected = r#"{"allowed-macs":null,"dhcp-guard":null}"#;
         assert_eq!(Value::Object(args.changed()).to_string(), expected);
         assert!(args.settings().is_default());
+        let isolated = parse("--isolated on").unwrap();
+        assert_eq!(Value::Object(isolated.changed()).to_string(), r#"{"isolated":true}"#);
+        assert_eq!(summary(&isolated.settings()).unwrap(), "isolated");
         let off = parse("--dhcp-guard off").unwrap().settings();
         assert_eq!(summary(&off).unwrap(), "off");
     }

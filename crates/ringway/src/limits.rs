@@ -32,6 +32,24 @@ pub struct LimitArgs {
     /// Frames that it sends at once [default: as --rx-packet-burst].
     #[arg(long, value_name = "N")]
     pub tx_packet_burst: Option<Frames>,
+    /// Storm limit: bits per second to all stations that the switch takes from the port.
+    #[arg(long, value_name = "BITS")]
+    pub broadcast_rate: Option<Bits>,
+    /// Storm limit: frames per second to all stations.
+    #[arg(long, value_name = "N")]
+    pub broadcast_packet_rate: Option<Frames>,
+    /// Storm limit: bits per second to other groups.
+    #[arg(long, value_name = "BITS")]
+    pub multicast_rate: Option<Bits>,
+    /// Storm limit: frames per second to other groups.
+    #[arg(long, value_name = "N")]
+    pub multicast_packet_rate: Option<Frames>,
+    /// Storm limit: bits per second to addresses that the bridge does not know.
+    #[arg(long, value_name = "BITS")]
+    pub unknown_rate: Option<Bits>,
+    /// Storm limit: frames per second to addresses that the bridge does not know.
+    #[arg(long, value_name = "N")]
+    pub unknown_packet_rate: Option<Frames>,
 }
 
 impl LimitArgs {
@@ -46,6 +64,12 @@ impl LimitArgs {
             tx_burst: self.tx_burst,
             tx_packet_rate: self.tx_packet_rate,
             tx_packet_burst: self.tx_packet_burst,
+            broadcast_rate: self.broadcast_rate,
+            broadcast_packet_rate: self.broadcast_packet_rate,
+            multicast_rate: self.multicast_rate,
+            multicast_packet_rate: self.multicast_packet_rate,
+            unknown_rate: self.unknown_rate,
+            unknown_packet_rate: self.unknown_packet_rate,
         }
     }
 }
@@ -63,6 +87,12 @@ pub fn summary(limits: &PortLimits) -> Option<String> {
         bits("tx-burst", limits.tx_burst),
         frames("tx-packet-rate", limits.tx_packet_rate),
         frames("tx-packet-burst", limits.tx_packet_burst),
+        bits("broadcast-rate", limits.broadcast_rate),
+        frames("broadcast-packet-rate", limits.broadcast_packet_rate),
+        bits("multicast-rate", limits.multicast_rate),
+        frames("multicast-packet-rate", limits.multicast_packet_rate),
+        bits("unknown-rate", limits.unknown_rate),
+        frames("unknown-packet-rate", limits.unknown_packet_rate),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     (!words.is_empty()).then(|| words.join(", "))
@@ -92,6 +122,8 @@ mod tests {
         assert_eq!(parse(""), Ok(PortLimits::default()));
         assert_eq!(summary(&PortLimits::default()), None);
         let limits = parse("--rx-rate 1.5Gbit --rx-burst 10M --tx-packet-rate 50000").unwrap();
+        let storm = parse("--broadcast-packet-rate 100 --unknown-rate 1M").unwrap();
+        assert_eq!(summary(&storm).unwrap(), "broadcast-packet-rate 100, unknown-rate 1Mbit");
         let expected = "rx-rate 1500Mbit, rx-burst 10Mbit, tx-packet-rate 50k";
         assert_eq!(summary(&limits).unwrap(), expected);
         for (options, expected) in [

@@ -394,6 +394,8 @@ impl Bridge {
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) {
+        let unknown = lookups.iter().filter(|lookup| !header::is_group(lookup.destination.address));
+        outputs.note_unknown(flood & unknown.fold(0, |mask, lookup| mask | lookup.mask));
         let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
         let mut reached = 0;
         let others = self.members.iter().filter(|port| **port != source.port);

@@ -221,6 +221,8 @@ impl Datapath {
                 None => frames,
             };
             let gives = gives && std::ptr::eq(admitted, frames);
+            // What was noted of bursts that nobody guards.
+            self.outputs.take_unknown();
             self.forward_admitted(admitted, source, gives)
         };
         self.guards.give_room(room);
@@ -247,6 +249,7 @@ impl Datapath {
         }
         let longest = bridge.decide(frames, source, &mut self.outputs);
         self.outputs.spread(frames, source);
+        self.guards.judge(frames, source, &mut self.outputs);
         self.limits.send(frames, &mut self.outputs, source.now);
         let taps = bridge.taps();
         let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));

@@ -28,6 +28,9 @@ pub(crate) struct Outputs {
     bonds: Bonds,
     /// Ports used since the last flush, each once.
     unflushed: Vec<u16>,
+    /// Frames that go to all ports since nobody knows their destinations, of the burst that did so
+    /// last; not taken away by whom it does not concern.
+    unknown: u32,
     /// Where edited frames have their heads.
     room: EditRoom,
 }
@@ -166,6 +169,38 @@ impl Outputs {
             // Whoever looks for a bond does not know its members.
             Some((self.bonds.bond_of(*port).unwrap_or(*port), output.marks.frames()))
         })
+    }
+
+    /// Notes frames that go to all ports since nobody knows their destinations.
+    pub(crate) const fn note_unknown(&mut self, mask: u32) {
+        self.unknown = mask;
+    }
+
+    /// Which frames were noted so since this was asked last.
+    pub(crate) const fn take_unknown(&mut self) -> u32 {
+        std::mem::replace(&mut self.unknown, 0)
+    }
+
+    /// Leaves those marked frames to each port, patch ports among them, that `keep` tells.
+    pub(crate) fn retain(&mut self, mut keep: impl FnMut(u16, u32) -> u32) {
+        let Self { all, marked, patches, patched, bonds, .. } = self;
+        let mut keep_in = |port: u16, marks: &mut Marks| {
+            marks.retain(keep(port, marks.frames()));
+            if marks.is_empty() {
+                marks.clear();
+            }
+            !marks.is_empty()
+        };
+        marked.retain(|port| {
+            let output = all.get_mut(usize::from(*port)).and_then(Option::as_mut);
+            // Whoever looks for a bond does not know its members.
+            let port = bonds.bond_of(*port).unwrap_or(*port);
+            output.is_some_and(|output| keep_in(port, &mut output.marks))
+        });
+        patched.retain(|port| {
+            let marks = patches.get_mut(usize::from(*port)).and_then(Option::as_mut);
+            marks.is_some_and(|marks| keep_in(*port, marks))
+        });
     }
 
     /// Leaves those marked frames to each port that `pass` lets through, and counts the others.

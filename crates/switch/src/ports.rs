@@ -352,10 +352,12 @@ impl Entry {
         }
     }
 
-    /// Gives the port other limits.
-    pub(crate) fn set_limits(&mut self, limits: PortLimits, workers: &[Mailbox]) {
-        let before = std::mem::replace(&mut self.options.limits, limits);
-        self.update_limits(&before, workers);
+    /// Takes the port's limits and its guard away.
+    pub(crate) fn drop_limits(&mut self, workers: &[Mailbox]) {
+        let guard = std::mem::take(&mut self.options.guard);
+        let limits = std::mem::take(&mut self.options.limits);
+        self.update_limits(&limits, workers);
+        self.update_guard((&guard, &limits), workers);
     }
 
     /// Tells the workers the port's limits, where they are others than `before`; buckets are full
@@ -376,19 +378,18 @@ impl Entry {
         }
     }
 
-    /// Lets the port send everything.
-    pub(crate) fn drop_guard(&mut self, workers: &[Mailbox]) {
-        let before = std::mem::take(&mut self.options.guard);
-        self.update_guard(&before, workers);
-    }
-
-    /// Tells the workers what the port may send, where that is something else than `before`.
-    pub(crate) fn update_guard(&self, before: &PortGuard, workers: &[Mailbox]) {
-        let guard = &self.options.guard;
-        if guard == before {
+    /// Tells the workers what the port may send, where that is something else than `before`; what
+    /// may come at once may do so again then.
+    pub(crate) fn update_guard(
+        &self,
+        (guard_before, limits_before): (&PortGuard, &PortLimits),
+        workers: &[Mailbox],
+    ) {
+        let PortOptions { guard, limits, .. } = &self.options;
+        if guard == guard_before && limits.storm() == limits_before.storm() {
             return;
         }
-        for (worker, guard) in workers.iter().zip(Guard::of(guard, workers.len())) {
+        for (worker, guard) in workers.iter().zip(Guard::of(guard, limits, workers.len())) {
             let guard = guard.map(Box::new);
             worker.ask(|done| Message::SetGuard(self.number, guard, done));
         }

@@ -317,8 +317,9 @@ impl Control {
         // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans(bridge);
         entry.join(&self.mailboxes);
-        entry.update_limits(&PortLimits::default(), &self.mailboxes);
-        entry.update_guard(&PortGuard::default(), &self.mailboxes);
+        let none = PortLimits::default();
+        entry.update_limits(&none, &self.mailboxes);
+        entry.update_guard((&PortGuard::default(), &none), &self.mailboxes);
         // A mirror's output port must get nothing else from the beginning.
         let more = (bridge != BridgeId::BOND).then_some((name.as_str(), number));
         self.update_mirrors(options.bridge_name(), more);
@@ -424,9 +425,7 @@ impl Control {
         // It counts for its bond to the end.
         bond.iter().for_each(|bond| self.count_bond(bond));
         let report = self.report(name, self.ports.get(name)?);
-        let entry = self.ports.get_mut(name)?;
-        entry.set_limits(PortLimits::default(), &self.mailboxes);
-        entry.drop_guard(&self.mailboxes);
+        self.ports.get_mut(name)?.drop_limits(&self.mailboxes);
         self.ports.remove(name);
         self.remove_bond(name);
         self.update_bonds();

@@ -5,9 +5,14 @@
 mod common;
 
 use common::{BROADCAST, Peer, frame, mac, port, wait_until};
-use ethdev::DropReason::{self, MacSpoofed, OtherProtocol};
 use std::sync::Arc;
-use switch::{PortGuard, PortOptions, Switch, SwitchConfig};
+use std::time::Instant;
+
+use ethdev::DropReason::{
+    self, BroadcastLimited, Isolated, MacSpoofed, MulticastLimited, OtherProtocol, UnknownLimited,
+};
+use switch::limit::Frames;
+use switch::{PortGuard, PortLimits, PortOptions, Switch, SwitchConfig};
 
 /// Ports `a` with two queues, and `b`.
 fn start(workers: usize) -> (Switch, [Arc<Peer>; 2]) {
@@ -57,6 +62,84 @@ fn what_a_port_may_not_send_is_dropped_and_nobody_learns_from_it() {
         a.send(0, [frame(BROADCAST, mac(1), 0)]);
         b.receive(1);
     }
+}
+
+#[test]
+fn isolated_ports_reach_all_others_and_not_each_other() {
+    let (switch, [a, b]) = start(2);
+    let (open, c) = port("c", 1);
+    switch.add_port(open, &PortOptions::default()).unwrap();
+    let isolated = PortGuard { isolated: true, ..PortGuard::default() };
+    let set = |name: &str, guard: &PortGuard| {
+        let options = PortOptions { guard: guard.clone(), ..PortOptions::default() };
+        switch.set_port(name, &options).unwrap();
+    };
+    ["a", "b"].iter().for_each(|name| set(name, &isolated));
+    a.send(0, [frame(BROADCAST, mac(1), 1)]);
+    b.send(0, [frame(BROADCAST, mac(2), 2)]);
+    c.receive(2);
+    c.send(0, [frame(BROADCAST, mac(3), 3)]);
+    a.receive(1);
+    b.receive(1);
+    // All are known by now.
+    a.send(1, [frame(mac(2), mac(1), 4), frame(mac(3), mac(1), 5)]);
+    c.receive(1);
+    wait_until("it is counted", || dropped(&switch, Isolated) == 1);
+    c.send(0, [frame(mac(2), mac(3), 6)]);
+    b.receive(1);
+    assert_eq!((a.arrived(), b.arrived(), c.arrived()), (0, 0, 0));
+    // Where nobody else is there, a broadcast has no receiver.
+    switch.remove_port("c").unwrap();
+    a.send(0, [frame(BROADCAST, mac(1), 7)]);
+    wait_until("it is lost", || dropped(&switch, Isolated) == 2);
+    set("b", &PortGuard::default());
+    a.send(0, [frame(BROADCAST, mac(1), 8), frame(mac(2), mac(1), 9)]);
+    b.receive(2);
+}
+
+#[test]
+fn a_storm_is_bounded_and_other_frames_pass() {
+    const SENT: usize = 1_000;
+    let (switch, [a, b]) = start(1);
+    b.send(0, [frame(BROADCAST, mac(2), 0)]);
+    a.receive(1);
+    let group = packet::MacAddr([1, 0, 0x5E, 0, 0, 1]);
+    let rate = Some(Frames(1));
+    let none = PortLimits::default();
+    for (to, limits, reason) in [
+        (BROADCAST, PortLimits { broadcast_packet_rate: rate, ..none }, BroadcastLimited),
+        (group, PortLimits { multicast_packet_rate: rate, ..none }, MulticastLimited),
+        (mac(9), PortLimits { unknown_packet_rate: rate, ..none }, UnknownLimited),
+    ] {
+        switch.set_port("a", &PortOptions { limits, ..PortOptions::default() }).unwrap();
+        let begin = Instant::now();
+        for _ in 0..SENT {
+            a.send(0, [frame(to, mac(1), 0)]);
+        }
+        for other in [BROADCAST, group, mac(9), mac(2)].into_iter().filter(|other| *other != to) {
+            (0..100).for_each(|_| a.send(0, [frame(other, mac(1), 0)]));
+        }
+        let lost = || usize::try_from(dropped(&switch, reason)).unwrap();
+        wait_until("all are dealt with", || b.arrived() + lost() == SENT + 300);
+        let passed = b.receive(300).len() - 300;
+        // What may pass at once, and a frame for each second.
+        let most = 65 + usize::try_from(begin.elapsed().as_secs()).unwrap();
+        assert!((64..=most).contains(&passed), "{reason:?}: {passed}");
+    }
+    // With a guard, too, that refuses some.
+    let limits = PortLimits { broadcast_packet_rate: rate, ..none };
+    switch
+        .set_port("a", &PortOptions { limits, guard: macs(1), ..PortOptions::default() })
+        .unwrap();
+    let before = dropped(&switch, BroadcastLimited);
+    for _ in 0..SENT {
+        a.send(0, [frame(BROADCAST, mac(1), 0), frame(BROADCAST, mac(5), 0)]);
+    }
+    wait_until("all others are refused", || dropped(&switch, MacSpoofed) == SENT as u64);
+    wait_until("all are dealt with", || {
+        b.arrived() as u64 + dropped(&switch, BroadcastLimited) - before == SENT as u64
+    });
+    assert!((64..=75).contains(&b.arrived()));
 }
 
 #[test]

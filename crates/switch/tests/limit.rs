@@ -21,6 +21,12 @@ const NONE: PortLimits = PortLimits {
     tx_burst: None,
     tx_packet_rate: None,
     tx_packet_burst: None,
+    broadcast_rate: None,
+    broadcast_packet_rate: None,
+    multicast_rate: None,
+    multicast_packet_rate: None,
+    unknown_rate: None,
+    unknown_packet_rate: None,
 };
 
 /// Frames per second, and at once.

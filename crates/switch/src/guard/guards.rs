@@ -3,45 +3,77 @@
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use eal::clock;
 use ethdev::DropReason;
 use packet::{BURST, EditRoom, Editing, Frame};
 
 use super::PortGuard;
 use super::rules::{Denied, Rules};
+use super::storm::Storm;
 use crate::datapath::Source;
+use crate::limit::PortLimits;
+use crate::output::pick;
+use crate::outputs::Outputs;
 
 /// One worker's part in the guard of a port.
 #[derive(Debug)]
 pub(crate) struct Guard {
     rules: Arc<Rules>,
+    storm: Option<Storm>,
+    isolated: bool,
 }
 
 impl Guard {
-    /// For each of so many workers its part in a guard; `None` where there is none.
-    pub(crate) fn of(guard: &PortGuard, workers: usize) -> Vec<Option<Self>> {
-        let rules = (!guard.is_default()).then(|| Arc::new(Rules::from(guard)));
-        (0..workers).map(|_| rules.clone().map(|rules| Self { rules })).collect()
+    /// For each of so many workers its part in a guard and in storm limits; `None` where there is
+    /// neither.
+    pub(crate) fn of(guard: &PortGuard, limits: &PortLimits, workers: usize) -> Vec<Option<Self>> {
+        let rules = Arc::new(Rules::from(guard));
+        let storms = Storm::of(limits, workers, clock::hz(), clock::now());
+        let part = |storm: Option<Storm>| {
+            let is_any = storm.is_some() || !guard.is_default();
+            let rules = Arc::clone(&rules);
+            is_any.then_some(Self { rules, storm, isolated: guard.isolated })
+        };
+        storms.into_iter().map(part).collect()
     }
 
     /// The frames of a burst that may come in; the others are counted. Where not all come in as
     /// they are, they are put into `kept`.
     pub(crate) fn admit<'b, 'f>(
-        &self,
+        &mut self,
         frames: &'b [Frame<'f>],
         source: &Source<'_>,
         editing: &mut Editing<'f>,
         kept: &'b mut ArrayVec<Frame<'f>, BURST>,
     ) -> &'b [Frame<'f>] {
-        if frames.iter().all(|frame| self.rules.check(frame.head()).is_ok()) {
-            return frames;
+        if !self.rules.are_any()
+            || frames.iter().all(|frame| self.rules.check(frame.head()).is_ok())
+        {
+            return self.admit_calm(frames, source, kept);
         }
         self.admit_some(frames, source, editing, kept)
+    }
+
+    /// As `admit`, as far as storm limits are concerned.
+    fn admit_calm<'b, 'f>(
+        &mut self,
+        frames: &'b [Frame<'f>],
+        source: &Source<'_>,
+        kept: &'b mut ArrayVec<Frame<'f>, BURST>,
+    ) -> &'b [Frame<'f>] {
+        let Some(storm) = &mut self.storm else { return frames };
+        let passed = storm.pass(frames, source.now, source.stats);
+        if passed == u32::MAX {
+            return frames;
+        }
+        kept.extend(pick(frames, passed));
+        kept
     }
 
     /// As `admit`, where some do not come in, or have to be copied first.
     #[cold]
     fn admit_some<'b, 'f>(
-        &self,
+        &mut self,
         frames: &'b [Frame<'f>],
         source: &Source<'_>,
         editing: &mut Editing<'f>,
@@ -53,6 +85,14 @@ impl Guard {
                 Ok(frame) => _ = kept.try_push(frame),
                 Err(reason) => source.stats.count_drops(reason, 1),
             }
+        }
+        if let Some(storm) = &mut self.storm {
+            let mut passed = storm.pass(kept, source.now, source.stats);
+            kept.retain(|_| {
+                let comes_in = passed & 1 != 0;
+                passed = passed.rotate_right(1);
+                comes_in
+            });
         }
         kept
     }
@@ -110,8 +150,48 @@ impl Guards {
 
     /// That of `port`.
     #[inline]
-    pub(crate) fn of(&self, port: u16) -> Option<&Guard> {
-        self.ports.get(usize::from(port))?.as_deref()
+    pub(crate) fn of(&mut self, port: u16) -> Option<&mut Guard> {
+        self.ports.get_mut(usize::from(port))?.as_deref_mut()
+    }
+
+    /// Takes from the verdicts on a burst what the guard of the port where it came in does not
+    /// allow, once the bridge has decided where it goes.
+    pub(crate) fn judge(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) {
+        let Some(guard) = self.of(source.port) else { return };
+        let unknown = outputs.take_unknown();
+        if let Some(storm) = guard.storm.as_mut().filter(|_| unknown != 0) {
+            let out = storm.unknown(frames, unknown, source.now, source.stats);
+            if out != 0 {
+                outputs.retain(|_, mask| mask & !out);
+            }
+        }
+        if guard.isolated {
+            self.isolate(source, outputs);
+        }
+    }
+
+    /// Leaves no frame to an isolated port.
+    #[inline(never)]
+    fn isolate(&self, source: &Source<'_>, outputs: &mut Outputs) {
+        let is_isolated = |port: u16| {
+            let guard = self.ports.get(usize::from(port)).and_then(Option::as_deref);
+            guard.is_some_and(|guard| guard.isolated)
+        };
+        let (mut before, mut after) = (0_u32, 0_u32);
+        outputs.retain(|port, mask| {
+            before |= mask;
+            let left = if is_isolated(port) { 0 } else { mask };
+            after |= left;
+            left
+        });
+        // What others get is not lost.
+        let lost = before & !after;
+        source.stats.count_drops(DropReason::Isolated, lost.count_ones() as usize);
     }
 
     /// A room for heads, to be [given back](Self::give_room).

@@ -7,6 +7,7 @@
 //!
 //! - `formats`: lists of addresses in configuration files and messages
 //! - `guards`: one worker's part in the guards of all ports
+//! - `storm`: limits of frames that go to many
 //! - [`prefix`]: IP addresses and prefixes
 //! - `rules`: what is made of the settings, and of a frame's link layer
 //! - `ip`: what is checked of IPv4, IPv6 and ARP
@@ -18,6 +19,7 @@ mod ip;
 pub mod prefix;
 mod rules;
 mod set;
+mod storm;
 #[cfg(test)]
 mod tests;
 
@@ -70,6 +72,9 @@ pub struct PortGuard {
     /// [`allowed_ips`](Self::allowed_ips).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ra_guard: Option<bool>,
+    /// Whether it reaches only ports that are not isolated, as among ports of a private VLAN.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub isolated: bool,
 }
 
 impl PortGuard {

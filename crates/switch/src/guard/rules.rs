@@ -115,6 +115,12 @@ impl Rules {
         }
     }
 
+    /// Whether there is anything to check.
+    #[inline]
+    pub(super) const fn are_any(&self) -> bool {
+        self.limits_addresses() || self.guards_dhcp || self.guards_ra
+    }
+
     /// Whether the port may call itself by MAC address `claimed` in a frame from `source`.
     pub(super) fn may_claim(&self, claimed: MacAddr, source: u64) -> bool {
         let claimed = number(claimed);

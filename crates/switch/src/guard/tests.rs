@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use super::{Guard, PortGuard, probe};
 use crate::bridge::BridgeId;
 use crate::datapath::Source;
+use crate::limit::PortLimits;
 
 const OWN: [u8; 6] = [0x52, 0x54, 0, 0, 0, 1];
 const OTHER: [u8; 6] = [0x52, 0x54, 0, 0, 0, 2];
@@ -343,7 +344,7 @@ fn table() -> Vec<Row> {
 
 /// What becomes of a frame whose first [`HEAD_LEN`] bytes are private.
 fn admit(guard: &PortGuard, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
-    let guard = Guard::of(guard, 1).remove(0).unwrap();
+    let mut guard = Guard::of(guard, &PortLimits::default(), 1).remove(0).unwrap();
     let stats = QueueStats::default();
     let source = Source { bridge: BridgeId::DEFAULT, port: 0, stats: &stats, now: 0 };
     let (head, rest) = bytes.split_at(bytes.len().min(HEAD_LEN));
@@ -377,7 +378,8 @@ fn each_frame_meets_what_it_should_at_each_guard() {
             assert_eq!(admitted.as_ref().err().map(|e| e.name()), expected, "{name}, {index}");
             assert!(admitted.is_err() || admitted.unwrap() == *bytes, "{name}, {index}");
         }
-        assert!(Guard::of(&PortGuard::default(), 2).iter().all(Option::is_none));
+        let none = Guard::of(&PortGuard::default(), &PortLimits::default(), 2);
+        assert!(none.len() == 2 && none.iter().all(Option::is_none));
     }
 }
 
@@ -385,7 +387,7 @@ fn each_frame_meets_what_it_should_at_each_guard() {
 fn what_was_checked_is_what_goes_on() {
     // A guest that changes its memory after the check: the option's address, behind the first line.
     let bytes = ethernet(OWN, 0x86DD, &ipv6(OWN6, 58, &discovery(136, OWN6, Some((2, OWN)))));
-    let guard = Guard::of(&guards()[1], 1).remove(0).unwrap();
+    let mut guard = Guard::of(&guards()[1], &PortLimits::default(), 1).remove(0).unwrap();
     let stats = QueueStats::default();
     let source = Source { bridge: BridgeId::DEFAULT, port: 0, stats: &stats, now: 0 };
     let body = [Segment::from_bytes(&bytes[HEAD_LEN..])];

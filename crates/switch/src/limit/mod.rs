@@ -35,6 +35,9 @@ const BURST_FRAMES: RangeInclusive<u64> = 64..=1_000_000_000;
 
 const _: () = assert!(*BURST_BITS.start() / 8 > MAX_FRAME_LEN as u64 + 63 * 128);
 
+/// The part of a second that a burst of a storm limit lasts.
+const STORM_BURST: u64 = 10;
+
 /// The part of a second that a burst lasts where it is not given.
 const DEFAULT_BURST: u64 = 100;
 
@@ -80,6 +83,24 @@ pub struct PortLimits {
     /// Frames that it sends at once; as [`rx_packet_burst`](Self::rx_packet_burst).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tx_packet_burst: Option<Frames>,
+    /// Bits per second to all stations that the switch takes from the port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broadcast_rate: Option<Bits>,
+    /// Frames per second to all stations.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub broadcast_packet_rate: Option<Frames>,
+    /// Bits per second to other groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multicast_rate: Option<Bits>,
+    /// Frames per second to other groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub multicast_packet_rate: Option<Frames>,
+    /// Bits per second to addresses that the bridge does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_rate: Option<Bits>,
+    /// Frames per second to addresses that the bridge does not know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unknown_packet_rate: Option<Frames>,
 }
 
 /// The limits of one direction.
@@ -104,7 +125,36 @@ impl PortLimits {
     /// What is out of range, or without what it belongs to, by its key in a configuration file.
     pub fn check(&self) -> Result<(), String> {
         self.rx().check("rx")?;
-        self.tx().check("tx")
+        self.tx().check("tx")?;
+        let kinds = ["broadcast", "multicast", "unknown"].into_iter().zip(self.storm());
+        kinds.into_iter().try_for_each(|(kind, rate)| rate.check(kind))
+    }
+
+    /// Whether there is a limit of frames to unknown addresses.
+    #[must_use]
+    pub const fn limits_unknown(&self) -> bool {
+        self.unknown_rate.is_some() || self.unknown_packet_rate.is_some()
+    }
+
+    /// Frames to all stations, to other groups, and to addresses that nobody has been heard from.
+    /// Each may have at once what it may have in [`STORM_BURST`].
+    pub(crate) fn storm(&self) -> [Rate; 3] {
+        let rates = [
+            (self.broadcast_rate, self.broadcast_packet_rate),
+            (self.multicast_rate, self.multicast_packet_rate),
+            (self.unknown_rate, self.unknown_packet_rate),
+        ];
+        rates.map(|(rate, packet_rate)| {
+            let part = |rate: u64, ends: RangeInclusive<u64>| {
+                (rate / STORM_BURST).clamp(*ends.start(), *ends.end())
+            };
+            Rate {
+                rate,
+                burst: rate.map(|Bits(rate)| Bits(part(rate, BURST_BITS))),
+                packet_rate,
+                packet_burst: packet_rate.map(|Frames(rate)| Frames(part(rate, BURST_FRAMES))),
+            }
+        })
     }
 
     /// What comes from the port.

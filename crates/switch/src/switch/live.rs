@@ -111,7 +111,7 @@ impl Control {
             entry.update_retries(&self.mailboxes);
         }
         entry.update_limits(&before.limits, &self.mailboxes);
-        entry.update_guard(&before.guard, &self.mailboxes);
+        entry.update_guard((&before.guard, &before.limits), &self.mailboxes);
         let toggled = before.disabled != options.disabled;
         if toggled {
             entry.detach(&self.mailboxes);

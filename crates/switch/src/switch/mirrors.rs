@@ -79,9 +79,10 @@ impl Control {
     /// Has workers of whom some are new share the limits and guards of all ports; buckets are full
     /// then.
     pub(super) fn tell_limits(&self) {
+        let none = PortLimits::default();
         for (_, entry) in self.ports.iter() {
-            entry.update_limits(&PortLimits::default(), &self.mailboxes);
-            entry.update_guard(&PortGuard::default(), &self.mailboxes);
+            entry.update_limits(&none, &self.mailboxes);
+            entry.update_guard((&PortGuard::default(), &none), &self.mailboxes);
         }
     }
 
