@@ -233,6 +233,7 @@ fn guard(dice: &mut Dice) -> PortGuard {
         allowed_ips: (0..dice.roll(2)).map(|_| ip).collect(),
         ra_guard: [None, Some(true)][dice.roll(2)],
         isolated: dice.roll(2) == 0,
+        max_addresses: [None, Some(1), Some(0)][dice.roll(3)],
         ..PortGuard::default()
     }
 }

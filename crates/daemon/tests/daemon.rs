@@ -244,6 +244,8 @@ fn guards_change_while_a_port_is_open() {
     let before = guard(&daemon);
     for (wrong, expected) in [
         (r#"{"allowed-macs":["ff:ff:ff:ff:ff:ff"]}"#, "is not the address of one station"),
+        (r#"{"max-addresses":0}"#, "expected 1 at least"),
+        (r#"{"beyond-max":"flood"}"#, "beyond-max without max-addresses"),
         (r#"{"allowed-mac":null}"#, "did you mean 'allowed-macs'?"),
         (r#"{"allowed-ips":["10.0.0.1/8"]}"#, "did you mean 10.0.0.0/8?"),
     ] {

@@ -75,6 +75,8 @@ pub enum DropReason {
     MulticastLimited,
     /// The same for addresses that nobody has been heard from.
     UnknownLimited,
+    /// Its source is one more address than the port may have.
+    AddressLimit,
     /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
     Malformed,
     /// The port's receive filter refuses the frame.
@@ -87,7 +89,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 33;
+    pub const COUNT: usize = 34;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -120,6 +122,7 @@ impl DropReason {
         Self::BroadcastLimited,
         Self::MulticastLimited,
         Self::UnknownLimited,
+        Self::AddressLimit,
         Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
@@ -159,6 +162,7 @@ impl DropReason {
             Self::BroadcastLimited => "broadcast_limited",
             Self::MulticastLimited => "multicast_limited",
             Self::UnknownLimited => "unknown_limited",
+            Self::AddressLimit => "address_limit",
             Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",

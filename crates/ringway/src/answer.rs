@@ -362,6 +362,7 @@ impl Control {
             moved: report.moved,
             expired: report.expired,
             evicted: report.evicted,
+            refused: report.refused,
             bridges: bridges::answer(&self.daemon).bridges,
             entries: entries.collect(),
         }

@@ -60,5 +60,6 @@ fn bridge(report: BridgeReport) -> Bridge {
         moved: fdb.moved,
         expired: fdb.expired,
         evicted: fdb.evicted,
+        refused: fdb.refused,
     }
 }

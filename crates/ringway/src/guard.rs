@@ -8,9 +8,9 @@ use clap::Args;
 use packet::MacAddr;
 use serde_json::{Map, Value, json};
 use switch::PortGuard;
-use switch::guard::Prefix;
+use switch::guard::{Beyond, Prefix};
 
-use crate::cli::{OrDefault, or_default, parse_switch};
+use crate::cli::{OrDefault, number, or_default, parse_switch};
 
 /// The options of a port for what it may send, as in a configuration file. Each can be `default`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
@@ -31,6 +31,12 @@ pub struct GuardArgs {
     /// Let it reach only ports that are not isolated [default: off].
     #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
     pub isolated: Option<OrDefault<bool>>,
+    /// The most addresses that are learnt on it [default: as many as there is room for].
+    #[arg(long, value_name = "N", value_parser = or_default(number::<u32>(1..)))]
+    pub max_addresses: Option<OrDefault<u32>>,
+    /// What becomes of frames from further addresses: drop or flood [default: drop].
+    #[arg(long, value_name = "WHAT", value_parser = or_default(Beyond::from_str))]
+    pub beyond_max: Option<OrDefault<Beyond>>,
 }
 
 impl GuardArgs {
@@ -42,18 +48,30 @@ impl GuardArgs {
             dhcp_guard: self.dhcp_guard.and_then(|is_on| is_on.0),
             ra_guard: self.ra_guard.and_then(|is_on| is_on.0),
             isolated: self.isolated.and_then(|is_on| is_on.0).unwrap_or_default(),
+            max_addresses: self.max_addresses.and_then(|most| most.0),
+            beyond_max: self.beyond_max.and_then(|what| what.0).unwrap_or_default(),
         }
     }
 
     /// The settings that are to change, by their keys in the file.
     pub fn changed(&self) -> Map<String, Value> {
-        let Self { allowed_macs, allowed_ips, dhcp_guard, ra_guard, isolated } = self;
+        let Self {
+            allowed_macs,
+            allowed_ips,
+            dhcp_guard,
+            ra_guard,
+            isolated,
+            max_addresses,
+            beyond_max,
+        } = self;
         let all = [
             ("allowed-macs", allowed_macs.as_ref().map(|macs| texts(macs.0.as_ref()))),
             ("allowed-ips", allowed_ips.as_ref().map(|ips| texts(ips.0.as_ref()))),
             ("dhcp-guard", dhcp_guard.as_ref().map(|is_on| json!(is_on.0))),
             ("ra-guard", ra_guard.as_ref().map(|is_on| json!(is_on.0))),
             ("isolated", isolated.as_ref().map(|is_on| json!(is_on.0))),
+            ("max-addresses", max_addresses.as_ref().map(|most| json!(most.0))),
+            ("beyond-max", beyond_max.as_ref().map(|what| json!(what.0))),
         ];
         let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
         given.collect()
@@ -86,6 +104,9 @@ pub fn summary(guard: &PortGuard) -> Option<String> {
         switch("dhcp-guard", guard.guards_dhcp()),
         switch("ra-guard", guard.guards_ra()),
         switch("isolated", guard.isolated),
+        guard
+            .max_addresses
+            .map(|most| format!("max-addresses {most}, beyond {}", guard.beyond_max)),
     ];
     let words: Vec<String> = words.into_iter().flatten().collect();
     (!guard.is_default()).then(|| match words.is_empty() {
@@ -131,6 +152,10 @@ mod tests {
         let isolated = parse("--isolated on").unwrap();
         assert_eq!(Value::Object(isolated.changed()).to_string(), r#"{"isolated":true}"#);
         assert_eq!(summary(&isolated.settings()).unwrap(), "isolated");
+        let few = parse("--max-addresses 5 --beyond-max flood").unwrap();
+        let expected = r#"{"beyond-max":"flood","max-addresses":5}"#;
+        assert_eq!(Value::Object(few.changed()).to_string(), expected);
+        assert_eq!(summary(&few.settings()).unwrap(), "max-addresses 5, beyond flood");
         let off = parse("--dhcp-guard off").unwrap().settings();
         assert_eq!(summary(&off).unwrap(), "off");
     }
@@ -141,6 +166,8 @@ mod tests {
             ("--allowed-macs 52:54", "expected a MAC address such as"),
             ("--allowed-ips 10.0.0.1/8", "did you mean 10.0.0.0/8?"),
             ("--allowed-ips 10.0.0.1,x", "'x': expected an IP address or prefix"),
+            ("--max-addresses 0", "expected"),
+            ("--beyond-max flod", "did you mean 'flood'?"),
             ("--dhcp-guard no", "expected on or off, or default"),
             ("--no-guard --ra-guard on", "cannot be used with"),
         ] {

@@ -242,7 +242,7 @@ impl Bridge {
         for run in &runs {
             self.classify(stage, run, source.stats, &mut lookups);
         }
-        self.learn(&lookups, source.port);
+        self.learn(&lookups, source.port, outputs);
         let mut flood = 0;
         for lookup in &lookups {
             flood |= self.find(stage, lookup, source, outputs);
@@ -326,7 +326,7 @@ impl Bridge {
 
     /// Notes where the source addresses are.
     #[inline(always)]
-    fn learn<M>(&self, lookups: &[Lookup<M>], port: u16) {
+    fn learn<M>(&self, lookups: &[Lookup<M>], port: u16, outputs: &mut Outputs) {
         let second = self.fdb.now();
         let mut news = ArrayVec::<Wanted, BURST>::new();
         for lookup in lookups {
@@ -339,18 +339,36 @@ impl Bridge {
             }
         }
         if !news.is_empty() {
-            self.learn_new(&news, port);
+            let is_full = self.learn_new(&news, port);
+            if is_full {
+                outputs.note_strangers(self.strangers(lookups, port));
+            }
         }
     }
 
+    /// Returns whether the port has a limit of what it may learn, and may learn no more, as far as
+    /// can be told.
     #[cold]
-    fn learn_new(&self, news: &[Wanted], port: u16) {
+    fn learn_new(&self, news: &[Wanted], port: u16) -> bool {
         // If somebody else is changing the database, later frames will do.
-        if let Some(mut writer) = self.fdb.try_write() {
+        let writer = self.fdb.try_write();
+        let is_full = writer.map(|mut writer| {
             for new in news {
                 writer.learn(new.key, new.hash, port);
             }
-        }
+            writer.is_full(port)
+        });
+        self.fdb.is_limited(port) && is_full.unwrap_or(true)
+    }
+
+    /// The frames from addresses that are not known to be behind `port`.
+    #[cold]
+    fn strangers<M>(&self, lookups: &[Lookup<M>], port: u16) -> u32 {
+        let is_strange = |lookup: &&Lookup<M>| {
+            let found = self.fdb.find(lookup.source.key, lookup.source.hash);
+            found.is_none_or(|value| value.port() != port && !value.is_static())
+        };
+        lookups.iter().filter(is_strange).fold(0, |mask, lookup| mask | lookup.mask)
     }
 
     /// Finds the port of a run, where its frames are noted. Returns those that must go to all

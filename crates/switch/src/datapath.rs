@@ -222,7 +222,7 @@ impl Datapath {
             };
             let gives = gives && std::ptr::eq(admitted, frames);
             // What was noted of bursts that nobody guards.
-            self.outputs.take_unknown();
+            self.outputs.take_notes();
             self.forward_admitted(admitted, source, gives)
         };
         self.guards.give_room(room);

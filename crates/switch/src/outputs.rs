@@ -31,6 +31,8 @@ pub(crate) struct Outputs {
     /// Frames that go to all ports since nobody knows their destinations, of the burst that did so
     /// last; not taken away by whom it does not concern.
     unknown: u32,
+    /// Frames from addresses that their port may not learn, noted in the same way.
+    strangers: u32,
     /// Where edited frames have their heads.
     room: EditRoom,
 }
@@ -176,9 +178,15 @@ impl Outputs {
         self.unknown = mask;
     }
 
-    /// Which frames were noted so since this was asked last.
-    pub(crate) const fn take_unknown(&mut self) -> u32 {
-        std::mem::replace(&mut self.unknown, 0)
+    /// Notes frames from addresses that their port may not learn.
+    pub(crate) const fn note_strangers(&mut self, mask: u32) {
+        self.strangers = mask;
+    }
+
+    /// Which frames were noted so since this was asked last: of unknown destinations, and of sources
+    /// that their port may not learn.
+    pub(crate) const fn take_notes(&mut self) -> (u32, u32) {
+        (std::mem::replace(&mut self.unknown, 0), std::mem::replace(&mut self.strangers, 0))
     }
 
     /// Leaves those marked frames to each port, patch ports among them, that `keep` tells.

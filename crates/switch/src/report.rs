@@ -102,6 +102,8 @@ pub struct FdbReport {
     pub expired: u64,
     /// Entries given up for others at the size limit.
     pub evicted: u64,
+    /// Addresses that were not learnt since their ports had as many as they may.
+    pub refused: u64,
 }
 
 /// A bond at one moment.

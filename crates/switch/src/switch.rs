@@ -317,6 +317,10 @@ impl Control {
         // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans(bridge);
         entry.join(&self.mailboxes);
+        self.bridges
+            .get(options.bridge_name())?
+            .fdb()
+            .set_most(number, options.guard.max_addresses);
         let none = PortLimits::default();
         entry.update_limits(&none, &self.mailboxes);
         entry.update_guard((&PortGuard::default(), &none), &self.mailboxes);
@@ -444,6 +448,7 @@ impl Control {
         let entry = self.ports.get(name)?;
         // Nobody learns its addresses any more.
         self.fdb_of(entry)?.write().remove_port(entry.number());
+        self.fdb_of(entry)?.set_most(entry.number(), None);
         let had_vlans = self.ports.have_vlans(entry.bridge());
         entry.leave(&self.mailboxes);
         Ok(had_vlans)

@@ -9,8 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ethdev::DropReason::{
-    self, BroadcastLimited, Isolated, MacSpoofed, MulticastLimited, OtherProtocol, UnknownLimited,
+    self, AddressLimit, BroadcastLimited, Isolated, MacSpoofed, MulticastLimited, OtherProtocol,
+    UnknownLimited,
 };
+use switch::guard::Beyond;
 use switch::limit::Frames;
 use switch::{PortGuard, PortLimits, PortOptions, Switch, SwitchConfig};
 
@@ -95,6 +97,52 @@ fn isolated_ports_reach_all_others_and_not_each_other() {
     set("b", &PortGuard::default());
     a.send(0, [frame(BROADCAST, mac(1), 8), frame(mac(2), mac(1), 9)]);
     b.receive(2);
+}
+
+#[test]
+fn no_more_addresses_are_learnt_than_a_port_may_have() {
+    for beyond_max in Beyond::ALL {
+        let (switch, [a, b]) = start(1);
+        let few =
+            |most| PortGuard { max_addresses: Some(most), beyond_max, ..PortGuard::default() };
+        set(&switch, few(3));
+        // Three are learnt, in whatever burst they come.
+        for guest in [1, 2, 3] {
+            a.send(0, [frame(BROADCAST, mac(guest), 0)]);
+            b.receive(1);
+        }
+        a.send(0, (4..20).map(|guest| frame(BROADCAST, mac(guest), 0)));
+        a.send(0, [1, 2, 3].map(|guest| frame(BROADCAST, mac(guest), 1)));
+        let lost = || usize::try_from(dropped(&switch, AddressLimit)).unwrap();
+        wait_until("all are dealt with", || b.arrived() + lost() == 19);
+        assert_eq!(lost(), if beyond_max == Beyond::Drop { 16 } else { 0 });
+        b.receive(0);
+        let learnt = |switch: &Switch| switch.port("a").unwrap().fdb_entries;
+        assert_eq!(learnt(&switch), 3);
+        assert!(switch.fdb_report().refused > 0);
+        // One of another port does not move here, and keeps its place.
+        b.send(0, [frame(BROADCAST, mac(30), 0)]);
+        a.receive(1);
+        a.send(0, [frame(BROADCAST, mac(30), 0), frame(BROADCAST, mac(1), 2)]);
+        wait_until("its own comes", || b.receive(1).iter().any(|frame| common::number(frame) == 2));
+        assert_eq!(switch.port("b").unwrap().fdb_entries, 1);
+        // Fewer, and more again; what goes away makes room.
+        set(&switch, few(1));
+        assert_eq!(learnt(&switch), 1);
+        set(&switch, few(2));
+        switch.fdb_flush(Some("a")).unwrap();
+        a.send(0, [frame(BROADCAST, mac(7), 0)]);
+        b.receive(1);
+        a.send(0, [frame(BROADCAST, mac(8), 0)]);
+        b.receive(1);
+        assert_eq!(learnt(&switch), 2);
+        switch.remove_port("a").unwrap();
+        let (open, a) = port("a", 1);
+        switch.add_port(open, &PortOptions::default()).unwrap();
+        a.send(0, (40..45).map(|guest| frame(BROADCAST, mac(guest), 0)));
+        b.receive(5);
+        wait_until("all are learnt", || learnt(&switch) == 5);
+    }
 }
 
 #[test]

@@ -458,6 +458,9 @@ pub struct Bridge {
     pub expired: u64,
     /// Entries given up for others at the limit.
     pub evicted: u64,
+    /// Addresses that were not learnt since their ports had as many as they may.
+    #[serde(default)]
+    pub refused: u64,
 }
 
 /// Answer to [`Request::ShowPorts`].
@@ -602,6 +605,9 @@ pub struct Fdb {
     pub expired: u64,
     /// Entries given up for others at the limit.
     pub evicted: u64,
+    /// Addresses that were not learnt since their ports had as many as they may.
+    #[serde(default)]
+    pub refused: u64,
     /// All bridges.
     #[serde(default)]
     pub bridges: Vec<Bridge>,

@@ -72,6 +72,7 @@ mod tests {
             moved: 0,
             expired: 0,
             evicted: 0,
+            refused: 0,
         };
         let bridges = vec![bridge("default", 300), bridge(&"x".repeat(15), 1), bridge("none", 0)];
         let text = show_bridges(&Bridges { bridges }, false);

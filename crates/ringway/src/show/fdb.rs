@@ -54,12 +54,16 @@ fn table(entries: &[FdbEntry], several: bool, colour: bool) -> String {
 fn figures(bridge: &Bridge, several: bool) -> String {
     let of = if several { format!("{}: ", bridge.name) } else { String::new() };
     format!(
-        "{of}{} of {} addresses; learned {}, moved {}, expired {}, evicted {}\n",
+        "{of}{} of {} addresses; learned {}, moved {}, expired {}, evicted {}{}\n",
         count(bridge.addresses as u64),
         count(bridge.limit as u64),
         count(bridge.learned),
         count(bridge.moved),
         count(bridge.expired),
         count(bridge.evicted),
+        match bridge.refused {
+            0 => String::new(),
+            refused => format!(", refused {}", count(refused)),
+        },
     )
 }

@@ -85,6 +85,7 @@ pub fn sample(seconds: u64, ports: &[(&str, u64, u64)]) -> Sample {
         moved: 0,
         expired: 0,
         evicted: 0,
+        refused: 0,
     };
     Sample {
         info: Info { version: "1.2.3".to_owned(), pid: 77, uptime_seconds: seconds },

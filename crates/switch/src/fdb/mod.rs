@@ -28,6 +28,9 @@ use lists::Lists;
 pub use table::{Hash, Key, Value};
 use table::{Table, WAYS};
 
+/// A port that may learn as many entries as there is room for.
+const ANY: u32 = u32::MAX;
+
 /// An entry as the database stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -52,7 +55,8 @@ pub enum Learned {
     Moved,
     /// It was there already, or is another port's static entry.
     Known,
-    /// There is no room: only static entries could have given way.
+    /// There is no room: only static entries could have given way, or the port has as many as it
+    /// may have.
     Refused,
 }
 
@@ -63,6 +67,7 @@ struct Counts {
     moved: Counter,
     expired: Counter,
     evicted: Counter,
+    refused: Counter,
 }
 
 /// The forwarding database.
@@ -77,6 +82,8 @@ pub struct Fdb {
     entries: AtomicUsize,
     statics: AtomicUsize,
     counts: Counts,
+    /// How many entries each port may learn, by its number; [`ANY`]: as many as there is room for.
+    most: Box<[AtomicU32]>,
     /// All that only writers need.
     index: Mutex<Index>,
 }
@@ -108,6 +115,7 @@ impl Fdb {
             entries: AtomicUsize::new(0),
             statics: AtomicUsize::new(0),
             counts: Counts::default(),
+            most: (0..ports).map(|_| AtomicU32::new(ANY)).collect(),
             index: Mutex::new(index),
         }
     }
@@ -134,6 +142,26 @@ impl Fdb {
     /// Changes that, for the entries that there are, too.
     pub fn set_ageing(&self, ageing: u32) {
         self.ageing.store(ageing, Relaxed);
+    }
+
+    /// Has `port` learn so many entries at most; `None`: as many as there is room for. Those that it
+    /// has beyond that are removed.
+    pub fn set_most(&self, port: u16, most: Option<u32>) {
+        let Some(place) = self.most.get(usize::from(port)) else { return };
+        // Those who learn look at it under the same lock.
+        let mut writer = self.write();
+        place.store(most.unwrap_or(ANY), Relaxed);
+        writer.trim(port);
+    }
+
+    /// Whether there is a limit of what `port` may learn.
+    #[must_use]
+    pub fn is_limited(&self, port: u16) -> bool {
+        self.most_of(port) != ANY
+    }
+
+    fn most_of(&self, port: u16) -> u32 {
+        self.most.get(usize::from(port)).map_or(ANY, |most| most.load(Relaxed))
     }
 
     /// The hash of `key`, for [`prefetch`](Self::prefetch) and [`find`](Self::find).
@@ -262,6 +290,7 @@ impl Fdb {
             moved: self.counts.moved.get(),
             expired: self.counts.expired.get(),
             evicted: self.counts.evicted.get(),
+            refused: self.counts.refused.get(),
         }
     }
 }
@@ -278,16 +307,44 @@ impl Writer<'_> {
     pub fn learn(&mut self, key: Key, hash: Hash, port: u16) -> Learned {
         let now = self.fdb.now();
         let Some(position) = self.fdb.table.position(key, hash) else {
+            if self.is_full(port) {
+                return self.refuse();
+            }
             return self.insert(key, hash, Value::new(port, false, now));
         };
         let Some((_, value)) = self.entry(position) else { return Learned::Refused };
         if value.is_static() || value.port() == port {
             return Learned::Known;
         }
+        if self.is_full(port) {
+            return self.refuse();
+        }
         self.unlist(position, value);
         self.set_value(position, Value::new(port, false, now));
         self.fdb.counts.moved.add(1);
         Learned::Moved
+    }
+
+    /// Whether `port` has learnt as many entries as it may.
+    #[must_use]
+    pub fn is_full(&self, port: u16) -> bool {
+        self.learned_on(port) >= self.fdb.most_of(port) as usize
+    }
+
+    fn refuse(&self) -> Learned {
+        self.fdb.counts.refused.add(1);
+        Learned::Refused
+    }
+
+    /// Removes entries that `port` has beyond its limit.
+    fn trim(&mut self, port: u16) {
+        let most = self.fdb.most_of(port) as usize;
+        while self.learned_on(port) > most {
+            let first = self.index.lists.first(port);
+            if !first.is_some_and(|slot| self.delete(slot as usize)) {
+                break;
+            }
+        }
     }
 
     /// Makes `key` a static entry of `port`, whatever it was before; `false` if there is no room.

@@ -1,5 +1,7 @@
 //! A database of another size in the place of one that is in use.
 
+use std::sync::atomic::Ordering::Relaxed;
+
 use super::{Fdb, Learned};
 use crate::error::Error;
 use crate::fdb::Key;
@@ -36,8 +38,12 @@ impl Fdb {
             (&from.moved, &to.moved),
             (&from.expired, &to.expired),
             (&from.evicted, &to.evicted),
+            (&from.refused, &to.refused),
         ] {
             to.set(from.get());
+        }
+        for (from, to) in self.most.iter().zip(&other.most) {
+            to.store(from.load(Relaxed), Relaxed);
         }
         Ok(other)
     }

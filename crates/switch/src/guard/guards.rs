@@ -7,9 +7,9 @@ use eal::clock;
 use ethdev::DropReason;
 use packet::{BURST, EditRoom, Editing, Frame};
 
-use super::PortGuard;
 use super::rules::{Denied, Rules};
 use super::storm::Storm;
+use super::{Beyond, PortGuard};
 use crate::datapath::Source;
 use crate::limit::PortLimits;
 use crate::output::pick;
@@ -21,6 +21,8 @@ pub(crate) struct Guard {
     rules: Arc<Rules>,
     storm: Option<Storm>,
     isolated: bool,
+    /// Whether frames from addresses that the port may not learn go nowhere.
+    drops_strangers: bool,
 }
 
 impl Guard {
@@ -32,7 +34,9 @@ impl Guard {
         let part = |storm: Option<Storm>| {
             let is_any = storm.is_some() || !guard.is_default();
             let rules = Arc::clone(&rules);
-            is_any.then_some(Self { rules, storm, isolated: guard.isolated })
+            let PortGuard { isolated, beyond_max, .. } = *guard;
+            let drops_strangers = beyond_max == Beyond::Drop;
+            is_any.then_some(Self { rules, storm, isolated, drops_strangers })
         };
         storms.into_iter().map(part).collect()
     }
@@ -163,12 +167,14 @@ impl Guards {
         outputs: &mut Outputs,
     ) {
         let Some(guard) = self.of(source.port) else { return };
-        let unknown = outputs.take_unknown();
-        if let Some(storm) = guard.storm.as_mut().filter(|_| unknown != 0) {
-            let out = storm.unknown(frames, unknown, source.now, source.stats);
-            if out != 0 {
-                outputs.retain(|_, mask| mask & !out);
-            }
+        let (unknown, strangers) = outputs.take_notes();
+        let mut out = if guard.drops_strangers { strangers } else { 0 };
+        source.stats.count_drops(DropReason::AddressLimit, out.count_ones() as usize);
+        if let Some(storm) = guard.storm.as_mut().filter(|_| unknown & !out != 0) {
+            out |= storm.unknown(frames, unknown & !out, source.now, source.stats);
+        }
+        if out != 0 {
+            outputs.retain(|_, mask| mask & !out);
         }
         if guard.isolated {
             self.isolate(source, outputs);

@@ -28,6 +28,9 @@ use std::collections::BTreeSet;
 use packet::MacAddr;
 use serde::{Deserialize, Serialize};
 
+use crate::vlan::formats::is_default;
+use crate::vlan::named;
+
 pub(crate) use self::guards::{Guard, Guards};
 pub use self::prefix::Prefix;
 pub use self::rules::probe;
@@ -75,7 +78,39 @@ pub struct PortGuard {
     /// Whether it reaches only ports that are not isolated, as among ports of a private VLAN.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
+    /// The most addresses that are learnt on it; `None`: as many as there is room for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_addresses: Option<u32>,
+    /// What becomes of frames from further addresses.
+    #[serde(skip_serializing_if = "is_default")]
+    pub beyond_max: Beyond,
 }
+
+/// What becomes of frames from addresses that a port may not learn any more.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Beyond {
+    /// They are dropped.
+    #[default]
+    Drop,
+    /// They pass, and what is sent back goes to all ports.
+    Flood,
+}
+
+impl Beyond {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Drop, Self::Flood];
+
+    /// The name, as in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Flood => "flood",
+        }
+    }
+}
+
+named!(Beyond);
 
 impl PortGuard {
     /// Whether there is none.
@@ -105,6 +140,14 @@ impl PortGuard {
             [("allowed-macs", self.allowed_macs.len()), ("allowed-ips", self.allowed_ips.len())];
         if let Some((key, count)) = counts.into_iter().find(|(_, count)| *count > MAX_ADDRESSES) {
             return Err(format!("{key}: {count} addresses: expected {MAX_ADDRESSES} at most"));
+        }
+        if self.max_addresses == Some(0) {
+            return Err("max-addresses 0: expected 1 at least".to_owned());
+        }
+        if self.beyond_max != Beyond::default() && self.max_addresses.is_none() {
+            return Err(
+                "beyond-max without max-addresses: give that, too, or leave it out".to_owned()
+            );
         }
         if let Some(mac) = self.allowed_macs.iter().find(|mac| !mac.is_station()) {
             return Err(format!("allowed-macs: {mac} is not the address of one station"));

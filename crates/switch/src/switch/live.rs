@@ -125,8 +125,9 @@ impl Control {
         self.move_port(name, options)?;
         self.update_patches();
         self.update_bonds();
+        let entry = self.ports.get(name)?;
+        self.fdb_of(entry)?.set_most(entry.number(), options.guard.max_addresses);
         if options.disabled {
-            let entry = self.ports.get(name)?;
             self.fdb_of(entry)?.write().flush(Some(entry.number()));
         }
         Ok(())
