@@ -2,6 +2,7 @@
 
 use ethdev::hint;
 use serde_json::{Map, Value};
+use switch::guard::BpduGuard;
 use switch::{BOND_DEVICE, MAX_MEMBERS, PortVlan};
 
 use crate::error::Error;
@@ -162,8 +163,11 @@ fn check_member(state: &State, name: &str, port: &Port, bond: &str) -> Result<()
         (!port.vlan.is_default(), "vlan"),
         (!port.addresses.is_empty(), "addresses"),
         (!port.guard.is_default(), "guard"),
-        (port.limits.limits_unknown(), "limits.unknown-rate"),
     ];
+    if port.limits.limits_unknown() {
+        let reason = "a member of a bond looks no address up: it has no 'unknown-rate'";
+        return Err(wrong(name, "limits", reason));
+    }
     match given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {
         Some(key) => {
             let reason = format!("a member of a bond has no '{key}': say it of port '{bond}'");
@@ -183,6 +187,10 @@ fn check_bond(state: &State, name: &str, port: &Port) -> Result<(), Error> {
     if let Some(key) = given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {
         let reason = format!("a bond has no '{key}': say it of its members");
         return Err(wrong(name, key, &reason));
+    }
+    if port.guard.bpdu_guard == BpduGuard::Shut {
+        let reason = "a bond cannot be shut: expected bpdu-guard = \"drop\"";
+        return Err(wrong(name, "guard", reason));
     }
     let members: Vec<&str> = state.members(name).collect();
     if members.len() > MAX_MEMBERS {

@@ -15,6 +15,7 @@ use daemon::{Address, Bridge, Daemon, Missing, Options, Port, State, file};
 use drivers::Drivers;
 use ethdev::OpenPort;
 use packet::{BURST, FrameBatch, MacAddr};
+use switch::guard::BpduGuard;
 use switch::limit::{Bits, Frames};
 use switch::{BridgeOptions, Mirror, PortGuard, PortLimits};
 
@@ -233,6 +234,7 @@ fn guard(dice: &mut Dice) -> PortGuard {
         allowed_ips: (0..dice.roll(2)).map(|_| ip).collect(),
         ra_guard: [None, Some(true)][dice.roll(2)],
         isolated: dice.roll(2) == 0,
+        bpdu_guard: BpduGuard::ALL[dice.roll(3)],
         max_addresses: [None, Some(1), Some(0)][dice.roll(3)],
         ..PortGuard::default()
     }

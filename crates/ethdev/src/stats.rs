@@ -77,6 +77,9 @@ pub enum DropReason {
     UnknownLimited,
     /// Its source is one more address than the port may have.
     AddressLimit,
+    /// A bridge's message of spanning tree, from a port that may have no bridge; and all that comes
+    /// from a port that was shut for one.
+    Bpdu,
     /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
     Malformed,
     /// The port's receive filter refuses the frame.
@@ -89,7 +92,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 34;
+    pub const COUNT: usize = 35;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -123,6 +126,7 @@ impl DropReason {
         Self::MulticastLimited,
         Self::UnknownLimited,
         Self::AddressLimit,
+        Self::Bpdu,
         Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
@@ -163,6 +167,7 @@ impl DropReason {
             Self::MulticastLimited => "multicast_limited",
             Self::UnknownLimited => "unknown_limited",
             Self::AddressLimit => "address_limit",
+            Self::Bpdu => "bpdu",
             Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",

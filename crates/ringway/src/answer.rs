@@ -88,7 +88,10 @@ impl Serve for Control {
                 })
             }
             Request::PortSet { name, settings } => {
-                self.edit(|state| state.set_port(&name, settings))
+                let changed = self.edit(|state| state.set_port(&name, settings))?;
+                // One that was shut, and is what it is to be, would stay so.
+                let _ = self.daemon.switch().reopen_port(&name);
+                Ok(changed)
             }
             Request::ConfigShow {} => value(&self.config()),
             Request::ConfigDiff {} => value(&self.config_diff()?),
@@ -432,6 +435,7 @@ fn port(report: &PortReport) -> PortAnswer {
         mac: report.mac.to_string(),
         mtu: report.mtu,
         enabled: !report.disabled,
+        shut: report.is_shut.then(|| "bpdu-guard".to_owned()),
         bridge: report.bridge.clone(),
         bond: report.bond.clone(),
         vlan: report.vlan.clone(),

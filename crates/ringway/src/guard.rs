@@ -8,7 +8,7 @@ use clap::Args;
 use packet::MacAddr;
 use serde_json::{Map, Value, json};
 use switch::PortGuard;
-use switch::guard::{Beyond, Prefix};
+use switch::guard::{Beyond, BpduGuard, Prefix};
 
 use crate::cli::{OrDefault, number, or_default, parse_switch};
 
@@ -28,6 +28,10 @@ pub struct GuardArgs {
     /// Drop what IPv6 routers advertise [default: as --dhcp-guard].
     #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
     pub ra_guard: Option<OrDefault<bool>>,
+    /// What becomes of messages of spanning tree: off, drop, or shut, which takes the port out of
+    /// service until 'ringway port set' [default: off].
+    #[arg(long, value_name = "WHAT", value_parser = or_default(BpduGuard::from_str))]
+    pub bpdu_guard: Option<OrDefault<BpduGuard>>,
     /// Let it reach only ports that are not isolated [default: off].
     #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
     pub isolated: Option<OrDefault<bool>>,
@@ -47,6 +51,7 @@ impl GuardArgs {
             allowed_ips: self.allowed_ips.and_then(|ips| ips.0).unwrap_or_default(),
             dhcp_guard: self.dhcp_guard.and_then(|is_on| is_on.0),
             ra_guard: self.ra_guard.and_then(|is_on| is_on.0),
+            bpdu_guard: self.bpdu_guard.and_then(|what| what.0).unwrap_or_default(),
             isolated: self.isolated.and_then(|is_on| is_on.0).unwrap_or_default(),
             max_addresses: self.max_addresses.and_then(|most| most.0),
             beyond_max: self.beyond_max.and_then(|what| what.0).unwrap_or_default(),
@@ -60,6 +65,7 @@ impl GuardArgs {
             allowed_ips,
             dhcp_guard,
             ra_guard,
+            bpdu_guard,
             isolated,
             max_addresses,
             beyond_max,
@@ -69,6 +75,7 @@ impl GuardArgs {
             ("allowed-ips", allowed_ips.as_ref().map(|ips| texts(ips.0.as_ref()))),
             ("dhcp-guard", dhcp_guard.as_ref().map(|is_on| json!(is_on.0))),
             ("ra-guard", ra_guard.as_ref().map(|is_on| json!(is_on.0))),
+            ("bpdu-guard", bpdu_guard.as_ref().map(|what| json!(what.0))),
             ("isolated", isolated.as_ref().map(|is_on| json!(is_on.0))),
             ("max-addresses", max_addresses.as_ref().map(|most| json!(most.0))),
             ("beyond-max", beyond_max.as_ref().map(|what| json!(what.0))),
@@ -103,6 +110,7 @@ pub fn summary(guard: &PortGuard) -> Option<String> {
         words("ips", &guard.allowed_ips),
         switch("dhcp-guard", guard.guards_dhcp()),
         switch("ra-guard", guard.guards_ra()),
+        (guard.bpdu_guard != BpduGuard::Off).then(|| format!("bpdu-guard {}", guard.bpdu_guard)),
         switch("isolated", guard.isolated),
         guard
             .max_addresses
@@ -152,6 +160,9 @@ mod tests {
         let isolated = parse("--isolated on").unwrap();
         assert_eq!(Value::Object(isolated.changed()).to_string(), r#"{"isolated":true}"#);
         assert_eq!(summary(&isolated.settings()).unwrap(), "isolated");
+        let bpdu = parse("--bpdu-guard shut").unwrap();
+        assert_eq!(Value::Object(bpdu.changed()).to_string(), r#"{"bpdu-guard":"shut"}"#);
+        assert_eq!(summary(&bpdu.settings()).unwrap(), "bpdu-guard shut");
         let few = parse("--max-addresses 5 --beyond-max flood").unwrap();
         let expected = r#"{"beyond-max":"flood","max-addresses":5}"#;
         assert_eq!(Value::Object(few.changed()).to_string(), expected);

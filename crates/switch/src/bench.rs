@@ -71,7 +71,7 @@ impl Bench {
 
     /// Gives `port` a guard.
     pub fn guard(&mut self, port: u16, guard: &PortGuard) {
-        let guard = Guard::of(guard, &PortLimits::default(), 1).pop().flatten();
+        let guard = Guard::of(guard, &PortLimits::default(), None, 1).pop().flatten();
         self.path.set_guard(port, guard.map(Box::new));
     }
 

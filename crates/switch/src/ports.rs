@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use eal::clock;
-use ethdev::{Port, PortControl, PortStats, RxQueue, TxQueue};
+use ethdev::{Link, Port, PortControl, PortStats, RxQueue, TxQueue};
 
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
 use crate::config::{MAX_PORTS, MAX_TX_RETRIES, PortOptions};
 use crate::error::Error;
-use crate::guard::{Guard, PortGuard};
+use crate::guard::{BpduGuard, Guard, PortGuard, Trip};
 use crate::inputs::Input;
 use crate::limit::{Direction, PortLimits};
 use crate::output::Output;
@@ -54,6 +54,10 @@ pub(crate) struct Entry {
     rx_workers: Vec<usize>,
     /// How often the link had changed when it was last looked at.
     link_changes: u64,
+    /// What shuts it.
+    trip: Option<Arc<Trip>>,
+    /// Whether it is shut, until one of its settings is changed.
+    is_shut: bool,
 }
 
 impl Entry {
@@ -81,7 +85,49 @@ impl Entry {
             options,
             rx_workers,
             link_changes,
+            trip: None,
+            is_shut: false,
         }
+    }
+
+    /// Whether no frame is to go in or out.
+    fn is_off(&self) -> bool {
+        self.options.disabled || self.is_shut
+    }
+
+    /// Whether it is shut.
+    pub(crate) const fn is_shut(&self) -> bool {
+        self.is_shut
+    }
+
+    /// Has `notify` called when a worker finds that the port is to be shut; see
+    /// [`shut`](Self::shut).
+    pub(crate) fn on_trip(&mut self, notify: impl Fn() + Send + Sync + 'static) {
+        self.trip = Some(Arc::new(Trip::new(notify)));
+    }
+
+    /// Shuts the port, if a worker has found that it is to be; returns whether it has.
+    pub(crate) fn shut(&mut self, workers: &[Mailbox]) -> bool {
+        let is_due = self.trip.as_ref().is_some_and(|trip| trip.is_tripped());
+        if !is_due || self.is_shut || self.options.guard.bpdu_guard != BpduGuard::Shut {
+            return false;
+        }
+        self.is_shut = true;
+        self.detach(workers);
+        self.unpoll(workers);
+        true
+    }
+
+    /// Has the port be what `options` say, and no more shut; the workers are told what they may
+    /// have of it. Returns whether they have it now and did not before, or the other way round.
+    pub(crate) fn switch_to(&mut self, options: &PortOptions) -> bool {
+        let was_off = self.is_off();
+        self.options = options.clone();
+        self.is_shut = false;
+        if let Some(trip) = &self.trip {
+            trip.reset();
+        }
+        was_off != self.is_off()
     }
 
     /// The number that the data path knows the port by.
@@ -177,10 +223,11 @@ impl Entry {
             driver: control.info().driver,
             bridge: self.bridge_name().to_owned(),
             bond: self.options.bond.clone(),
-            link: control.link(),
+            link: Link { up: control.link().up && !self.is_shut, ..control.link() },
             mac: control.mac(),
             mtu: control.mtu(),
             disabled: self.options.disabled,
+            is_shut: self.is_shut,
             vlan: self.options.vlan.clone(),
             limits: self.options.limits,
             guard: self.options.guard.clone(),
@@ -259,8 +306,8 @@ impl Entry {
         (next, fresh): (&[Mailbox], &[Mailbox]),
     ) {
         self.join(fresh);
+        let (number, disabled) = (self.number, self.is_off());
         let Some(owners) = &mut self.owners else { return };
-        let (number, disabled) = (self.number, self.options.disabled);
         let parked = &mut self.parked.outputs;
         let parts = owners.restart(next.len(), |index| {
             if disabled {
@@ -291,21 +338,23 @@ impl Entry {
     /// Looks whether it is time for the workers to have transmit queues of their own, or to share
     /// them; to be called once a second. `alive` are those that run.
     pub(crate) fn look_at_owners(&mut self, workers: &[Mailbox], alive: &[usize]) {
-        if let Some(owners) = self.owners.as_mut().filter(|_| !self.options.disabled) {
+        let is_off = self.is_off();
+        if let Some(owners) = self.owners.as_mut().filter(|_| !is_off) {
             owners.look(workers, alive);
         }
     }
 
     /// Helps a worker that has lost its transmit queues.
     pub(crate) fn look_at_lost(&mut self, workers: &[Mailbox]) {
-        if let Some(owners) = self.owners.as_mut().filter(|_| !self.options.disabled) {
+        let is_off = self.is_off();
+        if let Some(owners) = self.owners.as_mut().filter(|_| !is_off) {
             owners.look_at_lost(workers);
         }
     }
 
     /// Gives the workers the way to the port, unless it is disabled.
     pub(crate) fn attach(&mut self, workers: &[Mailbox]) {
-        if self.options.disabled {
+        if self.is_off() {
             return;
         }
         let retries = self.retries();
@@ -386,10 +435,11 @@ impl Entry {
         workers: &[Mailbox],
     ) {
         let PortOptions { guard, limits, .. } = &self.options;
+        let trip = self.trip.as_ref();
         if guard == guard_before && limits.storm() == limits_before.storm() {
             return;
         }
-        for (worker, guard) in workers.iter().zip(Guard::of(guard, limits, workers.len())) {
+        for (worker, guard) in workers.iter().zip(Guard::of(guard, limits, trip, workers.len())) {
             let guard = guard.map(Box::new);
             worker.ask(|done| Message::SetGuard(self.number, guard, done));
         }
@@ -411,7 +461,7 @@ impl Entry {
     /// disabled.
     pub(crate) fn poll(&mut self, places: Vec<usize>, workers: &[Mailbox]) {
         self.rx_workers = places;
-        if self.options.disabled {
+        if self.is_off() {
             return;
         }
         for mut input in self.parked.inputs.drain(..) {
@@ -541,6 +591,13 @@ impl Ports {
     /// Port `number`, with its name.
     pub(crate) fn numbered(&self, number: u16) -> Option<(&str, &Entry)> {
         self.iter().find(|(_, entry)| entry.number == number)
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn numbered_mut(&mut self, number: u16) -> Option<(&str, &mut Entry)> {
+        let mut all = self.0.iter_mut();
+        let found = all.find(|(_, entry)| entry.number == number);
+        found.map(|(name, entry)| (name.as_str(), entry))
     }
 
     /// The name of port `number`.

@@ -33,6 +33,9 @@ pub struct PortReport {
     pub mtu: u16,
     /// Taken out of service by the operator; see [`PortOptions::disabled`](crate::PortOptions).
     pub disabled: bool,
+    /// Shut since it sent a message of spanning tree, until one of its settings is changed or it is
+    /// [opened again](crate::Switch::reopen_port). Its link is down meanwhile.
+    pub is_shut: bool,
     /// The worker that polls each receive queue, by queue number.
     pub rx_workers: Vec<usize>,
     /// Its part in VLANs.

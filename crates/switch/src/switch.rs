@@ -313,6 +313,7 @@ impl Control {
             Kind::Bond(bundle) => entry.set_bundle(bundle),
             Kind::Device => entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number)),
         }
+        entry.on_trip(self.notes.of_port(number));
         // First it joins its bridge, then the workers get the way to the port, then the way from it,
         // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans(bridge);
@@ -393,6 +394,7 @@ impl Control {
         // What has failed is given up before anything else.
         let due = self.run_bonds();
         self.ports.look_at_lost(number, &self.mailboxes);
+        self.shut_port(number);
         if self.ports.was_down(number) {
             self.forget_behind(number);
         }
@@ -409,6 +411,22 @@ impl Control {
         if let Ok(fdb) = self.fdb_of(entry) {
             let removed = fdb.write().flush(Some(number));
             tracing::debug!(port = name, removed, "forgot addresses: link down");
+        }
+    }
+
+    /// Shuts port `number`, if a worker has found that it is to be.
+    fn shut_port(&mut self, number: u16) {
+        let Some((name, entry)) = self.ports.numbered_mut(number) else { return };
+        if !entry.shut(&self.mailboxes) {
+            return;
+        }
+        tracing::warn!(
+            port = name,
+            "shut: it has sent a message of spanning tree; 'ringway port set' opens it again"
+        );
+        let Some((_, entry)) = self.ports.numbered(number) else { return };
+        if let Ok(fdb) = self.fdb_of(entry) {
+            fdb.write().flush(Some(number));
         }
     }
 

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use ethdev::DropReason::{
-    self, AddressLimit, BroadcastLimited, Isolated, MacSpoofed, MulticastLimited, OtherProtocol,
-    UnknownLimited,
+    self, AddressLimit, Bpdu, BroadcastLimited, Isolated, LinkDown, MacSpoofed, MulticastLimited,
+    OtherProtocol, UnknownLimited,
 };
-use switch::guard::Beyond;
+use switch::guard::{Beyond, BpduGuard};
 use switch::limit::Frames;
 use switch::{PortGuard, PortLimits, PortOptions, Switch, SwitchConfig};
 
@@ -142,6 +142,45 @@ fn no_more_addresses_are_learnt_than_a_port_may_have() {
         a.send(0, (40..45).map(|guest| frame(BROADCAST, mac(guest), 0)));
         b.receive(5);
         wait_until("all are learnt", || learnt(&switch) == 5);
+    }
+}
+
+#[test]
+fn a_port_that_sends_a_bridges_messages_is_shut_until_it_is_set() {
+    let bpdu = || frame(packet::MacAddr([1, 0x80, 0xC2, 0, 0, 0]), mac(1), 0);
+    for workers in [1, 2] {
+        let (switch, [a, b]) = start(workers);
+        let guard = |bpdu_guard| PortGuard { bpdu_guard, ..PortGuard::default() };
+        set(&switch, guard(BpduGuard::Drop));
+        a.send(0, [bpdu(), frame(BROADCAST, mac(1), 1)]);
+        b.receive(1);
+        assert_eq!(dropped(&switch, Bpdu), 1);
+        set(&switch, guard(BpduGuard::Shut));
+        for again in [false, true] {
+            a.send(1, [frame(BROADCAST, mac(1), 2)]);
+            b.receive(1);
+            a.send(0, [bpdu()]);
+            wait_until("it is shut", || switch.port("a").unwrap().is_shut);
+            let port = switch.port("a").unwrap();
+            assert!(!port.link.up && !port.disabled && port.fdb_entries == 0);
+            b.send(0, [frame(BROADCAST, mac(2), 3)]);
+            wait_until("nobody is there", || {
+                switch.port("b").unwrap().stats.rx_total().dropped_for(LinkDown) > 0
+            });
+            a.send(0, [frame(BROADCAST, mac(1), 4)]);
+            switch.set_workers(&[], 3 - workers).unwrap();
+            assert_eq!((a.arrived(), b.arrived()), (0, 0));
+            if again {
+                set(&switch, guard(BpduGuard::Drop));
+            } else {
+                assert!(switch.reopen_port("a").unwrap() && !switch.reopen_port("a").unwrap());
+            }
+            // What waited meanwhile comes in.
+            b.receive(1);
+            assert!(!switch.port("a").unwrap().is_shut && switch.port("a").unwrap().link.up);
+        }
+        a.send(0, [bpdu(), frame(BROADCAST, mac(1), 5)]);
+        b.receive(1);
     }
 }
 

@@ -497,6 +497,9 @@ pub struct Port {
     pub mtu: u16,
     /// Whether the operator has it in service.
     pub enabled: bool,
+    /// The guard that has shut it, until one of its settings is set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shut: Option<String>,
     /// Its part in VLANs; empty for a trunk of all of them.
     #[serde(default)]
     pub vlan: PortVlan,

@@ -70,6 +70,9 @@ fn home(port: &Port) -> String {
 }
 
 fn link(port: &Port) -> Cell {
+    if let Some(guard) = &port.shut {
+        return Cell::toned(format!("shut by {guard}"), Tone::Bad);
+    }
     match (port.enabled, port.link_up) {
         (false, _) => Cell::toned("disabled", Tone::Faint),
         (true, true) => Cell::toned("up", Tone::Good),
@@ -158,6 +161,7 @@ mod tests {
             mac: "02:00:00:00:00:02".into(),
             mtu: 1500,
             enabled: true,
+            shut: None,
             bridge: switch::DEFAULT_BRIDGE.into(),
             bond: None,
             vlan: switch::PortVlan::default(),

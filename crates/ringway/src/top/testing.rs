@@ -33,6 +33,7 @@ fn port(name: &str) -> Port {
         mac: "02:00:00:00:00:01".to_owned(),
         mtu: 1500,
         enabled: true,
+        shut: None,
         vlan: switch::PortVlan::default(),
         limits: switch::PortLimits::default(),
         guard: switch::PortGuard::default(),

@@ -9,7 +9,7 @@ use packet::{BURST, EditRoom, Editing, Frame};
 
 use super::rules::{Denied, Rules};
 use super::storm::Storm;
-use super::{Beyond, PortGuard};
+use super::{Beyond, BpduGuard, PortGuard, Trip};
 use crate::datapath::Source;
 use crate::limit::PortLimits;
 use crate::output::pick;
@@ -21,6 +21,8 @@ pub(crate) struct Guard {
     rules: Arc<Rules>,
     storm: Option<Storm>,
     isolated: bool,
+    /// What shuts the port, where a message of spanning tree does.
+    trip: Option<Arc<Trip>>,
     /// Whether frames from addresses that the port may not learn go nowhere.
     drops_strangers: bool,
 }
@@ -28,15 +30,22 @@ pub(crate) struct Guard {
 impl Guard {
     /// For each of so many workers its part in a guard and in storm limits; `None` where there is
     /// neither.
-    pub(crate) fn of(guard: &PortGuard, limits: &PortLimits, workers: usize) -> Vec<Option<Self>> {
+    pub(crate) fn of(
+        guard: &PortGuard,
+        limits: &PortLimits,
+        trip: Option<&Arc<Trip>>,
+        workers: usize,
+    ) -> Vec<Option<Self>> {
         let rules = Arc::new(Rules::from(guard));
         let storms = Storm::of(limits, workers, clock::hz(), clock::now());
+        let trip = trip.filter(|_| guard.bpdu_guard == BpduGuard::Shut);
         let part = |storm: Option<Storm>| {
             let is_any = storm.is_some() || !guard.is_default();
             let rules = Arc::clone(&rules);
             let PortGuard { isolated, beyond_max, .. } = *guard;
             let drops_strangers = beyond_max == Beyond::Drop;
-            is_any.then_some(Self { rules, storm, isolated, drops_strangers })
+            let trip = trip.cloned();
+            is_any.then_some(Self { rules, storm, isolated, trip, drops_strangers })
         };
         storms.into_iter().map(part).collect()
     }
@@ -50,6 +59,11 @@ impl Guard {
         editing: &mut Editing<'f>,
         kept: &'b mut ArrayVec<Frame<'f>, BURST>,
     ) -> &'b [Frame<'f>] {
+        if self.trip.as_ref().is_some_and(|trip| trip.is_tripped()) {
+            // Until its queues are taken away.
+            source.stats.count_drops(DropReason::Bpdu, frames.len());
+            return &[];
+        }
         if !self.rules.are_any()
             || frames.iter().all(|frame| self.rules.check(frame.head()).is_ok())
         {
@@ -87,7 +101,12 @@ impl Guard {
             match self.admit_one(frame, editing) {
                 // A burst has no more frames than there is room.
                 Ok(frame) => _ = kept.try_push(frame),
-                Err(reason) => source.stats.count_drops(reason, 1),
+                Err(reason) => {
+                    source.stats.count_drops(reason, 1);
+                    if let Some(trip) = self.trip.as_ref().filter(|_| reason == DropReason::Bpdu) {
+                        trip.trip();
+                    }
+                }
             }
         }
         if let Some(storm) = &mut self.storm {

@@ -11,6 +11,7 @@
 //! - [`prefix`]: IP addresses and prefixes
 //! - `rules`: what is made of the settings, and of a frame's link layer
 //! - `ip`: what is checked of IPv4, IPv6 and ARP
+//! - `trip`: what shuts a port
 //! - `set`: sets of numbers that are looked up for each frame
 
 mod formats;
@@ -22,6 +23,7 @@ mod set;
 mod storm;
 #[cfg(test)]
 mod tests;
+mod trip;
 
 use std::collections::BTreeSet;
 
@@ -34,6 +36,7 @@ use crate::vlan::named;
 pub(crate) use self::guards::{Guard, Guards};
 pub use self::prefix::Prefix;
 pub use self::rules::probe;
+pub(crate) use self::trip::Trip;
 
 /// The most addresses in one of the lists of a guard.
 pub const MAX_ADDRESSES: usize = 1024;
@@ -75,6 +78,10 @@ pub struct PortGuard {
     /// [`allowed_ips`](Self::allowed_ips).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ra_guard: Option<bool>,
+    /// What becomes of a bridge's messages of spanning tree, by which a guest could have others send
+    /// their frames through it, and which tell of a loop.
+    #[serde(skip_serializing_if = "is_default")]
+    pub bpdu_guard: BpduGuard,
     /// Whether it reaches only ports that are not isolated, as among ports of a private VLAN.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub isolated: bool,
@@ -84,6 +91,33 @@ pub struct PortGuard {
     /// What becomes of frames from further addresses.
     #[serde(skip_serializing_if = "is_default")]
     pub beyond_max: Beyond,
+}
+
+/// What becomes of messages of spanning tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum BpduGuard {
+    /// What the bridge does with such addresses.
+    #[default]
+    Off,
+    /// They are dropped.
+    Drop,
+    /// The port is shut until somebody changes one of its settings.
+    Shut,
+}
+
+impl BpduGuard {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Drop, Self::Shut];
+
+    /// The name, as in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Drop => "drop",
+            Self::Shut => "shut",
+        }
+    }
 }
 
 /// What becomes of frames from addresses that a port may not learn any more.
@@ -110,7 +144,7 @@ impl Beyond {
     }
 }
 
-named!(Beyond);
+named!(Beyond, BpduGuard);
 
 impl PortGuard {
     /// Whether there is none.

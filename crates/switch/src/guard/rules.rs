@@ -5,9 +5,14 @@ use packet::MacAddr;
 use packet::headers::EtherType;
 use packet::headers::ethernet::{HEADER_LEN, MAX_TAGS, TAG_LEN};
 
-use super::PortGuard;
 use super::prefix::Prefix;
 use super::set::Ranges;
+use super::{BpduGuard, PortGuard};
+
+/// Where messages of spanning tree go: of bridges, of provider bridges (IEEE 802.1Q table 8-1), and
+/// those for each VLAN of some vendors (PVST+).
+const BPDUS: [[u8; 6]; 3] =
+    [[0x01, 0x80, 0xC2, 0, 0, 0], [0x01, 0x80, 0xC2, 0, 0, 8], [0x01, 0, 0x0C, 0xCC, 0xCC, 0xCD]];
 
 /// RARP (RFC 903), by which VMMs announce where a guest is after a migration.
 const RARP: EtherType = EtherType(0x8035);
@@ -41,6 +46,9 @@ pub(super) struct Rules {
     pub(super) limits_ips: bool,
     pub(super) guards_dhcp: bool,
     pub(super) guards_ra: bool,
+    guards_bpdu: bool,
+    /// Whether anything behind the Ethernet header matters.
+    checks_protocols: bool,
     /// Whether the port was said to have a DHCP server, or a relay: it speaks for others then.
     pub(super) trusts_dhcp: bool,
 }
@@ -59,6 +67,11 @@ impl From<&PortGuard> for Rules {
             limits_ips: !guard.allowed_ips.is_empty(),
             guards_dhcp: guard.guards_dhcp(),
             guards_ra: guard.guards_ra(),
+            checks_protocols: !guard.allowed_macs.is_empty()
+                || !guard.allowed_ips.is_empty()
+                || guard.guards_dhcp()
+                || guard.guards_ra(),
+            guards_bpdu: guard.bpdu_guard != BpduGuard::Off,
             trusts_dhcp: guard.dhcp_guard == Some(false),
         }
     }
@@ -81,10 +94,16 @@ impl Rules {
     #[inline]
     pub(super) fn check(&self, head: &[u8]) -> Result<(), Denied> {
         let Some((header, rest)) = head.split_first_chunk::<HEADER_LEN>() else { return Ok(()) };
-        let [_, _, _, _, _, _, a, b, c, d, e, f, g, h] = *header;
+        let [to @ .., a, b, c, d, e, f, g, h] = *header;
+        if self.guards_bpdu && BPDUS.contains(&to) {
+            return Err(Denied::For(DropReason::Bpdu));
+        }
         let source = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
         if self.limits_macs && !self.macs.contain(source) {
             return Err(Denied::For(DropReason::MacSpoofed));
+        }
+        if !self.checks_protocols {
+            return Ok(());
         }
         match EtherType(u16::from_be_bytes([g, h])) {
             EtherType::IPV4 => self.check_ipv4(rest, source),
@@ -118,7 +137,7 @@ impl Rules {
     /// Whether there is anything to check.
     #[inline]
     pub(super) const fn are_any(&self) -> bool {
-        self.limits_addresses() || self.guards_dhcp || self.guards_ra
+        self.checks_protocols || self.guards_bpdu
     }
 
     /// Whether the port may call itself by MAC address `claimed` in a frame from `source`.

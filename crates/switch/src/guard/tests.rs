@@ -9,7 +9,7 @@ use ethdev::{DropReason, QueueStats};
 use packet::{EditRoom, Frame, HEAD_LEN, MacAddr, Segment};
 use proptest::prelude::*;
 
-use super::{Guard, PortGuard, probe};
+use super::{BpduGuard, Guard, PortGuard, probe};
 use crate::bridge::BridgeId;
 use crate::datapath::Source;
 use crate::limit::PortLimits;
@@ -344,7 +344,7 @@ fn table() -> Vec<Row> {
 
 /// What becomes of a frame whose first [`HEAD_LEN`] bytes are private.
 fn admit(guard: &PortGuard, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
-    let mut guard = Guard::of(guard, &PortLimits::default(), 1).remove(0).unwrap();
+    let mut guard = Guard::of(guard, &PortLimits::default(), None, 1).remove(0).unwrap();
     let stats = QueueStats::default();
     let source = Source { bridge: BridgeId::DEFAULT, port: 0, stats: &stats, now: 0 };
     let (head, rest) = bytes.split_at(bytes.len().min(HEAD_LEN));
@@ -378,7 +378,7 @@ fn each_frame_meets_what_it_should_at_each_guard() {
             assert_eq!(admitted.as_ref().err().map(|e| e.name()), expected, "{name}, {index}");
             assert!(admitted.is_err() || admitted.unwrap() == *bytes, "{name}, {index}");
         }
-        let none = Guard::of(&PortGuard::default(), &PortLimits::default(), 2);
+        let none = Guard::of(&PortGuard::default(), &PortLimits::default(), None, 2);
         assert!(none.len() == 2 && none.iter().all(Option::is_none));
     }
 }
@@ -387,7 +387,7 @@ fn each_frame_meets_what_it_should_at_each_guard() {
 fn what_was_checked_is_what_goes_on() {
     // A guest that changes its memory after the check: the option's address, behind the first line.
     let bytes = ethernet(OWN, 0x86DD, &ipv6(OWN6, 58, &discovery(136, OWN6, Some((2, OWN)))));
-    let mut guard = Guard::of(&guards()[1], &PortLimits::default(), 1).remove(0).unwrap();
+    let mut guard = Guard::of(&guards()[1], &PortLimits::default(), None, 1).remove(0).unwrap();
     let stats = QueueStats::default();
     let source = Source { bridge: BridgeId::DEFAULT, port: 0, stats: &stats, now: 0 };
     let body = [Segment::from_bytes(&bytes[HEAD_LEN..])];
@@ -398,6 +398,24 @@ fn what_was_checked_is_what_goes_on() {
         panic!("it is dropped");
     };
     assert_eq!((admitted.head(), admitted.body().len()), (&bytes[..], 0));
+}
+
+#[test]
+fn messages_of_spanning_tree_are_told_by_where_they_go() {
+    let guard = PortGuard { bpdu_guard: BpduGuard::Drop, ..PortGuard::default() };
+    let to = |to: [u8; 6]| {
+        let mut bytes = ethernet(OTHER, 38, &[0x42; 40]);
+        bytes[..6].copy_from_slice(&to);
+        probe(&guard, &bytes)
+    };
+    for bpdu in [[1, 0x80, 0xC2, 0, 0, 0], [1, 0x80, 0xC2, 0, 0, 8], [1, 0, 0xC, 0xCC, 0xCC, 0xCD]]
+    {
+        assert_eq!(to(bpdu), Some("bpdu"));
+    }
+    assert_eq!((to([1, 0x80, 0xC2, 0, 0, 0xE]), to([0xFF; 6])), (None, None));
+    // What else the port sends is nobody's business.
+    let strange = tagged(ethernet(OTHER, 0x0800, &[0x55; 9]), &[0x8100; 3]);
+    assert_eq!(probe(&guard, &strange), None);
 }
 
 #[test]

@@ -29,6 +29,21 @@ impl Switch {
         self.control().set_port(name, options)
     }
 
+    /// Opens a port again that was [shut](crate::PortReport::is_shut); returns whether it was.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn reopen_port(&self, name: &str) -> Result<bool, Error> {
+        let mut control = self.control();
+        let entry = control.ports.get(name)?;
+        let is_shut = entry.is_shut();
+        if is_shut {
+            let options = entry.options().clone();
+            control.set_port(name, &options)?;
+        }
+        Ok(is_shut)
+    }
+
     /// Changes what workers without frames do: whether they ever sleep, and for how long they go on
     /// polling before.
     pub fn set_idle(&self, busy_poll: bool, idle_after: Duration) {
@@ -106,13 +121,12 @@ impl Control {
         // Nothing fails from here on.
         let entry = self.ports.get_mut(name)?;
         let PortOptions { bridge, bond, vlan, .. } = before.clone();
-        entry.set_options(&PortOptions { bridge, bond, vlan, ..options.clone() });
+        let toggled = entry.switch_to(&PortOptions { bridge, bond, vlan, ..options.clone() });
         if before.tx_retries != options.tx_retries {
             entry.update_retries(&self.mailboxes);
         }
         entry.update_limits(&before.limits, &self.mailboxes);
         entry.update_guard((&before.guard, &before.limits), &self.mailboxes);
-        let toggled = before.disabled != options.disabled;
         if toggled {
             entry.detach(&self.mailboxes);
             entry.attach(&self.mailboxes);
