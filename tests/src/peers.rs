@@ -24,9 +24,10 @@ pub const NR_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hu
 pub const FREE_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 
 /// Programs that [`Peer::Packages`] consists of, with Debian's packages that have them.
-pub const PACKAGING: [(&str, &str); 6] = [
+pub const PACKAGING: [(&str, &str); 7] = [
     ("dpkg-deb", "dpkg"),
     ("rpmbuild", "rpm"),
+    ("buildah", "buildah"),
     ("objdump", "binutils"),
     ("xz", "xz-utils"),
     ("man", "man-db"),
@@ -54,7 +55,7 @@ pub enum Peer {
     Valgrind,
     /// A terminal: tmux.
     Terminal,
-    /// What builds packages and checks them: dpkg, rpmbuild, systemd, man.
+    /// What builds packages and checks them: dpkg, rpmbuild, buildah, systemd, man.
     Packages,
     /// libvirt, and what makes a machine of namespaces for it.
     Libvirt,

@@ -5,6 +5,8 @@ mod allowed;
 mod check;
 /// Debian's format.
 mod deb;
+/// The image of a container.
+mod image;
 /// Who has written what is linked in, and on which terms.
 mod licences;
 /// Man pages and completions.
@@ -77,6 +79,8 @@ pub fn run(options: &Options) -> Result<bool> {
         let [deb, rpm, _] = &made;
         let next = deb::build(&tree, 2, work.path())?;
         check::run(&check::Packages { deb, next: &next, rpm }, &pages)?;
+        println!("package: the image of a container");
+        image::check(deb)?;
     }
     Ok(true)
 }
