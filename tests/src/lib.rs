@@ -20,6 +20,8 @@ pub mod image;
 pub mod kernel;
 /// The `ringway l2fwd` command.
 pub mod l2fwd;
+/// Cases at the same time.
+mod lanes;
 /// A machine of namespaces, with libvirt.
 pub mod libvirt;
 /// Live migration of guests.
@@ -66,6 +68,7 @@ pub mod wire;
 pub use guest::{Guest, Output};
 pub use image::{GuestImage, ImageSpec};
 pub use l2fwd::L2fwd;
+pub use lanes::side_by_side;
 pub use libvirt::Host;
 pub use netns::Netns;
 pub use nic::Nic;

@@ -3,9 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use e2e::{Peer, Relay, Ringway, Testpmd, require_shared};
+use e2e::{Peer, Relay, Ringway, Testpmd, require_shared, side_by_side};
 
 const MERGING: &str = "mrg_rxbuf=1";
 
@@ -46,16 +45,7 @@ fn sized(relay: Relay, merging: bool, queues: u16) -> Relay {
 fn with_each(sets: &'static [&'static str], play: fn(&str, u16)) {
     const AT_ONCE: usize = 3;
     let all: Vec<_> = sets.iter().flat_map(|set| [(*set, 1), (*set, 4)]).collect();
-    let next = AtomicUsize::new(0);
-    std::thread::scope(|scope| {
-        for _ in 0..AT_ONCE {
-            scope.spawn(|| {
-                while let Some((set, queues)) = all.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    play(set, *queues);
-                }
-            });
-        }
-    });
+    side_by_side(AT_ONCE, &all, |(set, queues)| play(set, *queues));
 }
 
 #[test]

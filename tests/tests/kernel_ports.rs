@@ -8,7 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use e2e::{
-    L2fwd, Netns, Peer, Process, Ringway, process, require, require_shared, ringway, traffic, wait,
+    L2fwd, Netns, Peer, Process, Ringway, process, require, require_shared, ringway, side_by_side,
+    traffic, wait,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -90,64 +91,67 @@ fn every_frame_arrives_once_as_it_was_sent() {
     // More than rings of 1024 hold in all.
     const BURSTS: u64 = 2;
     let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
-    for (mtu, sizes) in [(1500, &[60, 64, 1514][..]), (9000, &[64, 1514, 3900, 9014])] {
+    const MIXES: [[&str; 2]; 3] = [
+        ["a=af-xdp:pa", "b=af-xdp:pb"],
+        ["a=af-packet:pa", "b=af-packet:pb"],
+        ["a=af-packet:pa", "b=af-xdp:pb"],
+    ];
+    let sets = [(1500, &[60, 64, 1514][..]), (9000, &[64, 1514, 3900, 9014])];
+    let cases: Vec<_> = sets.iter().flat_map(|set| MIXES.iter().map(move |m| (*set, *m))).collect();
+    // The generator waits half a second for what is late.
+    side_by_side(MIXES.len(), &cases, |((mtu, sizes), ports)| {
         let (switch, outside) = (Netns::new().unwrap(), Netns::new().unwrap());
-        join(&switch, "pa", &outside, "a0", mtu);
-        join(&switch, "pb", &outside, "b0", mtu);
-        for ports in [
-            ["a=af-xdp:pa", "b=af-xdp:pb"],
-            ["a=af-packet:pa", "b=af-packet:pb"],
-            ["a=af-packet:pa", "b=af-xdp:pb"],
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            let mut ringway = Ringway::switch_in(&switch, dir.path(), &ports, "0").unwrap();
-            ringway.wait_links(&["a", "b"]).unwrap();
-            for &size in sizes {
-                let before = ringway.counters("b").unwrap();
-                for _ in 0..BURSTS {
-                    send_exactly(&outside, &ringway, ["af-packet:a0", "af-packet:b0"], size);
-                    send_exactly(&outside, &ringway, ["af-packet:b0", "af-packet:a0"], size);
-                }
-                let after = ringway.counters("b").unwrap();
-                let sent = after.tx_packets - before.tx_packets;
-                assert_eq!(sent, BURSTS * BURST, "{ports:?}, {size} bytes: {after:?}");
-                assert_eq!((after.rx_dropped, after.tx_dropped), (0, 0), "{ports:?}: {after:?}");
+        join(&switch, "pa", &outside, "a0", *mtu);
+        join(&switch, "pb", &outside, "b0", *mtu);
+        let dir = tempfile::tempdir().unwrap();
+        let mut ringway = Ringway::switch_in(&switch, dir.path(), ports, "0").unwrap();
+        ringway.wait_links(&["a", "b"]).unwrap();
+        for &size in *sizes {
+            let before = ringway.counters("b").unwrap();
+            for _ in 0..BURSTS {
+                send_exactly(&outside, &ringway, ["af-packet:a0", "af-packet:b0"], size);
+                send_exactly(&outside, &ringway, ["af-packet:b0", "af-packet:a0"], size);
             }
-            assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+            let after = ringway.counters("b").unwrap();
+            let sent = after.tx_packets - before.tx_packets;
+            assert_eq!(sent, BURSTS * BURST, "{ports:?}, {size} bytes: {after:?}");
+            assert_eq!((after.rx_dropped, after.tx_dropped), (0, 0), "{ports:?}: {after:?}");
         }
-    }
+        assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+    });
 }
 
 #[test]
 fn hosts_talk_through_every_mix_of_ports() {
     let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
-    let stage = Stage::hosts();
-    for ports in [
+    let mixes = [
         ["a=af-xdp:pa", "b=af-xdp:pb"],
         ["a=af-packet:pa", "b=af-packet:pb"],
         ["a=af-xdp:pa", "b=af-packet:pb"],
         ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+    ];
+    side_by_side(2, &mixes, |ports| {
+        let (stage, dir) = (Stage::hosts(), tempfile::tempdir().unwrap());
+        let mut ringway = Ringway::switch_in(&stage.switch, dir.path(), ports, "0").unwrap();
         ringway.wait_links(&["a", "b"]).unwrap();
         println!("{ports:?}");
         stage.talk();
         assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
-    }
-    assert!(!stage.switch.sh("ip link").unwrap().contains("xdp"), "a program is left over");
+        assert!(!stage.switch.sh("ip link").unwrap().contains("xdp"), "a program is left over");
+    });
 }
 
 /// Hosts at both ends of `ringway l2fwd`, whose interfaces have the addresses that frames get.
 #[test]
 fn l2fwd_joins_interfaces_and_leaves_their_filters_alone_unless_told() {
     let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
-    let stage = Stage::hosts();
-    stage.left.sh("ip link set l0 address 02:00:00:00:00:00").unwrap();
-    stage.right.sh("ip link set r0 address 02:00:00:00:00:01").unwrap();
-    for ports in [["af-xdp:pa", "af-xdp:pb"], ["af-packet:pa", "af-packet:pb"]] {
+    let devices = [["af-xdp:pa", "af-xdp:pb"], ["af-packet:pa", "af-packet:pb"]];
+    side_by_side(devices.len(), &devices, |ports| {
+        let stage = Stage::hosts();
+        stage.left.sh("ip link set l0 address 02:00:00:00:00:00").unwrap();
+        stage.right.sh("ip link set r0 address 02:00:00:00:00:01").unwrap();
         for (options, promiscuity) in [(&[][..], "promiscuity 0"), (&["-P"], "promiscuity 1")] {
-            let l2fwd = L2fwd::start_in(&stage.switch, &ports, options).unwrap();
+            let l2fwd = L2fwd::start_in(&stage.switch, ports, options).unwrap();
             l2fwd.wait_ready().unwrap();
             l2fwd.wait_links().unwrap();
             let shown = stage.switch.sh("ip -d link show pa").unwrap();
@@ -156,7 +160,7 @@ fn l2fwd_joins_interfaces_and_leaves_their_filters_alone_unless_told() {
             let (status, summary) = l2fwd.stop(LIMIT).unwrap();
             assert!(status.success(), "{summary:#}");
         }
-    }
+    });
 }
 
 /// A host whose segments are large, behind AF_PACKET, talks to one behind TAP.
@@ -220,7 +224,7 @@ fn is_waiting(ringway: &Ringway) -> bool {
 #[test]
 fn a_port_takes_its_interface_up_whenever_it_is_there() {
     let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
-    for driver in ["af-xdp", "af-packet"] {
+    side_by_side(2, &["af-xdp", "af-packet"], |driver| {
         let stage = Stage::hosts();
         let other = Netns::new().unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -253,7 +257,7 @@ fn a_port_takes_its_interface_up_whenever_it_is_there() {
         }
         ringway.client(&["port", "del", "c"]).unwrap();
         stage.talk();
-    }
+    });
 }
 
 #[test]
