@@ -15,7 +15,7 @@ use crate::process::run;
 const INIT: &str = include_str!("../guest/init");
 
 /// To be counted up when images are laid out anew.
-const FORMAT: u32 = 6;
+const FORMAT: u32 = 7;
 
 /// Users of a guest, for `su`: one of them has no privilege.
 const USERS: &str = "root::0:0::/:/bin/sh\nuser::1000:1000::/tmp:/bin/sh\n";
@@ -77,6 +77,8 @@ pub struct ImageSpec {
     files: BTreeMap<PathBuf, PathBuf>,
     /// Files whose shared libraries go along.
     linked: Vec<PathBuf>,
+    /// Those which go without tables for debuggers.
+    programs: Vec<PathBuf>,
 }
 
 impl ImageSpec {
@@ -90,6 +92,7 @@ impl ImageSpec {
             on_demand: Vec::new(),
             files: BTreeMap::new(),
             linked: Vec::new(),
+            programs: Vec::new(),
         }
     }
 
@@ -114,7 +117,8 @@ impl ImageSpec {
         self
     }
 
-    /// Adds a program of the host as `/bin/NAME`, with its shared libraries.
+    /// Adds a program of the host as `/bin/NAME`, with its shared libraries and without tables for
+    /// debuggers.
     #[must_use]
     pub fn program(self, path: &Path) -> Self {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -126,6 +130,7 @@ impl ImageSpec {
     pub fn program_named(self, path: &Path, name: &str) -> Self {
         let mut this = self.file(path, &Path::new("/bin").join(name));
         this.linked.push(path.to_owned());
+        this.programs.push(path.to_owned());
         this
     }
 
@@ -262,14 +267,19 @@ impl Contents<'_> {
     /// well: the loader would take two for two libraries.
     fn files(&self, root: &Path) -> Result<()> {
         let mut there = BTreeMap::new();
-        for (from, to) in &self.files {
+        for (original, to) in &self.files {
             let path = root.join(to.strip_prefix("/").unwrap_or(to));
             fs::create_dir_all(path.parent().context("a file without a directory")?)?;
-            let from = fs::canonicalize(from).with_context(|| from.display().to_string())?;
+            let from = fs::canonicalize(original);
+            let from = from.with_context(|| original.display().to_string())?;
             if let Some(first) = there.get(&from) {
                 symlink(first, &path)?;
             } else {
                 fs::copy(&from, &path).with_context(|| from.display().to_string())?;
+                if self.spec.programs.contains(original) {
+                    // Most of a program of ours, and a guest has to unpack all of it.
+                    run(Command::new("strip").arg("--strip-debug").arg(&path))?;
+                }
                 there.insert(from, to);
             }
         }

@@ -15,9 +15,21 @@ use crate::wire::Wire;
 /// Where Debian has the drivers that DPDK loads when it starts.
 const DPDK_DRIVERS: &str = "/usr/lib/x86_64-linux-gnu/dpdk";
 
-/// Modules that take a network device from its driver and give it back, for [`ImageSpec`].
-const MODULES: [&str; 6] =
-    ["igb", "virtio_net", "vfio_pci", "vfio_iommu_type1", "uio_pci_generic", "vfio"];
+/// Modules that take a network device from its driver and give it back, and those that others need
+/// who boot the same image.
+const MODULES: [&str; 11] = [
+    "igb",
+    "virtio_net",
+    "vfio_pci",
+    "vfio_iommu_type1",
+    "uio_pci_generic",
+    "vfio",
+    "tun",
+    "8021q",
+    "vduse",
+    "virtio_vdpa",
+    "vhost_vdpa",
+];
 
 /// What a network device of a guest is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,6 +68,22 @@ impl PciNic {
         Self::with_netdev(model, bus, mac, netdev)
     }
 
+    /// As [`new`](Self::new), with an interface `name` of the host, which QEMU makes, and `queues` of
+    /// it, for the cable.
+    #[must_use]
+    pub fn on_tap(model: Model, bus: u8, mac: &str, name: &str, queues: u16) -> Self {
+        let netdev = json!({
+            "type": "tap",
+            "id": format!("wire{bus}x0"),
+            "ifname": name,
+            "queues": queues,
+            "script": "no",
+            "downscript": "no",
+            "vhost": false,
+        });
+        Self::with_netdev(model, bus, mac, netdev)
+    }
+
     fn with_netdev(model: Model, bus: u8, mac: &str, netdev: Value) -> Self {
         Self { model, bus, function: 0, mac: mac.to_owned(), netdev, options: String::new() }
     }
@@ -86,6 +114,11 @@ impl PciNic {
     #[must_use]
     pub fn id(&self) -> String {
         format!("nic{}x{}", self.bus, self.function)
+    }
+
+    /// Its MAC address.
+    pub(crate) fn mac(&self) -> &str {
+        &self.mac
     }
 
     /// The number of its bus, and of its root port.

@@ -249,7 +249,7 @@ fn no_program(name: &str) -> Option<String> {
 }
 
 fn no_guest() -> Option<String> {
-    ["qemu-system-x86_64", "busybox", "cpio", "ethtool", "xz", "zstd"]
+    ["qemu-system-x86_64", "busybox", "cpio", "ethtool", "strip", "xz", "zstd"]
         .into_iter()
         .find_map(no_program)
         .or_else(|| Kernel::find().err().map(|error| format!("{error:#}")))

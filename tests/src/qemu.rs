@@ -1,3 +1,4 @@
+use std::cmp::Reverse;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{Deref, DerefMut};
@@ -27,9 +28,9 @@ const LEFT_OUT: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,crypt
 /// The program, which `cargo xtask setup` installs.
 const PROGRAM: &str = "qemu-system-x86_64";
 
-/// Root ports that a machine has at least: those with one network device and with two, or none, can
-/// go on from one snapshot.
-const ROOT_PORTS: u8 = 2;
+/// Root ports that a machine has at least: those with one network device and with several, or none,
+/// can go on from one snapshot.
+const ROOT_PORTS: u8 = 3;
 
 /// How a machine comes to run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,12 +87,10 @@ impl Qemu {
         self
     }
 
-    /// Adds a network device whose cable is in the test's hands, at the PCI address that it says,
-    /// and has the machine [boot](Self::booting) with it.
+    /// Adds a network device whose cable is in the test's hands, at the PCI address that it says.
     #[must_use]
     pub fn pci_nic(mut self, nic: &PciNic) -> Self {
         self.pci_nics.push(nic.clone());
-        self.start = Start::Boot;
         self
     }
 
@@ -216,7 +215,7 @@ impl Qemu {
         Ok(vm)
     }
 
-    /// Starts QEMU for the machine, with these network devices on vhost-user sockets.
+    /// Starts QEMU for the machine, with these network devices.
     fn launch(&self, dir: &Path, nics: &[Part], more: &[&str]) -> Result<Vm> {
         let name = &self.name;
         let path = |what: &str| dir.join(format!("{name}.{what}"));
@@ -234,8 +233,7 @@ impl Qemu {
         command.args(["-chardev", &format!("socket,id=agent,path={}", path("agent").display())]);
         command.args(["-device", "virtio-serial-pci"]);
         command.args(["-device", "virtserialport,chardev=agent,name=agent"]);
-        let pci_nics = self.pci_nics.iter().flat_map(PciNic::parts);
-        command.args(pci_nics.chain(nics.iter().cloned()).flat_map(|part| part.arguments()));
+        command.args(nics.iter().flat_map(Part::arguments));
         command.args(&self.arguments).args(more);
         let process = Process::start(format!("QEMU {name}"), command)?;
         let limit = Duration::from_secs(20);
@@ -247,10 +245,14 @@ impl Qemu {
         Ok(Vm { guest: Guest::new(name, process, agent, Some(console)), qmp, plugged: None })
     }
 
-    /// The network devices on vhost-user sockets. They are behind the root ports that others leave.
+    /// The network devices. Those on vhost-user sockets are behind the root ports that others leave.
     fn nics(&self) -> Vec<Part> {
+        let mut by_function: Vec<_> = self.pci_nics.iter().collect();
+        // The guest looks at a device that is plugged in when it has function 0.
+        by_function.sort_by_key(|nic| (nic.bus(), Reverse(nic.address())));
+        let pci_nics = by_function.into_iter().flat_map(PciNic::parts);
         let nics = self.nics.iter().zip(self.free_bus()..).enumerate();
-        nics.flat_map(|(n, (nic, bus))| nic.parts(n, bus)).collect()
+        pci_nics.chain(nics.flat_map(|(n, (nic, bus))| nic.parts(n, bus))).collect()
     }
 
     /// The first bus without a device of the test's.
@@ -261,7 +263,8 @@ impl Qemu {
     /// The PCI addresses of those network devices.
     fn addresses(&self) -> Vec<String> {
         let nics = self.nics.iter().zip(self.free_bus()..);
-        nics.map(|(_, bus)| format!("0000:{bus:02x}:00.0")).collect()
+        let nics = nics.map(|(_, bus)| format!("0000:{bus:02x}:00.0"));
+        self.pci_nics.iter().map(PciNic::address).chain(nics).collect()
     }
 
     fn root_ports(&self) -> u8 {
@@ -274,7 +277,8 @@ impl Qemu {
     /// to another QEMU stays the same one.
     fn generation(&self) -> String {
         let mut hash = DefaultHasher::new();
-        self.nics.iter().map(Nic::mac).for_each(|mac| mac.hash(&mut hash));
+        let pci_nics = self.pci_nics.iter().map(PciNic::mac);
+        pci_nics.chain(self.nics.iter().map(Nic::mac)).for_each(|mac| mac.hash(&mut hash));
         format!("00000000-0000-4000-8000-{:012x}", hash.finish() >> 16)
     }
 

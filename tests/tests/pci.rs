@@ -123,7 +123,7 @@ fn guest(dir: &Path, iommu: bool) -> (Vm, Vec<Wire>) {
     ];
     let program = ringway::test_program("ringway-eal", "devices").unwrap();
     let image = pci::spec().unwrap().named("pci-test").program_named(&program, "pci-devices");
-    let qemu = Qemu::new("pci", &image.build().unwrap());
+    let qemu = Qemu::new("pci", &image.build().unwrap()).booting();
     let qemu = if iommu { qemu.iommu() } else { qemu.memory_mib(512) };
     let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir).unwrap();
     vm.wait_boot().unwrap();

@@ -65,7 +65,7 @@ fn guest(dir: &Path, name: &str) -> (Vm, Wire) {
     let nic = PciNic::new(Model::Virtio, 1, "52:54:00:00:00:01", &wire).options(HARDWARE);
     let program = ringway::test_program("ringway-vdpa", "hardware").unwrap();
     let image = pci::spec().unwrap().named("vdpa-hardware").program_named(&program, "vdpa-tests");
-    let qemu = Qemu::new(name, &image.build().unwrap()).iommu().pci_nic(&nic);
+    let qemu = Qemu::new(name, &image.build().unwrap()).iommu().pci_nic(&nic).booting();
     let mut vm = qemu.start(dir).unwrap();
     vm.wait_boot().unwrap();
     vm.sh(&pci::huge_pages(32)).unwrap();
@@ -106,8 +106,9 @@ impl Bench {
             PciNic::new(Model::Virtio, 2, "52:54:00:00:00:02", &wires[1]).options("packed=on"),
         ];
         let image = pci::spec_with_testpmd().unwrap().build().unwrap();
-        let qemu = nics.iter().fold(Qemu::new(name, &image).iommu(), Qemu::pci_nic);
-        let mut vm = qemu.start(dir).unwrap();
+        // The pages of its doorbells need more room than there is for what is plugged in.
+        let qemu = Qemu::new(name, &image).iommu().booting();
+        let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir).unwrap();
         vm.wait_boot().unwrap();
         vm.sh(&pci::huge_pages(160)).unwrap();
         vm.sh("ringway devices bind 0000:01:00.0 0000:02:00.0 --driver vfio-pci").unwrap();
@@ -254,19 +255,13 @@ fn two_queue_pairs_carry_the_flows_of_a_host() {
     let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let name = |n: u8| format!("rv{}x{n}", std::process::id());
-    let device = |n: u8| {
-        format!(
-            "-device pcie-root-port,id=port{n},bus=pcie.0,chassis={n},addr={} -netdev \
-             tap,id=tap{n},ifname={},queues=2,script=no,downscript=no,vhost=off -device \
-             virtio-net-pci,netdev=tap{n},mac=52:54:00:00:00:0{n},mq=on,bus=port{n},romfile=,\
-             disable-legacy=on,iommu_platform=on,ats=on,{HARDWARE}",
-            n + 15,
-            name(n)
-        )
+    let nic = |n: u8| {
+        let mac = format!("52:54:00:00:00:0{n}");
+        let nic = PciNic::on_tap(Model::Virtio, n, &mac, &name(n), 2);
+        nic.options(&format!("mq=on,{HARDWARE}"))
     };
-    let arguments = format!("{} {}", device(1), device(2));
-    let qemu = Qemu::new("pairs", &pci::image().unwrap()).iommu();
-    let mut vm = qemu.arguments(arguments.split(' ')).start(dir.path()).unwrap();
+    let qemu = Qemu::new("pairs", &pci::image().unwrap()).iommu().booting();
+    let mut vm = qemu.pci_nic(&nic(1)).pci_nic(&nic(2)).start(dir.path()).unwrap();
     let hosts = [1, 2].map(|n: u8| {
         let (netns, name) = (Netns::new().unwrap(), name(n));
         let moved = Command::new("ip").args(["link", "set", &name, "netns", netns.name()]).status();
@@ -326,7 +321,7 @@ fn what_cannot_be_attached_is_refused_with_the_reason() {
         assert_eq!(output.status, 1, "{}", output.text);
         output.text
     };
-    let with = Qemu::new("with", &image).iommu();
+    let with = Qemu::new("with", &image).iommu().booting();
     let mut vm = nics.iter().fold(with, Qemu::pci_nic).start(dir.path()).unwrap();
     vm.wait_boot().unwrap();
     vm.sh("modprobe virtio_net; modprobe vfio-pci; modprobe vfio_iommu_type1").unwrap();

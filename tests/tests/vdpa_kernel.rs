@@ -2,7 +2,7 @@
 //! is attached to a vhost-user socket, which another switch drives; or DPDK drives it itself.
 //!
 //! ```text
-//! wire -- eth0 -- switch -- VDUSE -- kernel -- /dev/vhost-vdpa-0 -- driver -- eth1 -- wire
+//! wire0 -- switch -- VDUSE -- kernel -- /dev/vhost-vdpa-0 -- driver -- wire1
 //! ```
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use e2e::{
-    ImageSpec, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, require_shared, wait, wire,
+    GuestImage, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, require_shared, wait, wire,
 };
 use serde_json::Value;
 
@@ -33,18 +33,21 @@ struct Bench {
 }
 
 impl Bench {
-    fn new(dir: &Path, name: &str, image: ImageSpec) -> Self {
+    fn new(dir: &Path, name: &str, image: &GuestImage) -> Self {
         let wires = [0, 1].map(|n| Wire::new(dir, &format!("{name}{n}")).unwrap());
         let nic = |n: u8| {
             let mac = format!("52:54:00:00:00:{:02x}", n + 1);
             PciNic::new(Model::Virtio, n + 1, &mac, &wires[usize::from(n)])
         };
-        let image = image.on_demand(&["vduse", "vhost_vdpa"]).build().unwrap();
         // DPDK wants the instructions of the processor that comes with an IOMMU.
-        let qemu = Qemu::new(name, &image).iommu().pci_nic(&nic(0)).pci_nic(&nic(1));
+        let qemu = Qemu::new(name, image).iommu().pci_nic(&nic(0)).pci_nic(&nic(1));
         let mut vm = qemu.start(dir).unwrap();
         vm.wait_boot().unwrap();
-        vm.sh("modprobe virtio_net && ip link set eth0 up && ip link set eth1 up").unwrap();
+        // Devices that are plugged in come in any order.
+        vm.sh("modprobe virtio_net; for n in 0 1; do \
+             eth=$(ls /sys/bus/pci/devices/0000:0$((n + 1)):00.0/virtio*/net); \
+             ip link set $eth name wire$n && ip link set wire$n up || exit 1; done")
+            .unwrap();
         let mut bench = Self { vm, wires, next: 0, sent: 0 };
         bench.start_back();
         bench.wait_file(NODE);
@@ -60,7 +63,7 @@ impl Bench {
 
     /// Starts the switch that has the VDUSE port.
     fn start_back(&mut self) {
-        self.start_switch("back", ["wire=af-packet:eth0", "vm=vduse:vd0,bind=vhost"]);
+        self.start_switch("back", ["wire=af-packet:wire0", "vm=vduse:vd0,bind=vhost"]);
     }
 
     /// Starts `ringway ARGUMENTS` in the guest as `name`.
@@ -125,11 +128,11 @@ impl Bench {
         fields.map(|field| field.parse::<u64>().unwrap()).sum()
     }
 
-    /// Starts DPDK's testpmd, which forwards between a device and `eth1`, and waits for it.
+    /// Starts DPDK's testpmd, which forwards between a device and `wire1`, and waits for it.
     fn start_testpmd(&mut self, vdev: &str) {
         let testpmd = format!(
             "dpdk-testpmd --lcores 0@0,1@0 -m 96 --no-pci --in-memory --single-file-segments --no-telemetry \
-             --vdev {vdev} --vdev net_af_packet0,iface=eth1 -- --forward-mode=io --no-flush-rx \
+             --vdev {vdev} --vdev net_af_packet0,iface=wire1 -- --forward-mode=io --no-flush-rx \
              --total-num-mbufs=4096 --auto-start --stats-period=1"
         );
         self.vm
@@ -185,7 +188,7 @@ impl Bench {
     /// Starts the switch that drives the device by the socket.
     fn drive(&mut self, options: &str) {
         let front = format!("front=virtio-user:/tmp/vm0{options}");
-        self.start_switch("front", ["wire=af-packet:eth1", &front]);
+        self.start_switch("front", ["wire=af-packet:wire1", &front]);
         self.wait_links("front");
         self.wait_links("back");
     }
@@ -200,7 +203,7 @@ fn named<'a>(shown: &'a Value, port: &str) -> &'a Value {
 fn a_device_that_somebody_has_is_refused_and_given_back() {
     let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let mut bench = Bench::new(dir.path(), "busy", pci::spec().unwrap().named("vdpa"));
+    let mut bench = Bench::new(dir.path(), "busy", &pci::image().unwrap());
     let list = bench.vm.sh("ringway vdpa list --json").unwrap();
     let list: Value = serde_json::from_str(&list).unwrap();
     let device = list["devices"].as_array().unwrap().iter().find(|d| d["description"] == NODE);
@@ -226,8 +229,8 @@ fn a_device_that_somebody_has_is_refused_and_given_back() {
 fn dpdk_drives_the_kernels_device_itself() {
     let Some(_turn) = require_shared(&[Peer::Guest, Peer::Testpmd]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let image = pci::spec_with_testpmd().unwrap().named("vdpa-dpdk");
-    let mut bench = Bench::new(dir.path(), "dpdk", image);
+    let image = pci::spec_with_testpmd().unwrap().build().unwrap();
+    let mut bench = Bench::new(dir.path(), "dpdk", &image);
     // For two of them: VDUSE in the kernel keeps what was mapped last until something else is.
     bench.vm.sh(&pci::huge_pages(128)).unwrap();
     for round in 0..2 {
@@ -257,7 +260,7 @@ mod alone {
     fn a_front_end_drives_the_kernels_device_by_a_socket() {
         let Some(_turn) = require(&[Peer::Guest]) else { return };
         let dir = tempfile::tempdir().unwrap();
-        let mut bench = Bench::new(dir.path(), "socket", pci::spec().unwrap().named("vdpa"));
+        let mut bench = Bench::new(dir.path(), "socket", &pci::image().unwrap());
         bench.attach();
         bench.drive("");
         bench.transfer(8);

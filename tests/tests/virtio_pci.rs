@@ -261,22 +261,6 @@ fn frames_pass_without_an_iommu() {
     }
 }
 
-/// A host's interface with two queues, whose other end is a device of the guest with some more
-/// options.
-fn tap(n: u8, more: &str) -> [String; 4] {
-    let device = format!(
-        "virtio-net-pci,netdev=tap{n},mac=52:54:00:00:00:0{n},mq=on,vectors=6,packed=on,bus=port{n},romfile=,\
-         disable-legacy=on,iommu_platform=on,ats=on{more}"
-    );
-    let options = "queues=2,script=no,downscript=no,vhost=off";
-    [
-        "-device".to_owned(),
-        format!("pcie-root-port,id=port{n},bus=pcie.0,chassis={n},addr={}", n + 15),
-        format!("-netdev tap,id=tap{n},ifname={},{options}", interface(n)),
-        format!("-device {device}"),
-    ]
-}
-
 fn interface(n: u8) -> String {
     format!("rw{}x{n}", std::process::id())
 }
@@ -285,14 +269,14 @@ fn interface(n: u8) -> String {
 fn several_queues_carry_the_flows_of_a_host() {
     let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
-    let arguments: Vec<String> = [tap(1, ""), tap(2, ",rss=on")]
-        .iter()
-        .flatten()
-        .flat_map(|line| line.split(' '))
-        .map(str::to_owned)
-        .collect();
+    let nic = |n: u8, more: &str| {
+        let mac = format!("52:54:00:00:00:0{n}");
+        let nic = PciNic::on_tap(Model::Virtio, n, &mac, &interface(n), 2);
+        nic.options(&format!("mq=on,vectors=6,packed=on{more}"))
+    };
     let qemu = Qemu::new("queues", &pci::image().unwrap()).iommu();
-    let mut vm = qemu.arguments(arguments.iter().map(String::as_str)).start(dir.path()).unwrap();
+    let qemu = qemu.pci_nic(&nic(1, "")).pci_nic(&nic(2, ",rss=on"));
+    let mut vm = qemu.start(dir.path()).unwrap();
     let hosts = [1, 2].map(|n: u8| {
         let (netns, name) = (Netns::new().unwrap(), interface(n));
         let moved = Command::new("ip").args(["link", "set", &name, "netns", netns.name()]).status();

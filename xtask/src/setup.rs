@@ -49,6 +49,7 @@ fn provide(peer: Peer) -> Result<()> {
                 ("busybox", "busybox-static"),
                 ("cpio", "cpio"),
                 ("ethtool", "ethtool"),
+                ("strip", "binutils"),
                 ("xz", "xz-utils"),
                 ("zstd", "zstd"),
             ] {

@@ -47,8 +47,7 @@ impl Bench {
             PciNic::new(Model::Igb, n, &mac, &wires[usize::from(n) - 1])
         };
         let nics = [nic(1), nic(2)];
-        let image = pci::spec().unwrap().named("igb").on_demand(&["tun", "8021q"]).build().unwrap();
-        let qemu = Qemu::new("igb", &image).iommu();
+        let qemu = Qemu::new("igb", &pci::image().unwrap()).iommu();
         let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir).unwrap();
         vm.wait_boot().unwrap();
         vm.sh("modprobe igb && modprobe tun").unwrap();
