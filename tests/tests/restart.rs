@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
-use e2e::{Peer, Ringway, Testpmd, frames, require, wait};
+use e2e::{Peer, Ringway, Testpmd, frames, require, require_shared, wait};
 use packet::{BURST, Frame};
 use rustix::process::Signal;
 
@@ -206,7 +206,7 @@ fn summary(mut times: Vec<Duration>) -> String {
 /// held, and none is doubled but those of a burst that the switch was just about.
 #[test]
 fn what_rings_hold_outlives_a_killed_switch() {
-    let Some(_turn) = require(&[]) else { return };
+    let Some(_turn) = require_shared(&[]) else { return };
     for options in ["packed=off", "packed=on", "packed=on,in_order=on"] {
         let (dir, drivers) = (tempfile::tempdir().unwrap(), Drivers::new());
         let front = |n| front(dir.path(), n, &drivers, &format!("ctrl_vq=off,{options}"));
@@ -234,41 +234,13 @@ fn what_rings_hold_outlives_a_killed_switch() {
     }
 }
 
-/// How long no frame passes, in both modes, with everything in place from the start.
-#[test]
-fn frames_pass_again_soon_after_a_kill() {
-    let Some(_turn) = require(&[]) else { return };
-    for (mode, ours, theirs) in
-        [("server", "", "packed=on"), ("client", ",client=on", "packed=on,server=on")]
-    {
-        let (dir, drivers) = (tempfile::tempdir().unwrap(), Drivers::new());
-        let ports = [0, 1].map(|n| back(dir.path(), n, ours));
-        let start = || Ringway::switch(dir.path(), &[&ports[0], &ports[1]], CORES).unwrap();
-        let front = |n| front(dir.path(), n, &drivers, &format!("ctrl_vq=off,{theirs}"));
-        let stream = Stream::start(vec![front(0), front(1)]);
-        let mut ringway = start();
-        let mut gaps = Vec::new();
-        stream.flows(2000).unwrap();
-        for _ in 0..kills() {
-            kill(ringway);
-            ringway = start();
-            let gap = stream.flows(2000);
-            assert!(gap.is_ok(), "{mode}: {gap:?}\n{}", ringway.log());
-            gaps.push(gap.unwrap());
-        }
-        let longest = gaps.iter().max().copied();
-        println!("{mode}: {}; {:?}", summary(gaps), stream.finish());
-        assert!(longest < Some(Duration::from_secs(2)), "{mode}: {longest:?}\n{}", ringway.log());
-    }
-}
-
 /// DPDK's front-end keeps no records. Of split rings it keeps the rings, of packed ones nothing: it
 /// drops what they held and begins anew, so frames are missing, but none comes that was not sent,
 /// or more often than the bursts that were under way. Nor are any discarded between the start of a
 /// ring and its being enabled.
 #[test]
 fn dpdks_front_end_goes_on_after_each_kill() {
-    let Some(_turn) = require(&[Peer::Dpdk]) else { return };
+    let Some(_turn) = require_shared(&[Peer::Dpdk]) else { return };
     for options in ["packed_vq=1,in_order=1", "packed_vq=1,in_order=0", "in_order=1", "in_order=0"]
     {
         let (dir, drivers) = (tempfile::tempdir().unwrap(), Drivers::new());
@@ -303,5 +275,42 @@ fn dpdks_front_end_goes_on_after_each_kill() {
         println!("{options}: {gaps}; {outcome:?}, {early} before there was a port for them");
         assert!(outcome.doubled <= 2 * kills() * IN_FLIGHT, "{options}: {outcome:?}");
         testpmd.quit().unwrap();
+    }
+}
+
+/// Tests that have the machine to themselves.
+mod alone {
+    use super::*;
+
+    /// How long no frame passes, in both modes, with everything in place from the start.
+    #[test]
+    fn frames_pass_again_soon_after_a_kill() {
+        let Some(_turn) = require(&[]) else { return };
+        for (mode, ours, theirs) in
+            [("server", "", "packed=on"), ("client", ",client=on", "packed=on,server=on")]
+        {
+            let (dir, drivers) = (tempfile::tempdir().unwrap(), Drivers::new());
+            let ports = [0, 1].map(|n| back(dir.path(), n, ours));
+            let start = || Ringway::switch(dir.path(), &[&ports[0], &ports[1]], CORES).unwrap();
+            let front = |n| front(dir.path(), n, &drivers, &format!("ctrl_vq=off,{theirs}"));
+            let stream = Stream::start(vec![front(0), front(1)]);
+            let mut ringway = start();
+            let mut gaps = Vec::new();
+            stream.flows(2000).unwrap();
+            for _ in 0..kills() {
+                kill(ringway);
+                ringway = start();
+                let gap = stream.flows(2000);
+                assert!(gap.is_ok(), "{mode}: {gap:?}\n{}", ringway.log());
+                gaps.push(gap.unwrap());
+            }
+            let longest = gaps.iter().max().copied();
+            println!("{mode}: {}; {:?}", summary(gaps), stream.finish());
+            assert!(
+                longest < Some(Duration::from_secs(2)),
+                "{mode}: {longest:?}\n{}",
+                ringway.log()
+            );
+        }
     }
 }

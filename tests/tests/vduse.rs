@@ -6,7 +6,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, pci, require, require_shared, traffic, wait};
+use e2e::{GuestImage, Nic, Peer, Qemu, Ringway, Vm, pci, require_shared, traffic, wait};
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -21,11 +21,6 @@ const RACE_MIB: u32 = 32;
 const HERE: &str = "10.9.0.1";
 const THERE: &str = "10.9.0.2";
 
-fn image() -> GuestImage {
-    let modules = ["vduse", "virtio_vdpa", "vhost_vdpa", "tun", "virtio_net"];
-    pci::spec().unwrap().named("vduse").on_demand(&modules).build().unwrap()
-}
-
 /// A guest with a switch in it.
 struct Bench {
     vm: Vm,
@@ -33,7 +28,7 @@ struct Bench {
 
 impl Bench {
     fn start(dir: &Path, nic: Option<Nic>) -> Self {
-        let qemu = Qemu::new("vduse", &image()).memory_mib(512);
+        let qemu = Qemu::new("vduse", &pci::image().unwrap()).memory_mib(512);
         let mut vm = nic.into_iter().fold(qemu, Qemu::nic).start(dir).unwrap();
         vm.wait_boot().unwrap();
         Self { vm }
@@ -285,35 +280,30 @@ fn a_device_for_a_virtual_machine_is_made_and_goes_with_the_switch() {
     println!("{}", bench.log());
 }
 
-/// Tests that have the machine to themselves.
-mod alone {
-    use super::*;
-
-    /// The same station by way of two kinds of ports, in turn. The guest has one CPU, which is what
-    /// limits it, so its CPU time is the measure: unlike the time on the wall it does not depend on
-    /// what else the machine does. A single run still scatters, so this tells a port that is broken
-    /// from one that is not; what was measured is in the output.
-    #[test]
-    fn the_interface_costs_about_as_much_as_a_tap() {
-        const ROUNDS: usize = 3;
-        let Some(_turn) = require(&[Peer::Guest]) else { return };
-        let dir = tempfile::tempdir().unwrap();
-        let mut bench = Bench::start(dir.path(), None);
-        bench.sh("modprobe tun");
-        bench.switch(&["v=vduse:sw0,bind=virtio", "a=tap:tap1", "t=tap:tap0"]);
-        let interface = bench.interface("sw0");
-        bench.contain("box", &interface, HERE);
-        bench.contain("box2", "tap1", "10.9.0.3");
-        bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
-        let mut ratios = Vec::new();
-        for _ in 0..ROUNDS {
-            let vduse = bench.transfer("box", HERE);
-            let tap = bench.transfer("box2", "10.9.0.3");
-            println!("{RACE_MIB} MiB there and back: VDUSE {vduse:?}, TAP {tap:?} ticks");
-            ratios.push(tap.iter().sum::<f64>() / vduse.iter().sum::<f64>());
-        }
-        ratios.sort_by(f64::total_cmp);
-        println!("TAP takes {:.2} times the CPU time of VDUSE (median)", ratios[ROUNDS / 2]);
-        assert!(ratios[ROUNDS / 2] > 0.5, "{ratios:?}");
+/// The same station by way of two kinds of ports, in turn. The guest has one CPU, which is what
+/// limits it, so its CPU time is the measure: unlike the time on the wall it does not depend on
+/// what else the machine does. A single run still scatters, so this tells a port that is broken
+/// from one that is not; what was measured is in the output.
+#[test]
+fn the_interface_costs_about_as_much_as_a_tap() {
+    const ROUNDS: usize = 3;
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(dir.path(), None);
+    bench.sh("modprobe tun");
+    bench.switch(&["v=vduse:sw0,bind=virtio", "a=tap:tap1", "t=tap:tap0"]);
+    let interface = bench.interface("sw0");
+    bench.contain("box", &interface, HERE);
+    bench.contain("box2", "tap1", "10.9.0.3");
+    bench.sh(&format!("ip address add {THERE}/24 dev tap0"));
+    let mut ratios = Vec::new();
+    for _ in 0..ROUNDS {
+        let vduse = bench.transfer("box", HERE);
+        let tap = bench.transfer("box2", "10.9.0.3");
+        println!("{RACE_MIB} MiB there and back: VDUSE {vduse:?}, TAP {tap:?} ticks");
+        ratios.push(tap.iter().sum::<f64>() / vduse.iter().sum::<f64>());
     }
+    ratios.sort_by(f64::total_cmp);
+    println!("TAP takes {:.2} times the CPU time of VDUSE (median)", ratios[ROUNDS / 2]);
+    assert!(ratios[ROUNDS / 2] > 0.5, "{ratios:?}");
 }

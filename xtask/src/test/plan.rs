@@ -342,6 +342,7 @@ mod tests {
         assert!(part(true, false, "e2e").is_empty());
         let all = names(&select(stage.plan(false, false).unwrap(), &[]));
         assert!(all.len() > 25 && all.last().map(String::as_str) == Some("hostile"), "{all:?}");
-        assert_eq!(part(false, true, "vduse"), ["build", PROGRAMS, "e2e vduse", "e2e vduse alone"]);
+        let restart = ["build", PROGRAMS, "e2e restart", "e2e restart alone"];
+        assert_eq!(part(false, true, "restart"), restart);
     }
 }
