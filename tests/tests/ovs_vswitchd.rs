@@ -106,6 +106,21 @@ fn vsctl_and_appctl_drive_the_switch() {
     lab.vsctl("wait-until Interface later error=[] ofport!=-1");
     lab.ping();
 
+    // A port of two interfaces is a bond; the other one takes over.
+    lab.host
+        .sh("ip link add m0 type veth peer name p0; ip link add m1 type veth peer name p1")
+        .unwrap();
+    lab.host.sh("for n in m0 m1 p0 p1; do ip link set $n up; done").unwrap();
+    lab.vsctl("add-bond br0 bond0 m0 m1 bond_mode=active-backup tag=10");
+    let wait_active = |name: &str| {
+        let mac = lab.vsctl(&format!("get Interface {name} mac_in_use"));
+        lab.vsctl(&format!("wait-until Port bond0 bond_active_slave={mac}"));
+    };
+    lab.vsctl("wait-until Interface m0 link_state=up -- wait-until Interface m1 link_state=up");
+    wait_active("m0");
+    lab.vsctl("set Port bond0 other_config:bond-primary=m1");
+    wait_active("m1");
+
     lab.vsctl("del-br br0 -- del-br br1");
     assert!(lab.host.sh("ip link show br0").is_err());
     assert_eq!(lab.vsctl("list-br"), "");

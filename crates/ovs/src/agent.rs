@@ -245,6 +245,13 @@ impl Agent {
         }
         let reports: BTreeMap<String, PortReport> =
             daemon.switch().ports().into_iter().map(|port| (port.name.clone(), port)).collect();
+        let bonds = daemon.switch().bonds();
+        let ports = content.bridges.values().flat_map(|bridge| &bridge.ports);
+        for (name, port) in ports.filter(|(_, port)| port.interfaces.len() > 1) {
+            let bond = bonds.iter().find(|bond| bond.name == *name);
+            let active = bond.and_then(|bond| reports.get(bond.active.as_ref()?));
+            report::write(&mut news, cache, "Port", port.row, report::port_columns(active));
+        }
         let waiting: BTreeMap<&str, &str> = daemon.waiting().collect();
         for (bridge, _, name, interface) in content.interfaces() {
             let problem = self.problems.get(&interface.row).map(String::as_str);

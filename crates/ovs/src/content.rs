@@ -32,7 +32,20 @@ pub fn wanted() -> Wanted {
         )
         .table(
             "Port",
-            ["name", "interfaces", "tag", "trunks", "cvlans", "vlan_mode", "other_config"],
+            [
+                "name",
+                "interfaces",
+                "tag",
+                "trunks",
+                "cvlans",
+                "vlan_mode",
+                "bond_mode",
+                "lacp",
+                "bond_updelay",
+                "bond_downdelay",
+                "bond_active_slave",
+                "other_config",
+            ],
         )
         .table(
             "Interface",
@@ -97,6 +110,14 @@ pub struct Port {
     pub cvlans: Vec<i64>,
     /// How it takes part in VLANs.
     pub vlan_mode: Option<String>,
+    /// How a bond divides traffic.
+    pub bond_mode: Option<String>,
+    /// Whether a bond speaks LACP.
+    pub lacp: Option<String>,
+    /// How long a link of a bond has to be up before it counts, in milliseconds.
+    pub bond_updelay: i64,
+    /// How long it has to be down.
+    pub bond_downdelay: i64,
     /// Further settings.
     pub other_config: Texts,
     /// One, or those of a bond, by name.
@@ -186,6 +207,10 @@ impl Port {
             trunks: port.get("trunks").integers().collect(),
             cvlans: port.get("cvlans").integers().collect(),
             vlan_mode: port.get("vlan_mode").string().map(str::to_owned),
+            bond_mode: port.get("bond_mode").string().map(str::to_owned),
+            lacp: port.get("lacp").string().map(str::to_owned),
+            bond_updelay: port.get("bond_updelay").integer().unwrap_or(0),
+            bond_downdelay: port.get("bond_downdelay").integer().unwrap_or(0),
             other_config: texts(port.get("other_config")),
             interfaces: named(cache, "Interface", port.get("interfaces"), Interface::read),
         }

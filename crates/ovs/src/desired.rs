@@ -9,8 +9,9 @@ use daemon::{Error, Port, State};
 use indexmap::IndexMap;
 use ovsdb::Uuid;
 use packet::MacAddr;
-use switch::DEFAULT_BRIDGE;
+use switch::{DEFAULT_BRIDGE, PortVlan};
 
+use crate::bond;
 use crate::content::{Bridge, Content, Interface, Port as OvsPort};
 use crate::device::{Places, device, is_of_system};
 use crate::vlan;
@@ -49,15 +50,48 @@ impl Desired {
     }
 
     fn add_bridge(&mut self, name: &str, bridge: &Bridge, places: Places<'_>) {
-        for port in bridge.ports.values() {
+        for (port_name, port) in &bridge.ports {
+            if port.interfaces.len() > 1 {
+                self.add_bond((name, bridge), (port_name, port), places);
+                continue;
+            }
             for (interface, row) in &port.interfaces {
-                let made = if port.interfaces.len() > 1 {
-                    Err("bonds are not supported yet: expected one interface".to_owned())
-                } else {
-                    self.port((name, bridge), port, (interface, row), places)
-                };
+                let made = self.port((name, bridge), port, (interface, row), places);
                 self.add_port(interface, row.row, made);
             }
+        }
+    }
+
+    /// A port of several interfaces: a bond, and its members.
+    fn add_bond(
+        &mut self,
+        (bridge, bridge_row): (&str, &Bridge),
+        (name, port): (&str, &OvsPort),
+        places: Places<'_>,
+    ) {
+        let bond = bond::settings(port).and_then(|bonding| {
+            if self.state.ports.contains_key(name) || port.interfaces.contains_key(name) {
+                return Err(format!("a bond needs a name that no interface has: not '{name}'"));
+            }
+            let vlan = vlan::settings(port)?;
+            let bridge = Some(bridge.to_owned()).filter(|bridge| bridge != DEFAULT_BRIDGE);
+            Ok(Port { bonding, vlan, bridge, ..Port::bond() })
+        });
+        for (interface, row) in &port.interfaces {
+            let made = match &bond {
+                Ok(_) => self.port((bridge, bridge_row), port, (interface, row), places),
+                Err(problem) => Err(problem.clone()),
+            };
+            let bond = Some(name.to_owned());
+            let member = |port| Port { bond, bridge: None, vlan: PortVlan::default(), ..port };
+            self.add_port(interface, row.row, made.map(member));
+        }
+        if let Ok(mut bond) = bond {
+            // One that is not there is not preferred.
+            let primary = bond.bonding.primary.take();
+            bond.bonding.primary =
+                primary.filter(|primary| self.state.members(name).any(|member| member == primary));
+            self.state.ports.insert(name.to_owned(), bond);
         }
     }
 
@@ -85,7 +119,7 @@ impl Desired {
     fn add_port(&mut self, name: &str, row: Uuid, made: Result<Port, String>) {
         match made {
             Err(problem) => _ = self.problems.insert(row, problem),
-            Ok(_) if self.rows.contains_key(name) => {
+            Ok(_) if self.rows.contains_key(name) || self.state.ports.contains_key(name) => {
                 let problem = "there is another interface of this name".to_owned();
                 self.problems.insert(row, problem);
             }
@@ -111,6 +145,11 @@ impl Desired {
         }
         let Some(name) = culprit(error, &self.state) else { return false };
         let Some(wanted) = self.state.ports.shift_remove(&name) else { return false };
+        // A bond goes with its members.
+        let members = self.state.ports.extract_if(.., |_, port| port.bond.as_ref() == Some(&name));
+        for row in members.filter_map(|(member, _)| self.rows.get(&member)) {
+            self.problems.insert(*row, error.to_string());
+        }
         if let Some(row) = self.rows.get(&name) {
             self.problems.insert(*row, error.to_string());
         }
@@ -125,11 +164,12 @@ impl Desired {
 /// The port that an error is about.
 fn culprit(error: &Error, state: &State) -> Option<String> {
     use switch::Error::{
-        DuplicatePort, Port, PortName, PortVlan, TooManyPorts, UnknownPort, UnknownWorker,
+        Bond, DuplicatePort, Port, PortName, PortVlan, TooManyPorts, UnknownPort, UnknownWorker,
     };
     match error {
         Error::Switch(
-            DuplicatePort { name }
+            Bond { name, .. }
+            | DuplicatePort { name }
             | Port { name, .. }
             | PortName { name }
             | PortVlan { name, .. }
@@ -223,6 +263,10 @@ mod tests {
             trunks: Vec::new(),
             cvlans: Vec::new(),
             vlan_mode: None,
+            bond_mode: None,
+            lacp: None,
+            bond_updelay: 0,
+            bond_downdelay: 0,
             other_config: Texts::new(),
             interfaces: interfaces.collect(),
         }
@@ -250,7 +294,10 @@ mod tests {
             port(vec![("br0", interface(1, "internal"))]),
             port(vec![("b", interface(2, "nonsense"))]),
             tagged,
-            port(vec![("d", interface(4, "")), ("e", interface(5, ""))]),
+            OvsPort {
+                bond_mode: Some("balance-tcp".into()),
+                ..port(vec![("d", interface(4, "")), ("e", interface(5, ""))])
+            },
             port(vec![("eth0", interface(6, ""))]),
             port(vec![("eth1", interface(7, ""))]),
             port(vec![(
@@ -266,6 +313,34 @@ mod tests {
         let rows: Vec<u128> = desired.problems.keys().map(|row| row.0).collect();
         assert_eq!(rows, [2, 3, 4, 5, 7, 8, 9]);
         assert_eq!(desired.absent, ["eth1"]);
+    }
+
+    #[test]
+    fn several_interfaces_of_a_port_are_members_of_a_bond() {
+        let other = [("bond-primary", "eth1"), ("bond-rebalance-interval", "5000")];
+        let other = other.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let bond = || OvsPort {
+            tag: Some(7),
+            bond_mode: Some("balance-slb".into()),
+            other_config: other.clone().into(),
+            ..port(vec![("eth0", interface(2, "")), ("eth1", interface(3, ""))])
+        };
+        let mut wanted = desired(vec![port(vec![("br0", interface(1, "internal"))]), bond()]);
+        let ports = &wanted.state.ports;
+        assert_eq!(ports.keys().collect::<Vec<_>>(), ["br0", "eth0", "port1"]);
+        assert_eq!((ports["eth0"].bond.as_deref(), &ports["eth0"].bridge), (Some("port1"), &None));
+        assert!(ports["port1"].is_bond() && ports["port1"].vlan.tag == Some(7));
+        let bonding = &ports["port1"].bonding;
+        // An interface that is not there can be no primary one.
+        assert_eq!((&bonding.primary, bonding.rebalance_interval), (&None, Some(5_000)));
+        assert_eq!(wanted.absent, ["eth1"]);
+        let refused = Error::invalid("ports.port1.bonding", "no good");
+        assert!(wanted.leave_out(&refused, &State::default()));
+        assert_eq!(wanted.state.ports.keys().collect::<Vec<_>>(), ["br0"]);
+        assert!(wanted.problems[&Uuid(2)].contains("no good"));
+        let taken = desired(vec![OvsPort { ..bond() }, port(vec![("port0", interface(4, "tap"))])]);
+        assert_eq!(taken.state.ports["port0"].device, "bond:");
+        assert!(taken.problems.contains_key(&Uuid(4)));
     }
 
     #[test]

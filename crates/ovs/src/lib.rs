@@ -8,6 +8,7 @@
 //! - [`content`]: what the database says
 //! - [`desired`]: what the switch is to be by that
 //! - [`device`]: types of interfaces
+//! - [`bond`]: settings of bonds
 //! - [`vlan`]: VLAN settings of ports
 //! - [`numbers`]: OpenFlow port numbers
 //! - [`report`]: what is written back
@@ -16,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod agent;
+pub mod bond;
 pub mod content;
 pub mod desired;
 pub mod device;

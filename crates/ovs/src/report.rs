@@ -92,6 +92,13 @@ fn status(report: &PortReport) -> Datum {
     std::iter::once(driver).chain(details).collect()
 }
 
+/// What a port's row says: of a bond, the address of its active interface.
+#[must_use]
+pub fn port_columns(active: Option<&PortReport>) -> Vec<Column> {
+    let mac = active.map(|report| report.mac.to_string());
+    vec![("bond_active_slave", mac.map_or_else(Datum::default, Datum::from))]
+}
+
 /// The statistics of an interface, by Open vSwitch's names.
 #[must_use]
 pub fn statistics(report: &PortReport) -> Column {

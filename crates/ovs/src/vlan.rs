@@ -82,6 +82,10 @@ mod tests {
             trunks: Vec::new(),
             cvlans: Vec::new(),
             vlan_mode: None,
+            bond_mode: None,
+            lacp: None,
+            bond_updelay: 0,
+            bond_downdelay: 0,
             other_config: Default::default(),
             interfaces: Default::default(),
         }

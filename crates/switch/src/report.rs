@@ -21,7 +21,7 @@ pub struct PortReport {
     pub device: String,
     /// The driver's name.
     pub driver: &'static str,
-    /// The bridge that it belongs to.
+    /// The bridge that it belongs to; of a member of a bond, that of the bond.
     pub bridge: String,
     /// The bond that it is a member of.
     pub bond: Option<String>,

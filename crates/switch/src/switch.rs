@@ -474,7 +474,11 @@ impl Control {
 
     fn report(&self, name: &str, entry: &Entry) -> PortReport {
         self.count_bond(name);
-        entry.report(name, self.learned_on(entry))
+        let mut report = entry.report(name, self.learned_on(entry));
+        if let Some(bond) = report.bond.as_ref().and_then(|bond| self.ports.get(bond).ok()) {
+            bond.bridge_name().clone_into(&mut report.bridge);
+        }
+        report
     }
 
     /// How many addresses were learnt on a port.

@@ -163,4 +163,5 @@ fn other_workers_know_the_bond_and_its_bridge_may_change() {
     vm.send(0, [frame(BROADCAST, mac(1), 3)]);
     assert_eq!(number(&m1.receive(1)[0]), 3);
     assert_eq!(report(&switch).bridge, "other");
+    assert_eq!(switch.port("m1").unwrap().bridge, "other");
 }

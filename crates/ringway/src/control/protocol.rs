@@ -482,7 +482,7 @@ pub struct Port {
     /// The bridge that it belongs to.
     #[serde(default = "default_bridge")]
     pub bridge: String,
-    /// The bond that it is a member of; then it belongs to no bridge itself.
+    /// The bond that it is a member of; the bridge is then that of the bond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub bond: Option<String>,
     /// Whether the peer is there and takes frames.

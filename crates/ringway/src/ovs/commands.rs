@@ -112,7 +112,9 @@ fn fdb_show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         if entry.bridge != *bridge {
             continue;
         }
-        let port = appctl.number(bridge, &entry.port);
+        // A bond has no number of its own, and is known by that of a member.
+        let member = appctl.daemon.state().members(&entry.port).next().map(str::to_owned);
+        let port = appctl.number(bridge, member.as_ref().unwrap_or(&entry.port));
         let age = if entry.is_static { "static".to_owned() } else { entry.age.to_string() };
         let _ = writeln!(text, "{port:>5}  {:>4}  {}  {age:>3}", entry.vlan, entry.mac);
     }
