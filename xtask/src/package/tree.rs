@@ -19,11 +19,16 @@ pub const CONFIGURATION: &str = "etc/ringway/ringway.toml";
 const UNITS: &str = "usr/lib/systemd/system";
 
 /// Files of the project, and where they are installed.
-const FILES: [(&str, &str); 8] = [
+const FILES: [(&str, &str); 10] = [
     ("packaging/ringway.toml", CONFIGURATION),
     ("packaging/ringway.service", "usr/lib/systemd/system/ringway.service"),
     ("packaging/sysusers.conf", "usr/lib/sysusers.d/ringway.conf"),
     ("packaging/tmpfiles.conf", "usr/lib/tmpfiles.d/ringway.conf"),
+    ("contrib/grafana/ringway.json", "usr/share/doc/ringway/contrib/grafana/ringway.json"),
+    (
+        "contrib/prometheus/ringway.rules.yml",
+        "usr/share/doc/ringway/contrib/prometheus/ringway.rules.yml",
+    ),
     ("README.md", "usr/share/doc/ringway/README.md"),
     ("CHANGELOG.md", "usr/share/doc/ringway/CHANGELOG.md"),
     ("LICENSE-MIT", "usr/share/doc/ringway/LICENSE-MIT"),
@@ -62,7 +67,7 @@ impl Tree<'_> {
         for folder in ["docs", "docs/devices"] {
             for entry in fs::read_dir(workspace().join(folder))? {
                 let path = entry?.path();
-                if path.extension().is_some_and(|end| end == "md") {
+                if path.extension().is_some_and(|end| end == "md" || end == "json") {
                     let name = path.file_name().context("a document without a name")?;
                     let place = docs.join(folder).join(name);
                     put(&fs::read(&path)?, &place, 0o644)?;

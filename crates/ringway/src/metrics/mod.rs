@@ -8,6 +8,8 @@
 //! - [`server`]: the listening socket and its connections
 //! - [`listener`]: where it listens
 
+#[cfg(test)]
+mod contrib_tests;
 pub mod family;
 pub mod figures;
 mod http;
