@@ -127,7 +127,7 @@ impl State {
         let known: Vec<&str> = self.bridge_names().collect();
         let hint = hint(name, known.iter().copied());
         let known = known.join(", ");
-        Error::invalid(part, format!("{who}there is no bridge '{name}'{hint}; there are: {known}"))
+        Error::unknown(part, format!("{who}there is no bridge '{name}'{hint}; there are: {known}"))
     }
 }
 

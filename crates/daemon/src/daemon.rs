@@ -195,7 +195,10 @@ impl Daemon {
 
     fn permit(&self, section: &str, name: &str, device: Device<'_>) -> Result<(), Error> {
         let Some(permit) = &self.options.permit else { return Ok(()) };
-        permit(device).map_err(|why| Error::invalid(format!("{section}.{name}.device"), why))
+        permit(device).map_err(|reason| Error::NotPermitted {
+            part: format!("{section}.{name}.device"),
+            reason,
+        })
     }
 
     fn carry_out(&mut self, change: &Change, missing: Missing) -> Result<(), Error> {

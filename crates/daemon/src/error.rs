@@ -13,6 +13,30 @@ pub enum Error {
         /// What is wrong with it, and what was expected.
         reason: String,
     },
+    /// A part of the state names what is not there.
+    #[error("{reason}")]
+    Unknown {
+        /// The part.
+        part: String,
+        /// What is not there, and what is.
+        reason: String,
+    },
+    /// What was to be added is there already.
+    #[error("{reason}")]
+    Exists {
+        /// The part.
+        part: String,
+        /// What is there.
+        reason: String,
+    },
+    /// A device may not be opened.
+    #[error("{reason}")]
+    NotPermitted {
+        /// The part.
+        part: String,
+        /// What is missing, and what permits it.
+        reason: String,
+    },
     /// Settings differ that hold from the start of a switch to its end.
     #[error("{} until the switch is started anew", list(.0))]
     Fixed(Vec<Setting>),
@@ -44,11 +68,38 @@ impl Error {
         Self::Invalid { part: part.into(), reason: reason.to_string() }
     }
 
+    /// The part of the state that is wrong, and why, where it is one part.
+    #[must_use]
+    pub fn part(&self) -> Option<(&str, &str)> {
+        match self {
+            Self::Invalid { part, reason }
+            | Self::Unknown { part, reason }
+            | Self::Exists { part, reason }
+            | Self::NotPermitted { part, reason } => Some((part, reason)),
+            _ => None,
+        }
+    }
+
+    /// Something that is not there.
+    pub(crate) fn unknown(part: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Unknown { part: part.into(), reason: reason.into() }
+    }
+
+    /// Something that is there already.
+    pub(crate) fn exists(part: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Exists { part: part.into(), reason: reason.into() }
+    }
+
     /// Whether the state is to blame, and not the system: to try again does not help.
     #[must_use]
     pub const fn is_permanent(&self) -> bool {
         match self {
-            Self::Invalid { .. } | Self::Fixed(_) | Self::Stale { .. } => true,
+            Self::Invalid { .. }
+            | Self::Unknown { .. }
+            | Self::Exists { .. }
+            | Self::NotPermitted { .. }
+            | Self::Fixed(_)
+            | Self::Stale { .. } => true,
             Self::Switch(error) => is_permanent(error),
             Self::Vdpa { .. } => false,
         }

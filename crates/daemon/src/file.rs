@@ -53,9 +53,9 @@ impl File {
     /// An error about a part of the state, with the line of that part if it is in this file.
     #[must_use]
     pub fn explain(&self, error: &Error) -> String {
-        let Error::Invalid { part, reason } = error else { return error.to_string() };
+        let Some((part, reason)) = error.part() else { return error.to_string() };
         let Some(line) = line_of(&self.text, part) else { return error.to_string() };
-        Problem { line: Some(line), message: reason.clone() }.in_file(&self.path)
+        Problem { line: Some(line), message: reason.to_owned() }.in_file(&self.path)
     }
 }
 
@@ -85,10 +85,10 @@ pub fn parse(text: &str) -> Result<State, Problem> {
         Problem { line, message }
     })?;
     move_vdpa(&mut state).map_err(|error| {
-        let Error::Invalid { part, reason } = error else {
+        let Some((part, reason)) = error.part() else {
             return Problem { line: None, message: error.to_string() };
         };
-        Problem { line: line_of(text, &part), message: reason }
+        Problem { line: line_of(text, part), message: reason.to_owned() }
     })?;
     Ok(state)
 }

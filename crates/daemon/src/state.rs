@@ -370,7 +370,7 @@ impl State {
         }
         if self.vdpa.contains_key(name) {
             let reason = format!("a vDPA device '{name}' exists already");
-            return Err(Error::invalid(format!("vdpa.{name}"), reason));
+            return Err(Error::exists(format!("vdpa.{name}"), reason));
         }
         Ok(())
     }
@@ -469,7 +469,7 @@ impl State {
             known => format!("; there are: {}", known.join(", ")),
         };
         let hint = hint(name, known);
-        Error::invalid(format!("ports.{name}"), format!("there is no port '{name}'{hint}{list}"))
+        Error::unknown(format!("ports.{name}"), format!("there is no port '{name}'{hint}{list}"))
     }
 }
 

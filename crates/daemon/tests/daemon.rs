@@ -503,8 +503,8 @@ fn what_is_wrong_with_a_bridge_is_told_with_its_place() {
         ),
     ] {
         let state = file::parse(&text).unwrap();
-        let Err(Error::Invalid { part: found, reason }) = Daemon::start(state, Options::default())
-        else {
+        let error = Daemon::start(state, Options::default()).err();
+        let Some((found, reason)) = error.as_ref().and_then(Error::part) else {
             unreachable!("{text}");
         };
         assert_eq!(found, part, "{text}");
@@ -571,8 +571,8 @@ fn patch_ports_come_and_go_in_pairs() {
         (end("a", "patch:b,x=1", ""), "ports.a.device", "expected patch:PORT"),
     ] {
         let state = file::parse(&(bridges.to_owned() + &text)).unwrap();
-        let Err(Error::Invalid { part: found, reason }) = daemon.apply(state, Missing::Retry)
-        else {
+        let error = daemon.apply(state, Missing::Retry).err();
+        let Some((found, reason)) = error.as_ref().and_then(Error::part) else {
             unreachable!("{text}");
         };
         assert_eq!(found, part, "{text}");

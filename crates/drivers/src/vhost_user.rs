@@ -9,8 +9,8 @@ use std::sync::Arc;
 use eal::Access;
 use eal::sandbox::Needs;
 use ethdev::{
-    DeviceSpec, DriverInfo, Error, Link, OpenPort, OptionInfo, PortControl, PortEvents, PortInfo,
-    mtu,
+    DeviceSpec, DriverInfo, Error, Link, OpenPort, OptionInfo, Peer, PortControl, PortEvents,
+    PortInfo, mtu,
 };
 use packet::MacAddr;
 use vhost::MemoryKinds;
@@ -125,6 +125,10 @@ impl PortControl for VhostControl {
 
     fn events(&self) -> Option<&PortEvents> {
         Some(&self.link.events)
+    }
+
+    fn peer(&self) -> Option<Peer> {
+        self.link.is_connected().then(|| Peer { process: self.socket.front_end() })
     }
 
     fn details(&self) -> Vec<(String, String)> {

@@ -44,7 +44,7 @@ pub mod tx_buffer;
 pub use driver::{DriverInfo, OpenPort, OptionInfo};
 pub use events::{PortEvent, PortEvents};
 pub use idle::{Idle, IdleOptions, Load, LoadReport};
-pub use port::{Error, Link, Port, PortControl, PortInfo};
+pub use port::{Error, Link, Peer, Port, PortControl, PortInfo};
 pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
 pub use shared::{SharedTxQueue, share_out};
 pub use sleep::{Sleeper, Slept};

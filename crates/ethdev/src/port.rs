@@ -48,6 +48,13 @@ pub struct Link {
     pub changes: u64,
 }
 
+/// Whoever has connected to a port's socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// The number of its process, where it is known.
+    pub process: Option<u32>,
+}
+
 /// What a port is and can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortInfo {
@@ -118,6 +125,11 @@ pub trait PortControl: Send {
     /// Where this port announces that its link changed or that it is gone; `None` for a port
     /// that never announces anything.
     fn events(&self) -> Option<&PortEvents> {
+        None
+    }
+
+    /// The VMM that has connected to the port, for those that wait for one.
+    fn peer(&self) -> Option<Peer> {
         None
     }
 

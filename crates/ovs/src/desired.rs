@@ -177,7 +177,9 @@ fn culprit(error: &Error, state: &State) -> Option<String> {
             | UnknownPort { name, .. }
             | UnknownWorker { name, .. },
         ) => Some(name.clone()),
-        Error::Invalid { part, .. } => named_in(part.strip_prefix("ports.")?, state.ports.keys()),
+        Error::Invalid { part, .. } | Error::Unknown { part, .. } => {
+            named_in(part.strip_prefix("ports.")?, state.ports.keys())
+        }
         _ => None,
     }
 }
@@ -189,7 +191,7 @@ fn culprit_bridge(error: &Error, state: &State) -> Option<String> {
         Error::Switch(BridgeName { name } | TooManyBridges { name, .. }) => {
             state.bridges.contains_key(name).then(|| name.clone())
         }
-        Error::Invalid { part, .. } => {
+        Error::Invalid { part, .. } | Error::Unknown { part, .. } => {
             named_in(part.strip_prefix("bridges.")?, state.bridges.keys())
         }
         _ => None,

@@ -6,12 +6,14 @@ use daemon::{Edit, State, file};
 use serde_json::{Map, Value, json};
 
 use crate::cli::{
-    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, PortAction, PortArgs, PortSettings,
-    ReloadArgs, TimeAction, TimeArgs,
+    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogAction, LogArgs, PortAction, PortArgs,
+    PortSettings, ReloadArgs, TimeAction, TimeArgs,
 };
 use crate::config::Config;
 use crate::control::client::Client;
-use crate::control::protocol::{self, Added, ConfigDiff, Flushed, Reloaded, Request, Shown};
+use crate::control::protocol::{
+    self, Added, ConfigDiff, Flushed, LogLevels, Reloaded, Request, Shown,
+};
 use crate::exit::Failure;
 use crate::limits::LimitArgs;
 use crate::output;
@@ -186,9 +188,29 @@ pub fn reload(args: &ReloadArgs) -> Result<(), Failure> {
 /// `ringway log`.
 pub fn log(args: &LogArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
-    let level = args.level.clone();
-    let _: Value = client.ask(&Request::LogSet { level })?;
-    output::line(&format!("the switch logs '{}' from now on", args.level));
+    match &args.action {
+        LogAction::Set { level: text } => {
+            let one = text.split_once('=').filter(|_| !text.contains(','));
+            let (target, level) = match one {
+                Some((target, level)) => (Some(target.to_owned()), level.to_owned()),
+                None => (None, text.clone()),
+            };
+            let _: Value = client.ask(&Request::LogSet { level, target })?;
+            output::line(&format!("the switch logs '{text}' from now on"));
+        }
+        LogAction::Show { json } => {
+            let value = client.ask_raw(&Request::LogShow {})?;
+            if *json {
+                output::json_pretty(&value);
+            } else {
+                let LogLevels { level, targets } = client.parse(value)?;
+                output::line(&level);
+                targets
+                    .iter()
+                    .for_each(|(target, level)| output::line(&format!("{target}={level}")));
+            }
+        }
+    }
     Ok(())
 }
 

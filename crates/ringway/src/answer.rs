@@ -19,12 +19,15 @@ use switch::PortReport;
 use crate::bonds;
 use crate::bridges;
 use crate::config::{self, Source};
+use crate::control::event::{Event, Topic};
 use crate::control::protocol::{
     Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer,
-    PortStats, Ports, Reloaded, Request, Shown, Stats, Vdpa, WaitingDevice, Worker, WorkerQueue,
-    Workers,
+    PortStats, Ports, Reloaded, Request, Shown, Stats, Subscribed, Vdpa, WaitingDevice, Worker,
+    WorkerQueue, Workers,
 };
+use crate::control::refusal::{Code, Refusal, code};
 use crate::control::server::Serve;
+use crate::events::Events;
 use crate::log;
 use crate::metrics::{self, Figures};
 use crate::mirrors;
@@ -52,10 +55,29 @@ pub struct Control {
     time: Time,
     metrics: Option<metrics::Server>,
     service: metrics::Service,
+    events: Events,
 }
 
 impl Serve for Control {
-    fn handle(&mut self, request: Request) -> Result<Value, String> {
+    fn subscribe(
+        &mut self,
+        client: u64,
+        topics: Vec<Topic>,
+        drop_rate: u64,
+    ) -> Result<Value, Refusal> {
+        let topics = self.events.subscribe(client, topics, drop_rate, &self.daemon)?;
+        value(&Subscribed { topics })
+    }
+
+    fn unsubscribe(&mut self, client: u64) {
+        self.events.unsubscribe(client);
+    }
+
+    fn events(&mut self, client: u64) -> Option<String> {
+        self.events.take(client, self.daemon.switch().uptime())
+    }
+
+    fn handle(&mut self, request: Request) -> Result<Value, Refusal> {
         match request {
             Request::Info {} => value(&self.info()),
             Request::ShowPorts {} => value(&self.ports()),
@@ -95,7 +117,15 @@ impl Serve for Control {
             }
             Request::ConfigShow {} => value(&self.config()),
             Request::ConfigDiff {} => value(&self.config_diff()?),
-            Request::LogSet { level } => log::set(&level).map(|()| json!({})),
+            Request::LogSet { level, target: None } => Ok(log::set(&level).map(|()| json!({}))?),
+            Request::LogSet { level, target: Some(target) } => {
+                Ok(log::set_target(&target, &level).map(|()| json!({}))?)
+            }
+            Request::LogShow {} => value(&log::levels()),
+            // The server does that.
+            Request::Subscribe { .. } => {
+                Err(Refusal::new(Code::Internal, "this is no connection to tell events on"))
+            }
             Request::TimeStop {} => self.time_stop(),
             Request::TimeWarp { milliseconds } => self.time_warp(milliseconds),
             Request::Reload { exact } => value(&self.reload(exact)?),
@@ -134,12 +164,13 @@ impl Serve for Control {
                 let switch = self.daemon.switch();
                 let removed = match bridge {
                     Some(_) if port.is_some() => {
-                        return Err("fdb-flush: of a port or of a bridge, not both".to_owned());
+                        let both = "fdb-flush: of a port or of a bridge, not both";
+                        return Err(Refusal::new(Code::BadRequest, both));
                     }
                     Some(bridge) => switch.fdb_flush_bridge(&bridge),
                     None => switch.fdb_flush(port.as_deref()),
                 };
-                value(&Flushed { removed: removed.map_err(text)? })
+                value(&Flushed { removed: removed? })
             }
         }
     }
@@ -154,16 +185,20 @@ impl Serve for Control {
 
     fn next_turn(&self) -> Option<Duration> {
         let metrics = self.metrics.as_ref().and_then(metrics::Server::next_turn);
-        self.daemon.next_retry().into_iter().chain(metrics).min()
+        let events = self.events.next_turn();
+        self.daemon.next_retry().into_iter().chain(metrics).chain(events).min()
     }
 
     fn turn(&mut self) {
         self.daemon.retry();
         self.serve_metrics();
+        self.events.turn(&self.daemon);
     }
 
     fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
-        self.metrics.iter().flat_map(metrics::Server::files).collect()
+        let metrics = self.metrics.iter().flat_map(metrics::Server::files);
+        let links = self.daemon.switch().links();
+        metrics.chain(self.events.is_watching().then_some((links, PollFlags::IN))).collect()
     }
 }
 
@@ -177,7 +212,8 @@ impl Control {
         time: Time,
     ) -> Self {
         let service = metrics::Service::default();
-        Self { daemon, signals, source, notifier, time, metrics: None, service }
+        let events = Events::new(time.clone());
+        Self { daemon, signals, source, notifier, time, metrics: None, service, events }
     }
 
     /// Has metrics be read at `listener`, if there is one.
@@ -223,13 +259,13 @@ impl Control {
     fn edit(
         &mut self,
         edit: impl FnOnce(&mut daemon::State) -> Result<(), daemon::Error>,
-    ) -> Result<Value, String> {
-        self.daemon.edit(Missing::Refuse, edit).map_err(text)?;
+    ) -> Result<Value, Refusal> {
+        self.daemon.edit(Missing::Refuse, edit)?;
         self.notifier.status(&status(&self.daemon));
         Ok(json!({}))
     }
 
-    fn fdb_add(&mut self, mac: &str, vlan: u16, port: &str) -> Result<Value, String> {
+    fn fdb_add(&mut self, mac: &str, vlan: u16, port: &str) -> Result<Value, Refusal> {
         let address = address(mac, vlan)?;
         let mut moved_from = None;
         self.edit(|state| {
@@ -240,10 +276,10 @@ impl Control {
     }
 
     /// A static address goes from the desired state; one that was learnt is just forgotten.
-    fn fdb_del(&mut self, bridge: &str, mac: &str, vlan: u16) -> Result<Value, String> {
+    fn fdb_del(&mut self, bridge: &str, mac: &str, vlan: u16) -> Result<Value, Refusal> {
         let address = address(mac, vlan)?;
         if self.daemon.state().port_of(bridge, address).is_none() {
-            self.daemon.switch().fdb_delete(bridge, address.mac, vlan).map_err(text)?;
+            self.daemon.switch().fdb_delete(bridge, address.mac, vlan)?;
             return Ok(json!({}));
         }
         self.edit(|state| {
@@ -252,18 +288,19 @@ impl Control {
         })
     }
 
-    fn time_stop(&self) -> Result<Value, String> {
-        if self.time.stop() { value(&self.shown()) } else { Err(FIXED_CLOCK.to_owned()) }
+    fn time_stop(&self) -> Result<Value, Refusal> {
+        if self.time.stop() { value(&self.shown()) } else { Err(fixed_clock()) }
     }
 
     /// Whatever is due on the clock's new time in the forwarding database and among the devices
     /// that are tried again has been done when this answers.
-    fn time_warp(&mut self, milliseconds: u64) -> Result<Value, String> {
+    fn time_warp(&mut self, milliseconds: u64) -> Result<Value, Refusal> {
         if milliseconds > MAX_WARP {
-            return Err(format!("milliseconds is {milliseconds}: expected at most {MAX_WARP}"));
+            let message = format!("milliseconds is {milliseconds}: expected at most {MAX_WARP}");
+            return Err(message.into());
         }
         if !self.time.warp(Duration::from_millis(milliseconds)) {
-            return Err(FIXED_CLOCK.to_owned());
+            return Err(fixed_clock());
         }
         self.daemon.catch_up();
         value(&self.shown())
@@ -283,33 +320,39 @@ impl Control {
         }
     }
 
-    fn config_diff(&self) -> Result<ConfigDiff, String> {
-        let Diff { changes, fixed } =
-            self.daemon.check(&self.source.read().map_err(text)?).map_err(text)?;
+    fn config_diff(&self) -> Result<ConfigDiff, Refusal> {
+        let Diff { changes, fixed } = self.daemon.check(&self.source.read().map_err(text)?)?;
         Ok(ConfigDiff { changes: lines(&changes), restart: lines(&fixed) })
     }
 
     /// Reads the configuration again, and has the service manager know meanwhile.
-    fn reload(&mut self, exact: bool) -> Result<Reloaded, String> {
+    fn reload(&mut self, exact: bool) -> Result<Reloaded, Refusal> {
         self.notifier.reloading();
         let reloaded = self.read_again(exact);
         self.service.reloaded(reloaded.is_ok());
+        let (ok, changes, error) = match &reloaded {
+            Ok(reloaded) => (true, reloaded.changes.clone(), None),
+            Err(refusal) => (false, Vec::new(), Some(refusal.message.clone())),
+        };
+        self.events.tell(&self.daemon, &Event::Reload { ok, changes, error });
         self.notifier.ready(&status(&self.daemon));
         reloaded
     }
 
     /// What cannot be opened now is tried again.
-    fn read_again(&mut self, exact: bool) -> Result<Reloaded, String> {
+    fn read_again(&mut self, exact: bool) -> Result<Reloaded, Refusal> {
         if self.source.file().is_none() {
-            return Err("the switch was started without a configuration file".to_owned());
+            let message = "the switch was started without a configuration file";
+            return Err(Refusal::new(Code::Unsupported, message));
         }
         let said = self.source.read().map_err(text)?;
         let next = match exact {
             true => said.clone(),
-            false => merge(self.source.last(), &said, self.daemon.state()).map_err(text)?,
+            false => merge(self.source.last(), &said, self.daemon.state())?,
         };
         let applied = self.daemon.apply(next, Missing::Retry);
-        let applied = applied.map_err(|error| self.source.explain(&error))?;
+        let applied =
+            applied.map_err(|error| Refusal::new(code(&error), self.source.explain(&error)))?;
         self.source.set_last(said);
         let changes = lines(&applied.changes);
         tracing::info!(changes = changes.len(), "configuration read again");
@@ -410,8 +453,13 @@ fn waiting<'a>(names: impl Iterator<Item = (&'a str, &'a str)>) -> Vec<WaitingDe
     names.map(waiting).collect()
 }
 
-fn value(answer: &impl Serialize) -> Result<Value, String> {
-    serde_json::to_value(answer).map_err(text)
+fn value(answer: &impl Serialize) -> Result<Value, Refusal> {
+    Ok(serde_json::to_value(answer)?)
+}
+
+/// Nobody but a test may touch the clock.
+fn fixed_clock() -> Refusal {
+    Refusal::new(Code::NotPermitted, FIXED_CLOCK)
 }
 
 #[allow(clippy::needless_pass_by_value, reason = "for map_err")]
@@ -419,9 +467,9 @@ fn text(error: impl Display) -> String {
     error.to_string()
 }
 
-fn address(mac: &str, vlan: u16) -> Result<Address, String> {
+fn address(mac: &str, vlan: u16) -> Result<Address, Refusal> {
     let mac: MacAddr = mac.parse().map_err(|error| format!("mac {mac:?}: {error}"))?;
-    Address::new(mac, vlan).map_err(|error| format!("forwarding database: {error}"))
+    Ok(Address::new(mac, vlan).map_err(|error| format!("forwarding database: {error}"))?)
 }
 
 fn port(report: &PortReport) -> PortAnswer {

@@ -26,8 +26,8 @@ mod mirror;
 mod parse;
 mod top;
 pub use admin::{
-    ConfigAction, ConfigArgs, FdbAction, FdbArgs, LogArgs, OrDefault, PortAction, PortArgs,
-    PortSettings, ReloadArgs, TimeAction, TimeArgs, or_default,
+    ConfigAction, ConfigArgs, EventsArgs, FdbAction, FdbArgs, LogAction, LogArgs, OrDefault,
+    PortAction, PortArgs, PortSettings, ReloadArgs, TimeAction, TimeArgs, or_default,
 };
 pub use bond::{BondAction, BondArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
@@ -125,9 +125,16 @@ pub enum Command {
     Config(ConfigArgs),
     /// Have a running switch log more, or less.
     #[command(after_help = "Examples:\n  \
-        ringway log debug\n  \
-        ringway log info,vhost=trace")]
+        ringway log set debug\n  \
+        ringway log set vhost=trace\n  \
+        ringway log show")]
     Log(LogArgs),
+    /// Tell what happens in a running switch, as it happens.
+    #[command(after_help = "Examples:\n  \
+        ringway events\n  \
+        ringway events --filter drops --drop-rate 1000\n  \
+        ringway events --filter fdb --json | jq -r .mac")]
+    Events(EventsArgs),
     /// Stop or put forward the clock of a switch that runs in a test.
     #[command(after_help = "Examples:\n  \
         ringway switch --control-time --port vm1=vhost-user:/run/vm1.sock\n  \

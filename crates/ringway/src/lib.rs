@@ -3,12 +3,14 @@
 //!
 //! ```
 //! use ringway::control::protocol::{Request, Response};
+//! use ringway::control::refusal::Code;
 //!
 //! // One object per line, in either direction.
 //! let line = serde_json::to_string(&Request::PortDel { name: "vm1".to_owned() })?;
 //! assert_eq!(line, r#"{"command":"port-del","name":"vm1"}"#);
-//! let answer = serde_json::from_str(r#"{"error":"there is no port 'vm1'"}"#)?;
-//! assert!(matches!(answer, Response::Error(reason) if reason.contains("vm1")));
+//! let answer = r#"{"error":"there is no port 'vm1'","code":"not-found"}"#;
+//! let answer = serde_json::from_str(answer)?;
+//! assert!(matches!(answer, Response::Error(refusal) if refusal.code == Code::NotFound));
 //! # Ok::<(), serde_json::Error>(())
 //! ```
 //!

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, IsTerminal as _, Stderr, Write};
 use std::os::fd::AsFd;
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
@@ -14,6 +14,7 @@ use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::cli::{Cli, Command};
+use crate::control::protocol::LogLevels;
 use crate::exit::Failure;
 
 /// The variable that comes before the options.
@@ -24,6 +25,29 @@ type Replace = Box<dyn Fn(Targets) -> Result<(), String> + Send + Sync>;
 
 /// How to change what is logged, once the log has started.
 static REPLACE: OnceLock<Replace> = OnceLock::new();
+
+/// What is logged.
+static FILTER: Mutex<Option<Targets>> = Mutex::new(None);
+
+/// What a target is the beginning of: our crates, as lines of the log name them.
+const CRATES: [&str; 16] = [
+    "ringway",
+    "ovs",
+    "daemon",
+    "switch",
+    "vdpa",
+    "ovsdb",
+    "drivers",
+    "virtio_net",
+    "vhost_net",
+    "vhost",
+    "igb",
+    "host",
+    "ethdev",
+    "virtio",
+    "packet",
+    "eal",
+];
 
 /// Starts the log; only what runs for long has much to say unasked.
 pub fn start(cli: &Cli) {
@@ -42,6 +66,7 @@ pub fn start_at(level: LevelFilter) {
     let wanted = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty());
     let wanted = wanted.and_then(|wanted| wanted.parse().ok());
     let filter = wanted.unwrap_or_else(|| Targets::new().with_default(level));
+    *current() = Some(filter.clone());
     let journal = is_journal();
     let (filter, handle) = reload::Layer::new(filter);
     let replace: Replace =
@@ -59,6 +84,10 @@ pub fn start_at(level: LevelFilter) {
     tracing_subscriber::registry().with(filter).with(lines).init();
 }
 
+fn current() -> MutexGuard<'static, Option<Targets>> {
+    FILTER.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Changes what is logged: a level, or a filter as RUST_LOG has it.
 ///
 /// # Errors
@@ -70,7 +99,53 @@ pub fn set(filter: &str) -> Result<(), String> {
     if is_word && filter.parse::<Level>().is_err() {
         return Err(format!("log '{filter}': {expected}"));
     }
-    REPLACE.get().map_or(Ok(()), |replace| replace(parsed))
+    parsed.iter().try_for_each(|(target, _)| check_target(target))?;
+    replace(parsed)
+}
+
+/// Changes what is logged of one crate or module; `default` is what is logged of all.
+///
+/// # Errors
+/// When there is no such crate, or it is no level; says what was expected.
+pub fn set_target(target: &str, level: &str) -> Result<(), String> {
+    check_target(target)?;
+    let expected = "expected off, error, warn, info, debug, trace or default";
+    let level: Option<LevelFilter> = match level {
+        "default" => None,
+        level => Some(level.parse().map_err(|_| format!("log '{target}={level}': {expected}"))?),
+    };
+    let before = current().clone().unwrap_or_default();
+    let others = before.iter().filter(|(other, _)| *other != target);
+    let all = others.map(|(other, level)| (other.to_owned(), level));
+    let all = all.chain(level.map(|level| (target.to_owned(), level)));
+    let filter = Targets::new().with_targets(all.collect::<Vec<_>>());
+    replace(filter.with_default(before.default_level().unwrap_or(LevelFilter::OFF)))
+}
+
+/// What is logged.
+pub fn levels() -> LogLevels {
+    let filter = current().clone().unwrap_or_default();
+    let text = |level: LevelFilter| level.to_string().to_lowercase();
+    LogLevels {
+        level: text(filter.default_level().unwrap_or(LevelFilter::OFF)),
+        targets: filter.iter().map(|(target, level)| (target.to_owned(), text(level))).collect(),
+    }
+}
+
+fn replace(filter: Targets) -> Result<(), String> {
+    REPLACE.get().map_or(Ok(()), |replace| replace(filter.clone()))?;
+    *current() = Some(filter);
+    Ok(())
+}
+
+/// A target that is the beginning of nothing is a slip of the pen.
+fn check_target(target: &str) -> Result<(), String> {
+    let name = target.split("::").next().unwrap_or_default();
+    if CRATES.contains(&name) {
+        return Ok(());
+    }
+    let hint = ethdev::hint(name, CRATES);
+    Err(format!("log: nothing is logged as '{target}'{hint}; there are: {}", CRATES.join(", ")))
 }
 
 /// Tells why the program ends: its own line, with or without a log.
@@ -182,5 +257,16 @@ mod tests {
         for bad in ["loud", "a=b=c", ""] {
             assert!(set(bad).unwrap_err().contains("expected error, warn"), "{bad}");
         }
+        assert!(set("info,vhots=debug").unwrap_err().contains("did you mean 'vhost'?"));
+        // One target after the other; the rest stays.
+        set("warn,vhost::control=trace").unwrap();
+        set_target("switch", "debug").unwrap();
+        set_target("igb", "off").unwrap();
+        set_target("vhost::control", "default").unwrap();
+        let targets = [("igb", "off"), ("switch", "debug")];
+        let targets = targets.map(|(target, level)| (target.to_owned(), level.to_owned()));
+        assert_eq!(levels(), LogLevels { level: "warn".to_owned(), targets: targets.into() });
+        assert!(set_target("switch", "loud").unwrap_err().contains("expected off, error"));
+        assert!(set_target("swich", "debug").unwrap_err().contains("did you mean 'switch'?"));
     }
 }

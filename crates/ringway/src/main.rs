@@ -14,6 +14,7 @@
 //! - [`demo`]: `ringway demo`
 //! - [`vdpa`](mod@vdpa): `ringway vdpa`
 //! - [`ovs`](mod@ovs): `ringway ovs-vswitchd`
+//! - [`events`]: what a switch tells those who have subscribed
 //! - [`metrics`]: what programs that watch a switch read
 //! - [`log`]: the log on standard error
 //! - [`notify`]: what the service manager is told
@@ -30,6 +31,7 @@ mod cli;
 mod config;
 mod demo;
 mod devices;
+mod events;
 mod generate;
 mod guard;
 mod l2fwd;
@@ -81,6 +83,7 @@ fn main() -> ExitCode {
         Command::Config(args) => admin::config(args),
         Command::Reload(args) => admin::reload(args),
         Command::Log(args) => admin::log(args),
+        Command::Events(args) => events::command::run(args),
         Command::Time(args) => admin::time(args),
         Command::L2fwd(args) => l2fwd::run::run(args),
         Command::Gen(args) => generate::run::run(args),

@@ -236,9 +236,9 @@ fn settings_that_make_no_sense_are_refused_by_name() {
 fn what_is_logged_changes_while_it_runs() {
     let mut bench = Bench::start(&["--quiet"]);
     bench.switch.tell(&["port", "add", "silent=null:"]);
-    bench.switch.tell(&["log", "info"]);
+    bench.switch.tell(&["log", "set", "info"]);
     bench.switch.tell(&["port", "add", "told=null:"]);
-    assert!(bench.failure(&["log", "loud"]).contains("expected error, warn, info"));
+    assert!(bench.failure(&["log", "set", "loud"]).contains("expected error, warn, info"));
     bench.switch.terminate();
     let log = bench.switch.log();
     assert!(log.contains("told") && !log.contains("silent"), "{log}");

@@ -238,6 +238,7 @@ impl Entry {
                 (None, None) => self.stats(),
             },
             extended: control.extended_stats(),
+            peer: control.peer(),
             details: Vec::new(),
             fdb_entries,
         }

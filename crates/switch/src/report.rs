@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ethdev::{Link, PortStats};
+use ethdev::{Link, Peer, PortStats};
 use packet::MacAddr;
 
 use crate::bond::Bonding;
@@ -50,6 +50,8 @@ pub struct PortReport {
     pub stats: PortStats,
     /// The driver's own counters, by name.
     pub extended: Vec<(String, u64)>,
+    /// The VMM that has connected, where the device waits for one.
+    pub peer: Option<Peer>,
     /// Facts about the device, by name: the peer, negotiated features.
     pub details: Vec<(String, String)>,
     /// Number of addresses in the forwarding database that were learnt on this port.

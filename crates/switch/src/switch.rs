@@ -2,12 +2,13 @@
 
 use ethdev::OpenPort;
 use std::io;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
 use eal::time::Time;
-use eal::{Workers, clock};
+use eal::{EventFd, Workers, clock};
 use packet::Pool;
 use packet::pool::DATA_ROOM;
 
@@ -58,6 +59,8 @@ pub struct Switch {
     started: Instant,
     time: Time,
     drivers: Drivers,
+    /// Signalled when a port was looked after because of its link.
+    links: Arc<EventFd>,
 }
 
 /// What control threads use in turns. Workers never touch it.
@@ -108,6 +111,10 @@ impl Switch {
         let control = Arc::new(Mutex::new(control));
         let mut agers = Agers::default();
         let ports = Arc::downgrade(&control);
+        let links = EventFd::new();
+        let links = links.map_err(|source| Error::System { action: "watch links", source })?;
+        let links = Arc::new(links);
+        let changed = Arc::clone(&links);
         let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| {
             let control = ports.upgrade()?;
             match task {
@@ -120,7 +127,12 @@ impl Switch {
                     agers.tick(fdbs, elapsed);
                     due
                 }
-                Task::Link(number) => lock(&control).look_at_port(number),
+                Task::Link(number) => {
+                    let due = lock(&control).look_at_port(number);
+                    // It fails when nobody has read it for very long, which tells the same.
+                    let _ = changed.signal();
+                    due
+                }
                 Task::Due => lock(&control).run_bonds(),
             }
         })?;
@@ -130,6 +142,7 @@ impl Switch {
             started: time.now(),
             drivers: Drivers::new().with_sockets(config.sockets).with_time(time.clone()),
             time,
+            links,
         })
     }
 
@@ -209,6 +222,18 @@ impl Switch {
     #[must_use]
     pub fn workers(&self) -> Vec<WorkerReport> {
         self.control().worker_reports()
+    }
+
+    /// Readable once the link of a port may have changed, until [`heed_links`](Self::heed_links) is
+    /// called.
+    #[must_use]
+    pub fn links(&self) -> BorrowedFd<'_> {
+        self.links.as_fd()
+    }
+
+    /// Whether the link of a port may have changed since this was called last.
+    pub fn heed_links(&self) -> bool {
+        self.links.drain().unwrap_or(true)
     }
 
     /// How long the switch has been running.

@@ -1,6 +1,7 @@
 //! The command line of what changes a running switch.
 
 use std::path::PathBuf;
+use std::str::FromStr as _;
 
 use clap::{Args, Subcommand};
 use packet::MacAddr;
@@ -8,6 +9,8 @@ use packet::MacAddr;
 use super::{ControlArgs, number, parse_port, parse_switch};
 use crate::answer::MAX_WARP;
 use crate::config::Named;
+use crate::control::event::Topic;
+use crate::control::protocol::DROP_RATE;
 use crate::guard::GuardArgs;
 use crate::limits::LimitArgs;
 use crate::vlan::VlanArgs;
@@ -237,9 +240,48 @@ pub struct ReloadArgs {
 /// Arguments of `ringway log`.
 #[derive(Clone, Debug, Args)]
 pub struct LogArgs {
-    /// error, warn, info, debug or trace; or a filter as the variable RUST_LOG has it.
-    #[arg(value_name = "LEVEL")]
-    pub level: String,
+    /// What to do.
+    #[command(subcommand)]
+    pub action: LogAction,
+
+    /// Where the control socket is.
+    #[command(flatten)]
+    pub control: ControlArgs,
+}
+
+/// What `ringway log` can do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum LogAction {
+    /// Change what is logged, until the switch ends.
+    Set {
+        /// error, warn, info, debug or trace, for all; TARGET=LEVEL for a crate or module, as
+        /// vhost=debug, where default takes that back; or a filter as RUST_LOG has it, as
+        /// info,vhost=debug.
+        #[arg(value_name = "[TARGET=]LEVEL")]
+        level: String,
+    },
+    /// Show what is logged.
+    Show {
+        /// Print JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Arguments of `ringway events`.
+#[derive(Clone, Debug, Args)]
+pub struct EventsArgs {
+    /// Only events about these: link, guest, config, drops, fdb, reload [default: all but fdb].
+    #[arg(long, value_name = "TOPIC", value_delimiter = ',', value_parser = Topic::from_str)]
+    pub filter: Vec<Topic>,
+
+    /// Frames that a port drops in a second, from which on that is an event.
+    #[arg(long, value_name = "N", default_value_t = DROP_RATE)]
+    pub drop_rate: u64,
+
+    /// Print JSON, an event per line; its fields are described in docs/control-protocol.md.
+    #[arg(long)]
+    pub json: bool,
 
     /// Where the control socket is.
     #[command(flatten)]

@@ -100,9 +100,22 @@ impl Client {
         }
         match serde_json::from_str(&answer) {
             Ok(Response::Ok(value)) => Ok(value),
-            Ok(Response::Error(message)) => Err(Failure::runtime(message)),
+            Ok(Response::Error(refusal)) => Err(Failure::runtime(refusal)),
             Err(error) => Err(self.broken(&format!("not an answer of a switch: {error}"))),
         }
+    }
+
+    /// The next event, however long that takes, once this has subscribed; `None` when the switch has
+    /// ended.
+    pub fn next_event(&mut self) -> Result<Option<Value>, Failure> {
+        self.reader.get_ref().set_read_timeout(None).map_err(|error| self.broken(&error))?;
+        let mut line = String::new();
+        let read = self.reader.by_ref().take(MAX_RESPONSE).read_line(&mut line);
+        if read.map_err(|error| self.broken(&error))? == 0 {
+            return Ok(None);
+        }
+        let event = serde_json::from_str(&line);
+        event.map(Some).map_err(|error| self.broken(&format!("not an event: {error}")))
     }
 
     /// Sends a request and returns the answer as what it is expected to be.

@@ -3,9 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
+use serde::ser::SerializeMap as _;
+use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
 use switch::{PortGuard, PortLimits, PortVlan};
+
+use super::event::Topic;
+use super::refusal::{Code, Refusal};
 
 /// What a client may ask.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,8 +151,22 @@ pub enum Request {
     ConfigDiff {},
     /// Changes what is logged, until the end.
     LogSet {
-        /// A level, or a filter as `RUST_LOG` has it.
+        /// A level, or a filter as `RUST_LOG` has it; of a target, a level or `default`.
         level: String,
+        /// The crate or module that it is for; without one, what holds for all is replaced.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        target: Option<String>,
+    },
+    /// What is logged.
+    LogShow {},
+    /// Have events told on this connection, between the answers.
+    Subscribe {
+        /// What about; all but addresses where there are none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        topics: Vec<Topic>,
+        /// Frames that a port drops in a second, from which on that is an event.
+        #[serde(default = "default_drop_rate")]
+        drop_rate: u64,
     },
     /// Stops the clock, if that is allowed.
     TimeStop {},
@@ -222,23 +240,84 @@ impl Request {
                 | Self::ConfigShow {}
                 | Self::ConfigDiff {}
                 | Self::LogSet { .. }
+                | Self::LogShow {}
+                | Self::Subscribe { .. }
                 | Self::FdbFlush { .. }
         )
     }
+}
+
+/// Drops per second that are worth an event where nobody says otherwise.
+pub const DROP_RATE: u64 = 100;
+
+const fn default_drop_rate() -> u64 {
+    DROP_RATE
 }
 
 fn default_bridge() -> String {
     switch::DEFAULT_BRIDGE.to_owned()
 }
 
-/// The answer to a request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// The answer to a request: `{"ok": VALUE}`, or `{"error": "MESSAGE", "code": "CODE"}`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(try_from = "Answer")]
 pub enum Response {
     /// It was done; the value depends on the command.
     Ok(Value),
     /// It was not done, and why.
-    Error(String),
+    Error(Refusal),
+}
+
+/// Its members as they are written.
+#[derive(Deserialize)]
+struct Answer {
+    ok: Option<Value>,
+    error: Option<String>,
+    code: Option<Code>,
+}
+
+impl TryFrom<Answer> for Response {
+    type Error = &'static str;
+
+    fn try_from(answer: Answer) -> Result<Self, &'static str> {
+        match answer {
+            Answer { ok: Some(value), error: None, .. } => Ok(Self::Ok(value)),
+            Answer { ok: None, error: Some(message), code } => {
+                Ok(Self::Error(Refusal { code: code.unwrap_or(Code::Other), message }))
+            }
+            _ => Err("expected either ok or error"),
+        }
+    }
+}
+
+impl Serialize for Response {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        let mut map = to.serialize_map(None)?;
+        match self {
+            Self::Ok(value) => map.serialize_entry("ok", value)?,
+            Self::Error(Refusal { code, message }) => {
+                map.serialize_entry("error", message)?;
+                map.serialize_entry("code", code)?;
+            }
+        }
+        map.end()
+    }
+}
+
+/// Answer to [`Request::Subscribe`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// What is told from now on.
+    pub topics: Vec<Topic>,
+}
+
+/// Answer to [`Request::LogShow`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogLevels {
+    /// The level of what has none of its own.
+    pub level: String,
+    /// The others, by crate or module.
+    pub targets: BTreeMap<String, String>,
 }
 
 /// Answer to [`Request::FdbAdd`].
@@ -750,6 +829,24 @@ mod tests {
             parse(r#"{"command":"fdb-flush"}"#).unwrap(),
             Request::FdbFlush { port: None, bridge: None }
         );
+    }
+
+    #[test]
+    fn an_answer_is_a_value_or_a_refusal_with_its_code() {
+        let refusal = Response::Error(Refusal::new(Code::NotFound, "there is none"));
+        for (text, response) in [
+            (r#"{"ok":{"a":1}}"#, Response::Ok(serde_json::json!({"a": 1}))),
+            (r#"{"error":"there is none","code":"not-found"}"#, refusal),
+        ] {
+            assert_eq!(serde_json::to_string(&response).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Response>(text).unwrap(), response);
+        }
+        // As an older switch answers.
+        let older: Response = serde_json::from_str(r#"{"error":"no"}"#).unwrap();
+        assert_eq!(older, Response::Error(Refusal::new(Code::Other, "no")));
+        for wrong in ["{}", r#"{"ok":1,"error":"no"}"#, "[]"] {
+            assert!(serde_json::from_str::<Response>(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

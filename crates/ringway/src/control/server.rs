@@ -16,7 +16,9 @@ use eal::unix::Listener;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::Value;
 
+use super::event::Topic;
 use super::protocol::{Request, Response};
+use super::refusal::{Code, Refusal};
 
 /// What a client may use.
 #[derive(Clone, Copy, Debug)]
@@ -51,7 +53,29 @@ struct Woken {
 /// What is served.
 pub trait Serve {
     /// Answers a request.
-    fn handle(&mut self, request: Request) -> Result<Value, String>;
+    fn handle(&mut self, request: Request) -> Result<Value, Refusal>;
+
+    /// Has connection `client` told events about these topics, and of drops at `drop_rate` or more.
+    fn subscribe(
+        &mut self,
+        client: u64,
+        topics: Vec<Topic>,
+        drop_rate: u64,
+    ) -> Result<Value, Refusal> {
+        let _ = (client, topics, drop_rate);
+        Err(Refusal::new(Code::Unsupported, "there are no events here"))
+    }
+
+    /// `client`, which had subscribed, has gone.
+    fn unsubscribe(&mut self, client: u64) {
+        let _ = client;
+    }
+
+    /// The lines with events that `client` is to be sent next, if there are any.
+    fn events(&mut self, client: u64) -> Option<String> {
+        let _ = client;
+        None
+    }
 
     /// There is something to notice; makes that unreadable again.
     fn notice(&mut self);
@@ -83,6 +107,8 @@ pub struct Server<S> {
     alarm: Alarm,
     /// How often clients were served.
     round: u64,
+    /// How many connections there have been.
+    accepted: u64,
     served: S,
 }
 
@@ -90,7 +116,7 @@ impl<S: Serve> Server<S> {
     /// A server on `listener`, which waits for clients by `alarm`.
     pub const fn new(listener: Listener, limits: Limits, alarm: Alarm, served: S) -> Self {
         let clients = Vec::new();
-        Self { listener, limits, clients, accept_after: None, alarm, round: 0, served }
+        Self { listener, limits, clients, accept_after: None, alarm, round: 0, accepted: 0, served }
     }
 
     /// Closes the socket.
@@ -111,6 +137,7 @@ impl<S: Serve> Server<S> {
             }
             self.serve();
             self.served.turn();
+            self.tell();
             if self.served.is_done() {
                 return Ok(());
             }
@@ -173,7 +200,8 @@ impl<S: Serve> Server<S> {
                     self.evict(false);
                 }
                 let (now, round) = (self.alarm.now(), self.round);
-                self.clients.push(Client::new(socket.into(), now, round));
+                self.accepted = self.accepted.wrapping_add(1);
+                self.clients.push(Client::new(self.accepted, socket.into(), now, round));
             }
             Err(errno) => {
                 let error = eal::files::explain(errno);
@@ -188,13 +216,32 @@ impl<S: Serve> Server<S> {
         self.clients.iter().filter(|client| client.has_asked == has_asked).count()
     }
 
-    /// Closes that connection of those which has been quiet longest.
+    /// Sends what there is for those who have subscribed, as far as they have taken what was sent.
+    fn tell(&mut self) {
+        let now = (self.alarm.now(), self.round);
+        let Self { clients, served, .. } = self;
+        let subscribers = clients.iter_mut().filter(|client| client.has_subscribed);
+        for client in subscribers.filter(|client| client.output.is_empty() && !client.ended) {
+            if let Some(lines) = served.events(client.id) {
+                client.output = lines.into_bytes();
+                client.is_told = true;
+                client.write(now);
+            }
+        }
+    }
+
+    /// Closes that connection of those which has been quiet longest; one that has subscribed only
+    /// where there is no other.
     fn evict(&mut self, has_asked: bool) {
         let those = self.clients.iter().enumerate();
         let those = those.filter(|(_, client)| client.has_asked == has_asked);
-        if let Some((index, _)) = those.min_by_key(|(_, client)| client.heard) {
+        let quietest = those.min_by_key(|(_, client)| (client.has_subscribed, client.heard));
+        if let Some((index, _)) = quietest {
             tracing::debug!("control socket: too many connections, closing the quietest");
-            self.clients.swap_remove(index);
+            let client = self.clients.swap_remove(index);
+            if client.has_subscribed {
+                self.served.unsubscribe(client.id);
+            }
         }
     }
 
@@ -208,13 +255,17 @@ impl<S: Serve> Server<S> {
         while self.count(true) > self.limits.clients {
             self.evict(true);
         }
-        let limits = self.limits;
-        self.clients.retain(|client| {
-            let late = client.deadline(&limits).is_some_and(|deadline| deadline <= now);
+        let Self { clients, limits, served, .. } = self;
+        clients.retain(|client| {
+            let late = client.deadline(limits).is_some_and(|deadline| deadline <= now);
             if late {
                 tracing::debug!("control socket: closing a connection that does not get on");
             }
-            !late && !client.is_done()
+            let stays = !late && !client.is_done();
+            if !stays && client.has_subscribed {
+                served.unsubscribe(client.id);
+            }
+            stays
         });
     }
 }
@@ -222,6 +273,7 @@ impl<S: Serve> Server<S> {
 /// One connection.
 #[derive(Debug)]
 struct Client {
+    id: u64,
     stream: UnixStream,
     ready: PollFlags,
     /// Bytes read that are not yet a served request.
@@ -234,6 +286,10 @@ struct Client {
     heard: u64,
     /// It has sent something.
     has_asked: bool,
+    /// It is told events.
+    has_subscribed: bool,
+    /// What is under way to it are events: it may take its time.
+    is_told: bool,
     /// Nothing more will come from it.
     ended: bool,
     /// It is of no use any more.
@@ -241,8 +297,9 @@ struct Client {
 }
 
 impl Client {
-    const fn new(stream: UnixStream, now: Instant, round: u64) -> Self {
+    const fn new(id: u64, stream: UnixStream, now: Instant, round: u64) -> Self {
         Self {
+            id,
             stream,
             ready: PollFlags::empty(),
             input: Vec::new(),
@@ -251,6 +308,8 @@ impl Client {
             active: now,
             heard: round,
             has_asked: false,
+            has_subscribed: false,
+            is_told: false,
             ended: false,
             broken: false,
         }
@@ -277,7 +336,9 @@ impl Client {
 
     /// When it is cut off, unless it gets on until then.
     fn deadline(&self, limits: &Limits) -> Option<Instant> {
-        let waiting = !self.output.is_empty() || (!self.input.is_empty() && !self.has_request());
+        let answering = !self.output.is_empty() && !self.is_told;
+        let asking = self.output.is_empty() && !self.input.is_empty() && !self.has_request();
+        let waiting = answering || asking;
         if waiting { self.active.checked_add(limits.patience) } else { None }
     }
 
@@ -296,7 +357,7 @@ impl Client {
             self.note(now);
         } else if self.output.is_empty() && self.input.len() >= limits.line {
             let message = format!("a request may have at most {} bytes", limits.line);
-            self.respond(&Response::Error(message));
+            self.respond(&Response::Error(Refusal::new(Code::TooLong, message)));
             // What follows is the rest of that line: there is no way back to a request's start.
             self.input.clear();
             self.ended = true;
@@ -331,13 +392,15 @@ impl Client {
         let Some(end) = self.input.iter().position(|byte| *byte == b'\n') else { return };
         let line: Vec<u8> = self.input.drain(..=end).collect();
         let response = match serde_json::from_slice::<Request>(&line) {
-            Ok(request) => match served.handle(request) {
-                Ok(value) => Response::Ok(value),
-                Err(message) => Response::Error(message),
-            },
-            Err(error) => Response::Error(format!("bad request: {error}")),
+            Ok(Request::Subscribe { topics, drop_rate }) => {
+                let subscribed = served.subscribe(self.id, topics, drop_rate);
+                self.has_subscribed |= subscribed.is_ok();
+                subscribed
+            }
+            Ok(request) => served.handle(request),
+            Err(error) => Err(Refusal::new(Code::BadRequest, format!("bad request: {error}"))),
         };
-        self.respond(&response);
+        self.respond(&response.map_or_else(Response::Error, Response::Ok));
     }
 
     fn respond(&mut self, response: &Response) {
@@ -346,6 +409,7 @@ impl Client {
                 line.push(b'\n');
                 self.output = line;
                 self.written = 0;
+                self.is_told = false;
             }
             Err(error) => {
                 tracing::error!("control socket: cannot write an answer: {error}");
@@ -383,6 +447,7 @@ impl<S> Server<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::io::{BufRead as _, BufReader};
     use std::os::fd::AsFd as _;
     use std::path::PathBuf;
@@ -413,7 +478,7 @@ mod tests {
             let time = Time::stopped();
             let alarm = time.alarm().unwrap();
             let thread = std::thread::spawn(move || {
-                let mut server = Server::new(listener, limits, alarm, Answers);
+                let mut server = Server::new(listener, limits, alarm, Answers::default());
                 server.run(stopped.as_fd(), quiet.as_fd()).unwrap();
                 server.connections()
             });
@@ -449,16 +514,40 @@ mod tests {
         }
     }
 
-    struct Answers;
+    #[derive(Default)]
+    struct Answers {
+        /// For each subscriber what it is to be sent.
+        events: BTreeMap<u64, String>,
+    }
 
     impl Serve for Answers {
-        fn handle(&mut self, request: Request) -> Result<Value, String> {
+        fn handle(&mut self, request: Request) -> Result<Value, Refusal> {
             match request {
                 Request::Info {} => Ok(json!({"version": "test"})),
                 // A big answer: it does not fit into a socket's buffer.
                 Request::ShowFdb {} => Ok(json!("x".repeat(4 << 20))),
-                other => Err(format!("no {other:?}")),
+                Request::FdbFlush { .. } => {
+                    self.events.values_mut().for_each(|lines| *lines += "{\"event\":1}\n");
+                    Ok(json!({}))
+                }
+                Request::ShowWorkers {} => Ok(json!(self.events.len())),
+                other => Err(Refusal::new(Code::NotFound, format!("no {other:?}"))),
             }
+        }
+
+        fn subscribe(&mut self, client: u64, _: Vec<Topic>, size: u64) -> Result<Value, Refusal> {
+            let lines = "x".repeat(usize::try_from(size).unwrap());
+            self.events.insert(client, lines);
+            Ok(json!({}))
+        }
+
+        fn unsubscribe(&mut self, client: u64) {
+            assert!(self.events.remove(&client).is_some());
+        }
+
+        fn events(&mut self, client: u64) -> Option<String> {
+            let lines = std::mem::take(self.events.get_mut(&client).unwrap());
+            (!lines.is_empty()).then_some(lines)
         }
 
         fn notice(&mut self) {
@@ -491,7 +580,7 @@ mod tests {
             b"{\"command\":\"info\"}\n{\"command\":\"show-ports\"}\nnonsense\n{\"comm",
         );
         assert_eq!(line(&mut client), "{\"ok\":{\"version\":\"test\"}}\n");
-        assert_eq!(line(&mut client), "{\"error\":\"no ShowPorts\"}\n");
+        assert_eq!(line(&mut client), "{\"error\":\"no ShowPorts\",\"code\":\"not-found\"}\n");
         assert!(line(&mut client).starts_with("{\"error\":\"bad request: "));
         send(&mut client, b"and\":\"info\"}\n");
         assert_eq!(line(&mut client), "{\"ok\":{\"version\":\"test\"}}\n");
@@ -514,7 +603,10 @@ mod tests {
         let server = Running::start(Limits { line: 1000, ..Limits::default() });
         let mut client = server.connect();
         send(&mut client, &[b' '; 1000]);
-        assert_eq!(line(&mut client), "{\"error\":\"a request may have at most 1000 bytes\"}\n");
+        assert_eq!(
+            line(&mut client),
+            "{\"error\":\"a request may have at most 1000 bytes\",\"code\":\"too-long\"}\n"
+        );
         assert_eq!(line(&mut client), "");
         assert_eq!(server.end(), 0);
     }
@@ -565,5 +657,37 @@ mod tests {
         assert_eq!(line(&mut silent[0]), "");
         assert!(!ask(&mut first).is_empty() && !ask(&mut third).is_empty());
         assert_eq!(server.end(), 4);
+    }
+
+    #[test]
+    fn subscribers_are_told_and_a_deaf_one_stays_and_harms_nobody() {
+        let server = Running::start(Limits { clients: 2, ..Limits::default() });
+        let ask = |client: &mut BufReader<UnixStream>, request: &str| {
+            send(client, format!("{{\"command\":{request}}}\n").as_bytes());
+            line(client)
+        };
+        // More than its socket takes, which it does not read.
+        let mut deaf = server.connect();
+        assert_eq!(ask(&mut deaf, "\"subscribe\",\"drop_rate\":4000000"), "{\"ok\":{}}\n");
+        let mut client = server.connect();
+        assert_eq!(ask(&mut client, "\"subscribe\",\"drop_rate\":0"), "{\"ok\":{}}\n");
+        assert_eq!(ask(&mut client, "\"fdb-flush\""), "{\"ok\":{}}\n");
+        assert_eq!(line(&mut client), "{\"event\":1}\n");
+        // It may take its time, and answers come between events.
+        server.time.warp(Limits::default().patience * 10);
+        assert_eq!(ask(&mut client, "\"show-workers\""), "{\"ok\":2}\n");
+        // Who has not subscribed makes room first.
+        let mut other = server.connect();
+        assert_eq!(ask(&mut other, "\"show-workers\""), "{\"ok\":2}\n");
+        assert_eq!(line(&mut other), "");
+        let mut all = vec![0; 4_000_000];
+        deaf.read_exact(&mut all).unwrap();
+        assert_eq!(line(&mut deaf), "{\"event\":1}\n");
+        drop(deaf);
+        let end = Instant::now() + Duration::from_secs(20);
+        while ask(&mut client, "\"show-workers\"") != "{\"ok\":1}\n" {
+            assert!(Instant::now() < end, "it is still subscribed");
+        }
+        assert_eq!(server.end(), 1);
     }
 }

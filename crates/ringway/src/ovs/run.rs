@@ -25,8 +25,10 @@ use super::detach;
 use super::pidfile::PidFile;
 use crate::answer::Control;
 use crate::config::Source;
+use crate::control::event::Topic;
 use crate::control::listener::listen;
 use crate::control::protocol::Request;
+use crate::control::refusal::{Code, Refusal};
 use crate::control::server::{self, Serve, Server};
 use crate::exit::Failure;
 use crate::log;
@@ -143,13 +145,30 @@ struct Vswitchd {
 
 impl Serve for Vswitchd {
     /// What the database decides is not for our own commands to change.
-    fn handle(&mut self, request: Request) -> Result<Value, String> {
+    fn handle(&mut self, request: Request) -> Result<Value, Refusal> {
         if request.changes_state() {
-            return Err("ports and bridges of this switch are in Open vSwitch's database: use \
-                        ovs-vsctl"
-                .to_owned());
+            let message = "ports and bridges of this switch are in Open vSwitch's database: use \
+                           ovs-vsctl";
+            return Err(Refusal::new(Code::NotPermitted, message));
         }
         self.control.handle(request)
+    }
+
+    fn subscribe(
+        &mut self,
+        client: u64,
+        topics: Vec<Topic>,
+        drop_rate: u64,
+    ) -> Result<Value, Refusal> {
+        self.control.subscribe(client, topics, drop_rate)
+    }
+
+    fn unsubscribe(&mut self, client: u64) {
+        self.control.unsubscribe(client);
+    }
+
+    fn events(&mut self, client: u64) -> Option<String> {
+        self.control.events(client)
     }
 
     fn notice(&mut self) {

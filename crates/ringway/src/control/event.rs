@@ -1,0 +1,239 @@
+//! Events: what a switch tells those who have subscribed, one JSON object per line between the answers.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// An event and when it was noticed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notice {
+    /// Milliseconds since the switch started, by its clock.
+    pub uptime_ms: u64,
+    /// What has happened.
+    #[serde(flatten)]
+    pub event: Event,
+}
+
+/// What has happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum Event {
+    /// A port's link is up or down now, and may have been otherwise in between.
+    Link {
+        /// The port.
+        port: String,
+        /// Whether it is up.
+        up: bool,
+        /// How often it has changed since the port was opened.
+        changes: u64,
+    },
+    /// A guest's VMM has connected to a port.
+    GuestConnected {
+        /// The port.
+        port: String,
+        /// Process number of the VMM, where it is known.
+        pid: Option<u32>,
+    },
+    /// A guest's VMM has gone.
+    GuestDisconnected {
+        /// The port.
+        port: String,
+        /// Process number that it had.
+        pid: Option<u32>,
+    },
+    /// What the switch is to be was changed, by whoever: a command, the file, a database.
+    Changed {
+        /// How often that has happened by now.
+        version: u64,
+        /// Of what kind the thing is: `port`, `bridge`, `mirror`, `vdpa`, `workers`, `idle`, `address`.
+        kind: String,
+        /// Its name, where it has one.
+        name: Option<String>,
+        /// `added`, `removed` or `changed`.
+        change: String,
+        /// The same for people, a line for each setting.
+        text: String,
+    },
+    /// A port or vDPA device cannot be opened, and is tried again.
+    Waiting {
+        /// Its name.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// A port or vDPA device that could not be opened is there now.
+    Opened {
+        /// Its name.
+        name: String,
+    },
+    /// A port drops more frames in a direction than the subscriber puts up with.
+    Drops {
+        /// The port.
+        port: String,
+        /// `rx` from the port to the switch, `tx` from the switch to the port.
+        direction: String,
+        /// Frames per second, over the last second or so.
+        rate: u64,
+        /// The same by reason.
+        reasons: BTreeMap<String, u64>,
+    },
+    /// It does not any more.
+    DropsEnded {
+        /// The port.
+        port: String,
+        /// The direction.
+        direction: String,
+    },
+    /// An address was learnt.
+    Learned(Address),
+    /// An address was learnt on another port than before.
+    Moved {
+        /// The address, with the port where it is now.
+        #[serde(flatten)]
+        address: Address,
+        /// The port where it was.
+        from: String,
+    },
+    /// An address was forgotten.
+    Forgotten(Address),
+    /// The configuration was read again.
+    Reload {
+        /// Whether it was right.
+        ok: bool,
+        /// What was changed.
+        changes: Vec<String>,
+        /// What was wrong.
+        error: Option<String>,
+    },
+    /// The subscriber was too slow: so many events were not kept for it.
+    Lost {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// An address of a forwarding database.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Address {
+    /// The bridge.
+    pub bridge: String,
+    /// The address.
+    pub mac: String,
+    /// Its VLAN, 0 for untagged.
+    pub vlan: u16,
+    /// The port that it is, or was, behind.
+    pub port: String,
+}
+
+/// What events are about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Topic {
+    /// Links up and down.
+    Link,
+    /// VMMs that come and go.
+    Guest,
+    /// What is added, removed and changed, and what cannot be opened.
+    Config,
+    /// Drops above a rate.
+    Drops,
+    /// Addresses that are learnt, move and are forgotten. Only for those who ask for it.
+    Fdb,
+    /// The configuration file, read again.
+    Reload,
+}
+
+impl Topic {
+    /// All of them.
+    pub const ALL: [Self; 6] =
+        [Self::Link, Self::Guest, Self::Config, Self::Drops, Self::Fdb, Self::Reload];
+
+    /// Those that one gets without asking for any.
+    pub fn usual() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|topic| *topic != Self::Fdb).collect()
+    }
+
+    /// Its name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Guest => "guest",
+            Self::Config => "config",
+            Self::Drops => "drops",
+            Self::Fdb => "fdb",
+            Self::Reload => "reload",
+        }
+    }
+}
+
+impl FromStr for Topic {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Self::ALL.into_iter().find(|topic| topic.name() == text);
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("expected one of {names}")
+        })
+    }
+}
+
+impl Event {
+    /// What it is about; `None` for what every subscriber gets.
+    pub const fn topic(&self) -> Option<Topic> {
+        Some(match self {
+            Self::Link { .. } => Topic::Link,
+            Self::GuestConnected { .. } | Self::GuestDisconnected { .. } => Topic::Guest,
+            Self::Changed { .. } | Self::Waiting { .. } | Self::Opened { .. } => Topic::Config,
+            Self::Drops { .. } | Self::DropsEnded { .. } => Topic::Drops,
+            Self::Learned(_) | Self::Moved { .. } | Self::Forgotten(_) => Topic::Fdb,
+            Self::Reload { .. } => Topic::Reload,
+            Self::Lost { .. } => return None,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn events_are_written_as_documented() {
+        let address = Address {
+            bridge: "default".into(),
+            mac: "52:54:00:00:00:01".into(),
+            vlan: 7,
+            port: "vm1".into(),
+        };
+        for (event, expected) in [
+            (
+                Event::Link { port: "vm1".into(), up: true, changes: 3 },
+                r#"{"uptime_ms":5,"event":"link","port":"vm1","up":true,"changes":3}"#,
+            ),
+            (
+                Event::GuestConnected { port: "vm1".into(), pid: None },
+                r#"{"uptime_ms":5,"event":"guest-connected","port":"vm1","pid":null}"#,
+            ),
+            (
+                Event::Moved { address, from: "vm2".into() },
+                r#"{"uptime_ms":5,"event":"moved","bridge":"default","mac":"52:54:00:00:00:01","vlan":7,"port":"vm1","from":"vm2"}"#,
+            ),
+            (Event::Lost { count: 4 }, r#"{"uptime_ms":5,"event":"lost","count":4}"#),
+        ] {
+            let notice = Notice { uptime_ms: 5, event };
+            assert_eq!(serde_json::to_string(&notice).unwrap(), expected);
+            assert_eq!(serde_json::from_str::<Notice>(expected).unwrap(), notice);
+        }
+    }
+
+    #[test]
+    fn topics_have_their_names() {
+        for topic in Topic::ALL {
+            assert_eq!(serde_json::to_value(topic).unwrap(), topic.name());
+            assert_eq!(topic.name().parse(), Ok(topic));
+        }
+        assert!("links".parse::<Topic>().unwrap_err().contains("link, guest"));
+        assert!(!Topic::usual().contains(&Topic::Fdb));
+    }
+}

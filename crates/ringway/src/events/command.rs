@@ -1,0 +1,124 @@
+//! `ringway events`: tells what happens in a running switch.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use ringway::control::client::Client;
+use ringway::control::event::{Address, Event, Notice};
+use ringway::control::protocol::Request;
+
+use crate::cli::EventsArgs;
+use crate::exit::Failure;
+use crate::output;
+
+/// `ringway events`.
+pub fn run(args: &EventsArgs) -> Result<(), Failure> {
+    let mut client = Client::connect(args.control.control.clone())?;
+    let (topics, drop_rate) = (args.filter.clone(), args.drop_rate);
+    let _: Value = client.ask(&Request::Subscribe { topics, drop_rate })?;
+    while let Some(line) = client.next_event()? {
+        if args.json {
+            output::json_line(&line);
+        } else {
+            output::line(&told(&client.parse(line)?));
+        }
+        if output::is_closed() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// An event for people: seconds since the start of the switch, and what has happened.
+fn told(notice: &Notice) -> String {
+    let (seconds, thousandths) = (notice.uptime_ms / 1_000, notice.uptime_ms % 1_000);
+    let text = match &notice.event {
+        Event::Link { port, up, .. } => {
+            format!("port {port}: link {}", if *up { "up" } else { "down" })
+        }
+        Event::GuestConnected { port, pid } => {
+            format!("port {port}: guest connected{}", process(*pid))
+        }
+        Event::GuestDisconnected { port, pid } => {
+            format!("port {port}: guest disconnected{}", process(*pid))
+        }
+        Event::Changed { text, .. } => text.replace('\n', "; "),
+        Event::Waiting { name, reason } => format!("{name} is tried again: {reason}"),
+        Event::Opened { name } => format!("{name} is there now"),
+        Event::Drops { port, direction, rate, reasons } => {
+            format!("port {port}: {rate} frames/s dropped ({direction}): {}", list(reasons))
+        }
+        Event::DropsEnded { port, direction } => {
+            format!("port {port}: no drops any more ({direction})")
+        }
+        Event::Learned(address) => format!("{} learnt", at(address)),
+        Event::Moved { address, from } => format!("{} moved from {from}", at(address)),
+        Event::Forgotten(address) => format!("{} forgotten", at(address)),
+        Event::Reload { ok: true, changes, .. } => {
+            format!("configuration read again: {} changes", changes.len())
+        }
+        Event::Reload { error, .. } => {
+            let error = error.as_deref().unwrap_or_default();
+            format!("configuration not read again: {error}")
+        }
+        Event::Lost { count } => format!("{count} events were lost here: this was read too slowly"),
+    };
+    format!("{seconds:>6}.{thousandths:03} {text}")
+}
+
+/// A process with its name, which this side may see, if it is of this machine.
+fn process(pid: Option<u32>) -> String {
+    let Some(pid) = pid else { return String::new() };
+    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!(" (process {pid}, {})", name.trim_end()),
+        Err(_) => format!(" (process {pid})"),
+    }
+}
+
+fn list(reasons: &BTreeMap<String, u64>) -> String {
+    let each: Vec<String> =
+        reasons.iter().map(|(reason, rate)| format!("{rate} {reason}")).collect();
+    each.join(", ")
+}
+
+fn at(address: &Address) -> String {
+    let vlan = match address.vlan {
+        0 => String::new(),
+        vlan => format!(" vlan {vlan}"),
+    };
+    let Address { bridge, mac, port, .. } = address;
+    format!("bridge {bridge}: {mac}{vlan} on port {port}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn people_read_one_line_each() {
+        let told = |event| told(&Notice { uptime_ms: 12_034, event });
+        let port = || "vm1".to_owned();
+        assert_eq!(
+            told(Event::Link { port: port(), up: false, changes: 2 }),
+            "    12.034 port vm1: link down"
+        );
+        let us = std::process::id();
+        let text = told(Event::GuestConnected { port: port(), pid: Some(us) });
+        assert!(text.contains(&format!("guest connected (process {us}, ")), "{text}");
+        let reasons = BTreeMap::from([("ring_full".to_owned(), 7), ("too_long".to_owned(), 3)]);
+        let drops = Event::Drops { port: port(), direction: "tx".to_owned(), rate: 10, reasons };
+        assert_eq!(
+            told(drops),
+            "    12.034 port vm1: 10 frames/s dropped (tx): 7 ring_full, 3 too_long"
+        );
+        let two = Event::Changed {
+            version: 3,
+            kind: "port".into(),
+            name: Some(port()),
+            change: "changed".into(),
+            text: "a 1 -> 2\nb 3 -> 4".into(),
+        };
+        assert_eq!(told(two), "    12.034 a 1 -> 2; b 3 -> 4");
+    }
+}
