@@ -59,7 +59,7 @@ pub enum Peer {
     Packages,
     /// libvirt, and what makes a machine of namespaces for it.
     Libvirt,
-    /// The parsers of Prometheus' client for Python.
+    /// The parsers of Prometheus' client for Python, and its validator of JSON schemas.
     Prometheus,
 }
 
@@ -310,9 +310,9 @@ fn no_netns() -> Option<String> {
 pub const PYTHON: &str = "/usr/bin/python3";
 
 fn no_prometheus() -> Option<String> {
-    let import = Command::new(PYTHON).args(["-c", "import prometheus_client"]).output();
+    let import = Command::new(PYTHON).args(["-c", "import prometheus_client, jsonschema"]).output();
     let is_there = import.is_ok_and(|output| output.status.success());
-    (!is_there).then(|| "python3-prometheus-client is not installed".to_owned())
+    (!is_there).then(|| "python3-prometheus-client and -jsonschema are not installed".to_owned())
 }
 
 /// Whether this process runs as root.

@@ -127,6 +127,18 @@ impl Ringway {
         Self::of_file(Command::new(binary()?), dir, text, cores)
     }
 
+    /// As [`Self::configured`], with a clock that can be stopped and put forward.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn adjustable(dir: &Path, text: &str) -> Result<Self> {
+        let file = dir.join("ringway.toml");
+        std::fs::write(&file, text)?;
+        let mut command = Command::new(binary()?);
+        command.args(["switch", "--control-time", "--config"]).arg(&file);
+        Self::run(command, dir, "0")
+    }
+
     fn of_file(mut command: Command, dir: &Path, text: &str, cores: &str) -> Result<Self> {
         let file = dir.join("ringway.toml");
         std::fs::write(&file, text)?;

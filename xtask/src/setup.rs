@@ -83,7 +83,10 @@ fn provide(peer: Peer) -> Result<()> {
         }
         Peer::Valgrind => need("valgrind", "valgrind", None),
         Peer::Terminal => need("tmux", "tmux", None),
-        Peer::Prometheus => install("python3-prometheus-client", None),
+        Peer::Prometheus => {
+            install("python3-prometheus-client", None)?;
+            install("python3-jsonschema", None)
+        }
         Peer::Packages => {
             PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))
         }
