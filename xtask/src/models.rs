@@ -1,32 +1,41 @@
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use e2e::peers::{target_dir, workspace};
+use e2e::peers::workspace;
 
-/// Packages with models, and where those are.
-const MODELS: [(&str, &str); 3] = [
-    ("ringway-eal", "handover::models"),
-    ("ringway-eal", "worker::models"),
-    ("ringway-switch", "fdb::table::models"),
-];
+/// Packages with models.
+const PACKAGES: [&str; 2] = ["ringway-eal", "ringway-switch"];
 
-/// Runs the models of what threads share. They are compiled with atomics of loom, so their build
-/// is one of its own.
+/// Where their models are.
+const MODELS: [&str; 3] = ["handover::models::", "worker::models::", "fdb::table::models::"];
+
+/// A package without a library, so without a test here: together with what it needs, the packages of
+/// others have the features that the other builds ask for, and need not be compiled for these alone.
+const BESIDE: [&str; 2] = ["--package", "xtask"];
+
+/// The compiler of these, which has them use the atomics of loom.
+const COMPILER: &str = "xtask/loom-rustc";
+
+/// Runs the models of what threads share. They are compiled with atomics of loom: for them the crates
+/// of the workspace are compiled once more, and no others.
 pub fn run() -> Result<()> {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    for (package, models) in MODELS {
-        let output = Command::new(&program)
-            .current_dir(workspace())
-            .args(["test", "--package", package, "--lib", models])
-            .env("RUSTFLAGS", "--cfg loom")
-            .env("CARGO_TARGET_DIR", target_dir().with_file_name("loom"))
-            .output()
-            .context("cargo")?;
-        let text = String::from_utf8_lossy(&output.stdout);
-        print!("{text}");
-        let log = String::from_utf8_lossy(&output.stderr);
-        ensure!(output.status.success(), "models of {package}: {}\n{log}", output.status);
-        ensure!(!text.contains(" 0 passed"), "{package} has no models at {models}");
+    let output = Command::new(&program)
+        .current_dir(workspace())
+        .args(["test", "--lib"])
+        .args(PACKAGES.iter().flat_map(|package| ["--package", package]))
+        .args(BESIDE)
+        .arg("--")
+        .args(MODELS)
+        .env("RUSTC_WORKSPACE_WRAPPER", workspace().join(COMPILER))
+        .output()
+        .context("cargo")?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    print!("{text}");
+    let log = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "models: {}\n{log}", output.status);
+    for models in MODELS {
+        ensure!(text.contains(&format!("test {models}")), "there are no models at {models}");
     }
     Ok(())
 }
