@@ -9,6 +9,7 @@ use e2e::peers::{Peer, are_there, workspace};
 use e2e::process::run as output_of;
 
 use crate::bench;
+use crate::test::TESTED;
 
 /// Bursts of one count. The count has no noise, so few will do.
 const BURSTS: u64 = 400;
@@ -36,7 +37,7 @@ pub fn run(options: &Options) -> Result<bool> {
     if !are_there(&[Peer::Valgrind]) {
         return Ok(true);
     }
-    let program = bench::build("instructions")?;
+    let program = bench::build_as(TESTED, "instructions")?;
     let stored = Stored::load()?;
     let mut counts = BTreeMap::new();
     let mut good = true;

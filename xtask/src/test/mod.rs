@@ -1,3 +1,5 @@
+/// What the machine has to do.
+mod load;
 /// What the run consists of.
 mod plan;
 /// Test programs, as cargo builds them.
@@ -13,8 +15,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Args;
 
+pub use self::plan::TESTED;
 pub use self::programs::cargo;
 
+use self::load::Load;
 use self::plan::Stage;
 use self::schedule::Done;
 
@@ -38,20 +42,25 @@ pub fn run(options: &Options) -> Result<bool> {
     let stage = Stage::new()?;
     let jobs = plan::select(stage.plan(options.quick, options.no_setup)?, &options.only);
     ensure!(!jobs.is_empty(), "no step has a name that contains {:?}", options.only);
-    let start = Instant::now();
+    let (start, load) = (Instant::now(), Load::now());
     let steps = schedule::run(jobs, available_parallelism().map_or(1, NonZero::get));
-    Ok(report(&steps, start.elapsed(), &fs::read_to_string(stage.skipped())?))
+    let idle = Load::now().idle_since(load);
+    Ok(report(&steps, start.elapsed(), idle, &fs::read_to_string(stage.skipped())?))
 }
 
-/// Prints the table of steps and the tests skipped; gives whether all succeeded.
-fn report(steps: &[Done], total: Duration, skipped: &str) -> bool {
-    println!("\n{:<24} {:>8}  result", "step", "seconds");
-    for Done { name, result, time } in steps {
+/// Prints the table of steps and the tests skipped; gives whether all succeeded. `idle` is how much of
+/// the CPUs the run has not used, in percent.
+fn report(steps: &[Done], total: Duration, idle: u64, skipped: &str) -> bool {
+    println!("\n{:<24} {:>8} {:>9}  result", "step", "seconds", "CPU idle");
+    let line = |name: &str, time: Duration, idle: u64, result: &str| {
+        println!("{name:<24} {:>8.1} {idle:>7} %  {result}", time.as_secs_f64());
+    };
+    for Done { name, result, time, idle } in steps {
         let result =
             result.as_ref().map_or_else(|error| format!("FAILED: {error}"), |()| "ok".into());
-        println!("{name:<24} {:>8.1}  {result}", time.as_secs_f64());
+        line(name, *time, *idle, &result);
     }
-    println!("{:<24} {:>8.1}  side by side", "all", total.as_secs_f64());
+    line("all", total, idle, "side by side");
     for line in skipped.lines() {
         println!("skipped: {line}");
     }
@@ -70,9 +79,9 @@ mod tests {
 
     #[test]
     fn one_failed_step_fails_the_run() {
-        let step = |result| Done { name: "x".into(), result, time: Duration::ZERO };
+        let step = |result| Done { name: "x".into(), result, time: Duration::ZERO, idle: 0 };
         let total = Duration::ZERO;
-        assert!(report(&[step(Ok(()))], total, "a::b: no guest\n"));
-        assert!(!report(&[step(Ok(())), step(Err("bad".into()))], total, ""));
+        assert!(report(&[step(Ok(()))], total, 0, "a::b: no guest\n"));
+        assert!(!report(&[step(Ok(())), step(Err("bad".into()))], total, 0, ""));
     }
 }

@@ -6,12 +6,17 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result, ensure};
+use e2e::Peer;
 use e2e::peers::{SKIPPED, workspace};
 use e2e::ringway::BINARY;
 
-use super::programs::{EVERYTHING, Program, cargo};
+use super::programs::{Built, EVERYTHING, LINTING, Program, cargo, linting};
 use super::schedule::{Job, Output, WAITING, WHOLE};
 use crate::bench;
+
+/// The profile of the program that is tested: the crates that frames pass through are built as those
+/// of a release.
+pub const TESTED: &str = "tested";
 
 /// The job that builds the test programs.
 const PROGRAMS: &str = "test programs";
@@ -19,34 +24,39 @@ const PROGRAMS: &str = "test programs";
 /// The jobs that run those which need no peer: tests in crates, and tests of crates from outside.
 const UNIT: [&str; 2] = ["unit", "integration"];
 
-/// End-to-end tests that take longest: they begin first, so that the last one to end is a short one.
-const LONGEST: [&str; 8] = [
+/// End-to-end tests that take longest, the longest first but for one: those with DPDK come one after
+/// the other. They begin first, so that the last one to end is a short one.
+const LONGEST: [&str; 12] = [
     "dpdk",
     "migration",
-    "kernel_ports",
-    "vduse",
-    "vdpa_hardware",
-    "virtio_pci",
     "guests",
+    "virtio_pci",
+    "kernel_ports",
+    "igb",
+    "vdpa_hardware",
     "offload",
+    "vduse",
+    "pci",
+    "uml",
+    "iommu",
 ];
 
 /// What the steps of a run share.
 pub struct Stage {
-    /// The binary that is tested: as releases are built.
+    /// The binary that is tested.
     binary: PathBuf,
     /// The file in which tests are listed that were skipped.
     skipped: tempfile::NamedTempFile,
-    programs: OnceLock<Vec<Program>>,
+    tests: OnceLock<Built>,
     attacker: OnceLock<Program>,
 }
 
 impl Stage {
     pub fn new() -> Result<Self> {
         Ok(Self {
-            binary: e2e::peers::target_dir().with_file_name("release").join("ringway"),
+            binary: e2e::peers::target_dir().with_file_name(TESTED).join("ringway"),
             skipped: tempfile::NamedTempFile::new()?,
-            programs: OnceLock::new(),
+            tests: OnceLock::new(),
             attacker: OnceLock::new(),
         })
     }
@@ -64,15 +74,15 @@ impl Stage {
             job(PROGRAMS, &[], move |output| self.build_tests(output, !quick)),
             job(UNIT[0], &["build", PROGRAMS], |output| self.unit(output)),
             job(UNIT[1], &["build", PROGRAMS], |output| self.integration(output)),
-            job("loom", &[], |output| output.run(&mut xtask(&["loom"])?)),
-            job("fmt", &[], |output| output.run(&mut cargo(&["fmt", "--all", "--check"]))),
             // It would wait for the other builds of this kind.
-            job("clippy", &[PROGRAMS], |output| {
-                let lint =
-                    [&["clippy", "--all-targets"], &EVERYTHING[..], &["--", "-D", "warnings"]];
-                output.run(&mut cargo(&lint.concat()))
-            }),
+            job("loom", &[PROGRAMS], |output| output.run(&mut xtask(&["loom"])?)),
+            job("fmt", &[], |output| output.run(&mut cargo(&["fmt", "--all", "--check"]))),
+            job("clippy", &[PROGRAMS], |_| self.lints()),
         ];
+        // Some of these wait for threads, rings and sockets.
+        jobs.iter_mut()
+            .filter(|job| UNIT.contains(&&*job.name))
+            .for_each(|job| job.share = WAITING);
         if quick {
             return Ok(jobs);
         }
@@ -102,8 +112,10 @@ impl Stage {
                 let name = name.clone();
                 let work = move |output: &Output| self.end_to_end(output, &name, arguments);
                 let mut test = job(&step, needs, work);
-                // Those take huge pages where there are any, which DPDK needs.
-                test.behind.extend(UNIT);
+                if takes_huge_pages(&source) {
+                    // Those take some where there are any.
+                    test.behind.extend(UNIT);
+                }
                 // It waits for guests, links and counters.
                 test.share = WAITING;
                 to.push(test);
@@ -130,7 +142,7 @@ impl Stage {
             ensure!(error.kind() == ErrorKind::NotFound, "{}: {error}", self.binary.display());
         }
         // Both programs at once: what takes longest, linking, takes one CPU for each.
-        let mut arguments = vec!["build", "--release", "--bin", "ringway"];
+        let mut arguments = vec!["build", "--profile", TESTED, "--bin", "ringway"];
         if counted {
             arguments.extend(["--bin", "instructions"]);
         }
@@ -142,15 +154,26 @@ impl Stage {
 
     fn build_tests(&self, output: &Output, attacker: bool) -> Result<()> {
         // Each is set once, by the one job that does so.
-        drop(self.programs.set(Program::build_tests(output)?));
+        drop(self.tests.set(Built::tests(output)?));
         if attacker {
-            drop(self.attacker.set(Program::build(output, "ringway-hostile")?));
+            drop(self.attacker.set(Built::program(output, "ringway-hostile")?));
         }
         Ok(())
     }
 
+    fn tests(&self) -> Result<&Built> {
+        self.tests.get().context("there are no test programs")
+    }
+
     fn programs(&self) -> Result<&[Program]> {
-        self.programs.get().map(Vec::as_slice).context("there are no test programs")
+        Ok(&self.tests()?.programs)
+    }
+
+    /// What clippy has found while the test programs were compiled, whatever the tests find.
+    fn lints(&self) -> Result<()> {
+        let warnings = self.tests()?.warnings;
+        ensure!(warnings == 0, "{warnings} warnings, which are above, at {PROGRAMS:?}");
+        Ok(())
     }
 
     fn unit(&self, output: &Output) -> Result<()> {
@@ -163,7 +186,7 @@ impl Stage {
         let ours = programs.filter(|program| program.is_integration() && !program.is_end_to_end());
         let tests = ours.map(|program| program.run(output, &[], &self.environment()));
         let examples = [&["test", "--quiet", "--doc"], &EVERYTHING[..]].concat();
-        all(tests.chain(std::iter::once_with(|| output.run(&mut cargo(&examples)))))
+        all(tests.chain(std::iter::once_with(|| output.run(&mut linting(&examples)))))
     }
 
     fn end_to_end(&self, output: &Output, name: &str, arguments: &[&str]) -> Result<()> {
@@ -189,8 +212,10 @@ impl Stage {
         attacker.run(output, &["--fast"], &self.environment())
     }
 
-    fn environment(&self) -> [(&'static str, OsString); 2] {
-        [(BINARY, self.binary.clone().into()), (SKIPPED, self.skipped().into())]
+    fn environment(&self) -> Vec<(&'static str, OsString)> {
+        let ours = [(BINARY, self.binary.clone().into()), (SKIPPED, self.skipped().into())];
+        // Some have cargo name a program that has been built, which must not build it anew.
+        ours.into_iter().chain(LINTING.map(|(name, value)| (name, value.into()))).collect()
     }
 }
 
@@ -267,6 +292,14 @@ impl Turn {
     }
 }
 
+/// Whether the tests with this source need huge pages, of which there are few.
+fn takes_huge_pages(source: &str) -> bool {
+    let names = Peer::ALL.iter().filter(|peer| peer.takes_huge_pages());
+    names.map(|peer| format!("Peer::{peer:?}")).any(|name| {
+        source.split(&name).skip(1).any(|rest| !rest.starts_with(char::is_alphanumeric))
+    })
+}
+
 /// An end-to-end test program.
 #[derive(Debug)]
 struct Tests {
@@ -275,7 +308,8 @@ struct Tests {
     source: String,
 }
 
-/// The end-to-end test programs: the harness first, since the others stand on it.
+/// The end-to-end test programs: the harness first, since the others stand on it. Those that do not
+/// need huge pages may begin before.
 fn end_to_end() -> Result<Vec<Tests>> {
     let mut tests = Vec::new();
     for entry in fs::read_dir(workspace().join("tests/tests"))? {
@@ -328,6 +362,18 @@ mod tests {
                 assert!(alone.is_empty(), "{name}: a module `alone` without others");
             }
         }
+    }
+
+    #[test]
+    fn who_needs_huge_pages_is_read_from_the_source() {
+        assert!(takes_huge_pages("require_shared(&[Peer::Ovs, Peer::Netns])"));
+        assert!(takes_huge_pages("require(&[Peer::Guest, Peer::Dpdk])"));
+        assert!(!takes_huge_pages("require_shared(&[Peer::OvsDatabase, Peer::Testpmd])"));
+        let stage = Stage::new().unwrap();
+        let jobs = stage.plan(false, false).unwrap();
+        let behind = |name: &str| jobs.iter().find(|job| job.name == name).unwrap().behind.clone();
+        assert_eq!(behind("e2e dpdk"), UNIT);
+        assert!(behind("e2e tap").is_empty());
     }
 
     #[test]

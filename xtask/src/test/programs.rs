@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,6 +20,75 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// What has cargo use the compiler with clippy's lints: what it compiles need not be checked once more
+/// by itself. What they find is a warning at most, so that the tests can be run and tell more.
+pub const LINTING: [(&str, &str); 2] =
+    [("RUSTC_WORKSPACE_WRAPPER", "clippy-driver"), ("CLIPPY_ARGS", "--cap-lints=warn")];
+
+/// A command of cargo in the workspace for what is built for tests: whoever would have it built
+/// without lints would have all packages of the workspace compiled anew.
+pub fn linting(arguments: &[&str]) -> Command {
+    let mut command = cargo(arguments);
+    command.envs(LINTING);
+    command
+}
+
+/// What cargo has built for tests.
+#[derive(Debug)]
+pub struct Built {
+    pub programs: Vec<Program>,
+    /// How often the compiler or clippy has warned.
+    pub warnings: usize,
+}
+
+impl Built {
+    /// Builds all test programs, and all other targets, so that every line is seen to.
+    ///
+    /// # Errors
+    /// When one does not build.
+    pub fn tests(output: &Output) -> Result<Self> {
+        let built = Self::new(output, &["test", "--no-run", "--all-targets"], true)?;
+        ensure!(!built.programs.is_empty(), "cargo has built no test program");
+        Ok(built)
+    }
+
+    /// Builds a program that is no test, as tests are built.
+    ///
+    /// # Errors
+    /// When it does not build.
+    pub fn program(output: &Output, name: &str) -> Result<Program> {
+        let built = Self::new(output, &["build", "--bin", name], false)?;
+        let mut programs = built.programs.into_iter();
+        programs.find(|program| program.name == name).with_context(|| format!("no {name}"))
+    }
+
+    fn new(output: &Output, what: &[&str], tests: bool) -> Result<Self> {
+        let arguments = [what, &EVERYTHING[..], &["--message-format=json"]].concat();
+        let (text, result) = output.read(&mut linting(&arguments))?;
+        let messages: Vec<Value> =
+            text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+        // A library and its unit tests are warned of in the same words.
+        let said: BTreeSet<&str> = messages.iter().filter_map(rendered).collect();
+        for text in &said {
+            output.write(text)?;
+        }
+        result?;
+        let warnings = said.len();
+        let programs = messages.iter().filter_map(|message| Program::read(message, tests));
+        Ok(Self { programs: programs.collect(), warnings })
+    }
+}
+
+/// What the compiler says in a message of cargo, if that is what the message is about. What it has
+/// said of what is not compiled again is among the messages, too.
+fn rendered(message: &Value) -> Option<&str> {
+    let compiler = message["reason"] == "compiler-message";
+    let level = message["message"]["level"].as_str()?;
+    (compiler && matches!(level, "warning" | "error"))
+        .then(|| message["message"]["rendered"].as_str())
+        .flatten()
+}
+
 /// A program that cargo has built.
 #[derive(Debug)]
 pub struct Program {
@@ -32,32 +102,8 @@ pub struct Program {
 }
 
 impl Program {
-    /// Builds all test programs.
-    ///
-    /// # Errors
-    /// When one does not build.
-    pub fn build_tests(output: &Output) -> Result<Vec<Self>> {
-        let build = [&["test", "--no-run"], &EVERYTHING[..], &[FORMAT]].concat();
-        let messages = output.read(&mut cargo(&build))?;
-        let programs: Vec<_> = messages.lines().filter_map(|line| Self::read(line, true)).collect();
-        ensure!(!programs.is_empty(), "cargo has built no test program");
-        Ok(programs)
-    }
-
-    /// Builds a program that is no test, as tests are built.
-    ///
-    /// # Errors
-    /// When it does not build.
-    pub fn build(output: &Output, name: &str) -> Result<Self> {
-        let build = [&["build"], &EVERYTHING[..], &["--bin", name, FORMAT]].concat();
-        let messages = output.read(&mut cargo(&build))?;
-        let mut programs = messages.lines().filter_map(|line| Self::read(line, false));
-        programs.find(|program| program.name == name).with_context(|| format!("no {name}"))
-    }
-
     /// What a message of cargo says of a program, if it is about one.
-    fn read(message: &str, is_test: bool) -> Option<Self> {
-        let message: Value = serde_json::from_str(message).ok()?;
+    fn read(message: &Value, is_test: bool) -> Option<Self> {
         let (target, manifest) = (&message["target"], message["manifest_path"].as_str()?);
         (message["profile"]["test"] == is_test).then_some(Self {
             name: target["name"].as_str()?.to_owned(),
@@ -109,9 +155,6 @@ impl Program {
     }
 }
 
-/// Has cargo tell what it builds, and print what the compiler says.
-const FORMAT: &str = "--message-format=json-render-diagnostics";
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -119,12 +162,13 @@ mod tests {
     #[test]
     fn programs_are_read_from_what_cargo_says() {
         let message = |kind: &str, test: bool, executable: &str| {
-            format!(
+            let message = format!(
                 r#"{{"reason":"compiler-artifact","manifest_path":"{}/tests/Cargo.toml",
                 "target":{{"name":"guests","kind":["{kind}"]}},"profile":{{"test":{test}}},
                 "executable":{executable}}}"#,
                 workspace().display()
-            )
+            );
+            serde_json::from_str(&message).unwrap()
         };
         let program = Program::read(&message("test", true, r#""/t/guests-0123""#), true).unwrap();
         assert_eq!(
@@ -138,6 +182,23 @@ mod tests {
         assert!(unit.is_of_program("guests") && !unit.is_of_program("guest"));
         assert!(Program::read(&message("lib", true, "null"), true).is_none());
         assert!(Program::read(&message("bin", false, r#""/t/x""#), true).is_none());
-        assert!(Program::read(r#"{"reason":"build-finished","success":true}"#, true).is_none());
+        let end = serde_json::json!({"reason": "build-finished", "success": true});
+        assert!(Program::read(&end, true).is_none() && rendered(&end).is_none());
+    }
+
+    #[test]
+    fn what_the_compiler_says_is_read_but_for_its_notes() {
+        let message = |reason: &str, level: &str| {
+            let message = serde_json::json!({"level": level, "rendered": "unused: x"});
+            serde_json::json!({"reason": reason, "message": message})
+        };
+        for (reason, level, expected) in [
+            ("compiler-message", "warning", Some("unused: x")),
+            ("compiler-message", "error", Some("unused: x")),
+            ("compiler-message", "note", None),
+            ("build-script-executed", "warning", None),
+        ] {
+            assert_eq!(rendered(&message(reason, level)), expected, "{reason} {level}");
+        }
     }
 }

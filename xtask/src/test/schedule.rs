@@ -6,7 +6,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use super::load::Load;
 
 /// Something that a run does, beside others where it can.
 pub struct Job<'a> {
@@ -30,6 +32,8 @@ pub struct Done {
     pub name: String,
     pub result: Result<(), String>,
     pub time: Duration,
+    /// How much of the CPUs nobody has used meanwhile, in percent.
+    pub idle: u64,
 }
 
 /// Where the programs of a job write: to a file, so that what runs side by side is not mixed up.
@@ -51,19 +55,35 @@ impl Output {
         Ok(())
     }
 
-    /// Runs a program, whose errors go to the output, and gives what it writes.
+    /// Runs a program, whose errors go to the output, and gives what it writes, and whether its end
+    /// was a good one.
     ///
     /// # Errors
-    /// As [`Self::run`].
-    pub fn read(&self, command: &mut Command) -> Result<String> {
+    /// When it cannot be started.
+    pub fn read(&self, command: &mut Command) -> Result<(String, Result<()>)> {
         if let Some(file) = &self.0 {
             command.stdin(Stdio::null()).stderr(file.try_clone()?);
         }
         let line = line(command);
         let child = command.stdout(Stdio::piped()).spawn().with_context(|| line.clone())?;
         let output = child.wait_with_output()?;
-        ensure!(output.status.success(), "{line}: {}", output.status);
-        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let end = match output.status.success() {
+            true => Ok(()),
+            false => Err(anyhow!("{line}: {}", output.status)),
+        };
+        Ok((text, end))
+    }
+
+    /// Writes a text as a program would.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn write(&self, text: &str) -> Result<()> {
+        match &self.0 {
+            Some(file) => Ok((&*file).write_all(text.as_bytes())?),
+            None => Ok(std::io::stdout().write_all(text.as_bytes())?),
+        }
     }
 
     /// Prints what there is.
@@ -157,7 +177,7 @@ fn refuse(waiting: &mut Vec<Job<'_>>, done: &mut Vec<Done>) {
         waiting.iter().enumerate().find_map(|(at, job)| Some((at, needs(job, done)?)))
     {
         let result = Err(format!("not run: {name} failed"));
-        done.push(Done { name: waiting.remove(at).name, result, time: Duration::ZERO });
+        done.push(Done { name: waiting.remove(at).name, result, time: Duration::ZERO, idle: 0 });
     }
 }
 
@@ -168,7 +188,7 @@ fn failed(name: &str, done: &[Done]) -> bool {
 /// Does a job and tells that it has ended.
 fn work(job: Job<'_>, to_terminal: bool, ended: &Sender<(Done, Option<Output>)>) {
     let Job { name, work, .. } = job;
-    let start = Instant::now();
+    let (start, load) = (Instant::now(), Load::now());
     let output = if to_terminal { Ok(None) } else { tempfile::tempfile().map(Some) };
     let (result, output) = match output.map(Output).context("a file for what it writes") {
         Ok(output) => {
@@ -179,7 +199,8 @@ fn work(job: Job<'_>, to_terminal: bool, ended: &Sender<(Done, Option<Output>)>)
     };
     let result = result.map_err(|error| format!("{error:#}"));
     // Who runs the jobs waits for each of them.
-    drop(ended.send((Done { name, result, time: start.elapsed() }, output)));
+    let idle = Load::now().idle_since(load);
+    drop(ended.send((Done { name, result, time: start.elapsed(), idle }, output)));
 }
 
 /// Waits for the end of a job and says how it went.
@@ -326,14 +347,19 @@ mod tests {
     fn what_a_program_writes_is_kept_and_its_failure_named() {
         let output = Output(Some(tempfile::tempfile().unwrap()));
         output.run(Command::new("sh").args(["-c", "echo one; echo two >&2"])).unwrap();
-        let text = output.read(Command::new("sh").args(["-c", "echo three"])).unwrap();
-        assert_eq!(text, "three\n");
+        let (text, end) = output.read(Command::new("sh").args(["-c", "echo three"])).unwrap();
+        assert!(text == "three\n" && end.is_ok());
+        let (text, end) =
+            output.read(Command::new("sh").args(["-c", "echo four; exit 4"])).unwrap();
+        let error = end.unwrap_err().to_string();
+        assert!(text == "four\n" && error.ends_with("exit status: 4"), "{text} {error}");
         let error = output.run(Command::new("sh").args(["-c", "exit 3"])).unwrap_err();
         assert!(error.to_string().starts_with("sh -c exit 3: exit status: 3"), "{error}");
+        output.write("five\n").unwrap();
         let mut file = output.0.unwrap();
         let mut written = String::new();
         file.rewind().unwrap();
         file.read_to_string(&mut written).unwrap();
-        assert_eq!(written, "one\ntwo\n");
+        assert_eq!(written, "one\ntwo\nfive\n");
     }
 }
