@@ -18,23 +18,20 @@ pub fn render(now: &Stats, before: Option<&Stats>, queues: bool, colour: bool) -
         None => ("packets", "bytes", "drops"),
     };
     let right = Align::Right;
-    let mut table = Table::new(&[
-        ("port", Align::Left),
-        ("rx", right),
-        (packets, right),
-        (octets, right),
-        (dropped, right),
-        ("tx", right),
-        (packets, right),
-        (octets, right),
-        (dropped, right),
-    ]);
+    let side = |name| [(name, right), (packets, right), (octets, right), (dropped, right)];
+    let mut wide = [("port", Align::Left)].to_vec();
+    wide.extend(side("rx").into_iter().chain(side("tx")));
+    let mut table = Table::new(&wide);
+    // One row per direction, for where both are too much for a line.
+    let mut tall = Table::new(&[&[("port", Align::Left)][..], &side("")].concat());
     for port in &now.ports {
         let earlier = before.and_then(|stats| stats.ports.iter().find(|p| p.name == port.name));
         for row in rows(port, earlier, seconds, queues) {
+            by_direction(&row).into_iter().for_each(|row| tall.row(row));
             table.row(row);
         }
     }
+    let table = if table.fits() { table } else { tall };
     let mut text = table.render(colour);
     for port in &now.ports {
         let since = if seconds.is_some() { "dropped in all" } else { "dropped" };
@@ -42,6 +39,16 @@ pub fn render(now: &Stats, before: Option<&Stats>, queues: bool, colour: bool) -
         text.push_str(&drops(&format!("{} tx {since}", port.name), &port.tx));
     }
     text
+}
+
+/// A row of both directions as two.
+fn by_direction(row: &[Cell]) -> Vec<Vec<Cell>> {
+    let Some((name, sides)) = row.split_first() else { return Vec::new() };
+    let side = |(cells, word): (&[Cell], &str)| {
+        let own = [name.clone(), Cell::from(word)].into_iter();
+        own.chain(cells.iter().skip(1).cloned()).collect()
+    };
+    sides.chunks(sides.len().div_ceil(2).max(1)).zip(["rx", "tx"]).map(side).collect()
 }
 
 fn rows(

@@ -18,14 +18,16 @@ use crate::{rates, wait};
 mod bonds;
 mod bridges;
 mod fdb;
+#[cfg(test)]
+mod fits;
 mod mirrors;
 mod ports;
 use bonds::show_bonds;
 use bridges::show_bridges;
 use fdb::show_fdb;
 use mirrors::show_mirrors;
-pub use ports::front_end;
 use ports::show_ports;
+pub use ports::{front_end, home};
 
 /// Clears the screen and puts the cursor into its corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";

@@ -137,48 +137,90 @@ impl Table {
     }
 
     fn render_within(&self, colour: bool, columns: usize) -> String {
-        let widths = self.widths();
+        let widths = self.narrowed(self.widths(), columns);
         let mut out = String::new();
         let heading: Vec<Cell> = self.columns.iter().map(|(name, _)| Cell::from(*name)).collect();
         let heading = (&heading, if colour { "\x1b[1m" } else { "" });
         let rows = self.rows.iter().map(|row| (row, if colour { "on" } else { "" }));
         for (row, style) in std::iter::once(heading).chain(rows) {
-            match self.overflow(row, &widths, columns) {
-                None => self.render_row(&mut out, row, &widths, style),
-                Some((first, below)) => {
-                    self.render_row(&mut out, &first, &widths, style);
-                    below.into_iter().for_each(|line| out.extend([line, "\n".to_owned()]));
-                }
+            let Wrapped { lines, below } = self.wrapped(row, &widths, columns);
+            for line in &lines {
+                self.render_row(&mut out, line, &widths, style);
             }
+            below.into_iter().for_each(|line| out.extend([line, "\n".to_owned()]));
         }
         out
     }
 
-    /// Where the last cell of a row is a text that does not fit, or its heading does not: the row
-    /// with what fits, and the lines below it.
-    fn overflow(
-        &self,
-        row: &[Cell],
-        widths: &[usize],
-        columns: usize,
-    ) -> Option<(Vec<Cell>, Vec<String>)> {
-        let (heading, align) = self.columns.last()?;
-        let (last, others) = row.split_last()?;
-        let at: usize = widths.iter().take(others.len()).map(|width| width + self.gap).sum();
-        // All begin where the heading does.
-        let fits = at + width(&last.text).max(width(heading)) <= columns;
-        if row.len() < self.columns.len() || *align == Align::Right || fits {
-            return None;
+    /// Whether all is in one line per row.
+    pub fn fits(&self) -> bool {
+        let gaps = self.columns.len().saturating_sub(1) * self.gap;
+        self.widths().iter().sum::<usize>() + gaps <= columns()
+    }
+
+    /// The widths with which all fits, if that can be: the widest columns of texts become narrower,
+    /// and their texts go on below. The last one of texts does so anyway.
+    fn narrowed(&self, mut widths: Vec<usize>, columns: usize) -> Vec<usize> {
+        let last = self.columns.len().saturating_sub(1);
+        let ends_in_text = self.columns.last().is_some_and(|(_, align)| *align == Align::Left);
+        let least = |index: usize| {
+            let (name, align) = self.columns.get(index)?;
+            let is_narrowed = *align == Align::Left && !(ends_in_text && index == last);
+            is_narrowed.then(|| width(name).max(NARROWEST))
+        };
+        loop {
+            let others: usize = widths.iter().take(last).map(|width| width + self.gap).sum();
+            // A text may begin below.
+            let needed = match ends_in_text {
+                true => others.saturating_sub(self.gap),
+                false => others + widths.last().copied().unwrap_or_default(),
+            };
+            let widest = widths
+                .iter_mut()
+                .enumerate()
+                .filter(|(index, width)| least(*index).is_some_and(|least| **width > least))
+                .max_by_key(|(_, width)| **width);
+            match widest {
+                Some((_, width)) if needed > columns => *width -= 1,
+                _ => return widths,
+            }
         }
-        // Where there is little room beside the others, it begins below them.
-        let beside = at <= columns / 2;
-        let indent = if beside { at } else { INDENT.len() };
-        let lines = wrap(&last.text, columns.saturating_sub(indent));
-        let mut lines = lines.into_iter();
-        let first = if beside { lines.next() } else { None };
-        let first = Cell { text: first.unwrap_or_default(), tone: last.tone };
-        let row = others.iter().cloned().chain([first]).collect();
-        Some((row, lines.map(|line| format!("{}{line}", " ".repeat(indent))).collect()))
+    }
+
+    /// A row in as many lines as it takes.
+    fn wrapped(&self, row: &[Cell], widths: &[usize], columns: usize) -> Wrapped {
+        let last = self.columns.len().saturating_sub(1);
+        let at: usize = widths.iter().take(last).map(|width| width + self.gap).sum();
+        let mut below = Vec::new();
+        let mut pieces: Vec<Vec<String>> = Vec::new();
+        for (index, ((cell, room), (heading, align))) in
+            row.iter().zip(widths).zip(&self.columns).enumerate()
+        {
+            // All texts of the last column begin where its heading does.
+            let fits = at + width(&cell.text).max(width(heading)) <= columns;
+            pieces.push(match *align {
+                Align::Left if index < last && width(&cell.text) > *room => chop(&cell.text, *room),
+                Align::Left if index == last && !fits => match at <= columns / 2 {
+                    true => wrap(&cell.text, columns.saturating_sub(at)),
+                    // Where there is little room beside the others, it begins below them.
+                    false => {
+                        let lines = wrap(&cell.text, columns.saturating_sub(INDENT.len()));
+                        below = lines.iter().map(|line| format!("{INDENT}{line}")).collect();
+                        Vec::new()
+                    }
+                },
+                _ => vec![cell.text.clone()],
+            });
+        }
+        let height = pieces.iter().map(Vec::len).max().unwrap_or_default();
+        let line = |number: usize| {
+            let cell = |(pieces, cell): (&Vec<String>, &Cell)| Cell {
+                text: pieces.get(number).cloned().unwrap_or_default(),
+                tone: cell.tone,
+            };
+            pieces.iter().zip(row).map(cell).collect()
+        };
+        Wrapped { lines: (0..height).map(line).collect(), below }
     }
 
     fn widths(&self) -> Vec<usize> {
@@ -221,6 +263,16 @@ const GAP: usize = 2;
 /// Where a text was cut off.
 pub const CUT: char = '~';
 
+/// Places of a column of texts at least.
+const NARROWEST: usize = 8;
+
+/// A row of a table in lines.
+struct Wrapped {
+    lines: Vec<Vec<Cell>>,
+    /// The text of the last column, where there is no room for it beside the others.
+    below: Vec<String>,
+}
+
 /// Before what goes on in another line.
 const INDENT: &str = "    ";
 
@@ -253,6 +305,15 @@ pub fn wrap(text: &str, room: usize) -> Vec<String> {
         }
     }
     lines.iter().map(|line| line.trim_end().to_owned()).collect()
+}
+
+/// The same, and words that are longer than a line are broken anywhere.
+fn chop(text: &str, room: usize) -> Vec<String> {
+    let pieces = |word: String| -> Vec<String> {
+        let all: Vec<char> = word.chars().collect();
+        all.chunks(room.max(1)).map(|piece| piece.iter().collect()).collect()
+    };
+    wrap(text, room).into_iter().flat_map(pieces).collect()
 }
 
 /// Columns of the terminal that is standard output.
@@ -399,6 +460,28 @@ a column that is wide  x
     e:0-1
 ";
         assert_eq!(table.render_within(false, 30), expected);
+    }
+
+    #[test]
+    fn what_is_too_wide_goes_on_in_its_column() {
+        let mut table = Table::new(&[
+            ("port", Align::Left),
+            ("stations", Align::Left),
+            ("packets", Align::Right),
+        ]);
+        table.row(vec!["a-rather-long-name".into(), "52:54:00:00:00:01 +7".into(), "12".into()]);
+        table.row(vec!["b".into(), "-".into(), "1,234".into()]);
+        let expected = "\
+port           stations       packets
+a-rather-long  52:54:00:00:0       12
+-name          0:01
+               +7
+b              -                1,234
+";
+        assert_eq!(table.render_within(false, 37), expected);
+        // Numbers stay whole, however little room there is.
+        assert!(table.render_within(false, 5).contains("1,234"));
+        assert!(!table.fits() || columns() >= 47);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use ethdev::hint;
 
 use crate::control::protocol::{Bridge, Fdb, FdbEntry};
 use crate::exit::Failure;
-use crate::table::{Align, Cell, Table, Tone, count, seconds};
+use crate::table::{Align, Cell, Table, Tone, count, paragraph, seconds};
 
 /// The forwarding databases, or that of one bridge.
 pub fn show_fdb(mut answer: Fdb, bridge: Option<&str>, colour: bool) -> Result<String, Failure> {
@@ -53,8 +53,8 @@ fn table(entries: &[FdbEntry], several: bool, colour: bool) -> String {
 /// How much is in a database, and what became of it.
 fn figures(bridge: &Bridge, several: bool) -> String {
     let of = if several { format!("{}: ", bridge.name) } else { String::new() };
-    format!(
-        "{of}{} of {} addresses; learned {}, moved {}, expired {}, evicted {}{}\n",
+    paragraph(&format!(
+        "{of}{} of {} addresses; learned {}, moved {}, expired {}, evicted {}{}",
         count(bridge.addresses as u64),
         count(bridge.limit as u64),
         count(bridge.learned),
@@ -65,5 +65,5 @@ fn figures(bridge: &Bridge, several: bool) -> String {
             0 => String::new(),
             refused => format!(", refused {}", count(refused)),
         },
-    )
+    ))
 }

@@ -64,7 +64,7 @@ fn all(answer: &Ports, colour: bool) -> String {
 }
 
 /// Where a port belongs: to a bridge, or to a bond.
-fn home(port: &Port) -> String {
+pub fn home(port: &Port) -> String {
     let bond = port.bond.as_ref().map(|bond| format!("in {bond}"));
     bond.unwrap_or_else(|| port.bridge.clone())
 }
@@ -195,5 +195,41 @@ mod tests {
         }
         let error = show_ports(&answer, Some("vm3"), false).unwrap_err().to_string();
         assert!(error.contains("did you mean 'vm1'?"), "{error}");
+    }
+}
+
+/// Ports for other tests.
+#[cfg(test)]
+pub mod testing {
+    use super::*;
+
+    /// A port of which there is as much to tell as can be.
+    pub fn port(n: usize, name: &str, bridge: &str) -> Port {
+        let pid = std::process::id().to_string();
+        let details = [("front-end_pid", pid.as_str()), ("rings", "2 of 32 running")];
+        Port {
+            name: name.to_owned(),
+            device: format!("vhost-user:/run/ringway-switch/{name}.sock,queues=16,mtu=9000"),
+            driver: "vhost-user".to_owned(),
+            bridge: bridge.to_owned(),
+            bond: n.is_multiple_of(3).then(|| bridge.to_owned()),
+            link_up: true,
+            link_changes: u64::MAX,
+            speed_mbps: Some(400_000),
+            mac: "02:00:00:00:00:02".to_owned(),
+            mtu: 65_535,
+            enabled: !n.is_multiple_of(5),
+            vlan: serde_json::from_str(r#"{"trunks":"1-9,20-29,40-49,1000-1999"}"#)
+                .unwrap_or_default(),
+            limits: switch::PortLimits::default(),
+            guard: switch::PortGuard::default(),
+            shut: n.is_multiple_of(7).then(|| "bpdu-guard".to_owned()),
+            rx_queues: 128,
+            tx_queues: 128,
+            rx_workers: (0..32).collect(),
+            fdb_entries: 1_048_576,
+            stations: vec!["52:54:00:00:00:01".to_owned(); 16],
+            details: details.map(|(name, value)| (name.to_owned(), value.to_owned())).into(),
+        }
     }
 }

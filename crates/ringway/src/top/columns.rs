@@ -3,6 +3,7 @@
 use super::column::Column;
 use super::model::{BridgeRow, PortRow, QueueRow, Rates, WorkerRow};
 use super::value::Value;
+use crate::show::home;
 use crate::table::{Tone, seconds};
 
 /// A table that one can look at.
@@ -102,6 +103,8 @@ fn size(count: usize) -> Value {
 
 fn link(row: &PortRow) -> Value {
     let (text, tone) = match (row.port.enabled, row.port.link_up) {
+        // A guard has taken it out of service.
+        _ if row.port.shut.is_some() => ("shut", Tone::Bad),
         (false, _) => ("off", Tone::Faint),
         (true, true) => ("up", Tone::Good),
         (true, false) => ("down", Tone::Bad),
@@ -136,7 +139,7 @@ pub const PORTS: &[Column<PortRow>] = &[
     column("why", 92, 11, why),
     column("vmm", 91, 11, |row| Value::text(row.front_end.as_deref().unwrap_or("-"))),
     column("load", 80, 4, |row| Value::Percent(row.load)),
-    column("bridge", 79, 7, |row| Value::text(&row.port.bridge)),
+    column("bridge", 79, 7, |row| Value::text(home(&row.port))),
     column("dropped", 78, RATE, |row| Value::Troubles(row.dropped())),
     column("addresses", 77, 5, |row| size(row.port.fdb_entries)),
     column("queues", 76, 2, |row| size(row.port.rx_queues)),

@@ -10,9 +10,9 @@ use super::draw::Look;
 use super::history::{History, Point};
 use super::model::{BridgeRow, PortRow, QueueRow, Rates, Snapshot, WorkerRow};
 use super::value::short;
-use crate::limits;
+use crate::show::home;
 use crate::table::{Align, Cell, Table, Tone, approximate, count, seconds, wrap};
-use crate::vlan;
+use crate::{guard, limits, vlan};
 
 /// A line: a text and how it stands out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,13 +116,15 @@ fn facts(row: &PortRow, width: usize) -> Vec<Line> {
     };
     let facts: Vec<String> = [
         Some(port.device.clone()),
-        Some(format!("bridge {}", port.bridge)),
+        Some(format!("bridge {}", home(port))),
         row.front_end.as_ref().map(|process| format!("VMM {process}")),
         Some(format!("mtu {}", port.mtu)),
         speed,
         Some(format!("link changes {}", count(port.link_changes))),
         vlan::summary(&port.vlan).map(|vlan| format!("vlan {vlan}")),
         limits::summary(&port.limits).map(|limits| format!("limits {limits}")),
+        guard::summary(&port.guard).map(|guard| format!("guard {guard}")),
+        port.shut.as_ref().map(|guard| format!("SHUT by {guard}")),
         Some(stations),
     ]
     .into_iter()

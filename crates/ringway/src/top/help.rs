@@ -8,7 +8,7 @@ pub const LINES: &[(&str, &str)] = &[
     ("< >", "sort by another column; so do left and right"),
     ("r", "sort the other way round"),
     ("/", "only rows with these words in name, device, VMM, bridge, address;"),
-    ("", "or with the link: up, down, off"),
+    ("", "or with the link: up, down, off, shut"),
     ("Esc", "all rows again"),
     ("p, space", "stand still, and go on"),
     ("+ -", "look less often, or more often"),

@@ -58,6 +58,7 @@ impl Row for PortRow {
 
     fn has(&self, word: &str) -> bool {
         let link = match (self.port.enabled, self.port.link_up) {
+            _ if self.port.shut.is_some() => "shut",
             (false, _) => "off",
             (true, up) => {
                 if up {

@@ -190,7 +190,7 @@ fn lines_for_scripts_have_all_rows_and_fit() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
 
     /// No size of a terminal, no name and no key is too much.
     #[test]
@@ -203,7 +203,7 @@ proptest! {
             Just(Key::Backspace), any::<char>().prop_map(Key::Char),
             prop::sample::select(vec!['1', '2', '3', '4', '/', 'p', '+', 'r', '?', '>'])
                 .prop_map(Key::Char),
-        ], 0..30),
+        ], 0..12),
         numbers in prop::array::uniform4(any::<u32>()),
     ) {
         let [a, b, c, d] = numbers.map(u64::from);

@@ -8,7 +8,7 @@ use vdpa::{Found, State, Status};
 use virtio::Features;
 
 use crate::control::protocol::VdpaDevice;
-use crate::table::{Align, Cell, Table, Tone, count};
+use crate::table::{Align, Cell, Table, Tone, count, paragraph};
 
 /// The names of feature bits, in lower case; a bit without a name is left out.
 pub fn feature_names(bits: u64) -> Vec<String> {
@@ -101,7 +101,7 @@ pub fn list(found: &[Found], attached: &[VdpaDevice], colour: bool) -> String {
             notes.push_str(&note(&device.device, "features", &feature_names(features)));
         }
         if let Some(obstacle) = &device.obstacle {
-            notes.push_str(&format!("{}: {obstacle}\n", device.device));
+            notes.push_str(&paragraph(&format!("{}: {obstacle}", device.device)));
         }
     }
     table.render(colour) + &notes
@@ -136,14 +136,14 @@ pub fn attached(devices: &[VdpaDevice], colour: bool) -> String {
     let mut text = table.render(colour);
     for device in devices {
         if let Some(reason) = &device.reason {
-            text.push_str(&format!("{}: {reason}\n", device.name));
+            text.push_str(&paragraph(&format!("{}: {reason}", device.name)));
         }
         text.push_str(&note(&device.name, "features", &device.features));
         let counted = device.statistics.iter().filter(|(_, value)| **value != 0);
         let counted: Vec<String> =
             counted.map(|(name, value)| format!("{name} {}", count(*value))).collect();
         if !counted.is_empty() {
-            text.push_str(&format!("{}: {}\n", device.name, counted.join(", ")));
+            text.push_str(&paragraph(&format!("{}: {}", device.name, counted.join(", "))));
         }
     }
     text
@@ -176,7 +176,10 @@ fn state_cell(device: &VdpaDevice) -> Cell {
 }
 
 fn note(name: &str, what: &str, words: &[String]) -> String {
-    if words.is_empty() { String::new() } else { format!("{name}: {what} {}\n", words.join(" ")) }
+    match words.is_empty() {
+        true => String::new(),
+        false => paragraph(&format!("{name}: {what} {}", words.join(" "))),
+    }
 }
 
 #[cfg(test)]
