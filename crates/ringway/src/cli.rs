@@ -24,6 +24,7 @@ mod bridge;
 mod metrics;
 mod mirror;
 mod parse;
+mod rfc2544;
 mod top;
 pub use admin::{
     ConfigAction, ConfigArgs, EventsArgs, FdbAction, FdbArgs, LogAction, LogArgs, OrDefault,
@@ -467,7 +468,7 @@ pub struct GenArgs {
     pub flows: Option<u32>,
 
     /// Frames per second, as 50k or 1.5M, or bits per second, as 10Gbit [default: all that goes;
-    /// latency: 100k].
+    /// latency: 100k]; in io each way.
     #[arg(short, long, value_name = "RATE")]
     pub rate: Option<Rate>,
 
@@ -475,7 +476,7 @@ pub struct GenArgs {
     #[arg(short, long, value_name = "SECS", value_parser = parse_interval)]
     pub duration: Option<std::time::Duration>,
 
-    /// Frames to send; in rxonly and io to receive.
+    /// Frames to send; in rxonly and io to receive; in back-to-back of the longest burst.
     #[arg(short = 'n', long, value_name = "N", value_parser = number(1_u64..))]
     pub count: Option<u64>,
 
@@ -499,7 +500,11 @@ pub struct GenArgs {
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_interval)]
     pub wait_link: std::time::Duration,
 
-    /// Print JSON: one object per second, and the summary as the last.
+    /// What the benchmarks try.
+    #[command(flatten)]
+    pub rfc2544: rfc2544::Rfc2544Args,
+
+    /// Print JSON: one object per second, or trial, and the summary as the last.
     #[arg(long)]
     pub json: bool,
 
@@ -521,6 +526,10 @@ pub enum Mode {
     Io,
     /// Send frames with time stamps and measure how long they take to come back.
     Latency,
+    /// Search for the highest rate without loss, size by size (RFC 2544, 26.1).
+    Throughput,
+    /// Search for the longest burst at full speed without loss (RFC 2544, 26.4).
+    BackToBack,
 }
 
 /// Arguments of `ringway demo`.
@@ -633,6 +642,9 @@ Examples:
   Latency through a switch, at 200,000 frames per second:
     ringway gen latency --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock \\
       --rate 200k --duration 10
+
+  The highest rate without loss for each size of frames (RFC 2544):
+    ringway gen throughput --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock
 
   1000 frames of mixed sizes into a file:
     ringway gen txonly --port pcap:,tx=out.pcap --size imix --count 1000

@@ -103,6 +103,24 @@ fn io_forwards_between_two_devices() {
 }
 
 #[test]
+fn a_capture_is_replayed_at_the_rate_that_was_asked_for() {
+    let dir = tempfile::tempdir().unwrap();
+    let (first, second) = (dir.path().join("first.pcap"), dir.path().join("second.pcap"));
+    let to = format!("pcap:,tx={}", first.display());
+    let (_, sent) = summary(&["gen", "txonly", "--port", &to, "--count", "200", "--size", "100"]);
+    assert_eq!(sent["sent"]["packets"], 200);
+    let (from, onward) =
+        (format!("pcap:{}", first.display()), format!("pcap:,tx={}", second.display()));
+    // Half a second each; a busy machine may only make it longer.
+    for rate in ["400", "320kbit"] {
+        let args = ["gen", "io", "--port", &from, "--port2", &onward, "--rate", rate];
+        let (code, replayed) = summary(&[&args[..], &["--count", "200"]].concat());
+        assert_eq!((code, &replayed["sent"]["packets"]), (Some(0), &200.into()), "{rate}");
+        assert!(replayed["seconds"].as_f64().unwrap() >= 0.49, "{rate}: {replayed:#}");
+    }
+}
+
+#[test]
 fn frames_go_through_a_switch_and_none_is_lost() {
     let dir = tempfile::tempdir().unwrap();
     let port =
@@ -132,6 +150,32 @@ fn frames_go_through_a_switch_and_none_is_lost() {
     assert_eq!(stats["ports"][1]["tx"]["packets"], 6000);
     // Both of a's queues were used by the second run.
     assert!(stats["ports"][0]["rx_queues"][1]["packets"].as_u64().unwrap() > 0);
+}
+
+#[test]
+fn benchmarks_find_what_a_switch_lets_through() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = |name: &str| format!("{name}=vhost-user:{}/{name}.sock", dir.path().display());
+    let switch = Switch::start(dir.path(), &["--port", &port("a"), "--port", &port("b")]);
+    // So much passes and no more, whatever the machine.
+    switch.tell(&["port", "set", "a", "--rx-packet-rate", "5k", "--rx-packet-burst", "300"]);
+    let device =
+        |name: &str| format!("virtio-user:{}/{name}.sock,queue_size=4096", dir.path().display());
+    let (from, to) = (device("a"), device("b"));
+    let common = ["--port", &from, "--port2", &to, "--rate", "10k", "--sizes", "128"];
+    let args = [&["gen", "throughput", "--trial", "0.3", "--precision", "10"], &common[..]];
+    let (code, found) = summary(&args.concat());
+    let result = &found["results"][0];
+    let rate = result["throughput_pps"].as_f64().unwrap();
+    // A busy machine sends in bursts, of which less passes; a bucket of 300 more than the limit.
+    assert!(code == Some(0) && (1000.0..6500.0).contains(&rate), "{found:#}");
+    assert_eq!((&result["size"], &result["limited_by_generator"]), (&128.into(), &false.into()));
+
+    let args =
+        [&["gen", "back-to-back", "--repeat", "1", "--precision", "20", "-n", "1200"], &common[..]];
+    let (code, found) = summary(&args.concat());
+    let burst = found["results"][0]["burst_frames"].as_f64().unwrap();
+    assert!(code == Some(0) && (100.0..1200.0).contains(&burst), "{found:#}");
 }
 
 #[test]

@@ -35,19 +35,40 @@ fn with_negatives(command: clap::Command) -> clap::Command {
 fn unused(cli: &Cli, matches: &ArgMatches) -> Option<String> {
     let Command::Gen(args) = &cli.command else { return None };
     let (_, given) = matches.subcommand()?;
-    let (name, ignored) = ignored(args.mode);
     let is_given = |option: &&&str| given.value_source(option) == Some(ValueSource::CommandLine);
-    let option = ignored.iter().find(is_given)?.replace('_', "-");
+    let (mut name, ignored) = ignored(args.mode);
+    let mut found = ignored.iter().find(is_given);
+    if found.is_none() && !is_benchmark(args.mode) {
+        name = "this mode, which is no benchmark";
+        found = BENCHMARKS.iter().find(is_given);
+    }
+    let option = found?.replace('_', "-");
     Some(format!("--{option} is of no use with {name}"))
+}
+
+/// Options that only benchmarks have.
+const BENCHMARKS: &[&str] = &["sizes", "trial", "loss", "precision", "repeat"];
+
+const fn is_benchmark(mode: Mode) -> bool {
+    matches!(mode, Mode::Throughput | Mode::BackToBack)
 }
 
 /// What a mode is, in words, and the options that it makes no use of.
 const fn ignored(mode: Mode) -> (&'static str, &'static [&'static str]) {
-    const SENDING: &[&str] = &["size", "flows", "rate", "dst_mac", "src_mac", "no_pattern"];
+    const SENDING: &[&str] = &["rate", "size", "flows", "dst_mac", "src_mac", "no_pattern"];
+    const MAKING: &[&str] = &["size", "flows", "dst_mac", "src_mac", "no_pattern"];
     match mode {
         Mode::Txonly => ("'gen txonly', which sends by one device", &["port2"]),
         Mode::Rxonly => ("'gen rxonly', which sends nothing", SENDING),
-        Mode::Io => ("'gen io', which sends what it receives", SENDING),
+        Mode::Io => ("'gen io', which sends what it receives", MAKING),
+        Mode::Throughput => (
+            "'gen throughput', which has --sizes and --trial",
+            &["size", "duration", "count", "repeat"],
+        ),
+        Mode::BackToBack => (
+            "'gen back-to-back', which has --sizes and --repeat",
+            &["size", "duration", "trial", "loss"],
+        ),
         Mode::Flowgen | Mode::Latency => ("", &[]),
     }
 }
@@ -86,6 +107,8 @@ mod tests {
             ("io", Mode::Io),
             ("flowgen", Mode::Flowgen),
             ("latency", Mode::Latency),
+            ("throughput", Mode::Throughput),
+            ("back-to-back", Mode::BackToBack),
         ] {
             let (_, ignored) = ignored(mode);
             for (option, value) in [
@@ -98,17 +121,23 @@ mod tests {
                 ("no_pattern", ""),
                 ("count", " 1"),
                 ("duration", " 1"),
+                ("sizes", " 64,1518"),
+                ("trial", " 1"),
+                ("loss", " 0.1"),
+                ("precision", " 5"),
+                ("repeat", " 2"),
             ] {
                 let shown = option.replace('_', "-");
                 let line = format!("ringway gen {name} --port null: --{shown}{value}");
                 let outcome = Cli::of_words(line.split(' ')).map_err(|error| error.to_string());
-                match ignored.contains(&option) {
+                let foreign = BENCHMARKS.contains(&option) && !is_benchmark(mode);
+                match foreign || ignored.contains(&option) {
                     true => assert!(outcome.unwrap_err().contains("is of no use with"), "{line}"),
                     false => assert!(outcome.is_ok(), "{line}"),
                 }
             }
         }
-        let text = refusal("ringway gen io -p null: --rate 10");
-        assert!(text.contains("--rate is of no use with 'gen io', which sends"), "{text}");
+        let text = refusal("ringway gen io -p null: --size 100");
+        assert!(text.contains("--size is of no use with 'gen io', which sends"), "{text}");
     }
 }

@@ -7,9 +7,9 @@ use std::time::Duration;
 use eal::clock;
 use ethdev::{DropReason, RxQueue, TxQueue};
 use hdrhistogram::Histogram;
-use packet::BURST;
+use packet::{BURST, Frame};
 
-use super::rate::Pacer;
+use super::rate::{Gate, Pacer};
 use super::receiver::{Flows, Received, Receiver, new_histogram};
 use super::sender::Sender;
 
@@ -44,6 +44,8 @@ impl Phase {
 pub struct Progress {
     /// Frames built.
     pub built: u64,
+    /// From the first frame sent to the last one.
+    pub span: Option<Span>,
     /// All its frames are built, as many as were asked for.
     pub complete: bool,
     /// What was received and checked.
@@ -65,6 +67,24 @@ pub struct Source {
     pub pacer: Option<Pacer>,
     /// How many frames; no limit if absent.
     pub limit: Option<u64>,
+    /// From when to when frames were sent, if some were.
+    pub span: Option<Span>,
+}
+
+/// A time in cycles of the clock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// The first frame was built.
+    pub first: u64,
+    /// The device had taken the last one.
+    pub last: u64,
+}
+
+impl Span {
+    /// From the earlier of two beginnings to the later of two ends.
+    pub fn with(self, other: Self) -> Self {
+        Self { first: self.first.min(other.first), last: self.last.max(other.last) }
+    }
 }
 
 impl Source {
@@ -74,6 +94,9 @@ impl Source {
 
     /// Builds and sends a burst; whether anything was sent.
     fn step(&mut self, now: u64, build: bool) -> bool {
+        if self.is_complete() && self.sender.is_idle() {
+            return false;
+        }
         if build && self.queue.is_ready() {
             let left = self.limit.unwrap_or(u64::MAX).saturating_sub(self.sender.built());
             match &mut self.pacer {
@@ -81,7 +104,43 @@ impl Source {
                 None => self.sender.build(left, || Some(now)),
             }
         }
-        self.sender.send(&mut self.queue) > 0
+        let sent = self.sender.send(&mut self.queue) > 0;
+        if sent {
+            let first = self.span.map_or(now, |span| span.first);
+            self.span = Some(Span { first, last: clock::now() });
+        }
+        sent
+    }
+}
+
+/// A receive queue whose frames go out by a transmit queue.
+#[derive(Debug)]
+pub struct Forwarded {
+    /// Where from.
+    pub from: RxQueue,
+    /// Where to.
+    pub to: TxQueue,
+    /// How fast; as fast as possible if absent.
+    pub gate: Option<Gate>,
+}
+
+impl Forwarded {
+    /// Receives and sends a burst; whether there was any frame.
+    fn step(&mut self, now: u64) -> bool {
+        let most = self.gate.as_mut().map_or(BURST, |gate| gate.open(now, BURST));
+        if most == 0 {
+            return false;
+        }
+        let burst = self.from.rx_burst(most);
+        let count = burst.frames().len();
+        if let Some(gate) = self.gate.as_mut().filter(|_| count > 0) {
+            gate.pass(count, burst.frames().iter().map(Frame::len).sum());
+        }
+        if count > 0 {
+            let sent = self.to.tx_burst(burst.frames());
+            self.to.drop_frames(DropReason::RingFull, count.saturating_sub(sent));
+        }
+        count > 0
     }
 }
 
@@ -97,12 +156,12 @@ pub struct Lane {
     /// Receives from these and forgets the frames.
     pub discarded: Vec<RxQueue>,
     /// Receives from the first and sends to the second.
-    pub forwarded: Vec<(RxQueue, TxQueue)>,
+    pub forwarded: Vec<Forwarded>,
 }
 
 impl Lane {
-    /// Runs until told to stop.
-    pub fn run(mut self, phase: &Phase, progress: &Arc<Mutex<Progress>>) {
+    /// Runs until told to stop; what it has received is told then.
+    pub fn run(&mut self, phase: &Phase, progress: &Arc<Mutex<Progress>>) {
         let interval = clock::cycles(PUBLISH);
         let mut published = clock::now();
         let mut idle = 0;
@@ -152,21 +211,15 @@ impl Lane {
         for queue in &mut self.discarded {
             busy |= !queue.rx_burst(BURST).frames().is_empty();
         }
-        for (from, to) in &mut self.forwarded {
-            let burst = from.rx_burst(BURST);
-            let count = burst.frames().len();
-            if count > 0 {
-                busy = true;
-                let sent = to.tx_burst(burst.frames());
-                to.drop_frames(DropReason::RingFull, count.saturating_sub(sent));
-            }
+        for forwarded in &mut self.forwarded {
+            busy |= forwarded.step(now);
         }
         if !busy {
             for source in &mut self.sources {
                 source.queue.flush();
             }
-            for (_, to) in &mut self.forwarded {
-                to.flush();
+            for forwarded in &mut self.forwarded {
+                forwarded.to.flush();
             }
         }
         busy
@@ -175,6 +228,8 @@ impl Lane {
     fn publish(&mut self, progress: &Mutex<Progress>) {
         let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
         progress.built = self.sources.iter().map(|source| source.sender.built()).sum();
+        let spans = self.sources.iter().filter_map(|source| source.span);
+        progress.span = spans.reduce(Span::with);
         let complete = |source: &Source| source.is_complete() && source.sender.is_idle();
         progress.complete = !self.sources.is_empty() && self.sources.iter().all(complete);
         if let Some(receiver) = &mut self.receiver {

@@ -98,6 +98,70 @@ impl Pacer {
     }
 }
 
+impl Pacer {
+    /// How many units (frames, or bits) are due at `now`; they count as sent when they are
+    /// [spent](Self::spend).
+    #[inline]
+    pub fn due(&mut self, now: u64) -> u64 {
+        let now = u128::from(now) << FRACTION_BITS;
+        if let Some(backlog) = self.backlog {
+            self.next = self.next.max(now.saturating_sub(backlog));
+        }
+        match now.checked_sub(self.next) {
+            Some(late) => u64::try_from(late / self.interval + 1).unwrap_or(u64::MAX),
+            None => 0,
+        }
+    }
+
+    /// Counts units as sent: more than were due are made up for by waiting.
+    #[inline]
+    pub fn spend(&mut self, units: u64) {
+        let time = self.interval.saturating_mul(u128::from(units));
+        self.next = self.next.saturating_add(time);
+    }
+}
+
+/// Lets through what comes from elsewhere at a rate.
+#[derive(Clone, Debug)]
+pub struct Gate {
+    pacer: Pacer,
+    unit: Unit,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unit {
+    Frames,
+    Bits,
+}
+
+impl Gate {
+    /// A gate for the `share`th part of `rate`.
+    pub fn new(rate: Rate, share: f64, hz: u64, start: u64, backlog: Duration) -> Self {
+        let (rate, unit) = match rate {
+            Rate::Packets(rate) => (rate, Unit::Frames),
+            Rate::Bits(rate) => (rate, Unit::Bits),
+        };
+        Self { pacer: Pacer::new(rate / share.max(1.0), hz, start, Some(backlog)), unit }
+    }
+
+    /// How many frames may pass at `now`, `most` at most. How long they are is not known yet, so
+    /// that bits are let through frame by frame.
+    #[inline]
+    pub fn open(&mut self, now: u64, most: usize) -> usize {
+        let due = usize::try_from(self.pacer.due(now)).unwrap_or(usize::MAX);
+        due.min(if self.unit == Unit::Bits { 1 } else { most })
+    }
+
+    /// What has passed.
+    #[inline]
+    pub fn pass(&mut self, frames: usize, bytes: usize) {
+        self.pacer.spend(match self.unit {
+            Unit::Frames => frames as u64,
+            Unit::Bits => (bytes as u64).saturating_mul(8),
+        });
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,6 +206,38 @@ mod tests {
         let late: Vec<u64> = std::iter::from_fn(|| pacer.take(3_500_000)).collect();
         assert_eq!(late, [1_000_000, 2_000_000, 3_000_000]);
     }
+
+    #[test]
+    fn a_gate_keeps_to_frames_and_to_bits() {
+        let second = eal::clock::hz();
+        for (rate, expected) in [(Rate::Packets(10_000.0), 10_000), (Rate::Bits(8e6), 10_000)] {
+            let mut gate = Gate::new(rate, 1.0, second, 0, BACKLOG);
+            let mut passed = 0;
+            // A second, looked at every 10 µs, with frames of 100 bytes as many as may pass.
+            for step in 1..=100_000 {
+                let open = gate.open(second / 100_000 * step, 32);
+                gate.pass(open, open * 100);
+                passed += open;
+            }
+            assert!((expected - 3..=expected + 33).contains(&passed), "{rate:?}: {passed}");
+            // A stall is made up for, but not all of it; and two of two queues have half each.
+            let mut burst = 0;
+            loop {
+                let open = gate.open(second * 3, 32);
+                if open == 0 {
+                    break;
+                }
+                gate.pass(open, open * 100);
+                burst += open;
+            }
+            assert!((99..=133).contains(&burst), "{rate:?}: {burst}");
+            let mut half = Gate::new(rate, 2.0, second, 0, BACKLOG);
+            half.pass(1, 100);
+            assert_eq!((half.open(second / 6000, 32), half.open(second / 4900, 32)), (0, 1));
+        }
+    }
+
+    const BACKLOG: Duration = Duration::from_millis(10);
 
     #[test]
     fn a_backlog_bounds_what_is_made_up_for() {

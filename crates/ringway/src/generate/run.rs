@@ -1,20 +1,21 @@
 //! Opens the devices, runs the lanes, reports.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
+use eal::clock;
 use eal::sandbox::Needs;
 use eal::signals::Signals;
-use eal::{Workers, clock};
 use ethdev::{OpenPort, Port, Stats};
 use hdrhistogram::Histogram;
 
+use super::crew::Crew;
 use super::frame::Builder;
-use super::lane::{Lane, Phase, Progress, Source};
-use super::rate::{Pacer, Rate};
+use super::lane::{Forwarded, Lane, Source};
+use super::rate::{Gate, Pacer, Rate};
 use super::receiver::{Flows, Received, Receiver, new_histogram};
 use super::report::{LatencySummary, Printer, Row, Summary};
+use super::rfc2544;
 use super::sender::Sender;
 use crate::cli::{GenArgs, Mode};
 use crate::exit::Failure;
@@ -25,11 +26,9 @@ use crate::wait;
 /// Time between two rows of the live table.
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks at the lanes.
-const TICK: Duration = Duration::from_millis(50);
-/// How long frames that are under way may still take after the last one was sent.
-const DRAIN: Duration = Duration::from_millis(500);
+pub const TICK: Duration = Duration::from_millis(50);
 /// How long a paced sender makes up for a stall, where latency is not the question.
-const BACKLOG: Duration = Duration::from_millis(10);
+pub const BACKLOG: Duration = Duration::from_millis(10);
 /// Rate for latency when none is given: low enough that queues stay short.
 const LATENCY_RATE: Rate = Rate::Packets(100_000.0);
 /// Flows in flowgen mode when no number is given.
@@ -63,6 +62,10 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
             return Ok(());
         }
     }
+    if matches!(args.mode, Mode::Throughput | Mode::BackToBack) {
+        let back = if queues.second { queues.tx2.pop() } else { None };
+        return rfc2544::run::run(args, signals, queues.into_lanes(args, 0), back);
+    }
     let run = run_number();
     let lanes = queues.into_lanes(args, run);
     let mut session = Session::start(args, ports, lanes)?;
@@ -75,7 +78,7 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
 }
 
 /// A number that tells this run's frames from those of runs before it.
-fn run_number() -> u16 {
+pub fn run_number() -> u16 {
     let time = clock::now();
     #[allow(clippy::cast_possible_truncation, reason = "any 16 bits will do")]
     let number = (time ^ (time >> 16) ^ (time >> 32) ^ u64::from(std::process::id())) as u16;
@@ -127,11 +130,15 @@ impl Queues {
                 spread(&mut lanes, rx2, |lane, queue| lane.checked.push(queue));
                 lanes.iter_mut().for_each(|lane| lane.receiver = Some(Receiver::new(None)));
             }
-            Mode::Flowgen | Mode::Latency => {
+            Mode::Flowgen | Mode::Latency | Mode::Throughput | Mode::BackToBack => {
                 let (back, other) = if second { (rx2, rx) } else { (rx, rx2) };
                 spread(&mut lanes, back, |lane, queue| lane.checked.push(queue));
                 spread(&mut lanes, other, |lane, queue| lane.discarded.push(queue));
-                spread(&mut lanes, sources(tx, args, run), |lane, item| lane.sources.push(item));
+                let sources = match args.mode {
+                    Mode::Throughput | Mode::BackToBack => rfc2544::run::sources(tx).collect(),
+                    _ => sources(tx, args, run),
+                };
+                spread(&mut lanes, sources, |lane, item| lane.sources.push(item));
                 for lane in &mut lanes {
                     let mut receiver = Receiver::new(Some(run));
                     if args.mode == Mode::Latency {
@@ -146,7 +153,15 @@ impl Queues {
                 } else {
                     rx.into_iter().zip(tx).collect()
                 };
-                spread(&mut lanes, pairs, |lane, pair| lane.forwarded.push(pair));
+                // Where there are two devices, half of the pairs go each way.
+                let share = pairs.len().div_ceil(if second { 2 } else { 1 });
+                let start = clock::now();
+                let gate = args.rate.map(|rate| {
+                    Gate::new(rate, approximate(share as u64), clock::hz(), start, BACKLOG)
+                });
+                spread(&mut lanes, pairs, |lane, (from, to)| {
+                    lane.forwarded.push(Forwarded { from, to, gate: gate.clone() });
+                });
             }
         }
         lanes
@@ -189,13 +204,14 @@ fn sources(queues: Vec<ethdev::TxQueue>, args: &GenArgs, run: u16) -> Vec<Source
                 Pacer::new(rate / approximate(count as u64), clock::hz(), start, backlog)
             }),
             limit,
+            span: None,
         }
     };
     indexed.map(make).collect()
 }
 
 /// The part of `total` for one of `count`: the first ones get the remainder.
-const fn share(total: usize, count: usize, index: usize) -> usize {
+pub const fn share(total: usize, count: usize, index: usize) -> usize {
     total / count + if index < total % count { 1 } else { 0 }
 }
 
@@ -210,9 +226,7 @@ struct Totals {
 struct Session<'a> {
     args: &'a GenArgs,
     ports: Vec<Port>,
-    phase: Arc<Phase>,
-    progress: Vec<Arc<Mutex<Progress>>>,
-    workers: Option<Workers>,
+    crew: Crew,
     printer: Printer,
     start: Instant,
     last: (Instant, Totals, Received),
@@ -223,24 +237,12 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn start(args: &'a GenArgs, ports: Vec<Port>, lanes: Vec<Lane>) -> Result<Self, Failure> {
-        let mut workers = Workers::new().map_err(Failure::runtime)?;
-        let phase = Arc::new(Phase::default());
-        let mut progress = Vec::new();
-        for (index, lane) in lanes.into_iter().enumerate() {
-            let core = args.cores.as_ref().and_then(|cores| cores.iter().nth(index));
-            let (phase, own) = (Arc::clone(&phase), Arc::new(Mutex::new(Progress::default())));
-            progress.push(Arc::clone(&own));
-            workers
-                .start(&format!("gen-{index}"), core, move |_| lane.run(&phase, &own))
-                .map_err(Failure::runtime)?;
-        }
+        let crew = Crew::start(lanes, args.cores.as_ref())?;
         let start = Instant::now();
         Ok(Self {
             args,
             ports,
-            phase,
-            progress,
-            workers: Some(workers),
+            crew,
             printer: Printer::new(args.json, args.mode == Mode::Latency),
             start,
             last: (start, Totals::default(), Received::default()),
@@ -265,10 +267,7 @@ impl<'a> Session<'a> {
                 }
                 return Ok(());
             }
-            let workers = self.workers.as_ref();
-            if workers.is_some_and(|all| (0..all.len()).any(|index| all.has_ended(index))) {
-                return Err(Failure::runtime("a worker has ended before its time; see the log"));
-            }
+            self.crew.check()?;
         }
     }
 
@@ -276,28 +275,8 @@ impl<'a> Session<'a> {
         let Some(count) = self.args.count else { return false };
         match self.args.mode {
             Mode::Rxonly | Mode::Io => self.totals().received.packets >= count,
-            Mode::Txonly | Mode::Flowgen | Mode::Latency => {
-                self.lanes(|progress| progress.complete || progress.built == 0).all(|done| done)
-                    && self.lanes(|progress| progress.built).sum::<u64>() >= count
-            }
+            _ => self.crew.have_sent(count),
         }
-    }
-
-    /// Something of each lane's progress.
-    fn lanes<'s, T: 's>(
-        &'s self,
-        take: impl Fn(&mut Progress) -> T + 's,
-    ) -> impl Iterator<Item = T> + 's {
-        self.progress
-            .iter()
-            .map(move |lane| take(&mut lane.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
-
-    fn received(&self) -> Received {
-        self.lanes(|progress| progress.received).fold(Received::default(), |mut sum, lane| {
-            sum += lane;
-            sum
-        })
     }
 
     fn totals(&self) -> Totals {
@@ -311,7 +290,7 @@ impl<'a> Session<'a> {
     /// The latencies since the last row, which are added to those of the whole run.
     fn take_latency(&mut self) -> Option<LatencySummary> {
         let mut interval = new_histogram()?;
-        for lane in self.lanes(|progress| progress.latency.take()).flatten() {
+        for lane in self.crew.lanes(|progress| progress.latency.take()).flatten() {
             interval.add(&lane).ok()?;
         }
         if let Some(all) = &mut self.latency {
@@ -323,7 +302,7 @@ impl<'a> Session<'a> {
     fn row(&mut self) {
         let now = Instant::now();
         let (before, totals_before, received_before) = self.last;
-        let (totals, received) = (self.totals(), self.received());
+        let (totals, received) = (self.totals(), self.crew.received());
         let latency = self.take_latency();
         let elapsed = now.duration_since(before).as_secs_f64().max(1e-9);
         let sent = totals.sent.since(&totals_before.sent);
@@ -349,44 +328,29 @@ impl<'a> Session<'a> {
     /// Waits for frames under way, ends the lanes, prints the summary.
     fn finish(mut self) -> Summary {
         self.active = self.start.elapsed();
-        self.phase.drain();
+        self.crew.drain();
         if self.expects_back() {
-            self.wait_for_the_rest();
+            self.crew.wait_for_the_rest(|_| self.totals().sent.packets);
         }
-        self.phase.stop();
-        drop(self.workers.take());
+        drop(self.crew.stop());
         let summary = self.summary();
         self.printer.summary(&summary);
         summary
     }
 
-    /// Waits until all that was sent has come back, or nothing more comes.
-    fn wait_for_the_rest(&self) {
-        let (mut since, mut seen) = (Instant::now(), 0);
-        while since.elapsed() < DRAIN {
-            std::thread::sleep(Duration::from_millis(10));
-            let tested = self.received().tested();
-            if tested >= self.totals().sent.packets {
-                return;
-            }
-            if tested != seen {
-                (since, seen) = (Instant::now(), tested);
-            }
-        }
-    }
-
     fn summary(&mut self) -> Summary {
-        let (totals, received) = (self.totals(), self.received());
+        let (totals, received) = (self.totals(), self.crew.received());
         self.take_latency();
         let mut flows = Flows::default();
-        self.lanes(|progress| std::mem::take(&mut progress.flows))
+        self.crew
+            .lanes(|progress| std::mem::take(&mut progress.flows))
             .for_each(|lane| flows.merge(&lane));
         let lost = match self.args.mode {
             Mode::Flowgen | Mode::Latency => {
                 Some(totals.sent.packets.saturating_sub(received.tested()))
             }
             Mode::Rxonly => Some(flows.missing()),
-            Mode::Txonly | Mode::Io => None,
+            _ => None,
         };
         let seconds = self.active.as_secs_f64().max(1e-9);
         let mut summary = Summary {

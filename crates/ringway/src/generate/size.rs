@@ -67,6 +67,11 @@ fn interleave(parts: &[(u16, usize)], total: usize) -> Vec<u16> {
 }
 
 impl SizeMix {
+    /// Frames of one size.
+    pub fn of(size: u16) -> Self {
+        Self(vec![size])
+    }
+
     /// The sizes in bytes in the order of sending; there is at least one.
     pub fn sizes(&self) -> &[u16] {
         &self.0
