@@ -109,13 +109,16 @@ fn honest(stage: &Stage, dir: &Path) {
     let Stage { tenant, other, .. } = stage;
     tenant.ping("10.24.0.2", "-c 3 -i 0.01").unwrap();
     other.ping("10.24.0.1", "-c 3 -i 0.01").unwrap();
-    // Until duplicate address detection is through, there is no answer.
-    for (netns, address) in [(tenant, "2001:db8:24::2"), (other, "2001:db8:24::1")] {
+    // Until duplicate address detection is through, a kernel sends from ::1.
+    for (netns, interface) in [(tenant, "rwt"), (other, "rwo")] {
         wait::until("IPv6", LIMIT, PAUSE, || {
-            Ok(netns.sh(&format!("ping -6 -c 1 -W 1 {address}")).ok())
+            let left = netns.sh(&format!("ip -6 address show dev {interface} tentative"))?;
+            Ok(left.is_empty().then_some(()))
         })
         .unwrap();
     }
+    tenant.sh("ping -6 -c 3 -i 0.01 2001:db8:24::2").unwrap();
+    other.sh("ping -6 -c 3 -i 0.01 2001:db8:24::1").unwrap();
     tenant.sh("busybox arping -c 1 -D -I rwt 10.24.0.130; true").unwrap();
     let _server = dhcp_server(other, dir, "rwo");
     let lease = wait::until("a lease", LIMIT, PAUSE, || Ok(tenant.sh(&dhcp_client("rwt", 3)).ok()));
@@ -142,13 +145,6 @@ fn spoofed(stage: &Stage) {
         .sh("ip link set rwt address 02:00:00:00:24:01; \
              ip address del 10.24.0.9/24 dev rwt; ip address del 2001:db8:24::9/64 dev rwt")
         .unwrap();
-    // In a VLAN, too; and by whom it is allowed while it is.
-    tenant
-        .sh("ip link add link rwt name rwt.5 type vlan id 5; \
-             ip address add 10.25.0.9/24 dev rwt.5; ip link set rwt.5 up")
-        .unwrap();
-    stage.is_stopped("ping -c 1 -W 0.1 10.25.0.2", "arp_spoofed");
-    tenant.sh("ip link del rwt.5").unwrap();
     tenant.ping("10.24.0.2", "-c 1").unwrap();
 }
 
@@ -172,7 +168,7 @@ fn server(stage: &Stage, dir: &Path) {
 
 /// TCP through a limit has about as much as it lets through.
 fn limited(stage: &Stage) {
-    const MIB: u32 = 2;
+    const MIB: u32 = 1;
     let Stage { tenant, other, ringway, .. } = stage;
     let limit = ["port", "set", "tenant", "--rx-rate", "20Mbit", "--rx-burst", "1Mbit"];
     ringway.client(&limit).unwrap();
@@ -189,9 +185,9 @@ fn limited(stage: &Stage) {
 /// A mirror has what comes in and goes out, and nothing that was dropped.
 fn mirrored(stage: &Stage) {
     let Stage { tenant, ringway, .. } = stage;
-    let select = ["--select-src-port", "tenant", "--select-dst-port", "tenant"];
-    let mirror = [&["mirror", "add", "m", "--output-port", "watcher"], &select[..]].concat();
-    ringway.client(&mirror).unwrap();
+    let mirror = ["mirror", "add", "m", "--to", "watcher"];
+    let select = ["--src", "tenant", "--dst", "tenant"];
+    ringway.client(&[&mirror[..], &select].concat()).unwrap();
     let before = ringway.counters("watcher").unwrap().tx_packets;
     tenant.ping("10.24.0.2", "-c 5 -i 0.01").unwrap();
     wait::until("copies", LIMIT, PAUSE, || {
@@ -201,9 +197,9 @@ fn mirrored(stage: &Stage) {
     .unwrap();
     tenant.sh("ip address add 10.24.0.9/24 dev rwt").unwrap();
     let before = ringway.show("mirrors").unwrap()["mirrors"][0]["packets"].as_u64().unwrap();
-    for _ in 0..20 {
+    for _ in 0..8 {
         stage.is_stopped("ping -c 1 -W 0.01 -I 10.24.0.9 10.24.0.2", "ip_spoofed");
     }
     let copies = ringway.show("mirrors").unwrap()["mirrors"][0]["packets"].as_u64().unwrap();
-    assert!(copies - before < 20, "{} copies of frames that were dropped", copies - before);
+    assert!(copies - before < 8, "{} copies of frames that were dropped", copies - before);
 }
