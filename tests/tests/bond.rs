@@ -169,18 +169,15 @@ fn open_vswitch_agrees_on_a_bond_by_lacp() {
     }
     let system = bond["lacp"]["system"].as_str().unwrap();
     assert!(partner.contains(&format!("partner sys_id: {system}")), "{partner}");
-    let packets = |port| {
-        let counters = ringway.counters(port).unwrap();
-        (counters.rx_packets, counters.tx_packets)
-    };
+    let packets = |port| ringway.counters(port).unwrap().tx_packets;
     let before = ["up0", "up1"].map(packets);
     host.sh("for n in $(seq 16 47); do ip address add 10.1.0.$n/24 dev rwa; done").unwrap();
     ping_from_many(&host, "10.1.0.2");
-    // Each flow has its way, there and back, and these are not all the same.
+    // Each flow has its way, and these are not all the same. Which way the answers come is up to
+    // Open vSwitch, which may have all on one member.
     for (before, after) in before.into_iter().zip(["up0", "up1"].map(packets)) {
         // The protocol itself has a frame a second.
-        let is_used = after.0 >= before.0 + 6 && after.1 >= before.1 + 6;
-        assert!(is_used, "{before:?} {after:?}");
+        assert!(after >= before + 6, "{before} {after}");
     }
     // A link fails at the other end, and comes back.
     outside.sh("ip link set p1 down").unwrap();
