@@ -407,6 +407,13 @@ impl QueueStats {
         }
     }
 
+    /// How many frames were dropped so far, in the order of [`DropReason::ALL`].
+    #[must_use]
+    #[inline]
+    pub fn drops(&self) -> [u64; DropReason::COUNT] {
+        self.drops.each_ref().map(Counter::get)
+    }
+
     /// Adds what `tally` has of `frames`.
     #[inline]
     fn add<'a>(&self, tally: &Tally, frames: impl Iterator<Item = &'a Frame<'a>>) {

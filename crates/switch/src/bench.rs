@@ -1,14 +1,17 @@
 //! A worker without its thread, for measuring programs.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, Weak};
 
 use eal::clock;
 use ethdev::{QueueStats, RxQueue, TxQueue};
 use packet::{Frame, Pool};
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
+use crate::capture::wanted::{Seen, Wanted};
+use crate::capture::{Capture, CaptureReader};
 use crate::datapath::{Datapath, Source};
+use crate::error::Error;
 use crate::fdb::Fdb;
 use crate::guard::{Guard, PortGuard};
 use crate::inputs::{Input, Inputs};
@@ -73,6 +76,18 @@ impl Bench {
     pub fn guard(&mut self, port: u16, guard: &PortGuard) {
         let guard = Guard::of(guard, &PortLimits::default(), None, 1).pop().flatten();
         self.path.set_guard(port, guard.map(Box::new));
+    }
+
+    /// Captures what goes through the port with this number.
+    ///
+    /// # Errors
+    /// A setting out of range.
+    pub fn capture(&mut self, capture: &Capture, number: u16) -> Result<CaptureReader, Error> {
+        let mut wanted = Wanted::default();
+        let (id, shared) = wanted.add(capture, 1)?;
+        let seen = Seen { name: "port", device: "bench:", number };
+        self.path.set_captures(wanted.captures(&[seen], 0));
+        Ok(CaptureReader::new(id, Weak::new(), &shared))
     }
 
     /// One round of a worker; returns the number of frames.

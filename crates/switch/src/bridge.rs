@@ -193,7 +193,7 @@ impl Bridge {
             let longest = cut.iter().map(Frame::len).max().unwrap_or(0);
             outputs.spread(&cut, source);
             limits.send(&cut, outputs, source.now);
-            outputs.send(&cut, longest, source);
+            outputs.send_apart(&cut, longest, source);
         }
     }
 

@@ -5,12 +5,15 @@
 //! belongs to decides about them, in stages that are chosen once for a burst ([`Stage`](crate::stage::Stage)), and leaves its
 //! verdicts as marks at the outputs, which then send what is marked.
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
 use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
+use crate::capture::{self, Captures, difference};
 use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
 use crate::mirror::Copies;
@@ -36,8 +39,8 @@ pub(crate) struct Source<'s> {
 pub(crate) struct Datapath {
     /// By their numbers; those that only have to decide about frames.
     bridges: Vec<Option<Bridge>>,
-    /// Those with mirrors, or all while there are limits, guards or bonds: so a bridge without does not even
-    /// look whether there are any.
+    /// Those with mirrors, or all while there are limits, guards, bonds or captures: so a bridge without
+    /// does not even look whether there are any.
     apart: Vec<Option<Bridge>>,
     outputs: Outputs,
     patches: Patches,
@@ -86,7 +89,8 @@ impl Datapath {
         let is_apart = has_taps
             || !self.limits.is_empty()
             || !self.guards.is_empty()
-            || !self.outputs.bonds().is_empty();
+            || !self.outputs.bonds().is_empty()
+            || self.outputs.is_watched();
         let places = if is_apart { &mut self.apart } else { &mut self.bridges };
         if let Some(place) = places.get_mut(index) {
             *place = bridge;
@@ -129,6 +133,12 @@ impl Datapath {
     /// Changes what `port` may send.
     pub(crate) fn set_guard(&mut self, port: u16, guard: Option<Box<Guard>>) {
         self.guards.set(port, guard);
+        self.sort_bridges();
+    }
+
+    /// Captures this from now on.
+    pub(crate) fn set_captures(&mut self, captures: Option<Box<Captures>>) {
+        self.outputs.set_captures(captures);
         self.sort_bridges();
     }
 
@@ -187,9 +197,55 @@ impl Datapath {
         None
     }
 
-    /// As `forward`, where there are limits, guards, mirrors or bonds, or there is no such bridge.
+    /// As `forward`, where there are limits, guards, mirrors, bonds or captures, or there is no such
+    /// bridge.
     #[inline(never)]
     fn forward_apart(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let taken = match self.outputs.watches_in(source.port) {
+            true => self.forward_watched(frames, source),
+            false => self.forward_all(frames, source, gives),
+        };
+        self.outputs.end_burst();
+        taken
+    }
+
+    /// As `forward_apart`, from a port of which what comes in is captured. Frames that are captured
+    /// go by themselves, so that the counters tell what has become of them.
+    #[inline(never)]
+    fn forward_watched(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> Option<u16> {
+        let mut others = 0..0;
+        for (index, frame) in frames.iter().enumerate() {
+            let Some(handle) = self.outputs.begin(frame, source.port, capture::Direction::In)
+            else {
+                others.end = index + 1;
+                continue;
+            };
+            self.forward_some(frames, others, source);
+            let before = source.stats.drops();
+            self.forward_some(frames, index..index + 1, source);
+            self.outputs.end(handle, difference(&before, &source.stats.drops()));
+            others = index + 1..index + 1;
+        }
+        self.forward_some(frames, others, source);
+        None
+    }
+
+    /// Sends a part of a burst where it belongs.
+    fn forward_some(&mut self, frames: &[Frame<'_>], part: Range<usize>, source: &Source<'_>) {
+        let part = frames.get(part).unwrap_or_default();
+        if !part.is_empty() {
+            self.forward_all(part, source, false);
+        }
+    }
+
+    /// As `forward_apart`, whether it is captured or not.
+    #[inline(always)]
+    fn forward_all(
         &mut self,
         frames: &[Frame<'_>],
         source: &Source<'_>,
@@ -255,11 +311,12 @@ impl Datapath {
         let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, &self.outputs));
         if gives
             && copies.is_none()
+            && !self.outputs.watches_marked()
             && let Some(port) = self.outputs.take_whole(frames.len(), longest, source.now)
         {
             return Some(port);
         }
-        self.outputs.send(frames, longest, source);
+        self.outputs.send_apart(frames, longest, source);
         if self.outputs.has_patched() {
             self.pass(frames, source.now);
         }

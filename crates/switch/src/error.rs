@@ -159,6 +159,12 @@ pub enum Error {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// A capture cannot be as it was asked for.
+    #[error("capture: {reason}")]
+    Capture {
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// All workers have ended, by panics.
     #[error("no worker is left: all have ended by a panic (see the log); restart the switch")]
     NoWorker,

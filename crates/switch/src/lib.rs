@@ -17,6 +17,7 @@
 //! - [`bond`]: ports made of several others, their members
 //! - `bridge`: what a bridge decides about a burst of frames
 //! - `bridges`: the bridges as control threads see them
+//! - [`capture`](mod@capture): what ports receive, send and drop, for somebody who looks
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
 //! - [`fdb`]: a bridge's forwarding database, shared by all workers
@@ -49,6 +50,7 @@ pub mod bench;
 pub mod bond;
 mod bridge;
 mod bridges;
+pub mod capture;
 pub mod config;
 mod datapath;
 pub mod error;
@@ -73,6 +75,9 @@ pub mod switch;
 pub mod vlan;
 mod worker;
 
+pub use crate::capture::{
+    Capture, CaptureReader, Captured, CapturedPort, MAX_CAPTURES, Note as CaptureNote,
+};
 pub use bond::{BOND_DEVICE, BondMode, Bonding, Lacp, LacpTime, MAX_MEMBERS};
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,

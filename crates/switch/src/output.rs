@@ -257,6 +257,16 @@ impl Output {
         true
     }
 
+    /// How many frames its queues have dropped so far, by reason.
+    pub(crate) fn drops(&self) -> [u64; DropReason::COUNT] {
+        let mut sums = [0_u64; DropReason::COUNT];
+        for queue in &self.queues {
+            let counts = sums.iter_mut().zip(queue.stats().drops());
+            counts.for_each(|(sum, count)| *sum = sum.wrapping_add(count));
+        }
+        sums
+    }
+
     /// Whether something was sent since the last flush, and this is the first time to ask.
     #[inline]
     pub(crate) fn is_first_use(&mut self) -> bool {

@@ -6,6 +6,7 @@ use ethdev::DropReason;
 use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Bonds, Fittings, Verdict, Way};
+use crate::capture::{Captures, Direction, Handle, difference};
 use crate::datapath::Source;
 use crate::marks::Marks;
 use crate::output::Output;
@@ -35,6 +36,8 @@ pub(crate) struct Outputs {
     strangers: u32,
     /// Where edited frames have their heads.
     room: EditRoom,
+    /// What is captured of them.
+    captures: Option<Box<Captures>>,
 }
 
 impl Outputs {
@@ -212,8 +215,8 @@ impl Outputs {
     }
 
     /// Leaves those marked frames to each port that `pass` lets through, and counts the others.
-    pub(crate) fn limit(&mut self, mut pass: impl FnMut(u16, u32) -> u32) {
-        let outputs = &mut self.all;
+    pub(crate) fn limit(&mut self, frames: &[Frame<'_>], mut pass: impl FnMut(u16, u32) -> u32) {
+        let Self { all: outputs, room, captures, .. } = self;
         self.marked.retain(|port| {
             let output = outputs.get_mut(usize::from(*port)).and_then(Option::as_mut);
             output.is_some_and(|output| {
@@ -221,6 +224,10 @@ impl Outputs {
                 let out = output.marks.retain(passed);
                 if out != 0 {
                     output.drop_count(DropReason::RateLimited, out.count_ones());
+                    if let Some(captures) = captures {
+                        let of_port = (*port, &output.marks);
+                        captures.note_dropped(frames, out, of_port, room, DropReason::RateLimited);
+                    }
                 }
                 if output.marks.is_empty() {
                     output.marks.clear();
@@ -293,7 +300,103 @@ impl Outputs {
         if output.is_first_use() {
             self.unflushed.push(port);
         }
+        self.note_out(frames, port, None);
+        self.end_burst();
         true
+    }
+
+    /// Captures this from now on.
+    pub(crate) fn set_captures(&mut self, captures: Option<Box<Captures>>) {
+        self.captures = captures;
+    }
+
+    /// Whether anything is captured.
+    pub(crate) const fn is_watched(&self) -> bool {
+        self.captures.is_some()
+    }
+
+    /// Whether something that comes in on `port` may be captured.
+    #[inline]
+    pub(crate) fn watches_in(&self, port: u16) -> bool {
+        self.captures.as_ref().is_some_and(|captures| captures.watch_in(port))
+    }
+
+    /// Whether some of what is marked may be captured on its way out.
+    #[inline]
+    pub(crate) fn watches_marked(&self) -> bool {
+        let captures = self.captures.as_ref();
+        captures.is_some_and(|captures| self.marked.iter().any(|port| captures.watch_out(*port)))
+    }
+
+    /// Notes a frame that goes one way through `port`, where it is captured.
+    pub(crate) fn begin(
+        &mut self,
+        frame: &Frame<'_>,
+        port: u16,
+        direction: Direction,
+    ) -> Option<Handle> {
+        self.captures.as_mut()?.begin(frame, port, direction)
+    }
+
+    /// Tells what has become of it.
+    pub(crate) fn end(&mut self, handle: Handle, dropped: Option<DropReason>) {
+        if let Some(captures) = &mut self.captures {
+            captures.end(handle, dropped);
+        }
+    }
+
+    /// Notes frames that go out on `port`, or do not for a reason, where that is captured.
+    pub(crate) fn note_out(
+        &mut self,
+        frames: &[Frame<'_>],
+        port: u16,
+        dropped: Option<DropReason>,
+    ) {
+        let captures = self.captures.as_mut().filter(|captures| captures.watch_out(port));
+        let Some(captures) = captures else { return };
+        for frame in frames {
+            if let Some(handle) = captures.begin(frame, port, Direction::Out) {
+                captures.end(handle, dropped);
+            }
+        }
+    }
+
+    /// A burst is through.
+    #[inline]
+    pub(crate) fn end_burst(&mut self) {
+        if let Some(captures) = &mut self.captures {
+            captures.end_burst();
+        }
+    }
+
+    /// As [`send`](Self::send), where something may be captured.
+    #[inline]
+    pub(crate) fn send_apart(&mut self, frames: &[Frame<'_>], longest: usize, source: &Source<'_>) {
+        match self.watches_marked() {
+            true => self.send_watched(frames, longest, source),
+            false => self.send(frames, longest, source),
+        }
+    }
+
+    #[inline(never)]
+    fn send_watched(&mut self, frames: &[Frame<'_>], longest: usize, source: &Source<'_>) {
+        let Self { all, marked, unflushed, room, captures, .. } = self;
+        let Some(captures) = captures else { return };
+        for port in marked.drain(..) {
+            let Some(Some(output)) = all.get_mut(usize::from(port)) else { continue };
+            output.is_ready(source.now);
+            if captures.watch_out(port) {
+                send_captured(output, port, frames, captures, room, source);
+            } else {
+                let mask = output.marks.frames();
+                if !output.send_marked(frames, longest, room) {
+                    source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
+                }
+            }
+            if output.is_first_use() {
+                unflushed.push(port);
+            }
+        }
     }
 
     /// Lets the devices finish what was sent. To be called after a round over the inputs that found
@@ -308,4 +411,51 @@ impl Outputs {
         });
         !self.unflushed.is_empty()
     }
+}
+
+/// Sends those frames of a burst that are marked at `output`, the way to `port`, and forgets the
+/// marks. Frames that are captured are sent by themselves, so that the counters tell what has
+/// become of them.
+fn send_captured(
+    output: &mut Output,
+    port: u16,
+    frames: &[Frame<'_>],
+    captures: &mut Captures,
+    room: &mut EditRoom,
+    source: &Source<'_>,
+) {
+    let wanted = output.marks.frames().count_ones() as usize;
+    let mut editing = room.begin();
+    let (edited, longest) = output.marks.apply(frames, &mut editing);
+    output.marks.clear();
+    let uneditable = wanted.saturating_sub(edited.len());
+    if uneditable != 0 {
+        output.drop_count(DropReason::TooLong, u32::try_from(uneditable).unwrap_or_default());
+    }
+    let send = |output: &mut Output, mask: u32| {
+        let has_queue = mask == 0 || output.send(&edited, mask, longest);
+        if !has_queue {
+            source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
+        }
+        has_queue
+    };
+    // Those that are not captured go together.
+    let mut others = 0;
+    let mut bit = 1_u32;
+    for frame in &edited {
+        match captures.begin(frame, port, Direction::Out) {
+            None => others |= bit,
+            Some(handle) => {
+                send(output, std::mem::take(&mut others));
+                let before = output.drops();
+                let dropped = match send(output, bit) {
+                    true => difference(&before, &output.drops()),
+                    false => Some(DropReason::LinkDown),
+                };
+                captures.end(handle, dropped);
+            }
+        }
+        bit = bit.wrapping_shl(1);
+    }
+    send(output, others);
 }

@@ -12,10 +12,12 @@ use ethdev::{DropReason, QueueStats};
 use packet::{EditRoom, Frame};
 
 use crate::bridge::{Bridge, BridgeId};
+use crate::capture::{Direction, difference};
 use crate::config::MAX_PORTS;
 use crate::datapath::Source;
 use crate::limit::Limits;
 use crate::marks::Marks;
+use crate::output::pick;
 use crate::outputs::Outputs;
 
 /// Patch ports that a frame passes in a row at most.
@@ -144,10 +146,10 @@ impl Walk<'_, '_> {
         let Some(patch) = patches.get(usize::from(port)).and_then(Option::as_ref) else { return };
         let index = usize::from(patch.bridge.0);
         let Some(bridge) = bridges.into_iter().find_map(|all| all.get(index)?.as_ref()) else {
-            return self.drop(port, DropReason::LinkDown, marks.frames());
+            return self.refuse(port, DropReason::LinkDown, marks, outputs, frames);
         };
         if self.passes >= MAX_PASSES {
-            return self.drop(port, DropReason::PatchLoop, marks.frames());
+            return self.refuse(port, DropReason::PatchLoop, marks, outputs, frames);
         }
         self.passes += 1;
         let mut editing = room.begin();
@@ -158,22 +160,72 @@ impl Walk<'_, '_> {
         patch.rx.count_frames(&passed);
         let Patch { bridge: id, peer, rx, .. } = patch;
         let source = Source { bridge: *id, port: *peer, stats: rx, now: self.now };
-        let longest = bridge.decide(&passed, &source, outputs);
-        outputs.spread(&passed, &source);
-        self.beyond.limits.send(&passed, outputs, self.now);
+        outputs.note_out(&passed, port, None);
+        if outputs.watches_in(*peer) {
+            self.enter_watched(bridge, &passed, &source, rest, outputs);
+        } else {
+            self.enter(bridge, &passed, &source, rest, outputs);
+        }
+    }
+
+    /// Takes frames into the bridge of the peer.
+    fn enter(
+        &mut self,
+        bridge: &Bridge,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
+        let longest = bridge.decide(frames, source, outputs);
+        outputs.spread(frames, source);
+        self.beyond.limits.send(frames, outputs, self.now);
         let taps = bridge.taps();
-        let copies = taps.and_then(|taps| taps.select(&bridge.view(&source), &passed, outputs));
-        outputs.send(&passed, longest, &source);
+        let copies = taps.and_then(|taps| taps.select(&bridge.view(source), frames, outputs));
+        outputs.send_apart(frames, longest, source);
         if outputs.has_patched() {
-            self.step(rest, outputs, &passed);
+            self.step(rest, outputs, frames);
         }
         if let Some(copies) = copies {
             let Beyond { limits, cut, .. } = &mut *self.beyond;
-            bridge.mirror(&passed, &source, &copies, outputs, limits, cut);
+            bridge.mirror(frames, source, &copies, outputs, limits, cut);
         }
         if outputs.has_patched() {
-            self.step(rest, outputs, &passed);
+            self.step(rest, outputs, frames);
         }
+    }
+
+    /// The same one by one, so that the counters tell what has become of each.
+    #[inline(never)]
+    fn enter_watched(
+        &mut self,
+        bridge: &Bridge,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
+        for frame in frames {
+            let handle = outputs.begin(frame, source.port, Direction::In);
+            let before = source.stats.drops();
+            self.enter(bridge, std::slice::from_ref(frame), source, rest, outputs);
+            if let Some(handle) = handle {
+                outputs.end(handle, difference(&before, &source.stats.drops()));
+            }
+        }
+    }
+
+    /// Drops frames that do not get through patch port `port`.
+    fn refuse(
+        &self,
+        port: u16,
+        reason: DropReason,
+        marks: &Marks,
+        outputs: &mut Outputs,
+        frames: &[Frame<'_>],
+    ) {
+        self.drop(port, reason, marks.frames());
+        outputs.note_out(&pick(frames, marks.frames()), port, Some(reason));
     }
 
     /// Counts frames that do not get through patch port `port`.

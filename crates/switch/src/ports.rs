@@ -131,6 +131,11 @@ impl Entry {
     }
 
     /// The number that the data path knows the port by.
+    pub(crate) fn device(&self) -> &str {
+        self.port.device()
+    }
+
+    /// Its number.
     pub(crate) const fn number(&self) -> u16 {
         self.number
     }

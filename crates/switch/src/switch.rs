@@ -17,6 +17,7 @@ use self::patches::{Cable, patch_peer};
 use crate::bond::BOND_DEVICE;
 use crate::bridge::BridgeId;
 use crate::bridges::Bridges;
+use crate::capture::Wanted;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
 use crate::fdb::Fdb;
@@ -31,6 +32,7 @@ use crew::{Seat, wanted_cores};
 
 pub(crate) mod bonds;
 mod bridges;
+mod captures;
 mod crew;
 mod fdb;
 mod live;
@@ -65,7 +67,7 @@ pub struct Switch {
 
 /// What control threads use in turns. Workers never touch it.
 #[derive(Debug)]
-struct Control {
+pub(crate) struct Control {
     /// `None` once they are stopped.
     workers: Option<Workers>,
     mailboxes: Vec<Mailbox>,
@@ -77,6 +79,7 @@ struct Control {
     spare: Pool,
     ports: Ports,
     mirrors: Mirrors,
+    captures: Wanted,
     bridges: Bridges,
     bonds: Bonds,
     notes: Notes,
@@ -283,6 +286,7 @@ impl Control {
             spare,
             ports: Ports::default(),
             mirrors: Mirrors::default(),
+            captures: Wanted::default(),
             bridges: Bridges::new(&config.bridge())?,
             bonds: Bonds::default(),
             notes,
@@ -353,6 +357,8 @@ impl Control {
         // A mirror's output port must get nothing else from the beginning.
         let more = (bridge != BridgeId::BOND).then_some((name.as_str(), number));
         self.update_mirrors(options.bridge_name(), more);
+        // And its first frame is one to be captured.
+        self.update_captures(Some((&name, &entry)));
         entry.attach(&self.mailboxes);
         entry.poll(places, &self.mailboxes);
         entry.on_event(self.notes.of_port(number));
@@ -477,6 +483,7 @@ impl Control {
         self.remove_bond(name);
         self.update_bonds();
         self.update_mirrors(&bridge, None);
+        self.update_captures(None);
         self.forget_other_vlans((&bridge, id), had_vlans)?;
         tracing::info!(port = name, "port removed");
         Ok(report)

@@ -19,6 +19,7 @@ use packet::{BURST, Frame};
 
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{BridgeChange, BridgeId};
+use crate::capture::Captures;
 use crate::datapath::Datapath;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -62,6 +63,8 @@ pub(crate) enum Message {
     Send(u16, Vec<Vec<u8>>, Sender<bool>),
     /// Let a port send this only; `None`: everything.
     SetGuard(u16, Option<Box<Guard>>, Sender<()>),
+    /// Capture this from now on.
+    Capture(Option<Box<Captures>>, Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -361,6 +364,10 @@ impl Worker {
             }
             Message::SetGuard(port, guard, done) => {
                 self.path.set_guard(port, guard);
+                let _ = done.send(());
+            }
+            Message::Capture(captures, done) => {
+                self.path.set_captures(captures);
                 let _ = done.send(());
             }
             Message::Answer(done) => {

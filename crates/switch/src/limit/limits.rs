@@ -82,7 +82,7 @@ impl Limits {
             return;
         }
         let ports = &mut self.tx;
-        outputs.limit(|port, mask| {
+        outputs.limit(frames, |port, mask| {
             let limiter = ports.get_mut(usize::from(port)).and_then(Option::as_mut);
             limiter.map_or(mask, |limiter| limiter.pass(frames, mask, now))
         });

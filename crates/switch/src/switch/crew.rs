@@ -75,6 +75,7 @@ impl Control {
         self.tell_bonds();
         self.tell_limits();
         self.restart_mirrors();
+        self.restart_captures();
         self.move_inputs(&before)?;
         for (mailbox, seat) in before.iter().zip(&seats_before) {
             if !next.iter().any(|next| next.is_same(mailbox)) {
