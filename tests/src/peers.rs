@@ -56,6 +56,9 @@ pub enum Peer {
     /// A terminal: tmux.
     Terminal,
     /// What builds packages and checks them: dpkg, rpmbuild, buildah, systemd, man.
+    /// tcpdump, with libpcap.
+    Tcpdump,
+    /// What builds packages and checks them: dpkg, rpmbuild, systemd, man.
     Packages,
     /// libvirt, and what makes a machine of namespaces for it.
     Libvirt,
@@ -65,7 +68,7 @@ pub enum Peer {
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -75,6 +78,7 @@ impl Peer {
         Self::Uml,
         Self::Valgrind,
         Self::Terminal,
+        Self::Tcpdump,
         Self::Packages,
         Self::Libvirt,
         Self::Prometheus,
@@ -93,6 +97,7 @@ impl Peer {
             Self::Uml => no_uml(),
             Self::Valgrind => no_program("valgrind"),
             Self::Terminal => no_program("tmux"),
+            Self::Tcpdump => no_program("tcpdump"),
             Self::Packages => PACKAGING.iter().find_map(|(program, _)| no_program(program)),
             Self::Libvirt => no_libvirt(),
             Self::Prometheus => no_prometheus(),
@@ -126,6 +131,7 @@ impl fmt::Display for Peer {
             Self::Uml => "uml",
             Self::Valgrind => "valgrind",
             Self::Terminal => "terminal",
+            Self::Tcpdump => "tcpdump",
             Self::Packages => "packages",
             Self::Libvirt => "libvirt",
             Self::Prometheus => "prometheus",

@@ -18,6 +18,7 @@ use switch::PortReport;
 
 use crate::bonds;
 use crate::bridges;
+use crate::capture::stream::{self, Stream};
 use crate::config::{self, Source};
 use crate::control::event::{Event, Topic};
 use crate::control::protocol::{
@@ -26,7 +27,7 @@ use crate::control::protocol::{
     WorkerQueue, Workers,
 };
 use crate::control::refusal::{Code, Refusal, code};
-use crate::control::server::Serve;
+use crate::control::server::{Serve, Takeover};
 use crate::events::Events;
 use crate::log;
 use crate::metrics::{self, Figures};
@@ -56,6 +57,8 @@ pub struct Control {
     metrics: Option<metrics::Server>,
     service: metrics::Service,
     events: Events,
+    /// Who gets the connection of the request at hand.
+    takeover: Option<Takeover>,
 }
 
 impl Serve for Control {
@@ -117,6 +120,7 @@ impl Serve for Control {
             }
             Request::ConfigShow {} => value(&self.config()),
             Request::ConfigDiff {} => value(&self.config_diff()?),
+            request @ Request::Capture { .. } => self.capture(request),
             Request::LogSet { level, target: None } => Ok(log::set(&level).map(|()| json!({}))?),
             Request::LogSet { level, target: Some(target) } => {
                 Ok(log::set_target(&target, &level).map(|()| json!({}))?)
@@ -175,6 +179,10 @@ impl Serve for Control {
         }
     }
 
+    fn takeover(&mut self) -> Option<Takeover> {
+        self.takeover.take()
+    }
+
     /// A SIGHUP; nobody but root and the switch's own user can send one.
     fn notice(&mut self) {
         let _ = self.signals.hung_up().drain();
@@ -213,7 +221,8 @@ impl Control {
     ) -> Self {
         let service = metrics::Service::default();
         let events = Events::new(time.clone());
-        Self { daemon, signals, source, notifier, time, metrics: None, service, events }
+        let (metrics, takeover) = (None, None);
+        Self { daemon, signals, source, notifier, time, metrics, service, events, takeover }
     }
 
     /// Has metrics be read at `listener`, if there is one.
@@ -263,6 +272,16 @@ impl Control {
         self.daemon.edit(Missing::Refuse, edit)?;
         self.notifier.status(&status(&self.daemon));
         Ok(json!({}))
+    }
+
+    /// Begins to capture; what is captured goes to whoever has asked.
+    fn capture(&mut self, request: Request) -> Result<Value, Refusal> {
+        let (capture, expression) = stream::wanted(request)?;
+        let snaplen = capture.snaplen;
+        let reader = self.daemon.switch().capture(&capture).map_err(text)?;
+        let stream = Stream::new(reader, expression, snaplen);
+        self.takeover = Some(Takeover::new(|connection| stream.start(connection)));
+        Ok(json!({ "format": "pcapng" }))
     }
 
     fn fdb_add(&mut self, mac: &str, vlan: u16, port: &str) -> Result<Value, Refusal> {

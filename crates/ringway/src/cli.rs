@@ -21,6 +21,7 @@ use crate::vdpa::args::VdpaArgs;
 mod admin;
 mod bond;
 mod bridge;
+mod capture;
 mod metrics;
 mod mirror;
 mod parse;
@@ -32,6 +33,7 @@ pub use admin::{
 };
 pub use bond::{BondAction, BondArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
+pub use capture::{CaptureArgs, Way};
 pub use metrics::MetricsArgs;
 pub use mirror::{MirrorAction, MirrorArgs};
 pub use top::TopArgs;
@@ -118,6 +120,14 @@ pub enum Command {
         ringway mirror add all --all --vlans 10 --to-vlan 900 --save\n  \
         ringway mirror del watch")]
     Mirror(MirrorArgs),
+    /// Show or write down what ports receive and send, and what is dropped, with the reason.
+    #[command(after_help = "Examples:\n  \
+        ringway capture vm1\n  \
+        ringway capture all --dropped\n  \
+        ringway capture vm1,vm2 -w trouble.pcapng 'tcp port 443'\n  \
+        ringway capture all -w ring.pcapng -C 100 -W 10\n  \
+        ssh host sudo ringway capture vm1 -w - | wireshark -k -i -")]
+    Capture(Box<CaptureArgs>),
     /// Check a configuration file, or show what a running switch is to be.
     #[command(after_help = "Examples:\n  \
         ringway config check /etc/ringway/ringway.toml\n  \

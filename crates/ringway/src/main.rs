@@ -2,6 +2,7 @@
 //!
 //! - [`cli`]: the command line
 //! - [`config`]: the switch's configuration, from file and command line
+//! - [`capture`](mod@capture): `ringway capture`
 //! - [`serve`], [`answer`]: `ringway switch`, and what it answers
 //! - [`sandbox`]: what commands give up
 //! - [`control`]: the control socket, both ends
@@ -27,6 +28,7 @@ mod admin;
 mod answer;
 mod bonds;
 mod bridges;
+mod capture;
 mod cli;
 mod config;
 mod demo;
@@ -79,6 +81,7 @@ fn main() -> ExitCode {
         Command::Bridge(args) => bridges::run(args),
         Command::Bond(args) => bonds::run(args),
         Command::Mirror(args) => mirrors::run(args),
+        Command::Capture(args) => capture::run::run(args),
         Command::Fdb(args) => admin::fdb(args),
         Command::Config(args) => admin::config(args),
         Command::Reload(args) => admin::reload(args),

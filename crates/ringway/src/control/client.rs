@@ -131,6 +131,14 @@ impl Client {
         })
     }
 
+    /// The connection itself, and what has come on it beyond the last answer.
+    pub fn into_stream(self) -> Result<(Vec<u8>, UnixStream), Failure> {
+        let stream = self.reader.get_ref();
+        stream.set_read_timeout(None).map_err(|error| self.broken(&error))?;
+        let began = self.reader.buffer().to_vec();
+        Ok((began, self.reader.into_inner()))
+    }
+
     fn broken(&self, error: &dyn std::fmt::Display) -> Failure {
         Failure::runtime(format!("control socket {}: {error}", self.path.display()))
     }

@@ -140,6 +140,31 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Captures what ports receive and send: a capture file follows the answer, on the same
+    /// connection.
+    Capture {
+        /// The ports; all, if there are none.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        ports: Vec<String>,
+        /// Which way; both, if absent.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        direction: Option<CaptureWay>,
+        /// Only frames that are dropped.
+        #[serde(default)]
+        dropped: bool,
+        /// The most bytes of a frame.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        snaplen: Option<usize>,
+        /// Which frames: classic BPF, 16 hexadecimal digits for each instruction.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        filter: Option<String>,
+        /// What the filter was made of, for people who read the file.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        expression: Option<String>,
+        /// Bytes that each worker has for what is not sent yet.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        buffer: Option<usize>,
+    },
     /// Removes a bridge that has no ports.
     BridgeDel {
         /// Its name.
@@ -242,6 +267,7 @@ impl Request {
                 | Self::LogSet { .. }
                 | Self::LogShow {}
                 | Self::Subscribe { .. }
+                | Self::Capture { .. }
                 | Self::FdbFlush { .. }
         )
     }
@@ -252,6 +278,16 @@ pub const DROP_RATE: u64 = 100;
 
 const fn default_drop_rate() -> u64 {
     DROP_RATE
+}
+
+/// Which way frames go, seen from the switch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CaptureWay {
+    /// From the port into the switch.
+    In,
+    /// From the switch to the port.
+    Out,
 }
 
 fn default_bridge() -> String {

@@ -6,6 +6,7 @@
 //! clients beyond [`Limits::clients`] are cut off. Patience is by the switch's clock; it may be moved
 //! over this very socket.
 
+use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
@@ -50,6 +51,22 @@ struct Woken {
     noticed: bool,
 }
 
+/// What becomes of a connection that is no more for requests.
+pub struct Takeover(Box<dyn FnOnce(UnixStream) + Send>);
+
+impl Takeover {
+    /// `take` gets the connection, once the answer is written.
+    pub fn new(take: impl FnOnce(UnixStream) + Send + 'static) -> Self {
+        Self(Box::new(take))
+    }
+}
+
+impl fmt::Debug for Takeover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Takeover(..)")
+    }
+}
+
 /// What is served.
 pub trait Serve {
     /// Answers a request.
@@ -74,6 +91,12 @@ pub trait Serve {
     /// The lines with events that `client` is to be sent next, if there are any.
     fn events(&mut self, client: u64) -> Option<String> {
         let _ = client;
+        None
+    }
+
+    /// Asked after each request that was answered well: who gets the connection that it came on, if
+    /// it is to be for something else from now on.
+    fn takeover(&mut self) -> Option<Takeover> {
         None
     }
 
@@ -290,6 +313,8 @@ struct Client {
     has_subscribed: bool,
     /// What is under way to it are events: it may take its time.
     is_told: bool,
+    /// Who gets the connection when the answer is written.
+    takeover: Option<Takeover>,
     /// Nothing more will come from it.
     ended: bool,
     /// It is of no use any more.
@@ -310,6 +335,7 @@ impl Client {
             has_asked: false,
             has_subscribed: false,
             is_told: false,
+            takeover: None,
             ended: false,
             broken: false,
         }
@@ -397,7 +423,13 @@ impl Client {
                 self.has_subscribed |= subscribed.is_ok();
                 subscribed
             }
-            Ok(request) => served.handle(request),
+            Ok(request) => {
+                let answer = served.handle(request);
+                if answer.is_ok() {
+                    self.takeover = served.takeover();
+                }
+                answer
+            }
             Err(error) => Err(Refusal::new(Code::BadRequest, format!("bad request: {error}"))),
         };
         self.respond(&response.map_or_else(Response::Error, Response::Ok));
@@ -428,12 +460,25 @@ impl Client {
                 if self.written >= self.output.len() {
                     self.output = Vec::new();
                     self.written = 0;
+                    self.give_away();
                 }
             }
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {}
             Err(_) => self.broken = true,
         }
+    }
+}
+
+impl Client {
+    /// Gives the connection to somebody else, if it is no more for requests.
+    fn give_away(&mut self) {
+        let Some(Takeover(take)) = self.takeover.take() else { return };
+        match self.stream.try_clone() {
+            Ok(stream) => take(stream),
+            Err(error) => tracing::warn!("control socket: {error}"),
+        }
+        self.broken = true;
     }
 }
 

@@ -29,7 +29,7 @@ use crate::control::event::Topic;
 use crate::control::listener::listen;
 use crate::control::protocol::Request;
 use crate::control::refusal::{Code, Refusal};
-use crate::control::server::{self, Serve, Server};
+use crate::control::server::{self, Serve, Server, Takeover};
 use crate::exit::Failure;
 use crate::log;
 use crate::metrics;
@@ -169,6 +169,10 @@ impl Serve for Vswitchd {
 
     fn events(&mut self, client: u64) -> Option<String> {
         self.control.events(client)
+    }
+
+    fn takeover(&mut self) -> Option<Takeover> {
+        self.control.takeover()
     }
 
     fn notice(&mut self) {

@@ -1,0 +1,74 @@
+//! Captures of what two kernels send through a switch, read by tcpdump: from a file, and from a pipe
+//! while the capture goes on.
+
+#![allow(clippy::unwrap_used, reason = "test code")]
+
+use std::time::Duration;
+
+use e2e::{Netns, Peer, Process, Ringway, process, require_shared, ringway, wait};
+use rustix::process::Signal;
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(20);
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// A port that lets 64 frames through at once, and then one a second.
+const CONFIGURATION: &str = r#"
+[ports.a]
+device = "tap:rwca"
+limits = { rx-packet-rate = 1, rx-packet-burst = 64 }
+[ports.b]
+device = "tap:rwcb"
+"#;
+
+#[test]
+fn tcpdump_reads_what_kernels_send_and_what_is_dropped() {
+    let Some(_turn) = require_shared(&[Peer::Netns, Peer::Tcpdump]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let [left, right] = [(); 2].map(|()| Netns::new().unwrap());
+    let mut switch = Ringway::configured_in(&left, dir.path(), CONFIGURATION, "0").unwrap();
+    switch.wait_links(&["a", "b"]).unwrap();
+    left.sh(&format!("ip link set rwcb netns {}", right.name())).unwrap();
+    for (ns, interface, address) in [(&left, "rwca", "10.3.0.1"), (&right, "rwcb", "10.3.0.2")] {
+        ns.sh(&format!("ip address add {address}/24 dev {interface}")).unwrap();
+        ns.sh(&format!("ip link set {interface} up")).unwrap();
+    }
+    switch.wait_links(&["a", "b"]).unwrap();
+    let program = ringway::binary().unwrap();
+    let (program, control) = (program.display(), switch.control().display());
+    let capture = format!("{program} capture --control {control}");
+    let file = dir.path().join("out.pcapng");
+
+    let line = format!("{capture} b -w - icmp | tcpdump -n -l -r -");
+    let piped = left.spawn(&line).unwrap();
+    let mut command = ringway::command(&["capture", "a,b", "icmp", "-w"]).unwrap();
+    command.arg(&file).arg("--control").arg(switch.control());
+    let mut written = Process::start("ringway capture", command).unwrap();
+    for process in [&piped, &written] {
+        // To standard error, where it is in nobody's way.
+        let has_begun = || Ok(process.log().contains("capturing on ").then_some(()));
+        wait::until("the capture has begun", LIMIT, PAUSE, has_begun).unwrap();
+    }
+    // Some get no answer, which ping takes for a failure.
+    left.sh("ping -q -c 90 -i 0.002 -W 1 10.3.0.2; true").unwrap();
+    // Each burst goes on at once: nobody has ended that capture.
+    piped.wait_for("10.3.0.1 > 10.3.0.2: ICMP echo request", 0, LIMIT).unwrap();
+    piped.wait_for("10.3.0.2 > 10.3.0.1: ICMP echo reply", 0, LIMIT).unwrap();
+    written.signal(Signal::INT).unwrap();
+    assert!(written.wait(LIMIT).unwrap().success(), "{}", written.log());
+    written.wait_output_end(LIMIT).unwrap();
+
+    let counters = switch.counters("a").unwrap();
+    assert!(counters.rx_dropped > 0, "{counters:?}");
+    let read = process::sh(&format!("tcpdump -n -r {}", file.display())).unwrap();
+    let requests = read.lines().filter(|line| line.contains("ICMP echo request")).count();
+    let log = written.log();
+    let total = read.lines().filter(|line| line.contains("ICMP echo")).count();
+    assert!(log.contains(&format!("{total} frames captured")), "{total}: {log}");
+    // All of them came in on one port, and those that were not dropped went out on the other.
+    let bytes = std::fs::read(&file).unwrap();
+    let dropped = bytes.windows(21).filter(|text| text == b"dropped: rate_limited").count();
+    assert!(dropped > 0 && requests == 90 + 90 - dropped, "{requests}, {dropped}");
+    assert!(log.contains(&format!("{dropped} of them dropped")), "{dropped}: {log}");
+    assert!(switch.stop(LIMIT).unwrap().success());
+}
