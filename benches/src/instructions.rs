@@ -17,13 +17,13 @@ use packet::{BURST, Frame, MacAddr, Pool};
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
 use switch::limit::{Bits, Frames};
-use switch::{PortLimits, PortVlan};
+use switch::{PortGuard, PortLimits, PortVlan};
 use vhost_net::{NetReceiver, NetTransmitter};
 
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 20] = [
+const CASES: [Case; 21] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -44,6 +44,7 @@ const CASES: [Case; 20] = [
     ("vlan-push-one-flow", |bursts| forward(1, Some(Vlans::PUSH), sink, bursts)),
     ("vlan-pop-one-flow", |bursts| forward(1, Some(Vlans::POP), sink, bursts)),
     ("forward-limited", forward_limited),
+    ("forward-guarded", forward_guarded),
 ];
 
 fn main() {
@@ -203,6 +204,24 @@ fn forward_limited(bursts: usize) {
     forward_with(1, None, sink, bursts, limit);
 }
 
+/// The same for a tenant's port: the addresses that it may send from, and a rate limit.
+fn forward_guarded(bursts: usize) {
+    let limits = PortLimits {
+        rx_rate: Some(Bits(1_000_000_000_000)),
+        rx_burst: Some(Bits(1_000_000_000_000)),
+        ..PortLimits::default()
+    };
+    let guard = PortGuard {
+        allowed_macs: [station(1000)].into(),
+        allowed_ips: ["192.0.2.7".parse().unwrap(), "2001:db8:1::/64".parse().unwrap()].into(),
+        ..PortGuard::default()
+    };
+    forward_with(1, None, sink, bursts, |bench| {
+        bench.limit(0, &limits);
+        bench.guard(0, &guard);
+    });
+}
+
 fn forward_with(
     flows: usize,
     vlans: Option<Vlans>,
@@ -220,6 +239,10 @@ fn forward_with(
         if vlans.is_some_and(|vlans| vlans.tagged) {
             frame[12..14].copy_from_slice(&0x8100_u16.to_be_bytes());
             frame[14..16].copy_from_slice(&vlan.to_be_bytes());
+        } else {
+            // TCP from 192.0.2.7.
+            frame[12..18].copy_from_slice(&[0x08, 0, 0x45, 0, 0, 50]);
+            frame[23..30].copy_from_slice(&[6, 0, 0, 192, 0, 2, 7]);
         }
         let key = Key::new(vlan, to);
         fdb.write().learn(key, fdb.hash(key), 1);
