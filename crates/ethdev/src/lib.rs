@@ -23,11 +23,13 @@
 //! - [`mtu`]: the bounds of MTUs
 //! - [`access`]: options that say who may connect to a socket
 //! - [`spelling`]: the name that somebody may have meant
-//! - [`stats`]: counters per queue, and the reasons for which frames are dropped
+//! - [`drop_reason`]: why frames are dropped
+//! - [`stats`]: counters per queue
 //! - [`spec`]: device strings such as `vhost-user:/run/vm1.sock,queues=2`
 
 pub mod access;
 pub mod driver;
+pub mod drop_reason;
 pub mod events;
 pub mod idle;
 pub mod mtu;
@@ -42,6 +44,7 @@ pub mod stats;
 pub mod tx_buffer;
 
 pub use driver::{DriverInfo, OpenPort, OptionInfo};
+pub use drop_reason::DropReason;
 pub use events::{PortEvent, PortEvents};
 pub use idle::{Idle, IdleOptions, Load, LoadReport};
 pub use port::{Error, Link, Peer, Port, PortControl, PortInfo};
@@ -50,5 +53,5 @@ pub use shared::{SharedTxQueue, share_out};
 pub use sleep::{Sleeper, Slept};
 pub use spec::DeviceSpec;
 pub use spelling::{closest, hint};
-pub use stats::{DropReason, PacketTally, PortStats, QueueStats, Stats};
+pub use stats::{PacketTally, PortStats, QueueStats, Stats};
 pub use tx_buffer::{TxBuffer, TxBufferOptions};

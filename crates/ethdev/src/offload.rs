@@ -6,8 +6,9 @@ use arrayvec::ArrayVec;
 use packet::segmentation::{Parts, SCRATCH};
 use packet::{BURST, Capabilities, Frame, Offload};
 
+use crate::drop_reason::DropReason;
 use crate::queue::{Sent, TxDriver};
-use crate::stats::{DropReason, QueueStats};
+use crate::stats::QueueStats;
 
 /// How often a device that has no room for the rest of a large segment is asked again. The
 /// frame cannot be given back any more, since its beginning is sent.

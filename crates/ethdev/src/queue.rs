@@ -10,9 +10,10 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 use packet::{BURST, Capabilities, Frame, FrameBatch, Offload, Packet, PoolCache};
 
+use crate::drop_reason::DropReason;
 use crate::offload::Completer;
 use crate::shared::SharedTxQueue;
-use crate::stats::{DropReason, QueueStats};
+use crate::stats::QueueStats;
 
 /// What a driver does for one receive queue.
 ///

@@ -9,8 +9,9 @@ use arrayvec::ArrayVec;
 use eal::Handover;
 use packet::{BURST, Frame, Packet, PoolCache};
 
+use crate::drop_reason::DropReason;
 use crate::queue::{CountedTx, TxQueue};
-use crate::stats::{DropReason, QueueStats};
+use crate::stats::QueueStats;
 
 /// How often to look at a lock before giving the core to somebody else: about as long as a
 /// burst takes. Past that, its holder has probably lost its core.

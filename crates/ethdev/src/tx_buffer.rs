@@ -12,8 +12,8 @@ use arrayvec::ArrayVec;
 use eal::clock;
 use packet::{BURST, Frame, Packet, PoolCache};
 
+use crate::drop_reason::DropReason;
 use crate::queue::{RxBurst, TxQueue};
-use crate::stats::DropReason;
 
 /// How a [`TxBuffer`] behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

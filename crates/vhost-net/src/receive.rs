@@ -4,8 +4,9 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use eal::handover::Loan;
+use ethdev::drop_reason::DropReason;
 use ethdev::queue::RxDriver;
-use ethdev::stats::{DropReason, QueueStats};
+use ethdev::stats::QueueStats;
 use packet::frame::HEAD_CAPACITY;
 use packet::{
     Capabilities, ETHERNET_HEADER_LEN, FrameBatch, MAX_FRAME_LEN, MacAddr, OffloadRequest,

@@ -13,8 +13,9 @@ use std::sync::Arc;
 
 use eal::{DmaArena, DmaMemory};
 use eal::{EventFd, Mapping, PeerEvent, SharedMemory};
+use ethdev::drop_reason::DropReason;
 use ethdev::queue::{RxDriver, Sent, TxDriver};
-use ethdev::stats::{DropReason, QueueStats};
+use ethdev::stats::QueueStats;
 use packet::{BURST, Frame};
 use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags};

@@ -5,8 +5,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;
+use ethdev::drop_reason::DropReason;
 use ethdev::queue::{Sent, TxDriver};
-use ethdev::stats::{DropReason, QueueStats};
+use ethdev::stats::QueueStats;
 use packet::{Capabilities, Frame, FrameReader, RawSegment};
 use virtio::device::burst::MAX_BUFFERS;
 use virtio::device::{Buffer, Buffers, ChainError, MAX_CHAIN, RingError};

@@ -11,288 +11,8 @@ use switch::{PortGuard, PortLimits, PortVlan};
 use super::event::Topic;
 use super::refusal::{Code, Refusal};
 
-/// What a client may ask.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Request {
-    /// Who is there: version, process, uptime.
-    Info {},
-    /// All ports with their link state and device facts.
-    ShowPorts {},
-    /// All bridges with their settings.
-    ShowBridges {},
-    /// All mirrors with their counters.
-    ShowMirrors {},
-    /// All bonds with their members.
-    ShowBonds {},
-    /// The forwarding databases.
-    ShowFdb {},
-    /// Counters of all ports and queues.
-    ShowStats {},
-    /// The workers and the queues that they poll.
-    ShowWorkers {},
-    /// The vDPA devices.
-    ShowVdpa {},
-    /// Opens a port and connects it, or attaches a vDPA device.
-    PortAdd {
-        /// Its name.
-        name: String,
-        /// Its device string.
-        device: String,
-        /// Largest payload in bytes; the device's own when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        mtu: Option<u16>,
-        /// Workers that poll its receive queues, by number, in turn; spread evenly when empty.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        workers: Vec<usize>,
-        /// The bridge that it belongs to; the default one when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        bridge: Option<String>,
-        /// With a device `patch:PEER`: make port PEER, too, in this bridge.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        peer_bridge: Option<String>,
-        /// Its part in VLANs.
-        #[serde(default, skip_serializing_if = "PortVlan::is_default")]
-        vlan: PortVlan,
-        /// How much may come in and go out.
-        #[serde(default, skip_serializing_if = "has_no_limits")]
-        limits: Box<PortLimits>,
-        /// What it may send.
-        #[serde(default, skip_serializing_if = "has_no_guard")]
-        guard: Box<PortGuard>,
-    },
-    /// Changes settings of a port while it carries frames.
-    PortSet {
-        /// Its name.
-        name: String,
-        /// The settings, by their keys in the configuration file; `null` is the default. Of a `guard`,
-        /// settings that are not named stay.
-        settings: serde_json::Map<String, Value>,
-    },
-    /// Disconnects a port and closes it, or detaches a vDPA device.
-    PortDel {
-        /// Its name.
-        name: String,
-    },
-    /// Adds a bridge, without ports.
-    BridgeAdd {
-        /// Its name.
-        name: String,
-        /// Its settings, by their keys in the configuration file, as in `fdb.ageing`.
-        #[serde(default)]
-        settings: serde_json::Map<String, Value>,
-    },
-    /// Changes settings of a bridge.
-    BridgeSet {
-        /// Its name.
-        name: String,
-        /// The settings, in the same way; `null` is the default.
-        settings: serde_json::Map<String, Value>,
-    },
-    /// Makes one port of several, which become its members.
-    BondAdd {
-        /// Its name.
-        name: String,
-        /// The ports that become its members.
-        members: Vec<String>,
-        /// Its settings, by their keys in `bonding` of the configuration file.
-        #[serde(default)]
-        settings: serde_json::Map<String, Value>,
-        /// The bridge that it belongs to; the default one when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        bridge: Option<String>,
-        /// Its part in VLANs.
-        #[serde(default, skip_serializing_if = "PortVlan::is_default")]
-        vlan: PortVlan,
-    },
-    /// Changes settings of a bond while it carries frames.
-    BondSet {
-        /// Its name.
-        name: String,
-        /// Its members from now on; those that there are when absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        members: Option<Vec<String>>,
-        /// The settings, in the same way; `null` is the default.
-        #[serde(default)]
-        settings: serde_json::Map<String, Value>,
-    },
-    /// Removes a bond, and the ports that are its members.
-    BondDel {
-        /// Its name.
-        name: String,
-    },
-    /// Adds a mirror.
-    MirrorAdd {
-        /// Its name.
-        name: String,
-        /// What it copies, and where to.
-        mirror: switch::Mirror,
-    },
-    /// Gives a mirror other settings.
-    MirrorSet {
-        /// Its name.
-        name: String,
-        /// What it copies from now on, and where to.
-        mirror: switch::Mirror,
-    },
-    /// Removes a mirror.
-    MirrorDel {
-        /// Its name.
-        name: String,
-    },
-    /// Captures what ports receive and send: a capture file follows the answer, on the same
-    /// connection.
-    Capture {
-        /// The ports; all, if there are none.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        ports: Vec<String>,
-        /// Which way; both, if absent.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        direction: Option<CaptureWay>,
-        /// Only frames that are dropped.
-        #[serde(default)]
-        dropped: bool,
-        /// The most bytes of a frame.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        snaplen: Option<usize>,
-        /// Which frames: classic BPF, 16 hexadecimal digits for each instruction.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        filter: Option<String>,
-        /// What the filter was made of, for people who read the file.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        expression: Option<String>,
-        /// Bytes that each worker has for what is not sent yet.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        buffer: Option<usize>,
-    },
-    /// Removes a bridge that has no ports.
-    BridgeDel {
-        /// Its name.
-        name: String,
-    },
-    /// What the switch is to be.
-    ConfigShow {},
-    /// In what that differs from the file and the command line.
-    ConfigDiff {},
-    /// Changes what is logged, until the end.
-    LogSet {
-        /// A level, or a filter as `RUST_LOG` has it; of a target, a level or `default`.
-        level: String,
-        /// The crate or module that it is for; without one, what holds for all is replaced.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        target: Option<String>,
-    },
-    /// What is logged.
-    LogShow {},
-    /// Have events told on this connection, between the answers.
-    Subscribe {
-        /// What about; all but addresses where there are none.
-        #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        topics: Vec<Topic>,
-        /// Frames that a port drops in a second, from which on that is an event.
-        #[serde(default = "default_drop_rate")]
-        drop_rate: u64,
-    },
-    /// Stops the clock, if that is allowed.
-    TimeStop {},
-    /// Puts the clock forward, if that is allowed.
-    TimeWarp {
-        /// By so much.
-        milliseconds: u64,
-    },
-    /// Reads the configuration file again.
-    Reload {
-        /// Whether what commands have changed is changed back.
-        #[serde(default)]
-        exact: bool,
-    },
-    /// Adds a static entry to the forwarding database.
-    FdbAdd {
-        /// The station's address.
-        mac: String,
-        /// The port it is behind.
-        port: String,
-        /// The VLAN, 0 for untagged.
-        #[serde(default)]
-        vlan: u16,
-    },
-    /// Removes an entry from a forwarding database.
-    FdbDel {
-        /// The station's address.
-        mac: String,
-        /// The VLAN, 0 for untagged.
-        #[serde(default)]
-        vlan: u16,
-        /// The bridge.
-        #[serde(default = "default_bridge")]
-        bridge: String,
-    },
-    /// Removes all learned entries from the forwarding databases.
-    FdbFlush {
-        /// Only those of this bridge.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        bridge: Option<String>,
-        /// Only those of this port.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        port: Option<String>,
-    },
-}
-
-#[allow(clippy::borrowed_box, reason = "as serde calls it")]
-fn has_no_limits(limits: &Box<PortLimits>) -> bool {
-    limits.is_default()
-}
-
-#[allow(clippy::borrowed_box, reason = "as serde calls it")]
-fn has_no_guard(guard: &Box<PortGuard>) -> bool {
-    guard.is_default()
-}
-
-impl Request {
-    /// Whether it may change what the switch is to be.
-    pub const fn changes_state(&self) -> bool {
-        !matches!(
-            self,
-            Self::Info {}
-                | Self::ShowPorts {}
-                | Self::ShowBridges {}
-                | Self::ShowMirrors {}
-                | Self::ShowBonds {}
-                | Self::ShowFdb {}
-                | Self::ShowStats {}
-                | Self::ShowWorkers {}
-                | Self::ShowVdpa {}
-                | Self::ConfigShow {}
-                | Self::ConfigDiff {}
-                | Self::LogSet { .. }
-                | Self::LogShow {}
-                | Self::Subscribe { .. }
-                | Self::Capture { .. }
-                | Self::FdbFlush { .. }
-        )
-    }
-}
-
-/// Drops per second that are worth an event where nobody says otherwise.
-pub const DROP_RATE: u64 = 100;
-
-const fn default_drop_rate() -> u64 {
-    DROP_RATE
-}
-
-/// Which way frames go, seen from the switch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CaptureWay {
-    /// From the port into the switch.
-    In,
-    /// From the switch to the port.
-    Out,
-}
-
-fn default_bridge() -> String {
-    switch::DEFAULT_BRIDGE.to_owned()
-}
+mod request;
+pub use request::{CaptureWay, DROP_RATE, Request};
 
 /// The answer to a request: `{"ok": VALUE}`, or `{"error": "MESSAGE", "code": "CODE"}`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -595,7 +315,7 @@ pub struct Port {
     /// The driver's name.
     pub driver: String,
     /// The bridge that it belongs to.
-    #[serde(default = "default_bridge")]
+    #[serde(default = "request::default_bridge")]
     pub bridge: String,
     /// The bond that it is a member of; the bridge is then that of the bond.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -737,7 +457,7 @@ pub struct Fdb {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FdbEntry {
     /// The bridge.
-    #[serde(default = "default_bridge")]
+    #[serde(default = "request::default_bridge")]
     pub bridge: String,
     /// The station's address.
     pub mac: String,
@@ -845,29 +565,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_read_as_documented() {
-        let parse = |text| serde_json::from_str::<Request>(text);
-        assert_eq!(parse(r#"{"command":"show-ports"}"#).unwrap(), Request::ShowPorts {});
-        let add = r#"{"command":"port-add","name":"vm1","device":"null:"}"#;
-        let expected = Request::PortAdd {
-            name: "vm1".into(),
-            device: "null:".into(),
-            mtu: None,
-            workers: Vec::new(),
-            bridge: None,
-            peer_bridge: None,
-            vlan: PortVlan::default(),
-            limits: Box::default(),
-            guard: Box::default(),
-        };
-        assert_eq!(parse(add).unwrap(), expected);
-        assert_eq!(
-            parse(r#"{"command":"fdb-flush"}"#).unwrap(),
-            Request::FdbFlush { port: None, bridge: None }
-        );
-    }
-
-    #[test]
     fn an_answer_is_a_value_or_a_refusal_with_its_code() {
         let refusal = Response::Error(Refusal::new(Code::NotFound, "there is none"));
         for (text, response) in [
@@ -883,14 +580,6 @@ mod tests {
         for wrong in ["{}", r#"{"ok":1,"error":"no"}"#, "[]"] {
             assert!(serde_json::from_str::<Response>(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn what_is_not_understood_is_refused_by_name() {
-        let message = |text| serde_json::from_str::<Request>(text).unwrap_err().to_string();
-        assert!(message(r#"{"command":"show-prots"}"#).contains("show-prots"));
-        assert!(message(r#"{"command":"show-ports","verbose":1}"#).contains("verbose"));
-        assert!(message(r#"{"command":"port-add","name":"a"}"#).contains("device"));
     }
 
     #[test]

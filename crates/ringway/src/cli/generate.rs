@@ -1,0 +1,127 @@
+//! Arguments of `ringway gen`.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+use eal::CoreList;
+use packet::MacAddr;
+
+use super::{ConfineArgs, devices_help, number, parse_interval, rfc2544};
+use crate::generate::rate::Rate;
+use crate::generate::size::SizeMix;
+
+/// Arguments of `ringway gen`.
+#[derive(Clone, Debug, Args)]
+pub struct GenArgs {
+    /// What to do with the traffic.
+    #[arg(value_enum)]
+    pub mode: Mode,
+
+    /// Device to use.
+    #[arg(short, long, value_name = "DEVICE")]
+    pub port: String,
+
+    /// Second device: where io sends to, and where flowgen and latency expect their frames back.
+    #[arg(long, value_name = "DEVICE")]
+    pub port2: Option<String>,
+
+    /// Bytes per frame without frame check sequence: a number, a mix SIZE:WEIGHT,.. or imix.
+    #[arg(short, long, value_name = "SIZE|MIX", default_value = "64")]
+    pub size: SizeMix,
+
+    /// Number of flows, which differ in IP address and UDP port [default: 1, flowgen: 1024].
+    #[arg(short, long, value_name = "N", value_parser = number(1..=65_536_u32))]
+    pub flows: Option<u32>,
+
+    /// Frames per second, as 50k or 1.5M, or bits per second, as 10Gbit [default: all that goes;
+    /// latency: 100k]; in io each way.
+    #[arg(short, long, value_name = "RATE")]
+    pub rate: Option<Rate>,
+
+    /// Seconds to run [default: until Ctrl-C, or until --count].
+    #[arg(short, long, value_name = "SECS", value_parser = parse_interval)]
+    pub duration: Option<Duration>,
+
+    /// Frames to send; in rxonly and io to receive; in back-to-back of the longest burst.
+    #[arg(short = 'n', long, value_name = "N", value_parser = number(1_u64..))]
+    pub count: Option<u64>,
+
+    /// Cores for the threads, one per queue pair [default: wherever the kernel likes].
+    #[arg(long, value_name = "LIST")]
+    pub cores: Option<CoreList>,
+
+    /// Destination MAC address.
+    #[arg(long, value_name = "MAC", default_value = "02:52:57:00:00:02")]
+    pub dst_mac: MacAddr,
+
+    /// Source MAC address.
+    #[arg(long, value_name = "MAC", default_value = "02:52:57:00:00:01")]
+    pub src_mac: MacAddr,
+
+    /// Do not fill frames with a pattern that the receiver checks: headers are checked anyway.
+    #[arg(long)]
+    pub no_pattern: bool,
+
+    /// How long to wait for the device's link before starting.
+    #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_interval)]
+    pub wait_link: Duration,
+
+    /// What the benchmarks try.
+    #[command(flatten)]
+    pub rfc2544: rfc2544::Rfc2544Args,
+
+    /// Print JSON: one object per second, or trial, and the summary as the last.
+    #[arg(long)]
+    pub json: bool,
+
+    /// What it gives up.
+    #[command(flatten)]
+    pub confine: ConfineArgs,
+}
+
+/// Modes of `ringway gen`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Send; what is received is dropped without a look.
+    Txonly,
+    /// Receive and count; frames of another ringway gen are checked.
+    Rxonly,
+    /// Send many flows, and check what comes back.
+    Flowgen,
+    /// Forward frames unchanged between the two devices, or back out of the same one.
+    Io,
+    /// Send frames with time stamps and measure how long they take to come back.
+    Latency,
+    /// Search for the highest rate without loss, size by size (RFC 2544, 26.1).
+    Throughput,
+    /// Search for the longest burst at full speed without loss (RFC 2544, 26.4).
+    BackToBack,
+}
+
+/// What `--help` says after the options.
+pub(super) fn help() -> String {
+    format!(
+        "\
+Devices:
+{}
+Examples:
+  Flood a switch's port with small frames for ten seconds:
+    ringway gen txonly --port virtio-user:/run/vm1.sock --duration 10
+
+  Latency through a switch, at 200,000 frames per second:
+    ringway gen latency --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock \\
+      --rate 200k --duration 10
+
+  The highest rate without loss for each size of frames (RFC 2544):
+    ringway gen throughput --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock
+
+  1000 frames of mixed sizes into a file:
+    ringway gen txonly --port pcap:,tx=out.pcap --size imix --count 1000
+
+Latency counts from the moment at which a frame was due, not from when the sender got round to
+it, so that a stall shows in every frame that it held up (no coordinated omission).
+
+Exit status: 1 when something failed or a frame arrived damaged, 2 for wrong arguments.",
+        devices_help()
+    )
+}
