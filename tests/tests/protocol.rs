@@ -132,7 +132,7 @@ fn what_is_said_is_as_the_schema_has_it() {
         json!({"command": "bridge-add", "name": "red", "settings": {"fdb.ageing": 60}}),
         json!({"command": "bridge-set", "name": "red", "settings": {"fdb.ageing": null}}),
         json!({"command": "port-add", "name": "b", "device": "null:", "mtu": 1400, "workers": [0],
-            "bridge": "red", "limits": {"tx-rate": "1Gbit"}}),
+            "bridge": "red", "limits": {"tx-rate": "1Gbit"}, "guard": {"isolated": true}}),
         json!({"command": "port-set", "name": "b", "settings": {"mtu": null}}),
         json!({"command": "mirror-add", "name": "m",
             "mirror": {"select-all": true, "output-port": "a"}}),
@@ -155,6 +155,10 @@ fn what_is_said_is_as_the_schema_has_it() {
         // What it has subscribed to comes between answers.
         Session::connect(&control).ask_into(&mut session.said, json!({"command": command}));
     }
+    // A capture file follows the answer.
+    let capture = json!({"command": "capture", "ports": ["a"], "direction": "in", "snaplen": 64,
+        "dropped": true, "filter": "0006000000040000", "expression": "", "buffer": 131072});
+    Session::connect(&control).ask_into(&mut session.said, capture);
     let guest = UnixStream::connect(&vm).unwrap();
     let mut other = Session::connect(&control);
     let connected = loop {

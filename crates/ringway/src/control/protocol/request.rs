@@ -291,6 +291,9 @@ pub(super) fn default_bridge() -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -322,5 +325,41 @@ mod tests {
         assert!(message(r#"{"command":"show-prots"}"#).contains("show-prots"));
         assert!(message(r#"{"command":"show-ports","verbose":1}"#).contains("verbose"));
         assert!(message(r#"{"command":"port-add","name":"a"}"#).contains("device"));
+    }
+
+    /// What serde says it expected where there is something else, quoted.
+    fn expected(request: &Value) -> Vec<String> {
+        let error = serde_json::from_value::<Request>(request.clone()).unwrap_err().to_string();
+        let (_, list) = error.split_once("expected").unwrap_or_default();
+        let mut names: Vec<_> = list.split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        names.sort();
+        names
+    }
+
+    /// Commands and what may be in them, as the schema has them.
+    fn documented() -> BTreeMap<String, Vec<String>> {
+        let path =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/control-protocol.schema.json");
+        let schema: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+        let read = |one: &Value| {
+            let properties = one["properties"].as_object().unwrap();
+            let command = properties["command"]["const"].as_str().unwrap().to_owned();
+            let mut names: Vec<_> = properties.keys().cloned().collect();
+            names.retain(|name| name != "command");
+            names.sort();
+            (command, names)
+        };
+        schema["$defs"]["request"]["oneOf"].as_array().unwrap().iter().map(read).collect()
+    }
+
+    #[test]
+    fn the_schema_has_all_commands_and_all_that_may_be_in_them() {
+        let documented = documented();
+        let commands: Vec<_> = documented.keys().cloned().collect();
+        assert_eq!(commands, expected(&serde_json::json!({"command": "?"})));
+        for (command, names) in documented {
+            let request = serde_json::json!({"command": command, "?": 0});
+            assert_eq!(names, expected(&request), "{command}");
+        }
     }
 }
