@@ -97,12 +97,11 @@ fn traffic(snapshot: &Snapshot, canvas: &mut Canvas<'_>) {
     let text = format!("{}  {}  ", side("rx", rx), side("tx", tx));
     let x = canvas.put(0, 1, usize::MAX, &text, Style::new());
     let reasons = snapshot.reasons();
-    let drops: f64 = reasons.iter().map(|(_, rate)| rate).sum();
     let names: Vec<String> =
         reasons.iter().map(|(name, rate)| format!("{name} {}", short(*rate))).collect();
     let text = match reasons.is_empty() {
         true => "no drops".to_owned(),
-        false => format!("dropped {}/s: {}", short(drops), names.join(", ")),
+        false => format!("dropped {}/s: {}", short(snapshot.drops()), names.join(", ")),
     };
     let tone = if reasons.is_empty() { Tone::Faint } else { Tone::Bad };
     let style = canvas.style(tone);

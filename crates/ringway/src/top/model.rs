@@ -187,6 +187,12 @@ impl Snapshot {
         all
     }
 
+    /// Frames dropped per second, for whatever reason.
+    pub fn drops(&self) -> f64 {
+        // The sum of no numbers is -0, which would be printed as such.
+        self.reasons().iter().fold(0.0, |sum, (_, rate)| sum + rate)
+    }
+
     /// Addresses in all forwarding databases.
     pub fn addresses(&self) -> usize {
         self.bridges.iter().map(|row| row.bridge.addresses).sum()
@@ -427,6 +433,7 @@ fn bridge_row(
 #[cfg(test)]
 mod tests {
     use super::super::testing::sample;
+    use super::super::value::short;
     use super::*;
 
     fn rates(ports: &[(&str, u64, u64)], later: &[(&str, u64, u64)]) -> Snapshot {
@@ -442,7 +449,7 @@ mod tests {
         assert_eq!(a.rx, Some(Rates { packets: 1500.0, bits: 1_200_000.0, drops: 0.0 }));
         assert_eq!((b.drops(), b.dropped()), (Some(5.0), 14));
         assert_eq!(b.why(), Some(("ring_full", true)));
-        assert_eq!(snapshot.reasons(), [("ring_full", 5.0)]);
+        assert_eq!((snapshot.reasons(), snapshot.drops()), (vec![("ring_full", 5.0)], 5.0));
         assert_eq!(snapshot.totals().0.unwrap().packets, 1500.0);
         // Half of its time the worker was busy, all of it with frames of a.
         assert_eq!(snapshot.workers[0].load, Some(50.0));
@@ -456,6 +463,7 @@ mod tests {
         let first = Model::default().take(sample(10, &[("a", 100, 3)]));
         assert_eq!((first.ports[0].rx, first.ports[0].load), (None, None));
         assert_eq!(first.ports[0].why(), Some(("ring_full", false)));
+        assert_eq!(short(first.drops()), "0");
         // A port that was taken away and added again counts from zero.
         let again = rates(&[("a", 100, 3)], &[("a", 50, 0), ("new", 9, 0)]);
         assert!(again.ports.iter().all(|row| row.rx.is_none()), "{again:?}");

@@ -10,7 +10,6 @@ pub fn text(app: &App, width: usize) -> String {
     let Some(snapshot) = &app.snapshot else { return String::new() };
     let (rx, tx) = snapshot.totals();
     let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), short);
-    let drops: f64 = snapshot.reasons().iter().map(|(_, rate)| rate).sum();
     let mut text = format!(
         "pid {} up {} rx {} pps {} b/s tx {} pps {} b/s dropped {}/s\n",
         snapshot.info.pid,
@@ -19,7 +18,7 @@ pub fn text(app: &App, width: usize) -> String {
         rate(rx.map(|rx| rx.bits)),
         rate(tx.map(|tx| tx.packets)),
         rate(tx.map(|tx| tx.bits)),
-        short(drops),
+        short(snapshot.drops()),
     );
     if let Some(sheet) = app.sheet(width) {
         text.push_str(&table(&sheet).render(colour_stdout()));
