@@ -11,6 +11,7 @@ mod support;
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use support::{Switch, refusal, ringway, run};
@@ -176,6 +177,16 @@ fn benchmarks_find_what_a_switch_lets_through() {
     let (code, found) = summary(&args.concat());
     let burst = found["results"][0]["burst_frames"].as_f64().unwrap();
     assert!(code == Some(0) && (100.0..1200.0).contains(&burst), "{found:#}");
+
+    // A reader that goes away, as `| head`; there would be something to do for a minute.
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let sizes = ["64"; 300].join(",");
+    let started = Instant::now();
+    let args = ["gen", "throughput", "--trial", "0.1", "--loss", "99", "--rate", "1k"];
+    let more = ["--port", &from, "--port2", &to, "--sizes", &sizes];
+    let status = ringway().args(args).args(more).stdout(writer).status().unwrap();
+    assert!(status.success() && started.elapsed() < Duration::from_secs(20), "{status}");
 }
 
 #[test]
@@ -202,4 +213,11 @@ fn an_interrupted_run_still_has_a_summary() {
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(0));
     assert!(rest.iter().any(|line| line.starts_with("sent ")), "{rest:?}");
+}
+
+#[test]
+fn a_benchmark_ends_when_nothing_comes_back() {
+    let (code, message) = refusal(&["gen", "throughput", "--trial", "0.2", "--port", "null:"]);
+    assert_eq!(code, Some(1), "{message}");
+    assert!(message.contains("64 bytes: none of") && message.contains("null:"), "{message}");
 }

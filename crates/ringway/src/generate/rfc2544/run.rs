@@ -12,6 +12,7 @@ pub use super::trial::sources;
 use super::trial::{Bench, Load, Outcome};
 use crate::cli::{GenArgs, Mode};
 use crate::exit::Failure;
+use crate::output;
 use crate::table::approximate;
 
 /// Part of a rate that a sender may fall behind before it counts as unable to send that fast.
@@ -59,7 +60,8 @@ struct Benchmark<'a> {
 }
 
 impl Benchmark<'_> {
-    /// Runs a trial; whether no more was lost than may be. `None` when a signal came.
+    /// Runs a trial; whether no more was lost than may be. `None` when a signal came, or nobody reads
+    /// what is found.
     fn trial(&mut self, load: Load, loss: f64) -> Result<Option<(Outcome, bool)>, Failure> {
         let Some(outcome) = self.bench.run(load)? else { return Ok(None) };
         let size = load.size + FCS;
@@ -72,7 +74,16 @@ impl Benchmark<'_> {
         self.trials += 1;
         let passed = outcome.sent > 0 && outcome.loss() <= loss;
         self.printer.trial(&Trial::of(size, &outcome, passed));
-        Ok(Some((outcome, passed)))
+        if outcome.sent > 0 && outcome.received == 0 && !passed {
+            // Less of it would not come either.
+            let back = self.args.port2.as_ref().unwrap_or(&self.args.port);
+            return Err(Failure::runtime(format!(
+                "{size} bytes: none of {} frames arrived at {back}: what is tested has to forward \
+                 from --port to --port2, or back",
+                outcome.sent
+            )));
+        }
+        Ok((!output::is_closed()).then_some((outcome, passed)))
     }
 
     /// The highest rate at which no more is lost than may be (RFC 2544, 26.1).
