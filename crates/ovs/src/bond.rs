@@ -56,23 +56,10 @@ mod tests {
     use switch::{BondMode, LacpTime};
 
     use super::*;
-    use crate::content::Texts;
 
     fn port(other: &[(&str, &str)]) -> Port {
         let other = other.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Port {
-            row: Uuid(1),
-            tag: None,
-            trunks: Vec::new(),
-            cvlans: Vec::new(),
-            vlan_mode: None,
-            bond_mode: None,
-            lacp: None,
-            bond_updelay: 0,
-            bond_downdelay: 0,
-            other_config: other.collect::<Texts>(),
-            interfaces: Default::default(),
-        }
+        Port { other_config: other.collect(), ..Port::bare(Uuid(1)) }
     }
 
     #[test]

@@ -124,6 +124,26 @@ pub struct Port {
     pub interfaces: BTreeMap<String, Interface>,
 }
 
+#[cfg(test)]
+impl Port {
+    /// A row with all at its default, without interfaces.
+    pub(crate) fn bare(row: Uuid) -> Self {
+        Self {
+            row,
+            tag: None,
+            trunks: Vec::new(),
+            cvlans: Vec::new(),
+            vlan_mode: None,
+            bond_mode: None,
+            lacp: None,
+            bond_updelay: 0,
+            bond_downdelay: 0,
+            other_config: Texts::new(),
+            interfaces: BTreeMap::new(),
+        }
+    }
+}
+
 /// A row of `Interface`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {

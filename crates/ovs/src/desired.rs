@@ -259,19 +259,7 @@ mod tests {
 
     fn port(interfaces: Vec<(&str, Interface)>) -> OvsPort {
         let interfaces = interfaces.into_iter().map(|(name, row)| (name.to_owned(), row));
-        OvsPort {
-            row: Uuid(99),
-            tag: None,
-            trunks: Vec::new(),
-            cvlans: Vec::new(),
-            vlan_mode: None,
-            bond_mode: None,
-            lacp: None,
-            bond_updelay: 0,
-            bond_downdelay: 0,
-            other_config: Texts::new(),
-            interfaces: interfaces.collect(),
-        }
+        OvsPort { interfaces: interfaces.collect(), ..OvsPort::bare(Uuid(99)) }
     }
 
     fn desired(ports: Vec<OvsPort>) -> Desired {

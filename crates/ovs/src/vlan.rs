@@ -76,19 +76,7 @@ mod tests {
     use switch::vlan::QinqEtherType;
 
     fn port() -> Port {
-        Port {
-            row: Uuid(1),
-            tag: None,
-            trunks: Vec::new(),
-            cvlans: Vec::new(),
-            vlan_mode: None,
-            bond_mode: None,
-            lacp: None,
-            bond_updelay: 0,
-            bond_downdelay: 0,
-            other_config: Default::default(),
-            interfaces: Default::default(),
-        }
+        Port::bare(Uuid(1))
     }
 
     #[test]
