@@ -299,12 +299,7 @@ mod tests {
             if head >= 14 {
                 whole[12..14].copy_from_slice(&kind.to_be_bytes());
             }
-            let mut rest = &whole[head..];
-            let mut body = Vec::new();
-            for len in segments {
-                body.push(Segment::from_bytes(&rest[..len]));
-                rest = &rest[len..];
-            }
+            let body = pieces(&whole[head..], &segments);
             let frame = Frame::from_parts(&whole[..head], &body).unwrap();
             let edit = Edit { pop, push: push.map(|control| Tag { control, ..TAG }) };
             let expected = if head < 12 { None } else { model(whole.clone(), edit) };
@@ -318,6 +313,16 @@ mod tests {
         }
     }
 
+    /// What a frame has beside its head, in pieces of these lengths.
+    fn pieces<'b>(mut rest: &'b [u8], lengths: &[usize]) -> Vec<Segment<'b>> {
+        let next = |len: &usize| {
+            let (piece, others) = rest.split_at(*len);
+            rest = others;
+            Segment::from_bytes(piece)
+        };
+        lengths.iter().map(next).collect()
+    }
+
     proptest! {
         #[test]
         fn what_is_cut_is_the_start_of_the_frame(
@@ -326,12 +331,7 @@ mod tests {
             len in prop_oneof![0..400_usize, 0..20_000_usize],
         ) {
             let whole = bytes(head + segments.iter().sum::<usize>());
-            let mut rest = &whole[head..];
-            let mut body = Vec::new();
-            for len in segments {
-                body.push(Segment::from_bytes(&rest[..len]));
-                rest = &rest[len..];
-            }
+            let body = pieces(&whole[head..], &segments);
             let frame = Frame::from_parts(&whole[..head], &body).unwrap();
             let mut room = EditRoom::default();
             let mut editing = room.begin();
@@ -353,12 +353,7 @@ mod tests {
             segments in prop::collection::vec(0..300_usize, 0..6),
         ) {
             let whole = bytes(head + segments.iter().sum::<usize>());
-            let mut rest = &whole[head..];
-            let mut body = Vec::new();
-            for len in segments {
-                body.push(Segment::from_bytes(&rest[..len]));
-                rest = &rest[len..];
-            }
+            let body = pieces(&whole[head..], &segments);
             let frame = Frame::from_parts(&whole[..head], &body).unwrap();
             let mut room = EditRoom::default();
             let mut editing = room.begin();
