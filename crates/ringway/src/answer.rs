@@ -20,7 +20,7 @@ use crate::bonds;
 use crate::bridges;
 use crate::capture::stream::{self, Stream};
 use crate::config::{self, Source};
-use crate::control::event::{Event, Topic};
+use crate::control::event::{Event, SHUT_BY, Topic};
 use crate::control::protocol::{
     Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer,
     PortStats, Ports, Reloaded, Request, Shown, Stats, Subscribed, Vdpa, WaitingDevice, Worker,
@@ -502,7 +502,7 @@ fn port(report: &PortReport) -> PortAnswer {
         mac: report.mac.to_string(),
         mtu: report.mtu,
         enabled: !report.disabled,
-        shut: report.is_shut.then(|| "bpdu-guard".to_owned()),
+        shut: report.is_shut.then(|| SHUT_BY.to_owned()),
         bridge: report.bridge.clone(),
         bond: report.bond.clone(),
         vlan: report.vlan.clone(),

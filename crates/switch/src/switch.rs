@@ -61,7 +61,7 @@ pub struct Switch {
     started: Instant,
     time: Time,
     drivers: Drivers,
-    /// Signalled when a port was looked after because of its link.
+    /// Signalled when a port was looked after because of its link; see [`Control::links`].
     links: Arc<EventFd>,
 }
 
@@ -82,6 +82,8 @@ pub(crate) struct Control {
     captures: Wanted,
     bridges: Bridges,
     bonds: Bonds,
+    /// Signalled when there may be something else to see of links, bonds and ports that are shut.
+    links: Arc<EventFd>,
     notes: Notes,
     time: Time,
 }
@@ -110,14 +112,13 @@ impl Switch {
     pub fn start_with(config: &SwitchConfig, time: Time) -> Result<Self, Error> {
         config.check()?;
         let (notes, inbox) = notes();
-        let control = Control::start(config, notes.clone(), time.clone())?;
-        let control = Arc::new(Mutex::new(control));
-        let mut agers = Agers::default();
-        let ports = Arc::downgrade(&control);
         let links = EventFd::new();
         let links = links.map_err(|source| Error::System { action: "watch links", source })?;
         let links = Arc::new(links);
-        let changed = Arc::clone(&links);
+        let control = Control::start(config, Arc::clone(&links), notes.clone(), time.clone())?;
+        let control = Arc::new(Mutex::new(control));
+        let mut agers = Agers::default();
+        let ports = Arc::downgrade(&control);
         let housekeeper = Housekeeper::start(notes, inbox, time.clone(), move |task| {
             let control = ports.upgrade()?;
             match task {
@@ -131,9 +132,9 @@ impl Switch {
                     due
                 }
                 Task::Link(number) => {
-                    let due = lock(&control).look_at_port(number);
-                    // It fails when nobody has read it for very long, which tells the same.
-                    let _ = changed.signal();
+                    let mut control = lock(&control);
+                    let due = control.look_at_port(number);
+                    control.tell_links();
                     due
                 }
                 Task::Due => lock(&control).run_bonds(),
@@ -227,14 +228,14 @@ impl Switch {
         self.control().worker_reports()
     }
 
-    /// Readable once the link of a port may have changed, until [`heed_links`](Self::heed_links) is
-    /// called.
+    /// Readable once the link of a port, the active member of a bond, or whether a port is shut may
+    /// have changed, until [`heed_links`](Self::heed_links) is called.
     #[must_use]
     pub fn links(&self) -> BorrowedFd<'_> {
         self.links.as_fd()
     }
 
-    /// Whether the link of a port may have changed since this was called last.
+    /// Whether one of [these](Self::links) may have changed since this was called last.
     pub fn heed_links(&self) -> bool {
         self.links.drain().unwrap_or(true)
     }
@@ -272,7 +273,12 @@ impl Drop for Switch {
 }
 
 impl Control {
-    fn start(config: &SwitchConfig, notes: Notes, time: Time) -> Result<Self, Error> {
+    fn start(
+        config: &SwitchConfig,
+        links: Arc<EventFd>,
+        notes: Notes,
+        time: Time,
+    ) -> Result<Self, Error> {
         let system = |action| move |source| Error::System { action, source };
         // Packets go through the switch in buffers of the ports' own; nothing is allocated here.
         let spare = Pool::new("switch", 1, DATA_ROOM);
@@ -289,6 +295,7 @@ impl Control {
             captures: Wanted::default(),
             bridges: Bridges::new(&config.bridge())?,
             bonds: Bonds::default(),
+            links,
             notes,
             time,
         };
@@ -298,6 +305,12 @@ impl Control {
             control.seats.push(seat);
         }
         Ok(control)
+    }
+
+    /// Has whoever waits for [`Switch::links`] look.
+    fn tell_links(&self) {
+        // It fails when nobody has read it for very long, which tells the same.
+        let _ = self.links.signal();
     }
 
     fn is_alive(&self, worker: usize) -> bool {

@@ -5,6 +5,9 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+/// What shuts a port, as events and `show ports` name it.
+pub const SHUT_BY: &str = "bpdu-guard";
+
 /// An event and when it was noticed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Notice {
@@ -27,6 +30,29 @@ pub enum Event {
         up: bool,
         /// How often it has changed since the port was opened.
         changes: u64,
+    },
+    /// Another member of a bond is the active one now, and may have been another in between.
+    BondActive {
+        /// The bond's port.
+        bond: String,
+        /// The member; `None` where none has a link.
+        active: Option<String>,
+        /// The one before.
+        from: Option<String>,
+        /// How often that has changed since the bond was added.
+        changes: u64,
+    },
+    /// A port was shut since it has sent what it must not.
+    PortShut {
+        /// The port.
+        port: String,
+        /// What shut it: `bpdu-guard`.
+        reason: String,
+    },
+    /// A port that was shut is open again.
+    PortReopened {
+        /// The port.
+        port: String,
     },
     /// A guest's VMM has connected to a port.
     GuestConnected {
@@ -130,7 +156,7 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
-    /// Links up and down.
+    /// Links up and down, active members of bonds, and ports that are shut.
     Link,
     /// VMMs that come and go.
     Guest,
@@ -183,7 +209,10 @@ impl Event {
     /// What it is about; `None` for what every subscriber gets.
     pub const fn topic(&self) -> Option<Topic> {
         Some(match self {
-            Self::Link { .. } => Topic::Link,
+            Self::Link { .. }
+            | Self::BondActive { .. }
+            | Self::PortShut { .. }
+            | Self::PortReopened { .. } => Topic::Link,
             Self::GuestConnected { .. } | Self::GuestDisconnected { .. } => Topic::Guest,
             Self::Changed { .. } | Self::Waiting { .. } | Self::Opened { .. } => Topic::Config,
             Self::Drops { .. } | Self::DropsEnded { .. } => Topic::Drops,
@@ -210,6 +239,19 @@ mod tests {
             (
                 Event::Link { port: "vm1".into(), up: true, changes: 3 },
                 r#"{"uptime_ms":5,"event":"link","port":"vm1","up":true,"changes":3}"#,
+            ),
+            (
+                Event::BondActive {
+                    bond: "up".into(),
+                    active: Some("eth1".into()),
+                    from: None,
+                    changes: 2,
+                },
+                r#"{"uptime_ms":5,"event":"bond-active","bond":"up","active":"eth1","from":null,"changes":2}"#,
+            ),
+            (
+                Event::PortReopened { port: "vm1".into() },
+                r#"{"uptime_ms":5,"event":"port-reopened","port":"vm1"}"#,
             ),
             (
                 Event::GuestConnected { port: "vm1".into(), pid: None },

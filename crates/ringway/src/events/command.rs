@@ -37,6 +37,12 @@ fn told(notice: &Notice) -> String {
         Event::Link { port, up, .. } => {
             format!("port {port}: link {}", if *up { "up" } else { "down" })
         }
+        Event::BondActive { bond, active: Some(active), .. } => {
+            format!("bond {bond}: {active} is active")
+        }
+        Event::BondActive { bond, active: None, .. } => format!("bond {bond}: no member is active"),
+        Event::PortShut { port, reason } => format!("port {port}: shut by {reason}"),
+        Event::PortReopened { port } => format!("port {port}: open again"),
         Event::GuestConnected { port, pid } => {
             format!("port {port}: guest connected{}", process(*pid))
         }
@@ -103,6 +109,11 @@ mod tests {
             told(Event::Link { port: port(), up: false, changes: 2 }),
             "    12.034 port vm1: link down"
         );
+        let shut = Event::PortShut { port: port(), reason: "bpdu-guard".into() };
+        assert_eq!(told(shut), "    12.034 port vm1: shut by bpdu-guard");
+        let from = Some("eth0".to_owned());
+        let none = Event::BondActive { bond: "up".into(), active: None, from, changes: 3 };
+        assert_eq!(told(none), "    12.034 bond up: no member is active");
         let us = std::process::id();
         let text = told(Event::GuestConnected { port: port(), pid: Some(us) });
         assert!(text.contains(&format!("guest connected (process {us}, ")), "{text}");

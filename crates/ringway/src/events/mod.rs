@@ -168,6 +168,7 @@ impl Events {
         if daemon.switch().heed_links() || is_due {
             let ports = daemon.switch().samples();
             watch.look_at_links(&ports, &mut found);
+            watch.look_at_bonds(&daemon.switch().bonds(), &mut found);
             if is_due {
                 self.due = later(now, TICK);
                 dropping = watch.look_at_drops(&ports, uptime);

@@ -111,6 +111,53 @@ fn guests_and_links_are_told() {
 }
 
 #[test]
+fn another_active_member_of_a_bond_is_told() {
+    let mut bench = Bench::new(&[Topic::Link]);
+    bench.edit(|state| {
+        state.add_port("a", Port::new("null:"))?;
+        state.add_port("b", Port::new("null:"))?;
+        state.add_bond("up", Port::bond(), &["a".to_owned(), "b".to_owned()])
+    });
+    let bonds = |told: Vec<Value>| {
+        let told: Vec<Value> =
+            told.into_iter().filter(|one| one["event"] == "bond-active").collect();
+        short(&told, &["bond", "active", "from"])
+    };
+    assert_eq!(bonds(bench.told_later()), ["bond-active up a null"]);
+    let disable = |bench: &mut Bench, port: &str| {
+        bench.edit(|state| {
+            state.port_mut(port)?.enabled = false;
+            Ok(())
+        });
+        // Without a second having passed: it is signalled.
+        bonds(bench.told())
+    };
+    assert_eq!(disable(&mut bench, "a"), ["bond-active up b a"]);
+    assert_eq!(disable(&mut bench, "b"), ["bond-active up null b"]);
+    assert!(bench.told_later().is_empty());
+}
+
+#[test]
+fn a_port_that_is_shut_and_opened_again_is_told() {
+    let mut bench = Bench::new(&[Topic::Link]);
+    // A bridge's hello, in a capture file that is played once.
+    let mut frame = vec![1, 0x80, 0xc2, 0, 0, 0, 2, 0, 0, 0, 0, 1, 0, 38, 0x42, 0x42, 3];
+    frame.resize(60, 0);
+    let header = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1, 0, 0, 60, 60];
+    let file = bench.dir.path().join("hello.pcap");
+    std::fs::write(&file, [header.map(u32::to_le_bytes).concat(), frame].concat()).unwrap();
+    let mut port = Port::new(format!("pcap:{}", file.display()));
+    port.guard.bpdu_guard = switch::guard::BpduGuard::Shut;
+    bench.edit(|state| state.add_port("vm", port));
+    wait_for("it is shut", || bench.daemon.switch().samples()[0].is_shut);
+    let told = bench.told_later();
+    assert_eq!(short(&told, &["port", "reason"]), ["port-shut vm bpdu-guard"]);
+    assert!(bench.daemon.switch().reopen_port("vm").unwrap());
+    assert_eq!(short(&bench.told(), &["port", "up"]), ["port-reopened vm null", "link vm true"]);
+    assert!(bench.told_later().is_empty());
+}
+
+#[test]
 fn drops_are_told_when_they_begin_and_when_they_end() {
     let mut subscriber = Subscriber {
         topics: BTreeSet::from([Topic::Drops]),

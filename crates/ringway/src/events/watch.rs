@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use daemon::{Change, Daemon, State, diff};
 use ethdev::{DropReason, Peer, Stats};
-use ringway::control::event::{Address, Event};
-use switch::{FdbEntry, PortReport};
+use ringway::control::event::{Address, Event, SHUT_BY};
+use switch::{BondReport, FdbEntry, PortReport};
 
 /// How a switch was when it was looked at last.
 #[derive(Debug)]
@@ -15,6 +15,8 @@ pub struct Watch {
     state: State,
     waiting: BTreeMap<String, String>,
     links: BTreeMap<String, Link>,
+    /// The active member of each bond, and how often that has changed.
+    bonds: BTreeMap<String, (Option<String>, u64)>,
     /// What was dropped until then, on receipt and on sending, and when that was.
     drops: BTreeMap<String, [Stats; 2]>,
     since: Duration,
@@ -28,11 +30,13 @@ struct Link {
     up: bool,
     changes: u64,
     peer: Option<Peer>,
+    is_shut: bool,
 }
 
 impl From<&PortReport> for Link {
     fn from(report: &PortReport) -> Self {
-        Self { up: report.link.up, changes: report.link.changes, peer: report.peer }
+        let PortReport { link, peer, is_shut, .. } = report;
+        Self { up: link.up, changes: link.changes, peer: *peer, is_shut: *is_shut }
     }
 }
 
@@ -91,6 +95,7 @@ impl Watch {
             state: daemon.state().clone(),
             waiting: waiting(daemon),
             links: ports.iter().map(|port| (port.name.clone(), port.into())).collect(),
+            bonds: daemon.switch().bonds().iter().map(active).collect(),
             drops: drops(&ports),
             since: daemon.switch().uptime(),
             addresses: None,
@@ -118,7 +123,7 @@ impl Watch {
         self.waiting = now;
     }
 
-    /// Links and VMMs. Those of a port that has come are told as if it had been there without.
+    /// Links, VMMs, and ports that are shut. Those of a port that has come are told as if it had been there without.
     pub fn look_at_links(&mut self, ports: &[PortReport], found: &mut Vec<Event>) {
         let mut now = BTreeMap::new();
         for report in ports {
@@ -126,6 +131,14 @@ impl Watch {
             let before = self.links.get(port).copied();
             let (was_up, changes, had) =
                 before.map_or((false, 0, None), |before| (before.up, before.changes, before.peer));
+            let was_shut = before.is_some_and(|before| before.is_shut);
+            if link.is_shut && !was_shut {
+                let reason = SHUT_BY.to_owned();
+                found.push(Event::PortShut { port: port.clone(), reason });
+            }
+            if was_shut && !link.is_shut {
+                found.push(Event::PortReopened { port: port.clone() });
+            }
             let pid = |peer: Peer| peer.process;
             if had.is_some() && had != link.peer {
                 found.push(Event::GuestDisconnected { port: port.clone(), pid: had.and_then(pid) });
@@ -141,6 +154,20 @@ impl Watch {
             now.insert(port.clone(), link);
         }
         self.links = now;
+    }
+
+    /// The active members of bonds. That of a bond that has come is told as if it had been there
+    /// without.
+    pub fn look_at_bonds(&mut self, bonds: &[BondReport], found: &mut Vec<Event>) {
+        let now: BTreeMap<_, _> = bonds.iter().map(active).collect();
+        for (bond, (active, changes)) in &now {
+            let (from, before) = self.bonds.get(bond).cloned().unwrap_or_default();
+            if *changes != before {
+                let (bond, active, changes) = (bond.clone(), active.clone(), *changes);
+                found.push(Event::BondActive { bond, active, from, changes });
+            }
+        }
+        self.bonds = now;
     }
 
     /// What ports have dropped since the last look, `uptime` after the start.
@@ -192,6 +219,10 @@ impl Watch {
         }
         self.addresses = Some(now);
     }
+}
+
+fn active(bond: &BondReport) -> (String, (Option<String>, u64)) {
+    (bond.name.clone(), (bond.active.clone(), bond.active_changes))
 }
 
 fn waiting(daemon: &Daemon) -> BTreeMap<String, String> {

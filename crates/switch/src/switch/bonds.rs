@@ -351,6 +351,7 @@ impl Control {
         self.count_bond(name);
         if is_other {
             self.tell_other(name);
+            self.tell_links();
         }
         due
     }

@@ -144,6 +144,8 @@ impl Control {
         if options.disabled {
             self.fdb_of(entry)?.write().flush(Some(entry.number()));
         }
+        // One that was shut is not any more.
+        self.tell_links();
         Ok(())
     }
 }
