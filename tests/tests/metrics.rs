@@ -111,6 +111,9 @@ fn both_formats_are_what_their_parsers_expect() {
     assert_eq!(passed(&page) + limited(&page), 500.0);
     let of = [("port", "from"), ("direction", "rx"), ("le", "64.0")];
     assert_eq!(value(&page, "ringway_port_frame_size_bytes_bucket", &of), 500.0);
+    let of = [("port", "from"), ("queue", "0")];
+    assert!(value(&page, "ringway_queue_bursts_total", &of) >= 500.0 / 32.0);
+    assert!(value(&page, "ringway_queue_full_bursts_total", &of) >= 1.0);
     assert_eq!(value(&page, "ringway_port_waiting", &[("port", "absent")]), 1.0);
     assert!(value(&page, "ringway_metrics_scrapes_total", &[]) >= 0.0);
 

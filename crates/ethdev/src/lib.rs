@@ -25,6 +25,7 @@
 //! - [`spelling`]: the name that somebody may have meant
 //! - [`drop_reason`]: why frames are dropped
 //! - [`stats`]: counters per queue
+//! - [`pressure`]: how hard pressed a queue is
 //! - [`spec`]: device strings such as `vhost-user:/run/vm1.sock,queues=2`
 
 pub mod access;
@@ -35,6 +36,7 @@ pub mod idle;
 pub mod mtu;
 mod offload;
 pub mod port;
+pub mod pressure;
 pub mod queue;
 pub mod shared;
 pub mod sleep;
@@ -48,6 +50,7 @@ pub use drop_reason::DropReason;
 pub use events::{PortEvent, PortEvents};
 pub use idle::{Idle, IdleOptions, Load, LoadReport};
 pub use port::{Error, Link, Peer, Port, PortControl, PortInfo};
+pub use pressure::{Pressure, ask_depths};
 pub use queue::{RxBurst, RxDriver, RxQueue, Sent, TxDriver, TxQueue};
 pub use shared::{SharedTxQueue, share_out};
 pub use sleep::{Sleeper, Slept};

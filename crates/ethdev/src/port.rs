@@ -5,6 +5,7 @@ use std::sync::Arc;
 use packet::MacAddr;
 
 use crate::events::{PortEvent, PortEvents};
+use crate::pressure::Pressure;
 use crate::queue::{RxQueue, TxQueue};
 use crate::stats::{PortStats, QueueStats, Stats};
 
@@ -211,6 +212,13 @@ impl Port {
     #[must_use]
     pub fn tx_queue_stats(&self) -> Vec<Stats> {
         self.tx_stats.iter().map(|stats| stats.snapshot()).collect()
+    }
+
+    /// How hard pressed each receive queue and each transmit queue is.
+    #[must_use]
+    pub fn pressures(&self) -> [Vec<Pressure>; 2] {
+        [&self.rx_stats, &self.tx_stats]
+            .map(|all| all.iter().map(|stats| stats.pressure()).collect())
     }
 
     /// Every counter by name: sums (`rx_good_packets`), queues (`tx_q1_drop_ring_full`), and

@@ -12,6 +12,7 @@ use packet::{BURST, Capabilities, Frame, FrameBatch, Offload, Packet, PoolCache}
 
 use crate::drop_reason::DropReason;
 use crate::offload::Completer;
+use crate::pressure::Asked;
 use crate::shared::SharedTxQueue;
 use crate::stats::QueueStats;
 
@@ -54,6 +55,12 @@ pub trait RxDriver: Send {
     ) {
         copy_packets(self.batch().frames(), packets, cache, stats);
         self.release();
+    }
+
+    /// How many buffers with frames wait in the ring, as the peer has it; `None` where the device
+    /// does not tell, or has no ring now. Frames of a burst before are given back.
+    fn depth(&mut self) -> Option<u32> {
+        None
     }
 
     /// A file that becomes readable when frames arrive while notifications are armed, or `None`
@@ -143,6 +150,12 @@ pub trait TxDriver: Send {
         true
     }
 
+    /// How many buffers for frames wait in the ring, as the peer has it; `None` where the device does
+    /// not tell, or has no ring now.
+    fn depth(&mut self) -> Option<u32> {
+        None
+    }
+
     /// Completes transmissions whose buffers are still held by the device, where there are
     /// such, and sends notifications that were held back. Returns whether the device has not
     /// taken all that was sent: then it is to be called again soon.
@@ -226,25 +239,39 @@ impl Sent {
 pub struct RxQueue {
     driver: Box<dyn RxDriver>,
     stats: Arc<QueueStats>,
+    asked: Asked,
 }
 
 impl RxQueue {
     /// A queue on top of `driver`.
     #[must_use]
     pub fn new(driver: Box<dyn RxDriver>, stats: Arc<QueueStats>) -> Self {
-        Self { driver, stats }
+        Self { driver, stats, asked: Asked::default() }
     }
 
     /// Receives up to `max` frames, [`BURST`] at most. The frames lie in the device's ring and
     /// go back to it when the returned guard is dropped.
     #[inline]
     pub fn rx_burst(&mut self, max: usize) -> RxBurst<'_> {
-        self.driver.receive(max.min(BURST), &self.stats);
+        if self.asked.take() {
+            self.note_depth();
+        }
+        let max = max.min(BURST);
+        self.driver.receive(max, &self.stats);
         let frames = self.driver.batch().frames();
         if !frames.is_empty() {
             self.stats.count_frames(frames);
+            self.stats.pressed.bursts.add(1);
+            if frames.len() >= max {
+                self.stats.pressed.full_bursts.add(1);
+            }
         }
         RxBurst { driver: &mut *self.driver, stats: &self.stats }
+    }
+
+    #[cold]
+    fn note_depth(&mut self) {
+        self.stats.pressed.set_depth(self.driver.depth());
     }
 
     /// The counters of this queue.
@@ -262,7 +289,12 @@ impl RxQueue {
     /// See [`RxDriver::arm`].
     #[must_use]
     pub fn arm(&mut self) -> bool {
-        self.driver.arm()
+        let is_empty = self.driver.arm();
+        if is_empty {
+            // Nobody polls it until something comes.
+            self.stats.pressed.set_empty();
+        }
+        is_empty
     }
 
     /// See [`RxDriver::disarm`].
@@ -332,11 +364,20 @@ pub(crate) struct CountedTx {
     driver: Box<dyn TxDriver>,
     stats: Arc<QueueStats>,
     completer: Completer,
+    asked: Asked,
 }
 
 impl CountedTx {
+    #[cold]
+    fn note_depth(&mut self) {
+        self.stats.pressed.set_depth(self.driver.depth());
+    }
+
     #[inline]
     pub(crate) fn tx_burst(&mut self, frames: &[Frame<'_>]) -> usize {
+        if self.asked.take() {
+            self.note_depth();
+        }
         let mut consumed = 0;
         for burst in frames.chunks(BURST) {
             let sent = match Offload::needs_of(burst) {
@@ -349,6 +390,7 @@ impl CountedTx {
             };
             consumed += sent.min(burst.len());
             if sent < burst.len() {
+                self.stats.pressed.stalls.add(1);
                 break;
             }
         }
@@ -379,6 +421,7 @@ impl CountedTx {
         if self.driver.keeps_packets() && (needs.is_empty() || self.driver.takes().contains(needs))
         {
             self.driver.transmit_packets(packets, cache, &self.stats);
+            self.stats.pressed.stalls.add(u64::from(!packets.is_empty()));
             return before.saturating_sub(packets.len());
         }
         let frames: ArrayVec<Frame<'_>, BURST> = packets.iter().map(Packet::as_frame).collect();
@@ -428,8 +471,8 @@ impl TxQueue {
     /// A queue on top of `driver`.
     #[must_use]
     pub fn new(driver: Box<dyn TxDriver>, stats: Arc<QueueStats>) -> Self {
-        let completer = Completer::default();
-        let queue = CountedTx { driver, stats: Arc::clone(&stats), completer };
+        let (completer, asked) = Default::default();
+        let queue = CountedTx { driver, stats: Arc::clone(&stats), completer, asked };
         Self::from_alone(queue, stats)
     }
 
@@ -553,121 +596,4 @@ impl std::fmt::Debug for RxBurst<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use packet::{MacAddr, Pool};
-
-    use super::*;
-    use crate::stats::PacketTally;
-
-    /// Receives a burst of one frame; keeps packets that it transmits, while it has room.
-    struct Device {
-        batch: FrameBatch,
-        kept: Vec<Packet>,
-        room: usize,
-    }
-
-    impl Device {
-        fn new(room: usize) -> Self {
-            Self { batch: FrameBatch::with_segments(0), kept: Vec::new(), room }
-        }
-    }
-
-    impl RxDriver for Device {
-        fn receive(&mut self, max: usize, _stats: &QueueStats) {
-            for index in 0..max.min(3) {
-                assert!(self.batch.push_copy(&[u8::try_from(index).unwrap(); 60]));
-            }
-        }
-
-        fn batch(&self) -> &FrameBatch {
-            &self.batch
-        }
-
-        fn batch_mut(&mut self) -> &mut FrameBatch {
-            &mut self.batch
-        }
-
-        fn release(&mut self) {
-            self.batch.clear();
-        }
-    }
-
-    impl TxDriver for Device {
-        fn transmit(&mut self, frames: &[Frame<'_>], _stats: &QueueStats) -> Sent {
-            Sent::first(frames.len())
-        }
-
-        fn keeps_packets(&self) -> bool {
-            self.room > 0
-        }
-
-        fn transmit_packets(
-            &mut self,
-            packets: &mut ArrayVec<Packet, BURST>,
-            _cache: &mut PoolCache,
-            stats: &QueueStats,
-        ) {
-            let mut tally = PacketTally::default();
-            let count = (self.room - self.kept.len()).min(packets.len());
-            for packet in packets.drain(..count) {
-                tally.add(packet.len(), packet.data());
-                self.kept.push(packet);
-            }
-            stats.count_tally(&tally);
-        }
-    }
-
-    #[test]
-    fn a_burst_becomes_packets_as_it_was_rewritten() {
-        let pool = Pool::new("test", 2, 2048).unwrap();
-        let mut cache = pool.cache();
-        let mut queue = RxQueue::new(Box::new(Device::new(0)), Arc::default());
-        let mut packets = ArrayVec::new();
-        let mut burst = queue.rx_burst(BURST);
-        burst.for_each_head(|head| head[1] = 5);
-        burst.head_mut(1).unwrap()[0] = 77;
-        assert!(burst.head_mut(3).is_none());
-        burst.into_packets(&mut packets, &mut cache);
-        let firsts: Vec<u8> = packets.iter().map(|packet| packet.data()[0]).collect();
-        assert_eq!(firsts, [0, 77]);
-        assert!(packets.iter().all(|packet| packet.data()[1] == 5));
-        let stats = queue.stats().snapshot();
-        assert_eq!((stats.packets, stats.dropped_for(DropReason::NoBuffer)), (3, 1));
-        assert!(queue.rx_burst(0).frames().is_empty(), "the batch was given back");
-    }
-
-    #[test]
-    fn packets_go_to_the_device_or_are_copied_and_both_are_counted_alike() {
-        let pool = Pool::new("test", 64, 2048).unwrap();
-        let mut cache = pool.cache();
-        let mut counted = Vec::new();
-        for room in [0, 5] {
-            let mut queue = TxQueue::new(Box::new(Device::new(room)), Arc::default());
-            let mut packets = ArrayVec::new();
-            for (index, first) in [0xff, 0x01, 0x02, 0x02, 0x02].into_iter().enumerate() {
-                let mut bytes = vec![0; 60 + 300 * index];
-                bytes[..6].copy_from_slice(&[first; 6]);
-                packets.push(cache.copy_frame(&Frame::from_bytes(&bytes)).unwrap());
-            }
-            assert_eq!(queue.keeps_packets(), room > 0);
-            assert_eq!(queue.tx_packets(&mut packets, &mut cache), 5);
-            assert!(packets.is_empty());
-            counted.push(queue.stats().snapshot());
-        }
-        assert_eq!(counted[0], counted[1]);
-        assert_eq!((counted[0].broadcast, counted[0].multicast), (1, 1));
-        assert_eq!(MacAddr::BROADCAST.0, [0xff; 6]);
-    }
-
-    #[test]
-    fn what_a_device_has_no_room_for_stays() {
-        let pool = Pool::new("test", 64, 2048).unwrap();
-        let mut cache = pool.cache();
-        let mut queue = TxQueue::new(Box::new(Device::new(2)), Arc::default());
-        let bytes = [7; 60];
-        let mut packets: ArrayVec<Packet, BURST> =
-            (0..3).map(|_| cache.copy_frame(&Frame::from_bytes(&bytes)).unwrap()).collect();
-        assert_eq!(queue.tx_packets(&mut packets, &mut cache), 2);
-        assert_eq!((packets.len(), queue.stats().snapshot().packets), (1, 2));
-    }
-}
+mod tests;

@@ -9,6 +9,7 @@ use eal::Counter;
 use packet::{BURST, Frame, MacAddr};
 
 use crate::drop_reason::DropReason;
+use crate::pressure::{Pressed, Pressure};
 use crate::queue::Sent;
 
 /// The number of size classes.
@@ -177,6 +178,7 @@ pub struct QueueStats {
     multicast: Counter,
     broadcast: Counter,
     drops: [Counter; DropReason::COUNT],
+    pub(crate) pressed: Pressed,
 }
 
 // Not derived, since the standard library does so for arrays of up to 32 only.
@@ -184,11 +186,24 @@ impl Default for QueueStats {
     fn default() -> Self {
         let [packets, bytes, multicast, broadcast] = <[Counter; 4]>::default();
         let drops = std::array::from_fn(|_| Counter::default());
-        Self { packets, bytes, sizes: Default::default(), multicast, broadcast, drops }
+        let (sizes, pressed) = Default::default();
+        Self { packets, bytes, sizes, multicast, broadcast, drops, pressed }
     }
 }
 
 impl QueueStats {
+    /// Counts clock cycles that the worker of a receive queue has spent on its frames.
+    #[inline]
+    pub fn count_cycles(&self, cycles: u64) {
+        self.pressed.cycles.add(cycles);
+    }
+
+    /// How hard pressed the queue is now.
+    #[must_use]
+    pub fn pressure(&self) -> Pressure {
+        self.pressed.snapshot()
+    }
+
     /// Counts received frames.
     #[inline]
     pub fn count_frames(&self, frames: &[Frame<'_>]) {

@@ -10,6 +10,7 @@ use daemon::{Address, Bridge, Daemon, Diff, Missing, Port, check, merge};
 use eal::clock;
 use eal::signals::Signals;
 use eal::time::Time;
+use ethdev::{Pressure, ask_depths};
 use packet::MacAddr;
 use rustix::event::PollFlags;
 use serde::Serialize;
@@ -23,8 +24,8 @@ use crate::config::{self, Source};
 use crate::control::event::{Event, SHUT_BY, Topic};
 use crate::control::protocol::{
     Added, Config, ConfigDiff, Counters, Fdb, FdbEntry, Flushed, Info, Port as PortAnswer,
-    PortStats, Ports, Reloaded, Request, Shown, Stats, Subscribed, Vdpa, WaitingDevice, Worker,
-    WorkerQueue, Workers,
+    PortStats, Ports, Reloaded, Request, RxPressure, Shown, Stats, Subscribed, TxPressure, Vdpa,
+    WaitingDevice, Worker, WorkerQueue, Workers,
 };
 use crate::control::refusal::{Code, Refusal, code};
 use crate::control::server::{Serve, Takeover};
@@ -404,6 +405,7 @@ impl Control {
     }
 
     fn stats(&self) -> Stats {
+        ask_depths();
         Stats {
             uptime_ms: milliseconds(self.daemon.switch().uptime()),
             ports: self.daemon.switch().ports().iter().map(port_stats).collect(),
@@ -457,6 +459,10 @@ impl Control {
 
 fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn microseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn lines(changes: &[impl Display]) -> Vec<String> {
@@ -517,13 +523,29 @@ fn port(report: &PortReport) -> PortAnswer {
     }
 }
 
+fn rx_pressure(pressure: &Pressure) -> RxPressure {
+    RxPressure {
+        depth: pressure.depth,
+        bursts: pressure.bursts,
+        full_bursts: pressure.full_bursts,
+        busy_us: microseconds(clock::duration(pressure.cycles)),
+    }
+}
+
+const fn tx_pressure(pressure: &Pressure) -> TxPressure {
+    TxPressure { depth: pressure.depth, stalls: pressure.stalls }
+}
+
 fn port_stats(report: &PortReport) -> PortStats {
+    let [rx, tx] = &report.pressures;
     PortStats {
         name: report.name.clone(),
         rx: Counters::from(&report.stats.rx_total()),
         tx: Counters::from(&report.stats.tx_total()),
         rx_queues: report.stats.rx.iter().map(Counters::from).collect(),
         tx_queues: report.stats.tx.iter().map(Counters::from).collect(),
+        rx_pressure: rx.iter().map(rx_pressure).collect(),
+        tx_pressure: tx.iter().map(tx_pressure).collect(),
         extended: report.extended.iter().cloned().collect(),
     }
 }

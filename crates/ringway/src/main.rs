@@ -46,6 +46,7 @@ mod output;
 mod ovs;
 #[cfg(test)]
 mod pages;
+mod pressures;
 mod printable;
 mod rates;
 mod relative;

@@ -1,6 +1,7 @@
 //! The table of `ringway show stats`: counters, and rates where there are two samples.
 
 use crate::control::protocol::{Counters, PortStats, Stats};
+use crate::pressures;
 use crate::table::{
     Align, Cell, Table, approximate, bit_rate, bytes, count, packet_rate, paragraph,
 };
@@ -33,6 +34,11 @@ pub fn render(now: &Stats, before: Option<&Stats>, queues: bool, colour: bool) -
     }
     let table = if table.fits() { table } else { tall };
     let mut text = table.render(colour);
+    if queues {
+        text.push('\n');
+        text.push_str(&pressures::render(now, before, colour));
+        text.push('\n');
+    }
     for port in &now.ports {
         let since = if seconds.is_some() { "dropped in all" } else { "dropped" };
         text.push_str(&drops(&format!("{} rx {since}", port.name), &port.rx));
@@ -120,6 +126,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::control::protocol::{RxPressure, TxPressure};
 
     fn stats(uptime_ms: u64, packets: u64) -> Stats {
         let counters = |packets: u64| Counters {
@@ -135,6 +142,8 @@ mod tests {
             tx: Counters::default(),
             rx_queues: vec![counters(packets)],
             tx_queues: vec![Counters::default(), Counters::default()],
+            rx_pressure: vec![RxPressure::default()],
+            tx_pressure: vec![TxPressure::default(); 2],
             extended: BTreeMap::new(),
         };
         Stats { uptime_ms, ports: vec![port] }
@@ -165,6 +174,6 @@ mod tests {
     fn queues_have_rows_of_their_own() {
         let text = render(&stats(5, 7), None, true, false);
         let names: Vec<&str> = text.lines().filter_map(|line| line.split(' ').next()).collect();
-        assert_eq!(names, ["port", "vm1:0", "vm1:1", "vm1"]);
+        assert_eq!(names, ["port", "vm1:0", "vm1:1", "", "queue", "vm1:0", "vm1:1", "", "vm1"]);
     }
 }

@@ -242,6 +242,7 @@ impl Entry {
                 (None, Some(bundle)) => bundle.stats(),
                 (None, None) => self.stats(),
             },
+            pressures: self.port.pressures(),
             extended: control.extended_stats(),
             peer: control.peer(),
             details: Vec::new(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ethdev::{Link, Peer, PortStats};
+use ethdev::{Link, Peer, PortStats, Pressure};
 use packet::MacAddr;
 
 use crate::bond::Bonding;
@@ -48,6 +48,9 @@ pub struct PortReport {
     /// that has no destination count on the queue where it came in, all others on the queue
     /// where it should have gone out.
     pub stats: PortStats,
+    /// How hard pressed its receive queues and its transmit queues are. The time that its frames
+    /// have taken is an estimate, from one burst in 32.
+    pub pressures: [Vec<Pressure>; 2],
     /// The driver's own counters, by name.
     pub extended: Vec<(String, u64)>,
     /// The VMM that has connected, where the device waits for one.

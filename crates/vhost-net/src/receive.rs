@@ -339,6 +339,11 @@ impl RxDriver for NetReceiver {
         self.slot.check_in(loan);
     }
 
+    fn depth(&mut self) -> Option<u32> {
+        self.release();
+        self.slot.depth()
+    }
+
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
         self.slot.wait_fd()
     }

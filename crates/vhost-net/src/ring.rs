@@ -350,6 +350,14 @@ impl RingSlot {
         }
     }
 
+    /// For the worker: how many buffers the guest has offered that were not taken yet.
+    pub(super) fn depth(&self) -> Option<u32> {
+        let ring = self.check_out()?;
+        let depth = ring.queue.depth();
+        self.check_in(ring);
+        Some(depth.into())
+    }
+
     /// For the worker: ends the burst.
     #[inline]
     pub(super) fn check_in(&self, ring: Loan<Box<Ring>>) {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use eal::{DmaArena, DmaMemory};
 use eal::{EventFd, Mapping, PeerEvent, SharedMemory};
 use ethdev::drop_reason::DropReason;
-use ethdev::queue::{RxDriver, Sent, TxDriver};
+use ethdev::queue::{RxDriver, RxQueue, Sent, TxDriver, TxQueue};
 use ethdev::stats::QueueStats;
 use packet::{BURST, Frame};
 use proptest::prelude::*;
@@ -159,6 +159,49 @@ fn frames_are_borrowed_until_released() {
     receiver.release();
     assert_eq!(guest.used(), [0, 0, 0]);
     wait_for("the interrupt that the guest wanted", || guest.call.drain().unwrap());
+}
+
+#[test]
+fn a_depth_is_what_waits_when_it_is_asked_for() {
+    let mut guest = Guest::new(Features::empty());
+    let stats = Arc::new(QueueStats::default());
+    let receiver = NetReceiver::new(Arc::clone(&guest.slot));
+    let mut queue = RxQueue::new(Box::new(receiver), Arc::clone(&stats));
+    (0..BURST + 3).for_each(|_| guest.post(&Guest::frame(&pattern(60)), &[]));
+    let _ = guest.ring.publish();
+    ethdev::ask_depths();
+    assert_eq!(queue.rx_burst(BURST).frames().len(), BURST);
+    let expected = u32::try_from(BURST + 3).unwrap();
+    assert_eq!(stats.pressure().depth, Some(expected), "before the burst");
+    assert_eq!(queue.rx_burst(BURST).frames().len(), 3);
+    let pressure = stats.pressure();
+    assert_eq!((pressure.bursts, pressure.full_bursts), (2, 1));
+    // Who sleeps is told when something comes.
+    assert!(queue.arm());
+    assert_eq!(stats.pressure().depth, Some(0));
+    queue.disarm();
+    guest.slot.edit(Option::take);
+    ethdev::ask_depths();
+    assert!(queue.rx_burst(BURST).frames().is_empty());
+    assert_eq!(stats.pressure().depth, None, "there is no ring");
+}
+
+#[test]
+fn bursts_without_room_are_counted() {
+    let mut guest = Guest::new(Features::empty());
+    let stats = Arc::new(QueueStats::default());
+    let transmitter = NetTransmitter::new(Arc::clone(&guest.slot));
+    let mut queue = TxQueue::new(Box::new(transmitter), Arc::clone(&stats));
+    (0..3).for_each(|_| _ = guest.offer(&[128]));
+    let _ = guest.ring.publish();
+    let frame = pattern(60);
+    let burst = [(); 2].map(|()| Frame::from_bytes(&frame));
+    ethdev::ask_depths();
+    assert_eq!(queue.tx_burst(&burst), 2);
+    assert_eq!((stats.pressure().depth, stats.pressure().stalls), (Some(3), 0));
+    assert_eq!(queue.tx_burst(&burst), 1);
+    assert_eq!(queue.tx_burst(&burst[1..]), 0);
+    assert_eq!(stats.pressure().stalls, 2);
 }
 
 #[test]

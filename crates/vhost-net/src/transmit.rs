@@ -464,6 +464,10 @@ impl TxDriver for NetTransmitter {
         self.transmit_burst(frames, true, stats)
     }
 
+    fn depth(&mut self) -> Option<u32> {
+        self.slot.depth()
+    }
+
     fn is_ready(&self) -> bool {
         self.slot.is_ready()
     }

@@ -380,8 +380,38 @@ pub struct PortStats {
     pub rx_queues: Vec<Counters>,
     /// Per transmit queue, in order.
     pub tx_queues: Vec<Counters>,
+    /// How hard pressed the receive queues are, in order; a switch before this was told has none.
+    #[serde(default)]
+    pub rx_pressure: Vec<RxPressure>,
+    /// How hard pressed the transmit queues are, in order.
+    #[serde(default)]
+    pub tx_pressure: Vec<TxPressure>,
     /// The driver's own counters, by name.
     pub extended: BTreeMap<String, u64>,
+}
+
+/// How hard pressed a receive queue is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RxPressure {
+    /// Buffers with frames that waited in the guest's ring, the last time that somebody asked;
+    /// `None` where the driver does not tell.
+    pub depth: Option<u32>,
+    /// Polls that found frames.
+    pub bursts: u64,
+    /// Those of them that found as many as a burst may have.
+    pub full_bursts: u64,
+    /// Microseconds spent on its frames, estimated from one burst in 32.
+    pub busy_us: u64,
+}
+
+/// How hard pressed a transmit queue is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TxPressure {
+    /// Buffers for frames that waited in the guest's ring, when it was last sent to after somebody
+    /// had asked; `None` where the driver does not tell.
+    pub depth: Option<u32>,
+    /// How often frames found no room.
+    pub stalls: u64,
 }
 
 /// Counters of a queue, or of several together.

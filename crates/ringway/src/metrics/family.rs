@@ -124,6 +124,17 @@ families! {
     QUEUE_SEGMENTS: Counter "ringway_queue_large_segments" ["port", "direction", "queue"]
         "Those of the frames that are large segments, to be cut later, where the driver tells.";
 
+    QUEUE_DEPTH: Gauge "ringway_queue_depth" ["port", "direction", "queue"]
+        "Buffers in a guest's ring that wait for the switch: rx with frames, tx for frames.";
+    QUEUE_BURSTS: Counter "ringway_queue_bursts" ["port", "queue"]
+        "Polls of a receive queue that found frames.";
+    QUEUE_FULL_BURSTS: Counter "ringway_queue_full_bursts" ["port", "queue"]
+        "Those of them that found as many frames as a burst may have, so that more may wait.";
+    QUEUE_BUSY: Counter "ringway_queue_busy_seconds" ["port", "queue"]
+        "Time spent on frames of a receive queue, estimated: its rate is its part of its worker's load.";
+    QUEUE_STALLS: Counter "ringway_queue_stalls" ["port", "queue"]
+        "How often frames found no room in a transmit queue: the peer's ring was full or had no buffers.";
+
     BRIDGE_PORTS: Gauge "ringway_bridge_ports" ["bridge"]
         "Number of ports.";
     BRIDGE_FDB: Gauge "ringway_bridge_fdb_entries" ["bridge"]

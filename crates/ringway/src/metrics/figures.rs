@@ -8,13 +8,13 @@ use std::time::Duration;
 use daemon::Daemon;
 use daemon::hub;
 use eal::clock;
-use ethdev::{DropReason, Stats};
+use ethdev::{DropReason, Pressure, Stats, ask_depths};
 use rustix::time::{ClockId, clock_gettime};
 use switch::{BridgeReport, MirrorReport, PortReport, WorkerReport};
 use vdpa::State;
 
 use super::family::{self, Family};
-use super::text::{Format, Samples, Text};
+use super::text::{Format, Number, Samples, Text};
 
 /// Upper bounds of the size classes that ports count (`ethdev::Stats::sizes`).
 const SIZES: [&str; 8] = ["63.0", "64.0", "127.0", "255.0", "511.0", "1023.0", "1518.0", "+Inf"];
@@ -136,16 +136,18 @@ const SEGMENTS: &str = "large_segments";
 impl Figures {
     /// What `daemon` has counted by now, and the program around it.
     pub fn take(daemon: &Daemon, service: Service) -> Self {
+        // Workers answer while all but the ports is looked at: who has frames within microseconds.
+        ask_depths();
         let switch = daemon.switch();
         Self {
             uptime: switch.uptime(),
             version: daemon.version(),
-            ports: switch.samples().into_iter().map(Port::from).collect(),
             bridges: switch.bridges(),
             mirrors: switch.mirrors(),
             workers: switch.workers(),
             vdpa: daemon.hub().report(),
             waiting: daemon.waiting().map(|(name, _)| name.to_owned()).collect(),
+            ports: switch.samples().into_iter().map(Port::from).collect(),
             service,
         }
     }
@@ -283,9 +285,48 @@ impl Figures {
                 }
             });
         }
+        self.write_pressures(text);
         self.each_port(text, &family::QUEUE_SEGMENTS, |samples, port| {
             for event in port.events.iter().filter(|event| event.name == SEGMENTS) {
                 samples.add(&[port.name(), event.direction, &event.queue], event.count);
+            }
+        });
+    }
+
+    fn write_pressures(&self, text: &mut Text) {
+        self.each_port(text, &family::QUEUE_DEPTH, |samples, port| {
+            for (direction, queues) in ["rx", "tx"].into_iter().zip(&port.report.pressures) {
+                for (queue, pressure) in queues.iter().enumerate() {
+                    if let Some(depth) = pressure.depth {
+                        let labels = [port.name(), direction, &queue.to_string()];
+                        samples.add(&labels, u64::from(depth));
+                    }
+                }
+            }
+        });
+        let received: [Figure<Pressure>; 2] = [
+            (&family::QUEUE_BURSTS, |pressure| pressure.bursts),
+            (&family::QUEUE_FULL_BURSTS, |pressure| pressure.full_bursts),
+        ];
+        for (family, count) in received {
+            self.each_queue(text, family, |[rx, _]| rx, |pressure| count(pressure).into());
+        }
+        let busy = |pressure: &Pressure| seconds(pressure.cycles).into();
+        self.each_queue(text, &family::QUEUE_BUSY, |[rx, _]| rx, busy);
+        self.each_queue(text, &family::QUEUE_STALLS, |[_, tx]| tx, |tx| tx.stalls.into());
+    }
+
+    /// One figure of the queues of a direction of all ports.
+    fn each_queue(
+        &self,
+        text: &mut Text,
+        family: &'static Family,
+        side: impl Fn(&[Vec<Pressure>; 2]) -> &Vec<Pressure>,
+        figure: impl Fn(&Pressure) -> Number,
+    ) {
+        self.each_port(text, family, |samples, port| {
+            for (queue, pressure) in side(&port.report.pressures).iter().enumerate() {
+                samples.add(&[port.name(), &queue.to_string()], figure(pressure));
             }
         });
     }
@@ -493,6 +534,13 @@ mod tests {
         let expected = "ringway_port_driver_events_total{port=\"vm\",direction=\"rx\",queue=\"0\",\
                         event=\"bad_chains\"} 0";
         assert!(events.contains(&expected), "{events:?}");
+        // A ring that nobody has started has no depth.
+        assert_eq!(samples(&text, "ringway_queue_depth"), Vec::<&str>::new());
+        for (name, expected) in [("bursts", 3), ("full_bursts", 3), ("stalls", 3)] {
+            let found = samples(&text, &format!("ringway_queue_{name}_total"));
+            assert_eq!(found.len(), expected, "{name}");
+        }
+        assert_eq!(samples(&text, "ringway_queue_busy_seconds_total").len(), 3);
         assert_eq!(samples(&text, "ringway_queue_large_segments_total").len(), 2);
         let memory = samples(&text, "process_resident_memory_bytes");
         let bytes = memory.first().and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok());

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::control::protocol::{
     Bond, BondLacp, BondMember, Bonds, Bridge, Bridges, Counters, Fdb, FdbEntry, MemberLacp,
-    Mirror, Mirrors, PortStats, Ports, Stats, VdpaDevice, Worker, WorkerQueue, Workers,
+    Mirror, Mirrors, PortStats, Ports, RxPressure, Stats, TxPressure, VdpaDevice, Worker,
+    WorkerQueue, Workers,
 };
 use crate::table::columns;
 use crate::{rates, vdpa};
@@ -38,12 +39,17 @@ fn counters() -> Counters {
 }
 
 fn stats(uptime_ms: u64, counters: &Counters) -> Stats {
+    let most = counters.packets;
+    let rx = RxPressure { depth: Some(32_768), bursts: most, full_bursts: most, busy_us: most };
+    let tx = TxPressure { depth: Some(32_768), stalls: most };
     let ports = (0..256).map(|n| PortStats {
         name: name(n),
         rx: counters.clone(),
         tx: counters.clone(),
         rx_queues: vec![counters.clone(); 2],
         tx_queues: vec![counters.clone(); 2],
+        rx_pressure: vec![rx.clone(); 2],
+        tx_pressure: vec![tx.clone(); 2],
         extended: BTreeMap::new(),
     });
     Stats { uptime_ms, ports: ports.collect() }

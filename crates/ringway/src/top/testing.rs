@@ -58,6 +58,8 @@ pub fn sample(seconds: u64, ports: &[(&str, u64, u64)]) -> Sample {
         tx: counters(0, *dropped),
         rx_queues: vec![counters(*packets, 0)],
         tx_queues: vec![counters(0, *dropped)],
+        rx_pressure: Vec::new(),
+        tx_pressure: Vec::new(),
         extended: BTreeMap::new(),
     });
     let names = || ports.iter().map(|(name, ..)| (*name).to_owned());

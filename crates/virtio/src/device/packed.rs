@@ -264,6 +264,20 @@ impl PackedQueue {
         Ok(())
     }
 
+    /// How many descriptors wait, from the next one on: those follow each other, so that the end is
+    /// found by halves.
+    pub(super) fn depth(&self) -> u16 {
+        let (mut waiting, mut beyond) = (0_u16, self.size);
+        while waiting < beyond {
+            let middle = waiting.midpoint(beyond);
+            match self.parts.available(self.next_avail.after(middle, self.size)) {
+                Some(_) => waiting = middle.saturating_add(1),
+                None => beyond = middle,
+            }
+        }
+        waiting
+    }
+
     /// Finds the end of the chain at `at`, whose buffer id is in its last descriptor (section
     /// 2.8.7).
     #[cold]

@@ -128,6 +128,28 @@ fn a_burst_goes_through_and_back() {
 }
 
 #[test]
+fn the_depth_is_that_of_the_ring_at_every_place() {
+    let mut driver = Driver::new(5);
+    let mut queue = driver.queue(Features::empty());
+    // Two laps, with everything from an empty ring to a full one.
+    for round in 0..12_u16 {
+        let offered = round % 6;
+        for id in 0..offered {
+            driver.offer(id, &[(DATA, 60, 0)]);
+        }
+        assert_eq!(queue.depth(), offered, "round {round}");
+        let buffers = fetch(&mut queue, 5);
+        queue.advance(&buffers, offered.into());
+        assert_eq!(queue.depth(), 0, "round {round}");
+        queue.complete(buffers.chains().map(|chain| (chain, 0)));
+        assert_eq!(queue.depth(), 0, "round {round}");
+        (0..offered).for_each(|id| assert_eq!(driver.take_used(1), Some((id, 0))));
+    }
+    driver.offer(1, &[(DATA, 12, 0), (DATA, 100, 0), (DATA, 1, 0)]);
+    assert_eq!(queue.depth(), 3);
+}
+
+#[test]
 fn chains_take_slots_and_tables_one() {
     let mut driver = Driver::new(7);
     let mut queue = driver.queue(Features::INDIRECT_DESC);

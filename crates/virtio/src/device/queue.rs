@@ -199,6 +199,16 @@ impl DeviceQueue {
         Ok([find(desc)?, find(avail)?, find(used)?])
     }
 
+    /// How many buffers the driver has offered that were not taken yet: chains of a split ring,
+    /// descriptors of a packed one; 0 of a ring that makes no sense.
+    #[must_use]
+    pub fn depth(&self) -> u16 {
+        match self {
+            Self::Split(ring) => ring.available().unwrap_or_default(),
+            Self::Packed(ring) => ring.depth(),
+        }
+    }
+
     /// Takes up to `max` chains that the device is to read (`WRITE` false) or write into
     /// `buffers`, and asks for their memory to be brought into the cache. The chains stay in
     /// the ring until [`advance`](Self::advance).

@@ -130,7 +130,7 @@ fn a_burst_goes_through_and_back() {
     queue.complete([0, 1].map(|head| (chain(head), 7)).into_iter());
     assert_eq!(guest.read::<u16>(USED_AT + 2), 2);
     assert_eq!(guest.used(1), UsedElem { id: 1, len: 7 });
-    assert_eq!((queue.base(), waiting(&mut queue)), (2, 3));
+    assert_eq!((queue.base(), waiting(&mut queue), queue.depth()), (2, 3, 3));
     queue.fetch::<false>(MAX_BUFFERS, &mut buffers).unwrap();
     assert_eq!(heads(&buffers), [2, 3, 4], "what was not advanced over is fetched again");
 }
