@@ -1,10 +1,8 @@
-use std::fs::File;
-use std::io::BufWriter;
+use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result};
-use pcap_file::pcap::{PcapHeader, PcapPacket, PcapReader, PcapWriter};
+use anyhow::{Context, Result, bail};
+use pcap_parser::pcap::{parse_pcap_frame, parse_pcap_frame_be, parse_pcap_header};
 
 /// An Ethernet frame of `len` bytes without FCS whose payload depends on `seed` alone,
 /// with a local experimental EtherType (IEEE 802, 0x88b5).
@@ -27,19 +25,21 @@ pub fn frames(dst: [u8; 6], src: [u8; 6], sizes: &[usize], count: u32) -> Vec<Ve
     (0..count).zip(sizes.iter().cycle()).map(|(seed, &len)| frame(dst, src, len, seed)).collect()
 }
 
-/// Writes frames to a pcap file.
+/// Writes frames to a pcap file, a microsecond apart.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn write_pcap(path: &Path, frames: &[Vec<u8>]) -> Result<()> {
-    let file = BufWriter::new(File::create(path).with_context(|| path.display().to_string())?);
-    let header = PcapHeader { snaplen: 65_535, ..PcapHeader::default() };
-    let mut writer = PcapWriter::with_header(file, header)?;
+    // Microseconds, version 2.4, UTC, frames of up to 65,535 bytes, Ethernet
+    // (draft-ietf-opsawg-pcap, section 4).
+    let header: [u32; 6] = [0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1];
+    let mut bytes: Vec<u8> = header.into_iter().flat_map(u32::to_le_bytes).collect();
     for (n, frame) in (0..).zip(frames) {
         let length = u32::try_from(frame.len())?;
-        writer.write_packet(&PcapPacket::new(Duration::from_micros(n), length, frame))?;
+        bytes.extend([0, n, length, length].into_iter().flat_map(u32::to_le_bytes));
+        bytes.extend(frame);
     }
-    Ok(())
+    fs::write(path, bytes).with_context(|| path.display().to_string())
 }
 
 /// Reads all whole frames of a pcap file; a record cut short at its end (a writer
@@ -48,11 +48,15 @@ pub fn write_pcap(path: &Path, frames: &[Vec<u8>]) -> Result<()> {
 /// # Errors
 /// When the file cannot be read or is not pcap.
 pub fn read_pcap(path: &Path) -> Result<Vec<Vec<u8>>> {
-    let file = File::open(path).with_context(|| path.display().to_string())?;
-    let mut reader = PcapReader::new(file)?;
+    let bytes = fs::read(path).with_context(|| path.display().to_string())?;
+    let Ok((mut rest, header)) = parse_pcap_header(&bytes) else {
+        bail!("{}: no pcap file", path.display())
+    };
+    let parse = if header.is_bigendian() { parse_pcap_frame_be } else { parse_pcap_frame };
     let mut frames = Vec::new();
-    while let Some(Ok(packet)) = reader.next_packet() {
-        frames.push(packet.data.into_owned());
+    while let Ok((after, record)) = parse(rest) {
+        frames.push(record.data.to_owned());
+        rest = after;
     }
     Ok(frames)
 }
@@ -83,6 +87,8 @@ pub fn difference(sent: &[Vec<u8>], arrived: &[Vec<u8>]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
+
     use super::*;
 
     #[test]
@@ -93,6 +99,11 @@ mod tests {
         write_pcap(&path, &frames).unwrap();
         let read = read_pcap(&path).unwrap();
         assert_eq!(difference(&frames, &read), None);
+        let file = File::options().write(true).open(&path).unwrap();
+        file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+        assert_eq!(read_pcap(&path).unwrap(), read[..9]);
+        file.set_len(23).unwrap();
+        assert!(read_pcap(&path).is_err());
         frames[3][20] ^= 1;
         assert!(difference(&frames, &read).is_some());
         assert!(difference(&read[1..], &read).is_some());
