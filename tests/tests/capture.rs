@@ -72,3 +72,34 @@ fn tcpdump_reads_what_kernels_send_and_what_is_dropped() {
     assert!(log.contains(&format!("{dropped} of them dropped")), "{dropped}: {log}");
     assert!(switch.stop(LIMIT).unwrap().success());
 }
+
+#[test]
+fn tcpdump_finds_no_fault_in_frames_of_the_generator() {
+    let Some(_turn) = require_shared(&[Peer::Tcpdump]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    // What tcpdump says of a frame whose checksums are right, and how often: of each layer.
+    for (number, (options, good)) in [
+        ("--vlan 5-9 --svlan 100 --src-ip 10.0.0.250+50 --src-port 1000", "udp sum ok"),
+        ("--ipv6 --src-port 1-60", "udp sum ok"),
+        ("--protocol tcp --dst-ip 10.0.0.250+30@7", "(correct)"),
+        ("--ipv6 --src-ip 2001:2::fff0+32 --protocol tcp --tcp-flags ack,psh", "(correct)"),
+        (
+            "--vxlan 7+9 --src-ip 10.0.0.250+50 --src-port 1 --outer-src-ip 192.0.2.1+20",
+            "udp sum ok",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = dir.path().join(format!("{number}.pcap"));
+        let port = format!("pcap:,tx={}", file.display());
+        let mut command = ringway::command(&["gen", "txonly", "--port", &port]).unwrap();
+        command.args(["--count", "300", "--size", "101:3,1499:2,158:1"]).args(options.split(' '));
+        process::run(&mut command).unwrap();
+        let text = process::sh(&format!("tcpdump -n -vv -r {}", file.display())).unwrap();
+        assert_eq!(text.matches(good).count(), 300, "{options}: {text}");
+        for fault in ["bad cksum", "bad udp", "incorrect", "truncated", "invalid"] {
+            assert!(!text.contains(fault), "{options}: {fault}: {text}");
+        }
+    }
+}

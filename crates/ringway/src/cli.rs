@@ -20,6 +20,7 @@ mod bond;
 mod bridge;
 mod capture;
 mod generate;
+mod headers;
 mod metrics;
 mod mirror;
 mod parse;
@@ -33,6 +34,7 @@ pub use bond::{BondAction, BondArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
 pub use capture::{CaptureArgs, Way};
 pub use generate::{GenArgs, Mode};
+pub use headers::{HeaderArgs, Turns};
 pub use metrics::MetricsArgs;
 pub use mirror::{MirrorAction, MirrorArgs};
 pub use top::TopArgs;
@@ -588,7 +590,7 @@ mod tests {
             ),
             ("ringway switch --fdb-size 1.5", "expected a whole number"),
             ("ringway gen txonly -p null: -n 0", "a whole number, 1 or more"),
-            ("ringway gen txonly -p null: -f 65537", "a whole number from 1 to 65536"),
+            ("ringway gen txonly -p null: -f 1048577", "a whole number from 1 to 1048576"),
             ("ringway l2fwd -p null: --burst many", "a whole number from 1 to 32"),
             ("ringway switch --sandbox maybe", "expected on or off"),
             ("ringway switch --socket-group nobody-has-it", "there is no such group"),

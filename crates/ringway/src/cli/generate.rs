@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use eal::CoreList;
-use packet::MacAddr;
 
-use super::{ConfineArgs, devices_help, number, parse_interval, rfc2544};
+use super::{ConfineArgs, HeaderArgs, devices_help, number, parse_interval, rfc2544};
 use crate::generate::rate::Rate;
 use crate::generate::size::SizeMix;
+use crate::generate::stamp::MAX_FLOWS;
 
 /// Arguments of `ringway gen`.
 #[derive(Clone, Debug, Args)]
@@ -29,8 +29,9 @@ pub struct GenArgs {
     #[arg(short, long, value_name = "SIZE|MIX", default_value = "64")]
     pub size: SizeMix,
 
-    /// Number of flows, which differ in IP address and UDP port [default: 1, flowgen: 1024].
-    #[arg(short, long, value_name = "N", value_parser = number(1..=65_536_u32))]
+    /// Number of flows, which differ in IP address and port, or as the ranges of the headers say
+    /// [default: as many as these make; without any 1, flowgen: 1024].
+    #[arg(short, long, value_name = "N", value_parser = number(1..=MAX_FLOWS))]
     pub flows: Option<u32>,
 
     /// Frames per second, as 50k or 1.5M, or bits per second, as 10Gbit [default: all that goes;
@@ -50,14 +51,6 @@ pub struct GenArgs {
     #[arg(long, value_name = "LIST")]
     pub cores: Option<CoreList>,
 
-    /// Destination MAC address.
-    #[arg(long, value_name = "MAC", default_value = "02:52:57:00:00:02")]
-    pub dst_mac: MacAddr,
-
-    /// Source MAC address.
-    #[arg(long, value_name = "MAC", default_value = "02:52:57:00:00:01")]
-    pub src_mac: MacAddr,
-
     /// Do not fill frames with a pattern that the receiver checks: headers are checked anyway.
     #[arg(long)]
     pub no_pattern: bool,
@@ -65,6 +58,10 @@ pub struct GenArgs {
     /// How long to wait for the device's link before starting.
     #[arg(long, value_name = "SECS", default_value = "10", value_parser = parse_interval)]
     pub wait_link: Duration,
+
+    /// What headers frames have.
+    #[command(flatten)]
+    pub headers: HeaderArgs,
 
     /// What the benchmarks try.
     #[command(flatten)]
@@ -114,6 +111,13 @@ Examples:
 
   The highest rate without loss for each size of frames (RFC 2544):
     ringway gen throughput --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock
+
+  Have a switch learn 100,000 addresses, in an order that looks random, for as long as this runs:
+    ringway gen txonly --port virtio-user:/run/vm1.sock --src-mac 02:00:00:00:00:00+100000 \\
+      --order random --rate 1M
+
+  TCP over IPv6 in 100 VLANs:
+    ringway gen txonly --port virtio-user:/run/vm1.sock --vlan 100+100 --ipv6 --protocol tcp --size 100
 
   1000 frames of mixed sizes into a file:
     ringway gen txonly --port pcap:,tx=out.pcap --size imix --count 1000

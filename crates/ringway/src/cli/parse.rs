@@ -4,7 +4,7 @@ use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _};
 
-use super::{Cli, Command, Mode};
+use super::{Cli, Command, Mode, headers};
 
 impl Cli {
     /// The command line of this process; if it is wrong, that is told and the process ends.
@@ -38,6 +38,9 @@ fn unused(cli: &Cli, matches: &ArgMatches) -> Option<String> {
     let is_given = |option: &&&str| given.value_source(option) == Some(ValueSource::CommandLine);
     let (mut name, ignored) = ignored(args.mode);
     let mut found = ignored.iter().find(is_given);
+    if found.is_none() && makes_nothing(args.mode) {
+        found = headers::OPTIONS.iter().find(is_given);
+    }
     if found.is_none() && !is_benchmark(args.mode) {
         name = "this mode, which is no benchmark";
         found = BENCHMARKS.iter().find(is_given);
@@ -53,10 +56,15 @@ const fn is_benchmark(mode: Mode) -> bool {
     matches!(mode, Mode::Throughput | Mode::BackToBack)
 }
 
+/// Whether a mode makes no frames of its own.
+const fn makes_nothing(mode: Mode) -> bool {
+    matches!(mode, Mode::Rxonly | Mode::Io)
+}
+
 /// What a mode is, in words, and the options that it makes no use of.
 const fn ignored(mode: Mode) -> (&'static str, &'static [&'static str]) {
-    const SENDING: &[&str] = &["rate", "size", "flows", "dst_mac", "src_mac", "no_pattern"];
-    const MAKING: &[&str] = &["size", "flows", "dst_mac", "src_mac", "no_pattern"];
+    const SENDING: &[&str] = &["rate", "size", "flows", "no_pattern"];
+    const MAKING: &[&str] = &["size", "flows", "no_pattern"];
     match mode {
         Mode::Txonly => ("'gen txonly', which sends by one device", &["port2"]),
         Mode::Rxonly => ("'gen rxonly', which sends nothing", SENDING),
@@ -126,11 +134,14 @@ mod tests {
                 ("loss", " 0.1"),
                 ("precision", " 5"),
                 ("repeat", " 2"),
+                ("vlan", " 5"),
+                ("ipv6", ""),
             ] {
                 let shown = option.replace('_', "-");
                 let line = format!("ringway gen {name} --port null: --{shown}{value}");
                 let outcome = Cli::of_words(line.split(' ')).map_err(|error| error.to_string());
-                let foreign = BENCHMARKS.contains(&option) && !is_benchmark(mode);
+                let foreign = BENCHMARKS.contains(&option) && !is_benchmark(mode)
+                    || headers::OPTIONS.contains(&option) && makes_nothing(mode);
                 match foreign || ignored.contains(&option) {
                     true => assert!(outcome.unwrap_err().contains("is of no use with"), "{line}"),
                     false => assert!(outcome.is_ok(), "{line}"),

@@ -18,10 +18,12 @@ use super::stage::{Stage, WINDOW, stages};
 use crate::cli::DemoArgs;
 use crate::control::protocol::Counters;
 use crate::exit::Failure;
-use crate::generate::frame::Builder;
+use crate::generate::headers::Headers;
+use crate::generate::order::Order;
 use crate::generate::receiver::{Receiver, new_histogram};
 use crate::generate::report::LatencySummary;
 use crate::generate::sender::Sender;
+use crate::generate::template::Builder;
 use crate::sandbox::Sandbox;
 use crate::table::approximate;
 use crate::wait;
@@ -114,8 +116,9 @@ impl<'s> Demo<'s> {
             let (rx, tx) = queue.ok_or_else(|| Failure::runtime("a guest without queues"))?;
             let sizes = stages.first().map(|stage| stage.sizes.clone());
             let sizes = sizes.ok_or_else(|| Failure::runtime("a demo without traffic"))?;
-            let flow = u16::from(index != 0);
-            let sender = Sender::new(Builder::new(peer, mac, RUN, true), &sizes, flow, 1);
+            let flow = u32::from(index != 0);
+            let builder = Builder::new(Headers::plain(peer, mac).template(2), RUN, true);
+            let sender = Sender::new(builder, &sizes, Order::Sequence, flow..flow + 1);
             Ok::<_, Failure>(Guest { rx, tx, sender, receiver: Receiver::new(Some(RUN)) })
         };
         let [one, other] = sockets;

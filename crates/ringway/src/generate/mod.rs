@@ -2,7 +2,14 @@
 //!
 //! - [`rate`]: how fast, and the pacing that keeps to it
 //! - [`size`]: frame sizes and mixes of them
-//! - [`frame`]: test frames: what is in them and how they are checked
+//! - [`range`]: ranges of addresses and numbers
+//! - [`headers`]: what headers test frames have
+//! - [`draft`]: makes templates of them
+//! - [`template`]: writes test frames
+//! - [`order`]: whose turn it is
+//! - [`stamp`]: what tells a test frame from any other, and whether it is whole
+//! - [`find`]: finds the stamp of a frame that was received
+//! - [`traffic`]: headers, flows and their order, as they were asked for
 //! - [`sender`]: builds bursts of test frames and sends them
 //! - [`receiver`]: checks what arrives: damage, order, loss, latency
 //! - [`lane`]: the loop of one thread, for each mode
@@ -12,8 +19,12 @@
 //! - [`rfc2544`]: searches for throughput and the longest burst
 
 pub mod crew;
-pub mod frame;
+mod draft;
+mod find;
+pub mod headers;
 pub mod lane;
+pub mod order;
+pub mod range;
 pub mod rate;
 pub mod receiver;
 pub mod report;
@@ -21,3 +32,6 @@ pub mod rfc2544;
 pub mod run;
 pub mod sender;
 pub mod size;
+pub mod stamp;
+pub mod template;
+pub mod traffic;

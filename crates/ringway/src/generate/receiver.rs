@@ -5,7 +5,8 @@ use ethdev::RxBurst;
 use hdrhistogram::Histogram;
 use packet::{Frame, MAX_FRAME_LEN};
 
-use super::frame::{MAX_FLOWS, MIN_SIZE, Seen, Stamp};
+use super::find::{ENOUGH, Found, USUAL_PLACE, at_place, by_headers};
+use super::stamp::{MAX_FLOWS, STAMP_LEN, Seen, Stamp};
 
 /// Longest latency that is told apart: a minute, in nanoseconds.
 const MAX_LATENCY: u64 = 60_000_000_000;
@@ -97,6 +98,8 @@ pub struct Receiver {
     run: Run,
     flows: Vec<Flow>,
     received: Received,
+    /// Where the stamp was in the frame before.
+    place: usize,
     /// Private memory for a frame's rest, since a device's may change while one looks.
     scratch: Vec<u8>,
     latency: Option<Latency>,
@@ -120,6 +123,7 @@ impl Receiver {
             run: run.map_or(Run::Unknown, Run::This),
             flows: Vec::new(),
             received: Received::default(),
+            place: USUAL_PLACE,
             scratch: vec![0; MAX_FRAME_LEN],
             latency: None,
         }
@@ -146,7 +150,8 @@ impl Receiver {
     fn take_frame(&mut self, frame: &Frame<'_>, now: u64) {
         self.received.frames += 1;
         self.received.bytes += frame.len() as u64;
-        let stamp = match Stamp::read(frame.head(), frame.len()) {
+        let found = self.find(frame);
+        let stamp = match found.seen {
             Seen::Stamped(stamp) => stamp,
             Seen::Foreign => {
                 self.received.foreign += 1;
@@ -164,12 +169,12 @@ impl Receiver {
             self.received.foreign += 1;
             return;
         }
-        if stamp.has_pattern() && !self.pattern_is_good(frame, &stamp) {
+        if stamp.has_pattern() && !self.pattern_is_good(frame, &found, &stamp) {
             self.received.corrupt += 1;
             return;
         }
         self.received.good += 1;
-        let index = usize::from(stamp.flow);
+        let index = stamp.flow as usize;
         if index >= self.flows.len() {
             self.flows.resize((index + 1).next_power_of_two(), Flow::default());
         }
@@ -177,18 +182,44 @@ impl Receiver {
             self.received.reordered += 1;
         }
         if let Some(latency) = &mut self.latency {
-            let nanos = latency.clock.duration(now.saturating_sub(stamp.time)).as_nanos();
+            let nanos = latency.clock.duration(stamp.age(now)).as_nanos();
             let nanos = u64::try_from(nanos).unwrap_or(MAX_LATENCY);
             latency.histogram.saturating_record(nanos.max(1));
         }
     }
 
-    fn pattern_is_good(&mut self, frame: &Frame<'_>, stamp: &Stamp) -> bool {
-        if frame.len() <= frame.head().len() {
-            return stamp.pattern_matches(frame.head().get(MIN_SIZE..).unwrap_or_default());
+    /// Finds the stamp: where it was before, or where the headers say that it is.
+    #[inline]
+    fn find(&mut self, frame: &Frame<'_>) -> Found {
+        let usual = at_place(frame.head(), frame.len(), self.place);
+        usual.unwrap_or_else(|| self.search(frame))
+    }
+
+    #[cold]
+    fn search(&mut self, frame: &Frame<'_>) -> Found {
+        let mut head = frame.head();
+        if head.len() < frame.len().min(ENOUGH) {
+            let room = self.scratch.get_mut(..ENOUGH).unwrap_or_default();
+            let count = frame.copy_to(room);
+            head = room.get(..count).unwrap_or_default();
         }
-        let count = frame.copy_to(&mut self.scratch);
-        stamp.pattern_matches(self.scratch.get(MIN_SIZE..count).unwrap_or_default())
+        let usual = at_place(head, frame.len(), self.place);
+        let found = usual.unwrap_or_else(|| by_headers(head, frame.len()));
+        if matches!(found.seen, Seen::Stamped(_)) {
+            self.place = found.at;
+        }
+        found
+    }
+
+    fn pattern_is_good(&mut self, frame: &Frame<'_>, found: &Found, stamp: &Stamp) -> bool {
+        let range = found.at + STAMP_LEN..;
+        let whole = if frame.len() <= frame.head().len() {
+            frame.head()
+        } else {
+            let count = frame.copy_to(&mut self.scratch);
+            self.scratch.get(..count).unwrap_or_default()
+        };
+        whole.get(range).is_some_and(|rest| stamp.pattern_matches(rest))
     }
 
     /// What was received so far.
@@ -247,15 +278,18 @@ impl Flows {
 mod tests {
     use packet::MacAddr;
 
-    use super::super::frame::Builder;
+    use super::super::headers::Headers;
+    use super::super::template::Builder;
     use super::*;
 
     const RUN: u16 = 77;
 
-    fn frame(run: u16, flow: u16, sequence: u32, time: u64) -> Vec<u8> {
+    fn frame(run: u16, flow: u32, sequence: u32, time: u64) -> Vec<u8> {
         let mut bytes = vec![0; 200];
         let (dst, src) = (MacAddr([2, 0, 0, 0, 0, 2]), MacAddr([2, 0, 0, 0, 0, 1]));
-        Builder::new(dst, src, run, true).write(&mut bytes, flow, sequence, time);
+        let builder = Builder::new(Headers::plain(dst, src).template(100), run, true);
+        builder.begin(&mut bytes);
+        builder.write(&mut bytes, flow, sequence, time);
         bytes
     }
 

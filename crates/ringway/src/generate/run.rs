@@ -10,13 +10,13 @@ use ethdev::{OpenPort, Port, Stats};
 use hdrhistogram::Histogram;
 
 use super::crew::Crew;
-use super::frame::Builder;
 use super::lane::{Forwarded, Lane, Source};
 use super::rate::{Gate, Pacer, Rate};
 use super::receiver::{Flows, Received, Receiver, new_histogram};
 use super::report::{LatencySummary, Printer, Row, Summary};
 use super::rfc2544;
 use super::sender::Sender;
+use super::traffic::{Traffic, places};
 use crate::cli::{GenArgs, Mode};
 use crate::exit::Failure;
 use crate::sandbox::Sandbox;
@@ -31,8 +31,6 @@ pub const TICK: Duration = Duration::from_millis(50);
 pub const BACKLOG: Duration = Duration::from_millis(10);
 /// Rate for latency when none is given: low enough that queues stay short.
 const LATENCY_RATE: Rate = Rate::Packets(100_000.0);
-/// Flows in flowgen mode when no number is given.
-const FLOWGEN_FLOWS: usize = 1024;
 
 /// `ringway gen`.
 pub fn run(args: &GenArgs) -> Result<(), Failure> {
@@ -40,6 +38,7 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
     if let Some(cores) = &args.cores {
         cores.check_available().map_err(Failure::usage)?;
     }
+    let traffic = Traffic::new(args)?;
     // Before there are threads, which inherit it.
     let devices: Vec<&str> = [&args.port].into_iter().chain(&args.port2).map(|d| &**d).collect();
     let _sandbox = Sandbox::enter_for(args.confine.sandbox, &devices, Needs::new())?;
@@ -64,10 +63,11 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
     }
     if matches!(args.mode, Mode::Throughput | Mode::BackToBack) {
         let back = if queues.second { queues.tx2.pop() } else { None };
-        return rfc2544::run::run(args, signals, queues.into_lanes(args, 0), back);
+        let lanes = queues.into_lanes(args, &traffic, 0);
+        return rfc2544::run::run(args, traffic, signals, lanes, back);
     }
     let run = run_number();
-    let lanes = queues.into_lanes(args, run);
+    let lanes = queues.into_lanes(args, &traffic, run);
     let mut session = Session::start(args, ports, lanes)?;
     session.watch(&signals)?;
     let summary = session.finish();
@@ -113,7 +113,7 @@ struct Queues {
 
 impl Queues {
     /// Spreads the queues over the threads, as the mode wants them.
-    fn into_lanes(self, args: &GenArgs, run: u16) -> Vec<Lane> {
+    fn into_lanes(self, args: &GenArgs, traffic: &Traffic, run: u16) -> Vec<Lane> {
         let most = self.rx.len().max(self.tx.len()).max(self.rx2.len()).max(self.tx2.len()).max(1);
         let room = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let count = args.cores.as_ref().map_or(most.min(room), |cores| cores.len().min(most));
@@ -123,7 +123,8 @@ impl Queues {
             Mode::Txonly => {
                 spread(&mut lanes, rx, |lane, queue| lane.discarded.push(queue));
                 spread(&mut lanes, rx2, |lane, queue| lane.discarded.push(queue));
-                spread(&mut lanes, sources(tx, args, run), |lane, item| lane.sources.push(item));
+                let sources = sources(tx, args, traffic, run);
+                spread(&mut lanes, sources, |lane, item| lane.sources.push(item));
             }
             Mode::Rxonly => {
                 spread(&mut lanes, rx, |lane, queue| lane.checked.push(queue));
@@ -136,7 +137,7 @@ impl Queues {
                 spread(&mut lanes, other, |lane, queue| lane.discarded.push(queue));
                 let sources = match args.mode {
                     Mode::Throughput | Mode::BackToBack => rfc2544::run::sources(tx).collect(),
-                    _ => sources(tx, args, run),
+                    _ => sources(tx, args, traffic, run),
                 };
                 spread(&mut lanes, sources, |lane, item| lane.sources.push(item));
                 for lane in &mut lanes {
@@ -178,28 +179,29 @@ fn spread<T>(lanes: &mut [Lane], items: Vec<T>, add: impl Fn(&mut Lane, T)) {
 }
 
 /// One source per transmit queue, as long as there are flows for it.
-fn sources(queues: Vec<ethdev::TxQueue>, args: &GenArgs, run: u16) -> Vec<Source> {
-    let default = if args.mode == Mode::Flowgen { FLOWGEN_FLOWS } else { queues.len() };
-    let flows = args.flows.and_then(|flows| usize::try_from(flows).ok()).unwrap_or(default).max(1);
-    let count = queues.len().min(flows).max(1);
+fn sources(
+    queues: Vec<ethdev::TxQueue>,
+    args: &GenArgs,
+    traffic: &Traffic,
+    run: u16,
+) -> Vec<Source> {
+    let flows = traffic.flows(queues.len());
+    let count = queues.len().min(flows as usize).max(1);
     let rate = args.rate.or((args.mode == Mode::Latency).then_some(LATENCY_RATE));
     let rate = rate.map(|rate| rate.packets_per_second(args.size.mean()));
     let backlog = (args.mode != Mode::Latency).then_some(BACKLOG);
-    let builder = Builder::new(args.dst_mac, args.src_mac, run, !args.no_pattern);
+    let (builder, order) = (traffic.builder(flows, run), traffic.order(flows));
     let start = clock::now();
-    let mut first_flow = 0;
     let indexed = queues.into_iter().take(count).enumerate();
     let make = |(index, queue)| {
-        let own_flows = share(flows, count, index);
-        let own_first = u16::try_from(first_flow).unwrap_or_default();
-        first_flow += own_flows;
         let limit = args.count.map(|total| {
             let own = share(usize::try_from(total).unwrap_or(usize::MAX), count, index);
             own as u64
         });
+        let places = places(flows, count, index);
         Source {
             queue,
-            sender: Sender::new(builder.clone(), &args.size, own_first, own_flows),
+            sender: Sender::new(builder.clone(), &args.size, order, places),
             pacer: rate.map(|rate| {
                 Pacer::new(rate / approximate(count as u64), clock::hz(), start, backlog)
             }),

@@ -1,11 +1,14 @@
 //! Builds bursts of test frames and sends them.
 
+use std::ops::Range;
+
 use arrayvec::ArrayVec;
 use ethdev::TxQueue;
 use packet::{BURST, Frame};
 
-use super::frame::Builder;
+use super::order::Order;
 use super::size::SizeMix;
+use super::template::Builder;
 
 /// One thread's source of test frames: flows in turn, sizes in turn, sequence numbers per flow.
 #[derive(Debug)]
@@ -13,11 +16,12 @@ pub struct Sender {
     builder: Builder,
     sizes: Vec<u16>,
     next_size: usize,
-    /// Number of the first flow; the others follow.
-    first_flow: u16,
-    /// Next sequence number of each flow.
-    flows: Vec<u32>,
-    next_flow: usize,
+    order: Order,
+    /// The places in the order that it sends, one after the other, round after round.
+    places: Range<u32>,
+    next_place: u32,
+    /// Sequence number of all flows of the present round.
+    round: u32,
     /// A burst of frames, `stride` bytes apart.
     buffer: Vec<u8>,
     stride: usize,
@@ -30,31 +34,40 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// A sender of the flows `first_flow` and up, `flows` of them.
-    pub fn new(builder: Builder, sizes: &SizeMix, first_flow: u16, flows: usize) -> Self {
-        let stride = sizes.largest().next_multiple_of(64);
-        Self {
+    /// A sender of the flows that have one of `places` in `order`.
+    pub fn new(builder: Builder, sizes: &SizeMix, order: Order, places: Range<u32>) -> Self {
+        let mut sender = Self {
             builder,
-            sizes: sizes.sizes().to_vec(),
+            sizes: Vec::new(),
             next_size: 0,
-            first_flow,
-            flows: vec![0; flows.max(1)],
-            next_flow: 0,
-            buffer: vec![0; stride.saturating_mul(BURST)],
-            stride,
+            order,
+            next_place: places.start,
+            places,
+            round: 0,
+            buffer: Vec::new(),
+            stride: 0,
             lengths: ArrayVec::new(),
             done: 0,
             built: 0,
             given: 0,
-        }
+        };
+        sender.set_sizes(sizes);
+        sender
     }
 
     /// Other frame sizes from the next burst on.
     pub fn set_sizes(&mut self, sizes: &SizeMix) {
         self.sizes = sizes.sizes().to_vec();
         self.next_size = 0;
-        self.stride = self.stride.max(sizes.largest().next_multiple_of(64));
-        self.buffer.resize(self.stride.saturating_mul(BURST), 0);
+        let stride = sizes.largest().max(self.builder.least()).next_multiple_of(64);
+        if stride <= self.stride {
+            return;
+        }
+        // All zero but for the headers: the builder relies on it.
+        self.stride = stride;
+        self.buffer.clear();
+        self.buffer.resize(stride.saturating_mul(BURST), 0);
+        self.buffer.chunks_exact_mut(stride).for_each(|slot| self.builder.begin(slot));
     }
 
     /// Whether all frames that were built have been given to the device.
@@ -85,14 +98,13 @@ impl Sender {
             let Some(time) = due() else { break };
             let length = self.sizes.get(self.next_size).copied().unwrap_or(64);
             let Some(frame) = slot.get_mut(..usize::from(length)) else { break };
-            let Some(sequence) = self.flows.get_mut(self.next_flow) else { break };
-            // At most MAX_FLOWS flows, so that the index fits into 16 bits.
-            let index = u16::try_from(self.next_flow).unwrap_or_default();
-            let flow = self.first_flow.wrapping_add(index);
-            self.builder.write(frame, flow, *sequence, time);
-            *sequence = sequence.wrapping_add(1);
-            self.next_flow =
-                if self.next_flow + 1 < self.flows.len() { self.next_flow + 1 } else { 0 };
+            let flow = self.order.flow(self.next_place);
+            self.builder.write(frame, flow, self.round, time);
+            self.next_place = self.next_place.wrapping_add(1);
+            if self.next_place >= self.places.end {
+                self.next_place = self.places.start;
+                self.round = self.round.wrapping_add(1);
+            }
             self.next_size =
                 if self.next_size + 1 < self.sizes.len() { self.next_size + 1 } else { 0 };
             self.lengths.push(length);

@@ -2,7 +2,8 @@
 
 use std::str::FromStr;
 
-use super::frame::MIN_SIZE;
+/// Smallest test frame in bytes: the smallest Ethernet frame, without frame check sequence.
+pub const MIN_SIZE: usize = 60;
 
 /// Largest frame in bytes that a frame made of private memory can have.
 const MAX_SIZE: u16 = u16::MAX;
@@ -75,6 +76,11 @@ impl SizeMix {
     /// The sizes in bytes in the order of sending; there is at least one.
     pub fn sizes(&self) -> &[u16] {
         &self.0
+    }
+
+    /// The smallest size in bytes.
+    pub fn smallest(&self) -> usize {
+        self.0.iter().copied().min().map_or(MIN_SIZE, usize::from)
     }
 
     /// The largest size in bytes.

@@ -6,6 +6,7 @@ use eal::signals::Signals;
 use ethdev::TxQueue;
 
 use super::super::lane::Lane;
+use super::super::traffic::Traffic;
 use super::report::{FCS, Printer, Result as Found, Trial};
 use super::search::Search;
 pub use super::trial::sources;
@@ -30,11 +31,12 @@ const LONGEST: Duration = Duration::from_secs(2);
 /// When a frame arrived damaged, or something failed.
 pub fn run(
     args: &GenArgs,
+    traffic: Traffic,
     signals: Signals,
     lanes: Vec<Lane>,
     back: Option<TxQueue>,
 ) -> Result<(), Failure> {
-    let bench = Bench::new(args, signals, lanes, back);
+    let bench = Bench::new(args, traffic, signals, lanes, back);
     let mut benchmark = Benchmark { args, bench, printer: Printer { json: args.json }, trials: 0 };
     let mut results = Vec::new();
     for size in &args.rfc2544.sizes {

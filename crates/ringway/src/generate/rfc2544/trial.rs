@@ -7,17 +7,23 @@ use eal::signals::Signals;
 use ethdev::TxQueue;
 
 use super::super::crew::Crew;
-use super::super::frame::Builder;
+use super::super::headers::Headers;
 use super::super::lane::{Lane, Source, Span};
+use super::super::order::Order;
 use super::super::rate::Pacer;
 use super::super::receiver::Receiver;
 use super::super::run::{BACKLOG, TICK, run_number, share};
 use super::super::sender::Sender;
-use super::super::size::SizeMix;
+use super::super::size::{MIN_SIZE, SizeMix};
+use super::super::template::Builder;
+use super::super::traffic::{Traffic, places};
 use crate::cli::GenArgs;
 use crate::exit::Failure;
 use crate::table::approximate;
 use crate::wait;
+
+/// How long the device under test may take to take all flows that are announced to it.
+const ANNOUNCE: Duration = Duration::from_secs(5);
 
 /// What is sent in a trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,6 +68,7 @@ impl Outcome {
 #[derive(Debug)]
 pub struct Bench<'a> {
     args: &'a GenArgs,
+    traffic: Traffic,
     signals: Signals,
     /// Empty while a trial runs.
     lanes: Vec<Lane>,
@@ -73,11 +80,12 @@ impl<'a> Bench<'a> {
     /// Runs trials on `lanes`; frames are expected on the device of the queue `back`.
     pub const fn new(
         args: &'a GenArgs,
+        traffic: Traffic,
         signals: Signals,
         lanes: Vec<Lane>,
         back: Option<TxQueue>,
     ) -> Self {
-        Self { args, signals, lanes, back }
+        Self { args, traffic, signals, lanes, back }
     }
 
     /// Runs a trial; `None` when a signal came meanwhile.
@@ -107,31 +115,36 @@ impl<'a> Bench<'a> {
     }
 
     /// Has the device under test learn where the frames are to go (RFC 2544, 23): it need not flood
-    /// them.
+    /// them. There is a frame for each flow, the other way round.
     fn announce(&mut self) {
         let Some(queue) = &mut self.back else { return };
-        let args = self.args;
-        let builder = Builder::new(args.src_mac, args.dst_mac, run_number(), false);
-        let mut sender = Sender::new(builder, &SizeMix::of(60), 0, 1);
-        sender.build(1, || Some(clock::now()));
-        sender.send(queue);
+        let flows = self.traffic.flows(1);
+        let builder = self.traffic.reversed().builder(flows, run_number());
+        let size = builder.least().max(MIN_SIZE);
+        let sizes = SizeMix::of(u16::try_from(size).unwrap_or(u16::MAX));
+        let mut sender = Sender::new(builder, &sizes, Order::Sequence, 0..flows);
+        let start = Instant::now();
+        while sender.given() < u64::from(flows) && start.elapsed() < ANNOUNCE {
+            sender.build(u64::from(flows).saturating_sub(sender.built()), || Some(clock::now()));
+            if sender.send(queue) == 0 {
+                queue.flush();
+                std::thread::yield_now();
+            }
+        }
         queue.flush();
     }
 
     /// Frames of another run, so that late ones of the trial before are not taken for these.
     fn prepare(&self, lanes: &mut [Lane], load: Load, run: u16) {
-        let args = self.args;
-        let builder = Builder::new(args.dst_mac, args.src_mac, run, !args.no_pattern);
         let sizes = SizeMix::of(load.size);
         let count = lanes.iter().map(|lane| lane.sources.len()).sum::<usize>().max(1);
-        let flows = args.flows.and_then(|flows| usize::try_from(flows).ok());
-        let flows = flows.unwrap_or(count).max(count);
+        let flows = self.traffic.flows(count).max(u32::try_from(count).unwrap_or(1));
+        let (builder, order) = (self.traffic.builder(flows, run), self.traffic.order(flows));
         let start = clock::now();
-        let (mut index, mut first) = (0, 0);
-        for source in lanes.iter_mut().flat_map(|lane| &mut lane.sources) {
-            let own = share(flows, count, index);
-            let own_first = u16::try_from(first).unwrap_or_default();
-            source.sender = Sender::new(builder.clone(), &sizes, own_first, own);
+        let sources = lanes.iter_mut().flat_map(|lane| &mut lane.sources);
+        for (index, source) in sources.enumerate() {
+            let places = places(flows, count, index);
+            source.sender = Sender::new(builder.clone(), &sizes, order, places);
             source.pacer = load.rate.map(|rate| {
                 let rate = rate / approximate(count as u64);
                 Pacer::new(rate, clock::hz(), start, Some(BACKLOG))
@@ -141,7 +154,6 @@ impl<'a> Bench<'a> {
                 let total = usize::try_from(total).unwrap_or(usize::MAX);
                 share(total, count, index) as u64
             });
-            (index, first) = (index + 1, first + own);
         }
         for lane in lanes {
             lane.receiver = Some(Receiver::new(Some(run)));
@@ -167,9 +179,10 @@ impl<'a> Bench<'a> {
 /// Lanes for trials: frames go out by `tx`, and are expected on `rx`.
 pub fn sources(queues: Vec<TxQueue>) -> impl Iterator<Item = Source> {
     let none = packet::MacAddr([0; 6]);
+    let builder = Builder::new(Headers::plain(none, none).template(1), 0, false);
     queues.into_iter().map(move |queue| Source {
         queue,
-        sender: Sender::new(Builder::new(none, none, 0, false), &SizeMix::of(60), 0, 1),
+        sender: Sender::new(builder.clone(), &SizeMix::of(60), Order::Sequence, 0..1),
         pacer: None,
         limit: Some(0),
         span: None,

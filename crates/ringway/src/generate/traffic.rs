@@ -1,0 +1,121 @@
+//! What is sent: headers, how many flows, and in which order they take their turns.
+
+use std::ops::Range;
+
+use super::headers::Headers;
+use super::order::{Order, Shuffle};
+use super::stamp::{MAX_FLOWS, STAMP_LEN};
+use super::template::Builder;
+use crate::cli::{GenArgs, Mode, Turns};
+use crate::exit::Failure;
+
+/// Flows in flowgen mode when no number is given.
+const FLOWGEN_FLOWS: u32 = 1024;
+
+/// What is sent.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    headers: Headers,
+    flows: Option<u32>,
+    seed: Option<u64>,
+    pattern: bool,
+}
+
+impl Traffic {
+    /// What `args` ask for.
+    ///
+    /// # Errors
+    /// When they do not go together, or frames are too short for their headers.
+    pub fn new(args: &GenArgs) -> Result<Self, Failure> {
+        let headers = args.headers.headers().map_err(Failure::usage)?;
+        check_sizes(args, &headers)?;
+        let most = headers.most_flows();
+        let flows = match args.flows {
+            Some(flows) if u64::from(flows) > most => {
+                return Err(Failure::usage(format!(
+                    "--flows {flows}: these headers make {most} different ones; --src-ip \
+                     10.0.0.0+{flows} makes more"
+                )));
+            }
+            Some(flows) => Some(flows),
+            None if headers.asked > 1 => {
+                let asked = u32::try_from(headers.asked).ok().filter(|asked| *asked <= MAX_FLOWS);
+                Some(asked.ok_or_else(|| {
+                    Failure::usage(format!(
+                        "the ranges make more than {MAX_FLOWS} different frames: choose with \
+                         --flows how many of them are sent"
+                    ))
+                })?)
+            }
+            None => (args.mode == Mode::Flowgen).then_some(FLOWGEN_FLOWS),
+        };
+        let random = args.headers.order == Some(Turns::Random);
+        let seed = random.then(|| args.headers.seed.unwrap_or(0));
+        Ok(Self { headers, flows, seed, pattern: !args.no_pattern })
+    }
+
+    /// The same the other way round.
+    pub fn reversed(&self) -> Self {
+        Self { headers: self.headers.reversed(), ..self.clone() }
+    }
+
+    /// How many flows there are, when nothing else is asked for one for each of `queues`.
+    pub fn flows(&self, queues: usize) -> u32 {
+        let default = u32::try_from(queues).unwrap_or(1).clamp(1, MAX_FLOWS);
+        self.flows.unwrap_or(default)
+    }
+
+    /// What makes frames of `flows` flows in the run `run`.
+    pub fn builder(&self, flows: u32, run: u16) -> Builder {
+        Builder::new(self.headers.template(flows), run, self.pattern)
+    }
+
+    /// In which order they take their turns.
+    pub fn order(&self, flows: u32) -> Order {
+        self.seed.map_or(Order::Sequence, |seed| Order::Shuffled(Shuffle::new(flows, seed)))
+    }
+}
+
+/// The places in the order that the one of `count` senders has whose number is `index`.
+pub fn places(flows: u32, count: usize, index: usize) -> Range<u32> {
+    let start = |index: usize| {
+        let (flows, index, count) = (u64::from(flows), index as u64, count.max(1) as u64);
+        u32::try_from(flows * index / count).unwrap_or(u32::MAX)
+    };
+    start(index)..start(index.saturating_add(1))
+}
+
+/// That all frames have room for their headers, and for a stamp where they are expected back.
+fn check_sizes(args: &GenArgs, headers: &Headers) -> Result<(), Failure> {
+    let (smallest, fcs) = match args.mode {
+        Mode::Rxonly | Mode::Io => return Ok(()),
+        Mode::Throughput | Mode::BackToBack => {
+            let smallest = args.rfc2544.sizes.iter().copied().min();
+            (smallest.map_or(0, usize::from), 4)
+        }
+        Mode::Txonly | Mode::Flowgen | Mode::Latency => (args.size.smallest(), 0),
+    };
+    let head = headers.template(1).head.len();
+    let least = if args.mode == Mode::Txonly { head } else { head + STAMP_LEN } + fcs;
+    if smallest >= least {
+        return Ok(());
+    }
+    let what = if args.mode == Mode::Txonly { "" } else { " and the generator's stamp" };
+    Err(Failure::usage(format!(
+        "frames of {smallest} bytes have no room for these headers{what}: expected {least} or more"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn senders_share_the_places() {
+        for (flows, count) in [(1, 1), (10, 3), (1 << 20, 7), (5, 5), (3, 5)] {
+            let all = (0..count).flat_map(|index| places(flows, count, index));
+            assert!(all.eq(0..flows), "{flows} {count}");
+        }
+        assert_eq!(places(10, 3, 2), 6..10);
+    }
+}
