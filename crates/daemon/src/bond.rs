@@ -3,7 +3,7 @@
 use ethdev::hint;
 use serde_json::{Map, Value};
 use switch::guard::BpduGuard;
-use switch::{BOND_DEVICE, MAX_MEMBERS, PortVlan};
+use switch::{BOND_DEVICE, LldpMode, MAX_MEMBERS, PortVlan};
 
 use crate::error::Error;
 use crate::file::explain;
@@ -183,6 +183,7 @@ fn check_bond(state: &State, name: &str, port: &Port) -> Result<(), Error> {
         (!port.workers.is_empty(), "workers"),
         (port.tx_retries != 0, "tx-retries"),
         (!port.limits.is_default(), "limits"),
+        (port.lldp != LldpMode::Off, "lldp"),
     ];
     if let Some(key) = given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {
         let reason = format!("a bond has no '{key}': say it of its members");

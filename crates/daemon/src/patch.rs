@@ -1,7 +1,7 @@
 //! Patch ports of a desired state: both ends of each have to be there, and to name each other.
 
 use ethdev::hint;
-use switch::{is_port_name, patch_peer};
+use switch::{LldpMode, is_port_name, patch_peer};
 
 use crate::error::Error;
 use crate::state::{Port, State};
@@ -72,6 +72,7 @@ fn unused(port: &Port) -> Option<&'static str> {
         (port.tx_retries != 0, "tx-retries"),
         (!port.limits.is_default(), "limits"),
         (!port.guard.is_default(), "guard"),
+        (port.lldp != LldpMode::Off, "lldp"),
     ];
     given.into_iter().find_map(|(is_given, key)| is_given.then_some(key))
 }

@@ -14,7 +14,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use switch::{
-    Bonding, DEFAULT_BRIDGE, Mirror, PortGuard, PortLimits, PortOptions, PortVlan, SwitchConfig,
+    Bonding, DEFAULT_BRIDGE, LldpMode, Mirror, PortGuard, PortLimits, PortOptions, PortVlan,
+    SwitchConfig,
 };
 
 use crate::address::Address;
@@ -161,6 +162,9 @@ pub struct Port {
     /// What it may send.
     #[serde(default, skip_serializing_if = "is_default")]
     pub guard: PortGuard,
+    /// Whether it and its neighbours tell each other who they are.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lldp: LldpMode,
     /// Stations that are always behind it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<Address>,
@@ -195,6 +199,7 @@ impl Port {
             bond: None,
             bonding: Bonding::default(),
             guard: PortGuard::default(),
+            lldp: LldpMode::Off,
             addresses: BTreeSet::new(),
         }
     }
@@ -210,6 +215,7 @@ impl Port {
             vlan: self.vlan.clone(),
             limits: self.limits,
             guard: self.guard.clone(),
+            lldp: self.lldp,
             bridge: self.bridge.clone(),
             bond: self.bond.clone(),
             bonding: self.bonding.clone(),

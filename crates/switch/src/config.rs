@@ -8,6 +8,7 @@ use crate::bond::Bonding;
 use crate::error::Error;
 use crate::guard::PortGuard;
 use crate::limit::PortLimits;
+use crate::lldp::LldpMode;
 use crate::vlan::PortVlan;
 
 /// The most ports that a switch can have.
@@ -173,6 +174,9 @@ pub struct PortOptions {
     pub bonding: Bonding,
     /// What it may send.
     pub guard: PortGuard,
+    /// Whether it and its neighbours tell each other who they are; of no meaning for patch ports and
+    /// bonds, whose members have it.
+    pub lldp: LldpMode,
 }
 
 /// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].

@@ -20,6 +20,7 @@ use crate::mirror::Copies;
 use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
+use crate::trap::{Trap, Traps};
 
 /// Where a burst came from.
 #[derive(Clone, Copy, Debug)]
@@ -39,13 +40,14 @@ pub(crate) struct Source<'s> {
 pub(crate) struct Datapath {
     /// By their numbers; those that only have to decide about frames.
     bridges: Vec<Option<Bridge>>,
-    /// Those with mirrors, or all while there are limits, guards, bonds or captures: so a bridge without
-    /// does not even look whether there are any.
+    /// Those with mirrors, or all while there are limits, guards, bonds, traps or captures: so a bridge
+    /// without does not even look whether there are any.
     apart: Vec<Option<Bridge>>,
     outputs: Outputs,
     patches: Patches,
     limits: Limits,
     guards: Guards,
+    traps: Traps,
     /// Where frames that mirrors cut have their bodies.
     cut: EditRoom,
     /// Where buffers of packets go that are done with.
@@ -56,8 +58,8 @@ impl Datapath {
     /// One without bridges and ports.
     pub(crate) fn new(cache: PoolCache) -> Self {
         let (bridges, apart, outputs, patches) = Default::default();
-        let (limits, guards, cut) = Default::default();
-        Self { bridges, apart, outputs, patches, limits, guards, cut, cache }
+        let (limits, guards, traps, cut) = Default::default();
+        Self { bridges, apart, outputs, patches, limits, guards, traps, cut, cache }
     }
 
     /// Changes a bridge, if it is there.
@@ -89,6 +91,7 @@ impl Datapath {
         let is_apart = has_taps
             || !self.limits.is_empty()
             || !self.guards.is_empty()
+            || !self.traps.is_empty()
             || !self.outputs.bonds().is_empty()
             || self.outputs.is_watched();
         let places = if is_apart { &mut self.apart } else { &mut self.bridges };
@@ -133,6 +136,12 @@ impl Datapath {
     /// Changes what `port` may send.
     pub(crate) fn set_guard(&mut self, port: u16, guard: Option<Box<Guard>>) {
         self.guards.set(port, guard);
+        self.sort_bridges();
+    }
+
+    /// Has what neighbours say to the switch itself on `port` be taken out of what comes in there.
+    pub(crate) fn set_trap(&mut self, port: u16, trap: Option<Box<Trap>>) {
+        self.traps.set(port, trap);
         self.sort_bridges();
     }
 
@@ -197,8 +206,8 @@ impl Datapath {
         None
     }
 
-    /// As `forward`, where there are limits, guards, mirrors, bonds or captures, or there is no such
-    /// bridge.
+    /// As `forward`, where there are limits, guards, mirrors, bonds, traps or captures, or there is no
+    /// such bridge.
     #[inline(never)]
     fn forward_apart(
         &mut self,
@@ -246,6 +255,48 @@ impl Datapath {
     /// As `forward_apart`, whether it is captured or not.
     #[inline(always)]
     fn forward_all(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        if self.traps.has(source.port) {
+            return self.forward_trapped(frames, source, gives);
+        }
+        self.forward_limited(frames, source, gives)
+    }
+
+    /// As `forward_apart`, from a port where somebody listens. What is for him comes in whatever limits
+    /// and guards say; it goes no further, but to mirrors.
+    #[inline(never)]
+    fn forward_trapped(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        gives: bool,
+    ) -> Option<u16> {
+        let taken = self.traps.take(frames, source);
+        if taken == 0 {
+            return self.forward_limited(frames, source, gives);
+        }
+        let trapped = pick(frames, taken);
+        let bridge = self.apart.get(usize::from(source.bridge.0)).and_then(Option::as_ref);
+        let copies = bridge.and_then(|bridge| {
+            bridge.taps()?.select(&bridge.view(source), &trapped, &self.outputs)
+        });
+        if let Some(copies) = copies {
+            self.mirror(&trapped, source, &copies);
+        }
+        let others = pick(frames, !taken);
+        if !others.is_empty() {
+            self.forward_limited(&others, source, false);
+        }
+        None
+    }
+
+    /// As `forward_apart`, of frames that are for nobody here.
+    #[inline(always)]
+    fn forward_limited(
         &mut self,
         frames: &[Frame<'_>],
         source: &Source<'_>,
@@ -394,5 +445,7 @@ mod mirror_tests;
 mod patch_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod trap_tests;
 #[cfg(test)]
 mod vlan_tests;

@@ -24,6 +24,7 @@
 //! - [`guard`]: what a port may send
 //! - `lacp`: the protocol by which bonds agree with their neighbours
 //! - [`limit`]: limits of ports
+//! - [`lldp`]: the protocol by which neighbours tell each other who they are
 //! - [`mirror`]: copies for somebody who watches
 //! - [`report`]: what the switch tells about itself
 //! - `share`: a worker's share of a port's transmit queues
@@ -33,6 +34,7 @@
 //! - `datapath`: from a burst of frames to the ports where they go out
 //! - `header`: what the switch reads of a frame
 //! - `housekeeper`: what happens once a second, and when a link changes
+//! - `inlet`: what neighbours say to the switch itself, on its way from workers to control threads
 //! - `inputs`: the receive queues of a worker
 //! - `marks`: the frames of a burst that go to one port
 //! - `output`: one worker's way to send to a port
@@ -40,6 +42,7 @@
 //! - `owners`: who has the transmit queues of a port
 //! - `patch`: patch ports: from one bridge to another
 //! - `ports`: the ports as control threads see them
+//! - `trap`: which frames are for the switch itself
 //! - [`vlan`]: VLAN settings of ports, and what they mean for a frame
 //! - `worker`: polls receive queues, sleeps, and takes queues on and gives them back
 
@@ -58,9 +61,11 @@ pub mod fdb;
 pub mod guard;
 mod header;
 mod housekeeper;
+mod inlet;
 mod inputs;
 mod lacp;
 pub mod limit;
+pub mod lldp;
 mod marks;
 pub mod mirror;
 mod output;
@@ -72,6 +77,7 @@ pub mod report;
 mod share;
 mod stage;
 pub mod switch;
+mod trap;
 pub mod vlan;
 mod worker;
 
@@ -86,6 +92,7 @@ pub use config::{
 pub use error::Error;
 pub use guard::PortGuard;
 pub use limit::PortLimits;
+pub use lldp::{LldpMode, LldpReport, Neighbour};
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{

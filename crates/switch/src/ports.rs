@@ -95,6 +95,11 @@ impl Entry {
         self.options.disabled || self.is_shut
     }
 
+    /// Whether frames may go in and out, as far as the switch is concerned.
+    pub(crate) fn is_in_service(&self) -> bool {
+        !self.is_off()
+    }
+
     /// Whether it is shut.
     pub(crate) const fn is_shut(&self) -> bool {
         self.is_shut

@@ -13,7 +13,9 @@ use packet::Pool;
 use packet::pool::DATA_ROOM;
 
 use self::bonds::{Bonds, Bundle};
+use self::lldp::Lldp;
 use self::patches::{Cable, patch_peer};
+use self::traps::Ears;
 use crate::bond::BOND_DEVICE;
 use crate::bridge::BridgeId;
 use crate::bridges::Bridges;
@@ -36,8 +38,10 @@ mod captures;
 mod crew;
 mod fdb;
 mod live;
+mod lldp;
 mod mirrors;
 pub(crate) mod patches;
+mod traps;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
 /// wait. Dropping it stops it.
@@ -84,6 +88,8 @@ pub(crate) struct Control {
     bonds: Bonds,
     /// Signalled when there may be something else to see of links, bonds and ports that are shut.
     links: Arc<EventFd>,
+    lldp: Lldp,
+    ears: Ears,
     notes: Notes,
     time: Time,
 }
@@ -125,7 +131,7 @@ impl Switch {
                 Task::Second(elapsed) => {
                     let (fdbs, due) = {
                         let mut control = lock(&control);
-                        (control.look_around(), control.run_bonds())
+                        (control.look_around(), control.run_protocols())
                     };
                     // Without the lock, since it may take a while.
                     agers.tick(fdbs, elapsed);
@@ -137,7 +143,7 @@ impl Switch {
                     control.tell_links();
                     due
                 }
-                Task::Due => lock(&control).run_bonds(),
+                Task::Due => lock(&control).run_protocols(),
             }
         })?;
         Ok(Self {
@@ -296,6 +302,8 @@ impl Control {
             bridges: Bridges::new(&config.bridge())?,
             bonds: Bonds::default(),
             links,
+            lldp: Lldp::default(),
+            ears: Ears::default(),
             notes,
             time,
         };
@@ -377,7 +385,7 @@ impl Control {
         entry.on_event(self.notes.of_port(number));
         self.ports.insert(name, entry);
         self.update_patches();
-        self.update_bonds();
+        self.update_protocols();
         self.forget_other_vlans((options.bridge_name(), bridge), had_vlans)
     }
 
@@ -436,13 +444,26 @@ impl Control {
     /// it may be elsewhere now, and frames to it are flooded until it is heard again.
     fn look_at_port(&mut self, number: u16) -> Option<Instant> {
         // What has failed is given up before anything else.
-        let due = self.run_bonds();
+        let due = self.run_protocols();
         self.ports.look_at_lost(number, &self.mailboxes);
         self.shut_port(number);
         if self.ports.was_down(number) {
             self.forget_behind(number);
         }
         due
+    }
+
+    /// Does what is due by all protocols; returns when there is something to do next.
+    fn run_protocols(&mut self) -> Option<Instant> {
+        let bonds = self.run_bonds();
+        bonds.into_iter().chain(self.run_lldp()).min()
+    }
+
+    /// Looks after all that depends on which ports there are, and what they are set to.
+    fn update_protocols(&mut self) {
+        self.forget_ears();
+        self.update_bonds();
+        self.update_lldp();
     }
 
     fn forget_behind(&self, number: u16) {
@@ -486,6 +507,7 @@ impl Control {
         let entry = self.ports.get(name)?;
         let (bridge, id, bond) =
             (entry.bridge_name().to_owned(), entry.bridge(), entry.options().bond.clone());
+        self.leave_lldp(name);
         let had_vlans = self.leave(name)?;
         self.ports.get_mut(name)?.detach(&self.mailboxes);
         // It counts for its bond to the end.
@@ -494,7 +516,7 @@ impl Control {
         self.ports.get_mut(name)?.drop_limits(&self.mailboxes);
         self.ports.remove(name);
         self.remove_bond(name);
-        self.update_bonds();
+        self.update_protocols();
         self.update_mirrors(&bridge, None);
         self.update_captures(None);
         self.forget_other_vlans((&bridge, id), had_vlans)?;
@@ -556,6 +578,7 @@ impl Control {
 
     /// Stops the workers and closes the ports; returns the workers that panicked.
     fn stop(&mut self) -> Vec<(usize, String)> {
+        self.leave_all_lldp();
         let Some(workers) = self.workers.take() else { return Vec::new() };
         workers.stop();
         for mailbox in &self.mailboxes {

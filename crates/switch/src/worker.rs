@@ -26,6 +26,7 @@ use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, Limiter};
 use crate::output::Output;
 use crate::patch::Patch;
+use crate::trap::Trap;
 
 /// How long a worker sleeps at most while a device has not taken all that was sent to it.
 const PENDING_NAP: Duration = Duration::from_millis(1);
@@ -63,6 +64,9 @@ pub(crate) enum Message {
     Send(u16, Vec<Vec<u8>>, Sender<bool>),
     /// Let a port send this only; `None`: everything.
     SetGuard(u16, Option<Box<Guard>>, Sender<()>),
+    /// Take what neighbours say to the switch itself on a port out of what comes in there; `None`:
+    /// nobody listens.
+    SetTrap(u16, Option<Box<Trap>>, Sender<()>),
     /// Capture this from now on.
     Capture(Option<Box<Captures>>, Sender<()>),
     /// Only answer: what was received before is dealt with then.
@@ -364,6 +368,10 @@ impl Worker {
             }
             Message::SetGuard(port, guard, done) => {
                 self.path.set_guard(port, guard);
+                let _ = done.send(());
+            }
+            Message::SetTrap(port, trap, done) => {
+                self.path.set_trap(port, trap);
                 let _ = done.send(());
             }
             Message::Capture(captures, done) => {

@@ -7,6 +7,7 @@ mod device_ring;
 mod driver_ring;
 mod guarded_frame;
 mod kernel_segments;
+mod lldp_frame;
 mod segments;
 mod vduse_session;
 mod vhost_frontend;
@@ -106,5 +107,10 @@ pub const TARGETS: &[Target] = &[
         name: "guarded_frame",
         about: "frames from ports that may not send everything",
         run: guarded_frame::run,
+    },
+    Target {
+        name: "lldp_frame",
+        about: "what neighbours say of themselves by LLDP",
+        run: lldp_frame::run,
     },
 ];

@@ -4,13 +4,11 @@
 //! The settings are those of Open vSwitch's table `Port`, by the same names.
 //!
 //! - `group`: which members of a bond are in use, and since when
-//! - `inlet`: what neighbours say, on its way from workers to control threads
 //! - `load`: how much each part of the traffic is
 //! - `shares`: which member has which part of the traffic
 //! - `way`: what the data path makes of a bond
 
 pub(crate) mod group;
-pub(crate) mod inlet;
 pub(crate) mod load;
 pub(crate) mod shares;
 pub(crate) mod way;

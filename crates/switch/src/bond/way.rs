@@ -12,12 +12,12 @@ use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use packet::{BURST, Edit, Frame, flow};
 
-use super::inlet::Inlet;
 use super::load::Load;
 use crate::bridge::BridgeId;
 use crate::datapath::Source;
 use crate::header::{self, Addresses};
-use crate::lacp::pdu::SLOW_PROTOCOLS;
+use crate::inlet::Inlet;
+use crate::lacp::pdu::{FRAME_LEN, SLOW_PROTOCOLS};
 use crate::marks::{Marks, bits};
 use crate::output::pick;
 use crate::vlan::tags::{Tags, vid};
@@ -79,7 +79,7 @@ pub(crate) struct Fittings {
     /// Where it counts.
     pub(crate) load: Arc<Load>,
     /// Where it puts what neighbours say; `None`: nobody listens.
-    pub(crate) inlet: Option<Inlet>,
+    pub(crate) inlet: Option<Inlet<FRAME_LEN>>,
 }
 
 /// A bond, and the verdicts on the burst at hand.
@@ -305,7 +305,7 @@ impl Bonds {
 }
 
 /// Puts what neighbours say into `inlet`, and returns which frames that are.
-fn listen(inlet: &mut Inlet, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+fn listen(inlet: &mut Inlet<FRAME_LEN>, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
     let mut slow = 0;
     for (index, frame) in frames.iter().enumerate().take(BURST) {
         if frame.head().starts_with(&SLOW_PROTOCOLS.0) {

@@ -6,8 +6,8 @@ use ethdev::DropReason::{CameBack, InactiveMember, LinkDown, RateLimited};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
-use crate::bond::inlet::Inlet;
 use crate::bond::way::{BUCKETS, Division, NOBODY, Receives, Strand};
+use crate::inlet::Inlet;
 use crate::lacp::pdu;
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
@@ -182,7 +182,7 @@ fn what_comes_back_is_dropped_until_a_station_says_that_it_has_moved() {
 #[test]
 fn what_neighbours_say_is_put_aside_though_the_member_is_not_in_use() {
     let mut bench = bench(2);
-    let (inlet, heard) = Inlet::new(1_000_000, || {});
+    let (inlet, heard) = Inlet::new(64, 1_000_000, || {});
     let (way, fittings) = way(2);
     bench.path.set_bond(BOND, Some((way, Fittings { inlet: Some(inlet), ..fittings })));
     let own = packet::MacAddr([2, 0, 0, 0, 0, 7]);

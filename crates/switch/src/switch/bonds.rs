@@ -12,13 +12,13 @@ use packet::{BURST, MacAddr, Tag, announcement};
 
 use super::{Control, Kind, Switch};
 use crate::bond::group::{Agreement, Group, Member, Seen};
-use crate::bond::inlet::{Heard, Inlet};
 use crate::bond::load::Load;
 use crate::bond::way::{BUCKETS, Fittings, Way};
 use crate::bond::{BOND_DEVICE, Bonding, Lacp, LacpTime, MAX_MEMBERS};
 use crate::config::PortOptions;
 use crate::error::Error;
-use crate::lacp::pdu::{self, Flags, Info, Slow};
+use crate::inlet::{Heard, Inlet};
+use crate::lacp::pdu::{self, FRAME_LEN, Flags, Info, Slow};
 use crate::lacp::port::{Port as LacpPort, Receive, Settings};
 use crate::lacp::{Agent, Link as LacpLink};
 use crate::ports::{Entry, Ports};
@@ -119,7 +119,7 @@ struct Bond {
     /// What each worker has sent.
     loads: Vec<Arc<Load>>,
     /// Where workers put what neighbours say, and where it is read.
-    inlet: Option<(Inlet, Receiver<Heard>)>,
+    inlet: Option<(Inlet<FRAME_LEN>, Receiver<Heard<FRAME_LEN>>)>,
     /// What workers know of it, and whether they listen.
     told: Option<(Way, bool)>,
 }
@@ -227,7 +227,7 @@ impl Bond {
     }
 }
 
-/// The most frames of neighbours that are read at once; there are no more in the queue.
+/// The most frames of neighbours that wait, and are read at once.
 const MOST_HEARD: usize = 64;
 
 fn member_lacp(port: &LacpPort) -> MemberLacp {
@@ -324,7 +324,7 @@ impl Control {
         bond.group.set(&entry.options().bonding);
         let listens = entry.options().bonding.lacp != Lacp::Off;
         if listens != bond.inlet.is_some() {
-            let inlet = || Inlet::new(clock::hz(), self.notes.of_port(number));
+            let inlet = || Inlet::new(MOST_HEARD, clock::hz(), self.notes.of_port(number));
             bond.inlet = listens.then(inlet);
         }
         let mut seen = seen(&self.ports, name, entry);

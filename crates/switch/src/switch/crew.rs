@@ -74,6 +74,7 @@ impl Control {
         self.tell_patches();
         self.tell_bonds();
         self.tell_limits();
+        self.tell_ears();
         self.restart_mirrors();
         self.restart_captures();
         self.move_inputs(&before)?;

@@ -138,7 +138,7 @@ impl Control {
         self.set_vlan(name, &options.vlan)?;
         self.move_port(name, options)?;
         self.update_patches();
-        self.update_bonds();
+        self.update_protocols();
         let entry = self.ports.get(name)?;
         self.fdb_of(entry)?.set_most(entry.number(), options.guard.max_addresses);
         if options.disabled {

@@ -7,27 +7,22 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use packet::Frame;
 
-use crate::lacp::pdu::FRAME_LEN;
-
-/// The most frames that wait.
-const ROOM: usize = 64;
-
-/// The most frames that a worker takes of a bond within a period.
+/// The most frames that a worker takes within a period.
 const MOST: u32 = 32;
 
 /// Periods in a second.
 const PERIODS: u64 = 10;
 
-/// A frame that has come in.
+/// A frame that has come in, as far as `N` bytes.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Heard {
-    /// The number of the member.
+pub(crate) struct Heard<const N: usize> {
+    /// The number of the port.
     pub(crate) port: u16,
-    bytes: [u8; FRAME_LEN],
+    bytes: [u8; N],
     len: usize,
 }
 
-impl Heard {
+impl<const N: usize> Heard<N> {
     /// Its first bytes, which are all that count.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
@@ -36,8 +31,8 @@ impl Heard {
 
 /// A worker's end. Putting something in never waits.
 #[derive(Clone)]
-pub(crate) struct Inlet {
-    queue: SyncSender<Heard>,
+pub(crate) struct Inlet<const N: usize> {
+    queue: SyncSender<Heard<N>>,
     /// Has somebody look; it is quick.
     notify: Arc<dyn Fn() + Send + Sync>,
     /// When the present period began, in clock cycles, how long one is, and what was taken in it.
@@ -46,19 +41,21 @@ pub(crate) struct Inlet {
     taken: u32,
 }
 
-impl fmt::Debug for Inlet {
+impl<const N: usize> fmt::Debug for Inlet<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inlet").field("taken", &self.taken).finish_non_exhaustive()
     }
 }
 
-impl Inlet {
-    /// A queue, and where it is read. The clock of the workers has `hz` cycles a second.
+impl<const N: usize> Inlet<N> {
+    /// A queue where `room` frames wait at most, and where it is read. The clock of the workers has
+    /// `hz` cycles a second.
     pub(crate) fn new(
+        room: usize,
         hz: u64,
         notify: impl Fn() + Send + Sync + 'static,
-    ) -> (Self, Receiver<Heard>) {
-        let (queue, heard) = sync_channel(ROOM);
+    ) -> (Self, Receiver<Heard<N>>) {
+        let (queue, heard) = sync_channel(room);
         let period = (hz / PERIODS).max(1);
         (Self { queue, notify: Arc::new(notify), since: 0, period, taken: 0 }, heard)
     }
@@ -73,7 +70,7 @@ impl Inlet {
             return false;
         }
         self.taken = self.taken.saturating_add(1);
-        let mut bytes = [0; FRAME_LEN];
+        let mut bytes = [0; N];
         let len = frame.copy_to(&mut bytes);
         match self.queue.try_send(Heard { port, bytes, len }) {
             Ok(()) => {
@@ -95,7 +92,8 @@ mod tests {
     fn a_flood_is_bounded_and_harms_nobody() {
         let calls = Arc::new(AtomicU32::new(0));
         let called = Arc::clone(&calls);
-        let (mut inlet, heard) = Inlet::new(1_000, move || _ = called.fetch_add(1, Relaxed));
+        let (mut inlet, heard) =
+            Inlet::<124>::new(64, 1_000, move || _ = called.fetch_add(1, Relaxed));
         let bytes = [7; 1_000];
         let frame = Frame::from_bytes(&bytes);
         let mut put = |now| (0..1_000).filter(|_| inlet.put(3, &frame, now)).count();
@@ -103,9 +101,9 @@ mod tests {
         assert_eq!(put(199), 0);
         assert_eq!(put(200), 32);
         assert_eq!(put(300), 0, "nobody reads");
-        let all: Vec<Heard> = heard.try_iter().collect();
+        let all: Vec<_> = heard.try_iter().collect();
         assert_eq!((all.len(), calls.load(Relaxed)), (64, 64));
-        assert_eq!((all[0].port, all[0].bytes()), (3, &bytes[..FRAME_LEN]));
+        assert_eq!((all[0].port, all[0].bytes()), (3, &bytes[..124]));
         drop(heard);
         assert_eq!((0..9).filter(|_| inlet.put(3, &frame, 900)).count(), 0);
     }

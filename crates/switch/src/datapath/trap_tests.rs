@@ -1,0 +1,66 @@
+//! Frames for the switch itself on the data path.
+
+use ethdev::DropReason::{RateLimited, ReservedMulticast};
+
+use super::tests::{BROADCAST, Bench, frame, station};
+use super::*;
+use crate::inlet::{Heard, Inlet};
+use crate::limit::PortLimits;
+use crate::lldp::frame::tests::sample;
+use crate::lldp::frame::{ETHERTYPE, MAX_LEN};
+
+/// A frame of LLDP.
+fn lldp() -> Vec<u8> {
+    sample(1).frame(packet::MacAddr([2, 0, 0, 0, 0, 1]))
+}
+
+fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard<MAX_LEN>> {
+    let (inlet, heard) = Inlet::new(8, 1_000_000, || {});
+    bench.path.set_trap(port, Some(Box::new(Trap { lldp: Some(inlet) })));
+    heard
+}
+
+#[test]
+fn what_is_for_the_switch_is_taken_out_and_the_rest_goes_on() {
+    let mut bench = Bench::new(3);
+    assert!(bench.path.bridges[0].is_some());
+    let heard = listen(&mut bench, 0);
+    assert!(bench.path.apart[0].is_some(), "bridges go the long way while somebody listens");
+    let burst = [frame(BROADCAST, station(1)), lldp(), frame(BROADCAST, station(2))];
+    let got = bench.send(0, &burst);
+    assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [0, 2, 2]);
+    let all: Vec<_> = heard.try_iter().collect();
+    assert_eq!((all.len(), all[0].port, all[0].bytes()), (1, 0, &lldp()[..]));
+    assert_eq!(bench.bridge().fdb.len(), 2, "nothing is learnt of it");
+    // On another port it is what it always was, and so are others to the same group.
+    bench.send(1, &[lldp()]);
+    let mut ptp = lldp();
+    ptp[12..14].copy_from_slice(&[0x88, 0xF7]);
+    bench.send(0, &[ptp]);
+    assert_eq!(bench.dropped(ReservedMulticast), 2);
+    assert!(heard.try_iter().next().is_none());
+    bench.path.set_trap(0, None);
+    assert!(bench.path.bridges[0].is_some());
+    bench.send(0, &[lldp()]);
+    assert_eq!(bench.dropped(ReservedMulticast), 3);
+}
+
+#[test]
+fn a_flood_is_bounded_and_counted_and_a_limit_does_not_count() {
+    let mut bench = Bench::new(2);
+    let heard = listen(&mut bench, 0);
+    let limits =
+        PortLimits { rx_packet_rate: Some("64".parse().unwrap()), ..PortLimits::default() };
+    let limiter = limits.rx().limiters(1, 1_000_000, 0).remove(0).map(Box::new);
+    bench.path.set_limit(0, Direction::Rx, limiter);
+    let burst = vec![frame(BROADCAST, station(1)); BURST];
+    (0..20).for_each(|_| _ = bench.send(0, &burst));
+    let limited = bench.dropped(RateLimited);
+    assert!(limited > 0);
+    bench.send(0, &[lldp(), lldp()]);
+    assert_eq!(heard.try_iter().count(), 2);
+    bench.send(0, &vec![lldp(); BURST]);
+    assert_eq!(heard.try_iter().count(), 8, "as many as there is room for");
+    assert_eq!(bench.dropped(RateLimited) - limited, 24);
+    assert_eq!(u16::from_be_bytes([lldp()[12], lldp()[13]]), ETHERTYPE);
+}

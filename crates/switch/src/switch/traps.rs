@@ -1,0 +1,91 @@
+//! What control threads listen for on ports.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::Receiver;
+
+use eal::clock;
+
+use super::Control;
+use crate::inlet::{Heard, Inlet};
+use crate::lldp::frame::MAX_LEN as LLDP_LEN;
+use crate::trap::Trap;
+use crate::worker::{Mailbox, Message};
+
+/// The most frames of LLDP from a port that wait.
+const LLDP_ROOM: usize = 8;
+
+/// Where workers put what neighbours say, and where it is read.
+#[derive(Debug)]
+pub(super) struct Line<const N: usize> {
+    inlet: Inlet<N>,
+    heard: Receiver<Heard<N>>,
+}
+
+impl<const N: usize> Line<N> {
+    /// What has come since this was asked last.
+    pub(super) fn heard(&self) -> impl Iterator<Item = Heard<N>> {
+        self.heard.try_iter()
+    }
+}
+
+/// What is listened for on a port.
+#[derive(Debug, Default)]
+struct Ear {
+    lldp: Option<Line<LLDP_LEN>>,
+}
+
+impl Ear {
+    const fn is_deaf(&self) -> bool {
+        self.lldp.is_none()
+    }
+
+    fn tell(&self, number: u16, workers: &[Mailbox]) {
+        for worker in workers {
+            let trap = Trap { lldp: self.lldp.as_ref().map(|line| line.inlet.clone()) };
+            let trap = (!self.is_deaf()).then(|| Box::new(trap));
+            worker.ask(|done| Message::SetTrap(number, trap, done));
+        }
+    }
+}
+
+/// All of that, by port number.
+#[derive(Debug, Default)]
+pub(super) struct Ears(BTreeMap<u16, Ear>);
+
+impl Ears {
+    /// Where frames of LLDP from a port are read, if anybody listens for them.
+    pub(super) fn lldp(&self, number: u16) -> Option<&Line<LLDP_LEN>> {
+        self.0.get(&number)?.lldp.as_ref()
+    }
+}
+
+impl Control {
+    /// Has frames of LLDP from port `number` be listened for, or not.
+    pub(super) fn listen_for_lldp(&mut self, number: u16, listens: bool) {
+        let ear = self.ears.0.entry(number).or_default();
+        if listens != ear.lldp.is_some() {
+            let line = || {
+                let (inlet, heard) = Inlet::new(LLDP_ROOM, clock::hz(), self.notes.of_port(number));
+                Line { inlet, heard }
+            };
+            ear.lldp = listens.then(line);
+            ear.tell(number, &self.mailboxes);
+        }
+        self.ears.0.retain(|_, ear| !ear.is_deaf());
+    }
+
+    /// Listens no more on ports that are not there any more.
+    pub(super) fn forget_ears(&mut self) {
+        let gone = |number: &u16| self.ports.numbered(*number).is_none();
+        let gone: Vec<u16> = self.ears.0.keys().copied().filter(gone).collect();
+        for number in gone {
+            self.ears.0.remove(&number);
+            Ear::default().tell(number, &self.mailboxes);
+        }
+    }
+
+    /// Tells workers of whom some are new what is listened for.
+    pub(super) fn tell_ears(&self) {
+        self.ears.0.iter().for_each(|(number, ear)| ear.tell(*number, &self.mailboxes));
+    }
+}
