@@ -60,6 +60,8 @@ pub enum Peer {
     Tcpdump,
     /// What builds packages and checks them: dpkg, rpmbuild, systemd, man.
     Packages,
+    /// lldpd, which tells neighbours who it is.
+    Lldpd,
     /// libvirt, and what makes a machine of namespaces for it.
     Libvirt,
     /// The parsers of Prometheus' client for Python, and its validator of JSON schemas.
@@ -68,7 +70,7 @@ pub enum Peer {
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -80,6 +82,7 @@ impl Peer {
         Self::Terminal,
         Self::Tcpdump,
         Self::Packages,
+        Self::Lldpd,
         Self::Libvirt,
         Self::Prometheus,
     ];
@@ -99,6 +102,7 @@ impl Peer {
             Self::Terminal => no_program("tmux"),
             Self::Tcpdump => no_program("tcpdump"),
             Self::Packages => PACKAGING.iter().find_map(|(program, _)| no_program(program)),
+            Self::Lldpd => no_program("lldpd"),
             Self::Libvirt => no_libvirt(),
             Self::Prometheus => no_prometheus(),
         }?;
@@ -133,6 +137,7 @@ impl fmt::Display for Peer {
             Self::Terminal => "terminal",
             Self::Tcpdump => "tcpdump",
             Self::Packages => "packages",
+            Self::Lldpd => "lldpd",
             Self::Libvirt => "libvirt",
             Self::Prometheus => "prometheus",
         })

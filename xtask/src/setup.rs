@@ -87,6 +87,7 @@ fn provide(peer: Peer) -> Result<()> {
             install("python3-prometheus-client", None)?;
             install("python3-jsonschema", None)
         }
+        Peer::Lldpd => need("lldpd", "lldpd", None),
         Peer::Tcpdump => need("tcpdump", "tcpdump", None),
         Peer::Packages => {
             PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))

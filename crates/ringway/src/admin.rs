@@ -25,7 +25,18 @@ use crate::vlan::VlanArgs;
 pub fn port(args: &PortArgs) -> Result<(), Failure> {
     let mut client = connect(args.control.control.as_deref())?;
     match &args.action {
-        PortAction::Add { port, mtu, workers, bridge, peer_bridge, vlan, limits, guard, save } => {
+        PortAction::Add {
+            port,
+            mtu,
+            workers,
+            bridge,
+            peer_bridge,
+            vlan,
+            limits,
+            guard,
+            lldp,
+            save,
+        } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
             let (name, device) = (port.name.clone(), absolute(&port.device, &folder));
             let saving = Saving::begin(&mut client, *save, &name)?;
@@ -45,6 +56,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
                 vlan,
                 limits,
                 guard,
+                lldp: lldp.unwrap_or_default(),
             };
             let _: Value = client.ask(&request)?;
             output::line(&done);
@@ -95,13 +107,14 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
 
 /// The settings that are to change, by their keys in the file.
 fn changed(settings: &PortSettings) -> Map<String, Value> {
-    let PortSettings { mtu, workers, tx_retries, bridge, enabled } = settings;
+    let PortSettings { mtu, workers, tx_retries, bridge, enabled, lldp } = settings;
     let all = [
         ("mtu", mtu.as_ref().map(|mtu| json!(mtu.0))),
         ("workers", workers.as_ref().map(|workers| json!(workers.0))),
         ("tx-retries", tx_retries.as_ref().map(|retries| json!(retries.0))),
         ("bridge", bridge.as_ref().map(|bridge| json!(bridge))),
         ("enabled", enabled.map(Value::Bool)),
+        ("lldp", lldp.map(|lldp| json!(lldp))),
     ];
     let given = all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?)));
     given.collect()

@@ -33,6 +33,7 @@ use crate::events::Events;
 use crate::log;
 use crate::metrics::{self, Figures};
 use crate::mirrors;
+use crate::neighbours;
 use crate::notify::Notifier;
 use crate::serve::status;
 use crate::vdpa::report::devices;
@@ -89,6 +90,7 @@ impl Serve for Control {
             Request::ShowBridges {} => value(&bridges::answer(&self.daemon)),
             Request::ShowBonds {} => value(&bonds::answer(&self.daemon)),
             Request::ShowMirrors {} => value(&mirrors::answer(&self.daemon)),
+            Request::ShowNeighbours {} => value(&neighbours::answer(&self.daemon)),
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
@@ -102,9 +104,11 @@ impl Serve for Control {
                 vlan,
                 limits,
                 guard,
+                lldp,
             } => {
                 let (limits, guard) = (*limits, *guard);
-                let port = Port { mtu, workers, bridge, vlan, limits, guard, ..Port::new(device) };
+                let port =
+                    Port { mtu, workers, bridge, vlan, limits, guard, lldp, ..Port::new(device) };
                 self.edit(|state| match peer_bridge {
                     Some(bridge) => {
                         check::check_name(&name)?;

@@ -368,6 +368,8 @@ pub enum What {
     Bonds,
     /// Mirrors with what they have copied.
     Mirrors,
+    /// What ports know of their neighbours by LLDP.
+    Neighbours,
     /// The forwarding databases: which address is behind which port.
     Fdb,
     /// Counters and rates, per port or queue, with drops by reason.

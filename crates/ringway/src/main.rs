@@ -41,6 +41,7 @@ mod limits;
 mod log;
 mod metrics;
 mod mirrors;
+mod neighbours;
 mod notify;
 mod output;
 mod ovs;

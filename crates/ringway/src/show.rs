@@ -21,11 +21,13 @@ mod fdb;
 #[cfg(test)]
 mod fits;
 mod mirrors;
+mod neighbours;
 mod ports;
 use bonds::show_bonds;
 use bridges::show_bridges;
 use fdb::show_fdb;
 use mirrors::show_mirrors;
+use neighbours::show_neighbours;
 use ports::show_ports;
 pub use ports::{front_end, home};
 
@@ -43,6 +45,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         What::Bridges => Request::ShowBridges {},
         What::Bonds => Request::ShowBonds {},
         What::Mirrors => Request::ShowMirrors {},
+        What::Neighbours => Request::ShowNeighbours {},
         What::Fdb => Request::ShowFdb {},
         What::Stats => Request::ShowStats {},
         What::Workers => Request::ShowWorkers {},
@@ -104,6 +107,7 @@ impl View {
             What::Bridges => show_bridges(&client.parse(value)?, colour),
             What::Bonds => show_bonds(&client.parse(value)?, colour),
             What::Mirrors => show_mirrors(&client.parse(value)?, colour),
+            What::Neighbours => show_neighbours(&client.parse(value)?, colour),
             What::Fdb => show_fdb(client.parse(value)?, args.name.as_deref(), colour)?,
             What::Vdpa => {
                 let answer: Vdpa = client.parse(value)?;

@@ -52,10 +52,12 @@ fn edit(state: &mut State, request: Request) -> Result<(), String> {
             vlan,
             limits,
             guard,
+            lldp,
         } => {
             daemon::check::check_name(&name).map_err(text)?;
             let (limits, guard) = (*limits, *guard);
-            let port = Port { mtu, workers, bridge, vlan, limits, guard, ..Port::new(device) };
+            let port =
+                Port { mtu, workers, bridge, vlan, limits, guard, lldp, ..Port::new(device) };
             match peer_bridge {
                 Some(bridge) => state.add_patch(&name, port, &bridge).map_err(text),
                 None => state.add_port(&name, port).map_err(text),

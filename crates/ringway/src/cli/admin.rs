@@ -5,6 +5,7 @@ use std::str::FromStr as _;
 
 use clap::{Args, Subcommand};
 use packet::MacAddr;
+use switch::LldpMode;
 
 use super::{ControlArgs, number, parse_port, parse_switch};
 use crate::answer::MAX_WARP;
@@ -56,6 +57,10 @@ pub enum PortAction {
         /// What it may send.
         #[command(flatten)]
         guard: GuardArgs,
+        /// Whether it and its neighbours tell each other who they are: off, receive, transmit or both
+        /// [default: off].
+        #[arg(long, value_name = "WHAT", value_parser = LldpMode::from_str)]
+        lldp: Option<LldpMode>,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -170,6 +175,9 @@ pub struct PortSettings {
     /// Whether frames go in and out; off keeps the device open.
     #[arg(long, value_name = "on|off", value_parser = parse_switch)]
     pub enabled: Option<bool>,
+    /// Whether it and its neighbours tell each other who they are: off, receive, transmit or both.
+    #[arg(long, value_name = "WHAT", value_parser = LldpMode::from_str)]
+    pub lldp: Option<LldpMode>,
 }
 
 /// A value of a setting, or `None` for its default.

@@ -11,7 +11,9 @@ use switch::{PortGuard, PortLimits, PortVlan};
 use super::event::Topic;
 use super::refusal::{Code, Refusal};
 
+mod neighbours;
 mod request;
+pub use neighbours::{Neighbour, NeighbourPort, Neighbours};
 pub use request::{CaptureWay, DROP_RATE, Request};
 
 /// The answer to a request: `{"ok": VALUE}`, or `{"error": "MESSAGE", "code": "CODE"}`.

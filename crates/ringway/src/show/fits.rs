@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::control::protocol::{
     Bond, BondLacp, BondMember, Bonds, Bridge, Bridges, Counters, Fdb, FdbEntry, MemberLacp,
-    Mirror, Mirrors, PortStats, Ports, RxPressure, Stats, TxPressure, VdpaDevice, Worker,
-    WorkerQueue, Workers,
+    Mirror, Mirrors, Neighbours, PortStats, Ports, RxPressure, Stats, TxPressure, VdpaDevice,
+    Worker, WorkerQueue, Workers,
 };
 use crate::table::columns;
 use crate::{rates, vdpa};
@@ -130,7 +130,7 @@ fn workers_bridges_and_addresses_fit() {
 }
 
 #[test]
-fn mirrors_bonds_and_vdpa_devices_fit() {
+fn mirrors_bonds_neighbours_and_vdpa_devices_fit() {
     let ports: Vec<String> = (0..32).map(name).collect();
     let settings = serde_json::json!({
         "bridge": name(1), "select-src-port": ports, "select-dst-port": ports,
@@ -190,6 +190,8 @@ fn mirrors_bonds_and_vdpa_devices_fit() {
         members: (0..8).map(member).collect(),
     };
     assert_fits("bonds", &super::show_bonds(&Bonds { bonds: vec![bond] }, false));
+    let ports = (0..9).map(|n| super::neighbours::tests::port(&name(n), 2)).collect();
+    assert_fits("neighbours", &super::show_neighbours(&Neighbours { ports }, false));
     let names: Vec<String> = (0..40).map(|n| format!("guest_announce_{n}")).collect();
     let device = VdpaDevice {
         name: name(0),

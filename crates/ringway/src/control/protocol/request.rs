@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{PortGuard, PortLimits, PortVlan};
+use switch::{LldpMode, PortGuard, PortLimits, PortVlan};
 
 use crate::control::event::Topic;
 
@@ -20,6 +20,8 @@ pub enum Request {
     ShowMirrors {},
     /// All bonds with their members.
     ShowBonds {},
+    /// What ports know of their neighbours by LLDP.
+    ShowNeighbours {},
     /// The forwarding databases.
     ShowFdb {},
     /// Counters of all ports and queues.
@@ -55,6 +57,9 @@ pub enum Request {
         /// What it may send.
         #[serde(default, skip_serializing_if = "has_no_guard")]
         guard: Box<PortGuard>,
+        /// Whether it and its neighbours tell each other who they are.
+        #[serde(default, skip_serializing_if = "is_off")]
+        lldp: LldpMode,
     },
     /// Changes settings of a port while it carries frames.
     PortSet {
@@ -243,6 +248,11 @@ fn has_no_guard(guard: &Box<PortGuard>) -> bool {
     guard.is_default()
 }
 
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_off(lldp: &LldpMode) -> bool {
+    *lldp == LldpMode::Off
+}
+
 impl Request {
     /// Whether it may change what the switch is to be.
     pub const fn changes_state(&self) -> bool {
@@ -253,6 +263,7 @@ impl Request {
                 | Self::ShowBridges {}
                 | Self::ShowMirrors {}
                 | Self::ShowBonds {}
+                | Self::ShowNeighbours {}
                 | Self::ShowFdb {}
                 | Self::ShowStats {}
                 | Self::ShowWorkers {}
@@ -311,6 +322,7 @@ mod tests {
             vlan: PortVlan::default(),
             limits: Box::default(),
             guard: Box::default(),
+            lldp: LldpMode::Off,
         };
         assert_eq!(parse(add).unwrap(), expected);
         assert_eq!(
