@@ -189,6 +189,38 @@ fn a_switch_learns_as_many_addresses_as_there_are_in_a_range() {
 }
 
 #[test]
+fn a_run_leaves_a_report_and_all_its_latencies() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = |name: &str| format!("{name}=vhost-user:{}/{name}.sock", dir.path().display());
+    let _switch = Switch::start(dir.path(), &["--port", &port("a"), "--port", &port("b")]);
+    let device =
+        |name: &str| format!("virtio-user:{}/{name}.sock,queue_size=4096", dir.path().display());
+    let (from, to) = (device("a"), device("b"));
+    let (csv, html) = (dir.path().join("all.csv"), dir.path().join("report.html"));
+    let (csv_name, html_name) = (csv.display().to_string(), html.display().to_string());
+    let (code, report) = summary(
+        &[
+            &["gen", "latency", "--port", &from, "--port2", &to, "--count", "2000"][..],
+            &["--rate", "10k", "--burst", "16", "--ramp-from", "1k", "--ramp-time", "0.2"],
+            &["--ipv6", "--vlan", "7", "--size", "100", "--flows", "30"],
+            &["--histogram", &csv_name, "--report", &html_name],
+        ]
+        .concat(),
+    );
+    assert_eq!((code, &report["good"], &report["lost"]), (Some(0), &2000.into(), &0.into()));
+    let rows = std::fs::read_to_string(&csv).unwrap();
+    let counts = rows.lines().skip(1).map(|row| row.rsplit(',').next().unwrap());
+    assert_eq!(counts.map(|count| count.parse::<u64>().unwrap()).sum::<u64>(), 2000);
+    let html = std::fs::read_to_string(&html).unwrap();
+    for part in ["ringway gen latency", "2,000", "Latency by percentile", "</html>"] {
+        assert!(html.contains(part), "{part}: {html}");
+    }
+    let (code, message) =
+        refusal(&["gen", "latency", "--port", "null:", "--histogram", "latencies.txt"]);
+    assert!(code == Some(2) && message.contains("ends in .csv"), "{message}");
+}
+
+#[test]
 fn benchmarks_find_what_a_switch_lets_through() {
     let dir = tempfile::tempdir().unwrap();
     let port = |name: &str| format!("{name}=vhost-user:{}/{name}.sock", dir.path().display());
@@ -210,7 +242,11 @@ fn benchmarks_find_what_a_switch_lets_through() {
 
     let args =
         [&["gen", "back-to-back", "--repeat", "1", "--precision", "20", "-n", "1200"], &common[..]];
-    let (code, found) = summary(&args.concat());
+    let html = dir.path().join("report.html");
+    let report = ["--report", html.to_str().unwrap()];
+    let (code, found) = summary(&[&args.concat()[..], &report].concat());
+    let html = std::fs::read_to_string(html).unwrap();
+    assert!(html.contains("Longest burst without loss") && html.contains("<circle"), "{html}");
     let burst = found["results"][0]["burst_frames"].as_f64().unwrap();
     assert!(code == Some(0) && (100.0..1200.0).contains(&burst), "{found:#}");
 

@@ -1,5 +1,6 @@
 //! Arguments of `ringway gen`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -39,6 +40,18 @@ pub struct GenArgs {
     #[arg(short, long, value_name = "RATE")]
     pub rate: Option<Rate>,
 
+    /// Frames that leave at a time, as fast as it goes; the rate stays what it is.
+    #[arg(long, value_name = "N", requires = "rate", value_parser = number(1..=1_000_000_u32))]
+    pub burst: Option<u32>,
+
+    /// Rate to begin with, from which it changes evenly to --rate.
+    #[arg(long, value_name = "RATE", requires = "rate")]
+    pub ramp_from: Option<Rate>,
+
+    /// Seconds that this takes [default: --duration].
+    #[arg(long, value_name = "SECS", requires = "ramp_from", value_parser = parse_interval)]
+    pub ramp_time: Option<Duration>,
+
     /// Seconds to run [default: until Ctrl-C, or until --count].
     #[arg(short, long, value_name = "SECS", value_parser = parse_interval)]
     pub duration: Option<Duration>,
@@ -66,6 +79,14 @@ pub struct GenArgs {
     /// What the benchmarks try.
     #[command(flatten)]
     pub rfc2544: rfc2544::Rfc2544Args,
+
+    /// File for all latencies: .csv, or .hgrm as HdrHistogram's tools read it.
+    #[arg(long, value_name = "FILE")]
+    pub histogram: Option<PathBuf>,
+
+    /// File for a report with plots, in HTML.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
 
     /// Print JSON: one object per second, or trial, and the summary as the last.
     #[arg(long)]
@@ -118,6 +139,10 @@ Examples:
 
   TCP over IPv6 in 100 VLANs:
     ringway gen txonly --port virtio-user:/run/vm1.sock --vlan 100+100 --ipv6 --protocol tcp --size 100
+
+  From a thousand frames per second to a million, 64 at a time, with plots of what came of it:
+    ringway gen flowgen --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock \\
+      --ramp-from 1k --rate 1M --burst 64 --duration 30 --report ramp.html
 
   1000 frames of mixed sizes into a file:
     ringway gen txonly --port pcap:,tx=out.pcap --size imix --count 1000

@@ -63,21 +63,44 @@ const fn makes_nothing(mode: Mode) -> bool {
 
 /// What a mode is, in words, and the options that it makes no use of.
 const fn ignored(mode: Mode) -> (&'static str, &'static [&'static str]) {
-    const SENDING: &[&str] = &["rate", "size", "flows", "no_pattern"];
-    const MAKING: &[&str] = &["size", "flows", "no_pattern"];
     match mode {
-        Mode::Txonly => ("'gen txonly', which sends by one device", &["port2"]),
-        Mode::Rxonly => ("'gen rxonly', which sends nothing", SENDING),
-        Mode::Io => ("'gen io', which sends what it receives", MAKING),
+        Mode::Txonly => ("'gen txonly', which sends by one device", &["port2", "histogram"]),
+        Mode::Rxonly => (
+            "'gen rxonly', which sends nothing",
+            &[
+                "rate",
+                "burst",
+                "ramp_from",
+                "ramp_time",
+                "size",
+                "flows",
+                "no_pattern",
+                "histogram",
+            ],
+        ),
+        Mode::Io => (
+            "'gen io', which sends what it receives",
+            &["burst", "ramp_from", "ramp_time", "size", "flows", "no_pattern", "histogram"],
+        ),
         Mode::Throughput => (
             "'gen throughput', which has --sizes and --trial",
-            &["size", "duration", "count", "repeat"],
+            &[
+                "size",
+                "duration",
+                "count",
+                "repeat",
+                "burst",
+                "ramp_from",
+                "ramp_time",
+                "histogram",
+            ],
         ),
         Mode::BackToBack => (
             "'gen back-to-back', which has --sizes and --repeat",
-            &["size", "duration", "trial", "loss"],
+            &["size", "duration", "trial", "loss", "burst", "ramp_from", "ramp_time", "histogram"],
         ),
-        Mode::Flowgen | Mode::Latency => ("", &[]),
+        Mode::Flowgen => ("'gen flowgen', which measures no latency", &["histogram"]),
+        Mode::Latency => ("", &[]),
     }
 }
 
@@ -136,6 +159,9 @@ mod tests {
                 ("repeat", " 2"),
                 ("vlan", " 5"),
                 ("ipv6", ""),
+                ("burst", " 4 --rate 1k"),
+                ("histogram", " out.csv"),
+                ("report", " out.html"),
             ] {
                 let shown = option.replace('_', "-");
                 let line = format!("ringway gen {name} --port null: --{shown}{value}");

@@ -100,7 +100,10 @@ impl Source {
         if build && self.queue.is_ready() {
             let left = self.limit.unwrap_or(u64::MAX).saturating_sub(self.sender.built());
             match &mut self.pacer {
-                Some(pacer) => self.sender.build(left, || pacer.take(now)),
+                Some(pacer) => {
+                    pacer.adjust(now);
+                    self.sender.build(left, || pacer.take(now));
+                }
                 None => self.sender.build(left, || Some(now)),
             }
         }

@@ -15,15 +15,20 @@
 //! - [`lane`]: the loop of one thread, for each mode
 //! - [`crew`]: the threads that the lanes run on
 //! - [`report`]: the live table and the summary
+//! - [`files`]: all latencies and a report, in files
+//! - [`page`], [`plot`]: a report with plots
 //! - [`run`]: opens the devices, runs the lanes, reports
 //! - [`rfc2544`]: searches for throughput and the longest burst
 
 pub mod crew;
 mod draft;
+mod files;
 mod find;
 pub mod headers;
 pub mod lane;
 pub mod order;
+mod page;
+mod plot;
 pub mod range;
 pub mod rate;
 pub mod receiver;

@@ -67,18 +67,81 @@ pub struct Pacer {
     next: u128,
     /// Frames that are later than this are given up for the sake of a steady rate.
     backlog: Option<u128>,
+    /// Frames that are due at the same time, and how many of these are still to come.
+    burst: u32,
+    left: u32,
+    ramp: Option<Ramp>,
+}
+
+/// A rate that changes evenly.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ramp {
+    /// Frames per second in the beginning.
+    pub from: f64,
+    /// In the end, and from then on.
+    pub to: f64,
+    /// How long it takes.
+    pub time: Duration,
+    /// When it begins, in cycles of the clock.
+    pub start: u64,
+    /// Cycles per second.
+    pub hz: u64,
+}
+
+impl Ramp {
+    /// The rate at `now`, and whether it changes no more.
+    fn at(&self, now: u64) -> (f64, bool) {
+        let passed = crate::table::approximate(now.saturating_sub(self.start));
+        let part = passed / (crate::table::approximate(self.hz) * self.time.as_secs_f64()).max(1.0);
+        if part >= 1.0 {
+            (self.to, true)
+        } else {
+            (self.from + (self.to - self.from) * part, false)
+        }
+    }
+}
+
+/// Cycles between two frames, in 2^-16 cycle.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
+fn interval(rate: f64, hz: u64) -> u128 {
+    let scale = f64::from(1_u32 << FRACTION_BITS);
+    let interval = crate::table::approximate(hz) / rate.max(1e-3) * scale;
+    (interval as u128).max(1)
 }
 
 impl Pacer {
     /// A pacer for `rate` frames per second, from `start` on; `hz` and `start` are the clock's.
     /// With a `backlog`, frames that could not be sent for so long are not made up for.
     pub fn new(rate: f64, hz: u64, start: u64, backlog: Option<Duration>) -> Self {
-        let scale = f64::from(1_u32 << FRACTION_BITS);
-        let interval = crate::table::approximate(hz) / rate.max(1e-3) * scale;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
-        let interval = (interval as u128).max(1);
+        let interval = interval(rate, hz);
         let backlog = backlog.map(|time| u128::from(eal::clock::cycles(time)) << FRACTION_BITS);
-        Self { interval, next: u128::from(start) << FRACTION_BITS, backlog }
+        let next = u128::from(start) << FRACTION_BITS;
+        Self { interval, next, backlog, burst: 1, left: 1, ramp: None }
+    }
+
+    /// The same rate with `burst` frames at a time.
+    #[must_use]
+    pub const fn in_bursts(mut self, burst: u32) -> Self {
+        self.burst = if burst == 0 { 1 } else { burst };
+        self.left = self.burst;
+        self
+    }
+
+    /// The same with a rate that changes.
+    #[must_use]
+    pub fn along(mut self, ramp: Option<Ramp>) -> Self {
+        self.ramp = ramp;
+        self.adjust(ramp.map_or(0, |ramp| ramp.start));
+        self
+    }
+
+    /// Takes the rate of a [`Ramp`] at `now`: once for a burst is often enough.
+    #[inline]
+    pub fn adjust(&mut self, now: u64) {
+        let Some(ramp) = self.ramp else { return };
+        let (rate, is_over) = ramp.at(now);
+        self.interval = interval(rate, ramp.hz);
+        self.ramp = if is_over { None } else { Some(ramp) };
     }
 
     /// When the next frame is or was due, if that is not in the future of `now`; then the
@@ -93,7 +156,11 @@ impl Pacer {
             self.next = self.next.max(now.saturating_sub(backlog));
         }
         let due = self.next >> FRACTION_BITS;
-        self.next = self.next.saturating_add(self.interval);
+        self.left = self.left.wrapping_sub(1);
+        if self.left == 0 {
+            self.left = self.burst;
+            self.spend(self.burst.into());
+        }
         u64::try_from(due).ok()
     }
 }
@@ -234,6 +301,42 @@ mod tests {
             let mut half = Gate::new(rate, 2.0, second, 0, BACKLOG);
             half.pass(1, 100);
             assert_eq!((half.open(second / 6000, 32), half.open(second / 4900, 32)), (0, 1));
+        }
+    }
+
+    #[test]
+    fn bursts_are_due_at_once_and_the_rate_is_the_same() {
+        let mut pacer = Pacer::new(1000.0, 1_000_000_000, 0, None).in_bursts(4);
+        let due: Vec<u64> = std::iter::from_fn(|| pacer.take(8_500_000)).collect();
+        assert_eq!(due, [[0; 4], [4_000_000; 4], [8_000_000; 4]].concat());
+        assert_eq!(pacer.take(11_999_999), None);
+        assert_eq!(pacer.take(12_000_000), Some(12_000_000));
+    }
+
+    #[test]
+    fn a_ramp_goes_evenly_from_one_rate_to_another() {
+        let hz = 1_000_000_000;
+        let ramp = Ramp {
+            from: 1000.0,
+            to: 5000.0,
+            time: Duration::from_secs(2),
+            start: 7_000_000_000,
+            hz,
+        };
+        let mut pacer = Pacer::new(5000.0, hz, ramp.start, None).along(Some(ramp));
+        // Frames in each half second, looked at every 100 µs.
+        let mut sent = [0_u32; 6];
+        for step in 0..30_000 {
+            let now = ramp.start + step * 100_000;
+            pacer.adjust(now);
+            while pacer.take(now).is_some() {
+                if let Some(sent) = sent.get_mut(usize::try_from(step / 5000).unwrap()) {
+                    *sent += 1;
+                }
+            }
+        }
+        for (sent, expected) in sent.into_iter().zip([750, 1250, 1750, 2250, 2500, 2500]) {
+            assert!(sent.abs_diff(expected) <= 5, "{sent}, expected {expected}");
         }
     }
 

@@ -189,7 +189,8 @@ impl Printer {
     }
 }
 
-fn summary_lines(summary: &Summary) -> Vec<String> {
+/// The summary for people, line by line.
+pub fn summary_lines(summary: &Summary) -> Vec<String> {
     let total = |name: &str, counters: &Counters, pps: f64| {
         let bits = approximate(counters.bytes) * 8.0 / summary.seconds.max(1e-9);
         format!(

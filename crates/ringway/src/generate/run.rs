@@ -10,8 +10,10 @@ use ethdev::{OpenPort, Port, Stats};
 use hdrhistogram::Histogram;
 
 use super::crew::Crew;
+use super::files::Files;
 use super::lane::{Forwarded, Lane, Source};
-use super::rate::{Gate, Pacer, Rate};
+use super::page::History;
+use super::rate::Gate;
 use super::receiver::{Flows, Received, Receiver, new_histogram};
 use super::report::{LatencySummary, Printer, Row, Summary};
 use super::rfc2544;
@@ -29,8 +31,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 pub const TICK: Duration = Duration::from_millis(50);
 /// How long a paced sender makes up for a stall, where latency is not the question.
 pub const BACKLOG: Duration = Duration::from_millis(10);
-/// Rate for latency when none is given: low enough that queues stay short.
-const LATENCY_RATE: Rate = Rate::Packets(100_000.0);
 
 /// `ringway gen`.
 pub fn run(args: &GenArgs) -> Result<(), Failure> {
@@ -39,6 +39,7 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
         cores.check_available().map_err(Failure::usage)?;
     }
     let traffic = Traffic::new(args)?;
+    let files = Files::create(args)?;
     // Before there are threads, which inherit it.
     let devices: Vec<&str> = [&args.port].into_iter().chain(&args.port2).map(|d| &**d).collect();
     let _sandbox = Sandbox::enter_for(args.confine.sandbox, &devices, Needs::new())?;
@@ -64,13 +65,15 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
     if matches!(args.mode, Mode::Throughput | Mode::BackToBack) {
         let back = if queues.second { queues.tx2.pop() } else { None };
         let lanes = queues.into_lanes(args, &traffic, 0);
-        return rfc2544::run::run(args, traffic, signals, lanes, back);
+        let (trials, found) = rfc2544::run::run(args, traffic, signals, lanes, back)?;
+        return files.write(args, None, &History::Benchmark(&trials, &found));
     }
     let run = run_number();
     let lanes = queues.into_lanes(args, &traffic, run);
     let mut session = Session::start(args, ports, lanes)?;
     session.watch(&signals)?;
-    let summary = session.finish();
+    let (summary, rows, latency) = session.finish();
+    files.write(args, latency.as_ref(), &History::Run(&rows, &summary))?;
     if summary.corrupt > 0 {
         return Err(Failure::runtime(format!("{} frames arrived damaged", summary.corrupt)));
     }
@@ -178,7 +181,7 @@ fn spread<T>(lanes: &mut [Lane], items: Vec<T>, add: impl Fn(&mut Lane, T)) {
     }
 }
 
-/// One source per transmit queue, as long as there are flows for it.
+/// One source per transmit queue, as long as there are flows for it, and frames of a burst.
 fn sources(
     queues: Vec<ethdev::TxQueue>,
     args: &GenArgs,
@@ -186,13 +189,10 @@ fn sources(
     run: u16,
 ) -> Vec<Source> {
     let flows = traffic.flows(queues.len());
-    let count = queues.len().min(flows as usize).max(1);
-    let rate = args.rate.or((args.mode == Mode::Latency).then_some(LATENCY_RATE));
-    let rate = rate.map(|rate| rate.packets_per_second(args.size.mean()));
-    let backlog = (args.mode != Mode::Latency).then_some(BACKLOG);
+    let burst = args.burst.map_or(usize::MAX, |burst| burst as usize);
+    let count = queues.len().min(flows as usize).min(burst).max(1);
+    let pacer = traffic.pacer(args, clock::now());
     let (builder, order) = (traffic.builder(flows, run), traffic.order(flows));
-    let start = clock::now();
-    let indexed = queues.into_iter().take(count).enumerate();
     let make = |(index, queue)| {
         let limit = args.count.map(|total| {
             let own = share(usize::try_from(total).unwrap_or(usize::MAX), count, index);
@@ -202,14 +202,12 @@ fn sources(
         Source {
             queue,
             sender: Sender::new(builder.clone(), &args.size, order, places),
-            pacer: rate.map(|rate| {
-                Pacer::new(rate / approximate(count as u64), clock::hz(), start, backlog)
-            }),
+            pacer: pacer.as_ref().map(|pacer| pacer(count, index)),
             limit,
             span: None,
         }
     };
-    indexed.map(make).collect()
+    queues.into_iter().take(count).enumerate().map(make).collect()
 }
 
 /// The part of `total` for one of `count`: the first ones get the remainder.
@@ -232,6 +230,8 @@ struct Session<'a> {
     printer: Printer,
     start: Instant,
     last: (Instant, Totals, Received),
+    /// All rows, where there is to be a report of them.
+    rows: Vec<Row>,
     latency: Option<Histogram<u64>>,
     /// How long frames were sent or received.
     active: Duration,
@@ -248,6 +248,7 @@ impl<'a> Session<'a> {
             printer: Printer::new(args.json, args.mode == Mode::Latency),
             start,
             last: (start, Totals::default(), Received::default()),
+            rows: Vec::new(),
             latency: new_histogram(),
             active: Duration::ZERO,
         })
@@ -309,7 +310,7 @@ impl<'a> Session<'a> {
         let elapsed = now.duration_since(before).as_secs_f64().max(1e-9);
         let sent = totals.sent.since(&totals_before.sent);
         let got = totals.received.since(&totals_before.received);
-        self.printer.row(&Row {
+        let row = Row {
             seconds: now.duration_since(self.start).as_secs_f64(),
             sent_pps: approximate(sent.packets) / elapsed,
             sent_bps: approximate(sent.bytes) * 8.0 / elapsed,
@@ -318,7 +319,11 @@ impl<'a> Session<'a> {
             dropped: sent.dropped().wrapping_add(got.dropped()),
             corrupt: received.corrupt.wrapping_sub(received_before.corrupt),
             latency,
-        });
+        };
+        self.printer.row(&row);
+        if self.args.report.is_some() {
+            self.rows.push(row);
+        }
         self.last = (now, totals, received);
     }
 
@@ -327,8 +332,9 @@ impl<'a> Session<'a> {
         matches!(self.args.mode, Mode::Flowgen | Mode::Latency)
     }
 
-    /// Waits for frames under way, ends the lanes, prints the summary.
-    fn finish(mut self) -> Summary {
+    /// Waits for frames under way, ends the lanes, prints the summary; gives it with all rows and
+    /// latencies.
+    fn finish(mut self) -> (Summary, Vec<Row>, Option<Histogram<u64>>) {
         self.active = self.start.elapsed();
         self.crew.drain();
         if self.expects_back() {
@@ -337,7 +343,7 @@ impl<'a> Session<'a> {
         drop(self.crew.stop());
         let summary = self.summary();
         self.printer.summary(&summary);
-        summary
+        (summary, self.rows, self.latency)
     }
 
     fn summary(&mut self) -> Summary {

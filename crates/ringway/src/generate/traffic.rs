@@ -2,15 +2,23 @@
 
 use std::ops::Range;
 
+use eal::clock;
+
 use super::headers::Headers;
 use super::order::{Order, Shuffle};
+use super::rate::{Pacer, Ramp, Rate};
+use super::run::{BACKLOG, share};
 use super::stamp::{MAX_FLOWS, STAMP_LEN};
 use super::template::Builder;
 use crate::cli::{GenArgs, Mode, Turns};
 use crate::exit::Failure;
+use crate::table::approximate;
 
 /// Flows in flowgen mode when no number is given.
 const FLOWGEN_FLOWS: u32 = 1024;
+
+/// Rate for latency when none is given: low enough that queues stay short.
+const LATENCY_RATE: Rate = Rate::Packets(100_000.0);
 
 /// What is sent.
 #[derive(Clone, Debug)]
@@ -28,6 +36,11 @@ impl Traffic {
     /// When they do not go together, or frames are too short for their headers.
     pub fn new(args: &GenArgs) -> Result<Self, Failure> {
         let headers = args.headers.headers().map_err(Failure::usage)?;
+        if args.ramp_from.is_some() && args.ramp_time.is_none() && args.duration.is_none() {
+            return Err(Failure::usage(
+                "--ramp-from needs a time that the rate takes: --ramp-time or --duration",
+            ));
+        }
         check_sizes(args, &headers)?;
         let most = headers.most_flows();
         let flows = match args.flows {
@@ -68,6 +81,40 @@ impl Traffic {
     /// What makes frames of `flows` flows in the run `run`.
     pub fn builder(&self, flows: u32, run: u16) -> Builder {
         Builder::new(self.headers.template(flows), run, self.pattern)
+    }
+
+    /// Makes the pacer of the one of `count` senders whose number is `index`; `None` where there is no
+    /// rate. All of them begin at `start`, and a burst is theirs together.
+    pub fn pacer(
+        &self,
+        args: &GenArgs,
+        start: u64,
+    ) -> Option<impl Fn(usize, usize) -> Pacer + use<>> {
+        let is_latency = args.mode == Mode::Latency;
+        let rate = args.rate.or(is_latency.then_some(LATENCY_RATE))?;
+        let (mean, hz) = (args.size.mean(), clock::hz());
+        let rate = rate.packets_per_second(mean);
+        let ramp = args.ramp_from.zip(args.ramp_time.or(args.duration));
+        let ramp = ramp.map(|(from, time)| (from.packets_per_second(mean), time));
+        let backlog = (!is_latency).then_some(BACKLOG);
+        let burst = args.burst.unwrap_or(1) as usize;
+        Some(move |count: usize, index: usize| {
+            let own = share(burst, count, index).max(1);
+            let part = if burst < count {
+                1.0 / approximate(count as u64)
+            } else {
+                approximate(own as u64) / approximate(burst as u64)
+            };
+            let ramp = ramp.map(|(from, time)| Ramp {
+                from: from * part,
+                to: rate * part,
+                time,
+                start,
+                hz,
+            });
+            let pacer = Pacer::new(rate * part, hz, start, backlog);
+            pacer.in_bursts(u32::try_from(own).unwrap_or(u32::MAX)).along(ramp)
+        })
     }
 
     /// In which order they take their turns.

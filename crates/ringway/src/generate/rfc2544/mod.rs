@@ -9,3 +9,5 @@ mod report;
 pub mod run;
 mod search;
 mod trial;
+
+pub use report::{Result as Found, Trial};

@@ -1,5 +1,7 @@
 //! Trials and results, as text and JSON.
 
+use std::io::IsTerminal as _;
+
 use serde::Serialize;
 
 use super::trial::Outcome;
@@ -67,24 +69,58 @@ pub struct Result {
 #[derive(Clone, Copy, Debug)]
 pub struct Printer {
     /// As JSON, an object per line.
-    pub json: bool,
+    json: bool,
+    /// A line for each trial, which otherwise shows only for as long as it is the last.
+    each: bool,
+    /// Whether a line can be written over.
+    terminal: bool,
 }
 
+/// To the beginning of a line that is empty then.
+const OVER: &str = "\r\x1b[K";
+
 impl Printer {
+    /// A printer, as JSON or as text; `each` trial has a line of its own there, if it is to.
+    pub fn new(json: bool, each: bool) -> Self {
+        Self { json, each, terminal: !json && std::io::stdout().is_terminal() }
+    }
+
     /// A trial is over.
     pub fn trial(self, trial: &Trial) {
         if self.json {
             output::json_line(&serde_json::json!({ "trial": trial }));
             return;
         }
-        output::line(&format!(
+        let line = format!(
             "{:>5} bytes  {:>11}  {:>15} frames  {:>9.4} % lost  {}",
             trial.size,
             packet_rate(trial.sent_pps),
             count(trial.sent),
             trial.loss_percent,
             if trial.passed { "passed" } else { "failed" },
-        ));
+        );
+        if self.each {
+            output::line(&line);
+        } else if self.terminal {
+            output::text(&format!("{OVER}{line}"));
+        }
+    }
+
+    /// One of several searches for the same is over: what it has found, after so many trials.
+    pub fn search(self, size: u16, (number, of): (u32, u32), frames: f64, trials: u32) {
+        if !self.json {
+            self.clear();
+            output::line(&format!(
+                "{size:>5} bytes  search {number} of {of}  {frames:>12.0} frames  {trials:>4} trials"
+            ));
+        }
+    }
+
+    /// Takes away the line of a trial that is to show no more.
+    pub fn clear(self) {
+        if !self.each && self.terminal {
+            output::text(OVER);
+        }
     }
 
     /// All are over.

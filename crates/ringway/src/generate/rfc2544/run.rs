@@ -35,22 +35,25 @@ pub fn run(
     signals: Signals,
     lanes: Vec<Lane>,
     back: Option<TxQueue>,
-) -> Result<(), Failure> {
+) -> Result<(Vec<Trial>, Vec<Found>), Failure> {
     let bench = Bench::new(args, traffic, signals, lanes, back);
-    let mut benchmark = Benchmark { args, bench, printer: Printer { json: args.json }, trials: 0 };
+    // Searches for bursts have hundreds of trials.
+    let printer = Printer::new(args.json, args.mode != Mode::BackToBack);
+    let mut benchmark = Benchmark { args, bench, printer, trials: 0, all: Vec::new() };
     let mut results = Vec::new();
     for size in &args.rfc2544.sizes {
         let found = match args.mode {
-            Mode::BackToBack => benchmark.back_to_back(*size)?,
-            _ => benchmark.throughput(*size)?,
+            Mode::BackToBack => benchmark.back_to_back(*size),
+            _ => benchmark.throughput(*size),
         };
+        benchmark.printer.clear();
         // A signal: what there is so far is told.
-        let Some(found) = found else { break };
+        let Some(found) = found? else { break };
         results.push(found);
     }
     let mode = if args.mode == Mode::BackToBack { "back-to-back" } else { "throughput" };
     benchmark.printer.results(mode, &results);
-    Ok(())
+    Ok((benchmark.all, results))
 }
 
 struct Benchmark<'a> {
@@ -59,6 +62,8 @@ struct Benchmark<'a> {
     printer: Printer,
     /// Trials of the present size.
     trials: u32,
+    /// All trials.
+    all: Vec<Trial>,
 }
 
 impl Benchmark<'_> {
@@ -75,7 +80,9 @@ impl Benchmark<'_> {
         }
         self.trials += 1;
         let passed = outcome.sent > 0 && outcome.loss() <= loss;
-        self.printer.trial(&Trial::of(size, &outcome, passed));
+        let trial = Trial::of(size, &outcome, passed);
+        self.printer.trial(&trial);
+        self.all.push(trial);
         if outcome.sent > 0 && outcome.received == 0 && !passed {
             // Less of it would not come either.
             let back = self.args.port2.as_ref().unwrap_or(&self.args.port);
@@ -146,7 +153,8 @@ impl Benchmark<'_> {
         let Some((all, _)) = self.trial(first, 0.0)? else { return Ok(None) };
         let most = all.sent.max(1);
         let (mut sum, mut limited) = (0.0, true);
-        for _ in 0..repeat {
+        for number in 1..=repeat {
+            let before = self.trials;
             let mut search = Search::whole(approximate(most), precision);
             while let Some(burst) = search.next() {
                 #[allow(
@@ -163,6 +171,8 @@ impl Benchmark<'_> {
                     search.fail(approximate(frames));
                 }
             }
+            let trials = self.trials.saturating_sub(before);
+            self.printer.search(size, (number, repeat), search.result(), trials);
             sum += search.result();
             limited &= search.result() >= approximate(most);
         }
