@@ -4,10 +4,10 @@ use anyhow::{Context, Result, ensure};
 use e2e::peers::workspace;
 
 /// Packages with models.
-const PACKAGES: [&str; 2] = ["ringway-eal", "ringway-switch"];
+const PACKAGES: [&str; 2] = ["ringway-eal", "ringway-fdb"];
 
 /// Where their models are.
-const MODELS: [&str; 3] = ["handover::models::", "worker::models::", "fdb::table::models::"];
+const MODELS: [&str; 3] = ["handover::models::", "worker::models::", "table::models::"];
 
 /// A package without a library, so without a test here: together with what it needs, the packages of
 /// others have the features that the other builds ask for, and need not be compiled for these alone.

@@ -5,6 +5,7 @@ use std::sync::{Arc, Weak};
 
 use eal::clock;
 use ethdev::{QueueStats, RxQueue, TxQueue};
+use fdb::Fdb;
 use packet::{Frame, Pool};
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
@@ -12,7 +13,6 @@ use crate::capture::wanted::{Seen, Wanted};
 use crate::capture::{Capture, CaptureReader};
 use crate::datapath::{Datapath, Source};
 use crate::error::Error;
-use crate::fdb::Fdb;
 use crate::guard::{Guard, PortGuard};
 use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, PortLimits};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
+use fdb::{Fdb, Hash, Key};
 use packet::{BURST, EditRoom, Frame};
 
 use crate::datapath::Source;
-use crate::fdb::{Fdb, Hash, Key};
 use crate::header::{self, Addresses};
 use crate::limit::Limits;
 use crate::mirror::{Copies, Taps, View};

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use fdb::Fdb;
+
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
 use crate::error::Error;
-use crate::fdb::Fdb;
 use crate::ports::is_port_name;
 use crate::worker::{Mailbox, Message};
 

@@ -169,16 +169,8 @@ pub enum Error {
     #[error("no worker is left: all have ended by a panic (see the log); restart the switch")]
     NoWorker,
     /// The forwarding database has no room for a static entry.
-    #[error(
-        "forwarding database: no room for {mac}: all {limit} entries are static; delete some or \
-         raise the limit"
-    )]
-    FdbFull {
-        /// The address.
-        mac: MacAddr,
-        /// The size limit.
-        limit: usize,
-    },
+    #[error("forwarding database: {0}; delete some or raise the limit")]
+    FdbFull(#[from] fdb::Full),
     /// The address cannot be in the forwarding database.
     #[error("forwarding database: {mac} is not the address of one station")]
     NotUnicast {

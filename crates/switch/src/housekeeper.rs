@@ -8,9 +8,9 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use eal::time::Time;
+use fdb::Fdb;
 
 use crate::error::Error;
-use crate::fdb::Fdb;
 
 const TICK: Duration = Duration::from_secs(1);
 
@@ -241,8 +241,9 @@ impl Drop for Housekeeper {
 
 #[cfg(test)]
 mod tests {
+    use fdb::Key;
+
     use super::*;
-    use crate::fdb::Key;
 
     #[test]
     fn a_port_has_one_note_under_way_at_most_and_time_goes_on_meanwhile() {

@@ -20,7 +20,7 @@
 //! - [`capture`](mod@capture): what ports receive, send and drop, for somebody who looks
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
-//! - [`fdb`]: a bridge's forwarding database, shared by all workers
+//! - [`fdb`](mod@fdb): a bridge's forwarding database, shared by all workers
 //! - [`guard`]: what a port may send
 //! - `lacp`: the protocol by which bonds agree with their neighbours
 //! - [`limit`]: limits of ports
@@ -57,7 +57,6 @@ pub mod capture;
 pub mod config;
 mod datapath;
 pub mod error;
-pub mod fdb;
 pub mod guard;
 mod header;
 mod housekeeper;
@@ -90,6 +89,7 @@ pub use config::{
     MAX_WORKERS, PortOptions, SwitchConfig,
 };
 pub use error::Error;
+pub use fdb;
 pub use guard::PortGuard;
 pub use limit::PortLimits;
 pub use lldp::{LldpMode, LldpReport, Neighbour};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ethdev::{Link, Peer, PortStats, Pressure};
+pub use fdb::Report as FdbReport;
 use packet::MacAddr;
 
 use crate::bond::Bonding;
@@ -89,29 +90,6 @@ pub struct FdbEntry {
     pub age: u32,
     /// Whether an operator set it; such an entry neither ages nor moves.
     pub is_static: bool,
-}
-
-/// A forwarding database's size and counters since its bridge is there.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FdbReport {
-    /// Entries now, static ones included.
-    pub entries: usize,
-    /// Static entries now.
-    pub statics: usize,
-    /// The most entries that there can be.
-    pub limit: usize,
-    /// How long an entry lives without frames, in seconds; 0: for ever.
-    pub ageing: u32,
-    /// Addresses learnt.
-    pub learned: u64,
-    /// Addresses that moved from one port to another.
-    pub moved: u64,
-    /// Entries forgotten since no frame came for too long.
-    pub expired: u64,
-    /// Entries given up for others at the size limit.
-    pub evicted: u64,
-    /// Addresses that were not learnt since their ports had as many as they may.
-    pub refused: u64,
 }
 
 /// A bond at one moment.

@@ -1,5 +1,6 @@
 //! The switch as an application sees it.
 
+use ::fdb::Fdb;
 use ethdev::OpenPort;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -22,7 +23,6 @@ use crate::bridges::Bridges;
 use crate::capture::Wanted;
 use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
-use crate::fdb::Fdb;
 use crate::guard::PortGuard;
 use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
 use crate::limit::PortLimits;

@@ -120,9 +120,7 @@ const fn code_of_switch(error: &switch::Error) -> Code {
         }
         Error::DuplicatePort { .. } | Error::DuplicateBridge { .. } => Code::Exists,
         Error::BridgeInUse { .. } => Code::InUse,
-        Error::TooManyPorts { .. } | Error::TooManyBridges { .. } | Error::FdbFull { .. } => {
-            Code::Full
-        }
+        Error::TooManyPorts { .. } | Error::TooManyBridges { .. } | Error::FdbFull(_) => Code::Full,
         Error::DefaultBridge => Code::NotPermitted,
         Error::Port { source, .. } => match source {
             ethdev::Error::Spec { .. } => Code::Invalid,

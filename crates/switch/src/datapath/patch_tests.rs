@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use ethdev::{DropReason, QueueStats, Stats};
+use fdb::Fdb;
 use packet::Frame;
 use proptest::prelude::*;
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::config::MAX_PORTS;
-use crate::fdb::Fdb;
 use crate::patch::MAX_HOPS;
 use crate::vlan::policy::Policy;
 use crate::vlan::{PortVlan, VlanMode};

@@ -3,11 +3,11 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use ethdev::{DropReason, PacketTally, RxDriver, RxQueue, Sent, Stats, TxDriver, TxQueue};
+use fdb::Fdb;
 use packet::{FrameBatch, Pool};
 use proptest::prelude::*;
 
 use super::*;
-use crate::fdb::Fdb;
 
 /// What a test port does and what it got.
 #[derive(Debug)]

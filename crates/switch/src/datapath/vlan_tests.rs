@@ -188,7 +188,7 @@ fn frames_of_other_vlans_are_drops_with_a_reason() {
     }
     // A static entry in a VLAN that its port does not carry.
     let fdb = Arc::clone(&bench.bridge().fdb);
-    assert!(fdb.write().add_static(crate::fdb::Key::from_bits(5, station(9)), 1));
+    assert!(fdb.write().add_static(fdb::Key::from_bits(5, station(9)), 1));
     bench.send(0, &[frame(station(9), station(1), &(Vec::new(), 0))]);
     assert_eq!(bench.dropped(DropReason::WrongVlan), 5);
     // One that ends within its tag.

@@ -385,9 +385,8 @@ impl Control {
         stations.truncate(MAX_ANNOUNCED);
         let has_vlans = self.ports.have_vlans(entry.bridge());
         let policy = has_vlans.then(|| Policy::from(&entry.options().vlan));
-        let frame = |station: &crate::fdb::Entry| {
-            tagged(announcement(station.mac), station.vlan, policy.as_ref())
-        };
+        let frame =
+            |station: &fdb::Entry| tagged(announcement(station.mac), station.vlan, policy.as_ref());
         let frames: Vec<Vec<u8>> = stations.iter().filter_map(frame).collect();
         for burst in frames.chunks(BURST) {
             self.send_own(active, burst);

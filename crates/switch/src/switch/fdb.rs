@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
+use fdb::{Entry, Fdb, Full, Key};
 use packet::MacAddr;
 
 use super::{Control, Switch};
 use crate::config::DEFAULT_BRIDGE;
 use crate::error::Error;
-use crate::fdb::{Entry, Fdb, Key};
 use crate::ports::Entry as Port;
 use crate::report::{FdbEntry, FdbReport};
 use crate::vlan::MAX_VLAN;
@@ -101,7 +101,7 @@ impl Switch {
             return Ok(name.map(str::to_owned));
         }
         drop(writer);
-        Err(Error::FdbFull { mac, limit: fdb.report().limit })
+        Err(Full { mac, limit: fdb.report().limit }.into())
     }
 
     /// Deletes an entry of a bridge, static or learnt.

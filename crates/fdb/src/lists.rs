@@ -160,6 +160,7 @@ fn set(links: &mut [Link], slot: u32, change: impl FnOnce(&mut Link)) {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use proptest::prelude::*;
 

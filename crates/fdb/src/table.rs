@@ -58,6 +58,7 @@ impl Key {
 
     /// The MAC address.
     #[must_use]
+    #[inline]
     pub const fn mac(self) -> MacAddr {
         let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
         MacAddr([a, b, c, d, e, f])
@@ -65,6 +66,7 @@ impl Key {
 
     /// The VLAN id.
     #[must_use]
+    #[inline]
     pub const fn vlan(self) -> u16 {
         ((self.0 >> VLAN_SHIFT) & 0xFFF) as u16
     }
@@ -111,15 +113,18 @@ impl Value {
         (self.0 >> SEEN_SHIFT) as u32
     }
 
+    #[inline]
     const fn version(self) -> u64 {
         (self.0 >> VERSION_SHIFT) & VERSION_MASK
     }
 
+    #[inline]
     const fn with_version(self, version: u64) -> Self {
         let cleared = self.0 & !(VERSION_MASK << VERSION_SHIFT);
         Self(cleared | ((version & VERSION_MASK) << VERSION_SHIFT))
     }
 
+    #[inline]
     const fn with_seen(self, seen: u32) -> Self {
         Self((self.0 & 0xFFFF_FFFF) | ((seen as u64) << SEEN_SHIFT))
     }
@@ -330,7 +335,8 @@ impl Table {
     }
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -2,9 +2,7 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Fdb, Learned};
-use crate::error::Error;
-use crate::fdb::Key;
+use super::{Fdb, Full, Key, Learned};
 
 impl Fdb {
     /// A database of at most `limit` entries with what this one has: all static entries, those that
@@ -12,7 +10,7 @@ impl Fdb {
     ///
     /// # Errors
     /// There is no room for the static entries.
-    pub fn resized(&self, limit: usize, ports: usize) -> Result<Self, Error> {
+    pub fn resized(&self, limit: usize, ports: usize) -> Result<Self, Full> {
         let other = Self::new(limit, ports, self.ageing());
         other.set_now(self.now());
         let mut entries = self.list();
@@ -23,7 +21,7 @@ impl Fdb {
             let key = Key::new(entry.vlan, entry.mac);
             if entry.is_static {
                 if !writer.add_static(key, entry.port) {
-                    return Err(Error::FdbFull { mac: entry.mac, limit });
+                    return Err(Full { mac: entry.mac, limit });
                 }
             } else if other.len() >= limit
                 || writer.learn(key, other.hash(key), entry.port) == Learned::Refused

@@ -12,6 +12,20 @@
 //! - `table`: the hash table
 //! - `lists`: the entries of each port, oldest first
 //! - `resize`: a database of another size in the place of one
+//!
+//! ```
+//! use fdb::{Fdb, Key, Learned};
+//! use packet::MacAddr;
+//!
+//! let fdb = Fdb::new(1024, 4, 300);
+//! let key = Key::new(0, MacAddr([0x52, 0x54, 0, 0, 0, 1]));
+//! let hash = fdb.hash(key);
+//! assert!(fdb.find(key, hash).is_none());
+//! assert_eq!(fdb.write().learn(key, hash, 3), Learned::New);
+//! assert_eq!(fdb.find(key, hash).map(|value| value.port()), Some(3));
+//! ```
+
+#![forbid(unsafe_code)]
 
 mod lists;
 mod resize;
@@ -60,7 +74,40 @@ pub enum Learned {
     Refused,
 }
 
-/// How often what happened; see [`FdbReport`](crate::FdbReport). Written under the lock.
+/// A forwarding database's size and counters since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Entries now, static ones included.
+    pub entries: usize,
+    /// Static entries now.
+    pub statics: usize,
+    /// The most entries that there can be.
+    pub limit: usize,
+    /// How long an entry lives without frames, in seconds; 0: for ever.
+    pub ageing: u32,
+    /// Addresses learnt.
+    pub learned: u64,
+    /// Addresses that moved from one port to another.
+    pub moved: u64,
+    /// Entries forgotten since no frame came for too long.
+    pub expired: u64,
+    /// Entries given up for others at the size limit.
+    pub evicted: u64,
+    /// Addresses that were not learnt since their ports had as many as they may.
+    pub refused: u64,
+}
+
+/// A database of another size would have no room for a static entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no room for {mac}: all {limit} entries are static")]
+pub struct Full {
+    /// The address.
+    pub mac: MacAddr,
+    /// The size limit.
+    pub limit: usize,
+}
+
+/// How often what happened; see [`Report`]. Written under the lock.
 #[derive(Debug, Default)]
 struct Counts {
     learned: Counter,
@@ -156,10 +203,12 @@ impl Fdb {
 
     /// Whether there is a limit of what `port` may learn.
     #[must_use]
+    #[inline]
     pub fn is_limited(&self, port: u16) -> bool {
         self.most_of(port) != ANY
     }
 
+    #[inline]
     fn most_of(&self, port: u16) -> u32 {
         self.most.get(usize::from(port)).map_or(ANY, |most| most.load(Relaxed))
     }
@@ -200,6 +249,7 @@ impl Fdb {
 
     /// The right to change the database, if nobody else has it at the moment.
     #[must_use]
+    #[inline]
     pub fn try_write(&self) -> Option<Writer<'_>> {
         match self.index.try_lock() {
             Ok(index) => Some(Writer { fdb: self, index }),
@@ -280,8 +330,8 @@ impl Fdb {
 
     /// Size and counters.
     #[must_use]
-    pub fn report(&self) -> crate::FdbReport {
-        crate::FdbReport {
+    pub fn report(&self) -> Report {
+        Report {
             entries: self.len(),
             statics: self.statics.load(Relaxed),
             limit: self.limit,
@@ -552,4 +602,5 @@ impl Writer<'_> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;
