@@ -238,6 +238,7 @@ struct Done {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::EventFd;

@@ -202,6 +202,7 @@ fn both() -> (u64, u64) {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::time::Instant;
 

@@ -80,6 +80,7 @@ fn rule(conditions: Conditions<'_>) -> Result<SeccompRule, seccompiler::BackendE
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -181,6 +181,7 @@ fn check_available(core: usize) -> Result<(), CoreError> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use proptest::prelude::*;
 

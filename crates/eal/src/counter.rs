@@ -77,6 +77,7 @@ impl<T> DerefMut for CacheAligned<T> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -268,6 +268,7 @@ impl Drop for DmaBuffer {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::sync::Mutex;
 

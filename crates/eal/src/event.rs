@@ -271,6 +271,7 @@ fn timespec(duration: Duration) -> Timespec {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::os::unix::net::UnixStream;
 

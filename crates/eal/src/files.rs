@@ -54,6 +54,7 @@ pub fn explain(error: impl Into<io::Error>) -> io::Error {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

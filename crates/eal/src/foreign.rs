@@ -250,6 +250,7 @@ const fn describe(file_type: FileType) -> &'static str {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::fs::File;
     use std::io::{Seek, SeekFrom, Write};

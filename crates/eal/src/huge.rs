@@ -32,6 +32,7 @@ fn prefer_huge_pages<T>(memory: &mut [MaybeUninit<T>]) {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

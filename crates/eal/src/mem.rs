@@ -453,6 +453,7 @@ unsafe fn unmap(ptr: NonNull<u8>, len: usize) {
 use interpreted::{map_shared, unmap};
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -136,6 +136,7 @@ pub fn attribute(answer: &[u8], fixed: usize, wanted: u16) -> io::Result<&[u8]> 
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use proptest::prelude::*;
 

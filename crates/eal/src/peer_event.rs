@@ -125,6 +125,7 @@ impl AsFd for PeerEvent {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;

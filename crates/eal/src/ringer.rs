@@ -157,6 +157,7 @@ fn leave_the_workers_core() {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::{Closer, PeerEvent};

@@ -323,6 +323,7 @@ fn pass_on(signal: c_int, info: *mut siginfo_t, context: *mut c_void) {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::os::fd::AsFd;
     use std::os::unix::process::ExitStatusExt;

@@ -248,6 +248,7 @@ fn now_ms() -> i64 {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::io::{BufRead, BufReader, Write as _};
     use std::os::fd::OwnedFd;

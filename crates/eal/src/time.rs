@@ -246,6 +246,7 @@ impl Alarm {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 

@@ -269,6 +269,7 @@ fn system(path: &Path, action: &'static str, errno: Errno) -> SocketError {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::os::unix::fs::{FileTypeExt, PermissionsExt};
     use std::os::unix::net::UnixListener;

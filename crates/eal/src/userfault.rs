@@ -166,6 +166,7 @@ impl Drop for FaultMap {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::fs::File;
     use std::os::unix::fs::FileExt;

@@ -206,6 +206,7 @@ impl DmaSlice<'_> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::mem::Pages;

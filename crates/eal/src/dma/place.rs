@@ -67,6 +67,7 @@ impl DmaMemory {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

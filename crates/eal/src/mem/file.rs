@@ -67,6 +67,7 @@ pub(super) fn seal(fd: &OwnedFd) -> Result<(), Errno> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

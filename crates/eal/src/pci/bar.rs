@@ -220,6 +220,7 @@ impl fmt::Debug for Bar {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::io::Write as _;
     use std::os::fd::AsFd as _;

@@ -328,6 +328,7 @@ fn cannot_write(address: PciAddress, path: &Path, cause: &io::Error) -> PciError
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::pci::fake::FakeSysfs;

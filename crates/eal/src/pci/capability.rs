@@ -113,6 +113,7 @@ pub(super) fn has_interrupt_pin(device: &dyn PciDevice) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

@@ -90,6 +90,7 @@ impl DeviceInfo {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

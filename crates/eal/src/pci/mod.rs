@@ -19,6 +19,7 @@ pub mod capability;
 pub mod device;
 pub mod error;
 #[cfg(test)]
+#[cfg(not(loom))]
 mod fake;
 pub mod info;
 pub mod needs;

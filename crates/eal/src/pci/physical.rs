@@ -77,6 +77,7 @@ fn frame(pagemap: &File, address: u64) -> Result<u64, String> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::DmaSpace;

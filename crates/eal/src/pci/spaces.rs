@@ -125,6 +125,7 @@ fn not_ours(info: &DeviceInfo, driver: Option<&str>) -> String {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::pci::fake::FakeSysfs;

@@ -234,6 +234,7 @@ fn resource(index: u8, line: &str) -> Option<Resource> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
     use crate::pci::fake::FakeSysfs;

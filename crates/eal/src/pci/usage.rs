@@ -129,6 +129,7 @@ fn is_busy(path: &Path) -> bool {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

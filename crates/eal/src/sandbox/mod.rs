@@ -251,4 +251,5 @@ pub enum Missing {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests;

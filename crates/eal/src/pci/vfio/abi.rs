@@ -371,6 +371,7 @@ const fn argsz<T>() -> u32 {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

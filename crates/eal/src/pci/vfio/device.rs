@@ -374,6 +374,7 @@ impl fmt::Debug for VfioDevice {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use super::*;
 

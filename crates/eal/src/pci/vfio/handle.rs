@@ -131,6 +131,7 @@ unsafe fn fill_with_ones(base: usize, len: usize) -> io::Result<()> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use std::io::Write as _;
 

@@ -92,6 +92,7 @@ pub fn assumed_ranges() -> Vec<(u64, u64)> {
 }
 
 #[cfg(test)]
+#[cfg(not(loom))]
 mod tests {
     use proptest::prelude::*;
 
