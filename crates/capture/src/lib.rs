@@ -14,9 +14,13 @@
 //! ```
 //!
 //! - [`bpf`]: classic BPF programs: checked, and run on frames
+//! - [`calendar`]: the dates of frames
+//! - [`files`]: capture files that take turns
 //! - [`libpcap`]: filter expressions made into such programs, by the system's libpcap
 //! - [`pcapng`]: capture files, written and read
 
 pub mod bpf;
+pub mod calendar;
+pub mod files;
 pub mod libpcap;
 pub mod pcapng;

@@ -1,6 +1,7 @@
 //! The reconciler: keeps a switch as its desired state says.
 
 use std::fmt;
+use std::path::Path;
 use std::time::Duration;
 
 use eal::time::Time;
@@ -31,6 +32,8 @@ pub enum Device<'a> {
     Port(&'a str),
     /// A vDPA device.
     Vdpa(&'a Vdpa),
+    /// A file that a mirror writes.
+    File(&'a Path),
 }
 
 /// Whether a device may be opened; if not, why.
@@ -182,10 +185,15 @@ impl Daemon {
         for change in &diff.changes {
             match change {
                 Change::AddPort { name, port } => {
-                    self.permit("ports", name, Device::Port(&port.device))?;
+                    self.permit(&format!("ports.{name}.device"), Device::Port(&port.device))?;
                 }
                 Change::AddVdpa { name, device } => {
-                    self.permit("vdpa", name, Device::Vdpa(device))?;
+                    self.permit(&format!("vdpa.{name}.device"), Device::Vdpa(device))?;
+                }
+                Change::Mirror { name, to: Some(to), .. } => {
+                    if let Some(file) = &to.output_file {
+                        self.permit(&format!("mirrors.{name}.output-file"), Device::File(file))?;
+                    }
                 }
                 _ => {}
             }
@@ -193,12 +201,9 @@ impl Daemon {
         Ok(diff)
     }
 
-    fn permit(&self, section: &str, name: &str, device: Device<'_>) -> Result<(), Error> {
+    fn permit(&self, part: &str, device: Device<'_>) -> Result<(), Error> {
         let Some(permit) = &self.options.permit else { return Ok(()) };
-        permit(device).map_err(|reason| Error::NotPermitted {
-            part: format!("{section}.{name}.device"),
-            reason,
-        })
+        permit(device).map_err(|reason| Error::NotPermitted { part: part.to_owned(), reason })
     }
 
     fn carry_out(&mut self, change: &Change, missing: Missing) -> Result<(), Error> {

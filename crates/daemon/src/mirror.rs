@@ -75,9 +75,25 @@ pub(crate) fn check(state: &State) -> Result<(), Error> {
             return Err(wrong(name, "", &reason));
         }
         mirror.check().map_err(|(key, reason)| wrong(name, key, &reason))?;
+        check_file(state, name, mirror)?;
         check_ports(state, name, mirror)?;
     }
     Ok(())
+}
+
+/// No two write into the same file.
+fn check_file(state: &State, name: &str, mirror: &Mirror) -> Result<(), Error> {
+    let Some(file) = &mirror.output_file else { return Ok(()) };
+    let others = state.mirrors.iter().take_while(|(other, _)| *other != name);
+    let mut same = others.filter(|(_, other)| other.output_file.as_ref() == Some(file));
+    match same.next() {
+        None => Ok(()),
+        Some((other, _)) => {
+            let file = file.display();
+            let reason = format!("output-file: mirror '{other}' writes '{file}' already");
+            Err(wrong(name, "output-file", &reason))
+        }
+    }
 }
 
 fn check_ports(state: &State, name: &str, mirror: &Mirror) -> Result<(), Error> {

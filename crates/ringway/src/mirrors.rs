@@ -37,6 +37,8 @@ pub fn answer(daemon: &Daemon) -> Mirrors {
         name: report.name,
         mirror: report.mirror,
         active: report.is_active,
+        trouble: report.trouble,
+        missed: report.missed,
         packets: report.packets,
         bytes: report.bytes,
     });

@@ -89,6 +89,7 @@ impl Sandbox {
         let (text, kind) = match device {
             Device::Port(text) => (text, text.split_once(':').map_or(text, |(kind, _)| kind)),
             Device::Vdpa(vdpa) => (vdpa.device.as_str(), "vdpa"),
+            Device::File(file) => (&*file.to_string_lossy(), "file"),
         };
         self.permits(&needs).map_err(|missing| {
             let set = match &missing {
@@ -148,14 +149,16 @@ fn needs(state: &State, file: Option<&Path>) -> Result<Needs, Failure> {
         needs = needs.folder_of(path, Reach::SOCKETS);
     }
     let ports = state.ports.values().map(|port| Device::Port(&port.device));
-    needs = needs.and(of_devices(ports.chain(state.vdpa.values().map(Device::Vdpa))));
+    let files = state.mirrors.values().filter_map(|mirror| mirror.output_file.as_deref());
+    let devices = ports.chain(state.vdpa.values().map(Device::Vdpa));
+    needs = needs.and(of_devices(devices.chain(files.map(Device::File))));
     for kind in &state.sandbox.ports {
         let of_kind = drivers::needs(&format!("{kind}:")).map_err(|error| {
             Failure::usage(format!("kind of port '{kind}' for the sandbox: {error}"))
         })?;
         needs = needs.and(of_kind);
     }
-    let reach = Reach::READ | Reach::WRITE | Reach::SOCKETS | Reach::FILES;
+    let reach = Reach::READ | Reach::WRITE | Reach::SOCKETS | Reach::FILES | Reach::REMOVE;
     for path in &state.sandbox.paths {
         needs = needs.path(path, reach);
     }
@@ -175,6 +178,10 @@ fn of_devices<'d>(devices: impl IntoIterator<Item = Device<'d>>) -> Needs {
 fn needs_of(device: Device<'_>) -> Result<Needs, ethdev::Error> {
     match device {
         Device::Vdpa(vdpa) => vdpa.needs(),
+        // Those that were written before are looked for, and the oldest ones removed.
+        Device::File(file) => {
+            Ok(Needs::new().folder_of(file, Reach::READ | Reach::FILES | Reach::REMOVE))
+        }
         Device::Port(text) => {
             drivers::open::check(text)?;
             drivers::needs(text)

@@ -183,8 +183,13 @@ pub struct MirrorReport {
     pub name: String,
     /// What it copies, and where to.
     pub mirror: Mirror,
-    /// Whether its output port is there; without it nothing is copied.
+    /// Whether its output port is there, or its file can be written; without it nothing is copied.
     pub is_active: bool,
+    /// Why its file cannot be written now.
+    pub trouble: Option<String>,
+    /// Frames that are missing in its file: they came faster than they were written, or could not
+    /// be.
+    pub missed: u64,
     /// Frames copied since it was added.
     pub packets: u64,
     /// Bytes of the copies.

@@ -32,6 +32,8 @@ bitflags! {
         const FILES = 1 << 4;
         /// Remove empty folders.
         const FOLDERS = 1 << 5;
+        /// Remove files.
+        const REMOVE = 1 << 6;
     }
 }
 
@@ -46,6 +48,7 @@ impl Reach {
             (Self::SOCKETS, AccessFs::MakeSock | AccessFs::RemoveFile),
             (Self::FILES, AccessFs::MakeReg | AccessFs::WriteFile | AccessFs::Truncate),
             (Self::FOLDERS, AccessFs::RemoveDir.into()),
+            (Self::REMOVE, AccessFs::RemoveFile.into()),
         ];
         table.iter().filter(|(flag, _)| self.contains(*flag)).for_each(|(_, add)| rights |= *add);
         rights

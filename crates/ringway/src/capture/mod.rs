@@ -1,12 +1,10 @@
 //! `ringway capture`, and what serves it in a switch.
 //!
-//! - `files`: capture files that take turns
 //! - `line`: a frame in a line, for people
 //! - `run`: the command
 //! - `source`: what comes from the switch, until somebody has enough
 //! - [`stream`]: what a switch sends
 
-mod files;
 mod line;
 pub mod run;
 mod source;

@@ -6,12 +6,12 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use ::capture::bpf;
+use ::capture::files::{Files, Turns};
 use ::capture::libpcap::{self, Libpcap};
 use ::capture::pcapng::{Block, Blocks, Direction, Packet};
 use eal::signals::Signals;
 use serde_json::{Value, json};
 
-use super::files::{Files, Turns};
 use super::line::{summary, time_of_day};
 use super::source::{Source, end};
 use crate::admin::connect;

@@ -3,25 +3,22 @@
 //! client that is slow; what it does not take is missed, and counted.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use ::capture::bpf::Program;
+use ::capture::calendar::Calendar;
 use ::capture::pcapng::{self, Direction, Interface, Packet, Statistics};
 use eal::clock;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use switch::{Capture, CaptureNote, CaptureReader, Captured};
+use switch::{Capture, CaptureReader, Captured};
 
 use crate::control::protocol::{CaptureWay, Request};
 
 /// How often to look for frames while there are few: a worker does not wake anybody for one.
 const PAUSE: Duration = Duration::from_millis(10);
-
-/// For how long the cycle counter is trusted to go as it did before.
-const RESET: Duration = Duration::from_secs(1);
 
 /// A capture and the connection that it goes to.
 #[derive(Debug)]
@@ -200,19 +197,10 @@ fn add(blocks: &mut Vec<u8>, captured: &Captured<'_>, calendar: &Calendar) {
 
 /// What is said of a frame.
 fn comment(captured: &Captured<'_>) -> Option<Cow<'static, str>> {
-    let note: Cow<'static, str> = match captured.note {
-        CaptureNote::Complete => "".into(),
-        CaptureNote::NoChecksum => "checksum not filled in yet".into(),
-        CaptureNote::Segment(size) => format!("large segment, {size} bytes each once cut").into(),
-    };
-    let Some(reason) = captured.dropped else {
-        return (!note.is_empty()).then_some(note);
-    };
-    let mut text = format!("dropped: {}", reason.name());
-    if !note.is_empty() {
-        let _ = write!(text, "; {note}");
-    }
-    Some(text.into())
+    let note = captured.note.text();
+    let Some(reason) = captured.dropped else { return note };
+    let dropped = format!("dropped: {}", reason.name());
+    Some(note.map_or_else(|| dropped.clone(), |note| format!("{dropped}; {note}")).into())
 }
 
 /// Waits so long for the client to say that it has enough: by closing its side of the connection.
@@ -238,50 +226,5 @@ fn ready(polled: rustix::io::Result<usize>) -> io::Result<()> {
     match polled {
         Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
         Err(error) => Err(error.into()),
-    }
-}
-
-/// The date of a count of clock cycles.
-#[derive(Clone, Copy, Debug)]
-struct Calendar {
-    cycles: u64,
-    /// Nanoseconds since 1970.
-    time: u64,
-}
-
-impl Calendar {
-    fn now() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { cycles: clock::now(), time: u64::try_from(since.as_nanos()).unwrap_or(u64::MAX) }
-    }
-
-    /// Looks at the date again after a while.
-    fn keep(&mut self) {
-        if clock::duration(clock::now().saturating_sub(self.cycles)) >= RESET {
-            *self = Self::now();
-        }
-    }
-
-    fn time(&self, cycles: u64) -> u64 {
-        let nanoseconds =
-            |cycles| u64::try_from(clock::duration(cycles).as_nanos()).unwrap_or(u64::MAX);
-        match cycles.checked_sub(self.cycles) {
-            Some(later) => self.time.saturating_add(nanoseconds(later)),
-            None => self.time.saturating_sub(nanoseconds(self.cycles.saturating_sub(cycles))),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn dates_are_counted_in_both_directions() {
-        let calendar = Calendar { cycles: clock::cycles(RESET), time: 5_000_000_000 };
-        let near = |found: u64, expected: u64| assert!(found.abs_diff(expected) < 1_000, "{found}");
-        near(calendar.time(calendar.cycles), 5_000_000_000);
-        near(calendar.time(calendar.cycles * 2), 6_000_000_000);
-        near(calendar.time(0), 4_000_000_000);
     }
 }

@@ -1,5 +1,7 @@
 //! The command line of `ringway mirror`.
 
+use std::path::{PathBuf, absolute};
+
 use clap::{Args, Subcommand};
 use switch::vlan::set::parse_vlan;
 use switch::{Mirror, VlanSet};
@@ -21,7 +23,7 @@ pub struct MirrorArgs {
 /// What `ringway mirror` can do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum MirrorAction {
-    /// Add a mirror: copy what passes through ports to another port, or into a VLAN.
+    /// Add a mirror: copy what passes through ports to another port, into a VLAN, or into a file.
     Add {
         /// Its name.
         name: String,
@@ -72,13 +74,25 @@ pub struct MirrorSettings {
     #[arg(
         long,
         value_name = "PORT",
-        required_unless_present = "to_vlan",
-        conflicts_with = "to_vlan"
+        required_unless_present_any = ["to_vlan", "to_file"],
+        conflicts_with_all = ["to_vlan", "to_file"]
     )]
     pub to: Option<String>,
     /// The VLAN where copies go, with its tag in place of their own.
-    #[arg(long, value_name = "VLAN", value_parser = parse_vlan)]
+    #[arg(long, value_name = "VLAN", value_parser = parse_vlan, conflicts_with = "to_file")]
     pub to_vlan: Option<u16>,
+    /// The file where the switch writes copies (pcapng); what is there is written on.
+    #[arg(long, value_name = "FILE")]
+    pub to_file: Option<PathBuf>,
+    /// Begin another file once one has so many millions of bytes; its number goes into its name.
+    #[arg(long, value_name = "MILLIONS", requires = "to_file", value_parser = number::<u64>(1..))]
+    pub file_size: Option<u64>,
+    /// Begin another file with the first frame so many seconds after the first of the one before.
+    #[arg(long, value_name = "SECS", requires = "to_file", value_parser = number::<u64>(1..))]
+    pub file_seconds: Option<u64>,
+    /// Keep so many files, the newest ones.
+    #[arg(long, value_name = "N", requires = "to_file", value_parser = number::<usize>(1..))]
+    pub files: Option<usize>,
     /// How many bytes of a frame are copied at most, 14 or more [default: all].
     #[arg(long, value_name = "BYTES", value_parser = number(14_u16..))]
     pub snaplen: Option<u16>,
@@ -98,6 +112,11 @@ impl MirrorSettings {
             select_vlan: self.vlans.clone(),
             output_port: self.to.clone(),
             output_vlan: self.to_vlan,
+            // From the folder of whoever asks; the switch says what is wrong with it.
+            output_file: self.to_file.as_ref().map(|file| absolute(file).unwrap_or(file.clone())),
+            file_size: self.file_size,
+            file_seconds: self.file_seconds,
+            files: self.files,
             snaplen: self.snaplen,
         }
     }
@@ -129,10 +148,16 @@ mod tests {
         assert_eq!((mirror.output_port.as_deref(), mirror.snaplen), (Some("w"), Some(96)));
         assert_eq!(mirror.check(), Ok(()));
         assert_eq!(parse("--all --to-vlan 5").unwrap().check(), Ok(()));
+        let files = parse("--all --to-file f --file-size 100 --files 9").unwrap();
+        assert!(files.output_file.as_ref().unwrap().is_absolute());
+        assert_eq!(files.check(), Ok(()));
         for (options, expected) in [
             ("--all", "--to"),
             ("--all --to w --to-vlan 5", "cannot be used with"),
             ("--all --src a --to w", "cannot be used with"),
+            ("--all --to w --to-file f", "cannot be used with"),
+            ("--all --to-vlan 5 --to-file f", "cannot be used with"),
+            ("--all --to-file f --files 0", "1"),
             ("--all --to w --snaplen 13", "14"),
             ("--all --to-vlan 4095", "from 0 to 4094"),
         ] {

@@ -162,8 +162,14 @@ pub struct Mirror {
     pub name: String,
     /// What it copies, and where to, in the form of the file.
     pub mirror: switch::Mirror,
-    /// Whether its output port is there.
+    /// Whether its output port is there, or its file can be written.
     pub active: bool,
+    /// Why its file cannot be written now.
+    #[serde(default)]
+    pub trouble: Option<String>,
+    /// Frames that are missing in its file.
+    #[serde(default)]
+    pub missed: u64,
     /// Frames copied.
     pub packets: u64,
     /// Bytes of the copies.

@@ -155,11 +155,14 @@ families! {
         "Addresses given up for others when the database was full.";
 
     MIRROR_ACTIVE: Gauge "ringway_mirror_active" ["mirror"]
-        "Whether the mirror's output port is there; without it nothing is copied.";
+        "Whether the mirror's output port is there, or its file is written; without it nothing is copied.";
     MIRROR_FRAMES: Counter "ringway_mirror_frames" ["mirror"]
         "Frames copied.";
     MIRROR_BYTES: Counter "ringway_mirror_bytes" ["mirror"]
         "Bytes of the copies.";
+
+    MIRROR_MISSED: Counter "ringway_mirror_missed_frames" ["mirror"]
+        "Those of the frames that are not in the mirror's file: the disk was too slow, or full.";
 
     WORKER: Info "ringway_worker" ["worker", "core"]
         "The core that a worker is bound to, or any.";

@@ -352,10 +352,11 @@ impl Figures {
     }
 
     fn write_mirrors(&self, text: &mut Text) {
-        let figures: [Figure<MirrorReport>; 3] = [
+        let figures: [Figure<MirrorReport>; 4] = [
             (&family::MIRROR_ACTIVE, |mirror| mirror.is_active.into()),
             (&family::MIRROR_FRAMES, |mirror| mirror.packets),
             (&family::MIRROR_BYTES, |mirror| mirror.bytes),
+            (&family::MIRROR_MISSED, |mirror| mirror.missed),
         ];
         for (family, figure) in figures {
             let mut samples = text.family(family);

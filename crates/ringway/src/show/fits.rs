@@ -140,6 +140,8 @@ fn mirrors_bonds_neighbours_and_vdpa_devices_fit() {
         name: name(n),
         mirror: serde_json::from_value(settings.clone()).unwrap(),
         active: false,
+        trouble: None,
+        missed: 99_999_999_999_999,
         packets: 99_999_999_999_999,
         bytes: 99_999_999_999_999,
     };

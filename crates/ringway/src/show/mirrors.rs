@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use switch::Mirror as Settings;
+
 use crate::control::protocol::{Mirror, Mirrors};
 use crate::table::{Align, Cell, Table, Tone, count};
 
@@ -49,14 +51,20 @@ fn selection(mirror: &Mirror) -> String {
 }
 
 fn output(mirror: &Mirror) -> Cell {
-    let text = match (&mirror.mirror.output_port, mirror.mirror.output_vlan) {
-        (Some(port), _) => port.clone(),
-        (None, Some(vlan)) => format!("VLAN {vlan}"),
-        (None, None) => "-".to_owned(),
+    let Settings { output_port, output_vlan, output_file, .. } = &mirror.mirror;
+    let text = match (output_port, output_vlan, output_file) {
+        (Some(port), ..) => port.clone(),
+        (None, Some(vlan), _) => format!("VLAN {vlan}"),
+        (None, None, Some(file)) => file.display().to_string(),
+        (None, None, None) => "-".to_owned(),
     };
-    match mirror.active {
-        true => text.into(),
-        false => Cell::toned(format!("{text} (not there)"), Tone::Bad),
+    match (mirror.active, &mirror.trouble) {
+        (true, _) if mirror.missed > 0 => {
+            Cell::toned(format!("{text} ({} missed)", count(mirror.missed)), Tone::Bad)
+        }
+        (true, _) => text.into(),
+        (false, Some(trouble)) => Cell::toned(format!("{text} ({trouble})"), Tone::Bad),
+        (false, None) => Cell::toned(format!("{text} (not there)"), Tone::Bad),
     }
 }
 
@@ -71,12 +79,17 @@ mod tests {
             name: "m".into(),
             mirror: serde_json::from_str(text).unwrap(),
             active,
+            trouble: None,
+            missed: 0,
             packets: 1_234_567,
             bytes: 9,
         };
         let first = r#"{"select-src-port":["a","b"],"select-vlan":5,"output-port":"w"}"#;
         let second = r#"{"select-all":true,"output-vlan":7,"snaplen":96,"bridge":"green"}"#;
-        let mirrors = vec![mirror(first, false), mirror(second, true)];
+        let third = r#"{"select-all":true,"output-file":"/var/m.pcapng"}"#;
+        let missed = Mirror { missed: 1_234, ..mirror(third, true) };
+        let full = Mirror { trouble: Some("disk full".to_owned()), ..mirror(third, false) };
+        let mirrors = vec![mirror(first, false), mirror(second, true), missed, full];
         let text = show_mirrors(&Mirrors { mirrors }, false);
         let lines: Vec<&str> = text.lines().collect();
         for expected in ["default", "in a,b, VLAN 5", "w (not there)"] {
@@ -85,5 +98,9 @@ mod tests {
         for expected in ["green", "all, 96 bytes", "VLAN 7"] {
             assert!(lines[2].contains(expected), "{expected}: {text}");
         }
+        let rest = lines[3..].join(" ");
+        let rest: Vec<&str> = rest.split_whitespace().collect();
+        let rest = rest.join(" ");
+        assert!(rest.contains("(1,234 missed)") && rest.contains("(disk full)"), "{text}");
     }
 }

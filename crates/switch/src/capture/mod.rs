@@ -23,9 +23,11 @@ use ::capture::bpf::Program;
 use ethdev::DropReason;
 use packet::MAX_FRAME_LEN;
 
+pub(crate) use self::reader::Shared;
 pub use self::reader::{CaptureReader, CapturedPort};
 pub use self::room::{Captured, Note};
-pub(crate) use self::tap::{Captures, Handle};
+pub(crate) use self::room::{Draft, Room, append};
+pub(crate) use self::tap::{Captures, Handle, low};
 pub(crate) use self::wanted::Wanted;
 
 /// The most captures that a switch can have at a time.

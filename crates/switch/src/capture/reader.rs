@@ -28,6 +28,21 @@ pub(super) struct State {
 }
 
 impl Shared {
+    /// Of one port, whose frames are written to these.
+    pub(crate) fn of(port: CapturedPort) -> Self {
+        Self(Mutex::new(State { ports: vec![port], rooms: Vec::new() }))
+    }
+
+    /// How many frames of a port found no room.
+    pub(crate) fn missed(&self, port: usize) -> u64 {
+        self.lock().rooms.iter().map(|room| room.missed_of(port)).sum()
+    }
+
+    /// There are more rooms.
+    pub(crate) fn add_rooms(&self, rooms: &[Arc<Room>]) {
+        self.lock().rooms.extend(rooms.iter().cloned());
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -60,7 +75,7 @@ impl CaptureReader {
     /// How many frames of a port were missed, since they came faster than they were read.
     #[must_use]
     pub fn missed(&self, port: usize) -> u64 {
-        self.shared.lock().rooms.iter().map(|room| room.missed_of(port)).sum()
+        self.shared.missed(port)
     }
 
     /// Ends the capture; what was captured before can still be read.

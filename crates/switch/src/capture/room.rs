@@ -6,6 +6,7 @@
 use eal::{Counter, Handover};
 use ethdev::DropReason;
 use packet::Frame;
+use std::borrow::Cow;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Direction;
@@ -38,6 +39,18 @@ impl Note {
             0 if offload.needs().is_empty() => Self::Complete,
             0 => Self::NoChecksum,
             size => Self::Segment(size),
+        }
+    }
+
+    /// The same for people; `None` where there is nothing to say.
+    #[must_use]
+    pub fn text(self) -> Option<Cow<'static, str>> {
+        match self {
+            Self::Complete => None,
+            Self::NoChecksum => Some("checksum not filled in yet".into()),
+            Self::Segment(size) => {
+                Some(format!("large segment, {size} bytes each once cut").into())
+            }
         }
     }
 
@@ -82,19 +95,19 @@ pub struct Captured<'c> {
 
 /// What a worker writes of a frame before it knows what becomes of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Draft<'d> {
-    pub(super) port: u32,
-    pub(super) cycles: u64,
-    pub(super) direction: Direction,
+pub(crate) struct Draft<'d> {
+    pub(crate) port: u32,
+    pub(crate) cycles: u64,
+    pub(crate) direction: Direction,
     /// How often frames of the port were missed so far.
-    pub(super) missed: u32,
-    pub(super) snaplen: usize,
+    pub(crate) missed: u32,
+    pub(crate) snaplen: usize,
     /// A copy of the frame, where there is one already.
-    pub(super) copy: Option<&'d [u8]>,
+    pub(crate) copy: Option<&'d [u8]>,
 }
 
 /// Adds a frame to `records`, if there is room without more memory. Returns where it is.
-pub(super) fn append(records: &mut Vec<u8>, frame: &Frame<'_>, draft: &Draft<'_>) -> Option<usize> {
+pub(crate) fn append(records: &mut Vec<u8>, frame: &Frame<'_>, draft: &Draft<'_>) -> Option<usize> {
     let kept = frame.len().min(draft.snaplen);
     let size = HEADER.checked_add(kept)?;
     let at = records.len();
@@ -185,7 +198,7 @@ fn parse(record: &[u8]) -> Option<Captured<'_>> {
 
 /// What one worker hands over.
 #[derive(Debug)]
-pub(super) struct Room {
+pub(crate) struct Room {
     halves: [Handover<Vec<u8>>; 2],
     half: usize,
     /// Frames that found no room, by port.
@@ -194,14 +207,14 @@ pub(super) struct Room {
 
 impl Room {
     /// One of so many bytes.
-    pub(super) fn new(size: usize) -> Self {
+    pub(crate) fn new(size: usize) -> Self {
         let half = size / 2;
         let halves = [(); 2].map(|()| Handover::new(Some(Vec::with_capacity(half))));
         Self { halves, half, missed: Mutex::default() }
     }
 
     /// Counts the frames of `port` that find no room.
-    pub(super) fn missed(&self, port: usize) -> Arc<Counter> {
+    pub(crate) fn missed(&self, port: usize) -> Arc<Counter> {
         let mut all = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() <= port {
             all.resize_with(port.saturating_add(1), Arc::default);
@@ -226,6 +239,13 @@ impl Room {
             half.extend_from_slice(records);
         }
         fits
+    }
+
+    /// For the worker: lets `write` add records, without more memory, where nobody is just reading.
+    /// Returns whether it could.
+    pub(crate) fn write(&self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
+        let Some(mut guard) = self.halves.iter().find_map(Handover::try_lock) else { return false };
+        guard.as_mut().map(write).is_some()
     }
 
     /// For the reader: takes what there is, oldest first, in exchange for memory of `spare`, where

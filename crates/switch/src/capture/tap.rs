@@ -242,7 +242,7 @@ impl Captures {
 }
 
 /// The low half of a counter.
-const fn low(count: u64) -> u32 {
+pub(crate) const fn low(count: u64) -> u32 {
     let [a, b, c, d, ..] = count.to_le_bytes();
     u32::from_le_bytes([a, b, c, d])
 }

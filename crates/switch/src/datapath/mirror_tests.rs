@@ -18,7 +18,7 @@ fn ports(ports: &[u16]) -> PortSet {
 
 fn tap(src: &[u16], dst: &[u16], to: To) -> Tap {
     let (src, dst) = (ports(src), ports(dst));
-    Tap { src, dst, vlans: None, to, snaplen: usize::MAX, counters: Arc::default() }
+    Tap { src, dst, vlans: None, to, snaplen: usize::MAX, counters: Arc::default(), recorder: None }
 }
 
 impl Bench {
@@ -30,7 +30,7 @@ impl Bench {
     fn mirror(&mut self, taps: Vec<Tap>) -> Vec<Arc<Counters>> {
         let outputs = taps.iter().filter_map(|tap| match tap.to {
             To::Port(port) => Some(port),
-            To::Vlan(_) => None,
+            To::Vlan(_) | To::File(_) => None,
         });
         let outputs = outputs.collect();
         let counters = taps.iter().map(|tap| Arc::clone(&tap.counters)).collect();

@@ -2,17 +2,23 @@
 //!
 //! The settings are those of Open vSwitch's table `Mirror`, by the same names.
 //!
+//! - `file`: mirrors whose copies go to files
 //! - `taps`: what the data path makes of the mirrors of a bridge
 //! - `wanted`: the mirrors of a switch as control threads see them
 
+mod file;
 pub(crate) mod taps;
 mod wanted;
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 
+use ::capture::files::Turns;
+use packet::MAX_FRAME_LEN;
 use packet::headers::ethernet::HEADER_LEN;
 use serde::{Deserialize, Serialize};
 
+use self::file::Place;
 pub(crate) use self::taps::{Copies, PortSet, Taps, View};
 pub(crate) use self::wanted::Mirrors;
 use crate::config::DEFAULT_BRIDGE;
@@ -41,7 +47,7 @@ pub const MAX_MIRRORS: usize = 32;
     default,
     deny_unknown_fields,
     rename_all = "kebab-case",
-    expecting = "a table [mirrors.NAME] with output-port = \"..\" or output-vlan"
+    expecting = "a table [mirrors.NAME] with output-port = \"..\", output-vlan or output-file"
 )]
 pub struct Mirror {
     /// The bridge whose ports it is about; `None`: the default one.
@@ -69,6 +75,20 @@ pub struct Mirror {
         deserialize_with = "crate::vlan::formats::vlan"
     )]
     pub output_vlan: Option<u16>,
+    /// Or the file where they are written, as pcapng: an absolute path. What is there is written on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub output_file: Option<PathBuf>,
+    /// How many millions of bytes a file has before another one is begun, whose name has a number;
+    /// `None`: any number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_size: Option<u64>,
+    /// How many seconds the frames of a file are apart before another one is begun; `None`: any
+    /// number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file_seconds: Option<u64>,
+    /// How many files are kept, the newest; `None`: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub files: Option<usize>,
     /// How many bytes of a frame are copied at most; `None`: all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub snaplen: Option<u16>,
@@ -87,16 +107,22 @@ impl Mirror {
     pub fn check(&self) -> Result<(), (&'static str, String)> {
         let wrong = |key: &'static str, reason: &str| Err((key, reason.to_owned()));
         let names = !self.select_src_port.is_empty() || !self.select_dst_port.is_empty();
-        match (&self.output_port, self.output_vlan) {
-            (None, None) => return wrong("output-port", "give output-port or output-vlan"),
-            (Some(_), Some(_)) => {
+        match (&self.output_port, self.output_vlan, &self.output_file) {
+            (None, None, None) => {
+                return wrong("output-port", "give output-port, output-vlan or output-file");
+            }
+            (Some(_), Some(_), _) => {
                 return wrong("output-vlan", "give output-port or output-vlan, not both");
             }
-            (None, Some(vlan)) if !(1..=MAX_VLAN).contains(&vlan) => {
+            (Some(_), _, Some(_)) | (_, Some(_), Some(_)) => {
+                let reason = "give output-file, or output-port or output-vlan, not both";
+                return wrong("output-file", reason);
+            }
+            (None, Some(vlan), None) if !(1..=MAX_VLAN).contains(&vlan) => {
                 let reason = format!("output-vlan {vlan}: expected 1 to {MAX_VLAN}");
                 return Err(("output-vlan", reason));
             }
-            _ => {}
+            _ => self.check_files()?,
         }
         if self.select_all && names {
             return wrong("select-all", "select-all selects all ports: leave the lists out");
@@ -114,6 +140,43 @@ impl Mirror {
             }
             _ => self.check_output(),
         }
+    }
+
+    /// Files take turns only where there are any.
+    fn check_files(&self) -> Result<(), (&'static str, String)> {
+        let Self { output_file, file_size, file_seconds, files, .. } = self;
+        let numbers = [
+            ("file-size", *file_size),
+            ("file-seconds", *file_seconds),
+            ("files", files.map(|files| files as u64)),
+        ];
+        for (key, number) in numbers {
+            match number {
+                Some(0) => return Err((key, format!("{key} 0: expected 1 or more"))),
+                Some(_) if output_file.is_none() => {
+                    return Err((key, format!("{key} is for files: give output-file")));
+                }
+                _ => {}
+            }
+        }
+        if files.is_some() && file_size.is_none() && file_seconds.is_none() {
+            let reason = "files without file-size or file-seconds: there is one file only";
+            return Err(("files", reason.to_owned()));
+        }
+        let checked = output_file.as_deref().map_or(Ok(()), file::check);
+        checked.map_err(|reason| ("output-file", reason))
+    }
+
+    /// Where its copies are written, if they are.
+    fn place(&self) -> Option<Place> {
+        let turns = Turns {
+            size: self.file_size.map(|millions| millions.saturating_mul(1_000_000)),
+            time: self.file_seconds.map(|seconds| seconds.saturating_mul(1_000_000_000)),
+            files: self.files,
+        };
+        let path = self.output_file.clone()?;
+        let most = u32::try_from(MAX_FRAME_LEN).unwrap_or(u32::MAX);
+        Some(Place { path, turns, snaplen: self.snaplen.map_or(most, u32::from) })
     }
 
     /// What goes to a mirror's port is a copy already.
@@ -167,7 +230,17 @@ mod tests {
     #[test]
     fn what_makes_no_sense_is_named_with_its_key() {
         for (text, key, expected) in [
-            (r#""select-all":true"#, "output-port", "give output-port or output-vlan"),
+            (r#""select-all":true"#, "output-port", "give output-port, output-vlan or output-f"),
+            (
+                r#""select-all":true,"output-port":"w","output-file":"/f""#,
+                "output-file",
+                "not both",
+            ),
+            (r#""select-all":true,"output-file":"f""#, "output-file", "an absolute path"),
+            (r#""select-all":true,"output-file":"/""#, "output-file", "an absolute path"),
+            (r#""select-all":true,"output-port":"w","file-size":1"#, "file-size", "for files"),
+            (r#""select-all":true,"output-file":"/f","file-size":0"#, "file-size", "1 or more"),
+            (r#""select-all":true,"output-file":"/f","files":2"#, "files", "one file only"),
             (r#""select-all":true,"output-port":"w","output-vlan":5"#, "output-vlan", "not both"),
             (r#""select-all":true,"output-vlan":0"#, "output-vlan", "expected 1 to 4094"),
             (r#""output-port":"w""#, "select-all", "selects nothing"),

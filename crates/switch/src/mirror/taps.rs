@@ -11,6 +11,7 @@ use eal::Counter;
 use packet::{BURST, Edit, EditRoom, Frame};
 
 use super::MAX_MIRRORS;
+use super::file::Recorder;
 use crate::bridge::VlanTable;
 use crate::datapath::Source;
 use crate::header::{self, Addresses};
@@ -69,6 +70,8 @@ pub(crate) struct Counters {
 pub(crate) enum To {
     Port(u16),
     Vlan(u16),
+    /// The file of this number.
+    File(u64),
 }
 
 /// A mirror.
@@ -82,6 +85,8 @@ pub(crate) struct Tap {
     /// The most bytes of a frame.
     pub(crate) snaplen: usize,
     pub(crate) counters: Arc<Counters>,
+    /// Of a mirror to a file.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 /// Neighbouring frames with the same tags.
@@ -174,6 +179,10 @@ impl Taps {
     ) -> Option<ArrayVec<Frame<'r>, BURST>> {
         let tap = self.all.get(index)?;
         let mask = copies.0.get(index).copied().filter(|mask| *mask != 0)?;
+        if let Some(recorder) = &tap.recorder {
+            tap.record(recorder, frames, mask, view.source.now);
+            return None;
+        }
         let cut = tap.cut(frames, mask, room);
         for Part { mask: part, meta } in view.parts(frames) {
             let mask = part & mask;
@@ -181,6 +190,8 @@ impl Taps {
                 match tap.to {
                     To::Port(port) => view.mark_port(port, mask, &meta, outputs),
                     To::Vlan(vlan) => self.mark_vlan(vlan, mask, &meta, view, outputs),
+                    // That is written down above.
+                    To::File(_) => {}
                 }
             }
         }
@@ -262,6 +273,19 @@ impl Tap {
     /// as anybody can know.
     fn takes(&self, vlan: u16) -> bool {
         self.to != To::Vlan(vlan) && self.vlans.as_ref().is_none_or(|set| set.contains(vlan))
+    }
+
+    /// Counts the frames in `mask` and writes them down.
+    fn record(&self, recorder: &Recorder, frames: &[Frame<'_>], mask: u32, now: u64) {
+        let numbered = (0..u32::BITS).zip(frames);
+        let marked = numbered.filter(|(index, _)| mask.wrapping_shr(*index) & 1 != 0);
+        let marked = marked.map(|(_, frame)| frame);
+        let lens = marked.clone().map(|frame| frame.len().min(self.snaplen) as u64);
+        let (count, bytes) =
+            lens.fold((0_u64, 0_u64), |(count, bytes), len| (count + 1, bytes.wrapping_add(len)));
+        self.counters.packets.add(count);
+        self.counters.bytes.add(bytes);
+        recorder.record(marked, count, self.snaplen, now);
     }
 
     /// Counts the frames in `mask` and cuts them; all others are there as they are.

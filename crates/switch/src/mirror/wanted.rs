@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use eal::time::Time;
+
+use super::file::File;
 use super::taps::{Counters, PortSet, Tap, Taps, To};
 use super::{MAX_MIRRORS, Mirror};
 use crate::error::Error;
@@ -16,45 +19,80 @@ struct Entry {
     counters: Vec<Arc<Counters>>,
     /// Where those of the present workers begin.
     first: usize,
+    /// Where its copies are written, and the number of that.
+    file: Option<(u64, File)>,
 }
 
 /// All mirrors, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Mirrors(BTreeMap<String, Entry>);
+pub(crate) struct Mirrors {
+    all: BTreeMap<String, Entry>,
+    /// How many files there ever were.
+    files: u64,
+}
+
+/// What a mirror was, with the file that it does not write to any more. To drop it may take a
+/// while.
+#[derive(Debug)]
+pub(crate) struct Before {
+    pub(crate) mirror: Mirror,
+    _file: Option<(u64, File)>,
+}
 
 impl Mirrors {
-    /// Adds or changes one, which goes on counting then; the switch has so many workers. Returns
-    /// what it was before.
+    /// Adds or changes one, which goes on counting then; the switch has so many workers, and its
+    /// timers go by `time`. Returns what it was before.
     pub(crate) fn set(
         &mut self,
         name: &str,
         mirror: &Mirror,
         workers: usize,
-    ) -> Result<Option<Mirror>, Error> {
+        time: &Time,
+    ) -> Result<Option<Before>, Error> {
         let wrong = |reason| Error::Mirror { name: name.to_owned(), reason };
         mirror.check().map_err(|(_, reason)| wrong(reason))?;
-        if let Some(entry) = self.0.get_mut(name) {
-            return Ok(Some(std::mem::replace(&mut entry.mirror, mirror.clone())));
-        }
         if !is_port_name(name) {
             return Err(wrong("expected a name like a port's".to_owned()));
         }
-        if self.0.len() >= MAX_MIRRORS {
+        let entry = self.all.get(name);
+        if entry.is_none() && self.all.len() >= MAX_MIRRORS {
             return Err(wrong(format!("there are {MAX_MIRRORS} mirrors already")));
         }
-        let counters = (0..workers).map(|_| Arc::default()).collect();
-        self.0.insert(name.to_owned(), Entry { mirror: mirror.clone(), counters, first: 0 });
-        Ok(None)
+        let place = mirror.place();
+        let had = entry.and_then(|entry| entry.file.as_ref()).map(|(_, file)| file.place());
+        let goes_on = had == place.as_ref();
+        let mut file = match place {
+            Some(place) if !goes_on => {
+                self.files = self.files.saturating_add(1);
+                Some((self.files, File::start(name, &place, workers, time.clone())?))
+            }
+            _ => None,
+        };
+        let Some(entry) = self.all.get_mut(name) else {
+            let counters = (0..workers).map(|_| Arc::default()).collect();
+            let entry = Entry { mirror: mirror.clone(), counters, first: 0, file };
+            self.all.insert(name.to_owned(), entry);
+            return Ok(None);
+        };
+        if !goes_on {
+            std::mem::swap(&mut entry.file, &mut file);
+        }
+        let mirror = std::mem::replace(&mut entry.mirror, mirror.clone());
+        Ok(Some(Before { mirror, _file: file }))
     }
 
     /// Removes one, and returns what it was.
-    pub(crate) fn remove(&mut self, name: &str) -> Option<Mirror> {
-        self.0.remove(name).map(|entry| entry.mirror)
+    pub(crate) fn remove(&mut self, name: &str) -> Option<Before> {
+        let Entry { mirror, file, .. } = self.all.remove(name)?;
+        Some(Before { mirror, _file: file })
     }
 
     /// There are others, so many workers from now on: each gets counters that nobody else has.
     pub(crate) fn restart(&mut self, workers: usize) {
-        for entry in self.0.values_mut() {
+        for entry in self.all.values_mut() {
+            if let Some((_, file)) = &mut entry.file {
+                file.restart(workers);
+            }
             entry.first = entry.counters.len();
             entry.counters.extend((0..workers).map(|_| Arc::default()));
         }
@@ -66,7 +104,7 @@ impl Mirrors {
     }
 
     fn of(&self, bridge: &str) -> impl Iterator<Item = &Entry> {
-        self.0.values().filter(move |entry| entry.mirror.bridge_name() == bridge)
+        self.all.values().filter(move |entry| entry.mirror.bridge_name() == bridge)
     }
 
     /// What a worker is to know of the mirrors of a bridge, whose ports are given by name and number;
@@ -92,26 +130,32 @@ impl Mirrors {
     /// All of them; `has` tells whether a bridge has a port.
     pub(crate) fn report(&self, has: impl Fn(&str, &str) -> bool) -> Vec<MirrorReport> {
         let report = |(name, entry): (&String, &Entry)| {
-            let Entry { mirror, counters, .. } = entry;
+            let Entry { mirror, counters, file, .. } = entry;
             let output = mirror.output_port.as_deref();
+            let written = file.as_ref().map(|(_, file)| file.report());
+            let (trouble, missed) = written.unwrap_or_default();
+            let is_there = output.is_none_or(|port| has(mirror.bridge_name(), port));
             MirrorReport {
                 name: name.clone(),
-                is_active: output.is_none_or(|port| has(mirror.bridge_name(), port)),
+                is_active: is_there && trouble.is_none(),
+                trouble,
+                missed,
                 mirror: mirror.clone(),
                 packets: counters.iter().map(|counters| counters.packets.get()).sum(),
                 bytes: counters.iter().map(|counters| counters.bytes.get()).sum(),
             }
         };
-        self.0.iter().map(report).collect()
+        self.all.iter().map(report).collect()
     }
 }
 
 impl Entry {
     fn tap(&self, ports: &BTreeMap<&str, u16>, outputs: &PortSet, worker: usize) -> Option<Tap> {
-        let Self { mirror, counters, first } = self;
-        let to = match (&mirror.output_port, mirror.output_vlan) {
-            (Some(port), _) => To::Port(*ports.get(port.as_str())?),
-            (None, vlan) => To::Vlan(vlan?),
+        let Self { mirror, counters, first, file } = self;
+        let to = match (&mirror.output_port, mirror.output_vlan, file) {
+            (Some(port), ..) => To::Port(*ports.get(port.as_str())?),
+            (None, Some(vlan), _) => To::Vlan(vlan),
+            (None, None, file) => To::File(file.as_ref()?.0),
         };
         let chosen = |names: &std::collections::BTreeSet<String>| -> PortSet {
             let is_chosen = |name: &str| mirror.select_all || names.contains(name);
@@ -125,6 +169,7 @@ impl Entry {
             to,
             snaplen: mirror.snaplen.map_or(usize::MAX, usize::from),
             counters: Arc::clone(counters.get(first.checked_add(worker)?)?),
+            recorder: file.as_ref().and_then(|(_, file)| file.recorder(worker)),
         })
     }
 }

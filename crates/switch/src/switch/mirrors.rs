@@ -31,23 +31,30 @@ impl Switch {
     /// The settings contradict each other, the name is unusual, or there are
     /// [`MAX_MIRRORS`](crate::MAX_MIRRORS).
     pub fn set_mirror(&self, name: &str, mirror: &Mirror) -> Result<(), Error> {
-        let control = &mut *self.control();
-        let before = control.mirrors.set(name, mirror, control.mailboxes.len())?;
+        let mut guard = self.control();
+        let control = &mut *guard;
+        let before = control.mirrors.set(name, mirror, control.mailboxes.len(), &control.time)?;
         let bridge = mirror.bridge_name();
-        if let Some(before) = before.filter(|before| before.bridge_name() != bridge) {
-            control.tell_mirrors(before.bridge_name(), None);
+        let other = before.as_ref().map(|before| before.mirror.bridge_name());
+        if let Some(other) = other.filter(|other| *other != bridge) {
+            control.tell_mirrors(other, None);
         }
         control.tell_mirrors(bridge, None);
+        // Nobody writes into it any more; what there is goes to the file without the lock.
+        drop(guard);
+        drop(before);
         Ok(())
     }
 
     /// Removes a mirror; returns whether there was one. Its output port is one like any other then.
     pub fn remove_mirror(&self, name: &str) -> bool {
-        let control = &mut *self.control();
+        let mut guard = self.control();
+        let control = &mut *guard;
         let before = control.mirrors.remove(name);
         if let Some(before) = &before {
-            control.tell_mirrors(before.bridge_name(), None);
+            control.tell_mirrors(before.mirror.bridge_name(), None);
         }
+        drop(guard);
         before.is_some()
     }
 
