@@ -221,6 +221,45 @@ fn a_run_leaves_a_report_and_all_its_latencies() {
 }
 
 #[test]
+fn several_ports_send_to_each_other() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = ["a", "b", "c"];
+    let port = |name: &str| format!("{name}=vhost-user:{}/{name}.sock", dir.path().display());
+    let ports = names.map(port);
+    let ports: Vec<&str> = ports.iter().flat_map(|port| ["--port", port]).collect();
+    let switch = Switch::start(dir.path(), &ports);
+    let device =
+        |name: &str| format!("virtio-user:{}/{name}.sock,queue_size=4096", dir.path().display());
+    let devices = names.map(device);
+    let devices: Vec<&str> = devices.iter().flat_map(|device| ["--port", device]).collect();
+    let options = ["--count", "3000", "--topology", "mesh", "--src-mac", "02:00:00:00:00:00+10"];
+    let (code, report) =
+        summary(&[&["gen", "flowgen", "--rate", "20k"], &devices[..], &options].concat());
+    // What the switch has not learned yet is flooded, and comes to others, too: that is not counted.
+    assert_eq!((code, &report["good"], &report["lost"]), (Some(0), &3000.into(), &0.into()));
+    assert_eq!((&report["sent"]["packets"], &report["flows"]), (&3000.into(), &60.into()));
+    assert!(report["misdirected"].is_u64(), "{report:#}");
+    // Each port has sent to both others.
+    let stats = switch.show("stats");
+    for port in stats["ports"].as_array().unwrap() {
+        assert!(port["tx"]["packets"].as_u64().unwrap() >= 1000, "{stats:#}");
+    }
+
+    for (options, expected) in [
+        (&["flowgen", "-p", "null:", "-p", "null:", "-p", "null:"][..], "--topology mesh"),
+        (&["io", "-p", "null:", "-p", "null:"], "--port2"),
+        (&["txonly", "-p", "null:", "--topology", "mesh"], "several --port"),
+        (
+            &["txonly", "-p", "null:", "-p", "null:", "--dst-mac", "02:00:00:00:00:01"],
+            "--dst-mac is of no use",
+        ),
+    ] {
+        let (code, message) = refusal(&[&["gen"], options].concat());
+        assert!(code == Some(2) && message.contains(expected), "{message}");
+    }
+}
+
+#[test]
 fn benchmarks_find_what_a_switch_lets_through() {
     let dir = tempfile::tempdir().unwrap();
     let port = |name: &str| format!("{name}=vhost-user:{}/{name}.sock", dir.path().display());

@@ -10,6 +10,7 @@ use super::{ConfineArgs, HeaderArgs, devices_help, number, parse_interval, rfc25
 use crate::generate::rate::Rate;
 use crate::generate::size::SizeMix;
 use crate::generate::stamp::MAX_FLOWS;
+use crate::generate::topology::Topology;
 
 /// Arguments of `ringway gen`.
 #[derive(Clone, Debug, Args)]
@@ -18,13 +19,17 @@ pub struct GenArgs {
     #[arg(value_enum)]
     pub mode: Mode,
 
-    /// Device to use.
-    #[arg(short, long, value_name = "DEVICE")]
-    pub port: String,
+    /// Device to use; several of them, each with its own --port, send to each other.
+    #[arg(short, long = "port", value_name = "DEVICE", required = true)]
+    pub ports: Vec<String>,
 
     /// Second device: where io sends to, and where flowgen and latency expect their frames back.
     #[arg(long, value_name = "DEVICE")]
     pub port2: Option<String>,
+
+    /// Who sends to whom among several devices [default: pairs].
+    #[arg(long, value_enum, value_name = "TOPOLOGY")]
+    pub topology: Option<Topology>,
 
     /// Bytes per frame without frame check sequence: a number, a mix SIZE:WEIGHT,.. or imix.
     #[arg(short, long, value_name = "SIZE|MIX", default_value = "64")]
@@ -36,7 +41,7 @@ pub struct GenArgs {
     pub flows: Option<u32>,
 
     /// Frames per second, as 50k or 1.5M, or bits per second, as 10Gbit [default: all that goes;
-    /// latency: 100k]; in io each way.
+    /// latency: 100k]; in io each way, of several devices each.
     #[arg(short, long, value_name = "RATE")]
     pub rate: Option<Rate>,
 
@@ -143,6 +148,10 @@ Examples:
   From a thousand frames per second to a million, 64 at a time, with plots of what came of it:
     ringway gen flowgen --port virtio-user:/run/vm1.sock --port2 virtio-user:/run/vm2.sock \\
       --ramp-from 1k --rate 1M --burst 64 --duration 30 --report ramp.html
+
+  Each of three guests to each other:
+    ringway gen flowgen --port virtio-user:/run/vm1.sock --port virtio-user:/run/vm2.sock \\
+      --port virtio-user:/run/vm3.sock --topology mesh --rate 100k
 
   1000 frames of mixed sizes into a file:
     ringway gen txonly --port pcap:,tx=out.pcap --size imix --count 1000

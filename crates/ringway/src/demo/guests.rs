@@ -183,7 +183,7 @@ fn round(guests: &mut [Guest; 2], flights: &mut [Flight; 2], window: u64, patien
         let burst = guest.rx.rx_burst(BURST);
         if !burst.frames().is_empty() {
             busy = true;
-            guest.receiver.take(&burst, clock::now());
+            guest.receiver.take(&burst, 0, clock::now());
         }
     }
     if !busy {

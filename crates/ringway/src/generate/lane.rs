@@ -61,8 +61,10 @@ pub struct Progress {
 pub struct Source {
     /// Where to.
     pub queue: TxQueue,
-    /// What.
-    pub sender: Sender,
+    /// What: those of several senders in turn, burst by burst.
+    pub senders: Vec<Sender>,
+    /// Whose turn it is.
+    pub turn: usize,
     /// When; as fast as possible if absent.
     pub pacer: Option<Pacer>,
     /// How many frames; no limit if absent.
@@ -88,26 +90,40 @@ impl Span {
 }
 
 impl Source {
+    /// Frames built since the start.
+    fn built(&self) -> u64 {
+        self.senders.iter().map(Sender::built).sum()
+    }
+
     fn is_complete(&self) -> bool {
-        self.limit.is_some_and(|limit| self.sender.built() >= limit)
+        self.limit.is_some_and(|limit| self.built() >= limit)
+    }
+
+    /// Whether all frames that were built have been given to the device.
+    fn is_idle(&self) -> bool {
+        self.senders.iter().all(Sender::is_idle)
     }
 
     /// Builds and sends a burst; whether anything was sent.
     fn step(&mut self, now: u64, build: bool) -> bool {
-        if self.is_complete() && self.sender.is_idle() {
+        if self.is_complete() && self.is_idle() {
             return false;
         }
+        let left = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.built()));
+        if self.senders.get(self.turn).is_none_or(Sender::is_idle) {
+            self.turn = if self.turn + 1 < self.senders.len() { self.turn + 1 } else { 0 };
+        }
+        let Some(sender) = self.senders.get_mut(self.turn) else { return false };
         if build && self.queue.is_ready() {
-            let left = self.limit.unwrap_or(u64::MAX).saturating_sub(self.sender.built());
             match &mut self.pacer {
                 Some(pacer) => {
                     pacer.adjust(now);
-                    self.sender.build(left, || pacer.take(now));
+                    sender.build(left, || pacer.take(now));
                 }
-                None => self.sender.build(left, || Some(now)),
+                None => sender.build(left, || Some(now)),
             }
         }
-        let sent = self.sender.send(&mut self.queue) > 0;
+        let sent = sender.send(&mut self.queue) > 0;
         if sent {
             let first = self.span.map_or(now, |span| span.first);
             self.span = Some(Span { first, last: clock::now() });
@@ -152,8 +168,8 @@ impl Forwarded {
 pub struct Lane {
     /// Sends from these.
     pub sources: Vec<Source>,
-    /// Receives from these and checks the frames.
-    pub checked: Vec<RxQueue>,
+    /// Receives from these and checks the frames; each with the number of its port.
+    pub checked: Vec<(RxQueue, usize)>,
     /// Checks them.
     pub receiver: Option<Receiver>,
     /// Receives from these and forgets the frames.
@@ -202,12 +218,12 @@ impl Lane {
         for source in &mut self.sources {
             busy |= source.step(now, build);
         }
-        for queue in &mut self.checked {
+        for (queue, port) in &mut self.checked {
             let burst = queue.rx_burst(BURST);
             if !burst.frames().is_empty() {
                 busy = true;
                 if let Some(receiver) = &mut self.receiver {
-                    receiver.take(&burst, clock::now());
+                    receiver.take(&burst, *port, clock::now());
                 }
             }
         }
@@ -230,10 +246,10 @@ impl Lane {
 
     fn publish(&mut self, progress: &Mutex<Progress>) {
         let mut progress = progress.lock().unwrap_or_else(PoisonError::into_inner);
-        progress.built = self.sources.iter().map(|source| source.sender.built()).sum();
+        progress.built = self.sources.iter().map(Source::built).sum();
         let spans = self.sources.iter().filter_map(|source| source.span);
         progress.span = spans.reduce(Span::with);
-        let complete = |source: &Source| source.is_complete() && source.sender.is_idle();
+        let complete = |source: &Source| source.is_complete() && source.is_idle();
         progress.complete = !self.sources.is_empty() && self.sources.iter().all(complete);
         if let Some(receiver) = &mut self.receiver {
             progress.received = receiver.received();

@@ -10,6 +10,9 @@
 //! - [`stamp`]: what tells a test frame from any other, and whether it is whole
 //! - [`find`]: finds the stamp of a frame that was received
 //! - [`traffic`]: headers, flows and their order, as they were asked for
+//! - [`topology`]: which of several ports send to which
+//! - [`several`]: traffic between several ports
+//! - [`announce`]: has what is tested learn where frames are to go
 //! - [`sender`]: builds bursts of test frames and sends them
 //! - [`receiver`]: checks what arrives: damage, order, loss, latency
 //! - [`lane`]: the loop of one thread, for each mode
@@ -20,6 +23,7 @@
 //! - [`run`]: opens the devices, runs the lanes, reports
 //! - [`rfc2544`]: searches for throughput and the longest burst
 
+mod announce;
 pub mod crew;
 mod draft;
 mod files;
@@ -36,7 +40,9 @@ pub mod report;
 pub mod rfc2544;
 pub mod run;
 pub mod sender;
+mod several;
 pub mod size;
 pub mod stamp;
 pub mod template;
+pub mod topology;
 pub mod traffic;

@@ -20,6 +20,33 @@ pub trait Countable: Copy + FromStr {
     const EXAMPLE: (&str, &str);
 }
 
+/// Addresses that can be made of a number.
+pub trait WithNumber {
+    /// The address with this number; of IPv6 addresses the upper half stays.
+    #[must_use]
+    fn with_number(self, number: u64) -> Self;
+}
+
+impl WithNumber for MacAddr {
+    fn with_number(self, number: u64) -> Self {
+        let [_, _, a, b, c, d, e, f] = number.to_be_bytes();
+        Self([a, b, c, d, e, f])
+    }
+}
+
+impl WithNumber for IpAddr {
+    #[allow(clippy::cast_possible_truncation, reason = "numbers of IPv4 addresses have 32 bits")]
+    fn with_number(self, number: u64) -> Self {
+        match self {
+            Self::V4(_) => Self::V4(Ipv4Addr::from_bits(number as u32)),
+            Self::V6(ip) => {
+                let upper = ip.to_bits() >> 64 << 64;
+                Self::V6(Ipv6Addr::from_bits(upper | u128::from(number)))
+            }
+        }
+    }
+}
+
 impl Countable for MacAddr {
     fn number(self) -> u64 {
         let [a, b, c, d, e, f] = self.0;
@@ -119,6 +146,30 @@ impl<T> Range<T> {
     }
 }
 
+impl<T: Countable + WithNumber> Range<T> {
+    /// The range of the same length that comes `index` such ranges later.
+    ///
+    /// # Errors
+    /// When there are not so many values.
+    pub fn block(self, index: usize) -> Result<Self, String> {
+        let length = u64::from(self.count).checked_mul(self.step);
+        let way = length.and_then(|length| length.checked_mul(index as u64));
+        let first = way.and_then(|way| self.first.number().checked_add(way));
+        let last = first.and_then(|first| first.checked_add(length?.checked_sub(self.step)?));
+        match (first, last) {
+            (Some(first), Some(last)) if last <= self.first.most() => {
+                Ok(Self { first: self.first.with_number(first), ..self })
+            }
+            _ => Err(format!(
+                "there is no room for {} as many again behind {}, expected {}",
+                index,
+                self.first.number(),
+                T::EXPECTED
+            )),
+        }
+    }
+}
+
 impl<T: Countable> FromStr for Range<T> {
     type Err = String;
 
@@ -202,6 +253,19 @@ mod tests {
         assert_eq!(numbers::<MacAddr>("02:00:00:00:00:ff+100000"), (0x0200_0000_00FF, 100_000, 1));
         assert_eq!(numbers::<IpAddr>("10.0.0.1-10.0.255.1@256"), (0x0A00_0001, 256, 256));
         assert_eq!(numbers::<IpAddr>("2001:2::5+3@65536"), (5, 3, 65_536));
+    }
+
+    #[test]
+    fn blocks_follow_each_other() {
+        let macs: Range<MacAddr> = "02:00:00:00:00:fe+3".parse().unwrap();
+        assert_eq!(macs.block(0), Ok(macs));
+        let next = macs.block(2).unwrap();
+        assert_eq!((next.first, next.count), (MacAddr([2, 0, 0, 0, 1, 4]), 3));
+        let ips: Range<IpAddr> = "2001:2::1-2001:2::ff01@256".parse().unwrap();
+        assert_eq!(ips.block(1).unwrap().first, "2001:2::1:1".parse::<IpAddr>().unwrap());
+        let ips: Range<IpAddr> = "255.255.255.0+100".parse().unwrap();
+        assert_eq!(ips.block(1).unwrap().first.to_string(), "255.255.255.100");
+        assert!(ips.block(2).is_err() && ips.block(usize::MAX).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use packet::{Frame, MAX_FRAME_LEN};
 
 use super::find::{ENOUGH, Found, USUAL_PLACE, at_place, by_headers};
 use super::stamp::{MAX_FLOWS, STAMP_LEN, Seen, Stamp};
+use super::topology::Routes;
 
 /// Longest latency that is told apart: a minute, in nanoseconds.
 const MAX_LATENCY: u64 = 60_000_000_000;
@@ -26,6 +27,8 @@ pub struct Received {
     pub reordered: u64,
     /// Frames of somebody else, or of another run.
     pub foreign: u64,
+    /// Test frames of the run that belong to another port: they were flooded, or went astray.
+    pub misdirected: u64,
 }
 
 impl Received {
@@ -43,6 +46,7 @@ impl std::ops::AddAssign for Received {
         self.corrupt += other.corrupt;
         self.reordered += other.reordered;
         self.foreign += other.foreign;
+        self.misdirected += other.misdirected;
     }
 }
 
@@ -100,6 +104,8 @@ pub struct Receiver {
     received: Received,
     /// Where the stamp was in the frame before.
     place: usize,
+    /// Where flows belong, if there are several places.
+    routes: Option<Routes>,
     /// Private memory for a frame's rest, since a device's may change while one looks.
     scratch: Vec<u8>,
     latency: Option<Latency>,
@@ -124,9 +130,15 @@ impl Receiver {
             flows: Vec::new(),
             received: Received::default(),
             place: USUAL_PLACE,
+            routes: None,
             scratch: vec![0; MAX_FRAME_LEN],
             latency: None,
         }
+    }
+
+    /// Looks at where frames arrive, too.
+    pub fn expect(&mut self, routes: Routes) {
+        self.routes = Some(routes);
     }
 
     /// Measures latency, too: from the stamp's time to [`take`](Self::take)'s.
@@ -140,14 +152,14 @@ impl Receiver {
         self.latency = None;
     }
 
-    /// Looks at all frames of a burst that was received at `now`.
-    pub fn take(&mut self, burst: &RxBurst<'_>, now: u64) {
+    /// Looks at all frames of a burst that was received at `now` on the port `port`.
+    pub fn take(&mut self, burst: &RxBurst<'_>, port: usize, now: u64) {
         for frame in burst.frames() {
-            self.take_frame(frame, now);
+            self.take_frame(frame, port, now);
         }
     }
 
-    fn take_frame(&mut self, frame: &Frame<'_>, now: u64) {
+    fn take_frame(&mut self, frame: &Frame<'_>, port: usize, now: u64) {
         self.received.frames += 1;
         self.received.bytes += frame.len() as u64;
         let found = self.find(frame);
@@ -171,6 +183,10 @@ impl Receiver {
         }
         if stamp.has_pattern() && !self.pattern_is_good(frame, &found, &stamp) {
             self.received.corrupt += 1;
+            return;
+        }
+        if self.routes.as_ref().is_some_and(|routes| !routes.leads_to(stamp.flow, port)) {
+            self.received.misdirected += 1;
             return;
         }
         self.received.good += 1;
@@ -280,6 +296,7 @@ mod tests {
 
     use super::super::headers::Headers;
     use super::super::template::Builder;
+    use super::super::topology::{Topology, links};
     use super::*;
 
     const RUN: u16 = 77;
@@ -294,7 +311,7 @@ mod tests {
     }
 
     fn take(receiver: &mut Receiver, bytes: &[u8]) {
-        receiver.take_frame(&Frame::from_bytes(bytes), 0);
+        receiver.take_frame(&Frame::from_bytes(bytes), 0, 0);
     }
 
     #[test]
@@ -348,12 +365,26 @@ mod tests {
     }
 
     #[test]
+    fn frames_that_arrive_elsewhere_are_misdirected() {
+        let links = links(Topology::Mesh, 3).unwrap();
+        let mut receiver = Receiver::new(Some(RUN));
+        receiver.expect(Routes::new(&links, 2).unwrap());
+        // Flows 2 and 3 are those from the first port to the third.
+        for (flow, port) in [(2, 2), (3, 2), (3, 1), (2, 0)] {
+            let bytes = frame(RUN, flow, 0, 0);
+            receiver.take_frame(&Frame::from_bytes(&bytes), port, 0);
+        }
+        let received = receiver.received();
+        assert_eq!((received.good, received.misdirected), (2, 2));
+    }
+
+    #[test]
     fn latency_runs_from_the_stamps_time() {
         let mut receiver = Receiver::new(Some(RUN));
         receiver.measure_latency();
         let millisecond = eal::clock::cycles(std::time::Duration::from_millis(1));
         let bytes = frame(RUN, 0, 0, 1000);
-        receiver.take_frame(&Frame::from_bytes(&bytes), 1000 + millisecond);
+        receiver.take_frame(&Frame::from_bytes(&bytes), 0, 1000 + millisecond);
         let mut histogram = new_histogram().unwrap();
         receiver.drain_latency(&mut histogram);
         assert_eq!(histogram.len(), 1);

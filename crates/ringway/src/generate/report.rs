@@ -91,6 +91,8 @@ pub struct Summary {
     pub reordered: u64,
     /// Frames of others.
     pub foreign: u64,
+    /// Test frames that came to another port than they should have.
+    pub misdirected: u64,
     /// Test frames that were sent and did not come; absent where nothing is expected back.
     pub lost: Option<u64>,
     /// Flows of which a frame came.
@@ -106,6 +108,7 @@ impl Summary {
         self.corrupt = received.corrupt;
         self.reordered = received.reordered;
         self.foreign = received.foreign;
+        self.misdirected = received.misdirected;
     }
 }
 
@@ -216,6 +219,10 @@ pub fn summary_lines(summary: &Summary) -> Vec<String> {
             count(summary.reordered),
             count(summary.foreign),
         ));
+    }
+    if summary.misdirected > 0 {
+        let misdirected = count(summary.misdirected);
+        lines.push(format!("           {misdirected} came to other ports than they should have"));
     }
     if let Some(l) = &summary.latency {
         lines.push(format!(

@@ -18,6 +18,7 @@ use super::receiver::{Flows, Received, Receiver, new_histogram};
 use super::report::{LatencySummary, Printer, Row, Summary};
 use super::rfc2544;
 use super::sender::Sender;
+use super::several::Several;
 use super::traffic::{Traffic, places};
 use crate::cli::{GenArgs, Mode};
 use crate::exit::Failure;
@@ -39,39 +40,60 @@ pub fn run(args: &GenArgs) -> Result<(), Failure> {
         cores.check_available().map_err(Failure::usage)?;
     }
     let traffic = Traffic::new(args)?;
+    let several = match args.ports.len() {
+        1 => None,
+        count => Some(Several::new(args, &traffic, count)?),
+    };
+    if args.topology.is_some() && several.is_none() {
+        return Err(Failure::usage("--topology is of use with several --port only"));
+    }
     let files = Files::create(args)?;
     // Before there are threads, which inherit it.
-    let devices: Vec<&str> = [&args.port].into_iter().chain(&args.port2).map(|d| &**d).collect();
+    let devices: Vec<&str> = args.ports.iter().chain(&args.port2).map(String::as_str).collect();
     let _sandbox = Sandbox::enter_for(args.confine.sandbox, &devices, Needs::new())?;
     clock::Clock::get();
     let drivers = Drivers::new();
-    let first = drivers::open("gen0", &args.port, &drivers)?;
-    let second = match &args.port2 {
-        Some(device) => Some(drivers::open("gen1", device, &drivers)?),
-        None => None,
-    };
-    let OpenPort { port, rx, tx } = first;
-    let mut ports = vec![port];
-    let mut queues = Queues { rx, tx, rx2: Vec::new(), tx2: Vec::new(), second: second.is_some() };
-    if let Some(OpenPort { port, rx, tx }) = second {
+    let mut ports = Vec::new();
+    let mut opened = Vec::new();
+    for (number, device) in devices.iter().enumerate() {
+        let OpenPort { port, rx, tx } = drivers::open(&format!("gen{number}"), device, &drivers)?;
         ports.push(port);
-        (queues.rx2, queues.tx2) = (rx, tx);
+        opened.push((rx, tx));
     }
     for port in &ports {
         if !wait_for_link(port, args.wait_link, &signals)? {
             return Ok(());
         }
     }
+    let run = run_number();
+    if let Some(several) = several {
+        let lanes = several.into_lanes(args, opened, run);
+        return measure(args, ports, lanes, &signals, files);
+    }
+    let mut opened = opened.into_iter();
+    let (rx, tx) = opened.next().unwrap_or_default();
+    let second = opened.len() > 0;
+    let (rx2, tx2) = opened.next().unwrap_or_default();
+    let mut queues = Queues { rx, tx, rx2, tx2, second };
     if matches!(args.mode, Mode::Throughput | Mode::BackToBack) {
         let back = if queues.second { queues.tx2.pop() } else { None };
         let lanes = queues.into_lanes(args, &traffic, 0);
         let (trials, found) = rfc2544::run::run(args, traffic, signals, lanes, back)?;
         return files.write(args, None, &History::Benchmark(&trials, &found));
     }
-    let run = run_number();
-    let lanes = queues.into_lanes(args, &traffic, run);
+    measure(args, ports, queues.into_lanes(args, &traffic, run), &signals, files)
+}
+
+/// Runs lanes until it is time to end, and reports.
+fn measure(
+    args: &GenArgs,
+    ports: Vec<Port>,
+    lanes: Vec<Lane>,
+    signals: &Signals,
+    files: Files,
+) -> Result<(), Failure> {
     let mut session = Session::start(args, ports, lanes)?;
-    session.watch(&signals)?;
+    session.watch(signals)?;
     let (summary, rows, latency) = session.finish();
     files.write(args, latency.as_ref(), &History::Run(&rows, &summary))?;
     if summary.corrupt > 0 {
@@ -118,9 +140,7 @@ impl Queues {
     /// Spreads the queues over the threads, as the mode wants them.
     fn into_lanes(self, args: &GenArgs, traffic: &Traffic, run: u16) -> Vec<Lane> {
         let most = self.rx.len().max(self.tx.len()).max(self.rx2.len()).max(self.tx2.len()).max(1);
-        let room = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let count = args.cores.as_ref().map_or(most.min(room), |cores| cores.len().min(most));
-        let mut lanes: Vec<Lane> = (0..count.max(1)).map(|_| Lane::default()).collect();
+        let mut lanes = empty_lanes(args, most);
         let Self { rx, tx, rx2, tx2, second } = self;
         match args.mode {
             Mode::Txonly => {
@@ -130,13 +150,13 @@ impl Queues {
                 spread(&mut lanes, sources, |lane, item| lane.sources.push(item));
             }
             Mode::Rxonly => {
-                spread(&mut lanes, rx, |lane, queue| lane.checked.push(queue));
-                spread(&mut lanes, rx2, |lane, queue| lane.checked.push(queue));
+                spread(&mut lanes, rx, |lane, queue| lane.checked.push((queue, 0)));
+                spread(&mut lanes, rx2, |lane, queue| lane.checked.push((queue, 1)));
                 lanes.iter_mut().for_each(|lane| lane.receiver = Some(Receiver::new(None)));
             }
             Mode::Flowgen | Mode::Latency | Mode::Throughput | Mode::BackToBack => {
                 let (back, other) = if second { (rx2, rx) } else { (rx, rx2) };
-                spread(&mut lanes, back, |lane, queue| lane.checked.push(queue));
+                spread(&mut lanes, back, |lane, queue| lane.checked.push((queue, 0)));
                 spread(&mut lanes, other, |lane, queue| lane.discarded.push(queue));
                 let sources = match args.mode {
                     Mode::Throughput | Mode::BackToBack => rfc2544::run::sources(tx).collect(),
@@ -172,7 +192,15 @@ impl Queues {
     }
 }
 
-fn spread<T>(lanes: &mut [Lane], items: Vec<T>, add: impl Fn(&mut Lane, T)) {
+/// As many lanes as there are cores for, `most` at most.
+pub fn empty_lanes(args: &GenArgs, most: usize) -> Vec<Lane> {
+    let room = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let count = args.cores.as_ref().map_or(most.min(room), |cores| cores.len().min(most));
+    (0..count.max(1)).map(|_| Lane::default()).collect()
+}
+
+/// Gives the lanes something in turn.
+pub fn spread<T>(lanes: &mut [Lane], items: Vec<T>, add: impl Fn(&mut Lane, T)) {
     let count = lanes.len().max(1);
     for (index, item) in items.into_iter().enumerate() {
         if let Some(lane) = lanes.get_mut(index % count) {
@@ -201,7 +229,8 @@ fn sources(
         let places = places(flows, count, index);
         Source {
             queue,
-            sender: Sender::new(builder.clone(), &args.size, order, places),
+            senders: vec![Sender::new(builder.clone(), &args.size, order, places)],
+            turn: 0,
             pacer: pacer.as_ref().map(|pacer| pacer(count, index)),
             limit,
             span: None,
@@ -222,10 +251,20 @@ struct Totals {
     received: Stats,
 }
 
+fn count_all(ports: &[Port]) -> Totals {
+    ports.iter().map(Port::stats).fold(Totals::default(), |mut sum, stats| {
+        sum.sent += stats.tx_total();
+        sum.received += stats.rx_total();
+        sum
+    })
+}
+
 /// Running lanes and what is needed to report about them.
 struct Session<'a> {
     args: &'a GenArgs,
     ports: Vec<Port>,
+    /// What they had counted before: announcements.
+    before: Totals,
     crew: Crew,
     printer: Printer,
     start: Instant,
@@ -239,11 +278,13 @@ struct Session<'a> {
 
 impl<'a> Session<'a> {
     fn start(args: &'a GenArgs, ports: Vec<Port>, lanes: Vec<Lane>) -> Result<Self, Failure> {
+        let before = count_all(&ports);
         let crew = Crew::start(lanes, args.cores.as_ref())?;
         let start = Instant::now();
         Ok(Self {
             args,
             ports,
+            before,
             crew,
             printer: Printer::new(args.json, args.mode == Mode::Latency),
             start,
@@ -283,11 +324,11 @@ impl<'a> Session<'a> {
     }
 
     fn totals(&self) -> Totals {
-        self.ports.iter().map(Port::stats).fold(Totals::default(), |mut sum, stats| {
-            sum.sent += stats.tx_total();
-            sum.received += stats.rx_total();
-            sum
-        })
+        let now = count_all(&self.ports);
+        Totals {
+            sent: now.sent.since(&self.before.sent),
+            received: now.received.since(&self.before.received),
+        }
     }
 
     /// The latencies since the last row, which are added to those of the whole run.
@@ -372,6 +413,7 @@ impl<'a> Session<'a> {
             corrupt: 0,
             reordered: 0,
             foreign: 0,
+            misdirected: 0,
             lost,
             flows: flows.count(),
             latency: self.latency.as_ref().and_then(LatencySummary::of),

@@ -115,13 +115,21 @@ pub struct Builder {
     template: Template,
     run: u16,
     pattern: bool,
+    first_flow: u32,
 }
 
 impl Builder {
     /// A builder of frames with the headers of `template`. Frames of different runs are never
     /// confused.
     pub const fn new(template: Template, run: u16, pattern: bool) -> Self {
-        Self { template, run, pattern }
+        Self { template, run, pattern, first_flow: 0 }
+    }
+
+    /// The same with stamps whose flows begin with another number.
+    #[must_use]
+    pub const fn with_first_flow(mut self, first_flow: u32) -> Self {
+        self.first_flow = first_flow;
+        self
     }
 
     /// Bytes that a frame has at least: its headers.
@@ -167,6 +175,7 @@ impl Builder {
         }
         let [.., transport] = &mut sums;
         if let Some((stamp, rest)) = payload.split_first_chunk_mut::<STAMP_LEN>() {
+            let flow = self.first_flow.wrapping_add(flow);
             let written = Stamp::new(self.run, self.pattern, flow, sequence, time);
             *transport = transport.wrapping_add(written.write(stamp, len));
             if self.pattern {

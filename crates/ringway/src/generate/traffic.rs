@@ -10,6 +10,7 @@ use super::rate::{Pacer, Ramp, Rate};
 use super::run::{BACKLOG, share};
 use super::stamp::{MAX_FLOWS, STAMP_LEN};
 use super::template::Builder;
+use super::topology::Link;
 use crate::cli::{GenArgs, Mode, Turns};
 use crate::exit::Failure;
 use crate::table::approximate;
@@ -27,6 +28,11 @@ pub struct Traffic {
     flows: Option<u32>,
     seed: Option<u64>,
     pattern: bool,
+    first_flow: u32,
+    /// Whether source addresses of IP were asked for, so that each port has its own.
+    own_ips: bool,
+    /// Whether destination addresses were.
+    own_destinations: bool,
 }
 
 impl Traffic {
@@ -64,7 +70,36 @@ impl Traffic {
         };
         let random = args.headers.order == Some(Turns::Random);
         let seed = random.then(|| args.headers.seed.unwrap_or(0));
-        Ok(Self { headers, flows, seed, pattern: !args.no_pattern })
+        Ok(Self {
+            headers,
+            flows,
+            seed,
+            pattern: !args.no_pattern,
+            first_flow: 0,
+            own_ips: args.headers.src_ip.is_some(),
+            own_destinations: args.headers.dst_ip.is_some(),
+        })
+    }
+
+    /// The same from one of several ports to another: the source addresses that were asked for belong
+    /// to the first port, as many behind these to the second, and so on, and frames go to those of the
+    /// other one. Flows have numbers from `first_flow` on.
+    ///
+    /// # Errors
+    /// When there are not as many addresses.
+    pub fn between(&self, link: Link, first_flow: u32) -> Result<Self, String> {
+        let mut traffic = Self { first_flow, ..self.clone() };
+        let network = &mut traffic.headers.network;
+        let (macs, ips) = (network.src_mac, network.src_ip);
+        network.src_mac = macs.block(link.from)?;
+        network.dst_mac = macs.block(link.to)?;
+        if self.own_ips {
+            network.src_ip = ips.block(link.from)?;
+            if !self.own_destinations {
+                network.dst_ip = ips.block(link.to)?;
+            }
+        }
+        Ok(traffic)
     }
 
     /// The same the other way round.
@@ -80,7 +115,8 @@ impl Traffic {
 
     /// What makes frames of `flows` flows in the run `run`.
     pub fn builder(&self, flows: u32, run: u16) -> Builder {
-        Builder::new(self.headers.template(flows), run, self.pattern)
+        let builder = Builder::new(self.headers.template(flows), run, self.pattern);
+        builder.with_first_flow(self.first_flow)
     }
 
     /// Makes the pacer of the one of `count` senders whose number is `index`; `None` where there is no

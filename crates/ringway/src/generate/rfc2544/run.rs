@@ -85,7 +85,8 @@ impl Benchmark<'_> {
         self.all.push(trial);
         if outcome.sent > 0 && outcome.received == 0 && !passed {
             // Less of it would not come either.
-            let back = self.args.port2.as_ref().unwrap_or(&self.args.port);
+            let back = self.args.port2.iter().chain(&self.args.ports).next();
+            let back = back.map_or("", String::as_str);
             return Err(Failure::runtime(format!(
                 "{size} bytes: none of {} frames arrived at {back}: what is tested has to forward \
                  from --port to --port2, or back",

@@ -6,6 +6,7 @@ use eal::clock;
 use eal::signals::Signals;
 use ethdev::TxQueue;
 
+use super::super::announce::announce;
 use super::super::crew::Crew;
 use super::super::headers::Headers;
 use super::super::lane::{Lane, Source, Span};
@@ -14,16 +15,13 @@ use super::super::rate::Pacer;
 use super::super::receiver::Receiver;
 use super::super::run::{BACKLOG, TICK, run_number, share};
 use super::super::sender::Sender;
-use super::super::size::{MIN_SIZE, SizeMix};
+use super::super::size::SizeMix;
 use super::super::template::Builder;
 use super::super::traffic::{Traffic, places};
 use crate::cli::GenArgs;
 use crate::exit::Failure;
 use crate::table::approximate;
 use crate::wait;
-
-/// How long the device under test may take to take all flows that are announced to it.
-const ANNOUNCE: Duration = Duration::from_secs(5);
 
 /// What is sent in a trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -93,7 +91,10 @@ impl<'a> Bench<'a> {
     /// # Errors
     /// When a thread cannot be started, or has ended by a panic.
     pub fn run(&mut self, load: Load) -> Result<Option<Outcome>, Failure> {
-        self.announce();
+        // The device under test need not flood them then.
+        if let Some(queue) = &mut self.back {
+            announce(&self.traffic, queue);
+        }
         let run = run_number();
         let mut lanes = std::mem::take(&mut self.lanes);
         self.prepare(&mut lanes, load, run);
@@ -114,26 +115,6 @@ impl<'a> Bench<'a> {
         Ok((!interrupted).then_some(outcome))
     }
 
-    /// Has the device under test learn where the frames are to go (RFC 2544, 23): it need not flood
-    /// them. There is a frame for each flow, the other way round.
-    fn announce(&mut self) {
-        let Some(queue) = &mut self.back else { return };
-        let flows = self.traffic.flows(1);
-        let builder = self.traffic.reversed().builder(flows, run_number());
-        let size = builder.least().max(MIN_SIZE);
-        let sizes = SizeMix::of(u16::try_from(size).unwrap_or(u16::MAX));
-        let mut sender = Sender::new(builder, &sizes, Order::Sequence, 0..flows);
-        let start = Instant::now();
-        while sender.given() < u64::from(flows) && start.elapsed() < ANNOUNCE {
-            sender.build(u64::from(flows).saturating_sub(sender.built()), || Some(clock::now()));
-            if sender.send(queue) == 0 {
-                queue.flush();
-                std::thread::yield_now();
-            }
-        }
-        queue.flush();
-    }
-
     /// Frames of another run, so that late ones of the trial before are not taken for these.
     fn prepare(&self, lanes: &mut [Lane], load: Load, run: u16) {
         let sizes = SizeMix::of(load.size);
@@ -144,7 +125,7 @@ impl<'a> Bench<'a> {
         let sources = lanes.iter_mut().flat_map(|lane| &mut lane.sources);
         for (index, source) in sources.enumerate() {
             let places = places(flows, count, index);
-            source.sender = Sender::new(builder.clone(), &sizes, order, places);
+            source.senders = vec![Sender::new(builder.clone(), &sizes, order, places)];
             source.pacer = load.rate.map(|rate| {
                 let rate = rate / approximate(count as u64);
                 Pacer::new(rate, clock::hz(), start, Some(BACKLOG))
@@ -182,7 +163,8 @@ pub fn sources(queues: Vec<TxQueue>) -> impl Iterator<Item = Source> {
     let builder = Builder::new(Headers::plain(none, none).template(1), 0, false);
     queues.into_iter().map(move |queue| Source {
         queue,
-        sender: Sender::new(builder.clone(), &SizeMix::of(60), Order::Sequence, 0..1),
+        senders: vec![Sender::new(builder.clone(), &SizeMix::of(60), Order::Sequence, 0..1)],
+        turn: 0,
         pacer: None,
         limit: Some(0),
         span: None,
