@@ -98,7 +98,7 @@ fn the_network_follows_when_an_uplink_fails() {
     assert!(shown.lines().nth(1).unwrap().contains("up1"), "{shown}");
     ringway.client(&["bond", "del", "uplink"]).unwrap();
     assert_eq!(ringway.show("ports").unwrap()["ports"].as_array().unwrap().len(), 2);
-    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success(), "{}", ringway.log());
+    assert!(ringway.stop(LIMIT).unwrap().success(), "{}", ringway.log());
 }
 
 const LACP: &str = r#"
@@ -188,7 +188,7 @@ fn open_vswitch_agrees_on_a_bond_by_lacp() {
     outside.ping("10.1.0.1", "-c 20 -i 0.01").unwrap();
     let text = ringway.client(&["show", "bonds"]).unwrap();
     assert!(text.contains("LACP negotiated"), "{text}");
-    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success(), "{}", ringway.log());
+    assert!(ringway.stop(LIMIT).unwrap().success(), "{}", ringway.log());
     ovs.stop().unwrap();
 }
 
@@ -224,5 +224,5 @@ fn the_bonding_driver_of_linux_agrees_on_a_bond_by_lacp() {
     guest.sh("echo -eth1 > /sys/class/net/bond0/bonding/slaves").unwrap();
     wait_agreed(&ringway, 1);
     host.ping("10.1.0.2", "-c 20 -i 0.01").unwrap();
-    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success(), "{}", ringway.log());
+    assert!(ringway.stop(LIMIT).unwrap().success(), "{}", ringway.log());
 }

@@ -83,7 +83,7 @@ fn a_tenant_is_what_it_may_be_and_nobody_else() {
     limited(&stage);
     mirrored(&stage);
     let ringway = &mut stage.ringway;
-    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
+    assert!(ringway.stop(LIMIT).unwrap().success());
 }
 
 /// Where a DHCP server in `netns` has its files; the first has its settings.

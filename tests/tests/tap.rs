@@ -41,7 +41,7 @@ fn the_host_kernel_talks_to_itself_through_two_taps() {
     let counters = ringway.counters("a").unwrap();
     let bytes = u64::from(MIB) << 20;
     assert!(counters.rx_bytes > bytes && counters.tx_bytes > bytes, "{counters:?}");
-    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
+    assert!(ringway.stop(LIMIT).unwrap().success());
     assert!(left.sh("ip link show rwa").is_err(), "the interface is left over");
 }
 
@@ -75,7 +75,7 @@ fn a_tap_in_a_container_is_known_whatever_it_is_called() {
         })
         .unwrap();
     }
-    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
+    assert!(ringway.stop(LIMIT).unwrap().success());
 }
 
 /// Two switches, a TAP port each, between them our front-end and our back-end.

@@ -10,6 +10,9 @@ use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, process, require_shar
 
 const MIB: u32 = 32;
 
+/// How long anything may take on a machine with other work.
+const LIMIT: Duration = Duration::from_secs(60);
+
 /// Both guests have two interfaces: on the first, one guest has VLANs 10 and 20 and one that nobody
 /// else has, the other is in VLAN 10 and knows nothing of it; the second ones are a customer's
 /// whose VLANs go through the provider's VLAN 30, which a trunk carries, too.
@@ -96,7 +99,7 @@ fn ping_silence(vm: &mut Vm, addresses: &[&str]) -> Running {
 
 /// Nobody has answered a ping.
 fn was_silent(vm: &mut Vm, pings: &Running, addresses: &[&str]) {
-    let lost = vm.finish(pings, Duration::from_secs(60)).unwrap().text;
+    let lost = vm.finish(pings, LIMIT).unwrap().text;
     let silent = lost.matches(" 0 packets received, 100% packet loss").count();
     assert_eq!(silent, addresses.len(), "{addresses:?}: {lost}");
 }
@@ -177,7 +180,7 @@ fn at_one_switch(dir: &Path, host: &Netns, mut ringway: Ringway, [a, b]: &mut [V
     assert!(shown.contains("a1: vlan dot1q-tunnel 30 802.1ad"), "{shown}");
     let fdb = ringway.client(&["show", "fdb"]).unwrap();
     assert!(fdb.contains("52:54:00:00:01:02") && fdb.contains(" 30 "), "{fdb}");
-    assert!(ringway.stop(Duration::from_secs(1)).unwrap().success());
+    assert!(ringway.stop(LIMIT).unwrap().success());
     // What was flooded in the provider's VLAN had both tags.
     let recorded = std::fs::read(dir.join("provider.pcap")).unwrap();
     let both = [0x88, 0xA8, 0, 30, 0x81, 0, 0, 5];
