@@ -8,8 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use e2e::{
-    L2fwd, Netns, Peer, Process, Ringway, process, require, require_shared, ringway, side_by_side,
-    traffic, wait,
+    L2fwd, Netns, Peer, Process, Ringway, process, require_shared, ringway, side_by_side, traffic,
+    wait,
 };
 use rustix::process::Signal;
 use serde_json::Value;
@@ -117,7 +117,7 @@ fn every_frame_arrives_once_as_it_was_sent() {
             assert_eq!(sent, BURSTS * BURST, "{ports:?}, {size} bytes: {after:?}");
             assert_eq!((after.rx_dropped, after.tx_dropped), (0, 0), "{ports:?}: {after:?}");
         }
-        assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+        assert!(ringway.stop(LIMIT).unwrap().success());
     });
 }
 
@@ -136,7 +136,7 @@ fn hosts_talk_through_every_mix_of_ports() {
         ringway.wait_links(&["a", "b"]).unwrap();
         println!("{ports:?}");
         stage.talk();
-        assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+        assert!(ringway.stop(LIMIT).unwrap().success());
         assert!(!stage.switch.sh("ip link").unwrap().contains("xdp"), "a program is left over");
     });
 }
@@ -280,7 +280,7 @@ fn interrupts_rest_while_a_port_is_polled_and_no_longer() {
     let shown = ringway.show("ports").unwrap();
     assert_eq!(shown["ports"][0]["details"]["busy_poll"], "on, interrupts rest", "{shown:#}");
     stage.talk();
-    assert!(ringway.stop(Duration::from_secs(2)).unwrap().success());
+    assert!(ringway.stop(LIMIT).unwrap().success());
     assert_eq!((settings("pa"), settings("pb")), ([0, 0], [7, 0]), "what somebody chose stays");
 }
 
@@ -359,38 +359,33 @@ fn what_cannot_be_is_refused_with_a_way_out() {
     assert!(ringway.wait(LIMIT).unwrap().success());
 }
 
-/// Tests that have the machine to themselves.
-mod alone {
-    use super::*;
-
-    #[test]
-    fn an_idle_port_sleeps_until_the_first_frame() {
-        let Some(_turn) = require(&[Peer::Netns]) else { return };
-        let stage = Stage::hosts();
-        for ports in [
-            ["a=af-xdp:pa", "b=af-xdp:pb"],
-            ["a=af-packet:pa", "b=af-packet:pb"],
-            ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
-        ] {
-            let dir = tempfile::tempdir().unwrap();
-            let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
-            ringway.wait_links(&["a", "b"]).unwrap();
-            stage.left.sh("ping -q -c 3 -i 0.01 10.1.0.2").unwrap();
-            let before = process::cpu_ticks(ringway.id()).unwrap();
-            std::thread::sleep(Duration::from_secs(1)); // an interval to measure over
-            let ticks = process::cpu_ticks(ringway.id()).unwrap() - before;
-            assert!(ticks <= 5, "{ports:?}: idle, and yet {ticks} of 100 ticks of a core");
-            // Far more than a frame takes, and far less than the nap of a worker nobody wakes. Once in
-            // a few tries: what else the machine does may take as long.
-            let longest = || -> f64 {
-                let text = stage.left.ping("10.1.0.2", "-c 5 -i 0.2").unwrap();
-                text.trim_end().trim_end_matches(" ms").rsplit('/').next().unwrap().parse().unwrap()
-            };
-            let mut times = Vec::new();
-            while times.last().is_none_or(|time| *time >= 50.0) {
-                assert!(times.len() < 5, "{ports:?}: the longest answers took {times:?} ms");
-                times.push(longest());
-            }
+#[test]
+fn an_idle_port_sleeps_until_the_first_frame() {
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
+    let stage = Stage::hosts();
+    for ports in [
+        ["a=af-xdp:pa", "b=af-xdp:pb"],
+        ["a=af-packet:pa", "b=af-packet:pb"],
+        ["a=af-xdp:pa,busy_poll=on", "b=af-xdp:pb,busy_poll=on"],
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let ringway = Ringway::switch_in(&stage.switch, dir.path(), &ports, "0").unwrap();
+        ringway.wait_links(&["a", "b"]).unwrap();
+        stage.left.sh("ping -q -c 3 -i 0.01 10.1.0.2").unwrap();
+        let before = process::cpu_ticks(ringway.id()).unwrap();
+        std::thread::sleep(Duration::from_secs(1)); // an interval to measure over
+        let ticks = process::cpu_ticks(ringway.id()).unwrap() - before;
+        assert!(ticks <= 5, "{ports:?}: idle, and yet {ticks} of 100 ticks of a core");
+        // Far more than a frame takes, and far less than the nap of a worker nobody wakes, a second.
+        // Once in a few tries: what else the machine does may take as long.
+        let longest = || -> f64 {
+            let text = stage.left.ping("10.1.0.2", "-c 5 -i 0.2").unwrap();
+            text.trim_end().trim_end_matches(" ms").rsplit('/').next().unwrap().parse().unwrap()
+        };
+        let mut times = Vec::new();
+        while times.last().is_none_or(|time| *time >= 250.0) {
+            assert!(times.len() < 5, "{ports:?}: the longest answers took {times:?} ms");
+            times.push(longest());
         }
     }
 }

