@@ -24,6 +24,8 @@ pub mod l2fwd;
 mod lanes;
 /// A machine of namespaces, with libvirt.
 pub mod libvirt;
+/// What guests have for memory.
+mod memory;
 /// Live migration of guests.
 pub mod migration;
 /// Linux network namespaces.

@@ -113,7 +113,7 @@ impl Migration {
 }
 
 /// Has QEMU tell how migrations go.
-pub(crate) fn announce(vm: &mut Vm) -> Result<()> {
+fn announce(vm: &mut Vm) -> Result<()> {
     let events = json!({ "capabilities": [{ "capability": "events", "state": true }] });
     vm.qmp("migrate-set-capabilities", &events).map(drop)
 }

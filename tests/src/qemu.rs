@@ -2,6 +2,7 @@ use std::cmp::Reverse;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::{Deref, DerefMut};
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -11,13 +12,14 @@ use serde_json::{Value, json};
 
 use crate::guest::{Agent, BOOT, Guest, accept, listen};
 use crate::image::GuestImage;
+use crate::memory;
 use crate::nic::Nic;
 use crate::part::Part;
 use crate::pci::PciNic;
 use crate::peers::find_program;
 use crate::process::Process;
 use crate::qmp::Qmp;
-use crate::snapshot;
+use crate::snapshot::Snapshot;
 
 /// What a kernel does when it starts, and a guest of a test has no use for: self-tests of ciphers and
 /// the keys of signed modules, which take a second under emulation.
@@ -50,8 +52,8 @@ pub struct Qemu {
     name: String,
     image: GuestImage,
     memory_mib: u32,
-    /// Whether a back-end may see the memory: `on` or `off`.
-    share: &'static str,
+    /// Whether no back-end sees the memory.
+    is_private: bool,
     cpus: u16,
     nics: Vec<Nic>,
     pci_nics: Vec<PciNic>,
@@ -69,7 +71,7 @@ impl Qemu {
             name: name.to_owned(),
             image: image.clone(),
             memory_mib: 256,
-            share: "on",
+            is_private: false,
             cpus: 1,
             nics: Vec::new(),
             pci_nics: Vec::new(),
@@ -125,11 +127,12 @@ impl Qemu {
         self
     }
 
-    /// Memory that only the machine itself sees, which is a mistake.
+    /// Memory that only the machine itself sees, which is a mistake, as it has it by default. The
+    /// machine [boots](Self::booting), since nobody can put a snapshot there.
     #[must_use]
     pub const fn private_memory(mut self) -> Self {
-        self.share = "off";
-        self
+        self.is_private = true;
+        self.booting()
     }
 
     /// The number of CPUs, all but one of which come up after the kernel: it changes its own code
@@ -191,22 +194,24 @@ impl Qemu {
     pub fn start(&self, dir: &Path) -> Result<Vm> {
         match self.start {
             Start::Snapshot => self.start_from_snapshot(dir),
-            Start::Boot => self.launch(dir, &self.nics(), &[]),
+            Start::Boot => self.launch(dir, &self.nics(), &[], None),
             Start::Migration { runs: true } => {
-                self.launch(dir, &self.nics(), &["-incoming", "defer"])
+                self.launch(dir, &self.nics(), &["-incoming", "defer"], None)
             }
             Start::Migration { runs: false } => {
-                self.launch(dir, &self.nics(), &["-S", "-incoming", "defer"])
+                self.launch(dir, &self.nics(), &["-S", "-incoming", "defer"], None)
             }
         }
     }
 
     fn start_from_snapshot(&self, dir: &Path) -> Result<Vm> {
-        let state = self.image.initramfs.with_extension(format!("{:016x}.state", self.kind()?));
+        let path = self.image.initramfs.with_extension(format!("{:016x}", self.kind()?));
+        let snapshot = Snapshot::at(&path);
         let boot = tempfile::tempdir()?;
-        snapshot::keep(&state, || self.launch(boot.path(), &[], &[]))?;
-        let mut vm = self.launch(dir, &[], &["-S", "-incoming", "defer"])?;
-        snapshot::restore(&mut vm, &state)?;
+        snapshot.keep(|| self.launch(boot.path(), &[], &[], None))?;
+        let waits = ["-S", "-incoming", "defer"];
+        let mut vm = self.launch(dir, &[], &waits, Some(snapshot.memory()))?;
+        snapshot.restore(&mut vm)?;
         for part in self.nics() {
             vm.plug(&part).with_context(|| vm.state())?;
         }
@@ -215,8 +220,14 @@ impl Qemu {
         Ok(vm)
     }
 
-    /// Starts QEMU for the machine, with these network devices.
-    fn launch(&self, dir: &Path, nics: &[Part], more: &[&str]) -> Result<Vm> {
+    /// Starts QEMU for the machine, with these network devices, and with what the file `memory` has.
+    fn launch(
+        &self,
+        dir: &Path,
+        nics: &[Part],
+        more: &[&str],
+        memory: Option<&Path>,
+    ) -> Result<Vm> {
         let name = &self.name;
         let path = |what: &str| dir.join(format!("{name}.{what}"));
         let console = path("console");
@@ -225,7 +236,9 @@ impl Qemu {
         }
         let agent = listen(&path("agent"))?;
         let qmp = listen(&path("qmp"))?;
+        let memory = memory::new(self.memory_mib, memory)?;
         let mut command = Command::new(PROGRAM);
+        command.args(["-object", &self.backend(&memory)]);
         command.args(self.machine());
         command.args(["-device", &format!("vmgenid,guid={}", self.generation())]);
         command.args(["-serial", &format!("file:{}", console.display())]);
@@ -235,7 +248,7 @@ impl Qemu {
         command.args(["-device", "virtserialport,chardev=agent,name=agent"]);
         command.args(nics.iter().flat_map(Part::arguments));
         command.args(&self.arguments).args(more);
-        let process = Process::start(format!("QEMU {name}"), command)?;
+        let process = Process::start_with(format!("QEMU {name}"), command, &[memory.as_fd()])?;
         let limit = Duration::from_secs(20);
         let connect = || -> Result<_> {
             let agent = Agent::new(accept(&agent, limit).context("agent")?);
@@ -286,11 +299,20 @@ impl Qemu {
     fn kind(&self) -> Result<u64> {
         let program = find_program(PROGRAM).context("QEMU is not installed")?;
         let program = std::fs::metadata(program)?;
-        // Who else sees the memory makes no difference to what it holds.
-        let machine = self.machine().join(" ").replace("share=off", "share=on");
         let mut hash = DefaultHasher::new();
-        (machine, program.len(), program.modified()?).hash(&mut hash);
+        (self.machine(), program.len(), program.modified()?).hash(&mut hash);
         Ok(hash.finish())
+    }
+
+    /// The memory, for QEMU.
+    fn backend(&self, memory: &File) -> String {
+        let size = format!("id=mem,size={}M", self.memory_mib);
+        match self.is_private {
+            true => format!("memory-backend-memfd,{size},share=off"),
+            false => {
+                format!("memory-backend-file,{size},share=on,mem-path={}", memory::path(memory))
+            }
+        }
     }
 
     /// Arguments for all but the parts that differ, and the files of one machine.
@@ -312,7 +334,6 @@ impl Qemu {
             ),
             iommu.to_owned(),
             format!("-m {memory}M -smp {}", self.cpus),
-            format!("-object memory-backend-memfd,id=mem,size={memory}M,share={}", self.share),
         ]
         .iter()
         .flat_map(|line| line.split(' '))
@@ -420,7 +441,7 @@ impl Vm {
         for entry in std::fs::read_dir(format!("/proc/{}/fd", self.id()))? {
             let path = entry?.path();
             let target = std::fs::read_link(&path).unwrap_or_default();
-            if target.to_string_lossy().starts_with("/memfd:memory-backend-memfd") {
+            if target.to_string_lossy().starts_with(&format!("/memfd:{}", memory::NAME)) {
                 return File::open(path).context("the guest's memory");
             }
         }
