@@ -1,4 +1,4 @@
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -17,6 +17,12 @@ pub struct Output {
     /// Standard output and standard error.
     pub text: String,
 }
+
+/// What lines of the agent's own begin with.
+const CONTROL: char = '\u{2}';
+
+/// The agent's word that it takes commands.
+const READY: &str = "\u{2}READY\n";
 
 /// A command that a guest is working on.
 #[derive(Debug)]
@@ -65,7 +71,7 @@ impl Agent {
     pub fn wait_ready(&mut self, limit: Duration) -> Result<()> {
         let deadline = Instant::now() + limit;
         // What was under way before a reset may come first.
-        while self.line(deadline)?.trim_end() != "READY" {}
+        while !self.line(deadline)?.ends_with(READY) {}
         Ok(())
     }
 
@@ -75,7 +81,7 @@ impl Agent {
     /// When the agent cannot be reached.
     pub fn begin(&mut self, command: &str) -> Result<Running> {
         self.next += 1;
-        let line = format!("{} {}\n", self.next, hex(command.as_bytes()));
+        let line = format!("{} {}\n", self.next, escaped(command));
         self.stream.get_mut().write_all(line.as_bytes()).context("the guest is gone")?;
         Ok(Running { id: self.next, command: command.to_owned() })
     }
@@ -86,21 +92,20 @@ impl Agent {
     /// When it takes longer than `limit`, or the guest goes away or starts again.
     pub fn finish(&mut self, running: &Running, limit: Duration) -> Result<Output> {
         let deadline = Instant::now() + limit;
-        let line = self
-            .line(deadline)
-            .with_context(|| format!("no end of {:?} within {limit:?}", running.command))?;
-        let mut words = line.split_whitespace();
-        ensure!(words.next() == Some("DONE"), "unexpected answer from the guest: {line:?}");
-        let mut number = || words.next().and_then(|word| word.parse::<u64>().ok());
-        let (Some(id), Some(status), Some(len)) = (number(), number(), number()) else {
-            bail!("unexpected answer from the guest: {line:?}");
-        };
-        ensure!(id == running.id, "answer {id} to command {}", running.id);
-        let mut text = Vec::new();
-        self.set_deadline(deadline)?;
-        self.stream.by_ref().take(len).read_to_end(&mut text)?;
-        let text = String::from_utf8_lossy(&text).into_owned();
-        Ok(Output { status: i32::try_from(status)?, text })
+        let end = format!("{CONTROL}DONE {} ", running.id);
+        let mut text = String::new();
+        loop {
+            let line = self
+                .line(deadline)
+                .with_context(|| format!("no end of {:?} within {limit:?}", running.command))?;
+            if let Some(status) = line.strip_prefix(&end) {
+                // What comes before the end is a line of its own.
+                text.pop();
+                return Ok(Output { status: status.trim_end().parse()?, text });
+            }
+            ensure!(!line.contains(CONTROL), "unexpected answer from the guest: {line:?}");
+            text += &line;
+        }
     }
 
     fn line(&mut self, deadline: Instant) -> Result<String> {
@@ -250,13 +255,20 @@ impl Guest {
     }
 }
 
-/// Two hexadecimal digits for each byte, so that a command of several lines is one line.
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+/// A text as a format of printf, on one line and without blanks.
+fn escaped(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'\\' | b'%');
+    let escape = |byte: u8| match is_plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("\\{byte:03o}"),
+    };
+    text.bytes().map(escape).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use super::*;
 
     #[test]
@@ -264,16 +276,19 @@ mod tests {
         let (ours, mut theirs) = UnixStream::pair().unwrap();
         let mut agent = Agent::new(ours);
         let limit = Duration::from_secs(5);
-        theirs.write_all(b"READY\n").unwrap();
+        theirs.write_all(b"DONE\n\x02READY\n").unwrap();
         agent.wait_ready(limit).unwrap();
-        let running = agent.begin("true").unwrap();
-        theirs.write_all(b"DONE 1 3 5\nhelloDONE 2 0 0\n").unwrap();
+        let running = agent.begin("printf 'hello\\n'").unwrap();
+        theirs.write_all(b"hello\n\n\x02DONE 1 3\n\n\x02DONE 2 0\n").unwrap();
         let output = agent.finish(&running, limit).unwrap();
-        assert_eq!((output.status, output.text.as_str()), (3, "hello"));
+        assert_eq!((output.status, output.text.as_str()), (3, "hello\n"));
+        let mut line = [0; 25];
+        theirs.read_exact(&mut line).unwrap();
+        assert_eq!(&line, b"1 printf\\040'hello\\134n'\n");
         let running = agent.begin("true").unwrap();
         assert_eq!(agent.finish(&running, limit).unwrap().text, "");
         let running = agent.begin("true").unwrap();
-        theirs.write_all(b"READY\n").unwrap();
+        theirs.write_all(b"\x02READY\n").unwrap();
         assert!(agent.finish(&running, limit).is_err());
         let running = agent.begin("true").unwrap();
         assert!(agent.finish(&running, Duration::from_millis(20)).is_err());

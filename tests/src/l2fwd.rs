@@ -220,13 +220,13 @@ fn pass(into: &Wire, from: &Wire, sent: &[Vec<u8>], expected: &[Vec<u8>]) -> Res
 
 fn start_in_guest(vm: &mut Vm, [a, b]: [&str; 2], options: &str) -> Result<()> {
     let command = format!("ringway l2fwd --port {a} --port {b} -T 0 {options}");
-    vm.sh(&format!("{command} >/tmp/l2fwd.log 2>&1 & echo $! >/tmp/l2fwd.pid"))?;
-    let pause = Duration::from_millis(100);
-    wait::until("l2fwd", LIMIT, pause, || {
-        let log = vm.sh("cat /tmp/l2fwd.log; [ -d /proc/$(cat /tmp/l2fwd.pid) ]")?;
-        Ok(log.contains("l2fwd ready").then_some(()))
-    })
-    .context(command)
+    vm.sh(&format!(
+        "{command} >/tmp/l2fwd.log 2>&1 & pid=$!; echo $pid >/tmp/l2fwd.pid; \
+         until grep -q 'l2fwd ready' /tmp/l2fwd.log; do \
+             usleep 50000; [ -d /proc/$pid ] || {{ cat /tmp/l2fwd.log; exit 1; }}; \
+         done"
+    ))
+    .map(drop)
 }
 
 /// Ends it as Ctrl-C does; gives what it has said.
