@@ -13,7 +13,8 @@ const CORES: &str = "1";
 /// How long anything may take on a machine with other work.
 const LIMIT: Duration = Duration::from_secs(60);
 
-const MIB: u32 = 32;
+/// Mebibytes of a transfer, which go round rings dozens of times.
+const MIB: u32 = 16;
 
 /// Properties of a device whose driver takes no frame that is not complete.
 const TAKES_NOTHING: &str = "guest_csum=off,guest_tso4=off,guest_tso6=off,guest_ecn=off";

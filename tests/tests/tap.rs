@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use e2e::{Netns, Peer, Ringway, require_shared, traffic, wait};
 
-const MIB: u32 = 64;
+/// Mebibytes of a transfer, which go round rings dozens of times.
+const MIB: u32 = 16;
 const LIMIT: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(20);
 

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, process, require_shared, traffic};
 
-const MIB: u32 = 64;
+/// Mebibytes of a transfer, which go round rings dozens of times.
+const MIB: u32 = 16;
 
 /// The worker's core; the guest may use all.
 const CORES: &str = "1";

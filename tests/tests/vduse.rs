@@ -13,9 +13,8 @@ use serde_json::Value;
 const LIMIT: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Mebibytes of a transfer.
-const MIB: u32 = 64;
-const RACE_MIB: u32 = 32;
+/// Mebibytes of a transfer, which go round rings dozens of times.
+const MIB: u32 = 16;
 
 /// Address of the interface of the VDUSE port, and of a station behind another port.
 const HERE: &str = "10.9.0.1";
@@ -108,19 +107,19 @@ impl Bench {
         fields.map(|field| field.parse::<f64>().unwrap()).sum()
     }
 
-    /// Sends [`RACE_MIB`] mebibytes by TCP from the host to a namespace, and back, and demands
+    /// Sends [`MIB`] mebibytes by TCP from the host to a namespace, and back, and demands
     /// that they arrive as they were; gives the CPU time of the guest that it took.
     fn transfer(&mut self, holder: &str, address: &str) -> [f64; 2] {
-        let make = traffic::random_file("/tmp/data", RACE_MIB);
+        let make = traffic::random_file("/tmp/data", MIB);
         self.sh(&format!("[ -e /tmp/data ] || {make}"));
         let digest = self.sh("md5sum </tmp/data");
         let within = format!("nsenter -t $(cat /tmp/{holder}) -n");
         [("", within.as_str(), address), (within.as_str(), "", THERE)].map(|(from, to, address)| {
-            let receiver = traffic::receiver(RACE_MIB);
+            let receiver = traffic::receiver(MIB);
             self.sh(&format!("{to} {receiver} >/dev/null 2>&1 &"));
             self.sh(&format!("{to} sh -c \"{}\"", traffic::RECEIVER_LISTENS));
             let start = self.cpu_time();
-            let sender = traffic::sender("/tmp/data", address, RACE_MIB);
+            let sender = traffic::sender("/tmp/data", address, MIB);
             let arrived = self.sh(&format!("{from} {sender}"));
             assert_eq!(arrived, digest, "{}", self.log());
             self.cpu_time() - start
@@ -300,7 +299,7 @@ fn the_interface_costs_about_as_much_as_a_tap() {
     for _ in 0..ROUNDS {
         let vduse = bench.transfer("box", HERE);
         let tap = bench.transfer("box2", "10.9.0.3");
-        println!("{RACE_MIB} MiB there and back: VDUSE {vduse:?}, TAP {tap:?} ticks");
+        println!("{MIB} MiB there and back: VDUSE {vduse:?}, TAP {tap:?} ticks");
         ratios.push(tap.iter().sum::<f64>() / vduse.iter().sum::<f64>());
     }
     ratios.sort_by(f64::total_cmp);

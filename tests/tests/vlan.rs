@@ -8,7 +8,8 @@ use std::time::Duration;
 use e2e::guest::Running;
 use e2e::{GuestImage, Netns, Nic, Peer, Qemu, Ringway, Vm, process, require_shared, traffic};
 
-const MIB: u32 = 32;
+/// Mebibytes of a transfer.
+const MIB: u32 = 8;
 
 /// How long anything may take on a machine with other work.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -260,8 +261,8 @@ fn through_trunks(dir: &Path, [a, b]: &mut [Vm; 2]) {
         trunk.lead_through(devices);
         // The kernels take up a cable when they come to it.
         a.sh("until ping -c 1 -W 1 10.10.0.2; do :; done").unwrap();
-        talk(left, [a, b], ["10.10.0.1", "10.10.0.2"], "a0", MIB / 4);
-        talk(left, [a, b], ["10.5.0.1", "10.5.0.2"], "a1", MIB / 4);
+        talk(left, [a, b], ["10.10.0.1", "10.10.0.2"], "a0", MIB);
+        talk(left, [a, b], ["10.5.0.1", "10.5.0.2"], "a1", MIB);
         a.ping("10.20.0.3", "-c 3 -i 0.02 -s 1472").unwrap();
         for ringway in &trunk.switches {
             drops_nothing_but_excess(ringway, "up");
