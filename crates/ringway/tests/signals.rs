@@ -13,6 +13,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 use support::ringway;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -51,13 +52,18 @@ impl Running {
     }
 
     fn wait_for(&mut self, word: &str) {
+        self.wait_for_line(word, |line| line.contains(word));
+    }
+
+    /// Waits for a line that is `wanted`; `what` says which.
+    fn wait_for_line(&mut self, what: &str, wanted: impl Fn(&str) -> bool) {
         loop {
             match self.output.recv_timeout(LIMIT) {
-                Ok(line) if line.contains(word) => return,
+                Ok(line) if wanted(&line) => return,
                 Ok(_) => {}
                 Err(error) => {
                     let _ = self.child.kill();
-                    panic!("no {word:?} ({error}): {}", self.log());
+                    panic!("no {what:?} ({error}): {}", self.log());
                 }
             }
         }
@@ -104,9 +110,26 @@ const ENDS: [&[Signal]; 4] = [
     &[Signal::XCPU, Signal::POWER, Signal::USR2, Signal::ALARM],
 ];
 
+/// What a command has to do when it is to end, and how to see that it does.
+enum Load {
+    /// Nothing.
+    None,
+    /// Traffic from one guest to another, both our own, until this is true of the command and the folder
+    /// of its sockets.
+    Traffic(fn(&mut Running, &Path)),
+    /// The same, until both guests say that a second is over.
+    TrafficForASecond,
+}
+
+/// Traffic from one guest to another.
+const TRAFFIC: [&str; 2] = [
+    "gen txonly --port virtio-user:DIR/a.sock --json",
+    "gen rxonly --port virtio-user:DIR/b.sock --json",
+];
+
 /// Plays `rounds` rounds of: start the command, wait for its word that it is ready, if it has one,
 /// start what gives it work, send signals that are to do nothing, then those that end it.
-fn ends_well(rounds: usize, args: &str, ready: Option<&str>, loads: &[&str]) {
+fn ends_well(rounds: usize, args: &str, ready: Option<&str>, load: &Load) {
     for ends in ENDS.iter().cycle().take(rounds) {
         let dir = tempfile::tempdir().unwrap();
         let run = |args: &str| {
@@ -117,54 +140,68 @@ fn ends_well(rounds: usize, args: &str, ready: Option<&str>, loads: &[&str]) {
         if let Some(word) = ready {
             command.wait_for(word);
         }
-        let mut loads: Vec<Running> = loads.iter().map(|args| run(args)).collect();
-        for load in &mut loads {
-            load.wait_for("interval");
+        let guests = if matches!(load, Load::None) { &[][..] } else { &TRAFFIC };
+        let mut guests: Vec<Running> = guests.iter().map(|args| run(args)).collect();
+        match load {
+            Load::None => {}
+            Load::Traffic(flows) => flows(&mut command, dir.path()),
+            Load::TrafficForASecond => {
+                guests.iter_mut().for_each(|guest| guest.wait_for("interval"));
+            }
         }
         for signal in [Signal::USR1, Signal::HUP, Signal::USR2, Signal::ALARM, Signal::IO] {
             command.send(signal);
         }
         let status = command.storm(ends);
         assert_eq!(status.code(), Some(0), "{args:?}, {ends:?}: {status}: {}", command.log());
-        drop(loads);
+        drop(guests);
         assert_eq!(files(dir.path()), Vec::<PathBuf>::new(), "{args:?}, {ends:?}: left over");
     }
 }
-
-/// Traffic from one guest to another, both our own.
-const TRAFFIC: [&str; 2] = [
-    "gen txonly --port virtio-user:DIR/a.sock --json",
-    "gen rxonly --port virtio-user:DIR/b.sock --json",
-];
 
 #[test]
 fn a_switch_under_load() {
     let args = "switch --control DIR/control.sock --port a=vhost-user:DIR/a.sock \
                 --port b=vhost-user:DIR/b.sock";
-    ends_well(8, args, Some("ready"), &TRAFFIC);
+    let load = Load::Traffic(|_, dir| {
+        let control = dir.join("control.sock");
+        let show = ["show", "stats", "--json", "--control", control.to_str().unwrap()];
+        testkit::wait_for("traffic", || {
+            let stats: Value = serde_json::from_slice(&support::run(&show).stdout).unwrap();
+            stats["ports"][1]["tx"]["packets"].as_u64() > Some(1_000)
+        });
+    });
+    ends_well(8, args, Some("ready"), &load);
 }
 
 #[test]
 fn a_forwarder_under_load() {
-    let args = "l2fwd --port a=vhost-user:DIR/a.sock --port b=vhost-user:DIR/b.sock";
+    let args = "l2fwd --port a=vhost-user:DIR/a.sock --port b=vhost-user:DIR/b.sock \
+                --stats 0.1 --json";
+    let load = Load::Traffic(|command, _| {
+        command.wait_for_line("traffic", |line| {
+            let row: Value = serde_json::from_str(line).unwrap();
+            row["statistics"]["workers"][0]["frames"].as_u64() > Some(1_000)
+        });
+    });
     // It is ready once it has links.
-    ends_well(4, args, None, &TRAFFIC);
+    ends_well(4, args, None, &load);
 }
 
 #[test]
 fn a_generator_under_load() {
     let args = "gen io --port vhost-user:DIR/a.sock --port2 vhost-user:DIR/b.sock --json";
-    ends_well(4, args, None, &TRAFFIC);
+    ends_well(4, args, None, &Load::TrafficForASecond);
 }
 
 #[test]
 fn a_demo() {
-    ends_well(4, "demo --seconds 600 --json", Some("interval"), &[]);
+    ends_well(4, "demo --seconds 600 --json", Some("interval"), &Load::None);
 }
 
 #[test]
 fn vdpa_that_waits_for_commands() {
-    ends_well(4, "vdpa --interactive", Some("ready"), &[]);
+    ends_well(4, "vdpa --interactive", Some("ready"), &Load::None);
 }
 
 #[test]
@@ -203,14 +240,14 @@ fn a_hang_up_without_a_terminal_has_the_switch_read_its_file_again() {
     switch.wait_for("ready");
     let version = || {
         let output = support::run(&["config", "show", "--json", "--control", &control]);
-        let value: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let value: Value = serde_json::from_slice(&output.stdout).unwrap();
         value["version"].as_u64().unwrap()
     };
     write("[ports.b]\ndevice = \"null:\"\nmtu = 9000\n");
     switch.send(Signal::HUP);
     while version() < 2 {}
     let ports = support::run(&["show", "ports", "--json", "--control", &control]);
-    let ports: serde_json::Value = serde_json::from_slice(&ports.stdout).unwrap();
+    let ports: Value = serde_json::from_slice(&ports.stdout).unwrap();
     assert_eq!(
         (&ports["ports"][0]["name"], &ports["ports"][0]["mtu"]),
         (&"b".into(), &9000.into())
