@@ -30,18 +30,19 @@ pub struct GuestImage {
 }
 
 impl GuestImage {
-    /// The image for tests of network devices: with the driver of virtio-net.
+    /// The image for tests of network devices: with the driver of virtio-net, and what makes VLANs,
+    /// for `modprobe` to load.
     ///
     /// # Errors
-    /// As [`Self::with_modules`].
+    /// When the kernel, a module or a tool is missing.
     pub fn network() -> Result<Self> {
-        Self::with_modules(&["virtio_net"])
+        ImageSpec::new("network").modules(&["virtio_net"]).on_demand(&["8021q"]).build()
     }
 
     /// The same for User Mode Linux: its kernel is a program.
     ///
     /// # Errors
-    /// As [`Self::with_modules`].
+    /// As [`Self::network`].
     pub fn user_mode() -> Result<Self> {
         let spec = ImageSpec::new("user-mode").modules(&["virtio_net"]);
         spec.build_for(Kernel::user_mode()?)
@@ -50,7 +51,7 @@ impl GuestImage {
     /// One for a User Mode Linux guest that makes a bond of its network devices.
     ///
     /// # Errors
-    /// As [`Self::with_modules`].
+    /// As [`Self::network`].
     pub fn user_mode_bonding() -> Result<Self> {
         let ethtool = find_program("ethtool").context("ethtool is not installed")?;
         let spec = ImageSpec::new("user-mode-bonding").modules(&["virtio_net"]);

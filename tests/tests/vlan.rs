@@ -68,13 +68,22 @@ fn socket(dir: &Path, name: &str) -> PathBuf {
 }
 
 fn start(dir: &Path, name: &str, number: u8) -> Vm {
-    let image = GuestImage::with_modules(&["virtio_net", "8021q"]).unwrap();
+    let image = GuestImage::network().unwrap();
     let nic = |n: u8| {
         let mac = format!("52:54:00:00:{n:02x}:{number:02x}");
         Nic::new(&socket(dir, &format!("{name}{n}")), &mac)
     };
-    // Interfaces of devices that are plugged in may have the names of each other.
-    Qemu::new(name, &image).nic(nic(0)).nic(nic(1)).booting().start(dir).unwrap()
+    Qemu::new(name, &image).nic(nic(0)).nic(nic(1)).start(dir).unwrap()
+}
+
+/// Waits for a guest, whose interfaces are then called `net0` and `net1`: devices that are plugged in
+/// come in any order.
+fn wait_boot(vm: &mut Vm) {
+    vm.wait_boot().unwrap();
+    vm.sh("modprobe 8021q && for n in 0 1; do \
+         eth=$(ls /sys/bus/pci/devices/0000:0$((n + 1)):00.0/virtio*/net) && \
+         ip link set $eth name net$n || exit 1; done")
+        .unwrap();
 }
 
 /// Gives interface `name` an address and takes it up.
@@ -132,17 +141,15 @@ fn guests_reach_each_other_in_their_vlans_only() {
     let ports = PORTS.replace("DIR", &dir.path().display().to_string());
     let ringway = Ringway::configured_in(&host, dir.path(), &ports, "1").unwrap();
     let mut guests = [("a", 1), ("b", 2)].map(|(name, n)| start(dir.path(), name, n));
-    for vm in &mut guests {
-        vm.wait_boot().unwrap();
-    }
+    guests.iter_mut().for_each(wait_boot);
     let [a, b] = &mut guests;
     for vlan in [10, 20, 99] {
-        up_vlan(a, "eth0", vlan, &format!("10.{vlan}.0.1"));
+        up_vlan(a, "net0", vlan, &format!("10.{vlan}.0.1"));
     }
-    up(b, "eth0", "10.10.0.2");
+    up(b, "net0", "10.10.0.2");
     for vlan in [5, 6, 7] {
-        up_vlan(a, "eth1", vlan, &format!("10.{vlan}.0.1"));
-        up_vlan(b, "eth1", vlan, &format!("10.{vlan}.0.2"));
+        up_vlan(a, "net1", vlan, &format!("10.{vlan}.0.1"));
+        up_vlan(b, "net1", vlan, &format!("10.{vlan}.0.2"));
     }
     at_one_switch(dir.path(), &host, ringway, &mut guests);
     through_trunks(dir.path(), &mut guests);
@@ -160,13 +167,13 @@ fn at_one_switch(dir: &Path, host: &Netns, mut ringway: Ringway, [a, b]: &mut [V
     let back = traffic::transfer(host, &mut *a, "10.20.0.1", MIB).unwrap();
     println!("host: {MIB} MiB in {there:?} and {back:?}");
     // Nobody hears of others' VLANs, whatever addresses they have.
-    b.sh("ip address add 10.20.0.2/24 dev eth0; ip address add 10.99.0.2/24 dev eth0").unwrap();
+    b.sh("ip address add 10.20.0.2/24 dev net0; ip address add 10.99.0.2/24 dev net0").unwrap();
     let from_b = ping_silence(b, &["10.20.0.3"]);
     are_silent(a, &["10.20.0.2", "10.99.0.2"]);
     was_silent(b, &from_b, &["10.20.0.3"]);
     // And who sends with a tag where none is due is not heard.
     let before = ringway.counters("b0").unwrap();
-    up_vlan(b, "eth0", 20, "10.21.0.2");
+    up_vlan(b, "net0", 20, "10.21.0.2");
     are_silent(b, &["10.21.0.3"]);
     let after = ringway.counters("b0").unwrap();
     assert!(after.rx_dropped > before.rx_dropped, "{after:?}");
