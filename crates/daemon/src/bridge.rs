@@ -5,7 +5,7 @@ use std::time::Duration;
 use ethdev::hint;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES};
+use switch::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, Rstp};
 
 use crate::error::Error;
 use crate::file::explain;
@@ -22,6 +22,9 @@ pub struct Bridge {
     /// Its forwarding database.
     #[serde(skip_serializing_if = "is_default")]
     pub fdb: Fdb,
+    /// Its part in spanning tree, whatever that of the default one is.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rstp: Rstp,
 }
 
 impl From<&BridgeOptions> for Bridge {
@@ -31,7 +34,8 @@ impl From<&BridgeOptions> for Bridge {
             size: Some(options.fdb_limit),
             learn_per_burst: Some(options.learn_per_burst),
         };
-        Self { group_fwd_mask: Some(options.group_fwd_mask), fdb }
+        let rstp = options.rstp.clone();
+        Self { group_fwd_mask: Some(options.group_fwd_mask), fdb, rstp }
     }
 }
 
@@ -63,6 +67,7 @@ impl State {
             ageing: own.fdb.ageing.map_or(default.ageing, Duration::from_secs),
             learn_per_burst: own.fdb.learn_per_burst.unwrap_or(default.learn_per_burst),
             group_fwd_mask: own.group_fwd_mask.unwrap_or(default.group_fwd_mask),
+            rstp: own.rstp.clone(),
         })
     }
 
@@ -110,9 +115,12 @@ impl State {
             Error::invalid(format!("bridges.{name}"), format!("bridge '{name}': {error}"))
         };
         if name == DEFAULT_BRIDGE {
-            let own = Bridge { group_fwd_mask: self.group_fwd_mask, fdb: self.fdb.clone() };
+            let (group_fwd_mask, fdb, rstp) =
+                (self.group_fwd_mask, self.fdb.clone(), self.rstp.clone());
+            let own = Bridge { group_fwd_mask, fdb, rstp };
             let changed = own.with(settings).map_err(|error| wrong(&error))?;
             (self.group_fwd_mask, self.fdb) = (changed.group_fwd_mask, changed.fdb);
+            self.rstp = changed.rstp;
             return Ok(());
         }
         let Some(bridge) = self.bridges.get_mut(name) else {
@@ -152,6 +160,11 @@ impl Bridge {
 /// Puts `value` where `key`, with dots between its parts, says.
 fn set(table: &mut Value, key: &str, value: Value) {
     match key.split_once('.') {
+        // A setting that is not there takes no other way, so that it is refused.
+        None if value.is_null() && table.get(key).is_some() => {
+            let table = table.as_object_mut();
+            table.map(|table| table.remove(key));
+        }
         None => table[key] = value,
         Some((first, rest)) => {
             if !table[first].is_object() {
@@ -165,8 +178,8 @@ fn set(table: &mut Value, key: &str, value: Value) {
 /// What is wrong with the bridges of a state, and with where its ports belong.
 pub(crate) fn check(state: &State) -> Result<(), Error> {
     if state.bridges.contains_key(DEFAULT_BRIDGE) {
-        let reason = "the settings of bridge 'default' are 'group-fwd-mask' and those in [fdb], \
-                      outside of [bridges]";
+        let reason = "the settings of bridge 'default' are 'group-fwd-mask' and those in [fdb] \
+                      and [rstp], outside of [bridges]";
         return Err(Error::invalid(format!("bridges.{DEFAULT_BRIDGE}"), reason));
     }
     if state.bridges.len() >= MAX_BRIDGES {
@@ -206,6 +219,13 @@ pub(crate) fn part_of(error: &switch::Error) -> &'static str {
             "forwarding database limit" => "fdb.size",
             "addresses learnt per burst" => "fdb.learn-per-burst",
             _ => "fdb.ageing",
+        },
+        switch::Error::Rstp { setting, .. } => match *setting {
+            "priority" => "rstp.priority",
+            "address" => "rstp.address",
+            "forward-delay" => "rstp.forward-delay",
+            "transmit-hold-count" => "rstp.transmit-hold-count",
+            _ => "rstp.max-age",
         },
         _ => "",
     }

@@ -319,8 +319,8 @@ impl Change {
                 state.idle_after = Some(to.idle_after);
             }
             Self::SetBridge { name, to, .. } if name == DEFAULT_BRIDGE => {
-                let Bridge { group_fwd_mask, fdb } = to.into();
-                (state.group_fwd_mask, state.fdb) = (group_fwd_mask, fdb);
+                let Bridge { group_fwd_mask, fdb, rstp } = to.into();
+                (state.group_fwd_mask, state.fdb, state.rstp) = (group_fwd_mask, fdb, rstp);
             }
             Self::AddBridge { name, options: to } | Self::SetBridge { name, to, .. } => {
                 state.bridges.insert(name.clone(), to.into());
@@ -403,14 +403,14 @@ impl fmt::Display for Setting {
 fn bridge_settings(
     from: &BridgeOptions,
     to: &BridgeOptions,
-) -> impl Iterator<Item = (&'static str, u64, u64)> {
+) -> impl Iterator<Item = (&'static str, String, String)> {
     let all = |options: &BridgeOptions| {
-        let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
         [
-            ("group-fwd-mask", u64::from(options.group_fwd_mask)),
-            ("fdb.ageing", options.ageing.as_secs()),
-            ("fdb.size", number(options.fdb_limit)),
-            ("fdb.learn-per-burst", number(options.learn_per_burst)),
+            ("group-fwd-mask", options.group_fwd_mask.to_string()),
+            ("fdb.ageing", options.ageing.as_secs().to_string()),
+            ("fdb.size", options.fdb_limit.to_string()),
+            ("fdb.learn-per-burst", options.learn_per_burst.to_string()),
+            ("rstp", shown(serde_json::to_value(&options.rstp).ok().as_ref())),
         ]
     };
     let pairs = all(from).into_iter().zip(all(to));
@@ -455,6 +455,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         workers: _,
         busy_poll: _,
         group_fwd_mask: _,
+        rstp: _,
         idle_after: _,
         sockets: Sockets { group, mode },
         metrics,

@@ -14,8 +14,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use switch::{
-    Bonding, DEFAULT_BRIDGE, LldpMode, Mirror, PortGuard, PortLimits, PortOptions, PortVlan,
-    SwitchConfig,
+    Bonding, DEFAULT_BRIDGE, LldpMode, Mirror, PortGuard, PortLimits, PortOptions, PortRstp,
+    PortVlan, Rstp, SwitchConfig,
 };
 
 use crate::address::Address;
@@ -66,6 +66,9 @@ pub struct State {
     /// The forwarding database.
     #[serde(skip_serializing_if = "is_default")]
     pub fdb: Fdb,
+    /// The default bridge's part in spanning tree.
+    #[serde(skip_serializing_if = "is_default")]
+    pub rstp: Rstp,
     /// The bridges beside the default one, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub bridges: IndexMap<String, Bridge>,
@@ -165,6 +168,9 @@ pub struct Port {
     /// Whether it and its neighbours tell each other who they are.
     #[serde(default, skip_serializing_if = "is_default")]
     pub lldp: LldpMode,
+    /// Its part in spanning tree.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub rstp: PortRstp,
     /// Stations that are always behind it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<Address>,
@@ -200,6 +206,7 @@ impl Port {
             bonding: Bonding::default(),
             guard: PortGuard::default(),
             lldp: LldpMode::Off,
+            rstp: PortRstp::default(),
             addresses: BTreeSet::new(),
         }
     }
@@ -216,6 +223,7 @@ impl Port {
             limits: self.limits,
             guard: self.guard.clone(),
             lldp: self.lldp,
+            rstp: self.rstp.clone(),
             bridge: self.bridge.clone(),
             bond: self.bond.clone(),
             bonding: self.bonding.clone(),
@@ -317,6 +325,7 @@ impl State {
                 size: self.fdb.size.or(base.fdb.size),
                 learn_per_burst: self.fdb.learn_per_burst.or(base.fdb.learn_per_burst),
             },
+            rstp: if self.rstp.is_default() { base.rstp } else { self.rstp },
             bridges,
             mirrors,
             ports,
@@ -340,6 +349,7 @@ impl State {
             sockets: self.sockets.into(),
             learn_per_burst: self.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),
             idle_after: self.idle_after.map_or(defaults.idle_after, Duration::from_micros),
+            rstp: self.rstp.clone(),
         }
     }
 
@@ -408,8 +418,8 @@ impl State {
         self.ports.get_mut(name).ok_or_else(|| Error::invalid(name, "there is no such port"))
     }
 
-    /// Changes settings of a port, by their keys in the file; `null` is the default. Of a `guard`,
-    /// settings that are not named stay.
+    /// Changes settings of a port, by their keys in the file; `null` is the default. Of `guard` and
+    /// `rstp`, settings that are not named stay.
     ///
     /// # Errors
     /// There is no such port or setting, or a value makes no sense.
@@ -424,10 +434,10 @@ impl State {
             match value {
                 // One that does not exist is to be refused all the same.
                 Value::Null if all.contains_key(&key) || is_setting(&key) => _ = all.remove(&key),
-                Value::Object(parts) if key == "guard" => {
-                    let guard = all.entry(key).or_insert_with(|| Value::Object(Map::new()));
-                    if let Value::Object(guard) = guard {
-                        merge(guard, parts);
+                Value::Object(parts) if matches!(key.as_str(), "guard" | "rstp") => {
+                    let own = all.entry(key).or_insert_with(|| Value::Object(Map::new()));
+                    if let Value::Object(own) = own {
+                        merge(own, parts);
                     }
                 }
                 value => _ = all.insert(key, value),

@@ -70,6 +70,8 @@ pub enum DropReason {
     /// A bridge's message of spanning tree, from a port that may have no bridge; and all that comes
     /// from a port that was shut for one.
     Bpdu,
+    /// It came in on a port, or would have gone out on one, that does not forward by spanning tree.
+    SpanningTree,
     /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
     Malformed,
     /// The port's receive filter refuses the frame.
@@ -82,7 +84,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 35;
+    pub const COUNT: usize = 36;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -117,6 +119,7 @@ impl DropReason {
         Self::UnknownLimited,
         Self::AddressLimit,
         Self::Bpdu,
+        Self::SpanningTree,
         Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
@@ -158,6 +161,7 @@ impl DropReason {
             Self::UnknownLimited => "unknown_limited",
             Self::AddressLimit => "address_limit",
             Self::Bpdu => "bpdu",
+            Self::SpanningTree => "spanning_tree",
             Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",

@@ -13,11 +13,12 @@ use fdb::{Fdb, Hash, Key};
 use packet::{BURST, EditRoom, Frame};
 
 use crate::datapath::Source;
+use crate::gate::Gate;
 use crate::header::{self, Addresses};
 use crate::limit::Limits;
 use crate::mirror::{Copies, Taps, View};
 use crate::outputs::Outputs;
-use crate::stage::{Plain, Stage, Vlans};
+use crate::stage::{Gated, Plain, Stage, Vlans};
 use crate::vlan::policy::{Policy, TRUNK};
 
 /// For how many seconds a station that was heard behind another port cannot have moved, whatever is
@@ -114,6 +115,8 @@ pub(crate) enum BridgeChange {
     Leave(u16),
     /// It has these mirrors, or none.
     Mirror(Option<Box<Taps>>),
+    /// Its ports do this by spanning tree; `None`: all of them forward.
+    Gate(Option<Arc<Gate>>),
     /// It is not there any more.
     Close,
 }
@@ -131,12 +134,14 @@ pub(crate) struct Bridge {
     vlans: VlanTable,
     /// Its mirrors, if it has any.
     taps: Option<Box<Taps>>,
+    /// Which ports forward, if not all do.
+    gate: Option<Arc<Gate>>,
 }
 
 impl Bridge {
     pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
-        let (members, vlans, taps) = (Vec::new(), VlanTable::default(), None);
-        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans, taps }
+        let (members, vlans, taps, gate) = (Vec::new(), VlanTable::default(), None, None);
+        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans, taps, gate }
     }
 
     /// Makes a change of a bridge that stays.
@@ -152,6 +157,7 @@ impl Bridge {
             BridgeChange::SetVlan(port, policy) => self.set_vlan(port, policy),
             BridgeChange::Leave(port) => self.leave(port),
             BridgeChange::Mirror(taps) => self.taps = taps,
+            BridgeChange::Gate(gate) => self.gate = gate,
             BridgeChange::Close => {}
         }
     }
@@ -199,7 +205,8 @@ impl Bridge {
 
     /// The bridge as its mirrors need to know it, for a burst from `source`.
     pub(crate) fn view<'b>(&'b self, source: &'b Source<'b>) -> View<'b> {
-        View { ports: &self.members, vlans: &self.vlans, source }
+        let (vlans, gate) = (&self.vlans, self.gate.as_deref());
+        View { ports: &self.members, vlans, gate, source }
     }
 
     /// Changes the VLAN settings of `port`.
@@ -216,12 +223,37 @@ impl Bridge {
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) -> usize {
-        // Only where a port has settings does the bridge have to look at tags.
-        match self.vlans.count {
-            0 => self.decide_in(&Plain, frames, source, outputs),
-            _ => {
+        // Only where a port has settings does the bridge have to look at tags, and only where one does
+        // not forward at ports.
+        match (&self.gate, self.vlans.count) {
+            (None, 0) => self.decide_in(&Plain, frames, source, outputs),
+            (None, _) => {
                 let stage = Vlans::new(&self.vlans, source.port);
                 self.decide_in(&stage, frames, source, outputs)
+            }
+            (Some(gate), _) => self.decide_gated(gate, frames, source, outputs),
+        }
+    }
+
+    /// As `decide`, where not all ports forward.
+    #[cold]
+    fn decide_gated(
+        &self,
+        gate: &Gate,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> usize {
+        let port = source.port;
+        if !gate.learns(port) {
+            source.stats.count_drops(DropReason::SpanningTree, frames.len());
+            return 0;
+        }
+        match self.vlans.count {
+            0 => self.decide_in(&Gated::new(Plain, gate, port), frames, source, outputs),
+            _ => {
+                let inner = Vlans::new(&self.vlans, port);
+                self.decide_in(&Gated::new(inner, gate, port), frames, source, outputs)
             }
         }
     }
@@ -243,6 +275,11 @@ impl Bridge {
             self.classify(stage, run, source.stats, &mut lookups);
         }
         self.learn(&lookups, source.port, outputs);
+        if !stage.forwards() {
+            let all = lookups.iter().fold(0, |all, lookup| all | lookup.mask);
+            source.stats.count_drops(DropReason::SpanningTree, all.count_ones() as usize);
+            return longest;
+        }
         let mut flood = 0;
         for lookup in &lookups {
             flood |= self.find(stage, lookup, source, outputs);
@@ -391,10 +428,10 @@ impl Bridge {
             DropReason::Hairpin
         } else {
             match stage.edit(port, &lookup.meta) {
-                None => DropReason::WrongVlan,
-                Some(edit) if outputs.mark(port, lookup.mask, edit) => return 0,
+                Err(reason) => reason,
+                Ok(edit) if outputs.mark(port, lookup.mask, edit) => return 0,
                 // The port is just being removed.
-                Some(_) => DropReason::LinkDown,
+                Ok(_) => DropReason::LinkDown,
             }
         };
         source.stats.count_drops(reason, lookup.mask.count_ones() as usize);
@@ -415,23 +452,23 @@ impl Bridge {
         let unknown = lookups.iter().filter(|lookup| !header::is_group(lookup.destination.address));
         outputs.note_unknown(flood & unknown.fold(0, |mask, lookup| mask | lookup.mask));
         let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
-        let mut reached = 0;
+        let (mut reached, mut why) = (0, DropReason::LinkDown);
         let others = self.members.iter().filter(|port| **port != source.port);
         for &port in others.filter(|port| !self.taps().is_some_and(|taps| taps.keeps(**port))) {
             if !outputs.is_ready(port, source.now) {
                 continue;
             }
             for (mask, meta) in &runs {
-                if let Some(edit) = stage.edit(port, meta)
-                    && outputs.mark(port, *mask, edit)
-                {
-                    reached |= mask;
+                match stage.edit(port, meta) {
+                    Ok(edit) if outputs.mark(port, *mask, edit) => reached |= mask,
+                    Err(DropReason::SpanningTree) => why = DropReason::SpanningTree,
+                    Ok(_) | Err(_) => {}
                 }
             }
         }
         let lost = (flood & !reached).count_ones() as usize;
         if lost != 0 {
-            source.stats.count_drops(DropReason::LinkDown, lost);
+            source.stats.count_drops(why, lost);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::error::Error;
 use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::lldp::LldpMode;
+use crate::rstp::{PortRstp, Rstp};
 use crate::vlan::PortVlan;
 
 /// The most ports that a switch can have.
@@ -58,6 +59,8 @@ pub struct SwitchConfig {
     pub sockets: Access,
     /// How long a worker without frames goes on polling before it sleeps.
     pub idle_after: Duration,
+    /// Its part in spanning tree: by default none.
+    pub rstp: Rstp,
 }
 
 impl Default for SwitchConfig {
@@ -72,6 +75,7 @@ impl Default for SwitchConfig {
             busy_poll: false,
             sockets: Access::default(),
             idle_after: Duration::from_micros(100),
+            rstp: Rstp::default(),
         }
     }
 }
@@ -88,9 +92,10 @@ impl SwitchConfig {
 
     /// The settings of the default bridge.
     #[must_use]
-    pub const fn bridge(&self) -> BridgeOptions {
+    pub fn bridge(&self) -> BridgeOptions {
         let Self { fdb_limit, ageing, learn_per_burst, group_fwd_mask, .. } = *self;
-        BridgeOptions { fdb_limit, ageing, learn_per_burst, group_fwd_mask }
+        let rstp = self.rstp.clone();
+        BridgeOptions { fdb_limit, ageing, learn_per_burst, group_fwd_mask, rstp }
     }
 
     /// Number of workers.
@@ -111,6 +116,8 @@ pub struct BridgeOptions {
     pub learn_per_burst: usize,
     /// Reserved group addresses that are forwarded all the same, as bits.
     pub group_fwd_mask: u16,
+    /// Its part in spanning tree.
+    pub rstp: Rstp,
 }
 
 impl Default for BridgeOptions {
@@ -127,7 +134,8 @@ impl BridgeOptions {
     pub fn check(&self) -> Result<(), Error> {
         range("forwarding database limit", self.fdb_limit, 1..=MAX_FDB_LIMIT)?;
         range("addresses learnt per burst", self.learn_per_burst, 0..=packet::BURST)?;
-        ageing_seconds(self.ageing).map(drop)
+        ageing_seconds(self.ageing)?;
+        self.rstp.check().map_err(|(setting, reason)| Error::Rstp { setting, reason })
     }
 }
 
@@ -177,6 +185,8 @@ pub struct PortOptions {
     /// Whether it and its neighbours tell each other who they are; of no meaning for patch ports and
     /// bonds, whose members have it.
     pub lldp: LldpMode,
+    /// Its part in spanning tree.
+    pub rstp: PortRstp,
 }
 
 /// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].
@@ -211,6 +221,8 @@ impl PortOptions {
         bonding.map_err(|(_, reason)| Error::Bond { name: name.to_owned(), reason })?;
         let guard = self.guard.check();
         guard.map_err(|reason| Error::PortGuard { name: name.to_owned(), reason })?;
+        let rstp = self.rstp.check();
+        rstp.map_err(|reason| Error::PortRstp { name: name.to_owned(), reason })?;
         match self.workers.iter().find(|worker| **worker >= workers) {
             None => Ok(()),
             Some(&worker) => Err(Error::UnknownWorker { name: name.to_owned(), worker, workers }),

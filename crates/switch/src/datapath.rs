@@ -438,6 +438,8 @@ impl Datapath {
 #[cfg(test)]
 mod bond_tests;
 #[cfg(test)]
+mod gate_tests;
+#[cfg(test)]
 mod limit_tests;
 #[cfg(test)]
 mod mirror_tests;

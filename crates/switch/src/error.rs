@@ -151,6 +151,22 @@ pub enum Error {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// A port's part in spanning tree makes no sense.
+    #[error("port '{name}': rstp: {reason}")]
+    PortRstp {
+        /// The port's name.
+        name: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
+    /// A bridge's part in spanning tree makes no sense.
+    #[error("rstp: {reason}")]
+    Rstp {
+        /// The key of the setting.
+        setting: &'static str,
+        /// What is wrong with it, and what was expected.
+        reason: String,
+    },
     /// A mirror cannot be as it was asked for.
     #[error("mirror '{name}': {reason}")]
     Mirror {

@@ -21,12 +21,14 @@
 //! - [`config`]: settings of the switch and of its ports
 //! - [`error`]: what can go wrong
 //! - [`fdb`](mod@fdb): a bridge's forwarding database, shared by all workers
+//! - `gate`: which ports forward by spanning tree
 //! - [`guard`]: what a port may send
 //! - `lacp`: the protocol by which bonds agree with their neighbours
 //! - [`limit`]: limits of ports
 //! - [`lldp`]: the protocol by which neighbours tell each other who they are
 //! - [`mirror`]: copies for somebody who watches
 //! - [`report`]: what the switch tells about itself
+//! - [`rstp`]: the protocol by which bridges agree on one way between any two stations
 //! - `share`: a worker's share of a port's transmit queues
 //! - `stage`: what kinds of bridges do beside learning and looking up
 //! - [`switch`](mod@switch): the switch as an application sees it
@@ -57,6 +59,7 @@ pub mod capture;
 pub mod config;
 mod datapath;
 pub mod error;
+mod gate;
 pub mod guard;
 mod header;
 mod housekeeper;
@@ -73,6 +76,7 @@ mod owners;
 mod patch;
 mod ports;
 pub mod report;
+pub mod rstp;
 mod share;
 mod stage;
 pub mod switch;
@@ -97,8 +101,9 @@ pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
     BondReport, BridgeReport, FdbEntry, FdbReport, LacpReport, MemberLacp, MemberReport,
-    MirrorReport, PortReport, ShutdownReport, WorkerReport,
+    MirrorReport, PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, WorkerReport,
 };
+pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
 pub use switch::Switch;
 pub use switch::patches::patch_peer;
 pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};

@@ -11,6 +11,7 @@ use crate::config::BridgeOptions;
 use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::mirror::Mirror;
+use crate::rstp::{RstpRole, RstpState};
 use crate::vlan::PortVlan;
 
 /// A port at one moment.
@@ -174,6 +175,79 @@ pub struct MemberReport {
     pub failures: u64,
     /// Frames that came in while it was not in use.
     pub inactive_drops: u64,
+}
+
+/// A bridge in spanning tree: its priority, and its address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RstpBridge {
+    /// The lower the better.
+    pub priority: u16,
+    /// Its address.
+    pub address: MacAddr,
+}
+
+/// A bridge's view of its tree at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RstpReport {
+    /// The bridge.
+    pub bridge: String,
+    /// How it is known.
+    pub id: RstpBridge,
+    /// The root of the tree; this bridge itself, where it is the best one.
+    pub root: RstpBridge,
+    /// The cost of the way there.
+    pub root_path_cost: u32,
+    /// The port of the way there; `None` where this bridge is the root.
+    pub root_port: Option<String>,
+    /// The times that hold, in seconds, which the root decides.
+    pub max_age: u8,
+    /// How often designated ports speak.
+    pub hello_time: u8,
+    /// How long ports wait that cannot agree with their neighbours.
+    pub forward_delay: u8,
+    /// Whether it speaks the rapid protocol.
+    pub is_rapid: bool,
+    /// How often the topology has changed.
+    pub changes: u64,
+    /// Time since it has changed last; `None`: not yet.
+    pub since_change: Option<Duration>,
+    /// Its ports, by number.
+    pub ports: Vec<RstpPort>,
+}
+
+/// A port of a tree at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RstpPort {
+    /// Its name.
+    pub name: String,
+    /// Its priority and number.
+    pub id: u16,
+    /// Its part in the tree.
+    pub role: RstpRole,
+    /// What it does with frames.
+    pub state: RstpState,
+    /// What a way through it costs.
+    pub path_cost: u32,
+    /// Whether there is no bridge behind it.
+    pub is_edge: bool,
+    /// Whether there is one neighbour at most.
+    pub is_point_to_point: bool,
+    /// Whether it speaks the rapid protocol; otherwise its neighbour knows the old one only.
+    pub is_rapid: bool,
+    /// The bridge by which what is behind it has its way to the root; `None` while its link is down.
+    pub designated: Option<RstpBridge>,
+    /// That bridge's port.
+    pub designated_port: u16,
+    /// The cost of its way to the root.
+    pub designated_path_cost: u32,
+    /// Messages received.
+    pub received: u64,
+    /// Those sent.
+    pub sent: u64,
+    /// Those received that made no sense.
+    pub bad: u64,
+    /// How often it began to forward.
+    pub forwards: u64,
 }
 
 /// A mirror at one moment.

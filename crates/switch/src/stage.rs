@@ -6,6 +6,7 @@ use ethdev::DropReason;
 use packet::{Edit, Frame};
 
 use crate::bridge::VlanTable;
+use crate::gate::Gate;
 use crate::vlan::policy::Policy;
 use crate::vlan::tags::{Meta, Tags};
 
@@ -26,8 +27,14 @@ pub(crate) trait Stage {
     /// The VLAN in which addresses are learnt and looked up.
     fn vlan(meta: &Self::Meta) -> u16;
 
-    /// How the frames of a run go out on a port; `None` where it does not carry them.
-    fn edit(&self, port: u16, meta: &Self::Meta) -> Option<Edit>;
+    /// How the frames of a run go out on a port, or why they do not.
+    fn edit(&self, port: u16, meta: &Self::Meta) -> Result<Edit, DropReason>;
+
+    /// Whether anything is forwarded; otherwise stations are learnt, and that is all.
+    #[inline]
+    fn forwards(&self) -> bool {
+        true
+    }
 }
 
 /// A bridge that does not look at tags.
@@ -52,8 +59,8 @@ impl Stage for Plain {
     }
 
     #[inline]
-    fn edit(&self, _port: u16, (): &()) -> Option<Edit> {
-        Some(Edit::NONE)
+    fn edit(&self, _port: u16, (): &()) -> Result<Edit, DropReason> {
+        Ok(Edit::NONE)
     }
 }
 
@@ -93,7 +100,57 @@ impl Stage for Vlans<'_> {
     }
 
     #[inline]
-    fn edit(&self, port: u16, meta: &Meta) -> Option<Edit> {
-        self.table.of(port).edit(meta)
+    fn edit(&self, port: u16, meta: &Meta) -> Result<Edit, DropReason> {
+        self.table.of(port).edit(meta).ok_or(DropReason::WrongVlan)
+    }
+}
+
+/// A bridge of another kind, where not all ports forward.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gated<'b, S> {
+    inner: S,
+    gate: &'b Gate,
+    /// Whether the port where the burst came in does.
+    forwards: bool,
+}
+
+impl<'b, S> Gated<'b, S> {
+    /// For a burst from `port`, on which it is learnt at least.
+    pub(crate) fn new(inner: S, gate: &'b Gate, port: u16) -> Self {
+        Self { inner, gate, forwards: gate.forwards(port) }
+    }
+}
+
+impl<S: Stage> Stage for Gated<'_, S> {
+    type Key = S::Key;
+    type Meta = S::Meta;
+
+    #[inline]
+    fn key(frame: &Frame<'_>) -> S::Key {
+        S::key(frame)
+    }
+
+    #[inline]
+    fn admit(&self, key: S::Key) -> Result<S::Meta, DropReason> {
+        self.inner.admit(key)
+    }
+
+    #[inline]
+    fn vlan(meta: &S::Meta) -> u16 {
+        S::vlan(meta)
+    }
+
+    #[inline]
+    fn edit(&self, port: u16, meta: &S::Meta) -> Result<Edit, DropReason> {
+        if self.gate.forwards(port) {
+            self.inner.edit(port, meta)
+        } else {
+            Err(DropReason::SpanningTree)
+        }
+    }
+
+    #[inline]
+    fn forwards(&self) -> bool {
+        self.forwards
     }
 }

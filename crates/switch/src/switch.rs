@@ -16,6 +16,7 @@ use packet::pool::DATA_ROOM;
 use self::bonds::{Bonds, Bundle};
 use self::lldp::Lldp;
 use self::patches::{Cable, patch_peer};
+use self::rstp::Branches;
 use self::traps::Ears;
 use crate::bond::BOND_DEVICE;
 use crate::bridge::BridgeId;
@@ -41,6 +42,7 @@ mod live;
 mod lldp;
 mod mirrors;
 pub(crate) mod patches;
+mod rstp;
 mod traps;
 
 /// A learning switch. Its methods may be called from any thread; none of them makes a worker
@@ -89,6 +91,7 @@ pub(crate) struct Control {
     /// Signalled when there may be something else to see of links, bonds and ports that are shut.
     links: Arc<EventFd>,
     lldp: Lldp,
+    rstp: Branches,
     ears: Ears,
     notes: Notes,
     time: Time,
@@ -303,6 +306,7 @@ impl Control {
             bonds: Bonds::default(),
             links,
             lldp: Lldp::default(),
+            rstp: Branches::default(),
             ears: Ears::default(),
             notes,
             time,
@@ -367,6 +371,7 @@ impl Control {
         // First it joins its bridge, then the workers get the way to the port, then the way from it,
         // so that an answer to its first frame finds it.
         let had_vlans = self.ports.have_vlans(bridge);
+        self.close_gate(options.bridge_name());
         entry.join(&self.mailboxes);
         self.bridges
             .get(options.bridge_name())?
@@ -456,7 +461,7 @@ impl Control {
     /// Does what is due by all protocols; returns when there is something to do next.
     fn run_protocols(&mut self) -> Option<Instant> {
         let bonds = self.run_bonds();
-        bonds.into_iter().chain(self.run_lldp()).min()
+        bonds.into_iter().chain(self.run_lldp()).chain(self.run_rstp()).min()
     }
 
     /// Looks after all that depends on which ports there are, and what they are set to.
@@ -464,6 +469,7 @@ impl Control {
         self.forget_ears();
         self.update_bonds();
         self.update_lldp();
+        self.update_rstp();
     }
 
     fn forget_behind(&self, number: u16) {

@@ -1,12 +1,13 @@
 //! What neighbours say to the switch itself, and not through it: frames of link-local protocols, which a
 //! worker takes out of what comes in on a port where somebody on a control thread listens.
 
+use ethdev::DropReason;
 use packet::{BURST, Frame};
 
 use crate::datapath::Source;
 use crate::inlet::Inlet;
 use crate::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE, MAX_LEN as LLDP_LEN};
-use ethdev::DropReason;
+use crate::rstp::bpdu::{FRAME_LEN as BPDU_LEN, GROUP as BRIDGES};
 
 /// Where the EtherType of a frame without a tag is.
 const ETHERTYPE_AT: usize = 12;
@@ -16,6 +17,8 @@ const ETHERTYPE_AT: usize = 12;
 pub(crate) struct Trap {
     /// Where frames of LLDP go.
     pub(crate) lldp: Option<Inlet<LLDP_LEN>>,
+    /// Where messages of spanning tree go.
+    pub(crate) bpdu: Option<Inlet<BPDU_LEN>>,
 }
 
 impl Trap {
@@ -27,6 +30,11 @@ impl Trap {
         if let Some(inlet) = &mut self.lldp
             && head.starts_with(&NEAREST_BRIDGE.0)
             && ethertype == Some(&LLDP.to_be_bytes())
+        {
+            return Some(inlet.put(source.port, frame, source.now));
+        }
+        if let Some(inlet) = &mut self.bpdu
+            && head.starts_with(&BRIDGES.0)
         {
             return Some(inlet.put(source.port, frame, source.now));
         }

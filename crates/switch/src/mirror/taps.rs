@@ -14,6 +14,7 @@ use super::MAX_MIRRORS;
 use super::file::Recorder;
 use crate::bridge::VlanTable;
 use crate::datapath::Source;
+use crate::gate::Gate;
 use crate::header::{self, Addresses};
 use crate::outputs::Outputs;
 use crate::stage::{Stage as _, Vlans};
@@ -202,6 +203,7 @@ impl Taps {
     fn mark_vlan(&self, vlan: u16, mask: u32, meta: &Meta, view: &View<'_>, outputs: &mut Outputs) {
         let meta = Meta { vlan, tag: with_vid(meta.tag, vlan), ..*meta };
         let others = view.ports.iter().filter(|port| **port != view.source.port);
+        let others = others.filter(|port| view.gate.is_none_or(|gate| gate.forwards(**port)));
         for &port in others.filter(|port| !self.keeps(**port)) {
             if let Some(edit) = view.vlans.of(port).edit(&meta)
                 && outputs.is_ready(port, view.source.now)
@@ -229,6 +231,8 @@ pub(crate) struct View<'b> {
     /// The bridge's ports.
     pub(crate) ports: &'b [u16],
     pub(crate) vlans: &'b VlanTable,
+    /// Which of them forward, if not all do.
+    pub(crate) gate: Option<&'b Gate>,
     pub(crate) source: &'b Source<'b>,
 }
 

@@ -25,6 +25,7 @@ impl Switch {
     pub fn add_bridge(&self, name: &str, options: &BridgeOptions) -> Result<(), Error> {
         let control = &mut *self.control();
         control.bridges.add(name, options, &control.mailboxes)?;
+        control.update_rstp();
         tracing::info!(bridge = name, "bridge added");
         Ok(())
     }
@@ -52,6 +53,7 @@ impl Switch {
             return Err(Error::BridgeInUse { name: name.to_owned(), ports });
         }
         control.bridges.remove(name, &control.mailboxes)?;
+        control.update_rstp();
         tracing::info!(bridge = name, "bridge removed");
         Ok(())
     }
@@ -72,6 +74,8 @@ impl Switch {
 
 impl Control {
     pub(super) fn set_bridge(&mut self, name: &str, options: &BridgeOptions) -> Result<(), Error> {
-        self.bridges.set(name, options, &self.mailboxes)
+        self.bridges.set(name, options, &self.mailboxes)?;
+        self.update_rstp();
+        Ok(())
     }
 }

@@ -75,6 +75,7 @@ impl Control {
         self.tell_bonds();
         self.tell_limits();
         self.tell_ears();
+        self.tell_gates();
         self.restart_mirrors();
         self.restart_captures();
         self.move_inputs(&before)?;

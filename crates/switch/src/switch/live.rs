@@ -99,6 +99,7 @@ impl Control {
         entry.set_bridge(bridge, options);
         self.update_mirrors(&from, None);
         self.update_mirrors(to, None);
+        self.close_gate(to);
         let entry = self.ports.get_mut(name)?;
         entry.join(&self.mailboxes);
         entry.poll(entry.places(), &self.mailboxes);

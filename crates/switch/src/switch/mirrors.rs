@@ -40,6 +40,8 @@ impl Switch {
             control.tell_mirrors(other, None);
         }
         control.tell_mirrors(bridge, None);
+        // A port that is for copies alone takes no part.
+        control.update_rstp();
         // Nobody writes into it any more; what there is goes to the file without the lock.
         drop(guard);
         drop(before);
@@ -53,6 +55,7 @@ impl Switch {
         let before = control.mirrors.remove(name);
         if let Some(before) = &before {
             control.tell_mirrors(before.mirror.bridge_name(), None);
+            control.update_rstp();
         }
         drop(guard);
         before.is_some()

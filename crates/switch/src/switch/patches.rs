@@ -41,6 +41,11 @@ struct Counters {
 }
 
 impl Cable {
+    /// The name of the port at the other end.
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
     fn is_joined(&self) -> bool {
         self.changes.load(Relaxed) % 2 == 1
     }

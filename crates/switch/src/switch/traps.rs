@@ -8,11 +8,15 @@ use eal::clock;
 use super::Control;
 use crate::inlet::{Heard, Inlet};
 use crate::lldp::frame::MAX_LEN as LLDP_LEN;
+use crate::rstp::bpdu::FRAME_LEN as BPDU_LEN;
 use crate::trap::Trap;
 use crate::worker::{Mailbox, Message};
 
 /// The most frames of LLDP from a port that wait.
 const LLDP_ROOM: usize = 8;
+
+/// Likewise of messages of spanning tree.
+const BPDU_ROOM: usize = 16;
 
 /// Where workers put what neighbours say, and where it is read.
 #[derive(Debug)]
@@ -22,6 +26,12 @@ pub(super) struct Line<const N: usize> {
 }
 
 impl<const N: usize> Line<N> {
+    /// One that has `control` look at port `number` when something comes.
+    fn new(room: usize, number: u16, control: &Control) -> Self {
+        let (inlet, heard) = Inlet::new(room, clock::hz(), control.notes.of_port(number));
+        Self { inlet, heard }
+    }
+
     /// What has come since this was asked last.
     pub(super) fn heard(&self) -> impl Iterator<Item = Heard<N>> {
         self.heard.try_iter()
@@ -32,16 +42,20 @@ impl<const N: usize> Line<N> {
 #[derive(Debug, Default)]
 struct Ear {
     lldp: Option<Line<LLDP_LEN>>,
+    bpdu: Option<Line<BPDU_LEN>>,
 }
 
 impl Ear {
     const fn is_deaf(&self) -> bool {
-        self.lldp.is_none()
+        self.lldp.is_none() && self.bpdu.is_none()
     }
 
     fn tell(&self, number: u16, workers: &[Mailbox]) {
         for worker in workers {
-            let trap = Trap { lldp: self.lldp.as_ref().map(|line| line.inlet.clone()) };
+            let trap = Trap {
+                lldp: self.lldp.as_ref().map(|line| line.inlet.clone()),
+                bpdu: self.bpdu.as_ref().map(|line| line.inlet.clone()),
+            };
             let trap = (!self.is_deaf()).then(|| Box::new(trap));
             worker.ask(|done| Message::SetTrap(number, trap, done));
         }
@@ -57,20 +71,40 @@ impl Ears {
     pub(super) fn lldp(&self, number: u16) -> Option<&Line<LLDP_LEN>> {
         self.0.get(&number)?.lldp.as_ref()
     }
+
+    /// The same of messages of spanning tree.
+    pub(super) fn bpdu(&self, number: u16) -> Option<&Line<BPDU_LEN>> {
+        self.0.get(&number)?.bpdu.as_ref()
+    }
+
+    /// The ports that are listened to for those.
+    pub(super) fn bpdu_ports(&self) -> Vec<u16> {
+        let listened = self.0.iter().filter(|(_, ear)| ear.bpdu.is_some());
+        listened.map(|(number, _)| *number).collect()
+    }
 }
 
 impl Control {
     /// Has frames of LLDP from port `number` be listened for, or not.
     pub(super) fn listen_for_lldp(&mut self, number: u16, listens: bool) {
-        let ear = self.ears.0.entry(number).or_default();
-        if listens != ear.lldp.is_some() {
-            let line = || {
-                let (inlet, heard) = Inlet::new(LLDP_ROOM, clock::hz(), self.notes.of_port(number));
-                Line { inlet, heard }
-            };
-            ear.lldp = listens.then(line);
-            ear.tell(number, &self.mailboxes);
+        if listens != self.ears.lldp(number).is_some() {
+            let line = listens.then(|| Line::new(LLDP_ROOM, number, self));
+            self.change_ear(number, |ear| ear.lldp = line);
         }
+    }
+
+    /// The same of messages of spanning tree.
+    pub(super) fn listen_for_bpdus(&mut self, number: u16, listens: bool) {
+        if listens != self.ears.bpdu(number).is_some() {
+            let line = listens.then(|| Line::new(BPDU_ROOM, number, self));
+            self.change_ear(number, |ear| ear.bpdu = line);
+        }
+    }
+
+    fn change_ear(&mut self, number: u16, change: impl FnOnce(&mut Ear)) {
+        let ear = self.ears.0.entry(number).or_default();
+        change(ear);
+        ear.tell(number, &self.mailboxes);
         self.ears.0.retain(|_, ear| !ear.is_deaf());
     }
 
