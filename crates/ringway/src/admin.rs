@@ -71,6 +71,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             no_limits,
             guard,
             no_guard,
+            rstp,
             save,
         } => {
             let mut settings = changed(settings);
@@ -84,6 +85,10 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             if *no_guard || !guard.is_empty() {
                 let guard = if *no_guard { Value::Null } else { Value::Object(guard) };
                 settings.insert("guard".to_owned(), guard);
+            }
+            let rstp = rstp.changed();
+            if !rstp.is_empty() {
+                settings.insert("rstp".to_owned(), Value::Object(rstp));
             }
             if settings.is_empty() {
                 return Err(Failure::usage(

@@ -35,6 +35,7 @@ use crate::metrics::{self, Figures};
 use crate::mirrors;
 use crate::neighbours;
 use crate::notify::Notifier;
+use crate::rstp;
 use crate::serve::status;
 use crate::vdpa::report::devices;
 
@@ -91,6 +92,7 @@ impl Serve for Control {
             Request::ShowBonds {} => value(&bonds::answer(&self.daemon)),
             Request::ShowMirrors {} => value(&mirrors::answer(&self.daemon)),
             Request::ShowNeighbours {} => value(&neighbours::answer(&self.daemon)),
+            Request::ShowRstp {} => value(&rstp::answer(&self.daemon)),
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),

@@ -370,6 +370,8 @@ pub enum What {
     Mirrors,
     /// What ports know of their neighbours by LLDP.
     Neighbours,
+    /// Spanning tree: bridges that take part, their ports' roles and states.
+    Rstp,
     /// The forwarding databases: which address is behind which port.
     Fdb,
     /// Counters and rates, per port or queue, with drops by reason.

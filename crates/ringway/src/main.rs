@@ -51,6 +51,7 @@ mod pressures;
 mod printable;
 mod rates;
 mod relative;
+mod rstp;
 mod sandbox;
 mod serve;
 mod show;

@@ -23,6 +23,7 @@ mod fits;
 mod mirrors;
 mod neighbours;
 mod ports;
+mod rstp;
 use bonds::show_bonds;
 use bridges::show_bridges;
 use fdb::show_fdb;
@@ -30,6 +31,7 @@ use mirrors::show_mirrors;
 use neighbours::show_neighbours;
 use ports::show_ports;
 pub use ports::{front_end, home};
+use rstp::show_rstp;
 
 /// Clears the screen and puts the cursor into its corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -46,6 +48,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         What::Bonds => Request::ShowBonds {},
         What::Mirrors => Request::ShowMirrors {},
         What::Neighbours => Request::ShowNeighbours {},
+        What::Rstp => Request::ShowRstp {},
         What::Fdb => Request::ShowFdb {},
         What::Stats => Request::ShowStats {},
         What::Workers => Request::ShowWorkers {},
@@ -108,6 +111,7 @@ impl View {
             What::Bonds => show_bonds(&client.parse(value)?, colour),
             What::Mirrors => show_mirrors(&client.parse(value)?, colour),
             What::Neighbours => show_neighbours(&client.parse(value)?, colour),
+            What::Rstp => show_rstp(&client.parse(value)?, colour),
             What::Fdb => show_fdb(client.parse(value)?, args.name.as_deref(), colour)?,
             What::Vdpa => {
                 let answer: Vdpa = client.parse(value)?;

@@ -14,6 +14,7 @@ use crate::control::event::Topic;
 use crate::control::protocol::DROP_RATE;
 use crate::guard::GuardArgs;
 use crate::limits::LimitArgs;
+use crate::rstp::PortRstpArgs;
 use crate::vlan::VlanArgs;
 
 /// Arguments of `ringway port`.
@@ -90,6 +91,9 @@ pub enum PortAction {
         /// Let it send everything.
         #[arg(long, conflicts_with = "GuardArgs")]
         no_guard: bool,
+        /// Its part in spanning tree: options that are not given stay as they are.
+        #[command(flatten)]
+        rstp: PortRstpArgs,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,

@@ -2,9 +2,11 @@
 
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
+use std::str::FromStr as _;
+use switch::RstpVersion;
 
 use super::admin::{OrDefault, or_default};
-use super::{ControlArgs, number};
+use super::{ControlArgs, number, parse_switch};
 
 /// Arguments of `ringway bridge`.
 #[derive(Clone, Debug, Args)]
@@ -68,17 +70,40 @@ pub struct BridgeSettings {
     /// Reserved groups that are forwarded all the same, as bits.
     #[arg(long, value_name = "BITS|default", value_parser = or_default(parse_bits))]
     pub group_fwd_mask: Option<OrDefault<u16>>,
+    /// Whether it takes part in spanning tree, by which bridges find one way between any two stations.
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub rstp: Option<bool>,
+    /// Of several bridges the one with the lowest is the root: a multiple of 4096 up to 61440.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(0..=61_440_u16)))]
+    pub rstp_priority: Option<OrDefault<u16>>,
+    /// Seconds, or bridges, after which what was heard is of no use any more.
+    #[arg(long, value_name = "SECS|default", value_parser = or_default(number(6..=40_u8)))]
+    pub rstp_max_age: Option<OrDefault<u8>>,
+    /// Seconds that a port waits twice before it forwards, where its neighbour does not agree.
+    #[arg(long, value_name = "SECS|default", value_parser = or_default(number(4..=30_u8)))]
+    pub rstp_forward_delay: Option<OrDefault<u8>>,
+    /// The protocol that it speaks: rstp, which knows the old one too, or stp.
+    #[arg(long, value_name = "NAME", value_parser = RstpVersion::from_str)]
+    pub rstp_force_version: Option<RstpVersion>,
 }
 
 impl BridgeSettings {
     /// Those that are given, by their keys in the file.
     pub fn given(&self) -> Map<String, Value> {
-        let Self { ageing, fdb_size, learn_per_burst, group_fwd_mask } = self;
+        let Self { ageing, fdb_size, learn_per_burst, group_fwd_mask, .. } = self;
+        let Self {
+            rstp, rstp_priority, rstp_max_age, rstp_forward_delay, rstp_force_version, ..
+        } = self;
         let all = [
             ("fdb.ageing", ageing.as_ref().map(|value| json!(value.0))),
             ("fdb.size", fdb_size.as_ref().map(|value| json!(value.0))),
             ("fdb.learn-per-burst", learn_per_burst.as_ref().map(|value| json!(value.0))),
             ("group-fwd-mask", group_fwd_mask.as_ref().map(|value| json!(value.0))),
+            ("rstp.enabled", rstp.map(Value::Bool)),
+            ("rstp.priority", rstp_priority.as_ref().map(|value| json!(value.0))),
+            ("rstp.max-age", rstp_max_age.as_ref().map(|value| json!(value.0))),
+            ("rstp.forward-delay", rstp_forward_delay.as_ref().map(|value| json!(value.0))),
+            ("rstp.force-version", rstp_force_version.map(|value| json!(value))),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }

@@ -13,8 +13,10 @@ use super::refusal::{Code, Refusal};
 
 mod neighbours;
 mod request;
+mod rstp;
 pub use neighbours::{Neighbour, NeighbourPort, Neighbours};
 pub use request::{CaptureWay, DROP_RATE, Request};
+pub use rstp::{Rstp, RstpBridge, RstpPort};
 
 /// The answer to a request: `{"ok": VALUE}`, or `{"error": "MESSAGE", "code": "CODE"}`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::control::protocol::{
     Bond, BondLacp, BondMember, Bonds, Bridge, Bridges, Counters, Fdb, FdbEntry, MemberLacp,
-    Mirror, Mirrors, Neighbours, PortStats, Ports, RxPressure, Stats, TxPressure, VdpaDevice,
+    Mirror, Mirrors, Neighbours, PortStats, Ports, Rstp, RxPressure, Stats, TxPressure, VdpaDevice,
     Worker, WorkerQueue, Workers,
 };
 use crate::table::columns;
@@ -192,6 +192,8 @@ fn mirrors_bonds_neighbours_and_vdpa_devices_fit() {
         members: (0..8).map(member).collect(),
     };
     assert_fits("bonds", &super::show_bonds(&Bonds { bonds: vec![bond] }, false));
+    let bridges = (0..3).map(|n| super::rstp::tests::bridge(&name(n), &name(n + 1))).collect();
+    assert_fits("spanning tree", &super::show_rstp(&Rstp { bridges }, false));
     let ports = (0..9).map(|n| super::neighbours::tests::port(&name(n), 2)).collect();
     assert_fits("neighbours", &super::show_neighbours(&Neighbours { ports }, false));
     let names: Vec<String> = (0..40).map(|n| format!("guest_announce_{n}")).collect();

@@ -22,6 +22,8 @@ pub enum Request {
     ShowBonds {},
     /// What ports know of their neighbours by LLDP.
     ShowNeighbours {},
+    /// Spanning tree: which bridges and ports take part, and what they do.
+    ShowRstp {},
     /// The forwarding databases.
     ShowFdb {},
     /// Counters of all ports and queues.
@@ -65,7 +67,7 @@ pub enum Request {
     PortSet {
         /// Its name.
         name: String,
-        /// The settings, by their keys in the configuration file; `null` is the default. Of a `guard`,
+        /// The settings, by their keys in the configuration file; `null` is the default. Of `guard` and `rstp`,
         /// settings that are not named stay.
         settings: serde_json::Map<String, Value>,
     },
@@ -264,6 +266,7 @@ impl Request {
                 | Self::ShowMirrors {}
                 | Self::ShowBonds {}
                 | Self::ShowNeighbours {}
+                | Self::ShowRstp {}
                 | Self::ShowFdb {}
                 | Self::ShowStats {}
                 | Self::ShowWorkers {}
