@@ -54,9 +54,14 @@ impl Stage {
 
     /// How many of the tenant's frames were dropped for a reason.
     fn dropped(&self, reason: &str) -> u64 {
+        self.dropped_of("tenant", reason)
+    }
+
+    /// The same of a port.
+    fn dropped_of(&self, name: &str, reason: &str) -> u64 {
         let stats = self.ringway.show("stats").unwrap();
         let ports = stats["ports"].as_array().unwrap();
-        let port = ports.iter().find(|port| port["name"] == "tenant").unwrap();
+        let port = ports.iter().find(|port| port["name"] == name).unwrap();
         port["rx"]["drops"][reason].as_u64().unwrap_or(0)
     }
 
@@ -82,6 +87,10 @@ fn a_tenant_is_what_it_may_be_and_nobody_else() {
     server(&stage, dir.path());
     limited(&stage);
     mirrored(&stage);
+    isolated(&stage);
+    stormy(&stage);
+    crowded(&stage);
+    bridging(&stage);
     let ringway = &mut stage.ringway;
     assert!(ringway.stop(LIMIT).unwrap().success());
 }
@@ -202,4 +211,77 @@ fn mirrored(stage: &Stage) {
     }
     let copies = ringway.show("mirrors").unwrap()["mirrors"][0]["packets"].as_u64().unwrap();
     assert!(copies - before < 8, "{} copies of frames that were dropped", copies - before);
+}
+
+/// Ports that are isolated reach others and not each other.
+fn isolated(stage: &Stage) {
+    let Stage { tenant, other, ringway, _host: host } = stage;
+    ringway.client(&["mirror", "del", "m"]).unwrap();
+    host.sh("ip address add 10.24.0.3/24 dev rww; ip link set rww up").unwrap();
+    for (port, isolated) in [("tenant", "on"), ("other", "on")] {
+        ringway.client(&["port", "set", port, "--isolated", isolated]).unwrap();
+    }
+    stage.is_stopped("ping -c 1 -W 0.1 10.24.0.2", "isolated");
+    tenant.ping("10.24.0.3", "-c 1").unwrap();
+    other.ping("10.24.0.3", "-c 1").unwrap();
+    for port in ["tenant", "other"] {
+        ringway.client(&["port", "set", port, "--isolated", "off"]).unwrap();
+    }
+    tenant.ping("10.24.0.2", "-c 1").unwrap();
+}
+
+/// A kernel that sends more broadcast than it may; what else it sends passes.
+fn stormy(stage: &Stage) {
+    let Stage { tenant, ringway, .. } = stage;
+    ringway.client(&["port", "set", "tenant", "--broadcast-packet-rate", "5"]).unwrap();
+    // Its neighbour must not have to be looked for.
+    tenant.sh("ip neighbour replace 10.24.0.2 lladdr 02:00:00:00:24:02 dev rwt").unwrap();
+    stage.is_stopped("ping -b -c 300 -i 0.001 -W 0.1 10.24.0.255", "broadcast_limited");
+    tenant.ping("10.24.0.2", "-c 3 -i 0.01").unwrap();
+    ringway.client(&["port", "set", "tenant", "--no-limits"]).unwrap();
+}
+
+/// A kernel with more addresses than its port may have.
+fn crowded(stage: &Stage) {
+    let Stage { other, ringway, .. } = stage;
+    let limit = ["port", "set", "other", "--max-addresses", "1", "--beyond-max", "drop"];
+    ringway.client(&limit).unwrap();
+    other.ping("10.24.0.1", "-c 1").unwrap();
+    other.sh("ip link set rwo address 02:00:00:00:24:0a").unwrap();
+    wait::until("its second address", LIMIT, PAUSE, || {
+        other.sh("ping -c 1 -W 0.1 10.24.0.1 || true")?;
+        Ok((stage.dropped_of("other", "address_limit") > 0).then_some(()))
+    })
+    .unwrap();
+    let learnt = ringway.show("fdb").unwrap();
+    let of_other = |entry: &&serde_json::Value| entry["port"] == "other";
+    assert_eq!(learnt["entries"].as_array().unwrap().iter().filter(of_other).count(), 1);
+    other.sh("ip link set rwo address 02:00:00:00:24:02").unwrap();
+    ringway.client(&["port", "set", "other", "--max-addresses", "default"]).unwrap();
+}
+
+/// A kernel's bridge that speaks spanning tree has its port shut, which is told.
+fn bridging(stage: &Stage) {
+    let Stage { other, ringway, .. } = stage;
+    ringway.client(&["port", "set", "other", "--bpdu-guard", "shut"]).unwrap();
+    // 802.1D: a bridge that is new takes itself for the root and says so at once.
+    other
+        .sh("ip link add br0 type bridge stp_state 1 hello_time 100; \
+             ip link set rwo master br0; ip link set br0 up")
+        .unwrap();
+    let shut = |expected: serde_json::Value| {
+        wait::until("the port is shut or open", LIMIT, PAUSE, || {
+            let ports = ringway.show("ports")?;
+            let ports = ports["ports"].as_array().cloned().unwrap_or_default();
+            let is_so = ports.iter().any(|one| one["name"] == "other" && one["shut"] == expected);
+            Ok(is_so.then_some(()))
+        })
+        .unwrap();
+    };
+    shut("bpdu-guard".into());
+    assert!(stage.dropped_of("other", "bpdu") > 0);
+    other.sh("ip link set rwo nomaster; ip link del br0").unwrap();
+    ringway.client(&["port", "set", "other", "--enabled", "on"]).unwrap();
+    shut(serde_json::Value::Null);
+    other.ping("10.24.0.1", "-c 1").unwrap();
 }

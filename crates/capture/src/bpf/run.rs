@@ -22,7 +22,7 @@ struct Frame<'f> {
 
 impl Frame<'_> {
     /// So many bytes from `at` on as a number; how the program ends where they are not there.
-    #[inline]
+    #[inline(always)]
     fn load(&self, at: u64, size: Size) -> Result<u32, Outcome> {
         let at = usize::try_from(at).map_err(|_| Outcome::Refused)?;
         let rest = self.bytes.get(at..).unwrap_or_default();
@@ -131,7 +131,13 @@ fn steps(operations: &[Operation], frame: Frame<'_>) -> Result<Outcome, Outcome>
     while let Some(operation) = operations.get(at) {
         at = at.saturating_add(1);
         match *operation {
-            Operation::LoadAt(size, k) => machine.a = frame.load(k.into(), size)?,
+            // What most steps of most filters are, each by itself, so that nothing is decided twice.
+            Operation::LoadAt(Size::Byte, k) => machine.a = frame.load(k.into(), Size::Byte)?,
+            Operation::LoadAt(Size::Half, k) => machine.a = frame.load(k.into(), Size::Half)?,
+            Operation::LoadAt(Size::Word, k) => machine.a = frame.load(k.into(), Size::Word)?,
+            Operation::JumpIf(Test::Equal, Operand::K(k), yes, no) => {
+                at = at.saturating_add(usize::from(if machine.a == k { yes } else { no }));
+            }
             Operation::LoadFromX(size, k) => {
                 machine.a = frame.load(u64::from(machine.x).saturating_add(k.into()), size)?;
             }
