@@ -105,10 +105,10 @@ fn line(command: &Command) -> String {
 }
 
 /// The share of a job that computes all the time, of one CPU.
-pub const WHOLE: usize = 3;
+pub const WHOLE: usize = 2;
 
-/// The share of a job that waits a third of the time or more.
-pub const WAITING: usize = 2;
+/// The share of a job that waits for half of the time, or nearly so.
+pub const WAITING: usize = 1;
 
 /// Runs all jobs, as many at a time as there is room for on `cpus`, those that come first as early as
 /// can be; says when one begins and ends, and what it has written then.
@@ -324,7 +324,7 @@ mod tests {
     #[test]
     fn jobs_that_wait_for_others_have_room_beside_more() {
         let mut waiting: Vec<_> =
-            ["a", "b", "c", "d", "e"].map(|name| job(name, &[], || Ok(()))).into();
+            ["a", "b", "c", "d", "e", "f"].map(|name| job(name, &[], || Ok(()))).into();
         for job in waiting.iter_mut().skip(1) {
             job.share = WAITING;
         }
@@ -333,9 +333,9 @@ mod tests {
             running.jobs.push((job.name.clone(), job.share));
         }
         let names: Vec<&str> = running.jobs.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["a", "b"]);
+        assert_eq!(names, ["a", "b", "c"]);
         running.jobs.retain(|(name, _)| name != "a");
-        for name in ["c", "d"] {
+        for name in ["d", "e"] {
             let job = next(&mut waiting, &running, 2).unwrap();
             assert_eq!(job.name, name);
             running.jobs.push((job.name, job.share));
