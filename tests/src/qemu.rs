@@ -355,10 +355,12 @@ pub fn kernel_arguments(more: &str) -> String {
     )
 }
 
-/// Arguments for a port that a device can be plugged into.
+/// Arguments for a port that a device can be plugged into, even one with a page for each doorbell, which
+/// has 8 MiB of them.
 fn root_port(n: u8) -> [String; 2] {
     let address = n + 15;
-    let port = format!("pcie-root-port,id=port{n},bus=pcie.0,chassis={n},addr={address:#x}");
+    let place = format!("id=port{n},bus=pcie.0,chassis={n},addr={address:#x}");
+    let port = format!("pcie-root-port,{place},pref64-reserve=32M");
     ["-device".to_owned(), port]
 }
 

@@ -106,8 +106,7 @@ impl Bench {
             PciNic::new(Model::Virtio, 2, "52:54:00:00:00:02", &wires[1]).options("packed=on"),
         ];
         let image = pci::spec_with_testpmd().unwrap().build().unwrap();
-        // The pages of its doorbells need more room than there is for what is plugged in.
-        let qemu = Qemu::new(name, &image).iommu().booting();
+        let qemu = Qemu::new(name, &image).iommu();
         let mut vm = nics.iter().fold(qemu, Qemu::pci_nic).start(dir).unwrap();
         vm.wait_boot().unwrap();
         vm.sh(&pci::huge_pages(160)).unwrap();
