@@ -9,6 +9,7 @@ mod guarded_frame;
 mod kernel_segments;
 mod lldp_frame;
 mod segments;
+mod spanning_tree;
 mod vduse_session;
 mod vhost_frontend;
 mod vhost_message;
@@ -112,5 +113,10 @@ pub const TARGETS: &[Target] = &[
         name: "lldp_frame",
         about: "what neighbours say of themselves by LLDP",
         run: lldp_frame::run,
+    },
+    Target {
+        name: "spanning_tree",
+        about: "neighbours of a bridge that say what they like by RSTP and STP",
+        run: spanning_tree::run,
     },
 ];

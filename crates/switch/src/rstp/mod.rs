@@ -28,3 +28,27 @@ pub(crate) mod vector;
 
 pub use self::port::{Role as RstpRole, State as RstpState};
 pub use self::settings::{PortRstp, Rstp, RstpVersion};
+
+/// Plays a bridge with four ports to which neighbours send these frames, each to the port with its
+/// number modulo 4, and a second passes before each of those with a number from 128 on. Returns for each frame
+/// how many messages were sent because of it. Of use to those who test it.
+#[doc(hidden)]
+#[must_use]
+pub fn probe(frames: &[(u8, &[u8])]) -> Vec<usize> {
+    let settings = Rstp::default().settings(packet::MacAddr([2, 0, 0, 0, 0, 9]));
+    let mut tree = tree::Tree::new(settings);
+    let link =
+        |port| tree::Link { port, settings: PortRstp::default().settings(port, None), is_up: true };
+    let links: Vec<tree::Link> = (0..4).map(link).collect();
+    tree.update(&links);
+    let play = |(number, frame): &(u8, &[u8])| {
+        if *number >= 128 {
+            tree.tick();
+        }
+        if let Some(bpdu) = bpdu::parse(frame) {
+            tree.hear(u16::from(number % 4), &bpdu);
+        }
+        tree.take().send.len()
+    };
+    frames.iter().map(play).collect()
+}
