@@ -130,7 +130,8 @@ fn what_is_said_is_as_the_schema_has_it() {
     session.ask(json!({"command": "time-stop"}));
     for request in [
         json!({"command": "bridge-add", "name": "red", "settings": {"fdb.ageing": 60}}),
-        json!({"command": "bridge-set", "name": "red", "settings": {"fdb.ageing": null}}),
+        json!({"command": "bridge-set", "name": "red",
+            "settings": {"fdb.ageing": null, "rstp.enabled": true}}),
         json!({"command": "port-add", "name": "b", "device": "null:", "mtu": 1400, "workers": [0],
             "bridge": "red", "limits": {"tx-rate": "1Gbit"}, "guard": {"isolated": true},
             "lldp": "both"}),
@@ -171,6 +172,7 @@ fn what_is_said_is_as_the_schema_has_it() {
     };
     assert_eq!(connected["bridge"], "default");
     other.ask(json!({"command": "time-warp", "milliseconds": 1000}));
+    assert_eq!(listener.event("rstp-root")["bridge"], "red");
     assert_eq!(listener.event("guest-connected")["pid"], std::process::id());
     drop(guest);
     other.ask(json!({"command": "reload", "exact": false}));

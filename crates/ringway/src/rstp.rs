@@ -65,7 +65,7 @@ const fn protocol(is_rapid: bool) -> &'static str {
 }
 
 /// A bridge as Open vSwitch and Linux write it.
-fn id(bridge: switch::RstpBridge) -> String {
+pub fn id(bridge: switch::RstpBridge) -> String {
     let address = bridge.address.0.map(|byte| format!("{byte:02x}")).concat();
     format!("{:04x}.{address}", bridge.priority)
 }

@@ -42,6 +42,27 @@ pub enum Event {
         /// How often that has changed since the bond was added.
         changes: u64,
     },
+    /// A port has another role or state in the spanning tree of its bridge, and may have had others in
+    /// between.
+    RstpPort {
+        /// The bridge.
+        bridge: String,
+        /// The port.
+        port: String,
+        /// Its role: `disabled`, `root`, `designated`, `alternate` or `backup`.
+        role: String,
+        /// Its state: `discarding`, `learning` or `forwarding`.
+        state: String,
+    },
+    /// A bridge's spanning tree has another root, or another way there.
+    RstpRoot {
+        /// The bridge.
+        bridge: String,
+        /// The root, as 8000.0200000000ab.
+        root_id: String,
+        /// The way there; `None` where the bridge itself is the root.
+        root_port: Option<String>,
+    },
     /// A port was shut since it has sent what it must not.
     PortShut {
         /// The port.
@@ -156,7 +177,8 @@ pub struct Address {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Topic {
-    /// Links up and down, active members of bonds, and ports that are shut.
+    /// Links up and down, active members of bonds, roles and states in spanning trees, and ports that are
+    /// shut.
     Link,
     /// VMMs that come and go.
     Guest,
@@ -211,6 +233,8 @@ impl Event {
         Some(match self {
             Self::Link { .. }
             | Self::BondActive { .. }
+            | Self::RstpPort { .. }
+            | Self::RstpRoot { .. }
             | Self::PortShut { .. }
             | Self::PortReopened { .. } => Topic::Link,
             Self::GuestConnected { .. } | Self::GuestDisconnected { .. } => Topic::Guest,

@@ -41,6 +41,15 @@ fn told(notice: &Notice) -> String {
             format!("bond {bond}: {active} is active")
         }
         Event::BondActive { bond, active: None, .. } => format!("bond {bond}: no member is active"),
+        Event::RstpPort { bridge, port, role, state } => {
+            format!("bridge {bridge}: port {port} is {role}, {state}")
+        }
+        Event::RstpRoot { bridge, root_id, root_port: Some(port) } => {
+            format!("bridge {bridge}: root {root_id} by port {port}")
+        }
+        Event::RstpRoot { bridge, root_id, root_port: None } => {
+            format!("bridge {bridge}: root {root_id}, which it is itself")
+        }
         Event::PortShut { port, reason } => format!("port {port}: shut by {reason}"),
         Event::PortReopened { port } => format!("port {port}: open again"),
         Event::GuestConnected { port, pid } => {
@@ -112,6 +121,13 @@ mod tests {
         let shut = Event::PortShut { port: port(), reason: "bpdu-guard".into() };
         assert_eq!(told(shut), "    12.034 port vm1: shut by bpdu-guard");
         let from = Some("eth0".to_owned());
+        let tree = Event::RstpPort {
+            bridge: "default".into(),
+            port: port(),
+            role: "root".into(),
+            state: "forwarding".into(),
+        };
+        assert_eq!(told(tree), "    12.034 bridge default: port vm1 is root, forwarding");
         let none = Event::BondActive { bond: "up".into(), active: None, from, changes: 3 };
         assert_eq!(told(none), "    12.034 bond up: no member is active");
         let us = std::process::id();

@@ -169,6 +169,7 @@ impl Events {
             let ports = daemon.switch().samples();
             watch.look_at_links(&ports, &mut found);
             watch.look_at_bonds(&daemon.switch().bonds(), &mut found);
+            watch.look_at_trees(&daemon.switch().rstp(), &mut found);
             if is_due {
                 self.due = later(now, TICK);
                 dropping = watch.look_at_drops(&ports, uptime);

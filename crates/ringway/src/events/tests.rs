@@ -252,3 +252,25 @@ fn nothing_is_watched_when_nobody_has_subscribed_and_not_all_can() {
     assert!(!bench.events.is_watching());
     assert!(bench.events.take(ME, Duration::ZERO).is_none());
 }
+
+#[test]
+fn roots_and_roles_of_spanning_trees_are_told() {
+    let mut bench = Bench::new(&[Topic::Link]);
+    bench.edit(|state| {
+        state.set_bridge("default", serde_json::from_str(r#"{"rstp.enabled":true}"#).unwrap())?;
+        state.add_port("a", Port::new("null:"))
+    });
+    let trees = |told: Vec<Value>| {
+        let told: Vec<Value> = told
+            .into_iter()
+            .filter(|one| one["event"].as_str().unwrap().starts_with("rstp-"))
+            .collect();
+        short(&told, &["bridge", "port", "role", "state"])
+    };
+    let first = trees(bench.told());
+    assert!(first[0].starts_with("rstp-root default"), "{first:?}");
+    assert_eq!(first[1], "rstp-port default a designated discarding");
+    bench.time.warp(Duration::from_secs(3));
+    bench.daemon.catch_up();
+    assert_eq!(trees(bench.told()), ["rstp-port default a designated forwarding"]);
+}

@@ -6,7 +6,7 @@ use std::time::Duration;
 use daemon::{Change, Daemon, State, diff};
 use ethdev::{DropReason, Peer, Stats};
 use ringway::control::event::{Address, Event, SHUT_BY};
-use switch::{BondReport, FdbEntry, PortReport};
+use switch::{BondReport, FdbEntry, PortReport, RstpReport};
 
 /// How a switch was when it was looked at last.
 #[derive(Debug)]
@@ -17,11 +17,37 @@ pub struct Watch {
     links: BTreeMap<String, Link>,
     /// The active member of each bond, and how often that has changed.
     bonds: BTreeMap<String, (Option<String>, u64)>,
+    trees: Trees,
     /// What was dropped until then, on receipt and on sending, and when that was.
     drops: BTreeMap<String, [Stats; 2]>,
     since: Duration,
     /// Where addresses were, if anybody wants to know.
     addresses: Option<BTreeMap<Address, String>>,
+}
+
+/// What is watched of spanning trees.
+#[derive(Debug, Default)]
+struct Trees {
+    /// The root of each bridge, and the port of the way there.
+    roots: BTreeMap<String, (String, Option<String>)>,
+    /// The role and state of each port of a bridge.
+    ports: BTreeMap<(String, String), (&'static str, &'static str)>,
+}
+
+impl Trees {
+    fn of(trees: &[RstpReport]) -> Self {
+        let mut all = Self::default();
+        for tree in trees {
+            let root = (crate::rstp::id(tree.root), tree.root_port.clone());
+            all.roots.insert(tree.bridge.clone(), root);
+            let ports = tree.ports.iter().map(|port| {
+                let key = (tree.bridge.clone(), port.name.clone());
+                (key, (port.role.name(), port.state.name()))
+            });
+            all.ports.extend(ports);
+        }
+        all
+    }
 }
 
 /// What is watched of a port at once.
@@ -96,6 +122,7 @@ impl Watch {
             waiting: waiting(daemon),
             links: ports.iter().map(|port| (port.name.clone(), port.into())).collect(),
             bonds: daemon.switch().bonds().iter().map(active).collect(),
+            trees: Trees::of(&daemon.switch().rstp()),
             drops: drops(&ports),
             since: daemon.switch().uptime(),
             addresses: None,
@@ -168,6 +195,25 @@ impl Watch {
             }
         }
         self.bonds = now;
+    }
+
+    /// Roots of spanning trees, and roles and states of their ports.
+    pub fn look_at_trees(&mut self, trees: &[RstpReport], found: &mut Vec<Event>) {
+        let now = Trees::of(trees);
+        for (bridge, root) in &now.roots {
+            if self.trees.roots.get(bridge) != Some(root) {
+                let (bridge, (root_id, root_port)) = (bridge.clone(), root.clone());
+                found.push(Event::RstpRoot { bridge, root_id, root_port });
+            }
+        }
+        for ((bridge, port), does) in &now.ports {
+            if self.trees.ports.get(&(bridge.clone(), port.clone())) != Some(does) {
+                let (role, state) = (does.0.to_owned(), does.1.to_owned());
+                let (bridge, port) = (bridge.clone(), port.clone());
+                found.push(Event::RstpPort { bridge, port, role, state });
+            }
+        }
+        self.trees = now;
     }
 
     /// What ports have dropped since the last look, `uptime` after the start.
