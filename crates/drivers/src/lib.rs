@@ -21,6 +21,7 @@
 //! - [`vduse`]: a vDPA device of the host kernel, for an interface or a virtual machine
 //! - [`pcap`]: capture files
 //! - [`null`]: nothing, or generated frames
+//! - [`dummy`]: no device, and frames that a test has come in
 //! - [`vhost_user`]: a virtual machine, through its vhost-user socket
 //! - [`pci`]: PCI devices that there are drivers for here
 //! - `backend`: what ports on the device side of virtio-net have in common
@@ -29,6 +30,7 @@
 
 mod backend;
 mod control;
+pub mod dummy;
 pub mod null;
 pub mod open;
 pub mod pcap;

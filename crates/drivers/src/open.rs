@@ -6,7 +6,7 @@ use host::{af_packet, af_xdp, tap};
 use virtio_net::{pci as virtio_pci, user as virtio_user};
 
 use crate::shared::Drivers;
-use crate::{null, pcap, vduse, vhost_user};
+use crate::{dummy, null, pcap, vduse, vhost_user};
 
 /// A driver, as this crate sees it.
 struct Driver {
@@ -37,6 +37,7 @@ const DRIVERS: &[Driver] = &[
     driver!(tap, |name, spec, env| tap::open(name, spec, &env.time)),
     driver!(pcap, |name, spec, _| pcap::open(name, spec)),
     driver!(null, |name, spec, _| null::open(name, spec)),
+    driver!(dummy, |name, spec, env| dummy::open(name, spec, &env.dummies)),
 ];
 
 /// The kinds of ports that [`open`] knows.

@@ -6,6 +6,7 @@ use eal::time::Time;
 use packet::pool::{Pool, PoolError};
 
 use crate::backend::SharedControl;
+use crate::dummy::Dummies;
 
 /// What the ports of one process share. Keep it as long as any port.
 #[derive(Debug, Default)]
@@ -14,6 +15,7 @@ pub struct Drivers {
     pub(crate) sockets: Access,
     pub(crate) spaces: Spaces,
     pub(crate) time: Time,
+    pub(crate) dummies: Dummies,
 }
 
 impl Drivers {
@@ -33,6 +35,12 @@ impl Drivers {
     #[must_use]
     pub fn with_time(self, time: Time) -> Self {
         Self { vhost_control: SharedControl::new(time.clone()), time, ..self }
+    }
+
+    /// The ports of the driver `dummy`.
+    #[must_use]
+    pub const fn dummies(&self) -> &Dummies {
+        &self.dummies
     }
 
     /// The address spaces of the PCI devices among the ports.

@@ -5,6 +5,8 @@
 //! memory that the decisions need is prefetched for all runs first. The outcome is written to the
 //! [`Outputs`]: for each port the frames that go there, and what becomes of them on the way.
 
+mod dry;
+
 use std::sync::Arc;
 
 use arrayvec::ArrayVec;

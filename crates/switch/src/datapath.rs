@@ -5,6 +5,8 @@
 //! belongs to decides about them, in stages that are chosen once for a burst ([`Stage`](crate::stage::Stage)), and leaves its
 //! verdicts as marks at the outputs, which then send what is marked.
 
+pub(crate) mod trace;
+
 use std::ops::Range;
 
 use arrayvec::ArrayVec;

@@ -42,6 +42,12 @@ pub enum Error {
         /// The ports that there are.
         known: Vec<String>,
     },
+    /// Nothing comes in on the port: it is disabled, or no device of its own.
+    #[error("port '{name}' receives nothing: it is disabled, a bond or a patch port")]
+    NotPolled {
+        /// The name.
+        name: String,
+    },
     /// A bridge with this name exists.
     #[error("bridge '{name}' exists already: choose another name or remove it first")]
     DuplicateBridge {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use eal::clock;
 use ethdev::{QueueStats, RxBurst, RxQueue};
-use packet::BURST;
+use packet::{BURST, Frame};
 
 use crate::bridge::BridgeId;
 use crate::datapath::Source;
@@ -111,6 +111,27 @@ impl Inputs {
     pub(crate) fn take(&mut self, port: u16) -> Vec<Input> {
         self.busy = 0;
         self.all.extract_if(.., |input| input.port == port).collect()
+    }
+
+    /// The bridge that `port` belongs to, if it is polled here.
+    pub(crate) fn home(&self, port: u16) -> Option<BridgeId> {
+        self.all.iter().find(|input| input.port == port).map(|input| input.bridge)
+    }
+
+    /// Counts frames as received on `port` and hands their source to `take`; returns whether the
+    /// port is polled here.
+    pub(crate) fn receive(
+        &mut self,
+        port: u16,
+        frames: &[Frame<'_>],
+        now: u64,
+        take: impl FnOnce(&Source<'_>),
+    ) -> bool {
+        let Some(input) = self.all.iter().find(|input| input.port == port) else { return false };
+        let Input { bridge, port, stats, .. } = input;
+        stats.count_frames(frames);
+        take(&Source { bridge: *bridge, port: *port, stats, now });
+        true
     }
 
     /// All queues, in no particular order.

@@ -101,7 +101,8 @@ pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
     BondReport, BridgeReport, FdbEntry, FdbReport, LacpReport, MemberLacp, MemberReport,
-    MirrorReport, PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, WorkerReport,
+    MirrorReport, PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced,
+    WorkerReport,
 };
 pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
 pub use switch::Switch;

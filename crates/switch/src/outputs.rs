@@ -8,6 +8,7 @@ use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 use crate::bond::way::{Bonds, Fittings, Verdict, Way};
 use crate::capture::{Captures, Direction, Handle, difference};
 use crate::datapath::Source;
+use crate::datapath::trace::Verdict as TraceVerdict;
 use crate::marks::Marks;
 use crate::output::Output;
 
@@ -281,6 +282,28 @@ impl Outputs {
             }
             if output.is_first_use() {
                 self.unflushed.push(port);
+            }
+        }
+    }
+
+    /// Adds what becomes of `frames` to `verdicts`, in place of sending it, and forgets the marks.
+    pub(crate) fn take_verdicts(&mut self, frames: &[Frame<'_>], verdicts: &mut Vec<TraceVerdict>) {
+        let Self { all, marked, patches, patched, room, .. } = self;
+        let mut take = |port: u16, marks: &mut Marks, is_patch: bool| {
+            let mut editing = room.begin();
+            let (edited, _) = marks.apply(frames, &mut editing);
+            let edited = edited.iter().map(Frame::to_vec);
+            verdicts.extend(edited.map(|frame| TraceVerdict { port, is_patch, frame }));
+            marks.clear();
+        };
+        for port in marked.drain(..) {
+            if let Some(Some(output)) = all.get_mut(usize::from(port)) {
+                take(port, &mut output.marks, false);
+            }
+        }
+        for port in patched.drain(..) {
+            if let Some(Some(marks)) = patches.get_mut(usize::from(port)) {
+                take(port, marks, true);
             }
         }
     }

@@ -81,6 +81,11 @@ impl Patches {
         self.steps.resize_with(steps, Step::default);
     }
 
+    /// Patch port `port`, if it is one.
+    pub(crate) fn get(&self, port: u16) -> Option<&Patch> {
+        self.all.get(usize::from(port))?.as_ref()
+    }
+
     /// Takes those of `frames` that are marked at patch ports to their peers, and on from there,
     /// until all have gone out or are dropped.
     #[inline(never)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ethdev::{Link, Peer, PortStats, Pressure};
+use ethdev::{DropReason, Link, Peer, PortStats, Pressure};
 pub use fdb::Report as FdbReport;
 use packet::MacAddr;
 
@@ -339,4 +339,15 @@ pub struct ShutdownReport {
     pub panics: Vec<(usize, String)>,
     /// How long the switch ran.
     pub uptime: Duration,
+}
+
+/// What becomes of a frame; see [`Switch::trace`](crate::Switch::trace).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Traced {
+    /// The ports where it enters a bridge: the first one, and peers of patch ports.
+    pub entered: Vec<String>,
+    /// The ports where it goes out, copies for mirrors among them, and what it is by then.
+    pub outputs: Vec<(String, Vec<u8>)>,
+    /// Why it is dropped, where it goes nowhere.
+    pub dropped: Option<DropReason>,
 }

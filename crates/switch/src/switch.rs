@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
+use drivers::dummy::Dummies;
 use eal::time::Time;
 use eal::{EventFd, Workers, clock};
 use packet::Pool;
@@ -41,6 +42,7 @@ mod fdb;
 mod live;
 mod lldp;
 mod mirrors;
+mod offers;
 pub(crate) mod patches;
 mod rstp;
 mod traps;
@@ -229,6 +231,12 @@ impl Switch {
     pub fn port(&self, name: &str) -> Result<PortReport, Error> {
         let control = self.control();
         Ok(control.report(name, control.ports.get(name)?))
+    }
+
+    /// Its ports of the driver `dummy`.
+    #[must_use]
+    pub const fn dummies(&self) -> &Dummies {
+        self.drivers.dummies()
     }
 
     /// All workers.

@@ -21,6 +21,7 @@ use crate::bond::way::{Fittings, Way};
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::capture::Captures;
 use crate::datapath::Datapath;
+use crate::datapath::trace::Trace;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, Limiter};
@@ -69,6 +70,12 @@ pub(crate) enum Message {
     SetTrap(u16, Option<Box<Trap>>, Sender<()>),
     /// Capture this from now on.
     Capture(Option<Box<Captures>>, Sender<()>),
+    /// Take frames, [`BURST`] at most, for what has come in on a port; the answer is whether this
+    /// worker polls it.
+    Receive(u16, Vec<Vec<u8>>, Sender<bool>),
+    /// Tell what would become of a frame that comes in on a port, and learn its source if asked to;
+    /// the answer is `None` where this worker does not poll the port.
+    Trace(u16, Vec<u8>, bool, Sender<Option<Trace>>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -313,6 +320,16 @@ impl Worker {
         self.path.send_own(port, &frames, clock::now())
     }
 
+    /// Takes frames for what has come in on `port`; returns whether that is polled here.
+    fn receive(&mut self, port: u16, frames: &[Vec<u8>]) -> bool {
+        let frames = frames.iter().take(BURST).map(|bytes| Frame::from_bytes(bytes));
+        let frames: ArrayVec<Frame<'_>, BURST> = frames.collect();
+        let path = &mut self.path;
+        self.inputs.receive(port, &frames, clock::now(), |source| {
+            path.forward(&frames, source, false);
+        })
+    }
+
     /// Does what a message asks. That nobody waits for the answer any more is no error.
     #[cold]
     fn take(&mut self, message: Message) {
@@ -377,6 +394,15 @@ impl Worker {
             Message::Capture(captures, done) => {
                 self.path.set_captures(captures);
                 let _ = done.send(());
+            }
+            Message::Receive(port, frames, done) => {
+                let _ = done.send(self.receive(port, &frames));
+            }
+            Message::Trace(port, frame, learns, done) => {
+                let home = self.inputs.home(port);
+                let trace =
+                    home.map(|home| self.path.trace((home, port), &frame, learns, clock::now()));
+                let _ = done.send(trace);
             }
             Message::Answer(done) => {
                 let _ = done.send(());

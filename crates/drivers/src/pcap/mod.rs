@@ -126,7 +126,7 @@ pub fn open(name: &str, spec: DeviceSpec) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
     let config = Config::parse(spec)?;
     let source = config.rx.as_deref().map(|path| open_source(path, config.times)).transpose()?;
-    let sink = config.tx.as_deref().map(|path| open_sink(path, &config)).transpose()?;
+    let sink = config.tx.as_deref().map(|path| open_other(path, &config)).transpose()?;
 
     let files = [("rx file", &config.rx), ("tx file", &config.tx)];
     let details = files
@@ -155,11 +155,16 @@ fn open_source(path: &str, times: Option<u64>) -> Result<Source, Error> {
     Ok(Source::Memory(Recording::new(reader, times).map_err(error)?))
 }
 
-fn open_sink(path: &str, config: &Config) -> Result<Sink, Error> {
+fn open_other(path: &str, config: &Config) -> Result<Sink, Error> {
     if config.rx.as_deref().is_some_and(|rx| is_same_file(rx, path)) {
         return Err(file_error(path, "it cannot be both received from and written to"));
     }
-    let writer = File::create(path).and_then(|file| CaptureWriter::new(file, config.snaplen));
+    open_sink(path, config.snaplen)
+}
+
+/// Makes a file to write frames to, each no longer than `snaplen`.
+pub(crate) fn open_sink(path: &str, snaplen: usize) -> Result<Sink, Error> {
+    let writer = File::create(path).and_then(|file| CaptureWriter::new(file, snaplen));
     let writer =
         writer.map_err(|cause| file_error(path, format!("cannot write to it: {cause}")))?;
     Ok(Sink { writer, path: path.to_owned(), failed: false })
@@ -243,7 +248,7 @@ impl RxDriver for PcapRx {
 
 /// Where sent frames go.
 #[derive(Debug)]
-struct Sink {
+pub(crate) struct Sink {
     writer: CaptureWriter<File>,
     path: String,
     /// A write has failed; what comes after it would not be readable.
@@ -262,7 +267,7 @@ impl Sink {
         result.is_ok()
     }
 
-    fn write(&mut self, time: Duration, frame: &Frame<'_>) -> bool {
+    pub(crate) fn write(&mut self, time: Duration, frame: &Frame<'_>) -> bool {
         if self.failed {
             return false;
         }
@@ -270,7 +275,7 @@ impl Sink {
         self.check(&result)
     }
 
-    fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         if !self.failed {
             let result = self.writer.flush();
             self.check(&result);

@@ -185,6 +185,20 @@ impl Taps {
             return None;
         }
         let cut = tap.cut(frames, mask, room);
+        self.mark(index, copies, view, frames, outputs);
+        Some(cut)
+    }
+
+    /// Notes the copies of mirror `index` as verdicts, and does not count them.
+    pub(crate) fn mark(
+        &self,
+        index: usize,
+        copies: &Copies,
+        view: &View<'_>,
+        frames: &[Frame<'_>],
+        outputs: &mut Outputs,
+    ) {
+        let (Some(tap), Some(mask)) = (self.all.get(index), copies.0.get(index)) else { return };
         for Part { mask: part, meta } in view.parts(frames) {
             let mask = part & mask;
             if mask != 0 {
@@ -196,7 +210,6 @@ impl Taps {
                 }
             }
         }
-        Some(cut)
     }
 
     /// Notes frames at all ports that carry `vlan`, as if they were in it.

@@ -1,0 +1,60 @@
+//! What a bridge would decide about a frame.
+
+use arrayvec::ArrayVec;
+use ethdev::DropReason;
+use packet::{BURST, Frame};
+
+use super::{Bridge, Lookup, Run, gather};
+use crate::datapath::Source;
+use crate::outputs::Outputs;
+use crate::stage::{Gated, Plain, Stage, Vlans};
+
+impl Bridge {
+    /// As [`decide`](Self::decide), but nothing is learnt from it.
+    pub(crate) fn decide_dry(
+        &self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) {
+        let port = source.port;
+        let vlans = || Vlans::new(&self.vlans, port);
+        match (&self.gate, self.vlans.count) {
+            (None, 0) => self.decide_dry_in(&Plain, frames, source, outputs),
+            (None, _) => self.decide_dry_in(&vlans(), frames, source, outputs),
+            (Some(gate), _) if !gate.learns(port) => {
+                source.stats.count_drops(DropReason::SpanningTree, frames.len());
+            }
+            (Some(gate), 0) => {
+                self.decide_dry_in(&Gated::new(Plain, gate, port), frames, source, outputs);
+            }
+            (Some(gate), _) => {
+                self.decide_dry_in(&Gated::new(vlans(), gate, port), frames, source, outputs);
+            }
+        }
+    }
+
+    #[cold]
+    fn decide_dry_in<S: Stage>(
+        &self,
+        stage: &S,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) {
+        let mut runs = ArrayVec::<Run<S::Key>, BURST>::new();
+        gather::<S>(frames, source.stats, &mut runs);
+        let mut lookups = ArrayVec::<Lookup<S::Meta>, BURST>::new();
+        for run in &runs {
+            self.classify(stage, run, source.stats, &mut lookups);
+        }
+        if !stage.forwards() {
+            return source.stats.count_drops(DropReason::SpanningTree, frames.len());
+        }
+        let flood =
+            lookups.iter().fold(0, |all, lookup| all | self.find(stage, lookup, source, outputs));
+        if flood != 0 {
+            self.flood(stage, &lookups, flood, source, outputs);
+        }
+    }
+}

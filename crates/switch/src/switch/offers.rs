@@ -1,0 +1,48 @@
+//! Frames that come in on no wire: for tests, and to see where frames go.
+
+use super::Switch;
+use crate::error::Error;
+use crate::report::Traced;
+use crate::worker::{Mailbox, Message};
+
+impl Switch {
+    /// Takes frames, 32 at most, for what has come in on a port: they are counted, and go wherever
+    /// such frames go. When this returns, they have.
+    ///
+    /// # Errors
+    /// There is no such port, or none that is polled: it has no device of its own, or is disabled.
+    pub fn receive(&self, port: &str, frames: &[Vec<u8>]) -> Result<(), Error> {
+        let control = self.control();
+        let number = control.ports.get(port)?.number();
+        let receives = |worker: &Mailbox| {
+            worker.ask(|done| Message::Receive(number, frames.to_vec(), done)) == Some(true)
+        };
+        let taken = control.mailboxes.iter().any(receives);
+        if taken { Ok(()) } else { Err(not_polled(port)) }
+    }
+
+    /// Tells what would become of a frame that comes in on a port, and does nothing else: nothing is
+    /// sent or counted. Limits and guards, which remember what they let through, are not asked. Its
+    /// source address is learnt if `learns`.
+    ///
+    /// # Errors
+    /// As for [`receive`](Self::receive).
+    pub fn trace(&self, port: &str, frame: &[u8], learns: bool) -> Result<Traced, Error> {
+        let control = self.control();
+        let number = control.ports.get(port)?.number();
+        let traced = control.mailboxes.iter().find_map(|worker| {
+            worker.ask(|done| Message::Trace(number, frame.to_vec(), learns, done)).flatten()
+        });
+        let traced = traced.ok_or_else(|| not_polled(port))?;
+        let name = |number| control.ports.name_of(number).unwrap_or_default().to_owned();
+        Ok(Traced {
+            entered: traced.entered.into_iter().map(name).collect(),
+            outputs: traced.outputs.into_iter().map(|(to, frame)| (name(to), frame)).collect(),
+            dropped: traced.reason,
+        })
+    }
+}
+
+fn not_polled(port: &str) -> Error {
+    Error::NotPolled { name: port.to_owned() }
+}
