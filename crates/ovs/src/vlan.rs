@@ -42,9 +42,7 @@ pub fn settings(port: &Port) -> Result<PortVlan, String> {
     if matches!(mode, VlanMode::Access | VlanMode::Dot1qTunnel) {
         vlan.trunks = None;
     }
-    if mode == VlanMode::Dot1qTunnel {
-        vlan.priority_tags = PriorityTags::No;
-    } else {
+    if mode != VlanMode::Dot1qTunnel {
         vlan.cvlans = None;
     }
     if vlan.tag.is_none() && mode != VlanMode::Trunk {
@@ -109,7 +107,7 @@ mod tests {
         };
         let tunnel = settings(&tunnel).unwrap();
         assert_eq!(tunnel.qinq_ethertype, QinqEtherType::Dot1q);
-        assert_eq!(tunnel.priority_tags, PriorityTags::No, "the customer's tags are its own");
+        assert_eq!(tunnel.priority_tags, PriorityTags::IfNonzero);
         assert!(tunnel.cvlans.unwrap().contains(8));
     }
 

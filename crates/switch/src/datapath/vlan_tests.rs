@@ -101,10 +101,11 @@ fn leave(port: &PortVlan, inside: &Inside) -> Option<Vec<(u16, u16)>> {
     }
     let vlan = match port.mode() {
         VlanMode::Access if behind != 0 => return None,
-        VlanMode::Dot1qTunnel => {
-            return holds(&port.cvlans, behind).then(|| inside.behind.clone());
-        }
-        VlanMode::Access => 0,
+        VlanMode::Dot1qTunnel if !holds(&port.cvlans, behind) => return None,
+        VlanMode::Dot1qTunnel if behind != 0 => return Some(inside.behind.clone()),
+        VlanMode::Dot1qTunnel | VlanMode::Access => 0,
+        // It would be in the port's own VLAN there.
+        VlanMode::NativeTagged | VlanMode::NativeUntagged if inside.vlan == 0 => return None,
         VlanMode::NativeUntagged if port.tag == Some(inside.vlan) => 0,
         _ => inside.vlan,
     };
@@ -130,7 +131,9 @@ fn ports() -> Vec<PortVlan> {
         }
     }
     let tunnel = PortVlan { mode: Some(VlanMode::Dot1qTunnel), tag: Some(5), ..Default::default() };
-    all.push(PortVlan { cvlans: set("0,6"), qinq_ethertype: QinqEtherType::Dot1q, ..tunnel });
+    let cvlans = set("0,6");
+    all.push(PortVlan { cvlans, qinq_ethertype: QinqEtherType::Dot1q, ..tunnel.clone() });
+    all.push(PortVlan { priority_tags: PriorityTags::IfNonzero, ..tunnel });
     let native =
         PortVlan { mode: Some(VlanMode::NativeUntagged), tag: Some(7), ..Default::default() };
     all.push(PortVlan { trunks: set("6"), ..native });

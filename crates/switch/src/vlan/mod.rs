@@ -249,13 +249,6 @@ impl PortVlan {
         if self.cvlans.as_ref().is_some_and(VlanSet::is_empty) {
             return Err("cvlans without a VLAN: leave them out for all VLANs".to_owned());
         }
-        if is_tunnel && self.priority_tags != PriorityTags::No {
-            return Err(
-                "priority tags on a dot1q-tunnel port, where tags are the customer's: leave \
-                        them out"
-                    .to_owned(),
-            );
-        }
         let other = self.qinq_ethertype != QinqEtherType::default();
         if !is_tunnel && (self.cvlans.is_some() || other) {
             return Err(
@@ -313,7 +306,7 @@ mod tests {
         assert!(check(None, None, &|p| p.trunks = Some(VlanSet::new())).contains("without a VLAN"));
         assert!(check(None, Some(5), &|p| p.cvlans = some()).contains("dot1q-tunnel"));
         let always = |p: &mut PortVlan| p.priority_tags = PriorityTags::Always;
-        assert!(check(Some(Dot1qTunnel), Some(5), &always).contains("customer's"));
+        assert_eq!(check(Some(Dot1qTunnel), Some(5), &always), "");
         assert_eq!(check(Some(Dot1qTunnel), Some(5), &|p| p.cvlans = some()), "");
         assert_eq!(check(Some(NativeTagged), Some(5), &|p| p.trunks = some()), "");
     }

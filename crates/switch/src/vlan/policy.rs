@@ -102,6 +102,12 @@ impl Policy {
             VlanMode::Dot1qTunnel => {
                 meta.vlan == self.own && holds(self.cvlans.as_ref(), meta.inner)
             }
+            // Without a tag it would be in the port's own VLAN there.
+            VlanMode::NativeTagged | VlanMode::NativeUntagged
+                if meta.vlan == 0 && self.own != 0 =>
+            {
+                false
+            }
             _ => holds(self.trunks.as_ref(), meta.vlan),
         };
         carries.then(|| change(meta.had, self.tag_of(meta)))
@@ -116,8 +122,9 @@ impl Policy {
     #[inline(always)]
     fn tag_of(&self, meta: &Meta) -> Option<Tag> {
         let vlan = match self.mode {
-            VlanMode::Dot1qTunnel => return None,
-            VlanMode::Access => 0,
+            // The customer's own tag, which comes to light.
+            VlanMode::Dot1qTunnel if meta.inner != 0 => return None,
+            VlanMode::Dot1qTunnel | VlanMode::Access => 0,
             VlanMode::NativeUntagged if meta.vlan == self.own => 0,
             _ => meta.vlan,
         };
