@@ -9,6 +9,8 @@
 //! - [`desired`]: what the switch is to be by that
 //! - [`device`]: types of interfaces
 //! - [`bond`]: settings of bonds
+//! - [`flow`]: frames in the words of Open vSwitch
+//! - [`trace`]: what becomes of a frame, in these words
 //! - [`vlan`]: VLAN settings of ports
 //! - [`numbers`]: OpenFlow port numbers
 //! - [`report`]: what is written back
@@ -21,8 +23,10 @@ pub mod bond;
 pub mod content;
 pub mod desired;
 pub mod device;
+pub mod flow;
 pub mod numbers;
 pub mod report;
+pub mod trace;
 pub mod unixctl;
 pub mod vlan;
 
