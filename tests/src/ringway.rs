@@ -161,9 +161,17 @@ impl Ringway {
     /// # Errors
     /// As [`Self::switch`].
     pub fn vswitchd_in(netns: &Netns, dir: &Path) -> Result<Self> {
+        Self::vswitchd_with(netns, dir, &[])
+    }
+
+    /// The same with further arguments.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn vswitchd_with(netns: &Netns, dir: &Path, arguments: &[&str]) -> Result<Self> {
         let mut command = netns.command(&binary()?.display().to_string());
         let control = dir.join("ringway.ctl");
-        command.args(["ovs-vswitchd", "--pidfile", "--control"]).arg(&control);
+        command.args(["ovs-vswitchd", "--pidfile", "--control"]).arg(&control).args(arguments);
         let process = Process::start("ringway ovs-vswitchd", environment(command, dir))?;
         process.wait_for("the switch is as the database says", 0, LIMIT)?;
         Ok(Self { process, control })

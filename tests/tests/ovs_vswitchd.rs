@@ -255,3 +255,72 @@ fn the_userspace_plugin_finds_what_it_asks_for() {
     assert_eq!(vsctl("list-ports br0"), "");
     vsctl("del-br br0");
 }
+
+/// Ports without a device: frames that come in by `ovs-appctl`, a clock that stands still, mirrors, and
+/// where frames would go. Nothing here is a matter of time.
+#[test]
+fn dummy_ports_show_what_the_switch_does() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    let database = OvsDatabase::start(dir.path()).unwrap();
+    let _switch = Ringway::vswitchd_with(&host, dir.path(), &["--enable-dummy"]).unwrap();
+    let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+    let vsctl = |line: &str| {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        database.vsctl(&words).unwrap().trim().to_owned()
+    };
+    let appctl = |line: &str| {
+        let words = words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        database.appctl(&words).unwrap()
+    };
+    let port = |name: &str, more: &str| {
+        format!("add-port br0 {name}{more} -- set Interface {name} type=dummy")
+    };
+    let sent = dir.path().join("p2.pcap").display().to_string();
+    vsctl(&format!(
+        "add-br br0 -- set bridge br0 datapath_type=dummy -- {} -- {} options:tx_pcap={sent} -- {}",
+        port("p1", " tag=10"),
+        port("p2", ""),
+        port("p3", " tag=20"),
+    ));
+    appctl("time/stop");
+    let eth = "eth(src=50:54:00:00:00:05,dst=ff:ff:ff:ff:ff:ff),eth_type(0xabcd)";
+    let trace = appctl(&format!("ofproto/trace ovs-dummy in_port(1),{eth}"));
+    assert!(trace.ends_with("Datapath actions: push_vlan(vid=10,pcp=0),100,2\n"), "{trace}");
+    assert_eq!(appctl("fdb/show br0").lines().count(), 1, "nothing is learnt by that");
+
+    // A mirror copies what comes in on p1, which gets as much of it as of anything else.
+    vsctl(
+        "-- --id=@p1 get Port p1 -- --id=@p3 get Port p3 -- --id=@m create Mirror name=m0 \
+         select_src_port=@p1 output_port=@p3 -- set Bridge br0 mirrors=@m",
+    );
+    appctl(&format!("netdev-dummy/receive p1 {eth} {eth}"));
+    let fdb = appctl("fdb/show br0");
+    assert!(fdb.contains("   10  50:54:00:00:00:05    0"), "{fdb}");
+    let capture = std::fs::read(&sent).unwrap();
+    let tagged = [0x05, 0x81, 0, 0, 10, 0xab, 0xcd];
+    assert_eq!(capture.windows(7).filter(|bytes| *bytes == tagged).count(), 2);
+    appctl("time/warp 6000 1000");
+    let statistics = "{tx_bytes=28, tx_packets=2}";
+    assert_eq!(vsctl("get Mirror m0 statistics"), statistics);
+    assert!(vsctl("get Interface p1 statistics").contains("rx_packets=2"));
+    appctl("time/warp 400000");
+    assert_eq!(appctl("fdb/show br0").lines().count(), 1, "it is too old");
+
+    appctl("netdev-dummy/set-admin-state p1 down");
+    appctl("time/warp 1000");
+    assert_eq!(vsctl("get Interface p1 link_state"), "down");
+    // 1 kbit/s and bursts of 1 kbit: one of these frames.
+    vsctl("set Interface p1 ingress_policing_rate=1 ingress_policing_burst=1");
+    appctl(&format!("netdev-dummy/receive p1 {eth} --len 100 {eth} --len 100"));
+    vsctl("clear Bridge br0 mirrors -- del-port p3");
+    assert_eq!(appctl("vlog/set switch:dbg"), "");
+    assert!(
+        appctl("vlog/list")
+            .lines()
+            .any(|line| line.starts_with("switch ") && line.ends_with("DBG"))
+    );
+}

@@ -1,21 +1,22 @@
 //! Keeps a switch as the database says, and the database informed about it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Missing, State};
 use eal::time::{Time, later};
-use ovsdb::{Client, Event, Outcome, Remote, Transaction, TransactionId};
+use ovsdb::{Client, Event, Outcome, Remote, Transaction, TransactionId, Uuid};
 use rustix::event::PollFlags;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use switch::PortReport;
 
-use crate::content::{Content, wanted};
+use crate::content::{Content, decide, wanted};
 use crate::desired::{Desired, Problems};
-use crate::device::Places;
-use crate::numbers::{Applicant, Numbers};
+use crate::device::{Dummies, Places};
+use crate::numbers::{Applicant, Numbers, PathNumbers};
+use crate::refused::Refused;
 use crate::report;
 
 /// How often links and counters are looked at.
@@ -23,6 +24,9 @@ const LOOK: Duration = Duration::from_millis(500);
 
 /// How often statistics are written where the database does not say it.
 const STATISTICS: Duration = Duration::from_secs(5);
+
+/// The clock of the connection: a test that moves the other one does not hold a server up.
+const CLOCK: Time = Time::system();
 
 /// What the database does not say.
 #[derive(Clone, Debug)]
@@ -33,7 +37,9 @@ pub struct Settings {
     pub run: PathBuf,
     /// Workers, sockets, limits: everything but bridges and ports.
     pub base: State,
-    /// The clock.
+    /// Which interfaces are dummy ports.
+    pub dummies: Dummies,
+    /// The clock by which links and counters are looked at.
     pub time: Time,
 }
 
@@ -48,6 +54,7 @@ pub struct Settings {
 ///     remote: "unix:/run/openvswitch/db.sock".parse()?,
 ///     run: "/run/openvswitch".into(),
 ///     base: State::default(),
+///     dummies: Default::default(),
 ///     time: Default::default(),
 /// };
 /// let mut daemon = Daemon::start(settings.base.clone(), Options::default())?;
@@ -70,10 +77,15 @@ pub struct Agent {
     /// Interfaces that the system does not have.
     absent: Vec<String>,
     numbers: BTreeMap<String, Numbers>,
+    path_numbers: PathNumbers,
+    /// The names of mirrors, by their rows.
+    mirrors: BTreeMap<Uuid, String>,
     /// Whether clients wait to be told what has come of their change.
     is_awaited: bool,
     /// The transaction under way: there is one at a time.
     under_way: Option<TransactionId>,
+    /// That the database takes no news.
+    refused: Refused,
     looked: Instant,
     counted: Instant,
     /// Whether another process's lock was told of.
@@ -85,7 +97,7 @@ impl Agent {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let now = settings.time.now();
-        let client = Client::new(settings.remote.clone(), wanted(), now);
+        let client = Client::new(settings.remote.clone(), wanted(), CLOCK.now());
         Self {
             client,
             settings,
@@ -94,8 +106,11 @@ impl Agent {
             problems: Problems::new(),
             absent: Vec::new(),
             numbers: BTreeMap::new(),
+            path_numbers: PathNumbers::default(),
+            mirrors: BTreeMap::new(),
             is_awaited: false,
             under_way: None,
+            refused: Refused::default(),
             looked: now,
             counted: now,
             told: false,
@@ -130,8 +145,22 @@ impl Agent {
     #[must_use]
     pub fn due(&self) -> Option<Duration> {
         let look = self.is_in_charge().then(|| later(self.looked, LOOK));
-        let due = self.client.due().into_iter().chain(look).min()?;
-        self.settings.time.until(due)
+        let look = look.and_then(|due| self.settings.time.until(due));
+        let client = self.client.due().and_then(|due| CLOCK.until(due));
+        look.into_iter().chain(client).min()
+    }
+
+    /// Whether whoever waits for the start may go on: the switch is as the database says, or it says
+    /// nothing, or another process is its switch.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.content.is_some() || self.told || self.is_in_charge()
+    }
+
+    /// Whether it is waiting for an answer to what it has written.
+    #[must_use]
+    pub const fn is_writing(&self) -> bool {
+        self.under_way.is_some()
     }
 
     /// Whether the database is there and its lock is ours.
@@ -146,10 +175,34 @@ impl Agent {
         self.numbers.get(bridge)?.of(name)
     }
 
+    /// The port of `bridge` with this OpenFlow number.
+    #[must_use]
+    pub fn port(&self, bridge: &str, number: u16) -> Option<&str> {
+        self.numbers.get(bridge)?.name(number)
+    }
+
+    /// The numbers of ports in the data path.
+    #[must_use]
+    pub const fn path_numbers(&self) -> &PathNumbers {
+        &self.path_numbers
+    }
+
+    /// Which interfaces are dummy ports.
+    #[must_use]
+    pub const fn dummies(&self) -> Dummies {
+        self.settings.dummies
+    }
+
+    /// Makes the switch what the database says with the next [`run`](Self::run), whether that says
+    /// something new or not.
+    pub const fn again(&mut self) {
+        self.is_stale = true;
+    }
+
     /// Takes what the database says, and tells it what has come of it. Never waits.
     pub fn run(&mut self, daemon: &mut Daemon) {
         let now = self.settings.time.now();
-        for event in self.client.run(now) {
+        for event in self.client.run(CLOCK.now()) {
             self.take(&event);
         }
         if !self.is_in_charge() {
@@ -161,7 +214,8 @@ impl Agent {
             self.reconfigure(daemon);
             self.is_awaited = true;
         }
-        if (is_time || self.is_awaited) && self.under_way.is_none() {
+        let may_write = self.under_way.is_none() && !self.refused.waits(now);
+        if (is_time || self.is_awaited) && may_write {
             self.looked = now;
             self.is_awaited = false;
             let counts = now >= later(self.counted, self.statistics_interval());
@@ -174,12 +228,28 @@ impl Agent {
 
     fn take(&mut self, event: &Event) {
         match event {
-            Event::Online | Event::Changed(_) | Event::Locked(true) => self.is_stale = true,
+            Event::Online | Event::Locked(true) => self.is_stale = true,
+            Event::Changed(changes) => {
+                if decide(changes) {
+                    self.is_stale = true;
+                    // What was refused before may be taken now.
+                    self.refused = Refused::default();
+                }
+            }
             Event::Locked(false) => self.told = false,
             Event::Ended(id, outcome) if self.under_way == Some(*id) => {
                 self.under_way = None;
-                if !matches!(outcome, Outcome::Done(_)) {
-                    tracing::warn!("cannot write to the database: {outcome}");
+                match outcome {
+                    Outcome::Done(_) => self.refused = Refused::default(),
+                    refusal => {
+                        let now = self.settings.time.now();
+                        if let Some(wait) = self.refused.again(&refusal.to_string(), now) {
+                            tracing::warn!(
+                                "cannot write to the database: {refusal}; trying again in {} s",
+                                wait.as_secs()
+                            );
+                        }
+                    }
                 }
             }
             Event::Ended(..) => {}
@@ -196,9 +266,11 @@ impl Agent {
             && !has_lock
             && !std::mem::replace(&mut self.told, true)
         {
+            // As Open vSwitch says it; the number is our own.
             tracing::error!(
-                "another process is the switch of this database (it has the lock ovs_vswitchd); \
-                 waiting until it ends"
+                "another ovs-vswitchd process is running, disabling this process (pid {}) until it \
+                 goes away",
+                std::process::id()
             );
         }
     }
@@ -206,7 +278,8 @@ impl Agent {
     /// Makes the switch what the database says.
     fn reconfigure(&mut self, daemon: &mut Daemon) {
         let Some(content) = Content::read(self.client.cache()) else { return };
-        let places = Places { run: &self.settings.run, exists: &exists };
+        let Settings { run, dummies, .. } = &self.settings;
+        let places = Places { dummies: *dummies, run, exists: &exists };
         let mut desired = Desired::new(&content, &self.settings.base, places);
         while let Err(error) = daemon.apply(desired.state.clone(), Missing::Retry) {
             if !desired.leave_out(&error, daemon.state()) {
@@ -226,9 +299,38 @@ impl Agent {
             self.numbers.entry(name.clone()).or_default().assign(name, &applicants);
         }
         self.numbers.retain(|name, _| content.bridges.contains_key(name));
+        let devices = content.interfaces().filter(|(.., row)| row.kind != "patch");
+        let devices = devices.map(|(_, _, name, _)| name);
+        self.path_numbers.assign(devices, self.settings.dummies != Dummies::None);
+        self.tell_news(&content, &desired);
+        self.mirrors = desired.mirrors;
         self.problems = desired.problems;
         self.absent = desired.absent;
         self.content = Some(content);
+    }
+
+    /// Tells the log what bridges and interfaces are new, in Open vSwitch's words.
+    fn tell_news(&self, content: &Content, desired: &Desired) {
+        let before = self.content.as_ref();
+        let had: BTreeSet<(&str, &str)> = before
+            .into_iter()
+            .flat_map(|content| content.interfaces().map(|(bridge, _, name, _)| (bridge, name)))
+            .collect();
+        for (bridge, _, name, _) in content.interfaces() {
+            let is_there = desired.state.ports.contains_key(name);
+            if let Some(number) = self.number(bridge, name).filter(|_| is_there)
+                && !had.contains(&(bridge, name))
+            {
+                tracing::info!("bridge {bridge}: added interface {name} on port {number}");
+            }
+        }
+        for (name, bridge) in &content.bridges {
+            let id = report::datapath_id(bridge);
+            let old = before.and_then(|content| content.bridges.get(name)).map(report::datapath_id);
+            if old.as_ref() != Some(&id) {
+                tracing::info!("bridge {name}: using datapath ID {id}");
+            }
+        }
     }
 
     /// Writes what is different from what the database has; with statistics, if `counts`.
@@ -237,7 +339,7 @@ impl Agent {
         let cache = self.client.cache();
         let mut news = Transaction::default();
         let version = env!("CARGO_PKG_VERSION");
-        let mut root = report::root_columns(version);
+        let mut root = report::root_columns(version, self.settings.dummies);
         root.push(report::taken(content.next_cfg));
         report::write(&mut news, cache, "Open_vSwitch", content.root, root);
         for bridge in content.bridges.values() {
@@ -261,6 +363,15 @@ impl Agent {
             let mut columns = report::interface_columns(name, number, open, problem);
             columns.extend(open.filter(|_| counts).map(report::statistics));
             report::write(&mut news, cache, "Interface", interface.row, columns);
+        }
+        let mirrors = daemon.switch().mirrors();
+        for row in content.bridges.values().flat_map(|bridge| bridge.mirrors.values()) {
+            let name = self.mirrors.get(&row.row).filter(|_| counts);
+            let mirror = name.and_then(|name| mirrors.iter().find(|mirror| mirror.name == *name));
+            if let Some(mirror) = mirror {
+                let columns = report::mirror_columns(mirror);
+                report::write(&mut news, cache, "Mirror", row.row, columns);
+            }
         }
         if !news.is_empty() {
             self.under_way = self.client.transact(news).ok();

@@ -1,76 +1,108 @@
-//! What the database says about a switch: rows of `Bridge`, `Port` and `Interface`, as the schema
+//! What the database says about a switch: rows of `Bridge`, `Port`, `Interface` and `Mirror`, as the schema
 //! Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ovsdb::{Cache, Datum, Row, Uuid, Wanted};
+use ovsdb::{Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 /// Texts by key, as in `options` and `other_config`.
 pub type Texts = BTreeMap<String, String>;
 
-/// What is watched of the database: what decides, and what is written back, so that only what is
-/// different is written.
+/// The tables that are watched: columns that decide, and columns that are written back, watched so that
+/// only what is different is written.
+const TABLES: [(&str, &[&str], &[&str]); 5] = [
+    (
+        "Open_vSwitch",
+        &["bridges", "next_cfg", "other_config"],
+        &["cur_cfg", "datapath_types", "iface_types", "dpdk_initialized", "dpdk_version"],
+    ),
+    (
+        "Bridge",
+        &["name", "ports", "mirrors", "datapath_type", "other_config"],
+        &["datapath_id", "datapath_version"],
+    ),
+    (
+        "Port",
+        &[
+            "name",
+            "interfaces",
+            "tag",
+            "trunks",
+            "cvlans",
+            "vlan_mode",
+            "bond_mode",
+            "lacp",
+            "bond_updelay",
+            "bond_downdelay",
+            "other_config",
+        ],
+        &["bond_active_slave"],
+    ),
+    (
+        "Interface",
+        &[
+            "name",
+            "type",
+            "options",
+            "other_config",
+            "mac",
+            "mtu_request",
+            "ofport_request",
+            "ingress_policing_rate",
+            "ingress_policing_burst",
+            "ingress_policing_kpkts_rate",
+            "ingress_policing_kpkts_burst",
+        ],
+        &[
+            "ofport",
+            "error",
+            "mac_in_use",
+            "mtu",
+            "admin_state",
+            "link_state",
+            "link_speed",
+            "duplex",
+            "link_resets",
+            "status",
+            "statistics",
+        ],
+    ),
+    (
+        "Mirror",
+        &[
+            "name",
+            "select_all",
+            "select_src_port",
+            "select_dst_port",
+            "select_vlan",
+            "output_port",
+            "output_vlan",
+            "snaplen",
+        ],
+        &["statistics"],
+    ),
+];
+
+/// What is watched of the database.
 #[must_use]
 pub fn wanted() -> Wanted {
-    Wanted::new("Open_vSwitch")
-        .table(
-            "Open_vSwitch",
-            [
-                "bridges",
-                "cur_cfg",
-                "next_cfg",
-                "other_config",
-                "datapath_types",
-                "iface_types",
-                "dpdk_initialized",
-                "dpdk_version",
-            ],
-        )
-        .table(
-            "Bridge",
-            ["name", "ports", "datapath_id", "datapath_type", "datapath_version", "other_config"],
-        )
-        .table(
-            "Port",
-            [
-                "name",
-                "interfaces",
-                "tag",
-                "trunks",
-                "cvlans",
-                "vlan_mode",
-                "bond_mode",
-                "lacp",
-                "bond_updelay",
-                "bond_downdelay",
-                "bond_active_slave",
-                "other_config",
-            ],
-        )
-        .table(
-            "Interface",
-            [
-                "name",
-                "type",
-                "options",
-                "other_config",
-                "mac",
-                "mtu_request",
-                "ofport_request",
-                "ofport",
-                "error",
-                "mac_in_use",
-                "mtu",
-                "admin_state",
-                "link_state",
-                "link_speed",
-                "duplex",
-                "link_resets",
-                "status",
-                "statistics",
-            ],
-        )
-        .lock("ovs_vswitchd")
+    let all = TABLES.iter().fold(Wanted::new("Open_vSwitch"), |wanted, (table, decide, report)| {
+        wanted.table(*table, decide.iter().chain(*report).copied())
+    });
+    all.lock("ovs_vswitchd")
+}
+
+/// Whether there is more in these changes than what is written back.
+#[must_use]
+pub fn decide(changes: &Changes) -> bool {
+    let decides = |table: &str, change: &Change| match change {
+        Change::Inserted | Change::Deleted(_) => true,
+        Change::Modified(columns) => columns.iter().any(|column| {
+            let of_table = TABLES.iter().find(|(name, ..)| *name == table);
+            of_table.is_none_or(|(_, _, report)| !report.contains(&column.as_str()))
+        }),
+    };
+    changes.iter().any(|(table, rows)| rows.values().any(|change| decides(table, change)))
 }
 
 /// All of it.
@@ -91,10 +123,35 @@ pub struct Content {
 pub struct Bridge {
     /// Its row.
     pub row: Uuid,
+    /// What kind of data path it is to have; empty where that does not matter.
+    pub datapath_type: String,
     /// Further settings.
     pub other_config: Texts,
     /// By name.
     pub ports: BTreeMap<String, Port>,
+    /// By name.
+    pub mirrors: BTreeMap<String, Mirror>,
+}
+
+/// A row of `Mirror`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mirror {
+    /// Its row.
+    pub row: Uuid,
+    /// Whether it copies what passes through any port.
+    pub select_all: bool,
+    /// Rows of ports of which it copies what comes in.
+    pub select_src_port: BTreeSet<Uuid>,
+    /// Rows of ports of which it copies what goes out.
+    pub select_dst_port: BTreeSet<Uuid>,
+    /// The VLANs of which it copies; empty: all.
+    pub select_vlan: Vec<i64>,
+    /// The row of the port where copies go.
+    pub output_port: Option<Uuid>,
+    /// The VLAN where they go.
+    pub output_vlan: Option<i64>,
+    /// How many bytes of a frame are copied.
+    pub snaplen: Option<i64>,
 }
 
 /// A row of `Port`.
@@ -162,8 +219,50 @@ pub struct Interface {
     pub mtu_request: Option<i64>,
     /// The OpenFlow port number that it is to have.
     pub ofport_request: Option<i64>,
+    /// How much may come in on it.
+    pub policing: Policing,
     /// The one that it has, by what was written last.
     pub ofport: Option<i64>,
+}
+
+/// How much may come in on an interface; 0 where nothing is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policing {
+    /// `ingress_policing_rate`, in kbit/s.
+    pub rate: i64,
+    /// `ingress_policing_burst`, in kbit.
+    pub burst: i64,
+    /// `ingress_policing_kpkts_rate`, in thousands of frames per second.
+    pub kpkts_rate: i64,
+    /// `ingress_policing_kpkts_burst`, in thousands of frames.
+    pub kpkts_burst: i64,
+}
+
+#[cfg(test)]
+impl Interface {
+    /// A row of this type, with all else at its default.
+    pub(crate) fn bare(row: Uuid, kind: &str) -> Self {
+        Self {
+            row,
+            kind: kind.to_owned(),
+            options: Texts::new(),
+            other_config: Texts::new(),
+            mac: None,
+            mtu_request: None,
+            ofport_request: None,
+            policing: Policing::default(),
+            ofport: None,
+        }
+    }
+}
+
+#[cfg(test)]
+impl Bridge {
+    /// A row with these settings and ports.
+    pub(crate) fn bare(row: Uuid, other_config: Texts, ports: BTreeMap<String, Port>) -> Self {
+        let (datapath_type, mirrors) = Default::default();
+        Self { row, datapath_type, other_config, ports, mirrors }
+    }
 }
 
 fn texts(datum: &Datum) -> Texts {
@@ -213,8 +312,10 @@ impl Bridge {
     fn read(cache: &Cache, row: Uuid, bridge: &Row) -> Self {
         Self {
             row,
+            datapath_type: bridge.get("datapath_type").string().unwrap_or_default().to_owned(),
             other_config: texts(bridge.get("other_config")),
             ports: named(cache, "Port", bridge.get("ports"), Port::read),
+            mirrors: named(cache, "Mirror", bridge.get("mirrors"), Mirror::read),
         }
     }
 }
@@ -237,6 +338,33 @@ impl Port {
     }
 }
 
+impl Policing {
+    fn read(interface: &Row) -> Self {
+        let figure = |column| interface.get(column).integer().unwrap_or(0);
+        Self {
+            rate: figure("ingress_policing_rate"),
+            burst: figure("ingress_policing_burst"),
+            kpkts_rate: figure("ingress_policing_kpkts_rate"),
+            kpkts_burst: figure("ingress_policing_kpkts_burst"),
+        }
+    }
+}
+
+impl Mirror {
+    fn read(_: &Cache, row: Uuid, mirror: &Row) -> Self {
+        Self {
+            row,
+            select_all: mirror.get("select_all").boolean().unwrap_or(false),
+            select_src_port: mirror.get("select_src_port").uuids().collect(),
+            select_dst_port: mirror.get("select_dst_port").uuids().collect(),
+            select_vlan: mirror.get("select_vlan").integers().collect(),
+            output_port: mirror.get("output_port").uuid(),
+            output_vlan: mirror.get("output_vlan").integer(),
+            snaplen: mirror.get("snaplen").integer(),
+        }
+    }
+}
+
 impl Interface {
     fn read(_: &Cache, row: Uuid, interface: &Row) -> Self {
         Self {
@@ -247,6 +375,7 @@ impl Interface {
             mac: interface.get("mac").string().map(str::to_owned),
             mtu_request: interface.get("mtu_request").integer(),
             ofport_request: interface.get("ofport_request").integer(),
+            policing: Policing::read(interface),
             ofport: interface.get("ofport").integer(),
         }
     }

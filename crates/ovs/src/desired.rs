@@ -5,16 +5,20 @@
 
 use std::collections::BTreeMap;
 
+use daemon::state::Fdb;
 use daemon::{Error, Port, State};
 use indexmap::IndexMap;
 use ovsdb::Uuid;
 use packet::MacAddr;
-use switch::{DEFAULT_BRIDGE, PortVlan};
+use switch::{DEFAULT_BRIDGE, PortVlan, is_port_name};
 
 use crate::bond;
 use crate::content::{Bridge, Content, Interface, Port as OvsPort};
-use crate::device::{Places, device, is_of_system};
-use crate::vlan;
+use crate::device::{Places, device, dummy, is_of_system};
+use crate::{mirror, policing, vlan};
+
+/// What a port has that asks for nothing.
+const USUAL_MTU: i64 = 1_500;
 
 /// What is wrong, by the row of `Interface`, in words for its column `error`.
 pub type Problems = BTreeMap<Uuid, String>;
@@ -30,6 +34,8 @@ pub struct Desired {
     pub rows: BTreeMap<String, Uuid>,
     /// Interfaces of the system that are not there.
     pub absent: Vec<String>,
+    /// The names of mirrors, by their rows.
+    pub mirrors: BTreeMap<Uuid, String>,
 }
 
 impl Desired {
@@ -40,16 +46,53 @@ impl Desired {
         let mut state = base.clone();
         state.ports = IndexMap::new();
         let names = content.bridges.keys().filter(|name| *name != DEFAULT_BRIDGE);
-        state.bridges = names.map(|name| (name.clone(), daemon::Bridge::default())).collect();
-        let mut desired =
-            Self { state, problems: Problems::new(), rows: BTreeMap::new(), absent: Vec::new() };
+        let named =
+            names.filter_map(|name| Some((name.clone(), settings(content.bridges.get(name)?))));
+        state.bridges = named.collect();
+        state.mirrors = IndexMap::new();
+        let (problems, rows, absent, mirrors) = Default::default();
+        let mut desired = Self { state, problems, rows, absent, mirrors };
         for (bridge, row) in &content.bridges {
             desired.add_bridge(bridge, row, places);
+        }
+        for (bridge, row) in &content.bridges {
+            desired.add_mirrors(bridge, row);
         }
         desired
     }
 
+    /// Two bridges may have mirrors of one name: all but one are known by their rows, then.
+    fn add_mirrors(&mut self, bridge: &str, row: &Bridge) {
+        let names = mirror::port_names(row);
+        for (name, mirror) in &row.mirrors {
+            let has = |port: &str| self.state.ports.contains_key(port);
+            match mirror::settings(bridge, mirror, &names, has) {
+                Ok(made) => {
+                    let is_good = is_port_name(name) && !self.state.mirrors.contains_key(name);
+                    let key = if is_good { name.clone() } else { format!("{:032x}", mirror.row.0) };
+                    self.mirrors.insert(mirror.row, key.clone());
+                    self.state.mirrors.insert(key, made);
+                }
+                Err(why) => tracing::debug!("bridge {bridge}: mirror {name} does nothing: {why}"),
+            }
+        }
+    }
+
     fn add_bridge(&mut self, name: &str, bridge: &Bridge, places: Places<'_>) {
+        self.add_ports(name, bridge, places);
+        // A bridge's own ports have the smallest MTU that its other ports have asked for.
+        let rows = || bridge.ports.values().flat_map(|port| &port.interfaces);
+        let others = rows().filter(|(_, row)| !matches!(row.kind.as_str(), "internal" | "patch"));
+        let asked = others.map(|(_, row)| row.mtu_request.unwrap_or(USUAL_MTU)).min();
+        let asked = asked.filter(|mtu| *mtu != USUAL_MTU).and_then(|mtu| u16::try_from(mtu).ok());
+        for (name, _) in rows().filter(|(_, row)| row.kind == "internal") {
+            if let Some(port) = self.state.ports.get_mut(name).filter(|port| port.mtu.is_none()) {
+                port.mtu = asked;
+            }
+        }
+    }
+
+    fn add_ports(&mut self, name: &str, bridge: &Bridge, places: Places<'_>) {
         for (port_name, port) in &bridge.ports {
             if port.interfaces.len() > 1 {
                 self.add_bond((name, bridge), (port_name, port), places);
@@ -102,13 +145,18 @@ impl Desired {
         (name, row): (&str, &Interface),
         places: Places<'_>,
     ) -> Result<Port, String> {
-        if is_of_system(row) && !(places.exists)(name) {
+        let is_dummy = places.dummies.has(&row.kind, &bridge_row.datapath_type);
+        if is_of_system(row) && !is_dummy && !(places.exists)(name) {
             self.absent.push(name.to_owned());
             return Err("No such device".to_owned());
         }
         let mac = address(bridge, name, bridge_row, row)?;
-        let device = device(name, row, mac.as_deref(), places)?;
+        let device = match is_dummy {
+            true => dummy(row, mac.as_deref()),
+            false => device(name, row, mac.as_deref(), places)?,
+        };
         Ok(Port {
+            limits: policing::limits(&row.policing)?,
             mtu: row.mtu_request.map(mtu).transpose()?,
             vlan: vlan::settings(port)?,
             bridge: Some(bridge.to_owned()).filter(|bridge| bridge != DEFAULT_BRIDGE),
@@ -142,6 +190,10 @@ impl Desired {
                 self.problems.insert(*row, error.to_string());
             }
             return true;
+        }
+        if let Some(mirror) = culprit_mirror(error, &self.state) {
+            tracing::warn!("mirror {mirror} does nothing: {error}");
+            return self.state.mirrors.shift_remove(&mirror).is_some();
         }
         let Some(name) = culprit(error, &self.state) else { return false };
         let Some(wanted) = self.state.ports.shift_remove(&name) else { return false };
@@ -198,6 +250,29 @@ fn culprit_bridge(error: &Error, state: &State) -> Option<String> {
     }
 }
 
+/// The mirror that an error is about.
+fn culprit_mirror(error: &Error, state: &State) -> Option<String> {
+    match error {
+        Error::Switch(switch::Error::Mirror { name, .. }) => {
+            state.mirrors.contains_key(name).then(|| name.clone())
+        }
+        Error::Invalid { part, .. } | Error::Unknown { part, .. } => {
+            named_in(part.strip_prefix("mirrors.")?, state.mirrors.keys())
+        }
+        _ => None,
+    }
+}
+
+/// The settings of a bridge.
+fn settings(bridge: &Bridge) -> daemon::Bridge {
+    let number = |key: &str| bridge.other_config.get(key).and_then(|text| text.parse::<u64>().ok());
+    let size =
+        number("mac-table-size").filter(|size| *size > 0).and_then(|size| size.try_into().ok());
+    // As Open vSwitch bounds it, in seconds.
+    let ageing = number("mac-aging-time").filter(|age| *age > 0).map(|age| age.clamp(15, 3_600));
+    daemon::Bridge { fdb: Fdb { ageing, size, ..Fdb::default() }, ..daemon::Bridge::default() }
+}
+
 /// The name at the begin of a part of the state. A name may have dots, too: the longest that fits.
 fn named_in<'n>(part: &str, names: impl Iterator<Item = &'n String>) -> Option<String> {
     let is_about = |name: &&String| {
@@ -243,18 +318,10 @@ mod tests {
 
     use super::*;
     use crate::content::Texts;
+    use crate::device::Dummies;
 
     fn interface(row: u8, kind: &str) -> Interface {
-        Interface {
-            row: Uuid(u128::from(row)),
-            kind: kind.to_owned(),
-            options: Texts::new(),
-            other_config: Texts::new(),
-            mac: None,
-            mtu_request: None,
-            ofport_request: None,
-            ofport: None,
-        }
+        Interface::bare(Uuid(u128::from(row)), kind)
     }
 
     fn port(interfaces: Vec<(&str, Interface)>) -> OvsPort {
@@ -264,15 +331,15 @@ mod tests {
 
     fn desired(ports: Vec<OvsPort>) -> Desired {
         let ports = ports.into_iter().enumerate().map(|(at, port)| (format!("port{at}"), port));
-        let bridge =
-            Bridge { row: Uuid(0xabcdef), other_config: Texts::new(), ports: ports.collect() };
+        let bridge = Bridge::bare(Uuid(0xabcdef), Texts::new(), ports.collect());
         let content = Content {
             root: Uuid(1),
             next_cfg: 1,
             other_config: Texts::new(),
             bridges: [("br0".to_owned(), bridge)].into(),
         };
-        let places = Places { run: Path::new("/run"), exists: &|name| name == "eth0" };
+        let (dummies, run) = (Dummies::None, Path::new("/run"));
+        let places = Places { dummies, run, exists: &|name| name == "eth0" };
         Desired::new(&content, &State::default(), places)
     }
 

@@ -12,9 +12,42 @@ pub const KINDS: [&str; 7] =
 /// nothing.
 const GUEST_QUEUES: &str = "8";
 
+/// Types of dummy ports, which there are where they are asked for.
+pub const DUMMIES: [&str; 3] = ["dummy", "dummy-internal", "dummy-pmd"];
+
+/// Which interfaces are dummy ports, that no device is behind: for tests.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dummies {
+    /// None.
+    #[default]
+    None,
+    /// Those whose type says so, and the internal ones of bridges whose type of data path does.
+    Named,
+    /// Those of the system, too.
+    System,
+    /// All but patch ports.
+    All,
+}
+
+impl Dummies {
+    /// Whether an interface of this type is one, in a bridge with this type of data path.
+    #[must_use]
+    pub fn has(self, kind: &str, datapath_type: &str) -> bool {
+        let is_named = DUMMIES.contains(&kind) || (kind == "internal" && datapath_type == "dummy");
+        match self {
+            Self::None => false,
+            Self::Named => is_named,
+            Self::System => is_named || matches!(kind, "" | "system"),
+            Self::All => kind != "patch",
+        }
+    }
+}
+
 /// Where things are.
 #[derive(Clone, Copy)]
 pub struct Places<'p> {
+    /// Which interfaces have no device.
+    pub dummies: Dummies,
     /// The folder of sockets, `/run/openvswitch`.
     pub run: &'p Path,
     /// Whether the system has an interface of this name.
@@ -31,6 +64,19 @@ impl std::fmt::Debug for Places<'_> {
 #[must_use]
 pub fn is_of_system(interface: &Interface) -> bool {
     matches!(interface.kind.as_str(), "" | "system")
+}
+
+/// The device string of interface `name`, a dummy port.
+#[must_use]
+pub fn dummy(interface: &Interface, mac: Option<&str>) -> String {
+    let (both, sent) = (option(interface, "pcap"), option(interface, "tx_pcap"));
+    let received = option(interface, "rxq_pcap");
+    let files = [("rx", both.or(received)), ("tx", both.or(sent))];
+    let files =
+        files.into_iter().filter_map(|(key, path)| Some(format!("{key}={}", escaped(path?))));
+    let options: Vec<String> =
+        mac.map(|mac| format!("mac={mac}")).into_iter().chain(files).collect();
+    format!("dummy:{}", options.join(","))
 }
 
 /// The device string of interface `name`.
@@ -114,20 +160,12 @@ mod tests {
 
     fn interface(kind: &str, options: &[(&str, &str)]) -> Interface {
         let options = options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Interface {
-            row: Uuid(1),
-            kind: kind.to_owned(),
-            options: options.collect(),
-            other_config: Default::default(),
-            mac: None,
-            mtu_request: None,
-            ofport_request: None,
-            ofport: None,
-        }
+        Interface { options: options.collect(), ..Interface::bare(Uuid(1), kind) }
     }
 
     fn of(kind: &str, options: &[(&str, &str)]) -> Result<String, String> {
-        let places = Places { run: Path::new("/run/openvswitch"), exists: &|_| true };
+        let dummies = Dummies::None;
+        let places = Places { dummies, run: Path::new("/run/openvswitch"), exists: &|_| true };
         device("p1", &interface(kind, options), Some("02:00:00:00:00:01"), places)
     }
 
@@ -143,6 +181,22 @@ mod tests {
         let nic = of("dpdk", &[("dpdk-devargs", "0000:01:00.0")]).unwrap();
         assert_eq!(nic, "igb:0000:01:00.0,queues=1");
         assert_eq!(of("patch", &[("peer", "p2")]).unwrap(), "patch:p2");
+    }
+
+    #[test]
+    fn dummies_are_for_those_who_ask_for_them() {
+        assert!(!Dummies::None.has("dummy", "dummy"));
+        assert!(
+            Dummies::Named.has("dummy-pmd", "netdev") && Dummies::Named.has("internal", "dummy")
+        );
+        assert!(!Dummies::Named.has("internal", "") && !Dummies::Named.has("system", "dummy"));
+        assert!(Dummies::System.has("", "") && !Dummies::System.has("tap", ""));
+        assert!(Dummies::All.has("tap", "") && !Dummies::All.has("patch", "dummy"));
+        let device = |options: &[(&str, &str)]| dummy(&interface("dummy", options), None);
+        assert_eq!(device(&[]), "dummy:");
+        assert_eq!(device(&[("rxq_pcap", "a"), ("tx_pcap", "b,c")]), "dummy:rx=a,tx=b,,c");
+        let both = dummy(&interface("dummy", &[("pcap", "a")]), Some("02:00:00:00:00:01"));
+        assert_eq!(both, "dummy:mac=02:00:00:00:00:01,rx=a,tx=a");
     }
 
     #[test]

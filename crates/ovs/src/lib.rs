@@ -12,7 +12,10 @@
 //! - [`flow`]: frames in the words of Open vSwitch
 //! - [`trace`]: what becomes of a frame, in these words
 //! - [`vlan`]: VLAN settings of ports
+//! - [`mirror`]: mirrors of bridges
+//! - [`policing`]: limits of interfaces
 //! - [`numbers`]: OpenFlow port numbers
+//! - [`refused`]: that the database takes no news
 //! - [`report`]: what is written back
 //! - [`unixctl`]: the socket of `ovs-appctl`
 
@@ -24,7 +27,10 @@ pub mod content;
 pub mod desired;
 pub mod device;
 pub mod flow;
+pub mod mirror;
 pub mod numbers;
+pub mod policing;
+pub mod refused;
 pub mod report;
 pub mod trace;
 pub mod unixctl;

@@ -1,4 +1,4 @@
-//! OpenFlow port numbers: each bridge has its own.
+//! Port numbers: those of OpenFlow, of which each bridge has its own, and those of the data path.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,6 +71,12 @@ impl Numbers {
         self.by_name.get(name).copied()
     }
 
+    /// The port of this number.
+    #[must_use]
+    pub fn name(&self, number: u16) -> Option<&str> {
+        self.by_name.iter().find(|(_, taken)| **taken == number).map(|(name, _)| name.as_str())
+    }
+
     fn is_free(&self, number: u16) -> bool {
         self.by_name.values().all(|taken| *taken != number)
     }
@@ -81,6 +87,59 @@ impl Numbers {
         self.last = number;
         Some(number)
     }
+}
+
+/// Numbers of a data path's ports, which all bridges share.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PathNumbers(BTreeMap<String, u32>);
+
+impl PathNumbers {
+    /// Gives numbers to these ports, and takes those of others back.
+    /// If `speaks`, a name with a number in it gets that if it is free, counted from 100 for names that
+    /// begin with `br`, as in Open vSwitch's data path for tests.
+    pub fn assign<'n>(&mut self, names: impl IntoIterator<Item = &'n str>, speaks: bool) {
+        let names: BTreeSet<&str> = names.into_iter().collect();
+        self.0.retain(|name, _| names.contains(name.as_str()));
+        let (spoken, others): (Vec<&str>, Vec<&str>) =
+            names.into_iter().partition(|name| speaks && spoken_number(name).is_some());
+        for name in spoken.into_iter().chain(others) {
+            if self.0.contains_key(name) {
+                continue;
+            }
+            let is_free = |number: &u32| self.0.values().all(|taken| taken != number);
+            let asked = if speaks { spoken_number(name) } else { None };
+            let number = asked.filter(is_free).or_else(|| (1..=u32::from(u16::MAX)).find(is_free));
+            if let Some(number) = number {
+                self.0.insert(name.to_owned(), number);
+            }
+        }
+    }
+
+    /// The number of port `name`.
+    #[must_use]
+    pub fn of(&self, name: &str) -> Option<u32> {
+        self.0.get(name).copied()
+    }
+
+    /// The port of this number.
+    #[must_use]
+    pub fn name(&self, number: u32) -> Option<&str> {
+        self.0.iter().find(|(_, taken)| **taken == number).map(|(name, _)| name.as_str())
+    }
+}
+
+/// The first digits in a name.
+fn spoken(name: &str) -> Option<&str> {
+    let from = name.find(|sign: char| sign.is_ascii_digit())?;
+    let digits = name.get(from..)?;
+    let end = digits.find(|sign: char| !sign.is_ascii_digit()).unwrap_or(digits.len());
+    digits.get(..end)
+}
+
+fn spoken_number(name: &str) -> Option<u32> {
+    let start = if name.starts_with("br") { 100 } else { 0 };
+    let number = spoken(name)?.parse::<u16>().ok()?;
+    Some(u32::from(number).saturating_add(start)).filter(|number| *number > 0)
 }
 
 #[cfg(test)]
@@ -115,6 +174,22 @@ mod tests {
         let late = Applicant { request: Some(2), ..plain("lost") };
         numbers.assign("br0", &[moves, late, had, asked]);
         assert_eq!((numbers.of("a"), numbers.of("lost")), (Some(9), Some(4)));
+    }
+
+    #[test]
+    fn a_data_path_for_tests_goes_by_names() {
+        let mut numbers = PathNumbers::default();
+        numbers.assign(["br0", "p1", "p12", "bond", "br1", "x1", "p0"], true);
+        let of = |numbers: &PathNumbers| {
+            ["br0", "br1", "p1", "p12", "x1", "p0", "bond"].map(|name| numbers.of(name).unwrap())
+        };
+        assert_eq!(of(&numbers), [100, 101, 1, 12, 2, 4, 3]);
+        assert_eq!((numbers.name(12), numbers.name(13)), (Some("p12"), None));
+        numbers.assign(["p12", "x1"], true);
+        assert_eq!((numbers.of("x1"), numbers.of("p1")), (Some(2), None));
+        let mut numbers = PathNumbers::default();
+        numbers.assign(["p5", "br0"], false);
+        assert_eq!((numbers.of("br0"), numbers.of("p5")), (Some(1), Some(2)));
     }
 
     #[test]

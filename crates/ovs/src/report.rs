@@ -3,21 +3,25 @@
 use std::collections::BTreeMap;
 
 use ovsdb::{Atom, Cache, Datum, Row, Transaction, Uuid};
-use switch::PortReport;
+use switch::{MirrorReport, PortReport};
 
 use crate::content::{Bridge, Interface};
 use crate::desired::bridge_address;
-use crate::device::KINDS;
+use crate::device::{DUMMIES, Dummies, KINDS};
 
 /// The value of a column.
 pub type Column = (&'static str, Datum);
 
 /// What the root row says of this process.
 #[must_use]
-pub fn root_columns(version: &str) -> Vec<Column> {
+pub fn root_columns(version: &str, dummies: Dummies) -> Vec<Column> {
+    let (path, kinds): (&[&str], &[&str]) = match dummies {
+        Dummies::None => (&[], &[]),
+        _ => (&["dummy"], &DUMMIES),
+    };
     vec![
-        ("datapath_types", ["netdev", "system"].into_iter().collect()),
-        ("iface_types", KINDS.into_iter().collect()),
+        ("datapath_types", ["netdev", "system"].into_iter().chain(path.iter().copied()).collect()),
+        ("iface_types", KINDS.into_iter().chain(kinds.iter().copied()).collect()),
         // What asks for it wants to know whether vhost-user ports can be had.
         ("dpdk_initialized", Datum::from(true)),
         ("dpdk_version", Datum::from(format!("Ringway {version}"))),
@@ -34,7 +38,8 @@ pub fn bridge_columns(bridge: &Bridge) -> Vec<Column> {
 }
 
 /// The bridge's identifier for controllers: the one asked for, or its address behind zeroes.
-fn datapath_id(bridge: &Bridge) -> String {
+#[must_use]
+pub fn datapath_id(bridge: &Bridge) -> String {
     let asked = bridge.other_config.get("datapath-id");
     let asked = asked.map(|id| id.trim_start_matches("0x"));
     let is_good = |id: &&str| {
@@ -99,6 +104,14 @@ pub fn port_columns(active: Option<&PortReport>) -> Vec<Column> {
     vec![("bond_active_slave", mac.map_or_else(Datum::default, Datum::from))]
 }
 
+/// What a mirror's row says.
+#[must_use]
+pub fn mirror_columns(report: &MirrorReport) -> Vec<Column> {
+    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+    let pairs = [("tx_packets", number(report.packets)), ("tx_bytes", number(report.bytes))];
+    vec![("statistics", pairs.into_iter().collect())]
+}
+
 /// The statistics of an interface, by Open vSwitch's names.
 #[must_use]
 pub fn statistics(report: &PortReport) -> Column {
@@ -159,7 +172,7 @@ mod tests {
 
     fn bridge(settings: &[(&str, &str)]) -> Bridge {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-        Bridge { row: Uuid(0xabcdef), other_config: settings.collect(), ports: Default::default() }
+        Bridge::bare(Uuid(0xabcdef), settings.collect(), Default::default())
     }
 
     #[test]

@@ -261,10 +261,10 @@ impl Client {
         self.retry(reason, now);
     }
 
-    /// Tries again later, and says why, once.
+    /// Tries again later, and says why, once: the server may be started later, or anew.
     fn retry(&mut self, reason: &str, now: Instant) {
         if self.said != reason {
-            tracing::warn!(database = %self.remote, "no connection to the database: {reason}");
+            tracing::info!(database = %self.remote, "no connection to the database: {reason}");
             reason.clone_into(&mut self.said);
         }
         self.link = Link::Down { until: later(now, self.backoff) };

@@ -10,12 +10,13 @@ use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
-use tracing_subscriber::reload;
 use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{Registry, reload};
 
 use crate::cli::{Cli, Command};
 use crate::control::protocol::LogLevels;
 use crate::exit::Failure;
+use crate::ovs::vlog::Vlog;
 
 /// The variable that comes before the options.
 const VARIABLE: &str = "RUST_LOG";
@@ -30,7 +31,7 @@ static REPLACE: OnceLock<Replace> = OnceLock::new();
 static FILTER: Mutex<Option<Targets>> = Mutex::new(None);
 
 /// What a target is the beginning of: our crates, as lines of the log name them.
-const CRATES: [&str; 16] = [
+pub const CRATES: [&str; 16] = [
     "ringway",
     "ovs",
     "daemon",
@@ -61,17 +62,23 @@ pub fn start(cli: &Cli) {
     start_at(level.into());
 }
 
-/// Starts the log at `level`, unless the environment says otherwise.
-pub fn start_at(level: LevelFilter) {
-    let wanted = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty());
-    let wanted = wanted.and_then(|wanted| wanted.parse().ok());
-    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(level));
-    *current() = Some(filter.clone());
-    let journal = is_journal();
-    let (filter, handle) = reload::Layer::new(filter);
-    let replace: Replace =
-        Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string()));
+/// Starts the log at `level`, unless the environment says otherwise, with lines as Open vSwitch
+/// writes them.
+pub fn start_lines(level: LevelFilter) {
+    let (filter, replace) = filter(level);
     let _ = REPLACE.set(replace);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(Lines { journal: is_journal() })
+        .with_ansi(false)
+        .event_format(Vlog::default());
+    tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+/// Starts the log at `level`, unless the environment says otherwise.
+fn start_at(level: LevelFilter) {
+    let (filter, replace) = filter(level);
+    let _ = REPLACE.set(replace);
+    let journal = is_journal();
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(Lines { journal })
         .with_ansi(io::stderr().is_terminal())
@@ -82,6 +89,16 @@ pub fn start_at(level: LevelFilter) {
         false => lines.boxed(),
     };
     tracing_subscriber::registry().with(filter).with(lines).init();
+}
+
+/// What is logged at first, and how to change that.
+fn filter(level: LevelFilter) -> (reload::Layer<Targets, Registry>, Replace) {
+    let wanted = std::env::var(VARIABLE).ok().filter(|wanted| !wanted.is_empty());
+    let wanted = wanted.and_then(|wanted| wanted.parse().ok());
+    let filter = wanted.unwrap_or_else(|| Targets::new().with_default(level));
+    *current() = Some(filter.clone());
+    let (filter, handle) = reload::Layer::new(filter);
+    (filter, Box::new(move |filter| handle.reload(filter).map_err(|error| error.to_string())))
 }
 
 fn current() -> MutexGuard<'static, Option<Targets>> {
@@ -120,6 +137,11 @@ pub fn set_target(target: &str, level: &str) -> Result<(), String> {
     let all = all.chain(level.map(|level| (target.to_owned(), level)));
     let filter = Targets::new().with_targets(all.collect::<Vec<_>>());
     replace(filter.with_default(before.default_level().unwrap_or(LevelFilter::OFF)))
+}
+
+/// Whether something is logged as `target`.
+pub fn has(target: &str) -> bool {
+    check_target(target).is_ok()
 }
 
 /// What is logged.

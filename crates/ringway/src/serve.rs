@@ -58,7 +58,12 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let mut server = Server::new(listener, Limits::default(), alarm, control);
     let served = server.run(signals.as_fd(), signals.hung_up().as_fd());
     tracing::info!("ending");
-    let report = server.into_served().end().shutdown();
+    shut_down(served, server.into_served())
+}
+
+/// Ends the switch that was served, with what has come of serving it.
+pub fn shut_down(served: std::io::Result<()>, control: Control) -> Result<(), Failure> {
+    let report = control.end().shutdown();
     for (worker, message) in &report.panics {
         tracing::error!(worker, "a worker had ended by a panic: {message}");
     }

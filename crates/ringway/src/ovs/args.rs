@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use clap::{ArgAction, Parser};
 use eal::CoreList;
+use ovs::device::Dummies;
 use ovsdb::Remote;
 
 use crate::cli::MetricsArgs;
@@ -89,9 +90,36 @@ pub struct OvsArgs {
     #[arg(long)]
     pub no_mlockall: bool,
 
+    /// For tests: have interfaces of type dummy, to which frames come by ovs-appctl, and a clock that
+    /// it moves; system: in place of those of the system, too; override: of all but patch ports.
+    #[arg(long, value_name = "HOW", num_args = 0..=1, require_equals = true)]
+    #[allow(clippy::option_option, reason = "as clap tells an option without its value")]
+    pub enable_dummy: Option<Option<DummyLevel>>,
+
+    /// For tests that ask for it: interfaces of the system are then dummies or not there.
+    #[arg(long)]
+    pub disable_system: bool,
+
+    /// For tests, too: routes of the system are of no use here.
+    #[arg(long)]
+    pub disable_system_route: bool,
+
+    /// For tests, too: on which nodes of memory cores are to be.
+    #[arg(long, value_name = "LIST")]
+    pub dummy_numa: Option<String>,
+
     /// Print name and version.
     #[arg(short = 'V', long, action = ArgAction::Version)]
     version: Option<bool>,
+}
+
+/// What `--enable-dummy` may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum DummyLevel {
+    /// In place of interfaces of the system.
+    System,
+    /// In place of all but patch ports.
+    Override,
 }
 
 /// One option `-v`.
@@ -140,6 +168,16 @@ impl OvsArgs {
     /// The run folder.
     pub fn run_dir() -> PathBuf {
         folder("OVS_RUNDIR").unwrap_or_else(|| PathBuf::from(RUN_DIR))
+    }
+
+    /// Which interfaces are dummy ports.
+    pub const fn dummies(&self) -> Dummies {
+        match self.enable_dummy {
+            None => Dummies::None,
+            Some(None) => Dummies::Named,
+            Some(Some(DummyLevel::System)) => Dummies::System,
+            Some(Some(DummyLevel::Override)) => Dummies::All,
+        }
     }
 
     /// Where the database is.
@@ -215,6 +253,15 @@ mod tests {
         assert_eq!(args.pid_path().unwrap().file_name().unwrap(), "ovs-vswitchd.pid");
         assert_eq!(args.unixctl_path(), PathBuf::from("/a/b"));
         assert_eq!(parse("ovs-vswitchd").level(), "info");
+    }
+
+    #[test]
+    fn dummies_are_had_when_asked_for() {
+        assert_eq!(parse("ovs-vswitchd").dummies(), Dummies::None);
+        let line = "ovs-vswitchd --enable-dummy --disable-system --disable-system-route";
+        assert_eq!(parse(line).dummies(), Dummies::Named);
+        assert_eq!(parse("ovs-vswitchd --enable-dummy=system").dummies(), Dummies::System);
+        assert_eq!(parse("ovs-vswitchd --enable-dummy=override").dummies(), Dummies::All);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! - [`run`]: the switch
 //! - [`commands`]: what `ovs-appctl` asks for
 //! - [`detach`]: running in the background
+//! - [`vlog`]: lines of the log
 //! - [`pidfile`]: by which scripts and `ovs-appctl` find it
 
 pub mod args;
@@ -12,6 +13,7 @@ pub mod commands;
 pub mod detach;
 pub mod pidfile;
 pub mod run;
+pub mod vlog;
 
 use std::ffi::OsString;
 use std::path::Path;

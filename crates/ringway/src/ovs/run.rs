@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use eal::Access;
 use eal::signals::Signals;
 use eal::time::Time;
 use eal::unix::Listener;
+use ovs::device::Dummies;
 use ovs::unixctl::Server as Unixctl;
 use ovs::{Agent, Settings};
 use rustix::event::PollFlags;
@@ -36,7 +38,7 @@ use crate::metrics;
 use crate::notify::Notifier;
 use crate::output;
 use crate::sandbox::Sandbox;
-use crate::serve::raise_file_limit;
+use crate::serve::{raise_file_limit, shut_down};
 
 /// Connections of `ovs-appctl` that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -63,7 +65,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     if let Some(path) = &log_file {
         detach::log_to(path)?;
     }
-    log::start_at(args.level().parse().unwrap_or(LevelFilter::INFO));
+    log::start_lines(args.level().parse().unwrap_or(LevelFilter::INFO));
     if detach::is_detached() {
         detach::settle(args.no_chdir)?;
     }
@@ -73,8 +75,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let signals = Signals::install().map_err(Failure::runtime)?;
     let notifier = Notifier::of_environment();
     raise_file_limit();
-    let control_path = args.control_path();
-    let listener = listen(&control_path, OWNER)?;
+    let (listener, control_path) = control_socket(args)?;
     let unixctl = Listener::bind(&args.unixctl_path(), OWNER, BACKLOG);
     let unixctl = Unixctl::new(unixctl.map_err(Failure::runtime)?);
 
@@ -82,7 +83,8 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let metrics = metrics::listener::Listener::bind(&state.metrics)?;
     let sandbox = Sandbox::enter(&state, None)?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
-    let time = Time::system();
+    let dummies = args.dummies();
+    let time = if dummies == Dummies::None { Time::system() } else { Time::adjustable() };
     let alarm = time.alarm().map_err(Failure::runtime)?;
     let options = Options { permit: Some(permit), time: time.clone() };
     let daemon = Daemon::start(state.clone(), options)?;
@@ -90,12 +92,16 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
         remote: args.remote(),
         run: OvsArgs::run_dir(),
         base: state.clone(),
+        dummies,
         time: time.clone(),
     };
+    tracing::info!("ovs-vswitchd (Ringway) {}", env!("CARGO_PKG_VERSION"));
     let waits = detach::is_detached().then_some(log_file.is_some());
     let served = Vswitchd {
-        control: Control::new(daemon, signals, Source::of_state(state), notifier, time)
+        control: Control::new(daemon, signals, Source::of_state(state), notifier, time.clone())
             .with_metrics(metrics),
+        time,
+        log_file,
         agent: Agent::new(settings),
         unixctl,
         ends: false,
@@ -104,14 +110,19 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     };
     let mut server = Server::new(listener, server::Limits::default(), alarm, served);
     let ended = server.run(signals.as_fd(), signals.hung_up().as_fd());
-    tracing::info!("ending");
-    let report = server.into_served().control.end().shutdown();
-    ended.map_err(|error| Failure::runtime(format!("control socket: {error}")))?;
-    match report.panics.first() {
-        None => Ok(()),
-        Some((worker, message)) => {
-            Err(Failure::runtime(format!("worker {worker} had ended by a panic: {message}")))
+    shut_down(ended, server.into_served().control)
+}
+
+/// Our own control socket. Two of these processes may be at one database, of which one waits for the
+/// other's end: where the usual place is taken, and no other was asked for, it has one of its own.
+fn control_socket(args: &OvsArgs) -> Result<(Listener, PathBuf), Failure> {
+    let usual = args.control_path();
+    match listen(&usual, OWNER) {
+        Err(_) if args.control.is_none() && usual.exists() => {
+            let own = OvsArgs::run_dir().join(format!("ringway.{}.sock", std::process::id()));
+            Ok((listen(&own, OWNER)?, own))
         }
+        listener => Ok((listener?, usual)),
     }
 }
 
@@ -135,6 +146,8 @@ struct Vswitchd {
     control: Control,
     agent: Agent,
     unixctl: Unixctl,
+    time: Time,
+    log_file: Option<PathBuf>,
     /// `ovs-appctl exit`.
     ends: bool,
     /// Whether the switch was what the database says once.
@@ -186,11 +199,12 @@ impl Serve for Vswitchd {
     fn turn(&mut self) {
         self.control.turn();
         self.agent.run(self.control.daemon_mut());
-        let Self { control, agent, unixctl, ends, .. } = self;
+        let Self { control, agent, unixctl, ends, time, log_file, .. } = self;
         unixctl.run(|command, arguments| {
-            Appctl { daemon: control.daemon_mut(), agent, ends }.answer(command, arguments)
+            let (daemon, log_file) = (control.daemon_mut(), log_file.as_deref());
+            Appctl { daemon, agent, time, log_file, ends }.answer(command, arguments)
         });
-        if !self.is_ready && self.agent.content().is_some() {
+        if !self.is_ready && self.agent.is_settled() {
             self.is_ready = true;
             self.tell_ready();
         }

@@ -1,0 +1,133 @@
+//! The data path, and what its workers do.
+
+use std::fmt::Write as _;
+
+use ovs::content::{Content, Interface};
+use ovs::unixctl::Answer;
+use switch::WorkerReport;
+
+use super::Appctl;
+
+/// The names of data paths: for tests, and for all others.
+const PATHS: [&str; 2] = ["dummy@ovs-dummy", "netdev@ovs-netdev"];
+
+/// Which of them a bridge with this type of data path has.
+fn path_of(datapath_type: &str) -> &'static str {
+    let [dummy, netdev] = PATHS;
+    if datapath_type == "dummy" { dummy } else { netdev }
+}
+
+/// What is shown of an interface's type.
+fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str) -> String {
+    let is_dummy = appctl.agent.dummies().has(&row.kind, datapath_type);
+    match (row.kind.as_str(), row.options.get("peer")) {
+        ("internal", _) if is_dummy => "dummy-internal".to_owned(),
+        ("", _) => "system".to_owned(),
+        // A dummy port has one of each.
+        ("dummy-pmd", _) => {
+            let queues = |state| format!("{state}_rx_queues=1, {state}_tx_queues=1");
+            format!("dummy-pmd: {}, {}", queues("configured"), queues("requested"))
+        }
+        ("patch", Some(peer)) => format!("patch: peer={peer}"),
+        (kind, _) => kind.to_owned(),
+    }
+}
+
+/// Bridges and their ports: OpenFlow number, number in the data path, type.
+pub fn show(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let Some(content) = appctl.agent.content() else { return Ok(String::new()) };
+    let reports = appctl.daemon.switch().ports();
+    let mut text = String::new();
+    for path in PATHS {
+        let bridges = content.bridges.iter();
+        let bridges = bridges.filter(|(_, bridge)| path_of(&bridge.datapath_type) == path);
+        let names: Vec<&String> = bridges.map(|(name, _)| name).collect();
+        if names.is_empty() {
+            continue;
+        }
+        let ports = reports.iter().filter(|port| names.contains(&&port.bridge));
+        let packets: u64 = ports.map(|port| port.stats.rx_total().packets).sum();
+        // No frame is looked up twice: there is nothing that it could miss.
+        let _ = writeln!(text, "{path}: hit:{packets} missed:0");
+        for name in names {
+            show_bridge(appctl, content, name, &mut text);
+        }
+    }
+    Ok(text)
+}
+
+fn show_bridge(appctl: &Appctl<'_>, content: &Content, name: &str, text: &mut String) {
+    let Some(bridge) = content.bridges.get(name) else { return };
+    let _ = writeln!(text, "  {name}:");
+    let ports = bridge.ports.values().flat_map(|port| &port.interfaces);
+    let mut interfaces: Vec<(&String, &Interface)> = ports.collect();
+    interfaces.sort_by_key(|(name, _)| *name);
+    for (interface, row) in interfaces {
+        let is_there = appctl.daemon.switch().port(interface).is_ok();
+        let Some(number) = appctl.agent.number(name, interface).filter(|_| is_there) else {
+            continue;
+        };
+        let place = appctl.agent.path_numbers().of(interface);
+        let place = place.map_or_else(|| "none".to_owned(), |place| place.to_string());
+        let kind = kind_of(appctl, row, &bridge.datapath_type);
+        let _ = writeln!(text, "    {interface} {number}/{place}: ({kind})");
+    }
+}
+
+/// Bridges with their types of data path.
+pub fn dump_paths(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let bridges = appctl.agent.content().into_iter().flat_map(|content| &content.bridges);
+    let line = |(name, bridge): (&String, &ovs::content::Bridge)| {
+        let kind = path_of(&bridge.datapath_type).split('@').next().unwrap_or_default();
+        format!("{kind}@{name}\n")
+    };
+    Ok(bridges.map(line).collect())
+}
+
+/// How much there is of what takes memory.
+pub fn memory(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let switch = appctl.daemon.switch();
+    let bridges = switch.bridges();
+    let entries: usize = bridges.iter().map(|bridge| bridge.fdb.entries).sum();
+    let (ports, workers) = (switch.ports().len(), switch.workers().len());
+    Ok(format!("bridges:{} fdb-entries:{entries} ports:{ports} workers:{workers}", bridges.len()))
+}
+
+/// The worker's line above what is told of it.
+fn title(worker: &WorkerReport) -> String {
+    let core = worker.core.map_or_else(|| "any".to_owned(), |core| core.to_string());
+    format!("pmd thread numa_id 0 core_id {core}:\n")
+}
+
+/// What workers have done.
+pub fn workers(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let mut text = String::new();
+    for worker in appctl.daemon.switch().workers() {
+        let WorkerReport { packets, busy_cycles, total_cycles, .. } = worker;
+        text += &title(&worker);
+        let _ = writeln!(text, "  packets received: {packets}");
+        // None is looked up a second time, or by anybody else.
+        text += "  packet recirculations: 0\n  avg. datapath passes per packet: 1.00\n";
+        let idle = total_cycles.saturating_sub(busy_cycles);
+        let share = worker.load() * 100.0;
+        let _ = writeln!(text, "  idle cycles: {idle} ({:.2}%)", 100.0 - share);
+        let _ = writeln!(text, "  processing cycles: {busy_cycles} ({share:.2}%)");
+        if packets > 0 {
+            let per_packet = worker.cycles_per_packet();
+            let _ = writeln!(text, "  avg processing cycles per packet: {per_packet:.2}");
+        }
+    }
+    Ok(text)
+}
+
+/// Which worker polls what.
+pub fn queues(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let mut text = String::new();
+    for worker in appctl.daemon.switch().workers() {
+        text += &title(&worker);
+        for (port, queue) in &worker.queues {
+            let _ = writeln!(text, "  port: {port:<16}  queue-id: {queue:>2} (enabled)");
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,161 @@
+//! Commands of `ovs-appctl`, in Open vSwitch's words.
+//!
+//! - `bond`: bonds
+//! - `dpif`: the data path, and what workers do
+//! - `fdb`: forwarding databases
+//! - `testing`: the clock and dummy ports, for tests
+//! - `trace`: what becomes of a frame
+//! - `vlog`: the log
+
+mod bond;
+mod dpif;
+mod fdb;
+mod testing;
+mod trace;
+mod vlog;
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use daemon::Daemon;
+use eal::time::Time;
+use ovs::Agent;
+use ovs::numbers::LOCAL;
+use ovs::unixctl::Answer;
+
+/// A command: its name, its arguments for people, the fewest and the most of them.
+struct Command {
+    name: &'static str,
+    usage: &'static str,
+    arguments: (usize, usize),
+    run: fn(&mut Appctl<'_>, &[String]) -> Answer,
+}
+
+/// As many as there may be.
+const ANY: usize = usize::MAX;
+
+const COMMANDS: &[Command] = &[
+    command("bond/list", "", (0, 0), bond::list),
+    command("bond/show", "[port]", (0, 1), bond::show),
+    command("dpif-netdev/pmd-rxq-show", "[-pmd core] [dp]", (0, 3), dpif::queues),
+    command("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", (0, 3), dpif::workers),
+    command("dpif/dump-dps", "", (0, 0), dpif::dump_paths),
+    command("dpif/show", "", (0, 0), dpif::show),
+    command("exit", "[--cleanup]", (0, 1), exit),
+    command("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
+    command("fdb/del", "bridge vlan mac", (3, 3), fdb::remove),
+    command("fdb/flush", "[bridge]", (0, 1), fdb::flush),
+    command("fdb/show", "bridge", (1, 1), fdb::show),
+    command("fdb/stats-show", "bridge", (1, 1), fdb::stats),
+    command("list-commands", "", (0, 0), list_commands),
+    command("memory/show", "", (0, 0), dpif::memory),
+    command(
+        "netdev-dummy/receive",
+        "name [--qid queue_id] packet|flow [--len packet_len]",
+        (2, ANY),
+        testing::receive,
+    ),
+    command("netdev-dummy/set-admin-state", "[netdev] up|down", (1, 2), testing::set_admin_state),
+    command("ofproto/list", "", (0, 0), list_bridges),
+    command(
+        "ofproto/trace",
+        "{[dp_name] odp_flow | bridge br_flow} [-generate]",
+        (1, 3),
+        trace::trace,
+    ),
+    command("revalidator/purge", "", (0, 0), nothing_cached),
+    command("revalidator/wait", "", (0, 0), nothing_cached),
+    command("time/stop", "", (0, 0), testing::time_stop),
+    command("time/warp", "[large_msecs] msecs", (1, 2), testing::time_warp),
+    command("version", "", (0, 0), version),
+    command("vlog/close", "", (0, 0), vlog::close),
+    command("vlog/list", "", (0, 0), vlog::list),
+    command("vlog/list-pattern", "", (0, 0), vlog::patterns),
+    command("vlog/reopen", "", (0, 0), vlog::reopen),
+    command("vlog/set", "{spec | PATTERN:destination:pattern}", (1, ANY), vlog::set),
+];
+
+const fn command(
+    name: &'static str,
+    usage: &'static str,
+    arguments: (usize, usize),
+    run: fn(&mut Appctl<'_>, &[String]) -> Answer,
+) -> Command {
+    Command { name, usage, arguments, run }
+}
+
+/// What commands look at.
+pub struct Appctl<'a> {
+    /// The switch.
+    pub daemon: &'a mut Daemon,
+    /// Its database.
+    pub agent: &'a mut Agent,
+    /// Its clock.
+    pub time: &'a Time,
+    /// The file of its log, if it has one.
+    pub log_file: Option<&'a Path>,
+    /// Whether the process is to end.
+    pub ends: &'a mut bool,
+}
+
+impl Appctl<'_> {
+    /// Answers a command.
+    pub fn answer(&mut self, name: &str, arguments: &[String]) -> Answer {
+        let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
+            return Err(format!(
+                "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
+            ));
+        };
+        let (fewest, most) = command.arguments;
+        if arguments.len() < fewest {
+            return Err(format!("\"{name}\" command requires at least {fewest} arguments"));
+        }
+        if arguments.len() > most {
+            return Err(format!("\"{name}\" command takes at most {most} arguments"));
+        }
+        (command.run)(self, arguments)
+    }
+
+    fn check_bridge(&self, name: &str) -> Result<(), String> {
+        let known = self.agent.content().is_some_and(|content| content.bridges.contains_key(name));
+        known.then_some(()).ok_or_else(|| "no such bridge".to_owned())
+    }
+
+    /// How a port is called in tables: by its OpenFlow number. A bond, which has none, is known by that
+    /// of a member.
+    fn number(&self, bridge: &str, port: &str) -> String {
+        let member = self.daemon.state().members(port).next();
+        match self.agent.number(bridge, member.unwrap_or(port)) {
+            Some(LOCAL) => "LOCAL".to_owned(),
+            Some(number) => number.to_string(),
+            None => "?".to_owned(),
+        }
+    }
+}
+
+fn list_commands(_: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let mut text = "The available commands are:\n".to_owned();
+    for command in COMMANDS {
+        let _ = writeln!(text, "  {:<23} {}", command.name, command.usage);
+    }
+    Ok(text)
+}
+
+fn version(_: &mut Appctl<'_>, _: &[String]) -> Answer {
+    Ok(format!("ovs-vswitchd (Ringway) {}", env!("CARGO_PKG_VERSION")))
+}
+
+/// No decision about a frame is kept, so that there is none to look at again.
+fn nothing_cached(_: &mut Appctl<'_>, _: &[String]) -> Answer {
+    Ok(String::new())
+}
+
+fn exit(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    *appctl.ends = true;
+    Ok(String::new())
+}
+
+fn list_bridges(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let bridges = appctl.agent.content().into_iter().flat_map(|content| content.bridges.keys());
+    Ok(bridges.map(|name| format!("{name}\n")).collect())
+}
