@@ -34,6 +34,8 @@ pub mod netns;
 pub mod nic;
 /// Open vSwitch with its DPDK datapath.
 pub mod ovs;
+/// The test-suite of Open vSwitch.
+pub mod ovs_suite;
 /// The database of Open vSwitch.
 pub mod ovsdb;
 /// What machines are put together from.

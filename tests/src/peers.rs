@@ -9,7 +9,7 @@ use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::kernel::Kernel;
-use crate::{libvirt, ovs, wait};
+use crate::{libvirt, ovs, ovs_suite, wait};
 
 /// The variable that names the file in which skipped tests are listed.
 pub const SKIPPED: &str = "RINGWAY_SKIPPED";
@@ -47,6 +47,8 @@ pub enum Peer {
     Ovs,
     /// The database of Open vSwitch and its tools.
     OvsDatabase,
+    /// Its test-suite.
+    OvsSuite,
     /// Network namespaces and TAP devices of the host's kernel.
     Netns,
     /// User Mode Linux.
@@ -70,12 +72,13 @@ pub enum Peer {
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
         Self::Ovs,
         Self::OvsDatabase,
+        Self::OvsSuite,
         Self::Netns,
         Self::Uml,
         Self::Valgrind,
@@ -96,6 +99,7 @@ impl Peer {
             Self::Testpmd => no_program("dpdk-testpmd"),
             Self::Ovs => no_ovs().or_else(no_huge_pages),
             Self::OvsDatabase => no_ovs_database(),
+            Self::OvsSuite => no_ovs_suite(),
             Self::Netns => no_netns(),
             Self::Uml => no_uml(),
             Self::Valgrind => no_program("valgrind"),
@@ -131,6 +135,7 @@ impl fmt::Display for Peer {
             Self::Testpmd => "testpmd",
             Self::Ovs => "ovs",
             Self::OvsDatabase => "ovs-database",
+            Self::OvsSuite => "ovs-suite",
             Self::Netns => "netns",
             Self::Uml => "uml",
             Self::Valgrind => "valgrind",
@@ -283,6 +288,14 @@ fn no_ovs() -> Option<String> {
 fn no_ovs_database() -> Option<String> {
     let mut programs = ["ovsdb-server", "ovsdb-tool", "ovsdb-client", "ovs-vsctl"].into_iter();
     programs.find_map(no_program)
+}
+
+fn no_ovs_suite() -> Option<String> {
+    let mut programs = ["ovs-ofctl", "ovs-dpctl", "tar", "unshare"].into_iter();
+    no_ovs_database().or_else(|| programs.find_map(no_program)).or_else(|| {
+        let found = Path::new(ovs_suite::TARBALL).exists();
+        (!found).then(|| "openvswitch-source is not installed".to_owned())
+    })
 }
 
 fn no_libvirt() -> Option<String> {

@@ -26,6 +26,8 @@ mod layers;
 mod miri;
 /// Every order of threads, by loom.
 mod models;
+/// Open vSwitch's own test-suite.
+mod ovs_suite;
 /// Packages for distributions.
 mod package;
 /// What Debian's packages and the kernel must provide for the peers of the tests.
@@ -74,6 +76,9 @@ enum Command {
     },
     /// Build the .deb, the .rpm and the tarball, and try them
     Package(package::Options),
+    /// Run Open vSwitch's own test-suite against `ringway ovs-vswitchd`; by default the tests that are
+    /// known to pass, none of which may be lost
+    OvsSuite(ovs_suite::Options),
     /// Count the instructions per frame and compare them with the stored counts
     Instructions(instructions::Options),
 }
@@ -89,6 +94,7 @@ fn main() -> ExitCode {
         Command::Miri(options) => miri::run(&options),
         Command::Hostile { arguments } => hostile::run(&arguments),
         Command::Package(options) => package::run(&options),
+        Command::OvsSuite(options) => ovs_suite::run(&options),
         Command::Instructions(options) => instructions::run(&options),
     };
     match result {

@@ -9,7 +9,7 @@ use e2e::peers::{
     self, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES, PACKAGING, find_program, target_dir,
 };
 use e2e::process::run as output_of;
-use e2e::{Peer, libvirt, ovs};
+use e2e::{Peer, libvirt, ovs, ovs_suite};
 
 const SOURCES: &str = "/etc/apt/sources.list.d/ringway-backports.sources";
 const POLICY: &str = "/usr/sbin/policy-rc.d";
@@ -72,6 +72,10 @@ fn provide(peer: Peer) -> Result<()> {
             huge_pages()
         }
         Peer::OvsDatabase => need("ovsdb-server", "openvswitch-switch", None),
+        Peer::OvsSuite => {
+            let found = Path::new(ovs_suite::TARBALL).exists();
+            if found { Ok(()) } else { install("openvswitch-source", None) }
+        }
         Peer::Netns => {
             need("ip", "iproute2", None)?;
             need("ping", "iputils-ping", None)

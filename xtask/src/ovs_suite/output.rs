@@ -1,0 +1,81 @@
+use std::collections::BTreeMap;
+
+/// A test of the suite.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Test {
+    /// Its number, which another version of the suite may give to another test.
+    pub number: u32,
+    /// The file that it is in.
+    pub file: String,
+    /// Its name, which some have in common with another one.
+    pub name: String,
+}
+
+/// What has come of a test.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// The tests in what `testsuite --list` prints: `  49: lacp.at:13         lacp - config`.
+pub fn tests(text: &str) -> Vec<Test> {
+    text.lines().filter_map(test).collect()
+}
+
+fn test(line: &str) -> Option<Test> {
+    let (number, rest) = line.trim_start().split_once(": ")?;
+    let (place, name) = rest.trim_start().split_once(' ')?;
+    let (file, _) = place.rsplit_once(':')?;
+    let name = name.trim().to_owned();
+    Some(Test { number: number.parse().ok()?, file: file.to_owned(), name })
+}
+
+/// The verdicts in what a run prints, by number: ` 49: lacp - config     FAILED (lacp.at:22)`. A test
+/// that was cut off has none.
+pub fn verdicts(text: &str) -> BTreeMap<u32, Verdict> {
+    text.lines().filter_map(verdict).collect()
+}
+
+fn verdict(line: &str) -> Option<(u32, Verdict)> {
+    let (number, rest) = line.trim_start().split_once(": ")?;
+    let number = number.parse().ok()?;
+    let rest = rest.trim_end();
+    // The place of a failure is in brackets behind it.
+    let words = match rest.rsplit_once(" (") {
+        Some((words, place)) if place.ends_with(')') => words,
+        _ => rest,
+    };
+    let verdict = match words.rsplit(' ').next()? {
+        "ok" => Verdict::Passed,
+        "FAILED" => Verdict::Failed,
+        "skipped" => Verdict::Skipped,
+        // One that is known to fail, and does: nothing is shown by that.
+        "failure" => Verdict::Skipped,
+        _ => return None,
+    };
+    Some((number, verdict))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_and_verdicts_are_read_from_what_is_printed() {
+        let list = "openvswitch 3.1.0 test suite test groups:\n\n NUM: FILE-NAME:LINE     TEST-GROUP-NAME\n\
+                    \x20     KEYWORDS\n\n  49: lacp.at:13         lacp - config\n\
+                    2434: stp.at:3           STP example: a (b)\n      stp long\n";
+        let known = tests(list);
+        let names: Vec<_> = known.iter().map(|test| (test.number, test.file.as_str())).collect();
+        assert_eq!(names, [(49, "lacp.at"), (2434, "stp.at")]);
+        assert_eq!(known[1].name, "STP example: a (b)");
+        let run = "lacp\n\n 49: lacp - config        ok\n 50: a (b)   FAILED (lacp.at:54)\n\
+                   51: c     skipped (lacp.at:3)\n 52: d   expected failure (lacp.at:9)\n 53: e - ok (f)";
+        let verdicts: Vec<_> = verdicts(run).into_iter().collect();
+        let expected = [Verdict::Passed, Verdict::Failed, Verdict::Skipped, Verdict::Skipped];
+        let expected: Vec<_> = (49..).zip(expected).collect();
+        assert_eq!(verdicts[..4], expected);
+    }
+}

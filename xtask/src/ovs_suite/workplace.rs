@@ -1,0 +1,145 @@
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result};
+use e2e::ovs_suite::{self, TARBALL};
+use e2e::peers::target_dir;
+use e2e::process::run as output_of;
+use e2e::ringway::binary;
+
+use super::output::{self, Test, Verdict};
+
+/// What the suite asks of whoever has configured its source; the rest of its questions are about what
+/// was compiled, of which there is nothing.
+const ANSWERS: [(&str, &str); 3] =
+    [("HAVE_OPENSSL", "yes"), ("EGREP", "grep -E"), ("PYTHON3", "/usr/bin/python3")];
+
+/// A folder in which the suite can run.
+#[derive(Debug)]
+pub struct Workplace {
+    folder: PathBuf,
+}
+
+impl Workplace {
+    /// Makes it: with Debian's `ovs-vswitchd`, or with ours.
+    pub fn make(debian: bool) -> Result<Self> {
+        let source = source()?;
+        let name = if debian { "debian" } else { "ringway" };
+        let folder = target_dir().join("ovs-suite").join(name);
+        drop(fs::remove_dir_all(&folder));
+        let bin = folder.join("bin");
+        fs::create_dir_all(&bin)?;
+        if !debian {
+            symlink(binary()?, bin.join("ovs-vswitchd"))?;
+        }
+        symlink(source.join("tests/testsuite"), folder.join("testsuite"))?;
+        fs::write(folder.join("atconfig"), atconfig(&folder, &source))?;
+        let asked = source.join("tests/atlocal.in");
+        let asked = fs::read_to_string(&asked).with_context(|| asked.display().to_string())?;
+        fs::write(folder.join("atlocal"), atlocal(&asked))?;
+        Ok(Self { folder })
+    }
+
+    /// All tests of the suite.
+    pub fn tests(&self) -> Result<Vec<Test>> {
+        let mut list = Command::new("./testsuite");
+        list.current_dir(&self.folder).arg("--list");
+        Ok(output::tests(&output_of(&mut list)?))
+    }
+
+    /// Runs these tests one after the other, in a network namespace of their own since some make
+    /// interfaces; what it prints can be seen.
+    pub fn run(&self, tests: &[Test]) -> Result<BTreeMap<u32, Verdict>> {
+        let numbers = tests.iter().map(|test| test.number.to_string());
+        let numbers: Vec<String> = numbers.collect();
+        // What is kept of a test that has passed is kept to be looked at.
+        let line = "ip link set lo up && exec ./testsuite --debug \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--net", "sh", "-c", line, "sh"]).args(numbers).current_dir(&self.folder);
+        // It has no terminal, and says on standard error what its set-up lacks.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut suite = command.spawn().context("unshare")?;
+        let mut text = String::new();
+        let lines = suite.stdout.take().map(BufReader::new).into_iter().flat_map(BufReader::lines);
+        for line in lines.map_while(Result::ok) {
+            if !output::verdicts(&line).is_empty() {
+                println!("{line}");
+            }
+            text += &line;
+            text.push('\n');
+        }
+        // Its status says that a test failed, which is known.
+        suite.wait()?;
+        Ok(output::verdicts(&text))
+    }
+
+    /// Where a test has written what it did.
+    pub fn log_of(&self, number: u32) -> PathBuf {
+        self.folder.join(format!("testsuite.dir/{number:04}/testsuite.log"))
+    }
+}
+
+/// The source, unpacked.
+fn source() -> Result<PathBuf> {
+    let folder = target_dir().join("ovs-suite");
+    let source = folder.join("openvswitch");
+    if !ovs_suite::is_in(&source) {
+        fs::create_dir_all(&folder)?;
+        let mut unpack = Command::new("tar");
+        output_of(
+            unpack.arg("--extract").arg("--file").arg(TARBALL).arg("--directory").arg(&folder),
+        )?;
+    }
+    Ok(source)
+}
+
+fn atconfig(folder: &Path, source: &Path) -> String {
+    let (folder, source) = (folder.display(), source.display());
+    format!(
+        "at_testdir='tests'\nabs_builddir='{folder}'\nat_srcdir='{source}/tests'\n\
+         abs_srcdir='{source}/tests'\nat_top_srcdir='{source}'\nabs_top_srcdir='{source}'\n\
+         at_top_build_prefix='{folder}/'\nabs_top_builddir='{folder}'\nat_top_builddir='{folder}'\n\
+         EXEEXT=''\nAUTOTEST_PATH='{folder}/bin:/usr/bin:/usr/sbin'\n\
+         SHELL=${{CONFIG_SHELL-'/bin/bash'}}\n"
+    )
+}
+
+/// The questions `@NAME@` of the template, answered.
+fn atlocal(template: &str) -> String {
+    let mut parts = template.split('@');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    let mut is_name = true;
+    for part in parts {
+        let is_word = !part.is_empty()
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || byte == b'_');
+        if is_name && is_word {
+            let answer = ANSWERS.iter().find(|(name, _)| *name == part);
+            text += answer.map_or("", |(_, answer)| answer);
+            is_name = false;
+        } else {
+            if is_name {
+                text.push('@');
+            }
+            text += part;
+            is_name = true;
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_of_the_template_are_answered() {
+        assert_eq!(atlocal("A='@EGREP@'\nB='@CFLAGS@'\n"), "A='grep -E'\nB=''\n");
+        assert_eq!(atlocal("x \"$@\" y @PYTHON3@ z@"), "x \"$@\" y /usr/bin/python3 z@");
+    }
+}
