@@ -10,9 +10,6 @@ use super::lane::{Lane, Phase, Progress};
 use super::receiver::Received;
 use crate::exit::Failure;
 
-/// How long frames that are under way may still take after the last one was sent.
-const DRAIN: Duration = Duration::from_millis(500);
-
 /// Lanes at work, each on a thread of its own.
 #[derive(Debug)]
 pub struct Crew {
@@ -88,10 +85,11 @@ impl Crew {
         self.phase.drain();
     }
 
-    /// Waits until as many test frames have come as `sent` says, or nothing more comes.
-    pub fn wait_for_the_rest(&self, sent: impl Fn(&Self) -> u64) {
+    /// Waits until as many test frames have come as `sent` says, or none has for as long as
+    /// `patience`.
+    pub fn wait_for_the_rest(&self, patience: Duration, sent: impl Fn(&Self) -> u64) {
         let (mut since, mut seen) = (Instant::now(), 0);
-        while since.elapsed() < DRAIN {
+        while since.elapsed() < patience {
             std::thread::sleep(Duration::from_millis(10));
             let tested = self.received().tested();
             if tested >= sent(self) {

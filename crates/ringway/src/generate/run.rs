@@ -30,6 +30,8 @@ use crate::wait;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Time between two looks at the lanes.
 pub const TICK: Duration = Duration::from_millis(50);
+/// How long frames may take after the last one that came: as RFC 2544 (section 23) has it.
+const DRAIN: Duration = Duration::from_secs(2);
 /// How long a paced sender makes up for a stall, where latency is not the question.
 pub const BACKLOG: Duration = Duration::from_millis(10);
 
@@ -379,7 +381,7 @@ impl<'a> Session<'a> {
         self.active = self.start.elapsed();
         self.crew.drain();
         if self.expects_back() {
-            self.crew.wait_for_the_rest(|_| self.totals().sent.packets);
+            self.crew.wait_for_the_rest(DRAIN, |_| self.totals().sent.packets);
         }
         drop(self.crew.stop());
         let summary = self.summary();

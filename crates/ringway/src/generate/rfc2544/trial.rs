@@ -23,6 +23,10 @@ use crate::exit::Failure;
 use crate::table::approximate;
 use crate::wait;
 
+/// How long frames may take after the last one that came. A search has many trials, and what is late
+/// belongs to none of those that follow.
+const DRAIN: Duration = Duration::from_millis(500);
+
 /// What is sent in a trial.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Load {
@@ -103,7 +107,7 @@ impl<'a> Bench<'a> {
         let interrupted = self.watch(&crew, load, start)?;
         crew.drain();
         if !interrupted {
-            crew.wait_for_the_rest(|crew| crew.lanes(|progress| progress.built).sum());
+            crew.wait_for_the_rest(DRAIN, |crew| crew.lanes(|progress| progress.built).sum());
         }
         self.lanes = crew.stop();
         let received = crew.received();
