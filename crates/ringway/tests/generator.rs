@@ -239,11 +239,12 @@ fn several_ports_send_to_each_other() {
     assert_eq!((code, &report["good"], &report["lost"]), (Some(0), &3000.into(), &0.into()));
     assert_eq!((&report["sent"]["packets"], &report["flows"]), (&3000.into(), &60.into()));
     assert!(report["misdirected"].is_u64(), "{report:#}");
-    // Each port has sent to both others.
+    // All of them were among the receivers, though not to the same extent: senders of a port take turns
+    // by burst, and how long these are depends on how busy the machine is.
     let stats = switch.show("stats");
-    for port in stats["ports"].as_array().unwrap() {
-        assert!(port["tx"]["packets"].as_u64().unwrap() >= 1000, "{stats:#}");
-    }
+    let sent = |port: &Value| port["tx"]["packets"].as_u64().unwrap();
+    let sent: Vec<u64> = stats["ports"].as_array().unwrap().iter().map(sent).collect();
+    assert!(sent.iter().all(|sent| *sent > 0) && sent.iter().sum::<u64>() >= 3000, "{sent:?}");
 
     for (options, expected) in [
         (&["flowgen", "-p", "null:", "-p", "null:", "-p", "null:"][..], "--topology mesh"),

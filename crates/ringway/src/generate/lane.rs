@@ -110,9 +110,6 @@ impl Source {
             return false;
         }
         let left = self.limit.map_or(u64::MAX, |limit| limit.saturating_sub(self.built()));
-        if self.senders.get(self.turn).is_none_or(Sender::is_idle) {
-            self.turn = if self.turn + 1 < self.senders.len() { self.turn + 1 } else { 0 };
-        }
         let Some(sender) = self.senders.get_mut(self.turn) else { return false };
         if build && self.queue.is_ready() {
             match &mut self.pacer {
@@ -125,6 +122,10 @@ impl Source {
         }
         let sent = sender.send(&mut self.queue) > 0;
         if sent {
+            // The next one's turn comes when there is nothing left of this one's burst.
+            if sender.is_idle() {
+                self.turn = if self.turn + 1 < self.senders.len() { self.turn + 1 } else { 0 };
+            }
             let first = self.span.map_or(now, |span| span.first);
             self.span = Some(Span { first, last: clock::now() });
         }
