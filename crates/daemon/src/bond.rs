@@ -164,6 +164,7 @@ fn check_member(state: &State, name: &str, port: &Port, bond: &str) -> Result<()
         (!port.addresses.is_empty(), "addresses"),
         (!port.guard.is_default(), "guard"),
         (!port.rstp.is_default(), "rstp"),
+        (!port.mcast_snooping.is_default(), "mcast-snooping"),
     ];
     if port.limits.limits_unknown() {
         let reason = "a member of a bond looks no address up: it has no 'unknown-rate'";

@@ -9,6 +9,7 @@ use switch::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, Rstp};
 
 use crate::error::Error;
 use crate::file::explain;
+use crate::snoop::McastSnooping;
 use crate::state::{Fdb, Port, State, is_default};
 
 /// One section `[bridges.NAME]`. What it does not say is as in the default bridge, which the
@@ -25,6 +26,9 @@ pub struct Bridge {
     /// Its part in spanning tree, whatever that of the default one is.
     #[serde(skip_serializing_if = "is_default")]
     pub rstp: Rstp,
+    /// What it does about groups of IGMP and MLD.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mcast_snooping: McastSnooping,
 }
 
 impl From<&BridgeOptions> for Bridge {
@@ -34,8 +38,9 @@ impl From<&BridgeOptions> for Bridge {
             size: Some(options.fdb_limit),
             learn_per_burst: Some(options.learn_per_burst),
         };
-        let rstp = options.rstp.clone();
-        Self { group_fwd_mask: Some(options.group_fwd_mask), fdb, rstp }
+        let (rstp, mcast_snooping) =
+            (options.rstp.clone(), McastSnooping::from(&options.mcast_snooping));
+        Self { group_fwd_mask: Some(options.group_fwd_mask), fdb, rstp, mcast_snooping }
     }
 }
 
@@ -68,6 +73,7 @@ impl State {
             learn_per_burst: own.fdb.learn_per_burst.unwrap_or(default.learn_per_burst),
             group_fwd_mask: own.group_fwd_mask.unwrap_or(default.group_fwd_mask),
             rstp: own.rstp.clone(),
+            mcast_snooping: own.mcast_snooping.options(&default.mcast_snooping),
         })
     }
 
@@ -115,12 +121,14 @@ impl State {
             Error::invalid(format!("bridges.{name}"), format!("bridge '{name}': {error}"))
         };
         if name == DEFAULT_BRIDGE {
-            let (group_fwd_mask, fdb, rstp) =
-                (self.group_fwd_mask, self.fdb.clone(), self.rstp.clone());
-            let own = Bridge { group_fwd_mask, fdb, rstp };
+            let own = Bridge {
+                group_fwd_mask: self.group_fwd_mask,
+                fdb: self.fdb.clone(),
+                rstp: self.rstp.clone(),
+                mcast_snooping: self.mcast_snooping.clone(),
+            };
             let changed = own.with(settings).map_err(|error| wrong(&error))?;
-            (self.group_fwd_mask, self.fdb) = (changed.group_fwd_mask, changed.fdb);
-            self.rstp = changed.rstp;
+            self.set_default_bridge(changed);
             return Ok(());
         }
         let Some(bridge) = self.bridges.get_mut(name) else {
@@ -128,6 +136,13 @@ impl State {
         };
         *bridge = bridge.with(settings).map_err(|error| wrong(&error))?;
         Ok(())
+    }
+
+    /// Has the default bridge be so.
+    pub(crate) fn set_default_bridge(&mut self, bridge: Bridge) {
+        let Bridge { group_fwd_mask, fdb, rstp, mcast_snooping } = bridge;
+        (self.group_fwd_mask, self.fdb) = (group_fwd_mask, fdb);
+        (self.rstp, self.mcast_snooping) = (rstp, mcast_snooping);
     }
 
     /// That there is no bridge `name`, which `part` asks for, with the ones that there are.
@@ -178,8 +193,8 @@ fn set(table: &mut Value, key: &str, value: Value) {
 /// What is wrong with the bridges of a state, and with where its ports belong.
 pub(crate) fn check(state: &State) -> Result<(), Error> {
     if state.bridges.contains_key(DEFAULT_BRIDGE) {
-        let reason = "the settings of bridge 'default' are 'group-fwd-mask' and those in [fdb] \
-                      and [rstp], outside of [bridges]";
+        let reason = "the settings of bridge 'default' are 'group-fwd-mask' and those in [fdb], \
+                      [rstp] and [mcast-snooping], outside of [bridges]";
         return Err(Error::invalid(format!("bridges.{DEFAULT_BRIDGE}"), reason));
     }
     if state.bridges.len() >= MAX_BRIDGES {
@@ -218,6 +233,7 @@ pub(crate) fn part_of(error: &switch::Error) -> &'static str {
             "number of workers" => "workers",
             "forwarding database limit" => "fdb.size",
             "addresses learnt per burst" => "fdb.learn-per-burst",
+            setting if setting.starts_with("mcast-snooping.") => setting,
             _ => "fdb.ageing",
         },
         switch::Error::Rstp { setting, .. } => match *setting {

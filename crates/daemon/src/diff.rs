@@ -9,7 +9,6 @@ use serde_json::Value;
 use switch::{BridgeOptions, DEFAULT_BRIDGE, Mirror};
 
 use crate::address::Address;
-use crate::bridge::Bridge;
 use crate::metrics::Metrics;
 use crate::mirror;
 use crate::state::{Port, Sandbox, Sockets, State};
@@ -319,8 +318,7 @@ impl Change {
                 state.idle_after = Some(to.idle_after);
             }
             Self::SetBridge { name, to, .. } if name == DEFAULT_BRIDGE => {
-                let Bridge { group_fwd_mask, fdb, rstp } = to.into();
-                (state.group_fwd_mask, state.fdb, state.rstp) = (group_fwd_mask, fdb, rstp);
+                state.set_default_bridge(to.into());
             }
             Self::AddBridge { name, options: to } | Self::SetBridge { name, to, .. } => {
                 state.bridges.insert(name.clone(), to.into());
@@ -405,12 +403,26 @@ fn bridge_settings(
     to: &BridgeOptions,
 ) -> impl Iterator<Item = (&'static str, String, String)> {
     let all = |options: &BridgeOptions| {
+        let snooping = options.mcast_snooping;
+        let address = snooping.querier_address;
         [
             ("group-fwd-mask", options.group_fwd_mask.to_string()),
             ("fdb.ageing", options.ageing.as_secs().to_string()),
             ("fdb.size", options.fdb_limit.to_string()),
             ("fdb.learn-per-burst", options.learn_per_burst.to_string()),
             ("rstp", shown(serde_json::to_value(&options.rstp).ok().as_ref())),
+            ("mcast-snooping.enabled", snooping.enabled.to_string()),
+            ("mcast-snooping.aging-time", snooping.aging_time.to_string()),
+            ("mcast-snooping.table-size", snooping.table_size.to_string()),
+            (
+                "mcast-snooping.disable-flood-unregistered",
+                snooping.disable_flood_unregistered.to_string(),
+            ),
+            ("mcast-snooping.querier", snooping.querier.to_string()),
+            (
+                "mcast-snooping.querier-address",
+                address.map_or_else(|| "default".to_owned(), |address| address.to_string()),
+            ),
         ]
     };
     let pairs = all(from).into_iter().zip(all(to));
@@ -461,6 +473,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         metrics,
         sandbox: Sandbox { enabled, ports: kinds, paths },
         fdb: _,
+        mcast_snooping: _,
         bridges: _,
         mirrors: _,
         ports: _,

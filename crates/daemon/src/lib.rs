@@ -36,6 +36,7 @@
 //! - [`merge`](mod@merge): what a file has changed since it was read
 //! - [`error`]: what can go wrong
 //! - `patch`: patch ports
+//! - [`snoop`]: groups of IGMP and MLD
 //! - `text`: values that are written as text
 
 #![forbid(unsafe_code)]
@@ -54,6 +55,7 @@ pub mod merge;
 pub mod metrics;
 mod mirror;
 mod patch;
+pub mod snoop;
 pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
@@ -69,5 +71,6 @@ pub use edit::Edit;
 pub use error::Error;
 pub use hub::Hub;
 pub use merge::merge;
+pub use snoop::McastSnooping;
 pub use state::{Port, State};
 pub use vdpa::Vdpa;

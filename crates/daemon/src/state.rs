@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use switch::{
     Bonding, DEFAULT_BRIDGE, LldpMode, Mirror, PortGuard, PortLimits, PortOptions, PortRstp,
-    PortVlan, Rstp, SwitchConfig,
+    PortSnooping, PortVlan, Rstp, SwitchConfig,
 };
 
 use crate::address::Address;
@@ -23,6 +23,7 @@ use crate::bridge::Bridge;
 use crate::error::Error;
 use crate::file::explain;
 use crate::metrics::Metrics;
+use crate::snoop::McastSnooping;
 use crate::text;
 use crate::vdpa::Vdpa;
 
@@ -69,6 +70,9 @@ pub struct State {
     /// The default bridge's part in spanning tree.
     #[serde(skip_serializing_if = "is_default")]
     pub rstp: Rstp,
+    /// What is done about groups of IGMP and MLD.
+    #[serde(skip_serializing_if = "is_default")]
+    pub mcast_snooping: McastSnooping,
     /// The bridges beside the default one, by name.
     #[serde(skip_serializing_if = "IndexMap::is_empty")]
     pub bridges: IndexMap<String, Bridge>,
@@ -171,6 +175,9 @@ pub struct Port {
     /// Its part in spanning tree.
     #[serde(default, skip_serializing_if = "is_default")]
     pub rstp: PortRstp,
+    /// Its part in snooping.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub mcast_snooping: PortSnooping,
     /// Stations that are always behind it.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub addresses: BTreeSet<Address>,
@@ -207,6 +214,7 @@ impl Port {
             guard: PortGuard::default(),
             lldp: LldpMode::Off,
             rstp: PortRstp::default(),
+            mcast_snooping: PortSnooping::default(),
             addresses: BTreeSet::new(),
         }
     }
@@ -224,6 +232,7 @@ impl Port {
             guard: self.guard.clone(),
             lldp: self.lldp,
             rstp: self.rstp.clone(),
+            mcast_snooping: self.mcast_snooping.clone(),
             bridge: self.bridge.clone(),
             bond: self.bond.clone(),
             bonding: self.bonding.clone(),
@@ -255,6 +264,7 @@ impl State {
         self.fdb.ageing.get_or_insert(defaults.ageing.as_secs());
         self.fdb.size.get_or_insert(defaults.fdb_limit);
         self.fdb.learn_per_burst.get_or_insert(defaults.learn_per_burst);
+        self.mcast_snooping = self.mcast_snooping.over(&(&defaults.mcast_snooping).into());
         for port in self.ports.values_mut() {
             port.bridge = port.bridge.take().filter(|bridge| bridge != DEFAULT_BRIDGE);
         }
@@ -326,6 +336,7 @@ impl State {
                 learn_per_burst: self.fdb.learn_per_burst.or(base.fdb.learn_per_burst),
             },
             rstp: if self.rstp.is_default() { base.rstp } else { self.rstp },
+            mcast_snooping: self.mcast_snooping.over(&base.mcast_snooping),
             bridges,
             mirrors,
             ports,
@@ -346,6 +357,7 @@ impl State {
             ageing: ageing.unwrap_or(defaults.ageing),
             busy_poll: self.busy_poll.unwrap_or(defaults.busy_poll),
             group_fwd_mask: self.group_fwd_mask.unwrap_or(defaults.group_fwd_mask),
+            mcast_snooping: self.mcast_snooping.options(&defaults.mcast_snooping),
             sockets: self.sockets.into(),
             learn_per_burst: self.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),
             idle_after: self.idle_after.map_or(defaults.idle_after, Duration::from_micros),
@@ -418,8 +430,8 @@ impl State {
         self.ports.get_mut(name).ok_or_else(|| Error::invalid(name, "there is no such port"))
     }
 
-    /// Changes settings of a port, by their keys in the file; `null` is the default. Of `guard` and
-    /// `rstp`, settings that are not named stay.
+    /// Changes settings of a port, by their keys in the file; `null` is the default. Of `guard`, `rstp`
+    /// and `mcast-snooping`, settings that are not named stay.
     ///
     /// # Errors
     /// There is no such port or setting, or a value makes no sense.
@@ -434,7 +446,9 @@ impl State {
             match value {
                 // One that does not exist is to be refused all the same.
                 Value::Null if all.contains_key(&key) || is_setting(&key) => _ = all.remove(&key),
-                Value::Object(parts) if matches!(key.as_str(), "guard" | "rstp") => {
+                Value::Object(parts)
+                    if matches!(key.as_str(), "guard" | "rstp" | "mcast-snooping") =>
+                {
                     let own = all.entry(key).or_insert_with(|| Value::Object(Map::new()));
                     if let Value::Object(own) = own {
                         merge(own, parts);

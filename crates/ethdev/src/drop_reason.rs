@@ -41,6 +41,10 @@ pub enum DropReason {
     InactiveMember,
     /// It came back by a bond that its bridge has sent it to.
     CameBack,
+    /// It goes to a group that no port has members of, and of a bridge that keeps it from all others.
+    NoListener,
+    /// What only multicast routers say, from a port that is set to have none.
+    MulticastQuery,
     /// It comes from a MAC address that its port may not use.
     MacSpoofed,
     /// It comes from an IP address that its port may not use.
@@ -84,7 +88,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 36;
+    pub const COUNT: usize = 38;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -105,6 +109,8 @@ impl DropReason {
         Self::MirrorPort,
         Self::InactiveMember,
         Self::CameBack,
+        Self::NoListener,
+        Self::MulticastQuery,
         Self::MacSpoofed,
         Self::IpSpoofed,
         Self::ArpSpoofed,
@@ -147,6 +153,8 @@ impl DropReason {
             Self::MirrorPort => "mirror_port",
             Self::InactiveMember => "inactive_member",
             Self::CameBack => "came_back",
+            Self::NoListener => "no_listener",
+            Self::MulticastQuery => "multicast_query",
             Self::MacSpoofed => "mac_spoofed",
             Self::IpSpoofed => "ip_spoofed",
             Self::ArpSpoofed => "arp_spoofed",

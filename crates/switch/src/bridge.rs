@@ -18,8 +18,10 @@ use crate::datapath::Source;
 use crate::gate::Gate;
 use crate::header::{self, Addresses};
 use crate::limit::Limits;
-use crate::mirror::{Copies, Taps, View};
+use crate::mirror::{self, Copies, Taps};
 use crate::outputs::Outputs;
+use crate::snoop::stage::{Snoop, Snooping};
+use crate::snoop::view::View;
 use crate::stage::{Gated, Plain, Stage, Vlans};
 use crate::vlan::policy::{Policy, TRUNK};
 
@@ -119,6 +121,10 @@ pub(crate) enum BridgeChange {
     Mirror(Option<Box<Taps>>),
     /// Its ports do this by spanning tree; `None`: all of them forward.
     Gate(Option<Arc<Gate>>),
+    /// It looks at groups, or does no more.
+    Snoop(Option<Box<Snoop>>),
+    /// Of one that does: its ports have these groups.
+    Groups(Arc<View>),
     /// It is not there any more.
     Close,
 }
@@ -138,12 +144,27 @@ pub(crate) struct Bridge {
     taps: Option<Box<Taps>>,
     /// Which ports forward, if not all do.
     gate: Option<Arc<Gate>>,
+    /// The groups of its ports, if it looks at them.
+    snoop: Option<Box<Snoop>>,
+    /// What it has to look at for a verdict.
+    looks: Looks,
+}
+
+/// What a bridge looks at of a frame.
+#[derive(Clone, Copy, Debug)]
+enum Looks {
+    Addresses,
+    /// Only where a port has settings does the bridge have to look at tags.
+    Tags,
+    /// Which ports forward, which groups its ports have, or both; tags or not.
+    More,
 }
 
 impl Bridge {
     pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
-        let (members, vlans, taps, gate) = (Vec::new(), VlanTable::default(), None, None);
-        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans, taps, gate }
+        let (members, vlans, looks) = (Vec::new(), VlanTable::default(), Looks::Addresses);
+        let (taps, gate, snoop) = (None, None, None);
+        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans, taps, gate, snoop, looks }
     }
 
     /// Makes a change of a bridge that stays.
@@ -159,9 +180,30 @@ impl Bridge {
             BridgeChange::SetVlan(port, policy) => self.set_vlan(port, policy),
             BridgeChange::Leave(port) => self.leave(port),
             BridgeChange::Mirror(taps) => self.taps = taps,
-            BridgeChange::Gate(gate) => self.gate = gate,
+            BridgeChange::Gate(gate) => {
+                self.gate = gate;
+                self.look();
+            }
+            BridgeChange::Snoop(snoop) => {
+                self.snoop = snoop;
+                self.look();
+            }
+            BridgeChange::Groups(groups) => {
+                if let Some(snoop) = &mut self.snoop {
+                    snoop.groups = groups;
+                }
+            }
             BridgeChange::Close => {}
         }
+    }
+
+    /// Finds out what it has to look at.
+    const fn look(&mut self) {
+        self.looks = match (&self.gate, &self.snoop, self.vlans.count) {
+            (None, None, 0) => Looks::Addresses,
+            (None, None, _) => Looks::Tags,
+            _ => Looks::More,
+        };
     }
 
     /// Takes `port` in, with these VLAN settings.
@@ -169,13 +211,13 @@ impl Bridge {
         if let Err(place) = self.members.binary_search(&port) {
             self.members.insert(place, port);
         }
-        self.vlans.set(port, policy);
+        self.set_vlan(port, policy);
     }
 
     /// Lets `port` go.
     pub(crate) fn leave(&mut self, port: u16) {
         self.members.retain(|member| *member != port);
-        self.vlans.set(port, None);
+        self.set_vlan(port, None);
     }
 
     /// Its mirrors, if it has any.
@@ -206,14 +248,15 @@ impl Bridge {
     }
 
     /// The bridge as its mirrors need to know it, for a burst from `source`.
-    pub(crate) fn view<'b>(&'b self, source: &'b Source<'b>) -> View<'b> {
+    pub(crate) fn view<'b>(&'b self, source: &'b Source<'b>) -> mirror::View<'b> {
         let (vlans, gate) = (&self.vlans, self.gate.as_deref());
-        View { ports: &self.members, vlans, gate, source }
+        mirror::View { ports: &self.members, vlans, gate, source }
     }
 
     /// Changes the VLAN settings of `port`.
     pub(crate) fn set_vlan(&mut self, port: u16, policy: Option<Arc<Policy>>) {
         self.vlans.set(port, policy);
+        self.look();
     }
 
     /// Decides where each frame of a burst goes, and notes it at the outputs. Returns the length
@@ -225,39 +268,56 @@ impl Bridge {
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) -> usize {
-        // Only where a port has settings does the bridge have to look at tags, and only where one does
-        // not forward at ports.
-        match (&self.gate, self.vlans.count) {
-            (None, 0) => self.decide_in(&Plain, frames, source, outputs),
-            (None, _) => {
+        match self.looks {
+            Looks::Addresses => self.decide_in(&Plain, frames, source, outputs),
+            Looks::Tags => {
                 let stage = Vlans::new(&self.vlans, source.port);
                 self.decide_in(&stage, frames, source, outputs)
             }
-            (Some(gate), _) => self.decide_gated(gate, frames, source, outputs),
+            Looks::More => match self.vlans.count {
+                0 => self.decide_more(Plain, frames, source, outputs),
+                _ => {
+                    let stage = Vlans::new(&self.vlans, source.port);
+                    self.decide_more(stage, frames, source, outputs)
+                }
+            },
         }
     }
 
-    /// As `decide`, where not all ports forward.
-    #[cold]
-    fn decide_gated(
+    /// As `decide`, where not all ports forward, or groups are looked at.
+    #[inline(never)]
+    fn decide_more<S: Stage>(
         &self,
-        gate: &Gate,
+        stage: S,
         frames: &[Frame<'_>],
         source: &Source<'_>,
         outputs: &mut Outputs,
     ) -> usize {
-        let port = source.port;
-        if !gate.learns(port) {
+        match &self.snoop {
+            Some(snoop) => {
+                let stage = Snooping::new(stage, snoop, source.port);
+                self.decide_gated(stage, frames, source, outputs)
+            }
+            None => self.decide_gated(stage, frames, source, outputs),
+        }
+    }
+
+    /// The same, for what stations and groups leave to be decided.
+    fn decide_gated<S: Stage>(
+        &self,
+        stage: S,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+    ) -> usize {
+        let Some(gate) = &self.gate else {
+            return self.decide_in(&stage, frames, source, outputs);
+        };
+        if !gate.learns(source.port) {
             source.stats.count_drops(DropReason::SpanningTree, frames.len());
             return 0;
         }
-        match self.vlans.count {
-            0 => self.decide_in(&Gated::new(Plain, gate, port), frames, source, outputs),
-            _ => {
-                let inner = Vlans::new(&self.vlans, port);
-                self.decide_in(&Gated::new(inner, gate, port), frames, source, outputs)
-            }
-        }
+        self.decide_in(&Gated::new(stage, gate, source.port), frames, source, outputs)
     }
 
     /// A loop of its own for each kind of bridge: made into that of its caller, it has been measured
@@ -281,6 +341,9 @@ impl Bridge {
             let all = lookups.iter().fold(0, |all, lookup| all | lookup.mask);
             source.stats.count_drops(DropReason::SpanningTree, all.count_ones() as usize);
             return longest;
+        }
+        for lookup in &mut lookups {
+            lookup.mask &= !stage.hear(frames, lookup.mask, &lookup.meta, source);
         }
         let mut flood = 0;
         for lookup in &lookups {
@@ -454,23 +517,25 @@ impl Bridge {
         let unknown = lookups.iter().filter(|lookup| !header::is_group(lookup.destination.address));
         outputs.note_unknown(flood & unknown.fold(0, |mask, lookup| mask | lookup.mask));
         let runs: ArrayVec<(u32, S::Meta), BURST> = merged(lookups, flood).take(BURST).collect();
-        let (mut reached, mut why) = (0, DropReason::LinkDown);
+        let (mut reached, mut why) = (0, None);
         let others = self.members.iter().filter(|port| **port != source.port);
         for &port in others.filter(|port| !self.taps().is_some_and(|taps| taps.keeps(**port))) {
-            if !outputs.is_ready(port, source.now) {
+            let is_for = |(_, meta): &(u32, S::Meta)| S::reaches(port, meta);
+            if !runs.iter().any(is_for) || !outputs.is_ready(port, source.now) {
                 continue;
             }
-            for (mask, meta) in &runs {
+            for (mask, meta) in runs.iter().filter(|run| is_for(run)) {
                 match stage.edit(port, meta) {
                     Ok(edit) if outputs.mark(port, *mask, edit) => reached |= mask,
-                    Err(DropReason::SpanningTree) => why = DropReason::SpanningTree,
+                    Err(DropReason::SpanningTree) => why = Some(DropReason::SpanningTree),
                     Ok(_) | Err(_) => {}
                 }
             }
         }
-        let lost = (flood & !reached).count_ones() as usize;
-        if lost != 0 {
-            source.stats.count_drops(why, lost);
+        let lost = flood & !reached;
+        for lookup in lookups.iter().filter(|lookup| lookup.mask & lost != 0) {
+            let count = (lookup.mask & lost).count_ones() as usize;
+            source.stats.count_drops(why.unwrap_or_else(|| S::lost(&lookup.meta)), count);
         }
     }
 }

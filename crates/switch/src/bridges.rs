@@ -132,7 +132,12 @@ impl Bridges {
         }
         entry.fdb.set_ageing(ageing);
         let before = std::mem::replace(&mut entry.options, options.clone());
-        if before != (BridgeOptions { ageing: before.ageing, ..options.clone() }) {
+        let told = BridgeOptions {
+            ageing: before.ageing,
+            mcast_snooping: before.mcast_snooping,
+            ..options.clone()
+        };
+        if before != told {
             let BridgeOptions { learn_per_burst, group_fwd_mask, .. } = *options;
             let fdb = Arc::clone(&entry.fdb);
             tell(workers, entry.id, &BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask });

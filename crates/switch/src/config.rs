@@ -10,6 +10,7 @@ use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::lldp::LldpMode;
 use crate::rstp::{PortRstp, Rstp};
+use crate::snoop::{McastSnooping, PortSnooping};
 use crate::vlan::PortVlan;
 
 /// The most ports that a switch can have.
@@ -52,6 +53,8 @@ pub struct SwitchConfig {
     /// Reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00, bit 15
     /// 01:80:c2:00:00:0f. By default none is, as of any bridge (IEEE 802.1Q table 8-1).
     pub group_fwd_mask: u16,
+    /// What is done about groups of IGMP and MLD.
+    pub mcast_snooping: McastSnooping,
     /// Whether workers poll without ever sleeping: for the lowest latency, at the price of a
     /// busy core.
     pub busy_poll: bool,
@@ -72,6 +75,7 @@ impl Default for SwitchConfig {
             ageing: Duration::from_secs(300),
             learn_per_burst: 8,
             group_fwd_mask: 0,
+            mcast_snooping: McastSnooping::default(),
             busy_poll: false,
             sockets: Access::default(),
             idle_after: Duration::from_micros(100),
@@ -93,9 +97,9 @@ impl SwitchConfig {
     /// The settings of the default bridge.
     #[must_use]
     pub fn bridge(&self) -> BridgeOptions {
-        let Self { fdb_limit, ageing, learn_per_burst, group_fwd_mask, .. } = *self;
+        let Self { fdb_limit, ageing, learn_per_burst, group_fwd_mask, mcast_snooping, .. } = *self;
         let rstp = self.rstp.clone();
-        BridgeOptions { fdb_limit, ageing, learn_per_burst, group_fwd_mask, rstp }
+        BridgeOptions { fdb_limit, ageing, learn_per_burst, group_fwd_mask, rstp, mcast_snooping }
     }
 
     /// Number of workers.
@@ -118,6 +122,8 @@ pub struct BridgeOptions {
     pub group_fwd_mask: u16,
     /// Its part in spanning tree.
     pub rstp: Rstp,
+    /// What is done about groups of IGMP and MLD.
+    pub mcast_snooping: McastSnooping,
 }
 
 impl Default for BridgeOptions {
@@ -134,6 +140,12 @@ impl BridgeOptions {
     pub fn check(&self) -> Result<(), Error> {
         range("forwarding database limit", self.fdb_limit, 1..=MAX_FDB_LIMIT)?;
         range("addresses learnt per burst", self.learn_per_burst, 0..=packet::BURST)?;
+        let snooping = self.mcast_snooping.check();
+        snooping.map_err(|(setting, value, expected)| Error::Config {
+            setting,
+            value,
+            expected,
+        })?;
         ageing_seconds(self.ageing)?;
         self.rstp.check().map_err(|(setting, reason)| Error::Rstp { setting, reason })
     }
@@ -187,6 +199,8 @@ pub struct PortOptions {
     pub lldp: LldpMode,
     /// Its part in spanning tree.
     pub rstp: PortRstp,
+    /// Its part in snooping.
+    pub mcast_snooping: PortSnooping,
 }
 
 /// An ageing time as the forwarding database counts it; see [`SwitchConfig::ageing`].

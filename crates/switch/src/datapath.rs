@@ -442,6 +442,8 @@ mod bond_tests;
 #[cfg(test)]
 mod gate_tests;
 #[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod limit_tests;
 #[cfg(test)]
 mod mirror_tests;

@@ -78,7 +78,7 @@ impl Agers {
 
 /// What the thread is woken up for.
 enum Note {
-    Link(Arc<LinkNotice>),
+    Notice(Arc<Notice>),
     /// The clock was moved.
     Time,
     /// Something has become due, or will.
@@ -110,23 +110,34 @@ impl Notes {
         let _ = self.0.send(Note::Due);
     }
 
+    /// The same, for those who would do so often: however often that happens, at most one note is
+    /// under way.
+    pub(crate) fn once(&self) -> impl Fn() + Send + Sync + 'static {
+        self.noticed(None)
+    }
+
     /// For the listener of port `number`: calling it is quick, and however often that happens,
     /// at most one note is under way.
     pub(crate) fn of_port(&self, number: u16) -> impl Fn() + Send + Sync + 'static {
-        let notice = Arc::new(LinkNotice { number, sent: AtomicBool::new(false) });
+        self.noticed(Some(number))
+    }
+
+    fn noticed(&self, number: Option<u16>) -> impl Fn() + Send + Sync + 'static {
+        let notice = Arc::new(Notice { number, sent: AtomicBool::new(false) });
         let notes = self.0.clone();
         move || {
             if !notice.sent.swap(true, SeqCst) {
                 // It fails when the thread is gone, and the ports will be soon.
-                let _ = notes.send(Note::Link(Arc::clone(&notice)));
+                let _ = notes.send(Note::Notice(Arc::clone(&notice)));
             }
         }
     }
 }
 
 #[derive(Debug)]
-struct LinkNotice {
-    number: u16,
+struct Notice {
+    /// The port, if it is about one.
+    number: Option<u16>,
     /// A note is under way, so that whatever a peer does, there is no second one.
     sent: AtomicBool,
 }
@@ -200,10 +211,10 @@ fn run(inbox: &Inbox, time: &Time, start: Instant, mut work: impl FnMut(Task) ->
         let soonest = tick.into_iter().chain(due).min();
         match inbox.next(soonest.and_then(|soonest| time.until(soonest))) {
             Some(Note::Stop) => return,
-            Some(Note::Link(notice)) => {
+            Some(Note::Notice(notice)) => {
                 // First this: what happens from now on is worth another note.
                 notice.sent.store(false, SeqCst);
-                due = work(Task::Link(notice.number));
+                due = work(notice.number.map_or(Task::Due, Task::Link));
             }
             Some(Note::Due) => due = work(Task::Due),
             Some(Note::Answer(sender)) => asked = Some(sender),

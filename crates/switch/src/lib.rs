@@ -30,6 +30,7 @@
 //! - [`report`]: what the switch tells about itself
 //! - [`rstp`]: the protocol by which bridges agree on one way between any two stations
 //! - `share`: a worker's share of a port's transmit queues
+//! - [`snoop`]: which ports have members of which groups of IGMP and MLD
 //! - `stage`: what kinds of bridges do beside learning and looking up
 //! - [`switch`](mod@switch): the switch as an application sees it
 //! - `bench`: a worker without its thread, for measuring programs
@@ -78,6 +79,7 @@ mod ports;
 pub mod report;
 pub mod rstp;
 mod share;
+pub mod snoop;
 mod stage;
 pub mod switch;
 mod trap;
@@ -100,11 +102,12 @@ pub use lldp::{LldpMode, LldpReport, Neighbour};
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
-    BondReport, BridgeReport, FdbEntry, FdbReport, LacpReport, MemberLacp, MemberReport,
-    MirrorReport, PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced,
-    WorkerReport,
+    BondReport, BridgeReport, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter, GroupsReport,
+    LacpReport, MemberLacp, MemberReport, MirrorReport, PortReport, RstpBridge, RstpPort,
+    RstpReport, ShutdownReport, Traced, WorkerReport,
 };
 pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
+pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;
 pub use switch::patches::patch_peer;
 pub use vlan::{PortVlan, PriorityTags, QinqEtherType, VlanMode, VlanSet};

@@ -241,6 +241,7 @@ impl Entry {
             vlan: self.options.vlan.clone(),
             limits: self.options.limits,
             guard: self.options.guard.clone(),
+            mcast_snooping: self.options.mcast_snooping.clone(),
             rx_workers: self.rx_workers.clone(),
             stats: match (&self.cable, &self.bundle) {
                 (Some(cable), _) => cable.stats(),

@@ -1,5 +1,6 @@
 //! What the switch tells about itself. Plain values: take one twice and subtract for rates.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use ethdev::{DropReason, Link, Peer, PortStats, Pressure};
@@ -12,6 +13,7 @@ use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::mirror::Mirror;
 use crate::rstp::{RstpRole, RstpState};
+use crate::snoop::{McastSnooping, PortSnooping};
 use crate::vlan::PortVlan;
 
 /// A port at one moment.
@@ -46,6 +48,8 @@ pub struct PortReport {
     pub limits: PortLimits,
     /// What it may send.
     pub guard: PortGuard,
+    /// Its part in snooping.
+    pub mcast_snooping: PortSnooping,
     /// Counters of its queues. "Receive" is from the device into the switch. Drops of a frame
     /// that has no destination count on the queue where it came in, all others on the queue
     /// where it should have gone out.
@@ -91,6 +95,62 @@ pub struct FdbEntry {
     pub age: u32,
     /// Whether an operator set it; such an entry neither ages nor moves.
     pub is_static: bool,
+}
+
+/// What a bridge that looks at groups of IGMP and MLD knows of them at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupsReport {
+    /// Its name.
+    pub bridge: String,
+    /// What it does about them.
+    pub settings: McastSnooping,
+    /// Members of groups, sorted by VLAN, group and number of the port.
+    pub groups: Vec<Group>,
+    /// Where routers are.
+    pub routers: Vec<GroupRouter>,
+    /// What has happened since it looks at groups.
+    pub counts: GroupCounts,
+}
+
+/// A port that has members of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// The VLAN; 0 in a bridge that does not look at tags.
+    pub vlan: u16,
+    /// The group's address.
+    pub group: IpAddr,
+    /// The port's name.
+    pub port: String,
+    /// Seconds since a member has reported.
+    pub age: u64,
+}
+
+/// A port that has a router.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRouter {
+    /// The VLAN where it was heard; `None` where it is set, for all VLANs.
+    pub vlan: Option<u16>,
+    /// The port's name.
+    pub port: String,
+    /// Seconds since it was heard; `None` where it is set.
+    pub age: Option<u64>,
+}
+
+/// How often what happened to the groups of a bridge.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupCounts {
+    /// Ports that became members of groups.
+    pub joined: u64,
+    /// Those that left.
+    pub left: u64,
+    /// Those of which no report came for too long.
+    pub expired: u64,
+    /// Groups given up for others at the limit.
+    pub evicted: u64,
+    /// Reports of ports that had as many groups as they may.
+    pub refused: u64,
+    /// Messages that made no sense.
+    pub bad: u64,
 }
 
 /// A bond at one moment.

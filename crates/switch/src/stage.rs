@@ -6,6 +6,7 @@ use ethdev::DropReason;
 use packet::{Edit, Frame};
 
 use crate::bridge::VlanTable;
+use crate::datapath::Source;
 use crate::gate::Gate;
 use crate::vlan::policy::Policy;
 use crate::vlan::tags::{Meta, Tags};
@@ -34,6 +35,31 @@ pub(crate) trait Stage {
     #[inline]
     fn forwards(&self) -> bool {
         true
+    }
+
+    /// Whether the frames of a run, which go to a group, are for a port at all.
+    #[inline]
+    fn reaches(_port: u16, _meta: &Self::Meta) -> bool {
+        true
+    }
+
+    /// Why the frames of a run are dropped that go to a group, and to no port.
+    #[inline]
+    fn lost(_meta: &Self::Meta) -> DropReason {
+        DropReason::LinkDown
+    }
+
+    /// Hears what the frames of a run say to the bridge itself; returns those among them that are
+    /// dropped since there is too much of it.
+    #[inline]
+    fn hear(
+        &self,
+        _frames: &[Frame<'_>],
+        _mask: u32,
+        _meta: &Self::Meta,
+        _source: &Source<'_>,
+    ) -> u32 {
+        0
     }
 }
 
@@ -152,5 +178,20 @@ impl<S: Stage> Stage for Gated<'_, S> {
     #[inline]
     fn forwards(&self) -> bool {
         self.forwards
+    }
+
+    #[inline]
+    fn reaches(port: u16, meta: &S::Meta) -> bool {
+        S::reaches(port, meta)
+    }
+
+    #[inline]
+    fn lost(meta: &S::Meta) -> DropReason {
+        S::lost(meta)
+    }
+
+    #[inline]
+    fn hear(&self, frames: &[Frame<'_>], mask: u32, meta: &S::Meta, source: &Source<'_>) -> u32 {
+        self.inner.hear(frames, mask, meta, source)
     }
 }

@@ -15,6 +15,7 @@ use packet::Pool;
 use packet::pool::DATA_ROOM;
 
 use self::bonds::{Bonds, Bundle};
+use self::groups::Groups;
 use self::lldp::Lldp;
 use self::patches::{Cable, patch_peer};
 use self::rstp::Branches;
@@ -39,6 +40,7 @@ mod bridges;
 mod captures;
 mod crew;
 mod fdb;
+mod groups;
 mod live;
 mod lldp;
 mod mirrors;
@@ -95,6 +97,7 @@ pub(crate) struct Control {
     lldp: Lldp,
     rstp: Branches,
     ears: Ears,
+    groups: Groups,
     notes: Notes,
     time: Time,
 }
@@ -316,6 +319,7 @@ impl Control {
             lldp: Lldp::default(),
             rstp: Branches::default(),
             ears: Ears::default(),
+            groups: Groups::default(),
             notes,
             time,
         };
@@ -324,6 +328,7 @@ impl Control {
             control.mailboxes.push(mailbox);
             control.seats.push(seat);
         }
+        control.update_groups();
         Ok(control)
     }
 
@@ -405,16 +410,17 @@ impl Control {
     /// Forgets what was learnt if a bridge has begun to look at tags, or ceased to: addresses are
     /// in other VLANs now. No worker learns in the old way any more, since all have answered.
     fn forget_other_vlans(
-        &self,
+        &mut self,
         (bridge, id): (&str, BridgeId),
         had_vlans: bool,
     ) -> Result<(), Error> {
         if id == BridgeId::BOND {
             return Ok(());
         }
-        let bridge = self.bridges.get(bridge)?;
-        if self.ports.have_vlans(bridge.id()) != had_vlans {
-            bridge.fdb().write().flush(None);
+        if self.ports.have_vlans(id) != had_vlans {
+            self.bridges.get(bridge)?.fdb().write().flush(None);
+            self.clear_groups(bridge);
+            self.update_groups();
         }
         Ok(())
     }
@@ -457,19 +463,21 @@ impl Control {
     /// it may be elsewhere now, and frames to it are flooded until it is heard again.
     fn look_at_port(&mut self, number: u16) -> Option<Instant> {
         // What has failed is given up before anything else.
-        let due = self.run_protocols();
+        self.run_bonds();
         self.ports.look_at_lost(number, &self.mailboxes);
         self.shut_port(number);
         if self.ports.was_down(number) {
             self.forget_behind(number);
         }
-        due
+        self.run_protocols()
     }
 
     /// Does what is due by all protocols; returns when there is something to do next.
     fn run_protocols(&mut self) -> Option<Instant> {
         let bonds = self.run_bonds();
-        bonds.into_iter().chain(self.run_lldp()).chain(self.run_rstp()).min()
+        let others = self.run_lldp().into_iter().chain(self.run_rstp());
+        // Bonds and spanning tree may have more to be asked.
+        others.chain(bonds).chain(self.run_groups()).min()
     }
 
     /// Looks after all that depends on which ports there are, and what they are set to.
@@ -478,9 +486,10 @@ impl Control {
         self.update_bonds();
         self.update_lldp();
         self.update_rstp();
+        self.update_groups();
     }
 
-    fn forget_behind(&self, number: u16) {
+    fn forget_behind(&mut self, number: u16) {
         // Frames that came before the link went down are dealt with, and learnt from, when every
         // worker has answered.
         for mailbox in &self.mailboxes {
@@ -491,6 +500,7 @@ impl Control {
             let removed = fdb.write().flush(Some(number));
             tracing::debug!(port = name, removed, "forgot addresses: link down");
         }
+        self.forget_groups(number);
     }
 
     /// Shuts port `number`, if a worker has found that it is to be.
@@ -507,6 +517,7 @@ impl Control {
         if let Ok(fdb) = self.fdb_of(entry) {
             fdb.write().flush(Some(number));
         }
+        self.forget_groups(number);
     }
 
     /// Looks at what changes by itself; returns all forwarding databases.
@@ -550,6 +561,8 @@ impl Control {
         self.fdb_of(entry)?.set_most(entry.number(), None);
         let had_vlans = self.ports.have_vlans(entry.bridge());
         entry.leave(&self.mailboxes);
+        let number = entry.number();
+        self.forget_groups(number);
         Ok(had_vlans)
     }
 

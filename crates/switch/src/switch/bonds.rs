@@ -357,21 +357,24 @@ impl Control {
     }
 
     /// Another member is active, or none is left.
-    fn tell_other(&self, name: &str) {
+    fn tell_other(&mut self, name: &str) {
         let (Some(bond), Ok(entry)) = (self.bonds.0.get(name), self.ports.get(name)) else {
             return;
         };
+        let (number, bridge) = (entry.number(), entry.bridge_name().to_owned());
         match bond.group.active_name() {
             Some(active) => {
                 tracing::info!(bond = name, active, "another member is active");
                 self.announce(entry, bond.group.active().unwrap_or_default());
+                self.ask_others(&bridge, number);
             }
             None => {
                 tracing::warn!(bond = name, "no member has a link");
                 // As with any link that goes down: what is behind it may be elsewhere now.
                 if let Ok(fdb) = self.fdb_of(entry) {
-                    fdb.write().flush(Some(entry.number()));
+                    fdb.write().flush(Some(number));
                 }
+                self.forget_groups(number);
             }
         }
     }
@@ -405,6 +408,19 @@ impl Control {
             worker.ask(|sent| Message::Send(port, frames.to_vec(), sent))
         };
         self.mailboxes.iter().any(|worker| sends(worker) == Some(true))
+    }
+
+    /// The port by which frames of the switch's own go to a port: of a bond, its active member; `None`
+    /// where there is none.
+    pub(super) fn way_to(&self, entry: &Entry) -> Option<u16> {
+        if entry.bundle().is_none() {
+            return entry.cable().is_none().then(|| entry.number());
+        }
+        let is_it =
+            |name: &&str| self.ports.get(name).is_ok_and(|of| of.number() == entry.number());
+        let mut bonds = self.bonds.0.iter();
+        let (_, bond) = bonds.find(|(name, _)| is_it(&name.as_str()))?;
+        bond.group.active()
     }
 
     /// Has workers of whom some are new know all bonds.
@@ -485,8 +501,12 @@ fn seen(ports: &Ports, name: &str, bond: &Entry) -> Vec<Seen> {
 
 /// A frame in `vlan`, as it leaves a port with these VLAN settings; `None` where the port does not
 /// carry it.
-fn tagged(frame: [u8; 60], vlan: u16, policy: Option<&Policy>) -> Option<Vec<u8>> {
-    let mut frame = frame.to_vec();
+pub(super) fn tagged(
+    frame: impl Into<Vec<u8>>,
+    vlan: u16,
+    policy: Option<&Policy>,
+) -> Option<Vec<u8>> {
+    let mut frame = frame.into();
     let Some(policy) = policy else { return Some(frame) };
     let tag = Tag { kind: EtherType::VLAN, control: vlan };
     let edit = policy.edit(&Meta { vlan, inner: 0, had: None, tag })?;

@@ -26,6 +26,7 @@ impl Switch {
         let control = &mut *self.control();
         control.bridges.add(name, options, &control.mailboxes)?;
         control.update_rstp();
+        control.update_groups();
         tracing::info!(bridge = name, "bridge added");
         Ok(())
     }
@@ -54,6 +55,7 @@ impl Switch {
         }
         control.bridges.remove(name, &control.mailboxes)?;
         control.update_rstp();
+        control.update_groups();
         tracing::info!(bridge = name, "bridge removed");
         Ok(())
     }
@@ -76,6 +78,7 @@ impl Control {
     pub(super) fn set_bridge(&mut self, name: &str, options: &BridgeOptions) -> Result<(), Error> {
         self.bridges.set(name, options, &self.mailboxes)?;
         self.update_rstp();
+        self.update_groups();
         Ok(())
     }
 }

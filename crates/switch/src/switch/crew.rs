@@ -73,6 +73,7 @@ impl Control {
         }
         self.tell_patches();
         self.tell_bonds();
+        self.tell_groups();
         self.tell_limits();
         self.tell_ears();
         self.tell_gates();

@@ -79,8 +79,10 @@ impl Control {
         entry.set_options(&PortOptions { vlan: vlan.clone(), ..entry.options().clone() });
         entry.update_vlan(&self.mailboxes);
         let entry = self.ports.get(name)?;
-        self.fdb_of(entry)?.write().flush(Some(entry.number()));
-        self.forget_other_vlans((entry.bridge_name(), entry.bridge()), had_vlans)
+        let (number, id, bridge) = (entry.number(), entry.bridge(), entry.bridge_name().to_owned());
+        self.fdb_of(entry)?.write().flush(Some(number));
+        self.forget_groups(number);
+        self.forget_other_vlans((&bridge, id), had_vlans)
     }
 
     /// Has a port belong to another bridge or bond. All its addresses are forgotten, static ones
@@ -143,7 +145,10 @@ impl Control {
         let entry = self.ports.get(name)?;
         self.fdb_of(entry)?.set_most(entry.number(), options.guard.max_addresses);
         if options.disabled {
-            self.fdb_of(entry)?.write().flush(Some(entry.number()));
+            let number = entry.number();
+            self.fdb_of(entry)?.write().flush(Some(number));
+            self.forget_groups(number);
+            self.update_groups();
         }
         // One that was shut is not any more.
         self.tell_links();

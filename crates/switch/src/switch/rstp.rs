@@ -261,6 +261,7 @@ impl Control {
             let mut fdb = bridge.fdb().write();
             flush.iter().for_each(|number| _ = fdb.flush(Some(*number)));
         }
+        self.forget_groups_behind(name, &flush);
         if !states.is_empty() || has_other_root {
             self.tell_links();
         }
