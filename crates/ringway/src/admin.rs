@@ -35,6 +35,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             limits,
             guard,
             lldp,
+            groups,
             save,
         } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
@@ -43,6 +44,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             let (mtu, workers) = (*mtu, workers.clone());
             let (vlan, limits) = (vlan.settings(), Box::new(limits.settings()));
             let guard = Box::new(guard.clone().settings());
+            let mcast_snooping = Box::new(groups.settings());
             let done = format!("port {name} added on {device}");
             let (bridge, peer_bridge) = (bridge.clone(), peer_bridge.clone());
             let peer = switch::patch_peer(&port.device).filter(|_| peer_bridge.is_some());
@@ -57,6 +59,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
                 limits,
                 guard,
                 lldp: lldp.unwrap_or_default(),
+                mcast_snooping,
             };
             let _: Value = client.ask(&request)?;
             output::line(&done);
@@ -72,6 +75,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             guard,
             no_guard,
             rstp,
+            groups,
             save,
         } => {
             let mut settings = changed(settings);
@@ -89,6 +93,10 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             let rstp = rstp.changed();
             if !rstp.is_empty() {
                 settings.insert("rstp".to_owned(), Value::Object(rstp));
+            }
+            let groups = groups.changed();
+            if !groups.is_empty() {
+                settings.insert("mcast-snooping".to_owned(), Value::Object(groups));
             }
             if settings.is_empty() {
                 return Err(Failure::usage(

@@ -30,6 +30,7 @@ use crate::control::protocol::{
 use crate::control::refusal::{Code, Refusal, code};
 use crate::control::server::{Serve, Takeover};
 use crate::events::Events;
+use crate::groups;
 use crate::log;
 use crate::metrics::{self, Figures};
 use crate::mirrors;
@@ -93,6 +94,7 @@ impl Serve for Control {
             Request::ShowMirrors {} => value(&mirrors::answer(&self.daemon)),
             Request::ShowNeighbours {} => value(&neighbours::answer(&self.daemon)),
             Request::ShowRstp {} => value(&rstp::answer(&self.daemon)),
+            Request::ShowGroups {} => value(&groups::answer(&self.daemon)),
             Request::ShowFdb {} => value(&self.fdb()),
             Request::ShowWorkers {} => value(&self.workers()),
             Request::ShowVdpa {} => value(&Vdpa { devices: devices(self.daemon.hub()) }),
@@ -107,10 +109,20 @@ impl Serve for Control {
                 limits,
                 guard,
                 lldp,
+                mcast_snooping,
             } => {
-                let (limits, guard) = (*limits, *guard);
-                let port =
-                    Port { mtu, workers, bridge, vlan, limits, guard, lldp, ..Port::new(device) };
+                let (limits, guard, mcast_snooping) = (*limits, *guard, *mcast_snooping);
+                let port = Port {
+                    mtu,
+                    workers,
+                    bridge,
+                    vlan,
+                    limits,
+                    guard,
+                    lldp,
+                    mcast_snooping,
+                    ..Port::new(device)
+                };
                 self.edit(|state| match peer_bridge {
                     Some(bridge) => {
                         check::check_name(&name)?;
@@ -520,6 +532,7 @@ fn port(report: &PortReport) -> PortAnswer {
         vlan: report.vlan.clone(),
         limits: report.limits,
         guard: report.guard.clone(),
+        mcast_snooping: report.mcast_snooping.clone(),
         rx_queues: report.stats.rx.len(),
         tx_queues: report.stats.tx.len(),
         rx_workers: report.rx_workers.clone(),

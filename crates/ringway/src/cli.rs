@@ -372,6 +372,8 @@ pub enum What {
     Neighbours,
     /// Spanning tree: bridges that take part, their ports' roles and states.
     Rstp,
+    /// Groups of IGMP and MLD, with the ports that have members and routers.
+    Groups,
     /// The forwarding databases: which address is behind which port.
     Fdb,
     /// Counters and rates, per port or queue, with drops by reason.

@@ -35,6 +35,7 @@ mod demo;
 mod devices;
 mod events;
 mod generate;
+mod groups;
 mod guard;
 mod l2fwd;
 mod limits;

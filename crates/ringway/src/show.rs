@@ -20,6 +20,7 @@ mod bridges;
 mod fdb;
 #[cfg(test)]
 mod fits;
+mod groups;
 mod mirrors;
 mod neighbours;
 mod ports;
@@ -27,6 +28,7 @@ mod rstp;
 use bonds::show_bonds;
 use bridges::show_bridges;
 use fdb::show_fdb;
+use groups::show_groups;
 use mirrors::show_mirrors;
 use neighbours::show_neighbours;
 use ports::show_ports;
@@ -38,8 +40,9 @@ const CLEAR: &str = "\x1b[H\x1b[2J";
 
 /// `ringway show`.
 pub fn run(args: &ShowArgs) -> Result<(), Failure> {
-    if args.name.is_some() && !matches!(args.what, What::Ports | What::Stats | What::Fdb) {
-        return Err(Failure::usage("a NAME is for 'show ports', 'stats' and 'fdb' only"));
+    if args.name.is_some() && !takes_name(args.what) {
+        let message = "a NAME is for 'show ports', 'stats', 'fdb' and 'groups' only";
+        return Err(Failure::usage(message));
     }
     let mut client = Client::connect(args.control.control.clone())?;
     let request = match args.what {
@@ -49,6 +52,7 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         What::Mirrors => Request::ShowMirrors {},
         What::Neighbours => Request::ShowNeighbours {},
         What::Rstp => Request::ShowRstp {},
+        What::Groups => Request::ShowGroups {},
         What::Fdb => Request::ShowFdb {},
         What::Stats => Request::ShowStats {},
         What::Workers => Request::ShowWorkers {},
@@ -65,6 +69,11 @@ pub fn run(args: &ShowArgs) -> Result<(), Failure> {
         return Ok(());
     };
     watch(&mut client, args, &request, interval, &mut view)
+}
+
+/// Whether one port or bridge alone can be shown.
+const fn takes_name(what: What) -> bool {
+    matches!(what, What::Ports | What::Stats | What::Fdb | What::Groups)
 }
 
 fn watch(
@@ -112,6 +121,7 @@ impl View {
             What::Mirrors => show_mirrors(&client.parse(value)?, colour),
             What::Neighbours => show_neighbours(&client.parse(value)?, colour),
             What::Rstp => show_rstp(&client.parse(value)?, colour),
+            What::Groups => show_groups(client.parse(value)?, args.name.as_deref(), colour)?,
             What::Fdb => show_fdb(client.parse(value)?, args.name.as_deref(), colour)?,
             What::Vdpa => {
                 let answer: Vdpa = client.parse(value)?;

@@ -53,11 +53,13 @@ fn edit(state: &mut State, request: Request) -> Result<(), String> {
             limits,
             guard,
             lldp,
+            mcast_snooping,
         } => {
             daemon::check::check_name(&name).map_err(text)?;
-            let (limits, guard) = (*limits, *guard);
+            let (limits, guard, mcast_snooping) = (*limits, *guard, *mcast_snooping);
+            let port = Port::new(device);
             let port =
-                Port { mtu, workers, bridge, vlan, limits, guard, lldp, ..Port::new(device) };
+                Port { mtu, workers, bridge, vlan, limits, guard, lldp, mcast_snooping, ..port };
             match peer_bridge {
                 Some(bridge) => state.add_patch(&name, port, &bridge).map_err(text),
                 None => state.add_port(&name, port).map_err(text),

@@ -12,6 +12,7 @@ use crate::answer::MAX_WARP;
 use crate::config::Named;
 use crate::control::event::Topic;
 use crate::control::protocol::DROP_RATE;
+use crate::groups::GroupArgs;
 use crate::guard::GuardArgs;
 use crate::limits::LimitArgs;
 use crate::rstp::PortRstpArgs;
@@ -62,6 +63,9 @@ pub enum PortAction {
         /// [default: off].
         #[arg(long, value_name = "WHAT", value_parser = LldpMode::from_str)]
         lldp: Option<LldpMode>,
+        /// Its part in snooping.
+        #[command(flatten)]
+        groups: GroupArgs,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,
@@ -94,6 +98,9 @@ pub enum PortAction {
         /// Its part in spanning tree: options that are not given stay as they are.
         #[command(flatten)]
         rstp: PortRstpArgs,
+        /// Its part in snooping: options that are not given stay as they are.
+        #[command(flatten)]
+        groups: GroupArgs,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,

@@ -1,5 +1,7 @@
 //! The command line of `ringway bridge`.
 
+use std::net::Ipv4Addr;
+
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use std::str::FromStr as _;
@@ -85,6 +87,24 @@ pub struct BridgeSettings {
     /// The protocol that it speaks: rstp, which knows the old one too, or stp.
     #[arg(long, value_name = "NAME", value_parser = RstpVersion::from_str)]
     pub rstp_force_version: Option<RstpVersion>,
+    /// Send what goes to groups of IGMP and MLD to ports with members and routers alone.
+    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
+    pub mcast_snooping: Option<OrDefault<bool>>,
+    /// Seconds without a report after which a port is taken for no member any more.
+    #[arg(long, value_name = "SECS", value_parser = or_default(number::<u32>(..)))]
+    pub mcast_aging_time: Option<OrDefault<u32>>,
+    /// Largest number of groups.
+    #[arg(long, value_name = "N", value_parser = or_default(number::<usize>(..)))]
+    pub mcast_table_size: Option<OrDefault<usize>>,
+    /// Keep what goes to groups without members from ports without routers.
+    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
+    pub mcast_disable_flood_unregistered: Option<OrDefault<bool>>,
+    /// Ask hosts for their groups where no router does.
+    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
+    pub mcast_querier: Option<OrDefault<bool>>,
+    /// The address from which it asks by IGMP.
+    #[arg(long, value_name = "IP", value_parser = or_default(parse_address))]
+    pub mcast_querier_address: Option<OrDefault<Ipv4Addr>>,
 }
 
 impl BridgeSettings {
@@ -93,6 +113,15 @@ impl BridgeSettings {
         let Self { ageing, fdb_size, learn_per_burst, group_fwd_mask, .. } = self;
         let Self {
             rstp, rstp_priority, rstp_max_age, rstp_forward_delay, rstp_force_version, ..
+        } = self;
+        let Self {
+            mcast_snooping,
+            mcast_aging_time,
+            mcast_table_size,
+            mcast_disable_flood_unregistered: keep,
+            mcast_querier,
+            mcast_querier_address,
+            ..
         } = self;
         let all = [
             ("fdb.ageing", ageing.as_ref().map(|value| json!(value.0))),
@@ -104,9 +133,25 @@ impl BridgeSettings {
             ("rstp.max-age", rstp_max_age.as_ref().map(|value| json!(value.0))),
             ("rstp.forward-delay", rstp_forward_delay.as_ref().map(|value| json!(value.0))),
             ("rstp.force-version", rstp_force_version.map(|value| json!(value))),
+            ("mcast-snooping.enabled", mcast_snooping.as_ref().map(|value| json!(value.0))),
+            ("mcast-snooping.aging-time", mcast_aging_time.as_ref().map(|value| json!(value.0))),
+            ("mcast-snooping.table-size", mcast_table_size.as_ref().map(|value| json!(value.0))),
+            (
+                "mcast-snooping.disable-flood-unregistered",
+                keep.as_ref().map(|value| json!(value.0)),
+            ),
+            ("mcast-snooping.querier", mcast_querier.as_ref().map(|value| json!(value.0))),
+            (
+                "mcast-snooping.querier-address",
+                mcast_querier_address.as_ref().map(|value| json!(value.0)),
+            ),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
+}
+
+fn parse_address(text: &str) -> Result<Ipv4Addr, String> {
+    text.parse().map_err(|_| "expected an IPv4 address such as 192.0.2.1".to_owned())
 }
 
 fn parse_bits(text: &str) -> Result<u16, String> {

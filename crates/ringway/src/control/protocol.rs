@@ -6,14 +6,16 @@ use std::path::PathBuf;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
-use switch::{PortGuard, PortLimits, PortVlan};
+use switch::{PortGuard, PortLimits, PortSnooping, PortVlan};
 
 use super::event::Topic;
 use super::refusal::{Code, Refusal};
 
+mod groups;
 mod neighbours;
 mod request;
 mod rstp;
+pub use groups::{Group, GroupBridge, GroupRouter, Groups};
 pub use neighbours::{Neighbour, NeighbourPort, Neighbours};
 pub use request::{CaptureWay, DROP_RATE, Request};
 pub use rstp::{Rstp, RstpBridge, RstpPort};
@@ -354,6 +356,9 @@ pub struct Port {
     /// What it may send; empty where that is everything.
     #[serde(default)]
     pub guard: PortGuard,
+    /// Its part in snooping; empty where that is as by default.
+    #[serde(default)]
+    pub mcast_snooping: PortSnooping,
     /// Number of receive queues.
     pub rx_queues: usize,
     /// Number of transmit queues.

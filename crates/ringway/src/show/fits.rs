@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::control::protocol::{
-    Bond, BondLacp, BondMember, Bonds, Bridge, Bridges, Counters, Fdb, FdbEntry, MemberLacp,
-    Mirror, Mirrors, Neighbours, PortStats, Ports, Rstp, RxPressure, Stats, TxPressure, VdpaDevice,
-    Worker, WorkerQueue, Workers,
+    Bond, BondLacp, BondMember, Bonds, Bridge, Bridges, Counters, Fdb, FdbEntry, Group,
+    GroupBridge, GroupRouter, Groups, MemberLacp, Mirror, Mirrors, Neighbours, PortStats, Ports,
+    Rstp, RxPressure, Stats, TxPressure, VdpaDevice, Worker, WorkerQueue, Workers,
 };
 use crate::table::columns;
 use crate::{rates, vdpa};
@@ -212,4 +212,40 @@ fn mirrors_bonds_neighbours_and_vdpa_devices_fit() {
         statistics: names.iter().map(|name| (name.clone(), u64::MAX)).collect(),
     };
     assert_fits("vDPA devices", &vdpa::report::attached(&[device], false));
+}
+
+#[test]
+fn groups_fit() {
+    let bridge = |n: usize| GroupBridge {
+        name: name(n),
+        limit: 65_536,
+        ageing_seconds: 3_600,
+        flood_unregistered: false,
+        querier: true,
+        joined: u64::MAX,
+        left: u64::MAX,
+        expired: u64::MAX,
+        evicted: u64::MAX,
+        refused: u64::MAX,
+        bad: u64::MAX,
+    };
+    let group = |n: usize| Group {
+        bridge: name(n % 9),
+        vlan: 4094,
+        group: "ff15:1111:2222:3333:4444:5555:6666:7777".parse().unwrap(),
+        port: name(n),
+        age_seconds: 3_599,
+    };
+    let router = |n: usize| GroupRouter {
+        bridge: name(n % 9),
+        vlan: Some(4094),
+        port: name(n),
+        age_seconds: Some(254),
+    };
+    let groups = Groups {
+        bridges: (0..9).map(bridge).collect(),
+        groups: (0..64).map(group).collect(),
+        routers: (0..9).map(router).collect(),
+    };
+    assert_fits("groups", &super::show_groups(groups, None, false).unwrap());
 }

@@ -6,7 +6,7 @@ use crate::control::protocol::{Port, Ports};
 use crate::exit::Failure;
 use crate::table::{Align, Cell, Table, Tone, count, paragraph};
 use crate::vlan::summary;
-use crate::{guard, limits};
+use crate::{groups, guard, limits};
 
 /// All ports in a table, or one with all there is to tell.
 pub fn show_ports(answer: &Ports, name: Option<&str>, colour: bool) -> Result<String, Failure> {
@@ -104,7 +104,8 @@ fn details(port: &Port) -> String {
     let facts = facts.map(|(name, value)| format!("{name} {value}"));
     let limits = limits::summary(&port.limits).map(|limits| format!("limits {limits}"));
     let guard = guard::summary(&port.guard).map(|guard| format!("guard {guard}"));
-    let settings = [vlan, limits, guard].into_iter().flatten();
+    let groups = groups::summary(&port.mcast_snooping).map(|own| format!("mcast-snooping {own}"));
+    let settings = [vlan, limits, guard, groups].into_iter().flatten();
     let facts: Vec<String> = settings.chain(facts).collect();
     match facts.is_empty() {
         true => String::new(),
@@ -127,6 +128,10 @@ fn one(port: &Port, colour: bool) -> String {
         ("vlan", summary(&port.vlan).unwrap_or_else(|| "-".to_owned()).into()),
         ("limits", limits::summary(&port.limits).unwrap_or_else(|| "-".to_owned()).into()),
         ("guard", guard::summary(&port.guard).unwrap_or_else(|| "-".to_owned()).into()),
+        (
+            "mcast-snooping",
+            groups::summary(&port.mcast_snooping).unwrap_or_else(|| "-".to_owned()).into(),
+        ),
         ("own address", port.mac.as_str().into()),
         ("receive queues", format!("{}, on workers {}", port.rx_queues, workers.join(" ")).into()),
         ("transmit queues", port.tx_queues.to_string().into()),
@@ -167,6 +172,7 @@ mod tests {
             vlan: switch::PortVlan::default(),
             limits: switch::PortLimits::default(),
             guard: switch::PortGuard::default(),
+            mcast_snooping: switch::PortSnooping::default(),
             rx_queues: 1,
             tx_queues: 1,
             rx_workers: vec![0],
@@ -223,6 +229,7 @@ pub mod testing {
                 .unwrap_or_default(),
             limits: switch::PortLimits::default(),
             guard: switch::PortGuard::default(),
+            mcast_snooping: switch::PortSnooping::default(),
             shut: n.is_multiple_of(7).then(|| "bpdu-guard".to_owned()),
             rx_queues: 128,
             tx_queues: 128,

@@ -12,7 +12,7 @@ use super::model::{BridgeRow, PortRow, QueueRow, Rates, Snapshot, WorkerRow};
 use super::value::short;
 use crate::show::home;
 use crate::table::{Align, Cell, Table, Tone, approximate, count, seconds, wrap};
-use crate::{guard, limits, vlan};
+use crate::{groups, guard, limits, vlan};
 
 /// A line: a text and how it stands out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,6 +124,7 @@ fn facts(row: &PortRow, width: usize) -> Vec<Line> {
         vlan::summary(&port.vlan).map(|vlan| format!("vlan {vlan}")),
         limits::summary(&port.limits).map(|limits| format!("limits {limits}")),
         guard::summary(&port.guard).map(|guard| format!("guard {guard}")),
+        groups::summary(&port.mcast_snooping).map(|own| format!("mcast-snooping {own}")),
         port.shut.as_ref().map(|guard| format!("SHUT by {guard}")),
         Some(stations),
     ]

@@ -37,6 +37,7 @@ fn port(name: &str) -> Port {
         vlan: switch::PortVlan::default(),
         limits: switch::PortLimits::default(),
         guard: switch::PortGuard::default(),
+        mcast_snooping: switch::PortSnooping::default(),
         rx_queues: 1,
         tx_queues: 1,
         rx_workers: vec![0],

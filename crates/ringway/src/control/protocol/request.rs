@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use switch::{LldpMode, PortGuard, PortLimits, PortVlan};
+use switch::{LldpMode, PortGuard, PortLimits, PortSnooping, PortVlan};
 
 use crate::control::event::Topic;
 
@@ -24,6 +24,8 @@ pub enum Request {
     ShowNeighbours {},
     /// Spanning tree: which bridges and ports take part, and what they do.
     ShowRstp {},
+    /// Groups of IGMP and MLD, of bridges that look at them.
+    ShowGroups {},
     /// The forwarding databases.
     ShowFdb {},
     /// Counters of all ports and queues.
@@ -62,13 +64,16 @@ pub enum Request {
         /// Whether it and its neighbours tell each other who they are.
         #[serde(default, skip_serializing_if = "is_off")]
         lldp: LldpMode,
+        /// Its part in snooping.
+        #[serde(default, skip_serializing_if = "is_plain")]
+        mcast_snooping: Box<PortSnooping>,
     },
     /// Changes settings of a port while it carries frames.
     PortSet {
         /// Its name.
         name: String,
-        /// The settings, by their keys in the configuration file; `null` is the default. Of `guard` and `rstp`,
-        /// settings that are not named stay.
+        /// The settings, by their keys in the configuration file; `null` is the default. Of `guard`, `rstp`
+        /// and `mcast-snooping`, settings that are not named stay.
         settings: serde_json::Map<String, Value>,
     },
     /// Disconnects a port and closes it, or detaches a vDPA device.
@@ -255,6 +260,11 @@ fn is_off(lldp: &LldpMode) -> bool {
     *lldp == LldpMode::Off
 }
 
+#[allow(clippy::borrowed_box, reason = "as serde calls it")]
+fn is_plain(snooping: &Box<PortSnooping>) -> bool {
+    snooping.is_default()
+}
+
 impl Request {
     /// Whether it may change what the switch is to be.
     pub const fn changes_state(&self) -> bool {
@@ -267,6 +277,7 @@ impl Request {
                 | Self::ShowBonds {}
                 | Self::ShowNeighbours {}
                 | Self::ShowRstp {}
+                | Self::ShowGroups {}
                 | Self::ShowFdb {}
                 | Self::ShowStats {}
                 | Self::ShowWorkers {}
@@ -326,6 +337,7 @@ mod tests {
             limits: Box::default(),
             guard: Box::default(),
             lldp: LldpMode::Off,
+            mcast_snooping: Box::default(),
         };
         assert_eq!(parse(add).unwrap(), expected);
         assert_eq!(
