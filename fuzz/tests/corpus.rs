@@ -59,6 +59,7 @@ replayed! {
     guarded_frame
     lldp_frame
     spanning_tree
+    groups
 }
 
 #[test]

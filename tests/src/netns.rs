@@ -1,7 +1,13 @@
+use std::fs::File;
+use std::os::fd::AsFd as _;
+use std::panic::resume_unwind;
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use anyhow::{Result, ensure};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::process::{Process, run};
 
@@ -61,6 +67,25 @@ impl Netns {
         let text = self.sh(&format!("busybox ping -q {options} {address}"))?;
         ensure!(text.contains(" 0% packet loss"), "ping {address}: {text}");
         Ok(text)
+    }
+
+    /// Calls `make` inside, for sockets that are to be there: they stay.
+    ///
+    /// # Errors
+    /// When the namespace cannot be entered.
+    ///
+    /// # Panics
+    /// When `make` does.
+    pub fn within<T: Send>(&self, make: impl FnOnce() -> T + Send) -> Result<T> {
+        let namespace = File::open(Path::new("/run/netns").join(&self.name))?;
+        // The thread that has entered it ends there.
+        thread::scope(|scope| {
+            let entered = scope.spawn(move || {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+                Ok(make())
+            });
+            entered.join().unwrap_or_else(|panic| resume_unwind(panic))
+        })
     }
 
     /// Starts a shell line inside and does not wait.

@@ -5,6 +5,7 @@ mod configuration;
 mod control_request;
 mod device_ring;
 mod driver_ring;
+mod groups;
 mod guarded_frame;
 mod kernel_segments;
 mod lldp_frame;
@@ -118,5 +119,10 @@ pub const TARGETS: &[Target] = &[
         name: "spanning_tree",
         about: "neighbours of a bridge that say what they like by RSTP and STP",
         run: spanning_tree::run,
+    },
+    Target {
+        name: "groups",
+        about: "what hosts and routers say of groups of IGMP and MLD",
+        run: groups::run,
     },
 ];
