@@ -20,6 +20,9 @@ use serde_json::Value;
 /// How long anything may take in a guest under emulation on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two questions to the switch: each takes the guest's CPU for a twentieth of a second.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// The outer switch's core; the guest may use all.
 const CORES: &str = "1";
 
@@ -187,6 +190,7 @@ impl Bench {
             }
             let logs = "tail -n 20 /tmp/switch.log /tmp/vdpa.log";
             assert!(Instant::now() < deadline, "{shown:#}\n{}", self.vm.sh(logs).unwrap());
+            std::thread::sleep(PAUSE);
         }
     }
 

@@ -13,6 +13,9 @@ use serde_json::{Value, json};
 /// How long anything may take in a guest under emulation on a machine with other work.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Between two questions to the switch: each takes the guest's CPU for a twentieth of a second.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Frames of sizes for each kind of buffer use.
 const SIZES: [usize; 4] = [64, 1514, 9000, 60];
 
@@ -85,6 +88,7 @@ impl Bench {
                 return;
             }
             assert!(Instant::now() < deadline, "{what}: {ports:?}\n{}", self.log());
+            std::thread::sleep(PAUSE);
         }
     }
 
@@ -156,7 +160,9 @@ fn frames_pass_behind_an_iommu() {
     for _ in 0..3 {
         let sleeps = bench.sleeps();
         let deadline = Instant::now() + PATIENCE;
-        while bench.sleeps() == sleeps && Instant::now() < deadline {}
+        while bench.sleeps() == sleeps && Instant::now() < deadline {
+            std::thread::sleep(PAUSE);
+        }
         bench.transfer(8);
     }
 
