@@ -72,6 +72,16 @@ fn edit(state: &mut State, request: Request) -> Result<(), String> {
         }
         Request::BridgeSet { name, settings } => state.set_bridge(&name, settings).map_err(text),
         Request::BridgeDel { name } => state.remove_bridge(&name).map_err(text),
+        Request::BondAdd { name, members, settings, bridge, vlan } => {
+            daemon::check::check_name(&name).map_err(text)?;
+            let bond = Port { bridge, vlan, ..Port::bond() };
+            state.add_bond(&name, bond, &members).map_err(text)?;
+            state.set_bond(&name, settings, None).map_err(text)
+        }
+        Request::BondSet { name, members, settings } => {
+            state.set_bond(&name, settings, members.as_deref()).map_err(text)
+        }
+        Request::BondDel { name } => state.remove_bond(&name).map_err(text),
         Request::MirrorAdd { name, mirror } => state.add_mirror(&name, mirror).map_err(text),
         Request::MirrorSet { name, mirror } => state.set_mirror(&name, mirror).map_err(text),
         Request::MirrorDel { name } => state.remove_mirror(&name).map_err(text),
