@@ -493,10 +493,10 @@ impl Bridge {
             DropReason::Hairpin
         } else {
             match stage.edit(port, &lookup.meta) {
-                Err(reason) => reason,
-                Ok(edit) if outputs.mark(port, lookup.mask, edit) => return 0,
+                None => stage.refusal(port),
+                Some(edit) if outputs.mark(port, lookup.mask, edit) => return 0,
                 // The port is just being removed.
-                Ok(_) => DropReason::LinkDown,
+                Some(_) => DropReason::LinkDown,
             }
         };
         source.stats.count_drops(reason, lookup.mask.count_ones() as usize);
@@ -526,9 +526,11 @@ impl Bridge {
             }
             for (mask, meta) in runs.iter().filter(|run| is_for(run)) {
                 match stage.edit(port, meta) {
-                    Ok(edit) if outputs.mark(port, *mask, edit) => reached |= mask,
-                    Err(DropReason::SpanningTree) => why = Some(DropReason::SpanningTree),
-                    Ok(_) | Err(_) => {}
+                    Some(edit) if outputs.mark(port, *mask, edit) => reached |= mask,
+                    None if stage.refusal(port) == DropReason::SpanningTree => {
+                        why = Some(DropReason::SpanningTree);
+                    }
+                    Some(_) | None => {}
                 }
             }
         }

@@ -28,8 +28,14 @@ pub(crate) trait Stage {
     /// The VLAN in which addresses are learnt and looked up.
     fn vlan(meta: &Self::Meta) -> u16;
 
-    /// How the frames of a run go out on a port, or why they do not.
-    fn edit(&self, port: u16, meta: &Self::Meta) -> Result<Edit, DropReason>;
+    /// How the frames of a run go out on a port; `None` where they do not.
+    fn edit(&self, port: u16, meta: &Self::Meta) -> Option<Edit>;
+
+    /// Why frames do not go out on a port. Asked apart: a reason beside each edit costs more than all
+    /// else that is done for VLANs.
+    fn refusal(&self, _port: u16) -> DropReason {
+        DropReason::WrongVlan
+    }
 
     /// Whether anything is forwarded; otherwise stations are learnt, and that is all.
     #[inline]
@@ -85,8 +91,8 @@ impl Stage for Plain {
     }
 
     #[inline]
-    fn edit(&self, _port: u16, (): &()) -> Result<Edit, DropReason> {
-        Ok(Edit::NONE)
+    fn edit(&self, _port: u16, (): &()) -> Option<Edit> {
+        Some(Edit::NONE)
     }
 }
 
@@ -126,8 +132,8 @@ impl Stage for Vlans<'_> {
     }
 
     #[inline]
-    fn edit(&self, port: u16, meta: &Meta) -> Result<Edit, DropReason> {
-        self.table.of(port).edit(meta).ok_or(DropReason::WrongVlan)
+    fn edit(&self, port: u16, meta: &Meta) -> Option<Edit> {
+        self.table.of(port).edit(meta)
     }
 }
 
@@ -167,11 +173,14 @@ impl<S: Stage> Stage for Gated<'_, S> {
     }
 
     #[inline]
-    fn edit(&self, port: u16, meta: &S::Meta) -> Result<Edit, DropReason> {
-        if self.gate.forwards(port) {
-            self.inner.edit(port, meta)
-        } else {
-            Err(DropReason::SpanningTree)
+    fn edit(&self, port: u16, meta: &S::Meta) -> Option<Edit> {
+        if self.gate.forwards(port) { self.inner.edit(port, meta) } else { None }
+    }
+
+    fn refusal(&self, port: u16) -> DropReason {
+        match self.gate.forwards(port) {
+            true => self.inner.refusal(port),
+            false => DropReason::SpanningTree,
         }
     }
 

@@ -74,8 +74,12 @@ impl<'b, S: Stage> Stage for Snooping<'b, S> {
     }
 
     #[inline]
-    fn edit(&self, port: u16, meta: &Self::Meta) -> Result<Edit, DropReason> {
+    fn edit(&self, port: u16, meta: &Self::Meta) -> Option<Edit> {
         self.inner.edit(port, &meta.inner)
+    }
+
+    fn refusal(&self, port: u16) -> DropReason {
+        self.inner.refusal(port)
     }
 
     #[inline]
