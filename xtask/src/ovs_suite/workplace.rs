@@ -51,15 +51,16 @@ impl Workplace {
         Ok(output::tests(&output_of(&mut list)?))
     }
 
-    /// Runs these tests one after the other, in a network namespace of their own since some make
-    /// interfaces; what it prints can be seen.
+    /// Runs these tests one after the other; what it prints can be seen. They are in namespaces of
+    /// their own: some make interfaces, and one that fails leaves processes.
     pub fn run(&self, tests: &[Test]) -> Result<BTreeMap<u32, Verdict>> {
         let numbers = tests.iter().map(|test| test.number.to_string());
         let numbers: Vec<String> = numbers.collect();
         // What is kept of a test that has passed is kept to be looked at.
         let line = "ip link set lo up && exec ./testsuite --debug \"$@\"";
         let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", line, "sh"]).args(numbers).current_dir(&self.folder);
+        command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args(["sh", "-c", line, "sh"]).args(numbers).current_dir(&self.folder);
         // It has no terminal, and says on standard error what its set-up lacks.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut suite = command.spawn().context("unshare")?;
