@@ -185,7 +185,11 @@ fn open_vswitch_agrees_on_a_bond_by_lacp() {
     ping_from_many(&host, "10.1.0.2");
     outside.sh("ip link set p1 up").unwrap();
     wait_agreed(&ringway, 2);
-    outside.ping("10.1.0.1", "-c 20 -i 0.01").unwrap();
+    // The other side has to come to the same, and may move flows until then.
+    wait::until("all pings are answered", LIMIT, PAUSE, || {
+        Ok(outside.ping("10.1.0.1", "-c 20 -i 0.01").ok())
+    })
+    .unwrap();
     let text = ringway.client(&["show", "bonds"]).unwrap();
     assert!(text.contains("LACP negotiated"), "{text}");
     assert!(ringway.stop(LIMIT).unwrap().success(), "{}", ringway.log());
