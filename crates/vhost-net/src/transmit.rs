@@ -287,13 +287,27 @@ unsafe fn fill_singles<H: Header>(frames: &[Frame<'_>], buffers: &mut [Buffer]) 
         filled += 1;
     }
     if !all_whole {
-        for (frame, buffer) in frames.iter().zip(&*buffers).take(filled) {
-            let Some(room) = buffer.single() else { break };
-            // SAFETY: as above: the first loop came to `filled` with these.
-            unsafe { frame.copy_rest_to_ptr(room.as_ptr().add(H::LEN)) };
-        }
+        let written = frames.iter().zip(&*buffers).take(filled);
+        // SAFETY: the loop above came to `filled` with these, and the caller vouches for the memory.
+        unsafe { write_rests::<H>(written) };
     }
     filled
+}
+
+/// Writes what remains of `frames` behind their heads into one buffer each. Apart, so that it has
+/// the registers for itself: each call of a copy costs those of its caller.
+///
+/// # Safety
+///
+/// Each buffer must have room for header and frame, and its memory must be that of a ring which is
+/// held.
+#[inline(never)]
+unsafe fn write_rests<'a, H: Header>(frames: impl Iterator<Item = (&'a Frame<'a>, &'a Buffer)>) {
+    for (frame, buffer) in frames {
+        let Some(room) = buffer.single() else { break };
+        // SAFETY: as the caller says.
+        unsafe { frame.copy_rest_to_ptr(room.as_ptr().add(H::LEN)) };
+    }
 }
 
 /// Net headers of one length, for frames that lie in one buffer.

@@ -98,6 +98,11 @@ impl Policy {
     #[inline(always)]
     pub(crate) fn edit(&self, meta: &Meta) -> Option<Edit> {
         let carries = match self.mode {
+            // What most ports are, and most frames need: no tag has to be thought of.
+            VlanMode::Access if self.priority_tags == PriorityTags::No => {
+                let carries = meta.vlan == self.own && meta.inner == 0;
+                return carries.then(|| change(meta.had, None));
+            }
             VlanMode::Access => meta.vlan == self.own && meta.inner == 0,
             VlanMode::Dot1qTunnel => {
                 meta.vlan == self.own && holds(self.cvlans.as_ref(), meta.inner)
