@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use benches::guest::{Guest, Shape};
 use benches::sink::sink;
+use capture::bpf::{Instruction, Outcome, Program};
 use ethdev::{RxQueue, SharedTxQueue, TxBuffer, TxBufferOptions, TxQueue};
 use packet::headers::EthernetMut;
 use packet::pool::DATA_ROOM;
@@ -17,13 +18,13 @@ use packet::{BURST, Frame, MacAddr, Pool};
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
 use switch::limit::{Bits, Frames};
-use switch::{PortGuard, PortLimits, PortVlan};
+use switch::{Capture, PortGuard, PortLimits, PortVlan};
 use vhost_net::{NetReceiver, NetTransmitter};
 
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 21] = [
+const CASES: [Case; 23] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -45,6 +46,8 @@ const CASES: [Case; 21] = [
     ("vlan-pop-one-flow", |bursts| forward(1, Some(Vlans::POP), sink, bursts)),
     ("forward-limited", forward_limited),
     ("forward-guarded", forward_guarded),
+    ("forward-beside-capture", forward_beside_capture),
+    ("capture-filter", capture_filter),
 ];
 
 fn main() {
@@ -220,6 +223,45 @@ fn forward_guarded(bursts: usize) {
         bench.limit(0, &limits);
         bench.guard(0, &guard);
     });
+}
+
+/// The same for one pair, while a port is captured that is neither of them.
+fn forward_beside_capture(bursts: usize) {
+    let mut reader = None;
+    let capture = |bench: &mut Bench| reader = bench.capture(&Capture::default(), 7).ok();
+    forward_with(1, None, sink, bursts, capture);
+    assert_eq!(reader.unwrap().read(|_| {}), 0);
+}
+
+/// A filter that looks at ports of UDP, on frames that it does not take: `udp port 53`, without IPv6.
+fn capture_filter(bursts: usize) {
+    let code = |code, jt, jf, k| Instruction { code, jt, jf, k };
+    let program = Program::new(&[
+        code(0x28, 0, 0, 12),
+        code(0x15, 0, 10, 0x800),
+        code(0x30, 0, 0, 23),
+        code(0x15, 0, 8, 17),
+        code(0x28, 0, 0, 20),
+        code(0x45, 6, 0, 0x1FFF),
+        code(0xB1, 0, 0, 14),
+        code(0x48, 0, 0, 14),
+        code(0x15, 2, 0, 53),
+        code(0x48, 0, 0, 16),
+        code(0x15, 0, 1, 53),
+        code(0x06, 0, 0, 65_535),
+        code(0x06, 0, 0, 0),
+    ]);
+    let program = program.unwrap();
+    let mut frame = [0; 64];
+    frame[12..16].copy_from_slice(&[8, 0, 0x45, 0]);
+    frame[23] = 17;
+    for _ in 0..bursts {
+        let taken = measured(|| {
+            let frames = (0..BURST).map(|_| black_box(&frame));
+            frames.filter(|frame| program.run(&frame[..], frame.len()) == Outcome::Taken).count()
+        });
+        assert_eq!(taken, 0);
+    }
 }
 
 fn forward_with(
