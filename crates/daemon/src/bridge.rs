@@ -121,13 +121,7 @@ impl State {
             Error::invalid(format!("bridges.{name}"), format!("bridge '{name}': {error}"))
         };
         if name == DEFAULT_BRIDGE {
-            let own = Bridge {
-                group_fwd_mask: self.group_fwd_mask,
-                fdb: self.fdb.clone(),
-                rstp: self.rstp.clone(),
-                mcast_snooping: self.mcast_snooping.clone(),
-            };
-            let changed = own.with(settings).map_err(|error| wrong(&error))?;
+            let changed = self.default_bridge().with(settings).map_err(|error| wrong(&error))?;
             self.set_default_bridge(changed);
             return Ok(());
         }
@@ -136,6 +130,16 @@ impl State {
         };
         *bridge = bridge.with(settings).map_err(|error| wrong(&error))?;
         Ok(())
+    }
+
+    /// What the desired state says of the default bridge.
+    pub(crate) fn default_bridge(&self) -> Bridge {
+        Bridge {
+            group_fwd_mask: self.group_fwd_mask,
+            fdb: self.fdb.clone(),
+            rstp: self.rstp.clone(),
+            mcast_snooping: self.mcast_snooping.clone(),
+        }
     }
 
     /// Has the default bridge be so.

@@ -6,11 +6,16 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use switch::DEFAULT_BRIDGE;
 use toml_edit::{DocumentMut, Item, Table, TableLike};
 
+use crate::bridge::Bridge;
 use crate::check::check;
 use crate::file::parse;
 use crate::state::State;
+
+/// What a bridge can be told.
+const BRIDGE_KEYS: [&str; 4] = ["group-fwd-mask", "fdb", "rstp", "mcast-snooping"];
 
 /// A configuration file, to be changed.
 #[derive(Clone, Debug)]
@@ -53,7 +58,28 @@ impl Edit {
     /// # Errors
     /// When the file has something else than sections in that place.
     pub fn set_bridge(&mut self, name: &str, state: &State) -> Result<(), String> {
-        self.set_in("bridges", name, state.bridges.get(name))
+        match name {
+            DEFAULT_BRIDGE => self.set_default_bridge(&state.default_bridge()),
+            _ => self.set_in("bridges", name, state.bridges.get(name)),
+        }
+    }
+
+    /// The settings of the default bridge are those outside of sections for bridges.
+    fn set_default_bridge(&mut self, bridge: &Bridge) -> Result<(), String> {
+        let wanted = document(bridge)?;
+        let root = self.document.as_table_mut();
+        for key in BRIDGE_KEYS {
+            match wanted.get(key).map(|item| (item, item.as_table_like())) {
+                None => _ = root.remove(key),
+                Some((item, None)) => update_value(root, key, item),
+                Some((_, Some(wanted))) => {
+                    let own = root.entry(key).or_insert_with(|| Item::Table(Table::new()));
+                    let own = own.as_table_like_mut();
+                    update(own.ok_or_else(|| format!("'{key}' in the file is no table"))?, wanted);
+                }
+            }
+        }
+        Ok(())
     }
 
     fn set_in(
@@ -67,8 +93,7 @@ impl Edit {
             section.map(|section| section.remove(name));
             return Ok(());
         };
-        let wanted = toml::to_string(wanted).map_err(|error| error.to_string())?;
-        let wanted: DocumentMut = wanted.parse().map_err(|error| format!("{error}"))?;
+        let wanted = document(wanted)?;
         let no_table = || format!("{}: '{section}' is no table", self.path.display());
         let implied = || {
             let mut table = Table::new();
@@ -116,6 +141,12 @@ impl Edit {
         let stored = replace(&path, self.text().as_bytes());
         stored.map_err(|error| format!("{}: cannot write it: {error}", path.display()))
     }
+}
+
+/// `wanted` as a file.
+fn document(wanted: &impl Serialize) -> Result<DocumentMut, String> {
+    let text = toml::to_string(wanted).map_err(|error| error.to_string())?;
+    text.parse().map_err(|error| format!("{error}"))
 }
 
 /// Gives `table` the values of `wanted` and no others; one that is the same already keeps the way
@@ -277,6 +308,40 @@ b = { device = \"null:\", mtu = 1500 }
         assert_eq!(with_vlan(without, "vlan.tag = 7"), with);
         let text = "[ports]\na = { device = 'null:' }\n";
         assert!(with_vlan(text, "vlan.tag = 7").contains("tag = 7"));
+    }
+
+    #[test]
+    fn the_default_bridge_is_what_stands_outside_of_sections() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("c.toml");
+        let text =
+            "workers = 1 # one\n[fdb] # addresses\nageing = 60\n[ports.a]\ndevice = 'null:'\n";
+        fs::write(&path, text).unwrap();
+        let saved = |settings: serde_json::Value| {
+            let mut state = parse(text).unwrap();
+            let settings = settings.as_object().unwrap().clone();
+            state.set_bridge(DEFAULT_BRIDGE, settings).unwrap();
+            let mut edit = Edit::open(&path).unwrap();
+            edit.set_bridge(DEFAULT_BRIDGE, &state).unwrap();
+            assert_eq!(parse(&edit.text()).unwrap(), state, "{}", edit.text());
+            edit.text()
+        };
+        assert_eq!(saved(serde_json::json!({})), text);
+        assert_eq!(saved(serde_json::json!({"fdb.ageing": 7})), text.replace("60", "7"));
+        assert!(!saved(serde_json::json!({"fdb.ageing": null})).contains("ageing"));
+        for (settings, expected) in [
+            (serde_json::json!({"group-fwd-mask": 1}), "group-fwd-mask = 1\n[fdb] # addresses"),
+            (serde_json::json!({"rstp.enabled": true}), "[rstp]\nenabled = true\n"),
+            (serde_json::json!({"mcast-snooping.enabled": true}), "[mcast-snooping]\nenabled ="),
+        ] {
+            let text = saved(settings);
+            assert!(text.contains(expected), "{text}");
+        }
+        // There is no other setting of a bridge.
+        let every = Bridge::from(&switch::BridgeOptions::default());
+        for (key, _) in document(&every).unwrap().iter() {
+            assert!(BRIDGE_KEYS.contains(&key), "{key}");
+        }
     }
 
     #[test]
