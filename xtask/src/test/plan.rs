@@ -25,20 +25,28 @@ const PROGRAMS: &str = "test programs";
 const UNIT: [&str; 2] = ["unit", "integration"];
 
 /// End-to-end tests that take longest, the longest first but for one: those with DPDK come one after
-/// the other. They begin first, so that the last one to end is a short one.
-const LONGEST: [&str; 12] = [
+/// the other. They begin first, so that the last one to end is a short one; those that wait for timers
+/// most of the time are between those that do not.
+const LONGEST: [&str; 19] = [
     "dpdk",
     "migration",
     "guests",
     "virtio_pci",
     "kernel_ports",
+    "vlan",
     "igb",
     "vdpa_hardware",
+    "libvirt",
     "offload",
     "vduse",
+    "bond",
     "pci",
+    "rstp",
     "uml",
+    "guards",
     "iommu",
+    "vdpa_kernel",
+    "restart",
 ];
 
 /// What the steps of a run share.
