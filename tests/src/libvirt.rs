@@ -55,7 +55,7 @@ impl Host {
         // Their folder is there for those who wait.
         std::fs::create_dir_all(folder.join(SOCKET).with_file_name(""))?;
         let init = Process::start(name, command)?;
-        init.wait_for_path(&folder.join(SOCKET), START)?;
+        init.wait_for_listener(&folder.join(SOCKET), START)?;
         let children = format!("/proc/{0}/task/{0}/children", init.id());
         let pid = std::fs::read_to_string(children)?;
         let pid = pid.trim().parse().with_context(|| format!("{name}: {pid:?}"))?;

@@ -64,7 +64,7 @@ impl Ovs {
         command.arg(format!("--unixctl={}", dir.join("vswitchd.ctl").display()));
         command.args(["--no-chdir", "-vconsole:info", "-vsyslog:off"]);
         let vswitchd = Process::start("ovs-vswitchd", environment(command, dir))?;
-        vswitchd.wait_for_path(&dir.join("vswitchd.ctl"), LIMIT)?;
+        vswitchd.wait_for_listener(&dir.join("vswitchd.ctl"), LIMIT)?;
         let ovs = Self { vswitchd, database, dir: dir.to_owned() };
         ovs.vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"])?;
         Ok(ovs)

@@ -94,7 +94,7 @@ fn serve(dir: &Path) -> Result<Process> {
     command.arg(format!("--unixctl={}", dir.join("ovsdb.ctl").display()));
     command.args(["--no-chdir", "-vconsole:warn", "-vsyslog:off"]);
     let server = Process::start("ovsdb-server", environment(command, dir))?;
-    server.wait_for_path(&dir.join("db.sock"), LIMIT)?;
+    server.wait_for_listener(&dir.join("db.sock"), LIMIT)?;
     Ok(server)
 }
 

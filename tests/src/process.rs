@@ -1,5 +1,6 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
@@ -163,6 +164,22 @@ impl Process {
         let pidfd = pidfd_open(Pid::from_child(&self.child), PidfdFlags::empty())?;
         wait::for_path(path, Some(pidfd.as_fd()), limit)
             .with_context(|| format!("{}:\n{}", self.name, tail(&self.log(), 4000)))
+    }
+
+    /// Waits until the process listens at the Unix socket `path`: its file is there a moment before.
+    /// It sees a connection come and go.
+    ///
+    /// # Errors
+    /// As for [`wait_for_path`](Self::wait_for_path), or when nobody listens until the time is over.
+    pub fn wait_for_listener(&self, path: &Path, limit: Duration) -> Result<()> {
+        self.wait_for_path(path, limit)?;
+        let listens = || match UnixStream::connect(path) {
+            Ok(_) => Ok(Some(())),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
+            Err(error) => Err(error).with_context(|| path.display().to_string()),
+        };
+        let what = format!("{} at {}", self.name, path.display());
+        wait::until(&what, limit, Duration::from_millis(5), listens)
     }
 
     /// Writes a line to the standard input of the process.

@@ -33,7 +33,7 @@ impl<'n> Lldpd<'n> {
         let socket = dir.join("lldpd.sock").display().to_string();
         let line = format!("lldpd -d -u {socket} -I {interface} -O /dev/null");
         let process = netns.spawn(&line).unwrap();
-        process.wait_for_path(Path::new(&socket), LIMIT).unwrap();
+        process.wait_for_listener(Path::new(&socket), LIMIT).unwrap();
         Self { netns, socket, process }
     }
 

@@ -52,6 +52,12 @@ fn wait_port(ringway: &Ringway, port: &str, role: &str, state: &str) -> Value {
     found.unwrap()
 }
 
+/// That pings are answered, as soon as the other side has come to the same.
+fn reaches(from: &Netns, address: &str) {
+    let answered = || Ok(from.ping(address, "-c 5 -i 0.01").ok());
+    wait::until("all pings are answered", LIMIT, PAUSE, answered).unwrap();
+}
+
 /// That frames to all do not go round: a few are sent, and a few arrive.
 fn assert_no_storm(host: &Netns, ringway: &Ringway) {
     let received = || ringway.counters("vm").unwrap().tx_packets;
@@ -92,7 +98,7 @@ fn open_vswitch_and_the_switch_use_one_of_two_links_and_the_other_when_it_fails(
     })
     .unwrap();
     assert!(shown.contains("This bridge is the root"), "{shown}");
-    host.ping("10.1.0.2", "-c 5 -i 0.01").unwrap();
+    reaches(&host, "10.1.0.2");
     assert_no_storm(&host, &ringway);
     let shown = ringway.client(&["show", "rstp"]).unwrap();
     let words: Vec<&str> = shown.split_whitespace().collect();
@@ -102,11 +108,11 @@ fn open_vswitch_and_the_switch_use_one_of_two_links_and_the_other_when_it_fails(
     outside.sh("ip link set p0 down").unwrap();
     let bridge = wait_port(&ringway, "up1", "root", "forwarding");
     assert!(bridge["topology_changes"].as_u64() > Some(0), "{bridge}");
-    host.ping("10.1.0.2", "-c 5 -i 0.01").unwrap();
+    reaches(&host, "10.1.0.2");
     outside.sh("ip link set p0 up").unwrap();
     wait_port(&ringway, "up0", "root", "forwarding");
     wait_port(&ringway, "up1", "alternate", "discarding");
-    outside.ping("10.1.0.1", "-c 5 -i 0.01").unwrap();
+    reaches(&outside, "10.1.0.1");
     assert_no_storm(&host, &ringway);
 
     // Another root, by command.
@@ -118,7 +124,7 @@ fn open_vswitch_and_the_switch_use_one_of_two_links_and_the_other_when_it_fails(
         Ok((text.contains("Alternate") && text.contains("Discarding")).then_some(()))
     })
     .unwrap();
-    host.ping("10.1.0.2", "-c 5 -i 0.01").unwrap();
+    reaches(&host, "10.1.0.2");
     assert_no_storm(&host, &ringway);
     assert!(ringway.stop(Duration::from_secs(10)).unwrap().success(), "{}", ringway.log());
     ovs.stop().unwrap();
@@ -147,7 +153,7 @@ fn a_linux_bridge_is_spoken_to_in_the_old_protocol() {
         Ok((state.trim() == "3").then_some(()))
     })
     .unwrap();
-    host.ping("10.1.0.2", "-c 5 -i 0.01").unwrap();
+    reaches(&host, "10.1.0.2");
     assert_no_storm(&host, &ringway);
     assert!(ringway.stop(Duration::from_secs(10)).unwrap().success(), "{}", ringway.log());
 }
