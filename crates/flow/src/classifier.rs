@@ -1,0 +1,329 @@
+//! One table's rules, by what they match on: tuple-space search.
+//!
+//! Rules with the same mask are a *tuple*, and found by the hash of what the mask leaves of a key.
+//! Tuples are tried in the order of their highest priorities, until none can have a better rule
+//! than the one that is found. A copy of a classifier is cheap, whatever it holds, and stays as it
+//! is when the other one changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
+
+use crate::key::{Key, WORDS};
+use crate::pattern::{Mask, Pattern};
+use crate::shards::Shards;
+
+/// What a classifier holds.
+pub trait Ranked: Clone {
+    /// Which packets it is for.
+    fn pattern(&self) -> &Pattern;
+
+    /// Where several are for a packet, the one with the highest priority is taken.
+    fn priority(&self) -> u16;
+}
+
+/// Rules with the same mask.
+#[derive(Clone, Debug)]
+struct Tuple<R> {
+    mask: Arc<Mask>,
+    rules: Shards<R>,
+    /// How many rules have each priority.
+    priorities: BTreeMap<u16, usize>,
+}
+
+impl<R: Ranked> Tuple<R> {
+    fn new(mask: Arc<Mask>) -> Self {
+        Self { mask, rules: Shards::default(), priorities: BTreeMap::new() }
+    }
+
+    /// The highest priority.
+    #[inline]
+    fn top(&self) -> u16 {
+        self.priorities.last_key_value().map_or(0, |(priority, _)| *priority)
+    }
+}
+
+/// The rules of one table.
+#[derive(Clone, Debug)]
+pub struct Classifier<R> {
+    /// Those with the highest priorities first.
+    tuples: Vec<Arc<Tuple<R>>>,
+    len: usize,
+}
+
+impl<R> Default for Classifier<R> {
+    fn default() -> Self {
+        Self { tuples: Vec::new(), len: 0 }
+    }
+}
+
+impl<R: Ranked> Classifier<R> {
+    /// How many rules there are.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// How many different masks they have.
+    #[must_use]
+    pub const fn masks(&self) -> usize {
+        self.tuples.len()
+    }
+
+    /// All rules, in no order that means anything.
+    pub fn iter(&self) -> impl Iterator<Item = &R> {
+        self.tuples.iter().flat_map(|tuple| tuple.rules.iter())
+    }
+
+    /// The bits that any rule looks at.
+    #[must_use]
+    pub fn mask(&self) -> Key {
+        let mut all = Key::default();
+        self.tuples.iter().for_each(|tuple| all.union(&tuple.mask.to_key()));
+        all
+    }
+
+    /// The rule for a packet.
+    #[must_use]
+    pub fn lookup(&self, key: &Key) -> Option<&R> {
+        self.lookup_with(key, |_| {})
+    }
+
+    /// The same; `look` is told each mask that it depends on.
+    pub fn lookup_with(&self, key: &Key, mut look: impl FnMut(&Mask)) -> Option<&R> {
+        let mut best: Option<&R> = None;
+        let mut room = [0; WORDS];
+        for tuple in &self.tuples {
+            if best.is_some_and(|best| best.priority() >= tuple.top()) {
+                break;
+            }
+            look(&tuple.mask);
+            let hash = tuple.mask.apply(key, seed(), &mut room);
+            let values = room.get(..tuple.mask.words().len()).unwrap_or_default();
+            let found = tuple.rules.get(hash).filter(|rule| rule.pattern().values() == values);
+            for rule in found {
+                if best.is_none_or(|best| best.priority() < rule.priority()) {
+                    best = Some(rule);
+                }
+            }
+        }
+        best
+    }
+
+    /// The rule with exactly this pattern and priority.
+    #[must_use]
+    pub fn find(&self, pattern: &Pattern, priority: u16) -> Option<&R> {
+        let tuple = self.tuples.get(self.position(pattern)?)?;
+        tuple.rules.get(hash_of(pattern)).find(|rule| is_it(*rule, pattern, priority))
+    }
+
+    /// All rules whose packets are all among `pattern`'s: what changes that are not strict are about.
+    pub fn within<'c>(&'c self, pattern: &'c Pattern) -> impl Iterator<Item = &'c R> {
+        let tuples = self.tuples.iter().filter(|tuple| tuple.mask.covers(pattern.mask()));
+        tuples.flat_map(|tuple| tuple.rules.iter().filter(|rule| rule.pattern().is_within(pattern)))
+    }
+
+    /// Whether another rule of this priority is for some of the packets, too.
+    #[must_use]
+    pub fn has_overlap(&self, pattern: &Pattern, priority: u16) -> bool {
+        let tuples = self.tuples.iter().filter(|tuple| tuple.priorities.contains_key(&priority));
+        let mut rules = tuples.flat_map(|tuple| tuple.rules.iter());
+        rules.any(|rule| rule.priority() == priority && rule.pattern().overlaps(pattern))
+    }
+
+    /// Adds a rule; returns the one with the same pattern and priority whose place it takes.
+    pub fn insert(&mut self, rule: R) -> Option<R> {
+        let (hash, priority) = (hash_of(rule.pattern()), rule.priority());
+        let at = self.position(rule.pattern()).unwrap_or_else(|| {
+            self.tuples.push(Arc::new(Tuple::new(Arc::clone(rule.pattern().mask()))));
+            self.tuples.len() - 1
+        });
+        let tuple = Arc::make_mut(self.tuples.get_mut(at)?);
+        let pattern = rule.pattern().clone();
+        let before =
+            tuple.rules.replace(hash, rule.clone(), |other| is_it(other, &pattern, priority));
+        if before.is_none() {
+            tuple.rules.insert(hash, rule);
+            *tuple.priorities.entry(priority).or_default() += 1;
+            self.len += 1;
+            self.sort();
+        }
+        before
+    }
+
+    /// Takes a rule out, by its pattern and priority.
+    pub fn remove(&mut self, pattern: &Pattern, priority: u16) -> Option<R> {
+        let at = self.position(pattern)?;
+        let tuple = Arc::make_mut(self.tuples.get_mut(at)?);
+        let hash = hash_of(pattern);
+        let removed = tuple.rules.remove(hash, |rule| is_it(rule, pattern, priority))?;
+        if let Some(count) = tuple.priorities.get_mut(&priority) {
+            *count -= 1;
+            if *count == 0 {
+                tuple.priorities.remove(&priority);
+            }
+        }
+        self.len -= 1;
+        if tuple.rules.len() == 0 {
+            self.tuples.remove(at);
+        }
+        self.sort();
+        Some(removed)
+    }
+
+    fn position(&self, pattern: &Pattern) -> Option<usize> {
+        self.tuples.iter().position(|tuple| tuple.mask == *pattern.mask())
+    }
+
+    fn sort(&mut self) {
+        // What is nearly in order is sorted in one pass.
+        self.tuples.sort_by_key(|tuple| std::cmp::Reverse(tuple.top()));
+    }
+}
+
+fn is_it<R: Ranked>(rule: &R, pattern: &Pattern, priority: u16) -> bool {
+    rule.priority() == priority && rule.pattern().values() == pattern.values()
+}
+
+fn hash_of(pattern: &Pattern) -> u64 {
+    pattern.mask().apply(&pattern.to_key(), seed(), &mut [0; WORDS])
+}
+
+/// Another one for each process, so that nobody can prepare values that collide.
+fn seed() -> u64 {
+    static SEED: OnceLock<u64> = OnceLock::new();
+    *SEED.get_or_init(|| {
+        use std::hash::BuildHasher as _;
+        std::hash::RandomState::new().hash_one(0_u64)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    struct Rule(Pattern, u16, u32);
+
+    impl Ranked for Rule {
+        fn pattern(&self) -> &Pattern {
+            &self.0
+        }
+
+        fn priority(&self) -> u16 {
+            self.1
+        }
+    }
+
+    /// Keys and masks in which much is the same.
+    fn small() -> impl Strategy<Value = Key> {
+        prop::collection::vec((0..4_usize, 0..4_u64), 0..4).prop_map(|words| {
+            let mut key = Key::default();
+            words.iter().for_each(|(at, word)| key.0[at * 9] = *word);
+            key
+        })
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Insert(Key, Key, u16),
+        Remove(Key, Key, u16),
+    }
+
+    fn steps() -> impl Strategy<Value = Vec<Step>> {
+        let rule = || (small(), small(), 0..6_u16);
+        let step = prop_oneof![
+            3 => rule().prop_map(|(key, mask, priority)| Step::Insert(key, mask, priority)),
+            1 => rule().prop_map(|(key, mask, priority)| Step::Remove(key, mask, priority)),
+        ];
+        prop::collection::vec(step, 0..60)
+    }
+
+    proptest! {
+        #[test]
+        fn it_finds_what_a_search_through_all_rules_finds(
+            steps in steps(),
+            keys in prop::collection::vec(small(), 1..20),
+            pattern in (small(), small()),
+        ) {
+            let mut table = Classifier::default();
+            let mut model = Vec::<Rule>::new();
+            for (id, step) in (0..).zip(steps) {
+                let snapshot = (table.clone(), model.clone());
+                let same = |rule: &Rule, pattern: &Pattern, priority: u16| {
+                    rule.0 == *pattern && rule.1 == priority
+                };
+                match step {
+                    Step::Insert(key, mask, priority) => {
+                        let rule = Rule(Pattern::new(&key, &mask), priority, id);
+                        let before = model.iter().position(|r| same(r, &rule.0, priority));
+                        let before = before.map(|at| model.swap_remove(at));
+                        model.push(rule.clone());
+                        prop_assert_eq!(table.insert(rule), before);
+                    }
+                    Step::Remove(key, mask, priority) => {
+                        let pattern = Pattern::new(&key, &mask);
+                        let at = model.iter().position(|r| same(r, &pattern, priority));
+                        let gone = at.map(|at| model.swap_remove(at));
+                        prop_assert_eq!(table.remove(&pattern, priority), gone);
+                    }
+                }
+                prop_assert_eq!(snapshot.0.len(), snapshot.1.len());
+                prop_assert!(snapshot.0.iter().all(|rule| snapshot.1.contains(rule)));
+            }
+            prop_assert_eq!(table.len(), model.len());
+            for key in keys {
+                let all = model.iter().filter(|rule| rule.0.matches(&key));
+                let best = all.clone().map(|rule| rule.1).max();
+                let found = table.lookup(&key);
+                prop_assert_eq!(found.map(|rule| rule.1), best);
+                prop_assert!(found.is_none_or(|found| all.clone().any(|rule| rule == found)));
+            }
+            let pattern = Pattern::new(&pattern.0, &pattern.1);
+            let within = model.iter().filter(|rule| rule.0.is_within(&pattern)).count();
+            prop_assert_eq!(table.within(&pattern).count(), within);
+            for priority in 0..6 {
+                let overlaps = |rule: &&Rule| rule.1 == priority && rule.0.overlaps(&pattern);
+                prop_assert_eq!(
+                    table.has_overlap(&pattern, priority),
+                    model.iter().find(overlaps).is_some()
+                );
+                let same = |rule: &&Rule| rule.1 == priority && rule.0 == pattern;
+                prop_assert_eq!(table.find(&pattern, priority), model.iter().find(same));
+            }
+        }
+
+        #[test]
+        fn overlap_and_inclusion_are_what_keys_say(
+            a in (small(), small()), b in (small(), small()), keys in prop::collection::vec(small(), 40),
+        ) {
+            let (a, b) = (Pattern::new(&a.0, &a.1), Pattern::new(&b.0, &b.1));
+            for key in keys {
+                prop_assert!(!(a.matches(&key) && b.matches(&key)) || a.overlaps(&b));
+                prop_assert!(!(a.matches(&key) && a.is_within(&b)) || b.matches(&key));
+            }
+            prop_assert_eq!(a.overlaps(&b), b.overlaps(&a));
+        }
+    }
+
+    #[test]
+    fn masks_go_when_their_last_rule_goes() {
+        let mut table = Classifier::default();
+        let mut mask = Key::default();
+        mask.0[1] = 0xFF;
+        let pattern = Pattern::new(&mask, &mask);
+        table.insert(Rule(pattern.clone(), 1, 0));
+        table.insert(Rule(pattern.clone(), 2, 0));
+        table.insert(Rule(Pattern::default(), 0, 0));
+        assert_eq!((table.masks(), table.mask()), (2, mask));
+        assert!(table.remove(&pattern, 1).is_some() && table.remove(&pattern, 2).is_some());
+        assert_eq!((table.masks(), table.mask()), (1, Key::default()));
+    }
+}

@@ -1,0 +1,352 @@
+//! The key of a packet: all that rules can match on, in words of fixed places.
+//!
+//! A [`Slot`] is the place of one field. Matching and changing a field are the same few operations
+//! on words, whatever field it is; nothing but the tables of fields knows what a word means.
+
+/// Words of a key.
+pub const WORDS: usize = 49;
+
+/// The first so many words are made of the packet itself, and are what a path depends on; the
+/// others are empty when a packet comes in.
+pub const PACKET_WORDS: usize = 24;
+
+/// Set in the control information of a tag that is there, as OVS does (the place of the CFI bit).
+pub const TAG_PRESENT: u16 = 0x1000;
+
+/// EtherType of frames that have none (IEEE 802.3 with LLC, but no SNAP header of Ethernet).
+pub const NO_ETHER_TYPE: u16 = 0x05FF;
+
+/// The packet is a fragment.
+pub const FRAG_ANY: u8 = 1;
+
+/// It is one, and not the first.
+pub const FRAG_LATER: u8 = 2;
+
+/// Where a field is in a [`Key`]: bits of one word, or two whole words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Slot {
+    /// Number of the word; of the more significant one, where there are two.
+    word: u8,
+    /// Number of its lowest bit.
+    shift: u8,
+    /// How many bits it has, 128 at most.
+    width: u8,
+}
+
+impl Slot {
+    const fn new(word: u8, shift: u8, width: u8) -> Self {
+        Self { word, shift, width }
+    }
+
+    /// Number of the word it begins in.
+    #[must_use]
+    pub const fn word(self) -> usize {
+        self.word as usize
+    }
+
+    /// How many bits it has.
+    #[must_use]
+    pub const fn width(self) -> u8 {
+        self.width
+    }
+
+    /// The words that it is in, each with the bits of `value` there.
+    pub fn spread(self, value: u128) -> impl Iterator<Item = (usize, u64)> {
+        let word = self.word();
+        let low = |value: u128| u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
+        let [first, second] = match self.width {
+            65.. => [Some((word, low(value >> 64))), Some((word + 1, low(value)))],
+            _ => [Some((word, low(value & self.ones()) << self.shift)), None],
+        };
+        first.into_iter().chain(second)
+    }
+
+    /// A value of which all bits are set.
+    #[must_use]
+    pub const fn ones(self) -> u128 {
+        match self.width {
+            128.. => u128::MAX,
+            width => (1 << width) - 1,
+        }
+    }
+}
+
+/// The places of fields. Those with prerequisites that exclude each other share one, as in OVS.
+pub mod slot {
+    use super::Slot;
+
+    /// The port where the packet came in, by its OpenFlow number.
+    pub const IN_PORT: Slot = Slot::new(0, 0, 32);
+    /// How often it has come round: 0 for what comes from a port.
+    pub const RECIRC_ID: Slot = Slot::new(0, 32, 32);
+    /// Where the frame goes.
+    pub const ETH_DST: Slot = Slot::new(1, 0, 48);
+    /// What it carries, behind tags.
+    pub const ETH_TYPE: Slot = Slot::new(1, 48, 16);
+    /// Where it is from.
+    pub const ETH_SRC: Slot = Slot::new(2, 0, 48);
+    /// [`FRAG_ANY`](super::FRAG_ANY) and [`FRAG_LATER`](super::FRAG_LATER).
+    pub const IP_FRAG: Slot = Slot::new(2, 48, 8);
+    /// Control information of the outer tag, with [`TAG_PRESENT`](super::TAG_PRESENT).
+    pub const VLAN_TCI: Slot = Slot::new(3, 0, 16);
+    /// Its VLAN.
+    pub const VLAN_VID: Slot = Slot::new(3, 0, 12);
+    /// Its VLAN, and whether there is a tag.
+    pub const VLAN_VID_PRESENT: Slot = Slot::new(3, 0, 13);
+    /// Its priority.
+    pub const VLAN_PCP: Slot = Slot::new(3, 13, 3);
+    /// What kind of tag it is.
+    pub const VLAN_TPID: Slot = Slot::new(3, 16, 16);
+    /// Control information of the tag behind.
+    pub const INNER_TCI: Slot = Slot::new(3, 32, 16);
+    /// What kind of tag that is.
+    pub const INNER_TPID: Slot = Slot::new(3, 48, 16);
+    /// Source of IPv4, or what ARP says of its sender.
+    pub const IPV4_SRC: Slot = Slot::new(4, 32, 32);
+    /// Destination of IPv4, or whom ARP asks for.
+    pub const IPV4_DST: Slot = Slot::new(4, 0, 32);
+    /// Source port of TCP, UDP or SCTP, or the type of ICMP.
+    pub const TP_SRC: Slot = Slot::new(5, 0, 16);
+    /// Destination port, or the code of ICMP.
+    pub const TP_DST: Slot = Slot::new(5, 16, 16);
+    /// Flags of TCP.
+    pub const TCP_FLAGS: Slot = Slot::new(5, 32, 12);
+    /// Protocol of IP, or the operation of ARP.
+    pub const IP_PROTO: Slot = Slot::new(5, 48, 8);
+    /// Type of service, ECN included.
+    pub const IP_TOS: Slot = Slot::new(5, 56, 8);
+    /// Its lowest two bits.
+    pub const IP_ECN: Slot = Slot::new(5, 56, 2);
+    /// Its highest six.
+    pub const IP_DSCP: Slot = Slot::new(5, 58, 6);
+    /// Time to live, or hop limit.
+    pub const IP_TTL: Slot = Slot::new(6, 0, 8);
+    /// Flow label of IPv6.
+    pub const IPV6_LABEL: Slot = Slot::new(6, 8, 20);
+    /// What is reserved in a message of neighbour discovery.
+    pub const ND_RESERVED: Slot = Slot::new(6, 32, 32);
+    /// Source of IPv6.
+    pub const IPV6_SRC: Slot = Slot::new(7, 0, 128);
+    /// Destination of IPv6.
+    pub const IPV6_DST: Slot = Slot::new(9, 0, 128);
+    /// Whom neighbour discovery asks for.
+    pub const ND_TARGET: Slot = Slot::new(11, 0, 128);
+    /// Sender's address in ARP, or source link layer address of neighbour discovery.
+    pub const ARP_SHA: Slot = Slot::new(13, 0, 48);
+    /// Type of the option of neighbour discovery.
+    pub const ND_OPTIONS_TYPE: Slot = Slot::new(13, 48, 8);
+    /// Target's address in ARP, or target link layer address of neighbour discovery.
+    pub const ARP_THA: Slot = Slot::new(14, 0, 48);
+    /// The outermost label of MPLS, with class, end of stack and time to live.
+    pub const MPLS_LSE: Slot = Slot::new(15, 32, 32);
+    /// Its label.
+    pub const MPLS_LABEL: Slot = Slot::new(15, 44, 20);
+    /// Its traffic class.
+    pub const MPLS_TC: Slot = Slot::new(15, 41, 3);
+    /// Whether it is the last one.
+    pub const MPLS_BOS: Slot = Slot::new(15, 40, 1);
+    /// Its time to live.
+    pub const MPLS_TTL: Slot = Slot::new(15, 32, 8);
+    /// Kind of the outermost header: 0 is Ethernet.
+    pub const PACKET_TYPE: Slot = Slot::new(16, 0, 32);
+    /// The tunnel's key.
+    pub const TUN_ID: Slot = Slot::new(17, 0, 64);
+    /// The tunnel's source, of IPv4.
+    pub const TUN_SRC: Slot = Slot::new(18, 32, 32);
+    /// Its destination.
+    pub const TUN_DST: Slot = Slot::new(18, 0, 32);
+    /// The tunnel's source, of IPv6.
+    pub const TUN_IPV6_SRC: Slot = Slot::new(19, 0, 128);
+    /// Its destination.
+    pub const TUN_IPV6_DST: Slot = Slot::new(21, 0, 128);
+    /// Flags of the tunnel's header.
+    pub const TUN_FLAGS: Slot = Slot::new(23, 0, 16);
+    /// Type of service of the tunnel's header.
+    pub const TUN_TOS: Slot = Slot::new(23, 16, 8);
+    /// Its time to live.
+    pub const TUN_TTL: Slot = Slot::new(23, 24, 8);
+    /// Group of VXLAN's extension for policies.
+    pub const TUN_GBP_ID: Slot = Slot::new(23, 32, 16);
+    /// Its flags.
+    pub const TUN_GBP_FLAGS: Slot = Slot::new(23, 48, 8);
+    /// What is known of the packet's connection.
+    pub const CT_STATE: Slot = Slot::new(24, 32, 32);
+    /// The connection's mark.
+    pub const CT_MARK: Slot = Slot::new(24, 0, 32);
+    /// Its zone.
+    pub const CT_ZONE: Slot = Slot::new(25, 0, 16);
+    /// Its protocol.
+    pub const CT_NW_PROTO: Slot = Slot::new(25, 16, 8);
+    /// Source port of its first packet.
+    pub const CT_TP_SRC: Slot = Slot::new(25, 32, 16);
+    /// Destination port of its first packet.
+    pub const CT_TP_DST: Slot = Slot::new(25, 48, 16);
+    /// Its label.
+    pub const CT_LABEL: Slot = Slot::new(26, 0, 128);
+    /// Source of its first packet, of IPv4.
+    pub const CT_NW_SRC: Slot = Slot::new(28, 32, 32);
+    /// Destination of that.
+    pub const CT_NW_DST: Slot = Slot::new(28, 0, 32);
+    /// Source of its first packet, of IPv6.
+    pub const CT_IPV6_SRC: Slot = Slot::new(29, 0, 128);
+    /// Destination of that.
+    pub const CT_IPV6_DST: Slot = Slot::new(31, 0, 128);
+    /// The packet's mark.
+    pub const PKT_MARK: Slot = Slot::new(33, 32, 32);
+    /// Its priority in queues.
+    pub const SKB_PRIORITY: Slot = Slot::new(33, 0, 32);
+    /// What rules note for later tables.
+    pub const METADATA: Slot = Slot::new(34, 0, 64);
+    /// Where the action set sends the packet.
+    pub const ACTSET_OUTPUT: Slot = Slot::new(43, 32, 32);
+    /// What groups choose by.
+    pub const DP_HASH: Slot = Slot::new(43, 0, 32);
+    /// The conjunction that has been found.
+    pub const CONJ_ID: Slot = Slot::new(44, 0, 32);
+
+    /// Number of registers of 32 bits.
+    pub const REGS: u8 = 16;
+    const FIRST_REG: u8 = 35;
+    const FIRST_TUN_METADATA: u8 = 45;
+
+    /// Register `index` of 32 bits, modulo their number. `xreg0` is `reg0` and `reg1`, and so on.
+    #[must_use]
+    pub const fn reg(index: u8) -> Slot {
+        let index = index % REGS;
+        Slot::new(FIRST_REG + index / 2, if index.is_multiple_of(2) { 32 } else { 0 }, 32)
+    }
+
+    /// Register `index` of 64 bits, modulo their number.
+    #[must_use]
+    pub const fn xreg(index: u8) -> Slot {
+        Slot::new(FIRST_REG + index % (REGS / 2), 0, 64)
+    }
+
+    /// Register `index` of 128 bits, modulo their number.
+    #[must_use]
+    pub const fn xxreg(index: u8) -> Slot {
+        Slot::new(FIRST_REG + index % (REGS / 4) * 2, 0, 128)
+    }
+
+    /// Room for options of a tunnel's header: `index` is 0 to 3, modulo 4.
+    #[must_use]
+    pub const fn tun_metadata(index: u8) -> Slot {
+        Slot::new(FIRST_TUN_METADATA + index % 4, 0, 64)
+    }
+}
+
+/// All that rules can match on, of one packet; also a mask of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Key(pub(crate) [u64; WORDS]);
+
+impl Default for Key {
+    fn default() -> Self {
+        Self([0; WORDS])
+    }
+}
+
+impl std::fmt::Debug for Key {
+    /// The words that are not zero, by number.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let words = self.0.iter().enumerate().filter(|(_, word)| **word != 0);
+        f.debug_map().entries(words.map(|(at, word)| (at, format!("{word:#x}")))).finish()
+    }
+}
+
+impl Key {
+    /// Word `at`; 0 past the end.
+    #[must_use]
+    #[inline]
+    pub fn word(&self, at: usize) -> u64 {
+        self.0.get(at).copied().unwrap_or_default()
+    }
+
+    /// All words.
+    #[must_use]
+    pub const fn words(&self) -> &[u64; WORDS] {
+        &self.0
+    }
+
+    /// What is at `slot`.
+    #[must_use]
+    pub fn get(&self, slot: Slot) -> u128 {
+        let word = u128::from(self.word(slot.word()));
+        match slot.width {
+            65.. => word << 64 | u128::from(self.word(slot.word() + 1)),
+            _ => word >> slot.shift & slot.ones(),
+        }
+    }
+
+    /// The same, of a slot of 64 bits at most.
+    #[must_use]
+    #[inline]
+    pub fn get_u64(&self, slot: Slot) -> u64 {
+        let ones = u64::MAX >> (64 - slot.width.clamp(1, 64));
+        self.word(slot.word()) >> slot.shift & ones
+    }
+
+    /// The same, of 32 bits.
+    #[must_use]
+    pub fn get_u32(&self, slot: Slot) -> u32 {
+        u32::try_from(self.get_u64(slot) & u64::from(u32::MAX)).unwrap_or_default()
+    }
+
+    /// The same, of 16 bits.
+    #[must_use]
+    pub fn get_u16(&self, slot: Slot) -> u16 {
+        u16::try_from(self.get_u64(slot) & u64::from(u16::MAX)).unwrap_or_default()
+    }
+
+    /// The same, of 8 bits.
+    #[must_use]
+    pub fn get_u8(&self, slot: Slot) -> u8 {
+        u8::try_from(self.get_u64(slot) & u64::from(u8::MAX)).unwrap_or_default()
+    }
+
+    /// Puts `value` at `slot`, without the bits for which there is no room.
+    pub fn set(&mut self, slot: Slot, value: u128) {
+        self.set_masked(slot, value, slot.ones());
+    }
+
+    /// Puts those bits of `value` at `slot` that are in `mask`.
+    pub fn set_masked(&mut self, slot: Slot, value: u128, mask: u128) {
+        for ((at, value), (_, mask)) in slot.spread(value).zip(slot.spread(mask)) {
+            if let Some(word) = self.0.get_mut(at) {
+                *word = *word & !mask | value & mask;
+            }
+        }
+    }
+
+    /// Adds all bits of another mask to this one.
+    pub fn union(&mut self, other: &Self) {
+        self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::slot::{CT_LABEL, IPV6_SRC, VLAN_PCP, VLAN_TCI, VLAN_VID, reg, xreg, xxreg};
+    use super::*;
+
+    #[test]
+    fn fields_are_put_and_got_where_they_are() {
+        let mut key = Key::default();
+        key.set(VLAN_TCI, 0xFFFF);
+        key.set(VLAN_VID, 5);
+        key.set(VLAN_PCP, 0b1010);
+        assert_eq!(key.get_u16(VLAN_TCI), 0b0101_0000_0000_0101);
+        key.set_masked(IPV6_SRC, u128::MAX, 0xFF00_0000_0000_0000_00FF);
+        assert_eq!(key.get(IPV6_SRC), 0xFF00_0000_0000_0000_00FF);
+        assert_eq!(key.get(CT_LABEL), 0);
+    }
+
+    #[test]
+    fn registers_overlap_as_they_should() {
+        let mut key = Key::default();
+        for index in 0..slot::REGS {
+            key.set(reg(index), u128::from(index) + 1);
+        }
+        assert_eq!(key.get(xreg(1)), 3 << 32 | 4);
+        assert_eq!(key.get(xxreg(3)), 13 << 96 | 14 << 64 | 15 << 32 | 16);
+    }
+}

@@ -1,0 +1,52 @@
+//! OpenFlow tables: which rule is for a packet, and what becomes of it then.
+//!
+//! - `key`: all that rules can match on, of one packet
+//! - `extract`: the key of a frame
+//! - `pattern`: what a rule asks of a key
+//! - `classifier`: the rules of one table, by what they match on
+//! - `shards`: a map of which old versions stay
+//!
+//! ```
+//! use flow::{Classifier, Depth, Key, Pattern, Ranked, extract, slot};
+//!
+//! /// A rule that only has a name.
+//! #[derive(Clone)]
+//! struct Rule(Pattern, u16, &'static str);
+//!
+//! impl Ranked for Rule {
+//!     fn pattern(&self) -> &Pattern {
+//!         &self.0
+//!     }
+//!
+//!     fn priority(&self) -> u16 {
+//!         self.1
+//!     }
+//! }
+//!
+//! let (mut key, mut mask) = (Key::default(), Key::default());
+//! key.set(slot::ETH_TYPE, 0x0806);
+//! mask.set(slot::ETH_TYPE, slot::ETH_TYPE.ones());
+//! let mut table = Classifier::default();
+//! table.insert(Rule(Pattern::new(&key, &mask), 100, "arp"));
+//! table.insert(Rule(Pattern::default(), 0, "all else"));
+//!
+//! let frame = b"\xff\xff\xff\xff\xff\xff\x52\x54\x00\x00\x00\x01\x08\x06";
+//! let mut key = Key::default();
+//! extract(&mut key, frame, frame.len(), 1, Depth::All);
+//! assert_eq!(table.lookup(&key).map(|rule| rule.2), Some("arp"));
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod classifier;
+mod extract;
+mod key;
+mod pattern;
+mod shards;
+
+pub use classifier::{Classifier, Ranked};
+pub use extract::{Depth, Layers, extract};
+pub use key::{
+    FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,
+};
+pub use pattern::{Mask, Pattern};
