@@ -17,26 +17,37 @@
 //! ```
 //!
 //! - [`action`]: what becomes of a packet
+//! - [`mod@error`]: errors that a switch answers with
+//! - [`experimenter`]: whose extensions are known
 //! - [`field`]: what of a packet can be matched on and written
+//! - [`framing`]: messages in a stream of bytes
 //! - [`instruction`]: what a flow does with a packet at its table
 //! - [`matching`]: which packets a flow is for
+//! - [`message`]: messages, and what they say
 //! - [`packet_in`]: packets that go to controllers
 //! - `port_no`: numbers of ports
 //! - [`version`]: versions of the protocol
+//! - [`wire`]: reading and writing of fields
 
 #![forbid(unsafe_code)]
 
 pub mod action;
+pub mod error;
+pub mod experimenter;
 pub mod field;
+pub mod framing;
 pub mod instruction;
 pub mod matching;
+pub mod message;
 pub mod packet_in;
 mod port_no;
 pub mod version;
+pub mod wire;
 
 pub use action::Action;
+pub use error::{ErrorCode, ErrorMessage};
 pub use field::{Field, Subfield};
 pub use instruction::Instructions;
 pub use matching::Match;
 pub use port_no::PortNo;
-pub use version::Version;
+pub use version::{Version, VersionSet};
