@@ -13,8 +13,29 @@
 //! assert_eq!((raw.kind, raw.xid, raw.body), (Kind::DescRequest, 7, &[][..]));
 //! # Ok::<(), ErrorCode>(())
 //! ```
+//!
+//! - [`asynchronous`]: which messages a controller wants unasked
+//! - [`bundle`]: changes that are made together
+//! - [`config`]: settings of a connection
+//! - [`features`]: what a switch can do
+//! - [`hello`]: the first message of both
+//! - [`nicira`]: short messages of Open vSwitch's own
+//! - [`port`]: descriptions and settings of ports
+//! - [`role`]: which of several controllers decides
+//! - [`stats`]: what a switch tells on request
+//! - [`table_mod`]: settings of tables
 
+pub mod asynchronous;
+pub mod bundle;
+pub mod config;
+pub mod features;
+pub mod hello;
 mod kind;
+pub mod nicira;
+pub mod port;
+pub mod role;
+pub mod stats;
+pub mod table_mod;
 mod write;
 
 pub use kind::Kind;

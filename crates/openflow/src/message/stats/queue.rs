@@ -1,0 +1,106 @@
+//! Statistics of queues.
+
+use std::time::Duration;
+
+use crate::error::ErrorCode;
+use crate::message::port::{decode_number, encode_number};
+use crate::port_no::PortNo;
+use crate::version::Version;
+use crate::wire::{Reader, Writer as _};
+
+/// All queues, in requests.
+pub const ALL: u32 = u32::MAX;
+
+/// Whose statistics are asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueRequest {
+    /// Of which port; `PortNo::ANY`: of all.
+    pub port: PortNo,
+    /// Which queue; [`ALL`].
+    pub queue: u32,
+}
+
+impl QueueRequest {
+    /// Reads it, also where it asks for what queues there are, as from OpenFlow 1.4.
+    ///
+    /// # Errors
+    /// `OFPBRC_BAD_PORT`, `OFPBRC_BAD_LEN`.
+    pub fn decode(version: Version, body: &[u8]) -> Result<Self, ErrorCode> {
+        let mut reader = Reader::new(body);
+        let port = decode_number(version, &mut reader)?;
+        if version == Version::V10 {
+            reader.skip(2)?;
+        }
+        // OpenFlow 1.0 says ALL for all.
+        let is_all = version == Version::V10 && port == PortNo::ALL;
+        Ok(Self { port: if is_all { PortNo::ANY } else { port }, queue: reader.u32()? })
+    }
+}
+
+/// Counters of a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueStats {
+    /// Its port.
+    pub port: PortNo,
+    /// Its number.
+    pub queue: u32,
+    /// Bytes sent.
+    pub bytes: u64,
+    /// Packets sent.
+    pub packets: u64,
+    /// Packets dropped because it was full.
+    pub errors: u64,
+    /// How long it has been there; from OpenFlow 1.3.
+    pub age: Duration,
+}
+
+impl QueueStats {
+    /// Appends it.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        let start = out.len();
+        if version >= Version::V14 {
+            out.zeroes(8);
+        }
+        encode_number(version, self.port, out);
+        if version == Version::V10 {
+            out.zeroes(2);
+        }
+        out.u32(self.queue);
+        out.u64(self.bytes);
+        out.u64(self.packets);
+        out.u64(self.errors);
+        if version >= Version::V13 {
+            out.u32(u32::try_from(self.age.as_secs()).unwrap_or(u32::MAX));
+            out.u32(self.age.subsec_nanos());
+        }
+        if version >= Version::V14 {
+            out.patch_length(start, start);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_version_has_its_own_entry() {
+        let age = Duration::new(1, 2);
+        let stats = QueueStats { port: PortNo(3), queue: 4, bytes: 5, packets: 6, errors: 7, age };
+        let lengths = Version::ALL.map(|version| {
+            let mut bytes = Vec::new();
+            stats.encode(version, &mut bytes);
+            bytes.len()
+        });
+        assert_eq!(lengths, [32, 32, 32, 40, 48, 48]);
+    }
+
+    #[test]
+    fn all_ports_are_asked_for_in_two_ways() {
+        let all = Ok(QueueRequest { port: PortNo::ANY, queue: ALL });
+        let v10 = [0xff, 0xfc, 0, 0, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(QueueRequest::decode(Version::V10, &v10), all);
+        assert_eq!(QueueRequest::decode(Version::V13, &[0xff; 8]), all);
+        assert_eq!(QueueRequest::decode(Version::V13, &[0xff; 7]), Err(ErrorCode::BrcBadLen));
+    }
+}

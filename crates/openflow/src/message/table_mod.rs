@@ -1,0 +1,145 @@
+//! Settings of tables.
+
+use super::port::property;
+use crate::error::ErrorCode;
+use crate::version::Version;
+use crate::wire::Reader;
+
+/// What becomes of packets that no rule of a table is for; OpenFlow 1.1 and 1.2 say it, later ones
+/// by a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Miss {
+    /// As the version has it.
+    #[default]
+    Default,
+    /// They go to the controller.
+    Controller,
+    /// They go on with the next table.
+    Continue,
+    /// They are dropped.
+    Drop,
+}
+
+/// The percentages of free rules at which a controller is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vacancy {
+    /// When it falls below.
+    pub down: u8,
+    /// When it rises above.
+    pub up: u8,
+}
+
+/// What of a table is to be changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableMod {
+    /// Which one; 0xff: all.
+    pub table: u8,
+    /// What becomes of packets without a rule.
+    pub miss: Miss,
+    /// Whether rules may be removed to make room; from OpenFlow 1.4.
+    pub eviction: Option<bool>,
+    /// By what it is chosen which ones: bits of OFPTMPEF.
+    pub eviction_flags: Option<u32>,
+    /// Whether events of vacancy are told, and when; from OpenFlow 1.4.
+    pub vacancy: Option<Option<Vacancy>>,
+}
+
+/// OFPTC_EVICTION, OFPTC_VACANCY_EVENTS.
+const EVICTION: u32 = 1 << 2;
+const VACANCY_EVENTS: u32 = 1 << 3;
+
+impl TableMod {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `OFPTMFC_BAD_CONFIG` if it has bits that the version does not have; `OFPBPC_BAD_VALUE`,
+    /// `OFPBPC_BAD_TYPE` and `OFPBPC_BAD_LEN` for properties; `OFPBRC_BAD_LEN`.
+    pub fn decode(version: Version, body: &[u8]) -> Result<Self, ErrorCode> {
+        let mut reader = Reader::new(body);
+        let table = reader.u8()?;
+        reader.skip(3)?;
+        let config = reader.u32()?;
+        let (miss, eviction, vacancy) = (Miss::Default, None, None);
+        let mut made = Self { table, miss, eviction, eviction_flags: None, vacancy };
+        if version < Version::V13 {
+            made.miss = match config {
+                0 => Miss::Controller,
+                1 => Miss::Continue,
+                2 => Miss::Drop,
+                _ => return Err(ErrorCode::TmfcBadConfig),
+            };
+        } else if version < Version::V14 {
+            if config & !3 != 0 {
+                return Err(ErrorCode::TmfcBadConfig);
+            }
+        } else {
+            if config & !(3 | EVICTION | VACANCY_EVENTS) != 0 {
+                return Err(ErrorCode::TmfcBadConfig);
+            }
+            made.eviction = Some(config & EVICTION != 0);
+            let tells = config & VACANCY_EVENTS != 0;
+            made.vacancy = Some(tells.then(Vacancy::default));
+            made.decode_properties(reader, tells)?;
+        }
+        Ok(made)
+    }
+
+    fn decode_properties(
+        &mut self,
+        mut properties: Reader<'_>,
+        tells: bool,
+    ) -> Result<(), ErrorCode> {
+        while !properties.is_empty() {
+            let (kind, mut value) = property(&mut properties)?;
+            match kind {
+                2 => {
+                    let flags = value.u32().map_err(|_| ErrorCode::BpcBadLen)?;
+                    // Open vSwitch has no eviction by lifetime or importance that could be chosen.
+                    if flags & !7 != 0 {
+                        return Err(ErrorCode::BpcBadValue);
+                    }
+                    self.eviction_flags = Some(flags);
+                }
+                3 => {
+                    let bad = |_| ErrorCode::BpcBadLen;
+                    let (down, up) = (value.u8().map_err(bad)?, value.u8().map_err(bad)?);
+                    if down > 100 || up > 100 || down > up {
+                        return Err(ErrorCode::BpcBadValue);
+                    }
+                    self.vacancy = Some(tells.then_some(Vacancy { down, up }));
+                }
+                _ => return Err(ErrorCode::BpcBadType),
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn each_version_has_its_own_settings() {
+        let drops = TableMod::decode(Version::V11, &[0xff, 0, 0, 0, 0, 0, 0, 2]).unwrap();
+        assert_eq!((drops.table, drops.miss, drops.eviction), (0xff, Miss::Drop, None));
+        let evicts = [7, 0, 0, 0, 0, 0, 0, 4, 0, 2, 0, 8, 0, 0, 0, 2];
+        let evicts = TableMod::decode(Version::V14, &evicts).unwrap();
+        assert_eq!((evicts.eviction, evicts.eviction_flags), (Some(true), Some(2)));
+        assert_eq!(evicts.vacancy, Some(None));
+        let tells = [7, 0, 0, 0, 0, 0, 0, 8, 0, 3, 0, 8, 20, 80, 0, 0];
+        let tells = TableMod::decode(Version::V15, &tells).unwrap();
+        assert_eq!(tells.vacancy, Some(Some(Vacancy { down: 20, up: 80 })));
+        let unknown = TableMod::decode(Version::V13, &[0, 0, 0, 0, 0, 0, 0, 4]);
+        assert_eq!(unknown, Err(ErrorCode::TmfcBadConfig));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_are_too_much(body in prop::collection::vec(any::<u8>(), 0..40), at in 0..6_usize) {
+            let _ = TableMod::decode(Version::ALL[at], &body);
+        }
+    }
+}
