@@ -1,5 +1,7 @@
 //! Bonds of a desired state: ports with the device `bond:`, and those that are their members.
 
+use std::collections::BTreeMap;
+
 use ethdev::hint;
 use serde_json::{Map, Value};
 use switch::guard::BpduGuard;
@@ -133,7 +135,10 @@ pub(crate) fn check(state: &State) -> Result<(), Error> {
     for (name, port) in &state.ports {
         if port.is_bond() {
             check_bond(state, name, port)?;
-        } else if !port.bonding.is_default() {
+        } else if port.bond.is_none() && !port.lacp.is_default() {
+            return Err(wrong(name, "lacp", "'lacp' is for members of bonds"));
+        }
+        if !port.is_bond() && !port.bonding.is_default() {
             let reason = format!("'bonding' is for ports with the device '{BOND_DEVICE}'");
             return Err(wrong(name, "bonding", &reason));
         }
@@ -186,6 +191,7 @@ fn check_bond(state: &State, name: &str, port: &Port) -> Result<(), Error> {
         (port.tx_retries != 0, "tx-retries"),
         (!port.limits.is_default(), "limits"),
         (port.lldp != LldpMode::Off, "lldp"),
+        (!port.lacp.is_default(), "lacp"),
     ];
     if let Some(key) = given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {
         let reason = format!("a bond has no '{key}': say it of its members");
@@ -200,10 +206,24 @@ fn check_bond(state: &State, name: &str, port: &Port) -> Result<(), Error> {
         let reason = format!("it has {} members: expected {MAX_MEMBERS} at most", members.len());
         return Err(wrong(name, "bond", &reason));
     }
+    check_lacp_ids(state, name)?;
     if let Some(primary) = port.bonding.primary.as_deref().filter(|one| !members.contains(one)) {
         let hint = hint(primary, members.iter().copied());
         let reason = format!("primary '{primary}' is none of its members{hint}");
         return Err(wrong(name, "bonding", &reason));
+    }
+    Ok(())
+}
+
+/// Members of a bond are told from each other by their numbers.
+fn check_lacp_ids(state: &State, bond: &str) -> Result<(), Error> {
+    let mut given = BTreeMap::new();
+    for (name, port) in state.ports.iter().filter(|(_, port)| port.bond.as_deref() == Some(bond)) {
+        let Some(id) = port.lacp.port_id else { continue };
+        if let Some(other) = given.insert(id, name) {
+            let reason = format!("member '{other}' has the same port-id {id} for LACP");
+            return Err(wrong(name, "lacp", &reason));
+        }
     }
     Ok(())
 }
@@ -257,6 +277,12 @@ mod tests {
             ("updelay = 200", "updelay = 600001", "updelay 600001: expected 0 to 600000"),
             ("device = \"bond:\"", "device = \"null:\"", "is no bond"),
             ("device = \"bond:\"", "device = \"bond:\"\nmtu = 1500", "a bond has no 'mtu'"),
+            ("vlan.tag = 5", "lacp.port-id = 5", "'lacp' is for members of bonds"),
+            (
+                "bond = \"up\"",
+                "bond = \"up\"\nlacp.port-id = 0",
+                "lacp: port-id 0: expected 1 to 65535",
+            ),
             ("vlan.tag = 5", "bonding.updelay = 5", "is for ports with the device 'bond:'"),
             (
                 "device = \"bond:\"",
@@ -269,6 +295,9 @@ mod tests {
             let error = error(&text);
             assert!(error.contains(expected), "{to}: {error}");
         }
+        let twice = BOND.replace("bond = \"up\"", "bond = \"up\"\nlacp.port-id = 7");
+        let same = error(&twice);
+        assert!(same.contains("'m2': member 'm1' has the same port-id 7"), "{same}");
         let mirror = "[mirrors.w]\nselect-src-port = [\"m1\"]\noutput-port = \"vm\"\n";
         let error = error(&format!("{BOND}{mirror}"));
         assert!(error.contains("'m1' is a member of bond 'up'"), "{error}");

@@ -78,6 +78,7 @@ fn check_options(name: &str, port: &Port, workers: usize) -> Result<(), Error> {
         switch::Error::PortVlan { .. } => Error::invalid(part("vlan"), error),
         switch::Error::PortLimits { .. } => Error::invalid(part("limits"), error),
         switch::Error::Bond { .. } => Error::invalid(part("bonding"), error),
+        switch::Error::PortLacp { .. } => Error::invalid(part("lacp"), error),
         switch::Error::PortGuard { .. } => Error::invalid(part("guard"), error),
         switch::Error::PortRstp { .. } => Error::invalid(part("rstp"), error),
         error => Error::invalid(part("workers"), error),

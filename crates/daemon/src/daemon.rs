@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use eal::time::Time;
-use switch::{ShutdownReport, Switch};
+use switch::{Identity, ShutdownReport, Switch, SwitchConfig};
 
 use crate::address::Address;
 use crate::check::check;
@@ -47,6 +47,8 @@ pub struct Options {
     /// The clock by which addresses age, ports look at their devices and what has failed is tried
     /// again.
     pub time: Time,
+    /// By what bonds are known to their neighbours.
+    pub identity: Identity,
 }
 
 impl fmt::Debug for Options {
@@ -90,7 +92,8 @@ impl Daemon {
     pub fn start(state: State, options: Options) -> Result<Self, Error> {
         let state = state.resolved();
         check(&State::default(), &state)?;
-        let switch = Switch::start_with(&state.switch(), options.time.clone())?;
+        let config = SwitchConfig { identity: options.identity.clone(), ..state.switch() };
+        let switch = Switch::start_with(&config, options.time.clone())?;
         let hub = Hub::new(state.sockets.into(), options.time.clone());
         let bare = State {
             bridges: Default::default(),

@@ -14,8 +14,8 @@ use indexmap::IndexMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use switch::{
-    Bonding, DEFAULT_BRIDGE, LldpMode, Mirror, PortGuard, PortLimits, PortOptions, PortRstp,
-    PortSnooping, PortVlan, Rstp, SwitchConfig,
+    Bonding, DEFAULT_BRIDGE, Identity, LldpMode, Mirror, PortGuard, PortLacp, PortLimits,
+    PortOptions, PortRstp, PortSnooping, PortVlan, Rstp, SwitchConfig,
 };
 
 use crate::address::Address;
@@ -166,6 +166,9 @@ pub struct Port {
     /// Its settings as a bond.
     #[serde(default, skip_serializing_if = "is_default")]
     pub bonding: Bonding,
+    /// What it says by LACP, as a member of a bond.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub lacp: PortLacp,
     /// What it may send.
     #[serde(default, skip_serializing_if = "is_default")]
     pub guard: PortGuard,
@@ -211,6 +214,7 @@ impl Port {
             limits: PortLimits::default(),
             bond: None,
             bonding: Bonding::default(),
+            lacp: PortLacp::default(),
             guard: PortGuard::default(),
             lldp: LldpMode::Off,
             rstp: PortRstp::default(),
@@ -236,6 +240,7 @@ impl Port {
             bridge: self.bridge.clone(),
             bond: self.bond.clone(),
             bonding: self.bonding.clone(),
+            lacp: self.lacp,
         }
     }
 }
@@ -362,6 +367,7 @@ impl State {
             learn_per_burst: self.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),
             idle_after: self.idle_after.map_or(defaults.idle_after, Duration::from_micros),
             rstp: self.rstp.clone(),
+            identity: Identity::default(),
         }
     }
 
@@ -430,8 +436,8 @@ impl State {
         self.ports.get_mut(name).ok_or_else(|| Error::invalid(name, "there is no such port"))
     }
 
-    /// Changes settings of a port, by their keys in the file; `null` is the default. Of `guard`, `rstp`
-    /// and `mcast-snooping`, settings that are not named stay.
+    /// Changes settings of a port, by their keys in the file; `null` is the default. Of `guard`, `lacp`,
+    /// `rstp` and `mcast-snooping`, settings that are not named stay.
     ///
     /// # Errors
     /// There is no such port or setting, or a value makes no sense.
@@ -447,7 +453,7 @@ impl State {
                 // One that does not exist is to be refused all the same.
                 Value::Null if all.contains_key(&key) || is_setting(&key) => _ = all.remove(&key),
                 Value::Object(parts)
-                    if matches!(key.as_str(), "guard" | "rstp" | "mcast-snooping") =>
+                    if matches!(key.as_str(), "guard" | "lacp" | "rstp" | "mcast-snooping") =>
                 {
                     let own = all.entry(key).or_insert_with(|| Value::Object(Map::new()));
                     if let Value::Object(own) = own {

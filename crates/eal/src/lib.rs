@@ -30,6 +30,7 @@
 //! - [`foreign`]: memory of a peer process, mapped and guarded
 //! - [`handover`]: the place where a queue passes between a control thread and its worker
 //! - [`huge`]: huge pages for large tables on the heap
+//! - [`machine`]: by what the machine is known
 //! - [`mem`]: memory of our own that a peer may map
 //! - [`pci`]: PCI devices, driven from user space
 //! - [`peer_event`]: eventfds that another process has, too
@@ -55,6 +56,7 @@ pub mod files;
 pub mod foreign;
 pub mod handover;
 pub mod huge;
+pub mod machine;
 pub mod mem;
 pub mod netlink;
 pub mod pci;

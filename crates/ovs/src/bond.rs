@@ -2,9 +2,9 @@
 
 use std::str::FromStr;
 
-use switch::{Bonding, Lacp};
+use switch::{Bonding, Lacp, PortLacp};
 
-use crate::content::Port;
+use crate::content::{Interface, Port};
 
 /// The shortest time between two moves of load that Open vSwitch has, in milliseconds.
 const SHORTEST: u32 = 1_000;
@@ -30,6 +30,21 @@ pub fn settings(port: &Port) -> Result<Bonding, String> {
     };
     bonding.check().map_err(|(_, reason)| reason)?;
     Ok(bonding)
+}
+
+/// What an interface says by LACP, as one of several of a port.
+///
+/// # Errors
+/// A value that makes no sense, in words for `Interface.error`.
+pub fn member(interface: &Interface) -> Result<PortLacp, String> {
+    let other = |key| number(key, interface.other_config.get(key).map(String::as_str));
+    let lacp = PortLacp {
+        port_id: other("lacp-port-id")?,
+        port_priority: other("lacp-port-priority")?,
+        aggregation_key: other("lacp-aggregation-key")?,
+    };
+    lacp.check().map_err(|reason| format!("other_config:lacp-{reason}"))?;
+    Ok(lacp)
 }
 
 fn parsed<T: FromStr<Err = String>>(key: &str, text: Option<&str>) -> Result<Option<T>, String> {
@@ -86,6 +101,21 @@ mod tests {
         assert_eq!((bonding.rebalance_interval, bonding.lacp_time), (Some(1_000), LacpTime::Fast));
         assert_eq!((bonding.lacp_system_priority, bonding.lacp_fallback_ab), (Some(7), true));
         assert_eq!(bonding.primary.as_deref(), Some("eth0"));
+    }
+
+    #[test]
+    fn members_have_settings_of_their_own() {
+        let of = |key: &str, value: &str| {
+            let mut row = Interface::bare(Uuid(1), "");
+            row.other_config.insert(key.into(), value.into());
+            member(&row)
+        };
+        let expected = PortLacp { port_priority: Some(3), ..PortLacp::default() };
+        assert_eq!(of("lacp-port-priority", "3"), Ok(expected));
+        let expected = PortLacp { aggregation_key: Some(3), ..PortLacp::default() };
+        assert_eq!(of("lacp-aggregation-key", "3"), Ok(expected));
+        assert!(of("lacp-port-id", "65536").unwrap_err().contains("lacp-port-id: '65536'"));
+        assert!(of("lacp-port-id", "0").unwrap_err().contains("lacp-port-id 0: expected 1"));
     }
 
     #[test]

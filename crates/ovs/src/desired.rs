@@ -125,9 +125,11 @@ impl Desired {
                 Ok(_) => self.port((bridge, bridge_row), port, (interface, row), places),
                 Err(problem) => Err(problem.clone()),
             };
-            let bond = Some(name.to_owned());
-            let member = |port| Port { bond, bridge: None, vlan: PortVlan::default(), ..port };
-            self.add_port(interface, row.row, made.map(member));
+            let made = made.and_then(|port| {
+                let (bond, lacp) = (Some(name.to_owned()), bond::member(row)?);
+                Ok(Port { bond, lacp, bridge: None, vlan: PortVlan::default(), ..port })
+            });
+            self.add_port(interface, row.row, made);
         }
         if let Ok(mut bond) = bond {
             // One that is not there is not preferred.

@@ -75,6 +75,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             guard,
             no_guard,
             rstp,
+            lacp,
             groups,
             save,
         } => {
@@ -93,6 +94,10 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             let rstp = rstp.changed();
             if !rstp.is_empty() {
                 settings.insert("rstp".to_owned(), Value::Object(rstp));
+            }
+            let lacp = lacp.changed();
+            if !lacp.is_empty() {
+                settings.insert("lacp".to_owned(), Value::Object(lacp));
             }
             let groups = groups.changed();
             if !groups.is_empty() {

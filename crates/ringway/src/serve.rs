@@ -1,11 +1,14 @@
 //! `ringway switch`: runs a switch and serves its control socket.
 
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use daemon::{Daemon, Options, State};
 use eal::files;
+use eal::machine::MachineId;
 use eal::signals::Signals;
 use eal::time::Time;
+use switch::Identity;
 
 use crate::answer::Control;
 use crate::cli::SwitchArgs;
@@ -44,12 +47,13 @@ pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
     let notifier = Notifier::of_environment();
     let listener = listen(&resolve(state.control.clone()), access)?;
     let metrics = metrics::listener::Listener::bind(&state.metrics)?;
+    let identity = identity(&resolve(state.control.clone()));
     // Before there are threads: each would have to give things up by itself.
     let sandbox = Sandbox::enter(&state, source.file())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
     let time = if args.control_time { Time::adjustable() } else { Time::system() };
     let alarm = time.alarm().map_err(Failure::runtime)?;
-    let options = Options { permit: Some(permit), time: time.clone() };
+    let options = Options { permit: Some(permit), time: time.clone(), identity };
     let daemon = Daemon::start(state, options)?;
     check_ports(&daemon)?;
     output::line(&format!("ringway switch ready: {}", status(&daemon)));
@@ -73,6 +77,13 @@ pub fn shut_down(served: std::io::Result<()>, control: Control) -> Result<(), Fa
     } else {
         Err(Failure::runtime("a worker had ended by a panic; see the log"))
     }
+}
+
+/// By what the bonds of a switch are known that has this control socket: none other on the machine has.
+/// To be called before anything is given up.
+pub fn identity(control: &Path) -> Identity {
+    let instance = control.as_os_str().to_string_lossy();
+    MachineId::read().map_or_else(Identity::default, |id| Identity::new(id, instance))
 }
 
 /// Allows as many open files as the administrator does, and says how many guests will fit.

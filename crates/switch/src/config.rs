@@ -7,6 +7,8 @@ use eal::Access;
 use crate::bond::Bonding;
 use crate::error::Error;
 use crate::guard::PortGuard;
+use crate::identity::Identity;
+use crate::lacp::PortLacp;
 use crate::limit::PortLimits;
 use crate::lldp::LldpMode;
 use crate::rstp::{PortRstp, Rstp};
@@ -64,6 +66,8 @@ pub struct SwitchConfig {
     pub idle_after: Duration,
     /// Its part in spanning tree: by default none.
     pub rstp: Rstp,
+    /// By what its bonds are known to their neighbours.
+    pub identity: Identity,
 }
 
 impl Default for SwitchConfig {
@@ -80,6 +84,7 @@ impl Default for SwitchConfig {
             sockets: Access::default(),
             idle_after: Duration::from_micros(100),
             rstp: Rstp::default(),
+            identity: Identity::default(),
         }
     }
 }
@@ -192,6 +197,8 @@ pub struct PortOptions {
     pub bond: Option<String>,
     /// What it does as a bond, if it is one.
     pub bonding: Bonding,
+    /// What it says by LACP, as a member of a bond.
+    pub lacp: PortLacp,
     /// What it may send.
     pub guard: PortGuard,
     /// Whether it and its neighbours tell each other who they are; of no meaning for patch ports and
@@ -233,6 +240,8 @@ impl PortOptions {
         limits.map_err(|reason| Error::PortLimits { name: name.to_owned(), reason })?;
         let bonding = self.bonding.check();
         bonding.map_err(|(_, reason)| Error::Bond { name: name.to_owned(), reason })?;
+        let lacp = self.lacp.check();
+        lacp.map_err(|reason| Error::PortLacp { name: name.to_owned(), reason })?;
         let guard = self.guard.check();
         guard.map_err(|reason| Error::PortGuard { name: name.to_owned(), reason })?;
         let rstp = self.rstp.check();

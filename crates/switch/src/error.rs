@@ -157,6 +157,14 @@ pub enum Error {
         /// What is wrong, and what was expected.
         reason: String,
     },
+    /// What a port says by LACP makes no sense.
+    #[error("port '{name}': lacp: {reason}")]
+    PortLacp {
+        /// The port's name.
+        name: String,
+        /// What is wrong, and what was expected.
+        reason: String,
+    },
     /// A port's part in spanning tree makes no sense.
     #[error("port '{name}': rstp: {reason}")]
     PortRstp {

@@ -23,7 +23,8 @@
 //! - [`fdb`](mod@fdb): a bridge's forwarding database, shared by all workers
 //! - `gate`: which ports forward by spanning tree
 //! - [`guard`]: what a port may send
-//! - `lacp`: the protocol by which bonds agree with their neighbours
+//! - [`identity`]: by what a switch is known to its neighbours
+//! - [`lacp`]: the protocol by which bonds agree with their neighbours
 //! - [`limit`]: limits of ports
 //! - [`lldp`]: the protocol by which neighbours tell each other who they are
 //! - [`mirror`]: copies for somebody who watches
@@ -64,9 +65,10 @@ mod gate;
 pub mod guard;
 mod header;
 mod housekeeper;
+pub mod identity;
 mod inlet;
 mod inputs;
-mod lacp;
+pub mod lacp;
 pub mod limit;
 pub mod lldp;
 mod marks;
@@ -97,6 +99,8 @@ pub use config::{
 pub use error::Error;
 pub use fdb;
 pub use guard::PortGuard;
+pub use identity::Identity;
+pub use lacp::PortLacp;
 pub use limit::PortLimits;
 pub use lldp::{LldpMode, LldpReport, Neighbour};
 pub use mirror::{MAX_MIRRORS, Mirror};

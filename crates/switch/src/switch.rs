@@ -28,6 +28,7 @@ use crate::config::{MAX_PORTS, PortOptions, SwitchConfig};
 use crate::error::Error;
 use crate::guard::PortGuard;
 use crate::housekeeper::{Agers, Housekeeper, Notes, Task, notes};
+use crate::identity::Identity;
 use crate::limit::PortLimits;
 use crate::mirror::Mirrors;
 use crate::ports::{Entry, Ports};
@@ -100,6 +101,7 @@ pub(crate) struct Control {
     groups: Groups,
     notes: Notes,
     time: Time,
+    identity: Identity,
 }
 
 /// What a port is made of.
@@ -322,6 +324,7 @@ impl Control {
             groups: Groups::default(),
             notes,
             time,
+            identity: config.identity.clone(),
         };
         for core in wanted_cores(&config.cores, config.workers) {
             let (mailbox, seat) = control.start_worker(core)?;

@@ -8,8 +8,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
+use eal::machine::MachineId;
 use eal::time::Time;
-use switch::{BOND_DEVICE, BondReport, Bonding, PortOptions, Switch, SwitchConfig};
+use switch::{
+    BOND_DEVICE, BondReport, Bonding, Identity, Lacp, PortLacp, PortOptions, Switch, SwitchConfig,
+};
 
 fn member() -> PortOptions {
     PortOptions { bond: Some("up".to_owned()), ..PortOptions::default() }
@@ -164,4 +167,28 @@ fn other_workers_know_the_bond_and_its_bridge_may_change() {
     assert_eq!(number(&m1.receive(1)[0]), 3);
     assert_eq!(report(&switch).bridge, "other");
     assert_eq!(switch.port("m1").unwrap().bridge, "other");
+}
+
+/// What the member `name` of a new switch says of itself first.
+fn said_by_lacp(instance: &str, name: &str) -> Vec<u8> {
+    let identity = Identity::new(MachineId([7; 16]), instance);
+    let switch = Switch::start(&SwitchConfig { identity, ..SwitchConfig::default() }).unwrap();
+    let (open, peer) = port(name, 1);
+    let lacp =
+        PortLacp { port_id: Some(77), port_priority: Some(5), aggregation_key: Some(0x0123) };
+    switch.add_port(open, &PortOptions { lacp, ..member() }).unwrap();
+    let bonding = Bonding { lacp: Lacp::Active, ..Bonding::default() };
+    switch.open_port("up", BOND_DEVICE, &bond(bonding)).unwrap();
+    let said = peer.receive(1).remove(0);
+    assert_eq!(report(&switch).lacp.unwrap().system.0, said[20..26]);
+    said[18..34].to_vec()
+}
+
+#[test]
+fn a_bond_is_known_by_the_same_address_after_a_restart_and_members_as_they_are_told() {
+    let said = said_by_lacp("a", "m1");
+    assert_eq!(said[..2], 65_534_u16.to_be_bytes());
+    assert_eq!(said[8..], [0x01, 0x23, 0, 5, 0, 77, said[14], said[15]]);
+    assert_eq!(said_by_lacp("a", "m2"), said);
+    assert_ne!(said_by_lacp("b", "m1")[2..8], said[2..8]);
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use packet::MacAddr;
 use switch::LldpMode;
 
+use super::bond::LacpArgs;
 use super::{ControlArgs, number, parse_port, parse_switch};
 use crate::answer::MAX_WARP;
 use crate::config::Named;
@@ -98,6 +99,9 @@ pub enum PortAction {
         /// Its part in spanning tree: options that are not given stay as they are.
         #[command(flatten)]
         rstp: PortRstpArgs,
+        /// What it says by LACP: options that are not given stay as they are.
+        #[command(flatten)]
+        lacp: LacpArgs,
         /// Its part in snooping: options that are not given stay as they are.
         #[command(flatten)]
         groups: GroupArgs,

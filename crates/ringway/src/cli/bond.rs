@@ -1,6 +1,7 @@
 //! The command line of `ringway bond`.
 
 use clap::{Args, Subcommand};
+use packet::MacAddr;
 use serde_json::{Map, Value, json};
 use switch::{BondMode, Lacp, LacpTime};
 
@@ -98,6 +99,47 @@ pub struct BondSettings {
     /// Whether members are used as by active-backup as long as nobody answers by LACP.
     #[arg(long, value_name = "on|off", value_parser = parse_switch)]
     pub lacp_fallback_ab: Option<bool>,
+    /// The address by which the bond is known to the other end; default: one of its own, which stays.
+    #[arg(long, value_name = "MAC|default", value_parser = or_default(station))]
+    pub lacp_system_id: Option<OrDefault<String>>,
+    /// The side with the lower one decides in case of doubt.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
+    pub lacp_system_priority: Option<OrDefault<u16>>,
+}
+
+fn station(text: &str) -> Result<String, String> {
+    let mac = text.parse::<MacAddr>().map_err(|error| error.to_string())?;
+    match mac.is_station() {
+        true => Ok(mac.to_string()),
+        false => Err("expected the address of one station".to_owned()),
+    }
+}
+
+/// What a port says by LACP, as a member of a bond; `default` takes a setting back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Args)]
+pub struct LacpArgs {
+    /// Its number in LACP, as a member of a bond.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
+    pub lacp_port_id: Option<OrDefault<u16>>,
+    /// Its priority in LACP: of several groups of members that with the lowest is used.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
+    pub lacp_port_priority: Option<OrDefault<u16>>,
+    /// Its key in LACP: members with different ones are never in use together.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
+    pub lacp_aggregation_key: Option<OrDefault<u16>>,
+}
+
+impl LacpArgs {
+    /// The settings that are to change, by their keys in the file.
+    pub fn changed(&self) -> Map<String, Value> {
+        let all = [
+            ("port-id", &self.lacp_port_id),
+            ("port-priority", &self.lacp_port_priority),
+            ("aggregation-key", &self.lacp_aggregation_key),
+        ];
+        let given = all.into_iter().filter_map(|(key, value)| Some((key, value.as_ref()?.0)));
+        given.map(|(key, value)| (key.to_owned(), json!(value))).collect()
+    }
 }
 
 impl BondSettings {
@@ -105,6 +147,7 @@ impl BondSettings {
     pub fn given(&self) -> Map<String, Value> {
         let Self { mode, primary, updelay, downdelay, .. } = self;
         let Self { rebalance_interval, lacp, lacp_time, lacp_fallback_ab, .. } = self;
+        let Self { lacp_system_id, lacp_system_priority, .. } = self;
         let all = [
             ("mode", mode.as_ref().map(|value| json!(value.0))),
             ("primary", primary.as_ref().map(|value| json!(value.0))),
@@ -114,6 +157,8 @@ impl BondSettings {
             ("lacp", lacp.as_ref().map(|value| json!(value.0))),
             ("lacp-time", lacp_time.as_ref().map(|value| json!(value.0))),
             ("lacp-fallback-ab", lacp_fallback_ab.map(Value::Bool)),
+            ("lacp-system-id", lacp_system_id.as_ref().map(|value| json!(value.0))),
+            ("lacp-system-priority", lacp_system_priority.as_ref().map(|value| json!(value.0))),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
@@ -148,7 +193,17 @@ mod tests {
         assert_eq!(Value::Object(given), expected);
         let given = parse("set up --primary default --downdelay default").unwrap();
         assert_eq!(Value::Object(given), json!({"primary": null, "downdelay": null}));
+        let given = parse("set up --lacp-system-id 02:00:00:00:00:0A --lacp-system-priority 7");
+        let expected = json!({"lacp-system-id": "02:00:00:00:00:0a", "lacp-system-priority": 7});
+        assert_eq!(Value::Object(given.unwrap()), expected);
+        let args = LacpArgs {
+            lacp_port_priority: Some(OrDefault(Some(3))),
+            lacp_port_id: Some(OrDefault(None)),
+            ..LacpArgs::default()
+        };
+        assert_eq!(Value::Object(args.changed()), json!({"port-priority": 3, "port-id": null}));
         for (options, expected) in [
+            ("set up --lacp-system-id 01:00:00:00:00:00", "one station"),
             ("add up", "--members"),
             ("add up --members a --mode active-backpu", "did you mean 'active-backup'?"),
             ("set up --updelay 600001", "600000"),

@@ -38,7 +38,7 @@ use crate::metrics;
 use crate::notify::Notifier;
 use crate::output;
 use crate::sandbox::Sandbox;
-use crate::serve::{raise_file_limit, shut_down};
+use crate::serve::{identity, raise_file_limit, shut_down};
 
 /// Connections of `ovs-appctl` that wait to be accepted.
 const BACKLOG: i32 = 64;
@@ -81,12 +81,13 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
 
     let state = base(args, &control_path);
     let metrics = metrics::listener::Listener::bind(&state.metrics)?;
+    let identity = identity(&control_path);
     let sandbox = Sandbox::enter(&state, None)?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
     let dummies = args.dummies();
     let time = if dummies == Dummies::None { Time::system() } else { Time::adjustable() };
     let alarm = time.alarm().map_err(Failure::runtime)?;
-    let options = Options { permit: Some(permit), time: time.clone() };
+    let options = Options { permit: Some(permit), time: time.clone(), identity };
     let daemon = Daemon::start(state.clone(), options)?;
     let settings = Settings {
         remote: args.remote(),

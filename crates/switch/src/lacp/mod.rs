@@ -3,12 +3,14 @@
 //!
 //! - `pdu`: frames on the wire
 //! - `port`: the state machines of one port
+//! - `settings`: what a member says of itself
 //!
 //! Selection (clause 6.4.14) is here: of the groups of ports that lead to the same system with the
 //! same key, one is used.
 
 pub(crate) mod pdu;
 pub(crate) mod port;
+mod settings;
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -18,10 +20,13 @@ use packet::MacAddr;
 use self::pdu::{Flags, Info, Pdu};
 use self::port::{Port, Receive, Settings};
 
-/// What ports have in common that can be one: the partner's system and key. One that is to be alone
-/// has a number of its own.
+pub use self::settings::PortLacp;
+
+/// What ports have in common that can be one: their own key, and the partner's system and key. One
+/// that is to be alone has a number of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Group {
+    own_key: u16,
     system_priority: u16,
     system: MacAddr,
     key: u16,
@@ -130,7 +135,8 @@ fn group(number: u16, port: &Port) -> Option<Group> {
     let Info { system_priority, system, key, flags, .. } = *port.partner();
     let alone = (!flags.has(Flags::AGGREGATION)).then_some(number);
     let is_there = is_known && system != MacAddr::default();
-    is_there.then_some(Group { system_priority, system, key, alone })
+    let own_key = port.actor().key;
+    is_there.then_some(Group { own_key, system_priority, system, key, alone })
 }
 
 #[cfg(test)]

@@ -15,12 +15,12 @@ use crate::bond::group::{Agreement, Group, Member, Seen};
 use crate::bond::load::Load;
 use crate::bond::way::{BUCKETS, Fittings, Way};
 use crate::bond::{BOND_DEVICE, Bonding, Lacp, LacpTime, MAX_MEMBERS};
-use crate::config::PortOptions;
+use crate::config::{MAX_PORTS, PortOptions};
 use crate::error::Error;
 use crate::inlet::{Heard, Inlet};
 use crate::lacp::pdu::{self, FRAME_LEN, Flags, Info, Slow};
 use crate::lacp::port::{Port as LacpPort, Receive, Settings};
-use crate::lacp::{Agent, Link as LacpLink};
+use crate::lacp::{Agent, Link as LacpLink, PortLacp};
 use crate::ports::{Entry, Ports};
 use crate::report::{BondReport, LacpReport, MemberLacp, MemberReport};
 use crate::vlan::policy::Policy;
@@ -114,7 +114,7 @@ struct Bond {
     group: Group,
     agent: Agent,
     /// The address by which it is known, unless another is given: it stays as long as the bond is
-    /// there, whatever members come and go.
+    /// there, whatever members come and go, and over restarts where the switch has an identity.
     own: Option<MacAddr>,
     /// What each worker has sent.
     loads: Vec<Arc<Load>>,
@@ -132,9 +132,9 @@ impl Bond {
     /// members: frames, and the member to send each by. Notes which members are agreed on.
     fn speak(
         &mut self,
-        number: u16,
+        (number, known): (u16, Option<MacAddr>),
         seen: &mut [Seen],
-        mac: impl Fn(u16) -> MacAddr,
+        of: impl Fn(u16) -> (MacAddr, PortLacp),
         now: Instant,
     ) -> (Agreement, Vec<(u16, Vec<u8>)>) {
         let bonding = self.group.settings().clone();
@@ -142,8 +142,9 @@ impl Bond {
             self.agent = Agent::default();
             return (Agreement::None, Vec::new());
         }
-        let own = self.identity(number, &bonding, seen.iter().map(|seen| mac(seen.port)));
-        let from = |port| Some(mac(port)).filter(|mac| mac.is_station()).unwrap_or(own.system);
+        let macs = known.into_iter().chain(seen.iter().map(|seen| of(seen.port).0));
+        let own = self.identity(number, &bonding, macs);
+        let from = |port| Some(of(port).0).filter(|mac| mac.is_station()).unwrap_or(own.system);
         let mut frames = Vec::new();
         let heard = self.inlet.iter().flat_map(|(_, heard)| heard.try_iter());
         for heard in heard.take(MOST_HEARD) {
@@ -153,11 +154,13 @@ impl Bond {
                 None => self.agent.hear_nonsense(heard.port),
             }
         }
+        let given = seen.iter().filter_map(|seen| of(seen.port).1.port_id);
+        let given: Vec<u16> = given.collect();
         let link = |seen: &Seen| LacpLink {
             port: seen.port,
             is_up: seen.is_up,
             settings: Settings {
-                own: Info { port: seen.port.saturating_add(1), ..own },
+                own: member_info(seen.port, of(seen.port).1, own, &given),
                 is_active: bonding.lacp == Lacp::Active,
                 is_fast: bonding.lacp_time == LacpTime::Fast,
             },
@@ -173,7 +176,7 @@ impl Bond {
         (if reached { Agreement::Reached } else { Agreement::Missing }, frames)
     }
 
-    /// What it says of itself, but the port.
+    /// What it says of itself, but the port; known by the first of these addresses that it can be.
     fn identity(
         &mut self,
         number: u16,
@@ -225,6 +228,24 @@ impl Bond {
             key: actor.key,
         })
     }
+}
+
+/// What member `port` says of itself, as one of a bond that says `own`; `given` are the numbers that
+/// members are told to have.
+fn member_info(port: u16, lacp: PortLacp, own: Info, given: &[u16]) -> Info {
+    Info {
+        key: lacp.aggregation_key.unwrap_or(own.key),
+        port_priority: lacp.port_priority.unwrap_or(own.port_priority),
+        port: lacp.port_id.unwrap_or_else(|| free_id(port, given)),
+        ..own
+    }
+}
+
+/// A number for member `port` that no other member has: there are more to choose from than members.
+fn free_id(port: u16, given: &[u16]) -> u16 {
+    let first = port.saturating_add(1);
+    let mut all = (first..).step_by(2 * MAX_PORTS).take(MAX_MEMBERS);
+    all.find(|id| !given.contains(id)).unwrap_or(first)
 }
 
 /// The most frames of neighbours that wait, and are read at once.
@@ -328,11 +349,12 @@ impl Control {
             bond.inlet = listens.then(inlet);
         }
         let mut seen = seen(&self.ports, name, entry);
-        let mac = |port| {
-            let member = self.ports.numbered(port);
-            member.map(|(_, member)| member.control().mac()).unwrap_or_default()
+        let of = |port| {
+            let member = self.ports.numbered(port).map(|(_, member)| member);
+            member.map(|it| (it.control().mac(), it.options().lacp)).unwrap_or_default()
         };
-        let (agreement, frames) = bond.speak(number, &mut seen, mac, now);
+        let known = self.identity.mac(&format!("bond {name}"));
+        let (agreement, frames) = bond.speak((number, known), &mut seen, of, now);
         let is_other = bond.group.run(seen, agreement, now);
         let sent = bond.sent();
         bond.group.rebalance(|| sent, now);
@@ -534,6 +556,19 @@ mod tests {
         assert_eq!(tagged(frame, 6, Some(&trunk)), None);
         let access = Policy::from(&PortVlan { tag: Some(5), ..PortVlan::default() });
         assert_eq!(tagged(frame, 5, Some(&access)).unwrap(), frame);
+    }
+
+    #[test]
+    fn members_say_what_they_are_told_and_never_have_one_number() {
+        let own = Info { key: 4, port_priority: PORT_PRIORITY, ..Info::default() };
+        let plain = member_info(0, PortLacp::default(), own, &[]);
+        assert_eq!((plain.key, plain.port_priority, plain.port), (4, PORT_PRIORITY, 1));
+        let lacp = PortLacp { port_id: Some(9), port_priority: Some(2), aggregation_key: Some(3) };
+        let told = member_info(0, lacp, own, &[9]);
+        assert_eq!((told.key, told.port_priority, told.port), (3, 2, 9));
+        assert_eq!(free_id(8, &[9]), 9 + 2_048);
+        let all: Vec<u16> = (0..31).map(|n| 9 + n * 2_048).collect();
+        assert_eq!(free_id(8, &all), 9 + 31 * 2_048);
     }
 
     #[test]
