@@ -76,7 +76,10 @@ fn both_formats_are_what_their_parsers_expect() {
         "[metrics]\naddress = \"unix:{}\"\nmode = \"0600\"\n\
          [ports.to]\ndevice = \"null:,queues=2\"\n\
          [ports.from]\ndevice = \"pcap:{}\"\nlimits.rx-packet-rate = 1\nlimits.rx-packet-burst = 64\n\
-         [ports.absent]\ndevice = \"vhost-user:{}/none/s\"\n",
+         [ports.absent]\ndevice = \"vhost-user:{}/none/s\"\n\
+         [bridges.b]\nrstp.enabled = true\nmcast-snooping.enabled = true\n\
+         [ports.up]\ndevice = \"bond:\"\nbridge = \"b\"\nbonding.lacp = \"active\"\n\
+         [ports.m]\ndevice = \"null:\"\nbond = \"up\"\nlldp = \"both\"\n",
         socket.display(),
         capture.display(),
         dir.path().display(),
@@ -116,6 +119,16 @@ fn both_formats_are_what_their_parsers_expect() {
     assert!(value(&page, "ringway_queue_full_bursts_total", &of) >= 1.0);
     assert_eq!(value(&page, "ringway_port_waiting", &[("port", "absent")]), 1.0);
     assert!(value(&page, "ringway_metrics_scrapes_total", &[]) >= 0.0);
+    for (name, labels, expected) in [
+        ("ringway_rstp_is_root", vec![("bridge", "b")], 1.0),
+        ("ringway_rstp_port_role", vec![("port", "up"), ("role", "backup")], 0.0),
+        ("ringway_mcast_groups", vec![("bridge", "b")], 0.0),
+        ("ringway_lldp_neighbours", vec![("port", "m")], 0.0),
+        ("ringway_bond_lacp_negotiated", vec![("bond", "up")], 0.0),
+        ("ringway_bond_member_link_up", vec![("bond", "up"), ("port", "m")], 1.0),
+    ] {
+        assert_eq!(value(&page, name, &labels), expected, "{name}");
+    }
 
     let plain = read(&socket, "text/plain;version=0.0.4");
     assert_eq!(plain["open"], false);

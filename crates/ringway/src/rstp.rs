@@ -60,7 +60,8 @@ pub fn answer(daemon: &Daemon) -> Rstp {
     Rstp { bridges: daemon.switch().rstp().into_iter().map(bridge).collect() }
 }
 
-const fn protocol(is_rapid: bool) -> &'static str {
+/// What a bridge or port speaks.
+pub const fn protocol(is_rapid: bool) -> &'static str {
     if is_rapid { "rstp" } else { "stp" }
 }
 

@@ -106,9 +106,9 @@ pub use lldp::{LldpMode, LldpReport, Neighbour};
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
-    BondReport, BridgeReport, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter, GroupsReport,
-    LacpReport, MemberLacp, MemberReport, MirrorReport, PortReport, RstpBridge, RstpPort,
-    RstpReport, ShutdownReport, Traced, WorkerReport,
+    BondReport, BridgeReport, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter, GroupTotals,
+    GroupsReport, LacpReport, MemberLacp, MemberReport, MirrorReport, PortReport, RstpBridge,
+    RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
 };
 pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};

@@ -112,6 +112,24 @@ pub struct GroupsReport {
     pub counts: GroupCounts,
 }
 
+/// How many groups a bridge that looks at them knows at one moment. Unlike a [`GroupsReport`] it costs
+/// the same however many there are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupTotals {
+    /// Its name.
+    pub bridge: String,
+    /// Largest number of groups.
+    pub limit: usize,
+    /// Groups, counted in each VLAN.
+    pub groups: usize,
+    /// Places where routers were heard, counted in each VLAN.
+    pub routers: usize,
+    /// How many groups its ports have members of, those that have any, by their numbers.
+    pub ports: Vec<(String, usize)>,
+    /// What has happened since it looks at groups.
+    pub counts: GroupCounts,
+}
+
 /// A port that has members of a group.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Group {

@@ -96,6 +96,9 @@ fn members_join_leave_and_are_forgotten() {
         c.send(0, [query()]);
         assert_eq!([&a, &b].map(|peer| peer.receive(1)), [[query()], [query()]]);
         wait_until("the router is known", || switch.groups()[0].routers.len() == 1);
+        let totals = switch.group_totals().remove(0);
+        assert_eq!((totals.groups, totals.routers, totals.ports), (1, 1, vec![("b".into(), 1)]));
+        assert_eq!((totals.counts.joined, totals.limit), (1, snooping().table_size));
         settle(&switch, &time);
         a.send(0, [data(3)]);
         assert_eq!([&b, &c].map(|peer| peer.receive(1)), [[data(3)], [data(3)]]);

@@ -164,6 +164,89 @@ families! {
     MIRROR_MISSED: Counter "ringway_mirror_missed_frames" ["mirror"]
         "Those of the frames that are not in the mirror's file: the disk was too slow, or full.";
 
+    RSTP: Info "ringway_rstp" ["bridge", "bridge_id", "root_id", "root_port", "version"]
+        "What a bridge with spanning tree knows of its tree; root_port is empty where it is the root.";
+    RSTP_IS_ROOT: Gauge "ringway_rstp_is_root" ["bridge"]
+        "Whether the bridge is the root of its tree.";
+    RSTP_ROOT_COST: Gauge "ringway_rstp_root_path_cost" ["bridge"]
+        "What the way to the root costs.";
+    RSTP_CHANGES: Counter "ringway_rstp_topology_changes" ["bridge"]
+        "How often the topology has changed.";
+    RSTP_ROLE: Gauge "ringway_rstp_port_role" ["port", "role"]
+        "1 for the part that a port has in the tree of its bridge, 0 for the others.";
+    RSTP_STATE: Gauge "ringway_rstp_port_state" ["port", "state"]
+        "1 for what a port does with frames by spanning tree, 0 for the others.";
+    RSTP_FORWARDS: Counter "ringway_rstp_port_forward_transitions" ["port"]
+        "How often a port began to forward.";
+    RSTP_FRAMES: Counter "ringway_rstp_port_frames" ["port", "direction"]
+        "Frames of the protocol.";
+    RSTP_BAD: Counter "ringway_rstp_port_bad_frames" ["port"]
+        "Those received that made no sense.";
+
+    LLDP_NEIGHBOUR: Info "ringway_lldp_neighbour"
+        ["port", "chassis_id_type", "chassis_id", "port_id_type", "port_id", "system_name"]
+        "A neighbour, by its own words.";
+    LLDP_NEIGHBOURS: Gauge "ringway_lldp_neighbours" ["port"]
+        "Neighbours that are heard on a port.";
+    LLDP_AGED: Counter "ringway_lldp_aged_neighbours" ["port"]
+        "Neighbours forgotten since they were not heard for as long as they had said.";
+    LLDP_FRAMES: Counter "ringway_lldp_frames" ["port", "direction"]
+        "Frames of the protocol.";
+    LLDP_BAD: Counter "ringway_lldp_bad_frames" ["port"]
+        "Those received that made no sense.";
+    LLDP_IGNORED: Counter "ringway_lldp_ignored_frames" ["port"]
+        "Those received of one neighbour more than a port keeps.";
+
+    MCAST_GROUPS: Gauge "ringway_mcast_groups" ["bridge"]
+        "Groups of IGMP and MLD that have members, counted in each VLAN.";
+    MCAST_MAX: Gauge "ringway_mcast_max_groups" ["bridge"]
+        "The most groups that there can be.";
+    MCAST_ROUTERS: Gauge "ringway_mcast_routers" ["bridge"]
+        "Places where multicast routers are heard, counted in each VLAN.";
+    MCAST_PORT_GROUPS: Gauge "ringway_mcast_port_groups" ["port"]
+        "Groups that a port has members of; a port without any is missing.";
+    MCAST_JOINED: Counter "ringway_mcast_joined" ["bridge"]
+        "Ports that became members of groups.";
+    MCAST_LEFT: Counter "ringway_mcast_left" ["bridge"]
+        "Those that left.";
+    MCAST_EXPIRED: Counter "ringway_mcast_expired" ["bridge"]
+        "Those of which no report came for too long.";
+    MCAST_EVICTED: Counter "ringway_mcast_evicted_groups" ["bridge"]
+        "Groups given up for others at the limit.";
+    MCAST_REFUSED: Counter "ringway_mcast_refused" ["bridge"]
+        "Reports of ports that had as many groups as they may.";
+    MCAST_BAD: Counter "ringway_mcast_bad_messages" ["bridge"]
+        "Messages that made no sense.";
+
+    BOND: Info "ringway_bond" ["bond", "bridge", "mode"]
+        "What a bond is.";
+    BOND_MEMBERS: Gauge "ringway_bond_members" ["bond"]
+        "Number of members.";
+    BOND_CHANGES: Counter "ringway_bond_active_changes" ["bond"]
+        "How often another member has become the active one, or none was left.";
+    BOND_MOVED: Counter "ringway_bond_moved" ["bond"]
+        "How many parts of the traffic, of 256, went to another member for their load.";
+    BOND_NEGOTIATED: Gauge "ringway_bond_lacp_negotiated" ["bond"]
+        "Whether a bond with LACP has a partner, and links that both use.";
+    BOND_LINK: Gauge "ringway_bond_member_link_up" ["bond", "port"]
+        "Whether a member's link is up, and the port in service.";
+    BOND_ENABLED: Gauge "ringway_bond_member_enabled" ["bond", "port"]
+        "Whether it may be used, after the delays of the bond.";
+    BOND_ACTIVE: Gauge "ringway_bond_member_active" ["bond", "port"]
+        "Whether it is the active one.";
+    BOND_SHARE: Gauge "ringway_bond_member_share_ratio" ["bond", "port"]
+        "Its part of the traffic, 0 to 1.";
+    BOND_FAILURES: Counter "ringway_bond_member_failures" ["bond", "port"]
+        "How often it was given up.";
+    BOND_LACP_STATE: Gauge "ringway_bond_member_lacp_state" ["bond", "port", "state"]
+        "1 for what a member knows of its partner by LACP (current: it is heard), 0 for the others.";
+    BOND_LACP_IN_USE: Gauge "ringway_bond_member_lacp_in_use" ["bond", "port"]
+        "Whether both sides use the member, by LACP.";
+    BOND_LACP_FRAMES: Counter "ringway_bond_member_lacp_frames" ["bond", "port", "direction"]
+        "Frames of the protocol.";
+    BOND_LACP_BAD: Counter "ringway_bond_member_lacp_bad_frames" ["bond", "port"]
+        "Those received that made no sense.";
+
     WORKER: Info "ringway_worker" ["worker", "core"]
         "The core that a worker is bound to, or any.";
     WORKER_UP: Gauge "ringway_worker_up" ["worker"]
@@ -241,6 +324,10 @@ mod tests {
             ("ringway_queue_", "Queues"),
             ("ringway_bridge_", "Bridges"),
             ("ringway_mirror_", "Mirrors"),
+            ("ringway_rstp_", "Spanning tree"),
+            ("ringway_lldp_", "Neighbours"),
+            ("ringway_mcast_", "Groups of multicast"),
+            ("ringway_bond_", "Bonds"),
             ("ringway_worker_", "Workers"),
             ("ringway_vdpa_", "vDPA devices"),
             ("process_", "The process"),

@@ -14,6 +14,7 @@ use switch::{BridgeReport, MirrorReport, PortReport, WorkerReport};
 use vdpa::State;
 
 use super::family::{self, Family};
+use super::protocols::Protocols;
 use super::text::{Format, Number, Samples, Text};
 
 /// Upper bounds of the size classes that ports count (`ethdev::Stats::sizes`).
@@ -66,6 +67,7 @@ pub struct Figures {
     ports: Vec<Port>,
     bridges: Vec<BridgeReport>,
     mirrors: Vec<MirrorReport>,
+    protocols: Protocols,
     workers: Vec<WorkerReport>,
     vdpa: Vec<hub::Report>,
     waiting: Vec<String>,
@@ -144,6 +146,7 @@ impl Figures {
             version: daemon.version(),
             bridges: switch.bridges(),
             mirrors: switch.mirrors(),
+            protocols: Protocols::take(daemon),
             workers: switch.workers(),
             vdpa: daemon.hub().report(),
             waiting: daemon.waiting().map(|(name, _)| name.to_owned()).collect(),
@@ -162,6 +165,7 @@ impl Figures {
         self.write_queues(&mut text);
         self.write_bridges(&mut text);
         self.write_mirrors(&mut text);
+        self.protocols.write(&mut text);
         self.write_workers(&mut text);
         self.write_vdpa(&mut text);
         self.write_process(&mut text);

@@ -4,6 +4,7 @@
 //! - [`family`]: the list of metrics
 //! - [`text`]: how they are written
 //! - [`figures`]: what a switch has counted
+//! - [`protocols`]: what it knows by protocols
 //! - [`http`]: requests and the heads of answers
 //! - [`server`]: the listening socket and its connections
 //! - [`listener`]: where it listens
@@ -14,6 +15,7 @@ pub mod family;
 pub mod figures;
 mod http;
 pub mod listener;
+mod protocols;
 pub mod server;
 pub mod text;
 

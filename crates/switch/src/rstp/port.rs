@@ -26,6 +26,10 @@ pub enum Role {
 }
 
 impl Role {
+    /// All there are.
+    pub const ALL: [Self; 5] =
+        [Self::Disabled, Self::Root, Self::Designated, Self::Alternate, Self::Backup];
+
     /// Its name, as Open vSwitch has it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -52,6 +56,9 @@ pub enum State {
 }
 
 impl State {
+    /// All there are.
+    pub const ALL: [Self; 3] = [Self::Discarding, Self::Learning, Self::Forwarding];
+
     /// Its name, as Open vSwitch has it.
     #[must_use]
     pub const fn name(self) -> &'static str {

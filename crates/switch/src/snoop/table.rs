@@ -92,6 +92,16 @@ impl Table {
         (self.groups.len(), self.of_port.values().sum())
     }
 
+    /// How many groups each port has members of.
+    pub(crate) fn of_ports(&self) -> impl Iterator<Item = (u16, usize)> {
+        self.of_port.iter().map(|(port, has)| (*port, *has))
+    }
+
+    /// Number of places where routers were heard.
+    pub(crate) fn router_count(&self) -> usize {
+        self.routers.len()
+    }
+
     /// A member reports behind `port`, which may have `most` groups.
     pub(crate) fn join(&mut self, key: Key, port: u16, most: Option<u32>, now: Instant) {
         if let Some(member) = self.groups.get_mut(&key).and_then(|group| group.get_mut(&port)) {

@@ -15,7 +15,7 @@ use crate::bond::way::NOBODY;
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
 use crate::ports::Entry;
-use crate::report::{Group, GroupRouter, GroupsReport};
+use crate::report::{Group, GroupRouter, GroupTotals, GroupsReport};
 use crate::snoop::inlet::{Heard, Inlet};
 use crate::snoop::message::{self, Response};
 use crate::snoop::snooper::{Ask, Snooper};
@@ -54,6 +54,14 @@ impl Switch {
         let now = control.time.now();
         let watches = control.groups.0.iter();
         watches.map(|(name, watch)| control.groups_report(name, watch, now)).collect()
+    }
+
+    /// How many groups the same bridges know.
+    #[must_use]
+    pub fn group_totals(&self) -> Vec<GroupTotals> {
+        let control = self.control();
+        let watches = control.groups.0.iter();
+        watches.map(|(name, watch)| control.group_totals(name, watch)).collect()
     }
 }
 
@@ -240,6 +248,25 @@ impl Control {
         self.update_groups();
     }
 
+    fn group_totals(&self, name: &str, watch: &Watch) -> GroupTotals {
+        let table = &watch.snooper.table;
+        let named = |(number, count)| Some((self.ports.name_of(number)?.to_owned(), count));
+        GroupTotals {
+            bridge: name.to_owned(),
+            limit: self.snooping_of(name).table_size,
+            groups: table.len().0,
+            routers: table.router_count(),
+            ports: table.of_ports().filter_map(named).collect(),
+            counts: table.counts,
+        }
+    }
+
+    /// What a bridge does about groups.
+    fn snooping_of(&self, name: &str) -> McastSnooping {
+        let bridge = self.bridges.get(name).ok();
+        bridge.map(|bridge| bridge.options().mcast_snooping).unwrap_or_default()
+    }
+
     fn groups_report(&self, name: &str, watch: &Watch, now: Instant) -> GroupsReport {
         let port = |number: u16| self.ports.name_of(number).map(str::to_owned);
         let age = |heard: Instant| now.saturating_duration_since(heard).as_secs();
@@ -255,14 +282,13 @@ impl Control {
             Some(GroupRouter { vlan: Some(vlan), port: port(number)?, age: Some(age(heard)) })
         });
         let bridge = self.bridges.get(name).ok();
-        let settings = bridge.map(|bridge| bridge.options().mcast_snooping).unwrap_or_default();
         let own = bridge.into_iter().flat_map(|bridge| self.ports.of_bridge(bridge.id()));
         let set =
             own.filter(|(_, port)| port.options().mcast_snooping.router == McastRouter::Always);
         let set = set.map(|(name, _)| GroupRouter { vlan: None, port: name.to_owned(), age: None });
         GroupsReport {
             bridge: name.to_owned(),
-            settings,
+            settings: self.snooping_of(name),
             groups: groups.collect(),
             routers: set.chain(heard).collect(),
             counts: table.counts,
