@@ -1,8 +1,12 @@
 //! Fields: what a packet can be matched on and what of it can be written.
 //!
+//! - `entry`: fields in messages
 //! - `table`: all of them
+//! - `valid`: which values and masks they may have
 
+pub(crate) mod entry;
 mod table;
+mod valid;
 
 use std::fmt;
 

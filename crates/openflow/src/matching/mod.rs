@@ -5,10 +5,18 @@
 //! each value once, by its *home*, as Open vSwitch does, so that two ways to say the same are equal.
 //!
 //! - `home`: which fields are views of which
+//! - [`oxm`]: matches as lists of fields
+//! - `prerequisite`: what a match says of packets, and whether a field can be there
+//! - [`v10`]: the match of OpenFlow 1.0
+//! - [`v11`]: matches from OpenFlow 1.1 on
 
 mod home;
+pub mod oxm;
+pub(crate) mod prerequisite;
+pub mod v10;
+pub mod v11;
 
-use crate::Field;
+use crate::field::Field;
 
 pub use home::home;
 
@@ -204,3 +212,6 @@ mod tests {
         }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod codec_tests;

@@ -1,0 +1,144 @@
+//! Fields in messages: a header with the field's number and the size of what follows, its value, and
+//! perhaps a mask (OpenFlow 1.2, A.2.3.2).
+
+use super::{Class, Field, ones};
+use crate::error::ErrorCode;
+use crate::version::Version;
+use crate::wire::{Reader, Writer as _};
+
+/// A field with a value and, where it has one, a mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) field: Field,
+    pub(crate) value: u128,
+    pub(crate) mask: Option<u128>,
+}
+
+/// A header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RawHeader {
+    pub(crate) class: Class,
+    pub(crate) number: u8,
+    pub(crate) has_mask: bool,
+    /// The size of what follows.
+    pub(crate) len: usize,
+}
+
+impl RawHeader {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// There are too few bytes, or it says so.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
+        let class = reader.u16().map_err(|_| ErrorCode::BmcBadLen)?;
+        let number = reader.u8().map_err(|_| ErrorCode::BmcBadLen)?;
+        let mut len = usize::from(reader.u8().map_err(|_| ErrorCode::BmcBadLen)?);
+        let mut experimenter = 0;
+        if class == Class::EXPERIMENTER {
+            experimenter = reader.u32().map_err(|_| ErrorCode::BmcBadLen)?;
+            len = len.checked_sub(4).ok_or(ErrorCode::BmcBadLen)?;
+        }
+        let class = Class { class, experimenter };
+        Ok(Self { class, number: number >> 1, has_mask: number & 1 != 0, len })
+    }
+
+    /// The size of a value.
+    pub(crate) const fn width(self) -> usize {
+        if self.has_mask { self.len / 2 } else { self.len }
+    }
+
+    /// The field, if it is known and of this size.
+    pub(crate) fn field(self) -> Option<Field> {
+        let field = Field::by_header(self.class, self.number)?;
+        let fits = !self.has_mask || self.len.is_multiple_of(2);
+        (fits && (self.width() == field.bytes() || field.is_tun_metadata())).then_some(field)
+    }
+}
+
+/// A number of any size of which all but the lowest 128 bits are 0.
+fn number(bytes: &[u8]) -> Option<u128> {
+    let (high, low) = bytes.split_at(bytes.len().saturating_sub(16));
+    let value = low.iter().fold(0, |value, byte| value << 8 | u128::from(*byte));
+    high.iter().all(|byte| *byte == 0).then_some(value)
+}
+
+impl Entry {
+    /// Reads what follows a header.
+    ///
+    /// # Errors
+    /// There are too few bytes, the value has bits that the mask has not, or more than 128 bits.
+    pub(crate) fn read(
+        field: Field,
+        header: RawHeader,
+        reader: &mut Reader<'_>,
+    ) -> Result<Self, ErrorCode> {
+        let mut payload = reader.sub(header.len).map_err(|_| ErrorCode::BmcBadLen)?;
+        let value = payload.take(header.width()).map_err(|_| ErrorCode::BmcBadLen)?;
+        let value = number(value).ok_or(ErrorCode::BmcBadValue)?;
+        let mask = if header.has_mask {
+            let mask = payload.take(header.width()).map_err(|_| ErrorCode::BmcBadLen)?;
+            // What is beyond 128 bits of the mask does not matter, since the value is 0 there.
+            let low = mask.len().saturating_sub(16);
+            Some(number(mask.get(low..).unwrap_or_default()).unwrap_or_default())
+        } else {
+            None
+        };
+        if mask.is_some_and(|mask| value & !mask != 0) {
+            return Err(ErrorCode::BmcBadWildcards);
+        }
+        Ok(Self { field, value, mask })
+    }
+
+    /// How many bytes its value takes.
+    fn width(self) -> usize {
+        if !self.field.is_tun_metadata() {
+            return self.field.bytes();
+        }
+        let mask = self.mask.unwrap_or_default();
+        let bits = 128 - (self.value | mask).leading_zeros();
+        (bits as usize).div_ceil(32).max(1).saturating_mul(4)
+    }
+
+    /// Writes it as messages of a version have it. Fields without a number are left out.
+    pub(crate) fn put(self, out: &mut Vec<u8>, version: Version) {
+        let width = self.width();
+        let len = if self.mask.is_some() { width * 2 } else { width };
+        if !put_header(out, self.field, version, self.mask.is_some(), len) {
+            return;
+        }
+        put_number(out, self.value, width);
+        if let Some(mask) = self.mask {
+            // A mask of all that has a meaning beside one that has not is of all there is.
+            let mask = if mask == self.field.full_mask() { ones(128) } else { mask };
+            put_number(out, mask, width);
+        }
+    }
+}
+
+/// Writes the lowest `width` bytes of a number.
+fn put_number(out: &mut Vec<u8>, value: u128, width: usize) {
+    let bytes = value.to_be_bytes();
+    let from = bytes.len().saturating_sub(width);
+    out.zeroes(width.saturating_sub(bytes.len()));
+    out.bytes(bytes.get(from..).unwrap_or_default());
+}
+
+/// Writes the header of a field; returns whether it has one.
+pub(crate) fn put_header(
+    out: &mut Vec<u8>,
+    field: Field,
+    version: Version,
+    has_mask: bool,
+    len: usize,
+) -> bool {
+    let Some(header) = field.header(version) else { return false };
+    let is_experimenter = header.class.class == Class::EXPERIMENTER;
+    let len = if is_experimenter { len + 4 } else { len };
+    out.u16(header.class.class);
+    out.u8(header.number << 1 | u8::from(has_mask));
+    out.u8(u8::try_from(len).unwrap_or(u8::MAX));
+    if is_experimenter {
+        out.u32(header.class.experimenter);
+    }
+    true
+}
