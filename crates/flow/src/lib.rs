@@ -5,6 +5,10 @@
 //! - `pattern`: what a rule asks of a key
 //! - `classifier`: the rules of one table, by what they match on
 //! - `shards`: a map of which old versions stay
+//! - [`place`]: where fields of OpenFlow are in a key
+//! - `rule`: a rule, and what it has done
+//! - `reads`: what actions depend on
+//! - `tables`: all tables of a bridge, and changes of them
 //!
 //! ```
 //! use flow::{Classifier, Depth, Key, Pattern, Ranked, extract, slot};
@@ -42,7 +46,11 @@ mod classifier;
 mod extract;
 mod key;
 mod pattern;
+pub mod place;
+mod reads;
+mod rule;
 mod shards;
+mod tables;
 
 pub use classifier::{Classifier, Ranked};
 pub use extract::{Depth, Layers, extract};
@@ -50,3 +58,5 @@ pub use key::{
     FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,
 };
 pub use pattern::{Mask, Pattern};
+pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
+pub use tables::{Change, Command, DEFAULT_LIMIT, Filter, Outcome, Refusal, TABLES, Tables};

@@ -1,0 +1,170 @@
+//! Where a field of OpenFlow is in a key, and what a match of OpenFlow asks of a key.
+
+use openflow::matching::home;
+use openflow::{Field, Match};
+
+use crate::key::{Key, PACKET_WORDS, Slot, slot};
+use crate::pattern::Pattern;
+
+/// Where `field` is; `None` for fields that no packet here can have.
+#[must_use]
+pub fn place(field: Field) -> Option<Slot> {
+    Some(match field {
+        Field::InPort | Field::InPortOxm => slot::IN_PORT,
+        Field::RecircId => slot::RECIRC_ID,
+        Field::PacketType => slot::PACKET_TYPE,
+        Field::ConjId => slot::CONJ_ID,
+        Field::DpHash => slot::DP_HASH,
+        Field::Metadata => slot::METADATA,
+        Field::ActsetOutput => slot::ACTSET_OUTPUT,
+        Field::SkbPriority => slot::SKB_PRIORITY,
+        Field::PktMark => slot::PKT_MARK,
+        Field::EthDst => slot::ETH_DST,
+        Field::EthSrc => slot::ETH_SRC,
+        Field::EthType => slot::ETH_TYPE,
+        Field::VlanTci => slot::VLAN_TCI,
+        Field::DlVlan => slot::VLAN_VID,
+        Field::VlanVid => slot::VLAN_VID_PRESENT,
+        Field::DlVlanPcp | Field::VlanPcp => slot::VLAN_PCP,
+        Field::MplsLabel => slot::MPLS_LABEL,
+        Field::MplsTc => slot::MPLS_TC,
+        Field::MplsBos => slot::MPLS_BOS,
+        Field::MplsTtl => slot::MPLS_TTL,
+        _ => return ip_place(field).or_else(|| tunnel_place(field)).or_else(|| register(field)),
+    })
+}
+
+/// Of the network layer and above.
+fn ip_place(field: Field) -> Option<Slot> {
+    Some(match field {
+        Field::IpSrc | Field::ArpSpa => slot::IPV4_SRC,
+        Field::IpDst | Field::ArpTpa => slot::IPV4_DST,
+        Field::Ipv6Src => slot::IPV6_SRC,
+        Field::Ipv6Dst => slot::IPV6_DST,
+        Field::Ipv6Label => slot::IPV6_LABEL,
+        Field::IpProto | Field::ArpOp => slot::IP_PROTO,
+        Field::NwTos => slot::IP_TOS,
+        Field::IpDscp => slot::IP_DSCP,
+        Field::IpEcn => slot::IP_ECN,
+        Field::NwTtl => slot::IP_TTL,
+        Field::IpFrag => slot::IP_FRAG,
+        Field::ArpSha | Field::NdSll => slot::ARP_SHA,
+        Field::ArpTha | Field::NdTll => slot::ARP_THA,
+        Field::NdTarget => slot::ND_TARGET,
+        Field::NdReserved => slot::ND_RESERVED,
+        Field::NdOptionsType => slot::ND_OPTIONS_TYPE,
+        Field::TcpFlags => slot::TCP_FLAGS,
+        Field::TcpSrc | Field::UdpSrc | Field::SctpSrc => slot::TP_SRC,
+        Field::IcmpType | Field::Icmpv6Type => slot::TP_SRC,
+        Field::TcpDst | Field::UdpDst | Field::SctpDst => slot::TP_DST,
+        Field::IcmpCode | Field::Icmpv6Code => slot::TP_DST,
+        _ => return None,
+    })
+}
+
+/// Of tunnels and tracked connections.
+fn tunnel_place(field: Field) -> Option<Slot> {
+    Some(match field {
+        Field::TunId => slot::TUN_ID,
+        Field::TunSrc => slot::TUN_SRC,
+        Field::TunDst => slot::TUN_DST,
+        Field::TunIpv6Src => slot::TUN_IPV6_SRC,
+        Field::TunIpv6Dst => slot::TUN_IPV6_DST,
+        Field::TunFlags => slot::TUN_FLAGS,
+        Field::TunTos => slot::TUN_TOS,
+        Field::TunTtl => slot::TUN_TTL,
+        Field::TunGbpId => slot::TUN_GBP_ID,
+        Field::TunGbpFlags => slot::TUN_GBP_FLAGS,
+        Field::CtState => slot::CT_STATE,
+        Field::CtZone => slot::CT_ZONE,
+        Field::CtMark => slot::CT_MARK,
+        Field::CtLabel => slot::CT_LABEL,
+        Field::CtNwProto => slot::CT_NW_PROTO,
+        Field::CtNwSrc => slot::CT_NW_SRC,
+        Field::CtNwDst => slot::CT_NW_DST,
+        Field::CtIpv6Src => slot::CT_IPV6_SRC,
+        Field::CtIpv6Dst => slot::CT_IPV6_DST,
+        Field::CtTpSrc => slot::CT_TP_SRC,
+        Field::CtTpDst => slot::CT_TP_DST,
+        _ => return None,
+    })
+}
+
+/// Of registers, which are in order among the fields.
+fn register(field: Field) -> Option<Slot> {
+    let nth = |of: fn(u8) -> Option<Field>, count| (0..count).find(|n| of(*n) == Some(field));
+    let small = nth(Field::reg, slot::REGS).map(slot::reg);
+    let large = || nth(Field::xreg, slot::REGS / 2).map(slot::xreg);
+    let largest = || nth(Field::xxreg, slot::REGS / 4).map(slot::xxreg);
+    let tunnel = || nth(Field::tun_metadata, 4).map(slot::tun_metadata);
+    small.or_else(large).or_else(largest).or_else(tunnel)
+}
+
+/// What a match asks of a key; or the first field that no packet here can have.
+///
+/// # Errors
+/// The match is on such a field.
+pub fn pattern(matching: &Match) -> Result<Pattern, Field> {
+    let (mut key, mut mask) = (Key::default(), Key::default());
+    for entry in matching.iter() {
+        let slot = place(entry.field).ok_or(entry.field)?;
+        key.set_masked(slot, entry.value, entry.mask);
+        mask.set_masked(slot, entry.mask, entry.mask);
+    }
+    Ok(Pattern::new(&key, &mask))
+}
+
+/// The match that is true of this key alone: of all fields of the packet that it can have by its
+/// types, and of what travels with it where that is not empty.
+#[must_use]
+pub fn to_match(key: &Key) -> Match {
+    let mut matching = Match::new();
+    for field in Field::all().iter().copied().filter(|field| home(*field) == *field) {
+        let Some(slot) = place(field) else { continue };
+        let value = key.get(slot);
+        // What only the packet's own words have is told even where it is zero.
+        let is_always = matches!(field, Field::InPortOxm | Field::VlanTci | Field::EthType)
+            || matches!(field, Field::EthSrc | Field::EthDst);
+        if value != 0 || is_always && slot.word() < PACKET_WORDS {
+            matching.set(field, value);
+        }
+    }
+    matching
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_of_one_home_have_places_within_one_word() {
+        for field in Field::all().iter().copied() {
+            let (Some(own), Some(home)) = (place(field), place(home(field))) else { continue };
+            assert!(own.word().abs_diff(home.word()) <= 1, "{field}");
+        }
+        let missing = Field::all().iter().filter(|field| place(**field).is_none());
+        let names: Vec<&str> = missing.map(|field| field.name()).collect();
+        let is_known = |name: &&str| {
+            ["nsh", "tun_metadata", "tun_erspan", "tun_gtpu"].iter().any(|of| name.starts_with(of))
+        };
+        assert!(names.iter().all(is_known), "{names:?}");
+    }
+
+    #[test]
+    fn a_match_is_true_of_the_keys_that_it_says() {
+        let matching = Match::new()
+            .with(Field::EthType, 0x800)
+            .with_masked(Field::IpDst, 0x0A00_0000, 0xFF00_0000)
+            .with(Field::VlanPcp, 3)
+            .with(Field::Reg1, 7);
+        let pattern = pattern(&matching).unwrap();
+        let mut key = Key::default();
+        key.set(slot::ETH_TYPE, 0x800);
+        key.set(slot::IPV4_DST, 0x0A01_0203);
+        key.set(slot::VLAN_TCI, 0x7005);
+        assert!(!pattern.matches(&key));
+        key.set(slot::reg(1), 7);
+        assert!(pattern.matches(&key));
+        assert!(super::pattern(&to_match(&key)).unwrap().matches(&key));
+    }
+}

@@ -1,0 +1,102 @@
+//! Which bits of a packet its way depends on beside those that rules match on: those that actions
+//! read.
+//!
+//! Packets of which all these bits are the same go the same way, so they need not be looked up again.
+
+use openflow::action::LearnSource;
+use openflow::{Action, Field, Instructions, Subfield};
+
+use crate::key::{Key, slot};
+use crate::place::place;
+
+/// The bits that instructions read.
+pub(crate) fn reads(instructions: &Instructions) -> Key {
+    let mut key = Key::default();
+    let written = instructions.write.iter().flatten();
+    instructions.apply.iter().chain(written).for_each(|action| read(action, &mut key));
+    key
+}
+
+/// What every way depends on: where the packet came in, and what kind it is.
+pub(crate) fn always() -> Key {
+    let mut key = Key::default();
+    for slot in [slot::IN_PORT, slot::RECIRC_ID, slot::ETH_TYPE] {
+        key.set(slot, slot.ones());
+    }
+    key
+}
+
+fn read(action: &Action, key: &mut Key) {
+    match action {
+        Action::OutputField { source, .. } | Action::Push(source) => subfield(*source, key),
+        Action::Move { source, target } => {
+            subfield(*source, key);
+            written(target.field, key);
+        }
+        Action::Load { target, .. } | Action::Pop(target) => written(target.field, key),
+        Action::SetField { field, .. } => written(*field, key),
+        Action::Clone(actions) => actions.iter().for_each(|action| read(action, key)),
+        Action::DecTtl(_) => {
+            key.set(slot::IP_TTL, slot::IP_TTL.ones());
+            written(Field::NwTtl, key);
+        }
+        Action::SetIpSrc(_) | Action::SetIpDst(_) => written(Field::IpSrc, key),
+        Action::SetL4Src(_) | Action::SetL4Dst(_) => written(Field::TcpSrc, key),
+        Action::SetVlanVid { .. } | Action::SetVlanPcp { .. } => written(Field::VlanTci, key),
+        Action::StripVlan => whole(Field::VlanTci, key),
+        // A tag that is put on has the old one's number.
+        Action::PushVlan { .. } => whole(Field::VlanTci, key),
+        Action::Learn(learn) => {
+            for spec in &learn.specs {
+                if let LearnSource::Field { field, offset } = spec.source {
+                    subfield(Subfield { field, offset, bits: spec.bits }, key);
+                }
+            }
+        }
+        Action::Multipath(_) | Action::Bundle(_) => hashed(key),
+        Action::DecMplsTtl => whole(Field::MplsTtl, key),
+        _ => {}
+    }
+}
+
+fn subfield(of: Subfield, key: &mut Key) {
+    if let Some(slot) = place(of.field) {
+        key.set_masked(slot, of.mask(), of.mask());
+    }
+    written(of.field, key);
+}
+
+fn whole(field: Field, key: &mut Key) {
+    if let Some(slot) = place(field) {
+        key.set(slot, slot.ones());
+    }
+}
+
+/// Whether a field is there to be written depends on what kind of packet it is.
+fn written(field: Field, key: &mut Key) {
+    let Some(slot) = place(field) else { return };
+    if slot.word() == slot::VLAN_TCI.word() {
+        key.set_masked(slot::VLAN_TCI, 0x1000, 0x1000);
+    } else if (slot::IP_PROTO.word() - 1..=slot::ARP_THA.word()).contains(&slot.word()) {
+        key.set(slot::IP_PROTO, slot::IP_PROTO.ones());
+        key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
+    }
+}
+
+/// What hashes are made of: addresses, protocol and ports.
+fn hashed(key: &mut Key) {
+    let slots = [
+        slot::ETH_SRC,
+        slot::ETH_DST,
+        slot::VLAN_VID_PRESENT,
+        slot::IPV4_SRC,
+        slot::IPV4_DST,
+        slot::IPV6_SRC,
+        slot::IPV6_DST,
+        slot::IP_PROTO,
+        slot::IP_FRAG,
+        slot::TP_SRC,
+        slot::TP_DST,
+    ];
+    slots.into_iter().for_each(|slot| key.set(slot, slot.ones()));
+}

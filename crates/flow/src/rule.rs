@@ -1,0 +1,176 @@
+//! A rule: which packets it is for, what becomes of them, and how long it stays.
+
+use std::sync::Arc;
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{AcqRel, Relaxed},
+};
+
+use openflow::{Instructions, Match};
+
+use crate::classifier::Ranked;
+use crate::key::Key;
+use crate::pattern::Pattern;
+use crate::reads::reads;
+
+/// What a rule has done. It outlives the rule where that is changed.
+#[derive(Debug, Default)]
+pub struct Stats {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+    /// When it was last used, in milliseconds.
+    used: AtomicU64,
+}
+
+impl Stats {
+    /// Of a rule that is new at `now`.
+    fn new(now: u64) -> Self {
+        Self { used: AtomicU64::new(now), ..Self::default() }
+    }
+
+    /// Counts what has passed until `now`, in milliseconds.
+    pub fn add(&self, packets: u64, bytes: u64, now: u64) {
+        self.packets.fetch_add(packets, Relaxed);
+        self.bytes.fetch_add(bytes, Relaxed);
+        self.used.fetch_max(now, AcqRel);
+    }
+
+    /// Packets that it was for.
+    #[must_use]
+    pub fn packets(&self) -> u64 {
+        self.packets.load(Relaxed)
+    }
+
+    /// Their bytes.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// When it was last used, or made; in milliseconds.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.used.load(Relaxed)
+    }
+}
+
+/// How a rule is kept (OpenFlow 1.5, 7.3.4.1).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Flags {
+    /// Controllers are told when it ends.
+    pub send_flow_removed: bool,
+    /// It is not added where it overlaps with another of its priority.
+    pub check_overlap: bool,
+    /// A change begins to count anew.
+    pub reset_counts: bool,
+    /// Nobody needs the number of packets.
+    pub no_packet_counts: bool,
+    /// Nobody needs the number of bytes.
+    pub no_byte_counts: bool,
+}
+
+/// After how many seconds a rule ends; 0: never.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Timeouts {
+    /// Without a packet.
+    pub idle: u16,
+    /// In any case.
+    pub hard: u16,
+}
+
+/// Why a rule ends (OpenFlow 1.5, 7.4.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Ended {
+    /// It was not used for so long.
+    Idle,
+    /// Its time was over.
+    Hard,
+    /// It was deleted.
+    Deleted,
+    /// It had to make room for another one.
+    Evicted,
+}
+
+/// A rule of a table.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Its table.
+    pub table: u8,
+    /// Which rule is taken of those that are for a packet: the one with the highest.
+    pub priority: u16,
+    /// Which packets it is for.
+    pub matching: Match,
+    /// A number of the controller's.
+    pub cookie: u64,
+    /// How it is kept.
+    pub flags: Flags,
+    /// How long.
+    pub timeouts: Timeouts,
+    /// What must make room goes by this, the lowest first.
+    pub importance: u16,
+    /// What becomes of packets.
+    pub instructions: Arc<Instructions>,
+    /// When it was made, in milliseconds.
+    pub created: u64,
+    /// When it was last changed, in milliseconds.
+    pub modified: u64,
+    /// What it has done.
+    pub stats: Arc<Stats>,
+    pub(crate) pattern: Pattern,
+    /// Which bits of packets its actions depend on.
+    pub(crate) reads: Key,
+}
+
+impl Rule {
+    /// A rule that is new at `now`, without cookie, timeouts and flags.
+    pub(crate) fn new(
+        (table, priority): (u8, u16),
+        (matching, pattern): (Match, Pattern),
+        instructions: Arc<Instructions>,
+        now: u64,
+    ) -> Self {
+        let reads = reads(&instructions);
+        Self {
+            table,
+            priority,
+            matching,
+            cookie: 0,
+            flags: Flags::default(),
+            timeouts: Timeouts::default(),
+            importance: 0,
+            instructions,
+            created: now,
+            modified: now,
+            stats: Arc::new(Stats::new(now)),
+            pattern,
+            reads,
+        }
+    }
+
+    /// Why it ends, if its time is over at `now`.
+    #[must_use]
+    pub fn ends(&self, now: u64) -> Option<Ended> {
+        let is_over = |since: u64, seconds: u16| {
+            seconds != 0 && now.saturating_sub(since) >= u64::from(seconds) * 1000
+        };
+        if is_over(self.modified, self.timeouts.hard) {
+            return Some(Ended::Hard);
+        }
+        is_over(self.stats.used(), self.timeouts.idle).then_some(Ended::Idle)
+    }
+
+    /// Whether it ends by itself.
+    pub(crate) const fn is_timed(&self) -> bool {
+        self.timeouts.idle != 0 || self.timeouts.hard != 0
+    }
+}
+
+impl Ranked for Arc<Rule> {
+    fn pattern(&self) -> &Pattern {
+        &self.pattern
+    }
+
+    fn priority(&self) -> u16 {
+        self.priority
+    }
+}

@@ -1,0 +1,430 @@
+//! All tables of a bridge, and changes of them.
+//!
+//! A copy is cheap and stays as it is: control threads change one, and workers look up in copies.
+
+use std::sync::Arc;
+
+use openflow::action::Action;
+use openflow::{Field, Instructions, Match, PortNo};
+
+use crate::classifier::Classifier;
+use crate::key::Key;
+use crate::pattern::Pattern;
+use crate::place;
+use crate::reads::always;
+use crate::rule::{Ended, Flags, Rule, Timeouts};
+
+/// Tables that rules can be in; 255 stands for all of them (OpenFlow 1.5, 7.2.4.4).
+pub const TABLES: u8 = 255;
+
+/// The most rules of a bridge, unless it is told otherwise.
+pub const DEFAULT_LIMIT: usize = 1_000_000;
+
+/// What is done to rules (OpenFlow 1.5, 6.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Command {
+    /// Add a rule, in the place of one with the same match and priority.
+    Add,
+    /// Change what becomes of packets, of all rules within a match.
+    Modify,
+    /// The same, of the rule with just this match and priority.
+    ModifyStrict,
+    /// Delete all rules within a match.
+    Delete,
+    /// Delete the rule with just this match and priority.
+    DeleteStrict,
+}
+
+/// Which rules are meant, where not one alone is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Their table; all tables.
+    pub table: Option<u8>,
+    /// All their packets are among these.
+    pub matching: Match,
+    /// What their cookies are, and which bits of them count.
+    pub cookie: (u64, u64),
+    /// A port that they have an action of sending to.
+    pub out_port: Option<PortNo>,
+    /// Likewise a group.
+    pub out_group: Option<u32>,
+}
+
+/// A change of rules.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What is done.
+    pub command: Command,
+    /// To which rules, or to which one.
+    pub filter: Filter,
+    /// The priority of a rule that is added, or is meant alone.
+    pub priority: u16,
+    /// The cookie of what is added; and of what is changed, if it gets another one.
+    pub cookie: Option<u64>,
+    /// How it is kept.
+    pub flags: Flags,
+    /// How long.
+    pub timeouts: Timeouts,
+    /// Which goes first where room is needed.
+    pub importance: u16,
+    /// What becomes of packets.
+    pub instructions: Arc<Instructions>,
+    /// Where there is nothing to change, the rule is added: as in OpenFlow 1.0.
+    pub may_add: bool,
+}
+
+impl Change {
+    /// Adds a rule to a table, of priority 0x8000.
+    #[must_use]
+    pub fn add(table: u8, matching: Match, instructions: Instructions) -> Self {
+        Self {
+            command: Command::Add,
+            filter: Filter { table: Some(table), matching, ..Filter::default() },
+            priority: 0x8000,
+            cookie: Some(0),
+            flags: Flags::default(),
+            timeouts: Timeouts::default(),
+            importance: 0,
+            instructions: Arc::new(instructions),
+            may_add: false,
+        }
+    }
+
+    /// The same with another priority.
+    #[must_use]
+    pub const fn with_priority(mut self, priority: u16) -> Self {
+        self.priority = priority;
+        self
+    }
+
+    /// Deletes all rules within a match.
+    #[must_use]
+    pub fn delete(table: Option<u8>, matching: Match) -> Self {
+        let mut change = Self::add(0, matching, Instructions::default());
+        change.command = Command::Delete;
+        change.filter.table = table;
+        change
+    }
+}
+
+/// Why a change is refused. Nothing is changed then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such table.
+    #[error("there is no such table; they are numbered 0 to 254")]
+    BadTable,
+    /// There are as many rules as there may be.
+    #[error("there are {limit} rules, as many as the bridge may have; delete some")]
+    Full {
+        /// How many that is.
+        limit: usize,
+    },
+    /// It overlaps with another rule of its priority.
+    #[error("it overlaps with another rule of its priority, and was to be checked for that")]
+    Overlap,
+    /// No packet here has such a field.
+    #[error("no packet here has the field {0}")]
+    Field(Field),
+}
+
+/// What a change has done.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Rules that are there now and were not.
+    pub added: Vec<Arc<Rule>>,
+    /// Rules that are others now: before, and after.
+    pub modified: Vec<(Arc<Rule>, Arc<Rule>)>,
+    /// Rules that are not there any more, and why.
+    pub removed: Vec<(Arc<Rule>, Ended)>,
+}
+
+/// One table.
+#[derive(Clone, Debug, Default)]
+struct Table {
+    rules: Classifier<Arc<Rule>>,
+    /// How many end by themselves.
+    timed: usize,
+}
+
+/// All tables of a bridge.
+#[derive(Clone, Debug)]
+pub struct Tables {
+    all: Vec<Arc<Table>>,
+    count: usize,
+    limit: usize,
+    /// The bits that actions of rules read; it may have bits of rules that are not there any more.
+    reads: Key,
+    version: u64,
+}
+
+impl Default for Tables {
+    fn default() -> Self {
+        let reads = always();
+        Self { all: Vec::new(), count: 0, limit: DEFAULT_LIMIT, reads, version: 0 }
+    }
+}
+
+impl Tables {
+    /// How many rules there are in all tables.
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many rules there are in `table`.
+    #[must_use]
+    pub fn len_of(&self, table: u8) -> usize {
+        self.all.get(usize::from(table)).map_or(0, |table| table.rules.len())
+    }
+
+    /// The most rules there may be.
+    #[must_use]
+    pub const fn limit(&self) -> usize {
+        self.limit
+    }
+
+    /// Sets the most rules there may be from now on; those that are there stay.
+    pub const fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Another number after each change.
+    #[must_use]
+    pub const fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The rules of `table`.
+    #[must_use]
+    pub fn table(&self, table: u8) -> Option<&Classifier<Arc<Rule>>> {
+        self.all.get(usize::from(table)).map(|table| &table.rules)
+    }
+
+    /// All rules, table by table.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
+        self.all.iter().flat_map(|table| table.rules.iter())
+    }
+
+    /// The bits of a packet that its way can depend on.
+    #[must_use]
+    pub fn relevant(&self) -> Key {
+        let mut key = self.reads;
+        self.all.iter().for_each(|table| key.union(&table.rules.mask()));
+        key
+    }
+
+    /// Whether all that they say is that the bridge is a plain one.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        let normal = |rule: &Arc<Rule>| {
+            let Instructions { apply, clear: false, write: None, metadata: None, goto_table: None } =
+                &*rule.instructions
+            else {
+                return false;
+            };
+            let is_all = rule.priority == 0 && rule.matching.is_empty() && !rule.is_timed();
+            let normal =
+                |action: &Action| matches!(action, Action::Output { port: PortNo::NORMAL, .. });
+            is_all && apply.len() == 1 && apply.iter().all(normal)
+        };
+        self.count == 1 && self.table(0).is_some_and(|table| table.iter().all(normal))
+    }
+
+    /// The rules that a filter means, table by table.
+    ///
+    /// # Errors
+    /// No packet can have a field of the match.
+    pub fn select(&self, filter: &Filter) -> Result<Vec<Arc<Rule>>, Refusal> {
+        let pattern = place::pattern(&filter.matching).map_err(Refusal::Field)?;
+        let tables = (0_u8..).zip(&self.all);
+        let tables = tables.filter(|(id, _)| filter.table.is_none_or(|wanted| wanted == *id));
+        let rules = tables.flat_map(|(_, table)| table.rules.within(&pattern));
+        Ok(rules.filter(|rule| filter.takes(rule)).cloned().collect())
+    }
+
+    /// Changes rules at `now`, in milliseconds.
+    ///
+    /// # Errors
+    /// As [`Refusal`] tells. Nothing is changed then.
+    pub fn change(&mut self, change: &Change, now: u64) -> Result<Outcome, Refusal> {
+        if change.filter.table.is_some_and(|table| table == TABLES) {
+            return Err(Refusal::BadTable);
+        }
+        let pattern = place::pattern(&change.filter.matching).map_err(Refusal::Field)?;
+        match change.command {
+            Command::Add => self.add(change, pattern, now),
+            Command::Modify | Command::ModifyStrict => {
+                let rules = self.meant(change, &pattern)?;
+                if rules.is_empty() && change.may_add {
+                    return self.add(change, pattern, now);
+                }
+                let mut outcome = Outcome::default();
+                for rule in rules {
+                    let after = Arc::new(change.apply(&rule, now));
+                    self.insert(Arc::clone(&after));
+                    outcome.modified.push((rule, after));
+                }
+                Ok(outcome)
+            }
+            Command::Delete | Command::DeleteStrict => {
+                let mut outcome = Outcome::default();
+                for rule in self.meant(change, &pattern)? {
+                    self.remove(&rule);
+                    outcome.removed.push((rule, Ended::Deleted));
+                }
+                Ok(outcome)
+            }
+        }
+    }
+
+    /// The rules that a change means, which is not one of adding.
+    fn meant(&self, change: &Change, pattern: &Pattern) -> Result<Vec<Arc<Rule>>, Refusal> {
+        let Change { command, filter, priority, .. } = change;
+        if matches!(command, Command::Modify | Command::Delete) {
+            return self.select(filter);
+        }
+        let tables = (0_u8..).zip(&self.all);
+        let tables = tables.filter(|(id, _)| filter.table.is_none_or(|wanted| wanted == *id));
+        let rules = tables.filter_map(|(_, table)| table.rules.find(pattern, *priority));
+        Ok(rules.filter(|rule| filter.takes(rule)).cloned().collect())
+    }
+
+    fn add(&mut self, change: &Change, pattern: Pattern, now: u64) -> Result<Outcome, Refusal> {
+        let table = change.filter.table.unwrap_or_default();
+        let rules = self.table(table);
+        let before = rules.and_then(|rules| rules.find(&pattern, change.priority)).cloned();
+        let overlaps = || rules.is_some_and(|rules| rules.has_overlap(&pattern, change.priority));
+        if change.flags.check_overlap && before.is_none() && overlaps() {
+            return Err(Refusal::Overlap);
+        }
+        if before.is_none() && self.count >= self.limit {
+            return Err(Refusal::Full { limit: self.limit });
+        }
+        let matching = change.filter.matching.clone();
+        let instructions = Arc::clone(&change.instructions);
+        let mut rule = Rule::new((table, change.priority), (matching, pattern), instructions, now);
+        rule.cookie = change.cookie.unwrap_or_default();
+        rule.flags = change.flags;
+        rule.timeouts = change.timeouts;
+        rule.importance = change.importance;
+        if let Some(before) = before.as_ref().filter(|_| !change.flags.reset_counts) {
+            rule.stats = Arc::clone(&before.stats);
+        }
+        let rule = Arc::new(rule);
+        self.insert(Arc::clone(&rule));
+        Ok(match before {
+            Some(before) => Outcome { modified: vec![(before, rule)], ..Outcome::default() },
+            None => Outcome { added: vec![rule], ..Outcome::default() },
+        })
+    }
+
+    /// Takes the rules away whose time is over at `now`, in milliseconds.
+    pub fn expire(&mut self, now: u64) -> Vec<(Arc<Rule>, Ended)> {
+        let timed = self.all.iter().filter(|table| table.timed > 0);
+        let rules = timed.flat_map(|table| table.rules.iter());
+        let over = rules.filter_map(|rule| Some((Arc::clone(rule), rule.ends(now)?)));
+        let over: Vec<(Arc<Rule>, Ended)> = over.collect();
+        over.iter().for_each(|(rule, _)| self.remove(rule));
+        over
+    }
+
+    /// Whether any rule ends by itself.
+    #[must_use]
+    pub fn has_timed(&self) -> bool {
+        self.all.iter().any(|table| table.timed > 0)
+    }
+
+    fn insert(&mut self, rule: Arc<Rule>) {
+        let index = usize::from(rule.table);
+        if self.all.len() <= index {
+            self.all.resize_with(index + 1, Arc::default);
+        }
+        let Some(table) = self.all.get_mut(index).map(Arc::make_mut) else { return };
+        self.reads.union(&rule.reads);
+        table.timed += usize::from(rule.is_timed());
+        self.version += 1;
+        match table.rules.insert(rule) {
+            Some(before) => table.timed -= usize::from(before.is_timed()),
+            None => self.count += 1,
+        }
+    }
+
+    fn remove(&mut self, rule: &Rule) {
+        let table = self.all.get_mut(usize::from(rule.table));
+        let Some(table) = table.map(Arc::make_mut) else { return };
+        if let Some(removed) = table.rules.remove(&rule.pattern, rule.priority) {
+            table.timed -= usize::from(removed.is_timed());
+            self.version += 1;
+            self.count -= 1;
+        }
+        if self.count == 0 {
+            self.reads = always();
+        }
+    }
+}
+
+impl Filter {
+    /// Whether a rule is meant, beside what it matches on.
+    fn takes(&self, rule: &Rule) -> bool {
+        let (cookie, mask) = self.cookie;
+        (rule.cookie ^ cookie) & mask == 0
+            && self.out_port.is_none_or(|port| sends(&rule.instructions, &|to| is_port(to, port)))
+            && self.out_group.is_none_or(|id| sends(&rule.instructions, &|to| is_group(to, id)))
+    }
+}
+
+/// Whether any action of instructions, or in one of them, is one that `is_it` tells.
+fn sends(instructions: &Instructions, is_it: &dyn Fn(&Action) -> bool) -> bool {
+    let written = instructions.write.iter().flatten();
+    instructions.apply.iter().chain(written).any(|action| has(action, is_it))
+}
+
+fn has(action: &Action, is_it: &dyn Fn(&Action) -> bool) -> bool {
+    let inner = match action {
+        Action::Clone(actions) => actions.as_slice(),
+        _ => &[],
+    };
+    is_it(action) || inner.iter().any(|action| has(action, is_it))
+}
+
+fn is_port(action: &Action, wanted: PortNo) -> bool {
+    match action {
+        Action::Output { port, .. }
+        | Action::OutputTruncated { port, .. }
+        | Action::Enqueue { port, .. } => *port == wanted,
+        Action::Controller(_) => wanted == PortNo::CONTROLLER,
+        _ => false,
+    }
+}
+
+fn is_group(action: &Action, wanted: u32) -> bool {
+    matches!(action, Action::Group(id) if *id == wanted)
+}
+
+impl Change {
+    /// A rule after this change of it.
+    fn apply(&self, rule: &Rule, now: u64) -> Rule {
+        let identity = (rule.table, rule.priority);
+        let matched = (rule.matching.clone(), rule.pattern.clone());
+        let new = Rule::new(identity, matched, Arc::clone(&self.instructions), now);
+        let stats = if self.flags.reset_counts { new.stats } else { Arc::clone(&rule.stats) };
+        Rule {
+            cookie: self.cookie.unwrap_or(rule.cookie),
+            flags: rule.flags,
+            timeouts: rule.timeouts,
+            importance: rule.importance,
+            created: rule.created,
+            stats,
+            ..new
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
