@@ -9,6 +9,10 @@
 //! - `rule`: a rule, and what it has done
 //! - `reads`: what actions depend on
 //! - `tables`: all tables of a bridge, and changes of them
+//! - `possible`: which actions there are
+//! - `pipeline`: all that decides about a bridge's packets
+//! - [`walk`]: the way of a packet through the tables
+//! - `path`: that way as few operations
 //!
 //! ```
 //! use flow::{Classifier, Depth, Key, Pattern, Ranked, extract, slot};
@@ -45,18 +49,24 @@
 mod classifier;
 mod extract;
 mod key;
+mod path;
 mod pattern;
+mod pipeline;
 pub mod place;
+mod possible;
 mod reads;
 mod rule;
 mod shards;
 mod tables;
+pub mod walk;
 
 pub use classifier::{Classifier, Ranked};
 pub use extract::{Depth, Layers, extract};
 pub use key::{
     FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,
 };
+pub use path::{Edit, Lost, Op, PacketIn, Path};
 pub use pattern::{Mask, Pattern};
+pub use pipeline::{Pipeline, Port};
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
 pub use tables::{Change, Command, DEFAULT_LIMIT, Filter, Outcome, Refusal, TABLES, Tables};

@@ -11,6 +11,7 @@ use crate::classifier::Classifier;
 use crate::key::Key;
 use crate::pattern::Pattern;
 use crate::place;
+use crate::possible;
 use crate::reads::always;
 use crate::rule::{Ended, Flags, Rule, Timeouts};
 
@@ -122,6 +123,9 @@ pub enum Refusal {
     /// It overlaps with another rule of its priority.
     #[error("it overlaps with another rule of its priority, and was to be checked for that")]
     Overlap,
+    /// An action is not possible yet.
+    #[error("the action {0} is not possible yet")]
+    Action(&'static str),
     /// No packet here has such a field.
     #[error("no packet here has the field {0}")]
     Field(Field),
@@ -257,6 +261,9 @@ impl Tables {
             return Err(Refusal::BadTable);
         }
         let pattern = place::pattern(&change.filter.matching).map_err(Refusal::Field)?;
+        if !matches!(change.command, Command::Delete | Command::DeleteStrict) {
+            possible::check(&change.instructions)?;
+        }
         match change.command {
             Command::Add => self.add(change, pattern, now),
             Command::Modify | Command::ModifyStrict => {

@@ -1,0 +1,124 @@
+//! A path: the whole way of a packet through the tables, as few operations.
+
+use std::sync::Arc;
+
+use openflow::packet_in::Reason;
+
+use crate::key::Key;
+use crate::rule::Stats;
+
+/// A change of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Edit {
+    /// Write bits of a word of the key.
+    Set {
+        /// Number of the word.
+        word: u8,
+        /// Which bits.
+        mask: u64,
+        /// What.
+        value: u64,
+    },
+    /// Take the outer tag off.
+    PopVlan,
+    /// Put a tag on.
+    PushVlan {
+        /// What kind of tag.
+        tpid: u16,
+        /// Priority, drop eligibility and VLAN.
+        tci: u16,
+    },
+    /// Write bits of the outer tag's control information.
+    SetVlan {
+        /// Which bits.
+        mask: u16,
+        /// What.
+        tci: u16,
+    },
+}
+
+/// What controllers get of a packet, and are told about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketIn {
+    /// The most bytes of the packet.
+    pub max_len: u16,
+    /// To which controllers: those with this id.
+    pub id: u16,
+    /// Why.
+    pub reason: Reason,
+    /// The table whose rule sends it.
+    pub table: u8,
+    /// The cookie of that rule; all ones where there is none.
+    pub cookie: u64,
+    /// What the packet has come to by then: registers, metadata, and where it came in.
+    pub key: Box<Key>,
+    /// What the rule passes along.
+    pub userdata: Vec<u8>,
+}
+
+/// One step of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Op {
+    /// Change the packet.
+    Edit(Edit),
+    /// Leave its first so many bytes.
+    Cut(u32),
+    /// Send it to a port, by the number that the switch knows it by.
+    Output(u16),
+    /// Send it to all ports, or to those that flood, but that where it came in.
+    Flood {
+        /// Whether to those as well that do not flood.
+        all: bool,
+        /// Where it came in, by its OpenFlow number.
+        but: u32,
+    },
+    /// Do what a plain bridge does, as if it had come in there; `None`: on no port.
+    Normal(Option<u16>),
+    /// Send it to controllers.
+    Controller(Arc<PacketIn>),
+    /// Remember the packet as it is.
+    Save,
+    /// Go on with the packet that was remembered last.
+    Restore,
+}
+
+/// Why a packet goes nowhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Lost {
+    /// No rule is for it.
+    NoRule,
+    /// That is what its rules say.
+    Dropped,
+    /// It came to too many tables.
+    TooDeep,
+}
+
+/// The way of a packet.
+#[derive(Clone, Debug)]
+pub struct Path {
+    /// What is done, in order.
+    pub ops: Box<[Op]>,
+    /// The counts of the rules that it passes; of one that it passes twice, twice.
+    pub rules: Box<[Arc<Stats>]>,
+    /// If it goes nowhere: why.
+    pub lost: Option<Lost>,
+}
+
+impl PartialEq for Path {
+    /// Paths are equal if they are of the same rules, and do the same.
+    fn eq(&self, other: &Self) -> bool {
+        let rules = self.rules.iter().zip(&other.rules);
+        self.rules.len() == other.rules.len()
+            && self.ops == other.ops
+            && self.lost == other.lost
+            && rules.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
+    }
+}
+
+impl Path {
+    /// Whether all that it does is to send the packet to ports as it is.
+    #[must_use]
+    pub fn is_simple(&self) -> bool {
+        self.ops.iter().all(|op| matches!(op, Op::Output(_)))
+    }
+}

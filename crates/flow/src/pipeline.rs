@@ -1,0 +1,50 @@
+//! All that decides about a bridge's packets, as one value: what workers have a copy of.
+
+use std::collections::BTreeMap;
+
+use openflow::PortNo;
+
+use crate::tables::Tables;
+
+/// A port of a bridge with flows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// The number by which the switch knows it.
+    pub number: u16,
+    /// Whether nothing is sent there (`OFPPC_NO_FWD`).
+    pub no_forward: bool,
+    /// Whether it is left out where packets flood (`OFPPC_NO_FLOOD`).
+    pub no_flood: bool,
+    /// Whether what comes in there is dropped (`OFPPC_NO_RECV`).
+    pub no_receive: bool,
+    /// Whether controllers get nothing of it that no rule is for (`OFPPC_NO_PACKET_IN`).
+    pub no_packet_in: bool,
+}
+
+impl Port {
+    /// A port that does all that ports do.
+    #[must_use]
+    pub const fn new(number: u16) -> Self {
+        Self { number, no_forward: false, no_flood: false, no_receive: false, no_packet_in: false }
+    }
+}
+
+/// What becomes of packets of a bridge.
+#[derive(Clone, Debug, Default)]
+pub struct Pipeline {
+    /// The rules.
+    pub tables: Tables,
+    /// The ports, by their OpenFlow numbers.
+    pub ports: BTreeMap<PortNo, Port>,
+    /// Whether controllers get what no rule of the first table is for, as in OpenFlow 1.0 to 1.2.
+    pub asks_controllers: bool,
+}
+
+impl Pipeline {
+    /// The OpenFlow number of the port that the switch knows by `number`.
+    #[must_use]
+    pub fn port_no(&self, number: u16) -> Option<PortNo> {
+        let found = self.ports.iter().find(|(_, port)| port.number == number);
+        found.map(|(port_no, _)| *port_no)
+    }
+}

@@ -1,0 +1,75 @@
+//! Which actions there are. One that is not is refused when a rule is added, so that no packet goes
+//! another way than its rule says.
+
+use openflow::{Action, Field, Instructions};
+
+use crate::place::place;
+use crate::tables::Refusal;
+use crate::walk::MAX_NESTING;
+
+/// Checks all actions of a rule.
+pub(crate) fn check(instructions: &Instructions) -> Result<(), Refusal> {
+    check_all(&instructions.apply, MAX_NESTING)?;
+    check_all(instructions.write.as_deref().unwrap_or_default(), MAX_NESTING)
+}
+
+fn check_all(actions: &[Action], nesting: usize) -> Result<(), Refusal> {
+    actions.iter().try_for_each(|action| check_one(action, nesting))
+}
+
+fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
+    match action {
+        Action::Clone(actions) => {
+            let left = nesting.checked_sub(1).ok_or(Refusal::Action("clone within so many"))?;
+            check_all(actions, left)
+        }
+        Action::SetField { field, .. } => check_field(*field),
+        Action::Load { target, .. } | Action::Pop(target) => check_field(target.field),
+        Action::Push(source) | Action::OutputField { source, .. } => check_field(source.field),
+        Action::Move { source, target } => {
+            check_field(source.field)?;
+            check_field(target.field)
+        }
+        Action::Controller(to) if to.pause => Err(Refusal::Action("controller(pause)")),
+        Action::Resubmit { ct: true, .. } => Err(Refusal::Action("resubmit(ct)")),
+        other => match missing(other) {
+            Some(name) => Err(Refusal::Action(name)),
+            None => Ok(()),
+        },
+    }
+}
+
+fn check_field(field: Field) -> Result<(), Refusal> {
+    let is_mpls =
+        matches!(field, Field::MplsLabel | Field::MplsTc | Field::MplsBos | Field::MplsTtl);
+    if is_mpls || place(field).is_none() { Err(Refusal::Field(field)) } else { Ok(()) }
+}
+
+/// The name of an action that there is not.
+const fn missing(action: &Action) -> Option<&'static str> {
+    Some(match action {
+        Action::Group(_) => "group",
+        Action::Meter(_) => "meter",
+        Action::Bundle(_) => "bundle",
+        Action::Multipath(_) => "multipath",
+        Action::CheckPktLarger { .. } => "check_pkt_larger",
+        Action::FinTimeout { .. } => "fin_timeout",
+        Action::Learn(_) => "learn",
+        Action::Conjunction { .. } => "conjunction",
+        Action::Ct(_) => "ct",
+        Action::Nat(_) => "nat",
+        Action::Encap(_) => "encap",
+        Action::Decap { .. } => "decap",
+        Action::PushMpls { .. } => "push_mpls",
+        Action::PopMpls { .. } => "pop_mpls",
+        Action::SetMplsLabel(_) => "set_mpls_label",
+        Action::SetMplsTc(_) => "set_mpls_tc",
+        Action::SetMplsTtl(_) => "set_mpls_ttl",
+        Action::DecMplsTtl => "dec_mpls_ttl",
+        Action::DecNshTtl => "dec_nsh_ttl",
+        Action::DeleteField(_) => "delete_field",
+        Action::DebugRecirc => "debug_recirc",
+        Action::DebugSlow => "debug_slow",
+        _ => return None,
+    })
+}

@@ -1,0 +1,462 @@
+//! The way of a packet through the tables.
+//!
+//! It is what OVS's translation does (`ofproto-dpif-xlate`), with its limits: what is wrong with a
+//! packet's way, such as a loop, drops the packet.
+//!
+//! - `write`: what is written to the key, and so to the packet
+//! - `set`: the action set
+
+mod set;
+mod write;
+
+use std::fmt::Arguments;
+use std::sync::Arc;
+
+use openflow::packet_in::Reason;
+use openflow::{Action, Instructions, PortNo, Subfield};
+
+use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
+use crate::path::{Edit, Lost, Op, PacketIn, Path};
+use crate::pipeline::Pipeline;
+use crate::place::place;
+use crate::rule::{Rule, Stats};
+
+/// Tables that are gone back to, at most; each that is not behind the one before counts.
+pub const MAX_DEPTH: u32 = 64;
+
+/// Look-ups for one packet, at most.
+pub const MAX_LOOKUPS: u32 = MAX_DEPTH * MAX_DEPTH;
+
+/// Tables and clones within each other, at most: what the stack of a worker has room for.
+const MAX_LEVEL: usize = 340;
+
+/// Clones within each other in the actions of one rule, at most.
+pub(crate) const MAX_NESTING: usize = 16;
+
+/// Operations of one path, at most.
+const MAX_OPS: usize = 16_384;
+
+/// Values on the stack, at most.
+const MAX_STACK: usize = 4_096;
+
+/// Follows a packet on its way, to tell of it.
+pub trait Watch {
+    /// It is looked up in `table`, where a rule is found, or none. `level` is how deep that is: a
+    /// table that another one's action leads to is one deeper than that.
+    fn table(&mut self, level: usize, table: u8, rule: Option<&Rule>);
+
+    /// This is done.
+    fn action(&mut self, level: usize, action: &Action);
+
+    /// There is something to say about what is done.
+    fn note(&mut self, level: usize, note: Arguments<'_>);
+}
+
+/// How a walk begins.
+#[derive(Clone, Debug)]
+pub enum Start<'s> {
+    /// In the first table.
+    Table,
+    /// With the actions of a message from a controller.
+    Actions(&'s [Action]),
+}
+
+/// The way of a packet with this key, which is what it comes to in the end when this returns.
+pub fn walk<'w>(
+    pipeline: &'w Pipeline,
+    key: &mut Key,
+    start: &Start<'_>,
+    watch: Option<&'w mut dyn Watch>,
+) -> Path {
+    key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+    let mut walk = Walk::new(pipeline, *key, watch);
+    match start {
+        Start::Table => {
+            let port = walk.in_port();
+            walk.is_first = true;
+            walk.table(port, 0, true);
+        }
+        Start::Actions(actions) => {
+            walk.is_packet_out = true;
+            walk.actions(actions);
+        }
+    }
+    if walk.error.is_none() {
+        walk.action_set();
+    }
+    *key = walk.state.key;
+    walk.finish()
+}
+
+/// What a clone of the packet has of its own.
+#[derive(Clone, Debug)]
+struct State {
+    key: Key,
+    /// What was written to words of the packet since the last operation: which bits.
+    dirty: [u64; PACKET_WORDS],
+    /// Changes of tags since then.
+    tags: Vec<Edit>,
+}
+
+struct Walk<'w> {
+    pipeline: &'w Pipeline,
+    watch: Option<&'w mut dyn Watch>,
+    state: State,
+    /// The table and the rule that is at work.
+    table: u8,
+    cookie: u64,
+    depth: u32,
+    lookups: u32,
+    level: usize,
+    stack: Vec<u128>,
+    set: Vec<Action>,
+    is_in_set: bool,
+    is_packet_out: bool,
+    /// Nothing was looked up yet.
+    is_first: bool,
+    has_exited: bool,
+    error: Option<Lost>,
+    ops: Vec<Op>,
+    rules: Vec<Arc<Stats>>,
+}
+
+impl<'w> Walk<'w> {
+    fn new(pipeline: &'w Pipeline, key: Key, watch: Option<&'w mut dyn Watch>) -> Self {
+        Self {
+            pipeline,
+            watch,
+            state: State { key, dirty: [0; PACKET_WORDS], tags: Vec::new() },
+            table: 0,
+            cookie: u64::MAX,
+            depth: 0,
+            lookups: 0,
+            level: 0,
+            stack: Vec::new(),
+            set: Vec::new(),
+            is_in_set: false,
+            is_packet_out: false,
+            is_first: false,
+            has_exited: false,
+            error: None,
+            ops: Vec::new(),
+            rules: Vec::new(),
+        }
+    }
+
+    fn in_port(&self) -> PortNo {
+        PortNo(self.state.key.get_u32(slot::IN_PORT))
+    }
+
+    fn note(&mut self, note: Arguments<'_>) {
+        if let Some(watch) = &mut self.watch {
+            watch.note(self.level, note);
+        }
+    }
+
+    fn fail(&mut self, note: Arguments<'_>) {
+        self.note(note);
+        self.error = Some(Lost::TooDeep);
+    }
+
+    /// Whether no more actions are done.
+    const fn is_over(&self) -> bool {
+        self.has_exited || self.error.is_some()
+    }
+
+    /// The path that has come of it.
+    fn finish(mut self) -> Path {
+        if self.error.is_some() {
+            self.ops.clear();
+        }
+        let does = |op: &Op| !matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Save | Op::Restore);
+        let lost = match (self.error, self.ops.iter().any(does)) {
+            (Some(error), _) => Some(error),
+            (None, true) => None,
+            (None, false) if self.rules.is_empty() && !self.is_packet_out => Some(Lost::NoRule),
+            (None, false) => Some(Lost::Dropped),
+        };
+        // What is changed after it was sent for the last time does not matter.
+        let end = self.ops.iter().rposition(does).map_or(0, |last| last + 1);
+        self.ops.truncate(end);
+        Path { ops: self.ops.into(), rules: self.rules.into(), lost }
+    }
+
+    /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
+    fn table(&mut self, port: PortNo, table: u8, may_ask: bool) {
+        let is_first = std::mem::take(&mut self.is_first);
+        if self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL {
+            return self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
+        }
+        if self.lookups >= MAX_LOOKUPS {
+            return self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
+        }
+        if self.ops.len() >= MAX_OPS {
+            return self.fail(format_args!("resubmits yielded over 64 kB of actions"));
+        }
+        if self.stack.len() >= MAX_STACK {
+            return self.fail(format_args!("resubmits yielded over 64 kB of stack"));
+        }
+        self.lookups += 1;
+        let deeper = u32::from(!is_first && table <= self.table);
+        let before = (self.table, self.cookie);
+        self.table = table;
+        let rule = self.look_up(port, table);
+        if let Some(watch) = &mut self.watch {
+            watch.table(self.level, table, rule.as_deref());
+        }
+        match rule {
+            Some(rule) => {
+                self.rules.push(Arc::clone(&rule.stats));
+                self.cookie = rule.cookie;
+                self.depth += deeper;
+                self.level += 1;
+                self.instructions(&rule.instructions);
+                self.level -= 1;
+                self.depth -= deeper;
+            }
+            None if may_ask && self.pipeline.asks_controllers => self.miss(),
+            None => {}
+        }
+        (self.table, self.cookie) = before;
+    }
+
+    fn look_up(&mut self, port: PortNo, table: u8) -> Option<Arc<Rule>> {
+        let rules = self.pipeline.tables.table(table)?;
+        let came = self.in_port();
+        // Only the look-up sees another port: what sends to where the packet came in does not.
+        self.state.key.set(slot::IN_PORT, u128::from(port.0));
+        let rule = rules.lookup(&self.state.key).cloned();
+        self.state.key.set(slot::IN_PORT, u128::from(came.0));
+        rule
+    }
+
+    /// No rule is for the packet, and controllers are asked.
+    fn miss(&mut self) {
+        let port = self.pipeline.ports.get(&self.in_port());
+        if port.is_none_or(|port| !port.no_packet_in) {
+            self.controller(u16::MAX, 0, Reason::NoMatch, &[]);
+        }
+    }
+
+    fn instructions(&mut self, instructions: &Instructions) {
+        let Instructions { apply, clear, write, metadata, goto_table } = instructions;
+        if !self.actions(apply) {
+            return;
+        }
+        if *clear {
+            self.set.clear();
+            self.update_actset_output();
+        }
+        if let Some(actions) = write {
+            self.set.extend(actions.iter().cloned());
+            self.update_actset_output();
+        }
+        if let Some((value, mask)) = metadata {
+            self.state.key.set_masked(slot::METADATA, u128::from(*value), u128::from(*mask));
+        }
+        if let Some(table) = goto_table {
+            // The next table's rules are told at the same level.
+            self.level -= 1;
+            let port = self.in_port();
+            self.table(port, *table, true);
+            self.level += 1;
+        }
+    }
+
+    /// Does actions; returns whether what follows them is done, too.
+    fn actions(&mut self, actions: &[Action]) -> bool {
+        for action in actions {
+            if self.is_over() {
+                return false;
+            }
+            if let Some(watch) = &mut self.watch {
+                watch.action(self.level, action);
+            }
+            if !self.act(action) {
+                return false;
+            }
+        }
+        !self.is_over()
+    }
+
+    /// Does one; returns whether those behind it are done.
+    fn act(&mut self, action: &Action) -> bool {
+        match action {
+            Action::Output { port, max_len } => self.output(*port, *max_len),
+            Action::Enqueue { port, .. } => self.output(*port, 0),
+            Action::OutputField { source, max_len } => {
+                if let Ok(number) = u16::try_from(self.read(*source)) {
+                    self.output(PortNo::from_v10(number), *max_len);
+                }
+            }
+            Action::OutputTruncated { port, max_len } => self.truncated(*port, *max_len),
+            Action::Controller(to) => {
+                self.controller(to.max_len, to.id, to.reason, &to.userdata);
+            }
+            Action::Resubmit { port, table, .. } => {
+                let port = port.filter(|port| *port != PortNo::IN_PORT);
+                let port = port.unwrap_or_else(|| self.in_port());
+                self.table(port, table.unwrap_or(self.table), false);
+            }
+            Action::Clone(actions) => self.clone(actions),
+            Action::Exit => self.has_exited = true,
+            Action::Push(source) => {
+                let value = self.read(*source);
+                self.stack.push(value);
+            }
+            Action::Pop(target) => match self.stack.pop() {
+                Some(value) => self.write(*target, value),
+                None => self.note(format_args!("Failed to pop from an empty stack.")),
+            },
+            Action::DecTtl(ids) => return self.dec_ttl(ids),
+            other => self.write_by(other),
+        }
+        true
+    }
+
+    /// The value of some bits of a field.
+    fn read(&self, from: Subfield) -> u128 {
+        let Some(slot) = place(from.field) else { return 0 };
+        self.state.key.get(slot) >> from.offset & openflow::field::ones(from.bits)
+    }
+
+    fn output(&mut self, port: PortNo, max_len: u16) {
+        match port {
+            PortNo::IN_PORT => self.send(self.in_port()),
+            PortNo::TABLE => {
+                let port = self.in_port();
+                self.table(port, 0, true);
+            }
+            PortNo::NORMAL => {
+                let port = self.pipeline.ports.get(&self.in_port()).map(|port| port.number);
+                self.emit(Op::Normal(port));
+            }
+            PortNo::FLOOD => self.emit(Op::Flood { all: false, but: self.in_port().0 }),
+            PortNo::ALL => self.emit(Op::Flood { all: true, but: self.in_port().0 }),
+            PortNo::CONTROLLER => {
+                let reason = match (self.is_packet_out, self.is_in_set) {
+                    (true, _) => Reason::PacketOut,
+                    (_, true) => Reason::ActionSet,
+                    _ => Reason::Action,
+                };
+                self.controller(max_len, 0, reason, &[]);
+            }
+            PortNo::ANY => {}
+            port if port == self.in_port() => {
+                self.note(format_args!("skipping output to input port"));
+            }
+            port => self.send(port),
+        }
+    }
+
+    fn send(&mut self, port: PortNo) {
+        match self.pipeline.ports.get(&port) {
+            None => self.note(format_args!("Nonexistent output port")),
+            Some(to) if to.no_forward => {
+                self.note(format_args!("OFPPC_NO_FWD set, skipping output"));
+            }
+            Some(to) => self.emit(Op::Output(to.number)),
+        }
+    }
+
+    fn truncated(&mut self, port: PortNo, max_len: u32) {
+        if port == self.in_port() {
+            return self.note(format_args!("skipping output to input port"));
+        }
+        self.flush();
+        let before = self.ops.len();
+        self.ops.extend([Op::Save, Op::Cut(max_len)]);
+        self.output(port, 0);
+        if self.ops.len() == before + 2 {
+            self.ops.truncate(before);
+        } else {
+            self.ops.push(Op::Restore);
+        }
+    }
+
+    fn controller(&mut self, max_len: u16, id: u16, reason: Reason, userdata: &[u8]) {
+        let packet_in = PacketIn {
+            max_len,
+            id,
+            reason,
+            table: self.table,
+            cookie: self.cookie,
+            key: Box::new(self.state.key),
+            userdata: userdata.to_vec(),
+        };
+        self.emit(Op::Controller(Arc::new(packet_in)));
+    }
+
+    /// Does actions with a copy of the packet.
+    fn clone(&mut self, actions: &[Action]) {
+        if self.level >= MAX_LEVEL {
+            return self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
+        }
+        // Off the stack, which deep clones must not exhaust.
+        let (state, stack) = (Box::new(self.state.clone()), self.stack.clone());
+        let (set, exited) = (self.set.clone(), self.has_exited);
+        let at = self.ops.len();
+        self.ops.push(Op::Save);
+        self.level += 1;
+        self.actions(actions);
+        self.level -= 1;
+        let is_changed =
+            self.ops.iter().skip(at + 1).any(|op| matches!(op, Op::Edit(_) | Op::Cut(_)));
+        if is_changed {
+            self.ops.push(Op::Restore);
+        } else if at < self.ops.len() {
+            self.ops.remove(at);
+        }
+        self.state = *state;
+        (self.stack, self.set, self.has_exited) = (stack, set, exited);
+    }
+
+    /// Takes one from the time to live; returns whether the packet goes on.
+    fn dec_ttl(&mut self, ids: &[u16]) -> bool {
+        let ether_type = self.state.key.get_u16(slot::ETH_TYPE);
+        if !matches!(ether_type, 0x0800 | 0x86DD) {
+            return true;
+        }
+        let ttl = self.state.key.get_u8(slot::IP_TTL);
+        if ttl > 1 {
+            self.put(slot::IP_TTL, u128::from(ttl - 1));
+            return true;
+        }
+        for id in ids {
+            self.controller(u16::MAX, *id, Reason::InvalidTtl, &[]);
+        }
+        let version = if ether_type == 0x0800 { 4 } else { 6 };
+        self.note(format_args!("IPv{version} decrement TTL exception"));
+        false
+    }
+
+    /// Has the packet be what the key says, and then does something with it.
+    fn emit(&mut self, op: Op) {
+        if self.ops.len() >= MAX_OPS {
+            return self.fail(format_args!("resubmits yielded over 64 kB of actions"));
+        }
+        self.flush();
+        self.ops.push(op);
+    }
+
+    /// Adds the operations that change the packet as the key was changed.
+    fn flush(&mut self) {
+        let State { key, dirty, tags } = &mut self.state;
+        self.ops.extend(tags.drain(..).map(Op::Edit));
+        for (word, mask) in (0_u8..).zip(dirty) {
+            let mask = std::mem::take(mask);
+            if mask != 0 {
+                let value = key.word(usize::from(word)) & mask;
+                self.ops.push(Op::Edit(Edit::Set { word, mask, value }));
+            }
+        }
+    }
+}
+
+/// Whether control information of a tag says that there is one.
+const fn is_tagged(tci: u16) -> bool {
+    tci & TAG_PRESENT != 0
+}
+
+#[cfg(test)]
+mod tests;

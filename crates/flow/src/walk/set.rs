@@ -1,0 +1,75 @@
+//! The action set: what was written by rules, done once the packet has been through the tables, in
+//! the order that the protocol says (OpenFlow 1.5, section 5.6).
+
+use openflow::PortNo;
+use openflow::action::Action;
+
+use super::Walk;
+use crate::key::slot;
+
+/// Kinds of actions of which a set has the one that was written last, in the order of doing.
+const ONCE: [fn(&Action) -> bool; 5] = [
+    |action| matches!(action, Action::StripVlan),
+    |action| matches!(action, Action::PopMpls { .. }),
+    |action| matches!(action, Action::PushMpls { .. }),
+    |action| matches!(action, Action::PushVlan { .. }),
+    |action| matches!(action, Action::DecTtl(_)),
+];
+
+/// What sends the packet, the first of these that there is.
+const ENDS: [fn(&Action) -> bool; 3] = [
+    |action| matches!(action, Action::Group(_)),
+    |action| matches!(action, Action::Output { .. }),
+    |action| matches!(action, Action::Resubmit { .. }),
+];
+
+/// All of these are done, in the order in which they were written.
+fn is_write(action: &Action) -> bool {
+    matches!(
+        action,
+        Action::SetField { .. }
+            | Action::Load { .. }
+            | Action::Move { .. }
+            | Action::SetVlanVid { .. }
+            | Action::SetVlanPcp { .. }
+            | Action::SetEthSrc(_)
+            | Action::SetEthDst(_)
+            | Action::SetIpSrc(_)
+            | Action::SetIpDst(_)
+            | Action::SetNwTos(_)
+            | Action::SetNwEcn(_)
+            | Action::SetNwTtl(_)
+            | Action::SetL4Src(_)
+            | Action::SetL4Dst(_)
+            | Action::SetTunnel { .. }
+    )
+}
+
+/// The actions of a set in the order in which they are done; none if it sends the packet nowhere.
+fn ordered(set: &[Action]) -> Vec<Action> {
+    let last = |is_it: &fn(&Action) -> bool| set.iter().rev().find(|action| is_it(action)).cloned();
+    let Some(end) = ENDS.iter().find_map(last) else { return Vec::new() };
+    let queue = set.iter().rev().find(|action| matches!(action, Action::SetQueue(_)));
+    let once = ONCE.iter().filter_map(last);
+    let writes = set.iter().filter(|action| is_write(action)).cloned();
+    once.chain(writes).chain(queue.cloned()).chain([end]).collect()
+}
+
+impl Walk<'_> {
+    /// Does what is in the action set.
+    pub(super) fn action_set(&mut self) {
+        let actions = ordered(&std::mem::take(&mut self.set));
+        self.is_in_set = true;
+        self.actions(&actions);
+        self.is_in_set = false;
+    }
+
+    /// Notes where the action set sends the packet, which rules can match on.
+    pub(super) fn update_actset_output(&mut self) {
+        let port = match ordered(&self.set).last() {
+            Some(Action::Output { port, .. }) => *port,
+            _ => PortNo::UNSET,
+        };
+        self.state.key.set(slot::ACTSET_OUTPUT, u128::from(port.0));
+    }
+}

@@ -1,0 +1,264 @@
+use openflow::{Field, Match};
+
+use super::*;
+use crate::pipeline::Port;
+use crate::tables::Change;
+
+const VLAN_5: u16 = 0x1005;
+
+fn pipeline(rules: &[(u8, u16, Match, Vec<Action>)]) -> Pipeline {
+    let mut pipeline = Pipeline::default();
+    for (table, priority, matching, actions) in rules {
+        let add = Change::add(*table, matching.clone(), Instructions::apply(actions.clone()));
+        pipeline.tables.change(&add.with_priority(*priority), 0).unwrap();
+    }
+    for number in 1..5_u16 {
+        pipeline.ports.insert(PortNo(number.into()), Port::new(number + 10));
+    }
+    pipeline
+}
+
+/// A packet of UDP, from port 1.
+fn key() -> Key {
+    let mut key = Key::default();
+    for (slot, value) in [
+        (slot::IN_PORT, 1),
+        (slot::ETH_TYPE, 0x800),
+        (slot::IP_PROTO, 17),
+        (slot::IPV4_SRC, 0x0A00_0001),
+        (slot::IP_TTL, 64),
+        (slot::TP_DST, 53),
+    ] {
+        key.set(slot, value);
+    }
+    key
+}
+
+fn output(port: u32) -> Action {
+    Action::output(PortNo(port))
+}
+
+fn set(field: Field, value: u128) -> Action {
+    Action::SetField { field, value, mask: field.full_mask() }
+}
+
+fn path(pipeline: &Pipeline) -> Path {
+    walk(pipeline, &mut key(), &Start::Table, None)
+}
+
+fn ops(actions: Vec<Action>) -> Vec<Op> {
+    path(&pipeline(&[(0, 0, Match::new(), actions)])).ops.into_vec()
+}
+
+fn write(field: Field, value: u64) -> Op {
+    let slot = place(field).unwrap();
+    let spread = |value| slot.spread(value).next().unwrap();
+    let ((word, value), (_, mask)) = (spread(value.into()), spread(slot.ones()));
+    Op::Edit(Edit::Set { word: u8::try_from(word).unwrap(), mask, value })
+}
+
+#[test]
+fn output_goes_everywhere_but_back() {
+    assert_eq!(ops(vec![output(2), output(1), output(9)]), [Op::Output(12)]);
+    assert_eq!(ops(vec![output(PortNo::IN_PORT.0)]), [Op::Output(11)]);
+    assert_eq!(ops(vec![output(PortNo::NORMAL.0)]), [Op::Normal(Some(11))]);
+    assert_eq!(ops(vec![output(PortNo::FLOOD.0)]), [Op::Flood { all: false, but: 1 }]);
+    // A packet that seems to have come from elsewhere can go back.
+    assert_eq!(ops(vec![set(Field::InPort, 0), output(1)]), [Op::Output(11)]);
+}
+
+#[test]
+fn what_no_rule_is_for_is_dropped_or_goes_to_controllers() {
+    let mut pipeline = pipeline(&[]);
+    assert_eq!(path(&pipeline).lost, Some(Lost::NoRule));
+    pipeline.asks_controllers = true;
+    let asked = path(&pipeline);
+    assert!(matches!(&*asked.ops, [Op::Controller(to)] if to.reason == Reason::NoMatch));
+    pipeline.ports.get_mut(&PortNo(1)).unwrap().no_packet_in = true;
+    assert_eq!(path(&pipeline).lost, Some(Lost::NoRule));
+}
+
+#[test]
+fn changes_are_made_once_before_the_packet_goes() {
+    let actions = vec![
+        set(Field::EthDst, 7),
+        set(Field::EthDst, 9),
+        output(2),
+        Action::SetNwTtl(3),
+        output(3),
+        set(Field::EthSrc, 1),
+    ];
+    assert_eq!(
+        ops(actions),
+        [write(Field::EthDst, 9), Op::Output(12), write(Field::NwTtl, 3), Op::Output(13)]
+    );
+    // Fields that the packet does not have are not written.
+    assert_eq!(ops(vec![set(Field::TcpDst, 7), output(2)]), [Op::Output(12)]);
+    assert_eq!(
+        ops(vec![set(Field::UdpDst, 7), output(2)]),
+        [write(Field::UdpDst, 7), Op::Output(12)]
+    );
+}
+
+#[test]
+fn tags_are_put_on_changed_and_taken_off() {
+    let push = Action::PushVlan { ethertype: 0x88A8 };
+    let vid = |vid| Action::SetVlanVid { vid, push: true };
+    let pushed = |tpid, tci| Op::Edit(Edit::PushVlan { tpid, tci });
+    assert_eq!(ops(vec![push.clone(), vid(5), output(2)]), [pushed(0x88A8, 5), Op::Output(12)]);
+    assert_eq!(ops(vec![vid(5), output(2)]), [pushed(0x8100, 5), Op::Output(12)]);
+    assert_eq!(ops(vec![vid(5), Action::StripVlan, output(2)]), [Op::Output(12)]);
+    assert_eq!(ops(vec![Action::StripVlan, output(2)]), [Op::Output(12)]);
+    let keep = Action::SetVlanVid { vid: 5, push: false };
+    assert_eq!(ops(vec![keep.clone(), output(2)]), [Op::Output(12)]);
+    let mut tagged = key();
+    tagged.set(slot::VLAN_TCI, VLAN_5.into());
+    let pipeline = pipeline(&[(0, 0, Match::new(), vec![keep, output(2), vid(6), output(3)])]);
+    let path = walk(&pipeline, &mut tagged, &Start::Table, None);
+    let vlan = |tci| Op::Edit(Edit::SetVlan { mask: 0xFFF, tci });
+    assert_eq!(*path.ops, [vlan(5), Op::Output(12), vlan(6), Op::Output(13)]);
+    assert_eq!(tagged.get_u16(slot::VLAN_TCI), 0x1006);
+}
+
+#[test]
+fn registers_and_the_stack_lead_through_tables() {
+    let reg0 = Subfield::whole(Field::Reg0);
+    let half = Subfield { field: Field::Reg1, offset: 16, bits: 16 };
+    let pipeline = pipeline(&[
+        (
+            0,
+            0,
+            Match::new(),
+            vec![
+                Action::Load { target: half, value: 3 },
+                Action::Push(half),
+                Action::Load { target: half, value: 0 },
+                Action::Pop(reg0),
+                Action::resubmit_table(4),
+            ],
+        ),
+        (
+            4,
+            9,
+            Match::new().with(Field::Reg0, 3).with(Field::Reg1, 0),
+            vec![
+                Action::Move { source: reg0, target: half },
+                Action::OutputField { source: half, max_len: 0 },
+            ],
+        ),
+        (4, 8, Match::new(), vec![]),
+    ]);
+    let path = path(&pipeline);
+    assert_eq!((&*path.ops, path.rules.len()), (&[Op::Output(13)][..], 2));
+}
+
+#[test]
+fn a_clone_changes_nothing_outside() {
+    let inner = vec![set(Field::EthDst, 7), output(2), Action::Exit];
+    assert_eq!(
+        ops(vec![Action::Clone(inner), output(3)]),
+        [Op::Save, write(Field::EthDst, 7), Op::Output(12), Op::Restore, Op::Output(13)]
+    );
+    assert_eq!(
+        ops(vec![Action::Clone(vec![output(2)]), output(3)]),
+        [Op::Output(12), Op::Output(13)]
+    );
+    let cut = Action::OutputTruncated { port: PortNo(2), max_len: 60 };
+    assert_eq!(ops(vec![cut]), [Op::Save, Op::Cut(60), Op::Output(12)]);
+}
+
+#[test]
+fn loops_end_and_take_the_packet_along() {
+    let twice =
+        |table| vec![output(2), Action::resubmit_table(table), Action::resubmit_table(table)];
+    let endless = pipeline(&[(0, 0, Match::new(), vec![output(2), Action::resubmit_table(0)])]);
+    assert_eq!((path(&endless).lost, path(&endless).ops.len()), (Some(Lost::TooDeep), 0));
+    let rules: Vec<_> = (0..20).map(|table| (table, 0, Match::new(), twice(table + 1))).collect();
+    assert_eq!(path(&pipeline(&rules)).lost, Some(Lost::TooDeep));
+    let few = path(&pipeline(&rules[..8]));
+    assert_eq!((few.lost, few.ops.len()), (None, 255));
+}
+
+/// Whoever makes tables must not be able to exhaust a worker's stack.
+#[test]
+fn the_deepest_way_fits_a_small_stack() {
+    let deep = |table: u8| {
+        let back = Action::resubmit_table(table.checked_add(1).unwrap_or(0));
+        let nested = (0..MAX_NESTING).fold(vec![back], |inner, _| vec![Action::Clone(inner)]);
+        (table, 0, Match::new(), nested)
+    };
+    let rules: Vec<_> = (0..=254).map(deep).collect();
+    let pipeline = pipeline(&rules);
+    let thread = std::thread::Builder::new().stack_size(1 << 20);
+    let lost = thread.spawn(move || path(&pipeline).lost).unwrap().join().unwrap();
+    assert_eq!(lost, Some(Lost::TooDeep));
+}
+
+#[test]
+fn time_to_live_that_is_over_ends_the_way() {
+    let pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::DecTtl(vec![0]), output(2)])]);
+    assert_eq!(*path(&pipeline).ops, [write(Field::NwTtl, 63), Op::Output(12)]);
+    let mut over = key();
+    over.set(slot::IP_TTL, 1);
+    let path = walk(&pipeline, &mut over, &Start::Table, None);
+    assert!(matches!(&*path.ops, [Op::Controller(to)] if to.reason == Reason::InvalidTtl));
+    assert_eq!(pipeline.tables.relevant().get(slot::IP_TTL), 0xFF);
+}
+
+#[test]
+fn the_action_set_is_done_at_the_end_in_its_own_order() {
+    let mut pipeline = pipeline(&[(1, 0, Match::new(), vec![output(2)])]);
+    let instructions = Instructions {
+        write: Some(vec![output(3), set(Field::EthDst, 7), output(4)]),
+        metadata: Some((0xFF, 0x0F)),
+        goto_table: Some(1),
+        ..Instructions::default()
+    };
+    pipeline.tables.change(&Change::add(0, Match::new(), instructions), 0).unwrap();
+    let mut key = key();
+    let path = walk(&pipeline, &mut key, &Start::Table, None);
+    assert_eq!(*path.ops, [Op::Output(12), write(Field::EthDst, 7), Op::Output(14)]);
+    assert_eq!(key.get(slot::METADATA), 0x0F);
+    // A set that sends nowhere does nothing.
+    let write = Some(vec![set(Field::EthDst, 7)]);
+    let only = Instructions { write, ..Instructions::default() };
+    pipeline.tables.change(&Change::add(0, Match::new(), only), 0).unwrap();
+    assert_eq!(walk(&pipeline, &mut key, &Start::Table, None).lost, Some(Lost::Dropped));
+}
+
+/// What a watcher hears of a walk.
+#[derive(Default)]
+struct Heard(Vec<String>);
+
+impl Watch for Heard {
+    fn table(&mut self, level: usize, table: u8, rule: Option<&Rule>) {
+        let priority = rule.map(|rule| rule.priority);
+        self.0.push(format!("{level} table {table} {priority:?}"));
+    }
+
+    fn action(&mut self, level: usize, action: &Action) {
+        let kind = format!("{action:?}");
+        self.0.push(format!("{level} {}", kind.split([' ', '(']).next().unwrap()));
+    }
+
+    fn note(&mut self, level: usize, note: Arguments<'_>) {
+        self.0.push(format!("{level} {note}"));
+    }
+}
+
+#[test]
+fn a_watcher_hears_of_every_step() {
+    let pipeline = pipeline(&[(0, 5, Match::new(), vec![Action::resubmit_table(1), output(1)])]);
+    let mut heard = Heard::default();
+    walk(&pipeline, &mut key(), &Start::Table, Some(&mut heard));
+    assert_eq!(
+        heard.0,
+        [
+            "0 table 0 Some(5)",
+            "1 Resubmit",
+            "1 table 1 None",
+            "1 Output",
+            "1 skipping output to input port"
+        ]
+    );
+}
