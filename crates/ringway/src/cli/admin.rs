@@ -294,7 +294,8 @@ pub enum LogAction {
 /// Arguments of `ringway events`.
 #[derive(Clone, Debug, Args)]
 pub struct EventsArgs {
-    /// Only events about these: link, guest, config, drops, fdb, reload [default: all but fdb].
+    /// Only events about these: link, guest, config, drops, fdb, groups, reload [default: all but
+    /// fdb and groups].
     #[arg(long, value_name = "TOPIC", value_delimiter = ',', value_parser = Topic::from_str)]
     pub filter: Vec<Topic>,
 

@@ -1,6 +1,7 @@
 //! Events: what a switch tells those who have subscribed, one JSON object per line between the answers.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -144,6 +145,14 @@ pub enum Event {
     },
     /// An address was forgotten.
     Forgotten(Address),
+    /// A port has members of a group.
+    GroupJoined(Membership),
+    /// It has none any more.
+    GroupLeft(Membership),
+    /// A port has a multicast router.
+    RouterFound(Router),
+    /// It has none any more.
+    RouterLost(Router),
     /// The configuration was read again.
     Reload {
         /// Whether it was right.
@@ -173,6 +182,30 @@ pub struct Address {
     pub port: String,
 }
 
+/// A port that has members of a group of IGMP or MLD.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Membership {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN; 0 in a bridge without VLANs.
+    pub vlan: u16,
+    /// The group's address.
+    pub group: IpAddr,
+    /// The port.
+    pub port: String,
+}
+
+/// A port that has a multicast router.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Router {
+    /// The bridge.
+    pub bridge: String,
+    /// The VLAN where it was heard; `None` where it is set.
+    pub vlan: Option<u16>,
+    /// The port.
+    pub port: String,
+}
+
 /// What events are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -188,18 +221,21 @@ pub enum Topic {
     Drops,
     /// Addresses that are learnt, move and are forgotten. Only for those who ask for it.
     Fdb,
+    /// Members of groups of IGMP and MLD, and routers, that come and go. Only for those who ask for it.
+    Groups,
     /// The configuration file, read again.
     Reload,
 }
 
 impl Topic {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::Link, Self::Guest, Self::Config, Self::Drops, Self::Fdb, Self::Reload];
+    pub const ALL: [Self; 7] =
+        [Self::Link, Self::Guest, Self::Config, Self::Drops, Self::Fdb, Self::Groups, Self::Reload];
 
     /// Those that one gets without asking for any.
     pub fn usual() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|topic| *topic != Self::Fdb).collect()
+        let is_usual = |topic: &Self| !matches!(topic, Self::Fdb | Self::Groups);
+        Self::ALL.into_iter().filter(is_usual).collect()
     }
 
     /// Its name.
@@ -210,6 +246,7 @@ impl Topic {
             Self::Config => "config",
             Self::Drops => "drops",
             Self::Fdb => "fdb",
+            Self::Groups => "groups",
             Self::Reload => "reload",
         }
     }
@@ -241,6 +278,10 @@ impl Event {
             Self::Changed { .. } | Self::Waiting { .. } | Self::Opened { .. } => Topic::Config,
             Self::Drops { .. } | Self::DropsEnded { .. } => Topic::Drops,
             Self::Learned(_) | Self::Moved { .. } | Self::Forgotten(_) => Topic::Fdb,
+            Self::GroupJoined(_)
+            | Self::GroupLeft(_)
+            | Self::RouterFound(_)
+            | Self::RouterLost(_) => Topic::Groups,
             Self::Reload { .. } => Topic::Reload,
             Self::Lost { .. } => return None,
         })
@@ -284,6 +325,23 @@ mod tests {
             (
                 Event::Moved { address, from: "vm2".into() },
                 r#"{"uptime_ms":5,"event":"moved","bridge":"default","mac":"52:54:00:00:00:01","vlan":7,"port":"vm1","from":"vm2"}"#,
+            ),
+            (
+                Event::GroupJoined(Membership {
+                    bridge: "default".into(),
+                    vlan: 0,
+                    group: [239, 1, 2, 3].into(),
+                    port: "vm1".into(),
+                }),
+                r#"{"uptime_ms":5,"event":"group-joined","bridge":"default","vlan":0,"group":"239.1.2.3","port":"vm1"}"#,
+            ),
+            (
+                Event::RouterFound(Router {
+                    bridge: "default".into(),
+                    vlan: None,
+                    port: "up".into(),
+                }),
+                r#"{"uptime_ms":5,"event":"router-found","bridge":"default","vlan":null,"port":"up"}"#,
             ),
             (Event::Lost { count: 4 }, r#"{"uptime_ms":5,"event":"lost","count":4}"#),
         ] {

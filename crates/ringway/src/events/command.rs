@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use ringway::control::client::Client;
-use ringway::control::event::{Address, Event, Notice};
+use ringway::control::event::{Address, Event, Membership, Notice, Router};
 use ringway::control::protocol::Request;
 
 use crate::cli::EventsArgs;
@@ -70,6 +70,10 @@ fn told(notice: &Notice) -> String {
         Event::Learned(address) => format!("{} learnt", at(address)),
         Event::Moved { address, from } => format!("{} moved from {from}", at(address)),
         Event::Forgotten(address) => format!("{} forgotten", at(address)),
+        Event::GroupJoined(member) => format!("{} joined", member_of(member)),
+        Event::GroupLeft(member) => format!("{} left", member_of(member)),
+        Event::RouterFound(router) => format!("{} found", router_at(router)),
+        Event::RouterLost(router) => format!("{} lost", router_at(router)),
         Event::Reload { ok: true, changes, .. } => {
             format!("configuration read again: {} changes", changes.len())
         }
@@ -98,12 +102,23 @@ fn list(reasons: &BTreeMap<String, u64>) -> String {
 }
 
 fn at(address: &Address) -> String {
-    let vlan = match address.vlan {
-        0 => String::new(),
-        vlan => format!(" vlan {vlan}"),
-    };
-    let Address { bridge, mac, port, .. } = address;
-    format!("bridge {bridge}: {mac}{vlan} on port {port}")
+    let Address { bridge, mac, vlan, port } = address;
+    format!("bridge {bridge}: {mac}{} on port {port}", in_vlan(*vlan))
+}
+
+fn member_of(member: &Membership) -> String {
+    let Membership { bridge, vlan, group, port } = member;
+    format!("bridge {bridge}: {group}{} on port {port}", in_vlan(*vlan))
+}
+
+fn router_at(router: &Router) -> String {
+    let Router { bridge, vlan, port } = router;
+    format!("bridge {bridge}: router{} on port {port}", in_vlan(vlan.unwrap_or(0)))
+}
+
+/// Nothing for what has no VLAN.
+fn in_vlan(vlan: u16) -> String {
+    if vlan == 0 { String::new() } else { format!(" vlan {vlan}") }
 }
 
 #[cfg(test)]
@@ -130,6 +145,17 @@ mod tests {
         assert_eq!(told(tree), "    12.034 bridge default: port vm1 is root, forwarding");
         let none = Event::BondActive { bond: "up".into(), active: None, from, changes: 3 };
         assert_eq!(told(none), "    12.034 bond up: no member is active");
+        let (bridge, group) = ("default".to_owned(), [239, 1, 2, 3].into());
+        let member = Membership { bridge: bridge.clone(), vlan: 7, group, port: port() };
+        assert_eq!(
+            told(Event::GroupJoined(member)),
+            "    12.034 bridge default: 239.1.2.3 vlan 7 on port vm1 joined"
+        );
+        let router = Router { bridge, vlan: None, port: port() };
+        assert_eq!(
+            told(Event::RouterLost(router)),
+            "    12.034 bridge default: router on port vm1 lost"
+        );
         let us = std::process::id();
         let text = told(Event::GuestConnected { port: port(), pid: Some(us) });
         assert!(text.contains(&format!("guest connected (process {us}, ")), "{text}");

@@ -109,7 +109,7 @@ impl Events {
         Self { time, subscribers: BTreeMap::new(), watch: None, due }
     }
 
-    /// Has `client` told of these topics from now on: of all but addresses where it names none.
+    /// Has `client` told of these topics from now on: of the [usual](Topic::usual) ones where it names none.
     ///
     /// # Errors
     /// There are as many subscribers as there can be.
@@ -173,8 +173,12 @@ impl Events {
             if is_due {
                 self.due = later(now, TICK);
                 dropping = watch.look_at_drops(&ports, uptime);
-                let wanted = self.subscribers.values().any(|one| one.topics.contains(&Topic::Fdb));
-                watch.look_at_addresses(wanted.then(|| daemon.switch().fdb()), &mut found);
+                let subscribers = &self.subscribers;
+                let is_wanted = |topic| subscribers.values().any(|one| one.topics.contains(&topic));
+                let addresses = is_wanted(Topic::Fdb).then(|| daemon.switch().fdb());
+                watch.look_at_addresses(addresses, &mut found);
+                let groups = is_wanted(Topic::Groups).then(|| daemon.switch().groups());
+                watch.look_at_groups(groups, &mut found);
             }
         }
         let uptime_ms = milliseconds(uptime);

@@ -216,6 +216,54 @@ fn addresses_are_told_to_those_who_ask() {
 }
 
 #[test]
+fn members_of_groups_and_routers_are_told_to_those_who_ask() {
+    let mut bench = Bench::new(&[Topic::Groups]);
+    let report = |members: &[(u16, u8, &str)], routers: &[(Option<u16>, &str)]| {
+        let groups = members.iter().map(|(vlan, group, port)| switch::Group {
+            vlan: *vlan,
+            group: [239, 0, 0, *group].into(),
+            port: (*port).to_owned(),
+            age: u64::from(*group),
+        });
+        let routers = routers.iter().map(|(vlan, port)| switch::GroupRouter {
+            vlan: *vlan,
+            port: (*port).to_owned(),
+            age: vlan.map(u64::from),
+        });
+        Some(vec![switch::GroupsReport {
+            bridge: "default".to_owned(),
+            settings: switch::McastSnooping::default(),
+            groups: groups.collect(),
+            routers: routers.collect(),
+            counts: switch::GroupCounts::default(),
+        }])
+    };
+    let watch = bench.events.watch.as_mut().unwrap();
+    let mut found = Vec::new();
+    watch.look_at_groups(report(&[(0, 1, "a"), (7, 1, "a")], &[(None, "up")]), &mut found);
+    assert!(found.is_empty(), "that is how it was");
+    let now = report(&[(0, 1, "a"), (0, 1, "b")], &[(None, "up"), (Some(7), "b")]);
+    watch.look_at_groups(now, &mut found);
+    watch.look_at_groups(report(&[(0, 1, "a"), (0, 1, "b")], &[(Some(7), "b")]), &mut found);
+    let lines: Vec<Value> = found.iter().map(|one| serde_json::to_value(one).unwrap()).collect();
+    assert_eq!(
+        short(&lines, &["vlan", "group", "port"]),
+        [
+            "group-left 7 239.0.0.1 a",
+            "group-joined 0 239.0.0.1 b",
+            "router-found 7 null b",
+            "router-lost null null up"
+        ]
+    );
+    assert!(found.iter().all(|event| bench.events.subscribers[&ME].wants(event)));
+    // Where nobody asks any more, the next one is told of what comes from then on.
+    let watch = bench.events.watch.as_mut().unwrap();
+    watch.look_at_groups(None, &mut found);
+    watch.look_at_groups(report(&[], &[]), &mut found);
+    assert_eq!(found.len(), 4);
+}
+
+#[test]
 fn who_does_not_read_is_told_how_much_that_was() {
     let mut bench = Bench::new(&[Topic::Reload]);
     let reload = |ok| Event::Reload { ok, changes: Vec::new(), error: None };

@@ -1,12 +1,12 @@
 //! What has changed in a switch since the last look.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use daemon::{Change, Daemon, State, diff};
 use ethdev::{DropReason, Peer, Stats};
-use ringway::control::event::{Address, Event, SHUT_BY};
-use switch::{BondReport, FdbEntry, PortReport, RstpReport};
+use ringway::control::event::{Address, Event, Membership, Router, SHUT_BY};
+use switch::{BondReport, FdbEntry, GroupsReport, PortReport, RstpReport};
 
 /// How a switch was when it was looked at last.
 #[derive(Debug)]
@@ -23,6 +23,32 @@ pub struct Watch {
     since: Duration,
     /// Where addresses were, if anybody wants to know.
     addresses: Option<BTreeMap<Address, String>>,
+    /// Members of groups, and routers, in the same way.
+    groups: Option<Groups>,
+}
+
+/// What is watched of groups.
+#[derive(Debug, Default)]
+struct Groups {
+    members: BTreeSet<Membership>,
+    routers: BTreeSet<Router>,
+}
+
+impl Groups {
+    fn of(bridges: Vec<GroupsReport>) -> Self {
+        let mut all = Self::default();
+        for GroupsReport { bridge, groups, routers, .. } in bridges {
+            all.members.extend(groups.into_iter().map(|one| {
+                let (bridge, vlan, group, port) = (bridge.clone(), one.vlan, one.group, one.port);
+                Membership { bridge, vlan, group, port }
+            }));
+            all.routers.extend(routers.into_iter().map(|one| {
+                let (bridge, vlan, port) = (bridge.clone(), one.vlan, one.port);
+                Router { bridge, vlan, port }
+            }));
+        }
+        all
+    }
 }
 
 /// What is watched of spanning trees.
@@ -126,6 +152,7 @@ impl Watch {
             drops: drops(&ports),
             since: daemon.switch().uptime(),
             addresses: None,
+            groups: None,
         }
     }
 
@@ -264,6 +291,20 @@ impl Watch {
             found.extend(gone.map(|(address, port)| Event::Forgotten(with(address, port))));
         }
         self.addresses = Some(now);
+    }
+
+    /// Members of groups and routers now, if anybody wants to know.
+    pub fn look_at_groups(&mut self, bridges: Option<Vec<GroupsReport>>, found: &mut Vec<Event>) {
+        let now = bridges.map(Groups::of);
+        if let (Some(before), Some(now)) = (&self.groups, &now) {
+            let (one, other) = (&before.members, &now.members);
+            found.extend(one.difference(other).cloned().map(Event::GroupLeft));
+            found.extend(other.difference(one).cloned().map(Event::GroupJoined));
+            let (one, other) = (&before.routers, &now.routers);
+            found.extend(one.difference(other).cloned().map(Event::RouterLost));
+            found.extend(other.difference(one).cloned().map(Event::RouterFound));
+        }
+        self.groups = now;
     }
 }
 
