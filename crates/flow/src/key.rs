@@ -51,6 +51,7 @@ impl Slot {
     }
 
     /// The words that it is in, each with the bits of `value` there.
+    #[inline]
     pub fn spread(self, value: u128) -> impl Iterator<Item = (usize, u64)> {
         let word = self.word();
         let low = |value: u128| u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
@@ -63,6 +64,7 @@ impl Slot {
 
     /// A value of which all bits are set.
     #[must_use]
+    #[inline]
     pub const fn ones(self) -> u128 {
         match self.width {
             128.. => u128::MAX,
@@ -269,6 +271,7 @@ impl Key {
 
     /// What is at `slot`.
     #[must_use]
+    #[inline]
     pub fn get(&self, slot: Slot) -> u128 {
         let word = u128::from(self.word(slot.word()));
         match slot.width {
@@ -304,17 +307,33 @@ impl Key {
     }
 
     /// Puts `value` at `slot`, without the bits for which there is no room.
+    #[inline]
     pub fn set(&mut self, slot: Slot, value: u128) {
         self.set_masked(slot, value, slot.ones());
     }
 
     /// Puts those bits of `value` at `slot` that are in `mask`.
+    #[inline]
     pub fn set_masked(&mut self, slot: Slot, value: u128, mask: u128) {
         for ((at, value), (_, mask)) in slot.spread(value).zip(slot.spread(mask)) {
             if let Some(word) = self.0.get_mut(at) {
                 *word = *word & !mask | value & mask;
             }
         }
+    }
+
+    /// What travels beside the packet, without the words that are of the packet itself.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        let mut beside = *self;
+        let packet = slot::ETH_DST.word()..slot::TUN_ID.word();
+        beside
+            .0
+            .iter_mut()
+            .enumerate()
+            .filter(|(at, _)| packet.contains(at))
+            .for_each(|(_, word)| *word = 0);
+        beside
     }
 
     /// Adds all bits of another mask to this one.

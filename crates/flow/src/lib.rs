@@ -13,6 +13,7 @@
 //! - `pipeline`: all that decides about a bridge's packets
 //! - [`walk`]: the way of a packet through the tables
 //! - `path`: that way as few operations
+//! - `cache`: the ways of packets that have come before
 //!
 //! ```
 //! use flow::{Classifier, Depth, Key, Pattern, Ranked, extract, slot};
@@ -46,6 +47,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod classifier;
 mod extract;
 mod key;
@@ -60,12 +62,13 @@ mod shards;
 mod tables;
 pub mod walk;
 
+pub use cache::{CacheStats, PathCache, PathId};
 pub use classifier::{Classifier, Ranked};
 pub use extract::{Depth, Layers, extract};
 pub use key::{
     FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,
 };
-pub use path::{Edit, Lost, Op, PacketIn, Path};
+pub use path::{Edit, Lost, Op, PacketIn, Path, TableSet};
 pub use pattern::{Mask, Pattern};
 pub use pipeline::{Pipeline, Port};
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};

@@ -1,5 +1,6 @@
 //! A path: the whole way of a packet through the tables, as few operations.
 
+use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use openflow::packet_in::Reason;
@@ -38,7 +39,7 @@ pub enum Edit {
 }
 
 /// What controllers get of a packet, and are told about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PacketIn {
     /// The most bytes of the packet.
     pub max_len: u16,
@@ -50,14 +51,15 @@ pub struct PacketIn {
     pub table: u8,
     /// The cookie of that rule; all ones where there is none.
     pub cookie: u64,
-    /// What the packet has come to by then: registers, metadata, and where it came in.
+    /// What travels beside the packet by then: registers, metadata, and where it came in. Words of the
+    /// packet itself are empty.
     pub key: Box<Key>,
     /// What the rule passes along.
     pub userdata: Vec<u8>,
 }
 
 /// One step of a path.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
     /// Change the packet.
     Edit(Edit),
@@ -93,6 +95,25 @@ pub enum Lost {
     TooDeep,
 }
 
+/// Some of the tables.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TableSet([u64; 4]);
+
+impl TableSet {
+    /// Adds one.
+    pub fn insert(&mut self, table: u8) {
+        if let Some(word) = self.0.get_mut(usize::from(table / 64)) {
+            *word |= 1 << (table % 64);
+        }
+    }
+
+    /// Whether any table is in both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
+}
+
 /// The way of a packet.
 #[derive(Clone, Debug)]
 pub struct Path {
@@ -100,8 +121,18 @@ pub struct Path {
     pub ops: Box<[Op]>,
     /// The counts of the rules that it passes; of one that it passes twice, twice.
     pub rules: Box<[Arc<Stats>]>,
+    /// The tables that it was looked up in.
+    pub tables: TableSet,
     /// If it goes nowhere: why.
     pub lost: Option<Lost>,
+}
+
+impl Hash for Path {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.ops.hash(state);
+        self.rules.iter().for_each(|stats| Arc::as_ptr(stats).hash(state));
+        (self.tables, self.lost).hash(state);
+    }
 }
 
 impl PartialEq for Path {
@@ -110,7 +141,7 @@ impl PartialEq for Path {
         let rules = self.rules.iter().zip(&other.rules);
         self.rules.len() == other.rules.len()
             && self.ops == other.ops
-            && self.lost == other.lost
+            && (self.tables, self.lost) == (other.tables, other.lost)
             && rules.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }

@@ -9,6 +9,7 @@ use openflow::{Field, Instructions, Match, PortNo};
 
 use crate::classifier::Classifier;
 use crate::key::Key;
+use crate::path::TableSet;
 use crate::pattern::Pattern;
 use crate::place;
 use crate::possible;
@@ -221,6 +222,19 @@ impl Tables {
         let mut key = self.reads;
         self.all.iter().for_each(|table| key.union(&table.rules.mask()));
         key
+    }
+
+    /// The tables that are not as they are in `other`.
+    pub(crate) fn changed(&self, other: &Self) -> TableSet {
+        let mut changed = TableSet::default();
+        for table in 0..TABLES {
+            let [own, others] =
+                [self, other].map(|tables| tables.all.get(usize::from(table)).map(Arc::as_ptr));
+            if own != others {
+                changed.insert(table);
+            }
+        }
+        changed
     }
 
     /// Whether all that they say is that the bridge is a plain one.

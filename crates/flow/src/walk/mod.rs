@@ -16,7 +16,7 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
-use crate::path::{Edit, Lost, Op, PacketIn, Path};
+use crate::path::{Edit, Lost, Op, PacketIn, Path, TableSet};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
@@ -118,6 +118,7 @@ struct Walk<'w> {
     error: Option<Lost>,
     ops: Vec<Op>,
     rules: Vec<Arc<Stats>>,
+    tables: TableSet,
 }
 
 impl<'w> Walk<'w> {
@@ -140,6 +141,7 @@ impl<'w> Walk<'w> {
             error: None,
             ops: Vec::new(),
             rules: Vec::new(),
+            tables: TableSet::default(),
         }
     }
 
@@ -178,7 +180,7 @@ impl<'w> Walk<'w> {
         // What is changed after it was sent for the last time does not matter.
         let end = self.ops.iter().rposition(does).map_or(0, |last| last + 1);
         self.ops.truncate(end);
-        Path { ops: self.ops.into(), rules: self.rules.into(), lost }
+        Path { ops: self.ops.into(), rules: self.rules.into(), tables: self.tables, lost }
     }
 
     /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
@@ -200,6 +202,7 @@ impl<'w> Walk<'w> {
         let deeper = u32::from(!is_first && table <= self.table);
         let before = (self.table, self.cookie);
         self.table = table;
+        self.tables.insert(table);
         let rule = self.look_up(port, table);
         if let Some(watch) = &mut self.watch {
             watch.table(self.level, table, rule.as_deref());
@@ -381,7 +384,7 @@ impl<'w> Walk<'w> {
             reason,
             table: self.table,
             cookie: self.cookie,
-            key: Box::new(self.state.key),
+            key: Box::new(self.state.key.beside()),
             userdata: userdata.to_vec(),
         };
         self.emit(Op::Controller(Arc::new(packet_in)));
