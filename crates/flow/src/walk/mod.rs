@@ -237,7 +237,7 @@ impl<'w> Walk<'w> {
     fn miss(&mut self) {
         let port = self.pipeline.ports.get(&self.in_port());
         if port.is_none_or(|port| !port.no_packet_in) {
-            self.controller(u16::MAX, 0, Reason::NoMatch, &[]);
+            self.controller(u16::MAX, 0, Reason::NO_MATCH, &[]);
         }
     }
 
@@ -311,7 +311,7 @@ impl<'w> Walk<'w> {
                 Some(value) => self.write(*target, value),
                 None => self.note(format_args!("Failed to pop from an empty stack.")),
             },
-            Action::DecTtl(ids) => return self.dec_ttl(ids),
+            Action::DecTtl(ids) => return self.dec_ttl(ids.as_deref().unwrap_or(&[0])),
             other => self.write_by(other),
         }
         true
@@ -338,9 +338,9 @@ impl<'w> Walk<'w> {
             PortNo::ALL => self.emit(Op::Flood { all: true, but: self.in_port().0 }),
             PortNo::CONTROLLER => {
                 let reason = match (self.is_packet_out, self.is_in_set) {
-                    (true, _) => Reason::PacketOut,
-                    (_, true) => Reason::ActionSet,
-                    _ => Reason::Action,
+                    (true, _) => Reason::PACKET_OUT,
+                    (_, true) => Reason::ACTION_SET,
+                    _ => Reason::ACTION,
                 };
                 self.controller(max_len, 0, reason, &[]);
             }
@@ -426,7 +426,7 @@ impl<'w> Walk<'w> {
             return true;
         }
         for id in ids {
-            self.controller(u16::MAX, *id, Reason::InvalidTtl, &[]);
+            self.controller(u16::MAX, *id, Reason::INVALID_TTL, &[]);
         }
         let version = if ether_type == 0x0800 { 4 } else { 6 };
         self.note(format_args!("IPv{version} decrement TTL exception"));

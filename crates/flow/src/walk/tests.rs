@@ -73,7 +73,7 @@ fn what_no_rule_is_for_is_dropped_or_goes_to_controllers() {
     assert_eq!(path(&pipeline).lost, Some(Lost::NoRule));
     pipeline.asks_controllers = true;
     let asked = path(&pipeline);
-    assert!(matches!(&*asked.ops, [Op::Controller(to)] if to.reason == Reason::NoMatch));
+    assert!(matches!(&*asked.ops, [Op::Controller(to)] if to.reason == Reason::NO_MATCH));
     pipeline.ports.get_mut(&PortNo(1)).unwrap().no_packet_in = true;
     assert_eq!(path(&pipeline).lost, Some(Lost::NoRule));
 }
@@ -196,12 +196,12 @@ fn the_deepest_way_fits_a_small_stack() {
 
 #[test]
 fn time_to_live_that_is_over_ends_the_way() {
-    let pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::DecTtl(vec![0]), output(2)])]);
+    let pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::DecTtl(None), output(2)])]);
     assert_eq!(*path(&pipeline).ops, [write(Field::NwTtl, 63), Op::Output(12)]);
     let mut over = key();
     over.set(slot::IP_TTL, 1);
     let path = walk(&pipeline, &mut over, &Start::Table, None);
-    assert!(matches!(&*path.ops, [Op::Controller(to)] if to.reason == Reason::InvalidTtl));
+    assert!(matches!(&*path.ops, [Op::Controller(to)] if to.reason == Reason::INVALID_TTL));
     assert_eq!(pipeline.tables.relevant().get(slot::IP_TTL), 0xFF);
 }
 

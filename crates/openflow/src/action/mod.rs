@@ -1,13 +1,16 @@
 //! Actions: what becomes of a packet.
 //!
 //! - `parts`: what the larger ones consist of
+//! - [`wire`]: actions in messages
 
 mod parts;
+pub mod wire;
 
 use std::net::Ipv4Addr;
 
 use packet::MacAddr;
 
+use crate::error::ErrorCode;
 use crate::field::{Field, Subfield};
 use crate::port_no::PortNo;
 
@@ -120,8 +123,9 @@ pub enum Action {
     SetL4Src(u16),
     /// Set the destination port of TCP, UDP or SCTP, or the code of ICMP.
     SetL4Dst(u16),
-    /// Take one of the time to live; what then is over goes to the controllers with these ids.
-    DecTtl(Vec<u16>),
+    /// Take one of the time to live; where it then is over, the packet goes to the controllers with
+    /// these ids; where there is no list: with id 0.
+    DecTtl(Option<Vec<u16>>),
     /// Set the label of the outermost MPLS header.
     SetMplsLabel(u32),
     /// Set the traffic class of the outermost MPLS header.
@@ -238,4 +242,14 @@ impl Action {
     pub const fn resubmit_table(table: u8) -> Self {
         Self::Resubmit { port: None, table: Some(table), ct: false }
     }
+}
+
+/// Whether packets may be sent to a port.
+///
+/// # Errors
+/// There can be no such port.
+pub fn verify_output(port: PortNo) -> Result<(), ErrorCode> {
+    let is_reserved = (PortNo::IN_PORT..=PortNo::LOCAL).contains(&port);
+    let is_port = port.v10().is_some() && port < PortNo::MAX;
+    if is_port || is_reserved { Ok(()) } else { Err(ErrorCode::BacBadOutPort) }
 }

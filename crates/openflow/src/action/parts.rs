@@ -32,7 +32,7 @@ impl Default for Controller {
         Self {
             max_len: u16::MAX,
             id: 0,
-            reason: Reason::Action,
+            reason: Reason::ACTION,
             userdata: Vec::new(),
             pause: false,
             meter: u32::MAX,
@@ -60,18 +60,64 @@ pub enum HashFields {
     SymmetricL3 = 6,
 }
 
+impl HashFields {
+    /// All of them, by number.
+    const ALL: [Self; 7] = [
+        Self::EthSrc,
+        Self::SymmetricL4,
+        Self::SymmetricL3L4,
+        Self::SymmetricL3L4Udp,
+        Self::NwSrc,
+        Self::NwDst,
+        Self::SymmetricL3,
+    ];
+
+    /// Its number in messages.
+    #[must_use]
+    pub const fn wire(self) -> u16 {
+        self as u16
+    }
+
+    /// The one with this number.
+    #[must_use]
+    pub fn from_wire(number: u16) -> Option<Self> {
+        Self::ALL.into_iter().find(|fields| fields.wire() == number)
+    }
+}
+
 /// How `multipath` and `bundle` choose a link by a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u16)]
 pub enum Algorithm {
-    /// Its remainder; for `bundle`: the first port that is up, whatever the hash.
-    ModuloN = 0,
-    /// Its place between the least and the largest; for `bundle`: the highest of all ports' hashes.
-    HashThreshold = 1,
+    /// The first port that is up, whatever the hash; only of `bundle`.
+    ActiveBackup,
+    /// The remainder of the hash; only of `multipath`.
+    ModuloN,
+    /// The place of the hash between the least and the largest; only of `multipath`.
+    HashThreshold,
     /// The highest of all links' hashes.
-    Hrw = 2,
-    /// Tries until a link is there.
-    IterHash = 3,
+    Hrw,
+    /// Tries until a link is there; only of `multipath`.
+    IterHash,
+}
+
+impl Algorithm {
+    /// Its number in `bundle`.
+    pub(super) const fn of_bundle(self) -> u16 {
+        match self {
+            Self::Hrw => 1,
+            _ => 0,
+        }
+    }
+
+    /// Its number in `multipath`.
+    pub(super) const fn of_multipath(self) -> u16 {
+        match self {
+            Self::ModuloN | Self::ActiveBackup => 0,
+            Self::HashThreshold => 1,
+            Self::Hrw => 2,
+            Self::IterHash => 3,
+        }
+    }
 }
 
 /// One of several ports, by a hash of the packet.
@@ -277,6 +323,14 @@ pub struct Nat {
     pub addresses: Option<(IpAddr, Option<IpAddr>)>,
     /// The least and the largest port to choose from; the latter may be left out.
     pub ports: Option<(u16, Option<u16>)>,
+}
+
+impl Nat {
+    /// Whether it says nothing but that addresses are translated as they were.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.kind == NatKind::Existing && self.flags == 0 && self.addresses.is_none()
+    }
 }
 
 /// Puts a header on.

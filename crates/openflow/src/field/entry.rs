@@ -89,6 +89,19 @@ impl Entry {
         Ok(Self { field, value, mask })
     }
 
+    /// Reads one for a match or an action.
+    ///
+    /// # Errors
+    /// It is wrong, or the field is not known.
+    pub(crate) fn pull(reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
+        let header = RawHeader::read(reader)?;
+        let Some(field) = header.field() else {
+            reader.skip(header.len).map_err(|_| ErrorCode::BmcBadLen)?;
+            return Err(ErrorCode::BmcBadField);
+        };
+        Self::read(field, header, reader)
+    }
+
     /// How many bytes its value takes.
     fn width(self) -> usize {
         if !self.field.is_tun_metadata() {
@@ -141,4 +154,29 @@ pub(crate) fn put_header(
         out.u32(header.class.experimenter);
     }
     true
+}
+
+/// Writes the header of a field, of which no value follows.
+pub(crate) fn put_name(out: &mut Vec<u8>, field: Field, version: Version) {
+    put_header(out, field, version, false, field.bytes());
+}
+
+/// Reads a header of which no value follows.
+///
+/// # Errors
+/// It is wrong, the field is not known, or it has a mask.
+pub(crate) fn pull_name(reader: &mut Reader<'_>) -> Result<Field, ErrorCode> {
+    let header = RawHeader::read(reader)?;
+    let field = header.field().ok_or(ErrorCode::BmcBadField)?;
+    if header.has_mask { Err(ErrorCode::BmcBadMask) } else { Ok(field) }
+}
+
+/// Reads a header in the place of an old one of 4 bytes.
+///
+/// # Errors
+/// The field is not known.
+pub(crate) fn name_of(header: u32) -> Result<Field, ErrorCode> {
+    let bytes = header.to_be_bytes();
+    let known = RawHeader::read(&mut Reader::new(&bytes)).ok().and_then(RawHeader::field);
+    known.ok_or(ErrorCode::BacBadSetType)
 }

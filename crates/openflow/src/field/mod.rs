@@ -264,6 +264,12 @@ impl Field {
         ones(self.bits())
     }
 
+    /// A mask of all bits of its bytes, those without a meaning, too; of the lowest 128 at most.
+    #[must_use]
+    pub fn byte_mask(self) -> u128 {
+        ones(u16::from(self.info().bytes).saturating_mul(8))
+    }
+
     /// Whether a match may have a mask that is neither all nor nothing.
     #[must_use]
     pub fn is_maskable(self) -> bool {

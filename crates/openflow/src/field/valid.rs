@@ -27,7 +27,7 @@ impl Field {
     /// Whether a match may have this mask for it.
     #[must_use]
     pub fn is_valid_mask(self, mask: u128) -> bool {
-        let all = super::ones(u16::try_from(self.bytes().saturating_mul(8)).unwrap_or(u16::MAX));
+        let all = self.byte_mask();
         self.is_maskable() || mask == 0 || mask & all == all
     }
 }

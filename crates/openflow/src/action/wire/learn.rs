@@ -1,0 +1,176 @@
+//! `learn`: flows that are learnt from packets.
+
+use super::decode::argument;
+use super::kinds::{Kind, Put};
+use super::{check_source, check_target, is_zero};
+use crate::action::{Action, Learn, LearnFlags, LearnSource, LearnSpec, LearnTarget, Timeouts};
+use crate::error::ErrorCode;
+use crate::field::{Subfield, entry, ones};
+use crate::version::Version;
+use crate::wire::{Reader, Writer as _};
+
+/// Flags.
+const SEND_FLOW_REMOVED: u16 = 1;
+const DELETE_LEARNED: u16 = 2;
+const WRITE_RESULT: u16 = 4;
+
+/// Parts of the head of what a flow matches on or does.
+const BITS: u16 = 0x3FF;
+const FROM_VALUE: u16 = 1 << 13;
+const TARGET: u16 = 3 << 11;
+const LOAD: u16 = 1 << 11;
+const OUTPUT: u16 = 2 << 11;
+
+/// Reads it, the second form of it, too.
+pub(super) fn decode(mut body: Reader<'_>, is_second: bool) -> Result<Action, ErrorCode> {
+    let timeouts = Timeouts { idle: body.u16()?, hard: body.u16()? };
+    let (priority, cookie, bits, table) = (body.u16()?, body.u64()?, body.u16()?, body.u8()?);
+    let is_reserved_zero = body.u8()? == 0;
+    let fin_timeouts = Timeouts { idle: body.u16()?, hard: body.u16()? };
+    argument(is_reserved_zero && table != 0xFF)?;
+    let known = SEND_FLOW_REMOVED | DELETE_LEARNED | if is_second { WRITE_RESULT } else { 0 };
+    let (mut limit, mut result) = (0, None);
+    if is_second {
+        limit = body.u32()?;
+        let offset = body.u16()?;
+        if body.u16()? != 0 {
+            return Err(ErrorCode::NxbacMustBeZero);
+        }
+        argument(bits & !known == 0)?;
+        if bits & WRITE_RESULT != 0 {
+            let target = Subfield { field: entry::pull_name(&mut body)?, offset, bits: 1 };
+            check_target(target)?;
+            result = Some(target);
+        } else {
+            argument(offset == 0)?;
+        }
+    }
+    argument(bits & !known == 0)?;
+    let flags = LearnFlags {
+        send_flow_removed: bits & SEND_FLOW_REMOVED != 0,
+        delete_learned: bits & DELETE_LEARNED != 0,
+    };
+    let specs = specs(body)?;
+    Ok(Action::Learn(Box::new(Learn {
+        timeouts,
+        fin_timeouts,
+        priority,
+        cookie,
+        flags,
+        table,
+        limit,
+        result,
+        specs,
+    })))
+}
+
+fn specs(mut body: Reader<'_>) -> Result<Vec<LearnSpec>, ErrorCode> {
+    let mut specs = Vec::new();
+    while let Ok(head) = body.u16() {
+        if head == 0 {
+            break;
+        }
+        specs.push(spec(head, &mut body)?);
+    }
+    argument(is_zero(body))?;
+    Ok(specs)
+}
+
+/// Reads what a flow matches on or does.
+fn spec(head: u16, body: &mut Reader<'_>) -> Result<LearnSpec, ErrorCode> {
+    let bad_len = |_| ErrorCode::BacBadLen;
+    let (bits, is_value, target) = (head & BITS, head & FROM_VALUE != 0, head & TARGET);
+    argument(target <= LOAD || target == OUTPUT && !is_value)?;
+    let source = if is_value {
+        let width = usize::from(bits).div_ceil(16).saturating_mul(2);
+        let bytes = body.take(width).map_err(bad_len)?;
+        let (high, low) = bytes.split_at(bytes.len().saturating_sub(16));
+        argument(high.iter().all(|byte| *byte == 0))?;
+        let value = low.iter().fold(0, |value, byte| value << 8 | u128::from(*byte));
+        LearnSource::Value(value & ones(bits))
+    } else {
+        let part = subfield(bits, body)?;
+        check_source(part)?;
+        LearnSource::Field { field: part.field, offset: part.offset }
+    };
+    let target = match target {
+        OUTPUT => LearnTarget::Output,
+        LOAD => {
+            let part = subfield(bits, body)?;
+            check_target(part)?;
+            LearnTarget::Load { field: part.field, offset: part.offset }
+        }
+        _ => {
+            let part = subfield(bits, body)?;
+            check_source(part)?;
+            LearnTarget::Match { field: part.field, offset: part.offset }
+        }
+    };
+    Ok(LearnSpec { bits, source, target })
+}
+
+fn subfield(bits: u16, body: &mut Reader<'_>) -> Result<Subfield, ErrorCode> {
+    let bad_len = |_| ErrorCode::BacBadLen;
+    let (name, offset) = (body.u32().map_err(bad_len)?, body.u16().map_err(bad_len)?);
+    Ok(Subfield { field: entry::name_of(name)?, offset, bits })
+}
+
+/// Writes it, in its second form where the first will not do.
+pub(super) fn encode(learn: &Learn, version: Version, out: &mut Vec<u8>) {
+    let is_second = learn.limit != 0 || learn.result.is_some();
+    let kind = if is_second { Kind::Learn2 } else { Kind::Learn };
+    let Some(put) = Put::begin(out, kind, version) else { return };
+    let flag = |is_set: bool, bit: u16| if is_set { bit } else { 0 };
+    put.out.u16(learn.timeouts.idle);
+    put.out.u16(learn.timeouts.hard);
+    put.out.u16(learn.priority);
+    put.out.u64(learn.cookie);
+    put.out.u16(
+        flag(learn.flags.send_flow_removed, SEND_FLOW_REMOVED)
+            | flag(learn.flags.delete_learned, DELETE_LEARNED)
+            | flag(learn.result.is_some(), WRITE_RESULT),
+    );
+    put.out.u8(learn.table);
+    put.out.u8(0);
+    put.out.u16(learn.fin_timeouts.idle);
+    put.out.u16(learn.fin_timeouts.hard);
+    if is_second {
+        put.out.u32(learn.limit);
+        put.out.u16(learn.result.map_or(0, |target| target.offset));
+        put.out.u16(0);
+        if let Some(target) = learn.result {
+            entry::put_name(put.out, target.field, Version::V10);
+        }
+    }
+    for spec in &learn.specs {
+        encode_spec(spec, put.out);
+    }
+    put.end();
+}
+
+fn encode_spec(spec: &LearnSpec, out: &mut Vec<u8>) {
+    let target = match spec.target {
+        LearnTarget::Match { .. } => 0,
+        LearnTarget::Load { .. } => LOAD,
+        LearnTarget::Output => OUTPUT,
+    };
+    let source = if matches!(spec.source, LearnSource::Value(_)) { FROM_VALUE } else { 0 };
+    out.u16(spec.bits & BITS | target | source);
+    match spec.source {
+        LearnSource::Field { field, offset } => {
+            entry::put_name(out, field, Version::V10);
+            out.u16(offset);
+        }
+        LearnSource::Value(value) => {
+            let width = usize::from(spec.bits).div_ceil(16).saturating_mul(2);
+            let bytes = value.to_be_bytes();
+            out.zeroes(width.saturating_sub(bytes.len()));
+            out.bytes(bytes.get(bytes.len().saturating_sub(width)..).unwrap_or_default());
+        }
+    }
+    if let LearnTarget::Match { field, offset } | LearnTarget::Load { field, offset } = spec.target
+    {
+        entry::put_name(out, field, Version::V10);
+        out.u16(offset);
+    }
+}
