@@ -18,6 +18,7 @@
 //! - [`bundle`]: changes that are made together
 //! - [`config`]: settings of a connection
 //! - [`features`]: what a switch can do
+//! - [`flow_mod`]: changes of flows
 //! - [`hello`]: the first message of both
 //! - [`nicira`]: short messages of Open vSwitch's own
 //! - [`port`]: descriptions and settings of ports
@@ -29,6 +30,7 @@ pub mod asynchronous;
 pub mod bundle;
 pub mod config;
 pub mod features;
+pub mod flow_mod;
 pub mod hello;
 mod kind;
 pub mod nicira;
