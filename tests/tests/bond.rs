@@ -101,6 +101,58 @@ fn the_network_follows_when_an_uplink_fails() {
     assert!(ringway.stop(LIMIT).unwrap().success(), "{}", ringway.log());
 }
 
+/// Both members have been answered so often.
+fn wait_answered(ringway: &Ringway, more: u64) {
+    let received = |bond: &Value| [0, 1].map(|n| bond["members"][n]["arp"]["received"].as_u64());
+    let mut first = None;
+    wait::until("both members are answered", LIMIT, PAUSE, || {
+        let now = received(&ringway.show("bonds")?["bonds"][0]);
+        let before = *first.get_or_insert(now);
+        let are_answered =
+            now.iter().zip(before).all(|(now, before)| *now >= before.map(|n| n + more));
+        Ok((now[0].is_some() && are_answered).then_some(()))
+    })
+    .unwrap();
+}
+
+#[test]
+fn an_uplink_that_leads_nowhere_is_given_up_though_its_link_is_up() {
+    let Some(_turn) = require_shared(&[Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let (host, outside, mut ringway) = start(dir.path());
+    outside.sh("ip address add fd00::2/64 dev br0 nodad").unwrap();
+    // Both targets have to answer: Linux does, by ARP and by neighbour discovery.
+    let targets = ["--arp-ip-targets", "10.1.0.2,fd00::2", "--arp-all-targets", "on"];
+    let pace = ["--arp-interval", "200", "--arp-missed-max", "5"];
+    ringway.client(&[&["bond", "set", "uplink"], &targets[..], &pace].concat()).unwrap();
+    wait_answered(&ringway, 4);
+    wait_active(&ringway, "up0");
+    // The port of the bridge at the other end blocks, and its link stays up.
+    outside.sh("bridge link set dev p0 state 0").unwrap();
+    let bond = wait_active(&ringway, "up1");
+    assert_eq!(bond["members"][0]["link_up"], true);
+    let shown = ringway.client(&["show", "bonds"]).unwrap();
+    assert!(shown.lines().any(|line| line.contains("up0") && line.contains("silent")), "{shown}");
+    let ping = || {
+        let answered = || Ok(host.ping("10.1.0.2", "-c 5 -i 0.01").ok());
+        wait::until("pings are answered", LIMIT, PAUSE, answered).unwrap();
+    };
+    ping();
+    outside.sh("bridge link set dev p0 state 3").unwrap();
+    wait_active(&ringway, "up0");
+    ping();
+    // Where one of the targets is gone, no member is any good.
+    outside.sh("ip address del fd00::2/64 dev br0").unwrap();
+    wait::until("no member is answered", LIMIT, PAUSE, || {
+        Ok(ringway.show("bonds")?["bonds"][0]["active"].is_null().then_some(()))
+    })
+    .unwrap();
+    ringway.client(&["bond", "set", "uplink", "--arp-all-targets", "off"]).unwrap();
+    wait_active(&ringway, "up0");
+    ping();
+    assert!(ringway.stop(LIMIT).unwrap().success(), "{}", ringway.log());
+}
+
 const LACP: &str = r#"
     [ports.vm]
     device = "tap:rwa"

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use ethdev::hint;
 use serde_json::{Map, Value};
-use switch::guard::BpduGuard;
 use switch::{BOND_DEVICE, LldpMode, MAX_MEMBERS, PortVlan};
 
 use crate::error::Error;
@@ -196,10 +195,6 @@ fn check_bond(state: &State, name: &str, port: &Port) -> Result<(), Error> {
     if let Some(key) = given.into_iter().find_map(|(is_given, key)| is_given.then_some(key)) {
         let reason = format!("a bond has no '{key}': say it of its members");
         return Err(wrong(name, key, &reason));
-    }
-    if port.guard.bpdu_guard == BpduGuard::Shut {
-        let reason = "a bond cannot be shut: expected bpdu-guard = \"drop\"";
-        return Err(wrong(name, "guard", reason));
     }
     let members: Vec<&str> = state.members(name).collect();
     if members.len() > MAX_MEMBERS {

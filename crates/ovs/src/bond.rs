@@ -27,6 +27,8 @@ pub fn settings(port: &Port) -> Result<Bonding, String> {
         lacp_fallback_ab: other("lacp-fallback-ab") == Some("true"),
         lacp_system_id: other("lacp-system-id").map(str::to_owned),
         lacp_system_priority: number("lacp-system-priority", other("lacp-system-priority"))?,
+        // Open vSwitch has nothing like the rest.
+        ..Bonding::default()
     };
     bonding.check().map_err(|(_, reason)| reason)?;
     Ok(bonding)

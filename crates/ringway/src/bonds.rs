@@ -6,7 +6,7 @@ use switch::{BondReport, PortVlan};
 
 use crate::admin::{Saving, connect};
 use crate::cli::{BondAction, BondArgs};
-use crate::control::protocol::{Bond, BondLacp, BondMember, Bonds, MemberLacp, Request};
+use crate::control::protocol::{Bond, BondLacp, BondMember, Bonds, MemberArp, MemberLacp, Request};
 use crate::exit::Failure;
 use crate::output;
 
@@ -67,6 +67,11 @@ fn bond(report: BondReport) -> Bond {
         active: member.is_active,
         share: member.share,
         lacp: member.lacp.map(|lacp| member_lacp(&lacp)),
+        arp: member.arp.map(|arp| MemberArp {
+            answered: arp.is_answered,
+            sent: arp.sent,
+            received: arp.received,
+        }),
         failures: member.failures,
         inactive_drops: member.inactive_drops,
     });

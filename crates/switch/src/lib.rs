@@ -91,7 +91,7 @@ mod worker;
 pub use crate::capture::{
     Capture, CaptureReader, Captured, CapturedPort, MAX_CAPTURES, Note as CaptureNote,
 };
-pub use bond::{BOND_DEVICE, BondMode, Bonding, Lacp, LacpTime, MAX_MEMBERS};
+pub use bond::{BOND_DEVICE, BondMode, Bonding, Lacp, LacpTime, MAX_ARP_TARGETS, MAX_MEMBERS};
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,
     MAX_WORKERS, PortOptions, SwitchConfig,
@@ -107,8 +107,8 @@ pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
     BondReport, BridgeReport, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter, GroupTotals,
-    GroupsReport, LacpReport, MemberLacp, MemberReport, MirrorReport, PortReport, RstpBridge,
-    RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
+    GroupsReport, LacpReport, MemberArp, MemberLacp, MemberReport, MirrorReport, PortReport,
+    RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
 };
 pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};

@@ -234,6 +234,17 @@ pub struct MemberLacp {
     pub bad: u64,
 }
 
+/// What a member of a bond has found out by asking stations behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MemberArp {
+    /// Whether they answer.
+    pub is_answered: bool,
+    /// Questions sent.
+    pub sent: u64,
+    /// Answers received.
+    pub received: u64,
+}
+
 /// A member of a bond at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberReport {
@@ -249,6 +260,8 @@ pub struct MemberReport {
     pub share: usize,
     /// What it knows by LACP; `None` where the bond does not speak that.
     pub lacp: Option<MemberLacp>,
+    /// What it has found out by asking stations behind it; `None` where it does not.
+    pub arp: Option<MemberArp>,
     /// How often it was given up.
     pub failures: u64,
     /// Frames that came in while it was not in use.

@@ -45,6 +45,7 @@ mod groups;
 mod live;
 mod lldp;
 mod mirrors;
+mod monitors;
 mod offers;
 pub(crate) mod patches;
 mod rstp;

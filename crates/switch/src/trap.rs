@@ -1,9 +1,12 @@
 //! What neighbours say to the switch itself, and not through it: frames of link-local protocols, which a
 //! worker takes out of what comes in on a port where somebody on a control thread listens.
 
-use ethdev::DropReason;
-use packet::{BURST, Frame};
+use std::sync::Arc;
 
+use ethdev::DropReason;
+use packet::{BURST, Frame, MacAddr};
+
+use crate::bond::probe::{ANSWER_LEN, may_answer};
 use crate::datapath::Source;
 use crate::inlet::Inlet;
 use crate::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE, MAX_LEN as LLDP_LEN};
@@ -19,24 +22,58 @@ pub(crate) struct Trap {
     pub(crate) lldp: Option<Inlet<LLDP_LEN>>,
     /// Where messages of spanning tree go.
     pub(crate) bpdu: Option<Inlet<BPDU_LEN>>,
+    /// Where answers go to what a member of a bond has asked.
+    pub(crate) answers: Option<Answers>,
+}
+
+/// Who asks, and where answers go.
+#[derive(Clone, Debug)]
+pub(crate) struct Answers {
+    /// The address of the member, and those of all members of its bond.
+    pub(crate) asker: Askers,
+    pub(crate) inlet: Inlet<ANSWER_LEN>,
+}
+
+/// The address by which a member of a bond asks, and those of all its members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Askers {
+    pub(crate) own: MacAddr,
+    pub(crate) all: Arc<[MacAddr]>,
+}
+
+impl Askers {
+    /// Whether a frame that begins with `head` was sent by one of them to a group: a question that has
+    /// come back by another member.
+    fn have_asked(&self, head: &[u8]) -> bool {
+        let source = head.get(6..).and_then(|rest| rest.first_chunk());
+        let is_group = head.first().is_some_and(|first| first & 1 != 0);
+        is_group && source.is_some_and(|source| self.all.contains(&MacAddr(*source)))
+    }
 }
 
 impl Trap {
-    /// Takes a frame, if it is one of those that are listened for: then tells whether there was room
-    /// for it.
-    fn take(&mut self, frame: &Frame<'_>, source: &Source<'_>) -> Option<bool> {
+    /// Takes a frame, if it is one of those that are listened for; an error is why it is dropped all
+    /// the same.
+    fn take(&mut self, frame: &Frame<'_>, source: &Source<'_>) -> Option<Result<(), DropReason>> {
+        let room = |had_room: bool| had_room.then_some(()).ok_or(DropReason::RateLimited);
         let head = frame.head();
         let ethertype = head.get(ETHERTYPE_AT..).and_then(|rest| rest.first_chunk());
         if let Some(inlet) = &mut self.lldp
             && head.starts_with(&NEAREST_BRIDGE.0)
             && ethertype == Some(&LLDP.to_be_bytes())
         {
-            return Some(inlet.put(source.port, frame, source.now));
+            return Some(room(inlet.put(source.port, frame, source.now)));
         }
         if let Some(inlet) = &mut self.bpdu
             && head.starts_with(&BRIDGES.0)
         {
-            return Some(inlet.put(source.port, frame, source.now));
+            return Some(room(inlet.put(source.port, frame, source.now)));
+        }
+        if let Some(Answers { asker, inlet }) = &mut self.answers {
+            if may_answer(head, asker.own) {
+                return Some(room(inlet.put(source.port, frame, source.now)));
+            }
+            return asker.have_asked(head).then_some(Err(DropReason::CameBack));
         }
         None
     }
@@ -75,17 +112,17 @@ impl Traps {
         matches!(self.ports.get(usize::from(port)), Some(Some(_)))
     }
 
-    /// Takes frames out of a burst, and returns which. Those for which there was no room are counted
-    /// as drops.
+    /// Takes frames out of a burst, and returns which. Those that nobody hears, as for which there was no
+    /// room, are counted as drops.
     pub(crate) fn take(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
         let trap = self.ports.get_mut(usize::from(source.port)).and_then(Option::as_deref_mut);
         let Some(trap) = trap else { return 0 };
         let mut taken = 0;
         for (index, frame) in frames.iter().enumerate().take(BURST) {
-            let Some(had_room) = trap.take(frame, source) else { continue };
+            let Some(outcome) = trap.take(frame, source) else { continue };
             taken |= 1_u32 << index;
-            if !had_room {
-                source.stats.count_drops(DropReason::RateLimited, 1);
+            if let Err(reason) = outcome {
+                source.stats.count_drops(reason, 1);
             }
         }
         taken

@@ -10,8 +10,11 @@ use std::time::Duration;
 use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
 use eal::machine::MachineId;
 use eal::time::Time;
+use packet::MacAddr;
+use switch::guard::BpduGuard;
 use switch::{
-    BOND_DEVICE, BondReport, Bonding, Identity, Lacp, PortLacp, PortOptions, Switch, SwitchConfig,
+    BOND_DEVICE, BondReport, Bonding, Identity, Lacp, PortGuard, PortLacp, PortOptions, Switch,
+    SwitchConfig,
 };
 
 fn member() -> PortOptions {
@@ -191,4 +194,80 @@ fn a_bond_is_known_by_the_same_address_after_a_restart_and_members_as_they_are_t
     assert_eq!(said[8..], [0x01, 0x23, 0, 5, 0, 77, said[14], said[15]]);
     assert_eq!(said_by_lacp("a", "m2"), said);
     assert_ne!(said_by_lacp("b", "m1")[2..8], said[2..8]);
+}
+
+/// A reply of 10.1.0.9 to a question by ARP.
+fn reply(question: &[u8]) -> Vec<u8> {
+    let them = mac(9).0;
+    let head = [&question[6..12], &them, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 2]].concat();
+    [&head[..], &them, &[10, 1, 0, 9], &question[22..32], &[0; 18]].concat()
+}
+
+#[test]
+fn a_member_that_leads_nowhere_is_given_up_until_it_is_answered() {
+    let arp_ip_targets = vec!["10.1.0.9".parse().unwrap()];
+    let bonding = Bonding { arp_ip_targets, primary: Some("m1".to_owned()), ..Bonding::default() };
+    let (switch, time, [vm, m1, m2]) = start(2, bonding);
+    let second = || {
+        time.warp(Duration::from_secs(1));
+        switch.catch_up();
+        [&m1, &m2].map(|peer| peer.receive(1).remove(0))
+    };
+    let answered = |peer: &Peer, question: &[u8], member: usize| {
+        let received = || report(&switch).members[member].arp.unwrap().received;
+        let before = received();
+        peer.send(0, [reply(question)]);
+        wait_until("the answer is heard", || received() > before);
+    };
+    let first = [&m1, &m2].map(|peer| peer.receive(1).remove(0));
+    assert_eq!(first[0][..6], [0xFF; 6]);
+    assert_eq!(first[0][38..42], [10, 1, 0, 9]);
+    assert_ne!(first[0][6..12], first[1][6..12], "each asks from an address of its own");
+    answered(&m2, &first[1], 1);
+    // Three questions of the first one are without an answer when the fourth is due.
+    for _ in 0..2 {
+        let questions = second();
+        answered(&m2, &questions[1], 1);
+        assert_eq!(report(&switch).active.as_deref(), Some("m1"));
+    }
+    let questions = second();
+    assert_eq!(report(&switch).active.as_deref(), Some("m2"));
+    let member = report(&switch).members.remove(0);
+    assert!(member.is_up && !member.is_enabled && !member.arp.unwrap().is_answered);
+    // A question that comes back by the other member goes no further, as no answer does; what else
+    // comes in there does.
+    m2.send(0, [questions[0].clone(), frame(BROADCAST, mac(9), 1)]);
+    assert_eq!(number(&vm.receive(1)[0]), 1);
+    assert_eq!(vm.arrived(), 0);
+    answered(&m1, &questions[0], 0);
+    wait_active(&switch, Some("m1"));
+    // Nothing is asked any more, and nothing is listened for.
+    switch.set_port("up", &bond(Bonding::default())).unwrap();
+    m1.send(0, [frame(MacAddr(first[0][6..12].try_into().unwrap()), mac(9), 2)]);
+    assert_eq!(number(&vm.receive(1)[0]), 2);
+    assert!(report(&switch).members[0].arp.is_none());
+}
+
+#[test]
+fn a_bond_that_is_shut_carries_nothing_until_it_is_opened() {
+    let (switch, _time, [vm, m1, m2]) = start(2, Bonding::default());
+    let guard = PortGuard { bpdu_guard: BpduGuard::Shut, ..PortGuard::default() };
+    switch.set_port("up", &PortOptions { guard, ..bond(Bonding::default()) }).unwrap();
+    let bpdu = MacAddr([0x01, 0x80, 0xC2, 0, 0, 0]);
+    m1.send(0, [frame(bpdu, mac(9), 1)]);
+    wait_until("it is shut", || switch.port("up").unwrap().is_shut);
+    wait_active(&switch, None);
+    for peer in [&m1, &m2] {
+        peer.send(0, [frame(BROADCAST, mac(9), 2)]);
+        wait_until("it is taken", || peer.pending() == 0);
+    }
+    vm.send(0, [frame(BROADCAST, mac(1), 3)]);
+    wait_until("it is taken", || vm.pending() == 0);
+    assert!(switch.reopen_port("up").unwrap());
+    wait_active(&switch, Some("m1"));
+    m1.send(0, [frame(BROADCAST, mac(9), 4)]);
+    assert_eq!(number(&vm.receive(1)[0]), 4, "nothing before");
+    vm.send(0, [frame(BROADCAST, mac(1), 5)]);
+    let sent = m1.receive(1);
+    assert!(sent.iter().all(|frame| number(frame) != 3));
 }

@@ -1,5 +1,7 @@
 //! The command line of `ringway bond`.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use clap::{Args, Subcommand};
 use packet::MacAddr;
 use serde_json::{Map, Value, json};
@@ -105,6 +107,34 @@ pub struct BondSettings {
     /// The side with the lower one decides in case of doubt.
     #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u16..)))]
     pub lacp_system_priority: Option<OrDefault<u16>>,
+    /// Stations that each member asks for by ARP or neighbour solicitation, to be used as long as they
+    /// answer; default: none, and links are believed.
+    #[arg(long, value_name = "IP,..|default", value_parser = or_default(addresses))]
+    pub arp_ip_targets: Option<OrDefault<Vec<IpAddr>>>,
+    /// How often.
+    #[arg(long, value_name = "MS|default", value_parser = or_default(number(100_u32..=600_000)))]
+    pub arp_interval: Option<OrDefault<u32>>,
+    /// How many questions in turn may go without an answer before a member is given up.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(1_u8..)))]
+    pub arp_missed_max: Option<OrDefault<u8>>,
+    /// Whether all of the stations have to answer, and not any.
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub arp_all_targets: Option<bool>,
+    /// The address that asks by ARP; default: none.
+    #[arg(long, value_name = "IP|default", value_parser = or_default(address))]
+    pub arp_source: Option<OrDefault<Ipv4Addr>>,
+    /// The VLAN where the stations are, by its tag.
+    #[arg(long, value_name = "ID|default", value_parser = or_default(number(1_u16..=4094)))]
+    pub arp_vlan: Option<OrDefault<u16>>,
+}
+
+fn addresses(text: &str) -> Result<Vec<IpAddr>, String> {
+    let parsed: Result<Vec<IpAddr>, _> = text.split(',').map(|one| one.trim().parse()).collect();
+    parsed.map_err(|_| "expected addresses, as in 192.0.2.1,2001:db8::1".to_owned())
+}
+
+fn address(text: &str) -> Result<Ipv4Addr, String> {
+    text.parse().map_err(|_| "expected an address of IPv4, as 192.0.2.1".to_owned())
 }
 
 fn station(text: &str) -> Result<String, String> {
@@ -148,6 +178,8 @@ impl BondSettings {
         let Self { mode, primary, updelay, downdelay, .. } = self;
         let Self { rebalance_interval, lacp, lacp_time, lacp_fallback_ab, .. } = self;
         let Self { lacp_system_id, lacp_system_priority, .. } = self;
+        let Self { arp_ip_targets, arp_interval, arp_missed_max, arp_all_targets, .. } = self;
+        let targets = arp_ip_targets.as_ref().map(|value| json!(value.0));
         let all = [
             ("mode", mode.as_ref().map(|value| json!(value.0))),
             ("primary", primary.as_ref().map(|value| json!(value.0))),
@@ -159,6 +191,12 @@ impl BondSettings {
             ("lacp-fallback-ab", lacp_fallback_ab.map(Value::Bool)),
             ("lacp-system-id", lacp_system_id.as_ref().map(|value| json!(value.0))),
             ("lacp-system-priority", lacp_system_priority.as_ref().map(|value| json!(value.0))),
+            ("arp-ip-targets", targets),
+            ("arp-interval", arp_interval.as_ref().map(|value| json!(value.0))),
+            ("arp-missed-max", arp_missed_max.as_ref().map(|value| json!(value.0))),
+            ("arp-all-targets", arp_all_targets.map(Value::Bool)),
+            ("arp-source", self.arp_source.as_ref().map(|value| json!(value.0))),
+            ("arp-vlan", self.arp_vlan.as_ref().map(|value| json!(value.0))),
         ];
         all.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect()
     }
@@ -196,6 +234,11 @@ mod tests {
         let given = parse("set up --lacp-system-id 02:00:00:00:00:0A --lacp-system-priority 7");
         let expected = json!({"lacp-system-id": "02:00:00:00:00:0a", "lacp-system-priority": 7});
         assert_eq!(Value::Object(given.unwrap()), expected);
+        let given =
+            parse("set up --arp-ip-targets 10.1.0.2,fd00::2 --arp-vlan 7 --arp-source default");
+        let expected =
+            json!({"arp-ip-targets": ["10.1.0.2", "fd00::2"], "arp-vlan": 7, "arp-source": null});
+        assert_eq!(Value::Object(given.unwrap()), expected);
         let args = LacpArgs {
             lacp_port_priority: Some(OrDefault(Some(3))),
             lacp_port_id: Some(OrDefault(None)),
@@ -203,6 +246,7 @@ mod tests {
         };
         assert_eq!(Value::Object(args.changed()), json!({"port-priority": 3, "port-id": null}));
         for (options, expected) in [
+            ("set up --arp-ip-targets 10.1.0.2,x", "expected addresses"),
             ("set up --lacp-system-id 01:00:00:00:00:00", "one station"),
             ("add up", "--members"),
             ("add up --members a --mode active-backpu", "did you mean 'active-backup'?"),

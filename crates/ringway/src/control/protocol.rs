@@ -252,6 +252,17 @@ pub struct MemberLacp {
     pub bad: u64,
 }
 
+/// What a member of a bond has found out by asking stations behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemberArp {
+    /// Whether they answer.
+    pub answered: bool,
+    /// Questions sent.
+    pub sent: u64,
+    /// Answers received.
+    pub received: u64,
+}
+
 /// A member of a bond.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BondMember {
@@ -267,6 +278,8 @@ pub struct BondMember {
     pub share: usize,
     /// What it knows by LACP; `null` where the bond does not speak that.
     pub lacp: Option<MemberLacp>,
+    /// What it has found out by asking stations behind it; `null` where it does not.
+    pub arp: Option<MemberArp>,
     /// How often it was given up.
     pub failures: u64,
     /// Frames that came in while it was not in use.

@@ -31,7 +31,9 @@ pub fn show_bonds(answer: &Bonds, colour: bool) -> String {
         }
         for member in &bond.members {
             let [name, mode] = std::mem::take(&mut first).map(Cell::from);
+            let is_silent = member.arp.is_some_and(|arp| !arp.answered);
             let link = match member.link_up {
+                true if is_silent => Cell::toned("silent", Tone::Bad),
                 true => Cell::toned("up", Tone::Good),
                 false => Cell::toned("down", Tone::Bad),
             };
@@ -90,7 +92,7 @@ fn state(bond: &Bond, member: &BondMember) -> Cell {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::control::protocol::{BondLacp, MemberLacp};
+    use crate::control::protocol::{BondLacp, MemberArp, MemberLacp};
 
     #[test]
     fn bonds_are_shown_by_their_members() {
@@ -102,6 +104,7 @@ mod tests {
             active,
             share: if active { 256 } else { 0 },
             lacp: None,
+            arp: Some(MemberArp { answered: name != "x", sent: 9, received: 7 }),
             failures: 2,
             inactive_drops: 1_234,
         };
@@ -125,8 +128,7 @@ mod tests {
         let text = show_bonds(&Bonds { bonds: vec![bond, empty] }, false);
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[1].contains("uplink") && lines[1].contains("active-backup"), "{text}");
-        for (line, expected) in
-            [(1, "active"), (2, "not in use"), (3, "standby"), (4, "no members")]
+        for (line, expected) in [(1, "active"), (2, "not in use"), (3, "silent"), (4, "no members")]
         {
             assert!(lines[line].contains(expected), "{text}");
         }
@@ -157,6 +159,7 @@ mod tests {
             active: name == "a",
             share: 128,
             lacp: Some(lacp),
+            arp: None,
             failures: 0,
             inactive_drops: 0,
         };

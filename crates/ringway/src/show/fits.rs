@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::control::protocol::{
     Bond, BondLacp, BondMember, Bonds, Bridge, Bridges, Counters, Fdb, FdbEntry, Group,
-    GroupBridge, GroupRouter, Groups, MemberLacp, Mirror, Mirrors, Neighbours, PortStats, Ports,
-    Rstp, RxPressure, Stats, TxPressure, VdpaDevice, Worker, WorkerQueue, Workers,
+    GroupBridge, GroupRouter, Groups, MemberArp, MemberLacp, Mirror, Mirrors, Neighbours,
+    PortStats, Ports, Rstp, RxPressure, Stats, TxPressure, VdpaDevice, Worker, WorkerQueue,
+    Workers,
 };
 use crate::table::columns;
 use crate::{rates, vdpa};
@@ -172,6 +173,7 @@ fn mirrors_bonds_neighbours_and_vdpa_devices_fit() {
         active: false,
         share: 256,
         lacp: Some(lacp.clone()),
+        arp: Some(MemberArp { answered: false, sent: u64::MAX, received: u64::MAX }),
         failures: 99_999,
         inactive_drops: 99_999_999_999,
     };

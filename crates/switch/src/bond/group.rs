@@ -21,6 +21,8 @@ pub(crate) struct Seen {
     pub(crate) is_up: bool,
     /// Whether it may be used, as far as LACP is concerned.
     pub(crate) is_agreed: bool,
+    /// Whether it may be used, as far as stations are asked for that are behind it.
+    pub(crate) is_answered: bool,
 }
 
 /// What members have agreed on with the other end.
@@ -203,7 +205,7 @@ impl Group {
         let Bonding { updelay, downdelay, .. } = self.settings;
         let speaks = self.agreement == Agreement::Reached;
         let Some(member) = self.members.get_mut(index) else { return };
-        let is_usable = member.seen.is_up && member.seen.is_agreed;
+        let is_usable = member.seen.is_up && member.seen.is_agreed && member.seen.is_answered;
         if is_usable == member.is_enabled {
             member.due = None;
             return;

@@ -5,20 +5,27 @@
 //!
 //! - `group`: which members of a bond are in use, and since when
 //! - `load`: how much each part of the traffic is
+//! - `monitor`: which members lead somewhere, by asking stations behind them
+//! - `probe`: what these are asked, and answer
 //! - `shares`: which member has which part of the traffic
 //! - `way`: what the data path makes of a bond
 
 pub(crate) mod group;
 pub(crate) mod load;
+pub(crate) mod monitor;
+pub(crate) mod probe;
 pub(crate) mod shares;
 pub(crate) mod way;
 
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use packet::MacAddr;
 use serde::{Deserialize, Serialize};
 
-use crate::vlan::{formats, named};
+use self::monitor::Asking;
+use crate::vlan::{MAX_VLAN, formats, named};
 
 /// The device string of a bond.
 pub const BOND_DEVICE: &str = "bond:";
@@ -37,6 +44,16 @@ const DEFAULT_INTERVAL: u32 = 10_000;
 
 /// What `lacp-system-priority` is when it is not given.
 const DEFAULT_PRIORITY: u16 = 65_534;
+
+/// The most stations that are asked whether a member leads to them.
+pub const MAX_ARP_TARGETS: usize = 16;
+
+/// What `arp-interval` can be, in milliseconds, and what it is when it is not given.
+const ARP_INTERVALS: std::ops::RangeInclusive<u32> = 100..=600_000;
+const DEFAULT_ARP_INTERVAL: u32 = 1_000;
+
+/// What `arp-missed-max` is when it is not given.
+const DEFAULT_ARP_MISSED: u8 = 3;
 
 /// How a bond divides traffic among its members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -169,6 +186,26 @@ pub struct Bonding {
     /// Who decides where two systems want different things: the one with the lower number.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lacp_system_priority: Option<u16>,
+    /// Stations that each member asks for, by ARP or neighbour solicitation, to be used as long as they
+    /// answer; empty: links are believed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arp_ip_targets: Vec<IpAddr>,
+    /// How often, in milliseconds; `None`: every second.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arp_interval: Option<u32>,
+    /// How many questions in turn may be without an answer before a member is given up, less one;
+    /// `None`: 3.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arp_missed_max: Option<u8>,
+    /// Whether all of them have to answer; otherwise any of them is enough.
+    #[serde(skip_serializing_if = "formats::is_default")]
+    pub arp_all_targets: bool,
+    /// The address that asks by ARP; `None`: none, as a station that has none yet does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arp_source: Option<Ipv4Addr>,
+    /// The VLAN where they are, by its tag; `None`: frames without one.
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "formats::vlan")]
+    pub arp_vlan: Option<u16>,
 }
 
 impl Bonding {
@@ -203,7 +240,60 @@ impl Bonding {
                           other end does not take the links for one (balance-slb is for that)";
             return Err(("mode", reason.to_owned()));
         }
-        self.check_lacp()
+        self.check_lacp()?;
+        self.check_arp()
+    }
+
+    fn check_arp(&self) -> Result<(), (&'static str, String)> {
+        let key = "arp-ip-targets";
+        let targets = &self.arp_ip_targets;
+        if targets.len() > MAX_ARP_TARGETS {
+            let count = targets.len();
+            return Err((key, format!("{key}: {count}: expected {MAX_ARP_TARGETS} at most")));
+        }
+        let mut seen = BTreeSet::new();
+        for target in targets {
+            if !is_station(*target) {
+                return Err((key, format!("{key}: {target}: expected the address of one station")));
+            }
+            if !seen.insert(target) {
+                return Err((key, format!("{key}: {target} is there twice")));
+            }
+        }
+        if !targets.is_empty() && self.lacp != Lacp::Off {
+            let reason = "arp-ip-targets do not go with lacp: the other end takes the links for one, and \
+                          sends answers by any of them (LACP tells by itself whether a link works)";
+            return Err((key, reason.to_owned()));
+        }
+        if let Some(interval) = self.arp_interval.filter(|one| !ARP_INTERVALS.contains(one)) {
+            let (from, to) = (ARP_INTERVALS.start(), ARP_INTERVALS.end());
+            let expected = format!("expected {from} to {to} milliseconds");
+            return Err(("arp-interval", format!("arp-interval {interval}: {expected}")));
+        }
+        if self.arp_missed_max == Some(0) {
+            return Err(("arp-missed-max", "arp-missed-max 0: expected 1 to 255".to_owned()));
+        }
+        if let Some(source) = self.arp_source.filter(|source| !is_station((*source).into())) {
+            let reason = format!("arp-source {source}: expected the address of one station");
+            return Err(("arp-source", reason));
+        }
+        if let Some(vlan) = self.arp_vlan.filter(|vlan| !(1..=MAX_VLAN).contains(vlan)) {
+            return Err(("arp-vlan", format!("arp-vlan {vlan}: expected 1 to {MAX_VLAN}")));
+        }
+        Ok(())
+    }
+
+    /// What members ask for, if they do.
+    pub(crate) fn asking(&self) -> Option<Asking> {
+        let interval = self.arp_interval.unwrap_or(DEFAULT_ARP_INTERVAL);
+        (!self.arp_ip_targets.is_empty()).then(|| Asking {
+            targets: self.arp_ip_targets.clone(),
+            interval: Duration::from_millis(interval.into()),
+            missed: self.arp_missed_max.unwrap_or(DEFAULT_ARP_MISSED).into(),
+            all: self.arp_all_targets,
+            source: self.arp_source.unwrap_or(Ipv4Addr::UNSPECIFIED),
+            vlan: self.arp_vlan.unwrap_or_default(),
+        })
     }
 
     fn check_lacp(&self) -> Result<(), (&'static str, String)> {
@@ -240,18 +330,34 @@ impl Bonding {
     }
 }
 
+/// Whether a station can have this address.
+fn is_station(address: IpAddr) -> bool {
+    let is_other = address.is_unspecified() || address.is_multicast() || address.is_loopback();
+    !is_other && address != IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Reads settings and writes them again.
+    fn check_round(text: &str) -> Bonding {
+        let bonding: Bonding = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&bonding).unwrap(), text);
+        assert_eq!(bonding.check(), Ok(()));
+        bonding
+    }
 
     #[test]
     fn settings_are_read_as_they_are_written() {
         assert_eq!(serde_json::to_string(&Bonding::default()).unwrap(), "{}");
         let text = r#"{"mode":"balance-tcp","primary":"a","updelay":200,"downdelay":100,"rebalance-interval":0,"lacp":"passive","lacp-time":"fast","lacp-fallback-ab":true,"lacp-system-id":"02:00:00:00:00:01","lacp-system-priority":7}"#;
-        let bonding: Bonding = serde_json::from_str(text).unwrap();
-        assert_eq!(serde_json::to_string(&bonding).unwrap(), text);
-        assert_eq!(bonding.check(), Ok(()));
+        let bonding = check_round(text);
         assert_eq!((bonding.rebalance(), bonding.system_priority()), (None, 7));
+        let text = r#"{"arp-ip-targets":["10.1.0.2","fd00::2"],"arp-interval":500,"arp-missed-max":2,"arp-all-targets":true,"arp-source":"10.1.0.1","arp-vlan":7}"#;
+        let asking = check_round(text).asking().unwrap();
+        assert_eq!((asking.interval, asking.missed), (Duration::from_millis(500), 2));
+        assert_eq!((asking.vlan, asking.source.octets()), (7, [10, 1, 0, 1]));
         let error = serde_json::from_str::<Bonding>(r#"{"mode":"active-backpu"}"#).unwrap_err();
         assert!(error.to_string().contains("did you mean 'active-backup'?"), "{error}");
     }
@@ -263,6 +369,14 @@ mod tests {
             (r#"{"rebalance-interval":999}"#, "rebalance-interval", "1000 to 3600000"),
             (r#"{"mode":"balance-tcp"}"#, "mode", "needs lacp"),
             (r#"{"lacp-system-priority":0}"#, "lacp-system-priority", "1 to 65535"),
+            (r#"{"arp-ip-targets":["0.0.0.0"]}"#, "arp-ip-targets", "one station"),
+            (r#"{"arp-ip-targets":["ff02::1"]}"#, "arp-ip-targets", "one station"),
+            (r#"{"arp-ip-targets":["10.0.0.1","10.0.0.1"]}"#, "arp-ip-targets", "twice"),
+            (r#"{"arp-ip-targets":["10.0.0.1"],"lacp":"active"}"#, "arp-ip-targets", "lacp"),
+            (r#"{"arp-interval":99}"#, "arp-interval", "100 to 600000"),
+            (r#"{"arp-missed-max":0}"#, "arp-missed-max", "1 to 255"),
+            (r#"{"arp-source":"224.0.0.1"}"#, "arp-source", "one station"),
+            (r#"{"arp-vlan":0}"#, "arp-vlan", "1 to 4094"),
             (r#"{"lacp-system-id":"x"}"#, "lacp-system-id", "x"),
             (r#"{"lacp-system-id":"01:00:00:00:00:00"}"#, "lacp-system-id", "one station"),
         ] {

@@ -10,9 +10,11 @@ use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats
 use packet::headers::EtherType;
 use packet::{BURST, MacAddr, Tag, announcement};
 
+use super::monitors::is_up;
 use super::{Control, Kind, Switch};
 use crate::bond::group::{Agreement, Group, Member, Seen};
 use crate::bond::load::Load;
+use crate::bond::monitor::Monitor;
 use crate::bond::way::{BUCKETS, Fittings, Way};
 use crate::bond::{BOND_DEVICE, Bonding, Lacp, LacpTime, MAX_MEMBERS};
 use crate::config::{MAX_PORTS, PortOptions};
@@ -110,9 +112,11 @@ impl PortControl for BondControl {
 
 /// A bond that is there.
 #[derive(Debug, Default)]
-struct Bond {
+pub(super) struct Bond {
     group: Group,
     agent: Agent,
+    /// What is behind its members.
+    pub(super) monitor: Monitor,
     /// The address by which it is known, unless another is given: it stays as long as the bond is
     /// there, whatever members come and go, and over restarts where the switch has an identity.
     own: Option<MacAddr>,
@@ -278,6 +282,22 @@ fn member_lacp(port: &LacpPort) -> MemberLacp {
 #[derive(Debug, Default)]
 pub(super) struct Bonds(BTreeMap<String, Bond>);
 
+impl Bonds {
+    /// All of them.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Bond> {
+        self.0.values()
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut Bond> {
+        self.0.get_mut(name)
+    }
+
+    /// Bond `name`, which is there from now on.
+    pub(super) fn of(&mut self, name: &str) -> &mut Bond {
+        self.0.entry(name.to_owned()).or_default()
+    }
+}
+
 impl Switch {
     /// All bonds, in the order of their names.
     #[must_use]
@@ -310,6 +330,7 @@ fn report(ports: &Ports, bond: &Bond, member: &Member) -> MemberReport {
         is_active: bond.group.active() == Some(member.seen.port),
         share: bond.group.share(member.seen.port),
         lacp: bond.agent.port(member.seen.port).map(member_lacp),
+        arp: bond.monitor.found(member.seen.port),
         failures: member.failures,
         inactive_drops: ports.get(&member.seen.name).map_or(0, drops),
     }
@@ -335,13 +356,15 @@ impl Control {
     pub(super) fn run_bonds(&mut self) -> Option<Instant> {
         let is_bond = |(name, entry): (&str, &Entry)| entry.bundle().map(|_| name.to_owned());
         let names: Vec<String> = self.ports.iter().filter_map(is_bond).collect();
+        self.prepare_monitors(&names);
         names.iter().filter_map(|name| self.run_bond(name)).min()
     }
 
     fn run_bond(&mut self, name: &str) -> Option<Instant> {
+        self.hear_answers(name);
         let entry = self.ports.get(name).ok()?;
         let (now, number) = (self.time.now(), entry.number());
-        let bond = self.bonds.0.entry(name.to_owned()).or_default();
+        let bond = self.bonds.of(name);
         bond.group.set(&entry.options().bonding);
         let listens = entry.options().bonding.lacp != Lacp::Off;
         if listens != bond.inlet.is_some() {
@@ -355,11 +378,17 @@ impl Control {
         };
         let known = self.identity.mac(&format!("bond {name}"));
         let (agreement, frames) = bond.speak((number, known), &mut seen, of, now);
+        let questions = bond.monitor.run(now);
+        for seen in &mut seen {
+            let found = bond.monitor.found(seen.port);
+            seen.is_answered = found.is_none_or(|found| found.is_answered);
+        }
         let is_other = bond.group.run(seen, agreement, now);
         let sent = bond.sent();
         bond.group.rebalance(|| sent, now);
         let told = (bond.group.way(entry.bridge()), listens);
-        let due = bond.group.due().into_iter().chain(bond.agent.due()).min();
+        let due = bond.group.due().into_iter().chain(bond.agent.due()).chain(bond.monitor.due());
+        let due = due.min();
         if bond.told.as_ref() != Some(&told) {
             for (index, worker) in self.mailboxes.iter().enumerate() {
                 let way = Some(Box::new((told.0.clone(), bond.fittings(index))));
@@ -369,6 +398,9 @@ impl Control {
         }
         for (port, frame) in frames {
             self.send_own(port, &[frame]);
+        }
+        for (port, questions) in questions {
+            self.send_own(port, &questions);
         }
         self.count_bond(name);
         if is_other {
@@ -506,17 +538,22 @@ fn word(group: &Group, member: &Member) -> String {
 }
 
 /// The ports that are members of bond `name`.
-fn members<'p>(ports: &'p Ports, name: &'p str) -> impl Iterator<Item = (&'p str, &'p Entry)> {
+pub(super) fn members<'p>(
+    ports: &'p Ports,
+    name: &'p str,
+) -> impl Iterator<Item = (&'p str, &'p Entry)> {
     let is_member = move |entry: &Entry| entry.options().bond.as_deref() == Some(name);
     ports.iter().filter(move |(_, entry)| is_member(entry)).take(MAX_MEMBERS)
 }
 
 /// The same, as the bond needs to know them.
 fn seen(ports: &Ports, name: &str, bond: &Entry) -> Vec<Seen> {
-    let in_service = !bond.options().disabled;
-    let seen = |(name, entry): (&str, &Entry)| {
-        let is_up = in_service && !entry.options().disabled && entry.control().link().up;
-        Seen { port: entry.number(), name: name.to_owned(), is_up, is_agreed: true }
+    let seen = |(name, entry): (&str, &Entry)| Seen {
+        port: entry.number(),
+        name: name.to_owned(),
+        is_up: is_up(entry, bond),
+        is_agreed: true,
+        is_answered: true,
     };
     members(ports, name).map(seen).collect()
 }

@@ -6,10 +6,11 @@ use std::sync::mpsc::Receiver;
 use eal::clock;
 
 use super::Control;
+use crate::bond::probe::ANSWER_LEN;
 use crate::inlet::{Heard, Inlet};
 use crate::lldp::frame::MAX_LEN as LLDP_LEN;
 use crate::rstp::bpdu::FRAME_LEN as BPDU_LEN;
-use crate::trap::Trap;
+use crate::trap::{Answers, Askers, Trap};
 use crate::worker::{Mailbox, Message};
 
 /// The most frames of LLDP from a port that wait.
@@ -17,6 +18,9 @@ const LLDP_ROOM: usize = 8;
 
 /// Likewise of messages of spanning tree.
 const BPDU_ROOM: usize = 16;
+
+/// Likewise of answers to what a member of a bond has asked: a few of each target.
+const ANSWER_ROOM: usize = 64;
 
 /// Where workers put what neighbours say, and where it is read.
 #[derive(Debug)]
@@ -43,18 +47,24 @@ impl<const N: usize> Line<N> {
 struct Ear {
     lldp: Option<Line<LLDP_LEN>>,
     bpdu: Option<Line<BPDU_LEN>>,
+    answers: Option<(Askers, Line<ANSWER_LEN>)>,
 }
 
 impl Ear {
     const fn is_deaf(&self) -> bool {
-        self.lldp.is_none() && self.bpdu.is_none()
+        self.lldp.is_none() && self.bpdu.is_none() && self.answers.is_none()
     }
 
     fn tell(&self, number: u16, workers: &[Mailbox]) {
+        let answers = |(asker, line): &(Askers, Line<ANSWER_LEN>)| Answers {
+            asker: asker.clone(),
+            inlet: line.inlet.clone(),
+        };
         for worker in workers {
             let trap = Trap {
                 lldp: self.lldp.as_ref().map(|line| line.inlet.clone()),
                 bpdu: self.bpdu.as_ref().map(|line| line.inlet.clone()),
+                answers: self.answers.as_ref().map(answers),
             };
             let trap = (!self.is_deaf()).then(|| Box::new(trap));
             worker.ask(|done| Message::SetTrap(number, trap, done));
@@ -75,6 +85,17 @@ impl Ears {
     /// The same of messages of spanning tree.
     pub(super) fn bpdu(&self, number: u16) -> Option<&Line<BPDU_LEN>> {
         self.0.get(&number)?.bpdu.as_ref()
+    }
+
+    /// The same of answers to what a member of a bond has asked.
+    pub(super) fn answers(&self, number: u16) -> Option<&Line<ANSWER_LEN>> {
+        Some(&self.0.get(&number)?.answers.as_ref()?.1)
+    }
+
+    /// The members that are listened to for those.
+    fn askers(&self) -> impl Iterator<Item = (u16, &Askers)> {
+        let all = self.0.iter().filter_map(|(number, ear)| Some((number, ear.answers.as_ref()?)));
+        all.map(|(number, (asker, _))| (*number, asker))
     }
 
     /// The ports that are listened to for those.
@@ -98,6 +119,27 @@ impl Control {
         if listens != self.ears.bpdu(number).is_some() {
             let line = listens.then(|| Line::new(BPDU_ROOM, number, self));
             self.change_ear(number, |ear| ear.bpdu = line);
+        }
+    }
+
+    /// Has answers be listened for that come to these, by the number of the member's port, and to
+    /// nobody else.
+    pub(super) fn listen_for_answers(&mut self, wanted: &BTreeMap<u16, Askers>) {
+        let gone = self.ears.askers().filter(|(number, _)| !wanted.contains_key(number));
+        let gone: Vec<u16> = gone.map(|(number, _)| number).collect();
+        for number in gone {
+            self.change_ear(number, |ear| ear.answers = None);
+        }
+        let is_new = |(number, asker): &(&u16, &Askers)| {
+            !self.ears.askers().any(|known| known == (**number, *asker))
+        };
+        let new: Vec<_> = wanted.iter().filter(is_new).collect();
+        for (number, asker) in new {
+            let new = Line::new(ANSWER_ROOM, *number, self);
+            self.change_ear(*number, |ear| {
+                let line = ear.answers.take().map_or(new, |(_, line)| line);
+                ear.answers = Some((asker.clone(), line));
+            });
         }
     }
 

@@ -4,6 +4,7 @@ const MS: Duration = Duration::from_millis(1);
 
 fn seen(links: &[(u16, bool)]) -> Vec<Seen> {
     let seen = |(port, is_up): &(u16, bool)| Seen {
+        is_answered: true,
         port: *port,
         name: format!("eth{port}"),
         is_up: *is_up,
