@@ -157,6 +157,6 @@ pub(super) fn put_low(out: &mut Vec<u8>, value: u128, width: usize) {
 }
 
 /// The port of OpenFlow 1.1 that a number stands for, if there can be one.
-pub(super) fn port(number: u32) -> Option<PortNo> {
+pub(crate) fn port(number: u32) -> Option<PortNo> {
     Some(PortNo(number)).filter(|port| port.v10().is_some())
 }

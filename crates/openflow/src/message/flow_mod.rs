@@ -58,7 +58,7 @@ impl Command {
 
 /// What a flow is to have beside what it does, as OpenFlow 1.3 numbers it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct FlowFlags(u16);
+pub struct FlowFlags(pub(super) u16);
 
 impl FlowFlags {
     /// None.

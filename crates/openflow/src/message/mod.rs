@@ -19,8 +19,13 @@
 //! - [`config`]: settings of a connection
 //! - [`features`]: what a switch can do
 //! - [`flow_mod`]: changes of flows
+//! - [`flow_removed`]: that a flow has ended
+//! - [`flow_stats`]: flows and their statistics
 //! - [`hello`]: the first message of both
 //! - [`nicira`]: short messages of Open vSwitch's own
+//! - `oxs`: statistics of flows as OpenFlow 1.5 has them
+//! - [`packet_in`]: packets that go to controllers
+//! - [`packet_out`]: packets that a controller has a switch send
 //! - [`port`]: descriptions and settings of ports
 //! - [`role`]: which of several controllers decides
 //! - [`stats`]: what a switch tells on request
@@ -31,9 +36,14 @@ pub mod bundle;
 pub mod config;
 pub mod features;
 pub mod flow_mod;
+pub mod flow_removed;
+pub mod flow_stats;
 pub mod hello;
 mod kind;
 pub mod nicira;
+mod oxs;
+pub mod packet_in;
+pub mod packet_out;
 pub mod port;
 pub mod role;
 pub mod stats;

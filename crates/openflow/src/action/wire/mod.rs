@@ -20,6 +20,7 @@ use crate::field::{Field, Subfield};
 use crate::version::Version;
 use crate::wire::Reader;
 
+pub(crate) use decode::property;
 pub use encode::encode;
 pub(crate) use encode::encode_metadata;
 pub(crate) use verify::Place;
