@@ -6,6 +6,7 @@
 //! - `classifier`: the rules of one table, by what they match on
 //! - `shards`: a map of which old versions stay
 //! - [`place`]: where fields of OpenFlow are in a key
+//! - `rewrite`: changes of frames
 //! - `rule`: a rule, and what it has done
 //! - `reads`: what actions depend on
 //! - `tables`: all tables of a bridge, and changes of them
@@ -57,6 +58,7 @@ mod pipeline;
 pub mod place;
 mod possible;
 mod reads;
+mod rewrite;
 mod rule;
 mod shards;
 mod tables;
@@ -71,5 +73,6 @@ pub use key::{
 pub use path::{Edit, Lost, Op, PacketIn, Path, TableSet};
 pub use pattern::{Mask, Pattern};
 pub use pipeline::{Pipeline, Port};
+pub use rewrite::rewrite;
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
 pub use tables::{Change, Command, DEFAULT_LIMIT, Filter, Outcome, Refusal, TABLES, Tables};

@@ -5,6 +5,10 @@
 //! of. So one frame can go to several receivers, to each as it needs it, and nobody copies more
 //! than a cache line for it.
 
+mod open;
+
+pub use open::Open;
+
 use crate::frame::{BURST, Frame, HEAD_CAPACITY, HEAD_LEN, RawSegment, Segment};
 use crate::headers::EtherType;
 use crate::headers::ethernet::TAG_LEN;
@@ -12,8 +16,8 @@ use crate::headers::ethernet::TAG_LEN;
 /// Length of the two addresses at the start of a frame, behind which tags are.
 const ADDRESSES: usize = 12;
 
-/// Room for the longest head that is edited as a whole, and one more tag.
-const ROOM: usize = HEAD_CAPACITY + TAG_LEN;
+/// Room for the longest head that is edited as a whole, and a few more tags.
+const ROOM: usize = HEAD_CAPACITY + 16 * TAG_LEN;
 
 /// Segments in all the bodies of a burst that are not taken over as they are: those of frames whose
 /// private part is longer than [`HEAD_CAPACITY`]. It is enough for jumbo frames in buffers of
@@ -60,7 +64,7 @@ impl Edit {
     }
 }
 
-/// A head with room for one more tag.
+/// A head with room for more tags.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
 struct Head([u8; ROOM]);

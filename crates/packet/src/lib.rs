@@ -20,7 +20,7 @@
 //! - [`builder`]: whole frames with correct checksums, for tests and generators
 //! - [`checksum`]: the Internet checksum
 //! - `copy`: copies of few bytes
-//! - [`edit`]: VLAN tags put on, taken off and changed
+//! - [`edit`]: heads that are changed, and bodies that stay: VLAN tags put on, taken off and changed
 //! - [`flow`]: which flow a frame belongs to
 //! - [`frame`]: frames that still lie in a device's ring, and the batch that holds a burst of them
 //! - [`headers`]: views of protocol headers
@@ -49,7 +49,7 @@ pub mod segmentation;
 pub mod slots;
 
 pub use announce::announcement;
-pub use edit::{Edit, EditRoom, Editing, Tag};
+pub use edit::{Edit, EditRoom, Editing, Open, Tag};
 pub use frame::{
     BURST, Frame, FrameBatch, FrameReader, HEAD_LEN, MAX_FRAME_LEN, RawSegment, Segment,
 };

@@ -1,0 +1,157 @@
+//! A frame whose head is changed step by step, and sent in between.
+
+use super::{Editing, Head, ROOM};
+use crate::frame::{Frame, HEAD_CAPACITY, Segment};
+use crate::offload::Offload;
+
+/// A frame with a head of its own that can be changed in any way.
+///
+/// ```
+/// let bytes = [7; 60];
+/// let mut room = packet::EditRoom::default();
+/// let mut open = room.begin().open(&packet::Frame::from_bytes(&bytes)).unwrap();
+/// open.head_mut()[0] = 9;
+/// assert!(open.insert(12, &[0x81, 0, 0, 5]));
+/// let frame = open.frame().unwrap();
+/// assert_eq!((frame.len(), frame.head()[0]), (64, 9));
+/// ```
+#[derive(Debug)]
+pub struct Open<'e> {
+    head: &'e mut [u8; ROOM],
+    len: usize,
+    body: &'e [Segment<'e>],
+    offload: Offload,
+}
+
+impl<'e> Editing<'e> {
+    /// The frame with a copy of its head, or of the first [`HEAD_CAPACITY`] bytes of that. `None` past
+    /// [`BURST`](crate::BURST) frames, and where the burst has come to more pieces than there is room
+    /// for.
+    #[must_use]
+    pub fn open(&mut self, frame: &Frame<'e>) -> Option<Open<'e>> {
+        let (Head(head), free) = std::mem::take(&mut self.heads).split_first_mut()?;
+        self.heads = free;
+        let (near, far) = frame.head().split_at(HEAD_CAPACITY.min(frame.head().len()));
+        head.get_mut(..near.len())?.copy_from_slice(near);
+        let body = match far {
+            [] => frame.body(),
+            far => self.body(far, frame.body())?,
+        };
+        Some(Open { head, len: near.len(), body, offload: frame.offload() })
+    }
+}
+
+impl Open<'_> {
+    /// Its head, as it is by now.
+    #[must_use]
+    pub fn head(&self) -> &[u8] {
+        self.head.get(..self.len).unwrap_or_default()
+    }
+
+    /// The same, to be changed.
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        self.head.get_mut(..self.len).unwrap_or_default()
+    }
+
+    /// The length of the whole frame.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.len + self.body.iter().map(Segment::len).sum::<usize>()
+    }
+
+    /// Whether there is nothing of it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What it still needs before it is complete.
+    #[must_use]
+    pub const fn offload(&self) -> Offload {
+        self.offload
+    }
+
+    /// Puts bytes into the head, before the headers that an offload may be about. Returns whether there
+    /// was room for them, and the place is in the head; otherwise nothing is changed.
+    pub fn insert(&mut self, at: usize, bytes: &[u8]) -> bool {
+        let count = bytes.len();
+        let len = self.len.saturating_add(count);
+        let Some(offload) = self.offload.shifted(count.cast_signed()) else { return false };
+        if at > self.len || len > ROOM {
+            return false;
+        }
+        self.head.copy_within(at..self.len, at + count);
+        if let Some(place) = self.head.get_mut(at..at + count) {
+            place.copy_from_slice(bytes);
+        }
+        (self.len, self.offload) = (len, offload);
+        true
+    }
+
+    /// Takes bytes out of the head, from before the headers that an offload may be about. Returns whether
+    /// they were there; otherwise nothing is changed.
+    pub fn remove(&mut self, at: usize, count: usize) -> bool {
+        let Some(offload) = self.offload.shifted(-count.cast_signed()) else { return false };
+        let Some(end) = at.checked_add(count).filter(|end| *end <= self.len) else { return false };
+        self.head.copy_within(end..self.len, at);
+        self.len -= count;
+        self.offload = offload;
+        true
+    }
+
+    /// The frame as it is by now. `None` if it has become longer than
+    /// [`MAX_FRAME_LEN`](crate::MAX_FRAME_LEN).
+    #[must_use]
+    pub fn frame(&self) -> Option<Frame<'_>> {
+        let frame = Frame::from_parts(self.head(), self.body)?;
+        Some(frame.with_offload(self.offload))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::EditRoom;
+
+    proptest! {
+        #[test]
+        fn an_open_frame_is_what_was_done_to_its_bytes(
+            head in 0..400_usize,
+            segments in prop::collection::vec(0..3_000_usize, 0..4),
+            steps in prop::collection::vec((any::<bool>(), 0..200_usize), 0..40),
+        ) {
+            let total = head + segments.iter().sum::<usize>();
+            let mut model: Vec<u8> = (0..total).map(|i| u8::try_from(i % 251).unwrap()).collect();
+            let whole = model.clone();
+            let mut rest = &whole[head..];
+            let body: Vec<Segment<'_>> = segments.iter().map(|len| {
+                let (piece, others) = rest.split_at(*len);
+                rest = others;
+                Segment::from_bytes(piece)
+            }).collect();
+            let frame = Frame::from_parts(&whole[..head], &body).unwrap();
+            let mut room = EditRoom::default();
+            let mut open = room.begin().open(&frame).unwrap();
+            for (inserts, at) in steps {
+                if inserts {
+                    let fits = at <= open.head().len() && open.head().len() + 4 <= ROOM;
+                    prop_assert_eq!(open.insert(at, &[1, 2, 3, 4]), fits);
+                    if fits {
+                        model.splice(at..at, [1, 2, 3, 4]);
+                    }
+                } else {
+                    let fits = at + 4 <= open.head().len();
+                    prop_assert_eq!(open.remove(at, 4), fits);
+                    if fits {
+                        model.drain(at..at + 4);
+                    }
+                }
+                prop_assert_eq!(open.len(), model.len());
+            }
+            prop_assert_eq!(open.frame().unwrap().to_vec(), model);
+            prop_assert_eq!(frame.to_vec(), whole);
+        }
+    }
+}
