@@ -43,7 +43,7 @@ fn read(action: &Action, key: &mut Key) {
         Action::SetIpSrc(_) | Action::SetIpDst(_) => written(Field::IpSrc, key),
         Action::SetL4Src(_) | Action::SetL4Dst(_) => written(Field::TcpSrc, key),
         Action::SetVlanVid { .. } | Action::SetVlanPcp { .. } => written(Field::VlanTci, key),
-        Action::StripVlan => whole(Field::VlanTci, key),
+        Action::StripVlan | Action::PopVlan => whole(Field::VlanTci, key),
         // A tag that is put on has the old one's number.
         Action::PushVlan { .. } => whole(Field::VlanTci, key),
         Action::Learn(learn) => {

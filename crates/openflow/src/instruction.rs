@@ -1,7 +1,10 @@
 //! Instructions: what a flow does with a packet at its table.
 
-use crate::action::{Action, wire};
+use std::fmt;
+
+use crate::action::{Action, Actions, wire};
 use crate::error::ErrorCode;
+use crate::field::text::Hex;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
 
@@ -35,6 +38,35 @@ impl Instructions {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
+    }
+}
+
+/// As ovs-ofctl shows them: actions, then `clear_actions`, `write_actions(...)` and the like; `drop` if
+/// there is nothing.
+impl fmt::Display for Instructions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_empty() {
+            return f.write_str("drop");
+        }
+        let mut parts = Vec::new();
+        if !self.apply.is_empty() {
+            parts.push(Actions(&self.apply).to_string());
+        }
+        if self.clear {
+            parts.push("clear_actions".to_owned());
+        }
+        if let Some(actions) = &self.write {
+            parts.push(format!("write_actions({})", Actions(actions)));
+        }
+        if let Some((value, mask)) = self.metadata {
+            let part = format!("write_metadata:{}", Hex(value.into()));
+            let is_whole = mask == u64::MAX;
+            parts.push(if is_whole { part } else { format!("{part}/{}", Hex(mask.into())) });
+        }
+        if let Some(table) = self.goto_table {
+            parts.push(format!("goto_table:{table}"));
+        }
+        f.write_str(&parts.join(","))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::key::slot;
 
 /// Kinds of actions of which a set has the one that was written last, in the order of doing.
 const ONCE: [fn(&Action) -> bool; 5] = [
-    |action| matches!(action, Action::StripVlan),
+    |action| matches!(action, Action::StripVlan | Action::PopVlan),
     |action| matches!(action, Action::PopMpls { .. }),
     |action| matches!(action, Action::PushMpls { .. }),
     |action| matches!(action, Action::PushVlan { .. }),

@@ -32,7 +32,7 @@ impl Walk<'_> {
             }
             Action::SetVlanVid { vid, push } => self.tag(*vid, 0x0FFF, *push),
             Action::SetVlanPcp { pcp, push } => self.tag(u16::from(*pcp) << 13, 0xE000, *push),
-            Action::StripVlan => self.pop_tag(),
+            Action::StripVlan | Action::PopVlan => self.pop_tag(),
             Action::PushVlan { ethertype } => self.push_tag(*ethertype, 0),
             Action::SetEthSrc(address) => self.put(slot::ETH_SRC, number(*address)),
             Action::SetEthDst(address) => self.put(slot::ETH_DST, number(*address)),

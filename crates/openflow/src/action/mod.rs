@@ -1,9 +1,11 @@
 //! Actions: what becomes of a packet.
 //!
 //! - `parts`: what the larger ones consist of
+//! - `text`: actions as ovs-ofctl shows them
 //! - [`wire`]: actions in messages
 
 mod parts;
+mod text;
 pub mod wire;
 
 use std::net::Ipv4Addr;
@@ -19,6 +21,7 @@ pub use parts::{
     LearnSpec, LearnTarget, Multipath, Nat, NatKind, PropertyOfEncap, Sample, SampleDirection,
     TableId, Timeouts,
 };
+pub use text::Actions;
 
 /// An action: those of OpenFlow 1.0 to 1.5 and of Open vSwitch.
 ///
@@ -100,6 +103,8 @@ pub enum Action {
     },
     /// Take the outermost VLAN tag off, if there is one.
     StripVlan,
+    /// The same, as OpenFlow 1.1 and later call it.
+    PopVlan,
     /// Put a VLAN tag on.
     PushVlan {
         /// Its EtherType, 0x8100 or 0x88a8.
@@ -150,7 +155,7 @@ pub enum Action {
     Encap(Box<Encap>),
     /// Take the outermost header off.
     Decap {
-        /// What is below, 0xfffe0001 where the header says it: namespace and type.
+        /// What is below, 0xfffe where the header says it: namespace and type.
         packet_type: u32,
     },
     /// Make a field of a tunnel's options absent.

@@ -79,7 +79,10 @@ impl Entry {
             let mask = payload.take(header.width()).map_err(|_| ErrorCode::BmcBadLen)?;
             // What is beyond 128 bits of the mask does not matter, since the value is 0 there.
             let low = mask.len().saturating_sub(16);
-            Some(number(mask.get(low..).unwrap_or_default()).unwrap_or_default())
+            let mask = number(mask.get(low..).unwrap_or_default()).unwrap_or_default();
+            // Of those whose size differs, all bits that are there are all.
+            let bits = u16::try_from(header.width().saturating_mul(8)).unwrap_or(u16::MAX);
+            Some(mask).filter(|mask| !(field.is_tun_metadata() && *mask == ones(bits)))
         } else {
             None
         };

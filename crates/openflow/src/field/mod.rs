@@ -2,10 +2,12 @@
 //!
 //! - `entry`: fields in messages
 //! - `table`: all of them
+//! - `text`: values as ovs-ofctl writes them
 //! - `valid`: which values and masks they may have
 
 pub(crate) mod entry;
 mod table;
+pub(crate) mod text;
 mod valid;
 
 use std::fmt;

@@ -7,12 +7,14 @@
 //! - `home`: which fields are views of which
 //! - [`oxm`]: matches as lists of fields
 //! - `prerequisite`: what a match says of packets, and whether a field can be there
+//! - `text`: matches as ovs-ofctl shows them
 //! - [`v10`]: the match of OpenFlow 1.0
 //! - [`v11`]: matches from OpenFlow 1.1 on
 
 mod home;
 pub mod oxm;
 pub(crate) mod prerequisite;
+mod text;
 pub mod v10;
 pub mod v11;
 

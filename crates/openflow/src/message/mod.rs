@@ -21,6 +21,7 @@
 //! - [`flow_mod`]: changes of flows
 //! - [`flow_removed`]: that a flow has ended
 //! - [`flow_stats`]: flows and their statistics
+//! - `flow_text`: flows and changes of them as ovs-ofctl shows them
 //! - [`hello`]: the first message of both
 //! - [`nicira`]: short messages of Open vSwitch's own
 //! - `oxs`: statistics of flows as OpenFlow 1.5 has them
@@ -38,6 +39,7 @@ pub mod features;
 pub mod flow_mod;
 pub mod flow_removed;
 pub mod flow_stats;
+mod flow_text;
 pub mod hello;
 mod kind;
 pub mod nicira;

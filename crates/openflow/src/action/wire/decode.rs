@@ -162,6 +162,7 @@ fn simple(raw: RawAction<'_>) -> Result<Action, ErrorCode> {
             Action::PushVlan { ethertype }
         }
         Kind::StripVlan => Action::StripVlan,
+        Kind::PopVlan => Action::PopVlan,
         Kind::SetDlSrc => Action::SetEthSrc(MacAddr(body.bytes()?)),
         Kind::SetDlDst => Action::SetEthDst(MacAddr(body.bytes()?)),
         Kind::SetNwSrc => Action::SetIpSrc(Ipv4Addr::from_bits(word()?)),

@@ -120,7 +120,8 @@ fn one(action: &Action, version: Version, out: &mut Vec<u8>) {
 fn simple(action: &Action, version: Version, out: &mut Vec<u8>) {
     let mut none = |kind| with(out, kind, version, |_| {});
     match action {
-        Action::StripVlan => none(Kind::StripVlan),
+        Action::StripVlan | Action::PopVlan if version == Version::V10 => none(Kind::StripVlan),
+        Action::StripVlan | Action::PopVlan => none(Kind::PopVlan),
         Action::DecTtl(None) => none(Kind::DecNwTtl),
         Action::DecMplsTtl => none(Kind::DecMplsTtl),
         Action::DecNshTtl => none(Kind::DecNshTtl),
@@ -324,7 +325,7 @@ fn legacy(field: Field, number: u128, version: Version, out: &mut Vec<u8>) -> bo
         });
     };
     match field {
-        Field::VlanTci if low & 0x1000 == 0 => with(out, Kind::StripVlan, version, |_| {}),
+        Field::VlanTci if low & 0x1000 == 0 => simple(&Action::StripVlan, version, out),
         Field::VlanTci => {
             if version > Version::V10 {
                 value::<2>(out, Kind::PushVlan, version, 0x8100);

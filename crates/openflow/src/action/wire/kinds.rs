@@ -60,7 +60,8 @@ kinds! {
     SetVlanVid11 [Of 1 V11 V15 8 fixed];
     SetVlanPcp11 [Of 2 V11 V15 8 fixed];
     PushVlan [Of 17 V11 V15 8 fixed];
-    StripVlan [Of 3 V10 V10 8 fixed] [Of 18 V11 V15 8 fixed];
+    StripVlan [Of 3 V10 V10 8 fixed];
+    PopVlan [Of 18 V11 V15 8 fixed];
     SetDlSrc [Of 4 V10 V10 16 fixed] [Of 3 V11 V15 16 fixed];
     SetDlDst [Of 5 V10 V10 16 fixed] [Of 4 V11 V15 16 fixed];
     SetNwSrc [Of 6 V10 V10 8 fixed] [Of 5 V11 V15 8 fixed];

@@ -44,7 +44,7 @@ fn a_flow_is_the_same_in_all_versions() {
         modify_cookie: true,
         idle_timeout: 10,
         flags: FlowFlags::SEND_FLOW_REMOVED.with(FlowFlags::RESET_COUNTS),
-        instructions: Instructions::apply(vec![Action::output(PortNo(2)), Action::StripVlan]),
+        instructions: Instructions::apply(vec![Action::output(PortNo(2)), Action::Exit]),
         ..FlowMod::default()
     };
     for (version, form) in [(Version::V10, Form::Of), (Version::V10, Form::Nx)] {
