@@ -317,10 +317,46 @@ fn dummy_ports_show_what_the_switch_does() {
     vsctl("set Interface p1 ingress_policing_rate=1 ingress_policing_burst=1");
     appctl(&format!("netdev-dummy/receive p1 {eth} --len 100 {eth} --len 100"));
     vsctl("clear Bridge br0 mirrors -- del-port p3");
+    spanning_tree_and_groups(&vsctl, &appctl);
     assert_eq!(appctl("vlog/set switch:dbg"), "");
     assert!(
         appctl("vlog/list")
             .lines()
             .any(|line| line.starts_with("switch ") && line.ends_with("DBG"))
     );
+}
+
+/// A bridge with ports p1 and p2 takes part in spanning tree, by either protocol, and looks at groups.
+fn spanning_tree_and_groups(vsctl: &dyn Fn(&str) -> String, appctl: &dyn Fn(&str) -> String) {
+    appctl("netdev-dummy/set-admin-state up");
+    vsctl(
+        "set Bridge br0 rstp_enable=true other_config:rstp-priority=4096 \
+         other_config:hwaddr=02:00:00:00:00:07 -- set Port p2 other_config:rstp-path-cost=7 \
+         other_config:rstp-port-admin-edge=true",
+    );
+    assert_eq!(appctl("rstp/tcn br0"), "OK\n");
+    appctl("time/warp 60000 1000");
+    assert_eq!(vsctl("get Bridge br0 rstp_status:rstp_root_id"), "\"1.000.020000000007\"");
+    assert_eq!(vsctl("get Port p1 rstp_status:rstp_port_state"), "Forwarding");
+    assert_eq!(vsctl("get Port br0 rstp_status"), "{}");
+    assert!(vsctl("get Port p2 rstp_statistics").contains("rstp_tx_count="));
+    let shown = appctl("rstp/show br0");
+    assert!(shown.contains("  This bridge is the root\n"), "{shown}");
+    assert!(shown.contains("  p2         Designated Forwarding 7        128."), "{shown}");
+    vsctl("set Bridge br0 rstp_enable=false stp_enable=true other_config:stp-priority=28672");
+    appctl("time/warp 1000");
+    assert_eq!(vsctl("get Port p1 status:stp_state"), "listening");
+    assert_eq!(vsctl("get Bridge br0 rstp_status"), "{}");
+    assert!(appctl("stp/show").contains("  p1         designated listening  200000 128."));
+    vsctl("set Bridge br0 stp_enable=false mcast_snooping_enable=true");
+    // A host behind p2 reports 224.1.1.1 by IGMPv2.
+    appctl(
+        "netdev-dummy/receive p2 01005E010101000C29A027A10800\
+         4500001C000100004002CBAEAC10221EE001010112140CE9E0010101",
+    );
+    let shown = appctl("mdb/show br0");
+    assert!(shown.ends_with("    2     0  224.1.1.1           0\n"), "{shown}");
+    assert_eq!(appctl("mdb/flush br0"), "table successfully flushed\n");
+    assert_eq!(appctl("mdb/show br0").lines().count(), 1);
+    assert_eq!(appctl("lacp/show"), "");
 }

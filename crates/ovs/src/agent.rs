@@ -1,4 +1,8 @@
 //! Keeps a switch as the database says, and the database informed about it.
+//!
+//! - `news`: what the database is told
+
+mod news;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
@@ -7,11 +11,10 @@ use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Missing, State};
 use eal::time::{Time, later};
-use ovsdb::{Client, Event, Outcome, Remote, Transaction, TransactionId, Uuid};
+use ovsdb::{Client, Event, Outcome, Remote, TransactionId, Uuid};
 use rustix::event::PollFlags;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
-use switch::PortReport;
 
+use self::news::exists;
 use crate::content::{Content, decide, wanted};
 use crate::desired::{Desired, Problems};
 use crate::device::{Dummies, Places};
@@ -333,51 +336,6 @@ impl Agent {
         }
     }
 
-    /// Writes what is different from what the database has; with statistics, if `counts`.
-    fn report(&mut self, daemon: &Daemon, counts: bool) {
-        let Some(content) = &self.content else { return };
-        let cache = self.client.cache();
-        let mut news = Transaction::default();
-        let version = env!("CARGO_PKG_VERSION");
-        let mut root = report::root_columns(version, self.settings.dummies);
-        root.push(report::taken(content.next_cfg));
-        report::write(&mut news, cache, "Open_vSwitch", content.root, root);
-        for bridge in content.bridges.values() {
-            report::write(&mut news, cache, "Bridge", bridge.row, report::bridge_columns(bridge));
-        }
-        let reports: BTreeMap<String, PortReport> =
-            daemon.switch().ports().into_iter().map(|port| (port.name.clone(), port)).collect();
-        let bonds = daemon.switch().bonds();
-        let ports = content.bridges.values().flat_map(|bridge| &bridge.ports);
-        for (name, port) in ports.filter(|(_, port)| port.interfaces.len() > 1) {
-            let bond = bonds.iter().find(|bond| bond.name == *name);
-            let active = bond.and_then(|bond| reports.get(bond.active.as_ref()?));
-            report::write(&mut news, cache, "Port", port.row, report::port_columns(active));
-        }
-        let waiting: BTreeMap<&str, &str> = daemon.waiting().collect();
-        for (bridge, _, name, interface) in content.interfaces() {
-            let problem = self.problems.get(&interface.row).map(String::as_str);
-            let problem = problem.or_else(|| waiting.get(name).copied());
-            let open = reports.get(name);
-            let number = self.number(bridge, name);
-            let mut columns = report::interface_columns(name, number, open, problem);
-            columns.extend(open.filter(|_| counts).map(report::statistics));
-            report::write(&mut news, cache, "Interface", interface.row, columns);
-        }
-        let mirrors = daemon.switch().mirrors();
-        for row in content.bridges.values().flat_map(|bridge| bridge.mirrors.values()) {
-            let name = self.mirrors.get(&row.row).filter(|_| counts);
-            let mirror = name.and_then(|name| mirrors.iter().find(|mirror| mirror.name == *name));
-            if let Some(mirror) = mirror {
-                let columns = report::mirror_columns(mirror);
-                report::write(&mut news, cache, "Mirror", row.row, columns);
-            }
-        }
-        if !news.is_empty() {
-            self.under_way = self.client.transact(news).ok();
-        }
-    }
-
     fn statistics_interval(&self) -> Duration {
         let asked = self
             .content
@@ -385,10 +343,4 @@ impl Agent {
             .and_then(|content| content.other_config.get("stats-update-interval")?.parse().ok());
         asked.map_or(STATISTICS, Duration::from_millis).max(STATISTICS)
     }
-}
-
-/// Whether the system has an interface of this name.
-fn exists(name: &str) -> bool {
-    let socket = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None);
-    socket.and_then(|socket| netdevice::name_to_index(socket, name)).is_ok()
 }

@@ -1,5 +1,5 @@
-//! What the database says about a switch: rows of `Bridge`, `Port`, `Interface` and `Mirror`, as the schema
-//! Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
+//! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror` and `QoS`, as the
+//! schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ pub type Texts = BTreeMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 5] = [
+const TABLES: [(&str, &[&str], &[&str]); 6] = [
     (
         "Open_vSwitch",
         &["bridges", "next_cfg", "other_config"],
@@ -18,8 +18,17 @@ const TABLES: [(&str, &[&str], &[&str]); 5] = [
     ),
     (
         "Bridge",
-        &["name", "ports", "mirrors", "datapath_type", "other_config"],
-        &["datapath_id", "datapath_version"],
+        &[
+            "name",
+            "ports",
+            "mirrors",
+            "datapath_type",
+            "stp_enable",
+            "rstp_enable",
+            "mcast_snooping_enable",
+            "other_config",
+        ],
+        &["datapath_id", "datapath_version", "status", "rstp_status"],
     ),
     (
         "Port",
@@ -34,9 +43,10 @@ const TABLES: [(&str, &[&str], &[&str]); 5] = [
             "lacp",
             "bond_updelay",
             "bond_downdelay",
+            "qos",
             "other_config",
         ],
-        &["bond_active_slave"],
+        &["bond_active_slave", "status", "statistics", "rstp_status", "rstp_statistics"],
     ),
     (
         "Interface",
@@ -52,10 +62,13 @@ const TABLES: [(&str, &[&str], &[&str]); 5] = [
             "ingress_policing_burst",
             "ingress_policing_kpkts_rate",
             "ingress_policing_kpkts_burst",
+            "lldp",
         ],
         &[
             "ofport",
             "error",
+            "ifindex",
+            "lacp_current",
             "mac_in_use",
             "mtu",
             "admin_state",
@@ -67,6 +80,7 @@ const TABLES: [(&str, &[&str], &[&str]); 5] = [
             "statistics",
         ],
     ),
+    ("QoS", &["type", "other_config"], &[]),
     (
         "Mirror",
         &[
@@ -83,13 +97,18 @@ const TABLES: [(&str, &[&str], &[&str]); 5] = [
     ),
 ];
 
-/// What is watched of the database.
+/// What is watched of the database, by whoever is to be its switch.
 #[must_use]
 pub fn wanted() -> Wanted {
-    let all = TABLES.iter().fold(Wanted::new("Open_vSwitch"), |wanted, (table, decide, report)| {
+    watched().lock("ovs_vswitchd")
+}
+
+/// The same for somebody who only looks.
+#[must_use]
+pub fn watched() -> Wanted {
+    TABLES.iter().fold(Wanted::new("Open_vSwitch"), |wanted, (table, decide, report)| {
         wanted.table(*table, decide.iter().chain(*report).copied())
-    });
-    all.lock("ovs_vswitchd")
+    })
 }
 
 /// Whether there is more in these changes than what is written back.
@@ -125,6 +144,12 @@ pub struct Bridge {
     pub row: Uuid,
     /// What kind of data path it is to have; empty where that does not matter.
     pub datapath_type: String,
+    /// Whether it takes part in spanning tree by the old protocol.
+    pub stp: bool,
+    /// Whether it does by the rapid one, which goes before the old one.
+    pub rstp: bool,
+    /// Whether it looks at groups of IGMP and MLD.
+    pub mcast_snooping: bool,
     /// Further settings.
     pub other_config: Texts,
     /// By name.
@@ -175,6 +200,8 @@ pub struct Port {
     pub bond_updelay: i64,
     /// How long it has to be down.
     pub bond_downdelay: i64,
+    /// How much may go out.
+    pub qos: Option<Qos>,
     /// Further settings.
     pub other_config: Texts,
     /// One, or those of a bond, by name.
@@ -195,6 +222,7 @@ impl Port {
             lacp: None,
             bond_updelay: 0,
             bond_downdelay: 0,
+            qos: None,
             other_config: Texts::new(),
             interfaces: BTreeMap::new(),
         }
@@ -221,8 +249,19 @@ pub struct Interface {
     pub ofport_request: Option<i64>,
     /// How much may come in on it.
     pub policing: Policing,
-    /// The one that it has, by what was written last.
+    /// Whether it and its neighbours tell each other who they are.
+    pub lldp: bool,
+    /// The OpenFlow port number that it has, by what was written last.
     pub ofport: Option<i64>,
+}
+
+/// A row of `QoS`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Qos {
+    /// What is done: `egress-policer`, `linux-htb`, and so on.
+    pub kind: String,
+    /// How much may pass, and further settings.
+    pub other_config: Texts,
 }
 
 /// How much may come in on an interface; 0 where nothing is said.
@@ -251,6 +290,7 @@ impl Interface {
             mtu_request: None,
             ofport_request: None,
             policing: Policing::default(),
+            lldp: false,
             ofport: None,
         }
     }
@@ -261,12 +301,27 @@ impl Bridge {
     /// A row with these settings and ports.
     pub(crate) fn bare(row: Uuid, other_config: Texts, ports: BTreeMap<String, Port>) -> Self {
         let (datapath_type, mirrors) = Default::default();
-        Self { row, datapath_type, other_config, ports, mirrors }
+        let (stp, rstp, mcast_snooping) = (false, false, false);
+        Self { row, datapath_type, stp, rstp, mcast_snooping, other_config, ports, mirrors }
     }
 }
 
 fn texts(datum: &Datum) -> Texts {
     datum.texts().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+/// Whether a column of one truth value, or none, is true.
+fn is_set(row: &Row, column: &str) -> bool {
+    row.get(column).boolean().unwrap_or(false)
+}
+
+/// Whether `key` says `true`, or `false` where `default` is true; what else it says is the default, as with
+/// Open vSwitch.
+#[must_use]
+pub fn flag(texts: &Texts, key: &str, default: bool) -> bool {
+    let text = texts.get(key).map_or("", String::as_str);
+    let other = if default { "false" } else { "true" };
+    text.eq_ignore_ascii_case(other) != default
 }
 
 /// The rows that a column refers to, by their names. Two of one name cannot be, by the schema.
@@ -313,6 +368,9 @@ impl Bridge {
         Self {
             row,
             datapath_type: bridge.get("datapath_type").string().unwrap_or_default().to_owned(),
+            stp: is_set(bridge, "stp_enable"),
+            rstp: is_set(bridge, "rstp_enable"),
+            mcast_snooping: is_set(bridge, "mcast_snooping_enable"),
             other_config: texts(bridge.get("other_config")),
             ports: named(cache, "Port", bridge.get("ports"), Port::read),
             mirrors: named(cache, "Mirror", bridge.get("mirrors"), Mirror::read),
@@ -322,6 +380,7 @@ impl Bridge {
 
 impl Port {
     fn read(cache: &Cache, row: Uuid, port: &Row) -> Self {
+        let qos = port.get("qos").uuid().and_then(|row| cache.row("QoS", row));
         Self {
             row,
             tag: port.get("tag").integer(),
@@ -332,8 +391,18 @@ impl Port {
             lacp: port.get("lacp").string().map(str::to_owned),
             bond_updelay: port.get("bond_updelay").integer().unwrap_or(0),
             bond_downdelay: port.get("bond_downdelay").integer().unwrap_or(0),
+            qos: qos.map(Qos::read),
             other_config: texts(port.get("other_config")),
             interfaces: named(cache, "Interface", port.get("interfaces"), Interface::read),
+        }
+    }
+}
+
+impl Qos {
+    fn read(qos: &Row) -> Self {
+        Self {
+            kind: qos.get("type").string().unwrap_or_default().to_owned(),
+            other_config: texts(qos.get("other_config")),
         }
     }
 }
@@ -354,7 +423,7 @@ impl Mirror {
     fn read(_: &Cache, row: Uuid, mirror: &Row) -> Self {
         Self {
             row,
-            select_all: mirror.get("select_all").boolean().unwrap_or(false),
+            select_all: is_set(mirror, "select_all"),
             select_src_port: mirror.get("select_src_port").uuids().collect(),
             select_dst_port: mirror.get("select_dst_port").uuids().collect(),
             select_vlan: mirror.get("select_vlan").integers().collect(),
@@ -376,6 +445,7 @@ impl Interface {
             mtu_request: interface.get("mtu_request").integer(),
             ofport_request: interface.get("ofport_request").integer(),
             policing: Policing::read(interface),
+            lldp: interface.get("lldp").value_of("enable") == Some("true"),
             ofport: interface.get("ofport").integer(),
         }
     }

@@ -10,12 +10,12 @@ use daemon::{Error, Port, State};
 use indexmap::IndexMap;
 use ovsdb::Uuid;
 use packet::MacAddr;
-use switch::{DEFAULT_BRIDGE, PortVlan, is_port_name};
+use switch::{DEFAULT_BRIDGE, LldpMode, PortRstp, PortSnooping, PortVlan, is_port_name};
 
 use crate::bond;
 use crate::content::{Bridge, Content, Interface, Port as OvsPort};
 use crate::device::{Places, device, dummy, is_of_system};
-use crate::{mirror, policing, vlan};
+use crate::{mirror, policing, snoop, spanning, vlan};
 
 /// What a port has that asks for nothing.
 const USUAL_MTU: i64 = 1_500;
@@ -118,7 +118,9 @@ impl Desired {
             }
             let vlan = vlan::settings(port)?;
             let bridge = Some(bridge.to_owned()).filter(|bridge| bridge != DEFAULT_BRIDGE);
-            Ok(Port { bonding, vlan, bridge, ..Port::bond() })
+            let rstp = spanning::port(port, bridge_row);
+            let mcast_snooping = snoop::port(&port.other_config);
+            Ok(Port { bonding, vlan, bridge, rstp, mcast_snooping, ..Port::bond() })
         });
         for (interface, row) in &port.interfaces {
             let made = match &bond {
@@ -127,7 +129,9 @@ impl Desired {
             };
             let made = made.and_then(|port| {
                 let (bond, lacp) = (Some(name.to_owned()), bond::member(row)?);
-                Ok(Port { bond, lacp, bridge: None, vlan: PortVlan::default(), ..port })
+                let (vlan, rstp) = (PortVlan::default(), PortRstp::default());
+                let mcast_snooping = PortSnooping::default();
+                Ok(Port { bond, lacp, bridge: None, vlan, rstp, mcast_snooping, ..port })
             });
             self.add_port(interface, row.row, made);
         }
@@ -158,9 +162,13 @@ impl Desired {
             false => device(name, row, mac.as_deref(), places)?,
         };
         Ok(Port {
-            limits: policing::limits(&row.policing)?,
+            limits: policing::limits(&row.policing, port.qos.as_ref())?,
             mtu: row.mtu_request.map(mtu).transpose()?,
             vlan: vlan::settings(port)?,
+            // There is nobody at the other end of a patch port but another bridge.
+            lldp: if row.lldp && row.kind != "patch" { LldpMode::Both } else { LldpMode::Off },
+            rstp: spanning::port(port, bridge_row),
+            mcast_snooping: snoop::port(&port.other_config),
             bridge: Some(bridge.to_owned()).filter(|bridge| bridge != DEFAULT_BRIDGE),
             ..Port::new(device)
         })
@@ -272,7 +280,12 @@ fn settings(bridge: &Bridge) -> daemon::Bridge {
         number("mac-table-size").filter(|size| *size > 0).and_then(|size| size.try_into().ok());
     // As Open vSwitch bounds it, in seconds.
     let ageing = number("mac-aging-time").filter(|age| *age > 0).map(|age| age.clamp(15, 3_600));
-    daemon::Bridge { fdb: Fdb { ageing, size, ..Fdb::default() }, ..daemon::Bridge::default() }
+    daemon::Bridge {
+        fdb: Fdb { ageing, size, ..Fdb::default() },
+        rstp: spanning::bridge(bridge),
+        mcast_snooping: snoop::bridge(bridge),
+        ..daemon::Bridge::default()
+    }
 }
 
 /// The name at the begin of a part of the state. A name may have dots, too: the longest that fits.

@@ -14,6 +14,8 @@
 //! - [`vlan`]: VLAN settings of ports
 //! - [`mirror`]: mirrors of bridges
 //! - [`policing`]: limits of interfaces
+//! - [`snoop`]: snooping of bridges and ports
+//! - [`spanning`]: spanning tree of bridges and ports
 //! - [`numbers`]: OpenFlow port numbers
 //! - [`refused`]: that the database takes no news
 //! - [`report`]: what is written back
@@ -32,6 +34,8 @@ pub mod numbers;
 pub mod policing;
 pub mod refused;
 pub mod report;
+pub mod snoop;
+pub mod spanning;
 pub mod trace;
 pub mod unixctl;
 pub mod vlan;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ovsdb::{Atom, Cache, Datum, Row, Transaction, Uuid};
-use switch::{MirrorReport, PortReport};
+use switch::{MemberReport, MirrorReport, PortReport};
 
 use crate::content::{Bridge, Interface};
 use crate::desired::bridge_address;
@@ -97,11 +97,21 @@ fn status(report: &PortReport) -> Datum {
     std::iter::once(driver).chain(details).collect()
 }
 
-/// What a port's row says: of a bond, the address of its active interface.
+/// What an interface's row says of the system's number for it, and of LACP, where it is a member that speaks
+/// that: whether its partner is heard.
 #[must_use]
-pub fn port_columns(active: Option<&PortReport>) -> Vec<Column> {
+pub fn host_columns(index: Option<u32>, member: Option<&MemberReport>) -> [Column; 2] {
+    let lacp = member.and_then(|member| member.lacp);
+    let is_heard = lacp.map(|lacp| Datum::from(lacp.state == "current"));
+    let index = index.map(|index| Datum::from(i64::from(index)));
+    [("ifindex", index.unwrap_or_default()), ("lacp_current", is_heard.unwrap_or_default())]
+}
+
+/// The address of a bond's active interface.
+#[must_use]
+pub fn active_member(active: Option<&PortReport>) -> Column {
     let mac = active.map(|report| report.mac.to_string());
-    vec![("bond_active_slave", mac.map_or_else(Datum::default, Datum::from))]
+    ("bond_active_slave", mac.map_or_else(Datum::default, Datum::from))
 }
 
 /// What a mirror's row says.
@@ -141,7 +151,12 @@ pub fn write(
     let Some(current) = cache.row(table, row) else { return };
     let is_news =
         |(column, value): &Column| cache.has(table, column) && !is_same(current, column, value);
-    let columns: Vec<Column> = columns.into_iter().filter(is_news).collect();
+    // Nothing is written as the column's type has it: an empty map is no empty set to the database.
+    let typed = |(column, value): Column| match current.get(column) {
+        Datum::Map(_) if value.is_empty() => (column, Datum::Map(BTreeMap::new())),
+        _ => (column, value),
+    };
+    let columns: Vec<Column> = columns.into_iter().filter(is_news).map(typed).collect();
     if !columns.is_empty() {
         transaction.update(table, row, columns);
     }

@@ -105,7 +105,8 @@ const FLAGS: [&str; 8] = [
     "expired",
 ];
 
-fn flags(bits: u8) -> Vec<String> {
+/// The names of the bits of a port's state, from the lowest on.
+pub fn flags(bits: u8) -> Vec<String> {
     let set = FLAGS.iter().enumerate().filter(|(bit, _)| bits >> bit & 1 != 0);
     set.map(|(_, name)| (*name).to_owned()).collect()
 }

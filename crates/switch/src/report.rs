@@ -214,6 +214,10 @@ pub struct MemberLacp {
     pub is_in_use: bool,
     /// Its own number, as the partner knows it.
     pub port: u16,
+    /// That number's priority.
+    pub port_priority: u16,
+    /// Its key: that of the bond, unless it has its own.
+    pub key: u16,
     /// The state that it tells, as bits (IEEE 802.1AX-2014 figure 6-9).
     pub flags: u8,
     /// The partner's system, zero where none is known.
@@ -224,6 +228,8 @@ pub struct MemberLacp {
     pub partner_key: u16,
     /// Its port.
     pub partner_port: u16,
+    /// That port's priority.
+    pub partner_port_priority: u16,
     /// Its state, as bits.
     pub partner_flags: u8,
     /// Frames of the protocol received, sent, and received that made no sense.

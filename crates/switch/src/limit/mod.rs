@@ -130,6 +130,31 @@ impl PortLimits {
         kinds.into_iter().try_for_each(|(kind, rate)| rate.check(kind))
     }
 
+    /// The same, with those figures of both directions that are out of range at the end of it.
+    #[must_use]
+    pub fn clamped(mut self) -> Self {
+        let within = |figure: &mut u64, ends: &RangeInclusive<u64>| {
+            *figure = (*figure).clamp(*ends.start(), *ends.end());
+        };
+        for (bits, ends) in [
+            (&mut self.rx_rate, BITS),
+            (&mut self.tx_rate, BITS),
+            (&mut self.rx_burst, BURST_BITS),
+            (&mut self.tx_burst, BURST_BITS),
+        ] {
+            bits.iter_mut().for_each(|Bits(bits)| within(bits, &ends));
+        }
+        for (frames, ends) in [
+            (&mut self.rx_packet_rate, FRAMES),
+            (&mut self.tx_packet_rate, FRAMES),
+            (&mut self.rx_packet_burst, BURST_FRAMES),
+            (&mut self.tx_packet_burst, BURST_FRAMES),
+        ] {
+            frames.iter_mut().for_each(|Frames(frames)| within(frames, &ends));
+        }
+        self
+    }
+
     /// Whether there is a limit of frames to unknown addresses.
     #[must_use]
     pub const fn limits_unknown(&self) -> bool {

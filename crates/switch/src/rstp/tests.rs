@@ -201,6 +201,18 @@ fn rapid(count: usize) -> impl Iterator<Item = Settings> {
 }
 
 #[test]
+fn a_change_that_is_made_known_has_all_bridges_forget() {
+    let mut network = Network::new(rapid(3), &[[0, 1], [1, 2]]);
+    network.settle(40);
+    let (flushed, changes) = (network.flushed, network.trees[2].changes);
+    network.trees[0].note_change();
+    network.collect(0);
+    network.deliver();
+    assert!(network.flushed > flushed && network.trees[2].changes > changes);
+    network.assert_tree();
+}
+
+#[test]
 fn two_bridges_with_two_links_use_one_of_them_at_once() {
     let mut network = Network::new(rapid(2), &[[0, 1], [0, 1]]);
     // By proposal and agreement, without any timer.

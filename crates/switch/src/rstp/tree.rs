@@ -184,6 +184,13 @@ impl Tree {
         }
     }
 
+    /// Has neighbours told of a change of the topology, as if a port had noticed one.
+    pub(crate) fn note_change(&mut self) {
+        self.changes = self.changes.saturating_add(1);
+        self.ports.values_mut().for_each(|port| port.tc_prop = true);
+        self.run();
+    }
+
     /// A second is over.
     pub(crate) fn tick(&mut self) {
         self.ports.values_mut().for_each(Port::tick);

@@ -63,6 +63,16 @@ impl Switch {
         let watches = control.groups.0.iter();
         watches.map(|(name, watch)| control.group_totals(name, watch)).collect()
     }
+
+    /// Forgets all groups and routers of a bridge, until they are heard again. Returns whether the bridge
+    /// looks at them.
+    pub fn flush_groups(&self, bridge: &str) -> bool {
+        let mut control = self.control();
+        let looks = control.groups.0.contains_key(bridge);
+        control.clear_groups(bridge);
+        control.update_groups();
+        looks
+    }
 }
 
 impl Control {

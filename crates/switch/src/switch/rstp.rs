@@ -141,6 +141,18 @@ impl Switch {
     }
 }
 
+impl Switch {
+    /// Has a bridge tell its neighbours that the topology has changed, and forget what it has learnt, as
+    /// if it had. Returns whether the bridge takes part in spanning tree.
+    pub fn rstp_change(&self, bridge: &str) -> bool {
+        let mut control = self.control();
+        let branch = control.rstp.all.get_mut(bridge);
+        let takes_part = branch.map(|branch| branch.tree.note_change()).is_some();
+        control.update_rstp();
+        takes_part
+    }
+}
+
 impl Control {
     /// Looks after all trees, since bridges or ports have come, gone or changed.
     pub(super) fn update_rstp(&mut self) {

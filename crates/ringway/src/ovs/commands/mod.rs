@@ -3,6 +3,9 @@
 //! - `bond`: bonds
 //! - `dpif`: the data path, and what workers do
 //! - `fdb`: forwarding databases
+//! - `groups`: groups of IGMP and MLD
+//! - `lacp`: bonds that speak LACP
+//! - `spanning`: spanning tree
 //! - `testing`: the clock and dummy ports, for tests
 //! - `trace`: what becomes of a frame
 //! - `vlog`: the log
@@ -10,6 +13,9 @@
 mod bond;
 mod dpif;
 mod fdb;
+mod groups;
+mod lacp;
+mod spanning;
 mod testing;
 mod trace;
 mod vlog;
@@ -47,7 +53,11 @@ const COMMANDS: &[Command] = &[
     command("fdb/flush", "[bridge]", (0, 1), fdb::flush),
     command("fdb/show", "bridge", (1, 1), fdb::show),
     command("fdb/stats-show", "bridge", (1, 1), fdb::stats),
+    command("lacp/show", "[port]", (0, 1), lacp::show),
+    command("lacp/show-stats", "[port]", (0, 1), lacp::stats),
     command("list-commands", "", (0, 0), list_commands),
+    command("mdb/flush", "[bridge]", (0, 1), groups::flush),
+    command("mdb/show", "bridge", (1, 1), groups::show),
     command("memory/show", "", (0, 0), dpif::memory),
     command(
         "netdev-dummy/receive",
@@ -65,6 +75,10 @@ const COMMANDS: &[Command] = &[
     ),
     command("revalidator/purge", "", (0, 0), nothing_cached),
     command("revalidator/wait", "", (0, 0), nothing_cached),
+    command("rstp/show", "[bridge]", (0, 1), spanning::show),
+    command("rstp/tcn", "[bridge]", (0, 1), spanning::change),
+    command("stp/show", "[bridge]", (0, 1), spanning::show_old),
+    command("stp/tcn", "[bridge]", (0, 1), spanning::change_old),
     command("time/stop", "", (0, 0), testing::time_stop),
     command("time/warp", "[large_msecs] msecs", (1, 2), testing::time_warp),
     command("version", "", (0, 0), version),

@@ -72,6 +72,8 @@ pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     for burst in frames.chunks(BURST) {
         appctl.daemon.switch().receive(name, burst).map_err(|error| error.to_string())?;
     }
+    // What they say to the switch itself has been heard, too.
+    appctl.daemon.switch().catch_up();
     Ok(String::new())
 }
 

@@ -1,0 +1,142 @@
+//! What the database is told: all that is different from what it has.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use daemon::Daemon;
+use ovsdb::{Cache, Transaction, Uuid};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
+use switch::{BondReport, MirrorReport, PortReport, RstpReport};
+
+use super::Agent;
+use crate::content::{Bridge, Content};
+use crate::report::{self, Column};
+use crate::{mirror, spanning};
+
+/// The switch at one moment.
+struct Seen<'d> {
+    ports: BTreeMap<String, PortReport>,
+    bonds: Vec<BondReport>,
+    trees: Vec<RstpReport>,
+    mirrors: Vec<MirrorReport>,
+    /// Why ports are not open, by their names.
+    waiting: BTreeMap<&'d str, &'d str>,
+}
+
+impl<'d> Seen<'d> {
+    fn of(daemon: &'d Daemon) -> Self {
+        let switch = daemon.switch();
+        let ports = switch.ports().into_iter().map(|port| (port.name.clone(), port));
+        Self {
+            ports: ports.collect(),
+            bonds: switch.bonds(),
+            trees: switch.rstp(),
+            mirrors: switch.mirrors(),
+            waiting: daemon.waiting().collect(),
+        }
+    }
+}
+
+/// What is to be written.
+struct News<'c> {
+    cache: &'c Cache,
+    transaction: Transaction,
+    /// With statistics.
+    counts: bool,
+}
+
+impl News<'_> {
+    fn write(&mut self, table: &str, row: Uuid, columns: Vec<Column>) {
+        report::write(&mut self.transaction, self.cache, table, row, columns);
+    }
+}
+
+impl Agent {
+    /// Writes what is different from what the database has; with statistics, if `counts`.
+    pub(super) fn report(&mut self, daemon: &Daemon, counts: bool) {
+        let Some(content) = &self.content else { return };
+        let seen = Seen::of(daemon);
+        let cache = self.client.cache();
+        let mut news = News { cache, transaction: Transaction::default(), counts };
+        let mut root = report::root_columns(env!("CARGO_PKG_VERSION"), self.settings.dummies);
+        root.push(report::taken(content.next_cfg));
+        news.write("Open_vSwitch", content.root, root);
+        for (name, bridge) in &content.bridges {
+            report_bridge(&mut news, &seen, name, bridge);
+        }
+        self.report_interfaces(&mut news, &seen, content);
+        if counts {
+            self.report_mirrors(&mut news, &seen, content);
+        }
+        if !news.transaction.is_empty() {
+            self.under_way = self.client.transact(news.transaction).ok();
+        }
+    }
+
+    fn report_interfaces(&self, news: &mut News<'_>, seen: &Seen<'_>, content: &Content) {
+        let index = Index::new();
+        let members = || seen.bonds.iter().flat_map(|bond| &bond.members);
+        for (bridge, _, name, interface) in content.interfaces() {
+            let problem = self.problems.get(&interface.row).map(String::as_str);
+            let problem = problem.or_else(|| seen.waiting.get(name).copied());
+            let open = seen.ports.get(name);
+            let number = self.number(bridge, name);
+            let mut columns = report::interface_columns(name, number, open, problem);
+            let index = open.and_then(|_| index.of(name));
+            let member = members().find(|member| member.name == name);
+            columns.extend(report::host_columns(index, member));
+            columns.extend(open.filter(|_| news.counts).map(report::statistics));
+            news.write("Interface", interface.row, columns);
+        }
+    }
+
+    fn report_mirrors(&self, news: &mut News<'_>, seen: &Seen<'_>, content: &Content) {
+        for row in content.bridges.values().flat_map(|bridge| bridge.mirrors.values()) {
+            let name = self.mirrors.get(&row.row);
+            let of = |name: &String| seen.mirrors.iter().find(|mirror| mirror.name == *name);
+            if let Some(mirror) = name.and_then(of) {
+                news.write("Mirror", row.row, report::mirror_columns(mirror));
+            }
+        }
+    }
+}
+
+fn report_bridge(news: &mut News<'_>, seen: &Seen<'_>, name: &str, bridge: &Bridge) {
+    let tree = seen.trees.iter().find(|tree| tree.bridge == *name);
+    let mut columns = report::bridge_columns(bridge);
+    columns.extend(spanning::bridge_columns(bridge, tree));
+    news.write("Bridge", bridge.row, columns);
+    let names = mirror::port_names(bridge);
+    for (name, port) in &bridge.ports {
+        let branch = names
+            .get(&port.row)
+            .and_then(|name| tree?.ports.iter().find(|port| port.name == *name));
+        let mut columns = spanning::port_columns(bridge, branch, news.counts);
+        if port.interfaces.len() > 1 {
+            let bond = seen.bonds.iter().find(|bond| bond.name == *name);
+            let active = bond.and_then(|bond| seen.ports.get(bond.active.as_ref()?));
+            columns.push(report::active_member(active));
+        }
+        news.write("Port", port.row, columns);
+    }
+}
+
+/// The numbers that the system has for its interfaces.
+struct Index(Option<OwnedFd>);
+
+impl Index {
+    fn new() -> Self {
+        // Any socket will do.
+        let kind = (AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC);
+        Self(socket_with(kind.0, kind.1, kind.2, None).ok())
+    }
+
+    fn of(&self, name: &str) -> Option<u32> {
+        netdevice::name_to_index(self.0.as_ref()?, name).ok()
+    }
+}
+
+/// Whether the system has an interface of this name.
+pub(super) fn exists(name: &str) -> bool {
+    Index::new().of(name).is_some()
+}
