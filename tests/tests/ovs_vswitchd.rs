@@ -249,6 +249,14 @@ fn the_userspace_plugin_finds_what_it_asks_for() {
     let ports = ["--port", &one, "--port2", &two];
     run(&mut command(&[&traffic[..], &ports].concat()).unwrap()).unwrap();
     assert_eq!(vsctl("list-ports br0"), pods.join("\n"));
+    // All of it can be a file.
+    let remote = format!("unix:{}", database.socket().display());
+    let imported = run(&mut command(&["config", "from-ovs", &remote]).unwrap()).unwrap();
+    let file = dir.path().join("ringway.toml");
+    std::fs::write(&file, &imported).unwrap();
+    let file = file.display().to_string();
+    let checked = run(&mut command(&["config", "check", &file]).unwrap()).unwrap();
+    assert!(pods.iter().all(|pod| checked.contains(pod)), "{checked} {imported}");
     for pod in pods {
         vsctl(&format!("--if-exists del-port br0 {pod}"));
     }

@@ -11,6 +11,7 @@
 //! - [`bond`]: settings of bonds
 //! - [`flow`]: frames in the words of Open vSwitch
 //! - [`trace`]: what becomes of a frame, in these words
+//! - [`import`]: a configuration file from the database of a switch that is left
 //! - [`vlan`]: VLAN settings of ports
 //! - [`mirror`]: mirrors of bridges
 //! - [`policing`]: limits of interfaces
@@ -29,6 +30,7 @@ pub mod content;
 pub mod desired;
 pub mod device;
 pub mod flow;
+pub mod import;
 pub mod mirror;
 pub mod numbers;
 pub mod policing;

@@ -136,6 +136,12 @@ impl Client {
         &self.remote
     }
 
+    /// Why there is no connection, as far as one was tried; empty while there is one.
+    #[must_use]
+    pub fn trouble(&self) -> &str {
+        &self.said
+    }
+
     /// The conversation.
     #[must_use]
     pub const fn session(&self) -> &Session {

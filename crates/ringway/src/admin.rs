@@ -198,6 +198,9 @@ pub fn config(args: &ConfigArgs) -> Result<(), Failure> {
                 false => lines.iter().for_each(|line| output::line(line)),
             }
         }
+        ConfigAction::FromOvs { database, run_dir } => {
+            return crate::ovs::import::print(database.as_ref(), run_dir);
+        }
     }
     Ok(())
 }

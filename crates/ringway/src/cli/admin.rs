@@ -246,6 +246,17 @@ pub enum ConfigAction {
     },
     /// Show in what a running switch differs from its file and command line.
     Diff,
+    /// Print a file with the bridges and ports of an Open vSwitch, by its database, which stays as it
+    /// is. What cannot be taken along is named, and is a comment in the file.
+    FromOvs {
+        /// The database: unix:PATH or tcp:ADDRESS:PORT [default: unix:db.sock in the run folder].
+        #[arg(value_name = "DATABASE")]
+        database: Option<ovsdb::Remote>,
+
+        /// The folder of the sockets of its ports of type dpdkvhostuser.
+        #[arg(long, value_name = "FOLDER", env = "OVS_RUNDIR", default_value = "/run/openvswitch")]
+        run_dir: PathBuf,
+    },
 }
 
 /// Arguments of `ringway reload`.

@@ -2,6 +2,7 @@
 //! files and commands of the program of that name.
 //!
 //! - [`args`]: its command line, which is not ours
+//! - [`import`]: `ringway config from-ovs`
 //! - [`run`]: the switch
 //! - [`commands`]: what `ovs-appctl` asks for
 //! - [`detach`]: running in the background
@@ -11,6 +12,7 @@
 pub mod args;
 pub mod commands;
 pub mod detach;
+pub mod import;
 pub mod pidfile;
 pub mod run;
 pub mod vlog;
