@@ -76,6 +76,12 @@ pub enum DropReason {
     Bpdu,
     /// It came in on a port, or would have gone out on one, that does not forward by spanning tree.
     SpanningTree,
+    /// No rule of its bridge's flow tables is for it.
+    NoFlow,
+    /// Rules of its bridge's flow tables send it nowhere.
+    FlowDrop,
+    /// Its way through its bridge's flow tables came to too many of them, or to too many changes.
+    FlowTooDeep,
     /// Its headers cannot be read as the protocol that it claims to be, and its port's are checked.
     Malformed,
     /// The port's receive filter refuses the frame.
@@ -88,7 +94,7 @@ pub enum DropReason {
 
 impl DropReason {
     /// The number of reasons.
-    pub const COUNT: usize = 38;
+    pub const COUNT: usize = 41;
 
     /// All reasons, in the order of their counters.
     pub const ALL: [Self; Self::COUNT] = [
@@ -126,6 +132,9 @@ impl DropReason {
         Self::AddressLimit,
         Self::Bpdu,
         Self::SpanningTree,
+        Self::NoFlow,
+        Self::FlowDrop,
+        Self::FlowTooDeep,
         Self::Malformed,
         Self::Filtered,
         Self::NoBuffer,
@@ -170,6 +179,9 @@ impl DropReason {
             Self::AddressLimit => "address_limit",
             Self::Bpdu => "bpdu",
             Self::SpanningTree => "spanning_tree",
+            Self::NoFlow => "no_flow",
+            Self::FlowDrop => "flow_drop",
+            Self::FlowTooDeep => "flow_too_deep",
             Self::Malformed => "malformed",
             Self::Filtered => "filtered",
             Self::NoBuffer => "no_buffer",

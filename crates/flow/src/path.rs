@@ -95,6 +95,9 @@ pub enum Lost {
     TooDeep,
 }
 
+/// Ports that a simple path sends to, at most.
+const MAX_SIMPLE: usize = 64;
+
 /// Some of the tables.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct TableSet([u64; 4]);
@@ -125,6 +128,8 @@ pub struct Path {
     pub tables: TableSet,
     /// If it goes nowhere: why.
     pub lost: Option<Lost>,
+    /// All that it does is to send the packet as it is, to some ports once.
+    pub is_simple: bool,
 }
 
 impl Hash for Path {
@@ -147,9 +152,17 @@ impl PartialEq for Path {
 }
 
 impl Path {
-    /// Whether all that it does is to send the packet to ports as it is.
-    #[must_use]
-    pub fn is_simple(&self) -> bool {
-        self.ops.iter().all(|op| matches!(op, Op::Output(_)))
+    /// A path that does this.
+    pub(crate) fn new(
+        ops: Vec<Op>,
+        rules: Vec<Arc<Stats>>,
+        tables: TableSet,
+        lost: Option<Lost>,
+    ) -> Self {
+        let is_new = |(at, op): (usize, &Op)| {
+            matches!(op, Op::Output(_)) && ops.iter().take(at).all(|before| before != op)
+        };
+        let is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
+        Self { ops: ops.into(), rules: rules.into(), tables, lost, is_simple }
     }
 }

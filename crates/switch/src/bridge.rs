@@ -15,6 +15,7 @@ use fdb::{Fdb, Hash, Key};
 use packet::{BURST, EditRoom, Frame};
 
 use crate::datapath::Source;
+use crate::flows::{BridgeFlows, Flows};
 use crate::gate::Gate;
 use crate::header::{self, Addresses};
 use crate::limit::Limits;
@@ -125,6 +126,10 @@ pub(crate) enum BridgeChange {
     Snoop(Option<Box<Snoop>>),
     /// Of one that does: its ports have these groups.
     Groups(Arc<View>),
+    /// Its frames go by flows; `None`: as those of a plain bridge. The time is in milliseconds.
+    Flows(Option<Box<BridgeFlows>>, u64),
+    /// The rules of its flows are told what they were for until this time, in milliseconds.
+    FlushFlows(u64),
     /// It is not there any more.
     Close,
 }
@@ -146,6 +151,8 @@ pub(crate) struct Bridge {
     gate: Option<Arc<Gate>>,
     /// The groups of its ports, if it looks at them.
     snoop: Option<Box<Snoop>>,
+    /// What decides about its frames, if it is not a plain bridge.
+    flows: Option<Box<Flows>>,
     /// What it has to look at for a verdict.
     looks: Looks,
 }
@@ -163,8 +170,19 @@ enum Looks {
 impl Bridge {
     pub(crate) fn new(fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16) -> Self {
         let (members, vlans, looks) = (Vec::new(), VlanTable::default(), Looks::Addresses);
-        let (taps, gate, snoop) = (None, None, None);
-        Self { fdb, learn_per_burst, group_fwd_mask, members, vlans, taps, gate, snoop, looks }
+        let (taps, gate, snoop, flows) = (None, None, None, None);
+        Self {
+            fdb,
+            learn_per_burst,
+            group_fwd_mask,
+            members,
+            vlans,
+            taps,
+            gate,
+            snoop,
+            flows,
+            looks,
+        }
     }
 
     /// Makes a change of a bridge that stays.
@@ -193,8 +211,36 @@ impl Bridge {
                     snoop.groups = groups;
                 }
             }
+            BridgeChange::Flows(flows, now) => self.set_flows(flows.as_deref(), now),
+            BridgeChange::FlushFlows(now) => self.flush_flows(now),
             BridgeChange::Close => {}
         }
+    }
+
+    /// Has its frames go by flows from `now` on, or no more.
+    fn set_flows(&mut self, flows: Option<&BridgeFlows>, now: u64) {
+        match (&mut self.flows, flows) {
+            (Some(own), Some(flows)) => own.update(flows, now),
+            (own, flows) => {
+                own.iter().for_each(|flows| flows.flush(now));
+                *own = flows.map(|flows| Box::new(Flows::new(flows, now)));
+            }
+        }
+    }
+
+    fn flush_flows(&self, now: u64) {
+        self.flows.iter().for_each(|flows| flows.flush(now));
+    }
+
+    /// What decides about its frames, if it is not a plain bridge.
+    #[inline]
+    pub(crate) fn flows(&self) -> Option<&Flows> {
+        self.flows.as_deref()
+    }
+
+    /// Whether frames go out on a port, as far as spanning tree is concerned.
+    pub(crate) fn forwards_to(&self, port: u16) -> bool {
+        self.gate.as_ref().is_none_or(|gate| gate.forwards(port))
     }
 
     /// Finds out what it has to look at.

@@ -8,6 +8,7 @@ use fdb::Fdb;
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
 use crate::error::Error;
+use crate::flows::BridgeFlows;
 use crate::ports::is_port_name;
 use crate::worker::{Mailbox, Message};
 
@@ -17,6 +18,8 @@ pub(crate) struct Entry {
     id: BridgeId,
     fdb: Arc<Fdb>,
     options: BridgeOptions,
+    /// What decides about its frames, where that is told.
+    flows: Option<BridgeFlows>,
 }
 
 impl Entry {
@@ -24,7 +27,7 @@ impl Entry {
         let ageing = ageing_seconds(options.ageing)?;
         let fdb = Fdb::new(options.fdb_limit, MAX_PORTS, ageing);
         fdb.set_now(now);
-        Ok(Self { id, fdb: Arc::new(fdb), options: options.clone() })
+        Ok(Self { id, fdb: Arc::new(fdb), options: options.clone(), flows: None })
     }
 
     /// The number by which workers know it.
@@ -38,6 +41,17 @@ impl Entry {
 
     pub(crate) const fn options(&self) -> &BridgeOptions {
         &self.options
+    }
+
+    /// What decides about its frames, where that is told.
+    pub(crate) const fn flows(&self) -> Option<&BridgeFlows> {
+        self.flows.as_ref()
+    }
+
+    /// The same as workers have it: a plain bridge has none.
+    fn worker_flows(&self) -> Option<Box<BridgeFlows>> {
+        let flows = self.flows.clone().filter(|flows| !flows.pipeline.tables.is_plain());
+        flows.map(Box::new)
     }
 
     /// What a worker gets of it, without ports.
@@ -68,6 +82,41 @@ impl Bridges {
 
     fn unknown(&self, name: &str) -> Error {
         Error::UnknownBridge { name: name.to_owned(), known: self.0.keys().cloned().collect() }
+    }
+
+    /// Has frames of a bridge go by flows from `now` on, in milliseconds.
+    pub(crate) fn set_flows(
+        &mut self,
+        name: &str,
+        flows: Option<BridgeFlows>,
+        now: u64,
+        workers: &[Mailbox],
+    ) -> Result<(), Error> {
+        let unknown = self.unknown(name);
+        let entry = self.0.get_mut(name).ok_or(unknown)?;
+        let was_plain = entry.worker_flows().is_none();
+        entry.flows = flows;
+        let flows = entry.worker_flows();
+        if !was_plain || flows.is_some() {
+            tell(workers, entry.id, &BridgeChange::Flows(flows, now));
+        }
+        Ok(())
+    }
+
+    /// Tells workers who are new what decides about frames.
+    pub(crate) fn tell_flows(&self, now: u64, workers: &[Mailbox]) {
+        for entry in self.0.values() {
+            if let Some(flows) = entry.worker_flows() {
+                tell(workers, entry.id, &BridgeChange::Flows(Some(flows), now));
+            }
+        }
+    }
+
+    /// Has the rules of all bridges be told what they were for until `now`, in milliseconds.
+    pub(crate) fn flush_flows(&self, now: u64, workers: &[Mailbox]) {
+        for entry in self.0.values().filter(|entry| entry.worker_flows().is_some()) {
+            tell(workers, entry.id, &BridgeChange::FlushFlows(now));
+        }
     }
 
     /// All forwarding databases.

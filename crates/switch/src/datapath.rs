@@ -16,6 +16,8 @@ use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::capture::{self, Captures, difference};
+use crate::flows::PacketOut;
+use crate::flows::enter::{Manner, Onward, enter};
 use crate::guard::{Guard, Guards};
 use crate::limit::{Direction, Limiter, Limits};
 use crate::mirror::Copies;
@@ -90,7 +92,9 @@ impl Datapath {
     /// Puts a bridge where it belongs.
     fn put_bridge(&mut self, index: usize, bridge: Option<Bridge>) {
         let has_taps = bridge.as_ref().is_some_and(|bridge| bridge.taps().is_some());
+        let has_flows = bridge.as_ref().is_some_and(|bridge| bridge.flows().is_some());
         let is_apart = has_taps
+            || has_flows
             || !self.limits.is_empty()
             || !self.guards.is_empty()
             || !self.traps.is_empty()
@@ -356,6 +360,10 @@ impl Datapath {
             source.stats.count_drops(DropReason::MirrorPort, frames.len());
             return None;
         }
+        if bridge.flows().is_some() {
+            self.forward_flows(frames, source);
+            return None;
+        }
         let longest = bridge.decide(frames, source, &mut self.outputs);
         self.outputs.spread(frames, source);
         self.guards.judge(frames, source, &mut self.outputs);
@@ -377,6 +385,59 @@ impl Datapath {
             self.mirror(frames, source, &copies);
         }
         None
+    }
+
+    /// As `forward_apart`, by the flows of a bridge.
+    #[inline(never)]
+    fn forward_flows(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+        self.with_onward(source, |bridge, outputs, onward| {
+            if let Some(flows) = bridge.flows() {
+                enter((bridge, flows), frames, source, Manner::Real, outputs, onward);
+            }
+        });
+    }
+
+    /// Does with a frame what a controller says, on a bridge that goes by these flows.
+    pub(crate) fn packet_out(&mut self, id: BridgeId, packet: &PacketOut, now: u64) {
+        let stats = QueueStats::default();
+        let source = Source { bridge: id, port: packet.port(), stats: &stats, now };
+        self.with_onward(&source, |bridge, outputs, onward| {
+            packet.send(bridge, &source, outputs, onward);
+        });
+    }
+
+    /// Has `act` mark frames at outputs, and hand them to what sends them on, as often as it likes.
+    fn with_onward(
+        &mut self,
+        source: &Source<'_>,
+        act: impl FnOnce(&Bridge, &mut Outputs, Onward<'_>),
+    ) {
+        let Self { bridges, apart, outputs, patches, limits, guards, cut, .. } = self;
+        let all: [&[Option<Bridge>]; 2] = [bridges, apart];
+        let at = usize::from(source.bridge.0);
+        let Some(bridge) = all.into_iter().find_map(|all| all.get(at)?.as_ref()) else { return };
+        let mut onward =
+            |outputs: &mut Outputs, frames: &[Frame<'_>], longest: usize, source: &Source<'_>| {
+                outputs.spread(frames, source);
+                guards.judge(frames, source, outputs);
+                limits.send(frames, outputs, source.now);
+                let taps = bridge.taps();
+                let copies =
+                    taps.and_then(|taps| taps.select(&bridge.view(source), frames, outputs));
+                outputs.send_apart(frames, longest, source);
+                let mut pass = |outputs: &mut Outputs, limits: &mut Limits, cut: &mut EditRoom| {
+                    if outputs.has_patched() {
+                        let beyond = &mut Beyond { bridges: all, limits, cut };
+                        patches.pass(beyond, outputs, frames, source.now);
+                    }
+                };
+                pass(outputs, limits, cut);
+                if let Some(copies) = copies {
+                    bridge.mirror(frames, source, &copies, outputs, limits, cut);
+                    pass(outputs, limits, cut);
+                }
+            };
+        act(bridge, outputs, &mut onward);
     }
 
     /// As `forward_apart`, for what came in on a member of a bond.
@@ -439,6 +500,8 @@ impl Datapath {
 
 #[cfg(test)]
 mod bond_tests;
+#[cfg(test)]
+mod flow_tests;
 #[cfg(test)]
 mod gate_tests;
 #[cfg(test)]

@@ -32,6 +32,7 @@
 //! - [`rstp`]: the protocol by which bridges agree on one way between any two stations
 //! - `share`: a worker's share of a port's transmit queues
 //! - [`snoop`]: which ports have members of which groups of IGMP and MLD
+//! - [`flows`]: bridges whose frames go by the rules of OpenFlow tables
 //! - `stage`: what kinds of bridges do beside learning and looking up
 //! - [`switch`](mod@switch): the switch as an application sees it
 //! - `bench`: a worker without its thread, for measuring programs
@@ -61,6 +62,7 @@ pub mod capture;
 pub mod config;
 mod datapath;
 pub mod error;
+pub mod flows;
 mod gate;
 pub mod guard;
 mod header;
@@ -98,6 +100,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use fdb;
+pub use flows::{BridgeFlows, FlowInlet, FlowPacket, FlowPacketOut, flow_queue};
 pub use guard::PortGuard;
 pub use identity::Identity;
 pub use lacp::PortLacp;

@@ -15,6 +15,7 @@ use crate::bridge::{Bridge, BridgeId};
 use crate::capture::{Direction, difference};
 use crate::config::MAX_PORTS;
 use crate::datapath::Source;
+use crate::flows::enter::{Manner, enter};
 use crate::limit::Limits;
 use crate::marks::Marks;
 use crate::output::pick;
@@ -182,7 +183,29 @@ impl Walk<'_, '_> {
         rest: &mut [Step],
         outputs: &mut Outputs,
     ) {
+        if let Some(flows) = bridge.flows() {
+            let mut onward = |outputs: &mut Outputs,
+                              frames: &[Frame<'_>],
+                              longest: usize,
+                              source: &Source<'_>| {
+                self.onward(bridge, (frames, longest), source, rest, outputs);
+            };
+            return enter((bridge, flows), frames, source, Manner::Real, outputs, &mut onward);
+        }
         let longest = bridge.decide(frames, source, outputs);
+        self.onward(bridge, (frames, longest), source, rest, outputs);
+    }
+
+    /// Sends what the bridge of the peer has decided to send.
+    #[inline(always)]
+    fn onward(
+        &mut self,
+        bridge: &Bridge,
+        (frames, longest): (&[Frame<'_>], usize),
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
         outputs.spread(frames, source);
         self.beyond.limits.send(frames, outputs, self.now);
         let taps = bridge.taps();

@@ -41,6 +41,7 @@ mod bridges;
 mod captures;
 mod crew;
 mod fdb;
+mod flows;
 mod groups;
 mod live;
 mod lldp;
@@ -142,6 +143,7 @@ impl Switch {
                 Task::Second(elapsed) => {
                     let (fdbs, due) = {
                         let mut control = lock(&control);
+                        control.flush_flows(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
                         (control.look_around(), control.run_protocols())
                     };
                     // Without the lock, since it may take a while.

@@ -22,6 +22,7 @@ use crate::bridge::{BridgeChange, BridgeId};
 use crate::capture::Captures;
 use crate::datapath::Datapath;
 use crate::datapath::trace::Trace;
+use crate::flows::PacketOut;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, Limiter};
@@ -76,6 +77,8 @@ pub(crate) enum Message {
     /// Tell what would become of a frame that comes in on a port, and learn its source if asked to;
     /// the answer is `None` where this worker does not poll the port.
     Trace(u16, Vec<u8>, bool, Sender<Option<Trace>>),
+    /// Do with a packet what a controller says.
+    PacketOut(BridgeId, Box<PacketOut>, Sender<()>),
     /// Only answer: what was received before is dealt with then.
     Answer(Sender<()>),
 }
@@ -403,6 +406,10 @@ impl Worker {
                 let trace =
                     home.map(|home| self.path.trace((home, port), &frame, learns, clock::now()));
                 let _ = done.send(trace);
+            }
+            Message::PacketOut(id, packet, done) => {
+                self.path.packet_out(id, &packet, clock::now());
+                let _ = done.send(());
             }
             Message::Answer(done) => {
                 let _ = done.send(());

@@ -180,7 +180,7 @@ impl<'w> Walk<'w> {
         // What is changed after it was sent for the last time does not matter.
         let end = self.ops.iter().rposition(does).map_or(0, |last| last + 1);
         self.ops.truncate(end);
-        Path { ops: self.ops.into(), rules: self.rules.into(), tables: self.tables, lost }
+        Path::new(self.ops, self.rules, self.tables, lost)
     }
 
     /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.

@@ -6,6 +6,7 @@ use packet::{BURST, Frame};
 
 use super::{Datapath, Source};
 use crate::bridge::{Bridge, BridgeId};
+use crate::flows::enter::{Manner, enter};
 use crate::lacp::pdu::SLOW_PROTOCOLS;
 use crate::outputs::Outputs;
 
@@ -87,6 +88,14 @@ impl Datapath {
             None => source.stats.count_drops(DropReason::LinkDown, 1),
             Some(bridge) if bridge.taps().is_some_and(|taps| taps.keeps(source.port)) => {
                 source.stats.count_drops(DropReason::MirrorPort, 1);
+            }
+            Some(bridge) if let Some(flows) = bridge.flows() => {
+                let manner = Manner::Told { learns };
+                let mut onward =
+                    |outputs: &mut Outputs, frames: &[Frame<'_>], _: usize, source: &Source<'_>| {
+                        collect(bridge, frames, source, outputs, &mut verdicts);
+                    };
+                enter((bridge, flows), frames, &source, manner, outputs, &mut onward);
             }
             Some(bridge) if learns => {
                 bridge.decide(frames, &source, outputs);

@@ -1,0 +1,203 @@
+//! From a burst of frames to the paths that they take.
+
+use arrayvec::ArrayVec;
+use ethdev::DropReason;
+use flow::{Key, Lost, Op, PathId, extract, slot};
+use packet::{BURST, Edit, Editing, Frame};
+
+use super::run::{Run, Steps};
+use super::{Flows, Inner, NO_PORT, Rooms};
+use crate::bridge::Bridge;
+use crate::datapath::Source;
+use crate::outputs::Outputs;
+
+/// Tags that a key tells of; what is behind more of them is not looked at (`vlan-limit` of OVS).
+pub(crate) const VLANS: u8 = 1;
+
+/// What is done with frames that are marked at outputs.
+pub(crate) type Onward<'o> = &'o mut dyn FnMut(&mut Outputs, &[Frame<'_>], usize, &Source<'_>);
+
+/// How a burst comes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// In earnest.
+    Real,
+    /// Only to tell what would become of it: nothing is counted, and controllers get nothing. Whether
+    /// its source is learnt is another matter.
+    Told { learns: bool },
+}
+
+/// Frames of a burst with the same path.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    path: PathId,
+    mask: u32,
+    bytes: u64,
+}
+
+/// Takes a burst through a bridge with flows. What is to go out is marked, and handed to `onward`,
+/// several times where frames are changed in between.
+#[inline(never)]
+pub(crate) fn enter(
+    (bridge, flows): (&Bridge, &Flows),
+    frames: &[Frame<'_>],
+    source: &Source<'_>,
+    manner: Manner,
+    outputs: &mut Outputs,
+    onward: Onward<'_>,
+) {
+    let mut rooms = flows.take_rooms();
+    Entry { bridge, flows, manner }.take((frames, source), &mut rooms, outputs, onward);
+    flows.give_rooms(rooms);
+}
+
+/// A bridge that a burst comes in to.
+struct Entry<'e> {
+    bridge: &'e Bridge,
+    flows: &'e Flows,
+    manner: Manner,
+}
+
+impl Entry<'_> {
+    fn take(
+        &self,
+        (frames, source): (&[Frame<'_>], &Source<'_>),
+        Rooms { deep, edit, cut }: &mut Rooms,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        let Self { bridge, flows, manner } = *self;
+        let mut kept = ArrayVec::<Frame<'_>, BURST>::new();
+        let mut groups = ArrayVec::<Group, BURST>::new();
+        if let Ok(mut inner) = flows.0.try_borrow_mut() {
+            inner.classify((frames, source), &mut deep.begin(), &mut kept, &mut groups);
+            if manner == Manner::Real {
+                for Group { path, mask, bytes } in &groups {
+                    inner.cache.count(*path, mask.count_ones().into(), *bytes);
+                }
+            }
+        }
+        let frames = if kept.is_empty() { frames } else { &kept };
+        // Those that only go out are sent together.
+        let mut is_any = false;
+        groups.retain(|group| !flows.mark_simple(bridge, group, source, outputs, &mut is_any));
+        if is_any {
+            let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
+            onward(outputs, frames, longest, source);
+        }
+        for group in &groups {
+            let next = |at| flows.op(group.path, at);
+            let steps = Steps { bridge, flows, next: &next, manner };
+            Run::new(steps, frames, group.mask).go(source, (edit, cut), outputs, onward);
+        }
+    }
+}
+
+impl Inner {
+    /// Finds the paths of a burst. Where a frame has to be looked at farther than its head goes, all of
+    /// them are put into `kept`, that one with more in its head.
+    fn classify<'f>(
+        &mut self,
+        (frames, source): (&[Frame<'f>], &Source<'_>),
+        editing: &mut Editing<'f>,
+        kept: &mut ArrayVec<Frame<'f>, BURST>,
+        groups: &mut ArrayVec<Group, BURST>,
+    ) {
+        let number = self.numbers.get(usize::from(source.port)).copied().unwrap_or(NO_PORT);
+        let mut empty = Key::default();
+        empty.set(slot::IN_PORT, number.into());
+        for (index, frame) in frames.iter().enumerate().take(BURST) {
+            let mut key = empty;
+            let depth = self.cache.depth();
+            let layers = extract(&mut key, frame.head(), frame.len(), VLANS, depth);
+            let mut is_known = layers.network != 0 && !layers.is_cut;
+            if layers.is_cut {
+                let deep = editing.deepen(frame);
+                key = empty;
+                is_known = deep.is_some_and(|deep| {
+                    !extract(&mut key, deep.head(), deep.len(), VLANS, depth).is_cut
+                });
+                if kept.is_empty() {
+                    kept.extend(frames.iter().take(index).copied());
+                }
+                // There are no more than in a burst.
+                let _ = kept.try_push(deep.unwrap_or(*frame));
+            } else if !kept.is_empty() {
+                let _ = kept.try_push(*frame);
+            }
+            if !is_known {
+                // Nobody gets by a rule by headers that are longer than what is looked at.
+                let reason =
+                    if layers.is_cut { DropReason::Malformed } else { DropReason::TooShort };
+                source.stats.count_drops(reason, 1);
+                continue;
+            }
+            let path = self.cache.find(&key);
+            let bytes = frame.len() as u64;
+            let mask = 1_u32 << index;
+            match groups.iter_mut().rev().find(|group| group.path == path) {
+                Some(group) => {
+                    group.mask |= mask;
+                    group.bytes += bytes;
+                }
+                // There are no more groups than frames.
+                None => _ = groups.try_push(Group { path, mask, bytes }),
+            }
+        }
+    }
+}
+
+impl Flows {
+    /// Marks the frames of a group whose path only sends them to ports as they are, or nowhere; returns
+    /// whether it does.
+    fn mark_simple(
+        &self,
+        bridge: &Bridge,
+        group: &Group,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        is_any: &mut bool,
+    ) -> bool {
+        let Ok(inner) = self.0.try_borrow() else { return false };
+        let Some(path) = inner.cache.path(group.path) else { return true };
+        let count = group.mask.count_ones() as usize;
+        if let Some(lost) = path.lost {
+            source.stats.count_drops(reason(lost), count);
+            return true;
+        }
+        if !path.is_simple {
+            return false;
+        }
+        for op in &path.ops {
+            if let Op::Output(port) = op {
+                *is_any |= mark(bridge, *port, group.mask, source, outputs);
+            }
+        }
+        true
+    }
+}
+
+/// Marks frames at a port, and counts those that are lost there; returns whether they are marked.
+pub(super) fn mark(
+    bridge: &Bridge,
+    port: u16,
+    mask: u32,
+    source: &Source<'_>,
+    outputs: &mut Outputs,
+) -> bool {
+    let reason = match bridge.forwards_to(port) {
+        true if outputs.mark(port, mask, Edit::NONE) => return true,
+        true => DropReason::LinkDown,
+        false => DropReason::SpanningTree,
+    };
+    source.stats.count_drops(reason, mask.count_ones() as usize);
+    false
+}
+
+const fn reason(lost: Lost) -> DropReason {
+    match lost {
+        Lost::NoRule => DropReason::NoFlow,
+        Lost::Dropped => DropReason::FlowDrop,
+        Lost::TooDeep => DropReason::FlowTooDeep,
+    }
+}

@@ -1,0 +1,99 @@
+//! Packets on their way from workers to controllers. It is bounded in every way: whoever sends packets
+//! that no rule is for may send as many as he likes.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+use eal::clock;
+use flow::PacketIn;
+use packet::Frame;
+
+/// The most packets that a worker hands over within a period.
+const MOST: u32 = 1_000;
+
+/// Periods in a second.
+const PERIODS: u64 = 10;
+
+/// A packet for controllers.
+#[derive(Clone, Debug)]
+pub struct FlowPacket {
+    /// What they are told about it, and where it came in.
+    pub about: Arc<PacketIn>,
+    /// As much of it as the rule says.
+    pub bytes: Vec<u8>,
+    /// The length of all of it.
+    pub len: usize,
+}
+
+/// Where a worker puts packets for controllers. Putting one in never waits.
+#[derive(Clone)]
+pub struct FlowInlet {
+    queue: SyncSender<FlowPacket>,
+    /// Has somebody look; it is quick.
+    notify: Arc<dyn Fn() + Send + Sync>,
+    /// Packets for which there was no room.
+    lost: Arc<AtomicU64>,
+    /// When the present period began, in clock cycles, how long one is, and what was taken in it.
+    since: u64,
+    period: u64,
+    taken: u32,
+}
+
+impl fmt::Debug for FlowInlet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FlowInlet").field("taken", &self.taken).finish_non_exhaustive()
+    }
+}
+
+/// A queue where `room` packets for controllers wait at most, and where they are read. `notify` is
+/// called by a worker when one has come, and must not wait for anything.
+#[must_use]
+pub fn flow_queue(
+    room: usize,
+    notify: impl Fn() + Send + Sync + 'static,
+) -> (FlowInlet, Receiver<FlowPacket>) {
+    let (queue, packets) = sync_channel(room);
+    let period = (clock::hz() / PERIODS).max(1);
+    let (notify, lost) = (Arc::new(notify), Arc::default());
+    (FlowInlet { queue, notify, lost, since: 0, period, taken: 0 }, packets)
+}
+
+impl FlowInlet {
+    /// How many packets there was no room for so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Relaxed)
+    }
+
+    /// Takes a packet at time `now`, in clock cycles; returns whether there was room.
+    #[cold]
+    pub(crate) fn put(&mut self, about: &Arc<PacketIn>, frame: &Frame<'_>, now: u64) -> bool {
+        let taken = self.try_put(about, frame, now);
+        if !taken {
+            self.lost.fetch_add(1, Relaxed);
+        }
+        taken
+    }
+
+    fn try_put(&mut self, about: &Arc<PacketIn>, frame: &Frame<'_>, now: u64) -> bool {
+        if now.wrapping_sub(self.since) >= self.period {
+            (self.since, self.taken) = (now, 0);
+        }
+        if self.taken >= MOST {
+            return false;
+        }
+        self.taken += 1;
+        let len = frame.len();
+        let mut bytes = vec![0; len.min(usize::from(about.max_len))];
+        let count = frame.copy_to(&mut bytes);
+        bytes.truncate(count);
+        let packet = FlowPacket { about: Arc::clone(about), bytes, len };
+        let taken = self.queue.try_send(packet).is_ok();
+        if taken {
+            (self.notify)();
+        }
+        taken
+    }
+}

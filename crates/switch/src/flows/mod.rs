@@ -1,0 +1,160 @@
+//! Bridges with flows: what becomes of their frames is decided by the rules of OpenFlow tables.
+//!
+//! A worker looks each frame up in a cache of paths, does what its path says, and counts it there.
+//! What a plain bridge does (`NORMAL`) is done by the stages of the same bridge. A bridge whose rules
+//! say no more than that is a plain one, and has nothing of all this.
+//!
+//! - `inlet`: packets on their way to controllers
+//! - `enter`: from a burst of frames to paths
+//! - `packet_out`: packets from controllers
+//! - `run`: what a path says is done
+
+pub(crate) mod enter;
+mod inlet;
+mod packet_out;
+mod run;
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use flow::{Op, PathCache, PathId, Pipeline};
+use packet::EditRoom;
+
+pub use inlet::{FlowInlet, FlowPacket, flow_queue};
+pub use packet_out::FlowPacketOut;
+pub(crate) use packet_out::PacketOut;
+
+/// What decides about the frames of a bridge, and where it asks.
+#[derive(Clone, Debug)]
+pub struct BridgeFlows {
+    /// Rules and ports.
+    pub pipeline: Arc<Pipeline>,
+    /// Where packets for controllers go; without it they are dropped.
+    pub packets: Option<FlowInlet>,
+}
+
+impl BridgeFlows {
+    /// Those of a pipeline, without controllers.
+    #[must_use]
+    pub fn new(pipeline: Arc<Pipeline>) -> Self {
+        Self { pipeline, packets: None }
+    }
+}
+
+/// OpenFlow number of a port that has none.
+const NO_PORT: u32 = openflow::PortNo::ANY.0;
+
+/// Memory for the heads of a burst on its way through one bridge.
+#[derive(Debug, Default)]
+pub(crate) struct Rooms {
+    /// Of frames of which more has to be looked at than their heads have.
+    deep: EditRoom,
+    /// Of those that are changed.
+    edit: EditRoom,
+    /// Of those that are cut.
+    cut: EditRoom,
+}
+
+/// One worker's part in a bridge's flows.
+#[derive(Debug)]
+pub(crate) struct Flows(RefCell<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    cache: PathCache,
+    /// OpenFlow numbers of ports, by the switch's.
+    numbers: Vec<u32>,
+    inlet: Option<FlowInlet>,
+    /// The time, as last told, in milliseconds.
+    now: u64,
+    /// How often a burst is in this bridge: by patch ports, one may come back to it.
+    depth: u32,
+    rooms: Option<Box<Rooms>>,
+}
+
+impl Clone for Flows {
+    /// The same rules, and nothing that was met by them.
+    fn clone(&self) -> Self {
+        let inner = self.0.borrow();
+        let flows = BridgeFlows {
+            pipeline: Arc::clone(inner.cache.pipeline()),
+            packets: inner.inlet.clone(),
+        };
+        Self::new(&flows, inner.now)
+    }
+}
+
+impl Flows {
+    /// At `now`, in milliseconds.
+    pub(crate) fn new(flows: &BridgeFlows, now: u64) -> Self {
+        Self(RefCell::new(Inner {
+            cache: PathCache::new(Arc::clone(&flows.pipeline)),
+            numbers: numbers(&flows.pipeline),
+            inlet: flows.packets.clone(),
+            now,
+            depth: 0,
+            rooms: None,
+        }))
+    }
+
+    /// Has others decide from `now` on.
+    pub(crate) fn update(&mut self, flows: &BridgeFlows, now: u64) {
+        let inner = self.0.get_mut();
+        inner.numbers = numbers(&flows.pipeline);
+        inner.cache.update(Arc::clone(&flows.pipeline), now);
+        inner.inlet.clone_from(&flows.packets);
+        inner.now = now;
+    }
+
+    /// Tells the rules what they were for until `now`.
+    pub(crate) fn flush(&self, now: u64) {
+        if let Ok(mut inner) = self.0.try_borrow_mut() {
+            inner.cache.flush(now);
+            inner.now = now;
+        }
+    }
+
+    /// The rules and ports.
+    pub(crate) fn pipeline(&self) -> Arc<Pipeline> {
+        Arc::clone(self.0.borrow().cache.pipeline())
+    }
+
+    /// An operation of a path that was found in this burst.
+    fn op(&self, id: PathId, at: usize) -> Option<Op> {
+        self.0.borrow().cache.path(id)?.ops.get(at).cloned()
+    }
+
+    /// A burst comes in, and needs memory.
+    fn take_rooms(&self) -> Box<Rooms> {
+        let mut inner = self.0.borrow_mut();
+        if inner.depth == 0 {
+            let now = inner.now;
+            inner.cache.begin(now);
+        }
+        inner.depth += 1;
+        // One that comes back while it is here has others.
+        inner.rooms.take().unwrap_or_default()
+    }
+
+    /// It is through.
+    fn give_rooms(&self, rooms: Box<Rooms>) {
+        let mut inner = self.0.borrow_mut();
+        inner.depth = inner.depth.saturating_sub(1);
+        inner.rooms = Some(rooms);
+    }
+}
+
+/// OpenFlow numbers of ports, by the switch's.
+fn numbers(pipeline: &Pipeline) -> Vec<u32> {
+    let mut numbers = Vec::new();
+    for (port_no, port) in &pipeline.ports {
+        let index = usize::from(port.number);
+        if numbers.len() <= index {
+            numbers.resize(index + 1, NO_PORT);
+        }
+        if let Some(place) = numbers.get_mut(index) {
+            *place = port_no.0;
+        }
+    }
+    numbers
+}

@@ -1,0 +1,293 @@
+//! What a path says is done.
+//!
+//! Frames that are changed have heads of their own, which are changed step by step and sent in
+//! between; bodies stay where they lie.
+
+use arrayvec::ArrayVec;
+use ethdev::DropReason;
+use flow::{Edit, Op, rewrite};
+use packet::{BURST, EditRoom, Editing, Frame, Open};
+
+use super::Flows;
+use super::enter::{Manner, Onward, mark};
+use crate::bridge::Bridge;
+use crate::datapath::Source;
+use crate::outputs::Outputs;
+
+/// Changes of a frame one after the other, at most; one that would have more is dropped.
+const MAX_EDITS: usize = 64;
+
+/// Clones within each other, at most.
+const MAX_SAVED: usize = 64;
+
+/// Ports that frames are marked at before they are sent, at most.
+const MAX_MARKED: usize = 64;
+
+/// A port that is none.
+pub(super) const NOWHERE: u16 = u16::MAX;
+
+/// The operations of a path, and where they are done.
+pub(super) struct Steps<'s> {
+    pub(super) bridge: &'s Bridge,
+    pub(super) flows: &'s Flows,
+    /// The operation of this number; `None` past the last one.
+    pub(super) next: &'s dyn Fn(usize) -> Option<Op>,
+    pub(super) manner: Manner,
+}
+
+/// Frames on their way along a path.
+pub(super) struct Run<'s, 'f> {
+    steps: Steps<'s>,
+    /// As they came.
+    frames: ArrayVec<Frame<'f>, BURST>,
+    /// The next operation.
+    at: usize,
+    /// What was changed.
+    edits: ArrayVec<Edit, MAX_EDITS>,
+    /// How many bytes of them go on, where not all do.
+    cut: Option<usize>,
+    /// What of that was so when they were to be remembered.
+    saved: ArrayVec<(usize, Option<usize>), MAX_SAVED>,
+    /// Where they are marked.
+    marked: ArrayVec<u16, MAX_MARKED>,
+}
+
+/// How a stretch of the way ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum End {
+    Path,
+    /// The frames are as they were before.
+    Restore,
+}
+
+impl<'s, 'f> Run<'s, 'f> {
+    pub(super) fn new(steps: Steps<'s>, frames: &[Frame<'f>], mask: u32) -> Self {
+        Self {
+            steps,
+            frames: crate::output::pick(frames, mask),
+            at: 0,
+            edits: ArrayVec::new(),
+            cut: None,
+            saved: ArrayVec::new(),
+            marked: ArrayVec::new(),
+        }
+    }
+
+    /// Goes all of the way.
+    pub(super) fn go<'r>(
+        mut self,
+        source: &Source<'_>,
+        (edit, cut): (&'r mut EditRoom, &'r mut EditRoom),
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) where
+        'f: 'r,
+    {
+        while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
+    }
+
+    /// Goes until what was changed is undone.
+    fn stretch<'r>(
+        &mut self,
+        source: &Source<'_>,
+        (editing, cut): (&mut Editing<'r>, &mut EditRoom),
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) -> End
+    where
+        'f: 'r,
+    {
+        let mut open = None;
+        if !self.edits.is_empty() {
+            open = Some(self.open(editing, source));
+        }
+        while let Some(op) = (self.steps.next)(self.at) {
+            self.at += 1;
+            match op {
+                Op::Edit(edit) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    if self.edits.try_push(edit).is_err() {
+                        source.stats.count_drops(DropReason::FlowTooDeep, self.frames.len());
+                        return End::Path;
+                    }
+                    match &mut open {
+                        None => open = Some(self.open(editing, source)),
+                        Some(open) => change(&edit, open, source),
+                    }
+                }
+                Op::Cut(len) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    let len = len as usize;
+                    self.cut = Some(self.cut.map_or(len, |cut| cut.min(len)));
+                }
+                Op::Save => {
+                    if self.saved.try_push((self.edits.len(), self.cut)).is_err() {
+                        return End::Path;
+                    }
+                }
+                Op::Restore => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    let Some((edits, len)) = self.saved.pop() else { return End::Path };
+                    self.cut = len;
+                    if edits < self.edits.len() {
+                        self.edits.truncate(edits);
+                        return End::Restore;
+                    }
+                }
+                other => self.output(&other, open.as_deref(), cut, source, outputs, onward),
+            }
+        }
+        self.send(open.as_deref(), cut, source, outputs, onward);
+        End::Path
+    }
+
+    /// The frames with heads of their own, changed so far.
+    fn open<'r>(&self, editing: &mut Editing<'r>, source: &Source<'_>) -> ArrayVec<Open<'r>, BURST>
+    where
+        'f: 'r,
+    {
+        let mut open: ArrayVec<Open<'r>, BURST> =
+            self.frames.iter().filter_map(|frame| editing.open(frame)).collect();
+        let lost = self.frames.len().saturating_sub(open.len());
+        source.stats.count_drops(DropReason::TooLong, lost);
+        self.edits.iter().for_each(|edit| change(edit, &mut open, source));
+        open
+    }
+
+    /// Hands frames, as they are by now, to `take`.
+    fn with(
+        &self,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        take: impl FnOnce(&[Frame<'_>], usize),
+    ) {
+        let mut changed = ArrayVec::<Frame<'_>, BURST>::new();
+        let mut frames = self.frames.as_slice();
+        if let Some(open) = open {
+            changed.extend(open.iter().filter_map(Open::frame).take(BURST));
+            frames = &changed;
+        }
+        let mut shorter = ArrayVec::<Frame<'_>, BURST>::new();
+        if let Some(len) = self.cut {
+            let mut editing = room.begin();
+            shorter.extend(frames.iter().map(|frame| editing.cut(frame, len)).take(BURST));
+            frames = &shorter;
+        }
+        take(frames, frames.iter().map(Frame::len).max().unwrap_or(0));
+    }
+
+    /// Sends what is marked.
+    fn send(
+        &mut self,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        if !self.marked.is_empty() {
+            self.marked.clear();
+            self.with(open, room, |frames, longest| onward(outputs, frames, longest, source));
+        }
+    }
+
+    /// Does an operation that changes nothing.
+    fn output(
+        &mut self,
+        op: &Op,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        match op {
+            Op::Output(port) => self.send_to(*port, open, room, source, outputs, onward),
+            Op::Flood { all, but } => {
+                let pipeline = self.steps.flows.pipeline();
+                let others = pipeline.ports.iter().filter(|(no, port)| {
+                    no.0 != *but && !port.no_forward && (*all || !port.no_flood)
+                });
+                for (_, port) in others {
+                    if outputs.is_ready(port.number, source.now) {
+                        self.send_to(port.number, open, room, source, outputs, onward);
+                    }
+                }
+            }
+            Op::Normal(port) => {
+                self.send(open, room, source, outputs, onward);
+                self.with(open, room, |frames, _| {
+                    self.normal(*port, frames, source, outputs, onward);
+                });
+            }
+            Op::Controller(about) if self.steps.manner == Manner::Real => {
+                self.with(open, room, |frames, _| self.steps.flows.punt(about, frames, source));
+            }
+            _ => {}
+        }
+    }
+
+    fn send_to(
+        &mut self,
+        port: u16,
+        open: Option<&[Open<'_>]>,
+        room: &mut EditRoom,
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        // A frame can be marked at a port once.
+        if self.marked.contains(&port) || self.marked.is_full() {
+            self.send(open, room, source, outputs, onward);
+        }
+        let count = open.map_or(self.frames.len(), <[Open<'_>]>::len);
+        let all = (0..count.min(BURST)).fold(0_u32, |all, _| all << 1 | 1);
+        if all != 0 && mark(self.steps.bridge, port, all, source, outputs) {
+            let _ = self.marked.try_push(port);
+        }
+    }
+
+    /// Does what a plain bridge does.
+    fn normal(
+        &self,
+        port: Option<u16>,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        let Steps { bridge, manner, .. } = &self.steps;
+        let source = Source { port: port.unwrap_or(NOWHERE), ..*source };
+        let learns = matches!(manner, Manner::Real | Manner::Told { learns: true });
+        if learns && port.is_some() {
+            bridge.decide(frames, &source, outputs);
+        } else {
+            bridge.decide_dry(frames, &source, outputs);
+        }
+        let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
+        onward(outputs, frames, longest, &source);
+    }
+}
+
+/// Changes frames. Those for which there is no room are dropped.
+fn change(edit: &Edit, open: &mut ArrayVec<Open<'_>, BURST>, source: &Source<'_>) {
+    let before = open.len();
+    open.retain(|frame| rewrite(edit, frame));
+    source.stats.count_drops(DropReason::TooLong, before.saturating_sub(open.len()));
+}
+
+impl Flows {
+    /// Puts frames where controllers get them from.
+    fn punt(
+        &self,
+        about: &std::sync::Arc<flow::PacketIn>,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+    ) {
+        let Ok(mut inner) = self.0.try_borrow_mut() else { return };
+        let Some(inlet) = &mut inner.inlet else { return };
+        for frame in frames {
+            inlet.put(about, frame, source.now);
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Bridges whose frames go by the rules of OpenFlow tables.
+
+use super::{Control, Switch};
+use crate::error::Error;
+use crate::flows::{BridgeFlows, FlowPacketOut};
+use crate::worker::Message;
+
+impl Switch {
+    /// Has the frames of a bridge go by these flows from now on; `None`: as those of a plain bridge. So
+    /// do those of which the rules say no more than that. When this returns, no worker goes by others
+    /// any more, and each has gone from one to the other between two bursts.
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    /// use flow::{Change, Pipeline};
+    /// use openflow::{Action, Instructions, Match, PortNo};
+    /// use switch::{BridgeFlows, PortOptions, Switch, SwitchConfig};
+    ///
+    /// let switch = Switch::start(&SwitchConfig::default())?;
+    /// switch.open_port("a", "null:", &PortOptions::default())?;
+    /// let mut pipeline = Pipeline::default();
+    /// pipeline.ports.insert(PortNo(1), flow::Port::new(switch.port_number("a")?));
+    /// let send = Instructions::apply(vec![Action::output(PortNo(1))]);
+    /// let add = Change::add(0, Match::new(), send);
+    /// let added = pipeline.tables.change(&add, switch.flow_time()).unwrap().added;
+    /// switch.set_flows("default", Some(BridgeFlows::new(Arc::new(pipeline))))?;
+    /// switch.flush_flows();
+    /// assert_eq!(added[0].stats.packets(), 0);
+    /// # Ok::<(), switch::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// There is no such bridge.
+    pub fn set_flows(&self, bridge: &str, flows: Option<BridgeFlows>) -> Result<(), Error> {
+        let now = self.flow_time();
+        let control = &mut *self.control();
+        control.bridges.set_flows(bridge, flows, now, &control.mailboxes)
+    }
+
+    /// The time that rules are changed at, used and ended by: in milliseconds, by the switch's clock.
+    #[must_use]
+    pub fn flow_time(&self) -> u64 {
+        u64::try_from(self.uptime().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Has the rules of all bridges be told what they were for: when this returns, they count all that
+    /// came before. Without this, that takes a second.
+    pub fn flush_flows(&self) {
+        let now = self.flow_time();
+        self.control().flush_flows(now);
+    }
+
+    /// The number by which the switch knows a port, as [`flow::Port`] has it.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn port_number(&self, name: &str) -> Result<u16, Error> {
+        Ok(self.control().ports.get(name)?.number())
+    }
+
+    /// Does with a packet what a controller says.
+    ///
+    /// # Errors
+    /// There is no such bridge, or all workers have ended.
+    pub fn packet_out(&self, bridge: &str, packet: FlowPacketOut) -> Result<(), Error> {
+        let now = self.flow_time();
+        let control = self.control();
+        let entry = control.bridges.get(bridge)?;
+        let (id, packet) = (entry.id(), packet.of(entry.flows(), now));
+        let first = control.alive().first().copied().ok_or(Error::NoWorker)?;
+        let worker = control.mailboxes.get(first).ok_or(Error::NoWorker)?;
+        let sent = worker.ask(|done| Message::PacketOut(id, Box::new(packet), done));
+        sent.ok_or(Error::NoWorker)
+    }
+}
+
+impl Control {
+    /// Has all rules be told what they were for until `now`, in milliseconds.
+    pub(super) fn flush_flows(&self, now: u64) {
+        self.bridges.flush_flows(now, &self.mailboxes);
+    }
+}
