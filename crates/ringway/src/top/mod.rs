@@ -9,11 +9,13 @@
 //! - [`app`]: what the user looks at, and what keys do to it
 //! - [`keys`]: keys out of what a terminal sends
 //! - [`canvas`], [`draw`], [`detail`], [`help`]: the screen
+//! - [`backend`]: what has changed there, as control sequences
 //! - [`screen`]: the terminal, taken and given back
 //! - [`plain`]: the same as lines, for scripts
 //! - [`run`]: waits for keys, samples and signals
 
 mod app;
+mod backend;
 mod canvas;
 mod column;
 mod columns;

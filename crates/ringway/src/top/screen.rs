@@ -1,13 +1,13 @@
 //! The terminal, taken for as long as it is needed, and given back whatever happens.
 
-use std::io::{self, IsTerminal as _, Stdout, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::{Mutex, Once, PoisonError};
 
 use ratatui_core::terminal::Terminal;
-use ratatui_termion::TermionBackend;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use super::app::App;
+use super::backend::Output;
 use super::canvas::Canvas;
 use super::draw::{Look, draw};
 use crate::exit::Failure;
@@ -24,7 +24,7 @@ static TAKEN: Mutex<Option<Termios>> = Mutex::new(None);
 /// The terminal, taken.
 #[derive(Debug)]
 pub struct Screen {
-    terminal: Terminal<TermionBackend<Stdout>>,
+    terminal: Terminal<Output>,
     look: Look,
 }
 
@@ -43,8 +43,7 @@ impl Screen {
         give_back_at_a_panic();
         seize().map_err(|error| no_terminal(&error))?;
         // From here on whatever ends this gives it back.
-        let backend = TermionBackend::new(io::stdout());
-        let terminal = Terminal::new(backend).inspect_err(|_| give_back());
+        let terminal = Terminal::new(Output::new()).inspect_err(|_| give_back());
         let terminal = terminal.map_err(|error| no_terminal(&error))?;
         Ok(Self { terminal, look: look() })
     }
