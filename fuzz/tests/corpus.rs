@@ -60,6 +60,7 @@ replayed! {
     lldp_frame
     spanning_tree
     groups
+    openflow_session
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod groups;
 mod guarded_frame;
 mod kernel_segments;
 mod lldp_frame;
+mod openflow_session;
 mod segments;
 mod spanning_tree;
 mod vduse_session;
@@ -124,5 +125,10 @@ pub const TARGETS: &[Target] = &[
         name: "groups",
         about: "what hosts and routers say of groups of IGMP and MLD",
         run: groups::run,
+    },
+    Target {
+        name: "openflow_session",
+        about: "a controller of a bridge: messages of OpenFlow, beside another one",
+        run: openflow_session::run,
     },
 ];

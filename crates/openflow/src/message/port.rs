@@ -98,6 +98,14 @@ pub mod feature {
     pub const PAUSE_ASYM: u32 = 1 << 15;
 }
 
+/// The bits of settings and state that a version has.
+const fn known_bits(version: Version) -> (u32, u32) {
+    match version {
+        Version::V10 => (config::ALL_V10, state::LINK_DOWN),
+        _ => (config::ALL_V11, state::LINK_DOWN | state::BLOCKED | state::LIVE),
+    }
+}
+
 /// Those that both versions have at the same places.
 const COMMON: u32 = 0x7f;
 
@@ -174,8 +182,9 @@ impl PortDesc {
             out.zeroes(2);
         }
         out.text(&self.name, NAME);
-        out.u32(self.config);
-        out.u32(self.state);
+        let (config, state) = known_bits(version);
+        out.u32(self.config & config);
+        out.u32(self.state & state);
         if version >= Version::V14 {
             out.u16(ETHERNET);
             out.u16(32);

@@ -1,0 +1,296 @@
+//! A bridge as controllers see it.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use openflow::framing::Header;
+use openflow::message::asynchronous::Unasked;
+use openflow::message::hello::{Hello, incompatible};
+use openflow::message::port::{PortReason, PortStatus};
+use openflow::message::stats::desc::Desc;
+use openflow::message::{Kind, Raw};
+use openflow::{ErrorCode, ErrorMessage, PortNo, Version, VersionSet};
+
+use crate::connection::{Connection, ConnectionId, Origin};
+use crate::handle;
+use crate::port::Port;
+
+/// The type of HELLO in all versions.
+const HELLO: u8 = 0;
+
+/// What is set for a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// By which controllers know it.
+    pub datapath_id: u64,
+    /// The versions that it speaks.
+    pub versions: VersionSet,
+    /// What kind of switch it is, in words.
+    pub desc: Desc,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { datapath_id: 0, versions: VersionSet::ALL, desc: Desc::default() }
+    }
+}
+
+/// A connection that is to be closed, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Closed(pub String);
+
+impl std::fmt::Display for Closed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Closed {}
+
+/// What a controller wants that others have to do. The connection waits for it: nothing is to be
+/// received on it until it is done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Sets bits of a port's `config`, as in [`openflow::message::port::config`].
+    SetPort {
+        /// The port's name.
+        name: String,
+        /// All of them.
+        config: u32,
+    },
+}
+
+/// A bridge, its ports, and its connections.
+#[derive(Debug)]
+pub struct Bridge {
+    pub(crate) settings: Settings,
+    pub(crate) ports: BTreeMap<PortNo, Port>,
+    /// What becomes of fragments: bits of a configuration's flags.
+    pub(crate) fragments: u16,
+    pub(crate) connections: BTreeMap<ConnectionId, Connection>,
+    /// The greatest number of an election so far.
+    pub(crate) generation: Option<u64>,
+    pub(crate) jobs: Vec<(ConnectionId, Job)>,
+    last_connection: u64,
+    last_xid: u32,
+}
+
+impl Bridge {
+    /// One without ports.
+    #[must_use]
+    pub const fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            ports: BTreeMap::new(),
+            fragments: 0,
+            connections: BTreeMap::new(),
+            generation: None,
+            jobs: Vec::new(),
+            last_connection: 0,
+            last_xid: 0,
+        }
+    }
+
+    /// What is set for it.
+    #[must_use]
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Sets it anew. Gives the connections that have to go, since they speak a version that it does
+    /// not speak any more, or know it by another number.
+    pub fn set(&mut self, settings: Settings) -> Vec<ConnectionId> {
+        let is_new = settings.datapath_id != self.settings.datapath_id;
+        let versions = settings.versions;
+        self.settings = settings;
+        let goes = |connection: &Connection| match &connection.session {
+            Some(session) => is_new || !versions.has(session.version),
+            None => connection.versions != versions,
+        };
+        let gone = self.connections.iter().filter(|(_, connection)| goes(connection));
+        gone.map(|(id, _)| *id).collect()
+    }
+
+    /// A number for a message that answers none.
+    pub(crate) const fn next_xid(&mut self) -> u32 {
+        self.last_xid = self.last_xid.wrapping_add(1);
+        self.last_xid
+    }
+
+    /// Begins a connection. Of what it is told unasked, `room` bytes wait at most.
+    pub fn connect(&mut self, origin: Origin, room: usize) -> ConnectionId {
+        self.last_connection = self.last_connection.wrapping_add(1);
+        let (id, xid) = (ConnectionId(self.last_connection), self.next_xid());
+        let connection = Connection::new(origin, self.settings.versions, xid, room);
+        self.connections.insert(id, connection);
+        id
+    }
+
+    /// Ends a connection.
+    pub fn disconnect(&mut self, id: ConnectionId) {
+        if let Some(connection) = self.connections.remove(&id)
+            && connection.outbox.dropped() > 0
+        {
+            tracing::info!(
+                messages = connection.outbox.dropped(),
+                "a controller did not read fast enough: it was not told all"
+            );
+        }
+        self.jobs.retain(|(of, _)| *of != id);
+    }
+
+    /// Takes the next message to be sent.
+    pub fn take(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
+        self.connections.get_mut(&id)?.outbox.take()
+    }
+
+    /// Whether all that there was to be sent has been taken: until then, nothing should be
+    /// received.
+    #[must_use]
+    pub fn is_drained(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_none_or(|connection| connection.outbox.is_empty())
+    }
+
+    /// The version that a connection has agreed on.
+    #[must_use]
+    pub fn version(&self, id: ConnectionId) -> Option<Version> {
+        Some(self.connections.get(&id)?.session.as_ref()?.version)
+    }
+
+    /// What is to be done for connections.
+    pub fn take_jobs(&mut self) -> Vec<(ConnectionId, Job)> {
+        std::mem::take(&mut self.jobs)
+    }
+
+    /// Whether a connection waits for a job that nobody has taken yet.
+    #[must_use]
+    pub fn has_job(&self, id: ConnectionId) -> bool {
+        self.jobs.iter().any(|(of, _)| *of == id)
+    }
+
+    /// The ports.
+    pub fn ports(&self) -> impl Iterator<Item = &Port> {
+        self.ports.values()
+    }
+
+    /// Has these ports from now on. What is new, gone or different is told to those who want to
+    /// know.
+    pub fn set_ports(&mut self, ports: Vec<Port>) {
+        let next: BTreeMap<PortNo, Port> =
+            ports.into_iter().map(|port| (port.desc.number, port)).collect();
+        let before = std::mem::replace(&mut self.ports, next);
+        let mut news = Vec::new();
+        for (number, old) in &before {
+            let is_same = |new: &&Port| new.name == old.name;
+            if self.ports.get(number).filter(is_same).is_none() {
+                news.push((PortReason::Delete, old.desc.clone()));
+            }
+        }
+        for (number, new) in &mut self.ports {
+            match before.get(number).filter(|old| old.name == new.name) {
+                None => news.push((PortReason::Add, new.desc.clone())),
+                Some(old) => {
+                    new.since = old.since;
+                    if new.differs(old) {
+                        news.push((PortReason::Modify, new.desc.clone()));
+                    }
+                }
+            }
+        }
+        for (reason, port) in news {
+            self.tell_port(&PortStatus { reason, port });
+        }
+    }
+
+    pub(crate) fn tell_port(&mut self, status: &PortStatus) {
+        let reason = status.reason as u32;
+        let xid = self.next_xid();
+        for connection in self.connections.values_mut() {
+            if let Some(session) = connection.listener(Unasked::PortStatus, reason) {
+                let message = status.encode(session.version, xid);
+                connection.outbox.tell(message);
+            }
+        }
+    }
+
+    /// Takes a message that has come in.
+    ///
+    /// # Errors
+    /// It cannot be gone on with; what waits to be sent may still be.
+    pub fn receive(
+        &mut self,
+        id: ConnectionId,
+        message: &[u8],
+        now: Instant,
+    ) -> Result<(), Closed> {
+        let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
+        let Ok(header) = Header::read(message) else {
+            return Err(Closed("a message without a header".to_owned()));
+        };
+        let Some(session) = &connection.session else {
+            return greet(connection, header, message);
+        };
+        let spoken = session.version;
+        let answer = match Version::from_wire(header.version) {
+            Some(version) if version == spoken => self.answer(id, message, now),
+            other if header.kind == HELLO && other.is_some() => Ok(()),
+            _ => {
+                tracing::warn!(
+                    "received OpenFlow version {:#04x} != expected {:02x}",
+                    header.version,
+                    spoken.wire()
+                );
+                Err(ErrorCode::BrcBadVersion)
+            }
+        };
+        if let (Err(code), Some(connection)) = (answer, self.connections.get_mut(&id)) {
+            // In the version of what is wrong, if there is such a version.
+            let version = Version::from_wire(header.version).unwrap_or(spoken);
+            tracing::debug!("{code} in answer to a message of type {}", header.kind);
+            connection.outbox.answer(ErrorMessage::reply(code, version, header.xid, message));
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, id: ConnectionId, message: &[u8], now: Instant) -> Result<(), ErrorCode> {
+        let raw = Raw::read(message)?;
+        let answers = handle::handle(self, id, &raw, now)?;
+        if let Some(connection) = self.connections.get_mut(&id) {
+            answers.into_iter().for_each(|answer| connection.outbox.answer(answer));
+        }
+        Ok(())
+    }
+}
+
+/// The peer's first message.
+fn greet(connection: &mut Connection, header: Header, message: &[u8]) -> Result<(), Closed> {
+    if header.kind != HELLO {
+        let kind = Raw::read(message).map_or_else(|_| "?".to_owned(), |raw| name(raw.kind));
+        return Err(Closed(format!(
+            "received message type {} ({kind}) while expecting hello",
+            header.kind
+        )));
+    }
+    let body = message.get(openflow::framing::HEADER..).unwrap_or_default();
+    let theirs = Hello::decode(header.version, body).versions;
+    match connection.versions.negotiate(theirs) {
+        Some(version) => {
+            connection.agree(version);
+            Ok(())
+        }
+        None => {
+            let ours = connection.versions;
+            connection.outbox.answer(incompatible(ours, theirs, header.xid));
+            Err(Closed(format!(
+                "version negotiation failed (we support {ours}, peer supports {theirs})"
+            )))
+        }
+    }
+}
+
+fn name(kind: Kind) -> String {
+    format!("{kind:?}")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+use openflow::message::port::{PortDesc, PortMod, config, state};
+use openflow::message::role::{Role, RoleRequest};
+use openflow::message::stats::port::PortStats;
+use openflow::message::{Form, Message};
+use openflow::wire::{Reader, Writer as _};
+use packet::MacAddr;
+use proptest::prelude::*;
+
+use super::*;
+use openflow::message::stats::port::FIGURES;
+
+const ROOM: usize = 1 << 16;
+
+fn port(number: u32, name: &str) -> Port {
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+    let desc = PortDesc { mac, name: name.to_owned(), ..PortDesc::new(PortNo(number)) };
+    Port { desc, name: name.to_owned(), figures: [3; FIGURES], since: Instant::now() }
+}
+
+/// A bridge with two ports, and a connection that has agreed on `version`.
+fn connected(version: Version, origin: Origin) -> (Bridge, ConnectionId) {
+    let mut bridge = Bridge::new(Settings { datapath_id: 7, ..Settings::default() });
+    bridge.set_ports(vec![port(1, "p1"), port(2, "p2")]);
+    let id = join(&mut bridge, version, origin);
+    (bridge, id)
+}
+
+fn join(bridge: &mut Bridge, version: Version, origin: Origin) -> ConnectionId {
+    let id = bridge.connect(origin, ROOM);
+    let hello = bridge.take(id).unwrap();
+    assert_eq!((hello[0], hello[1]), (6, 0));
+    let hello = Hello { versions: [version].into_iter().collect() }.encode(1);
+    bridge.receive(id, &hello, Instant::now()).unwrap();
+    assert_eq!(bridge.version(id), Some(version));
+    id
+}
+
+/// All that waits to be sent.
+fn sent(bridge: &mut Bridge, id: ConnectionId) -> Vec<Vec<u8>> {
+    std::iter::from_fn(|| bridge.take(id)).collect()
+}
+
+fn ask(bridge: &mut Bridge, id: ConnectionId, message: &[u8]) -> Vec<Vec<u8>> {
+    bridge.receive(id, message, Instant::now()).unwrap();
+    sent(bridge, id)
+}
+
+fn kinds(messages: &[Vec<u8>]) -> Vec<Kind> {
+    messages.iter().map(|message| Raw::read(message).unwrap().kind).collect()
+}
+
+fn error(messages: &[Vec<u8>]) -> ErrorCode {
+    let raw = Raw::read(&messages[0]).unwrap();
+    assert_eq!((raw.kind, messages.len()), (Kind::Error, 1));
+    ErrorMessage::decode(raw.body).unwrap().code(raw.version).unwrap()
+}
+
+#[test]
+fn all_requests_are_answered_in_all_versions() {
+    for version in Version::ALL {
+        let (mut bridge, id) = connected(version, Origin::Service);
+        let mut asked = |kind, body: &[u8]| {
+            let mut request = Message::new(version, kind, 9);
+            request.body().bytes(body);
+            let answers = ask(&mut bridge, id, &request.finish());
+            let raw = Raw::read(answers.last().unwrap()).unwrap();
+            assert_eq!((raw.xid, raw.version), (9, version));
+            raw.kind
+        };
+        assert_eq!(asked(Kind::EchoRequest, b"abc"), Kind::EchoReply);
+        assert_eq!(asked(Kind::FeaturesRequest, &[]), Kind::FeaturesReply);
+        assert_eq!(asked(Kind::GetConfigRequest, &[]), Kind::GetConfigReply);
+        assert_eq!(asked(Kind::BarrierRequest, &[]), Kind::BarrierReply);
+        assert_eq!(asked(Kind::DescRequest, &[]), Kind::DescReply);
+        assert_eq!(asked(Kind::TableStatsRequest, &[]), Kind::TableStatsReply);
+        assert_eq!(asked(Kind::PortStatsRequest, &[0xff; 8]), Kind::PortStatsReply);
+        let all: &[u8] = if version == Version::V15 { &[0xff; 8] } else { &[] };
+        assert_eq!(asked(Kind::PortDescRequest, all), Kind::PortDescReply);
+        assert_eq!(asked(Kind::QueueStatsRequest, &[0xff; 8]), Kind::QueueStatsReply);
+        if version >= Version::V13 {
+            assert_eq!(asked(Kind::GetAsyncRequest, &[]), Kind::GetAsyncReply);
+            assert_eq!(asked(Kind::MeterFeaturesRequest, &[]), Kind::MeterFeaturesReply);
+        }
+        if version >= Version::V14 {
+            assert_eq!(asked(Kind::TableDescRequest, &[]), Kind::TableDescReply);
+        }
+    }
+}
+
+#[test]
+fn statistics_are_of_the_port_that_is_asked_for() {
+    let (mut bridge, id) = connected(Version::V13, Origin::Service);
+    let mut stats = |number: u32| {
+        let mut request = Message::new(Version::V13, Kind::PortStatsRequest, 1);
+        request.body().u32(number);
+        request.body().u32(0);
+        let answers = ask(&mut bridge, id, &request.finish());
+        let mut reader = Reader::new(Raw::read(&answers[0]).unwrap().body);
+        let mut ports = Vec::new();
+        while !reader.is_empty() {
+            ports.push(PortStats::decode(Version::V13, &mut reader).unwrap().port.0);
+        }
+        ports
+    };
+    assert_eq!(stats(2), [2]);
+    assert_eq!(stats(3), [0; 0]);
+    assert_eq!(stats(u32::MAX), [1, 2]);
+}
+
+#[test]
+fn who_does_not_begin_with_hello_is_sent_away() {
+    let mut bridge = Bridge::new(Settings::default());
+    let id = bridge.connect(Origin::Controller, ROOM);
+    let request = Message::new(Version::V10, Kind::FeaturesRequest, 1).finish();
+    let why = bridge.receive(id, &request, Instant::now()).unwrap_err();
+    assert!(why.to_string().contains("while expecting hello"), "{why}");
+}
+
+#[test]
+fn without_a_version_in_common_both_are_told() {
+    let versions = [Version::V10, Version::V13].into_iter().collect();
+    let mut bridge = Bridge::new(Settings { versions, ..Settings::default() });
+    let id = bridge.connect(Origin::Controller, ROOM);
+    sent(&mut bridge, id);
+    let hello = Hello { versions: [Version::V15].into_iter().collect() }.encode(4);
+    assert!(bridge.receive(id, &hello, Instant::now()).is_err());
+    assert_eq!(error(&sent(&mut bridge, id)), ErrorCode::HfcIncompatible);
+}
+
+#[test]
+fn a_message_of_another_version_is_an_error_in_that_version() {
+    let (mut bridge, id) = connected(Version::V10, Origin::Service);
+    let request = Message::new(Version::V11, Kind::FeaturesRequest, 0x0123_4567).finish();
+    let answers = ask(&mut bridge, id, &request);
+    assert_eq!((answers[0][0], error(&answers)), (2, ErrorCode::BrcBadVersion));
+    let barrier = Message::new(Version::V10, Kind::BarrierRequest, 1).finish();
+    assert_eq!(kinds(&ask(&mut bridge, id, &barrier)), [Kind::BarrierReply]);
+}
+
+#[test]
+fn what_is_unknown_is_an_error_that_quotes_it() {
+    let (mut bridge, id) = connected(Version::V10, Origin::Service);
+    let answers = ask(&mut bridge, id, &[1, 99, 0, 8, 0, 0, 0, 7]);
+    assert_eq!(answers, [[1, 1, 0, 20, 0, 0, 0, 7, 0, 1, 0, 1, 1, 99, 0, 8, 0, 0, 0, 7]]);
+    // A reply is no request, and what only a switch says is none either.
+    let reply = Message::new(Version::V10, Kind::BarrierReply, 1).finish();
+    assert_eq!(error(&ask(&mut bridge, id, &reply)), ErrorCode::BrcBadType);
+}
+
+#[test]
+fn a_port_is_changed_and_its_listeners_are_told() {
+    let (mut bridge, id) = connected(Version::V10, Origin::Service);
+    let controller = join(&mut bridge, Version::V13, Origin::Controller);
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]);
+    let (config, mask) = (config::NO_FWD, config::NO_FWD);
+    let wanted = PortMod { number: PortNo(2), mac, config, mask, advertise: 0 };
+    assert_eq!(ask(&mut bridge, id, &wanted.encode(Version::V10, 1)), Vec::<Vec<u8>>::new());
+    let job = Job::SetPort { name: "p2".to_owned(), config };
+    assert_eq!(bridge.take_jobs(), [(id, job)]);
+    let told = sent(&mut bridge, controller);
+    let status = PortStatus::decode(Version::V13, Raw::read(&told[0]).unwrap().body).unwrap();
+    assert_eq!((status.reason, status.port.config), (PortReason::Modify, config));
+    // The same once more changes nothing.
+    ask(&mut bridge, id, &wanted.encode(Version::V10, 1));
+    assert!(bridge.take_jobs().is_empty() && sent(&mut bridge, controller).is_empty());
+    let wrong = PortMod { mac: MacAddr([2; 6]), ..wanted }.encode(Version::V10, 1);
+    assert_eq!(error(&ask(&mut bridge, id, &wrong)), ErrorCode::PmfcBadHwAddr);
+    let gone = PortMod { number: PortNo(3), ..wanted }.encode(Version::V10, 1);
+    assert_eq!(error(&ask(&mut bridge, id, &gone)), ErrorCode::PmfcBadPort);
+}
+
+#[test]
+fn ports_that_come_go_and_change_are_told() {
+    let (mut bridge, id) = connected(Version::V14, Origin::Controller);
+    let mut told = |ports| {
+        bridge.set_ports(ports);
+        let statuses = sent(&mut bridge, id).into_iter().map(|message| {
+            let status = PortStatus::decode(Version::V14, Raw::read(&message).unwrap().body);
+            let status = status.unwrap();
+            (status.reason, status.port.number.0)
+        });
+        statuses.collect::<Vec<_>>()
+    };
+    assert_eq!(told(vec![port(1, "p1"), port(2, "p2")]), []);
+    let mut down = port(2, "p2");
+    down.desc.state = state::LINK_DOWN;
+    assert_eq!(told(vec![port(1, "p1"), down]), [(PortReason::Modify, 2)]);
+    let other = told(vec![port(1, "other"), port(3, "p3")]);
+    let gone = [(PortReason::Delete, 1), (PortReason::Delete, 2)];
+    let new = [(PortReason::Add, 1), (PortReason::Add, 3)];
+    assert_eq!(other, [gone, new].concat());
+}
+
+#[test]
+fn one_controller_decides() {
+    let (mut bridge, first) = connected(Version::V14, Origin::Controller);
+    let second = join(&mut bridge, Version::V14, Origin::Controller);
+    let claim = |generation| {
+        let request = RoleRequest { role: Some(Role::Primary), generation: Some(generation) };
+        request.encode(Version::V14, Kind::RoleRequest, Form::Of, 1)
+    };
+    assert_eq!(kinds(&ask(&mut bridge, first, &claim(5))), [Kind::RoleReply]);
+    assert_eq!(kinds(&ask(&mut bridge, second, &claim(6))), [Kind::RoleReply]);
+    assert_eq!(kinds(&sent(&mut bridge, first)), [Kind::RoleStatus]);
+    assert_eq!(error(&ask(&mut bridge, first, &claim(5))), ErrorCode::RrfcStale);
+    let (number, mac) = (PortNo(1), MacAddr([2, 0, 0, 0, 0, 1]));
+    let change = PortMod { number, mac, config: 0, mask: 1, advertise: 0 };
+    let change = change.encode(Version::V14, 1);
+    assert_eq!(error(&ask(&mut bridge, first, &change)), ErrorCode::BrcIsSecondary);
+    assert!(ask(&mut bridge, second, &change).is_empty());
+}
+
+#[test]
+fn other_settings_end_connections_that_no_longer_fit() {
+    let (mut bridge, old) = connected(Version::V10, Origin::Service);
+    let new = join(&mut bridge, Version::V13, Origin::Service);
+    let settings = bridge.settings().clone();
+    assert!(bridge.set(settings.clone()).is_empty());
+    let versions = [Version::V13].into_iter().collect();
+    assert_eq!(bridge.set(Settings { versions, ..settings.clone() }), [old]);
+    bridge.disconnect(old);
+    assert_eq!(bridge.set(Settings { versions, datapath_id: 8, ..settings }), [new]);
+}
+
+proptest! {
+    #[test]
+    fn no_message_is_too_much(
+        bodies in prop::collection::vec((0..40_u8, prop::collection::vec(any::<u8>(), 0..60)), 1..8),
+        at in 0..6_usize,
+    ) {
+        let version = Version::ALL[at];
+        let (mut bridge, id) = connected(version, Origin::Controller);
+        for (kind, body) in bodies {
+            let length = u16::try_from(8 + body.len()).unwrap().to_be_bytes();
+            let message = [&[version.wire(), kind, length[0], length[1], 0, 0, 0, 1], &body[..]].concat();
+            bridge.receive(id, &message, Instant::now()).unwrap();
+            for sent in sent(&mut bridge, id) {
+                prop_assert!(Raw::read(&sent).is_ok());
+            }
+        }
+    }
+}

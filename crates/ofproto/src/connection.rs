@@ -1,0 +1,164 @@
+//! Connections: what has been agreed on, and what waits to be sent.
+
+use std::collections::VecDeque;
+
+use openflow::message::asynchronous::{AsyncConfig, Unasked};
+use openflow::message::hello::Hello;
+use openflow::message::nicira::{FlowFormat, PacketInFormat};
+use openflow::message::role::Role;
+use openflow::{Version, VersionSet};
+
+/// The number of a connection; none is used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub(crate) u64);
+
+/// Where a connection comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// From a program on this machine that asks something and goes, such as `ovs-ofctl`. It is told
+    /// nothing unasked as long as it has not set how much of a packet it wants.
+    Service,
+    /// From one of the bridge's controllers.
+    Controller,
+}
+
+/// How much of a packet a controller gets that has not said how much.
+const MISS_SEND_LEN: u16 = 128;
+
+/// A connection whose version has been agreed on.
+#[derive(Clone, Debug)]
+pub(crate) struct Session {
+    pub version: Version,
+    pub role: Role,
+    pub asynchronous: AsyncConfig,
+    pub miss_send_len: u16,
+    pub invalid_ttl: bool,
+    pub flow_format: FlowFormat,
+    pub packet_in_format: PacketInFormat,
+    pub controller_id: u16,
+    /// Whether changes of rules have a table's number, in OpenFlow 1.0.
+    pub has_table_id: bool,
+}
+
+impl Session {
+    fn new(version: Version, origin: Origin) -> Self {
+        Self {
+            version,
+            role: Role::Equal,
+            asynchronous: AsyncConfig::default_of(version),
+            miss_send_len: if origin == Origin::Controller { MISS_SEND_LEN } else { 0 },
+            invalid_ttl: false,
+            flow_format: FlowFormat::default(),
+            packet_in_format: PacketInFormat::default(),
+            controller_id: 0,
+            has_table_id: false,
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub origin: Origin,
+    pub versions: VersionSet,
+    /// `None` until the peer has said HELLO.
+    pub session: Option<Session>,
+    pub outbox: Outbox,
+}
+
+impl Connection {
+    pub fn new(origin: Origin, versions: VersionSet, xid: u32, room: usize) -> Self {
+        let mut outbox = Outbox { messages: VecDeque::new(), bytes: 0, room, dropped: 0 };
+        outbox.answer(Hello { versions }.encode(xid));
+        Self { origin, versions, session: None, outbox }
+    }
+
+    /// Takes the version that both speak.
+    pub fn agree(&mut self, version: Version) {
+        self.session = Some(Session::new(version, self.origin));
+    }
+
+    /// The session, if it is to be told of this kind of message for this reason.
+    pub fn listener(&self, kind: Unasked, reason: u32) -> Option<&Session> {
+        let session = self.session.as_ref()?;
+        let is_silent = self.origin == Origin::Service && session.miss_send_len == 0;
+        let is_secondary = session.role == Role::Secondary;
+        let wants = session.asynchronous.wants(kind, is_secondary, reason);
+        (wants && !is_silent).then_some(session)
+    }
+}
+
+/// Messages that wait to be sent.
+#[derive(Debug)]
+pub(crate) struct Outbox {
+    messages: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// The most bytes that wait, of what is told unasked.
+    room: usize,
+    /// How many messages had no room.
+    dropped: u64,
+}
+
+impl Outbox {
+    /// Appends an answer. Answers have no limit here: as long as one waits, nothing more is asked.
+    pub fn answer(&mut self, message: Vec<u8>) {
+        self.bytes = self.bytes.saturating_add(message.len());
+        self.messages.push_back(message);
+    }
+
+    /// Appends what nobody has asked for, if there is room for it.
+    pub fn tell(&mut self, message: Vec<u8>) {
+        if self.bytes.saturating_add(message.len()) > self.room {
+            self.dropped = self.dropped.saturating_add(1);
+            return;
+        }
+        self.answer(message);
+    }
+
+    pub fn take(&mut self) -> Option<Vec<u8>> {
+        let message = self.messages.pop_front()?;
+        self.bytes = self.bytes.saturating_sub(message.len());
+        Some(message)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub const fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_asked_for_is_dropped_when_the_peer_does_not_read() {
+        let mut outbox = Outbox { messages: VecDeque::new(), bytes: 0, room: 20, dropped: 0 };
+        outbox.tell(vec![0; 15]);
+        outbox.tell(vec![1; 6]);
+        outbox.answer(vec![2; 100]);
+        assert_eq!((outbox.dropped(), outbox.bytes), (1, 115));
+        assert_eq!(outbox.take(), Some(vec![0; 15]));
+        assert_eq!(outbox.take(), Some(vec![2; 100]));
+        assert!(outbox.is_empty() && outbox.take().is_none());
+        assert_eq!(outbox.bytes, 0);
+    }
+
+    #[test]
+    fn who_only_asks_is_told_nothing() {
+        let told = |origin, miss_send_len| {
+            let mut connection = Connection::new(origin, VersionSet::ALL, 1, 100);
+            assert!(connection.listener(Unasked::PortStatus, 0).is_none(), "before HELLO");
+            connection.agree(Version::V10);
+            if let (Some(length), Some(session)) = (miss_send_len, &mut connection.session) {
+                session.miss_send_len = length;
+            }
+            connection.listener(Unasked::PortStatus, 0).is_some()
+        };
+        assert!(!told(Origin::Service, None) && told(Origin::Service, Some(1)));
+        assert!(told(Origin::Controller, None) && told(Origin::Controller, Some(0)));
+    }
+}

@@ -1,0 +1,117 @@
+//! Ports and their statistics.
+
+use openflow::message::Kind;
+use openflow::message::port::{PortMod, PortReason, PortStatus, config};
+use openflow::message::stats::port::{PortStats, decode_request};
+use openflow::message::stats::queue::QueueRequest;
+use openflow::{ErrorCode, PortNo, Version, wire::Writer as _};
+
+use super::{Answers, Request};
+use crate::bridge::Job;
+use crate::port::Port;
+
+impl Request<'_> {
+    pub(super) fn port_answer(&mut self) -> Answers {
+        match self.raw.kind {
+            Kind::PortMod => self.port_mod(),
+            Kind::PortStatsRequest => self.port_stats(),
+            Kind::PortDescRequest => self.port_descs(),
+            Kind::QueueStatsRequest => self.queue_stats(),
+            _ => self.queue_config(),
+        }
+    }
+
+    fn port_mod(&mut self) -> Answers {
+        self.check_role()?;
+        let version = self.raw.version;
+        let wanted = PortMod::decode(version, self.raw.body)?;
+        if wanted.config & !wanted.mask != 0 && version == Version::V10 {
+            tracing::debug!("a port-mod sets bits that it does not select");
+        }
+        let port = self.bridge.ports.get_mut(&wanted.number).ok_or(ErrorCode::PmfcBadPort)?;
+        if port.desc.mac != wanted.mac {
+            return Err(ErrorCode::PmfcBadHwAddr);
+        }
+        // As Open vSwitch: without spanning tree of OpenFlow 1.0 there is nothing to say about it.
+        let known = config::ALL_V10 & !(config::NO_STP | config::NO_RECV_STP);
+        let mask = wanted.mask & known;
+        let next = (port.desc.config & !mask) | (wanted.config & mask);
+        if next == port.desc.config {
+            return Ok(Vec::new());
+        }
+        self.bridge.jobs.push((self.id, Job::SetPort { name: port.name.clone(), config: next }));
+        // A port goes up or down when others have done it; the rest is our own.
+        let down = config::PORT_DOWN;
+        let own = (port.desc.config & down) | (next & !down);
+        if own != port.desc.config {
+            port.desc.config = own;
+            let status = PortStatus { reason: PortReason::Modify, port: port.desc.clone() };
+            self.bridge.tell_port(&status);
+        }
+        Ok(Vec::new())
+    }
+
+    /// Those that are asked for: one, which may not be there, or all.
+    fn asked(&self, number: PortNo) -> Vec<&Port> {
+        let is_asked = |port: &&Port| number == PortNo::ANY || port.desc.number == number;
+        self.bridge.ports.values().filter(is_asked).collect()
+    }
+
+    fn port_stats(&self) -> Answers {
+        let version = self.raw.version;
+        let number = decode_request(version, self.raw.body)?;
+        let mut replies = self.replies(Kind::PortStatsReply);
+        for port in self.asked(number) {
+            let age = self.now.saturating_duration_since(port.since);
+            let stats = PortStats { port: port.desc.number, age, figures: port.figures };
+            replies.entry(|out| stats.encode(version, out));
+        }
+        Ok(replies.finish())
+    }
+
+    fn port_descs(&self) -> Answers {
+        let version = self.raw.version;
+        let number = match version {
+            Version::V15 => decode_request(version, self.raw.body)?,
+            _ => PortNo::ANY,
+        };
+        let mut replies = self.replies(Kind::PortDescReply);
+        for port in self.asked(number) {
+            replies.entry(|out| port.desc.encode(version, out));
+        }
+        Ok(replies.finish())
+    }
+
+    /// Ports have no queues: of one that is asked for there is nothing to say, except that it is
+    /// not there.
+    fn queue_stats(&self) -> Answers {
+        let request = QueueRequest::decode(self.raw.version, self.raw.body)?;
+        let is_there = request.port == PortNo::ANY || !self.asked(request.port).is_empty();
+        if !is_there {
+            return Err(ErrorCode::QofcBadPort);
+        }
+        if request.queue != openflow::message::stats::queue::ALL {
+            return Err(ErrorCode::QofcBadQueue);
+        }
+        Ok(self.replies(Kind::QueueStatsReply).finish())
+    }
+
+    fn queue_config(&self) -> Answers {
+        let version = self.raw.version;
+        if self.raw.form.is_stats() {
+            let request = QueueRequest::decode(version, self.raw.body)?;
+            if request.port != PortNo::ANY && self.asked(request.port).is_empty() {
+                return Err(ErrorCode::QofcBadPort);
+            }
+            return Ok(self.replies(Kind::QueueGetConfigReply).finish());
+        }
+        let number = decode_request(version, self.raw.body)?;
+        if number == PortNo::ANY || self.asked(number).is_empty() {
+            return Err(ErrorCode::QofcBadPort);
+        }
+        let mut reply = self.reply(Kind::QueueGetConfigReply);
+        openflow::message::port::encode_number(version, number, reply.body());
+        reply.body().zeroes(if version == Version::V10 { 6 } else { 4 });
+        Ok(vec![reply.finish()])
+    }
+}

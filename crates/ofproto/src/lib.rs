@@ -1,0 +1,37 @@
+//! An OpenFlow switch as a value, without I/O: what comes in on connections goes into a [`Bridge`],
+//! which puts answers, and what it tells unasked, into the connections' outboxes.
+//!
+//! ```
+//! use std::time::Instant;
+//!
+//! use ofproto::{Bridge, Origin, Settings};
+//! use openflow::message::{Kind, Message, Raw, hello::Hello};
+//! use openflow::{Version, VersionSet};
+//!
+//! let mut bridge = Bridge::new(Settings { datapath_id: 7, ..Settings::default() });
+//! let now = Instant::now();
+//! let controller = bridge.connect(Origin::Service, 1 << 20);
+//! bridge.receive(controller, &Hello { versions: VersionSet::ALL }.encode(1), now)?;
+//! bridge.receive(controller, &Message::new(Version::V15, Kind::FeaturesRequest, 2).finish(), now)?;
+//! // Its own HELLO, and the answer.
+//! let _hello = bridge.take(controller).ok_or("a HELLO")?;
+//! let answer = bridge.take(controller).ok_or("an answer")?;
+//! assert_eq!(Raw::read(&answer)?.kind, Kind::FeaturesReply);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! - [`bridge`]: the switch
+//! - [`connection`]: what it knows of a connection
+//! - `handle`: answers to messages
+//! - [`port`]: its ports
+
+#![forbid(unsafe_code)]
+
+pub mod bridge;
+pub mod connection;
+mod handle;
+pub mod port;
+
+pub use bridge::{Bridge, Closed, Job, Settings};
+pub use connection::{ConnectionId, Origin};
+pub use port::Port;

@@ -1,0 +1,26 @@
+//! Ports, and how many frames have passed them.
+
+use std::time::Instant;
+
+use openflow::message::port::PortDesc;
+use openflow::message::stats::port::FIGURES;
+
+/// A port of a bridge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// What controllers are told of it.
+    pub desc: PortDesc,
+    /// Its name, which may be longer than what they are told.
+    pub name: String,
+    /// Its counters, as in [`PortStats`](openflow::message::stats::port::PortStats).
+    pub figures: [u64; FIGURES],
+    /// Since when it has been there.
+    pub since: Instant,
+}
+
+impl Port {
+    /// Whether controllers are told that it has changed.
+    pub(crate) fn differs(&self, other: &Self) -> bool {
+        self.desc != other.desc
+    }
+}
