@@ -76,6 +76,16 @@ impl OvsDatabase {
         run(&mut environment(command, &self.dir))
     }
 
+    /// Runs `ovs-ofctl` on a bridge of the switch of this database and gives its output.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ofctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("ovs-ofctl");
+        command.arg("--timeout=60").args(arguments);
+        run(&mut environment(command, &self.dir))
+    }
+
     /// Runs `ovsdb-client` with the server's address between `command` and `arguments`.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -131,6 +132,75 @@ fn vsctl_and_appctl_drive_the_switch() {
     assert!(!dir.path().join("ovs-vswitchd.pid").exists());
 }
 
+/// `ovs-ofctl` asks bridges and changes ports in all versions; a controller is dialled, and told of
+/// a port.
+#[test]
+fn ofctl_talks_to_bridges() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start(dir.path());
+    let ofctl = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        lab.database.ofctl(&words)
+    };
+    lab.ping();
+    for version in ["10", "11", "12", "13", "14", "15"] {
+        let ask = |what: &str| ofctl(&format!("-O OpenFlow{version} {what} br0")).unwrap();
+        let show = ask("show");
+        assert!(show.contains("n_tables:254"), "{show}");
+        let ports = ask("dump-ports-desc");
+        for port in [" 1(left): addr:", " 2(right): addr:", " LOCAL(br0): addr:"] {
+            assert!(ports.contains(port), "{ports}");
+        }
+        assert!(ask("dump-tables").contains("table 0:"));
+        assert!(ask("dump-desc").contains("Ringway"));
+        ask("probe");
+    }
+    let counted = |line: &str| line.contains("rx pkts=") && !line.contains("rx pkts=0,");
+    assert!(ofctl("dump-ports br0 left").unwrap().lines().any(counted));
+
+    // A port that is taken down carries nothing, also when the database has said something else.
+    ofctl("mod-port br0 left down").unwrap();
+    lab.vsctl("set Bridge br0 other_config:dp-desc=lab");
+    let show = ofctl("-O OpenFlow13 dump-ports-desc br0").unwrap();
+    assert_eq!(show.matches("config:     PORT_DOWN").count(), 1, "{show}");
+    assert!(lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err());
+    ofctl("mod-port br0 left up").unwrap();
+    lab.ping();
+    assert!(ofctl("dump-desc br0").unwrap().contains("DP Description: lab"));
+
+    // Only what the bridge is to speak is spoken.
+    lab.vsctl("set Bridge br0 protocols=OpenFlow13");
+    assert!(ofctl("show br0").unwrap_err().to_string().contains("version negotiation failed"));
+    ofctl("-O OpenFlow13 show br0").unwrap();
+
+    // A controller that listens; it says HELLO, and hears of a new port.
+    let path = dir.path().join("controller.sock");
+    let controller = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    lab.vsctl(&format!("set-controller br0 unix:{}", path.display()));
+    let (mut switch, _) = controller.accept().unwrap();
+    switch.set_read_timeout(Some(LIMIT)).unwrap();
+    switch.write_all(&[4, 0, 0, 8, 0, 0, 0, 1]).unwrap();
+    lab.vsctl("wait-until Controller . is_connected=true");
+    lab.vsctl("--no-wait add-port br0 new -- set Interface new type=internal");
+    let is_new =
+        |message: &[u8]| message[1] == 12 && message.windows(4).any(|part| part == b"new\0");
+    while !is_new(&receive(&mut switch)) {}
+    lab.vsctl("del-controller br0");
+    assert!(switch.read_to_end(&mut Vec::new()).is_ok(), "it hangs up");
+}
+
+/// The next message of OpenFlow.
+fn receive(switch: &mut impl Read) -> Vec<u8> {
+    let mut head = [0; 8];
+    switch.read_exact(&mut head).unwrap();
+    let [_, _, high, low, ..] = head;
+    let length = usize::from(u16::from_be_bytes([high, low]));
+    let mut body = vec![0; length.saturating_sub(head.len())];
+    switch.read_exact(&mut body).unwrap();
+    [&head[..], &body].concat()
+}
+
 /// The switch goes on without its database; one that starts anew takes up where it was killed.
 #[test]
 fn neither_needs_the_other_to_go_on() {
@@ -219,8 +289,8 @@ fn it_runs_in_the_background() {
     assert!(!dir.path().join("ovs-vswitchd.pid").exists());
 }
 
-/// What the Userspace CNI plugin of Kubernetes asks of `ovs-vsctl`, for two pods whose programs have
-/// made their sockets (`docs/kubernetes.md`).
+/// What the Userspace CNI plugin of Kubernetes asks of `ovs-vsctl`, for two pods whose programs
+/// have made their sockets (`docs/kubernetes.md`).
 #[test]
 fn the_userspace_plugin_finds_what_it_asks_for() {
     let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
@@ -264,8 +334,8 @@ fn the_userspace_plugin_finds_what_it_asks_for() {
     vsctl("del-br br0");
 }
 
-/// Ports without a device: frames that come in by `ovs-appctl`, a clock that stands still, mirrors, and
-/// where frames would go. Nothing here is a matter of time.
+/// Ports without a device: frames that come in by `ovs-appctl`, a clock that stands still, mirrors,
+/// and where frames would go. Nothing here is a matter of time.
 #[test]
 fn dummy_ports_show_what_the_switch_does() {
     let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };

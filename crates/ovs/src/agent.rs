@@ -16,6 +16,7 @@ use rustix::event::PollFlags;
 
 use self::news::exists;
 use crate::content::{Content, decide, wanted};
+use crate::controller::link::Link;
 use crate::desired::{Desired, Problems};
 use crate::device::{Dummies, Places};
 use crate::numbers::{Applicant, Numbers, PathNumbers};
@@ -83,6 +84,8 @@ pub struct Agent {
     path_numbers: PathNumbers,
     /// The names of mirrors, by their rows.
     mirrors: BTreeMap<Uuid, String>,
+    /// Controllers of bridges.
+    controllers: Link,
     /// Whether clients wait to be told what has come of their change.
     is_awaited: bool,
     /// The transaction under way: there is one at a time.
@@ -111,6 +114,7 @@ impl Agent {
             numbers: BTreeMap::new(),
             path_numbers: PathNumbers::default(),
             mirrors: BTreeMap::new(),
+            controllers: Link::default(),
             is_awaited: false,
             under_way: None,
             refused: Refused::default(),
@@ -158,6 +162,12 @@ impl Agent {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.content.is_some() || self.told || self.is_in_charge()
+    }
+
+    /// What else is to be polled for reading: controllers want something.
+    #[must_use]
+    pub fn controllers(&self) -> Option<BorrowedFd<'_>> {
+        self.controllers.fd()
     }
 
     /// Whether it is waiting for an answer to what it has written.
@@ -208,6 +218,7 @@ impl Agent {
         for event in self.client.run(CLOCK.now()) {
             self.take(&event);
         }
+        self.is_awaited |= self.controllers.serve(daemon);
         if !self.is_in_charge() {
             return self.tell_who_is();
         }
@@ -284,6 +295,7 @@ impl Agent {
         let Settings { run, dummies, .. } = &self.settings;
         let places = Places { dummies: *dummies, run, exists: &exists };
         let mut desired = Desired::new(&content, &self.settings.base, places);
+        self.controllers.adjust(&mut desired.state);
         while let Err(error) = daemon.apply(desired.state.clone(), Missing::Retry) {
             if !desired.leave_out(&error, daemon.state()) {
                 tracing::error!("what the database says cannot be done: {error}");
@@ -305,6 +317,7 @@ impl Agent {
         let devices = content.interfaces().filter(|(.., row)| row.kind != "patch");
         let devices = devices.map(|(_, _, name, _)| name);
         self.path_numbers.assign(devices, self.settings.dummies != Dummies::None);
+        self.controllers.update(&content, &self.numbers, daemon, &self.settings);
         self.tell_news(&content, &desired);
         self.mirrors = desired.mirrors;
         self.problems = desired.problems;

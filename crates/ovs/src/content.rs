@@ -1,5 +1,5 @@
-//! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror` and `QoS`, as the
-//! schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
+//! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror`, `QoS` and
+//! `Controller`, as the schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ pub type Texts = BTreeMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 6] = [
+const TABLES: [(&str, &[&str], &[&str]); 7] = [
     (
         "Open_vSwitch",
         &["bridges", "next_cfg", "other_config"],
@@ -27,6 +27,8 @@ const TABLES: [(&str, &[&str], &[&str]); 6] = [
             "rstp_enable",
             "mcast_snooping_enable",
             "other_config",
+            "controller",
+            "protocols",
         ],
         &["datapath_id", "datapath_version", "status", "rstp_status"],
     ),
@@ -81,6 +83,7 @@ const TABLES: [(&str, &[&str], &[&str]); 6] = [
         ],
     ),
     ("QoS", &["type", "other_config"], &[]),
+    ("Controller", &["target", "type", "max_backoff", "inactivity_probe"], &["is_connected"]),
     (
         "Mirror",
         &[
@@ -156,6 +159,23 @@ pub struct Bridge {
     pub ports: BTreeMap<String, Port>,
     /// By name.
     pub mirrors: BTreeMap<String, Mirror>,
+    /// The versions of OpenFlow that it is to speak; empty: all.
+    pub protocols: Vec<String>,
+    /// By their rows.
+    pub controllers: BTreeMap<Uuid, Controller>,
+}
+
+/// A row of `Controller`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Controller {
+    /// Where it is.
+    pub target: String,
+    /// Whether it is a `primary` or a `service` one, where that is said.
+    pub kind: Option<String>,
+    /// The longest wait before it is tried again, in milliseconds.
+    pub max_backoff: Option<i64>,
+    /// How long it may be silent before it is asked whether it is there, in milliseconds; 0: for ever.
+    pub inactivity_probe: Option<i64>,
 }
 
 /// A row of `Mirror`.
@@ -300,9 +320,19 @@ impl Interface {
 impl Bridge {
     /// A row with these settings and ports.
     pub(crate) fn bare(row: Uuid, other_config: Texts, ports: BTreeMap<String, Port>) -> Self {
-        let (datapath_type, mirrors) = Default::default();
-        let (stp, rstp, mcast_snooping) = (false, false, false);
-        Self { row, datapath_type, stp, rstp, mcast_snooping, other_config, ports, mirrors }
+        let (datapath_type, mirrors, protocols, controllers) = Default::default();
+        Self {
+            row,
+            datapath_type,
+            stp: false,
+            rstp: false,
+            mcast_snooping: false,
+            other_config,
+            ports,
+            mirrors,
+            protocols,
+            controllers,
+        }
     }
 }
 
@@ -374,6 +404,23 @@ impl Bridge {
             other_config: texts(bridge.get("other_config")),
             ports: named(cache, "Port", bridge.get("ports"), Port::read),
             mirrors: named(cache, "Mirror", bridge.get("mirrors"), Mirror::read),
+            protocols: bridge.get("protocols").strings().map(str::to_owned).collect(),
+            controllers: bridge
+                .get("controller")
+                .uuids()
+                .filter_map(|row| Some((row, Controller::read(cache.row("Controller", row)?))))
+                .collect(),
+        }
+    }
+}
+
+impl Controller {
+    fn read(controller: &Row) -> Self {
+        Self {
+            target: controller.get("target").string().unwrap_or_default().to_owned(),
+            kind: controller.get("type").string().map(str::to_owned),
+            max_backoff: controller.get("max_backoff").integer(),
+            inactivity_probe: controller.get("inactivity_probe").integer(),
         }
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! - [`agent`]: the connection of both
 //! - [`content`]: what the database says
+//! - [`controller`]: controllers of bridges
 //! - [`desired`]: what the switch is to be by that
 //! - [`device`]: types of interfaces
 //! - [`bond`]: settings of bonds
@@ -27,6 +28,7 @@
 pub mod agent;
 pub mod bond;
 pub mod content;
+pub mod controller;
 pub mod desired;
 pub mod device;
 pub mod flow;

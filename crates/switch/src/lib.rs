@@ -31,6 +31,7 @@
 //! - [`report`]: what the switch tells about itself
 //! - [`rstp`]: the protocol by which bridges agree on one way between any two stations
 //! - `share`: a worker's share of a port's transmit queues
+//! - [`sight`]: a view of a switch for threads of others
 //! - [`snoop`]: which ports have members of which groups of IGMP and MLD
 //! - [`flows`]: bridges whose frames go by the rules of OpenFlow tables
 //! - `stage`: what kinds of bridges do beside learning and looking up
@@ -83,6 +84,7 @@ mod ports;
 pub mod report;
 pub mod rstp;
 mod share;
+pub mod sight;
 pub mod snoop;
 mod stage;
 pub mod switch;
@@ -114,6 +116,7 @@ pub use report::{
     RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
 };
 pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
+pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;
 pub use switch::patches::patch_peer;

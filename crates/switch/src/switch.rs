@@ -4,7 +4,7 @@ use ::fdb::Fdb;
 use ethdev::OpenPort;
 use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
@@ -173,6 +173,10 @@ impl Switch {
         lock(&self.control)
     }
 
+    pub(crate) fn weak_control(&self) -> Weak<Mutex<Control>> {
+        Arc::downgrade(&self.control)
+    }
+
     /// Opens a device, such as `vhost-user:/run/vm1.sock`, and adds it as port `name`. The device
     /// `patch:PEER` is a patch port: what its bridge sends there comes in at port `PEER` of another
     /// bridge, which has the device `patch:NAME`, and the other way round. Until both are there
@@ -224,12 +228,7 @@ impl Switch {
     /// ([`PortReport::details`]): for those who come often.
     #[must_use]
     pub fn samples(&self) -> Vec<PortReport> {
-        let control = self.control();
-        let sample = |(name, entry): (&str, &Entry)| {
-            control.count_bond(name);
-            entry.sample(name, control.learned_on(entry))
-        };
-        control.ports.iter().map(sample).collect()
+        self.control().samples()
     }
 
     /// One port.
@@ -572,6 +571,14 @@ impl Control {
         Ok(had_vlans)
     }
 
+    pub(crate) fn samples(&self) -> Vec<PortReport> {
+        let sample = |(name, entry): (&str, &Entry)| {
+            self.count_bond(name);
+            entry.sample(name, self.learned_on(entry))
+        };
+        self.ports.iter().map(sample).collect()
+    }
+
     fn report(&self, name: &str, entry: &Entry) -> PortReport {
         self.count_bond(name);
         let mut report = entry.report(name, self.learned_on(entry));
@@ -630,6 +637,6 @@ impl Drop for Control {
     }
 }
 
-fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
+pub(crate) fn lock(control: &Mutex<Control>) -> MutexGuard<'_, Control> {
     control.lock().unwrap_or_else(PoisonError::into_inner)
 }

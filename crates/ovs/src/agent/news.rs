@@ -65,6 +65,9 @@ impl Agent {
             report_bridge(&mut news, &seen, name, bridge);
         }
         self.report_interfaces(&mut news, &seen, content);
+        for (row, columns) in self.controllers.columns(content) {
+            news.write("Controller", row, columns);
+        }
         if counts {
             self.report_mirrors(&mut news, &seen, content);
         }

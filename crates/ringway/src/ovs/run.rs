@@ -213,7 +213,9 @@ impl Serve for Vswitchd {
 
     fn files(&self) -> Vec<(BorrowedFd<'_>, PollFlags)> {
         let database = self.agent.fd().map(|fd| (fd, self.agent.interest()));
-        self.unixctl.files().chain(database).chain(self.control.files()).collect()
+        let controllers = self.agent.controllers().map(|fd| (fd, PollFlags::IN));
+        let others = database.into_iter().chain(controllers);
+        self.unixctl.files().chain(others).chain(self.control.files()).collect()
     }
 
     fn is_done(&self) -> bool {

@@ -1,0 +1,324 @@
+//! One bridge: its sockets, the controllers it dials, its connections.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eal::unix::Listener;
+use ethdev::Stats;
+use ofproto::{Bridge, ConnectionId, Job, Origin, Port};
+use openflow::PortNo;
+use openflow::message::port::{PortDesc, config, feature, state};
+use openflow::message::stats::port::{FIGURES, UNKNOWN};
+use ovsdb::Uuid;
+use switch::PortReport;
+
+use super::dial::Dial;
+use super::peer::{Peer, ROOM};
+use super::sockets::Door;
+use super::{BridgeSpec, ControllerSpec, ControllerStatus};
+
+/// Connections of a bridge at a time; further ones are closed.
+const CONNECTIONS: usize = 128;
+
+/// The driver of ports without a device, of which nothing but frames is counted, as in Open
+/// vSwitch.
+const DUMMY: &str = "dummy";
+
+/// What a controller of the database comes by.
+#[derive(Debug)]
+enum Way {
+    Door(Door),
+    Dial(Dial),
+    /// It cannot be listened at.
+    Shut,
+}
+
+/// A controller of the database.
+#[derive(Debug)]
+struct Controller {
+    spec: ControllerSpec,
+    way: Way,
+}
+
+/// A bridge and what it is served by.
+#[derive(Debug)]
+pub struct Served {
+    /// Its OpenFlow side.
+    bridge: Bridge,
+    spec: BridgeSpec,
+    management: Option<Door>,
+    controllers: BTreeMap<Uuid, Controller>,
+    /// Connections, and the controllers that they are of.
+    peers: Vec<(Peer, Option<Uuid>)>,
+}
+
+/// What of a bridge is to be polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Spot {
+    /// Its own socket.
+    Management,
+    /// A controller's socket or attempt.
+    Controller(Uuid),
+    /// A connection.
+    Peer(ConnectionId),
+}
+
+impl Served {
+    /// A bridge without connections.
+    pub fn new(spec: BridgeSpec, management: Option<Arc<Listener>>) -> Self {
+        let bridge = Bridge::new(spec.settings.clone());
+        let empty = BridgeSpec { controllers: BTreeMap::new(), ..spec.clone() };
+        let management = management.map(Door::Unix);
+        let (controllers, peers) = Default::default();
+        let mut served = Self { bridge, spec: empty, management, controllers, peers };
+        served.set(spec);
+        served
+    }
+
+    /// Has it be so.
+    pub fn set(&mut self, spec: BridgeSpec) {
+        for gone in self.bridge.set(spec.settings.clone()) {
+            self.close(gone, "its bridge is set otherwise");
+        }
+        let stays = |row: &Uuid, controller: &Controller| {
+            spec.controllers.get(row) == Some(&controller.spec)
+        };
+        let gone: Vec<Uuid> = self
+            .controllers
+            .iter()
+            .filter(|(row, controller)| !stays(row, controller))
+            .map(|(row, _)| *row)
+            .collect();
+        for row in gone {
+            self.controllers.remove(&row);
+            let of = self.peers.iter().filter(|(_, of)| *of == Some(row));
+            let of: Vec<ConnectionId> = of.map(|(peer, _)| peer.id).collect();
+            of.into_iter().for_each(|id| self.close(id, "its controller is set otherwise"));
+        }
+        for (row, controller) in &spec.controllers {
+            if !self.controllers.contains_key(row) {
+                let controller = Controller { spec: controller.clone(), way: way(controller) };
+                self.controllers.insert(*row, controller);
+            }
+        }
+        self.spec = spec;
+    }
+
+    /// What ports do: what is new is told to controllers.
+    pub fn look(&mut self, reports: &BTreeMap<&str, &PortReport>, now: Instant) {
+        let known = self.spec.ports.iter().filter_map(|(name, (number, config))| {
+            let report = reports.get(name.as_str())?;
+            let desc = describe(PortNo::from_v10(*number), report, *config);
+            Some(Port { desc, name: name.clone(), figures: figures(report), since: now })
+        });
+        let known = known.collect();
+        self.bridge.set_ports(known);
+    }
+
+    /// Whether anybody is connected.
+    pub fn is_watched(&self) -> bool {
+        !self.peers.is_empty()
+    }
+
+    /// What is to be polled, and for what.
+    pub fn spots(&self) -> Vec<(Spot, std::os::fd::BorrowedFd<'_>, rustix::event::PollFlags)> {
+        use rustix::event::PollFlags;
+        let own = self.management.iter().map(|door| (Spot::Management, door.fd(), PollFlags::IN));
+        let controllers = self.controllers.iter().filter_map(|(row, controller)| {
+            let spot = Spot::Controller(*row);
+            match &controller.way {
+                Way::Door(door) => Some((spot, door.fd(), PollFlags::IN)),
+                Way::Dial(dial) => Some((spot, dial.fd()?, PollFlags::OUT)),
+                Way::Shut => None,
+            }
+        });
+        let peers = self
+            .peers
+            .iter()
+            .map(|(peer, _)| (Spot::Peer(peer.id), peer.fd(), peer.interest(&self.bridge)));
+        own.chain(controllers).chain(peers).collect()
+    }
+
+    /// When something is to be done although nothing comes.
+    pub fn due(&self) -> Option<Instant> {
+        let dials = self.controllers.values().filter_map(|controller| match &controller.way {
+            Way::Dial(dial) => dial.due(),
+            _ => None,
+        });
+        let peers = self.peers.iter().filter_map(|(peer, _)| peer.due(&self.bridge));
+        dials.chain(peers).min()
+    }
+
+    /// Whether a connection can go on without anything coming.
+    pub fn is_busy(&self) -> bool {
+        self.peers.iter().any(|(peer, _)| peer.is_busy())
+    }
+
+    /// Takes new connections, at those spots where somebody waits.
+    ///
+    /// # Errors
+    /// There is no descriptor left.
+    pub fn welcome(&mut self, ready: &[Spot]) -> Result<(), rustix::io::Errno> {
+        let mut new: Vec<(OwnedFd, String, Option<Uuid>)> = Vec::new();
+        let mut refused = Ok(());
+        if let Some(door) = &self.management
+            && ready.contains(&Spot::Management)
+        {
+            match door.accept() {
+                Ok(taken) => new.extend(taken.map(|(socket, name)| (socket, name, None))),
+                Err(error) => refused = Err(error),
+            }
+        }
+        for (row, controller) in &mut self.controllers {
+            let is_ready = ready.contains(&Spot::Controller(*row));
+            match &mut controller.way {
+                Way::Door(door) if is_ready => match door.accept() {
+                    Ok(taken) => new.extend(taken.map(|(socket, name)| (socket, name, Some(*row)))),
+                    Err(error) => refused = Err(error),
+                },
+                Way::Dial(dial) => {
+                    let name = format!("{:?}", controller.spec.target);
+                    new.extend(dial.step(is_ready).map(|socket| (socket, name, Some(*row))));
+                }
+                _ => {}
+            }
+        }
+        for (socket, name, row) in new {
+            self.add_peer(socket, name, row);
+        }
+        refused
+    }
+
+    fn add_peer(&mut self, socket: OwnedFd, name: String, row: Option<Uuid>) {
+        if self.peers.len() >= CONNECTIONS {
+            tracing::warn!("{name}: closed, as there are {CONNECTIONS} OpenFlow connections");
+            return;
+        }
+        let spec =
+            row.and_then(|row| self.controllers.get(&row)).map(|controller| &controller.spec);
+        let origin = match spec {
+            Some(spec) if !spec.is_service => Origin::Controller,
+            _ => Origin::Service,
+        };
+        let probe = spec.and_then(|spec| spec.probe);
+        let id = self.bridge.connect(origin, ROOM);
+        tracing::debug!("{name}: connected");
+        self.peers.push((Peer::new(socket, id, origin, name, probe), row));
+    }
+
+    /// Goes on with all connections.
+    pub fn serve(&mut self, now: Instant) {
+        let Self { bridge, peers, .. } = self;
+        let mut gone = Vec::new();
+        for (peer, _) in peers {
+            if let Err(why) = peer.step(bridge, now) {
+                gone.push((peer.id, why.to_string()));
+            }
+        }
+        for (id, why) in gone {
+            self.close(id, &why);
+        }
+    }
+
+    fn close(&mut self, id: ConnectionId, why: &str) {
+        let Some(at) = self.peers.iter().position(|(peer, _)| peer.id == id) else { return };
+        let (peer, row) = self.peers.remove(at);
+        self.bridge.disconnect(id);
+        if peer.origin == Origin::Service {
+            tracing::debug!("{}: {why}", peer.name);
+        } else {
+            tracing::info!("{}: {why}", peer.name);
+        }
+        let controller = row.and_then(|row| self.controllers.get_mut(&row));
+        if let Some(Way::Dial(dial)) = controller.map(|controller| &mut controller.way) {
+            dial.lost();
+        }
+    }
+
+    /// What its controllers want of others.
+    pub fn take_jobs(&mut self) -> Vec<(ConnectionId, Job)> {
+        let jobs = self.bridge.take_jobs();
+        for (_, job) in &jobs {
+            let Job::SetPort { name, config: wanted } = job;
+            if let Some((_, config)) = self.spec.ports.get_mut(name) {
+                *config = wanted & !config::PORT_DOWN;
+            }
+        }
+        jobs
+    }
+
+    /// What a connection has waited for is done.
+    pub fn grant(&mut self, id: ConnectionId) {
+        if let Some((peer, _)) = self.peers.iter_mut().find(|(peer, _)| peer.id == id) {
+            peer.waits = false;
+        }
+    }
+
+    /// What has become of its controllers.
+    pub fn status(&self) -> impl Iterator<Item = (Uuid, ControllerStatus)> {
+        self.controllers.keys().map(|row| {
+            let mut of = self.peers.iter().filter(|(_, of)| of == &Some(*row));
+            let is_connected = of.any(|(peer, _)| self.bridge.version(peer.id).is_some());
+            (*row, ControllerStatus { is_connected })
+        })
+    }
+}
+
+fn way(spec: &ControllerSpec) -> Way {
+    match Door::open(&spec.target) {
+        Ok(Some(door)) => Way::Door(door),
+        Ok(None) => {
+            Way::Dial(Dial::new(spec.target.clone(), spec.max_backoff.max(Duration::from_secs(1))))
+        }
+        Err(error) => {
+            tracing::warn!("controller: {error}");
+            Way::Shut
+        }
+    }
+}
+
+/// What controllers are told of a port.
+fn describe(number: PortNo, report: &PortReport, settings: u32) -> PortDesc {
+    let is_down = report.disabled;
+    let link = if report.link.up && !is_down { state::LIVE } else { state::LINK_DOWN };
+    let speed = report.link.speed_mbps.unwrap_or(0);
+    let kbps = speed.saturating_mul(1_000);
+    let features = if speed > 0 { speed_feature(speed) } else { 0 };
+    PortDesc {
+        mac: report.mac,
+        name: report.name.clone(),
+        config: (settings & !config::PORT_DOWN) | if is_down { config::PORT_DOWN } else { 0 },
+        state: link,
+        current: features,
+        current_speed: kbps,
+        ..PortDesc::new(number)
+    }
+}
+
+/// The bit of a link's speed, in Mb/s.
+const fn speed_feature(speed: u32) -> u32 {
+    match speed {
+        10 => feature::MB_10_FD,
+        100 => feature::MB_100_FD,
+        1_000 => feature::GB_1_FD,
+        10_000 => feature::GB_10_FD,
+        40_000 => feature::GB_40_FD,
+        100_000 => feature::GB_100_FD,
+        1_000_000 => feature::TB_1_FD,
+        _ => feature::OTHER,
+    }
+}
+
+/// The counters of a port, as statistics have them.
+fn figures(report: &PortReport) -> [u64; FIGURES] {
+    let (rx, tx) = (report.stats.rx_total(), report.stats.tx_total());
+    let dropped = |stats: &Stats| if report.driver == DUMMY { UNKNOWN } else { stats.dropped() };
+    // Errors of the wire are not for a switch to count.
+    let none = UNKNOWN;
+    let known = [rx.packets, tx.packets, rx.bytes, tx.bytes, dropped(&rx), dropped(&tx)];
+    let mut figures = [none; FIGURES];
+    figures.iter_mut().zip(known).for_each(|(figure, known)| *figure = known);
+    figures
+}

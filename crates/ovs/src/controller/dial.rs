@@ -1,0 +1,138 @@
+//! Controllers that we connect to: tried again, ever more rarely, as long as they are not there.
+
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::socket_error;
+
+use super::sockets;
+use super::target::Target;
+
+/// The first wait before a controller is tried again; each one is twice the one before.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// How long an attempt may take.
+const ATTEMPT: Duration = Duration::from_secs(10);
+
+/// Where an attempt is.
+#[derive(Debug)]
+enum Stage {
+    /// To be tried at this moment.
+    Waits(Instant),
+    /// Under way since.
+    Tries(OwnedFd, Instant),
+    /// There is a connection.
+    Has,
+}
+
+/// A controller that we connect to.
+#[derive(Debug)]
+pub struct Dial {
+    target: Target,
+    stage: Stage,
+    /// The wait before the next attempt but one.
+    backoff: Duration,
+    most: Duration,
+}
+
+impl Dial {
+    /// One that is tried at once.
+    pub fn new(target: Target, most: Duration) -> Self {
+        Self { target, stage: Stage::Waits(Instant::now()), backoff: FIRST, most }
+    }
+
+    /// The descriptor that can be written to when an attempt has come to something.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        if let Stage::Tries(socket, _) = &self.stage { Some(socket.as_fd()) } else { None }
+    }
+
+    /// When it has to be looked at although nothing happens.
+    pub fn due(&self) -> Option<Instant> {
+        match &self.stage {
+            Stage::Waits(until) => Some(*until),
+            Stage::Tries(_, since) => since.checked_add(ATTEMPT),
+            Stage::Has => None,
+        }
+    }
+
+    /// Goes on: gives the connection once there is one. `is_ready` says whether its descriptor can
+    /// be written to.
+    pub fn step(&mut self, is_ready: bool) -> Option<OwnedFd> {
+        let now = Instant::now();
+        match std::mem::replace(&mut self.stage, Stage::Has) {
+            Stage::Waits(until) if now >= until => match sockets::begin(&self.target) {
+                Ok(Some(socket)) => self.stage = Stage::Tries(socket, now),
+                Ok(None) => {}
+                Err(error) => self.fail(&error),
+            },
+            Stage::Tries(socket, _) if is_ready => {
+                let error = socket_error(&socket);
+                match error.and_then(|error| error) {
+                    Ok(()) => {
+                        self.backoff = FIRST;
+                        return Some(socket);
+                    }
+                    Err(error) => self.fail(&error.to_string()),
+                }
+            }
+            Stage::Tries(_, since) if now.saturating_duration_since(since) >= ATTEMPT => {
+                self.fail("it takes too long");
+            }
+            other => self.stage = other,
+        }
+        None
+    }
+
+    /// The connection has ended.
+    pub fn lost(&mut self) {
+        self.wait();
+    }
+
+    fn fail(&mut self, why: &str) {
+        tracing::info!("{:?}: connection attempt failed ({why})", self.target);
+        self.wait();
+    }
+
+    fn wait(&mut self) {
+        let until = Instant::now().checked_add(self.backoff).unwrap_or_else(Instant::now);
+        self.stage = Stage::Waits(until);
+        self.backoff = (self.backoff * 2).min(self.most);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_not_there_is_tried_more_and_more_rarely() {
+        let folder = tempfile::tempdir().unwrap();
+        let target = Target::Unix(folder.path().join("nobody"));
+        let mut dial = Dial::new(target, Duration::from_secs(3));
+        let wait = |dial: &Dial| dial.due().unwrap().saturating_duration_since(Instant::now());
+        assert!(dial.step(false).is_none());
+        assert!((0..=1).contains(&wait(&dial).as_secs()));
+        dial.stage = Stage::Waits(Instant::now());
+        assert!(dial.step(false).is_none());
+        assert!((1..=2).contains(&wait(&dial).as_secs()));
+        for _ in 0..3 {
+            dial.lost();
+        }
+        assert!(wait(&dial) <= Duration::from_secs(3));
+    }
+
+    #[test]
+    fn who_is_there_is_connected_to() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let target = Target::Tcp(listener.local_addr().unwrap());
+        let mut dial = Dial::new(target, FIRST);
+        assert!(dial.step(false).is_none());
+        let mut fds = [rustix::event::PollFd::from_borrowed_fd(
+            dial.fd().unwrap(),
+            rustix::event::PollFlags::OUT,
+        )];
+        rustix::event::poll(&mut fds, None).unwrap();
+        assert!(dial.step(true).is_some());
+        assert!(dial.due().is_none());
+    }
+}

@@ -1,0 +1,229 @@
+//! Between the database, the switch and the thread that serves controllers.
+
+use std::collections::BTreeMap;
+use std::os::fd::BorrowedFd;
+use std::time::Duration;
+
+use daemon::{Daemon, Missing, State};
+use ofproto::{Job, Settings};
+use openflow::message::port::config;
+use openflow::message::stats::desc::Desc;
+use openflow::{Version, VersionSet};
+use ovsdb::{Datum, Uuid};
+
+use super::target::Target;
+use super::{BridgeSpec, ControllerSpec, Service};
+use crate::agent::Settings as AgentSettings;
+use crate::content::{Bridge, Content, Controller};
+use crate::numbers::Numbers;
+use crate::report::{Column, datapath_id};
+
+/// The longest wait before a controller is tried again, where nothing is said.
+const BACKOFF: Duration = Duration::from_secs(8);
+
+/// How long a controller may be silent, where nothing is said.
+const PROBE: Duration = Duration::from_secs(5);
+
+/// The longest that a text of a description can be, without the zero that ends it.
+const DESC: usize = 255;
+
+/// Controllers of bridges, as the database has them.
+#[derive(Debug, Default)]
+pub struct Link {
+    service: Option<Service>,
+    bridges: BTreeMap<String, BridgeSpec>,
+    /// What controllers have set of ports: bits of their `config`.
+    configs: BTreeMap<String, u32>,
+    /// Controllers that cannot be had, which the log was told of.
+    bad: BTreeMap<Uuid, String>,
+}
+
+impl Link {
+    /// Readable when controllers want something, or have come or gone.
+    pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.service.as_ref().map(Service::fd)
+    }
+
+    /// Does what controllers want; gives whether there may be something to write into the database.
+    pub fn serve(&mut self, daemon: &mut Daemon) -> bool {
+        let Some(service) = &mut self.service else { return false };
+        if !service.heed() {
+            return false;
+        }
+        let wishes = service.wishes();
+        for wish in &wishes {
+            let Job::SetPort { name, config } = &wish.job;
+            self.configs.insert(name.clone(), *config);
+            let is_down = config & config::PORT_DOWN != 0;
+            let applied = daemon.edit(Missing::Retry, |state| {
+                state.port_mut(name)?.enabled = !is_down;
+                Ok(())
+            });
+            if let Err(error) = applied {
+                tracing::warn!("port {name}: a controller's change cannot be made: {error}");
+            }
+            if let Some(spec) = self.bridges.get_mut(&wish.bridge)
+                && let Some((_, own)) = spec.ports.get_mut(name)
+            {
+                *own = config & !config::PORT_DOWN;
+            }
+        }
+        service.update(&self.bridges);
+        wishes.into_iter().for_each(|wish| service.grant(wish));
+        true
+    }
+
+    /// Has ports so as controllers have set them.
+    pub fn adjust(&self, state: &mut State) {
+        for (name, config) in &self.configs {
+            if let Some(port) = state.ports.get_mut(name) {
+                port.enabled = config & config::PORT_DOWN == 0;
+            }
+        }
+    }
+
+    /// Has bridges and their controllers so as the database says.
+    pub(crate) fn update(
+        &mut self,
+        content: &Content,
+        numbers: &BTreeMap<String, Numbers>,
+        daemon: &Daemon,
+        settings: &AgentSettings,
+    ) {
+        self.configs.retain(|name, _| content.interfaces().any(|(_, _, there, _)| there == name));
+        self.bridges = content
+            .bridges
+            .iter()
+            .map(|(name, bridge)| (name.clone(), self.spec(bridge, numbers.get(name))))
+            .collect();
+        if self.service.is_none() && !self.bridges.is_empty() {
+            let sight = daemon.switch().sight();
+            let sight = Box::new(move || sight.ports());
+            match Service::start(&settings.run, sight, settings.time.clone()) {
+                Ok(service) => self.service = Some(service),
+                Err(error) => tracing::error!("no OpenFlow: {error}"),
+            }
+        }
+        if let Some(service) = &mut self.service {
+            service.update(&self.bridges);
+        }
+    }
+
+    fn spec(&mut self, bridge: &Bridge, numbers: Option<&Numbers>) -> BridgeSpec {
+        let interfaces = bridge.ports.values().flat_map(|port| port.interfaces.keys());
+        let ports = interfaces.filter_map(|name| {
+            let config = self.configs.get(name).copied().unwrap_or(0) & !config::PORT_DOWN;
+            Some((name.clone(), (numbers?.of(name)?, config)))
+        });
+        let ports = ports.collect();
+        let mut controllers = BTreeMap::new();
+        for (row, controller) in &bridge.controllers {
+            match controller_spec(controller) {
+                Ok(spec) => {
+                    self.bad.remove(row);
+                    controllers.insert(*row, spec);
+                }
+                Err(error) => {
+                    if self.bad.insert(*row, controller.target.clone()).as_ref()
+                        != Some(&controller.target)
+                    {
+                        tracing::warn!("{error}");
+                    }
+                }
+            }
+        }
+        BridgeSpec { settings: settings(bridge), ports, controllers }
+    }
+
+    /// What the rows of controllers say.
+    pub(crate) fn columns(&self, content: &Content) -> Vec<(Uuid, Vec<Column>)> {
+        let status = self.service.as_ref().map(Service::status).unwrap_or_default();
+        let rows = content.bridges.values().flat_map(|bridge| bridge.controllers.keys());
+        rows.map(|row| {
+            let is_connected = status.get(row).is_some_and(|status| status.is_connected);
+            (*row, vec![("is_connected", Datum::from(is_connected))])
+        })
+        .collect()
+    }
+}
+
+fn milliseconds(value: Option<i64>) -> Option<Duration> {
+    value.and_then(|value| u64::try_from(value).ok()).map(Duration::from_millis)
+}
+
+fn controller_spec(row: &Controller) -> Result<ControllerSpec, String> {
+    let target: Target = row.target.parse().map_err(|error| format!("{error}"))?;
+    let listens = matches!(target, Target::ListenUnix(_) | Target::ListenTcp(_));
+    Ok(ControllerSpec {
+        is_service: row.kind.as_deref().map_or(listens, |kind| kind == "service"),
+        target,
+        max_backoff: milliseconds(row.max_backoff).unwrap_or(BACKOFF),
+        probe: Some(milliseconds(row.inactivity_probe).unwrap_or(PROBE))
+            .filter(|probe| !probe.is_zero()),
+    })
+}
+
+/// What controllers are told of a bridge. Programs tell by the hardware's name whether Open
+/// vSwitch's extensions are there, which they are; by the software's they are told the truth.
+fn settings(bridge: &Bridge) -> Settings {
+    let text = |key: &str, default: &str| {
+        let text = bridge.other_config.get(key).map_or(default, String::as_str);
+        text.chars().take(DESC).collect::<String>()
+    };
+    let versions: VersionSet =
+        bridge.protocols.iter().filter_map(|name| name.parse::<Version>().ok()).collect();
+    Settings {
+        datapath_id: u64::from_str_radix(&datapath_id(bridge), 16).unwrap_or(0),
+        versions: if versions.is_empty() { VersionSet::ALL } else { versions },
+        desc: Desc {
+            manufacturer: "Nicira, Inc.".to_owned(),
+            hardware: "Open vSwitch".to_owned(),
+            software: format!("Ringway {}", env!("CARGO_PKG_VERSION")),
+            serial: text("dp-sn", "None"),
+            datapath: text("dp-desc", "None"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::content::Texts;
+
+    #[test]
+    fn who_we_listen_for_only_asks_unless_it_is_said_otherwise() {
+        let spec = |target: &str, kind: Option<&str>| {
+            let kind = kind.map(str::to_owned);
+            controller_spec(&Controller {
+                target: target.to_owned(),
+                kind,
+                ..Controller::default()
+            })
+        };
+        let is_service = |target, kind| spec(target, kind).unwrap().is_service;
+        assert!(is_service("ptcp:", None) && !is_service("ptcp:", Some("primary")));
+        assert!(!is_service("tcp:127.0.0.1", None) && is_service("tcp:127.0.0.1", Some("service")));
+        assert!(spec("ssl:1.2.3.4:1", None).unwrap_err().contains("expected tcp:"));
+        let row = Controller {
+            target: "ptcp:".to_owned(),
+            max_backoff: Some(2_000),
+            inactivity_probe: Some(0),
+            ..Controller::default()
+        };
+        let spec = controller_spec(&row).unwrap();
+        assert_eq!((spec.max_backoff, spec.probe), (Duration::from_secs(2), None));
+    }
+
+    #[test]
+    fn a_bridge_speaks_what_it_is_to_speak() {
+        let other = [("datapath-id", "00000000000000ab"), ("dp-desc", "of the lab")];
+        let other = other.map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let mut bridge = Bridge::bare(Uuid(1), Texts::from(other), BTreeMap::new());
+        assert_eq!(settings(&bridge).versions, VersionSet::ALL);
+        bridge.protocols = vec!["OpenFlow13".to_owned(), "OpenFlow99".to_owned()];
+        let settings = settings(&bridge);
+        assert_eq!(settings.versions.newest(), Some(Version::V13));
+        assert_eq!((settings.datapath_id, settings.desc.datapath.as_str()), (0xab, "of the lab"));
+        assert_eq!(settings.desc.serial, "None");
+    }
+}

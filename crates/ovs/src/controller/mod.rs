@@ -1,0 +1,215 @@
+//! Controllers of bridges: OpenFlow on the socket `BRIDGE.mgmt` of each bridge, and where the
+//! database says.
+//!
+//! One thread serves all connections of all bridges, by polling; no lock that others wait for is
+//! held while it works. What bridges are to be comes in by [`Service::update`]; what a controller
+//! wants of the rest of the switch goes out as [`Wish`]es, which whoever has the switch takes and
+//! answers.
+//!
+//! - [`bridge`](mod@bridge): one bridge, its sockets and connections
+//! - [`dial`]: controllers that we connect to
+//! - [`link`]: what the database and the switch have to do with it
+//! - [`peer`]: a connection
+//! - [`server`]: the thread
+//! - [`sockets`]: listening and connecting
+//! - [`target`]: where controllers are
+
+pub mod bridge;
+pub mod dial;
+pub mod link;
+pub mod peer;
+pub mod server;
+pub mod sockets;
+pub mod target;
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use eal::EventFd;
+use eal::time::Time;
+use eal::unix::Listener;
+use ofproto::{ConnectionId, Settings};
+use ovsdb::Uuid;
+use switch::PortReport;
+
+use self::server::Server;
+use self::target::Target;
+
+/// What a bridge is to be for controllers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BridgeSpec {
+    /// What controllers are told.
+    pub settings: Settings,
+    /// Numbers of ports, by name, and bits of their `config`.
+    pub ports: BTreeMap<String, (u16, u32)>,
+    /// Controllers, by their rows.
+    pub controllers: BTreeMap<Uuid, ControllerSpec>,
+}
+
+/// A controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ControllerSpec {
+    /// Where it is.
+    pub target: Target,
+    /// The longest wait before it is tried again.
+    pub max_backoff: Duration,
+    /// How long it may be silent before it is asked whether it is there; `None`: for ever.
+    pub probe: Option<Duration>,
+    /// Whether it is one only on request, as a program on this machine.
+    pub is_service: bool,
+}
+
+/// What has become of a controller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ControllerStatus {
+    /// Whether there is a connection of which the version is agreed on.
+    pub is_connected: bool,
+}
+
+/// What a controller wants of the rest of the switch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wish {
+    /// The bridge.
+    pub bridge: String,
+    /// Who wants it.
+    pub connection: ConnectionId,
+    /// What.
+    pub job: ofproto::Job,
+}
+
+/// What ports do at the moment, by name.
+pub type Sight = Box<dyn Fn() -> Vec<PortReport> + Send>;
+
+/// Bridges as they are to be, with their sockets.
+type Bridges = BTreeMap<String, (BridgeSpec, Option<Arc<Listener>>)>;
+
+/// What both sides see. Nobody holds the lock while working.
+#[derive(Debug, Default)]
+struct Exchange {
+    /// Whether there is news of them.
+    next: Option<Bridges>,
+    wishes: Vec<Wish>,
+    granted: Vec<(String, ConnectionId)>,
+    status: BTreeMap<Uuid, ControllerStatus>,
+    ends: bool,
+}
+
+#[derive(Debug)]
+struct Shared {
+    exchange: Mutex<Exchange>,
+    /// There is something for the thread.
+    inward: EventFd,
+    /// There is something for the others.
+    outward: EventFd,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Exchange> {
+        self.exchange.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The thread that serves controllers. Dropping it ends that, and removes the sockets.
+#[derive(Debug)]
+pub struct Service {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    /// Where bridges' sockets are.
+    run: PathBuf,
+    sockets: BTreeMap<String, Weak<Listener>>,
+    last: BTreeMap<String, BridgeSpec>,
+}
+
+impl Service {
+    /// Starts it without bridges. `time` is the clock by which ports' ages are told.
+    ///
+    /// # Errors
+    /// No thread or file descriptor is left.
+    pub fn start(run: &Path, sight: Sight, time: Time) -> std::io::Result<Self> {
+        let (inward, outward) = (EventFd::new()?, EventFd::new()?);
+        let shared = Arc::new(Shared { exchange: Mutex::default(), inward, outward });
+        let theirs = Arc::clone(&shared);
+        let server = Server::new(theirs, sight, time);
+        let thread = std::thread::Builder::new().name("openflow".to_owned());
+        let thread = thread.spawn(move || server.run())?;
+        let (sockets, last) = Default::default();
+        Ok(Self { shared, thread: Some(thread), run: run.to_owned(), sockets, last })
+    }
+
+    /// Has bridges be so. When this returns, a connection to a bridge's socket sees the bridge so.
+    pub fn update(&mut self, bridges: &BTreeMap<String, BridgeSpec>) {
+        if *bridges == self.last {
+            return;
+        }
+        self.last.clone_from(bridges);
+        self.sockets.retain(|name, _| bridges.contains_key(name));
+        let next = bridges.iter().map(|(name, spec)| {
+            let socket = self.socket(name);
+            (name.clone(), (spec.clone(), socket))
+        });
+        let next = next.collect();
+        self.shared.lock().next = Some(next);
+        let _ = self.shared.inward.signal();
+    }
+
+    /// The socket of a bridge.
+    fn socket(&mut self, name: &str) -> Option<Arc<Listener>> {
+        if let Some(socket) = self.sockets.get(name).and_then(Weak::upgrade) {
+            return Some(socket);
+        }
+        match sockets::management(&self.run, name) {
+            Ok(socket) => {
+                let socket = Arc::new(socket);
+                self.sockets.insert(name.to_owned(), Arc::downgrade(&socket));
+                Some(socket)
+            }
+            Err(error) => {
+                tracing::warn!("bridge {name}: no OpenFlow: {error}");
+                None
+            }
+        }
+    }
+
+    /// Readable when there are wishes, or controllers have come or gone.
+    #[must_use]
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.shared.outward.as_fd()
+    }
+
+    /// Whether it was so since this was called last.
+    pub fn heed(&self) -> bool {
+        self.shared.outward.drain().unwrap_or(true)
+    }
+
+    /// What controllers want. Each has to be [granted](Self::grant), whatever comes of it.
+    #[must_use]
+    pub fn wishes(&self) -> Vec<Wish> {
+        std::mem::take(&mut self.shared.lock().wishes)
+    }
+
+    /// Says that a wish is fulfilled: its connection goes on.
+    pub fn grant(&self, wish: Wish) {
+        self.shared.lock().granted.push((wish.bridge, wish.connection));
+        let _ = self.shared.inward.signal();
+    }
+
+    /// What has become of controllers, by their rows.
+    #[must_use]
+    pub fn status(&self) -> BTreeMap<Uuid, ControllerStatus> {
+        self.shared.lock().status.clone()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.shared.lock().ends = true;
+        let _ = self.shared.inward.signal();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

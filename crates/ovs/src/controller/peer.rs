@@ -1,0 +1,203 @@
+//! One connection: its socket, and what is half read or half written.
+//!
+//! While what is to be sent is not sent, nothing is read: what a peer makes us keep is a message of
+//! its own, the answer to one, and what its outbox has room for.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use ofproto::{Bridge, Closed, ConnectionId, Origin};
+use openflow::framing::Splitter;
+use openflow::message::{Kind, Message};
+use rustix::event::PollFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+/// Bytes read at once.
+const CHUNK: usize = 64 << 10;
+
+/// Messages taken in one turn: others have theirs.
+const TURN: usize = 64;
+
+/// How long a peer has to say HELLO, and one that does not read until it is given up.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that wait for a peer, of what it is told unasked.
+pub const ROOM: usize = 1 << 20;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Peer {
+    socket: OwnedFd,
+    pub(super) id: ConnectionId,
+    pub(super) origin: Origin,
+    /// Who it is, for the log.
+    pub(super) name: String,
+    input: Splitter,
+    output: Vec<u8>,
+    /// How much of it is sent.
+    sent: usize,
+    /// It has asked for something that others do: until then, nothing more is taken.
+    pub(super) waits: bool,
+    /// Whether there may be a whole message that was not taken yet.
+    has_more: bool,
+    /// When something came last, or was sent last where it has to be.
+    active: Instant,
+    /// When something came last.
+    heard: Instant,
+    /// How long it may be silent before it is asked whether it is there.
+    probe: Option<Duration>,
+    probed: bool,
+}
+
+impl Peer {
+    /// A connection by `socket`, which does not block.
+    pub fn new(
+        socket: OwnedFd,
+        id: ConnectionId,
+        origin: Origin,
+        name: String,
+        probe: Option<Duration>,
+    ) -> Self {
+        let now = Instant::now();
+        Self {
+            socket,
+            id,
+            origin,
+            name,
+            input: Splitter::default(),
+            output: Vec::new(),
+            sent: 0,
+            waits: false,
+            has_more: false,
+            active: now,
+            heard: now,
+            probe,
+            probed: false,
+        }
+    }
+
+    /// The descriptor to be polled.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// What it is to be polled for.
+    pub fn interest(&self, bridge: &Bridge) -> PollFlags {
+        if self.sent < self.output.len() || !bridge.is_drained(self.id) {
+            PollFlags::OUT
+        } else if self.waits {
+            PollFlags::empty()
+        } else {
+            PollFlags::IN
+        }
+    }
+
+    /// Whether it can go on without anything coming.
+    pub const fn is_busy(&self) -> bool {
+        self.has_more && !self.waits
+    }
+
+    /// When it has to be looked at although nothing comes.
+    pub fn due(&self, bridge: &Bridge) -> Option<Instant> {
+        let probe = self
+            .probe
+            .and_then(|probe| self.heard.checked_add(probe * if self.probed { 2 } else { 1 }));
+        let is_stuck = self.sent < self.output.len() || bridge.version(self.id).is_none();
+        let patience = self.active.checked_add(PATIENCE).filter(|_| is_stuck);
+        probe.into_iter().chain(patience).min()
+    }
+
+    /// Reads, has messages answered, writes; nothing of it waits. `now` is the time by the bridge's
+    /// clock.
+    pub fn step(&mut self, bridge: &mut Bridge, now: Instant) -> Result<(), Closed> {
+        self.write(bridge)?;
+        for _ in 0..TURN {
+            if self.waits || self.sent < self.output.len() {
+                break;
+            }
+            let next = self.input.next().map_err(|error| Closed(error.to_string()))?;
+            let Some(message) = next else {
+                self.has_more = false;
+                if !self.read()? {
+                    break;
+                }
+                self.has_more = true;
+                continue;
+            };
+            let received = bridge.receive(self.id, &message, now);
+            self.write(bridge)?;
+            received?;
+            if bridge.has_job(self.id) {
+                self.waits = true;
+            }
+        }
+        self.check_patience(bridge)
+    }
+
+    /// Closes what has not said HELLO for long, does not read, or does not answer; asks the silent.
+    fn check_patience(&mut self, bridge: &mut Bridge) -> Result<(), Closed> {
+        let now = Instant::now();
+        let Some(version) = bridge.version(self.id) else {
+            let is_late = now.saturating_duration_since(self.active) >= PATIENCE;
+            return if is_late { Err(Closed("no HELLO".to_owned())) } else { Ok(()) };
+        };
+        if self.sent < self.output.len() {
+            let is_late = now.saturating_duration_since(self.active) >= PATIENCE;
+            return if is_late { Err(Closed("it does not read".to_owned())) } else { Ok(()) };
+        }
+        let Some(probe) = self.probe else { return Ok(()) };
+        let silence = now.saturating_duration_since(self.heard);
+        if self.probed && silence >= probe * 2 {
+            let seconds = probe.as_secs();
+            return Err(Closed(format!("no response to inactivity probe after {seconds} seconds")));
+        }
+        if !self.probed && silence >= probe {
+            self.probed = true;
+            self.output.extend(Message::new(version, Kind::EchoRequest, 0).finish());
+            self.active = now;
+            return self.write(bridge);
+        }
+        Ok(())
+    }
+
+    /// Whether something has come.
+    fn read(&mut self) -> Result<bool, Closed> {
+        let mut chunk = vec![0; CHUNK];
+        match recv(&self.socket, chunk.as_mut_slice(), RecvFlags::DONTWAIT) {
+            Ok((_, 0)) => Err(Closed("connection closed by peer".to_owned())),
+            Ok((_, count)) => {
+                self.input.push(chunk.get(..count).unwrap_or_default());
+                self.heard = Instant::now();
+                self.probed = false;
+                Ok(true)
+            }
+            Err(Errno::AGAIN | Errno::INTR) => Ok(false),
+            Err(error) => Err(Closed(format!("connection dropped ({error})"))),
+        }
+    }
+
+    /// Sends what waits, as far as the peer takes it.
+    fn write(&mut self, bridge: &mut Bridge) -> Result<(), Closed> {
+        loop {
+            let rest = self.output.get(self.sent..).unwrap_or_default();
+            if rest.is_empty() {
+                self.output.clear();
+                self.sent = 0;
+                match bridge.take(self.id) {
+                    Some(message) => self.output = message,
+                    None => return Ok(()),
+                }
+                continue;
+            }
+            match send(&self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+                Ok(count) => {
+                    self.sent = self.sent.saturating_add(count);
+                    self.active = Instant::now();
+                }
+                Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+                Err(error) => return Err(Closed(format!("connection dropped ({error})"))),
+            }
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! The thread that serves controllers.
+
+use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eal::time::Time;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::bridge::{Served, Spot};
+use super::{Shared, Sight, Wish};
+
+/// How often links are looked at as long as somebody is connected that may want to know.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How long no connection is accepted after the system refused one.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// All bridges and their connections.
+pub(super) struct Server {
+    shared: Arc<Shared>,
+    sight: Sight,
+    time: Time,
+    bridges: BTreeMap<String, Served>,
+    /// Until when no connection is accepted.
+    paused: Option<Instant>,
+}
+
+impl Server {
+    pub fn new(shared: Arc<Shared>, sight: Sight, time: Time) -> Self {
+        Self { shared, sight, time, bridges: BTreeMap::new(), paused: None }
+    }
+
+    /// Serves until it is told to end.
+    pub fn run(mut self) {
+        loop {
+            let ready = self.wait();
+            let Some(is_news) = self.take_news() else { return };
+            for (name, served) in &mut self.bridges {
+                let spots = ready.get(name).map(Vec::as_slice).unwrap_or_default();
+                if let Err(error) = served.welcome(spots) {
+                    tracing::warn!("bridge {name}: cannot accept a controller: {error}");
+                    self.paused = Instant::now().checked_add(PAUSE);
+                }
+            }
+            if is_news || self.bridges.values().any(Served::is_watched) {
+                self.look();
+            }
+            let now = self.time.now();
+            self.bridges.values_mut().for_each(|served| served.serve(now));
+            self.hand_over();
+        }
+    }
+
+    /// Waits for something to do; gives where something is ready, by bridge.
+    fn wait(&mut self) -> BTreeMap<String, Vec<Spot>> {
+        self.paused = self.paused.filter(|until| *until > Instant::now());
+        let spots: Vec<_> = self
+            .bridges
+            .iter()
+            .flat_map(|(name, served)| served.spots().into_iter().map(move |spot| (name, spot)))
+            .filter(|(_, (spot, ..))| self.paused.is_none() || matches!(spot, Spot::Peer(_)))
+            .collect();
+        let mut fds = vec![PollFd::from_borrowed_fd(self.shared.inward.as_fd(), PollFlags::IN)];
+        fds.extend(spots.iter().map(|(_, (_, fd, flags))| PollFd::from_borrowed_fd(*fd, *flags)));
+        let timeout = self.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
+        let mut ready: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            // Interrupted, or without memory for a moment.
+            return ready;
+        }
+        let events = fds.iter().skip(1).map(PollFd::revents);
+        for ((name, (spot, ..)), events) in spots.iter().zip(events) {
+            if !events.is_empty() {
+                ready.entry((*name).clone()).or_default().push(*spot);
+            }
+        }
+        ready
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        if self.bridges.values().any(Served::is_busy) {
+            return Some(Duration::ZERO);
+        }
+        let due = self.bridges.values().filter_map(Served::due).chain(self.paused).min();
+        let due = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let is_watched = self.bridges.values().any(Served::is_watched);
+        due.into_iter().chain(is_watched.then_some(LOOK)).min()
+    }
+
+    /// Takes what others have for us: whether bridges are to be otherwise; `None` if this is to
+    /// end.
+    fn take_news(&mut self) -> Option<bool> {
+        let _ = self.shared.inward.drain();
+        let (next, granted) = {
+            let mut exchange = self.shared.lock();
+            if exchange.ends {
+                return None;
+            }
+            (exchange.next.take(), std::mem::take(&mut exchange.granted))
+        };
+        let is_news = next.is_some();
+        if let Some(next) = next {
+            self.bridges.retain(|name, _| next.contains_key(name));
+            for (name, (spec, socket)) in next {
+                match self.bridges.get_mut(&name) {
+                    Some(served) => served.set(spec),
+                    None => _ = self.bridges.insert(name, Served::new(spec, socket)),
+                }
+            }
+        }
+        for (name, id) in granted {
+            if let Some(served) = self.bridges.get_mut(&name) {
+                served.grant(id);
+            }
+        }
+        Some(is_news)
+    }
+
+    /// Looks at all ports, once for all who may ask in this turn.
+    fn look(&mut self) {
+        let reports = (self.sight)();
+        let reports: BTreeMap<_, _> =
+            reports.iter().map(|report| (report.name.as_str(), report)).collect();
+        let now = self.time.now();
+        self.bridges.values_mut().for_each(|served| served.look(&reports, now));
+    }
+
+    /// Hands over what others have to do, and what has become of controllers.
+    fn hand_over(&mut self) {
+        let mut wishes = Vec::new();
+        for (name, served) in &mut self.bridges {
+            let jobs = served.take_jobs().into_iter();
+            wishes.extend(jobs.map(|(connection, job)| Wish {
+                bridge: name.clone(),
+                connection,
+                job,
+            }));
+        }
+        let status = self.bridges.values().flat_map(Served::status).collect();
+        let mut exchange = self.shared.lock();
+        if wishes.is_empty() && exchange.status == status {
+            return;
+        }
+        exchange.status = status;
+        exchange.wishes.extend(wishes);
+        drop(exchange);
+        let _ = self.shared.outward.signal();
+    }
+}
