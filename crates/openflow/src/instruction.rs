@@ -198,7 +198,7 @@ fn list(bytes: &[u8], version: Version) -> Result<Vec<(u16, Reader<'_>)>, ErrorC
             GOTO_TABLE | CLEAR_ACTIONS => len == 8,
             WRITE_METADATA => len == 24,
             WRITE_ACTIONS | APPLY_ACTIONS => true,
-            METER if version < Version::V15 => len == 8,
+            METER if version < Version::V15 || len != 8 => len == 8,
             EXPERIMENTER => return Err(ErrorCode::BicBadExperimenter),
             _ => return Err(ErrorCode::BicUnknownInst),
         };

@@ -26,6 +26,7 @@
 //! - [`message`]: messages, and what they say
 //! - [`packet_in`]: packets that go to controllers
 //! - `port_no`: numbers of ports
+//! - `testing`: messages at random, for tests
 //! - [`version`]: versions of the protocol
 //! - [`wire`]: reading and writing of fields
 
@@ -41,6 +42,8 @@ pub mod matching;
 pub mod message;
 pub mod packet_in;
 mod port_no;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod version;
 pub mod wire;
 

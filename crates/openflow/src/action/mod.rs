@@ -1,9 +1,11 @@
 //! Actions: what becomes of a packet.
 //!
+//! - `check`: whether they fit the packets that a flow is for
 //! - `parts`: what the larger ones consist of
 //! - `text`: actions as ovs-ofctl shows them
 //! - [`wire`]: actions in messages
 
+mod check;
 mod parts;
 mod text;
 pub mod wire;

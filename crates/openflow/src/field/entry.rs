@@ -47,6 +47,17 @@ impl RawHeader {
         if self.has_mask { self.len / 2 } else { self.len }
     }
 
+    /// Passes over what follows, where the field is not known.
+    ///
+    /// # Errors
+    /// There are too few bytes, or a value has bits that its mask has not.
+    pub(crate) fn skip(self, reader: &mut Reader<'_>) -> Result<(), ErrorCode> {
+        let payload = reader.take(self.len).map_err(|_| ErrorCode::BmcBadLen)?;
+        let (value, mask) = payload.split_at(self.width().min(payload.len()));
+        let is_beyond = value.iter().zip(mask).any(|(value, mask)| value & !mask != 0);
+        if self.has_mask && is_beyond { Err(ErrorCode::BmcBadWildcards) } else { Ok(()) }
+    }
+
     /// The field, if it is known and of this size.
     pub(crate) fn field(self) -> Option<Field> {
         let field = Field::by_header(self.class, self.number)?;
@@ -92,15 +103,16 @@ impl Entry {
         Ok(Self { field, value, mask })
     }
 
-    /// Reads one for a match or an action.
+    /// Reads one for an action that sets it.
     ///
     /// # Errors
     /// It is wrong, or the field is not known.
     pub(crate) fn pull(reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
         let header = RawHeader::read(reader)?;
         let Some(field) = header.field() else {
-            reader.skip(header.len).map_err(|_| ErrorCode::BmcBadLen)?;
-            return Err(ErrorCode::BmcBadField);
+            let is_known = Field::by_header(header.class, header.number).is_some();
+            let has_size = is_known && header.len != 0;
+            return Err(if has_size { ErrorCode::BacBadSetLen } else { ErrorCode::BacBadSetType });
         };
         Self::read(field, header, reader)
     }

@@ -73,7 +73,7 @@ macro_rules! fields {
 #[rustfmt::skip]
 fields! {
     single {
-    DpHash("dp_hash") 4/32 Masked Hex Nothing Fixed [NXM_NX DP_HASH 35 V10, NXOXM_ET DP_HASH 0 V10];
+    DpHash("dp_hash") 4/32 Masked Hex Nothing Fixed [NXOXM_ET DP_HASH 0 V10, NXM_NX DP_HASH 35 V10];
     RecircId("recirc_id") 4/32 Exact Decimal Nothing Fixed [NXM_NX RECIRC_ID 36 V10];
     PacketType("packet_type") 4/32 Exact PacketType Nothing Fixed [OXM_OF PACKET_TYPE 44 V15];
     ConjId("conj_id") 4/32 Exact Decimal Nothing Fixed [NXM_NX CONJ_ID 37 V10];

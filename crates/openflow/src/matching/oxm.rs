@@ -155,7 +155,7 @@ fn read(bytes: &[u8], strictness: Strictness, may_cookie: bool) -> Result<WithCo
             continue;
         }
         let Some(field) = header.field() else {
-            reader.skip(header.len).map_err(|_| ErrorCode::BmcBadLen)?;
+            header.skip(&mut reader)?;
             if strictness == Strictness::Loose {
                 continue;
             }

@@ -160,6 +160,11 @@ impl Match {
         }
     }
 
+    /// Whether it is said, or goes without saying, that packets have an Ethernet header.
+    pub(super) fn says_ethernet(&self) -> bool {
+        self.exact(Field::PacketType) == Some(0) || self.implies_ethernet()
+    }
+
     /// Whether a field is there that packets without an Ethernet header do not have.
     pub(super) fn implies_ethernet(&self) -> bool {
         let in_packet = |field: Field| field.prerequisite() != Prerequisite::Nothing;

@@ -76,9 +76,17 @@ static TUNNEL: &[Line] = &[
     ("tun_tos", Field::TunTos, Style::Plain),
     ("tun_ttl", Field::TunTtl, Style::Plain),
     ("tun_erspan_ver", Field::TunErspanVer, Style::Plain),
-    ("tun_erspan_idx", Field::TunErspanIdx, Style::PlainHex),
+];
+
+/// Those of a tunnel that the first version of ERSPAN has, and those that the second has.
+static ERSPAN_1: &[Line] = &[("tun_erspan_idx", Field::TunErspanIdx, Style::PlainHex)];
+static ERSPAN_2: &[Line] = &[
     ("tun_erspan_dir", Field::TunErspanDir, Style::Plain),
     ("tun_erspan_hwid", Field::TunErspanHwid, Style::PlainHex),
+];
+
+/// Those of a tunnel of GTP.
+static GTP: &[Line] = &[
     ("gtpu_flags", Field::TunGtpuFlags, Style::PlainHex),
     ("gtpu_msgtype", Field::TunGtpuMsgtype, Style::Plain),
 ];
@@ -205,6 +213,20 @@ impl Out<'_, '_> {
         self.value(name, PortNo(u32::try_from(value).unwrap_or(u32::MAX)))
     }
 
+    fn tunnel(&mut self) -> fmt::Result {
+        self.lines(TUNNEL)?;
+        match self.matching.get(Field::TunErspanVer) {
+            Some((1, _)) => self.lines(ERSPAN_1)?,
+            Some((2, _)) => self.lines(ERSPAN_2)?,
+            _ => {}
+        }
+        self.lines(GTP)?;
+        let Some((value, mask)) = self.matching.get(Field::TunFlags) else { return Ok(()) };
+        // There are more than can be matched on, so that these are never all.
+        let flags = |f: &mut Formatter<'_>| text::masked_flags(f, text::TUNNEL_FLAGS, value, mask);
+        self.value("tun_flags", By(flags))
+    }
+
     fn connection(&mut self) -> fmt::Result {
         self.flags("ct_state", Field::CtState, text::CT_STATE)?;
         self.lines(CONNECTION)?;
@@ -221,6 +243,8 @@ impl Out<'_, '_> {
         {
             let (space, number) = (kind >> 16, kind & 0xFFFF);
             self.value("packet_type", format_args!("({space},{number:#x})"))?;
+        } else if self.matching.get(Field::RecircId).is_some() && self.matching.says_ethernet() {
+            self.word("eth")?;
         }
         if self.matching.get(Field::EthType).is_none() {
             return Ok((false, false));
@@ -325,8 +349,7 @@ impl Out<'_, '_> {
         for register in (0..16).filter_map(Field::reg) {
             self.line(register.name(), register, Style::Hex)?;
         }
-        self.lines(TUNNEL)?;
-        self.flags("tun_flags", Field::TunFlags, text::TUNNEL_FLAGS)?;
+        self.tunnel()?;
         for option in (0..64).filter_map(Field::tun_metadata) {
             self.line(option.name(), option, Style::Hex)?;
         }

@@ -89,6 +89,12 @@ impl FlowFlags {
         Self(self.0 | other.0)
     }
 
+    /// These but for those of `other`.
+    #[must_use]
+    pub const fn without(self, other: Self) -> Self {
+        Self(self.0 & !other.0)
+    }
+
     /// Those of these that a version has.
     fn of(version: Version) -> u16 {
         match version {
@@ -191,13 +197,13 @@ impl FlowMod {
         if raw.version <= Version::V11 && change.command == Command::Add {
             change.flags = change.flags.with(FlowFlags::RESET_COUNTS);
         }
-        match is_emergency {
-            false => Ok(change),
-            true if change.idle_timeout != 0 || change.hard_timeout != 0 => {
-                Err(ErrorCode::FmfcBadEmergTimeout)
-            }
-            true => Err(ErrorCode::FmfcTableFull),
+        if is_emergency {
+            let has_timeout = change.idle_timeout != 0 || change.hard_timeout != 0;
+            let timed = ErrorCode::FmfcBadEmergTimeout;
+            return Err(if has_timeout { timed } else { ErrorCode::FmfcTableFull });
         }
+        change.instructions.check(&change.matching, change.table, raw.version)?;
+        Ok(change)
     }
 
     /// The addresses that a connection had at first are those of the packets' kind.
@@ -382,7 +388,7 @@ fn decode_v11(reader: &mut Reader<'_>, version: Version) -> Result<(FlowMod, u16
     if is_new {
         change.new_cookie = cookie;
     } else {
-        (change.cookie, change.new_cookie) = ((cookie & mask, mask), u64::MAX);
+        (change.cookie, change.new_cookie) = ((cookie, mask), u64::MAX);
     }
     if version >= Version::V14 && change.command == Command::Add {
         change.importance = importance;

@@ -275,8 +275,8 @@ fn controller(raw: RawAction<'_>) -> Result<Action, ErrorCode> {
             METER => controller.meter = value.u32().map_err(bad_len)?,
             _ => return Err(ErrorCode::BpcBadType),
         }
-        // Only of those of 16 bits there may be more.
-        if kind > CONTROLLER_ID && !value.is_empty() {
+        // Of the others there may be more.
+        if kind == METER && !value.is_empty() {
             return Err(ErrorCode::BpcBadLen);
         }
     }
@@ -301,33 +301,30 @@ fn hash_fields(number: u16) -> Result<HashFields, ErrorCode> {
 
 fn bundle(mut body: Reader<'_>, load: bool) -> Result<Action, ErrorCode> {
     let (algorithm, fields, basis) = (body.u16()?, body.u16()?, body.u16()?);
-    let (kind, count, bits, target) = (body.u32()?, body.u16()?, body.u16()?, body.u32()?);
+    let (kind, count, bits, reserved) = (body.u32()?, body.u16()?, body.u16()?, body.u32()?);
     let is_reserved_zero = body.u32()? == 0;
-    let in_port = Field::InPort;
-    argument(entry::name_of(kind) == Ok(in_port) && count <= 2048 && is_reserved_zero)?;
+    let target = if load { Some(packed(entry::name_of(reserved)?, bits)) } else { None };
+    let mut members = Vec::new();
+    for _ in 0..count {
+        members.push(PortNo::from_v10(body.u16().map_err(|_| ErrorCode::BacBadLen)?));
+    }
+    let is_unused_zero = load || bits == 0 && reserved == 0;
+    argument(entry::name_of(kind) == Ok(Field::InPort) && count <= 2048)?;
+    argument(is_reserved_zero && is_unused_zero && target.is_none_or(|part| part.bits >= 16))?;
     let algorithm = match algorithm {
         0 => Algorithm::ActiveBackup,
         1 => Algorithm::Hrw,
         _ => return Err(ErrorCode::BacBadArgument),
     };
-    let target = if load {
-        let target = packed(entry::name_of(target)?, bits);
-        argument(target.bits >= 16)?;
-        Some(target)
-    } else {
-        argument(bits == 0 && target == 0)?;
-        None
-    };
-    let mut members = Vec::new();
-    for _ in 0..count {
-        members.push(PortNo::from_v10(body.u16().map_err(|_| ErrorCode::BacBadLen)?));
-    }
     let fields = hash_fields(fields)?;
     target.map_or(Ok(()), check_target)?;
-    let is_member =
-        |port: &PortNo| *port < PortNo::MAX || [PortNo::LOCAL, PortNo::ANY].contains(port);
-    if !members.iter().all(is_member) {
-        return Err(ErrorCode::BacBadOutPort);
+    for port in &members {
+        if *port == PortNo::CONTROLLER {
+            return Err(ErrorCode::BacBadOutPort);
+        }
+        if *port != PortNo::ANY {
+            verify_output(*port)?;
+        }
     }
     Ok(Action::Bundle(Box::new(Bundle { fields, basis, algorithm, members, target })))
 }

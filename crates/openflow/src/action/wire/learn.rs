@@ -39,7 +39,9 @@ pub(super) fn decode(mut body: Reader<'_>, is_second: bool) -> Result<Action, Er
         argument(bits & !known == 0)?;
         if bits & WRITE_RESULT != 0 {
             let target = Subfield { field: entry::pull_name(&mut body)?, offset, bits: 1 };
-            check_target(target)?;
+            if !target.field.is_writable() {
+                return Err(ErrorCode::BacBadSetArgument);
+            }
             result = Some(target);
         } else {
             argument(offset == 0)?;
@@ -81,32 +83,58 @@ fn spec(head: u16, body: &mut Reader<'_>) -> Result<LearnSpec, ErrorCode> {
     let bad_len = |_| ErrorCode::BacBadLen;
     let (bits, is_value, target) = (head & BITS, head & FROM_VALUE != 0, head & TARGET);
     argument(target <= LOAD || target == OUTPUT && !is_value)?;
+    let width = usize::from(bits).div_ceil(16).saturating_mul(2);
+    let source_len = if is_value { width } else { 6 };
+    let target_len = if target == OUTPUT { 0 } else { 6 };
+    if body.len() < source_len.saturating_add(target_len) {
+        return Err(ErrorCode::BacBadLen);
+    }
+    let mut fits = true;
     let source = if is_value {
-        let width = usize::from(bits).div_ceil(16).saturating_mul(2);
         let bytes = body.take(width).map_err(bad_len)?;
         let (high, low) = bytes.split_at(bytes.len().saturating_sub(16));
-        argument(high.iter().all(|byte| *byte == 0))?;
+        fits = high.iter().all(|byte| *byte == 0);
         let value = low.iter().fold(0, |value, byte| value << 8 | u128::from(*byte));
         LearnSource::Value(value & ones(bits))
     } else {
         let part = subfield(bits, body)?;
-        check_source(part)?;
         LearnSource::Field { field: part.field, offset: part.offset }
     };
     let target = match target {
         OUTPUT => LearnTarget::Output,
         LOAD => {
             let part = subfield(bits, body)?;
-            check_target(part)?;
             LearnTarget::Load { field: part.field, offset: part.offset }
         }
         _ => {
             let part = subfield(bits, body)?;
-            check_source(part)?;
             LearnTarget::Match { field: part.field, offset: part.offset }
         }
     };
-    Ok(LearnSpec { bits, source, target })
+    // No field has as many bits that can have such a value here.
+    if fits { Ok(LearnSpec { bits, source, target }) } else { Err(ErrorCode::BacBadSetLen) }
+}
+
+/// Checks that all bits can be read and written that it is about.
+///
+/// # Errors
+/// `OFPBAC_BAD_SET_LEN`, `OFPBAC_BAD_SET_ARGUMENT`.
+pub(super) fn check(learn: &Learn) -> Result<(), ErrorCode> {
+    learn.result.map_or(Ok(()), check_target)?;
+    learn.specs.iter().try_for_each(|spec| check_spec(*spec))
+}
+
+/// Checks one of them.
+fn check_spec(spec: LearnSpec) -> Result<(), ErrorCode> {
+    let part = |field, offset| Subfield { field, offset, bits: spec.bits };
+    if let LearnSource::Field { field, offset } = spec.source {
+        check_source(part(field, offset))?;
+    }
+    match spec.target {
+        LearnTarget::Match { field, offset } => check_source(part(field, offset)),
+        LearnTarget::Load { field, offset } => check_target(part(field, offset)),
+        LearnTarget::Output => Ok(()),
+    }
 }
 
 fn subfield(bits: u16, body: &mut Reader<'_>) -> Result<Subfield, ErrorCode> {

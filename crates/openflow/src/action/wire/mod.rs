@@ -44,7 +44,17 @@ pub fn decode(bytes: &[u8], version: Version) -> Result<Vec<Action>, ErrorCode> 
     if actions.iter().any(|action| matches!(action, Action::Meter(_))) {
         return Err(ErrorCode::BacBadType);
     }
+    check_learning(&actions)?;
     Ok(actions)
+}
+
+/// Checks what is learnt, in lists in lists, too, where nobody does it who knows the packets.
+fn check_learning(actions: &[Action]) -> Result<(), ErrorCode> {
+    actions.iter().try_for_each(|action| match action {
+        Action::Learn(learn) => learn::check(learn),
+        Action::Clone(actions) => check_learning(actions),
+        _ => Ok(()),
+    })
 }
 
 /// Reads a list of actions, all of which a flow may have.
@@ -71,14 +81,14 @@ pub(crate) fn decode_set(bytes: &[u8], version: Version) -> Result<Vec<Action>, 
 }
 
 /// Whether these bits can be read.
-fn check_source(part: Subfield) -> Result<(), ErrorCode> {
+pub(crate) fn check_source(part: Subfield) -> Result<(), ErrorCode> {
     let width = u32::from(part.field.bits());
     let end = u32::from(part.offset).saturating_add(part.bits.into());
     if part.bits == 0 || end > width { Err(ErrorCode::BacBadSetLen) } else { Ok(()) }
 }
 
 /// Whether these bits can be written.
-fn check_target(part: Subfield) -> Result<(), ErrorCode> {
+pub(crate) fn check_target(part: Subfield) -> Result<(), ErrorCode> {
     check_source(part)?;
     if part.field.is_writable() { Ok(()) } else { Err(ErrorCode::BacBadSetArgument) }
 }

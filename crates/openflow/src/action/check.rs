@@ -1,0 +1,285 @@
+//! Whether a flow's actions fit the packets that it is for.
+
+use super::{Action, Ct, CtZone, Learn, LearnSource, LearnTarget, Nat, verify_output, wire};
+use crate::error::ErrorCode;
+use crate::field::{Field, Prerequisite, Subfield};
+use crate::instruction::Instructions;
+use crate::matching::Match;
+use crate::matching::prerequisite::{
+    ETH_TYPE_IP, ETH_TYPE_IPV6, ETH_TYPE_NSH, PROTO_SCTP, PROTO_TCP, PROTO_UDP,
+};
+use crate::version::Version;
+
+/// That there is a VLAN tag.
+const PRESENT: u128 = 0x1000;
+
+/// How many VLAN tags there can be.
+const TAGS: u8 = 2;
+
+/// The largest number of a meter.
+const LAST_METER: u32 = 0xFFFF_0000;
+
+/// What is known of packets where an action has come to.
+struct Known {
+    matching: Match,
+    /// How many VLAN tags there are at least.
+    tags: u8,
+    /// Whether all actions so far do something to these packets. OpenFlow 1.0 does not ask for it.
+    is_consistent: bool,
+}
+
+impl Instructions {
+    /// Whether what a flow of `table` does fits the packets that it is for, as Open vSwitch asks for
+    /// where it adds the flow. [`FlowMod::decode`](crate::message::flow_mod::FlowMod::decode) has done
+    /// it already.
+    ///
+    /// # Errors
+    /// `OFPBAC_MATCH_INCONSISTENT`, `OFPBAC_BAD_OUT_PORT`, `OFPBAC_BAD_TAG`, `OFPMMFC_INVALID_METER`,
+    /// `OFPBIC_BAD_TABLE_ID` where the next table does not come behind this one.
+    pub fn check(&self, matching: &Match, table: u8, version: Version) -> Result<(), ErrorCode> {
+        let mut known = Known::of(matching);
+        known.list(&self.apply)?;
+        if let Some(actions) = &self.write {
+            // In which order a set is done is not known here.
+            let is_consistent = known.is_consistent;
+            known.nested(actions)?;
+            known.is_consistent = is_consistent;
+        }
+        let goes_back = |next: u8| table != 0xFF && next <= table;
+        if self.goto_table.is_some_and(goes_back) {
+            return Err(ErrorCode::BicBadTableId);
+        }
+        if known.is_consistent || version == Version::V10 {
+            Ok(())
+        } else {
+            Err(ErrorCode::BacMatchInconsistent)
+        }
+    }
+}
+
+impl Known {
+    fn of(matching: &Match) -> Self {
+        let mut known = Self { matching: matching.clone(), tags: 0, is_consistent: true };
+        known.tags = u8::from(known.has_tag());
+        known
+    }
+
+    fn has(&self, needs: Prerequisite) -> bool {
+        self.matching.has(needs)
+    }
+
+    fn has_tag(&self) -> bool {
+        self.has(Prerequisite::Vlan)
+    }
+
+    /// What is asked for but in OpenFlow 1.0.
+    fn expect(&mut self, is_right: bool) {
+        self.is_consistent &= is_right;
+    }
+
+    /// Has a tag be there that is not known.
+    fn put_tag(&mut self) {
+        self.matching.set_masked(Field::VlanTci, PRESENT, PRESENT);
+    }
+
+    fn list(&mut self, actions: &[Action]) -> Result<(), ErrorCode> {
+        actions.iter().try_for_each(|action| self.one(action))
+    }
+
+    /// Checks a list in an action, behind which everything is as before.
+    fn nested(&mut self, actions: &[Action]) -> Result<(), ErrorCode> {
+        let mut inner = Self { matching: self.matching.clone(), ..*self };
+        inner.list(actions)?;
+        self.is_consistent &= inner.is_consistent;
+        Ok(())
+    }
+
+    /// Whether packets have a field.
+    fn field(&self, field: Field) -> Result<(), ErrorCode> {
+        if self.matching.may_have(field) { Ok(()) } else { Err(ErrorCode::BacMatchInconsistent) }
+    }
+
+    fn part(&self, part: Subfield) -> Result<(), ErrorCode> {
+        self.field(part.field)
+    }
+
+    fn one(&mut self, action: &Action) -> Result<(), ErrorCode> {
+        match action {
+            Action::Output { port, .. } | Action::OutputTruncated { port, .. } => {
+                verify_output(*port)?;
+            }
+            Action::OutputField { source, .. } => self.part(*source)?,
+            Action::Bundle(bundle) => {
+                if let Some(target) = bundle.target {
+                    self.part(target)?;
+                }
+            }
+            Action::Multipath(multipath) => self.part(multipath.target)?,
+            Action::SetField { field, value, .. } => self.set(*field, *value)?,
+            Action::Load { target, .. } => self.set(target.field, 0)?,
+            Action::Move { source, target } => {
+                self.part(*source)?;
+                self.part(*target)?;
+            }
+            Action::Push(part) | Action::Pop(part) => self.part(*part)?,
+            Action::Resubmit { ct: true, .. } if !self.has(Prerequisite::Tracked) => {
+                return Err(ErrorCode::BacMatchInconsistent);
+            }
+            Action::Learn(learn) => self.learn(learn)?,
+            Action::Clone(actions) => self.nested(actions)?,
+            Action::Ct(ct) => self.ct(ct)?,
+            Action::Nat(nat) => self.nat(nat)?,
+            Action::Meter(meter) if *meter == 0 || *meter > LAST_METER => {
+                return Err(ErrorCode::MmfcInvalidMeter);
+            }
+            Action::DeleteField(field) if !field.is_tun_metadata() => {
+                return Err(ErrorCode::BacBadArgument);
+            }
+            _ => return self.header(action),
+        }
+        Ok(())
+    }
+
+    /// Actions that change what headers there are, or ask for some.
+    fn header(&mut self, action: &Action) -> Result<(), ErrorCode> {
+        let is_ip = self.matching.is_ip();
+        match action {
+            Action::SetVlanVid { push, .. } | Action::SetVlanPcp { push, .. } => {
+                self.expect(*push || self.has_tag());
+                if !self.has_tag() {
+                    self.put_tag();
+                    self.tags = 1;
+                }
+            }
+            Action::StripVlan | Action::PopVlan => {
+                self.expect(self.has_tag());
+                self.tags = self.tags.saturating_sub(1);
+                self.matching.remove(Field::VlanTci);
+                if self.tags > 0 {
+                    self.put_tag();
+                }
+            }
+            Action::PushVlan { .. } => {
+                if self.tags >= TAGS {
+                    return Err(ErrorCode::BacBadTag);
+                }
+                self.tags = self.tags.saturating_add(1);
+                self.put_tag();
+            }
+            Action::SetIpSrc(_) | Action::SetIpDst(_) => self.expect(self.has(Prerequisite::Ipv4)),
+            Action::SetNwTos(_) | Action::SetNwEcn(_) | Action::SetNwTtl(_) | Action::DecTtl(_) => {
+                self.expect(is_ip);
+            }
+            Action::SetL4Src(_) | Action::SetL4Dst(_) => {
+                let protocol = self.matching.protocol();
+                let is_later =
+                    self.matching.get(Field::IpFrag).is_some_and(|(kind, _)| kind & 2 != 0);
+                let has_ports = [PROTO_TCP, PROTO_UDP, PROTO_SCTP].contains(&protocol);
+                self.expect(is_ip && has_ports && !is_later);
+            }
+            Action::SetMplsLabel(_)
+            | Action::SetMplsTc(_)
+            | Action::SetMplsTtl(_)
+            | Action::DecMplsTtl => self.expect(self.has(Prerequisite::Mpls)),
+            Action::PushMpls { ethertype } => {
+                self.expect(self.matching.is_ethernet());
+                self.matching.set(Field::EthType, (*ethertype).into());
+                self.matching.remove(Field::IpProto);
+            }
+            Action::PopMpls { ethertype } => {
+                let is_ethernet = self.matching.is_ethernet();
+                self.expect(is_ethernet && self.has(Prerequisite::Mpls));
+                self.matching.set(Field::EthType, (*ethertype).into());
+            }
+            Action::FinTimeout { .. } => self.expect(self.matching.protocol() == PROTO_TCP),
+            Action::DecNshTtl => self.expect(self.matching.eth_type() == ETH_TYPE_NSH),
+            Action::Encap(encap) => {
+                self.matching.set(Field::PacketType, encap.packet_type.into());
+                if encap.packet_type >> 16 == 1 {
+                    self.matching.set(Field::EthType, (encap.packet_type & 0xFFFF).into());
+                }
+                if !self.matching.is_ip() {
+                    self.matching.remove(Field::IpProto);
+                }
+            }
+            Action::Decap { .. } if self.matching.is_ethernet() => {
+                let below = 1 << 16 | u128::from(self.matching.eth_type());
+                self.matching.set(Field::PacketType, below);
+            }
+            Action::Decap { .. } => self.matching.set(Field::PacketType, 0xFFFF),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Checks that a field is set, or some bits of it.
+    fn set(&mut self, field: Field, value: u128) -> Result<(), ErrorCode> {
+        self.field(field)?;
+        if field == Field::VlanVid && !self.has_tag() {
+            return Err(ErrorCode::BacMatchInconsistent);
+        }
+        if field == Field::VlanTci {
+            self.matching.remove(Field::VlanTci);
+            if value & PRESENT != 0 {
+                self.put_tag();
+            }
+        }
+        Ok(())
+    }
+
+    fn learn(&self, learn: &Learn) -> Result<(), ErrorCode> {
+        let mut learnt = Self::of(&Match::new());
+        for spec in &learn.specs {
+            let part = |field, offset| Subfield { field, offset, bits: spec.bits };
+            if let LearnSource::Field { field, offset } = spec.source {
+                wire::check_source(part(field, offset))?;
+                self.field(field)?;
+            }
+            match spec.target {
+                LearnTarget::Match { field, offset } => {
+                    let part = part(field, offset);
+                    wire::check_source(part)?;
+                    learnt.field(field)?;
+                    if let LearnSource::Value(value) = spec.source {
+                        let value = value.checked_shl(offset.into()).unwrap_or(0);
+                        let (old, mask) = learnt.matching.get(field).unwrap_or_default();
+                        let value = old & !part.mask() | value & part.mask();
+                        learnt.matching.set_masked(field, value, mask | part.mask());
+                    }
+                }
+                LearnTarget::Load { field, offset } => {
+                    wire::check_target(part(field, offset))?;
+                    learnt.field(field)?;
+                }
+                LearnTarget::Output => {}
+            }
+        }
+        learn.result.map_or(Ok(()), wire::check_target)
+    }
+
+    fn ct(&mut self, ct: &Ct) -> Result<(), ErrorCode> {
+        let protocol = self.matching.protocol();
+        let state = self.matching.get(Field::CtState).map_or(0, |(state, _)| state);
+        let is_right = self.matching.is_ip()
+            && !(ct.commit && state & 0x10 != 0)
+            && (ct.alg != 21 || protocol == PROTO_TCP)
+            && (ct.alg != 69 || protocol == PROTO_UDP);
+        if !is_right {
+            return Err(ErrorCode::BacMatchInconsistent);
+        }
+        match ct.zone {
+            CtZone::Field(source) => self.part(source),
+            CtZone::Number(_) => self.nested(&ct.actions),
+        }
+    }
+
+    fn nat(&self, nat: &Nat) -> Result<(), ErrorCode> {
+        let is_v4 = nat.addresses.map(|(least, _)| least.is_ipv4());
+        let is_right = match is_v4 {
+            None => self.matching.is_ip(),
+            Some(true) => self.matching.eth_type() == ETH_TYPE_IP,
+            Some(false) => self.matching.eth_type() == ETH_TYPE_IPV6,
+        };
+        if is_right { Ok(()) } else { Err(ErrorCode::BacMatchInconsistent) }
+    }
+}

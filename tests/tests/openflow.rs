@@ -1,0 +1,96 @@
+//! What we read of OpenFlow, against what Open vSwitch's own ovs-ofctl reads.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "tests: to panic is how they fail"
+)]
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use e2e::Peer;
+use e2e::peers::require_shared;
+use openflow::message::flow_mod::FlowMod;
+use openflow::message::{Form, Raw};
+use openflow::testing::{Random, flow_mod};
+use openflow::{ErrorCode, Version};
+
+/// Changes of flows that are made, and how many of them are damaged.
+const MESSAGES: u64 = 6_000;
+
+/// What ovs-ofctl says to input for one of its commands, which it is given at once.
+fn ovs_ofctl(arguments: &[&str], input: Vec<u8>) -> (String, String) {
+    let mut command = Command::new("ovs-ofctl");
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let writer = std::thread::spawn(move || stdin.write_all(&input));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (text(output.stdout), text(output.stderr))
+}
+
+/// A change of flows, damaged one time in three.
+fn message(random: &mut Random) -> Vec<u8> {
+    let at = random.place(7);
+    let version = Version::ALL[at.min(5)];
+    let form = if at == 6 { Form::Nx } else { Form::Of };
+    let version = if at == 6 { Version::V10 } else { version };
+    let mut bytes = flow_mod(random, version).encode(version, form, true, 1);
+    if random.once_in(3) {
+        // Not the header, which is the framing's matter, nor Nicira's.
+        let first = if form == Form::Nx { 16 } else { 8 };
+        let place = first + random.place(bytes.len() - first);
+        bytes[place] ^= random.one(&[1, 2, 8, 0xFF, 0x80, 0x20]).unwrap();
+    }
+    bytes
+}
+
+/// Whether both say that a field to be set is not known: which of two errors it is depends on where
+/// Open vSwitch's hash table has come to when it finds no such field.
+fn is_unknown(ours: ErrorCode, theirs: &str) -> bool {
+    ours == ErrorCode::BacBadSetType && theirs == "***decode error: OFPBAC_BAD_SET_LEN***"
+}
+
+/// What we say of it, in the words of ovs-ofctl.
+fn ours(bytes: &[u8]) -> Result<String, ErrorCode> {
+    let raw = Raw::read(bytes)?;
+    let mut change = FlowMod::decode(&raw, true)?;
+    if raw.version <= Version::V11 {
+        // It says nothing of what older versions do not ask for.
+        change.flags = change.flags.without(openflow::message::flow_mod::FlowFlags::RESET_COUNTS);
+    }
+    Ok(change.to_string())
+}
+
+#[test]
+fn changes_of_flows_are_read_as_ovs_reads_them() {
+    let Some(_turn) = require_shared(&[Peer::OvsSuite]) else { return };
+    let mut random = Random::new(0x0F15);
+    let messages: Vec<Vec<u8>> = (0..MESSAGES).map(|_| message(&mut random)).collect();
+    let (shown, _) = ovs_ofctl(&["ofp-parse", "-"], messages.concat());
+    let mut theirs = shown.lines().filter_map(|line| line.split_once("T_FLOW_MOD "));
+    let (mut refused, mut different) = (0, Vec::new());
+    for bytes in &messages {
+        let (_, line) = theirs.next().unwrap();
+        let (_, said) = line.split_once("(xid=0x1):").unwrap();
+        let said = said.trim();
+        let ours = ours(bytes);
+        let is_same = match &ours {
+            Ok(text) => text == said,
+            Err(code) => said == format!("***decode error: {code}***") || is_unknown(*code, said),
+        };
+        refused += u32::from(ours.is_err());
+        if !is_same {
+            let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+            let said_by_us = ours.unwrap_or_else(|code| code.to_string());
+            different.push(format!("{hex}\n theirs {said}\n ours   {said_by_us}"));
+        }
+    }
+    assert!(theirs.next().is_none());
+    assert!(refused > 100 && u64::from(refused) < MESSAGES / 2, "{refused} were refused");
+    let first = different.iter().take(40).cloned().collect::<Vec<_>>().join("\n");
+    assert!(different.is_empty(), "{} differ:\n{first}", different.len());
+}
