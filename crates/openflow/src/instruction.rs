@@ -1,10 +1,12 @@
 //! Instructions: what a flow does with a packet at its table.
 
+use std::borrow::Cow;
 use std::fmt;
 
-use crate::action::{Action, Actions, wire};
+use crate::action::{Action, Actions, check, wire};
 use crate::error::ErrorCode;
 use crate::field::text::Hex;
+use crate::matching::Match;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
 
@@ -117,6 +119,17 @@ impl Instructions {
             all.goto_table = Some(body.u8()?);
         }
         Ok(all)
+    }
+
+    /// Writes what a flow does to the packets that it is for; see [`encode`](Self::encode).
+    pub(crate) fn encode_for(&self, matching: &Match, version: Version, out: &mut Vec<u8>) {
+        if version < Version::V12 {
+            return self.encode(version, out);
+        }
+        match check::fitted(&self.apply, matching) {
+            Cow::Borrowed(_) => self.encode(version, out),
+            Cow::Owned(apply) => Self { apply, ..self.clone() }.encode(version, out),
+        }
     }
 
     /// Writes what a flow does, as [`decode`](Self::decode) reads it. What OpenFlow 1.0 does not have is

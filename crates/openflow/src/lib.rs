@@ -27,6 +27,7 @@
 //! - [`packet_in`]: packets that go to controllers
 //! - `port_no`: numbers of ports
 //! - `testing`: messages at random, for tests
+//! - [`text`]: what people write
 //! - [`version`]: versions of the protocol
 //! - [`wire`]: reading and writing of fields
 
@@ -44,6 +45,7 @@ pub mod packet_in;
 mod port_no;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod version;
 pub mod wire;
 

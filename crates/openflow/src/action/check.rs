@@ -1,5 +1,7 @@
 //! Whether a flow's actions fit the packets that it is for.
 
+use std::borrow::Cow;
+
 use super::{Action, Ct, CtZone, Learn, LearnSource, LearnTarget, Nat, verify_output, wire};
 use crate::error::ErrorCode;
 use crate::field::{Field, Prerequisite, Subfield};
@@ -18,6 +20,26 @@ const TAGS: u8 = 2;
 
 /// The largest number of a meter.
 const LAST_METER: u32 = 0xFFFF_0000;
+
+/// Actions of OpenFlow 1.0 as later versions say what they do to these packets: which ports are set, and
+/// that there is a VLAN tag already.
+pub(crate) fn fitted<'a>(actions: &'a [Action], matching: &Match) -> Cow<'a, [Action]> {
+    if !actions.iter().any(depends) {
+        return Cow::Borrowed(actions);
+    }
+    let mut known = Known::of(matching);
+    Cow::Owned(actions.iter().map(|action| known.fit(action)).collect())
+}
+
+/// Whether what an action does depends on the packet, or that of one in it.
+fn depends(action: &Action) -> bool {
+    match action {
+        Action::SetVlanVid { push, .. } | Action::SetVlanPcp { push, .. } => *push,
+        Action::SetL4Src(_) | Action::SetL4Dst(_) => true,
+        Action::Clone(actions) => actions.iter().any(depends),
+        _ => false,
+    }
+}
 
 /// What is known of packets where an action has come to.
 struct Known {
@@ -62,6 +84,42 @@ impl Known {
         let mut known = Self { matching: matching.clone(), tags: 0, is_consistent: true };
         known.tags = u8::from(known.has_tag());
         known
+    }
+
+    /// An action as it is to these packets, and goes on behind it.
+    fn fit(&mut self, action: &Action) -> Action {
+        let port = |fields: [Field; 3]| {
+            let protocols = [PROTO_TCP, PROTO_UDP, PROTO_SCTP];
+            let protocol = self.matching.protocol();
+            let at = protocols.iter().position(|known| *known == protocol)?;
+            fields.get(at).copied()
+        };
+        let set = |field: Option<Field>, number: u16| {
+            let field = field?;
+            Some(Action::SetField { field, value: number.into(), mask: field.byte_mask() })
+        };
+        let has_tag = self.has_tag();
+        let fitted = match action {
+            Action::SetVlanVid { vid, push: true } if has_tag => {
+                Some(Action::SetVlanVid { vid: *vid, push: false })
+            }
+            Action::SetVlanPcp { pcp, push: true } if has_tag => {
+                Some(Action::SetVlanPcp { pcp: *pcp, push: false })
+            }
+            Action::SetL4Src(number) => {
+                set(port([Field::TcpSrc, Field::UdpSrc, Field::SctpSrc]), *number)
+            }
+            Action::SetL4Dst(number) => {
+                set(port([Field::TcpDst, Field::UdpDst, Field::SctpDst]), *number)
+            }
+            Action::Clone(actions) => {
+                Some(Action::Clone(fitted(actions, &self.matching).into_owned()))
+            }
+            _ => None,
+        };
+        // Whether it is right is another matter.
+        let _ = self.one(action);
+        fitted.unwrap_or_else(|| action.clone())
     }
 
     fn has(&self, needs: Prerequisite) -> bool {

@@ -5,7 +5,7 @@
 //! - `text`: actions as ovs-ofctl shows them
 //! - [`wire`]: actions in messages
 
-mod check;
+pub(crate) mod check;
 mod parts;
 mod text;
 pub mod wire;

@@ -136,8 +136,6 @@ impl Entry {
         }
         put_number(out, self.value, width);
         if let Some(mask) = self.mask {
-            // A mask of all that has a meaning beside one that has not is of all there is.
-            let mask = if mask == self.field.full_mask() { ones(128) } else { mask };
             put_number(out, mask, width);
         }
     }

@@ -164,7 +164,10 @@ impl fmt::Display for Masked {
             Format::CtState => masked_flags(f, CT_STATE, value, mask),
             Format::TcpFlags if is_exact => flags(f, TCP_FLAGS, value),
             Format::TcpFlags => masked_flags(f, TCP_FLAGS, value, mask & ones(12)),
-            Format::TunnelFlags if is_exact => flags(f, TUNNEL_FLAGS, value),
+            // There is only one that can be written.
+            Format::TunnelFlags if is_exact || mask & 1 != 0 => {
+                flags(f, TUNNEL_FLAGS, value & mask)
+            }
             Format::TunnelFlags => masked_flags(f, TUNNEL_FLAGS, value, mask & 1),
             Format::PacketType => write!(f, "({},{:#x})", value >> 16, value & 0xFFFF),
             Format::Decimal | Format::Port | Format::PortOxm => {

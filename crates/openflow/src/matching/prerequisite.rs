@@ -154,7 +154,7 @@ impl Match {
     }
 
     /// That packets have an Ethernet header goes without saying where a field is in it.
-    pub(super) fn forget_implied(&mut self) {
+    pub(crate) fn forget_implied(&mut self) {
         if self.exact(Field::PacketType) == Some(0) && self.implies_ethernet() {
             self.remove(Field::PacketType);
         }

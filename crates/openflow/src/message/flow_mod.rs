@@ -226,7 +226,7 @@ impl FlowMod {
             (Version::V10, _) => self.put_v10(with_table_id, out),
             _ => self.put_v11(version, out),
         }
-        self.instructions.encode(version, out);
+        self.instructions.encode_for(&self.matching, version, out);
         message.finish()
     }
 

@@ -275,7 +275,7 @@ impl FlowStats {
             (Version::V15, _) => self.put_v15(out),
             _ => self.put_v11(version, out),
         }
-        self.instructions.encode(version, out);
+        self.instructions.encode_for(&self.matching, version, out);
         out.patch_length(start, start);
     }
 

@@ -356,8 +356,7 @@ fn load(target: Subfield, value: u64, version: Version, out: &mut Vec<u8>) {
         return load_old(target, value, version, out);
     }
     let shifted = u128::from(value).checked_shl(target.offset.into()).unwrap_or(0);
-    let mask = if target.is_whole() { target.field.byte_mask() } else { target.mask() };
-    set_field(target.field, shifted, mask, version, out);
+    set_field(target.field, shifted, target.mask(), version, out);
 }
 
 fn load_old(target: Subfield, value: u64, version: Version, out: &mut Vec<u8>) {

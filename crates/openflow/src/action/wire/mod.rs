@@ -23,7 +23,7 @@ use crate::wire::Reader;
 pub(crate) use decode::property;
 pub use encode::encode;
 pub(crate) use encode::encode_metadata;
-pub(crate) use verify::Place;
+pub(crate) use verify::{Place, list as verify};
 
 /// How deep lists of actions may lie in each other.
 const DEPTH: u8 = 32;
