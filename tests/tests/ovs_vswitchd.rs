@@ -67,7 +67,8 @@ fn vsctl_and_appctl_drive_the_switch() {
     lab.ping();
     assert_eq!(lab.vsctl("get Interface br0 ofport"), "65534");
     assert_eq!(lab.vsctl("get Interface right ofport"), "2");
-    assert_eq!(lab.vsctl("get Interface right link_state"), "up");
+    // Links are looked at twice a second.
+    lab.vsctl("wait-until Interface right link_state=up");
     let fdb = lab.appctl("fdb/show br0");
     for port in ["1", "2"] {
         let is_row = |line: &str| {
@@ -120,6 +121,11 @@ fn vsctl_and_appctl_drive_the_switch() {
     lab.vsctl("wait-until Interface m0 link_state=up -- wait-until Interface m1 link_state=up");
     wait_active("m0");
     lab.vsctl("set Port bond0 other_config:bond-primary=m1");
+    wait_active("m1");
+    lab.vsctl("remove Port bond0 other_config bond-primary");
+    assert_eq!(lab.appctl("bond/set-active-member bond0 m0"), "done\n");
+    wait_active("m0");
+    assert_eq!(lab.appctl("bond/disable-member bond0 m0"), "disabled\n");
     wait_active("m1");
 
     lab.vsctl("del-br br0 -- del-br br1");
@@ -437,4 +443,9 @@ fn spanning_tree_and_groups(vsctl: &dyn Fn(&str) -> String, appctl: &dyn Fn(&str
     assert_eq!(appctl("mdb/flush br0"), "table successfully flushed\n");
     assert_eq!(appctl("mdb/show br0").lines().count(), 1);
     assert_eq!(appctl("lacp/show"), "");
+    let shown = appctl("dpctl/show -s");
+    assert!(shown.contains("  port 1: p1 (dummy)\n    RX packets:"), "{shown}");
+    assert_ne!(appctl("coverage/read-counter mac_learning_learned"), "0\n");
+    vsctl("set Port p1 qos=@q -- --id=@q create QoS type=egress-policer other_config:cir=1000000");
+    assert_eq!(appctl("qos/show p1"), "QoS: p1 egress-policer\ncir: 1000000\n");
 }

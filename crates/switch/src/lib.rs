@@ -95,7 +95,10 @@ mod worker;
 pub use crate::capture::{
     Capture, CaptureReader, Captured, CapturedPort, MAX_CAPTURES, Note as CaptureNote,
 };
-pub use bond::{BOND_DEVICE, BondMode, Bonding, Lacp, LacpTime, MAX_ARP_TARGETS, MAX_MEMBERS};
+pub use bond::{
+    BOND_DEVICE, BondMode, BondOrder, BondRefusal, Bonding, Lacp, LacpTime, MAX_ARP_TARGETS,
+    MAX_MEMBERS,
+};
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,
     MAX_WORKERS, PortOptions, SwitchConfig,

@@ -48,6 +48,7 @@ mod lldp;
 mod mirrors;
 mod monitors;
 mod offers;
+mod orders;
 pub(crate) mod patches;
 mod rstp;
 mod traps;

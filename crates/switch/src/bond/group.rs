@@ -1,6 +1,8 @@
 //! Which members of a bond are in use. Nothing here reads a clock or talks to anybody: whoever has a
 //! group tells it the time and the links, and hands on what it decides.
 
+pub(crate) mod order;
+
 use std::time::{Duration, Instant};
 
 use eal::time::later;
@@ -47,6 +49,8 @@ pub(crate) struct Member {
     due: Option<Instant>,
     /// How often it has been given up.
     pub(crate) failures: u64,
+    /// Whether an operator has taken it out of use.
+    is_held: bool,
 }
 
 /// A bond's members.
@@ -57,6 +61,8 @@ pub(crate) struct Group {
     agreement: Agreement,
     /// The number of the active one.
     active: Option<u16>,
+    /// That of the one which is to be it from the next run on.
+    wish: Option<u16>,
     shares: Shares,
     /// Among whom traffic was divided last.
     divided: Option<Vec<u16>>,
@@ -192,7 +198,7 @@ impl Group {
                 |old: &&Member| (old.seen.port, &old.seen.name) == (seen.port, &seen.name);
             match before.iter().find(is_same) {
                 Some(old) => Member { seen, ..old.clone() },
-                None => Member { seen, is_enabled: false, due: None, failures: 0 },
+                None => Member { seen, is_enabled: false, due: None, failures: 0, is_held: false },
             }
         };
         self.members = seen.into_iter().map(member).collect();
@@ -205,7 +211,10 @@ impl Group {
         let Bonding { updelay, downdelay, .. } = self.settings;
         let speaks = self.agreement == Agreement::Reached;
         let Some(member) = self.members.get_mut(index) else { return };
-        let is_usable = member.seen.is_up && member.seen.is_agreed && member.seen.is_answered;
+        let is_usable = member.seen.is_up
+            && member.seen.is_agreed
+            && member.seen.is_answered
+            && !member.is_held;
         if is_usable == member.is_enabled {
             member.due = None;
             return;
@@ -231,13 +240,16 @@ impl Group {
         }
     }
 
-    /// Chooses the active member: the primary one, the one so far, or the first that is in use.
+    /// Chooses the active member: one that an operator wishes, the primary one, the one so far, or the
+    /// first that is in use.
     fn choose(&mut self) -> bool {
+        let wish = self.wish.take();
         let enabled = || self.members.iter().filter(|member| member.is_enabled);
         let primary = self.settings.primary.as_deref();
         let primary = enabled().find(|member| Some(member.seen.name.as_str()) == primary);
         let so_far = || enabled().find(|member| Some(member.seen.port) == self.active);
-        let next = primary.or_else(so_far).or_else(|| enabled().next());
+        let wish = wish.and_then(|wish| enabled().find(|member| member.seen.port == wish));
+        let next = wish.or(primary).or_else(so_far).or_else(|| enabled().next());
         let next = next.map(|member| member.seen.port);
         let is_other = next != self.active;
         if is_other {

@@ -24,6 +24,7 @@ use std::time::Duration;
 use packet::MacAddr;
 use serde::{Deserialize, Serialize};
 
+pub use self::group::order::{BondOrder, BondRefusal};
 use self::monitor::Asking;
 use crate::vlan::{MAX_VLAN, formats, named};
 

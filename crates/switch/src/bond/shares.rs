@@ -31,6 +31,11 @@ impl Shares {
         self.0 = [member; BUCKETS];
     }
 
+    /// A member has this part; returns whether it was another one's.
+    pub(crate) fn give(&mut self, part: usize, member: u16) -> bool {
+        self.0.get_mut(part).is_some_and(|of| std::mem::replace(of, member) != member)
+    }
+
     /// Divides all parts among `members`, as evenly as that goes; those that have the right ones
     /// keep them.
     pub(crate) fn divide(&mut self, members: &[u16]) {

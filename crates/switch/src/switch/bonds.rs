@@ -113,7 +113,7 @@ impl PortControl for BondControl {
 /// A bond that is there.
 #[derive(Debug, Default)]
 pub(super) struct Bond {
-    group: Group,
+    pub(super) group: Group,
     agent: Agent,
     /// What is behind its members.
     pub(super) monitor: Monitor,

@@ -9,16 +9,16 @@ use switch::WorkerReport;
 use super::Appctl;
 
 /// The names of data paths: for tests, and for all others.
-const PATHS: [&str; 2] = ["dummy@ovs-dummy", "netdev@ovs-netdev"];
+pub(super) const PATHS: [&str; 2] = ["dummy@ovs-dummy", "netdev@ovs-netdev"];
 
 /// Which of them a bridge with this type of data path has.
-fn path_of(datapath_type: &str) -> &'static str {
+pub(super) fn path_of(datapath_type: &str) -> &'static str {
     let [dummy, netdev] = PATHS;
     if datapath_type == "dummy" { dummy } else { netdev }
 }
 
 /// What is shown of an interface's type.
-fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str) -> String {
+pub(super) fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str) -> String {
     let is_dummy = appctl.agent.dummies().has(&row.kind, datapath_type);
     match (row.kind.as_str(), row.options.get("peer")) {
         ("internal", _) if is_dummy => "dummy-internal".to_owned(),

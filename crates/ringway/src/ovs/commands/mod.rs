@@ -1,20 +1,26 @@
 //! Commands of `ovs-appctl`, in Open vSwitch's words.
 //!
 //! - `bond`: bonds
+//! - `coverage`: what has happened how often
+//! - `dpctl`: the data path as `ovs-dpctl` shows it
 //! - `dpif`: the data path, and what workers do
 //! - `fdb`: forwarding databases
 //! - `groups`: groups of IGMP and MLD
 //! - `lacp`: bonds that speak LACP
+//! - `orders`: what bonds are to do at once
 //! - `spanning`: spanning tree
 //! - `testing`: the clock and dummy ports, for tests
 //! - `trace`: what becomes of a frame
 //! - `vlog`: the log
 
 mod bond;
+mod coverage;
+mod dpctl;
 mod dpif;
 mod fdb;
 mod groups;
 mod lacp;
+mod orders;
 mod spanning;
 mod testing;
 mod trace;
@@ -41,8 +47,16 @@ struct Command {
 const ANY: usize = usize::MAX;
 
 const COMMANDS: &[Command] = &[
+    command("bond/disable-member", "port member", (2, 2), orders::disable),
+    command("bond/enable-member", "port member", (2, 2), orders::enable),
     command("bond/list", "", (0, 0), bond::list),
+    command("bond/migrate", "port hash member", (3, 3), orders::migrate),
+    command("bond/set-active-member", "port member", (2, 2), orders::activate),
     command("bond/show", "[port]", (0, 1), bond::show),
+    command("coverage/read-counter", "counter", (1, 1), coverage::read),
+    command("coverage/show", "", (0, 0), coverage::show),
+    command("dpctl/dump-dps", "", (0, 0), dpctl::dump_paths),
+    command("dpctl/show", "[-s] [dp]", (0, ANY), dpctl::show),
     command("dpif-netdev/pmd-rxq-show", "[-pmd core] [dp]", (0, 3), dpif::queues),
     command("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", (0, 3), dpif::workers),
     command("dpif/dump-dps", "", (0, 0), dpif::dump_paths),
@@ -73,6 +87,8 @@ const COMMANDS: &[Command] = &[
         (1, 3),
         trace::trace,
     ),
+    command("qos/show", "interface", (1, 1), dpctl::show_qos),
+    command("qos/show-types", "interface", (1, 1), dpctl::show_qos_kinds),
     command("revalidator/purge", "", (0, 0), nothing_cached),
     command("revalidator/wait", "", (0, 0), nothing_cached),
     command("rstp/show", "[bridge]", (0, 1), spanning::show),
