@@ -17,6 +17,7 @@ use crate::key::{Key, PACKET_WORDS, slot};
 use crate::path::Path;
 use crate::pattern::{finish, mix};
 use crate::pipeline::Pipeline;
+use crate::tables::Change;
 use crate::walk::{Start, walk};
 
 /// Entries that are found together.
@@ -226,16 +227,19 @@ impl PathCache {
         self.paths.get(id.checked_sub(self.base)? as usize).map(|known| &known.path)
     }
 
-    /// Counts packets that take a path.
+    /// Counts packets that take a path; returns the rules that are made of them, if they are the first
+    /// since the path's own were told.
     #[inline]
-    pub fn count(&mut self, id: PathId, packets: u64, bytes: u64) {
-        let Some(known) = self.known_mut(id) else { return };
+    pub fn count(&mut self, id: PathId, packets: u64, bytes: u64) -> &[Arc<Change>] {
+        let Some(known) = self.known_mut(id) else { return &[] };
         let is_first = known.packets == 0;
         known.packets += packets;
         known.bytes += bytes;
         if is_first {
             self.taken.push(id.0);
+            return self.path(id).map_or(&[], |path| &path.learns);
         }
+        &[]
     }
 
     /// The path of a packet with this key.

@@ -4,6 +4,10 @@
 //! Tuples are tried in the order of their highest priorities, until none can have a better rule
 //! than the one that is found. A copy of a classifier is cheap, whatever it holds, and stays as it
 //! is when the other one changes.
+//!
+//! - `conjunction`: rules that are found where several others are
+
+mod conjunction;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -19,6 +23,22 @@ pub trait Ranked: Clone {
 
     /// Where several are for a packet, the one with the highest priority is taken.
     fn priority(&self) -> u16;
+
+    /// The clauses that it is one of the ways to fulfil. With any, it is found only by way of them.
+    fn clauses(&self) -> &[Clause] {
+        &[]
+    }
+}
+
+/// A clause of a conjunction: the rule for its id is found where all of its clauses are fulfilled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Clause {
+    /// The conjunction.
+    pub id: u32,
+    /// Which of its clauses, counted from 0.
+    pub number: u8,
+    /// How many it has, 64 at most.
+    pub count: u8,
 }
 
 /// Rules with the same mask.
@@ -48,11 +68,13 @@ pub struct Classifier<R> {
     /// Those with the highest priorities first.
     tuples: Vec<Arc<Tuple<R>>>,
     len: usize,
+    /// How many rules are part of conjunctions.
+    parts: usize,
 }
 
 impl<R> Default for Classifier<R> {
     fn default() -> Self {
-        Self { tuples: Vec::new(), len: 0 }
+        Self { tuples: Vec::new(), len: 0, parts: 0 }
     }
 }
 
@@ -96,6 +118,15 @@ impl<R: Ranked> Classifier<R> {
 
     /// The same; `look` is told each mask that it depends on.
     pub fn lookup_with(&self, key: &Key, mut look: impl FnMut(&Mask)) -> Option<&R> {
+        if self.parts > 0 {
+            self.tuples.iter().for_each(|tuple| look(&tuple.mask));
+            return conjunction::lookup(self, key);
+        }
+        self.lookup_plain(key, look)
+    }
+
+    /// The rule for a packet that is no part of a conjunction.
+    fn lookup_plain(&self, key: &Key, mut look: impl FnMut(&Mask)) -> Option<&R> {
         let mut best: Option<&R> = None;
         let mut room = [0; WORDS];
         for tuple in &self.tuples {
@@ -106,7 +137,7 @@ impl<R: Ranked> Classifier<R> {
             let hash = tuple.mask.apply(key, seed(), &mut room);
             let values = room.get(..tuple.mask.words().len()).unwrap_or_default();
             let found = tuple.rules.get(hash).filter(|rule| rule.pattern().values() == values);
-            for rule in found {
+            for rule in found.filter(|rule| self.parts == 0 || rule.clauses().is_empty()) {
                 if best.is_none_or(|best| best.priority() < rule.priority()) {
                     best = Some(rule);
                 }
@@ -145,6 +176,7 @@ impl<R: Ranked> Classifier<R> {
         });
         let tuple = Arc::make_mut(self.tuples.get_mut(at)?);
         let pattern = rule.pattern().clone();
+        self.parts += usize::from(!rule.clauses().is_empty());
         let before =
             tuple.rules.replace(hash, rule.clone(), |other| is_it(other, &pattern, priority));
         if before.is_none() {
@@ -153,6 +185,7 @@ impl<R: Ranked> Classifier<R> {
             self.len += 1;
             self.sort();
         }
+        self.parts -= before.iter().filter(|before| !before.clauses().is_empty()).count();
         before
     }
 
@@ -169,6 +202,7 @@ impl<R: Ranked> Classifier<R> {
             }
         }
         self.len -= 1;
+        self.parts -= usize::from(!removed.clauses().is_empty());
         if tuple.rules.len() == 0 {
             self.tuples.remove(at);
         }

@@ -65,7 +65,7 @@ mod tables;
 pub mod walk;
 
 pub use cache::{CacheStats, PathCache, PathId};
-pub use classifier::{Classifier, Ranked};
+pub use classifier::{Classifier, Clause, Ranked};
 pub use extract::{Depth, Layers, extract};
 pub use key::{
     FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,

@@ -7,6 +7,7 @@ use openflow::packet_in::Reason;
 
 use crate::key::Key;
 use crate::rule::Stats;
+use crate::tables::Change;
 
 /// A change of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -122,6 +123,8 @@ impl TableSet {
 pub struct Path {
     /// What is done, in order.
     pub ops: Box<[Op]>,
+    /// Rules that are made of the packet.
+    pub learns: Box<[Arc<Change>]>,
     /// The counts of the rules that it passes; of one that it passes twice, twice.
     pub rules: Box<[Arc<Stats>]>,
     /// The tables that it was looked up in.
@@ -134,7 +137,7 @@ pub struct Path {
 
 impl Hash for Path {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.ops.hash(state);
+        (&self.ops, &self.learns).hash(state);
         self.rules.iter().for_each(|stats| Arc::as_ptr(stats).hash(state));
         (self.tables, self.lost).hash(state);
     }
@@ -145,7 +148,7 @@ impl PartialEq for Path {
     fn eq(&self, other: &Self) -> bool {
         let rules = self.rules.iter().zip(&other.rules);
         self.rules.len() == other.rules.len()
-            && self.ops == other.ops
+            && (&self.ops, &self.learns) == (&other.ops, &other.learns)
             && (self.tables, self.lost) == (other.tables, other.lost)
             && rules.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
     }
@@ -154,7 +157,7 @@ impl PartialEq for Path {
 impl Path {
     /// A path that does this.
     pub(crate) fn new(
-        ops: Vec<Op>,
+        (ops, learns): (Vec<Op>, Vec<Arc<Change>>),
         rules: Vec<Arc<Stats>>,
         tables: TableSet,
         lost: Option<Lost>,
@@ -163,6 +166,7 @@ impl Path {
             matches!(op, Op::Output(_)) && ops.iter().take(at).all(|before| before != op)
         };
         let is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
-        Self { ops: ops.into(), rules: rules.into(), tables, lost, is_simple }
+        let (ops, learns, rules) = (ops.into(), learns.into(), rules.into());
+        Self { ops, learns, rules, tables, lost, is_simple }
     }
 }

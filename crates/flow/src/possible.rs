@@ -6,6 +6,7 @@ use openflow::{Action, Field, Instructions};
 use crate::place::place;
 use crate::tables::Refusal;
 use crate::walk::MAX_NESTING;
+use crate::walk::learn::fields;
 
 /// Checks all actions of a rule.
 pub(crate) fn check(instructions: &Instructions) -> Result<(), Refusal> {
@@ -29,6 +30,15 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
         Action::Move { source, target } => {
             check_field(source.field)?;
             check_field(target.field)
+        }
+        Action::Learn(learn) => {
+            if learn.limit != 0 || learn.result.is_some() {
+                return Err(Refusal::Action("learn(limit)"));
+            }
+            if learn.fin_timeouts != Default::default() {
+                return Err(Refusal::Action("learn(fin_idle_timeout)"));
+            }
+            fields(learn).try_for_each(check_field)
         }
         Action::Controller(to) if to.pause => Err(Refusal::Action("controller(pause)")),
         Action::Resubmit { ct: true, .. } => Err(Refusal::Action("resubmit(ct)")),
@@ -54,8 +64,6 @@ const fn missing(action: &Action) -> Option<&'static str> {
         Action::Multipath(_) => "multipath",
         Action::CheckPktLarger { .. } => "check_pkt_larger",
         Action::FinTimeout { .. } => "fin_timeout",
-        Action::Learn(_) => "learn",
-        Action::Conjunction { .. } => "conjunction",
         Action::Ct(_) => "ct",
         Action::Nat(_) => "nat",
         Action::Encap(_) => "encap",

@@ -6,9 +6,9 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Relaxed},
 };
 
-use openflow::{Instructions, Match};
+use openflow::{Action, Instructions, Match};
 
-use crate::classifier::Ranked;
+use crate::classifier::{Clause, Ranked};
 use crate::key::Key;
 use crate::pattern::Pattern;
 use crate::reads::reads;
@@ -119,6 +119,8 @@ pub struct Rule {
     pub(crate) pattern: Pattern,
     /// Which bits of packets its actions depend on.
     pub(crate) reads: Key,
+    /// The clauses of conjunctions that it is one of the ways to fulfil.
+    pub(crate) clauses: Box<[Clause]>,
 }
 
 impl Rule {
@@ -130,6 +132,7 @@ impl Rule {
         now: u64,
     ) -> Self {
         let reads = reads(&instructions);
+        let clauses = instructions.apply.iter().filter_map(clause).collect();
         Self {
             table,
             priority,
@@ -144,6 +147,7 @@ impl Rule {
             stats: Arc::new(Stats::new(now)),
             pattern,
             reads,
+            clauses,
         }
     }
 
@@ -165,6 +169,15 @@ impl Rule {
     }
 }
 
+fn clause(action: &Action) -> Option<Clause> {
+    match *action {
+        Action::Conjunction { id, clause, clauses } => {
+            Some(Clause { id, number: clause, count: clauses })
+        }
+        _ => None,
+    }
+}
+
 impl Ranked for Arc<Rule> {
     fn pattern(&self) -> &Pattern {
         &self.pattern
@@ -172,5 +185,9 @@ impl Ranked for Arc<Rule> {
 
     fn priority(&self) -> u16 {
         self.priority
+    }
+
+    fn clauses(&self) -> &[Clause] {
+        &self.clauses
     }
 }

@@ -1,7 +1,12 @@
 //! All tables of a bridge, and changes of them.
 //!
 //! A copy is cheap and stays as it is: control threads change one, and workers look up in copies.
+//!
+//! - `learned`: what goes with the rules that have learnt it
 
+mod learned;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openflow::action::Action;
@@ -15,6 +20,7 @@ use crate::place;
 use crate::possible;
 use crate::reads::always;
 use crate::rule::{Ended, Flags, Rule, Timeouts};
+use learned::Learned;
 
 /// Tables that rules can be in; 255 stands for all of them (OpenFlow 1.5, 7.2.4.4).
 pub const TABLES: u8 = 255;
@@ -38,7 +44,7 @@ pub enum Command {
 }
 
 /// Which rules are meant, where not one alone is.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Filter {
     /// Their table; all tables.
     pub table: Option<u8>,
@@ -53,7 +59,7 @@ pub struct Filter {
 }
 
 /// A change of rules.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Change {
     /// What is done.
     pub command: Command,
@@ -71,7 +77,8 @@ pub struct Change {
     pub importance: u16,
     /// What becomes of packets.
     pub instructions: Arc<Instructions>,
-    /// Where there is nothing to change, the rule is added: as in OpenFlow 1.0.
+    /// Where there is nothing to change, the rule is added: as in OpenFlow 1.0. Where the rule that is
+    /// added is there already, it only lives longer: as one that is learnt.
     pub may_add: bool,
 }
 
@@ -271,6 +278,15 @@ impl Tables {
     /// # Errors
     /// As [`Refusal`] tells. Nothing is changed then.
     pub fn change(&mut self, change: &Change, now: u64) -> Result<Outcome, Refusal> {
+        let mut outcome = self.change_only(change, now)?;
+        let gone = outcome.removed.iter().map(|(rule, _)| rule);
+        let gone = gone.chain(outcome.modified.iter().map(|(before, _)| before));
+        let learned = learned::by(gone);
+        outcome.removed.extend(self.forget_learned(learned));
+        Ok(outcome)
+    }
+
+    fn change_only(&mut self, change: &Change, now: u64) -> Result<Outcome, Refusal> {
         if change.filter.table.is_some_and(|table| table == TABLES) {
             return Err(Refusal::BadTable);
         }
@@ -321,6 +337,9 @@ impl Tables {
         let rules = self.table(table);
         let before = rules.and_then(|rules| rules.find(&pattern, change.priority)).cloned();
         let overlaps = || rules.is_some_and(|rules| rules.has_overlap(&pattern, change.priority));
+        if let Some(before) = before.as_ref().filter(|before| change.only_refreshes(before)) {
+            return Ok(self.refresh(before, now));
+        }
         if change.flags.check_overlap && before.is_none() && overlaps() {
             return Err(Refusal::Overlap);
         }
@@ -345,13 +364,23 @@ impl Tables {
         })
     }
 
+    /// A rule is learnt once more, which lets it live longer.
+    fn refresh(&mut self, rule: &Arc<Rule>, now: u64) -> Outcome {
+        if rule.timeouts.hard != 0 {
+            self.insert(Arc::new(Rule { modified: now, ..Rule::clone(rule) }));
+        }
+        Outcome::default()
+    }
+
     /// Takes the rules away whose time is over at `now`, in milliseconds.
     pub fn expire(&mut self, now: u64) -> Vec<(Arc<Rule>, Ended)> {
         let timed = self.all.iter().filter(|table| table.timed > 0);
         let rules = timed.flat_map(|table| table.rules.iter());
         let over = rules.filter_map(|rule| Some((Arc::clone(rule), rule.ends(now)?)));
-        let over: Vec<(Arc<Rule>, Ended)> = over.collect();
+        let mut over: Vec<(Arc<Rule>, Ended)> = over.collect();
         over.iter().for_each(|(rule, _)| self.remove(rule));
+        let learned = learned::by(over.iter().map(|(rule, _)| rule));
+        over.extend(self.forget_learned(learned));
         over
     }
 
@@ -359,6 +388,21 @@ impl Tables {
     #[must_use]
     pub fn has_timed(&self) -> bool {
         self.all.iter().any(|table| table.timed > 0)
+    }
+
+    /// Takes away what rules have learnt that are gone, and wanted it to go with them.
+    fn forget_learned(&mut self, mut learned: BTreeSet<Learned>) -> Vec<(Arc<Rule>, Ended)> {
+        let mut removed = Vec::new();
+        // What goes may have learnt something itself; each time there are fewer rules.
+        while !learned.is_empty() {
+            self.iter().for_each(|rule| learned::keep(rule, &mut learned));
+            let is_learned = |rule: &&Arc<Rule>| learned.contains(&(rule.table, rule.cookie));
+            let gone: Vec<Arc<Rule>> = self.iter().filter(is_learned).cloned().collect();
+            gone.iter().for_each(|rule| self.remove(rule));
+            learned = learned::by(gone.iter());
+            removed.extend(gone.into_iter().map(|rule| (rule, Ended::Deleted)));
+        }
+        removed
     }
 
     fn insert(&mut self, rule: Arc<Rule>) {
@@ -429,6 +473,15 @@ fn is_group(action: &Action, wanted: u32) -> bool {
 }
 
 impl Change {
+    /// Whether it is one of learning what is there already.
+    fn only_refreshes(&self, rule: &Rule) -> bool {
+        self.may_add
+            && self.command == Command::Add
+            && (self.cookie, self.timeouts, self.flags)
+                == (Some(rule.cookie), rule.timeouts, rule.flags)
+            && self.instructions == rule.instructions
+    }
+
     /// A rule after this change of it.
     fn apply(&self, rule: &Rule, now: u64) -> Rule {
         let identity = (rule.table, rule.priority);

@@ -6,6 +6,7 @@ use std::sync::{Arc, Weak};
 use eal::clock;
 use ethdev::{QueueStats, RxQueue, TxQueue};
 use fdb::Fdb;
+use flow::Pipeline;
 use packet::{Frame, Pool};
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
@@ -13,6 +14,7 @@ use crate::capture::wanted::{Seen, Wanted};
 use crate::capture::{Capture, CaptureReader};
 use crate::datapath::{Datapath, Source};
 use crate::error::Error;
+use crate::flows::BridgeFlows;
 use crate::guard::{Guard, PortGuard};
 use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, PortLimits};
@@ -76,6 +78,12 @@ impl Bench {
     pub fn guard(&mut self, port: u16, guard: &PortGuard) {
         let guard = Guard::of(guard, &PortLimits::default(), None, 1).pop().flatten();
         self.path.set_guard(port, guard.map(Box::new));
+    }
+
+    /// Has frames go by flows.
+    pub fn set_flows(&mut self, pipeline: Arc<Pipeline>) {
+        let flows = Some(Box::new(BridgeFlows::new(pipeline)));
+        self.path.change_bridge(BridgeId::DEFAULT, BridgeChange::Flows(flows, 0));
     }
 
     /// Captures what goes through the port with this number.

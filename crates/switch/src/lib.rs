@@ -105,7 +105,7 @@ pub use config::{
 };
 pub use error::Error;
 pub use fdb;
-pub use flows::{BridgeFlows, FlowInlet, FlowPacket, FlowPacketOut, flow_queue};
+pub use flows::{BridgeFlows, FlowEvent, FlowInlet, FlowPacket, FlowPacketOut, flow_queue};
 pub use guard::PortGuard;
 pub use identity::Identity;
 pub use lacp::PortLacp;

@@ -144,3 +144,38 @@ fn a_bridge_is_plain_with_nothing_but_normal() {
     tables.change(&Change::delete(None, Match::new()), 0).unwrap();
     assert!(!tables.is_plain() && tables.is_empty());
 }
+
+#[test]
+fn what_was_learnt_goes_with_the_last_rule_that_learns_it() {
+    use openflow::action::{Learn, LearnFlags};
+    let learn = |cookie| {
+        let flags = LearnFlags { delete_learned: true, ..LearnFlags::default() };
+        Instructions::apply(vec![Action::Learn(Box::new(Learn {
+            timeouts: Default::default(),
+            fin_timeouts: Default::default(),
+            priority: 1,
+            cookie,
+            flags,
+            table: 5,
+            limit: 0,
+            result: None,
+            specs: Vec::new(),
+        }))])
+    };
+    let mut tables = Tables::default();
+    for (table, port, instructions, cookie) in [
+        (0, 1, learn(7), 0),
+        (0, 2, learn(7), 0),
+        (5, 3, output(1), 7),
+        (5, 4, output(1), 8),
+        (6, 5, output(1), 7),
+    ] {
+        let mut add = Change::add(table, tcp(port), instructions);
+        add.cookie = Some(cookie);
+        tables.change(&add, 0).unwrap();
+    }
+    assert_eq!(count(&mut tables, &Change::delete(Some(0), tcp(1))), (0, 0, 1));
+    assert_eq!(count(&mut tables, &Change::delete(Some(0), tcp(2))), (0, 0, 2));
+    let left: Vec<u64> = tables.iter().map(|rule| rule.cookie).collect();
+    assert_eq!(left, [8, 7]);
+}

@@ -4,8 +4,10 @@
 //! packet's way, such as a loop, drops the packet.
 //!
 //! - `write`: what is written to the key, and so to the packet
+//! - `learn`: rules that are made of packets
 //! - `set`: the action set
 
+pub(crate) mod learn;
 mod set;
 mod write;
 
@@ -20,6 +22,7 @@ use crate::path::{Edit, Lost, Op, PacketIn, Path, TableSet};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
+use crate::tables::Change;
 
 /// Tables that are gone back to, at most; each that is not behind the one before counts.
 pub const MAX_DEPTH: u32 = 64;
@@ -119,6 +122,7 @@ struct Walk<'w> {
     ops: Vec<Op>,
     rules: Vec<Arc<Stats>>,
     tables: TableSet,
+    learns: Vec<Arc<Change>>,
 }
 
 impl<'w> Walk<'w> {
@@ -142,6 +146,7 @@ impl<'w> Walk<'w> {
             ops: Vec::new(),
             rules: Vec::new(),
             tables: TableSet::default(),
+            learns: Vec::new(),
         }
     }
 
@@ -169,6 +174,7 @@ impl<'w> Walk<'w> {
     fn finish(mut self) -> Path {
         if self.error.is_some() {
             self.ops.clear();
+            self.learns.clear();
         }
         let does = |op: &Op| !matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Save | Op::Restore);
         let lost = match (self.error, self.ops.iter().any(does)) {
@@ -180,7 +186,7 @@ impl<'w> Walk<'w> {
         // What is changed after it was sent for the last time does not matter.
         let end = self.ops.iter().rposition(does).map_or(0, |last| last + 1);
         self.ops.truncate(end);
-        Path::new(self.ops, self.rules, self.tables, lost)
+        Path::new((self.ops, self.learns), self.rules, self.tables, lost)
     }
 
     /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
@@ -311,6 +317,7 @@ impl<'w> Walk<'w> {
                 Some(value) => self.write(*target, value),
                 None => self.note(format_args!("Failed to pop from an empty stack.")),
             },
+            Action::Learn(learn) => self.learn(learn),
             Action::DecTtl(ids) => return self.dec_ttl(ids.as_deref().unwrap_or(&[0])),
             other => self.write_by(other),
         }

@@ -262,3 +262,53 @@ fn a_watcher_hears_of_every_step() {
         ]
     );
 }
+
+#[test]
+fn a_rule_is_made_of_a_packet() {
+    use openflow::action::{Learn, LearnFlags, LearnSource, LearnSpec, LearnTarget, Timeouts};
+    let spec = |bits, source, target| LearnSpec { bits, source, target };
+    let field = |field| LearnSource::Field { field, offset: 0 };
+    let learn = Learn {
+        timeouts: Timeouts { idle: 3, hard: 9 },
+        fin_timeouts: Timeouts::default(),
+        priority: 7,
+        cookie: 0xC,
+        flags: LearnFlags::default(),
+        table: 5,
+        limit: 0,
+        result: None,
+        specs: vec![
+            spec(
+                16,
+                LearnSource::Value(0x800),
+                LearnTarget::Match { field: Field::EthType, offset: 0 },
+            ),
+            spec(32, field(Field::IpSrc), LearnTarget::Match { field: Field::IpDst, offset: 0 }),
+            spec(8, field(Field::NwTtl), LearnTarget::Load { field: Field::Reg0, offset: 8 }),
+            spec(32, field(Field::InPortOxm), LearnTarget::Output),
+        ],
+    };
+    let mut pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::Learn(Box::new(learn))])]);
+    let path = path(&pipeline);
+    let change = &path.learns[0];
+    assert_eq!(
+        (path.learns.len(), pipeline.tables.relevant().get(slot::IPV4_SRC)),
+        (1, 0xFFFF_FFFF)
+    );
+    assert_eq!(pipeline.tables.change(change, 1_000).unwrap().added.len(), 1);
+    let find = |pipeline: &Pipeline| {
+        let rule = pipeline.tables.table(5).and_then(|rules| rules.iter().next()).unwrap();
+        Rule::clone(rule)
+    };
+    let rule = find(&pipeline);
+    assert_eq!((rule.priority, rule.cookie, rule.timeouts.idle), (7, 0xC, 3));
+    let matching = Match::new().with(Field::EthType, 0x800).with(Field::IpDst, 0x0A00_0001);
+    assert_eq!(rule.matching, matching);
+    let target = Subfield { field: Field::Reg0, offset: 8, bits: 8 };
+    assert_eq!(rule.instructions.apply, [Action::Load { target, value: 64 }, output(1)]);
+    // Once more, it lives longer and counts on.
+    rule.stats.add(1, 60, 1_500);
+    assert!(pipeline.tables.change(change, 2_000).unwrap().modified.is_empty());
+    let again = find(&pipeline);
+    assert_eq!((again.modified, again.created, again.stats.packets()), (2_000, 1_000, 1));
+}

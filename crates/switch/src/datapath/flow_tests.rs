@@ -11,7 +11,7 @@ use proptest::prelude::*;
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
-use crate::flows::{BridgeFlows, flow_queue};
+use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
 /// A pipeline of a bench's ports, whose OpenFlow numbers are one higher.
 fn pipeline(ports: u16, rules: &[(u8, Match, Vec<Action>)]) -> Pipeline {
@@ -189,7 +189,11 @@ fn controllers_get_packets_and_a_flood_of_them_harms_nobody() {
     for _ in 0..4 {
         assert_eq!(counts(&bench.send(0, &burst)), [0, 32]);
     }
-    let packets: Vec<_> = packets.try_iter().collect();
+    let packet = |event| match event {
+        FlowEvent::Packet(packet) => packet,
+        FlowEvent::Learn(change) => panic!("{change:?}"),
+    };
+    let packets: Vec<_> = packets.try_iter().map(packet).collect();
     assert_eq!((packets.len(), inlet.lost()), (40, 88));
     let first = &packets[0];
     assert_eq!((first.bytes.len(), first.len, first.about.table), (20, 60, 0));

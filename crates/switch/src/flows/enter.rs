@@ -72,8 +72,12 @@ impl Entry<'_> {
         if let Ok(mut inner) = flows.0.try_borrow_mut() {
             inner.classify((frames, source), &mut deep.begin(), &mut kept, &mut groups);
             if manner == Manner::Real {
+                let Inner { cache, inlet, .. } = &mut *inner;
                 for Group { path, mask, bytes } in &groups {
-                    inner.cache.count(*path, mask.count_ones().into(), *bytes);
+                    let learns = cache.count(*path, mask.count_ones().into(), *bytes);
+                    if let Some(inlet) = inlet {
+                        learns.iter().for_each(|change| inlet.learn(change, source.now));
+                    }
                 }
             }
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use eal::clock;
-use flow::PacketIn;
+use flow::{Change, PacketIn};
 use packet::Frame;
 
 /// The most packets that a worker hands over within a period.
@@ -15,6 +15,15 @@ const MOST: u32 = 1_000;
 
 /// Periods in a second.
 const PERIODS: u64 = 10;
+
+/// What a worker has to tell control threads.
+#[derive(Clone, Debug)]
+pub enum FlowEvent {
+    /// A packet for controllers.
+    Packet(FlowPacket),
+    /// A rule that is made of a packet: once for each second in which there are such packets.
+    Learn(Arc<Change>),
+}
 
 /// A packet for controllers.
 #[derive(Clone, Debug)]
@@ -27,13 +36,13 @@ pub struct FlowPacket {
     pub len: usize,
 }
 
-/// Where a worker puts packets for controllers. Putting one in never waits.
+/// Where a worker puts what it has to tell. Putting one in never waits.
 #[derive(Clone)]
 pub struct FlowInlet {
-    queue: SyncSender<FlowPacket>,
+    queue: SyncSender<FlowEvent>,
     /// Has somebody look; it is quick.
     notify: Arc<dyn Fn() + Send + Sync>,
-    /// Packets for which there was no room.
+    /// What there was no room for.
     lost: Arc<AtomicU64>,
     /// When the present period began, in clock cycles, how long one is, and what was taken in it.
     since: u64,
@@ -47,13 +56,13 @@ impl fmt::Debug for FlowInlet {
     }
 }
 
-/// A queue where `room` packets for controllers wait at most, and where they are read. `notify` is
+/// A queue where `room` packets and rules wait at most, and where they are read. `notify` is
 /// called by a worker when one has come, and must not wait for anything.
 #[must_use]
 pub fn flow_queue(
     room: usize,
     notify: impl Fn() + Send + Sync + 'static,
-) -> (FlowInlet, Receiver<FlowPacket>) {
+) -> (FlowInlet, Receiver<FlowEvent>) {
     let (queue, packets) = sync_channel(room);
     let period = (clock::hz() / PERIODS).max(1);
     let (notify, lost) = (Arc::new(notify), Arc::default());
@@ -61,39 +70,40 @@ pub fn flow_queue(
 }
 
 impl FlowInlet {
-    /// How many packets there was no room for so far.
+    /// How many packets and rules there was no room for so far.
     #[must_use]
     pub fn lost(&self) -> u64 {
         self.lost.load(Relaxed)
     }
 
-    /// Takes a packet at time `now`, in clock cycles; returns whether there was room.
+    /// Takes a packet at time `now`, in clock cycles.
     #[cold]
-    pub(crate) fn put(&mut self, about: &Arc<PacketIn>, frame: &Frame<'_>, now: u64) -> bool {
-        let taken = self.try_put(about, frame, now);
-        if !taken {
-            self.lost.fetch_add(1, Relaxed);
-        }
-        taken
+    pub(crate) fn put(&mut self, about: &Arc<PacketIn>, frame: &Frame<'_>, now: u64) {
+        self.tell(now, || {
+            let len = frame.len();
+            let mut bytes = vec![0; len.min(usize::from(about.max_len))];
+            let count = frame.copy_to(&mut bytes);
+            bytes.truncate(count);
+            FlowEvent::Packet(FlowPacket { about: Arc::clone(about), bytes, len })
+        });
     }
 
-    fn try_put(&mut self, about: &Arc<PacketIn>, frame: &Frame<'_>, now: u64) -> bool {
+    /// Takes a rule that is made of a packet.
+    #[cold]
+    pub(crate) fn learn(&mut self, change: &Arc<Change>, now: u64) {
+        self.tell(now, || FlowEvent::Learn(Arc::clone(change)));
+    }
+
+    fn tell(&mut self, now: u64, event: impl FnOnce() -> FlowEvent) {
         if now.wrapping_sub(self.since) >= self.period {
             (self.since, self.taken) = (now, 0);
         }
-        if self.taken >= MOST {
-            return false;
-        }
-        self.taken += 1;
-        let len = frame.len();
-        let mut bytes = vec![0; len.min(usize::from(about.max_len))];
-        let count = frame.copy_to(&mut bytes);
-        bytes.truncate(count);
-        let packet = FlowPacket { about: Arc::clone(about), bytes, len };
-        let taken = self.queue.try_send(packet).is_ok();
-        if taken {
+        let has_room = self.taken < MOST;
+        self.taken += u32::from(has_room);
+        if has_room && self.queue.try_send(event()).is_ok() {
             (self.notify)();
+        } else {
+            self.lost.fetch_add(1, Relaxed);
         }
-        taken
     }
 }

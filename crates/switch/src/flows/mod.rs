@@ -20,7 +20,7 @@ use std::sync::Arc;
 use flow::{Op, PathCache, PathId, Pipeline};
 use packet::EditRoom;
 
-pub use inlet::{FlowInlet, FlowPacket, flow_queue};
+pub use inlet::{FlowEvent, FlowInlet, FlowPacket, flow_queue};
 pub use packet_out::FlowPacketOut;
 pub(crate) use packet_out::PacketOut;
 
@@ -29,7 +29,7 @@ pub(crate) use packet_out::PacketOut;
 pub struct BridgeFlows {
     /// Rules and ports.
     pub pipeline: Arc<Pipeline>,
-    /// Where packets for controllers go; without it they are dropped.
+    /// Where packets for controllers go, and rules that are made of packets; without it they are dropped.
     pub packets: Option<FlowInlet>,
 }
 
