@@ -123,6 +123,22 @@ fn top_shows_256_ports_on_a_terminal_and_gives_it_back() {
     terminal.wait_for("a port", |s| s.contains("guest takes") && s.contains("the last ")).unwrap();
     terminal.keys(&["q", "2"]).unwrap();
     terminal.wait_for("workers", |s| s.contains("cycles/frame")).unwrap();
+    switch.client(&["bond", "add", "uplink", "--members", "null253,null254"]).unwrap();
+    switch.client(&["mirror", "add", "watch", "--src", "a", "--to", "null252"]).unwrap();
+    terminal.keys(&["5"]).unwrap();
+    let is_bond = |s: &str| s.contains("uplink null253  up   active");
+    let screen = terminal.wait_for("a bond", is_bond).unwrap();
+    assert!(screen.contains(" 5 Bonds 2 "), "{screen}");
+    assert!(screen.lines().all(|line| line.chars().count() <= 80), "{screen}");
+    terminal.keys(&["6"]).unwrap();
+    let is_mirror = |s: &str| s.contains("watch  active") && s.contains("in a");
+    terminal.wait_for("a mirror", is_mirror).unwrap();
+    terminal.keys(&["7"]).unwrap();
+    terminal
+        .wait_for("no vDPA device", |s| s.contains("none; 'ringway port add NAME=vdpa:"))
+        .unwrap();
+    terminal.keys(&["2"]).unwrap();
+    terminal.wait_for("workers again", |s| s.contains("cycles/frame")).unwrap();
     terminal.resize(200, 60).unwrap();
     terminal.wait_for("a large screen", |s| s.contains("load of the core")).unwrap();
 

@@ -15,13 +15,13 @@ use crate::table::{Align, Cell, Table, Tone, approximate, colour_stdout, count, 
 use crate::vdpa::report;
 use crate::{rates, wait};
 
-mod bonds;
+pub mod bonds;
 mod bridges;
 mod fdb;
 #[cfg(test)]
 mod fits;
 mod groups;
-mod mirrors;
+pub mod mirrors;
 mod neighbours;
 mod ports;
 mod rstp;

@@ -37,12 +37,13 @@ pub fn show_bonds(answer: &Bonds, colour: bool) -> String {
                 true => Cell::toned("up", Tone::Good),
                 false => Cell::toned("down", Tone::Bad),
             };
+            let (does, tone) = state(bond, member);
             table.row(vec![
                 name,
                 mode,
                 member.name.as_str().into(),
                 link,
-                state(bond, member),
+                Cell::toned(does, tone),
                 format!("{} %", percent(member.share)).into(),
                 count(member.failures).into(),
                 count(member.inactive_drops).into(),
@@ -64,7 +65,7 @@ const fn percent(share: usize) -> usize {
 }
 
 /// What a bond and its neighbour have said to each other, in a line; `None` without LACP.
-fn lacp(bond: &Bond) -> Option<String> {
+pub fn lacp(bond: &Bond) -> Option<String> {
     let lacp = bond.lacp.as_ref()?;
     let status = if lacp.negotiated { "negotiated" } else { "not negotiated" };
     let members = bond.members.iter().filter_map(|member| {
@@ -80,12 +81,13 @@ fn lacp(bond: &Bond) -> Option<String> {
     Some(format!("LACP {status}, {own}; {}", members.join("; ")))
 }
 
-fn state(bond: &Bond, member: &BondMember) -> Cell {
+/// What a member does, in words, and how that stands out.
+pub fn state(bond: &Bond, member: &BondMember) -> (&'static str, Tone) {
     match (member.active, member.enabled) {
-        (true, _) => Cell::toned("active", Tone::Good),
-        (false, true) if bond.mode == BondMode::ActiveBackup => "standby".into(),
-        (false, true) => Cell::toned("in use", Tone::Good),
-        (false, false) => Cell::toned("not in use", Tone::Faint),
+        (true, _) => ("active", Tone::Good),
+        (false, true) if bond.mode == BondMode::ActiveBackup => ("standby", Tone::Plain),
+        (false, true) => ("in use", Tone::Good),
+        (false, false) => ("not in use", Tone::Faint),
     }
 }
 

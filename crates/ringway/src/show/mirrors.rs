@@ -34,7 +34,7 @@ pub fn show_mirrors(answer: &Mirrors, colour: bool) -> String {
 }
 
 /// What is copied.
-fn selection(mirror: &Mirror) -> String {
+pub fn selection(mirror: &Mirror) -> String {
     let names = |word: &str, ports: &BTreeSet<String>| {
         let names: Vec<&str> = ports.iter().map(String::as_str).collect();
         (!names.is_empty()).then(|| format!("{word} {}", names.join(",")))
@@ -50,14 +50,19 @@ fn selection(mirror: &Mirror) -> String {
     words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }
 
-fn output(mirror: &Mirror) -> Cell {
+/// Where the copies go.
+pub fn destination(mirror: &Mirror) -> String {
     let Settings { output_port, output_vlan, output_file, .. } = &mirror.mirror;
-    let text = match (output_port, output_vlan, output_file) {
+    match (output_port, output_vlan, output_file) {
         (Some(port), ..) => port.clone(),
         (None, Some(vlan), _) => format!("VLAN {vlan}"),
         (None, None, Some(file)) => file.display().to_string(),
         (None, None, None) => "-".to_owned(),
-    };
+    }
+}
+
+fn output(mirror: &Mirror) -> Cell {
+    let text = destination(mirror);
     match (mirror.active, &mirror.trouble) {
         (true, _) if mirror.missed > 0 => {
             Cell::toned(format!("{text} ({} missed)", count(mirror.missed)), Tone::Bad)

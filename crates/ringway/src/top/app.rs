@@ -58,7 +58,7 @@ pub struct App {
     /// The table.
     pub view: View,
     /// Where the user is, for each of [`View::ALL`].
-    pub places: [Place; 4],
+    pub places: [Place; 7],
     /// Words that rows must have.
     pub filter: String,
     /// The filter while it is being typed.
@@ -116,23 +116,29 @@ impl App {
 
     /// Where the user is in the table that is seen.
     pub fn place(&self) -> Place {
-        let [ports, workers, queues, bridges] = self.places;
+        let [ports, workers, queues, bridges, bonds, mirrors, vdpa] = self.places;
         match self.view {
             View::Ports => ports,
             View::Workers => workers,
             View::Queues => queues,
             View::Bridges => bridges,
+            View::Bonds => bonds,
+            View::Mirrors => mirrors,
+            View::Vdpa => vdpa,
         }
     }
 
     /// The same, to be changed.
     pub fn place_mut(&mut self) -> &mut Place {
-        let [ports, workers, queues, bridges] = &mut self.places;
+        let [ports, workers, queues, bridges, bonds, mirrors, vdpa] = &mut self.places;
         match self.view {
             View::Ports => ports,
             View::Workers => workers,
             View::Queues => queues,
             View::Bridges => bridges,
+            View::Bonds => bonds,
+            View::Mirrors => mirrors,
+            View::Vdpa => vdpa,
         }
     }
 
@@ -246,7 +252,7 @@ impl App {
             Key::Char('-') => return self.change_interval(false),
             Key::Tab => self.show(self.view.index() + 1),
             Key::BackTab => self.show(self.view.index() + View::ALL.len() - 1),
-            Key::Char(digit @ '1'..='4') => {
+            Key::Char(digit @ '1'..='7') => {
                 self.show((digit as usize).saturating_sub('1' as usize));
             }
             _ => {}

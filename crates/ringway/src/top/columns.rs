@@ -1,8 +1,11 @@
 //! The tables and their columns.
 
+use super::bonds::BONDS;
 use super::column::Column;
+use super::mirrors::MIRRORS;
 use super::model::{BridgeRow, PortRow, QueueRow, Rates, WorkerRow};
 use super::value::Value;
+use super::vdpa::VDPA;
 use crate::show::home;
 use crate::table::{Tone, seconds};
 
@@ -17,11 +20,25 @@ pub enum View {
     Queues,
     /// Bridges with their addresses.
     Bridges,
+    /// Bonds with their members.
+    Bonds,
+    /// Mirrors with what they copy.
+    Mirrors,
+    /// vDPA devices with what they count.
+    Vdpa,
 }
 
 impl View {
     /// All of them, in their order.
-    pub const ALL: [Self; 4] = [Self::Ports, Self::Workers, Self::Queues, Self::Bridges];
+    pub const ALL: [Self; 7] = [
+        Self::Ports,
+        Self::Workers,
+        Self::Queues,
+        Self::Bridges,
+        Self::Bonds,
+        Self::Mirrors,
+        Self::Vdpa,
+    ];
 
     /// Its place among [`ALL`](Self::ALL).
     pub const fn index(self) -> usize {
@@ -35,6 +52,9 @@ impl View {
             Self::Workers => "Workers",
             Self::Queues => "Queues",
             Self::Bridges => "Bridges",
+            Self::Bonds => "Bonds",
+            Self::Mirrors => "Mirrors",
+            Self::Vdpa => "vDPA",
         }
     }
 
@@ -48,6 +68,9 @@ impl View {
             Self::Workers => of(WORKERS),
             Self::Queues => of(QUEUES),
             Self::Bridges => of(BRIDGES),
+            Self::Bonds => of(BONDS),
+            Self::Mirrors => of(MIRRORS),
+            Self::Vdpa => of(VDPA),
         }
     }
 
@@ -58,6 +81,9 @@ impl View {
             Self::Ports | Self::Bridges => "rx pps",
             Self::Workers => "worker",
             Self::Queues => "load",
+            Self::Bonds => "bond",
+            Self::Mirrors => "pps",
+            Self::Vdpa => "name",
         };
         self.titles().iter().position(|other| *other == title).unwrap_or_default()
     }
@@ -82,9 +108,10 @@ fn sortable(view: View) -> Vec<String> {
 }
 
 /// Places for a rate.
-const RATE: usize = 6;
+pub const RATE: usize = 6;
 
-const fn column<R>(
+/// A column: its title, rank, places and value, as [`Column`] has them.
+pub const fn column<R>(
     title: &'static str,
     rank: u8,
     least: usize,
@@ -93,21 +120,28 @@ const fn column<R>(
     Column { title, rank, least, value }
 }
 
-fn rate(rates: Option<Rates>, take: fn(Rates) -> f64) -> Value {
+/// One of some rates, as far as they are known.
+pub fn rate(rates: Option<Rates>, take: fn(Rates) -> f64) -> Value {
     Value::Rate(rates.map(take))
 }
 
-fn size(count: usize) -> Value {
+/// A number of things.
+pub fn size(count: usize) -> Value {
     Value::Count(Some(count as u64))
 }
 
+/// Whether a link is up.
+pub fn link_of(is_up: bool) -> Value {
+    let (text, tone) = if is_up { ("up", Tone::Good) } else { ("down", Tone::Bad) };
+    Value::Text(text.to_owned(), tone)
+}
+
 fn link(row: &PortRow) -> Value {
-    let (text, tone) = match (row.port.enabled, row.port.link_up) {
+    let (text, tone) = match row.port.enabled {
         // A guard has taken it out of service.
         _ if row.port.shut.is_some() => ("shut", Tone::Bad),
-        (false, _) => ("off", Tone::Faint),
-        (true, true) => ("up", Tone::Good),
-        (true, false) => ("down", Tone::Bad),
+        false => ("off", Tone::Faint),
+        true => return link_of(row.port.link_up),
     };
     Value::Text(text.to_owned(), tone)
 }

@@ -4,12 +4,16 @@ use ratatui_core::style::{Modifier, Style};
 use ratatui_core::symbols::bar;
 
 use super::app::App;
+use super::bonds;
 use super::canvas::Canvas;
 use super::columns::{View, core};
 use super::draw::Look;
 use super::history::{History, Point};
+use super::mirrors;
 use super::model::{BridgeRow, PortRow, QueueRow, Rates, Snapshot, WorkerRow};
+use super::sheet::Row;
 use super::value::short;
+use super::vdpa;
 use crate::show::home;
 use crate::table::{Align, Cell, Table, Tone, approximate, count, seconds, wrap};
 use crate::{groups, guard, limits, vlan};
@@ -23,15 +27,18 @@ pub struct Line {
 }
 
 impl Line {
-    fn heading(text: impl Into<String>) -> Self {
+    /// One that stands over others.
+    pub fn heading(text: impl Into<String>) -> Self {
         Self { text: text.into(), tone: Tone::Plain, bold: true }
     }
 
-    fn toned(text: impl Into<String>, tone: Tone) -> Self {
+    /// One that stands out so.
+    pub fn toned(text: impl Into<String>, tone: Tone) -> Self {
         Self { text: text.into(), tone, bold: false }
     }
 
-    fn plain(text: impl Into<String>) -> Self {
+    /// One that does not.
+    pub fn plain(text: impl Into<String>) -> Self {
         Self::toned(text, Tone::Plain)
     }
 }
@@ -67,8 +74,15 @@ pub fn lines(snapshot: &Snapshot, app: &App, key: &str, width: usize, look: Look
             let row = snapshot.bridges.iter().find(|row| row.bridge.name == key);
             row.map(|row| bridge(row, width))
         }
+        View::Bonds => find(&snapshot.bonds, key).map(|row| bonds::detail(row, width)),
+        View::Mirrors => find(&snapshot.mirrors, key).map(|row| mirrors::detail(row, width)),
+        View::Vdpa => find(&snapshot.vdpa, key).map(|row| vdpa::detail(row, width)),
     };
     found.unwrap_or_else(|| vec![Line::toned(format!("{key} is not there any more"), Tone::Bad)])
+}
+
+fn find<'r, R: Row>(rows: &'r [R], key: &str) -> Option<&'r R> {
+    rows.iter().find(|row| row.key() == key)
 }
 
 fn find_port<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s PortRow> {
@@ -147,7 +161,8 @@ fn facts(row: &PortRow, width: usize) -> Vec<Line> {
     lines
 }
 
-fn paragraph(text: &str, width: usize) -> Vec<Line> {
+/// A text in as many lines as it takes.
+pub fn paragraph(text: &str, width: usize) -> Vec<Line> {
     wrap(text, width.max(20)).into_iter().map(Line::plain).collect()
 }
 
@@ -205,7 +220,7 @@ fn curve(heights: &[f64], most: f64, look: Look) -> String {
 }
 
 /// A table as lines.
-fn table_lines(table: &Table, tone: Tone) -> Vec<Line> {
+pub fn table_lines(table: &Table, tone: Tone) -> Vec<Line> {
     let text = table.render(false);
     let mut lines: Vec<Line> = text.lines().map(|line| Line::toned(line, tone)).collect();
     if let Some(first) = lines.first_mut() {

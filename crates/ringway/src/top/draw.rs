@@ -18,9 +18,14 @@ const ABOVE: usize = 5;
 /// Lines below it.
 const BELOW: usize = 1;
 
-/// What can be done, in the last line.
-const KEYS: &str =
-    "? keys  Enter detail  / filter  <> sort  r reverse  p pause  +- interval  q quit";
+/// What can be done, and by what rows are sorted, in the last line.
+fn keys_of(app: &App) -> String {
+    let order = app.place().order;
+    let titles = app.view.titles();
+    let title = titles.get(order.column).copied().unwrap_or_default();
+    let reversed = if order.reversed { "reversed" } else { "reverse" };
+    format!("? keys  Enter more  / filter  <> by {title}  r {reversed}  p pause  q quit")
+}
 
 /// How the curves are drawn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,31 +149,37 @@ fn workers(snapshot: &Snapshot, canvas: &mut Canvas<'_>) {
     }
 }
 
-/// The views, and by what the one that is seen is sorted.
+fn rows_of(snapshot: &Snapshot, view: View) -> usize {
+    match view {
+        View::Ports => snapshot.ports.len(),
+        View::Workers => snapshot.workers.len(),
+        View::Queues => snapshot.queues.len(),
+        View::Bridges => snapshot.bridges.len(),
+        View::Bonds => snapshot.bonds.len(),
+        View::Mirrors => snapshot.mirrors.len(),
+        View::Vdpa => snapshot.vdpa.len(),
+    }
+}
+
+/// The views, with the number of rows of each where there is room for all of them.
 fn views(snapshot: &Snapshot, app: &App, canvas: &mut Canvas<'_>) {
+    let text = |view: View, counted: bool| {
+        let (key, title) = (view.index() + 1, view.title());
+        match counted {
+            true => format!(" {key} {title} {} ", count(rows_of(snapshot, view) as u64)),
+            false => format!(" {key} {title} "),
+        }
+    };
+    let all: usize = View::ALL.iter().map(|view| text(*view, true).len()).sum();
     let mut x = 0;
     for view in View::ALL {
-        let number = match view {
-            View::Ports => snapshot.ports.len(),
-            View::Workers => snapshot.workers.len(),
-            View::Queues => snapshot.queues.len(),
-            View::Bridges => snapshot.bridges.len(),
-        };
         let style = match view == app.view {
             true => Style::new().add_modifier(Modifier::REVERSED | Modifier::BOLD),
             false => canvas.style(Tone::Faint),
         };
-        let key = view.index() + 1;
-        let text = format!(" {key} {} {} ", view.title(), count(number as u64));
+        let text = text(view, all <= canvas.width() || view == app.view);
         x = canvas.put(x, ABOVE - 2, usize::MAX, &text, style);
     }
-    let order = app.place().order;
-    let titles = app.view.titles();
-    let title = titles.get(order.column).copied().unwrap_or_default();
-    let way = if order.reversed { ", reversed" } else { "" };
-    let text = format!("by {title}{way}");
-    let room = canvas.width().saturating_sub(x + 1);
-    canvas.put_cell(x + 1, ABOVE - 2, room, (&text, Align::Right), Style::new());
 }
 
 fn table(app: &mut App, sheet: &Sheet, canvas: &mut Canvas<'_>, room: usize) {
@@ -205,7 +216,12 @@ fn table(app: &mut App, sheet: &Sheet, canvas: &mut Canvas<'_>, room: usize) {
     }
     if sheet.rows.is_empty() {
         let text = match sheet.total {
-            0 => "none; 'ringway port add NAME=DEVICE' adds a port",
+            0 => match app.view {
+                View::Bonds => "none; 'ringway bond add NAME --members PORT,PORT' makes one",
+                View::Mirrors => "none; 'ringway mirror add NAME --src PORT --to PORT' adds one",
+                View::Vdpa => "none; 'ringway port add NAME=vdpa:DEVICE,socket=PATH' adds one",
+                _ => "none; 'ringway port add NAME=DEVICE' adds a port",
+            },
             _ => "nothing has such a word; Esc shows all",
         };
         canvas.put(0, ABOVE, usize::MAX, text, Style::new());
@@ -249,9 +265,9 @@ fn footer(app: &App, filtered: Option<String>, canvas: &mut Canvas<'_>) {
         return;
     }
     let text = match app.over {
-        Over::Nothing => KEYS,
-        Over::Help => "any key: back",
-        Over::Detail(..) => "Esc back  arrows scroll  p pause  + - interval  ? keys",
+        Over::Nothing => keys_of(app),
+        Over::Help => "any key: back".to_owned(),
+        Over::Detail(..) => "Esc back  arrows scroll  p pause  + - interval  ? keys".to_owned(),
     };
-    canvas.put(0, y, usize::MAX, text, canvas.style(Tone::Faint));
+    canvas.put(0, y, usize::MAX, &text, canvas.style(Tone::Faint));
 }

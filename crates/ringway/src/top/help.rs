@@ -2,7 +2,7 @@
 
 /// Lines of the help: a key and what it does.
 pub const LINES: &[(&str, &str)] = &[
-    ("1 2 3 4, Tab", "ports, workers, queues, bridges"),
+    ("1 to 7, Tab", "ports, workers, queues, bridges, bonds, mirrors, vDPA devices"),
     ("arrows, j k", "up and down; PgUp PgDn by pages, g G to the ends"),
     ("Enter", "all there is to tell of the marked row; again: back"),
     ("< >", "sort by another column; so do left and right"),

@@ -5,6 +5,7 @@
 //! - [`model`]: rates out of two samples
 //! - [`history`]: rates of the last minutes
 //! - [`value`], [`column`], [`columns`]: what there is to show of a row, and in which order
+//! - [`bonds`], [`mirrors`], [`vdpa`]: what is told of those
 //! - [`sheet`]: the rows and columns for which there is room
 //! - [`app`]: what the user looks at, and what keys do to it
 //! - [`keys`]: keys out of what a terminal sends
@@ -16,6 +17,7 @@
 
 mod app;
 mod backend;
+mod bonds;
 mod canvas;
 mod column;
 mod columns;
@@ -24,6 +26,7 @@ mod draw;
 mod help;
 mod history;
 mod keys;
+mod mirrors;
 mod model;
 mod plain;
 mod poll;
@@ -36,5 +39,6 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod value;
+mod vdpa;
 
 pub use columns::View;

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::bonds::{self, BondRow};
 use super::history::{History, Point};
+use super::mirrors::{self, MirrorRow};
 use super::sample::Sample;
+use super::vdpa::{self, VdpaRow};
 use crate::control::protocol::{Bridge, Counters, Info, Port, PortStats, Worker};
 use crate::table::approximate;
 
@@ -166,6 +169,12 @@ pub struct Snapshot {
     pub queues: Vec<QueueRow>,
     /// Its bridges.
     pub bridges: Vec<BridgeRow>,
+    /// Members of its bonds.
+    pub bonds: Vec<BondRow>,
+    /// Its mirrors.
+    pub mirrors: Vec<MirrorRow>,
+    /// Its vDPA devices.
+    pub vdpa: Vec<VdpaRow>,
 }
 
 impl Snapshot {
@@ -300,8 +309,16 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
         let before = others.and_then(|all| all.iter().find(|one| one.name == bridge.name));
         bridge_row(bridge, before, seconds, &ports)
     });
-    let bridges = bridges.collect();
-    Snapshot { info: now.info.clone(), ports, workers, queues, bridges }
+    Snapshot {
+        info: now.info.clone(),
+        workers,
+        queues,
+        bridges: bridges.collect(),
+        bonds: bonds::rows(now, &ports),
+        mirrors: mirrors::rows(now, before, seconds),
+        vdpa: vdpa::rows(now, before, seconds),
+        ports,
+    }
 }
 
 fn port_row(
@@ -408,6 +425,12 @@ fn queue_rows(
     (0..count).map(row).collect()
 }
 
+/// How much a counter has grown in a second.
+pub fn per_second(now: u64, before: Option<u64>, seconds: Option<f64>) -> Option<f64> {
+    let (before, seconds) = before.zip(seconds)?;
+    now.checked_sub(before).map(|more| approximate(more) / seconds)
+}
+
 fn bridge_row(
     bridge: &Bridge,
     before: Option<&Bridge>,
@@ -415,10 +438,7 @@ fn bridge_row(
     ports: &[PortRow],
 ) -> BridgeRow {
     let own = || ports.iter().filter(|row| row.port.bridge == bridge.name);
-    let rate = |take: fn(&Bridge) -> u64| {
-        let (before, seconds) = before.zip(seconds)?;
-        take(bridge).checked_sub(take(before)).map(|more| approximate(more) / seconds)
-    };
+    let rate = |take: fn(&Bridge) -> u64| per_second(take(bridge), before.map(take), seconds);
     BridgeRow {
         bridge: bridge.clone(),
         up: own().filter(|row| row.port.enabled && row.port.link_up).count(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use crate::control::client::Client;
-use crate::control::protocol::{Bridges, Info, Ports, Request, Stats, Workers};
+use crate::control::protocol::{
+    Bonds, Bridges, Info, Mirrors, Ports, Request, Stats, Vdpa, Workers,
+};
 use crate::exit::Failure;
 use crate::show::front_end;
 
@@ -20,6 +22,12 @@ pub struct Sample {
     pub workers: Workers,
     /// Bridges.
     pub bridges: Bridges,
+    /// Bonds.
+    pub bonds: Bonds,
+    /// Mirrors.
+    pub mirrors: Mirrors,
+    /// vDPA devices.
+    pub vdpa: Vdpa,
     /// The processes that have connected to ports, by the ports' names.
     pub front_ends: BTreeMap<String, String>,
 }
@@ -35,9 +43,12 @@ impl Sample {
         let workers = client.ask(&Request::ShowWorkers {})?;
         let ports: Ports = client.ask(&Request::ShowPorts {})?;
         let bridges = client.ask(&Request::ShowBridges {})?;
+        let bonds = client.ask(&Request::ShowBonds {})?;
+        let mirrors = client.ask(&Request::ShowMirrors {})?;
+        let vdpa = client.ask(&Request::ShowVdpa {})?;
         let info = client.ask(&Request::Info {})?;
         let named = |port| front_end(port).map(|process| (port.name.clone(), process));
         let front_ends = ports.ports.iter().filter_map(named).collect();
-        Ok(Self { info, stats, ports, workers, bridges, front_ends })
+        Ok(Self { info, stats, ports, workers, bridges, bonds, mirrors, vdpa, front_ends })
     }
 }

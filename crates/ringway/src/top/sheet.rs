@@ -1,9 +1,12 @@
 //! The rows and columns for which there is room, in the order that was asked for.
 
+use super::bonds::BONDS;
 use super::column::{Column, Wish, share_out};
 use super::columns::{BRIDGES, PORTS, QUEUES, View, WORKERS, core};
+use super::mirrors::MIRRORS;
 use super::model::{BridgeRow, PortRow, QueueRow, Snapshot, WorkerRow};
 use super::value::{Value, natural};
+use super::vdpa::VDPA;
 use crate::table::Cell;
 
 /// By what rows are sorted.
@@ -40,14 +43,15 @@ pub struct Sheet {
 }
 
 /// What can be a row.
-trait Row {
+pub trait Row {
     /// What it is called, as nothing else in its table.
     fn key(&self) -> String;
     /// Whether a word that was looked for is in it; the word is in lower case.
     fn has(&self, word: &str) -> bool;
 }
 
-fn contains(text: &str, word: &str) -> bool {
+/// Whether a word, in lower case, is in a text in whatever case.
+pub fn contains(text: &str, word: &str) -> bool {
     text.to_lowercase().contains(word)
 }
 
@@ -116,6 +120,9 @@ impl Sheet {
             View::Workers => make(&snapshot.workers, WORKERS, filter, order, width),
             View::Queues => make(&snapshot.queues, QUEUES, filter, order, width),
             View::Bridges => make(&snapshot.bridges, BRIDGES, filter, order, width),
+            View::Bonds => make(&snapshot.bonds, BONDS, filter, order, width),
+            View::Mirrors => make(&snapshot.mirrors, MIRRORS, filter, order, width),
+            View::Vdpa => make(&snapshot.vdpa, VDPA, filter, order, width),
         }
     }
 }

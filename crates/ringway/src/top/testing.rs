@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use super::sample::Sample;
 use crate::control::protocol::{
-    Bridge, Bridges, Counters, Info, Port, PortStats, Ports, Stats, Worker, WorkerQueue, Workers,
+    Bond, BondLacp, BondMember, Bonds, Bridge, Bridges, Counters, Info, MemberLacp, Mirror,
+    Mirrors, Port, PortStats, Ports, Stats, Vdpa, VdpaDevice, Worker, WorkerQueue, Workers,
 };
 
 fn counters(packets: u64, dropped: u64) -> Counters {
@@ -18,6 +19,88 @@ fn counters(packets: u64, dropped: u64) -> Counters {
             .collect(),
         sizes: BTreeMap::from([("size_65_127".to_owned(), packets)]),
         ..Counters::default()
+    }
+}
+
+/// The sample with a bond of ports `a` and `b`, two mirrors and a vDPA device, which have counted
+/// `counted`.
+pub fn with_more(sample: Sample, counted: u64) -> Sample {
+    let lacp = |state: &str, in_use| MemberLacp {
+        state: state.to_owned(),
+        in_use,
+        port: 1,
+        flags: Vec::new(),
+        partner_system: "02:00:00:00:00:09".to_owned(),
+        partner_system_priority: 1,
+        partner_key: 7,
+        partner_port: 2,
+        partner_flags: Vec::new(),
+        received: counted,
+        sent: counted,
+        bad: 0,
+    };
+    let member = |name: &str, active, lacp| BondMember {
+        name: name.to_owned(),
+        link_up: active,
+        enabled: active,
+        active,
+        share: if active { 256 } else { 0 },
+        lacp: Some(lacp),
+        failures: 3,
+        arp: None,
+        inactive_drops: counted,
+    };
+    let bond = Bond {
+        name: "uplink".to_owned(),
+        bridge: switch::DEFAULT_BRIDGE.to_owned(),
+        mode: switch::BondMode::ActiveBackup,
+        bonding: switch::Bonding::default(),
+        active: Some("a".to_owned()),
+        active_changes: 5,
+        lacp: Some(BondLacp {
+            negotiated: true,
+            system: "02:00:00:00:00:01".to_owned(),
+            system_priority: 1,
+            key: 4,
+        }),
+        moved: 0,
+        members: vec![
+            member("a", true, lacp("current", true)),
+            member("b", false, lacp("defaulted", false)),
+        ],
+    };
+    let empty = Bond { name: "empty".to_owned(), lacp: None, members: Vec::new(), ..bond.clone() };
+    let mirror = |name: &str, settings: &str, active, missed| Mirror {
+        name: name.to_owned(),
+        mirror: serde_json::from_str(settings).unwrap(),
+        active,
+        trouble: (!active).then(|| "No space left on device".to_owned()),
+        missed,
+        packets: counted,
+        bytes: counted * 100,
+    };
+    let to_port = r#"{"select-all":true,"output-port":"w"}"#;
+    let to_file = r#"{"select-src-port":["a"],"output-file":"/var/m.pcapng"}"#;
+    let device = VdpaDevice {
+        name: "vm5".to_owned(),
+        device: "0000:01:00.0".to_owned(),
+        socket: "/run/vm5.sock".to_owned(),
+        role: "server".to_owned(),
+        state: "running".to_owned(),
+        reason: None,
+        queue_pairs: 4,
+        rings: vec![0, 1, 8],
+        mapped_doorbells: vec![0],
+        offered_features: vec!["csum".to_owned()],
+        features: vec!["csum".to_owned()],
+        statistics: BTreeMap::from([("kicks".to_owned(), counted), ("resets".to_owned(), 1)]),
+    };
+    let mirrors = vec![mirror("all", to_port, true, 0), mirror("disk", to_file, false, counted)];
+    Sample {
+        bonds: Bonds { bonds: vec![empty, bond] },
+        mirrors: Mirrors { mirrors },
+        vdpa: Vdpa { devices: vec![device] },
+        ..sample
     }
 }
 
@@ -97,6 +180,9 @@ pub fn sample(seconds: u64, ports: &[(&str, u64, u64)]) -> Sample {
         ports: Ports { ports: ports.iter().map(|(name, ..)| port(name)).collect() },
         workers: Workers { cycles_per_second: 1_000_000, workers: vec![worker] },
         bridges: Bridges { bridges: vec![bridge] },
+        bonds: Bonds { bonds: Vec::new() },
+        mirrors: Mirrors { mirrors: Vec::new() },
+        vdpa: Vdpa { devices: Vec::new() },
         front_ends: BTreeMap::new(),
     }
 }

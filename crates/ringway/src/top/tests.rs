@@ -11,7 +11,7 @@ use super::canvas::Canvas;
 use super::columns::View;
 use super::draw::{Look, draw};
 use super::keys::Key;
-use super::testing::sample;
+use super::testing::{sample, with_more};
 use super::{help, plain};
 
 /// What the screen shows.
@@ -174,6 +174,88 @@ fn keys_change_interval_and_view_and_end() {
     }
 }
 
+/// The table of a view with a bond, mirrors and a vDPA device, and what is told of a row of it.
+fn view_and_detail(keys: &str, down: &str) -> [String; 2] {
+    let mut app = App::new(View::Ports, None, "", Duration::from_secs(1));
+    app.take(with_more(sample(10, &[("a", 0, 0), ("b", 0, 0)]), 0));
+    app.take(with_more(sample(12, &[("a", 3000, 0), ("b", 0, 0)]), 500));
+    press(&mut app, keys);
+    let table = screen(&mut app, 80, 24);
+    press(&mut app, &format!("{down}\n"));
+    [table, screen(&mut app, 80, 24)]
+}
+
+fn assert_has(text: &str, all: &[&str]) {
+    for expected in all {
+        assert!(text.contains(expected), "{expected}:\n{text}");
+    }
+}
+
+#[test]
+fn bonds_have_a_row_for_each_member() {
+    let [table, bond] = view_and_detail("5", "j");
+    assert_has(
+        &table,
+        &[
+            " 5 Bonds 3 ",
+            "bond   member   link state      share lacp      rx pps tx pps failures",
+            "empty  -        -    -              - -              -      -        0",
+            "uplink a        up   active      100% current    1.50k      0        3",
+            "uplink b        down not in use    0% defaulted      0      0        3",
+        ],
+    );
+    assert_has(
+        &bond,
+        &[
+            "bond uplink, active-backup",
+            "active a, which has changed 5 times",
+            "LACP negotiated, system 02:00:00:00:00:01 key 4; a current, partner",
+            "b       not in use     0%",
+        ],
+    );
+}
+
+#[test]
+fn mirrors_have_rates_and_what_they_miss() {
+    let [table, disk] = view_and_detail("6", "j");
+    assert_has(
+        &table,
+        &[
+            "mirror state        pps    b/s missed/s copies       to",
+            "all    active       250   200k        0 all          w",
+            "disk   TROUBLE      250   200k      250 in a         /var/m.pcapng",
+        ],
+    );
+    assert_has(
+        &disk,
+        &[
+            "bridge default, copies in a, to /var/m.pcapng",
+            "500 frames with 50,000 bytes, 500 missed",
+            "No space left on device",
+        ],
+    );
+}
+
+#[test]
+fn vdpa_devices_have_what_they_count() {
+    let [table, device] = view_and_detail("7", "");
+    assert_has(
+        &table,
+        &[
+            "name state     rings pairs most/s of         device           role",
+            "vm5  running       3     4    250 kicks      0000:01:00.0     server",
+        ],
+    );
+    let expected = ["vm5  running", "rings 0,1,8", "features csum", "kicks           250     500"];
+    assert_has(&device, &expected);
+    let mut app = app(&[("vm1", 1, 0)]);
+    for (key, expected) in [("5", "ringway bond add"), ("6", "ringway mirror add"), ("7", "vdpa:")]
+    {
+        press(&mut app, key);
+        assert_has(&screen(&mut app, 80, 24), &["none; ", expected]);
+    }
+}
+
 #[test]
 fn lines_for_scripts_have_all_rows_and_fit() {
     let long = "x".repeat(32);
@@ -201,7 +283,7 @@ proptest! {
             Just(Key::Enter), Just(Key::Esc), Just(Key::Tab), Just(Key::Up), Just(Key::Down),
             Just(Key::PageUp), Just(Key::PageDown), Just(Key::End), Just(Key::Left),
             Just(Key::Backspace), any::<char>().prop_map(Key::Char),
-            prop::sample::select(vec!['1', '2', '3', '4', '/', 'p', '+', 'r', '?', '>'])
+            prop::sample::select(vec!['1', '2', '3', '4', '5', '6', '7', '/', 'p', '+', 'r', '?', '>'])
                 .prop_map(Key::Char),
         ], 0..12),
         numbers in prop::array::uniform4(any::<u32>()),
@@ -209,13 +291,14 @@ proptest! {
         let [a, b, c, d] = numbers.map(u64::from);
         let ports: Vec<(&str, u64, u64)> = names.iter().map(|name| (name.as_str(), a, b)).collect();
         let mut app = app(&ports);
+        app.take(with_more(sample(11, &ports), a));
         let later: Vec<(&str, u64, u64)> = names.iter().map(|name| (name.as_str(), c, d)).collect();
         for key in keys {
             app.key(key);
             let text = screen(&mut app, size.0.max(1), size.1.max(1));
             prop_assert!(!text.contains('\x1b'));
         }
-        app.take(sample(12, &later));
+        app.take(with_more(sample(12, &later), c));
         screen(&mut app, size.0.max(1), size.1.max(1));
         plain::text(&app, size.0.into());
     }
