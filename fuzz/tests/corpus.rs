@@ -61,6 +61,8 @@ replayed! {
     spanning_tree
     groups
     openflow_session
+    openflow_flow
+    openflow_text
 }
 
 #[test]

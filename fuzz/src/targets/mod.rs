@@ -9,6 +9,7 @@ mod groups;
 mod guarded_frame;
 mod kernel_segments;
 mod lldp_frame;
+mod openflow_flow;
 mod openflow_session;
 mod segments;
 mod spanning_tree;
@@ -130,5 +131,15 @@ pub const TARGETS: &[Target] = &[
         name: "openflow_session",
         about: "a controller of a bridge: messages of OpenFlow, beside another one",
         run: openflow_session::run,
+    },
+    Target {
+        name: "openflow_flow",
+        about: "messages of OpenFlow about flows and packets",
+        run: openflow_flow::run,
+    },
+    Target {
+        name: "openflow_text",
+        about: "flows as people write them for ovs-ofctl",
+        run: openflow_flow::run_text,
     },
 ];

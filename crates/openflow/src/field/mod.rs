@@ -6,6 +6,8 @@
 //! - `valid`: which values and masks they may have
 
 pub(crate) mod entry;
+#[cfg(test)]
+mod page;
 mod table;
 pub(crate) mod text;
 mod valid;

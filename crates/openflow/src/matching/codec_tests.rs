@@ -117,6 +117,16 @@ fn what_is_wrong_has_the_errors_of_ovs() {
 }
 
 #[test]
+fn later_fragments_with_ports_are_read_as_written() {
+    let udp = Match::new().with(Field::EthType, 0x800).with(Field::IpProto, 17);
+    let flow = udp.with(Field::UdpSrc, 53).with(Field::IpFrag, 3);
+    for version in Version::ALL {
+        let list = oxm::encode(&flow, version, None);
+        assert_eq!(oxm::decode(&list, Strictness::Strict), Ok(flow.clone()));
+    }
+}
+
+#[test]
 fn cookies_are_read_with_nxm_only() {
     let (flow, cookie) = oxm::decode_with_cookie(&bytes("00013c08 0000000000000005")).unwrap();
     assert_eq!((flow.is_empty(), cookie), (true, Some((5, u64::MAX))));

@@ -204,8 +204,13 @@ pub fn encode(matching: &Match, version: Version, cookie: Option<(u64, u64)>) ->
     if let Some(value) = matching.exact(Field::PacketType) {
         Entry { field: Field::PacketType, value, mask: None }.put(&mut out, version);
     }
-    for field in ORDER {
+    // That there are no ports is said behind them, where both are: a reader goes by the order.
+    let is_later = matching.get(Field::IpFrag).is_some_and(|(kind, _)| kind & 2 != 0);
+    for field in ORDER.iter().filter(|field| !(is_later && **field == Field::IpFrag)) {
         put(&mut out, matching, *field, version);
+    }
+    if is_later {
+        put(&mut out, matching, Field::IpFrag, version);
     }
     for field in (0..64).filter_map(Field::tun_metadata) {
         put(&mut out, matching, field, version);

@@ -158,7 +158,7 @@ pub(super) fn of_field(
     names: Names<'_>,
 ) -> Result<(u128, u128), TextError> {
     let full = field.byte_mask();
-    if text == "*" {
+    if ["*", "ANY"].contains(&text) {
         return Ok((0, 0));
     }
     let (value, mask) = match field.format() {

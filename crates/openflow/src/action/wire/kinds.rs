@@ -235,3 +235,51 @@ impl<'a> Put<'a> {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The page of the guide that lists actions, which must be true.
+    const PAGE: &str = include_str!("../../../../../docs/openflow-fields.md");
+
+    /// An action's line.
+    fn line(kind: Kind) -> String {
+        let numbers = ROWS.iter().filter(|row| row.kind == kind).map(|row| {
+            let owner = match row.owner {
+                Owner::Of => "",
+                Owner::Nx => " of Nicira",
+                Owner::Onf => " of ONF",
+            };
+            let versions = match (row.from.short(), row.to.short()) {
+                (from, to) if from == to => from.to_owned(),
+                (from, to) => format!("{from} to {to}"),
+            };
+            format!("{}{owner} ({versions})", row.number)
+        });
+        format!("| {kind:?} | {} |", numbers.collect::<Vec<_>>().join(", "))
+    }
+
+    #[test]
+    fn the_page_lists_all_actions() {
+        let mut kinds: Vec<Kind> = ROWS.iter().map(|row| row.kind).collect();
+        kinds.dedup();
+        let lines: Vec<String> = kinds.into_iter().map(line).collect();
+        let missing: Vec<&String> =
+            lines.iter().filter(|line| !PAGE.lines().any(|known| known == *line)).collect();
+        assert!(missing.is_empty(), "docs/openflow-fields.md lacks:\n{missing:#?}");
+    }
+
+    #[test]
+    fn numbers_are_of_one_action_each() {
+        for (at, row) in ROWS.iter().enumerate() {
+            let same = |other: &Row| {
+                (other.owner, other.number) == (row.owner, row.number)
+                    && other.from <= row.to
+                    && row.from <= other.to
+            };
+            assert_eq!(ROWS.iter().position(same), Some(at), "{row:?}");
+            assert!(row.len.0.is_multiple_of(8) && row.len.0 <= row.len.1, "{row:?}");
+        }
+    }
+}
