@@ -234,11 +234,14 @@ fn a_link_that_goes_and_comes_is_noticed(bench: &mut Bench) {
         let port = ports["ports"][0].clone();
         (port["link_up"].as_bool().unwrap(), port["link_changes"].as_u64().unwrap())
     };
-    assert_eq!(link(bench), (true, 0), "opening waited for the first negotiation");
+    // Opening waits for the first negotiation, for a second: on a machine with other work that may take
+    // longer, and is a change then.
+    let (up, before) = link(bench);
+    assert!(up && before <= 1, "{before} changes");
     bench.set_link(0, false);
-    bench.wait("the link is down", |bench| link(bench) == (false, 1));
+    bench.wait("the link is down", |bench| link(bench) == (false, before + 1));
     bench.set_link(0, true);
-    bench.wait("the link is up", |bench| link(bench) == (true, 2));
+    bench.wait("the link is up", |bench| link(bench) == (true, before + 2));
     let [a, b] = STATIONS.map(|station| station.0);
     bench.relays(0, &[frame(b, a, 100, 1)]);
     bench.relays(1, &[frame(a, b, 100, 2)]);
