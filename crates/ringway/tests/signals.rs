@@ -34,6 +34,7 @@ impl Running {
         command.env_remove("RUST_LOG").env_remove("RINGWAY_CONTROL");
         // A pipe that stays open: the end of input is a wish to end, too.
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        support::end_with_test(&mut command);
         let mut child = command.spawn().unwrap();
         let stdout = child.stdout.take().unwrap();
         let (sender, output) = mpsc::channel();

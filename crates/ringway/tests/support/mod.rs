@@ -4,16 +4,38 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "test code outside of test functions")]
 
 use std::io::{BufRead as _, BufReader, Read as _};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 /// The program under test, without settings of whoever runs the tests.
 pub fn ringway() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
     command.env_remove("RUST_LOG").env_remove("RINGWAY_CONTROL").env("NO_COLOR", "1");
+    end_with_test(&mut command);
     command
+}
+
+/// Has what `command` starts get SIGKILL when the thread of the test is no more: a test that is killed
+/// leaves nothing that goes on.
+pub fn end_with_test(command: &mut Command) {
+    let test = std::process::id();
+    // SAFETY: between fork and exec there are two system calls, without allocation or locks.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+            // The test may have ended before that.
+            let parent = rustix::process::getppid().map(|pid| pid.as_raw_nonzero().get());
+            match parent.and_then(|pid| u32::try_from(pid).ok()) == Some(test) {
+                true => Ok(()),
+                false => Err(std::io::ErrorKind::NotConnected.into()),
+            }
+        });
+    }
 }
 
 /// Runs `ringway ARGS` to its end.
@@ -104,7 +126,7 @@ impl Switch {
     pub fn terminate(&mut self) -> (ExitStatus, Duration) {
         let start = Instant::now();
         let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        rustix::process::kill_process(pid, Signal::TERM).unwrap();
         (self.child.wait().unwrap(), start.elapsed())
     }
 
