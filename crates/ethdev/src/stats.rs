@@ -264,6 +264,13 @@ impl QueueStats {
         self.drops.each_ref().map(Counter::get)
     }
 
+    /// How many frames were dropped so far, for whatever reason.
+    #[must_use]
+    #[inline]
+    pub fn dropped(&self) -> u64 {
+        self.drops.iter().fold(0, |sum, counter| sum.wrapping_add(counter.get()))
+    }
+
     /// Adds what `tally` has of `frames`.
     #[inline]
     fn add<'a>(&self, tally: &Tally, frames: impl Iterator<Item = &'a Frame<'a>>) {

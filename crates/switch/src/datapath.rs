@@ -15,7 +15,7 @@ use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
-use crate::capture::{self, Captures, difference};
+use crate::capture::{self, Captures, Drops};
 use crate::flows::PacketOut;
 use crate::flows::enter::{Manner, Onward, enter};
 use crate::guard::{Guard, Guards};
@@ -233,17 +233,20 @@ impl Datapath {
     /// go by themselves, so that the counters tell what has become of them.
     #[inline(never)]
     fn forward_watched(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> Option<u16> {
-        let mut others = 0..0;
+        let stats = source.stats;
+        let (mut others, mut drops) = (0..0, Drops::new(stats.drops()));
         for (index, frame) in frames.iter().enumerate() {
             let Some(handle) = self.outputs.begin(frame, source.port, capture::Direction::In)
             else {
                 others.end = index + 1;
                 continue;
             };
-            self.forward_some(frames, others, source);
-            let before = source.stats.drops();
+            if !others.is_empty() {
+                self.forward_some(frames, others, source);
+                drops.moved(stats.dropped(), || stats.drops());
+            }
             self.forward_some(frames, index..index + 1, source);
-            self.outputs.end(handle, difference(&before, &source.stats.drops()));
+            self.outputs.end(handle, drops.moved(stats.dropped(), || stats.drops()));
             others = index + 1..index + 1;
         }
         self.forward_some(frames, others, source);

@@ -267,6 +267,12 @@ impl Output {
         sums
     }
 
+    /// How many that are, for whatever reason.
+    #[inline]
+    pub(crate) fn dropped(&self) -> u64 {
+        self.queues.iter().fold(0, |sum, queue| sum.wrapping_add(queue.stats().dropped()))
+    }
+
     /// Whether something was sent since the last flush, and this is the first time to ask.
     #[inline]
     pub(crate) fn is_first_use(&mut self) -> bool {

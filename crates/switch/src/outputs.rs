@@ -6,7 +6,7 @@ use ethdev::DropReason;
 use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
 use crate::bond::way::{Bonds, Fittings, Verdict, Way};
-use crate::capture::{Captures, Direction, Handle, difference};
+use crate::capture::{Captures, Direction, Drops, Handle};
 use crate::datapath::Source;
 use crate::datapath::trace::Verdict as TraceVerdict;
 use crate::marks::Marks;
@@ -464,15 +464,18 @@ fn send_captured(
     };
     // Those that are not captured go together.
     let mut others = 0;
+    let mut drops = Drops::new(output.drops());
     let mut bit = 1_u32;
     for frame in &edited {
         match captures.begin(frame, port, Direction::Out) {
             None => others |= bit,
             Some(handle) => {
-                send(output, std::mem::take(&mut others));
-                let before = output.drops();
+                if others != 0 {
+                    send(output, std::mem::take(&mut others));
+                    drops.moved(output.dropped(), || output.drops());
+                }
                 let dropped = match send(output, bit) {
-                    true => difference(&before, &output.drops()),
+                    true => drops.moved(output.dropped(), || output.drops()),
                     false => Some(DropReason::LinkDown),
                 };
                 captures.end(handle, dropped);

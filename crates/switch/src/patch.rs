@@ -12,7 +12,7 @@ use ethdev::{DropReason, QueueStats};
 use packet::{EditRoom, Frame};
 
 use crate::bridge::{Bridge, BridgeId};
-use crate::capture::{Direction, difference};
+use crate::capture::{Direction, Drops};
 use crate::config::MAX_PORTS;
 use crate::datapath::Source;
 use crate::flows::enter::{Manner, enter};
@@ -233,12 +233,13 @@ impl Walk<'_, '_> {
         rest: &mut [Step],
         outputs: &mut Outputs,
     ) {
+        let mut drops = Drops::new(source.stats.drops());
         for frame in frames {
             let handle = outputs.begin(frame, source.port, Direction::In);
-            let before = source.stats.drops();
             self.enter(bridge, std::slice::from_ref(frame), source, rest, outputs);
+            let dropped = drops.moved(source.stats.dropped(), || source.stats.drops());
             if let Some(handle) = handle {
-                outputs.end(handle, difference(&before, &source.stats.drops()));
+                outputs.end(handle, dropped);
             }
         }
     }

@@ -102,11 +102,34 @@ impl Capture {
     }
 }
 
-/// The reason whose counter differs, if one does.
-pub(crate) fn difference(
-    before: &[u64; DropReason::COUNT],
-    after: &[u64; DropReason::COUNT],
-) -> Option<DropReason> {
-    let counters = before.iter().zip(after).zip(DropReason::ALL);
-    counters.filter(|((before, after), _)| before != after).map(|(_, reason)| reason).next()
+/// Counters of drops that are followed frame by frame, to tell why one was dropped.
+pub(crate) struct Drops {
+    total: u64,
+    by_reason: [u64; DropReason::COUNT],
+}
+
+impl Drops {
+    /// They are like this now.
+    pub(crate) fn new(by_reason: [u64; DropReason::COUNT]) -> Self {
+        Self { total: by_reason.iter().fold(0, |sum, count| sum.wrapping_add(*count)), by_reason }
+    }
+
+    /// The reason whose counter has moved since this was asked last, if one has: `total` is the sum of
+    /// all, and seldom another.
+    #[inline]
+    pub(crate) fn moved(
+        &mut self,
+        total: u64,
+        by_reason: impl FnOnce() -> [u64; DropReason::COUNT],
+    ) -> Option<DropReason> {
+        if total == self.total {
+            return None;
+        }
+        let now = by_reason();
+        let reasons = self.by_reason.iter().zip(&now).zip(DropReason::ALL);
+        let mut moved = reasons.filter(|((before, after), _)| before != after);
+        let moved = moved.next().map(|(_, reason)| reason);
+        *self = Self { total, by_reason: now };
+        moved
+    }
 }

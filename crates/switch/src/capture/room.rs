@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::Direction;
 
 /// Bytes in front of a frame's own.
-const HEADER: usize = 32;
+const HEADER: usize = 8 * 4;
 
 /// In place of a reason.
 const NOT_DROPPED: u8 = u8::MAX;
@@ -112,20 +112,24 @@ pub(crate) fn append(records: &mut Vec<u8>, frame: &Frame<'_>, draft: &Draft<'_>
     let size = HEADER.checked_add(kept)?;
     let at = records.len();
     let end = at.checked_add(size).filter(|end| *end <= records.capacity())?;
-    let mut header = [0; HEADER];
-    let mut place = header.iter_mut();
-    // In this order, so that no place is passed over.
-    let mut put = |bytes: &[u8]| bytes.iter().zip(&mut place).for_each(|(from, to)| *to = *from);
-    put(&u32::try_from(size).ok()?.to_le_bytes());
-    put(&draft.port.to_le_bytes());
-    put(&draft.cycles.to_le_bytes());
-    put(&u32::try_from(frame.len()).ok()?.to_le_bytes());
-    put(&draft.missed.to_le_bytes());
-    put(&[u8::from(draft.direction == Direction::Out), NOT_DROPPED]);
-    put(&Note::of(frame).code().to_le_bytes());
-    records.extend_from_slice(&header);
+    let [c, d, e, f, g, h, i, j] = draft.cycles.to_le_bytes();
+    let [a, b] = Note::of(frame).code().to_le_bytes();
+    let header = [
+        u32::try_from(size).ok()?.to_le_bytes(),
+        draft.port.to_le_bytes(),
+        [c, d, e, f],
+        [g, h, i, j],
+        u32::try_from(frame.len()).ok()?.to_le_bytes(),
+        draft.missed.to_le_bytes(),
+        [u8::from(draft.direction == Direction::Out), NOT_DROPPED, a, b],
+        [0; 4],
+    ];
+    records.extend_from_slice(header.as_flattened());
+    let head = frame.head();
     match draft.copy {
-        Some(copy) => records.extend(copy.iter().take(kept)),
+        Some(copy) => records.extend_from_slice(copy.get(..kept).unwrap_or(copy)),
+        // Nothing is filled in that is written over anyway.
+        None if kept <= head.len() => records.extend_from_slice(head.get(..kept)?),
         None => {
             records.resize(end, 0);
             let place = records.get_mut(at.saturating_add(HEADER)..).unwrap_or_default();
