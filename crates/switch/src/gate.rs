@@ -1,6 +1,6 @@
 //! What spanning tree lets the ports of a bridge do, as workers know it.
 
-use crate::mirror::PortSet;
+use crate::port_set::PortSet;
 
 /// A bridge where not all ports forward. A port that is in neither set discards, one that is just
 /// joining the bridge among them.

@@ -1,14 +1,17 @@
-//! What neighbours say to the switch itself, on its way from workers to control threads. It is bounded
-//! in every way: a neighbour may send as much as it likes.
+//! What neighbours, hosts and routers say to the switch itself, on its way from workers to control
+//! threads. It is bounded in every way: they may send as much as they like, and cost others nothing.
 
+use std::cell::Cell;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use packet::Frame;
 
+use crate::config::MAX_PORTS;
+
 /// The most frames that a worker takes within a period.
-const MOST: u32 = 32;
+const MOST: u8 = 32;
 
 /// Periods in a second.
 const PERIODS: u64 = 10;
@@ -16,14 +19,17 @@ const PERIODS: u64 = 10;
 /// A frame that has come in, as far as `N` bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Heard<const N: usize> {
-    /// The number of the port.
+    /// The number of the port, and the VLAN where that is known.
     pub(crate) port: u16,
+    pub(crate) vlan: u16,
+    /// Whether its checksum can be looked at: all of it is here, and nobody else is to write it.
+    pub(crate) is_whole: bool,
     bytes: [u8; N],
     len: usize,
 }
 
 impl<const N: usize> Heard<N> {
-    /// Its first bytes, which are all that count.
+    /// Its first bytes, from the Ethernet header on, which are all that count.
     pub(crate) fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.len).unwrap_or_default()
     }
@@ -35,44 +41,68 @@ pub(crate) struct Inlet<const N: usize> {
     queue: SyncSender<Heard<N>>,
     /// Has somebody look; it is quick.
     notify: Arc<dyn Fn() + Send + Sync>,
-    /// When the present period began, in clock cycles, how long one is, and what was taken in it.
-    since: u64,
+    /// When the present period began, in clock cycles, how long one is, and what was taken in it: of
+    /// each port, or of all together.
+    since: Cell<u64>,
     period: u64,
-    taken: u32,
+    taken: Box<[Cell<u8>]>,
 }
 
 impl<const N: usize> fmt::Debug for Inlet<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Inlet").field("taken", &self.taken).finish_non_exhaustive()
+        f.debug_struct("Inlet").field("since", &self.since).finish_non_exhaustive()
     }
 }
 
 impl<const N: usize> Inlet<N> {
-    /// A queue where `room` frames wait at most, and where it is read. The clock of the workers has
-    /// `hz` cycles a second.
+    /// A queue where `room` frames wait at most, and where it is read; what may come in within a period
+    /// is for all ports together. The clock of the workers has `hz` cycles a second.
     pub(crate) fn new(
         room: usize,
         hz: u64,
         notify: impl Fn() + Send + Sync + 'static,
     ) -> (Self, Receiver<Heard<N>>) {
-        let (queue, heard) = sync_channel(room);
-        let period = (hz / PERIODS).max(1);
-        (Self { queue, notify: Arc::new(notify), since: 0, period, taken: 0 }, heard)
+        Self::with_limits(1, room, hz, notify)
     }
 
-    /// Takes a frame that came in on `port` at time `now`; returns whether there was room.
+    /// The same, where it is for each port.
+    pub(crate) fn by_port(
+        room: usize,
+        hz: u64,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> (Self, Receiver<Heard<N>>) {
+        Self::with_limits(MAX_PORTS, room, hz, notify)
+    }
+
+    fn with_limits(
+        limits: usize,
+        room: usize,
+        hz: u64,
+        notify: impl Fn() + Send + Sync + 'static,
+    ) -> (Self, Receiver<Heard<N>>) {
+        let (queue, heard) = sync_channel(room);
+        let taken = vec![Cell::new(0); limits].into_boxed_slice();
+        let (since, period) = (Cell::new(0), (hz / PERIODS).max(1));
+        (Self { queue, notify: Arc::new(notify), since, period, taken }, heard)
+    }
+
+    /// Takes a frame that came in on `port` in `vlan` at time `now`; returns whether there was room.
     #[cold]
-    pub(crate) fn put(&mut self, port: u16, frame: &Frame<'_>, now: u64) -> bool {
-        if now.wrapping_sub(self.since) >= self.period {
-            (self.since, self.taken) = (now, 0);
+    pub(crate) fn put(&self, (port, vlan): (u16, u16), frame: &Frame<'_>, now: u64) -> bool {
+        if now.wrapping_sub(self.since.get()) >= self.period {
+            self.since.set(now);
+            self.taken.iter().for_each(|taken| taken.set(0));
         }
-        if self.taken >= MOST {
-            return false;
-        }
-        self.taken = self.taken.saturating_add(1);
+        let taken = match &*self.taken {
+            [all] => Some(all),
+            each => each.get(usize::from(port)),
+        };
+        let Some(taken) = taken.filter(|taken| taken.get() < MOST) else { return false };
+        taken.set(taken.get().saturating_add(1));
         let mut bytes = [0; N];
         let len = frame.copy_to(&mut bytes);
-        match self.queue.try_send(Heard { port, bytes, len }) {
+        let is_whole = len == frame.len() && frame.offload().csum().is_none();
+        match self.queue.try_send(Heard { port, vlan, is_whole, bytes, len }) {
             Ok(()) => {
                 (self.notify)();
                 true
@@ -92,19 +122,33 @@ mod tests {
     fn a_flood_is_bounded_and_harms_nobody() {
         let calls = Arc::new(AtomicU32::new(0));
         let called = Arc::clone(&calls);
-        let (mut inlet, heard) =
-            Inlet::<124>::new(64, 1_000, move || _ = called.fetch_add(1, Relaxed));
+        let (inlet, heard) = Inlet::<124>::new(64, 1_000, move || _ = called.fetch_add(1, Relaxed));
         let bytes = [7; 1_000];
         let frame = Frame::from_bytes(&bytes);
-        let mut put = |now| (0..1_000).filter(|_| inlet.put(3, &frame, now)).count();
-        assert_eq!(put(100), 32, "in a period");
-        assert_eq!(put(199), 0);
-        assert_eq!(put(200), 32);
-        assert_eq!(put(300), 0, "nobody reads");
+        let put = |port, now| (0..1_000).filter(|_| inlet.put((port, 5), &frame, now)).count();
+        assert_eq!((put(3, 100), put(4, 100)), (32, 0), "in a period, of all together");
+        assert_eq!(put(3, 199), 0);
+        assert_eq!(put(3, 200), 32);
+        assert_eq!(put(3, 300), 0, "nobody reads");
         let all: Vec<_> = heard.try_iter().collect();
         assert_eq!((all.len(), calls.load(Relaxed)), (64, 64));
-        assert_eq!((all[0].port, all[0].bytes()), (3, &bytes[..124]));
+        let first = all[0];
+        assert_eq!((first.port, first.vlan, first.is_whole), (3, 5, false));
+        assert_eq!(first.bytes(), &bytes[..124]);
         drop(heard);
-        assert_eq!((0..9).filter(|_| inlet.put(3, &frame, 900)).count(), 0);
+        assert_eq!(put(3, 900), 0);
+    }
+
+    #[test]
+    fn a_flood_harms_no_other_port_where_each_has_its_limit() {
+        let (inlet, heard) = Inlet::<1_536>::by_port(128, 1_000, || {});
+        let bytes = [7; 200];
+        let frame = Frame::from_bytes(&bytes);
+        let put = |port, now| (0..1_000).filter(|_| inlet.put((port, 5), &frame, now)).count();
+        assert_eq!((put(3, 100), put(3, 199), put(4, 199)), (32, 0, 32), "in a period");
+        assert_eq!((put(3, 200), put(4, 300), put(4, 400)), (32, 32, 0), "nobody reads");
+        let all: Vec<_> = heard.try_iter().collect();
+        assert_eq!((all.len(), all[0].is_whole, all[0].bytes().len()), (128, true, 200));
+        assert_eq!(put(1024, 500), 0, "there is no such port");
     }
 }

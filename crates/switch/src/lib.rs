@@ -40,13 +40,15 @@
 //! - `datapath`: from a burst of frames to the ports where they go out
 //! - `header`: what the switch reads of a frame
 //! - `housekeeper`: what happens once a second, and when a link changes
-//! - `inlet`: what neighbours say to the switch itself, on its way from workers to control threads
+//! - `inlet`: what neighbours, hosts and routers say to the switch itself, on its way from workers to control
+//!   threads
 //! - `inputs`: the receive queues of a worker
 //! - `marks`: the frames of a burst that go to one port
 //! - `output`: one worker's way to send to a port
 //! - `outputs`: its ways to all ports, and the verdicts on a burst
 //! - `owners`: who has the transmit queues of a port
 //! - `patch`: patch ports: from one bridge to another
+//! - `port_set`: sets of ports
 //! - `ports`: the ports as control threads see them
 //! - `trap`: which frames are for the switch itself
 //! - [`vlan`]: VLAN settings of ports, and what they mean for a frame
@@ -80,6 +82,7 @@ mod output;
 mod outputs;
 mod owners;
 mod patch;
+mod port_set;
 mod ports;
 pub mod report;
 pub mod rstp;

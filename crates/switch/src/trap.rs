@@ -54,24 +54,24 @@ impl Askers {
 impl Trap {
     /// Takes a frame, if it is one of those that are listened for; an error is why it is dropped all
     /// the same.
-    fn take(&mut self, frame: &Frame<'_>, source: &Source<'_>) -> Option<Result<(), DropReason>> {
+    fn take(&self, frame: &Frame<'_>, source: &Source<'_>) -> Option<Result<(), DropReason>> {
         let room = |had_room: bool| had_room.then_some(()).ok_or(DropReason::RateLimited);
         let head = frame.head();
         let ethertype = head.get(ETHERTYPE_AT..).and_then(|rest| rest.first_chunk());
-        if let Some(inlet) = &mut self.lldp
+        if let Some(inlet) = &self.lldp
             && head.starts_with(&NEAREST_BRIDGE.0)
             && ethertype == Some(&LLDP.to_be_bytes())
         {
-            return Some(room(inlet.put(source.port, frame, source.now)));
+            return Some(room(inlet.put((source.port, 0), frame, source.now)));
         }
-        if let Some(inlet) = &mut self.bpdu
+        if let Some(inlet) = &self.bpdu
             && head.starts_with(&BRIDGES.0)
         {
-            return Some(room(inlet.put(source.port, frame, source.now)));
+            return Some(room(inlet.put((source.port, 0), frame, source.now)));
         }
-        if let Some(Answers { asker, inlet }) = &mut self.answers {
+        if let Some(Answers { asker, inlet }) = &self.answers {
             if may_answer(head, asker.own) {
-                return Some(room(inlet.put(source.port, frame, source.now)));
+                return Some(room(inlet.put((source.port, 0), frame, source.now)));
             }
             return asker.have_asked(head).then_some(Err(DropReason::CameBack));
         }
@@ -114,8 +114,8 @@ impl Traps {
 
     /// Takes frames out of a burst, and returns which. Those that nobody hears, as for which there was no
     /// room, are counted as drops.
-    pub(crate) fn take(&mut self, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
-        let trap = self.ports.get_mut(usize::from(source.port)).and_then(Option::as_deref_mut);
+    pub(crate) fn take(&self, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+        let trap = self.ports.get(usize::from(source.port)).and_then(Option::as_deref);
         let Some(trap) = trap else { return 0 };
         let mut taken = 0;
         for (index, frame) in frames.iter().enumerate().take(BURST) {

@@ -278,7 +278,7 @@ impl Bonds {
             source.stats.count_drops(DropReason::LinkDown, frames.len());
             return None;
         };
-        let slow = lane.fittings.inlet.as_mut().map_or(0, |inlet| listen(inlet, frames, source));
+        let slow = lane.fittings.inlet.as_ref().map_or(0, |inlet| listen(inlet, frames, source));
         let strand = lane.way.members.iter().find(|strand| strand.port == source.port);
         let receives = strand.map_or(Receives::Nothing, |strand| strand.receives);
         let refused = match receives {
@@ -305,12 +305,12 @@ impl Bonds {
 }
 
 /// Puts what neighbours say into `inlet`, and returns which frames that are.
-fn listen(inlet: &mut Inlet<FRAME_LEN>, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
+fn listen(inlet: &Inlet<FRAME_LEN>, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
     let mut slow = 0;
     for (index, frame) in frames.iter().enumerate().take(BURST) {
         if frame.head().starts_with(&SLOW_PROTOCOLS.0) {
             slow |= 1_u32 << index;
-            if !inlet.put(source.port, frame, source.now) {
+            if !inlet.put((source.port, 0), frame, source.now) {
                 source.stats.count_drops(DropReason::RateLimited, 1);
             }
         }

@@ -11,7 +11,7 @@ use packet::{EditRoom, Frame, MAX_FRAME_LEN};
 use super::room::{Draft, Room, append, records, set_reason, withdraw};
 use super::{Capture, Direction, MAX_CAPTURES};
 use crate::marks::{Marks, bits};
-use crate::mirror::PortSet;
+use crate::port_set::PortSet;
 
 /// Bytes that a worker writes before it hands them over: a burst of large segments and more of all
 /// else.

@@ -7,10 +7,10 @@ use ethdev::DropReason::{MulticastQuery, NoListener, RateLimited};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
-use crate::snoop::inlet::{Heard, Inlet};
+use crate::inlet::{Heard, Inlet};
 use crate::snoop::message::tests::{query_frame, report};
 use crate::snoop::snooper::Snooper;
-use crate::snoop::stage::Snoop;
+use crate::snoop::stage::{LONGEST, Snoop};
 use crate::snoop::{McastRouter, McastSnooping, PortSnooping};
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
@@ -21,7 +21,7 @@ const GROUP: [u8; 4] = [239, 1, 2, 3];
 struct Known {
     bench: Bench,
     snooper: Snooper,
-    heard: Receiver<Heard>,
+    heard: Receiver<Heard<LONGEST>>,
     ports: [PortSnooping; 4],
     settings: McastSnooping,
 }
@@ -30,7 +30,7 @@ impl Known {
     fn new(change: impl FnOnce(&mut [PortSnooping; 4], &mut McastSnooping)) -> Self {
         let (mut ports, mut settings) = <([PortSnooping; 4], McastSnooping)>::default();
         change(&mut ports, &mut settings);
-        let (inlet, heard) = Inlet::new(1_000_000_000, || {});
+        let (inlet, heard) = Inlet::by_port(128, 1_000_000_000, || {});
         let (bench, snooper) = (Bench::new(4), Snooper::new(&settings));
         let mut known = Self { bench, snooper, heard, ports, settings };
         let groups = Default::default();

@@ -9,7 +9,8 @@ use ethdev::DropReason::{LinkDown, MirrorPort, RateLimited};
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::limit::{Frames, Rate};
-use crate::mirror::taps::{Counters, PortSet, Tap, Taps, To};
+use crate::mirror::taps::{Counters, Tap, Taps, To};
+use crate::port_set::PortSet;
 use crate::vlan::PortVlan;
 
 fn ports(ports: &[u16]) -> PortSet {

@@ -19,7 +19,7 @@ use packet::headers::ethernet::HEADER_LEN;
 use serde::{Deserialize, Serialize};
 
 use self::file::Place;
-pub(crate) use self::taps::{Copies, PortSet, Taps, View};
+pub(crate) use self::taps::{Copies, Taps, View};
 pub(crate) use self::wanted::Mirrors;
 use crate::config::DEFAULT_BRIDGE;
 use crate::vlan::{MAX_VLAN, VlanSet};

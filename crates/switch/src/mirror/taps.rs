@@ -17,46 +17,10 @@ use crate::datapath::Source;
 use crate::gate::Gate;
 use crate::header::{self, Addresses};
 use crate::outputs::Outputs;
+use crate::port_set::PortSet;
 use crate::stage::{Stage as _, Vlans};
 use crate::vlan::VlanSet;
 use crate::vlan::tags::{Meta, with_vid};
-
-/// A set of ports, by number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct PortSet(Vec<bool>);
-
-impl PortSet {
-    /// Whether `port` is in the set.
-    #[inline]
-    pub(crate) fn contains(&self, port: u16) -> bool {
-        self.0.get(usize::from(port)).copied().unwrap_or(false)
-    }
-
-    /// Adds a port.
-    pub(crate) fn insert(&mut self, port: u16) {
-        let index = usize::from(port);
-        if self.0.len() <= index {
-            self.0.resize(index + 1, false);
-        }
-        if let Some(place) = self.0.get_mut(index) {
-            *place = true;
-        }
-    }
-
-    /// The ports in the set.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u16> {
-        let ports = (0..).zip(&self.0);
-        ports.filter(|(_, is_in)| **is_in).map(|(port, _)| port)
-    }
-}
-
-impl FromIterator<u16> for PortSet {
-    fn from_iter<I: IntoIterator<Item = u16>>(ports: I) -> Self {
-        let mut set = Self::default();
-        ports.into_iter().for_each(|port| set.insert(port));
-        set
-    }
-}
 
 /// What one worker counts of a mirror.
 #[derive(Debug, Default)]

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use eal::time::Time;
 
 use super::file::File;
-use super::taps::{Counters, PortSet, Tap, Taps, To};
+use super::taps::{Counters, Tap, Taps, To};
 use super::{MAX_MIRRORS, Mirror};
 use crate::error::Error;
+use crate::port_set::PortSet;
 use crate::ports::is_port_name;
 use crate::report::MirrorReport;
 

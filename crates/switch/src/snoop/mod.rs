@@ -3,20 +3,16 @@
 //!
 //! The settings are those of Open vSwitch, by the same names where it has them.
 //!
-//! - `inlet`: what hosts and routers say, on its way from workers to control threads
 //! - `kind`: what a bridge has to know of a frame
 //! - `message`: the messages of IGMP and MLD
-//! - `ports`: sets of ports
 //! - `probe`: for the fuzz target
 //! - `snooper`: what a bridge hears, and what it says
 //! - `stage`: the bridge's decisions about what goes to groups
 //! - `table`: which ports have which groups
 //! - `view`: what workers know of that
 
-pub(crate) mod inlet;
 pub(crate) mod kind;
 pub(crate) mod message;
-pub(crate) mod ports;
 #[doc(hidden)]
 pub mod probe;
 pub(crate) mod snooper;

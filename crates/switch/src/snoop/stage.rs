@@ -6,12 +6,16 @@ use std::sync::Arc;
 use ethdev::DropReason;
 use packet::{Edit, Frame};
 
-use super::inlet::Inlet;
 use super::kind::Kind;
 use super::view::{Reach, View};
 use crate::datapath::Source;
+use crate::inlet::Inlet;
 use crate::marks::bits;
 use crate::stage::Stage;
+
+/// Bytes of a frame that are looked at: a message of IGMP or MLD fits into the MTU of the link
+/// (RFC 3376, section 4.2.16), and of one on a link of larger frames the first groups count.
+pub(crate) const LONGEST: usize = 1_536;
 
 /// What a worker has for that.
 #[derive(Clone, Debug)]
@@ -19,7 +23,7 @@ pub(crate) struct Snoop {
     /// The groups.
     pub(crate) groups: Arc<View>,
     /// Where it puts what hosts and routers say.
-    pub(crate) inlet: Inlet,
+    pub(crate) inlet: Inlet<LONGEST>,
 }
 
 /// The decisions, on top of those of another kind of bridge.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::ports::PortSet;
 use super::view::View;
+use crate::port_set::PortSet;
 use crate::report::GroupCounts;
 
 /// A group in a VLAN.

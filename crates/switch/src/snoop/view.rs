@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 
 use super::kind::Kind;
-use super::ports::PortSet;
 use super::table::{Key, Ports};
+use crate::port_set::PortSet;
 
 /// Where something goes.
 #[derive(Clone, Copy, Debug)]

@@ -454,11 +454,6 @@ impl Control {
         tracing::debug!(stations = frames.len(), "announced behind the new active member");
     }
 
-    /// A member of bond `name` that is in use.
-    pub(super) fn member_in_use(&self, name: &str) -> Option<u16> {
-        self.bonds.0.get(name)?.group.active()
-    }
-
     /// Has a worker send frames to a port, [`BURST`] at most; returns whether it takes any.
     pub(super) fn send_own(&self, port: u16, frames: &[Vec<u8>]) -> bool {
         let sends = |worker: &crate::worker::Mailbox| {

@@ -14,12 +14,12 @@ use super::{Control, Switch};
 use crate::bond::way::NOBODY;
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
+use crate::inlet::{Heard, Inlet};
 use crate::ports::Entry;
 use crate::report::{Group, GroupRouter, GroupTotals, GroupsReport};
-use crate::snoop::inlet::{Heard, Inlet};
 use crate::snoop::message::{self, Response};
 use crate::snoop::snooper::{Ask, Snooper};
-use crate::snoop::stage::Snoop;
+use crate::snoop::stage::{LONGEST, Snoop};
 use crate::snoop::view::View;
 use crate::snoop::{McastRouter, McastSnooping};
 use crate::vlan::policy::Policy;
@@ -34,8 +34,8 @@ const MOST_VLANS: usize = 256;
 #[derive(Debug)]
 struct Watch {
     snooper: Snooper,
-    inlet: Inlet,
-    heard: Receiver<Heard>,
+    inlet: Inlet<LONGEST>,
+    heard: Receiver<Heard<LONGEST>>,
     /// What all workers know, if they know that it does.
     view: Option<Arc<View>>,
     /// The address by which it asks.
@@ -104,7 +104,7 @@ impl Control {
         let now = self.time.now();
         let watch = self.groups.0.entry(name.to_owned());
         let watch = watch.or_insert_with(|| {
-            let (inlet, heard) = Inlet::new(clock::hz(), self.notes.once());
+            let (inlet, heard) = Inlet::by_port(MOST_HEARD, clock::hz(), self.notes.once());
             let (snooper, mac) = (Snooper::new(settings), MacAddr::random_local());
             Watch { snooper, inlet, heard, view: None, mac }
         });

@@ -291,7 +291,7 @@ impl Control {
 
     /// Sends a message on a port: of a bond by a member that is in use, of a patch port to its peer.
     fn send_bpdu(&mut self, number: u16, bpdu: &bpdu::Bpdu, own: MacAddr) {
-        let Some((name, entry)) = self.ports.numbered(number) else { return };
+        let Some((_, entry)) = self.ports.numbered(number) else { return };
         let from = Some(entry.control().mac()).filter(|mac| mac.is_station()).unwrap_or(own);
         let frame = bpdu.frame(from);
         if let Some(cable) = entry.cable() {
@@ -299,8 +299,7 @@ impl Control {
             self.rstp.crossing.extend(peer.ok().map(|peer| (peer, frame)));
             return;
         }
-        let by = if entry.bundle().is_some() { self.member_in_use(name) } else { Some(number) };
-        if let Some(number) = by {
+        if let Some(number) = self.way_to(entry) {
             self.send_own(number, &[frame]);
         }
     }

@@ -21,6 +21,11 @@ impl PortSet {
         word & 1_u64.wrapping_shl(u32::from(port)) != 0
     }
 
+    /// The ports in it, lowest first.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = u16> {
+        (0..).take(MAX_PORTS).filter(|port| self.contains(*port))
+    }
+
     /// Those that are in either of both.
     pub(crate) fn with(&self, other: &Self) -> Self {
         let mut all = *self;
@@ -48,6 +53,7 @@ mod tests {
         let set: PortSet = [0, 63, 64, 1023, 1024, u16::MAX].into_iter().collect();
         let within: Vec<u16> = (0..=u16::MAX).filter(|port| set.contains(*port)).collect();
         assert_eq!(within, [0, 63, 64, 1023]);
+        assert_eq!(set.iter().collect::<Vec<_>>(), within);
         let both = set.with(&[5].into_iter().collect());
         assert!(both.contains(5) && both.contains(1023) && !both.contains(6));
     }
