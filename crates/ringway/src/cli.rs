@@ -19,6 +19,8 @@ mod admin;
 mod bond;
 mod bridge;
 mod capture;
+#[cfg(test)]
+mod documented;
 mod generate;
 mod headers;
 mod metrics;
