@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use crate::extract::Depth;
 use crate::key::{Key, PACKET_WORDS, slot};
-use crate::path::Path;
+use crate::path::{Path, Way};
 use crate::pattern::{finish, mix};
 use crate::pipeline::Pipeline;
 use crate::tables::Change;
-use crate::walk::{Start, walk};
+use crate::walk::{Start, find_way};
 
 /// Entries that are found together.
 const WAYS: usize = 8;
@@ -89,8 +89,10 @@ pub struct PathCache {
     index: HashMap<u64, Vec<u32>>,
     /// Those that were taken since their rules were told.
     taken: Vec<u32>,
-    hashes: RandomState,
     seed: u64,
+    /// The entry that was found last in this burst.
+    last: Option<PathId>,
+    last_values: [u64; PACKET_WORDS],
     stats: CacheStats,
 }
 
@@ -98,8 +100,7 @@ impl PathCache {
     /// An empty one.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        let hashes = RandomState::new();
-        let seed = hashes.hash_one(1);
+        let seed = RandomState::new().hash_one(1);
         let mut cache = Self {
             pipeline,
             words: Box::default(),
@@ -111,8 +112,9 @@ impl PathCache {
             base: 1,
             index: HashMap::new(),
             taken: Vec::new(),
-            hashes,
             seed,
+            last: None,
+            last_values: [0; PACKET_WORDS],
             stats: CacheStats::default(),
         };
         cache.look();
@@ -143,6 +145,7 @@ impl PathCache {
     /// has changed.
     pub fn update(&mut self, pipeline: Arc<Pipeline>, now: u64) {
         self.flush(now);
+        self.last = None;
         let changed = pipeline.tables.changed(&self.pipeline.tables);
         let is_same = pipeline.ports == self.pipeline.ports
             && pipeline.asks_controllers == self.pipeline.asks_controllers;
@@ -199,6 +202,7 @@ impl PathCache {
     /// Numbers of paths from before are good for nothing any more: a burst has come to its end.
     #[inline]
     pub fn begin(&mut self, now: u64) {
+        self.last = None;
         if self.paths.len() > MAX_PATHS {
             self.flush(now);
             self.forget();
@@ -247,19 +251,33 @@ impl PathCache {
     pub fn find(&mut self, key: &Key) -> PathId {
         let mut room = [0; PACKET_WORDS];
         let mut hash = self.seed;
-        for ((word, bits), value) in self.words.iter().zip(&mut room) {
-            *value = key.word(usize::from(*word)) & bits;
+        // Neighbours in a burst are mostly of one flow.
+        let mut differs = self.last.is_none();
+        for (at, (word, bits)) in self.words.iter().enumerate() {
+            let value = key.word(usize::from(*word)) & bits;
+            if let (Some(place), Some(last)) = (room.get_mut(at), self.last_values.get(at)) {
+                *place = value;
+                differs |= *last != value;
+            }
+        }
+        if let (false, Some(id)) = (differs, self.last) {
+            self.stats.hits += 1;
+            return id;
+        }
+        let values = room.get(..self.words.len()).unwrap_or_default();
+        for value in values {
             hash = mix(hash, *value);
         }
         let hash = finish(hash);
-        let values = room.get(..self.words.len()).unwrap_or_default();
-        match self.find_entry(hash, values) {
+        let id = match self.find_entry(hash, values) {
             Some(id) => {
                 self.stats.hits += 1;
                 PathId(id)
             }
             None => self.miss(key, hash, values),
-        }
+        };
+        (self.last_values, self.last) = (room, Some(id));
+        id
     }
 
     #[inline]
@@ -288,8 +306,10 @@ impl PathCache {
     #[cold]
     fn miss(&mut self, key: &Key, hash: u64, values: &[u64]) -> PathId {
         self.stats.misses += 1;
-        let path = walk(&self.pipeline, &mut key.clone(), &Start::Table, None);
-        let id = self.intern(path);
+        // It stays as it is meanwhile, whoever changes rules.
+        let pipeline = Arc::clone(&self.pipeline);
+        let way = find_way(&pipeline, &mut key.clone(), &Start::Table, None);
+        let id = self.intern(way);
         let most = MAX_ENTRIES.min(MAX_BYTES / (8 * values.len().max(1)));
         let entries = self.buckets.len() * WAYS;
         if self.made >= entries && entries * 2 <= most {
@@ -324,19 +344,20 @@ impl PathCache {
         }
     }
 
-    /// The number of a path; the same one for paths that are equal.
-    fn intern(&mut self, path: Path) -> u32 {
-        let hash = self.hashes.hash_one(&path);
+    /// The number of the path of a way; the same one for ways that are equal.
+    fn intern(&mut self, way: Way<'_>) -> u32 {
+        let hash = way.hash(self.seed);
         let same = self.index.entry(hash).or_default();
         let known = same.iter().copied().find(|id| {
             let known = self.paths.get(id.wrapping_sub(self.base) as usize);
-            known.is_some_and(|known| !known.is_stale && known.path == path)
+            known.is_some_and(|known| !known.is_stale && way.is(&known.path))
         });
         if let Some(id) = known {
             return id;
         }
         let id = self.base.saturating_add(u32::try_from(self.paths.len()).unwrap_or(u32::MAX));
         same.push(id);
+        let path = way.into_path();
         self.paths.push(Known { path, packets: 0, bytes: 0, is_stale: false });
         id
     }
@@ -356,6 +377,7 @@ mod tests {
     use crate::path::Op;
     use crate::pipeline::Port;
     use crate::tables::Change;
+    use crate::walk::walk;
 
     fn pipeline() -> Pipeline {
         let mut pipeline = Pipeline::default();

@@ -12,7 +12,7 @@ mod conjunction;
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
-use crate::key::{Key, WORDS};
+use crate::key::Key;
 use crate::pattern::{Mask, Pattern};
 use crate::shards::Shards;
 
@@ -48,17 +48,18 @@ struct Tuple<R> {
     rules: Shards<R>,
     /// How many rules have each priority.
     priorities: BTreeMap<u16, usize>,
+    /// The highest of them.
+    top: u16,
 }
 
 impl<R: Ranked> Tuple<R> {
     fn new(mask: Arc<Mask>) -> Self {
-        Self { mask, rules: Shards::default(), priorities: BTreeMap::new() }
+        Self { mask, rules: Shards::default(), priorities: BTreeMap::new(), top: 0 }
     }
 
-    /// The highest priority.
-    #[inline]
-    fn top(&self) -> u16 {
-        self.priorities.last_key_value().map_or(0, |(priority, _)| *priority)
+    /// Finds the highest priority again.
+    fn find_top(&mut self) {
+        self.top = self.priorities.last_key_value().map_or(0, |(priority, _)| *priority);
     }
 }
 
@@ -127,23 +128,25 @@ impl<R: Ranked> Classifier<R> {
 
     /// The rule for a packet that is no part of a conjunction.
     fn lookup_plain(&self, key: &Key, mut look: impl FnMut(&Mask)) -> Option<&R> {
-        let mut best: Option<&R> = None;
-        let mut room = [0; WORDS];
+        let mut best: Option<(&R, u16)> = None;
+        let seed = seed();
         for tuple in &self.tuples {
-            if best.is_some_and(|best| best.priority() >= tuple.top()) {
+            if best.is_some_and(|(_, priority)| priority >= tuple.top) {
                 break;
             }
             look(&tuple.mask);
-            let hash = tuple.mask.apply(key, seed(), &mut room);
-            let values = room.get(..tuple.mask.words().len()).unwrap_or_default();
-            let found = tuple.rules.get(hash).filter(|rule| rule.pattern().values() == values);
-            for rule in found.filter(|rule| self.parts == 0 || rule.clauses().is_empty()) {
-                if best.is_none_or(|best| best.priority() < rule.priority()) {
-                    best = Some(rule);
+            let hash = tuple.mask.hash(key, seed);
+            tuple.rules.for_each(hash, |rule| {
+                let priority = rule.priority();
+                if best.is_none_or(|(_, best)| best < priority)
+                    && (self.parts == 0 || rule.clauses().is_empty())
+                    && rule.pattern().matches(key)
+                {
+                    best = Some((rule, priority));
                 }
-            }
+            });
         }
-        best
+        best.map(|(rule, _)| rule)
     }
 
     /// The rule with exactly this pattern and priority.
@@ -182,6 +185,7 @@ impl<R: Ranked> Classifier<R> {
         if before.is_none() {
             tuple.rules.insert(hash, rule);
             *tuple.priorities.entry(priority).or_default() += 1;
+            tuple.find_top();
             self.len += 1;
             self.sort();
         }
@@ -201,6 +205,7 @@ impl<R: Ranked> Classifier<R> {
                 tuple.priorities.remove(&priority);
             }
         }
+        tuple.find_top();
         self.len -= 1;
         self.parts -= usize::from(!removed.clauses().is_empty());
         if tuple.rules.len() == 0 {
@@ -216,7 +221,7 @@ impl<R: Ranked> Classifier<R> {
 
     fn sort(&mut self) {
         // What is nearly in order is sorted in one pass.
-        self.tuples.sort_by_key(|tuple| std::cmp::Reverse(tuple.top()));
+        self.tuples.sort_by_key(|tuple| std::cmp::Reverse(tuple.top));
     }
 }
 
@@ -225,7 +230,7 @@ fn is_it<R: Ranked>(rule: &R, pattern: &Pattern, priority: u16) -> bool {
 }
 
 fn hash_of(pattern: &Pattern) -> u64 {
-    pattern.mask().apply(&pattern.to_key(), seed(), &mut [0; WORDS])
+    pattern.mask().hash(&pattern.to_key(), seed())
 }
 
 /// Another one for each process, so that nobody can prepare values that collide.

@@ -92,9 +92,16 @@ impl Reader<'_> {
         Some(bytes)
     }
 
-    #[inline]
-    fn put(&mut self, slot: Slot, value: impl Into<u128>) {
-        self.key.set(slot, value.into());
+    /// Puts a value of 64 bits at most at a place that is empty.
+    #[inline(always)]
+    fn put(&mut self, slot: Slot, value: impl Into<u64>) {
+        self.key.fill(slot, value.into());
+    }
+
+    /// The same, of 128 bits.
+    #[inline(always)]
+    fn put_long(&mut self, slot: Slot, value: u128) {
+        self.key.set(slot, value);
     }
 
     /// Where it is, as a layer's place.
@@ -102,22 +109,14 @@ impl Reader<'_> {
         u8::try_from(self.at).unwrap_or_default()
     }
 
+    #[inline(always)]
     fn link(&mut self, vlans: u8, depth: Depth) -> Option<()> {
         let [a, b, c, d, e, f, g, h, i, j, k, l] = self.take()?;
         self.put(slot::ETH_DST, u64::from_be_bytes([0, 0, a, b, c, d, e, f]));
         self.put(slot::ETH_SRC, u64::from_be_bytes([0, 0, g, h, i, j, k, l]));
-        let places =
-            [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::INNER_TPID, slot::INNER_TCI)].into_iter();
-        for (tpid, tci) in places.take(usize::from(vlans)) {
-            let Some(kind) = self.peek(0).map(u16::from_be_bytes) else { break };
-            // A tag is one only where something follows.
-            if !matches!(kind, VLAN | QINQ) || self.peek::<6>(0).is_none() {
-                break;
-            }
-            let [_, _, high, low] = self.take()?;
-            self.put(tpid, kind);
-            self.put(tci, u16::from_be_bytes([high, low]) | TAG_PRESENT);
-            self.layers.tags += 1;
+        let kind = self.peek(0).map(u16::from_be_bytes);
+        if matches!(kind, Some(VLAN | QINQ)) {
+            self.tags(vlans)?;
         }
         let ether_type = self.ether_type()?;
         self.put(slot::ETH_TYPE, ether_type);
@@ -134,6 +133,25 @@ impl Reader<'_> {
         }
     }
 
+    #[inline(never)]
+    fn tags(&mut self, vlans: u8) -> Option<()> {
+        let places =
+            [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::INNER_TPID, slot::INNER_TCI)].into_iter();
+        for (tpid, tci) in places.take(usize::from(vlans)) {
+            let Some(kind) = self.peek(0).map(u16::from_be_bytes) else { break };
+            // A tag is one only where something follows.
+            if !matches!(kind, VLAN | QINQ) || self.peek::<6>(0).is_none() {
+                break;
+            }
+            let [_, _, high, low] = self.take()?;
+            self.put(tpid, kind);
+            self.put(tci, u16::from_be_bytes([high, low]) | TAG_PRESENT);
+            self.layers.tags += 1;
+        }
+        Some(())
+    }
+
+    #[inline(always)]
     fn ether_type(&mut self) -> Option<u16> {
         let kind = u16::from_be_bytes(self.take()?);
         if kind >= FIRST_ETHER_TYPE {
@@ -149,6 +167,7 @@ impl Reader<'_> {
         Some(if inner >= FIRST_ETHER_TYPE { inner } else { NO_ETHER_TYPE })
     }
 
+    #[inline(always)]
     fn ipv4(&mut self) -> Option<()> {
         let header: [u8; 20] = self.peek(0)?;
         let [first, tos, high, low, _, _, flags, offset, ttl, proto, _, _, a, b, c, d, e, f, g, h] =
@@ -176,6 +195,7 @@ impl Reader<'_> {
         if is_later { None } else { self.transport(proto, false) }
     }
 
+    #[inline(always)]
     fn frag(&mut self, is_later: bool, is_any: bool) {
         let later = if is_later { FRAG_LATER } else { 0 };
         self.put(slot::IP_FRAG, if is_any { later | FRAG_ANY } else { 0 });
@@ -190,8 +210,8 @@ impl Reader<'_> {
             return None;
         }
         let (source, destination) = (self.peek(8)?, self.peek(24)?);
-        self.put(slot::IPV6_SRC, u128::from_be_bytes(source));
-        self.put(slot::IPV6_DST, u128::from_be_bytes(destination));
+        self.put_long(slot::IPV6_SRC, u128::from_be_bytes(source));
+        self.put_long(slot::IPV6_DST, u128::from_be_bytes(destination));
         self.len = self.at + 40 + payload;
         self.put(slot::IP_TOS, first << 4 | second >> 4);
         self.put(slot::IPV6_LABEL, u32::from_be_bytes([0, second & 0x0F, third, fourth]));
@@ -234,6 +254,7 @@ impl Reader<'_> {
         None
     }
 
+    #[inline(always)]
     fn transport(&mut self, proto: u8, is_v6: bool) -> Option<()> {
         match proto {
             6 => {
@@ -267,6 +288,7 @@ impl Reader<'_> {
         Some(())
     }
 
+    #[inline(always)]
     fn ports(&mut self, [a, b, c, d]: [u8; 4]) {
         self.put(slot::TP_SRC, u16::from_be_bytes([a, b]));
         self.put(slot::TP_DST, u16::from_be_bytes([c, d]));
@@ -275,11 +297,12 @@ impl Reader<'_> {
 
     /// A message of neighbour discovery (RFC 4861, sections 4.3 and 4.4). An option that makes no
     /// sense takes the addresses with it.
+    #[inline(never)]
     fn neighbour(&mut self, kind: u8) {
         let Some(target) = self.peek::<16>(8) else { return };
         let reserved = self.peek::<4>(4).map(u32::from_be_bytes).unwrap_or_default();
         self.put(slot::ND_RESERVED, reserved);
-        self.put(slot::ND_TARGET, u128::from_be_bytes(target));
+        self.put_long(slot::ND_TARGET, u128::from_be_bytes(target));
         let mut at = 24;
         // Of options there are few: an ordinary message has one.
         for _ in 0..MAX_EXTENSIONS {
@@ -307,7 +330,7 @@ impl Reader<'_> {
 
     fn forget_neighbour(&mut self) {
         for place in [slot::ND_TARGET, slot::ARP_SHA, slot::ARP_THA, slot::ND_OPTIONS_TYPE] {
-            self.put(place, 0_u8);
+            self.key.set(place, 0);
         }
     }
 

@@ -336,6 +336,23 @@ impl Key {
         beside
     }
 
+    /// Puts `value` at `slot`, of 64 bits at most, where nothing was.
+    #[inline(always)]
+    pub(crate) fn fill(&mut self, slot: Slot, value: u64) {
+        if let Some(word) = self.0.get_mut(slot.word as usize) {
+            *word |= value << slot.shift;
+        }
+    }
+
+    /// Empties the words that are of the packet itself.
+    #[inline]
+    pub fn clear_packet(&mut self) {
+        let (_, packet) = self.0.split_at_mut(slot::ETH_DST.word());
+        if let Some((packet, _)) = packet.split_first_chunk_mut::<16>() {
+            *packet = [0; 16];
+        }
+    }
+
     /// Adds all bits of another mask to this one.
     pub fn union(&mut self, other: &Self) {
         self.0.iter_mut().zip(&other.0).for_each(|(word, more)| *word |= more);

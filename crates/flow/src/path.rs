@@ -6,6 +6,7 @@ use std::sync::Arc;
 use openflow::packet_in::Reason;
 
 use crate::key::Key;
+use crate::pattern::{finish, mix};
 use crate::rule::Stats;
 use crate::tables::Change;
 
@@ -135,11 +136,67 @@ pub struct Path {
     pub is_simple: bool,
 }
 
-impl Hash for Path {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        (&self.ops, &self.learns).hash(state);
-        self.rules.iter().for_each(|stats| Arc::as_ptr(stats).hash(state));
-        (self.tables, self.lost).hash(state);
+/// A path in the making, that has nothing of the rules yet: most ways are known already.
+#[derive(Debug)]
+pub(crate) struct Way<'w> {
+    pub(crate) ops: Vec<Op>,
+    pub(crate) learns: Vec<Arc<Change>>,
+    pub(crate) rules: Vec<&'w Arc<Stats>>,
+    pub(crate) tables: TableSet,
+    pub(crate) lost: Option<Lost>,
+}
+
+impl Way<'_> {
+    /// The path.
+    pub(crate) fn into_path(self) -> Path {
+        let rules = self.rules.into_iter().cloned().collect();
+        Path::new((self.ops, self.learns), rules, self.tables, self.lost)
+    }
+
+    /// Whether a path is this way.
+    pub(crate) fn is(&self, path: &Path) -> bool {
+        self.rules.len() == path.rules.len()
+            && *self.ops == *path.ops
+            && *self.learns == *path.learns
+            && (self.tables, self.lost) == (path.tables, path.lost)
+            && self.rules.iter().zip(&path.rules).all(|(own, other)| Arc::ptr_eq(own, other))
+    }
+
+    /// A hash of it.
+    pub(crate) fn hash(&self, seed: u64) -> u64 {
+        let mut hasher = Mixer(seed);
+        self.ops.iter().for_each(|op| op.hash(&mut hasher));
+        for change in &self.learns {
+            change.hash(&mut hasher);
+        }
+        self.rules.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
+        (self.tables, self.lost).hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// A hash that is quick for words.
+struct Mixer(u64);
+
+impl Hasher for Mixer {
+    fn finish(&self) -> u64 {
+        finish(self.0)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word.iter_mut().zip(part).for_each(|(to, from)| *to = *from);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = mix(self.0, word);
+    }
+
+    fn write_usize(&mut self, word: usize) {
+        self.write_u64(word as u64);
     }
 }
 

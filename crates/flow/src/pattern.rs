@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::key::{Key, WORDS};
+use crate::key::Key;
 
 /// The words of a key that are looked at, each with its bits; only those where there are any, in
 /// order. Rules with the same mask share it.
@@ -36,13 +36,12 @@ impl Mask {
         key
     }
 
-    /// The hash of what it leaves of `key`, and that itself, word by word.
+    /// The hash of what it leaves of `key`.
     #[inline]
-    pub(crate) fn apply(&self, key: &Key, seed: u64, values: &mut [u64; WORDS]) -> u64 {
+    pub(crate) fn hash(&self, key: &Key, seed: u64) -> u64 {
         let mut hash = seed;
-        for ((at, bits), value) in self.0.iter().zip(values.iter_mut()) {
-            *value = key.word(usize::from(*at)) & bits;
-            hash = mix(hash, *value);
+        for (at, bits) in &self.0 {
+            hash = mix(hash, key.word(usize::from(*at)) & bits);
         }
         finish(hash)
     }
@@ -122,6 +121,7 @@ impl Pattern {
 
     /// Whether a packet is one of them.
     #[must_use]
+    #[inline]
     pub fn matches(&self, key: &Key) -> bool {
         let mut words = self.mask.0.iter().zip(&self.values);
         words.all(|((at, bits), value)| key.word(usize::from(*at)) & bits == *value)

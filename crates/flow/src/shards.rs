@@ -1,13 +1,13 @@
 //! A map that is cheap to keep an old version of: what control threads change while workers look
 //! things up in the version before.
 //!
-//! Entries lie in shards of a few dozen, found by hash; whoever changes one copies its shard and
+//! Entries lie in shards of a dozen, found by hash; whoever changes one copies its shard and
 //! the list of shards, unless nobody else has them. Several entries may have one hash.
 
 use std::sync::Arc;
 
 /// Entries of a shard on average, at most, before there are twice as many shards.
-const FULL: usize = 32;
+const FULL: usize = 16;
 
 /// The most shards; beyond that they get longer.
 const MAX_SHARDS: usize = 1 << 20;
@@ -55,6 +55,19 @@ impl<V: Clone> Shards<V> {
         let shard = self.shards.get(self.place(hash));
         let entries = shard.into_iter().flat_map(|shard| shard.hashes.iter().zip(&shard.values));
         entries.filter(move |(own, _)| **own == hash).map(|(_, value)| value)
+    }
+
+    /// Hands each value with this hash to `take`.
+    #[inline]
+    pub(crate) fn for_each<'s>(&'s self, hash: u64, mut take: impl FnMut(&'s V)) {
+        let Some(shard) = self.shards.get(self.place(hash)) else { return };
+        for (at, own) in shard.hashes.iter().enumerate() {
+            if *own == hash
+                && let Some(value) = shard.values.get(at)
+            {
+                take(value);
+            }
+        }
     }
 
     /// All values.

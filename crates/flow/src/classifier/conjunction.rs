@@ -3,7 +3,7 @@
 //! `n` addresses and `m` ports take `n + m` rules, and not one for each pair.
 
 use super::{Classifier, Ranked, seed};
-use crate::key::{Key, WORDS, slot};
+use crate::key::{Key, slot};
 
 /// Rules of one tuple that are for a packet, the highest priority last.
 type Column<'c, R> = Vec<&'c R>;
@@ -35,12 +35,10 @@ pub(super) fn lookup<'c, R: Ranked>(classifier: &'c Classifier<R>, key: &Key) ->
 
 /// The parts of conjunctions that are for a packet, tuple by tuple.
 fn columns<'c, R: Ranked>(classifier: &'c Classifier<R>, key: &Key) -> Vec<Column<'c, R>> {
-    let mut room = [0; WORDS];
     let mut columns = Vec::new();
     for tuple in &classifier.tuples {
-        let hash = tuple.mask.apply(key, seed(), &mut room);
-        let values = room.get(..tuple.mask.words().len()).unwrap_or_default();
-        let found = tuple.rules.get(hash).filter(|rule| rule.pattern().values() == values);
+        let hash = tuple.mask.hash(key, seed());
+        let found = tuple.rules.get(hash).filter(|rule| rule.pattern().matches(key));
         let mut column: Column<'c, R> = found.filter(|rule| !rule.clauses().is_empty()).collect();
         column.sort_by_key(|rule| rule.priority());
         columns.push(column);

@@ -18,7 +18,7 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
-use crate::path::{Edit, Lost, Op, PacketIn, Path, TableSet};
+use crate::path::{Edit, Lost, Op, PacketIn, Path, TableSet, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
@@ -71,6 +71,16 @@ pub fn walk<'w>(
     start: &Start<'_>,
     watch: Option<&'w mut dyn Watch>,
 ) -> Path {
+    find_way(pipeline, key, start, watch).into_path()
+}
+
+/// The same, as it is on the way to a path.
+pub(crate) fn find_way<'w>(
+    pipeline: &'w Pipeline,
+    key: &mut Key,
+    start: &Start<'_>,
+    watch: Option<&'w mut dyn Watch>,
+) -> Way<'w> {
     key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
     let mut walk = Walk::new(pipeline, *key, watch);
     match start {
@@ -120,7 +130,7 @@ struct Walk<'w> {
     has_exited: bool,
     error: Option<Lost>,
     ops: Vec<Op>,
-    rules: Vec<Arc<Stats>>,
+    rules: Vec<&'w Arc<Stats>>,
     tables: TableSet,
     learns: Vec<Arc<Change>>,
 }
@@ -171,7 +181,7 @@ impl<'w> Walk<'w> {
     }
 
     /// The path that has come of it.
-    fn finish(mut self) -> Path {
+    fn finish(mut self) -> Way<'w> {
         if self.error.is_some() {
             self.ops.clear();
             self.learns.clear();
@@ -186,7 +196,8 @@ impl<'w> Walk<'w> {
         // What is changed after it was sent for the last time does not matter.
         let end = self.ops.iter().rposition(does).map_or(0, |last| last + 1);
         self.ops.truncate(end);
-        Path::new((self.ops, self.learns), self.rules, self.tables, lost)
+        let Self { ops, learns, rules, tables, .. } = self;
+        Way { ops, learns, rules, tables, lost }
     }
 
     /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
@@ -211,11 +222,11 @@ impl<'w> Walk<'w> {
         self.tables.insert(table);
         let rule = self.look_up(port, table);
         if let Some(watch) = &mut self.watch {
-            watch.table(self.level, table, rule.as_deref());
+            watch.table(self.level, table, rule);
         }
         match rule {
             Some(rule) => {
-                self.rules.push(Arc::clone(&rule.stats));
+                self.rules.push(&rule.stats);
                 self.cookie = rule.cookie;
                 self.depth += deeper;
                 self.level += 1;
@@ -229,12 +240,15 @@ impl<'w> Walk<'w> {
         (self.table, self.cookie) = before;
     }
 
-    fn look_up(&mut self, port: PortNo, table: u8) -> Option<Arc<Rule>> {
+    fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
         let rules = self.pipeline.tables.table(table)?;
         let came = self.in_port();
+        if port == came {
+            return rules.lookup(&self.state.key).map(Arc::as_ref);
+        }
         // Only the look-up sees another port: what sends to where the packet came in does not.
         self.state.key.set(slot::IN_PORT, u128::from(port.0));
-        let rule = rules.lookup(&self.state.key).cloned();
+        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
         self.state.key.set(slot::IN_PORT, u128::from(came.0));
         rule
     }

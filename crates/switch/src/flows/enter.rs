@@ -108,16 +108,16 @@ impl Inner {
         groups: &mut ArrayVec<Group, BURST>,
     ) {
         let number = self.numbers.get(usize::from(source.port)).copied().unwrap_or(NO_PORT);
-        let mut empty = Key::default();
-        empty.set(slot::IN_PORT, number.into());
+        let depth = self.cache.depth();
+        let mut key = Key::default();
+        key.set(slot::IN_PORT, number.into());
         for (index, frame) in frames.iter().enumerate().take(BURST) {
-            let mut key = empty;
-            let depth = self.cache.depth();
+            key.clear_packet();
             let layers = extract(&mut key, frame.head(), frame.len(), VLANS, depth);
             let mut is_known = layers.network != 0 && !layers.is_cut;
             if layers.is_cut {
                 let deep = editing.deepen(frame);
-                key = empty;
+                key.clear_packet();
                 is_known = deep.is_some_and(|deep| {
                     !extract(&mut key, deep.head(), deep.len(), VLANS, depth).is_cut
                 });
@@ -139,6 +139,7 @@ impl Inner {
             let path = self.cache.find(&key);
             let bytes = frame.len() as u64;
             let mask = 1_u32 << index;
+            // Of neighbours most have the path of the one before.
             match groups.iter_mut().rev().find(|group| group.path == path) {
                 Some(group) => {
                     group.mask |= mask;
