@@ -212,14 +212,19 @@ pub fn encode(matching: &Match, version: Version, cookie: Option<(u64, u64)>) ->
     if is_later {
         put(&mut out, matching, Field::IpFrag, version);
     }
-    for field in (0..64).filter_map(Field::tun_metadata) {
+    let has_any = |first: Field, last: Field| {
+        matching.iter().any(|entry| (first..=last).contains(&entry.field))
+    };
+    let has_options = has_any(Field::TunMetadata0, Field::TunMetadata63);
+    for field in (0..64).filter(|_| has_options).filter_map(Field::tun_metadata) {
         put(&mut out, matching, field, version);
     }
     for field in ORDER_BEHIND {
         put(&mut out, matching, *field, version);
     }
     let registers = if version < Version::V15 { Field::reg } else { Field::xreg };
-    for field in (0..16).map_while(registers) {
+    let has_registers = has_any(Field::Reg0, Field::Reg15);
+    for field in (0..16).filter(|_| has_registers).map_while(registers) {
         put(&mut out, matching, field, version);
     }
     for field in ORDER_LAST {
@@ -243,10 +248,10 @@ fn has_view(field: Field, version: Version) -> bool {
 
 /// Writes a field, if it is there.
 fn put(out: &mut Vec<u8>, matching: &Match, field: Field, version: Version) {
+    let Some((value, mask)) = matching.get(field) else { return };
     if !has_view(field, version) || !matching.has(field.prerequisite()) {
         return;
     }
-    let Some((value, mask)) = matching.get(field) else { return };
     let is_exact = matching.exact(field).is_some() && field != Field::CtState;
     let mask = if is_exact || !field.is_maskable() { None } else { Some(mask) };
     Entry { field, value, mask }.put(out, version);
