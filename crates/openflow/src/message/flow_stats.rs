@@ -423,7 +423,7 @@ mod tests {
                     bytes: Some(17),
                     instructions: Instructions::apply(vec![Action::output(PortNo::NORMAL)]),
                 };
-                let flows: Vec<FlowStats> = (0..20).map(flow).collect();
+                let flows: Vec<FlowStats> = (0..4).map(flow).collect();
                 let mut replies = Replies::new(version, Kind::FlowStatsReply, form, 3);
                 for flow in &flows {
                     replies.entry(|out| flow.encode(version, form, out));
