@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::datum::Datum;
 use crate::error::Malformed;
@@ -104,6 +104,19 @@ impl Cache {
     /// # Errors
     /// It is not one, or is about rows that are not there. What was before it is then changed.
     pub(crate) fn update(&mut self, tables: &Value) -> Result<Changes, Malformed> {
+        self.update_by(tables, change)
+    }
+
+    /// Applies an update of the first kind: `{table: {row: {"old": columns, "new": columns}}}` (RFC 7047,
+    /// section 4.1.6).
+    ///
+    /// # Errors
+    /// As of [`update`](Self::update).
+    pub(crate) fn update_first(&mut self, tables: &Value) -> Result<Changes, Malformed> {
+        self.update_by(tables, change_first)
+    }
+
+    fn update_by(&mut self, tables: &Value, change: Apply) -> Result<Changes, Malformed> {
         let mut changes = Changes::new();
         for (name, rows) in object(tables, "tables")? {
             let Some(columns) = self.columns.get(name) else { continue };
@@ -151,7 +164,31 @@ fn differing(one: &Row, two: &Row) -> Vec<String> {
     names.filter(|name| one.get(name) != two.get(name)).cloned().collect()
 }
 
-/// Applies the update of one row.
+/// Applies the update of a row of a table with these columns.
+type Apply = fn(&mut HashMap<Uuid, Row>, &Table, Uuid, &Value) -> Result<Change, Malformed>;
+
+/// Applies one of the first kind: what the row was, as far as that is another, and all that it is.
+fn change_first(
+    table: &mut HashMap<Uuid, Row>,
+    columns: &Table,
+    uuid: Uuid,
+    update: &Value,
+) -> Result<Change, Malformed> {
+    let missing = || Malformed::of_text("a row that is there", &uuid.to_string());
+    match (update.get("old"), update.get("new")) {
+        (None, Some(values)) => change(table, columns, uuid, &json!({ "insert": values })),
+        (Some(_), None) => table.remove(&uuid).map(Change::Deleted).ok_or_else(missing),
+        (Some(_), Some(values)) => {
+            let row = table.get_mut(&uuid).ok_or_else(missing)?;
+            let before = row.clone();
+            row.0.extend(values_of(values, columns)?);
+            Ok(Change::Modified(differing(&before, row)))
+        }
+        (None, None) => Err(Malformed::new("old, new or both", update)),
+    }
+}
+
+/// Applies one of the second kind.
 fn change(
     table: &mut HashMap<Uuid, Row>,
     columns: &Table,
@@ -214,7 +251,6 @@ fn object<'v>(value: &'v Value, what: &str) -> Result<&'v Map<String, Value>, Ma
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
 
     const ROW: &str = "00000000-0000-0000-0000-000000000001";
 
@@ -247,6 +283,22 @@ mod tests {
 
         let changes = update(&mut cache, &json!({"delete": null})).unwrap();
         assert_eq!(changes["Port"][&Uuid(1)], Change::Deleted(row));
+        assert_eq!(cache.rows("Port").count(), 0);
+    }
+
+    #[test]
+    fn updates_of_the_first_kind_say_all_that_a_row_is() {
+        let mut cache = cache();
+        let mut update = |row: Value| cache.update_first(&json!({"Port": {ROW: row}}));
+        let all = |trunk: i64| json!({"name": "p1", "trunks": trunk, "not_asked_for": 7});
+        let changes = update(json!({"new": all(1)})).unwrap();
+        assert_eq!(changes["Port"][&Uuid(1)], Change::Inserted);
+        let changes = update(json!({"old": {"trunks": 1}, "new": all(2)})).unwrap();
+        assert_eq!(changes["Port"][&Uuid(1)], Change::Modified(vec!["trunks".to_owned()]));
+        assert!(update(json!({})).unwrap_err().to_string().contains("old, new or both"));
+        let changes = update(json!({"old": all(2)})).unwrap();
+        assert!(matches!(changes["Port"][&Uuid(1)], Change::Deleted(_)));
+        assert!(update(json!({"old": all(2)})).unwrap_err().to_string().contains("that is there"));
         assert_eq!(cache.rows("Port").count(), 0);
     }
 

@@ -5,6 +5,9 @@
 //! whether ours is there, then our database's schema. It takes the lock, if it is to have one, and
 //! monitors the tables (ovsdb-server(7), "Monitor_cond_since"). When a connection follows another,
 //! only what has changed is told, by the database if it knows what we had, otherwise by comparing.
+//!
+//! Servers before 2.12 do not tell what has changed since, those before 2.9 have no database of their own,
+//! and those before 2.6 know the first kind of updates alone (RFC 7047): each is asked for what it knows.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -102,6 +105,36 @@ enum Stage {
     Online,
 }
 
+/// How content is asked for and told, newest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// `monitor_cond_since` and `update3`.
+    Since,
+    /// `monitor_cond` and `update2`.
+    Conditional,
+    /// `monitor` and `update`, as in RFC 7047.
+    First,
+}
+
+impl Way {
+    const fn method(self) -> &'static str {
+        match self {
+            Self::Since => "monitor_cond_since",
+            Self::Conditional => "monitor_cond",
+            Self::First => "monitor",
+        }
+    }
+
+    /// The way of older servers.
+    const fn older(self) -> Option<Self> {
+        match self {
+            Self::Since => Some(Self::Conditional),
+            Self::Conditional => Some(Self::First),
+            Self::First => None,
+        }
+    }
+}
+
 /// What an answer that is awaited is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Asked {
@@ -120,6 +153,7 @@ enum Asked {
 pub struct Session {
     wanted: Wanted,
     stage: Stage,
+    way: Way,
     input: Splitter,
     output: Vec<u8>,
     last_id: u64,
@@ -145,6 +179,7 @@ impl Session {
         Self {
             wanted,
             stage: Stage::Offline,
+            way: Way::Since,
             input: Splitter::default(),
             output: Vec::new(),
             last_id: 0,
@@ -201,7 +236,7 @@ impl Session {
 
     /// A connection has been made.
     pub fn connected(&mut self) {
-        self.stage = Stage::Server;
+        (self.stage, self.way) = (Stage::Server, Way::Since);
         self.ask(Asked::ServerSchema, "get_schema", &json!(["_Server"]));
     }
 
@@ -276,6 +311,10 @@ impl Session {
                 self.changed(params.get(2).unwrap_or(&Value::Null))?;
                 self.seen = seen;
             }
+            "update2" if self.is_ours(params) => {
+                self.changed(params.get(1).unwrap_or(&Value::Null))?;
+            }
+            "update" => self.changed_first(params.get(1).unwrap_or(&Value::Null))?,
             "update2" => {
                 self.server.update(params.get(1).unwrap_or(&Value::Null))?;
                 self.look_at_server()?;
@@ -286,6 +325,12 @@ impl Session {
             other => tracing::debug!(method = other, "a database told something unknown"),
         }
         Ok(())
+    }
+
+    /// Whether an update is of our database's monitor, and not of that of the server's own.
+    fn is_ours(&self, params: &Value) -> bool {
+        let monitor = params.get(0).and_then(|monitor| monitor.get(1));
+        monitor.and_then(Value::as_str) == Some(&self.wanted.database)
     }
 
     fn answered(
@@ -301,7 +346,9 @@ impl Session {
             }
             (Asked::Other, _) => {}
             (Asked::ServerSchema, Ok(schema)) => self.ask_server(&Schema::from_json(&schema)?),
-            (Asked::ServerSchema, Err(_)) => return Err(Failure::TooOld),
+            // An older server has no database about itself, or cannot tell of it: there is nothing to
+            // wait for.
+            (Asked::ServerSchema | Asked::ServerContent, Err(_)) => self.open(),
             (Asked::ServerContent, Ok(content)) => {
                 self.server.update(&content)?;
                 self.look_at_server()?;
@@ -311,6 +358,13 @@ impl Session {
             }
             (Asked::Schema, Ok(schema)) => self.monitor(Schema::from_json(&schema)?),
             (Asked::Content, Ok(content)) => self.take_content(&content)?,
+            (Asked::Content, Err(error)) => match self.way.older() {
+                Some(older) => {
+                    self.way = older;
+                    self.ask_content();
+                }
+                None => return Err(Failure::Refused(error.to_string())),
+            },
             (_, Err(error)) => return Err(Failure::Refused(error.to_string())),
         }
         Ok(())
@@ -331,14 +385,19 @@ impl Session {
         };
         if matches!(self.stage, Stage::Server | Stage::Absent) {
             self.shown = schema;
-            self.stage = Stage::Content;
             // ovsdb-server 3.1 goes on showing the old schema in its own database when another one
             // was put in place: only this answer is right.
-            self.ask(Asked::Schema, "get_schema", &json!([self.wanted.database]));
+            self.open();
         } else if self.shown != schema {
             return Err(Failure::NewSchema);
         }
         Ok(())
+    }
+
+    /// Asks for our database's schema.
+    fn open(&mut self) {
+        self.stage = Stage::Content;
+        self.ask(Asked::Schema, "get_schema", &json!([self.wanted.database]));
     }
 
     /// What is shown as our database's schema, if the server serves it in the way that is wanted; otherwise
@@ -392,6 +451,10 @@ impl Session {
         }
         // Otherwise it would hang up when a database's schema changes.
         self.ask(Asked::Other, "set_db_change_aware", &json!([true]));
+        self.ask_content();
+    }
+
+    fn ask_content(&mut self) {
         let tables: serde_json::Map<String, Value> = self
             .wanted_cache()
             .monitored()
@@ -402,20 +465,25 @@ impl Session {
             })
             .collect();
         let database = &self.wanted.database;
-        let params = json!([database, ["monid", database], tables, self.seen.to_string()]);
-        self.ask(Asked::Content, "monitor_cond_since", &params);
+        let mut params = vec![json!(database), json!(["monid", database]), Value::Object(tables)];
+        params.extend((self.way == Way::Since).then(|| json!(self.seen.to_string())));
+        self.ask(Asked::Content, self.way.method(), &Value::Array(params));
     }
 
     /// The content as it is now, or what has changed since we saw it last.
     fn take_content(&mut self, content: &Value) -> Result<(), Failure> {
-        let is_difference = content.get(0) == Some(&Value::Bool(true));
-        let seen = uuid(content.get(1))?;
-        let tables = content.get(2).unwrap_or(&Value::Null);
+        let has_history = self.way == Way::Since;
+        let is_difference = has_history && content.get(0) == Some(&Value::Bool(true));
+        let seen = if has_history { uuid(content.get(1))? } else { Uuid::default() };
+        let tables = if has_history { content.get(2).unwrap_or(&Value::Null) } else { content };
         if is_difference {
             self.changed(tables)?;
         } else {
             let mut fresh = self.wanted_cache();
-            fresh.update(tables)?;
+            match self.way {
+                Way::First => fresh.update_first(tables)?,
+                Way::Since | Way::Conditional => fresh.update(tables)?,
+            };
             let before = std::mem::replace(&mut self.cache, fresh);
             self.tell(self.cache.since(&before));
         }
@@ -426,7 +494,17 @@ impl Session {
     }
 
     fn changed(&mut self, tables: &Value) -> Result<(), Failure> {
-        match self.cache.update(tables) {
+        let updated = self.cache.update(tables);
+        self.tell_update(updated)
+    }
+
+    fn changed_first(&mut self, tables: &Value) -> Result<(), Failure> {
+        let updated = self.cache.update_first(tables);
+        self.tell_update(updated)
+    }
+
+    fn tell_update(&mut self, updated: Result<Changes, Malformed>) -> Result<(), Failure> {
+        match updated {
             Ok(changes) => {
                 self.tell(changes);
                 Ok(())
@@ -476,9 +554,6 @@ pub enum Failure {
     /// What came is not as the protocol has it.
     #[error("it does not speak as an OVSDB server does: {0}")]
     Malformed(#[from] Malformed),
-    /// The server does not have what is needed.
-    #[error("its server is too old: expected ovsdb-server 2.12 or later")]
-    TooOld,
     /// The server refused a question that we cannot do without.
     #[error("it refused: {0}")]
     Refused(String),

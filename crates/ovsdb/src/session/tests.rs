@@ -43,6 +43,11 @@ impl Server {
         self.say(&json!({"id": question["id"], "result": result, "error": null}))
     }
 
+    fn refuse(&mut self, question: &Value) {
+        let error = json!({"error": "unknown method"});
+        self.say(&json!({"id": question["id"], "result": null, "error": error})).unwrap();
+    }
+
     fn events(&mut self) -> Vec<Event> {
         std::iter::from_fn(|| self.session.next_event()).collect()
     }
@@ -101,6 +106,50 @@ fn content_is_asked_for_by_the_schema_that_there_is() {
     assert!(matches!(&events[..], [Event::Changed(_), Event::Online]), "{events:?}");
     let row = server.session.cache().row("Port", Uuid(0xaa)).unwrap();
     assert_eq!((row.get("name").string(), row.get("tag").integer()), (Some(""), Some(7)));
+}
+
+/// A server of 2.6 knows conditions, and older ones do not.
+#[test]
+fn older_servers_are_asked_for_what_they_know() {
+    for is_oldest in [false, true] {
+        let mut server = Server::new(wanted());
+        let question = server.question("get_schema");
+        assert_eq!(question["params"], json!(["_Server"]));
+        server.refuse(&question);
+        server.tell_schema(&schema("1"));
+        let question = server.question("monitor_cond_since");
+        server.refuse(&question);
+        let mut question = server.question("monitor_cond");
+        let (mut first, mut update) = (json!({"initial": {"tag": 7}}), "update2");
+        let mut then = json!({"modify": {"tag": 8}});
+        if is_oldest {
+            server.refuse(&question);
+            question = server.question("monitor");
+            (first, update) = (json!({"new": {"name": "", "tag": 7}}), "update");
+            then = json!({"old": {"tag": 7}, "new": {"name": "", "tag": 8}});
+        }
+        let tables = json!({"Port": [{"columns": ["name", "tag"]}]});
+        assert_eq!(question["params"], json!(["D", ["monid", "D"], tables]));
+        server.answer(&question, &json!({"Port": {ROW: first}})).unwrap();
+        let events = server.events();
+        assert!(matches!(&events[..], [Event::Changed(_), Event::Online]), "{events:?}");
+        let params = json!([["monid", "D"], {"Port": {ROW: then}}]);
+        server.say(&json!({"id": null, "method": update, "params": params})).unwrap();
+        let tag = server.session.cache().row("Port", Uuid(0xaa)).unwrap().get("tag").integer();
+        assert!(matches!(&server.events()[..], [Event::Changed(_)]) && tag == Some(8));
+    }
+    // One that knows none of it is told of with its reason.
+    let mut server = Server::new(wanted());
+    let mut question = server.question("get_schema");
+    server.refuse(&question);
+    server.tell_schema(&schema("1"));
+    for method in ["monitor_cond_since", "monitor_cond"] {
+        question = server.question(method);
+        server.refuse(&question);
+    }
+    let last = server.question("monitor");
+    let refusal = json!({"id": last["id"], "result": null, "error": "no"});
+    assert!(matches!(server.say(&refusal), Err(Failure::Refused(_))));
 }
 
 #[test]
