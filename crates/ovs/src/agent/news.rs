@@ -85,7 +85,9 @@ impl Agent {
             let open = seen.ports.get(name);
             let number = self.number(bridge, name);
             let mut columns = report::interface_columns(name, number, open, problem);
-            let index = open.and_then(|_| index.of(name));
+            // Others have none, and are not asked for twice a second.
+            let is_of_host = matches!(interface.kind.as_str(), "" | "system" | "internal" | "tap");
+            let index = open.filter(|_| is_of_host).and_then(|_| index.of(name));
             let member = members().find(|member| member.name == name);
             columns.extend(report::host_columns(index, member));
             columns.extend(open.filter(|_| news.counts).map(report::statistics));
