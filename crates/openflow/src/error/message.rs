@@ -1,13 +1,13 @@
 //! The message by which an error is told.
 
-use super::{ErrorCode, NXET_VENDOR, Number, OFPET_EXPERIMENTER};
+use super::{ErrorCode, NXET_VENDOR, NXVC_VENDOR_ERROR, Number, OFPET_EXPERIMENTER};
 use crate::message::{Kind, Message};
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
 
 /// How much of the message that was wrong is quoted. It has to be 64 bytes at least (OpenFlow 1.5,
-/// 7.5.4), and Open vSwitch quotes no more.
-pub const QUOTED: usize = 64;
+/// 7.5.4); Open vSwitch quotes all that fits.
+pub const QUOTED: usize = 65_535 - 24;
 
 /// An error as it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl ErrorMessage {
         let mut reader = Reader::new(body);
         let (kind, code) = (reader.u16()?, reader.u16()?);
         let number = match (kind, code) {
-            (NXET_VENDOR, NXET_VENDOR) => {
+            (NXET_VENDOR, NXVC_VENDOR_ERROR) => {
                 let vendor = reader.u32()?;
                 Number::Vendor { vendor, kind: reader.u16()?, code: reader.u16()? }
             }
@@ -57,7 +57,7 @@ impl ErrorMessage {
             }
             Number::Vendor { vendor, kind, code } => {
                 out.u16(NXET_VENDOR);
-                out.u16(NXET_VENDOR);
+                out.u16(NXVC_VENDOR_ERROR);
                 out.u32(vendor);
                 out.u16(kind);
                 out.u16(code);
@@ -99,10 +99,19 @@ mod tests {
         }
     }
 
+    /// As Debian's Open vSwitch answers who wants an action with a group.
     #[test]
-    fn no_more_than_the_begin_is_quoted() {
-        let bytes = ErrorMessage::reply(ErrorCode::BrcBadType, Version::V13, 1, &[5; 400]);
-        assert_eq!(bytes.len(), 8 + 4 + QUOTED);
-        assert_eq!(bytes[..12], [4, 1, 0, 76, 0, 0, 0, 1, 0, 1, 0, 1]);
+    fn extensions_of_old_versions_have_a_number_of_their_own() {
+        let bytes = ErrorMessage::reply(ErrorCode::BacBadOutGroup, Version::V10, 7, &[]);
+        let body = [0xb0, 0xc2, 0, 0, 0, 0, 0x23, 0x20, 0, 2, 0, 9];
+        assert_eq!(bytes, [&[1, 1, 0, 20, 0, 0, 0, 7], &body[..]].concat());
+    }
+
+    #[test]
+    fn what_fits_is_quoted() {
+        let reply =
+            |length| ErrorMessage::reply(ErrorCode::BrcBadType, Version::V13, 1, &vec![5; length]);
+        assert_eq!(reply(64)[..12], [4, 1, 0, 76, 0, 0, 0, 1, 0, 1, 0, 1]);
+        assert_eq!(reply(70_000).len(), 8 + 4 + QUOTED);
     }
 }

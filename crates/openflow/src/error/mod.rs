@@ -22,8 +22,11 @@ pub use table::ErrorCode;
 use crate::experimenter::{NICIRA, ONF};
 use crate::version::Version;
 
-/// What errors of an extension have as type in OpenFlow 1.0 and 1.1, and as code (Nicira).
+/// What errors of an extension have as type in OpenFlow 1.0 and 1.1 (Nicira).
 const NXET_VENDOR: u16 = 0xb0c2;
+
+/// And as code.
+const NXVC_VENDOR_ERROR: u16 = 0;
 
 /// What errors of an extension have as type from OpenFlow 1.2.
 const OFPET_EXPERIMENTER: u16 = 0xffff;

@@ -5,9 +5,11 @@
 //! - [`port`]: statistics of ports
 //! - [`queue`]: statistics of queues
 //! - [`table`]: statistics and settings of tables
+//! - [`table_features`]: what tables can do
 
 pub mod desc;
 pub mod limits;
 pub mod port;
 pub mod queue;
 pub mod table;
+pub mod table_features;
