@@ -175,6 +175,24 @@ fn ofctl_talks_to_bridges() {
     lab.ping();
     assert!(ofctl("dump-desc br0").unwrap().contains("DP Description: lab"));
 
+    // Frames go by rules, which count them; a bundle is made as a whole.
+    ofctl("add-flow br0 priority=9,arp,actions=NORMAL").unwrap();
+    ofctl("-O OpenFlow14 --bundle add-flow br0 priority=8,icmp,actions=NORMAL").unwrap();
+    lab.ping();
+    let counts = |rule: &str| {
+        let flows = ofctl(&format!("dump-flows br0 {rule}")).unwrap();
+        flows.lines().any(|line| line.contains("actions=NORMAL") && !line.contains("n_packets=0,"))
+    };
+    assert!(counts("icmp"));
+    ofctl("mod-flows br0 icmp,actions=drop").unwrap();
+    assert!(lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err());
+    ofctl("del-flows br0 icmp").unwrap();
+    lab.ping();
+    ofctl("del-flows br0").unwrap();
+    assert!(lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err());
+    ofctl("add-flow br0 actions=NORMAL").unwrap();
+    lab.ping();
+
     // Only what the bridge is to speak is spoken.
     lab.vsctl("set Bridge br0 protocols=OpenFlow13");
     assert!(ofctl("show br0").unwrap_err().to_string().contains("version negotiation failed"));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use flow::Tables;
 use openflow::framing::Header;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::hello::{Hello, incompatible};
@@ -12,7 +13,8 @@ use openflow::message::{Kind, Raw};
 use openflow::{ErrorCode, ErrorMessage, PortNo, Version, VersionSet};
 
 use crate::connection::{Connection, ConnectionId, Origin};
-use crate::handle;
+use crate::datapath::Datapath;
+use crate::handle::{self, flow::plain_tables};
 use crate::port::Port;
 
 /// The type of HELLO in all versions.
@@ -71,6 +73,12 @@ pub struct Bridge {
     /// The greatest number of an election so far.
     pub(crate) generation: Option<u64>,
     pub(crate) jobs: Vec<(ConnectionId, Job)>,
+    /// The rules.
+    pub(crate) tables: Tables,
+    /// Whether what forwards does not know them, or the ports, yet.
+    pub(crate) is_dirty: bool,
+    /// Whether it asks controllers about packets that no rule is for.
+    asks: bool,
     last_connection: u64,
     last_xid: u32,
 }
@@ -78,7 +86,7 @@ pub struct Bridge {
 impl Bridge {
     /// One without ports.
     #[must_use]
-    pub const fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             settings,
             ports: BTreeMap::new(),
@@ -86,6 +94,9 @@ impl Bridge {
             connections: BTreeMap::new(),
             generation: None,
             jobs: Vec::new(),
+            tables: Tables::default(),
+            is_dirty: true,
+            asks: false,
             last_connection: 0,
             last_xid: 0,
         }
@@ -109,6 +120,44 @@ impl Bridge {
         };
         let gone = self.connections.iter().filter(|(_, connection)| goes(connection));
         gone.map(|(id, _)| *id).collect()
+    }
+
+    /// Forgets all rules; if `is_plain`, it has the one by which all is switched as usual, as
+    /// without a controller.
+    pub fn reset(&mut self, is_plain: bool, datapath: &mut dyn Datapath) {
+        self.tables = if is_plain { plain_tables(datapath.now()) } else { Tables::default() };
+        self.is_dirty = true;
+        self.settle(datapath);
+    }
+
+    /// Has what forwards know all that has changed.
+    pub fn settle(&mut self, datapath: &mut dyn Datapath) {
+        let asks = self.wants_misses();
+        if std::mem::take(&mut self.is_dirty) || asks != self.asks {
+            self.asks = asks;
+            datapath.publish(&self.tables, &mut self.ports.values(), asks);
+        }
+    }
+
+    /// Has what forwards know the ports anew, though they look the same.
+    pub const fn renew(&mut self) {
+        self.is_dirty = true;
+    }
+
+    /// Ends rules whose time is over.
+    pub fn expire(&mut self, datapath: &mut dyn Datapath) {
+        if !self.tables.has_timed() {
+            return;
+        }
+        datapath.flush();
+        self.expire_rules(datapath.now());
+        self.settle(datapath);
+    }
+
+    /// Whether there are rules that end by themselves.
+    #[must_use]
+    pub fn has_timed(&self) -> bool {
+        self.tables.has_timed()
     }
 
     /// A number for a message that answers none.
@@ -197,6 +246,7 @@ impl Bridge {
                 }
             }
         }
+        self.is_dirty |= !news.is_empty();
         for (reason, port) in news {
             self.tell_port(&PortStatus { reason, port });
         }
@@ -221,6 +271,7 @@ impl Bridge {
         &mut self,
         id: ConnectionId,
         message: &[u8],
+        datapath: &mut dyn Datapath,
         now: Instant,
     ) -> Result<(), Closed> {
         let Some(connection) = self.connections.get_mut(&id) else { return Ok(()) };
@@ -232,7 +283,7 @@ impl Bridge {
         };
         let spoken = session.version;
         let answer = match Version::from_wire(header.version) {
-            Some(version) if version == spoken => self.answer(id, message, now),
+            Some(version) if version == spoken => self.answer(id, message, datapath, now),
             other if header.kind == HELLO && other.is_some() => Ok(()),
             _ => {
                 tracing::warn!(
@@ -252,9 +303,15 @@ impl Bridge {
         Ok(())
     }
 
-    fn answer(&mut self, id: ConnectionId, message: &[u8], now: Instant) -> Result<(), ErrorCode> {
+    fn answer(
+        &mut self,
+        id: ConnectionId,
+        message: &[u8],
+        datapath: &mut dyn Datapath,
+        now: Instant,
+    ) -> Result<(), ErrorCode> {
         let raw = Raw::read(message)?;
-        let answers = handle::handle(self, id, &raw, now)?;
+        let answers = handle::handle(self, id, &raw, datapath, now)?;
         if let Some(connection) = self.connections.get_mut(&id) {
             answers.into_iter().for_each(|answer| connection.outbox.answer(answer));
         }

@@ -8,6 +8,8 @@ use openflow::message::nicira::{FlowFormat, PacketInFormat};
 use openflow::message::role::Role;
 use openflow::{Version, VersionSet};
 
+use crate::handle::bundle::Bundles;
+
 /// The number of a connection; none is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub(crate) u64);
@@ -38,6 +40,7 @@ pub(crate) struct Session {
     pub controller_id: u16,
     /// Whether changes of rules have a table's number, in OpenFlow 1.0.
     pub has_table_id: bool,
+    pub bundles: Bundles,
 }
 
 impl Session {
@@ -52,6 +55,7 @@ impl Session {
             packet_in_format: PacketInFormat::default(),
             controller_id: 0,
             has_table_id: false,
+            bundles: Bundles::default(),
         }
     }
 }

@@ -4,15 +4,16 @@
 //! ```
 //! use std::time::Instant;
 //!
-//! use ofproto::{Bridge, Origin, Settings};
+//! use ofproto::{Bridge, Detached, Origin, Settings};
 //! use openflow::message::{Kind, Message, Raw, hello::Hello};
 //! use openflow::{Version, VersionSet};
 //!
 //! let mut bridge = Bridge::new(Settings { datapath_id: 7, ..Settings::default() });
 //! let now = Instant::now();
 //! let controller = bridge.connect(Origin::Service, 1 << 20);
-//! bridge.receive(controller, &Hello { versions: VersionSet::ALL }.encode(1), now)?;
-//! bridge.receive(controller, &Message::new(Version::V15, Kind::FeaturesRequest, 2).finish(), now)?;
+//! bridge.receive(controller, &Hello { versions: VersionSet::ALL }.encode(1), &mut Detached, now)?;
+//! let request = Message::new(Version::V15, Kind::FeaturesRequest, 2).finish();
+//! bridge.receive(controller, &request, &mut Detached, now)?;
 //! // Its own HELLO, and the answer.
 //! let _hello = bridge.take(controller).ok_or("a HELLO")?;
 //! let answer = bridge.take(controller).ok_or("an answer")?;
@@ -22,6 +23,7 @@
 //!
 //! - [`bridge`]: the switch
 //! - [`connection`]: what it knows of a connection
+//! - [`datapath`]: what forwards
 //! - `handle`: answers to messages
 //! - [`port`]: its ports
 
@@ -29,9 +31,11 @@
 
 pub mod bridge;
 pub mod connection;
+pub mod datapath;
 mod handle;
 pub mod port;
 
 pub use bridge::{Bridge, Closed, Job, Settings};
 pub use connection::{ConnectionId, Origin};
+pub use datapath::{Datapath, Detached, PacketOut, Received};
 pub use port::Port;

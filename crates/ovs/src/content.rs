@@ -29,6 +29,7 @@ const TABLES: [(&str, &[&str], &[&str]); 7] = [
             "other_config",
             "controller",
             "protocols",
+            "fail_mode",
         ],
         &["datapath_id", "datapath_version", "status", "rstp_status"],
     ),
@@ -163,6 +164,8 @@ pub struct Bridge {
     pub protocols: Vec<String>,
     /// By their rows.
     pub controllers: BTreeMap<Uuid, Controller>,
+    /// What it does without a controller.
+    pub fail_mode: Option<String>,
 }
 
 /// A row of `Controller`.
@@ -332,6 +335,7 @@ impl Bridge {
             mirrors,
             protocols,
             controllers,
+            fail_mode: None,
         }
     }
 }
@@ -404,6 +408,7 @@ impl Bridge {
             other_config: texts(bridge.get("other_config")),
             ports: named(cache, "Port", bridge.get("ports"), Port::read),
             mirrors: named(cache, "Mirror", bridge.get("mirrors"), Mirror::read),
+            fail_mode: bridge.get("fail_mode").string().map(str::to_owned),
             protocols: bridge.get("protocols").strings().map(str::to_owned).collect(),
             controllers: bridge
                 .get("controller")

@@ -1,29 +1,85 @@
-//! A view of a switch for threads that do not have it.
+//! A handle of a switch for threads that do not have it.
 
-use std::sync::{Mutex, Weak};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Instant;
 
+use eal::time::Time;
+
+use crate::error::Error;
+use crate::flows::{BridgeFlows, FlowPacketOut};
 use crate::report::PortReport;
 use crate::switch::{Control, Switch, lock};
 
-/// What a switch's ports do, for a thread of its own. It does not keep the switch alive.
+/// What a switch's ports do, and the flows of its bridges, for a thread of its own. It does not keep the
+/// switch alive.
 #[derive(Clone, Debug)]
 pub struct Sight {
     control: Weak<Mutex<Control>>,
+    started: Instant,
+    time: Time,
 }
 
 impl Sight {
+    fn control(&self) -> Option<Arc<Mutex<Control>>> {
+        self.control.upgrade()
+    }
+
     /// All ports as [`Switch::samples`] has them; none once the switch is gone.
     #[must_use]
     pub fn ports(&self) -> Vec<PortReport> {
-        let Some(control) = self.control.upgrade() else { return Vec::new() };
-        lock(&control).samples()
+        self.control().map(|control| lock(&control).samples()).unwrap_or_default()
+    }
+
+    /// As [`Switch::flow_time`].
+    #[must_use]
+    pub fn flow_time(&self) -> u64 {
+        let uptime = self.time.now().saturating_duration_since(self.started);
+        u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// As [`Switch::flush_flows`].
+    pub fn flush_flows(&self) {
+        let now = self.flow_time();
+        if let Some(control) = self.control() {
+            lock(&control).flush_flows(now);
+        }
+    }
+
+    /// As [`Switch::set_flows`].
+    ///
+    /// # Errors
+    /// There is no such bridge, or no switch any more.
+    pub fn set_flows(&self, bridge: &str, flows: Option<BridgeFlows>) -> Result<(), Error> {
+        let now = self.flow_time();
+        let control = self.control().ok_or(Error::NoWorker)?;
+        lock(&control).set_flows(bridge, flows, now)
+    }
+
+    /// As [`Switch::port_number`].
+    ///
+    /// # Errors
+    /// There is no such port, or no switch any more.
+    pub fn port_number(&self, name: &str) -> Result<u16, Error> {
+        let control = self.control().ok_or(Error::NoWorker)?;
+        lock(&control).port_number(name)
+    }
+
+    /// As [`Switch::packet_out`].
+    ///
+    /// # Errors
+    /// There is no such bridge, or all workers have ended.
+    pub fn packet_out(&self, bridge: &str, packet: FlowPacketOut) -> Result<(), Error> {
+        let now = self.flow_time();
+        let control = self.control().ok_or(Error::NoWorker)?;
+        lock(&control).packet_out(bridge, packet, now)
     }
 }
 
 impl Switch {
-    /// A view of its ports.
+    /// A handle of it.
     #[must_use]
     pub fn sight(&self) -> Sight {
-        Sight { control: self.weak_control() }
+        let (control, started, time) = self.parts();
+        Sight { control, started, time }
     }
 }

@@ -174,8 +174,8 @@ impl Switch {
         lock(&self.control)
     }
 
-    pub(crate) fn weak_control(&self) -> Weak<Mutex<Control>> {
-        Arc::downgrade(&self.control)
+    pub(crate) fn parts(&self) -> (Weak<Mutex<Control>>, Instant, Time) {
+        (Arc::downgrade(&self.control), self.started, self.time.clone())
     }
 
     /// Opens a device, such as `vhost-user:/run/vm1.sock`, and adds it as port `name`. The device

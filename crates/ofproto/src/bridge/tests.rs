@@ -1,3 +1,11 @@
+use flow::Tables;
+use openflow::Instructions;
+use openflow::action::Action;
+use openflow::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep};
+use openflow::message::flow_mod::{ALL_TABLES, Command, FlowFlags, FlowMod};
+use openflow::message::flow_removed::{FlowRemoved, RemovedReason};
+use openflow::message::flow_stats::{FlowStats, FlowStatsRequest};
+use openflow::message::packet_in::PacketIn;
 use openflow::message::port::{PortDesc, PortMod, config, state};
 use openflow::message::role::{Role, RoleRequest};
 use openflow::message::stats::port::PortStats;
@@ -7,6 +15,7 @@ use packet::MacAddr;
 use proptest::prelude::*;
 
 use super::*;
+use crate::datapath::{Detached, PacketOut, Received};
 use openflow::message::stats::port::FIGURES;
 
 const ROOM: usize = 1 << 16;
@@ -30,7 +39,7 @@ fn join(bridge: &mut Bridge, version: Version, origin: Origin) -> ConnectionId {
     let hello = bridge.take(id).unwrap();
     assert_eq!((hello[0], hello[1]), (6, 0));
     let hello = Hello { versions: [version].into_iter().collect() }.encode(1);
-    bridge.receive(id, &hello, Instant::now()).unwrap();
+    bridge.receive(id, &hello, &mut Detached, Instant::now()).unwrap();
     assert_eq!(bridge.version(id), Some(version));
     id
 }
@@ -41,7 +50,7 @@ fn sent(bridge: &mut Bridge, id: ConnectionId) -> Vec<Vec<u8>> {
 }
 
 fn ask(bridge: &mut Bridge, id: ConnectionId, message: &[u8]) -> Vec<Vec<u8>> {
-    bridge.receive(id, message, Instant::now()).unwrap();
+    bridge.receive(id, message, &mut Detached, Instant::now()).unwrap();
     sent(bridge, id)
 }
 
@@ -112,7 +121,7 @@ fn who_does_not_begin_with_hello_is_sent_away() {
     let mut bridge = Bridge::new(Settings::default());
     let id = bridge.connect(Origin::Controller, ROOM);
     let request = Message::new(Version::V10, Kind::FeaturesRequest, 1).finish();
-    let why = bridge.receive(id, &request, Instant::now()).unwrap_err();
+    let why = bridge.receive(id, &request, &mut Detached, Instant::now()).unwrap_err();
     assert!(why.to_string().contains("while expecting hello"), "{why}");
 }
 
@@ -123,7 +132,7 @@ fn without_a_version_in_common_both_are_told() {
     let id = bridge.connect(Origin::Controller, ROOM);
     sent(&mut bridge, id);
     let hello = Hello { versions: [Version::V15].into_iter().collect() }.encode(4);
-    assert!(bridge.receive(id, &hello, Instant::now()).is_err());
+    assert!(bridge.receive(id, &hello, &mut Detached, Instant::now()).is_err());
     assert_eq!(error(&sent(&mut bridge, id)), ErrorCode::HfcIncompatible);
 }
 
@@ -222,6 +231,173 @@ fn other_settings_end_connections_that_no_longer_fit() {
     assert_eq!(bridge.set(Settings { versions, datapath_id: 8, ..settings }), [new]);
 }
 
+/// Keeps what it is told.
+#[derive(Debug, Default)]
+struct Recorder {
+    now: u64,
+    published: Vec<usize>,
+    sent: Vec<PacketOut>,
+}
+
+impl Datapath for Recorder {
+    fn now(&self) -> u64 {
+        self.now
+    }
+
+    fn flush(&mut self) {}
+
+    fn publish(&mut self, tables: &Tables, _: &mut dyn Iterator<Item = &Port>, _: bool) {
+        self.published.push(tables.len());
+    }
+
+    fn send(&mut self, packet: PacketOut) {
+        self.sent.push(packet);
+    }
+}
+
+fn flow_mod(version: Version, command: Command, priority: u16) -> FlowMod {
+    let is_delete = command.is_delete();
+    let actions = vec![Action::output(PortNo(2))];
+    FlowMod {
+        command,
+        table: if version == Version::V10 || is_delete { ALL_TABLES } else { 0 },
+        priority,
+        flags: FlowFlags::SEND_FLOW_REMOVED,
+        new_cookie: 7,
+        instructions: if is_delete {
+            Instructions::default()
+        } else {
+            Instructions::apply(actions)
+        },
+        ..FlowMod::default()
+    }
+}
+
+/// Rules are made, asked for, end and are deleted, in all versions; controllers are told.
+#[test]
+fn rules_are_changed_and_told_of() {
+    for version in Version::ALL {
+        let (mut bridge, id) = connected(version, Origin::Service);
+        let controller = join(&mut bridge, version, Origin::Controller);
+        let mut datapath = Recorder::default();
+        let form = Form::Of;
+        let ask = |bridge: &mut Bridge, datapath: &mut Recorder, message: &[u8]| {
+            bridge.receive(id, message, datapath, Instant::now()).unwrap();
+            sent(bridge, id)
+        };
+        for priority in [1, 2] {
+            let add = flow_mod(version, Command::Add, priority);
+            let add = FlowMod { hard_timeout: priority, ..add }.encode(version, form, false, 1);
+            assert!(ask(&mut bridge, &mut datapath, &add).is_empty());
+        }
+        // Workers are told before anything is answered, and once.
+        assert_eq!(datapath.published, [0; 0]);
+        let request = FlowStatsRequest::default();
+        let request = request.encode(version, Kind::FlowStatsRequest, Form::Request, 9);
+        let answers = ask(&mut bridge, &mut datapath, &request);
+        assert_eq!(datapath.published, [2]);
+        let flows = FlowStats::decode_all(&Raw::read(&answers[0]).unwrap()).unwrap();
+        let mut seen: Vec<_> = flows.iter().map(|flow| (flow.priority, flow.cookie)).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [(1, 7), (2, 7)]);
+        datapath.now = 1_000;
+        bridge.expire(&mut datapath);
+        assert_eq!(datapath.published, [2, 1]);
+        let delete = flow_mod(version, Command::Delete, 0).encode(version, form, false, 1);
+        assert!(ask(&mut bridge, &mut datapath, &delete).is_empty());
+        let told = sent(&mut bridge, controller);
+        let reasons = told
+            .iter()
+            .map(|message| FlowRemoved::decode(&Raw::read(message).unwrap()).unwrap().reason);
+        let both = [RemovedReason::HARD_TIMEOUT, RemovedReason::DELETE];
+        assert_eq!(reasons.collect::<Vec<_>>(), both);
+        bridge.settle(&mut datapath);
+        assert_eq!(datapath.published, [2, 1, 0]);
+    }
+}
+
+#[test]
+fn a_bundle_is_made_as_a_whole_or_not_at_all() {
+    let version = Version::V14;
+    let (mut bridge, id) = connected(version, Origin::Service);
+    let mut datapath = Recorder::default();
+    let mut ask = |bridge: &mut Bridge, message: &[u8]| {
+        bridge.receive(id, message, &mut datapath, Instant::now()).unwrap();
+        sent(bridge, id)
+    };
+    let control = |step| BundleControl { id: 3, step, flags: ATOMIC }.encode(version, Form::Of, 5);
+    let add = |change: &FlowMod| {
+        let message = change.encode(version, Form::Of, false, 5);
+        BundleAdd { id: 3, flags: ATOMIC, message: &message }.encode(version, 5)
+    };
+    let good = flow_mod(version, Command::Add, 1);
+    let bad = Instructions::apply(vec![Action::Group(1)]);
+    let bad = FlowMod { instructions: bad, ..flow_mod(version, Command::Add, 2) };
+    for (last, made) in [(&bad, 0), (&good, 1)] {
+        assert_eq!(
+            kinds(&ask(&mut bridge, &control(BundleStep::OpenRequest))),
+            [Kind::BundleControl]
+        );
+        assert!(ask(&mut bridge, &add(&good)).is_empty());
+        assert!(ask(&mut bridge, &add(last)).is_empty());
+        let answers = ask(&mut bridge, &control(BundleStep::CommitRequest));
+        if made == 0 {
+            assert_eq!(error(&answers[..1]), ErrorCode::BacBadOutGroup);
+            assert_eq!(error(&answers[1..]), ErrorCode::BfcMsgFailed);
+        } else {
+            assert_eq!(kinds(&answers), [Kind::BundleControl]);
+        }
+        assert_eq!(bridge.tables.len(), made);
+    }
+    // Of one that is gone, or is as it was not opened, there is nothing to commit.
+    let commit = control(BundleStep::CommitRequest);
+    assert_eq!(error(&ask(&mut bridge, &commit)), ErrorCode::BfcBadId);
+    ask(&mut bridge, &control(BundleStep::OpenRequest));
+    ask(&mut bridge, &control(BundleStep::CloseRequest));
+    assert_eq!(error(&ask(&mut bridge, &add(&good))), ErrorCode::BfcBundleClosed);
+}
+
+#[test]
+fn packets_go_both_ways() {
+    let version = Version::V13;
+    let (mut bridge, id) = connected(version, Origin::Controller);
+    let mut datapath = Recorder::default();
+    let actions = vec![Action::output(PortNo(1))];
+    let out = openflow::message::packet_out::PacketOut::new(
+        PortNo::CONTROLLER,
+        actions.clone(),
+        vec![1; 60],
+    );
+    bridge.receive(id, &out.encode(version, 1), &mut datapath, Instant::now()).unwrap();
+    assert_eq!(
+        datapath.sent,
+        [PacketOut { in_port: PortNo::CONTROLLER, actions, bytes: vec![1; 60] }]
+    );
+    let mut key = flow::Key::default();
+    key.set(flow::place::place(openflow::Field::InPortOxm).unwrap(), 2);
+    let about = flow::PacketIn {
+        max_len: 128,
+        id: 0,
+        reason: openflow::packet_in::Reason::ACTION,
+        table: 1,
+        cookie: 5,
+        key: Box::new(key),
+        userdata: Vec::new(),
+    };
+    let received = |about: &flow::PacketIn| Received {
+        about: about.clone().into(),
+        bytes: vec![9; 60],
+        len: 60,
+    };
+    bridge.receive_packet(&received(&about));
+    let told = sent(&mut bridge, id);
+    let told = PacketIn::decode(&Raw::read(&told[0]).unwrap()).unwrap();
+    assert_eq!((told.in_port(), told.cookie, told.packet), (PortNo(2), Some(5), vec![9; 60]));
+    // Those for another controller's number are not for this one.
+    bridge.receive_packet(&received(&flow::PacketIn { id: 1, ..about }));
+    assert!(sent(&mut bridge, id).is_empty());
+}
+
 proptest! {
     #[test]
     fn no_message_is_too_much(
@@ -233,7 +409,7 @@ proptest! {
         for (kind, body) in bodies {
             let length = u16::try_from(8 + body.len()).unwrap().to_be_bytes();
             let message = [&[version.wire(), kind, length[0], length[1], 0, 0, 0, 1], &body[..]].concat();
-            bridge.receive(id, &message, Instant::now()).unwrap();
+            bridge.receive(id, &message, &mut Detached, Instant::now()).unwrap();
             for sent in sent(&mut bridge, id) {
                 prop_assert!(Raw::read(&sent).is_ok());
             }

@@ -1,9 +1,15 @@
 //! Answers to messages.
 //!
+//! - `bundle`: changes that are made together
+//! - `flow`: rules
+//! - `packet`: packets from and for controllers
 //! - `port`: ports and their statistics
 //! - `session`: what a controller sets for its connection
 //! - `table`: tables
 
+pub(crate) mod bundle;
+pub(crate) mod flow;
+mod packet;
 mod port;
 mod session;
 mod table;
@@ -19,9 +25,10 @@ use openflow::{Version, wire::Writer as _};
 
 use crate::bridge::Bridge;
 use crate::connection::{ConnectionId, Session};
+use crate::datapath::Datapath;
 
 /// Tables that controllers see; one more is hidden behind them.
-pub(crate) const TABLES: u8 = 254;
+pub(crate) const VISIBLE_TABLES: u8 = 254;
 
 /// Actions of OpenFlow 1.0, a bit for each: all but those of vendors.
 const ACTIONS_V10: u32 = 0x0fff;
@@ -34,6 +41,7 @@ pub(crate) struct Request<'a> {
     pub bridge: &'a mut Bridge,
     pub id: ConnectionId,
     pub raw: &'a Raw<'a>,
+    pub datapath: &'a mut dyn Datapath,
     pub now: Instant,
 }
 
@@ -65,15 +73,23 @@ impl Request<'_> {
 
     /// Answers of this kind to a request for statistics, as it was numbered.
     fn replies(&self, kind: Kind) -> Replies {
-        let form = match self.raw.form {
+        Replies::new(self.raw.version, kind, self.reply_form(), self.raw.xid)
+    }
+
+    /// How answers to a request for statistics are numbered.
+    const fn reply_form(&self) -> Form {
+        match self.raw.form {
             Form::NxRequest => Form::NxReply,
             Form::OnfRequest => Form::OnfReply,
             _ => Form::Reply,
-        };
-        Replies::new(self.raw.version, kind, form, self.raw.xid)
+        }
     }
 
     fn answer(&mut self) -> Answers {
+        // Whatever is no change of rules comes after those that came before it.
+        if !matches!(self.raw.kind, Kind::FlowMod | Kind::BundleAdd) {
+            self.bridge.settle(self.datapath);
+        }
         match self.raw.kind {
             Kind::EchoRequest => {
                 let mut reply = self.reply(Kind::EchoReply);
@@ -108,7 +124,14 @@ impl Request<'_> {
             | Kind::PortDescRequest
             | Kind::QueueStatsRequest
             | Kind::QueueGetConfigRequest => self.port_answer(),
-            Kind::TableStatsRequest | Kind::TableDescRequest => self.table_answer(),
+            Kind::TableStatsRequest | Kind::TableDescRequest | Kind::TableFeaturesRequest => {
+                self.table_answer()
+            }
+            Kind::FlowMod | Kind::FlowStatsRequest | Kind::AggregateStatsRequest => {
+                self.flow_answer()
+            }
+            Kind::PacketOut => self.packet_out(),
+            Kind::BundleControl | Kind::BundleAdd => self.bundle_answer(),
             _ if self.raw.form.is_stats() => Err(ErrorCode::BrcBadStat),
             _ => Err(ErrorCode::BrcBadType),
         }
@@ -132,7 +155,7 @@ impl Request<'_> {
         let features = Features {
             datapath_id: self.bridge.settings.datapath_id,
             buffers: 0,
-            tables: TABLES,
+            tables: VISIBLE_TABLES,
             auxiliary: 0,
             capabilities,
             actions: ACTIONS_V10,
@@ -150,7 +173,8 @@ pub(crate) fn handle(
     bridge: &mut Bridge,
     id: ConnectionId,
     raw: &Raw<'_>,
+    datapath: &mut dyn Datapath,
     now: Instant,
 ) -> Answers {
-    Request { bridge, id, raw, now }.answer()
+    Request { bridge, id, raw, datapath, now }.answer()
 }

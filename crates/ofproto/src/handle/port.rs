@@ -45,6 +45,7 @@ impl Request<'_> {
         let own = (port.desc.config & down) | (next & !down);
         if own != port.desc.config {
             port.desc.config = own;
+            self.bridge.is_dirty = true;
             let status = PortStatus { reason: PortReason::Modify, port: port.desc.clone() };
             self.bridge.tell_port(&status);
         }

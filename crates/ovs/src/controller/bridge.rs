@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use eal::unix::Listener;
 use ethdev::Stats;
-use ofproto::{Bridge, ConnectionId, Job, Origin, Port};
+use ofproto::{Bridge, ConnectionId, Job, Origin, Port, Received};
 use openflow::PortNo;
 use openflow::message::port::{PortDesc, config, feature, state};
 use openflow::message::stats::port::{FIGURES, UNKNOWN};
 use ovsdb::Uuid;
-use switch::PortReport;
+use switch::{FlowPacket, PortReport};
 
+use super::datapath::Forwarding;
 use super::dial::Dial;
 use super::peer::{Peer, ROOM};
 use super::sockets::Door;
@@ -21,6 +23,9 @@ use super::{BridgeSpec, ControllerSpec, ControllerStatus};
 
 /// Connections of a bridge at a time; further ones are closed.
 const CONNECTIONS: usize = 128;
+
+/// Packets of workers that are taken in one turn.
+const PACKETS: usize = 256;
 
 /// The driver of ports without a device, of which nothing but frames is counted, as in Open
 /// vSwitch.
@@ -52,6 +57,9 @@ pub struct Served {
     controllers: BTreeMap<Uuid, Controller>,
     /// Connections, and the controllers that they are of.
     peers: Vec<(Peer, Option<Uuid>)>,
+    forwarding: Forwarding,
+    /// Packets that workers have for controllers.
+    packets: Receiver<FlowPacket>,
 }
 
 /// What of a bridge is to be polled.
@@ -67,13 +75,21 @@ pub enum Spot {
 
 impl Served {
     /// A bridge without connections.
-    pub fn new(spec: BridgeSpec, management: Option<Arc<Listener>>) -> Self {
+    pub fn new(
+        spec: BridgeSpec,
+        management: Option<Arc<Listener>>,
+        forwarding: Forwarding,
+        packets: Receiver<FlowPacket>,
+    ) -> Self {
         let bridge = Bridge::new(spec.settings.clone());
         let empty = BridgeSpec { controllers: BTreeMap::new(), ..spec.clone() };
         let management = management.map(Door::Unix);
         let (controllers, peers) = Default::default();
-        let mut served = Self { bridge, spec: empty, management, controllers, peers };
+        let mut served =
+            Self { bridge, spec: empty, management, controllers, peers, forwarding, packets };
+        let is_plain = is_plain(&spec);
         served.set(spec);
+        served.bridge.reset(is_plain, &mut served.forwarding);
         served
     }
 
@@ -103,7 +119,13 @@ impl Served {
                 self.controllers.insert(*row, controller);
             }
         }
+        let is_other = has_primary(&spec) != has_primary(&self.spec)
+            || (spec.is_secure != self.spec.is_secure && !has_primary(&spec));
         self.spec = spec;
+        if is_other {
+            self.bridge.reset(is_plain(&self.spec), &mut self.forwarding);
+        }
+        self.bridge.renew();
     }
 
     /// What ports do: what is new is told to controllers.
@@ -210,16 +232,30 @@ impl Served {
 
     /// Goes on with all connections.
     pub fn serve(&mut self, now: Instant) {
-        let Self { bridge, peers, .. } = self;
+        let Self { bridge, peers, forwarding, packets, .. } = self;
+        for FlowPacket { about, bytes, len } in packets.try_iter().take(PACKETS) {
+            bridge.receive_packet(&Received { about, bytes, len });
+        }
         let mut gone = Vec::new();
         for (peer, _) in peers {
-            if let Err(why) = peer.step(bridge, now) {
+            if let Err(why) = peer.step(bridge, forwarding, now) {
                 gone.push((peer.id, why.to_string()));
             }
         }
         for (id, why) in gone {
             self.close(id, &why);
         }
+        self.bridge.settle(&mut self.forwarding);
+    }
+
+    /// Whether there are rules that end by themselves.
+    pub fn has_timed(&self) -> bool {
+        self.bridge.has_timed()
+    }
+
+    /// Ends rules whose time is over.
+    pub fn expire(&mut self) {
+        self.bridge.expire(&mut self.forwarding);
     }
 
     fn close(&mut self, id: ConnectionId, why: &str) {
@@ -264,6 +300,16 @@ impl Served {
             (*row, ControllerStatus { is_connected })
         })
     }
+}
+
+/// Whether there are controllers that decide.
+fn has_primary(spec: &BridgeSpec) -> bool {
+    spec.controllers.values().any(|controller| !controller.is_service)
+}
+
+/// Whether a bridge switches all as usual as long as there are no other rules.
+fn is_plain(spec: &BridgeSpec) -> bool {
+    !spec.is_secure && !has_primary(spec)
 }
 
 fn way(spec: &ControllerSpec) -> Way {

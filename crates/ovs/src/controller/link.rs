@@ -98,7 +98,6 @@ impl Link {
             .collect();
         if self.service.is_none() && !self.bridges.is_empty() {
             let sight = daemon.switch().sight();
-            let sight = Box::new(move || sight.ports());
             match Service::start(&settings.run, sight, settings.time.clone()) {
                 Ok(service) => self.service = Some(service),
                 Err(error) => tracing::error!("no OpenFlow: {error}"),
@@ -132,7 +131,8 @@ impl Link {
                 }
             }
         }
-        BridgeSpec { settings: settings(bridge), ports, controllers }
+        let is_secure = bridge.fail_mode.as_deref() == Some("secure");
+        BridgeSpec { settings: settings(bridge), ports, controllers, is_secure }
     }
 
     /// What the rows of controllers say.

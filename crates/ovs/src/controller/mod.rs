@@ -7,6 +7,7 @@
 //! answers.
 //!
 //! - [`bridge`](mod@bridge): one bridge, its sockets and connections
+//! - [`datapath`]: the switch, as rules need it
 //! - [`dial`]: controllers that we connect to
 //! - [`link`]: what the database and the switch have to do with it
 //! - [`peer`]: a connection
@@ -15,6 +16,7 @@
 //! - [`target`]: where controllers are
 
 pub mod bridge;
+pub mod datapath;
 pub mod dial;
 pub mod link;
 pub mod peer;
@@ -34,7 +36,7 @@ use eal::time::Time;
 use eal::unix::Listener;
 use ofproto::{ConnectionId, Settings};
 use ovsdb::Uuid;
-use switch::PortReport;
+use switch::Sight;
 
 use self::server::Server;
 use self::target::Target;
@@ -48,6 +50,8 @@ pub struct BridgeSpec {
     pub ports: BTreeMap<String, (u16, u32)>,
     /// Controllers, by their rows.
     pub controllers: BTreeMap<Uuid, ControllerSpec>,
+    /// Whether it carries nothing as long as no controller says so (`fail_mode=secure`).
+    pub is_secure: bool,
 }
 
 /// A controller.
@@ -80,9 +84,6 @@ pub struct Wish {
     /// What.
     pub job: ofproto::Job,
 }
-
-/// What ports do at the moment, by name.
-pub type Sight = Box<dyn Fn() -> Vec<PortReport> + Send>;
 
 /// Bridges as they are to be, with their sockets.
 type Bridges = BTreeMap<String, (BridgeSpec, Option<Arc<Listener>>)>;

@@ -6,7 +6,7 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use ofproto::{Bridge, Closed, ConnectionId, Origin};
+use ofproto::{Bridge, Closed, ConnectionId, Datapath, Origin};
 use openflow::framing::Splitter;
 use openflow::message::{Kind, Message};
 use rustix::event::PollFlags;
@@ -110,7 +110,12 @@ impl Peer {
 
     /// Reads, has messages answered, writes; nothing of it waits. `now` is the time by the bridge's
     /// clock.
-    pub fn step(&mut self, bridge: &mut Bridge, now: Instant) -> Result<(), Closed> {
+    pub fn step(
+        &mut self,
+        bridge: &mut Bridge,
+        datapath: &mut dyn Datapath,
+        now: Instant,
+    ) -> Result<(), Closed> {
         self.write(bridge)?;
         for _ in 0..TURN {
             if self.waits || self.sent < self.output.len() {
@@ -125,7 +130,7 @@ impl Peer {
                 self.has_more = true;
                 continue;
             };
-            let received = bridge.receive(self.id, &message, now);
+            let received = bridge.receive(self.id, &message, datapath, now);
             self.write(bridge)?;
             received?;
             if bridge.has_job(self.id) {

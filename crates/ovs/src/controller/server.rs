@@ -5,14 +5,22 @@ use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eal::time::Time;
+use eal::time::{Alarm, Time, later};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use switch::{Sight, flow_queue};
 
 use super::bridge::{Served, Spot};
-use super::{Shared, Sight, Wish};
+use super::datapath::Forwarding;
+use super::{Shared, Wish};
 
 /// How often links are looked at as long as somebody is connected that may want to know.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// How often rules are looked at whose time may be over.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Packets that wait for controllers of a bridge at most.
+const PACKETS: usize = 1_024;
 
 /// How long no connection is accepted after the system refused one.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -22,6 +30,10 @@ pub(super) struct Server {
     shared: Arc<Shared>,
     sight: Sight,
     time: Time,
+    /// Tells when the clock was moved.
+    alarm: Option<Alarm>,
+    /// When rules were looked at last.
+    expired: Instant,
     bridges: BTreeMap<String, Served>,
     /// Until when no connection is accepted.
     paused: Option<Instant>,
@@ -29,7 +41,8 @@ pub(super) struct Server {
 
 impl Server {
     pub fn new(shared: Arc<Shared>, sight: Sight, time: Time) -> Self {
-        Self { shared, sight, time, bridges: BTreeMap::new(), paused: None }
+        let (alarm, expired) = (time.alarm().ok(), time.now());
+        Self { shared, sight, time, alarm, expired, bridges: BTreeMap::new(), paused: None }
     }
 
     /// Serves until it is told to end.
@@ -48,6 +61,10 @@ impl Server {
                 self.look();
             }
             let now = self.time.now();
+            if now >= later(self.expired, SECOND) {
+                self.expired = now;
+                self.bridges.values_mut().for_each(Served::expire);
+            }
             self.bridges.values_mut().for_each(|served| served.serve(now));
             self.hand_over();
         }
@@ -63,6 +80,9 @@ impl Server {
             .filter(|(_, (spot, ..))| self.paused.is_none() || matches!(spot, Spot::Peer(_)))
             .collect();
         let mut fds = vec![PollFd::from_borrowed_fd(self.shared.inward.as_fd(), PollFlags::IN)];
+        let moved = self.alarm.as_ref().and_then(Alarm::moved);
+        let others = 1 + usize::from(moved.is_some());
+        fds.extend(moved.map(|moved| PollFd::from_borrowed_fd(moved, PollFlags::IN)));
         fds.extend(spots.iter().map(|(_, (_, fd, flags))| PollFd::from_borrowed_fd(*fd, *flags)));
         let timeout = self.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
         let mut ready: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
@@ -70,11 +90,15 @@ impl Server {
             // Interrupted, or without memory for a moment.
             return ready;
         }
-        let events = fds.iter().skip(1).map(PollFd::revents);
+        let events = fds.iter().skip(others).map(PollFd::revents);
         for ((name, (spot, ..)), events) in spots.iter().zip(events) {
             if !events.is_empty() {
                 ready.entry((*name).clone()).or_default().push(*spot);
             }
+        }
+        drop(spots);
+        if let Some(alarm) = &self.alarm {
+            alarm.heed();
         }
         ready
     }
@@ -85,8 +109,10 @@ impl Server {
         }
         let due = self.bridges.values().filter_map(Served::due).chain(self.paused).min();
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let timed = self.bridges.values().any(Served::has_timed);
+        let expiry = timed.then(|| self.time.until(later(self.expired, SECOND))).flatten();
         let is_watched = self.bridges.values().any(Served::is_watched);
-        due.into_iter().chain(is_watched.then_some(LOOK)).min()
+        due.into_iter().chain(expiry).chain(is_watched.then_some(LOOK)).min()
     }
 
     /// Takes what others have for us: whether bridges are to be otherwise; `None` if this is to
@@ -106,7 +132,14 @@ impl Server {
             for (name, (spec, socket)) in next {
                 match self.bridges.get_mut(&name) {
                     Some(served) => served.set(spec),
-                    None => _ = self.bridges.insert(name, Served::new(spec, socket)),
+                    None => {
+                        let shared = Arc::clone(&self.shared);
+                        let notify = move || _ = shared.inward.signal();
+                        let (inlet, packets) = flow_queue(PACKETS, notify);
+                        let forwarding = Forwarding::new(self.sight.clone(), &name, inlet);
+                        let served = Served::new(spec, socket, forwarding, packets);
+                        self.bridges.insert(name, served);
+                    }
                 }
             }
         }
@@ -120,7 +153,7 @@ impl Server {
 
     /// Looks at all ports, once for all who may ask in this turn.
     fn look(&mut self) {
-        let reports = (self.sight)();
+        let reports = self.sight.ports();
         let reports: BTreeMap<_, _> =
             reports.iter().map(|report| (report.name.as_str(), report)).collect();
         let now = self.time.now();

@@ -33,8 +33,7 @@ impl Switch {
     /// There is no such bridge.
     pub fn set_flows(&self, bridge: &str, flows: Option<BridgeFlows>) -> Result<(), Error> {
         let now = self.flow_time();
-        let control = &mut *self.control();
-        control.bridges.set_flows(bridge, flows, now, &control.mailboxes)
+        self.control().set_flows(bridge, flows, now)
     }
 
     /// The time that rules are changed at, used and ended by: in milliseconds, by the switch's clock.
@@ -55,7 +54,7 @@ impl Switch {
     /// # Errors
     /// There is no such port.
     pub fn port_number(&self, name: &str) -> Result<u16, Error> {
-        Ok(self.control().ports.get(name)?.number())
+        self.control().port_number(name)
     }
 
     /// Does with a packet what a controller says.
@@ -64,19 +63,40 @@ impl Switch {
     /// There is no such bridge, or all workers have ended.
     pub fn packet_out(&self, bridge: &str, packet: FlowPacketOut) -> Result<(), Error> {
         let now = self.flow_time();
-        let control = self.control();
-        let entry = control.bridges.get(bridge)?;
-        let (id, packet) = (entry.id(), packet.of(entry.flows(), now));
-        let first = control.alive().first().copied().ok_or(Error::NoWorker)?;
-        let worker = control.mailboxes.get(first).ok_or(Error::NoWorker)?;
-        let sent = worker.ask(|done| Message::PacketOut(id, Box::new(packet), done));
-        sent.ok_or(Error::NoWorker)
+        self.control().packet_out(bridge, packet, now)
     }
 }
 
 impl Control {
     /// Has all rules be told what they were for until `now`, in milliseconds.
-    pub(super) fn flush_flows(&self, now: u64) {
+    pub(crate) fn flush_flows(&self, now: u64) {
         self.bridges.flush_flows(now, &self.mailboxes);
+    }
+
+    pub(crate) fn set_flows(
+        &mut self,
+        bridge: &str,
+        flows: Option<BridgeFlows>,
+        now: u64,
+    ) -> Result<(), Error> {
+        self.bridges.set_flows(bridge, flows, now, &self.mailboxes)
+    }
+
+    pub(crate) fn port_number(&self, name: &str) -> Result<u16, Error> {
+        Ok(self.ports.get(name)?.number())
+    }
+
+    pub(crate) fn packet_out(
+        &self,
+        bridge: &str,
+        packet: FlowPacketOut,
+        now: u64,
+    ) -> Result<(), Error> {
+        let entry = self.bridges.get(bridge)?;
+        let (id, packet) = (entry.id(), packet.of(entry.flows(), now));
+        let first = self.alive().first().copied().ok_or(Error::NoWorker)?;
+        let worker = self.mailboxes.get(first).ok_or(Error::NoWorker)?;
+        let sent = worker.ask(|done| Message::PacketOut(id, Box::new(packet), done));
+        sent.ok_or(Error::NoWorker)
     }
 }

@@ -1,0 +1,68 @@
+//! What forwards packets by a bridge's rules, as the bridge's OpenFlow side needs it.
+
+use std::sync::Arc;
+
+use flow::{PacketIn, Tables};
+use openflow::PortNo;
+use openflow::action::Action;
+
+use crate::port::Port;
+
+/// A packet that a controller has sent out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketOut {
+    /// Where it seems to have come in; [`PortNo::CONTROLLER`] where it has not.
+    pub in_port: PortNo,
+    /// What is done with it.
+    pub actions: Vec<Action>,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// A packet for controllers.
+#[derive(Clone, Debug)]
+pub struct Received {
+    /// What they are told about it.
+    pub about: Arc<PacketIn>,
+    /// As much of it as the rule says.
+    pub bytes: Vec<u8>,
+    /// The length of all of it.
+    pub len: usize,
+}
+
+/// What forwards. None of it waits for a controller.
+pub trait Datapath {
+    /// The time at which rules are made, changed and ended, in milliseconds.
+    fn now(&self) -> u64;
+
+    /// Has all rules be told what they were for: they count all that came before.
+    fn flush(&mut self);
+
+    /// Has packets go by these rules and ports from now on. `asks_controllers` says whether
+    /// controllers get those that no rule is for.
+    fn publish(
+        &mut self,
+        tables: &Tables,
+        ports: &mut dyn Iterator<Item = &Port>,
+        asks_controllers: bool,
+    );
+
+    /// Does with a packet what its actions say.
+    fn send(&mut self, packet: PacketOut);
+}
+
+/// None: nothing is forwarded, and no time passes. For tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Detached;
+
+impl Datapath for Detached {
+    fn now(&self) -> u64 {
+        0
+    }
+
+    fn flush(&mut self) {}
+
+    fn publish(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: bool) {}
+
+    fn send(&mut self, _: PacketOut) {}
+}

@@ -1,0 +1,80 @@
+//! Packets from controllers, and packets for them.
+
+use openflow::message::asynchronous::Unasked;
+use openflow::message::nicira::PacketInFormat;
+use openflow::message::packet_in::PacketIn;
+use openflow::packet_in::Reason;
+use openflow::{ErrorCode, Field, Match};
+
+use super::{Answers, Request};
+use crate::bridge::Bridge;
+use crate::datapath::{PacketOut, Received};
+
+/// The reasons by which controllers choose, of packets that no rule is for: with one that says so,
+/// and without.
+const EXPLICIT_MISS: u32 = 6;
+const IMPLICIT_MISS: u32 = 7;
+
+impl Request<'_> {
+    pub(super) fn packet_out(&mut self) -> Answers {
+        self.check_role()?;
+        let wanted = openflow::message::packet_out::PacketOut::decode(self.raw)?;
+        if wanted.buffer.is_some() {
+            // Nothing is kept, so that there is none.
+            return Err(ErrorCode::BrcBufferUnknown);
+        }
+        let in_port = wanted.in_port();
+        self.datapath.send(PacketOut { in_port, actions: wanted.actions, bytes: wanted.packet });
+        Ok(Vec::new())
+    }
+}
+
+/// What travels with a packet: all of its key but the packet itself.
+fn metadata(received: &Received) -> Match {
+    let mut metadata = flow::place::to_match(&received.about.key);
+    for field in [Field::EthSrc, Field::EthDst, Field::EthType, Field::VlanTci] {
+        metadata.remove(field);
+    }
+    metadata
+}
+
+impl Bridge {
+    /// Whether any controller wants packets that no rule is for.
+    pub(crate) fn wants_misses(&self) -> bool {
+        self.connections
+            .values()
+            .any(|connection| connection.listener(Unasked::PacketIn, IMPLICIT_MISS).is_some())
+    }
+
+    /// Tells controllers of a packet that a rule has sent them, or that none is for.
+    pub fn receive_packet(&mut self, received: &Received) {
+        let about = &received.about;
+        let is_miss = about.reason == Reason::NO_MATCH;
+        let has_rule = about.cookie != u64::MAX;
+        let reason = match (is_miss, has_rule) {
+            (true, true) => EXPLICIT_MISS,
+            (true, false) => IMPLICIT_MISS,
+            (false, _) => u32::from(about.reason.0),
+        };
+        let told = PacketIn {
+            packet: received.bytes.clone(),
+            full_len: u32::try_from(received.len).unwrap_or(u32::MAX),
+            buffer: None,
+            table: about.table,
+            cookie: has_rule.then_some(about.cookie),
+            reason: about.reason,
+            metadata: metadata(received),
+            userdata: about.userdata.clone(),
+            continuation: Vec::new(),
+        };
+        for connection in self.connections.values_mut() {
+            let listener = connection.listener(Unasked::PacketIn, reason);
+            let Some(session) = listener.filter(|session| session.controller_id == about.id) else {
+                continue;
+            };
+            let format: PacketInFormat = session.packet_in_format;
+            let message = told.encode(session.version, format);
+            connection.outbox.tell(message);
+        }
+    }
+}

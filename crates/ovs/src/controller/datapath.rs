@@ -1,0 +1,70 @@
+//! The switch, as a bridge's rules and its controllers need it.
+
+use std::sync::Arc;
+
+use flow::{Pipeline, Tables};
+use ofproto::{Datapath, PacketOut, Port};
+use openflow::message::port::config;
+use switch::{BridgeFlows, FlowInlet, FlowPacketOut, Sight};
+
+/// One bridge of the switch.
+#[derive(Debug)]
+pub struct Forwarding {
+    sight: Sight,
+    bridge: String,
+    /// Where packets for controllers go.
+    inlet: FlowInlet,
+}
+
+impl Forwarding {
+    /// The bridge of this name; `inlet` takes packets for its controllers.
+    #[must_use]
+    pub fn new(sight: Sight, bridge: &str, inlet: FlowInlet) -> Self {
+        Self { sight, bridge: bridge.to_owned(), inlet }
+    }
+}
+
+impl Datapath for Forwarding {
+    fn now(&self) -> u64 {
+        self.sight.flow_time()
+    }
+
+    fn flush(&mut self) {
+        self.sight.flush_flows();
+    }
+
+    fn publish(
+        &mut self,
+        tables: &Tables,
+        ports: &mut dyn Iterator<Item = &Port>,
+        asks_controllers: bool,
+    ) {
+        let known = ports.filter_map(|port| {
+            let number = self.sight.port_number(&port.name).ok()?;
+            let has = |bit: u32| port.desc.config & bit != 0;
+            let settings = flow::Port {
+                number,
+                no_forward: has(config::NO_FWD),
+                no_flood: has(config::NO_FLOOD),
+                no_receive: has(config::NO_RECV),
+                no_packet_in: has(config::NO_PACKET_IN),
+            };
+            Some((port.desc.number, settings))
+        });
+        let pipeline =
+            Pipeline { tables: tables.clone(), ports: known.collect(), asks_controllers };
+        let packets = Some(self.inlet.clone());
+        let flows = BridgeFlows { pipeline: Arc::new(pipeline), packets };
+        if let Err(error) = self.sight.set_flows(&self.bridge, Some(flows)) {
+            tracing::debug!("bridge {}: its rules are not in use: {error}", self.bridge);
+        }
+    }
+
+    fn send(&mut self, packet: PacketOut) {
+        let PacketOut { in_port, actions, bytes } = packet;
+        let packet = FlowPacketOut { in_port, actions, bytes };
+        if let Err(error) = self.sight.packet_out(&self.bridge, packet) {
+            tracing::debug!("bridge {}: a packet is not sent: {error}", self.bridge);
+        }
+    }
+}
