@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use flow::Tables;
+use flow::{Change, Tables};
 use openflow::framing::Header;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::hello::{Hello, incompatible};
@@ -16,6 +16,10 @@ use crate::connection::{Connection, ConnectionId, Origin};
 use crate::datapath::Datapath;
 use crate::handle::{self, flow::plain_tables};
 use crate::port::Port;
+
+/// Where a port's counters of what it has received are.
+const RX_PACKETS: usize = 0;
+const RX_BYTES: usize = 2;
 
 /// The type of HELLO in all versions.
 const HELLO: u8 = 0;
@@ -77,6 +81,8 @@ pub struct Bridge {
     pub(crate) tables: Tables,
     /// Whether what forwards does not know them, or the ports, yet.
     pub(crate) is_dirty: bool,
+    /// Frames and bytes that have come in and no rule has counted: those of a plain bridge.
+    uncounted: (u64, u64),
     /// Whether it asks controllers about packets that no rule is for.
     asks: bool,
     last_connection: u64,
@@ -96,6 +102,7 @@ impl Bridge {
             jobs: Vec::new(),
             tables: Tables::default(),
             is_dirty: true,
+            uncounted: (0, 0),
             asks: false,
             last_connection: 0,
             last_xid: 0,
@@ -152,6 +159,18 @@ impl Bridge {
         datapath.flush();
         self.expire_rules(datapath.now());
         self.settle(datapath);
+    }
+
+    /// Makes a rule that was learnt from a packet.
+    pub fn learn(&mut self, change: &Change, datapath: &mut dyn Datapath) {
+        let now = datapath.now();
+        match self.tables.change(change, now) {
+            Ok(outcome) => {
+                self.is_dirty = true;
+                self.tell_removed(&outcome, now);
+            }
+            Err(refusal) => tracing::debug!("a rule cannot be learnt: {refusal}"),
+        }
     }
 
     /// Whether there are rules that end by themselves.
@@ -228,6 +247,7 @@ impl Bridge {
         let next: BTreeMap<PortNo, Port> =
             ports.into_iter().map(|port| (port.desc.number, port)).collect();
         let before = std::mem::replace(&mut self.ports, next);
+        self.note_received(&before);
         let mut news = Vec::new();
         for (number, old) in &before {
             let is_same = |new: &&Port| new.name == old.name;
@@ -249,6 +269,35 @@ impl Bridge {
         self.is_dirty |= !news.is_empty();
         for (reason, port) in news {
             self.tell_port(&PortStatus { reason, port });
+        }
+    }
+
+    /// The one rule of a plain bridge is for all that comes in; workers do not count it.
+    fn note_received(&mut self, before: &BTreeMap<PortNo, Port>) {
+        if !self.tables.is_plain() {
+            return;
+        }
+        let (packets, bytes) = &mut self.uncounted;
+        for (number, port) in &self.ports {
+            let Some(old) = before.get(number).filter(|old| old.name == port.name) else {
+                continue;
+            };
+            let since = |at: usize| {
+                let [now, then] =
+                    [port, old].map(|port| port.figures.get(at).copied().unwrap_or(0));
+                now.saturating_sub(then)
+            };
+            *packets = packets.saturating_add(since(RX_PACKETS));
+            *bytes = bytes.saturating_add(since(RX_BYTES));
+        }
+    }
+
+    /// Has rules count all that has come, also on a plain bridge.
+    pub(crate) fn count(&mut self, datapath: &mut dyn Datapath) {
+        datapath.flush();
+        let (packets, bytes) = std::mem::take(&mut self.uncounted);
+        if packets > 0 && self.tables.is_plain() {
+            self.tables.iter().for_each(|rule| rule.stats.add(packets, bytes, datapath.now()));
         }
     }
 

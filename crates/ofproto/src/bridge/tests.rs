@@ -317,6 +317,32 @@ fn rules_are_changed_and_told_of() {
 }
 
 #[test]
+fn what_is_learnt_is_told_to_workers() {
+    let (mut bridge, _) = connected(Version::V10, Origin::Service);
+    let mut datapath = Recorder::default();
+    let actions = Instructions::apply(vec![Action::output(PortNo(1))]);
+    let change = Change::add(3, openflow::Match::new(), actions);
+    bridge.learn(&change, &mut datapath);
+    bridge.settle(&mut datapath);
+    assert_eq!((datapath.published, bridge.tables.len_of(3)), (vec![1], 1));
+}
+
+#[test]
+fn the_rule_of_a_plain_bridge_counts_what_ports_receive() {
+    let (mut bridge, id) = connected(Version::V13, Origin::Service);
+    let mut datapath = Recorder::default();
+    bridge.reset(true, &mut datapath);
+    let more = Port { figures: [10; FIGURES], ..port(1, "p1") };
+    bridge.set_ports(vec![more, port(2, "p2")]);
+    let request = FlowStatsRequest::default();
+    let request = request.encode(Version::V13, Kind::FlowStatsRequest, Form::Request, 9);
+    bridge.receive(id, &request, &mut datapath, Instant::now()).unwrap();
+    let answers = sent(&mut bridge, id);
+    let flows = FlowStats::decode_all(&Raw::read(&answers[0]).unwrap()).unwrap();
+    assert_eq!((flows.len(), flows[0].packets, flows[0].bytes), (1, Some(7), Some(7)));
+}
+
+#[test]
 fn a_bundle_is_made_as_a_whole_or_not_at_all() {
     let version = Version::V14;
     let (mut bridge, id) = connected(version, Origin::Service);

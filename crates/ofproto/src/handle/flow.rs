@@ -49,7 +49,7 @@ impl Request<'_> {
             out_port: (request.out_port != PortNo::ANY).then_some(request.out_port),
             out_group: (request.out_group != ANY_GROUP).then_some(request.out_group),
         };
-        self.datapath.flush();
+        self.bridge.count(self.datapath);
         self.bridge.tables.select(&filter).map_err(refusal)
     }
 

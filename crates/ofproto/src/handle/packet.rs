@@ -4,7 +4,7 @@ use openflow::message::asynchronous::Unasked;
 use openflow::message::nicira::PacketInFormat;
 use openflow::message::packet_in::PacketIn;
 use openflow::packet_in::Reason;
-use openflow::{ErrorCode, Field, Match};
+use openflow::{ErrorCode, Field, Match, PortNo};
 
 use super::{Answers, Request};
 use crate::bridge::Bridge;
@@ -34,6 +34,10 @@ fn metadata(received: &Received) -> Match {
     let mut metadata = flow::place::to_match(&received.about.key);
     for field in [Field::EthSrc, Field::EthDst, Field::EthType, Field::VlanTci] {
         metadata.remove(field);
+    }
+    let unset = u128::from(PortNo::UNSET.0);
+    if metadata.exact(Field::ActsetOutput) == Some(unset) {
+        metadata.remove(Field::ActsetOutput);
     }
     metadata
 }

@@ -19,7 +19,7 @@ impl Request<'_> {
     pub(super) fn table_answer(&mut self) -> Answers {
         match self.raw.kind {
             Kind::TableStatsRequest => {
-                self.datapath.flush();
+                self.bridge.count(self.datapath);
                 Ok(self.table_stats())
             }
             Kind::TableFeaturesRequest => self.table_features(),

@@ -13,7 +13,7 @@ use openflow::PortNo;
 use openflow::message::port::{PortDesc, config, feature, state};
 use openflow::message::stats::port::{FIGURES, UNKNOWN};
 use ovsdb::Uuid;
-use switch::{FlowPacket, PortReport};
+use switch::{FlowEvent, FlowPacket, PortReport};
 
 use super::datapath::Forwarding;
 use super::dial::Dial;
@@ -58,8 +58,8 @@ pub struct Served {
     /// Connections, and the controllers that they are of.
     peers: Vec<(Peer, Option<Uuid>)>,
     forwarding: Forwarding,
-    /// Packets that workers have for controllers.
-    packets: Receiver<FlowPacket>,
+    /// What workers have for controllers and tables.
+    packets: Receiver<FlowEvent>,
 }
 
 /// What of a bridge is to be polled.
@@ -79,7 +79,7 @@ impl Served {
         spec: BridgeSpec,
         management: Option<Arc<Listener>>,
         forwarding: Forwarding,
-        packets: Receiver<FlowPacket>,
+        packets: Receiver<FlowEvent>,
     ) -> Self {
         let bridge = Bridge::new(spec.settings.clone());
         let empty = BridgeSpec { controllers: BTreeMap::new(), ..spec.clone() };
@@ -233,8 +233,13 @@ impl Served {
     /// Goes on with all connections.
     pub fn serve(&mut self, now: Instant) {
         let Self { bridge, peers, forwarding, packets, .. } = self;
-        for FlowPacket { about, bytes, len } in packets.try_iter().take(PACKETS) {
-            bridge.receive_packet(&Received { about, bytes, len });
+        for event in packets.try_iter().take(PACKETS) {
+            match event {
+                FlowEvent::Packet(FlowPacket { about, bytes, len }) => {
+                    bridge.receive_packet(&Received { about, bytes, len });
+                }
+                FlowEvent::Learn(change) => bridge.learn(&change, forwarding),
+            }
         }
         let mut gone = Vec::new();
         for (peer, _) in peers {
