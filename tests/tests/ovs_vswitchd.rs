@@ -438,17 +438,19 @@ fn spanning_tree_and_groups(vsctl: &dyn Fn(&str) -> String, appctl: &dyn Fn(&str
     );
     assert_eq!(appctl("rstp/tcn br0"), "OK\n");
     appctl("time/warp 60000 1000");
-    assert_eq!(vsctl("get Bridge br0 rstp_status:rstp_root_id"), "\"1.000.020000000007\"");
-    assert_eq!(vsctl("get Port p1 rstp_status:rstp_port_state"), "Forwarding");
+    // The database may be told a moment later.
+    vsctl(
+        "wait-until Bridge br0 rstp_status:rstp_root_id=1.000.020000000007 -- \
+         wait-until Port p1 rstp_status:rstp_port_state=Forwarding -- \
+         wait-until Port p2 rstp_statistics:rstp_tx_count>0",
+    );
     assert_eq!(vsctl("get Port br0 rstp_status"), "{}");
-    assert!(vsctl("get Port p2 rstp_statistics").contains("rstp_tx_count="));
     let shown = appctl("rstp/show br0");
     assert!(shown.contains("  This bridge is the root\n"), "{shown}");
     assert!(shown.contains("  p2         Designated Forwarding 7        128."), "{shown}");
     vsctl("set Bridge br0 rstp_enable=false stp_enable=true other_config:stp-priority=28672");
     appctl("time/warp 1000");
-    assert_eq!(vsctl("get Port p1 status:stp_state"), "listening");
-    assert_eq!(vsctl("get Bridge br0 rstp_status"), "{}");
+    vsctl("wait-until Port p1 status:stp_state=listening -- wait-until Bridge br0 rstp_status={}");
     assert!(appctl("stp/show").contains("  p1         designated listening  200000 128."));
     vsctl("set Bridge br0 stp_enable=false mcast_snooping_enable=true");
     // A host behind p2 reports 224.1.1.1 by IGMPv2.
