@@ -18,13 +18,13 @@ use packet::{BURST, Frame, MacAddr, Pool};
 use switch::bench::Bench;
 use switch::fdb::{Fdb, Key};
 use switch::limit::{Bits, Frames};
-use switch::{Capture, PortGuard, PortLimits, PortVlan};
+use switch::{BondMode, Capture, PortGuard, PortLimits, PortVlan};
 use vhost_net::{NetReceiver, NetTransmitter};
 
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 23] = [
+const CASES: [Case; 27] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -47,6 +47,10 @@ const CASES: [Case; 23] = [
     ("forward-limited", forward_limited),
     ("forward-guarded", forward_guarded),
     ("forward-beside-capture", forward_beside_capture),
+    ("forward-captured", forward_captured),
+    ("bond-active-backup", |bursts| forward_to_bond(BondMode::ActiveBackup, bursts)),
+    ("bond-balance-slb", |bursts| forward_to_bond(BondMode::BalanceSlb, bursts)),
+    ("bond-balance-tcp", |bursts| forward_to_bond(BondMode::BalanceTcp, bursts)),
     ("capture-filter", capture_filter),
 ];
 
@@ -233,6 +237,22 @@ fn forward_beside_capture(bursts: usize) {
     assert_eq!(reader.unwrap().read(|_| {}), 0);
 }
 
+/// The same for one pair, whose sender's port is captured.
+fn forward_captured(bursts: usize) {
+    let mut reader = None;
+    let capture = |bench: &mut Bench| reader = bench.capture(&Capture::default(), 0).ok();
+    forward_with(1, None, sink, bursts, capture);
+    let mut bytes = 0;
+    reader.unwrap().read(|captured| bytes += captured.bytes.len());
+    assert_eq!(bytes, bursts * BURST * 64);
+}
+
+/// The same for 32 pairs, to a bond of two members.
+fn forward_to_bond(mode: BondMode, bursts: usize) {
+    let bond = |bench: &mut Bench| bench.bond(1, mode, &[2, 3]);
+    forward_among(4, (BURST, None), sink, bursts, bond);
+}
+
 /// A filter that looks at ports of UDP, on frames that it does not take: `udp port 53`, without IPv6.
 fn capture_filter(bursts: usize) {
     let code = |code, jt, jf, k| Instruction { code, jt, jf, k };
@@ -271,6 +291,17 @@ fn forward_with(
     bursts: usize,
     prepare: impl FnOnce(&mut Bench),
 ) {
+    forward_among(2, (flows, vlans), port, bursts, prepare);
+}
+
+/// The same in a switch with so many ports, of which the first sends.
+fn forward_among(
+    ports: usize,
+    (flows, vlans): (usize, Option<Vlans>),
+    port: fn() -> TxQueue,
+    bursts: usize,
+    prepare: impl FnOnce(&mut Bench),
+) {
     let fdb = Arc::new(Fdb::new(65_536, 2, 300));
     let vlan = vlans.map_or(0, |_| Vlans::VLAN);
     let mut frames = [[0_u8; 64]; BURST];
@@ -290,9 +321,9 @@ fn forward_with(
         fdb.write().learn(key, fdb.hash(key), 1);
     }
     let burst: Vec<Frame<'_>> = frames.iter().map(|frame| Frame::from_bytes(frame)).collect();
-    let outputs = [port(), port()];
-    let stats = Arc::clone(outputs[1].stats());
-    let mut bench = Bench::new(fdb, outputs.into());
+    let outputs: Vec<TxQueue> = (0..ports).map(|_| port()).collect();
+    let all: Vec<_> = outputs.iter().skip(1).map(|output| Arc::clone(output.stats())).collect();
+    let mut bench = Bench::new(fdb, outputs);
     if let Some(vlans) = vlans {
         bench.set_vlan(0, &Vlans::port(vlans.tagged));
         bench.set_vlan(1, &Vlans::port(vlans.to_trunk));
@@ -306,6 +337,8 @@ fn forward_with(
         Some(Vlans { tagged: true, to_trunk: false }) => 60,
         _ => 64,
     };
-    let (stats, packets) = (stats.snapshot(), (bursts * BURST) as u64);
-    assert_eq!((stats.packets, stats.bytes), (packets, packets * len));
+    let packets = (bursts * BURST) as u64;
+    let sent: u64 = all.iter().map(|stats| stats.snapshot().packets).sum();
+    let bytes: u64 = all.iter().map(|stats| stats.snapshot().bytes).sum();
+    assert_eq!((sent, bytes), (packets, packets * len));
 }

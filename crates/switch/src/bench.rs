@@ -4,11 +4,15 @@ use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Weak};
 
 use eal::clock;
+use eal::time::Time;
 use ethdev::{QueueStats, RxQueue, TxQueue};
 use fdb::Fdb;
 use flow::Pipeline;
 use packet::{Frame, Pool};
 
+use crate::bond::group::{Agreement, Group, Seen as Member};
+use crate::bond::way::Fittings;
+use crate::bond::{BondMode, Bonding};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::capture::wanted::{Seen, Wanted};
 use crate::capture::{Capture, CaptureReader};
@@ -84,6 +88,27 @@ impl Bench {
     pub fn set_flows(&mut self, pipeline: Arc<Pipeline>) {
         let flows = Some(Box::new(BridgeFlows::new(pipeline)));
         self.path.change_bridge(BridgeId::DEFAULT, BridgeChange::Flows(flows, 0));
+    }
+
+    /// Makes `port`, which has no queue, a bond of `members`, in this mode: by flow as if the other end
+    /// had agreed.
+    pub fn bond(&mut self, port: u16, mode: BondMode, members: &[u16]) {
+        let member = |number: &u16| Member {
+            port: *number,
+            name: number.to_string(),
+            is_up: true,
+            is_agreed: true,
+            is_answered: true,
+        };
+        let agreement = match mode {
+            BondMode::BalanceTcp => Agreement::Reached,
+            BondMode::ActiveBackup | BondMode::BalanceSlb => Agreement::None,
+        };
+        let mut group = Group::default();
+        group.set(&Bonding { mode, ..Bonding::default() });
+        group.run(members.iter().map(member).collect(), agreement, Time::system().now());
+        self.path.set_output(port, None);
+        self.path.set_bond(port, Some((group.way(BridgeId::DEFAULT), Fittings::default())));
     }
 
     /// Captures what goes through the port with this number.
