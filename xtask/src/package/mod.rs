@@ -11,8 +11,12 @@ mod image;
 mod licences;
 /// Man pages and completions.
 mod pages;
+/// The same commit, built again.
+mod reproduce;
 /// The format of Fedora, openSUSE and others.
 mod rpm;
+/// How large the program may be.
+mod size;
 /// A system that is ours alone, to install packages in.
 mod stage;
 /// What is installed where.
@@ -48,6 +52,9 @@ pub struct Options {
     /// Package this program instead of building one as it is shipped
     #[arg(long, value_name = "FILE")]
     program: Option<PathBuf>,
+    /// Build them once more in another folder, and compare
+    #[arg(long, conflicts_with = "program")]
+    reproduce: bool,
     /// The unit tests of `ringway`, which write man pages, instead of building them
     #[arg(long, value_name = "FILE")]
     tests: Option<PathBuf>,
@@ -60,10 +67,14 @@ pub fn run(options: &Options) -> Result<bool> {
     if !are_there(&peers) {
         return Ok(true);
     }
+    if options.reproduce {
+        reproduce::check_checkout()?;
+    }
     let version = Version::of_checkout()?;
     let work = tempfile::tempdir()?;
     let program = work.path().join("ringway");
     strip(&built(options.program.as_deref(), &version)?, &program)?;
+    size::check(&program, options.program.is_none())?;
     let pages = pages::write(options.tests.as_deref(), &work.path().join("pages"))?;
     // What is only tried is not worth much time.
     let effort = if options.program.is_some() { 0 } else { 9 };
@@ -74,6 +85,9 @@ pub fn run(options: &Options) -> Result<bool> {
     let made = [deb::build(&tree, 1, &out)?, rpm::build(&tree, &out)?, tarball(&tree, &out)?];
     for path in made.iter().chain([&program]) {
         println!("{:>10} {}", fs::metadata(path)?.len(), path.display());
+    }
+    if options.reproduce {
+        reproduce::run(&made)?;
     }
     if options.check {
         let [deb, rpm, _] = &made;
@@ -94,12 +108,16 @@ fn built(given: Option<&Path>, version: &Version) -> Result<PathBuf> {
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
     let places = [(Some(workspace()), "/ringway"), (home, "/cargo")];
-    let flags: Vec<String> = places
+    let mut flags: Vec<String> = places
         .iter()
         .filter_map(|(from, to)| {
             Some(format!("--remap-path-prefix={}={to}", from.as_ref()?.display()))
         })
         .collect();
+    if cfg!(target_arch = "x86_64") {
+        // One function for all that are alike, which the linker that Rust has there can do.
+        flags.push("-Clink-arg=-Wl,--icf=all".to_owned());
+    }
     let mut cargo =
         crate::test::cargo(&["build", "--locked", "--profile", PROFILE, "--bin", "ringway"]);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
