@@ -1,4 +1,8 @@
 //! What becomes of a frame, in the words of `ofproto/trace`.
+//!
+//! - `headers`: what differs between headers
+
+mod headers;
 
 use std::fmt::Write as _;
 
@@ -22,19 +26,25 @@ fn tags(frame: &[u8]) -> Stack {
 }
 
 /// Actions of a datapath by which `frame` goes out as it does on each port, known by its number there:
-/// `drop` where there are none.
+/// `drop` where there are none. Where rules decide, it goes out in the order of `outputs`.
 #[must_use]
-pub fn actions(frame: &[u8], outputs: &[(String, Vec<u8>)]) -> String {
-    let mut now = tags(frame);
-    let mut places: Vec<(Stack, &str)> =
-        outputs.iter().map(|(port, frame)| (tags(frame), port.as_str())).collect();
-    // First those that have it as it came, and then what is alike together.
-    let is_changed = |stack: &Stack| (*stack != now, stack.len(), stack.clone());
-    places.sort_by_key(|(stack, _)| is_changed(stack));
+pub fn actions(frame: &[u8], outputs: &[(String, Vec<u8>)], is_ordered: bool) -> String {
+    let (mut now, mut was) = (tags(frame), frame);
+    let mut places: Vec<(Stack, &str, &[u8])> = outputs
+        .iter()
+        .map(|(port, frame)| (tags(frame), port.as_str(), frame.as_slice()))
+        .collect();
+    if !is_ordered {
+        // First those that have it as it came, and then what is alike together.
+        let is_changed = |stack: &Stack| (*stack != now, stack.len(), stack.clone());
+        places.sort_by_key(|(stack, ..)| is_changed(stack));
+    }
     let mut actions = Vec::new();
-    for (wanted, port) in places {
+    for (wanted, port, frame) in places {
+        headers::change((was, now.len()), (frame, wanted.len()), &mut actions);
         change(&mut now, &wanted, &mut actions);
         actions.push(port.to_owned());
+        was = frame;
     }
     if actions.is_empty() { "drop".to_owned() } else { actions.join(",") }
 }
@@ -96,15 +106,16 @@ mod tests {
             places.iter().map(|(port, frame)| ((*port).to_owned(), (*frame).clone())).collect()
         };
         let all = outputs(&[("1", &plain), ("2", &ten), ("3", &plain)]);
-        assert_eq!(actions(&plain, &all), "1,3,push_vlan(vid=10,pcp=1),2");
-        assert_eq!(actions(&ten, &all), "2,pop_vlan,1,3");
-        assert_eq!(actions(&ten, &[]), "drop");
+        assert_eq!(actions(&plain, &all, false), "1,3,push_vlan(vid=10,pcp=1),2");
+        assert_eq!(actions(&ten, &all, false), "2,pop_vlan,1,3");
+        assert_eq!(actions(&plain, &all, true), "1,push_vlan(vid=10,pcp=1),2,pop_vlan,3");
+        assert_eq!(actions(&ten, &[], false), "drop");
         let double = frame(&[(0x88a8, 5), (0x8100, 0x200a)]);
         let other = frame(&[(0x8100, 7)]);
         let pushed = "push_vlan(tpid=0x88a8,vid=5,pcp=0),1";
-        assert_eq!(actions(&ten, &outputs(&[("1", &double)])), pushed);
+        assert_eq!(actions(&ten, &outputs(&[("1", &double)]), false), pushed);
         let changed = "pop_vlan,pop_vlan,push_vlan(vid=7,pcp=0),1";
-        assert_eq!(actions(&double, &outputs(&[("1", &other)])), changed);
+        assert_eq!(actions(&double, &outputs(&[("1", &other)]), false), changed);
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(crate) struct Trace {
     pub(crate) outputs: Vec<(u16, Vec<u8>)>,
     /// Why it is dropped, where it goes nowhere.
     pub(crate) reason: Option<DropReason>,
+    /// Rules have decided where it goes out, and in which order.
+    pub(crate) is_ordered: bool,
 }
 
 /// A frame that goes out on a port.
@@ -52,6 +54,7 @@ impl Datapath {
         for _ in 0..MAX_STEPS {
             let Some(((bridge, port), frame)) = steps.pop() else { break };
             trace.entered.push(port);
+            trace.is_ordered |= self.has_flows(bridge);
             let source = Source { bridge, port, stats: &stats, now };
             for Verdict { port, is_patch, frame } in self.trace_step(&frame, &source, learns) {
                 match self.patches.get(port).filter(|_| is_patch) {
@@ -65,6 +68,12 @@ impl Datapath {
             trace.reason = DropReason::ALL.into_iter().zip(stats.drops()).find_map(dropped);
         }
         trace
+    }
+
+    /// Whether rules decide what becomes of frames of a bridge.
+    fn has_flows(&self, id: BridgeId) -> bool {
+        let bridge = self.apart.get(usize::from(id.0)).and_then(Option::as_ref);
+        bridge.is_some_and(|bridge| bridge.flows().is_some())
     }
 
     /// The verdicts on a frame where it enters a bridge.

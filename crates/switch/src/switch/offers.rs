@@ -39,6 +39,7 @@ impl Switch {
             entered: traced.entered.into_iter().map(name).collect(),
             outputs: traced.outputs.into_iter().map(|(to, frame)| (name(to), frame)).collect(),
             dropped: traced.reason,
+            is_ordered: traced.is_ordered,
         })
     }
 }

@@ -41,7 +41,7 @@ pub fn trace(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     });
     let outputs: Vec<_> = outputs.collect();
     let _ = write!(text, "\nFinal flow: unchanged\nDatapath actions: ");
-    let _ = writeln!(text, "{}", words::actions(frame, &outputs));
+    let _ = writeln!(text, "{}", words::actions(frame, &outputs, traced.is_ordered));
     Ok(text)
 }
 
