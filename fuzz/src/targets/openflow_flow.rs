@@ -1,8 +1,10 @@
-//! Messages of OpenFlow about flows and packets, and what people write of flows.
+//! Messages of OpenFlow about flows, groups, meters and packets, and what people write of flows.
 
 use openflow::message::flow_mod::{Command, FlowMod};
 use openflow::message::flow_removed::FlowRemoved;
 use openflow::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
+use openflow::message::group::{GroupDesc, GroupMod};
+use openflow::message::meter::MeterMod;
 use openflow::message::nicira::PacketInFormat;
 use openflow::message::packet_in::PacketIn;
 use openflow::message::packet_out::PacketOut;
@@ -53,6 +55,21 @@ pub(super) fn run(data: &[u8]) {
                 _ => PacketInFormat::Standard,
             };
             stays(&raw, PacketIn::decode, |packet| packet.encode(raw.version, format));
+        }
+        Kind::GroupMod => {
+            stays(&raw, GroupMod::decode, |change| change.encode(raw.version, raw.xid));
+        }
+        Kind::MeterMod => {
+            stays(&raw, MeterMod::decode, |change| change.encode(raw.version, raw.xid));
+        }
+        Kind::GroupDescReply => {
+            stays(&raw, GroupDesc::decode_all, |groups| {
+                let mut replies = Replies::new(raw.version, raw.kind, raw.form, raw.xid);
+                for group in groups {
+                    replies.entry(|out| group.encode(raw.version, out));
+                }
+                replies.finish().swap_remove(0)
+            });
         }
         _ => {}
     }

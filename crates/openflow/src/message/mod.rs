@@ -22,7 +22,9 @@
 //! - [`flow_removed`]: that a flow has ended
 //! - [`flow_stats`]: flows and their statistics
 //! - `flow_text`: flows and changes of them as ovs-ofctl shows them
+//! - [`group`]: groups: changes of them, what they are, and what they have done
 //! - [`hello`]: the first message of both
+//! - [`meter`]: meters: the same
 //! - [`nicira`]: short messages of Open vSwitch's own
 //! - `oxs`: statistics of flows as OpenFlow 1.5 has them
 //! - [`packet_in`]: packets that go to controllers
@@ -40,8 +42,10 @@ pub mod flow_mod;
 pub mod flow_removed;
 pub mod flow_stats;
 mod flow_text;
+pub mod group;
 pub mod hello;
 mod kind;
+pub mod meter;
 pub mod nicira;
 mod oxs;
 pub mod packet_in;
