@@ -27,17 +27,6 @@ const LEFT_OUT: &str = "cryptomgr.notests initcall_blacklist=jent_mod_init,crypt
                         load_system_certificate_list,init_encrypted,bpf_tcp_ca_kfunc_init,\
                         bpf_dummy_struct_ops_init";
 
-/// What no test is about and every guest pays for, under emulation more than elsewhere: memory that is
-/// cleared before it is filled, checks of each copy to and from a program, security modules, and programs
-/// that are in another place each time they start.
-const SPARED: &str = "init_on_alloc=0 hardened_usercopy=off apparmor=0 audit=0 norandmaps";
-
-/// A processor that has all instructions that QEMU knows, for DPDK, but for two things that cost a guest
-/// under emulation a quarter of its time: a fifth level of page tables, through which every miss of its
-/// TLB would go, and copies of one byte at a time (`rep movsb`), which a kernel and a C library take for
-/// the fastest where they are said to be.
-const PROCESSOR: &str = "max,la57=off,erms=off,fsrm=off";
-
 /// The program, which `cargo xtask setup` installs.
 const PROGRAM: &str = "qemu-system-x86_64";
 
@@ -334,16 +323,16 @@ impl Qemu {
         let (irqchip, iommu) = match self.iommu {
             true => (
                 ",kernel-irqchip=split",
-                format!("-cpu {PROCESSOR} -device intel-iommu,intremap=on,device-iotlb=on"),
+                "-cpu max -device intel-iommu,intremap=on,device-iotlb=on",
             ),
-            false => ("", "-cpu qemu64".to_owned()),
+            false => ("", "-cpu qemu64"),
         };
         [
             "-nodefaults -no-user-config -display none -accel tcg".to_owned(),
             format!(
                 "-machine q35,memory-backend=mem,smbus=off,sata=off,usb=off,vmport=off{irqchip}"
             ),
-            iommu,
+            iommu.to_owned(),
             format!("-m {memory}M -smp {}", self.cpus),
         ]
         .iter()
@@ -362,7 +351,7 @@ impl Qemu {
 pub fn kernel_arguments(more: &str) -> String {
     format!(
         "console=ttyS0 quiet panic=0 mitigations=off nokaslr no_timer_check tsc=reliable \
-         net.ifnames=0 maxcpus=1 {LEFT_OUT} {SPARED} {more}"
+         net.ifnames=0 maxcpus=1 {LEFT_OUT} {more}"
     )
 }
 
