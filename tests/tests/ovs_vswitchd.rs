@@ -198,6 +198,15 @@ fn ofctl_talks_to_bridges() {
     assert!(ofctl("show br0").unwrap_err().to_string().contains("version negotiation failed"));
     ofctl("-O OpenFlow13 show br0").unwrap();
 
+    // Who is listened for by TCP, and who is dialled, though the switch has given up much by now.
+    lab.host.sh("ip link set lo up").unwrap();
+    lab.vsctl("set-controller br0 ptcp:6653:127.0.0.1");
+    lab.vsctl("add-br br1 -- set-controller br1 tcp:127.0.0.1:6653");
+    let row = lab.vsctl("get Bridge br1 controller");
+    lab.vsctl(&format!("wait-until Controller {} is_connected=true", row.trim_matches(['[', ']'])));
+    lab.host.sh("ovs-ofctl --timeout=60 -O OpenFlow13 show tcp:127.0.0.1:6653").unwrap();
+    lab.vsctl("del-br br1");
+
     // A controller that listens; it says HELLO, and hears of a new port.
     let path = dir.path().join("controller.sock");
     let controller = std::os::unix::net::UnixListener::bind(&path).unwrap();

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
@@ -92,11 +93,17 @@ pub fn needs(spec: &mut DeviceSpec) -> Needs {
 
 /// All ports of this kind in a process, by name. Copies are of the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Dummies(Arc<Mutex<BTreeMap<String, Weak<Dummy>>>>);
+pub struct Dummies(Arc<Mutex<BTreeMap<String, Weak<Dummy>>>>, Arc<AtomicU16>);
 
 impl Dummies {
     fn all(&self) -> MutexGuard<'_, BTreeMap<String, Weak<Dummy>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The address of the next one, as those of Open vSwitch's dummies have it: by their order.
+    fn next_mac(&self) -> MacAddr {
+        let [high, low] = self.1.fetch_add(1, Relaxed).to_be_bytes();
+        MacAddr([0xaa, 0x55, 0xaa, 0x55, high, low])
     }
 
     /// Port `name`, if there is one.
@@ -198,7 +205,8 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     let rx = DummyRx { batch: FrameBatch::with_segments(0), idle };
     let tx = DummyTx(Arc::clone(&dummy));
     dummies.all().insert(name.to_owned(), Arc::downgrade(&dummy));
-    let mac = mac.unwrap_or_else(MacAddr::random_local);
+    let next = dummies.next_mac();
+    let mac = mac.unwrap_or(next);
     let control = Control { dummy, mac, mtu: mtu::DEFAULT };
     let rx = vec![RxQueue::new(Box::new(rx), Arc::default())];
     let tx = vec![TxQueue::new(Box::new(tx), Arc::default())];

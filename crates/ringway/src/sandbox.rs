@@ -23,11 +23,16 @@ impl Sandbox {
     /// Gives up what a switch of this state does not need, which reads `file` again when it is told
     /// to. There are no other threads yet.
     pub fn enter(state: &State, file: Option<&Path>) -> Result<Self, Failure> {
+        Self::enter_and(state, file, Needs::new())
+    }
+
+    /// The same where there is `more` to do than the state says.
+    pub fn enter_and(state: &State, file: Option<&Path>, more: Needs) -> Result<Self, Failure> {
         if state.sandbox.enabled == Some(false) {
             return Ok(Self::off());
         }
         let devices = state.ports.values().map(|port| port.device.as_str());
-        let sandbox = Self::enter_with(devices, || needs(state, file))?;
+        let sandbox = Self::enter_with(devices, || Ok(needs(state, file)?.and(more)))?;
         for missing in sandbox.missing_from_kernel() {
             tracing::warn!("sandbox: this kernel has no {missing}");
         }

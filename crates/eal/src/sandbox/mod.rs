@@ -34,6 +34,8 @@ pub struct Needs {
     wishes: CapabilitySet,
     paths: BTreeMap<PathBuf, Reach>,
     calls: Calls,
+    /// Whether it connects by TCP, or listens.
+    tcp: bool,
 }
 
 /// What is in force.
@@ -74,7 +76,8 @@ impl Needs {
     #[must_use]
     pub const fn new() -> Self {
         let none = CapabilitySet::empty();
-        Self { capabilities: none, wishes: none, paths: BTreeMap::new(), calls: Calls::empty() }
+        let paths = BTreeMap::new();
+        Self { capabilities: none, wishes: none, paths, calls: Calls::empty(), tcp: false }
     }
 
     /// What a socket at `path` needs: to be made and removed, or, with `connects`, to be connected to.
@@ -137,12 +140,20 @@ impl Needs {
         self
     }
 
+    /// This and connections by TCP, of both directions.
+    #[must_use]
+    pub const fn tcp(mut self) -> Self {
+        self.tcp = true;
+        self
+    }
+
     /// This and `other`.
     #[must_use]
     pub fn and(mut self, other: Self) -> Self {
         self.capabilities |= other.capabilities;
         self.wishes |= other.wishes;
         self.calls |= other.calls;
+        self.tcp |= other.tcp;
         other.paths.into_iter().fold(self, |needs, (path, reach)| needs.path(path, reach))
     }
 }
@@ -202,7 +213,7 @@ pub fn enter(needs: Needs) -> Result<Entered, SandboxError> {
     rustix::thread::set_no_new_privs(true)
         .map_err(|errno| SandboxError::new("set no_new_privs", errno))?;
     let (had, kept) = capabilities::keep(needs.capabilities | needs.wishes)?;
-    let files = paths::restrict(&needs.paths)?;
+    let files = paths::restrict(&needs.paths, needs.tcp)?;
     let calls = calls::restrict(needs.calls)?;
     Ok(Entered { needs: Needs { capabilities: kept, ..needs }, had, files, calls })
 }

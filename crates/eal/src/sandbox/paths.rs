@@ -73,16 +73,17 @@ pub fn overrides_permissions<'a>(
     })
 }
 
-/// Allows what `paths` says and nothing else. What is not there is left out. Returns whether the
-/// system can do that.
-pub(super) fn restrict(paths: &BTreeMap<PathBuf, Reach>) -> Result<bool, SandboxError> {
+/// Allows what `paths` says and nothing else, and with `tcp` connections by that. What is not there is
+/// left out. Returns whether the system can do that.
+pub(super) fn restrict(paths: &BTreeMap<PathBuf, Reach>, tcp: bool) -> Result<bool, SandboxError> {
     let failed = |error| SandboxError::new("restrict files", std::io::Error::other(error));
     let failed = |error: landlock::RulesetError| failed(error.to_string());
-    let mut ruleset = Ruleset::default()
-        .handle_access(AccessFs::from_all(VERSION))
-        .and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(VERSION)))
-        .and_then(Ruleset::create)
-        .map_err(failed)?;
+    let handled = Ruleset::default().handle_access(AccessFs::from_all(VERSION));
+    let handled = match tcp {
+        true => handled,
+        false => handled.and_then(|ruleset| ruleset.handle_access(AccessNet::from_all(VERSION))),
+    };
+    let mut ruleset = handled.and_then(Ruleset::create).map_err(failed)?;
     for (path, reach) in paths {
         let Ok(file) = PathFd::new(path) else { continue };
         let mut rights = reach.rights();

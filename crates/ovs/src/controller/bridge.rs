@@ -201,7 +201,7 @@ impl Served {
                     Err(error) => refused = Err(error),
                 },
                 Way::Dial(dial) => {
-                    let name = format!("{:?}", controller.spec.target);
+                    let name = controller.spec.target.to_string();
                     new.extend(dial.step(is_ready).map(|socket| (socket, name, Some(*row))));
                 }
                 _ => {}

@@ -89,7 +89,7 @@ impl Dial {
     }
 
     fn fail(&mut self, why: &str) {
-        tracing::info!("{:?}: connection attempt failed ({why})", self.target);
+        tracing::info!("{}: connection attempt failed ({why})", self.target);
         self.wait();
     }
 

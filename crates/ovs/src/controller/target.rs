@@ -21,6 +21,17 @@ pub enum Target {
     ListenTcp(SocketAddr),
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tcp(address) => write!(f, "tcp:{address}"),
+            Self::ListenUnix(path) => write!(f, "punix:{}", path.display()),
+            Self::ListenTcp(address) => write!(f, "ptcp:{}:{}", address.port(), address.ip()),
+        }
+    }
+}
+
 /// A target that is none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BadTarget(String);
@@ -94,7 +105,8 @@ mod tests {
             ("unix:/run/a.sock", Target::Unix("/run/a.sock".into())),
             ("punix:b", Target::ListenUnix("b".into())),
         ] {
-            assert_eq!(text.parse(), Ok(target), "{text}");
+            assert_eq!(text.parse(), Ok(target.clone()), "{text}");
+            assert_eq!(target.to_string().parse(), Ok(target), "{text}");
         }
         for wrong in ["", "tcp", "tcp:", "unix:", "punix:", "ssl:1.2.3.4", "tcp:host:1", "ptcp:x"] {
             let error = wrong.parse::<Target>().unwrap_err().to_string();

@@ -11,6 +11,7 @@ use daemon::state::Sandbox as Limits;
 use daemon::{Daemon, Options, State};
 use drivers::open;
 use eal::Access;
+use eal::sandbox::Needs;
 use eal::signals::Signals;
 use eal::time::Time;
 use eal::unix::Listener;
@@ -82,7 +83,8 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let state = base(args, &control_path);
     let metrics = metrics::listener::Listener::bind(&state.metrics)?;
     let identity = identity(&control_path);
-    let sandbox = Sandbox::enter(&state, None)?;
+    // Controllers and the database may be elsewhere.
+    let sandbox = Sandbox::enter_and(&state, None, Needs::new().tcp())?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
     let dummies = args.dummies();
     let time = if dummies == Dummies::None { Time::system() } else { Time::adjustable() };
