@@ -22,11 +22,12 @@ use self::lists::{List, Reasons};
 use self::output::{Test, Verdict};
 use self::workplace::Workplace;
 
-/// The files of the suite that are about what we have: the daemon, bridges, and what they do without
-/// OpenFlow.
-const FILES: [&str; 8] = [
+/// The files of the suite that are about what we have: the daemon, bridges, what they do without
+/// OpenFlow, and OpenFlow itself.
+const FILES: [&str; 9] = [
     "ovs-vswitchd.at",
     "bridge.at",
+    "ofproto.at",
     "ofproto-dpif.at",
     "lacp.at",
     "mcast-snooping.at",
