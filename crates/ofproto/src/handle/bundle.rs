@@ -118,7 +118,8 @@ impl Request<'_> {
         }
         let step = step.reply().ok_or(ErrorCode::BfcBadType)?;
         let (version, form, xid) = (self.raw.version, self.raw.form, self.raw.xid);
-        Ok(vec![BundleControl { id, flags, step }.encode(version, form, xid)])
+        // Open vSwitch's answers have no flags.
+        Ok(vec![BundleControl { id, flags: 0, step }.encode(version, form, xid)])
     }
 
     fn bundle_add(&mut self) -> Answers {
