@@ -24,12 +24,12 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
             let left = nesting.checked_sub(1).ok_or(Refusal::Action("clone within so many"))?;
             check_all(actions, left)
         }
-        Action::SetField { field, .. } => check_field(*field),
-        Action::Load { target, .. } | Action::Pop(target) => check_field(target.field),
+        Action::SetField { field, .. } => check_target(*field),
+        Action::Load { target, .. } | Action::Pop(target) => check_target(target.field),
         Action::Push(source) | Action::OutputField { source, .. } => check_field(source.field),
         Action::Move { source, target } => {
             check_field(source.field)?;
-            check_field(target.field)
+            check_target(target.field)
         }
         Action::Learn(learn) => {
             if learn.limit != 0 || learn.result.is_some() {
@@ -53,6 +53,13 @@ fn check_field(field: Field) -> Result<(), Refusal> {
     let is_mpls =
         matches!(field, Field::MplsLabel | Field::MplsTc | Field::MplsBos | Field::MplsTtl);
     if is_mpls || place(field).is_none() { Err(Refusal::Field(field)) } else { Ok(()) }
+}
+
+/// The same, of one that is written to.
+fn check_target(field: Field) -> Result<(), Refusal> {
+    // Its checksum is over the whole payload, which stays with the sender.
+    let is_sctp = matches!(field, Field::SctpSrc | Field::SctpDst);
+    if is_sctp { Err(Refusal::Field(field)) } else { check_field(field) }
 }
 
 /// The name of an action that there is not.

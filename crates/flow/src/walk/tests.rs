@@ -68,6 +68,18 @@ fn output_goes_everywhere_but_back() {
 }
 
 #[test]
+fn ports_of_sctp_are_not_written() {
+    let mut pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::SetL4Dst(80), output(2)])]);
+    let mut sctp = key();
+    sctp.set(slot::IP_PROTO, 132);
+    let path = walk(&pipeline, &mut sctp, &Start::Table, None);
+    assert_eq!((path.ops.len(), path.lost), (0, Some(Lost::Dropped)));
+    let matching = Match::new().with(Field::EthType, 0x0800).with(Field::IpProto, 132);
+    let actions = Instructions::apply(vec![set(Field::SctpDst, 80)]);
+    assert!(pipeline.tables.change(&Change::add(1, matching, actions), 0).is_err());
+}
+
+#[test]
 fn what_no_rule_is_for_is_dropped_or_goes_to_controllers() {
     let mut pipeline = pipeline(&[]);
     assert_eq!(path(&pipeline).lost, Some(Lost::NoRule));
