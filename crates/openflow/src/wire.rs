@@ -57,6 +57,18 @@ impl<'a> Reader<'a> {
         self.take(count).map(Self::new)
     }
 
+    /// Takes an entry of a list that says itself how long it is: the 16 bits at `place` within it count
+    /// all of its bytes.
+    ///
+    /// # Errors
+    /// There are fewer.
+    pub fn entry(&mut self, place: usize) -> Result<Self, Short> {
+        let mut header = *self;
+        header.skip(place)?;
+        let len = header.u16()?;
+        self.sub(len.into())
+    }
+
     /// Passes over this many bytes.
     ///
     /// # Errors

@@ -176,9 +176,7 @@ impl FlowStats {
         let mut reader = Reader::new(raw.body);
         let mut all = Vec::new();
         while !reader.is_empty() {
-            let mut header = reader;
-            let len = header.u16()?;
-            let mut entry = reader.sub(len.into())?;
+            let mut entry = reader.entry(0)?;
             entry.skip(2)?;
             all.push(Self::decode(entry, raw.version, raw.form)?);
         }

@@ -247,9 +247,7 @@ fn buckets_v11(mut reader: Reader<'_>, version: Version) -> Result<Vec<Bucket>, 
     let bad = |_| ErrorCode::GmfcBadBucket;
     let mut all = Vec::new();
     while !reader.is_empty() {
-        let mut header = reader;
-        let len = usize::from(header.u16().map_err(bad)?);
-        let mut bucket = reader.sub(len).map_err(bad)?;
+        let mut bucket = reader.entry(0).map_err(bad)?;
         bucket.skip(2).map_err(bad)?;
         let weight = bucket.u16().map_err(bad)?;
         let (port, watch_group) = (bucket.u32().map_err(bad)?, bucket.u32().map_err(bad)?);
@@ -277,9 +275,7 @@ fn buckets_v15(
     let bad = |_| ErrorCode::GmfcBadBucket;
     let mut all: Vec<Bucket> = Vec::new();
     while !reader.is_empty() {
-        let mut header = reader;
-        let len = usize::from(header.u16().map_err(bad)?);
-        let mut bucket = reader.sub(len).map_err(bad)?;
+        let mut bucket = reader.entry(0).map_err(bad)?;
         bucket.skip(2).map_err(bad)?;
         let actions_len = usize::from(bucket.u16().map_err(bad)?);
         let id = bucket.u32().map_err(bad)?;
@@ -428,9 +424,7 @@ impl GroupDesc {
         let mut reader = Reader::new(raw.body);
         let mut all = Vec::new();
         while !reader.is_empty() {
-            let mut header = reader;
-            let len = header.u16()?;
-            let mut entry = reader.sub(len.into())?;
+            let mut entry = reader.entry(0)?;
             entry.skip(2)?;
             let kind = entry.u8()?;
             entry.skip(1)?;
@@ -493,9 +487,7 @@ impl GroupStats {
         let mut reader = Reader::new(raw.body);
         let mut all = Vec::new();
         while !reader.is_empty() {
-            let mut header = reader;
-            let len = header.u16()?;
-            let mut entry = reader.sub(len.into())?;
+            let mut entry = reader.entry(0)?;
             entry.skip(4)?;
             let mut stats = Self { group: entry.u32()?, ..Self::default() };
             stats.references = entry.u32()?;

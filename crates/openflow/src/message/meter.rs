@@ -136,9 +136,7 @@ impl Meter {
         let mut reader = Reader::new(raw.body);
         let mut all = Vec::new();
         while !reader.is_empty() {
-            let mut header = reader;
-            let len = header.u16()?;
-            let mut entry = reader.sub(len.into())?;
+            let mut entry = reader.entry(0)?;
             entry.skip(2)?;
             let (flags, id) = (entry.u16()?, entry.u32()?);
             all.push(Self { id, flags, bands: bands(entry)? });
@@ -181,10 +179,7 @@ impl MeterStats {
         let mut reader = Reader::new(raw.body);
         let mut all = Vec::new();
         while !reader.is_empty() {
-            let mut header = reader;
-            header.skip(4)?;
-            let len = header.u16()?;
-            let mut entry = reader.sub(len.into())?;
+            let mut entry = reader.entry(4)?;
             let mut stats = Self { id: entry.u32()?, ..Self::default() };
             entry.skip(8)?;
             stats.flows = entry.u32()?;
