@@ -164,7 +164,7 @@ impl Flow {
             "icmp" | "icmpv6" => {
                 (self.upper.src, self.upper.dst) = (args.number("type")?, args.number("code")?);
             }
-            "tcp_flags" => self.upper.flags = number(text)?,
+            "tcp_flags" => self.upper.flags = flags(text)?,
             // What says nothing about the frame itself.
             "recirc_id" | "skb_priority" | "skb_mark" | "packet_type" | "ct_state" | "ct_zone"
             | "ct_mark" | "ct_label" | "dp_hash" => {}
@@ -223,6 +223,19 @@ impl<'t> Arguments<'t> {
         let address = self.get(key).map(str::parse::<std::net::Ipv6Addr>).transpose();
         address.map_err(|_| ()).map(|address| address.map_or([0; 16], |address| address.octets()))
     }
+}
+
+/// The flags of TCP in the order of their bits, the lowest first.
+const FLAGS: [&str; 9] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr", "ns"];
+
+/// Flags of TCP: a number, or names.
+fn flags(text: &str) -> Result<u16, ()> {
+    number(text).or_else(|()| {
+        text.split(['|', ',']).try_fold(0, |flags, name| {
+            let bit = FLAGS.iter().position(|flag| *flag == name.trim()).ok_or(())?;
+            Ok(flags | 1 << bit)
+        })
+    })
 }
 
 /// A number in either base; a mask behind it is left out.

@@ -17,6 +17,12 @@ fn frames_are_as_open_vswitch_makes_them() {
     let tcp = v4("proto=6,tos=0,ttl=64,frag=no),tcp(src=8,dst=9),tcp_flags(0x010)");
     let of_tcp = "45000068000000004006668e0a0000020a00000100080009000000000000000050100000b77d0000";
     assert_eq!(composed(&tcp), format!("{HEAD}0800{of_tcp}{payload}"));
+    assert_eq!(composed(&tcp.replace("0x010", "ack")), composed(&tcp));
+    assert_eq!(
+        composed(&tcp.replace("0x010", "ack|syn")),
+        composed(&tcp.replace("0x010", "0x012"))
+    );
+    assert!(parse_datapath("tcp_flags(ack|nothing)").is_err());
     let udp = v4("proto=17,tos=0,ttl=64,frag=no),udp(src=8,dst=9)");
     let of_udp = "4500005c000000004011668f0a0000020a0000010008000900480747";
     assert_eq!(composed(&udp), format!("{HEAD}0800{of_udp}{payload}"));
