@@ -6,9 +6,11 @@
 //! - `write`: what is written to the key, and so to the packet
 //! - `learn`: rules that are made of packets
 //! - `set`: the action set
+//! - `watch`: what is told of it
 
 pub(crate) mod learn;
 mod set;
+mod watch;
 mod write;
 
 use std::fmt::Arguments;
@@ -23,6 +25,8 @@ use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
+
+pub use watch::{Kind, Place, Step, Watch};
 
 /// Tables that are gone back to, at most; each that is not behind the one before counts.
 pub const MAX_DEPTH: u32 = 64;
@@ -41,19 +45,6 @@ const MAX_OPS: usize = 16_384;
 
 /// Values on the stack, at most.
 const MAX_STACK: usize = 4_096;
-
-/// Follows a packet on its way, to tell of it.
-pub trait Watch {
-    /// It is looked up in `table`, where a rule is found, or none. `level` is how deep that is: a
-    /// table that another one's action leads to is one deeper than that.
-    fn table(&mut self, level: usize, table: u8, rule: Option<&Rule>);
-
-    /// This is done.
-    fn action(&mut self, level: usize, action: &Action);
-
-    /// There is something to say about what is done.
-    fn note(&mut self, level: usize, note: Arguments<'_>);
-}
 
 /// How a walk begins.
 #[derive(Clone, Debug)]
@@ -164,14 +155,19 @@ impl<'w> Walk<'w> {
         PortNo(self.state.key.get_u32(slot::IN_PORT))
     }
 
-    fn note(&mut self, note: Arguments<'_>) {
+    /// Tells something of the packet as it is.
+    fn tell(&mut self, tell: impl FnOnce(&mut dyn Watch, &Key)) {
         if let Some(watch) = &mut self.watch {
-            watch.note(self.level, note);
+            tell(&mut **watch, &self.state.key);
         }
     }
 
+    fn note(&mut self, kind: Kind, note: Arguments<'_>) {
+        self.tell(|watch, _| watch.note(kind, note));
+    }
+
     fn fail(&mut self, note: Arguments<'_>) {
-        self.note(note);
+        self.note(Kind::Error, note);
         self.error = Some(Lost::TooDeep);
     }
 
@@ -221,9 +217,8 @@ impl<'w> Walk<'w> {
         self.table = table;
         self.tables.insert(table);
         let rule = self.look_up(port, table);
-        if let Some(watch) = &mut self.watch {
-            watch.table(self.level, table, rule);
-        }
+        let asks = rule.is_none() && may_ask && self.asks();
+        self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
         match rule {
             Some(rule) => {
                 self.rules.push(&rule.stats);
@@ -234,70 +229,88 @@ impl<'w> Walk<'w> {
                 self.level -= 1;
                 self.depth -= deeper;
             }
-            None if may_ask && self.pipeline.asks_controllers => self.miss(),
-            None => {}
+            None if asks => self.controller(u16::MAX, 0, Reason::NO_MATCH, &[]),
+            None => self.tell(|watch, key| watch.step(key, Step::Drop, true)),
         }
+        self.tell(|watch, _| watch.leave());
         (self.table, self.cookie) = before;
     }
 
     fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
         let rules = self.pipeline.tables.table(table)?;
         let came = self.in_port();
-        if port == came {
-            return rules.lookup(&self.state.key).map(Arc::as_ref);
-        }
         // Only the look-up sees another port: what sends to where the packet came in does not.
-        self.state.key.set(slot::IN_PORT, u128::from(port.0));
+        if port != came {
+            self.state.key.set(slot::IN_PORT, u128::from(port.0));
+        }
+        self.tell(|watch, key| watch.look_up(key, rules));
         let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
-        self.state.key.set(slot::IN_PORT, u128::from(came.0));
+        if port != came {
+            self.state.key.set(slot::IN_PORT, u128::from(came.0));
+        }
         rule
     }
 
-    /// No rule is for the packet, and controllers are asked.
-    fn miss(&mut self) {
+    /// Whether controllers are asked what becomes of a packet that no rule is for.
+    fn asks(&self) -> bool {
         let port = self.pipeline.ports.get(&self.in_port());
-        if port.is_none_or(|port| !port.no_packet_in) {
-            self.controller(u16::MAX, 0, Reason::NO_MATCH, &[]);
-        }
+        self.pipeline.asks_controllers && port.is_none_or(|port| !port.no_packet_in)
     }
 
     fn instructions(&mut self, instructions: &Instructions) {
         let Instructions { apply, clear, write, metadata, goto_table } = instructions;
-        if !self.actions(apply) {
+        if self.watch.is_some() && instructions.is_empty() {
+            self.tell(|watch, key| watch.step(key, Step::Drop, true));
+        }
+        let more = *clear || write.is_some() || metadata.is_some() || goto_table.is_some();
+        if !self.list(apply, more) {
             return;
         }
         if *clear {
+            self.tell(|watch, key| watch.step(key, Step::Clear, false));
             self.set.clear();
             self.update_actset_output();
         }
         if let Some(actions) = write {
+            self.tell(|watch, key| watch.step(key, Step::Write(actions), false));
             self.set.extend(actions.iter().cloned());
             self.update_actset_output();
+            self.tell_action_set();
         }
         if let Some((value, mask)) = metadata {
+            self.tell(|watch, key| watch.step(key, Step::Metadata(*value, *mask), false));
             self.state.key.set_masked(slot::METADATA, u128::from(*value), u128::from(*mask));
         }
         if let Some(table) = goto_table {
-            // The next table's rules are told at the same level.
-            self.level -= 1;
+            let is_last = self.set.is_empty();
+            self.tell(|watch, key| watch.step(key, Step::GoTo(*table), is_last));
             let port = self.in_port();
             self.table(port, *table, true);
-            self.level += 1;
         }
     }
 
     /// Does actions; returns whether what follows them is done, too.
     fn actions(&mut self, actions: &[Action]) -> bool {
+        if actions.is_empty() {
+            self.tell(|watch, key| watch.step(key, Step::Drop, true));
+        }
+        self.list(actions, false)
+    }
+
+    /// The same, with more behind them or not.
+    fn list(&mut self, actions: &[Action], more: bool) -> bool {
+        let mut left = actions.len();
         for action in actions {
             if self.is_over() {
                 return false;
             }
-            if let Some(watch) = &mut self.watch {
-                watch.action(self.level, action);
-            }
+            left -= 1;
+            let is_last = left == 0 && !more && self.set.is_empty();
+            self.tell(|watch, key| watch.step(key, Step::Action(action), is_last));
             if !self.act(action) {
                 return false;
             }
+            self.tell(|watch, key| watch.done(key, action));
         }
         !self.is_over()
     }
@@ -307,11 +320,7 @@ impl<'w> Walk<'w> {
         match action {
             Action::Output { port, max_len } => self.output(*port, *max_len),
             Action::Enqueue { port, .. } => self.output(*port, 0),
-            Action::OutputField { source, max_len } => {
-                if let Ok(number) = u16::try_from(self.read(*source)) {
-                    self.output(PortNo::from_v10(number), *max_len);
-                }
-            }
+            Action::OutputField { source, max_len } => self.output_field(*source, *max_len),
             Action::OutputTruncated { port, max_len } => self.truncated(*port, *max_len),
             Action::Controller(to) => {
                 self.controller(to.max_len, to.id, to.reason, &to.userdata);
@@ -329,7 +338,7 @@ impl<'w> Walk<'w> {
             }
             Action::Pop(target) => match self.stack.pop() {
                 Some(value) => self.write(*target, value),
-                None => self.note(format_args!("Failed to pop from an empty stack.")),
+                None => self.note(Kind::Error, format_args!("stack underflow")),
             },
             Action::Learn(learn) => self.learn(learn),
             Action::DecTtl(ids) => return self.dec_ttl(ids.as_deref().unwrap_or(&[0])),
@@ -342,6 +351,15 @@ impl<'w> Walk<'w> {
     fn read(&self, from: Subfield) -> u128 {
         let Some(slot) = place(from.field) else { return 0 };
         self.state.key.get(slot) >> from.offset & openflow::field::ones(from.bits)
+    }
+
+    fn output_field(&mut self, source: Subfield, max_len: u16) {
+        let port = self.read(source);
+        let Ok(number) = u16::try_from(port) else {
+            return self.note(Kind::Warning, format_args!("output port {port} is out of range"));
+        };
+        self.note(Kind::Detail, format_args!("output port is {port}"));
+        self.output(PortNo::from_v10(number), max_len);
     }
 
     fn output(&mut self, port: PortNo, max_len: u16) {
@@ -367,7 +385,7 @@ impl<'w> Walk<'w> {
             }
             PortNo::ANY => {}
             port if port == self.in_port() => {
-                self.note(format_args!("skipping output to input port"));
+                self.note(Kind::Warning, format_args!("skipping output to input port"));
             }
             port => self.send(port),
         }
@@ -375,9 +393,9 @@ impl<'w> Walk<'w> {
 
     fn send(&mut self, port: PortNo) {
         match self.pipeline.ports.get(&port) {
-            None => self.note(format_args!("Nonexistent output port")),
+            None => self.note(Kind::Warning, format_args!("Nonexistent output port")),
             Some(to) if to.no_forward => {
-                self.note(format_args!("OFPPC_NO_FWD set, skipping output"));
+                self.note(Kind::Detail, format_args!("OFPPC_NO_FWD set, skipping output"));
             }
             Some(to) => self.emit(Op::Output(to.number)),
         }
@@ -385,11 +403,12 @@ impl<'w> Walk<'w> {
 
     fn truncated(&mut self, port: PortNo, max_len: u32) {
         if port == self.in_port() {
-            return self.note(format_args!("skipping output to input port"));
+            return self.note(Kind::Warning, format_args!("skipping output to input port"));
         }
         self.flush();
         let before = self.ops.len();
         self.ops.extend([Op::Save, Op::Cut(max_len)]);
+        self.tell(|watch, key| watch.send(key, &Op::Cut(max_len)));
         self.output(port, 0);
         if self.ops.len() == before + 2 {
             self.ops.truncate(before);
@@ -421,9 +440,11 @@ impl<'w> Walk<'w> {
         let (set, exited) = (self.set.clone(), self.has_exited);
         let at = self.ops.len();
         self.ops.push(Op::Save);
+        self.tell(|watch, key| watch.fork(key, actions));
         self.level += 1;
         self.actions(actions);
         self.level -= 1;
+        self.tell(|watch, _| watch.join());
         let is_changed =
             self.ops.iter().skip(at + 1).any(|op| matches!(op, Op::Edit(_) | Op::Cut(_)));
         if is_changed {
@@ -450,7 +471,7 @@ impl<'w> Walk<'w> {
             self.controller(u16::MAX, *id, Reason::INVALID_TTL, &[]);
         }
         let version = if ether_type == 0x0800 { 4 } else { 6 };
-        self.note(format_args!("IPv{version} decrement TTL exception"));
+        self.note(Kind::Warning, format_args!("IPv{version} decrement TTL exception"));
         false
     }
 
@@ -460,6 +481,7 @@ impl<'w> Walk<'w> {
             return self.fail(format_args!("resubmits yielded over 64 kB of actions"));
         }
         self.flush();
+        self.tell(|watch, key| watch.send(key, &op));
         self.ops.push(op);
     }
 

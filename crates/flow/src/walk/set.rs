@@ -4,7 +4,7 @@
 use openflow::PortNo;
 use openflow::action::Action;
 
-use super::Walk;
+use super::{Place, Walk};
 use crate::key::slot;
 
 /// Kinds of actions of which a set has the one that was written last, in the order of doing.
@@ -59,9 +59,22 @@ impl Walk<'_> {
     /// Does what is in the action set.
     pub(super) fn action_set(&mut self) {
         let actions = ordered(&std::mem::take(&mut self.set));
+        if actions.is_empty() {
+            return;
+        }
+        self.tell(|watch, key| watch.enter(key, Place::ActionSet));
         self.is_in_set = true;
         self.actions(&actions);
         self.is_in_set = false;
+        self.tell(|watch, _| watch.leave());
+    }
+
+    /// Tells what is in it.
+    pub(super) fn tell_action_set(&mut self) {
+        if self.watch.is_some() {
+            let actions = ordered(&self.set);
+            self.tell(|watch, _| watch.action_set(&actions));
+        }
     }
 
     /// Notes where the action set sends the packet, which rules can match on.

@@ -1,6 +1,7 @@
 use openflow::{Field, Match};
 
 use super::*;
+use crate::classifier::Classifier;
 use crate::pipeline::Port;
 use crate::tables::Change;
 
@@ -243,34 +244,64 @@ fn the_action_set_is_done_at_the_end_in_its_own_order() {
 struct Heard(Vec<String>);
 
 impl Watch for Heard {
-    fn table(&mut self, level: usize, table: u8, rule: Option<&Rule>) {
-        let priority = rule.map(|rule| rule.priority);
-        self.0.push(format!("{level} table {table} {priority:?}"));
+    fn look_up(&mut self, _: &Key, rules: &Classifier<Arc<Rule>>) {
+        self.0.push(format!("among {}", rules.len()));
     }
 
-    fn action(&mut self, level: usize, action: &Action) {
-        let kind = format!("{action:?}");
-        self.0.push(format!("{level} {}", kind.split([' ', '(']).next().unwrap()));
+    fn enter(&mut self, _: &Key, place: Place<'_>) {
+        self.0.push(match place {
+            Place::Table(table, rule) => format!("{table} {:?}", rule.map(|rule| rule.priority)),
+            Place::ActionSet => "set".to_owned(),
+        });
     }
 
-    fn note(&mut self, level: usize, note: Arguments<'_>) {
-        self.0.push(format!("{level} {note}"));
+    fn leave(&mut self) {
+        self.0.push("leave".to_owned());
+    }
+
+    fn step(&mut self, _: &Key, step: Step<'_>, is_last: bool) {
+        let step = match step {
+            Step::Action(action) => action.to_string(),
+            other => format!("{other:?}"),
+        };
+        self.0.push(format!("{step}{}", if is_last { "." } else { "" }));
+    }
+
+    fn send(&mut self, key: &Key, op: &Op) {
+        self.0.push(format!("{op:?} {}", key.get(slot::ETH_DST)));
+    }
+
+    fn note(&mut self, kind: Kind, note: Arguments<'_>) {
+        self.0.push(format!("{kind:?}: {note}"));
     }
 }
 
 #[test]
 fn a_watcher_hears_of_every_step() {
-    let pipeline = pipeline(&[(0, 5, Match::new(), vec![Action::resubmit_table(1), output(1)])]);
+    let clone = Action::Clone(vec![set(Field::EthDst, 7), output(2)]);
+    let actions = vec![Action::resubmit_table(1), clone, output(1)];
+    let pipeline = pipeline(&[(0, 5, Match::new(), actions)]);
     let mut heard = Heard::default();
-    walk(&pipeline, &mut key(), &Start::Table, Some(&mut heard));
+    let mut key = key();
+    key.set(slot::ETH_DST, 1);
+    walk(&pipeline, &mut key, &Start::Table, Some(&mut heard));
+    let copy = "clone(set_field:00:00:00:00:00:07->eth_dst,output:2)";
     assert_eq!(
         heard.0,
         [
-            "0 table 0 Some(5)",
-            "1 Resubmit",
-            "1 table 1 None",
-            "1 Output",
-            "1 skipping output to input port"
+            "among 1",
+            "0 Ok(5)",
+            "resubmit(,1)",
+            "1 Err(false)",
+            "Drop.",
+            "leave",
+            copy,
+            "set_field:00:00:00:00:00:07->eth_dst",
+            "output:2.",
+            "Output(12) 7",
+            "output:1.",
+            "Warning: skipping output to input port",
+            "leave",
         ]
     );
 }

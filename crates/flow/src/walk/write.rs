@@ -5,7 +5,7 @@ use openflow::field::{Prerequisite, ones};
 use openflow::{Field, Subfield};
 use packet::MacAddr;
 
-use super::{Walk, is_tagged};
+use super::{Kind, Walk, is_tagged};
 use crate::key::{FRAG_LATER, Key, Slot, TAG_PRESENT, slot};
 use crate::path::{Edit, Lost};
 use crate::place::place;
@@ -20,7 +20,10 @@ impl Walk<'_> {
                 if holds(field.prerequisite(), &self.state.key) {
                     self.put_field(*field, *value, *mask);
                 } else {
-                    self.note(format_args!("unmet prerequisites for {field}, set_field ignored"));
+                    self.note(
+                        Kind::Warning,
+                        format_args!("unmet prerequisites for {field}, set_field ignored"),
+                    );
                 }
             }
             Action::Load { target, value } => self.write(*target, u128::from(*value)),
@@ -59,7 +62,10 @@ impl Walk<'_> {
             Action::SetNwTtl(ttl) if is_ip => self.put(slot::IP_TTL, u128::from(*ttl)),
             Action::SetL4Src(_) | Action::SetL4Dst(_) if holds(Prerequisite::Sctp, key) => {
                 // It must not go out as it came either.
-                self.note(format_args!("ports of SCTP cannot be written, dropping packet"));
+                self.note(
+                    Kind::Error,
+                    format_args!("ports of SCTP cannot be written, dropping packet"),
+                );
                 self.error = Some(Lost::Dropped);
             }
             Action::SetL4Src(port) if has_ports => self.put(slot::TP_SRC, u128::from(*port)),

@@ -1,0 +1,99 @@
+//! What is told of a packet's way, step by step.
+
+use std::fmt::Arguments;
+use std::sync::Arc;
+
+use openflow::Action;
+
+use crate::classifier::Classifier;
+use crate::key::Key;
+use crate::path::Op;
+use crate::rule::Rule;
+
+/// Where a packet is on its way: what is told next is done there, until it [leaves](Watch::leave).
+#[derive(Clone, Copy, Debug)]
+pub enum Place<'p> {
+    /// What a table says, by a rule; or by none: whether controllers are asked then.
+    Table(u8, Result<&'p Rule, bool>),
+    /// The action set.
+    ActionSet,
+}
+
+/// What is done.
+#[derive(Clone, Copy, Debug)]
+pub enum Step<'s> {
+    /// Nothing: the packet goes no farther here.
+    Drop,
+    /// An action.
+    Action(&'s Action),
+    /// The action set is emptied.
+    Clear,
+    /// These are put into the action set.
+    Write(&'s [Action]),
+    /// Bits of the metadata are written, and which.
+    Metadata(u64, u64),
+    /// Another table goes on with it.
+    GoTo(u8),
+}
+
+/// What kind of note something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// What is as it should be.
+    Detail,
+    /// What keeps something from being done.
+    Warning,
+    /// What keeps all of it from being done.
+    Error,
+}
+
+/// Follows a packet on its way, to tell of it. `key` is what the packet is by then.
+///
+/// Whoever only wants some of it leaves the others as they are: they do nothing.
+pub trait Watch {
+    /// It is looked up among these rules.
+    fn look_up(&mut self, key: &Key, rules: &Classifier<Arc<Rule>>) {
+        let _ = (key, rules);
+    }
+
+    /// It comes somewhere.
+    fn enter(&mut self, key: &Key, place: Place<'_>) {
+        let _ = (key, place);
+    }
+
+    /// It goes on where it was before.
+    fn leave(&mut self) {}
+
+    /// This is done next. `is_last` if nothing follows it in its list, nor by the action set.
+    fn step(&mut self, key: &Key, step: Step<'_>, is_last: bool) {
+        let _ = (key, step, is_last);
+    }
+
+    /// This was done.
+    fn done(&mut self, key: &Key, action: &Action) {
+        let _ = (key, action);
+    }
+
+    /// The action set is so now.
+    fn action_set(&mut self, actions: &[Action]) {
+        let _ = actions;
+    }
+
+    /// What follows, until the next [`join`](Self::join), is done with a copy of the packet.
+    fn fork(&mut self, key: &Key, actions: &[Action]) {
+        let _ = (key, actions);
+    }
+
+    /// What follows is done with the packet as it was at the fork.
+    fn join(&mut self) {}
+
+    /// The packet is handed on, or cut.
+    fn send(&mut self, key: &Key, op: &Op) {
+        let _ = (key, op);
+    }
+
+    /// There is something to say about what is done.
+    fn note(&mut self, kind: Kind, note: Arguments<'_>) {
+        let _ = (kind, note);
+    }
+}
