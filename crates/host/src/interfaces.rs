@@ -313,4 +313,70 @@ impl Interfaces {
     pub(crate) fn name(&self, index: u32) -> io::Result<String> {
         Ok(index_to_name(&self.0, index)?)
     }
+
+    /// Does something to the interface of a number by the name that it has. The kernel takes names
+    /// alone, and the interface may get another one before it comes to that; then by its new name.
+    pub(crate) fn by_name<T>(
+        &self,
+        index: u32,
+        mut act: impl FnMut(&str) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut name = self.name(index)?;
+        for _ in 0..MAX_RENAMES {
+            let done = act(&name);
+            let Err(cause) = &done else { return done };
+            if !says_gone(cause) {
+                return done;
+            }
+            let now = self.name(index)?;
+            if now == name {
+                return done;
+            }
+            name = now;
+        }
+        act(&name)
+    }
+}
+
+/// How often an interface may be renamed while something is done to it.
+const MAX_RENAMES: usize = 8;
+
+/// Whether an error says that there is no such interface.
+pub(crate) fn says_gone(cause: &io::Error) -> bool {
+    matches!(cause.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{in_namespace, ip, veth_pair};
+
+    #[test]
+    fn what_is_done_to_an_interface_follows_it_to_its_new_name() {
+        in_namespace(|| {
+            veth_pair(1500);
+            let asker = Interfaces::new().unwrap();
+            let index = asker.index("rw0").unwrap();
+            let mut names = vec!["rw2", "rw3"];
+            let set = asker.by_name(index, |name| {
+                if let Some(other) = names.pop() {
+                    ip(&format!("link set {name} down"));
+                    ip(&format!("link set {name} name {other}"));
+                }
+                asker.set_mtu(name, 1400)
+            });
+            set.unwrap();
+            assert_eq!((asker.index("rw2").unwrap(), asker.mtu("rw2").unwrap()), (index, 1400));
+            // What the kernel refuses for another reason is not tried again.
+            let mut times = 0;
+            let refused = asker.by_name(index, |name| {
+                times += 1;
+                asker.set_mtu(name, 10)
+            });
+            assert_eq!((refused.unwrap_err().raw_os_error(), times), (Some(libc::EINVAL), 1));
+            ip("link delete rw2");
+            let gone = asker.by_name(index, |name| asker.set_mtu(name, 1500));
+            assert!(says_gone(&gone.unwrap_err()));
+        });
+    }
 }

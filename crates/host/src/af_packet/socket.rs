@@ -13,7 +13,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use super::ring::Slots;
-use crate::kernel::interface::{NotOpened, says_gone, socket_refused};
+use crate::interfaces::says_gone;
+use crate::kernel::interface::{NotOpened, socket_refused};
 use crate::kernel::memory::Pages;
 use crate::kernel::socket::{enlarge_send_buffer, option, packet_socket, set_number, set_option};
 

@@ -158,7 +158,8 @@ impl Driver for AfXdp {
         let most = u32::try_from(waits.len()).unwrap_or(MAX_QUEUES);
         let opened = open_on(interface, &self.config, most, patience).inspect_err(|_| {
             if was_off {
-                let _ = interface.asker.set_down(&interface.name);
+                let asker = interface.asker;
+                let _ = asker.by_name(interface.index, |name| asker.set_down(name));
             }
         });
         let (sockets, device) = opened?;

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::interfaces::Interfaces;
+use crate::interfaces::{Interfaces, says_gone};
 use ethdev::hint;
 
 /// An interface that exists.
@@ -28,11 +28,6 @@ impl From<String> for NotOpened {
     }
 }
 
-/// Whether an error says that there is no such interface.
-pub(crate) fn says_gone(cause: &io::Error) -> bool {
-    matches!(cause.raw_os_error(), Some(libc::ENODEV | libc::ENXIO))
-}
-
 impl<'a> Interface<'a> {
     /// Finds it in the asker's network namespace.
     pub(crate) fn find(name: &str, asker: &'a Interfaces) -> Result<Self, NotOpened> {
@@ -49,8 +44,9 @@ impl<'a> Interface<'a> {
         if is_on {
             return Ok(false);
         }
+        let on = self.asker.by_name(self.index, |name| self.asker.set_up(name));
         let name = &self.name;
-        self.asker.set_up(name).map(|()| true).map_err(|cause| {
+        on.map(|()| true).map_err(|cause| {
             format!("cannot switch it on: {cause}; run as root: ip link set {name} up")
         })
     }
@@ -71,9 +67,12 @@ impl TagsKept {
         if !interface.asker.strips_tags(name).unwrap_or(false) {
             return None;
         }
-        let asker = Interfaces::new();
-        match asker.and_then(|asker| asker.strip_tags(name, false).map(|()| asker)) {
-            Ok(asker) => Some(Self { asker, index: interface.index }),
+        let index = interface.index;
+        let kept = Interfaces::new().and_then(|asker| {
+            asker.by_name(index, |name| asker.strip_tags(name, false)).map(|()| asker)
+        });
+        match kept {
+            Ok(asker) => Some(Self { asker, index }),
             Err(cause) => {
                 tracing::warn!(
                     "interface '{name}' takes VLAN tags out of frames ({cause}), so an AF_XDP port \
@@ -88,8 +87,7 @@ impl TagsKept {
 impl Drop for TagsKept {
     fn drop(&mut self) {
         // It may be gone.
-        let name = self.asker.name(self.index);
-        let _ = name.and_then(|name| self.asker.strip_tags(&name, true));
+        let _ = self.asker.by_name(self.index, |name| self.asker.strip_tags(name, true));
     }
 }
 

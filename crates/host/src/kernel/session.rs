@@ -186,10 +186,15 @@ impl Session {
         }
     }
 
-    /// The name by which the interface can be changed; the error is the reason.
-    fn changeable(&self, asker: &Interfaces, what: &str) -> Result<String, String> {
+    /// Changes something of the interface, if it can be changed; the error is the reason.
+    fn change(
+        &self,
+        asker: &Interfaces,
+        what: &str,
+        act: impl Fn(&str) -> io::Result<()>,
+    ) -> Result<(), String> {
         match self.place(asker) {
-            Place::Here(name) => Ok(name),
+            Place::Here(_) => asker.by_name(self.index, act).map_err(|cause| refused(what, &cause)),
             Place::Elsewhere(Remote { name, .. }) => Err(format!(
                 "cannot set {what}: it is in another network namespace, as '{name}'; use ip link \
                  there"
@@ -200,8 +205,7 @@ impl Session {
 
     pub(crate) fn set_mac(&mut self, asker: &Interfaces, mac: MacAddr) -> Result<(), String> {
         let (what, before) = (format!("the MAC address {mac}"), self.mac(asker));
-        let name = self.changeable(asker, &what)?;
-        asker.set_mac(&name, mac).map_err(|cause| refused(&what, &cause))?;
+        self.change(asker, &what, |name| asker.set_mac(name, mac))?;
         self.before.mac = self.before.mac.or(before);
         Ok(())
     }
@@ -212,13 +216,13 @@ impl Session {
             return Err(format!("the MTU is at most {max}, not {mtu}"));
         }
         let what = format!("the MTU {mtu} (68 to {max})");
-        let name = self.changeable(asker, &what)?;
-        let before = asker.mtu(&name).ok();
-        if before == Some(mtu) {
-            return Ok(());
-        }
-        asker.set_mtu(&name, mtu).map_err(|cause| refused(&what, &cause))?;
-        self.before.mtu = self.before.mtu.or(before);
+        let before = Cell::new(None);
+        self.change(asker, &what, |name| {
+            before.set(asker.mtu(name).ok());
+            if before.get() == Some(mtu) { Ok(()) } else { asker.set_mtu(name, mtu) }
+        })?;
+        let changed = before.get().filter(|before| *before != mtu);
+        self.before.mtu = self.before.mtu.or(changed);
         Ok(())
     }
 
@@ -255,13 +259,14 @@ impl Session {
     /// Undoes what was changed on the interface, if it is there.
     pub(crate) fn give_back(&mut self, asker: &Interfaces) {
         let Place::Here(name) = self.place(asker) else { return };
+        let by_name = |act: &dyn Fn(&str) -> io::Result<()>| asker.by_name(self.index, act);
         if self.device.leaves_changes() || !self.device.is_attached(self.index) {
             return;
         }
         let before = std::mem::take(&mut self.before);
-        let mtu = before.mtu.map_or(Ok(()), |mtu| asker.set_mtu(&name, mtu));
-        let mac = before.mac.map_or(Ok(()), |mac| asker.set_mac(&name, mac));
-        let off = if before.was_off { asker.set_down(&name) } else { Ok(()) };
+        let mtu = before.mtu.map_or(Ok(()), |mtu| by_name(&|name| asker.set_mtu(name, mtu)));
+        let mac = before.mac.map_or(Ok(()), |mac| by_name(&|name| asker.set_mac(name, mac)));
+        let off = if before.was_off { by_name(&|name| asker.set_down(name)) } else { Ok(()) };
         for (undone, what) in [(mtu, "MTU"), (mac, "MAC address"), (off, "state")] {
             if let Err(cause) = undone {
                 tracing::warn!("interface '{name}' does not get its {what} back: {cause}");

@@ -177,7 +177,8 @@ impl Driver for Tap {
         };
         if let Some(mac) = self.mac.filter(|_| !is_persistent) {
             // It is as good with another one.
-            let _ = interface.asker.set_mac(&interface.name, mac);
+            let asker = interface.asker;
+            let _ = asker.by_name(interface.index, |name| asker.set_mac(name, mac));
         }
         self.mac = interface.asker.mac(&interface.name).ok();
         let (mut rx, mut tx) = (Vec::new(), Vec::new());
