@@ -20,6 +20,9 @@ pub struct Bridge {
     /// Reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_fwd_mask: Option<u16>,
+    /// Whether it looks at tags though no port has VLAN settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_aware: Option<bool>,
     /// Its forwarding database.
     #[serde(skip_serializing_if = "is_default")]
     pub fdb: Fdb,
@@ -40,7 +43,13 @@ impl From<&BridgeOptions> for Bridge {
         };
         let (rstp, mcast_snooping) =
             (options.rstp.clone(), McastSnooping::from(&options.mcast_snooping));
-        Self { group_fwd_mask: Some(options.group_fwd_mask), fdb, rstp, mcast_snooping }
+        Self {
+            group_fwd_mask: Some(options.group_fwd_mask),
+            vlan_aware: Some(options.vlan_aware),
+            fdb,
+            rstp,
+            mcast_snooping,
+        }
     }
 }
 
@@ -72,6 +81,7 @@ impl State {
             ageing: own.fdb.ageing.map_or(default.ageing, Duration::from_secs),
             learn_per_burst: own.fdb.learn_per_burst.unwrap_or(default.learn_per_burst),
             group_fwd_mask: own.group_fwd_mask.unwrap_or(default.group_fwd_mask),
+            vlan_aware: own.vlan_aware.unwrap_or(default.vlan_aware),
             rstp: own.rstp.clone(),
             mcast_snooping: own.mcast_snooping.options(&default.mcast_snooping),
         })
@@ -136,6 +146,7 @@ impl State {
     pub(crate) fn default_bridge(&self) -> Bridge {
         Bridge {
             group_fwd_mask: self.group_fwd_mask,
+            vlan_aware: self.vlan_aware,
             fdb: self.fdb.clone(),
             rstp: self.rstp.clone(),
             mcast_snooping: self.mcast_snooping.clone(),
@@ -144,8 +155,8 @@ impl State {
 
     /// Has the default bridge be so.
     pub(crate) fn set_default_bridge(&mut self, bridge: Bridge) {
-        let Bridge { group_fwd_mask, fdb, rstp, mcast_snooping } = bridge;
-        (self.group_fwd_mask, self.fdb) = (group_fwd_mask, fdb);
+        let Bridge { group_fwd_mask, vlan_aware, fdb, rstp, mcast_snooping } = bridge;
+        (self.group_fwd_mask, self.vlan_aware, self.fdb) = (group_fwd_mask, vlan_aware, fdb);
         (self.rstp, self.mcast_snooping) = (rstp, mcast_snooping);
     }
 
@@ -197,8 +208,8 @@ fn set(table: &mut Value, key: &str, value: Value) {
 /// What is wrong with the bridges of a state, and with where its ports belong.
 pub(crate) fn check(state: &State) -> Result<(), Error> {
     if state.bridges.contains_key(DEFAULT_BRIDGE) {
-        let reason = "the settings of bridge 'default' are 'group-fwd-mask' and those in [fdb], \
-                      [rstp] and [mcast-snooping], outside of [bridges]";
+        let reason = "the settings of bridge 'default' are 'group-fwd-mask', 'vlan-aware' and those in \
+                      [fdb], [rstp] and [mcast-snooping], outside of [bridges]";
         return Err(Error::invalid(format!("bridges.{DEFAULT_BRIDGE}"), reason));
     }
     if state.bridges.len() >= MAX_BRIDGES {

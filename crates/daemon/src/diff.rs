@@ -407,6 +407,7 @@ fn bridge_settings(
         let address = snooping.querier_address;
         [
             ("group-fwd-mask", options.group_fwd_mask.to_string()),
+            ("vlan-aware", options.vlan_aware.to_string()),
             ("fdb.ageing", options.ageing.as_secs().to_string()),
             ("fdb.size", options.fdb_limit.to_string()),
             ("fdb.learn-per-burst", options.learn_per_burst.to_string()),
@@ -467,6 +468,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         workers: _,
         busy_poll: _,
         group_fwd_mask: _,
+        vlan_aware: _,
         rstp: _,
         idle_after: _,
         sockets: Sockets { group, mode },

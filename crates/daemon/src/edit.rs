@@ -15,7 +15,7 @@ use crate::file::parse;
 use crate::state::State;
 
 /// What a bridge can be told.
-const BRIDGE_KEYS: [&str; 4] = ["group-fwd-mask", "fdb", "rstp", "mcast-snooping"];
+const BRIDGE_KEYS: [&str; 5] = ["group-fwd-mask", "vlan-aware", "fdb", "rstp", "mcast-snooping"];
 
 /// A configuration file, to be changed.
 #[derive(Clone, Debug)]

@@ -52,6 +52,9 @@ pub struct State {
     /// Reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group_fwd_mask: Option<u16>,
+    /// Whether bridges look at tags though no port has VLAN settings.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub vlan_aware: Option<bool>,
     /// Microseconds that a worker without frames polls before it sleeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_after: Option<u64>,
@@ -262,6 +265,7 @@ impl State {
             None => Some(self.workers.unwrap_or(defaults.workers)),
         };
         self.group_fwd_mask.get_or_insert(defaults.group_fwd_mask);
+        self.vlan_aware.get_or_insert(defaults.vlan_aware);
         self.busy_poll.get_or_insert(defaults.busy_poll);
         let idle_after = u64::try_from(defaults.idle_after.as_micros()).unwrap_or(u64::MAX);
         self.idle_after.get_or_insert(idle_after);
@@ -327,6 +331,7 @@ impl State {
             workers,
             busy_poll: self.busy_poll.or(base.busy_poll),
             group_fwd_mask: self.group_fwd_mask.or(base.group_fwd_mask),
+            vlan_aware: self.vlan_aware.or(base.vlan_aware),
             idle_after: self.idle_after.or(base.idle_after),
             sockets: Sockets { group, mode },
             metrics: self.metrics.over(base.metrics),
@@ -362,6 +367,7 @@ impl State {
             ageing: ageing.unwrap_or(defaults.ageing),
             busy_poll: self.busy_poll.unwrap_or(defaults.busy_poll),
             group_fwd_mask: self.group_fwd_mask.unwrap_or(defaults.group_fwd_mask),
+            vlan_aware: self.vlan_aware.unwrap_or(defaults.vlan_aware),
             mcast_snooping: self.mcast_snooping.options(&defaults.mcast_snooping),
             sockets: self.sockets.into(),
             learn_per_burst: self.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),

@@ -44,6 +44,8 @@ impl Desired {
     #[must_use]
     pub fn new(content: &Content, base: &State, places: Places<'_>) -> Self {
         let mut state = base.clone();
+        // A port of Open vSwitch without VLAN settings is a trunk of all VLANs.
+        state.vlan_aware = Some(true);
         state.ports = IndexMap::new();
         let names = content.bridges.keys().filter(|name| *name != DEFAULT_BRIDGE);
         let named =

@@ -52,6 +52,7 @@ fn bridge(report: BridgeReport) -> Bridge {
         name,
         ports,
         group_fwd_mask: options.group_fwd_mask,
+        vlan_aware: options.vlan_aware,
         learn_per_burst: options.learn_per_burst,
         limit: fdb.limit,
         ageing_seconds: fdb.ageing,

@@ -64,8 +64,10 @@ struct Lookup<M> {
 pub(crate) struct VlanTable {
     /// By port number; those that have no settings of their own are trunks of all VLANs.
     ports: Vec<Option<Arc<Policy>>>,
-    /// How many have.
-    count: usize,
+    /// Whether any has, or the bridge looks at tags all the same.
+    is_used: bool,
+    /// Whether it does whatever its ports have.
+    is_always_used: bool,
 }
 
 impl VlanTable {
@@ -75,10 +77,10 @@ impl VlanTable {
         self.ports.get(usize::from(port)).and_then(Option::as_deref).unwrap_or(&TRUNK)
     }
 
-    /// Whether any port has settings, so that the bridge has to look at tags.
+    /// Whether the bridge has to look at tags.
     #[inline]
     pub(crate) const fn is_used(&self) -> bool {
-        self.count != 0
+        self.is_used
     }
 
     fn set(&mut self, port: u16, policy: Option<Arc<Policy>>) {
@@ -89,7 +91,16 @@ impl VlanTable {
         if let Some(place) = self.ports.get_mut(index) {
             *place = policy;
         }
-        self.count = self.ports.iter().flatten().count();
+        self.find_out();
+    }
+
+    fn set_always(&mut self, always: bool) {
+        self.is_always_used = always;
+        self.find_out();
+    }
+
+    fn find_out(&mut self) {
+        self.is_used = self.is_always_used || self.ports.iter().any(Option::is_some);
     }
 }
 
@@ -111,7 +122,7 @@ pub(crate) enum BridgeChange {
     /// It is there from now on.
     Open(Bridge),
     /// It has these settings.
-    Set { fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16 },
+    Set { fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16, vlan_aware: bool },
     /// A port belongs to it, with these VLAN settings; `None`: a trunk of all VLANs.
     Join(u16, Option<Arc<Policy>>),
     /// A port that belongs to it has these VLAN settings.
@@ -161,7 +172,7 @@ pub(crate) struct Bridge {
 #[derive(Clone, Copy, Debug)]
 enum Looks {
     Addresses,
-    /// Only where a port has settings does the bridge have to look at tags.
+    /// Only where a port has settings, or it is to, does the bridge have to look at tags.
     Tags,
     /// Which ports forward, which groups its ports have, or both; tags or not.
     More,
@@ -189,10 +200,11 @@ impl Bridge {
     pub(crate) fn change(&mut self, change: BridgeChange) {
         match change {
             BridgeChange::Open(bridge) => *self = bridge,
-            BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask } => {
+            BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask, vlan_aware } => {
                 self.fdb = fdb;
                 self.learn_per_burst = learn_per_burst;
                 self.group_fwd_mask = group_fwd_mask;
+                self.set_vlan_aware(vlan_aware);
             }
             BridgeChange::Join(port, policy) => self.join(port, policy),
             BridgeChange::SetVlan(port, policy) => self.set_vlan(port, policy),
@@ -245,9 +257,9 @@ impl Bridge {
 
     /// Finds out what it has to look at.
     const fn look(&mut self) {
-        self.looks = match (&self.gate, &self.snoop, self.vlans.count) {
-            (None, None, 0) => Looks::Addresses,
-            (None, None, _) => Looks::Tags,
+        self.looks = match (&self.gate, &self.snoop, self.vlans.is_used()) {
+            (None, None, false) => Looks::Addresses,
+            (None, None, true) => Looks::Tags,
             _ => Looks::More,
         };
     }
@@ -305,6 +317,12 @@ impl Bridge {
         self.look();
     }
 
+    /// Has it look at tags though no port has VLAN settings, or no more.
+    pub(crate) fn set_vlan_aware(&mut self, aware: bool) {
+        self.vlans.set_always(aware);
+        self.look();
+    }
+
     /// Decides where each frame of a burst goes, and notes it at the outputs. Returns the length
     /// of the longest frame.
     #[inline]
@@ -320,9 +338,9 @@ impl Bridge {
                 let stage = Vlans::new(&self.vlans, source.port);
                 self.decide_in(&stage, frames, source, outputs)
             }
-            Looks::More => match self.vlans.count {
-                0 => self.decide_more(Plain, frames, source, outputs),
-                _ => {
+            Looks::More => match self.vlans.is_used() {
+                false => self.decide_more(Plain, frames, source, outputs),
+                true => {
                     let stage = Vlans::new(&self.vlans, source.port);
                     self.decide_more(stage, frames, source, outputs)
                 }
@@ -404,9 +422,9 @@ impl Bridge {
     /// Which frames of a burst have a source that is behind another port than they came from, though
     /// that does not say that it has moved: they went out there, and come back.
     pub(crate) fn came_back(&self, frames: &[Frame<'_>], source: &Source<'_>) -> u32 {
-        match self.vlans.count {
-            0 => self.came_back_in(&Plain, frames, source),
-            _ => self.came_back_in(&Vlans::new(&self.vlans, source.port), frames, source),
+        match self.vlans.is_used() {
+            false => self.came_back_in(&Plain, frames, source),
+            true => self.came_back_in(&Vlans::new(&self.vlans, source.port), frames, source),
         }
     }
 

@@ -56,8 +56,10 @@ impl Entry {
 
     /// What a worker gets of it, without ports.
     pub(crate) fn view(&self) -> Bridge {
-        let BridgeOptions { learn_per_burst, group_fwd_mask, .. } = self.options;
-        Bridge::new(Arc::clone(&self.fdb), learn_per_burst, group_fwd_mask)
+        let BridgeOptions { learn_per_burst, group_fwd_mask, vlan_aware, .. } = self.options;
+        let mut bridge = Bridge::new(Arc::clone(&self.fdb), learn_per_burst, group_fwd_mask);
+        bridge.set_vlan_aware(vlan_aware);
+        bridge
     }
 }
 
@@ -117,6 +119,11 @@ impl Bridges {
         for entry in self.0.values().filter(|entry| entry.worker_flows().is_some()) {
             tell(workers, entry.id, &BridgeChange::FlushFlows(now));
         }
+    }
+
+    /// Whether a bridge looks at tags whatever its ports are; one that is not there does not.
+    pub(crate) fn is_vlan_aware(&self, id: BridgeId) -> bool {
+        self.0.values().any(|entry| entry.id == id && entry.options.vlan_aware)
     }
 
     /// All forwarding databases.
@@ -187,9 +194,10 @@ impl Bridges {
             ..options.clone()
         };
         if before != told {
-            let BridgeOptions { learn_per_burst, group_fwd_mask, .. } = *options;
+            let BridgeOptions { learn_per_burst, group_fwd_mask, vlan_aware, .. } = *options;
             let fdb = Arc::clone(&entry.fdb);
-            tell(workers, entry.id, &BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask });
+            let change = BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask, vlan_aware };
+            tell(workers, entry.id, &change);
         }
         Ok(())
     }

@@ -55,6 +55,9 @@ pub struct SwitchConfig {
     /// Reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00, bit 15
     /// 01:80:c2:00:00:0f. By default none is, as of any bridge (IEEE 802.1Q table 8-1).
     pub group_fwd_mask: u16,
+    /// Whether the default bridge looks at tags though no port has VLAN settings: then it learns and
+    /// floods in each VLAN by itself, as it does anyway where a port has them.
+    pub vlan_aware: bool,
     /// What is done about groups of IGMP and MLD.
     pub mcast_snooping: McastSnooping,
     /// Whether workers poll without ever sleeping: for the lowest latency, at the price of a
@@ -79,6 +82,7 @@ impl Default for SwitchConfig {
             ageing: Duration::from_secs(300),
             learn_per_burst: 8,
             group_fwd_mask: 0,
+            vlan_aware: false,
             mcast_snooping: McastSnooping::default(),
             busy_poll: false,
             sockets: Access::default(),
@@ -102,9 +106,15 @@ impl SwitchConfig {
     /// The settings of the default bridge.
     #[must_use]
     pub fn bridge(&self) -> BridgeOptions {
-        let Self { fdb_limit, ageing, learn_per_burst, group_fwd_mask, mcast_snooping, .. } = *self;
-        let rstp = self.rstp.clone();
-        BridgeOptions { fdb_limit, ageing, learn_per_burst, group_fwd_mask, rstp, mcast_snooping }
+        BridgeOptions {
+            fdb_limit: self.fdb_limit,
+            ageing: self.ageing,
+            learn_per_burst: self.learn_per_burst,
+            group_fwd_mask: self.group_fwd_mask,
+            vlan_aware: self.vlan_aware,
+            rstp: self.rstp.clone(),
+            mcast_snooping: self.mcast_snooping,
+        }
     }
 
     /// Number of workers.
@@ -125,6 +135,8 @@ pub struct BridgeOptions {
     pub learn_per_burst: usize,
     /// Reserved group addresses that are forwarded all the same, as bits.
     pub group_fwd_mask: u16,
+    /// Whether it looks at tags though no port has VLAN settings.
+    pub vlan_aware: bool,
     /// Its part in spanning tree.
     pub rstp: Rstp,
     /// What is done about groups of IGMP and MLD.

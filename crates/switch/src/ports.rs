@@ -573,7 +573,7 @@ impl Ports {
         self.iter().filter(move |(_, entry)| entry.bridge == bridge)
     }
 
-    /// Whether any port of a bridge has VLAN settings, so that the workers look at tags.
+    /// Whether any port of a bridge has VLAN settings.
     pub(crate) fn have_vlans(&self, bridge: BridgeId) -> bool {
         self.of_bridge(bridge).any(|(_, entry)| !entry.options.vlan.is_default())
     }

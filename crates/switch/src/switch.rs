@@ -389,7 +389,7 @@ impl Control {
         entry.on_trip(self.notes.of_port(number));
         // First it joins its bridge, then the workers get the way to the port, then the way from it,
         // so that an answer to its first frame finds it.
-        let had_vlans = self.ports.have_vlans(bridge);
+        let had_vlans = self.have_vlans(bridge);
         self.close_gate(options.bridge_name());
         entry.join(&self.mailboxes);
         self.bridges
@@ -415,7 +415,7 @@ impl Control {
 
     /// Forgets what was learnt if a bridge has begun to look at tags, or ceased to: addresses are
     /// in other VLANs now. No worker learns in the old way any more, since all have answered.
-    fn forget_other_vlans(
+    pub(crate) fn forget_other_vlans(
         &mut self,
         (bridge, id): (&str, BridgeId),
         had_vlans: bool,
@@ -423,7 +423,7 @@ impl Control {
         if id == BridgeId::BOND {
             return Ok(());
         }
-        if self.ports.have_vlans(id) != had_vlans {
+        if self.have_vlans(id) != had_vlans {
             self.bridges.get(bridge)?.fdb().write().flush(None);
             self.clear_groups(bridge);
             self.update_groups();
@@ -565,7 +565,7 @@ impl Control {
         // Nobody learns its addresses any more.
         self.fdb_of(entry)?.write().remove_port(entry.number());
         self.fdb_of(entry)?.set_most(entry.number(), None);
-        let had_vlans = self.ports.have_vlans(entry.bridge());
+        let had_vlans = self.have_vlans(entry.bridge());
         entry.leave(&self.mailboxes);
         let number = entry.number();
         self.forget_groups(number);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{BROADCAST, Peer, frame, mac, port, wait_until};
 use ethdev::DropReason;
 use packet::MacAddr;
-use switch::{PortOptions, PortVlan, Switch, SwitchConfig};
+use switch::{BridgeOptions, DEFAULT_BRIDGE, PortOptions, PortVlan, Switch, SwitchConfig};
 
 fn start(workers: usize) -> Switch {
     Switch::start(&SwitchConfig { workers, ..SwitchConfig::default() }).unwrap()
@@ -68,6 +68,47 @@ fn ports_change_their_vlans_while_the_switch_runs() {
         wait_until("it is learnt in no VLAN", || switch.fdb().len() == 1);
         assert_eq!(switch.fdb()[0].vlan, 0);
     }
+}
+
+#[test]
+fn a_bridge_that_is_told_to_looks_at_tags_without_ports_that_have_vlans() {
+    let switch = start(2);
+    let [a, b, c] = ["a", "b", "c"].map(|name| add(&switch, name, &PortOptions::default()));
+    let aware = BridgeOptions { vlan_aware: true, ..BridgeOptions::default() };
+    a.send(0, [tagged(7, &frame(BROADCAST, mac(1), 1))]);
+    assert_eq!([&b, &c].map(|peer| peer.receive(1).len()), [1, 1]);
+    wait_until("it is learnt", || switch.fdb().len() == 1);
+    // What was learnt without is forgotten.
+    switch.set_bridge(DEFAULT_BRIDGE, &aware).unwrap();
+    assert_eq!(switch.fdb(), []);
+    a.send(0, [tagged(7, &frame(BROADCAST, mac(1), 2))]);
+    assert_eq!([&b, &c].map(|peer| peer.receive(1).len()), [1, 1]);
+    wait_until("it is learnt", || switch.fdb().len() == 1);
+    assert_eq!((switch.fdb()[0].vlan, switch.fdb()[0].mac), (7, mac(1)));
+    // In its VLAN it is known, in another one it is not.
+    b.send(0, [tagged(7, &frame(mac(1), mac(2), 3))]);
+    assert_eq!(a.receive(1), [tagged(7, &frame(mac(1), mac(2), 3))]);
+    assert_eq!(c.arrived(), 0);
+    b.send(0, [tagged(8, &frame(mac(1), mac(2), 4))]);
+    let flooded = tagged(8, &frame(mac(1), mac(2), 4));
+    assert_eq!([&a, &c].map(|peer| peer.receive(1)), [[flooded.clone()], [flooded]]);
+    // Settings of a port that come and go change nothing for the others.
+    wait_until("all are learnt", || switch.fdb().len() == 3);
+    let d = add(&switch, "d", &in_vlan(9));
+    switch.remove_port("d").unwrap();
+    assert_eq!((switch.fdb().len(), d.arrived()), (3, 0));
+    switch.set_bridge(DEFAULT_BRIDGE, &BridgeOptions::default()).unwrap();
+    assert_eq!(switch.fdb(), []);
+    a.send(0, [tagged(7, &frame(BROADCAST, mac(1), 5))]);
+    wait_until("tags are payload again", || switch.fdb().len() == 1 && switch.fdb()[0].vlan == 0);
+    // So is a bridge that begins with it.
+    switch.add_bridge("red", &aware).unwrap();
+    let red = PortOptions { bridge: Some("red".into()), ..PortOptions::default() };
+    let [e, f] = ["e", "f"].map(|name| add(&switch, name, &red));
+    e.send(0, [tagged(6, &frame(BROADCAST, mac(6), 6))]);
+    assert_eq!(f.receive(1).len(), 1);
+    let learnt = || switch.fdb().iter().any(|entry| (entry.vlan, entry.mac) == (6, mac(6)));
+    wait_until("it is learnt in its VLAN", learnt);
 }
 
 #[test]

@@ -302,6 +302,8 @@ pub struct Bridge {
     pub ports: Vec<String>,
     /// Reserved group addresses that are forwarded all the same, as bits.
     pub group_fwd_mask: u16,
+    /// Whether it looks at tags though no port has VLAN settings.
+    pub vlan_aware: bool,
     /// Most addresses that a burst of frames may add or move.
     pub learn_per_burst: usize,
     /// Largest number of addresses.

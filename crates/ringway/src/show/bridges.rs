@@ -64,6 +64,7 @@ mod tests {
             name: name.to_owned(),
             ports: (0..ports).map(|port| format!("vm{port}")).collect(),
             group_fwd_mask: 0x4000,
+            vlan_aware: false,
             learn_per_burst: 8,
             limit: 65_536,
             ageing_seconds: 300,

@@ -96,6 +96,7 @@ fn workers_bridges_and_addresses_fit() {
         name: name(n),
         ports: (0..256).map(name).collect(),
         group_fwd_mask: 0xffff,
+        vlan_aware: true,
         learn_per_burst: 32,
         limit: 1_048_576,
         ageing_seconds: 86_400,

@@ -164,6 +164,7 @@ pub fn sample(seconds: u64, ports: &[(&str, u64, u64)]) -> Sample {
         name: switch::DEFAULT_BRIDGE.to_owned(),
         ports: names().collect(),
         group_fwd_mask: 0,
+        vlan_aware: false,
         learn_per_burst: 8,
         limit: 65_536,
         ageing_seconds: 300,

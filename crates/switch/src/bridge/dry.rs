@@ -19,16 +19,16 @@ impl Bridge {
     ) {
         let port = source.port;
         let vlans = || Vlans::new(&self.vlans, port);
-        match (&self.gate, self.vlans.count) {
-            (None, 0) => self.decide_dry_in(&Plain, frames, source, outputs),
-            (None, _) => self.decide_dry_in(&vlans(), frames, source, outputs),
+        match (&self.gate, self.vlans.is_used()) {
+            (None, false) => self.decide_dry_in(&Plain, frames, source, outputs),
+            (None, true) => self.decide_dry_in(&vlans(), frames, source, outputs),
             (Some(gate), _) if !gate.learns(port) => {
                 source.stats.count_drops(DropReason::SpanningTree, frames.len());
             }
-            (Some(gate), 0) => {
+            (Some(gate), false) => {
                 self.decide_dry_in(&Gated::new(Plain, gate, port), frames, source, outputs);
             }
-            (Some(gate), _) => {
+            (Some(gate), true) => {
                 self.decide_dry_in(&Gated::new(vlans(), gate, port), frames, source, outputs);
             }
         }

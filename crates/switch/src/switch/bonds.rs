@@ -443,7 +443,7 @@ impl Control {
         stations.retain(|station| station.port != entry.number());
         stations.sort_by_key(|station| station.age);
         stations.truncate(MAX_ANNOUNCED);
-        let has_vlans = self.ports.have_vlans(entry.bridge());
+        let has_vlans = self.have_vlans(entry.bridge());
         let policy = has_vlans.then(|| Policy::from(&entry.options().vlan));
         let frame =
             |station: &fdb::Entry| tagged(announcement(station.mac), station.vlan, policy.as_ref());

@@ -1,6 +1,7 @@
 //! Bridges of a switch: several in one, with the same workers.
 
 use super::{Control, Switch};
+use crate::bridge::BridgeId;
 use crate::config::BridgeOptions;
 use crate::error::Error;
 use crate::report::BridgeReport;
@@ -76,9 +77,17 @@ impl Switch {
 
 impl Control {
     pub(super) fn set_bridge(&mut self, name: &str, options: &BridgeOptions) -> Result<(), Error> {
+        let id = self.bridges.get(name)?.id();
+        let had_vlans = self.have_vlans(id);
         self.bridges.set(name, options, &self.mailboxes)?;
+        self.forget_other_vlans((name, id), had_vlans)?;
         self.update_rstp();
         self.update_groups();
         Ok(())
+    }
+
+    /// Whether the workers look at tags in a bridge: it is to, or a port has VLAN settings.
+    pub(super) fn have_vlans(&self, bridge: BridgeId) -> bool {
+        self.bridges.is_vlan_aware(bridge) || self.ports.have_vlans(bridge)
     }
 }

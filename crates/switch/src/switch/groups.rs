@@ -149,7 +149,7 @@ impl Control {
         let source = settings.querier_address.unwrap_or(Ipv4Addr::UNSPECIFIED);
         let frame =
             |group: IpAddr, response: Response| message::ask(watch.mac, source, group, response);
-        let has_vlans = self.ports.have_vlans(bridge.id());
+        let has_vlans = self.have_vlans(bridge.id());
         match ask {
             Ask::Port { port, vlan, groups, response } => {
                 let Some((_, entry)) = self.ports.numbered(*port) else { return };
@@ -183,7 +183,7 @@ impl Control {
         let all = [IpAddr::from([0; 4]), IpAddr::from([0; 16])].map(frame);
         let frames: Vec<(u16, Vec<u8>)> =
             vlans.flat_map(|vlan| all.clone().map(|frame| (vlan, frame))).collect();
-        let has_vlans = self.ports.have_vlans(id);
+        let has_vlans = self.have_vlans(id);
         for (_, entry) in self.ports.of_bridge(id) {
             if except != Some(entry.number()) {
                 self.ask_port(entry, has_vlans, frames.iter().cloned());

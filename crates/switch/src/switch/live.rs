@@ -71,7 +71,7 @@ impl Switch {
 impl Control {
     /// Gives a port another part in VLANs. What was learnt on it is forgotten.
     pub(super) fn set_vlan(&mut self, name: &str, vlan: &PortVlan) -> Result<(), Error> {
-        let had_vlans = self.ports.have_vlans(self.ports.get(name)?.bridge());
+        let had_vlans = self.have_vlans(self.ports.get(name)?.bridge());
         let entry = self.ports.get_mut(name)?;
         if entry.options().vlan == *vlan {
             return Ok(());
@@ -96,7 +96,7 @@ impl Control {
             return Ok(());
         }
         let had_vlans = self.leave(name)?;
-        let has_vlans = self.ports.have_vlans(bridge);
+        let has_vlans = self.have_vlans(bridge);
         let entry = self.ports.get_mut(name)?;
         entry.set_bridge(bridge, options);
         self.update_mirrors(&from, None);
