@@ -75,4 +75,6 @@ pub use pattern::{Mask, Pattern};
 pub use pipeline::{Pipeline, Port};
 pub use rewrite::rewrite;
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
-pub use tables::{Change, Command, DEFAULT_LIMIT, Filter, Outcome, Refusal, TABLES, Tables};
+pub use tables::{
+    Change, Command, DEFAULT_LIMIT, Filter, Outcome, Refusal, Selector, TABLES, Tables,
+};

@@ -114,6 +114,10 @@ pub struct Rule {
     pub created: u64,
     /// When it was last changed, in milliseconds.
     pub modified: u64,
+    /// The version of the tables since which there is a rule with its match and priority.
+    pub added: u64,
+    /// The last version that it was changed in.
+    pub changed: u64,
     /// What it has done.
     pub stats: Arc<Stats>,
     pub(crate) pattern: Pattern,
@@ -144,6 +148,8 @@ impl Rule {
             instructions,
             created: now,
             modified: now,
+            added: 0,
+            changed: 0,
             stats: Arc::new(Stats::new(now)),
             pattern,
             reads,

@@ -3,8 +3,10 @@
 //! A copy is cheap and stays as it is: control threads change one, and workers look up in copies.
 //!
 //! - `learned`: what goes with the rules that have learnt it
+//! - `selector`: which of the rules that one is asked about are meant
 
 mod learned;
+mod selector;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,6 +23,7 @@ use crate::possible;
 use crate::reads::always;
 use crate::rule::{Ended, Flags, Rule, Timeouts};
 use learned::Learned;
+pub use selector::Selector;
 
 /// Tables that rules can be in; 255 stands for all of them (OpenFlow 1.5, 7.2.4.4).
 pub const TABLES: u8 = 255;
@@ -206,10 +209,22 @@ impl Tables {
         self.limit = limit;
     }
 
-    /// Another number after each change.
+    /// A higher number after each change.
     #[must_use]
     pub const fn version(&self) -> u64 {
         self.version
+    }
+
+    /// The version that the next change makes.
+    const fn next(&self) -> u64 {
+        self.version.wrapping_add(1)
+    }
+
+    /// Takes all rules away.
+    pub fn clear(&mut self) -> Vec<(Arc<Rule>, Ended)> {
+        let all = self.iter().map(|rule| (Arc::clone(rule), Ended::Deleted)).collect();
+        *self = Self { limit: self.limit, version: self.next(), ..Self::default() };
+        all
     }
 
     /// The rules of `table`.
@@ -303,7 +318,9 @@ impl Tables {
                 }
                 let mut outcome = Outcome::default();
                 for rule in rules {
-                    let after = Arc::new(change.apply(&rule, now));
+                    let mut after = change.apply(&rule, now);
+                    after.changed = self.next();
+                    let after = Arc::new(after);
                     self.insert(Arc::clone(&after));
                     outcome.modified.push((rule, after));
                 }
@@ -353,6 +370,8 @@ impl Tables {
         rule.flags = change.flags;
         rule.timeouts = change.timeouts;
         rule.importance = change.importance;
+        rule.changed = self.next();
+        rule.added = before.as_ref().map_or(rule.changed, |before| before.added);
         if let Some(before) = before.as_ref().filter(|_| !change.flags.reset_counts) {
             rule.stats = Arc::clone(&before.stats);
         }
@@ -494,6 +513,7 @@ impl Change {
             timeouts: rule.timeouts,
             importance: rule.importance,
             created: rule.created,
+            added: rule.added,
             stats,
             ..new
         }

@@ -1,9 +1,9 @@
 //! A bridge as controllers see it.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use flow::{Change, Tables};
+use flow::{Change, Outcome, Tables};
 use openflow::framing::Header;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::hello::{Hello, incompatible};
@@ -14,7 +14,8 @@ use openflow::{ErrorCode, ErrorMessage, PortNo, Version, VersionSet};
 
 use crate::connection::{Connection, ConnectionId, Origin};
 use crate::datapath::Datapath;
-use crate::handle::{self, flow::plain_tables};
+use crate::handle::{self, flow::add_plain_rule};
+use crate::monitor::Made;
 use crate::port::Port;
 
 /// Where a port's counters of what it has received are.
@@ -33,11 +34,21 @@ pub struct Settings {
     pub versions: VersionSet,
     /// What kind of switch it is, in words.
     pub desc: Desc,
+    /// How long nothing may be done with a bundle until it is forgotten.
+    pub bundle_timeout: Duration,
 }
+
+/// How long nothing may be done with a bundle, where nothing is said.
+pub const BUNDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { datapath_id: 0, versions: VersionSet::ALL, desc: Desc::default() }
+        Self {
+            datapath_id: 0,
+            versions: VersionSet::ALL,
+            desc: Desc::default(),
+            bundle_timeout: BUNDLE_TIMEOUT,
+        }
     }
 }
 
@@ -132,8 +143,13 @@ impl Bridge {
     /// Forgets all rules; if `is_plain`, it has the one by which all is switched as usual, as
     /// without a controller.
     pub fn reset(&mut self, is_plain: bool, datapath: &mut dyn Datapath) {
-        self.tables = if is_plain { plain_tables(datapath.now()) } else { Tables::default() };
+        let now = datapath.now();
+        let removed = self.tables.clear();
+        if is_plain {
+            add_plain_rule(&mut self.tables, now);
+        }
         self.is_dirty = true;
+        self.tell_changes(&[Made::unasked(&Outcome { removed, ..Outcome::default() })], now);
         self.settle(datapath);
     }
 
@@ -151,8 +167,9 @@ impl Bridge {
         self.is_dirty = true;
     }
 
-    /// Ends rules whose time is over.
+    /// Ends rules and bundles whose time is over.
     pub fn expire(&mut self, datapath: &mut dyn Datapath) {
+        self.expire_bundles(datapath.now());
         if !self.tables.has_timed() {
             return;
         }
@@ -167,16 +184,36 @@ impl Bridge {
         match self.tables.change(change, now) {
             Ok(outcome) => {
                 self.is_dirty = true;
-                self.tell_removed(&outcome, now);
+                self.tell_changes(
+                    &[Made { outcome: &outcome, command: change.command, by: None }],
+                    now,
+                );
             }
             Err(refusal) => tracing::debug!("a rule cannot be learnt: {refusal}"),
         }
     }
 
-    /// Whether there are rules that end by themselves.
+    /// Whether there is something that ends by itself.
     #[must_use]
     pub fn has_timed(&self) -> bool {
-        self.tables.has_timed()
+        let has_bundle = |connection: &Connection| {
+            connection.session.as_ref().is_some_and(|session| !session.bundles.is_empty())
+        };
+        self.tables.has_timed() || self.connections.values().any(has_bundle)
+    }
+
+    /// Tells those whose bundles are forgotten.
+    fn expire_bundles(&mut self, now: u64) {
+        let timeout = self.settings.bundle_timeout.as_millis().try_into().unwrap_or(u64::MAX);
+        let Some(then) = now.checked_sub(timeout) else { return };
+        for connection in self.connections.values_mut() {
+            let Some(session) = &mut connection.session else { continue };
+            for head in session.bundles.expire(then) {
+                let xid = Header::read(&head).map_or(0, |header| header.xid);
+                let (code, version) = (ErrorCode::BfcTimeout, session.version);
+                connection.outbox.tell(ErrorMessage::reply(code, version, xid, &head));
+            }
+        }
     }
 
     /// A number for a message that answers none.
@@ -209,7 +246,18 @@ impl Bridge {
 
     /// Takes the next message to be sent.
     pub fn take(&mut self, id: ConnectionId) -> Option<Vec<u8>> {
-        self.connections.get_mut(&id)?.outbox.take()
+        let connection = self.connections.get_mut(&id)?;
+        let message = connection.outbox.take();
+        if message.is_some() {
+            connection.resume_monitors(&self.tables);
+        }
+        message
+    }
+
+    /// Whether a connection is to be closed, since it does not read what it wants to be told.
+    #[must_use]
+    pub fn is_overrun(&self, id: ConnectionId) -> bool {
+        self.connections.get(&id).is_some_and(Connection::is_overrun)
     }
 
     /// Whether all that there was to be sent has been taken: until then, nothing should be

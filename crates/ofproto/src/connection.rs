@@ -9,6 +9,7 @@ use openflow::message::role::Role;
 use openflow::{Version, VersionSet};
 
 use crate::handle::bundle::Bundles;
+use crate::monitor::Monitors;
 
 /// The number of a connection; none is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -41,6 +42,7 @@ pub(crate) struct Session {
     /// Whether changes of rules have a table's number, in OpenFlow 1.0.
     pub has_table_id: bool,
     pub bundles: Bundles,
+    pub monitors: Monitors,
 }
 
 impl Session {
@@ -56,6 +58,7 @@ impl Session {
             controller_id: 0,
             has_table_id: false,
             bundles: Bundles::default(),
+            monitors: Monitors::default(),
         }
     }
 }
@@ -72,7 +75,7 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub fn new(origin: Origin, versions: VersionSet, xid: u32, room: usize) -> Self {
-        let mut outbox = Outbox { messages: VecDeque::new(), bytes: 0, room, dropped: 0 };
+        let mut outbox = Outbox::new(room);
         outbox.answer(Hello { versions }.encode(xid));
         Self { origin, versions, session: None, outbox }
     }
@@ -95,19 +98,42 @@ impl Connection {
 /// Messages that wait to be sent.
 #[derive(Debug)]
 pub(crate) struct Outbox {
-    messages: VecDeque<Vec<u8>>,
+    messages: VecDeque<Waiting>,
     bytes: usize,
+    /// How many of them are of updates of monitors.
+    updates: usize,
     /// The most bytes that wait, of what is told unasked.
     room: usize,
     /// How many messages had no room.
     dropped: u64,
 }
 
+#[derive(Debug)]
+struct Waiting {
+    message: Vec<u8>,
+    is_update: bool,
+}
+
 impl Outbox {
+    const fn new(room: usize) -> Self {
+        Self { messages: VecDeque::new(), bytes: 0, updates: 0, room, dropped: 0 }
+    }
+
+    fn push(&mut self, message: Vec<u8>, is_update: bool) {
+        let len = message.len();
+        self.bytes = self.bytes.saturating_add(len);
+        self.updates = self.updates.saturating_add(if is_update { len } else { 0 });
+        self.messages.push_back(Waiting { message, is_update });
+    }
+
     /// Appends an answer. Answers have no limit here: as long as one waits, nothing more is asked.
     pub fn answer(&mut self, message: Vec<u8>) {
-        self.bytes = self.bytes.saturating_add(message.len());
-        self.messages.push_back(message);
+        self.push(message, false);
+    }
+
+    /// Appends what a monitor tells: it pauses where much of it waits.
+    pub fn update(&mut self, message: Vec<u8>) {
+        self.push(message, true);
     }
 
     /// Appends what nobody has asked for, if there is room for it.
@@ -120,13 +146,25 @@ impl Outbox {
     }
 
     pub fn take(&mut self) -> Option<Vec<u8>> {
-        let message = self.messages.pop_front()?;
-        self.bytes = self.bytes.saturating_sub(message.len());
+        let Waiting { message, is_update } = self.messages.pop_front()?;
+        let len = message.len();
+        self.bytes = self.bytes.saturating_sub(len);
+        self.updates = self.updates.saturating_sub(if is_update { len } else { 0 });
         Some(message)
     }
 
     pub fn is_empty(&self) -> bool {
         self.messages.is_empty()
+    }
+
+    /// Bytes of what monitors tell that wait.
+    pub const fn updates(&self) -> usize {
+        self.updates
+    }
+
+    /// The most bytes that wait, of what is told unasked.
+    pub const fn room(&self) -> usize {
+        self.room
     }
 
     pub const fn dropped(&self) -> u64 {
@@ -140,7 +178,7 @@ mod tests {
 
     #[test]
     fn what_nobody_asked_for_is_dropped_when_the_peer_does_not_read() {
-        let mut outbox = Outbox { messages: VecDeque::new(), bytes: 0, room: 20, dropped: 0 };
+        let mut outbox = Outbox::new(20);
         outbox.tell(vec![0; 15]);
         outbox.tell(vec![1; 6]);
         outbox.answer(vec![2; 100]);

@@ -25,6 +25,7 @@
 //! - [`connection`]: what it knows of a connection
 //! - [`datapath`]: what forwards
 //! - `handle`: answers to messages
+//! - `monitor`: who is told of changes of rules
 //! - [`port`]: its ports
 
 #![forbid(unsafe_code)]
@@ -33,9 +34,10 @@ pub mod bridge;
 pub mod connection;
 pub mod datapath;
 mod handle;
+mod monitor;
 pub mod port;
 
-pub use bridge::{Bridge, Closed, Job, Settings};
+pub use bridge::{BUNDLE_TIMEOUT, Bridge, Closed, Job, Settings};
 pub use connection::{ConnectionId, Origin};
 pub use datapath::{Datapath, Detached, PacketOut, Received};
 pub use port::Port;

@@ -18,6 +18,8 @@ use super::*;
 use crate::datapath::{Detached, PacketOut, Received};
 use openflow::message::stats::port::FIGURES;
 
+mod monitor;
+
 const ROOM: usize = 1 << 16;
 
 fn port(number: u32, name: &str) -> Port {
@@ -35,7 +37,11 @@ fn connected(version: Version, origin: Origin) -> (Bridge, ConnectionId) {
 }
 
 fn join(bridge: &mut Bridge, version: Version, origin: Origin) -> ConnectionId {
-    let id = bridge.connect(origin, ROOM);
+    join_with(bridge, version, origin, ROOM)
+}
+
+fn join_with(bridge: &mut Bridge, version: Version, origin: Origin, room: usize) -> ConnectionId {
+    let id = bridge.connect(origin, room);
     let hello = bridge.take(id).unwrap();
     assert_eq!((hello[0], hello[1]), (6, 0));
     let hello = Hello { versions: [version].into_iter().collect() }.encode(1);
@@ -381,6 +387,34 @@ fn a_bundle_is_made_as_a_whole_or_not_at_all() {
     ask(&mut bridge, &control(BundleStep::OpenRequest));
     ask(&mut bridge, &control(BundleStep::CloseRequest));
     assert_eq!(error(&ask(&mut bridge, &add(&good))), ErrorCode::BfcBundleClosed);
+}
+
+#[test]
+fn bundles_end_when_nothing_is_done_with_them() {
+    let version = Version::V14;
+    let (mut bridge, id) = connected(version, Origin::Service);
+    let mut datapath = Recorder::default();
+    let control = |id, step| BundleControl { id, step, flags: 0 }.encode(version, Form::Of, id);
+    let mut at = |bridge: &mut Bridge, now: u64, message: Option<Vec<u8>>| {
+        datapath.now = now;
+        bridge.expire(&mut datapath);
+        let told = sent(bridge, id);
+        if let Some(message) = message {
+            bridge.receive(id, &message, &mut datapath, Instant::now()).unwrap();
+            assert_eq!(kinds(&sent(bridge, id)), [Kind::BundleControl]);
+        }
+        told
+    };
+    assert!(!bridge.has_timed());
+    assert!(at(&mut bridge, 0, Some(control(1, BundleStep::OpenRequest))).is_empty());
+    assert!(at(&mut bridge, 1_000, Some(control(2, BundleStep::OpenRequest))).is_empty());
+    assert!(at(&mut bridge, 9_999, Some(control(1, BundleStep::CloseRequest))).is_empty());
+    assert!(bridge.has_timed());
+    let told = at(&mut bridge, 11_000, None);
+    assert_eq!((error(&told), Raw::read(&told[0]).unwrap().xid), (ErrorCode::BfcTimeout, 2));
+    assert!(at(&mut bridge, 19_998, None).is_empty());
+    assert_eq!(error(&at(&mut bridge, 19_999, None)), ErrorCode::BfcTimeout);
+    assert!(!bridge.has_timed());
 }
 
 #[test]

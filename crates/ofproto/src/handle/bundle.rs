@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use flow::{Outcome, Tables};
+use flow::{Command, Outcome, Tables};
 use openflow::message::bundle::{BundleAdd, BundleControl, BundleStep};
 use openflow::message::flow_mod::FlowMod;
 use openflow::message::{Kind, Raw};
@@ -11,6 +11,7 @@ use openflow::{ErrorCode, ErrorMessage};
 use super::flow::{change, refusal};
 use super::{Answers, Request};
 use crate::datapath::PacketOut;
+use crate::monitor;
 
 /// The most bundles of a connection at a time.
 const BUNDLES: usize = 16;
@@ -31,6 +32,20 @@ struct Bundle {
     flags: u16,
     is_closed: bool,
     messages: Vec<Vec<u8>>,
+    /// The message that it began with.
+    head: Vec<u8>,
+    /// When something was done with it, in milliseconds.
+    used: u64,
+}
+
+/// What a message has to say about a bundle, beside what it is about.
+struct Step {
+    id: u32,
+    flags: u16,
+    /// The message.
+    head: Vec<u8>,
+    /// When, in milliseconds.
+    now: u64,
 }
 
 impl Bundles {
@@ -42,23 +57,26 @@ impl Bundles {
     }
 
     /// A new one.
-    fn open(&mut self, id: u32, flags: u16) -> Result<(), ErrorCode> {
+    fn open(&mut self, step: Step) -> Result<(), ErrorCode> {
+        let Step { id, flags, head, now } = step;
         if self.remove(id).is_some() {
             return Err(ErrorCode::BfcBadId);
         }
         if self.all.len() >= BUNDLES {
             return Err(ErrorCode::BfcOutOfBundles);
         }
-        self.all.insert(id, Bundle { flags, is_closed: false, messages: Vec::new() });
+        let messages = Vec::new();
+        self.all.insert(id, Bundle { flags, is_closed: false, messages, head, used: now });
         Ok(())
     }
 
     /// One that is there, as it was opened; what is wrong with it ends it.
-    fn checked(&mut self, id: u32, flags: u16, is_open: bool) -> Result<&mut Bundle, ErrorCode> {
+    fn checked(&mut self, step: &Step, is_open: bool) -> Result<&mut Bundle, ErrorCode> {
+        let id = step.id;
         let bundle = self.all.get(&id).ok_or(ErrorCode::BfcBadId)?;
         let error = if is_open && bundle.is_closed {
             Some(ErrorCode::BfcBundleClosed)
-        } else if bundle.flags != flags {
+        } else if bundle.flags != step.flags {
             Some(ErrorCode::BfcBadFlags)
         } else {
             None
@@ -67,28 +85,46 @@ impl Bundles {
             self.remove(id);
             return Err(error);
         }
-        self.all.get_mut(&id).ok_or(ErrorCode::BfcBadId)
+        let bundle = self.all.get_mut(&id).ok_or(ErrorCode::BfcBadId)?;
+        bundle.used = step.now;
+        Ok(bundle)
     }
 
-    fn add(&mut self, add: &BundleAdd<'_>) -> Result<(), ErrorCode> {
-        if !self.all.contains_key(&add.id) {
-            self.open(add.id, add.flags)?;
-        }
-        let bytes = self.bytes.saturating_add(add.message.len());
+    fn add(&mut self, step: Step, message: &[u8]) -> Result<(), ErrorCode> {
+        let bytes = self.bytes.saturating_add(message.len());
         if bytes > ROOM {
-            self.remove(add.id);
+            self.remove(step.id);
             return Err(ErrorCode::BfcMsgTooMany);
         }
-        self.checked(add.id, add.flags, true)?.messages.push(add.message.to_vec());
+        if self.all.contains_key(&step.id) {
+            self.checked(&step, true)?.messages.push(message.to_vec());
+        } else {
+            let id = step.id;
+            self.open(step)?;
+            self.all.entry(id).and_modify(|bundle| bundle.messages.push(message.to_vec()));
+        }
         self.bytes = bytes;
         Ok(())
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
+    /// Ends those with which nothing was done since `then`; gives the messages that they began with.
+    pub fn expire(&mut self, then: u64) -> Vec<Vec<u8>> {
+        let old = self.all.iter().filter(|(_, bundle)| bundle.used <= then);
+        let old: Vec<u32> = old.map(|(id, _)| *id).collect();
+        old.into_iter().filter_map(|id| Some(self.remove(id)?.head)).collect()
     }
 }
 
 /// What came of a bundle's messages, as long as all went well.
 struct Made {
     tables: Tables,
-    outcomes: Vec<Outcome>,
+    /// With the numbers of the messages.
+    outcomes: Vec<(Outcome, Command, u32)>,
     packets: Vec<PacketOut>,
 }
 
@@ -104,12 +140,15 @@ impl Request<'_> {
     fn bundle_control(&mut self) -> Answers {
         let control = BundleControl::decode(self.raw.body)?;
         let BundleControl { id, flags, step } = control;
+        let (version, form, xid) = (self.raw.version, self.raw.form, self.raw.xid);
+        let about =
+            Step { id, flags, head: control.encode(version, form, xid), now: self.datapath.now() };
         let bundles = &mut self.session()?.bundles;
         match step {
-            BundleStep::OpenRequest => bundles.open(id, flags)?,
-            BundleStep::CloseRequest => bundles.checked(id, flags, true)?.is_closed = true,
+            BundleStep::OpenRequest => bundles.open(about)?,
+            BundleStep::CloseRequest => bundles.checked(&about, true)?.is_closed = true,
             BundleStep::CommitRequest => {
-                bundles.checked(id, flags, false)?;
+                bundles.checked(&about, false)?;
                 let bundle = bundles.remove(id).ok_or(ErrorCode::BfcBadId)?;
                 self.commit(&bundle)?;
             }
@@ -117,7 +156,6 @@ impl Request<'_> {
             _ => return Err(ErrorCode::BfcBadType),
         }
         let step = step.reply().ok_or(ErrorCode::BfcBadType)?;
-        let (version, form, xid) = (self.raw.version, self.raw.form, self.raw.xid);
         // Open vSwitch's answers have no flags.
         Ok(vec![BundleControl { id, flags: 0, step }.encode(version, form, xid)])
     }
@@ -132,11 +170,13 @@ impl Request<'_> {
         // What cannot be read is said at once.
         let has_table_id = self.session()?.has_table_id;
         if raw.kind == Kind::FlowMod {
-            FlowMod::decode(&raw, has_table_id)?;
+            change(&FlowMod::decode(&raw, has_table_id)?)?;
         } else {
             openflow::message::packet_out::PacketOut::decode(&raw)?;
         }
-        self.session()?.bundles.add(&add)?;
+        let (id, flags, now) = (add.id, add.flags, self.datapath.now());
+        let step = Step { id, flags, head: add.encode(version, xid), now };
+        self.session()?.bundles.add(step, add.message)?;
         Ok(Vec::new())
     }
 
@@ -157,13 +197,16 @@ impl Request<'_> {
         }
         self.bridge.tables = made.tables;
         self.bridge.is_dirty = true;
-        let mut removed = made.outcomes.iter().flat_map(|outcome| &outcome.removed);
+        let mut removed = made.outcomes.iter().flat_map(|(outcome, ..)| &outcome.removed);
         if removed.any(|(rule, _)| rule.flags.send_flow_removed) {
             self.datapath.flush();
         }
-        for outcome in &made.outcomes {
-            self.bridge.tell_removed(outcome, now);
-        }
+        let told = made.outcomes.iter().map(|(outcome, command, xid)| {
+            let by = Some((self.id, *xid));
+            monitor::Made { outcome, command: *command, by }
+        });
+        let told: Vec<monitor::Made<'_>> = told.collect();
+        self.bridge.tell_changes(&told, now);
         if !made.packets.is_empty() {
             self.bridge.settle(self.datapath);
             made.packets.into_iter().for_each(|packet| self.datapath.send(packet));
@@ -181,6 +224,7 @@ fn make(made: &mut Made, message: &[u8], has_table_id: bool, now: u64) -> Result
         return Ok(());
     }
     let change = change(&FlowMod::decode(&raw, has_table_id)?)?;
-    made.outcomes.push(made.tables.change(&change, now).map_err(refusal)?);
+    let outcome = made.tables.change(&change, now).map_err(refusal)?;
+    made.outcomes.push((outcome, change.command, raw.xid));
     Ok(())
 }

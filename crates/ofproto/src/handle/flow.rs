@@ -6,7 +6,7 @@ use std::time::Duration;
 use flow::{Change, Command, Ended, Filter, Flags, Outcome, Refusal, Rule, Tables, Timeouts};
 use openflow::message::asynchronous::Unasked;
 use openflow::message::flow_mod::{self, ALL_TABLES, ANY_GROUP, FlowFlags, FlowMod};
-use openflow::message::flow_removed::{FlowRemoved, RemovedReason};
+use openflow::message::flow_removed::FlowRemoved;
 use openflow::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
 use openflow::message::nicira::FlowFormat;
 use openflow::message::{Form, Kind};
@@ -14,6 +14,7 @@ use openflow::{ErrorCode, PortNo};
 
 use super::{Answers, Request, VISIBLE_TABLES};
 use crate::bridge::Bridge;
+use crate::monitor::{Made, reason};
 
 impl Request<'_> {
     pub(super) fn flow_answer(&mut self) -> Answers {
@@ -35,7 +36,8 @@ impl Request<'_> {
         if outcome.removed.iter().any(|(rule, _)| rule.flags.send_flow_removed) {
             self.datapath.flush();
         }
-        self.bridge.tell_removed(&outcome, now);
+        let by = Some((self.id, self.raw.xid));
+        self.bridge.tell_changes(&[Made { outcome: &outcome, command: change.command, by }], now);
         Ok(Vec::new())
     }
 
@@ -80,7 +82,7 @@ impl Request<'_> {
 }
 
 /// The errors that Open vSwitch has for what is refused.
-pub(super) fn refusal(refusal: Refusal) -> ErrorCode {
+pub(crate) fn refusal(refusal: Refusal) -> ErrorCode {
     match refusal {
         Refusal::BadTable => ErrorCode::BrcBadTableId,
         Refusal::Full { .. } => ErrorCode::FmfcTableFull,
@@ -190,22 +192,18 @@ fn stats(rule: &Rule, now: u64) -> FlowStats {
 }
 
 impl Bridge {
-    /// Tells those who want to know it that rules have ended.
-    pub(crate) fn tell_removed(&mut self, outcome: &Outcome, now: u64) {
-        for (rule, why) in &outcome.removed {
+    /// Tells those who want to know it what has become of rules.
+    pub(crate) fn tell_changes(&mut self, made: &[Made<'_>], now: u64) {
+        for (rule, why) in made.iter().flat_map(|made| &made.outcome.removed) {
             if rule.flags.send_flow_removed {
                 self.tell_ended(rule, *why, now);
             }
         }
+        self.tell_monitors(made);
     }
 
     fn tell_ended(&mut self, rule: &Rule, why: Ended, now: u64) {
-        let reason = match why {
-            Ended::Idle => RemovedReason::IDLE_TIMEOUT,
-            Ended::Hard => RemovedReason::HARD_TIMEOUT,
-            Ended::Deleted => RemovedReason::DELETE,
-            Ended::Evicted => RemovedReason::EVICTION,
-        };
+        let reason = reason(why);
         let told = FlowRemoved {
             table: rule.table,
             matching: rule.matching.clone(),
@@ -237,19 +235,17 @@ impl Bridge {
             return;
         }
         self.is_dirty = true;
-        self.tell_removed(&Outcome { removed, ..Outcome::default() }, now);
+        self.tell_changes(&[Made::unasked(&Outcome { removed, ..Outcome::default() })], now);
     }
 }
 
-/// The rule that a bridge has without a controller: all is switched as usual.
-pub(crate) fn plain_tables(now: u64) -> Tables {
+/// Adds the rule that a bridge has without a controller: all is switched as usual.
+pub(crate) fn add_plain_rule(tables: &mut Tables, now: u64) {
     use openflow::action::Action;
     use openflow::{Instructions, Match};
-    let mut tables = Tables::default();
     let normal = Instructions::apply(vec![Action::output(PortNo::NORMAL)]);
     let add = Change::add(0, Match::new(), normal).with_priority(0);
     if let Err(refusal) = tables.change(&add, now) {
         tracing::error!("a bridge without its usual rule: {refusal}");
     }
-    tables
 }

@@ -2,6 +2,7 @@
 //!
 //! - `bundle`: changes that are made together
 //! - `flow`: rules
+//! - `monitor`: monitors of rules
 //! - `packet`: packets from and for controllers
 //! - `port`: ports and their statistics
 //! - `session`: what a controller sets for its connection
@@ -9,6 +10,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod flow;
+mod monitor;
 mod packet;
 mod port;
 mod session;
@@ -130,6 +132,7 @@ impl Request<'_> {
             Kind::FlowMod | Kind::FlowStatsRequest | Kind::AggregateStatsRequest => {
                 self.flow_answer()
             }
+            Kind::FlowMonitorRequest | Kind::FlowMonitorCancel => self.monitor_answer(),
             Kind::PacketOut => self.packet_out(),
             Kind::BundleControl | Kind::BundleAdd => self.bundle_answer(),
             _ if self.raw.form.is_stats() => Err(ErrorCode::BrcBadStat),

@@ -19,6 +19,7 @@
 //! - [`config`]: settings of a connection
 //! - [`features`]: what a switch can do
 //! - [`flow_mod`]: changes of flows
+//! - [`flow_monitor`]: controllers that are told how flows change
 //! - [`flow_removed`]: that a flow has ended
 //! - [`flow_stats`]: flows and their statistics
 //! - `flow_text`: flows and changes of them as ovs-ofctl shows them
@@ -39,6 +40,7 @@ pub mod bundle;
 pub mod config;
 pub mod features;
 pub mod flow_mod;
+pub mod flow_monitor;
 pub mod flow_removed;
 pub mod flow_stats;
 mod flow_text;

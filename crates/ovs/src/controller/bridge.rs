@@ -253,12 +253,12 @@ impl Served {
         self.bridge.settle(&mut self.forwarding);
     }
 
-    /// Whether there are rules that end by themselves.
+    /// Whether there is something that ends by itself.
     pub fn has_timed(&self) -> bool {
         self.bridge.has_timed()
     }
 
-    /// Ends rules whose time is over.
+    /// Ends rules and bundles whose time is over.
     pub fn expire(&mut self) {
         self.bridge.expire(&mut self.forwarding);
     }

@@ -5,7 +5,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use daemon::{Daemon, Missing, State};
-use ofproto::{Job, Settings};
+use ofproto::{BUNDLE_TIMEOUT, Job, Settings};
 use openflow::message::port::config;
 use openflow::message::stats::desc::Desc;
 use openflow::{Version, VersionSet};
@@ -94,7 +94,11 @@ impl Link {
         self.bridges = content
             .bridges
             .iter()
-            .map(|(name, bridge)| (name.clone(), self.spec(bridge, numbers.get(name))))
+            .map(|(name, bridge)| {
+                let mut spec = self.spec(bridge, numbers.get(name));
+                spec.settings.bundle_timeout = bundle_timeout(content);
+                (name.clone(), spec)
+            })
             .collect();
         if self.service.is_none() && !self.bridges.is_empty() {
             let sight = daemon.switch().sight();
@@ -147,6 +151,13 @@ impl Link {
     }
 }
 
+/// `other_config:bundle-idle-timeout` of the whole switch, in seconds.
+fn bundle_timeout(content: &Content) -> Duration {
+    let seconds = content.other_config.get("bundle-idle-timeout");
+    let seconds = seconds.and_then(|text| text.parse().ok()).filter(|seconds| *seconds > 0);
+    seconds.map_or(BUNDLE_TIMEOUT, Duration::from_secs)
+}
+
 fn milliseconds(value: Option<i64>) -> Option<Duration> {
     value.and_then(|value| u64::try_from(value).ok()).map(Duration::from_millis)
 }
@@ -182,6 +193,7 @@ fn settings(bridge: &Bridge) -> Settings {
             serial: text("dp-sn", "None"),
             datapath: text("dp-desc", "None"),
         },
+        ..Settings::default()
     }
 }
 

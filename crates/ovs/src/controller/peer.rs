@@ -143,6 +143,9 @@ impl Peer {
     /// Closes what has not said HELLO for long, does not read, or does not answer; asks the silent.
     fn check_patience(&mut self, bridge: &mut Bridge) -> Result<(), Closed> {
         let now = Instant::now();
+        if bridge.is_overrun(self.id) {
+            return Err(Closed("it does not read what its flow monitors tell".to_owned()));
+        }
         let Some(version) = bridge.version(self.id) else {
             let is_late = now.saturating_duration_since(self.active) >= PATIENCE;
             return if is_late { Err(Closed("no HELLO".to_owned())) } else { Ok(()) };
