@@ -223,6 +223,50 @@ fn ofctl_talks_to_bridges() {
     assert!(switch.read_to_end(&mut Vec::new()).is_ok(), "it hangs up");
 }
 
+/// Frames go to groups: to all of their buckets, to one by its packet, to the first whose link is up.
+#[test]
+fn groups_forward_frames() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start(dir.path());
+    let ofctl = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        lab.database.ofctl(&words).unwrap()
+    };
+    lab.vsctl("add-port br0 spare -- set Interface spare type=internal");
+    lab.host.sh("ip link set spare up").unwrap();
+    ofctl("-O OpenFlow15 add-group br0 group_id=1,type=all,bucket=bucket_id:7,actions=NORMAL");
+    ofctl(
+        "-O OpenFlow15 insert-buckets br0 group_id=1,command_bucket_id=last,bucket=bucket_id:8,output:3",
+    );
+    ofctl(
+        "-O OpenFlow13 add-group br0 group_id=2,type=select,bucket=weight:3,group:1,bucket=weight:0,drop",
+    );
+    ofctl("add-flow br0 actions=group:2");
+    lab.ping();
+    let stats = ofctl("-O OpenFlow13 dump-group-stats br0 group_id=2");
+    let counts: Vec<&str> = stats.split(',').filter(|word| word.contains("packet_count")).collect();
+    let [all, first, last] = &counts[..] else { panic!("{stats}") };
+    assert_eq!(Some(*all), first.split_once(':').map(|(_, count)| count), "{stats}");
+    assert!(*all != "packet_count=0" && last.ends_with("packet_count=0"), "{stats}");
+
+    // What goes out by the spare port comes nowhere; when its link goes down, the next one is taken.
+    let to = |port: &str| format!("bucket=watch_port:{port},output:{port}");
+    let buckets = [to("3"), to("2")].join(",");
+    ofctl(&format!("-O OpenFlow13 --may-create mod-group br0 group_id=3,type=ff,{buckets}"));
+    ofctl("add-flow br0 priority=40000,in_port=1,actions=strip_vlan,group:3");
+    assert!(lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err());
+    lab.host.sh("ip link set spare down").unwrap();
+    let deadline = std::time::Instant::now() + LIMIT;
+    while lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err() {
+        assert!(std::time::Instant::now() < deadline, "{}", ofctl("dump-flows br0"));
+    }
+    ofctl("-O OpenFlow13 del-groups br0 group_id=3");
+    let flows = ofctl("dump-flows br0");
+    assert!(!flows.contains("group:3") && flows.contains("group:2"), "{flows}");
+    lab.ping();
+}
+
 /// The next message of OpenFlow.
 fn receive(switch: &mut impl Read) -> Vec<u8> {
     let mut head = [0; 8];

@@ -146,13 +146,13 @@ impl PathCache {
     pub fn update(&mut self, pipeline: Arc<Pipeline>, now: u64) {
         self.flush(now);
         self.last = None;
-        let changed = pipeline.tables.changed(&self.pipeline.tables);
-        let is_same = pipeline.ports == self.pipeline.ports
-            && pipeline.asks_controllers == self.pipeline.asks_controllers;
+        let changed = pipeline.changed(&self.pipeline);
         self.pipeline = pipeline;
-        if !self.look() && is_same {
+        if !self.look()
+            && let Some(changed) = changed
+        {
             for known in &mut self.paths {
-                known.is_stale |= known.path.tables.meets(&changed);
+                known.is_stale |= known.path.basis.meets(&changed);
             }
         } else {
             self.forget();

@@ -10,6 +10,8 @@
 //! - `rule`: a rule, and what it has done
 //! - `reads`: what actions depend on
 //! - `tables`: all tables of a bridge, and changes of them
+//! - `groups`: groups of buckets that rules send packets to
+//! - `uses`: what rules use of what else there is
 //! - `possible`: which actions there are
 //! - `pipeline`: all that decides about a bridge's packets
 //! - [`walk`]: the way of a packet through the tables
@@ -51,6 +53,7 @@
 mod cache;
 mod classifier;
 mod extract;
+mod groups;
 mod key;
 mod path;
 mod pattern;
@@ -62,15 +65,17 @@ mod rewrite;
 mod rule;
 mod shards;
 mod tables;
+mod uses;
 pub mod walk;
 
 pub use cache::{CacheStats, PathCache, PathId};
 pub use classifier::{Classifier, Clause, Ranked};
 pub use extract::{Depth, Layers, extract};
+pub use groups::{Bucket, Group, GroupRefusal, Groups, MAX_GROUP};
 pub use key::{
     FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,
 };
-pub use path::{Edit, Lost, Op, PacketIn, Path, TableSet};
+pub use path::{Basis, Edit, Lost, Op, PacketIn, Path, TableSet};
 pub use pattern::{Mask, Pattern};
 pub use pipeline::{Pipeline, Port};
 pub use rewrite::rewrite;

@@ -112,10 +112,43 @@ impl TableSet {
         }
     }
 
+    /// The places at which two lists, of 256 at most, have not the same thing.
+    pub(crate) fn of_changed<T>(one: &[Arc<T>], other: &[Arc<T>]) -> Self {
+        let mut changed = Self::default();
+        for place in 0..=u8::MAX {
+            let [own, others] = [one, other].map(|list| list.get(usize::from(place)));
+            if own.map(Arc::as_ptr) != others.map(Arc::as_ptr) {
+                changed.insert(place);
+            }
+        }
+        changed
+    }
+
     /// Whether any table is in both.
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).any(|(a, b)| a & b != 0)
+    }
+}
+
+/// What decides about a packet: as long as that stays as it is, its way does.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Basis {
+    /// The tables that it was looked up in.
+    pub tables: TableSet,
+    /// Numbers of groups that it came to or that were asked whether they are alive, modulo 256.
+    pub groups: TableSet,
+    /// Whether ports were asked that.
+    pub links: bool,
+}
+
+impl Basis {
+    /// Whether anything is in both.
+    #[must_use]
+    pub fn meets(&self, other: &Self) -> bool {
+        self.tables.meets(&other.tables)
+            || self.groups.meets(&other.groups)
+            || self.links && other.links
     }
 }
 
@@ -126,10 +159,10 @@ pub struct Path {
     pub ops: Box<[Op]>,
     /// Rules that are made of the packet.
     pub learns: Box<[Arc<Change>]>,
-    /// The counts of the rules that it passes; of one that it passes twice, twice.
+    /// The counts of the rules, groups and buckets that it passes; of one that it passes twice, twice.
     pub rules: Box<[Arc<Stats>]>,
-    /// The tables that it was looked up in.
-    pub tables: TableSet,
+    /// What it was decided by.
+    pub basis: Basis,
     /// If it goes nowhere: why.
     pub lost: Option<Lost>,
     /// All that it does is to send the packet as it is, to some ports once.
@@ -142,7 +175,7 @@ pub(crate) struct Way<'w> {
     pub(crate) ops: Vec<Op>,
     pub(crate) learns: Vec<Arc<Change>>,
     pub(crate) rules: Vec<&'w Arc<Stats>>,
-    pub(crate) tables: TableSet,
+    pub(crate) basis: Basis,
     pub(crate) lost: Option<Lost>,
 }
 
@@ -150,7 +183,7 @@ impl Way<'_> {
     /// The path.
     pub(crate) fn into_path(self) -> Path {
         let rules = self.rules.into_iter().cloned().collect();
-        Path::new((self.ops, self.learns), rules, self.tables, self.lost)
+        Path::new((self.ops, self.learns), rules, self.basis, self.lost)
     }
 
     /// Whether a path is this way.
@@ -158,7 +191,7 @@ impl Way<'_> {
         self.rules.len() == path.rules.len()
             && *self.ops == *path.ops
             && *self.learns == *path.learns
-            && (self.tables, self.lost) == (path.tables, path.lost)
+            && (self.basis, self.lost) == (path.basis, path.lost)
             && self.rules.iter().zip(&path.rules).all(|(own, other)| Arc::ptr_eq(own, other))
     }
 
@@ -170,7 +203,7 @@ impl Way<'_> {
             change.hash(&mut hasher);
         }
         self.rules.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
-        (self.tables, self.lost).hash(&mut hasher);
+        (self.basis, self.lost).hash(&mut hasher);
         hasher.finish()
     }
 }
@@ -206,7 +239,7 @@ impl PartialEq for Path {
         let rules = self.rules.iter().zip(&other.rules);
         self.rules.len() == other.rules.len()
             && (&self.ops, &self.learns) == (&other.ops, &other.learns)
-            && (self.tables, self.lost) == (other.tables, other.lost)
+            && (self.basis, self.lost) == (other.basis, other.lost)
             && rules.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }
@@ -216,7 +249,7 @@ impl Path {
     pub(crate) fn new(
         (ops, learns): (Vec<Op>, Vec<Arc<Change>>),
         rules: Vec<Arc<Stats>>,
-        tables: TableSet,
+        basis: Basis,
         lost: Option<Lost>,
     ) -> Self {
         let is_new = |(at, op): (usize, &Op)| {
@@ -224,6 +257,6 @@ impl Path {
         };
         let is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
         let (ops, learns, rules) = (ops.into(), learns.into(), rules.into());
-        Self { ops, learns, rules, tables, lost, is_simple }
+        Self { ops, learns, rules, basis, lost, is_simple }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use openflow::PortNo;
 
+use crate::path::Basis;
 use crate::tables::Tables;
 
 /// A port of a bridge with flows.
@@ -19,13 +20,22 @@ pub struct Port {
     pub no_receive: bool,
     /// Whether controllers get nothing of it that no rule is for (`OFPPC_NO_PACKET_IN`).
     pub no_packet_in: bool,
+    /// Whether buckets of groups that watch it are dead: nothing goes out there.
+    pub is_dead: bool,
 }
 
 impl Port {
     /// A port that does all that ports do.
     #[must_use]
     pub const fn new(number: u16) -> Self {
-        Self { number, no_forward: false, no_flood: false, no_receive: false, no_packet_in: false }
+        Self {
+            number,
+            no_forward: false,
+            no_flood: false,
+            no_receive: false,
+            no_packet_in: false,
+            is_dead: false,
+        }
     }
 }
 
@@ -41,6 +51,24 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
+    /// What is not as it is in `other`; `None` if it is more than a path can depend on.
+    pub(crate) fn changed(&self, other: &Self) -> Option<Basis> {
+        let links = self.ports != other.ports;
+        if self.asks_controllers != other.asks_controllers || links && !self.has_ports_of(other) {
+            return None;
+        }
+        let tables = self.tables.changed(&other.tables);
+        Some(Basis { tables, groups: self.tables.groups().changed(other.tables.groups()), links })
+    }
+
+    /// Whether all ports are the same but for being alive.
+    fn has_ports_of(&self, other: &Self) -> bool {
+        let same = |((number, port), (others, before)): ((&PortNo, &Port), (&PortNo, &Port))| {
+            number == others && *port == Port { is_dead: port.is_dead, ..*before }
+        };
+        self.ports.len() == other.ports.len() && self.ports.iter().zip(&other.ports).all(same)
+    }
+
     /// The OpenFlow number of the port that the switch knows by `number`.
     #[must_use]
     pub fn port_no(&self, number: u16) -> Option<PortNo> {

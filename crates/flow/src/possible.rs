@@ -10,8 +10,13 @@ use crate::walk::learn::fields;
 
 /// Checks all actions of a rule.
 pub(crate) fn check(instructions: &Instructions) -> Result<(), Refusal> {
-    check_all(&instructions.apply, MAX_NESTING)?;
-    check_all(instructions.write.as_deref().unwrap_or_default(), MAX_NESTING)
+    check_actions(&instructions.apply)?;
+    check_actions(instructions.write.as_deref().unwrap_or_default())
+}
+
+/// Checks all actions of a list or a set.
+pub(crate) fn check_actions(actions: &[Action]) -> Result<(), Refusal> {
+    check_all(actions, MAX_NESTING)
 }
 
 fn check_all(actions: &[Action], nesting: usize) -> Result<(), Refusal> {
@@ -65,7 +70,6 @@ fn check_target(field: Field) -> Result<(), Refusal> {
 /// The name of an action that there is not.
 const fn missing(action: &Action) -> Option<&'static str> {
     Some(match action {
-        Action::Group(_) => "group",
         Action::Meter(_) => "meter",
         Action::Bundle(_) => "bundle",
         Action::Multipath(_) => "multipath",

@@ -4,6 +4,7 @@
 //! Packets of which all these bits are the same go the same way, so they need not be looked up again.
 
 use openflow::action::LearnSource;
+use openflow::field::Prerequisite;
 use openflow::{Action, Field, Instructions, Subfield};
 
 use crate::key::{Key, slot};
@@ -12,9 +13,14 @@ use crate::place::place;
 /// The bits that instructions read.
 pub(crate) fn reads(instructions: &Instructions) -> Key {
     let mut key = Key::default();
-    let written = instructions.write.iter().flatten();
-    instructions.apply.iter().chain(written).for_each(|action| read(action, &mut key));
+    of_actions(&instructions.apply, &mut key);
+    of_actions(instructions.write.as_deref().unwrap_or_default(), &mut key);
     key
+}
+
+/// Adds the bits that actions read.
+pub(crate) fn of_actions(actions: &[Action], key: &mut Key) {
+    actions.iter().for_each(|action| read(action, key));
 }
 
 /// What every way depends on: where the packet came in, and what kind it is.
@@ -35,7 +41,7 @@ fn read(action: &Action, key: &mut Key) {
         }
         Action::Load { target, .. } | Action::Pop(target) => written(target.field, key),
         Action::SetField { field, .. } => written(*field, key),
-        Action::Clone(actions) => actions.iter().for_each(|action| read(action, key)),
+        Action::Clone(actions) => of_actions(actions, key),
         Action::DecTtl(_) => {
             key.set(slot::IP_TTL, slot::IP_TTL.ones());
             written(Field::NwTtl, key);
@@ -72,6 +78,19 @@ fn whole(field: Field, key: &mut Key) {
     }
 }
 
+/// All of a field, and what says whether it is there.
+pub(crate) fn field(field: Field, key: &mut Key) {
+    whole(field, key);
+    written(field, key);
+    if matches!(
+        field.prerequisite(),
+        Prerequisite::Nd | Prerequisite::NdSolicit | Prerequisite::NdAdvert
+    ) {
+        key.set(slot::TP_SRC, slot::TP_SRC.ones());
+        key.set(slot::TP_DST, slot::TP_DST.ones());
+    }
+}
+
 /// Whether a field is there to be written depends on what kind of packet it is.
 fn written(field: Field, key: &mut Key) {
     let Some(slot) = place(field) else { return };
@@ -84,7 +103,7 @@ fn written(field: Field, key: &mut Key) {
 }
 
 /// What hashes are made of: addresses, protocol and ports.
-fn hashed(key: &mut Key) {
+pub(crate) fn hashed(key: &mut Key) {
     let slots = [
         slot::ETH_SRC,
         slot::ETH_DST,

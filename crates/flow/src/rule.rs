@@ -12,8 +12,9 @@ use crate::classifier::{Clause, Ranked};
 use crate::key::Key;
 use crate::pattern::Pattern;
 use crate::reads::reads;
+use crate::uses::{self, Used};
 
-/// What a rule has done. It outlives the rule where that is changed.
+/// What a rule, a group or a bucket has done. It outlives a rule that is changed.
 #[derive(Debug, Default)]
 pub struct Stats {
     packets: AtomicU64,
@@ -23,8 +24,8 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Of a rule that is new at `now`.
-    fn new(now: u64) -> Self {
+    /// Of what is new at `now`.
+    pub(crate) fn new(now: u64) -> Self {
         Self { used: AtomicU64::new(now), ..Self::default() }
     }
 
@@ -89,6 +90,8 @@ pub enum Ended {
     Deleted,
     /// It had to make room for another one.
     Evicted,
+    /// A group was deleted that it sent packets to.
+    GroupDeleted,
 }
 
 /// A rule of a table.
@@ -125,6 +128,8 @@ pub struct Rule {
     pub(crate) reads: Key,
     /// The clauses of conjunctions that it is one of the ways to fulfil.
     pub(crate) clauses: Box<[Clause]>,
+    /// The groups that it sends packets to.
+    pub(crate) uses: Box<[Used]>,
 }
 
 impl Rule {
@@ -137,6 +142,7 @@ impl Rule {
     ) -> Self {
         let reads = reads(&instructions);
         let clauses = instructions.apply.iter().filter_map(clause).collect();
+        let uses = uses::of(&instructions);
         Self {
             table,
             priority,
@@ -154,6 +160,7 @@ impl Rule {
             pattern,
             reads,
             clauses,
+            uses,
         }
     }
 

@@ -15,6 +15,7 @@ use openflow::action::Action;
 use openflow::{Field, Instructions, Match, PortNo};
 
 use crate::classifier::Classifier;
+use crate::groups::Groups;
 use crate::key::Key;
 use crate::path::TableSet;
 use crate::pattern::Pattern;
@@ -22,6 +23,7 @@ use crate::place;
 use crate::possible;
 use crate::reads::always;
 use crate::rule::{Ended, Flags, Rule, Timeouts};
+use crate::uses::{self, Used, Uses};
 use learned::Learned;
 pub use selector::Selector;
 
@@ -134,6 +136,9 @@ pub enum Refusal {
     /// It overlaps with another rule of its priority.
     #[error("it overlaps with another rule of its priority, and was to be checked for that")]
     Overlap,
+    /// There is no group to which it sends packets.
+    #[error("there is no group {0}: add it first")]
+    NoGroup(u32),
     /// An action is not possible yet.
     #[error("the action {0} is not possible yet")]
     Action(&'static str),
@@ -170,12 +175,16 @@ pub struct Tables {
     /// The bits that actions of rules read; it may have bits of rules that are not there any more.
     reads: Key,
     version: u64,
+    pub(crate) groups: Groups,
+    /// What of all rules is used by how many of them.
+    uses: Uses,
 }
 
 impl Default for Tables {
     fn default() -> Self {
         let reads = always();
-        Self { all: Vec::new(), count: 0, limit: DEFAULT_LIMIT, reads, version: 0 }
+        let (all, groups, uses) = Default::default();
+        Self { all, count: 0, limit: DEFAULT_LIMIT, reads, version: 0, groups, uses }
     }
 }
 
@@ -220,11 +229,28 @@ impl Tables {
         self.version.wrapping_add(1)
     }
 
-    /// Takes all rules away.
+    /// Takes all rules and groups away; gives the rules.
     pub fn clear(&mut self) -> Vec<(Arc<Rule>, Ended)> {
         let all = self.iter().map(|rule| (Arc::clone(rule), Ended::Deleted)).collect();
         *self = Self { limit: self.limit, version: self.next(), ..Self::default() };
         all
+    }
+
+    /// There is another version of what is beside rules.
+    pub(crate) const fn touch(&mut self) {
+        self.version = self.next();
+    }
+
+    /// The groups.
+    #[must_use]
+    pub const fn groups(&self) -> &Groups {
+        &self.groups
+    }
+
+    /// How many actions of rules send packets to a group.
+    #[must_use]
+    pub fn group_uses(&self, id: u32) -> u32 {
+        self.uses.of(Used::Group(id))
     }
 
     /// The rules of `table`.
@@ -243,20 +269,13 @@ impl Tables {
     pub fn relevant(&self) -> Key {
         let mut key = self.reads;
         self.all.iter().for_each(|table| key.union(&table.rules.mask()));
+        key.union(self.groups.reads());
         key
     }
 
     /// The tables that are not as they are in `other`.
     pub(crate) fn changed(&self, other: &Self) -> TableSet {
-        let mut changed = TableSet::default();
-        for table in 0..TABLES {
-            let [own, others] =
-                [self, other].map(|tables| tables.all.get(usize::from(table)).map(Arc::as_ptr));
-            if own != others {
-                changed.insert(table);
-            }
-        }
-        changed
+        TableSet::of_changed(&self.all, &other.all)
     }
 
     /// Whether all that they say is that the bridge is a plain one.
@@ -308,6 +327,7 @@ impl Tables {
         let pattern = place::pattern(&change.filter.matching).map_err(Refusal::Field)?;
         if !matches!(change.command, Command::Delete | Command::DeleteStrict) {
             possible::check(&change.instructions)?;
+            self.check_uses(&uses::of(&change.instructions))?;
         }
         match change.command {
             Command::Add => self.add(change, pattern, now),
@@ -335,6 +355,34 @@ impl Tables {
                 Ok(outcome)
             }
         }
+    }
+
+    /// Checks actions of which no rule is made: whether what they use is there.
+    ///
+    /// # Errors
+    /// Something is not.
+    pub fn check_actions(&self, actions: &[Action]) -> Result<(), Refusal> {
+        self.check_uses(&uses::of_actions(actions))
+    }
+
+    fn check_uses(&self, all: &[Used]) -> Result<(), Refusal> {
+        all.iter().try_for_each(|used| match *used {
+            Used::Group(id) => self.groups.get(id).map(drop).ok_or(Refusal::NoGroup(id)),
+        })
+    }
+
+    /// Takes away the rules that use what is `gone`, and what they have learnt.
+    pub(crate) fn remove_users(&mut self, gone: &BTreeSet<Used>, why: Ended) -> Outcome {
+        let mut removed = Vec::new();
+        if gone.iter().any(|used| self.uses.of(*used) > 0) {
+            let uses = |rule: &&Arc<Rule>| rule.uses.iter().any(|used| gone.contains(used));
+            let users: Vec<Arc<Rule>> = self.iter().filter(uses).cloned().collect();
+            users.iter().for_each(|rule| self.remove(rule));
+            removed.extend(users.into_iter().map(|rule| (rule, why)));
+            let learned = learned::by(removed.iter().map(|(rule, _)| rule));
+            removed.extend(self.forget_learned(learned));
+        }
+        Outcome { removed, ..Outcome::default() }
     }
 
     /// The rules that a change means, which is not one of adding.
@@ -433,8 +481,12 @@ impl Tables {
         self.reads.union(&rule.reads);
         table.timed += usize::from(rule.is_timed());
         self.version += 1;
+        self.uses.come(&rule.uses);
         match table.rules.insert(rule) {
-            Some(before) => table.timed -= usize::from(before.is_timed()),
+            Some(before) => {
+                table.timed -= usize::from(before.is_timed());
+                self.uses.go(&before.uses);
+            }
             None => self.count += 1,
         }
     }
@@ -444,6 +496,7 @@ impl Tables {
         let Some(table) = table.map(Arc::make_mut) else { return };
         if let Some(removed) = table.rules.remove(&rule.pattern, rule.priority) {
             table.timed -= usize::from(removed.is_timed());
+            self.uses.go(&removed.uses);
             self.version += 1;
             self.count -= 1;
         }

@@ -216,6 +216,12 @@ impl Bridge {
         }
     }
 
+    /// Whether groups go by which links are up.
+    #[must_use]
+    pub const fn goes_by_links(&self) -> bool {
+        self.tables.groups().has_watches()
+    }
+
     /// A number for a message that answers none.
     pub(crate) const fn next_xid(&mut self) -> u32 {
         self.last_xid = self.last_xid.wrapping_add(1);

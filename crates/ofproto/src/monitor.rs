@@ -68,6 +68,7 @@ pub(crate) const fn reason(why: Ended) -> RemovedReason {
         Ended::Hard => RemovedReason::HARD_TIMEOUT,
         Ended::Deleted => RemovedReason::DELETE,
         Ended::Evicted => RemovedReason::EVICTION,
+        Ended::GroupDeleted => RemovedReason::GROUP_DELETE,
     }
 }
 

@@ -6,12 +6,14 @@
 //! - `write`: what is written to the key, and so to the packet
 //! - `learn`: rules that are made of packets
 //! - `set`: the action set
+//! - `group`: groups, and which of their buckets are alive
 //! - `watch`: what is told of it
 
+mod group;
 pub(crate) mod learn;
-mod set;
+pub(crate) mod set;
 mod watch;
-mod write;
+pub(crate) mod write;
 
 use std::fmt::Arguments;
 use std::sync::Arc;
@@ -20,7 +22,7 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
-use crate::path::{Edit, Lost, Op, PacketIn, Path, TableSet, Way};
+use crate::path::{Basis, Edit, Lost, Op, PacketIn, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
@@ -115,6 +117,10 @@ struct Walk<'w> {
     stack: Vec<u128>,
     set: Vec<Action>,
     is_in_set: bool,
+    is_in_group: bool,
+    /// Buckets that it came to, and that were asked whether they are alive.
+    buckets: u32,
+    asked: u32,
     is_packet_out: bool,
     /// Nothing was looked up yet.
     is_first: bool,
@@ -122,7 +128,7 @@ struct Walk<'w> {
     error: Option<Lost>,
     ops: Vec<Op>,
     rules: Vec<&'w Arc<Stats>>,
-    tables: TableSet,
+    basis: Basis,
     learns: Vec<Arc<Change>>,
 }
 
@@ -140,13 +146,16 @@ impl<'w> Walk<'w> {
             stack: Vec::new(),
             set: Vec::new(),
             is_in_set: false,
+            is_in_group: false,
+            buckets: 0,
+            asked: 0,
             is_packet_out: false,
             is_first: false,
             has_exited: false,
             error: None,
             ops: Vec::new(),
             rules: Vec::new(),
-            tables: TableSet::default(),
+            basis: Basis::default(),
             learns: Vec::new(),
         }
     }
@@ -192,30 +201,21 @@ impl<'w> Walk<'w> {
         // What is changed after it was sent for the last time does not matter.
         let end = self.ops.iter().rposition(does).map_or(0, |last| last + 1);
         self.ops.truncate(end);
-        let Self { ops, learns, rules, tables, .. } = self;
-        Way { ops, learns, rules, tables, lost }
+        let Self { ops, learns, rules, basis, .. } = self;
+        Way { ops, learns, rules, basis, lost }
     }
 
     /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
     fn table(&mut self, port: PortNo, table: u8, may_ask: bool) {
         let is_first = std::mem::take(&mut self.is_first);
-        if self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL {
-            return self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
-        }
-        if self.lookups >= MAX_LOOKUPS {
-            return self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
-        }
-        if self.ops.len() >= MAX_OPS {
-            return self.fail(format_args!("resubmits yielded over 64 kB of actions"));
-        }
-        if self.stack.len() >= MAX_STACK {
-            return self.fail(format_args!("resubmits yielded over 64 kB of stack"));
+        if !self.has_room() {
+            return;
         }
         self.lookups += 1;
         let deeper = u32::from(!is_first && table <= self.table);
         let before = (self.table, self.cookie);
         self.table = table;
-        self.tables.insert(table);
+        self.basis.tables.insert(table);
         let rule = self.look_up(port, table);
         let asks = rule.is_none() && may_ask && self.asks();
         self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
@@ -234,6 +234,20 @@ impl<'w> Walk<'w> {
         }
         self.tell(|watch, _| watch.leave());
         (self.table, self.cookie) = before;
+    }
+
+    /// Whether the packet may come to another table or group; it is dropped if not.
+    fn has_room(&mut self) -> bool {
+        if self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL {
+            self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
+        } else if self.lookups >= MAX_LOOKUPS {
+            self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
+        } else if self.ops.len() >= MAX_OPS {
+            self.fail(format_args!("resubmits yielded over 64 kB of actions"));
+        } else if self.stack.len() >= MAX_STACK {
+            self.fail(format_args!("resubmits yielded over 64 kB of stack"));
+        }
+        self.error.is_none()
     }
 
     fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
@@ -331,6 +345,7 @@ impl<'w> Walk<'w> {
                 self.table(port, table.unwrap_or(self.table), false);
             }
             Action::Clone(actions) => self.clone(actions),
+            Action::Group(id) => return self.group(*id),
             Action::Exit => self.has_exited = true,
             Action::Push(source) => {
                 let value = self.read(*source);
@@ -376,9 +391,10 @@ impl<'w> Walk<'w> {
             PortNo::FLOOD => self.emit(Op::Flood { all: false, but: self.in_port().0 }),
             PortNo::ALL => self.emit(Op::Flood { all: true, but: self.in_port().0 }),
             PortNo::CONTROLLER => {
-                let reason = match (self.is_packet_out, self.is_in_set) {
-                    (true, _) => Reason::PACKET_OUT,
-                    (_, true) => Reason::ACTION_SET,
+                let reason = match (self.is_packet_out, self.is_in_group, self.is_in_set) {
+                    (true, ..) => Reason::PACKET_OUT,
+                    (_, true, _) => Reason::GROUP,
+                    (_, _, true) => Reason::ACTION_SET,
                     _ => Reason::ACTION,
                 };
                 self.controller(max_len, 0, reason, &[]);
@@ -445,6 +461,13 @@ impl<'w> Walk<'w> {
         self.actions(actions);
         self.level -= 1;
         self.tell(|watch, _| watch.join());
+        self.end_copy(at);
+        self.state = *state;
+        (self.stack, self.set, self.has_exited) = (stack, set, exited);
+    }
+
+    /// A copy that was begun at this operation is done with.
+    fn end_copy(&mut self, at: usize) {
         let is_changed =
             self.ops.iter().skip(at + 1).any(|op| matches!(op, Op::Edit(_) | Op::Cut(_)));
         if is_changed {
@@ -452,8 +475,6 @@ impl<'w> Walk<'w> {
         } else if at < self.ops.len() {
             self.ops.remove(at);
         }
-        self.state = *state;
-        (self.stack, self.set, self.has_exited) = (stack, set, exited);
     }
 
     /// Takes one from the time to live; returns whether the packet goes on.

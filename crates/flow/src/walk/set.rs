@@ -46,7 +46,7 @@ fn is_write(action: &Action) -> bool {
 }
 
 /// The actions of a set in the order in which they are done; none if it sends the packet nowhere.
-fn ordered(set: &[Action]) -> Vec<Action> {
+pub(crate) fn ordered(set: &[Action]) -> Vec<Action> {
     let last = |is_it: &fn(&Action) -> bool| set.iter().rev().find(|action| is_it(action)).cloned();
     let Some(end) = ENDS.iter().find_map(last) else { return Vec::new() };
     let queue = set.iter().rev().find(|action| matches!(action, Action::SetQueue(_)));

@@ -252,6 +252,7 @@ impl Watch for Heard {
         self.0.push(match place {
             Place::Table(table, rule) => format!("{table} {:?}", rule.map(|rule| rule.priority)),
             Place::ActionSet => "set".to_owned(),
+            Place::Bucket(id) => format!("bucket {id}"),
         });
     }
 

@@ -17,6 +17,8 @@ pub enum Place<'p> {
     Table(u8, Result<&'p Rule, bool>),
     /// The action set.
     ActionSet,
+    /// The bucket of this number of a group.
+    Bucket(u32),
 }
 
 /// What is done.

@@ -198,7 +198,7 @@ fn low(value: u128) -> u16 {
 }
 
 /// Whether a packet has what a field needs.
-pub(super) fn holds(needs: Prerequisite, key: &Key) -> bool {
+pub(crate) fn holds(needs: Prerequisite, key: &Key) -> bool {
     let ether_type = key.get_u16(slot::ETH_TYPE);
     let (is_v4, is_v6) = (ether_type == 0x0800, ether_type == 0x86DD);
     let is_first = key.get_u8(slot::IP_FRAG) & FRAG_LATER == 0;

@@ -18,6 +18,7 @@ use super::*;
 use crate::datapath::{Detached, PacketOut, Received};
 use openflow::message::stats::port::FIGURES;
 
+mod groups;
 mod monitor;
 
 const ROOM: usize = 1 << 16;

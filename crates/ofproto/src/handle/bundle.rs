@@ -5,10 +5,12 @@ use std::collections::BTreeMap;
 use flow::{Command, Outcome, Tables};
 use openflow::message::bundle::{BundleAdd, BundleControl, BundleStep};
 use openflow::message::flow_mod::FlowMod;
+use openflow::message::group::GroupMod;
 use openflow::message::{Kind, Raw};
 use openflow::{ErrorCode, ErrorMessage};
 
 use super::flow::{change, refusal};
+use super::group::group_refusal;
 use super::{Answers, Request};
 use crate::datapath::PacketOut;
 use crate::monitor;
@@ -164,15 +166,13 @@ impl Request<'_> {
         let (version, xid) = (self.raw.version, self.raw.xid);
         let add = BundleAdd::decode(version, xid, self.raw.body)?;
         let raw = Raw::read(add.message)?;
-        if !matches!(raw.kind, Kind::FlowMod | Kind::PacketOut) {
-            return Err(ErrorCode::BfcMsgUnsup);
-        }
         // What cannot be read is said at once.
         let has_table_id = self.session()?.has_table_id;
-        if raw.kind == Kind::FlowMod {
-            change(&FlowMod::decode(&raw, has_table_id)?)?;
-        } else {
-            openflow::message::packet_out::PacketOut::decode(&raw)?;
+        match raw.kind {
+            Kind::FlowMod => drop(change(&FlowMod::decode(&raw, has_table_id)?)?),
+            Kind::GroupMod => drop(GroupMod::decode(&raw)?),
+            Kind::PacketOut => drop(openflow::message::packet_out::PacketOut::decode(&raw)?),
+            _ => return Err(ErrorCode::BfcMsgUnsup),
         }
         let (id, flags, now) = (add.id, add.flags, self.datapath.now());
         let step = Step { id, flags, head: add.encode(version, xid), now };
@@ -217,8 +217,15 @@ impl Request<'_> {
 
 fn make(made: &mut Made, message: &[u8], has_table_id: bool, now: u64) -> Result<(), ErrorCode> {
     let raw = Raw::read(message)?;
+    if raw.kind == Kind::GroupMod {
+        let change = GroupMod::decode(&raw)?;
+        let outcome = made.tables.change_group(&change, now).map_err(group_refusal)?;
+        made.outcomes.push((outcome, Command::Delete, raw.xid));
+        return Ok(());
+    }
     if raw.kind == Kind::PacketOut {
         let wanted = openflow::message::packet_out::PacketOut::decode(&raw)?;
+        made.tables.check_actions(&wanted.actions).map_err(refusal)?;
         let in_port = wanted.in_port();
         made.packets.push(PacketOut { in_port, actions: wanted.actions, bytes: wanted.packet });
         return Ok(());

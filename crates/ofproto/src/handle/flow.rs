@@ -31,14 +31,19 @@ impl Request<'_> {
         let change = change(&FlowMod::decode(self.raw, has_table_id)?)?;
         let now = self.datapath.now();
         let outcome = self.bridge.tables.change(&change, now).map_err(refusal)?;
+        self.made(&outcome, change.command, now);
+        Ok(Vec::new())
+    }
+
+    /// Rules or groups are others than before.
+    pub(super) fn made(&mut self, outcome: &Outcome, command: Command, now: u64) {
         self.bridge.is_dirty = true;
         // What the last packets have done with them is told.
         if outcome.removed.iter().any(|(rule, _)| rule.flags.send_flow_removed) {
             self.datapath.flush();
         }
         let by = Some((self.id, self.raw.xid));
-        self.bridge.tell_changes(&[Made { outcome: &outcome, command: change.command, by }], now);
-        Ok(Vec::new())
+        self.bridge.tell_changes(&[Made { outcome, command, by }], now);
     }
 
     /// The rules that a request for statistics means, which count all that has come so far.
@@ -87,11 +92,11 @@ pub(crate) fn refusal(refusal: Refusal) -> ErrorCode {
         Refusal::BadTable => ErrorCode::BrcBadTableId,
         Refusal::Full { .. } => ErrorCode::FmfcTableFull,
         Refusal::Overlap => ErrorCode::FmfcOverlap,
+        Refusal::NoGroup(_) => ErrorCode::BacBadOutGroup,
         Refusal::Field(_) => ErrorCode::BmcBadField,
         Refusal::Action(name) => {
             tracing::info!("a rule with the action {name}, which is not possible yet");
-            // There are no groups, so that none is the right one.
-            if name == "group" { ErrorCode::BacBadOutGroup } else { ErrorCode::BacBadType }
+            ErrorCode::BacBadType
         }
     }
 }

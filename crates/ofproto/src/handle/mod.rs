@@ -2,6 +2,7 @@
 //!
 //! - `bundle`: changes that are made together
 //! - `flow`: rules
+//! - `group`: groups
 //! - `monitor`: monitors of rules
 //! - `packet`: packets from and for controllers
 //! - `port`: ports and their statistics
@@ -10,6 +11,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod flow;
+mod group;
 mod monitor;
 mod packet;
 mod port;
@@ -21,7 +23,7 @@ use std::time::Instant;
 use openflow::ErrorCode;
 use openflow::message::features::{Features, capability};
 use openflow::message::role::Role;
-use openflow::message::stats::limits::{GroupFeatures, MeterFeatures};
+use openflow::message::stats::limits::MeterFeatures;
 use openflow::message::{Form, Kind, Message, Raw, Replies};
 use openflow::{Version, wire::Writer as _};
 
@@ -89,7 +91,7 @@ impl Request<'_> {
 
     fn answer(&mut self) -> Answers {
         // Whatever is no change of rules comes after those that came before it.
-        if !matches!(self.raw.kind, Kind::FlowMod | Kind::BundleAdd) {
+        if !matches!(self.raw.kind, Kind::FlowMod | Kind::GroupMod | Kind::BundleAdd) {
             self.bridge.settle(self.datapath);
         }
         match self.raw.kind {
@@ -104,9 +106,6 @@ impl Request<'_> {
                 let desc = self.bridge.settings.desc.clone();
                 Ok(self.stats_reply(Kind::DescReply, |out| desc.encode(out)))
             }
-            Kind::GroupFeaturesRequest => Ok(self.stats_reply(Kind::GroupFeaturesReply, |out| {
-                GroupFeatures::default().encode(out);
-            })),
             Kind::MeterFeaturesRequest => Ok(self.stats_reply(Kind::MeterFeaturesReply, |out| {
                 MeterFeatures::default().encode(out);
             })),
@@ -132,6 +131,10 @@ impl Request<'_> {
             Kind::FlowMod | Kind::FlowStatsRequest | Kind::AggregateStatsRequest => {
                 self.flow_answer()
             }
+            Kind::GroupMod
+            | Kind::GroupStatsRequest
+            | Kind::GroupDescRequest
+            | Kind::GroupFeaturesRequest => self.group_answer(),
             Kind::FlowMonitorRequest | Kind::FlowMonitorCancel => self.monitor_answer(),
             Kind::PacketOut => self.packet_out(),
             Kind::BundleControl | Kind::BundleAdd => self.bundle_answer(),

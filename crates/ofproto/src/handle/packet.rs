@@ -6,6 +6,7 @@ use openflow::message::packet_in::PacketIn;
 use openflow::packet_in::Reason;
 use openflow::{ErrorCode, Field, Match, PortNo};
 
+use super::flow::refusal;
 use super::{Answers, Request};
 use crate::bridge::Bridge;
 use crate::datapath::{PacketOut, Received};
@@ -23,6 +24,7 @@ impl Request<'_> {
             // Nothing is kept, so that there is none.
             return Err(ErrorCode::BrcBufferUnknown);
         }
+        self.bridge.tables.check_actions(&wanted.actions).map_err(refusal)?;
         let in_port = wanted.in_port();
         self.datapath.send(PacketOut { in_port, actions: wanted.actions, bytes: wanted.packet });
         Ok(Vec::new())

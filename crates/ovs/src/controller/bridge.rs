@@ -144,6 +144,11 @@ impl Served {
         !self.peers.is_empty()
     }
 
+    /// Whether groups go by which links are up.
+    pub fn goes_by_links(&self) -> bool {
+        self.bridge.goes_by_links()
+    }
+
     /// What is to be polled, and for what.
     pub fn spots(&self) -> Vec<(Spot, std::os::fd::BorrowedFd<'_>, rustix::event::PollFlags)> {
         use rustix::event::PollFlags;

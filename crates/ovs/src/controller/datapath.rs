@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use flow::{Pipeline, Tables};
 use ofproto::{Datapath, PacketOut, Port};
-use openflow::message::port::config;
+use openflow::message::port::{config, state};
 use switch::{BridgeFlows, FlowInlet, FlowPacketOut, Sight};
 
 /// One bridge of the switch.
@@ -48,6 +48,7 @@ impl Datapath for Forwarding {
                 no_flood: has(config::NO_FLOOD),
                 no_receive: has(config::NO_RECV),
                 no_packet_in: has(config::NO_PACKET_IN),
+                is_dead: port.desc.state & state::LIVE == 0,
             };
             Some((port.desc.number, settings))
         });

@@ -16,6 +16,9 @@ use super::{Shared, Wish};
 /// How often links are looked at as long as somebody is connected that may want to know.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// How often links are looked at as long as groups go by which of them are up.
+const LOOK_FAST: Duration = Duration::from_millis(100);
+
 /// How often rules are looked at whose time may be over.
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -57,7 +60,7 @@ impl Server {
                     self.paused = Instant::now().checked_add(PAUSE);
                 }
             }
-            if is_news || self.bridges.values().any(Served::is_watched) {
+            if is_news || self.look_every().is_some() {
                 self.look();
             }
             let now = self.time.now();
@@ -111,8 +114,14 @@ impl Server {
         let due = due.map(|due| due.saturating_duration_since(Instant::now()));
         let timed = self.bridges.values().any(Served::has_timed);
         let expiry = timed.then(|| self.time.until(later(self.expired, SECOND))).flatten();
+        due.into_iter().chain(expiry).chain(self.look_every()).min()
+    }
+
+    /// How often links are looked at, if they are.
+    fn look_every(&self) -> Option<Duration> {
+        let goes_by_links = self.bridges.values().any(Served::goes_by_links);
         let is_watched = self.bridges.values().any(Served::is_watched);
-        due.into_iter().chain(expiry).chain(is_watched.then_some(LOOK)).min()
+        goes_by_links.then_some(LOOK_FAST).or(is_watched.then_some(LOOK))
     }
 
     /// Takes what others have for us: whether bridges are to be otherwise; `None` if this is to

@@ -1,0 +1,225 @@
+//! Which bucket a packet takes of a group of type select: by a hash of the packet, so that all of
+//! a connection take one; of several, each as often as its weight says.
+//!
+//! The methods are those of Open vSwitch. Its hashes are its own, so a packet need not take the bucket
+//! there that it takes here.
+
+use openflow::Field;
+use openflow::message::group::{GroupType, Selection};
+
+use super::Bucket;
+use crate::key::{Key, Slot, TAG_PRESENT, slot};
+use crate::pattern::{finish, mix};
+use crate::place::place;
+use crate::reads::{field, hashed};
+use crate::walk::write::holds;
+
+/// Places for buckets, at most and at least.
+const PLACES: (u64, u64) = (256, 16);
+
+/// How a hash is made of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hash {
+    /// Of addresses and ports: the same in both directions.
+    Symmetric,
+    /// Of addresses and ports of IP.
+    Tuple,
+}
+
+/// How a bucket is selected.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Method {
+    /// No bucket is.
+    None,
+    /// The hash has a place, and each place a bucket: `dp_hash`.
+    Places { places: Box<[u16]>, hash: Hash, basis: u32 },
+    /// The bucket with the best score.
+    Score,
+    /// The same, by a hash of these fields alone, each with its mask.
+    Fields { fields: Box<[(Field, u128)]>, basis: u64 },
+}
+
+impl Method {
+    /// That of a group, which has a wish if it is said.
+    pub(crate) fn of(kind: GroupType, wish: Option<&Selection>, buckets: &[Bucket]) -> Self {
+        let places = || spread(buckets).map(Vec::into_boxed_slice);
+        match (kind, wish) {
+            (GroupType::Select, None) => places().map_or(Self::Score, |places| Self::Places {
+                places,
+                hash: Hash::Symmetric,
+                basis: 0,
+            }),
+            (GroupType::Select, Some(wish)) if wish.method == "dp_hash" => {
+                let is_symmetric = wish.parameter >> 32 == 1;
+                let hash = if is_symmetric { Hash::Symmetric } else { Hash::Tuple };
+                let basis = u32::try_from(wish.parameter & 0xFFFF_FFFF).unwrap_or_default();
+                places().map_or(Self::Score, |places| Self::Places { places, hash, basis })
+            }
+            (GroupType::Select, Some(wish)) if wish.fields.is_empty() => Self::Score,
+            (GroupType::Select, Some(wish)) => {
+                Self::Fields { fields: wish.fields.clone().into(), basis: wish.parameter }
+            }
+            _ => Self::None,
+        }
+    }
+
+    /// Adds the bits of packets that it depends on.
+    pub(crate) fn reads(&self, key: &mut Key) {
+        match self {
+            Self::None => {}
+            Self::Places { .. } | Self::Score => hashed(key),
+            Self::Fields { fields, .. } => fields.iter().for_each(|(of, _)| field(*of, key)),
+        }
+    }
+
+    /// The bucket for a packet with this key, of those that are alive.
+    pub(crate) fn pick<'b>(
+        &self,
+        buckets: &'b [Bucket],
+        key: &Key,
+        is_alive: impl FnMut(&'b Bucket) -> bool,
+    ) -> Option<&'b Bucket> {
+        match self {
+            Self::None => None,
+            Self::Places { places, hash, basis } => {
+                let hash = match hash {
+                    Hash::Symmetric => symmetric(key, (*basis).into()),
+                    Hash::Tuple => tuple(key, (*basis).into()),
+                };
+                by_place(buckets, places, hash, is_alive)
+            }
+            Self::Score => best(buckets, symmetric(key, 0), is_alive),
+            Self::Fields { fields, basis } => {
+                best(buckets, of_fields(key, fields, *basis), is_alive)
+            }
+        }
+    }
+}
+
+/// The first alive bucket from the place of this hash on: the others of a bucket that is dead are
+/// spread over the rest.
+fn by_place<'b>(
+    buckets: &'b [Bucket],
+    places: &[u16],
+    hash: u64,
+    mut is_alive: impl FnMut(&'b Bucket) -> bool,
+) -> Option<&'b Bucket> {
+    // There are 256 places at most.
+    let start = usize::try_from(hash & 0xFFFF).unwrap_or_default() % places.len().max(1);
+    let (before, behind) = places.split_at_checked(start)?;
+    let in_turn = behind.iter().chain(before).map(|place| usize::from(*place));
+    in_turn.filter_map(|place| buckets.get(place)).find(|bucket| is_alive(bucket))
+}
+
+/// The alive bucket whose number, with this hash, gives the best score.
+fn best<'b>(
+    buckets: &'b [Bucket],
+    hash: u64,
+    mut is_alive: impl FnMut(&'b Bucket) -> bool,
+) -> Option<&'b Bucket> {
+    let score = |bucket: &&Bucket| {
+        let hash = finish(mix(hash, bucket.desc.id.into()));
+        (hash & 0xFFFF) * u64::from(bucket.desc.weight)
+    };
+    buckets.iter().filter(|bucket| is_alive(bucket)).max_by_key(score)
+}
+
+/// Spreads buckets over places by their weights, by Webster's method: the next place is for the bucket
+/// that has the least of what it should have. `None` where that takes too many places, or none
+/// has weight.
+fn spread(buckets: &[Bucket]) -> Option<Vec<u16>> {
+    let weights: Vec<u64> = buckets.iter().map(|bucket| bucket.desc.weight.into()).collect();
+    let least = weights.iter().copied().filter(|weight| *weight > 0).min()?;
+    let all: u64 = weights.iter().sum();
+    let some = u64::try_from(weights.len()).ok()?.saturating_mul(4).min(PLACES.0);
+    let count = all.div_ceil(least).max(some).max(PLACES.1).checked_next_power_of_two()?;
+    if count > PLACES.0 {
+        return None;
+    }
+    // Weights as fractions of odd numbers.
+    let mut shares: Vec<(u64, u64)> = weights.into_iter().map(|weight| (weight, 1)).collect();
+    let mut places = Vec::new();
+    for _ in 0..count {
+        let mut winner = 0;
+        let mut best = (0, 1);
+        for (index, share) in shares.iter().enumerate() {
+            if share.0 * best.1 > best.0 * share.1 {
+                (winner, best) = (index, *share);
+            }
+        }
+        if let Some((_, divisor)) = shares.get_mut(winner) {
+            *divisor += 2;
+        }
+        places.push(u16::try_from(winner).ok()?);
+    }
+    Some(places)
+}
+
+/// The ports of a packet of IP. Fragments have none, so that all of them go together.
+fn ports(key: &Key, with_udp: bool) -> Option<(u64, u64)> {
+    let is_whole = key.get_u8(slot::IP_FRAG) == 0;
+    let has_ports = match key.get_u8(slot::IP_PROTO) {
+        6 | 132 => true,
+        17 => with_udp,
+        _ => false,
+    };
+    let of = |slot: Slot| key.get_u64(slot);
+    (is_whole && has_ports).then(|| (of(slot::TP_SRC), of(slot::TP_DST)))
+}
+
+fn mix_wide(hash: u64, value: u128) -> u64 {
+    let part = |value: u128| u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
+    mix(mix(hash, part(value >> 64)), part(value))
+}
+
+/// The addresses of IP, joined.
+fn addresses(key: &Key, join: impl Fn(u128, u128) -> u128) -> u128 {
+    match key.get_u16(slot::ETH_TYPE) {
+        0x0800 => join(key.get(slot::IPV4_SRC), key.get(slot::IPV4_DST)),
+        0x86DD => join(key.get(slot::IPV6_SRC), key.get(slot::IPV6_DST)),
+        _ => 0,
+    }
+}
+
+/// A hash that is the same for a connection's two directions. Of UDP it is without ports, so that
+/// fragments go with the rest.
+fn symmetric(key: &Key, basis: u64) -> u64 {
+    let ether_type = key.get_u64(slot::ETH_TYPE);
+    let tci = key.get_u16(slot::VLAN_TCI);
+    let vlan = if tci & TAG_PRESENT == 0 { 0 } else { tci & 0x0FFF };
+    let mut hash = mix(basis, key.get_u64(slot::ETH_SRC) ^ key.get_u64(slot::ETH_DST));
+    hash = mix(hash, ether_type << 16 | u64::from(vlan));
+    if matches!(ether_type, 0x0800 | 0x86DD) {
+        hash = mix_wide(hash, addresses(key, |source, target| source ^ target));
+        hash = mix(hash, key.get_u64(slot::IP_PROTO));
+        if let Some((source, target)) = ports(key, false) {
+            hash = mix(hash, source ^ target);
+        }
+    }
+    finish(hash)
+}
+
+/// A hash of addresses, protocol and ports of IP.
+fn tuple(key: &Key, basis: u64) -> u64 {
+    let mut hash = basis;
+    if matches!(key.get_u16(slot::ETH_TYPE), 0x0800 | 0x86DD) {
+        hash = mix_wide(hash, addresses(key, |source, _| source));
+        hash = mix_wide(hash, addresses(key, |_, target| target));
+        hash = mix(hash, key.get_u64(slot::IP_PROTO));
+        if let Some((source, target)) = ports(key, true) {
+            hash = mix(hash, source << 16 | target);
+        }
+    }
+    finish(hash)
+}
+
+/// A hash of those fields that a packet has.
+fn of_fields(key: &Key, fields: &[(Field, u128)], basis: u64) -> u64 {
+    let mut hash = mix(1, basis);
+    for (field, mask) in fields.iter().filter(|(field, _)| holds(field.prerequisite(), key)) {
+        if let Some(slot) = place(*field) {
+            hash = mix_wide(hash, key.get(slot) & mask);
+        }
+    }
+    finish(hash)
+}
