@@ -1,8 +1,8 @@
 //! The switch's bridges as control threads see them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use eal::SortedMap;
 use fdb::Fdb;
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
@@ -65,13 +65,13 @@ impl Entry {
 
 /// All bridges, by name. One is always there.
 #[derive(Debug)]
-pub(crate) struct Bridges(BTreeMap<String, Entry>);
+pub(crate) struct Bridges(SortedMap<String, Entry>);
 
 impl Bridges {
     /// The default bridge alone.
     pub(crate) fn new(options: &BridgeOptions) -> Result<Self, Error> {
         let entry = Entry::new(BridgeId::DEFAULT, options, 1)?;
-        Ok(Self(BTreeMap::from([(DEFAULT_BRIDGE.to_owned(), entry)])))
+        Ok(Self(SortedMap::from([(DEFAULT_BRIDGE.to_owned(), entry)])))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {

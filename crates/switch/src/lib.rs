@@ -56,6 +56,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answer;
 #[doc(hidden)]
 pub mod bench;
 pub mod bond;

@@ -10,11 +10,11 @@
 //! get owners once the same ones have been ready for a second, so there is one change to and fro
 //! per second at most. Until then a worker does what it always did.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use eal::SortedMap;
 use ethdev::{SharedTxQueue, TxQueue};
 
 use crate::output::Output;
@@ -94,7 +94,7 @@ impl fmt::Debug for Lost {
 }
 
 /// Queues by number.
-type Queues = BTreeMap<usize, SharedTxQueue>;
+type Queues = SortedMap<usize, SharedTxQueue>;
 
 #[derive(Debug)]
 enum State {

@@ -1,11 +1,10 @@
 //! The switch's ports as control threads see them, and how queues get to the workers and back.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use eal::clock;
+use eal::{SortedMap, clock};
 use ethdev::{Link, Port, PortControl, PortStats, RxQueue, TxQueue};
 
 use crate::bridge::{BridgeChange, BridgeId};
@@ -506,7 +505,7 @@ impl Entry {
 
 /// All ports, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Ports(BTreeMap<String, Entry>);
+pub(crate) struct Ports(SortedMap<String, Entry>);
 
 impl Ports {
     /// Checks that a port `name` can be added.

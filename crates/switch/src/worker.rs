@@ -17,6 +17,7 @@ use eal::{Counter, EventFd, WorkerContext, clock};
 use ethdev::{Sleeper, Slept};
 use packet::{BURST, Frame};
 
+use crate::answer::{Answer, answer};
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::capture::Captures;
@@ -33,54 +34,54 @@ use crate::trap::Trap;
 /// How long a worker sleeps at most while a device has not taken all that was sent to it.
 const PENDING_NAP: Duration = Duration::from_millis(1);
 
-/// What a worker is asked to do. It answers when it is done; if it is gone, the sender of the
-/// answer is dropped.
+/// What a worker is asked to do. It answers when it is done; if it is gone, the answer
+/// is dropped.
 #[derive(Debug)]
 pub(crate) enum Message {
     /// Send to a port from now on.
-    AddOutput(u16, Box<Output>, Sender<()>),
+    AddOutput(u16, Box<Output>, Answer<()>),
     /// Change a bridge.
-    Bridge(BridgeId, Box<BridgeChange>, Sender<()>),
+    Bridge(BridgeId, Box<BridgeChange>, Answer<()>),
     /// Take a port for a patch port that leads to another bridge; `None`: to nowhere.
-    SetPatch(u16, Option<Patch>, Sender<()>),
+    SetPatch(u16, Option<Patch>, Answer<()>),
     /// Poll a queue from now on.
-    AddInput(Box<Input>, Sender<()>),
+    AddInput(Box<Input>, Answer<()>),
     /// Give all receive queues of a port back.
-    TakeInputs(u16, Sender<Vec<Input>>),
+    TakeInputs(u16, Answer<Vec<Input>>),
     /// Give the transmit queues of a port back.
-    TakeOutput(u16, Sender<Option<Output>>),
+    TakeOutput(u16, Answer<Option<Output>>),
     /// Do something with the way to a port, if there is one.
     OnOutput(u16, Act),
     /// Try so often to send to a port although it takes nothing.
-    SetRetries(u16, u32, Sender<()>),
+    SetRetries(u16, u32, Answer<()>),
     /// Behave like this without frames from now on.
-    SetIdle(Idle, Sender<()>),
+    SetIdle(Idle, Answer<()>),
     /// Stop working.
-    End(Sender<()>),
+    End(Answer<()>),
     /// Let so much of a port through in one direction; `None`: all.
-    SetLimit(u16, Direction, Option<Box<Limiter>>, Sender<()>),
+    SetLimit(u16, Direction, Option<Box<Limiter>>, Answer<()>),
     /// Take a port for a bond; `None`: no more.
-    SetBond(u16, Option<Box<(Way, Fittings)>>, Sender<()>),
+    SetBond(u16, Option<Box<(Way, Fittings)>>, Answer<()>),
     /// Send frames of the switch's own to a port, [`BURST`] at most; the answer is whether it takes
     /// any now.
-    Send(u16, Vec<Vec<u8>>, Sender<bool>),
+    Send(u16, Vec<Vec<u8>>, Answer<bool>),
     /// Let a port send this only; `None`: everything.
-    SetGuard(u16, Option<Box<Guard>>, Sender<()>),
+    SetGuard(u16, Option<Box<Guard>>, Answer<()>),
     /// Take what neighbours say to the switch itself on a port out of what comes in there; `None`:
     /// nobody listens.
-    SetTrap(u16, Option<Box<Trap>>, Sender<()>),
+    SetTrap(u16, Option<Box<Trap>>, Answer<()>),
     /// Capture this from now on.
-    Capture(Option<Box<Captures>>, Sender<()>),
+    Capture(Option<Box<Captures>>, Answer<()>),
     /// Take frames, [`BURST`] at most, for what has come in on a port; the answer is whether this
     /// worker polls it.
-    Receive(u16, Vec<Vec<u8>>, Sender<bool>),
+    Receive(u16, Vec<Vec<u8>>, Answer<bool>),
     /// Tell what would become of a frame that comes in on a port, and learn its source if asked to;
     /// the answer is `None` where this worker does not poll the port.
-    Trace(u16, Vec<u8>, bool, Sender<Option<Trace>>),
+    Trace(u16, Vec<u8>, bool, Answer<Option<Trace>>),
     /// Do with a packet what a controller says.
-    PacketOut(BridgeId, Box<PacketOut>, Sender<()>),
+    PacketOut(BridgeId, Box<PacketOut>, Answer<()>),
     /// Only answer: what was received before is dealt with then.
-    Answer(Sender<()>),
+    Answer(Answer<()>),
 }
 
 /// What a worker is to do with an [`Output`].
@@ -145,12 +146,12 @@ pub(crate) struct Mailbox {
 impl Mailbox {
     /// Sends a message, of which `message` makes the question from the way to answer, and waits
     /// for the answer; `None` if the worker is gone.
-    pub(crate) fn ask<T>(&self, message: impl FnOnce(Sender<T>) -> Message) -> Option<T> {
-        let (answer, answered) = mpsc::channel();
+    pub(crate) fn ask<T>(&self, message: impl FnOnce(Answer<T>) -> Message) -> Option<T> {
+        let (answer, awaited) = answer();
         self.messages.send(message(answer)).ok()?;
         self.sent.fetch_add(1, Release);
         self.wake();
-        answered.recv().ok()
+        awaited.wait()
     }
 
     /// Has the worker do something with its way to `port`, between two bursts, and waits for the
@@ -161,7 +162,7 @@ impl Mailbox {
         act: impl FnOnce(&mut Output) -> T + Send + 'static,
     ) -> Option<T> {
         self.ask(|answer| {
-            let act = move |output: &mut Output| _ = answer.send(act(output));
+            let act = move |output: &mut Output| answer.give(act(output));
             Message::OnOutput(port, Act(Box::new(act)))
         })
     }
@@ -333,86 +334,86 @@ impl Worker {
         })
     }
 
-    /// Does what a message asks. That nobody waits for the answer any more is no error.
+    /// Does what a message asks.
     #[cold]
     fn take(&mut self, message: Message) {
         match message {
             Message::AddOutput(port, output, done) => {
                 self.path.set_output(port, Some(*output));
-                let _ = done.send(());
+                done.give(());
             }
             Message::Bridge(id, change, done) => {
                 self.path.change_bridge(id, *change);
-                let _ = done.send(());
+                done.give(());
             }
             Message::SetPatch(port, patch, done) => {
                 self.path.set_patch(port, patch);
-                let _ = done.send(());
+                done.give(());
             }
             Message::AddInput(input, done) => {
                 self.sleeper.watch(&input.rx);
                 self.inputs.push(*input);
-                let _ = done.send(());
+                done.give(());
             }
             Message::TakeInputs(port, inputs) => {
                 let taken = self.inputs.take(port);
                 taken.iter().for_each(|input| self.sleeper.unwatch(&input.rx));
-                let _ = inputs.send(taken);
+                inputs.give(taken);
             }
             Message::TakeOutput(port, output) => {
-                let _ = output.send(self.path.set_output(port, None));
+                output.give(self.path.set_output(port, None));
             }
             Message::OnOutput(port, Act(act)) => self.path.on_output(port, act),
             Message::SetRetries(port, retries, done) => {
                 self.path.set_retries(port, retries);
-                let _ = done.send(());
+                done.give(());
             }
             Message::SetIdle(idle, done) => {
                 self.idle = idle;
-                let _ = done.send(());
+                done.give(());
             }
             Message::End(done) => {
                 self.has_ended = true;
-                let _ = done.send(());
+                done.give(());
             }
             Message::SetLimit(port, direction, limiter, done) => {
                 self.path.set_limit(port, direction, limiter);
-                let _ = done.send(());
+                done.give(());
             }
             Message::SetBond(port, bond, done) => {
                 self.path.set_bond(port, bond.map(|bond| *bond));
-                let _ = done.send(());
+                done.give(());
             }
             Message::Send(port, frames, done) => {
-                let _ = done.send(self.send_own(port, &frames));
+                done.give(self.send_own(port, &frames));
             }
             Message::SetGuard(port, guard, done) => {
                 self.path.set_guard(port, guard);
-                let _ = done.send(());
+                done.give(());
             }
             Message::SetTrap(port, trap, done) => {
                 self.path.set_trap(port, trap);
-                let _ = done.send(());
+                done.give(());
             }
             Message::Capture(captures, done) => {
                 self.path.set_captures(captures);
-                let _ = done.send(());
+                done.give(());
             }
             Message::Receive(port, frames, done) => {
-                let _ = done.send(self.receive(port, &frames));
+                done.give(self.receive(port, &frames));
             }
             Message::Trace(port, frame, learns, done) => {
                 let home = self.inputs.home(port);
                 let trace =
                     home.map(|home| self.path.trace((home, port), &frame, learns, clock::now()));
-                let _ = done.send(trace);
+                done.give(trace);
             }
             Message::PacketOut(id, packet, done) => {
                 self.path.packet_out(id, &packet, clock::now());
-                let _ = done.send(());
+                done.give(());
             }
             Message::Answer(done) => {
-                let _ = done.send(());
+                done.give(());
             }
         }
     }

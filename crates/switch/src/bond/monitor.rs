@@ -2,11 +2,10 @@
 //! a clock or sends anything: whoever has a monitor tells it the time and the links, and sends what it
 //! asks for.
 
-use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use eal::time::later;
+use eal::{SortedMap, time::later};
 use packet::MacAddr;
 
 use super::probe::Asker;
@@ -64,7 +63,7 @@ struct Target {
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
     asking: Option<Asking>,
-    members: BTreeMap<u16, Watched>,
+    members: SortedMap<u16, Watched>,
 }
 
 impl Monitor {

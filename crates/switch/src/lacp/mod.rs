@@ -12,9 +12,9 @@ pub(crate) mod pdu;
 pub(crate) mod port;
 mod settings;
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
+use eal::SortedMap;
 use packet::MacAddr;
 
 use self::pdu::{Flags, Info, Pdu};
@@ -46,7 +46,7 @@ pub(crate) struct Link {
 /// The protocol on all ports of a bond.
 #[derive(Debug, Default)]
 pub(crate) struct Agent {
-    ports: BTreeMap<u16, Port>,
+    ports: SortedMap<u16, Port>,
     chosen: Option<Group>,
 }
 

@@ -1,10 +1,9 @@
 //! One port's part in the protocol: its neighbours, each for as long as it has said, and when they are
 //! told who we are (IEEE 802.1AB-2016 clause 9).
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use eal::time::later;
+use eal::{SortedMap, time::later};
 
 use super::frame::{self, Id, Unit};
 use super::{LldpMode, Neighbour};
@@ -46,7 +45,7 @@ pub(crate) struct Agent {
     /// Whether it is in service, and its link up.
     is_up: bool,
     /// By station and port.
-    neighbours: BTreeMap<(Id, Id), Known>,
+    neighbours: SortedMap<(Id, Id), Known>,
     /// When they are told next; `None` as long as nobody is told anything.
     next: Option<Instant>,
     /// How many times that is to be soon.

@@ -1,9 +1,8 @@
 //! The mirrors of a switch as control threads see them.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use eal::time::Time;
+use eal::{SortedMap, time::Time};
 
 use super::file::File;
 use super::taps::{Counters, Tap, Taps, To};
@@ -27,7 +26,7 @@ struct Entry {
 /// All mirrors, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
-    all: BTreeMap<String, Entry>,
+    all: SortedMap<String, Entry>,
     /// How many files there ever were.
     files: u64,
 }
@@ -113,7 +112,7 @@ impl Mirrors {
     pub(crate) fn taps(
         &self,
         bridge: &str,
-        ports: &BTreeMap<&str, u16>,
+        ports: &SortedMap<&str, u16>,
         worker: usize,
     ) -> Option<Taps> {
         let outputs = self.outputs(bridge, ports);
@@ -123,7 +122,7 @@ impl Mirrors {
     }
 
     /// The ports of a bridge that are for copies alone.
-    pub(crate) fn outputs(&self, bridge: &str, ports: &BTreeMap<&str, u16>) -> PortSet {
+    pub(crate) fn outputs(&self, bridge: &str, ports: &SortedMap<&str, u16>) -> PortSet {
         let names = self.of(bridge).filter_map(|entry| entry.mirror.output_port.as_deref());
         names.filter_map(|name| ports.get(name).copied()).collect()
     }
@@ -151,7 +150,7 @@ impl Mirrors {
 }
 
 impl Entry {
-    fn tap(&self, ports: &BTreeMap<&str, u16>, outputs: &PortSet, worker: usize) -> Option<Tap> {
+    fn tap(&self, ports: &SortedMap<&str, u16>, outputs: &PortSet, worker: usize) -> Option<Tap> {
         let Self { mirror, counters, first, file } = self;
         let to = match (&mirror.output_port, mirror.output_vlan, file) {
             (Some(port), ..) => To::Port(*ports.get(port.as_str())?),

@@ -1,7 +1,7 @@
 //! The tree as one bridge knows it: its ports, which of them have which role (IEEE 802.1D-2004 clause
 //! 17.28), and what is to be done.
 
-use std::collections::BTreeMap;
+use eal::SortedMap;
 
 use super::bpdu::Bpdu;
 #[cfg(test)]
@@ -64,7 +64,7 @@ pub(crate) struct Todo {
 #[derive(Debug)]
 pub(crate) struct Tree {
     settings: Settings,
-    ports: BTreeMap<u16, Port>,
+    ports: SortedMap<u16, Port>,
     root: Vector,
     root_times: Times,
     root_port: Option<u16>,
@@ -107,7 +107,7 @@ impl Tree {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            ports: BTreeMap::new(),
+            ports: SortedMap::new(),
             root: settings.own(),
             root_times: settings.times(),
             root_port: None,

@@ -1,9 +1,11 @@
 //! A bridge that looks at groups, as control threads see it: hears what hosts and routers say, and
 //! tells what workers have to know of it, and what is to be asked. It is told the time.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
+
+use eal::SortedMap;
 
 use super::message::{Message, Response};
 use super::table::{Ports, Table};
@@ -54,7 +56,7 @@ pub(crate) struct Snooper {
     is_stale: bool,
     told: Option<Instant>,
     /// By port and VLAN, the groups that members have left.
-    left: BTreeMap<(u16, u16), BTreeSet<IpAddr>>,
+    left: SortedMap<(u16, u16), BTreeSet<IpAddr>>,
     /// All hosts are to be asked at once, but those behind this port.
     asks_others: Option<u16>,
     /// When it asks all hosts next, as the one who does so regularly; and whether it has done so.
@@ -69,7 +71,7 @@ impl Snooper {
             ports: Ports::default(),
             is_stale: true,
             told: None,
-            left: BTreeMap::new(),
+            left: SortedMap::new(),
             asks_others: None,
             next: None,
             has_asked: false,

@@ -1,11 +1,10 @@
 //! Bonds as control threads see them: who their members are, and what workers are told of them.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use eal::clock;
+use eal::{SortedMap, clock};
 use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats};
 use packet::headers::EtherType;
 use packet::{BURST, MacAddr, Tag, announcement};
@@ -46,7 +45,7 @@ struct Shown {
     /// Of members that have left, and of those that there are by their numbers: as they came, and
     /// as they were last seen.
     past: [Stats; 2],
-    counted: BTreeMap<u16, [[Stats; 2]; 2]>,
+    counted: SortedMap<u16, [[Stats; 2]; 2]>,
 }
 
 impl Bundle {
@@ -283,7 +282,7 @@ fn member_lacp(port: &LacpPort) -> MemberLacp {
 
 /// All bonds, by name.
 #[derive(Debug, Default)]
-pub(super) struct Bonds(BTreeMap<String, Bond>);
+pub(super) struct Bonds(SortedMap<String, Bond>);
 
 impl Bonds {
     /// All of them.

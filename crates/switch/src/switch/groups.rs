@@ -1,12 +1,12 @@
 //! Bridges that look at groups of IGMP and MLD: what their workers hear, and are told.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use eal::clock;
+use eal::{SortedMap, clock};
 use packet::{BURST, MacAddr};
 
 use super::bonds::tagged;
@@ -44,7 +44,7 @@ struct Watch {
 
 /// All of them, by name.
 #[derive(Debug, Default)]
-pub(super) struct Groups(BTreeMap<String, Watch>);
+pub(super) struct Groups(SortedMap<String, Watch>);
 
 impl Switch {
     /// What is known of groups in all bridges that look at them, in the order of their names.
@@ -87,7 +87,7 @@ impl Control {
     pub(super) fn run_groups(&mut self) -> Option<Instant> {
         let all = self.bridges.iter();
         let all = all.map(|(name, entry)| (name.to_owned(), entry.options().mcast_snooping));
-        let all: BTreeMap<String, McastSnooping> = all.collect();
+        let all: SortedMap<String, McastSnooping> = all.collect();
         self.groups.0.retain(|name, _| all.contains_key(name));
         all.iter().filter_map(|(name, settings)| self.run_bridge(name, settings)).min()
     }

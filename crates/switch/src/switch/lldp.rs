@@ -1,8 +1,8 @@
 //! The discovery of neighbours as control threads see it: on which ports it goes on, and what is said.
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
+use eal::SortedMap;
 use packet::MacAddr;
 
 use super::{Control, Switch};
@@ -17,7 +17,7 @@ const DESCRIPTION: &str = concat!("Ringway ", env!("CARGO_PKG_VERSION"));
 /// The ports that take part, by name.
 #[derive(Debug, Default)]
 pub(super) struct Lldp {
-    ports: BTreeMap<String, Station>,
+    ports: SortedMap<String, Station>,
     /// The address by which the switch is known: it stays, whatever ports come and go.
     chassis: Option<MacAddr>,
     /// The host's name.

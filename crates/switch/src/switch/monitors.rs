@@ -1,8 +1,8 @@
 //! Members of bonds that ask stations behind them whether they are there.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use eal::SortedMap;
 use packet::MacAddr;
 
 use super::Control;
@@ -18,7 +18,7 @@ impl Control {
             self.set_monitor(name);
         }
         let all = self.bonds.all();
-        let wanted: BTreeMap<u16, Askers> = all.flat_map(askers).collect();
+        let wanted: SortedMap<u16, Askers> = all.flat_map(askers).collect();
         self.listen_for_answers(&wanted);
     }
 

@@ -1,11 +1,11 @@
 //! Spanning tree as control threads see it: which bridges and ports take part, and what workers are told
 //! of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eal::time::later;
+use eal::{SortedMap, time::later};
 use packet::MacAddr;
 
 use super::{Control, Switch};
@@ -67,7 +67,7 @@ struct Parts {
 /// All of them, by name.
 #[derive(Debug, Default)]
 pub(super) struct Branches {
-    all: BTreeMap<String, Branch>,
+    all: SortedMap<String, Branch>,
     /// What one bridge says to another by a patch port: the port where it comes in.
     crossing: Vec<(u16, Vec<u8>)>,
 }
