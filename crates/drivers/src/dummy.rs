@@ -1,7 +1,14 @@
 //! Ports without a device, for tests: what comes in on them is what a test has come in, by
 //! `Switch::receive` of the crate `switch`; what is sent to them can be read in a file.
 //!
-//! They are what Open vSwitch calls so, too: they take frames though their link is down.
+//! They are what Open vSwitch calls so, too: they take frames though their link is down, and two of
+//! them can be joined by a socket, in one process or in two.
+//!
+//! - `place`: the socket's address
+//! - `wire`: what goes over it
+
+mod place;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,20 +17,23 @@ use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
-use eal::EventFd;
 use eal::sandbox::{Needs, Reach};
+use eal::{Epoll, EventFd};
 use ethdev::{
     DeviceSpec, DriverInfo, DropReason, Error, Link, OpenPort, OptionInfo, PortControl, PortEvent,
     PortEvents, PortInfo, QueueStats, RxDriver, RxQueue, Sent, TxDriver, TxQueue, mtu,
 };
-use packet::{Capabilities, Frame, FrameBatch, MacAddr};
+use packet::slots::SlotBatch;
+use packet::{BURST, Capabilities, Frame, FrameBatch, MAX_FRAME_LEN, MacAddr};
 
+use self::place::Place;
+use self::wire::Wire;
 use crate::pcap::{Sink, open_sink};
 
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "dummy",
-    syntax: "dummy:[mac=MAC][,rx=FILE][,tx=FILE][,up=off]",
+    syntax: "dummy:[mac=MAC][,rx=FILE][,tx=FILE][,up=off][,stream=ADDRESS|,pstream=ADDRESS]",
     summary: "no device, for tests: receives what a test has come in, writes what is sent to a file",
     options: &[
         OptionInfo { name: "mac", value: "MAC", help: "its address (default: one of its own)" },
@@ -42,8 +52,21 @@ pub const INFO: DriverInfo = DriverInfo {
             value: "on|off",
             help: "whether its link is up at first (default on)",
         },
+        OptionInfo {
+            name: "stream",
+            value: "ADDRESS",
+            help: "the other end listens there: unix:PATH or tcp:ADDRESS:PORT",
+        },
+        OptionInfo {
+            name: "pstream",
+            value: "ADDRESS",
+            help: "listen for other ends: punix:PATH or ptcp:PORT[:ADDRESS]",
+        },
     ],
 };
+
+/// Their names.
+const OPTIONS: [&str; 6] = ["mac", "rx", "tx", "up", "stream", "pstream"];
 
 /// Options of a port, parsed.
 struct Config {
@@ -51,16 +74,20 @@ struct Config {
     rx: Option<String>,
     tx: Option<String>,
     is_up: bool,
+    /// Where the other end is, if it has one.
+    place: Option<Place>,
 }
 
 impl Config {
     fn parse(mut spec: DeviceSpec) -> Result<Self, Error> {
-        spec.allow_option_as_target(&["mac", "rx", "tx", "up"])?;
+        spec.allow_option_as_target(&OPTIONS)?;
+        let place = Place::of(spec.take("stream").as_deref(), spec.take("pstream").as_deref());
         let config = Self {
             mac: spec.take_station("mac")?,
             rx: spec.take("rx"),
             tx: spec.take("tx"),
             is_up: spec.take_switch("up", true)?,
+            place: place.map_err(|reason| spec.error(reason))?,
         };
         if !spec.target().is_empty() {
             let takes = INFO.option_names();
@@ -84,11 +111,24 @@ pub fn check(spec: DeviceSpec) -> Result<(), Error> {
 /// What such a port needs of the system.
 #[must_use]
 pub fn needs(spec: &mut DeviceSpec) -> Needs {
-    if spec.allow_option_as_target(&["mac", "rx", "tx", "up"]).is_err() {
+    if spec.allow_option_as_target(&OPTIONS).is_err() {
         return Needs::new();
     }
+    let place = Place::of(spec.take("stream").as_deref(), spec.take("pstream").as_deref());
+    let needs = place.ok().flatten().map_or_else(Needs::new, |place| place.needs());
     let files = [spec.take("rx"), spec.take("tx")].into_iter().flatten();
-    files.fold(Needs::new(), |needs, path| needs.folder_of(path, Reach::FILES))
+    files.fold(needs, |needs, path| needs.folder_of(path, Reach::FILES))
+}
+
+/// What has come by the wires of dummy ports.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Arrivals {
+    /// The ports that have one.
+    pub ports: Vec<String>,
+    /// Whether anything has come that no worker has taken yet.
+    pub waits: bool,
+    /// Frames that workers have taken.
+    pub taken: u64,
 }
 
 /// All ports of this kind in a process, by name. Copies are of the same ones.
@@ -119,12 +159,43 @@ impl Dummies {
         all.retain(|_, dummy| dummy.strong_count() > 0);
         all.keys().cloned().collect()
     }
+
+    fn there(&self) -> Vec<Arc<Dummy>> {
+        self.all().values().filter_map(Weak::upgrade).collect()
+    }
+
+    /// Has those connect whose other end was not there so far.
+    pub fn connect(&self) {
+        for dummy in self.there() {
+            if let Some(wire) = dummy.wire().as_mut() {
+                wire.connect_again();
+            }
+        }
+    }
+
+    /// What has come by their wires.
+    #[must_use]
+    pub fn arrivals(&self) -> Arrivals {
+        let mut all = Arrivals::default();
+        for (name, dummy) in
+            self.all().iter().filter_map(|(name, dummy)| Some((name, dummy.upgrade()?)))
+        {
+            if let Some(wire) = dummy.wire().as_ref() {
+                all.ports.push(name.clone());
+                all.waits |= wire.has_news();
+                all.taken = all.taken.wrapping_add(wire.taken);
+            }
+        }
+        all
+    }
 }
 
 /// What a port's control side, its queues and tests have in common.
 #[derive(Default)]
 pub struct Dummy {
     state: Mutex<State>,
+    /// Its socket, if it has one and is open.
+    wire: Mutex<Option<Wire>>,
     events: PortEvents,
 }
 
@@ -145,6 +216,10 @@ impl fmt::Debug for Dummy {
 impl Dummy {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wire(&self) -> MutexGuard<'_, Option<Wire>> {
+        self.wire.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether its link is up.
@@ -188,7 +263,8 @@ fn record(sink: Option<&Arc<Mutex<Sink>>>, frames: &[Frame<'_>]) -> bool {
 /// Options that make no sense, or a file that cannot be made.
 pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort, Error> {
     let device = spec.text().to_owned();
-    let Config { mac, rx, tx, is_up } = Config::parse(spec)?;
+    let Config { mac, rx, tx, is_up, place } = Config::parse(spec)?;
+    let failed = |reason| Error::Device { what: format!("dummy port '{name}'"), reason };
     let sink = |path: &String| Ok(Arc::new(Mutex::new(open_sink(path, usize::MAX)?)));
     let received = rx.as_ref().map(sink).transpose()?;
     let sent = match tx.as_ref().filter(|tx| Some(*tx) != rx.as_ref()) {
@@ -197,14 +273,20 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     };
     let link = Link { up: is_up, ..Link::default() };
     let state = Mutex::new(State { is_open: true, link, sinks: [received, sent] });
-    let dummy = Arc::new(Dummy { state, events: PortEvents::new() });
-    let idle = EventFd::new().map_err(|error| Error::Device {
-        what: format!("dummy port '{name}'"),
-        reason: error.to_string(),
-    })?;
-    let rx = DummyRx { batch: FrameBatch::with_segments(0), idle };
+    let wire = place.as_ref().map(Wire::open).transpose().map_err(failed)?;
+    let idle = match &wire {
+        Some(wire) => Idle::Wire(wire.ready()),
+        None => Idle::Never(EventFd::new().map_err(|error| failed(error.to_string()))?),
+    };
+    let slots = SlotBatch::new(if wire.is_some() { MAX_FRAME_LEN } else { 0 });
+    let (wire, events) = (Mutex::new(wire), PortEvents::new());
+    let dummy = Arc::new(Dummy { state, wire, events });
+    let rx = DummyRx { dummy: Arc::clone(&dummy), slots, idle };
     let tx = DummyTx(Arc::clone(&dummy));
     dummies.all().insert(name.to_owned(), Arc::downgrade(&dummy));
+    if matches!(place, Some(Place::Listen(_))) {
+        dummies.connect();
+    }
     let next = dummies.next_mac();
     let mac = mac.unwrap_or(next);
     let control = Control { dummy, mac, mtu: mtu::DEFAULT };
@@ -255,38 +337,78 @@ impl PortControl for Control {
 impl Drop for Control {
     fn drop(&mut self) {
         self.dummy.state().is_open = false;
+        *self.dummy.wire() = None;
     }
 }
 
-/// Never receives anything by itself, and never wakes anybody.
+/// What wakes a worker.
+enum Idle {
+    /// Nothing: no frame comes by itself.
+    Never(EventFd),
+    /// What comes by the wire.
+    Wire(Arc<Epoll>),
+}
+
+/// Receives what comes by the wire, if there is one.
 struct DummyRx {
-    batch: FrameBatch,
-    idle: EventFd,
+    dummy: Arc<Dummy>,
+    slots: SlotBatch,
+    idle: Idle,
 }
 
 impl RxDriver for DummyRx {
-    fn receive(&mut self, _max: usize, _stats: &QueueStats) {}
+    fn receive(&mut self, max: usize, stats: &QueueStats) {
+        self.slots.clear();
+        if matches!(self.idle, Idle::Never(_)) {
+            return;
+        }
+        let mut wire = self.dummy.wire();
+        let Some(wire) = wire.as_mut() else { return };
+        for _ in 0..max.min(BURST) {
+            let Some(slot) = self.slots.next_slot() else { break };
+            let copied = wire.receive(|frame| {
+                let to = slot.get_mut(..frame.len())?;
+                to.copy_from_slice(frame);
+                Some(frame.len())
+            });
+            match copied {
+                None => break,
+                Some(Some(len)) if self.slots.commit(len) => {}
+                Some(_) => stats.count_drops(DropReason::TooLong, 1),
+            }
+        }
+        let sink = self.dummy.state().sinks[0].clone();
+        record(sink.as_ref(), self.slots.batch().frames());
+    }
 
     fn batch(&self) -> &FrameBatch {
-        &self.batch
+        self.slots.batch()
     }
 
     fn batch_mut(&mut self) -> &mut FrameBatch {
-        &mut self.batch
+        self.slots.batch_mut()
     }
 
-    fn release(&mut self) {}
+    fn release(&mut self) {
+        self.slots.clear();
+    }
 
     fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.idle.as_fd())
+        match &self.idle {
+            Idle::Never(event) => Some(event.as_fd()),
+            Idle::Wire(ready) => Some(ready.as_fd()),
+        }
     }
 
     fn arm(&mut self) -> bool {
-        true
+        match &self.idle {
+            Idle::Never(_) => true,
+            Idle::Wire(_) => !self.dummy.wire().as_ref().is_some_and(Wire::has_frame),
+        }
     }
 }
 
-/// Takes everything, and writes it down where that is wanted.
+/// Takes everything, writes it down where that is wanted, and sends it by the wire.
 struct DummyTx(Arc<Dummy>);
 
 impl TxDriver for DummyTx {
@@ -298,10 +420,18 @@ impl TxDriver for DummyTx {
         if !is_open {
             return Sent::NONE;
         }
-        if record(sink.as_ref(), frames) {
-            return Sent::first(frames.len());
-        }
         let mut sent = Sent::NONE;
+        if record(sink.as_ref(), frames) {
+            let mut wire = self.0.wire();
+            let Some(wire) = wire.as_mut() else { return Sent::first(frames.len()) };
+            for frame in frames {
+                match wire.send(frame) {
+                    true => sent.add_sent(),
+                    false => sent.add_dropped(stats, DropReason::RingFull),
+                }
+            }
+            return sent;
+        }
         frames.iter().for_each(|_| sent.add_dropped(stats, DropReason::DeviceError));
         sent
     }
@@ -317,7 +447,12 @@ impl TxDriver for DummyTx {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixStream;
     use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::time::Instant;
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
     use super::*;
     use crate::{Drivers, open};
@@ -346,6 +481,105 @@ mod tests {
         assert_eq!(tx[0].tx_burst(&[Frame::from_bytes(&[0; 60])]), 0);
         drop((tx, rx));
         assert!(drivers.dummies().names().is_empty());
+    }
+
+    /// Waits until frames have come to a port, which are given; it is woken by each.
+    fn receive(rx: &mut RxQueue, count: usize) -> Vec<Vec<u8>> {
+        let mut frames = Vec::new();
+        let begin = Instant::now();
+        while frames.len() < count {
+            frames.extend(rx.rx_burst(BURST).frames().iter().map(Frame::to_vec));
+            if frames.len() < count && rx.arm() {
+                let mut fds = [PollFd::from_borrowed_fd(rx.wait_fd().unwrap(), PollFlags::IN)];
+                poll(&mut fds, Some(&Timespec { tv_sec: 1, tv_nsec: 0 })).unwrap();
+            }
+            assert!(begin.elapsed().as_secs() < 60, "{} of {count} frames have come", frames.len());
+        }
+        frames
+    }
+
+    #[test]
+    fn two_are_joined_by_a_socket() {
+        let folder = tempfile::tempdir().unwrap();
+        let unix = format!("unix:{}", folder.path().join("wire").display());
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        for (stream, pstream) in [
+            (unix.clone(), format!("p{unix}")),
+            (format!("tcp:{free}"), format!("ptcp:{}:127.0.0.1", free.port())),
+        ] {
+            let drivers = Drivers::new();
+            // The one that listens comes later, and the other one is told.
+            let mut p1 = open("p1", &format!("dummy:stream={stream}"), &drivers).unwrap();
+            assert_eq!(p1.tx[0].tx_burst(&[Frame::from_bytes(&[9; 60])]), 1, "it goes nowhere");
+            let mut p2 = open("p2", &format!("dummy:pstream={pstream}"), &drivers).unwrap();
+            let frames: Vec<Vec<u8>> =
+                (0..100_u8).map(|n| vec![n; 60 + usize::from(n) * 7]).collect();
+            for burst in frames.chunks(BURST) {
+                let burst: Vec<Frame<'_>> =
+                    burst.iter().map(|frame| Frame::from_bytes(frame)).collect();
+                assert_eq!(p1.tx[0].tx_burst(&burst), burst.len());
+            }
+            assert_eq!(receive(&mut p2.rx[0], 100), frames);
+            let mut p3 = open("p3", &format!("dummy:stream={stream}"), &drivers).unwrap();
+            // All that have connected get what the listener sends.
+            p3.tx[0].tx_burst(&[Frame::from_bytes(&[1; 60])]);
+            assert_eq!(receive(&mut p2.rx[0], 1), [vec![1; 60]]);
+            p2.tx[0].tx_burst(&[Frame::from_bytes(&[2; 70])]);
+            let arrivals = drivers.dummies().arrivals();
+            assert_eq!((arrivals.ports.join(" ").as_str(), arrivals.taken), ("p1 p2 p3", 101));
+            assert!(arrivals.waits);
+            for rx in [&mut p1.rx[0], &mut p3.rx[0]] {
+                assert_eq!(receive(rx, 1), [vec![2; 70]]);
+            }
+            let arrivals = drivers.dummies().arrivals();
+            assert_eq!((arrivals.waits, arrivals.taken), (false, 103));
+            // One that comes again is connected to again.
+            drop(p2);
+            let mut p2 = open("p2", &format!("dummy:pstream={pstream}"), &drivers).unwrap();
+            for port in [&mut p1, &mut p3] {
+                // It sees that the connection has ended, and makes another one.
+                port.rx[0].rx_burst(BURST);
+                drivers.dummies().connect();
+                port.tx[0].tx_burst(&[Frame::from_bytes(&[3; 60])]);
+            }
+            assert_eq!(receive(&mut p2.rx[0], 2), [vec![3; 60], vec![3; 60]]);
+        }
+    }
+
+    #[test]
+    fn who_sends_no_frames_is_cut_off() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("wire");
+        let drivers = Drivers::new();
+        let mut port =
+            open("p", &format!("dummy:pstream=punix:{}", path.display()), &drivers).unwrap();
+        let mut good = UnixStream::connect(&path).unwrap();
+        let mut bad = UnixStream::connect(&path).unwrap();
+        let frame = [&[0, 14][..], &[7; 14]].concat();
+        // A frame, and one that is too short to be one.
+        bad.write_all(&[&frame[..], &[0, 13], &[7; 13]].concat()).unwrap();
+        assert_eq!(receive(&mut port.rx[0], 1), [vec![7; 14]]);
+        // A frame in pieces.
+        good.write_all(&frame[..1]).unwrap();
+        port.rx[0].rx_burst(BURST);
+        good.write_all(&frame[1..9]).unwrap();
+        port.rx[0].rx_burst(BURST);
+        good.write_all(&frame[9..]).unwrap();
+        assert_eq!(receive(&mut port.rx[0], 1), [vec![7; 14]]);
+        assert_eq!(bad.read(&mut [0; 9]).unwrap(), 0, "it is closed");
+        // Who does not read does not stop others, nor the port.
+        let burst: Vec<Frame<'_>> = (0..BURST).map(|_| Frame::from_bytes(&[1; 9000])).collect();
+        let mut tries = 0;
+        while port.tx[0].stats().dropped() == 0 {
+            port.tx[0].tx_burst(&burst);
+            tries += 1;
+            assert!(tries < 10_000, "there is no end to what is kept");
+        }
+        drop(port);
+        assert!(!path.exists());
+        for wrong in ["stream=unix:/a,pstream=punix:/b", "stream=/a", "pstream=unix:/a"] {
+            assert!(open("p", &format!("dummy:{wrong}"), &drivers).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Keeps a switch as the database says, and the database informed about it.
 //!
 //! - `news`: what the database is told
+//! - `trees`: since when ports have been what they are in spanning tree
 
 mod news;
+mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
@@ -15,6 +17,8 @@ use ovsdb::{Client, Event, Outcome, Remote, TransactionId, Uuid};
 use rustix::event::PollFlags;
 
 use self::news::exists;
+pub use self::trees::Spans;
+use self::trees::Trees;
 use crate::content::{Content, decide, wanted};
 use crate::controller::link::Link;
 use crate::desired::{Desired, Problems};
@@ -84,6 +88,8 @@ pub struct Agent {
     path_numbers: PathNumbers,
     /// The names of mirrors, by their rows.
     mirrors: BTreeMap<Uuid, String>,
+    /// What ports do by spanning tree.
+    trees: Trees,
     /// Controllers of bridges.
     controllers: Link,
     /// Whether clients wait to be told what has come of their change.
@@ -114,6 +120,7 @@ impl Agent {
             numbers: BTreeMap::new(),
             path_numbers: PathNumbers::default(),
             mirrors: BTreeMap::new(),
+            trees: Trees::default(),
             controllers: Link::default(),
             is_awaited: false,
             under_way: None,
@@ -227,6 +234,9 @@ impl Agent {
         if std::mem::take(&mut self.is_stale) {
             self.reconfigure(daemon);
             self.is_awaited = true;
+        }
+        if let (true, Some(content)) = (is_time || self.is_awaited, &self.content) {
+            self.trees.look(content, &daemon.switch().rstp(), now);
         }
         let may_write = self.under_way.is_none() && !self.refused.waits(now);
         if (is_time || self.is_awaited) && may_write {

@@ -72,10 +72,13 @@ pub fn dummy(interface: &Interface, mac: Option<&str>) -> String {
     let (both, sent) = (option(interface, "pcap"), option(interface, "tx_pcap"));
     let received = option(interface, "rxq_pcap");
     let files = [("rx", both.or(received)), ("tx", both.or(sent))];
-    let files =
-        files.into_iter().filter_map(|(key, path)| Some(format!("{key}={}", escaped(path?))));
+    let wire = ["stream", "pstream"].map(|key| (key, option(interface, key)));
+    let others = files
+        .into_iter()
+        .chain(wire)
+        .filter_map(|(key, value)| Some(format!("{key}={}", escaped(value?))));
     let options: Vec<String> =
-        mac.map(|mac| format!("mac={mac}")).into_iter().chain(files).collect();
+        mac.map(|mac| format!("mac={mac}")).into_iter().chain(others).collect();
     format!("dummy:{}", options.join(","))
 }
 
@@ -197,6 +200,11 @@ mod tests {
         assert_eq!(device(&[("rxq_pcap", "a"), ("tx_pcap", "b,c")]), "dummy:rx=a,tx=b,,c");
         let both = dummy(&interface("dummy", &[("pcap", "a")]), Some("02:00:00:00:00:01"));
         assert_eq!(both, "dummy:mac=02:00:00:00:00:01,rx=a,tx=a");
+        assert_eq!(device(&[("stream", "unix:/a")]), "dummy:stream=unix:/a");
+        assert_eq!(
+            device(&[("pstream", "ptcp:1"), ("pcap", "a")]),
+            "dummy:rx=a,tx=a,pstream=ptcp:1"
+        );
     }
 
     #[test]

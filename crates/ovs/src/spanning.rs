@@ -6,9 +6,10 @@
 
 use std::str::FromStr;
 
-use ovsdb::Datum;
+use ovsdb::{Atom, Datum};
 use switch::{PortRstp, Rstp, RstpBridge, RstpPort, RstpReport, RstpRole, RstpState, RstpVersion};
 
+use crate::agent::Spans;
 use crate::content::{Bridge, Port, Texts, flag};
 use crate::desired::bridge_address;
 use crate::report::Column;
@@ -84,6 +85,23 @@ pub fn port(row: &Port, bridge: &Bridge) -> PortRstp {
     port
 }
 
+/// What goes on by itself in a status: how long a port has been in its state.
+const SECONDS: &str = "stp_sec_in_state";
+
+/// Whether two values of `Port.status` differ in nothing but how long that has been so.
+#[must_use]
+pub fn is_same_status(one: &Datum, other: &Datum) -> bool {
+    let timeless = |datum: &Datum| match datum {
+        Datum::Map(map) => {
+            let mut map = map.clone();
+            map.remove(&Atom::from(SECONDS));
+            Datum::Map(map)
+        }
+        same => same.clone(),
+    };
+    timeless(one) == timeless(other)
+}
+
 /// What the keys of a bridge's protocol begin with.
 const fn keys(row: &Bridge) -> &'static str {
     if row.rstp { "rstp" } else { "stp" }
@@ -128,9 +146,15 @@ fn old_status(report: &RstpReport) -> Datum {
     ])
 }
 
-/// What a port's row says of its part; `report` is there where it has one. Counters with them, if `counts`.
+/// What a port's row says of its part; `report` is there where it has one, for as long as `spans` says.
+/// Counters with them, if `counts`.
 #[must_use]
-pub fn port_columns(bridge: &Bridge, report: Option<&RstpPort>, counts: bool) -> Vec<Column> {
+pub fn port_columns(
+    bridge: &Bridge,
+    report: Option<&RstpPort>,
+    spans: Spans,
+    counts: bool,
+) -> Vec<Column> {
     let names = ["status", "rstp_status", "statistics", "rstp_statistics"];
     let [mut old, mut rapid, mut old_counts, mut rapid_counts] =
         names.map(|name| (name, Datum::default()));
@@ -138,7 +162,9 @@ pub fn port_columns(bridge: &Bridge, report: Option<&RstpPort>, counts: bool) ->
         let counters =
             [("tx_count", report.sent), ("rx_count", report.received), ("error_count", report.bad)];
         let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
-        counters.into_iter().map(|(key, value)| (format!("{keys}_{key}"), number(value))).collect()
+        let uptime = (keys == "rstp").then_some(("uptime", spans.uptime.as_secs()));
+        let counters = counters.into_iter().chain(uptime);
+        counters.map(|(key, value)| (format!("{keys}_{key}"), number(value))).collect()
     };
     match report {
         Some(report) if bridge.rstp => {
@@ -146,7 +172,7 @@ pub fn port_columns(bridge: &Bridge, report: Option<&RstpPort>, counts: bool) ->
             rapid_counts.1 = counters(report, "rstp");
         }
         Some(report) => {
-            old.1 = old_port_status(report);
+            old.1 = old_port_status(report, spans);
             old_counts.1 = counters(report, "stp");
         }
         None => {}
@@ -168,10 +194,11 @@ fn rapid_port_status(report: &RstpPort) -> Datum {
     ])
 }
 
-fn old_port_status(report: &RstpPort) -> Datum {
+fn old_port_status(report: &RstpPort, spans: Spans) -> Datum {
     texts([
         ("stp_port_id", report.id.to_string()),
         ("stp_state", old_state(report).to_owned()),
+        (SECONDS, spans.in_state.as_secs().to_string()),
         ("stp_role", old_role(report.role).to_owned()),
     ])
 }
@@ -188,11 +215,16 @@ pub const fn rapid_role(role: RstpRole) -> &'static str {
     }
 }
 
+/// The state of a port that does not take part, in the rapid protocol.
+pub const RAPID_OFF: &str = "Disabled";
+
+/// Likewise in the old one, where it is that of a port without a link, too.
+pub const OLD_OFF: &str = "disabled";
+
 /// The name of a port's state in the rapid protocol.
 #[must_use]
-pub fn rapid_state(port: &RstpPort) -> &'static str {
+pub const fn rapid_state(port: &RstpPort) -> &'static str {
     match port.state {
-        _ if port.role == RstpRole::Disabled => "Disabled",
         RstpState::Discarding => "Discarding",
         RstpState::Learning => "Learning",
         RstpState::Forwarding => "Forwarding",
@@ -215,7 +247,7 @@ pub const fn old_role(role: RstpRole) -> &'static str {
 pub fn old_state(port: &RstpPort) -> &'static str {
     let forwards = matches!(port.role, RstpRole::Root | RstpRole::Designated);
     match port.state {
-        _ if port.role == RstpRole::Disabled => "disabled",
+        _ if port.role == RstpRole::Disabled => OLD_OFF,
         RstpState::Discarding if forwards => "listening",
         RstpState::Discarding => "blocking",
         RstpState::Learning => "learning",
@@ -246,6 +278,8 @@ fn texts<const N: usize>(pairs: [(&str, String); N]) -> Datum {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use ovsdb::Uuid;
     use packet::MacAddr;
 
@@ -388,13 +422,21 @@ mod tests {
         assert!(rapid["rstp_status"].contains("rstp_bridge_port_id=8001"), "{rapid:?}");
         let old = texts(bridge_columns(&row(false, &[]), Some(&report)));
         assert!(old["status"].contains("stp_designated_root=8001.020000000001"), "{old:?}");
-        let rapid = texts(port_columns(&row(true, &[]), Some(&port), true));
+        let spans = Spans { uptime: Duration::from_secs(30), in_state: Duration::from_secs(7) };
+        let rapid = texts(port_columns(&row(true, &[]), Some(&port), spans, true));
         assert!(rapid["rstp_status"].contains("rstp_port_role=Root rstp_port_state=Discarding"));
-        assert_eq!(rapid["rstp_statistics"], "rstp_error_count=0 rstp_rx_count=3 rstp_tx_count=4");
-        let old = texts(port_columns(&row(false, &[]), Some(&port), false));
-        assert_eq!(old["status"], "stp_port_id=32769 stp_role=root stp_state=listening");
+        let counted = "rstp_error_count=0 rstp_rx_count=3 rstp_tx_count=4 rstp_uptime=30";
+        assert_eq!(rapid["rstp_statistics"], counted);
+        let columns = port_columns(&row(false, &[]), Some(&port), spans, false);
+        let later = Spans { in_state: Duration::from_secs(9), ..spans };
+        let at = |spans| port_columns(&row(false, &[]), Some(&port), spans, false).remove(0).1;
+        assert!(at(spans) != at(later) && is_same_status(&at(spans), &at(later)));
+        assert!(!is_same_status(&at(spans), &Datum::default()));
+        let old = texts(columns);
+        let status = "stp_port_id=32769 stp_role=root stp_sec_in_state=7 stp_state=listening";
+        assert_eq!(old["status"], status);
         assert!(!old.contains_key("statistics"));
-        let none = texts(port_columns(&row(true, &[]), None, false));
+        let none = texts(port_columns(&row(true, &[]), None, spans, false));
         assert_eq!(none.values().filter(|value| value.is_empty()).count(), 4);
     }
 }

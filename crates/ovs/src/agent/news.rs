@@ -8,10 +8,11 @@ use ovsdb::{Cache, Transaction, Uuid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use switch::{BondReport, MirrorReport, PortReport, RstpReport};
 
-use super::Agent;
+use super::{Agent, Spans};
 use crate::content::{Bridge, Content};
+use crate::mirror;
 use crate::report::{self, Column};
-use crate::{mirror, spanning};
+use crate::spanning::{self, is_same_status};
 
 /// The switch at one moment.
 struct Seen<'d> {
@@ -61,8 +62,10 @@ impl Agent {
         let mut root = report::root_columns(env!("CARGO_PKG_VERSION"), self.settings.dummies);
         root.push(report::taken(content.next_cfg));
         news.write("Open_vSwitch", content.root, root);
+        let now = self.settings.time.now();
+        let spans = |bridge: &str, port: &str| self.trees.spans(bridge, port, now);
         for (name, bridge) in &content.bridges {
-            report_bridge(&mut news, &seen, name, bridge);
+            report_bridge(&mut news, &seen, (name, bridge), spans);
         }
         self.report_interfaces(&mut news, &seen, content);
         for (row, columns) in self.controllers.columns(content) {
@@ -106,19 +109,32 @@ impl Agent {
     }
 }
 
-fn report_bridge(news: &mut News<'_>, seen: &Seen<'_>, name: &str, bridge: &Bridge) {
+fn report_bridge(
+    news: &mut News<'_>,
+    seen: &Seen<'_>,
+    (name, bridge): (&str, &Bridge),
+    spans: impl Fn(&str, &str) -> Spans,
+) {
     let tree = seen.trees.iter().find(|tree| tree.bridge == *name);
     let mut columns = report::bridge_columns(bridge);
     columns.extend(spanning::bridge_columns(bridge, tree));
     news.write("Bridge", bridge.row, columns);
     let names = mirror::port_names(bridge);
-    for (name, port) in &bridge.ports {
+    for (port_name, port) in &bridge.ports {
         let branch = names
             .get(&port.row)
             .and_then(|name| tree?.ports.iter().find(|port| port.name == *name));
-        let mut columns = spanning::port_columns(bridge, branch, news.counts);
+        let spans = branch.map_or_else(Spans::default, |branch| spans(name, &branch.name));
+        let mut columns = spanning::port_columns(bridge, branch, spans, news.counts);
+        // That time goes on is told with the counters.
+        let row = news.cache.row("Port", port.row).filter(|_| !news.counts);
+        let is_told = |column: &Column| {
+            let had = row.map(|row| row.get(column.0));
+            column.0 == "status" && had.is_some_and(|had| is_same_status(had, &column.1))
+        };
+        columns.retain(|column| !is_told(column));
         if port.interfaces.len() > 1 {
-            let bond = seen.bonds.iter().find(|bond| bond.name == *name);
+            let bond = seen.bonds.iter().find(|bond| bond.name == *port_name);
             let active = bond.and_then(|bond| seen.ports.get(bond.active.as_ref()?));
             columns.push(report::active_member(active));
         }

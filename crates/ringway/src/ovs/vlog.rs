@@ -14,7 +14,11 @@ use tracing_subscriber::registry::LookupSpan;
 const SECONDS: usize = 19;
 
 /// Modules that have a name with Open vSwitch.
-const MODULES: [(&str, &str); 2] = [("ovs::agent", "bridge"), ("ringway::ovs::run", "vswitchd")];
+const MODULES: [(&str, &str); 3] = [
+    ("ovs::agent", "bridge"),
+    ("ovs::agent::trees", "ofproto_dpif"),
+    ("ringway::ovs::run", "vswitchd"),
+];
 
 /// Makes the lines, and numbers them.
 #[derive(Debug, Default)]
