@@ -223,9 +223,10 @@ fn ofctl_talks_to_bridges() {
     assert!(switch.read_to_end(&mut Vec::new()).is_ok(), "it hangs up");
 }
 
-/// Frames go to groups: to all of their buckets, to one by its packet, to the first whose link is up.
+/// Frames go to groups: to all of their buckets, to one by its packet, to the first whose link is up;
+/// and through meters.
 #[test]
-fn groups_forward_frames() {
+fn groups_and_meters_take_frames() {
     let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
     let dir = tempfile::tempdir().unwrap();
     let lab = Lab::start(dir.path());
@@ -264,6 +265,27 @@ fn groups_forward_frames() {
     ofctl("-O OpenFlow13 del-groups br0 group_id=3");
     let flows = ofctl("dump-flows br0");
     assert!(!flows.contains("group:3") && flows.contains("group:2"), "{flows}");
+    lab.ping();
+
+    // A meter that has never enough for a frame, and one that has.
+    let meter = "kbps,burst,stats,bands=type=drop,rate=1,burst_size=8";
+    ofctl(&format!("-O OpenFlow13 add-meter br0 meter=1,{meter}"));
+    ofctl("-O OpenFlow13 add-flow br0 priority=50000,icmp,in_port=1,actions=meter:1,NORMAL");
+    lab.host.sh("busybox ping -q -c 1 -s 1300 -W 1 192.0.2.2").unwrap_err();
+    let stats = ofctl("-O OpenFlow13 meter-stats br0 meter=1");
+    assert!(stats.contains("flow_count:1 packet_in_count:1 "), "{stats}");
+    assert!(stats.contains("0: packet_count:1 byte_count:1342"), "{stats}");
+    let wide =
+        meter.replace("rate=1,", "rate=100000,").replace("burst_size=8", "burst_size=100000");
+    ofctl(&format!("-O OpenFlow13 mod-meter br0 meter=1,{wide}"));
+    lab.ping();
+    let stats = ofctl("-O OpenFlow13 meter-stats br0");
+    assert!(
+        stats.contains("packet_in_count:3 ") && stats.contains("0: packet_count:0 "),
+        "{stats}"
+    );
+    ofctl("-O OpenFlow13 del-meters br0");
+    assert!(!ofctl("dump-flows br0").contains("icmp"));
     lab.ping();
 }
 

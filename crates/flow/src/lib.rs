@@ -11,6 +11,7 @@
 //! - `reads`: what actions depend on
 //! - `tables`: all tables of a bridge, and changes of them
 //! - `groups`: groups of buckets that rules send packets to
+//! - `meters`: meters that rules send packets through
 //! - `uses`: what rules use of what else there is
 //! - `possible`: which actions there are
 //! - `pipeline`: all that decides about a bridge's packets
@@ -55,6 +56,7 @@ mod classifier;
 mod extract;
 mod groups;
 mod key;
+mod meters;
 mod path;
 mod pattern;
 mod pipeline;
@@ -74,6 +76,9 @@ pub use extract::{Depth, Layers, extract};
 pub use groups::{Bucket, Group, GroupRefusal, Groups, MAX_GROUP};
 pub use key::{
     FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,
+};
+pub use meters::{
+    CONTROLLER_METER, MAX_BANDS, MAX_METERS, Meter, MeterRefusal, MeterStats, Meters,
 };
 pub use path::{Basis, Edit, Lost, Op, PacketIn, Path, TableSet};
 pub use pattern::{Mask, Pattern};

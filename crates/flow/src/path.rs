@@ -38,6 +38,8 @@ pub enum Edit {
         /// What.
         tci: u16,
     },
+    /// Raise the drop precedence of the packet's class (RFC 2597, section 6) by so much: what a meter does.
+    RaiseDrop(u8),
 }
 
 /// What controllers get of a packet, and are told about it.
@@ -67,6 +69,8 @@ pub enum Op {
     Edit(Edit),
     /// Leave its first so many bytes.
     Cut(u32),
+    /// Send it through the meter of this number, which may drop or remark it.
+    Meter(u32),
     /// Send it to a port, by the number that the switch knows it by.
     Output(u16),
     /// Send it to all ports, or to those that flood, but that where it came in.
@@ -140,6 +144,8 @@ pub struct Basis {
     pub groups: TableSet,
     /// Whether ports were asked that.
     pub links: bool,
+    /// Whether it is asked if there is a meter for what controllers get.
+    pub meters: bool,
 }
 
 impl Basis {
@@ -149,6 +155,7 @@ impl Basis {
         self.tables.meets(&other.tables)
             || self.groups.meets(&other.groups)
             || self.links && other.links
+            || self.meters && other.meters
     }
 }
 
@@ -163,7 +170,7 @@ pub struct Path {
     pub rules: Box<[Arc<Stats>]>,
     /// What it was decided by.
     pub basis: Basis,
-    /// If it goes nowhere: why.
+    /// If it goes nowhere: why. It may go through meters all the same.
     pub lost: Option<Lost>,
     /// All that it does is to send the packet as it is, to some ports once.
     pub is_simple: bool,

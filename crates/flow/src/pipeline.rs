@@ -58,7 +58,9 @@ impl Pipeline {
             return None;
         }
         let tables = self.tables.changed(&other.tables);
-        Some(Basis { tables, groups: self.tables.groups().changed(other.tables.groups()), links })
+        let groups = self.tables.groups().changed(other.tables.groups());
+        let meters = !self.tables.meters().is_same(other.tables.meters());
+        Some(Basis { tables, groups, links, meters })
     }
 
     /// Whether all ports are the same but for being alive.

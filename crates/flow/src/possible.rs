@@ -70,7 +70,6 @@ fn check_target(field: Field) -> Result<(), Refusal> {
 /// The name of an action that there is not.
 const fn missing(action: &Action) -> Option<&'static str> {
     Some(match action {
-        Action::Meter(_) => "meter",
         Action::Bundle(_) => "bundle",
         Action::Multipath(_) => "multipath",
         Action::CheckPktLarger { .. } => "check_pkt_larger",

@@ -37,9 +37,31 @@ pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
             }
             true
         }
+        Edit::RaiseDrop(level) => {
+            raise_drop(level, frame);
+            true
+        }
         Edit::Set { word, mask, value } => {
             write(usize::from(word), mask, value, frame);
             true
+        }
+    }
+}
+
+/// Raises the drop precedence of a packet of a class of assured forwarding; others have none.
+fn raise_drop(level: u8, frame: &mut Open<'_>) {
+    let mut key = Key::default();
+    let len = frame.len();
+    extract(&mut key, frame.head(), len, 2, Depth::All);
+    let dscp = key.get_u64(slot::IP_DSCP);
+    let (class, drop) = (dscp >> 3, dscp >> 1 & 3);
+    let is_assured = (1..=4).contains(&class) && drop > 0 && dscp & 1 == 0;
+    if is_assured && matches!(key.get_u16(slot::ETH_TYPE), IPV4 | IPV6) {
+        let raised = class << 3 | drop.saturating_add(level.into()).min(3) << 1;
+        for ((word, mask), (_, value)) in
+            slot::IP_DSCP.spread(0x3F).zip(slot::IP_DSCP.spread(raised.into()))
+        {
+            write(word, mask, value, frame);
         }
     }
 }

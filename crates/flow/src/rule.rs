@@ -92,6 +92,8 @@ pub enum Ended {
     Evicted,
     /// A group was deleted that it sent packets to.
     GroupDeleted,
+    /// A meter was deleted that it used.
+    MeterDeleted,
 }
 
 /// A rule of a table.
@@ -128,7 +130,7 @@ pub struct Rule {
     pub(crate) reads: Key,
     /// The clauses of conjunctions that it is one of the ways to fulfil.
     pub(crate) clauses: Box<[Clause]>,
-    /// The groups that it sends packets to.
+    /// The groups that it sends packets to, and its meters.
     pub(crate) uses: Box<[Used]>,
 }
 

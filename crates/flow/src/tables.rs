@@ -17,6 +17,7 @@ use openflow::{Field, Instructions, Match, PortNo};
 use crate::classifier::Classifier;
 use crate::groups::Groups;
 use crate::key::Key;
+use crate::meters::Meters;
 use crate::path::TableSet;
 use crate::pattern::Pattern;
 use crate::place;
@@ -139,6 +140,9 @@ pub enum Refusal {
     /// There is no group to which it sends packets.
     #[error("there is no group {0}: add it first")]
     NoGroup(u32),
+    /// There is no meter that it uses.
+    #[error("there is no meter {0}: add it first")]
+    NoMeter(u32),
     /// An action is not possible yet.
     #[error("the action {0} is not possible yet")]
     Action(&'static str),
@@ -176,6 +180,7 @@ pub struct Tables {
     reads: Key,
     version: u64,
     pub(crate) groups: Groups,
+    pub(crate) meters: Meters,
     /// What of all rules is used by how many of them.
     uses: Uses,
 }
@@ -183,8 +188,8 @@ pub struct Tables {
 impl Default for Tables {
     fn default() -> Self {
         let reads = always();
-        let (all, groups, uses) = Default::default();
-        Self { all, count: 0, limit: DEFAULT_LIMIT, reads, version: 0, groups, uses }
+        let (all, groups, meters, uses) = Default::default();
+        Self { all, count: 0, limit: DEFAULT_LIMIT, reads, version: 0, groups, meters, uses }
     }
 }
 
@@ -229,7 +234,7 @@ impl Tables {
         self.version.wrapping_add(1)
     }
 
-    /// Takes all rules and groups away; gives the rules.
+    /// Takes all rules, groups and meters away; gives the rules.
     pub fn clear(&mut self) -> Vec<(Arc<Rule>, Ended)> {
         let all = self.iter().map(|rule| (Arc::clone(rule), Ended::Deleted)).collect();
         *self = Self { limit: self.limit, version: self.next(), ..Self::default() };
@@ -245,6 +250,18 @@ impl Tables {
     #[must_use]
     pub const fn groups(&self) -> &Groups {
         &self.groups
+    }
+
+    /// The meters.
+    #[must_use]
+    pub const fn meters(&self) -> &Meters {
+        &self.meters
+    }
+
+    /// How many rules use a meter.
+    #[must_use]
+    pub fn meter_uses(&self, id: u32) -> u32 {
+        self.uses.of(Used::Meter(id))
     }
 
     /// How many actions of rules send packets to a group.
@@ -292,7 +309,10 @@ impl Tables {
                 |action: &Action| matches!(action, Action::Output { port: PortNo::NORMAL, .. });
             is_all && apply.len() == 1 && apply.iter().all(normal)
         };
-        self.count == 1 && self.table(0).is_some_and(|table| table.iter().all(normal))
+        // Packets from controllers may be metered, which workers then have to know of.
+        self.meters.is_empty()
+            && self.count == 1
+            && self.table(0).is_some_and(|table| table.iter().all(normal))
     }
 
     /// The rules that a filter means, table by table.
@@ -368,6 +388,7 @@ impl Tables {
     fn check_uses(&self, all: &[Used]) -> Result<(), Refusal> {
         all.iter().try_for_each(|used| match *used {
             Used::Group(id) => self.groups.get(id).map(drop).ok_or(Refusal::NoGroup(id)),
+            Used::Meter(id) => self.meters.get(id).map(drop).ok_or(Refusal::NoMeter(id)),
         })
     }
 

@@ -10,6 +10,8 @@ use crate::shards::Shards;
 pub(crate) enum Used {
     /// The group of this number.
     Group(u32),
+    /// The meter of this number.
+    Meter(u32),
 }
 
 impl Used {
@@ -17,6 +19,7 @@ impl Used {
     const fn by(action: &Action) -> Option<Self> {
         match action {
             Action::Group(id) => Some(Self::Group(*id)),
+            Action::Meter(id) => Some(Self::Meter(*id)),
             _ => None,
         }
     }
@@ -24,12 +27,13 @@ impl Used {
     fn hash(self) -> u64 {
         let (kind, id) = match self {
             Self::Group(id) => (1, id),
+            Self::Meter(id) => (2, id),
         };
         finish(mix(kind, id.into()))
     }
 }
 
-/// All that instructions use; what they use several times, so often.
+/// All that instructions use: a group as often as they do, and a meter once, as Open vSwitch counts.
 pub(crate) fn of(instructions: &Instructions) -> Box<[Used]> {
     let mut all = Vec::new();
     let written = instructions.write.iter().flatten();
@@ -45,7 +49,11 @@ pub(crate) fn of_actions(actions: &[Action]) -> Vec<Used> {
 }
 
 fn add(action: &Action, all: &mut Vec<Used>) {
-    all.extend(Used::by(action));
+    if let Some(used) = Used::by(action)
+        && (matches!(used, Used::Group(_)) || !all.contains(&used))
+    {
+        all.push(used);
+    }
     if let Action::Clone(actions) = action {
         actions.iter().for_each(|action| add(action, all));
     }

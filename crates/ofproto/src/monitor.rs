@@ -69,6 +69,7 @@ pub(crate) const fn reason(why: Ended) -> RemovedReason {
         Ended::Deleted => RemovedReason::DELETE,
         Ended::Evicted => RemovedReason::EVICTION,
         Ended::GroupDeleted => RemovedReason::GROUP_DELETE,
+        Ended::MeterDeleted => RemovedReason::METER_DELETE,
     }
 }
 

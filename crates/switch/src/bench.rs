@@ -86,7 +86,9 @@ impl Bench {
 
     /// Has frames go by flows.
     pub fn set_flows(&mut self, pipeline: Arc<Pipeline>) {
-        let flows = Some(Box::new(BridgeFlows::new(pipeline)));
+        let mut flows = BridgeFlows::new(pipeline);
+        flows.metering = flows.metering.of(flows.pipeline.tables.meters(), (1, clock::hz(), 1));
+        let flows = Some(Box::new(flows));
         self.path.change_bridge(BridgeId::DEFAULT, BridgeChange::Flows(flows, 0));
     }
 

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use eal::SortedMap;
+use eal::{SortedMap, clock};
 use fdb::Fdb;
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
 use crate::error::Error;
 use crate::flows::BridgeFlows;
+use crate::flows::meter::Metering;
 use crate::ports::is_port_name;
 use crate::worker::{Mailbox, Message};
 
@@ -46,6 +47,33 @@ impl Entry {
     /// What decides about its frames, where that is told.
     pub(crate) const fn flows(&self) -> Option<&BridgeFlows> {
         self.flows.as_ref()
+    }
+
+    /// Has its frames go by flows. Meters that are the same as before go on as they are.
+    fn set_flows(&mut self, flows: Option<BridgeFlows>, workers: usize) {
+        let before = std::mem::replace(&mut self.flows, flows);
+        let Some(flows) = &mut self.flows else { return };
+        let meters = flows.pipeline.tables.meters();
+        let known = before.map(|before| {
+            let is_same = before.pipeline.tables.meters().is_same(meters);
+            (is_same, before.metering)
+        });
+        flows.metering = match known {
+            Some((true, metering)) => metering,
+            known => {
+                let metering = known.map(|(_, metering)| metering).unwrap_or_default();
+                metering.of(meters, (workers, clock::hz(), clock::now()))
+            }
+        };
+    }
+
+    /// Has its meters begin anew, for so many workers; returns whether there are any.
+    fn restart_meters(&mut self, workers: usize) -> bool {
+        let Some(flows) = &mut self.flows else { return false };
+        let meters = flows.pipeline.tables.meters();
+        let at = (workers, clock::hz(), clock::now());
+        flows.metering = Metering::default().of(meters, at);
+        !meters.is_empty()
     }
 
     /// The same as workers have it: a plain bridge has none.
@@ -97,7 +125,7 @@ impl Bridges {
         let unknown = self.unknown(name);
         let entry = self.0.get_mut(name).ok_or(unknown)?;
         let was_plain = entry.worker_flows().is_none();
-        entry.flows = flows;
+        entry.set_flows(flows, workers.len());
         let flows = entry.worker_flows();
         if !was_plain || flows.is_some() {
             tell(workers, entry.id, &BridgeChange::Flows(flows, now));
@@ -105,11 +133,14 @@ impl Bridges {
         Ok(())
     }
 
-    /// Tells workers who are new what decides about frames.
-    pub(crate) fn tell_flows(&self, now: u64, workers: &[Mailbox]) {
-        for entry in self.0.values() {
+    /// Tells workers who are new what decides about frames. Meters begin anew for all, whose tokens
+    /// are for another number of workers now.
+    pub(crate) fn tell_flows(&mut self, now: u64, all: &[Mailbox], fresh: &[Mailbox]) {
+        for entry in self.0.values_mut() {
+            let is_metered = entry.restart_meters(all.len());
             if let Some(flows) = entry.worker_flows() {
-                tell(workers, entry.id, &BridgeChange::Flows(Some(flows), now));
+                let told = if is_metered { all } else { fresh };
+                tell(told, entry.id, &BridgeChange::Flows(Some(flows), now));
             }
         }
     }

@@ -22,6 +22,7 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
+use crate::meters::CONTROLLER_METER;
 use crate::path::{Basis, Edit, Lost, Op, PacketIn, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
@@ -47,6 +48,9 @@ const MAX_OPS: usize = 16_384;
 
 /// Values on the stack, at most.
 const MAX_STACK: usize = 4_096;
+
+/// The meter of what goes to controllers without one of its own.
+const NO_METER: u32 = u32::MAX;
 
 /// How a walk begins.
 #[derive(Clone, Debug)]
@@ -191,15 +195,16 @@ impl<'w> Walk<'w> {
             self.ops.clear();
             self.learns.clear();
         }
-        let does = |op: &Op| !matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Save | Op::Restore);
+        let is_change = |op: &Op| matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Save | Op::Restore);
+        let does = |op: &Op| !is_change(op) && !matches!(op, Op::Meter(_));
         let lost = match (self.error, self.ops.iter().any(does)) {
             (Some(error), _) => Some(error),
             (None, true) => None,
             (None, false) if self.rules.is_empty() && !self.is_packet_out => Some(Lost::NoRule),
             (None, false) => Some(Lost::Dropped),
         };
-        // What is changed after it was sent for the last time does not matter.
-        let end = self.ops.iter().rposition(does).map_or(0, |last| last + 1);
+        // What is changed after it was sent or metered for the last time does not matter.
+        let end = self.ops.iter().rposition(|op| !is_change(op)).map_or(0, |last| last + 1);
         self.ops.truncate(end);
         let Self { ops, learns, rules, basis, .. } = self;
         Way { ops, learns, rules, basis, lost }
@@ -229,7 +234,7 @@ impl<'w> Walk<'w> {
                 self.level -= 1;
                 self.depth -= deeper;
             }
-            None if asks => self.controller(u16::MAX, 0, Reason::NO_MATCH, &[]),
+            None if asks => self.controller((u16::MAX, 0), Reason::NO_MATCH, &[], NO_METER),
             None => self.tell(|watch, key| watch.step(key, Step::Drop, true)),
         }
         self.tell(|watch, _| watch.leave());
@@ -337,7 +342,7 @@ impl<'w> Walk<'w> {
             Action::OutputField { source, max_len } => self.output_field(*source, *max_len),
             Action::OutputTruncated { port, max_len } => self.truncated(*port, *max_len),
             Action::Controller(to) => {
-                self.controller(to.max_len, to.id, to.reason, &to.userdata);
+                self.controller((to.max_len, to.id), to.reason, &to.userdata, to.meter);
             }
             Action::Resubmit { port, table, .. } => {
                 let port = port.filter(|port| *port != PortNo::IN_PORT);
@@ -346,6 +351,7 @@ impl<'w> Walk<'w> {
             }
             Action::Clone(actions) => self.clone(actions),
             Action::Group(id) => return self.group(*id),
+            Action::Meter(id) => self.emit(Op::Meter(*id)),
             Action::Exit => self.has_exited = true,
             Action::Push(source) => {
                 let value = self.read(*source);
@@ -397,7 +403,7 @@ impl<'w> Walk<'w> {
                     (_, _, true) => Reason::ACTION_SET,
                     _ => Reason::ACTION,
                 };
-                self.controller(max_len, 0, reason, &[]);
+                self.controller((max_len, 0), reason, &[], NO_METER);
             }
             PortNo::ANY => {}
             port if port == self.in_port() => {
@@ -433,7 +439,14 @@ impl<'w> Walk<'w> {
         }
     }
 
-    fn controller(&mut self, max_len: u16, id: u16, reason: Reason, userdata: &[u8]) {
+    /// Sends it to controllers, through a meter if there is that one, or one for all that they get.
+    fn controller(
+        &mut self,
+        (max_len, id): (u16, u16),
+        reason: Reason,
+        userdata: &[u8],
+        meter: u32,
+    ) {
         let packet_in = PacketIn {
             max_len,
             id,
@@ -443,7 +456,20 @@ impl<'w> Walk<'w> {
             key: Box::new(self.state.key.beside()),
             userdata: userdata.to_vec(),
         };
-        self.emit(Op::Controller(Arc::new(packet_in)));
+        let op = Op::Controller(Arc::new(packet_in));
+        self.basis.meters = true;
+        let meters = self.pipeline.tables.meters();
+        let Some(meter) = [meter, CONTROLLER_METER].into_iter().find_map(|id| meters.get(id))
+        else {
+            return self.emit(op);
+        };
+        // What the meter drops goes wherever else it was to go.
+        let meter = Op::Meter(meter.desc.id);
+        self.flush();
+        self.ops.push(Op::Save);
+        self.emit(meter);
+        self.emit(op);
+        self.ops.push(Op::Restore);
     }
 
     /// Does actions with a copy of the packet.
@@ -468,9 +494,8 @@ impl<'w> Walk<'w> {
 
     /// A copy that was begun at this operation is done with.
     fn end_copy(&mut self, at: usize) {
-        let is_changed =
-            self.ops.iter().skip(at + 1).any(|op| matches!(op, Op::Edit(_) | Op::Cut(_)));
-        if is_changed {
+        let changes = |op: &Op| matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Meter(_));
+        if self.ops.iter().skip(at + 1).any(changes) {
             self.ops.push(Op::Restore);
         } else if at < self.ops.len() {
             self.ops.remove(at);
@@ -489,7 +514,7 @@ impl<'w> Walk<'w> {
             return true;
         }
         for id in ids {
-            self.controller(u16::MAX, *id, Reason::INVALID_TTL, &[]);
+            self.controller((u16::MAX, *id), Reason::INVALID_TTL, &[], NO_METER);
         }
         let version = if ether_type == 0x0800 { 4 } else { 6 };
         self.note(Kind::Warning, format_args!("IPv{version} decrement TTL exception"));

@@ -19,6 +19,7 @@ use crate::datapath::{Detached, PacketOut, Received};
 use openflow::message::stats::port::FIGURES;
 
 mod groups;
+mod meters;
 mod monitor;
 
 const ROOM: usize = 1 << 16;

@@ -93,6 +93,7 @@ pub(crate) fn refusal(refusal: Refusal) -> ErrorCode {
         Refusal::Full { .. } => ErrorCode::FmfcTableFull,
         Refusal::Overlap => ErrorCode::FmfcOverlap,
         Refusal::NoGroup(_) => ErrorCode::BacBadOutGroup,
+        Refusal::NoMeter(_) => ErrorCode::MmfcInvalidMeter,
         Refusal::Field(_) => ErrorCode::BmcBadField,
         Refusal::Action(name) => {
             tracing::info!("a rule with the action {name}, which is not possible yet");

@@ -3,6 +3,7 @@
 //! - `bundle`: changes that are made together
 //! - `flow`: rules
 //! - `group`: groups
+//! - `meter`: meters
 //! - `monitor`: monitors of rules
 //! - `packet`: packets from and for controllers
 //! - `port`: ports and their statistics
@@ -12,6 +13,7 @@
 pub(crate) mod bundle;
 pub(crate) mod flow;
 mod group;
+mod meter;
 mod monitor;
 mod packet;
 mod port;
@@ -23,7 +25,6 @@ use std::time::Instant;
 use openflow::ErrorCode;
 use openflow::message::features::{Features, capability};
 use openflow::message::role::Role;
-use openflow::message::stats::limits::MeterFeatures;
 use openflow::message::{Form, Kind, Message, Raw, Replies};
 use openflow::{Version, wire::Writer as _};
 
@@ -91,7 +92,10 @@ impl Request<'_> {
 
     fn answer(&mut self) -> Answers {
         // Whatever is no change of rules comes after those that came before it.
-        if !matches!(self.raw.kind, Kind::FlowMod | Kind::GroupMod | Kind::BundleAdd) {
+        if !matches!(
+            self.raw.kind,
+            Kind::FlowMod | Kind::GroupMod | Kind::MeterMod | Kind::BundleAdd
+        ) {
             self.bridge.settle(self.datapath);
         }
         match self.raw.kind {
@@ -106,9 +110,6 @@ impl Request<'_> {
                 let desc = self.bridge.settings.desc.clone();
                 Ok(self.stats_reply(Kind::DescReply, |out| desc.encode(out)))
             }
-            Kind::MeterFeaturesRequest => Ok(self.stats_reply(Kind::MeterFeaturesReply, |out| {
-                MeterFeatures::default().encode(out);
-            })),
             // What has no consequence.
             Kind::Hello | Kind::EchoReply | Kind::Error | Kind::FlowAge => Ok(Vec::new()),
             Kind::GetConfigRequest
@@ -131,6 +132,10 @@ impl Request<'_> {
             Kind::FlowMod | Kind::FlowStatsRequest | Kind::AggregateStatsRequest => {
                 self.flow_answer()
             }
+            Kind::MeterMod
+            | Kind::MeterStatsRequest
+            | Kind::MeterConfigRequest
+            | Kind::MeterFeaturesRequest => self.meter_answer(),
             Kind::GroupMod
             | Kind::GroupStatsRequest
             | Kind::GroupDescRequest

@@ -54,8 +54,7 @@ impl Datapath for Forwarding {
         });
         let pipeline =
             Pipeline { tables: tables.clone(), ports: known.collect(), asks_controllers };
-        let packets = Some(self.inlet.clone());
-        let flows = BridgeFlows { pipeline: Arc::new(pipeline), packets };
+        let flows = BridgeFlows::new(Arc::new(pipeline)).with_packets(self.inlet.clone());
         if let Err(error) = self.sight.set_flows(&self.bridge, Some(flows)) {
             tracing::debug!("bridge {}: its rules are not in use: {error}", self.bridge);
         }

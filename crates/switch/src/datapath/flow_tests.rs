@@ -13,6 +13,8 @@ use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
+mod meters;
+
 /// A pipeline of a bench's ports, whose OpenFlow numbers are one higher.
 fn pipeline(ports: u16, rules: &[(u8, Match, Vec<Action>)]) -> Pipeline {
     let mut pipeline = Pipeline::default();
@@ -182,7 +184,7 @@ fn controllers_get_packets_and_a_flood_of_them_harms_nobody() {
     let controller = Action::Output { port: PortNo::CONTROLLER, max_len: 20 };
     let flows = pipeline(2, &[(0, Match::new(), vec![controller, output(2)])]);
     let (inlet, packets) = flow_queue(40, || {});
-    let flows = BridgeFlows { pipeline: Arc::new(flows), packets: Some(inlet.clone()) };
+    let flows = BridgeFlows::new(Arc::new(flows)).with_packets(inlet.clone());
     let mut bench = Bench::new(2);
     bench.change(0, BridgeChange::Flows(Some(Box::new(flows)), 0));
     let burst = vec![frame(station(1), station(2)); 32];

@@ -91,7 +91,8 @@ impl Entry<'_> {
         }
         for group in &groups {
             let next = |at| flows.op(group.path, at);
-            let steps = Steps { bridge, flows, next: &next, manner };
+            let lost = flows.lost(group.path);
+            let steps = Steps { bridge, flows, next: &next, lost, manner };
             Run::new(steps, frames, group.mask).go(source, (edit, cut), outputs, onward);
         }
     }
@@ -166,7 +167,9 @@ impl Flows {
         let Ok(inner) = self.0.try_borrow() else { return false };
         let Some(path) = inner.cache.path(group.path) else { return true };
         let count = group.mask.count_ones() as usize;
-        if let Some(lost) = path.lost {
+        if let Some(lost) = path.lost
+            && path.ops.is_empty()
+        {
             source.stats.count_drops(reason(lost), count);
             return true;
         }
@@ -199,7 +202,7 @@ pub(super) fn mark(
     false
 }
 
-const fn reason(lost: Lost) -> DropReason {
+pub(super) const fn reason(lost: Lost) -> DropReason {
     match lost {
         Lost::NoRule => DropReason::NoFlow,
         Lost::Dropped => DropReason::FlowDrop,

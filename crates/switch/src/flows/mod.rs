@@ -4,6 +4,7 @@
 //! What a plain bridge does (`NORMAL`) is done by the stages of the same bridge. A bridge whose rules
 //! say no more than that is a plain one, and has nothing of all this.
 //!
+//! - `meter`: what passes of the frames that rules send through meters
 //! - `inlet`: packets on their way to controllers
 //! - `enter`: from a burst of frames to paths
 //! - `packet_out`: packets from controllers
@@ -11,16 +12,18 @@
 
 pub(crate) mod enter;
 mod inlet;
+pub(crate) mod meter;
 mod packet_out;
 mod run;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use flow::{Op, PathCache, PathId, Pipeline};
+use flow::{Lost, Op, PathCache, PathId, Pipeline};
 use packet::EditRoom;
 
 pub use inlet::{FlowEvent, FlowInlet, FlowPacket, flow_queue};
+use meter::{Metering, Meters};
 pub use packet_out::FlowPacketOut;
 pub(crate) use packet_out::PacketOut;
 
@@ -31,13 +34,21 @@ pub struct BridgeFlows {
     pub pipeline: Arc<Pipeline>,
     /// Where packets for controllers go, and rules that are made of packets; without it they are dropped.
     pub packets: Option<FlowInlet>,
+    /// The meters, with what workers have in common of them.
+    pub(crate) metering: Metering,
 }
 
 impl BridgeFlows {
     /// Those of a pipeline, without controllers.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline, packets: None }
+        Self { pipeline, packets: None, metering: Metering::default() }
+    }
+
+    /// The same with a place for packets for controllers.
+    #[must_use]
+    pub fn with_packets(self, packets: FlowInlet) -> Self {
+        Self { packets: Some(packets), ..self }
     }
 }
 
@@ -65,6 +76,7 @@ struct Inner {
     /// OpenFlow numbers of ports, by the switch's.
     numbers: Vec<u32>,
     inlet: Option<FlowInlet>,
+    meters: Meters,
     /// The time, as last told, in milliseconds.
     now: u64,
     /// How often a burst is in this bridge: by patch ports, one may come back to it.
@@ -79,6 +91,7 @@ impl Clone for Flows {
         let flows = BridgeFlows {
             pipeline: Arc::clone(inner.cache.pipeline()),
             packets: inner.inlet.clone(),
+            metering: inner.meters.all().clone(),
         };
         Self::new(&flows, inner.now)
     }
@@ -91,6 +104,7 @@ impl Flows {
             cache: PathCache::new(Arc::clone(&flows.pipeline)),
             numbers: numbers(&flows.pipeline),
             inlet: flows.packets.clone(),
+            meters: Meters::new(&flows.metering),
             now,
             depth: 0,
             rooms: None,
@@ -103,6 +117,7 @@ impl Flows {
         inner.numbers = numbers(&flows.pipeline);
         inner.cache.update(Arc::clone(&flows.pipeline), now);
         inner.inlet.clone_from(&flows.packets);
+        inner.meters.update(&flows.metering, now);
         inner.now = now;
     }
 
@@ -110,6 +125,7 @@ impl Flows {
     pub(crate) fn flush(&self, now: u64) {
         if let Ok(mut inner) = self.0.try_borrow_mut() {
             inner.cache.flush(now);
+            inner.meters.flush(now);
             inner.now = now;
         }
     }
@@ -122,6 +138,11 @@ impl Flows {
     /// An operation of a path that was found in this burst.
     fn op(&self, id: PathId, at: usize) -> Option<Op> {
         self.0.borrow().cache.path(id)?.ops.get(at).cloned()
+    }
+
+    /// Why frames with this path go nowhere, if they do.
+    fn lost(&self, id: PathId) -> Option<Lost> {
+        self.0.borrow().cache.path(id)?.lost
     }
 
     /// A burst comes in, and needs memory.

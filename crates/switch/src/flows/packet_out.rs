@@ -51,10 +51,12 @@ impl PacketOut {
         path.rules.iter().for_each(|rule| rule.add(1, frame.len() as u64, self.now));
         let flows = Flows::new(&self.flows, self.now);
         let next = |at: usize| path.ops.get(at).cloned();
-        let steps = Steps { bridge, flows: &flows, next: &next, manner: Manner::Real };
+        let steps =
+            Steps { bridge, flows: &flows, next: &next, lost: path.lost, manner: Manner::Real };
         let (mut edit, mut cut) = (EditRoom::default(), EditRoom::default());
         let frames = [frame];
         Run::new(steps, &frames, 1).go(source, (&mut edit, &mut cut), outputs, onward);
+        flows.flush(self.now);
     }
 }
 

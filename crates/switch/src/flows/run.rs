@@ -5,11 +5,12 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use flow::{Edit, Op, rewrite};
+use flow::{Edit, Lost, Op, rewrite};
 use packet::{BURST, EditRoom, Editing, Frame, Open};
 
 use super::Flows;
-use super::enter::{Manner, Onward, mark};
+use super::enter::{Manner, Onward, mark, reason};
+use super::meter::Verdict;
 use crate::bridge::Bridge;
 use crate::datapath::Source;
 use crate::outputs::Outputs;
@@ -32,6 +33,8 @@ pub(super) struct Steps<'s> {
     pub(super) flows: &'s Flows,
     /// The operation of this number; `None` past the last one.
     pub(super) next: &'s dyn Fn(usize) -> Option<Op>,
+    /// Why they go nowhere in the end, if they do.
+    pub(super) lost: Option<Lost>,
     pub(super) manner: Manner,
 }
 
@@ -42,12 +45,14 @@ pub(super) struct Run<'s, 'f> {
     frames: ArrayVec<Frame<'f>, BURST>,
     /// The next operation.
     at: usize,
-    /// What was changed.
-    edits: ArrayVec<Edit, MAX_EDITS>,
+    /// Which of them go on, a bit for each.
+    alive: u32,
+    /// What was changed, and of which.
+    edits: ArrayVec<(u32, Edit), MAX_EDITS>,
     /// How many bytes of them go on, where not all do.
     cut: Option<usize>,
     /// What of that was so when they were to be remembered.
-    saved: ArrayVec<(usize, Option<usize>), MAX_SAVED>,
+    saved: ArrayVec<(u32, usize, Option<usize>), MAX_SAVED>,
     /// Where they are marked.
     marked: ArrayVec<u16, MAX_MARKED>,
 }
@@ -62,10 +67,13 @@ enum End {
 
 impl<'s, 'f> Run<'s, 'f> {
     pub(super) fn new(steps: Steps<'s>, frames: &[Frame<'f>], mask: u32) -> Self {
+        let frames = crate::output::pick(frames, mask);
+        let alive = all_of(frames.len());
         Self {
             steps,
-            frames: crate::output::pick(frames, mask),
+            frames,
             at: 0,
+            alive,
             edits: ArrayVec::new(),
             cut: None,
             saved: ArrayVec::new(),
@@ -84,6 +92,9 @@ impl<'s, 'f> Run<'s, 'f> {
         'f: 'r,
     {
         while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
+        if let Some(lost) = self.steps.lost {
+            source.stats.count_drops(reason(lost), self.alive.count_ones() as usize);
+        }
     }
 
     /// Goes until what was changed is undone.
@@ -106,14 +117,11 @@ impl<'s, 'f> Run<'s, 'f> {
             match op {
                 Op::Edit(edit) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    if self.edits.try_push(edit).is_err() {
-                        source.stats.count_drops(DropReason::FlowTooDeep, self.frames.len());
-                        return End::Path;
-                    }
-                    match &mut open {
-                        None => open = Some(self.open(editing, source)),
-                        Some(open) => change(&edit, open, source),
-                    }
+                    self.edit((u32::MAX, edit), &mut open, editing, source);
+                }
+                Op::Meter(id) => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    self.meter(id, &mut open, (editing, cut), source);
                 }
                 Op::Cut(len) => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
@@ -121,16 +129,17 @@ impl<'s, 'f> Run<'s, 'f> {
                     self.cut = Some(self.cut.map_or(len, |cut| cut.min(len)));
                 }
                 Op::Save => {
-                    if self.saved.try_push((self.edits.len(), self.cut)).is_err() {
+                    if self.saved.try_push((self.alive, self.edits.len(), self.cut)).is_err() {
                         return End::Path;
                     }
                 }
                 Op::Restore => {
                     self.send(open.as_deref(), cut, source, outputs, onward);
-                    let Some((edits, len)) = self.saved.pop() else { return End::Path };
+                    let Some((alive, edits, len)) = self.saved.pop() else { return End::Path };
                     self.cut = len;
-                    if edits < self.edits.len() {
+                    if edits < self.edits.len() || alive != self.alive {
                         self.edits.truncate(edits);
+                        self.alive = alive;
                         return End::Restore;
                     }
                 }
@@ -141,17 +150,100 @@ impl<'s, 'f> Run<'s, 'f> {
         End::Path
     }
 
-    /// The frames with heads of their own, changed so far.
-    fn open<'r>(&self, editing: &mut Editing<'r>, source: &Source<'_>) -> ArrayVec<Open<'r>, BURST>
+    /// The frames that go on with heads of their own, changed so far.
+    fn open<'r>(
+        &mut self,
+        editing: &mut Editing<'r>,
+        source: &Source<'_>,
+    ) -> ArrayVec<Open<'r>, BURST>
     where
         'f: 'r,
     {
-        let mut open: ArrayVec<Open<'r>, BURST> =
-            self.frames.iter().filter_map(|frame| editing.open(frame)).collect();
-        let lost = self.frames.len().saturating_sub(open.len());
-        source.stats.count_drops(DropReason::TooLong, lost);
-        self.edits.iter().for_each(|edit| change(edit, &mut open, source));
+        let mut open = ArrayVec::new();
+        for (bit, frame) in bits(self.alive).zip(self.alive()) {
+            match editing.open(&frame) {
+                Some(frame) => open.push(frame),
+                None => self.drop_all(bit, DropReason::TooLong, source),
+            }
+        }
+        let Self { edits, alive, .. } = self;
+        edits.iter().for_each(|edit| change(edit, &mut open, alive, source));
         open
+    }
+
+    /// Changes frames.
+    fn edit<'r>(
+        &mut self,
+        edit: (u32, Edit),
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        editing: &mut Editing<'r>,
+        source: &Source<'_>,
+    ) where
+        'f: 'r,
+    {
+        if self.edits.try_push(edit).is_err() {
+            let all = edit.0 & self.alive;
+            self.drop_open(all, DropReason::FlowTooDeep, open.as_mut(), source);
+            return;
+        }
+        match open {
+            None => *open = Some(self.open(editing, source)),
+            Some(open) => change(&edit, open, &mut self.alive, source),
+        }
+    }
+
+    /// Sends frames through a meter.
+    fn meter<'r>(
+        &mut self,
+        id: u32,
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        (editing, cut): (&mut Editing<'r>, &mut EditRoom),
+        source: &Source<'_>,
+    ) where
+        'f: 'r,
+    {
+        if self.steps.manner != Manner::Real || self.alive == 0 {
+            return;
+        }
+        let mut verdict = Verdict::default();
+        let charge = |frames: &[Frame<'_>], _| {
+            verdict = self.steps.flows.charge(id, frames, source.now);
+        };
+        self.with(open.as_deref(), cut, charge);
+        // The verdict is on those that were alive then.
+        let before = self.alive;
+        let dropped = deposit(verdict.dropped, before);
+        self.drop_open(dropped, DropReason::RateLimited, open.as_mut(), source);
+        for (mask, level) in verdict.remarked {
+            self.edit((deposit(mask, before), Edit::RaiseDrop(level)), open, editing, source);
+        }
+    }
+
+    /// Drops some of the frames that go on.
+    fn drop_all(&mut self, which: u32, why: DropReason, source: &Source<'_>) {
+        self.alive &= !which;
+        source.stats.count_drops(why, which.count_ones() as usize);
+    }
+
+    /// The same, where they may have heads of their own.
+    fn drop_open(
+        &mut self,
+        which: u32,
+        why: DropReason,
+        open: Option<&mut ArrayVec<Open<'_>, BURST>>,
+        source: &Source<'_>,
+    ) {
+        if let Some(open) = open {
+            let mut bits = bits(self.alive);
+            open.retain(|_| bits.next().is_some_and(|bit| which & bit == 0));
+        }
+        self.drop_all(which, why, source);
+    }
+
+    /// The frames that go on, as they came.
+    fn alive(&self) -> ArrayVec<Frame<'f>, BURST> {
+        let alive = |(at, _): &(usize, &Frame<'f>)| self.alive & 1_u32 << at != 0;
+        self.frames.iter().enumerate().take(BURST).filter(alive).map(|(_, frame)| *frame).collect()
     }
 
     /// Hands frames, as they are by now, to `take`.
@@ -165,6 +257,9 @@ impl<'s, 'f> Run<'s, 'f> {
         let mut frames = self.frames.as_slice();
         if let Some(open) = open {
             changed.extend(open.iter().filter_map(Open::frame).take(BURST));
+            frames = &changed;
+        } else if self.alive != all_of(frames.len()) {
+            changed.extend(self.alive());
             frames = &changed;
         }
         let mut shorter = ArrayVec::<Frame<'_>, BURST>::new();
@@ -240,8 +335,7 @@ impl<'s, 'f> Run<'s, 'f> {
         if self.marked.contains(&port) || self.marked.is_full() {
             self.send(open, room, source, outputs, onward);
         }
-        let count = open.map_or(self.frames.len(), <[Open<'_>]>::len);
-        let all = (0..count.min(BURST)).fold(0_u32, |all, _| all << 1 | 1);
+        let all = all_of(self.alive.count_ones() as usize);
         if all != 0 && mark(self.steps.bridge, port, all, source, outputs) {
             let _ = self.marked.try_push(port);
         }
@@ -256,6 +350,9 @@ impl<'s, 'f> Run<'s, 'f> {
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
+        if frames.is_empty() {
+            return;
+        }
         let Steps { bridge, manner, .. } = &self.steps;
         let source = Source { port: port.unwrap_or(NOWHERE), ..*source };
         let learns = matches!(manner, Manner::Real | Manner::Told { learns: true });
@@ -269,14 +366,53 @@ impl<'s, 'f> Run<'s, 'f> {
     }
 }
 
-/// Changes frames. Those for which there is no room are dropped.
-fn change(edit: &Edit, open: &mut ArrayVec<Open<'_>, BURST>, source: &Source<'_>) {
-    let before = open.len();
-    open.retain(|frame| rewrite(edit, frame));
+/// Changes those of the frames that are meant; which of a burst they are, is in `alive`. Those for which
+/// there is no room are dropped.
+fn change(
+    (which, edit): &(u32, Edit),
+    open: &mut ArrayVec<Open<'_>, BURST>,
+    alive: &mut u32,
+    source: &Source<'_>,
+) {
+    let (mut bits, before) = (bits(*alive), open.len());
+    open.retain(|frame| {
+        let bit = bits.next().unwrap_or(0);
+        let stays = which & bit == 0 || rewrite(edit, frame);
+        if !stays {
+            *alive &= !bit;
+        }
+        stays
+    });
     source.stats.count_drops(DropReason::TooLong, before.saturating_sub(open.len()));
 }
 
+/// Each bit that is set, the lowest first.
+fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = mask & mask.wrapping_neg();
+        mask &= !bit;
+        (bit != 0).then_some(bit)
+    })
+}
+
+/// Bits of so many things, of a burst at most.
+fn all_of(count: usize) -> u32 {
+    (0..count.min(BURST)).fold(0_u32, |all, _| all << 1 | 1)
+}
+
+/// The bits that are set in `places`, as many as `mask` has, of which those stay that it says.
+fn deposit(mask: u32, places: u32) -> u32 {
+    let bits = bits(places).enumerate().filter(|(at, _)| mask & 1_u32 << at != 0);
+    bits.fold(0, |all, (_, bit)| all | bit)
+}
+
 impl Flows {
+    /// What a meter does to frames.
+    fn charge(&self, id: u32, frames: &[Frame<'_>], now: u64) -> Verdict {
+        let inner = self.0.try_borrow_mut();
+        inner.map(|mut inner| inner.meters.charge(id, frames, now)).unwrap_or_default()
+    }
+
     /// Puts frames where controllers get them from.
     fn punt(
         &self,

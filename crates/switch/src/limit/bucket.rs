@@ -87,6 +87,32 @@ impl Bucket {
     }
 }
 
+/// A bucket of which workers take shares when they come to it.
+#[derive(Clone, Debug)]
+pub(crate) struct Well {
+    bucket: Arc<Bucket>,
+    /// The most that each may have in advance.
+    most: u64,
+}
+
+impl Well {
+    /// A full bucket of so many workers that begins to be filled now.
+    pub(crate) fn new(size: Size, workers: usize, now: u64) -> Self {
+        let count = u64::try_from(workers).unwrap_or(u64::MAX).max(1);
+        let is_shared = count > 1;
+        let spare = size.burst.saturating_sub(size.largest);
+        let most = if is_shared { spare / SHARES / count } else { 0 };
+        let room = size.burst.saturating_sub(most.saturating_mul(count));
+        let gone = AtomicU64::new(0);
+        Self { bucket: Arc::new(Bucket { size, room, start: now, is_shared, gone }), most }
+    }
+
+    /// A worker's share, with nothing at hand yet.
+    pub(crate) fn share(&self) -> Share {
+        Share { bucket: Arc::clone(&self.bucket), tokens: 0, most: self.most }
+    }
+}
+
 /// What one worker has of a bucket.
 #[derive(Debug)]
 pub(crate) struct Share {
@@ -100,15 +126,8 @@ pub(crate) struct Share {
 impl Share {
     /// The shares of so many workers in a full bucket that begins to be filled now.
     pub(crate) fn of(size: Size, workers: usize, now: u64) -> Vec<Self> {
-        let count = u64::try_from(workers).unwrap_or(u64::MAX).max(1);
-        let is_shared = count > 1;
-        let spare = size.burst.saturating_sub(size.largest);
-        let most = if is_shared { spare / SHARES / count } else { 0 };
-        let room = size.burst.saturating_sub(most.saturating_mul(count));
-        let gone = AtomicU64::new(0);
-        let bucket = Arc::new(Bucket { size, room, start: now, is_shared, gone });
-        let share = |_| Self { bucket: Arc::clone(&bucket), tokens: most, most };
-        (0..workers).map(share).collect()
+        let well = Well::new(size, workers, now);
+        (0..workers).map(|_| Self { tokens: well.most, ..well.share() }).collect()
     }
 
     /// Whether there are so many tokens at time `now`; if there are, they are at hand now.
@@ -134,6 +153,11 @@ impl Share {
     #[inline]
     pub(crate) const fn spend(&mut self, tokens: u64) {
         self.tokens = self.tokens.saturating_sub(tokens);
+    }
+
+    /// Gives back all that is at hand: its worker does not come again.
+    pub(crate) fn leave(&mut self) {
+        self.bucket.give(std::mem::take(&mut self.tokens));
     }
 
     /// Gives back what was fetched and is not needed, so that others can have it.

@@ -47,6 +47,20 @@ pub(crate) struct Limiter {
 }
 
 impl Limiter {
+    /// One of bytes, or of frames.
+    pub(crate) fn of(share: Share, counts_frames: bool) -> Self {
+        let (bytes, frames) = match counts_frames {
+            true => (None, Some(share)),
+            false => (Some(share), None),
+        };
+        Self { bytes, frames }
+    }
+
+    /// Gives back what its worker has: it does not come again.
+    pub(crate) fn leave(&mut self) {
+        [&mut self.bytes, &mut self.frames].into_iter().flatten().for_each(Share::leave);
+    }
+
     /// Which of the frames in `mask`, of a burst of [`BURST`] at most, go through at time `now`.
     /// A frame that there are no tokens for takes none.
     #[inline]

@@ -16,7 +16,8 @@ use packet::MAX_FRAME_LEN;
 use serde::{Deserialize, Serialize};
 
 pub use self::amount::{Bits, Frames};
-use self::bucket::{Share, Size};
+use self::bucket::Share;
+pub(crate) use self::bucket::{Size, Well};
 pub(crate) use self::limiter::Limiter;
 pub(crate) use self::limits::{Direction, Limits};
 

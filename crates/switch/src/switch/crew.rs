@@ -77,7 +77,7 @@ impl Control {
         self.tell_limits();
         self.tell_ears();
         self.tell_gates();
-        self.bridges.tell_flows(0, &fresh);
+        self.bridges.tell_flows(0, &next, &fresh);
         self.restart_mirrors();
         self.restart_captures();
         self.move_inputs(&before)?;
