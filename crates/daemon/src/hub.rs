@@ -1,12 +1,11 @@
 //! The vDPA devices of this process, on their sockets.
 
-use std::collections::BTreeMap;
 use std::sync::mpsc;
 use std::time::Duration;
 
 use ::vdpa::{AttachOptions, Attached, Status, VdpaDevice};
-use eal::Access;
 use eal::time::Time;
+use eal::{Access, SortedMap};
 use vhost::SocketOptions;
 
 use crate::error::Error;
@@ -19,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The devices, by name.
 #[derive(Debug, Default)]
 pub struct Hub {
-    entries: BTreeMap<String, Entry>,
+    entries: SortedMap<String, Entry>,
     /// Who may connect to sockets that do not say it themselves.
     access: Access,
     time: Time,
@@ -52,7 +51,7 @@ impl Hub {
     /// the clock by which those that connect try again.
     #[must_use]
     pub const fn new(access: Access, time: Time) -> Self {
-        Self { entries: BTreeMap::new(), access, time }
+        Self { entries: SortedMap::new(), access, time }
     }
 
     /// Opens a device and attaches it to its socket, as `name`.
@@ -132,7 +131,7 @@ impl Hub {
 
 impl Drop for Hub {
     fn drop(&mut self) {
-        while let Some((name, entry)) = self.entries.pop_first() {
+        for (name, entry) in std::mem::take(&mut self.entries) {
             detach(&name, entry);
         }
     }

@@ -1,9 +1,8 @@
 //! What could not be opened yet: it is tried again, less and less often.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use eal::time::later;
+use eal::{SortedMap, time::later};
 
 /// How long after the first failure a device is tried again; twice as long after each other one.
 const FIRST: Duration = Duration::from_secs(1);
@@ -21,7 +20,7 @@ struct Entry {
 
 /// All of them, by name.
 #[derive(Debug, Default)]
-pub struct Waiting(BTreeMap<String, Entry>);
+pub struct Waiting(SortedMap<String, Entry>);
 
 impl Waiting {
     /// An attempt to open `name` failed at `now`; returns whether that is news.

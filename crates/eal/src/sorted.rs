@@ -2,12 +2,14 @@
 //!
 //! It is to a [`BTreeMap`](std::collections::BTreeMap) what an insertion sort is to a merge sort: as good
 //! for what a control thread knows of some ports, bridges or queues, and a tenth of the machine code,
-//! which the compiler makes anew for each kind of key and value. An insertion moves what is behind it,
-//! so it is not for what a peer may fill at will with more than some thousands.
+//! which the compiler makes anew for each kind of key and value. All at once can be many, but an insertion
+//! moves what is behind it, so it is not for what a peer may fill one by one with more than some thousands.
 
 use std::borrow::Borrow;
+use std::cmp::Ordering;
 use std::fmt;
 use std::iter::Map;
+use std::ops::Index;
 use std::{mem, slice, vec};
 
 /// A map of few entries, in the order of their keys.
@@ -201,12 +203,46 @@ impl<K: Ord, V> Extend<(K, V)> for SortedMap<K, V> {
     }
 }
 
+/// The value of a key that is there, for tests: as that of a tree, it panics where it is not.
+impl<K: Ord + Borrow<Q>, V, Q: Ord + ?Sized> Index<&Q> for SortedMap<K, V> {
+    type Output = V;
+
+    fn index(&self, key: &Q) -> &V {
+        match self.get(key) {
+            Some(value) => value,
+            None => unreachable!("a key that is not there"),
+        }
+    }
+}
+
+/// Of entries with the same key the last one counts.
 impl<K: Ord, V> FromIterator<(K, V)> for SortedMap<K, V> {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(entries: I) -> Self {
-        let mut map = Self::new();
-        map.extend(entries);
-        map
+        let entries: Vec<(K, V)> = entries.into_iter().collect();
+        if entries.is_sorted_by(|one, next| one.0 < next.0) {
+            return Self(entries);
+        }
+        let key = |at: usize| entries.get(at).map(|(key, _)| key);
+        let order = order(entries.len(), &mut |one, other| key(one).cmp(&key(other)));
+        let mut places: Vec<_> = entries.into_iter().map(Some).collect();
+        let in_order = order.into_iter().filter_map(|at| places.get_mut(at)?.take());
+        let mut sorted = Vec::<(K, V)>::new();
+        for entry in in_order {
+            match sorted.last_mut() {
+                Some(last) if last.0 == entry.0 => *last = entry,
+                _ => sorted.push(entry),
+            }
+        }
+        Self(sorted)
     }
+}
+
+/// The order of so many things by `compare`, which is told the places of two. That is the same code
+/// whatever they are.
+fn order(len: usize, compare: &mut dyn FnMut(usize, usize) -> Ordering) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..len).collect();
+    places.sort_by(|one, other| compare(*one, *other));
+    places
 }
 
 impl<K: Ord, V, const N: usize> From<[(K, V); N]> for SortedMap<K, V> {
@@ -320,6 +356,8 @@ mod tests {
             }
             let reversed: SortedMap<u8, u16> = model.clone().into_iter().rev().collect();
             prop_assert!(reversed == map);
+            let twice = model.clone().into_iter().rev().flat_map(|(key, value)| [(key, 0), (key, value)]);
+            prop_assert!(twice.collect::<SortedMap<_, _>>() == map);
             prop_assert_eq!(format!("{map:?}"), format!("{model:?}"));
             prop_assert!(map.clone().into_keys().eq(model.clone().into_keys()));
             prop_assert!(map.clone().into_values().eq(model.clone().into_values()));

@@ -6,13 +6,16 @@
 mod news;
 mod trees;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Missing, State};
-use eal::time::{Time, later};
+use eal::{
+    SortedMap,
+    time::{Time, later},
+};
 use ovsdb::{Client, Event, Outcome, Remote, TransactionId, Uuid};
 use rustix::event::PollFlags;
 
@@ -84,10 +87,10 @@ pub struct Agent {
     problems: Problems,
     /// Interfaces that the system does not have.
     absent: Vec<String>,
-    numbers: BTreeMap<String, Numbers>,
+    numbers: SortedMap<String, Numbers>,
     path_numbers: PathNumbers,
     /// The names of mirrors, by their rows.
-    mirrors: BTreeMap<Uuid, String>,
+    mirrors: SortedMap<Uuid, String>,
     /// What ports do by spanning tree.
     trees: Trees,
     /// Controllers of bridges.
@@ -117,9 +120,9 @@ impl Agent {
             content: None,
             problems: Problems::new(),
             absent: Vec::new(),
-            numbers: BTreeMap::new(),
+            numbers: SortedMap::new(),
             path_numbers: PathNumbers::default(),
-            mirrors: BTreeMap::new(),
+            mirrors: SortedMap::new(),
             trees: Trees::default(),
             controllers: Link::default(),
             is_awaited: false,

@@ -1,12 +1,13 @@
 //! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror`, `QoS` and
 //! `Controller`, as the schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use eal::SortedMap;
 use ovsdb::{Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 /// Texts by key, as in `options` and `other_config`.
-pub type Texts = BTreeMap<String, String>;
+pub type Texts = SortedMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
@@ -138,7 +139,7 @@ pub struct Content {
     /// Settings of the whole switch.
     pub other_config: Texts,
     /// By name.
-    pub bridges: BTreeMap<String, Bridge>,
+    pub bridges: SortedMap<String, Bridge>,
 }
 
 /// A row of `Bridge`.
@@ -157,13 +158,13 @@ pub struct Bridge {
     /// Further settings.
     pub other_config: Texts,
     /// By name.
-    pub ports: BTreeMap<String, Port>,
+    pub ports: SortedMap<String, Port>,
     /// By name.
-    pub mirrors: BTreeMap<String, Mirror>,
+    pub mirrors: SortedMap<String, Mirror>,
     /// The versions of OpenFlow that it is to speak; empty: all.
     pub protocols: Vec<String>,
     /// By their rows.
-    pub controllers: BTreeMap<Uuid, Controller>,
+    pub controllers: SortedMap<Uuid, Controller>,
     /// What it does without a controller.
     pub fail_mode: Option<String>,
 }
@@ -228,7 +229,7 @@ pub struct Port {
     /// Further settings.
     pub other_config: Texts,
     /// One, or those of a bond, by name.
-    pub interfaces: BTreeMap<String, Interface>,
+    pub interfaces: SortedMap<String, Interface>,
 }
 
 #[cfg(test)]
@@ -247,7 +248,7 @@ impl Port {
             bond_downdelay: 0,
             qos: None,
             other_config: Texts::new(),
-            interfaces: BTreeMap::new(),
+            interfaces: SortedMap::new(),
         }
     }
 }
@@ -322,7 +323,7 @@ impl Interface {
 #[cfg(test)]
 impl Bridge {
     /// A row with these settings and ports.
-    pub(crate) fn bare(row: Uuid, other_config: Texts, ports: BTreeMap<String, Port>) -> Self {
+    pub(crate) fn bare(row: Uuid, other_config: Texts, ports: SortedMap<String, Port>) -> Self {
         let (datapath_type, mirrors, protocols, controllers) = Default::default();
         Self {
             row,
@@ -364,7 +365,7 @@ fn named<T>(
     table: &str,
     references: &Datum,
     read: impl Fn(&Cache, Uuid, &Row) -> T,
-) -> BTreeMap<String, T> {
+) -> SortedMap<String, T> {
     let rows = references.uuids().filter_map(|uuid| Some((uuid, cache.row(table, uuid)?)));
     rows.map(|(uuid, row)| {
         let name = row.get("name").string().unwrap_or_default().to_owned();

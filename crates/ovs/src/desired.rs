@@ -3,10 +3,9 @@
 //! Nothing in a row may stop another one: what is wrong with an interface is noted for its column
 //! `error`, and the switch is made without it.
 
-use std::collections::BTreeMap;
-
 use daemon::state::Fdb;
 use daemon::{Error, Port, State};
+use eal::SortedMap;
 use indexmap::IndexMap;
 use ovsdb::Uuid;
 use packet::MacAddr;
@@ -21,7 +20,7 @@ use crate::{mirror, policing, snoop, spanning, vlan};
 const USUAL_MTU: i64 = 1_500;
 
 /// What is wrong, by the row of `Interface`, in words for its column `error`.
-pub type Problems = BTreeMap<Uuid, String>;
+pub type Problems = SortedMap<Uuid, String>;
 
 /// What a switch is to be.
 #[derive(Clone, Debug)]
@@ -31,11 +30,11 @@ pub struct Desired {
     /// What is wrong with the others.
     pub problems: Problems,
     /// The rows of the ports in the state.
-    pub rows: BTreeMap<String, Uuid>,
+    pub rows: SortedMap<String, Uuid>,
     /// Interfaces of the system that are not there.
     pub absent: Vec<String>,
     /// The names of mirrors, by their rows.
-    pub mirrors: BTreeMap<Uuid, String>,
+    pub mirrors: SortedMap<Uuid, String>,
 }
 
 impl Desired {

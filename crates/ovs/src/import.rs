@@ -100,8 +100,7 @@ pub fn import(content: &Content, run: &Path) -> Imported {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
+    use eal::SortedMap;
     use ovsdb::Uuid;
 
     use super::*;
@@ -111,7 +110,7 @@ mod tests {
     type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
     fn content(interfaces: &[Row<'_>]) -> Content {
-        let mut ports = BTreeMap::new();
+        let mut ports = SortedMap::new();
         for (row, (name, kind, options)) in (1..).zip(interfaces) {
             let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into()));
             let options: Texts = options.collect();

@@ -1,7 +1,8 @@
 //! Mirrors of Open vSwitch's table `Mirror`.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
+use eal::SortedMap;
 use ovsdb::Uuid;
 use switch::{DEFAULT_BRIDGE, VlanSet};
 
@@ -10,7 +11,7 @@ use crate::content::{Bridge, Mirror};
 /// Names of the switch's ports by the rows of `Port`: a bond is known by its own name, another port by
 /// that of its interface.
 #[must_use]
-pub fn port_names(bridge: &Bridge) -> BTreeMap<Uuid, String> {
+pub fn port_names(bridge: &Bridge) -> SortedMap<Uuid, String> {
     let named = |(name, port): (&String, &crate::content::Port)| {
         let mut interfaces = port.interfaces.keys();
         let only = interfaces.next().filter(|_| port.interfaces.len() == 1);
@@ -27,7 +28,7 @@ pub fn port_names(bridge: &Bridge) -> BTreeMap<Uuid, String> {
 pub fn settings(
     bridge: &str,
     mirror: &Mirror,
-    names: &BTreeMap<Uuid, String>,
+    names: &SortedMap<Uuid, String>,
     has: impl Fn(&str) -> bool,
 ) -> Result<switch::Mirror, String> {
     let name = |row: &Uuid| names.get(row).filter(|name| has(name)).cloned();

@@ -1,15 +1,14 @@
 //! What a running switch answers on its control socket.
 
-use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
 
 use daemon::{Address, Bridge, Daemon, Diff, Missing, Port, check, merge};
-use eal::clock;
 use eal::signals::Signals;
 use eal::time::Time;
+use eal::{SortedMap, clock};
 use ethdev::{Pressure, ask_depths};
 use packet::MacAddr;
 use rustix::event::PollFlags;
@@ -407,7 +406,7 @@ impl Control {
     }
 
     fn ports(&self) -> Ports {
-        let mut stations: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        let mut stations: SortedMap<String, Vec<String>> = SortedMap::new();
         for entry in self.daemon.switch().fdb() {
             let of_port = stations.entry(entry.port).or_default();
             if of_port.len() < STATIONS {
@@ -538,7 +537,7 @@ fn port(report: &PortReport) -> PortAnswer {
         rx_workers: report.rx_workers.clone(),
         fdb_entries: report.fdb_entries,
         stations: Vec::new(),
-        details: report.details.iter().cloned().collect::<BTreeMap<_, _>>(),
+        details: report.details.iter().cloned().collect(),
     }
 }
 

@@ -1,9 +1,9 @@
 //! What the database is told: all that is different from what it has.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 
 use daemon::Daemon;
+use eal::SortedMap;
 use ovsdb::{Cache, Transaction, Uuid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use switch::{BondReport, MirrorReport, PortReport, RstpReport};
@@ -16,12 +16,12 @@ use crate::spanning::{self, is_same_status};
 
 /// The switch at one moment.
 struct Seen<'d> {
-    ports: BTreeMap<String, PortReport>,
+    ports: SortedMap<String, PortReport>,
     bonds: Vec<BondReport>,
     trees: Vec<RstpReport>,
     mirrors: Vec<MirrorReport>,
     /// Why ports are not open, by their names.
-    waiting: BTreeMap<&'d str, &'d str>,
+    waiting: SortedMap<&'d str, &'d str>,
 }
 
 impl<'d> Seen<'d> {

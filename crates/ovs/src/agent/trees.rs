@@ -1,9 +1,9 @@
 //! Which states ports have had in spanning tree, and since when. The log says so in Open vSwitch's
 //! words, for which scripts look.
 
-use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
+use eal::SortedMap;
 use switch::{RstpPort, RstpReport};
 
 use crate::content::Content;
@@ -31,7 +31,7 @@ pub struct Spans {
 
 /// The states of all ports of all bridges, by their names.
 #[derive(Debug, Default)]
-pub(super) struct Trees(BTreeMap<(String, String), Branch>);
+pub(super) struct Trees(SortedMap<(String, String), Branch>);
 
 impl Trees {
     /// Notes the states that ports have `now`, and tells the log which have another one than before.

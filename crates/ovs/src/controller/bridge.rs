@@ -1,12 +1,11 @@
 //! One bridge: its sockets, the controllers it dials, its connections.
 
-use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use eal::unix::Listener;
+use eal::{SortedMap, unix::Listener};
 use ethdev::Stats;
 use ofproto::{Bridge, ConnectionId, Job, Origin, Port, Received};
 use openflow::PortNo;
@@ -54,7 +53,7 @@ pub struct Served {
     bridge: Bridge,
     spec: BridgeSpec,
     management: Option<Door>,
-    controllers: BTreeMap<Uuid, Controller>,
+    controllers: SortedMap<Uuid, Controller>,
     /// Connections, and the controllers that they are of.
     peers: Vec<(Peer, Option<Uuid>)>,
     forwarding: Forwarding,
@@ -82,7 +81,7 @@ impl Served {
         packets: Receiver<FlowEvent>,
     ) -> Self {
         let bridge = Bridge::new(spec.settings.clone());
-        let empty = BridgeSpec { controllers: BTreeMap::new(), ..spec.clone() };
+        let empty = BridgeSpec { controllers: SortedMap::new(), ..spec.clone() };
         let management = management.map(Door::Unix);
         let (controllers, peers) = Default::default();
         let mut served =
@@ -129,7 +128,7 @@ impl Served {
     }
 
     /// What ports do: what is new is told to controllers.
-    pub fn look(&mut self, reports: &BTreeMap<&str, &PortReport>, now: Instant) {
+    pub fn look(&mut self, reports: &SortedMap<&str, &PortReport>, now: Instant) {
         let known = self.spec.ports.iter().filter_map(|(name, (number, config))| {
             let report = reports.get(name.as_str())?;
             let desc = describe(PortNo::from_v10(*number), report, *config);

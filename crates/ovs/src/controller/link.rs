@@ -1,10 +1,10 @@
 //! Between the database, the switch and the thread that serves controllers.
 
-use std::collections::BTreeMap;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use daemon::{Daemon, Missing, State};
+use eal::SortedMap;
 use ofproto::{BUNDLE_TIMEOUT, Job, Settings};
 use openflow::message::port::config;
 use openflow::message::stats::desc::Desc;
@@ -31,11 +31,11 @@ const DESC: usize = 255;
 #[derive(Debug, Default)]
 pub struct Link {
     service: Option<Service>,
-    bridges: BTreeMap<String, BridgeSpec>,
+    bridges: SortedMap<String, BridgeSpec>,
     /// What controllers have set of ports: bits of their `config`.
-    configs: BTreeMap<String, u32>,
+    configs: SortedMap<String, u32>,
     /// Controllers that cannot be had, which the log was told of.
-    bad: BTreeMap<Uuid, String>,
+    bad: SortedMap<Uuid, String>,
 }
 
 impl Link {
@@ -86,7 +86,7 @@ impl Link {
     pub(crate) fn update(
         &mut self,
         content: &Content,
-        numbers: &BTreeMap<String, Numbers>,
+        numbers: &SortedMap<String, Numbers>,
         daemon: &Daemon,
         settings: &AgentSettings,
     ) {
@@ -119,7 +119,7 @@ impl Link {
             Some((name.clone(), (numbers?.of(name)?, config)))
         });
         let ports = ports.collect();
-        let mut controllers = BTreeMap::new();
+        let mut controllers = SortedMap::new();
         for (row, controller) in &bridge.controllers {
             match controller_spec(controller) {
                 Ok(spec) => {
@@ -230,7 +230,7 @@ mod tests {
     fn a_bridge_speaks_what_it_is_to_speak() {
         let other = [("datapath-id", "00000000000000ab"), ("dp-desc", "of the lab")];
         let other = other.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let mut bridge = Bridge::bare(Uuid(1), Texts::from(other), BTreeMap::new());
+        let mut bridge = Bridge::bare(Uuid(1), Texts::from(other), SortedMap::new());
         assert_eq!(settings(&bridge).versions, VersionSet::ALL);
         bridge.protocols = vec!["OpenFlow13".to_owned(), "OpenFlow99".to_owned()];
         let settings = settings(&bridge);

@@ -24,16 +24,15 @@ pub mod server;
 pub mod sockets;
 pub mod target;
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use eal::EventFd;
 use eal::time::Time;
 use eal::unix::Listener;
+use eal::{EventFd, SortedMap};
 use ofproto::{ConnectionId, Settings};
 use ovsdb::Uuid;
 use switch::Sight;
@@ -47,9 +46,9 @@ pub struct BridgeSpec {
     /// What controllers are told.
     pub settings: Settings,
     /// Numbers of ports, by name, and bits of their `config`.
-    pub ports: BTreeMap<String, (u16, u32)>,
+    pub ports: SortedMap<String, (u16, u32)>,
     /// Controllers, by their rows.
-    pub controllers: BTreeMap<Uuid, ControllerSpec>,
+    pub controllers: SortedMap<Uuid, ControllerSpec>,
     /// Whether it carries nothing as long as no controller says so (`fail_mode=secure`).
     pub is_secure: bool,
 }
@@ -86,7 +85,7 @@ pub struct Wish {
 }
 
 /// Bridges as they are to be, with their sockets.
-type Bridges = BTreeMap<String, (BridgeSpec, Option<Arc<Listener>>)>;
+type Bridges = SortedMap<String, (BridgeSpec, Option<Arc<Listener>>)>;
 
 /// What both sides see. Nobody holds the lock while working.
 #[derive(Debug, Default)]
@@ -95,7 +94,7 @@ struct Exchange {
     next: Option<Bridges>,
     wishes: Vec<Wish>,
     granted: Vec<(String, ConnectionId)>,
-    status: BTreeMap<Uuid, ControllerStatus>,
+    status: SortedMap<Uuid, ControllerStatus>,
     ends: bool,
 }
 
@@ -121,8 +120,8 @@ pub struct Service {
     thread: Option<JoinHandle<()>>,
     /// Where bridges' sockets are.
     run: PathBuf,
-    sockets: BTreeMap<String, Weak<Listener>>,
-    last: BTreeMap<String, BridgeSpec>,
+    sockets: SortedMap<String, Weak<Listener>>,
+    last: SortedMap<String, BridgeSpec>,
 }
 
 impl Service {
@@ -142,7 +141,7 @@ impl Service {
     }
 
     /// Has bridges be so. When this returns, a connection to a bridge's socket sees the bridge so.
-    pub fn update(&mut self, bridges: &BTreeMap<String, BridgeSpec>) {
+    pub fn update(&mut self, bridges: &SortedMap<String, BridgeSpec>) {
         if *bridges == self.last {
             return;
         }
@@ -200,7 +199,7 @@ impl Service {
 
     /// What has become of controllers, by their rows.
     #[must_use]
-    pub fn status(&self) -> BTreeMap<Uuid, ControllerStatus> {
+    pub fn status(&self) -> SortedMap<Uuid, ControllerStatus> {
         self.shared.lock().status.clone()
     }
 }

@@ -1,11 +1,13 @@
 //! The thread that serves controllers.
 
-use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eal::time::{Alarm, Time, later};
+use eal::{
+    SortedMap,
+    time::{Alarm, Time, later},
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switch::{Sight, flow_queue};
 
@@ -37,7 +39,7 @@ pub(super) struct Server {
     alarm: Option<Alarm>,
     /// When rules were looked at last.
     expired: Instant,
-    bridges: BTreeMap<String, Served>,
+    bridges: SortedMap<String, Served>,
     /// Until when no connection is accepted.
     paused: Option<Instant>,
 }
@@ -45,7 +47,7 @@ pub(super) struct Server {
 impl Server {
     pub fn new(shared: Arc<Shared>, sight: Sight, time: Time) -> Self {
         let (alarm, expired) = (time.alarm().ok(), time.now());
-        Self { shared, sight, time, alarm, expired, bridges: BTreeMap::new(), paused: None }
+        Self { shared, sight, time, alarm, expired, bridges: SortedMap::new(), paused: None }
     }
 
     /// Serves until it is told to end.
@@ -74,7 +76,7 @@ impl Server {
     }
 
     /// Waits for something to do; gives where something is ready, by bridge.
-    fn wait(&mut self) -> BTreeMap<String, Vec<Spot>> {
+    fn wait(&mut self) -> SortedMap<String, Vec<Spot>> {
         self.paused = self.paused.filter(|until| *until > Instant::now());
         let spots: Vec<_> = self
             .bridges
@@ -88,7 +90,7 @@ impl Server {
         fds.extend(moved.map(|moved| PollFd::from_borrowed_fd(moved, PollFlags::IN)));
         fds.extend(spots.iter().map(|(_, (_, fd, flags))| PollFd::from_borrowed_fd(*fd, *flags)));
         let timeout = self.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut ready: BTreeMap<String, Vec<Spot>> = BTreeMap::new();
+        let mut ready: SortedMap<String, Vec<Spot>> = SortedMap::new();
         if poll(&mut fds, timeout.as_ref()).is_err() {
             // Interrupted, or without memory for a moment.
             return ready;
@@ -163,7 +165,7 @@ impl Server {
     /// Looks at all ports, once for all who may ask in this turn.
     fn look(&mut self) {
         let reports = self.sight.ports();
-        let reports: BTreeMap<_, _> =
+        let reports: SortedMap<_, _> =
             reports.iter().map(|report| (report.name.as_str(), report)).collect();
         let now = self.time.now();
         self.bridges.values_mut().for_each(|served| served.look(&reports, now));

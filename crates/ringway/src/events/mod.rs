@@ -9,11 +9,14 @@
 pub mod command;
 mod watch;
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 use daemon::Daemon;
-use eal::time::{Time, later};
+use eal::{
+    SortedMap,
+    time::{Time, later},
+};
 use ringway::control::event::{Event, Notice, Topic};
 use ringway::control::refusal::{Code, Refusal};
 
@@ -35,7 +38,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Events {
     time: Time,
-    subscribers: BTreeMap<u64, Subscriber>,
+    subscribers: SortedMap<u64, Subscriber>,
     watch: Option<Watch>,
     due: Instant,
 }
@@ -106,7 +109,7 @@ impl Events {
     /// Nobody has subscribed yet; looks are taken by `time`.
     pub fn new(time: Time) -> Self {
         let due = time.now();
-        Self { time, subscribers: BTreeMap::new(), watch: None, due }
+        Self { time, subscribers: SortedMap::new(), watch: None, due }
     }
 
     /// Has `client` told of these topics from now on: of the [usual](Topic::usual) ones where it names none.
