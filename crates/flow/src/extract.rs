@@ -18,14 +18,14 @@ const MPLS_MULTICAST: u16 = 0x8848;
 /// The least that is an EtherType; below it is a length (IEEE 802.3, 3.2.6).
 const FIRST_ETHER_TYPE: u16 = 0x0600;
 
+/// The extension header of IPv6 that fragments have (RFC 8200, section 4.5).
+const FRAGMENT: u8 = 44;
+
 /// LLC and SNAP headers of a frame whose type follows (RFC 1042).
 const SNAP: [u8; 6] = [0xAA, 0xAA, 0x03, 0, 0, 0];
 
 /// More extension headers than this in one packet are not followed.
 const MAX_EXTENSIONS: usize = 8;
-
-/// The most bytes behind a packet of IPv4 that are taken for padding.
-const MAX_PADDING: usize = 255;
 
 /// Where the layers of a frame begin, in bytes from its start; 0: there is no such layer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -90,6 +90,12 @@ impl Reader<'_> {
         let bytes = self.peek(0)?;
         self.at += N;
         Some(bytes)
+    }
+
+    /// Goes on so many bytes, if they are there.
+    fn skip(&mut self, count: usize) -> Option<()> {
+        self.at += count;
+        (self.at <= self.len).then_some(())
     }
 
     /// Puts a value of 64 bits at most at a place that is empty.
@@ -175,11 +181,8 @@ impl Reader<'_> {
         let header_len = usize::from(first & 0x0F) * 4;
         let total = usize::from(u16::from_be_bytes([high, low]));
         let there = self.len.checked_sub(self.at)?;
-        let is_sane = header_len >= 20
-            && header_len <= total
-            && total <= there
-            && there - total <= MAX_PADDING;
-        if !is_sane {
+        // What is behind is padding, however long.
+        if header_len < 20 || header_len > total || total > there {
             return None;
         }
         self.len = self.at + total;
@@ -206,49 +209,53 @@ impl Reader<'_> {
         let payload = usize::from(u16::from_be_bytes([high, low]));
         let there = self.len.checked_sub(self.at + 40)?;
         // Longer frames are padded; a length of zero is that of a jumbogram, or of nothing.
-        if payload > there || there - payload > MAX_PADDING {
+        if payload > there {
             return None;
         }
         let (source, destination) = (self.peek(8)?, self.peek(24)?);
         self.put_long(slot::IPV6_SRC, u128::from_be_bytes(source));
         self.put_long(slot::IPV6_DST, u128::from_be_bytes(destination));
         self.len = self.at + 40 + payload;
+        self.at += 40;
+        // Without the last of the extension headers nothing but addresses is known.
+        let (proto, frag) = self.extensions(next)?;
         self.put(slot::IP_TOS, first << 4 | second >> 4);
         self.put(slot::IPV6_LABEL, u32::from_be_bytes([0, second & 0x0F, third, fourth]));
         self.put(slot::IP_TTL, hops);
-        self.at += 40;
-        let (proto, is_later) = self.extensions(next)?;
         self.put(slot::IP_PROTO, proto);
-        if is_later { None } else { self.transport(proto, true) }
+        self.put(slot::IP_FRAG, frag);
+        if frag & FRAG_LATER != 0 { None } else { self.transport(proto, true) }
     }
 
-    /// What comes behind the extension headers, and whether it is not the start of it.
-    fn extensions(&mut self, mut next: u8) -> Option<(u8, bool)> {
+    /// What comes behind the extension headers, and whether it is a fragment; of one that is not the
+    /// first, that is all that is known.
+    fn extensions(&mut self, mut next: u8) -> Option<(u8, u8)> {
+        let mut frag = 0;
         for _ in 0..MAX_EXTENSIONS {
             match next {
                 // Hop-by-hop options, routing, destination options (RFC 8200, section 4).
                 0 | 43 | 60 => {
                     let [after, len, ..] = self.peek::<8>(0)?;
-                    self.at += 8 + usize::from(len) * 8;
+                    self.skip(8 + usize::from(len) * 8)?;
                     next = after;
                 }
                 // Authentication (RFC 4302, section 2.2).
                 51 => {
                     let [after, len, ..] = self.peek::<8>(0)?;
-                    self.at += 8 + usize::from(len) * 4;
+                    self.skip(8 + usize::from(len) * 4)?;
                     next = after;
                 }
-                44 => {
+                FRAGMENT => {
                     let [after, _, high, low, ..] = self.take::<8>()?;
                     let fragment = u16::from_be_bytes([high, low]);
-                    let is_later = fragment & 0xFFF8 != 0;
-                    self.frag(is_later, true);
-                    next = after;
-                    if is_later {
-                        return Some((next, true));
+                    if fragment & 0xFFF8 != 0 {
+                        return Some((FRAGMENT, FRAG_ANY | FRAG_LATER));
                     }
+                    // One that is whole is none (RFC 6946).
+                    frag = if fragment == 0 { frag } else { FRAG_ANY };
+                    next = after;
                 }
-                _ => return Some((next, false)),
+                _ => return Some((next, frag)),
             }
         }
         None
@@ -259,6 +266,10 @@ impl Reader<'_> {
         match proto {
             6 => {
                 let [a, b, c, d, _, _, _, _, _, _, _, _, high, low, ..] = self.peek::<20>(0)?;
+                let header_len = usize::from(high >> 4) * 4;
+                if header_len < 20 || self.at + header_len > self.len {
+                    return None;
+                }
                 self.ports([a, b, c, d]);
                 self.put(slot::TCP_FLAGS, u16::from_be_bytes([high, low]) & 0x0FFF);
             }
@@ -277,10 +288,10 @@ impl Reader<'_> {
                 self.ports([0, kind, 0, code]);
             }
             58 if is_v6 => {
-                let [kind, code, _, _] = self.peek::<4>(0)?;
+                let [kind, code, ..] = self.peek::<8>(0)?;
                 self.ports([0, kind, 0, code]);
                 if matches!(kind, 135 | 136) && code == 0 {
-                    self.neighbour(kind);
+                    self.neighbour();
                 }
             }
             _ => {}
@@ -295,13 +306,13 @@ impl Reader<'_> {
         self.layers.transport = self.place();
     }
 
-    /// A message of neighbour discovery (RFC 4861, sections 4.3 and 4.4). An option that makes no
-    /// sense takes the addresses with it.
+    /// A message of neighbour discovery (RFC 4861, sections 4.3 and 4.4). An option that is there twice
+    /// takes the addresses with it; behind one that makes no sense there are none.
     #[inline(never)]
-    fn neighbour(&mut self, kind: u8) {
-        let Some(target) = self.peek::<16>(8) else { return };
+    fn neighbour(&mut self) {
         let reserved = self.peek::<4>(4).map(u32::from_be_bytes).unwrap_or_default();
         self.put(slot::ND_RESERVED, reserved);
+        let Some(target) = self.peek::<16>(8) else { return };
         self.put_long(slot::ND_TARGET, u128::from_be_bytes(target));
         let mut at = 24;
         // Of options there are few: an ordinary message has one.
@@ -310,11 +321,11 @@ impl Reader<'_> {
             let address = u64::from_be_bytes([0, 0, a, b, c, d, e, f]);
             let end = at + usize::from(len) * 8;
             if len == 0 || self.at + end > self.len {
-                return self.forget_neighbour();
+                return;
             }
-            let place = match (kind, option, len) {
-                (135, 1, 1) => Some(slot::ARP_SHA),
-                (136, 2, 1) => Some(slot::ARP_THA),
+            let place = match (option, len) {
+                (1, 1) => Some(slot::ARP_SHA),
+                (2, 1) => Some(slot::ARP_THA),
                 _ => None,
             };
             if let Some(place) = place {
@@ -322,14 +333,16 @@ impl Reader<'_> {
                     return self.forget_neighbour();
                 }
                 self.put(place, address);
-                self.put(slot::ND_OPTIONS_TYPE, option);
+                if self.key.get_u64(slot::ND_OPTIONS_TYPE) == 0 {
+                    self.put(slot::ND_OPTIONS_TYPE, option);
+                }
             }
             at = end;
         }
     }
 
     fn forget_neighbour(&mut self) {
-        for place in [slot::ND_TARGET, slot::ARP_SHA, slot::ARP_THA, slot::ND_OPTIONS_TYPE] {
+        for place in [slot::ND_TARGET, slot::ARP_SHA, slot::ARP_THA] {
             self.key.set(place, 0);
         }
     }

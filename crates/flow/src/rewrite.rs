@@ -285,6 +285,9 @@ impl Layered<'_, '_> {
         } else if self.is(IPV6)
             && let Some(at) = self.transport(24)
         {
+            // The kind first: Open vSwitch has it so.
+            let kind = |from: u64| if is_target { 0 } else { from >> 40 & 0xFF00 };
+            self.put::<2>(at, kind(mask), kind(value), Covers::Transport);
             let option = self.frame.head().get(at).copied();
             if option == Some(if is_target { 2 } else { 1 }) {
                 self.put::<6>(at + 2, mask & 0xFFFF_FFFF_FFFF, value, Covers::Transport);

@@ -16,7 +16,7 @@ use openflow::{Field, Instructions, Match, PortNo};
 
 use crate::classifier::Classifier;
 use crate::groups::Groups;
-use crate::key::Key;
+use crate::key::{Key, slot};
 use crate::meters::Meters;
 use crate::path::TableSet;
 use crate::pattern::Pattern;
@@ -287,6 +287,10 @@ impl Tables {
         let mut key = self.reads;
         self.all.iter().for_each(|table| key.union(&table.rules.mask()));
         key.union(self.groups.reads());
+        if key.get(slot::TP_SRC) != 0 || key.get(slot::TP_DST) != 0 {
+            // Of fragments rules see no ports.
+            key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
+        }
         key
     }
 

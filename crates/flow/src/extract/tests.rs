@@ -81,6 +81,16 @@ fn ports_are_those_of_first_fragments() {
 }
 
 #[test]
+fn there_is_tcp_only_with_its_whole_header() {
+    let ports = |offset: u8| {
+        let mut header = tcp();
+        header[12] = offset << 4 | 1;
+        key_of(&ethernet(&[], IPV4, &ipv4(6, 0, 0, &header))).get_u16(slot::TP_DST)
+    };
+    assert_eq!((ports(5), ports(4), ports(15)), (22, 0, 0));
+}
+
+#[test]
 fn ipv6_with_extensions() {
     // Hop-by-hop options, then a first fragment of TCP.
     let mut payload = vec![44, 0, 0, 0, 0, 0, 0, 0, 6, 0, 0, 1, 0, 0, 0, 9];
@@ -89,6 +99,14 @@ fn ipv6_with_extensions() {
     assert_eq!(key.get_u8(slot::IP_PROTO), 6);
     assert_eq!((key.get_u16(slot::TP_DST), key.get_u8(slot::IP_FRAG)), (22, FRAG_ANY));
     assert_eq!((key.get_u8(slot::IP_TOS), key.get_u32(slot::IPV6_LABEL)), (0xAB, 0x1_2345));
+    // Of a later fragment it is not known what it is of.
+    let later = [6, 0, 0, 0x11, 0, 0, 0, 9].repeat(4);
+    let key = key_of(&ethernet(&[], IPV6, &ipv6(44, &later)));
+    assert_eq!((key.get_u8(slot::IP_PROTO), key.get_u8(slot::IP_FRAG)), (44, 3));
+    // Where the headers are cut short, nothing but addresses is known.
+    let key = key_of(&ethernet(&[], IPV6, &ipv6(0, &[6, 1, 0, 0, 0, 0, 0, 0])));
+    assert_eq!((key.get_u8(slot::IP_TTL), key.get_u8(slot::IP_TOS)), (0, 0));
+    assert_ne!(key.get(slot::IPV6_SRC), 0);
     // A chain without end is not followed to its end.
     let endless = [0; 8].repeat(40);
     assert_eq!(key_of(&ethernet(&[], IPV6, &ipv6(0, &endless))).get_u8(slot::IP_PROTO), 0);
@@ -103,10 +121,17 @@ fn neighbour_discovery_and_arp() {
     assert_eq!((key.get_u16(slot::TP_SRC), key.get_u16(slot::TP_DST)), (135, 0));
     assert_eq!(key.get(slot::ND_TARGET), u128::from_be_bytes([0xFE; 16]));
     assert_eq!(key.get_u64(slot::ARP_SHA), 0x0200_0000_0009);
-    // An option of no length takes all of it away.
+    assert_eq!(key.get_u8(slot::ND_OPTIONS_TYPE), 1);
+    // The same option twice takes the addresses away; its kind stays.
+    let twice = [message.as_slice(), &message[24..]].concat();
+    let key = key_of(&ethernet(&[], IPV6, &ipv6(58, &twice)));
+    assert_eq!((key.get(slot::ND_TARGET), key.get_u64(slot::ARP_SHA)), (0, 0));
+    assert_eq!(key.get_u8(slot::ND_OPTIONS_TYPE), 1);
+    // Behind an option of no length there are no more.
     message[25] = 0;
     let key = key_of(&ethernet(&[], IPV6, &ipv6(58, &message)));
-    assert_eq!((key.get(slot::ND_TARGET), key.get_u64(slot::ARP_SHA)), (0, 0));
+    assert_eq!(key.get(slot::ND_TARGET), u128::from_be_bytes([0xFE; 16]));
+    assert_eq!(key.get_u64(slot::ARP_SHA), 0);
     let arp =
         [0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 2, 10, 0, 0, 1, 0, 0, 0, 0, 0, 0, 10, 0, 0, 2];
     let key = key_of(&ethernet(&[], ARP, &arp));
@@ -189,8 +214,8 @@ proptest! {
                 let header: &[u8; 40] = payload.first_chunk().unwrap();
                 prop_assert_eq!(&key.get(slot::IPV6_SRC).to_be_bytes(), &header[8..24]);
                 if let Some(upper) = Ipv6::parse(payload).and_then(|ip| ip.upper())
-                    // Mobility (135) is a protocol for OVS.
-                    && !matches!(key.get_u8(slot::IP_PROTO), 0 | 135)
+                    // Mobility (135) is a protocol for OVS, and later fragments are of that.
+                    && !matches!(key.get_u8(slot::IP_PROTO), 0 | 44 | 135)
                 {
                     prop_assert_eq!(key.get_u8(slot::IP_PROTO), upper.protocol.0);
                 }

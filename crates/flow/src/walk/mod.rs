@@ -7,11 +7,13 @@
 //! - `learn`: rules that are made of packets
 //! - `set`: the action set
 //! - `group`: groups, and which of their buckets are alive
+//! - `tags`: what becomes of a packet's tags
 //! - `watch`: what is told of it
 
 mod group;
 pub(crate) mod learn;
 pub(crate) mod set;
+mod tags;
 mod watch;
 pub(crate) mod write;
 
@@ -21,13 +23,14 @@ use std::sync::Arc;
 use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
-use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
+use crate::key::{Key, PACKET_WORDS, Slot, TAG_PRESENT, slot};
 use crate::meters::CONTROLLER_METER;
 use crate::path::{Basis, Edit, Lost, Op, PacketIn, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
 use crate::tables::Change;
+use tags::Tags;
 
 pub use watch::{Kind, Place, Step, Watch};
 
@@ -104,8 +107,8 @@ struct State {
     key: Key,
     /// What was written to words of the packet since the last operation: which bits.
     dirty: [u64; PACKET_WORDS],
-    /// Changes of tags since then.
-    tags: Vec<Edit>,
+    /// What has become of its tags since then.
+    tags: Tags,
 }
 
 struct Walk<'w> {
@@ -141,7 +144,7 @@ impl<'w> Walk<'w> {
         Self {
             pipeline,
             watch,
-            state: State { key, dirty: [0; PACKET_WORDS], tags: Vec::new() },
+            state: State { key, dirty: [0; PACKET_WORDS], tags: Tags::new(&key) },
             table: 0,
             cookie: u64::MAX,
             depth: 0,
@@ -257,17 +260,26 @@ impl<'w> Walk<'w> {
 
     fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
         let rules = self.pipeline.tables.table(table)?;
-        let came = self.in_port();
-        // Only the look-up sees another port: what sends to where the packet came in does not.
-        if port != came {
-            self.state.key.set(slot::IN_PORT, u128::from(port.0));
-        }
+        let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
+        let before = is_other.then(|| self.pretend(port));
         self.tell(|watch, key| watch.look_up(key, rules));
         let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
-        if port != came {
-            self.state.key.set(slot::IN_PORT, u128::from(came.0));
-        }
+        before.into_iter().flatten().for_each(|(slot, value)| self.state.key.set(slot, value));
         rule
+    }
+
+    /// Has the key say what look-ups see, and gives what it has said: another port, to which what sends
+    /// to where the packet came in does not go; and no ports of fragments, of which not all have any
+    /// (`OFPC_FRAG_NORMAL`).
+    fn pretend(&mut self, port: PortNo) -> [(Slot, u128); 3] {
+        let key = &mut self.state.key;
+        let before = [slot::IN_PORT, slot::TP_SRC, slot::TP_DST].map(|slot| (slot, key.get(slot)));
+        key.set(slot::IN_PORT, u128::from(port.0));
+        if key.get_u8(slot::IP_FRAG) != 0 {
+            key.set(slot::TP_SRC, 0);
+            key.set(slot::TP_DST, 0);
+        }
+        before
     }
 
     /// Whether controllers are asked what becomes of a packet that no rule is for.
@@ -390,10 +402,7 @@ impl<'w> Walk<'w> {
                 let port = self.in_port();
                 self.table(port, 0, true);
             }
-            PortNo::NORMAL => {
-                let port = self.pipeline.ports.get(&self.in_port()).map(|port| port.number);
-                self.emit(Op::Normal(port));
-            }
+            PortNo::NORMAL => self.switch(),
             PortNo::FLOOD => self.emit(Op::Flood { all: false, but: self.in_port().0 }),
             PortNo::ALL => self.emit(Op::Flood { all: true, but: self.in_port().0 }),
             PortNo::CONTROLLER => {
@@ -413,6 +422,17 @@ impl<'w> Walk<'w> {
         }
     }
 
+    /// Does what a switch without rules does, which needs a port where the packet came in, or that it
+    /// is a controller's.
+    fn switch(&mut self) {
+        let port = self.in_port();
+        match self.pipeline.ports.get(&port) {
+            Some(port) => self.emit(Op::Normal(Some(port.number))),
+            None if matches!(port, PortNo::ANY | PortNo::CONTROLLER) => self.emit(Op::Normal(None)),
+            None => self.note(Kind::Warning, format_args!("no input bundle, dropping")),
+        }
+    }
+
     fn send(&mut self, port: PortNo) {
         match self.pipeline.ports.get(&port) {
             None => self.note(Kind::Warning, format_args!("Nonexistent output port")),
@@ -427,6 +447,9 @@ impl<'w> Walk<'w> {
         if port == self.in_port() {
             return self.note(Kind::Warning, format_args!("skipping output to input port"));
         }
+        // It is that long before tags are put on, or taken off, that are still to be.
+        let (more, less) = self.state.tags.growth(&self.state.key);
+        let max_len = max_len.saturating_add(more).saturating_sub(less);
         self.flush();
         let before = self.ops.len();
         self.ops.extend([Op::Save, Op::Cut(max_len)]);
@@ -479,17 +502,19 @@ impl<'w> Walk<'w> {
         }
         // Off the stack, which deep clones must not exhaust.
         let (state, stack) = (Box::new(self.state.clone()), self.stack.clone());
-        let (set, exited) = (self.set.clone(), self.has_exited);
+        // What is in the action set is done with the copy, too.
+        let set = self.set.clone();
         let at = self.ops.len();
         self.ops.push(Op::Save);
         self.tell(|watch, key| watch.fork(key, actions));
         self.level += 1;
         self.actions(actions);
+        self.action_set();
         self.level -= 1;
         self.tell(|watch, _| watch.join());
         self.end_copy(at);
         self.state = *state;
-        (self.stack, self.set, self.has_exited) = (stack, set, exited);
+        (self.stack, self.set) = (stack, set);
     }
 
     /// A copy that was begun at this operation is done with.
@@ -534,15 +559,23 @@ impl<'w> Walk<'w> {
     /// Adds the operations that change the packet as the key was changed.
     fn flush(&mut self) {
         let State { key, dirty, tags } = &mut self.state;
-        self.ops.extend(tags.drain(..).map(Op::Edit));
+        self.ops.extend(tags.edits(key).map(Op::Edit));
+        let may_be_written = has_network_header(key);
         for (word, mask) in (0_u8..).zip(dirty) {
             let mask = std::mem::take(mask);
-            if mask != 0 {
+            let is_above = usize::from(word) > slot::VLAN_TCI.word();
+            if mask != 0 && (may_be_written || !is_above) {
                 let value = key.word(usize::from(word)) & mask;
                 self.ops.push(Op::Edit(Edit::Set { word, mask, value }));
             }
         }
     }
+}
+
+/// Whether what is above the link layer is written to the packet. As in OVS, it is not where it makes
+/// no sense, for which the protocol stands, nor in RARP.
+fn has_network_header(key: &Key) -> bool {
+    key.get_u8(slot::IP_PROTO) != 0 && key.get_u16(slot::ETH_TYPE) != 0x8035
 }
 
 /// Whether control information of a tag says that there is one.

@@ -167,11 +167,14 @@ fn registers_and_the_stack_lead_through_tables() {
 
 #[test]
 fn a_clone_changes_nothing_outside() {
-    let inner = vec![set(Field::EthDst, 7), output(2), Action::Exit];
+    let inner = || vec![set(Field::EthDst, 7), output(2)];
     assert_eq!(
-        ops(vec![Action::Clone(inner), output(3)]),
+        ops(vec![Action::Clone(inner()), output(3)]),
         [Op::Save, write(Field::EthDst, 7), Op::Output(12), Op::Restore, Op::Output(13)]
     );
+    // But that all ends is true of the packet, too.
+    let last = Action::Clone([inner(), vec![Action::Exit]].concat());
+    assert_eq!(ops(vec![last, output(3)]), [Op::Save, write(Field::EthDst, 7), Op::Output(12)]);
     assert_eq!(
         ops(vec![Action::Clone(vec![output(2)]), output(3)]),
         [Op::Output(12), Op::Output(13)]
@@ -355,4 +358,124 @@ fn a_rule_is_made_of_a_packet() {
     assert!(pipeline.tables.change(change, 2_000).unwrap().modified.is_empty());
     let again = find(&pipeline);
     assert_eq!((again.modified, again.created, again.stats.packets()), (2_000, 1_000, 1));
+}
+
+#[test]
+fn rules_see_no_ports_of_fragments() {
+    let port = |port| {
+        Match::new().with(Field::EthType, 0x800).with(Field::IpProto, 17).with(Field::UdpDst, port)
+    };
+    let read = Action::Move {
+        source: Subfield::whole(Field::UdpDst),
+        target: Subfield { field: Field::Reg0, offset: 0, bits: 16 },
+    };
+    let rules = [(0, 2, port(53), vec![output(2)]), (0, 1, port(0), vec![read, output(3)])];
+    let pipeline = pipeline(&rules);
+    let relevant = pipeline.tables.relevant();
+    assert_eq!(relevant.get(slot::IP_FRAG), slot::IP_FRAG.ones());
+    let ops = |frag: u8| {
+        let mut key = key();
+        key.set(slot::IP_FRAG, frag.into());
+        let path = walk(&pipeline, &mut key, &Start::Table, None);
+        (path.ops.into_vec(), key.get_u32(slot::reg(0)))
+    };
+    assert_eq!(ops(0), (vec![Op::Output(12)], 0));
+    // Actions see them.
+    assert_eq!(ops(crate::key::FRAG_ANY), (vec![Op::Output(13)], 53));
+}
+
+#[test]
+fn a_clone_does_what_is_in_the_action_set() {
+    let mut pipeline = pipeline(&[]);
+    let write = Instructions {
+        write: Some(vec![output(3)]),
+        goto_table: Some(1),
+        ..Instructions::default()
+    };
+    let clone = Instructions::apply(vec![Action::Clone(vec![output(2)])]);
+    for (table, instructions) in [(0, write), (1, clone)] {
+        let add = Change::add(table, Match::new(), instructions);
+        pipeline.tables.change(&add, 0).unwrap();
+    }
+    assert_eq!(*path(&pipeline).ops, [Op::Output(12), Op::Output(13), Op::Output(13)]);
+}
+
+/// The changes of tags of a packet with these tags, the outermost first.
+fn tags(tags: &[u16], actions: Vec<Action>) -> Vec<Edit> {
+    let mut key = key();
+    let places = [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::INNER_TPID, slot::INNER_TCI)];
+    for ((tpid, tci), tag) in places.into_iter().zip(tags) {
+        key.set(tpid, 0x8100);
+        key.set(tci, u128::from(tag | TAG_PRESENT));
+    }
+    let actions = actions.into_iter().chain([output(2)]).collect();
+    let pipeline = pipeline(&[(0, 0, Match::new(), actions)]);
+    let ops = walk(&pipeline, &mut key, &Start::Table, None).ops.into_vec();
+    ops.into_iter()
+        .filter_map(|op| if let Op::Edit(edit) = op { Some(edit) } else { None })
+        .collect()
+}
+
+fn set_tci(tci: u64) -> Action {
+    Action::Load { target: Subfield::whole(Field::VlanTci), value: tci }
+}
+
+#[test]
+fn changes_of_tags_are_few() {
+    let (push, pop) = (|| Action::PushVlan { ethertype: 0x88A8 }, || Action::PopVlan);
+    let vid = |vid| Action::SetVlanVid { vid, push: true };
+    let pushed = |tci| Edit::PushVlan { tpid: 0x88A8, tci };
+    let set = |tci| Edit::SetVlan { mask: 0xFFF, tci };
+    assert_eq!(tags(&[5], vec![vid(7)]), [set(7)]);
+    assert_eq!(tags(&[5], vec![vid(7), push(), vid(8)]), [set(7), pushed(8)]);
+    assert_eq!(tags(&[5], vec![vid(7), pop()]), [Edit::PopVlan]);
+    assert_eq!(tags(&[5], vec![push(), vid(3), pop()]), []);
+    assert_eq!(tags(&[5], vec![pop(), push()]), [Edit::PopVlan, pushed(0)]);
+    assert_eq!(tags(&[], vec![push(), push(), pop()]), [pushed(0)]);
+    assert_eq!(tags(&[5, 6], vec![pop(), vid(7)]), [Edit::PopVlan, set(7)]);
+    // Where the outer one says that it is none, there are none.
+    let none = || set_tci(0);
+    assert_eq!(tags(&[5], vec![push(), none()]), [Edit::PopVlan]);
+    assert_eq!(tags(&[5], vec![push(), none(), set_tci(0x1007)]), [pushed(7)]);
+    assert_eq!(tags(&[5, 6], vec![none()]), [Edit::PopVlan, Edit::PopVlan]);
+    // A third one pushes the innermost out.
+    assert_eq!(
+        tags(&[5], vec![push(), vid(1), push(), vid(2)]),
+        [Edit::PopVlan, pushed(1), pushed(2)]
+    );
+}
+
+#[test]
+fn a_length_is_that_before_tags_that_are_still_to_be() {
+    let cut = || Action::OutputTruncated { port: PortNo(2), max_len: 60 };
+    let of = |actions: Vec<Action>| {
+        let ops = ops(actions);
+        ops.into_iter().find_map(|op| if let Op::Cut(len) = op { Some(len) } else { None })
+    };
+    let push = || Action::PushVlan { ethertype: 0x8100 };
+    assert_eq!(of(vec![cut()]), Some(60));
+    assert_eq!(of(vec![push(), cut()]), Some(64));
+    assert_eq!(of(vec![push(), output(3), cut()]), Some(60));
+}
+
+#[test]
+fn what_makes_no_sense_is_not_written_to() {
+    let sent = |protocol: u8, ether_type: u16| {
+        let mut key = key();
+        key.set(slot::ETH_TYPE, ether_type.into());
+        key.set(slot::IP_PROTO, protocol.into());
+        let actions = vec![set(Field::IpSrc, 9), set(Field::ArpSpa, 9), output(2)];
+        let pipeline = pipeline(&[(0, 0, Match::new(), actions)]);
+        walk(&pipeline, &mut key, &Start::Table, None).ops.len()
+    };
+    assert_eq!([sent(17, 0x0800), sent(1, 0x0806)], [2, 2]);
+    // Cut short, without an operation, and RARP.
+    assert_eq!([sent(0, 0x0800), sent(0, 0x0806), sent(3, 0x8035)], [1, 1, 1]);
+}
+
+#[test]
+fn some_bits_of_the_port_are_written() {
+    let target = Subfield { field: Field::InPort, offset: 1, bits: 1 };
+    let actions = vec![Action::Load { target, value: 1 }, output(PortNo::IN_PORT.0)];
+    assert_eq!(ops(actions), [Op::Output(13)]);
 }

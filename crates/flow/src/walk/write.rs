@@ -5,12 +5,10 @@ use openflow::field::{Prerequisite, ones};
 use openflow::{Field, Subfield};
 use packet::MacAddr;
 
-use super::{Kind, Walk, is_tagged};
+use super::{Kind, State, Walk, is_tagged};
 use crate::key::{FRAG_LATER, Key, Slot, TAG_PRESENT, slot};
-use crate::path::{Edit, Lost};
+use crate::path::Lost;
 use crate::place::place;
-
-const VLAN: u16 = 0x8100;
 
 impl Walk<'_> {
     /// Does an action that only writes, or nothing.
@@ -36,7 +34,7 @@ impl Walk<'_> {
             Action::SetVlanVid { vid, push } => self.tag(*vid, 0x0FFF, *push),
             Action::SetVlanPcp { pcp, push } => self.tag(u16::from(*pcp) << 13, 0xE000, *push),
             Action::StripVlan | Action::PopVlan => self.pop_tag(),
-            Action::PushVlan { ethertype } => self.push_tag(*ethertype, 0),
+            Action::PushVlan { ethertype } => self.push_tag(*ethertype),
             Action::SetEthSrc(address) => self.put(slot::ETH_SRC, number(*address)),
             Action::SetEthDst(address) => self.put(slot::ETH_DST, number(*address)),
             Action::SetTunnel { id, .. } => self.put(slot::TUN_ID, u128::from(*id)),
@@ -87,7 +85,8 @@ impl Walk<'_> {
         match (field, place(field)) {
             // In the numbers of OpenFlow 1.0.
             (Field::InPort, Some(slot)) => {
-                let number = u16::try_from(value & 0xFFFF).unwrap_or_default();
+                let before = self.in_port().v10().unwrap_or_default();
+                let number = before & !low(mask) | low(value) & low(mask);
                 let port = openflow::PortNo::from_v10(number);
                 self.store(slot, u128::from(port.0), slot.ones());
             }
@@ -131,61 +130,18 @@ impl Walk<'_> {
     }
 
     fn write_tci(&mut self, bits: u16, mask: u16) {
-        let before = self.state.key.get_u16(slot::VLAN_TCI);
-        let after = before & !mask | bits & mask;
-        match (is_tagged(before), is_tagged(after)) {
-            (false, true) => self.push_tag(VLAN, after),
-            (true, false) => self.pop_tag(),
-            (true, true) => {
-                self.state.key.set(slot::VLAN_TCI, u128::from(after));
-                let mask = mask & !TAG_PRESENT;
-                self.note_tag(mask, after & mask);
-            }
-            (false, false) => self.state.key.set(slot::VLAN_TCI, u128::from(after)),
-        }
+        let State { key, tags, .. } = &mut self.state;
+        tags.write(key, bits, mask);
     }
 
-    fn note_tag(&mut self, mask: u16, bits: u16) {
-        match self.state.tags.last_mut() {
-            Some(Edit::PushVlan { tci, .. }) => *tci = *tci & !mask | bits,
-            Some(Edit::SetVlan { mask: more, tci }) => {
-                *tci = *tci & !mask | bits;
-                *more |= mask;
-            }
-            _ => self.state.tags.push(Edit::SetVlan { mask, tci: bits }),
-        }
-    }
-
-    fn push_tag(&mut self, tpid: u16, tci: u16) {
-        let key = &mut self.state.key;
-        let outer = (key.get(slot::VLAN_TPID), key.get(slot::VLAN_TCI));
-        // Without a tag, what was written to its place does not matter.
-        let is_tag = outer.1 & u128::from(TAG_PRESENT) != 0;
-        key.set(slot::INNER_TPID, if is_tag { outer.0 } else { 0 });
-        key.set(slot::INNER_TCI, if is_tag { outer.1 } else { 0 });
-        key.set(slot::VLAN_TPID, u128::from(tpid));
-        key.set(slot::VLAN_TCI, u128::from(tci | TAG_PRESENT));
-        self.state.tags.push(Edit::PushVlan { tpid, tci: tci & !TAG_PRESENT });
+    fn push_tag(&mut self, tpid: u16) {
+        let State { key, tags, .. } = &mut self.state;
+        tags.push(key, tpid);
     }
 
     fn pop_tag(&mut self) {
-        let key = &mut self.state.key;
-        if !is_tagged(key.get_u16(slot::VLAN_TCI)) {
-            return;
-        }
-        let inner = (key.get(slot::INNER_TPID), key.get(slot::INNER_TCI));
-        key.set(slot::VLAN_TPID, inner.0);
-        key.set(slot::VLAN_TCI, inner.1);
-        key.set(slot::INNER_TPID, 0);
-        key.set(slot::INNER_TCI, 0);
-        let tags = &mut self.state.tags;
-        if matches!(tags.last(), Some(Edit::SetVlan { .. })) {
-            tags.pop();
-        }
-        match tags.last() {
-            Some(Edit::PushVlan { .. }) => drop(tags.pop()),
-            _ => tags.push(Edit::PopVlan),
-        }
+        let State { key, tags, .. } = &mut self.state;
+        tags.pop(key);
     }
 }
 
