@@ -34,6 +34,8 @@ pub mod netns;
 pub mod nic;
 /// Open vSwitch with its DPDK datapath.
 pub mod ovs;
+/// Open vSwitch and ours, by the same rules and packets.
+pub mod ovs_fuzz;
 /// The test-suite of Open vSwitch.
 pub mod ovs_suite;
 /// The database of Open vSwitch.

@@ -1,4 +1,4 @@
-//! What we read of OpenFlow, against what Open vSwitch's own ovs-ofctl reads.
+//! What we read of OpenFlow, and what rules do, against Open vSwitch.
 
 #![allow(
     clippy::unwrap_used,
@@ -9,7 +9,10 @@
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
+use std::time::Duration;
+
 use e2e::Peer;
+use e2e::ovs_fuzz::{self, Effort};
 use e2e::peers::require_shared;
 use openflow::message::flow_mod::{Command as Change, FlowFlags, FlowMod};
 use openflow::message::{Form, Raw};
@@ -137,4 +140,18 @@ fn flows_that_people_write_are_read_as_ovs_reads_them() {
     }
     let first = different.iter().take(20).cloned().collect::<Vec<_>>().join("\n");
     assert!(different.is_empty(), "{} differ:\n{first}", different.len());
+}
+
+/// Sets of rules that are tried.
+const SETS: u64 = 60;
+
+/// `cargo xtask ovs-fuzz` for longer.
+#[test]
+fn rules_do_what_they_do_in_open_vswitch() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let effort = Effort { time: Duration::MAX, sets: SETS, seed: 1, differences: 1 };
+    let report = ovs_fuzz::run(dir.path(), effort).unwrap();
+    assert!(report.differences.is_empty(), "{}", report.differences.concat());
+    assert_eq!(report.sets, SETS);
 }

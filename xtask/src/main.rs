@@ -26,6 +26,8 @@ mod layers;
 mod miri;
 /// Every order of threads, by loom.
 mod models;
+/// The same rules and packets into Open vSwitch and into ours.
+mod ovs_fuzz;
 /// Open vSwitch's own test-suite.
 mod ovs_suite;
 /// Packages for distributions.
@@ -79,6 +81,9 @@ enum Command {
     /// Run Open vSwitch's own test-suite against `ringway ovs-vswitchd`; by default the tests that are
     /// known to pass, none of which may be lost
     OvsSuite(ovs_suite::Options),
+    /// Send random packets through random OpenFlow rules in Open vSwitch and in `ringway ovs-vswitchd`,
+    /// and compare what comes out and what rules count
+    OvsFuzz(ovs_fuzz::Options),
     /// Count the instructions per frame and compare them with the stored counts
     Instructions(instructions::Options),
 }
@@ -95,6 +100,7 @@ fn main() -> ExitCode {
         Command::Hostile { arguments } => hostile::run(&arguments),
         Command::Package(options) => package::run(&options),
         Command::OvsSuite(options) => ovs_suite::run(&options),
+        Command::OvsFuzz(options) => ovs_fuzz::run(&options),
         Command::Instructions(options) => instructions::run(&options),
     };
     match result {

@@ -1,0 +1,146 @@
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use openflow::error::{ErrorCode, ErrorMessage};
+use openflow::framing::{HEADER, Header, Splitter};
+use openflow::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
+use openflow::message::flow_mod::{ALL_TABLES, Command, FlowMod};
+use openflow::message::flow_stats::{FlowStats, FlowStatsRequest};
+use openflow::message::hello::Hello;
+use openflow::message::{Form, Kind, Message, Raw};
+use openflow::{Version, VersionSet};
+
+/// How long an answer may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// What is spoken.
+const VERSION: Version = Version::V15;
+
+const BUNDLE: u32 = 1;
+const FLAGS: u16 = ATOMIC | ORDERED;
+
+/// A rule that a switch has refused: its place among those that it was given, and why.
+pub type Refused = (usize, Option<ErrorCode>);
+
+/// An OpenFlow connection to a bridge.
+#[derive(Debug)]
+pub struct Channel {
+    stream: UnixStream,
+    splitter: Splitter,
+    xid: u32,
+}
+
+impl Channel {
+    /// Connects to a bridge's socket, and agrees on OpenFlow 1.5.
+    pub fn connect(path: &Path) -> Result<Self> {
+        let stream = UnixStream::connect(path).with_context(|| path.display().to_string())?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.set_write_timeout(Some(LIMIT))?;
+        let mut channel = Self { stream, splitter: Splitter::default(), xid: 0 };
+        let versions = VersionSet::from_bits(1 << VERSION.wire());
+        channel.send(&Hello { versions }.encode(0))?;
+        let hello = channel.next()?;
+        let header = Header::read(&hello).context("no HELLO")?;
+        let theirs = Hello::decode(header.version, hello.get(HEADER..).unwrap_or_default());
+        if !theirs.versions.has(VERSION) {
+            bail!("the bridge does not speak OpenFlow {VERSION}");
+        }
+        Ok(channel)
+    }
+
+    fn send(&mut self, message: &[u8]) -> Result<()> {
+        self.stream.write_all(message).context("the bridge has closed the connection")
+    }
+
+    /// The next message, whatever it is.
+    fn next(&mut self) -> Result<Vec<u8>> {
+        loop {
+            if let Some(message) = self.splitter.next()? {
+                return Ok(message);
+            }
+            let mut chunk = [0; 65_536];
+            let count = self.stream.read(&mut chunk)?;
+            if count == 0 {
+                bail!("the bridge has closed the connection");
+            }
+            self.splitter.push(&chunk[..count]);
+        }
+    }
+
+    /// The next message that is an answer; whether we are there is answered meanwhile.
+    fn answer(&mut self) -> Result<Vec<u8>> {
+        loop {
+            let message = self.next()?;
+            let raw = Raw::read(&message)?;
+            match raw.kind {
+                Kind::EchoRequest => {
+                    let mut reply = Message::new(VERSION, Kind::EchoReply, raw.xid);
+                    reply.body().extend_from_slice(raw.body);
+                    self.send(&reply.finish())?;
+                }
+                Kind::PacketIn | Kind::PortStatus | Kind::FlowRemoved => {}
+                _ => return Ok(message),
+            }
+        }
+    }
+
+    fn control(step: BundleStep, xid: u32) -> Vec<u8> {
+        BundleControl { id: BUNDLE, step, flags: FLAGS }.encode(VERSION, Form::Of, xid)
+    }
+
+    /// Puts these rules in the place of all that there are; or none, and gives those that are refused.
+    pub fn replace(&mut self, rules: &[FlowMod]) -> Result<Vec<Refused>> {
+        let first = self.xid + 1;
+        let count = u32::try_from(rules.len())?;
+        let (clear, last) = (first + count + 1, first + count + 2);
+        self.xid = last + 1;
+        let all = FlowMod { command: Command::Delete, table: ALL_TABLES, ..FlowMod::default() };
+        let mut messages = Self::control(BundleStep::OpenRequest, clear - 1);
+        let changes = [(&all, clear)].into_iter().chain(rules.iter().zip(first..));
+        for (change, xid) in changes {
+            let message = change.encode(VERSION, Form::Of, false, xid);
+            let add = BundleAdd { id: BUNDLE, flags: FLAGS, message: &message };
+            messages.extend(add.encode(VERSION, xid));
+        }
+        messages.extend(Self::control(BundleStep::CommitRequest, last));
+        self.send(&messages)?;
+        let (mut refused, mut is_over) = (Vec::new(), false);
+        while !is_over {
+            let message = self.answer()?;
+            let raw = Raw::read(&message)?;
+            is_over = raw.xid == last;
+            if raw.kind == Kind::Error {
+                let code = ErrorMessage::decode(raw.body)?.code(VERSION);
+                if (first..first + count).contains(&raw.xid) {
+                    refused.push(((raw.xid - first) as usize, code));
+                } else if raw.xid != last || refused.is_empty() {
+                    bail!("the bundle is refused: {code:?}");
+                }
+            }
+        }
+        Ok(refused)
+    }
+
+    /// All rules and what they have counted.
+    pub fn rules(&mut self) -> Result<Vec<FlowStats>> {
+        self.xid += 1;
+        let request = FlowStatsRequest::default();
+        let request = request.encode(VERSION, Kind::FlowStatsRequest, Form::Request, self.xid);
+        self.send(&request)?;
+        let mut all = Vec::new();
+        loop {
+            let message = self.answer()?;
+            let raw = Raw::read(&message)?;
+            if raw.kind != Kind::FlowStatsReply {
+                bail!("expected rules, got {:?}", raw.kind);
+            }
+            all.extend(FlowStats::decode_all(&raw)?);
+            if !raw.more {
+                return Ok(all);
+            }
+        }
+    }
+}

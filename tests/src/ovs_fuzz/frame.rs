@@ -1,0 +1,348 @@
+use std::collections::BTreeMap;
+
+use openflow::testing::Random;
+use openflow::{Field, Match};
+use packet::checksum::{Checksum, checksum};
+
+use super::values::{kind, usual};
+
+/// A packet that comes in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Packet {
+    /// The port, by its OpenFlow number.
+    pub port: u16,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
+/// What its fields are.
+type Values = BTreeMap<Field, u128>;
+
+/// What all packets have.
+const ALL: [Field; 5] =
+    [Field::InPortOxm, Field::EthSrc, Field::EthDst, Field::EthType, Field::VlanTci];
+
+/// A packet that may well be one that a rule is for; a `plain` one has no tag, is whole, and is from a
+/// station.
+pub fn packet(random: &mut Random, rules: &[Match], plain: bool) -> Packet {
+    let mut values = Values::new();
+    for field in ALL {
+        values.insert(field, usual(random, field));
+    }
+    for (field, value) in kind(random) {
+        values.insert(openflow::matching::home(*field), *value);
+    }
+    let rule = rules.get(random.place(rules.len().max(1)));
+    for entry in rule.into_iter().flat_map(Match::iter) {
+        let before = values.entry(entry.field).or_insert_with(|| usual(random, entry.field));
+        *before = *before & !entry.mask | entry.value;
+    }
+    if plain {
+        values.insert(Field::VlanTci, 0);
+        values.insert(Field::EthSrc, 0x0200_0000_0001 + u128::from(random.below(3)));
+    }
+    let port = values.get(&Field::InPortOxm).copied().unwrap_or(1);
+    let port = u16::try_from(port).unwrap_or(1).clamp(1, super::values::PORTS);
+    let mut frame = Frame { random, values, bytes: Vec::new() };
+    frame.link();
+    let mut bytes = frame.bytes;
+    if !plain {
+        damage(random, &mut bytes);
+    }
+    Packet { port, bytes }
+}
+
+/// Sometimes it is cut, or longer than its headers say, or wrong.
+fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
+    if random.once_in(12) {
+        bytes.truncate((14 + random.place(60)).min(bytes.len()));
+    } else if random.once_in(12) {
+        bytes.resize(bytes.len() + 1 + random.place(40), 0);
+    }
+    if random.once_in(20) {
+        let at = 12 + random.place(bytes.len().saturating_sub(12).max(1));
+        if let Some(byte) = bytes.get_mut(at) {
+            *byte ^= 1 << random.below(8);
+        }
+    }
+}
+
+struct Frame<'f> {
+    random: &'f mut Random,
+    values: Values,
+    bytes: Vec<u8>,
+}
+
+impl Frame<'_> {
+    fn get(&mut self, field: Field) -> u128 {
+        let random = &mut *self.random;
+        *self.values.entry(field).or_insert_with(|| usual(random, field))
+    }
+
+    /// Appends the lowest `N` bytes of a number.
+    fn put<const N: usize>(&mut self, value: u128) {
+        self.bytes.extend_from_slice(&value.to_be_bytes()[16 - N..]);
+    }
+
+    fn field<const N: usize>(&mut self, field: Field) {
+        let value = self.get(field);
+        self.put::<N>(value);
+    }
+
+    fn payload(&mut self, most: u64) {
+        for _ in 0..1 + self.random.below(most) {
+            let byte = self.random.bits() & 0xFF;
+            self.put::<1>(byte.into());
+        }
+    }
+
+    fn link(&mut self) {
+        self.field::<6>(Field::EthDst);
+        self.field::<6>(Field::EthSrc);
+        let tci = self.get(Field::VlanTci);
+        if tci & 0x1000 != 0 {
+            self.tag(tci & 0xEFFF);
+            while self.random.once_in(4) {
+                let inner = usual(self.random, Field::VlanTci);
+                self.tag(inner & 0xEFFF);
+            }
+        }
+        let kind = self.get(Field::EthType);
+        match kind {
+            0x05FF => {
+                // LLC, sometimes with SNAP.
+                let snap = [0xAA, 0xAA, 3, 0, 0, 0, 0x08, 0];
+                let is_snap = self.random.once_in(3);
+                self.put::<2>(40);
+                self.bytes.extend_from_slice(if is_snap { &snap } else { &[0x42, 0x42, 3] });
+                self.payload(60);
+            }
+            _ => {
+                self.put::<2>(kind);
+                self.network(kind);
+            }
+        }
+    }
+
+    fn tag(&mut self, tci: u128) {
+        let kind = if self.random.once_in(4) { 0x88A8 } else { 0x8100 };
+        self.put::<2>(kind);
+        self.put::<2>(tci);
+    }
+
+    fn network(&mut self, kind: u128) {
+        match kind {
+            0x0800 => self.ipv4(),
+            0x86DD => self.ipv6(),
+            0x0806 | 0x8035 => self.arp(),
+            0x8847 | 0x8848 => self.mpls(),
+            _ => self.payload(60),
+        }
+    }
+
+    fn arp(&mut self) {
+        self.put::<6>(0x0001_0800_0604);
+        // The operation shares its place with the protocol of IP.
+        let operation = self.values.get(&Field::IpProto).copied();
+        let operation = operation.unwrap_or_else(|| usual(self.random, Field::ArpOp));
+        self.put::<2>(operation);
+        self.field::<6>(Field::ArpSha);
+        self.field::<4>(Field::IpSrc);
+        self.field::<6>(Field::ArpTha);
+        self.field::<4>(Field::IpDst);
+        self.payload(20);
+    }
+
+    fn mpls(&mut self) {
+        let mut more = self.random.below(3);
+        let bottom = self.values.get(&Field::MplsBos).copied();
+        loop {
+            let bos = bottom.unwrap_or(u128::from(more == 0));
+            let label = self.get(Field::MplsLabel) << 12 | self.get(Field::MplsTc) << 9 | bos << 8;
+            let entry = label | self.get(Field::MplsTtl);
+            self.put::<4>(entry);
+            if bos == 1 || more == 0 {
+                break;
+            }
+            more -= 1;
+        }
+        self.ipv4();
+    }
+
+    fn tos(&mut self) -> u128 {
+        self.get(Field::NwTos) & 0xFC | self.get(Field::IpEcn)
+    }
+
+    fn ipv4(&mut self) {
+        let start = self.bytes.len();
+        let options = if self.random.once_in(8) { self.random.below(4) } else { 0 };
+        self.put::<1>(u128::from(0x45 + options));
+        let tos = self.tos();
+        self.put::<1>(tos);
+        self.put::<4>(0x1234);
+        let fragment = match self.get(Field::IpFrag) {
+            0 => usual(self.random, Field::MplsBos) << 14,
+            1 => 0x2000,
+            _ => 0x0010 + (usual(self.random, Field::MplsBos) << 13),
+        };
+        self.put::<2>(fragment);
+        self.field::<1>(Field::NwTtl);
+        let protocol = self.get(Field::IpProto);
+        self.put::<1>(protocol);
+        self.put::<2>(0);
+        let addresses = self.bytes.len();
+        self.field::<4>(Field::IpSrc);
+        self.field::<4>(Field::IpDst);
+        (0..options).for_each(|_| self.put::<4>(0x0101_0101));
+        let mut pseudo = Checksum::new();
+        pseudo.add(&self.bytes[addresses..addresses + 8]);
+        let header = self.bytes.len();
+        self.above(protocol, pseudo);
+        let length = self.bytes.len() - start;
+        self.patch(start + 2, length);
+        let sum = checksum(&self.bytes[start..header]);
+        self.patch(start + 10, sum.into());
+    }
+
+    fn ipv6(&mut self) {
+        let start = self.bytes.len();
+        let first = 6 << 28 | self.tos() << 20 | self.get(Field::Ipv6Label);
+        self.put::<4>(first);
+        let protocol = self.get(Field::IpProto);
+        let fragment = self.get(Field::IpFrag);
+        let extension = [0, 60][self.random.place(2)];
+        let has_extension = self.random.once_in(8);
+        let next = match (has_extension, fragment) {
+            (true, _) => extension,
+            (_, 0) => protocol,
+            _ => 44,
+        };
+        self.put::<2>(0);
+        self.put::<1>(next);
+        self.field::<1>(Field::NwTtl);
+        let addresses = self.bytes.len();
+        self.field::<16>(Field::Ipv6Src);
+        self.field::<16>(Field::Ipv6Dst);
+        if has_extension {
+            self.put::<1>(if fragment == 0 { protocol } else { 44 });
+            self.put::<1>(0);
+            self.put::<6>(0x0104_0000_0000);
+        }
+        if fragment != 0 {
+            let offset = if fragment == 1 { 1 } else { 0x0010 };
+            self.put::<1>(protocol);
+            self.put::<1>(0);
+            self.put::<2>(offset);
+            self.put::<4>(7);
+        }
+        let mut pseudo = Checksum::new();
+        pseudo.add(&self.bytes[addresses..addresses + 32]);
+        self.above(protocol, pseudo);
+        let length = self.bytes.len() - start - 40;
+        self.patch(start + 4, length);
+    }
+
+    /// Puts the low two bytes of a number at a place.
+    fn patch(&mut self, at: usize, value: usize) {
+        let [.., high, low] = value.to_be_bytes();
+        self.bytes[at..at + 2].copy_from_slice(&[high, low]);
+    }
+
+    /// What is behind the network header. Later fragments have little: Open vSwitch takes it for a header
+    /// when it writes addresses, and mends a checksum that is none.
+    fn above(&mut self, protocol: u128, pseudo: Checksum) {
+        if self.get(Field::IpFrag) & 2 != 0 {
+            self.payload(6);
+        } else {
+            self.transport(protocol, pseudo);
+        }
+    }
+
+    /// The header of the transport layer and its payload, with a checksum, which is mostly right.
+    fn transport(&mut self, protocol: u128, mut pseudo: Checksum) {
+        let start = self.bytes.len();
+        let sum_at = match protocol {
+            6 => self.tcp(),
+            17 => self.udp(),
+            132 => self.sctp(),
+            1 | 2 => self.icmp(),
+            58 => self.icmpv6(),
+            _ => None,
+        };
+        self.payload(40);
+        let length = self.bytes.len() - start;
+        if protocol == 17 {
+            self.patch(start + 4, length);
+        }
+        let Some(at) = sum_at.filter(|_| !self.random.once_in(10)) else { return };
+        if ![1, 2].contains(&protocol) {
+            let [.., high, low] = length.to_be_bytes();
+            pseudo.add(&[0, u8::try_from(protocol).unwrap_or(0), high, low]);
+        } else {
+            pseudo = Checksum::new();
+        }
+        pseudo.add(&self.bytes[start..]);
+        self.patch(at, pseudo.finish().into());
+    }
+
+    fn ports(&mut self) {
+        self.field::<2>(Field::TcpSrc);
+        self.field::<2>(Field::TcpDst);
+    }
+
+    fn tcp(&mut self) -> Option<usize> {
+        self.ports();
+        self.put::<8>(0x0102_0304_0506_0708);
+        let flags = self.get(Field::TcpFlags);
+        self.put::<2>(0x5000 | flags & 0x0FFF);
+        self.put::<2>(0x2000);
+        self.put::<4>(0);
+        Some(self.bytes.len() - 4)
+    }
+
+    fn udp(&mut self) -> Option<usize> {
+        self.ports();
+        self.put::<4>(0);
+        Some(self.bytes.len() - 2)
+    }
+
+    fn sctp(&mut self) -> Option<usize> {
+        self.ports();
+        self.put::<8>(0x0102_0304_0506_0708);
+        None
+    }
+
+    fn icmp(&mut self) -> Option<usize> {
+        let kind = self.values.get(&Field::TcpSrc).copied();
+        let kind = kind.unwrap_or_else(|| usual(self.random, Field::IcmpType));
+        let code = self.values.get(&Field::TcpDst).copied();
+        let code = code.unwrap_or_else(|| usual(self.random, Field::IcmpCode));
+        self.put::<1>(kind & 0xFF);
+        self.put::<1>(code & 0xFF);
+        self.put::<2>(0);
+        self.put::<4>(0x0001_0001);
+        Some(self.bytes.len() - 6)
+    }
+
+    fn icmpv6(&mut self) -> Option<usize> {
+        let kind = self.values.get(&Field::TcpSrc).copied();
+        let kind = kind.unwrap_or_else(|| usual(self.random, Field::Icmpv6Type));
+        let code = self.values.get(&Field::TcpDst).copied();
+        let code = code.unwrap_or_else(|| usual(self.random, Field::Icmpv6Code));
+        self.put::<1>(kind & 0xFF);
+        self.put::<1>(code & 0xFF);
+        self.put::<2>(0);
+        let sum_at = self.bytes.len() - 2;
+        self.field::<4>(Field::NdReserved);
+        if matches!((kind, code), (135 | 136, 0)) {
+            self.field::<16>(Field::NdTarget);
+            let option = self.get(Field::NdOptionsType);
+            if option != 0 {
+                self.put::<1>(option);
+                self.put::<1>(1);
+                self.field::<6>(if option == 1 { Field::ArpSha } else { Field::ArpTha });
+            }
+        }
+        Some(sum_at)
+    }
+}

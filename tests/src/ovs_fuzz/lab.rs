@@ -1,0 +1,235 @@
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use openflow::message::flow_mod::FlowMod;
+use openflow::message::flow_stats::FlowStats;
+use openflow::{Instructions, Match};
+
+use super::capture::Capture;
+use super::channel::{Channel, Refused};
+use super::frame::Packet;
+use super::unixctl::Unixctl;
+use super::values::PORTS;
+use crate::netns::Netns;
+use crate::ovsdb::{OvsDatabase, environment};
+use crate::process::Process;
+use crate::ringway::binary;
+
+const BRIDGE: &str = "br0";
+
+/// Where marks go: frames that tell that those before them have gone where they go.
+const MARKS: &str = "marks";
+
+/// A port of no other use.
+const MARKS_PORT: u16 = 99;
+
+/// A mark, which no rule but that for marks is for.
+const MARK: &[u8; 14] = &[2, 0, 0, 0, 0, 0xFE, 2, 0, 0, 0, 0, 0xFD, 0x88, 0xB6];
+
+/// How long a switch may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How often it is looked whether a switch is done.
+const NAP: Duration = Duration::from_micros(50);
+
+/// Frames that a port takes at a time: Open vSwitch keeps 100 that it has not looked at yet.
+const BATCH: usize = 50;
+
+/// What a rule has done: its text, packets and bytes.
+pub type Count = (String, u64, u64);
+
+/// What has become of packets.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What has come out: the port and the frame, in no order.
+    pub sent: Vec<(String, Vec<u8>)>,
+    /// The rules that there are then.
+    pub rules: Vec<Count>,
+}
+
+/// A switch with a bridge of dummy ports.
+#[derive(Debug)]
+pub struct Side {
+    /// What it is called.
+    pub name: &'static str,
+    /// Whether packets are sent on by what was found out for those before, until that is looked at
+    /// again.
+    is_lazy: bool,
+    appctl: Unixctl,
+    channel: Channel,
+    ports: BTreeMap<String, Capture>,
+    marks: Capture,
+    /// What else has gone where marks go.
+    among_marks: Vec<(String, Vec<u8>)>,
+    // Dropped in this order: the switch before its database.
+    _process: Process,
+    _database: OvsDatabase,
+}
+
+impl Side {
+    /// Starts Debian's Open vSwitch with everything that it has in `dir`.
+    pub fn real(netns: &Netns, dir: &Path) -> Result<Self> {
+        let mut command = netns.command("ovs-vswitchd");
+        command.args(["--no-chdir", "-vconsole:warn", "-vsyslog:off"]);
+        Self::start("Open vSwitch", command, dir)
+    }
+
+    /// Starts ours.
+    pub fn ours(netns: &Netns, dir: &Path) -> Result<Self> {
+        let mut command = netns.command(&binary()?.display().to_string());
+        command.args(["ovs-vswitchd", "--control"]).arg(dir.join("ringway.ctl"));
+        Self::start("Ringway", command, dir)
+    }
+
+    fn start(name: &'static str, mut command: std::process::Command, dir: &Path) -> Result<Self> {
+        std::fs::create_dir(dir)?;
+        let database = OvsDatabase::start(dir)?;
+        let control = dir.join("vswitchd.ctl");
+        command.arg(format!("unix:{}", dir.join("db.sock").display()));
+        command.arg(format!("--unixctl={}", control.display()));
+        command.args(["--enable-dummy", "--disable-system", "--disable-system-route"]);
+        let process = Process::start(name, environment(command, dir))?;
+        process.wait_for_listener(&control, LIMIT)?;
+        database
+            .vsctl(&bridge(dir).iter().map(String::as_str).collect::<Vec<&str>>())
+            .with_context(|| process.log())?;
+        let socket = dir.join(format!("{BRIDGE}.mgmt"));
+        process.wait_for_listener(&socket, LIMIT)?;
+        let names = (1..=PORTS).map(port_name).chain(["LOCAL".to_owned()]);
+        let open = |name: String| Ok((name.clone(), Capture::open(&pcap(dir, &name))?));
+        Ok(Self {
+            name,
+            is_lazy: name != "Ringway",
+            appctl: Unixctl::connect(&control)?,
+            channel: Channel::connect(&socket)?,
+            ports: names.map(open).collect::<Result<_>>()?,
+            marks: Capture::open(&pcap(dir, MARKS))?,
+            among_marks: Vec::new(),
+            _process: process,
+            _database: database,
+        })
+    }
+
+    /// Puts rules in the place of all that there are; gives those that are refused, without which
+    /// there are the others.
+    pub fn set(&mut self, rules: &[FlowMod]) -> Result<Vec<Refused>> {
+        let mut all = rules.to_vec();
+        all.push(mark_rule());
+        self.channel.replace(&all).with_context(|| self.name)
+    }
+
+    /// Has packets come in, each only when those before have gone where they go, if they are to be
+    /// `in_order`, and otherwise for each port; tells what has become of them.
+    pub fn play(&mut self, packets: &[Packet], in_order: bool) -> Result<Outcome> {
+        self.call("fdb/flush", &[BRIDGE.to_owned()])?;
+        if in_order {
+            for packet in packets {
+                self.receive(packet.port, &[packet])?;
+                self.forget()?;
+                // What was learnt is there when something else is answered.
+                self.channel.rules()?;
+            }
+        } else {
+            for port in 1..=PORTS {
+                let of_port: Vec<&Packet> =
+                    packets.iter().filter(|packet| packet.port == port).collect();
+                of_port.chunks(BATCH).try_for_each(|packets| self.receive(port, packets))?;
+            }
+            self.forget()?;
+        }
+        let mut sent = std::mem::take(&mut self.among_marks);
+        for (name, capture) in &mut self.ports {
+            sent.extend(capture.take()?.into_iter().map(|frame| (name.clone(), frame)));
+        }
+        sent.sort_unstable();
+        let mut rules: Vec<Count> =
+            self.channel.rules()?.iter().filter(|rule| !is_mark(rule)).map(count).collect();
+        rules.sort_unstable();
+        Ok(Outcome { sent, rules })
+    }
+
+    fn receive(&mut self, port: u16, packets: &[&Packet]) -> Result<()> {
+        let frames = packets.iter().map(|packet| packet.bytes.as_slice()).chain([&MARK[..]]);
+        let frames = frames.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+        let arguments: Vec<String> = [port_name(port)].into_iter().chain(frames).collect();
+        self.call("netdev-dummy/receive", &arguments)?;
+        let end = Instant::now() + LIMIT;
+        loop {
+            // What floods goes there, too.
+            let mut has_mark = false;
+            for frame in self.marks.take()? {
+                if frame == MARK {
+                    has_mark = true;
+                } else {
+                    self.among_marks.push((MARKS.to_owned(), frame));
+                }
+            }
+            if has_mark {
+                return Ok(());
+            }
+            ensure!(Instant::now() < end, "{}: packets have not come through", self.name);
+            sleep(NAP);
+        }
+    }
+
+    /// Has it look at rules for each packet anew, and count in the rules what it has counted elsewhere.
+    fn forget(&mut self) -> Result<()> {
+        if self.is_lazy { self.call("revalidator/purge", &[]) } else { Ok(()) }
+    }
+
+    fn call(&mut self, command: &str, arguments: &[String]) -> Result<()> {
+        self.appctl.call(command, arguments).map(drop).with_context(|| self.name)
+    }
+}
+
+fn port_name(port: u16) -> String {
+    format!("p{port}")
+}
+
+fn pcap(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.pcap"))
+}
+
+/// What ovs-vsctl is to do: a bridge without rules, with ports that write down what they send.
+fn bridge(dir: &Path) -> Vec<String> {
+    let mut words = vec!["add-br".to_owned(), BRIDGE.to_owned()];
+    let sends = |name: &str| format!("options:tx_pcap={}", pcap(dir, name).display());
+    words.extend(
+        ["--", "set", "Bridge", BRIDGE, "datapath_type=dummy", "fail_mode=secure"]
+            .map(str::to_owned),
+    );
+    words.extend(["--", "set", "Interface", BRIDGE].map(str::to_owned));
+    words.push(sends("LOCAL"));
+    let ports = (1..=PORTS).map(|port| (port_name(port), port));
+    for (name, number) in ports.chain([(MARKS.to_owned(), MARKS_PORT)]) {
+        words.extend(
+            ["--", "add-port", BRIDGE, &name, "--", "set", "Interface", &name].map(str::to_owned),
+        );
+        words.extend(["type=dummy".to_owned(), format!("ofport_request={number}"), sends(&name)]);
+    }
+    words
+}
+
+fn mark_rule() -> FlowMod {
+    let port = openflow::PortNo(MARKS_PORT.into());
+    FlowMod {
+        table: 0,
+        priority: u16::MAX,
+        matching: Match::new().with(openflow::Field::EthType, 0x88B6),
+        instructions: Instructions::apply(vec![openflow::Action::output(port)]),
+        ..FlowMod::default()
+    }
+}
+
+fn is_mark(rule: &FlowStats) -> bool {
+    rule.table == 0 && rule.priority == u16::MAX
+}
+
+fn count(rule: &FlowStats) -> Count {
+    let FlowStats { table, priority, matching, instructions, .. } = rule;
+    let text = format!("table={table},priority={priority},{matching} actions={instructions}");
+    (text, rule.packets.unwrap_or_default(), rule.bytes.unwrap_or_default())
+}

@@ -1,0 +1,393 @@
+use std::fmt;
+
+use openflow::message::flow_mod::{Command, FlowMod};
+use openflow::testing::Random;
+use openflow::text::{Names, flow_mod};
+use openflow::{Field, Match};
+
+use super::values::{PORTS, fields_of, matching, usual};
+
+/// Tables that rules are in.
+const TABLES: u64 = 6;
+
+/// The table of rules that are learnt. Packets come to it first, if at all: with Open vSwitch a packet
+/// finds what it has had learnt itself, and with ours only those behind it do.
+const LEARNT: u8 = 20;
+
+/// A rule, as the parts of its text, so that some can be left out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub table: u8,
+    pub priority: u16,
+    pub matching: Match,
+    pub actions: Vec<String>,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { table, priority, matching, actions } = self;
+        let comma = if matching.is_empty() { "" } else { "," };
+        let actions = if actions.is_empty() { "drop".to_owned() } else { actions.join(",") };
+        write!(f, "table={table},priority={priority},{matching}{comma}actions={actions}")
+    }
+}
+
+impl Rule {
+    /// What is sent; nothing where the actions do not fit each other or the match.
+    pub fn change(&self) -> Option<FlowMod> {
+        flow_mod(&self.to_string(), Command::Add, Names::NONE).ok()
+    }
+
+    /// Whether what becomes of a packet depends on those before it.
+    pub fn remembers(&self) -> bool {
+        let words = ["learn", "NORMAL"];
+        self.actions.iter().any(|action| words.iter().any(|word| action.contains(word)))
+    }
+}
+
+/// Rules for a few tables, so that most packets come to several. If they are to `switch`, some have
+/// packets switched as usual, and none of the others does what a switch without rules has a view of its
+/// own on: tags, and where packets are from.
+pub fn rules(random: &mut Random, switch: bool) -> Vec<Rule> {
+    let mut rules = any_rules(random);
+    if switch {
+        let words = ["vlan", "eth_src", "ETH_SRC", "dl_src"];
+        for rule in &mut rules {
+            rule.actions.retain(|action| !words.iter().any(|word| action.contains(word)));
+            if random.once_in(3) {
+                rule.push("NORMAL".to_owned());
+            }
+        }
+    }
+    if rules.iter().any(|rule| rule.to_string().contains("learn(")) {
+        for rule in rules.iter_mut().filter(|rule| rule.table == 0 && !rule.is_clause()) {
+            rule.actions.insert(0, format!("resubmit(,{LEARNT})"));
+        }
+        rules.retain(|rule| rule.change().is_some());
+    }
+    rules
+}
+
+fn any_rules(random: &mut Random) -> Vec<Rule> {
+    let count = 4 + random.below(16);
+    let mut rules: Vec<Rule> = (0..count).map(|_| rule(random)).collect();
+    for table in 0..u8::try_from(TABLES).unwrap_or(0) {
+        if !random.once_in(3) {
+            let mut last = rule_in(random, table, Match::new());
+            last.priority = 0;
+            rules.push(last);
+        }
+    }
+    if random.once_in(6) {
+        rules.extend(conjunction(random));
+    }
+    rules
+}
+
+fn rule(random: &mut Random) -> Rule {
+    // Most in the first table, so that packets find one.
+    let table = if random.once_in(2) { 0 } else { random.below(TABLES) };
+    let matching = matching(random);
+    rule_in(random, u8::try_from(table).unwrap_or(0), matching)
+}
+
+fn rule_in(random: &mut Random, table: u8, matching: Match) -> Rule {
+    // Of two of the same priority it is open which one is taken.
+    let priority = priority(random);
+    let mut rule = Rule { table, priority, matching, actions: Vec::new() };
+    let kinds = Kinds { matching: rule.matching.clone(), table };
+    for _ in 0..1 + random.below(5) {
+        let action = kinds.action(random, 2);
+        rule.push(action);
+    }
+    for tail in kinds.tail(random) {
+        rule.push(tail);
+    }
+    rule
+}
+
+fn priority(random: &mut Random) -> u16 {
+    u16::try_from(1 + random.below(60_000)).unwrap_or(1)
+}
+
+impl Rule {
+    /// Adds an action if it may be there.
+    fn push(&mut self, action: String) {
+        self.actions.push(action);
+        if self.change().is_none() || self.writes_sctp() {
+            self.actions.pop();
+        }
+    }
+
+    fn is_clause(&self) -> bool {
+        self.actions.iter().any(|action| action.starts_with("conjunction"))
+    }
+
+    /// We do not have that: its checksum is over the whole payload.
+    fn writes_sctp(&self) -> bool {
+        let is_sctp = self.matching.exact(Field::IpProto) == Some(132);
+        let words = ["->sctp_", "mod_tp_", "pop:sctp_"];
+        is_sctp && words.iter().any(|word| self.actions.iter().any(|action| action.contains(word)))
+    }
+}
+
+/// Rules that are found together.
+fn conjunction(random: &mut Random) -> Vec<Rule> {
+    let (table, priority) = (0, priority(random));
+    let id = 1 + random.below(2);
+    let mut rules = Vec::new();
+    for (clause, field) in [(1, Field::IpSrc), (2, Field::TcpDst)] {
+        for _ in 0..1 + random.below(2) {
+            let mut matching = Match::new().with(Field::EthType, 0x0800).with(Field::IpProto, 6);
+            matching.set(field, usual(random, field));
+            let actions = vec![format!("conjunction({id},{clause}/2)")];
+            rules.push(Rule { table, priority, matching, actions });
+        }
+    }
+    let matching = Match::new().with(Field::ConjId, id.into());
+    rules.push(rule_in(random, table, matching));
+    rules
+}
+
+/// The actions that packets of a rule may have.
+struct Kinds {
+    matching: Match,
+    table: u8,
+}
+
+/// Registers and the like, which all packets have.
+const BESIDE: [Field; 8] = [
+    Field::Reg0,
+    Field::Reg0,
+    Field::Reg1,
+    Field::Reg2,
+    Field::Reg5,
+    Field::Metadata,
+    Field::Xreg1,
+    Field::Xxreg1,
+];
+
+impl Kinds {
+    fn field(&self, random: &mut Random, is_written: bool) -> Field {
+        let fields = fields_of(&self.matching);
+        // Of these Open vSwitch makes the checksum anew, right or wrong as it was.
+        let is_odd = |field: &Field| [Field::NdReserved, Field::NdOptionsType].contains(field);
+        let fits = |field: &Field| !is_written || field.is_writable() && !is_odd(field);
+        let may = |random: &mut Random| {
+            let of_packet = random.once_in(2).then(|| random.one(&fields)).flatten();
+            of_packet.or_else(|| random.one(&BESIDE))
+        };
+        (0..9).find_map(|_| may(random).filter(fits)).unwrap_or(Field::Reg0)
+    }
+
+    /// Some bits of a field.
+    fn part(&self, random: &mut Random, is_written: bool, most: u16) -> (String, u16) {
+        let field = self.field(random, is_written);
+        part(random, field, most)
+    }
+
+    fn port(random: &mut Random) -> String {
+        match random.below(20) {
+            0 => "in_port".to_owned(),
+            1 => "all".to_owned(),
+            2 => "flood".to_owned(),
+            3 => "LOCAL".to_owned(),
+            4 => "77".to_owned(),
+            _ => (1 + random.below(u64::from(PORTS))).to_string(),
+        }
+    }
+
+    fn later(&self, random: &mut Random) -> u64 {
+        let table = u64::from(self.table);
+        // Rarely back, which may be a loop.
+        if random.once_in(40) {
+            1 + random.below(TABLES - 1)
+        } else {
+            (table + 1 + random.below(3)).min(9)
+        }
+    }
+
+    fn action(&self, random: &mut Random, depth: u8) -> String {
+        match random.below(36) {
+            0..8 => format!("output:{}", Self::port(random)),
+            8 => {
+                let length = 14 + random.below(80);
+                format!("output(port={},max_len={length})", 1 + random.below(PORTS.into()))
+            }
+            9 => format!("output:{}", part(random, Field::Reg0, 16).0),
+            10..14 => format!("resubmit(,{})", self.later(random)),
+            14 => {
+                let port = usual(random, Field::InPort);
+                format!("resubmit({port},{})", self.later(random))
+            }
+            15..18 => self.set_field(random),
+            18 | 19 => {
+                let (target, bits) = self.part(random, true, 64);
+                let value = random.bits() >> (64 - bits);
+                format!("load:{value:#x}->{target}")
+            }
+            20 | 21 => {
+                let (target, bits) = self.part(random, true, 128);
+                let source = self.field(random, false);
+                if source.bits() < bits {
+                    return self.set_field(random);
+                }
+                let offset = random.below(u64::from(source.bits() - bits + 1));
+                let end = offset + u64::from(bits) - 1;
+                format!("move:{}[{offset}..{end}]->{target}", source.name())
+            }
+            22 => format!("push:{}", self.part(random, false, 128).0),
+            23 => format!("pop:{}", self.part(random, true, 128).0),
+            24 | 25 => Self::tag(random),
+            26 => "dec_ttl".to_owned(),
+            27 => Self::old(random),
+            28 if depth > 0 => {
+                let actions: Vec<String> =
+                    (0..1 + random.below(3)).map(|_| self.action(random, depth - 1)).collect();
+                format!("clone({})", actions.join(","))
+            }
+            29 if random.once_in(4) => "exit".to_owned(),
+            30 if random.once_in(2) => Self::learn(random),
+            31 => format!("set_queue:{}", random.below(3)),
+            32 => "note:01.02".to_owned(),
+            33 => format!("enqueue:{}:1", 1 + random.below(PORTS.into())),
+            _ => self.set_field(random),
+        }
+    }
+
+    fn set_field(&self, random: &mut Random) -> String {
+        let field = self.field(random, true);
+        let value = usual(random, field) & field.full_mask();
+        let text = |value: u128| text(field, value);
+        if field.is_maskable() && random.once_in(4) {
+            let mask = random.bits().to_string().parse::<u128>().unwrap_or(1) & field.full_mask();
+            let mask = if mask == 0 { field.full_mask() } else { mask };
+            return format!("set_field:{}/{}->{field}", text(value & mask), text(mask));
+        }
+        format!("set_field:{}->{field}", text(value))
+    }
+
+    fn tag(random: &mut Random) -> String {
+        match random.below(6) {
+            0 => format!("mod_vlan_vid:{}", 1 + random.below(20)),
+            1 => format!("mod_vlan_pcp:{}", random.below(8)),
+            2 => "push_vlan:0x8100".to_owned(),
+            3 => "push_vlan:0x88a8".to_owned(),
+            4 => "strip_vlan".to_owned(),
+            _ => "pop_vlan".to_owned(),
+        }
+    }
+
+    fn old(random: &mut Random) -> String {
+        let port = random.below(3) * 500;
+        match random.below(8) {
+            0 => "mod_dl_src:02:00:00:00:00:07".to_owned(),
+            1 => "mod_dl_dst:02:00:00:00:00:08".to_owned(),
+            2 => format!("mod_nw_src:10.0.0.{}", random.below(4)),
+            3 => format!("mod_nw_dst:10.0.0.{}", random.below(4)),
+            4 => format!("mod_nw_tos:{}", random.below(64) * 4),
+            5 => format!("mod_nw_ttl:{}", random.below(3)),
+            6 => format!("mod_tp_src:{port}"),
+            _ => format!("mod_tp_dst:{port}"),
+        }
+    }
+
+    fn learn(random: &mut Random) -> String {
+        let mut parts = vec![format!("table={LEARNT}"), format!("priority={}", priority(random))];
+        let specs = [
+            "NXM_OF_ETH_DST[]=NXM_OF_ETH_SRC[]",
+            "NXM_OF_VLAN_TCI[0..11]",
+            "reg1=0x1",
+            "eth_type=0x800,NXM_OF_IP_SRC[]=NXM_OF_IP_DST[]",
+            "load:NXM_OF_IN_PORT[]->NXM_NX_REG0[0..15]",
+            "load:0x5->NXM_NX_REG2[4..7]",
+            "output:NXM_OF_IN_PORT[]",
+            "output:NXM_NX_REG0[0..15]",
+        ];
+        for spec in specs {
+            if random.once_in(3) {
+                parts.push(spec.to_owned());
+            }
+        }
+        format!("learn({})", parts.join(","))
+    }
+
+    /// What comes behind actions.
+    fn tail(&self, random: &mut Random) -> Vec<String> {
+        let mut tail = Vec::new();
+        if random.once_in(12) {
+            tail.push("clear_actions".to_owned());
+        }
+        if random.once_in(6) {
+            let actions: Vec<String> =
+                (0..1 + random.below(3)).map(|_| self.written(random)).collect();
+            tail.push(format!("write_actions({})", actions.join(",")));
+        }
+        if random.once_in(8) {
+            tail.push(format!("write_metadata:{:#x}/{:#x}", random.below(4), 1 + random.below(15)));
+        }
+        if random.once_in(4) && self.table < 9 {
+            tail.push(format!("goto_table:{}", u64::from(self.table) + 1 + random.below(2)));
+        }
+        tail
+    }
+
+    /// An action that may be in the action set.
+    fn written(&self, random: &mut Random) -> String {
+        match random.below(8) {
+            0..3 => format!("output:{}", Self::port(random)),
+            3 => Self::tag(random),
+            4 => "dec_ttl".to_owned(),
+            5 => format!("set_queue:{}", random.below(3)),
+            _ => self.set_field(random),
+        }
+    }
+}
+
+/// Some bits of a field, `most` of them, and how many.
+fn part(random: &mut Random, field: Field, most: u16) -> (String, u16) {
+    let bits = field.bits();
+    if bits <= most && random.once_in(2) {
+        return (format!("{}[]", field.name()), bits);
+    }
+    let offset = u16::try_from(random.below(bits.into())).unwrap_or(0);
+    let count = 1 + random.below(u64::from((bits - offset).min(most)));
+    let count = u16::try_from(count).unwrap_or(1);
+    (format!("{}[{offset}..{}]", field.name(), offset + count - 1), count)
+}
+
+/// A value as it is written.
+fn text(field: Field, value: u128) -> String {
+    use openflow::field::Format;
+    match field.format() {
+        Format::Ethernet => {
+            let bytes = value.to_be_bytes();
+            let bytes: Vec<String> = bytes[10..].iter().map(|byte| format!("{byte:02x}")).collect();
+            bytes.join(":")
+        }
+        Format::Ipv4 => std::net::Ipv4Addr::from(u32::try_from(value).unwrap_or(0)).to_string(),
+        Format::Ipv6 => std::net::Ipv6Addr::from(value).to_string(),
+        _ => format!("{value:#x}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rules_can_be_sent_and_do_something() {
+        let mut random = Random::new(1);
+        let all: Vec<Rule> = (0..200).flat_map(|n| rules(&mut random, n % 2 == 0)).collect();
+        let wrong = all.iter().find(|rule| rule.change().is_none());
+        assert_eq!(wrong.map(ToString::to_string), None);
+        // Of actions that may not be there few enough are asked for.
+        let idle = all.iter().filter(|rule| rule.actions.is_empty()).count();
+        assert!(idle * 10 < all.len(), "{idle} of {}", all.len());
+        let is_done = |word: &str| all.iter().any(|rule| rule.to_string().contains(word));
+        for word in ["move:", "learn(", "clone(", "write_actions(", "conj_id", "push_vlan", "pop:"]
+        {
+            assert!(is_done(word), "{word}");
+        }
+    }
+}

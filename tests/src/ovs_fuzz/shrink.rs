@@ -1,0 +1,94 @@
+use anyhow::Result;
+
+use super::{Both, Case};
+
+/// The most cases that are tried to make one smaller.
+const TRIALS: usize = 600;
+
+/// The smallest case found that differs, and how.
+pub fn shrink(both: &mut Both, case: Case, difference: String) -> Result<(Case, String)> {
+    let mut shrinker = Shrinker { both, case, difference, trials: TRIALS };
+    // Mostly one packet alone does it.
+    let packets = shrinker.case.packets.clone();
+    for packet in packets {
+        let rules = shrinker.case.rules.clone();
+        if shrinker.attempt(Case { rules, packets: vec![packet] })? {
+            break;
+        }
+    }
+    loop {
+        let before = shrinker.case.clone();
+        shrinker.drop_each(|case, at| {
+            (at < case.packets.len()).then(|| drop(case.packets.remove(at)))
+        })?;
+        shrinker
+            .drop_each(|case, at| (at < case.rules.len()).then(|| drop(case.rules.remove(at))))?;
+        shrinker.drop_each(drop_action)?;
+        shrinker.drop_each(drop_field)?;
+        if shrinker.trials == 0 || (before.rules.len(), before.packets.len()) == shrinker.size() {
+            return Ok((shrinker.case, shrinker.difference));
+        }
+    }
+}
+
+struct Shrinker<'b> {
+    both: &'b mut Both,
+    case: Case,
+    difference: String,
+    trials: usize,
+}
+
+impl Shrinker<'_> {
+    fn size(&self) -> (usize, usize) {
+        (self.case.rules.len(), self.case.packets.len())
+    }
+
+    /// Whether this one differs, too: then it is the case.
+    fn attempt(&mut self, mut case: Case) -> Result<bool> {
+        let Some(left) = self.trials.checked_sub(1) else { return Ok(false) };
+        self.trials = left;
+        let Some(difference) = self.both.agree(&mut case)?.difference else { return Ok(false) };
+        (self.case, self.difference) = (case, difference);
+        Ok(true)
+    }
+
+    /// Leaves out what does not matter, one after the other: `leave_out` leaves out what is at a place,
+    /// if there is something.
+    fn drop_each(&mut self, leave_out: impl Fn(&mut Case, usize) -> Option<()>) -> Result<()> {
+        let mut at = 0;
+        loop {
+            let mut smaller = self.case.clone();
+            if leave_out(&mut smaller, at).is_none() {
+                return Ok(());
+            }
+            if !self.attempt(smaller)? {
+                at += 1;
+            }
+        }
+    }
+}
+
+/// Leaves out an action, counted through all rules.
+fn drop_action(case: &mut Case, mut at: usize) -> Option<()> {
+    for rule in &mut case.rules {
+        if at < rule.actions.len() {
+            rule.actions.remove(at);
+            return Some(());
+        }
+        at -= rule.actions.len();
+    }
+    None
+}
+
+/// Leaves out what a match is on, likewise.
+fn drop_field(case: &mut Case, mut at: usize) -> Option<()> {
+    for rule in &mut case.rules {
+        let field = rule.matching.iter().nth(at).map(|entry| entry.field);
+        if let Some(field) = field {
+            rule.matching.remove(field);
+            return Some(());
+        }
+        at -= rule.matching.len();
+    }
+    None
+}
