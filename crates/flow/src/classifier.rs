@@ -43,7 +43,7 @@ pub struct Clause {
 
 /// Rules with the same mask.
 #[derive(Clone, Debug)]
-struct Tuple<R> {
+pub struct Tuple<R> {
     mask: Arc<Mask>,
     rules: Shards<R>,
     /// How many rules have each priority.
@@ -55,6 +55,35 @@ struct Tuple<R> {
 impl<R: Ranked> Tuple<R> {
     fn new(mask: Arc<Mask>) -> Self {
         Self { mask, rules: Shards::default(), priorities: BTreeMap::new(), top: 0 }
+    }
+
+    /// What they look at.
+    #[must_use]
+    pub const fn mask(&self) -> &Arc<Mask> {
+        &self.mask
+    }
+
+    /// The highest of their priorities.
+    #[must_use]
+    pub const fn top(&self) -> u16 {
+        self.top
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rules.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rules.len() == 0
+    }
+
+    /// All of them, in no order that means anything.
+    pub fn rules(&self) -> impl Iterator<Item = &R> {
+        self.rules.iter()
     }
 
     /// Finds the highest priority again.
@@ -101,6 +130,11 @@ impl<R: Ranked> Classifier<R> {
     /// All rules, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &R> {
         self.tuples.iter().flat_map(|tuple| tuple.rules.iter())
+    }
+
+    /// The rules by their masks, in the order in which these are tried.
+    pub fn tuples(&self) -> impl Iterator<Item = &Tuple<R>> {
+        self.tuples.iter().map(Arc::as_ref)
     }
 
     /// The bits that any rule looks at.

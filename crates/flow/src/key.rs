@@ -263,6 +263,12 @@ impl Key {
         self.0.get(at).copied().unwrap_or_default()
     }
 
+    /// A key of these words.
+    #[must_use]
+    pub const fn from_words(words: [u64; WORDS]) -> Self {
+        Self(words)
+    }
+
     /// All words.
     #[must_use]
     pub const fn words(&self) -> &[u64; WORDS] {

@@ -71,7 +71,7 @@ mod uses;
 pub mod walk;
 
 pub use cache::{CacheStats, PathCache, PathId};
-pub use classifier::{Classifier, Clause, Ranked};
+pub use classifier::{Classifier, Clause, Ranked, Tuple};
 pub use extract::{Depth, Layers, extract};
 pub use groups::{Bucket, Group, GroupRefusal, Groups, MAX_GROUP};
 pub use key::{

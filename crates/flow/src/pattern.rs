@@ -127,6 +127,16 @@ impl Pattern {
         words.all(|((at, bits), value)| key.word(usize::from(*at)) & bits == *value)
     }
 
+    /// Whether a packet is as it asks in those bits that are in `within`.
+    #[must_use]
+    pub fn agrees(&self, key: &Key, within: &Key) -> bool {
+        let mut words = self.mask.0.iter().zip(&self.values);
+        words.all(|((at, bits), value)| {
+            let at = usize::from(*at);
+            (key.word(at) ^ value) & bits & within.word(at) == 0
+        })
+    }
+
     /// Whether each of its packets is one of `other`'s.
     #[must_use]
     pub fn is_within(&self, other: &Self) -> bool {

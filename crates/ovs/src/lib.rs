@@ -10,8 +10,6 @@
 //! - [`desired`]: what the switch is to be by that
 //! - [`device`]: types of interfaces
 //! - [`bond`]: settings of bonds
-//! - [`flow`]: frames in the words of Open vSwitch
-//! - [`trace`]: what becomes of a frame, in these words
 //! - [`import`]: a configuration file from the database of a switch that is left
 //! - [`vlan`]: VLAN settings of ports
 //! - [`mirror`]: mirrors of bridges
@@ -31,7 +29,6 @@ pub mod content;
 pub mod controller;
 pub mod desired;
 pub mod device;
-pub mod flow;
 pub mod import;
 pub mod mirror;
 pub mod numbers;
@@ -40,7 +37,6 @@ pub mod refused;
 pub mod report;
 pub mod snoop;
 pub mod spanning;
-pub mod trace;
 pub mod unixctl;
 pub mod vlan;
 

@@ -118,9 +118,9 @@ pub use lldp::{LldpMode, LldpReport, Neighbour};
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
-    BondReport, BridgeReport, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter, GroupTotals,
-    GroupsReport, LacpReport, MemberArp, MemberLacp, MemberReport, MirrorReport, PortReport,
-    RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
+    BondReport, BridgeReport, Decided, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter,
+    GroupTotals, GroupsReport, LacpReport, MemberArp, MemberLacp, MemberReport, MirrorReport,
+    PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
 };
 pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
 pub use sight::Sight;

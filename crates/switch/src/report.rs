@@ -450,3 +450,14 @@ pub struct Traced {
     /// Rules have decided where it goes out, and in which order.
     pub is_ordered: bool,
 }
+
+/// What switching as usual does with a frame; see [`Switch::decide`](crate::Switch::decide).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Decided {
+    /// The ports where it goes out, copies for mirrors behind the others, and what it is by then.
+    pub outputs: Vec<(String, Vec<u8>)>,
+    /// Whether it goes everywhere since nobody knows its destination.
+    pub is_flooded: bool,
+    /// Why it is dropped, where it goes nowhere.
+    pub dropped: Option<DropReason>,
+}

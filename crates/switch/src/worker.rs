@@ -22,7 +22,7 @@ use crate::bond::way::{Fittings, Way};
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::capture::Captures;
 use crate::datapath::Datapath;
-use crate::datapath::trace::Trace;
+use crate::datapath::trace::{Decided, Trace};
 use crate::flows::PacketOut;
 use crate::guard::Guard;
 use crate::inputs::{Input, Inputs};
@@ -78,6 +78,9 @@ pub(crate) enum Message {
     /// Tell what would become of a frame that comes in on a port, and learn its source if asked to;
     /// the answer is `None` where this worker does not poll the port.
     Trace(u16, Vec<u8>, bool, Answer<Option<Trace>>),
+    /// Tell what a plain bridge does with a frame that seems to come in on a port, and learn its
+    /// source if asked to.
+    Decide(BridgeId, u16, Vec<u8>, bool, Answer<Decided>),
     /// Do with a packet what a controller says.
     PacketOut(BridgeId, Box<PacketOut>, Answer<()>),
     /// Only answer: what was received before is dealt with then.
@@ -407,6 +410,10 @@ impl Worker {
                 let trace =
                     home.map(|home| self.path.trace((home, port), &frame, learns, clock::now()));
                 done.give(trace);
+            }
+            Message::Decide(id, port, frame, learns, done) => {
+                let decided = self.path.decide((id, port), &frame, learns, clock::now());
+                done.give(decided);
             }
             Message::PacketOut(id, packet, done) => {
                 self.path.packet_out(id, &packet, clock::now());

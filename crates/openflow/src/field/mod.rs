@@ -15,6 +15,7 @@ mod valid;
 use std::fmt;
 
 pub use table::Field;
+pub use text::shown;
 
 use crate::Version;
 

@@ -178,6 +178,12 @@ impl fmt::Display for Masked {
     }
 }
 
+/// A value of all bits of a field, as actions have it.
+#[must_use]
+pub fn shown(field: Field, value: u128) -> String {
+    Masked { field, value, mask: field.byte_mask() }.to_string()
+}
+
 /// `NXM_NX_REG0[]`, `NXM_NX_REG0[4]`, `NXM_NX_REG0[0..15]`.
 impl fmt::Display for Subfield {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {

@@ -29,6 +29,17 @@ pub(crate) struct Trace {
     pub(crate) is_ordered: bool,
 }
 
+/// What switching as usual does with a frame.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Decided {
+    /// The ports where it goes out, copies for mirrors behind the others, and what it is by then.
+    pub(crate) outputs: Vec<(u16, Vec<u8>)>,
+    /// Whether it goes everywhere since nobody knows its destination.
+    pub(crate) is_flooded: bool,
+    /// Why it is dropped, where it goes nowhere.
+    pub(crate) reason: Option<DropReason>,
+}
+
 /// A frame that goes out on a port.
 #[derive(Debug)]
 pub(crate) struct Verdict {
@@ -68,6 +79,38 @@ impl Datapath {
             trace.reason = DropReason::ALL.into_iter().zip(stats.drops()).find_map(dropped);
         }
         trace
+    }
+
+    /// Tells what a plain bridge does with a frame that seems to come in on a port, whatever its rules
+    /// say.
+    pub(crate) fn decide(
+        &mut self,
+        (id, port): (BridgeId, u16),
+        frame: &[u8],
+        learns: bool,
+        now: u64,
+    ) -> Decided {
+        let stats = QueueStats::default();
+        let source = Source { bridge: id, port, stats: &stats, now };
+        let Self { bridges, apart, outputs, .. } = self;
+        let at = usize::from(id.0);
+        let bridge = [bridges, apart].into_iter().find_map(|all| all.get(at)?.as_ref());
+        let Some(bridge) = bridge else { return Decided::default() };
+        let frames = [Frame::from_bytes(frame)];
+        let _ = outputs.take_notes();
+        if learns {
+            bridge.decide(&frames, &source, outputs);
+        } else {
+            bridge.decide_dry(&frames, &source, outputs);
+        }
+        let is_flooded = outputs.take_notes().0 != 0;
+        let mut verdicts = Vec::new();
+        collect(bridge, &frames, &source, outputs, &mut verdicts);
+        let outputs: Vec<(u16, Vec<u8>)> =
+            verdicts.into_iter().map(|Verdict { port, frame, .. }| (port, frame)).collect();
+        let why = DropReason::ALL.into_iter().zip(stats.drops()).find_map(dropped);
+        let reason = why.filter(|_| outputs.is_empty());
+        Decided { outputs, is_flooded, reason }
     }
 
     /// Whether rules decide what becomes of frames of a bridge.

@@ -76,6 +76,16 @@ impl FlowInlet {
         self.lost.load(Relaxed)
     }
 
+    /// Takes a frame that came in on no wire.
+    pub fn offer_packet(&mut self, about: &Arc<PacketIn>, frame: &[u8]) {
+        self.put(about, &Frame::from_bytes(frame), clock::now());
+    }
+
+    /// Takes a rule that is made of one.
+    pub fn offer_rule(&mut self, change: &Arc<Change>) {
+        self.learn(change, clock::now());
+    }
+
     /// Takes a packet at time `now`, in clock cycles.
     #[cold]
     pub(crate) fn put(&mut self, about: &Arc<PacketIn>, frame: &Frame<'_>, now: u64) {

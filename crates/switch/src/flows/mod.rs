@@ -26,6 +26,7 @@ pub use inlet::{FlowEvent, FlowInlet, FlowPacket, flow_queue};
 use meter::{Metering, Meters};
 pub use packet_out::FlowPacketOut;
 pub(crate) use packet_out::PacketOut;
+pub(crate) use run::NOWHERE;
 
 /// What decides about the frames of a bridge, and where it asks.
 #[derive(Clone, Debug)]

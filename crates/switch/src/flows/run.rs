@@ -25,7 +25,7 @@ const MAX_SAVED: usize = 64;
 const MAX_MARKED: usize = 64;
 
 /// A port that is none.
-pub(super) const NOWHERE: u16 = u16::MAX;
+pub(crate) const NOWHERE: u16 = u16::MAX;
 
 /// The operations of a path, and where they are done.
 pub(super) struct Steps<'s> {

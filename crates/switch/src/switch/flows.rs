@@ -36,6 +36,20 @@ impl Switch {
         self.control().set_flows(bridge, flows, now)
     }
 
+    /// What decides about the frames of a bridge, where that was told.
+    ///
+    /// # Errors
+    /// There is no such bridge.
+    pub fn flows(&self, bridge: &str) -> Result<Option<BridgeFlows>, Error> {
+        Ok(self.control().bridges.get(bridge)?.flows().cloned())
+    }
+
+    /// The name of a port, by the number by which the switch knows it.
+    #[must_use]
+    pub fn port_named(&self, number: u16) -> Option<String> {
+        self.control().ports.name_of(number).map(str::to_owned)
+    }
+
     /// The time that rules are changed at, used and ended by: in milliseconds, by the switch's clock.
     #[must_use]
     pub fn flow_time(&self) -> u64 {

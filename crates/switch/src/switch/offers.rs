@@ -2,7 +2,8 @@
 
 use super::Switch;
 use crate::error::Error;
-use crate::report::Traced;
+use crate::flows::NOWHERE;
+use crate::report::{Decided, Traced};
 use crate::worker::{Mailbox, Message};
 
 impl Switch {
@@ -40,6 +41,36 @@ impl Switch {
             outputs: traced.outputs.into_iter().map(|(to, frame)| (name(to), frame)).collect(),
             dropped: traced.reason,
             is_ordered: traced.is_ordered,
+        })
+    }
+}
+
+impl Switch {
+    /// Tells what a plain bridge does with a frame that comes in on a port, or on none, whatever the
+    /// bridge's rules say: nothing is sent or counted. Its source address is learnt if `learns`.
+    ///
+    /// # Errors
+    /// There is no such bridge or port, or all workers have ended.
+    pub fn decide(
+        &self,
+        bridge: &str,
+        port: Option<&str>,
+        frame: &[u8],
+        learns: bool,
+    ) -> Result<Decided, Error> {
+        let control = self.control();
+        let id = control.bridges.get(bridge)?.id();
+        let number = port.map_or(Ok(NOWHERE), |port| control.port_number(port))?;
+        let learns = learns && port.is_some();
+        let first = control.alive().first().copied().ok_or(Error::NoWorker)?;
+        let worker = control.mailboxes.get(first).ok_or(Error::NoWorker)?;
+        let decided = worker.ask(|done| Message::Decide(id, number, frame.to_vec(), learns, done));
+        let decided = decided.ok_or(Error::NoWorker)?;
+        let name = |number| control.ports.name_of(number).unwrap_or_default().to_owned();
+        Ok(Decided {
+            outputs: decided.outputs.into_iter().map(|(to, frame)| (name(to), frame)).collect(),
+            is_flooded: decided.is_flooded,
+            dropped: decided.reason,
         })
     }
 }

@@ -83,9 +83,15 @@ const COMMANDS: &[Command] = &[
     command("ofproto/list", "", (0, 0), list_bridges),
     command(
         "ofproto/trace",
-        "{[dp_name] odp_flow | bridge br_flow} [-generate]",
-        (1, 3),
+        "{[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet]",
+        (1, ANY),
         trace::trace,
+    ),
+    command(
+        "ofproto/trace-packet-out",
+        "[-consistent] {[dp_name] odp_flow | bridge br_flow} [OPTIONS...] [-generate|packet] actions",
+        (2, ANY),
+        trace::trace_packet_out,
     ),
     command("qos/show", "interface", (1, 1), dpctl::show_qos),
     command("qos/show-types", "interface", (1, 1), dpctl::show_qos_kinds),

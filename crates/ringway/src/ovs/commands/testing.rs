@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use ovs::device::Dummies;
-use ovs::flow;
 use ovs::unixctl::Answer;
 use packet::BURST;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -119,9 +118,9 @@ fn frames(arguments: &[String]) -> Result<Vec<Vec<u8>>, String> {
             }
             None => None,
         };
-        let frame = match flow::parse_hex(text) {
+        let frame = match odp::parse_hex(text) {
             Some(bytes) => bytes,
-            None => flow::compose(&flow::parse_datapath(text)?, length),
+            None => odp::compose(&odp::parse(text)?.key, length),
         };
         frames.push(frame);
     }

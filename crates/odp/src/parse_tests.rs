@@ -1,9 +1,10 @@
 //! What Open vSwitch's own dummy ports made of the same words, recorded with version 3.1.
 
 use super::*;
+use crate::compose::compose;
 
 fn composed(text: &str) -> String {
-    let frame = compose(&parse_datapath(text).unwrap(), None);
+    let frame = compose(&parse(text).unwrap().key, None);
     frame.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -22,7 +23,7 @@ fn frames_are_as_open_vswitch_makes_them() {
         composed(&tcp.replace("0x010", "ack|syn")),
         composed(&tcp.replace("0x010", "0x012"))
     );
-    assert!(parse_datapath("tcp_flags(ack|nothing)").is_err());
+    assert!(parse("tcp_flags(ack|nothing)").is_err());
     let udp = v4("proto=17,tos=0,ttl=64,frag=no),udp(src=8,dst=9)");
     let of_udp = "4500005c000000004011668f0a0000020a0000010008000900480747";
     assert_eq!(composed(&udp), format!("{HEAD}0800{of_udp}{payload}"));
@@ -48,28 +49,42 @@ fn frames_are_as_open_vswitch_makes_them() {
 #[test]
 fn a_length_is_had_where_a_payload_can_have_it() {
     let text = format!("{ETH},eth_type(0x0800),ipv4(proto=17,ttl=64),udp(src=1,dst=2)");
-    let flow = parse_datapath(&text).unwrap();
-    assert_eq!(flow.in_port.as_deref(), Some("1"));
-    assert_eq!(compose(&flow, Some(300)).len(), 300);
-    assert_eq!(compose(&flow, Some(3)).len(), 42);
-    let later = parse_datapath(&text.replace("ttl=64", "ttl=64,frag=later")).unwrap();
-    assert_eq!(compose(&later, None).len(), 34);
+    let Parsed { in_port, key } = parse(&text).unwrap();
+    assert_eq!(in_port.as_deref(), Some("1"));
+    assert_eq!(compose(&key, Some(300)).len(), 300);
+    assert_eq!(compose(&key, Some(3)).len(), 42);
+    let later = parse(&text.replace("ttl=64", "ttl=64,frag=later")).unwrap();
+    assert_eq!(compose(&later.key, None).len(), 34);
 }
 
 #[test]
-fn words_of_openflow_are_understood() {
-    let flow = parse_openflow("in_port=LOCAL,dl_src=10:20:30:40:50:60,dl_vlan=5,dl_vlan_pcp=3");
-    let flow = flow.unwrap();
-    assert_eq!(
-        (flow.in_port.as_deref(), flow.tags.as_slice()),
-        (Some("LOCAL"), &[(0x8100, 0x6005)][..])
-    );
-    let udp = parse_openflow("udp,in_port=1,nw_src=10.0.0.2,nw_dst=10.0.0.1,nw_ttl=64,tp_dst=9");
-    let udp = udp.unwrap();
-    assert_eq!((udp.ethertype, udp.upper.dst), (Some(0x0800), 9));
-    assert!(matches!(udp.body, Body::V4 { proto: 17, ttl: 64, src: [10, 0, 0, 2], .. }));
-    assert!(parse_openflow("in_prot=1").unwrap_err().contains("unknown field in_prot"));
-    assert!(parse_openflow("dl_src=x").is_err());
+fn frames_have_the_keys_that_they_are_made_of() {
+    let nd = "in_port(1),eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x8100),\
+              vlan(vid=5,pcp=1),encap(eth_type(0x86dd),ipv6(src=fe80::1,dst=fe80::2,label=0x7,proto=58,\
+              tclass=0x70,hlimit=128,frag=no),icmpv6(type=135,code=0),nd(target=fe80::2020,\
+              sll=66:55:44:33:22:11),nd_ext(nd_reserved=0,nd_options_type=1))";
+    let later = "eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x86dd),ipv6(src=fe80::1,\
+                 dst=fe80::2,proto=17,hlimit=1,frag=later)";
+    let tcp = "eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x0800),ipv4(src=1.1.1.1,\
+               dst=2.2.2.2,proto=6,tos=0xfe,ttl=128,frag=first),tcp(src=8,dst=9),tcp_flags(syn|ack)";
+    for text in [nd, later, tcp] {
+        let key = parse(text).unwrap().key;
+        let frame = compose(&key, None);
+        let mut read = Key::default();
+        flow::extract(&mut read, &frame, frame.len(), 1, flow::Depth::All);
+        assert_eq!(read, key, "{text}");
+    }
+}
+
+#[test]
+fn what_travels_beside_a_packet_is_understood() {
+    let text = "recirc_id(0x5),ct_state(+trk+est-new),ct_zone(0xff),skb_mark(2/0x3),in_port(p1),\
+                packet_type(ns=0,id=0),tunnel(tun_id=0x7,src=1.1.1.1,dst=2.2.2.2,ttl=64,flags(df|key))";
+    let Parsed { in_port, key } = parse(text).unwrap();
+    assert_eq!(in_port.as_deref(), Some("p1"));
+    let of = |slot| key.get(slot);
+    assert_eq!((of(slot::RECIRC_ID), of(slot::CT_STATE), of(slot::CT_ZONE)), (5, 0x22, 0xFF));
+    assert_eq!((of(slot::PKT_MARK), of(slot::TUN_ID), of(slot::TUN_TTL)), (2, 7, 64));
 }
 
 #[test]
@@ -77,10 +92,10 @@ fn what_is_not_understood_is_an_error() {
     for wrong in
         ["x", "eth(", "eth(src=x)", "what(1)", "eth_type(0x12345)", "encap()x", "vlan(pcp=9)"]
     {
-        assert!(parse_datapath(wrong).unwrap_err().starts_with("syntax error"), "{wrong}");
+        assert!(parse(wrong).unwrap_err().starts_with("syntax error"), "{wrong}");
     }
     let deep = "encap(".repeat(20) + &")".repeat(20);
-    assert!(parse_datapath(&deep).is_err());
+    assert!(parse(&deep).is_err());
     assert_eq!(parse_hex("00fF"), Some(vec![0, 255]));
     assert!(["", "0", "0g", "é"].map(parse_hex).iter().all(Option::is_none));
 }

@@ -1,0 +1,275 @@
+//! Which bits a look-up in a table depends on, as Open vSwitch finds them.
+//!
+//! It looks at the rules of each mask in four stages (what is beside the packet, link layer, network
+//! layer, above), and stops where none can be found any more; of IPv4 addresses it finds out how many
+//! bits it takes to tell that no prefix of a mask is for a packet, and the same for ports. So it
+//! depends on fewer bits than those of all masks. Nothing else than a trace needs to know; so here
+//! all rules of a mask are looked at, as long as that does not take too long.
+
+use std::sync::Arc;
+
+use flow::{Classifier, Key, Ranked as _, Rule, Slot, Tuple, slot};
+
+/// The most rules that are looked at for one trace; beyond that all bits of masks count.
+pub(crate) const MAX_RULES: usize = 500_000;
+
+/// Words of a key with what is beside the packet.
+const BESIDE: [std::ops::Range<usize>; 3] = [0..1, 16..25, 33..49];
+
+/// Stages of a look-up.
+const STAGES: usize = 4;
+
+/// The bits of stage `stage`.
+fn stage_bits(stage: usize) -> Key {
+    let mut key = Key::default();
+    let mut add = |slots: &[Slot]| slots.iter().for_each(|slot| key.set(*slot, slot.ones()));
+    match stage {
+        0 => {
+            let mut words = [0; flow::WORDS];
+            let beside = |at: &usize| BESIDE.iter().any(|words| words.contains(at));
+            words
+                .iter_mut()
+                .enumerate()
+                .filter(|(at, _)| beside(at))
+                .for_each(|(_, word)| *word = !0);
+            key = Key::from_words(words);
+            for slot in [slot::CT_ZONE, slot::CT_NW_PROTO, slot::CT_LABEL] {
+                key.set(slot, slot.ones());
+            }
+        }
+        1 => add(&[
+            slot::ETH_DST,
+            slot::ETH_SRC,
+            slot::ETH_TYPE,
+            slot::VLAN_TCI,
+            slot::VLAN_TPID,
+            slot::INNER_TCI,
+            slot::INNER_TPID,
+            slot::MPLS_LSE,
+        ]),
+        2 => add(&[
+            slot::IPV4_SRC,
+            slot::IPV4_DST,
+            slot::CT_NW_SRC,
+            slot::CT_NW_DST,
+            slot::IPV6_SRC,
+            slot::IPV6_DST,
+            slot::CT_IPV6_SRC,
+            slot::CT_IPV6_DST,
+            slot::IPV6_LABEL,
+            slot::IP_FRAG,
+            slot::IP_TOS,
+            slot::IP_TTL,
+            slot::IP_PROTO,
+        ]),
+        _ => add(&[
+            slot::ND_TARGET,
+            slot::ARP_SHA,
+            slot::ARP_THA,
+            slot::TCP_FLAGS,
+            slot::ND_OPTIONS_TYPE,
+            slot::TP_SRC,
+            slot::TP_DST,
+            slot::CT_TP_SRC,
+            slot::CT_TP_DST,
+            slot::ND_RESERVED,
+        ]),
+    }
+    key
+}
+
+/// Both keys' common bits.
+fn and(a: &Key, b: &Key) -> Key {
+    let mut words = [0; flow::WORDS];
+    let both = a.words().iter().zip(b.words());
+    words.iter_mut().zip(both).for_each(|(word, (a, b))| *word = a & b);
+    Key::from_words(words)
+}
+/// How many bits a mask of 32 bits begins with; 0 if it has any others.
+fn prefix_len(mask: u128) -> u32 {
+    let mask = u32::try_from(mask & 0xFFFF_FFFF).unwrap_or_default();
+    let len = mask.leading_ones();
+    if mask.count_ones() == len { len } else { 0 }
+}
+
+/// A value of so many bits, as a prefix of 32.
+fn prefix(len: u32) -> u128 {
+    let ones = u32::MAX.checked_shl(32_u32.saturating_sub(len)).unwrap_or_default();
+    if len == 0 { 0 } else { ones.into() }
+}
+
+/// Prefixes, of which it is asked how many bits of a value it takes to tell which of them it has.
+#[derive(Debug, Default)]
+struct Prefixes {
+    /// How many bits are the same as those of any prefix, at most.
+    common: u32,
+    /// Whether one of those that are so goes on.
+    goes_on: bool,
+    /// The lengths of those that the value has, by bits.
+    matching: u64,
+}
+
+impl Prefixes {
+    fn add(&mut self, prefix: u128, len: u32, value: u128) {
+        let differing = u32::try_from((prefix ^ value) & 0xFFFF_FFFF).unwrap_or_default();
+        let common = differing.leading_zeros().min(len);
+        if common == len {
+            self.matching |= 1 << len;
+        }
+        let goes_on = common < len;
+        if common > self.common {
+            (self.common, self.goes_on) = (common, goes_on);
+        } else if common == self.common {
+            self.goes_on |= goes_on;
+        }
+    }
+
+    /// How many bits it takes.
+    fn bits(&self) -> u32 {
+        (self.common + u32::from(self.goes_on)).min(32)
+    }
+}
+
+/// One look-up in a table.
+struct Lookup<'l> {
+    key: &'l Key,
+    rules: &'l Classifier<Arc<Rule>>,
+    seen: &'l mut Key,
+    /// Rules that may be looked at.
+    left: &'l mut usize,
+    /// What is known of the prefixes of an address.
+    prefixes: [Option<Prefixes>; 2],
+}
+
+/// The addresses of which prefixes are known.
+const ADDRESSES: [Slot; 2] = [slot::IPV4_DST, slot::IPV4_SRC];
+
+/// Adds to `seen` what a look-up depends on.
+pub(crate) fn look_up(key: &Key, rules: &Classifier<Arc<Rule>>, seen: &mut Key, left: &mut usize) {
+    let (hard, soft) = Lookup { key, rules, seen, left, prefixes: [None, None] }.pass(true);
+    if soft > hard
+        && let Some(found) = rules.lookup(key)
+    {
+        // It was looked for once more, with the conjunction that was found.
+        let mut key = *key;
+        key.set(slot::CONJ_ID, found.pattern().to_key().get(slot::CONJ_ID));
+        Lookup { key: &key, rules, seen, left, prefixes: [None, None] }.pass(false);
+    }
+}
+
+impl Lookup<'_> {
+    /// Looks at mask after mask, until no better rule can follow; gives the highest priorities of those
+    /// rules that are for the packet, and of those that are parts of conjunctions.
+    fn pass(&mut self, heeds_parts: bool) -> (Option<u16>, Option<u16>) {
+        let (mut hard, mut soft) = (None, None);
+        for tuple in self.rules.tuples() {
+            if hard.is_some_and(|hard| hard >= tuple.top()) {
+                break;
+            }
+            *self.left = self.left.saturating_sub(tuple.len());
+            if *self.left == 0 {
+                self.seen.union(&tuple.mask().to_key());
+                continue;
+            }
+            let Some(found) = self.tuple(tuple) else { continue };
+            let is_part = !found.clauses().is_empty();
+            let best = if is_part { &mut soft } else { &mut hard };
+            if (!is_part || heeds_parts) && best.is_none_or(|best| best < found.priority) {
+                *best = Some(found.priority);
+            }
+        }
+        (hard, soft)
+    }
+
+    /// The rule of one mask that is for the packet.
+    fn tuple<'r>(&mut self, tuple: &'r Tuple<Arc<Rule>>) -> Option<&'r Arc<Rule>> {
+        let whole = tuple.mask().to_key();
+        let stages = (0..STAGES).map(|stage| and(&whole, &stage_bits(stage)));
+        let stages: Vec<Key> = stages.filter(|stage| *stage != Key::default()).collect();
+        let mut so_far = Key::default();
+        for (at, stage) in stages.iter().enumerate() {
+            if self.is_ruled_out(&whole, stage) {
+                self.seen.union(&so_far);
+                return None;
+            }
+            so_far.union(stage);
+            if tuple.rules().any(|rule| rule.pattern().agrees(self.key, &so_far)) {
+                continue;
+            }
+            if at + 1 == stages.len() {
+                self.narrow_ports(&whole, tuple, &mut so_far);
+            }
+            self.seen.union(&so_far);
+            return None;
+        }
+        self.seen.union(&whole);
+        let all = tuple.rules().filter(|rule| rule.pattern().matches(self.key));
+        all.max_by_key(|rule| rule.priority)
+    }
+
+    /// Whether no rule of a mask can be for the packet by an address, of which fewer bits tell that.
+    fn is_ruled_out(&mut self, mask: &Key, stage: &Key) -> bool {
+        if self.key.get_u16(slot::ETH_TYPE) != 0x0800 {
+            return false;
+        }
+        for (at, address) in ADDRESSES.into_iter().enumerate() {
+            let len = prefix_len(mask.get(address));
+            if len == 0 || stage.get(address) == 0 && !has_address(stage) {
+                continue;
+            }
+            let prefixes = self.prefixes_of(at, address);
+            let (bits, matching) = prefixes;
+            if matching >> len & 1 != 0 {
+                continue;
+            }
+            if bits <= len {
+                self.seen.set_masked(address, prefix(bits), prefix(bits));
+                return true;
+            }
+            if self.seen.get(address) & prefix(bits) == prefix(bits) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// How many bits of an address it takes to tell which prefixes it has, and the lengths of those.
+    fn prefixes_of(&mut self, at: usize, address: Slot) -> (u32, u64) {
+        let place = self.prefixes.get_mut(at);
+        let Some(place) = place else { return (32, u64::MAX) };
+        let prefixes = place.get_or_insert_with(|| {
+            let mut prefixes = Prefixes::default();
+            let value = self.key.get(address);
+            for rule in self.rules.iter() {
+                let len = prefix_len(rule.pattern().mask().to_key().get(address));
+                if len > 0 {
+                    prefixes.add(rule.pattern().to_key().get(address), len, value);
+                }
+            }
+            prefixes
+        });
+        (prefixes.bits(), prefixes.matching)
+    }
+
+    /// Of ports that no rule has, only as many bits count as it takes to tell that.
+    fn narrow_ports(&self, mask: &Key, tuple: &Tuple<Arc<Rule>>, so_far: &mut Key) {
+        let ports = |key: &Key| key.get(slot::TP_SRC) << 16 | key.get(slot::TP_DST);
+        let bits = ports(mask);
+        if bits == 0 {
+            return;
+        }
+        let len = 32 - bits.trailing_zeros().min(31);
+        let mut prefixes = Prefixes::default();
+        let value = ports(self.key) & bits;
+        for rule in tuple.rules() {
+            prefixes.add(ports(&rule.pattern().to_key()) & bits, len, value);
+        }
+        let bits = bits & prefix(prefixes.bits());
+        so_far.set(slot::TP_SRC, bits >> 16);
+        so_far.set(slot::TP_DST, bits & 0xFFFF);
+    }
+}
+
+fn has_address(stage: &Key) -> bool {
+    ADDRESSES.iter().any(|address| stage.get(*address) != 0)
+}

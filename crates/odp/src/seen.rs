@@ -1,0 +1,251 @@
+//! Which bits of a packet its way depends on, as Open vSwitch counts them: those of its megaflows.
+//!
+//! That is more than what a path here depends on: fields that are written count, too, so that a
+//! datapath need not write what is there already. It is counted only where a way is told.
+
+use flow::place::place;
+use flow::walk::Step;
+use flow::{Key, Slot, TAG_PRESENT, WORDS, slot};
+use openflow::action::LearnSource;
+use openflow::field::Prerequisite;
+use openflow::{Action, Field, Subfield};
+
+use crate::kind::{Kind, is_later, is_tagged};
+
+/// What has been seen of a packet.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen(pub(crate) Key);
+
+/// Words of a key that are no part of what comes in: metadata, registers, and what is noted meanwhile.
+const NOT_OF_PACKET: std::ops::Range<usize> = 34..43;
+
+impl Seen {
+    /// What is always looked at.
+    pub(crate) fn new(key: &Key) -> Self {
+        let mut seen = Self(Key::default());
+        for slot in [slot::PACKET_TYPE, slot::IN_PORT, slot::ETH_TYPE, slot::RECIRC_ID] {
+            seen.whole(slot);
+        }
+        if Kind::of(key).is_ip() {
+            seen.0.set(slot::IP_FRAG, 3);
+        }
+        seen
+    }
+
+    pub(crate) fn whole(&mut self, slot: Slot) {
+        self.0.set(slot, slot.ones());
+    }
+
+    fn part(&mut self, of: Subfield) {
+        if let Some(slot) = place(of.field) {
+            self.0.set_masked(slot, of.mask(), of.mask());
+        }
+    }
+
+    fn protocol(&mut self) {
+        self.whole(slot::IP_PROTO);
+    }
+
+    /// What is looked at to find out whether a packet has a field.
+    fn prerequisite(&mut self, key: &Key, of: Field) {
+        let kind = Kind::of(key);
+        match of.prerequisite() {
+            Prerequisite::Vlan => {
+                self.0.set_masked(slot::VLAN_TCI, TAG_PRESENT.into(), TAG_PRESENT.into());
+            }
+
+            Prerequisite::Tcp | Prerequisite::Udp | Prerequisite::Sctp if kind.is_ip() => {
+                self.protocol();
+            }
+            Prerequisite::Icmpv4 if kind == Kind::Ipv4 => self.protocol(),
+            Prerequisite::Icmpv6 if kind == Kind::Ipv6 => self.protocol(),
+            Prerequisite::Nd | Prerequisite::NdSolicit | Prerequisite::NdAdvert
+                if kind == Kind::Ipv6 =>
+            {
+                self.protocol();
+                if key.get_u8(slot::IP_PROTO) == 58 {
+                    self.whole(slot::TP_DST);
+                    if key.get(slot::TP_DST) == 0 {
+                        self.whole(slot::TP_SRC);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What is looked at of the protocol where a field of the network layer is written.
+    fn written(&mut self, key: &Key, field: Field) {
+        let kind = Kind::of(key);
+        let is_network = matches!(
+            field,
+            Field::IpSrc
+                | Field::IpDst
+                | Field::Ipv6Src
+                | Field::Ipv6Dst
+                | Field::Ipv6Label
+                | Field::IpDscp
+                | Field::IpEcn
+                | Field::NwTtl
+        );
+        let is_arp = matches!(
+            field,
+            Field::ArpOp | Field::ArpSha | Field::ArpTha | Field::ArpSpa | Field::ArpTpa
+        );
+        if kind.is_ip() && is_network || kind == Kind::Arp && is_arp {
+            self.protocol();
+        }
+    }
+
+    /// What a step looks at, before it is done.
+    pub(crate) fn step(&mut self, key: &Key, step: &Step<'_>) {
+        let Step::Action(action) = step else { return };
+        match action {
+            Action::SetField { field, mask, .. } => {
+                self.prerequisite(key, *field);
+                self.written(key, *field);
+                if let Some(slot) = place(*field) {
+                    self.0.set_masked(slot, *mask, *mask);
+                }
+            }
+            Action::Load { target, .. } => {
+                self.prerequisite(key, target.field);
+                self.written(key, target.field);
+                self.part(*target);
+            }
+            Action::Move { source, target } => {
+                self.prerequisite(key, source.field);
+                self.prerequisite(key, target.field);
+                self.part(*target);
+                self.part(*source);
+            }
+            Action::Push(part) | Action::Pop(part) | Action::OutputField { source: part, .. } => {
+                self.part(*part);
+            }
+            Action::Learn(learn) => {
+                for spec in &learn.specs {
+                    if let LearnSource::Field { field, offset } = spec.source {
+                        self.part(Subfield { field, offset, bits: spec.bits });
+                    }
+                }
+            }
+            Action::Enqueue { .. } | Action::SetQueue(_) | Action::PopQueue => {
+                self.whole(slot::SKB_PRIORITY);
+            }
+            other => self.header(key, other),
+        }
+    }
+
+    /// The same, of actions that write to a certain header.
+    fn header(&mut self, key: &Key, action: &Action) {
+        let kind = Kind::of(key);
+        let has_ports = kind.is_ip() && !is_later(key);
+        match action {
+            Action::SetVlanVid { .. } => self.0.set_masked(slot::VLAN_TCI, 0x1FFF, 0x1FFF),
+            Action::SetVlanPcp { .. } => self.0.set_masked(slot::VLAN_TCI, 0xF000, 0xF000),
+            Action::StripVlan | Action::PopVlan => self.inner_tag(key),
+            Action::PushVlan { .. } if is_tagged(key) => {
+                self.whole(slot::VLAN_TPID);
+                self.whole(slot::VLAN_TCI);
+                self.inner_tag(key);
+            }
+            Action::SetEthSrc(_) => self.whole(slot::ETH_SRC),
+            Action::SetEthDst(_) => self.whole(slot::ETH_DST),
+            Action::SetIpSrc(_) if kind == Kind::Ipv4 => self.network(slot::IPV4_SRC),
+            Action::SetIpDst(_) if kind == Kind::Ipv4 => self.network(slot::IPV4_DST),
+            Action::SetNwTos(_) if kind.is_ip() => self.network(slot::IP_DSCP),
+            Action::SetNwEcn(_) if kind.is_ip() => self.network(slot::IP_ECN),
+            Action::SetNwTtl(_) if kind.is_ip() => self.network(slot::IP_TTL),
+            Action::SetL4Src(_) if has_ports => self.network(slot::TP_SRC),
+            Action::SetL4Dst(_) if has_ports => self.network(slot::TP_DST),
+            Action::DecTtl(_) => self.network(slot::IP_TTL),
+            Action::FinTimeout { .. } => self.protocol(),
+            Action::SetMplsLabel(_) if kind == Kind::Mpls => self.whole(slot::MPLS_LABEL),
+            Action::SetMplsTc(_) if kind == Kind::Mpls => self.whole(slot::MPLS_TC),
+            Action::SetMplsTtl(_) | Action::DecMplsTtl if kind == Kind::Mpls => {
+                self.whole(slot::MPLS_TTL);
+            }
+            _ => {}
+        }
+    }
+
+    /// The tag behind the outer one, if there is one.
+    fn inner_tag(&mut self, key: &Key) {
+        if key.get_u16(slot::INNER_TCI) & TAG_PRESENT != 0 {
+            self.whole(slot::INNER_TPID);
+            self.whole(slot::INNER_TCI);
+        }
+    }
+
+    fn network(&mut self, slot: Slot) {
+        self.protocol();
+        self.whole(slot);
+    }
+
+    /// What switching as usual looks at.
+    pub(crate) fn normal(&mut self, key: &Key) {
+        self.whole(slot::ETH_SRC);
+        self.whole(slot::ETH_DST);
+        self.0.set_masked(slot::VLAN_TCI, 0x1FFF, 0x1FFF);
+        // Whoever announces an address, by ARP.
+        let is_broadcast = key.get(slot::ETH_DST) == slot::ETH_DST.ones();
+        if key.get_u16(slot::ETH_TYPE) == 0x0806 && is_broadcast {
+            self.protocol();
+            if key.get_u8(slot::IP_PROTO) == 1 {
+                self.whole(slot::IPV4_SRC);
+                self.whole(slot::IPV4_DST);
+            }
+        }
+    }
+
+    /// What of it is about the packet `first`, as it came in, which was `last` in the end.
+    pub(crate) fn finish(mut self, first: &Key, last: &Key) -> Key {
+        let keep = self
+            .0
+            .words()
+            .iter()
+            .enumerate()
+            .map(|(at, word)| if NOT_OF_PACKET.contains(&at) { 0 } else { *word });
+        let mut words = [0; WORDS];
+        words.iter_mut().zip(keep).for_each(|(to, from)| *to = from);
+        self.0 = Key::from_words(words);
+        for slot in [slot::ACTSET_OUTPUT, slot::CONJ_ID] {
+            self.0.set(slot, 0);
+        }
+        if crate::kind::is_icmp(last) {
+            for slot in [slot::TP_SRC, slot::TP_DST] {
+                self.0.set(slot, self.0.get(slot) & 0xFF);
+            }
+        }
+        let tags = [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::INNER_TPID, slot::INNER_TCI)];
+        for (tpid, tci) in tags {
+            if first.get_u16(tci) & TAG_PRESENT == 0 {
+                self.0.set(tpid, 0);
+                self.0.set(tci, 0);
+            } else if self.0.get(tci) != 0 {
+                self.0.set_masked(tci, TAG_PRESENT.into(), TAG_PRESENT.into());
+            }
+        }
+        if is_later(last) {
+            self.0.set(slot::TP_SRC, 0);
+            self.0.set(slot::TP_DST, 0);
+        }
+        if Kind::of(first) != Kind::Mpls {
+            self.0.set(slot::MPLS_LSE, 0);
+        }
+        // None has come by a tunnel.
+        for slot in [slot::TUN_ID, slot::TUN_FLAGS, slot::TUN_TOS, slot::TUN_TTL] {
+            self.0.set(slot, 0);
+        }
+        for slot in [slot::TUN_SRC, slot::TUN_DST, slot::TUN_IPV6_SRC, slot::TUN_IPV6_DST] {
+            self.0.set(slot, 0);
+        }
+        for index in 0..4 {
+            self.0.set(slot::tun_metadata(index), 0);
+        }
+        for slot in [slot::TUN_GBP_ID, slot::TUN_GBP_FLAGS] {
+            self.0.set(slot, 0);
+        }
+        self.0
+    }
+}

@@ -1,0 +1,129 @@
+//! Packets in the words of `ofproto/trace`.
+
+use flow::place::place;
+use flow::{Key, TAG_PRESENT, slot};
+use openflow::matching::home;
+use openflow::{Field, Match, PortNo};
+
+use crate::kind::{Kind, is_discovery, is_later};
+
+/// Names of a bridge's ports.
+pub type PortNames<'a> = &'a dyn Fn(PortNo) -> Option<String>;
+
+/// A packet, by all that it has, and what travels with it where that is not zero.
+#[must_use]
+pub fn packet(key: &Key, names: Option<PortNames<'_>>) -> String {
+    let mut all = Match::new();
+    let mut set = |field: Field| {
+        if let Some(slot) = place(field) {
+            all.set(field, key.get(slot));
+        }
+    };
+    let is_not_zero = |field: &Field| place(*field).is_some_and(|slot| key.get(slot) != 0);
+    let beside = [
+        Field::InPortOxm,
+        Field::SkbPriority,
+        Field::PktMark,
+        Field::RecircId,
+        Field::DpHash,
+        Field::CtState,
+        Field::CtZone,
+        Field::CtMark,
+        Field::CtLabel,
+        Field::Metadata,
+        Field::TunId,
+        Field::TunSrc,
+        Field::TunDst,
+    ];
+    let registers = (0..slot::REGS).filter_map(Field::reg);
+    beside.into_iter().chain(registers).filter(is_not_zero).for_each(&mut set);
+    [Field::PacketType, Field::EthSrc, Field::EthDst, Field::EthType, Field::VlanTci]
+        .into_iter()
+        .for_each(&mut set);
+    of_network(key).iter().copied().for_each(&mut set);
+    named(with_inner_tag(all.to_string(), key, None), key, names)
+}
+
+/// The fields that a packet of its kind has above the link layer.
+fn of_network(key: &Key) -> Vec<Field> {
+    let mut fields = match Kind::of(key) {
+        Kind::Ipv4 => vec![Field::IpSrc, Field::IpDst],
+        Kind::Ipv6 if is_discovery(key) => {
+            let link = [Field::ArpSha, Field::ArpTha, Field::NdTarget];
+            [&[Field::Ipv6Src, Field::Ipv6Dst, Field::Ipv6Label][..], &link].concat()
+        }
+        Kind::Ipv6 => vec![Field::Ipv6Src, Field::Ipv6Dst, Field::Ipv6Label],
+        Kind::Arp => {
+            return vec![Field::IpSrc, Field::IpDst, Field::IpProto, Field::ArpSha, Field::ArpTha];
+        }
+        Kind::Mpls => {
+            return vec![Field::MplsLabel, Field::MplsTc, Field::MplsTtl, Field::MplsBos];
+        }
+        Kind::Other => return Vec::new(),
+    };
+    fields.extend([Field::IpFrag, Field::NwTos, Field::IpEcn, Field::NwTtl, Field::IpProto]);
+    let proto = key.get_u8(slot::IP_PROTO);
+    if !is_later(key) && matches!(proto, 1 | 2 | 6 | 17 | 58 | 132) {
+        fields.extend([Field::TcpSrc, Field::TcpDst]);
+        if proto == 6 {
+            fields.push(Field::TcpFlags);
+        }
+    }
+    fields
+}
+
+/// A packet, by what has been looked at of it.
+#[must_use]
+pub fn megaflow(key: &Key, mask: &Key, names: Option<PortNames<'_>>) -> String {
+    let mut all = Match::new();
+    for field in Field::all().iter().copied().filter(|field| home(*field) == *field) {
+        let Some(slot) = place(field) else { continue };
+        let bits = mask.get(slot);
+        if bits != 0 {
+            all.set_masked(field, key.get(slot), bits);
+        }
+    }
+    named(with_inner_tag(all.to_string(), key, Some(mask)), key, names)
+}
+
+/// Adds the tag behind the outer one, which no match of OpenFlow is about.
+fn with_inner_tag(text: String, key: &Key, mask: Option<&Key>) -> String {
+    if key.get_u16(slot::VLAN_TCI) & TAG_PRESENT == 0 {
+        return text;
+    }
+    let tci = key.get_u16(slot::INNER_TCI);
+    let mask = mask.map_or(u16::MAX, |mask| mask.get_u16(slot::INNER_TCI));
+    let inner = match (mask, tci & TAG_PRESENT != 0) {
+        (0, _) => return text,
+        (_, false) => "vlan_tci1=0x0000".to_owned(),
+        (mask, true) => {
+            let vid = (mask & 0xFFF != 0).then(|| format!("dl_vlan1={}", tci & 0xFFF));
+            let pcp = (mask & 0xE000 != 0).then(|| format!("dl_vlan_pcp1={}", tci >> 13));
+            [vid, pcp].into_iter().flatten().collect::<Vec<_>>().join(",")
+        }
+    };
+    let mut parts: Vec<&str> = text.split(',').collect();
+    let is_tag = |part: &&str| part.starts_with("dl_vlan") || part.starts_with("vlan_tci");
+    let at = parts.iter().rposition(is_tag).map_or(parts.len(), |at| at + 1);
+    parts.insert(at, &inner);
+    parts.join(",")
+}
+
+/// Has the port where it came in be called by its name.
+fn named(text: String, key: &Key, names: Option<PortNames<'_>>) -> String {
+    let port = PortNo(key.get_u32(slot::IN_PORT));
+    let Some(name) = names.and_then(|names| names(port)) else { return text };
+    let of_port = format!("in_port={port}");
+    let parts = text.split(',').map(|part| {
+        if part == of_port { format!("in_port={}", quoted(&name)) } else { part.to_owned() }
+    });
+    parts.collect::<Vec<_>>().join(",")
+}
+
+/// A port's name as it is shown: in quotes if it could be taken for a number or a keyword.
+#[must_use]
+pub fn quoted(name: &str) -> String {
+    let is_plain = name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_')
+        && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "_-.".contains(letter));
+    if is_plain { name.to_owned() } else { format!("\"{name}\"") }
+}

@@ -1,0 +1,255 @@
+//! A packet's way through bridges, told as `ofproto/trace` does.
+//!
+//! - `follow`: what is heard of a walk
+//! - `onward`: where a packet is handed on to
+
+mod follow;
+mod onward;
+
+use std::sync::Arc;
+
+use flow::walk::{Start, walk};
+use flow::{Change, Key, PacketIn, Pipeline, slot};
+use openflow::{Action as Of, PortNo};
+
+use crate::action::{Action, Actions, Names, open_last_clone};
+use crate::look::MAX_RULES;
+use crate::node::{Tree, What};
+use crate::seen::Seen;
+use crate::told;
+
+/// What lies behind a port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outlet {
+    /// A port of the datapath, by its number there.
+    Port(u32),
+    /// Another bridge, where the packet comes in on this port.
+    Patch(String, PortNo),
+    /// Nothing.
+    Nowhere,
+}
+
+/// What switching as usual does with a packet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Normal {
+    /// What there is to say about it: whether as a warning, and what.
+    pub notes: Vec<(bool, String)>,
+    /// Where it goes, and what it is by then.
+    pub outputs: Vec<(Outlet, Key)>,
+}
+
+/// What a trace has to know of the switch.
+pub trait World {
+    /// What decides about a bridge's packets.
+    fn pipeline(&mut self, bridge: &str) -> Option<Arc<Pipeline>>;
+
+    /// What lies behind a port, of the number by which the switch knows it.
+    fn outlet(&mut self, bridge: &str, port: u16) -> Outlet;
+
+    /// What switching as usual does with a packet on this bridge.
+    fn normal(&mut self, bridge: &str, port: Option<u16>, key: &Key) -> Normal;
+
+    /// What mirrors of a bridge copy of a packet that came in on a port, or is to go out on one.
+    fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<(Outlet, Key)> {
+        let _ = (bridge, key, out);
+        Vec::new()
+    }
+
+    /// A number for what is to go on with a packet that leaves the datapath.
+    fn context(&mut self, bridge: &str, about: &PacketIn) -> u32;
+
+    /// Controllers get the packet, of which this is known. Only asked where there is a packet.
+    fn controller(&mut self, bridge: &str, key: &Key, about: &Arc<PacketIn>) {
+        let _ = (bridge, key, about);
+    }
+
+    /// A rule is made. Only asked where there is a packet.
+    fn learn(&mut self, bridge: &str, change: &Arc<Change>) {
+        let _ = (bridge, change);
+    }
+
+    /// The name of a bridge's port.
+    fn port_name(&self, bridge: &str, port: PortNo) -> Option<String> {
+        let _ = (bridge, port);
+        None
+    }
+
+    /// The name of a port of the datapath.
+    fn path_name(&self, port: u32) -> Option<String> {
+        let _ = port;
+        None
+    }
+}
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question<'q> {
+    /// Where the packet is.
+    pub bridge: &'q str,
+    /// What it is.
+    pub key: Key,
+    /// What is done with it, if that is not what rules say.
+    pub actions: Option<&'q [Of]>,
+    /// Whether there is a packet: addresses are learnt, rules made, and controllers told.
+    pub is_real: bool,
+    /// Whether ports are called by their names.
+    pub names: bool,
+}
+
+/// What is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// All of it, as text.
+    pub text: String,
+    /// Which bits of the packet count.
+    pub mask: Key,
+    /// What a datapath does with it.
+    pub actions: Vec<Action>,
+}
+
+/// The most bridges that a packet is followed through.
+const MAX_BRIDGES: usize = 1_024;
+
+/// The most times that it is asked what switching as usual does.
+const MAX_NORMAL: usize = 1_024;
+
+/// How deep lines may be within each other when another bridge follows: what the stack has room for.
+const MAX_DEPTH: usize = 256;
+
+/// Tells a packet's way.
+pub fn trace(world: &mut dyn World, question: &Question<'_>) -> Told {
+    let mut first = question.key;
+    first.set(slot::ACTSET_OUTPUT, PortNo::UNSET.0.into());
+    let mut tracer = Tracer::new(world, question, &first);
+    let mut key = first;
+    let start = question.actions.map_or(Start::Table, Start::Actions);
+    tracer.bridge(question.bridge, &mut key, &start);
+    tracer.finish(question.bridge, &first, &key)
+}
+
+/// Where a way is, at the moment.
+#[derive(Debug)]
+struct Fork {
+    base: Key,
+    /// How deep lines were.
+    depth: usize,
+    /// Whether what is done belongs to a clone of the datapath's.
+    is_clone: bool,
+    was_last: bool,
+}
+
+/// A way as it is told.
+struct Tracer<'w> {
+    world: &'w mut dyn World,
+    is_real: bool,
+    names: bool,
+    bridge: String,
+    tree: Tree,
+    /// What the datapath has the packet for by now.
+    base: Key,
+    seen: Seen,
+    /// Actions, and those of clones that are not at their end, the innermost last.
+    actions: Vec<Vec<Action>>,
+    /// Whether nothing follows what is done, and for each place whether nothing follows that.
+    is_last: bool,
+    lasts: Vec<(bool, usize)>,
+    forks: Vec<Fork>,
+    /// The next table is the first one of another bridge.
+    is_new_bridge: bool,
+    /// How deep lines are where the bridge's walk began.
+    root: usize,
+    /// What is in the action set.
+    action_set: String,
+    error: Option<&'static str>,
+    /// Whether a kernel's datapath could not do it.
+    is_slow: bool,
+    rules_left: usize,
+    bridges_left: usize,
+    normals_left: usize,
+}
+
+impl<'w> Tracer<'w> {
+    fn new(world: &'w mut dyn World, question: &Question<'_>, key: &Key) -> Self {
+        Self {
+            world,
+            is_real: question.is_real,
+            names: question.names,
+            bridge: String::new(),
+            tree: Tree::new(),
+            base: *key,
+            seen: Seen::new(key),
+            actions: vec![Vec::new()],
+            is_last: true,
+            lasts: Vec::new(),
+            forks: Vec::new(),
+            is_new_bridge: false,
+            root: 0,
+            action_set: String::new(),
+            error: None,
+            is_slow: false,
+            rules_left: MAX_RULES,
+            bridges_left: MAX_BRIDGES,
+            normals_left: MAX_NORMAL,
+        }
+    }
+
+    /// Follows the packet through one bridge.
+    fn bridge(&mut self, bridge: &str, key: &mut Key, start: &Start<'_>) {
+        let Some(left) = self.bridges_left.checked_sub(1) else { return };
+        self.bridges_left = left;
+        let depth = self.tree.depth();
+        self.tree.begin(What::Bridge, format!("bridge(\"{bridge}\")"));
+        let outer = std::mem::replace(&mut self.bridge, bridge.to_owned());
+        let root = std::mem::replace(&mut self.root, self.tree.depth());
+        let set = std::mem::take(&mut self.action_set);
+        if let Some(pipeline) = self.world.pipeline(bridge) {
+            let port = pipeline.ports.get(&PortNo(key.get_u32(slot::IN_PORT)));
+            if port.is_none_or(|port| !port.no_receive) {
+                self.copies(key, None);
+                let path = walk(&pipeline, key, start, Some(self));
+                if self.is_real {
+                    path.learns.iter().for_each(|change| self.world.learn(bridge, change));
+                }
+            }
+        }
+        self.close_clones(depth);
+        self.tree.end(depth);
+        (self.bridge, self.root, self.action_set) = (outer, root, set);
+    }
+
+    /// All of it.
+    fn finish(mut self, bridge: &str, first: &Key, last: &Key) -> Told {
+        let mut actions = self.actions.drain(..).next().unwrap_or_default();
+        if self.error.is_some() {
+            actions.clear();
+        }
+        open_last_clone(&mut actions);
+        let Self { world, tree, seen, error, is_slow, names, .. } = self;
+        let mask = seen.finish(first, last);
+        let way = tree.text();
+        let port_names = |port| world.port_name(bridge, port);
+        let path_names = |port| world.path_name(port);
+        let port_names: Option<told::PortNames<'_>> = if names { Some(&port_names) } else { None };
+        let path_names: Option<Names<'_>> = if names { Some(&path_names) } else { None };
+        let end = match first == last {
+            true => "unchanged".to_owned(),
+            false => told::packet(last, port_names),
+        };
+        let mut text = format!(
+            "Flow: {}\n{way}\nFinal flow: {end}\nMegaflow: {}\nDatapath actions: {}",
+            told::packet(first, port_names),
+            told::megaflow(first, &mask, port_names),
+            Actions { actions: &actions, names: path_names },
+        );
+        if let Some(error) = error {
+            text += &format!("\nTranslation failed ({error}), packet is dropped.\n");
+        } else if is_slow {
+            text += "\nThis flow is handled by the userspace slow path because it:\n  - Uses action(s) \
+                     not supported by datapath.";
+        }
+        Told { text, mask, actions }
+    }
+}
+
+#[cfg(test)]
+mod tests;

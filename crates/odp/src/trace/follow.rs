@@ -1,0 +1,266 @@
+//! What is heard of a walk, as lines and as actions.
+
+use std::fmt::{Arguments, Write as _};
+use std::sync::Arc;
+
+use flow::place::place;
+use flow::walk::{Kind, Place, Step, Watch};
+use flow::{Classifier, Key, Op, Rule};
+use openflow::action::Actions as Shown;
+use openflow::{Action as Of, Subfield};
+
+use super::{Fork, Tracer};
+use crate::action::Action;
+use crate::commit::commit;
+use crate::look::look_up;
+use crate::node::What;
+
+impl Watch for Tracer<'_> {
+    fn look_up(&mut self, key: &Key, rules: &Classifier<Arc<Rule>>) {
+        look_up(key, rules, &mut self.seen.0, &mut self.rules_left);
+    }
+
+    fn enter(&mut self, key: &Key, place: Place<'_>) {
+        self.lasts.push((self.is_last, self.tree.depth()));
+        match place {
+            Place::Table(table, rule) => {
+                let text = match rule {
+                    Ok(rule) => format!("{table:>2}. {}", self.rule(rule)),
+                    Err(true) => {
+                        format!("{table:>2}. No match, and a \"packet-in\" is called for.")
+                    }
+                    Err(false) => format!("{table:>2}. No match."),
+                };
+                self.tree.begin(What::Table, text);
+                if std::mem::take(&mut self.is_new_bridge) {
+                    let actions = rule.map_or(&[][..], |rule| &rule.instructions.apply);
+                    self.fork_for(key, actions);
+                }
+                if matches!(rule, Err(true)) {
+                    self.tree.add(What::Action, "CONTROLLER:65535".to_owned());
+                }
+            }
+            Place::Bucket(id) => {
+                self.tree.begin(What::Bucket, format!("bucket {id}"));
+                // Others may follow.
+                self.is_last = false;
+            }
+            Place::ActionSet => {
+                self.tree.begin(What::Table, "--. Executing action set:".to_owned());
+                self.is_last = true;
+            }
+        }
+    }
+
+    fn leave(&mut self) {
+        let Some((is_last, depth)) = self.lasts.pop() else { return };
+        self.is_last = is_last;
+        // What the action set does follows from the first table.
+        if depth != self.root {
+            self.tree.end(depth);
+        }
+    }
+
+    fn step(&mut self, key: &Key, step: Step<'_>, is_last: bool) {
+        let outer = self.lasts.last().is_none_or(|(is_last, _)| *is_last);
+        self.is_last = is_last && outer;
+        let text = match step {
+            Step::Drop => "drop".to_owned(),
+            Step::Action(action) => self.action_text(action),
+            Step::Clear => "clear_actions".to_owned(),
+            Step::Write(actions) => format!("write_actions({})", Shown(actions)),
+            Step::Metadata(value, u64::MAX) => format!("write_metadata:{}", hex(value.into())),
+            Step::Metadata(value, mask) => {
+                format!("write_metadata:{}/{}", hex(value.into()), hex(mask.into()))
+            }
+            Step::GoTo(table) => format!("goto_table:{table}"),
+        };
+        self.tree.add(What::Action, text);
+        if matches!(step, Step::Clear) {
+            let before = std::mem::take(&mut self.action_set);
+            self.tell_set("was", &before);
+        }
+        self.seen.step(key, &step);
+        if let Step::Action(Of::Learn(_)) = step
+            && !self.is_real
+        {
+            let note = "suppressing side effects, so learn action ignored";
+            self.tree.add(What::Warning, note.to_owned());
+        }
+    }
+
+    fn done(&mut self, key: &Key, action: &Of) {
+        match action {
+            Of::Move { target, .. } | Of::Pop(target) => self.tell_part(key, *target),
+            _ => {}
+        }
+    }
+
+    fn action_set(&mut self, actions: &[Of]) {
+        let text = if actions.is_empty() { String::new() } else { Shown(actions).to_string() };
+        self.tell_set("is", &text);
+        self.action_set = text;
+    }
+
+    fn fork(&mut self, key: &Key, actions: &[Of]) {
+        self.fork_for(key, actions);
+        self.lasts.push((self.is_last, usize::MAX));
+    }
+
+    fn join(&mut self) {
+        let _ = self.lasts.pop();
+        self.join_last();
+    }
+
+    fn send(&mut self, key: &Key, op: &Op) {
+        self.onward(key, op);
+    }
+
+    fn note(&mut self, kind: Kind, note: Arguments<'_>) {
+        let text = note.to_string();
+        let what = match kind {
+            Kind::Detail => What::Detail,
+            Kind::Warning => What::Warning,
+            Kind::Error => What::Error,
+        };
+        if kind == Kind::Error {
+            let reasons = [
+                ("over max translation depth", "Recursion too deep"),
+                ("resubmit actions", "Too many resubmits"),
+                ("of stack", "Stack too deep"),
+                ("of actions", "Too many resubmits"),
+            ];
+            let reason = reasons.into_iter().find(|(part, _)| text.contains(part));
+            self.error = reason.map(|(_, reason)| reason).or(self.error);
+        }
+        self.tree.add(what, text);
+    }
+}
+
+/// A number in base 16, but 0 as it is.
+fn hex(value: u128) -> String {
+    if value == 0 { "0".to_owned() } else { format!("{value:#x}") }
+}
+
+/// Whether a datapath needs no clone for what is done with a copy: it can be undone.
+fn is_reversible(actions: &[Of]) -> bool {
+    actions.iter().all(|action| {
+        !matches!(
+            action,
+            Of::Ct(_) | Of::Meter(_) | Of::Nat(_) | Of::OutputTruncated { .. } | Of::Encap(_)
+        ) && !matches!(action, Of::Decap { .. } | Of::DecNshTtl)
+    })
+}
+
+impl Tracer<'_> {
+    /// A rule's match, priority and cookie.
+    fn rule(&self, rule: &Rule) -> String {
+        let mut text = rule.matching.to_string();
+        if self.names {
+            text = self.with_names(&text);
+        }
+        if !text.is_empty() {
+            text += ", ";
+        }
+        let _ = write!(text, "priority {}", rule.priority);
+        if rule.cookie != 0 {
+            let _ = write!(text, ", cookie {:#x}", rule.cookie);
+        }
+        text
+    }
+
+    /// Has the port of a match be called by its name.
+    fn with_names(&self, text: &str) -> String {
+        let part = |part: &str| {
+            let number = part.strip_prefix("in_port=").and_then(|number| number.parse().ok());
+            let name = number
+                .and_then(|number| self.world.port_name(&self.bridge, openflow::PortNo(number)));
+            match name {
+                Some(name) => format!("in_port={}", crate::told::quoted(&name)),
+                None => part.to_owned(),
+            }
+        };
+        text.split(',').map(part).collect::<Vec<_>>().join(",")
+    }
+
+    fn action_text(&self, action: &Of) -> String {
+        match action {
+            Of::Output { port, .. } if self.names => {
+                match self.world.port_name(&self.bridge, *port) {
+                    Some(name) => format!("output:{}", crate::told::quoted(&name)),
+                    None => action.to_string(),
+                }
+            }
+            _ => action.to_string(),
+        }
+    }
+
+    fn tell_set(&mut self, verb: &str, set: &str) {
+        let text = match set {
+            "" => format!("action set {verb} empty"),
+            set => format!("action set {verb}: {set}"),
+        };
+        self.tree.add(What::Detail, text);
+    }
+
+    /// What bits of a field are now.
+    fn tell_part(&mut self, key: &Key, part: Subfield) {
+        let Some(slot) = place(part.field) else { return };
+        let value = key.get(slot) >> part.offset & openflow::field::ones(part.bits);
+        let text = match part.is_whole() {
+            true => openflow::field::shown(part.field, value),
+            false => hex(value),
+        };
+        self.tree.add(What::Detail, format!("{part} is now {text}"));
+    }
+
+    /// What follows is done with a copy: without a clone of the datapath's, where that can be undone.
+    pub(super) fn fork_for(&mut self, key: &Key, actions: &[Of]) {
+        let is_clone = !is_reversible(actions) && !self.is_last;
+        if is_clone {
+            self.commit(key);
+            self.actions.push(Vec::new());
+        }
+        self.forks.push(Fork {
+            base: self.base,
+            depth: self.tree.depth(),
+            is_clone,
+            was_last: self.is_last,
+        });
+        self.is_last |= is_clone;
+    }
+
+    /// What follows is done with the packet as it was at the last fork.
+    pub(super) fn join_last(&mut self) {
+        let Some(fork) = self.forks.pop() else { return };
+        self.is_last = fork.was_last;
+        if !fork.is_clone {
+            return;
+        }
+        let inner = self.actions.pop().unwrap_or_default();
+        self.base = fork.base;
+        if !inner.is_empty() {
+            self.push(Action::Clone(inner));
+        }
+    }
+
+    /// Ends forks within lines that are deeper than this.
+    pub(super) fn close_clones(&mut self, depth: usize) {
+        while self.forks.last().is_some_and(|fork| fork.depth > depth) {
+            self.join_last();
+        }
+    }
+
+    pub(super) fn push(&mut self, action: Action) {
+        if let Some(actions) = self.actions.last_mut() {
+            actions.push(action);
+        }
+    }
+
+    /// Has the datapath's packet be what rules have made of it.
+    pub(super) fn commit(&mut self, key: &Key) {
+        if let Some(actions) = self.actions.last_mut() {
+            self.is_slow |= commit(&mut self.base, key, &mut self.seen.0, actions);
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Where a packet is handed on to.
+
+use std::sync::Arc;
+
+use flow::walk::Start;
+use flow::{Key, Op, PacketIn, slot};
+use openflow::PortNo;
+
+use super::{MAX_DEPTH, Outlet, Tracer};
+use crate::action::Action;
+use crate::node::What;
+
+impl Tracer<'_> {
+    /// Does what an operation says.
+    pub(super) fn onward(&mut self, key: &Key, op: &Op) {
+        match op {
+            Op::Output(port) => self.output(key, *port),
+            Op::Flood { all, but } => {
+                let Some(pipeline) = self.world.pipeline(&self.bridge) else { return };
+                let others = pipeline.ports.iter().filter(|(number, port)| {
+                    number.0 != *but && !port.no_forward && (*all || !port.no_flood)
+                });
+                let others: Vec<u16> = others.map(|(_, port)| port.number).collect();
+                let is_last = self.is_last;
+                for (left, port) in (0..others.len()).rev().zip(others) {
+                    self.is_last = is_last && left == 0;
+                    self.output(key, port);
+                }
+                self.is_last = is_last;
+            }
+            Op::Normal(port) => self.normal(key, *port),
+            Op::Controller(about) => self.controller(key, about),
+            // Counted from 0, as datapaths do.
+            Op::Meter(meter) => {
+                self.push(Action::Said(format!("meter({})", meter.saturating_sub(1))));
+            }
+            Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
+            Op::Edit(_) | Op::Save | Op::Restore => {}
+        }
+    }
+
+    fn output(&mut self, key: &Key, port: u16) {
+        let bridge = self.bridge.clone();
+        let outlet = self.world.outlet(&bridge, port);
+        self.send_to(key, &outlet);
+        self.copies(key, Some(port));
+    }
+
+    fn send_to(&mut self, key: &Key, outlet: &Outlet) {
+        match outlet {
+            Outlet::Port(number) => {
+                self.commit(key);
+                self.push(Action::Output(*number));
+            }
+            Outlet::Patch(bridge, port) => self.cross(key, bridge, *port),
+            Outlet::Nowhere => {}
+        }
+    }
+
+    /// Copies for mirrors.
+    pub(super) fn copies(&mut self, key: &Key, out: Option<u16>) {
+        let bridge = self.bridge.clone();
+        for (outlet, key) in self.world.copies(&bridge, key, out) {
+            let is_last = std::mem::take(&mut self.is_last);
+            self.send_to(&key, &outlet);
+            self.is_last = is_last;
+        }
+    }
+
+    /// Goes on in another bridge, by a patch port.
+    fn cross(&mut self, key: &Key, bridge: &str, port: PortNo) {
+        if self.tree.depth() >= MAX_DEPTH || self.tree.is_full() {
+            let note = "over max translation depth 64".to_owned();
+            return self.tree.add(What::Error, note);
+        }
+        let mut key = *key;
+        key.set(slot::IN_PORT, port.0.into());
+        for slot in [slot::METADATA, slot::CT_STATE, slot::CT_ZONE, slot::CT_MARK, slot::CT_LABEL] {
+            key.set(slot, 0);
+        }
+        (0..slot::REGS).for_each(|index| key.set(slot::reg(index), 0));
+        let error = self.error.take();
+        let before = self.actions.last().map_or(0, Vec::len);
+        let (base, is_last, forks) = (self.base, self.is_last, self.forks.len());
+        let lasts = std::mem::take(&mut self.lasts);
+        self.lasts.push((is_last, usize::MAX));
+        self.is_new_bridge = true;
+        self.bridge(bridge, &mut key, &Start::Table);
+        self.is_new_bridge = false;
+        while self.forks.len() > forks {
+            self.join_last();
+        }
+        if self.error.is_some() {
+            // Only that bridge's part comes to nothing.
+            if let Some(actions) = self.actions.last_mut() {
+                actions.truncate(before);
+            }
+            self.base = base;
+        }
+        (self.error, self.is_last, self.lasts) = (error, is_last, lasts);
+    }
+
+    fn normal(&mut self, key: &Key, port: Option<u16>) {
+        self.seen.normal(key);
+        let Some(left) = self.normals_left.checked_sub(1) else { return };
+        self.normals_left = left;
+        let bridge = self.bridge.clone();
+        let normal = self.world.normal(&bridge, port, key);
+        for (is_warning, note) in normal.notes {
+            let what = if is_warning { What::Warning } else { What::Detail };
+            self.tree.add(what, note);
+        }
+        let is_last = self.is_last;
+        for (left, (outlet, key)) in (0..normal.outputs.len()).rev().zip(normal.outputs) {
+            self.is_last = is_last && left == 0;
+            self.send_to(&key, &outlet);
+        }
+        self.is_last = is_last;
+    }
+
+    fn controller(&mut self, key: &Key, about: &Arc<PacketIn>) {
+        self.commit(key);
+        let bridge = self.bridge.clone();
+        let context = self.world.context(&bridge, about);
+        let PacketIn { max_len, id, reason, cookie, .. } = &**about;
+        let cookie = match cookie {
+            0 => "0".to_owned(),
+            cookie => format!("{cookie:#x}"),
+        };
+        self.push(Action::Said(format!(
+            "userspace(pid=0,controller(reason={},dont_send={},continuation=0,recirc_id={context},\
+             rule_cookie={cookie},controller_id={id},max_len={max_len}))",
+            reason.0,
+            u8::from(!self.is_real),
+        )));
+        if self.is_real {
+            self.world.controller(&bridge, key, about);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+use flow::{Change, Port};
+use openflow::{Field, Instructions, Match};
+use packet::MacAddr;
+
+use super::*;
+
+/// Two bridges: of the first, port 4 leads to the second's port 1.
+struct Bridges(Arc<Pipeline>, Arc<Pipeline>);
+
+impl World for Bridges {
+    fn pipeline(&mut self, bridge: &str) -> Option<Arc<Pipeline>> {
+        Some(Arc::clone(if bridge == "br0" { &self.0 } else { &self.1 }))
+    }
+
+    fn outlet(&mut self, bridge: &str, port: u16) -> Outlet {
+        match (bridge, port) {
+            ("br0", 14) => Outlet::Patch("br1".to_owned(), PortNo(1)),
+            (_, port) => Outlet::Port(port.into()),
+        }
+    }
+
+    fn normal(&mut self, _: &str, _: Option<u16>, key: &Key) -> Normal {
+        let notes = vec![(false, "no learned MAC for destination, flooding".to_owned())];
+        let outputs = [7, 8].map(|port| (Outlet::Port(port), *key));
+        Normal { notes, outputs: outputs.into() }
+    }
+
+    fn context(&mut self, _: &str, _: &PacketIn) -> u32 {
+        1
+    }
+}
+
+fn pipeline(rules: &[&str]) -> Arc<Pipeline> {
+    let mut pipeline = Pipeline::default();
+    for number in 1..5_u16 {
+        pipeline.ports.insert(PortNo(number.into()), Port::new(number + 10));
+    }
+    for rule in rules {
+        let command = openflow::message::flow_mod::Command::Add;
+        let rule = openflow::text::flow_mod(rule, command, openflow::text::Names::NONE).unwrap();
+        let table = if rule.table == u8::MAX { 0 } else { rule.table };
+        let mut add = Change::add(table, rule.matching, rule.instructions);
+        (add.priority, add.cookie) = (rule.priority, Some(rule.new_cookie));
+        pipeline.tables.change(&add, 0).unwrap();
+    }
+    Arc::new(pipeline)
+}
+
+fn key(matching: &str) -> Key {
+    let matching: Match = matching.parse().unwrap();
+    flow::place::pattern(&matching).unwrap().to_key()
+}
+
+fn told(first: &[&str], second: &[&str], matching: &str) -> Told {
+    let mut bridges = Bridges(pipeline(first), pipeline(second));
+    let key = key(matching);
+    let question = Question { bridge: "br0", key, actions: None, is_real: false, names: false };
+    trace(&mut bridges, &question)
+}
+
+fn actions(rules: &[&str], matching: &str) -> String {
+    let actions = told(rules, &[], matching).actions;
+    Actions { actions: &actions, names: None }.to_string()
+}
+
+const TCP: &str = "in_port=1,dl_src=52:54:00:00:00:01,dl_dst=52:54:00:00:00:02,tcp,nw_src=10.0.0.1,\
+                   nw_dst=10.0.0.2,nw_ttl=64,tp_src=1000,tp_dst=22,nw_frag=no";
+
+/// As `ofproto/trace` of Open vSwitch 3.1 told it for these rules.
+#[test]
+fn a_way_is_told_as_open_vswitch_tells_it() {
+    let rules = [
+        "priority=100,in_port=1,cookie=0x25,actions=set_field:0x2->reg13,resubmit(,8)",
+        "table=8,priority=50,reg13=2,actions=resubmit(,73),move:NXM_NX_REG10[12]->NXM_NX_REG0[3],goto_table:9",
+        "table=9,priority=0,actions=output:2",
+    ];
+    let text = told(&rules, &[], TCP).text;
+    assert_eq!(
+        text,
+        "Flow: tcp,in_port=1,vlan_tci=0x0000,dl_src=52:54:00:00:00:01,dl_dst=52:54:00:00:00:02,\
+         nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_tos=0,nw_ecn=0,nw_ttl=64,nw_frag=no,tp_src=1000,tp_dst=22,\
+         tcp_flags=0\n\n\
+         bridge(\"br0\")\n-------------\n \
+         0. in_port=1, priority 100, cookie 0x25\n    set_field:0x2->reg13\n    resubmit(,8)\n \
+         8. reg13=0x2, priority 50\n    resubmit(,73)\n    73. No match.\n            drop\n    \
+         move:NXM_NX_REG10[12]->NXM_NX_REG0[3]\n     -> NXM_NX_REG0[3] is now 0\n    goto_table:9\n \
+         9. priority 0\n    output:2\n\n\
+         Final flow: tcp,reg13=0x2,in_port=1,vlan_tci=0x0000,dl_src=52:54:00:00:00:01,\
+         dl_dst=52:54:00:00:00:02,nw_src=10.0.0.1,nw_dst=10.0.0.2,nw_tos=0,nw_ecn=0,nw_ttl=64,nw_frag=no,\
+         tp_src=1000,tp_dst=22,tcp_flags=0\n\
+         Megaflow: recirc_id=0,eth,ip,in_port=1,nw_frag=no\n\
+         Datapath actions: 12"
+    );
+}
+
+#[test]
+fn a_datapath_changes_what_differs() {
+    let of = |actions_text: &str| actions(&[&format!("actions={actions_text}")], TCP);
+    assert_eq!(of("drop"), "drop");
+    assert_eq!(of("2,3"), "12,13");
+    assert_eq!(of("normal"), "7,8");
+    assert_eq!(of("mod_dl_dst:01:02:03:04:05:06,2"), "set(eth(dst=01:02:03:04:05:06)),12");
+    assert_eq!(
+        of("mod_nw_src:1.1.1.1,mod_nw_tos:8,mod_tp_dst:99,2,dec_ttl,3"),
+        "set(ipv4(src=1.1.1.1,tos=0x8/0xfc)),set(tcp(dst=99)),12,set(ipv4(ttl=63)),13"
+    );
+    assert_eq!(
+        of("mod_vlan_vid:5,2,mod_vlan_vid:6,mod_vlan_pcp:1,3,strip_vlan,2"),
+        "push_vlan(vid=5,pcp=0),12,pop_vlan,push_vlan(vid=6,pcp=1),13,pop_vlan,12"
+    );
+    // What is written twice is not written in between.
+    assert_eq!(of("mod_dl_dst:01:02:03:04:05:06,mod_dl_dst:52:54:00:00:00:02,2"), "12");
+    assert_eq!(
+        of("clone(mod_dl_src:01:01:01:01:01:01,2),3"),
+        "set(eth(src=01:01:01:01:01:01)),12,set(eth(src=52:54:00:00:00:01)),13"
+    );
+    assert_eq!(of("clone(output(port=2,max_len=100),3),3"), "clone(trunc(100),12,13),13");
+    assert_eq!(of("3,clone(output(port=2,max_len=100))"), "13,trunc(100),12");
+    let controller = of("controller(max_len=100,id=7),2");
+    assert_eq!(
+        controller,
+        "userspace(pid=0,controller(reason=1,dont_send=1,continuation=0,recirc_id=1,rule_cookie=0,\
+         controller_id=7,max_len=100)),12"
+    );
+}
+
+#[test]
+fn a_patch_port_leads_to_another_bridge() {
+    let second = ["in_port=1,actions=mod_dl_src:02:02:02:02:02:02,2"];
+    let both = |first: &str| told(&[first], &second, TCP);
+    let told = both("actions=4");
+    assert!(
+        told.text.contains(
+            "    output:4\n\nbridge(\"br1\")\n-------------\n 0. in_port=1, priority 32768\n    \
+             mod_dl_src:02:02:02:02:02:02\n    output:2\n\nFinal flow: unchanged\n"
+        ),
+        "{}",
+        told.text
+    );
+    let shown = |told: &Told| Actions { actions: &told.actions, names: None }.to_string();
+    assert_eq!(shown(&told), "set(eth(src=02:02:02:02:02:02)),12");
+    let more = both("actions=4,3");
+    assert_eq!(
+        shown(&more),
+        "set(eth(src=02:02:02:02:02:02)),12,set(eth(src=52:54:00:00:00:01)),13"
+    );
+}
+
+#[test]
+fn the_bits_that_count_are_those_that_open_vswitch_finds() {
+    let mask = |rules: &[&str], matching: &str| {
+        let told = told(rules, &[], matching).text;
+        let line = told.lines().find_map(|line| line.strip_prefix("Megaflow: recirc_id=0,eth,"));
+        line.unwrap_or_default().to_owned()
+    };
+    let rules =
+        ["priority=5,tcp,tp_dst=80,actions=2", "priority=1,ip,nw_dst=10.0.0.64/26,actions=3"];
+    // No rule has that port, and no prefix is for the address.
+    assert_eq!(mask(&rules, TCP), "tcp,in_port=1,nw_dst=10.0.0.0/26,nw_frag=no,tp_dst=0x0/0xffc0");
+    // Where the link layer says that no rule can be for it, nothing above counts.
+    let rules = ["dl_src=01:01:01:01:01:01,tcp,tp_dst=80,actions=2"];
+    assert_eq!(mask(&rules, TCP), "ip,in_port=1,dl_src=52:54:00:00:00:01,nw_frag=no");
+    assert_eq!(mask(&["actions=mod_nw_ttl:5,2"], TCP), "tcp,in_port=1,nw_ttl=64,nw_frag=no");
+    assert_eq!(
+        mask(&["actions=normal"], &format!("{TCP},dl_vlan=5")).split(",dl_src").next(),
+        Some("ip,in_port=1,dl_vlan=5")
+    );
+}
+
+#[test]
+fn what_goes_round_is_an_error_and_has_an_end() {
+    let told_of = |rules: &[&str]| told(rules, &[], TCP);
+    let text = told_of(&["actions=2,resubmit(,0)"]).text;
+    assert!(text.contains(">>>> over max translation depth 64 <<<<"), "{text}");
+    assert!(
+        text.ends_with(
+            "Datapath actions: drop\nTranslation failed (Recursion too deep), packet is dropped.\n"
+        ),
+        "{text}"
+    );
+    // Two bridges that hand it to each other twice, again and again.
+    struct Loop(Arc<Pipeline>);
+    impl World for Loop {
+        fn pipeline(&mut self, _: &str) -> Option<Arc<Pipeline>> {
+            Some(Arc::clone(&self.0))
+        }
+
+        fn outlet(&mut self, _: &str, _: u16) -> Outlet {
+            Outlet::Patch("br0".to_owned(), PortNo(1))
+        }
+
+        fn normal(&mut self, _: &str, _: Option<u16>, _: &Key) -> Normal {
+            Normal::default()
+        }
+
+        fn context(&mut self, _: &str, _: &PacketIn) -> u32 {
+            1
+        }
+    }
+    let key = key(TCP);
+    let question = Question { bridge: "br0", key, actions: None, is_real: false, names: false };
+    let told = trace(&mut Loop(pipeline(&["actions=2,3,2,3"])), &question);
+    assert_eq!(told.actions, []);
+}
+
+#[test]
+fn packets_are_told_by_what_they_have() {
+    let mut key = key("in_port=1,arp,arp_spa=1.2.3.4,dl_vlan=5,dl_vlan_pcp=1");
+    let mac = MacAddr([2, 0, 0, 0, 0, 1]).0;
+    key.set(
+        slot::ARP_SHA,
+        u64::from_be_bytes([0, 0, mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]]).into(),
+    );
+    assert_eq!(
+        told::packet(&key, None),
+        "arp,in_port=1,dl_vlan=5,dl_vlan_pcp=1,vlan_tci1=0x0000,dl_src=00:00:00:00:00:00,\
+         dl_dst=00:00:00:00:00:00,arp_spa=1.2.3.4,arp_tpa=0.0.0.0,arp_op=0,arp_sha=02:00:00:00:00:01,\
+         arp_tha=00:00:00:00:00:00"
+    );
+    let name = |port| (port == PortNo(1)).then(|| "p1".to_owned());
+    assert!(told::packet(&key, Some(&name)).contains(",in_port=p1,"));
+    assert_eq!([told::quoted("p1"), told::quoted("1p")], ["p1", "\"1p\""]);
+    let _ = (Field::EthSrc, Instructions::default());
+}
