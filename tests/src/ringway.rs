@@ -1,3 +1,5 @@
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::sync::OnceLock;
@@ -5,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::netns::Netns;
 use crate::ovsdb::environment;
@@ -294,13 +296,25 @@ impl Ringway {
             .with_context(|| self.process.log())
     }
 
-    /// `ringway show WHAT --json`.
+    /// What `ringway show WHAT --json` prints. It is asked for without that command: who looks again and
+    /// again until something has happened would have most of a CPU start programs.
     ///
     /// # Errors
-    /// When it fails or is not JSON.
+    /// When it is refused or is not JSON.
     pub fn show(&self, what: &str) -> Result<Value> {
-        let text = self.client(&["show", what, "--json"])?;
-        serde_json::from_str(&text).with_context(|| text)
+        self.ask(&json!({ "command": format!("show-{what}") })).with_context(|| self.process.log())
+    }
+
+    /// The value that a request is answered with (docs/control-protocol.md).
+    fn ask(&self, request: &Value) -> Result<Value> {
+        let mut stream = UnixStream::connect(&self.control)?;
+        stream.set_read_timeout(Some(LIMIT))?;
+        stream.write_all(format!("{request}\n").as_bytes())?;
+        let mut answer = String::new();
+        BufReader::new(stream).read_line(&mut answer)?;
+        let mut answer: Value = serde_json::from_str(&answer).with_context(|| answer)?;
+        ensure!(answer.get("ok").is_some(), "{request}: {answer}");
+        Ok(answer["ok"].take())
     }
 
     /// The control socket.

@@ -121,7 +121,6 @@ fn two_guests_talk_through_testpmd() {
         .queues(2)
         .start()
         .unwrap();
-    vhost.command("start").unwrap();
     let image = GuestImage::network().unwrap();
     let mut vms = [0, 1].map(|n: u8| {
         let nic = Nic::new(&socket(n), &format!("52:54:00:00:00:0{n}")).queues(2);
@@ -131,6 +130,8 @@ fn two_guests_talk_through_testpmd() {
         vm.wait_boot().unwrap();
         traffic::configure(vm, address, 1500).unwrap();
     }
+    // It polls from now on, and not while they start.
+    vhost.command("start").unwrap();
     let [a, b] = &mut vms;
     assert_eq!(a.sh("ls -d /sys/class/net/eth0/queues/rx-* | wc -l").unwrap(), "2\n");
     a.ping("10.0.0.2", "-c 10 -i 0.1").unwrap();
