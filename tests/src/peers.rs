@@ -66,13 +66,15 @@ pub enum Peer {
     Lldpd,
     /// libvirt, and what makes a machine of namespaces for it.
     Libvirt,
+    /// os-vif, by which OpenStack's compute service plugs guests into Open vSwitch.
+    OsVif,
     /// The parsers of Prometheus' client for Python, and its validator of JSON schemas.
     Prometheus,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -87,6 +89,7 @@ impl Peer {
         Self::Packages,
         Self::Lldpd,
         Self::Libvirt,
+        Self::OsVif,
         Self::Prometheus,
     ];
 
@@ -108,6 +111,7 @@ impl Peer {
             Self::Packages => PACKAGING.iter().find_map(|(program, _)| no_program(program)),
             Self::Lldpd => no_program("lldpd"),
             Self::Libvirt => no_libvirt(),
+            Self::OsVif => no_python_module("vif_plug_ovs", "python3-os-vif"),
             Self::Prometheus => no_prometheus(),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
@@ -144,6 +148,7 @@ impl fmt::Display for Peer {
             Self::Packages => "packages",
             Self::Lldpd => "lldpd",
             Self::Libvirt => "libvirt",
+            Self::OsVif => "os-vif",
             Self::Prometheus => "prometheus",
         })
     }
@@ -334,9 +339,14 @@ fn no_netns() -> Option<String> {
 pub const PYTHON: &str = "/usr/bin/python3";
 
 fn no_prometheus() -> Option<String> {
-    let import = Command::new(PYTHON).args(["-c", "import prometheus_client, jsonschema"]).output();
+    no_python_module("prometheus_client, jsonschema", "python3-prometheus-client and -jsonschema")
+}
+
+/// Debian's Python without modules that are in packages of Debian's.
+fn no_python_module(modules: &str, packages: &str) -> Option<String> {
+    let import = Command::new(PYTHON).arg("-c").arg(format!("import {modules}")).output();
     let is_there = import.is_ok_and(|output| output.status.success());
-    (!is_there).then(|| "python3-prometheus-client and -jsonschema are not installed".to_owned())
+    (!is_there).then(|| format!("{packages}: not installed"))
 }
 
 /// Whether this process runs as root.

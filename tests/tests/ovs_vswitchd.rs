@@ -5,12 +5,13 @@
 use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e::ovsdb::environment;
+use e2e::peers::{PYTHON, workspace};
 use e2e::process::run;
 use e2e::ringway::command;
-use e2e::{Netns, OvsDatabase, Peer, Relay, Ringway, require_shared};
+use e2e::{Netns, OvsDatabase, Peer, Process, Relay, Ringway, require_shared};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -258,9 +259,9 @@ fn groups_and_meters_take_frames() {
     ofctl("add-flow br0 priority=40000,in_port=1,actions=strip_vlan,group:3");
     assert!(lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err());
     lab.host.sh("ip link set spare down").unwrap();
-    let deadline = std::time::Instant::now() + LIMIT;
+    let deadline = Instant::now() + LIMIT;
     while lab.host.sh("busybox ping -q -c 1 -W 1 192.0.2.2").is_err() {
-        assert!(std::time::Instant::now() < deadline, "{}", ofctl("dump-flows br0"));
+        assert!(Instant::now() < deadline, "{}", ofctl("dump-flows br0"));
     }
     ofctl("-O OpenFlow13 del-groups br0 group_id=3");
     let flows = ofctl("dump-flows br0");
@@ -431,6 +432,75 @@ fn the_userspace_plugin_finds_what_it_asks_for() {
     }
     assert_eq!(vsctl("list-ports br0"), "");
     vsctl("del-br br0");
+}
+
+/// OpenStack's compute service plugs a guest into a bridge that it makes, and out again.
+#[test]
+fn os_vif_plugs_a_guest_in_and_out() {
+    let peers = [Peer::OvsDatabase, Peer::Netns, Peer::OsVif];
+    let Some(_turn) = require_shared(&peers) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    let database = OvsDatabase::start(dir.path()).unwrap();
+    let _switch = Ringway::vswitchd_in(&host, dir.path()).unwrap();
+    let vsctl = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        database.vsctl(&words).unwrap().trim().to_owned()
+    };
+    let socket = |name: &str| dir.path().join(name).display().to_string();
+    let (script, remote) = (workspace().join("tests/host/os-vif.py"), socket("db.sock"));
+    let mut os_vif = host.command(PYTHON);
+    os_vif.arg(script).arg(format!("unix:{remote}")).arg(socket("vm1"));
+    let mut os_vif = Process::start("os-vif", os_vif).unwrap();
+    os_vif.wait_for("plugged", 0, LIMIT).unwrap();
+    let port = vsctl("list-ports br-int");
+    let columns = "type mtu external_ids:iface-status external_ids:attached-mac";
+    assert_eq!(
+        vsctl(&format!("get Interface {port} {columns}")),
+        "dpdkvhostuserclient\n1400\nactive\n\"52:54:00:00:00:01\""
+    );
+    assert_ne!(vsctl(&format!("get Interface {port} ofport")), "-1");
+    // Its guest talks to another one.
+    vsctl(&format!(
+        "add-port br-int other -- set Interface other type=dpdkvhostuserclient \
+         options:vhost-server-path={}",
+        socket("vm2")
+    ));
+    let [one, two] =
+        ["vm1", "vm2"].map(|name| format!("virtio-user:{},server=on,queues=1", socket(name)));
+    let traffic = ["gen", "latency", "--count", "1000", "--rate", "10k"];
+    let ports = ["--port", &one, "--port2", &two];
+    run(&mut command(&[&traffic[..], &ports].concat()).unwrap()).unwrap();
+    os_vif.send_line("").unwrap();
+    assert!(os_vif.wait(LIMIT).unwrap().success(), "{}", os_vif.log());
+    assert_eq!(vsctl("list-ports br-int"), "other");
+}
+
+/// `ovs-tcpdump` makes an interface and a mirror that goes there, and takes both away.
+#[test]
+fn ovs_tcpdump_shows_what_a_port_carries() {
+    let peers = [Peer::OvsDatabase, Peer::Netns, Peer::Tcpdump];
+    let Some(_turn) = require_shared(&peers) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::start(dir.path());
+    let mut tcpdump = lab.host.command("ovs-tcpdump");
+    // Copies have the tag of their VLAN.
+    tcpdump.args(["-i", "left", "-n", "-c", "2", "vlan 10 and icmp"]);
+    let mut tcpdump = Process::start("ovs-tcpdump", environment(tcpdump, dir.path())).unwrap();
+    let begin = Instant::now();
+    while tcpdump.is_running() {
+        lab.ping();
+        assert!(begin.elapsed() < LIMIT, "{}", tcpdump.log());
+    }
+    let text = tcpdump.log();
+    for line in
+        ["192.0.2.1 > 192.0.2.2: ICMP echo request", "192.0.2.2 > 192.0.2.1: ICMP echo reply"]
+    {
+        assert!(text.contains(line), "{text}");
+    }
+    assert_eq!(lab.vsctl("list-ports br0"), "left\nright");
+    assert_eq!(lab.vsctl("--columns=name list Mirror"), "");
+    lab.ping();
 }
 
 /// Ports without a device: frames that come in by `ovs-appctl`, a clock that stands still, mirrors,

@@ -92,6 +92,7 @@ fn provide(peer: Peer) -> Result<()> {
             install("python3-jsonschema", None)
         }
         Peer::Lldpd => need("lldpd", "lldpd", None),
+        Peer::OsVif => install("python3-os-vif", None),
         Peer::Tcpdump => need("tcpdump", "tcpdump", None),
         Peer::Packages => {
             PACKAGING.iter().try_for_each(|(program, package)| need(program, package, None))

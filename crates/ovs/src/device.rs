@@ -129,7 +129,9 @@ pub fn device(
 /// be a TAP interface that a VMM has open.
 fn system(name: &str, interface: &Interface) -> Result<String, String> {
     match option(interface, "driver").unwrap_or("af-packet") {
-        driver @ ("af-packet" | "af-xdp" | "tap") => Ok(format!("{driver}:{}", escaped(name))),
+        // As with Open vSwitch, tcpdump sees what is sent: `ovs-tcpdump` listens there.
+        "af-packet" => Ok(format!("af-packet:{},qdisc=on", escaped(name))),
+        driver @ ("af-xdp" | "tap") => Ok(format!("{driver}:{}", escaped(name))),
         other => Err(format!("options:driver={other}: expected af-packet, af-xdp or tap")),
     }
 }
@@ -174,7 +176,7 @@ mod tests {
 
     #[test]
     fn each_type_has_its_device() {
-        assert_eq!(of("", &[]).unwrap(), "af-packet:p1");
+        assert_eq!(of("", &[]).unwrap(), "af-packet:p1,qdisc=on");
         assert_eq!(of("system", &[("driver", "af-xdp")]).unwrap(), "af-xdp:p1");
         assert_eq!(of("internal", &[]).unwrap(), "tap:p1,mac=02:00:00:00:00:01");
         let server = of("dpdkvhostuser", &[("n_rxq", "2")]).unwrap();

@@ -39,7 +39,7 @@ use crate::kernel::session::{Device, Driver, Opened};
 /// About this driver.
 pub const INFO: DriverInfo = DriverInfo {
     name: "af-packet",
-    syntax: "af-packet:IFACE[,queues=1][,queue_size=1024][,promiscuous=on][,mtu=N][,mac=MAC]",
+    syntax: "af-packet:IFACE[,queues=1][,queue_size=1024][,qdisc=off][,promiscuous=on][,mtu=N][,mac=MAC]",
     summary: "an interface of the host, by packet sockets (CAP_NET_RAW)",
     options: &[
         OptionInfo {
@@ -48,6 +48,10 @@ pub const INFO: DriverInfo = DriverInfo {
             help: "queue pairs, among which flows are spread, 1 to 64 (default 1)",
         },
         about::QUEUE_SIZE,
+        OptionInfo::switch(
+            "qdisc",
+            "send through the queueing discipline, where tcpdump sees it (default off)",
+        ),
         about::PROMISCUOUS,
         about::MTU,
         about::MAC,
@@ -62,6 +66,7 @@ pub(crate) struct Config {
     interface: String,
     queues: usize,
     queue_size: u32,
+    qdisc: bool,
     settings: Settings,
 }
 
@@ -74,6 +79,7 @@ impl Config {
         let config = Self {
             queues: spec.take_number("queues", 1, &(1..=MAX_QUEUES))?,
             queue_size: take_queue_size(&mut spec)?,
+            qdisc: spec.take_switch("qdisc", false)?,
             settings: Settings::take(&mut spec)?,
             interface,
         };
@@ -106,8 +112,8 @@ pub fn needs(_: &mut DeviceSpec) -> Needs {
 /// Options that make no sense; rights or kernel features that are missing.
 pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error> {
     let text = spec.text().to_owned();
-    let Config { interface, queues, queue_size, settings } = Config::parse(spec)?;
-    let driver = AfPacket { queues, queue_size };
+    let Config { interface, queues, queue_size, qdisc, settings } = Config::parse(spec)?;
+    let driver = AfPacket { queues, queue_size, qdisc };
     open_port(name, &text, driver, &interface, settings, time)
 }
 
@@ -115,6 +121,8 @@ pub fn open(name: &str, spec: DeviceSpec, time: &Time) -> Result<OpenPort, Error
 struct AfPacket {
     queues: usize,
     queue_size: u32,
+    /// Whether what is sent goes through the queueing discipline.
+    qdisc: bool,
 }
 
 impl Driver for AfPacket {
@@ -142,7 +150,7 @@ impl Driver for AfPacket {
         let mtu = wanted.mtu.or_else(|| interface.asker.mtu(&interface.name).ok());
         let frame_len = usize::from(mtu.unwrap_or(1500)) + LINK_HEADERS;
         let shape = Shape::new(self.queue_size, frame_len);
-        let (receivers, senders) = open_all(interface.index, self.queues, shape)?;
+        let (receivers, senders) = open_all(interface.index, self.queues, shape, self.qdisc)?;
         let was_off = interface.switch_on().unwrap_or_else(|reason| stays_off(interface, &reason));
         let device = Box::new(Sockets::new(&receivers));
         let rx = receivers.into_iter().zip(waits);
@@ -164,6 +172,7 @@ fn open_all(
     ifindex: u32,
     queues: usize,
     shape: Shape,
+    qdisc: bool,
 ) -> Result<(Vec<Receiver>, Vec<Sender>), NotOpened> {
     let mut receivers: Vec<Receiver> = Vec::new();
     let (mut senders, mut group) = (Vec::new(), None);
@@ -176,7 +185,7 @@ fn open_all(
             })?);
         }
         receivers.push(receiver);
-        senders.push(Sender::open(ifindex, shape)?);
+        senders.push(Sender::open(ifindex, shape, qdisc)?);
     }
     // What came before all were in the group may be in several of them.
     receivers.iter_mut().for_each(Receiver::discard);

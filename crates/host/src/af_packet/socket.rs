@@ -207,7 +207,7 @@ impl Receiver {
 #[derive(Debug)]
 pub(super) struct Sender {
     pub(super) slots: Slots,
-    /// With the ring, past the queueing discipline.
+    /// With the ring, past the queueing discipline or through it.
     pub(super) ring: OwnedFd,
     /// For frames that do not fit a slot, or are to be cut: only the way through the queueing
     /// discipline cuts them.
@@ -215,13 +215,15 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn open(ifindex: u32, shape: Shape) -> Result<Self, Failure> {
+    pub(super) fn open(ifindex: u32, shape: Shape, qdisc: bool) -> Result<Self, Failure> {
         let ring = packet_socket().map_err(failed(OPENING))?;
         prepare(ring.as_fd())?;
         let set = |name, value| set_number(ring.as_fd(), libc::SOL_PACKET, name, value);
         // A frame that the kernel refuses must not stop those behind it.
         set(libc::PACKET_LOSS, 1).map_err(failed("have refused frames left out"))?;
-        set(libc::PACKET_QDISC_BYPASS, 1).map_err(failed("bypass the queueing discipline"))?;
+        // Past it go frames that no other packet socket sees, such as tcpdump's.
+        let bypass = i32::from(!qdisc);
+        set(libc::PACKET_QDISC_BYPASS, bypass).map_err(failed("bypass the queueing discipline"))?;
         let slots = shape
             .ring(ring.as_fd(), libc::PACKET_TX_RING)
             .map_err(failed("make a ring to send"))?;

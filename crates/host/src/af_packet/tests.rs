@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ethdev::{DropReason, PortEvent};
 use packet::{BURST, Frame, Gso, MacAddr, OffloadRequest, Segment};
+use rustix::net::{AddressFamily, RecvFlags, SocketFlags, SocketType, eth, recv, socket_with};
 use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
 
 use crate::testing::{
@@ -26,6 +27,31 @@ fn frames_pass_both_ways_as_they_are() {
         let long = frame(0, 1519);
         assert_eq!(one.tx[0].tx_burst(&[Frame::from_bytes(&long)]), 1);
         assert_eq!(one.port.stats().tx_total().dropped_for(DropReason::TooLong), 1);
+    });
+}
+
+/// Past the queueing discipline, only whoever is at the other end sees what is sent.
+#[test]
+fn other_sockets_see_what_is_sent_through_the_queueing_discipline() {
+    in_namespace(|| {
+        veth_pair(1500);
+        let flags = SocketFlags::NONBLOCK;
+        let all = Some(eth::ALL);
+        let watcher = socket_with(AddressFamily::PACKET, SocketType::RAW, flags, all).unwrap();
+        // It sees what comes in at the other end anyway.
+        for (device, count) in [("af-packet:rw0", 1), ("af-packet:rw0,qdisc=on", 2)] {
+            let mut one = open_port(device);
+            let mut other = open_port("af-packet:rw1");
+            let sent = frame(7, 777);
+            assert_eq!(one.tx[0].tx_burst(&[Frame::from_bytes(&sent)]), 1);
+            receive_where(&mut other.rx[0], 1, is_experimental);
+            let mut bytes = [0; 2048];
+            let seen = std::iter::from_fn(|| {
+                let (len, _) = recv(&watcher, &mut bytes[..], RecvFlags::empty()).ok()?;
+                Some(bytes[..len] == sent)
+            });
+            assert_eq!(seen.filter(|is_it| *is_it).count(), count, "{device}");
+        }
     });
 }
 
