@@ -86,5 +86,6 @@ pub use pipeline::{Pipeline, Port};
 pub use rewrite::rewrite;
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
 pub use tables::{
-    Change, Command, DEFAULT_LIMIT, Filter, Outcome, Refusal, Selector, TABLES, Tables,
+    Change, Command, DEFAULT_LIMIT, Filter, Miss, Outcome, Refusal, Selector, TABLES,
+    TableSettings, Tables,
 };

@@ -178,6 +178,15 @@ impl Rule {
         is_over(self.stats.used(), self.timeouts.idle).then_some(Ended::Idle)
     }
 
+    /// When it ends if nothing more comes, in milliseconds; never: `u64::MAX`.
+    pub(crate) fn end(&self) -> u64 {
+        let end = |since: u64, seconds: u16| match seconds {
+            0 => u64::MAX,
+            seconds => since.saturating_add(u64::from(seconds) * 1000),
+        };
+        end(self.modified, self.timeouts.hard).min(end(self.stats.used(), self.timeouts.idle))
+    }
+
     /// Whether it ends by itself.
     pub(crate) const fn is_timed(&self) -> bool {
         self.timeouts.idle != 0 || self.timeouts.hard != 0

@@ -4,9 +4,11 @@
 //!
 //! - `learned`: what goes with the rules that have learnt it
 //! - `selector`: which of the rules that one is asked about are meant
+//! - `settings`: how many rules a table may have, and what else it is set to
 
 mod learned;
 mod selector;
+mod settings;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -27,6 +29,7 @@ use crate::rule::{Ended, Flags, Rule, Timeouts};
 use crate::uses::{self, Used, Uses};
 use learned::Learned;
 pub use selector::Selector;
+pub use settings::{Miss, TableSettings};
 
 /// Tables that rules can be in; 255 stands for all of them (OpenFlow 1.5, 7.2.4.4).
 pub const TABLES: u8 = 255;
@@ -129,7 +132,7 @@ pub enum Refusal {
     #[error("there is no such table; they are numbered 0 to 254")]
     BadTable,
     /// There are as many rules as there may be.
-    #[error("there are {limit} rules, as many as the bridge may have; delete some")]
+    #[error("there are {limit} rules, as many as there may be; delete some")]
     Full {
         /// How many that is.
         limit: usize,
@@ -168,6 +171,7 @@ struct Table {
     rules: Classifier<Arc<Rule>>,
     /// How many end by themselves.
     timed: usize,
+    settings: Arc<TableSettings>,
 }
 
 /// All tables of a bridge.
@@ -234,11 +238,16 @@ impl Tables {
         self.version.wrapping_add(1)
     }
 
-    /// Takes all rules, groups and meters away; gives the rules.
+    /// Takes all rules, groups and meters away; tables stay as they are set. Gives the rules.
     pub fn clear(&mut self) -> Vec<(Arc<Rule>, Ended)> {
-        let all = self.iter().map(|rule| (Arc::clone(rule), Ended::Deleted)).collect();
-        *self = Self { limit: self.limit, version: self.next(), ..Self::default() };
-        all
+        let rules = self.iter().map(|rule| (Arc::clone(rule), Ended::Deleted)).collect();
+        let all = self.all.iter().map(|table| {
+            let settings = Arc::clone(&table.settings);
+            Arc::new(Table { settings, ..Table::default() })
+        });
+        let all = all.collect();
+        *self = Self { all, limit: self.limit, version: self.next(), ..Self::default() };
+        rules
     }
 
     /// There is another version of what is beside rules.
@@ -313,10 +322,9 @@ impl Tables {
                 |action: &Action| matches!(action, Action::Output { port: PortNo::NORMAL, .. });
             is_all && apply.len() == 1 && apply.iter().all(normal)
         };
+        let is_only = |table: &Classifier<Arc<Rule>>| table.len() == 1 && table.iter().all(normal);
         // Packets from controllers may be metered, which workers then have to know of.
-        self.meters.is_empty()
-            && self.count == 1
-            && self.table(0).is_some_and(|table| table.iter().all(normal))
+        self.meters.is_empty() && self.count == 1 && self.table(0).is_some_and(is_only)
     }
 
     /// The rules that a filter means, table by table.
@@ -436,6 +444,14 @@ impl Tables {
         if before.is_none() && self.count >= self.limit {
             return Err(Refusal::Full { limit: self.limit });
         }
+        let mut removed = Vec::new();
+        if before.is_none() && self.is_full(table) {
+            removed = self.evict(table, 1);
+            if removed.is_empty() {
+                let limit = self.settings(table).limit.unwrap_or(self.limit);
+                return Err(Refusal::Full { limit });
+            }
+        }
         let matching = change.filter.matching.clone();
         let instructions = Arc::clone(&change.instructions);
         let mut rule = Rule::new((table, change.priority), (matching, pattern), instructions, now);
@@ -452,7 +468,7 @@ impl Tables {
         self.insert(Arc::clone(&rule));
         Ok(match before {
             Some(before) => Outcome { modified: vec![(before, rule)], ..Outcome::default() },
-            None => Outcome { added: vec![rule], ..Outcome::default() },
+            None => Outcome { added: vec![rule], removed, ..Outcome::default() },
         })
     }
 
@@ -498,15 +514,11 @@ impl Tables {
     }
 
     fn insert(&mut self, rule: Arc<Rule>) {
-        let index = usize::from(rule.table);
-        if self.all.len() <= index {
-            self.all.resize_with(index + 1, Arc::default);
-        }
-        let Some(table) = self.all.get_mut(index).map(Arc::make_mut) else { return };
         self.reads.union(&rule.reads);
-        table.timed += usize::from(rule.is_timed());
         self.version += 1;
         self.uses.come(&rule.uses);
+        let Some(table) = self.table_mut(rule.table) else { return };
+        table.timed += usize::from(rule.is_timed());
         match table.rules.insert(rule) {
             Some(before) => {
                 table.timed -= usize::from(before.is_timed());

@@ -17,6 +17,7 @@ use crate::datapath::Datapath;
 use crate::handle::{self, flow::add_plain_rule};
 use crate::monitor::Made;
 use crate::port::Port;
+use crate::table::{TableConfig, TableStates};
 
 /// Where a port's counters of what it has received are.
 const RX_PACKETS: usize = 0;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub desc: Desc,
     /// How long nothing may be done with a bundle until it is forgotten.
     pub bundle_timeout: Duration,
+    /// How tables are set that are not as all are.
+    pub tables: BTreeMap<u8, TableConfig>,
 }
 
 /// How long nothing may be done with a bundle, where nothing is said.
@@ -48,6 +51,7 @@ impl Default for Settings {
             versions: VersionSet::ALL,
             desc: Desc::default(),
             bundle_timeout: BUNDLE_TIMEOUT,
+            tables: BTreeMap::new(),
         }
     }
 }
@@ -90,6 +94,8 @@ pub struct Bridge {
     pub(crate) jobs: Vec<(ConnectionId, Job)>,
     /// The rules.
     pub(crate) tables: Tables,
+    /// How controllers have set tables.
+    pub(crate) table_states: TableStates,
     /// Whether what forwards does not know them, or the ports, yet.
     pub(crate) is_dirty: bool,
     /// Frames and bytes that have come in and no rule has counted: those of a plain bridge.
@@ -112,6 +118,7 @@ impl Bridge {
             generation: None,
             jobs: Vec::new(),
             tables: Tables::default(),
+            table_states: TableStates::default(),
             is_dirty: true,
             uncounted: (0, 0),
             asks: false,
@@ -128,10 +135,13 @@ impl Bridge {
 
     /// Sets it anew. Gives the connections that have to go, since they speak a version that it does
     /// not speak any more, or know it by another number.
-    pub fn set(&mut self, settings: Settings) -> Vec<ConnectionId> {
+    pub fn set(&mut self, settings: Settings, datapath: &mut dyn Datapath) -> Vec<ConnectionId> {
         let is_new = settings.datapath_id != self.settings.datapath_id;
         let versions = settings.versions;
-        self.settings = settings;
+        let before = std::mem::replace(&mut self.settings, settings);
+        if before.tables != self.settings.tables {
+            self.set_tables(&before.tables, datapath);
+        }
         let goes = |connection: &Connection| match &connection.session {
             Some(session) => is_new || !versions.has(session.version),
             None => connection.versions != versions,

@@ -6,6 +6,7 @@ use openflow::message::asynchronous::{AsyncConfig, Unasked};
 use openflow::message::hello::Hello;
 use openflow::message::nicira::{FlowFormat, PacketInFormat};
 use openflow::message::role::Role;
+use openflow::message::stats::table_features::FeaturesWish;
 use openflow::{Version, VersionSet};
 
 use crate::handle::bundle::Bundles;
@@ -43,6 +44,8 @@ pub(crate) struct Session {
     pub has_table_id: bool,
     pub bundles: Bundles,
     pub monitors: Monitors,
+    /// Of a request about tables that is in several messages, what has come.
+    pub wishes: Vec<FeaturesWish>,
 }
 
 impl Session {
@@ -59,6 +62,7 @@ impl Session {
             has_table_id: false,
             bundles: Bundles::default(),
             monitors: Monitors::default(),
+            wishes: Vec::new(),
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use flow::{PacketIn, Tables};
-use openflow::PortNo;
+use flow::{Key, PacketIn, Tables};
 use openflow::action::Action;
+use openflow::{ErrorCode, PortNo};
 
 use crate::port::Port;
 
@@ -15,8 +15,23 @@ pub struct PacketOut {
     pub in_port: PortNo,
     /// What is done with it.
     pub actions: Vec<Action>,
+    /// What travels with it: registers, metadata and the like. All else is zero.
+    pub key: Box<Key>,
     /// All of it.
     pub bytes: Vec<u8>,
+}
+
+impl PacketOut {
+    /// What a message is about.
+    ///
+    /// # Errors
+    /// `OFPBMC_BAD_FIELD` if something travels with it that no packet has here.
+    pub fn of(wanted: openflow::message::packet_out::PacketOut) -> Result<Self, ErrorCode> {
+        let in_port = wanted.in_port();
+        let known = flow::place::pattern(&wanted.metadata).map_err(|_| ErrorCode::BmcBadField)?;
+        let key = Box::new(known.to_key());
+        Ok(Self { in_port, actions: wanted.actions, key, bytes: wanted.packet })
+    }
 }
 
 /// A packet for controllers.

@@ -27,6 +27,7 @@
 //! - `handle`: answers to messages
 //! - `monitor`: who is told of changes of rules
 //! - [`port`]: its ports
+//! - [`table`]: how its tables are set
 
 #![forbid(unsafe_code)]
 
@@ -36,8 +37,10 @@ pub mod datapath;
 mod handle;
 mod monitor;
 pub mod port;
+pub mod table;
 
 pub use bridge::{BUNDLE_TIMEOUT, Bridge, Closed, Job, Settings};
 pub use connection::{ConnectionId, Origin};
 pub use datapath::{Datapath, Detached, PacketOut, Received};
 pub use port::Port;
+pub use table::TableConfig;

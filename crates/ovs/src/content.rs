@@ -1,17 +1,19 @@
-//! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror`, `QoS` and
-//! `Controller`, as the schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
+//! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror`, `QoS`,
+//! `Flow_Table` and `Controller`, as the schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
 
 use std::collections::BTreeSet;
 
 use eal::SortedMap;
 use ovsdb::{Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
+use crate::controller::flow_table::FlowTable;
+
 /// Texts by key, as in `options` and `other_config`.
 pub type Texts = SortedMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 7] = [
+const TABLES: [(&str, &[&str], &[&str]); 8] = [
     (
         "Open_vSwitch",
         &["bridges", "next_cfg", "other_config"],
@@ -31,6 +33,7 @@ const TABLES: [(&str, &[&str], &[&str]); 7] = [
             "controller",
             "protocols",
             "fail_mode",
+            "flow_tables",
         ],
         &["datapath_id", "datapath_version", "status", "rstp_status"],
     ),
@@ -85,6 +88,7 @@ const TABLES: [(&str, &[&str], &[&str]); 7] = [
         ],
     ),
     ("QoS", &["type", "other_config"], &[]),
+    ("Flow_Table", &["name", "flow_limit", "overflow_policy", "groups"], &[]),
     ("Controller", &["target", "type", "max_backoff", "inactivity_probe"], &["is_connected"]),
     (
         "Mirror",
@@ -167,6 +171,8 @@ pub struct Bridge {
     pub controllers: SortedMap<Uuid, Controller>,
     /// What it does without a controller.
     pub fail_mode: Option<String>,
+    /// How its tables of rules are set, by number.
+    pub flow_tables: SortedMap<i64, FlowTable>,
 }
 
 /// A row of `Controller`.
@@ -324,7 +330,7 @@ impl Interface {
 impl Bridge {
     /// A row with these settings and ports.
     pub(crate) fn bare(row: Uuid, other_config: Texts, ports: SortedMap<String, Port>) -> Self {
-        let (datapath_type, mirrors, protocols, controllers) = Default::default();
+        let (datapath_type, mirrors, protocols, controllers, flow_tables) = Default::default();
         Self {
             row,
             datapath_type,
@@ -337,6 +343,7 @@ impl Bridge {
             protocols,
             controllers,
             fail_mode: None,
+            flow_tables,
         }
     }
 }
@@ -416,6 +423,7 @@ impl Bridge {
                 .uuids()
                 .filter_map(|row| Some((row, Controller::read(cache.row("Controller", row)?))))
                 .collect(),
+            flow_tables: FlowTable::all(cache, bridge),
         }
     }
 }

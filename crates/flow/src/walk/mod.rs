@@ -29,7 +29,7 @@ use crate::path::{Basis, Edit, Lost, Op, PacketIn, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
-use crate::tables::Change;
+use crate::tables::{Change, Miss};
 use tags::Tags;
 
 pub use watch::{Kind, Place, Step, Watch};
@@ -222,10 +222,9 @@ impl<'w> Walk<'w> {
         self.lookups += 1;
         let deeper = u32::from(!is_first && table <= self.table);
         let before = (self.table, self.cookie);
+        let (table, rule) = self.first_rule(port, table, may_ask);
         self.table = table;
-        self.basis.tables.insert(table);
-        let rule = self.look_up(port, table);
-        let asks = rule.is_none() && may_ask && self.asks();
+        let asks = rule.is_none() && may_ask && self.asks(table);
         self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
         match rule {
             Some(rule) => {
@@ -258,6 +257,21 @@ impl<'w> Walk<'w> {
         self.error.is_none()
     }
 
+    /// The rule for the packet in a table, or, where `goes_on`, in those behind it that it goes on to
+    /// by itself; with the last one of these.
+    fn first_rule(&mut self, port: PortNo, mut table: u8, goes_on: bool) -> (u8, Option<&'w Rule>) {
+        loop {
+            self.basis.tables.insert(table);
+            let rule = self.look_up(port, table);
+            let goes_on = goes_on && rule.is_none() && self.lookups < MAX_LOOKUPS;
+            match self.pipeline.tables.behind(table).filter(|_| goes_on) {
+                Some(behind) => table = behind,
+                None => return (table, rule),
+            }
+            self.lookups += 1;
+        }
+    }
+
     fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
         let rules = self.pipeline.tables.table(table)?;
         let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
@@ -282,10 +296,15 @@ impl<'w> Walk<'w> {
         before
     }
 
-    /// Whether controllers are asked what becomes of a packet that no rule is for.
-    fn asks(&self) -> bool {
+    /// Whether controllers are asked what becomes of a packet that no rule of `table` is for.
+    fn asks(&self, table: u8) -> bool {
         let port = self.pipeline.ports.get(&self.in_port());
-        self.pipeline.asks_controllers && port.is_none_or(|port| !port.no_packet_in)
+        let asks = match self.pipeline.tables.settings(table).miss {
+            Miss::Default => self.pipeline.asks_controllers,
+            Miss::Controller | Miss::Continue => true,
+            Miss::Drop => false,
+        };
+        asks && port.is_none_or(|port| !port.no_packet_in)
     }
 
     fn instructions(&mut self, instructions: &Instructions) {

@@ -69,6 +69,42 @@ fn output_goes_everywhere_but_back() {
 }
 
 #[test]
+fn misses_are_what_their_table_is_set_to() {
+    use crate::tables::TableSettings;
+    let mut pipeline = pipeline(&[
+        (0, 1, Match::new().with(Field::InPort, 2), vec![output(3)]),
+        (4, 1, Match::new().with(Field::InPort, 1), vec![output(2)]),
+    ]);
+    let mut walked = |table: u8, miss: Miss, asks: bool| {
+        let settings = TableSettings { miss, ..TableSettings::default() };
+        pipeline.tables.set_table(table, settings);
+        pipeline.asks_controllers = asks;
+        let path = path(&pipeline);
+        let ops = path.ops.into_vec();
+        ops.first().map(|op| match op {
+            Op::Controller(about) => about.table.into(),
+            Op::Output(port) => usize::from(*port) + 1_000,
+            _ => 0,
+        })
+    };
+    assert_eq!((walked(0, Miss::Default, false), walked(0, Miss::Default, true)), (None, Some(0)));
+    assert_eq!((walked(0, Miss::Drop, true), walked(0, Miss::Controller, false)), (None, Some(0)));
+    assert_eq!(walked(0, Miss::Continue, false), None);
+    for table in 1..4 {
+        walked(table, Miss::Continue, false);
+    }
+    assert_eq!(walked(1, Miss::Continue, false), Some(1_012));
+    // At the end there is somebody to be asked.
+    pipeline.tables.change(&Change::delete(Some(4), Match::new()), 0).unwrap();
+    for table in 0..=254 {
+        let settings = TableSettings { miss: Miss::Continue, ..TableSettings::default() };
+        pipeline.tables.set_table(table, settings);
+    }
+    let ops = path(&pipeline).ops.into_vec();
+    assert!(matches!(&ops[..], [Op::Controller(about)] if about.table == 253));
+}
+
+#[test]
 fn ports_of_sctp_are_not_written() {
     let mut pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::SetL4Dst(80), output(2)])]);
     let mut sctp = key();

@@ -21,6 +21,7 @@ use openflow::message::stats::port::FIGURES;
 mod groups;
 mod meters;
 mod monitor;
+mod table;
 
 const ROOM: usize = 1 << 16;
 
@@ -232,11 +233,11 @@ fn other_settings_end_connections_that_no_longer_fit() {
     let (mut bridge, old) = connected(Version::V10, Origin::Service);
     let new = join(&mut bridge, Version::V13, Origin::Service);
     let settings = bridge.settings().clone();
-    assert!(bridge.set(settings.clone()).is_empty());
+    assert!(bridge.set(settings.clone(), &mut Detached).is_empty());
     let versions = [Version::V13].into_iter().collect();
-    assert_eq!(bridge.set(Settings { versions, ..settings.clone() }), [old]);
+    assert_eq!(bridge.set(Settings { versions, ..settings.clone() }, &mut Detached), [old]);
     bridge.disconnect(old);
-    assert_eq!(bridge.set(Settings { versions, datapath_id: 8, ..settings }), [new]);
+    assert_eq!(bridge.set(Settings { versions, datapath_id: 8, ..settings }, &mut Detached), [new]);
 }
 
 /// Keeps what it is told.
@@ -431,10 +432,9 @@ fn packets_go_both_ways() {
         vec![1; 60],
     );
     bridge.receive(id, &out.encode(version, 1), &mut datapath, Instant::now()).unwrap();
-    assert_eq!(
-        datapath.sent,
-        [PacketOut { in_port: PortNo::CONTROLLER, actions, bytes: vec![1; 60] }]
-    );
+    let [sent_out] = &datapath.sent[..] else { panic!("{:?}", datapath.sent) };
+    assert_eq!((sent_out.in_port, &sent_out.actions), (PortNo::CONTROLLER, &actions));
+    assert_eq!(sent_out.bytes, [1; 60]);
     let mut key = flow::Key::default();
     key.set(flow::place::place(openflow::Field::InPortOxm).unwrap(), 2);
     let about = flow::PacketIn {

@@ -186,7 +186,7 @@ impl Request<'_> {
         let (tables, now) = (self.bridge.tables.clone(), self.datapath.now());
         let mut made = Made { tables, outcomes: Vec::new(), packets: Vec::new() };
         for message in &bundle.messages {
-            if let Err(code) = make(&mut made, message, has_table_id, now) {
+            if let Err(code) = self.make(&mut made, message, has_table_id, now) {
                 let (version, xid) = (self.raw.version, Raw::read(message)?.xid);
                 let error = ErrorMessage::reply(code, version, xid, message);
                 if let Some(connection) = self.bridge.connections.get_mut(&self.id) {
@@ -213,25 +213,33 @@ impl Request<'_> {
         }
         Ok(())
     }
-}
 
-fn make(made: &mut Made, message: &[u8], has_table_id: bool, now: u64) -> Result<(), ErrorCode> {
-    let raw = Raw::read(message)?;
-    if raw.kind == Kind::GroupMod {
-        let change = GroupMod::decode(&raw)?;
-        let outcome = made.tables.change_group(&change, now).map_err(group_refusal)?;
-        made.outcomes.push((outcome, Command::Delete, raw.xid));
-        return Ok(());
+    fn make(
+        &mut self,
+        made: &mut Made,
+        message: &[u8],
+        has_table_id: bool,
+        now: u64,
+    ) -> Result<(), ErrorCode> {
+        let raw = Raw::read(message)?;
+        if raw.kind == Kind::GroupMod {
+            let change = GroupMod::decode(&raw)?;
+            let outcome = made.tables.change_group(&change, now).map_err(group_refusal)?;
+            made.outcomes.push((outcome, Command::Delete, raw.xid));
+            return Ok(());
+        }
+        if raw.kind == Kind::PacketOut {
+            let wanted = openflow::message::packet_out::PacketOut::decode(&raw)?;
+            made.tables.check_actions(&wanted.actions).map_err(refusal)?;
+            made.packets.push(PacketOut::of(wanted)?);
+            return Ok(());
+        }
+        let change = change(&FlowMod::decode(&raw, has_table_id)?)?;
+        if made.tables.may_evict(&change) {
+            self.datapath.flush();
+        }
+        let outcome = made.tables.change(&change, now).map_err(refusal)?;
+        made.outcomes.push((outcome, change.command, raw.xid));
+        Ok(())
     }
-    if raw.kind == Kind::PacketOut {
-        let wanted = openflow::message::packet_out::PacketOut::decode(&raw)?;
-        made.tables.check_actions(&wanted.actions).map_err(refusal)?;
-        let in_port = wanted.in_port();
-        made.packets.push(PacketOut { in_port, actions: wanted.actions, bytes: wanted.packet });
-        return Ok(());
-    }
-    let change = change(&FlowMod::decode(&raw, has_table_id)?)?;
-    let outcome = made.tables.change(&change, now).map_err(refusal)?;
-    made.outcomes.push((outcome, change.command, raw.xid));
-    Ok(())
 }

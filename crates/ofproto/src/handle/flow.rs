@@ -29,6 +29,9 @@ impl Request<'_> {
         self.check_role()?;
         let has_table_id = self.session()?.has_table_id;
         let change = change(&FlowMod::decode(self.raw, has_table_id)?)?;
+        if self.bridge.tables.may_evict(&change) {
+            self.datapath.flush();
+        }
         let now = self.datapath.now();
         let outcome = self.bridge.tables.change(&change, now).map_err(refusal)?;
         self.made(&outcome, change.command, now);
@@ -206,6 +209,7 @@ impl Bridge {
             }
         }
         self.tell_monitors(made);
+        self.tell_room();
     }
 
     fn tell_ended(&mut self, rule: &Rule, why: Ended, now: u64) {

@@ -126,9 +126,10 @@ impl Request<'_> {
             | Kind::PortDescRequest
             | Kind::QueueStatsRequest
             | Kind::QueueGetConfigRequest => self.port_answer(),
-            Kind::TableStatsRequest | Kind::TableDescRequest | Kind::TableFeaturesRequest => {
-                self.table_answer()
-            }
+            Kind::TableMod
+            | Kind::TableStatsRequest
+            | Kind::TableDescRequest
+            | Kind::TableFeaturesRequest => self.table_answer(),
             Kind::FlowMod | Kind::FlowStatsRequest | Kind::AggregateStatsRequest => {
                 self.flow_answer()
             }

@@ -25,8 +25,7 @@ impl Request<'_> {
             return Err(ErrorCode::BrcBufferUnknown);
         }
         self.bridge.tables.check_actions(&wanted.actions).map_err(refusal)?;
-        let in_port = wanted.in_port();
-        self.datapath.send(PacketOut { in_port, actions: wanted.actions, bytes: wanted.packet });
+        self.datapath.send(PacketOut::of(wanted)?);
         Ok(Vec::new())
     }
 }
@@ -67,7 +66,8 @@ impl Bridge {
             full_len: u32::try_from(received.len).unwrap_or(u32::MAX),
             buffer: None,
             table: about.table,
-            cookie: has_rule.then_some(about.cookie),
+            // Of what no rule is for, it is none's; of what a controller has sent out, it is not known.
+            cookie: (has_rule || is_miss).then_some(if has_rule { about.cookie } else { 0 }),
             reason: about.reason,
             metadata: metadata(received),
             userdata: about.userdata.clone(),

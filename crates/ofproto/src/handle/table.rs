@@ -1,23 +1,24 @@
 //! Tables.
 
-use openflow::ErrorCode;
-use openflow::message::Kind;
-use openflow::message::stats::table::{TableDesc, TableStats};
-use openflow::message::stats::table_features::TableFeatures;
+use std::collections::BTreeSet;
 
 use flow::Classifier;
+use openflow::ErrorCode;
+use openflow::message::Kind;
+use openflow::message::stats::table::TableStats;
+use openflow::message::stats::table_features::{FeaturesCommand, FeaturesWish, TableFeatures};
+use openflow::message::table_mod::TableMod;
 
 use super::{Answers, Request, VISIBLE_TABLES};
+use crate::table::visible;
 
-/// The most rules of a table, as it is said: there is no other limit than memory.
-const MAX_ENTRIES: u32 = 1_000_000;
-
-/// Of rules that make room, importance, the time left, and everything else decide.
-const EVICTION_FLAGS: u32 = 7;
+/// The number that stands for all tables.
+const ALL: u8 = 0xFF;
 
 impl Request<'_> {
     pub(super) fn table_answer(&mut self) -> Answers {
         match self.raw.kind {
+            Kind::TableMod => self.table_mod(),
             Kind::TableStatsRequest => {
                 self.bridge.count(self.datapath);
                 Ok(self.table_stats())
@@ -27,45 +28,90 @@ impl Request<'_> {
         }
     }
 
+    fn table_mod(&mut self) -> Answers {
+        self.check_role()?;
+        let wanted = TableMod::decode(self.raw.version, self.raw.body)?;
+        let tables = match wanted.table {
+            ALL => visible().collect(),
+            table if table < VISIBLE_TABLES => vec![table],
+            _ => return Err(ErrorCode::TmfcBadTable),
+        };
+        for table in tables {
+            self.bridge.change_table(table, &wanted, self.datapath);
+        }
+        Ok(Vec::new())
+    }
+
     fn table_stats(&self) -> Vec<Vec<u8>> {
         let mut replies = self.replies(Kind::TableStatsReply);
-        for table in 0..VISIBLE_TABLES {
+        for table in visible() {
             let tables = &self.bridge.tables;
             let matches = tables.table(table).into_iter().flat_map(Classifier::iter);
             let matches =
                 matches.fold(0, |sum: u64, rule| sum.saturating_add(rule.stats.packets()));
             let stats = TableStats {
                 table,
-                name: String::new(),
-                max_entries: MAX_ENTRIES,
+                name: self.bridge.table_name(table).to_owned(),
+                max_entries: self.bridge.max_entries(table),
                 active: u32::try_from(tables.len_of(table)).unwrap_or(u32::MAX),
                 lookups: matches,
                 matches,
                 is_last: table == VISIBLE_TABLES - 1,
+                miss: tables.settings(table).miss,
             };
             replies.entry(|out| stats.encode(self.raw.version, out));
         }
         replies.finish()
     }
 
-    /// Tables can do all there is; nobody can take something of it away.
-    fn table_features(&self) -> Answers {
-        if self.raw.more || !self.raw.body.is_empty() {
-            return Err(ErrorCode::TffcEperm);
+    /// Tables can do all there is; controllers can give them other names.
+    fn table_features(&mut self) -> Answers {
+        let wishes = FeaturesWish::decode_all(self.raw.version, self.raw.body)?;
+        let more = self.raw.more;
+        let all = &mut self.session()?.wishes;
+        all.extend(wishes);
+        // A request is in several messages; there are no more tables than that.
+        let is_done = !more || all.len() > usize::from(ALL);
+        let wishes = if is_done { std::mem::take(all) } else { return Ok(Vec::new()) };
+        if !wishes.is_empty() {
+            self.check_role()?;
+            self.check_features(&wishes)?;
+            wishes.iter().for_each(|wish| self.bridge.name_table(wish.table, &wish.name));
         }
         let mut replies = self.replies(Kind::TableFeaturesReply);
-        for table in 0..VISIBLE_TABLES {
-            let (max_entries, last) = (MAX_ENTRIES, VISIBLE_TABLES - 1);
-            let features = TableFeatures { table, name: String::new(), max_entries, last };
+        for table in visible() {
+            let name = self.bridge.table_name(table).to_owned();
+            let (max_entries, last) = (self.bridge.max_entries(table), VISIBLE_TABLES - 1);
+            let features = TableFeatures { table, name, max_entries, last };
             replies.entry(|out| features.encode(self.raw.version, out));
         }
         Ok(replies.finish())
     }
 
+    /// Whether tables can be as it is wished: all of them are there, have as many rules, and names that
+    /// controllers can give.
+    fn check_features(&self, wishes: &[FeaturesWish]) -> Result<(), ErrorCode> {
+        let tables: BTreeSet<u8> = wishes.iter().map(|wish| wish.table).collect();
+        if tables.len() < wishes.len() {
+            return Err(ErrorCode::NxtffcDupTable);
+        }
+        let command = wishes.first().map(|wish| wish.command);
+        let is_possible = match command {
+            Some(FeaturesCommand::Replace) => tables.iter().copied().eq(visible()),
+            Some(FeaturesCommand::Modify) => tables.iter().all(|table| *table < VISIBLE_TABLES),
+            _ => false,
+        };
+        let is_right = |wish: &FeaturesWish| {
+            wish.max_entries == self.bridge.max_entries(wish.table)
+                && self.bridge.may_name_table(wish.table, &wish.name)
+        };
+        if is_possible && wishes.iter().all(is_right) { Ok(()) } else { Err(ErrorCode::TffcEperm) }
+    }
+
     fn table_descs(&self) -> Vec<Vec<u8>> {
         let mut replies = self.replies(Kind::TableDescReply);
-        for table in 0..VISIBLE_TABLES {
-            let desc = TableDesc { table, eviction_flags: EVICTION_FLAGS, ..TableDesc::default() };
+        for table in visible() {
+            let desc = self.bridge.table_desc(table);
             replies.entry(|out| desc.encode(out));
         }
         replies.finish()

@@ -1,13 +1,15 @@
 //! Settings of tables.
 
 use super::port::property;
+use super::stats::table::TableDesc;
+use super::{Kind, Message};
 use crate::error::ErrorCode;
 use crate::version::Version;
-use crate::wire::Reader;
+use crate::wire::{Reader, Writer as _};
 
 /// What becomes of packets that no rule of a table is for; OpenFlow 1.1 and 1.2 say it, later ones
 /// by a rule.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Miss {
     /// As the version has it.
     #[default]
@@ -18,6 +20,18 @@ pub enum Miss {
     Continue,
     /// They are dropped.
     Drop,
+}
+
+impl Miss {
+    /// As OpenFlow 1.1 and 1.2 have it in the settings of a table.
+    #[must_use]
+    pub const fn config(self) -> u32 {
+        match self {
+            Self::Default | Self::Controller => 0,
+            Self::Continue => 1,
+            Self::Drop => 2,
+        }
+    }
 }
 
 /// The percentages of free rules at which a controller is told.
@@ -115,6 +129,27 @@ impl TableMod {
     }
 }
 
+/// There is less room in a table than a controller wanted to be told, or more again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum VacancyEvent {
+    /// Less.
+    Down = 3,
+    /// More.
+    Up = 4,
+}
+
+/// The whole message by which that is told; from OpenFlow 1.4.
+#[must_use]
+pub fn encode_status(event: VacancyEvent, desc: &TableDesc, version: Version) -> Vec<u8> {
+    let mut message = Message::new(version, Kind::TableStatus, 0);
+    let out = message.body();
+    out.u8(event as u8);
+    out.zeroes(7);
+    desc.encode(out);
+    message.finish()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -134,6 +169,14 @@ mod tests {
         assert_eq!(tells.vacancy, Some(Some(Vacancy { down: 20, up: 80 })));
         let unknown = TableMod::decode(Version::V13, &[0, 0, 0, 0, 0, 0, 0, 4]);
         assert_eq!(unknown, Err(ErrorCode::TmfcBadConfig));
+    }
+
+    #[test]
+    fn what_is_told_of_a_table_has_its_settings() {
+        let desc = TableDesc { table: 7, vacancy: Some((20, 80, 10)), ..TableDesc::default() };
+        let message = encode_status(VacancyEvent::Down, &desc, Version::V14);
+        assert_eq!((message[1], message[8], message.len()), (31, 3, 16 + 24));
+        assert_eq!(message[16 + 2], 7);
     }
 
     proptest! {

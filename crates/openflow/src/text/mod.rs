@@ -36,6 +36,7 @@ use crate::port_no::PortNo;
 
 pub use action::instructions;
 pub use flow::{flow_mod, matching};
+pub use value::subfield;
 
 /// What is wrong with a text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -192,8 +192,11 @@ pub(super) fn of_field(
     Ok((value, mask))
 }
 
-/// Some bits of a field: `NXM_NX_REG0[0..15]`, `reg0[3]`, `eth_src[]`, `eth_src`.
-pub(super) fn subfield(text: &str) -> Result<Subfield, TextError> {
+/// Reads some bits of a field: `NXM_NX_REG0[0..15]`, `reg0[3]`, `eth_src[]`, `eth_src`.
+///
+/// # Errors
+/// There is no such field, or it does not have these bits.
+pub fn subfield(text: &str) -> Result<Subfield, TextError> {
     let (name, range) = text.split_once('[').map_or((text, "]"), |(name, range)| (name, range));
     let known = Field::by_header_name(name).or_else(|| Field::by_name(name));
     let field = known.ok_or_else(|| TextError::new(format_args!("there is no field '{name}'")))?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use eal::{SortedMap, unix::Listener};
 use ethdev::Stats;
-use ofproto::{Bridge, ConnectionId, Job, Origin, Port, Received};
+use ofproto::{Bridge, ConnectionId, Job, Origin, Port, Received, Settings};
 use openflow::PortNo;
 use openflow::message::port::{PortDesc, config, feature, state};
 use openflow::message::stats::port::{FIGURES, UNKNOWN};
@@ -80,7 +80,7 @@ impl Served {
         forwarding: Forwarding,
         packets: Receiver<FlowEvent>,
     ) -> Self {
-        let bridge = Bridge::new(spec.settings.clone());
+        let bridge = Bridge::new(Settings::default());
         let empty = BridgeSpec { controllers: SortedMap::new(), ..spec.clone() };
         let management = management.map(Door::Unix);
         let (controllers, peers) = Default::default();
@@ -94,7 +94,7 @@ impl Served {
 
     /// Has it be so.
     pub fn set(&mut self, spec: BridgeSpec) {
-        for gone in self.bridge.set(spec.settings.clone()) {
+        for gone in self.bridge.set(spec.settings.clone(), &mut self.forwarding) {
             self.close(gone, "its bridge is set otherwise");
         }
         let stays = |row: &Uuid, controller: &Controller| {

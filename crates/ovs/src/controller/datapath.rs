@@ -61,8 +61,8 @@ impl Datapath for Forwarding {
     }
 
     fn send(&mut self, packet: PacketOut) {
-        let PacketOut { in_port, actions, bytes } = packet;
-        let packet = FlowPacketOut { in_port, actions, bytes };
+        let PacketOut { in_port, actions, key, bytes } = packet;
+        let packet = FlowPacketOut { in_port, actions, key, bytes };
         if let Err(error) = self.sight.packet_out(&self.bridge, packet) {
             tracing::debug!("bridge {}: a packet is not sent: {error}", self.bridge);
         }

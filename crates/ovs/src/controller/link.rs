@@ -12,7 +12,7 @@ use openflow::{Version, VersionSet};
 use ovsdb::{Datum, Uuid};
 
 use super::target::Target;
-use super::{BridgeSpec, ControllerSpec, Service};
+use super::{BridgeSpec, ControllerSpec, Service, flow_table};
 use crate::agent::Settings as AgentSettings;
 use crate::content::{Bridge, Content, Controller};
 use crate::numbers::Numbers;
@@ -97,6 +97,7 @@ impl Link {
             .map(|(name, bridge)| {
                 let mut spec = self.spec(bridge, numbers.get(name));
                 spec.settings.bundle_timeout = bundle_timeout(content);
+                spec.settings.tables = flow_table::configs(name, bridge);
                 (name.clone(), spec)
             })
             .collect();

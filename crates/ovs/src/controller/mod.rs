@@ -9,6 +9,7 @@
 //! - [`bridge`](mod@bridge): one bridge, its sockets and connections
 //! - [`datapath`]: the switch, as rules need it
 //! - [`dial`]: controllers that we connect to
+//! - [`flow_table`]: how tables of rules are to be set
 //! - [`link`]: what the database and the switch have to do with it
 //! - [`peer`]: a connection
 //! - [`server`]: the thread
@@ -18,6 +19,7 @@
 pub mod bridge;
 pub mod datapath;
 pub mod dial;
+pub mod flow_table;
 pub mod link;
 pub mod peer;
 pub mod server;

@@ -22,6 +22,7 @@ pub(crate) struct PacketOut {
     /// Where it seems to have come in.
     pub(crate) in_port: PortNo,
     pub(crate) actions: Vec<Action>,
+    pub(crate) key: Box<Key>,
     pub(crate) bytes: Vec<u8>,
     /// The time, in milliseconds.
     pub(crate) now: u64,
@@ -43,7 +44,7 @@ impl PacketOut {
         onward: Onward<'_>,
     ) {
         let frame = Frame::from_bytes(&self.bytes);
-        let mut key = Key::default();
+        let mut key = *self.key;
         key.set(slot::IN_PORT, self.in_port.0.into());
         extract(&mut key, frame.head(), frame.len(), VLANS, Depth::All);
         let start = Start::Actions(&self.actions);
@@ -67,6 +68,8 @@ pub struct FlowPacketOut {
     pub in_port: PortNo,
     /// What is done with it.
     pub actions: Vec<Action>,
+    /// What travels with it: registers, metadata and the like.
+    pub key: Box<Key>,
     /// All of it.
     pub bytes: Vec<u8>,
 }
@@ -75,7 +78,7 @@ impl FlowPacketOut {
     pub(crate) fn of(self, flows: Option<&BridgeFlows>, now: u64) -> PacketOut {
         let none = || BridgeFlows::new(Arc::default());
         let flows = flows.cloned().unwrap_or_else(none);
-        let Self { in_port, actions, bytes } = self;
-        PacketOut { flows, in_port, actions, bytes, now }
+        let Self { in_port, actions, key, bytes } = self;
+        PacketOut { flows, in_port, actions, key, bytes, now }
     }
 }

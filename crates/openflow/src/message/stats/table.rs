@@ -3,6 +3,7 @@
 //! Up to OpenFlow 1.2, statistics also say what a table can do; ours can do all that the version
 //! has.
 
+use crate::message::table_mod::Miss;
 use crate::version::Version;
 use crate::wire::Writer as _;
 
@@ -26,6 +27,8 @@ pub struct TableStats {
     pub matches: u64,
     /// Whether there is none behind it.
     pub is_last: bool,
+    /// What becomes of packets without a rule; OpenFlow 1.1 and 1.2 say it.
+    pub miss: Miss,
 }
 
 /// All fields of OpenFlow 1.0, as bits of what a table can leave open.
@@ -71,7 +74,7 @@ impl TableStats {
                 out.u32(self.instructions());
                 out.u32(ACTIONS_V11);
                 out.u32(ACTIONS_V11);
-                out.u32(0);
+                out.u32(self.miss.config());
                 out.u32(self.max_entries);
             }
             Version::V12 => self.encode_v12(out),
@@ -95,7 +98,7 @@ impl TableStats {
         out.u64(u64::MAX);
         out.u64(u64::MAX);
         out.u32(self.instructions());
-        out.u32(0);
+        out.u32(self.miss.config());
         out.u32(self.max_entries);
     }
 

@@ -1,8 +1,9 @@
 //! What tables can do, as OpenFlow 1.3 and later ask for it: ours can do all that the version has.
 
+use crate::error::ErrorCode;
 use crate::field::{Field, entry};
 use crate::version::Version;
-use crate::wire::Writer as _;
+use crate::wire::{Reader, Writer as _, text};
 
 /// Bytes of a table's name.
 const NAME: usize = 32;
@@ -86,6 +87,62 @@ impl TableFeatures {
     }
 }
 
+/// What is to become of what tables can do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FeaturesCommand {
+    /// The tables are those that are listed.
+    Replace,
+    /// Those that are listed change; from OpenFlow 1.5, like the others.
+    Modify,
+    /// They are used.
+    Enable,
+    /// They are not used.
+    Disable,
+}
+
+/// What a table is to be able to do: as all can do all, this is its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FeaturesWish {
+    /// What is to be done.
+    pub command: FeaturesCommand,
+    /// The table.
+    pub table: u8,
+    /// Its name.
+    pub name: String,
+    /// The most rules, which nobody can change.
+    pub max_entries: u32,
+}
+
+impl FeaturesWish {
+    /// Reads all of a request, but for their properties, of which each table has all.
+    ///
+    /// # Errors
+    /// `OFPTFFC_BAD_COMMAND`, `OFPBRC_BAD_LEN`.
+    pub fn decode_all(version: Version, body: &[u8]) -> Result<Vec<Self>, ErrorCode> {
+        let mut reader = Reader::new(body);
+        let mut all = Vec::new();
+        while !reader.is_empty() {
+            let mut entry = reader.entry(0)?;
+            entry.skip(2)?;
+            let (table, command) = (entry.u8()?, entry.u8()?);
+            entry.skip(4)?;
+            let name = text(entry.take(NAME)?);
+            // The metadata, and what it can do beside.
+            entry.skip(20)?;
+            let command = match command {
+                _ if version < Version::V15 => FeaturesCommand::Replace,
+                0 => FeaturesCommand::Replace,
+                1 => FeaturesCommand::Modify,
+                2 => FeaturesCommand::Enable,
+                3 => FeaturesCommand::Disable,
+                _ => return Err(ErrorCode::TffcBadCommand),
+            };
+            all.push(Self { command, table, name, max_entries: entry.u32()? });
+        }
+        Ok(all)
+    }
+}
+
 /// Types without values: each has a length of its own.
 fn put_types<'t>(types: impl Iterator<Item = &'t u16>, out: &mut Vec<u8>) {
     for kind in types {
@@ -108,6 +165,27 @@ mod tests {
     use super::*;
     use crate::message::port;
     use crate::wire::Reader;
+
+    #[test]
+    fn wishes_are_what_tables_can_do() {
+        for version in [Version::V13, Version::V15] {
+            let mut bytes = Vec::new();
+            let name = "x".to_owned();
+            let features = TableFeatures { table: 3, name, max_entries: 9, last: 253 };
+            features.encode(version, &mut bytes);
+            features.encode(version, &mut bytes);
+            let wishes = FeaturesWish::decode_all(version, &bytes).unwrap();
+            let command = FeaturesCommand::Replace;
+            let wish = FeaturesWish { command, table: 3, name: "x".to_owned(), max_entries: 9 };
+            assert_eq!(wishes, [wish.clone(), wish]);
+            for cut in 1..64 {
+                assert!(FeaturesWish::decode_all(version, &bytes[..cut]).is_err());
+            }
+            bytes[3] = 9;
+            let read = FeaturesWish::decode_all(version, &bytes);
+            assert_eq!(read.is_ok(), version == Version::V13);
+        }
+    }
 
     #[test]
     fn properties_are_as_long_as_they_say() {

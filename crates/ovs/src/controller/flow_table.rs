@@ -1,0 +1,111 @@
+//! Rows of `Flow_Table`: how tables of rules are set.
+
+use std::collections::BTreeMap;
+
+use eal::SortedMap;
+use ofproto::TableConfig;
+use openflow::text::subfield;
+use ovsdb::{Atom, Cache, Row};
+
+use crate::content::Bridge;
+
+/// The last table that controllers see.
+const LAST: u8 = 253;
+
+/// A row of `Flow_Table`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FlowTable {
+    /// Its name.
+    pub name: Option<String>,
+    /// The most rules.
+    pub flow_limit: Option<i64>,
+    /// What becomes of further ones: `refuse`, or `evict`.
+    pub overflow_policy: Option<String>,
+    /// By which bits rules that make room are in groups.
+    pub groups: Vec<String>,
+}
+
+impl FlowTable {
+    fn read(row: &Row) -> Self {
+        let text = |column| row.get(column).string().map(str::to_owned);
+        Self {
+            name: text("name"),
+            flow_limit: row.get("flow_limit").integer(),
+            overflow_policy: text("overflow_policy"),
+            groups: row.get("groups").strings().map(str::to_owned).collect(),
+        }
+    }
+
+    /// Those of a bridge, by the numbers of the tables.
+    pub(crate) fn all(cache: &Cache, bridge: &Row) -> SortedMap<i64, Self> {
+        let pairs = bridge.get("flow_tables").pairs();
+        let rows = pairs.filter_map(|(number, row)| match (number, row) {
+            (Atom::Integer(number), Atom::Uuid(row)) => {
+                Some((*number, Self::read(cache.row("Flow_Table", *row)?)))
+            }
+            _ => None,
+        });
+        rows.collect()
+    }
+
+    /// As bridges have it; what is wrong with it is in the log.
+    fn config(&self, bridge: &str, number: u8) -> TableConfig {
+        let groups = self.groups.iter().filter_map(|text| match subfield(text) {
+            Ok(bits) => Some(bits),
+            Err(error) => {
+                tracing::warn!(
+                    "bridge {bridge} table {number}: error parsing 'groups' ({text}: {error})"
+                );
+                None
+            }
+        });
+        TableConfig {
+            name: self.name.clone(),
+            limit: self.flow_limit.and_then(|limit| usize::try_from(limit).ok()),
+            evicts: self.overflow_policy.as_deref() == Some("evict"),
+            groups: groups.collect(),
+        }
+    }
+}
+
+/// How the tables of a bridge are set.
+pub fn configs(name: &str, bridge: &Bridge) -> BTreeMap<u8, TableConfig> {
+    let tables = bridge.flow_tables.iter().filter_map(|(number, table)| {
+        let Some(number) = u8::try_from(*number).ok().filter(|number| *number <= LAST) else {
+            tracing::warn!(
+                "bridge {name}: ignoring configuration for flow table {number}, of which \
+                 there is none; they are numbered 0 to {LAST}"
+            );
+            return None;
+        };
+        Some((number, table.config(name, number)))
+    });
+    tables.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::{Field, Subfield};
+    use ovsdb::Uuid;
+
+    use super::*;
+    use crate::content::Texts;
+
+    #[test]
+    fn tables_are_set_as_their_rows_say() {
+        let mut bridge = Bridge::bare(Uuid(1), Texts::new(), SortedMap::new());
+        let row = FlowTable {
+            name: Some("main".to_owned()),
+            flow_limit: Some(4),
+            overflow_policy: Some("evict".to_owned()),
+            groups: vec!["NXM_OF_IN_PORT[]".to_owned(), "none".to_owned()],
+        };
+        bridge.flow_tables = [(0, row.clone()), (254, row)].into();
+        bridge.flow_tables.insert(1, FlowTable::default());
+        let configs = configs("br0", &bridge);
+        let groups = vec![Subfield::whole(Field::InPort)];
+        let name = Some("main".to_owned());
+        let first = TableConfig { name, limit: Some(4), evicts: true, groups };
+        assert_eq!(configs, [(0, first), (1, TableConfig::default())].into());
+    }
+}
