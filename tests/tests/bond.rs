@@ -91,6 +91,11 @@ fn the_network_follows_when_an_uplink_fails() {
     })
     .unwrap();
     // By command, while frames flow.
+    ringway.client(&["bond", "disable-member", "uplink", "up0"]).unwrap();
+    wait_active(&ringway, "up1");
+    host.ping("10.1.0.2", "-c 20 -i 0.01").unwrap();
+    ringway.client(&["bond", "enable-member", "uplink", "up0"]).unwrap();
+    wait_active(&ringway, "up0");
     ringway.client(&["bond", "set", "uplink", "--primary", "default", "--members", "up1"]).unwrap();
     wait_active(&ringway, "up1");
     host.ping("10.1.0.2", "-c 20 -i 0.01").unwrap();

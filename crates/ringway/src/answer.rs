@@ -35,6 +35,7 @@ use crate::metrics::{self, Figures};
 use crate::mirrors;
 use crate::neighbours;
 use crate::notify::Notifier;
+use crate::orders;
 use crate::rstp;
 use crate::serve::status;
 use crate::vdpa::report::devices;
@@ -174,6 +175,12 @@ impl Serve for Control {
                 self.edit(|state| state.set_bond(&name, settings, members.as_deref()))
             }
             Request::BondDel { name } => self.edit(|state| state.remove_bond(&name)),
+            request @ (Request::BondSetActiveMember { .. }
+            | Request::BondEnableMember { .. }
+            | Request::BondDisableMember { .. }
+            | Request::BondMigrate { .. }
+            | Request::RstpMcheck { .. }
+            | Request::RstpTcn { .. }) => value(&orders::give(self.daemon.switch(), request)?),
             Request::MirrorAdd { name, mirror } => {
                 self.edit(|state| state.add_mirror(&name, mirror))
             }

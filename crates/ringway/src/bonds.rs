@@ -8,7 +8,7 @@ use crate::admin::{Saving, connect};
 use crate::cli::{BondAction, BondArgs};
 use crate::control::protocol::{Bond, BondLacp, BondMember, Bonds, MemberArp, MemberLacp, Request};
 use crate::exit::Failure;
-use crate::output;
+use crate::{orders, output};
 
 /// `ringway bond`.
 pub fn run(args: &BondArgs) -> Result<(), Failure> {
@@ -38,6 +38,7 @@ pub fn run(args: &BondArgs) -> Result<(), Failure> {
             let request = Request::BondDel { name: name.clone() };
             (name, save, request, "removed, with its members".to_owned())
         }
+        order => return orders::bond(&mut client, order),
     };
     let saving = Saving::begin(&mut client, *save, name)?;
     let before = saving.members_of(name);

@@ -27,18 +27,20 @@ mod metrics;
 mod mirror;
 mod parse;
 mod rfc2544;
+mod rstp;
 mod top;
 pub use admin::{
     ConfigAction, ConfigArgs, EventsArgs, FdbAction, FdbArgs, LogAction, LogArgs, OrDefault,
     PortAction, PortArgs, PortSettings, ReloadArgs, TimeAction, TimeArgs, or_default,
 };
-pub use bond::{BondAction, BondArgs};
+pub use bond::{BondAction, BondArgs, PartArgs};
 pub use bridge::{BridgeAction, BridgeArgs, BridgeSettings};
 pub use capture::{CaptureArgs, Way};
 pub use generate::{GenArgs, Mode};
 pub use headers::{HeaderArgs, Turns};
 pub use metrics::MetricsArgs;
 pub use mirror::{MirrorAction, MirrorArgs};
+pub use rstp::{RstpAction, RstpArgs};
 pub use top::TopArgs;
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
@@ -115,8 +117,17 @@ pub enum Command {
         ringway bond add uplink --members eth0,eth1 --save\n  \
         ringway bond set uplink --primary eth0 --updelay 200\n  \
         ringway show bonds\n  \
+        ringway bond set-active-member uplink eth1\n  \
+        ringway bond migrate uplink eth1 --mac 52:54:00:00:00:01\n  \
         ringway bond del uplink")]
     Bond(BondArgs),
+    /// Have ports and bridges of a running switch do something of spanning tree at once.
+    #[command(after_help = "Examples:\n  \
+        ringway rstp mcheck eth0\n  \
+        ringway rstp tcn\n\n\
+        Its settings are those of 'ringway bridge set' and 'ringway port set'; 'ringway show rstp' \
+        tells how it stands.")]
+    Rstp(RstpArgs),
     /// Have a running switch copy what passes through ports to another port, or into a VLAN.
     #[command(after_help = "Examples:\n  \
         ringway mirror add watch --src vm1 --dst vm1 --to watcher\n  \

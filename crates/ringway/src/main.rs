@@ -9,6 +9,7 @@
 //! - [`show`], [`rates`]: `ringway show`
 //! - [`top`](mod@top): `ringway top`
 //! - [`admin`], [`relative`]: `ringway port`, `fdb`, `config` and `reload`
+//! - [`orders`]: what bonds and spanning tree are told to do at once
 //! - [`devices`]: `ringway devices`
 //! - [`generate`]: `ringway gen`
 //! - [`l2fwd`]: `ringway l2fwd`
@@ -44,6 +45,7 @@ mod metrics;
 mod mirrors;
 mod neighbours;
 mod notify;
+mod orders;
 mod output;
 mod ovs;
 #[cfg(test)]
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
         Command::Port(args) => admin::port(args),
         Command::Bridge(args) => bridges::run(args),
         Command::Bond(args) => bonds::run(args),
+        Command::Rstp(args) => orders::rstp(args),
         Command::Mirror(args) => mirrors::run(args),
         Command::Capture(args) => capture::run::run(args),
         Command::Fdb(args) => admin::fdb(args),

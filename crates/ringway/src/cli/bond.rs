@@ -71,6 +71,54 @@ pub enum BondAction {
         #[arg(long)]
         save: bool,
     },
+    /// Make a member the active one, as long as it is in use and no primary one is; its settings stay
+    /// as they are.
+    SetActiveMember {
+        /// The name of the bond.
+        name: String,
+        /// The member.
+        member: String,
+    },
+    /// Have a member be used again that was disabled, as soon as its link is up and agreed on.
+    EnableMember {
+        /// The name of the bond.
+        name: String,
+        /// The member.
+        member: String,
+    },
+    /// Take a member out of use until it is enabled, or the switch is started anew; its link stays up.
+    DisableMember {
+        /// The name of the bond.
+        name: String,
+        /// The member.
+        member: String,
+    },
+    /// Give a part of the traffic to a member, until load is moved the next time. For bonds that
+    /// divide traffic by source (balance-slb).
+    Migrate {
+        /// The name of the bond.
+        name: String,
+        /// The member that gets it.
+        member: String,
+        /// Which part.
+        #[command(flatten)]
+        part: PartArgs,
+        /// With --mac, the VLAN of its frames as they go out.
+        #[arg(long, value_name = "ID", requires = "mac", value_parser = number(1_u16..=4094))]
+        vlan: Option<u16>,
+    },
+}
+
+/// A part of the traffic of a bond.
+#[derive(Clone, Debug, PartialEq, Eq, Args)]
+#[group(required = true, multiple = false)]
+pub struct PartArgs {
+    /// The part that frames from this station are in.
+    #[arg(long, value_name = "MAC", value_parser = station)]
+    pub mac: Option<String>,
+    /// The part of this number, of 256: the hash of 'ovs-appctl bond/migrate'.
+    #[arg(long, value_name = "N", value_parser = number(0_u8..))]
+    pub part: Option<u8>,
 }
 
 /// Settings of a bond; `default` takes one back.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use packet::{BURST, Edit, Frame, flow};
+use packet::{BURST, Edit, Frame, MacAddr, flow};
 
 use super::load::Load;
 use crate::bridge::BridgeId;
@@ -107,9 +107,23 @@ impl Way {
             Division::Flow => u64::from(flow::hash(frame.head())),
             Division::Source => by_source(frame, edit),
         };
-        // The table is as long as there are values of the highest byte.
-        (hash.wrapping_mul(SPREAD) >> 56) as usize
+        usize::from(spread(hash))
     }
+}
+
+/// The part of a hash: its highest byte, once all bits count. The table is as long as there are bytes.
+#[inline]
+const fn spread(hash: u64) -> u8 {
+    let [highest, ..] = hash.wrapping_mul(SPREAD).to_be_bytes();
+    highest
+}
+
+/// The part of the traffic of a bond with [`BondMode::BalanceSlb`](super::BondMode::BalanceSlb) that
+/// frames from `mac` belong to, which go out with the tag of `vlan`, or without one where that is 0.
+#[must_use]
+pub fn source_part(mac: MacAddr, vlan: u16) -> u8 {
+    let source = mac.0.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
+    spread(source | u64::from(vlan) << 48)
 }
 
 /// The source address of a frame, and its VLAN as it goes out.
@@ -325,4 +339,20 @@ fn groups(frames: &[Frame<'_>]) -> u32 {
     };
     let numbered = frames.iter().enumerate().take(BURST);
     numbered.filter(|(_, frame)| is_group(frame)).fold(0, |all, (index, _)| all | 1_u32 << index)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_has_the_part_that_its_frames_go_by() {
+        let mac = MacAddr([0x52, 0x54, 0, 0, 0x12, 0x34]);
+        let head = [&[2, 0, 0, 0, 0, 1][..], &mac.0, &[0x81, 0, 0x60, 7, 8, 0]].concat();
+        let frame = Frame::from_parts(&head, &[]).unwrap();
+        let part = |edit| spread(by_source(&frame, edit));
+        assert_eq!(part(Edit::NONE), source_part(mac, 7));
+        assert_eq!(part(Edit { pop: true, push: None }), source_part(mac, 0));
+        assert_ne!(source_part(mac, 0), source_part(mac, 7));
+    }
 }

@@ -176,12 +176,13 @@ impl Tree {
         }
     }
 
-    /// Has a port find out anew which protocol its neighbour speaks.
-    pub(crate) fn check_protocol(&mut self, number: u16) {
-        if let Some(port) = self.ports.get_mut(&number) {
-            port.check_protocol();
-            self.run();
-        }
+    /// Has a port find out anew which protocol its neighbour speaks. Returns whether it is one of the
+    /// tree's.
+    pub(crate) fn check_protocol(&mut self, number: u16) -> bool {
+        let Some(port) = self.ports.get_mut(&number) else { return false };
+        port.check_protocol();
+        self.run();
+        true
     }
 
     /// Has neighbours told of a change of the topology, as if a port had noticed one.

@@ -126,18 +126,20 @@ impl Switch {
         control.rstp.all.iter().map(report).collect()
     }
 
-    /// Has a port find out anew whether its neighbour speaks the rapid protocol.
+    /// Has a port find out anew whether its neighbour speaks the rapid protocol: `mcheck` of IEEE
+    /// 802.1D-2004, clause 17.19.13. Returns whether the port takes part in spanning tree.
     ///
     /// # Errors
     /// There is no such port.
-    pub fn check_rstp(&self, port: &str) -> Result<(), crate::Error> {
+    pub fn check_rstp(&self, port: &str) -> Result<bool, crate::Error> {
         let mut control = self.control();
         let number = control.ports.get(port)?.number();
+        let mut takes_part = false;
         for branch in control.rstp.all.values_mut() {
-            branch.tree.check_protocol(number);
+            takes_part |= branch.tree.check_protocol(number);
         }
         control.update_rstp();
-        Ok(())
+        Ok(takes_part)
     }
 }
 

@@ -128,6 +128,54 @@ pub enum Request {
         /// Its name.
         name: String,
     },
+    /// Makes a member of a bond the active one, as long as it is in use.
+    BondSetActiveMember {
+        /// The bond's name.
+        name: String,
+        /// The member's.
+        member: String,
+    },
+    /// Has a member of a bond be used again that was disabled.
+    BondEnableMember {
+        /// The bond's name.
+        name: String,
+        /// The member's.
+        member: String,
+    },
+    /// Takes a member of a bond out of use, until it is enabled.
+    BondDisableMember {
+        /// The bond's name.
+        name: String,
+        /// The member's.
+        member: String,
+    },
+    /// Gives a part of a bond's traffic to a member, until load is moved the next time.
+    BondMigrate {
+        /// The bond's name.
+        name: String,
+        /// The member's.
+        member: String,
+        /// The part, of 256; or else a source address tells it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<u8>,
+        /// The source address whose frames are in the part.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mac: Option<String>,
+        /// The VLAN of those frames as they go out, 0 for untagged.
+        #[serde(default)]
+        vlan: u16,
+    },
+    /// Has a port find out anew whether its neighbour speaks the rapid protocol.
+    RstpMcheck {
+        /// Its name.
+        port: String,
+    },
+    /// Has a bridge tell its neighbours that the topology has changed.
+    RstpTcn {
+        /// Its name.
+        #[serde(default = "default_bridge")]
+        bridge: String,
+    },
     /// Adds a mirror.
     MirrorAdd {
         /// Its name.
@@ -289,6 +337,12 @@ impl Request {
                 | Self::Subscribe { .. }
                 | Self::Capture { .. }
                 | Self::FdbFlush { .. }
+                | Self::BondSetActiveMember { .. }
+                | Self::BondEnableMember { .. }
+                | Self::BondDisableMember { .. }
+                | Self::BondMigrate { .. }
+                | Self::RstpMcheck { .. }
+                | Self::RstpTcn { .. }
         )
     }
 }
