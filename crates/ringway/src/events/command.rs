@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use ringway::control::client::Client;
-use ringway::control::event::{Address, Event, Membership, Notice, Router};
-use ringway::control::protocol::Request;
+use crate::control::client::Client;
+use crate::control::event::{Address, Event, Membership, Notice, Router};
+use crate::control::protocol::Request;
 
 use crate::cli::EventsArgs;
 use crate::exit::Failure;

@@ -12,13 +12,13 @@ mod watch;
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::control::event::{Event, Notice, Topic};
+use crate::control::refusal::{Code, Refusal};
 use daemon::Daemon;
 use eal::{
     SortedMap,
     time::{Time, later},
 };
-use ringway::control::event::{Event, Notice, Topic};
-use ringway::control::refusal::{Code, Refusal};
 
 use watch::{Dropping, Watch};
 

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use crate::control::event::{Address, Event, Membership, Router, SHUT_BY};
 use daemon::{Change, Daemon, State, diff};
 use eal::SortedMap;
 use ethdev::{DropReason, Peer, Stats};
-use ringway::control::event::{Address, Event, Membership, Router, SHUT_BY};
 use switch::{BondReport, FdbEntry, GroupsReport, PortReport, RstpReport};
 
 /// How a switch was when it was looked at last.
