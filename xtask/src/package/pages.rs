@@ -12,7 +12,7 @@ const VARIABLE: &str = "RINGWAY_PAGES";
 pub fn write(tests: Option<&Path>, folder: &Path) -> Result<PathBuf> {
     let mut command = match tests {
         Some(program) => std::process::Command::new(program),
-        None => crate::test::cargo(&["test", "--quiet", "-p", "ringway", "--bin", "ringway", "--"]),
+        None => crate::test::cargo(&["test", "--quiet", "-p", "ringway", "--lib", "--"]),
     };
     command.args(["--exact", TEST]).env(VARIABLE, folder);
     let output = command.output()?;

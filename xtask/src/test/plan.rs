@@ -207,7 +207,7 @@ impl Stage {
 
     /// Packages of the program that is tested, installed and tried.
     fn packages(&self, output: &Output) -> Result<()> {
-        let tests = self.programs()?.iter().find(|program| program.is_of_program("ringway"));
+        let tests = self.programs()?.iter().find(|program| program.is_of_library("ringway"));
         let tests = tests.context("there are no unit tests of ringway")?;
         let out = tempfile::tempdir()?;
         let mut package = xtask(&["package", "--check", "--program"])?;

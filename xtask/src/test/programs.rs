@@ -118,9 +118,9 @@ impl Program {
         self.kind == "test"
     }
 
-    /// Whether it has the unit tests of program `name`, and not those of a library of that name.
-    pub fn is_of_program(&self, name: &str) -> bool {
-        self.kind == "bin" && self.name == name
+    /// Whether it has the unit tests of library `name`, and not those of a program of that name.
+    pub fn is_of_library(&self, name: &str) -> bool {
+        self.kind == "lib" && self.name == name
     }
 
     /// Whether it is one of the tests on real peers.
@@ -176,10 +176,10 @@ mod tests {
             ("guests", Some("/t/guests-0123"))
         );
         assert!(program.is_end_to_end());
-        let unit = Program::read(&message("lib", true, r#""/t/e2e-0123""#), true).unwrap();
-        assert!(!unit.is_end_to_end() && !unit.is_of_program("guests"));
         let unit = Program::read(&message("bin", true, r#""/t/guests-4567""#), true).unwrap();
-        assert!(unit.is_of_program("guests") && !unit.is_of_program("guest"));
+        assert!(!unit.is_end_to_end() && !unit.is_of_library("guests"));
+        let unit = Program::read(&message("lib", true, r#""/t/guests-0123""#), true).unwrap();
+        assert!(unit.is_of_library("guests") && !unit.is_of_library("guest"));
         assert!(Program::read(&message("lib", true, "null"), true).is_none());
         assert!(Program::read(&message("bin", false, r#""/t/x""#), true).is_none());
         let end = serde_json::json!({"reason": "build-finished", "success": true});

@@ -234,7 +234,7 @@ mod tests {
 
     #[test]
     fn latencies_are_a_line_that_rises() {
-        let mut histogram = super::super::receiver::new_histogram().unwrap();
+        let mut histogram = crate::generate::receiver::new_histogram().unwrap();
         for value in 1..=10_000_u64 {
             histogram.record(value).unwrap();
         }

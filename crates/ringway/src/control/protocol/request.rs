@@ -1,14 +1,19 @@
 //! What may be asked of a switch at its control socket.
 
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde::de::Error as _;
+use serde::ser::{Error as _, SerializeMap as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 use switch::{LldpMode, PortGuard, PortLimits, PortSnooping, PortVlan};
 
 use crate::control::event::Topic;
 
-/// What a client may ask.
+/// The member that names the command.
+const COMMAND: &str = "command";
+
+/// What a client may ask. By serde, its member `command` has the name, beside its arguments.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "command", rename_all = "kebab-case", deny_unknown_fields)]
+#[serde(remote = "Self", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Request {
     /// Who is there: version, process, uptime.
     Info {},
@@ -74,7 +79,7 @@ pub enum Request {
         name: String,
         /// The settings, by their keys in the configuration file; `null` is the default. Of `guard`, `rstp`
         /// and `mcast-snooping`, settings that are not named stay.
-        settings: serde_json::Map<String, Value>,
+        settings: Map<String, Value>,
     },
     /// Disconnects a port and closes it, or detaches a vDPA device.
     PortDel {
@@ -87,14 +92,14 @@ pub enum Request {
         name: String,
         /// Its settings, by their keys in the configuration file, as in `fdb.ageing`.
         #[serde(default)]
-        settings: serde_json::Map<String, Value>,
+        settings: Map<String, Value>,
     },
     /// Changes settings of a bridge.
     BridgeSet {
         /// Its name.
         name: String,
         /// The settings, in the same way; `null` is the default.
-        settings: serde_json::Map<String, Value>,
+        settings: Map<String, Value>,
     },
     /// Makes one port of several, which become its members.
     BondAdd {
@@ -104,7 +109,7 @@ pub enum Request {
         members: Vec<String>,
         /// Its settings, by their keys in `bonding` of the configuration file.
         #[serde(default)]
-        settings: serde_json::Map<String, Value>,
+        settings: Map<String, Value>,
         /// The bridge that it belongs to; the default one when absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         bridge: Option<String>,
@@ -121,7 +126,7 @@ pub enum Request {
         members: Option<Vec<String>>,
         /// The settings, in the same way; `null` is the default.
         #[serde(default)]
-        settings: serde_json::Map<String, Value>,
+        settings: Map<String, Value>,
     },
     /// Removes a bond, and the ports that are its members.
     BondDel {
@@ -313,6 +318,39 @@ fn is_plain(snooping: &Box<PortSnooping>) -> bool {
     snooping.is_default()
 }
 
+/// `serde(tag = "command")` would do the same, with another copy of all code that reads settings: for
+/// what it keeps until it has found the tag (docs/decisions/0035).
+impl Serialize for Request {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = Self::serialize(self, serde_json::value::Serializer);
+        let (command, arguments) = match whole.map_err(S::Error::custom)? {
+            Value::Object(whole) => whole.into_iter().next().unwrap_or_default(),
+            _ => Default::default(),
+        };
+        let arguments = arguments.as_object();
+        let mut members = serializer.serialize_map(arguments.map(|all| all.len() + 1))?;
+        members.serialize_entry(COMMAND, &command)?;
+        for (name, value) in arguments.into_iter().flatten() {
+            members.serialize_entry(name, value)?;
+        }
+        members.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Request {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut arguments = Map::deserialize(deserializer)?;
+        let command = arguments.remove(COMMAND);
+        let command = command.ok_or_else(|| D::Error::missing_field(COMMAND))?;
+        let command = command.as_str().ok_or_else(|| {
+            D::Error::custom(format!("{COMMAND} is {command}: expected the name of a command"))
+        })?;
+        let mut whole = Map::new();
+        whole.insert(command.to_owned(), Value::Object(arguments));
+        Self::deserialize(Value::Object(whole)).map_err(D::Error::custom)
+    }
+}
+
 impl Request {
     /// Whether it may change what the switch is to be.
     pub const fn changes_state(&self) -> bool {
@@ -406,6 +444,17 @@ mod tests {
         assert!(message(r#"{"command":"show-prots"}"#).contains("show-prots"));
         assert!(message(r#"{"command":"show-ports","verbose":1}"#).contains("verbose"));
         assert!(message(r#"{"command":"port-add","name":"a"}"#).contains("device"));
+        assert!(message(r#"{"name":"a"}"#).contains("missing field `command`"));
+        assert!(message(r#"{"command":["info"]}"#).contains("expected the name of a command"));
+        assert!(message("[]").contains("expected a map"));
+    }
+
+    #[test]
+    fn requests_are_read_as_they_are_written() {
+        let request = Request::FdbAdd { mac: "a".into(), port: "b".into(), vlan: 7 };
+        let text = serde_json::to_string(&request).unwrap();
+        assert_eq!(text, r#"{"command":"fdb-add","mac":"a","port":"b","vlan":7}"#);
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), request);
     }
 
     /// What serde says it expected where there is something else, quoted.

@@ -1,7 +1,9 @@
 //! Layer 2 forwarding, all of it: opens ports, joins them, and forwards frames between them.
 //!
-//! This is what a program on Ringway's crates looks like. It uses nothing of the command around
+//! This is what a program on Ringway's crates looks like. It knows nothing of the command that uses
 //! it; `docs/l2fwd.md` goes through it line by line.
+
+#![forbid(unsafe_code)]
 
 use std::io;
 use std::sync::Arc;
@@ -108,6 +110,8 @@ impl Path {
 }
 
 /// The work of one worker: forwards on `paths` until it is asked to stop.
+// As a part of a caller that is built for size, it would be built for that, too.
+#[inline(never)]
 pub fn work(
     mut paths: Vec<Path>,
     idle: IdleOptions,

@@ -91,8 +91,8 @@ pub struct Ramp {
 impl Ramp {
     /// The rate at `now`, and whether it changes no more.
     fn at(&self, now: u64) -> (f64, bool) {
-        let passed = crate::table::approximate(now.saturating_sub(self.start));
-        let part = passed / (crate::table::approximate(self.hz) * self.time.as_secs_f64()).max(1.0);
+        let passed = crate::approximate(now.saturating_sub(self.start));
+        let part = passed / (crate::approximate(self.hz) * self.time.as_secs_f64()).max(1.0);
         if part >= 1.0 {
             (self.to, true)
         } else {
@@ -105,7 +105,7 @@ impl Ramp {
 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive")]
 fn interval(rate: f64, hz: u64) -> u128 {
     let scale = f64::from(1_u32 << FRACTION_BITS);
-    let interval = crate::table::approximate(hz) / rate.max(1e-3) * scale;
+    let interval = crate::approximate(hz) / rate.max(1e-3) * scale;
     (interval as u128).max(1)
 }
 
@@ -260,7 +260,7 @@ mod tests {
                 }
             }
             let expected = (rate * 10.0 + 1.0).min(1e6);
-            assert!((crate::table::approximate(sent) - expected).abs() <= 1.0 + expected * 1e-4);
+            assert!((crate::approximate(sent) - expected).abs() <= 1.0 + expected * 1e-4);
         }
     }
 

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use packet::MacAddr;
 use packet::headers::{EtherType, IpProtocol, TcpFlags};
 
-use super::draft::Draft;
-use super::range::{L4Port, Range, Vlan, Vni, v4, v6};
-use super::stamp::MAX_FLOWS;
-use super::template::{Area, Template};
+use crate::draft::Draft;
+use crate::range::{L4Port, Range, Vlan, Vni, v4, v6};
+use crate::stamp::MAX_FLOWS;
+use crate::template::{Area, Template};
 
 /// A VLAN tag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -178,6 +178,3 @@ pub fn combinations(counts: impl IntoIterator<Item = u32>) -> u64 {
         if all > u64::from(MAX_FLOWS) { all } else { all / a.max(1) * count }
     })
 }
-
-#[cfg(test)]
-mod tests;

@@ -4,7 +4,7 @@
 //! Nothing here allocates, and nothing is summed up that does not change: a checksum is that of the
 //! template plus what the fields add.
 
-use super::stamp::{STAMP_LEN, Stamp, halves};
+use crate::stamp::{STAMP_LEN, Stamp, halves};
 
 /// Checksums that a field can be part of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
 //! Which of several ports send to which.
 
-use super::stamp::MAX_FLOWS;
+use crate::stamp::MAX_FLOWS;
 
 /// How ports are connected by what is tested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]

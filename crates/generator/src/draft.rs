@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use packet::checksum::Checksum;
 use packet::headers::{EtherType, IpProtocol, TcpFlags};
 
-use super::headers::{Headers, Network, Tag, Transport};
-use super::range::{Countable, L4Port, Range, Vni};
-use super::template::{AREAS, Area, Field, Length, Sum, Template, Width};
+use crate::headers::{Headers, Network, Tag, Transport};
+use crate::range::{Countable, L4Port, Range, Vni};
+use crate::template::{AREAS, Area, Field, Length, Sum, Template, Width};
 
 /// Port of VXLAN (RFC 7348).
 const VXLAN_PORT: u16 = 4789;

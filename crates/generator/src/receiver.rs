@@ -5,9 +5,9 @@ use ethdev::RxBurst;
 use hdrhistogram::Histogram;
 use packet::{Frame, MAX_FRAME_LEN};
 
-use super::find::{ENOUGH, Found, USUAL_PLACE, at_place, by_headers};
-use super::stamp::{MAX_FLOWS, STAMP_LEN, Seen, Stamp};
-use super::topology::Routes;
+use crate::find::{ENOUGH, Found, USUAL_PLACE, at_place, by_headers};
+use crate::stamp::{MAX_FLOWS, STAMP_LEN, Seen, Stamp};
+use crate::topology::Routes;
 
 /// Longest latency that is told apart: a minute, in nanoseconds.
 const MAX_LATENCY: u64 = 60_000_000_000;
@@ -294,10 +294,10 @@ impl Flows {
 mod tests {
     use packet::MacAddr;
 
-    use super::super::headers::Headers;
-    use super::super::template::Builder;
-    use super::super::topology::{Topology, links};
     use super::*;
+    use crate::headers::Headers;
+    use crate::template::Builder;
+    use crate::topology::{Topology, links};
 
     const RUN: u16 = 77;
 

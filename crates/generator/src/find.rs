@@ -3,7 +3,7 @@
 use packet::headers::ethernet::{MAX_TAGS, TAG_LEN};
 use packet::headers::{EtherType, IpProtocol};
 
-use super::stamp::{Seen, Stamp};
+use crate::stamp::{Seen, Stamp};
 
 /// Where a stamp is when there are no tags, and UDP over IPv4.
 pub const USUAL_PLACE: usize = 42;
@@ -82,10 +82,10 @@ fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
 mod tests {
     use packet::MacAddr;
 
-    use super::super::headers::Headers;
-    use super::super::stamp::STAMP_LEN;
-    use super::super::template::Builder;
     use super::*;
+    use crate::headers::Headers;
+    use crate::stamp::STAMP_LEN;
+    use crate::template::Builder;
 
     fn frame(size: usize) -> Vec<u8> {
         let headers = Headers::plain(MacAddr([2; 6]), MacAddr([4; 6]));

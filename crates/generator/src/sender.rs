@@ -6,9 +6,9 @@ use arrayvec::ArrayVec;
 use ethdev::TxQueue;
 use packet::{BURST, Frame};
 
-use super::order::Order;
-use super::size::SizeMix;
-use super::template::Builder;
+use crate::order::Order;
+use crate::size::SizeMix;
+use crate::template::Builder;
 
 /// One thread's source of test frames: flows in turn, sizes in turn, sequence numbers per flow.
 #[derive(Debug)]

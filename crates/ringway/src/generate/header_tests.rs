@@ -1,18 +1,20 @@
-//! Frames against the parser of `packet`, which knows nothing of templates.
+//! Frames with the headers that the command line asks for, against the parser of `packet`, which knows
+//! nothing of templates.
 
 use std::net::IpAddr;
 
+use packet::MacAddr;
 use packet::checksum::Checksum;
-use packet::headers::{Ethernet, Ipv4, Ipv6, Tcp, Udp};
+use packet::headers::{EtherType, Ethernet, Ipv4, Ipv6, Tcp, Udp};
 use proptest::prelude::*;
 
-use super::super::find::by_headers;
-use super::super::order::{Order, Shuffle};
-use super::super::range::Countable;
-use super::super::stamp::{STAMP_LEN, Seen};
-use super::super::template::Builder;
-use super::*;
 use crate::cli::HeaderArgs;
+use generator::find::by_headers;
+use generator::headers::*;
+use generator::order::{Order, Shuffle};
+use generator::range::{Countable, Range};
+use generator::stamp::{MAX_FLOWS, STAMP_LEN, Seen};
+use generator::template::Builder;
 
 const FLOWS: u32 = 5000;
 
@@ -200,7 +202,7 @@ proptest! {
         let payload = parse(&bytes, &headers, flow);
         prop_assert_eq!(payload.len(), STAMP_LEN + more);
 
-        let head = &bytes[..bytes.len().min(super::super::find::ENOUGH)];
+        let head = &bytes[..bytes.len().min(generator::find::ENOUGH)];
         let found = by_headers(head, bytes.len());
         let Seen::Stamped(stamp) = found.seen else { panic!("{options}: {found:?}") };
         prop_assert_eq!((stamp.run, stamp.flow, stamp.sequence), (9, flow, sequence));

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use packet::MacAddr;
 
-use super::stamp::MAX_FLOWS;
+use crate::stamp::MAX_FLOWS;
 
 /// What a header field can hold, as a number that can be counted on from.
 pub trait Countable: Copy + FromStr {

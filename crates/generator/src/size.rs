@@ -91,7 +91,7 @@ impl SizeMix {
     /// The mean size in bytes.
     pub fn mean(&self) -> f64 {
         let sum: f64 = self.0.iter().copied().map(f64::from).sum();
-        sum / crate::table::approximate(self.0.len().max(1) as u64)
+        sum / crate::approximate(self.0.len().max(1) as u64)
     }
 }
 

@@ -9,9 +9,9 @@ use ethdev::{DropReason, RxQueue, TxQueue};
 use hdrhistogram::Histogram;
 use packet::{BURST, Frame};
 
-use super::rate::{Gate, Pacer};
-use super::receiver::{Flows, Received, Receiver, new_histogram};
-use super::sender::Sender;
+use crate::rate::{Gate, Pacer};
+use crate::receiver::{Flows, Received, Receiver, new_histogram};
+use crate::sender::Sender;
 
 /// How often a lane tells how far it is.
 const PUBLISH: Duration = Duration::from_millis(50);
@@ -181,6 +181,8 @@ pub struct Lane {
 
 impl Lane {
     /// Runs until told to stop; what it has received is told then.
+    // As a part of a caller that is built for size, it would be built for that, too.
+    #[inline(never)]
     pub fn run(&mut self, phase: &Phase, progress: &Arc<Mutex<Progress>>) {
         let interval = clock::cycles(PUBLISH);
         let mut published = clock::now();
