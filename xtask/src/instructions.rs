@@ -32,7 +32,8 @@ pub struct Options {
 /// Counts the instructions per frame of each kind of burst, compares them with those stored in
 /// `benches/instructions.toml`, and gives whether all agree.
 ///
-/// Unlike times, counts do not depend on what else the machine does.
+/// Unlike times, counts do not depend on what else the machine does. They are those of the crates as they
+/// are tested, without the LTO of a release, which has some instructions less (docs/decisions/0029).
 pub fn run(options: &Options) -> Result<bool> {
     if !are_there(&[Peer::Valgrind]) {
         return Ok(true);

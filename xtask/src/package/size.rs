@@ -9,8 +9,9 @@ use anyhow::{Result, ensure};
 /// Bytes of the program that is shipped.
 const SHIPPED: u64 = 10_400_000;
 
-/// Bytes of the one that is tested, whose link optimises less (docs/decisions/0020).
-const TESTED: u64 = 15_000_000;
+/// Bytes of the one that is tested, which is linked without LTO, and what no frame passes of it is not
+/// optimised (docs/decisions/0029).
+const TESTED: u64 = 21_500_000;
 
 /// Refuses a program that is larger than it may be.
 pub fn check(program: &Path, is_shipped: bool) -> Result<()> {
