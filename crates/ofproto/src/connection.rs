@@ -27,7 +27,7 @@ pub enum Origin {
 }
 
 /// How much of a packet a controller gets that has not said how much.
-const MISS_SEND_LEN: u16 = 128;
+pub(crate) const MISS_SEND_LEN: u16 = 128;
 
 /// A connection whose version has been agreed on.
 #[derive(Clone, Debug)]

@@ -64,6 +64,14 @@ pub trait Datapath {
 
     /// Does with a packet what its actions say.
     fn send(&mut self, packet: PacketOut);
+
+    /// The same by these rules and ports, whatever the others go by.
+    fn send_by(
+        &mut self,
+        tables: &Tables,
+        ports: &mut dyn Iterator<Item = &Port>,
+        packet: PacketOut,
+    );
 }
 
 /// None: nothing is forwarded, and no time passes. For tests.
@@ -80,4 +88,6 @@ impl Datapath for Detached {
     fn publish(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: bool) {}
 
     fn send(&mut self, _: PacketOut) {}
+
+    fn send_by(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: PacketOut) {}
 }

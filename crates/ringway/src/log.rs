@@ -31,9 +31,10 @@ static REPLACE: OnceLock<Replace> = OnceLock::new();
 static FILTER: Mutex<Option<Targets>> = Mutex::new(None);
 
 /// What a target is the beginning of: our crates, as lines of the log name them.
-pub const CRATES: [&str; 16] = [
+pub const CRATES: [&str; 17] = [
     "ringway",
     "ovs",
+    "ofproto",
     "daemon",
     "switch",
     "vdpa",

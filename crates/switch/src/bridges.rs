@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use eal::{SortedMap, clock};
 use fdb::Fdb;
+use flow::Pipeline;
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
@@ -65,6 +66,15 @@ impl Entry {
                 metering.of(meters, (workers, clock::hz(), clock::now()))
             }
         };
+    }
+
+    /// Its flows with another pipeline, for a packet that goes by that.
+    pub(crate) fn flows_by(&self, pipeline: Arc<Pipeline>, workers: usize) -> BridgeFlows {
+        let before = self.flows.as_ref();
+        let metering = before.map(|flows| flows.metering.clone()).unwrap_or_default();
+        let at = (workers, clock::hz(), clock::now());
+        let metering = metering.of(pipeline.tables.meters(), at);
+        BridgeFlows { pipeline, packets: before.and_then(|flows| flows.packets.clone()), metering }
     }
 
     /// Has its meters begin anew, for so many workers; returns whether there are any.

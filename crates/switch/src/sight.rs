@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
 use eal::time::Time;
+use flow::Pipeline;
 
 use crate::error::Error;
 use crate::flows::{BridgeFlows, FlowPacketOut};
@@ -68,10 +69,15 @@ impl Sight {
     ///
     /// # Errors
     /// There is no such bridge, or all workers have ended.
-    pub fn packet_out(&self, bridge: &str, packet: FlowPacketOut) -> Result<(), Error> {
+    pub fn packet_out(
+        &self,
+        bridge: &str,
+        pipeline: Option<Arc<Pipeline>>,
+        packet: FlowPacketOut,
+    ) -> Result<(), Error> {
         let now = self.flow_time();
         let control = self.control().ok_or(Error::NoWorker)?;
-        lock(&control).packet_out(bridge, packet, now)
+        lock(&control).packet_out(bridge, (pipeline, packet), now)
     }
 }
 

@@ -203,6 +203,12 @@ pub(crate) fn mark(set: &mut TableSet, id: u32) {
 }
 
 impl Group {
+    /// How its buckets are selected, for a log, where they are.
+    #[must_use]
+    pub fn explain(&self) -> Vec<String> {
+        if self.kind == GroupType::Select { select::explain(self) } else { Vec::new() }
+    }
+
     /// One with these buckets, at `now`.
     fn new(
         (id, kind): (u32, GroupType),

@@ -7,7 +7,7 @@
 use openflow::Field;
 use openflow::message::group::{GroupType, Selection};
 
-use super::Bucket;
+use super::{Bucket, Group};
 use crate::key::{Key, Slot, TAG_PRESENT, slot};
 use crate::pattern::{finish, mix};
 use crate::place::place;
@@ -124,18 +124,25 @@ fn best<'b>(
     buckets.iter().filter(|bucket| is_alive(bucket)).max_by_key(score)
 }
 
+/// How many places buckets of these weights take: as many as give the lightest of them one. `None`
+/// where none has weight.
+fn places(weights: &[u64]) -> Option<u64> {
+    let least = weights.iter().copied().filter(|weight| *weight > 0).min()?;
+    let all: u64 = weights.iter().sum();
+    let some = u64::try_from(weights.len()).ok()?.saturating_mul(4).min(PLACES.0);
+    all.div_ceil(least).max(some).max(PLACES.1).checked_next_power_of_two()
+}
+
+fn weights(buckets: &[Bucket]) -> Vec<u64> {
+    buckets.iter().map(|bucket| bucket.desc.weight.into()).collect()
+}
+
 /// Spreads buckets over places by their weights, by Webster's method: the next place is for the bucket
 /// that has the least of what it should have. `None` where that takes too many places, or none
 /// has weight.
 fn spread(buckets: &[Bucket]) -> Option<Vec<u16>> {
-    let weights: Vec<u64> = buckets.iter().map(|bucket| bucket.desc.weight.into()).collect();
-    let least = weights.iter().copied().filter(|weight| *weight > 0).min()?;
-    let all: u64 = weights.iter().sum();
-    let some = u64::try_from(weights.len()).ok()?.saturating_mul(4).min(PLACES.0);
-    let count = all.div_ceil(least).max(some).max(PLACES.1).checked_next_power_of_two()?;
-    if count > PLACES.0 {
-        return None;
-    }
+    let weights = weights(buckets);
+    let count = places(&weights).filter(|count| *count <= PLACES.0)?;
     // Weights as fractions of odd numbers.
     let mut shares: Vec<(u64, u64)> = weights.into_iter().map(|weight| (weight, 1)).collect();
     let mut places = Vec::new();
@@ -153,6 +160,65 @@ fn spread(buckets: &[Bucket]) -> Option<Vec<u16>> {
         places.push(u16::try_from(winner).ok()?);
     }
     Some(places)
+}
+
+/// How a bucket is selected, in the words of Open vSwitch's log.
+pub(super) fn explain(group: &Group) -> Vec<String> {
+    let mut lines = Vec::new();
+    match &group.selection {
+        None => lines.push("No selection method specified. Trying dp_hash.".to_owned()),
+        Some(wish) => lines.push(format!("Selection method specified: {}.", wish.method)),
+    }
+    let is_hash = group.selection.as_ref().is_some_and(|wish| wish.method == "hash");
+    if !is_hash {
+        lines.extend(explain_places(group));
+    }
+    match &group.method {
+        Method::Places { places, hash, .. } => {
+            let algorithm = u8::from(*hash == Hash::Symmetric);
+            let count = places.len();
+            lines
+                .push(format!("Use dp_hash with {count} hash values using algorithm {algorithm}."));
+        }
+        Method::Fields { fields, .. } => {
+            let names: Vec<&str> = fields.iter().map(|(field, _)| field.name()).collect();
+            lines.push(format!("Hash fields: {}", names.join(",")));
+        }
+        _ => {
+            let why = if is_hash { "No hash fields. " } else { "" };
+            lines.push(format!("{why}Falling back to default hash method."));
+        }
+    }
+    lines
+}
+
+fn explain_places(group: &Group) -> Vec<String> {
+    let weights = weights(&group.buckets);
+    let all: u64 = weights.iter().sum();
+    if weights.is_empty() {
+        return vec!["  Don't apply dp_hash method without buckets.".to_owned()];
+    }
+    let Some(least) = weights.iter().copied().filter(|weight| *weight > 0).min() else {
+        return vec!["  Total weight is zero. No active buckets.".to_owned()];
+    };
+    let mut lines = vec![format!("  Minimum weight: {least}, total weight: {all}")];
+    let Method::Places { places: taken, .. } = &group.method else {
+        let count = places(&weights).unwrap_or(u64::MAX);
+        lines.push(format!("  Too many hash values required: {count}"));
+        return lines;
+    };
+    let count = taken.len() as u64;
+    lines.push(format!("  Using {count} hash values:"));
+    for (index, weight) in weights.iter().enumerate() {
+        // Hundredths, rounded.
+        let target = (count * weight * 100 + all / 2) / all;
+        let hits = taken.iter().filter(|place| usize::from(**place) == index).count();
+        let (whole, part) = (target / 100, target % 100);
+        let line =
+            format!("  Bucket {index}: weight={weight}, target={whole}.{part:02} hits={hits}");
+        lines.push(line);
+    }
+    lines
 }
 
 /// The ports of a packet of IP. Fragments have none, so that all of them go together.

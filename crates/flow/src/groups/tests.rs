@@ -241,6 +241,24 @@ fn places_are_shared_out_by_weights() {
     assert_eq!(hits(&[]), [0; 0]);
 }
 
+#[test]
+fn how_buckets_are_selected_is_told_as_by_open_vswitch() {
+    let last = |group: Group| group.explain().pop().unwrap();
+    let group = select(&[(0, 5), (1, 10), (2, 25), (3, 60), (4, 0)], None);
+    let lines = group.explain();
+    assert_eq!(lines[1], "  Minimum weight: 5, total weight: 100");
+    assert_eq!(lines[3], "  Bucket 0: weight=5, target=1.60 hits=2");
+    assert_eq!(lines[6], "  Bucket 3: weight=60, target=19.20 hits=19");
+    assert_eq!(lines[8], "Use dp_hash with 32 hash values using algorithm 1.");
+    let two = [(0, 1), (1, 1_000)];
+    let lines = select(&two, method("dp_hash", Vec::new())).explain();
+    assert_eq!(lines[2], "  Too many hash values required: 1024");
+    assert_eq!(lines[3], "Falling back to default hash method.");
+    let legacy = last(select(&two, method("hash", Vec::new())));
+    assert_eq!(legacy, "No hash fields. Falling back to default hash method.");
+    assert_eq!(last(select(&two, method("hash", vec![(Field::IpSrc, 1)]))), "Hash fields: ip_src");
+}
+
 proptest! {
     /// Against lists: which buckets a group has, and which groups rules use.
     #[test]

@@ -262,6 +262,10 @@ impl Datapath for Recorder {
     fn send(&mut self, packet: PacketOut) {
         self.sent.push(packet);
     }
+
+    fn send_by(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, packet: PacketOut) {
+        self.sent.push(packet);
+    }
 }
 
 fn flow_mod(version: Version, command: Command, priority: u16) -> FlowMod {

@@ -10,6 +10,7 @@ use openflow::message::{Kind, Raw};
 use openflow::{ErrorCode, ErrorMessage};
 
 use super::flow::{change, refusal};
+use super::forward::MadeGroups;
 use super::group::group_refusal;
 use super::{Answers, Request};
 use crate::datapath::PacketOut;
@@ -127,7 +128,9 @@ struct Made {
     tables: Tables,
     /// With the numbers of the messages.
     outcomes: Vec<(Outcome, Command, u32)>,
-    packets: Vec<PacketOut>,
+    groups: Vec<MadeGroups>,
+    /// With the tables that they go by: as they were made up to there.
+    packets: Vec<(Tables, PacketOut)>,
 }
 
 impl Request<'_> {
@@ -184,7 +187,8 @@ impl Request<'_> {
     fn commit(&mut self, bundle: &Bundle) -> Result<(), ErrorCode> {
         let has_table_id = self.session()?.has_table_id;
         let (tables, now) = (self.bridge.tables.clone(), self.datapath.now());
-        let mut made = Made { tables, outcomes: Vec::new(), packets: Vec::new() };
+        let mut made =
+            Made { tables, outcomes: Vec::new(), groups: Vec::new(), packets: Vec::new() };
         for message in &bundle.messages {
             if let Err(code) = self.make(&mut made, message, has_table_id, now) {
                 let (version, xid) = (self.raw.version, Raw::read(message)?.xid);
@@ -207,9 +211,12 @@ impl Request<'_> {
         });
         let told: Vec<monitor::Made<'_>> = told.collect();
         self.bridge.tell_changes(&told, now);
+        made.groups.iter().for_each(|group| self.bridge.forward_groups(group, self.id));
         if !made.packets.is_empty() {
             self.bridge.settle(self.datapath);
-            made.packets.into_iter().for_each(|packet| self.datapath.send(packet));
+            for (tables, packet) in made.packets {
+                self.datapath.send_by(&tables, &mut self.bridge.ports.values(), packet);
+            }
         }
         Ok(())
     }
@@ -224,14 +231,16 @@ impl Request<'_> {
         let raw = Raw::read(message)?;
         if raw.kind == Kind::GroupMod {
             let change = GroupMod::decode(&raw)?;
+            let existed = made.tables.groups().get(change.group).is_some();
             let outcome = made.tables.change_group(&change, now).map_err(group_refusal)?;
             made.outcomes.push((outcome, Command::Delete, raw.xid));
+            made.groups.push(MadeGroups::new(change, existed, &made.tables, raw.xid));
             return Ok(());
         }
         if raw.kind == Kind::PacketOut {
             let wanted = openflow::message::packet_out::PacketOut::decode(&raw)?;
             made.tables.check_actions(&wanted.actions).map_err(refusal)?;
-            made.packets.push(PacketOut::of(wanted)?);
+            made.packets.push((made.tables.clone(), PacketOut::of(wanted)?));
             return Ok(());
         }
         let change = change(&FlowMod::decode(&raw, has_table_id)?)?;

@@ -10,6 +10,7 @@ use openflow::message::stats::limits::GroupFeatures;
 use openflow::{ErrorCode, Version};
 
 use super::flow::refusal;
+use super::forward::MadeGroups;
 use super::{ACTIONS_V10, Answers, Request};
 
 /// Bits of all types of groups.
@@ -36,9 +37,27 @@ impl Request<'_> {
         self.check_role()?;
         let change = GroupMod::decode(self.raw)?;
         let now = self.datapath.now();
+        let existed = self.bridge.tables.groups().get(change.group).is_some();
         let outcome = self.bridge.tables.change_group(&change, now).map_err(group_refusal)?;
+        self.log_selection(change.group, existed);
         self.made(&outcome, Command::Delete, now);
+        let made = MadeGroups::new(change, existed, &self.bridge.tables, self.raw.xid);
+        self.bridge.forward_groups(&made, self.id);
         Ok(Vec::new())
+    }
+
+    /// Tells the log how buckets of a group are selected.
+    fn log_selection(&self, id: u32, existed: bool) {
+        if !tracing::enabled!(tracing::Level::DEBUG) {
+            return;
+        }
+        let lines = self.bridge.tables.groups().get(id).map(|group| group.explain());
+        let lines = lines.unwrap_or_default();
+        if !lines.is_empty() {
+            let what = if existed { "Modifying" } else { "Constructing" };
+            tracing::debug!("{what} select group {id}");
+        }
+        lines.iter().for_each(|line| tracing::debug!("{line}"));
     }
 
     /// Those that are asked for: one, which may not be there, or all.

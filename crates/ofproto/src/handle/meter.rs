@@ -34,6 +34,7 @@ impl Request<'_> {
         let now = self.datapath.now();
         let outcome = self.bridge.tables.change_meter(&change, now).map_err(refusal)?;
         self.made(&outcome, Command::Delete, now);
+        self.bridge.forward_meters(&change, self.raw.xid, self.id);
         Ok(Vec::new())
     }
 

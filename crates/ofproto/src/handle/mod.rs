@@ -2,6 +2,7 @@
 //!
 //! - `bundle`: changes that are made together
 //! - `flow`: rules
+//! - `forward`: changes of groups and meters that others have asked for
 //! - `group`: groups
 //! - `meter`: meters
 //! - `monitor`: monitors of rules
@@ -12,6 +13,7 @@
 
 pub(crate) mod bundle;
 pub(crate) mod flow;
+pub(crate) mod forward;
 mod group;
 mod meter;
 mod monitor;

@@ -10,6 +10,7 @@ use openflow::message::nicira::{
 use openflow::message::role::{Role, RoleReason, RoleRequest, RoleStatus};
 
 use super::{Answers, Request};
+use crate::connection::{MISS_SEND_LEN, Origin};
 
 impl Request<'_> {
     pub(super) fn session_answer(&mut self) -> Answers {
@@ -25,6 +26,7 @@ impl Request<'_> {
             Kind::SetAsyncConfig => {
                 let raw = self.raw;
                 self.session()?.asynchronous.change(raw)?;
+                self.listen();
             }
             Kind::SetFlowFormat => self.session()?.flow_format = FlowFormat::decode(body)?,
             Kind::SetPacketInFormat => {
@@ -36,6 +38,17 @@ impl Request<'_> {
             _ => self.session()?.has_table_id = decode_flow_mod_table_id(body)?,
         }
         Ok(Vec::new())
+    }
+
+    /// Who says what it wants to be told is told it, also if it has not said how much of packets.
+    fn listen(&mut self) {
+        let connection = self.bridge.connections.get_mut(&self.id);
+        let connection = connection.filter(|connection| connection.origin == Origin::Service);
+        if let Some(session) = connection.and_then(|connection| connection.session.as_mut())
+            && session.miss_send_len == 0
+        {
+            session.miss_send_len = MISS_SEND_LEN;
+        }
     }
 
     fn config(&mut self) -> Answers {

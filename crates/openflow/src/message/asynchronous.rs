@@ -100,7 +100,9 @@ impl AsyncConfig {
         mask.checked_shr(reason).is_some_and(|mask| mask & 1 != 0)
     }
 
-    fn set(&mut self, kind: Unasked, primary: bool, mask: u32) {
+    /// Has it be told of messages of this kind for these reasons, a bit for each: as primary or equal, or as
+    /// secondary.
+    pub fn set(&mut self, kind: Unasked, primary: bool, mask: u32) {
         let masks = if primary { &mut self.primary } else { &mut self.secondary };
         if let Some(place) = masks.get_mut(kind as usize) {
             *place = mask;

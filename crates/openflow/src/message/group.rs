@@ -25,6 +25,8 @@ pub const MAX_BUCKET: u32 = 0xFFFF_FF00;
 
 /// Who has defined how members are selected (Netronome), and the number of that.
 const NTR: u32 = 0x154D;
+/// The number that Open vSwitch had for them before.
+const NTR_OLD: u32 = 0x1540;
 const SELECTION: u32 = 1;
 const EXPERIMENTER: u16 = 0xFFFF;
 
@@ -350,10 +352,10 @@ fn properties(mut reader: Reader<'_>, kind: u8) -> Result<Option<Selection>, Err
         let bad_len = |_| ErrorCode::BpcBadLen;
         let (owner, number) = (value.u32().map_err(bad_len)?, value.u32().map_err(bad_len)?);
         match (owner, number) {
-            (NTR, SELECTION) if kind == GroupType::Select as u8 => {
+            (NTR | NTR_OLD, SELECTION) if kind == GroupType::Select as u8 => {
                 selection = Some(read_selection(value)?);
             }
-            (NTR, SELECTION) => return Err(ErrorCode::BpcBadValue),
+            (NTR | NTR_OLD, SELECTION) => return Err(ErrorCode::BpcBadValue),
             (0, _) => return Err(ErrorCode::BpcBadExperimenter),
             _ => return Err(ErrorCode::BpcBadExpType),
         }
@@ -657,5 +659,9 @@ mod tests {
         assert_eq!((change.kind, change.group, change.buckets.len()), (GroupType::Select, 1, 2));
         assert_eq!(change.selection.as_ref().unwrap().method, "dp_hash");
         assert_eq!(change.encode(raw.version, raw.xid), bytes);
+        let place = bytes.windows(4).position(|four| four == [0, 0, 0x15, 0x4d]).unwrap();
+        let mut old = bytes.clone();
+        old[place + 3] = 0x40;
+        assert_eq!(GroupMod::decode(&Raw::read(&old).unwrap()), Ok(change));
     }
 }

@@ -313,7 +313,7 @@ impl Served {
 
 /// Whether there are controllers that decide.
 fn has_primary(spec: &BridgeSpec) -> bool {
-    spec.controllers.values().any(|controller| !controller.is_service)
+    spec.has_lost || spec.controllers.values().any(|controller| !controller.is_service)
 }
 
 /// Whether a bridge switches all as usual as long as there are no other rules.

@@ -24,6 +24,40 @@ impl Forwarding {
     }
 }
 
+impl Forwarding {
+    /// What decides about packets by these rules and ports.
+    fn pipeline(
+        &self,
+        tables: &Tables,
+        ports: &mut dyn Iterator<Item = &Port>,
+        asks_controllers: bool,
+    ) -> Arc<Pipeline> {
+        let known = ports.filter_map(|port| {
+            let number = self.sight.port_number(&port.name).ok()?;
+            let has = |bit: u32| port.desc.config & bit != 0;
+            let settings = flow::Port {
+                number,
+                no_forward: has(config::NO_FWD),
+                no_flood: has(config::NO_FLOOD),
+                no_receive: has(config::NO_RECV),
+                no_packet_in: has(config::NO_PACKET_IN),
+                is_dead: port.desc.state & state::LIVE == 0,
+            };
+            Some((port.desc.number, settings))
+        });
+        let ports = known.collect();
+        Arc::new(Pipeline { tables: tables.clone(), ports, asks_controllers })
+    }
+
+    fn packet_out(&self, pipeline: Option<Arc<Pipeline>>, packet: PacketOut) {
+        let PacketOut { in_port, actions, key, bytes } = packet;
+        let packet = FlowPacketOut { in_port, actions, key, bytes };
+        if let Err(error) = self.sight.packet_out(&self.bridge, pipeline, packet) {
+            tracing::debug!("bridge {}: a packet is not sent: {error}", self.bridge);
+        }
+    }
+}
+
 impl Datapath for Forwarding {
     fn now(&self) -> u64 {
         self.sight.flow_time()
@@ -39,32 +73,24 @@ impl Datapath for Forwarding {
         ports: &mut dyn Iterator<Item = &Port>,
         asks_controllers: bool,
     ) {
-        let known = ports.filter_map(|port| {
-            let number = self.sight.port_number(&port.name).ok()?;
-            let has = |bit: u32| port.desc.config & bit != 0;
-            let settings = flow::Port {
-                number,
-                no_forward: has(config::NO_FWD),
-                no_flood: has(config::NO_FLOOD),
-                no_receive: has(config::NO_RECV),
-                no_packet_in: has(config::NO_PACKET_IN),
-                is_dead: port.desc.state & state::LIVE == 0,
-            };
-            Some((port.desc.number, settings))
-        });
-        let pipeline =
-            Pipeline { tables: tables.clone(), ports: known.collect(), asks_controllers };
-        let flows = BridgeFlows::new(Arc::new(pipeline)).with_packets(self.inlet.clone());
+        let pipeline = self.pipeline(tables, ports, asks_controllers);
+        let flows = BridgeFlows::new(pipeline).with_packets(self.inlet.clone());
         if let Err(error) = self.sight.set_flows(&self.bridge, Some(flows)) {
             tracing::debug!("bridge {}: its rules are not in use: {error}", self.bridge);
         }
     }
 
     fn send(&mut self, packet: PacketOut) {
-        let PacketOut { in_port, actions, key, bytes } = packet;
-        let packet = FlowPacketOut { in_port, actions, key, bytes };
-        if let Err(error) = self.sight.packet_out(&self.bridge, packet) {
-            tracing::debug!("bridge {}: a packet is not sent: {error}", self.bridge);
-        }
+        self.packet_out(None, packet);
+    }
+
+    fn send_by(
+        &mut self,
+        tables: &Tables,
+        ports: &mut dyn Iterator<Item = &Port>,
+        packet: PacketOut,
+    ) {
+        let pipeline = self.pipeline(tables, ports, false);
+        self.packet_out(Some(pipeline), packet);
     }
 }

@@ -120,7 +120,7 @@ impl Link {
             Some((name.clone(), (numbers?.of(name)?, config)))
         });
         let ports = ports.collect();
-        let mut controllers = SortedMap::new();
+        let (mut controllers, mut has_lost) = (SortedMap::new(), false);
         for (row, controller) in &bridge.controllers {
             match controller_spec(controller) {
                 Ok(spec) => {
@@ -128,6 +128,7 @@ impl Link {
                     controllers.insert(*row, spec);
                 }
                 Err(error) => {
+                    has_lost |= controller.kind.as_deref() != Some("service");
                     if self.bad.insert(*row, controller.target.clone()).as_ref()
                         != Some(&controller.target)
                     {
@@ -137,7 +138,7 @@ impl Link {
             }
         }
         let is_secure = bridge.fail_mode.as_deref() == Some("secure");
-        BridgeSpec { settings: settings(bridge), ports, controllers, is_secure }
+        BridgeSpec { settings: settings(bridge), ports, controllers, is_secure, has_lost }
     }
 
     /// What the rows of controllers say.

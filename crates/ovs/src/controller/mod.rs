@@ -53,6 +53,8 @@ pub struct BridgeSpec {
     pub controllers: SortedMap<Uuid, ControllerSpec>,
     /// Whether it carries nothing as long as no controller says so (`fail_mode=secure`).
     pub is_secure: bool,
+    /// Whether there are controllers beside these that decide, and are where nobody can be.
+    pub has_lost: bool,
 }
 
 /// A controller.

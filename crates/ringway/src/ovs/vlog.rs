@@ -14,9 +14,10 @@ use tracing_subscriber::registry::LookupSpan;
 const SECONDS: usize = 19;
 
 /// Modules that have a name with Open vSwitch.
-const MODULES: [(&str, &str); 3] = [
+const MODULES: [(&str, &str); 4] = [
     ("ovs::agent", "bridge"),
     ("ovs::agent::trees", "ofproto_dpif"),
+    ("ofproto::handle::group", "ofproto_dpif"),
     ("ringway::ovs::run", "vswitchd"),
 ];
 

@@ -1,5 +1,9 @@
 //! Bridges whose frames go by the rules of OpenFlow tables.
 
+use std::sync::Arc;
+
+use flow::Pipeline;
+
 use super::{Control, Switch};
 use crate::error::Error;
 use crate::flows::{BridgeFlows, FlowPacketOut};
@@ -71,13 +75,18 @@ impl Switch {
         self.control().port_number(name)
     }
 
-    /// Does with a packet what a controller says.
+    /// Does with a packet what a controller says: by this pipeline, or by that of the bridge.
     ///
     /// # Errors
     /// There is no such bridge, or all workers have ended.
-    pub fn packet_out(&self, bridge: &str, packet: FlowPacketOut) -> Result<(), Error> {
+    pub fn packet_out(
+        &self,
+        bridge: &str,
+        pipeline: Option<Arc<Pipeline>>,
+        packet: FlowPacketOut,
+    ) -> Result<(), Error> {
         let now = self.flow_time();
-        self.control().packet_out(bridge, packet, now)
+        self.control().packet_out(bridge, (pipeline, packet), now)
     }
 }
 
@@ -103,11 +112,12 @@ impl Control {
     pub(crate) fn packet_out(
         &self,
         bridge: &str,
-        packet: FlowPacketOut,
+        (pipeline, packet): (Option<Arc<Pipeline>>, FlowPacketOut),
         now: u64,
     ) -> Result<(), Error> {
         let entry = self.bridges.get(bridge)?;
-        let (id, packet) = (entry.id(), packet.of(entry.flows(), now));
+        let other = pipeline.map(|pipeline| entry.flows_by(pipeline, self.mailboxes.len()));
+        let (id, packet) = (entry.id(), packet.of(other.as_ref().or(entry.flows()), now));
         let first = self.alive().first().copied().ok_or(Error::NoWorker)?;
         let worker = self.mailboxes.get(first).ok_or(Error::NoWorker)?;
         let sent = worker.ask(|done| Message::PacketOut(id, Box::new(packet), done));

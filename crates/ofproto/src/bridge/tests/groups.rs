@@ -109,3 +109,45 @@ fn packets_from_controllers_go_to_groups_that_are_there() {
     ask(&mut bridge, id, &group_mod(GroupCommand::Add, 5, &[1]).encode(version, 1));
     assert!(ask(&mut bridge, id, &out).is_empty());
 }
+
+/// What a controller is told of requests of others: their kinds, and what commands they have.
+fn forwarded(bridge: &mut Bridge, id: ConnectionId) -> Vec<GroupCommand> {
+    let command = |message: &Vec<u8>| {
+        let raw = Raw::read(message).unwrap();
+        assert_eq!(raw.kind, Kind::RequestForward);
+        let inner = Raw::read(raw.body).unwrap();
+        assert_eq!((inner.xid, inner.version), (7, raw.version));
+        GroupMod::decode(&inner).unwrap().command
+    };
+    sent(bridge, id).iter().map(command).collect()
+}
+
+#[test]
+fn changes_of_groups_are_told_to_others_who_want_to_know_them() {
+    let (mut bridge, id) = connected(Version::V15, Origin::Service);
+    let listeners = [Version::V10, Version::V14, Version::V15].map(|version| {
+        let listener = join(&mut bridge, version, Origin::Controller);
+        let mut asynchronous = openflow::message::asynchronous::AsyncConfig::default();
+        asynchronous.set(Unasked::RequestForward, true, 1);
+        let session = bridge.connections.get_mut(&listener).unwrap().session.as_mut().unwrap();
+        session.asynchronous = asynchronous;
+        listener
+    });
+    let silent = join(&mut bridge, Version::V15, Origin::Controller);
+    let mut insert = group_mod(GroupCommand::InsertBucket, 5, &[]);
+    insert.bucket = LAST_BUCKET;
+    for change in [
+        group_mod(GroupCommand::AddOrModify, 5, &[1]),
+        group_mod(GroupCommand::AddOrModify, 5, &[2]),
+        insert,
+    ] {
+        assert!(ask(&mut bridge, id, &change.encode(Version::V15, 7)).is_empty());
+    }
+    let wrong = group_mod(GroupCommand::Add, 5, &[1]).encode(Version::V15, 7);
+    error(&ask(&mut bridge, id, &wrong));
+    let [oldest, old, new] = listeners.map(|listener| forwarded(&mut bridge, listener));
+    let both = [GroupCommand::Add, GroupCommand::Modify];
+    assert_eq!(new, [&both[..], &[GroupCommand::InsertBucket]].concat());
+    assert_eq!((&oldest, old), (&new, [&both[..], &[GroupCommand::Modify]].concat()));
+    assert!(sent(&mut bridge, silent).is_empty());
+}

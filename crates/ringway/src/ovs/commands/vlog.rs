@@ -22,6 +22,7 @@ pub fn set(_: &mut Appctl<'_>, arguments: &[String]) -> Answer {
             continue;
         }
         let named = words.iter().find(|word| level(word).is_none() && !is_place(word));
+        let named = named.map(|name| ours(name));
         let wanted = words.iter().find_map(|word| level(word)).unwrap_or("debug");
         match named {
             None if words.contains(&"syslog") => {}
@@ -34,6 +35,11 @@ pub fn set(_: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         }
     }
     Ok(String::new())
+}
+
+/// Our name of a module of Open vSwitch that says the same.
+fn ours(name: &str) -> &str {
+    if name == "ofproto_dpif" { "ofproto" } else { name }
 }
 
 /// The levels of our modules, in the log's one destination.
