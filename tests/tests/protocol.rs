@@ -134,7 +134,7 @@ fn what_is_said_is_as_the_schema_has_it() {
             "settings": {"fdb.ageing": null, "rstp.enabled": true}}),
         json!({"command": "port-add", "name": "b", "device": "null:", "mtu": 1400, "workers": [0],
             "bridge": "red", "limits": {"tx-rate": "1Gbit"}, "guard": {"isolated": true},
-            "lldp": "both"}),
+            "lldp": "both", "rstp": {"admin-edge": true}}),
         json!({"command": "port-set", "name": "b", "settings": {"mtu": null}}),
         json!({"command": "mirror-add", "name": "m",
             "mirror": {"select-all": true, "output-port": "a"}}),

@@ -36,6 +36,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             guard,
             lldp,
             groups,
+            rstp,
             save,
         } => {
             let folder = std::env::current_dir().map_err(Failure::runtime)?;
@@ -45,6 +46,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
             let (vlan, limits) = (vlan.settings(), Box::new(limits.settings()));
             let guard = Box::new(guard.clone().settings());
             let mcast_snooping = Box::new(groups.settings());
+            let rstp = Box::new(rstp.settings());
             let done = format!("port {name} added on {device}");
             let (bridge, peer_bridge) = (bridge.clone(), peer_bridge.clone());
             let peer = switch::patch_peer(&port.device).filter(|_| peer_bridge.is_some());
@@ -60,6 +62,7 @@ pub fn port(args: &PortArgs) -> Result<(), Failure> {
                 guard,
                 lldp: lldp.unwrap_or_default(),
                 mcast_snooping,
+                rstp,
             };
             let _: Value = client.ask(&request)?;
             output::line(&done);

@@ -110,9 +110,11 @@ impl Serve for Control {
                 guard,
                 lldp,
                 mcast_snooping,
+                rstp,
             } => {
                 let (limits, guard, mcast_snooping) = (*limits, *guard, *mcast_snooping);
                 let port = Port {
+                    rstp: *rstp,
                     mtu,
                     workers,
                     bridge,

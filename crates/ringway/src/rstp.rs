@@ -3,7 +3,7 @@
 use clap::Args;
 use daemon::Daemon;
 use serde_json::{Map, Value, json};
-use switch::{RstpPort as PortReport, RstpReport};
+use switch::{PortRstp, RstpPort as PortReport, RstpReport};
 
 use crate::cli::{OrDefault, number, or_default, parse_switch};
 use crate::control::protocol::{Rstp, RstpBridge, RstpPort};
@@ -32,6 +32,19 @@ pub struct PortRstpArgs {
 }
 
 impl PortRstpArgs {
+    /// The settings of a new port.
+    pub fn settings(&self) -> PortRstp {
+        let default = PortRstp::default();
+        PortRstp {
+            enabled: self.rstp.unwrap_or(default.enabled),
+            path_cost: self.rstp_path_cost.as_ref().and_then(|cost| cost.0),
+            priority: self.rstp_priority.as_ref().and_then(|priority| priority.0),
+            admin_edge: self.rstp_admin_edge.unwrap_or(default.admin_edge),
+            auto_edge: self.rstp_auto_edge.unwrap_or(default.auto_edge),
+            point_to_point: self.rstp_point_to_point.unwrap_or(default.point_to_point),
+        }
+    }
+
     /// The settings that are to change, by their keys in the file.
     pub fn changed(&self) -> Map<String, Value> {
         let Self {
@@ -122,6 +135,9 @@ mod tests {
         };
         let expected = r#"{"enabled":false,"path-cost":7,"priority":null}"#;
         assert_eq!(Value::Object(args.changed()).to_string(), expected);
+        let expected = PortRstp { enabled: false, path_cost: Some(7), ..PortRstp::default() };
+        assert_eq!(args.settings(), expected);
+        assert!(PortRstpArgs::default().settings().is_default());
         let address = packet::MacAddr([2, 0, 0, 0, 0, 0xAB]);
         assert_eq!(id(switch::RstpBridge { priority: 4096, address }), "1000.0200000000ab");
     }

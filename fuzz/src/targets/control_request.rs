@@ -54,12 +54,23 @@ fn edit(state: &mut State, request: Request) -> Result<(), String> {
             guard,
             lldp,
             mcast_snooping,
+            rstp,
         } => {
             daemon::check::check_name(&name).map_err(text)?;
             let (limits, guard, mcast_snooping) = (*limits, *guard, *mcast_snooping);
-            let port = Port::new(device);
-            let port =
-                Port { mtu, workers, bridge, vlan, limits, guard, lldp, mcast_snooping, ..port };
+            let rstp = *rstp;
+            let port = Port {
+                mtu,
+                workers,
+                bridge,
+                vlan,
+                limits,
+                guard,
+                lldp,
+                mcast_snooping,
+                rstp,
+                ..Port::new(device)
+            };
             match peer_bridge {
                 Some(bridge) => state.add_patch(&name, port, &bridge).map_err(text),
                 None => state.add_port(&name, port).map_err(text),

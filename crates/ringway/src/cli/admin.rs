@@ -67,6 +67,9 @@ pub enum PortAction {
         /// Its part in snooping.
         #[command(flatten)]
         groups: GroupArgs,
+        /// Its part in spanning tree.
+        #[command(flatten)]
+        rstp: PortRstpArgs,
         /// Write it to the configuration file of the switch, too.
         #[arg(long)]
         save: bool,

@@ -4,7 +4,7 @@ use serde::de::Error as _;
 use serde::ser::{Error as _, SerializeMap as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
-use switch::{LldpMode, PortGuard, PortLimits, PortSnooping, PortVlan};
+use switch::{LldpMode, PortGuard, PortLimits, PortRstp, PortSnooping, PortVlan};
 
 use crate::control::event::Topic;
 
@@ -72,6 +72,9 @@ pub enum Request {
         /// Its part in snooping.
         #[serde(default, skip_serializing_if = "is_plain")]
         mcast_snooping: Box<PortSnooping>,
+        /// Its part in spanning tree.
+        #[serde(default, skip_serializing_if = "is_plain_tree")]
+        rstp: Box<PortRstp>,
     },
     /// Changes settings of a port while it carries frames.
     PortSet {
@@ -318,6 +321,11 @@ fn is_plain(snooping: &Box<PortSnooping>) -> bool {
     snooping.is_default()
 }
 
+#[allow(clippy::borrowed_box, reason = "as serde calls it")]
+fn is_plain_tree(rstp: &Box<PortRstp>) -> bool {
+    rstp.is_default()
+}
+
 /// `serde(tag = "command")` would do the same, with another copy of all code that reads settings: for
 /// what it keeps until it has found the tag (docs/decisions/0035).
 impl Serialize for Request {
@@ -430,6 +438,7 @@ mod tests {
             guard: Box::default(),
             lldp: LldpMode::Off,
             mcast_snooping: Box::default(),
+            rstp: Box::default(),
         };
         assert_eq!(parse(add).unwrap(), expected);
         assert_eq!(
