@@ -11,7 +11,7 @@ use e2e::ovsdb::environment;
 use e2e::peers::{PYTHON, workspace};
 use e2e::process::run;
 use e2e::ringway::command;
-use e2e::{Netns, OvsDatabase, Peer, Process, Relay, Ringway, require_shared};
+use e2e::{Netns, OvsDatabase, Peer, Process, Relay, Ringway, require_shared, wait};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -220,8 +220,20 @@ fn ofctl_talks_to_bridges() {
     let is_new =
         |message: &[u8]| message[1] == 12 && message.windows(4).any(|part| part == b"new\0");
     while !is_new(&receive(&mut switch)) {}
+    lab.vsctl("wait-until Controller . role=other status:state=ACTIVE");
     lab.vsctl("del-controller br0");
     assert!(switch.read_to_end(&mut Vec::new()).is_ok(), "it hangs up");
+
+    // One that is never there: there are no rules, and after a while none is needed.
+    let nobody = dir.path().join("nobody.sock");
+    let set = format!("set-controller br0 unix:{}", nobody.display());
+    lab.vsctl(&format!("{set} -- set Controller br0 inactivity_probe=1000"));
+    lab.vsctl("wait-until Controller . status:state=BACKOFF");
+    wait::until("frames without a controller", LIMIT, Duration::from_millis(100), || {
+        Ok(lab.host.ping("192.0.2.2", "-c 1 -W 1").ok())
+    })
+    .unwrap();
+    assert!(!ofctl("-O OpenFlow13 dump-flows br0").unwrap().contains("actions="));
 }
 
 /// Frames go to groups: to all of their buckets, to one by its packet, to the first whose link is up;

@@ -8,6 +8,7 @@ use openflow::framing::Header;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::hello::{Hello, incompatible};
 use openflow::message::port::{PortReason, PortStatus};
+use openflow::message::role::Role;
 use openflow::message::stats::desc::Desc;
 use openflow::message::{Kind, Raw};
 use openflow::{ErrorCode, ErrorMessage, PortNo, Version, VersionSet};
@@ -17,6 +18,7 @@ use crate::datapath::Datapath;
 use crate::handle::{self, flow::add_plain_rule};
 use crate::monitor::Made;
 use crate::port::Port;
+use crate::rate::Manner;
 use crate::table::{TableConfig, TableStates};
 
 /// Where a port's counters of what it has received are.
@@ -100,6 +102,8 @@ pub struct Bridge {
     pub(crate) is_dirty: bool,
     /// Frames and bytes that have come in and no rule has counted: those of a plain bridge.
     uncounted: (u64, u64),
+    /// Whether it goes by no rules, since nobody is there who makes them.
+    is_open: bool,
     /// Whether it asks controllers about packets that no rule is for.
     asks: bool,
     last_connection: u64,
@@ -121,6 +125,7 @@ impl Bridge {
             table_states: TableStates::default(),
             is_dirty: true,
             uncounted: (0, 0),
+            is_open: false,
             asks: false,
             last_connection: 0,
             last_xid: 0,
@@ -168,7 +173,12 @@ impl Bridge {
         let asks = self.wants_misses();
         if std::mem::take(&mut self.is_dirty) || asks != self.asks {
             self.asks = asks;
-            datapath.publish(&self.tables, &mut self.ports.values(), asks);
+            let mut plain = Tables::default();
+            if self.is_open {
+                add_plain_rule(&mut plain, datapath.now());
+            }
+            let tables = if self.is_open { &plain } else { &self.tables };
+            datapath.publish(tables, &mut self.ports.values(), asks);
         }
     }
 
@@ -245,6 +255,31 @@ impl Bridge {
         let connection = Connection::new(origin, self.settings.versions, xid, room);
         self.connections.insert(id, connection);
         id
+    }
+
+    /// Has a connection be so from the beginning.
+    pub fn set_manner(&mut self, id: ConnectionId, manner: Manner) {
+        if let Some(connection) = self.connections.get_mut(&id) {
+            connection.set(manner);
+        }
+    }
+
+    /// The role of the controller of a connection, once there is one.
+    #[must_use]
+    pub fn role(&self, id: ConnectionId) -> Option<Role> {
+        Some(self.connections.get(&id)?.session.as_ref()?.role)
+    }
+
+    /// Has all be switched as usual, whatever the rules are, or go by them.
+    pub fn set_open(&mut self, is_open: bool) {
+        self.is_dirty |= is_open != self.is_open;
+        self.is_open = is_open;
+    }
+
+    /// Whether all is switched as usual, whatever the rules are.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.is_open
     }
 
     /// Ends a connection.

@@ -11,6 +11,7 @@ use openflow::{Version, VersionSet};
 
 use crate::handle::bundle::Bundles;
 use crate::monitor::Monitors;
+use crate::rate::{Bucket, Manner};
 
 /// The number of a connection; none is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,18 +76,39 @@ pub(crate) struct Connection {
     /// `None` until the peer has said HELLO.
     pub session: Option<Session>,
     pub outbox: Outbox,
+    /// How it is from the beginning.
+    pub manner: Manner,
+    /// What may still be told of packets that no rule is for, and of others.
+    buckets: Option<[Bucket; 2]>,
 }
 
 impl Connection {
     pub fn new(origin: Origin, versions: VersionSet, xid: u32, room: usize) -> Self {
         let mut outbox = Outbox::new(room);
         outbox.answer(Hello { versions }.encode(xid));
-        Self { origin, versions, session: None, outbox }
+        let (manner, buckets) = Default::default();
+        Self { origin, versions, session: None, outbox, manner, buckets }
+    }
+
+    /// Has it be so from the beginning.
+    pub fn set(&mut self, manner: Manner) {
+        self.buckets = manner.rate.map(|rate| [Bucket::new(rate); 2]);
+        self.manner = manner;
+    }
+
+    /// Whether it may be told of a packet now, in milliseconds.
+    pub fn may_tell_packet(&mut self, is_miss: bool, now: u64) -> bool {
+        let Some([misses, others]) = &mut self.buckets else { return true };
+        if is_miss { misses.take(now) } else { others.take(now) }
     }
 
     /// Takes the version that both speak.
     pub fn agree(&mut self, version: Version) {
-        self.session = Some(Session::new(version, self.origin));
+        let mut session = Session::new(version, self.origin);
+        if self.manner.is_silent {
+            session.asynchronous = AsyncConfig::default();
+        }
+        self.session = Some(session);
     }
 
     /// The session, if it is to be told of this kind of message for this reason.

@@ -27,6 +27,7 @@
 //! - `handle`: answers to messages
 //! - `monitor`: who is told of changes of rules
 //! - [`port`]: its ports
+//! - [`rate`]: how many packets controllers are told of
 //! - [`table`]: how its tables are set
 
 #![forbid(unsafe_code)]
@@ -37,10 +38,12 @@ pub mod datapath;
 mod handle;
 mod monitor;
 pub mod port;
+pub mod rate;
 pub mod table;
 
 pub use bridge::{BUNDLE_TIMEOUT, Bridge, Closed, Job, Settings};
 pub use connection::{ConnectionId, Origin};
 pub use datapath::{Datapath, Detached, PacketOut, Received};
 pub use port::Port;
+pub use rate::{Manner, Rate};
 pub use table::TableConfig;

@@ -89,7 +89,19 @@ const TABLES: [(&str, &[&str], &[&str]); 8] = [
     ),
     ("QoS", &["type", "other_config"], &[]),
     ("Flow_Table", &["name", "flow_limit", "overflow_policy", "groups"], &[]),
-    ("Controller", &["target", "type", "max_backoff", "inactivity_probe"], &["is_connected"]),
+    (
+        "Controller",
+        &[
+            "target",
+            "type",
+            "max_backoff",
+            "inactivity_probe",
+            "controller_rate_limit",
+            "controller_burst_limit",
+            "enable_async_messages",
+        ],
+        &["is_connected", "role", "status"],
+    ),
     (
         "Mirror",
         &[
@@ -186,6 +198,12 @@ pub struct Controller {
     pub max_backoff: Option<i64>,
     /// How long it may be silent before it is asked whether it is there, in milliseconds; 0: for ever.
     pub inactivity_probe: Option<i64>,
+    /// How many packets it is told of in a second.
+    pub rate_limit: Option<i64>,
+    /// How many at once.
+    pub burst_limit: Option<i64>,
+    /// Whether it is told nothing unasked until it says what it wants.
+    pub is_silent: bool,
 }
 
 /// A row of `Mirror`.
@@ -435,6 +453,9 @@ impl Controller {
             kind: controller.get("type").string().map(str::to_owned),
             max_backoff: controller.get("max_backoff").integer(),
             inactivity_probe: controller.get("inactivity_probe").integer(),
+            rate_limit: controller.get("controller_rate_limit").integer(),
+            burst_limit: controller.get("controller_burst_limit").integer(),
+            is_silent: controller.get("enable_async_messages").boolean() == Some(false),
         }
     }
 }

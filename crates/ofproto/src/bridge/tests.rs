@@ -455,13 +455,41 @@ fn packets_go_both_ways() {
         bytes: vec![9; 60],
         len: 60,
     };
-    bridge.receive_packet(&received(&about));
+    bridge.receive_packet(&received(&about), 0);
     let told = sent(&mut bridge, id);
     let told = PacketIn::decode(&Raw::read(&told[0]).unwrap()).unwrap();
     assert_eq!((told.in_port(), told.cookie, told.packet), (PortNo(2), Some(5), vec![9; 60]));
     // Those for another controller's number are not for this one.
-    bridge.receive_packet(&received(&flow::PacketIn { id: 1, ..about }));
+    bridge.receive_packet(&received(&flow::PacketIn { id: 1, ..about.clone() }), 0);
     assert!(sent(&mut bridge, id).is_empty());
+    // There are limits, and controllers that do not want to hear anything.
+    let limited = bridge.connect(Origin::Controller, ROOM);
+    let rate = Some(crate::Rate { per_second: 100, burst: 2 });
+    bridge.set_manner(limited, Manner { rate, is_silent: false });
+    let silent = bridge.connect(Origin::Controller, ROOM);
+    bridge.set_manner(silent, Manner { rate: None, is_silent: true });
+    for id in [limited, silent] {
+        let hello = Hello { versions: [version].into_iter().collect() }.encode(1);
+        ask(&mut bridge, id, &hello);
+    }
+    for now in [0, 0, 0, 10] {
+        bridge.receive_packet(&received(&about), now);
+    }
+    let told = [id, limited, silent].map(|id| sent(&mut bridge, id).len());
+    assert_eq!(told, [4, 3, 0]);
+}
+
+/// Whatever the rules are: they stay, and count again when somebody is there who makes them.
+#[test]
+fn without_controllers_a_bridge_may_switch_as_usual() {
+    let (mut bridge, _) = connected(Version::V13, Origin::Service);
+    let mut datapath = Recorder::default();
+    bridge.settle(&mut datapath);
+    for is_open in [true, true, false] {
+        bridge.set_open(is_open);
+        bridge.settle(&mut datapath);
+    }
+    assert_eq!(datapath.published, [0, 1, 0]);
 }
 
 proptest! {

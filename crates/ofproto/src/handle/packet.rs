@@ -52,7 +52,9 @@ impl Bridge {
     }
 
     /// Tells controllers of a packet that a rule has sent them, or that none is for.
-    pub fn receive_packet(&mut self, received: &Received) {
+    ///
+    /// `now` is the time in milliseconds, by which there are limits.
+    pub fn receive_packet(&mut self, received: &Received, now: u64) {
         let about = &received.about;
         let is_miss = about.reason == Reason::NO_MATCH;
         let has_rule = about.cookie != u64::MAX;
@@ -78,9 +80,11 @@ impl Bridge {
             let Some(session) = listener.filter(|session| session.controller_id == about.id) else {
                 continue;
             };
-            let format: PacketInFormat = session.packet_in_format;
-            let message = told.encode(session.version, format);
-            connection.outbox.tell(message);
+            let (version, format): (_, PacketInFormat) =
+                (session.version, session.packet_in_format);
+            if connection.may_tell_packet(is_miss, now) {
+                connection.outbox.tell(told.encode(version, format));
+            }
         }
     }
 }

@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use eal::{SortedMap, unix::Listener};
 use ethdev::Stats;
-use ofproto::{Bridge, ConnectionId, Job, Origin, Port, Received, Settings};
+use ofproto::{Bridge, ConnectionId, Datapath as _, Job, Origin, Port, Received, Settings};
 use openflow::PortNo;
 use openflow::message::port::{PortDesc, config, feature, state};
 use openflow::message::stats::port::{FIGURES, UNKNOWN};
 use ovsdb::Uuid;
 use switch::{FlowEvent, FlowPacket, PortReport};
 
+use super::alone::Alone;
 use super::datapath::Forwarding;
 use super::dial::Dial;
 use super::peer::{Peer, ROOM};
 use super::sockets::Door;
-use super::{BridgeSpec, ControllerSpec, ControllerStatus};
+use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE};
 
 /// Connections of a bridge at a time; further ones are closed.
 const CONNECTIONS: usize = 128;
@@ -57,6 +58,8 @@ pub struct Served {
     /// Connections, and the controllers that they are of.
     peers: Vec<(Peer, Option<Uuid>)>,
     forwarding: Forwarding,
+    /// Whether its controllers are there.
+    alone: Alone,
     /// What workers have for controllers and tables.
     packets: Receiver<FlowEvent>,
 }
@@ -84,8 +87,16 @@ impl Served {
         let empty = BridgeSpec { controllers: SortedMap::new(), ..spec.clone() };
         let management = management.map(Door::Unix);
         let (controllers, peers) = Default::default();
-        let mut served =
-            Self { bridge, spec: empty, management, controllers, peers, forwarding, packets };
+        let mut served = Self {
+            bridge,
+            spec: empty,
+            management,
+            controllers,
+            peers,
+            forwarding,
+            alone: Alone::default(),
+            packets,
+        };
         let is_plain = is_plain(&spec);
         served.set(spec);
         served.bridge.reset(is_plain, &mut served.forwarding);
@@ -174,7 +185,8 @@ impl Served {
             _ => None,
         });
         let peers = self.peers.iter().filter_map(|(peer, _)| peer.due(&self.bridge));
-        dials.chain(peers).min()
+        let open = self.alone.due(longest_probe(&self.spec)).filter(|_| !self.bridge.is_open());
+        dials.chain(peers).chain(open).min()
     }
 
     /// Whether a connection can go on without anything coming.
@@ -229,7 +241,9 @@ impl Served {
             _ => Origin::Service,
         };
         let probe = spec.and_then(|spec| spec.probe);
+        let manner = spec.map(|spec| spec.manner).unwrap_or_default();
         let id = self.bridge.connect(origin, ROOM);
+        self.bridge.set_manner(id, manner);
         tracing::debug!("{name}: connected");
         self.peers.push((Peer::new(socket, id, origin, name, probe), row));
     }
@@ -240,7 +254,7 @@ impl Served {
         for event in packets.try_iter().take(PACKETS) {
             match event {
                 FlowEvent::Packet(FlowPacket { about, bytes, len }) => {
-                    bridge.receive_packet(&Received { about, bytes, len });
+                    bridge.receive_packet(&Received { about, bytes, len }, forwarding.now());
                 }
                 FlowEvent::Learn(change) => bridge.learn(&change, forwarding),
             }
@@ -254,7 +268,26 @@ impl Served {
         for (id, why) in gone {
             self.close(id, &why);
         }
+        self.watch_controllers(Instant::now());
         self.bridge.settle(&mut self.forwarding);
+    }
+
+    /// Where none of the controllers is there that decide, all is switched as usual after a while.
+    fn watch_controllers(&mut self, now: Instant) {
+        let decides = |row: &Uuid| {
+            self.spec.controllers.get(row).is_some_and(|controller| !controller.is_service)
+        };
+        let is_there = |(peer, row): &(Peer, Option<Uuid>)| {
+            row.as_ref().is_some_and(decides) && self.bridge.version(peer.id).is_some()
+        };
+        let is_alone =
+            !self.spec.is_secure && has_primary(&self.spec) && !self.peers.iter().any(is_there);
+        let is_open = self.alone.step(is_alone, longest_probe(&self.spec), now);
+        if is_open != self.bridge.is_open() {
+            let what = if is_open { "all is switched as usual" } else { "rules decide again" };
+            tracing::warn!("bridge {}: {what}", self.forwarding.bridge());
+            self.bridge.set_open(is_open);
+        }
     }
 
     /// Whether there is something that ends by itself.
@@ -278,7 +311,7 @@ impl Served {
         }
         let controller = row.and_then(|row| self.controllers.get_mut(&row));
         if let Some(Way::Dial(dial)) = controller.map(|controller| &mut controller.way) {
-            dial.lost();
+            dial.lost(why);
         }
     }
 
@@ -303,10 +336,16 @@ impl Served {
 
     /// What has become of its controllers.
     pub fn status(&self) -> impl Iterator<Item = (Uuid, ControllerStatus)> {
-        self.controllers.keys().map(|row| {
+        self.controllers.iter().map(|(row, controller)| {
             let mut of = self.peers.iter().filter(|(_, of)| of == &Some(*row));
-            let is_connected = of.any(|(peer, _)| self.bridge.version(peer.id).is_some());
-            (*row, ControllerStatus { is_connected })
+            let role = of.find_map(|(peer, _)| self.bridge.role(peer.id));
+            let (state, last_error) = match &controller.way {
+                Way::Dial(dial) => (dial.state(), dial.last_error().map(str::to_owned)),
+                Way::Door(_) if role.is_some() => ("ACTIVE", None),
+                Way::Door(_) => ("IDLE", None),
+                Way::Shut => ("VOID", None),
+            };
+            (*row, ControllerStatus { is_connected: role.is_some(), role, state, last_error })
         })
     }
 }
@@ -314,6 +353,12 @@ impl Served {
 /// Whether there are controllers that decide.
 fn has_primary(spec: &BridgeSpec) -> bool {
     spec.has_lost || spec.controllers.values().any(|controller| !controller.is_service)
+}
+
+/// How long that one of the controllers may be silent that may be so longest.
+fn longest_probe(spec: &BridgeSpec) -> Duration {
+    let probes = spec.controllers.values().filter_map(|controller| controller.probe);
+    probes.max().unwrap_or(PROBE)
 }
 
 /// Whether a bridge switches all as usual as long as there are no other rules.

@@ -22,6 +22,11 @@ impl Forwarding {
     pub fn new(sight: Sight, bridge: &str, inlet: FlowInlet) -> Self {
         Self { sight, bridge: bridge.to_owned(), inlet }
     }
+
+    /// The name of the bridge.
+    pub fn bridge(&self) -> &str {
+        &self.bridge
+    }
 }
 
 impl Forwarding {

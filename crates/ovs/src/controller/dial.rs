@@ -33,12 +33,14 @@ pub struct Dial {
     /// The wait before the next attempt but one.
     backoff: Duration,
     most: Duration,
+    /// Why there was no connection the last time.
+    last_error: Option<String>,
 }
 
 impl Dial {
     /// One that is tried at once.
     pub fn new(target: Target, most: Duration) -> Self {
-        Self { target, stage: Stage::Waits(Instant::now()), backoff: FIRST, most }
+        Self { target, stage: Stage::Waits(Instant::now()), backoff: FIRST, most, last_error: None }
     }
 
     /// The descriptor that can be written to when an attempt has come to something.
@@ -83,13 +85,29 @@ impl Dial {
         None
     }
 
-    /// The connection has ended.
-    pub fn lost(&mut self) {
+    /// The connection has ended, and why.
+    pub fn lost(&mut self, why: &str) {
+        self.last_error = Some(why.to_owned());
         self.wait();
+    }
+
+    /// What is done, in the words of Open vSwitch. It is the same between one attempt and the next.
+    pub const fn state(&self) -> &'static str {
+        match (&self.stage, &self.last_error) {
+            (Stage::Has, _) => "ACTIVE",
+            (_, None) => "CONNECTING",
+            (_, Some(_)) => "BACKOFF",
+        }
+    }
+
+    /// Why there was no connection the last time.
+    pub fn last_error(&self) -> Option<&str> {
+        self.last_error.as_deref()
     }
 
     fn fail(&mut self, why: &str) {
         tracing::info!("{}: connection attempt failed ({why})", self.target);
+        self.last_error = Some(why.to_owned());
         self.wait();
     }
 
@@ -116,9 +134,10 @@ mod tests {
         assert!(dial.step(false).is_none());
         assert!((1..=2).contains(&wait(&dial).as_secs()));
         for _ in 0..3 {
-            dial.lost();
+            dial.lost("it went");
         }
         assert!(wait(&dial) <= Duration::from_secs(3));
+        assert_eq!((dial.state(), dial.last_error()), ("BACKOFF", Some("it went")));
     }
 
     #[test]

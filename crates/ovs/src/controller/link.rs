@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use daemon::{Daemon, Missing, State};
 use eal::SortedMap;
-use ofproto::{BUNDLE_TIMEOUT, Job, Settings};
+use ofproto::{BUNDLE_TIMEOUT, Job, Manner, Rate, Settings};
 use openflow::message::port::config;
+use openflow::message::role::Role;
 use openflow::message::stats::desc::Desc;
 use openflow::{Version, VersionSet};
-use ovsdb::{Datum, Uuid};
+use ovsdb::{Atom, Datum, Uuid};
 
 use super::target::Target;
-use super::{BridgeSpec, ControllerSpec, Service, flow_table};
+use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Service, flow_table};
 use crate::agent::Settings as AgentSettings;
 use crate::content::{Bridge, Content, Controller};
 use crate::numbers::Numbers;
@@ -20,9 +21,6 @@ use crate::report::{Column, datapath_id};
 
 /// The longest wait before a controller is tried again, where nothing is said.
 const BACKOFF: Duration = Duration::from_secs(8);
-
-/// How long a controller may be silent, where nothing is said.
-const PROBE: Duration = Duration::from_secs(5);
 
 /// The longest that a text of a description can be, without the zero that ends it.
 const DESC: usize = 255;
@@ -145,12 +143,35 @@ impl Link {
     pub(crate) fn columns(&self, content: &Content) -> Vec<(Uuid, Vec<Column>)> {
         let status = self.service.as_ref().map(Service::status).unwrap_or_default();
         let rows = content.bridges.values().flat_map(|bridge| bridge.controllers.keys());
-        rows.map(|row| {
-            let is_connected = status.get(row).is_some_and(|status| status.is_connected);
-            (*row, vec![("is_connected", Datum::from(is_connected))])
-        })
-        .collect()
+        let none = ControllerStatus::default();
+        rows.map(|row| (*row, status_columns(status.get(row).unwrap_or(&none)))).collect()
     }
+}
+
+/// What has become of a controller, as its row says it.
+fn status_columns(status: &ControllerStatus) -> Vec<Column> {
+    let role = status.role.map(|role| match role {
+        Role::Equal => "other",
+        Role::Primary => "master",
+        Role::Secondary => "slave",
+    });
+    let state = (!status.state.is_empty()).then_some(("state", status.state));
+    let error = status.last_error.as_deref().map(|error| ("last_error", error));
+    let pairs = state.into_iter().chain(error);
+    let pairs = pairs.map(|(key, value)| (Atom::from(key), Atom::from(value)));
+    vec![
+        ("is_connected", Datum::from(status.is_connected)),
+        ("role", role.map_or_else(Datum::default, Datum::from)),
+        ("status", Datum::Map(pairs.collect())),
+    ]
+}
+
+/// How many packets a controller is told of; a burst is a quarter of a second's where it is not said.
+fn rate(row: &Controller) -> Option<Rate> {
+    let number = |number: i64| u32::try_from(number).ok().filter(|number| *number > 0);
+    let per_second = row.rate_limit.and_then(number)?;
+    let burst = row.burst_limit.and_then(number).unwrap_or((per_second / 4).max(1));
+    Some(Rate { per_second, burst })
 }
 
 /// `other_config:bundle-idle-timeout` of the whole switch, in seconds.
@@ -173,6 +194,7 @@ fn controller_spec(row: &Controller) -> Result<ControllerSpec, String> {
         max_backoff: milliseconds(row.max_backoff).unwrap_or(BACKOFF),
         probe: Some(milliseconds(row.inactivity_probe).unwrap_or(PROBE))
             .filter(|probe| !probe.is_zero()),
+        manner: Manner { rate: rate(row), is_silent: row.is_silent },
     })
 }
 
@@ -226,6 +248,31 @@ mod tests {
         };
         let spec = controller_spec(&row).unwrap();
         assert_eq!((spec.max_backoff, spec.probe), (Duration::from_secs(2), None));
+    }
+
+    #[test]
+    fn rows_say_what_has_become_of_controllers() {
+        let status = ControllerStatus {
+            is_connected: false,
+            role: None,
+            state: "BACKOFF",
+            last_error: Some("it went".to_owned()),
+        };
+        let columns = status_columns(&status);
+        let [_, (_, role), (_, pairs)] = &columns[..] else { panic!("{columns:?}") };
+        assert_eq!((role.string(), pairs.value_of("last_error")), (None, Some("it went")));
+        let there = ControllerStatus { role: Some(Role::Primary), ..status };
+        assert_eq!(status_columns(&there)[1].1.string(), Some("master"));
+    }
+
+    #[test]
+    fn limits_of_packets_are_those_of_the_row() {
+        let of = |rate_limit, burst_limit| {
+            rate(&Controller { rate_limit, burst_limit, ..Controller::default() })
+        };
+        assert_eq!((of(None, Some(25)), of(Some(0), None)), (None, None));
+        assert_eq!(of(Some(1_000), None), Some(Rate { per_second: 1_000, burst: 250 }));
+        assert_eq!(of(Some(100), Some(30)), Some(Rate { per_second: 100, burst: 30 }));
     }
 
     #[test]

@@ -6,6 +6,7 @@
 //! wants of the rest of the switch goes out as [`Wish`]es, which whoever has the switch takes and
 //! answers.
 //!
+//! - [`alone`]: bridges whose controllers are not there
 //! - [`bridge`](mod@bridge): one bridge, its sockets and connections
 //! - [`datapath`]: the switch, as rules need it
 //! - [`dial`]: controllers that we connect to
@@ -16,6 +17,7 @@
 //! - [`sockets`]: listening and connecting
 //! - [`target`]: where controllers are
 
+pub mod alone;
 pub mod bridge;
 pub mod datapath;
 pub mod dial;
@@ -35,12 +37,16 @@ use std::time::Duration;
 use eal::time::Time;
 use eal::unix::Listener;
 use eal::{EventFd, SortedMap};
-use ofproto::{ConnectionId, Settings};
+use ofproto::{ConnectionId, Manner, Settings};
+use openflow::message::role::Role;
 use ovsdb::Uuid;
 use switch::Sight;
 
 use self::server::Server;
 use self::target::Target;
+
+/// How long a controller may be silent, where nothing is said.
+const PROBE: Duration = Duration::from_secs(5);
 
 /// What a bridge is to be for controllers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +74,8 @@ pub struct ControllerSpec {
     pub probe: Option<Duration>,
     /// Whether it is one only on request, as a program on this machine.
     pub is_service: bool,
+    /// What it is told at most, and unasked.
+    pub manner: Manner,
 }
 
 /// What has become of a controller.
@@ -75,6 +83,12 @@ pub struct ControllerSpec {
 pub struct ControllerStatus {
     /// Whether there is a connection of which the version is agreed on.
     pub is_connected: bool,
+    /// Which part it has, if there is one.
+    pub role: Option<Role>,
+    /// What is done for it, in the words of Open vSwitch.
+    pub state: &'static str,
+    /// Why there was no connection the last time.
+    pub last_error: Option<String>,
 }
 
 /// What a controller wants of the rest of the switch.
