@@ -24,7 +24,7 @@ use vhost_net::{NetReceiver, NetTransmitter};
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 27] = [
+const CASES: [Case; 33] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -46,6 +46,12 @@ const CASES: [Case; 27] = [
     ("vlan-pop-one-flow", |bursts| forward(1, Some(Vlans::POP), sink, bursts)),
     ("forward-limited", forward_limited),
     ("forward-guarded", forward_guarded),
+    ("limit-rate", |bursts| forward_held(Held::RATE, bursts)),
+    ("limit-storm", |bursts| forward_held(Held::STORM, bursts)),
+    ("limit-addresses", |bursts| forward_held(Held::ADDRESSES, bursts)),
+    ("limit-isolated", |bursts| forward_held(Held::ISOLATED, bursts)),
+    ("limit-macs", |bursts| forward_held(Held::MACS, bursts)),
+    ("limit-ips", |bursts| forward_held(Held::IPS, bursts)),
     ("forward-beside-capture", forward_beside_capture),
     ("forward-captured", forward_captured),
     ("bond-active-backup", |bursts| forward_to_bond(BondMode::ActiveBackup, bursts)),
@@ -225,7 +231,52 @@ fn forward_guarded(bursts: usize) {
     };
     forward_with(1, None, sink, bursts, |bench| {
         bench.limit(0, &limits);
-        bench.guard(0, &guard);
+        bench.guard(0, &guard, &PortLimits::default());
+    });
+}
+
+/// One limit of a port, which lets all through.
+#[derive(Clone, Copy)]
+struct Held {
+    limits: fn(&mut PortLimits),
+    guard: fn(&mut PortGuard),
+}
+
+impl Held {
+    const NONE: Self = Self { limits: |_| {}, guard: |_| {} };
+    const RATE: Self = Self {
+        limits: |limits| {
+            limits.rx_rate = Some(Bits(1_000_000_000_000));
+            limits.rx_burst = Some(Bits(1_000_000_000_000));
+        },
+        ..Self::NONE
+    };
+    const STORM: Self = Self {
+        limits: |limits| {
+            limits.broadcast_packet_rate = Some(Frames(1_000_000));
+            limits.multicast_packet_rate = Some(Frames(1_000_000));
+            limits.unknown_packet_rate = Some(Frames(1_000_000));
+        },
+        ..Self::NONE
+    };
+    const ADDRESSES: Self = Self { guard: |guard| guard.max_addresses = Some(8), ..Self::NONE };
+    const ISOLATED: Self = Self { guard: |guard| guard.isolated = true, ..Self::NONE };
+    const MACS: Self =
+        Self { guard: |guard| guard.allowed_macs = [station(1000)].into(), ..Self::NONE };
+    const IPS: Self = Self {
+        guard: |guard| guard.allowed_ips = ["192.0.2.7".parse().unwrap()].into(),
+        ..Self::NONE
+    };
+}
+
+/// The same for one pair, whose sender has one limit.
+fn forward_held(held: Held, bursts: usize) {
+    let (mut limits, mut guard) = (PortLimits::default(), PortGuard::default());
+    (held.limits)(&mut limits);
+    (held.guard)(&mut guard);
+    forward_with(1, None, sink, bursts, |bench| {
+        bench.limit(0, &limits);
+        bench.guard(0, &guard, &limits);
     });
 }
 

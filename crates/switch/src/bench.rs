@@ -78,9 +78,9 @@ impl Bench {
         }
     }
 
-    /// Gives `port` a guard.
-    pub fn guard(&mut self, port: u16, guard: &PortGuard) {
-        let guard = Guard::of(guard, &PortLimits::default(), None, 1).pop().flatten();
+    /// Gives `port` a guard, and the storm limits among `limits`.
+    pub fn guard(&mut self, port: u16, guard: &PortGuard, limits: &PortLimits) {
+        let guard = Guard::of(guard, limits, None, 1).pop().flatten();
         self.path.set_guard(port, guard.map(Box::new));
     }
 
