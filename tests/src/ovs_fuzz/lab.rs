@@ -32,6 +32,9 @@ const MARK: &[u8; 14] = &[2, 0, 0, 0, 0, 0xFE, 2, 0, 0, 0, 0, 0xFD, 0x88, 0xB6];
 /// How long a switch may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How long ours may take to learn a rule: the rest is a difference.
+const LEARNING: Duration = Duration::from_secs(2);
+
 /// How often it is looked whether a switch is done.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -121,34 +124,49 @@ impl Side {
         self.channel.replace(&all).with_context(|| self.name)
     }
 
-    /// Has packets come in, each only when those before have gone where they go, if they are to be
-    /// `in_order`, and otherwise for each port; tells what has become of them.
-    pub fn play(&mut self, packets: &[Packet], in_order: bool) -> Result<Outcome> {
-        self.call("fdb/flush", &[BRIDGE.to_owned()])?;
-        if in_order {
-            for packet in packets {
-                self.receive(packet.port, &[packet])?;
-                self.forget()?;
-                // What was learnt is there when something else is answered.
-                self.channel.rules()?;
-            }
-        } else {
-            for port in 1..=PORTS {
-                let of_port: Vec<&Packet> =
-                    packets.iter().filter(|packet| packet.port == port).collect();
-                of_port.chunks(BATCH).try_for_each(|packets| self.receive(port, packets))?;
-            }
-            self.forget()?;
+    /// Forgets what it has learnt of earlier packets.
+    pub fn begin(&mut self) -> Result<()> {
+        self.call("fdb/flush", &[BRIDGE.to_owned()])
+    }
+
+    /// Has packets come in, port by port, until they have gone where they go.
+    pub fn take(&mut self, packets: &[Packet]) -> Result<()> {
+        for port in 1..=PORTS {
+            let of_port: Vec<&Packet> =
+                packets.iter().filter(|packet| packet.port == port).collect();
+            of_port.chunks(BATCH).try_for_each(|packets| self.receive(port, packets))?;
         }
+        self.forget()
+    }
+
+    /// Tells what has become of them.
+    pub fn outcome(&mut self) -> Result<Outcome> {
         let mut sent = std::mem::take(&mut self.among_marks);
         for (name, capture) in &mut self.ports {
             sent.extend(capture.take()?.into_iter().map(|frame| (name.clone(), frame)));
         }
         sent.sort_unstable();
-        let mut rules: Vec<Count> =
-            self.channel.rules()?.iter().filter(|rule| !is_mark(rule)).map(count).collect();
+        Ok(Outcome { sent, rules: self.rules()? })
+    }
+
+    /// The rules that there are.
+    pub fn rules(&mut self) -> Result<Vec<Count>> {
+        let rules = self.channel.rules()?;
+        let mut rules: Vec<Count> = rules.iter().filter(|rule| !is_mark(rule)).map(count).collect();
         rules.sort_unstable();
-        Ok(Outcome { sent, rules })
+        Ok(rules)
+    }
+
+    /// Waits for rules that have learnt as others have, for a moment: rules are learnt behind packets.
+    pub fn wait_for(&mut self, others: &[Count]) -> Result<()> {
+        let text = |rules: &[Count]| -> Vec<String> {
+            rules.iter().map(|(text, ..)| text.clone()).collect()
+        };
+        let (wanted, end) = (text(others), Instant::now() + LEARNING);
+        while text(&self.rules()?) != wanted && Instant::now() < end {
+            sleep(NAP);
+        }
+        Ok(())
     }
 
     fn receive(&mut self, port: u16, packets: &[&Packet]) -> Result<()> {

@@ -203,11 +203,26 @@ impl Both {
             let again = [self.real.set(&changes)?, self.ours.set(&changes)?];
             ensure!(again.iter().all(Vec::is_empty), "rules are refused that were not before");
         }
-        let in_order = in_order(&case.rules);
-        let theirs = self.real.play(&case.packets, in_order)?;
-        let ours = self.ours.play(&case.packets, in_order)?;
-        found.difference = difference(&theirs, &ours);
+        self.play(case)?;
+        found.difference = difference(&self.real.outcome()?, &self.ours.outcome()?);
         Ok(found)
+    }
+
+    /// Has the packets come in at both; one by one where they matter to each other.
+    fn play(&mut self, case: &Case) -> Result<()> {
+        self.real.begin()?;
+        self.ours.begin()?;
+        let learns = case.rules.iter().any(Rule::learns);
+        let at_once = if in_order(&case.rules) { 1 } else { PACKETS };
+        for packets in case.packets.chunks(at_once) {
+            self.real.take(packets)?;
+            self.ours.take(packets)?;
+            if learns {
+                let rules = self.real.rules()?;
+                self.ours.wait_for(&rules)?;
+            }
+        }
+        Ok(())
     }
 }
 

@@ -40,8 +40,12 @@ impl Rule {
 
     /// Whether what becomes of a packet depends on those before it.
     pub fn remembers(&self) -> bool {
-        let words = ["learn", "NORMAL"];
-        self.actions.iter().any(|action| words.iter().any(|word| action.contains(word)))
+        self.learns() || self.actions.iter().any(|action| action.contains("NORMAL"))
+    }
+
+    /// Whether rules are made of packets.
+    pub fn learns(&self) -> bool {
+        self.actions.iter().any(|action| action.contains("learn("))
     }
 }
 
@@ -59,11 +63,20 @@ pub fn rules(random: &mut Random, switch: bool) -> Vec<Rule> {
             }
         }
     }
-    if rules.iter().any(|rule| rule.to_string().contains("learn(")) {
-        for rule in rules.iter_mut().filter(|rule| rule.table == 0 && !rule.is_clause()) {
-            rule.actions.insert(0, format!("resubmit(,{LEARNT})"));
+    if random.once_in(3) {
+        // How long a packet is when it is cut depends on when Open vSwitch has put tags on.
+        for rule in &mut rules {
+            rule.actions.retain(|action| !action.contains("vlan"));
+            if random.once_in(3) {
+                let (port, length) = (1 + random.below(PORTS.into()), 14 + random.below(80));
+                rule.push_first(format!("output(port={port},max_len={length})"));
+            }
         }
-        rules.retain(|rule| rule.change().is_some());
+    }
+    if rules.iter().any(Rule::learns) {
+        for rule in rules.iter_mut().filter(|rule| rule.table == 0) {
+            rule.push_first(format!("resubmit(,{LEARNT})"));
+        }
     }
     rules
 }
@@ -116,6 +129,17 @@ impl Rule {
         self.actions.push(action);
         if self.change().is_none() || self.writes_sctp() {
             self.actions.pop();
+        }
+    }
+
+    /// Puts an action before all others, if it may be there.
+    fn push_first(&mut self, action: String) {
+        if self.is_clause() {
+            return;
+        }
+        self.actions.insert(0, action);
+        if self.change().is_none() {
+            self.actions.remove(0);
         }
     }
 
@@ -210,11 +234,7 @@ impl Kinds {
     fn action(&self, random: &mut Random, depth: u8) -> String {
         match random.below(36) {
             0..8 => format!("output:{}", Self::port(random)),
-            8 => {
-                let length = 14 + random.below(80);
-                format!("output(port={},max_len={length})", 1 + random.below(PORTS.into()))
-            }
-            9 => format!("output:{}", part(random, Field::Reg0, 16).0),
+            8 | 9 => format!("output:{}", part(random, Field::Reg0, 16).0),
             10..14 => format!("resubmit(,{})", self.later(random)),
             14 => {
                 let port = usual(random, Field::InPort);

@@ -55,6 +55,9 @@ const MAX_STACK: usize = 4_096;
 /// The meter of what goes to controllers without one of its own.
 const NO_METER: u32 = u32::MAX;
 
+/// Bytes of a header of Ethernet: what of a packet is sent at least.
+const SHORTEST: u32 = 14;
+
 /// How a walk begins.
 #[derive(Clone, Debug)]
 pub enum Start<'s> {
@@ -469,6 +472,9 @@ impl<'w> Walk<'w> {
         // It is that long before tags are put on, or taken off, that are still to be.
         let (more, less) = self.state.tags.growth(&self.state.key);
         let max_len = max_len.saturating_add(more).saturating_sub(less);
+        if max_len < SHORTEST {
+            return self.note(Kind::Warning, format_args!("no header is left, skipping output"));
+        }
         self.flush();
         let before = self.ops.len();
         self.ops.extend([Op::Save, Op::Cut(max_len)]);

@@ -481,9 +481,21 @@ fn changes_of_tags_are_few() {
     );
 }
 
+/// What is done with a packet whose tag is taken off, and of which so much is sent.
+fn sent_of_tagged(max_len: u32) -> Vec<Op> {
+    let mut key = key();
+    key.set(slot::VLAN_TCI, VLAN_5.into());
+    let cut = Action::OutputTruncated { port: PortNo(2), max_len };
+    let pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::PopVlan, cut, output(3)])]);
+    let ops = walk(&pipeline, &mut key, &Start::Table, None).ops.into_vec();
+    ops.into_iter().filter(|op| *op != Op::Output(13)).collect()
+}
+
 #[test]
 fn a_length_is_that_before_tags_that_are_still_to_be() {
     let cut = || Action::OutputTruncated { port: PortNo(2), max_len: 60 };
+    assert_eq!(sent_of_tagged(18).len(), 5);
+    assert_eq!(sent_of_tagged(17), [Op::Edit(Edit::PopVlan)]);
     let of = |actions: Vec<Action>| {
         let ops = ops(actions);
         ops.into_iter().find_map(|op| if let Op::Cut(len) = op { Some(len) } else { None })
