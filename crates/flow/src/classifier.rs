@@ -6,8 +6,10 @@
 //! is when the other one changes.
 //!
 //! - `conjunction`: rules that are found where several others are
+//! - `sieve`: which tuples are passed over
 
 mod conjunction;
+mod sieve;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
@@ -15,6 +17,7 @@ use std::sync::{Arc, OnceLock};
 use crate::key::Key;
 use crate::pattern::{Mask, Pattern};
 use crate::shards::Shards;
+use sieve::{Probe, Sieve};
 
 /// What a classifier holds.
 pub trait Ranked: Clone {
@@ -48,13 +51,21 @@ pub struct Tuple<R> {
     rules: Shards<R>,
     /// How many rules have each priority.
     priorities: BTreeMap<u16, usize>,
-    /// The highest of them.
-    top: u16,
+    /// The values of rules, word by word; some may be of rules that are gone.
+    probes: Box<[Probe]>,
+    /// How many are gone since that was found out.
+    gone: usize,
 }
 
 impl<R: Ranked> Tuple<R> {
-    fn new(mask: Arc<Mask>) -> Self {
-        Self { mask, rules: Shards::default(), priorities: BTreeMap::new(), top: 0 }
+    fn new(pattern: &Pattern) -> Self {
+        Self {
+            mask: Arc::clone(pattern.mask()),
+            rules: Shards::default(),
+            priorities: BTreeMap::new(),
+            probes: Probe::all(pattern),
+            gone: 0,
+        }
     }
 
     /// What they look at.
@@ -65,8 +76,8 @@ impl<R: Ranked> Tuple<R> {
 
     /// The highest of their priorities.
     #[must_use]
-    pub const fn top(&self) -> u16 {
-        self.top
+    pub fn top(&self) -> u16 {
+        self.priorities.last_key_value().map_or(0, |(priority, _)| *priority)
     }
 
     /// How many there are.
@@ -86,9 +97,48 @@ impl<R: Ranked> Tuple<R> {
         self.rules.iter()
     }
 
-    /// Finds the highest priority again.
-    fn find_top(&mut self) {
-        self.top = self.priorities.last_key_value().map_or(0, |(priority, _)| *priority);
+    /// Notes the values of a rule that is added.
+    fn note(&mut self, pattern: &Pattern) {
+        let key = pattern.to_key();
+        self.probes.iter_mut().for_each(|probe| probe.add(&key));
+    }
+
+    /// Notes that a rule is gone. When as many are gone as are left, it is found out anew which values
+    /// there are.
+    fn forget(&mut self) {
+        self.gone += 1;
+        if self.gone > self.rules.len() {
+            self.gone = 0;
+            self.probes.iter_mut().for_each(Probe::clear);
+            let Self { rules, probes, .. } = self;
+            for rule in rules.iter() {
+                let key = rule.pattern().to_key();
+                probes.iter_mut().for_each(|probe| probe.add(&key));
+            }
+        }
+    }
+}
+
+/// A tuple, and by what it is passed over: side by side with those of others, so that only one that
+/// may have a rule for a key is gone to.
+#[derive(Clone, Debug)]
+struct Entry<R> {
+    sieve: Sieve,
+    /// The highest priority of its rules.
+    top: u16,
+    tuple: Arc<Tuple<R>>,
+}
+
+impl<R: Ranked> Entry<R> {
+    fn new(pattern: &Pattern) -> Self {
+        let tuple = Tuple::new(pattern);
+        Self { sieve: Sieve::new(&tuple.probes), top: 0, tuple: Arc::new(tuple) }
+    }
+
+    /// Finds out again by what it is passed over.
+    fn renew(&mut self) {
+        self.top = self.tuple.top();
+        self.sieve = Sieve::new(&self.tuple.probes);
     }
 }
 
@@ -96,7 +146,7 @@ impl<R: Ranked> Tuple<R> {
 #[derive(Clone, Debug)]
 pub struct Classifier<R> {
     /// Those with the highest priorities first.
-    tuples: Vec<Arc<Tuple<R>>>,
+    entries: Vec<Entry<R>>,
     len: usize,
     /// How many rules are part of conjunctions.
     parts: usize,
@@ -104,7 +154,7 @@ pub struct Classifier<R> {
 
 impl<R> Default for Classifier<R> {
     fn default() -> Self {
-        Self { tuples: Vec::new(), len: 0, parts: 0 }
+        Self { entries: Vec::new(), len: 0, parts: 0 }
     }
 }
 
@@ -124,24 +174,24 @@ impl<R: Ranked> Classifier<R> {
     /// How many different masks they have.
     #[must_use]
     pub const fn masks(&self) -> usize {
-        self.tuples.len()
+        self.entries.len()
     }
 
     /// All rules, in no order that means anything.
     pub fn iter(&self) -> impl Iterator<Item = &R> {
-        self.tuples.iter().flat_map(|tuple| tuple.rules.iter())
+        self.tuples().flat_map(|tuple| tuple.rules.iter())
     }
 
     /// The rules by their masks, in the order in which these are tried.
     pub fn tuples(&self) -> impl Iterator<Item = &Tuple<R>> {
-        self.tuples.iter().map(Arc::as_ref)
+        self.entries.iter().map(|entry| &*entry.tuple)
     }
 
     /// The bits that any rule looks at.
     #[must_use]
     pub fn mask(&self) -> Key {
         let mut all = Key::default();
-        self.tuples.iter().for_each(|tuple| all.union(&tuple.mask.to_key()));
+        self.tuples().for_each(|tuple| all.union(&tuple.mask.to_key()));
         all
     }
 
@@ -154,7 +204,7 @@ impl<R: Ranked> Classifier<R> {
     /// The same; `look` is told each mask that it depends on.
     pub fn lookup_with(&self, key: &Key, mut look: impl FnMut(&Mask)) -> Option<&R> {
         if self.parts > 0 {
-            self.tuples.iter().for_each(|tuple| look(&tuple.mask));
+            self.tuples().for_each(|tuple| look(&tuple.mask));
             return conjunction::lookup(self, key);
         }
         self.lookup_plain(key, look)
@@ -164,11 +214,14 @@ impl<R: Ranked> Classifier<R> {
     fn lookup_plain(&self, key: &Key, mut look: impl FnMut(&Mask)) -> Option<&R> {
         let mut best: Option<(&R, u16)> = None;
         let seed = seed();
-        for tuple in &self.tuples {
-            if best.is_some_and(|(_, priority)| priority >= tuple.top) {
+        for Entry { sieve, top, tuple } in &self.entries {
+            if best.is_some_and(|(_, priority)| priority >= *top) {
                 break;
             }
             look(&tuple.mask);
+            if !sieve.passes(key) {
+                continue;
+            }
             let hash = tuple.mask.hash(key, seed);
             tuple.rules.for_each(hash, |rule| {
                 let priority = rule.priority();
@@ -186,20 +239,20 @@ impl<R: Ranked> Classifier<R> {
     /// The rule with exactly this pattern and priority.
     #[must_use]
     pub fn find(&self, pattern: &Pattern, priority: u16) -> Option<&R> {
-        let tuple = self.tuples.get(self.position(pattern)?)?;
+        let tuple = &self.entries.get(self.position(pattern)?)?.tuple;
         tuple.rules.get(hash_of(pattern)).find(|rule| is_it(*rule, pattern, priority))
     }
 
     /// All rules whose packets are all among `pattern`'s: what changes that are not strict are about.
     pub fn within<'c>(&'c self, pattern: &'c Pattern) -> impl Iterator<Item = &'c R> {
-        let tuples = self.tuples.iter().filter(|tuple| tuple.mask.covers(pattern.mask()));
+        let tuples = self.tuples().filter(|tuple| tuple.mask.covers(pattern.mask()));
         tuples.flat_map(|tuple| tuple.rules.iter().filter(|rule| rule.pattern().is_within(pattern)))
     }
 
     /// Whether another rule of this priority is for some of the packets, too.
     #[must_use]
     pub fn has_overlap(&self, pattern: &Pattern, priority: u16) -> bool {
-        let tuples = self.tuples.iter().filter(|tuple| tuple.priorities.contains_key(&priority));
+        let tuples = self.tuples().filter(|tuple| tuple.priorities.contains_key(&priority));
         let mut rules = tuples.flat_map(|tuple| tuple.rules.iter());
         rules.any(|rule| rule.priority() == priority && rule.pattern().overlaps(pattern))
     }
@@ -208,10 +261,11 @@ impl<R: Ranked> Classifier<R> {
     pub fn insert(&mut self, rule: R) -> Option<R> {
         let (hash, priority) = (hash_of(rule.pattern()), rule.priority());
         let at = self.position(rule.pattern()).unwrap_or_else(|| {
-            self.tuples.push(Arc::new(Tuple::new(Arc::clone(rule.pattern().mask()))));
-            self.tuples.len() - 1
+            self.entries.push(Entry::new(rule.pattern()));
+            self.entries.len() - 1
         });
-        let tuple = Arc::make_mut(self.tuples.get_mut(at)?);
+        let entry = self.entries.get_mut(at)?;
+        let tuple = Arc::make_mut(&mut entry.tuple);
         let pattern = rule.pattern().clone();
         self.parts += usize::from(!rule.clauses().is_empty());
         let before =
@@ -219,7 +273,8 @@ impl<R: Ranked> Classifier<R> {
         if before.is_none() {
             tuple.rules.insert(hash, rule);
             *tuple.priorities.entry(priority).or_default() += 1;
-            tuple.find_top();
+            tuple.note(&pattern);
+            entry.renew();
             self.len += 1;
             self.sort();
         }
@@ -230,7 +285,8 @@ impl<R: Ranked> Classifier<R> {
     /// Takes a rule out, by its pattern and priority.
     pub fn remove(&mut self, pattern: &Pattern, priority: u16) -> Option<R> {
         let at = self.position(pattern)?;
-        let tuple = Arc::make_mut(self.tuples.get_mut(at)?);
+        let entry = self.entries.get_mut(at)?;
+        let tuple = Arc::make_mut(&mut entry.tuple);
         let hash = hash_of(pattern);
         let removed = tuple.rules.remove(hash, |rule| is_it(rule, pattern, priority))?;
         if let Some(count) = tuple.priorities.get_mut(&priority) {
@@ -239,23 +295,25 @@ impl<R: Ranked> Classifier<R> {
                 tuple.priorities.remove(&priority);
             }
         }
-        tuple.find_top();
+        tuple.forget();
+        let is_empty = tuple.rules.len() == 0;
+        entry.renew();
         self.len -= 1;
         self.parts -= usize::from(!removed.clauses().is_empty());
-        if tuple.rules.len() == 0 {
-            self.tuples.remove(at);
+        if is_empty {
+            self.entries.remove(at);
         }
         self.sort();
         Some(removed)
     }
 
     fn position(&self, pattern: &Pattern) -> Option<usize> {
-        self.tuples.iter().position(|tuple| tuple.mask == *pattern.mask())
+        self.tuples().position(|tuple| tuple.mask == *pattern.mask())
     }
 
     fn sort(&mut self) {
         // What is nearly in order is sorted in one pass.
-        self.tuples.sort_by_key(|tuple| std::cmp::Reverse(tuple.top));
+        self.entries.sort_by_key(|entry| std::cmp::Reverse(entry.top));
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) fn lookup<'c, R: Ranked>(classifier: &'c Classifier<R>, key: &Key) ->
 /// The parts of conjunctions that are for a packet, tuple by tuple.
 fn columns<'c, R: Ranked>(classifier: &'c Classifier<R>, key: &Key) -> Vec<Column<'c, R>> {
     let mut columns = Vec::new();
-    for tuple in &classifier.tuples {
+    for entry in classifier.entries.iter().filter(|entry| entry.sieve.passes(key)) {
+        let tuple = &entry.tuple;
         let hash = tuple.mask.hash(key, seed());
         let found = tuple.rules.get(hash).filter(|rule| rule.pattern().matches(key));
         let mut column: Column<'c, R> = found.filter(|rule| !rule.clauses().is_empty()).collect();
