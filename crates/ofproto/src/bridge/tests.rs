@@ -330,6 +330,20 @@ fn rules_are_changed_and_told_of() {
 }
 
 #[test]
+fn workers_have_a_bundle_when_it_is_answered() {
+    let version = Version::V14;
+    let (mut bridge, id) = connected(version, Origin::Service);
+    let mut datapath = Recorder::default();
+    let step = |step| BundleControl { id: 1, step, flags: 0 }.encode(version, Form::Of, 1);
+    let add = flow_mod(version, Command::Add, 1).encode(version, Form::Of, false, 1);
+    let add = BundleAdd { id: 1, flags: 0, message: &add }.encode(version, 1);
+    for message in [step(BundleStep::OpenRequest), add, step(BundleStep::CommitRequest)] {
+        bridge.receive(id, &message, &mut datapath, Instant::now()).unwrap();
+    }
+    assert_eq!((sent(&mut bridge, id).len(), datapath.published.last()), (2, Some(&1)));
+}
+
+#[test]
 fn what_is_learnt_is_told_to_workers() {
     let (mut bridge, _) = connected(Version::V10, Origin::Service);
     let mut datapath = Recorder::default();

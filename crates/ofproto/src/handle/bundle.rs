@@ -212,11 +212,10 @@ impl Request<'_> {
         let told: Vec<monitor::Made<'_>> = told.collect();
         self.bridge.tell_changes(&told, now);
         made.groups.iter().for_each(|group| self.bridge.forward_groups(group, self.id));
-        if !made.packets.is_empty() {
-            self.bridge.settle(self.datapath);
-            for (tables, packet) in made.packets {
-                self.datapath.send_by(&tables, &mut self.bridge.ports.values(), packet);
-            }
+        // When it is answered, packets go by it.
+        self.bridge.settle(self.datapath);
+        for (tables, packet) in made.packets {
+            self.datapath.send_by(&tables, &mut self.bridge.ports.values(), packet);
         }
         Ok(())
     }
