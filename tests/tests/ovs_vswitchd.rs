@@ -454,7 +454,10 @@ fn os_vif_plugs_a_guest_in_and_out() {
     let dir = tempfile::tempdir().unwrap();
     let host = Netns::new().unwrap();
     let database = OvsDatabase::start(dir.path()).unwrap();
-    let _switch = Ringway::vswitchd_in(&host, dir.path()).unwrap();
+    // Of several addresses one is right.
+    let nobody = dir.path().join("nobody").display().to_string();
+    let addresses = format!("unix:{nobody},unix:{}", database.socket().display());
+    let _switch = Ringway::vswitchd_with(&host, dir.path(), &[&addresses]).unwrap();
     let vsctl = |line: &str| {
         let words: Vec<&str> = line.split(' ').collect();
         database.vsctl(&words).unwrap().trim().to_owned()

@@ -13,7 +13,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use drivers::Drivers;
-use e2e::{Peer, Ringway, Testpmd, frames, require, require_shared, wait};
+use e2e::{Netns, OvsDatabase, Peer, Ringway, Testpmd, frames, require, require_shared, wait};
 use packet::{BURST, Frame};
 use rustix::process::Signal;
 
@@ -312,5 +312,63 @@ mod alone {
                 ringway.log()
             );
         }
+    }
+
+    /// Figures of a switch that Open vSwitch's database describes: how long no frame passes after a
+    /// kill, how long `ovs-vsctl add-port` takes, and how long a start with 256 ports.
+    ///
+    /// `cargo test --release -p ringway-e2e --features peers --test restart -- --ignored --nocapture`
+    #[test]
+    #[ignore = "measures and checks nothing: for a quiet machine"]
+    fn figures_of_a_switch_of_open_vswitch_s_database() {
+        let Some(_turn) = require(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+        let (dir, drivers, host) = (tempfile::tempdir().unwrap(), Drivers::new(), Netns::new());
+        let (path, host) = (dir.path(), host.unwrap());
+        // The bridge's own interface says nothing by itself.
+        host.sh("for n in all default; do echo 1 >/proc/sys/net/ipv6/conf/$n/disable_ipv6; done")
+            .unwrap();
+        let database = OvsDatabase::start(path).unwrap();
+        let vsctl = |line: &str| {
+            let words: Vec<&str> = line.split(' ').collect();
+            let begin = Instant::now();
+            database.vsctl(&words).unwrap();
+            begin.elapsed()
+        };
+        let add = |n: usize| {
+            let socket = path.join(format!("s{n}"));
+            format!(
+                "add-port br0 p{n} -- set Interface p{n} type=dpdkvhostuserclient \
+                 options:vhost-server-path={}",
+                socket.display()
+            )
+        };
+        let start = || {
+            let begin = Instant::now();
+            let ringway = Ringway::vswitchd_with(&host, path, &["--cores", CORES]).unwrap();
+            (ringway, begin.elapsed())
+        };
+        let (mut ringway, _) = start();
+        vsctl(&format!("add-br br0 -- {} -- {}", add(0), add(1)));
+        let front = |n| front(path, n, &drivers, "ctrl_vq=off,packed=on,server=on");
+        let stream = Stream::start(vec![front(0), front(1)]);
+        stream.flows(2000).unwrap();
+        let mut gaps = Vec::new();
+        for _ in 0..kills() {
+            kill(ringway);
+            (ringway, _) = start();
+            gaps.push(stream.flows(2000).unwrap());
+        }
+        println!("no frame after a kill: {}; {:?}", summary(gaps), stream.finish());
+        println!("ovs-vsctl add-port: {}", summary((2..32).map(|n| vsctl(&add(n))).collect()));
+        let all: Vec<String> = (32..256).map(add).collect();
+        println!("ovs-vsctl add-port, 224 at once: {:.1?}", vsctl(&all.join(" -- ")));
+        let mut starts = Vec::new();
+        for _ in 0..kills() {
+            kill(ringway);
+            let (again, time) = start();
+            ringway = again;
+            starts.push(time);
+        }
+        println!("start with 256 ports: {}", summary(starts));
     }
 }

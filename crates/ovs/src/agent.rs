@@ -44,6 +44,8 @@ const CLOCK: Time = Time::system();
 pub struct Settings {
     /// Where the database is.
     pub remote: Remote,
+    /// Where else it is looked for, in this order.
+    pub other_remotes: Vec<Remote>,
     /// The folder of sockets that have no path of their own.
     pub run: PathBuf,
     /// Workers, sockets, limits: everything but bridges and ports.
@@ -63,6 +65,7 @@ pub struct Settings {
 ///
 /// let settings = Settings {
 ///     remote: "unix:/run/openvswitch/db.sock".parse()?,
+///     other_remotes: Vec::new(),
 ///     run: "/run/openvswitch".into(),
 ///     base: State::default(),
 ///     dummies: Default::default(),
@@ -113,6 +116,7 @@ impl Agent {
     pub fn new(settings: Settings) -> Self {
         let now = settings.time.now();
         let client = Client::new(settings.remote.clone(), wanted(), CLOCK.now());
+        let client = client.or_at(settings.other_remotes.iter().cloned());
         Self {
             client,
             settings,

@@ -121,7 +121,8 @@ const TABLES: [(&str, &[&str], &[&str]); 8] = [
 /// What is watched of the database, by whoever is to be its switch.
 #[must_use]
 pub fn wanted() -> Wanted {
-    watched().lock("ovs_vswitchd")
+    // A lock is a server's own: all of a cluster ask its leader.
+    watched().lock("ovs_vswitchd").leader_only()
 }
 
 /// The same for somebody who only looks.

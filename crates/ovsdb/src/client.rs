@@ -1,5 +1,6 @@
 //! A database at a socket: connections that follow each other, none of which is ever waited for.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -25,7 +26,7 @@ use crate::transaction::Transaction;
 /// assert_eq!(remote, Remote::Unix("/run/openvswitch/db.sock".into()));
 /// assert!("ssl:127.0.0.1:6640".parse::<Remote>().unwrap_err().to_string().contains("unix:PATH"));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Remote {
     /// At a Unix socket.
     Unix(PathBuf),
@@ -108,12 +109,17 @@ enum Link {
 /// ```
 #[derive(Debug)]
 pub struct Client {
+    /// Where it is, as far as is known.
     remote: Remote,
+    /// Where else it may be, the next one first.
+    others: VecDeque<Remote>,
     session: Session,
     link: Link,
     backoff: Duration,
-    /// What was said about it last, so that each reason is told once.
-    said: String,
+    /// Attempts since there was a connection, or since all places were tried.
+    failures: usize,
+    /// What was said about each place last, so that each reason is told once.
+    said: BTreeMap<Remote, String>,
 }
 
 impl Client {
@@ -123,23 +129,33 @@ impl Client {
         let link = Link::Down { until: now };
         Self {
             remote,
+            others: VecDeque::new(),
             session: Session::new(wanted),
             link,
             backoff: BACKOFF.0,
-            said: String::new(),
+            failures: 0,
+            said: BTreeMap::new(),
         }
     }
 
-    /// Where the database is.
+    /// The same, for a database that several servers have: one after the other is tried.
+    #[must_use]
+    pub fn or_at(mut self, others: impl IntoIterator<Item = Remote>) -> Self {
+        self.others.extend(others);
+        self
+    }
+
+    /// Where the database is, or is looked for next.
     #[must_use]
     pub const fn remote(&self) -> &Remote {
         &self.remote
     }
 
-    /// Why there is no connection, as far as one was tried; empty while there is one.
+    /// Why there is no connection, once all places were tried; empty while there is one.
     #[must_use]
     pub fn trouble(&self) -> &str {
-        &self.said
+        let all = self.said.len() > self.others.len();
+        self.said.get(&self.remote).filter(|_| all).map_or("", String::as_str)
     }
 
     /// The conversation.
@@ -249,7 +265,7 @@ impl Client {
         }
         write(socket, &mut self.session)?;
         if self.session.is_online() {
-            self.backoff = BACKOFF.0;
+            (self.backoff, self.failures) = (BACKOFF.0, 0);
             self.said.clear();
         }
         Ok(())
@@ -267,12 +283,23 @@ impl Client {
         self.retry(reason, now);
     }
 
-    /// Tries again later, and says why, once: the server may be started later, or anew.
+    /// Tries the next place, and says why, once. When all were tried, it waits a while: a server may
+    /// be started later, or anew.
     fn retry(&mut self, reason: &str, now: Instant) {
-        if self.said != reason {
+        let said = self.said.entry(self.remote.clone()).or_default();
+        if said != reason {
             tracing::info!(database = %self.remote, "no connection to the database: {reason}");
-            reason.clone_into(&mut self.said);
+            reason.clone_into(said);
         }
+        if let Some(next) = self.others.pop_front() {
+            self.others.push_back(std::mem::replace(&mut self.remote, next));
+        }
+        self.failures = self.failures.saturating_add(1);
+        if self.failures <= self.others.len() {
+            self.link = Link::Down { until: now };
+            return;
+        }
+        self.failures = 0;
         self.link = Link::Down { until: later(now, self.backoff) };
         self.backoff = self.backoff.saturating_mul(2).min(BACKOFF.1);
     }
@@ -401,6 +428,32 @@ mod tests {
         }
         let expected = [100, 200, 400, 800, 1600, 3200, 6400, 8000];
         assert_eq!(waits, expected.map(Duration::from_millis));
+    }
+
+    #[test]
+    fn of_several_servers_one_after_the_other_is_tried() {
+        let nobody = |name: &str| Remote::Unix(format!("/nonexistent/{name}").into());
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut now = Instant::now();
+        let mut client = Client::new(nobody("a"), Wanted::new("D"), now).or_at([nobody("b")]);
+        for wait in [BACKOFF.0, BACKOFF.0 * 2] {
+            // Both at once, then it waits.
+            assert_eq!(client.run(now), []);
+            assert_eq!((client.due(), client.remote()), (Some(now), &nobody("b")));
+            assert_eq!(client.run(now), []);
+            assert_eq!((client.due(), client.remote()), (Some(now + wait), &nobody("a")));
+            assert!(!client.trouble().is_empty());
+            now += wait;
+        }
+        let mut client = Client::new(nobody("a"), Wanted::new("D"), now)
+            .or_at([Remote::Tcp(listener.local_addr().unwrap()), nobody("c")]);
+        assert_eq!(client.run(now), []);
+        assert_eq!(client.trouble(), "", "there are others");
+        let peer = accept(&mut client, &listener, now);
+        // When it goes, the next one is tried at once.
+        drop(peer);
+        while client.run(now).is_empty() {}
+        assert_eq!((client.due(), client.remote()), (Some(now), &nobody("c")));
     }
 
     #[test]

@@ -30,9 +30,10 @@ const RUN_DIR: &str = "/run/openvswitch";
         options:vhost-server-path=/run/vm1.sock"
 )]
 pub struct OvsArgs {
-    /// The database: unix:PATH or tcp:ADDRESS:PORT [default: unix:db.sock in the run folder].
-    #[arg(value_name = "DATABASE")]
-    pub database: Option<Remote>,
+    /// The database: unix:PATH or tcp:ADDRESS:PORT; several, with commas between them, for one that
+    /// several servers have [default: unix:db.sock in the run folder].
+    #[arg(value_name = "DATABASE", value_delimiter = ',')]
+    pub databases: Vec<Remote>,
 
     /// Run in the background, once the switch is as the database says.
     #[arg(long)]
@@ -180,10 +181,11 @@ impl OvsArgs {
         }
     }
 
-    /// Where the database is.
-    pub fn remote(&self) -> Remote {
-        let default = || Remote::Unix(Self::run_dir().join("db.sock"));
-        self.database.clone().unwrap_or_else(default)
+    /// Where the database is, and where else it is looked for.
+    pub fn remotes(&self) -> (Remote, Vec<Remote>) {
+        let default = || (Remote::Unix(Self::run_dir().join("db.sock")), Vec::new());
+        let given = self.databases.split_first();
+        given.map_or_else(default, |(first, others)| (first.clone(), others.to_vec()))
     }
 
     /// The pid file, if there is to be one.
@@ -242,7 +244,10 @@ mod tests {
         let line = "ovs-vswitchd unix:/run/db.sock -vconsole:emer -vsyslog:err -vfile:info \
                     --mlockall --no-chdir --log-file=/tmp/a.log --pidfile=/tmp/a.pid --detach";
         let args = parse(line);
-        assert_eq!(args.remote(), Remote::Unix("/run/db.sock".into()));
+        assert_eq!(args.remotes(), (Remote::Unix("/run/db.sock".into()), vec![]));
+        let several = parse("ovs-vswitchd unix:/a,tcp:127.0.0.1:6640 unix:/b").remotes().1;
+        let unix = Remote::Unix("/b".into());
+        assert_eq!(several, ["tcp:127.0.0.1:6640".parse().unwrap(), unix]);
         assert_eq!(args.level(), "info");
         assert_eq!(parse("ovs-vswitchd -vconsole:emer -vsyslog:off").level(), "error");
         assert!(args.detach && args.no_chdir);

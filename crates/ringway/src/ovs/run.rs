@@ -91,8 +91,10 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let alarm = time.alarm().map_err(Failure::runtime)?;
     let options = Options { permit: Some(permit), time: time.clone(), identity };
     let daemon = Daemon::start(state.clone(), options)?;
+    let (remote, other_remotes) = args.remotes();
     let settings = Settings {
-        remote: args.remote(),
+        remote,
+        other_remotes,
         run: OvsArgs::run_dir(),
         base: state.clone(),
         dummies,
