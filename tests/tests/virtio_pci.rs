@@ -298,7 +298,9 @@ fn several_queues_carry_the_flows_of_a_host() {
     vm.sh("ringway switch --control /tmp/ctl --port left=virtio-pci:01:00.0,queues=2 \
          --port right=virtio-pci:02:00.0,queues=2,packed=on >/tmp/switch.log 2>&1 &")
         .unwrap();
-    let ping = hosts[0].sh("ping -c 3 -i 0.2 -w 60 10.9.0.2");
+    // The switch is under way, and ping ends when nobody has answered ARP for three seconds.
+    let ping = || Ok(hosts[0].sh("ping -c 3 -i 0.2 -w 60 10.9.0.2").ok());
+    let ping = wait::until("answers to ping", PATIENCE, Duration::ZERO, ping);
     assert!(ping.is_ok(), "{ping:?}: {}", vm.sh("cat /tmp/switch.log").unwrap());
     pci::fill_two_queues(&mut vm, &hosts, PATIENCE).unwrap();
 }
