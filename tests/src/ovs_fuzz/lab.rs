@@ -32,9 +32,6 @@ const MARK: &[u8; 14] = &[2, 0, 0, 0, 0, 0xFE, 2, 0, 0, 0, 0, 0xFD, 0x88, 0xB6];
 /// How long a switch may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long ours may take to learn a rule: the rest is a difference.
-const LEARNING: Duration = Duration::from_secs(2);
-
 /// How often it is looked whether a switch is done.
 const NAP: Duration = Duration::from_micros(50);
 
@@ -157,12 +154,12 @@ impl Side {
         Ok(rules)
     }
 
-    /// Waits for rules that have learnt as others have, for a moment: rules are learnt behind packets.
-    pub fn wait_for(&mut self, others: &[Count]) -> Result<()> {
+    /// Waits until rules have learnt as others have, or as long as that: rules are learnt behind packets.
+    pub fn wait_for(&mut self, others: &[Count], limit: Duration) -> Result<()> {
         let text = |rules: &[Count]| -> Vec<String> {
             rules.iter().map(|(text, ..)| text.clone()).collect()
         };
-        let (wanted, end) = (text(others), Instant::now() + LEARNING);
+        let (wanted, end) = (text(others), Instant::now() + limit);
         while text(&self.rules()?) != wanted && Instant::now() < end {
             sleep(NAP);
         }

@@ -41,6 +41,11 @@ const PACKETS: usize = 60;
 /// The same, where what becomes of one depends on those before.
 const IN_ORDER: usize = 12;
 
+/// How long ours may take to learn what the other one has learnt, and how long while a case is made
+/// smaller.
+const PATIENCE: Duration = Duration::from_secs(60);
+const IMPATIENCE: Duration = Duration::from_secs(1);
+
 /// What has been found.
 #[derive(Debug, Default)]
 pub struct Report {
@@ -98,7 +103,10 @@ pub fn run(dir: &Path, effort: Effort) -> Result<Report> {
         let found = found.inspect_err(|_| eprintln!("{case}\nseed {seed}"))?;
         report.refused += found.refused;
         if let Some(difference) = found.difference {
+            // There are many cases then, and most that differ do so for good.
+            both.patience = IMPATIENCE;
             let (case, difference) = shrink::shrink(&mut both, case, difference)?;
+            both.patience = PATIENCE;
             report.differences.push(format!("--seed {seed}\n{case}{difference}"));
         }
     }
@@ -168,6 +176,8 @@ struct Found {
 struct Both {
     real: Side,
     ours: Side,
+    /// How long ours may take to learn what the other one has learnt.
+    patience: Duration,
     _netns: Netns,
 }
 
@@ -176,7 +186,7 @@ impl Both {
         let netns = Netns::new()?;
         let real = Side::real(&netns, &dir.join("real"))?;
         let ours = Side::ours(&netns, &dir.join("ours"))?;
-        Ok(Self { real, ours, _netns: netns })
+        Ok(Self { real, ours, patience: PATIENCE, _netns: netns })
     }
 
     /// Tries a case, and takes the rules out of it that both refuse.
@@ -219,7 +229,7 @@ impl Both {
             self.ours.take(packets)?;
             if learns {
                 let rules = self.real.rules()?;
-                self.ours.wait_for(&rules)?;
+                self.ours.wait_for(&rules, self.patience)?;
             }
         }
         Ok(())
