@@ -166,6 +166,12 @@ impl Rule {
         }
     }
 
+    /// Whether it is for what no other rule is for (OpenFlow 1.3, 5.4).
+    #[must_use]
+    pub fn is_table_miss(&self) -> bool {
+        self.priority == 0 && self.pattern.mask().words().is_empty()
+    }
+
     /// Why it ends, if its time is over at `now`.
     #[must_use]
     pub fn ends(&self, now: u64) -> Option<Ended> {

@@ -21,10 +21,8 @@ const SCTP: u8 = 132;
 /// A frame with this key; with `length`, as long as that where its payload can be.
 #[must_use]
 pub fn compose(key: &Key, length: Option<usize>) -> Vec<u8> {
-    let payload = match length {
-        None => PAYLOAD,
-        Some(length) => length.saturating_sub(frame(key, 0).len()).min(MAX_PAYLOAD),
-    };
+    let headers = || frame(key, Some(0)).len();
+    let payload = length.map(|length| length.saturating_sub(headers()).min(MAX_PAYLOAD));
     frame(key, payload)
 }
 
@@ -33,7 +31,7 @@ fn bytes<const N: usize>(value: u128) -> [u8; N] {
     value.to_be_bytes().last_chunk().copied().unwrap_or([0; N])
 }
 
-fn frame(key: &Key, payload: usize) -> Vec<u8> {
+fn frame(key: &Key, payload: Option<usize>) -> Vec<u8> {
     let mut frame = Vec::from(bytes::<6>(key.get(slot::ETH_DST)));
     frame.extend(bytes::<6>(key.get(slot::ETH_SRC)));
     let tags = [(slot::VLAN_TPID, slot::VLAN_TCI), (slot::INNER_TPID, slot::INNER_TCI)];
@@ -53,7 +51,7 @@ fn frame(key: &Key, payload: usize) -> Vec<u8> {
     frame
 }
 
-fn body(key: &Key, payload: usize) -> Vec<u8> {
+fn body(key: &Key, payload: Option<usize>) -> Vec<u8> {
     match Kind::of(key) {
         Kind::Other => Vec::new(),
         Kind::Mpls => key.get_u32(slot::MPLS_LSE).to_be_bytes().to_vec(),
@@ -83,7 +81,7 @@ const fn fragment(key_frag: u8) -> Option<u16> {
     }
 }
 
-fn ipv4(key: &Key, payload: usize) -> Vec<u8> {
+fn ipv4(key: &Key, payload: Option<usize>) -> Vec<u8> {
     let (src, dst) = (bytes::<4>(key.get(slot::IPV4_SRC)), bytes::<4>(key.get(slot::IPV4_DST)));
     let proto = key.get_u8(slot::IP_PROTO);
     let fragment = fragment(key.get_u8(slot::IP_FRAG));
@@ -107,7 +105,7 @@ fn ipv4(key: &Key, payload: usize) -> Vec<u8> {
 /// The extension header of a fragment (RFC 8200 section 4.5).
 const FRAGMENT: u8 = 44;
 
-fn ipv6(key: &Key, payload: usize) -> Vec<u8> {
+fn ipv6(key: &Key, payload: Option<usize>) -> Vec<u8> {
     let (src, dst) = (bytes::<16>(key.get(slot::IPV6_SRC)), bytes::<16>(key.get(slot::IPV6_DST)));
     let proto = key.get_u8(slot::IP_PROTO);
     let fragment = fragment(key.get_u8(slot::IP_FRAG));
@@ -140,12 +138,14 @@ fn short(len: usize) -> u16 {
 }
 
 /// What is above IP, with its checksum, which `pseudo` begins given its length.
-fn upper(key: &Key, payload: usize, pseudo: &dyn Fn(usize) -> Checksum) -> Vec<u8> {
+fn upper(key: &Key, payload: Option<usize>, pseudo: &dyn Fn(usize) -> Checksum) -> Vec<u8> {
     let proto = key.get_u8(slot::IP_PROTO);
     let (src, dst) = (key.get_u16(slot::TP_SRC), key.get_u16(slot::TP_DST));
     let ports = [src.to_be_bytes(), dst.to_be_bytes()].concat();
     let low = |word: u16| word.to_be_bytes()[1];
     let flags = key.get_u16(slot::TCP_FLAGS);
+    let usual = if carries(proto, (src, dst), flags) { PAYLOAD } else { 0 };
+    let payload = payload.unwrap_or(usual);
     let (mut head, at): (Vec<u8>, usize) = match proto {
         // Header length 5 words, and the flags.
         TCP => ([&ports[..], &[0; 8], &(0x5000 | flags).to_be_bytes(), &[0; 6]].concat(), 16),
@@ -176,6 +176,19 @@ fn upper(key: &Key, payload: usize, pseudo: &dyn Fn(usize) -> Checksum) -> Vec<u
         }
     });
     head
+}
+
+/// Whether a packet carries something, unless a length is asked for: no connection that begins or ends
+/// does, and of ICMP only echoes do.
+const fn carries(proto: u8, (kind, code): (u16, u16), tcp_flags: u16) -> bool {
+    /// FIN, SYN and RST.
+    const ENDS: u16 = 0x07;
+    match proto {
+        TCP => tcp_flags & ENDS == 0,
+        ICMP => matches!(kind, 0 | 8) && code == 0,
+        ICMPV6 => matches!(kind, 128 | 129) && code == 0,
+        proto => proto != SCTP,
+    }
 }
 
 /// Whom neighbour discovery asks for, and the addresses of the link layer that it tells (RFC 4861

@@ -55,6 +55,10 @@ fn a_length_is_had_where_a_payload_can_have_it() {
     assert_eq!(compose(&key, Some(3)).len(), 42);
     let later = parse(&text.replace("ttl=64", "ttl=64,frag=later")).unwrap();
     assert_eq!(compose(&later.key, None).len(), 34);
+    // What begins a connection carries nothing, unless a length is asked for.
+    let syn = parse(&format!("{ETH},eth_type(0x0800),ipv4(proto=6),tcp(dst=9),tcp_flags(syn)"));
+    let syn = syn.unwrap().key;
+    assert_eq!((compose(&syn, None).len(), compose(&syn, Some(118)).len()), (54, 118));
 }
 
 #[test]
@@ -64,7 +68,7 @@ fn frames_have_the_keys_that_they_are_made_of() {
               tclass=0x70,hlimit=128,frag=no),icmpv6(type=135,code=0),nd(target=fe80::2020,\
               sll=66:55:44:33:22:11),nd_ext(nd_reserved=0,nd_options_type=1))";
     let later = "eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x86dd),ipv6(src=fe80::1,\
-                 dst=fe80::2,proto=17,hlimit=1,frag=later)";
+                 dst=fe80::2,proto=44,hlimit=1,frag=later)";
     let tcp = "eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x0800),ipv4(src=1.1.1.1,\
                dst=2.2.2.2,proto=6,tos=0xfe,ttl=128,frag=first),tcp(src=8,dst=9),tcp_flags(syn|ack)";
     for text in [nd, later, tcp] {

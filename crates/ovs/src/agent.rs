@@ -178,6 +178,11 @@ impl Agent {
         self.content.is_some() || self.told || self.is_in_charge()
     }
 
+    /// Waits until controllers have been told of all packets that were for them by now: for tests.
+    pub fn settle_controllers(&self) {
+        self.controllers.settle();
+    }
+
     /// What else is to be polled for reading: controllers want something.
     #[must_use]
     pub fn controllers(&self) -> Option<BorrowedFd<'_>> {

@@ -121,6 +121,8 @@ struct Walk<'w> {
     /// The table and the rule that is at work.
     table: u8,
     cookie: u64,
+    /// Whether that is the one for what no other rule is for.
+    is_miss: bool,
     depth: u32,
     lookups: u32,
     level: usize,
@@ -150,6 +152,7 @@ impl<'w> Walk<'w> {
             state: State { key, dirty: [0; PACKET_WORDS], tags: Tags::new(&key) },
             table: 0,
             cookie: u64::MAX,
+            is_miss: false,
             depth: 0,
             lookups: 0,
             level: 0,
@@ -224,7 +227,7 @@ impl<'w> Walk<'w> {
         }
         self.lookups += 1;
         let deeper = u32::from(!is_first && table <= self.table);
-        let before = (self.table, self.cookie);
+        let before = (self.table, self.cookie, self.is_miss);
         let (table, rule) = self.first_rule(port, table, may_ask);
         self.table = table;
         let asks = rule.is_none() && may_ask && self.asks(table);
@@ -233,17 +236,24 @@ impl<'w> Walk<'w> {
             Some(rule) => {
                 self.rules.push(&rule.stats);
                 self.cookie = rule.cookie;
+                self.is_miss = rule.is_table_miss();
                 self.depth += deeper;
                 self.level += 1;
                 self.instructions(&rule.instructions);
                 self.level -= 1;
                 self.depth -= deeper;
             }
-            None if asks => self.controller((u16::MAX, 0), Reason::NO_MATCH, &[], NO_METER),
+            None if asks => {
+                self.cookie = u64::MAX;
+                self.controller((u16::MAX, 0), Reason::NO_MATCH, &[], NO_METER);
+            }
             None => self.tell(|watch, key| watch.step(key, Step::Drop, true)),
         }
         self.tell(|watch, _| watch.leave());
-        (self.table, self.cookie) = before;
+        // What the action set does is done by the first rule.
+        if !is_first {
+            (self.table, self.cookie, self.is_miss) = before;
+        }
     }
 
     /// Whether the packet may come to another table or group; it is dropped if not.
@@ -372,7 +382,7 @@ impl<'w> Walk<'w> {
     fn act(&mut self, action: &Action) -> bool {
         match action {
             Action::Output { port, max_len } => self.output(*port, *max_len),
-            Action::Enqueue { port, .. } => self.output(*port, 0),
+            Action::Enqueue { port, queue } => self.enqueue(*port, *queue),
             Action::OutputField { source, max_len } => self.output_field(*source, *max_len),
             Action::OutputTruncated { port, max_len } => self.truncated(*port, *max_len),
             Action::Controller(to) => {
@@ -406,6 +416,14 @@ impl<'w> Walk<'w> {
     fn read(&self, from: Subfield) -> u128 {
         let Some(slot) = place(from.field) else { return 0 };
         self.state.key.get(slot) >> from.offset & openflow::field::ones(from.bits)
+    }
+
+    /// Sends it to a port's queue; what follows is as before.
+    fn enqueue(&mut self, port: PortNo, queue: u32) {
+        let before = self.state.key.get(slot::SKB_PRIORITY);
+        self.state.key.set(slot::SKB_PRIORITY, u128::from(queue));
+        self.output(port, 0);
+        self.state.key.set(slot::SKB_PRIORITY, before);
     }
 
     fn output_field(&mut self, source: Subfield, max_len: u16) {
@@ -495,13 +513,19 @@ impl<'w> Walk<'w> {
         userdata: &[u8],
         meter: u32,
     ) {
+        // The rule for what no other rule is for is a miss that somebody has asked for.
+        let is_miss = reason == Reason::ACTION && self.is_miss;
+        let reason = if is_miss { Reason::NO_MATCH } else { reason };
+        let mut key = Box::new(self.state.key.beside());
+        // What the action set holds is not told.
+        key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
         let packet_in = PacketIn {
             max_len,
             id,
             reason,
             table: self.table,
             cookie: self.cookie,
-            key: Box::new(self.state.key.beside()),
+            key,
             userdata: userdata.to_vec(),
         };
         let op = Op::Controller(Arc::new(packet_in));

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use flow::walk::Start;
 use flow::{Key, Op, PacketIn, slot};
 use openflow::PortNo;
+use openflow::packet_in::Reason;
 
 use super::{MAX_DEPTH, Outlet, Tracer};
 use crate::action::Action;
@@ -123,14 +124,20 @@ impl Tracer<'_> {
         let bridge = self.bridge.clone();
         let context = self.world.context(&bridge, about);
         let PacketIn { max_len, id, reason, cookie, .. } = &**about;
+        // Whether a rule says so, or there is none.
+        let reason = match (*reason, *cookie) {
+            (Reason::NO_MATCH, u64::MAX) => 7,
+            (Reason::NO_MATCH, _) => 6,
+            (reason, _) => reason.0,
+        };
         let cookie = match cookie {
-            0 => "0".to_owned(),
+            0 | &u64::MAX => "0".to_owned(),
             cookie => format!("{cookie:#x}"),
         };
         self.push(Action::Said(format!(
             "userspace(pid=0,controller(reason={},dont_send={},continuation=0,recirc_id={context},\
              rule_cookie={cookie},controller_id={id},max_len={max_len}))",
-            reason.0,
+            reason,
             u8::from(!self.is_real),
         )));
         if self.is_real {

@@ -1,5 +1,6 @@
 //! Packets from controllers, and packets for them.
 
+use openflow::Version;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::nicira::PacketInFormat;
 use openflow::message::packet_in::PacketIn;
@@ -63,7 +64,7 @@ impl Bridge {
             (true, false) => IMPLICIT_MISS,
             (false, _) => u32::from(about.reason.0),
         };
-        let told = PacketIn {
+        let mut told = PacketIn {
             packet: received.bytes.clone(),
             full_len: u32::try_from(received.len).unwrap_or(u32::MAX),
             buffer: None,
@@ -82,6 +83,9 @@ impl Bridge {
             };
             let (version, format): (_, PacketInFormat) =
                 (session.version, session.packet_in_format);
+            // Before OpenFlow 1.3 a rule is no miss.
+            let is_action = reason == EXPLICIT_MISS && version < Version::V13;
+            told.reason = if is_action { Reason::ACTION } else { about.reason };
             if connection.may_tell_packet(is_miss, now) {
                 connection.outbox.tell(told.encode(version, format));
             }

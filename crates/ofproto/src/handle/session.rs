@@ -71,6 +71,7 @@ impl Request<'_> {
         session.miss_send_len = config.miss_send_len;
         if version < Version::V13 {
             session.invalid_ttl = config.flags & INVALID_TTL_TO_CONTROLLER != 0;
+            session.asynchronous.set_invalid_ttl(session.invalid_ttl);
         }
         let may_change = session.role != Role::Secondary;
         let fragments = config.flags & FRAG_MASK;

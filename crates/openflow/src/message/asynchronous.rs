@@ -3,6 +3,7 @@
 use super::port::property;
 use super::{Form, Kind, Message, Raw};
 use crate::error::ErrorCode;
+use crate::packet_in::Reason;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
 
@@ -98,6 +99,14 @@ impl AsyncConfig {
         let masks = if is_secondary { &self.secondary } else { &self.primary };
         let mask = masks.get(kind as usize).copied().unwrap_or(0);
         mask.checked_shr(reason).is_some_and(|mask| mask & 1 != 0)
+    }
+
+    /// Whether packets whose time has run out are wanted, as versions before 1.3 say by a flag of the
+    /// configuration.
+    pub fn set_invalid_ttl(&mut self, wanted: bool) {
+        let bit = 1 << u32::from(Reason::INVALID_TTL.0);
+        let mask = self.get(Unasked::PacketIn, true) & !bit;
+        self.set(Unasked::PacketIn, true, if wanted { mask | bit } else { mask });
     }
 
     /// Has it be told of messages of this kind for these reasons, a bit for each: as primary or equal, or as

@@ -71,6 +71,13 @@ impl Link {
         true
     }
 
+    /// Waits until controllers have been told of all packets that were for them by now.
+    pub fn settle(&self) {
+        if let Some(service) = &self.service {
+            service.settle();
+        }
+    }
+
     /// Has ports so as controllers have set them.
     pub fn adjust(&self, state: &mut State) {
         for (name, config) in &self.configs {

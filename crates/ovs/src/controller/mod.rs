@@ -30,6 +30,7 @@ pub mod target;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -47,6 +48,9 @@ use self::target::Target;
 
 /// How long a controller may be silent, where nothing is said.
 const PROBE: Duration = Duration::from_secs(5);
+
+/// How long it is waited for that controllers are told.
+const SETTLE: Duration = Duration::from_secs(5);
 
 /// What a bridge is to be for controllers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -113,6 +117,8 @@ struct Exchange {
     wishes: Vec<Wish>,
     granted: Vec<(String, ConnectionId)>,
     status: SortedMap<Uuid, ControllerStatus>,
+    /// Told once all that has come so far is dealt with.
+    settles: Vec<SyncSender<()>>,
     ends: bool,
 }
 
@@ -213,6 +219,16 @@ impl Service {
     pub fn grant(&self, wish: Wish) {
         self.shared.lock().granted.push((wish.bridge, wish.connection));
         let _ = self.shared.inward.signal();
+    }
+
+    /// Waits until controllers have been told of all packets that were for them by now: for tests, and
+    /// for a moment at most.
+    pub fn settle(&self) {
+        let (settled, wait) = sync_channel(1);
+        self.shared.lock().settles.push(settled);
+        if self.shared.inward.signal().is_ok() {
+            let _ = wait.recv_timeout(SETTLE);
+        }
     }
 
     /// What has become of controllers, by their rows.

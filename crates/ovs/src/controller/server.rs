@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
 use eal::{
@@ -42,12 +43,15 @@ pub(super) struct Server {
     bridges: SortedMap<String, Served>,
     /// Until when no connection is accepted.
     paused: Option<Instant>,
+    /// Told once there is nothing left to do for now.
+    settles: Vec<SyncSender<()>>,
 }
 
 impl Server {
     pub fn new(shared: Arc<Shared>, sight: Sight, time: Time) -> Self {
         let (alarm, expired) = (time.alarm().ok(), time.now());
-        Self { shared, sight, time, alarm, expired, bridges: SortedMap::new(), paused: None }
+        let (bridges, paused, settles) = (SortedMap::new(), None, Vec::new());
+        Self { shared, sight, time, alarm, expired, bridges, paused, settles }
     }
 
     /// Serves until it is told to end.
@@ -72,6 +76,9 @@ impl Server {
             }
             self.bridges.values_mut().for_each(|served| served.serve(now));
             self.hand_over();
+            if !self.bridges.values().any(Served::is_busy) {
+                self.settles.drain(..).for_each(|settled| _ = settled.try_send(()));
+            }
         }
     }
 
@@ -135,6 +142,7 @@ impl Server {
             if exchange.ends {
                 return None;
             }
+            self.settles.append(&mut exchange.settles);
             (exchange.next.take(), std::mem::take(&mut exchange.granted))
         };
         let is_news = next.is_some();

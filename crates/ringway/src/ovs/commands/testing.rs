@@ -99,6 +99,8 @@ pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     }
     // What they say to the switch itself has been heard, too.
     appctl.daemon.switch().catch_up();
+    // And so have controllers.
+    appctl.agent.settle_controllers();
     Ok(String::new())
 }
 
