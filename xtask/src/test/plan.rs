@@ -27,7 +27,7 @@ const UNIT: [&str; 2] = ["unit", "integration"];
 /// End-to-end tests that take longest, the longest first but for one: those with DPDK come one after
 /// the other. They begin first, so that the last one to end is a short one; those that wait for timers
 /// most of the time are between those that do not.
-const LONGEST: [&str; 19] = [
+const LONGEST: [&str; 24] = [
     "dpdk",
     "migration",
     "guests",
@@ -40,10 +40,15 @@ const LONGEST: [&str; 19] = [
     "offload",
     "vduse",
     "bond",
+    "ovs_vswitchd",
     "pci",
     "rstp",
+    "uplink",
     "uml",
     "guards",
+    "snooping",
+    "tap",
+    "steering",
     "iommu",
     "vdpa_kernel",
     "restart",
