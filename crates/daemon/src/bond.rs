@@ -1,7 +1,7 @@
 //! Bonds of a desired state: ports with the device `bond:`, and those that are their members.
 
-use eal::SortedMap;
 use ethdev::hint;
+use litemap::LiteMap;
 use serde_json::{Map, Value};
 use switch::{BOND_DEVICE, LldpMode, MAX_MEMBERS, PortVlan};
 
@@ -211,7 +211,7 @@ fn check_bond(state: &State, name: &str, port: &Port) -> Result<(), Error> {
 
 /// Members of a bond are told from each other by their numbers.
 fn check_lacp_ids(state: &State, bond: &str) -> Result<(), Error> {
-    let mut given = SortedMap::new();
+    let mut given: LiteMap<u16, &String> = LiteMap::new();
     for (name, port) in state.ports.iter().filter(|(_, port)| port.bond.as_deref() == Some(bond)) {
         let Some(id) = port.lacp.port_id else { continue };
         if let Some(other) = given.insert(id, name) {

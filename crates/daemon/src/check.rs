@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use eal::SortedMap;
 use ethdev::DeviceSpec;
+use litemap::LiteMap;
 use switch::{BridgeOptions, DEFAULT_BRIDGE, is_port_name};
 
 use crate::address::Address;
@@ -105,7 +105,7 @@ fn check_vdpa(state: &State, name: &str, device: &Vdpa) -> Result<(), Error> {
 /// An address can be behind one port of a bridge only, and all have to fit into its forwarding
 /// database.
 fn check_addresses(state: &State) -> Result<(), Error> {
-    let mut seen: SortedMap<&str, BTreeMap<&Address, &str>> = SortedMap::new();
+    let mut seen: LiteMap<&str, BTreeMap<&Address, &str>> = LiteMap::new();
     for (name, port) in &state.ports {
         let seen = seen.entry(port.bridge_name()).or_default();
         for address in &port.addresses {
@@ -132,7 +132,7 @@ fn check_addresses(state: &State) -> Result<(), Error> {
 
 /// At a socket one port listens, or one vDPA device, or the control socket.
 fn check_sockets(state: &State) -> Result<(), Error> {
-    let mut taken: SortedMap<PathBuf, String> = SortedMap::new();
+    let mut taken: LiteMap<PathBuf, String> = LiteMap::new();
     if let Some(control) = &state.control {
         taken.insert(control.clone(), "the control socket".to_owned());
     }

@@ -4,8 +4,9 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ::vdpa::{AttachOptions, Attached, Status, VdpaDevice};
+use eal::Access;
 use eal::time::Time;
-use eal::{Access, SortedMap};
+use litemap::LiteMap;
 use vhost::SocketOptions;
 
 use crate::error::Error;
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(3);
 /// The devices, by name.
 #[derive(Debug, Default)]
 pub struct Hub {
-    entries: SortedMap<String, Entry>,
+    entries: LiteMap<String, Entry>,
     /// Who may connect to sockets that do not say it themselves.
     access: Access,
     time: Time,
@@ -51,7 +52,7 @@ impl Hub {
     /// the clock by which those that connect try again.
     #[must_use]
     pub const fn new(access: Access, time: Time) -> Self {
-        Self { entries: SortedMap::new(), access, time }
+        Self { entries: LiteMap::new(), access, time }
     }
 
     /// Opens a device and attaches it to its socket, as `name`.

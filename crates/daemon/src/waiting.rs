@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use eal::{SortedMap, time::later};
+use eal::time::later;
+use litemap::LiteMap;
 
 /// How long after the first failure a device is tried again; twice as long after each other one.
 const FIRST: Duration = Duration::from_secs(1);
@@ -20,7 +21,7 @@ struct Entry {
 
 /// All of them, by name.
 #[derive(Debug, Default)]
-pub struct Waiting(SortedMap<String, Entry>);
+pub struct Waiting(LiteMap<String, Entry>);
 
 impl Waiting {
     /// An attempt to open `name` failed at `now`; returns whether that is news.

@@ -37,7 +37,6 @@
 //! - [`sandbox`]: giving up what the process does not need
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
-//! - [`sorted`]: a map of few entries
 //! - [`sync`]: what threads share, or its stand-in in models
 //! - [`time`]: the time of control threads, which tests can stop and move
 //! - [`unix`]: Unix sockets in the file system, listened on and connected to
@@ -66,7 +65,6 @@ mod ringer;
 pub mod sandbox;
 pub mod sigbus;
 pub mod signals;
-pub mod sorted;
 pub mod sync;
 pub mod time;
 pub mod unix;
@@ -85,5 +83,4 @@ pub use handover::Handover;
 pub use huge::huge_vec;
 pub use mem::{MemError, SharedMemory};
 pub use peer_event::PeerEvent;
-pub use sorted::SortedMap;
 pub use worker::{WorkerContext, Workers};

@@ -12,10 +12,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use daemon::{Daemon, Missing, State};
-use eal::{
-    SortedMap,
-    time::{Time, later},
-};
+use eal::time::{Time, later};
+use litemap::LiteMap;
 use ovsdb::{Client, Event, Outcome, Remote, TransactionId, Uuid};
 use rustix::event::PollFlags;
 
@@ -90,10 +88,10 @@ pub struct Agent {
     problems: Problems,
     /// Interfaces that the system does not have.
     absent: Vec<String>,
-    numbers: SortedMap<String, Numbers>,
+    numbers: LiteMap<String, Numbers>,
     path_numbers: PathNumbers,
     /// The names of mirrors, by their rows.
-    mirrors: SortedMap<Uuid, String>,
+    mirrors: LiteMap<Uuid, String>,
     /// What ports do by spanning tree.
     trees: Trees,
     /// Controllers of bridges.
@@ -124,9 +122,9 @@ impl Agent {
             content: None,
             problems: Problems::new(),
             absent: Vec::new(),
-            numbers: SortedMap::new(),
+            numbers: LiteMap::new(),
             path_numbers: PathNumbers::default(),
-            mirrors: SortedMap::new(),
+            mirrors: LiteMap::new(),
             trees: Trees::default(),
             controllers: Link::default(),
             is_awaited: false,

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeSet;
 
-use eal::SortedMap;
+use litemap::LiteMap;
 use ovsdb::{Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
 
 /// Texts by key, as in `options` and `other_config`.
-pub type Texts = SortedMap<String, String>;
+pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
@@ -156,7 +156,7 @@ pub struct Content {
     /// Settings of the whole switch.
     pub other_config: Texts,
     /// By name.
-    pub bridges: SortedMap<String, Bridge>,
+    pub bridges: LiteMap<String, Bridge>,
 }
 
 /// A row of `Bridge`.
@@ -175,17 +175,17 @@ pub struct Bridge {
     /// Further settings.
     pub other_config: Texts,
     /// By name.
-    pub ports: SortedMap<String, Port>,
+    pub ports: LiteMap<String, Port>,
     /// By name.
-    pub mirrors: SortedMap<String, Mirror>,
+    pub mirrors: LiteMap<String, Mirror>,
     /// The versions of OpenFlow that it is to speak; empty: all.
     pub protocols: Vec<String>,
     /// By their rows.
-    pub controllers: SortedMap<Uuid, Controller>,
+    pub controllers: LiteMap<Uuid, Controller>,
     /// What it does without a controller.
     pub fail_mode: Option<String>,
     /// How its tables of rules are set, by number.
-    pub flow_tables: SortedMap<i64, FlowTable>,
+    pub flow_tables: LiteMap<i64, FlowTable>,
 }
 
 /// A row of `Controller`.
@@ -254,7 +254,7 @@ pub struct Port {
     /// Further settings.
     pub other_config: Texts,
     /// One, or those of a bond, by name.
-    pub interfaces: SortedMap<String, Interface>,
+    pub interfaces: LiteMap<String, Interface>,
 }
 
 #[cfg(test)]
@@ -273,7 +273,7 @@ impl Port {
             bond_downdelay: 0,
             qos: None,
             other_config: Texts::new(),
-            interfaces: SortedMap::new(),
+            interfaces: LiteMap::new(),
         }
     }
 }
@@ -348,7 +348,7 @@ impl Interface {
 #[cfg(test)]
 impl Bridge {
     /// A row with these settings and ports.
-    pub(crate) fn bare(row: Uuid, other_config: Texts, ports: SortedMap<String, Port>) -> Self {
+    pub(crate) fn bare(row: Uuid, other_config: Texts, ports: LiteMap<String, Port>) -> Self {
         let (datapath_type, mirrors, protocols, controllers, flow_tables) = Default::default();
         Self {
             row,
@@ -391,7 +391,7 @@ fn named<T>(
     table: &str,
     references: &Datum,
     read: impl Fn(&Cache, Uuid, &Row) -> T,
-) -> SortedMap<String, T> {
+) -> LiteMap<String, T> {
     let rows = references.uuids().filter_map(|uuid| Some((uuid, cache.row(table, uuid)?)));
     rows.map(|(uuid, row)| {
         let name = row.get("name").string().unwrap_or_default().to_owned();

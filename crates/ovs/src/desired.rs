@@ -5,8 +5,8 @@
 
 use daemon::state::Fdb;
 use daemon::{Error, Port, State};
-use eal::SortedMap;
 use indexmap::IndexMap;
+use litemap::LiteMap;
 use ovsdb::Uuid;
 use packet::MacAddr;
 use switch::{DEFAULT_BRIDGE, LldpMode, PortRstp, PortSnooping, PortVlan, is_port_name};
@@ -20,7 +20,7 @@ use crate::{mirror, policing, snoop, spanning, vlan};
 const USUAL_MTU: i64 = 1_500;
 
 /// What is wrong, by the row of `Interface`, in words for its column `error`.
-pub type Problems = SortedMap<Uuid, String>;
+pub type Problems = LiteMap<Uuid, String>;
 
 /// What a switch is to be.
 #[derive(Clone, Debug)]
@@ -30,11 +30,11 @@ pub struct Desired {
     /// What is wrong with the others.
     pub problems: Problems,
     /// The rows of the ports in the state.
-    pub rows: SortedMap<String, Uuid>,
+    pub rows: LiteMap<String, Uuid>,
     /// Interfaces of the system that are not there.
     pub absent: Vec<String>,
     /// The names of mirrors, by their rows.
-    pub mirrors: SortedMap<Uuid, String>,
+    pub mirrors: LiteMap<Uuid, String>,
 }
 
 impl Desired {
@@ -352,7 +352,7 @@ mod tests {
             root: Uuid(1),
             next_cfg: 1,
             other_config: Texts::new(),
-            bridges: [("br0".to_owned(), bridge)].into(),
+            bridges: [("br0".to_owned(), bridge)].into_iter().collect(),
         };
         let (dummies, run) = (Dummies::None, Path::new("/run"));
         let places = Places { dummies, run, exists: &|name| name == "eth0" };
@@ -395,7 +395,7 @@ mod tests {
         let bond = || OvsPort {
             tag: Some(7),
             bond_mode: Some("balance-slb".into()),
-            other_config: other.clone().into(),
+            other_config: other.clone().into_iter().collect(),
             ..port(vec![("eth0", interface(2, "")), ("eth1", interface(3, ""))])
         };
         let mut wanted = desired(vec![port(vec![("br0", interface(1, "internal"))]), bond()]);

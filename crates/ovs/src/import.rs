@@ -100,7 +100,7 @@ pub fn import(content: &Content, run: &Path) -> Imported {
 
 #[cfg(test)]
 mod tests {
-    use eal::SortedMap;
+    use litemap::LiteMap;
     use ovsdb::Uuid;
 
     use super::*;
@@ -110,12 +110,12 @@ mod tests {
     type Row<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
     fn content(interfaces: &[Row<'_>]) -> Content {
-        let mut ports = SortedMap::new();
+        let mut ports = LiteMap::new();
         for (row, (name, kind, options)) in (1..).zip(interfaces) {
             let options = options.iter().map(|(key, value)| ((*key).into(), (*value).into()));
             let options: Texts = options.collect();
             let interface = Interface { options, ..Interface::bare(Uuid(row), kind) };
-            let interfaces = [((*name).to_owned(), interface)].into();
+            let interfaces = [((*name).to_owned(), interface)].into_iter().collect();
             let port = Port { tag: Some(7), interfaces, ..Port::bare(Uuid(row)) };
             ports.insert((*name).to_owned(), port);
         }
@@ -124,7 +124,7 @@ mod tests {
             root: Uuid(1),
             next_cfg: 1,
             other_config: Texts::new(),
-            bridges: [("br0".to_owned(), bridge)].into(),
+            bridges: [("br0".to_owned(), bridge)].into_iter().collect(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eal::SortedMap;
+use litemap::LiteMap;
 use ovsdb::Uuid;
 use switch::{DEFAULT_BRIDGE, VlanSet};
 
@@ -11,7 +11,7 @@ use crate::content::{Bridge, Mirror};
 /// Names of the switch's ports by the rows of `Port`: a bond is known by its own name, another port by
 /// that of its interface.
 #[must_use]
-pub fn port_names(bridge: &Bridge) -> SortedMap<Uuid, String> {
+pub fn port_names(bridge: &Bridge) -> LiteMap<Uuid, String> {
     let named = |(name, port): (&String, &crate::content::Port)| {
         let mut interfaces = port.interfaces.keys();
         let only = interfaces.next().filter(|_| port.interfaces.len() == 1);
@@ -28,7 +28,7 @@ pub fn port_names(bridge: &Bridge) -> SortedMap<Uuid, String> {
 pub fn settings(
     bridge: &str,
     mirror: &Mirror,
-    names: &SortedMap<Uuid, String>,
+    names: &LiteMap<Uuid, String>,
     has: impl Fn(&str) -> bool,
 ) -> Result<switch::Mirror, String> {
     let name = |row: &Uuid| names.get(row).filter(|name| has(name)).cloned();
@@ -85,7 +85,7 @@ mod tests {
         let ports =
             [("a", port(1, &["eth0"])), ("b", port(2, &["m0", "m1"])), ("w", port(3, &["w"]))];
         let ports = ports.map(|(name, port)| (name.to_owned(), port));
-        Bridge::bare(Uuid(9), Texts::new(), ports.into())
+        Bridge::bare(Uuid(9), Texts::new(), ports.into_iter().collect())
     }
 
     fn made(mirror: &Mirror) -> Result<switch::Mirror, String> {

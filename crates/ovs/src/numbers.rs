@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use eal::SortedMap;
+use litemap::LiteMap;
 
 /// The number of a bridge's own port, OFPP_LOCAL of OpenFlow 1.0.
 pub const LOCAL: u16 = 65534;
@@ -13,7 +13,7 @@ const MAX: u16 = 0xfeff;
 /// The numbers of one bridge.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Numbers {
-    by_name: SortedMap<String, u16>,
+    by_name: LiteMap<String, u16>,
     /// The last one given to a port that asked for none: it takes long until one is used again, so
     /// that nobody takes a new port for one that is gone.
     last: u16,
@@ -93,7 +93,7 @@ impl Numbers {
 
 /// Numbers of a data path's ports, which all bridges share.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PathNumbers(SortedMap<String, u32>);
+pub struct PathNumbers(LiteMap<String, u32>);
 
 impl PathNumbers {
     /// Gives numbers to these ports, and takes those of others back.

@@ -208,7 +208,10 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_json().to_string()))
             .collect();
         let error = r#""could not open network device p1 (No such device)""#;
-        assert_eq!((columns["error"].as_str(), columns["ofport"].as_str()), (error, "-1"));
-        assert_eq!(columns["mtu"], r#"["set",[]]"#);
+        assert_eq!(
+            (columns[&"error".to_owned()].as_str(), columns[&"ofport".to_owned()].as_str()),
+            (error, "-1")
+        );
+        assert_eq!(columns[&"mtu".to_owned()], r#"["set",[]]"#);
     }
 }

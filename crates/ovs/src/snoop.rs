@@ -67,7 +67,7 @@ mod tests {
         let made = of(&[("mcast-snooping-aging-time", "x"), ("mcast-snooping-table-size", "0")]);
         assert_eq!((made.aging_time, made.table_size), (None, None));
         let flood = [("mcast-snooping-flood".to_owned(), "true".to_owned())];
-        let port = port(&flood.into());
+        let port = port(&flood.into_iter().collect());
         assert!(port.flood && !port.flood_reports);
     }
 }

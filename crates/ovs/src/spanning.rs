@@ -338,7 +338,8 @@ mod tests {
             for delay in [0, 1, 4, 10, 30, 255] {
                 let pairs = [("rstp-max-age", age), ("rstp-forward-delay", delay)];
                 let pairs = pairs.map(|(key, value)| (key.to_owned(), value.to_string()));
-                let made = bridge(&Bridge { other_config: pairs.into(), ..row(true, &[]) });
+                let made =
+                    bridge(&Bridge { other_config: pairs.into_iter().collect(), ..row(true, &[]) });
                 assert!(made.enabled && made.check().is_ok(), "{age} {delay}");
             }
         }
@@ -348,7 +349,7 @@ mod tests {
     fn ports_have_their_part_as_their_bridge_has() {
         let of = |kind: &str, rstp: bool, pairs: &[(&str, &str)]| {
             let interface = ("p".to_owned(), Interface::bare(Uuid(2), kind));
-            let interfaces = [interface].into();
+            let interfaces = [interface].into_iter().collect();
             port(
                 &Port { other_config: all(pairs), interfaces, ..Port::bare(Uuid(1)) },
                 &row(rstp, &[]),
@@ -414,19 +415,25 @@ mod tests {
             columns.into_iter().map(text).collect()
         };
         let rapid = texts(bridge_columns(&row(true, &[]), Some(&report)));
-        assert_eq!(rapid["status"], "");
+        assert_eq!(rapid[&"status".to_owned()], "");
         assert!(
-            rapid["rstp_status"].contains("rstp_designated_id=8.001.020000000001"),
+            rapid[&"rstp_status".to_owned()].contains("rstp_designated_id=8.001.020000000001"),
             "{rapid:?}"
         );
-        assert!(rapid["rstp_status"].contains("rstp_bridge_port_id=8001"), "{rapid:?}");
+        assert!(rapid[&"rstp_status".to_owned()].contains("rstp_bridge_port_id=8001"), "{rapid:?}");
         let old = texts(bridge_columns(&row(false, &[]), Some(&report)));
-        assert!(old["status"].contains("stp_designated_root=8001.020000000001"), "{old:?}");
+        assert!(
+            old[&"status".to_owned()].contains("stp_designated_root=8001.020000000001"),
+            "{old:?}"
+        );
         let spans = Spans { uptime: Duration::from_secs(30), in_state: Duration::from_secs(7) };
         let rapid = texts(port_columns(&row(true, &[]), Some(&port), spans, true));
-        assert!(rapid["rstp_status"].contains("rstp_port_role=Root rstp_port_state=Discarding"));
+        assert!(
+            rapid[&"rstp_status".to_owned()]
+                .contains("rstp_port_role=Root rstp_port_state=Discarding")
+        );
         let counted = "rstp_error_count=0 rstp_rx_count=3 rstp_tx_count=4 rstp_uptime=30";
-        assert_eq!(rapid["rstp_statistics"], counted);
+        assert_eq!(rapid[&"rstp_statistics".to_owned()], counted);
         let columns = port_columns(&row(false, &[]), Some(&port), spans, false);
         let later = Spans { in_state: Duration::from_secs(9), ..spans };
         let at = |spans| port_columns(&row(false, &[]), Some(&port), spans, false).remove(0).1;
@@ -434,7 +441,7 @@ mod tests {
         assert!(!is_same_status(&at(spans), &Datum::default()));
         let old = texts(columns);
         let status = "stp_port_id=32769 stp_role=root stp_sec_in_state=7 stp_state=listening";
-        assert_eq!(old["status"], status);
+        assert_eq!(old[&"status".to_owned()], status);
         assert!(!old.contains_key("statistics"));
         let none = texts(port_columns(&row(true, &[]), None, spans, false));
         assert_eq!(none.values().filter(|value| value.is_empty()).count(), 4);

@@ -88,7 +88,9 @@ mod tests {
         assert_eq!((trunk.mode(), trunk.tag), (VlanMode::Trunk, None));
         assert!(trunk.trunks.unwrap().contains(1));
         let tags = [("priority-tags".to_owned(), "true".to_owned())];
-        let access = settings(&Port { tag: Some(7), other_config: tags.into(), ..port() }).unwrap();
+        let access =
+            settings(&Port { tag: Some(7), other_config: tags.into_iter().collect(), ..port() })
+                .unwrap();
         assert_eq!(access.priority_tags, PriorityTags::IfNonzero);
         let native = Port { vlan_mode: Some("native-untagged".into()), tag: Some(7), ..port() };
         assert_eq!(settings(&native).unwrap().mode(), VlanMode::NativeUntagged);
@@ -102,7 +104,7 @@ mod tests {
             vlan_mode: Some("dot1q-tunnel".into()),
             tag: Some(5),
             cvlans: vec![8],
-            other_config: other.into(),
+            other_config: other.into_iter().collect(),
             ..port()
         };
         let tunnel = settings(&tunnel).unwrap();
@@ -117,7 +119,7 @@ mod tests {
         assert!(settings(&wrong).unwrap_err().contains("did you mean 'access'?"));
         assert!(settings(&Port { tag: Some(4095), ..port() }).is_err());
         let other = [("qinq-ethtype".to_owned(), "9100".to_owned())];
-        let wrong = Port { other_config: other.into(), ..port() };
+        let wrong = Port { other_config: other.into_iter().collect(), ..port() };
         assert!(settings(&wrong).unwrap_err().contains("qinq-ethtype"));
     }
 }

@@ -6,10 +6,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use daemon::{Address, Bridge, Daemon, Diff, Missing, Port, check, merge};
+use eal::clock;
 use eal::signals::Signals;
 use eal::time::Time;
-use eal::{SortedMap, clock};
 use ethdev::{Pressure, ask_depths};
+use litemap::LiteMap;
 use packet::MacAddr;
 use rustix::event::PollFlags;
 use serde::Serialize;
@@ -415,7 +416,7 @@ impl Control {
     }
 
     fn ports(&self) -> Ports {
-        let mut stations: SortedMap<String, Vec<String>> = SortedMap::new();
+        let mut stations: LiteMap<String, Vec<String>> = LiteMap::new();
         for entry in self.daemon.switch().fdb() {
             let of_port = stations.entry(entry.port).or_default();
             if of_port.len() < STATIONS {

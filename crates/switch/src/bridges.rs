@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use eal::{SortedMap, clock};
+use eal::clock;
 use fdb::Fdb;
 use flow::Pipeline;
+use litemap::LiteMap;
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
@@ -103,13 +104,13 @@ impl Entry {
 
 /// All bridges, by name. One is always there.
 #[derive(Debug)]
-pub(crate) struct Bridges(SortedMap<String, Entry>);
+pub(crate) struct Bridges(LiteMap<String, Entry>);
 
 impl Bridges {
     /// The default bridge alone.
     pub(crate) fn new(options: &BridgeOptions) -> Result<Self, Error> {
         let entry = Entry::new(BridgeId::DEFAULT, options, 1)?;
-        Ok(Self(SortedMap::from([(DEFAULT_BRIDGE.to_owned(), entry)])))
+        Ok(Self(LiteMap::from_iter([(DEFAULT_BRIDGE.to_owned(), entry)])))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {
@@ -146,7 +147,7 @@ impl Bridges {
     /// Tells workers who are new what decides about frames. Meters begin anew for all, whose tokens
     /// are for another number of workers now.
     pub(crate) fn tell_flows(&mut self, now: u64, all: &[Mailbox], fresh: &[Mailbox]) {
-        for entry in self.0.values_mut() {
+        for (_, entry) in &mut self.0 {
             let is_metered = entry.restart_meters(all.len());
             if let Some(flows) = entry.worker_flows() {
                 let told = if is_metered { all } else { fresh };

@@ -14,8 +14,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use eal::SortedMap;
 use ethdev::{SharedTxQueue, TxQueue};
+use litemap::LiteMap;
 
 use crate::output::Output;
 use crate::worker::Mailbox;
@@ -94,7 +94,7 @@ impl fmt::Debug for Lost {
 }
 
 /// Queues by number.
-type Queues = SortedMap<usize, SharedTxQueue>;
+type Queues = LiteMap<usize, SharedTxQueue>;
 
 #[derive(Debug)]
 enum State {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
-use eal::{SortedMap, clock};
+use eal::clock;
 use ethdev::{Link, Port, PortControl, PortStats, RxQueue, TxQueue};
+use litemap::LiteMap;
 
 use crate::bridge::{BridgeChange, BridgeId};
 use crate::bridges::tell;
@@ -505,7 +506,7 @@ impl Entry {
 
 /// All ports, by name.
 #[derive(Debug, Default)]
-pub(crate) struct Ports(SortedMap<String, Entry>);
+pub(crate) struct Ports(LiteMap<String, Entry>);
 
 impl Ports {
     /// Checks that a port `name` can be added.
@@ -579,24 +580,24 @@ impl Ports {
 
     /// All ports, to change them.
     pub(crate) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
-        self.0.values_mut()
+        self.0.iter_mut().map(|(_, entry)| entry)
     }
 
     /// See [`Entry::look_at_owners`].
     pub(crate) fn look_at_owners(&mut self, workers: &[Mailbox], alive: &[usize]) {
-        self.0.values_mut().for_each(|entry| entry.look_at_owners(workers, alive));
+        self.iter_mut().for_each(|entry| entry.look_at_owners(workers, alive));
     }
 
     /// See [`Entry::look_at_lost`].
     pub(crate) fn look_at_lost(&mut self, number: u16, workers: &[Mailbox]) {
-        if let Some(entry) = self.0.values_mut().find(|entry| entry.number == number) {
+        if let Some(entry) = self.iter_mut().find(|entry| entry.number == number) {
             entry.look_at_lost(workers);
         }
     }
 
     /// Whether the link of port `number` is down, or was down since this was asked last.
     pub(crate) fn was_down(&mut self, number: u16) -> bool {
-        let mut entries = self.0.values_mut();
+        let mut entries = self.iter_mut();
         entries.find(|entry| entry.number == number).is_some_and(Entry::was_down)
     }
 

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use daemon::Daemon;
-use eal::SortedMap;
+use litemap::LiteMap;
 use ovsdb::{Cache, Transaction, Uuid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use switch::{BondReport, MirrorReport, PortReport, RstpReport};
@@ -16,12 +16,12 @@ use crate::spanning::{self, is_same_status};
 
 /// The switch at one moment.
 struct Seen<'d> {
-    ports: SortedMap<String, PortReport>,
+    ports: LiteMap<String, PortReport>,
     bonds: Vec<BondReport>,
     trees: Vec<RstpReport>,
     mirrors: Vec<MirrorReport>,
     /// Why ports are not open, by their names.
-    waiting: SortedMap<&'d str, &'d str>,
+    waiting: LiteMap<&'d str, &'d str>,
 }
 
 impl<'d> Seen<'d> {

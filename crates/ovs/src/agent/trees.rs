@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use eal::SortedMap;
+use litemap::LiteMap;
 use switch::{RstpPort, RstpReport};
 
 use crate::content::Content;
@@ -31,7 +31,7 @@ pub struct Spans {
 
 /// The states of all ports of all bridges, by their names.
 #[derive(Debug, Default)]
-pub(super) struct Trees(SortedMap<(String, String), Branch>);
+pub(super) struct Trees(LiteMap<(String, String), Branch>);
 
 impl Trees {
     /// Notes the states that ports have `now`, and tells the log which have another one than before.
@@ -110,7 +110,7 @@ mod tests {
             root: Uuid(1),
             next_cfg: 1,
             other_config: Texts::new(),
-            bridges: [("br0".to_owned(), Bridge { rstp, stp: !rstp, ..row })].into(),
+            bridges: [("br0".to_owned(), Bridge { rstp, stp: !rstp, ..row })].into_iter().collect(),
         }
     }
 

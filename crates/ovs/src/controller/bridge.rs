@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use eal::{SortedMap, unix::Listener};
+use eal::unix::Listener;
 use ethdev::Stats;
+use litemap::LiteMap;
 use ofproto::{Bridge, ConnectionId, Datapath as _, Job, Origin, Port, Received, Settings};
 use openflow::PortNo;
 use openflow::message::port::{PortDesc, config, feature, state};
@@ -54,7 +55,7 @@ pub struct Served {
     bridge: Bridge,
     spec: BridgeSpec,
     management: Option<Door>,
-    controllers: SortedMap<Uuid, Controller>,
+    controllers: LiteMap<Uuid, Controller>,
     /// Connections, and the controllers that they are of.
     peers: Vec<(Peer, Option<Uuid>)>,
     forwarding: Forwarding,
@@ -84,7 +85,7 @@ impl Served {
         packets: Receiver<FlowEvent>,
     ) -> Self {
         let bridge = Bridge::new(Settings::default());
-        let empty = BridgeSpec { controllers: SortedMap::new(), ..spec.clone() };
+        let empty = BridgeSpec { controllers: LiteMap::new(), ..spec.clone() };
         let management = management.map(Door::Unix);
         let (controllers, peers) = Default::default();
         let mut served = Self {
@@ -139,7 +140,7 @@ impl Served {
     }
 
     /// What ports do: what is new is told to controllers.
-    pub fn look(&mut self, reports: &SortedMap<&str, &PortReport>, now: Instant) {
+    pub fn look(&mut self, reports: &LiteMap<&str, &PortReport>, now: Instant) {
         let known = self.spec.ports.iter().filter_map(|(name, (number, config))| {
             let report = reports.get(name.as_str())?;
             let desc = describe(PortNo::from_v10(*number), report, *config);

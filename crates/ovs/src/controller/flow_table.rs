@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use eal::SortedMap;
+use litemap::LiteMap;
 use ofproto::TableConfig;
 use openflow::text::subfield;
 use ovsdb::{Atom, Cache, Row};
@@ -37,7 +37,7 @@ impl FlowTable {
     }
 
     /// Those of a bridge, by the numbers of the tables.
-    pub(crate) fn all(cache: &Cache, bridge: &Row) -> SortedMap<i64, Self> {
+    pub(crate) fn all(cache: &Cache, bridge: &Row) -> LiteMap<i64, Self> {
         let pairs = bridge.get("flow_tables").pairs();
         let rows = pairs.filter_map(|(number, row)| match (number, row) {
             (Atom::Integer(number), Atom::Uuid(row)) => {
@@ -93,14 +93,14 @@ mod tests {
 
     #[test]
     fn tables_are_set_as_their_rows_say() {
-        let mut bridge = Bridge::bare(Uuid(1), Texts::new(), SortedMap::new());
+        let mut bridge = Bridge::bare(Uuid(1), Texts::new(), LiteMap::new());
         let row = FlowTable {
             name: Some("main".to_owned()),
             flow_limit: Some(4),
             overflow_policy: Some("evict".to_owned()),
             groups: vec!["NXM_OF_IN_PORT[]".to_owned(), "none".to_owned()],
         };
-        bridge.flow_tables = [(0, row.clone()), (254, row)].into();
+        bridge.flow_tables = [(0, row.clone()), (254, row)].into_iter().collect();
         bridge.flow_tables.insert(1, FlowTable::default());
         let configs = configs("br0", &bridge);
         let groups = vec![Subfield::whole(Field::InPort)];

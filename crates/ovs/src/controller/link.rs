@@ -4,7 +4,7 @@ use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use daemon::{Daemon, Missing, State};
-use eal::SortedMap;
+use litemap::LiteMap;
 use ofproto::{BUNDLE_TIMEOUT, Job, Manner, Rate, Settings};
 use openflow::message::port::config;
 use openflow::message::role::Role;
@@ -29,11 +29,11 @@ const DESC: usize = 255;
 #[derive(Debug, Default)]
 pub struct Link {
     service: Option<Service>,
-    bridges: SortedMap<String, BridgeSpec>,
+    bridges: LiteMap<String, BridgeSpec>,
     /// What controllers have set of ports: bits of their `config`.
-    configs: SortedMap<String, u32>,
+    configs: LiteMap<String, u32>,
     /// Controllers that cannot be had, which the log was told of.
-    bad: SortedMap<Uuid, String>,
+    bad: LiteMap<Uuid, String>,
 }
 
 impl Link {
@@ -91,7 +91,7 @@ impl Link {
     pub(crate) fn update(
         &mut self,
         content: &Content,
-        numbers: &SortedMap<String, Numbers>,
+        numbers: &LiteMap<String, Numbers>,
         daemon: &Daemon,
         settings: &AgentSettings,
     ) {
@@ -125,7 +125,7 @@ impl Link {
             Some((name.clone(), (numbers?.of(name)?, config)))
         });
         let ports = ports.collect();
-        let (mut controllers, mut has_lost) = (SortedMap::new(), false);
+        let (mut controllers, mut has_lost) = (LiteMap::new(), false);
         for (row, controller) in &bridge.controllers {
             match controller_spec(controller) {
                 Ok(spec) => {
@@ -286,7 +286,7 @@ mod tests {
     fn a_bridge_speaks_what_it_is_to_speak() {
         let other = [("datapath-id", "00000000000000ab"), ("dp-desc", "of the lab")];
         let other = other.map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let mut bridge = Bridge::bare(Uuid(1), Texts::from(other), SortedMap::new());
+        let mut bridge = Bridge::bare(Uuid(1), Texts::from_iter(other), LiteMap::new());
         assert_eq!(settings(&bridge).versions, VersionSet::ALL);
         bridge.protocols = vec!["OpenFlow13".to_owned(), "OpenFlow99".to_owned()];
         let settings = settings(&bridge);

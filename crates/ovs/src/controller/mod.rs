@@ -35,9 +35,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use eal::EventFd;
 use eal::time::Time;
 use eal::unix::Listener;
-use eal::{EventFd, SortedMap};
+use litemap::LiteMap;
 use ofproto::{ConnectionId, Manner, Settings};
 use openflow::message::role::Role;
 use ovsdb::Uuid;
@@ -58,9 +59,9 @@ pub struct BridgeSpec {
     /// What controllers are told.
     pub settings: Settings,
     /// Numbers of ports, by name, and bits of their `config`.
-    pub ports: SortedMap<String, (u16, u32)>,
+    pub ports: LiteMap<String, (u16, u32)>,
     /// Controllers, by their rows.
-    pub controllers: SortedMap<Uuid, ControllerSpec>,
+    pub controllers: LiteMap<Uuid, ControllerSpec>,
     /// Whether it carries nothing as long as no controller says so (`fail_mode=secure`).
     pub is_secure: bool,
     /// Whether there are controllers beside these that decide, and are where nobody can be.
@@ -107,7 +108,7 @@ pub struct Wish {
 }
 
 /// Bridges as they are to be, with their sockets.
-type Bridges = SortedMap<String, (BridgeSpec, Option<Arc<Listener>>)>;
+type Bridges = LiteMap<String, (BridgeSpec, Option<Arc<Listener>>)>;
 
 /// What both sides see. Nobody holds the lock while working.
 #[derive(Debug, Default)]
@@ -116,7 +117,7 @@ struct Exchange {
     next: Option<Bridges>,
     wishes: Vec<Wish>,
     granted: Vec<(String, ConnectionId)>,
-    status: SortedMap<Uuid, ControllerStatus>,
+    status: LiteMap<Uuid, ControllerStatus>,
     /// Told once all that has come so far is dealt with.
     settles: Vec<SyncSender<()>>,
     ends: bool,
@@ -144,8 +145,8 @@ pub struct Service {
     thread: Option<JoinHandle<()>>,
     /// Where bridges' sockets are.
     run: PathBuf,
-    sockets: SortedMap<String, Weak<Listener>>,
-    last: SortedMap<String, BridgeSpec>,
+    sockets: LiteMap<String, Weak<Listener>>,
+    last: LiteMap<String, BridgeSpec>,
 }
 
 impl Service {
@@ -165,7 +166,7 @@ impl Service {
     }
 
     /// Has bridges be so. When this returns, a connection to a bridge's socket sees the bridge so.
-    pub fn update(&mut self, bridges: &SortedMap<String, BridgeSpec>) {
+    pub fn update(&mut self, bridges: &LiteMap<String, BridgeSpec>) {
         if *bridges == self.last {
             return;
         }
@@ -233,7 +234,7 @@ impl Service {
 
     /// What has become of controllers, by their rows.
     #[must_use]
-    pub fn status(&self) -> SortedMap<Uuid, ControllerStatus> {
+    pub fn status(&self) -> LiteMap<Uuid, ControllerStatus> {
         self.shared.lock().status.clone()
     }
 }

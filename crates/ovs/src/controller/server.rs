@@ -5,10 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
 use std::time::{Duration, Instant};
 
-use eal::{
-    SortedMap,
-    time::{Alarm, Time, later},
-};
+use eal::time::{Alarm, Time, later};
+use litemap::LiteMap;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switch::{Sight, flow_queue};
 
@@ -40,7 +38,7 @@ pub(super) struct Server {
     alarm: Option<Alarm>,
     /// When rules were looked at last.
     expired: Instant,
-    bridges: SortedMap<String, Served>,
+    bridges: LiteMap<String, Served>,
     /// Until when no connection is accepted.
     paused: Option<Instant>,
     /// Told once there is nothing left to do for now.
@@ -50,7 +48,7 @@ pub(super) struct Server {
 impl Server {
     pub fn new(shared: Arc<Shared>, sight: Sight, time: Time) -> Self {
         let (alarm, expired) = (time.alarm().ok(), time.now());
-        let (bridges, paused, settles) = (SortedMap::new(), None, Vec::new());
+        let (bridges, paused, settles) = (LiteMap::new(), None, Vec::new());
         Self { shared, sight, time, alarm, expired, bridges, paused, settles }
     }
 
@@ -72,9 +70,9 @@ impl Server {
             let now = self.time.now();
             if now >= later(self.expired, SECOND) {
                 self.expired = now;
-                self.bridges.values_mut().for_each(Served::expire);
+                self.bridges.iter_mut().for_each(|(_, served)| served.expire());
             }
-            self.bridges.values_mut().for_each(|served| served.serve(now));
+            self.bridges.iter_mut().for_each(|(_, served)| served.serve(now));
             self.hand_over();
             if !self.bridges.values().any(Served::is_busy) {
                 self.settles.drain(..).for_each(|settled| _ = settled.try_send(()));
@@ -83,7 +81,7 @@ impl Server {
     }
 
     /// Waits for something to do; gives where something is ready, by bridge.
-    fn wait(&mut self) -> SortedMap<String, Vec<Spot>> {
+    fn wait(&mut self) -> LiteMap<String, Vec<Spot>> {
         self.paused = self.paused.filter(|until| *until > Instant::now());
         let spots: Vec<_> = self
             .bridges
@@ -97,7 +95,7 @@ impl Server {
         fds.extend(moved.map(|moved| PollFd::from_borrowed_fd(moved, PollFlags::IN)));
         fds.extend(spots.iter().map(|(_, (_, fd, flags))| PollFd::from_borrowed_fd(*fd, *flags)));
         let timeout = self.timeout().and_then(|timeout| Timespec::try_from(timeout).ok());
-        let mut ready: SortedMap<String, Vec<Spot>> = SortedMap::new();
+        let mut ready: LiteMap<String, Vec<Spot>> = LiteMap::new();
         if poll(&mut fds, timeout.as_ref()).is_err() {
             // Interrupted, or without memory for a moment.
             return ready;
@@ -173,10 +171,10 @@ impl Server {
     /// Looks at all ports, once for all who may ask in this turn.
     fn look(&mut self) {
         let reports = self.sight.ports();
-        let reports: SortedMap<_, _> =
+        let reports: LiteMap<_, _> =
             reports.iter().map(|report| (report.name.as_str(), report)).collect();
         let now = self.time.now();
-        self.bridges.values_mut().for_each(|served| served.look(&reports, now));
+        self.bridges.iter_mut().for_each(|(_, served)| served.look(&reports, now));
     }
 
     /// Hands over what others have to do, and what has become of controllers.

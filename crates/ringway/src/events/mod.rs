@@ -15,10 +15,8 @@ use std::time::{Duration, Instant};
 use crate::control::event::{Event, Notice, Topic};
 use crate::control::refusal::{Code, Refusal};
 use daemon::Daemon;
-use eal::{
-    SortedMap,
-    time::{Time, later},
-};
+use eal::time::{Time, later};
+use litemap::LiteMap;
 
 use watch::{Dropping, Watch};
 
@@ -38,7 +36,7 @@ const TICK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Events {
     time: Time,
-    subscribers: SortedMap<u64, Subscriber>,
+    subscribers: LiteMap<u64, Subscriber>,
     watch: Option<Watch>,
     due: Instant,
 }
@@ -109,7 +107,7 @@ impl Events {
     /// Nobody has subscribed yet; looks are taken by `time`.
     pub fn new(time: Time) -> Self {
         let due = time.now();
-        Self { time, subscribers: SortedMap::new(), watch: None, due }
+        Self { time, subscribers: LiteMap::new(), watch: None, due }
     }
 
     /// Has `client` told of these topics from now on: of the [usual](Topic::usual) ones where it names none.
@@ -185,7 +183,7 @@ impl Events {
             }
         }
         let uptime_ms = milliseconds(uptime);
-        for subscriber in self.subscribers.values_mut() {
+        for (_, subscriber) in &mut self.subscribers {
             for event in &found {
                 if subscriber.wants(event) {
                     subscriber.push(uptime_ms, event);
@@ -200,8 +198,8 @@ impl Events {
     /// Tells of something that cannot be seen by looking.
     pub fn tell(&mut self, daemon: &Daemon, event: &Event) {
         let uptime_ms = milliseconds(daemon.switch().uptime());
-        let wanting = self.subscribers.values_mut().filter(|one| one.wants(event));
-        wanting.for_each(|one| one.push(uptime_ms, event));
+        let wanting = self.subscribers.iter_mut().filter(|(_, one)| one.wants(event));
+        wanting.for_each(|(_, one)| one.push(uptime_ms, event));
     }
 
     /// The lines that `client` is to be sent next.

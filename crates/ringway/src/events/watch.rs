@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use crate::control::event::{Address, Event, Membership, Router, SHUT_BY};
 use daemon::{Change, Daemon, State, diff};
-use eal::SortedMap;
 use ethdev::{DropReason, Peer, Stats};
+use litemap::LiteMap;
 use switch::{BondReport, FdbEntry, GroupsReport, PortReport, RstpReport};
 
 /// How a switch was when it was looked at last.
@@ -14,16 +14,16 @@ use switch::{BondReport, FdbEntry, GroupsReport, PortReport, RstpReport};
 pub struct Watch {
     version: u64,
     state: State,
-    waiting: SortedMap<String, String>,
-    links: SortedMap<String, Link>,
+    waiting: LiteMap<String, String>,
+    links: LiteMap<String, Link>,
     /// The active member of each bond, and how often that has changed.
-    bonds: SortedMap<String, (Option<String>, u64)>,
+    bonds: LiteMap<String, (Option<String>, u64)>,
     trees: Trees,
     /// What was dropped until then, on receipt and on sending, and when that was.
-    drops: SortedMap<String, [Stats; 2]>,
+    drops: LiteMap<String, [Stats; 2]>,
     since: Duration,
     /// Where addresses were, if anybody wants to know.
-    addresses: Option<SortedMap<Address, String>>,
+    addresses: Option<LiteMap<Address, String>>,
     /// Members of groups, and routers, in the same way.
     groups: Option<Groups>,
 }
@@ -56,9 +56,9 @@ impl Groups {
 #[derive(Debug, Default)]
 struct Trees {
     /// The root of each bridge, and the port of the way there.
-    roots: SortedMap<String, (String, Option<String>)>,
+    roots: LiteMap<String, (String, Option<String>)>,
     /// The role and state of each port of a bridge.
-    ports: SortedMap<(String, String), (&'static str, &'static str)>,
+    ports: LiteMap<(String, String), (&'static str, &'static str)>,
 }
 
 impl Trees {
@@ -180,7 +180,7 @@ impl Watch {
 
     /// Links, VMMs, and ports that are shut. Those of a port that has come are told as if it had been there without.
     pub fn look_at_links(&mut self, ports: &[PortReport], found: &mut Vec<Event>) {
-        let mut now = SortedMap::new();
+        let mut now = LiteMap::new();
         for report in ports {
             let (port, link) = (&report.name, Link::from(report));
             let before = self.links.get(port).copied();
@@ -214,7 +214,7 @@ impl Watch {
     /// The active members of bonds. That of a bond that has come is told as if it had been there
     /// without.
     pub fn look_at_bonds(&mut self, bonds: &[BondReport], found: &mut Vec<Event>) {
-        let now: SortedMap<_, _> = bonds.iter().map(active).collect();
+        let now: LiteMap<_, _> = bonds.iter().map(active).collect();
         for (bond, (active, changes)) in &now {
             let (from, before) = self.bonds.get(bond).cloned().unwrap_or_default();
             if *changes != before {
@@ -267,7 +267,7 @@ impl Watch {
             return;
         };
         // The port is a value here, so that an address that moves is the same key.
-        let now: SortedMap<Address, String> = entries
+        let now: LiteMap<Address, String> = entries
             .into_iter()
             .filter(|entry| !entry.is_static)
             .map(|entry| {
@@ -313,11 +313,11 @@ fn active(bond: &BondReport) -> (String, (Option<String>, u64)) {
     (bond.name.clone(), (bond.active.clone(), bond.active_changes))
 }
 
-fn waiting(daemon: &Daemon) -> SortedMap<String, String> {
+fn waiting(daemon: &Daemon) -> LiteMap<String, String> {
     daemon.waiting().map(|(name, reason)| (name.to_owned(), reason.to_owned())).collect()
 }
 
-fn drops(ports: &[PortReport]) -> SortedMap<String, [Stats; 2]> {
+fn drops(ports: &[PortReport]) -> LiteMap<String, [Stats; 2]> {
     let of = |port: &PortReport| [port.stats.rx_total(), port.stats.tx_total()];
     ports.iter().map(|port| (port.name.clone(), of(port))).collect()
 }

@@ -1,6 +1,6 @@
 //! Rates out of two samples.
 
-use eal::SortedMap;
+use litemap::LiteMap;
 
 use super::bonds::{self, BondRow};
 use super::history::{History, Point};
@@ -185,7 +185,7 @@ impl Snapshot {
 
     /// Frames dropped per second for each reason, the most frequent first.
     pub fn reasons(&self) -> Vec<(&str, f64)> {
-        let mut all: SortedMap<&str, f64> = SortedMap::new();
+        let mut all: LiteMap<&str, f64> = LiteMap::new();
         for reason in self.ports.iter().flat_map(|port| &port.reasons) {
             if reason.rate() > 0.0 {
                 *all.entry(&reason.name).or_default() += reason.rate();
@@ -221,7 +221,7 @@ fn sum(rates: impl Iterator<Item = Option<Rates>>) -> Option<Rates> {
 #[derive(Debug, Default)]
 pub struct Model {
     before: Option<Sample>,
-    histories: SortedMap<String, History>,
+    histories: LiteMap<String, History>,
 }
 
 impl Model {
@@ -262,7 +262,7 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
         .and_then(|before| now.stats.uptime_ms.checked_sub(before.stats.uptime_ms))
         .filter(|milliseconds| *milliseconds > 0)
         .map(|milliseconds| approximate(milliseconds) / 1000.0);
-    let earlier: SortedMap<&str, &PortStats> = before
+    let earlier: LiteMap<&str, &PortStats> = before
         .map(|before| before.stats.ports.iter().map(|port| (port.name.as_str(), port)).collect())
         .unwrap_or_default();
     let workers: Vec<WorkerRow> = now
@@ -275,7 +275,7 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
             worker_row(worker, before, now.workers.cycles_per_second)
         })
         .collect();
-    let stats: SortedMap<&str, &PortStats> =
+    let stats: LiteMap<&str, &PortStats> =
         now.stats.ports.iter().map(|port| (port.name.as_str(), port)).collect();
     let places = places(&workers);
     let queues: Vec<QueueRow> = now
@@ -286,7 +286,7 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
             queue_rows(port, earlier.get(port.name.as_str()).copied(), seconds, &places)
         })
         .collect();
-    let mut loads: SortedMap<&str, f64> = SortedMap::new();
+    let mut loads: LiteMap<&str, f64> = LiteMap::new();
     for (queue, load) in queues.iter().filter_map(|queue| Some((queue, queue.load?))) {
         *loads.entry(&queue.port).or_default() += load;
     }
@@ -384,7 +384,7 @@ fn worker_row(worker: &Worker, before: Option<&Worker>, hz: u64) -> WorkerRow {
 }
 
 /// Which worker polls each receive queue.
-fn places(workers: &[WorkerRow]) -> SortedMap<(&str, usize), &WorkerRow> {
+fn places(workers: &[WorkerRow]) -> LiteMap<(&str, usize), &WorkerRow> {
     let queues = |row| {
         let row: &WorkerRow = row;
         row.worker.queues.iter().map(move |queue| ((queue.port.as_str(), queue.queue), row))
@@ -396,7 +396,7 @@ fn queue_rows(
     port: &PortStats,
     before: Option<&PortStats>,
     seconds: Option<f64>,
-    places: &SortedMap<(&str, usize), &WorkerRow>,
+    places: &LiteMap<(&str, usize), &WorkerRow>,
 ) -> Vec<QueueRow> {
     let count = port.rx_queues.len().max(port.tx_queues.len());
     let rates = |index: usize, take: fn(&PortStats) -> &Vec<Counters>| {

@@ -5,7 +5,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use eal::{SortedMap, time::later};
+use eal::time::later;
+use litemap::LiteMap;
 use packet::MacAddr;
 
 use super::probe::Asker;
@@ -63,7 +64,7 @@ struct Target {
 #[derive(Debug, Default)]
 pub(crate) struct Monitor {
     asking: Option<Asking>,
-    members: SortedMap<u16, Watched>,
+    members: LiteMap<u16, Watched>,
 }
 
 impl Monitor {
@@ -72,7 +73,7 @@ impl Monitor {
     /// counts once it is answered.
     pub(crate) fn set(&mut self, asking: Option<Asking>, links: &[Link]) {
         if self.asking != asking {
-            self.members.values_mut().for_each(Watched::restart);
+            self.members.iter_mut().for_each(|(_, member)| member.restart());
             self.asking = asking;
         }
         let Some(asking) = &self.asking else { return self.members.clear() };

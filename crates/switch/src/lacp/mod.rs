@@ -14,7 +14,7 @@ mod settings;
 
 use std::time::Instant;
 
-use eal::SortedMap;
+use litemap::LiteMap;
 use packet::MacAddr;
 
 use self::pdu::{Flags, Info, Pdu};
@@ -46,7 +46,7 @@ pub(crate) struct Link {
 /// The protocol on all ports of a bond.
 #[derive(Debug, Default)]
 pub(crate) struct Agent {
-    ports: SortedMap<u16, Port>,
+    ports: LiteMap<u16, Port>,
     chosen: Option<Group>,
 }
 

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use eal::{SortedMap, time::later};
+use eal::time::later;
+use litemap::LiteMap;
 
 use super::frame::{self, Id, Unit};
 use super::{LldpMode, Neighbour};
@@ -45,7 +46,7 @@ pub(crate) struct Agent {
     /// Whether it is in service, and its link up.
     is_up: bool,
     /// By station and port.
-    neighbours: SortedMap<(Id, Id), Known>,
+    neighbours: LiteMap<(Id, Id), Known>,
     /// When they are told next; `None` as long as nobody is told anything.
     next: Option<Instant>,
     /// How many times that is to be soon.

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use eal::{SortedMap, time::Time};
+use eal::time::Time;
+use litemap::LiteMap;
 
 use super::file::File;
 use super::taps::{Counters, Tap, Taps, To};
@@ -26,7 +27,7 @@ struct Entry {
 /// All mirrors, by name.
 #[derive(Debug, Default)]
 pub(crate) struct Mirrors {
-    all: SortedMap<String, Entry>,
+    all: LiteMap<String, Entry>,
     /// How many files there ever were.
     files: u64,
 }
@@ -89,7 +90,7 @@ impl Mirrors {
 
     /// There are others, so many workers from now on: each gets counters that nobody else has.
     pub(crate) fn restart(&mut self, workers: usize) {
-        for entry in self.all.values_mut() {
+        for (_, entry) in &mut self.all {
             if let Some((_, file)) = &mut entry.file {
                 file.restart(workers);
             }
@@ -112,7 +113,7 @@ impl Mirrors {
     pub(crate) fn taps(
         &self,
         bridge: &str,
-        ports: &SortedMap<&str, u16>,
+        ports: &LiteMap<&str, u16>,
         worker: usize,
     ) -> Option<Taps> {
         let outputs = self.outputs(bridge, ports);
@@ -122,7 +123,7 @@ impl Mirrors {
     }
 
     /// The ports of a bridge that are for copies alone.
-    pub(crate) fn outputs(&self, bridge: &str, ports: &SortedMap<&str, u16>) -> PortSet {
+    pub(crate) fn outputs(&self, bridge: &str, ports: &LiteMap<&str, u16>) -> PortSet {
         let names = self.of(bridge).filter_map(|entry| entry.mirror.output_port.as_deref());
         names.filter_map(|name| ports.get(name).copied()).collect()
     }
@@ -150,7 +151,7 @@ impl Mirrors {
 }
 
 impl Entry {
-    fn tap(&self, ports: &SortedMap<&str, u16>, outputs: &PortSet, worker: usize) -> Option<Tap> {
+    fn tap(&self, ports: &LiteMap<&str, u16>, outputs: &PortSet, worker: usize) -> Option<Tap> {
         let Self { mirror, counters, first, file } = self;
         let to = match (&mirror.output_port, mirror.output_vlan, file) {
             (Some(port), ..) => To::Port(*ports.get(port.as_str())?),

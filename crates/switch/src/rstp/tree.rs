@@ -1,7 +1,7 @@
 //! The tree as one bridge knows it: its ports, which of them have which role (IEEE 802.1D-2004 clause
 //! 17.28), and what is to be done.
 
-use eal::SortedMap;
+use litemap::LiteMap;
 
 use super::bpdu::Bpdu;
 #[cfg(test)]
@@ -64,7 +64,7 @@ pub(crate) struct Todo {
 #[derive(Debug)]
 pub(crate) struct Tree {
     settings: Settings,
-    ports: SortedMap<u16, Port>,
+    ports: LiteMap<u16, Port>,
     root: Vector,
     root_times: Times,
     root_port: Option<u16>,
@@ -107,7 +107,7 @@ impl Tree {
     pub(crate) fn new(settings: Settings) -> Self {
         Self {
             settings,
-            ports: SortedMap::new(),
+            ports: LiteMap::new(),
             root: settings.own(),
             root_times: settings.times(),
             root_port: None,
@@ -125,11 +125,11 @@ impl Tree {
             let (changes, gone) = (self.changes, std::mem::take(&mut self.ports));
             *self = Self { changes, ..Self::new(settings) };
             // They are discarding until they are there again.
-            self.todo.states.extend(gone.into_keys());
+            self.todo.states.extend(gone.into_iter().map(|(number, _)| number));
             return;
         }
         self.settings = settings;
-        for port in self.ports.values_mut() {
+        for (_, port) in &mut self.ports {
             (port.reselect, port.selected) = (true, false);
         }
     }
@@ -146,7 +146,7 @@ impl Tree {
         }
         if self.root_port.is_some_and(|port| !self.ports.contains_key(&port)) {
             self.find_root();
-            self.ports.values_mut().for_each(|port| port.reselect = true);
+            self.ports.iter_mut().for_each(|(_, port)| port.reselect = true);
         }
         self.run();
     }
@@ -188,13 +188,13 @@ impl Tree {
     /// Has neighbours told of a change of the topology, as if a port had noticed one.
     pub(crate) fn note_change(&mut self) {
         self.changes = self.changes.saturating_add(1);
-        self.ports.values_mut().for_each(|port| port.tc_prop = true);
+        self.ports.iter_mut().for_each(|(_, port)| port.tc_prop = true);
         self.run();
     }
 
     /// A second is over.
     pub(crate) fn tick(&mut self) {
-        self.ports.values_mut().for_each(Port::tick);
+        self.ports.iter_mut().for_each(|(_, port)| port.tick());
         self.run();
     }
 
@@ -298,7 +298,7 @@ impl Tree {
         if !self.ports.values().any(|port| port.reselect) {
             return false;
         }
-        self.ports.values_mut().for_each(|port| port.reselect = false);
+        self.ports.iter_mut().for_each(|(_, port)| port.reselect = false);
         self.find_root();
         let Self { settings, root, root_times, root_port, .. } = *self;
         for (number, port) in &mut self.ports {

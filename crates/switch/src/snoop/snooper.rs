@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use eal::SortedMap;
+use litemap::LiteMap;
 
 use super::message::{Message, Response};
 use super::table::{Ports, Table};
@@ -56,7 +56,7 @@ pub(crate) struct Snooper {
     is_stale: bool,
     told: Option<Instant>,
     /// By port and VLAN, the groups that members have left.
-    left: SortedMap<(u16, u16), BTreeSet<IpAddr>>,
+    left: LiteMap<(u16, u16), BTreeSet<IpAddr>>,
     /// All hosts are to be asked at once, but those behind this port.
     asks_others: Option<u16>,
     /// When it asks all hosts next, as the one who does so regularly; and whether it has done so.
@@ -71,7 +71,7 @@ impl Snooper {
             ports: Ports::default(),
             is_stale: true,
             told: None,
-            left: SortedMap::new(),
+            left: LiteMap::new(),
             asks_others: None,
             next: None,
             has_asked: false,

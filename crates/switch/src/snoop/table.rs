@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use eal::SortedMap;
+use litemap::LiteMap;
 
 use super::view::View;
 use crate::port_set::PortSet;
@@ -35,9 +35,9 @@ pub(crate) struct Member {
 pub(crate) struct Table {
     ageing: Duration,
     size: usize,
-    groups: BTreeMap<Key, SortedMap<u16, Member>>,
+    groups: BTreeMap<Key, LiteMap<u16, Member>>,
     /// How many groups each port has.
-    of_port: SortedMap<u16, usize>,
+    of_port: LiteMap<u16, usize>,
     /// When routers were heard, by VLAN and port.
     routers: BTreeMap<(u16, u16), Instant>,
     /// Nothing ends before this.
@@ -54,7 +54,7 @@ impl Table {
             ageing,
             size,
             groups: BTreeMap::new(),
-            of_port: SortedMap::new(),
+            of_port: LiteMap::new(),
             routers: BTreeMap::new(),
             next: None,
             is_changed: true,
@@ -75,7 +75,7 @@ impl Table {
     }
 
     /// All groups with their members.
-    pub(crate) fn groups(&self) -> impl Iterator<Item = (Key, &SortedMap<u16, Member>)> {
+    pub(crate) fn groups(&self) -> impl Iterator<Item = (Key, &LiteMap<u16, Member>)> {
         self.groups.iter().map(|(key, members)| (*key, members))
     }
 
@@ -258,7 +258,7 @@ impl Table {
 
     /// When each member and router ends.
     fn ends(&self) -> impl Iterator<Item = Instant> {
-        let members = self.groups.values().flat_map(SortedMap::values);
+        let members = self.groups.values().flat_map(LiteMap::values);
         let members = members.filter_map(|member| member.end(self.ageing));
         members.chain(self.routers.values().filter_map(|heard| heard.checked_add(ROUTER)))
     }
@@ -275,7 +275,7 @@ impl Table {
             Some((members.len(), member.heard, *key))
         });
         let Some((_, _, key)) = its.min() else { return false };
-        for port in self.groups.remove(&key).into_iter().flat_map(SortedMap::into_keys) {
+        for (port, _) in self.groups.remove(&key).into_iter().flatten() {
             take_one(&mut self.of_port, port);
         }
         self.counts.evicted = self.counts.evicted.saturating_add(1);
@@ -285,7 +285,7 @@ impl Table {
 
     /// The same for routers.
     fn evict_router(&mut self, favourite: u16) {
-        let mut of_port = SortedMap::<u16, usize>::new();
+        let mut of_port = LiteMap::<u16, usize>::new();
         for (_, port) in self.routers.keys() {
             let has = of_port.entry(*port).or_default();
             *has = has.saturating_add(1);
@@ -307,7 +307,7 @@ impl Member {
 }
 
 /// One group less of `port`.
-fn take_one(of_port: &mut SortedMap<u16, usize>, port: u16) {
+fn take_one(of_port: &mut LiteMap<u16, usize>, port: u16) {
     if let Some(has) = of_port.get_mut(&port) {
         *has = has.saturating_sub(1);
         if *has == 0 {

@@ -4,8 +4,9 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use eal::{SortedMap, clock};
+use eal::clock;
 use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats};
+use litemap::LiteMap;
 use packet::headers::EtherType;
 use packet::{BURST, MacAddr, Tag, announcement};
 
@@ -45,7 +46,7 @@ struct Shown {
     /// Of members that have left, and of those that there are by their numbers: as they came, and
     /// as they were last seen.
     past: [Stats; 2],
-    counted: SortedMap<u16, [[Stats; 2]; 2]>,
+    counted: LiteMap<u16, [[Stats; 2]; 2]>,
 }
 
 impl Bundle {
@@ -72,7 +73,7 @@ impl Bundle {
             let from = before.remove(&port).map_or(now, |[from, _]| from);
             shown.counted.insert(port, [from, now]);
         }
-        for [from, to] in before.into_values() {
+        for (_, [from, to]) in before {
             for ((past, from), to) in shown.past.iter_mut().zip(from).zip(to) {
                 *past += to.since(&from);
             }
@@ -282,7 +283,7 @@ fn member_lacp(port: &LacpPort) -> MemberLacp {
 
 /// All bonds, by name.
 #[derive(Debug, Default)]
-pub(super) struct Bonds(SortedMap<String, Bond>);
+pub(super) struct Bonds(LiteMap<String, Bond>);
 
 impl Bonds {
     /// All of them.
@@ -476,7 +477,7 @@ impl Control {
 
     /// Has workers of whom some are new know all bonds.
     pub(super) fn tell_bonds(&mut self) {
-        for bond in self.bonds.0.values_mut() {
+        for (_, bond) in &mut self.bonds.0 {
             bond.told = None;
             bond.loads.clear();
         }

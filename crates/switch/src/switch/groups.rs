@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::Instant;
 
-use eal::{SortedMap, clock};
+use eal::clock;
+use litemap::LiteMap;
 use packet::{BURST, MacAddr};
 
 use super::bonds::tagged;
@@ -44,7 +45,7 @@ struct Watch {
 
 /// All of them, by name.
 #[derive(Debug, Default)]
-pub(super) struct Groups(SortedMap<String, Watch>);
+pub(super) struct Groups(LiteMap<String, Watch>);
 
 impl Switch {
     /// What is known of groups in all bridges that look at them, in the order of their names.
@@ -87,7 +88,7 @@ impl Control {
     pub(super) fn run_groups(&mut self) -> Option<Instant> {
         let all = self.bridges.iter();
         let all = all.map(|(name, entry)| (name.to_owned(), entry.options().mcast_snooping));
-        let all: SortedMap<String, McastSnooping> = all.collect();
+        let all: LiteMap<String, McastSnooping> = all.collect();
         self.groups.0.retain(|name, _| all.contains_key(name));
         all.iter().filter_map(|(name, settings)| self.run_bridge(name, settings)).min()
     }
@@ -223,7 +224,7 @@ impl Control {
 
     /// Forgets what is known of groups behind port `number`.
     pub(super) fn forget_groups(&mut self, number: u16) {
-        self.groups.0.values_mut().for_each(|watch| watch.snooper.forget_port(number));
+        self.groups.0.iter_mut().for_each(|(_, watch)| watch.snooper.forget_port(number));
     }
 
     /// Forgets what is known of groups behind ports of a bridge, since what is behind them may be
@@ -251,7 +252,7 @@ impl Control {
 
     /// Has workers of whom some are new know all groups.
     pub(super) fn tell_groups(&mut self) {
-        for watch in self.groups.0.values_mut() {
+        for (_, watch) in &mut self.groups.0 {
             watch.view = None;
             watch.snooper.tell_again();
         }

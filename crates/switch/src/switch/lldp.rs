@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use eal::SortedMap;
+use litemap::LiteMap;
 use packet::MacAddr;
 
 use super::{Control, Switch};
@@ -17,7 +17,7 @@ const DESCRIPTION: &str = concat!("Ringway ", env!("CARGO_PKG_VERSION"));
 /// The ports that take part, by name.
 #[derive(Debug, Default)]
 pub(super) struct Lldp {
-    ports: SortedMap<String, Station>,
+    ports: LiteMap<String, Station>,
     /// The address by which the switch is known: it stays, whatever ports come and go.
     chassis: Option<MacAddr>,
     /// The host's name.

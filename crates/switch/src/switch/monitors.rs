@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use eal::SortedMap;
+use litemap::LiteMap;
 use packet::MacAddr;
 
 use super::Control;
@@ -18,7 +18,7 @@ impl Control {
             self.set_monitor(name);
         }
         let all = self.bonds.all();
-        let wanted: SortedMap<u16, Askers> = all.flat_map(askers).collect();
+        let wanted: LiteMap<u16, Askers> = all.flat_map(askers).collect();
         self.listen_for_answers(&wanted);
     }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use eal::{SortedMap, time::later};
+use eal::time::later;
+use litemap::LiteMap;
 use packet::MacAddr;
 
 use super::{Control, Switch};
@@ -67,7 +68,7 @@ struct Parts {
 /// All of them, by name.
 #[derive(Debug, Default)]
 pub(super) struct Branches {
-    all: SortedMap<String, Branch>,
+    all: LiteMap<String, Branch>,
     /// What one bridge says to another by a patch port: the port where it comes in.
     crossing: Vec<(u16, Vec<u8>)>,
 }
@@ -135,7 +136,7 @@ impl Switch {
         let mut control = self.control();
         let number = control.ports.get(port)?.number();
         let mut takes_part = false;
-        for branch in control.rstp.all.values_mut() {
+        for (_, branch) in &mut control.rstp.all {
             takes_part |= branch.tree.check_protocol(number);
         }
         control.update_rstp();

@@ -2,7 +2,8 @@
 
 use std::sync::mpsc::Receiver;
 
-use eal::{SortedMap, clock};
+use eal::clock;
+use litemap::LiteMap;
 
 use super::Control;
 use crate::bond::probe::ANSWER_LEN;
@@ -73,7 +74,7 @@ impl Ear {
 
 /// All of that, by port number.
 #[derive(Debug, Default)]
-pub(super) struct Ears(SortedMap<u16, Ear>);
+pub(super) struct Ears(LiteMap<u16, Ear>);
 
 impl Ears {
     /// Where frames of LLDP from a port are read, if anybody listens for them.
@@ -123,7 +124,7 @@ impl Control {
 
     /// Has answers be listened for that come to these, by the number of the member's port, and to
     /// nobody else.
-    pub(super) fn listen_for_answers(&mut self, wanted: &SortedMap<u16, Askers>) {
+    pub(super) fn listen_for_answers(&mut self, wanted: &LiteMap<u16, Askers>) {
         let gone = self.ears.askers().filter(|(number, _)| !wanted.contains_key(number));
         let gone: Vec<u16> = gone.map(|(number, _)| number).collect();
         for number in gone {
