@@ -2,6 +2,22 @@
 //!
 //! This is what a program on Ringway's crates looks like. It knows nothing of the command that uses
 //! it; `docs/l2fwd.md` goes through it line by line.
+//!
+//! ```
+//! use l2fwd::{Options, Plan};
+//!
+//! let options = Options {
+//!     burst: packet::BURST,
+//!     mac_updating: true,
+//!     buffer: ethdev::TxBufferOptions::default(),
+//!     idle: ethdev::IdleOptions::default(),
+//! };
+//! let plan = |name: &str, to| Plan { name: name.to_owned(), device: "null:".to_owned(), to };
+//! let plans = [plan("left", 1), plan("right", 0)];
+//! let (ports, paths) = l2fwd::open(&plans, &options, &drivers::Drivers::default())?;
+//! assert_eq!((ports.len(), paths.len()), (2, 2));
+//! # Ok::<(), ethdev::Error>(())
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -5,6 +5,17 @@
 //! people and their tests read the former. So a way can be followed by a [`flow::walk::Watch`] that
 //! tells it in those words. Nothing of this is called where packets are forwarded.
 //!
+//! ```
+//! let packet = "in_port(1),eth(src=52:54:00:00:00:01,dst=52:54:00:00:00:02),eth_type(0x0800),\
+//!               ipv4(src=10.0.0.1,dst=10.0.0.2,proto=17,ttl=64),udp(src=1000,dst=53)";
+//! let parsed = odp::parse(packet)?;
+//! assert_eq!(parsed.in_port.as_deref(), Some("1"));
+//! // The frame that it is, with all checksums right.
+//! let frame = odp::compose(&parsed.key, None);
+//! assert_eq!(frame.get(34..38), Some(&[0x03, 0xe8, 0, 53][..]));
+//! # Ok::<(), String>(())
+//! ```
+//!
 //! - [`action`]: actions of a datapath
 //! - `commit`: from what a packet was to what rules have made of it
 //! - `compose`: from a key to a frame

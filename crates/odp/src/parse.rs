@@ -345,5 +345,4 @@ fn flags(text: &str, names: &[&str]) -> Option<u128> {
 }
 
 #[cfg(test)]
-#[path = "parse_tests.rs"]
 mod tests;

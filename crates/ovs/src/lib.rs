@@ -4,6 +4,19 @@
 //! the tables `Bridge`, `Port` and `Interface`, makes a [`State`](daemon::State) of them, and
 //! writes back what has come of it, so that `ovs-vsctl` and all others that wait for that go on.
 //!
+//! What columns mean is functions of rows without the database, as this one:
+//!
+//! ```
+//! use ovs::content::Policing;
+//! use switch::limit::Bits;
+//!
+//! // ovs-vsctl set interface vm1 ingress_policing_rate=10000
+//! let row = Policing { rate: 10_000, ..Policing::default() };
+//! let limits = ovs::policing::limits(&row, None)?;
+//! assert_eq!(limits.rx_rate, Some(Bits(10_000_000)));
+//! # Ok::<(), String>(())
+//! ```
+//!
 //! - [`agent`]: the connection of both
 //! - [`content`]: what the database says
 //! - [`controller`]: controllers of bridges

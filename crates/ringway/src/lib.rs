@@ -3,8 +3,8 @@
 //! program itself ([`main`]), whose parts are no library.
 //!
 //! ```
-//! use crate::control::protocol::{Request, Response};
-//! use crate::control::refusal::Code;
+//! use ringway::control::protocol::{Request, Response};
+//! use ringway::control::refusal::Code;
 //!
 //! // One object per line, in either direction.
 //! let line = serde_json::to_string(&Request::PortDel { name: "vm1".to_owned() })?;
