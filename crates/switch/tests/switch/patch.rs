@@ -1,12 +1,8 @@
 //! Patch ports of a running switch.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
-
-mod common;
-
 use std::sync::Arc;
 
-use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
+use crate::common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
 use switch::{BridgeOptions, PortOptions, PortVlan, Switch, SwitchConfig};
 
 fn on(bridge: &str) -> PortOptions {
@@ -63,7 +59,7 @@ fn a_patch_is_there_when_both_ends_are_and_gone_with_one() {
         assert_eq!(switch.port("ab").unwrap().fdb_entries, 0);
         a.send(0, [frame(mac(2), mac(1), 3)]);
         // It comes again, in another bridge and with another number.
-        let (open, _other) = common::port("other", 1);
+        let (open, _other) = crate::common::port("other", 1);
         switch.add_port(open, &on("red")).unwrap();
         switch.open_port("ba", "patch:ab", &on("blue")).unwrap();
         a.send(0, [frame(BROADCAST, mac(1), 4)]);

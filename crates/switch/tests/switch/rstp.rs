@@ -1,7 +1,5 @@
 //! Spanning tree between bridges of one switch, by patch ports.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
-
 use std::time::Duration;
 
 use eal::time::Time;

@@ -1,12 +1,8 @@
 //! VLAN settings of a running switch.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
-
-mod common;
-
 use std::sync::Arc;
 
-use common::{BROADCAST, Peer, frame, mac, port, wait_until};
+use crate::common::{BROADCAST, Peer, frame, mac, port, wait_until};
 use ethdev::DropReason;
 use packet::MacAddr;
 use switch::{BridgeOptions, DEFAULT_BRIDGE, PortOptions, PortVlan, Switch, SwitchConfig};

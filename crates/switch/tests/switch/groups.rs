@@ -1,13 +1,9 @@
 //! A running switch that looks at groups of IGMP and MLD.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{Peer, frame, mac, port, wait_until};
+use crate::common::{Peer, frame, mac, port, wait_until};
 use eal::time::Time;
 use packet::MacAddr;
 use packet::checksum::checksum;

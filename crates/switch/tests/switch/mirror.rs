@@ -1,13 +1,9 @@
 //! Mirrors of a running switch.
 
-#![allow(clippy::unwrap_used, reason = "a failure fails the test")]
-
-mod common;
-
 use std::sync::Arc;
 
+use crate::common::{BROADCAST, Peer, frame, mac, port, wait_until};
 use capture::pcapng::{Block, Blocks};
-use common::{BROADCAST, Peer, frame, mac, port, wait_until};
 use ethdev::DropReason::MirrorPort;
 use switch::{BridgeOptions, Mirror, PortOptions, Switch, SwitchConfig};
 

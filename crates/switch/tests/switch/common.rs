@@ -1,8 +1,5 @@
 //! A port whose other end is the test: what the test puts in is received, what is sent comes out.
 
-#![allow(dead_code, reason = "each test file uses its own part of this")]
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
-
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::ptr::NonNull;

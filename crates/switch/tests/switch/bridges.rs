@@ -1,13 +1,9 @@
 //! Several bridges in one switch.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Duration;
 
-use common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
+use crate::common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
 use eal::time::Time;
 use packet::MacAddr;
 use switch::{BridgeOptions, PortOptions, PortVlan, Switch, SwitchConfig};

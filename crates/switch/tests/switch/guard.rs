@@ -1,10 +1,6 @@
 //! Guards of the ports of a running switch.
 
-#![allow(clippy::unwrap_used, reason = "a failure fails the test")]
-
-mod common;
-
-use common::{BROADCAST, Peer, frame, mac, port, wait_until};
+use crate::common::{BROADCAST, Peer, frame, mac, number, port, wait_until};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -124,7 +120,7 @@ fn no_more_addresses_are_learnt_than_a_port_may_have() {
         b.send(0, [frame(BROADCAST, mac(30), 0)]);
         a.receive(1);
         a.send(0, [frame(BROADCAST, mac(30), 0), frame(BROADCAST, mac(1), 2)]);
-        wait_until("its own comes", || b.receive(1).iter().any(|frame| common::number(frame) == 2));
+        wait_until("its own comes", || b.receive(1).iter().any(|frame| number(frame) == 2));
         assert_eq!(switch.port("b").unwrap().fdb_entries, 1);
         // Fewer, and more again; what goes away makes room.
         set(&switch, few(1));

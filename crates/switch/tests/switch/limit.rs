@@ -1,13 +1,9 @@
 //! Limits of the ports of a running switch.
 
-#![allow(clippy::unwrap_used, reason = "a failure fails the test")]
-
-mod common;
-
 use std::sync::Arc;
 use std::time::Instant;
 
-use common::{BROADCAST, Peer, frame, mac, port, wait_until};
+use crate::common::{BROADCAST, Peer, frame, mac, port, wait_until};
 use ethdev::DropReason::RateLimited;
 use switch::limit::Frames;
 use switch::{PortLimits, PortOptions, Switch, SwitchConfig};

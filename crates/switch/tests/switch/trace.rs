@@ -1,7 +1,5 @@
 //! Frames that come in on no wire.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a failure fails the test")]
-
 use ethdev::DropReason;
 use packet::MacAddr;
 use switch::{BridgeOptions, Mirror, PortOptions, PortVlan, Switch, SwitchConfig, Traced};

@@ -36,7 +36,7 @@ fn sleeping_workers_wake_up_for_the_first_frame() {
 #[test]
 fn queues_that_cannot_wake_a_worker_are_looked_at_anyway() {
     let switch = start(1);
-    let (open, polled) = common::polled_port("polled");
+    let (open, polled) = crate::common::polled_port("polled");
     switch.add_port(open, &PortOptions::default()).unwrap();
     let other = add(&switch, "other", 1);
     for round in 0..5 {

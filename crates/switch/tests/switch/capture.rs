@@ -1,13 +1,9 @@
 //! Captures of a running switch.
 
-#![allow(clippy::unwrap_used, reason = "a failure fails the test")]
-
-mod common;
-
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 
-use common::{BROADCAST, Peer, frame, mac, port, wait_until};
+use crate::common::{BROADCAST, Peer, frame, mac, port, wait_until};
 use switch::capture::Direction::{self, In, Out};
 use switch::{Capture, CaptureReader, PortLimits, PortOptions, PortVlan, Switch, SwitchConfig};
 
