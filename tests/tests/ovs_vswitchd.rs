@@ -559,6 +559,8 @@ fn dummy_ports_show_what_the_switch_does() {
         "-- --id=@p1 get Port p1 -- --id=@p3 get Port p3 -- --id=@m create Mirror name=m0 \
          select_src_port=@p1 output_port=@p3 -- set Bridge br0 mirrors=@m",
     );
+    let trace = appctl(&format!("ofproto/trace ovs-dummy in_port(1),{eth}"));
+    assert!(trace.ends_with("Datapath actions: 3,push_vlan(vid=10,pcp=0),100,2\n"), "{trace}");
     appctl(&format!("netdev-dummy/receive p1 {eth} {eth}"));
     let fdb = appctl("fdb/show br0");
     assert!(fdb.contains("   10  50:54:00:00:00:05    0"), "{fdb}");

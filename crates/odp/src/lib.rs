@@ -47,4 +47,4 @@ mod value;
 pub use action::{Action, Actions};
 pub use compose::compose;
 pub use parse::{Parsed, parse, parse_hex};
-pub use trace::{Normal, Outlet, Question, Told, World, trace};
+pub use trace::{MirrorCopy, Normal, Outlet, Question, Told, World, trace};

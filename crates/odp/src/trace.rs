@@ -29,6 +29,17 @@ pub enum Outlet {
     Nowhere,
 }
 
+/// A copy for a mirror.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MirrorCopy {
+    /// Where it goes.
+    pub outlet: Outlet,
+    /// What it is.
+    pub key: Key,
+    /// How many bytes of it there are at most; `None`: all.
+    pub len: Option<u16>,
+}
+
 /// What switching as usual does with a packet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Normal {
@@ -50,7 +61,7 @@ pub trait World {
     fn normal(&mut self, bridge: &str, port: Option<u16>, key: &Key) -> Normal;
 
     /// What mirrors of a bridge copy of a packet that came in on a port, or is to go out on one.
-    fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<(Outlet, Key)> {
+    fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<MirrorCopy> {
         let _ = (bridge, key, out);
         Vec::new()
     }

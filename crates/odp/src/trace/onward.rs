@@ -7,7 +7,7 @@ use flow::{Key, Op, PacketIn, slot};
 use openflow::PortNo;
 use openflow::packet_in::Reason;
 
-use super::{MAX_DEPTH, Outlet, Tracer};
+use super::{MAX_DEPTH, MirrorCopy, Outlet, Tracer};
 use crate::action::Action;
 use crate::node::What;
 
@@ -61,8 +61,11 @@ impl Tracer<'_> {
     /// Copies for mirrors.
     pub(super) fn copies(&mut self, key: &Key, out: Option<u16>) {
         let bridge = self.bridge.clone();
-        for (outlet, key) in self.world.copies(&bridge, key, out) {
+        for MirrorCopy { outlet, key, len } in self.world.copies(&bridge, key, out) {
             let is_last = std::mem::take(&mut self.is_last);
+            if let Some(len) = len {
+                self.push(Action::Said(format!("trunc({len})")));
+            }
             self.send_to(&key, &outlet);
             self.is_last = is_last;
         }

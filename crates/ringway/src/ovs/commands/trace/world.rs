@@ -1,20 +1,23 @@
 //! What a trace has to know of the switch.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ethdev::DropReason;
 use flow::{Change, Depth, Key, PacketIn, Pipeline, extract, slot};
-use odp::{Normal, Outlet, World, compose};
+use odp::{MirrorCopy, Normal, Outlet, World, compose};
 use openflow::PortNo;
 use ovs::numbers::LOCAL;
-use switch::Decided;
+use switch::{DEFAULT_BRIDGE, Decided, Mirror};
 
 use super::super::Appctl;
 
 /// Tags of a frame that is told about.
 const VLANS: u8 = 2;
+
+/// The bits of a tag that are the number of a VLAN.
+const MAX_VLAN_ID: u16 = 0x0fff;
 
 /// Numbers of what goes on with packets that have left the datapath, by its hash, as long as there are
 /// no more than this.
@@ -25,11 +28,13 @@ pub struct Sight<'s, 'a> {
     appctl: &'s mut Appctl<'a>,
     /// The packet, if there is one.
     frame: Option<&'s [u8]>,
+    /// Mirrors that have a copy of the packet: none gets another.
+    copied: BTreeSet<String>,
 }
 
 impl<'s, 'a> Sight<'s, 'a> {
     pub const fn new(appctl: &'s mut Appctl<'a>, frame: Option<&'s [u8]>) -> Self {
-        Self { appctl, frame }
+        Self { appctl, frame, copied: BTreeSet::new() }
     }
 
     /// What lies behind a port.
@@ -56,6 +61,36 @@ impl<'s, 'a> Sight<'s, 'a> {
             return None;
         }
         Some((bridge.to_owned(), PortNo(self.appctl.agent.number(bridge, peer)?.into())))
+    }
+
+    /// The name of the port where a packet came in.
+    fn inlet_port(&self, bridge: &str, key: &Key) -> Option<String> {
+        let port = PortNo(key.get_u32(slot::IN_PORT));
+        let local = (port == PortNo::LOCAL).then(|| bridge.to_owned());
+        self.port_name(bridge, port).or(local)
+    }
+
+    /// The mirrors of a bridge that copy to ports, by name.
+    fn mirrors<'m>(
+        &'m self,
+        bridge: &'m str,
+    ) -> impl Iterator<Item = (&'m str, &'m Mirror, &'m str)> {
+        let all = &self.appctl.daemon.state().mirrors;
+        all.iter().filter_map(move |(name, mirror)| {
+            let of = mirror.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE);
+            let to = mirror.output_port.as_deref().filter(|_| of == bridge)?;
+            Some((name.as_str(), mirror, to))
+        })
+    }
+
+    /// Whether what goes out on a port is a copy that a mirror has already; if not, it has it now. A port
+    /// where copies go gets nothing else.
+    fn is_second_copy(&mut self, bridge: &str, port: &str) -> bool {
+        let mirrors = self.mirrors(bridge).filter(|(_, _, to)| *to == port);
+        let names: Vec<String> = mirrors.map(|(name, ..)| name.to_owned()).collect();
+        let is_copy = !names.is_empty();
+        let are_new = names.into_iter().filter(|name| self.copied.insert(name.clone())).count();
+        is_copy && are_new == 0
     }
 
     fn inlet(&self, bridge: &str) -> Option<switch::FlowInlet> {
@@ -105,12 +140,41 @@ impl World for Sight<'_, '_> {
             };
         };
         let notes = notes(&decided, key);
-        let outputs = decided.outputs.iter();
-        let outputs = outputs.map(|(name, frame)| (self.behind(name), with_tags_of(key, frame)));
-        let mut outputs: Vec<(Outlet, Key)> = outputs.collect();
+        let mut outputs: Vec<(Outlet, Key)> = Vec::new();
+        for (name, frame) in &decided.outputs {
+            if !self.is_second_copy(bridge, name) {
+                outputs.push((self.behind(name), with_tags_of(key, frame)));
+            }
+        }
         // First those that have it as it is, and then what is alike together.
         outputs.sort_by_key(|(_, of)| (tags(of) != tags(key), tags(of)));
         Normal { notes, outputs }
+    }
+
+    fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<MirrorCopy> {
+        let port = match out {
+            None => self.inlet_port(bridge, key),
+            Some(port) => self.appctl.daemon.switch().port_named(port),
+        };
+        let Some(port) = port else { return Vec::new() };
+        let vlan = key.get_u16(slot::VLAN_TCI) & MAX_VLAN_ID;
+        let is_wanted = |mirror: &Mirror| {
+            let ports =
+                if out.is_none() { &mirror.select_src_port } else { &mirror.select_dst_port };
+            (mirror.select_all || ports.contains(&port))
+                && mirror.select_vlan.as_ref().is_none_or(|vlans| vlans.contains(vlan))
+        };
+        let wanted = self.mirrors(bridge).filter(|(_, mirror, _)| is_wanted(mirror));
+        let wanted: Vec<_> = wanted
+            .map(|(name, mirror, to)| (name.to_owned(), to.to_owned(), mirror.snaplen))
+            .collect();
+        let mut copies = Vec::new();
+        for (name, to, len) in wanted {
+            if self.copied.insert(name) {
+                copies.push(MirrorCopy { outlet: self.behind(&to), key: *key, len });
+            }
+        }
+        copies
     }
 
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32 {
