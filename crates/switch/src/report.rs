@@ -447,8 +447,6 @@ pub struct Traced {
     pub outputs: Vec<(String, Vec<u8>)>,
     /// Why it is dropped, where it goes nowhere.
     pub dropped: Option<DropReason>,
-    /// Rules have decided where it goes out, and in which order.
-    pub is_ordered: bool,
 }
 
 /// What switching as usual does with a frame; see [`Switch::decide`](crate::Switch::decide).

@@ -463,6 +463,12 @@ impl Control {
         (0..self.mailboxes.len()).filter(|worker| self.is_alive(*worker)).collect()
     }
 
+    /// A worker that has not ended, for what any of them can do.
+    fn any_worker(&self) -> Result<&Mailbox, Error> {
+        let first = (0..self.mailboxes.len()).find(|worker| self.is_alive(*worker));
+        first.and_then(|worker| self.mailboxes.get(worker)).ok_or(Error::NoWorker)
+    }
+
     /// Looks after port `number`, of which a device or a worker has told something.
     ///
     /// Forgets what was learnt if its link is down, or was down since the last look: what is behind

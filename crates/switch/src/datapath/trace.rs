@@ -25,8 +25,6 @@ pub(crate) struct Trace {
     pub(crate) outputs: Vec<(u16, Vec<u8>)>,
     /// Why it is dropped, where it goes nowhere.
     pub(crate) reason: Option<DropReason>,
-    /// Rules have decided where it goes out, and in which order.
-    pub(crate) is_ordered: bool,
 }
 
 /// What switching as usual does with a frame.
@@ -65,7 +63,6 @@ impl Datapath {
         for _ in 0..MAX_STEPS {
             let Some(((bridge, port), frame)) = steps.pop() else { break };
             trace.entered.push(port);
-            trace.is_ordered |= self.has_flows(bridge);
             let source = Source { bridge, port, stats: &stats, now };
             for Verdict { port, is_patch, frame } in self.trace_step(&frame, &source, learns) {
                 match self.patches.get(port).filter(|_| is_patch) {
@@ -76,7 +73,7 @@ impl Datapath {
             trace.outputs.truncate(MAX_OUTPUTS);
         }
         if trace.outputs.is_empty() {
-            trace.reason = DropReason::ALL.into_iter().zip(stats.drops()).find_map(dropped);
+            trace.reason = why(&stats);
         }
         trace
     }
@@ -93,30 +90,17 @@ impl Datapath {
         let stats = QueueStats::default();
         let source = Source { bridge: id, port, stats: &stats, now };
         let Self { bridges, apart, outputs, .. } = self;
-        let at = usize::from(id.0);
-        let bridge = [bridges, apart].into_iter().find_map(|all| all.get(at)?.as_ref());
-        let Some(bridge) = bridge else { return Decided::default() };
+        let Some(bridge) = find([bridges, apart], id) else { return Decided::default() };
         let frames = [Frame::from_bytes(frame)];
         let _ = outputs.take_notes();
-        if learns {
-            bridge.decide(&frames, &source, outputs);
-        } else {
-            bridge.decide_dry(&frames, &source, outputs);
-        }
+        decide(bridge, &frames, &source, learns, outputs);
         let is_flooded = outputs.take_notes().0 != 0;
         let mut verdicts = Vec::new();
         collect(bridge, &frames, &source, outputs, &mut verdicts);
         let outputs: Vec<(u16, Vec<u8>)> =
             verdicts.into_iter().map(|Verdict { port, frame, .. }| (port, frame)).collect();
-        let why = DropReason::ALL.into_iter().zip(stats.drops()).find_map(dropped);
-        let reason = why.filter(|_| outputs.is_empty());
+        let reason = why(&stats).filter(|_| outputs.is_empty());
         Decided { outputs, is_flooded, reason }
-    }
-
-    /// Whether rules decide what becomes of frames of a bridge.
-    fn has_flows(&self, id: BridgeId) -> bool {
-        let bridge = self.apart.get(usize::from(id.0)).and_then(Option::as_ref);
-        bridge.is_some_and(|bridge| bridge.flows().is_some())
     }
 
     /// The verdicts on a frame where it enters a bridge.
@@ -134,9 +118,7 @@ impl Datapath {
         };
         let Some((source, frames)) = entered else { return verdicts };
         let Self { bridges, apart, outputs, .. } = self;
-        let at = usize::from(source.bridge.0);
-        let bridge = [bridges, apart].into_iter().find_map(|all| all.get(at)?.as_ref());
-        match bridge {
+        match find([bridges, apart], source.bridge) {
             None => source.stats.count_drops(DropReason::LinkDown, 1),
             Some(bridge) if bridge.taps().is_some_and(|taps| taps.keeps(source.port)) => {
                 source.stats.count_drops(DropReason::MirrorPort, 1);
@@ -149,12 +131,8 @@ impl Datapath {
                     };
                 enter((bridge, flows), frames, &source, manner, outputs, &mut onward);
             }
-            Some(bridge) if learns => {
-                bridge.decide(frames, &source, outputs);
-                collect(bridge, frames, &source, outputs, &mut verdicts);
-            }
             Some(bridge) => {
-                bridge.decide_dry(frames, &source, outputs);
+                decide(bridge, frames, &source, learns, outputs);
                 collect(bridge, frames, &source, outputs, &mut verdicts);
             }
         }
@@ -182,6 +160,28 @@ fn collect(
     }
 }
 
-fn dropped((reason, count): (DropReason, u64)) -> Option<DropReason> {
-    (count > 0).then_some(reason)
+/// A bridge, of whichever kind it is.
+fn find(kinds: [&[Option<Bridge>]; 2], id: BridgeId) -> Option<&Bridge> {
+    kinds.into_iter().find_map(|all| all.get(usize::from(id.0))?.as_ref())
+}
+
+/// Has a plain bridge decide, and learn or not.
+fn decide(
+    bridge: &Bridge,
+    frames: &[Frame<'_>],
+    source: &Source<'_>,
+    learns: bool,
+    outputs: &mut Outputs,
+) {
+    if learns {
+        bridge.decide(frames, source, outputs);
+    } else {
+        bridge.decide_dry(frames, source, outputs);
+    }
+}
+
+/// Why a frame was dropped, if one was counted.
+fn why(stats: &QueueStats) -> Option<DropReason> {
+    let mut all = DropReason::ALL.into_iter().zip(stats.drops());
+    all.find_map(|(reason, count)| (count > 0).then_some(reason))
 }

@@ -118,8 +118,7 @@ impl Control {
         let entry = self.bridges.get(bridge)?;
         let other = pipeline.map(|pipeline| entry.flows_by(pipeline, self.mailboxes.len()));
         let (id, packet) = (entry.id(), packet.of(other.as_ref().or(entry.flows()), now));
-        let first = self.alive().first().copied().ok_or(Error::NoWorker)?;
-        let worker = self.mailboxes.get(first).ok_or(Error::NoWorker)?;
+        let worker = self.any_worker()?;
         let sent = worker.ask(|done| Message::PacketOut(id, Box::new(packet), done));
         sent.ok_or(Error::NoWorker)
     }

@@ -40,12 +40,9 @@ impl Switch {
             entered: traced.entered.into_iter().map(name).collect(),
             outputs: traced.outputs.into_iter().map(|(to, frame)| (name(to), frame)).collect(),
             dropped: traced.reason,
-            is_ordered: traced.is_ordered,
         })
     }
-}
 
-impl Switch {
     /// Tells what a plain bridge does with a frame that comes in on a port, or on none, whatever the
     /// bridge's rules say: nothing is sent or counted. Its source address is learnt if `learns`.
     ///
@@ -62,8 +59,7 @@ impl Switch {
         let id = control.bridges.get(bridge)?.id();
         let number = port.map_or(Ok(NOWHERE), |port| control.port_number(port))?;
         let learns = learns && port.is_some();
-        let first = control.alive().first().copied().ok_or(Error::NoWorker)?;
-        let worker = control.mailboxes.get(first).ok_or(Error::NoWorker)?;
+        let worker = control.any_worker()?;
         let decided = worker.ask(|done| Message::Decide(id, number, frame.to_vec(), learns, done));
         let decided = decided.ok_or(Error::NoWorker)?;
         let name = |number| control.ports.name_of(number).unwrap_or_default().to_owned();
