@@ -35,16 +35,18 @@ impl Used {
 
 /// All that instructions use: a group as often as they do, and a meter once, as Open vSwitch counts.
 pub(crate) fn of(instructions: &Instructions) -> Box<[Used]> {
-    let mut all = Vec::new();
     let written = instructions.write.iter().flatten();
-    instructions.apply.iter().chain(written).for_each(|action| add(action, &mut all));
-    all.into()
+    all(instructions.apply.iter().chain(written)).into()
 }
 
 /// All that actions use.
 pub(crate) fn of_actions(actions: &[Action]) -> Vec<Used> {
+    all(actions.iter())
+}
+
+fn all<'a>(actions: impl Iterator<Item = &'a Action>) -> Vec<Used> {
     let mut all = Vec::new();
-    actions.iter().for_each(|action| add(action, &mut all));
+    actions.for_each(|action| add(action, &mut all));
     all
 }
 

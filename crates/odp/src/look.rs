@@ -6,7 +6,7 @@
 //! depends on fewer bits than those of all masks. Nothing else than a trace needs to know; so here
 //! all rules of a mask are looked at, as long as that does not take too long.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use flow::{Classifier, Key, Ranked as _, Rule, Slot, Tuple, slot};
 
@@ -18,6 +18,9 @@ const BESIDE: [std::ops::Range<usize>; 3] = [0..1, 16..25, 33..49];
 
 /// Stages of a look-up.
 const STAGES: usize = 4;
+
+/// The bits of each stage.
+static STAGE_BITS: LazyLock<[Key; STAGES]> = LazyLock::new(|| std::array::from_fn(stage_bits));
 
 /// The bits of stage `stage`.
 fn stage_bits(stage: usize) -> Key {
@@ -85,6 +88,7 @@ fn and(a: &Key, b: &Key) -> Key {
     words.iter_mut().zip(both).for_each(|(word, (a, b))| *word = a & b);
     Key::from_words(words)
 }
+
 /// How many bits a mask of 32 bits begins with; 0 if it has any others.
 fn prefix_len(mask: u128) -> u32 {
     let mask = u32::try_from(mask & 0xFFFF_FFFF).unwrap_or_default();
@@ -184,7 +188,7 @@ impl Lookup<'_> {
     /// The rule of one mask that is for the packet.
     fn tuple<'r>(&mut self, tuple: &'r Tuple<Arc<Rule>>) -> Option<&'r Arc<Rule>> {
         let whole = tuple.mask().to_key();
-        let stages = (0..STAGES).map(|stage| and(&whole, &stage_bits(stage)));
+        let stages = STAGE_BITS.iter().map(|stage| and(&whole, stage));
         let stages: Vec<Key> = stages.filter(|stage| *stage != Key::default()).collect();
         let mut so_far = Key::default();
         for (at, stage) in stages.iter().enumerate() {

@@ -41,7 +41,11 @@ pub fn packet(key: &Key, names: Option<PortNames<'_>>) -> String {
         .into_iter()
         .for_each(&mut set);
     of_network(key).iter().copied().for_each(&mut set);
-    named(with_inner_tag(all.to_string(), key, None), key, names)
+    let text = with_inner_tag(all.to_string(), key, None);
+    match names {
+        Some(names) => named(&text, names),
+        None => text,
+    }
 }
 
 /// The fields that a packet of its kind has above the link layer.
@@ -83,7 +87,11 @@ pub fn megaflow(key: &Key, mask: &Key, names: Option<PortNames<'_>>) -> String {
             all.set_masked(field, key.get(slot), bits);
         }
     }
-    named(with_inner_tag(all.to_string(), key, Some(mask)), key, names)
+    let text = with_inner_tag(all.to_string(), key, Some(mask));
+    match names {
+        Some(names) => named(&text, names),
+        None => text,
+    }
 }
 
 /// Adds the tag behind the outer one, which no match of OpenFlow is about.
@@ -109,13 +117,12 @@ fn with_inner_tag(text: String, key: &Key, mask: Option<&Key>) -> String {
     parts.join(",")
 }
 
-/// Has the port where it came in be called by its name.
-fn named(text: String, key: &Key, names: Option<PortNames<'_>>) -> String {
-    let port = PortNo(key.get_u32(slot::IN_PORT));
-    let Some(name) = names.and_then(|names| names(port)) else { return text };
-    let of_port = format!("in_port={port}");
-    let parts = text.split(',').map(|part| {
-        if part == of_port { format!("in_port={}", quoted(&name)) } else { part.to_owned() }
+/// Has the port of a match be called by its name.
+pub(crate) fn named(text: &str, names: PortNames<'_>) -> String {
+    let name = |part: &str| names(PortNo(part.strip_prefix("in_port=")?.parse().ok()?));
+    let parts = text.split(',').map(|part| match name(part) {
+        Some(name) => format!("in_port={}", quoted(&name)),
+        None => part.to_owned(),
     });
     parts.collect::<Vec<_>>().join(",")
 }

@@ -33,6 +33,11 @@ pub(crate) fn ipv4(value: u128) -> Ipv4Addr {
     Ipv4Addr::from(u32::try_from(value & u128::from(u32::MAX)).unwrap_or_default())
 }
 
+/// A number in base 16, but 0 as it is.
+pub(crate) fn hex(value: u128) -> String {
+    if value == 0 { "0".to_owned() } else { format!("{value:#x}") }
+}
+
 impl Style {
     fn value(self, value: u128) -> String {
         match self {
@@ -40,14 +45,13 @@ impl Style {
             Self::Ipv4 => ipv4(value).to_string(),
             Self::Ipv6 => Ipv6Addr::from(value).to_string(),
             Self::Decimal => value.to_string(),
-            Self::Hex if value == 0 => "0".to_owned(),
-            Self::Hex => format!("{value:#x}"),
+            Self::Hex => hex(value),
         }
     }
 
     /// A value of `width` bits, of which those in `mask` count.
     pub(crate) fn show(self, value: u128, mask: u128, width: u8) -> String {
-        let ones = if width >= 128 { u128::MAX } else { (1 << width) - 1 };
+        let ones = openflow::field::ones(width.into());
         if mask & ones == ones {
             return self.value(value);
         }

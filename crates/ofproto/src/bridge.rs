@@ -173,11 +173,12 @@ impl Bridge {
         let asks = self.wants_misses();
         if std::mem::take(&mut self.is_dirty) || asks != self.asks {
             self.asks = asks;
-            let mut plain = Tables::default();
-            if self.is_open {
+            let plain = self.is_open.then(|| {
+                let mut plain = Tables::default();
                 add_plain_rule(&mut plain, datapath.now());
-            }
-            let tables = if self.is_open { &plain } else { &self.tables };
+                plain
+            });
+            let tables = plain.as_ref().unwrap_or(&self.tables);
             datapath.publish(tables, &mut self.ports.values(), asks);
         }
     }

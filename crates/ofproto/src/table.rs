@@ -134,7 +134,7 @@ impl Bridge {
         config.or(state).map_or("", String::as_str)
     }
 
-    /// Gives a table another name; whether it is one that a controller can give.
+    /// Whether a controller can give a table this name: its owner has given it none, or the same.
     pub(crate) fn may_name_table(&self, table: u8, name: &str) -> bool {
         let config = self.settings.tables.get(&table).and_then(|table| table.name.as_ref());
         config.is_none_or(|own| own == name)

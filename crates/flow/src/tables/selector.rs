@@ -24,12 +24,6 @@ impl Filter {
 }
 
 impl Selector {
-    /// What it means.
-    #[must_use]
-    pub const fn filter(&self) -> &Filter {
-        &self.filter
-    }
-
     /// Whether a rule is meant. Where it was another one `before`, a port that only that one has sent
     /// to counts, too.
     #[must_use]

@@ -47,7 +47,7 @@ impl Tables {
         if let Some(own) = self.table_mut(table) {
             own.settings = Arc::new(settings);
         }
-        self.version += 1;
+        self.touch();
         let limit = self.settings(table).limit.unwrap_or(usize::MAX);
         let removed = self.evict(table, self.len_of(table).saturating_sub(limit));
         Outcome { removed, ..Outcome::default() }

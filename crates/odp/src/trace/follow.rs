@@ -14,6 +14,8 @@ use crate::action::Action;
 use crate::commit::commit;
 use crate::look::look_up;
 use crate::node::What;
+use crate::told;
+use crate::value::hex;
 
 impl Watch for Tracer<'_> {
     fn look_up(&mut self, key: &Key, rules: &Classifier<Arc<Rule>>) {
@@ -137,11 +139,6 @@ impl Watch for Tracer<'_> {
     }
 }
 
-/// A number in base 16, but 0 as it is.
-fn hex(value: u128) -> String {
-    if value == 0 { "0".to_owned() } else { format!("{value:#x}") }
-}
-
 /// Whether a datapath needs no clone for what is done with a copy: it can be undone.
 fn is_reversible(actions: &[Of]) -> bool {
     actions.iter().all(|action| {
@@ -157,7 +154,8 @@ impl Tracer<'_> {
     fn rule(&self, rule: &Rule) -> String {
         let mut text = rule.matching.to_string();
         if self.names {
-            text = self.with_names(&text);
+            let names = |port| self.world.port_name(&self.bridge, port);
+            text = told::named(&text, &names);
         }
         if !text.is_empty() {
             text += ", ";
@@ -169,25 +167,11 @@ impl Tracer<'_> {
         text
     }
 
-    /// Has the port of a match be called by its name.
-    fn with_names(&self, text: &str) -> String {
-        let part = |part: &str| {
-            let number = part.strip_prefix("in_port=").and_then(|number| number.parse().ok());
-            let name = number
-                .and_then(|number| self.world.port_name(&self.bridge, openflow::PortNo(number)));
-            match name {
-                Some(name) => format!("in_port={}", crate::told::quoted(&name)),
-                None => part.to_owned(),
-            }
-        };
-        text.split(',').map(part).collect::<Vec<_>>().join(",")
-    }
-
     fn action_text(&self, action: &Of) -> String {
         match action {
             Of::Output { port, .. } if self.names => {
                 match self.world.port_name(&self.bridge, *port) {
-                    Some(name) => format!("output:{}", crate::told::quoted(&name)),
+                    Some(name) => format!("output:{}", told::quoted(&name)),
                     None => action.to_string(),
                 }
             }

@@ -10,6 +10,7 @@ use openflow::packet_in::Reason;
 use super::{MAX_DEPTH, MirrorCopy, Outlet, Tracer};
 use crate::action::Action;
 use crate::node::What;
+use crate::value::hex;
 
 impl Tracer<'_> {
     /// Does what an operation says.
@@ -134,8 +135,8 @@ impl Tracer<'_> {
             (reason, _) => reason.0,
         };
         let cookie = match cookie {
-            0 | &u64::MAX => "0".to_owned(),
-            cookie => format!("{cookie:#x}"),
+            &u64::MAX => hex(0),
+            cookie => hex((*cookie).into()),
         };
         self.push(Action::Said(format!(
             "userspace(pid=0,controller(reason={},dont_send={},continuation=0,recirc_id={context},\

@@ -11,7 +11,6 @@ use openflow::{ErrorCode, ErrorMessage};
 
 use super::flow::{change, refusal};
 use super::forward::MadeGroups;
-use super::group::group_refusal;
 use super::{Answers, Request};
 use crate::datapath::PacketOut;
 use crate::monitor;
@@ -230,10 +229,9 @@ impl Request<'_> {
         let raw = Raw::read(message)?;
         if raw.kind == Kind::GroupMod {
             let change = GroupMod::decode(&raw)?;
-            let existed = made.tables.groups().get(change.group).is_some();
-            let outcome = made.tables.change_group(&change, now).map_err(group_refusal)?;
+            let (group, outcome) = MadeGroups::make(change, &mut made.tables, raw.xid, now)?;
             made.outcomes.push((outcome, Command::Delete, raw.xid));
-            made.groups.push(MadeGroups::new(change, existed, &made.tables, raw.xid));
+            made.groups.push(group);
             return Ok(());
         }
         if raw.kind == Kind::PacketOut {

@@ -1,16 +1,17 @@
 //! Requests that change groups and meters, forwarded to controllers that want to know what others
 //! change (OpenFlow 1.4, 7.4.5).
 
-use flow::Tables;
-use openflow::Version;
+use flow::{Outcome, Tables};
 use openflow::message::asynchronous::Unasked;
 use openflow::message::group::{ALL_BUCKETS, GroupCommand, GroupMod};
 use openflow::message::meter::MeterMod;
 use openflow::message::{Kind, Message};
 use openflow::wire::Writer as _;
+use openflow::{ErrorCode, Version};
 
 use crate::bridge::Bridge;
 use crate::connection::ConnectionId;
+use crate::handle::group::group_refusal;
 
 /// Reasons: what kind of request it is.
 const GROUP_MOD: u32 = 0;
@@ -19,6 +20,8 @@ const METER_MOD: u32 = 1;
 /// A change of groups that was made.
 #[derive(Clone, Debug)]
 pub(crate) struct MadeGroups {
+    /// Whether the group was there before.
+    pub existed: bool,
     change: GroupMod,
     /// The same in the words of versions that know no changes of single buckets.
     whole: GroupMod,
@@ -27,8 +30,15 @@ pub(crate) struct MadeGroups {
 }
 
 impl MadeGroups {
-    /// One that these tables have come of; `existed` says whether the group was there before.
-    pub fn new(mut change: GroupMod, existed: bool, tables: &Tables, xid: u32) -> Self {
+    /// Makes a change of these tables that the message `xid` asks for.
+    pub fn make(
+        mut change: GroupMod,
+        tables: &mut Tables,
+        xid: u32,
+        now: u64,
+    ) -> Result<(Self, Outcome), ErrorCode> {
+        let existed = tables.groups().get(change.group).is_some();
+        let outcome = tables.change_group(&change, now).map_err(group_refusal)?;
         if change.command == GroupCommand::AddOrModify {
             change.command = if existed { GroupCommand::Modify } else { GroupCommand::Add };
         }
@@ -40,7 +50,7 @@ impl MadeGroups {
             let (command, bucket) = (GroupCommand::Modify, ALL_BUCKETS);
             whole = GroupMod { command, bucket, buckets, kind: group.kind, ..whole };
         }
-        Self { change, whole, xid }
+        Ok((Self { existed, change, whole, xid }, outcome))
     }
 
     fn encode(&self, version: Version) -> Vec<u8> {

@@ -37,11 +37,10 @@ impl Request<'_> {
         self.check_role()?;
         let change = GroupMod::decode(self.raw)?;
         let now = self.datapath.now();
-        let existed = self.bridge.tables.groups().get(change.group).is_some();
-        let outcome = self.bridge.tables.change_group(&change, now).map_err(group_refusal)?;
-        self.log_selection(change.group, existed);
+        let (id, xid) = (change.group, self.raw.xid);
+        let (made, outcome) = MadeGroups::make(change, &mut self.bridge.tables, xid, now)?;
+        self.log_selection(id, made.existed);
         self.made(&outcome, Command::Delete, now);
-        let made = MadeGroups::new(change, existed, &self.bridge.tables, self.raw.xid);
         self.bridge.forward_groups(&made, self.id);
         Ok(Vec::new())
     }

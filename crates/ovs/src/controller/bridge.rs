@@ -346,7 +346,7 @@ impl Served {
                 Way::Door(_) => ("IDLE", None),
                 Way::Shut => ("VOID", None),
             };
-            (*row, ControllerStatus { is_connected: role.is_some(), role, state, last_error })
+            (*row, ControllerStatus { role, state, last_error })
         })
     }
 }

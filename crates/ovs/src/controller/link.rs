@@ -167,7 +167,7 @@ fn status_columns(status: &ControllerStatus) -> Vec<Column> {
     let pairs = state.into_iter().chain(error);
     let pairs = pairs.map(|(key, value)| (Atom::from(key), Atom::from(value)));
     vec![
-        ("is_connected", Datum::from(status.is_connected)),
+        ("is_connected", Datum::from(status.role.is_some())),
         ("role", role.map_or_else(Datum::default, Datum::from)),
         ("status", Datum::Map(pairs.collect())),
     ]
@@ -260,7 +260,6 @@ mod tests {
     #[test]
     fn rows_say_what_has_become_of_controllers() {
         let status = ControllerStatus {
-            is_connected: false,
             role: None,
             state: "BACKOFF",
             last_error: Some("it went".to_owned()),

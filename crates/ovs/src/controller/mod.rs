@@ -86,9 +86,7 @@ pub struct ControllerSpec {
 /// What has become of a controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ControllerStatus {
-    /// Whether there is a connection of which the version is agreed on.
-    pub is_connected: bool,
-    /// Which part it has, if there is one.
+    /// Which part it has, once there is a connection of which the version is agreed on.
     pub role: Option<Role>,
     /// What is done for it, in the words of Open vSwitch.
     pub state: &'static str,
