@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use eal::Access;
+use l2proto::lacp::PortLacp;
+use l2proto::lldp::LldpMode;
+use l2proto::rstp::{PortRstp, Rstp};
 
 use crate::bond::Bonding;
 use crate::error::Error;
 use crate::guard::PortGuard;
 use crate::identity::Identity;
-use crate::lacp::PortLacp;
 use crate::limit::PortLimits;
-use crate::lldp::LldpMode;
-use crate::rstp::{PortRstp, Rstp};
 use crate::snoop::{McastSnooping, PortSnooping};
 use crate::vlan::PortVlan;
 

@@ -24,12 +24,9 @@
 //! - `gate`: which ports forward by spanning tree
 //! - [`guard`]: what a port may send
 //! - [`identity`]: by what a switch is known to its neighbours
-//! - [`lacp`]: the protocol by which bonds agree with their neighbours
 //! - [`limit`]: limits of ports
-//! - [`lldp`]: the protocol by which neighbours tell each other who they are
 //! - [`mirror`]: copies for somebody who watches
 //! - [`report`]: what the switch tells about itself
-//! - [`rstp`]: the protocol by which bridges agree on one way between any two stations
 //! - `share`: a worker's share of a port's transmit queues
 //! - [`sight`]: a view of a switch for threads of others
 //! - [`snoop`]: which ports have members of which groups of IGMP and MLD
@@ -74,9 +71,7 @@ mod housekeeper;
 pub mod identity;
 mod inlet;
 mod inputs;
-pub mod lacp;
 pub mod limit;
-pub mod lldp;
 mod marks;
 pub mod mirror;
 mod output;
@@ -86,7 +81,6 @@ mod patch;
 mod port_set;
 mod ports;
 pub mod report;
-pub mod rstp;
 mod share;
 pub mod sight;
 pub mod snoop;
@@ -112,9 +106,10 @@ pub use fdb;
 pub use flows::{BridgeFlows, FlowEvent, FlowInlet, FlowPacket, FlowPacketOut, flow_queue};
 pub use guard::PortGuard;
 pub use identity::Identity;
-pub use lacp::PortLacp;
+pub use l2proto::{
+    LldpMode, LldpReport, Neighbour, PortLacp, PortRstp, Rstp, RstpRole, RstpState, RstpVersion,
+};
 pub use limit::PortLimits;
-pub use lldp::{LldpMode, LldpReport, Neighbour};
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use report::{
@@ -122,7 +117,6 @@ pub use report::{
     GroupTotals, GroupsReport, LacpReport, MemberArp, MemberLacp, MemberReport, MirrorReport,
     PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
 };
-pub use rstp::{PortRstp, Rstp, RstpRole, RstpState, RstpVersion};
 pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};
 pub use switch::Switch;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ethdev::{DropReason, Link, Peer, PortStats, Pressure};
 pub use fdb::Report as FdbReport;
+use l2proto::rstp::{RstpRole, RstpState};
 use packet::MacAddr;
 
 use crate::bond::Bonding;
@@ -12,7 +13,6 @@ use crate::config::BridgeOptions;
 use crate::guard::PortGuard;
 use crate::limit::PortLimits;
 use crate::mirror::Mirror;
-use crate::rstp::{RstpRole, RstpState};
 use crate::snoop::{McastSnooping, PortSnooping};
 use crate::vlan::PortVlan;
 

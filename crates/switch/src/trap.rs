@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use ethdev::DropReason;
+use l2proto::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE, MAX_LEN as LLDP_LEN};
+use l2proto::rstp::bpdu::{FRAME_LEN as BPDU_LEN, GROUP as BRIDGES};
 use packet::{BURST, Frame, MacAddr};
 
 use crate::bond::probe::{ANSWER_LEN, may_answer};
 use crate::datapath::Source;
 use crate::inlet::Inlet;
-use crate::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE, MAX_LEN as LLDP_LEN};
-use crate::rstp::bpdu::{FRAME_LEN as BPDU_LEN, GROUP as BRIDGES};
 
 /// Where the EtherType of a frame without a tag is.
 const ETHERTYPE_AT: usize = 12;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use switch::lldp::probe;
+use l2proto::lldp::probe;
 
 /// The Ethernet header of one.
 const HEADER: [u8; 14] = [1, 0x80, 0xC2, 0, 0, 14, 0x52, 0x54, 0, 0, 0, 1, 0x88, 0xCC];

@@ -1,6 +1,6 @@
 //! Messages of spanning tree from neighbours.
 
-use switch::rstp::probe;
+use l2proto::rstp::probe;
 
 use crate::input::Input;
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
+use l2proto::lacp::pdu::{FRAME_LEN, SLOW_PROTOCOLS};
 use packet::{BURST, Edit, Frame, MacAddr, flow};
 
 use super::load::Load;
@@ -17,7 +18,6 @@ use crate::bridge::BridgeId;
 use crate::datapath::Source;
 use crate::header::{self, Addresses};
 use crate::inlet::Inlet;
-use crate::lacp::pdu::{FRAME_LEN, SLOW_PROTOCOLS};
 use crate::marks::{Marks, bits};
 use crate::output::pick;
 use crate::vlan::tags::{Tags, vid};

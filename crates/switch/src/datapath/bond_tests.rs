@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use ethdev::DropReason::{CameBack, InactiveMember, LinkDown, RateLimited};
+use l2proto::lacp::pdu;
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::bond::way::{BUCKETS, Division, NOBODY, Receives, Strand};
 use crate::inlet::Inlet;
-use crate::lacp::pdu;
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 

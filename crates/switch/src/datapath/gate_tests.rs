@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use ethdev::DropReason::{SpanningTree, WrongVlan};
+use l2proto::rstp::bpdu::Bpdu;
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::gate::Gate;
 use crate::inlet::Inlet;
-use crate::rstp::bpdu::Bpdu;
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 

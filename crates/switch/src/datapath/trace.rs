@@ -2,12 +2,12 @@
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
+use l2proto::lacp::pdu::SLOW_PROTOCOLS;
 use packet::{BURST, Frame};
 
 use super::{Datapath, Source};
 use crate::bridge::{Bridge, BridgeId};
 use crate::flows::enter::{Manner, enter};
-use crate::lacp::pdu::SLOW_PROTOCOLS;
 use crate::outputs::Outputs;
 
 /// Bridges that a frame is followed to at most: where patch ports make a loop, it would never end.

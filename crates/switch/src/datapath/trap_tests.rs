@@ -1,17 +1,27 @@
 //! Frames for the switch itself on the data path.
 
 use ethdev::DropReason::{RateLimited, ReservedMulticast};
+use l2proto::lldp::frame::{CHASSIS_MAC, ETHERTYPE, Id, MAX_LEN, PORT_NAME, Unit};
 
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::inlet::{Heard, Inlet};
 use crate::limit::PortLimits;
-use crate::lldp::frame::tests::sample;
-use crate::lldp::frame::{ETHERTYPE, MAX_LEN};
 
 /// A frame of LLDP.
 fn lldp() -> Vec<u8> {
-    sample(1).frame(packet::MacAddr([2, 0, 0, 0, 0, 1]))
+    let neighbour = packet::MacAddr([2, 0, 0, 0, 0, 1]);
+    let unit = Unit {
+        chassis: Id { kind: CHASSIS_MAC, bytes: neighbour.0.to_vec() },
+        port: Id { kind: PORT_NAME, bytes: b"up0".to_vec() },
+        ttl: 120,
+        port_description: None,
+        system_name: None,
+        system_description: None,
+        capabilities: None,
+        addresses: Vec::new(),
+    };
+    unit.frame(neighbour)
 }
 
 fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard<MAX_LEN>> {

@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
+use l2proto::lldp::agent::Agent;
+use l2proto::lldp::frame::{BRIDGE, CHASSIS_MAC, Id, PORT_NAME, Unit};
+use l2proto::lldp::{LldpMode, LldpReport};
 use litemap::LiteMap;
 use packet::MacAddr;
 
 use super::{Control, Switch};
-use crate::lldp::agent::Agent;
-use crate::lldp::frame::{BRIDGE, CHASSIS_MAC, Id, PORT_NAME, Unit};
-use crate::lldp::{LldpMode, LldpReport};
 use crate::ports::Entry;
 
 /// What the switch says of itself.

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eal::time::later;
+use l2proto::rstp::bpdu;
+use l2proto::rstp::port::{Port, Role, State};
+use l2proto::rstp::tree::{Link, Todo, Tree};
+use l2proto::rstp::vector::BridgeName;
 use litemap::LiteMap;
 use packet::MacAddr;
 
@@ -16,10 +20,6 @@ use crate::gate::Gate;
 use crate::guard::BpduGuard;
 use crate::ports::Entry;
 use crate::report::{RstpBridge, RstpPort, RstpReport};
-use crate::rstp::bpdu;
-use crate::rstp::port::{Port, Role, State};
-use crate::rstp::tree::{Link, Todo, Tree};
-use crate::rstp::vector::BridgeName;
 
 /// What the protocol counts its time in.
 const SECOND: Duration = Duration::from_secs(1);

@@ -3,13 +3,13 @@
 use std::sync::mpsc::Receiver;
 
 use eal::clock;
+use l2proto::lldp::frame::MAX_LEN as LLDP_LEN;
+use l2proto::rstp::bpdu::FRAME_LEN as BPDU_LEN;
 use litemap::LiteMap;
 
 use super::Control;
 use crate::bond::probe::ANSWER_LEN;
 use crate::inlet::{Heard, Inlet};
-use crate::lldp::frame::MAX_LEN as LLDP_LEN;
-use crate::rstp::bpdu::FRAME_LEN as BPDU_LEN;
 use crate::trap::{Answers, Askers, Trap};
 use crate::worker::{Mailbox, Message};
 

@@ -5,12 +5,9 @@ use std::fmt;
 use serde::de::{Error, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::set::{MAX_VLAN, VlanSet};
+pub(crate) use l2proto::names::is_default;
 
-/// Whether a setting need not be written.
-pub(crate) fn is_default<T: Default + PartialEq>(value: &T) -> bool {
-    *value == T::default()
-}
+use super::set::{MAX_VLAN, VlanSet};
 
 /// Reads a VLAN id.
 pub(crate) fn vlan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<u16>, D::Error> {

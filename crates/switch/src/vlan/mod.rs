@@ -12,6 +12,7 @@ pub(crate) mod policy;
 pub mod set;
 pub(crate) mod tags;
 
+pub(crate) use l2proto::named;
 use packet::headers::EtherType;
 use serde::{Deserialize, Serialize};
 
@@ -110,51 +111,6 @@ impl QinqEtherType {
         }
     }
 }
-
-/// What of `all` is called `text`; the error lists what there is.
-pub(crate) fn by_name<T: Copy>(
-    all: &[T],
-    name: fn(T) -> &'static str,
-    text: &str,
-) -> Result<T, String> {
-    all.iter().copied().find(|value| name(*value) == text).ok_or_else(|| {
-        let names: Vec<_> = all.iter().map(|value| name(*value)).collect();
-        let meant = ethdev::hint(text, names.iter().copied());
-        format!("'{text}': expected {}{meant}", names.join(", "))
-    })
-}
-
-macro_rules! named {
-    ($($kind:ty),*) => {$(
-        impl std::str::FromStr for $kind {
-            type Err = String;
-
-            fn from_str(text: &str) -> Result<Self, String> {
-                $crate::vlan::by_name(&Self::ALL, Self::name, text)
-            }
-        }
-
-        impl std::fmt::Display for $kind {
-            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str(self.name())
-            }
-        }
-
-        impl serde::Serialize for $kind {
-            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-                serializer.serialize_str(self.name())
-            }
-        }
-
-        impl<'de> serde::Deserialize<'de> for $kind {
-            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text = <String as serde::Deserialize>::deserialize(deserializer)?;
-                text.parse().map_err(serde::de::Error::custom)
-            }
-        }
-    )*};
-}
-pub(crate) use named;
 
 named!(VlanMode, PriorityTags, QinqEtherType);
 

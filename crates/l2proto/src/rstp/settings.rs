@@ -5,8 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bpdu::HELLO_TIME;
 use super::port::Settings as PortSettings;
-use crate::vlan::formats::is_default;
-use crate::vlan::named;
+use crate::named;
+use crate::names::is_default;
 
 /// What is so where nothing else is said (IEEE 802.1D-2004 tables 17-1 and 17-2).
 const PRIORITY: u16 = 0x8000;
@@ -58,7 +58,7 @@ named!(RstpVersion);
 /// A bridge's part in spanning tree.
 ///
 /// ```
-/// use switch::Rstp;
+/// use l2proto::Rstp;
 ///
 /// let rstp = Rstp { enabled: true, priority: Some(4096), ..Rstp::default() };
 /// assert!(rstp.check().is_ok());
@@ -143,7 +143,7 @@ impl Rstp {
     }
 
     /// The same as the protocol needs it, for a bridge that has `own` where no address is given.
-    pub(crate) fn settings(&self, own: MacAddr) -> super::tree::Settings {
+    pub fn settings(&self, own: MacAddr) -> super::tree::Settings {
         let address = self.address.as_ref().and_then(|address| address.parse().ok());
         super::tree::Settings {
             name: super::vector::BridgeName::new(
@@ -242,7 +242,7 @@ impl PortRstp {
     }
 
     /// The same as the protocol needs it, for port `number` with so many Mbit/s.
-    pub(crate) fn settings(&self, number: u16, speed_mbps: Option<u32>) -> PortSettings {
+    pub fn settings(&self, number: u16, speed_mbps: Option<u32>) -> PortSettings {
         let priority = self.priority.unwrap_or(PORT_PRIORITY);
         PortSettings {
             // Numbers of ports begin at 1, and there are fewer than 4096.

@@ -6,13 +6,13 @@ use packet::MacAddr;
 use super::vector::{BridgeName, Times, Vector};
 
 /// Where they go: the bridge group address (IEEE 802.1D-2004 table 7-10).
-pub(crate) const GROUP: MacAddr = MacAddr([0x01, 0x80, 0xC2, 0, 0, 0]);
+pub const GROUP: MacAddr = MacAddr([0x01, 0x80, 0xC2, 0, 0, 0]);
 
 /// Bytes of a frame that count: Ethernet and LLC header, and the longest message.
-pub(crate) const FRAME_LEN: usize = 64;
+pub const FRAME_LEN: usize = 64;
 
 /// How often a designated port speaks, in seconds (table 17-1, where it cannot be changed).
-pub(crate) const HELLO_TIME: u8 = 2;
+pub const HELLO_TIME: u8 = 2;
 
 /// Bytes before the message: addresses, length, and the LLC header of the protocol.
 const HEADER: usize = 17;
@@ -44,45 +44,57 @@ const ROLE_SHIFT: u8 = 2;
 
 /// The role of the port that a message comes from, as far as messages tell them apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Teller {
+pub enum Teller {
     /// An alternate or backup port.
     Blocked = 1,
+    /// The way to the root.
     Root = 2,
+    /// The way from the root, for all behind it.
     Designated = 3,
 }
 
 /// What a message says of a tree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Config {
-    pub(crate) priority: Vector,
-    pub(crate) times: Times,
-    pub(crate) topology_change: bool,
+pub struct Config {
+    /// The priority vector.
+    pub priority: Vector,
+    /// The times of the tree.
+    pub times: Times,
+    /// The topology has changed.
+    pub topology_change: bool,
     /// A change that was told was heard.
-    pub(crate) acknowledgement: bool,
+    pub acknowledgement: bool,
 }
 
 /// What a message of the rapid protocol says besides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rapid {
-    pub(crate) teller: Teller,
-    pub(crate) proposal: bool,
-    pub(crate) agreement: bool,
-    pub(crate) learning: bool,
-    pub(crate) forwarding: bool,
+pub struct Rapid {
+    /// The role of the port that it comes from.
+    pub teller: Teller,
+    /// The port wants to forward at once.
+    pub proposal: bool,
+    /// The other end may.
+    pub agreement: bool,
+    /// The port learns.
+    pub learning: bool,
+    /// The port forwards.
+    pub forwarding: bool,
 }
 
 /// A message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bpdu {
+pub enum Bpdu {
+    /// A configuration message of the old protocol.
     Config(Config),
     /// The topology has changed somewhere below.
     Tcn,
+    /// A message of the rapid protocol.
     Rst(Config, Rapid),
 }
 
 impl Bpdu {
     /// The frame, from a port with this address.
-    pub(crate) fn frame(&self, from: MacAddr) -> Vec<u8> {
+    pub fn frame(&self, from: MacAddr) -> Vec<u8> {
         let mut body = LLC.to_vec();
         match self {
             // Protocol 0, version, type.
@@ -182,7 +194,7 @@ impl Config {
 
 /// Reads a frame; `None` for what is none of the protocol, or is not valid (clause 9.3.4). Versions that
 /// are not known yet are read as the rapid one.
-pub(crate) fn parse(frame: &[u8]) -> Option<Bpdu> {
+pub fn parse(frame: &[u8]) -> Option<Bpdu> {
     let (header, rest) = frame.split_at_checked(HEADER)?;
     if header.get(..6)? != GROUP.0 || header.get(14..)? != LLC {
         return None;

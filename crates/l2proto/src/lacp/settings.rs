@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Settings of a member.
 ///
 /// ```
-/// use switch::PortLacp;
+/// use l2proto::PortLacp;
 ///
 /// assert!(PortLacp { port_priority: Some(1), ..PortLacp::default() }.check().is_ok());
 /// assert!(PortLacp { port_id: Some(0), ..PortLacp::default() }.check().is_err());

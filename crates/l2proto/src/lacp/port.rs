@@ -20,7 +20,7 @@ const MOST_AT_ONCE: u32 = 3;
 
 /// What is known of the partner, by the receive machine.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Receive {
+pub enum Receive {
     /// The link is down.
     #[default]
     Disabled,
@@ -34,11 +34,13 @@ pub(crate) enum Receive {
 
 /// Whether the port is in use, by the mux machine with coupled control.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) enum Mux {
+pub enum Mux {
     #[default]
+    /// It is not chosen.
     Detached,
     /// It is chosen; others that belong to the same group may follow.
     Waiting(Instant),
+    /// It is ready, and waits until the partner is.
     Attached,
     /// It collects and distributes.
     InUse,
@@ -46,26 +48,29 @@ pub(crate) enum Mux {
 
 /// What a port is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// What it says of itself, without its state.
-    pub(crate) own: Info,
+    pub own: Info,
     /// Whether it speaks unasked.
-    pub(crate) is_active: bool,
+    pub is_active: bool,
     /// Whether it wants to hear once a second.
-    pub(crate) is_fast: bool,
+    pub is_fast: bool,
 }
 
 /// What is counted of a port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) bad: u64,
+pub struct Counts {
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames received that made no sense.
+    pub bad: u64,
 }
 
 /// One port.
 #[derive(Clone, Debug)]
-pub(crate) struct Port {
+pub struct Port {
     settings: Settings,
     receive: Receive,
     mux: Mux,
@@ -79,11 +84,13 @@ pub(crate) struct Port {
     /// Frames sent since then.
     burst: (Option<Instant>, u32),
     is_selected: bool,
-    pub(crate) counts: Counts,
+    /// What is counted.
+    pub counts: Counts,
 }
 
 impl Port {
-    pub(crate) fn new(settings: Settings) -> Self {
+    /// One whose link is down, and that knows nothing of a partner.
+    pub fn new(settings: Settings) -> Self {
         Self {
             settings,
             receive: Receive::Disabled,
@@ -99,39 +106,41 @@ impl Port {
     }
 
     /// Gives it other settings; the partner is told.
-    pub(crate) fn set(&mut self, settings: Settings) {
+    pub fn set(&mut self, settings: Settings) {
         if settings != self.settings {
             self.settings = settings;
             self.need_to_transmit = true;
         }
     }
 
-    pub(crate) const fn receive(&self) -> Receive {
+    /// What is known of the partner.
+    pub const fn receive(&self) -> Receive {
         self.receive
     }
 
+    /// Where its mux machine is.
     #[cfg(test)]
-    pub(crate) const fn mux(&self) -> Mux {
+    pub const fn mux(&self) -> Mux {
         self.mux
     }
 
     /// What is known of the partner.
-    pub(crate) const fn partner(&self) -> &Info {
+    pub const fn partner(&self) -> &Info {
         &self.partner
     }
 
     /// Whether it may carry frames.
-    pub(crate) fn is_in_use(&self) -> bool {
+    pub fn is_in_use(&self) -> bool {
         self.mux == Mux::InUse
     }
 
     /// Whether it is chosen to be in the group.
-    pub(crate) fn select(&mut self, is_selected: bool) {
+    pub fn select(&mut self, is_selected: bool) {
         self.is_selected = is_selected;
     }
 
     /// What it says of itself now.
-    pub(crate) fn actor(&self) -> Info {
+    pub fn actor(&self) -> Info {
         let Settings { own, is_active, is_fast } = self.settings;
         let is_in = matches!(self.mux, Mux::Attached | Mux::InUse);
         let flags = [
@@ -149,7 +158,7 @@ impl Port {
     }
 
     /// A frame of the partner has come.
-    pub(crate) fn hear(&mut self, pdu: &Pdu, now: Instant) {
+    pub fn hear(&mut self, pdu: &Pdu, now: Instant) {
         if self.receive == Receive::Disabled {
             return;
         }
@@ -181,7 +190,7 @@ impl Port {
     }
 
     /// Does what is due at `now`, and returns what is to be sent.
-    pub(crate) fn run(&mut self, is_up: bool, now: Instant) -> Option<Pdu> {
+    pub fn run(&mut self, is_up: bool, now: Instant) -> Option<Pdu> {
         self.run_receive(is_up, now);
         self.run_mux(now);
         self.run_periodic(now);
@@ -286,7 +295,7 @@ impl Port {
     }
 
     /// When there is something to do next.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         let waiting = match self.mux {
             Mux::Waiting(due) => Some(due),
             _ => None,

@@ -7,24 +7,24 @@ use packet::MacAddr;
 
 /// A bridge: its priority, and its address. Lower is better (clause 9.2.5).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct BridgeName(pub(crate) u64);
+pub struct BridgeName(pub u64);
 
 impl BridgeName {
     /// The bridge with this priority and address.
-    pub(crate) fn new(priority: u16, address: MacAddr) -> Self {
+    pub fn new(priority: u16, address: MacAddr) -> Self {
         let [a, b, c, d, e, f] = address.0;
         let [high, low] = priority.to_be_bytes();
         Self(u64::from_be_bytes([high, low, a, b, c, d, e, f]))
     }
 
     /// Its priority.
-    pub(crate) fn priority(self) -> u16 {
+    pub fn priority(self) -> u16 {
         let [high, low, ..] = self.0.to_be_bytes();
         u16::from_be_bytes([high, low])
     }
 
     /// Its address.
-    pub(crate) fn address(self) -> MacAddr {
+    pub fn address(self) -> MacAddr {
         let [_, _, a, b, c, d, e, f] = self.0.to_be_bytes();
         MacAddr([a, b, c, d, e, f])
     }
@@ -41,13 +41,15 @@ impl fmt::Display for BridgeName {
 /// A priority vector, but for the port that receives it. Lower is better, from the first component to
 /// the last.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Vector {
-    pub(crate) root: BridgeName,
+pub struct Vector {
+    /// The root.
+    pub root: BridgeName,
     /// The cost of the path to the root.
-    pub(crate) cost: u32,
+    pub cost: u32,
     /// The designated bridge, and its port.
-    pub(crate) bridge: BridgeName,
-    pub(crate) port: u16,
+    pub bridge: BridgeName,
+    /// The port's identifier: its priority and number.
+    pub port: u16,
 }
 
 /// Bits of a port's identifier that are its number (clause 9.2.7).
@@ -56,32 +58,35 @@ const NUMBER: u16 = 0xFFF;
 impl Vector {
     /// Whether a message with this takes the place of what is known: it is better, or from the same port
     /// of the same bridge (clause 17.6).
-    pub(crate) fn replaces(&self, known: &Self) -> bool {
+    pub fn replaces(&self, known: &Self) -> bool {
         let is_from_same = self.bridge.address() == known.bridge.address()
             && self.port & NUMBER == known.port & NUMBER;
         self < known || is_from_same
     }
 
     /// The same at the other end of a port with this cost.
-    pub(crate) const fn behind(&self, cost: u32) -> Self {
+    pub const fn behind(&self, cost: u32) -> Self {
         Self { cost: self.cost.saturating_add(cost), ..*self }
     }
 }
 
 /// The times of a tree, in seconds, which its root decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Times {
+pub struct Times {
     /// How many bridges the message has passed.
-    pub(crate) message_age: u8,
-    pub(crate) max_age: u8,
-    pub(crate) hello: u8,
-    pub(crate) forward_delay: u8,
+    pub message_age: u8,
+    /// How many bridges it may pass.
+    pub max_age: u8,
+    /// How often the root speaks.
+    pub hello: u8,
+    /// How long a port waits before it learns, and again before it forwards.
+    pub forward_delay: u8,
 }
 
 impl Times {
     /// The same within the bounds of table 17-1, so that no neighbour can have a port wait for ever, or
     /// forward at once.
-    pub(crate) fn within_bounds(self) -> Self {
+    pub fn within_bounds(self) -> Self {
         Self {
             message_age: self.message_age,
             max_age: self.max_age.clamp(6, 40),

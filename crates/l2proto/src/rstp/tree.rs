@@ -15,16 +15,19 @@ const MOST_ROUNDS: usize = 1_000;
 
 /// What a bridge is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
-    pub(crate) name: BridgeName,
+pub struct Settings {
+    /// Its priority and address.
+    pub name: BridgeName,
     /// What holds where it is the root.
-    pub(crate) max_age: u8,
-    pub(crate) hello: u8,
-    pub(crate) forward_delay: u8,
+    pub max_age: u8,
+    /// How often it speaks, in seconds, where it is the root.
+    pub hello: u8,
+    /// How many seconds ports wait before they learn, and again before they forward, where it is the root.
+    pub forward_delay: u8,
     /// The most messages in a second from one port.
-    pub(crate) hold_count: u8,
+    pub hold_count: u8,
     /// Whether it speaks the rapid protocol.
-    pub(crate) is_rapid: bool,
+    pub is_rapid: bool,
 }
 
 impl Settings {
@@ -41,35 +44,36 @@ impl Settings {
 
 /// A port, as whoever runs the protocol sees it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
+pub struct Link {
     /// Its number.
-    pub(crate) port: u16,
-    pub(crate) settings: PortSettings,
+    pub port: u16,
+    /// What it is set to.
+    pub settings: PortSettings,
     /// Whether its link is up and it is in service.
-    pub(crate) is_up: bool,
+    pub is_up: bool,
 }
 
 /// What is to be done, in this order.
 #[derive(Debug, Default)]
-pub(crate) struct Todo {
+pub struct Todo {
     /// Ports whose state is another one now.
-    pub(crate) states: Vec<u16>,
+    pub states: Vec<u16>,
     /// Ports behind which all that was learnt is to be forgotten.
-    pub(crate) flush: Vec<u16>,
+    pub flush: Vec<u16>,
     /// What is to be sent, and by which port.
-    pub(crate) send: Vec<(u16, Bpdu)>,
+    pub send: Vec<(u16, Bpdu)>,
 }
 
 /// A bridge's view of its tree.
 #[derive(Debug)]
-pub(crate) struct Tree {
+pub struct Tree {
     settings: Settings,
     ports: LiteMap<u16, Port>,
     root: Vector,
     root_times: Times,
     root_port: Option<u16>,
     /// How often the topology has changed.
-    pub(crate) changes: u64,
+    pub changes: u64,
     todo: Todo,
 }
 
@@ -104,7 +108,7 @@ impl Tally {
 
 impl Tree {
     /// One without ports.
-    pub(crate) fn new(settings: Settings) -> Self {
+    pub fn new(settings: Settings) -> Self {
         Self {
             settings,
             ports: LiteMap::new(),
@@ -117,7 +121,7 @@ impl Tree {
     }
 
     /// Gives it other settings. With another version of the protocol it begins anew (clause 17.13.4).
-    pub(crate) fn set(&mut self, settings: Settings) {
+    pub fn set(&mut self, settings: Settings) {
         if settings == self.settings {
             return;
         }
@@ -135,7 +139,7 @@ impl Tree {
     }
 
     /// These are its ports, in the order of their numbers.
-    pub(crate) fn update(&mut self, links: &[Link]) {
+    pub fn update(&mut self, links: &[Link]) {
         self.ports.retain(|number, _| links.binary_search_by_key(number, |link| link.port).is_ok());
         let Settings { is_rapid, .. } = self.settings;
         for link in links {
@@ -152,7 +156,7 @@ impl Tree {
     }
 
     /// A message has come in on a port.
-    pub(crate) fn hear(&mut self, number: u16, bpdu: &Bpdu) {
+    pub fn hear(&mut self, number: u16, bpdu: &Bpdu) {
         let Some(port) = self.ports.get_mut(&number) else { return };
         port.counts.received = port.counts.received.saturating_add(1);
         // One of its own that came back on the port that has sent it.
@@ -170,7 +174,7 @@ impl Tree {
     }
 
     /// A frame has come in on a port that makes no sense.
-    pub(crate) fn hear_nonsense(&mut self, number: u16) {
+    pub fn hear_nonsense(&mut self, number: u16) {
         if let Some(port) = self.ports.get_mut(&number) {
             port.counts.bad = port.counts.bad.saturating_add(1);
         }
@@ -178,7 +182,7 @@ impl Tree {
 
     /// Has a port find out anew which protocol its neighbour speaks. Returns whether it is one of the
     /// tree's.
-    pub(crate) fn check_protocol(&mut self, number: u16) -> bool {
+    pub fn check_protocol(&mut self, number: u16) -> bool {
         let Some(port) = self.ports.get_mut(&number) else { return false };
         port.check_protocol();
         self.run();
@@ -186,51 +190,51 @@ impl Tree {
     }
 
     /// Has neighbours told of a change of the topology, as if a port had noticed one.
-    pub(crate) fn note_change(&mut self) {
+    pub fn note_change(&mut self) {
         self.changes = self.changes.saturating_add(1);
         self.ports.iter_mut().for_each(|(_, port)| port.tc_prop = true);
         self.run();
     }
 
     /// A second is over.
-    pub(crate) fn tick(&mut self) {
+    pub fn tick(&mut self) {
         self.ports.iter_mut().for_each(|(_, port)| port.tick());
         self.run();
     }
 
     /// What is to be done since this was asked last.
-    pub(crate) fn take(&mut self) -> Todo {
+    pub fn take(&mut self) -> Todo {
         std::mem::take(&mut self.todo)
     }
 
     /// Its ports, by number.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, &Port)> {
+    pub fn ports(&self) -> impl Iterator<Item = (u16, &Port)> {
         self.ports.iter().map(|(number, port)| (*number, port))
     }
 
     /// What a port does with frames.
     #[cfg(test)]
-    pub(crate) fn state(&self, number: u16) -> State {
+    pub fn state(&self, number: u16) -> State {
         self.ports.get(&number).map_or(State::Discarding, Port::state)
     }
 
     /// What it is set to.
-    pub(crate) const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// Who the root is, how far that is, and who says so.
-    pub(crate) const fn root(&self) -> &Vector {
+    pub const fn root(&self) -> &Vector {
         &self.root
     }
 
     /// The times that hold.
-    pub(crate) const fn times(&self) -> &Times {
+    pub const fn times(&self) -> &Times {
         &self.root_times
     }
 
     /// The way to the root; `None` where this bridge is that.
-    pub(crate) const fn root_port(&self) -> Option<u16> {
+    pub const fn root_port(&self) -> Option<u16> {
         self.root_port
     }
 

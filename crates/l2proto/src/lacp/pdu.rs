@@ -4,13 +4,13 @@
 use packet::MacAddr;
 
 /// Where they go: the group "Slow Protocols" (IEEE 802.3 annex 57A).
-pub(crate) const SLOW_PROTOCOLS: MacAddr = MacAddr([0x01, 0x80, 0xC2, 0, 0, 0x02]);
+pub const SLOW_PROTOCOLS: MacAddr = MacAddr([0x01, 0x80, 0xC2, 0, 0, 0x02]);
 
 /// Their EtherType.
-pub(crate) const ETHERTYPE: u16 = 0x8809;
+pub const ETHERTYPE: u16 = 0x8809;
 
 /// Bytes of a frame of either protocol, without frame check sequence.
-pub(crate) const FRAME_LEN: usize = 124;
+pub const FRAME_LEN: usize = 124;
 
 /// Bytes before the first TLV: Ethernet header, subtype and version.
 const HEADER: usize = 16;
@@ -27,50 +27,58 @@ const MARKER_RESPONSE: u8 = 2;
 
 /// Bits of a port's state, as neighbours tell each other (figure 6-9).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Flags(pub(crate) u8);
+pub struct Flags(pub u8);
 
 impl Flags {
     /// Speaks unasked.
-    pub(crate) const ACTIVITY: Self = Self(0x01);
+    pub const ACTIVITY: Self = Self(0x01);
     /// Wants to hear once a second.
-    pub(crate) const SHORT_TIMEOUT: Self = Self(0x02);
+    pub const SHORT_TIMEOUT: Self = Self(0x02);
     /// May be one of several.
-    pub(crate) const AGGREGATION: Self = Self(0x04);
+    pub const AGGREGATION: Self = Self(0x04);
     /// Belongs to the right group.
-    pub(crate) const SYNCHRONIZATION: Self = Self(0x08);
-    pub(crate) const COLLECTING: Self = Self(0x10);
-    pub(crate) const DISTRIBUTING: Self = Self(0x20);
+    pub const SYNCHRONIZATION: Self = Self(0x08);
+    /// Takes frames from the link.
+    pub const COLLECTING: Self = Self(0x10);
+    /// Sends frames to it.
+    pub const DISTRIBUTING: Self = Self(0x20);
     /// What it knows of its partner was not heard from it.
-    pub(crate) const DEFAULTED: Self = Self(0x40);
+    pub const DEFAULTED: Self = Self(0x40);
     /// It has not heard from its partner for too long.
-    pub(crate) const EXPIRED: Self = Self(0x80);
+    pub const EXPIRED: Self = Self(0x80);
 
     /// Whether all bits of `other` are set.
-    pub(crate) const fn has(self, other: Self) -> bool {
+    pub const fn has(self, other: Self) -> bool {
         self.0 & other.0 == other.0
     }
 
     /// The same with the bits of `other`, set or not.
-    pub(crate) const fn with(self, other: Self, set: bool) -> Self {
+    pub const fn with(self, other: Self, set: bool) -> Self {
         Self(if set { self.0 | other.0 } else { self.0 & !other.0 })
     }
 }
 
 /// What one side says of itself, or of the other.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Info {
-    pub(crate) system_priority: u16,
-    pub(crate) system: MacAddr,
-    pub(crate) key: u16,
-    pub(crate) port_priority: u16,
-    pub(crate) port: u16,
-    pub(crate) flags: Flags,
+pub struct Info {
+    /// The priority of the system; the lowest decides.
+    pub system_priority: u16,
+    /// Its address.
+    pub system: MacAddr,
+    /// Ports of a system with the same key may be one.
+    pub key: u16,
+    /// The priority of the port.
+    pub port_priority: u16,
+    /// Its number.
+    pub port: u16,
+    /// Its state.
+    pub flags: Flags,
 }
 
 impl Info {
     /// Whether both are the same port of the same system with the same key, whatever their state,
     /// but may be aggregated or not.
-    pub(crate) fn is_same(&self, other: &Self) -> bool {
+    pub fn is_same(&self, other: &Self) -> bool {
         let plain =
             |info: &Self| Self { flags: Flags(info.flags.0 & Flags::AGGREGATION.0), ..*info };
         plain(self) == plain(other)
@@ -101,16 +109,17 @@ impl Info {
 
 /// What a neighbour says.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Pdu {
+pub struct Pdu {
     /// Of itself.
-    pub(crate) actor: Info,
+    pub actor: Info,
     /// Of us.
-    pub(crate) partner: Info,
+    pub partner: Info,
 }
 
 /// What came in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Slow {
+pub enum Slow {
+    /// Of LACP.
     Lacp(Pdu),
     /// Somebody asks whether all he has sent has arrived; this is the answer to send.
     Marker(Vec<u8>),
@@ -118,7 +127,7 @@ pub(crate) enum Slow {
 
 impl Pdu {
     /// The frame, from a port with this address.
-    pub(crate) fn frame(&self, from: MacAddr) -> Vec<u8> {
+    pub fn frame(&self, from: MacAddr) -> Vec<u8> {
         let mut frame = header(from, LACP);
         self.actor.write(ACTOR, &mut frame);
         self.partner.write(PARTNER, &mut frame);
@@ -140,7 +149,7 @@ fn header(from: MacAddr, subtype: u8) -> Vec<u8> {
 
 /// Reads a frame of a slow protocol that came in on a port with address `own`; `None` for what is
 /// none that is known here, or cut off. Later versions than 1 are read as that (clause 6.4.2.3).
-pub(crate) fn parse(frame: &[u8], own: MacAddr) -> Option<Slow> {
+pub fn parse(frame: &[u8], own: MacAddr) -> Option<Slow> {
     let (header, body) = frame.split_at_checked(HEADER)?;
     let [.., high, low, subtype, _version] = *header else { return None };
     if header.get(..6)? != SLOW_PROTOCOLS.0 || u16::from_be_bytes([high, low]) != ETHERTYPE {

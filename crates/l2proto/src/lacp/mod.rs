@@ -8,8 +8,8 @@
 //! Selection (clause 6.4.14) is here: of the groups of ports that lead to the same system with the
 //! same key, one is used.
 
-pub(crate) mod pdu;
-pub(crate) mod port;
+pub mod pdu;
+pub mod port;
 mod settings;
 
 use std::time::Instant;
@@ -35,17 +35,18 @@ struct Group {
 
 /// A port, as whoever runs the protocol sees it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Link {
+pub struct Link {
     /// Its number.
-    pub(crate) port: u16,
-    pub(crate) settings: Settings,
+    pub port: u16,
+    /// What it is set to.
+    pub settings: Settings,
     /// Whether its link is up and it is in service.
-    pub(crate) is_up: bool,
+    pub is_up: bool,
 }
 
 /// The protocol on all ports of a bond.
 #[derive(Debug, Default)]
-pub(crate) struct Agent {
+pub struct Agent {
     ports: LiteMap<u16, Port>,
     chosen: Option<Group>,
 }
@@ -53,7 +54,7 @@ pub(crate) struct Agent {
 impl Agent {
     /// These are the ports, at `now`; does what is due and returns what is to be sent, with the
     /// port of each.
-    pub(crate) fn run(&mut self, links: &[Link], now: Instant) -> Vec<(u16, Pdu)> {
+    pub fn run(&mut self, links: &[Link], now: Instant) -> Vec<(u16, Pdu)> {
         self.ports.retain(|number, _| links.iter().any(|link| link.port == *number));
         for link in links {
             let port = self.ports.entry(link.port).or_insert_with(|| Port::new(link.settings));
@@ -73,14 +74,14 @@ impl Agent {
     }
 
     /// A frame has come in on a port.
-    pub(crate) fn hear(&mut self, port: u16, pdu: &Pdu, now: Instant) {
+    pub fn hear(&mut self, port: u16, pdu: &Pdu, now: Instant) {
         if let Some(port) = self.ports.get_mut(&port) {
             port.hear(pdu, now);
         }
     }
 
     /// A frame has come in on a port that makes no sense.
-    pub(crate) fn hear_nonsense(&mut self, port: u16) {
+    pub fn hear_nonsense(&mut self, port: u16) {
         if let Some(port) = self.ports.get_mut(&port) {
             port.counts.bad = port.counts.bad.saturating_add(1);
         }
@@ -109,22 +110,22 @@ impl Agent {
 
     /// Whether there is a partner.
     #[cfg(test)]
-    pub(crate) const fn has_partner(&self) -> bool {
+    pub const fn has_partner(&self) -> bool {
         self.chosen.is_some()
     }
 
     /// Whether a port may carry frames.
-    pub(crate) fn is_in_use(&self, port: u16) -> bool {
+    pub fn is_in_use(&self, port: u16) -> bool {
         self.ports.get(&port).is_some_and(Port::is_in_use)
     }
 
     /// A port, to look at.
-    pub(crate) fn port(&self, port: u16) -> Option<&Port> {
+    pub fn port(&self, port: u16) -> Option<&Port> {
         self.ports.get(&port)
     }
 
     /// When there is something to do next.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.ports.values().filter_map(Port::due).min()
     }
 }

@@ -4,14 +4,14 @@
 //! - `agent`: what is known of the neighbours on a port, and when they are told something
 //! - `frame`: frames on the wire
 
-pub(crate) mod agent;
-pub(crate) mod frame;
+pub mod agent;
+pub mod frame;
 #[cfg(test)]
 mod tests;
 
 use std::time::Duration;
 
-use crate::vlan::named;
+use crate::named;
 
 /// What a port does by the protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

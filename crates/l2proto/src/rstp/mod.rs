@@ -14,17 +14,17 @@
 //! - `tree`: a bridge with all its ports
 //! - `vector`: what messages say of a tree
 
-pub(crate) mod bpdu;
+pub mod bpdu;
 mod change;
 mod information;
 mod migration;
-pub(crate) mod port;
+pub mod port;
 mod roles;
 mod settings;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tree;
-pub(crate) mod vector;
+pub mod tree;
+pub mod vector;
 
 pub use self::port::{Role as RstpRole, State as RstpState};
 pub use self::settings::{PortRstp, Rstp, RstpVersion};

@@ -72,16 +72,17 @@ impl State {
 
 /// What a port is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Settings {
+pub struct Settings {
     /// Its priority and number.
-    pub(crate) id: u16,
-    pub(crate) cost: u32,
+    pub id: u16,
+    /// The cost of its link.
+    pub cost: u32,
     /// Whether there is no bridge behind it, unless one is heard.
-    pub(crate) admin_edge: bool,
+    pub admin_edge: bool,
     /// Whether that is found out.
-    pub(crate) auto_edge: bool,
+    pub auto_edge: bool,
     /// Whether there is one neighbour at most.
-    pub(crate) point_to_point: bool,
+    pub point_to_point: bool,
 }
 
 /// Where what is known of a port is from (clause 17.19.10).
@@ -96,13 +97,15 @@ pub(super) enum Source {
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
+pub struct Counts {
+    /// Messages received.
+    pub received: u64,
+    /// Messages sent.
+    pub sent: u64,
     /// Frames that made no sense.
-    pub(crate) bad: u64,
+    pub bad: u64,
     /// How often it began to forward.
-    pub(crate) forwards: u64,
+    pub forwards: u64,
 }
 
 /// Timers, in seconds that are left (clause 17.17).
@@ -121,7 +124,7 @@ pub(super) struct Timers {
 /// A port. The names of its flags are those of the standard.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools, reason = "the standard's own flags")]
-pub(crate) struct Port {
+pub struct Port {
     pub(super) settings: Settings,
     /// Whether its link is up (portEnabled).
     pub(super) is_up: bool,
@@ -167,7 +170,8 @@ pub(crate) struct Port {
     pub(super) times: Times,
     pub(super) designated_priority: Vector,
     pub(super) designated_times: Times,
-    pub(crate) counts: Counts,
+    /// What is counted.
+    pub counts: Counts,
 }
 
 /// What a port has to know of the others and of its bridge.
@@ -263,32 +267,32 @@ impl Port {
     }
 
     /// What it does with frames.
-    pub(crate) const fn state(&self) -> State {
+    pub const fn state(&self) -> State {
         self.state
     }
 
     /// Its part in the tree.
-    pub(crate) const fn role(&self) -> Role {
+    pub const fn role(&self) -> Role {
         self.role
     }
 
     /// Whether there is no bridge behind it.
-    pub(crate) const fn is_edge(&self) -> bool {
+    pub const fn is_edge(&self) -> bool {
         self.oper_edge
     }
 
     /// Whether it speaks the rapid protocol.
-    pub(crate) const fn sends_rstp(&self) -> bool {
+    pub const fn sends_rstp(&self) -> bool {
         self.send_rstp
     }
 
     /// What it is set to.
-    pub(crate) const fn settings(&self) -> &Settings {
+    pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
     /// What is known of who is designated behind it: itself, or who was heard.
-    pub(crate) const fn known(&self) -> &Vector {
+    pub const fn known(&self) -> &Vector {
         &self.priority
     }
 

@@ -8,13 +8,13 @@ use packet::MacAddr;
 use super::Neighbour;
 
 /// Where they go: to the nearest bridge (IEEE 802.1AB-2016 table 7-1).
-pub(crate) const GROUP: MacAddr = MacAddr([0x01, 0x80, 0xC2, 0, 0, 0x0E]);
+pub const GROUP: MacAddr = MacAddr([0x01, 0x80, 0xC2, 0, 0, 0x0E]);
 
 /// Their EtherType.
-pub(crate) const ETHERTYPE: u16 = 0x88CC;
+pub const ETHERTYPE: u16 = 0x88CC;
 
 /// The longest frame, without frame check sequence.
-pub(crate) const MAX_LEN: usize = 1514;
+pub const MAX_LEN: usize = 1514;
 
 /// The shortest frame.
 const MIN_LEN: usize = 60;
@@ -55,21 +55,23 @@ const ROLES: [&str; 11] = [
 ];
 
 /// That it is a bridge.
-pub(crate) const BRIDGE: u16 = 1 << 2;
+pub const BRIDGE: u16 = 1 << 2;
 
 /// The name of a station or port: its kind (tables 8-2 and 8-3), and its bytes, of which there are 1
 /// to 255.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Id {
-    pub(crate) kind: u8,
-    pub(crate) bytes: Vec<u8>,
+pub struct Id {
+    /// What kind of name it is, by a number.
+    pub kind: u8,
+    /// The name.
+    pub bytes: Vec<u8>,
 }
 
 /// Kinds of names of stations that are used here: a MAC address.
-pub(crate) const CHASSIS_MAC: u8 = 4;
+pub const CHASSIS_MAC: u8 = 4;
 
 /// Of ports: the name of an interface.
-pub(crate) const PORT_NAME: u8 = 5;
+pub const PORT_NAME: u8 = 5;
 
 /// How a name is to be read.
 enum Spelling {
@@ -146,23 +148,28 @@ fn address(family: u8, bytes: &[u8]) -> Option<String> {
 
 /// What a frame says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Unit {
-    pub(crate) chassis: Id,
-    pub(crate) port: Id,
+pub struct Unit {
+    /// The station.
+    pub chassis: Id,
+    /// Its port.
+    pub port: Id,
     /// How long it holds, in seconds; 0: no more.
-    pub(crate) ttl: u16,
-    pub(crate) port_description: Option<String>,
-    pub(crate) system_name: Option<String>,
-    pub(crate) system_description: Option<String>,
+    pub ttl: u16,
+    /// What it says of its port.
+    pub port_description: Option<String>,
+    /// The station's name.
+    pub system_name: Option<String>,
+    /// What it says of itself.
+    pub system_description: Option<String>,
     /// What the station can do, and what it does, as bits.
-    pub(crate) capabilities: Option<[u16; 2]>,
+    pub capabilities: Option<[u16; 2]>,
     /// Where it can be managed; only read.
-    pub(crate) addresses: Vec<String>,
+    pub addresses: Vec<String>,
 }
 
 impl Unit {
     /// The frame, from a port with this address. Texts are cut to what there is room for.
-    pub(crate) fn frame(&self, from: MacAddr) -> Vec<u8> {
+    pub fn frame(&self, from: MacAddr) -> Vec<u8> {
         let mut frame = Vec::with_capacity(MIN_LEN);
         frame.extend(GROUP.0);
         frame.extend(from.0);
@@ -188,7 +195,7 @@ impl Unit {
     }
 
     /// What is told of whoever says this, of which so much time is left.
-    pub(crate) fn neighbour(&self, left: Duration) -> Neighbour {
+    pub fn neighbour(&self, left: Duration) -> Neighbour {
         let does = self.capabilities.map_or(0, |[_, does]| does);
         let roles = ROLES.iter().enumerate().filter(|(bit, _)| does >> bit & 1 != 0);
         Neighbour {
@@ -230,7 +237,7 @@ fn take<'b>(rest: &mut &'b [u8]) -> Option<(u8, &'b [u8])> {
 /// Reads a frame; `None` for what is none, or breaks the rules of clause 9.2.8.7: the first three values
 /// are in their places and make sense, none of them comes again, and no value goes beyond the
 /// frame. Of others those that make no sense are passed over.
-pub(crate) fn parse(frame: &[u8]) -> Option<Unit> {
+pub fn parse(frame: &[u8]) -> Option<Unit> {
     let (header, mut rest) = frame.split_at_checked(HEADER)?;
     if header.get(..6)? != GROUP.0 || header.get(12..)? != ETHERTYPE.to_be_bytes() {
         return None;
@@ -294,14 +301,14 @@ impl Unit {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+pub(super) mod tests {
     use proptest::prelude::*;
 
     use super::*;
 
     const OWN: MacAddr = MacAddr([2, 0, 0, 0, 0, 1]);
 
-    pub(crate) fn sample(number: u8) -> Unit {
+    pub fn sample(number: u8) -> Unit {
         Unit {
             chassis: Id { kind: CHASSIS_MAC, bytes: vec![2, 0, 0, 0, 0, number] },
             port: Id { kind: PORT_NAME, bytes: b"up0".to_vec() },

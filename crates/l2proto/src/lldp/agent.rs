@@ -10,7 +10,7 @@ use super::frame::{self, Id, Unit};
 use super::{LldpMode, Neighbour};
 
 /// For how long neighbours are to remember us, in seconds (msgTxHold times msgTxInterval).
-pub(crate) const TTL: u16 = 120;
+pub const TTL: u16 = 120;
 
 /// How often they are told (clause 9.2.5.7).
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -20,16 +20,21 @@ const FAST_INTERVAL: Duration = Duration::from_secs(1);
 const FAST_COUNT: u32 = 4;
 
 /// The most neighbours that are kept on a port.
-pub(crate) const MAX_NEIGHBOURS: usize = 16;
+pub const MAX_NEIGHBOURS: usize = 16;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) received: u64,
-    pub(crate) sent: u64,
-    pub(crate) bad: u64,
-    pub(crate) ignored: u64,
-    pub(crate) aged: u64,
+pub struct Counts {
+    /// Frames received.
+    pub received: u64,
+    /// Frames sent.
+    pub sent: u64,
+    /// Frames received that made no sense.
+    pub bad: u64,
+    /// Those of one neighbour more than are kept.
+    pub ignored: u64,
+    /// Neighbours that were not heard for as long as they had said.
+    pub aged: u64,
 }
 
 /// A neighbour, and when it is forgotten.
@@ -41,7 +46,7 @@ struct Known {
 
 /// A port.
 #[derive(Debug, Default)]
-pub(crate) struct Agent {
+pub struct Agent {
     mode: LldpMode,
     /// Whether it is in service, and its link up.
     is_up: bool,
@@ -51,18 +56,19 @@ pub(crate) struct Agent {
     next: Option<Instant>,
     /// How many times that is to be soon.
     fast: u32,
-    pub(crate) counts: Counts,
+    /// What is counted.
+    pub counts: Counts,
 }
 
 impl Agent {
     /// What it does.
-    pub(crate) const fn mode(&self) -> LldpMode {
+    pub const fn mode(&self) -> LldpMode {
         self.mode
     }
 
     /// Does what is due at `now`; returns for how long that is to hold what is to be sent, if anything
     /// is, in seconds.
-    pub(crate) fn run(&mut self, mode: LldpMode, is_up: bool, now: Instant) -> Option<u16> {
+    pub fn run(&mut self, mode: LldpMode, is_up: bool, now: Instant) -> Option<u16> {
         (self.mode, self.is_up) = (mode, is_up);
         if !self.listens() {
             self.neighbours.clear();
@@ -89,13 +95,13 @@ impl Agent {
     }
 
     /// Tells nobody anything any more: first that (clause 9.1.2.2), where that is of use.
-    pub(crate) fn end(&mut self) -> Option<u16> {
+    pub fn end(&mut self) -> Option<u16> {
         self.fast = 0;
         self.next.take().filter(|_| self.is_up).map(|_| 0)
     }
 
     /// A frame has come in.
-    pub(crate) fn hear(&mut self, frame: &[u8], now: Instant) {
+    pub fn hear(&mut self, frame: &[u8], now: Instant) {
         if !self.listens() {
             return;
         }
@@ -124,13 +130,13 @@ impl Agent {
     }
 
     /// Its neighbours at `now`.
-    pub(crate) fn neighbours(&self, now: Instant) -> impl Iterator<Item = Neighbour> {
+    pub fn neighbours(&self, now: Instant) -> impl Iterator<Item = Neighbour> {
         let known = self.neighbours.values();
         known.map(move |known| known.unit.neighbour(known.until.saturating_duration_since(now)))
     }
 
     /// When there is something to do next.
-    pub(crate) fn due(&self) -> Option<Instant> {
+    pub fn due(&self) -> Option<Instant> {
         self.neighbours.values().map(|known| known.until).chain(self.next).min()
     }
 }
