@@ -1,6 +1,7 @@
 //! Runs one kind of burst for `cargo xtask instructions`, which counts instructions with valgrind.
 //!
-//! Usage: `instructions CASE BURSTS`, where `CASE` is one of those that `instructions list` prints.
+//! Usage: `instructions CASE BURSTS`, where `CASE` is one of those that `instructions list` prints,
+//! each with the number of frames in its bursts.
 //! Only what runs inside `measured` is to be counted.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a measuring tool")]
 
@@ -8,10 +9,13 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Duration;
 
+use benches::flows::{self, Layers};
 use benches::guest::{Guest, Shape};
 use benches::sink::sink;
 use capture::bpf::{Instruction, Outcome, Program};
 use ethdev::{RxQueue, SharedTxQueue, TxBuffer, TxBufferOptions, TxQueue};
+use flow::Pipeline;
+use openflow::{Action, PortNo};
 use packet::headers::EthernetMut;
 use packet::pool::DATA_ROOM;
 use packet::{BURST, Frame, MacAddr, Pool};
@@ -24,7 +28,7 @@ use vhost_net::{NetReceiver, NetTransmitter};
 /// A case: its name, and the function that runs as many bursts as it is told.
 type Case = (&'static str, fn(usize));
 
-const CASES: [Case; 33] = [
+const CASES: [Case; 40] = [
     ("receive-split-64", |bursts| receive(64, Shape::SPLIT, bursts)),
     ("receive-split-1500", |bursts| receive(1500, Shape::SPLIT, bursts)),
     ("receive-packed-64", |bursts| receive(64, Shape::PACKED, bursts)),
@@ -58,12 +62,29 @@ const CASES: [Case; 33] = [
     ("bond-balance-slb", |bursts| forward_to_bond(BondMode::BalanceSlb, bursts)),
     ("bond-balance-tcp", |bursts| forward_to_bond(BondMode::BalanceTcp, bursts)),
     ("capture-filter", capture_filter),
+    ("flow-to-port", |bursts| forward_by(to(PortNo(2)), 1, bursts)),
+    ("flow-tables-one-flow", |bursts| forward_by(TABLES.pipeline(), 1, bursts)),
+    ("flow-tables-32-flows", |bursts| forward_by(apart(TABLES), BURST, bursts)),
+    ("flow-normal", |bursts| forward_by(to(PortNo::NORMAL), 1, bursts)),
+    ("flow-meter", |bursts| forward_by(flows::metered(), 1, bursts)),
+    ("flow-group", |bursts| forward_by(flows::selected(), 1, bursts)),
+    (FIRST_PACKET, first_packet),
 ];
+
+/// The one case whose bursts are of one frame.
+const FIRST_PACKET: &str = "flow-first-packet";
+
+/// Tables that all frames go through.
+const TABLES: Layers = Layers { tables: 10, rules: 100, masks: 4 };
 
 fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match &arguments[..] {
-        [list] if list == "list" => CASES.iter().for_each(|(name, _)| println!("{name}")),
+        [list] if list == "list" => {
+            for (name, _) in CASES {
+                println!("{name} {}", if name == FIRST_PACKET { 1 } else { BURST });
+            }
+        }
         [name, bursts] => {
             let (_, run) = CASES.iter().find(|(case, _)| case == name).unwrap();
             run(bursts.parse().unwrap());
@@ -302,6 +323,53 @@ fn forward_captured(bursts: usize) {
 fn forward_to_bond(mode: BondMode, bursts: usize) {
     let bond = |bench: &mut Bench| bench.bond(1, mode, &[2, 3]);
     forward_among(4, (BURST, None), sink, bursts, bond);
+}
+
+/// A rule that sends all frames to a port.
+fn to(port: PortNo) -> Pipeline {
+    flows::only(vec![Action::output(port)])
+}
+
+/// Tables by which frames from different addresses are different flows.
+fn apart(layers: Layers) -> Pipeline {
+    let mut pipeline = layers.pipeline();
+    flows::tell_apart(&mut pipeline);
+    pipeline
+}
+
+/// A data path of two ports whose frames go by these rules, and what its second port has sent.
+fn by_rules(pipeline: Pipeline) -> (Bench, Arc<ethdev::QueueStats>) {
+    let outputs = [sink(), sink()];
+    let sent = Arc::clone(outputs[1].stats());
+    let fdb = Arc::new(Fdb::new(65_536, 2, 300));
+    // For rules that switch as usual.
+    let key = Key::new(0, MacAddr([2, 0, 0, 0, 0, 1]));
+    fdb.write().learn(key, fdb.hash(key), 1);
+    let mut bench = Bench::new(fdb, outputs.into());
+    bench.set_flows(Arc::new(pipeline));
+    (bench, sent)
+}
+
+/// Bursts of so many flows, whose way is known, by rules.
+fn forward_by(pipeline: Pipeline, flows: usize, bursts: usize) {
+    let (mut bench, sent) = by_rules(pipeline);
+    let frames: Vec<_> = (0..).take(flows).map(flows::frame).cycle().take(BURST).collect();
+    let burst: Vec<Frame<'_>> = frames.iter().map(|frame| Frame::from_bytes(frame)).collect();
+    bench.forward(&burst, 0);
+    for _ in 0..bursts {
+        measured(|| bench.forward(&burst, 0));
+    }
+    assert_eq!(sent.snapshot().packets, ((bursts + 1) * BURST) as u64);
+}
+
+/// Frames each of which is the first of its flow, and goes through 50 tables with 800 rules.
+fn first_packet(bursts: usize) {
+    let (mut bench, sent) = by_rules(apart(Layers::MANY));
+    for flow in (0..).take(bursts) {
+        let frame = flows::frame(flow);
+        measured(|| bench.forward(&[Frame::from_bytes(&frame)], 0));
+    }
+    assert_eq!(sent.snapshot().packets, bursts as u64);
 }
 
 /// A filter that looks at ports of UDP, on frames that it does not take: `udp port 53`, without IPv6.
