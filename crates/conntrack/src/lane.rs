@@ -1,0 +1,181 @@
+//! What one worker knows of the connections.
+//!
+//! Connections that packets of this worker are of are kept at hand, so that those of established ones are
+//! found without a lock. What is at hand is bounded, and is only ever a copy of where to look.
+
+use std::sync::Arc;
+
+use crate::conn::{Conn, Outcome};
+use crate::dissect::Seen;
+use crate::state::{Request, State, Tracked};
+use crate::table::{Begun, Conntrack};
+
+/// Connections that are found together.
+const WAYS: usize = 4;
+
+/// Connections that a new lane has room for, and one that has grown.
+const FIRST: usize = 1 << 8;
+const MOST: usize = 1 << 18;
+
+/// Places that are looked at for connections that are over, at a time.
+const TIDIED: usize = 1 << 12;
+
+#[derive(Clone, Debug, Default)]
+struct Set {
+    tags: [u16; WAYS],
+    conns: [Option<Arc<Conn>>; WAYS],
+    /// The one that makes room next.
+    next: u8,
+}
+
+/// One worker's part in the connections.
+#[derive(Debug)]
+pub struct Lane {
+    all: Arc<Conntrack>,
+    sets: Vec<Set>,
+    /// Connections that were put in since there was room for so many.
+    made: usize,
+    /// Where the next look for those that are over begins.
+    hand: usize,
+}
+
+impl Lane {
+    /// With nothing at hand.
+    #[must_use]
+    pub const fn new(all: Arc<Conntrack>) -> Self {
+        Self { all, sets: Vec::new(), made: 0, hand: 0 }
+    }
+
+    /// All connections.
+    #[must_use]
+    pub const fn all(&self) -> &Arc<Conntrack> {
+        &self.all
+    }
+
+    /// Finds out what a packet is at `now`, in milliseconds, and does what is asked for with its
+    /// connection. `seen` is in the zone of the request. One of which nothing could be
+    /// [seen](crate::dissect) is invalid.
+    #[inline]
+    pub fn track(&mut self, seen: Option<&Seen>, request: &Request, now: u64) -> Tracked {
+        let Some(seen) = seen else { return Tracked::invalid(request.zone) };
+        let hash = seen.tuple.hash(self.all.seed());
+        if let Some(conn) = self.known(hash, seen, now)
+            && let Some(tracked) = meet(&self.all, conn, seen, request, now)
+        {
+            return tracked;
+        }
+        self.look(hash, seen, request, now)
+    }
+
+    #[inline]
+    fn known(&self, hash: u64, seen: &Seen, now: u64) -> Option<&Conn> {
+        let set = self.sets.get(self.set_of(hash))?;
+        let tag = tag_of(hash);
+        let ways = set.tags.iter().zip(&set.conns).filter(|(own, _)| **own == tag);
+        let mut conns = ways.filter_map(|(_, conn)| conn.as_deref());
+        conns.find(|conn| is_of(conn, seen) && !conn.is_over(now))
+    }
+
+    fn set_of(&self, hash: u64) -> usize {
+        // There are as many as a power of two.
+        usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default() & self.sets.len().wrapping_sub(1)
+    }
+
+    /// The packet is of no connection that is at hand.
+    #[cold]
+    fn look(&mut self, hash: u64, seen: &Seen, request: &Request, now: u64) -> Tracked {
+        if let Some(conn) = self.all.find(hash, &seen.tuple, now) {
+            if let Some(tracked) = meet(&self.all, &conn, seen, request, now) {
+                self.put(hash, conn);
+                return tracked;
+            }
+            self.all.end(hash, &conn);
+        }
+        let invalid = Tracked { original: Some(seen.tuple), ..Tracked::invalid(request.zone) };
+        if !seen.can_begin() {
+            return invalid;
+        }
+        let new = Tracked { state: State::NEW | State::TRACKED, ..invalid };
+        let begun = if request.commit { self.all.begin(hash, seen, now) } else { None };
+        match begun {
+            None => new,
+            Some(Begun::Now(conn)) => {
+                let (mark, label) = conn.write_labels(request);
+                self.put(hash, conn);
+                Tracked { mark, label, ..new }
+            }
+            Some(Begun::Was(conn)) => meet(&self.all, &conn, seen, request, now).unwrap_or(invalid),
+        }
+    }
+
+    /// Has a connection at hand from now on.
+    fn put(&mut self, hash: u64, conn: Arc<Conn>) {
+        let entries = self.sets.len() * WAYS;
+        if self.sets.is_empty() || self.made >= entries && entries * 2 <= MOST {
+            self.grow((entries * 2).max(FIRST));
+        }
+        self.made += 1;
+        let at = self.set_of(hash);
+        let Some(set) = self.sets.get_mut(at) else { return };
+        let of_same = |(_, own): &(usize, &Option<Arc<Conn>>)| {
+            own.as_ref().is_none_or(|own| own.original.canonical() == conn.original.canonical())
+        };
+        let way = set.conns.iter().enumerate().find(of_same).map(|(way, _)| way);
+        let way = way.unwrap_or_else(|| {
+            set.next = set.next.wrapping_add(1);
+            usize::from(set.next) % WAYS
+        });
+        if let (Some(tag), Some(own)) = (set.tags.get_mut(way), set.conns.get_mut(way)) {
+            (*tag, *own) = (tag_of(hash), Some(conn));
+        }
+    }
+
+    /// Makes room for so many; those that were at hand have to be found anew.
+    fn grow(&mut self, entries: usize) {
+        self.sets = vec![Set::default(); entries / WAYS];
+        (self.made, self.hand) = (0, 0);
+    }
+
+    /// Lets go of connections that are over by `now`, whose memory stays in use as long as they are at
+    /// hand. It looks at some of them, and at the others when it is called again.
+    pub fn tidy(&mut self, now: u64) {
+        let end = (self.hand + TIDIED / WAYS).min(self.sets.len());
+        for set in self.sets.get_mut(self.hand..end).unwrap_or_default() {
+            for conn in &mut set.conns {
+                if conn.as_ref().is_some_and(|conn| conn.is_over(now)) {
+                    *conn = None;
+                }
+            }
+        }
+        self.hand = if end < self.sets.len() { end } else { 0 };
+    }
+}
+
+#[inline]
+fn tag_of(hash: u64) -> u16 {
+    u16::try_from(hash >> 40 & 0xFFFF).unwrap_or_default()
+}
+
+/// Whether a packet is of a connection, in either direction.
+#[inline]
+fn is_of(conn: &Conn, seen: &Seen) -> bool {
+    conn.original == seen.tuple || conn.original == seen.tuple.reversed()
+}
+
+/// A packet of a connection; `None` if that ends by it, and another one may begin.
+#[inline]
+fn meet(all: &Conntrack, conn: &Conn, seen: &Seen, request: &Request, now: u64) -> Option<Tracked> {
+    let is_reply = conn.original != seen.tuple;
+    if is_reply && request.force {
+        return None;
+    }
+    let rules = (all.timeouts(), all.checks_sequences());
+    let Outcome::State(state) = conn.track(seen, is_reply, rules, now) else { return None };
+    let is_written = request.mark.is_some() || request.label.is_some();
+    let (mark, label) = match is_written && state != State::INVALID {
+        true => conn.write_labels(request),
+        false => conn.labels(),
+    };
+    let (state, original) = (state | State::TRACKED, Some(conn.original));
+    Some(Tracked { state, zone: request.zone, mark, label, original })
+}

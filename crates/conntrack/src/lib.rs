@@ -1,0 +1,66 @@
+//! Connection tracking: which packets belong to which connection, and what state that is in.
+//!
+//! - `dissect`: what of a packet says which connection it is of
+//! - `tuple`: what packets of a connection have in common
+//! - `state`: what is known of a packet, and what is to be done with its connection
+//! - `tcp`: states and windows of TCP
+//! - `timeout`: how long connections are kept
+//! - `conn`: a connection
+//! - `shard`: a part of all connections
+//! - `zones`: how many connections zones may have
+//! - `table`: all connections
+//! - `lane`: what one worker knows of them
+//!
+//! Packets of an established connection take no lock and no atomic operation that reads and writes: a
+//! worker has the connections at hand that its packets are of, and their states are loaded and stored
+//! (decision 47). Fragments are not put together, and so are of no connection.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use conntrack::{Conntrack, Lane, Request, State, dissect};
+//! use packet::{MacAddr, builder::FrameBuilder};
+//!
+//! let all = Arc::new(Conntrack::default());
+//! let mut lane = Lane::new(Arc::clone(&all));
+//! let mut track = |from: [u8; 4], to: [u8; 4], request: &Request| {
+//!     let frame = FrameBuilder::new(MacAddr([2; 6]), MacAddr([4; 6])).ip(from, to).udp(53, 53);
+//!     let frame = frame.payload(b"?").build().unwrap();
+//!     let packet = &frame[14..];
+//!     let seen = dissect(0x0800, packet, packet.len(), request.zone);
+//!     lane.track(seen.as_ref(), request, 0).state
+//! };
+//!
+//! let (one, other) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+//! let (look, keep) = (Request::default(), Request { commit: true, ..Request::default() });
+//! assert_eq!(track(one, other, &look), State::NEW | State::TRACKED);
+//! assert_eq!(track(other, one, &look), State::NEW | State::TRACKED, "none was kept yet");
+//! assert_eq!(track(one, other, &keep), State::NEW | State::TRACKED);
+//! assert_eq!(track(other, one, &look), State::ESTABLISHED | State::REPLY | State::TRACKED);
+//! assert_eq!((all.count(), all.flush(None)), (1, 1));
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod conn;
+mod dissect;
+mod lane;
+mod shard;
+mod state;
+mod table;
+mod tcp;
+mod timeout;
+mod tuple;
+mod zones;
+
+pub use conn::Entry;
+pub use dissect::{Seen, dissect};
+pub use lane::Lane;
+pub use state::{Request, State, Tracked};
+pub use table::{Conntrack, DEFAULT_LIMIT};
+pub use tcp::{Segment, TcpState};
+pub use timeout::{Stage, Timeouts};
+pub use tuple::Tuple;
+pub use zones::ZoneLimit;
+
+#[cfg(test)]
+mod tests;

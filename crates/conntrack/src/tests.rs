@@ -1,0 +1,296 @@
+//! All of it together: what packets are said to be, compared with a simple model.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use packet::headers::IpProtocol;
+use packet::headers::tcp::TcpFlags;
+use proptest::prelude::*;
+
+use crate::{Conntrack, Lane, Request, Seen, Segment, State, Tracked, Tuple};
+
+const NEW: State = State(0x21);
+const REPLY: State = State(0x2A);
+const THERE: State = State(0x22);
+const INVALID: State = State(0x30);
+
+const COMMIT: Request = Request { zone: 0, commit: true, force: false, mark: None, label: None };
+const LOOK: Request = Request { commit: false, ..COMMIT };
+
+/// A packet between two of four hosts.
+fn seen(protocol: u8, from: (u8, u16), to: (u8, u16), zone: u16) -> Seen {
+    let end = |(host, port): (u8, u16)| (IpAddr::V4(Ipv4Addr::new(10, 0, 0, host)), port);
+    let tuple = Tuple::new(IpProtocol(protocol), end(from), end(to), zone).unwrap();
+    Seen { tuple, is_related: false, segment: None }
+}
+
+fn udp(from: (u8, u16), to: (u8, u16)) -> Seen {
+    seen(17, from, to, 0)
+}
+
+fn tcp(from: (u8, u16), to: (u8, u16), flags: TcpFlags, numbers: (u32, u32), len: u32) -> Seen {
+    let (sequence, acknowledgment) = numbers;
+    let segment = Segment { flags, sequence, acknowledgment, window: 1000, len, scale: None };
+    Seen { segment: Some(segment), ..seen(6, from, to, 0) }
+}
+
+fn lane() -> (Arc<Conntrack>, Lane) {
+    let all = Arc::new(Conntrack::default());
+    (Arc::clone(&all), Lane::new(all))
+}
+
+#[test]
+fn connections_end_when_their_time_is_over() {
+    let (all, mut lane) = lane();
+    let (there, back) = (udp((1, 5), (2, 53)), udp((2, 53), (1, 5)));
+    assert_eq!(lane.track(Some(&there), &COMMIT, 0).state, NEW);
+    assert_eq!(lane.track(Some(&back), &LOOK, 1_000).state, REPLY);
+    assert_eq!(lane.track(Some(&there), &LOOK, 30_000).state, THERE);
+    assert_eq!(all.sweep(59_999, 1_000_000), 0);
+    assert_eq!(lane.track(Some(&back), &LOOK, 60_000).state, NEW);
+    assert_eq!((all.count(), all.sweep(60_000, 1_000_000), all.count()), (1, 1, 0));
+}
+
+#[test]
+fn force_turns_a_connection_round() {
+    let (all, mut lane) = lane();
+    let (there, back) = (udp((1, 5), (2, 53)), udp((2, 53), (1, 5)));
+    let force = Request { force: true, ..COMMIT };
+    lane.track(Some(&there), &force, 0);
+    assert_eq!(lane.track(Some(&there), &force, 0).state, NEW);
+    let tracked = lane.track(Some(&back), &force, 0);
+    assert_eq!((tracked.state, tracked.original), (NEW, Some(*back.tuple())));
+    assert_eq!((lane.track(Some(&there), &LOOK, 0).state, all.count()), (REPLY, 1));
+}
+
+#[test]
+fn marks_and_labels_are_written_by_bits() {
+    let (all, mut lane) = lane();
+    let there = udp((1, 5), (2, 53));
+    let write = Request { mark: Some((0xFF, 0x0F)), label: Some((1 << 100, u128::MAX)), ..COMMIT };
+    let tracked = lane.track(Some(&there), &write, 0);
+    assert_eq!((tracked.mark, tracked.label), (0x0F, 1 << 100));
+    let write = Request { mark: Some((0xF0, 0xF0)), label: Some((7, 7)), ..COMMIT };
+    let tracked = lane.track(Some(&there), &write, 0);
+    assert_eq!((tracked.mark, tracked.label), (0xFF, 1 << 100 | 7));
+    let mut entries = Vec::new();
+    all.for_each(0, |entry| entries.push(entry));
+    let [entry] = &entries[..] else { panic!("{entries:?}") };
+    assert_eq!((entry.mark, entry.label, entry.left), (0xFF, 1 << 100 | 7, 60_000));
+    assert_eq!(entry.reply, entry.original.reversed());
+}
+
+#[test]
+fn errors_are_related() {
+    let (_, mut lane) = lane();
+    let about = Seen { is_related: true, ..udp((2, 53), (1, 5)) };
+    assert_eq!(lane.track(Some(&about), &COMMIT, 0).state, INVALID);
+    lane.track(Some(&udp((1, 5), (2, 53))), &COMMIT, 0);
+    let tracked = lane.track(Some(&about), &LOOK, 0);
+    assert_eq!(tracked.state, State::RELATED | State::REPLY | State::TRACKED);
+    assert_eq!(lane.track(None, &LOOK, 0), Tracked::invalid(0));
+}
+
+#[test]
+fn a_flood_makes_room_for_itself_only() {
+    let (all, mut lane) = lane();
+    all.set_limit(200);
+    let answered = |lane: &mut Lane, port| {
+        lane.track(Some(&udp((1, port), (2, 53))), &COMMIT, 0);
+        lane.track(Some(&udp((2, 53), (1, port))), &COMMIT, 0);
+    };
+    (1..=100).for_each(|port| answered(&mut lane, port));
+    for port in 1..2_000 {
+        let state = lane.track(Some(&udp((3, port), (2, 53))), &COMMIT, 0).state;
+        assert_eq!(state, NEW);
+    }
+    assert!((100..=200).contains(&all.count()), "{}", all.count());
+    for port in 1..=100 {
+        assert_eq!(lane.track(Some(&udp((1, port), (2, 53))), &LOOK, 0).state, THERE);
+    }
+    // Where all are answered, there is no room for another one.
+    all.flush(None);
+    all.set_limit(100);
+    (1..=100).for_each(|port| answered(&mut lane, port));
+    answered(&mut lane, 101);
+    assert_eq!(
+        (all.count(), lane.track(Some(&udp((1, 101), (2, 53))), &LOOK, 0).state),
+        (100, NEW)
+    );
+}
+
+#[test]
+fn zones_have_limits() {
+    let (all, mut lane) = lane();
+    all.set_zone_limit(7, Some(2));
+    all.set_default_zone_limit(3);
+    let count = |lane: &mut Lane, zone: u16| {
+        let request = Request { zone, ..COMMIT };
+        (1..=5)
+            .for_each(|port| _ = lane.track(Some(&seen(17, (1, port), (2, 9), zone)), &request, 0));
+        all.zone_limit(zone).count
+    };
+    assert_eq!((count(&mut lane, 7), count(&mut lane, 300)), (2, 3));
+    all.set_zone_limit(7, None);
+    all.set_default_zone_limit(0);
+    assert_eq!((count(&mut lane, 7), all.count()), (5, 8));
+    assert_eq!((all.flush(Some(7)), all.zone_limit(7).count, all.count()), (5, 0, 3));
+    assert!(all.zone_limits().is_empty());
+    all.set_zone_limit(300, Some(9));
+    assert_eq!(all.zone_limits().iter().map(|zone| zone.count).collect::<Vec<_>>(), [3]);
+}
+
+#[test]
+fn ports_of_a_closed_connection_are_used_again() {
+    let (all, mut lane) = lane();
+    let (client, server) = ((1, 5), (2, 80));
+    let pass = |lane: &mut Lane, from, to, flags: TcpFlags, numbers, len| {
+        lane.track(Some(&tcp(from, to, flags, numbers, len)), &COMMIT, 0).state
+    };
+    let (syn, ack, fin) = (TcpFlags::SYN, TcpFlags::ACK, TcpFlags::FIN);
+    for start in [100, 7_000] {
+        assert_eq!(pass(&mut lane, client, server, syn, (start, 0), 0), NEW);
+        assert_eq!(pass(&mut lane, server, client, syn | ack, (300, start + 1), 0), REPLY);
+        assert_eq!(pass(&mut lane, client, server, ack, (start + 1, 301), 0), THERE);
+        assert_eq!(pass(&mut lane, server, client, ack, (90_000, start + 1), 5), INVALID);
+        assert_eq!(pass(&mut lane, server, client, fin | ack, (301, start + 1), 0), REPLY);
+        assert_eq!(pass(&mut lane, client, server, fin | ack, (start + 1, 302), 0), THERE);
+        assert_eq!(pass(&mut lane, server, client, ack, (302, start + 2), 0), REPLY);
+        assert_eq!(all.count(), 1);
+    }
+    assert!(all.flush_tuple(&tcp(server, client, ack, (0, 0), 0).tuple, 0));
+    assert_eq!(pass(&mut lane, server, client, syn | ack, (300, 101), 0), INVALID);
+    // Seen in the middle.
+    assert_eq!(pass(&mut lane, client, server, ack, (50, 60), 9), NEW);
+}
+
+#[test]
+fn lanes_see_the_same_connections() {
+    let (all, mut one) = lane();
+    let mut other = Lane::new(Arc::clone(&all));
+    for port in 1..700 {
+        let (there, back) = (udp((1, port), (2, 53)), udp((2, 53), (1, port)));
+        assert_eq!(one.track(Some(&there), &COMMIT, 0).state, NEW);
+        assert_eq!(other.track(Some(&back), &LOOK, 0).state, REPLY);
+        assert_eq!(one.track(Some(&there), &LOOK, 0).state, THERE);
+    }
+    assert_eq!((all.flush(None), all.count()), (699, 0));
+    assert_eq!(other.track(Some(&udp((2, 53), (1, 9))), &LOOK, 0).state, NEW);
+    // Memory of those that are over is not kept.
+    assert!((0..10).all(|_| {
+        one.tidy(0);
+        other.tidy(0);
+        true
+    }));
+    let mut entries = 0;
+    all.for_each(0, |_| entries += 1);
+    assert_eq!(entries, 0);
+}
+
+#[test]
+fn workers_at_once_lose_nothing() {
+    let all = Arc::new(Conntrack::default());
+    let (first, second) = (TcpFlags::SYN, TcpFlags::SYN | TcpFlags::ACK);
+    let worker = |is_client: bool| {
+        let all = Arc::clone(&all);
+        move || {
+            let mut lane = Lane::new(all);
+            for port in 1..500 {
+                let (client, server) = ((1, port), (2, 80));
+                let packet = match is_client {
+                    true => tcp(client, server, first, (100, 0), 0),
+                    false => tcp(server, client, second, (300, 101), 0),
+                };
+                lane.track(Some(&packet), &COMMIT, 0);
+                let write = Request {
+                    label: Some((u128::MAX * u128::from(port & 1), u128::MAX)),
+                    ..COMMIT
+                };
+                let label = lane.track(Some(&udp((3, 1), (4, 1))), &write, 0).label;
+                assert!(label == 0 || label == u128::MAX, "{label:x}");
+            }
+        }
+    };
+    let workers = [true, false, true].map(|is_client| std::thread::spawn(worker(is_client)));
+    workers.into_iter().for_each(|worker| worker.join().unwrap());
+    let mut count = 0;
+    all.for_each(0, |_| count += 1);
+    assert_eq!((count, all.count()), (500, 500));
+}
+
+/// What the model knows of a connection.
+#[derive(Clone)]
+struct Known {
+    original: Tuple,
+    end: u64,
+    is_answered: bool,
+    mark: u32,
+}
+
+/// UDP and ICMP by the book.
+#[derive(Default)]
+struct Model(HashMap<Tuple, Known>);
+
+impl Model {
+    fn track(&mut self, seen: &Seen, request: &Request, now: u64) -> (State, u32) {
+        let key = seen.tuple.canonical();
+        self.0.retain(|_, known| known.end > now);
+        let is_icmp = seen.tuple.is_icmp();
+        if let Some(known) = self.0.get_mut(&key) {
+            let is_reply = known.original != seen.tuple;
+            if !(is_reply && request.force) {
+                known.is_answered |= is_reply;
+                known.end = now + if known.is_answered { 30_000 } else { 60_000 };
+                if let Some((value, mask)) = request.mark {
+                    known.mark = known.mark & !mask | value & mask;
+                }
+                let reply = if is_reply { State::REPLY } else { State::default() };
+                let state = if known.is_answered { State::ESTABLISHED | reply } else { State::NEW };
+                return (state | State::TRACKED, known.mark);
+            }
+            self.0.remove(&key);
+        }
+        if is_icmp && seen.tuple.query().is_some_and(|(_, kind)| kind != 8) {
+            return (INVALID, 0);
+        }
+        let mark = request.mark.map_or(0, |(value, mask)| value & mask);
+        if request.commit {
+            let known = Known { original: seen.tuple, end: now + 60_000, is_answered: false, mark };
+            self.0.insert(key, known);
+            return (NEW, mark);
+        }
+        (NEW, 0)
+    }
+}
+
+proptest! {
+    #[test]
+    fn packets_are_what_the_model_says(packets in prop::collection::vec(
+        (any::<[bool; 4]>(), 1..3_u8, 1..3_u8, 0..2_u16, 0..20_000_u64, 0..2_usize),
+        0..120,
+    )) {
+        let (all, first) = lane();
+        let mut lanes = [first, Lane::new(Arc::clone(&all))];
+        let mut model = Model::default();
+        let mut now = 0;
+        for ([is_icmp, commit, force, is_answer], from, to, zone, later, lane) in packets {
+            now += later;
+            let seen = match (is_icmp, is_answer) {
+                (true, true) => seen(1, (from, 1), (to, 0), zone),
+                (true, false) => seen(1, (from, 1), (to, 8), zone),
+                (false, _) => seen(17, (from, 5), (to, 5), zone),
+            };
+            let mark = force.then_some((u32::try_from(later).unwrap(), 0xFF0));
+            let (force, mark) = if commit { (force, mark) } else { (false, None) };
+            let request = Request { zone, commit, force, mark, label: None };
+            let tracked = lanes[lane].track(Some(&seen), &request, now);
+            prop_assert_eq!((tracked.state, tracked.mark), model.track(&seen, &request, now));
+            if later % 7 == 0 {
+                all.sweep(now, 100_000);
+                lanes[lane].tidy(now);
+                prop_assert_eq!(all.count(), model.0.values().filter(|known| known.end > now).count());
+            }
+        }
+    }
+}
