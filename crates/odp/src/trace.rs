@@ -57,6 +57,12 @@ pub trait World {
     /// What lies behind a port, of the number by which the switch knows it.
     fn outlet(&mut self, bridge: &str, port: u16) -> Outlet;
 
+    /// The protocol because of which nothing goes out on a port, of the number by which the switch knows it:
+    /// of spanning tree.
+    fn closed_by(&mut self, _bridge: &str, _port: u16) -> Option<&'static str> {
+        None
+    }
+
     /// What switching as usual does with a packet on this bridge.
     fn normal(&mut self, bridge: &str, port: Option<u16>, key: &Key) -> Normal;
 

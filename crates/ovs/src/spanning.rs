@@ -18,6 +18,9 @@ use crate::report::Column;
 const BRIDGE_STEP: u16 = 0x1000;
 const PORT_STEP: u8 = 0x10;
 
+/// The highest number of a port.
+const MAX_PORT: u16 = 255;
+
 /// What an operator may say of a port's neighbours: `rstp-admin-p2p-mac`.
 const SHARED: &str = "0";
 
@@ -75,6 +78,7 @@ pub fn port(row: &Port, bridge: &Bridge) -> PortRstp {
         enabled: !is_internal && flag(&format!("{keys}-enable"), true),
         path_cost: number(all, keys, "path-cost"),
         priority: number(all, keys, "port-priority").map(|one: u8| one & !(PORT_STEP - 1)),
+        number: number(all, keys, "port-num").filter(|one| (1..=MAX_PORT).contains(one)),
         ..common
     });
     let mut port = takes_part.unwrap_or_default();
@@ -360,13 +364,16 @@ mod tests {
             ("rstp-enable", "false"),
             ("rstp-path-cost", "2000"),
             ("rstp-port-priority", "40"),
+            ("rstp-port-num", "7"),
             ("rstp-port-admin-edge", "true"),
             ("rstp-port-auto-edge", "false"),
             ("rstp-admin-p2p-mac", "0"),
             ("stp-path-cost", "0"),
+            ("stp-port-num", "256"),
         ];
         let rapid = of("dummy", true, &pairs);
         assert_eq!((rapid.enabled, rapid.path_cost, rapid.priority), (false, Some(2000), Some(32)));
+        assert_eq!(rapid.number, Some(7));
         assert!(rapid.admin_edge && !rapid.auto_edge && !rapid.point_to_point);
         assert!(of("dummy", false, &pairs).is_default());
     }
@@ -390,6 +397,7 @@ mod tests {
             sent: 4,
             bad: 0,
             forwards: 0,
+            turn: 0,
         };
         let report = RstpReport {
             bridge: "br0".to_owned(),

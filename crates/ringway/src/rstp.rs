@@ -20,6 +20,10 @@ pub struct PortRstpArgs {
     /// Of several ports to one bridge the one with the lowest is used: a multiple of 16 up to 240.
     #[arg(long, value_name = "N|default", value_parser = or_default(number(0..=240_u8)))]
     pub rstp_priority: Option<OrDefault<u8>>,
+    /// Its number in messages, by which it is told from others of the same priority; default: one that is
+    /// free.
+    #[arg(long, value_name = "N|default", value_parser = or_default(number(1..=4095_u16)))]
+    pub rstp_number: Option<OrDefault<u16>>,
     /// Whether there is no bridge behind it, so that it forwards at once.
     #[arg(long, value_name = "on|off", value_parser = parse_switch)]
     pub rstp_admin_edge: Option<bool>,
@@ -39,6 +43,7 @@ impl PortRstpArgs {
             enabled: self.rstp.unwrap_or(default.enabled),
             path_cost: self.rstp_path_cost.as_ref().and_then(|cost| cost.0),
             priority: self.rstp_priority.as_ref().and_then(|priority| priority.0),
+            number: self.rstp_number.as_ref().and_then(|number| number.0),
             admin_edge: self.rstp_admin_edge.unwrap_or(default.admin_edge),
             auto_edge: self.rstp_auto_edge.unwrap_or(default.auto_edge),
             point_to_point: self.rstp_point_to_point.unwrap_or(default.point_to_point),
@@ -51,6 +56,7 @@ impl PortRstpArgs {
             rstp,
             rstp_path_cost,
             rstp_priority,
+            rstp_number,
             rstp_admin_edge,
             rstp_auto_edge,
             rstp_point_to_point,
@@ -59,6 +65,7 @@ impl PortRstpArgs {
             ("enabled", rstp.map(Value::Bool)),
             ("path-cost", rstp_path_cost.as_ref().map(|cost| json!(cost.0))),
             ("priority", rstp_priority.as_ref().map(|priority| json!(priority.0))),
+            ("number", rstp_number.as_ref().map(|number| json!(number.0))),
             ("admin-edge", rstp_admin_edge.map(Value::Bool)),
             ("auto-edge", rstp_auto_edge.map(Value::Bool)),
             ("point-to-point", rstp_point_to_point.map(Value::Bool)),

@@ -345,6 +345,8 @@ pub struct RstpPort {
     pub bad: u64,
     /// How often it began to forward.
     pub forwards: u64,
+    /// When it came into its state: how many times ports of the switch had come into another one by then.
+    pub turn: u64,
 }
 
 /// A mirror at one moment.

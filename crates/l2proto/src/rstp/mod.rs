@@ -27,7 +27,7 @@ pub mod tree;
 pub mod vector;
 
 pub use self::port::{Role as RstpRole, State as RstpState};
-pub use self::settings::{PortRstp, Rstp, RstpVersion};
+pub use self::settings::{PortRstp, Rstp, RstpVersion, numbers};
 
 /// Plays a bridge with four ports to which neighbours send these frames, each to the port with its
 /// number modulo 4, and a second passes before each of those with a number from 128 on. Returns for each frame
@@ -37,8 +37,8 @@ pub use self::settings::{PortRstp, Rstp, RstpVersion};
 pub fn probe(frames: &[(u8, &[u8])]) -> Vec<usize> {
     let settings = Rstp::default().settings(packet::MacAddr([2, 0, 0, 0, 0, 9]));
     let mut tree = tree::Tree::new(settings);
-    let link =
-        |port| tree::Link { port, settings: PortRstp::default().settings(port, None), is_up: true };
+    let of = |number| PortRstp::default().settings(number, None, RstpVersion::Rstp);
+    let link = |port| tree::Link { port, settings: of(port + 1), is_up: true };
     let links: Vec<tree::Link> = (0..4).map(link).collect();
     tree.update(&links);
     let play = |(number, frame): &(u8, &[u8])| {

@@ -250,7 +250,7 @@ impl Port {
             counts: Counts::default(),
         };
         port.timers.rr = times.forward_delay;
-        port.timers.fd = times.max_age;
+        port.timers.fd = port.first_delay(is_rapid);
         port
     }
 
@@ -446,6 +446,12 @@ impl Port {
     /// forwardDelay.
     pub(super) const fn forward_delay(&self) -> u8 {
         if self.send_rstp { self.hello_time() } else { self.long_delay() }
+    }
+
+    /// How long a port without a link waits before it learns, once it has one: as long as it listens by the
+    /// old protocol (IEEE 802.1D-1998 clause 8.4.2).
+    pub(super) const fn first_delay(&self, is_rapid: bool) -> u8 {
+        if is_rapid { self.max_age() } else { self.long_delay() }
     }
 
     /// `EdgeDelay`.

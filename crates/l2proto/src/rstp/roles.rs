@@ -27,8 +27,8 @@ impl Port {
             return true;
         }
         match self.stage {
-            Stage::Disabling | Stage::Blocking => self.rest(),
-            Stage::Disabled => self.stay_disabled(),
+            Stage::Disabling | Stage::Blocking => self.rest(around),
+            Stage::Disabled => self.stay_disabled(around),
             Stage::Root => self.be_root(around, wishes),
             Stage::Designated => self.be_designated(),
             Stage::Blocked => self.stand_by(around, wishes),
@@ -55,13 +55,13 @@ impl Port {
     }
 
     /// Goes on once no frame passes any more.
-    fn rest(&mut self) -> bool {
+    fn rest(&mut self, around: &Around) -> bool {
         if self.state != State::Discarding {
             return false;
         }
         if self.stage == Stage::Disabling {
             self.stage = Stage::Disabled;
-            self.timers.fd = self.max_age();
+            self.timers.fd = self.first_delay(around.is_rapid);
         } else {
             self.stage = Stage::Blocked;
             self.timers.fd = self.forward_delay();
@@ -76,12 +76,13 @@ impl Port {
         (self.sync, self.re_root) = (false, false);
     }
 
-    fn stay_disabled(&mut self) -> bool {
+    fn stay_disabled(&mut self, around: &Around) -> bool {
         let is_settled = !self.sync && !self.re_root && self.synced;
-        if self.timers.fd == self.max_age() && is_settled {
+        let delay = self.first_delay(around.is_rapid);
+        if self.timers.fd == delay && is_settled {
             return false;
         }
-        self.timers.fd = self.max_age();
+        self.timers.fd = delay;
         self.settle();
         true
     }

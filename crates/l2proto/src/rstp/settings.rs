@@ -1,5 +1,7 @@
 //! What bridges and ports are set to. The names are those of Open vSwitch, without their `rstp-`.
 
+use std::collections::BTreeSet;
+
 use packet::MacAddr;
 use serde::{Deserialize, Serialize};
 
@@ -26,8 +28,11 @@ const MAX_PORT_PRIORITY: u8 = 0xF0;
 /// The highest cost of a path.
 const MAX_COST: u32 = 200_000_000;
 
-/// The cost of a link whose speed is not known: that of 100 Mbit/s, as Open vSwitch has it.
-const UNKNOWN_COST: u32 = 200_000;
+/// The speed of a link of which it is not known, in Mbit/s: as Open vSwitch has it.
+const UNKNOWN_SPEED: u32 = 10_000;
+
+/// The highest number of a port.
+const MAX_NUMBER: u16 = 0xFFF;
 
 /// The protocol that a bridge speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -189,6 +194,10 @@ pub struct PortRstp {
     /// Of several ports to the same bridge the one with the lowest is used; a multiple of 16; `None`: 128.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub priority: Option<u8>,
+    /// Its number in messages, by which it is told from others of the same priority; `None`, or that of
+    /// another port: one that is free.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub number: Option<u16>,
     /// Whether there is no bridge behind it, so that it forwards at once; one that is heard counts.
     #[serde(skip_serializing_if = "is_default")]
     pub admin_edge: bool,
@@ -211,6 +220,7 @@ impl Default for PortRstp {
             enabled: true,
             path_cost: None,
             priority: None,
+            number: None,
             admin_edge: false,
             auto_edge: true,
             point_to_point: true,
@@ -238,15 +248,26 @@ impl PortRstp {
             let expected = format!("a multiple of {PORT_STEP} up to {MAX_PORT_PRIORITY}");
             return Err(format!("priority {priority}: expected {expected}"));
         }
+        if let Some(number) = self.number.filter(|one| !(1..=MAX_NUMBER).contains(one)) {
+            return Err(format!("number {number}: expected 1 to {MAX_NUMBER}"));
+        }
         Ok(())
     }
 
-    /// The same as the protocol needs it, for port `number` with so many Mbit/s.
-    pub fn settings(&self, number: u16, speed_mbps: Option<u32>) -> PortSettings {
+    /// The same as the protocol needs it, for a port that has `number` in messages, and so many Mbit/s.
+    pub fn settings(
+        &self,
+        number: u16,
+        speed_mbps: Option<u32>,
+        version: RstpVersion,
+    ) -> PortSettings {
         let priority = self.priority.unwrap_or(PORT_PRIORITY);
+        let cost = match version {
+            RstpVersion::Rstp => cost,
+            RstpVersion::Stp => old_cost,
+        };
         PortSettings {
-            // Numbers of ports begin at 1, and there are fewer than 4096.
-            id: u16::from(priority) << 8 | number.saturating_add(1) & 0xFFF,
+            id: u16::from(priority) << 8 | number & MAX_NUMBER,
             cost: self.path_cost.unwrap_or_else(|| cost(speed_mbps)),
             admin_edge: self.admin_edge,
             auto_edge: self.auto_edge,
@@ -257,10 +278,38 @@ impl PortRstp {
 
 /// The cost of a link (table 17-3): 20,000 for 1 Gbit/s, and less the faster it is.
 fn cost(speed_mbps: Option<u32>) -> u32 {
-    match speed_mbps {
-        Some(speed) if speed > 0 => (20_000_000 / speed).clamp(1, MAX_COST),
-        _ => UNKNOWN_COST,
+    let speed = speed_mbps.filter(|speed| *speed > 0).unwrap_or(UNKNOWN_SPEED);
+    (20_000_000 / speed).clamp(1, MAX_COST)
+}
+
+/// The same by the old protocol (IEEE 802.1D-1998 table 8-5), whose bridges cannot count further than
+/// 65535.
+fn old_cost(speed_mbps: Option<u32>) -> u32 {
+    match speed_mbps.filter(|speed| *speed > 0).unwrap_or(UNKNOWN_SPEED) {
+        10_000.. => 2,
+        1_000.. => 4,
+        100.. => 19,
+        16.. => 62,
+        10.. => 100,
+        _ => 250,
     }
+}
+
+/// The numbers that ports have in messages: of each of them its place in the switch, and the number that
+/// it is to have. No two have the same; of several that are to, the first one has it.
+#[must_use]
+pub fn numbers(ports: &[(u16, Option<u16>)]) -> Vec<u16> {
+    let mut taken = BTreeSet::new();
+    let asked: Vec<Option<u16>> =
+        ports.iter().map(|(_, asked)| asked.filter(|one| taken.insert(*one))).collect();
+    let mut give = |place: u16| {
+        let own = place.saturating_add(1).min(MAX_NUMBER);
+        let mut free = std::iter::once(own).chain(1..=MAX_NUMBER);
+        // There are fewer ports than numbers.
+        free.find(|one| taken.insert(*one)).unwrap_or(own)
+    };
+    let all = ports.iter().zip(asked);
+    all.map(|((place, _), asked)| asked.unwrap_or_else(|| give(*place))).collect()
 }
 
 #[cfg(test)]
@@ -278,10 +327,11 @@ mod tests {
         assert_eq!(settings.name.to_string(), "1000.020000000001");
         assert_eq!((settings.max_age, settings.hold_count, settings.is_rapid), (10, 3, false));
         assert_eq!(serde_json::to_string(&PortRstp::default()).unwrap(), "{}");
-        let text = r#"{"enabled":false,"path-cost":7,"priority":16,"admin-edge":true,"auto-edge":false,"point-to-point":false}"#;
+        let text = r#"{"enabled":false,"path-cost":7,"priority":16,"number":5,"admin-edge":true,"auto-edge":false,"point-to-point":false}"#;
         let port: PortRstp = serde_json::from_str(text).unwrap();
         assert_eq!(serde_json::to_string(&port).unwrap(), text);
-        assert_eq!((port.settings(4, None).id, port.settings(4, None).cost), (0x1005, 7));
+        let settings = port.settings(5, None, RstpVersion::Rstp);
+        assert_eq!((settings.id, settings.cost), (0x1005, 7));
     }
 
     #[test]
@@ -310,6 +360,16 @@ mod tests {
     fn a_faster_link_costs_less() {
         let costs = [10, 100, 1_000, 10_000, 100_000, u32::MAX].map(|speed| cost(Some(speed)));
         assert_eq!(costs, [2_000_000, 200_000, 20_000, 2_000, 200, 1]);
-        assert_eq!((cost(None), cost(Some(0))), (200_000, 200_000));
+        assert_eq!((cost(None), cost(Some(0))), (2_000, 2_000));
+        let costs = [4, 10, 16, 100, 1_000, 10_000].map(|speed| old_cost(Some(speed)));
+        assert_eq!(costs, [250, 100, 62, 19, 4, 2]);
+        assert_eq!(old_cost(None), 2);
+    }
+
+    #[test]
+    fn no_two_ports_have_the_same_number() {
+        let ports = [(0, None), (1, Some(1)), (2, Some(1)), (3, None), (4095, None), (4, Some(4))];
+        assert_eq!(numbers(&ports), [2, 1, 3, 5, 4095, 4]);
+        assert_eq!(numbers(&[(9, None), (0, None)]), [10, 1]);
     }
 }

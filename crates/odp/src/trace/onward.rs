@@ -43,6 +43,10 @@ impl Tracer<'_> {
 
     fn output(&mut self, key: &Key, port: u16) {
         let bridge = self.bridge.clone();
+        if let Some(protocol) = self.world.closed_by(&bridge, port) {
+            let note = format!("{protocol} not in forwarding state, skipping output");
+            return self.tree.add(What::Warning, note);
+        }
         let outlet = self.world.outlet(&bridge, port);
         self.send_to(key, &outlet);
         self.copies(key, Some(port));

@@ -4,7 +4,8 @@ use packet::MacAddr;
 
 use super::*;
 
-/// Two bridges: of the first, port 4 leads to the second's port 1.
+/// Two bridges: of the first, port 4 leads to the second's port 1. Of the second, spanning tree has shut
+/// port 3.
 struct Bridges(Arc<Pipeline>, Arc<Pipeline>);
 
 impl World for Bridges {
@@ -17,6 +18,10 @@ impl World for Bridges {
             ("br0", 14) => Outlet::Patch("br1".to_owned(), PortNo(1)),
             (_, port) => Outlet::Port(port.into()),
         }
+    }
+
+    fn closed_by(&mut self, bridge: &str, port: u16) -> Option<&'static str> {
+        (bridge == "br1" && port == 13).then_some("RSTP")
     }
 
     fn normal(&mut self, _: &str, _: Option<u16>, key: &Key) -> Normal {
@@ -91,6 +96,13 @@ fn a_way_is_told_as_open_vswitch_tells_it() {
          Megaflow: recirc_id=0,eth,ip,in_port=1,nw_frag=no\n\
          Datapath actions: 12"
     );
+}
+
+#[test]
+fn where_spanning_tree_sends_nothing_that_is_told() {
+    let Told { text, actions, .. } = told(&["actions=4,2"], &["actions=3,flood"], TCP);
+    assert_eq!(text.matches("     >> RSTP not in forwarding state, skipping output\n").count(), 2);
+    assert_eq!(Actions { actions: &actions, names: None }.to_string(), "12,14,12");
 }
 
 #[test]

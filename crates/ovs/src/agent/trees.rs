@@ -40,16 +40,20 @@ impl Trees {
             return;
         }
         let mut before = std::mem::take(&mut self.0);
+        let mut news = Vec::new();
         for (is_rapid, bridge, port) in ports(content, trees) {
             let state = if is_rapid { rapid_state(port) } else { old_state(port) };
             let key = (bridge.to_owned(), port.name.clone());
             let fresh = Branch { is_rapid, state: off(is_rapid), entered: now, joined: now };
             let old = before.remove(&key).filter(|old| old.is_rapid == is_rapid);
             let old = old.unwrap_or(fresh);
-            tell(&key.1, old, state);
+            news.push((port.turn, &port.name, old, state));
             let entered = if old.state == state { old.entered } else { now };
             self.0.insert(key, Branch { state, entered, ..old });
         }
+        // In the order in which it happened.
+        news.sort_by_key(|(turn, ..)| *turn);
+        news.into_iter().for_each(|(_, port, old, state)| tell(port, old, state));
         for ((_, port), old) in before {
             tell(&port, old, off(old.is_rapid));
         }
@@ -132,6 +136,7 @@ mod tests {
             sent: 0,
             bad: 0,
             forwards: 0,
+            turn: 0,
         };
         RstpReport {
             bridge: "br0".to_owned(),

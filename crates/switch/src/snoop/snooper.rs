@@ -156,6 +156,11 @@ impl Snooper {
         self.left.retain(|(of, _), _| *of != port);
     }
 
+    /// Whether frames of some group do not go to all ports.
+    pub(crate) fn holds_back(&self) -> bool {
+        self.ports.keeps_unregistered || self.table.groups().next().is_some()
+    }
+
     /// Has all hosts asked but those behind `port`, so that the network there hears of their groups
     /// anew.
     pub(crate) const fn ask_others(&mut self, port: u16) {

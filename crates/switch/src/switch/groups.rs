@@ -227,11 +227,17 @@ impl Control {
         self.groups.0.iter_mut().for_each(|(_, watch)| watch.snooper.forget_port(number));
     }
 
-    /// Forgets what is known of groups behind ports of a bridge, since what is behind them may be
-    /// elsewhere now, and has all hosts asked (RFC 4541, section 2.1.1).
+    /// Forgets what is known of groups behind ports of a bridge, or behind all where none are given, since
+    /// what is behind them may be elsewhere now, and has all hosts asked (RFC 4541, section 2.1.1). Where whatever is for a
+    /// group goes everywhere, there is nothing to be asked.
     pub(super) fn forget_groups_behind(&mut self, bridge: &str, numbers: &[u16]) {
+        let Some(watch) = self.groups.0.get(bridge) else { return };
+        let holds_back = watch.snooper.holds_back();
+        if numbers.is_empty() {
+            self.clear_groups(bridge);
+        }
         numbers.iter().for_each(|number| self.forget_groups(*number));
-        if !numbers.is_empty() {
+        if holds_back {
             self.ask_others(bridge, NOBODY);
         }
     }

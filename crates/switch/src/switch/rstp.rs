@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use eal::time::later;
-use l2proto::rstp::bpdu;
 use l2proto::rstp::port::{Port, Role, State};
 use l2proto::rstp::tree::{Link, Todo, Tree};
 use l2proto::rstp::vector::BridgeName;
+use l2proto::rstp::{RstpVersion, bpdu, numbers};
 use litemap::LiteMap;
 use packet::MacAddr;
 
@@ -52,6 +52,8 @@ struct Branch {
     /// Who the root was at the last look, and when it was logged last that it is another one.
     root: BridgeName,
     logged: Option<Instant>,
+    /// When ports came into their states.
+    turns: LiteMap<u16, u64>,
 }
 
 /// The ports of a bridge.
@@ -71,6 +73,8 @@ pub(super) struct Branches {
     all: LiteMap<String, Branch>,
     /// What one bridge says to another by a patch port: the port where it comes in.
     crossing: Vec<(u16, Vec<u8>)>,
+    /// How many times ports have come into another state.
+    turns: u64,
 }
 
 impl Branch {
@@ -101,6 +105,18 @@ impl Branch {
             self.logged = Some(now);
         }
         true
+    }
+
+    /// Notes that ports have come into other states, the first of which is this turn; returns the next one.
+    fn note_turns(&mut self, ports: &[u16], first: u64) -> u64 {
+        let mut turn = first;
+        for port in ports {
+            self.turns.insert(*port, turn);
+            turn = turn.saturating_add(1);
+        }
+        let tree = &self.tree;
+        self.turns.retain(|port, _| tree.ports().any(|(number, _)| number == *port));
+        turn
     }
 
     /// Lets as much time pass as has passed at `now`: a second at a time.
@@ -214,7 +230,7 @@ impl Control {
             None => self.free_address(id),
         };
         let settings = options.settings(own);
-        let Parts { links, others, listened } = self.parts_of(name, id);
+        let Parts { links, others, listened } = self.parts_of(name, id, options.force_version);
         let new = || Branch {
             id,
             tree: Tree::new(settings),
@@ -225,6 +241,7 @@ impl Control {
             changed: None,
             root: BridgeName::default(),
             logged: None,
+            turns: LiteMap::new(),
         };
         listened.iter().for_each(|number| self.listen_for_bpdus(*number, true));
         let branch = self.rstp.all.entry(name.to_owned()).or_insert_with(new);
@@ -266,21 +283,41 @@ impl Control {
             branch.told = gate;
         }
         let changes = branch.tree.changes;
-        if branch.changed.map_or(0, |(_, before)| before) != changes {
+        let has_changed = branch.changed.map_or(0, |(_, before)| before) != changes;
+        if has_changed {
             branch.changed = Some((now, changes));
+        }
+        if !states.is_empty() {
+            self.rstp.turns = branch.note_turns(&states, self.rstp.turns);
         }
         let has_other_root = branch.note_root(name, now);
         let from = branch.own;
+        // The old protocol has all entries of a bridge age fast, wherever the change is.
+        let ports = match branch.tree.settings().is_rapid {
+            true => Some(flush.as_slice()).filter(|ports| !ports.is_empty()),
+            false => (has_changed || !flush.is_empty()).then_some(&[][..]),
+        };
         states.iter().for_each(|number| self.log_state(name, *number));
-        if let Ok(bridge) = self.bridges.get(name) {
-            let mut fdb = bridge.fdb().write();
-            flush.iter().for_each(|number| _ = fdb.flush(Some(*number)));
+        if let Some(ports) = ports {
+            self.forget_topology(name, ports);
         }
-        self.forget_groups_behind(name, &flush);
         if !states.is_empty() || has_other_root {
             self.tell_links();
         }
         send.into_iter().for_each(|(number, bpdu)| self.send_bpdu(number, &bpdu, from));
+    }
+
+    /// Forgets stations and groups behind ports of a bridge, or behind all where none are given, since they
+    /// may be elsewhere now.
+    fn forget_topology(&mut self, name: &str, ports: &[u16]) {
+        if let Ok(bridge) = self.bridges.get(name) {
+            let mut fdb = bridge.fdb().write();
+            if ports.is_empty() {
+                fdb.flush(None);
+            }
+            ports.iter().for_each(|number| _ = fdb.flush(Some(*number)));
+        }
+        self.forget_groups_behind(name, ports);
     }
 
     fn log_state(&self, bridge: &str, number: u16) {
@@ -308,11 +345,12 @@ impl Control {
     }
 
     /// The ports of a bridge that take part, by their numbers, and those that do not.
-    fn parts_of(&self, name: &str, id: BridgeId) -> Parts {
+    fn parts_of(&self, name: &str, id: BridgeId, version: RstpVersion) -> Parts {
         let ports = self.ports.of_bridge(id).map(|(port, entry)| (port, entry.number())).collect();
         let outputs = self.mirrors.outputs(name, &ports);
         let mut parts = Parts::default();
         let Parts { links, others, listened } = &mut parts;
+        let mut taking_part = Vec::new();
         for (_, entry) in self.ports.of_bridge(id) {
             let (number, options) = (entry.number(), entry.options());
             if !options.rstp.enabled || outputs.contains(number) {
@@ -323,14 +361,19 @@ impl Control {
             if options.guard.bpdu_guard == BpduGuard::Off {
                 listened.push(number);
             }
+            taking_part.push(entry);
+        }
+        taking_part.sort_unstable_by_key(|entry| entry.number());
+        let asked: Vec<_> =
+            taking_part.iter().map(|entry| (entry.number(), entry.options().rstp.number)).collect();
+        for (entry, number) in taking_part.iter().zip(numbers(&asked)) {
             let link = entry.control().link();
             links.push(Link {
-                port: number,
-                settings: options.rstp.settings(number, link.speed_mbps),
+                port: entry.number(),
+                settings: entry.options().rstp.settings(number, link.speed_mbps, version),
                 is_up: link.up && entry.is_in_service(),
             });
         }
-        links.sort_unstable_by_key(|link| link.port);
         parts
     }
 
@@ -366,8 +409,10 @@ impl Control {
         let (tree, root) = (&branch.tree, branch.tree.root());
         let settings = tree.settings();
         let (times, port_name) = (tree.times(), |number| self.ports.name_of(number));
-        let ports =
-            tree.ports().filter_map(|(number, port)| Some(report_port(port_name(number)?, port)));
+        let ports = tree.ports().filter_map(|(number, port)| {
+            let turn = branch.turns.get(&number).copied().unwrap_or_default();
+            Some(report_port(port_name(number)?, port, turn))
+        });
         RstpReport {
             bridge: name.to_owned(),
             id: bridge_name(settings.name),
@@ -397,7 +442,7 @@ fn bridge_name(name: BridgeName) -> RstpBridge {
     RstpBridge { priority: name.priority(), address: name.address() }
 }
 
-fn report_port(name: &str, port: &Port) -> RstpPort {
+fn report_port(name: &str, port: &Port, turn: u64) -> RstpPort {
     let (known, counts) = (port.known(), port.counts);
     let is_disabled = port.role() == Role::Disabled;
     RstpPort {
@@ -416,5 +461,6 @@ fn report_port(name: &str, port: &Port) -> RstpPort {
         sent: counts.sent,
         bad: counts.bad,
         forwards: counts.forwards,
+        turn,
     }
 }

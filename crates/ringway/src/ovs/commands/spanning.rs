@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use ovs::spanning::{old_role, old_state, rapid_role, rapid_state};
 use ovs::unixctl::Answer;
-use switch::{RstpBridge, RstpPort, RstpReport, RstpRole};
+use switch::{RstpBridge, RstpPort, RstpReport, RstpRole, RstpState};
 
 use super::Appctl;
 
@@ -57,6 +57,15 @@ pub fn change(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 /// The same for those that speak the old one.
 pub fn change_old(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     change_all(appctl, arguments, &OLD)
+}
+
+/// The protocol of spanning tree because of which a port sends nothing.
+pub fn closed_by(appctl: &Appctl<'_>, bridge: &str, port: &str) -> Option<&'static str> {
+    let tree = appctl.daemon.switch().rstp().into_iter().find(|tree| tree.bridge == bridge)?;
+    let found = tree.ports.iter().find(|found| found.name == port)?;
+    let row = appctl.agent.content()?.bridges.get(bridge)?;
+    let protocol = if row.rstp { "RSTP" } else { "STP" };
+    (found.state != RstpState::Forwarding).then_some(protocol)
 }
 
 /// The bridges that speak a protocol, or the one that is asked for.
@@ -145,7 +154,6 @@ fn known(bridge: RstpBridge, tree: &RstpReport, words: &Words) -> String {
 #[cfg(test)]
 mod tests {
     use packet::MacAddr;
-    use switch::RstpState;
 
     use super::*;
 
@@ -169,6 +177,7 @@ mod tests {
             sent: 0,
             bad: 0,
             forwards: 0,
+            turn: 0,
         };
         let tree = RstpReport {
             bridge: "br0".to_owned(),

@@ -128,6 +128,11 @@ impl World for Sight<'_, '_> {
         name.map_or(Outlet::Nowhere, |name| self.behind(&name))
     }
 
+    fn closed_by(&mut self, bridge: &str, port: u16) -> Option<&'static str> {
+        let name = self.appctl.daemon.switch().port_named(port)?;
+        super::super::spanning::closed_by(self.appctl, bridge, &name)
+    }
+
     fn normal(&mut self, bridge: &str, port: Option<u16>, key: &Key) -> Normal {
         let frame = compose(key, None);
         let switch = self.appctl.daemon.switch();
