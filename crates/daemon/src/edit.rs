@@ -13,6 +13,7 @@ use crate::bridge::Bridge;
 use crate::check::check;
 use crate::file::parse;
 use crate::state::State;
+use crate::values::{document, plain};
 
 /// What a bridge can be told.
 const BRIDGE_KEYS: [&str; 5] = ["group-fwd-mask", "vlan-aware", "fdb", "rstp", "mcast-snooping"];
@@ -143,12 +144,6 @@ impl Edit {
     }
 }
 
-/// `wanted` as a file.
-fn document(wanted: &impl Serialize) -> Result<DocumentMut, String> {
-    let text = toml::to_string(wanted).map_err(|error| error.to_string())?;
-    text.parse().map_err(|error| format!("{error}"))
-}
-
 /// Gives `table` the values of `wanted` and no others; one that is the same already keeps the way
 /// in which it is written, and so does a table in it: of its own, dotted or inline.
 fn update(table: &mut dyn TableLike, wanted: &dyn TableLike) {
@@ -178,8 +173,10 @@ fn update_table(parent: &mut dyn TableLike, key: &str, wanted: &dyn TableLike) {
 }
 
 fn update_value(table: &mut dyn TableLike, key: &str, item: &Item) {
+    // Whatever the way in which it is written.
+    let is_same = table.get(key).map(plain) == Some(plain(item));
     match table.get_mut(key).and_then(Item::as_value_mut) {
-        Some(old) if plain(old) == item.as_value().and_then(plain) => {}
+        Some(_) if is_same => {}
         Some(old) => {
             if let Some(new) = item.as_value() {
                 // The comment behind it stays.
@@ -190,12 +187,6 @@ fn update_value(table: &mut dyn TableLike, key: &str, item: &Item) {
         }
         None => _ = table.insert(key, item.clone()),
     }
-}
-
-/// A value without the way in which it is written.
-fn plain(value: &toml_edit::Value) -> Option<toml::Value> {
-    let text = format!("value = {}", value.to_string().trim());
-    toml::from_str::<toml::Table>(&text).ok()?.remove("value")
 }
 
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {

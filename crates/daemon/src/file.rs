@@ -7,6 +7,7 @@ use toml_edit::{Document, Item};
 
 use crate::error::Error;
 use crate::state::{Port, State};
+use crate::values::{self, Fault};
 use crate::vdpa::{Vdpa, is_vdpa};
 
 /// Why a vDPA device has no settings of a port.
@@ -71,10 +72,9 @@ impl Problem {
 /// # Errors
 /// What is wrong with it, with the number of its line.
 pub fn parse(text: &str) -> Result<State, Problem> {
-    let mut state: State = toml::from_str(text).map_err(|error| {
-        let start = error.span().map(|span| span.start);
-        let line = start.and_then(|start| line_at(text, start));
-        let message = explain(error.message());
+    let mut state: State = read(text).map_err(|Fault { span, message }| {
+        let line = span.and_then(|span| line_at(text, span.start));
+        let message = explain(&message);
         let content = line.and_then(|line| text.lines().nth(line.saturating_sub(1)));
         let message = match content {
             Some(content) if !message.starts_with("unknown key") => {
@@ -93,11 +93,17 @@ pub fn parse(text: &str) -> Result<State, Problem> {
     Ok(state)
 }
 
+fn read(text: &str) -> Result<State, Fault> {
+    let document = Document::parse(text)
+        .map_err(|error| Fault { span: error.span(), message: error.message().to_owned() })?;
+    values::read(document.as_item())
+}
+
 /// A state as a file would say it.
 #[must_use]
 pub fn write(state: &State) -> String {
     // Every value of a state is one that TOML has.
-    toml::to_string(state).unwrap_or_default()
+    values::document(state).map(|document| document.to_string()).unwrap_or_default()
 }
 
 /// Makes vDPA devices of ports whose device strings say so, as they were written before there was
@@ -149,13 +155,9 @@ fn line_of(text: &str, part: &str) -> Option<usize> {
         };
         let keys = table.iter().filter(|(key, _)| is_next(key));
         let Some((key, next)) = keys.max_by_key(|(key, _)| key.len()) else { break };
-        let key_span = table.key(key).and_then(toml_edit::Key::span);
-        span = match next {
-            // Nothing stands for a table that its own tables imply.
-            Item::Table(table) if table.is_implicit() => None,
-            Item::Table(table) => table.span().or(key_span).or(span),
-            _ => key_span.or_else(|| next.span()).or(span),
-        };
+        // Nothing stands for a table that its own tables imply, nor above it.
+        let is_implied = next.as_table().is_some_and(toml_edit::Table::is_implicit);
+        span = values::span_of(table, key, next).or(span.filter(|_| !is_implied));
         rest = rest.get(key.len()..)?.trim_start_matches('.');
         item = next;
     }
@@ -245,10 +247,7 @@ client = true
         assert_eq!((state.ports["z"].mtu, state.ports["z"].enabled), (Some(9000), false));
         assert_eq!(state.port_of("red", "52:54:00:00:00:02 vlan 7".parse().unwrap()), Some("z"));
         assert_eq!(state.vdpa["b"].socket, PathBuf::from("/run/b.sock"));
-        assert_eq!(
-            toml::to_string(&state).unwrap().replace("\n\n", "\n"),
-            text.replace("\n\n", "\n")
-        );
+        assert_eq!(write(&state).replace("\n\n", "\n"), text.replace("\n\n", "\n"));
     }
 
     #[test]

@@ -38,6 +38,7 @@
 //! - `patch`: patch ports
 //! - [`snoop`]: groups of IGMP and MLD
 //! - `text`: values that are written as text
+//! - `values`: TOML as the values that JSON has, and back
 
 #![forbid(unsafe_code)]
 
@@ -60,6 +61,7 @@ pub mod state;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 mod text;
+mod values;
 pub mod vdpa;
 pub mod waiting;
 

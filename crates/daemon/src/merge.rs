@@ -70,6 +70,8 @@ mod tests {
             + &port("new", "")
             + &port("gone", "mtu = 2000");
         assert_eq!(merged, state(&expected));
+        let names: Vec<&String> = merged.ports.keys().collect();
+        assert_eq!(names, ["a", "gone", "new", "late"], "in the order of the files");
     }
 
     #[test]

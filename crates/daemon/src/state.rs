@@ -529,8 +529,9 @@ fn merge(all: &mut Map<String, Value>, parts: Map<String, Value>) {
 /// Whether a port has a setting of this key, apart from its device.
 fn is_setting(key: &str) -> bool {
     // All settings have defaults, which a file need not say: so ask for one that has none.
-    let text = format!("{{\"device\":\"\",{}:null}}", Value::from(key));
-    let error = serde_json::from_str::<Port>(&text).err();
+    let parts = [("device", Value::from("")), (key, Value::Null)];
+    let parts = parts.map(|(key, value)| (key.to_owned(), value));
+    let error = serde_json::from_value::<Port>(Value::Object(parts.into_iter().collect())).err();
     error.is_none_or(|error| !error.to_string().starts_with("unknown field"))
 }
 

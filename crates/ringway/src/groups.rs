@@ -130,11 +130,11 @@ mod tests {
         assert!(args.settings().is_default() && args.changed().is_empty());
         assert_eq!(summary(&args.settings()), None);
         let args = parse("--mcast-router never --mcast-flood on --mcast-max-groups 7").unwrap();
-        let expected = r#"{"flood":true,"max-groups":7,"router":"never"}"#;
+        let expected = r#"{"router":"never","flood":true,"max-groups":7}"#;
         assert_eq!(Value::Object(args.changed()).to_string(), expected);
         assert_eq!(summary(&args.settings()).unwrap(), "router never, flood, max-groups 7");
         let args = parse("--mcast-router default --mcast-flood-reports default").unwrap();
-        let expected = r#"{"flood-reports":null,"router":null}"#;
+        let expected = r#"{"router":null,"flood-reports":null}"#;
         assert_eq!(Value::Object(args.changed()).to_string(), expected);
         assert!(parse("--mcast-router nevr").unwrap_err().contains("did you mean 'never'?"));
     }

@@ -149,7 +149,7 @@ mod tests {
         let options = "--allowed-macs 52:54:00:00:00:01,52:54:00:00:00:02 --allowed-ips 192.0.2.7 \
                        --ra-guard off";
         let args = parse(options).unwrap();
-        let expected = r#"{"allowed-ips":["192.0.2.7"],"allowed-macs":["52:54:00:00:00:01","52:54:00:00:00:02"],"ra-guard":false}"#;
+        let expected = r#"{"allowed-macs":["52:54:00:00:00:01","52:54:00:00:00:02"],"allowed-ips":["192.0.2.7"],"ra-guard":false}"#;
         assert_eq!(Value::Object(args.changed()).to_string(), expected);
         let text = summary(&args.settings()).unwrap();
         assert_eq!(text, "macs 52:54:00:00:00:01 52:54:00:00:00:02, ips 192.0.2.7, dhcp-guard");
@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(Value::Object(bpdu.changed()).to_string(), r#"{"bpdu-guard":"shut"}"#);
         assert_eq!(summary(&bpdu.settings()).unwrap(), "bpdu-guard shut");
         let few = parse("--max-addresses 5 --beyond-max flood").unwrap();
-        let expected = r#"{"beyond-max":"flood","max-addresses":5}"#;
+        let expected = r#"{"max-addresses":5,"beyond-max":"flood"}"#;
         assert_eq!(Value::Object(few.changed()).to_string(), expected);
         assert_eq!(summary(&few.settings()).unwrap(), "max-addresses 5, beyond flood");
         let off = parse("--dhcp-guard off").unwrap().settings();
