@@ -265,7 +265,12 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     let device = spec.text().to_owned();
     let Config { mac, rx, tx, is_up, place } = Config::parse(spec)?;
     let failed = |reason| Error::Device { what: format!("dummy port '{name}'"), reason };
-    let sink = |path: &String| Ok(Arc::new(Mutex::new(open_sink(path, usize::MAX)?)));
+    let sink = |path: &String| {
+        let mut sink = open_sink(path, usize::MAX)?;
+        // Who reads it before there is a frame finds a file of none.
+        sink.flush();
+        Ok(Arc::new(Mutex::new(sink)))
+    };
     let received = rx.as_ref().map(sink).transpose()?;
     let sent = match tx.as_ref().filter(|tx| Some(*tx) != rx.as_ref()) {
         Some(tx) => Some(sink(tx)?),
@@ -590,6 +595,7 @@ mod tests {
         for (name, rx, tx) in [("p1", "both", "both"), ("p2", "in", "out")] {
             let device = format!("dummy:rx={},tx={}", path(rx), path(tx));
             let mut port = open(name, &device, &drivers).unwrap();
+            assert_eq!(std::fs::metadata(path(tx)).unwrap().len(), 24, "a file without frames");
             drivers.dummies().get(name).unwrap().note_received(&[vec![1; 60]]);
             port.tx[0].tx_burst(&[Frame::from_bytes(&[2; 61])]);
         }

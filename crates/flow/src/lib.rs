@@ -17,6 +17,7 @@
 //! - `pipeline`: all that decides about a bridge's packets
 //! - [`walk`]: the way of a packet through the tables
 //! - `path`: that way as few operations
+//! - `frozen`: where it was stopped, and what it takes to go on
 //! - `cache`: the ways of packets that have come before
 //!
 //! ```
@@ -54,6 +55,7 @@
 mod cache;
 mod classifier;
 mod extract;
+mod frozen;
 mod groups;
 mod key;
 mod meters;
@@ -73,6 +75,7 @@ pub mod walk;
 pub use cache::{CacheStats, PathCache, PathId};
 pub use classifier::{Classifier, Clause, Ranked, Tuple};
 pub use extract::{Depth, Layers, extract};
+pub use frozen::{Frozen, Rest};
 pub use groups::{Bucket, Group, GroupRefusal, Groups, MAX_GROUP};
 pub use key::{
     FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, WORDS, slot,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use openflow::packet_in::Reason;
 
+use crate::frozen::Frozen;
 use crate::key::Key;
 use crate::pattern::{finish, mix};
 use crate::rule::Stats;
@@ -60,6 +61,8 @@ pub struct PacketIn {
     pub key: Box<Key>,
     /// What the rule passes along.
     pub userdata: Vec<u8>,
+    /// If it stops there: what it goes on with when a controller says so.
+    pub frozen: Option<Arc<Frozen>>,
 }
 
 /// One step of a path.
@@ -174,6 +177,8 @@ pub struct Path {
     pub lost: Option<Lost>,
     /// All that it does is to send the packet as it is, to some ports once.
     pub is_simple: bool,
+    /// It has packets stop at controllers.
+    pub stops: bool,
 }
 
 /// A path in the making, that has nothing of the rules yet: most ways are known already.
@@ -263,7 +268,9 @@ impl Path {
             matches!(op, Op::Output(_)) && ops.iter().take(at).all(|before| before != op)
         };
         let is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
+        let stops =
+            ops.iter().any(|op| matches!(op, Op::Controller(about) if about.frozen.is_some()));
         let (ops, learns, rules) = (ops.into(), learns.into(), rules.into());
-        Self { ops, learns, rules, basis, lost, is_simple }
+        Self { ops, learns, rules, basis, lost, is_simple, stops }
     }
 }

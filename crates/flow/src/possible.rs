@@ -45,7 +45,6 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
             }
             fields(learn).try_for_each(check_field)
         }
-        Action::Controller(to) if to.pause => Err(Refusal::Action("controller(pause)")),
         Action::Resubmit { ct: true, .. } => Err(Refusal::Action("resubmit(ct)")),
         other => match missing(other) {
             Some(name) => Err(Refusal::Action(name)),

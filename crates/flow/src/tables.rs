@@ -17,6 +17,7 @@ use openflow::action::Action;
 use openflow::{Field, Instructions, Match, PortNo};
 
 use crate::classifier::Classifier;
+use crate::frozen::Frozen;
 use crate::groups::Groups;
 use crate::key::{Key, slot};
 use crate::meters::Meters;
@@ -389,12 +390,25 @@ impl Tables {
         }
     }
 
-    /// Checks actions of which no rule is made: whether what they use is there.
+    /// Checks actions of which no rule is made: whether they are possible, and what they use is there.
     ///
     /// # Errors
     /// Something is not.
     pub fn check_actions(&self, actions: &[Action]) -> Result<(), Refusal> {
+        possible::check_actions(actions)?;
         self.check_uses(&uses::of_actions(actions))
+    }
+
+    /// Checks all that a packet goes on with, in the same way.
+    ///
+    /// # Errors
+    /// As [`check_actions`](Self::check_actions).
+    pub fn check_frozen(&self, frozen: &Frozen) -> Result<(), Refusal> {
+        self.check_actions(&frozen.set)?;
+        frozen.rest.iter().try_for_each(|rest| {
+            possible::check(&rest.instructions)?;
+            self.check_uses(&uses::of(&rest.instructions))
+        })
     }
 
     fn check_uses(&self, all: &[Used]) -> Result<(), Refusal> {

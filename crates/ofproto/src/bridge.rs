@@ -1,6 +1,7 @@
 //! A bridge as controllers see it.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::time::{Duration, Instant};
 
 use flow::{Change, Outcome, Tables};
@@ -87,6 +88,9 @@ pub enum Job {
 #[derive(Debug)]
 pub struct Bridge {
     pub(crate) settings: Settings,
+    /// By which it knows packets that it has stopped: one that no other bridge has, nor this one had
+    /// before it was made anew.
+    pub(crate) id: u128,
     pub(crate) ports: BTreeMap<PortNo, Port>,
     /// What becomes of fragments: bits of a configuration's flags.
     pub(crate) fragments: u16,
@@ -116,6 +120,7 @@ impl Bridge {
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
+            id: random(),
             ports: BTreeMap::new(),
             fragments: 0,
             connections: BTreeMap::new(),
@@ -492,6 +497,12 @@ fn greet(connection: &mut Connection, header: Header, message: &[u8]) -> Result<
             )))
         }
     }
+}
+
+/// A number that nobody guesses or has by chance.
+fn random() -> u128 {
+    let half = |which: u8| u128::from(RandomState::new().hash_one(which));
+    half(0) << 64 | half(1)
 }
 
 fn name(kind: Kind) -> String {

@@ -171,6 +171,15 @@ impl Outbox {
         self.answer(message);
     }
 
+    /// The same, but for what is longer than a message can be.
+    pub fn tell_whole(&mut self, message: Vec<u8>) {
+        if message.len() > usize::from(u16::MAX) {
+            self.dropped = self.dropped.saturating_add(1);
+        } else {
+            self.tell(message);
+        }
+    }
+
     pub fn take(&mut self) -> Option<Vec<u8>> {
         let Waiting { message, is_update } = self.messages.pop_front()?;
         let len = message.len();

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use flow::{Key, PacketIn, Tables};
+use flow::{Frozen, Key, PacketIn, Tables};
 use openflow::action::Action;
 use openflow::{ErrorCode, PortNo};
 
@@ -34,6 +34,17 @@ impl PacketOut {
     }
 }
 
+/// A packet that had stopped, and that a controller has go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resumed {
+    /// What it goes on with.
+    pub frozen: Box<Frozen>,
+    /// Mirrors that have a copy of it already, a bit for each.
+    pub mirrors: u32,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
+
 /// A packet for controllers.
 #[derive(Clone, Debug)]
 pub struct Received {
@@ -43,6 +54,8 @@ pub struct Received {
     pub bytes: Vec<u8>,
     /// The length of all of it.
     pub len: usize,
+    /// If it stops there: mirrors that have a copy of it already, a bit for each.
+    pub mirrors: u32,
 }
 
 /// What forwards. None of it waits for a controller.
@@ -72,6 +85,9 @@ pub trait Datapath {
         ports: &mut dyn Iterator<Item = &Port>,
         packet: PacketOut,
     );
+
+    /// Goes on with a packet.
+    fn resume(&mut self, packet: Resumed);
 }
 
 /// None: nothing is forwarded, and no time passes. For tests.
@@ -90,4 +106,6 @@ impl Datapath for Detached {
     fn send(&mut self, _: PacketOut) {}
 
     fn send_by(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: PacketOut) {}
+
+    fn resume(&mut self, _: Resumed) {}
 }

@@ -43,7 +43,7 @@ pub mod table;
 
 pub use bridge::{BUNDLE_TIMEOUT, Bridge, Closed, Job, Settings};
 pub use connection::{ConnectionId, Origin};
-pub use datapath::{Datapath, Detached, PacketOut, Received};
+pub use datapath::{Datapath, Detached, PacketOut, Received, Resumed};
 pub use port::Port;
 pub use rate::{Manner, Rate};
 pub use table::TableConfig;

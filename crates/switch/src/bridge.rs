@@ -297,6 +297,9 @@ impl Bridge {
         let Some(taps) = self.taps() else { return };
         let view = self.view(source);
         for index in 0..taps.len() {
+            if !outputs.may_mirror(|| taps.sharing(index, copies)) {
+                continue;
+            }
             let Some(cut) = taps.copy(index, copies, &view, frames, outputs, cut) else { continue };
             let longest = cut.iter().map(Frame::len).max().unwrap_or(0);
             outputs.spread(&cut, source);

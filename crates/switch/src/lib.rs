@@ -103,7 +103,9 @@ pub use config::{
 };
 pub use error::Error;
 pub use fdb;
-pub use flows::{BridgeFlows, FlowEvent, FlowInlet, FlowPacket, FlowPacketOut, flow_queue};
+pub use flows::{
+    BridgeFlows, FlowBegin, FlowEvent, FlowInlet, FlowPacket, FlowPacketOut, flow_queue,
+};
 pub use guard::PortGuard;
 pub use identity::Identity;
 pub use l2proto::{

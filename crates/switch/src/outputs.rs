@@ -35,6 +35,8 @@ pub(crate) struct Outputs {
     unknown: u32,
     /// Frames from addresses that their port may not learn, noted in the same way.
     strangers: u32,
+    /// Of a frame by itself: mirrors that have a copy of it, a bit for each.
+    mirrored: Option<u32>,
     /// Where edited frames have their heads.
     room: EditRoom,
     /// What is captured of them.
@@ -42,6 +44,27 @@ pub(crate) struct Outputs {
 }
 
 impl Outputs {
+    /// Has it be known from now on which mirrors have a copy of the one frame at hand, or not;
+    /// returns what was so before.
+    pub(crate) const fn set_mirrored(&mut self, mirrored: Option<u32>) -> Option<u32> {
+        std::mem::replace(&mut self.mirrored, mirrored)
+    }
+
+    /// Whether mirrors to one place, a bit for each, have no copy of the frame at hand yet; they
+    /// have one from then on.
+    pub(crate) fn may_mirror(&mut self, mirrors: impl FnOnce() -> u32) -> bool {
+        let Some(mirrored) = &mut self.mirrored else { return true };
+        let mirrors = mirrors();
+        let is_new = *mirrored & mirrors == 0;
+        *mirrored |= mirrors;
+        is_new
+    }
+
+    /// Mirrors that have a copy of the frame at hand, where that is known.
+    pub(crate) fn mirrored(&self) -> u32 {
+        self.mirrored.unwrap_or(0)
+    }
+
     /// Puts the output to `port` in place, and returns the one that was there.
     pub(crate) fn set(&mut self, port: u16, output: Option<Output>) -> Option<Output> {
         let index = usize::from(port);

@@ -167,11 +167,14 @@ impl Walk<'_, '_> {
         let Patch { bridge: id, peer, rx, .. } = patch;
         let source = Source { bridge: *id, port: *peer, stats: rx, now: self.now };
         outputs.note_out(&passed, port, None);
+        // The mirrors of the other bridge are others.
+        let mirrored = outputs.set_mirrored(None);
         if outputs.watches_in(*peer) {
             self.enter_watched(bridge, &passed, &source, rest, outputs);
         } else {
             self.enter(bridge, &passed, &source, rest, outputs);
         }
+        outputs.set_mirrored(mirrored);
     }
 
     /// Takes frames into the bridge of the peer.

@@ -77,6 +77,7 @@ impl<'w> Walk<'w> {
         if bucket.only_sends {
             // Whatever was changed before is changed for all of them.
             self.actions(&bucket.actions);
+            self.finish_freezing();
         } else {
             self.in_copy(bucket);
         }
@@ -93,6 +94,7 @@ impl<'w> Walk<'w> {
         let at = self.ops.len();
         self.ops.push(Op::Save);
         self.actions(&bucket.actions);
+        self.finish_freezing();
         self.end_copy(at);
         self.state = *state;
     }

@@ -6,10 +6,12 @@
 //! - `write`: what is written to the key, and so to the packet
 //! - `learn`: rules that are made of packets
 //! - `set`: the action set
+//! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
 //! - `tags`: what becomes of a packet's tags
 //! - `watch`: what is told of it
 
+mod freeze;
 mod group;
 pub(crate) mod learn;
 pub(crate) mod set;
@@ -23,6 +25,7 @@ use std::sync::Arc;
 use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
+use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, Slot, TAG_PRESENT, slot};
 use crate::meters::CONTROLLER_METER;
 use crate::path::{Basis, Edit, Lost, Op, PacketIn, Path, Way};
@@ -30,6 +33,7 @@ use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
 use crate::tables::{Change, Miss};
+use freeze::Freezing;
 use tags::Tags;
 
 pub use watch::{Kind, Place, Step, Watch};
@@ -65,6 +69,8 @@ pub enum Start<'s> {
     Table,
     /// With the actions of a message from a controller.
     Actions(&'s [Action]),
+    /// Where it was stopped.
+    Frozen(&'s Frozen),
 }
 
 /// The way of a packet with this key, which is what it comes to in the end when this returns.
@@ -96,9 +102,10 @@ pub(crate) fn find_way<'w>(
             walk.is_packet_out = true;
             walk.actions(actions);
         }
+        Start::Frozen(frozen) => walk.thaw(frozen),
     }
     if walk.error.is_none() {
-        walk.action_set();
+        walk.end();
     }
     *key = walk.state.key;
     walk.finish()
@@ -137,6 +144,8 @@ struct Walk<'w> {
     /// Nothing was looked up yet.
     is_first: bool,
     has_exited: bool,
+    /// The packet has stopped.
+    freezing: Option<Box<Freezing>>,
     error: Option<Lost>,
     ops: Vec<Op>,
     rules: Vec<&'w Arc<Stats>>,
@@ -165,6 +174,7 @@ impl<'w> Walk<'w> {
             is_packet_out: false,
             is_first: false,
             has_exited: false,
+            freezing: None,
             error: None,
             ops: Vec::new(),
             rules: Vec::new(),
@@ -195,7 +205,20 @@ impl<'w> Walk<'w> {
 
     /// Whether no more actions are done.
     const fn is_over(&self) -> bool {
-        self.has_exited || self.error.is_some()
+        self.has_exited || self.error.is_some() || self.freezing.is_some()
+    }
+
+    /// What comes behind the tables.
+    fn end(&mut self) {
+        if self.freezing.is_none() {
+            self.action_set();
+        }
+        self.finish_freezing();
+    }
+
+    /// Whether that some rule is for it was to be found out, and nothing else.
+    const fn is_looked_up(&self) -> bool {
+        self.lookups > 0 && !self.is_packet_out
     }
 
     /// The path that has come of it.
@@ -209,7 +232,7 @@ impl<'w> Walk<'w> {
         let lost = match (self.error, self.ops.iter().any(does)) {
             (Some(error), _) => Some(error),
             (None, true) => None,
-            (None, false) if self.rules.is_empty() && !self.is_packet_out => Some(Lost::NoRule),
+            (None, false) if self.rules.is_empty() && self.is_looked_up() => Some(Lost::NoRule),
             (None, false) => Some(Lost::Dropped),
         };
         // What is changed after it was sent or metered for the last time does not matter.
@@ -326,7 +349,8 @@ impl<'w> Walk<'w> {
             self.tell(|watch, key| watch.step(key, Step::Drop, true));
         }
         let more = *clear || write.is_some() || metadata.is_some() || goto_table.is_some();
-        if !self.list(apply, more) {
+        if let Some(left) = self.list(apply, more) {
+            self.keep(left, Some(instructions));
             return;
         }
         if *clear {
@@ -352,30 +376,33 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// Does actions; returns whether what follows them is done, too.
-    fn actions(&mut self, actions: &[Action]) -> bool {
+    /// Does actions.
+    fn actions(&mut self, actions: &[Action]) {
         if actions.is_empty() {
             self.tell(|watch, key| watch.step(key, Step::Drop, true));
         }
-        self.list(actions, false)
+        if let Some(left) = self.list(actions, false) {
+            self.keep(left, None);
+        }
     }
 
-    /// The same, with more behind them or not.
-    fn list(&mut self, actions: &[Action], more: bool) -> bool {
-        let mut left = actions.len();
-        for action in actions {
+    /// The same, with more behind them or not. `None` if what is behind them is done, too; if not, those
+    /// that are left, which matters if the packet has stopped.
+    fn list<'l>(&mut self, actions: &'l [Action], more: bool) -> Option<&'l [Action]> {
+        let mut left = actions;
+        while let Some((action, rest)) = left.split_first() {
             if self.is_over() {
-                return false;
+                return Some(left);
             }
-            left -= 1;
-            let is_last = left == 0 && !more && self.set.is_empty();
+            left = rest;
+            let is_last = left.is_empty() && !more && self.set.is_empty();
             self.tell(|watch, key| watch.step(key, Step::Action(action), is_last));
             if !self.act(action) {
-                return false;
+                return Some(left);
             }
             self.tell(|watch, key| watch.done(key, action));
         }
-        !self.is_over()
+        self.is_over().then_some(left)
     }
 
     /// Does one; returns whether those behind it are done.
@@ -385,6 +412,7 @@ impl<'w> Walk<'w> {
             Action::Enqueue { port, queue } => self.enqueue(*port, *queue),
             Action::OutputField { source, max_len } => self.output_field(*source, *max_len),
             Action::OutputTruncated { port, max_len } => self.truncated(*port, *max_len),
+            Action::Controller(to) if to.pause => self.pause(to),
             Action::Controller(to) => {
                 self.controller((to.max_len, to.id), to.reason, &to.userdata, to.meter);
             }
@@ -527,6 +555,7 @@ impl<'w> Walk<'w> {
             cookie: self.cookie,
             key,
             userdata: userdata.to_vec(),
+            frozen: None,
         };
         let op = Op::Controller(Arc::new(packet_in));
         self.basis.meters = true;
@@ -558,7 +587,7 @@ impl<'w> Walk<'w> {
         self.tell(|watch, key| watch.fork(key, actions));
         self.level += 1;
         self.actions(actions);
-        self.action_set();
+        self.end();
         self.level -= 1;
         self.tell(|watch, _| watch.join());
         self.end_copy(at);

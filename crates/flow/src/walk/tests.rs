@@ -527,3 +527,82 @@ fn some_bits_of_the_port_are_written() {
     let actions = vec![Action::Load { target, value: 1 }, output(PortNo::IN_PORT.0)];
     assert_eq!(ops(actions), [Op::Output(13)]);
 }
+
+/// What a packet does until it stops, and from there each time that it is let go on.
+fn in_parts(pipeline: &Pipeline) -> (Vec<Op>, usize) {
+    let (mut all, mut stops) = (Vec::new(), 0);
+    let mut left = vec![(path(pipeline).ops, key())];
+    while let Some((ops, key)) = left.pop() {
+        for op in ops {
+            let Op::Controller(about) = &op else {
+                all.push(op);
+                continue;
+            };
+            let frozen = about.frozen.as_deref().unwrap();
+            assert_eq!((frozen.key.beside(), frozen.table), (*frozen.key, None));
+            stops += 1;
+            let mut packet = key;
+            let path = walk(pipeline, &mut packet, &Start::Frozen(frozen), None);
+            left.push((path.ops, key));
+        }
+    }
+    (all, stops)
+}
+
+fn pause() -> Action {
+    Action::Controller(Box::new(openflow::action::Controller {
+        pause: true,
+        ..openflow::action::Controller::default()
+    }))
+}
+
+#[test]
+fn a_packet_that_stops_does_what_one_does_that_does_not() {
+    let part = |field| Subfield { field, offset: 0, bits: 32 };
+    let rules = |pause: &[Action]| {
+        let list = |parts: &[&[Action]]| parts.concat();
+        let go_on = Instructions {
+            apply: list(&[pause, &[output(2)], pause]),
+            write: Some(vec![output(4)]),
+            metadata: Some((1, 1)),
+            goto_table: Some(5),
+            clear: true,
+        };
+        let mut pipeline = pipeline(&[
+            (
+                0,
+                0,
+                Match::new(),
+                list(&[
+                    &[set(Field::Reg0, 3), Action::Push(part(Field::Reg0))],
+                    pause,
+                    &[Action::resubmit_table(1), Action::Pop(part(Field::Reg1))],
+                    pause,
+                    &[
+                        Action::OutputField { source: part(Field::Reg1), max_len: 0 },
+                        Action::Clone(list(&[&[output(2)], pause, &[output(4)]])),
+                        output(2),
+                    ],
+                    pause,
+                ]),
+            ),
+            (2, 0, Match::new().with(Field::Reg0, 3), list(&[&[output(4)], pause])),
+            (5, 0, Match::new().with(Field::Metadata, 1), list(&[pause, &[output(3)], pause])),
+        ]);
+        pipeline.tables.change(&Change::add(1, Match::new(), go_on), 0).unwrap();
+        pipeline
+    };
+    let (parts, stops) = in_parts(&rules(&[pause()]));
+    let (whole, none) = in_parts(&rules(&[]));
+    assert_eq!(none, 0);
+    assert!(stops > 6, "{stops}");
+    let outputs = |ops: &[Op]| {
+        let mut ports: Vec<_> = ops
+            .iter()
+            .filter_map(|op| if let Op::Output(to) = op { Some(*to) } else { None })
+            .collect();
+        ports.sort_unstable();
+        ports
+    };
+    assert_eq!(outputs(&parts), outputs(&whole));
+}

@@ -131,7 +131,7 @@ impl Tracer<'_> {
         self.commit(key);
         let bridge = self.bridge.clone();
         let context = self.world.context(&bridge, about);
-        let PacketIn { max_len, id, reason, cookie, .. } = &**about;
+        let PacketIn { max_len, id, reason, cookie, frozen, .. } = &**about;
         // Whether a rule says so, or there is none.
         let reason = match (*reason, *cookie) {
             (Reason::NO_MATCH, u64::MAX) => 7,
@@ -142,12 +142,16 @@ impl Tracer<'_> {
             &u64::MAX => hex(0),
             cookie => hex((*cookie).into()),
         };
-        self.push(Action::Said(format!(
-            "userspace(pid=0,controller(reason={},dont_send={},continuation=0,recirc_id={context},\
-             rule_cookie={cookie},controller_id={id},max_len={max_len}))",
-            reason,
-            u8::from(!self.is_real),
-        )));
+        // Of a packet that stops, Open vSwitch only tells what it does in earnest.
+        if self.is_real || frozen.is_none() {
+            self.push(Action::Said(format!(
+                "userspace(pid=0,controller(reason={},dont_send={},continuation={},\
+                 recirc_id={context},rule_cookie={cookie},controller_id={id},max_len={max_len}))",
+                reason,
+                u8::from(!self.is_real),
+                u8::from(frozen.is_some()),
+            )));
+        }
         if self.is_real {
             self.world.controller(&bridge, key, about);
         }

@@ -134,6 +134,7 @@ fn a_datapath_changes_what_differs() {
         "userspace(pid=0,controller(reason=1,dont_send=1,continuation=0,recirc_id=1,rule_cookie=0,\
          controller_id=7,max_len=100)),12"
     );
+    assert_eq!(of("2,controller(pause),3"), "12", "it only stops in earnest");
 }
 
 #[test]

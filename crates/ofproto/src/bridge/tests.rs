@@ -15,12 +15,13 @@ use packet::MacAddr;
 use proptest::prelude::*;
 
 use super::*;
-use crate::datapath::{Detached, PacketOut, Received};
+use crate::datapath::{Detached, PacketOut, Received, Resumed};
 use openflow::message::stats::port::FIGURES;
 
 mod groups;
 mod meters;
 mod monitor;
+mod resume;
 mod table;
 
 const ROOM: usize = 1 << 16;
@@ -246,6 +247,7 @@ struct Recorder {
     now: u64,
     published: Vec<usize>,
     sent: Vec<PacketOut>,
+    resumed: Vec<Resumed>,
 }
 
 impl Datapath for Recorder {
@@ -265,6 +267,10 @@ impl Datapath for Recorder {
 
     fn send_by(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, packet: PacketOut) {
         self.sent.push(packet);
+    }
+
+    fn resume(&mut self, packet: Resumed) {
+        self.resumed.push(packet);
     }
 }
 
@@ -463,11 +469,13 @@ fn packets_go_both_ways() {
         cookie: 5,
         key: Box::new(key),
         userdata: Vec::new(),
+        frozen: None,
     };
     let received = |about: &flow::PacketIn| Received {
         about: about.clone().into(),
         bytes: vec![9; 60],
         len: 60,
+        mirrors: 0,
     };
     bridge.receive_packet(&received(&about), 0);
     let told = sent(&mut bridge, id);

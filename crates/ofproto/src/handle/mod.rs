@@ -8,6 +8,7 @@
 //! - `monitor`: monitors of rules
 //! - `packet`: packets from and for controllers
 //! - `port`: ports and their statistics
+//! - `resume`: packets that stop on their way
 //! - `session`: what a controller sets for its connection
 //! - `table`: tables
 
@@ -19,6 +20,7 @@ mod meter;
 mod monitor;
 mod packet;
 mod port;
+mod resume;
 mod session;
 mod table;
 
@@ -145,6 +147,7 @@ impl Request<'_> {
             | Kind::GroupFeaturesRequest => self.group_answer(),
             Kind::FlowMonitorRequest | Kind::FlowMonitorCancel => self.monitor_answer(),
             Kind::PacketOut => self.packet_out(),
+            Kind::Resume => self.resume(),
             Kind::BundleControl | Kind::BundleAdd => self.bundle_answer(),
             _ if self.raw.form.is_stats() => Err(ErrorCode::BrcBadStat),
             _ => Err(ErrorCode::BrcBadType),

@@ -8,6 +8,7 @@ use openflow::packet_in::Reason;
 use openflow::{ErrorCode, Field, Match, PortNo};
 
 use super::flow::refusal;
+use super::resume::continuation;
 use super::{Answers, Request};
 use crate::bridge::Bridge;
 use crate::datapath::{PacketOut, Received};
@@ -64,6 +65,9 @@ impl Bridge {
             (true, false) => IMPLICIT_MISS,
             (false, _) => u32::from(about.reason.0),
         };
+        let stopped = received.about.frozen.as_deref();
+        let id = self.id;
+        let continuation = stopped.map(|frozen| continuation(frozen, (id, received.mirrors)));
         let mut told = PacketIn {
             packet: received.bytes.clone(),
             full_len: u32::try_from(received.len).unwrap_or(u32::MAX),
@@ -84,10 +88,13 @@ impl Bridge {
             let (version, format): (_, PacketInFormat) =
                 (session.version, session.packet_in_format);
             // Before OpenFlow 1.3 a rule is no miss.
+            if let Some(continuation) = &continuation {
+                told.continuation = continuation.encode(version);
+            }
             let is_action = reason == EXPLICIT_MISS && version < Version::V13;
             told.reason = if is_action { Reason::ACTION } else { about.reason };
             if connection.may_tell_packet(is_miss, now) {
-                connection.outbox.tell(told.encode(version, format));
+                connection.outbox.tell_whole(told.encode(version, format));
             }
         }
     }

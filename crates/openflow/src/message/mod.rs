@@ -17,6 +17,7 @@
 //! - [`asynchronous`]: which messages a controller wants unasked
 //! - [`bundle`]: changes that are made together
 //! - [`config`]: settings of a connection
+//! - [`continuation`]: what it takes to go on with a packet that was stopped
 //! - [`features`]: what a switch can do
 //! - [`flow_mod`]: changes of flows
 //! - [`flow_monitor`]: controllers that are told how flows change
@@ -38,6 +39,7 @@
 pub mod asynchronous;
 pub mod bundle;
 pub mod config;
+pub mod continuation;
 pub mod features;
 pub mod flow_mod;
 pub mod flow_monitor;

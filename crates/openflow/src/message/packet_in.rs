@@ -13,9 +13,11 @@ use crate::port_no::PortNo;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
 
-/// The number of Nicira's first form, and that of its second, which consists of properties.
+/// The number of Nicira's first form, and that of its second, which consists of properties, as what a
+/// controller gives back does.
 const NXT_PACKET_IN: u32 = 17;
 const NXT_PACKET_IN2: u32 = 30;
+const NXT_RESUME: u32 = 28;
 
 /// Properties of the second form.
 const PACKET: u16 = 0;
@@ -81,13 +83,13 @@ impl PacketIn {
         if is_new { Reason::ACTION.0 } else { self.reason.0 }
     }
 
-    /// Reads one, in all forms.
+    /// Reads one, in all forms, or NXT_RESUME, by which a controller has it go on.
     ///
     /// # Errors
     /// `OFPBRC_BAD_LEN`, `OFPBAC_BAD_OUT_PORT`, and those of matches and properties.
     pub fn decode(raw: &Raw<'_>) -> Result<Self, ErrorCode> {
         let mut reader = Reader::new(raw.body);
-        if raw.form == Form::Nx && raw.number == NXT_PACKET_IN2 {
+        if raw.form == Form::Nx && matches!(raw.number, NXT_PACKET_IN2 | NXT_RESUME) {
             return Self::decode_nx2(&mut reader);
         }
         let mut packet = Self::new(Vec::new(), PortNo::ANY, Reason::ACTION);

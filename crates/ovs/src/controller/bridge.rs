@@ -254,8 +254,9 @@ impl Served {
         let Self { bridge, peers, forwarding, packets, .. } = self;
         for event in packets.try_iter().take(PACKETS) {
             match event {
-                FlowEvent::Packet(FlowPacket { about, bytes, len }) => {
-                    bridge.receive_packet(&Received { about, bytes, len }, forwarding.now());
+                FlowEvent::Packet(FlowPacket { about, bytes, len, mirrors }) => {
+                    let received = Received { about, bytes, len, mirrors };
+                    bridge.receive_packet(&received, forwarding.now());
                 }
                 FlowEvent::Learn(change) => bridge.learn(&change, forwarding),
             }

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use flow::{Pipeline, Tables};
-use ofproto::{Datapath, PacketOut, Port};
+use flow::{Pipeline, Tables, slot};
+use ofproto::{Datapath, PacketOut, Port, Resumed};
+use openflow::PortNo;
 use openflow::message::port::{config, state};
-use switch::{BridgeFlows, FlowInlet, FlowPacketOut, Sight};
+use switch::{BridgeFlows, FlowBegin, FlowInlet, FlowPacketOut, Sight};
 
 /// One bridge of the switch.
 #[derive(Debug)]
@@ -56,7 +57,11 @@ impl Forwarding {
 
     fn packet_out(&self, pipeline: Option<Arc<Pipeline>>, packet: PacketOut) {
         let PacketOut { in_port, actions, key, bytes } = packet;
-        let packet = FlowPacketOut { in_port, actions, key, bytes };
+        let begin = FlowBegin::Actions(actions);
+        self.hand_over(pipeline, FlowPacketOut { in_port, begin, key, bytes });
+    }
+
+    fn hand_over(&self, pipeline: Option<Arc<Pipeline>>, packet: FlowPacketOut) {
         if let Err(error) = self.sight.packet_out(&self.bridge, pipeline, packet) {
             tracing::debug!("bridge {}: a packet is not sent: {error}", self.bridge);
         }
@@ -97,5 +102,11 @@ impl Datapath for Forwarding {
     ) {
         let pipeline = self.pipeline(tables, ports, false);
         self.packet_out(Some(pipeline), packet);
+    }
+
+    fn resume(&mut self, Resumed { frozen, mirrors, bytes }: Resumed) {
+        let (in_port, key) = (PortNo(frozen.key.get_u32(slot::IN_PORT)), frozen.key.clone());
+        let begin = FlowBegin::Resume { frozen, mirrors };
+        self.hand_over(None, FlowPacketOut { in_port, begin, key, bytes });
     }
 }

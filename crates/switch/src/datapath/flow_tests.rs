@@ -211,7 +211,8 @@ fn what_controllers_send_goes_where_they_say() {
     };
     let mut send = |in_port, actions: Vec<Action>| {
         let bytes = frame(station(1), station(2));
-        let packet = crate::flows::FlowPacketOut { in_port, actions, key: Box::default(), bytes };
+        let begin = crate::flows::FlowBegin::Actions(actions);
+        let packet = crate::flows::FlowPacketOut { in_port, begin, key: Box::default(), bytes };
         bench.path.packet_out(BridgeId::DEFAULT, &packet.of(Some(&flows), 5), 1);
         counts(&bench.send(0, &[]))
     };

@@ -5,7 +5,7 @@ use ethdev::DropReason;
 use flow::{Key, Lost, Op, PathId, extract, slot};
 use packet::{BURST, Edit, Editing, Frame};
 
-use super::run::{Run, Steps};
+use super::run::{Run, Steps, bits};
 use super::{Flows, Inner, NO_PORT, Rooms};
 use crate::bridge::Bridge;
 use crate::datapath::Source;
@@ -91,9 +91,21 @@ impl Entry<'_> {
         }
         for group in &groups {
             let next = |at| flows.op(group.path, at);
-            let lost = flows.lost(group.path);
-            let steps = Steps { bridge, flows, next: &next, lost, manner };
-            Run::new(steps, frames, group.mask).go(source, (edit, cut), outputs, onward);
+            let (lost, stops) = flows.end(group.path);
+            let mut run = |mask: u32, outputs: &mut Outputs| {
+                let steps = Steps { bridge, flows, next: &next, lost, manner };
+                Run::new(steps, frames, mask).go(source, (edit, cut), outputs, onward);
+            };
+            if stops {
+                // Which mirrors have a copy by then goes along with each.
+                for bit in bits(group.mask) {
+                    let before = outputs.set_mirrored(Some(0));
+                    run(bit, outputs);
+                    outputs.set_mirrored(before);
+                }
+            } else {
+                run(group.mask, outputs);
+            }
         }
     }
 }

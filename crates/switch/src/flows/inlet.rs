@@ -34,6 +34,8 @@ pub struct FlowPacket {
     pub bytes: Vec<u8>,
     /// The length of all of it.
     pub len: usize,
+    /// If it stops there: mirrors that have a copy of it already, a bit for each.
+    pub mirrors: u32,
 }
 
 /// Where a worker puts what it has to tell. Putting one in never waits.
@@ -78,7 +80,7 @@ impl FlowInlet {
 
     /// Takes a frame that came in on no wire.
     pub fn offer_packet(&mut self, about: &Arc<PacketIn>, frame: &[u8]) {
-        self.put(about, &Frame::from_bytes(frame), clock::now());
+        self.put((about, 0), &Frame::from_bytes(frame), clock::now());
     }
 
     /// Takes a rule that is made of one.
@@ -88,13 +90,18 @@ impl FlowInlet {
 
     /// Takes a packet at time `now`, in clock cycles.
     #[cold]
-    pub(crate) fn put(&mut self, about: &Arc<PacketIn>, frame: &Frame<'_>, now: u64) {
+    pub(crate) fn put(
+        &mut self,
+        (about, mirrors): (&Arc<PacketIn>, u32),
+        frame: &Frame<'_>,
+        now: u64,
+    ) {
         self.tell(now, || {
             let len = frame.len();
             let mut bytes = vec![0; len.min(usize::from(about.max_len))];
             let count = frame.copy_to(&mut bytes);
             bytes.truncate(count);
-            FlowEvent::Packet(FlowPacket { about: Arc::clone(about), bytes, len })
+            FlowEvent::Packet(FlowPacket { about: Arc::clone(about), bytes, len, mirrors })
         });
     }
 

@@ -24,8 +24,8 @@ use packet::EditRoom;
 
 pub use inlet::{FlowEvent, FlowInlet, FlowPacket, flow_queue};
 use meter::{Metering, Meters};
-pub use packet_out::FlowPacketOut;
 pub(crate) use packet_out::PacketOut;
+pub use packet_out::{FlowBegin, FlowPacketOut};
 pub(crate) use run::NOWHERE;
 
 /// What decides about the frames of a bridge, and where it asks.
@@ -141,9 +141,10 @@ impl Flows {
         self.0.borrow().cache.path(id)?.ops.get(at).cloned()
     }
 
-    /// Why frames with this path go nowhere, if they do.
-    fn lost(&self, id: PathId) -> Option<Lost> {
-        self.0.borrow().cache.path(id)?.lost
+    /// Why frames with this path go nowhere, if they do; and whether they stop at controllers.
+    fn end(&self, id: PathId) -> (Option<Lost>, bool) {
+        let inner = self.0.borrow();
+        inner.cache.path(id).map_or((None, false), |path| (path.lost, path.stops))
     }
 
     /// A burst comes in, and needs memory.

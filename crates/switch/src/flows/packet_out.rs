@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::walk::{Start, walk};
-use flow::{Depth, Key, extract, slot};
+use flow::{Depth, Frozen, Key, extract, slot};
 use openflow::{Action, PortNo};
 use packet::{EditRoom, Frame};
 
@@ -21,7 +21,7 @@ pub(crate) struct PacketOut {
     pub(crate) flows: BridgeFlows,
     /// Where it seems to have come in.
     pub(crate) in_port: PortNo,
-    pub(crate) actions: Vec<Action>,
+    pub(crate) begin: FlowBegin,
     pub(crate) key: Box<Key>,
     pub(crate) bytes: Vec<u8>,
     /// The time, in milliseconds.
@@ -47,7 +47,10 @@ impl PacketOut {
         let mut key = *self.key;
         key.set(slot::IN_PORT, self.in_port.0.into());
         extract(&mut key, frame.head(), frame.len(), VLANS, Depth::All);
-        let start = Start::Actions(&self.actions);
+        let (start, mirrors) = match &self.begin {
+            FlowBegin::Actions(actions) => (Start::Actions(actions), 0),
+            FlowBegin::Resume { frozen, mirrors } => (Start::Frozen(frozen), *mirrors),
+        };
         let path = walk(&self.flows.pipeline, &mut key, &start, None);
         path.rules.iter().for_each(|rule| rule.add(1, frame.len() as u64, self.now));
         let flows = Flows::new(&self.flows, self.now);
@@ -56,9 +59,25 @@ impl PacketOut {
             Steps { bridge, flows: &flows, next: &next, lost: path.lost, manner: Manner::Real };
         let (mut edit, mut cut) = (EditRoom::default(), EditRoom::default());
         let frames = [frame];
+        let before = outputs.set_mirrored(Some(mirrors));
         Run::new(steps, &frames, 1).go(source, (&mut edit, &mut cut), outputs, onward);
+        outputs.set_mirrored(before);
         flows.flush(self.now);
     }
+}
+
+/// What becomes of a packet from a controller.
+#[derive(Clone, Debug)]
+pub enum FlowBegin {
+    /// These are done with it.
+    Actions(Vec<Action>),
+    /// It goes on where it had stopped.
+    Resume {
+        /// With what.
+        frozen: Box<Frozen>,
+        /// Mirrors that have a copy of it already, a bit for each.
+        mirrors: u32,
+    },
 }
 
 /// A packet from a controller, as the switch is asked to deal with it.
@@ -67,7 +86,7 @@ pub struct FlowPacketOut {
     /// Where it seems to have come in; [`PortNo::CONTROLLER`] where it has not.
     pub in_port: PortNo,
     /// What is done with it.
-    pub actions: Vec<Action>,
+    pub begin: FlowBegin,
     /// What travels with it: registers, metadata and the like.
     pub key: Box<Key>,
     /// All of it.
@@ -78,7 +97,7 @@ impl FlowPacketOut {
     pub(crate) fn of(self, flows: Option<&BridgeFlows>, now: u64) -> PacketOut {
         let none = || BridgeFlows::new(Arc::default());
         let flows = flows.cloned().unwrap_or_else(none);
-        let Self { in_port, actions, key, bytes } = self;
-        PacketOut { flows, in_port, actions, key, bytes, now }
+        let Self { in_port, begin, key, bytes } = self;
+        PacketOut { flows, in_port, begin, key, bytes, now }
     }
 }

@@ -316,7 +316,15 @@ impl<'s, 'f> Run<'s, 'f> {
                 });
             }
             Op::Controller(about) if self.steps.manner == Manner::Real => {
-                self.with(open, room, |frames, _| self.steps.flows.punt(about, frames, source));
+                if about.frozen.is_some() {
+                    // Mirrors are told by then which of it they have.
+                    self.send(open, room, source, outputs, onward);
+                }
+                let mirrors = outputs.mirrored();
+                let punt = |frames: &[Frame<'_>], _| {
+                    self.steps.flows.punt((about, mirrors), frames, source);
+                };
+                self.with(open, room, punt);
             }
             _ => {}
         }
@@ -387,7 +395,7 @@ fn change(
 }
 
 /// Each bit that is set, the lowest first.
-fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
+pub(super) fn bits(mut mask: u32) -> impl Iterator<Item = u32> {
     std::iter::from_fn(move || {
         let bit = mask & mask.wrapping_neg();
         mask &= !bit;
@@ -416,14 +424,14 @@ impl Flows {
     /// Puts frames where controllers get them from.
     fn punt(
         &self,
-        about: &std::sync::Arc<flow::PacketIn>,
+        (about, mirrors): (&std::sync::Arc<flow::PacketIn>, u32),
         frames: &[Frame<'_>],
         source: &Source<'_>,
     ) {
         let Ok(mut inner) = self.0.try_borrow_mut() else { return };
         let Some(inlet) = &mut inner.inlet else { return };
         for frame in frames {
-            inlet.put(about, frame, source.now);
+            inlet.put((about, mirrors), frame, source.now);
         }
     }
 }

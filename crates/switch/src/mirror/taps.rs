@@ -190,6 +190,15 @@ impl Taps {
         }
     }
 
+    /// The mirrors, a bit for each, that copy to the place of mirror `index`; none if that copies
+    /// nothing.
+    pub(crate) fn sharing(&self, index: usize, copies: &Copies) -> u32 {
+        let is_used = copies.0.get(index).is_some_and(|mask| *mask != 0);
+        let Some(to) = self.all.get(index).map(|tap| tap.to).filter(|_| is_used) else { return 0 };
+        let same = self.all.iter().enumerate().take(MAX_MIRRORS).filter(|(_, tap)| tap.to == to);
+        same.fold(0, |all, (at, _)| all | 1_u32 << at)
+    }
+
     /// Number of mirrors.
     pub(crate) const fn len(&self) -> usize {
         self.all.len()

@@ -153,10 +153,10 @@ fn controllers_and_what_they_send_are_metered() {
     update(&mut bench, &flows);
     let mut sent = 0;
     for _ in 0..5 {
-        let actions = vec![Action::Meter(1), output(3)];
+        let begin = crate::flows::FlowBegin::Actions(vec![Action::Meter(1), output(3)]);
         let bytes = frame(station(1), station(2));
         let packet =
-            crate::flows::FlowPacketOut { in_port: PortNo(1), actions, key: Box::default(), bytes };
+            crate::flows::FlowPacketOut { in_port: PortNo(1), begin, key: Box::default(), bytes };
         bench.path.packet_out(BridgeId::DEFAULT, &packet.of(Some(&flows), 5), 1);
         sent += counts(&bench.send(0, &[]))[2];
     }

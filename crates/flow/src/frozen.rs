@@ -1,0 +1,25 @@
+//! What a packet's way was stopped at, and what it takes to go on with it.
+
+use openflow::Action;
+pub use openflow::message::continuation::Rest;
+
+use crate::key::Key;
+
+/// The most actions that are left of rules where a packet stops: a message with more would be too long.
+pub(crate) const MAX_REST: usize = 4_096;
+
+/// What a packet goes on with, once a controller has let it go on, or it was tracked.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Frozen {
+    /// What travels beside the packet: where it came in, registers, metadata, and so on
+    /// ([`Key::beside`]).
+    pub key: Box<Key>,
+    /// The stack, its top last.
+    pub stack: Vec<u128>,
+    /// The action set, as written.
+    pub set: Vec<Action>,
+    /// The table that it is looked up in first, if it is.
+    pub table: Option<u8>,
+    /// What is still to be done of the rules that it was at, the innermost first.
+    pub rest: Vec<Rest>,
+}

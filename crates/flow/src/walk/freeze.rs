@@ -1,0 +1,117 @@
+//! A packet stops on its way, and goes on later (`controller(pause)`).
+//!
+//! Nothing more is done from then on: while the walk goes back to where the packet, or this copy of
+//! it, began, what is left of each rule is kept. All that it takes to go on goes along with the packet.
+
+use std::sync::Arc;
+
+use openflow::action::Controller;
+use openflow::packet_in::Reason;
+use openflow::{Action, Instructions, PortNo};
+
+use super::Walk;
+use crate::frozen::{Frozen, MAX_REST, Rest};
+use crate::key::{Key, slot};
+use crate::path::{Op, PacketIn};
+
+/// A packet that stops: who is told, and what is left so far.
+#[derive(Debug)]
+pub(super) struct Freezing {
+    id: u16,
+    reason: Reason,
+    userdata: Vec<u8>,
+    table: u8,
+    cookie: u64,
+    rest: Vec<Rest>,
+    /// Actions in it.
+    count: usize,
+}
+
+impl Walk<'_> {
+    /// Stops the packet here.
+    pub(super) fn pause(&mut self, to: &Controller) {
+        let (table, cookie) = (self.table, self.cookie);
+        let Controller { id, reason, ref userdata, .. } = *to;
+        let (userdata, rest) = (userdata.clone(), Vec::new());
+        let freezing = Freezing { id, reason, userdata, table, cookie, rest, count: 0 };
+        self.freezing = Some(Box::new(freezing));
+    }
+
+    /// Keeps what is left of the rule at hand, if the packet has stopped: of its actions, and behind
+    /// these of its instructions.
+    pub(super) fn keep(&mut self, left: &[Action], of: Option<&Instructions>) {
+        let Some(freezing) = &mut self.freezing else { return };
+        freezing.count = freezing.count.saturating_add(left.len());
+        if freezing.count > MAX_REST || freezing.rest.len() >= MAX_REST {
+            return self.fail(format_args!("over {MAX_REST} actions left"));
+        }
+        let apply = left.to_vec();
+        let instructions = match of {
+            Some(&Instructions { clear, ref write, metadata, goto_table, .. }) => {
+                Instructions { apply, clear, write: write.clone(), metadata, goto_table }
+            }
+            None => Instructions::apply(apply),
+        };
+        if !instructions.is_empty() {
+            let (table, cookie) = (self.table, self.cookie);
+            freezing.rest.push(Rest { table, cookie, instructions });
+        }
+    }
+
+    /// Sends a packet, or a copy of it, that has stopped to the controllers. What follows is about
+    /// others.
+    pub(super) fn finish_freezing(&mut self) {
+        let Some(freezing) = self.freezing.take() else { return };
+        if self.error.is_some() {
+            return;
+        }
+        let Freezing { id, reason, userdata, table, cookie, rest, .. } = *freezing;
+        let mut key = Box::new(self.state.key.beside());
+        key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+        let (stack, set) = (self.stack.clone(), self.set.clone());
+        let frozen = Frozen { key: key.clone(), stack, set, table: None, rest };
+        let frozen = Some(Arc::new(frozen));
+        let max_len = u16::MAX;
+        let packet_in = PacketIn { max_len, id, reason, table, cookie, key, userdata, frozen };
+        self.emit(Op::Controller(Arc::new(packet_in)));
+    }
+
+    /// Goes on with a packet that had stopped.
+    pub(super) fn thaw(&mut self, frozen: &Frozen) {
+        let Frozen { key, stack, set, table, rest } = frozen;
+        self.state.key.set_beside(key);
+        self.stack.clone_from(stack);
+        self.set.clone_from(set);
+        self.update_actset_output();
+        if let Some(table) = *table {
+            let port = self.in_port();
+            self.is_first = true;
+            self.table(port, table, true);
+        }
+        for Rest { table, cookie, instructions } in rest {
+            if self.has_exited || self.error.is_some() {
+                break;
+            }
+            (self.table, self.cookie, self.is_miss) = (*table, *cookie, false);
+            if self.freezing.is_some() {
+                self.keep(&instructions.apply, Some(instructions));
+            } else {
+                self.instructions(instructions);
+            }
+        }
+    }
+}
+
+impl Key {
+    /// Puts what travels beside another packet beside this one.
+    fn set_beside(&mut self, other: &Self) {
+        let own = *self;
+        *self = other.beside();
+        let packet = slot::ETH_DST.word()..slot::TUN_ID.word();
+        for at in packet {
+            if let (Some(to), Some(from)) = (self.0.get_mut(at), own.0.get(at)) {
+                *to = *from;
+            }
+        }
+    }
+}
