@@ -8,8 +8,7 @@ use clap::Args;
 use e2e::peers::{Peer, are_there, workspace};
 use e2e::process::run as output_of;
 
-use crate::bench;
-use crate::test::TESTED;
+use crate::tested;
 
 /// Bursts of one count. The count has no noise, so few will do.
 const BURSTS: u64 = 400;
@@ -37,7 +36,8 @@ pub fn run(options: &Options) -> Result<bool> {
     if !are_there(&[Peer::Valgrind]) {
         return Ok(true);
     }
-    let program = bench::build_as(TESTED, "instructions")?;
+    output_of(&mut tested::build(&["instructions"]))?;
+    let program = tested::program("instructions");
     let stored = Stored::load()?;
     let mut counts = BTreeMap::new();
     let mut good = true;

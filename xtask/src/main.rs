@@ -36,6 +36,8 @@ mod package;
 mod setup;
 /// The one test command.
 mod test;
+/// What the tests run on real peers.
+mod tested;
 
 use std::process::ExitCode;
 

@@ -172,14 +172,9 @@ pub const RELEASED: [&str; 4] = ["--package", "ringway", "--package", "ringway-b
 
 /// Builds a program of the package `ringway-benches` as releases are built; gives its path.
 pub fn build(program: &str) -> Result<PathBuf> {
-    build_as("release", program)
-}
-
-/// Builds a program of the package `ringway-benches` by this profile; gives its path.
-pub fn build_as(profile: &str, program: &str) -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.current_dir(workspace()).args(["build", "--profile", profile]).args(RELEASED);
+    command.current_dir(workspace()).args(["build", "--release"]).args(RELEASED);
     command.args(["--bin", program, "--message-format=json"]);
     output_of(&mut command)?
         .lines()

@@ -35,6 +35,8 @@ for folder in /etc/systemd/system /usr/lib/systemd/system-generators; do
 done
 # As the first start has it.
 rm -f /usr/sbin/policy-rc.d
+# Whoever installs pages has the index of all pages of the machine made anew, which nobody reads here.
+rm -f /var/lib/man-db/auto-update
 
 mount -t tmpfs run /run
 mkdir /run/packages

@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, ensure};
 use clap::Args;
 
-pub use self::plan::TESTED;
 pub use self::programs::cargo;
 
 use self::load::Load;

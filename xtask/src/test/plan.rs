@@ -12,14 +12,16 @@ use e2e::ringway::BINARY;
 
 use super::programs::{Built, EVERYTHING, LINTING, Program, cargo, linting};
 use super::schedule::{Job, Output, WAITING, WHOLE};
-use crate::bench;
-
-/// The profile of the program that is tested: the crates that frames pass through are built as those
-/// of a release.
-pub const TESTED: &str = "tested";
+use crate::tested;
 
 /// The job that builds the test programs.
 const PROGRAMS: &str = "test programs";
+
+/// The jobs that build most, one after the other: cargo locks the directory.
+const BUILDS: [&str; 2] = [PROGRAMS, "build"];
+
+/// The job that builds the program that attacks others.
+const ATTACKER: &str = "attacker";
 
 /// The jobs that run those which need no peer: tests in crates, and tests of crates from outside.
 const UNIT: [&str; 2] = ["unit", "integration"];
@@ -67,7 +69,7 @@ pub struct Stage {
 impl Stage {
     pub fn new() -> Result<Self> {
         Ok(Self {
-            binary: e2e::peers::target_dir().with_file_name(TESTED).join("ringway"),
+            binary: tested::program("ringway"),
             skipped: tempfile::NamedTempFile::new()?,
             tests: OnceLock::new(),
             attacker: OnceLock::new(),
@@ -83,12 +85,12 @@ impl Stage {
     /// long.
     pub fn plan(&self, quick: bool, no_setup: bool) -> Result<Vec<Job<'_>>> {
         let mut jobs = vec![
-            job("build", &[], move |output| self.build(output, !quick)),
-            job(PROGRAMS, &[], move |output| self.build_tests(output, !quick)),
-            job(UNIT[0], &["build", PROGRAMS], |output| self.unit(output)),
-            job(UNIT[1], &["build", PROGRAMS], |output| self.integration(output)),
-            // It would wait for the other builds of this kind.
-            job("loom", &[PROGRAMS], |output| output.run(&mut xtask(&["loom"])?)),
+            job(PROGRAMS, &[], |output| self.build_tests(output)),
+            // While others build in the same directory this would wait, so it runs beside tests.
+            behind(&[PROGRAMS], job("build", &[], move |output| self.build(output, !quick))),
+            job(UNIT[0], &[PROGRAMS], |output| self.unit(output)),
+            job(UNIT[1], &[PROGRAMS], |output| self.integration(output)),
+            behind(&BUILDS, job("loom", &[], |output| output.run(&mut xtask(&["loom"])?))),
             job("fmt", &[], |output| output.run(&mut cargo(&["fmt", "--all", "--check"]))),
             job("clippy", &[PROGRAMS], |_| self.lints()),
         ];
@@ -107,6 +109,7 @@ impl Stage {
             };
             jobs.insert(0, job("setup", &[], work));
         }
+        jobs.push(behind(&BUILDS, job(ATTACKER, &[], |output| self.build_attacker(output))));
         jobs.push(job("instructions", &["setup", "build"], |output| {
             output.run(&mut xtask(&["instructions"])?)
         }));
@@ -143,7 +146,8 @@ impl Stage {
             }
         }
         // It judges how well those fare who are beside an attacked port.
-        alone.push(job("hostile", needs, |output| self.hostile(output)));
+        let needs = ["setup", "build", ATTACKER];
+        alone.push(job("hostile", &needs, |output| self.hostile(output)));
         alone.iter_mut().for_each(|job| job.alone = true);
         shared.append(&mut alone);
         Ok(shared)
@@ -154,23 +158,21 @@ impl Stage {
         if let Err(error) = fs::remove_file(&self.binary) {
             ensure!(error.kind() == ErrorKind::NotFound, "{}: {error}", self.binary.display());
         }
-        // Both programs at once: what takes longest, linking, takes one CPU for each.
-        let mut arguments = vec!["build", "--profile", TESTED, "--bin", "ringway"];
-        if counted {
-            arguments.extend(["--bin", "instructions"]);
-        }
-        arguments.extend(bench::RELEASED);
-        output.run(&mut cargo(&arguments))?;
+        let programs = ["ringway", "instructions"];
+        let programs = if counted { &programs[..] } else { &programs[..1] };
+        output.run(&mut tested::build(programs))?;
         ensure!(self.binary.exists(), "the build made no {}", self.binary.display());
         Ok(())
     }
 
-    fn build_tests(&self, output: &Output, attacker: bool) -> Result<()> {
-        // Each is set once, by the one job that does so.
+    fn build_tests(&self, output: &Output) -> Result<()> {
+        // This and the attacker are set once, by the one job that does so.
         drop(self.tests.set(Built::tests(output)?));
-        if attacker {
-            drop(self.attacker.set(Built::program(output, "ringway-hostile")?));
-        }
+        Ok(())
+    }
+
+    fn build_attacker(&self, output: &Output) -> Result<()> {
+        drop(self.attacker.set(Built::program(output, "ringway-hostile")?));
         Ok(())
     }
 
@@ -240,6 +242,12 @@ fn job<'a>(
     let (after, behind) = (after.to_vec(), Vec::new());
     let name = name.to_owned();
     Job { name, after, behind, alone: false, share: WHOLE, work: Box::new(work) }
+}
+
+/// A job that comes behind others, if they are to be run.
+fn behind<'a>(others: &[&'static str], mut job: Job<'a>) -> Job<'a> {
+    job.behind.extend(others);
+    job
 }
 
 /// Whether all went well; all are done, so that one run tells all that is wrong.
@@ -395,13 +403,14 @@ mod tests {
         let part = |quick, no_setup, part: &str| {
             names(&select(stage.plan(quick, no_setup).unwrap(), &[part.to_owned()]))
         };
-        assert_eq!(part(false, false, "igb"), ["setup", "build", PROGRAMS, "e2e igb"]);
-        assert_eq!(part(false, true, "hostile"), ["build", PROGRAMS, "hostile"]);
+        assert_eq!(part(false, false, "igb"), ["setup", PROGRAMS, "build", "e2e igb"]);
+        assert_eq!(part(false, true, "hostile"), ["build", ATTACKER, "hostile"]);
+        assert_eq!(part(false, true, "instructions"), ["build", "instructions"]);
         assert_eq!(part(true, false, "fmt"), ["fmt"]);
         assert!(part(true, false, "e2e").is_empty());
         let all = names(&select(stage.plan(false, false).unwrap(), &[]));
         assert!(all.len() > 25 && all.last().map(String::as_str) == Some("hostile"), "{all:?}");
-        let restart = ["build", PROGRAMS, "e2e restart", "e2e restart alone"];
+        let restart = [PROGRAMS, "build", "e2e restart", "e2e restart alone"];
         assert_eq!(part(false, true, "restart"), restart);
     }
 }
