@@ -95,6 +95,9 @@ pub struct Report {
     pub evicted: u64,
     /// Addresses that were not learnt since their ports had as many as they may.
     pub refused: u64,
+    /// Frames whose source address is a static entry of another port, which it stays. Several workers
+    /// count at once, and one may miss what another one has counted.
+    pub kept: u64,
 }
 
 /// A database of another size would have no room for a static entry.
@@ -117,6 +120,11 @@ struct Counts {
     refused: Counter,
 }
 
+/// A counter that any worker may write, away from what others read for each burst.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct Apart(Counter);
+
 /// The forwarding database.
 #[derive(Debug)]
 pub struct Fdb {
@@ -129,6 +137,7 @@ pub struct Fdb {
     entries: AtomicUsize,
     statics: AtomicUsize,
     counts: Counts,
+    kept: Apart,
     /// How many entries each port may learn, by its number; [`ANY`]: as many as there is room for.
     most: Box<[AtomicU32]>,
     /// All that only writers need.
@@ -162,6 +171,7 @@ impl Fdb {
             entries: AtomicUsize::new(0),
             statics: AtomicUsize::new(0),
             counts: Counts::default(),
+            kept: Apart::default(),
             most: (0..ports).map(|_| AtomicU32::new(ANY)).collect(),
             index: Mutex::new(index),
         }
@@ -239,12 +249,19 @@ impl Fdb {
     pub fn see(&self, key: Key, hash: Hash, port: u16, now: u32) -> bool {
         let Some(hit) = self.table.find(key, hash) else { return true };
         if hit.value.port() != port {
-            return !hit.value.is_static();
+            return !(hit.value.is_static() && self.keep());
         }
         if hit.value.seen() != now && !hit.value.is_static() {
             hit.slot.refresh(hit.value, now);
         }
         false
+    }
+
+    /// Counts a frame whose address stays where it is.
+    #[cold]
+    fn keep(&self) -> bool {
+        self.kept.0.add(1);
+        true
     }
 
     /// The right to change the database, if nobody else has it at the moment.
@@ -341,6 +358,7 @@ impl Fdb {
             expired: self.counts.expired.get(),
             evicted: self.counts.evicted.get(),
             refused: self.counts.refused.get(),
+            kept: self.kept.0.get(),
         }
     }
 }

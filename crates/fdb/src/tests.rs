@@ -86,6 +86,8 @@ fn static_entries_neither_move_nor_give_way() {
     let fdb = Fdb::new(10, 4, 300);
     learn(&fdb, 1, 0);
     assert!(fdb.write().add_static(key(1), 2));
+    assert_eq!([1, 2].map(|port| fdb.see(key(1), fdb.hash(key(1)), port, fdb.now())), [false; 2]);
+    assert_eq!(fdb.report().kept, 1);
     assert_eq!(fdb.write().learned_on(0), 0);
     assert_eq!(learn(&fdb, 1, 0), Learned::Known);
     (10..100).for_each(|mac| {

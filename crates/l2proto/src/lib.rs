@@ -4,12 +4,13 @@
 //!
 //! ```
 //! use l2proto::rstp::{bpdu, tree::{Link, Tree}};
-//! use l2proto::{PortRstp, Rstp, RstpRole};
+//! use l2proto::{PortRstp, Rstp, RstpRole, RstpVersion};
 //! use packet::MacAddr;
 //!
 //! // A bridge with one port, which hears of a better one behind it: that is the root.
 //! let own = |last| Rstp::default().settings(MacAddr([2, 0, 0, 0, 0, last]));
-//! let link = |port| Link { port, settings: PortRstp::default().settings(port, None), is_up: true };
+//! let settings = |port| PortRstp::default().settings(port, None, RstpVersion::Rstp);
+//! let link = |port| Link { port, settings: settings(port), is_up: true };
 //! let (mut better, mut bridge) = (Tree::new(own(1)), Tree::new(own(2)));
 //! bridge.update(&[link(7)]);
 //! better.update(&[link(3)]);

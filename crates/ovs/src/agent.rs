@@ -22,7 +22,7 @@ pub use self::trees::Spans;
 use self::trees::Trees;
 use crate::content::{Content, decide, wanted};
 use crate::controller::link::Link;
-use crate::desired::{Desired, Problems};
+use crate::desired::{Desired, Problems, RESERVED};
 use crate::device::{Dummies, Places};
 use crate::numbers::{Applicant, Numbers, PathNumbers};
 use crate::refused::Refused;
@@ -104,6 +104,8 @@ pub struct Agent {
     refused: Refused,
     looked: Instant,
     counted: Instant,
+    /// How often bridges or ports became other ones.
+    reconfigurations: u64,
     /// Whether another process's lock was told of.
     told: bool,
 }
@@ -132,6 +134,7 @@ impl Agent {
             refused: Refused::default(),
             looked: now,
             counted: now,
+            reconfigurations: 0,
             told: false,
         }
     }
@@ -215,6 +218,20 @@ impl Agent {
     #[must_use]
     pub const fn path_numbers(&self) -> &PathNumbers {
         &self.path_numbers
+    }
+
+    /// Gives a port another number in the data path: for tests.
+    ///
+    /// # Errors
+    /// There is no such port, or another one has that number.
+    pub fn renumber(&mut self, port: &str, number: u32) -> Result<(), &'static str> {
+        self.path_numbers.renumber(port, number)
+    }
+
+    /// How often bridges or ports became other ones, as the database said.
+    #[must_use]
+    pub const fn reconfigurations(&self) -> u64 {
+        self.reconfigurations
     }
 
     /// Which interfaces are dummy ports.
@@ -316,11 +333,18 @@ impl Agent {
         let places = Places { dummies: *dummies, run, exists: &exists };
         let mut desired = Desired::new(&content, &self.settings.base, places);
         self.controllers.adjust(&mut desired.state);
-        while let Err(error) = daemon.apply(desired.state.clone(), Missing::Retry) {
-            if !desired.leave_out(&error, daemon.state()) {
-                tracing::error!("what the database says cannot be done: {error}");
-                break;
+        let has_changed = loop {
+            match daemon.apply(desired.state.clone(), Missing::Retry) {
+                Ok(applied) => break !applied.changes.is_empty(),
+                Err(error) if desired.leave_out(&error, daemon.state()) => {}
+                Err(error) => {
+                    tracing::error!("what the database says cannot be done: {error}");
+                    break false;
+                }
             }
+        };
+        if has_changed && !content.bridges.is_empty() {
+            self.reconfigurations = self.reconfigurations.saturating_add(1);
         }
         for (name, row) in &content.bridges {
             let ports = row.ports.values().flat_map(|port| &port.interfaces);
@@ -347,6 +371,12 @@ impl Agent {
 
     /// Tells the log what bridges and interfaces are new, in Open vSwitch's words.
     fn tell_news(&self, content: &Content, desired: &Desired) {
+        for (_, _, name, row) in content.interfaces() {
+            let is_reserved = |all: &Problems| all.get(&row.row).is_some_and(|why| why == RESERVED);
+            if is_reserved(&desired.problems) && !is_reserved(&self.problems) {
+                tracing::warn!("could not create interface {name}, {RESERVED}");
+            }
+        }
         let before = self.content.as_ref();
         let had: BTreeSet<(&str, &str)> = before
             .into_iter()

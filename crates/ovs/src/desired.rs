@@ -19,6 +19,29 @@ use crate::{mirror, policing, snoop, spanning, vlan};
 /// What a port has that asks for nothing.
 const USUAL_MTU: i64 = 1_500;
 
+/// Names of interfaces that a data path has for itself, and what those begin with that it gives to its
+/// tunnels (netdev_is_reserved_name of Open vSwitch).
+const RESERVED_NAMES: [&str; 3] = ["ovs-system", "ovs-netdev", "ovs-dummy"];
+const RESERVED_HEADS: [&str; 10] = [
+    "genev_sys",
+    "gre_sys",
+    "vxlan_sys",
+    "lisp_sys",
+    "stt_sys",
+    "erspan_sys",
+    "ip6erspan_sys",
+    "ip6gre_sys",
+    "gtpu_sys",
+    "udp_sys",
+];
+
+/// What is wrong with an interface that has one of these.
+pub const RESERVED: &str = "name is reserved";
+
+fn is_reserved(name: &str) -> bool {
+    RESERVED_NAMES.contains(&name) || RESERVED_HEADS.iter().any(|head| name.starts_with(head))
+}
+
 /// What is wrong, by the row of `Interface`, in words for its column `error`.
 pub type Problems = LiteMap<Uuid, String>;
 
@@ -152,6 +175,9 @@ impl Desired {
         (name, row): (&str, &Interface),
         places: Places<'_>,
     ) -> Result<Port, String> {
+        if is_reserved(name) {
+            return Err(RESERVED.to_owned());
+        }
         let is_dummy = places.dummies.has(&row.kind, &bridge_row.datapath_type);
         if is_of_system(row) && !is_dummy && !(places.exists)(name) {
             self.absent.push(name.to_owned());
@@ -378,13 +404,15 @@ mod tests {
                 Interface { mtu_request: Some(1 << 20), ..interface(8, "dpdkvhostuser") },
             )]),
             port(vec![("g", Interface { mac: Some("x".into()), ..interface(9, "internal") })]),
+            port(vec![("vxlan_sys_4789", interface(10, "internal"))]),
         ]);
         let names: Vec<&String> = desired.state.ports.keys().collect();
         assert_eq!(names, ["br0", "eth0"]);
         assert_eq!(desired.state.ports["br0"].device, "tap:br0,mac=fe:00:00:ab:cd:ef");
         assert_eq!(desired.state.ports["eth0"].bridge.as_deref(), Some("br0"));
         let rows: Vec<u128> = desired.problems.keys().map(|row| row.0).collect();
-        assert_eq!(rows, [2, 3, 4, 5, 7, 8, 9]);
+        assert_eq!(rows, [2, 3, 4, 5, 7, 8, 9, 10]);
+        assert_eq!(desired.problems[&Uuid(10)], RESERVED);
         assert_eq!(desired.absent, ["eth1"]);
     }
 

@@ -123,6 +123,18 @@ impl PathNumbers {
         self.0.get(name).copied()
     }
 
+    /// Gives a port another number.
+    ///
+    /// # Errors
+    /// There is no such port, or another one has that number.
+    pub fn renumber(&mut self, name: &str, number: u32) -> Result<(), &'static str> {
+        if self.name(number).is_some() {
+            return Err("port number already in use");
+        }
+        *self.0.get_mut(name).ok_or("unknown port")? = number;
+        Ok(())
+    }
+
     /// The port of this number.
     #[must_use]
     pub fn name(&self, number: u32) -> Option<&str> {
@@ -187,6 +199,11 @@ mod tests {
         };
         assert_eq!(of(&numbers), [100, 101, 1, 12, 2, 4, 3]);
         assert_eq!((numbers.name(12), numbers.name(13)), (Some("p12"), None));
+        assert_eq!(numbers.renumber("p12", 2), Err("port number already in use"));
+        assert_eq!(numbers.renumber("nobody", 77), Err("unknown port"));
+        assert_eq!(numbers.renumber("p12", 77), Ok(()));
+        assert_eq!(numbers.name(77), Some("p12"));
+        assert_eq!(numbers.renumber("p12", 12), Ok(()));
         numbers.assign(["p12", "x1"], true);
         assert_eq!((numbers.of("x1"), numbers.of("p1")), (Some(2), None));
         let mut numbers = PathNumbers::default();

@@ -95,7 +95,7 @@ pub use crate::capture::{
 };
 pub use bond::{
     BOND_DEVICE, BondMode, BondOrder, BondRefusal, Bonding, Lacp, LacpTime, MAX_ARP_TARGETS,
-    MAX_MEMBERS,
+    MAX_MEMBERS, source_part,
 };
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,

@@ -56,6 +56,8 @@ pub struct Agent {
     next: Option<Instant>,
     /// How many times that is to be soon.
     fast: u32,
+    /// What was wrong with a frame.
+    flaw: Option<&'static str>,
     /// What is counted.
     pub counts: Counts,
 }
@@ -108,6 +110,7 @@ impl Agent {
         self.counts.received = self.counts.received.saturating_add(1);
         let Some(unit) = frame::parse(frame) else {
             self.counts.bad = self.counts.bad.saturating_add(1);
+            self.flaw = self.flaw.or_else(|| frame::flaw(frame));
             return;
         };
         let key = (unit.chassis.clone(), unit.port.clone());
@@ -127,6 +130,12 @@ impl Agent {
             self.fast = FAST_COUNT;
             *next = later(now, FAST_INTERVAL).min(*next);
         }
+    }
+
+    /// What was wrong with a frame that it has heard since this was asked last, where there are words for
+    /// it.
+    pub const fn take_flaw(&mut self) -> Option<&'static str> {
+        self.flaw.take()
     }
 
     /// Its neighbours at `now`.

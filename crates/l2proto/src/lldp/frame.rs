@@ -38,6 +38,12 @@ const SYSTEM_NAME: u8 = 5;
 const SYSTEM_DESCRIPTION: u8 = 6;
 const CAPABILITIES: u8 = 7;
 const MANAGEMENT_ADDRESS: u8 = 8;
+const ORGANISATION: u8 = 127;
+
+/// What a value of Avaya's begins with that assigns services to VLANs (auto-attach,
+/// draft-unbehagen-lldp-spb), and how long it is at least: with its digest.
+const ASSIGNMENTS: [u8; 4] = [0, 0x04, 0x0D, 12];
+const MIN_ASSIGNMENTS: usize = 36;
 
 /// What stations do, lowest bit first (table 8-4).
 const ROLES: [&str; 11] = [
@@ -260,10 +266,29 @@ pub fn parse(frame: &[u8]) -> Option<Unit> {
         match take(&mut rest)? {
             (END, _) => break,
             (CHASSIS_ID | PORT_ID | TTL, _) => return None,
+            (ORGANISATION, value) if is_short(value) => return None,
             (kind, value) => unit.read(kind, value),
         }
     }
     Some(unit)
+}
+
+/// Whether a value assigns services to VLANs and has no room for that.
+fn is_short(value: &[u8]) -> bool {
+    value.starts_with(&ASSIGNMENTS) && value.len() < MIN_ASSIGNMENTS
+}
+
+/// What is wrong with a frame, where there are words for it: as Open vSwitch's log has them.
+pub fn flaw(frame: &[u8]) -> Option<&'static str> {
+    let mut rest = frame.get(HEADER..)?;
+    while let Some((kind, value)) = take(&mut rest) {
+        match kind {
+            END => break,
+            ORGANISATION if is_short(value) => return Some("ISID_VLAN_ASGNS TLV too short"),
+            _ => {}
+        }
+    }
+    None
 }
 
 impl Unit {
@@ -319,6 +344,23 @@ pub(super) mod tests {
             capabilities: Some([BRIDGE, BRIDGE]),
             addresses: Vec::new(),
         }
+    }
+
+    #[test]
+    fn assignments_of_auto_attach_that_are_cut_off_are_named() {
+        let with = |len: usize| {
+            let mut frame = sample(1).frame(OWN);
+            frame.truncate(33);
+            let mut value = ASSIGNMENTS.to_vec();
+            value.resize(len, 0);
+            push(&mut frame, ORGANISATION, &value);
+            push(&mut frame, END, &[]);
+            frame
+        };
+        assert!(parse(&with(36)).is_some() && flaw(&with(36)).is_none());
+        assert!(parse(&with(35)).is_none());
+        assert_eq!(flaw(&with(5)), Some("ISID_VLAN_ASGNS TLV too short"));
+        assert!(parse(&with(3)).is_some(), "what that is nobody knows");
     }
 
     #[test]

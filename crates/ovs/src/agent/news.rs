@@ -10,6 +10,7 @@ use switch::{BondReport, MirrorReport, PortReport, RstpReport};
 
 use super::{Agent, Spans};
 use crate::content::{Bridge, Content};
+use crate::desired::RESERVED;
 use crate::mirror;
 use crate::report::{self, Column};
 use crate::spanning::{self, is_same_status};
@@ -84,6 +85,8 @@ impl Agent {
         let members = || seen.bonds.iter().flat_map(|bond| &bond.members);
         for (bridge, _, name, interface) in content.interfaces() {
             let problem = self.problems.get(&interface.row).map(String::as_str);
+            // That is for the log, as with Open vSwitch.
+            let problem = problem.filter(|why| *why != RESERVED);
             let problem = problem.or_else(|| seen.waiting.get(name).copied());
             let open = seen.ports.get(name);
             let number = self.number(bridge, name);

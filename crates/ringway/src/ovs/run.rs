@@ -23,7 +23,7 @@ use serde_json::Value;
 use tracing::level_filters::LevelFilter;
 
 use super::args::OvsArgs;
-use super::commands::Appctl;
+use super::commands::{Appctl, Baseline};
 use super::detach;
 use super::pidfile::PidFile;
 use crate::answer::Control;
@@ -105,6 +105,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let served = Vswitchd {
         control: Control::new(daemon, signals, Source::of_state(state), notifier, time.clone())
             .with_metrics(metrics),
+        baseline: Baseline::new(time.now()),
         time,
         log_file,
         agent: Agent::new(settings),
@@ -152,6 +153,7 @@ struct Vswitchd {
     agent: Agent,
     unixctl: Unixctl,
     time: Time,
+    baseline: Baseline,
     log_file: Option<PathBuf>,
     /// `ovs-appctl exit`.
     ends: bool,
@@ -204,10 +206,10 @@ impl Serve for Vswitchd {
     fn turn(&mut self) {
         self.control.turn();
         self.agent.run(self.control.daemon_mut());
-        let Self { control, agent, unixctl, ends, time, log_file, .. } = self;
+        let Self { control, agent, unixctl, ends, time, baseline, log_file, .. } = self;
         unixctl.run(|command, arguments| {
             let (daemon, log_file) = (control.daemon_mut(), log_file.as_deref());
-            Appctl { daemon, agent, time, log_file, ends }.answer(command, arguments)
+            Appctl { daemon, agent, time, baseline, log_file, ends }.answer(command, arguments)
         });
         if !self.is_ready && self.agent.is_settled() {
             self.is_ready = true;

@@ -29,6 +29,8 @@ pub(super) struct Lldp {
 struct Station {
     number: u16,
     agent: Agent,
+    /// Whether it was told that what comes in is wrong: a neighbour may say that as often as it likes.
+    has_complained: bool,
 }
 
 impl Lldp {
@@ -123,11 +125,16 @@ impl Control {
         let is_up = entry.is_in_service() && entry.control().link().up;
         self.listen_for_lldp(number, mode.receives());
         let now = self.time.now();
-        let new = || Station { number, agent: Agent::default() };
+        let new = || Station { number, agent: Agent::default(), has_complained: false };
         let station = self.lldp.ports.entry(name.to_owned()).or_insert_with(new);
         let before = station.agent.run(mode, is_up, now);
         if let Some(line) = self.ears.lldp(number) {
             line.heard().for_each(|heard| station.agent.hear(heard.bytes(), now));
+        }
+        if let Some(flaw) = station.agent.take_flaw()
+            && !std::mem::replace(&mut station.has_complained, true)
+        {
+            tracing::warn!("{flaw} received on {name}");
         }
         if let Some(ttl) = before {
             self.say(name, ttl);

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use ovs::unixctl::Answer;
+use packet::MacAddr;
 use switch::{BondMode, BondReport};
 
 use super::Appctl;
@@ -26,6 +27,22 @@ pub fn list(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
         let _ = writeln!(text, "{}\t{}\t0\t{}", bond.name, bond.bonding.mode, members.join(", "));
     }
     Ok(text)
+}
+
+/// The part of a bond's traffic that frames from an address belong to, with `bond_mode=balance-slb`.
+pub fn hash(_: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    part(arguments)
+}
+
+fn part(arguments: &[String]) -> Answer {
+    let [mac, rest @ ..] = arguments else { return Ok(String::new()) };
+    let mac: MacAddr = mac.parse().map_err(|_| "invalid mac")?;
+    let vlan = rest.first().map_or(Ok(0), |vlan| vlan.parse::<u16>()).ok();
+    let vlan = vlan.filter(|vlan| *vlan < 4096).ok_or("invalid vlan")?;
+    if rest.get(1).is_some_and(|basis| basis != "0") {
+        return Err("invalid basis: bonds have no other than 0".to_owned());
+    }
+    Ok(switch::source_part(mac, vlan).to_string())
 }
 
 const fn yes_or_no(is: bool) -> &'static str {
@@ -85,5 +102,26 @@ fn active(appctl: &Appctl<'_>, bond: &BondReport) -> String {
     match report {
         Some((name, report)) => format!("{}({name})", report.mac),
         None => "00:00:00:00:00:00(none)".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_belongs_to_one_of_256_parts() {
+        let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+        let of = |line: &str| part(&words(line));
+        let expected = switch::source_part(MacAddr([2, 0, 0, 0, 0, 1]), 7).to_string();
+        assert_eq!(of("02:00:00:00:00:01 7"), Ok(expected.clone()));
+        assert_eq!(of("02:00:00:00:00:01 7 0"), Ok(expected));
+        for (line, problem) in [
+            ("02:00", "invalid mac"),
+            ("02:00:00:00:00:01 4096", "invalid vlan"),
+            ("02:00:00:00:00:01 7 1", "invalid basis"),
+        ] {
+            assert!(of(line).unwrap_err().starts_with(problem), "{line}");
+        }
     }
 }

@@ -31,6 +31,8 @@ fn counters(appctl: &Appctl<'_>) -> Counters {
     for bridge in switch.bridges() {
         count_addresses(&mut all, &bridge.fdb);
     }
+    // How often decisions about frames were made anew, since bridges were configured so.
+    add(&mut all, "rev_reconfigure", appctl.agent.reconfigurations());
     count_groups(&mut all, &GroupCounts::default());
     for report in switch.groups() {
         count_groups(&mut all, &report.counts);
@@ -55,6 +57,7 @@ fn count_addresses(all: &mut Counters, fdb: &FdbReport) {
         ("expired", fdb.expired),
         ("evicted", fdb.evicted),
         ("moved", fdb.moved),
+        ("static_none_move", fdb.kept),
     ] {
         add(all, &format!("mac_learning_{what}"), value);
     }
@@ -95,7 +98,7 @@ mod tests {
         count_addresses(&mut all, &fdb);
         assert_eq!((all["mac_learning_learned"], all["mac_learning_moved"]), (6, 0));
         let expected =
-            "Event coverage:\nmac_learning_learned         total: 6\n3 events never hit\n";
+            "Event coverage:\nmac_learning_learned         total: 6\n4 events never hit\n";
         assert_eq!(describe(&all), expected);
         count_frames(&mut all, "rx", &Stats { packets: 7, ..Stats::default() });
         assert_eq!((all["rx_packets"], all["drop_link_down"]), (7, 0));

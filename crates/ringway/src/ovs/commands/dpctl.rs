@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use daemon::{Missing, State};
 use ovs::content::{Content, Interface, Port};
 use ovs::unixctl::Answer;
 use switch::PortReport;
@@ -76,6 +77,43 @@ fn count(report: &PortReport) -> String {
         rx.bytes,
         tx.bytes
     )
+}
+
+/// Checks that there is such a data path.
+fn check_path(appctl: &Appctl<'_>, path: &str) -> Result<(), String> {
+    let all = appctl.agent.content().map(paths).unwrap_or_default();
+    // Its type may be left out.
+    let is_it = |known: &&str| *known == path || known.split('@').nth(1) == Some(path);
+    all.iter().any(is_it).then_some(()).ok_or_else(|| format!("{path}: no such data path"))
+}
+
+/// Takes ports out, until bridges are configured anew: the database still has them.
+pub fn remove_ports(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [path, names @ ..] = arguments else { return Ok(String::new()) };
+    check_path(appctl, path)?;
+    for name in names {
+        interface(appctl, name)?;
+        let remove = |state: &mut State| {
+            state.ports.shift_remove(name);
+            Ok(())
+        };
+        let removed = appctl.daemon.edit(Missing::Retry, remove);
+        removed.map_err(|error| format!("deleting port {name} from {path} failed: {error}"))?;
+    }
+    Ok(String::new())
+}
+
+/// Puts ports back that were taken out. Others have no bridge: that is for the database to say.
+pub fn add_ports(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [path, names @ ..] = arguments else { return Ok(String::new()) };
+    check_path(appctl, path)?;
+    for name in names {
+        if interface(appctl, name).is_err() {
+            return Err(format!("{name} is a port of no bridge: add it with ovs-vsctl add-port"));
+        }
+    }
+    appctl.agent.again();
+    Ok(String::new())
 }
 
 /// An interface, and the port that it belongs to.

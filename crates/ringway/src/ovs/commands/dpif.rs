@@ -1,10 +1,9 @@
-//! The data path, and what its workers do.
+//! The data path.
 
 use std::fmt::Write as _;
 
 use ovs::content::{Content, Interface};
 use ovs::unixctl::Answer;
-use switch::WorkerReport;
 
 use super::Appctl;
 
@@ -91,43 +90,4 @@ pub fn memory(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
     let entries: usize = bridges.iter().map(|bridge| bridge.fdb.entries).sum();
     let (ports, workers) = (switch.ports().len(), switch.workers().len());
     Ok(format!("bridges:{} fdb-entries:{entries} ports:{ports} workers:{workers}", bridges.len()))
-}
-
-/// The worker's line above what is told of it.
-fn title(worker: &WorkerReport) -> String {
-    let core = worker.core.map_or_else(|| "any".to_owned(), |core| core.to_string());
-    format!("pmd thread numa_id 0 core_id {core}:\n")
-}
-
-/// What workers have done.
-pub fn workers(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
-    let mut text = String::new();
-    for worker in appctl.daemon.switch().workers() {
-        let WorkerReport { packets, busy_cycles, total_cycles, .. } = worker;
-        text += &title(&worker);
-        let _ = writeln!(text, "  packets received: {packets}");
-        // None is looked up a second time, or by anybody else.
-        text += "  packet recirculations: 0\n  avg. datapath passes per packet: 1.00\n";
-        let idle = total_cycles.saturating_sub(busy_cycles);
-        let share = worker.load() * 100.0;
-        let _ = writeln!(text, "  idle cycles: {idle} ({:.2}%)", 100.0 - share);
-        let _ = writeln!(text, "  processing cycles: {busy_cycles} ({share:.2}%)");
-        if packets > 0 {
-            let per_packet = worker.cycles_per_packet();
-            let _ = writeln!(text, "  avg processing cycles per packet: {per_packet:.2}");
-        }
-    }
-    Ok(text)
-}
-
-/// Which worker polls what.
-pub fn queues(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
-    let mut text = String::new();
-    for worker in appctl.daemon.switch().workers() {
-        text += &title(&worker);
-        for (port, queue) in &worker.queues {
-            let _ = writeln!(text, "  port: {port:<16}  queue-id: {queue:>2} (enabled)");
-        }
-    }
-    Ok(text)
 }

@@ -3,11 +3,12 @@
 //! - `bond`: bonds
 //! - `coverage`: what has happened how often
 //! - `dpctl`: the data path as `ovs-dpctl` shows it
-//! - `dpif`: the data path, and what workers do
+//! - `dpif`: the data path
 //! - `fdb`: forwarding databases
 //! - `groups`: groups of IGMP and MLD
 //! - `lacp`: bonds that speak LACP
 //! - `orders`: what bonds are to do at once
+//! - `pmd`: what workers do
 //! - `spanning`: spanning tree
 //! - `testing`: the clock and dummy ports, for tests
 //! - `trace`: what becomes of a frame
@@ -21,6 +22,7 @@ mod fdb;
 mod groups;
 mod lacp;
 mod orders;
+mod pmd;
 mod spanning;
 mod testing;
 mod trace;
@@ -34,6 +36,8 @@ use eal::time::Time;
 use ovs::Agent;
 use ovs::numbers::LOCAL;
 use ovs::unixctl::Answer;
+
+pub use self::pmd::Baseline;
 
 /// A command: its name, its arguments for people, the fewest and the most of them.
 struct Command {
@@ -49,16 +53,22 @@ const ANY: usize = usize::MAX;
 const COMMANDS: &[Command] = &[
     command("bond/disable-member", "port member", (2, 2), orders::disable),
     command("bond/enable-member", "port member", (2, 2), orders::enable),
+    command("bond/hash", "mac [vlan] [basis]", (1, 3), bond::hash),
     command("bond/list", "", (0, 0), bond::list),
     command("bond/migrate", "port hash member", (3, 3), orders::migrate),
     command("bond/set-active-member", "port member", (2, 2), orders::activate),
     command("bond/show", "[port]", (0, 1), bond::show),
     command("coverage/read-counter", "counter", (1, 1), coverage::read),
     command("coverage/show", "", (0, 0), coverage::show),
+    command("dpctl/add-if", "dp netdev...", (2, ANY), dpctl::add_ports),
+    command("dpctl/del-if", "dp netdev...", (2, ANY), dpctl::remove_ports),
     command("dpctl/dump-dps", "", (0, 0), dpctl::dump_paths),
     command("dpctl/show", "[-s] [dp]", (0, ANY), dpctl::show),
-    command("dpif-netdev/pmd-rxq-show", "[-pmd core] [dp]", (0, 3), dpif::queues),
-    command("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", (0, 3), dpif::workers),
+    command("dpif-dummy/change-port-number", "dp port new-number", (3, 3), testing::renumber),
+    command("dpif-netdev/pmd-perf-show", "[-pmd core] [dp]", (0, 3), pmd::perf),
+    command("dpif-netdev/pmd-rxq-show", "[-pmd core] [dp]", (0, 3), pmd::queues),
+    command("dpif-netdev/pmd-stats-clear", "[-pmd core] [dp]", (0, 3), pmd::clear),
+    command("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", (0, 3), pmd::stats),
     command("dpif/dump-dps", "", (0, 0), dpif::dump_paths),
     command("dpif/show", "", (0, 0), dpif::show),
     command("exit", "[--cleanup]", (0, 1), exit),
@@ -128,6 +138,8 @@ pub struct Appctl<'a> {
     pub agent: &'a mut Agent,
     /// Its clock.
     pub time: &'a Time,
+    /// What workers had done when that was cleared.
+    pub baseline: &'a mut Baseline,
     /// The file of its log, if it has one.
     pub log_file: Option<&'a Path>,
     /// Whether the process is to end.

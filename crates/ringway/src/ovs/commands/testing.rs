@@ -87,6 +87,9 @@ fn settle(appctl: &mut Appctl<'_>) {
     }
 }
 
+/// Numbers of ports of a data path are below this.
+const MAX_PATH_NUMBER: u32 = 65_535;
+
 /// Takes frames for what has come in on a dummy port; when this answers, they have gone where they
 /// go.
 pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
@@ -152,6 +155,17 @@ pub fn set_admin_state(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer 
     appctl.daemon.switch().catch_up();
     calm(appctl);
     Ok("OK".to_owned())
+}
+
+/// Gives a port another number in the data path.
+pub fn renumber(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let [_, port, number] = arguments else { return Ok(String::new()) };
+    if appctl.agent.dummies() == Dummies::None {
+        return Err(NO_TESTS.to_owned());
+    }
+    let number = number.parse().ok().filter(|number| *number < MAX_PATH_NUMBER);
+    appctl.agent.renumber(port, number.ok_or("bad port number")?)?;
+    Ok(String::new())
 }
 
 #[cfg(test)]

@@ -1,0 +1,247 @@
+//! What workers do: `dpif-netdev/pmd-*`, in which a worker is a PMD thread.
+
+use std::fmt::Write as _;
+use std::time::Instant;
+
+use ovs::unixctl::Answer;
+use switch::WorkerReport;
+
+use super::Appctl;
+
+/// What workers had done when `pmd-stats-clear` was said last, and when that was. Counters themselves are
+/// never taken back: others read them, too.
+#[derive(Debug)]
+pub struct Baseline {
+    workers: Vec<WorkerReport>,
+    sent: u64,
+    since: Instant,
+}
+
+impl Baseline {
+    /// That of a switch that starts.
+    pub const fn new(now: Instant) -> Self {
+        Self { workers: Vec::new(), sent: 0, since: now }
+    }
+}
+
+/// What is asked for: `-pmd core`; names of data paths, of which there is one, are passed over.
+fn asked(arguments: &[String]) -> Result<Option<usize>, String> {
+    let mut rest = arguments.iter();
+    while let Some(word) = rest.next() {
+        if word == "-pmd" {
+            let core = rest.next().and_then(|core| core.parse().ok());
+            return core.map(Some).ok_or_else(|| "-pmd: expected the number of a core".to_owned());
+        }
+    }
+    Ok(None)
+}
+
+/// The workers, or the one of a core.
+fn workers(appctl: &Appctl<'_>, arguments: &[String]) -> Result<Vec<WorkerReport>, String> {
+    let core = asked(arguments)?;
+    let all = appctl.daemon.switch().workers().into_iter();
+    Ok(all.filter(|worker| core.is_none() || worker.core == core).collect())
+}
+
+/// The same, with what they have done since it was cleared.
+fn since_cleared(appctl: &Appctl<'_>, arguments: &[String]) -> Result<Vec<WorkerReport>, String> {
+    let mut workers = workers(appctl, arguments)?;
+    for worker in &mut workers {
+        let mut cleared = appctl.baseline.workers.iter();
+        if let Some(before) = cleared.find(|before| before.index == worker.index) {
+            subtract(worker, before);
+        }
+    }
+    Ok(workers)
+}
+
+fn subtract(worker: &mut WorkerReport, before: &WorkerReport) {
+    for (now, then) in [
+        (&mut worker.polls, before.polls),
+        (&mut worker.busy_polls, before.busy_polls),
+        (&mut worker.packets, before.packets),
+        (&mut worker.busy_cycles, before.busy_cycles),
+        (&mut worker.total_cycles, before.total_cycles),
+        (&mut worker.sleeps, before.sleeps),
+        (&mut worker.sleep_cycles, before.sleep_cycles),
+    ] {
+        // One that came anew has done less than the one before it.
+        *now = now.checked_sub(then).unwrap_or(*now);
+    }
+}
+
+/// Frames that all ports have sent.
+fn sent(appctl: &Appctl<'_>) -> u64 {
+    let ports = appctl.daemon.switch().ports().into_iter();
+    ports
+        .filter(|port| port.device != switch::BOND_DEVICE)
+        .fold(0, |sum: u64, port| sum.saturating_add(port.stats.tx_total().packets))
+}
+
+/// Counts from here on.
+pub fn clear(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let now = appctl.time.now();
+    let cleared = workers(appctl, arguments)?;
+    let others = std::mem::take(&mut appctl.baseline.workers).into_iter();
+    let others = others.filter(|one| cleared.iter().all(|new| new.index != one.index));
+    let workers = others.chain(cleared.iter().cloned()).collect();
+    *appctl.baseline = Baseline { workers, sent: sent(appctl), since: now };
+    Ok(String::new())
+}
+
+/// The worker's line above what is told of it.
+fn title(worker: &WorkerReport) -> String {
+    let core = worker.core.map_or_else(|| "any".to_owned(), |core| core.to_string());
+    format!("pmd thread numa_id 0 core_id {core}:\n")
+}
+
+/// What workers have done.
+pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let mut text = String::new();
+    for worker in since_cleared(appctl, arguments)? {
+        let WorkerReport { packets, busy_cycles, total_cycles, .. } = worker;
+        text += &title(&worker);
+        let _ = writeln!(text, "  packets received: {packets}");
+        // None is looked up a second time, or by anybody else.
+        text += "  packet recirculations: 0\n  avg. datapath passes per packet: 1.00\n";
+        let idle = total_cycles.saturating_sub(busy_cycles);
+        let share = worker.load() * 100.0;
+        let _ = writeln!(text, "  idle cycles: {idle} ({:.2}%)", 100.0 - share);
+        let _ = writeln!(text, "  processing cycles: {busy_cycles} ({share:.2}%)");
+        if packets > 0 {
+            let per_packet = worker.cycles_per_packet();
+            let _ = writeln!(text, "  avg processing cycles per packet: {per_packet:.2}");
+        }
+    }
+    Ok(text)
+}
+
+/// Which worker polls what.
+pub fn queues(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let mut text = String::new();
+    for worker in workers(appctl, arguments)? {
+        text += &title(&worker);
+        for (port, queue) in &worker.queues {
+            let _ = writeln!(text, "  port: {port:<16}  queue-id: {queue:>2} (enabled)");
+        }
+    }
+    Ok(text)
+}
+
+/// What workers have done, round by round.
+pub fn perf(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let since = appctl.baseline.since;
+    let duration = appctl.time.now().saturating_duration_since(since).as_secs_f64();
+    let workers = since_cleared(appctl, arguments)?;
+    let mut text = String::new();
+    for worker in &workers {
+        let _ = write!(text, "\nMeasurement duration: {duration:.3} s\n\n{}\n", title(worker));
+        text += &perf_of(worker, eal::clock::hz(), duration);
+    }
+    // Workers put what they send together for each port; it is counted there.
+    let sent = sent(appctl).saturating_sub(appctl.baseline.sent);
+    let _ =
+        writeln!(text, "\nTx packets of all threads: {sent} ({:.0} Kpps)", kilo(sent, duration));
+    Ok(text)
+}
+
+/// Thousands in a second.
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+fn kilo(count: u64, duration: f64) -> f64 {
+    if duration > 0.0 { count as f64 / duration / 1000.0 } else { 0.0 }
+}
+
+/// How much of another number one is.
+#[allow(clippy::cast_precision_loss, reason = "figures for people")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    if whole == 0 { 0.0 } else { part as f64 / whole as f64 }
+}
+
+/// A worker's figures, on a clock of so many cycles a second: the lines of Open vSwitch's that there are
+/// figures for.
+fn perf_of(worker: &WorkerReport, hz: u64, duration: f64) -> String {
+    let WorkerReport { polls, busy_polls, packets, busy_cycles, total_cycles, .. } = worker;
+    let (sleeps, sleep_cycles) = (worker.sleeps, worker.sleep_cycles);
+    let used = total_cycles.saturating_sub(sleep_cycles);
+    let idle_cycles = used.saturating_sub(*busy_cycles);
+    let micros = |cycles: u64| ratio(cycles, hz) * 1e6;
+    let percent = |part: u64, whole: u64| 100.0 * ratio(part, whole);
+    let mut text = String::new();
+    let mut line = |name: &str, value: u64, note: &str| {
+        let _ = writeln!(text, "  {name:<20}{value:>12}  ({note})");
+    };
+    let each = micros(*total_cycles) * ratio(1, *polls);
+    line("Iterations:", *polls, &format!("{each:.2} us/it"));
+    let share = percent(used, *total_cycles);
+    line("- Used TSC cycles:", used, &format!("{share:5.1} % of total cycles"));
+    let share = percent(idle_cycles, used);
+    let idle_polls = polls.saturating_sub(*busy_polls);
+    line("- idle iterations:", idle_polls, &format!("{share:5.1} % of used cycles"));
+    let share = percent(*busy_cycles, used);
+    line("- busy iterations:", *busy_polls, &format!("{share:5.1} % of used cycles"));
+    let share = percent(sleeps, *polls);
+    line("- sleep iterations:", sleeps, &format!("{share:5.1} % of iterations"));
+    let (asleep, mean) = (micros(sleep_cycles), micros(sleep_cycles) * ratio(1, sleeps));
+    let _ = writeln!(
+        text,
+        "  {:<20}{asleep:>12.0}  ({mean:3.0} us/iteration avg.)",
+        "Sleep time (us):"
+    );
+    let (rate, cost) = (kilo(*packets, duration), worker.cycles_per_packet());
+    let _ = match packets {
+        0 => writeln!(text, "  {:<20}{:>12}", "Rx packets:", 0),
+        _ => writeln!(
+            text,
+            "  {:<20}{packets:>12}  ({rate:.0} Kpps, {cost:.0} cycles/pkt)",
+            "Rx packets:"
+        ),
+    };
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker() -> WorkerReport {
+        WorkerReport {
+            index: 0,
+            core: Some(3),
+            alive: true,
+            polls: 1_000,
+            busy_polls: 250,
+            packets: 4_000,
+            busy_cycles: 1_200_000,
+            total_cycles: 4_000_000,
+            sleeps: 10,
+            sleep_cycles: 1_000_000,
+            queues: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn figures_are_laid_out_as_open_vswitch_has_them() {
+        let text = perf_of(&worker(), 1_000_000, 2.0);
+        let expected = "  Iterations:                 1000  (4000.00 us/it)\n  \
+            - Used TSC cycles:       3000000  ( 75.0 % of total cycles)\n  \
+            - idle iterations:           750  ( 60.0 % of used cycles)\n  \
+            - busy iterations:           250  ( 40.0 % of used cycles)\n  \
+            - sleep iterations:           10  (  1.0 % of iterations)\n  \
+            Sleep time (us):         1000000  (100000 us/iteration avg.)\n  \
+            Rx packets:                 4000  (2 Kpps, 300 cycles/pkt)\n";
+        assert_eq!(text, expected);
+        let idle = WorkerReport { packets: 0, polls: 0, sleeps: 0, ..worker() };
+        assert!(perf_of(&idle, 1_000_000, 0.0).ends_with("Rx packets:                    0\n"));
+    }
+
+    #[test]
+    fn counters_go_on_from_where_they_were_cleared() {
+        let mut later = WorkerReport { packets: 4_100, polls: 1_500, busy_polls: 7, ..worker() };
+        subtract(&mut later, &worker());
+        assert_eq!((later.packets, later.polls, later.busy_polls), (100, 500, 7));
+        let words = |line: &str| -> Vec<String> { line.split(' ').map(str::to_owned).collect() };
+        assert_eq!(asked(&words("dp0 -pmd 3")), Ok(Some(3)));
+        assert_eq!(asked(&words("dp0")), Ok(None));
+        assert!(asked(&words("-pmd x")).is_err() && asked(&words("-pmd")).is_err());
+    }
+}
