@@ -10,7 +10,7 @@ use e2e::Peer;
 use e2e::peers::{SKIPPED, workspace};
 use e2e::ringway::BINARY;
 
-use super::programs::{Built, EVERYTHING, LINTING, Program, cargo, linting};
+use super::programs::{Built, EVERYTHING, Program, cargo, linting, with_lints};
 use super::schedule::{Job, Output, WAITING, WHOLE};
 use crate::tested;
 
@@ -230,7 +230,7 @@ impl Stage {
     fn environment(&self) -> Vec<(&'static str, OsString)> {
         let ours = [(BINARY, self.binary.clone().into()), (SKIPPED, self.skipped().into())];
         // Some have cargo name a program that has been built, which must not build it anew.
-        ours.into_iter().chain(LINTING.map(|(name, value)| (name, value.into()))).collect()
+        ours.into_iter().chain(with_lints()).collect()
     }
 }
 

@@ -22,14 +22,16 @@ pub fn cargo(arguments: &[&str]) -> Command {
 
 /// What has cargo use the compiler with clippy's lints: what it compiles need not be checked once more
 /// by itself. What they find is a warning at most, so that the tests can be run and tell more.
-pub const LINTING: [(&str, &str); 2] =
-    [("RUSTC_WORKSPACE_WRAPPER", "clippy-driver"), ("CLIPPY_ARGS", "--cap-lints=warn")];
+pub fn with_lints() -> [(&'static str, OsString); 2] {
+    let compiler = workspace().join("xtask/lint-rustc");
+    [("RUSTC_WORKSPACE_WRAPPER", compiler.into()), ("CLIPPY_ARGS", "--cap-lints=warn".into())]
+}
 
 /// A command of cargo in the workspace for what is built for tests: whoever would have it built
 /// without lints would have all packages of the workspace compiled anew.
 pub fn linting(arguments: &[&str]) -> Command {
     let mut command = cargo(arguments);
-    command.envs(LINTING);
+    command.envs(with_lints());
     command
 }
 
@@ -184,6 +186,40 @@ mod tests {
         assert!(Program::read(&message("bin", false, r#""/t/x""#), true).is_none());
         let end = serde_json::json!({"reason": "build-finished", "success": true});
         assert!(Program::read(&end, true).is_none() && rendered(&end).is_none());
+    }
+
+    /// Panics if a library in `folder` has what its unit tests lack, which nobody would lint; gives how
+    /// many files it has looked at.
+    fn look_for_untested_lines(folder: &Path) -> usize {
+        let is_left_out = |line: &str| {
+            let line = line.trim_start();
+            let conditional = line.starts_with('#') || line.contains("cfg!(");
+            conditional
+                && ["not(test", "not(any(test", "not(all(test"].iter().any(|not| line.contains(not))
+        };
+        let look = |path: PathBuf| {
+            if path.is_dir() {
+                return look_for_untested_lines(&path);
+            }
+            if path.ends_with("Cargo.toml") {
+                let manifest: toml::Table =
+                    std::fs::read_to_string(&path).unwrap().parse().unwrap();
+                let tests = manifest.get("lib").and_then(|library| library.get("test"));
+                assert_eq!(tests, None, "{}", path.display());
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                assert_eq!(text.lines().find(|line| is_left_out(line)), None, "{}", path.display());
+            }
+            1
+        };
+        std::fs::read_dir(folder).unwrap().map(|entry| look(entry.unwrap().path())).sum()
+    }
+
+    #[test]
+    fn unit_tests_have_all_lines_of_their_library() {
+        let folders = ["crates", "benches", "fuzz", "hostile", "tests", "xtask"];
+        let files = folders.map(|folder| look_for_untested_lines(&workspace().join(folder)));
+        assert!(files.iter().sum::<usize>() > 1000, "{files:?}");
     }
 
     #[test]
