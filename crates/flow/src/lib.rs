@@ -6,6 +6,7 @@
 //! - `classifier`: the rules of one table, by what they match on
 //! - `shards`: a map of which old versions stay
 //! - [`place`]: where fields of OpenFlow are in a key
+//! - `hash`: the hashes that links are chosen by
 //! - `rewrite`: changes of frames
 //! - `rule`: a rule, and what it has done
 //! - `reads`: what actions depend on
@@ -57,6 +58,7 @@ mod classifier;
 mod extract;
 mod frozen;
 mod groups;
+mod hash;
 mod key;
 mod meters;
 mod path;

@@ -37,14 +37,11 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
             check_target(target.field)
         }
         Action::Learn(learn) => {
-            if learn.limit != 0 || learn.result.is_some() {
-                return Err(Refusal::Action("learn(limit)"));
-            }
-            if learn.fin_timeouts != Default::default() {
-                return Err(Refusal::Action("learn(fin_idle_timeout)"));
-            }
+            learn.result.map_or(Ok(()), |target| check_target(target.field))?;
             fields(learn).try_for_each(check_field)
         }
+        Action::Bundle(bundle) => bundle.target.map_or(Ok(()), |to| check_target(to.field)),
+        Action::Multipath(multipath) => check_target(multipath.target.field),
         Action::Resubmit { ct: true, .. } => Err(Refusal::Action("resubmit(ct)")),
         other => match missing(other) {
             Some(name) => Err(Refusal::Action(name)),
@@ -69,10 +66,7 @@ fn check_target(field: Field) -> Result<(), Refusal> {
 /// The name of an action that there is not.
 const fn missing(action: &Action) -> Option<&'static str> {
     Some(match action {
-        Action::Bundle(_) => "bundle",
-        Action::Multipath(_) => "multipath",
         Action::CheckPktLarger { .. } => "check_pkt_larger",
-        Action::FinTimeout { .. } => "fin_timeout",
         Action::Ct(_) => "ct",
         Action::Nat(_) => "nat",
         Action::Encap(_) => "encap",

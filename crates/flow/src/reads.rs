@@ -10,6 +10,9 @@ use openflow::{Action, Field, Instructions, Subfield};
 use crate::key::{Key, slot};
 use crate::place::place;
 
+/// The flags of TCP by which a connection ends: FIN and RST (RFC 9293, section 3.1).
+pub(crate) const ENDING: u128 = 0x05;
+
 /// The bits that instructions read.
 pub(crate) fn reads(instructions: &Instructions) -> Key {
     let mut key = Key::default();
@@ -58,8 +61,24 @@ fn read(action: &Action, key: &mut Key) {
                     subfield(Subfield { field, offset, bits: spec.bits }, key);
                 }
             }
+            if let Some(target) = learn.result {
+                written(target.field, key);
+            }
         }
-        Action::Multipath(_) | Action::Bundle(_) => hashed(key),
+        Action::Multipath(multipath) => {
+            hashed(key);
+            written(multipath.target.field, key);
+        }
+        Action::Bundle(bundle) => {
+            hashed(key);
+            if let Some(target) = bundle.target {
+                written(target.field, key);
+            }
+        }
+        Action::FinTimeout { .. } => {
+            key.set_masked(slot::TCP_FLAGS, ENDING, ENDING);
+            written(Field::TcpSrc, key);
+        }
         Action::DecMplsTtl => whole(Field::MplsTtl, key),
         _ => {}
     }

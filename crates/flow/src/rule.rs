@@ -79,6 +79,17 @@ pub struct Timeouts {
     pub hard: u16,
 }
 
+impl Timeouts {
+    /// The shorter one of each; where one is never, the other.
+    #[must_use]
+    pub const fn shortened(self, to: Self) -> Self {
+        const fn shorter(timeout: u16, to: u16) -> u16 {
+            if to != 0 && (timeout == 0 || timeout > to) { to } else { timeout }
+        }
+        Self { idle: shorter(self.idle, to.idle), hard: shorter(self.hard, to.hard) }
+    }
+}
+
 /// Why a rule ends (OpenFlow 1.5, 7.4.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Ended {
@@ -172,11 +183,11 @@ impl Rule {
         self.priority == 0 && self.pattern.mask().words().is_empty()
     }
 
-    /// Why it ends, if its time is over at `now`.
+    /// Why it ends, if its time is over at `now`: not before the last millisecond of it is over.
     #[must_use]
     pub fn ends(&self, now: u64) -> Option<Ended> {
         let is_over = |since: u64, seconds: u16| {
-            seconds != 0 && now.saturating_sub(since) >= u64::from(seconds) * 1000
+            seconds != 0 && now.saturating_sub(since) > u64::from(seconds) * 1000
         };
         if is_over(self.modified, self.timeouts.hard) {
             return Some(Ended::Hard);

@@ -3,10 +3,12 @@
 //! A copy is cheap and stays as it is: control threads change one, and workers look up in copies.
 //!
 //! - `learned`: what goes with the rules that have learnt it
+//! - `limited`: how many rules are learnt, where there is a limit
 //! - `selector`: which of the rules that one is asked about are meant
 //! - `settings`: how many rules a table may have, and what else it is set to
 
 mod learned;
+mod limited;
 mod selector;
 mod settings;
 
@@ -29,6 +31,7 @@ use crate::reads::always;
 use crate::rule::{Ended, Flags, Rule, Timeouts};
 use crate::uses::{self, Used, Uses};
 use learned::Learned;
+use limited::Limited;
 pub use selector::Selector;
 pub use settings::{Miss, TableSettings};
 
@@ -51,6 +54,8 @@ pub enum Command {
     Delete,
     /// Delete the rule with just this match and priority.
     DeleteStrict,
+    /// Have the rule with just this match, priority and cookie end sooner, by the change's timeouts.
+    Shorten,
 }
 
 /// Which rules are meant, where not one alone is.
@@ -90,6 +95,9 @@ pub struct Change {
     /// Where there is nothing to change, the rule is added: as in OpenFlow 1.0. Where the rule that is
     /// added is there already, it only lives longer: as one that is learnt.
     pub may_add: bool,
+    /// With as many rules in its table that have its cookie, a rule that is learnt is not added; 0: it
+    /// always is.
+    pub limit: u32,
 }
 
 impl Change {
@@ -106,6 +114,7 @@ impl Change {
             importance: 0,
             instructions: Arc::new(instructions),
             may_add: false,
+            limit: 0,
         }
     }
 
@@ -188,13 +197,15 @@ pub struct Tables {
     pub(crate) meters: Meters,
     /// What of all rules is used by how many of them.
     uses: Uses,
+    limited: Limited,
 }
 
 impl Default for Tables {
     fn default() -> Self {
         let reads = always();
-        let (all, groups, meters, uses) = Default::default();
-        Self { all, count: 0, limit: DEFAULT_LIMIT, reads, version: 0, groups, meters, uses }
+        let (all, groups, meters, uses, limited) = Default::default();
+        let (count, limit, version) = (0, DEFAULT_LIMIT, 0);
+        Self { all, count, limit, reads, version, groups, meters, uses, limited }
     }
 }
 
@@ -272,6 +283,12 @@ impl Tables {
     #[must_use]
     pub fn meter_uses(&self, id: u32) -> u32 {
         self.uses.of(Used::Meter(id))
+    }
+
+    /// Whether anything goes by which ports are alive: groups, or rules.
+    #[must_use]
+    pub fn go_by_links(&self) -> bool {
+        self.groups.has_watches() || self.uses.of(Used::Links) > 0
     }
 
     /// How many actions of rules send packets to a group.
@@ -358,7 +375,7 @@ impl Tables {
             return Err(Refusal::BadTable);
         }
         let pattern = place::pattern(&change.filter.matching).map_err(Refusal::Field)?;
-        if !matches!(change.command, Command::Delete | Command::DeleteStrict) {
+        if !matches!(change.command, Command::Delete | Command::DeleteStrict | Command::Shorten) {
             possible::check(&change.instructions)?;
             self.check_uses(&uses::of(&change.instructions))?;
         }
@@ -386,6 +403,10 @@ impl Tables {
                     outcome.removed.push((rule, Ended::Deleted));
                 }
                 Ok(outcome)
+            }
+            Command::Shorten => {
+                self.meant(change, &pattern)?.iter().for_each(|rule| self.shorten(rule, change));
+                Ok(Outcome::default())
             }
         }
     }
@@ -415,6 +436,7 @@ impl Tables {
         all.iter().try_for_each(|used| match *used {
             Used::Group(id) => self.groups.get(id).map(drop).ok_or(Refusal::NoGroup(id)),
             Used::Meter(id) => self.meters.get(id).map(drop).ok_or(Refusal::NoMeter(id)),
+            Used::Links | Used::Learned(..) => Ok(()),
         })
     }
 
@@ -451,6 +473,10 @@ impl Tables {
         let overlaps = || rules.is_some_and(|rules| rules.has_overlap(&pattern, change.priority));
         if let Some(before) = before.as_ref().filter(|before| change.only_refreshes(before)) {
             return Ok(self.refresh(before, now));
+        }
+        let limit = usize::try_from(change.limit).unwrap_or(usize::MAX);
+        if limit != 0 && self.learned(table, change.cookie.unwrap_or_default()) >= limit {
+            return Err(Refusal::Full { limit });
         }
         if change.flags.check_overlap && before.is_none() && overlaps() {
             return Err(Refusal::Overlap);
@@ -494,6 +520,14 @@ impl Tables {
         Outcome::default()
     }
 
+    /// Has a rule end sooner, if it is still the one that is meant.
+    fn shorten(&mut self, rule: &Arc<Rule>, change: &Change) {
+        let timeouts = rule.timeouts.shortened(change.timeouts);
+        if change.cookie == Some(rule.cookie) && timeouts != rule.timeouts {
+            self.insert(Arc::new(Rule { timeouts, ..Rule::clone(rule) }));
+        }
+    }
+
     /// Takes the rules away whose time is over at `now`, in milliseconds.
     pub fn expire(&mut self, now: u64) -> Vec<(Arc<Rule>, Ended)> {
         let timed = self.all.iter().filter(|table| table.timed > 0);
@@ -531,12 +565,15 @@ impl Tables {
         self.reads.union(&rule.reads);
         self.version += 1;
         self.uses.come(&rule.uses);
+        self.begin_limits(&rule);
+        self.count_in(&rule);
         let Some(table) = self.table_mut(rule.table) else { return };
         table.timed += usize::from(rule.is_timed());
         match table.rules.insert(rule) {
             Some(before) => {
                 table.timed -= usize::from(before.is_timed());
                 self.uses.go(&before.uses);
+                self.count_out(&before);
             }
             None => self.count += 1,
         }
@@ -548,6 +585,7 @@ impl Tables {
         if let Some(removed) = table.rules.remove(&rule.pattern, rule.priority) {
             table.timed -= usize::from(removed.is_timed());
             self.uses.go(&removed.uses);
+            self.count_out(&removed);
             self.version += 1;
             self.count -= 1;
         }
@@ -597,7 +635,7 @@ fn is_group(action: &Action, wanted: u32) -> bool {
 
 impl Change {
     /// Whether it is one of learning what is there already.
-    fn only_refreshes(&self, rule: &Rule) -> bool {
+    pub(crate) fn only_refreshes(&self, rule: &Rule) -> bool {
         self.may_add
             && self.command == Command::Add
             && (self.cookie, self.timeouts, self.flags)

@@ -12,24 +12,34 @@ pub(crate) enum Used {
     Group(u32),
     /// The meter of this number.
     Meter(u32),
+    /// Which of the ports are alive.
+    Links,
+    /// How many rules of this table have this cookie.
+    Learned(u8, u64),
 }
 
 impl Used {
     /// What one action uses itself.
-    const fn by(action: &Action) -> Option<Self> {
+    fn by(action: &Action) -> Option<Self> {
         match action {
             Action::Group(id) => Some(Self::Group(*id)),
             Action::Meter(id) => Some(Self::Meter(*id)),
+            Action::Bundle(_) => Some(Self::Links),
+            Action::Learn(learn) if learn.limit != 0 => {
+                Some(Self::Learned(learn.table, learn.cookie))
+            }
             _ => None,
         }
     }
 
     fn hash(self) -> u64 {
         let (kind, id) = match self {
-            Self::Group(id) => (1, id),
-            Self::Meter(id) => (2, id),
+            Self::Group(id) => (1, id.into()),
+            Self::Meter(id) => (2, id.into()),
+            Self::Links => (3, 0),
+            Self::Learned(table, cookie) => (4 + u64::from(table), cookie),
         };
-        finish(mix(kind, id.into()))
+        finish(mix(kind, id))
     }
 }
 

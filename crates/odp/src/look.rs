@@ -9,6 +9,7 @@
 use std::sync::{Arc, LazyLock};
 
 use flow::{Classifier, Key, Ranked as _, Rule, Slot, Tuple, slot};
+use openflow::Field;
 
 /// The most rules that are looked at for one trace; beyond that all bits of masks count.
 pub(crate) const MAX_RULES: usize = 500_000;
@@ -141,6 +142,8 @@ struct Lookup<'l> {
     seen: &'l mut Key,
     /// Rules that may be looked at.
     left: &'l mut usize,
+    /// Of which addresses prefixes are asked for.
+    told: [bool; 2],
     /// What is known of the prefixes of an address.
     prefixes: [Option<Prefixes>; 2],
 }
@@ -149,15 +152,24 @@ struct Lookup<'l> {
 const ADDRESSES: [Slot; 2] = [slot::IPV4_DST, slot::IPV4_SRC];
 
 /// Adds to `seen` what a look-up depends on.
-pub(crate) fn look_up(key: &Key, rules: &Classifier<Arc<Rule>>, seen: &mut Key, left: &mut usize) {
-    let (hard, soft) = Lookup { key, rules, seen, left, prefixes: [None, None] }.pass(true);
+///
+/// Of the addresses of IPv4, or those of them that are in `told`, it is found out how many bits decide.
+pub(crate) fn look_up(
+    key: &Key,
+    (rules, told): (&Classifier<Arc<Rule>>, Option<&[Field]>),
+    seen: &mut Key,
+    left: &mut usize,
+) {
+    let is_told = |field: Field| told.is_none_or(|told| told.contains(&field));
+    let told = [Field::IpDst, Field::IpSrc].map(is_told);
+    let (hard, soft) = Lookup { key, rules, seen, left, told, prefixes: [None, None] }.pass(true);
     if soft > hard
         && let Some(found) = rules.lookup(key)
     {
         // It was looked for once more, with the conjunction that was found.
         let mut key = *key;
         key.set(slot::CONJ_ID, found.pattern().to_key().get(slot::CONJ_ID));
-        Lookup { key: &key, rules, seen, left, prefixes: [None, None] }.pass(false);
+        Lookup { key: &key, rules, seen, left, told, prefixes: [None, None] }.pass(false);
     }
 }
 
@@ -216,7 +228,8 @@ impl Lookup<'_> {
         if self.key.get_u16(slot::ETH_TYPE) != 0x0800 {
             return false;
         }
-        for (at, address) in ADDRESSES.into_iter().enumerate() {
+        let addresses = ADDRESSES.into_iter().enumerate().zip(self.told);
+        for ((at, address), _) in addresses.filter(|(_, is_told)| *is_told) {
             let len = prefix_len(mask.get(address));
             if len == 0 || stage.get(address) == 0 && !has_address(stage) {
                 continue;

@@ -6,7 +6,7 @@
 use flow::place::place;
 use flow::walk::Step;
 use flow::{Key, Slot, TAG_PRESENT, WORDS, slot};
-use openflow::action::LearnSource;
+use openflow::action::{Algorithm, HashFields, LearnSource};
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Subfield};
 
@@ -129,10 +129,62 @@ impl Seen {
                     }
                 }
             }
+            Action::Multipath(multipath) => {
+                self.hashed(key, multipath.fields);
+                self.part(multipath.target);
+            }
+            Action::Bundle(bundle) => {
+                if bundle.algorithm == Algorithm::Hrw && bundle.members.len() > 1 {
+                    self.hashed(key, bundle.fields);
+                }
+                bundle.target.iter().for_each(|target| self.part(*target));
+            }
             Action::Enqueue { .. } | Action::SetQueue(_) | Action::PopQueue => {
                 self.whole(slot::SKB_PRIORITY);
             }
             other => self.header(key, other),
+        }
+    }
+
+    /// What a hash of these fields is made of.
+    fn hashed(&mut self, key: &Key, fields: HashFields) {
+        let (kind, proto) = (Kind::of(key), key.get_u8(slot::IP_PROTO));
+        let whole = |seen: &mut Self, slots: &[Slot]| {
+            slots.iter().for_each(|slot| seen.whole(*slot));
+        };
+        let addresses = match kind {
+            Kind::Ipv4 => [slot::IPV4_SRC, slot::IPV4_DST].as_slice(),
+            Kind::Ipv6 => &[slot::IPV6_SRC, slot::IPV6_DST],
+            _ => &[],
+        };
+        let ports = &[slot::TP_SRC, slot::TP_DST];
+        let is_whole = key.get_u8(slot::IP_FRAG) == 0;
+        match fields {
+            HashFields::EthSrc => self.whole(slot::ETH_SRC),
+            HashFields::NwSrc => whole(self, addresses.get(..1).unwrap_or_default()),
+            HashFields::NwDst => whole(self, addresses.get(1..).unwrap_or_default()),
+            HashFields::SymmetricL3 => whole(self, addresses),
+            HashFields::SymmetricL4 => {
+                whole(self, &[slot::ETH_SRC, slot::ETH_DST]);
+                whole(self, addresses);
+                if kind.is_ip() {
+                    self.protocol();
+                    if proto != 17 {
+                        whole(self, ports);
+                    }
+                }
+                self.0.set_masked(slot::VLAN_TCI, 0x1FFF, 0x1FFF);
+                self.0.set_masked(slot::INNER_TCI, 0x1FFF, 0x1FFF);
+            }
+            HashFields::SymmetricL3L4 | HashFields::SymmetricL3L4Udp if kind.is_ip() => {
+                whole(self, addresses);
+                self.protocol();
+                let with_udp = fields == HashFields::SymmetricL3L4Udp;
+                if is_whole && (matches!(proto, 6 | 132) || with_udp && proto == 17) {
+                    whole(self, ports);
+                }
+            }
+            HashFields::SymmetricL3L4 | HashFields::SymmetricL3L4Udp => {}
         }
     }
 

@@ -244,8 +244,8 @@ impl Bridge {
 
     /// Whether groups go by which links are up.
     #[must_use]
-    pub const fn goes_by_links(&self) -> bool {
-        self.tables.groups().has_watches()
+    pub fn goes_by_links(&self) -> bool {
+        self.tables.go_by_links()
     }
 
     /// A number for a message that answers none.

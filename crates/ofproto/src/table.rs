@@ -6,7 +6,7 @@ use flow::{Miss, TableSettings, Tables};
 use openflow::message::asynchronous::Unasked;
 use openflow::message::stats::table::TableDesc;
 use openflow::message::table_mod::{TableMod, Vacancy, VacancyEvent, encode_status};
-use openflow::{Subfield, Version};
+use openflow::{Field, Subfield, Version};
 
 use crate::bridge::Bridge;
 use crate::datapath::Datapath;
@@ -30,6 +30,8 @@ pub struct TableConfig {
     pub evicts: bool,
     /// By what they match on in these bits, rules that make room are in groups.
     pub groups: Vec<Subfield>,
+    /// Those addresses of which a trace says how many bits decide, if not those of IPv4.
+    pub prefixes: Option<Vec<Field>>,
 }
 
 /// How controllers have set a table.
@@ -76,7 +78,8 @@ impl Bridge {
         let state = self.table_states.0.get(&table);
         let evicts = config.evicts || state.is_some_and(|state| state.evicts);
         let miss = state.map_or(Miss::Default, |state| state.miss);
-        let settings = TableSettings { limit: config.limit, evicts, groups: config.groups, miss };
+        let TableConfig { limit, groups, prefixes, .. } = config;
+        let settings = TableSettings { limit, evicts, groups, miss, prefixes };
         if settings == *self.tables.settings(table) {
             return;
         }

@@ -88,7 +88,7 @@ const TABLES: [(&str, &[&str], &[&str]); 8] = [
         ],
     ),
     ("QoS", &["type", "other_config"], &[]),
-    ("Flow_Table", &["name", "flow_limit", "overflow_policy", "groups"], &[]),
+    ("Flow_Table", &["name", "flow_limit", "overflow_policy", "groups", "prefixes"], &[]),
     (
         "Controller",
         &[

@@ -221,7 +221,10 @@ impl Group {
         buckets.iter().for_each(|bucket| of_actions(&bucket.actions, &mut reads));
         method.reads(&mut reads);
         let bytes = buckets.iter().map(Bucket::bytes).sum();
-        let has_watch = buckets.iter().any(|bucket| bucket.desc.has_watch());
+        let has_watch = buckets.iter().any(|bucket| {
+            let goes_by_links = |action: &Action| matches!(action, Action::Bundle(_));
+            bucket.desc.has_watch() || bucket.actions.iter().any(goes_by_links)
+        });
         let (buckets, stats) = (buckets.into(), Arc::new(Stats::new(now)));
         Self { id, kind, selection, buckets, created: now, stats, method, reads, bytes, has_watch }
     }

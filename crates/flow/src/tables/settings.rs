@@ -5,8 +5,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::sync::Arc;
 
-use openflow::Subfield;
 pub use openflow::message::table_mod::Miss;
+use openflow::{Field, Subfield};
 
 use super::{Change, Command, Outcome, Table, Tables};
 use crate::classifier::Classifier;
@@ -26,11 +26,19 @@ pub struct TableSettings {
     pub groups: Vec<Subfield>,
     /// What becomes of packets that no rule is for.
     pub miss: Miss,
+    /// Those addresses of which a trace says how many bits decide, if not those of IPv4: no way depends
+    /// on it.
+    pub prefixes: Option<Vec<Field>>,
 }
 
 /// As all tables are set at first.
-static DEFAULT: TableSettings =
-    TableSettings { limit: None, evicts: false, groups: Vec::new(), miss: Miss::Default };
+static DEFAULT: TableSettings = TableSettings {
+    limit: None,
+    evicts: false,
+    groups: Vec::new(),
+    miss: Miss::Default,
+    prefixes: None,
+};
 
 impl Tables {
     /// How a table is set.
@@ -57,8 +65,8 @@ impl Tables {
     #[must_use]
     pub fn may_evict(&self, change: &Change) -> bool {
         let table = change.filter.table.unwrap_or_default();
-        let is_delete = matches!(change.command, Command::Delete | Command::DeleteStrict);
-        !is_delete && self.settings(table).evicts && self.is_full(table)
+        let adds = matches!(change.command, Command::Add | Command::Modify | Command::ModifyStrict);
+        adds && self.settings(table).evicts && self.is_full(table)
     }
 
     /// Whether a table has no room for another rule.
@@ -127,7 +135,7 @@ fn value(rule: &Rule, bits: Subfield) -> u128 {
 
 #[cfg(test)]
 mod tests {
-    use openflow::{Field, Instructions, Match};
+    use openflow::{Instructions, Match};
 
     use super::*;
     use crate::{Filter, Refusal, Timeouts};

@@ -125,9 +125,9 @@ fn rules_end_when_their_time_is_over() {
         ended.sort_by_key(|(rule, _)| rule.matching.get(Field::TcpDst));
         ended.into_iter().map(|(_, why)| why).collect()
     };
-    assert_eq!(ended(9_999), []);
-    assert_eq!(ended(10_000), [Ended::Idle]);
-    assert_eq!(ended(15_000), [Ended::Hard, Ended::Hard]);
+    assert_eq!(ended(10_000), []);
+    assert_eq!(ended(10_001), [Ended::Idle]);
+    assert_eq!(ended(15_001), [Ended::Hard, Ended::Hard]);
     assert_eq!(ended(u64::MAX), []);
     assert!(!tables.has_timed() && tables.len() == 1);
 }

@@ -142,7 +142,7 @@ impl<'w> Walk<'w> {
         self.note(Kind::Detail, why);
     }
 
-    fn is_port_alive(&mut self, port: PortNo) -> bool {
+    pub(super) fn is_port_alive(&mut self, port: PortNo) -> bool {
         self.basis.links = true;
         self.pipeline.ports.get(&port).is_some_and(|port| !port.is_dead)
     }

@@ -1,4 +1,4 @@
-//! Rules that are made of packets.
+//! Rules that are made of packets, and rules that end sooner by what packets say.
 
 use std::sync::Arc;
 
@@ -6,6 +6,9 @@ use openflow::action::{Learn, LearnSource, LearnSpec, LearnTarget};
 use openflow::{Action, Field, Instructions, Match, PortNo, Subfield};
 
 use super::Walk;
+use crate::key::slot;
+use crate::place;
+use crate::reads::ENDING;
 use crate::rule::{Flags, Timeouts};
 use crate::tables::{Change, Command, Filter};
 
@@ -13,6 +16,10 @@ impl Walk<'_> {
     /// Notes the rule that is made of the packet as it is by now.
     pub(super) fn learn(&mut self, learn: &Learn) {
         let (mut matching, mut actions) = (Match::new(), Vec::new());
+        let fin = learn.fin_timeouts;
+        if fin != Default::default() {
+            actions.push(Action::FinTimeout { idle: fin.idle, hard: fin.hard });
+        }
         for spec in &learn.specs {
             let value = self.value_of(spec);
             match spec.target {
@@ -31,7 +38,7 @@ impl Walk<'_> {
         }
         let timeouts = Timeouts { idle: learn.timeouts.idle, hard: learn.timeouts.hard };
         let send_flow_removed = learn.flags.send_flow_removed;
-        self.learns.push(Arc::new(Change {
+        let change = Change {
             command: Command::Add,
             filter: Filter { table: Some(learn.table), matching, ..Filter::default() },
             priority: learn.priority,
@@ -41,6 +48,48 @@ impl Walk<'_> {
             importance: 0,
             instructions: Arc::new(Instructions::apply(actions)),
             may_add: true,
+            limit: learn.limit,
+        };
+        let has_room = self.may_learn(&change);
+        if has_room {
+            self.tell(|watch, _| watch.learn(&change));
+            self.learns.push(Arc::new(change));
+        }
+        if let Some(target) = learn.result {
+            self.write(target, u128::from(has_room));
+        }
+    }
+
+    /// Whether a rule is learnt, of which there may be so many; the way depends on how many there are.
+    fn may_learn(&mut self, change: &Change) -> bool {
+        let limit = usize::try_from(change.limit).unwrap_or(usize::MAX);
+        let (Some(table), true) = (change.filter.table, limit != 0) else { return true };
+        self.basis.tables.insert(table);
+        let tables = &self.pipeline.tables;
+        let is_there = || {
+            let pattern = place::pattern(&change.filter.matching).ok()?;
+            let rule = tables.table(table)?.find(&pattern, change.priority)?;
+            Some(change.only_refreshes(rule))
+        };
+        tables.learned(table, change.cookie.unwrap_or_default()) < limit
+            || is_there().unwrap_or_default()
+    }
+
+    /// A packet that ends its connection has the rule that it has come to end sooner.
+    pub(super) fn fin_timeout(&mut self, idle: u16, hard: u16) {
+        let ends = self.state.key.get(slot::TCP_FLAGS) & ENDING != 0;
+        let Some(rule) = self.rule.filter(|_| ends) else { return };
+        self.learns.push(Arc::new(Change {
+            command: Command::Shorten,
+            filter: Filter {
+                table: Some(rule.table),
+                matching: rule.matching.clone(),
+                ..Filter::default()
+            },
+            priority: rule.priority,
+            cookie: Some(rule.cookie),
+            timeouts: Timeouts { idle, hard },
+            ..Change::add(rule.table, Match::new(), Instructions::default())
         }));
     }
 
@@ -86,4 +135,107 @@ pub(crate) fn fields(learn: &Learn) -> impl Iterator<Item = Field> + '_ {
         };
         source.into_iter().chain(target)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::action::{LearnFlags, Timeouts as Seconds};
+
+    use super::*;
+    use crate::path::Op;
+    use crate::pipeline::Pipeline;
+    use crate::walk::tests::{key, output, path, pipeline};
+    use crate::walk::{Start, walk};
+
+    /// Learns a rule for packets to this one's source, and says whether it does in a bit.
+    fn learn(limit: u32) -> Learn {
+        let field = |field| LearnSource::Field { field, offset: 0 };
+        let spec = LearnSpec {
+            bits: 48,
+            source: field(Field::EthSrc),
+            target: LearnTarget::Match { field: Field::EthDst, offset: 0 },
+        };
+        Learn {
+            timeouts: Seconds { idle: 60, hard: 0 },
+            fin_timeouts: Seconds { idle: 5, hard: 0 },
+            priority: 7,
+            cookie: 9,
+            flags: LearnFlags::default(),
+            table: 1,
+            limit,
+            result: Some(Subfield { field: Field::Reg0, offset: 0, bits: 1 }),
+            specs: vec![spec],
+        }
+    }
+
+    fn choice(bit: u128, port: u32) -> (u8, u16, Match, Vec<Action>) {
+        (2, 1, Match::new().with(Field::Reg0, bit), vec![output(port)])
+    }
+
+    fn from(pipeline: &Pipeline, source: u128) -> (Vec<Op>, Vec<Arc<Change>>) {
+        let mut key = key();
+        key.set(slot::ETH_SRC, source);
+        let path = walk(pipeline, &mut key, &Start::Table, None);
+        (path.ops.into_vec(), path.learns.into_vec())
+    }
+
+    #[test]
+    fn a_rule_is_learnt_as_long_as_there_are_few_of_them() {
+        let actions = vec![Action::Learn(Box::new(learn(2))), Action::resubmit_table(2)];
+        let mut pipeline = pipeline(&[(0, 0, Match::new(), actions), choice(0, 2), choice(1, 3)]);
+        for source in [5, 6] {
+            let (ops, learns) = from(&pipeline, source);
+            assert_eq!((ops.as_slice(), learns.len()), (&[Op::Output(13)][..], 1));
+            let outcome = pipeline.tables.change(&learns[0], 0).unwrap();
+            let fin = Action::FinTimeout { idle: 5, hard: 0 };
+            assert_eq!(outcome.added[0].instructions.apply, [fin]);
+        }
+        // There is no room for a third one; one that is there is learnt once more.
+        assert_eq!(from(&pipeline, 7), (vec![Op::Output(12)], vec![]));
+        assert_eq!(from(&pipeline, 6).1.len(), 1);
+        assert!(path(&pipeline).basis.tables.meets(&{
+            let mut table = crate::path::TableSet::default();
+            table.insert(1);
+            table
+        }));
+        pipeline.tables.change(&Change::delete(Some(1), Match::new()), 0).unwrap();
+        assert_eq!(from(&pipeline, 7).0, [Op::Output(13)]);
+    }
+
+    #[test]
+    fn a_packet_that_ends_a_connection_has_its_rule_end_sooner() {
+        let matching = Match::new().with(Field::EthType, 0x800).with(Field::IpProto, 6);
+        let add = Change {
+            timeouts: Timeouts { idle: 60, hard: 3 },
+            ..Change::add(
+                0,
+                matching,
+                Instructions::apply(vec![Action::FinTimeout { idle: 5, hard: 4 }]),
+            )
+        };
+        let mut pipeline = pipeline(&[]);
+        pipeline.tables.change(&add, 0).unwrap();
+        assert_eq!(pipeline.tables.relevant().get(slot::TCP_FLAGS), ENDING);
+        let learns = |flags: u128, proto: u128| {
+            let mut key = key();
+            key.set(slot::IP_PROTO, proto);
+            key.set(slot::TCP_FLAGS, flags);
+            walk(&pipeline, &mut key, &Start::Table, None).learns
+        };
+        assert!(learns(0x12, 6).is_empty(), "SYN and ACK");
+        assert!(learns(0x01, 17).is_empty(), "no TCP");
+        let [fin, rst] = [learns(0x11, 6), learns(0x04, 6)];
+        assert_eq!((fin.len(), &fin), (1, &rst));
+        let outcome = pipeline.tables.change(&fin[0], 1).unwrap();
+        assert!(outcome.added.is_empty() && outcome.removed.is_empty());
+        let timeouts = |pipeline: &Pipeline| pipeline.tables.iter().next().unwrap().timeouts;
+        assert_eq!(timeouts(&pipeline), Timeouts { idle: 5, hard: 3 });
+        // Nothing is new the next time; and another rule in its place is left alone.
+        let version = pipeline.tables.version();
+        pipeline.tables.change(&fin[0], 2).unwrap();
+        assert_eq!(pipeline.tables.version(), version);
+        pipeline.tables.change(&Change { cookie: Some(1), ..add }, 3).unwrap();
+        pipeline.tables.change(&fin[0], 4).unwrap();
+        assert_eq!(timeouts(&pipeline), Timeouts { idle: 60, hard: 3 });
+    }
 }

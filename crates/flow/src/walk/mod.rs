@@ -4,7 +4,8 @@
 //! packet's way, such as a loop, drops the packet.
 //!
 //! - `write`: what is written to the key, and so to the packet
-//! - `learn`: rules that are made of packets
+//! - `learn`: rules that are made of packets, or end sooner by them
+//! - `links`: which of several links a packet takes
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
@@ -14,6 +15,7 @@
 mod freeze;
 mod group;
 pub(crate) mod learn;
+mod links;
 pub(crate) mod set;
 mod tags;
 mod watch;
@@ -128,6 +130,7 @@ struct Walk<'w> {
     /// The table and the rule that is at work.
     table: u8,
     cookie: u64,
+    rule: Option<&'w Rule>,
     /// Whether that is the one for what no other rule is for.
     is_miss: bool,
     depth: u32,
@@ -161,6 +164,7 @@ impl<'w> Walk<'w> {
             state: State { key, dirty: [0; PACKET_WORDS], tags: Tags::new(&key) },
             table: 0,
             cookie: u64::MAX,
+            rule: None,
             is_miss: false,
             depth: 0,
             lookups: 0,
@@ -250,9 +254,9 @@ impl<'w> Walk<'w> {
         }
         self.lookups += 1;
         let deeper = u32::from(!is_first && table <= self.table);
-        let before = (self.table, self.cookie, self.is_miss);
+        let before = (self.table, self.cookie, self.is_miss, self.rule);
         let (table, rule) = self.first_rule(port, table, may_ask);
-        self.table = table;
+        (self.table, self.rule) = (table, rule);
         let asks = rule.is_none() && may_ask && self.asks(table);
         self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
         match rule {
@@ -275,7 +279,7 @@ impl<'w> Walk<'w> {
         self.tell(|watch, _| watch.leave());
         // What the action set does is done by the first rule.
         if !is_first {
-            (self.table, self.cookie, self.is_miss) = before;
+            (self.table, self.cookie, self.is_miss, self.rule) = before;
         }
     }
 
@@ -312,7 +316,7 @@ impl<'w> Walk<'w> {
         let rules = self.pipeline.tables.table(table)?;
         let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
         let before = is_other.then(|| self.pretend(port));
-        self.tell(|watch, key| watch.look_up(key, rules));
+        self.tell(|watch, key| watch.look_up(key, table, rules));
         let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
         before.into_iter().flatten().for_each(|(slot, value)| self.state.key.set(slot, value));
         rule
@@ -434,6 +438,9 @@ impl<'w> Walk<'w> {
                 None => self.note(Kind::Error, format_args!("stack underflow")),
             },
             Action::Learn(learn) => self.learn(learn),
+            Action::FinTimeout { idle, hard } => self.fin_timeout(*idle, *hard),
+            Action::Bundle(bundle) => self.bundle(bundle),
+            Action::Multipath(multipath) => self.multipath(multipath),
             Action::DecTtl(ids) => return self.dec_ttl(ids.as_deref().unwrap_or(&[0])),
             other => self.write_by(other),
         }

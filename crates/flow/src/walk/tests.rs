@@ -7,7 +7,7 @@ use crate::tables::Change;
 
 const VLAN_5: u16 = 0x1005;
 
-fn pipeline(rules: &[(u8, u16, Match, Vec<Action>)]) -> Pipeline {
+pub(super) fn pipeline(rules: &[(u8, u16, Match, Vec<Action>)]) -> Pipeline {
     let mut pipeline = Pipeline::default();
     for (table, priority, matching, actions) in rules {
         let add = Change::add(*table, matching.clone(), Instructions::apply(actions.clone()));
@@ -20,7 +20,7 @@ fn pipeline(rules: &[(u8, u16, Match, Vec<Action>)]) -> Pipeline {
 }
 
 /// A packet of UDP, from port 1.
-fn key() -> Key {
+pub(super) fn key() -> Key {
     let mut key = Key::default();
     for (slot, value) in [
         (slot::IN_PORT, 1),
@@ -35,7 +35,7 @@ fn key() -> Key {
     key
 }
 
-fn output(port: u32) -> Action {
+pub(super) fn output(port: u32) -> Action {
     Action::output(PortNo(port))
 }
 
@@ -43,11 +43,11 @@ fn set(field: Field, value: u128) -> Action {
     Action::SetField { field, value, mask: field.full_mask() }
 }
 
-fn path(pipeline: &Pipeline) -> Path {
+pub(super) fn path(pipeline: &Pipeline) -> Path {
     walk(pipeline, &mut key(), &Start::Table, None)
 }
 
-fn ops(actions: Vec<Action>) -> Vec<Op> {
+pub(super) fn ops(actions: Vec<Action>) -> Vec<Op> {
     path(&pipeline(&[(0, 0, Match::new(), actions)])).ops.into_vec()
 }
 
@@ -283,7 +283,7 @@ fn the_action_set_is_done_at_the_end_in_its_own_order() {
 struct Heard(Vec<String>);
 
 impl Watch for Heard {
-    fn look_up(&mut self, _: &Key, rules: &Classifier<Arc<Rule>>) {
+    fn look_up(&mut self, _: &Key, _: u8, rules: &Classifier<Arc<Rule>>) {
         self.0.push(format!("among {}", rules.len()));
     }
 

@@ -9,6 +9,7 @@ use crate::classifier::Classifier;
 use crate::key::Key;
 use crate::path::Op;
 use crate::rule::Rule;
+use crate::tables::Change;
 
 /// Where a packet is on its way: what is told next is done there, until it [leaves](Watch::leave).
 #[derive(Clone, Copy, Debug)]
@@ -53,9 +54,9 @@ pub enum Kind {
 ///
 /// Whoever only wants some of it leaves the others as they are: they do nothing.
 pub trait Watch {
-    /// It is looked up among these rules.
-    fn look_up(&mut self, key: &Key, rules: &Classifier<Arc<Rule>>) {
-        let _ = (key, rules);
+    /// It is looked up among these rules, which are those of a table.
+    fn look_up(&mut self, key: &Key, table: u8, rules: &Classifier<Arc<Rule>>) {
+        let _ = (key, table, rules);
     }
 
     /// It comes somewhere.
@@ -92,6 +93,11 @@ pub trait Watch {
     /// The packet is handed on, or cut.
     fn send(&mut self, key: &Key, op: &Op) {
         let _ = (key, op);
+    }
+
+    /// A rule is made of it.
+    fn learn(&mut self, rule: &Change) {
+        let _ = rule;
     }
 
     /// There is something to say about what is done.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flow::place::place;
 use flow::walk::{Kind, Place, Step, Watch};
-use flow::{Classifier, Key, Op, Rule};
+use flow::{Change, Classifier, Key, Op, Rule};
 use openflow::action::Actions as Shown;
 use openflow::{Action as Of, Subfield};
 
@@ -18,8 +18,13 @@ use crate::told;
 use crate::value::hex;
 
 impl Watch for Tracer<'_> {
-    fn look_up(&mut self, key: &Key, rules: &Classifier<Arc<Rule>>) {
-        look_up(key, rules, &mut self.seen.0, &mut self.rules_left);
+    fn look_up(&mut self, key: &Key, table: u8, rules: &Classifier<Arc<Rule>>) {
+        let pipeline = self.world.pipeline(&self.bridge);
+        let prefixes = pipeline.as_ref().and_then(|pipeline| {
+            let settings = pipeline.tables.settings(table);
+            settings.prefixes.as_deref()
+        });
+        look_up(key, (rules, prefixes), &mut self.seen.0, &mut self.rules_left);
     }
 
     fn enter(&mut self, key: &Key, place: Place<'_>) {
@@ -94,6 +99,11 @@ impl Watch for Tracer<'_> {
     fn done(&mut self, key: &Key, action: &Of) {
         match action {
             Of::Move { target, .. } | Of::Pop(target) => self.tell_part(key, *target),
+            Of::Multipath(multipath) => self.tell_part(key, multipath.target),
+            Of::Bundle(bundle) => bundle.target.iter().for_each(|to| self.tell_part(key, *to)),
+            Of::Learn(learn) if self.is_real => {
+                learn.result.iter().for_each(|to| self.tell_part(key, *to));
+            }
             _ => {}
         }
     }
@@ -118,6 +128,12 @@ impl Watch for Tracer<'_> {
         self.onward(key, op);
     }
 
+    fn learn(&mut self, rule: &Change) {
+        if self.is_real {
+            self.tree.add(What::Detail, learned(rule));
+        }
+    }
+
     fn note(&mut self, kind: Kind, note: Arguments<'_>) {
         let text = note.to_string();
         let what = match kind {
@@ -137,6 +153,27 @@ impl Watch for Tracer<'_> {
         }
         self.tree.add(what, text);
     }
+}
+
+/// A rule that is made of a packet.
+fn learned(rule: &Change) -> String {
+    let Change { filter, priority, cookie, flags, timeouts, instructions, .. } = rule;
+    let mut text = format!("table={} {}", filter.table.unwrap_or_default(), filter.matching);
+    text.truncate(text.trim_end().len());
+    let _ = write!(text, " priority={priority}");
+    if let Some(cookie @ 1..) = cookie {
+        let _ = write!(text, " cookie={cookie:#x}");
+    }
+    for (name, seconds) in [("idle", timeouts.idle), ("hard", timeouts.hard)] {
+        if seconds != 0 {
+            let _ = write!(text, " {name}={seconds}");
+        }
+    }
+    if flags.send_flow_removed {
+        text += " send_flow_rem";
+    }
+    let _ = write!(text, " actions={}", Shown(&instructions.apply));
+    text
 }
 
 /// Whether a datapath needs no clone for what is done with a copy: it can be undone.

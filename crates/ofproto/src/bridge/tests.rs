@@ -319,7 +319,7 @@ fn rules_are_changed_and_told_of() {
         let mut seen: Vec<_> = flows.iter().map(|flow| (flow.priority, flow.cookie)).collect();
         seen.sort_unstable();
         assert_eq!(seen, [(1, 7), (2, 7)]);
-        datapath.now = 1_000;
+        datapath.now = 1_001;
         bridge.expire(&mut datapath);
         assert_eq!(datapath.published, [2, 1]);
         let delete = flow_mod(version, Command::Delete, 0).encode(version, form, false, 1);
@@ -347,6 +347,20 @@ fn workers_have_a_bundle_when_it_is_answered() {
         bridge.receive(id, &message, &mut datapath, Instant::now()).unwrap();
     }
     assert_eq!((sent(&mut bridge, id).len(), datapath.published.last()), (2, Some(&1)));
+}
+
+/// Only what packets learn lives longer; what a controller adds is new.
+#[test]
+fn a_rule_that_is_added_again_is_another_one() {
+    let version = Version::V14;
+    let (mut bridge, id) = connected(version, Origin::Service);
+    for importance in [1, 2] {
+        let add = FlowMod { importance, ..flow_mod(version, Command::Add, 1) };
+        let add = add.encode(version, Form::Of, false, 1);
+        bridge.receive(id, &add, &mut Recorder::default(), Instant::now()).unwrap();
+    }
+    let rules: Vec<u16> = bridge.tables.iter().map(|rule| rule.importance).collect();
+    assert_eq!((rules, sent(&mut bridge, id).len()), (vec![2], 0));
 }
 
 #[test]

@@ -141,7 +141,8 @@ pub(super) fn change(wanted: &FlowMod) -> Result<Change, ErrorCode> {
         timeouts: Timeouts { idle: wanted.idle_timeout, hard: wanted.hard_timeout },
         importance: wanted.importance,
         instructions: Arc::new(wanted.instructions.clone()),
-        may_add: !is_delete && new_cookie != u64::MAX && cookie.1 == 0,
+        may_add: !is_delete && !is_added && new_cookie != u64::MAX && cookie.1 == 0,
+        limit: 0,
     })
 }
 

@@ -10,6 +10,7 @@ use crate::matching::Match;
 use crate::matching::prerequisite::{
     ETH_TYPE_IP, ETH_TYPE_IPV6, ETH_TYPE_NSH, PROTO_SCTP, PROTO_TCP, PROTO_UDP,
 };
+use crate::port_no::PortNo;
 use crate::version::Version;
 
 /// That there is a VLAN tag.
@@ -171,6 +172,13 @@ impl Known {
                 if let Some(target) = bundle.target {
                     self.part(target)?;
                 }
+                // There is no length of what a controller would get.
+                let verify = |port: PortNo| match port {
+                    PortNo::ANY => Ok(()),
+                    PortNo::CONTROLLER => Err(ErrorCode::BacBadOutPort),
+                    port => verify_output(port),
+                };
+                bundle.members.iter().try_for_each(|member| verify(*member))?;
             }
             Action::Multipath(multipath) => self.part(multipath.target)?,
             Action::SetField { field, value, .. } => self.set(*field, *value)?,

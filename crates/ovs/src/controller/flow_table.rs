@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use litemap::LiteMap;
 use ofproto::TableConfig;
+use openflow::Field;
 use openflow::text::subfield;
 use ovsdb::{Atom, Cache, Row};
 
@@ -23,7 +24,21 @@ pub struct FlowTable {
     pub overflow_policy: Option<String>,
     /// By which bits rules that make room are in groups.
     pub groups: Vec<String>,
+    /// Of which addresses it is known how many bits decide; `none`: of none.
+    pub prefixes: Vec<String>,
 }
+
+/// Fields of which Open vSwitch knows that, but for those of tunnels and of IPv6.
+const PREFIXES: [(&str, Field); 4] = [
+    ("nw_src", Field::IpSrc),
+    ("ip_src", Field::IpSrc),
+    ("nw_dst", Field::IpDst),
+    ("ip_dst", Field::IpDst),
+];
+
+/// The others.
+const OTHERS: [&str; 7] =
+    ["tun_id", "tun_src", "tun_dst", "tun_ipv6_src", "tun_ipv6_dst", "ipv6_src", "ipv6_dst"];
 
 impl FlowTable {
     fn read(row: &Row) -> Self {
@@ -33,6 +48,7 @@ impl FlowTable {
             flow_limit: row.get("flow_limit").integer(),
             overflow_policy: text("overflow_policy"),
             groups: row.get("groups").strings().map(str::to_owned).collect(),
+            prefixes: row.get("prefixes").strings().map(str::to_owned).collect(),
         }
     }
 
@@ -64,7 +80,23 @@ impl FlowTable {
             limit: self.flow_limit.and_then(|limit| usize::try_from(limit).ok()),
             evicts: self.overflow_policy.as_deref() == Some("evict"),
             groups: groups.collect(),
+            prefixes: self.prefixes(bridge),
         }
+    }
+
+    /// The addresses of which it is known how many bits decide; `None` where nothing is said.
+    fn prefixes(&self, bridge: &str) -> Option<Vec<Field>> {
+        let mut fields = Vec::new();
+        for name in &self.prefixes {
+            match PREFIXES.iter().find(|(known, _)| known == name) {
+                Some((_, field)) => fields.push(*field),
+                None if name == "none" || OTHERS.contains(&name.as_str()) => {}
+                None => {
+                    tracing::warn!("bridge {bridge}: 'prefixes' with incompatible field: {name}");
+                }
+            }
+        }
+        (!self.prefixes.is_empty()).then_some(fields)
     }
 }
 
@@ -85,7 +117,7 @@ pub fn configs(name: &str, bridge: &Bridge) -> BTreeMap<u8, TableConfig> {
 
 #[cfg(test)]
 mod tests {
-    use openflow::{Field, Subfield};
+    use openflow::Subfield;
     use ovsdb::Uuid;
 
     use super::*;
@@ -99,13 +131,20 @@ mod tests {
             flow_limit: Some(4),
             overflow_policy: Some("evict".to_owned()),
             groups: vec!["NXM_OF_IN_PORT[]".to_owned(), "none".to_owned()],
+            prefixes: ["ip_dst", "tun_id", "ipv6_label"].map(str::to_owned).to_vec(),
         };
         bridge.flow_tables = [(0, row.clone()), (254, row)].into_iter().collect();
         bridge.flow_tables.insert(1, FlowTable::default());
         let configs = configs("br0", &bridge);
         let groups = vec![Subfield::whole(Field::InPort)];
         let name = Some("main".to_owned());
-        let first = TableConfig { name, limit: Some(4), evicts: true, groups };
+        let first = TableConfig {
+            name,
+            limit: Some(4),
+            evicts: true,
+            groups,
+            prefixes: Some(vec![Field::IpDst]),
+        };
         assert_eq!(configs, [(0, first), (1, TableConfig::default())].into());
     }
 }
