@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A test of the suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Test {
     pub file: String,
     /// Its name, which some have in common with another one.
     pub name: String,
+    /// Whether it starts `ovs-vswitchd`; others are about tools and libraries.
+    pub runs_daemon: bool,
 }
 
 /// What has come of a test.
@@ -19,9 +21,24 @@ pub enum Verdict {
     Skipped,
 }
 
-/// The tests in what `testsuite --list` prints: `  49: lacp.at:13         lacp - config`.
-pub fn tests(text: &str) -> Vec<Test> {
-    text.lines().filter_map(test).collect()
+/// The tests in what `testsuite --list` prints: `  49: lacp.at:13         lacp - config`. `script` is
+/// the test-suite itself, which says what they start.
+pub fn tests(text: &str, script: &str) -> Vec<Test> {
+    let starting = starting(script);
+    let mut tests: Vec<Test> = text.lines().filter_map(test).collect();
+    tests.iter_mut().for_each(|test| test.runs_daemon = starting.contains(&test.number));
+    tests
+}
+
+/// The numbers of the tests that start `ovs-vswitchd`: each is between `#AT_START_49` and `#AT_STOP_49`.
+fn starting(script: &str) -> BTreeSet<u32> {
+    let parts = script.split("\n#AT_START_").skip(1);
+    let numbers = parts.filter_map(|part| {
+        let (number, rest) = part.split_once('\n')?;
+        let (body, _) = rest.split_once("\n#AT_STOP_")?;
+        body.contains("ovs-vswitchd -").then(|| number.parse().ok())?
+    });
+    numbers.collect()
 }
 
 fn test(line: &str) -> Option<Test> {
@@ -29,7 +46,7 @@ fn test(line: &str) -> Option<Test> {
     let (place, name) = rest.trim_start().split_once(' ')?;
     let (file, _) = place.rsplit_once(':')?;
     let name = name.trim().to_owned();
-    Some(Test { number: number.parse().ok()?, file: file.to_owned(), name })
+    Some(Test { number: number.parse().ok()?, file: file.to_owned(), name, runs_daemon: false })
 }
 
 /// The verdicts in what a run prints, by number: ` 49: lacp - config     FAILED (lacp.at:22)`. A test
@@ -67,7 +84,10 @@ mod tests {
         let list = "openvswitch 3.1.0 test suite test groups:\n\n NUM: FILE-NAME:LINE     TEST-GROUP-NAME\n\
                     \x20     KEYWORDS\n\n  49: lacp.at:13         lacp - config\n\
                     2434: stp.at:3           STP example: a (b)\n      stp long\n";
-        let known = tests(list);
+        let script = "x\n#AT_START_49\n ovs-vswitchd --detach\n#AT_STOP_49\n#AT_START_2434\novs-ofctl -V\n\
+                      #AT_STOP_2434\novs-vswitchd -V\n";
+        let known = tests(list, script);
+        assert!(known[0].runs_daemon && !known[1].runs_daemon);
         let names: Vec<_> = known.iter().map(|test| (test.number, test.file.as_str())).collect();
         assert_eq!(names, [(49, "lacp.at"), (2434, "stp.at")]);
         assert_eq!(known[1].name, "STP example: a (b)");

@@ -48,7 +48,9 @@ impl Workplace {
     pub fn tests(&self) -> Result<Vec<Test>> {
         let mut list = Command::new("./testsuite");
         list.current_dir(&self.folder).arg("--list");
-        Ok(output::tests(&output_of(&mut list)?))
+        let script = self.folder.join("testsuite");
+        let script = fs::read(&script).with_context(|| script.display().to_string())?;
+        Ok(output::tests(&output_of(&mut list)?, &String::from_utf8_lossy(&script)))
     }
 
     /// Runs these tests one after the other; what it prints can be seen. They are in namespaces of
@@ -104,7 +106,7 @@ fn atconfig(folder: &Path, source: &Path) -> String {
         "at_testdir='tests'\nabs_builddir='{folder}'\nat_srcdir='{source}/tests'\n\
          abs_srcdir='{source}/tests'\nat_top_srcdir='{source}'\nabs_top_srcdir='{source}'\n\
          at_top_build_prefix='{folder}/'\nabs_top_builddir='{folder}'\nat_top_builddir='{folder}'\n\
-         EXEEXT=''\nAUTOTEST_PATH='{folder}/bin:/usr/bin:/usr/sbin'\n\
+         EXEEXT=''\nAUTOTEST_PATH='{folder}/bin:/usr/bin:/usr/sbin:{source}/tests'\n\
          SHELL=${{CONFIG_SHELL-'/bin/bash'}}\n"
     )
 }
