@@ -24,7 +24,7 @@ pub const NR_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/nr_hu
 pub const FREE_HUGE_PAGES: &str = "/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages";
 
 /// Programs that [`Peer::Packages`] consists of, with Debian's packages that have them.
-pub const PACKAGING: [(&str, &str); 7] = [
+pub const PACKAGING: [(&str, &str); 8] = [
     ("dpkg-deb", "dpkg"),
     ("rpmbuild", "rpm"),
     ("buildah", "buildah"),
@@ -32,6 +32,7 @@ pub const PACKAGING: [(&str, &str); 7] = [
     ("xz", "xz-utils"),
     ("man", "man-db"),
     ("systemd-analyze", "systemd"),
+    ("apparmor_parser", "apparmor"),
 ];
 
 /// Something outside the project that a test needs.
@@ -60,7 +61,7 @@ pub enum Peer {
     /// What builds packages and checks them: dpkg, rpmbuild, buildah, systemd, man.
     /// tcpdump, with libpcap.
     Tcpdump,
-    /// What builds packages and checks them: dpkg, rpmbuild, systemd, man.
+    /// What builds packages and checks them: dpkg, rpmbuild, systemd, man, AppArmor.
     Packages,
     /// lldpd, which tells neighbours who it is.
     Lldpd,

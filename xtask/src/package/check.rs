@@ -7,6 +7,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use e2e::process::run as output_of;
 
+use super::apparmor;
 use super::stage::Stage;
 
 /// The packages that are tried.
@@ -34,6 +35,8 @@ pub fn run(packages: &Packages<'_>, pages: &Path) -> Result<()> {
     installs(&stage, &name(packages.deb))?;
     step("a service with ports");
     serves(&stage)?;
+    step("profiles of AppArmor");
+    apparmor::check(&stage)?;
     step("mistakes in its file");
     tells_of_mistakes(&stage)?;
     step("a second switch");
@@ -171,7 +174,8 @@ fn removes(stage: &Stage) -> Result<()> {
     stage.run("! ls /usr/bin/ringway /usr/share/man/man1/ringway* 2>/dev/null")?;
     stage.run("cmp /tmp/good.toml /etc/ringway/ringway.toml && ! ip link show rw0 2>/dev/null")?;
     dpkg(stage, "--purge ringway")?;
-    let left = "/etc/ringway/ringway.toml /run/ringway-switch /usr/share/doc/ringway";
+    let left = "/etc/ringway/ringway.toml /etc/apparmor.d/ringway /run/ringway-switch \
+                /usr/share/doc/ringway";
     stage.run(&format!("! ls -d {left} 2>/dev/null"))?;
     // That of a further switch is the administrator's.
     stage.run("test -e /etc/ringway/lab.toml && rm -r /etc/ringway").map(drop)

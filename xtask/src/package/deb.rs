@@ -22,7 +22,8 @@ pub fn build(tree: &Tree<'_>, revision: u32, out: &Path) -> Result<PathBuf> {
         let text = fs::read(workspace().join("packaging/deb").join(script))?;
         put(&text, &about.join(script), 0o755)?;
     }
-    put(format!("/{CONFIGURATION}\n").as_bytes(), &about.join("conffiles"), 0o644)?;
+    let conffiles: String = CONFIGURATION.iter().map(|path| format!("/{path}\n")).collect();
+    put(conffiles.as_bytes(), &about.join("conffiles"), 0o644)?;
     put(sums(&root)?.as_bytes(), &about.join("md5sums"), 0o644)?;
     let control = control(&version, &architecture, &glibc(tree.program)?, kibibytes(&root)?);
     put(control.as_bytes(), &about.join("control"), 0o644)?;

@@ -1,6 +1,8 @@
 /// Terms of what is linked in.
 #[cfg(test)]
 mod allowed;
+/// What AppArmor lets the service do.
+mod apparmor;
 /// Installed, started, upgraded and removed.
 mod check;
 /// Debian's format.

@@ -13,14 +13,17 @@ use super::version::Version;
 /// Folder of what documents a package.
 pub const DOCS: &str = "usr/share/doc/ringway";
 
-/// The file that belongs to the administrator once it is installed.
-pub const CONFIGURATION: &str = "etc/ringway/ringway.toml";
+/// The files that belong to the administrator once they are installed.
+pub const CONFIGURATION: [&str; 3] =
+    ["etc/ringway/ringway.toml", "etc/apparmor.d/ringway", "etc/apparmor.d/abstractions/ringway"];
 
 const UNITS: &str = "usr/lib/systemd/system";
 
 /// Files of the project, and where they are installed.
-const FILES: [(&str, &str); 10] = [
-    ("packaging/ringway.toml", CONFIGURATION),
+const FILES: [(&str, &str); 12] = [
+    ("packaging/ringway.toml", CONFIGURATION[0]),
+    ("packaging/apparmor/profile", CONFIGURATION[1]),
+    ("packaging/apparmor/abstraction", CONFIGURATION[2]),
     ("packaging/ringway.service", "usr/lib/systemd/system/ringway.service"),
     ("packaging/sysusers.conf", "usr/lib/sysusers.d/ringway.conf"),
     ("packaging/tmpfiles.conf", "usr/lib/tmpfiles.d/ringway.conf"),
