@@ -6,9 +6,11 @@
 //! is when the other one changes.
 //!
 //! - `conjunction`: rules that are found where several others are
+//! - `rows`: the rules of a small table
 //! - `sieve`: which tuples are passed over
 
 mod conjunction;
+mod rows;
 mod sieve;
 
 use std::collections::BTreeMap;
@@ -17,6 +19,7 @@ use std::sync::{Arc, OnceLock};
 use crate::key::Key;
 use crate::pattern::{Mask, Pattern};
 use crate::shards::Shards;
+use rows::Rows;
 use sieve::{Probe, Sieve};
 
 /// What a classifier holds.
@@ -150,11 +153,13 @@ pub struct Classifier<R> {
     len: usize,
     /// How many rules are part of conjunctions.
     parts: usize,
+    /// All of them in one list, where there are few, and no conjunctions.
+    rows: Option<Rows<R>>,
 }
 
 impl<R> Default for Classifier<R> {
     fn default() -> Self {
-        Self { entries: Vec::new(), len: 0, parts: 0 }
+        Self { entries: Vec::new(), len: 0, parts: 0, rows: None }
     }
 }
 
@@ -197,8 +202,12 @@ impl<R: Ranked> Classifier<R> {
 
     /// The rule for a packet.
     #[must_use]
+    #[inline]
     pub fn lookup(&self, key: &Key) -> Option<&R> {
-        self.lookup_with(key, |_| {})
+        match &self.rows {
+            Some(rows) => rows.find(key),
+            None => self.lookup_with(key, |_| {}),
+        }
     }
 
     /// The same; `look` is told each mask that it depends on.
@@ -279,6 +288,7 @@ impl<R: Ranked> Classifier<R> {
             self.sort();
         }
         self.parts -= before.iter().filter(|before| !before.clauses().is_empty()).count();
+        self.list();
         before
     }
 
@@ -304,7 +314,14 @@ impl<R: Ranked> Classifier<R> {
             self.entries.remove(at);
         }
         self.sort();
+        self.list();
         Some(removed)
+    }
+
+    /// Lists the rules anew.
+    fn list(&mut self) {
+        let len = if self.parts == 0 { self.len } else { usize::MAX };
+        self.rows = Rows::of(self.tuples(), len);
     }
 
     fn position(&self, pattern: &Pattern) -> Option<usize> {

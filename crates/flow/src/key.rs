@@ -54,7 +54,6 @@ impl Slot {
     #[inline]
     pub fn spread(self, value: u128) -> impl Iterator<Item = (usize, u64)> {
         let word = self.word();
-        let low = |value: u128| u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default();
         let [first, second] = match self.width {
             65.. => [Some((word, low(value >> 64))), Some((word + 1, low(value)))],
             _ => [Some((word, low(value & self.ones()) << self.shift)), None],
@@ -71,6 +70,12 @@ impl Slot {
             width => (1 << width) - 1,
         }
     }
+}
+
+/// The lower half.
+#[inline]
+fn low(value: u128) -> u64 {
+    u64::try_from(value & u128::from(u64::MAX)).unwrap_or_default()
 }
 
 /// The places of fields. Those with prerequisites that exclude each other share one, as in OVS.
@@ -296,18 +301,21 @@ impl Key {
 
     /// The same, of 32 bits.
     #[must_use]
+    #[inline]
     pub fn get_u32(&self, slot: Slot) -> u32 {
         u32::try_from(self.get_u64(slot) & u64::from(u32::MAX)).unwrap_or_default()
     }
 
     /// The same, of 16 bits.
     #[must_use]
+    #[inline]
     pub fn get_u16(&self, slot: Slot) -> u16 {
         u16::try_from(self.get_u64(slot) & u64::from(u16::MAX)).unwrap_or_default()
     }
 
     /// The same, of 8 bits.
     #[must_use]
+    #[inline]
     pub fn get_u8(&self, slot: Slot) -> u8 {
         u8::try_from(self.get_u64(slot) & u64::from(u8::MAX)).unwrap_or_default()
     }
@@ -321,6 +329,14 @@ impl Key {
     /// Puts those bits of `value` at `slot` that are in `mask`.
     #[inline]
     pub fn set_masked(&mut self, slot: Slot, value: u128, mask: u128) {
+        if slot.width <= 64 {
+            let in_word = |bits: u128| low(bits & slot.ones()) << slot.shift;
+            let (value, mask) = (in_word(value), in_word(mask));
+            if let Some(word) = self.0.get_mut(slot.word()) {
+                *word = *word & !mask | value & mask;
+            }
+            return;
+        }
         for ((at, value), (_, mask)) in slot.spread(value).zip(slot.spread(mask)) {
             if let Some(word) = self.0.get_mut(at) {
                 *word = *word & !mask | value & mask;

@@ -92,11 +92,14 @@ fn tunnel_place(field: Field) -> Option<Slot> {
 
 /// Of registers, which are in order among the fields.
 fn register(field: Field) -> Option<Slot> {
-    let nth = |of: fn(u8) -> Option<Field>, count| (0..count).find(|n| of(*n) == Some(field));
-    let small = nth(Field::reg, slot::REGS).map(slot::reg);
-    let large = || nth(Field::xreg, slot::REGS / 2).map(slot::xreg);
-    let largest = || nth(Field::xxreg, slot::REGS / 4).map(slot::xxreg);
-    let tunnel = || nth(Field::tun_metadata, 4).map(slot::tun_metadata);
+    let nth = |first: Field, count: u8| {
+        let nth = (field as u8).checked_sub(first as u8)?;
+        (nth < count).then_some(nth)
+    };
+    let small = nth(Field::Reg0, slot::REGS).map(slot::reg);
+    let large = || nth(Field::Xreg0, slot::REGS / 2).map(slot::xreg);
+    let largest = || nth(Field::Xxreg0, slot::REGS / 4).map(slot::xxreg);
+    let tunnel = || nth(Field::TunMetadata0, 4).map(slot::tun_metadata);
     small.or_else(large).or_else(largest).or_else(tunnel)
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{
     Ordering::{AcqRel, Relaxed},
 };
 
-use openflow::{Action, Instructions, Match};
+use openflow::{Action, Instructions, Match, PortNo};
 
 use crate::classifier::{Clause, Ranked};
 use crate::key::Key;
@@ -143,6 +143,9 @@ pub struct Rule {
     pub(crate) clauses: Box<[Clause]>,
     /// The groups that it sends packets to, and its meters.
     pub(crate) uses: Box<[Used]>,
+    pub(crate) is_table_miss: bool,
+    /// The table that packets go on to, if that is all that becomes of them.
+    pub(crate) goes_to: Option<u8>,
 }
 
 impl Rule {
@@ -156,6 +159,8 @@ impl Rule {
         let reads = reads(&instructions);
         let clauses = instructions.apply.iter().filter_map(clause).collect();
         let uses = uses::of(&instructions);
+        let is_table_miss = priority == 0 && pattern.mask().words().is_empty();
+        let goes_to = goes_to(&instructions);
         Self {
             table,
             priority,
@@ -174,13 +179,15 @@ impl Rule {
             reads,
             clauses,
             uses,
+            is_table_miss,
+            goes_to,
         }
     }
 
     /// Whether it is for what no other rule is for (OpenFlow 1.3, 5.4).
     #[must_use]
-    pub fn is_table_miss(&self) -> bool {
-        self.priority == 0 && self.pattern.mask().words().is_empty()
+    pub const fn is_table_miss(&self) -> bool {
+        self.is_table_miss
     }
 
     /// Why it ends, if its time is over at `now`: not before the last millisecond of it is over.
@@ -207,6 +214,19 @@ impl Rule {
     /// Whether it ends by itself.
     pub(crate) const fn is_timed(&self) -> bool {
         self.timeouts.idle != 0 || self.timeouts.hard != 0
+    }
+}
+
+/// The table of a resubmission that is all there is.
+fn goes_to(instructions: &Instructions) -> Option<u8> {
+    let Instructions { apply, clear: false, write: None, metadata: None, goto_table: None } =
+        instructions
+    else {
+        return None;
+    };
+    match apply[..] {
+        [Action::Resubmit { port: None | Some(PortNo::IN_PORT), table, ct: false }] => table,
+        _ => None,
     }
 }
 

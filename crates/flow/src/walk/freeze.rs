@@ -95,8 +95,8 @@ impl Walk<'_> {
             (self.table, self.cookie, self.is_miss) = (*table, *cookie, false);
             if self.freezing.is_some() {
                 self.keep(&instructions.apply, Some(instructions));
-            } else {
-                self.instructions(instructions);
+            } else if let Some((port, table, may_ask)) = self.instructions(instructions) {
+                self.table(port, table, may_ask);
             }
         }
     }

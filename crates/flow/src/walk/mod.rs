@@ -9,6 +9,7 @@
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
+//! - `table`: which rules a packet finds
 //! - `tags`: what becomes of a packet's tags
 //! - `watch`: what is told of it
 
@@ -17,6 +18,7 @@ mod group;
 pub(crate) mod learn;
 mod links;
 pub(crate) mod set;
+mod table;
 mod tags;
 mod watch;
 pub(crate) mod write;
@@ -28,14 +30,15 @@ use openflow::packet_in::Reason;
 use openflow::{Action, Instructions, PortNo, Subfield};
 
 use crate::frozen::Frozen;
-use crate::key::{Key, PACKET_WORDS, Slot, TAG_PRESENT, slot};
+use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
 use crate::meters::CONTROLLER_METER;
 use crate::path::{Basis, Edit, Lost, Op, PacketIn, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
-use crate::tables::{Change, Miss};
+use crate::tables::Change;
 use freeze::Freezing;
+use table::Next;
 use tags::Tags;
 
 pub use watch::{Kind, Place, Step, Watch};
@@ -54,6 +57,10 @@ pub(crate) const MAX_NESTING: usize = 16;
 
 /// Operations of one path, at most.
 const MAX_OPS: usize = 16_384;
+
+/// Operations of a path, and rules that it passes, for which there is room from the beginning.
+const USUAL_OPS: usize = 4;
+const USUAL_RULES: usize = 64;
 
 /// Values on the stack, at most.
 const MAX_STACK: usize = 4_096;
@@ -180,8 +187,8 @@ impl<'w> Walk<'w> {
             has_exited: false,
             freezing: None,
             error: None,
-            ops: Vec::new(),
-            rules: Vec::new(),
+            ops: Vec::with_capacity(USUAL_OPS),
+            rules: Vec::with_capacity(USUAL_RULES),
             basis: Basis::default(),
             learns: Vec::new(),
         }
@@ -246,116 +253,29 @@ impl<'w> Walk<'w> {
         Way { ops, learns, rules, basis, lost }
     }
 
-    /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
-    fn table(&mut self, port: PortNo, table: u8, may_ask: bool) {
-        let is_first = std::mem::take(&mut self.is_first);
-        if !self.has_room() {
-            return;
-        }
-        self.lookups += 1;
-        let deeper = u32::from(!is_first && table <= self.table);
-        let before = (self.table, self.cookie, self.is_miss, self.rule);
-        let (table, rule) = self.first_rule(port, table, may_ask);
-        (self.table, self.rule) = (table, rule);
-        let asks = rule.is_none() && may_ask && self.asks(table);
-        self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
-        match rule {
-            Some(rule) => {
-                self.rules.push(&rule.stats);
-                self.cookie = rule.cookie;
-                self.is_miss = rule.is_table_miss();
-                self.depth += deeper;
-                self.level += 1;
-                self.instructions(&rule.instructions);
-                self.level -= 1;
-                self.depth -= deeper;
-            }
-            None if asks => {
-                self.cookie = u64::MAX;
-                self.controller((u16::MAX, 0), Reason::NO_MATCH, &[], NO_METER);
-            }
-            None => self.tell(|watch, key| watch.step(key, Step::Drop, true)),
-        }
-        self.tell(|watch, _| watch.leave());
-        // What the action set does is done by the first rule.
-        if !is_first {
-            (self.table, self.cookie, self.is_miss, self.rule) = before;
-        }
-    }
-
-    /// Whether the packet may come to another table or group; it is dropped if not.
-    fn has_room(&mut self) -> bool {
-        if self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL {
-            self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
-        } else if self.lookups >= MAX_LOOKUPS {
-            self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
-        } else if self.ops.len() >= MAX_OPS {
-            self.fail(format_args!("resubmits yielded over 64 kB of actions"));
-        } else if self.stack.len() >= MAX_STACK {
-            self.fail(format_args!("resubmits yielded over 64 kB of stack"));
-        }
-        self.error.is_none()
-    }
-
-    /// The rule for the packet in a table, or, where `goes_on`, in those behind it that it goes on to
-    /// by itself; with the last one of these.
-    fn first_rule(&mut self, port: PortNo, mut table: u8, goes_on: bool) -> (u8, Option<&'w Rule>) {
-        loop {
-            self.basis.tables.insert(table);
-            let rule = self.look_up(port, table);
-            let goes_on = goes_on && rule.is_none() && self.lookups < MAX_LOOKUPS;
-            match self.pipeline.tables.behind(table).filter(|_| goes_on) {
-                Some(behind) => table = behind,
-                None => return (table, rule),
-            }
-            self.lookups += 1;
-        }
-    }
-
-    fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
-        let rules = self.pipeline.tables.table(table)?;
-        let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
-        let before = is_other.then(|| self.pretend(port));
-        self.tell(|watch, key| watch.look_up(key, table, rules));
-        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
-        before.into_iter().flatten().for_each(|(slot, value)| self.state.key.set(slot, value));
-        rule
-    }
-
-    /// Has the key say what look-ups see, and gives what it has said: another port, to which what sends
-    /// to where the packet came in does not go; and no ports of fragments, of which not all have any
-    /// (`OFPC_FRAG_NORMAL`).
-    fn pretend(&mut self, port: PortNo) -> [(Slot, u128); 3] {
-        let key = &mut self.state.key;
-        let before = [slot::IN_PORT, slot::TP_SRC, slot::TP_DST].map(|slot| (slot, key.get(slot)));
-        key.set(slot::IN_PORT, u128::from(port.0));
-        if key.get_u8(slot::IP_FRAG) != 0 {
-            key.set(slot::TP_SRC, 0);
-            key.set(slot::TP_DST, 0);
-        }
-        before
-    }
-
-    /// Whether controllers are asked what becomes of a packet that no rule of `table` is for.
-    fn asks(&self, table: u8) -> bool {
-        let port = self.pipeline.ports.get(&self.in_port());
-        let asks = match self.pipeline.tables.settings(table).miss {
-            Miss::Default => self.pipeline.asks_controllers,
-            Miss::Controller | Miss::Continue => true,
-            Miss::Drop => false,
-        };
-        asks && port.is_none_or(|port| !port.no_packet_in)
-    }
-
-    fn instructions(&mut self, instructions: &Instructions) {
+    /// Does what a rule says; gives the table that it says last to go on to, if nobody watches.
+    fn instructions(&mut self, instructions: &Instructions) -> Option<Next> {
         let Instructions { apply, clear, write, metadata, goto_table } = instructions;
         if self.watch.is_some() && instructions.is_empty() {
             self.tell(|watch, key| watch.step(key, Step::Drop, true));
         }
         let more = *clear || write.is_some() || metadata.is_some() || goto_table.is_some();
+        if let Some((Action::Resubmit { port, table, ct: false }, before)) = apply.split_last()
+            && !more
+            && self.watch.is_none()
+        {
+            if !before.is_empty()
+                && let Some(left) = self.list(before, true)
+            {
+                let done = before.len() - left.len();
+                self.keep(apply.get(done..).unwrap_or_default(), Some(instructions));
+                return None;
+            }
+            return Some(self.resubmit(*port, *table));
+        }
         if let Some(left) = self.list(apply, more) {
             self.keep(left, Some(instructions));
-            return;
+            return None;
         }
         if *clear {
             self.tell(|watch, key| watch.step(key, Step::Clear, false));
@@ -375,9 +295,19 @@ impl<'w> Walk<'w> {
         if let Some(table) = goto_table {
             let is_last = self.set.is_empty();
             self.tell(|watch, key| watch.step(key, Step::GoTo(*table), is_last));
-            let port = self.in_port();
-            self.table(port, *table, true);
+            let next = (self.in_port(), *table, true);
+            if self.watch.is_none() {
+                return Some(next);
+            }
+            self.table(next.0, next.1, next.2);
         }
+        None
+    }
+
+    /// Where a packet goes on to, as if it had come in on `port`.
+    fn resubmit(&self, port: Option<PortNo>, table: Option<u8>) -> Next {
+        let port = port.filter(|port| *port != PortNo::IN_PORT);
+        (port.unwrap_or_else(|| self.in_port()), table.unwrap_or(self.table), false)
     }
 
     /// Does actions.
@@ -421,9 +351,8 @@ impl<'w> Walk<'w> {
                 self.controller((to.max_len, to.id), to.reason, &to.userdata, to.meter);
             }
             Action::Resubmit { port, table, .. } => {
-                let port = port.filter(|port| *port != PortNo::IN_PORT);
-                let port = port.unwrap_or_else(|| self.in_port());
-                self.table(port, table.unwrap_or(self.table), false);
+                let (port, table, may_ask) = self.resubmit(*port, *table);
+                self.table(port, table, may_ask);
             }
             Action::Clone(actions) => self.clone(actions),
             Action::Group(id) => return self.group(*id),

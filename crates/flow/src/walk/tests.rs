@@ -1,9 +1,11 @@
 use openflow::{Field, Match};
+use proptest::prelude::*;
 
 use super::*;
 use crate::classifier::Classifier;
 use crate::pipeline::Port;
-use crate::tables::Change;
+use crate::rule::Rule;
+use crate::tables::{Change, Miss};
 
 const VLAN_5: u16 = 0x1005;
 
@@ -605,4 +607,59 @@ fn a_packet_that_stops_does_what_one_does_that_does_not() {
         ports
     };
     assert_eq!(outputs(&parts), outputs(&whole));
+}
+
+/// Watches, and wants to know nothing.
+struct Idle;
+
+impl Watch for Idle {}
+
+/// Actions that go on to other tables, forwards and back, or matter to what comes behind them.
+fn wandering() -> impl Strategy<Value = Action> {
+    let to = |table| Action::resubmit_table(table);
+    prop_oneof![
+        4 => (0..6_u8).prop_map(to),
+        1 => (0..6_u8, 1..4_u32).prop_map(|(table, port)| Action::Resubmit {
+            port: Some(PortNo(port)),
+            table: Some(table),
+            ct: false,
+        }),
+        2 => (1..5_u32).prop_map(output),
+        2 => (0..3_u128).prop_map(|value| set(Field::Reg0, value)),
+        1 => (0..3_u128).prop_map(|value| set(Field::EthDst, value)),
+        1 => (0..6_u8).prop_map(move |table| Action::Clone(vec![to(table), output(4)])),
+        1 => Just(Action::Exit),
+        1 => Just(Action::output(PortNo::CONTROLLER)),
+        1 => Just(pause()),
+    ]
+}
+
+proptest! {
+    /// Chains of tables are gone along in another manner when nobody watches.
+    #[test]
+    fn a_way_is_the_same_when_it_is_watched(
+        rules in prop::collection::vec(
+            (
+                (0..6_u8, 0..3_u16, prop::option::of(0..3_u128)),
+                prop::collection::vec(wandering(), 0..4),
+                (prop::option::of(wandering()), prop::option::of(1..6_u8)),
+            ),
+            0..20,
+        ),
+    ) {
+        let mut pipeline = pipeline(&[]);
+        for ((table, priority, reg), apply, (write, goto)) in rules {
+            let matching = reg.map_or(Match::new(), |reg| Match::new().with(Field::Reg0, reg));
+            let mut instructions = Instructions::apply(apply);
+            instructions.write = write.map(|action| vec![action]);
+            instructions.goto_table = goto.filter(|goto| *goto > table);
+            let add = Change::add(table, matching, instructions).with_priority(priority);
+            pipeline.tables.change(&add, 0).unwrap();
+        }
+        let (mut alone, mut watched) = (key(), key());
+        let path = walk(&pipeline, &mut alone, &Start::Table, None);
+        let other = walk(&pipeline, &mut watched, &Start::Table, Some(&mut Idle));
+        prop_assert!(path == other, "{path:?}\n{other:?}");
+        prop_assert_eq!(alone, watched);
+    }
 }

@@ -105,6 +105,7 @@ impl Walk<'_> {
         self.store(slot, value, slot.ones());
     }
 
+    #[inline]
     fn store(&mut self, slot: Slot, value: u128, mask: u128) {
         if slot.word() == slot::VLAN_TCI.word() {
             for ((_, value), (_, mask)) in slot.spread(value).zip(slot.spread(mask)) {
@@ -115,6 +116,9 @@ impl Walk<'_> {
         self.state.key.set_masked(slot, value, mask);
         // What is before is no part of the packet, and what is behind not changed there.
         let is_in_packet = slot::ETH_DST.word()..=slot::ARP_THA.word();
+        if !is_in_packet.contains(&slot.word()) {
+            return;
+        }
         for (word, mask) in slot.spread(mask).filter(|(word, _)| is_in_packet.contains(word)) {
             if let Some(dirty) = self.state.dirty.get_mut(word) {
                 *dirty |= mask;
@@ -155,6 +159,9 @@ fn low(value: u128) -> u16 {
 
 /// Whether a packet has what a field needs.
 pub(crate) fn holds(needs: Prerequisite, key: &Key) -> bool {
+    if matches!(needs, Prerequisite::Nothing | Prerequisite::Ethernet) {
+        return true;
+    }
     let ether_type = key.get_u16(slot::ETH_TYPE);
     let (is_v4, is_v6) = (ether_type == 0x0800, ether_type == 0x86DD);
     let is_first = key.get_u8(slot::IP_FRAG) & FRAG_LATER == 0;

@@ -1,0 +1,151 @@
+//! Which rules a packet finds: table by table.
+
+use std::sync::Arc;
+
+use openflow::PortNo;
+use openflow::packet_in::Reason;
+
+use super::{MAX_DEPTH, MAX_LEVEL, MAX_LOOKUPS, MAX_OPS, MAX_STACK, NO_METER, Place, Step, Walk};
+use crate::key::{Slot, slot};
+use crate::rule::Rule;
+use crate::tables::Miss;
+
+/// A table to look a packet up in, as if it had come in on that port, and whether controllers may be asked.
+pub(super) type Next = (PortNo, u8, bool);
+
+impl<'w> Walk<'w> {
+    /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
+    pub(super) fn table(&mut self, port: PortNo, table: u8, may_ask: bool) {
+        let is_first = std::mem::take(&mut self.is_first);
+        let (depth, level) = (self.depth, self.level);
+        let mut after = (self.table, self.cookie, self.is_miss, self.rule);
+        let (mut next, mut is_at_first) = (Some((port, table, may_ask)), is_first);
+        while let Some(here) = next {
+            next = self.visit(here, is_at_first);
+            if std::mem::take(&mut is_at_first) {
+                // What the action set does is done by the first rule.
+                after = (self.table, self.cookie, self.is_miss, self.rule);
+            }
+        }
+        (self.depth, self.level) = (depth, level);
+        (self.table, self.cookie, self.is_miss, self.rule) = after;
+    }
+
+    /// The same for one table; gives the one that it goes on to, if that is all that is left to do: most
+    /// ways are such chains.
+    #[inline]
+    fn visit(&mut self, (port, table, may_ask): Next, is_first: bool) -> Option<Next> {
+        if !self.has_room() {
+            return None;
+        }
+        self.lookups += 1;
+        let deeper = u32::from(!is_first && table <= self.table);
+        let (table, rule) = self.first_rule(port, table, may_ask);
+        (self.table, self.rule) = (table, rule);
+        let asks = rule.is_none() && may_ask && self.asks(table);
+        self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
+        let mut next = None;
+        match rule {
+            Some(rule) => {
+                self.rules.push(&rule.stats);
+                self.cookie = rule.cookie;
+                self.is_miss = rule.is_table_miss();
+                self.depth += deeper;
+                self.level += 1;
+                next = match rule.goes_to.filter(|_| self.watch.is_none()) {
+                    Some(table) => Some((self.in_port(), table, false)),
+                    None => self.instructions(&rule.instructions),
+                };
+            }
+            None if asks => {
+                self.cookie = u64::MAX;
+                self.controller((u16::MAX, 0), Reason::NO_MATCH, &[], NO_METER);
+            }
+            None => self.tell(|watch, key| watch.step(key, Step::Drop, true)),
+        }
+        self.tell(|watch, _| watch.leave());
+        next
+    }
+
+    /// Whether the packet may come to another table or group; it is dropped if not.
+    #[inline]
+    pub(super) fn has_room(&mut self) -> bool {
+        let is_deep = self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL;
+        if is_deep
+            || self.lookups >= MAX_LOOKUPS
+            || self.ops.len() >= MAX_OPS
+            || self.stack.len() >= MAX_STACK
+        {
+            self.refuse();
+        }
+        self.error.is_none()
+    }
+
+    /// Drops the packet, which has come to too much.
+    #[cold]
+    fn refuse(&mut self) {
+        if self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL {
+            self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
+        } else if self.lookups >= MAX_LOOKUPS {
+            self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
+        } else if self.ops.len() >= MAX_OPS {
+            self.fail(format_args!("resubmits yielded over 64 kB of actions"));
+        } else if self.stack.len() >= MAX_STACK {
+            self.fail(format_args!("resubmits yielded over 64 kB of stack"));
+        }
+    }
+
+    /// The rule for the packet in a table, or, where `goes_on`, in those behind it that it goes on to
+    /// by itself; with the last one of these.
+    fn first_rule(&mut self, port: PortNo, mut table: u8, goes_on: bool) -> (u8, Option<&'w Rule>) {
+        loop {
+            self.basis.tables.insert(table);
+            let rule = self.look_up(port, table);
+            let goes_on = goes_on && rule.is_none() && self.lookups < MAX_LOOKUPS;
+            match goes_on.then(|| self.pipeline.tables.behind(table)).flatten() {
+                Some(behind) => table = behind,
+                None => return (table, rule),
+            }
+            self.lookups += 1;
+        }
+    }
+
+    fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
+        let rules = self.pipeline.tables.table(table)?;
+        let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
+        if !is_other {
+            self.tell(|watch, key| watch.look_up(key, table, rules));
+            return rules.lookup(&self.state.key).map(Arc::as_ref);
+        }
+        let before = self.pretend(port);
+        self.tell(|watch, key| watch.look_up(key, table, rules));
+        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
+        before.into_iter().for_each(|(slot, value)| self.state.key.set(slot, value));
+        rule
+    }
+
+    /// Has the key say what look-ups see, and gives what it has said: another port, to which what sends
+    /// to where the packet came in does not go; and no ports of fragments, of which not all have any
+    /// (`OFPC_FRAG_NORMAL`).
+    fn pretend(&mut self, port: PortNo) -> [(Slot, u128); 3] {
+        let key = &mut self.state.key;
+        let before = [slot::IN_PORT, slot::TP_SRC, slot::TP_DST].map(|slot| (slot, key.get(slot)));
+        key.set(slot::IN_PORT, u128::from(port.0));
+        if key.get_u8(slot::IP_FRAG) != 0 {
+            key.set(slot::TP_SRC, 0);
+            key.set(slot::TP_DST, 0);
+        }
+        before
+    }
+
+    /// Whether controllers are asked what becomes of a packet that no rule of `table` is for.
+    fn asks(&self, table: u8) -> bool {
+        let port = self.pipeline.ports.get(&self.in_port());
+        let asks = match self.pipeline.tables.settings(table).miss {
+            Miss::Default => self.pipeline.asks_controllers,
+            Miss::Controller | Miss::Continue => true,
+            Miss::Drop => false,
+        };
+        asks && port.is_none_or(|port| !port.no_packet_in)
+    }
+}
