@@ -24,6 +24,7 @@ use crate::mirror::Copies;
 use crate::output::{Output, pick};
 use crate::outputs::Outputs;
 use crate::patch::{Beyond, Patch, Patches};
+use crate::record::{Recorder, Recording};
 use crate::trap::{Trap, Traps};
 
 /// Where a burst came from.
@@ -44,14 +45,16 @@ pub(crate) struct Source<'s> {
 pub(crate) struct Datapath {
     /// By their numbers; those that only have to decide about frames.
     bridges: Vec<Option<Bridge>>,
-    /// Those with mirrors, or all while there are limits, guards, bonds, traps or captures: so a bridge
-    /// without does not even look whether there are any.
+    /// Those with mirrors, or all while there are limits, guards, bonds, traps or captures, or packets are
+    /// recorded: so a bridge without does not even look whether there are any.
     apart: Vec<Option<Bridge>>,
     outputs: Outputs,
     patches: Patches,
     limits: Limits,
     guards: Guards,
     traps: Traps,
+    /// Counts packets by what they are, while somebody looks.
+    recorder: Option<Box<Recorder>>,
     /// Where frames that mirrors cut have their bodies.
     cut: EditRoom,
     /// Where buffers of packets go that are done with.
@@ -62,8 +65,8 @@ impl Datapath {
     /// One without bridges and ports.
     pub(crate) fn new(cache: PoolCache) -> Self {
         let (bridges, apart, outputs, patches) = Default::default();
-        let (limits, guards, traps, cut) = Default::default();
-        Self { bridges, apart, outputs, patches, limits, guards, traps, cut, cache }
+        let (limits, guards, traps, recorder, cut) = Default::default();
+        Self { bridges, apart, outputs, patches, limits, guards, traps, recorder, cut, cache }
     }
 
     /// Changes a bridge, if it is there.
@@ -98,6 +101,7 @@ impl Datapath {
             || !self.limits.is_empty()
             || !self.guards.is_empty()
             || !self.traps.is_empty()
+            || self.recorder.is_some()
             || !self.outputs.bonds().is_empty()
             || self.outputs.is_watched();
         let places = if is_apart { &mut self.apart } else { &mut self.bridges };
@@ -157,6 +161,19 @@ impl Datapath {
         self.sort_bridges();
     }
 
+    /// Records packets from now on, or no more.
+    pub(crate) fn set_recording(&mut self, is_on: bool) {
+        if self.recorder.is_some() != is_on {
+            self.recorder = is_on.then(Box::default);
+            self.sort_bridges();
+        }
+    }
+
+    /// Gives away what was recorded.
+    pub(crate) fn take_recording(&mut self) -> Recording {
+        self.recorder.as_mut().map(|recorder| recorder.take()).unwrap_or_default()
+    }
+
     /// Puts all bridges where they belong.
     fn sort_bridges(&mut self) {
         for index in 0..self.bridges.len() {
@@ -199,6 +216,9 @@ impl Datapath {
         gives: bool,
     ) -> Option<u16> {
         let Some(Some(bridge)) = self.bridges.get(usize::from(source.bridge.0)) else {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.note(frames, source);
+            }
             return self.forward_apart(frames, source, gives);
         };
         let longest = bridge.decide(frames, source, &mut self.outputs);

@@ -26,6 +26,7 @@
 //! - [`identity`]: by what a switch is known to its neighbours
 //! - [`limit`]: limits of ports
 //! - [`mirror`]: copies for somebody who watches
+//! - [`record`]: which packets have come in
 //! - [`report`]: what the switch tells about itself
 //! - `share`: a worker's share of a port's transmit queues
 //! - [`sight`]: a view of a switch for threads of others
@@ -80,6 +81,7 @@ mod owners;
 mod patch;
 mod port_set;
 mod ports;
+pub mod record;
 pub mod report;
 mod share;
 pub mod sight;
@@ -114,6 +116,7 @@ pub use l2proto::{
 pub use limit::PortLimits;
 pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
+pub use record::{Recorded, Recording};
 pub use report::{
     BondReport, BridgeReport, Decided, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter,
     GroupTotals, GroupsReport, LacpReport, MemberArp, MemberLacp, MemberReport, MirrorReport,

@@ -50,6 +50,7 @@ mod monitors;
 mod offers;
 mod orders;
 pub(crate) mod patches;
+mod recording;
 mod rstp;
 mod traps;
 
@@ -94,6 +95,8 @@ pub(crate) struct Control {
     ports: Ports,
     mirrors: Mirrors,
     captures: Wanted,
+    /// Whether packets are recorded.
+    records: bool,
     bridges: Bridges,
     bonds: Bonds,
     /// Signalled when there may be something else to see of links, bonds and ports that are shut.
@@ -318,6 +321,7 @@ impl Control {
             ports: Ports::default(),
             mirrors: Mirrors::default(),
             captures: Wanted::default(),
+            records: false,
             bridges: Bridges::new(&config.bridge())?,
             bonds: Bonds::default(),
             links,

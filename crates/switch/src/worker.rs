@@ -29,6 +29,7 @@ use crate::inputs::{Input, Inputs};
 use crate::limit::{Direction, Limiter};
 use crate::output::Output;
 use crate::patch::Patch;
+use crate::record::Recording;
 use crate::trap::Trap;
 
 /// How long a worker sleeps at most while a device has not taken all that was sent to it.
@@ -72,6 +73,10 @@ pub(crate) enum Message {
     SetTrap(u16, Option<Box<Trap>>, Answer<()>),
     /// Capture this from now on.
     Capture(Option<Box<Captures>>, Answer<()>),
+    /// Record packets from now on, or no more.
+    Record(bool, Answer<()>),
+    /// Give away what was recorded.
+    TakeRecording(Answer<Recording>),
     /// Take frames, [`BURST`] at most, for what has come in on a port; the answer is whether this
     /// worker polls it.
     Receive(u16, Vec<Vec<u8>>, Answer<bool>),
@@ -402,6 +407,11 @@ impl Worker {
                 self.path.set_captures(captures);
                 done.give(());
             }
+            Message::Record(is_on, done) => {
+                self.path.set_recording(is_on);
+                done.give(());
+            }
+            Message::TakeRecording(recording) => recording.give(self.path.take_recording()),
             Message::Receive(port, frames, done) => {
                 done.give(self.receive(port, &frames));
             }

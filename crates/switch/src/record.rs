@@ -1,0 +1,146 @@
+//! Which packets have come in, for somebody who looks at flows.
+//!
+//! A worker counts packets by all that rules could match on, until that is taken away. It does so only
+//! while it is told to: what it costs then, a look-up in a table of keys for each packet, nobody else
+//! pays for.
+
+use std::collections::HashMap;
+
+use flow::{Depth, Key, extract, slot};
+use packet::Frame;
+
+use crate::datapath::Source;
+use crate::flows::enter::VLANS;
+
+/// The most kinds of packets that a worker counts until they are taken; packets of others are only
+/// counted together.
+const MAX_KINDS: usize = 8_192;
+
+/// How many bytes of headers are looked at, as where frames go by rules.
+const HEAD: usize = 192;
+
+/// Packets that no rule could tell from each other, and that came in on one port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recorded {
+    /// All that rules can match on. The number of the port is the switch's, not OpenFlow's.
+    pub key: Key,
+    /// How many they were.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes of the first one.
+    pub first_bytes: u64,
+    /// When the last one came, in clock cycles.
+    pub last: u64,
+}
+
+/// What has come in since it was last asked.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recording {
+    /// Kinds of packets; of each worker in the order in which they came first.
+    pub kinds: Vec<Recorded>,
+    /// Packets of further kinds, for which there was no room.
+    pub missed: u64,
+}
+
+/// A worker's part.
+#[derive(Debug, Default)]
+pub(crate) struct Recorder {
+    recording: Recording,
+    /// Places in it.
+    places: HashMap<Key, usize>,
+}
+
+impl Recorder {
+    /// Counts a burst.
+    #[cold]
+    pub(crate) fn note(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+        for frame in frames {
+            let Some(key) = key_of(frame, source.port) else { continue };
+            self.count(&key, frame.len() as u64, source.now);
+        }
+    }
+
+    fn count(&mut self, key: &Key, bytes: u64, now: u64) {
+        let Recording { kinds, missed } = &mut self.recording;
+        if let Some(known) = self.places.get(key).and_then(|place| kinds.get_mut(*place)) {
+            known.packets = known.packets.wrapping_add(1);
+            known.bytes = known.bytes.wrapping_add(bytes);
+            known.last = now;
+        } else if kinds.len() < MAX_KINDS {
+            self.places.insert(*key, kinds.len());
+            kinds.push(Recorded { key: *key, packets: 1, bytes, first_bytes: bytes, last: now });
+        } else {
+            *missed = missed.wrapping_add(1);
+        }
+    }
+
+    /// Gives away what was counted, and begins anew.
+    pub(crate) fn take(&mut self) -> Recording {
+        self.places.clear();
+        std::mem::take(&mut self.recording)
+    }
+}
+
+/// What rules could match on; `None` for what is no frame, or has headers that are longer than what is
+/// looked at.
+fn key_of(frame: &Frame<'_>, port: u16) -> Option<Key> {
+    let mut key = Key::default();
+    key.set(slot::IN_PORT, port.into());
+    let mut layers = extract(&mut key, frame.head(), frame.len(), VLANS, Depth::All);
+    if layers.is_cut {
+        let mut head = [0; HEAD];
+        let count = frame.copy_to(&mut head);
+        key.clear_packet();
+        let head = head.get(..count)?;
+        layers = extract(&mut key, head, frame.len(), VLANS, Depth::All);
+    }
+    (layers.network != 0 && !layers.is_cut).then_some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(port: u16) -> Key {
+        let mut key = Key::default();
+        key.set(slot::IN_PORT, port.into());
+        key
+    }
+
+    #[test]
+    fn packets_are_counted_by_kind_until_they_are_taken() {
+        let mut recorder = Recorder::default();
+        recorder.count(&key(2), 60, 5);
+        recorder.count(&key(1), 100, 6);
+        recorder.count(&key(2), 70, 7);
+        let taken = recorder.take();
+        let second = Recorded { key: key(2), packets: 2, bytes: 130, first_bytes: 60, last: 7 };
+        assert_eq!(taken.kinds[0], second);
+        assert_eq!((taken.kinds[1].key, taken.kinds[1].packets, taken.missed), (key(1), 1, 0));
+        recorder.count(&key(2), 60, 8);
+        assert_eq!(recorder.take().kinds[0].packets, 1);
+        assert_eq!(recorder.take(), Recording::default());
+    }
+
+    #[test]
+    fn there_is_an_end_to_kinds() {
+        let mut recorder = Recorder::default();
+        for port in 0..=u16::MAX {
+            recorder.count(&key(port), 60, 1);
+        }
+        recorder.count(&key(0), 60, 2);
+        let taken = recorder.take();
+        assert_eq!((taken.kinds.len(), taken.kinds[0].packets), (MAX_KINDS, 2));
+        assert_eq!(taken.missed, (1 << 16) - MAX_KINDS as u64);
+    }
+
+    #[test]
+    fn frames_are_looked_at_as_rules_do() {
+        assert_eq!(key_of(&Frame::from_bytes(&[0; 9]), 1), None);
+        let mut bytes = [0; 60];
+        bytes[12..14].copy_from_slice(&[0x12, 0x34]);
+        let key = key_of(&Frame::from_bytes(&bytes), 3).unwrap();
+        assert_eq!((key.get_u32(slot::IN_PORT), key.get_u16(slot::ETH_TYPE)), (3, 0x1234));
+    }
+}
