@@ -19,9 +19,11 @@
 //! - [`action`]: actions of a datapath
 //! - `commit`: from what a packet was to what rules have made of it
 //! - `compose`: from a key to a frame
+//! - [`flows`]: the flows that a datapath would have
 //! - `header`: headers as a datapath has them
 //! - `kind`: what kind of packet it is
 //! - `look`: which bits a look-up depends on
+//! - [`masked`]: a flow's packets in the words of a datapath
 //! - `node`: lines, and what follows from each
 //! - [`mod@parse`]: packets in the words of a datapath
 //! - `seen`: which bits all of a way depends on
@@ -34,9 +36,11 @@
 pub mod action;
 mod commit;
 mod compose;
+pub mod flows;
 mod header;
 mod kind;
 mod look;
+pub mod masked;
 mod node;
 pub mod parse;
 mod seen;
@@ -46,5 +50,7 @@ mod value;
 
 pub use action::{Action, Actions};
 pub use compose::compose;
+pub use flows::{Flow, Flows};
+pub use masked::Masked;
 pub use parse::{Parsed, parse, parse_hex};
 pub use trace::{MirrorCopy, Normal, Outlet, Question, Told, World, trace};

@@ -38,7 +38,7 @@ pub fn parse_hex(text: &str) -> Option<Vec<u8>> {
 /// Names the part that is not understood.
 pub fn parse(text: &str) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
-    let mut below = text;
+    let mut below = without_name(text);
     // Each time one frame's inside is inside of another's.
     for level in 0..=MAX_TAGS {
         match parsed.read(below, level)? {
@@ -47,6 +47,13 @@ pub fn parse(text: &str) -> Result<Parsed, String> {
         }
     }
     Err(format!("syntax error at {below}"))
+}
+
+/// What comes behind the name of a flow, as flows are dumped with it.
+fn without_name(text: &str) -> &str {
+    let Some(rest) = text.trim_start().strip_prefix("ufid:") else { return text };
+    rest.trim_start_matches(|sign: char| sign.is_ascii_hexdigit() || sign == '-')
+        .trim_start_matches([',', ' '])
 }
 
 /// A field: its name, where it is, and how it is read.

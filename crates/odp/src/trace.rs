@@ -109,6 +109,9 @@ pub struct Question<'q> {
     pub actions: Option<&'q [Of]>,
     /// Whether there is a packet: addresses are learnt, rules made, and controllers told.
     pub is_real: bool,
+    /// Whether it is told as a flow of a datapath, by which controllers are told of its packets; not as a mere
+    /// question.
+    pub is_flow: bool,
     /// Whether ports are called by their names.
     pub names: bool,
 }
@@ -159,6 +162,7 @@ struct Fork {
 struct Tracer<'w> {
     world: &'w mut dyn World,
     is_real: bool,
+    is_flow: bool,
     names: bool,
     bridge: String,
     tree: Tree,
@@ -190,6 +194,7 @@ impl<'w> Tracer<'w> {
         Self {
             world,
             is_real: question.is_real,
+            is_flow: question.is_flow,
             names: question.names,
             bridge: String::new(),
             tree: Tree::new(),
@@ -239,6 +244,9 @@ impl<'w> Tracer<'w> {
         let mut actions = self.actions.drain(..).next().unwrap_or_default();
         if self.error.is_some() {
             actions.clear();
+        } else if self.is_slow && self.is_flow {
+            // A datapath hands its packets to who knows how to do it.
+            actions = vec![Action::said("userspace(pid=0,slow_path(action))")];
         }
         open_last_clone(&mut actions);
         let Self { world, tree, seen, error, is_slow, names, .. } = self;

@@ -56,7 +56,7 @@ impl Style {
             return self.value(value);
         }
         let mask = match self {
-            Self::Decimal => format!("{mask:#x}"),
+            Self::Decimal => hex(mask),
             _ => self.value(mask),
         };
         format!("{}/{mask}", self.value(value))

@@ -143,12 +143,12 @@ impl Tracer<'_> {
             cookie => hex((*cookie).into()),
         };
         // Of a packet that stops, Open vSwitch only tells what it does in earnest.
-        if self.is_real || frozen.is_none() {
+        if self.is_real || self.is_flow || frozen.is_none() {
             self.push(Action::Said(format!(
                 "userspace(pid=0,controller(reason={},dont_send={},continuation={},\
                  recirc_id={context},rule_cookie={cookie},controller_id={id},max_len={max_len}))",
                 reason,
-                u8::from(!self.is_real),
+                u8::from(!self.is_real && !self.is_flow),
                 u8::from(frozen.is_some()),
             )));
         }

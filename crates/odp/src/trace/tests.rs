@@ -59,7 +59,14 @@ fn key(matching: &str) -> Key {
 fn told(first: &[&str], second: &[&str], matching: &str) -> Told {
     let mut bridges = Bridges(pipeline(first), pipeline(second));
     let key = key(matching);
-    let question = Question { bridge: "br0", key, actions: None, is_real: false, names: false };
+    let question = Question {
+        bridge: "br0",
+        key,
+        actions: None,
+        is_real: false,
+        is_flow: false,
+        names: false,
+    };
     trace(&mut bridges, &question)
 }
 
@@ -211,7 +218,14 @@ fn what_goes_round_is_an_error_and_has_an_end() {
         }
     }
     let key = key(TCP);
-    let question = Question { bridge: "br0", key, actions: None, is_real: false, names: false };
+    let question = Question {
+        bridge: "br0",
+        key,
+        actions: None,
+        is_real: false,
+        is_flow: false,
+        names: false,
+    };
     let told = trace(&mut Loop(pipeline(&["actions=2,3,2,3"])), &question);
     assert_eq!(told.actions, []);
 }

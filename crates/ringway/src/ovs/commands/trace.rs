@@ -53,6 +53,7 @@ fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructio
         key: asked.key,
         actions: instructions.map(|instructions| instructions.apply.as_slice()),
         is_real: asked.frame.is_some(),
+        is_flow: false,
         names: asked.names,
     };
     let mut sight = Sight::new(appctl, asked.frame.as_deref());

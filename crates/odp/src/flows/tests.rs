@@ -1,0 +1,155 @@
+use super::*;
+use crate::parse::parse;
+
+/// Packets go to the port that the rule says, and so many bits of their source count.
+#[derive(Debug, Default)]
+struct Rules {
+    to: u32,
+    heeds: Option<flow::Slot>,
+    is_gone: bool,
+    told: Vec<String>,
+    asked: usize,
+}
+
+impl Host for Rules {
+    fn way(&mut self, key: &Key) -> Option<Way> {
+        self.asked += 1;
+        let mut mask = Key::default();
+        for slot in [slot::RECIRC_ID, slot::IN_PORT, slot::PACKET_TYPE, slot::ETH_TYPE] {
+            mask.set(slot, slot.ones());
+        }
+        if Kind::of(key).is_ip() {
+            mask.set(slot::IP_FRAG, 3);
+        }
+        if let Some(slot) = self.heeds {
+            mask.set(slot, slot.ones());
+        }
+        let actions = if self.to == 0 { vec![] } else { vec![Action::Output(self.to)] };
+        (!self.is_gone).then_some(Way { mask, actions })
+    }
+
+    fn told(&mut self, event: Event<'_>) {
+        let look = Look { is_full: false, names: None, now: 0 };
+        self.told.push(match event {
+            Event::Missed(_) => "missed".to_owned(),
+            Event::Added(flow) => format!("added {}", flow.actions(look)),
+            Event::Changed(flow) => format!("changed {}", flow.actions(look)),
+            Event::Deleted(flow) => format!("deleted {}", flow.actions(look)),
+        });
+    }
+}
+
+const ICMP: &str = "eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x0800),\
+                    ipv4(src=192.168.0.1,dst=192.168.0.2,proto=1,tos=0,ttl=64,frag=no),icmp(type=8,code=0)";
+
+fn key(text: &str) -> Key {
+    let mut key = parse(text).unwrap().key;
+    key.set(slot::IN_PORT, 1);
+    key
+}
+
+fn packets(key: &Key, count: u64, last: u64) -> Packets<'_> {
+    Packets { key, packets: count, bytes: count * 100, first_bytes: 100, last }
+}
+
+fn dump(flows: &Flows, is_full: bool, now: u64) -> Vec<String> {
+    let look = Look { is_full, names: None, now };
+    let line = |flow: &Flow| {
+        format!("{}, {}, actions:{}", flow.matching(look), flow.counts(look), flow.actions(look))
+    };
+    flows.iter().map(line).collect()
+}
+
+#[test]
+fn flows_are_told_as_open_vswitch_tells_them() {
+    let (mut flows, mut rules) = (Flows::default(), Rules { to: 2, ..Rules::default() });
+    flows.take(&packets(&key(ICMP), 1, 1_000), &mut rules);
+    let short = "recirc_id(0),in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(frag=no), ";
+    assert_eq!(
+        dump(&flows, false, 2_000),
+        [format!("{short}packets:0, bytes:0, used:never, actions:2")]
+    );
+    // Another source is of the same flow.
+    let other = key(&ICMP.replace("00:05", "00:06"));
+    flows.take(&packets(&other, 3, 1_500), &mut rules);
+    assert_eq!(
+        dump(&flows, false, 2_000),
+        [format!("{short}packets:3, bytes:300, used:0.500s, actions:2")]
+    );
+    assert_eq!(
+        dump(&flows, true, 2_000),
+        ["skb_priority(0/0),skb_mark(0/0),ct_state(0/0),ct_zone(0/0),ct_mark(0/0),ct_label(0/0),\
+          recirc_id(0),dp_hash(0/0),in_port(1),packet_type(ns=0,id=0),\
+          eth(src=50:54:00:00:00:05/00:00:00:00:00:00,dst=50:54:00:00:00:07/00:00:00:00:00:00),\
+          eth_type(0x0800),ipv4(src=192.168.0.1/0.0.0.0,dst=192.168.0.2/0.0.0.0,proto=1/0,tos=0/0,ttl=64/0,\
+          frag=no),icmp(type=8/0,code=0/0), packets:3, bytes:300, used:0.500s, actions:2"]
+    );
+    assert_eq!((flows.hits, flows.misses, flows.len()), (3, 1, 1));
+    assert_eq!(rules.told, ["missed", "added 2"]);
+    let ufid = flows.iter().next().unwrap().ufid();
+    assert_eq!((ufid.len(), ufid.get(19..20)), (41, Some("4")));
+}
+
+#[test]
+fn all_bits_count_where_there_are_no_masks() {
+    let mut flows = Flows { has_masks: false, ..Flows::default() };
+    let mut rules = Rules::default();
+    let tcp = "eth(src=50:54:00:00:00:05,dst=50:54:00:00:00:07),eth_type(0x8100),vlan(vid=5,pcp=1),\
+               encap(eth_type(0x0800),ipv4(src=1.2.3.4,dst=5.6.7.8,proto=6,tos=0,ttl=64,frag=no),\
+               tcp(src=8,dst=80),tcp_flags(ack))";
+    flows.take(&packets(&key(tcp), 2, 0), &mut rules);
+    let beside = "ct_zone(0),ct_mark(0),ct_label(0),recirc_id(0),dp_hash(0),in_port(1),packet_type(ns=0,id=0)";
+    assert_eq!(
+        dump(&flows, false, 0),
+        [format!(
+            "skb_priority(0),skb_mark(0),ct_state(-new-est-rel-rpl-inv-trk-snat-dnat),{beside},{tcp}, \
+             packets:1, bytes:100, used:0.000s, flags:., actions:drop"
+        )]
+    );
+    assert!(dump(&flows, true, 0)[0].contains(",ct_state(0/0xff),"));
+}
+
+#[test]
+fn flows_go_with_rules_and_time() {
+    let (mut flows, mut rules) = (Flows::default(), Rules { to: 2, ..Rules::default() });
+    flows.take(&packets(&key(ICMP), 2, 0), &mut rules);
+    flows.revalidate(5_000, true, &mut rules);
+    rules.to = 3;
+    flows.revalidate(6_000, true, &mut rules);
+    // Counts stay where only what is done is something else.
+    assert_eq!(flows.iter().next().unwrap().packets, 1);
+    // More bits count: it was too wide.
+    rules.heeds = Some(slot::ETH_SRC);
+    flows.revalidate(7_000, true, &mut rules);
+    assert!(flows.is_empty());
+    flows.take(&packets(&key(ICMP), 1, 8_000), &mut rules);
+    // Fewer bits do no harm.
+    rules.heeds = None;
+    flows.revalidate(9_000, true, &mut rules);
+    assert!(dump(&flows, false, 0)[0].contains(",eth(src=50:54:00:00:00:05),eth_type"));
+    flows.revalidate(18_000, false, &mut rules);
+    assert_eq!(flows.len(), 1);
+    flows.revalidate(18_001, false, &mut rules);
+    assert_eq!(
+        rules.told,
+        ["missed", "added 2", "changed 3", "deleted 3", "missed", "added 3", "deleted 3"]
+    );
+    flows.take(&packets(&key(ICMP), 1, 20_000), &mut rules);
+    rules.is_gone = true;
+    flows.revalidate(20_000, true, &mut rules);
+    assert!(flows.is_empty() && flows.tuples.is_empty());
+}
+
+#[test]
+fn there_are_no_more_flows_than_the_limit() {
+    let mut flows = Flows { limit: 2, ..Flows::default() };
+    let mut rules = Rules { heeds: Some(slot::ETH_SRC), ..Rules::default() };
+    for source in 1..=9 {
+        let mut key = key(ICMP);
+        key.set(slot::ETH_SRC, source);
+        flows.take(&packets(&key, 3, 0), &mut rules);
+    }
+    assert_eq!((flows.len(), flows.misses, flows.lost, rules.asked), (2, 9, 14, 2));
+    let id = flows.iter().next().unwrap().id;
+    assert!(flows.remove(id) && !flows.remove(id) && flows.len() == 1);
+}
