@@ -2,6 +2,8 @@
 //! its arguments, texts, as parameters (ovs-appctl(8), unixctl).
 //!
 //! A client has one answer under way: while it does not read, nothing more is read from it.
+//!
+//! What cannot be answered at once is asked again each time that the server is [run](Server::run).
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -51,8 +53,9 @@ impl Server {
         self.clients.iter().all(|client| client.output.is_empty())
     }
 
-    /// Serves what has come, without waiting: `answer` is given commands and their arguments.
-    pub fn run(&mut self, mut answer: impl FnMut(&str, &[String]) -> Answer) {
+    /// Serves what has come, without waiting: `answer` is given commands and their arguments, and again
+    /// the next time those to which it gives `None`.
+    pub fn run(&mut self, mut answer: impl FnMut(&str, &[String]) -> Option<Answer>) {
         // One each time: others have their turn.
         if let Ok(Some(socket)) = self.listener.accept() {
             if self.clients.len() >= CLIENTS {
@@ -62,6 +65,7 @@ impl Server {
                 socket,
                 input: Splitter::default(),
                 taken: 0,
+                request: None,
                 output: Vec::new(),
             });
         }
@@ -81,6 +85,8 @@ struct Client {
     input: Splitter,
     /// Bytes of the request under way.
     taken: usize,
+    /// The request that could not be answered yet.
+    request: Option<Value>,
     output: Vec<u8>,
 }
 
@@ -90,16 +96,32 @@ impl Client {
     }
 
     /// One read, one request, one write; an error ends the connection.
-    fn step(&mut self, answer: &mut impl FnMut(&str, &[String]) -> Answer) -> Result<(), String> {
+    fn step(
+        &mut self,
+        answer: &mut impl FnMut(&str, &[String]) -> Option<Answer>,
+    ) -> Result<(), String> {
         if self.output.is_empty() {
             self.read()?;
-            if let Some(request) = self.input.next().map_err(|error| error.to_string())? {
-                self.taken = 0;
-                let response = respond(&request, answer);
-                self.output = response.to_string().into_bytes();
+            if let Some(request) = self.next()? {
+                match respond(&request, answer) {
+                    Some(response) => self.output = response.to_string().into_bytes(),
+                    None => self.request = Some(request),
+                }
             }
         }
         self.write()
+    }
+
+    /// The request that is to be answered next.
+    fn next(&mut self) -> Result<Option<Value>, String> {
+        if let Some(request) = self.request.take() {
+            return Ok(Some(request));
+        }
+        let request = self.input.next().map_err(|error| error.to_string())?;
+        if request.is_some() {
+            self.taken = 0;
+        }
+        Ok(request)
     }
 
     fn read(&mut self) -> Result<(), String> {
@@ -134,17 +156,23 @@ impl Client {
     }
 }
 
-/// The response to a request.
-fn respond(request: &Value, answer: &mut impl FnMut(&str, &[String]) -> Answer) -> Value {
+/// The response to a request, if there is one yet.
+fn respond(
+    request: &Value,
+    answer: &mut impl FnMut(&str, &[String]) -> Option<Answer>,
+) -> Option<Value> {
     let id = request.get("id").cloned().unwrap_or_default();
-    let answered = arguments(request).and_then(|(command, arguments)| answer(command, &arguments));
+    let answered = match arguments(request) {
+        Ok((command, arguments)) => answer(command, &arguments)?,
+        Err(error) => Err(error),
+    };
     // What people read ends with a newline.
     let line =
         |text: String| if text.is_empty() || text.ends_with('\n') { text } else { text + "\n" };
-    match answered {
+    Some(match answered {
         Ok(text) => json!({"id": id, "result": line(text), "error": null}),
         Err(text) => json!({"id": id, "result": null, "error": line(text)}),
-    }
+    })
 }
 
 fn arguments(request: &Value) -> Result<(&str, Vec<String>), String> {
@@ -162,19 +190,22 @@ mod tests {
     #[test]
     fn requests_are_answered_with_text_or_error() {
         let mut answer = |command: &str, arguments: &[String]| match command {
-            "echo" => Ok(arguments.join(" ")),
-            other => Err(format!("\"{other}\" is not a valid command")),
+            "echo" => Some(Ok(arguments.join(" "))),
+            "later" => None,
+            other => Some(Err(format!("\"{other}\" is not a valid command"))),
         };
         let good = json!({"id": 0, "method": "echo", "params": ["a", "b"]});
         let response = json!({"id": 0, "result": "a b\n", "error": null});
-        assert_eq!(respond(&good, &mut answer), response);
+        assert_eq!(respond(&good, &mut answer), Some(response));
+        assert_eq!(respond(&json!({"method": "later", "params": []}), &mut answer), None);
+        let mut respond = |request: &Value| respond(request, &mut answer).unwrap();
         let unknown = json!({"id": 1, "method": "nil", "params": []});
         let error = "\"nil\" is not a valid command\n";
-        assert_eq!(respond(&unknown, &mut answer)["error"], error);
+        assert_eq!(respond(&unknown)["error"], error);
         for wrong in
             [json!({}), json!({"method": "echo"}), json!({"method": "echo", "params": [1]})]
         {
-            assert!(respond(&wrong, &mut answer)["error"].as_str().unwrap().contains("expected"));
+            assert!(respond(&wrong)["error"].as_str().unwrap().contains("expected"));
         }
     }
 }

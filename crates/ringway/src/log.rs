@@ -31,10 +31,12 @@ static REPLACE: OnceLock<Replace> = OnceLock::new();
 static FILTER: Mutex<Option<Targets>> = Mutex::new(None);
 
 /// What a target is the beginning of: our crates, as lines of the log name them.
-pub const CRATES: [&str; 17] = [
+pub const CRATES: [&str; 19] = [
     "ringway",
     "ovs",
     "ofproto",
+    "dpif",
+    "dpif_netdev",
     "daemon",
     "switch",
     "vdpa",

@@ -12,6 +12,7 @@
 pub mod args;
 pub mod commands;
 pub mod detach;
+mod flows;
 pub mod import;
 pub mod pidfile;
 pub mod run;

@@ -25,6 +25,7 @@ use tracing::level_filters::LevelFilter;
 use super::args::OvsArgs;
 use super::commands::{Appctl, Baseline};
 use super::detach;
+use super::flows::{self, PathFlows};
 use super::pidfile::PidFile;
 use crate::answer::Control;
 use crate::config::Source;
@@ -109,6 +110,7 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
         time,
         log_file,
         agent: Agent::new(settings),
+        flows: PathFlows::new(dummies != Dummies::None),
         unixctl,
         ends: false,
         is_ready: false,
@@ -151,6 +153,7 @@ fn base(args: &OvsArgs, control: &std::path::Path) -> State {
 struct Vswitchd {
     control: Control,
     agent: Agent,
+    flows: PathFlows,
     unixctl: Unixctl,
     time: Time,
     baseline: Baseline,
@@ -200,17 +203,19 @@ impl Serve for Vswitchd {
     }
 
     fn next_turn(&self) -> Option<Duration> {
-        self.control.next_turn().into_iter().chain(self.agent.due()).min()
+        let flows = self.flows.due(&self.time);
+        self.control.next_turn().into_iter().chain(self.agent.due()).chain(flows).min()
     }
 
     fn turn(&mut self) {
         self.control.turn();
         self.agent.run(self.control.daemon_mut());
-        let Self { control, agent, unixctl, ends, time, baseline, log_file, .. } = self;
-        unixctl.run(|command, arguments| {
-            let (daemon, log_file) = (control.daemon_mut(), log_file.as_deref());
-            Appctl { daemon, agent, time, baseline, log_file, ends }.answer(command, arguments)
-        });
+        let Self { control, agent, flows, unixctl, ends, time, baseline, log_file, .. } = self;
+        let (daemon, log_file) = (control.daemon_mut(), log_file.as_deref());
+        let mut appctl =
+            Appctl { daemon, agent, flows, time, baseline, log_file, waits: false, ends };
+        flows::turn(&mut appctl);
+        unixctl.run(|command, arguments| appctl.answer(command, arguments));
         if !self.is_ready && self.agent.is_settled() {
             self.is_ready = true;
             self.tell_ready();

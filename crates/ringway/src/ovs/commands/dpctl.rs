@@ -7,6 +7,7 @@ use ovs::content::{Content, Interface, Port};
 use ovs::unixctl::Answer;
 use switch::PortReport;
 
+use super::super::flows::collect;
 use super::Appctl;
 use super::dpif::{PATHS, kind_of, path_of};
 
@@ -15,6 +16,7 @@ const QOS_KINDS: [&str; 4] = ["egress-policer", "linux-hfsc", "linux-htb", "trtc
 
 /// Data paths with the numbers of their ports; with `-s`, what was counted of each.
 pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    collect(appctl, false);
     let (options, names): (Vec<&String>, Vec<&String>) =
         arguments.iter().partition(|word| word.starts_with('-'));
     let counts = options.iter().any(|option| matches!(option.as_str(), "-s" | "--statistics"));
@@ -55,7 +57,15 @@ fn describe(appctl: &Appctl<'_>, content: &Content, path: &str, counts: bool, te
     let mut ports: Vec<_> = interfaces.collect();
     ports.sort_by_key(|(number, ..)| *number);
     let packets: u64 = ports.iter().map(|(_, port, _)| port.stats.rx_total().packets).sum();
-    let _ = writeln!(text, "{path}:\n  lookups: hit:{packets} missed:0 lost:0\n  flows: 0");
+    // Without flows, no frame is looked up twice: there is nothing that it could miss.
+    let (hit, missed, lost, flows) = match appctl.flows.of_path(path) {
+        Some(flows) => (flows.hits, flows.misses, flows.lost, flows.len()),
+        None => (packets, 0, 0, 0),
+    };
+    let _ = writeln!(
+        text,
+        "{path}:\n  lookups: hit:{hit} missed:{missed} lost:{lost}\n  flows: {flows}"
+    );
     for (number, report, kind) in ports {
         let kind = if kind == "system" { String::new() } else { format!(" ({kind})") };
         let _ = writeln!(text, "  port {number}: {}{kind}", report.name);

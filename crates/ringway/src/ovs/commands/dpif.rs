@@ -5,13 +5,14 @@ use std::fmt::Write as _;
 use ovs::content::{Content, Interface};
 use ovs::unixctl::Answer;
 
+use super::super::flows::collect;
 use super::Appctl;
 
 /// The names of data paths: for tests, and for all others.
-pub(super) const PATHS: [&str; 2] = ["dummy@ovs-dummy", "netdev@ovs-netdev"];
+pub const PATHS: [&str; 2] = ["dummy@ovs-dummy", "netdev@ovs-netdev"];
 
 /// Which of them a bridge with this type of data path has.
-pub(super) fn path_of(datapath_type: &str) -> &'static str {
+pub fn path_of(datapath_type: &str) -> &'static str {
     let [dummy, netdev] = PATHS;
     if datapath_type == "dummy" { dummy } else { netdev }
 }
@@ -34,6 +35,7 @@ pub(super) fn kind_of(appctl: &Appctl<'_>, row: &Interface, datapath_type: &str)
 
 /// Bridges and their ports: OpenFlow number, number in the data path, type.
 pub fn show(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    collect(appctl, false);
     let Some(content) = appctl.agent.content() else { return Ok(String::new()) };
     let reports = appctl.daemon.switch().ports();
     let mut text = String::new();
@@ -46,8 +48,10 @@ pub fn show(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
         }
         let ports = reports.iter().filter(|port| names.contains(&&port.bridge));
         let packets: u64 = ports.map(|port| port.stats.rx_total().packets).sum();
-        // No frame is looked up twice: there is nothing that it could miss.
-        let _ = writeln!(text, "{path}: hit:{packets} missed:0");
+        // Without flows, no frame is looked up twice: there is nothing that it could miss.
+        let flows = appctl.flows.of_path(path);
+        let (hit, missed) = flows.map_or((packets, 0), |flows| (flows.hits, flows.misses));
+        let _ = writeln!(text, "{path}: hit:{hit} missed:{missed}");
         for name in names {
             show_bridge(appctl, content, name, &mut text);
         }

@@ -4,6 +4,7 @@
 //! - `coverage`: what has happened how often
 //! - `dpctl`: the data path as `ovs-dpctl` shows it
 //! - `dpif`: the data path
+//! - `dump`: the flows that a datapath of Open vSwitch would have
 //! - `fdb`: forwarding databases
 //! - `groups`: groups of IGMP and MLD
 //! - `lacp`: bonds that speak LACP
@@ -17,7 +18,8 @@
 mod bond;
 mod coverage;
 mod dpctl;
-mod dpif;
+pub mod dpif;
+mod dump;
 mod fdb;
 mod groups;
 mod lacp;
@@ -25,7 +27,7 @@ mod orders;
 mod pmd;
 mod spanning;
 mod testing;
-mod trace;
+pub mod trace;
 mod vlog;
 
 use std::fmt::Write as _;
@@ -38,6 +40,7 @@ use ovs::numbers::LOCAL;
 use ovs::unixctl::Answer;
 
 pub use self::pmd::Baseline;
+use super::flows::PathFlows;
 
 /// A command: its name, its arguments for people, the fewest and the most of them.
 struct Command {
@@ -61,8 +64,16 @@ const COMMANDS: &[Command] = &[
     command("coverage/read-counter", "counter", (1, 1), coverage::read),
     command("coverage/show", "", (0, 0), coverage::show),
     command("dpctl/add-if", "dp netdev...", (2, ANY), dpctl::add_ports),
+    command("dpctl/del-flows", "[dp]", (0, 1), dump::remove),
     command("dpctl/del-if", "dp netdev...", (2, ANY), dpctl::remove_ports),
     command("dpctl/dump-dps", "", (0, 0), dpctl::dump_paths),
+    command(
+        "dpctl/dump-flows",
+        "[-m] [--names | --no-names] [dp] [filter=..] [type=..] [pmd=..]",
+        (0, 8),
+        dump::dump_path,
+    ),
+    command("dpctl/get-flow", "[-m] [--names | --no-names] [dp] ufid", (1, 5), dump::get),
     command("dpctl/show", "[-s] [dp]", (0, ANY), dpctl::show),
     command("dpif-dummy/change-port-number", "dp port new-number", (3, 3), testing::renumber),
     command("dpif-netdev/pmd-perf-show", "[-pmd core] [dp]", (0, 3), pmd::perf),
@@ -70,6 +81,7 @@ const COMMANDS: &[Command] = &[
     command("dpif-netdev/pmd-stats-clear", "[-pmd core] [dp]", (0, 3), pmd::clear),
     command("dpif-netdev/pmd-stats-show", "[-pmd core] [dp]", (0, 3), pmd::stats),
     command("dpif/dump-dps", "", (0, 0), dpif::dump_paths),
+    command("dpif/dump-flows", "[-m] [--names | --no-names] bridge", (1, 4), dump::dump_bridge),
     command("dpif/show", "", (0, 0), dpif::show),
     command("exit", "[--cleanup]", (0, 1), exit),
     command("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
@@ -105,14 +117,20 @@ const COMMANDS: &[Command] = &[
     ),
     command("qos/show", "interface", (1, 1), dpctl::show_qos),
     command("qos/show-types", "interface", (1, 1), dpctl::show_qos_kinds),
-    command("revalidator/purge", "", (0, 0), nothing_cached),
-    command("revalidator/wait", "", (0, 0), nothing_cached),
+    command("revalidator/purge", "", (0, 0), dump::purge),
+    command("revalidator/wait", "", (0, 0), dump::wait),
     command("rstp/show", "[bridge]", (0, 1), spanning::show),
     command("rstp/tcn", "[bridge]", (0, 1), spanning::change),
     command("stp/show", "[bridge]", (0, 1), spanning::show_old),
     command("stp/tcn", "[bridge]", (0, 1), spanning::change_old),
     command("time/stop", "", (0, 0), testing::time_stop),
     command("time/warp", "[large_msecs] msecs", (1, 2), testing::time_warp),
+    command("upcall/disable-megaflows", "", (0, 0), dump::disable_masks),
+    command("upcall/disable-ufid", "", (0, 0), dump::disable_ids),
+    command("upcall/enable-megaflows", "", (0, 0), dump::enable_masks),
+    command("upcall/enable-ufid", "", (0, 0), dump::enable_ids),
+    command("upcall/set-flow-limit", "flow-limit-number", (1, 1), dump::set_limit),
+    command("upcall/show", "", (0, 0), dump::show),
     command("version", "", (0, 0), version),
     command("vlog/close", "", (0, 0), vlog::close),
     command("vlog/list", "", (0, 0), vlog::list),
@@ -136,19 +154,28 @@ pub struct Appctl<'a> {
     pub daemon: &'a mut Daemon,
     /// Its database.
     pub agent: &'a mut Agent,
+    /// The flows that a datapath of Open vSwitch would have.
+    pub flows: &'a mut PathFlows,
     /// Its clock.
     pub time: &'a Time,
     /// What workers had done when that was cleared.
     pub baseline: &'a mut Baseline,
     /// The file of its log, if it has one.
     pub log_file: Option<&'a Path>,
+    /// The command cannot be answered yet, and is to be asked again.
+    pub waits: bool,
     /// Whether the process is to end.
     pub ends: &'a mut bool,
 }
 
 impl Appctl<'_> {
-    /// Answers a command.
-    pub fn answer(&mut self, name: &str, arguments: &[String]) -> Answer {
+    /// Answers a command; `None`: it is to be asked again.
+    pub fn answer(&mut self, name: &str, arguments: &[String]) -> Option<Answer> {
+        let answer = self.run(name, arguments);
+        (!std::mem::take(&mut self.waits)).then_some(answer)
+    }
+
+    fn run(&mut self, name: &str, arguments: &[String]) -> Answer {
         let Some(command) = COMMANDS.iter().find(|command| command.name == name) else {
             return Err(format!(
                 "\"{name}\" is not a valid command (use \"list-commands\" to see a list of valid commands)"
@@ -191,11 +218,6 @@ fn list_commands(_: &mut Appctl<'_>, _: &[String]) -> Answer {
 
 fn version(_: &mut Appctl<'_>, _: &[String]) -> Answer {
     Ok(format!("ovs-vswitchd (Ringway) {}", env!("CARGO_PKG_VERSION")))
-}
-
-/// No decision about a frame is kept, so that there is none to look at again.
-fn nothing_cached(_: &mut Appctl<'_>, _: &[String]) -> Answer {
-    Ok(String::new())
 }
 
 fn exit(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {

@@ -8,6 +8,7 @@ use ovs::unixctl::Answer;
 use packet::BURST;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::super::flows::collect;
 use super::Appctl;
 use crate::answer::MAX_WARP;
 
@@ -49,6 +50,7 @@ pub fn time_warp(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         calm(appctl);
         appctl.agent.run(appctl.daemon);
         settle(appctl);
+        collect(appctl, true);
         left = left.saturating_sub(by);
     }
     Ok("warped".to_owned())
@@ -102,6 +104,9 @@ pub fn receive(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     }
     // What they say to the switch itself has been heard, too.
     appctl.daemon.switch().catch_up();
+    collect(appctl, false);
+    // Rules have counted them when they came, and not when somebody asks.
+    appctl.daemon.switch().flush_flows();
     // And so have controllers.
     appctl.agent.settle_controllers();
     Ok(String::new())

@@ -6,6 +6,7 @@
 mod question;
 mod world;
 
+use flow::Key;
 use odp::Question;
 use openflow::text::Names;
 use openflow::{Instructions, PortNo};
@@ -45,6 +46,14 @@ fn check(instructions: &Instructions) -> Result<(), String> {
         return Err("OFPBIC_UNSUP_INST".to_owned());
     }
     Ok(())
+}
+
+/// What a datapath of Open vSwitch would do with packets that come in like this one, and which of their bits
+/// count. Nothing is learnt, and nobody told.
+pub fn way(appctl: &mut Appctl<'_>, bridge: &str, key: Key) -> odp::Told {
+    let question =
+        Question { bridge, key, actions: None, is_real: false, is_flow: true, names: false };
+    odp::trace(&mut Sight::new(appctl, None), &question)
 }
 
 fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructions>) -> String {

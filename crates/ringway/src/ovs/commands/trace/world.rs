@@ -98,6 +98,11 @@ impl<'s, 'a> Sight<'s, 'a> {
     }
 }
 
+/// How many bytes of a packet a mirror copies, if not all.
+fn cut(mirror: &Mirror) -> Option<u16> {
+    mirror.snaplen.filter(|len| *len < u16::MAX)
+}
+
 /// What is said of a decision.
 fn notes(decided: &Decided, key: &Key) -> Vec<(bool, String)> {
     let is_group = key.get(slot::ETH_DST) >> 40 & 1 != 0;
@@ -171,7 +176,7 @@ impl World for Sight<'_, '_> {
         };
         let wanted = self.mirrors(bridge).filter(|(_, mirror, _)| is_wanted(mirror));
         let wanted: Vec<_> = wanted
-            .map(|(name, mirror, to)| (name.to_owned(), to.to_owned(), mirror.snaplen))
+            .map(|(name, mirror, to)| (name.to_owned(), to.to_owned(), cut(mirror)))
             .collect();
         let mut copies = Vec::new();
         for (name, to, len) in wanted {

@@ -1,0 +1,285 @@
+//! The flows that a datapath of Open vSwitch would have: kept for `ovs-appctl` alone, of what workers have
+//! recorded of the packets that came in.
+//!
+//! Nothing is recorded until somebody asks for flows, and for a while after that; with `--enable-dummy`,
+//! which is for tests, always.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use eal::clock;
+use eal::time::{Time, later};
+use flow::{Key, Pipeline, slot};
+use odp::Flow;
+use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
+use openflow::PortNo;
+use switch::Recorded;
+use tracing::Level;
+
+use super::commands::Appctl;
+use super::commands::dpif::{PATHS, path_of};
+use super::commands::trace::way;
+
+/// How often what was recorded is taken, as Open vSwitch looks at its flows.
+const PERIOD: Duration = Duration::from_millis(500);
+
+/// How long packets have to be recorded until flows are told.
+const FIRST: Duration = Duration::from_secs(1);
+
+/// How long packets are recorded after somebody has asked.
+const INTEREST: Duration = Duration::from_secs(60);
+
+/// The most lines of the log about flows that there are, each time.
+const MAX_LINES: usize = 256;
+
+/// Flows of all data paths.
+#[derive(Debug, Default)]
+pub struct PathFlows {
+    /// By the place in [`PATHS`].
+    paths: [Flows; PATHS.len()],
+    /// Whether flows are dumped without what they are of, as their names are enough.
+    pub is_terse: bool,
+    /// For tests: recorded always.
+    is_forced: bool,
+    is_on: bool,
+    /// Since when.
+    since: Option<Instant>,
+    /// When somebody asked last, and when what was recorded is to be taken.
+    asked: Option<Instant>,
+    due: Option<Instant>,
+    /// What decided when flows were looked at last.
+    decided: HashMap<String, Arc<Pipeline>>,
+}
+
+impl PathFlows {
+    /// None; recorded always if `is_forced`.
+    pub fn new(is_forced: bool) -> Self {
+        Self { is_forced, is_terse: true, ..Self::default() }
+    }
+
+    /// How long until what was recorded is to be taken.
+    pub fn due(&self, time: &Time) -> Option<Duration> {
+        self.due.and_then(|due| time.until(due))
+    }
+
+    /// The flows of a data path, by its place in [`PATHS`].
+    pub fn of(&self, path: usize) -> Option<&Flows> {
+        self.paths.get(path)
+    }
+
+    /// The flows of a data path by its name, while packets are recorded.
+    pub fn of_path(&self, name: &str) -> Option<&Flows> {
+        let path = PATHS.iter().position(|path| *path == name)?;
+        self.of(path).filter(|_| self.is_on)
+    }
+
+    /// Those of all.
+    pub fn all(&mut self) -> impl Iterator<Item = &mut Flows> {
+        self.paths.iter_mut()
+    }
+}
+
+/// Takes what was recorded, where that is due.
+pub fn turn(appctl: &mut Appctl<'_>) {
+    let is_due = appctl.flows.due(appctl.time).is_some_and(|left| left.is_zero());
+    if appctl.flows.is_forced && !appctl.flows.is_on {
+        switch_on(appctl);
+    } else if is_due {
+        let (now, flows) = (appctl.time.now(), &mut *appctl.flows);
+        let ends = flows.asked.is_none_or(|asked| now.saturating_duration_since(asked) > INTEREST);
+        if ends && !flows.is_forced {
+            (flows.is_on, flows.due) = (false, None);
+            flows.all().for_each(Flows::clear);
+            return appctl.daemon.switch().record(false);
+        }
+        collect(appctl, false);
+    }
+}
+
+/// Somebody asks for flows: all that has come in until now is counted when this returns, and flows are what
+/// rules say. `false` where packets are not recorded long enough to tell.
+pub fn ask(appctl: &mut Appctl<'_>) -> bool {
+    let now = appctl.time.now();
+    appctl.flows.asked = Some(now);
+    if !appctl.flows.is_on {
+        switch_on(appctl);
+    }
+    let since = appctl.flows.since.map_or(now, |since| later(since, FIRST));
+    let is_known = appctl.flows.is_forced || now >= since;
+    if is_known {
+        collect(appctl, true);
+    }
+    is_known
+}
+
+fn switch_on(appctl: &mut Appctl<'_>) {
+    let now = appctl.time.now();
+    appctl.flows.is_on = true;
+    appctl.flows.since = Some(now);
+    appctl.flows.due = Some(later(now, PERIOD));
+    appctl.daemon.switch().record(true);
+}
+
+/// Takes what was recorded. Flows are looked at whether they are as rules say, if `asks`, or rules are
+/// others.
+pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
+    if !appctl.flows.is_on {
+        return;
+    }
+    let mut flows = std::mem::take(appctl.flows);
+    flows.due = Some(later(appctl.time.now(), PERIOD));
+    let idle = appctl.agent.content().and_then(|content| content.other_config.get("max-idle"));
+    let idle = idle.and_then(|text| text.parse().ok()).unwrap_or(MAX_IDLE);
+    let asks = has_changed(appctl, &mut flows) || asks;
+    let now = appctl.daemon.switch().flow_time();
+    let mut host = Path { appctl, name: "", now, lines: MAX_LINES };
+    for (flows, path) in flows.paths.iter_mut().zip(PATHS) {
+        flows.max_idle = idle;
+        host.name = path;
+        flows.revalidate(now, asks, &mut host);
+    }
+    take(&mut host, &mut flows);
+    if !flows.is_terse && tracing::enabled!(target: "dpif", Level::DEBUG) {
+        for (flows, path) in flows.paths.iter().zip(PATHS) {
+            dump(flows, path, now);
+        }
+    }
+    *appctl.flows = flows;
+}
+
+/// Counts what was recorded.
+fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
+    let recording = host.appctl.daemon.switch().take_recording();
+    let cycles = clock::now();
+    let mut ports: HashMap<u32, Option<(usize, u32)>> = HashMap::new();
+    for Recorded { key, packets, bytes, first_bytes, last } in &recording.kinds {
+        let from = key.get_u32(slot::IN_PORT);
+        let port = *ports.entry(from).or_insert_with(|| port(host.appctl, from));
+        let Some((path, number)) = port else { continue };
+        let mut key = *key;
+        key.set(slot::IN_PORT, number.into());
+        let age = clock::duration(cycles.saturating_sub(*last)).as_millis();
+        let last = host.now.saturating_sub(age.try_into().unwrap_or(u64::MAX));
+        let of = Packets {
+            key: &key,
+            packets: *packets,
+            bytes: *bytes,
+            first_bytes: *first_bytes,
+            last,
+        };
+        if let (Some(flows), Some(name)) = (flows.paths.get_mut(path), PATHS.get(path)) {
+            host.name = name;
+            flows.take(&of, host);
+        }
+    }
+    if let Some(flows) = flows.paths.first_mut() {
+        flows.lost = flows.lost.saturating_add(recording.missed);
+    }
+}
+
+/// The data path and the number there of a port, by the switch's number.
+fn port(appctl: &Appctl<'_>, number: u32) -> Option<(usize, u32)> {
+    let name = appctl.daemon.switch().port_named(number.try_into().ok()?)?;
+    let number = appctl.agent.path_numbers().of(&name)?;
+    let content = appctl.agent.content()?;
+    let (bridge, ..) = content.interfaces().find(|(_, _, known, _)| *known == name)?;
+    let path = path_of(&content.bridges.get(bridge)?.datapath_type);
+    Some((PATHS.iter().position(|known| *known == path)?, number))
+}
+
+/// Whether something else decides by now about packets than when this was asked last.
+fn has_changed(appctl: &Appctl<'_>, flows: &mut PathFlows) -> bool {
+    let Some(content) = appctl.agent.content() else { return false };
+    let switch = appctl.daemon.switch();
+    let pipeline = |name: &String| Some((name.clone(), switch.flows(name).ok()??.pipeline));
+    let decides: HashMap<String, Arc<Pipeline>> =
+        content.bridges.keys().filter_map(pipeline).collect();
+    let is_same = decides.len() == flows.decided.len()
+        && decides
+            .iter()
+            .all(|(name, new)| flows.decided.get(name).is_some_and(|old| Arc::ptr_eq(old, new)));
+    flows.decided = decides;
+    !is_same
+}
+
+/// A data path.
+struct Path<'p, 'a> {
+    appctl: &'p mut Appctl<'a>,
+    name: &'static str,
+    now: u64,
+    lines: usize,
+}
+
+impl Host for Path<'_, '_> {
+    fn way(&mut self, key: &Key) -> Option<Way> {
+        let numbers = self.appctl.agent.path_numbers();
+        let port = numbers.name(key.get_u32(slot::IN_PORT))?.to_owned();
+        let mut interfaces = self.appctl.agent.content()?.interfaces();
+        let bridge = interfaces.find(|(_, _, name, _)| **name == port)?.0.to_owned();
+        drop(interfaces);
+        let number = self.appctl.agent.number(&bridge, &port)?;
+        let mut key = *key;
+        key.set(slot::IN_PORT, PortNo::from_v10(number).0.into());
+        let odp::Told { mask, actions, .. } = way(self.appctl, &bridge, key);
+        Some(Way { mask, actions })
+    }
+
+    fn told(&mut self, event: Event<'_>) {
+        let Some(left) = self.lines.checked_sub(1) else { return };
+        self.lines = left;
+        log(self.name, event, self.now);
+    }
+}
+
+/// Lines of the log as Open vSwitch writes them.
+fn log(path: &str, event: Event<'_>, now: u64) {
+    let short = Look { is_full: false, names: None, now };
+    let full = Look { is_full: true, ..short };
+    match event {
+        Event::Missed(key) => {
+            if tracing::enabled!(target: "dpif_netdev", Level::DEBUG) {
+                let port = key.get_u32(slot::IN_PORT).to_string();
+                let shown = odp::Masked { key, mask: None, port: &port, is_full: true };
+                let name = path.split('@').next_back().unwrap_or_default();
+                let packet = odp::told::packet(key, None);
+                tracing::debug!(target: "dpif_netdev", "{name}: miss upcall:\n{shown}\n{packet}");
+            }
+        }
+        Event::Added(flow) => {
+            if tracing::enabled!(target: "dpif_netdev", Level::DEBUG) {
+                let (id, of, does) = (flow.ufid(), flow.matching(short), flow.actions(short));
+                tracing::debug!(
+                    target: "dpif_netdev",
+                    "flow_add: {id} mega_{id} {of}, actions:{does}"
+                );
+            }
+        }
+        Event::Changed(flow) => {
+            if tracing::enabled!(target: "dpif", Level::DEBUG) {
+                let (id, of, does) = (flow.ufid(), flow.matching(full), flow.actions(short));
+                tracing::debug!(target: "dpif", "{path}: put[modify] {id} {of}, actions:{does}");
+            }
+        }
+        Event::Deleted(flow) => {
+            if tracing::enabled!(target: "dpif", Level::DEBUG) {
+                let (id, of) = (flow.ufid(), flow.matching(full));
+                tracing::debug!(target: "dpif", "{path}: flow_del {id} {of}");
+            }
+        }
+    }
+}
+
+/// All flows of a data path, as lines of the log.
+fn dump(flows: &Flows, path: &str, now: u64) {
+    let look = Look { is_full: true, names: None, now };
+    for flow in flows.iter().take(MAX_LINES) {
+        let line = line(flow, look);
+        tracing::debug!(target: "dpif", "{path}: flow_dump {} {line}", flow.ufid());
+    }
+}
+
+/// A flow as it is dumped.
+pub fn line(flow: &Flow, look: Look<'_>) -> String {
+    format!("{}, {}, actions:{}", flow.matching(look), flow.counts(look), flow.actions(look))
+}
