@@ -1,19 +1,27 @@
-//! What an operator meets: memory, signals, refusals, the live view.
+//! What an operator meets: memory, signals, refusals, what pages say of Proxmox and Kubernetes, the live view.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::{Peer, Process, Ringway, Terminal, require_shared, ringway};
+use e2e::peers::workspace;
+use e2e::process::run;
+use e2e::{Netns, OvsDatabase, Peer, Process, Ringway, Terminal, require_shared, ringway, wait};
 use rustix::process::Signal;
+use serde_json::{Value, json};
+
+const LIMIT: Duration = Duration::from_secs(60);
 
 fn device(dir: &Path, n: usize) -> String {
     format!("vm{n}=vhost-user:{},queues=2", dir.join(format!("vm{n}.sock")).display())
 }
 
 fn resident_kib(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
@@ -48,7 +56,7 @@ fn ending_time(ringway: &mut Ringway, signal: Signal, dir: &Path) -> Duration {
     let status = ringway.wait(Duration::from_secs(60)).unwrap();
     let time = start.elapsed();
     assert!(status.success(), "{status}: {}", ringway.log());
-    assert_eq!(std::fs::read_dir(dir).unwrap().count(), 0, "files are left over");
+    assert_eq!(fs::read_dir(dir).unwrap().count(), 0, "files are left over");
     time
 }
 
@@ -87,6 +95,184 @@ fn what_cannot_be_is_refused_with_its_name() {
     }
     assert!(running.is_running(), "{}", running.log());
     assert_eq!(running.show("ports").unwrap()["ports"][0]["name"], "vm0");
+}
+
+/// A page of the documents.
+fn page(name: &str) -> String {
+    fs::read_to_string(workspace().join("docs").join(name)).unwrap()
+}
+
+/// QEMU takes what is to stand in the configuration of a guest of Proxmox (docs/proxmox.md), and
+/// connects.
+#[test]
+fn qemu_takes_the_arguments_of_proxmox() {
+    let Some(_turn) = require_shared(&[Peer::Guest]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let port = format!("vm100=vhost-user:{}/vm100.sock,queues=2", dir.path().display());
+    let switch = Ringway::switch(dir.path(), &[&port], "0").unwrap();
+    let page = page("proxmox.md");
+    // The keys that are set stand in no line of their own but these (qm.conf(5)).
+    let lines: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("args: ")).collect();
+    let [whole, memory] = lines[..] else { panic!("{lines:?}") };
+    assert!(page.contains("\nnuma: 1\nhugepages: 2\nargs: "));
+    // The second is the beginning of one without huge pages, of the memory that such a guest has.
+    let (memory, chardev) = memory.split_once("-chardev ").unwrap();
+    assert_eq!(chardev, "...");
+    let memory = memory.replace("size=4096M", "size=128M");
+    let whole = whole.replace("/run/ringway-switch", &dir.path().display().to_string());
+    let mut qemu = Command::new("qemu-system-x86_64");
+    qemu.args(["-machine", "q35,accel=tcg", "-smp", "2", "-m", "128", "-nodefaults", "-S"]);
+    qemu.args(["-display", "none"]).args(memory.split_whitespace()).args(whole.split_whitespace());
+    let mut qemu = Process::start("qemu", qemu).unwrap();
+    wait::until("the front-end", LIMIT, Duration::from_millis(50), || {
+        anyhow::ensure!(qemu.is_running(), "{}", qemu.log());
+        let ports = switch.show("ports")?;
+        Ok((ports["ports"][0]["details"]["front-end"] == "connected").then_some(()))
+    })
+    .unwrap();
+    assert_eq!(qemu.log(), "", "QEMU has something to say of its arguments");
+}
+
+/// The hook script of the same page adds a port when its guest starts, and takes it away after.
+#[test]
+fn the_hook_of_proxmox_has_a_port_for_each_guest() {
+    let dir = tempfile::tempdir().unwrap();
+    let switch = Ringway::switch(dir.path(), &[], "0").unwrap();
+    let page = page("proxmox.md");
+    let (_, script) = page.split_once("```sh\n").unwrap();
+    let (script, _) = script.split_once("```").unwrap();
+    let script = script.replace("/run/ringway-switch", &dir.path().display().to_string());
+    let programs = tempfile::tempdir().unwrap();
+    symlink(ringway::binary().unwrap(), programs.path().join("ringway")).unwrap();
+    let hook = |phase: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script, "hook", "100", phase]);
+        let path = format!("{}:/usr/bin:/bin", programs.path().display());
+        shell.env("PATH", path).env("RINGWAY_CONTROL", switch.control());
+        shell.output().unwrap().status.success()
+    };
+    let ports = || switch.show("ports").unwrap()["ports"].as_array().unwrap().len();
+    assert!(hook("pre-start") && hook("post-start"));
+    assert_eq!(ports(), 1);
+    assert!(dir.path().join("vm100.sock").exists());
+    assert!(
+        !hook("pre-start"),
+        "a port that is there is an error, which ends the start of the guest"
+    );
+    assert!(hook("pre-stop") && hook("post-stop"));
+    assert_eq!(ports(), 0);
+    assert!(hook("post-stop"), "it is not there, and need not be");
+}
+
+/// What the network of docs/kubernetes.md tells the Userspace CNI plugin, of which all has to be what the
+/// plugin reads (its `pkg/types`, and CNI's own).
+fn documented_network() -> Value {
+    let page = page("kubernetes.md");
+    let (head, rest) = page.split_once("  config: |\n").unwrap();
+    let kind =
+        "apiVersion: k8s.cni.cncf.io/v1\nkind: NetworkAttachmentDefinition\nmetadata:\n  name: ";
+    assert!(head.contains(kind) && head.trim_end().ends_with("\nspec:"));
+    let (text, pod) = rest.split_once("```").unwrap();
+    let network: Value = serde_json::from_str(text).unwrap();
+    let known: [(&str, &[&str]); 6] = [
+        (
+            "",
+            &[
+                "cniVersion",
+                "type",
+                "name",
+                "kubeconfig",
+                "logFile",
+                "logLevel",
+                "host",
+                "container",
+                "ipam",
+            ],
+        ),
+        ("/host", &["engine", "iftype", "netType", "vhost", "bridge"]),
+        ("/host/vhost", &["mode"]),
+        ("/host/bridge", &["bridgeName"]),
+        ("/container", &["engine", "iftype", "netType", "vhost"]),
+        ("/ipam", &["type", "subnet"]),
+    ];
+    for (place, keys) in known {
+        let part = network.pointer(place).unwrap().as_object().unwrap();
+        assert!(part.keys().eq(keys), "{place}: {part:?}");
+    }
+    let said = |place: &str| network.pointer(place).unwrap().as_str().unwrap().to_owned();
+    assert_eq!((said("/type"), said("/cniVersion")), ("userspace".into(), "0.3.1".into()));
+    for side in ["host", "container"] {
+        let said = |key: &str| said(&format!("/{side}/{key}"));
+        assert_eq!((said("engine"), said("iftype")), ("ovs-dpdk".into(), "vhostuser".into()));
+    }
+    assert_eq!(
+        (said("/host/netType"), said("/container/netType")),
+        ("bridge".into(), "interface".into())
+    );
+    // The pod has the network by its name, and a volume for all that is mounted.
+    let name = head.rsplit_once("name: ").unwrap().1.lines().next().unwrap();
+    assert!(pod.contains(&format!("\n    k8s.v1.cni.cncf.io/networks: {name}\n")), "{name}");
+    let mounts =
+        pod.lines().filter_map(|line| line.trim().strip_prefix("- { name: ")?.split(',').next());
+    let mounts: Vec<&str> = mounts.collect();
+    assert_eq!(mounts, ["shared-dir", "hugepages", "podinfo"], "as the plugin looks for them");
+    assert!(mounts.iter().all(|name| pod.contains(&format!("\n    - name: {name}\n"))));
+    network
+}
+
+/// What the Userspace CNI plugin of Kubernetes asks of `ovs-vsctl` and `ovs-ofctl`, for two pods whose
+/// programs have made their sockets (`docs/kubernetes.md`).
+#[test]
+fn the_userspace_plugin_finds_what_it_asks_for() {
+    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new().unwrap();
+    let database = OvsDatabase::start(dir.path()).unwrap();
+    let _switch = Ringway::vswitchd_in(&host, dir.path()).unwrap();
+    let vsctl = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        database.vsctl(&words).unwrap().trim().to_owned()
+    };
+    let network = documented_network();
+    assert_eq!(network["host"]["bridge"]["bridgeName"], "br0");
+    // The plugin's way to tell that the pod makes the socket.
+    assert_eq!(
+        (&network["host"]["vhost"]["mode"], &network["container"]["vhost"]["mode"]),
+        (&json!("client"), &json!("server"))
+    );
+    // It makes the bridge if there is none.
+    assert_eq!(vsctl("--bare --columns=name find bridge name=br0"), "");
+    vsctl("add-br br0 -- set bridge br0 datapath_type=netdev");
+    database.ofctl(&["add-flow", "br0", "actions=NORMAL"]).unwrap();
+    assert_eq!(vsctl("--bare --columns=name find bridge name=br0"), "br0");
+    let pods = ["0123456789ab-net1", "ba9876543210-net1"];
+    for pod in pods {
+        let socket = dir.path().join(pod).display().to_string();
+        vsctl(&format!(
+            "add-port br0 {pod} -- set Interface {pod} type=dpdkvhostuserclient \
+             options:vhost-server-path={socket}"
+        ));
+        assert_eq!(vsctl(&format!("--bare --columns=mac find port name={pod}")), "");
+    }
+    let [one, two] = pods
+        .map(|pod| format!("virtio-user:{},server=on,queues=1", dir.path().join(pod).display()));
+    let traffic = ["gen", "latency", "--count", "1000", "--rate", "10k"];
+    let ports = ["--port", &one, "--port2", &two];
+    run(&mut ringway::command(&[&traffic[..], &ports].concat()).unwrap()).unwrap();
+    assert_eq!(vsctl("list-ports br0"), pods.join("\n"));
+    // All of it can be a file.
+    let remote = format!("unix:{}", database.socket().display());
+    let imported = run(&mut ringway::command(&["config", "from-ovs", &remote]).unwrap()).unwrap();
+    let file = dir.path().join("ringway.toml");
+    fs::write(&file, &imported).unwrap();
+    let file = file.display().to_string();
+    let checked = run(&mut ringway::command(&["config", "check", &file]).unwrap()).unwrap();
+    assert!(pods.iter().all(|pod| checked.contains(pod)), "{checked} {imported}");
+    for pod in pods {
+        vsctl(&format!("--if-exists del-port br0 {pod}"));
+    }
+    assert_eq!(vsctl("list-ports br0"), "");
+    vsctl("del-br br0");
 }
 
 /// What `ringway top` shows on a terminal, and that it gives that back as it was.

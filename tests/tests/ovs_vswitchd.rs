@@ -401,51 +401,6 @@ fn it_runs_in_the_background() {
     assert!(!dir.path().join("ovs-vswitchd.pid").exists());
 }
 
-/// What the Userspace CNI plugin of Kubernetes asks of `ovs-vsctl`, for two pods whose programs
-/// have made their sockets (`docs/kubernetes.md`).
-#[test]
-fn the_userspace_plugin_finds_what_it_asks_for() {
-    let Some(_turn) = require_shared(&[Peer::OvsDatabase, Peer::Netns]) else { return };
-    let dir = tempfile::tempdir().unwrap();
-    let host = Netns::new().unwrap();
-    let database = OvsDatabase::start(dir.path()).unwrap();
-    let _switch = Ringway::vswitchd_in(&host, dir.path()).unwrap();
-    let vsctl = |line: &str| {
-        let words: Vec<&str> = line.split(' ').collect();
-        database.vsctl(&words).unwrap().trim().to_owned()
-    };
-    vsctl("add-br br0 -- set bridge br0 datapath_type=netdev");
-    assert_eq!(vsctl("--bare --columns=name find bridge name=br0"), "br0");
-    let pods = ["0123456789ab-net1", "ba9876543210-net1"];
-    for pod in pods {
-        let socket = dir.path().join(pod).display().to_string();
-        vsctl(&format!(
-            "add-port br0 {pod} -- set Interface {pod} type=dpdkvhostuserclient \
-             options:vhost-server-path={socket}"
-        ));
-        assert_eq!(vsctl(&format!("--bare --columns=mac find port name={pod}")), "");
-    }
-    let [one, two] = pods
-        .map(|pod| format!("virtio-user:{},server=on,queues=1", dir.path().join(pod).display()));
-    let traffic = ["gen", "latency", "--count", "1000", "--rate", "10k"];
-    let ports = ["--port", &one, "--port2", &two];
-    run(&mut command(&[&traffic[..], &ports].concat()).unwrap()).unwrap();
-    assert_eq!(vsctl("list-ports br0"), pods.join("\n"));
-    // All of it can be a file.
-    let remote = format!("unix:{}", database.socket().display());
-    let imported = run(&mut command(&["config", "from-ovs", &remote]).unwrap()).unwrap();
-    let file = dir.path().join("ringway.toml");
-    std::fs::write(&file, &imported).unwrap();
-    let file = file.display().to_string();
-    let checked = run(&mut command(&["config", "check", &file]).unwrap()).unwrap();
-    assert!(pods.iter().all(|pod| checked.contains(pod)), "{checked} {imported}");
-    for pod in pods {
-        vsctl(&format!("--if-exists del-port br0 {pod}"));
-    }
-    assert_eq!(vsctl("list-ports br0"), "");
-    vsctl("del-br br0");
-}
-
 /// OpenStack's compute service plugs a guest into a bridge that it makes, and out again.
 #[test]
 fn os_vif_plugs_a_guest_in_and_out() {
