@@ -4,24 +4,57 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::ser::{Error as _, SerializeMap as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
+
+use super::tagged;
 
 /// What shuts a port, as events and `show ports` name it.
 pub const SHUT_BY: &str = "bpdu-guard";
 
 /// An event and when it was noticed.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Notice {
     /// Milliseconds since the switch started, by its clock.
     pub uptime_ms: u64,
     /// What has happened.
-    #[serde(flatten)]
     pub event: Event,
+}
+
+/// The members of a notice beside those of its event.
+const UPTIME: &str = "uptime_ms";
+const EVENT: &str = "event";
+
+impl Serialize for Notice {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let whole = self.event.serialize(serde_json::value::Serializer);
+        let (event, parts) = tagged::split(whole).map_err(S::Error::custom)?;
+        let mut members = serializer.serialize_map(Some(parts.len().saturating_add(2)))?;
+        members.serialize_entry(UPTIME, &self.uptime_ms)?;
+        members.serialize_entry(EVENT, &event)?;
+        for (name, value) in &parts {
+            members.serialize_entry(name, value)?;
+        }
+        members.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Notice {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut members = Map::deserialize(deserializer)?;
+        let uptime = members.shift_remove(UPTIME).as_ref().and_then(Value::as_u64);
+        let uptime_ms = uptime.ok_or_else(|| D::Error::missing_field(UPTIME))?;
+        let whole = tagged::join(EVENT, "the name of an event", members)?;
+        let event = Event::deserialize(whole).map_err(D::Error::custom)?;
+        Ok(Self { uptime_ms, event })
+    }
 }
 
 /// What has happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "event", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Event {
     /// A port's link is up or down now, and may have been otherwise in between.
     Link {
@@ -136,13 +169,7 @@ pub enum Event {
     /// An address was learnt.
     Learned(Address),
     /// An address was learnt on another port than before.
-    Moved {
-        /// The address, with the port where it is now.
-        #[serde(flatten)]
-        address: Address,
-        /// The port where it was.
-        from: String,
-    },
+    Moved(Moved),
     /// An address was forgotten.
     Forgotten(Address),
     /// A port has members of a group.
@@ -180,6 +207,35 @@ pub struct Address {
     pub vlan: u16,
     /// The port that it is, or was, behind.
     pub port: String,
+}
+
+/// An address that is behind another port now.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Moved {
+    /// The bridge.
+    pub bridge: String,
+    /// The address.
+    pub mac: String,
+    /// Its VLAN, 0 for untagged.
+    pub vlan: u16,
+    /// The port that it is behind now.
+    pub port: String,
+    /// The port where it was.
+    pub from: String,
+}
+
+impl Moved {
+    /// `address`, with the port where it is now, has come there from port `from`.
+    pub fn new(address: Address, from: String) -> Self {
+        let Address { bridge, mac, vlan, port } = address;
+        Self { bridge, mac, vlan, port, from }
+    }
+
+    /// The address, with the port where it is now.
+    pub fn address(&self) -> Address {
+        let Self { bridge, mac, vlan, port, .. } = self.clone();
+        Address { bridge, mac, vlan, port }
+    }
 }
 
 /// A port that has members of a group of IGMP or MLD.
@@ -277,7 +333,7 @@ impl Event {
             Self::GuestConnected { .. } | Self::GuestDisconnected { .. } => Topic::Guest,
             Self::Changed { .. } | Self::Waiting { .. } | Self::Opened { .. } => Topic::Config,
             Self::Drops { .. } | Self::DropsEnded { .. } => Topic::Drops,
-            Self::Learned(_) | Self::Moved { .. } | Self::Forgotten(_) => Topic::Fdb,
+            Self::Learned(_) | Self::Moved(_) | Self::Forgotten(_) => Topic::Fdb,
             Self::GroupJoined(_)
             | Self::GroupLeft(_)
             | Self::RouterFound(_)
@@ -323,7 +379,7 @@ mod tests {
                 r#"{"uptime_ms":5,"event":"guest-connected","port":"vm1","pid":null}"#,
             ),
             (
-                Event::Moved { address, from: "vm2".into() },
+                Event::Moved(Moved::new(address, "vm2".into())),
                 r#"{"uptime_ms":5,"event":"moved","bridge":"default","mac":"52:54:00:00:00:01","vlan":7,"port":"vm1","from":"vm2"}"#,
             ),
             (

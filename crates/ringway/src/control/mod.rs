@@ -7,6 +7,7 @@
 //! - [`client`]: the end of `ringway show` and its like
 //! - [`listener`]: where the socket listens, and what to do where it cannot
 //! - [`path`]: where the socket is
+//! - `tagged`: enums of which JSON has the name of a variant as a member
 
 pub mod client;
 pub mod event;
@@ -15,3 +16,4 @@ pub mod path;
 pub mod protocol;
 pub mod refusal;
 pub mod server;
+mod tagged;

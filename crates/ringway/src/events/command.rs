@@ -68,7 +68,7 @@ fn told(notice: &Notice) -> String {
             format!("port {port}: no drops any more ({direction})")
         }
         Event::Learned(address) => format!("{} learnt", at(address)),
-        Event::Moved { address, from } => format!("{} moved from {from}", at(address)),
+        Event::Moved(moved) => format!("{} moved from {}", at(&moved.address()), moved.from),
         Event::Forgotten(address) => format!("{} forgotten", at(address)),
         Event::GroupJoined(member) => format!("{} joined", member_of(member)),
         Event::GroupLeft(member) => format!("{} left", member_of(member)),

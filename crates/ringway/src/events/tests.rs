@@ -43,6 +43,12 @@ impl Bench {
     }
 }
 
+/// Events as they are told.
+fn lines(events: &[Event]) -> Vec<Value> {
+    let notice = |event: &Event| Notice { uptime_ms: 0, event: event.clone() };
+    events.iter().map(|event| serde_json::to_value(notice(event)).unwrap()).collect()
+}
+
 /// The name of each event with some members.
 fn short(events: &[Value], members: &[&str]) -> Vec<String> {
     let text = |event: &Value| {
@@ -203,7 +209,7 @@ fn addresses_are_told_to_those_who_ask() {
     assert!(found.is_empty(), "that is how it was");
     let now = vec![entry(1, "b", false), entry(3, "a", false), entry(4, "a", true)];
     watch.look_at_addresses(Some(now), &mut found);
-    let lines: Vec<Value> = found.iter().map(|one| serde_json::to_value(one).unwrap()).collect();
+    let lines = lines(&found);
     assert_eq!(
         short(&lines, &["mac", "port", "from"]),
         [
@@ -245,7 +251,7 @@ fn members_of_groups_and_routers_are_told_to_those_who_ask() {
     let now = report(&[(0, 1, "a"), (0, 1, "b")], &[(None, "up"), (Some(7), "b")]);
     watch.look_at_groups(now, &mut found);
     watch.look_at_groups(report(&[(0, 1, "a"), (0, 1, "b")], &[(Some(7), "b")]), &mut found);
-    let lines: Vec<Value> = found.iter().map(|one| serde_json::to_value(one).unwrap()).collect();
+    let lines = lines(&found);
     assert_eq!(
         short(&lines, &["vlan", "group", "port"]),
         [

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::control::event::{Address, Event, Membership, Router, SHUT_BY};
+use crate::control::event::{Address, Event, Membership, Moved, Router, SHUT_BY};
 use daemon::{Change, Daemon, State, diff};
 use ethdev::{DropReason, Peer, Stats};
 use litemap::LiteMap;
@@ -283,7 +283,7 @@ impl Watch {
                     None => found.push(Event::Learned(with(address, port))),
                     Some(from) if from != port => {
                         let (address, from) = (with(address, port), from.clone());
-                        found.push(Event::Moved { address, from });
+                        found.push(Event::Moved(Moved::new(address, from)));
                     }
                     Some(_) => {}
                 }

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use switch::{LldpMode, PortGuard, PortLimits, PortRstp, PortSnooping, PortVlan};
 
 use crate::control::event::Topic;
+use crate::control::tagged;
 
 /// The member that names the command.
 const COMMAND: &str = "command";
@@ -326,19 +327,13 @@ fn is_plain_tree(rstp: &Box<PortRstp>) -> bool {
     rstp.is_default()
 }
 
-/// `serde(tag = "command")` would do the same, with another copy of all code that reads settings: for
-/// what it keeps until it has found the tag (docs/decisions/0035).
 impl Serialize for Request {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let whole = Self::serialize(self, serde_json::value::Serializer);
-        let (command, arguments) = match whole.map_err(S::Error::custom)? {
-            Value::Object(whole) => whole.into_iter().next().unwrap_or_default(),
-            _ => Default::default(),
-        };
-        let arguments = arguments.as_object();
-        let mut members = serializer.serialize_map(arguments.map(|all| all.len() + 1))?;
+        let (command, arguments) = tagged::split(whole).map_err(S::Error::custom)?;
+        let mut members = serializer.serialize_map(Some(arguments.len().saturating_add(1)))?;
         members.serialize_entry(COMMAND, &command)?;
-        for (name, value) in arguments.into_iter().flatten() {
+        for (name, value) in &arguments {
             members.serialize_entry(name, value)?;
         }
         members.end()
@@ -347,15 +342,9 @@ impl Serialize for Request {
 
 impl<'de> Deserialize<'de> for Request {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut arguments = Map::deserialize(deserializer)?;
-        let command = arguments.remove(COMMAND);
-        let command = command.ok_or_else(|| D::Error::missing_field(COMMAND))?;
-        let command = command.as_str().ok_or_else(|| {
-            D::Error::custom(format!("{COMMAND} is {command}: expected the name of a command"))
-        })?;
-        let mut whole = Map::new();
-        whole.insert(command.to_owned(), Value::Object(arguments));
-        Self::deserialize(Value::Object(whole)).map_err(D::Error::custom)
+        let members = Map::deserialize(deserializer)?;
+        let whole = tagged::join(COMMAND, "the name of a command", members)?;
+        Self::deserialize(whole).map_err(D::Error::custom)
     }
 }
 
