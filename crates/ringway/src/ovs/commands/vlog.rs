@@ -6,6 +6,7 @@ use ovs::unixctl::Answer;
 
 use super::super::args::level;
 use super::super::detach;
+use super::super::vlog as lines;
 use super::Appctl;
 use crate::log;
 
@@ -13,11 +14,16 @@ use crate::log;
 /// here.
 pub fn set(_: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     for spec in arguments {
+        if let Some((word, rest)) = spec.split_once(':')
+            && word.eq_ignore_ascii_case("pattern")
+        {
+            set_pattern(rest)?;
+            continue;
+        }
         let words: Vec<&str> =
             spec.split([':', ' ', ',']).filter(|word| !word.is_empty()).collect();
         let is_place = |word: &&str| matches!(*word, "console" | "file" | "syslog" | "ANY" | "any");
-        let is_other =
-            |word: &&str| matches!(*word, "PATTERN" | "pattern" | "FACILITY" | "facility");
+        let is_other = |word: &&str| matches!(*word, "FACILITY" | "facility");
         if words.iter().any(is_other) || words == ["syslog"] {
             continue;
         }
@@ -35,6 +41,16 @@ pub fn set(_: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         }
     }
     Ok(String::new())
+}
+
+/// Has lines look as a pattern says: `DESTINATION:PATTERN`, of which the log has one destination.
+fn set_pattern(text: &str) -> Result<(), String> {
+    let (place, pattern) = text.split_once(':').ok_or("missing pattern")?;
+    match place.to_ascii_lowercase().as_str() {
+        "any" | "console" | "file" => lines::set_pattern(pattern),
+        "syslog" => Ok(()),
+        _ => Err(format!("destination \"{place}\" does not exist")),
+    }
 }
 
 /// Our name of a module of Open vSwitch that says the same.
@@ -68,7 +84,7 @@ fn shown(level: &str) -> &'static str {
 
 /// How lines look.
 pub fn patterns(_: &mut Appctl<'_>, _: &[String]) -> Answer {
-    let pattern = "%D{%Y-%m-%dT%H:%M:%S.###Z}|%05N|%c|%p|%m";
+    let pattern = lines::pattern();
     let mut text = "         prefix                            format\n".to_owned();
     text += "         ------                            ------\n";
     for place in ["CONSOLE", "FILE"] {
