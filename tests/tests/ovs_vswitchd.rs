@@ -300,6 +300,14 @@ fn groups_and_meters_take_frames() {
     ofctl("-O OpenFlow13 del-meters br0");
     assert!(!ofctl("dump-flows br0").contains("icmp"));
     lab.ping();
+
+    // Flows of the data path are told of what comes in since somebody asked.
+    let flows = || lab.appctl("dpctl/dump-flows --names filter=icmp");
+    let deadline = Instant::now() + LIMIT;
+    while !flows().contains("recirc_id(0),in_port(left),packet_type(ns=0,id=0),") {
+        assert!(Instant::now() < deadline, "{}", flows());
+        lab.ping();
+    }
 }
 
 /// The next message of OpenFlow.

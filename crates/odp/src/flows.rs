@@ -260,6 +260,10 @@ impl Flows {
         if !self.has_masks {
             way.mask = whole(of.key);
         }
+        // Whether there is a tag counts in a datapath whatever rules say.
+        if way.mask.get(slot::VLAN_TCI) == 0 {
+            way.mask.set(slot::VLAN_TCI, slot::VLAN_TCI.ones());
+        }
         let id = self.name(of.key);
         let mut flow = Flow {
             id,

@@ -119,7 +119,7 @@ impl Seen {
                 self.part(*target);
                 self.part(*source);
             }
-            Action::Push(part) | Action::Pop(part) | Action::OutputField { source: part, .. } => {
+            Action::Push(part) | Action::OutputField { source: part, .. } => {
                 self.part(*part);
             }
             Action::Learn(learn) => {
@@ -186,6 +186,16 @@ impl Seen {
             }
             HashFields::SymmetricL3L4 | HashFields::SymmetricL3L4Udp => {}
         }
+    }
+
+    /// What is taken from the stack was put into a part.
+    pub(crate) fn popped(&mut self, part: Subfield) {
+        self.part(part);
+    }
+
+    /// Which VLAN a packet is in.
+    pub(crate) fn vlan(&mut self) {
+        self.0.set_masked(slot::VLAN_TCI, 0x1FFF, 0x1FFF);
     }
 
     /// The same, of actions that write to a certain header.

@@ -72,6 +72,12 @@ pub trait World {
         Vec::new()
     }
 
+    /// Whether mirrors of a bridge look at packets' VLANs.
+    fn mirrors_vlans(&self, bridge: &str) -> bool {
+        let _ = bridge;
+        false
+    }
+
     /// A number for what is to go on with a packet that leaves the datapath.
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32;
 
@@ -125,10 +131,25 @@ pub struct Told {
     pub mask: Key,
     /// What a datapath does with it.
     pub actions: Vec<Action>,
+    /// What was wrong on the way.
+    pub errors: Vec<String>,
+    /// Whether it is dropped since its way has no end.
+    is_lost: bool,
+}
+
+impl Told {
+    /// Whether it is dropped since its way is too long.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        self.is_lost
+    }
 }
 
 /// The most bridges that a packet is followed through.
 const MAX_BRIDGES: usize = 1_024;
+
+/// The most errors that are kept for the log.
+const MAX_ERRORS: usize = 16;
 
 /// The most times that it is asked what switching as usual does.
 const MAX_NORMAL: usize = 1_024;
@@ -182,6 +203,10 @@ struct Tracer<'w> {
     /// What is in the action set.
     action_set: String,
     error: Option<&'static str>,
+    /// What was wrong on the way, for the log.
+    errors: Vec<String>,
+    /// Something was to be taken from the stack, which was empty.
+    is_underflow: bool,
     /// Whether a kernel's datapath could not do it.
     is_slow: bool,
     rules_left: usize,
@@ -208,6 +233,8 @@ impl<'w> Tracer<'w> {
             root: 0,
             action_set: String::new(),
             error: None,
+            errors: Vec::new(),
+            is_underflow: false,
             is_slow: false,
             rules_left: MAX_RULES,
             bridges_left: MAX_BRIDGES,
@@ -249,7 +276,7 @@ impl<'w> Tracer<'w> {
             actions = vec![Action::said("userspace(pid=0,slow_path(action))")];
         }
         open_last_clone(&mut actions);
-        let Self { world, tree, seen, error, is_slow, names, .. } = self;
+        let Self { world, tree, seen, error, errors, is_slow, names, .. } = self;
         let mask = seen.finish(first, last);
         let way = tree.text();
         let port_names = |port| world.port_name(bridge, port);
@@ -272,7 +299,7 @@ impl<'w> Tracer<'w> {
             text += "\nThis flow is handled by the userspace slow path because it:\n  - Uses action(s) \
                      not supported by datapath.";
         }
-        Told { text, mask, actions }
+        Told { text, mask, actions, errors, is_lost: error.is_some() }
     }
 }
 

@@ -84,7 +84,22 @@ fn flows_are_told_as_open_vswitch_tells_them() {
           eth_type(0x0800),ipv4(src=192.168.0.1/0.0.0.0,dst=192.168.0.2/0.0.0.0,proto=1/0,tos=0/0,ttl=64/0,\
           frag=no),icmp(type=8/0,code=0/0), packets:3, bytes:300, used:0.500s, actions:2"]
     );
-    assert_eq!((flows.hits, flows.misses, flows.len()), (3, 1, 1));
+    // One with a tag is of another, although no rule asks for that.
+    let tagged = format!(
+        "{},encap({}",
+        ICMP.split_once(",eth_type").unwrap().0,
+        "eth_type(0x0800),ipv4(proto=1))"
+    );
+    let tagged = tagged.replace(",encap", ",eth_type(0x8100),vlan(vid=5,pcp=1),encap");
+    flows.take(&packets(&key(&tagged), 1, 1_500), &mut rules);
+    assert!(
+        dump(&flows, false, 0)[1]
+            .contains(",eth_type(0x8100),vlan(vid=5,pcp=1),encap(eth_type(0x0800)")
+    );
+    let id = flows.iter().nth(1).unwrap().id;
+    assert!(flows.remove(id));
+    rules.told.truncate(2);
+    assert_eq!((flows.hits, flows.misses, flows.len()), (3, 2, 1));
     assert_eq!(rules.told, ["missed", "added 2"]);
     let ufid = flows.iter().next().unwrap().ufid();
     assert_eq!((ufid.len(), ufid.get(19..20)), (41, Some("4")));

@@ -9,7 +9,7 @@ use flow::{Change, Classifier, Key, Op, Rule};
 use openflow::action::Actions as Shown;
 use openflow::{Action as Of, Subfield};
 
-use super::{Fork, Tracer};
+use super::{Fork, MAX_ERRORS, Tracer};
 use crate::action::Action;
 use crate::commit::commit;
 use crate::look::look_up;
@@ -98,7 +98,13 @@ impl Watch for Tracer<'_> {
 
     fn done(&mut self, key: &Key, action: &Of) {
         match action {
-            Of::Move { target, .. } | Of::Pop(target) => self.tell_part(key, *target),
+            Of::Move { target, .. } => self.tell_part(key, *target),
+            Of::Pop(target) => {
+                if !std::mem::take(&mut self.is_underflow) {
+                    self.seen.popped(*target);
+                }
+                self.tell_part(key, *target);
+            }
             Of::Multipath(multipath) => self.tell_part(key, multipath.target),
             Of::Bundle(bundle) => bundle.target.iter().for_each(|to| self.tell_part(key, *to)),
             Of::Learn(learn) if self.is_real => {
@@ -142,6 +148,12 @@ impl Watch for Tracer<'_> {
             Kind::Error => What::Error,
         };
         if kind == Kind::Error {
+            self.is_underflow = text.starts_with("stack underflow");
+            if self.errors.len() < MAX_ERRORS {
+                let packet = told::packet(&self.base, None);
+                let bridge = &self.bridge;
+                self.errors.push(format!("{text} on bridge {bridge} while processing {packet}"));
+            }
             let reasons = [
                 ("over max translation depth", "Recursion too deep"),
                 ("resubmit actions", "Too many resubmits"),

@@ -66,6 +66,9 @@ impl Tracer<'_> {
     /// Copies for mirrors.
     pub(super) fn copies(&mut self, key: &Key, out: Option<u16>) {
         let bridge = self.bridge.clone();
+        if self.world.mirrors_vlans(&bridge) {
+            self.seen.vlan();
+        }
         for MirrorCopy { outlet, key, len } in self.world.copies(&bridge, key, out) {
             let is_last = std::mem::take(&mut self.is_last);
             if let Some(len) = len {

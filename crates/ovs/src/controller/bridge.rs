@@ -32,6 +32,9 @@ const PACKETS: usize = 256;
 /// vSwitch.
 const DUMMY: &str = "dummy";
 
+/// That of patch ports, of which neither is anything else counted.
+const PATCH: &str = "patch";
+
 /// What a controller of the database comes by.
 #[derive(Debug)]
 enum Way {
@@ -416,7 +419,8 @@ const fn speed_feature(speed: u32) -> u32 {
 /// The counters of a port, as statistics have them.
 fn figures(report: &PortReport) -> [u64; FIGURES] {
     let (rx, tx) = (report.stats.rx_total(), report.stats.tx_total());
-    let dropped = |stats: &Stats| if report.driver == DUMMY { UNKNOWN } else { stats.dropped() };
+    let is_unknown = report.driver == DUMMY || report.driver == PATCH;
+    let dropped = |stats: &Stats| if is_unknown { UNKNOWN } else { stats.dropped() };
     // Errors of the wire are not for a switch to count.
     let none = UNKNOWN;
     let known = [rx.packets, tx.packets, rx.bytes, tx.bytes, dropped(&rx), dropped(&tx)];

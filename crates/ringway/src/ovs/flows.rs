@@ -133,7 +133,8 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
     let idle = idle.and_then(|text| text.parse().ok()).unwrap_or(MAX_IDLE);
     let asks = has_changed(appctl, &mut flows) || asks;
     let now = appctl.daemon.switch().flow_time();
-    let mut host = Path { appctl, name: "", now, lines: MAX_LINES };
+    let (trouble, trace) = Default::default();
+    let mut host = Path { appctl, name: "", now, lines: MAX_LINES, trouble, trace };
     for (flows, path) in flows.paths.iter_mut().zip(PATHS) {
         flows.max_idle = idle;
         host.name = path;
@@ -209,6 +210,21 @@ struct Path<'p, 'a> {
     name: &'static str,
     now: u64,
     lines: usize,
+    /// What was wrong on the last way, and all of that, where it had no end.
+    trouble: Vec<String>,
+    trace: Option<String>,
+}
+
+impl Path<'_, '_> {
+    /// Tells what is wrong with rules, since there is a flow that they are for.
+    fn complain(&mut self) {
+        for trouble in self.trouble.drain(..) {
+            tracing::warn!(target: "ofproto_dpif_xlate", "{trouble}");
+        }
+        if let Some(trace) = self.trace.take() {
+            tracing::warn!(target: "ofproto_dpif_upcall", "{trace}");
+        }
+    }
 }
 
 impl Host for Path<'_, '_> {
@@ -221,14 +237,21 @@ impl Host for Path<'_, '_> {
         let number = self.appctl.agent.number(&bridge, &port)?;
         let mut key = *key;
         key.set(slot::IN_PORT, PortNo::from_v10(number).0.into());
-        let odp::Told { mask, actions, .. } = way(self.appctl, &bridge, key);
-        Some(Way { mask, actions })
+        let told = way(self.appctl, &bridge, key);
+        self.trouble = told.errors.clone();
+        if told.is_lost() {
+            self.trace = Some(told.text);
+        }
+        Some(Way { mask: told.mask, actions: told.actions })
     }
 
     fn told(&mut self, event: Event<'_>) {
         let Some(left) = self.lines.checked_sub(1) else { return };
         self.lines = left;
         log(self.name, event, self.now);
+        if matches!(event, Event::Added(_)) {
+            self.complain();
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! - `dpif`: the data path
 //! - `dump`: the flows that a datapath of Open vSwitch would have
 //! - `fdb`: forwarding databases
+//! - `features`: what the data path can, and all rules of a bridge
 //! - `groups`: groups of IGMP and MLD
 //! - `lacp`: bonds that speak LACP
 //! - `orders`: what bonds are to do at once
@@ -21,6 +22,7 @@ mod dpctl;
 pub mod dpif;
 mod dump;
 mod fdb;
+mod features;
 mod groups;
 mod lacp;
 mod orders;
@@ -61,6 +63,7 @@ const COMMANDS: &[Command] = &[
     command("bond/migrate", "port hash member", (3, 3), orders::migrate),
     command("bond/set-active-member", "port member", (2, 2), orders::activate),
     command("bond/show", "[port]", (0, 1), bond::show),
+    command("bridge/dump-flows", "[--offload-stats] bridge", (1, 2), features::dump_rules),
     command("coverage/read-counter", "counter", (1, 1), coverage::read),
     command("coverage/show", "", (0, 0), coverage::show),
     command("dpctl/add-if", "dp netdev...", (2, ANY), dpctl::add_ports),
@@ -83,6 +86,7 @@ const COMMANDS: &[Command] = &[
     command("dpif/dump-dps", "", (0, 0), dpif::dump_paths),
     command("dpif/dump-flows", "[-m] [--names | --no-names] bridge", (1, 4), dump::dump_bridge),
     command("dpif/show", "", (0, 0), dpif::show),
+    command("dpif/show-dp-features", "bridge", (1, 1), features::show),
     command("exit", "[--cleanup]", (0, 1), exit),
     command("fdb/add", "bridge port vlan mac", (4, 4), fdb::add),
     command("fdb/del", "bridge vlan mac", (3, 3), fdb::remove),

@@ -187,6 +187,10 @@ impl World for Sight<'_, '_> {
         copies
     }
 
+    fn mirrors_vlans(&self, bridge: &str) -> bool {
+        self.mirrors(bridge).any(|(_, mirror, _)| mirror.select_vlan.is_some())
+    }
+
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32 {
         context(bridge, about)
     }
