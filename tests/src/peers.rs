@@ -71,11 +71,13 @@ pub enum Peer {
     OsVif,
     /// The parsers of Prometheus' client for Python, and its validator of JSON schemas.
     Prometheus,
+    /// Controllers for OpenFlow: os-ken and Faucet.
+    Controllers,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -92,6 +94,7 @@ impl Peer {
         Self::Libvirt,
         Self::OsVif,
         Self::Prometheus,
+        Self::Controllers,
     ];
 
     /// Why this machine does not have the peer, if it does not.
@@ -114,6 +117,7 @@ impl Peer {
             Self::Libvirt => no_libvirt(),
             Self::OsVif => no_python_module("vif_plug_ovs", "python3-os-vif"),
             Self::Prometheus => no_prometheus(),
+            Self::Controllers => no_controllers(),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
@@ -151,6 +155,7 @@ impl fmt::Display for Peer {
             Self::Libvirt => "libvirt",
             Self::OsVif => "os-vif",
             Self::Prometheus => "prometheus",
+            Self::Controllers => "controllers",
         })
     }
 }
@@ -338,6 +343,21 @@ fn no_netns() -> Option<String> {
 
 /// Debian's own Python, whatever else is in `PATH`.
 pub const PYTHON: &str = "/usr/bin/python3";
+
+/// The folder of the virtual environment of Python's that has os-ken and Faucet, in [`target_dir`].
+pub const CONTROLLERS: &str = "controllers";
+
+/// What is written into it when it is whole: what was installed.
+pub const CONTROLLERS_NOTE: &str = "ringway-installed";
+
+/// What `cargo xtask setup` installs in it, from the Python package index. Faucet says which os-ken.
+pub const FAUCET: &str = "faucet==1.10.12";
+
+fn no_controllers() -> Option<String> {
+    let note = target_dir().join(CONTROLLERS).join(CONTROLLERS_NOTE);
+    let is_there = fs::read_to_string(note).is_ok_and(|text| text.trim() == FAUCET);
+    (!is_there).then(|| format!("{FAUCET} is not installed"))
+}
 
 fn no_prometheus() -> Option<String> {
     no_python_module("prometheus_client, jsonschema", "python3-prometheus-client and -jsonschema")

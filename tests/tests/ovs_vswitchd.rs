@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
+#[path = "ovs_vswitchd/controllers.rs"]
+mod controllers;
+
 use std::io::{Read, Write as _};
 use std::path::Path;
 use std::process::Command;

@@ -6,7 +6,8 @@ use std::process::Command;
 use anyhow::{Context, Result, bail, ensure};
 use e2e::kernel::Kernel;
 use e2e::peers::{
-    self, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES, PACKAGING, find_program, target_dir,
+    self, CONTROLLERS, CONTROLLERS_NOTE, FAUCET, FREE_HUGE_PAGES, HUGE_PAGES, NR_HUGE_PAGES,
+    PACKAGING, PYTHON, find_program, target_dir,
 };
 use e2e::process::run as output_of;
 use e2e::{Peer, libvirt, ovs, ovs_suite};
@@ -91,6 +92,7 @@ fn provide(peer: Peer) -> Result<()> {
             install("python3-prometheus-client", None)?;
             install("python3-jsonschema", None)
         }
+        Peer::Controllers => controllers(),
         Peer::Lldpd => need("lldpd", "lldpd", None),
         Peer::OsVif => install("python3-os-vif", None),
         Peer::Tcpdump => need("tcpdump", "tcpdump", None),
@@ -105,6 +107,31 @@ fn provide(peer: Peer) -> Result<()> {
             if found { Ok(()) } else { install("libvirt-daemon-driver-qemu", None) }
         }
     }
+}
+
+/// Installs controllers for OpenFlow where nothing of the machine's is touched.
+fn controllers() -> Result<()> {
+    // Parts of them are built.
+    need("gcc", "gcc", None)?;
+    let missing = |module: &str| {
+        output_of(Command::new(PYTHON).args(["-c", &format!("import {module}")])).is_err()
+    };
+    if missing("ensurepip") {
+        install("python3-venv", None)?;
+    }
+    if missing("sysconfig, os; os.stat(sysconfig.get_path('include') + '/Python.h')") {
+        install("python3-dev", None)?;
+    }
+    let dir = target_dir().join(CONTROLLERS);
+    drop(fs::remove_dir_all(&dir));
+    println!("setup: installing {FAUCET}");
+    output_of(Command::new(PYTHON).args(["-m", "venv"]).arg(&dir))?;
+    let mut pip = Command::new(dir.join("bin/pip"));
+    pip.args(["install", "--quiet", "--disable-pip-version-check", FAUCET]);
+    output_of(&mut pip)?;
+    // Whole only if it can be run.
+    output_of(Command::new(dir.join("bin/python")).args(["-c", "import faucet.faucet"]))?;
+    fs::write(dir.join(CONTROLLERS_NOTE), FAUCET).context(CONTROLLERS_NOTE)
 }
 
 fn need(program: &str, package: &str, suite: Option<&str>) -> Result<()> {
