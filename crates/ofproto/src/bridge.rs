@@ -8,7 +8,7 @@ use flow::{Change, Outcome, Tables};
 use openflow::framing::Header;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::hello::{Hello, incompatible};
-use openflow::message::port::{PortReason, PortStatus};
+use openflow::message::port::{PortDesc, PortReason, PortStatus, config, state};
 use openflow::message::role::Role;
 use openflow::message::stats::desc::Desc;
 use openflow::message::{Kind, Raw};
@@ -357,23 +357,33 @@ impl Bridge {
         for (number, old) in &before {
             let is_same = |new: &&Port| new.name == old.name;
             if self.ports.get(number).filter(is_same).is_none() {
-                news.push((PortReason::Delete, old.desc.clone()));
+                news.push((PortReason::Delete, None, old.desc.clone()));
             }
         }
         for (number, new) in &mut self.ports {
             match before.get(number).filter(|old| old.name == new.name) {
-                None => news.push((PortReason::Add, new.desc.clone())),
+                None => {
+                    // As in Open vSwitch, it comes to life once it is there.
+                    let (live, mut added) = (new.desc.clone(), new.desc.clone());
+                    added.state &= !state::LIVE;
+                    let before = added.clone();
+                    news.push((PortReason::Add, None, added));
+                    if live.state != before.state {
+                        news.push((PortReason::Modify, Some(before), live));
+                    }
+                }
                 Some(old) => {
                     new.since = old.since;
                     if new.differs(old) {
-                        news.push((PortReason::Modify, new.desc.clone()));
+                        let steps = steps(&old.desc, &new.desc);
+                        news.extend(steps.map(|(old, new)| (PortReason::Modify, Some(old), new)));
                     }
                 }
             }
         }
         self.is_dirty |= !news.is_empty();
-        for (reason, port) in news {
-            self.tell_port(&PortStatus { reason, port });
+        for (reason, before, port) in news {
+            self.tell_port(&PortStatus { reason, port }, before, None);
         }
     }
 
@@ -406,12 +416,26 @@ impl Bridge {
         }
     }
 
-    pub(crate) fn tell_port(&mut self, status: &PortStatus) {
+    /// Tells of a port, which was like `before`. Before OpenFlow 1.5, the controller that has changed
+    /// it is not told; nor is one to whom both look the same in its version.
+    pub(crate) fn tell_port(
+        &mut self,
+        status: &PortStatus,
+        before: Option<PortDesc>,
+        by: Option<ConnectionId>,
+    ) {
         let reason = status.reason as u32;
+        let before = before.map(|port| PortStatus { port, ..status.clone() });
         let xid = self.next_xid();
-        for connection in self.connections.values_mut() {
-            if let Some(session) = connection.listener(Unasked::PortStatus, reason) {
-                let message = status.encode(session.version, xid);
+        for (id, connection) in &mut self.connections {
+            let Some(session) = connection.listener(Unasked::PortStatus, reason) else { continue };
+            let version = session.version;
+            if by == Some(*id) && version < Version::V15 {
+                continue;
+            }
+            let message = status.encode(version, xid);
+            let is_same = |before: &PortStatus| before.encode(version, xid) == message;
+            if !before.as_ref().is_some_and(is_same) {
                 connection.outbox.tell(message);
             }
         }
@@ -497,6 +521,17 @@ fn greet(connection: &mut Connection, header: Header, message: &[u8]) -> Result<
             )))
         }
     }
+}
+
+/// How a port comes from one description to another, as controllers are told of it. One that is taken
+/// down loses its link then, as in Open vSwitch.
+fn steps(old: &PortDesc, new: &PortDesc) -> impl Iterator<Item = (PortDesc, PortDesc)> {
+    let has = |port: &PortDesc| port.config & config::PORT_DOWN != 0;
+    let goes_down = has(new) && !has(old) && new.state & !old.state & state::LINK_DOWN != 0;
+    let between = PortDesc { state: new.state & !state::LINK_DOWN, ..new.clone() };
+    let first = goes_down.then(|| (old.clone(), between.clone()));
+    let last = (if goes_down { between } else { old.clone() }, new.clone());
+    first.into_iter().chain([last])
 }
 
 /// A number that nobody guesses or has by chance.

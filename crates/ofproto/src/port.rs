@@ -1,5 +1,6 @@
 //! Ports, and how many frames have passed them.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use openflow::message::port::PortDesc;
@@ -14,6 +15,8 @@ pub struct Port {
     pub name: String,
     /// Its counters, as in [`PortStats`](openflow::message::stats::port::PortStats).
     pub figures: [u64; FIGURES],
+    /// The numbers of its queues. What goes out by each is not counted.
+    pub queues: BTreeSet<u32>,
     /// Since when it has been there.
     pub since: Instant,
 }

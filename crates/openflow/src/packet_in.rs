@@ -17,6 +17,11 @@ impl Reason {
     pub const GROUP: Self = Self(4);
     /// A packet that a controller had sent out went to it (OpenFlow 1.4).
     pub const PACKET_OUT: Self = Self(5);
+    /// Within a switch: a rule that is for what no other rule is for has sent it. Messages say
+    /// [`NO_MATCH`](Self::NO_MATCH).
+    pub const EXPLICIT_MISS: Self = Self(6);
+    /// Within a switch: no rule was for it, and none has sent it. Messages say the same.
+    pub const IMPLICIT_MISS: Self = Self(7);
 
     /// Those with a name, as ovs-ofctl shows it.
     const NAMES: [(Self, &str); 6] = [
@@ -27,6 +32,12 @@ impl Reason {
         (Self::GROUP, "group"),
         (Self::PACKET_OUT, "packet_out"),
     ];
+
+    /// Whether no rule was for it, or it is said so.
+    #[must_use]
+    pub const fn is_miss(self) -> bool {
+        matches!(self, Self::NO_MATCH | Self::EXPLICIT_MISS | Self::IMPLICIT_MISS)
+    }
 
     /// The one of this name.
     #[must_use]

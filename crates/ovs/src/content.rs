@@ -1,10 +1,10 @@
 //! What the database says about a switch: rows of `Bridge`, `Port`, `Interface`, `Mirror`, `QoS`,
 //! `Flow_Table` and `Controller`, as the schema Open_vSwitch has them (ovs-vswitchd.conf.db(5)).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use litemap::LiteMap;
-use ovsdb::{Cache, Change, Changes, Datum, Row, Uuid, Wanted};
+use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
 
@@ -13,7 +13,7 @@ pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 8] = [
+const TABLES: [(&str, &[&str], &[&str]); 9] = [
     (
         "Open_vSwitch",
         &["bridges", "next_cfg", "other_config"],
@@ -87,7 +87,8 @@ const TABLES: [(&str, &[&str], &[&str]); 8] = [
             "statistics",
         ],
     ),
-    ("QoS", &["type", "other_config"], &[]),
+    ("QoS", &["type", "other_config", "queues"], &[]),
+    ("Queue", &["dscp"], &[]),
     ("Flow_Table", &["name", "flow_limit", "overflow_policy", "groups", "prefixes"], &[]),
     (
         "Controller",
@@ -311,6 +312,8 @@ pub struct Qos {
     pub kind: String,
     /// How much may pass, and further settings.
     pub other_config: Texts,
+    /// Its queues, by their numbers: the DSCP that packets get that go out by them.
+    pub queues: BTreeMap<u32, Option<u8>>,
 }
 
 /// How much may come in on an interface; 0 where nothing is said.
@@ -400,6 +403,15 @@ fn named<T>(
     .collect()
 }
 
+/// Whether files, such as a bridge's socket, may be named by this.
+fn is_safe(name: &str) -> bool {
+    let is_safe = !name.is_empty() && !name.contains(['/', '\\', '\0']);
+    if !is_safe {
+        tracing::warn!("ignoring bridge with invalid name \"{}\"", name.escape_default());
+    }
+    is_safe
+}
+
 impl Content {
     /// Reads it; `None` as long as there is no root row.
     #[must_use]
@@ -409,7 +421,11 @@ impl Content {
             root,
             next_cfg: row.get("next_cfg").integer().unwrap_or(0),
             other_config: texts(row.get("other_config")),
-            bridges: named(cache, "Bridge", row.get("bridges"), Bridge::read),
+            bridges: {
+                let mut bridges = named(cache, "Bridge", row.get("bridges"), Bridge::read);
+                bridges.retain(|name, _| is_safe(name));
+                bridges
+            },
         })
     }
 
@@ -474,7 +490,7 @@ impl Port {
             lacp: port.get("lacp").string().map(str::to_owned),
             bond_updelay: port.get("bond_updelay").integer().unwrap_or(0),
             bond_downdelay: port.get("bond_downdelay").integer().unwrap_or(0),
-            qos: qos.map(Qos::read),
+            qos: qos.map(|qos| Qos::read(cache, qos)),
             other_config: texts(port.get("other_config")),
             interfaces: named(cache, "Interface", port.get("interfaces"), Interface::read),
         }
@@ -482,8 +498,17 @@ impl Port {
 }
 
 impl Qos {
-    fn read(qos: &Row) -> Self {
+    fn read(cache: &Cache, qos: &Row) -> Self {
+        let queues = qos.get("queues").pairs().filter_map(|(number, row)| match (number, row) {
+            (Atom::Integer(number), Atom::Uuid(row)) => {
+                let dscp = cache.row("Queue", *row)?.get("dscp").integer();
+                let dscp = dscp.and_then(|dscp| u8::try_from(dscp).ok());
+                Some((u32::try_from(*number).ok()?, dscp.filter(|dscp| *dscp < 64)))
+            }
+            _ => None,
+        });
         Self {
+            queues: queues.collect(),
             kind: qos.get("type").string().unwrap_or_default().to_owned(),
             other_config: texts(qos.get("other_config")),
         }

@@ -31,31 +31,33 @@ pub struct Applicant<'a> {
 }
 
 impl Numbers {
-    /// Gives numbers to all ports of a bridge, and takes those of others back. Who has one keeps
-    /// it, unless another one is asked for; a request that comes too late is not fulfilled.
+    /// Gives numbers to all ports of a bridge, and takes those of others back. Who asks for one gets
+    /// it, also from one that has it and has not asked for it; of several, who has it. Others keep
+    /// theirs.
     pub fn assign(&mut self, bridge: &str, applicants: &[Applicant<'_>]) {
-        let names: BTreeSet<&str> = applicants.iter().map(|applicant| applicant.name).collect();
-        self.by_name.retain(|name, _| names.contains(name.as_str()));
+        let had = std::mem::take(&mut self.by_name);
         let wanted = |number: Option<i64>| {
             number
                 .and_then(|number| u16::try_from(number).ok())
                 .filter(|number| (1..=MAX).contains(number))
         };
-        // First those who ask, then those who had one, then the rest.
+        // First those who have what they ask for, then others who ask, then those who have one, or had
+        // one, then the rest.
+        let of = |applicant: &Applicant<'_>| had.get(applicant.name).copied();
         for applicant in applicants {
-            if let Some(number) = wanted(applicant.request)
-                && self.is_free(number)
-            {
-                self.by_name.insert(applicant.name.to_owned(), number);
-            }
+            self.give(
+                applicant.name,
+                of(applicant).filter(|own| wanted(applicant.request) == Some(*own)),
+            );
+        }
+        for applicant in applicants {
+            self.give(applicant.name, wanted(applicant.request));
+        }
+        for applicant in applicants {
+            self.give(applicant.name, of(applicant));
         }
         for applicant in applicants.iter().filter(|applicant| applicant.name != bridge) {
-            if let Some(number) = wanted(applicant.before)
-                && self.of(applicant.name).is_none()
-                && self.is_free(number)
-            {
-                self.by_name.insert(applicant.name.to_owned(), number);
-            }
+            self.give(applicant.name, wanted(applicant.before));
         }
         for applicant in applicants {
             if self.of(applicant.name).is_none() {
@@ -64,6 +66,16 @@ impl Numbers {
                     self.by_name.insert(applicant.name.to_owned(), number);
                 }
             }
+        }
+    }
+
+    /// Gives a port this number, if it has none and nobody else has that.
+    fn give(&mut self, name: &str, number: Option<u16>) {
+        if let Some(number) = number
+            && self.of(name).is_none()
+            && self.is_free(number)
+        {
+            self.by_name.insert(name.to_owned(), number);
         }
     }
 
@@ -188,6 +200,13 @@ mod tests {
         let late = Applicant { request: Some(2), ..plain("lost") };
         numbers.assign("br0", &[moves, late, had, asked]);
         assert_eq!((numbers.of("a"), numbers.of("lost")), (Some(9), Some(4)));
+        // It gets that of one that has not asked for its own; two may change theirs with each other.
+        let [had, taker] = [("had", 9), ("new", 4)]
+            .map(|(name, number)| Applicant { request: Some(number), ..plain(name) });
+        let moves = Applicant { request: Some(1), ..plain("a") };
+        numbers.assign("br0", &[moves, plain("lost"), had, asked, taker]);
+        let all = ["a", "had", "new", "asks", "lost"].map(|name| numbers.of(name));
+        assert_eq!(all, [Some(1), Some(9), Some(4), Some(2), Some(5)]);
     }
 
     #[test]

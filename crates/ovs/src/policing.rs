@@ -105,7 +105,8 @@ mod tests {
     fn what_goes_out_is_limited_by_the_kinds_that_have_one_rate() {
         let of = |kind: &str, pairs: &[(&str, &str)]| {
             let pairs = pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
-            let qos = Qos { kind: kind.to_owned(), other_config: pairs.collect() };
+            let (kind, other_config) = (kind.to_owned(), pairs.collect());
+            let qos = Qos { kind, other_config, ..Qos::default() };
             limits(&Policing::default(), Some(&qos)).map(|made| (made.tx_rate, made.tx_burst))
         };
         let policer = [("cir", "46000000"), ("cbs", "2048")];

@@ -22,6 +22,7 @@ pub(super) fn run(data: &[u8]) {
         desc: PortDesc::new(PortNo(number)),
         name: format!("p{number}"),
         figures: [0; 12],
+        queues: [0].into(),
         since: now,
     };
     bridge.set_ports(vec![port(1), port(2)]);

@@ -479,7 +479,7 @@ impl<'w> Walk<'w> {
     ) {
         // The rule for what no other rule is for is a miss that somebody has asked for.
         let is_miss = reason == Reason::ACTION && self.is_miss;
-        let reason = if is_miss { Reason::NO_MATCH } else { reason };
+        let reason = if is_miss { Reason::EXPLICIT_MISS } else { reason };
         let mut key = Box::new(self.state.key.beside());
         // What the action set holds is not told.
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));

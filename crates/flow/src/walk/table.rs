@@ -59,7 +59,7 @@ impl<'w> Walk<'w> {
             }
             None if asks => {
                 self.cookie = u64::MAX;
-                self.controller((u16::MAX, 0), Reason::NO_MATCH, &[], NO_METER);
+                self.controller((u16::MAX, 0), Reason::IMPLICIT_MISS, &[], NO_METER);
             }
             None => self.tell(|watch, key| watch.step(key, Step::Drop, true)),
         }

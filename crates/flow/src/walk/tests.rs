@@ -124,7 +124,7 @@ fn what_no_rule_is_for_is_dropped_or_goes_to_controllers() {
     assert_eq!(path(&pipeline).lost, Some(Lost::NoRule));
     pipeline.asks_controllers = true;
     let asked = path(&pipeline);
-    assert!(matches!(&*asked.ops, [Op::Controller(to)] if to.reason == Reason::NO_MATCH));
+    assert!(matches!(&*asked.ops, [Op::Controller(to)] if to.reason == Reason::IMPLICIT_MISS));
     pipeline.ports.get_mut(&PortNo(1)).unwrap().no_packet_in = true;
     assert_eq!(path(&pipeline).lost, Some(Lost::NoRule));
 }

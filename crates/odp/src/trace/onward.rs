@@ -5,7 +5,6 @@ use std::sync::Arc;
 use flow::walk::Start;
 use flow::{Key, Op, PacketIn, slot};
 use openflow::PortNo;
-use openflow::packet_in::Reason;
 
 use super::{MAX_DEPTH, MirrorCopy, Outlet, Tracer};
 use crate::action::Action;
@@ -135,12 +134,6 @@ impl Tracer<'_> {
         let bridge = self.bridge.clone();
         let context = self.world.context(&bridge, about);
         let PacketIn { max_len, id, reason, cookie, frozen, .. } = &**about;
-        // Whether a rule says so, or there is none.
-        let reason = match (*reason, *cookie) {
-            (Reason::NO_MATCH, u64::MAX) => 7,
-            (Reason::NO_MATCH, _) => 6,
-            (reason, _) => reason.0,
-        };
         let cookie = match cookie {
             &u64::MAX => hex(0),
             cookie => hex((*cookie).into()),
@@ -150,7 +143,7 @@ impl Tracer<'_> {
             self.push(Action::Said(format!(
                 "userspace(pid=0,controller(reason={},dont_send={},continuation={},\
                  recirc_id={context},rule_cookie={cookie},controller_id={id},max_len={max_len}))",
-                reason,
+                reason.0,
                 u8::from(!self.is_real && !self.is_flow),
                 u8::from(frozen.is_some()),
             )));

@@ -21,6 +21,7 @@ use openflow::message::stats::port::FIGURES;
 mod groups;
 mod meters;
 mod monitor;
+mod ports;
 mod resume;
 mod table;
 
@@ -29,7 +30,13 @@ const ROOM: usize = 1 << 16;
 fn port(number: u32, name: &str) -> Port {
     let mac = MacAddr([2, 0, 0, 0, 0, 1]);
     let desc = PortDesc { mac, name: name.to_owned(), ..PortDesc::new(PortNo(number)) };
-    Port { desc, name: name.to_owned(), figures: [3; FIGURES], since: Instant::now() }
+    Port {
+        desc,
+        name: name.to_owned(),
+        figures: [3; FIGURES],
+        queues: [0].into(),
+        since: Instant::now(),
+    }
 }
 
 /// A bridge with two ports, and a connection that has agreed on `version`.

@@ -8,6 +8,7 @@
 //! - `monitor`: monitors of rules
 //! - `packet`: packets from and for controllers
 //! - `port`: ports and their statistics
+//! - `queue`: queues of ports
 //! - `resume`: packets that stop on their way
 //! - `session`: what a controller sets for its connection
 //! - `table`: tables
@@ -20,6 +21,7 @@ mod meter;
 mod monitor;
 mod packet;
 mod port;
+mod queue;
 mod resume;
 mod session;
 mod table;
@@ -125,11 +127,8 @@ impl Request<'_> {
             | Kind::SetPacketInFormat
             | Kind::SetControllerId
             | Kind::FlowModTableId => self.session_answer(),
-            Kind::PortMod
-            | Kind::PortStatsRequest
-            | Kind::PortDescRequest
-            | Kind::QueueStatsRequest
-            | Kind::QueueGetConfigRequest => self.port_answer(),
+            Kind::PortMod | Kind::PortStatsRequest | Kind::PortDescRequest => self.port_answer(),
+            Kind::QueueStatsRequest | Kind::QueueGetConfigRequest => self.queue_answer(),
             Kind::TableMod
             | Kind::TableStatsRequest
             | Kind::TableDescRequest

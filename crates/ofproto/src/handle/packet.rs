@@ -13,11 +13,6 @@ use super::{Answers, Request};
 use crate::bridge::Bridge;
 use crate::datapath::{PacketOut, Received};
 
-/// The reasons by which controllers choose, of packets that no rule is for: with one that says so,
-/// and without.
-const EXPLICIT_MISS: u32 = 6;
-const IMPLICIT_MISS: u32 = 7;
-
 impl Request<'_> {
     pub(super) fn packet_out(&mut self) -> Answers {
         self.check_role()?;
@@ -48,9 +43,10 @@ fn metadata(received: &Received) -> Match {
 impl Bridge {
     /// Whether any controller wants packets that no rule is for.
     pub(crate) fn wants_misses(&self) -> bool {
+        let miss = u32::from(Reason::IMPLICIT_MISS.0);
         self.connections
             .values()
-            .any(|connection| connection.listener(Unasked::PacketIn, IMPLICIT_MISS).is_some())
+            .any(|connection| connection.listener(Unasked::PacketIn, miss).is_some())
     }
 
     /// Tells controllers of a packet that a rule has sent them, or that none is for.
@@ -58,13 +54,9 @@ impl Bridge {
     /// `now` is the time in milliseconds, by which there are limits.
     pub fn receive_packet(&mut self, received: &Received, now: u64) {
         let about = &received.about;
-        let is_miss = about.reason == Reason::NO_MATCH;
+        let is_miss = about.reason.is_miss();
         let has_rule = about.cookie != u64::MAX;
-        let reason = match (is_miss, has_rule) {
-            (true, true) => EXPLICIT_MISS,
-            (true, false) => IMPLICIT_MISS,
-            (false, _) => u32::from(about.reason.0),
-        };
+        let reason = u32::from(about.reason.0);
         let stopped = received.about.frozen.as_deref();
         let id = self.id;
         let continuation = stopped.map(|frozen| continuation(frozen, (id, received.mirrors)));
@@ -74,7 +66,10 @@ impl Bridge {
             buffer: None,
             table: about.table,
             // Of what no rule is for, it is none's; of what a controller has sent out, it is not known.
-            cookie: (has_rule || is_miss).then_some(if has_rule { about.cookie } else { 0 }),
+            cookie: match about.reason {
+                Reason::IMPLICIT_MISS => Some(0),
+                _ => has_rule.then_some(about.cookie),
+            },
             reason: about.reason,
             metadata: metadata(received),
             userdata: about.userdata.clone(),
@@ -91,8 +86,11 @@ impl Bridge {
             if let Some(continuation) = &continuation {
                 told.continuation = continuation.encode(version);
             }
-            let is_action = reason == EXPLICIT_MISS && version < Version::V13;
-            told.reason = if is_action { Reason::ACTION } else { about.reason };
+            told.reason = match about.reason {
+                Reason::EXPLICIT_MISS if version < Version::V13 => Reason::ACTION,
+                _ if is_miss => Reason::NO_MATCH,
+                reason => reason,
+            };
             if connection.may_tell_packet(is_miss, now) {
                 connection.outbox.tell_whole(told.encode(version, format));
             }

@@ -3,8 +3,7 @@
 use openflow::message::Kind;
 use openflow::message::port::{PortMod, PortReason, PortStatus, config};
 use openflow::message::stats::port::{PortStats, decode_request};
-use openflow::message::stats::queue::QueueRequest;
-use openflow::{ErrorCode, PortNo, Version, wire::Writer as _};
+use openflow::{ErrorCode, PortNo, Version};
 
 use super::{Answers, Request};
 use crate::bridge::Job;
@@ -15,9 +14,7 @@ impl Request<'_> {
         match self.raw.kind {
             Kind::PortMod => self.port_mod(),
             Kind::PortStatsRequest => self.port_stats(),
-            Kind::PortDescRequest => self.port_descs(),
-            Kind::QueueStatsRequest => self.queue_stats(),
-            _ => self.queue_config(),
+            _ => self.port_descs(),
         }
     }
 
@@ -44,16 +41,17 @@ impl Request<'_> {
         let down = config::PORT_DOWN;
         let own = (port.desc.config & down) | (next & !down);
         if own != port.desc.config {
+            let before = port.desc.clone();
             port.desc.config = own;
             self.bridge.is_dirty = true;
             let status = PortStatus { reason: PortReason::Modify, port: port.desc.clone() };
-            self.bridge.tell_port(&status);
+            self.bridge.tell_port(&status, Some(before), Some(self.id));
         }
         Ok(Vec::new())
     }
 
     /// Those that are asked for: one, which may not be there, or all.
-    fn asked(&self, number: PortNo) -> Vec<&Port> {
+    pub(super) fn asked(&self, number: PortNo) -> Vec<&Port> {
         let is_asked = |port: &&Port| number == PortNo::ANY || port.desc.number == number;
         self.bridge.ports.values().filter(is_asked).collect()
     }
@@ -81,38 +79,5 @@ impl Request<'_> {
             replies.entry(|out| port.desc.encode(version, out));
         }
         Ok(replies.finish())
-    }
-
-    /// Ports have no queues: of one that is asked for there is nothing to say, except that it is
-    /// not there.
-    fn queue_stats(&self) -> Answers {
-        let request = QueueRequest::decode(self.raw.version, self.raw.body)?;
-        let is_there = request.port == PortNo::ANY || !self.asked(request.port).is_empty();
-        if !is_there {
-            return Err(ErrorCode::QofcBadPort);
-        }
-        if request.queue != openflow::message::stats::queue::ALL {
-            return Err(ErrorCode::QofcBadQueue);
-        }
-        Ok(self.replies(Kind::QueueStatsReply).finish())
-    }
-
-    fn queue_config(&self) -> Answers {
-        let version = self.raw.version;
-        if self.raw.form.is_stats() {
-            let request = QueueRequest::decode(version, self.raw.body)?;
-            if request.port != PortNo::ANY && self.asked(request.port).is_empty() {
-                return Err(ErrorCode::QofcBadPort);
-            }
-            return Ok(self.replies(Kind::QueueGetConfigReply).finish());
-        }
-        let number = decode_request(version, self.raw.body)?;
-        if number == PortNo::ANY || self.asked(number).is_empty() {
-            return Err(ErrorCode::QofcBadPort);
-        }
-        let mut reply = self.reply(Kind::QueueGetConfigReply);
-        openflow::message::port::encode_number(version, number, reply.body());
-        reply.body().zeroes(if version == Version::V10 { 6 } else { 4 });
-        Ok(vec![reply.finish()])
     }
 }

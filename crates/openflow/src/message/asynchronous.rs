@@ -132,6 +132,13 @@ impl AsyncConfig {
                 mask |= 1 << IMPLICIT_MISS;
             }
         }
+        // Versions that know no other reasons of rules mean all of them.
+        let is_old = kind == Unasked::PacketIn && version < Version::V14;
+        if is_old && mask & (1 << Reason::ACTION.0) != 0 {
+            for reason in [Reason::ACTION_SET, Reason::GROUP, Reason::PACKET_OUT] {
+                mask |= 1 << reason.0;
+            }
+        }
         self.set(kind, primary, mask);
     }
 
@@ -231,6 +238,20 @@ mod tests {
             assert!(read.wants(Unasked::FlowRemoved, false, 2));
             assert!(!read.wants(Unasked::FlowRemoved, true, 2));
             assert!(!read.wants(Unasked::PacketIn, false, 99));
+        }
+    }
+
+    #[test]
+    fn versions_with_fewer_reasons_mean_all_that_they_stand_for() {
+        let mut body = [0; 24];
+        body[3] = 1 << Reason::ACTION.0;
+        for version in [Version::V10, Version::V13] {
+            let mut config = AsyncConfig::default_of(version);
+            config.change(&raw(version, Form::Nx, 19, &body)).unwrap();
+            for reason in [Reason::ACTION_SET, Reason::GROUP, Reason::PACKET_OUT] {
+                assert!(config.wants(Unasked::PacketIn, false, reason.0.into()), "{version}");
+            }
+            assert!(!config.wants(Unasked::PacketIn, false, Reason::NO_MATCH.0.into()));
         }
     }
 

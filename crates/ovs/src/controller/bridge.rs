@@ -1,5 +1,6 @@
 //! One bridge: its sockets, the controllers it dials, its connections.
 
+use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::mpsc::Receiver;
@@ -147,7 +148,13 @@ impl Served {
         let known = self.spec.ports.iter().filter_map(|(name, (number, config))| {
             let report = reports.get(name.as_str())?;
             let desc = describe(PortNo::from_v10(*number), report, *config);
-            Some(Port { desc, name: name.clone(), figures: figures(report), since: now })
+            let queues = match report.driver {
+                // As Open vSwitch's.
+                DUMMY => BTreeSet::from([0]),
+                _ => self.spec.queues.get(name).cloned().unwrap_or_default(),
+            };
+            let figures = figures(report);
+            Some(Port { desc, name: name.clone(), figures, queues, since: now })
         });
         let known = known.collect();
         self.bridge.set_ports(known);

@@ -1,6 +1,8 @@
 //! Between the database, the switch and the thread that serves controllers.
 
+use std::collections::BTreeSet;
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 use std::time::Duration;
 
 use daemon::{Daemon, Missing, State};
@@ -100,7 +102,7 @@ impl Link {
             .bridges
             .iter()
             .map(|(name, bridge)| {
-                let mut spec = self.spec(bridge, numbers.get(name));
+                let mut spec = self.spec((name, bridge), numbers.get(name), &settings.run);
                 spec.settings.bundle_timeout = bundle_timeout(content);
                 spec.settings.tables = flow_table::configs(name, bridge);
                 (name.clone(), spec)
@@ -118,7 +120,12 @@ impl Link {
         }
     }
 
-    fn spec(&mut self, bridge: &Bridge, numbers: Option<&Numbers>) -> BridgeSpec {
+    fn spec(
+        &mut self,
+        (bridge_name, bridge): (&str, &Bridge),
+        numbers: Option<&Numbers>,
+        run: &Path,
+    ) -> BridgeSpec {
         let interfaces = bridge.ports.values().flat_map(|port| port.interfaces.keys());
         let ports = interfaces.filter_map(|name| {
             let config = self.configs.get(name).copied().unwrap_or(0) & !config::PORT_DOWN;
@@ -127,7 +134,8 @@ impl Link {
         let ports = ports.collect();
         let (mut controllers, mut has_lost) = (LiteMap::new(), false);
         for (row, controller) in &bridge.controllers {
-            match controller_spec(controller) {
+            let spec = controller_spec(controller);
+            match spec.and_then(|spec| guarded(spec, run, bridge_name)) {
                 Ok(spec) => {
                     self.bad.remove(row);
                     controllers.insert(*row, spec);
@@ -137,13 +145,14 @@ impl Link {
                     if self.bad.insert(*row, controller.target.clone()).as_ref()
                         != Some(&controller.target)
                     {
-                        tracing::warn!("{error}");
+                        tracing::error!("{error}");
                     }
                 }
             }
         }
         let is_secure = bridge.fail_mode.as_deref() == Some("secure");
-        BridgeSpec { settings: settings(bridge), ports, controllers, is_secure, has_lost }
+        let (settings, queues) = (settings(bridge), queues(bridge));
+        BridgeSpec { settings, ports, queues, controllers, is_secure, has_lost }
     }
 
     /// What the rows of controllers say.
@@ -153,6 +162,19 @@ impl Link {
         let none = ControllerStatus::default();
         rows.map(|row| (*row, status_columns(status.get(row).unwrap_or(&none)))).collect()
     }
+}
+
+/// Kinds of QoS with queues, of those that are kept (ovs-vswitchd.conf.db(5)).
+const WITH_QUEUES: [&str; 3] = ["linux-htb", "linux-hfsc", "trtcm-policer"];
+
+/// The numbers of the queues of a bridge's interfaces.
+fn queues(bridge: &Bridge) -> LiteMap<String, BTreeSet<u32>> {
+    let of = bridge.ports.values().filter_map(|port| {
+        let qos = port.qos.as_ref().filter(|qos| WITH_QUEUES.contains(&qos.kind.as_str()))?;
+        let numbers: BTreeSet<u32> = qos.queues.keys().copied().collect();
+        Some(port.interfaces.keys().map(move |name| (name.clone(), numbers.clone())))
+    });
+    of.flatten().collect()
 }
 
 /// What has become of a controller, as its row says it.
@@ -205,6 +227,24 @@ fn controller_spec(row: &Controller) -> Result<ControllerSpec, String> {
     })
 }
 
+/// The same, unless others could have files overwritten by it: sockets that we listen at are in the run
+/// folder, and named after their bridge.
+fn guarded(spec: ControllerSpec, run: &Path, bridge: &str) -> Result<ControllerSpec, String> {
+    let Target::ListenUnix(path) = &spec.target else { return Ok(spec) };
+    let name = path.file_name().and_then(|name| name.to_str());
+    let is_named = name.is_some_and(|name| name.starts_with(&format!("{bridge}.")));
+    let is_there = std::path::absolute(run).is_ok_and(|run| path.parent() == Some(&run));
+    if is_named && is_there {
+        return Ok(spec);
+    }
+    let (target, run) = (&spec.target, run.display());
+    Err(format!(
+        "bridge {bridge}: Not adding Unix domain socket controller \"{target}\" due to possibility of \
+         overwriting local files. Instead, use \"punix:{run}/{bridge}.NAME\", or connect to \
+         \"unix:{run}/{bridge}.mgmt\", which is always there"
+    ))
+}
+
 /// What controllers are told of a bridge. Programs tell by the hardware's name whether Open
 /// vSwitch's extensions are there, which they are; by the software's they are told the truth.
 fn settings(bridge: &Bridge) -> Settings {
@@ -255,6 +295,18 @@ mod tests {
         };
         let spec = controller_spec(&row).unwrap();
         assert_eq!((spec.max_backoff, spec.probe), (Duration::from_secs(2), None));
+    }
+
+    #[test]
+    fn sockets_that_we_listen_at_are_ours() {
+        let may = |path: &str| {
+            let target = format!("punix:{path}");
+            let spec = controller_spec(&Controller { target, ..Controller::default() });
+            guarded(spec.unwrap(), Path::new("/run/ringway"), "br0").is_ok()
+        };
+        assert!(may("/run/ringway/br0.void") && may("/run/ringway/br0.controller"));
+        let others = ["/run/ringway/br1.a", "/run/br0.a", "br0.a", "/run/ringway/br0.a/../x"];
+        assert_eq!(others.map(may), [false; 4]);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod server;
 pub mod sockets;
 pub mod target;
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -60,6 +61,8 @@ pub struct BridgeSpec {
     pub settings: Settings,
     /// Numbers of ports, by name, and bits of their `config`.
     pub ports: LiteMap<String, (u16, u32)>,
+    /// Numbers of queues of ports that have some, by name.
+    pub queues: LiteMap<String, BTreeSet<u32>>,
     /// Controllers, by their rows.
     pub controllers: LiteMap<Uuid, ControllerSpec>,
     /// Whether it carries nothing as long as no controller says so (`fail_mode=secure`).

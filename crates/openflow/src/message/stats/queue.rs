@@ -50,8 +50,8 @@ pub struct QueueStats {
     pub packets: u64,
     /// Packets dropped because it was full.
     pub errors: u64,
-    /// How long it has been there; from OpenFlow 1.3.
-    pub age: Duration,
+    /// How long it has been there, if that is known; from OpenFlow 1.3.
+    pub age: Option<Duration>,
 }
 
 impl QueueStats {
@@ -70,12 +70,43 @@ impl QueueStats {
         out.u64(self.packets);
         out.u64(self.errors);
         if version >= Version::V13 {
-            out.u32(u32::try_from(self.age.as_secs()).unwrap_or(u32::MAX));
-            out.u32(self.age.subsec_nanos());
+            let whole = |age: Duration| u32::try_from(age.as_secs()).unwrap_or(u32::MAX);
+            out.u32(self.age.map_or(u32::MAX, whole));
+            out.u32(self.age.map_or(u32::MAX, |age| age.subsec_nanos()));
         }
         if version >= Version::V14 {
             out.patch_length(start, start);
         }
+    }
+}
+
+/// What is told of a queue: its number, and that of its port. No rate of it is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Its port.
+    pub port: PortNo,
+    /// Its number.
+    pub queue: u32,
+}
+
+impl QueueConfig {
+    /// Appends it, as one of those behind a port's number in OpenFlow 1.0 to 1.3, or by itself.
+    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+        if version >= Version::V14 {
+            encode_number(version, self.port, out);
+            out.u32(self.queue);
+            out.u16(16);
+            out.zeroes(6);
+            return;
+        }
+        out.u32(self.queue);
+        // From OpenFlow 1.2 on it says its port itself.
+        let has_port = version >= Version::V12;
+        if has_port {
+            encode_number(version, self.port, out);
+        }
+        out.u16(if has_port { 16 } else { 8 });
+        out.zeroes(if has_port { 6 } else { 2 });
     }
 }
 
@@ -85,7 +116,7 @@ mod tests {
 
     #[test]
     fn each_version_has_its_own_entry() {
-        let age = Duration::new(1, 2);
+        let age = Some(Duration::new(1, 2));
         let stats = QueueStats { port: PortNo(3), queue: 4, bytes: 5, packets: 6, errors: 7, age };
         let lengths = Version::ALL.map(|version| {
             let mut bytes = Vec::new();
@@ -93,6 +124,12 @@ mod tests {
             bytes.len()
         });
         assert_eq!(lengths, [32, 32, 32, 40, 48, 48]);
+        let lengths = Version::ALL.map(|version| {
+            let mut bytes = Vec::new();
+            QueueConfig { port: PortNo(3), queue: 4 }.encode(version, &mut bytes);
+            bytes.len()
+        });
+        assert_eq!(lengths, [8, 8, 16, 16, 16, 16]);
     }
 
     #[test]
