@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use packet::headers::tcp::TcpFlags;
 use packet::headers::{Icmp, IpProtocol, Ipv4, Ipv6, Tcp, Udp};
 
 use crate::tcp::Segment;
@@ -129,8 +130,16 @@ impl Look {
     fn transport(&self, network: &Network<'_>) -> Option<Seen> {
         match network.protocol {
             IpProtocol::TCP => {
-                let tcp = Tcp::parse(network.payload)?;
-                let len = network.payload_len.checked_sub(tcp.header_len())?;
+                let mut fixed = *network.payload.first_chunk::<20>()?;
+                let header_len = usize::from(fixed[12] >> 4) * 4;
+                let len = network.payload_len.checked_sub(header_len)?;
+                // Options are for the first segments only; those of others need not be there.
+                let is_first = TcpFlags(fixed[13]).contains(TcpFlags::SYN);
+                if header_len < fixed.len() {
+                    return None;
+                }
+                fixed[12] = 0x50;
+                let tcp = Tcp::parse(if is_first { network.payload } else { &fixed })?;
                 let seen = self.ports(network, (tcp.source_port(), tcp.destination_port()))?;
                 Some(Seen { segment: Some(segment(&tcp, len)?), ..seen })
             }

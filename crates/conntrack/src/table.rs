@@ -2,12 +2,13 @@
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::conn::{Conn, Entry};
 use crate::dissect::Seen;
 use crate::shard::Shard;
+use crate::state::{State, Tracked};
 use crate::timeout::Timeouts;
 use crate::tuple::Tuple;
 use crate::zones::{ZoneLimit, Zones};
@@ -23,7 +24,7 @@ pub const DEFAULT_LIMIT: usize = 3_000_000;
 
 /// All connections: one value for all workers, of which each has a [`Lane`](crate::Lane) of it.
 ///
-/// It has no clock: whoever calls says what time it is, in milliseconds.
+/// It has no clock: whoever calls says what time it is, in milliseconds from where he likes.
 #[derive(Debug)]
 pub struct Conntrack {
     shards: Box<[Mutex<Shard>]>,
@@ -36,6 +37,8 @@ pub struct Conntrack {
     checks: AtomicBool,
     /// The shard that is swept next.
     hand: AtomicUsize,
+    /// The time, as last told.
+    now: AtomicU64,
 }
 
 impl Default for Conntrack {
@@ -57,7 +60,42 @@ impl Conntrack {
             limit: AtomicUsize::new(DEFAULT_LIMIT),
             checks: AtomicBool::new(true),
             hand: AtomicUsize::new(0),
+            now: AtomicU64::new(0),
         }
+    }
+
+    /// The time, as last told: what workers go by.
+    #[must_use]
+    #[inline]
+    pub fn now(&self) -> u64 {
+        self.now.load(Relaxed)
+    }
+
+    /// Tells the time.
+    pub fn set_now(&self, now: u64) {
+        self.now.store(now, Relaxed);
+    }
+
+    /// What a packet would be at `now` in `zone`, without anything being changed by it: for those who want
+    /// to know what would become of it.
+    #[must_use]
+    pub fn tell(&self, seen: Option<&Seen>, zone: u16, now: u64) -> Tracked {
+        let Some(seen) = seen else { return Tracked::invalid(zone) };
+        let tuple = &seen.tuple;
+        let Some(conn) = self.find(tuple.hash(self.seed), tuple, now) else {
+            let state = if seen.can_begin() { State::NEW } else { State::INVALID };
+            let state = state | State::TRACKED;
+            return Tracked { state, original: Some(*tuple), ..Tracked::invalid(zone) };
+        };
+        let reply = if conn.original == *tuple { State::default() } else { State::REPLY };
+        let state = match (seen.is_related, conn.is_answered()) {
+            (true, _) => State::RELATED | reply,
+            (false, false) if reply != State::REPLY => State::NEW,
+            (false, _) => State::ESTABLISHED | reply,
+        };
+        let (mark, label) = conn.labels();
+        let (state, original) = (state | State::TRACKED, Some(conn.original));
+        Tracked { state, zone, mark, label, original }
     }
 
     /// How many connections there are. Those that are over count until they are swept.
@@ -149,6 +187,11 @@ impl Conntrack {
         drop(shard);
         gone.iter().for_each(|conn| self.forget(conn));
         was_there
+    }
+
+    /// Ends those that are meant, of all that there are at `now`; returns how many.
+    pub fn flush_if(&self, now: u64, is_meant: impl Fn(&Entry) -> bool) -> usize {
+        self.end_if(|conn| is_meant(&conn.entry(now)))
     }
 
     fn end_if(&self, is_meant: impl Fn(&Conn) -> bool) -> usize {

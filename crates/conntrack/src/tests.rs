@@ -88,6 +88,7 @@ fn errors_are_related() {
     assert_eq!(lane.track(Some(&about), &COMMIT, 0).state, INVALID);
     lane.track(Some(&udp((1, 5), (2, 53))), &COMMIT, 0);
     let tracked = lane.track(Some(&about), &LOOK, 0);
+    assert_eq!(tracked, lane.all().tell(Some(&about), 0, 0));
     assert_eq!(tracked.state, State::RELATED | State::REPLY | State::TRACKED);
     assert_eq!(lane.track(None, &LOOK, 0), Tracked::invalid(0));
 }
@@ -284,8 +285,11 @@ proptest! {
             let mark = force.then_some((u32::try_from(later).unwrap(), 0xFF0));
             let (force, mark) = if commit { (force, mark) } else { (false, None) };
             let request = Request { zone, commit, force, mark, label: None };
+            let told = all.tell(Some(&seen), zone, now).state;
+            let was_known = model.0.get(&seen.tuple.canonical()).is_some_and(|known| known.end > now);
             let tracked = lanes[lane].track(Some(&seen), &request, now);
             prop_assert_eq!((tracked.state, tracked.mark), model.track(&seen, &request, now));
+            prop_assert!(told == tracked.state || force && was_known);
             if later % 7 == 0 {
                 all.sweep(now, 100_000);
                 lanes[lane].tidy(now);

@@ -8,29 +8,20 @@
 //! are more flows than entries, they take each other's places, and a new packet is only as dear as
 //! its way through the tables.
 
+mod index;
+
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
 use crate::extract::Depth;
-use crate::key::{Key, PACKET_WORDS, slot};
-use crate::path::{Path, Way};
-use crate::pattern::{finish, mix};
+use crate::frozen::Frozen;
+use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
+use crate::path::{Op, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::tables::Change;
 use crate::walk::{Start, find_way};
-
-/// Entries that are found together.
-const WAYS: usize = 8;
-
-/// Entries of a new cache.
-const FIRST: usize = 1 << 10;
-
-/// The most entries.
-const MAX_ENTRIES: usize = 1 << 20;
-
-/// The most bytes that their keys may have.
-const MAX_BYTES: usize = 64 << 20;
+use index::Index;
 
 /// The most paths; beyond that all of them are forgotten.
 const MAX_PATHS: usize = 1 << 16;
@@ -38,15 +29,6 @@ const MAX_PATHS: usize = 1 << 16;
 /// The number of a path. It is good for until the cache [begins](PathCache::begin) again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathId(u32);
-
-#[derive(Clone, Copy, Debug)]
-struct Bucket {
-    /// 0 where there is no entry.
-    tags: [u16; WAYS],
-    paths: [u32; WAYS],
-}
-
-const EMPTY: Bucket = Bucket { tags: [0; WAYS], paths: [0; WAYS] };
 
 #[derive(Debug)]
 struct Known {
@@ -74,25 +56,22 @@ pub struct CacheStats {
 #[derive(Debug)]
 pub struct PathCache {
     pipeline: Arc<Pipeline>,
-    /// The words of a packet's key that its way depends on, each with its bits.
-    words: Box<[(u8, u64)]>,
+    /// Of packets as they come in.
+    index: Index<PACKET_WORDS>,
+    /// Of those that were tracked.
+    tracked: Index<TRACKED_WORDS>,
     depth: Depth,
-    buckets: Vec<Bucket>,
-    /// For each entry as many words as there are in `words`.
-    keys: Vec<u64>,
-    /// Entries that were made since there was room for so many.
-    made: usize,
     paths: Vec<Known>,
     /// The number of the first path; smaller numbers are of paths that were forgotten.
     base: u32,
     /// Paths by hash.
-    index: HashMap<u64, Vec<u32>>,
+    by_hash: HashMap<u64, Vec<u32>>,
     /// Those that were taken since their rules were told.
     taken: Vec<u32>,
+    /// What tracked packets go on with, by number, the first of which is 1; and the numbers.
+    rounds: Vec<Arc<Frozen>>,
+    numbers: HashMap<Arc<Frozen>, u32>,
     seed: u64,
-    /// The entry that was found last in this burst.
-    last: Option<PathId>,
-    last_values: [u64; PACKET_WORDS],
     stats: CacheStats,
 }
 
@@ -103,18 +82,16 @@ impl PathCache {
         let seed = RandomState::new().hash_one(1);
         let mut cache = Self {
             pipeline,
-            words: Box::default(),
+            index: Index::new(seed),
+            tracked: Index::new(seed),
             depth: Depth::All,
-            buckets: Vec::new(),
-            keys: Vec::new(),
-            made: 0,
             paths: Vec::new(),
             base: 1,
-            index: HashMap::new(),
+            by_hash: HashMap::new(),
             taken: Vec::new(),
+            rounds: Vec::new(),
+            numbers: HashMap::new(),
             seed,
-            last: None,
-            last_values: [0; PACKET_WORDS],
             stats: CacheStats::default(),
         };
         cache.look();
@@ -137,7 +114,7 @@ impl PathCache {
     /// What it has done.
     #[must_use]
     pub fn stats(&self) -> CacheStats {
-        let (paths, entries) = (self.paths.len(), self.buckets.len() * WAYS);
+        let (paths, entries) = (self.paths.len(), self.index.entries());
         CacheStats { paths, entries, ..self.stats }
     }
 
@@ -145,7 +122,7 @@ impl PathCache {
     /// has changed.
     pub fn update(&mut self, pipeline: Arc<Pipeline>, now: u64) {
         self.flush(now);
-        self.last = None;
+        self.end_burst();
         let changed = pipeline.changed(&self.pipeline);
         self.pipeline = pipeline;
         if !self.look()
@@ -162,39 +139,30 @@ impl PathCache {
     /// Finds out what to look at; returns whether that is something else than before.
     fn look(&mut self) -> bool {
         let relevant = self.pipeline.tables.relevant();
-        let words = (0_u8..).zip(relevant.words().iter().copied()).take(PACKET_WORDS);
-        let words: Box<[(u8, u64)]> = words.filter(|(_, bits)| *bits != 0).collect();
+        let is_other = self.index.look_at(&relevant) | self.tracked.look_at(&relevant);
         let ether_src = slot::ETH_SRC.ones();
         let is_link = |(word, bits): &(u8, u64)| match usize::from(*word) {
             2 => u128::from(*bits) & !ether_src == 0,
             word => word <= slot::VLAN_TCI.word(),
         };
-        self.depth = if words.iter().all(is_link) { Depth::Link } else { Depth::All };
-        let is_other = words != self.words;
-        if is_other || self.buckets.is_empty() {
-            self.words = words;
-            self.resize(FIRST);
-        }
+        let is_flat = self.index.words().iter().all(is_link);
+        self.depth = if is_flat { Depth::Link } else { Depth::All };
         is_other
-    }
-
-    /// Makes room for so many entries; those that there are have to be found anew.
-    fn resize(&mut self, entries: usize) {
-        self.buckets = vec![EMPTY; entries / WAYS];
-        self.keys = vec![0; entries * self.words.len()];
-        self.made = 0;
     }
 
     /// Forgets all paths, whose rules were told.
     fn forget(&mut self) {
         let count = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
         self.paths.clear();
-        self.index.clear();
+        self.by_hash.clear();
+        self.rounds.clear();
+        self.numbers.clear();
         match self.base.checked_add(count).filter(|base| *base < u32::MAX / 2) {
             Some(base) => self.base = base,
             None => {
                 self.base = 1;
-                self.buckets.fill(EMPTY);
+                self.index.clear();
+                self.tracked.clear();
             }
         }
     }
@@ -202,11 +170,17 @@ impl PathCache {
     /// Numbers of paths from before are good for nothing any more: a burst has come to its end.
     #[inline]
     pub fn begin(&mut self, now: u64) {
-        self.last = None;
-        if self.paths.len() > MAX_PATHS {
+        self.end_burst();
+        if self.paths.len() > MAX_PATHS || self.rounds.len() > MAX_PATHS {
             self.flush(now);
             self.forget();
         }
+    }
+
+    #[inline]
+    const fn end_burst(&mut self) {
+        self.index.begin();
+        self.tracked.begin();
     }
 
     /// Tells the rules how many packets they were for, which were seen until `now`, in milliseconds.
@@ -246,108 +220,81 @@ impl PathCache {
         &[]
     }
 
-    /// The path of a packet with this key.
+    /// The path of a packet with this key, that has come in.
     #[inline]
     pub fn find(&mut self, key: &Key) -> PathId {
-        let mut room = [0; PACKET_WORDS];
-        let mut hash = self.seed;
-        // Neighbours in a burst are mostly of one flow.
-        let mut differs = self.last.is_none();
-        for (at, (word, bits)) in self.words.iter().enumerate() {
-            let value = key.word(usize::from(*word)) & bits;
-            if let (Some(place), Some(last)) = (room.get_mut(at), self.last_values.get(at)) {
-                *place = value;
-                differs |= *last != value;
-            }
-        }
-        if let (false, Some(id)) = (differs, self.last) {
-            self.stats.hits += 1;
-            return id;
-        }
-        let values = room.get(..self.words.len()).unwrap_or_default();
-        for value in values {
-            hash = mix(hash, *value);
-        }
-        let hash = finish(hash);
-        let id = match self.find_entry(hash, values) {
-            Some(id) => {
+        let Self { index, paths, base, .. } = self;
+        match index.find(key, |id| is_good(paths, *base, id)) {
+            Ok(id) => {
                 self.stats.hits += 1;
+                id
+            }
+            Err(missing) => {
+                let id = self.way(key, &Start::Table);
+                self.index.put(&missing, id, self.base);
                 PathId(id)
             }
-            None => self.miss(key, hash, values),
-        };
-        (self.last_values, self.last) = (room, Some(id));
-        id
-    }
-
-    #[inline]
-    fn find_entry(&self, hash: u64, values: &[u64]) -> Option<u32> {
-        let at = self.bucket_of(hash);
-        let bucket = self.buckets.get(at)?;
-        let tag = tag_of(hash);
-        let ways = bucket.tags.iter().zip(&bucket.paths).enumerate();
-        for (way, (_, id)) in ways.filter(|(_, (own, _))| **own == tag) {
-            let start = (at * WAYS + way) * values.len();
-            if self.keys.get(start..start + values.len()) == Some(values) {
-                let known = self.paths.get(id.checked_sub(self.base)? as usize)?;
-                return (!known.is_stale).then_some(*id);
-            }
         }
-        None
     }
 
-    #[inline]
-    fn bucket_of(&self, hash: u64) -> usize {
-        // There are as many as a power of two.
-        usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default() & self.buckets.len().wrapping_sub(1)
+    /// The path of a packet that was tracked and goes on with what has number `round`, which an operation
+    /// of a path that was found in this burst says. `key` has what is of the packet itself, and what is
+    /// known of its connection. `None`: there is no such number.
+    pub fn find_tracked(&mut self, round: u32, key: &mut Key) -> Option<PathId> {
+        let frozen = self.rounds.get(round.checked_sub(1)? as usize)?;
+        key.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
+        key.set(slot::RECIRC_ID, u128::from(round));
+        let Self { tracked, paths, base, .. } = self;
+        Some(match tracked.find(key, |id| is_good(paths, *base, id)) {
+            Ok(id) => {
+                self.stats.hits += 1;
+                id
+            }
+            Err(missing) => {
+                let frozen = Arc::clone(frozen);
+                let id = self.way(key, &Start::Frozen(&frozen));
+                self.tracked.put(&missing, id, self.base);
+                PathId(id)
+            }
+        })
     }
 
-    /// The packet's way is not known: it goes through the tables.
+    /// The path of a packet with this key that begins elsewhere than in the first table; it is found anew
+    /// each time.
+    pub fn find_once(&mut self, key: &Key, start: &Start<'_>) -> PathId {
+        PathId(self.way(key, start))
+    }
+
+    /// The way of a packet is not known: it goes through the tables.
     #[cold]
-    fn miss(&mut self, key: &Key, hash: u64, values: &[u64]) -> PathId {
+    fn way(&mut self, key: &Key, start: &Start<'_>) -> u32 {
         self.stats.misses += 1;
         // It stays as it is meanwhile, whoever changes rules.
         let pipeline = Arc::clone(&self.pipeline);
-        let way = find_way(&pipeline, &mut key.clone(), &Start::Table, None);
-        let id = self.intern(way);
-        let most = MAX_ENTRIES.min(MAX_BYTES / (8 * values.len().max(1)));
-        let entries = self.buckets.len() * WAYS;
-        if self.made >= entries && entries * 2 <= most {
-            self.resize(entries * 2);
+        let mut way = find_way(&pipeline, &mut key.clone(), start, None);
+        for op in &mut way.ops {
+            if let Op::Track(track, round) = op
+                && let Some(next) = &track.next
+            {
+                *round = self.number(next);
+            }
         }
-        self.put_entry(hash, values, id);
-        PathId(id)
+        self.intern(way)
     }
 
-    fn put_entry(&mut self, hash: u64, values: &[u64], id: u32) {
-        let (at, tag) = (self.bucket_of(hash), tag_of(hash));
-        let base = self.base;
-        let Some(bucket) = self.buckets.get_mut(at) else { return };
-        let start = |way: usize| (at * WAYS + way) * values.len();
-        let is_same = |way: &usize| {
-            let key = self.keys.get(start(*way)..start(*way) + values.len());
-            bucket.tags.get(*way) == Some(&tag) && key == Some(values)
-        };
-        let is_free = |way: &usize| {
-            let free = bucket.tags.get(*way).is_some_and(|tag| *tag == 0);
-            free || bucket.paths.get(*way).is_some_and(|id| *id < base)
-        };
-        let way = (0..WAYS).find(is_same).or_else(|| (0..WAYS).find(is_free));
-        // Whoever makes flows without end cannot tell whose entry goes.
-        let way = way.unwrap_or(usize::try_from(hash >> 32).unwrap_or_default() % WAYS);
-        self.made += 1;
-        if let (Some(own), Some(path)) = (bucket.tags.get_mut(way), bucket.paths.get_mut(way)) {
-            (*own, *path) = (tag, id);
-        }
-        if let Some(key) = self.keys.get_mut(start(way)..start(way) + values.len()) {
-            key.copy_from_slice(values);
-        }
+    /// The number of what tracked packets go on with.
+    fn number(&mut self, next: &Arc<Frozen>) -> u32 {
+        let rounds = &mut self.rounds;
+        *self.numbers.entry(Arc::clone(next)).or_insert_with(|| {
+            rounds.push(Arc::clone(next));
+            u32::try_from(rounds.len()).unwrap_or(u32::MAX)
+        })
     }
 
     /// The number of the path of a way; the same one for ways that are equal.
     fn intern(&mut self, way: Way<'_>) -> u32 {
         let hash = way.hash(self.seed);
-        let same = self.index.entry(hash).or_default();
+        let same = self.by_hash.entry(hash).or_default();
         let known = same.iter().copied().find(|id| {
             let known = self.paths.get(id.wrapping_sub(self.base) as usize);
             known.is_some_and(|known| !known.is_stale && way.is(&known.path))
@@ -363,13 +310,18 @@ impl PathCache {
     }
 }
 
+/// Whether the path of this number is there, and holds.
 #[inline]
-fn tag_of(hash: u64) -> u16 {
-    u16::try_from(hash >> 48).unwrap_or_default() | 1
+fn is_good(paths: &[Known], base: u32, id: u32) -> bool {
+    let known = id.checked_sub(base).and_then(|at| paths.get(at as usize));
+    known.is_some_and(|known| !known.is_stale)
 }
 
 #[cfg(test)]
 mod tests {
+    use conntrack::{Request, State, Tracked};
+    use openflow::message::flow_mod::Command;
+    use openflow::text::{Names, flow_mod};
     use openflow::{Action, Field, Instructions, Match, PortNo};
     use proptest::prelude::*;
 
@@ -480,12 +432,87 @@ mod tests {
         }
         let stats = cache.stats();
         assert!((16_384..=32_768).contains(&stats.entries), "{stats:?}");
-        cache.resize(MAX_ENTRIES);
+        cache.index.resize(index::MAX_ENTRIES);
         for address in 0..5_000 {
             cache.find(&key(address << 20, 0));
         }
-        assert!(cache.keys.len() * 8 <= MAX_BYTES && cache.stats().entries <= MAX_ENTRIES);
+        let bytes = cache.index.keys.len() * 8;
+        assert!(bytes <= index::MAX_BYTES && cache.stats().entries <= index::MAX_ENTRIES);
         assert_eq!(cache.stats().paths, 1);
+    }
+
+    fn tracked(state: u8, mark: u32) -> Tracked {
+        let state = State(state);
+        Tracked { state, zone: 3, mark, label: 0, original: None }
+    }
+
+    /// The tables' rules, as `ovs-ofctl` writes them.
+    fn rules(text: &[&str]) -> Arc<Pipeline> {
+        let mut flows = pipeline();
+        for rule in text {
+            let rule = flow_mod(rule, Command::Add, Names::NONE).unwrap();
+            let table = if rule.table == u8::MAX { 0 } else { rule.table };
+            let add = Change::add(table, rule.matching, rule.instructions);
+            flows.tables.change(&add.with_priority(rule.priority), 0).unwrap();
+        }
+        Arc::new(flows)
+    }
+
+    /// What a packet of IP from this station is tracked for, and where it comes back.
+    fn round(cache: &mut PathCache, source: u64) -> (Request, u32) {
+        let mut key = key(7, source);
+        key.set(slot::ETH_TYPE, 0x800);
+        let id = cache.find(&key);
+        let ops = &cache.path(id).unwrap().ops;
+        let found = ops.iter().find_map(|op| match op {
+            Op::Track(track, round) => Some((track.request, *round)),
+            _ => None,
+        });
+        found.unwrap()
+    }
+
+    fn second(cache: &mut PathCache, round: u32, source: u64, known: &Tracked) -> Vec<u16> {
+        let mut key = key(7, source);
+        key.set(slot::ETH_TYPE, 0x800);
+        key.set_connection(known);
+        let id = cache.find_tracked(round, &mut key).unwrap();
+        let to = |op: &Op| if let Op::Output(port) = op { Some(*port) } else { None };
+        cache.path(id).unwrap().ops.iter().filter_map(to).collect()
+    }
+
+    #[test]
+    fn tracked_packets_go_on_with_what_they_had() {
+        let text = [
+            "ip,dl_src=00:00:00:00:00:01,actions=load:1->NXM_NX_REG0[],push:NXM_NX_REG0[],ct(zone=NXM_NX_REG0[0..15],table=1)",
+            "ip,priority=1,actions=load:2->NXM_NX_REG0[],ct(commit,table=1,exec(move:NXM_NX_REG0[]->NXM_NX_CT_MARK[0..31]))",
+            "table=1,reg0=1,ct_state=+est+trk,actions=pop:NXM_NX_REG1[],resubmit(,2)",
+            "table=1,reg0=2,ct_mark=5,actions=output:3",
+            "table=1,priority=1,actions=output:4",
+            "table=2,reg1=1,actions=output:2",
+        ];
+        let mut cache = PathCache::new(rules(&text));
+        let (first, one) = round(&mut cache, 1);
+        assert_eq!((first.zone, first.commit, first.mark), (1, false, None));
+        let (other, two) = round(&mut cache, 2);
+        assert_eq!((other.zone, other.commit, other.mark), (0, true, Some((2, u32::MAX))));
+        assert_eq!((one, two, round(&mut cache, 3).1), (1, 2, 2));
+        assert_eq!(second(&mut cache, one, 1, &tracked(0x22, 0)), [2]);
+        assert_eq!(second(&mut cache, one, 1, &tracked(0x21, 0)), [4]);
+        assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 5)), [3]);
+        assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 6)), [4]);
+        let misses = cache.stats().misses;
+        assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 5)), [3]);
+        assert_eq!(
+            (cache.stats().misses, cache.find_tracked(9, &mut Key::default())),
+            (misses, None)
+        );
+        // A rule of the second round changes; what was learnt of the first holds.
+        let mut flows = (**cache.pipeline()).clone();
+        let matching = Match::new().with(Field::Reg0, 2).with(Field::CtMark, 5);
+        rule(&mut flows, 1, matching, vec![output(5)]);
+        cache.update(Arc::new(flows), 0);
+        assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 5)), [5]);
+        assert_eq!(round(&mut cache, 2).1, two);
     }
 
     proptest! {

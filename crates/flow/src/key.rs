@@ -10,6 +10,10 @@ pub const WORDS: usize = 49;
 /// others are empty when a packet comes in.
 pub const PACKET_WORDS: usize = 24;
 
+/// The first so many words are what the path of a packet that was tracked depends on, with what it goes
+/// on with: those of the packet itself, and of its connection.
+pub const TRACKED_WORDS: usize = 33;
+
 /// Set in the control information of a tag that is there, as OVS does (the place of the CFI bit).
 pub const TAG_PRESENT: u16 = 0x1000;
 

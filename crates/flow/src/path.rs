@@ -3,6 +3,7 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use conntrack::Request;
 use openflow::packet_in::Reason;
 
 use crate::frozen::Frozen;
@@ -65,6 +66,15 @@ pub struct PacketIn {
     pub frozen: Option<Arc<Frozen>>,
 }
 
+/// How a packet's connection is found out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Track {
+    /// What is done with it.
+    pub request: Request,
+    /// If a copy of the packet goes on then, tracked: with this.
+    pub next: Option<Arc<Frozen>>,
+}
+
 /// One step of a path.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Op {
@@ -87,6 +97,9 @@ pub enum Op {
     Normal(Option<u16>),
     /// Send it to controllers.
     Controller(Arc<PacketIn>),
+    /// Find out which connection it is of; and what the copy goes on with that is tracked, by its number
+    /// in the cache that the path is of.
+    Track(Arc<Track>, u32),
     /// Remember the packet as it is.
     Save,
     /// Go on with the packet that was remembered last.

@@ -1,6 +1,7 @@
 //! Which actions there are. One that is not is refused when a rule is added, so that no packet goes
 //! another way than its rule says.
 
+use openflow::action::{Ct, CtZone};
 use openflow::{Action, Field, Instructions};
 
 use crate::place::place;
@@ -42,12 +43,29 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
         }
         Action::Bundle(bundle) => bundle.target.map_or(Ok(()), |to| check_target(to.field)),
         Action::Multipath(multipath) => check_target(multipath.target.field),
-        Action::Resubmit { ct: true, .. } => Err(Refusal::Action("resubmit(ct)")),
+        Action::Ct(ct) => check_ct(ct),
         other => match missing(other) {
             Some(name) => Err(Refusal::Action(name)),
             None => Ok(()),
         },
     }
+}
+
+/// Connections have marks and labels that are written, and no addresses that are translated yet, nor
+/// others that are expected.
+fn check_ct(ct: &Ct) -> Result<(), Refusal> {
+    if ct.alg != 0 {
+        return Err(Refusal::Action("ct(alg)"));
+    }
+    if let CtZone::Field(source) = ct.zone {
+        check_field(source.field)?;
+    }
+    ct.actions.iter().try_for_each(|action| match action {
+        Action::SetField { .. } | Action::Load { .. } => Ok(()),
+        Action::Move { source, .. } => check_field(source.field),
+        Action::Nat(_) => Err(Refusal::Action("nat")),
+        _ => Err(Refusal::Action("ct(exec)")),
+    })
 }
 
 fn check_field(field: Field) -> Result<(), Refusal> {
@@ -67,7 +85,6 @@ fn check_target(field: Field) -> Result<(), Refusal> {
 const fn missing(action: &Action) -> Option<&'static str> {
     Some(match action {
         Action::CheckPktLarger { .. } => "check_pkt_larger",
-        Action::Ct(_) => "ct",
         Action::Nat(_) => "nat",
         Action::Encap(_) => "encap",
         Action::Decap { .. } => "decap",

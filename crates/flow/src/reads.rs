@@ -3,15 +3,26 @@
 //!
 //! Packets of which all these bits are the same go the same way, so they need not be looked up again.
 
-use openflow::action::LearnSource;
+use openflow::action::{CtZone, LearnSource};
 use openflow::field::Prerequisite;
 use openflow::{Action, Field, Instructions, Subfield};
 
-use crate::key::{Key, slot};
+use crate::key::{Key, Slot, slot};
 use crate::place::place;
 
 /// The flags of TCP by which a connection ends: FIN and RST (RFC 9293, section 3.1).
 pub(crate) const ENDING: u128 = 0x05;
+
+/// What is known of the first packet of a connection.
+pub(crate) const ORIGINAL: [Slot; 7] = [
+    slot::CT_NW_SRC,
+    slot::CT_NW_DST,
+    slot::CT_IPV6_SRC,
+    slot::CT_IPV6_DST,
+    slot::CT_NW_PROTO,
+    slot::CT_TP_SRC,
+    slot::CT_TP_DST,
+];
 
 /// The bits that instructions read.
 pub(crate) fn reads(instructions: &Instructions) -> Key {
@@ -78,6 +89,18 @@ fn read(action: &Action, key: &mut Key) {
         Action::FinTimeout { .. } => {
             key.set_masked(slot::TCP_FLAGS, ENDING, ENDING);
             written(Field::TcpSrc, key);
+        }
+        Action::Ct(ct) => {
+            if let CtZone::Field(source) = ct.zone {
+                subfield(source, key);
+            }
+            of_actions(&ct.actions, key);
+            // All that says which connection it is of has to be looked at before it is tracked.
+            key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
+        }
+        Action::Resubmit { ct: true, .. } => {
+            key.set(slot::IP_PROTO, slot::IP_PROTO.ones());
+            ORIGINAL.into_iter().for_each(|slot| key.set(slot, slot.ones()));
         }
         Action::DecMplsTtl => whole(Field::MplsTtl, key),
         _ => {}

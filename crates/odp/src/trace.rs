@@ -2,14 +2,16 @@
 //!
 //! - `follow`: what is heard of a walk
 //! - `onward`: where a packet is handed on to
+//! - `rounds`: packets that are tracked, and looked up again
 
 mod follow;
 mod onward;
+mod rounds;
 
 use std::sync::Arc;
 
 use flow::walk::{Start, walk};
-use flow::{Change, Key, PacketIn, Pipeline, slot};
+use flow::{Change, Frozen, Key, PacketIn, Pipeline, slot};
 use openflow::{Action as Of, PortNo};
 
 use crate::action::{Action, Actions, Names, open_last_clone};
@@ -17,6 +19,7 @@ use crate::look::MAX_RULES;
 use crate::node::{Tree, What};
 use crate::seen::Seen;
 use crate::told;
+use rounds::Round;
 
 /// What lies behind a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +84,9 @@ pub trait World {
     /// A number for what is to go on with a packet that leaves the datapath.
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32;
 
+    /// A number for what a tracked packet goes on with.
+    fn round(&mut self, bridge: &str, frozen: &Arc<Frozen>) -> u32;
+
     /// Controllers get the packet, of which this is known. Only asked where there is a packet.
     fn controller(&mut self, bridge: &str, key: &Key, about: &Arc<PacketIn>) {
         let _ = (bridge, key, about);
@@ -120,6 +126,9 @@ pub struct Question<'q> {
     pub is_flow: bool,
     /// Whether ports are called by their names.
     pub names: bool,
+    /// What connections are taken for when the packet was tracked, one after the other: bits of
+    /// OpenFlow's `ct_state`. Beyond these, they are new.
+    pub states: &'q [u32],
 }
 
 /// What is told.
@@ -165,7 +174,9 @@ pub fn trace(world: &mut dyn World, question: &Question<'_>) -> Told {
     let mut key = first;
     let start = question.actions.map_or(Start::Table, Start::Actions);
     tracer.bridge(question.bridge, &mut key, &start);
-    tracer.finish(question.bridge, &first, &key)
+    let (mut told, rounds) = tracer.finish(question.bridge, &first, &key);
+    rounds::follow(world, question, &mut told, rounds);
+    told
 }
 
 /// Where a way is, at the moment.
@@ -212,6 +223,7 @@ struct Tracer<'w> {
     rules_left: usize,
     bridges_left: usize,
     normals_left: usize,
+    rounds: Vec<Round>,
 }
 
 impl<'w> Tracer<'w> {
@@ -239,6 +251,7 @@ impl<'w> Tracer<'w> {
             rules_left: MAX_RULES,
             bridges_left: MAX_BRIDGES,
             normals_left: MAX_NORMAL,
+            rounds: Vec::new(),
         }
     }
 
@@ -253,6 +266,9 @@ impl<'w> Tracer<'w> {
         let set = std::mem::take(&mut self.action_set);
         if let Some(pipeline) = self.world.pipeline(bridge) {
             let port = pipeline.ports.get(&PortNo(key.get_u32(slot::IN_PORT)));
+            if let Start::Frozen(frozen) = start {
+                self.thaw(frozen);
+            }
             if port.is_none_or(|port| !port.no_receive) {
                 self.copies(key, None);
                 let path = walk(&pipeline, key, start, Some(self));
@@ -267,7 +283,7 @@ impl<'w> Tracer<'w> {
     }
 
     /// All of it.
-    fn finish(mut self, bridge: &str, first: &Key, last: &Key) -> Told {
+    fn finish(mut self, bridge: &str, first: &Key, last: &Key) -> (Told, Vec<Round>) {
         let mut actions = self.actions.drain(..).next().unwrap_or_default();
         if self.error.is_some() {
             actions.clear();
@@ -276,7 +292,7 @@ impl<'w> Tracer<'w> {
             actions = vec![Action::said("userspace(pid=0,slow_path(action))")];
         }
         open_last_clone(&mut actions);
-        let Self { world, tree, seen, error, errors, is_slow, names, .. } = self;
+        let Self { world, tree, seen, error, errors, is_slow, names, rounds, .. } = self;
         let mask = seen.finish(first, last);
         let way = tree.text();
         let port_names = |port| world.port_name(bridge, port);
@@ -299,7 +315,7 @@ impl<'w> Tracer<'w> {
             text += "\nThis flow is handled by the userspace slow path because it:\n  - Uses action(s) \
                      not supported by datapath.";
         }
-        Told { text, mask, actions, errors, is_lost: error.is_some() }
+        (Told { text, mask, actions, errors, is_lost: error.is_some() }, rounds)
     }
 }
 

@@ -75,7 +75,8 @@ impl Entry {
         let metering = before.map(|flows| flows.metering.clone()).unwrap_or_default();
         let at = (workers, clock::hz(), clock::now());
         let metering = metering.of(pipeline.tables.meters(), at);
-        BridgeFlows { pipeline, packets: before.and_then(|flows| flows.packets.clone()), metering }
+        let packets = before.and_then(|flows| flows.packets.clone());
+        BridgeFlows { metering, packets, ..BridgeFlows::new(pipeline) }
     }
 
     /// Has its meters begin anew, for so many workers; returns whether there are any.

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
+use conntrack::Conntrack;
 use drivers::Drivers;
 use drivers::dummy::Dummies;
 use eal::time::Time;
@@ -39,6 +40,7 @@ use crew::{Seat, wanted_cores};
 pub(crate) mod bonds;
 mod bridges;
 mod captures;
+mod connections;
 mod crew;
 mod fdb;
 mod flows;
@@ -98,6 +100,7 @@ pub(crate) struct Control {
     /// Whether packets are recorded.
     records: bool,
     bridges: Bridges,
+    connections: Arc<Conntrack>,
     bonds: Bonds,
     /// Signalled when there may be something else to see of links, bonds and ports that are shut.
     links: Arc<EventFd>,
@@ -145,13 +148,15 @@ impl Switch {
             let control = ports.upgrade()?;
             match task {
                 Task::Second(elapsed) => {
-                    let (fdbs, due) = {
+                    let (fdbs, connections, due) = {
                         let mut control = lock(&control);
+                        let connections = control.connections_at(elapsed);
                         control.flush_flows(u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX));
-                        (control.look_around(), control.run_protocols())
+                        (control.look_around(), connections, control.run_protocols())
                     };
                     // Without the lock, since it may take a while.
                     agers.tick(fdbs, elapsed);
+                    connections::sweep(&connections);
                     due
                 }
                 Task::Link(number) => {
@@ -323,6 +328,7 @@ impl Control {
             captures: Wanted::default(),
             records: false,
             bridges: Bridges::new(&config.bridge())?,
+            connections: Arc::default(),
             bonds: Bonds::default(),
             links,
             lldp: Lldp::default(),

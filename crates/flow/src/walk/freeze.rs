@@ -11,7 +11,7 @@ use openflow::{Action, Instructions, PortNo};
 
 use super::Walk;
 use crate::frozen::{Frozen, MAX_REST, Rest};
-use crate::key::{Key, slot};
+use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::path::{Op, PacketIn};
 
 /// A packet that stops: who is told, and what is left so far.
@@ -70,6 +70,7 @@ impl Walk<'_> {
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
         let (stack, set) = (self.stack.clone(), self.set.clone());
         let frozen = Frozen { key: key.clone(), stack, set, table: None, rest };
+        self.state.key.tell_connection(&mut key);
         let frozen = Some(Arc::new(frozen));
         let max_len = u16::MAX;
         let packet_in = PacketIn { max_len, id, reason, table, cookie, key, userdata, frozen };
@@ -79,7 +80,8 @@ impl Walk<'_> {
     /// Goes on with a packet that had stopped.
     pub(super) fn thaw(&mut self, frozen: &Frozen) {
         let Frozen { key, stack, set, table, rest } = frozen;
-        self.state.key.set_beside(key);
+        // What is known of a packet's connection is new if it was tracked.
+        self.state.key.set_beside(key, table.is_some());
         self.stack.clone_from(stack);
         self.set.clone_from(set);
         self.update_actset_output();
@@ -103,12 +105,14 @@ impl Walk<'_> {
 }
 
 impl Key {
-    /// Puts what travels beside another packet beside this one.
-    fn set_beside(&mut self, other: &Self) {
+    /// Puts what travels beside another packet beside this one, but for what is known of its connection
+    /// if it `is_tracked`.
+    fn set_beside(&mut self, other: &Self, is_tracked: bool) {
         let own = *self;
         *self = other.beside();
         let packet = slot::ETH_DST.word()..slot::TUN_ID.word();
-        for at in packet {
+        let connection = if is_tracked { PACKET_WORDS..TRACKED_WORDS } else { 0..0 };
+        for at in packet.chain(connection) {
             if let (Some(to), Some(from)) = (self.0.get_mut(at), own.0.get(at)) {
                 *to = *from;
             }

@@ -11,6 +11,7 @@
 //! - `group`: groups, and which of their buckets are alive
 //! - `table`: which rules a packet finds
 //! - `tags`: what becomes of a packet's tags
+//! - `track`: connections
 //! - `watch`: what is told of it
 
 mod freeze;
@@ -20,6 +21,7 @@ mod links;
 pub(crate) mod set;
 mod table;
 mod tags;
+mod track;
 mod watch;
 pub(crate) mod write;
 
@@ -153,6 +155,8 @@ struct Walk<'w> {
     is_packet_out: bool,
     /// Nothing was looked up yet.
     is_first: bool,
+    /// The next look-up is for the first packet of its connection.
+    is_original: bool,
     has_exited: bool,
     /// The packet has stopped.
     freezing: Option<Box<Freezing>>,
@@ -184,6 +188,7 @@ impl<'w> Walk<'w> {
             asked: 0,
             is_packet_out: false,
             is_first: false,
+            is_original: false,
             has_exited: false,
             freezing: None,
             error: None,
@@ -239,7 +244,10 @@ impl<'w> Walk<'w> {
             self.learns.clear();
         }
         let is_change = |op: &Op| matches!(op, Op::Edit(_) | Op::Cut(_) | Op::Save | Op::Restore);
-        let does = |op: &Op| !is_change(op) && !matches!(op, Op::Meter(_));
+        let does = |op: &Op| match op {
+            Op::Track(track, _) => track.next.is_some(),
+            op => !is_change(op) && !matches!(op, Op::Meter(_)),
+        };
         let lost = match (self.error, self.ops.iter().any(does)) {
             (Some(error), _) => Some(error),
             (None, true) => None,
@@ -350,7 +358,8 @@ impl<'w> Walk<'w> {
             Action::Controller(to) => {
                 self.controller((to.max_len, to.id), to.reason, &to.userdata, to.meter);
             }
-            Action::Resubmit { port, table, .. } => {
+            Action::Resubmit { port, table, ct } => {
+                self.is_original = *ct;
                 let (port, table, may_ask) = self.resubmit(*port, *table);
                 self.table(port, table, may_ask);
             }
@@ -367,6 +376,8 @@ impl<'w> Walk<'w> {
                 None => self.note(Kind::Error, format_args!("stack underflow")),
             },
             Action::Learn(learn) => self.learn(learn),
+            Action::Ct(ct) => self.track(ct),
+            Action::CtClear => self.clear_connection(),
             Action::FinTimeout { idle, hard } => self.fin_timeout(*idle, *hard),
             Action::Bundle(bundle) => self.bundle(bundle),
             Action::Multipath(multipath) => self.multipath(multipath),
@@ -481,6 +492,7 @@ impl<'w> Walk<'w> {
         let is_miss = reason == Reason::ACTION && self.is_miss;
         let reason = if is_miss { Reason::EXPLICIT_MISS } else { reason };
         let mut key = Box::new(self.state.key.beside());
+        self.state.key.tell_connection(&mut key);
         // What the action set holds is not told.
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
         let packet_in = PacketIn {

@@ -113,6 +113,9 @@ impl<'w> Walk<'w> {
     fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
         let rules = self.pipeline.tables.table(table)?;
         let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
+        if self.is_original {
+            return self.look_up_original(rules);
+        }
         if !is_other {
             self.tell(|watch, key| watch.look_up(key, table, rules));
             return rules.lookup(&self.state.key).map(Arc::as_ref);

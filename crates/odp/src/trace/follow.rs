@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use flow::place::place;
 use flow::walk::{Kind, Place, Step, Watch};
-use flow::{Change, Classifier, Key, Op, Rule};
+use flow::{Change, Classifier, Key, Op, Rule, slot};
 use openflow::action::Actions as Shown;
 use openflow::{Action as Of, Subfield};
 
@@ -86,6 +86,9 @@ impl Watch for Tracer<'_> {
         if matches!(step, Step::Clear) {
             let before = std::mem::take(&mut self.action_set);
             self.tell_set("was", &before);
+        }
+        if matches!(step, Step::Action(Of::CtClear)) && key.get(slot::CT_STATE) != 0 {
+            self.push(Action::said("ct_clear"));
         }
         self.seen.step(key, &step);
         if let Step::Action(Of::Learn(_)) = step

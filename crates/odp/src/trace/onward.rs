@@ -35,6 +35,7 @@ impl Tracer<'_> {
             Op::Meter(meter) => {
                 self.push(Action::Said(format!("meter({})", meter.saturating_sub(1))));
             }
+            Op::Track(track, _) => self.track(key, track),
             Op::Cut(len) => self.push(Action::Said(format!("trunc({len})"))),
             Op::Edit(_) | Op::Save | Op::Restore => {}
         }

@@ -1,4 +1,4 @@
-use flow::{Change, Port};
+use flow::{Change, Frozen, Port};
 use openflow::{Field, Instructions, Match};
 use packet::MacAddr;
 
@@ -33,6 +33,10 @@ impl World for Bridges {
     fn context(&mut self, _: &str, _: &PacketIn) -> u32 {
         1
     }
+
+    fn round(&mut self, _: &str, frozen: &Arc<Frozen>) -> u32 {
+        frozen.table.unwrap_or_default().into()
+    }
 }
 
 fn pipeline(rules: &[&str]) -> Arc<Pipeline> {
@@ -66,6 +70,7 @@ fn told(first: &[&str], second: &[&str], matching: &str) -> Told {
         is_real: false,
         is_flow: false,
         names: false,
+        states: &[],
     };
     trace(&mut bridges, &question)
 }
@@ -216,6 +221,10 @@ fn what_goes_round_is_an_error_and_has_an_end() {
         fn context(&mut self, _: &str, _: &PacketIn) -> u32 {
             1
         }
+
+        fn round(&mut self, _: &str, _: &Arc<Frozen>) -> u32 {
+            1
+        }
     }
     let key = key(TCP);
     let question = Question {
@@ -225,6 +234,7 @@ fn what_goes_round_is_an_error_and_has_an_end() {
         is_real: false,
         is_flow: false,
         names: false,
+        states: &[],
     };
     let told = trace(&mut Loop(pipeline(&["actions=2,3,2,3"])), &question);
     assert_eq!(told.actions, []);
@@ -248,4 +258,59 @@ fn packets_are_told_by_what_they_have() {
     assert!(told::packet(&key, Some(&name)).contains(",in_port=p1,"));
     assert_eq!([told::quoted("p1"), told::quoted("1p")], ["p1", "\"1p\""]);
     let _ = (Field::EthSrc, Instructions::default());
+}
+
+#[test]
+fn tracked_packets_are_followed() {
+    let rules = [
+        "ip,actions=load:7->NXM_NX_REG1[],ct(table=1,zone=5)",
+        "table=1,ct_state=+trk+new,reg1=7,ip,actions=ct(commit,zone=5,exec(set_field:9->ct_mark)),output:2",
+        "table=1,ct_state=+trk+est,ip,actions=ct_clear,ct_clear,output:3",
+    ];
+    let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
+    let key = key(TCP);
+    let question = Question {
+        bridge: "br0",
+        key,
+        actions: None,
+        is_real: false,
+        is_flow: false,
+        names: false,
+        states: &[],
+    };
+    let text = trace(&mut bridges, &question).text;
+    let (first, second) = text.split_once("\n\n====").unwrap();
+    assert!(
+        first.contains(
+            "    ct(table=1,zone=5)\n    drop\n     -> A clone of the packet is forked to recirculate. The \
+             forked pipeline will be resumed at table 1.\n     -> Sets the packet to an untracked state, and \
+             clears all the conntrack fields.\n"
+        ),
+        "{first}"
+    );
+    assert!(first.ends_with("Datapath actions: ct(zone=5),recirc(0x1)"), "{first}");
+    assert!(
+        second.contains(
+            "\nrecirc(0x1) - resume conntrack with default ct_state=trk|new (use --ct-next to customize)\n="
+        ),
+        "{second}"
+    );
+    assert!(
+        second.contains(
+            "\nFlow: recirc_id=0x1,ct_state=new|trk,ct_zone=5,eth,tcp,reg1=0x7,in_port=1,"
+        ),
+        "{second}"
+    );
+    assert!(
+        second.contains("\n    thaw\n        Resuming from table 1\n 1. ct_state=+new+trk,"),
+        "{second}"
+    );
+    assert!(
+        second.ends_with("Datapath actions: ct(commit,zone=5,mark=0x9/0xffffffff),12"),
+        "{second}"
+    );
+    let states = [0x22];
+    let text = trace(&mut bridges, &Question { states: &states, ..question }).text;
+    assert!(text.contains("resume conntrack with ct_state=est|trk\n"), "{text}");
+    assert!(text.ends_with("Datapath actions: ct_clear,13"), "{text}");
 }

@@ -30,8 +30,12 @@ impl Request<'_> {
 /// What travels with a packet: all of its key but the packet itself.
 fn metadata(received: &Received) -> Match {
     let mut metadata = flow::place::to_match(&received.about.key);
-    for field in [Field::EthSrc, Field::EthDst, Field::EthType, Field::VlanTci] {
+    for field in [Field::EthSrc, Field::EthDst, Field::VlanTci] {
         metadata.remove(field);
+    }
+    // It is told with what is known of the packet's connection.
+    if metadata.exact(Field::EthType) == Some(0) {
+        metadata.remove(Field::EthType);
     }
     let unset = u128::from(PortNo::UNSET.0);
     if metadata.exact(Field::ActsetOutput) == Some(unset) {

@@ -13,6 +13,7 @@ use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
+mod connections;
 mod meters;
 
 /// A pipeline of a bench's ports, whose OpenFlow numbers are one higher.

@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use flow::{Key, Lost, Op, PathId, extract, slot};
-use packet::{BURST, Edit, Editing, Frame};
+use packet::{BURST, Edit, EditRoom, Editing, Frame};
 
 use super::run::{Run, Steps, bits};
 use super::{Flows, Inner, NO_PORT, Rooms};
@@ -29,10 +29,31 @@ pub(crate) enum Manner {
 
 /// Frames of a burst with the same path.
 #[derive(Clone, Copy, Debug)]
-struct Group {
+pub(super) struct Group {
     path: PathId,
     mask: u32,
     bytes: u64,
+}
+
+impl Group {
+    /// Adds the frame of this number and length to those with its path.
+    #[inline]
+    pub(super) fn add(
+        groups: &mut ArrayVec<Self, BURST>,
+        path: PathId,
+        (index, len): (usize, usize),
+    ) {
+        let (mask, bytes) = (1_u32 << index, len as u64);
+        // Of neighbours most have the path of the one before.
+        match groups.iter_mut().rev().find(|group| group.path == path) {
+            Some(group) => {
+                group.mask |= mask;
+                group.bytes += bytes;
+            }
+            // There are no more groups than frames.
+            None => _ = groups.try_push(Self { path, mask, bytes }),
+        }
+    }
 }
 
 /// Takes a burst through a bridge with flows. What is to go out is marked, and handed to `onward`,
@@ -52,10 +73,11 @@ pub(crate) fn enter(
 }
 
 /// A bridge that a burst comes in to.
-struct Entry<'e> {
-    bridge: &'e Bridge,
-    flows: &'e Flows,
-    manner: Manner,
+#[derive(Clone, Copy)]
+pub(super) struct Entry<'e> {
+    pub(super) bridge: &'e Bridge,
+    pub(super) flows: &'e Flows,
+    pub(super) manner: Manner,
 }
 
 impl Entry<'_> {
@@ -66,22 +88,26 @@ impl Entry<'_> {
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
-        let Self { bridge, flows, manner } = *self;
         let mut kept = ArrayVec::<Frame<'_>, BURST>::new();
         let mut groups = ArrayVec::<Group, BURST>::new();
-        if let Ok(mut inner) = flows.0.try_borrow_mut() {
+        if let Ok(mut inner) = self.flows.0.try_borrow_mut() {
             inner.classify((frames, source), &mut deep.begin(), &mut kept, &mut groups);
-            if manner == Manner::Real {
-                let Inner { cache, inlet, .. } = &mut *inner;
-                for Group { path, mask, bytes } in &groups {
-                    let learns = cache.count(*path, mask.count_ones().into(), *bytes);
-                    if let Some(inlet) = inlet {
-                        learns.iter().for_each(|change| inlet.learn(change, source.now));
-                    }
-                }
-            }
+            inner.count(&groups, source, self.manner);
         }
         let frames = if kept.is_empty() { frames } else { &kept };
+        self.go((frames, groups), source, (edit, cut), outputs, onward);
+    }
+
+    /// Has frames whose paths are known go along these.
+    pub(super) fn go(
+        &self,
+        (frames, mut groups): (&[Frame<'_>], ArrayVec<Group, BURST>),
+        source: &Source<'_>,
+        (edit, cut): (&mut EditRoom, &mut EditRoom),
+        outputs: &mut Outputs,
+        onward: Onward<'_>,
+    ) {
+        let Self { bridge, flows, manner } = *self;
         // Those that only go out are sent together.
         let mut is_any = false;
         groups.retain(|group| !flows.mark_simple(bridge, group, source, outputs, &mut is_any));
@@ -111,6 +137,20 @@ impl Entry<'_> {
 }
 
 impl Inner {
+    /// Counts the frames of paths, and tells of the rules that are made of them.
+    pub(super) fn count(&mut self, groups: &[Group], source: &Source<'_>, manner: Manner) {
+        if manner != Manner::Real {
+            return;
+        }
+        let Self { cache, inlet, .. } = self;
+        for Group { path, mask, bytes } in groups {
+            let learns = cache.count(*path, mask.count_ones().into(), *bytes);
+            if let Some(inlet) = inlet {
+                learns.iter().for_each(|change| inlet.learn(change, source.now));
+            }
+        }
+    }
+
     /// Finds the paths of a burst. Where a frame has to be looked at farther than its head goes, all of
     /// them are put into `kept`, that one with more in its head.
     fn classify<'f>(
@@ -150,17 +190,7 @@ impl Inner {
                 continue;
             }
             let path = self.cache.find(&key);
-            let bytes = frame.len() as u64;
-            let mask = 1_u32 << index;
-            // Of neighbours most have the path of the one before.
-            match groups.iter_mut().rev().find(|group| group.path == path) {
-                Some(group) => {
-                    group.mask |= mask;
-                    group.bytes += bytes;
-                }
-                // There are no more groups than frames.
-                None => _ = groups.try_push(Group { path, mask, bytes }),
-            }
+            Group::add(groups, path, (index, frame.len()));
         }
     }
 }

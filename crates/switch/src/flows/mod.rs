@@ -9,16 +9,19 @@
 //! - `enter`: from a burst of frames to paths
 //! - `packet_out`: packets from controllers
 //! - `run`: what a path says is done
+//! - `track`: connections
 
 pub(crate) mod enter;
 mod inlet;
 pub(crate) mod meter;
 mod packet_out;
 mod run;
+mod track;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use conntrack::{Conntrack, Lane};
 use flow::{Lost, Op, PathCache, PathId, Pipeline};
 use packet::EditRoom;
 
@@ -37,13 +40,15 @@ pub struct BridgeFlows {
     pub packets: Option<FlowInlet>,
     /// The meters, with what workers have in common of them.
     pub(crate) metering: Metering,
+    /// The connections of all bridges of a switch.
+    pub(crate) connections: Option<Arc<Conntrack>>,
 }
 
 impl BridgeFlows {
     /// Those of a pipeline, without controllers.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline, packets: None, metering: Metering::default() }
+        Self { pipeline, packets: None, metering: Metering::default(), connections: None }
     }
 
     /// The same with a place for packets for controllers.
@@ -78,11 +83,15 @@ struct Inner {
     numbers: Vec<u32>,
     inlet: Option<FlowInlet>,
     meters: Meters,
+    connections: Option<Arc<Conntrack>>,
+    /// Those that its frames are of, once one was tracked.
+    lane: Option<Box<Lane>>,
     /// The time, as last told, in milliseconds.
     now: u64,
     /// How often a burst is in this bridge: by patch ports, one may come back to it.
     depth: u32,
-    rooms: Option<Box<Rooms>>,
+    #[allow(clippy::vec_box, reason = "taken out and put back for each burst")]
+    rooms: Vec<Box<Rooms>>,
 }
 
 impl Clone for Flows {
@@ -93,6 +102,7 @@ impl Clone for Flows {
             pipeline: Arc::clone(inner.cache.pipeline()),
             packets: inner.inlet.clone(),
             metering: inner.meters.all().clone(),
+            connections: inner.connections.clone(),
         };
         Self::new(&flows, inner.now)
     }
@@ -106,9 +116,11 @@ impl Flows {
             numbers: numbers(&flows.pipeline),
             inlet: flows.packets.clone(),
             meters: Meters::new(&flows.metering),
+            connections: flows.connections.clone(),
+            lane: None,
             now,
             depth: 0,
-            rooms: None,
+            rooms: Vec::new(),
         }))
     }
 
@@ -119,6 +131,7 @@ impl Flows {
         inner.cache.update(Arc::clone(&flows.pipeline), now);
         inner.inlet.clone_from(&flows.packets);
         inner.meters.update(&flows.metering, now);
+        inner.connections.clone_from(&flows.connections);
         inner.now = now;
     }
 
@@ -127,6 +140,7 @@ impl Flows {
         if let Ok(mut inner) = self.0.try_borrow_mut() {
             inner.cache.flush(now);
             inner.meters.flush(now);
+            inner.tidy();
             inner.now = now;
         }
     }
@@ -156,14 +170,30 @@ impl Flows {
         }
         inner.depth += 1;
         // One that comes back while it is here has others.
-        inner.rooms.take().unwrap_or_default()
+        inner.rooms.pop().unwrap_or_default()
     }
 
     /// It is through.
     fn give_rooms(&self, rooms: Box<Rooms>) {
         let mut inner = self.0.borrow_mut();
         inner.depth = inner.depth.saturating_sub(1);
-        inner.rooms = Some(rooms);
+        inner.rooms.push(rooms);
+    }
+}
+
+impl Inner {
+    /// The connections that its frames are of.
+    fn lane(&mut self) -> &mut Lane {
+        let Self { lane, connections, .. } = self;
+        lane.get_or_insert_with(|| Box::new(Lane::new(connections.clone().unwrap_or_default())))
+    }
+
+    /// Lets go of connections that are over.
+    fn tidy(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            let now = lane.all().now();
+            lane.tidy(now);
+        }
     }
 }
 

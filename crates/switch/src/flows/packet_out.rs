@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use flow::walk::{Start, walk};
-use flow::{Depth, Frozen, Key, extract, slot};
+use flow::walk::Start;
+use flow::{Depth, Frozen, Key, Lost, PathId, extract, slot};
 use openflow::{Action, PortNo};
 use packet::{EditRoom, Frame};
 
@@ -51,12 +51,10 @@ impl PacketOut {
             FlowBegin::Actions(actions) => (Start::Actions(actions), 0),
             FlowBegin::Resume { frozen, mirrors } => (Start::Frozen(frozen), *mirrors),
         };
-        let path = walk(&self.flows.pipeline, &mut key, &start, None);
-        path.rules.iter().for_each(|rule| rule.add(1, frame.len() as u64, self.now));
         let flows = Flows::new(&self.flows, self.now);
-        let next = |at: usize| path.ops.get(at).cloned();
-        let steps =
-            Steps { bridge, flows: &flows, next: &next, lost: path.lost, manner: Manner::Real };
+        let (id, lost) = flows.find_once(&key, &start, frame.len());
+        let next = |at: usize| flows.op(id, at);
+        let steps = Steps { bridge, flows: &flows, next: &next, lost, manner: Manner::Real };
         let (mut edit, mut cut) = (EditRoom::default(), EditRoom::default());
         let frames = [frame];
         let before = outputs.set_mirrored(Some(mirrors));
@@ -78,6 +76,17 @@ pub enum FlowBegin {
         /// Mirrors that have a copy of it already, a bit for each.
         mirrors: u32,
     },
+}
+
+impl Flows {
+    /// The path of one packet of this length that begins elsewhere than in the first table, and why it
+    /// goes nowhere, if it does.
+    fn find_once(&self, key: &Key, start: &Start<'_>, len: usize) -> (PathId, Option<Lost>) {
+        let mut inner = self.0.borrow_mut();
+        let id = inner.cache.find_once(key, start);
+        inner.cache.count(id, 1, len as u64);
+        (id, inner.cache.path(id).and_then(|path| path.lost))
+    }
 }
 
 /// A packet from a controller, as the switch is asked to deal with it.

@@ -9,7 +9,7 @@ use flow::{Edit, Lost, Op, rewrite};
 use packet::{BURST, EditRoom, Editing, Frame, Open};
 
 use super::Flows;
-use super::enter::{Manner, Onward, mark, reason};
+use super::enter::{Entry, Manner, Onward, mark, reason};
 use super::meter::Verdict;
 use crate::bridge::Bridge;
 use crate::datapath::Source;
@@ -313,6 +313,14 @@ impl<'s, 'f> Run<'s, 'f> {
                 self.send(open, room, source, outputs, onward);
                 self.with(open, room, |frames, _| {
                     self.normal(*port, frames, source, outputs, onward);
+                });
+            }
+            Op::Track(track, round) => {
+                self.send(open, room, source, outputs, onward);
+                let Steps { bridge, flows, manner, .. } = self.steps;
+                let entry = Entry { bridge, flows, manner };
+                self.with(open, room, |frames, _| {
+                    entry.track(frames, (track, *round), source, outputs, onward);
                 });
             }
             Op::Controller(about) if self.steps.manner == Manner::Real => {

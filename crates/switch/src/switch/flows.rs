@@ -102,6 +102,7 @@ impl Control {
         flows: Option<BridgeFlows>,
         now: u64,
     ) -> Result<(), Error> {
+        let flows = flows.map(|flows| self.connected(flows));
         self.bridges.set_flows(bridge, flows, now, &self.mailboxes)
     }
 
@@ -116,7 +117,8 @@ impl Control {
         now: u64,
     ) -> Result<(), Error> {
         let entry = self.bridges.get(bridge)?;
-        let other = pipeline.map(|pipeline| entry.flows_by(pipeline, self.mailboxes.len()));
+        let workers = self.mailboxes.len();
+        let other = pipeline.map(|pipeline| self.connected(entry.flows_by(pipeline, workers)));
         let (id, packet) = (entry.id(), packet.of(other.as_ref().or(entry.flows()), now));
         let worker = self.any_worker()?;
         let sent = worker.ask(|done| Message::PacketOut(id, Box::new(packet), done));

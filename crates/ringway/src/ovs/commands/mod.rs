@@ -1,6 +1,7 @@
 //! Commands of `ovs-appctl`, in Open vSwitch's words.
 //!
 //! - `bond`: bonds
+//! - `connections`: tracked connections
 //! - `coverage`: what has happened how often
 //! - `dpctl`: the data path as `ovs-dpctl` shows it
 //! - `dpif`: the data path
@@ -17,6 +18,7 @@
 //! - `vlog`: the log
 
 mod bond;
+mod connections;
 mod coverage;
 mod dpctl;
 pub mod dpif;
@@ -69,6 +71,22 @@ const COMMANDS: &[Command] = &[
     command("dpctl/add-if", "dp netdev...", (2, ANY), dpctl::add_ports),
     command("dpctl/del-flows", "[dp]", (0, 1), dump::remove),
     command("dpctl/del-if", "dp netdev...", (2, ANY), dpctl::remove_ports),
+    command("dpctl/ct-del-limits", "[dp] zone=N1[,N2]...", (1, 2), connections::forget_zone_limits),
+    command("dpctl/ct-disable-tcp-seq-chk", "[dp]", (0, 1), connections::disable_checks),
+    command("dpctl/ct-enable-tcp-seq-chk", "[dp]", (0, 1), connections::enable_checks),
+    command("dpctl/ct-get-limits", "[dp] [zone=N1[,N2]...]", (0, 2), connections::zone_limits),
+    command("dpctl/ct-get-maxconns", "[dp]", (0, 1), connections::limit),
+    command("dpctl/ct-get-nconns", "[dp]", (0, 1), connections::count),
+    command("dpctl/ct-get-tcp-seq-chk", "[dp]", (0, 1), connections::checks),
+    command(
+        "dpctl/ct-set-limits",
+        "[dp] [default=L] [zone=N,limit=L]...",
+        (1, ANY),
+        connections::set_zone_limits,
+    ),
+    command("dpctl/ct-set-maxconns", "[dp] maxconns", (1, 2), connections::set_limit),
+    command("dpctl/ct-stats-show", "[dp] [zone=N]", (0, 4), connections::stats),
+    command("dpctl/dump-conntrack", "[-m] [-s] [dp] [zone=N]", (0, 4), connections::dump),
     command("dpctl/dump-dps", "", (0, 0), dpctl::dump_paths),
     command(
         "dpctl/dump-flows",
@@ -77,6 +95,12 @@ const COMMANDS: &[Command] = &[
         dump::dump_path,
     ),
     command("dpctl/get-flow", "[-m] [--names | --no-names] [dp] ufid", (1, 5), dump::get),
+    command(
+        "dpctl/flush-conntrack",
+        "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]",
+        (0, 4),
+        connections::flush,
+    ),
     command("dpctl/show", "[-s] [dp]", (0, ANY), dpctl::show),
     command("dpif-dummy/change-port-number", "dp port new-number", (3, 3), testing::renumber),
     command("dpif-netdev/pmd-perf-show", "[-pmd core] [dp]", (0, 3), pmd::perf),

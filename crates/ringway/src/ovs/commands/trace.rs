@@ -51,8 +51,15 @@ fn check(instructions: &Instructions) -> Result<(), String> {
 /// What a datapath of Open vSwitch would do with packets that come in like this one, and which of their bits
 /// count. Nothing is learnt, and nobody told.
 pub fn way(appctl: &mut Appctl<'_>, bridge: &str, key: Key) -> odp::Told {
-    let question =
-        Question { bridge, key, actions: None, is_real: false, is_flow: true, names: false };
+    let question = Question {
+        bridge,
+        key,
+        actions: None,
+        is_real: false,
+        is_flow: true,
+        names: false,
+        states: &[],
+    };
     odp::trace(&mut Sight::new(appctl, None), &question)
 }
 
@@ -64,6 +71,7 @@ fn told(appctl: &mut Appctl<'_>, asked: &Asked, instructions: Option<&Instructio
         is_real: asked.frame.is_some(),
         is_flow: false,
         names: asked.names,
+        states: &asked.states,
     };
     let mut sight = Sight::new(appctl, asked.frame.as_deref());
     odp::trace(&mut sight, &question).text

@@ -2,8 +2,9 @@
 
 use flow::{Depth, Key, extract, place, slot};
 use odp::{Parsed, compose, parse, parse_hex};
-use openflow::PortNo;
+use openflow::field::shown;
 use openflow::text::{Names, matching};
+use openflow::{Field, PortNo};
 use ovs::numbers::LOCAL;
 
 use super::super::Appctl;
@@ -23,6 +24,8 @@ pub struct Asked {
     /// The packet, if there is one.
     pub frame: Option<Vec<u8>>,
     pub names: bool,
+    /// What connections are taken for, one after the other.
+    pub states: Vec<u32>,
 }
 
 /// How it is told, and what of the packet is said beside what it is.
@@ -31,6 +34,7 @@ struct Options {
     generates: bool,
     names: bool,
     payload: Option<usize>,
+    states: Vec<u32>,
 }
 
 impl Asked {
@@ -75,7 +79,7 @@ impl Asked {
             }
             None => None,
         };
-        Ok(Self { bridge, key, frame, names: options.names })
+        Ok(Self { bridge, key, frame, names: options.names, states: options.states })
     }
 }
 
@@ -96,8 +100,7 @@ fn options(arguments: &[String], is_packet_out: bool) -> Result<(Options, Vec<&s
             "-names" | "--names" => options.names = true,
             // That actions fit together is looked at in any case.
             "-consistent" | "--consistent" if is_packet_out => {}
-            // No packet is tracked.
-            "--ct-next" => drop(value()?),
+            "--ct-next" => options.states.push(connection(value()?)?),
             "--l7" => {
                 let bytes = parse_hex(value()?);
                 options.payload = Some(bytes.ok_or("Trailing garbage in packet data")?.len());
@@ -116,6 +119,28 @@ fn options(arguments: &[String], is_packet_out: bool) -> Result<(Options, Vec<&s
         }
     }
     Ok((options, words))
+}
+
+/// What a connection is taken for, by names of `ct_state`'s bits.
+fn connection(text: &str) -> Result<u32, String> {
+    const TRACKED: u32 = 0x20;
+    let state = |part: &str| {
+        let matching = matching(&format!("ct_state={part}"), Names::NONE).ok()?;
+        let (bits, _) = matching.get(Field::CtState)?;
+        u32::try_from(bits).ok()
+    };
+    let mut parts = text.split([',', ' ']).filter(|part| !part.is_empty());
+    let all = parts.try_fold(0, |all, part| match state(part) {
+        Some(bits) if bits != 0 => Ok(all | bits),
+        _ => Err(format!("{part}: unknown connection tracking state flag")),
+    })?;
+    if all != 0 && all & TRACKED == 0 {
+        let shown = shown(Field::CtState, all.into());
+        return Err(format!(
+            "{shown}: invalid connection state: If \"trk\" is unset, no other flags are set\n"
+        ));
+    }
+    Ok(all)
 }
 
 /// The bridge and the packet, in words of a datapath or of OpenFlow, whichever they are.

@@ -1,11 +1,11 @@
 //! What a trace has to know of the switch.
 
 use std::collections::{BTreeSet, HashMap};
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ethdev::DropReason;
-use flow::{Change, Depth, Key, PacketIn, Pipeline, extract, slot};
+use flow::{Change, Depth, Frozen, Key, PacketIn, Pipeline, extract, slot};
 use odp::{MirrorCopy, Normal, Outlet, World, compose};
 use openflow::PortNo;
 use ovs::numbers::LOCAL;
@@ -192,7 +192,11 @@ impl World for Sight<'_, '_> {
     }
 
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32 {
-        context(bridge, about)
+        number_of((bridge, about.table, about.cookie, &about.key, &about.userdata))
+    }
+
+    fn round(&mut self, bridge: &str, frozen: &Arc<Frozen>) -> u32 {
+        number_of((bridge, frozen))
     }
 
     fn controller(&mut self, bridge: &str, key: &Key, about: &Arc<PacketIn>) {
@@ -239,11 +243,11 @@ fn with_tags_of(key: &Key, frame: &[u8]) -> Key {
 }
 
 /// A number for what goes on with a packet: the same for the same.
-fn context(bridge: &str, about: &PacketIn) -> u32 {
+fn number_of(what: impl Hash) -> u32 {
     static KNOWN: Mutex<Option<(RandomState, HashMap<u64, u32>)>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let (state, numbers) = known.get_or_insert_with(Default::default);
-    let hash = state.hash_one((bridge, about.table, about.cookie, &about.key, &about.userdata));
+    let hash = state.hash_one(what);
     if numbers.len() >= MAX_CONTEXTS {
         numbers.clear();
     }

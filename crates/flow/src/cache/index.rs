@@ -1,0 +1,205 @@
+//! Entries, each found by those words of a packet's key that its way depends on.
+
+use super::PathId;
+use crate::key::Key;
+use crate::pattern::{finish, mix};
+
+/// Entries that are found together.
+const WAYS: usize = 8;
+
+/// Entries of one that is new.
+const FIRST: usize = 1 << 10;
+
+/// The most entries.
+pub(super) const MAX_ENTRIES: usize = 1 << 20;
+
+/// The most bytes that their keys may have.
+pub(super) const MAX_BYTES: usize = 64 << 20;
+
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    /// 0 where there is no entry.
+    tags: [u16; WAYS],
+    paths: [u32; WAYS],
+}
+
+const EMPTY: Bucket = Bucket { tags: [0; WAYS], paths: [0; WAYS] };
+
+/// Entries by some of the first `N` words of a key.
+#[derive(Debug)]
+pub(super) struct Index<const N: usize> {
+    /// The words that count, each with its bits.
+    words: Box<[(u8, u64)]>,
+    buckets: Vec<Bucket>,
+    /// For each entry as many words as there are in `words`.
+    pub(super) keys: Vec<u64>,
+    /// Entries that were made since there was room for so many.
+    made: usize,
+    seed: u64,
+    /// The entry that was found last in this burst.
+    last: Option<PathId>,
+    last_values: [u64; N],
+}
+
+/// A packet that there is no entry for.
+#[derive(Debug)]
+pub(super) struct Missing<const N: usize> {
+    hash: u64,
+    values: [u64; N],
+}
+
+impl<const N: usize> Index<N> {
+    /// Without entries, and of no words yet.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            words: Box::default(),
+            buckets: Vec::new(),
+            keys: Vec::new(),
+            made: 0,
+            seed,
+            last: None,
+            last_values: [0; N],
+        }
+    }
+
+    /// The words that count.
+    pub(super) const fn words(&self) -> &[(u8, u64)] {
+        &self.words
+    }
+
+    /// How many entries there is room for.
+    pub(super) const fn entries(&self) -> usize {
+        self.buckets.len() * WAYS
+    }
+
+    /// Has these bits count; returns whether they are others than before. Then all entries are gone.
+    pub(super) fn look_at(&mut self, relevant: &Key) -> bool {
+        let words = (0_u8..).zip(relevant.words().iter().copied()).take(N);
+        let words: Box<[(u8, u64)]> = words.filter(|(_, bits)| *bits != 0).collect();
+        let is_other = words != self.words;
+        if is_other {
+            self.words = words;
+            (self.buckets, self.keys, self.made) = Default::default();
+        }
+        is_other
+    }
+
+    /// Makes room for so many; those that there are have to be found anew.
+    pub(super) fn resize(&mut self, entries: usize) {
+        self.buckets = vec![EMPTY; entries / WAYS];
+        self.keys = vec![0; entries * self.words.len()];
+        self.made = 0;
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.buckets.fill(EMPTY);
+    }
+
+    /// Numbers of paths from before are good for nothing any more.
+    #[inline]
+    pub(super) const fn begin(&mut self) {
+        self.last = None;
+    }
+
+    /// The path of a packet with this key, if there is an entry with one that is good.
+    #[inline(always)]
+    pub(super) fn find(
+        &mut self,
+        key: &Key,
+        is_good: impl Fn(u32) -> bool,
+    ) -> Result<PathId, Missing<N>> {
+        let mut room = [0; N];
+        let mut hash = self.seed;
+        // Neighbours in a burst are mostly of one flow.
+        let mut differs = self.last.is_none();
+        for (at, (word, bits)) in self.words.iter().enumerate() {
+            let value = key.word(usize::from(*word)) & bits;
+            if let (Some(place), Some(last)) = (room.get_mut(at), self.last_values.get(at)) {
+                *place = value;
+                differs |= *last != value;
+            }
+        }
+        if let (false, Some(id)) = (differs, self.last) {
+            return Ok(id);
+        }
+        let values = room.get(..self.words.len()).unwrap_or_default();
+        for value in values {
+            hash = mix(hash, *value);
+        }
+        let hash = finish(hash);
+        match self.find_entry(hash, values, is_good) {
+            Some(id) => {
+                let id = PathId(id);
+                (self.last_values, self.last) = (room, Some(id));
+                Ok(id)
+            }
+            None => Err(Missing { hash, values: room }),
+        }
+    }
+
+    #[inline]
+    fn find_entry(&self, hash: u64, values: &[u64], is_good: impl Fn(u32) -> bool) -> Option<u32> {
+        let at = self.bucket_of(hash);
+        let bucket = self.buckets.get(at)?;
+        let tag = tag_of(hash);
+        let ways = bucket.tags.iter().zip(&bucket.paths).enumerate();
+        for (way, (_, id)) in ways.filter(|(_, (own, _))| **own == tag) {
+            let start = (at * WAYS + way) * values.len();
+            if self.keys.get(start..start + values.len()) == Some(values) {
+                return is_good(*id).then_some(*id);
+            }
+        }
+        None
+    }
+
+    #[inline]
+    fn bucket_of(&self, hash: u64) -> usize {
+        // There are as many as a power of two.
+        usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default() & self.buckets.len().wrapping_sub(1)
+    }
+
+    /// Adds the entry that was missing; numbers of paths that are good begin at `base`.
+    pub(super) fn put(&mut self, missing: &Missing<N>, id: u32, base: u32) {
+        let Missing { hash, values: room } = *missing;
+        let len = self.words.len();
+        let most = MAX_ENTRIES.min(MAX_BYTES / (8 * len.max(1)));
+        let entries = self.entries();
+        if entries == 0 {
+            self.resize(FIRST);
+        } else if self.made >= entries && entries * 2 <= most {
+            self.resize(entries * 2);
+        }
+        self.put_entry(hash, room.get(..len).unwrap_or_default(), (id, base));
+        (self.last_values, self.last) = (room, Some(PathId(id)));
+    }
+
+    fn put_entry(&mut self, hash: u64, values: &[u64], (id, base): (u32, u32)) {
+        let (at, tag) = (self.bucket_of(hash), tag_of(hash));
+        let Some(bucket) = self.buckets.get_mut(at) else { return };
+        let start = |way: usize| (at * WAYS + way) * values.len();
+        let is_same = |way: &usize| {
+            let key = self.keys.get(start(*way)..start(*way) + values.len());
+            bucket.tags.get(*way) == Some(&tag) && key == Some(values)
+        };
+        let is_free = |way: &usize| {
+            let free = bucket.tags.get(*way).is_some_and(|tag| *tag == 0);
+            free || bucket.paths.get(*way).is_some_and(|id| *id < base)
+        };
+        let way = (0..WAYS).find(is_same).or_else(|| (0..WAYS).find(is_free));
+        // Whoever makes flows without end cannot tell whose entry goes.
+        let way = way.unwrap_or(usize::try_from(hash >> 32).unwrap_or_default() % WAYS);
+        self.made += 1;
+        if let (Some(own), Some(path)) = (bucket.tags.get_mut(way), bucket.paths.get_mut(way)) {
+            (*own, *path) = (tag, id);
+        }
+        if let Some(key) = self.keys.get_mut(start(way)..start(way) + values.len()) {
+            key.copy_from_slice(values);
+        }
+    }
+}
+
+#[inline]
+fn tag_of(hash: u64) -> u16 {
+    u16::try_from(hash >> 48).unwrap_or_default() | 1
+}

@@ -1,0 +1,189 @@
+//! Connections: a packet is tracked, and a copy of it goes on with what is known then.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use conntrack::{Request, State, Tracked};
+use openflow::action::{Ct, CtZone};
+use openflow::{Action, Field, PortNo, Subfield};
+
+use super::{Kind, Step, Walk};
+use crate::classifier::Classifier;
+use crate::frozen::Frozen;
+use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
+use crate::path::{Op, Track};
+use crate::reads::ORIGINAL;
+use crate::rule::Rule;
+
+/// What is written to a field: the value, and which bits.
+type Written = Option<(u128, u128)>;
+
+impl Walk<'_> {
+    /// Has the packet's connection be found out. What follows is as if it had not been; a copy goes on
+    /// with what is known then, if a table is given.
+    pub(super) fn track(&mut self, ct: &Ct) {
+        let zone = match ct.zone {
+            CtZone::Number(zone) => zone,
+            CtZone::Field(from) => low(self.read(from)),
+        };
+        let (mark, label) = self.written_to_connection(&ct.actions);
+        let half = |value: u128| u32::try_from(value & u128::from(u32::MAX)).unwrap_or_default();
+        let mark = mark.map(|(value, mask)| (half(value), half(mask)));
+        let (commit, force) = (ct.commit, ct.force);
+        let request = Request { zone, commit, force, mark, label };
+        self.state.key.clear_connection();
+        let next = ct.table.map(|table| Arc::new(self.freeze(table)));
+        self.emit(Op::Track(Arc::new(Track { request, next }), 0));
+        self.note(
+            Kind::Detail,
+            format_args!(
+                "Sets the packet to an untracked state, and clears all the conntrack fields."
+            ),
+        );
+    }
+
+    /// What actions write to mark and label of a connection, one after the other.
+    fn written_to_connection(&mut self, actions: &[Action]) -> (Written, Written) {
+        let (mut mark, mut label): (Written, Written) = (None, None);
+        if actions.is_empty() {
+            self.tell(|watch, key| watch.step(key, Step::Drop, true));
+        }
+        for action in actions {
+            self.tell(|watch, key| watch.step(key, Step::Action(action), false));
+            let (field, value, mask) = match *action {
+                Action::SetField { field, value, mask } => (field, value, mask),
+                Action::Load { target, value } => {
+                    (target.field, shifted(value.into(), target), target.mask())
+                }
+                Action::Move { source, target } => {
+                    (target.field, shifted(self.read(source), target), target.mask())
+                }
+                _ => continue,
+            };
+            let (slot, written) = match field {
+                Field::CtMark => (slot::CT_MARK, &mut mark),
+                Field::CtLabel => (slot::CT_LABEL, &mut label),
+                _ => continue,
+            };
+            let (before, bits) = written.unwrap_or_default();
+            *written = Some((before & !mask | value & mask, bits | mask));
+            // What comes next may read it.
+            self.state.key.set_masked(slot, value, mask);
+            self.tell(|watch, key| watch.done(key, action));
+        }
+        (mark, label)
+    }
+
+    /// What the packet goes on with, in a table.
+    fn freeze(&self, table: u8) -> Frozen {
+        let mut key = Box::new(self.state.key.beside());
+        key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
+        let (stack, set) = (self.stack.clone(), self.set.clone());
+        Frozen { key, stack, set, table: Some(table), rest: Vec::new() }
+    }
+
+    /// Forgets what is known of the packet's connection.
+    pub(super) fn clear_connection(&mut self) {
+        self.state.key.clear_connection();
+    }
+
+    /// Looks up the first packet of the packet's connection.
+    #[cold]
+    pub(super) fn look_up_original<'w>(
+        &mut self,
+        rules: &'w Classifier<Arc<Rule>>,
+    ) -> Option<&'w Rule> {
+        self.is_original = false;
+        let before = self.swap_original()?;
+        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
+        self.state.key = *before;
+        rule
+    }
+
+    /// Has the packet be looked up as the first one of its connection; returns what it was, if that can
+    /// be.
+    fn swap_original(&mut self) -> Option<Box<Key>> {
+        let key = &mut self.state.key;
+        let is_ip = matches!(key.get_u16(slot::ETH_TYPE), 0x0800 | 0x86DD);
+        if key.get(slot::CT_NW_PROTO) == 0 || !is_ip {
+            let why = format_args!("resubmit(ct) with non-tracked or non-IP packet!");
+            self.note(Kind::Error, why);
+            return None;
+        }
+        let before = Box::new(*key);
+        for (own, original) in [
+            (slot::IPV4_SRC, slot::CT_NW_SRC),
+            (slot::IPV4_DST, slot::CT_NW_DST),
+            (slot::IPV6_SRC, slot::CT_IPV6_SRC),
+            (slot::IPV6_DST, slot::CT_IPV6_DST),
+            (slot::IP_PROTO, slot::CT_NW_PROTO),
+            (slot::TP_SRC, slot::CT_TP_SRC),
+            (slot::TP_DST, slot::CT_TP_DST),
+        ] {
+            key.set(own, before.get(original));
+            key.set(original, before.get(own));
+        }
+        Some(before)
+    }
+}
+
+fn low(value: u128) -> u16 {
+    u16::try_from(value & 0xFFFF).unwrap_or_default()
+}
+
+/// A value where it is to be in a field.
+fn shifted(value: u128, target: Subfield) -> u128 {
+    value.checked_shl(target.offset.into()).unwrap_or_default()
+}
+
+impl Key {
+    /// Puts what is known of the packet's connection beside it.
+    pub fn set_connection(&mut self, tracked: &Tracked) {
+        self.clear_connection();
+        let Tracked { state, zone, mark, label, original } = *tracked;
+        self.set(slot::CT_STATE, state.0.into());
+        self.set(slot::CT_ZONE, zone.into());
+        self.set(slot::CT_MARK, mark.into());
+        self.set(slot::CT_LABEL, label);
+        let Some(original) = original else { return };
+        let ends = match (original.source(), original.destination()) {
+            (IpAddr::V4(from), IpAddr::V4(to)) => {
+                let ends = [from, to].map(|address| u128::from(u32::from(address)));
+                [slot::CT_NW_SRC, slot::CT_NW_DST].into_iter().zip(ends)
+            }
+            (from, to) => {
+                let ends = [from, to].map(|address| match address {
+                    IpAddr::V4(address) => address.to_ipv6_mapped().into(),
+                    IpAddr::V6(address) => address.into(),
+                });
+                [slot::CT_IPV6_SRC, slot::CT_IPV6_DST].into_iter().zip(ends)
+            }
+        };
+        ends.for_each(|(slot, address)| self.set(slot, address));
+        // Of ICMP, the type, as the packet's own fields have it.
+        let ports = original.query().map_or(original.ports(), |(_, kind)| (kind.into(), 0));
+        self.set(slot::CT_NW_PROTO, original.protocol().0.into());
+        self.set(slot::CT_TP_SRC, ports.0.into());
+        self.set(slot::CT_TP_DST, ports.1.into());
+    }
+
+    /// Has controllers be told of the packet's connection as Open vSwitch tells them: with what kind of
+    /// packet it is, and with its first packet only where it is of a connection.
+    pub(super) fn tell_connection(&self, told: &mut Self) {
+        const KNOWN: State = State(State::NEW.0 | State::ESTABLISHED.0 | State::REPLY.0);
+        let state = self.get_u8(slot::CT_STATE);
+        if state != 0 {
+            told.set(slot::ETH_TYPE, self.get(slot::ETH_TYPE));
+        }
+        if state & KNOWN.0 == 0 {
+            ORIGINAL.into_iter().for_each(|slot| told.set(slot, 0));
+        }
+    }
+
+    /// Empties the words of the packet's connection.
+    fn clear_connection(&mut self) {
+        if let Some(words) = self.0.get_mut(PACKET_WORDS..TRACKED_WORDS) {
+            words.fill(0);
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Packets that are tracked, and looked up again.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use conntrack::Request;
+use flow::walk::Start;
+use flow::{Frozen, Key, Track, slot};
+use openflow::Field;
+use openflow::field::shown;
+
+use super::{Question, Told, Tracer, World};
+use crate::action::Action;
+use crate::node::What;
+use crate::value::hex;
+
+/// How often packets are followed that were tracked, at most.
+const MAX_ROUNDS: usize = 64;
+
+/// What a connection is taken for where nothing is said: tracked, and new.
+const NEW: u32 = 0x21;
+
+/// A packet that was tracked, on its way to be looked up again.
+#[derive(Debug)]
+pub(super) struct Round {
+    number: u32,
+    bridge: String,
+    key: Key,
+    frozen: Arc<Frozen>,
+}
+
+/// Tells the ways of packets that were tracked behind what was told of the first one. `states` are what
+/// their connections are taken for, one after the other.
+pub(super) fn follow(
+    world: &mut dyn World,
+    question: &Question<'_>,
+    told: &mut Told,
+    first: Vec<Round>,
+) {
+    let mut rounds = VecDeque::from(first);
+    let mut states = question.states.iter();
+    for _ in 0..MAX_ROUNDS {
+        let Some(Round { number, bridge, mut key, frozen }) = rounds.pop_front() else { return };
+        let state = states.next();
+        key.set(slot::CT_STATE, state.copied().unwrap_or(NEW).into());
+        let said = match state {
+            Some(state) => format!("ct_state={}", shown(Field::CtState, (*state).into())),
+            None => "default ct_state=trk|new (use --ct-next to customize)".to_owned(),
+        };
+        let line = "=".repeat(79);
+        let begin =
+            format!("\n\n{line}\nrecirc({number:#x}) - resume conntrack with {said}\n{line}\n\n");
+        let mut tracer = Tracer::new(&mut *world, question, &key);
+        let mut last = key;
+        tracer.bridge(&bridge, &mut last, &Start::Frozen(&frozen));
+        last.set(slot::RECIRC_ID, number.into());
+        let (next, more) = tracer.finish(&bridge, &key, &last);
+        rounds.extend(more);
+        told.text += &begin;
+        told.text += &next.text;
+    }
+}
+
+impl Tracer<'_> {
+    /// The packet is tracked, and a copy of it goes on if something says how.
+    pub(super) fn track(&mut self, key: &Key, track: &Track) {
+        self.commit(key);
+        let Request { zone, mark, label, .. } = track.request;
+        self.push(Action::Said(said(&track.request)));
+        let Some(frozen) = &track.next else { return };
+        let bridge = self.bridge.clone();
+        let number = self.world.round(&bridge, frozen);
+        self.push(Action::Said(format!("recirc({number:#x})")));
+        let mut key = *key;
+        key.set(slot::RECIRC_ID, number.into());
+        key.set(slot::CT_ZONE, zone.into());
+        let (mark, mark_mask) = mark.unwrap_or_default();
+        let (label, label_mask) = label.unwrap_or_default();
+        key.set(slot::CT_MARK, u128::from(mark & mark_mask));
+        key.set(slot::CT_LABEL, label & label_mask);
+        self.rounds.push(Round { number, bridge, key, frozen: Arc::clone(frozen) });
+        let table = frozen.table.unwrap_or_default();
+        let note = format!(
+            "A clone of the packet is forked to recirculate. The forked pipeline will be resumed \
+             at table {table}."
+        );
+        self.tree.add(What::Detail, note);
+    }
+
+    /// A packet that was tracked comes to a bridge again.
+    pub(super) fn thaw(&mut self, frozen: &Frozen) {
+        if let Some(table) = frozen.table {
+            self.tree.add(What::Action, format!("thaw\n        Resuming from table {table}"));
+        }
+    }
+}
+
+/// What is done with a connection, in words of a datapath.
+fn said(request: &Request) -> String {
+    let Request { zone, commit, force, mark, label } = *request;
+    let mut parts = Vec::new();
+    match (commit, force) {
+        (_, true) => parts.push("force_commit".to_owned()),
+        (true, false) => parts.push("commit".to_owned()),
+        (false, false) => {}
+    }
+    if zone != 0 {
+        parts.push(format!("zone={zone}"));
+    }
+    if let Some((mark, mask)) = mark {
+        parts.push(format!("mark={}/{}", hex((mark & mask).into()), hex(mask.into())));
+    }
+    if let Some((label, mask)) = label {
+        let masked = if mask == u128::MAX { String::new() } else { format!("/{}", hex(mask)) };
+        parts.push(format!("label={}{masked}", hex(label & mask)));
+    }
+    if parts.is_empty() { "ct".to_owned() } else { format!("ct({})", parts.join(",")) }
+}

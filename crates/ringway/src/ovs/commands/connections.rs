@@ -1,0 +1,333 @@
+//! Tracked connections, as `ovs-dpctl` shows and flushes them.
+//!
+//! There is one table of them for all data paths, so a data path's name changes nothing.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+
+use conntrack::{Entry, TcpState, Tuple, ZoneLimit};
+use ovs::unixctl::Answer;
+use packet::headers::IpProtocol;
+
+use super::Appctl;
+
+/// An error in Open vSwitch's words.
+fn invalid(what: &str) -> String {
+    format!("ovs-vswitchd: {what} (Invalid argument)\n")
+}
+
+/// The options, and the words that say something: all but a data path's name.
+fn split(arguments: &[String]) -> (Vec<&str>, Vec<&str>) {
+    let (options, words): (Vec<&str>, Vec<&str>) =
+        arguments.iter().map(String::as_str).partition(|word| word.starts_with('-'));
+    let is_path = |word: &&str| word.contains('@') || word.starts_with("ovs-");
+    (options, words.into_iter().filter(|word| !is_path(word)).collect())
+}
+
+fn zone_of(word: &str) -> Option<u16> {
+    word.strip_prefix("zone=")?.parse().ok()
+}
+
+/// All connections, or those of a zone, in order.
+fn entries(appctl: &Appctl<'_>, zone: Option<u16>) -> Vec<Entry> {
+    let all = appctl.daemon.switch().connections();
+    let mut entries = Vec::new();
+    all.for_each(all.now(), |entry| {
+        if zone.is_none_or(|zone| entry.original.zone() == zone) {
+            entries.push(entry);
+        }
+    });
+    entries.sort_by_key(|entry| entry.original);
+    entries
+}
+
+/// The connections.
+pub fn dump(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let (options, words) = split(arguments);
+    let has = |names: [&str; 2]| options.iter().any(|option| names.contains(option));
+    let is_verbose = has(["-m", "--more"]);
+    let counts = has(["-s", "--statistics"]);
+    let zone = words.iter().find_map(|word| zone_of(word));
+    let lines = entries(appctl, zone);
+    Ok(lines.iter().map(|entry| line(entry, is_verbose, counts) + "\n").collect())
+}
+
+fn line(entry: &Entry, is_verbose: bool, counts: bool) -> String {
+    let Entry { original, reply, left, mark, label, tcp } = entry;
+    let mut text = format!(
+        "{},orig=({}),reply=({})",
+        protocol(original.protocol()),
+        ends(original),
+        ends(reply)
+    );
+    if is_verbose {
+        text += ",id=0";
+    }
+    if original.zone() != 0 {
+        let _ = write!(text, ",zone={}", original.zone());
+    }
+    if is_verbose {
+        text += ",status=0";
+    }
+    if counts {
+        let _ = write!(text, ",timeout={}", left / 1000);
+    }
+    if *mark != 0 {
+        let _ = write!(text, ",mark={mark}");
+    }
+    if *label != 0 {
+        let _ = write!(text, ",labels={label:#x}");
+    }
+    match tcp {
+        Some([one, other]) if is_verbose => {
+            let (one, other) = (state(*one), state(*other));
+            let _ = write!(text, ",protoinfo=(state_orig={one},state_reply={other})");
+        }
+        Some(states) => {
+            let _ = write!(text, ",protoinfo=(state={})", state(both(*states)));
+        }
+        None => {}
+    }
+    text
+}
+
+/// The state of a connection of which both sides have these.
+fn both([one, other]: [TcpState; 2]) -> TcpState {
+    match one.max(other) {
+        TcpState::FinWait2 => TcpState::TimeWait,
+        state => state,
+    }
+}
+
+const fn state(state: TcpState) -> &'static str {
+    match state {
+        TcpState::Closed => "CLOSED",
+        TcpState::SynSent => "SYN_SENT",
+        TcpState::Established => "ESTABLISHED",
+        TcpState::Closing => "CLOSING",
+        TcpState::FinWait2 => "FIN_WAIT_2",
+        TcpState::TimeWait => "TIME_WAIT",
+    }
+}
+
+fn protocol(protocol: IpProtocol) -> String {
+    let names = [
+        (IpProtocol::ICMP, "icmp"),
+        (IpProtocol::ICMPV6, "icmpv6"),
+        (IpProtocol::TCP, "tcp"),
+        (IpProtocol::UDP, "udp"),
+        (IpProtocol(132), "sctp"),
+        (IpProtocol(136), "udplite"),
+        (IpProtocol(33), "dccp"),
+        (IpProtocol(2), "igmp"),
+    ];
+    let name = names.iter().find(|(known, _)| *known == protocol);
+    name.map_or_else(|| protocol.0.to_string(), |(_, name)| (*name).to_owned())
+}
+
+fn ends(tuple: &Tuple) -> String {
+    let (source, destination) = (tuple.source(), tuple.destination());
+    let rest = match (tuple.query(), tuple.ports()) {
+        (Some((id, kind)), _) => format!("id={id},type={kind},code=0"),
+        (None, (from, to)) => format!("sport={from},dport={to}"),
+    };
+    format!("src={source},dst={destination},{rest}")
+}
+
+/// Ends connections: all, those of a zone, or those with these ends.
+pub fn flush(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let (_, words) = split(arguments);
+    let (zones, ends): (Vec<&str>, Vec<&str>) =
+        words.into_iter().partition(|word| word.starts_with("zone="));
+    let zone = match zones.first() {
+        Some(word) => Some(zone_of(word).ok_or_else(|| invalid("failed to parse zone"))?),
+        None => None,
+    };
+    let [original, reply] = [0, 1].map(|at| Ends::read(ends.get(at).copied().unwrap_or_default()));
+    let (original, reply) = (original?, reply?);
+    if ends.len() > 2 {
+        return Err(invalid("invalid arguments"));
+    }
+    let all = appctl.daemon.switch().connections();
+    all.flush_if(all.now(), |entry| {
+        zone.is_none_or(|zone| entry.original.zone() == zone)
+            && original.are_of(&entry.original)
+            && reply.are_of(&entry.reply)
+    });
+    Ok(String::new())
+}
+
+/// Ends of connections that are meant; what is not said may be anything.
+#[derive(Default)]
+struct Ends {
+    source: Option<IpAddr>,
+    destination: Option<IpAddr>,
+    protocol: Option<u8>,
+    from: Option<u16>,
+    to: Option<u16>,
+    id: Option<u16>,
+    kind: Option<u8>,
+}
+
+impl Ends {
+    /// Reads them, as `ct_nw_src=10.0.0.1,ct_nw_proto=17,ct_tp_dst=53`.
+    fn read(text: &str) -> Result<Self, String> {
+        let mut ends = Self::default();
+        for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
+            let (key, value) = part.split_once('=').unwrap_or((part, ""));
+            let error = || invalid(&format!("failed to parse field {key}"));
+            match key {
+                "ct_nw_src" | "ct_ipv6_src" => {
+                    ends.source = Some(value.parse().map_err(|_| error())?);
+                }
+                "ct_nw_dst" | "ct_ipv6_dst" => {
+                    ends.destination = Some(value.parse().map_err(|_| error())?);
+                }
+                "ct_nw_proto" => ends.protocol = Some(value.parse().map_err(|_| error())?),
+                "ct_tp_src" => ends.from = Some(value.parse().map_err(|_| error())?),
+                "ct_tp_dst" => ends.to = Some(value.parse().map_err(|_| error())?),
+                "icmp_id" => ends.id = Some(value.parse().map_err(|_| error())?),
+                "icmp_type" => ends.kind = Some(value.parse().map_err(|_| error())?),
+                "icmp_code" => drop(value.parse::<u8>().map_err(|_| error())?),
+                _ => return Err(invalid(&format!("invalid conntrack tuple field: {key}"))),
+            }
+        }
+        Ok(ends)
+    }
+
+    fn are_of(&self, tuple: &Tuple) -> bool {
+        let (from, to) = tuple.ports();
+        let query = tuple.query();
+        self.source.is_none_or(|source| source == tuple.source())
+            && self.destination.is_none_or(|destination| destination == tuple.destination())
+            && self.protocol.is_none_or(|protocol| protocol == tuple.protocol().0)
+            && self.from.is_none_or(|port| port == from)
+            && self.to.is_none_or(|port| port == to)
+            && self.id.is_none_or(|id| query.is_some_and(|(own, _)| own == id))
+            && self.kind.is_none_or(|kind| query.is_some_and(|(_, own)| own == kind))
+    }
+}
+
+/// How many connections there are, by protocol.
+pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let (options, words) = split(arguments);
+    let is_verbose = options.iter().any(|option| matches!(*option, "-m" | "--more"))
+        || words.contains(&"verbose");
+    let entries = entries(appctl, words.iter().find_map(|word| zone_of(word)));
+    let mut text = format!("Connections Stats:\n    Total: {}\n", entries.len());
+    let known = [(6, "TCP"), (17, "UDP"), (136, "UDPLITE"), (132, "SCTP"), (1, "ICMP")];
+    let known = known.into_iter().chain([(58, "ICMPV6"), (33, "DCCP"), (2, "IGMP")]);
+    let mut rest = entries.len();
+    for (number, name) in known {
+        let count = entries.iter().filter(|entry| entry.original.protocol().0 == number).count();
+        rest -= count;
+        if count != 0 {
+            let _ = writeln!(text, "  {name}: {count}");
+        }
+        if number == 6 && is_verbose && count != 0 {
+            text += "    Conn per TCP states:\n";
+            let mut states = BTreeMap::new();
+            let found = entries.iter().filter_map(|entry| entry.tcp).map(both);
+            found.for_each(|state| *states.entry(state).or_insert(0_usize) += 1);
+            for (of, count) in states {
+                let _ = writeln!(text, "      [{}]={count}", state(of));
+            }
+        }
+    }
+    if rest != 0 {
+        let _ = writeln!(text, "  Other: {rest}");
+    }
+    Ok(text)
+}
+
+/// How many there may be.
+pub fn limit(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    Ok(format!("{}\n", appctl.daemon.switch().connections().limit()))
+}
+
+/// Sets how many there may be.
+pub fn set_limit(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let (_, words) = split(arguments);
+    let limit = words.last().and_then(|word| word.parse::<u32>().ok());
+    let limit = limit.ok_or_else(|| invalid("maxconns missing or malformed"))?;
+    appctl.daemon.switch().connections().set_limit(usize::try_from(limit).unwrap_or(usize::MAX));
+    Ok("setting maxconns successful".to_owned())
+}
+
+/// How many there are.
+pub fn count(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    Ok(format!("{}\n", appctl.daemon.switch().connections().count()))
+}
+
+/// Whether sequence numbers of TCP are checked.
+pub fn checks(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let checks = appctl.daemon.switch().connections().checks_sequences();
+    Ok(format!("TCP sequence checking: {}\n", if checks { "enabled" } else { "disabled" }))
+}
+
+/// Has them be checked.
+pub fn enable_checks(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    appctl.daemon.switch().connections().check_sequences(true);
+    Ok("enabling TCP sequence checking successful\n".to_owned())
+}
+
+/// Has them not be checked.
+pub fn disable_checks(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    appctl.daemon.switch().connections().check_sequences(false);
+    Ok("disabling TCP sequence checking successful\n".to_owned())
+}
+
+/// How many connections zones may have.
+pub fn zone_limits(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let (_, words) = split(arguments);
+    let all = appctl.daemon.switch().connections();
+    let wanted = match words.first() {
+        Some(word) => zones(word)?.into_iter().map(|zone| all.zone_limit(zone)).collect(),
+        None => all.zone_limits(),
+    };
+    let mut text = format!("default limit={}", all.default_zone_limit());
+    for ZoneLimit { zone, limit, count } in wanted {
+        let _ = write!(text, "\nzone={zone},limit={limit},count={count}");
+    }
+    Ok(text + "\n")
+}
+
+/// Sets that: `default=L`, and `zone=N,limit=L` as often as wanted.
+pub fn set_zone_limits(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let (_, words) = split(arguments);
+    let mut default = None;
+    let mut limits = Vec::new();
+    for word in words {
+        if let Some(limit) = word.strip_prefix("default=") {
+            default = Some(limit.parse::<u32>().map_err(|_| invalid("invalid default limit"))?);
+            continue;
+        }
+        let parts = word.split_once(',').and_then(|(zone, limit)| {
+            Some((zone_of(zone)?, limit.strip_prefix("limit=")?.parse::<u32>().ok()?))
+        });
+        limits.push(parts.ok_or_else(|| invalid(&format!("failed to parse {word}")))?);
+    }
+    let all = appctl.daemon.switch().connections();
+    if let Some(limit) = default {
+        all.set_default_zone_limit(limit);
+    }
+    limits.into_iter().for_each(|(zone, limit)| all.set_zone_limit(zone, Some(limit)));
+    Ok(String::new())
+}
+
+/// Has zones have no limits of their own.
+pub fn forget_zone_limits(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    let (_, words) = split(arguments);
+    let zones = zones(words.first().copied().unwrap_or_default())?;
+    let all = appctl.daemon.switch().connections();
+    zones.into_iter().for_each(|zone| all.set_zone_limit(zone, None));
+    Ok(String::new())
+}
+
+/// Zones, as `zone=1,2,3`.
+fn zones(text: &str) -> Result<Vec<u16>, String> {
+    let list = text.strip_prefix("zone=").ok_or_else(|| invalid("invalid argument"))?;
+    let numbers = list.split(',').map(str::parse);
+    numbers.collect::<Result<_, _>>().map_err(|_| invalid("invalid zone"))
+}

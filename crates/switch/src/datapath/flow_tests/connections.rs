@@ -1,0 +1,176 @@
+//! Frames whose connections are tracked.
+
+use conntrack::Conntrack;
+use openflow::message::flow_mod::Command;
+use openflow::text::{Names, flow_mod};
+use packet::headers::tcp::TcpFlags;
+
+use super::*;
+
+const ONE: [u8; 4] = [10, 0, 0, 1];
+const OTHER: [u8; 4] = [10, 0, 0, 2];
+
+fn rules(rules: &[&str]) -> Pipeline {
+    let mut pipeline = pipeline(4, &[]);
+    for rule in rules {
+        let rule = flow_mod(rule, Command::Add, Names::NONE).unwrap();
+        let table = if rule.table == u8::MAX { 0 } else { rule.table };
+        let add = Change::add(table, rule.matching, rule.instructions);
+        pipeline.tables.change(&add.with_priority(rule.priority), 0).unwrap();
+    }
+    pipeline
+}
+
+fn connected(text: &[&str]) -> (Bench, Arc<Conntrack>) {
+    let all = Arc::new(Conntrack::default());
+    let mut bench = Bench::new(4);
+    change(&mut bench, text, &all);
+    (bench, all)
+}
+
+fn change(bench: &mut Bench, text: &[&str], all: &Arc<Conntrack>) {
+    let flows = BridgeFlows::new(Arc::new(rules(text)));
+    let flows = BridgeFlows { connections: Some(Arc::clone(all)), ..flows };
+    bench.change(0, BridgeChange::Flows(Some(Box::new(flows)), 0));
+}
+
+/// A frame of UDP between two hosts, there or back.
+fn udp(port: u16, is_back: bool) -> Vec<u8> {
+    let frame = FrameBuilder::new(MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    let frame = match is_back {
+        false => frame.ip(ONE, OTHER).udp(port, 53),
+        true => frame.ip(OTHER, ONE).udp(53, port),
+    };
+    frame.payload(&[7; 200]).build().unwrap()
+}
+
+/// Who is inside may begin; from outside only answers come in.
+const FIREWALL: [&str; 6] = [
+    "in_port=1,ip,actions=ct(commit,zone=5,exec(set_field:7->ct_mark)),output:2",
+    "in_port=2,ip,actions=set_field:9->reg3,ct(table=1,zone=5)",
+    "table=1,ct_state=+trk+est+rpl,ct_zone=5,ct_mark=7,reg3=9,ip,actions=output:1",
+    "table=1,ct_state=+trk+rel,ip,actions=output:3",
+    "table=1,ct_state=+trk+inv,ip,actions=output:4",
+    "table=1,priority=1,actions=drop",
+];
+
+#[test]
+fn answers_come_in_where_somebody_has_asked() {
+    let (mut bench, all) = connected(&FIREWALL);
+    let (there, back) = (udp(1000, false), udp(1000, true));
+    assert_eq!(counts(&bench.send(1, std::slice::from_ref(&back))), [0, 0, 0, 0]);
+    let strangers = [udp(1001, true), udp(1002, true)];
+    let got = bench.send(0, &[there.clone(), udp(1003, false)]);
+    assert_eq!(counts(&got), [0, 2, 0, 0]);
+    assert_eq!(got[1][0], there);
+    let [first, second] = strangers;
+    let got = bench.send(1, &[back.clone(), first, back.clone(), second, udp(1003, true)]);
+    assert_eq!(counts(&got), [3, 0, 0, 0]);
+    assert_eq!(got[0], [back.clone(), back.clone(), udp(1003, true)]);
+    assert_eq!((all.count(), bench.dropped(DropReason::FlowDrop)), (2, 3));
+    // Once their time is over they are strangers.
+    all.set_now(60_000);
+    assert_eq!(counts(&bench.send(1, std::slice::from_ref(&back))), [0, 0, 0, 0]);
+    // What can be of no connection, and what tells of one.
+    let mut fragment = back.clone();
+    fragment[20] = 0x20;
+    assert_eq!(counts(&bench.send(1, &[fragment])), [0, 0, 0, 1]);
+    bench.send(0, std::slice::from_ref(&there));
+    let mut error = FrameBuilder::new(MacAddr([2; 6]), MacAddr([4; 6]))
+        .ip(OTHER, ONE)
+        .udp(1, 1)
+        .payload(&there[14..])
+        .build()
+        .unwrap();
+    error[23] = 1;
+    error[34..42].copy_from_slice(&[3, 3, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(counts(&bench.send(1, &[error])), [0, 0, 1, 0]);
+}
+
+#[test]
+fn rules_of_both_rounds_count_and_change() {
+    let (mut bench, all) = connected(&FIREWALL);
+    bench.send(0, &[udp(1000, false)]);
+    for _ in 0..3 {
+        assert_eq!(counts(&bench.send(1, &[udp(1000, true)])), [1, 0, 0, 0]);
+    }
+    let mut others = FIREWALL;
+    others[2] = "table=1,ct_state=+trk+est+rpl,ip,actions=output:3";
+    change(&mut bench, &others, &all);
+    assert_eq!(counts(&bench.send(1, &[udp(1000, true)])), [0, 0, 1, 0]);
+    all.flush(None);
+    assert_eq!(counts(&bench.send(1, &[udp(1000, true)])), [0, 0, 0, 0]);
+}
+
+#[test]
+fn a_copy_goes_on_and_the_packet_too() {
+    let (mut bench, _) = connected(&[
+        "in_port=1,udp,actions=mod_dl_src:02:00:00:00:00:09,ct(table=1),mod_dl_dst:02:00:00:00:00:08,output:3",
+        "table=1,ct_state=+trk+new,ct_nw_src=10.0.0.1,ct_tp_dst=53,udp,actions=output:2,mod_nw_tos:4,output:4",
+        "table=1,priority=1,actions=output:1",
+    ]);
+    let got = bench.send(0, &[udp(1000, false), udp(1001, false)]);
+    assert_eq!(counts(&got), [0, 2, 2, 2]);
+    let frame = udp(1000, false);
+    assert_eq!((&got[1][0][..6], &got[1][0][6..12]), (&frame[..6], &[2, 0, 0, 0, 0, 9][..]));
+    assert_eq!((got[1][0][15], got[3][0][15]), (0, 4));
+    assert_eq!(
+        (&got[2][0][..6], &got[2][0][6..12]),
+        (&[2, 0, 0, 0, 0, 8][..], &[2, 0, 0, 0, 0, 9][..])
+    );
+}
+
+#[test]
+fn who_goes_round_without_end_is_dropped() {
+    let (mut bench, _) = connected(&["ip,actions=ct(table=0),output:2"]);
+    let got = bench.send(0, &[udp(1000, false)]);
+    assert_eq!(counts(&got).iter().sum::<usize>(), 9);
+    assert_eq!(bench.dropped(DropReason::FlowTooDeep), 1);
+}
+
+#[test]
+fn tcp_is_followed_through_zones() {
+    let (mut bench, all) = connected(&[
+        "table=0,ip,actions=ct(table=1,zone=1)",
+        "table=1,ct_state=+new,tcp,in_port=1,actions=ct(commit,zone=1,exec(load:0x5->NXM_NX_CT_LABEL[64..95])),ct(table=2,zone=2)",
+        "table=1,ct_state=+est,tcp,ct_label=0x50000000000000000/0xffffffff0000000000000000,actions=ct(table=2,zone=2)",
+        "table=2,ct_state=+new,tcp,in_port=1,actions=ct(commit,zone=2),output:2",
+        "table=2,ct_state=+est-rpl,tcp,actions=output:2",
+        "table=2,ct_state=+est+rpl,tcp,actions=output:1",
+    ]);
+    let segment = |is_back: bool, flags: TcpFlags, numbers: (u32, u32)| {
+        let frame = FrameBuilder::new(MacAddr([2; 6]), MacAddr([4; 6]));
+        let (sequence, acknowledgment) = numbers;
+        let frame = match is_back {
+            false => frame.ip(ONE, OTHER).tcp((1000, 80), sequence, acknowledgment, flags),
+            true => frame.ip(OTHER, ONE).tcp((80, 1000), sequence, acknowledgment, flags),
+        };
+        frame.payload(&[7; 10]).build().unwrap()
+    };
+    let (syn, ack) = (TcpFlags::SYN, TcpFlags::ACK);
+    let mut pass = |is_back: bool, flags, numbers| {
+        counts(&bench.send(u16::from(is_back), &[segment(is_back, flags, numbers)]))
+    };
+    assert_eq!(pass(true, syn, (1, 0)), [0, 0, 0, 0]);
+    assert_eq!(pass(false, syn, (100, 0)), [0, 1, 0, 0]);
+    assert_eq!(pass(true, syn | ack, (300, 111)), [1, 0, 0, 0]);
+    assert_eq!(pass(false, ack, (111, 311)), [0, 1, 0, 0]);
+    assert_eq!(pass(true, ack, (90_000_000, 101)), [0, 0, 0, 0]);
+    let mut zones = Vec::new();
+    all.for_each(0, |entry| zones.push((entry.original.zone(), entry.label)));
+    zones.sort_unstable();
+    assert_eq!(zones, [(1, 5 << 64), (2, 0)]);
+}
+
+#[test]
+fn the_first_packet_of_a_connection_can_be_looked_up() {
+    let (mut bench, _) = connected(&[
+        "in_port=1,ip,actions=ct(commit),output:2",
+        "in_port=2,ip,actions=ct(table=1)",
+        "table=1,ct_state=+trk-inv,ip,actions=resubmit(,2),resubmit(,2,ct)",
+        "table=2,udp,nw_src=10.0.0.1,tp_dst=53,actions=output:3",
+        "table=2,udp,nw_src=10.0.0.2,tp_src=53,actions=output:4",
+    ]);
+    bench.send(0, &[udp(1000, false)]);
+    assert_eq!(counts(&bench.send(1, &[udp(1000, true)])), [0, 0, 1, 1]);
+}
