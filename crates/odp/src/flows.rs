@@ -18,6 +18,9 @@ use crate::masked::{Masked, letters};
 /// How many flows there are at most, as Open vSwitch begins.
 const LIMIT: usize = 10_000;
 
+/// How many masks they may have, since each is looked for.
+const MAX_MASKS: usize = 256;
+
 /// How long a flow stays for which nothing comes, in milliseconds.
 pub const MAX_IDLE: u64 = 10_000;
 
@@ -83,6 +86,11 @@ pub enum Event<'e> {
 pub trait Host {
     /// What becomes of such packets; `None`: their port is not there any more.
     fn way(&mut self, key: &Key) -> Option<Way>;
+
+    /// Whether it has been asked as often as it answers for now.
+    fn is_tired(&self) -> bool {
+        false
+    }
 
     /// Is told what happens.
     fn told(&mut self, event: Event<'_>) {
@@ -177,6 +185,8 @@ pub struct Flows {
     next: u64,
     /// Flows by their bits that count, for each mask.
     tuples: Vec<(Key, HashMap<Key, u64>)>,
+    /// The first one that is to be looked at next.
+    left: u64,
     /// How many there may be.
     pub limit: usize,
     /// Whether any bits do not count.
@@ -200,6 +210,7 @@ impl Default for Flows {
             flows: BTreeMap::new(),
             next: 0,
             tuples: Vec::new(),
+            left: 0,
             limit: LIMIT,
             has_masks: true,
             max_idle: MAX_IDLE,
@@ -252,7 +263,8 @@ impl Flows {
         }
         self.misses = self.misses.saturating_add(1);
         host.told(Event::Missed(of.key));
-        let way = if self.flows.len() < self.limit { host.way(of.key) } else { None };
+        let has_room = self.flows.len() < self.limit && self.tuples.len() < MAX_MASKS;
+        let way = if has_room && !host.is_tired() { host.way(of.key) } else { None };
         let Some(mut way) = way else {
             self.lost = self.lost.saturating_add(of.packets.saturating_sub(1));
             return;
@@ -284,14 +296,22 @@ impl Flows {
 
     /// Looks whether flows are still what they were made for: ends those of which more bits count by now,
     /// changes what is done with others, and ends those that were not used until `now`, in milliseconds. If
-    /// not `asks`, only those.
-    pub fn revalidate(&mut self, now: u64, asks: bool, host: &mut dyn Host) {
-        let all: Vec<u64> = self.flows.keys().copied().collect();
+    /// not `asks`, only those. Returns whether all were looked at; if not, the next time begins with the
+    /// others.
+    pub fn revalidate(&mut self, now: u64, asks: bool, host: &mut dyn Host) -> bool {
+        let from = std::mem::take(&mut self.left);
+        let (before, behind) = (self.flows.range(..from), self.flows.range(from..));
+        let all: Vec<u64> = behind.chain(before).map(|(at, _)| *at).collect();
+        let mut is_whole = true;
         for at in all {
             let Some(flow) = self.flows.get_mut(&at) else { continue };
             let since = flow.used.unwrap_or(flow.created);
             let mut ends = now.saturating_sub(since) > self.max_idle;
-            if asks && !ends {
+            if asks && !ends && host.is_tired() {
+                if std::mem::take(&mut is_whole) {
+                    self.left = at;
+                }
+            } else if asks && !ends {
                 match host.way(&flow.key) {
                     None => ends = true,
                     Some(way) => {
@@ -307,6 +327,7 @@ impl Flows {
                 host.told(Event::Deleted(&flow));
             }
         }
+        is_whole
     }
 
     fn find(&mut self, key: &Key) -> Option<&mut Flow> {

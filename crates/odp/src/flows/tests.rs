@@ -9,6 +9,8 @@ struct Rules {
     is_gone: bool,
     told: Vec<String>,
     asked: usize,
+    /// How often it answers.
+    patience: Option<usize>,
 }
 
 impl Host for Rules {
@@ -26,6 +28,10 @@ impl Host for Rules {
         }
         let actions = if self.to == 0 { vec![] } else { vec![Action::Output(self.to)] };
         (!self.is_gone).then_some(Way { mask, actions })
+    }
+
+    fn is_tired(&self) -> bool {
+        self.patience.is_some_and(|patience| self.asked >= patience)
     }
 
     fn told(&mut self, event: Event<'_>) {
@@ -167,4 +173,30 @@ fn there_are_no_more_flows_than_the_limit() {
     assert_eq!((flows.len(), flows.misses, flows.lost, rules.asked), (2, 9, 14, 2));
     let id = flows.iter().next().unwrap().id;
     assert!(flows.remove(id) && !flows.remove(id) && flows.len() == 1);
+}
+
+#[test]
+fn who_is_asked_too_much_goes_on_the_next_time() {
+    let mut flows = Flows::default();
+    let mut rules = Rules { heeds: Some(slot::ETH_SRC), to: 1, ..Rules::default() };
+    for source in 1..=5 {
+        let mut key = key(ICMP);
+        key.set(slot::ETH_SRC, source);
+        flows.take(&packets(&key, 1, 0), &mut rules);
+    }
+    rules.to = 2;
+    let mut changed = Vec::new();
+    for _ in 0..3 {
+        (rules.asked, rules.patience) = (0, Some(2));
+        rules.told.clear();
+        changed.push((flows.revalidate(0, true, &mut rules), rules.told.len()));
+    }
+    assert_eq!(changed, [(false, 2), (false, 2), (false, 1)]);
+    // Nobody asks about new ones then, either.
+    let mut key = key(ICMP);
+    key.set(slot::ETH_SRC, 9);
+    flows.take(&packets(&key, 3, 0), &mut rules);
+    assert_eq!((flows.len(), flows.lost), (5, 2));
+    rules.patience = None;
+    assert!(flows.revalidate(0, true, &mut rules));
 }

@@ -30,6 +30,10 @@ const FIRST: Duration = Duration::from_secs(1);
 /// How long packets are recorded after somebody has asked.
 const INTEREST: Duration = Duration::from_secs(60);
 
+/// How many ways of packets are followed each time, since each is a walk through all tables, and others wait
+/// for the main thread; whose turn does not come is next the next time.
+const MAX_WAYS: usize = 2_000;
+
 /// The most lines of the log about flows that there are, each time.
 const MAX_LINES: usize = 256;
 
@@ -43,6 +47,8 @@ pub struct PathFlows {
     /// For tests: recorded always.
     is_forced: bool,
     is_on: bool,
+    /// Not all flows were looked at the last time.
+    is_behind: bool,
     /// Since when.
     since: Option<Instant>,
     /// When somebody asked last, and when what was recorded is to be taken.
@@ -131,15 +137,18 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
     flows.due = Some(later(appctl.time.now(), PERIOD));
     let idle = appctl.agent.content().and_then(|content| content.other_config.get("max-idle"));
     let idle = idle.and_then(|text| text.parse().ok()).unwrap_or(MAX_IDLE);
-    let asks = has_changed(appctl, &mut flows) || asks;
+    let asks = has_changed(appctl, &mut flows) || asks || std::mem::take(&mut flows.is_behind);
     let now = appctl.daemon.switch().flow_time();
     let (trouble, trace) = Default::default();
-    let mut host = Path { appctl, name: "", now, lines: MAX_LINES, trouble, trace };
+    let (lines, ways) = (MAX_LINES, MAX_WAYS);
+    let mut host = Path { appctl, name: "", now, lines, ways, trouble, trace };
+    let mut is_behind = false;
     for (flows, path) in flows.paths.iter_mut().zip(PATHS) {
         flows.max_idle = idle;
         host.name = path;
-        flows.revalidate(now, asks, &mut host);
+        is_behind |= !flows.revalidate(now, asks, &mut host);
     }
+    flows.is_behind = is_behind;
     take(&mut host, &mut flows);
     if !flows.is_terse && tracing::enabled!(target: "dpif", Level::DEBUG) {
         for (flows, path) in flows.paths.iter().zip(PATHS) {
@@ -210,6 +219,7 @@ struct Path<'p, 'a> {
     name: &'static str,
     now: u64,
     lines: usize,
+    ways: usize,
     /// What was wrong on the last way, and all of that, where it had no end.
     trouble: Vec<String>,
     trace: Option<String>,
@@ -228,7 +238,12 @@ impl Path<'_, '_> {
 }
 
 impl Host for Path<'_, '_> {
+    fn is_tired(&self) -> bool {
+        self.ways == 0
+    }
+
     fn way(&mut self, key: &Key) -> Option<Way> {
+        self.ways = self.ways.saturating_sub(1);
         let numbers = self.appctl.agent.path_numbers();
         let port = numbers.name(key.get_u32(slot::IN_PORT))?.to_owned();
         let mut interfaces = self.appctl.agent.content()?.interfaces();
