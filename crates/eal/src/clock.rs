@@ -32,6 +32,9 @@ const MONOTONIC: u8 = 2;
 static SOURCE: AtomicU8 = AtomicU8::new(UNKNOWN);
 static CLOCK: OnceLock<Clock> = OnceLock::new();
 
+/// Both clocks when calibration began.
+static BEGIN: OnceLock<(u64, u64)> = OnceLock::new();
+
 /// The process's clock: its source and rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
@@ -40,8 +43,8 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// The clock. The first call in a process takes about 20 ms; call it before the workers
-    /// start.
+    /// The clock. The first call in a process takes about 20 ms, less what has passed since [`begin`];
+    /// call it before the workers start.
     pub fn get() -> Self {
         *CLOCK.get_or_init(|| {
             let clock = Self::calibrate();
@@ -81,12 +84,18 @@ impl Clock {
 
     fn calibrate() -> Self {
         if counter_is_reliable()
-            && let Some(hz) = measure_counter()
+            && let Some(hz) = measure_counter(*BEGIN.get_or_init(both))
         {
             return Self { source: Source::Counter, hz };
         }
         Self { source: Source::Monotonic, hz: NANOS_PER_SEC }
     }
+}
+
+/// Begins to calibrate the clock: what a process does from here until it needs the clock is time that it
+/// does not wait then. It need not be called.
+pub fn begin() {
+    BEGIN.get_or_init(both);
 }
 
 /// The current time in cycles, from an arbitrary start. Does not go back on one thread; between
@@ -174,10 +183,11 @@ const fn counter_is_reliable() -> bool {
     cfg!(target_arch = "aarch64")
 }
 
-/// The counter's rate; `None` when it makes no sense.
-fn measure_counter() -> Option<u64> {
-    let (counter_start, time_start) = both();
-    std::thread::sleep(CALIBRATION);
+/// The counter's rate, as measured since both clocks were as given, for as long as calibration takes at
+/// least; `None` when it makes no sense.
+fn measure_counter((counter_start, time_start): (u64, u64)) -> Option<u64> {
+    let passed = Duration::from_nanos(monotonic().saturating_sub(time_start));
+    std::thread::sleep(CALIBRATION.saturating_sub(passed));
     let (counter_end, time_end) = both();
     let nanos = time_end.checked_sub(time_start).filter(|nanos| *nanos > 0)?;
     let cycles = counter_end.checked_sub(counter_start)?;
@@ -209,6 +219,17 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn what_has_passed_since_it_began_is_part_of_calibration() {
+        let begin = both();
+        let first = measure_counter(begin).unwrap();
+        // Longer ago is as good.
+        let second = measure_counter(begin).unwrap();
+        assert!(first.abs_diff(second) < first / 1000, "{first} and {second}");
+        assert!(both().1 - begin.1 >= 20_000_000);
+    }
 
     #[test]
     fn it_agrees_with_the_kernel() {

@@ -111,7 +111,12 @@ pub fn device(
         "dpdk" => {
             let address = option(interface, "dpdk-devargs")
                 .ok_or("expected options:dpdk-devargs, a PCI address as 0000:01:00.0")?;
-            let driver = option(interface, "driver").unwrap_or("igb");
+            let driver = match option(interface, "driver").unwrap_or("igb") {
+                driver @ ("igb" | "virtio-pci") => driver,
+                other => {
+                    return Err(format!("options:driver={other}: expected igb or virtio-pci"));
+                }
+            };
             let queues = option(interface, "n_rxq").unwrap_or("1");
             format!("{}:{},queues={}", driver, escaped(address), escaped(queues))
         }
@@ -216,5 +221,7 @@ mod tests {
         let error = of("dpdkvhostusers", &[]).unwrap_err();
         assert!(error.contains("did you mean dpdkvhostuser?"), "{error}");
         assert!(of("", &[("driver", "igb")]).unwrap_err().contains("expected af-packet"));
+        let options = [("dpdk-devargs", "0000:01:00.0"), ("driver", "vduse")];
+        assert!(of("dpdk", &options).unwrap_err().contains("expected igb or virtio-pci"));
     }
 }

@@ -33,6 +33,7 @@ const FILES_PER_PAIR: u64 = 6;
 
 /// `ringway switch`.
 pub fn run(args: &SwitchArgs) -> Result<(), Failure> {
+    eal::clock::begin();
     let config = Config::load(args, args.control.control.clone())?;
     let source = Source::new(args, &config);
     let state = config.state;

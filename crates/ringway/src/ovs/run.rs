@@ -63,6 +63,7 @@ pub fn main(arguments: &[OsString]) -> ExitCode {
 }
 
 fn run(args: &OvsArgs) -> Result<(), Failure> {
+    eal::clock::begin();
     let log_file = args.log_path();
     if let Some(path) = &log_file {
         detach::log_to(path)?;
@@ -136,8 +137,10 @@ fn control_socket(args: &OvsArgs) -> Result<(Listener, PathBuf), Failure> {
 
 /// What the command line says: everything but bridges and ports.
 fn base(args: &OvsArgs, control: &std::path::Path) -> State {
-    // Any kind of port may come, with its files anywhere.
-    let kinds = open::list().map(|driver| driver.name.to_owned()).collect();
+    // Any kind of port may come, with its files anywhere, but those that no type of an interface is: a
+    // module of the kernel would be looked for, which takes longer than the rest of the start.
+    let kinds = open::list().map(|driver| driver.name).filter(|name| *name != "vduse");
+    let kinds = kinds.map(str::to_owned).collect();
     let state = State {
         control: Some(control.to_owned()),
         metrics: args.metrics.section(),
