@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test code")]
 
-#[path = "ovs_vswitchd/controllers.rs"]
 mod controllers;
 
 use std::io::{Read, Write as _};
