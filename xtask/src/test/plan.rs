@@ -11,7 +11,7 @@ use e2e::peers::{SKIPPED, workspace};
 use e2e::ringway::BINARY;
 
 use super::programs::{Built, EVERYTHING, Program, cargo, linting, with_lints};
-use super::schedule::{Job, Output, WAITING, WHOLE};
+use super::schedule::{IDLE, Job, Output, WAITING, WHOLE};
 use crate::tested;
 
 /// The job that builds the test programs.
@@ -26,35 +26,41 @@ const ATTACKER: &str = "attacker";
 /// The jobs that run those which need no peer: tests in crates, and tests of crates from outside.
 const UNIT: [&str; 2] = ["unit", "integration"];
 
-/// End-to-end tests that take longest, the longest first but for one: those with DPDK come one after
-/// the other. They begin first, so that the last one to end is a short one; those that wait for timers
-/// most of the time are between those that do not.
-const LONGEST: [&str; 24] = [
-    "dpdk",
+/// End-to-end tests in the order in which they begin, those that take longest first, so that the last
+/// one to end is a short one; all others come behind. Those that wait for timers most of the time
+/// ([`IDLE_TESTS`]) are between those that do not, and those that need huge pages, which one test at a
+/// time has, are apart.
+const FIRST: [&str; 25] = [
     "migration",
     "guests",
     "virtio_pci",
-    "kernel_ports",
-    "vlan",
-    "igb",
-    "vdpa_hardware",
-    "libvirt",
-    "offload",
-    "vduse",
-    "bond",
-    "ovs_vswitchd",
-    "pci",
     "rstp",
-    "uplink",
-    "uml",
+    "igb",
+    "kernel_ports",
+    "vdpa_hardware",
     "guards",
+    "dpdk",
+    "vduse",
+    "vlan",
     "snooping",
+    "offload",
+    "ovs_vswitchd",
+    "libvirt",
     "tap",
+    "pci",
+    "uplink",
+    "bond",
+    "uml",
+    "tunnels",
     "steering",
     "iommu",
     "vdpa_kernel",
     "restart",
 ];
+
+/// End-to-end tests beside which the CPUs have time for two others.
+const IDLE_TESTS: [&str; 7] =
+    ["guards", "ovs_vswitchd", "rstp", "snooping", "tap", "tunnels", "uplink"];
 
 /// What the steps of a run share.
 pub struct Stage {
@@ -124,6 +130,7 @@ impl Stage {
         let needs = &["setup", "build", PROGRAMS];
         let (mut shared, mut alone) = (Vec::new(), Vec::new());
         for Tests { name, source } in end_to_end()? {
+            let share = if IDLE_TESTS.contains(&&*name) { IDLE } else { WAITING };
             let add = |to: &mut Vec<_>, step: String, arguments: &'static [&str]| {
                 let name = name.clone();
                 let work = move |output: &Output| self.end_to_end(output, &name, arguments);
@@ -133,7 +140,7 @@ impl Stage {
                     test.behind.extend(UNIT);
                 }
                 // It waits for guests, links and counters.
-                test.share = WAITING;
+                test.share = share;
                 to.push(test);
             };
             match Turn::read(&source) {
@@ -346,7 +353,7 @@ fn end_to_end() -> Result<Vec<Tests>> {
             tests.push(Tests { name, source });
         }
     }
-    let place = |name: &str| LONGEST.iter().position(|long| *long == name).unwrap_or(LONGEST.len());
+    let place = |name: &str| FIRST.iter().position(|first| *first == name).unwrap_or(FIRST.len());
     tests.sort_by_key(|Tests { name, .. }| (name != "harness", place(name), name.clone()));
     Ok(tests)
 }
@@ -363,7 +370,7 @@ mod tests {
     fn every_end_to_end_test_is_a_step_and_the_harness_is_first() {
         let tests = end_to_end().unwrap();
         assert_eq!(tests.first().map(|tests| tests.name.as_str()), Some("harness"));
-        for name in LONGEST {
+        for name in FIRST.into_iter().chain(IDLE_TESTS) {
             assert!(tests.iter().any(|tests| tests.name == name), "{name}");
         }
         let files = fs::read_dir(workspace().join("tests/tests")).unwrap();

@@ -105,10 +105,13 @@ fn line(command: &Command) -> String {
 }
 
 /// The share of a job that computes all the time, of one CPU.
-pub const WHOLE: usize = 2;
+pub const WHOLE: usize = 4;
 
 /// The share of a job that waits for half of the time, or nearly so.
-pub const WAITING: usize = 1;
+pub const WAITING: usize = 2;
+
+/// The share of a job that hardly computes.
+pub const IDLE: usize = 1;
 
 /// Runs all jobs, as many at a time as there is room for on `cpus`, those that come first as early as
 /// can be; says when one begins and ends, and what it has written then.
@@ -336,6 +339,15 @@ mod tests {
         assert_eq!(names, ["a", "b", "c"]);
         running.jobs.retain(|(name, _)| name != "a");
         for name in ["d", "e"] {
+            let job = next(&mut waiting, &running, 2).unwrap();
+            assert_eq!(job.name, name);
+            running.jobs.push((job.name, job.share));
+        }
+        assert!(next(&mut waiting, &running, 2).is_none());
+        let mut waiting: Vec<_> = ["g", "h", "i"].map(|name| job(name, &[], || Ok(()))).into();
+        waiting.iter_mut().for_each(|job| job.share = IDLE);
+        running.jobs.retain(|(name, _)| name != "b");
+        for name in ["g", "h"] {
             let job = next(&mut waiting, &running, 2).unwrap();
             assert_eq!(job.name, name);
             running.jobs.push((job.name, job.share));
