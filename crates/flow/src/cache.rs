@@ -138,7 +138,7 @@ impl PathCache {
 
     /// Finds out what to look at; returns whether that is something else than before.
     fn look(&mut self) -> bool {
-        let relevant = self.pipeline.tables.relevant();
+        let relevant = self.pipeline.relevant();
         let is_other = self.index.look_at(&relevant) | self.tracked.look_at(&relevant);
         let ether_src = slot::ETH_SRC.ones();
         let is_link = |(word, bits): &(u8, u64)| match usize::from(*word) {

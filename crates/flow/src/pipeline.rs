@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use openflow::PortNo;
 
+use crate::key::{Key, slot};
 use crate::path::Basis;
 use crate::tables::Tables;
 
@@ -48,13 +49,16 @@ pub struct Pipeline {
     pub ports: BTreeMap<PortNo, Port>,
     /// Whether controllers get what no rule of the first table is for, as in OpenFlow 1.0 to 1.2.
     pub asks_controllers: bool,
+    /// The class of service (DSCP) that packets of IP get where rules send them to a queue of a port.
+    pub marks: BTreeMap<(PortNo, u32), u8>,
 }
 
 impl Pipeline {
     /// What is not as it is in `other`; `None` if it is more than a path can depend on.
     pub(crate) fn changed(&self, other: &Self) -> Option<Basis> {
         let links = self.ports != other.ports;
-        if self.asks_controllers != other.asks_controllers || links && !self.has_ports_of(other) {
+        let is_other = self.asks_controllers != other.asks_controllers || self.marks != other.marks;
+        if is_other || links && !self.has_ports_of(other) {
             return None;
         }
         let tables = self.tables.changed(&other.tables);
@@ -69,6 +73,18 @@ impl Pipeline {
             number == others && *port == Port { is_dead: port.is_dead, ..*before }
         };
         self.ports.len() == other.ports.len() && self.ports.iter().zip(&other.ports).all(same)
+    }
+
+    /// Which bits of a packet its way may depend on.
+    pub(crate) fn relevant(&self) -> Key {
+        let mut key = self.tables.relevant();
+        if !self.marks.is_empty() {
+            // What is marked for one port has its own class for the next.
+            for slot in [slot::IP_DSCP, slot::IP_PROTO, slot::IP_FRAG] {
+                key.set(slot, slot.ones());
+            }
+        }
+        key
     }
 
     /// The OpenFlow number of the port that the switch knows by `number`.

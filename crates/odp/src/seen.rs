@@ -97,6 +97,14 @@ impl Seen {
         }
     }
 
+    /// It is sent to a port with queues.
+    pub(crate) fn queue(&mut self, key: &Key, is_marked: bool) {
+        self.whole(slot::SKB_PRIORITY);
+        if is_marked && Kind::of(key).is_ip() {
+            self.network(slot::IP_DSCP);
+        }
+    }
+
     /// What a step looks at, before it is done.
     pub(crate) fn step(&mut self, key: &Key, step: &Step<'_>) {
         let Step::Action(action) = step else { return };

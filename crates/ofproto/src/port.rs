@@ -1,6 +1,6 @@
 //! Ports, and how many frames have passed them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use openflow::message::port::PortDesc;
@@ -17,6 +17,8 @@ pub struct Port {
     pub figures: [u64; FIGURES],
     /// The numbers of its queues. What goes out by each is not counted.
     pub queues: BTreeSet<u32>,
+    /// The class of service (DSCP) that packets get by some queues, which need not be those above.
+    pub marks: BTreeMap<u32, u8>,
     /// Since when it has been there.
     pub since: Instant,
 }

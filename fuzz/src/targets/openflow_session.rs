@@ -23,6 +23,7 @@ pub(super) fn run(data: &[u8]) {
         name: format!("p{number}"),
         figures: [0; 12],
         queues: [0].into(),
+        marks: [(0, 1)].into(),
         since: now,
     };
     bridge.set_ports(vec![port(1), port(2)]);

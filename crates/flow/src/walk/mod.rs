@@ -6,6 +6,7 @@
 //! - `write`: what is written to the key, and so to the packet
 //! - `learn`: rules that are made of packets, or end sooner by them
 //! - `links`: which of several links a packet takes
+//! - `mark`: classes of service that queues of ports give
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
@@ -18,6 +19,7 @@ mod freeze;
 mod group;
 pub(crate) mod learn;
 mod links;
+mod mark;
 pub(crate) mod set;
 mod table;
 mod tags;
@@ -418,8 +420,8 @@ impl<'w> Walk<'w> {
                 self.table(port, 0, true);
             }
             PortNo::NORMAL => self.switch(),
-            PortNo::FLOOD => self.emit(Op::Flood { all: false, but: self.in_port().0 }),
-            PortNo::ALL => self.emit(Op::Flood { all: true, but: self.in_port().0 }),
+            PortNo::FLOOD => self.flood(false),
+            PortNo::ALL => self.flood(true),
             PortNo::CONTROLLER => {
                 let reason = match (self.is_packet_out, self.is_in_group, self.is_in_set) {
                     (true, ..) => Reason::PACKET_OUT,
@@ -454,7 +456,7 @@ impl<'w> Walk<'w> {
             Some(to) if to.no_forward => {
                 self.note(Kind::Detail, format_args!("OFPPC_NO_FWD set, skipping output"));
             }
-            Some(to) => self.emit(Op::Output(to.number)),
+            Some(to) => self.send_marked(port, Op::Output(to.number)),
         }
     }
 

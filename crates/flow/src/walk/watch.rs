@@ -100,6 +100,11 @@ pub trait Watch {
         let _ = rule;
     }
 
+    /// It is sent to a port that has queues, whether or not it gets a class of service there.
+    fn queue(&mut self, key: &Key, is_marked: bool) {
+        let _ = (key, is_marked);
+    }
+
     /// There is something to say about what is done.
     fn note(&mut self, kind: Kind, note: Arguments<'_>) {
         let _ = (kind, note);

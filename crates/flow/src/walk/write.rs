@@ -39,6 +39,8 @@ impl Walk<'_> {
             Action::SetEthDst(address) => self.put(slot::ETH_DST, number(*address)),
             Action::SetTunnel { id, .. } => self.put(slot::TUN_ID, u128::from(*id)),
             Action::SetQueue(queue) => self.put(slot::SKB_PRIORITY, u128::from(*queue)),
+            // Packets come in without one.
+            Action::PopQueue => self.put(slot::SKB_PRIORITY, 0),
             other => self.write_above(other),
         }
     }

@@ -137,6 +137,10 @@ impl Watch for Tracer<'_> {
         self.onward(key, op);
     }
 
+    fn queue(&mut self, key: &Key, is_marked: bool) {
+        self.seen.queue(key, is_marked);
+    }
+
     fn learn(&mut self, rule: &Change) {
         if self.is_real {
             self.tree.add(What::Detail, learned(rule));

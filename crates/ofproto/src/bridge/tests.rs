@@ -35,6 +35,7 @@ fn port(number: u32, name: &str) -> Port {
         name: name.to_owned(),
         figures: [3; FIGURES],
         queues: [0].into(),
+        marks: BTreeMap::new(),
         since: Instant::now(),
     }
 }

@@ -154,7 +154,8 @@ impl Served {
                 _ => self.spec.queues.get(name).cloned().unwrap_or_default(),
             };
             let figures = figures(report);
-            Some(Port { desc, name: name.clone(), figures, queues, since: now })
+            let marks = self.spec.marks.get(name).cloned().unwrap_or_default();
+            Some(Port { desc, name: name.clone(), figures, queues, marks, since: now })
         });
         let known = known.collect();
         self.bridge.set_ports(known);

@@ -1,5 +1,6 @@
 //! The switch, as a bridge's rules and its controllers need it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flow::{Pipeline, Tables, slot};
@@ -38,6 +39,7 @@ impl Forwarding {
         ports: &mut dyn Iterator<Item = &Port>,
         asks_controllers: bool,
     ) -> Arc<Pipeline> {
+        let mut marks = BTreeMap::new();
         let known = ports.filter_map(|port| {
             let number = self.sight.port_number(&port.name).ok()?;
             let has = |bit: u32| port.desc.config & bit != 0;
@@ -49,10 +51,12 @@ impl Forwarding {
                 no_packet_in: has(config::NO_PACKET_IN),
                 is_dead: port.desc.state & state::LIVE == 0,
             };
+            let of = port.marks.iter().map(|(queue, mark)| ((port.desc.number, *queue), *mark));
+            marks.extend(of);
             Some((port.desc.number, settings))
         });
         let ports = known.collect();
-        Arc::new(Pipeline { tables: tables.clone(), ports, asks_controllers })
+        Arc::new(Pipeline { tables: tables.clone(), ports, asks_controllers, marks })
     }
 
     fn packet_out(&self, pipeline: Option<Arc<Pipeline>>, packet: PacketOut) {

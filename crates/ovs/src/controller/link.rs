@@ -1,6 +1,6 @@
 //! Between the database, the switch and the thread that serves controllers.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::time::Duration;
@@ -151,8 +151,8 @@ impl Link {
             }
         }
         let is_secure = bridge.fail_mode.as_deref() == Some("secure");
-        let (settings, queues) = (settings(bridge), queues(bridge));
-        BridgeSpec { settings, ports, queues, controllers, is_secure, has_lost }
+        let (settings, queues, marks) = (settings(bridge), queues(bridge), marks(bridge));
+        BridgeSpec { settings, ports, queues, marks, controllers, is_secure, has_lost }
     }
 
     /// What the rows of controllers say.
@@ -175,6 +175,17 @@ fn queues(bridge: &Bridge) -> LiteMap<String, BTreeSet<u32>> {
         Some(port.interfaces.keys().map(move |name| (name.clone(), numbers.clone())))
     });
     of.flatten().collect()
+}
+
+/// The classes of service that queues give packets, by the bridge's interfaces.
+fn marks(bridge: &Bridge) -> LiteMap<String, BTreeMap<u32, u8>> {
+    let of = bridge.ports.values().filter_map(|port| {
+        let queues = port.qos.as_ref()?.queues.iter();
+        let marks: BTreeMap<u32, u8> =
+            queues.filter_map(|(at, dscp)| Some((*at, (*dscp)?))).collect();
+        Some(port.interfaces.keys().map(move |name| (name.clone(), marks.clone())))
+    });
+    of.flatten().filter(|(_, marks)| !marks.is_empty()).collect()
 }
 
 /// What has become of a controller, as its row says it.

@@ -28,7 +28,7 @@ pub mod server;
 pub mod sockets;
 pub mod target;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -63,6 +63,8 @@ pub struct BridgeSpec {
     pub ports: LiteMap<String, (u16, u32)>,
     /// Numbers of queues of ports that have some, by name.
     pub queues: LiteMap<String, BTreeSet<u32>>,
+    /// Classes of service that queues give packets, in the same way.
+    pub marks: LiteMap<String, BTreeMap<u32, u8>>,
     /// Controllers, by their rows.
     pub controllers: LiteMap<Uuid, ControllerSpec>,
     /// Whether it carries nothing as long as no controller says so (`fail_mode=secure`).
