@@ -17,6 +17,7 @@ use std::sync::Arc;
 use crate::extract::Depth;
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
+use crate::lengths::class_of;
 use crate::path::{Op, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::tables::Change;
@@ -61,6 +62,8 @@ pub struct PathCache {
     /// Of those that were tracked.
     tracked: Index<TRACKED_WORDS>,
     depth: Depth,
+    /// The lengths of packets that make a difference.
+    lengths: Box<[u16]>,
     paths: Vec<Known>,
     /// The number of the first path; smaller numbers are of paths that were forgotten.
     base: u32,
@@ -85,6 +88,7 @@ impl PathCache {
             index: Index::new(seed),
             tracked: Index::new(seed),
             depth: Depth::All,
+            lengths: Box::default(),
             paths: Vec::new(),
             base: 1,
             by_hash: HashMap::new(),
@@ -109,6 +113,14 @@ impl PathCache {
     #[inline]
     pub const fn depth(&self) -> Depth {
         self.depth
+    }
+
+    /// Notes in a key how long its packet is, as far as that decides; `len` is asked for only then.
+    #[inline]
+    pub fn note_len(&self, key: &mut Key, len: impl FnOnce() -> usize) {
+        if !self.lengths.is_empty() {
+            key.set(slot::FRAME_LEN, class_of(&self.lengths, len()).into());
+        }
     }
 
     /// What it has done.
@@ -147,6 +159,9 @@ impl PathCache {
         };
         let is_flat = self.index.words().iter().all(is_link);
         self.depth = if is_flat { Depth::Link } else { Depth::All };
+        let lengths = self.pipeline.tables.lengths().classes();
+        let is_other = is_other || lengths != self.lengths;
+        self.lengths = lengths;
         is_other
     }
 

@@ -148,6 +148,8 @@ pub mod slot {
     pub const ND_OPTIONS_TYPE: Slot = Slot::new(13, 48, 8);
     /// Target's address in ARP, or target link layer address of neighbour discovery.
     pub const ARP_THA: Slot = Slot::new(14, 0, 48);
+    /// How long the frame is, or another length of which the same is true as of that (`lengths`).
+    pub const FRAME_LEN: Slot = Slot::new(14, 48, 16);
     /// The outermost label of MPLS, with class, end of stack and time to live.
     pub const MPLS_LSE: Slot = Slot::new(15, 32, 32);
     /// Its label.

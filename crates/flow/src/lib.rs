@@ -12,6 +12,7 @@
 //! - `reads`: what actions depend on
 //! - `tables`: all tables of a bridge, and changes of them
 //! - `groups`: groups of buckets that rules send packets to
+//! - `lengths`: lengths that packets are compared with
 //! - `meters`: meters that rules send packets through
 //! - `uses`: what rules use of what else there is
 //! - `possible`: which actions there are
@@ -60,6 +61,7 @@ mod frozen;
 mod groups;
 mod hash;
 mod key;
+mod lengths;
 mod meters;
 mod path;
 mod pattern;

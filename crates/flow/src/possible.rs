@@ -41,6 +41,7 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
             learn.result.map_or(Ok(()), |target| check_target(target.field))?;
             fields(learn).try_for_each(check_field)
         }
+        Action::CheckPktLarger { target, .. } => check_target(target.field),
         Action::Bundle(bundle) => bundle.target.map_or(Ok(()), |to| check_target(to.field)),
         Action::Multipath(multipath) => check_target(multipath.target.field),
         Action::Ct(ct) => check_ct(ct),
@@ -84,7 +85,6 @@ fn check_target(field: Field) -> Result<(), Refusal> {
 /// The name of an action that there is not.
 const fn missing(action: &Action) -> Option<&'static str> {
     Some(match action {
-        Action::CheckPktLarger { .. } => "check_pkt_larger",
         Action::Nat(_) => "nat",
         Action::Encap(_) => "encap",
         Action::Decap { .. } => "decap",

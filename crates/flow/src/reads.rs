@@ -86,6 +86,10 @@ fn read(action: &Action, key: &mut Key) {
                 written(target.field, key);
             }
         }
+        Action::CheckPktLarger { target, .. } => {
+            key.set(slot::FRAME_LEN, slot::FRAME_LEN.ones());
+            written(target.field, key);
+        }
         Action::FinTimeout { .. } => {
             key.set_masked(slot::TCP_FLAGS, ENDING, ENDING);
             written(Field::TcpSrc, key);

@@ -22,6 +22,7 @@ use crate::classifier::Classifier;
 use crate::frozen::Frozen;
 use crate::groups::Groups;
 use crate::key::{Key, slot};
+use crate::lengths::Lengths;
 use crate::meters::Meters;
 use crate::path::TableSet;
 use crate::pattern::Pattern;
@@ -198,14 +199,16 @@ pub struct Tables {
     /// What of all rules is used by how many of them.
     uses: Uses,
     limited: Limited,
+    /// Lengths that rules compare packets with; as `reads`.
+    lengths: Lengths,
 }
 
 impl Default for Tables {
     fn default() -> Self {
         let reads = always();
-        let (all, groups, meters, uses, limited) = Default::default();
+        let (all, groups, meters, uses, limited, lengths) = Default::default();
         let (count, limit, version) = (0, DEFAULT_LIMIT, 0);
-        Self { all, count, limit, reads, version, groups, meters, uses, limited }
+        Self { all, count, limit, reads, version, groups, meters, uses, limited, lengths }
     }
 }
 
@@ -319,6 +322,11 @@ impl Tables {
             key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
         }
         key
+    }
+
+    /// The lengths that packets are compared with.
+    pub(crate) const fn lengths(&self) -> &Lengths {
+        &self.lengths
     }
 
     /// The tables that are not as they are in `other`.
@@ -563,6 +571,9 @@ impl Tables {
 
     fn insert(&mut self, rule: Arc<Rule>) {
         self.reads.union(&rule.reads);
+        if rule.reads.get(slot::FRAME_LEN) != 0 {
+            self.lengths.add(&rule.instructions.apply);
+        }
         self.version += 1;
         self.uses.come(&rule.uses);
         self.begin_limits(&rule);
@@ -591,6 +602,7 @@ impl Tables {
         }
         if self.count == 0 {
             self.reads = always();
+            self.lengths = Lengths::default();
         }
     }
 }

@@ -9,6 +9,9 @@ pub enum Action {
     Output(u32),
     /// These are done with a copy.
     Clone(Vec<Self>),
+    /// The first ones are done with a packet that is longer than so many bytes, the others with one that
+    /// is not.
+    ByLen(u16, [Vec<Self>; 2]),
     /// What is said here.
     Said(String),
 }
@@ -57,6 +60,11 @@ impl fmt::Display for Actions<'_> {
                     let nested = Self { actions, names: self.names };
                     write!(f, "clone({nested})")?;
                 }
+                Action::ByLen(len, [longer, others]) => {
+                    let nested = |actions| Self { actions, names: self.names };
+                    let (longer, others) = (nested(longer), nested(others));
+                    write!(f, "check_pkt_len(size={len},gt({longer}),le({others}))")?;
+                }
                 Action::Said(text) => f.write_str(text)?,
             }
         }
@@ -90,5 +98,8 @@ mod tests {
         open_last_clone(&mut actions);
         assert_eq!(actions.len(), 3);
         assert_eq!(Actions { actions: &[], names: None }.to_string(), "drop");
+        let by_len = [Action::ByLen(200, [vec![Action::Output(2)], vec![]])];
+        let shown = Actions { actions: &by_len, names: None }.to_string();
+        assert_eq!(shown, "check_pkt_len(size=200,gt(2),le(drop))");
     }
 }

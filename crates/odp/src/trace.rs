@@ -190,6 +190,15 @@ struct Fork {
     was_last: bool,
 }
 
+/// A way that depends on how long the packet is.
+#[derive(Debug)]
+struct ByLen {
+    len: u16,
+    base: Key,
+    /// What is done with a longer packet, once it is told.
+    longer: Option<Vec<Action>>,
+}
+
 /// A way as it is told.
 struct Tracer<'w> {
     world: &'w mut dyn World,
@@ -207,6 +216,7 @@ struct Tracer<'w> {
     is_last: bool,
     lasts: Vec<(bool, usize)>,
     forks: Vec<Fork>,
+    by_len: Vec<ByLen>,
     /// The next table is the first one of another bridge.
     is_new_bridge: bool,
     /// How deep lines are where the bridge's walk began.
@@ -241,6 +251,7 @@ impl<'w> Tracer<'w> {
             is_last: true,
             lasts: Vec::new(),
             forks: Vec::new(),
+            by_len: Vec::new(),
             is_new_bridge: false,
             root: 0,
             action_set: String::new(),

@@ -1,5 +1,6 @@
 use std::fmt;
 
+use openflow::action::HashFields;
 use openflow::message::flow_mod::{Command, FlowMod};
 use openflow::testing::Random;
 use openflow::text::{Names, flow_mod};
@@ -232,7 +233,7 @@ impl Kinds {
     }
 
     fn action(&self, random: &mut Random, depth: u8) -> String {
-        match random.below(36) {
+        match random.below(39) {
             0..8 => format!("output:{}", Self::port(random)),
             8 | 9 => format!("output:{}", part(random, Field::Reg0, 16).0),
             10..14 => format!("resubmit(,{})", self.later(random)),
@@ -271,6 +272,12 @@ impl Kinds {
             31 => format!("set_queue:{}", random.below(3)),
             32 => "note:01.02".to_owned(),
             33 => format!("enqueue:{}:1", 1 + random.below(PORTS.into())),
+            36 => self.multipath(random),
+            37 => self.bundle(random),
+            38 => {
+                let (length, bit) = (14 + random.below(100), random.below(4));
+                format!("check_pkt_larger({length})->reg0[{bit}]")
+            }
             _ => self.set_field(random),
         }
     }
@@ -285,6 +292,38 @@ impl Kinds {
             return format!("set_field:{}/{}->{field}", text(value & mask), text(mask));
         }
         format!("set_field:{}->{field}", text(value))
+    }
+
+    /// What a hash is made of, and a number that changes it.
+    fn hash(random: &mut Random) -> String {
+        let fields = HashFields::from_wire(u16::try_from(random.below(7)).unwrap_or(0));
+        let fields = fields.unwrap_or(HashFields::EthSrc);
+        format!("{fields},{}", random.below(3) * 50)
+    }
+
+    /// The number of a link, written to a field.
+    fn multipath(&self, random: &mut Random) -> String {
+        let (target, bits) = self.part(random, true, 16);
+        let most = 1 << bits.min(7);
+        let links = 1 + random.below(most);
+        let algorithm = ["modulo_n", "hash_threshold", "hrw", "iter_hash"];
+        let algorithm = random.one(&algorithm).unwrap_or("hrw");
+        let arg = random.below(3) * links;
+        format!("multipath({},{algorithm},{links},{arg},{target})", Self::hash(random))
+    }
+
+    /// One of a few ports, or its number, written to a field.
+    fn bundle(&self, random: &mut Random) -> String {
+        let hash = Self::hash(random);
+        let algorithm = if random.once_in(4) { "active_backup" } else { "hrw" };
+        let members: Vec<String> =
+            (0..random.below(6)).map(|_| (1 + random.below(PORTS.into())).to_string()).collect();
+        let members = members.join(",");
+        if random.once_in(2) {
+            return format!("bundle({hash},{algorithm},ofport,members:[{members}])");
+        }
+        let (target, _) = self.part(random, true, 16);
+        format!("bundle_load({hash},{algorithm},ofport,{target},members:[{members}])")
     }
 
     fn tag(random: &mut Random) -> String {
@@ -328,6 +367,13 @@ impl Kinds {
             if random.once_in(3) {
                 parts.push(spec.to_owned());
             }
+        }
+        if random.once_in(4) {
+            parts.push(format!(
+                "limit={},result_dst=reg5[{}]",
+                1 + random.below(4),
+                random.below(8)
+            ));
         }
         format!("learn({})", parts.join(","))
     }
@@ -407,6 +453,9 @@ mod tests {
         let is_done = |word: &str| all.iter().any(|rule| rule.to_string().contains(word));
         for word in ["move:", "learn(", "clone(", "write_actions(", "conj_id", "push_vlan", "pop:"]
         {
+            assert!(is_done(word), "{word}");
+        }
+        for word in ["multipath(", "bundle(", "bundle_load(", "result_dst", "check_pkt_larger"] {
             assert!(is_done(word), "{word}");
         }
     }

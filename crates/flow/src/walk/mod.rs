@@ -5,6 +5,7 @@
 //!
 //! - `write`: what is written to the key, and so to the packet
 //! - `learn`: rules that are made of packets, or end sooner by them
+//! - `larger`: what depends on how long a packet is
 //! - `links`: which of several links a packet takes
 //! - `mark`: classes of service that queues of ports give
 //! - `set`: the action set
@@ -17,6 +18,7 @@
 
 mod freeze;
 mod group;
+mod larger;
 pub(crate) mod learn;
 mod links;
 mod mark;
@@ -132,6 +134,16 @@ struct State {
     dirty: [u64; PACKET_WORDS],
     /// What has become of its tags since then.
     tags: Tags,
+    /// By how many bytes it has grown until then.
+    grown: i32,
+}
+
+impl State {
+    /// By how many bytes it has grown since.
+    fn growth(&self) -> i32 {
+        let (more, less) = self.tags.growth(&self.key);
+        more.cast_signed().saturating_sub(less.cast_signed())
+    }
 }
 
 struct Walk<'w> {
@@ -174,7 +186,7 @@ impl<'w> Walk<'w> {
         Self {
             pipeline,
             watch,
-            state: State { key, dirty: [0; PACKET_WORDS], tags: Tags::new(&key) },
+            state: State { key, dirty: [0; PACKET_WORDS], tags: Tags::new(&key), grown: 0 },
             table: 0,
             cookie: u64::MAX,
             rule: None,
@@ -273,9 +285,10 @@ impl<'w> Walk<'w> {
         if let Some((Action::Resubmit { port, table, ct: false }, before)) = apply.split_last()
             && !more
             && self.watch.is_none()
+            && !before.iter().any(|action| matches!(action, Action::CheckPktLarger { .. }))
         {
             if !before.is_empty()
-                && let Some(left) = self.list(before, true)
+                && let Some(left) = self.list(before, Some(instructions))
             {
                 let done = before.len() - left.len();
                 self.keep(apply.get(done..).unwrap_or_default(), Some(instructions));
@@ -283,7 +296,7 @@ impl<'w> Walk<'w> {
             }
             return Some(self.resubmit(*port, *table));
         }
-        if let Some(left) = self.list(apply, more) {
+        if let Some(left) = self.list(apply, Some(instructions)) {
             self.keep(left, Some(instructions));
             return None;
         }
@@ -325,14 +338,21 @@ impl<'w> Walk<'w> {
         if actions.is_empty() {
             self.tell(|watch, key| watch.step(key, Step::Drop, true));
         }
-        if let Some(left) = self.list(actions, false) {
+        if let Some(left) = self.list(actions, None) {
             self.keep(left, None);
         }
     }
 
-    /// The same, with more behind them or not. `None` if what is behind them is done, too; if not, those
+    /// The same; if they are a rule's, with what else it says. `None` if what is behind them is done, too; if not, those
     /// that are left, which matters if the packet has stopped.
-    fn list<'l>(&mut self, actions: &'l [Action], more: bool) -> Option<&'l [Action]> {
+    fn list<'l>(
+        &mut self,
+        actions: &'l [Action],
+        of: Option<&Instructions>,
+    ) -> Option<&'l [Action]> {
+        let more = of.is_some_and(|of| {
+            of.clear || of.write.is_some() || of.metadata.is_some() || of.goto_table.is_some()
+        });
         let mut left = actions;
         while let Some((action, rest)) = left.split_first() {
             if self.is_over() {
@@ -341,6 +361,11 @@ impl<'w> Walk<'w> {
             left = rest;
             let is_last = left.is_empty() && !more && self.set.is_empty();
             self.tell(|watch, key| watch.step(key, Step::Action(action), is_last));
+            if let Action::CheckPktLarger { len, target } = *action {
+                self.check_larger((len, target), left, of);
+                // What is left of the rule is done.
+                return Some(&[]);
+            }
             if !self.act(action) {
                 return Some(left);
             }
@@ -586,7 +611,8 @@ impl<'w> Walk<'w> {
 
     /// Adds the operations that change the packet as the key was changed.
     fn flush(&mut self) {
-        let State { key, dirty, tags } = &mut self.state;
+        self.state.grown = self.state.grown.saturating_add(self.state.growth());
+        let State { key, dirty, tags, .. } = &mut self.state;
         self.ops.extend(tags.edits(key).map(Op::Edit));
         let may_be_written = has_network_header(key);
         for (word, mask) in (0_u8..).zip(dirty) {

@@ -95,6 +95,15 @@ pub trait Watch {
         let _ = (key, op);
     }
 
+    /// What follows, until the next [`end_by_len`](Self::end_by_len), is done with a packet that is longer
+    /// than `len` bytes, and what follows that, until the next one, with one that is not.
+    fn by_len(&mut self, key: &Key, len: u16) {
+        let _ = (key, len);
+    }
+
+    /// What is done by the packet's length has come to its end, of longer packets, or of others.
+    fn end_by_len(&mut self) {}
+
     /// A rule is made of it.
     fn learn(&mut self, rule: &Change) {
         let _ = rule;

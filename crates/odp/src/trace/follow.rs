@@ -9,7 +9,7 @@ use flow::{Change, Classifier, Key, Op, Rule, slot};
 use openflow::action::Actions as Shown;
 use openflow::{Action as Of, Subfield};
 
-use super::{Fork, MAX_ERRORS, Tracer};
+use super::{ByLen, Fork, MAX_ERRORS, Tracer};
 use crate::action::Action;
 use crate::commit::commit;
 use crate::look::look_up;
@@ -139,6 +139,33 @@ impl Watch for Tracer<'_> {
 
     fn queue(&mut self, key: &Key, is_marked: bool) {
         self.seen.queue(key, is_marked);
+    }
+
+    fn by_len(&mut self, key: &Key, len: u16) {
+        self.commit(key);
+        self.by_len.push(ByLen { len, base: self.base, longer: None });
+        self.lasts.push((self.is_last, usize::MAX));
+        self.is_last = true;
+        self.actions.push(Vec::new());
+    }
+
+    fn end_by_len(&mut self) {
+        let (Some(own), Some(done)) = (self.by_len.last_mut(), self.actions.pop()) else { return };
+        self.base = own.base;
+        match own.longer.take() {
+            None => {
+                own.longer = Some(done);
+                self.actions.push(Vec::new());
+            }
+            Some(longer) => {
+                let len = own.len;
+                self.by_len.pop();
+                self.push(Action::ByLen(len, [longer, done]));
+                if let Some((is_last, _)) = self.lasts.pop() {
+                    self.is_last = is_last;
+                }
+            }
+        }
     }
 
     fn learn(&mut self, rule: &Change) {

@@ -189,6 +189,7 @@ impl Inner {
                 source.stats.count_drops(reason, 1);
                 continue;
             }
+            self.cache.note_len(&mut key, || frame.wire_len());
             let path = self.cache.find(&key);
             Group::add(groups, path, (index, frame.len()));
         }

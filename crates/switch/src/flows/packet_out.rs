@@ -47,6 +47,7 @@ impl PacketOut {
         let mut key = *self.key;
         key.set(slot::IN_PORT, self.in_port.0.into());
         extract(&mut key, frame.head(), frame.len(), VLANS, Depth::All);
+        key.set_frame_len(frame.len());
         let (start, mirrors) = match &self.begin {
             FlowBegin::Actions(actions) => (Start::Actions(actions), 0),
             FlowBegin::Resume { frozen, mirrors } => (Start::Frozen(frozen), *mirrors),

@@ -62,6 +62,7 @@ impl Flows {
                 continue;
             }
             key.set_connection(&tracked);
+            inner.cache.note_len(&mut key, || frame.wire_len());
             if let Some(path) = inner.cache.find_tracked(round, &mut key) {
                 Group::add(&mut groups, path, (index, frame.len()));
             }

@@ -1,0 +1,96 @@
+//! Lengths that packets are compared with (`check_pkt_larger`).
+//!
+//! A way may depend on how long a packet is. So that packets of all lengths share paths, a key has not
+//! the length of its packet but the least one of which the same is true, whatever it is compared with
+//! on its way: tags and labels that are put on or taken off until then are a few times four bytes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use openflow::Action;
+
+use crate::key::{Key, slot};
+
+/// How many headers of [`STEP`] bytes a packet may have more, or fewer, when it is compared.
+const STEPS: i32 = 5;
+
+/// The length of a tag, and of a label of MPLS.
+const STEP: i32 = 4;
+
+/// All lengths that actions compare with; it may have some of rules that are not there any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Lengths(Option<Arc<BTreeSet<u16>>>);
+
+impl Lengths {
+    /// Adds those that actions compare with.
+    pub(crate) fn add(&mut self, actions: &[Action]) {
+        for action in actions {
+            match action {
+                Action::CheckPktLarger { len, .. } => {
+                    Arc::make_mut(self.0.get_or_insert_default()).insert(*len);
+                }
+                Action::Clone(actions) => self.add(actions),
+                _ => {}
+            }
+        }
+    }
+
+    /// The least lengths of each kind that makes a difference, in order.
+    pub(crate) fn classes(&self) -> Box<[u16]> {
+        let all = self.0.iter().flat_map(|all| all.iter());
+        let classes: BTreeSet<u16> = all
+            .flat_map(|len| {
+                let least = move |steps: i32| i32::from(*len) + 1 + steps * STEP;
+                (-STEPS..=STEPS).map(least).filter_map(|least| u16::try_from(least).ok())
+            })
+            .collect();
+        classes.into_iter().collect()
+    }
+}
+
+/// The length of this class that stands for `len`.
+#[inline]
+pub(crate) fn class_of(classes: &[u16], len: usize) -> u16 {
+    let len = u16::try_from(len).unwrap_or(u16::MAX);
+    let above = classes.partition_point(|least| *least <= len);
+    above.checked_sub(1).and_then(|own| classes.get(own).copied()).unwrap_or_default()
+}
+
+impl Key {
+    /// Notes how long the packet is, for those rules that go by it; `len` without the frame check
+    /// sequence, of a large segment that of the longest frame that it becomes.
+    pub fn set_frame_len(&mut self, len: usize) {
+        self.set(slot::FRAME_LEN, len.min(usize::from(u16::MAX)) as u128);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::{Field, Subfield};
+
+    use super::*;
+
+    fn check(len: u16) -> Action {
+        Action::CheckPktLarger { len, target: Subfield { field: Field::Reg0, offset: 0, bits: 1 } }
+    }
+
+    /// Whatever a length is compared with, with a few tags more or less, its class says the same.
+    #[test]
+    fn a_class_says_what_its_lengths_say() {
+        let mut lengths = Lengths::default();
+        assert!(lengths.classes().is_empty());
+        lengths.add(&[check(1_500), Action::Clone(vec![check(60), check(u16::MAX), check(0)])]);
+        let classes = lengths.classes();
+        assert!(classes.windows(2).all(|pair| pair[0] < pair[1]));
+        for len in (0..2_000).chain([65_530, 65_535, 70_000]) {
+            let class = class_of(&classes, len);
+            assert!(usize::from(class) <= len);
+            for limit in [1_500, 60] {
+                for steps in -STEPS..=STEPS {
+                    let larger = |len: i32| len + steps * STEP > limit;
+                    assert_eq!(larger(class.into()), larger(i32::try_from(len).unwrap()), "{len}");
+                }
+            }
+        }
+    }
+}

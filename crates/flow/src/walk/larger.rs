@@ -1,0 +1,189 @@
+//! What depends on how long a packet is (`check_pkt_larger`).
+//!
+//! As in Open vSwitch, what is behind the action in its rule, and what is in the action set, is done
+//! with a copy of the packet that has the bit. What follows that rule is done with the packet as it
+//! was.
+
+use openflow::{Action, Instructions, Subfield};
+
+use super::Walk;
+use crate::key::slot;
+use crate::path::Op;
+
+impl Walk<'_> {
+    /// Does these with a copy of the packet of which a bit says whether it is longer than `len` bytes.
+    /// Where somebody follows it, there may be no packet yet: both are told then.
+    pub(super) fn check_larger(
+        &mut self,
+        (len, target): (u16, Subfield),
+        rest: &[Action],
+        of: Option<&Instructions>,
+    ) {
+        if !self.has_room() {
+            return;
+        }
+        if self.watch.is_none() {
+            let is_larger = self.frame_len() > i32::from(len);
+            return self.larger((is_larger, target), rest, of);
+        }
+        // Each of them may come here again.
+        self.lookups += 1;
+        let has_exited = self.has_exited;
+        self.tell(|watch, key| watch.by_len(key, len));
+        for is_larger in [true, false] {
+            self.larger((is_larger, target), rest, of);
+            self.has_exited = has_exited;
+            self.tell(|watch, _| watch.end_by_len());
+        }
+    }
+
+    /// How long the packet is by now.
+    fn frame_len(&self) -> i32 {
+        let len = i32::from(self.state.key.get_u16(slot::FRAME_LEN));
+        len.saturating_add(self.state.grown).saturating_add(self.state.growth())
+    }
+
+    fn larger(
+        &mut self,
+        (is_larger, target): (bool, Subfield),
+        rest: &[Action],
+        of: Option<&Instructions>,
+    ) {
+        // Off the stack, which deep lists must not exhaust.
+        let (state, stack) = (Box::new(self.state.clone()), self.stack.clone());
+        let (set, has_exited) = (self.set.clone(), self.has_exited);
+        let at = self.ops.len();
+        self.ops.push(Op::Save);
+        self.level += 1;
+        self.write(target, u128::from(is_larger));
+        match of {
+            Some(&Instructions { clear, ref write, metadata, goto_table, .. }) => {
+                let (apply, write) = (rest.to_vec(), write.clone());
+                let rest = Instructions { apply, clear, write, metadata, goto_table };
+                if let Some((port, table, may_ask)) = self.instructions(&rest) {
+                    self.table(port, table, may_ask);
+                }
+            }
+            None => self.actions(rest),
+        }
+        self.end();
+        self.level -= 1;
+        self.end_copy(at);
+        self.state = *state;
+        (self.stack, self.set, self.has_exited) = (stack, set, has_exited);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::{Field, Match};
+
+    use super::*;
+    use crate::cache::PathCache;
+    use crate::key::Key;
+    use crate::pipeline::Pipeline;
+    use crate::walk::tests::{key, output, pipeline};
+    use crate::walk::{Start, Watch, walk};
+
+    const BIT: Subfield = Subfield { field: Field::Reg0, offset: 0, bits: 1 };
+
+    fn check(len: u16) -> Action {
+        Action::CheckPktLarger { len, target: BIT }
+    }
+
+    fn by_bit(table: u8) -> [(u8, u16, Match, Vec<Action>); 2] {
+        [(1, 2), (0, 3)].map(|(bit, port)| {
+            (table, 1, Match::new().with_masked(Field::Reg0, bit, 1), vec![output(port)])
+        })
+    }
+
+    fn sent(pipeline: &Pipeline, len: usize) -> Vec<u16> {
+        let mut key = key();
+        key.set_frame_len(len);
+        outputs(&walk(pipeline, &mut key, &Start::Table, None).ops)
+    }
+
+    fn outputs(ops: &[Op]) -> Vec<u16> {
+        ops.iter()
+            .filter_map(|op| if let Op::Output(port) = op { Some(*port) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn a_rule_goes_on_by_the_length() {
+        let check = vec![check(100), Action::resubmit_table(1)];
+        let behind = vec![Action::resubmit_table(2), Action::resubmit_table(1), output(4)];
+        let [longer, other] = by_bit(1);
+        let rules = [(0, 0, Match::new(), behind), (2, 0, Match::new(), check), longer, other];
+        let pipeline = pipeline(&rules);
+        // Behind the rule that has asked for it the bit is as it was.
+        assert_eq!(sent(&pipeline, 101), [12, 13, 14]);
+        assert_eq!(sent(&pipeline, 100), [13, 13, 14]);
+    }
+
+    #[test]
+    fn what_a_rule_says_behind_its_actions_goes_by_the_length_too() {
+        let mut pipeline = pipeline(&by_bit(1));
+        let instructions = Instructions {
+            write: Some(vec![output(4)]),
+            goto_table: Some(1),
+            ..Instructions::apply(vec![check(100)])
+        };
+        let add = crate::tables::Change::add(0, Match::new(), instructions);
+        pipeline.tables.change(&add, 0).unwrap();
+        assert_eq!((sent(&pipeline, 200), sent(&pipeline, 14)), (vec![12, 14], vec![13, 14]));
+    }
+
+    /// A tag that is put on before counts, though it is put on later.
+    #[test]
+    fn a_packet_is_as_long_as_it_is_by_then() {
+        let push = Action::PushVlan { ethertype: 0x8100 };
+        let actions = vec![push.clone(), output(4), push, check(108), Action::resubmit_table(1)];
+        let [longer, other] = by_bit(1);
+        let pipeline = pipeline(&[(0, 0, Match::new(), actions), longer, other]);
+        assert_eq!((sent(&pipeline, 101), sent(&pipeline, 100)), (vec![14, 12], vec![14, 13]));
+        let mut cache = PathCache::new(std::sync::Arc::new(pipeline));
+        let mut find = |len: usize| {
+            let mut key = key();
+            cache.begin(0);
+            cache.note_len(&mut key, || len);
+            let id = cache.find(&key);
+            outputs(&cache.path(id).unwrap().ops)
+        };
+        assert_eq!(
+            (find(101), find(100), find(9_000), find(60)),
+            (vec![14, 12], vec![14, 13], vec![14, 12], vec![14, 13])
+        );
+        assert!(find(9_001) == [14, 12] && find(61) == [14, 13]);
+        assert_eq!(cache.stats().hits, 2, "lengths of one kind share a path");
+    }
+
+    /// Whoever follows a packet is told both; there is an end of it.
+    #[test]
+    fn both_ways_are_told() {
+        #[derive(Default)]
+        struct Told(Vec<String>);
+        impl Watch for Told {
+            fn by_len(&mut self, _: &Key, len: u16) {
+                self.0.push(format!("{len}"));
+            }
+            fn end_by_len(&mut self) {
+                self.0.push("end".to_owned());
+            }
+            fn send(&mut self, _: &Key, op: &Op) {
+                self.0.push(format!("{op:?}"));
+            }
+        }
+        let [longer, other] = by_bit(1);
+        let actions = vec![check(100), Action::resubmit_table(1)];
+        let one = pipeline(&[(0, 0, Match::new(), actions), longer, other]);
+        let mut told = Told::default();
+        walk(&one, &mut key(), &Start::Table, Some(&mut told));
+        assert_eq!(told.0, ["100", "Output(12)", "end", "Output(13)", "end"]);
+        let many = vec![check(100); 300];
+        let many = pipeline(&[(0, 0, Match::new(), many)]);
+        let path = walk(&many, &mut key(), &Start::Table, Some(&mut Told::default()));
+        assert_eq!(path.lost, Some(crate::path::Lost::TooDeep));
+        assert_eq!(sent(&many, 1), [0; 0]);
+    }
+}
