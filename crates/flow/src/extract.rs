@@ -15,6 +15,9 @@ const RARP: u16 = 0x8035;
 const MPLS: u16 = 0x8847;
 const MPLS_MULTICAST: u16 = 0x8848;
 
+/// Set in the last label of all.
+pub(crate) const LAST_LABEL: u32 = 0x100;
+
 /// The least that is an EtherType; below it is a length (IEEE 802.3, 3.2.6).
 const FIRST_ETHER_TYPE: u16 = 0x0600;
 
@@ -367,10 +370,34 @@ impl Reader<'_> {
         Some(())
     }
 
+    /// Labels (RFC 3032, section 2.1), and behind the last of them what it seems to be: there is no field
+    /// that says it, but IP begins with its version.
+    #[inline(never)]
     fn mpls(&mut self) -> Option<()> {
-        let entry = u32::from_be_bytes(self.peek(0)?);
-        self.put(slot::MPLS_LSE, entry);
-        Some(())
+        let mut is_last = false;
+        for place in [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2] {
+            let entry = u32::from_be_bytes(self.take()?);
+            self.put(place, entry);
+            is_last = entry & LAST_LABEL != 0;
+            if is_last {
+                break;
+            }
+        }
+        if !is_last || self.at >= self.len {
+            return None;
+        }
+        let [first] = self.peek(0)?;
+        match first >> 4 {
+            4 => {
+                self.put(slot::INSIDE, 1_u8);
+                self.ipv4()
+            }
+            6 => {
+                self.put(slot::INSIDE, 2_u8);
+                self.ipv6()
+            }
+            _ => None,
+        }
     }
 }
 

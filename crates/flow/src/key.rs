@@ -20,6 +20,10 @@ pub const TAG_PRESENT: u16 = 0x1000;
 /// EtherType of frames that have none (IEEE 802.3 with LLC, but no SNAP header of Ethernet).
 pub const NO_ETHER_TYPE: u16 = 0x05FF;
 
+/// What is behind labels of MPLS: what is not known, IPv4, IPv6, or ARP. Only a rule that takes labels off
+/// can see it.
+pub const INSIDE: [u16; 4] = [0, 0x0800, 0x86DD, 0x0806];
+
 /// The packet is a fragment.
 pub const FRAG_ANY: u8 = 1;
 
@@ -152,6 +156,12 @@ pub mod slot {
     pub const FRAME_LEN: Slot = Slot::new(14, 48, 16);
     /// The outermost label of MPLS, with class, end of stack and time to live.
     pub const MPLS_LSE: Slot = Slot::new(15, 32, 32);
+    /// The label behind that, with all that belongs to it.
+    pub const MPLS_LSE1: Slot = Slot::new(15, 0, 32);
+    /// The third one; what is behind it is not looked at.
+    pub const MPLS_LSE2: Slot = Slot::new(16, 32, 32);
+    /// What is behind the labels, whose fields are in the key, too: see [`INSIDE`](super::INSIDE).
+    pub const INSIDE: Slot = Slot::new(13, 56, 2);
     /// Its label.
     pub const MPLS_LABEL: Slot = Slot::new(15, 44, 20);
     /// Its traffic class.

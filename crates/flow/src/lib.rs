@@ -82,8 +82,8 @@ pub use extract::{Depth, Layers, extract};
 pub use frozen::{Frozen, Rest};
 pub use groups::{Bucket, Group, GroupRefusal, Groups, MAX_GROUP};
 pub use key::{
-    FRAG_ANY, FRAG_LATER, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT, TRACKED_WORDS,
-    WORDS, slot,
+    FRAG_ANY, FRAG_LATER, INSIDE, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT,
+    TRACKED_WORDS, WORDS, slot,
 };
 pub use meters::{
     CONTROLLER_METER, MAX_BANDS, MAX_METERS, Meter, MeterRefusal, MeterStats, Meters,

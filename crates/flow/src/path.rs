@@ -40,6 +40,22 @@ pub enum Edit {
         /// What.
         tci: u16,
     },
+    /// Put a label of MPLS on, behind tags.
+    PushMpls {
+        /// How many tags, at most: what is behind these is behind the label.
+        tags: u8,
+        /// What the frame carries then.
+        ether_type: u16,
+        /// The label, with all that belongs to it.
+        entry: u32,
+    },
+    /// Take the outermost label of MPLS off, if there is one behind tags.
+    PopMpls {
+        /// How many tags, at most.
+        tags: u8,
+        /// What the frame carries then.
+        ether_type: u16,
+    },
     /// Raise the drop precedence of the packet's class (RFC 2597, section 6) by so much: what a meter does.
     RaiseDrop(u8),
 }

@@ -70,9 +70,7 @@ fn check_ct(ct: &Ct) -> Result<(), Refusal> {
 }
 
 fn check_field(field: Field) -> Result<(), Refusal> {
-    let is_mpls =
-        matches!(field, Field::MplsLabel | Field::MplsTc | Field::MplsBos | Field::MplsTtl);
-    if is_mpls || place(field).is_none() { Err(Refusal::Field(field)) } else { Ok(()) }
+    if place(field).is_none() { Err(Refusal::Field(field)) } else { Ok(()) }
 }
 
 /// The same, of one that is written to.
@@ -88,12 +86,6 @@ const fn missing(action: &Action) -> Option<&'static str> {
         Action::Nat(_) => "nat",
         Action::Encap(_) => "encap",
         Action::Decap { .. } => "decap",
-        Action::PushMpls { .. } => "push_mpls",
-        Action::PopMpls { .. } => "pop_mpls",
-        Action::SetMplsLabel(_) => "set_mpls_label",
-        Action::SetMplsTc(_) => "set_mpls_tc",
-        Action::SetMplsTtl(_) => "set_mpls_ttl",
-        Action::DecMplsTtl => "dec_mpls_ttl",
         Action::DecNshTtl => "dec_nsh_ttl",
         Action::DeleteField(_) => "delete_field",
         Action::DebugRecirc => "debug_recirc",

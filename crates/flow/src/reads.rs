@@ -107,6 +107,11 @@ fn read(action: &Action, key: &mut Key) {
             ORIGINAL.into_iter().for_each(|slot| key.set(slot, slot.ones()));
         }
         Action::DecMplsTtl => whole(Field::MplsTtl, key),
+        Action::PushMpls { .. } | Action::PopMpls { .. } => {
+            let labels = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
+            let others = [slot::INSIDE, slot::IP_TOS, slot::IP_TTL];
+            labels.into_iter().chain(others).for_each(|slot| key.set(slot, slot.ones()));
+        }
         _ => {}
     }
 }

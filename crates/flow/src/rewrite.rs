@@ -14,6 +14,8 @@ const ARP: u16 = 0x0806;
 const RARP: u16 = 0x8035;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86DD;
+const MPLS: u16 = 0x8847;
+const MPLS_MULTICAST: u16 = 0x8848;
 
 const TCP: u8 = 6;
 const UDP: u8 = 17;
@@ -37,6 +39,8 @@ pub fn rewrite(edit: &Edit, frame: &mut Open<'_>) -> bool {
             }
             true
         }
+        Edit::PushMpls { tags, ether_type, entry } => push_mpls(tags, ether_type, entry, frame),
+        Edit::PopMpls { tags, ether_type } => pop_mpls(tags, ether_type, frame),
         Edit::RaiseDrop(level) => {
             raise_drop(level, frame);
             true
@@ -64,6 +68,42 @@ fn raise_drop(level: u8, frame: &mut Open<'_>) {
             write(word, mask, value, frame);
         }
     }
+}
+
+/// Where the network layer of a frame is, behind so many tags at most, and the EtherType in front of it.
+fn network(tags: u8, frame: &Open<'_>) -> Option<(usize, u16)> {
+    let mut key = Key::default();
+    let layers = extract(&mut key, frame.head(), frame.len(), tags, Depth::Link);
+    let at = usize::from(layers.network);
+    let kind = frame.head().get(at.checked_sub(2)?..at)?.first_chunk().copied()?;
+    Some((at, u16::from_be_bytes(kind)))
+}
+
+/// Puts a label on. Large segments would have to be cut with it, which not all ports can.
+fn push_mpls(tags: u8, ether_type: u16, entry: u32, frame: &mut Open<'_>) -> bool {
+    let Some((at, _)) = network(tags, frame).filter(|_| frame.offload().gso().is_none()) else {
+        return false;
+    };
+    frame.insert(at, &entry.to_be_bytes()) && set_ether_type(ether_type, at, frame)
+}
+
+/// Takes a label off.
+fn pop_mpls(tags: u8, ether_type: u16, frame: &mut Open<'_>) -> bool {
+    let Some((at, _)) =
+        network(tags, frame).filter(|(_, kind)| matches!(*kind, MPLS | MPLS_MULTICAST))
+    else {
+        return true;
+    };
+    frame.remove(at, 4) && set_ether_type(ether_type, at, frame)
+}
+
+/// Writes what a frame carries, in front of its network layer.
+fn set_ether_type(ether_type: u16, network: usize, frame: &mut Open<'_>) -> bool {
+    let place = network.checked_sub(2).and_then(|at| frame.head_mut().get_mut(at..network));
+    place.is_some_and(|place| {
+        place.copy_from_slice(&ether_type.to_be_bytes());
+        true
+    })
 }
 
 fn has_tag(frame: &Open<'_>) -> bool {
@@ -124,6 +164,7 @@ fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) {
         7..=10 => layered.write_v6(word, mask, value),
         11 | 12 => layered.write_target(word, mask, value),
         13 | 14 => layered.write_hardware(word, mask, value),
+        15 => layered.write_label(mask, value),
         _ => {}
     }
 }
@@ -273,6 +314,14 @@ impl Layered<'_, '_> {
             && let Some(at) = self.transport(8 + (word - slot::ND_TARGET.word()) * 8)
         {
             self.put::<8>(at, mask, value, Covers::Transport);
+        }
+    }
+
+    /// The outermost label of MPLS.
+    fn write_label(&mut self, mask: u64, value: u64) {
+        if self.is(MPLS) || self.is(MPLS_MULTICAST) {
+            let at = self.network(0);
+            self.put::<4>(at, mask >> 32, value >> 32, Covers::Nothing);
         }
     }
 

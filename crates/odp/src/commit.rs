@@ -3,6 +3,7 @@
 //! Rules write to fields as often as they like; only before a packet is handed on is it changed, and
 //! only where it differs from what it was then (`commit_odp_actions` in Open vSwitch).
 
+use flow::walk::labels;
 use flow::{Key, Slot, TAG_PRESENT, slot};
 
 use crate::action::Action;
@@ -100,23 +101,36 @@ impl Commit<'_> {
     }
 
     fn mpls(&mut self) {
-        let kind = self.key.get_u16(slot::ETH_TYPE);
-        match (is_mpls(self.base), is_mpls(self.key)) {
-            (true, false) => {
-                self.actions.push(Action::Said(format!("pop_mpls(eth_type={kind:#x})")));
-            }
-            (false, true) => {
-                let label = crate::header::label(self.key, None);
-                self.actions.push(Action::Said(format!("push_mpls({label},eth_type={kind:#x})")));
-            }
-            (true, true) if self.differs(slot::MPLS_LSE) => {
-                let label = crate::header::label(self.key, None);
-                self.actions.push(Action::Said(format!("set(mpls({label}))")));
-            }
-            _ => return,
+        let (before, after) = (labels(self.base), labels(self.key));
+        if before == after && is_mpls(self.base) == is_mpls(self.key) {
+            return;
         }
-        self.base.set(slot::ETH_TYPE, kind.into());
-        self.base.set(slot::MPLS_LSE, self.key.get(slot::MPLS_LSE));
+        let kind = self.key.get_u16(slot::ETH_TYPE);
+        let shown = |entry: u32| {
+            let mut key = Key::default();
+            key.set(slot::MPLS_LSE, entry.into());
+            crate::header::label(&key, None)
+        };
+        // Those innermost that are the same stay.
+        let pairs = before.iter().rev().zip(after.iter().rev());
+        let mut common = pairs.take_while(|(a, b)| a == b).count();
+        for left in (common + 1..=before.len()).rev() {
+            if left == common + 1 && after.len() > common {
+                let entry = after.iter().rev().nth(common).copied().unwrap_or_default();
+                self.actions.push(Action::Said(format!("set(mpls({}))", shown(entry))));
+                common += 1;
+                break;
+            }
+            let kind = if after.is_empty() && left > 1 { 0x8847 } else { kind };
+            self.actions.push(Action::Said(format!("pop_mpls(eth_type={kind:#x})")));
+        }
+        for entry in after.iter().rev().skip(common) {
+            let label = shown(*entry);
+            self.actions.push(Action::Said(format!("push_mpls({label},eth_type={kind:#x})")));
+        }
+        for slot in [slot::ETH_TYPE, slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2] {
+            self.base.set(slot, self.key.get(slot));
+        }
     }
 
     /// Takes tags off and puts others on: those inside that are the same stay.

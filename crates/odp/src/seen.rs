@@ -4,7 +4,7 @@
 //! datapath need not write what is there already. It is counted only where a way is told.
 
 use flow::place::place;
-use flow::walk::Step;
+use flow::walk::{Step, labels};
 use flow::{Key, Slot, TAG_PRESENT, WORDS, slot};
 use openflow::action::{Algorithm, HashFields, LearnSource};
 use openflow::field::Prerequisite;
@@ -230,6 +230,15 @@ impl Seen {
             Action::SetL4Dst(_) if has_ports => self.network(slot::TP_DST),
             Action::DecTtl(_) => self.network(slot::IP_TTL),
             Action::FinTimeout { .. } => self.protocol(),
+            Action::PushMpls { .. } => match labels(key).len() {
+                0 if kind.is_ip() => {
+                    self.whole(slot::IP_DSCP);
+                    self.whole(slot::IP_TTL);
+                }
+                0 => {}
+                count => self.labels(0, count),
+            },
+            Action::PopMpls { .. } => self.labels(1, labels(key).len()),
             Action::SetMplsLabel(_) if kind == Kind::Mpls => self.whole(slot::MPLS_LABEL),
             Action::SetMplsTc(_) if kind == Kind::Mpls => self.whole(slot::MPLS_TC),
             Action::SetMplsTtl(_) | Action::DecMplsTtl if kind == Kind::Mpls => {
@@ -237,6 +246,14 @@ impl Seen {
             }
             _ => {}
         }
+    }
+
+    /// Labels of MPLS from one to before another, and which of them is the last one.
+    fn labels(&mut self, from: usize, to: usize) {
+        self.whole(slot::MPLS_BOS);
+        let places = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
+        let meant = places.into_iter().take(to).skip(from);
+        meant.for_each(|place| self.whole(place));
     }
 
     /// The tag behind the outer one, if there is one.

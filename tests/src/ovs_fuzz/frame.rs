@@ -154,7 +154,7 @@ impl Frame<'_> {
     }
 
     fn mpls(&mut self) {
-        let mut more = self.random.below(3);
+        let mut more = self.random.below(4);
         let bottom = self.values.get(&Field::MplsBos).copied();
         loop {
             let bos = bottom.unwrap_or(u128::from(more == 0));
@@ -166,7 +166,7 @@ impl Frame<'_> {
             }
             more -= 1;
         }
-        self.ipv4();
+        if self.random.once_in(4) { self.ipv6() } else { self.ipv4() }
     }
 
     fn tos(&mut self) -> u128 {

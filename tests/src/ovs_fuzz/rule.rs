@@ -44,6 +44,11 @@ impl Rule {
         self.learns() || self.actions.iter().any(|action| action.contains("NORMAL"))
     }
 
+    /// Whether a packet goes two ways in Open vSwitch, by how long it is, and rules of both count it.
+    pub fn counts_twice(&self) -> bool {
+        self.actions.iter().any(|action| action.contains("check_pkt_larger"))
+    }
+
     /// Whether rules are made of packets.
     pub fn learns(&self) -> bool {
         self.actions.iter().any(|action| action.contains("learn("))
@@ -67,7 +72,7 @@ pub fn rules(random: &mut Random, switch: bool) -> Vec<Rule> {
     if random.once_in(3) {
         // How long a packet is when it is cut depends on when Open vSwitch has put tags on.
         for rule in &mut rules {
-            rule.actions.retain(|action| !action.contains("vlan"));
+            rule.actions.retain(|action| !action.contains("vlan") && !action.contains("_mpls"));
             if random.once_in(3) {
                 let (port, length) = (1 + random.below(PORTS.into()), 14 + random.below(80));
                 rule.push_first(format!("output(port={port},max_len={length})"));
@@ -151,7 +156,7 @@ impl Rule {
     /// We do not have that: its checksum is over the whole payload.
     fn writes_sctp(&self) -> bool {
         let is_sctp = self.matching.exact(Field::IpProto) == Some(132);
-        let words = ["->sctp_", "mod_tp_", "pop:sctp_"];
+        let words = ["->sctp_", "mod_tp_", "pop:sctp_", ",sctp_"];
         is_sctp && words.iter().any(|word| self.actions.iter().any(|action| action.contains(word)))
     }
 }
@@ -233,7 +238,7 @@ impl Kinds {
     }
 
     fn action(&self, random: &mut Random, depth: u8) -> String {
-        match random.below(39) {
+        match random.below(41) {
             0..8 => format!("output:{}", Self::port(random)),
             8 | 9 => format!("output:{}", part(random, Field::Reg0, 16).0),
             10..14 => format!("resubmit(,{})", self.later(random)),
@@ -274,6 +279,7 @@ impl Kinds {
             33 => format!("enqueue:{}:1", 1 + random.below(PORTS.into())),
             36 => self.multipath(random),
             37 => self.bundle(random),
+            39 | 40 => Self::label(random),
             38 => {
                 let (length, bit) = (14 + random.below(100), random.below(4));
                 format!("check_pkt_larger({length})->reg0[{bit}]")
@@ -294,9 +300,13 @@ impl Kinds {
         format!("set_field:{}->{field}", text(value))
     }
 
-    /// What a hash is made of, and a number that changes it.
-    fn hash(random: &mut Random) -> String {
+    /// What a hash is made of, and a number that changes it. Of packets without IP Open vSwitch takes the
+    /// hash of the first one for that of others (`symmetric_l3l4`).
+    fn hash(&self, random: &mut Random) -> String {
         let fields = HashFields::from_wire(u16::try_from(random.below(7)).unwrap_or(0));
+        let is_ip = matches!(self.matching.exact(Field::EthType), Some(0x0800 | 0x86DD));
+        let needs_ip = [HashFields::SymmetricL3L4, HashFields::SymmetricL3L4Udp];
+        let fields = fields.filter(|fields| is_ip || !needs_ip.contains(fields));
         let fields = fields.unwrap_or(HashFields::EthSrc);
         format!("{fields},{}", random.below(3) * 50)
     }
@@ -309,12 +319,12 @@ impl Kinds {
         let algorithm = ["modulo_n", "hash_threshold", "hrw", "iter_hash"];
         let algorithm = random.one(&algorithm).unwrap_or("hrw");
         let arg = random.below(3) * links;
-        format!("multipath({},{algorithm},{links},{arg},{target})", Self::hash(random))
+        format!("multipath({},{algorithm},{links},{arg},{target})", self.hash(random))
     }
 
     /// One of a few ports, or its number, written to a field.
     fn bundle(&self, random: &mut Random) -> String {
-        let hash = Self::hash(random);
+        let hash = self.hash(random);
         let algorithm = if random.once_in(4) { "active_backup" } else { "hrw" };
         let members: Vec<String> =
             (0..random.below(6)).map(|_| (1 + random.below(PORTS.into())).to_string()).collect();
@@ -334,6 +344,20 @@ impl Kinds {
             3 => "push_vlan:0x88a8".to_owned(),
             4 => "strip_vlan".to_owned(),
             _ => "pop_vlan".to_owned(),
+        }
+    }
+
+    /// Of labels of MPLS.
+    fn label(random: &mut Random) -> String {
+        match random.below(10) {
+            0 | 1 => "push_mpls:0x8847".to_owned(),
+            2 => "push_mpls:0x8848".to_owned(),
+            3 => "pop_mpls:0x8847".to_owned(),
+            4 | 5 => "pop_mpls:0x0800".to_owned(),
+            6 => "pop_mpls:0x86dd".to_owned(),
+            7 => format!("set_mpls_label:{}", random.below(3)),
+            8 => format!("set_mpls_ttl:{}", random.below(3)),
+            _ => "dec_mpls_ttl".to_owned(),
         }
     }
 
@@ -455,7 +479,9 @@ mod tests {
         {
             assert!(is_done(word), "{word}");
         }
-        for word in ["multipath(", "bundle(", "bundle_load(", "result_dst", "check_pkt_larger"] {
+        for word in
+            ["multipath(", "bundle(", "bundle_load(", "result_dst", "check_pkt_larger", "push_mpls"]
+        {
             assert!(is_done(word), "{word}");
         }
     }

@@ -5,7 +5,7 @@ use openflow::{Field, Match, PortNo};
 pub const PORTS: u16 = 5;
 
 /// What packets are, by their types.
-const KINDS: [&[(Field, u128)]; 19] = [
+const KINDS: [&[(Field, u128)]; 21] = [
     &[(Field::EthType, 0x0800)],
     &[(Field::EthType, 0x86DD)],
     &[(Field::EthType, 0x0800), (Field::IpProto, 6)],
@@ -35,6 +35,8 @@ const KINDS: [&[(Field, u128)]; 19] = [
     &[(Field::EthType, 0x0806)],
     &[(Field::EthType, 0x8035)],
     &[(Field::EthType, 0x88CC)],
+    &[(Field::EthType, 0x8847)],
+    &[(Field::EthType, 0x8848)],
 ];
 
 /// What a packet is by its types; rarely nothing is said.
@@ -100,7 +102,7 @@ pub fn usual(random: &mut Random, field: Field) -> u128 {
 }
 
 /// Fields that rules match on beside types, those of packets first.
-const MATCHED: [Field; 44] = [
+const MATCHED: [Field; 47] = [
     Field::InPort,
     Field::EthSrc,
     Field::EthDst,
@@ -138,6 +140,9 @@ const MATCHED: [Field; 44] = [
     Field::NdTll,
     Field::NdReserved,
     Field::NdOptionsType,
+    Field::MplsLabel,
+    Field::MplsBos,
+    Field::MplsTtl,
     Field::Metadata,
     Field::Reg0,
     Field::Reg1,

@@ -1,8 +1,8 @@
 //! What depends on how long a packet is (`check_pkt_larger`).
 //!
-//! As in Open vSwitch, what is behind the action in its rule, and what is in the action set, is done
-//! with a copy of the packet that has the bit. What follows that rule is done with the packet as it
-//! was.
+//! As in Open vSwitch, what is behind the action in its rule is done with a copy of the packet that has
+//! the bit, and what follows that rule with the packet as it was. What is in the action set is done with
+//! a copy that is longer; and in any case in the end, by the packet as it was.
 
 use openflow::{Action, Instructions, Subfield};
 
@@ -55,6 +55,9 @@ impl Walk<'_> {
         let at = self.ops.len();
         self.ops.push(Op::Save);
         self.level += 1;
+        if !is_larger {
+            self.set.clear();
+        }
         self.write(target, u128::from(is_larger));
         match of {
             Some(&Instructions { clear, ref write, metadata, goto_table, .. }) => {

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use openflow::action::{Learn, LearnSource, LearnSpec, LearnTarget};
+use openflow::field::Prerequisite;
 use openflow::{Action, Field, Instructions, Match, PortNo, Subfield};
 
 use super::Walk;
+use super::write::holds;
 use crate::key::slot;
 use crate::place;
 use crate::reads::ENDING;
@@ -77,7 +79,8 @@ impl Walk<'_> {
 
     /// A packet that ends its connection has the rule that it has come to end sooner.
     pub(super) fn fin_timeout(&mut self, idle: u16, hard: u16) {
-        let ends = self.state.key.get(slot::TCP_FLAGS) & ENDING != 0;
+        let is_tcp = holds(Prerequisite::Tcp, &self.state.key);
+        let ends = is_tcp && self.state.key.get(slot::TCP_FLAGS) & ENDING != 0;
         let Some(rule) = self.rule.filter(|_| ends) else { return };
         self.learns.push(Arc::new(Change {
             command: Command::Shorten,

@@ -8,6 +8,7 @@
 //! - `larger`: what depends on how long a packet is
 //! - `links`: which of several links a packet takes
 //! - `mark`: classes of service that queues of ports give
+//! - `mpls`: labels of MPLS
 //! - `set`: the action set
 //! - `freeze`: packets that stop, and go on later
 //! - `group`: groups, and which of their buckets are alive
@@ -22,6 +23,7 @@ mod larger;
 pub(crate) mod learn;
 mod links;
 mod mark;
+mod mpls;
 pub(crate) mod set;
 mod table;
 mod tags;
@@ -47,6 +49,7 @@ use freeze::Freezing;
 use table::Next;
 use tags::Tags;
 
+pub use mpls::labels;
 pub use watch::{Kind, Place, Step, Watch};
 
 /// Tables that are gone back to, at most; each that is not behind the one before counts.
@@ -275,6 +278,12 @@ impl<'w> Walk<'w> {
         Way { ops, learns, rules, basis, lost }
     }
 
+    /// Does no more, as there is too much to do; what was done stays.
+    fn stop(&mut self) {
+        self.note(Kind::Error, format_args!("resubmits yielded over 64 kB of actions"));
+        self.has_exited = true;
+    }
+
     /// Does what a rule says; gives the table that it says last to go on to, if nobody watches.
     fn instructions(&mut self, instructions: &Instructions) -> Option<Next> {
         let Instructions { apply, clear, write, metadata, goto_table } = instructions;
@@ -343,8 +352,8 @@ impl<'w> Walk<'w> {
         }
     }
 
-    /// The same; if they are a rule's, with what else it says. `None` if what is behind them is done, too; if not, those
-    /// that are left, which matters if the packet has stopped.
+    /// The same; if they are a rule's, with what else it says. `None` if what is behind them is done,
+    /// too; if not, those that are left, which matters if the packet has stopped.
     fn list<'l>(
         &mut self,
         actions: &'l [Action],
@@ -408,6 +417,9 @@ impl<'w> Walk<'w> {
             Action::FinTimeout { idle, hard } => self.fin_timeout(*idle, *hard),
             Action::Bundle(bundle) => self.bundle(bundle),
             Action::Multipath(multipath) => self.multipath(multipath),
+            Action::PushMpls { ethertype } => self.push_mpls(*ethertype),
+            Action::PopMpls { ethertype } => self.pop_mpls(*ethertype),
+            Action::DecMplsTtl => return self.dec_mpls_ttl(),
             Action::DecTtl(ids) => return self.dec_ttl(ids.as_deref().unwrap_or(&[0])),
             other => self.write_by(other),
         }
@@ -602,7 +614,7 @@ impl<'w> Walk<'w> {
     /// Has the packet be what the key says, and then does something with it.
     fn emit(&mut self, op: Op) {
         if self.ops.len() >= MAX_OPS {
-            return self.fail(format_args!("resubmits yielded over 64 kB of actions"));
+            return self.stop();
         }
         self.flush();
         self.tell(|watch, key| watch.send(key, &op));
@@ -617,7 +629,8 @@ impl<'w> Walk<'w> {
         let may_be_written = has_network_header(key);
         for (word, mask) in (0_u8..).zip(dirty) {
             let mask = std::mem::take(mask);
-            let is_above = usize::from(word) > slot::VLAN_TCI.word();
+            let is_above = usize::from(word) > slot::VLAN_TCI.word()
+                && usize::from(word) < slot::MPLS_LSE.word();
             if mask != 0 && (may_be_written || !is_above) {
                 let value = key.word(usize::from(word)) & mask;
                 self.ops.push(Op::Edit(Edit::Set { word, mask, value }));

@@ -8,12 +8,13 @@ use super::{Place, Walk};
 use crate::key::slot;
 
 /// Kinds of actions of which a set has the one that was written last, in the order of doing.
-const ONCE: [fn(&Action) -> bool; 5] = [
+const ONCE: [fn(&Action) -> bool; 6] = [
     |action| matches!(action, Action::StripVlan | Action::PopVlan),
     |action| matches!(action, Action::PopMpls { .. }),
     |action| matches!(action, Action::PushMpls { .. }),
     |action| matches!(action, Action::PushVlan { .. }),
     |action| matches!(action, Action::DecTtl(_)),
+    |action| matches!(action, Action::DecMplsTtl),
 ];
 
 /// What sends the packet, the first of these that there is.
@@ -39,6 +40,9 @@ fn is_write(action: &Action) -> bool {
             | Action::SetNwTos(_)
             | Action::SetNwEcn(_)
             | Action::SetNwTtl(_)
+            | Action::SetMplsLabel(_)
+            | Action::SetMplsTc(_)
+            | Action::SetMplsTtl(_)
             | Action::SetL4Src(_)
             | Action::SetL4Dst(_)
             | Action::SetTunnel { .. }

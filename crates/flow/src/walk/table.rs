@@ -78,7 +78,7 @@ impl<'w> Walk<'w> {
         {
             self.refuse();
         }
-        self.error.is_none()
+        !self.is_over()
     }
 
     /// Drops the packet, which has come to too much.
@@ -89,7 +89,7 @@ impl<'w> Walk<'w> {
         } else if self.lookups >= MAX_LOOKUPS {
             self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
         } else if self.ops.len() >= MAX_OPS {
-            self.fail(format_args!("resubmits yielded over 64 kB of actions"));
+            self.stop();
         } else if self.stack.len() >= MAX_STACK {
             self.fail(format_args!("resubmits yielded over 64 kB of stack"));
         }

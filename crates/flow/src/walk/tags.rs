@@ -37,7 +37,8 @@ fn known(key: &Key) -> ArrayVec<(u16, u16), 2> {
     all.take_while(|(_, tci)| is_tagged(*tci)).collect()
 }
 
-fn count(key: &Key) -> u8 {
+/// How many there are.
+pub(super) fn count(key: &Key) -> u8 {
     u8::try_from(known(key).len()).unwrap_or_default()
 }
 

@@ -41,6 +41,9 @@ impl Walk<'_> {
             Action::SetQueue(queue) => self.put(slot::SKB_PRIORITY, u128::from(*queue)),
             // Packets come in without one.
             Action::PopQueue => self.put(slot::SKB_PRIORITY, 0),
+            Action::SetMplsLabel(label) => self.write_label(slot::MPLS_LABEL, *label),
+            Action::SetMplsTc(class) => self.write_label(slot::MPLS_TC, u32::from(*class)),
+            Action::SetMplsTtl(ttl) => self.write_label(slot::MPLS_TTL, u32::from(*ttl)),
             other => self.write_above(other),
         }
     }
@@ -117,7 +120,7 @@ impl Walk<'_> {
         }
         self.state.key.set_masked(slot, value, mask);
         // What is before is no part of the packet, and what is behind not changed there.
-        let is_in_packet = slot::ETH_DST.word()..=slot::ARP_THA.word();
+        let is_in_packet = slot::ETH_DST.word()..=slot::MPLS_LSE.word();
         if !is_in_packet.contains(&slot.word()) {
             return;
         }

@@ -192,8 +192,10 @@ impl Watch for Tracer<'_> {
                 ("over max translation depth", "Recursion too deep"),
                 ("resubmit actions", "Too many resubmits"),
                 ("of stack", "Stack too deep"),
-                ("of actions", "Too many resubmits"),
+                ("more MPLS LSEs", "Too many MPLS labels"),
             ];
+            // What was to be done until then is done all the same.
+            self.is_slow |= text.contains("of actions");
             let reason = reasons.into_iter().find(|(part, _)| text.contains(part));
             self.error = reason.map(|(_, reason)| reason).or(self.error);
         }

@@ -1,0 +1,287 @@
+//! Labels of MPLS (RFC 3032): three of them are looked at, as in Open vSwitch.
+//!
+//! What is behind the last label is in the key all the time, though no rule can see it as long as the
+//! EtherType says MPLS: so a packet whose labels are taken off need not be looked at again.
+
+use arrayvec::ArrayVec;
+use openflow::packet_in::Reason;
+
+use super::{Kind, NO_METER, Walk, tags};
+use crate::extract::LAST_LABEL;
+use crate::key::{INSIDE, Key, Slot, slot};
+use crate::path::{Edit, Lost, Op};
+
+/// The places of labels, the outermost first.
+const LABELS: [Slot; 3] = [slot::MPLS_LSE, slot::MPLS_LSE1, slot::MPLS_LSE2];
+
+/// Labels that say what is behind them (RFC 3032, section 2.1).
+const IPV6_EXPLICIT_NULL: u32 = 2;
+
+/// The time to live of a label in front of what has none.
+const TTL: u32 = 64;
+
+const fn is_mpls(ether_type: u16) -> bool {
+    matches!(ether_type, 0x8847 | 0x8848)
+}
+
+/// The labels of a packet, with all that belongs to them, the outermost first: three at most.
+#[must_use]
+pub fn labels(key: &Key) -> ArrayVec<u32, 3> {
+    if !is_mpls(key.get_u16(slot::ETH_TYPE)) {
+        return ArrayVec::new();
+    }
+    let mut entries = ArrayVec::from(LABELS.map(|slot| key.get_u32(slot)));
+    match entries.iter().position(|entry| entry & LAST_LABEL != 0) {
+        Some(last) => entries.truncate(last + 1),
+        None => entries.retain(|entry| *entry != 0),
+    }
+    entries
+}
+
+impl Walk<'_> {
+    /// Puts a label on: a copy of the outermost, or one that says what is behind it.
+    pub(super) fn push_mpls(&mut self, ether_type: u16) {
+        let key = &self.state.key;
+        let count = labels(key).len();
+        if count == LABELS.len() {
+            return self.too_many("push", "would have");
+        }
+        let entry = match count {
+            0 => first_label(key),
+            _ => key.get_u32(slot::MPLS_LSE) & !LAST_LABEL,
+        };
+        self.flush();
+        let key = &mut self.state.key;
+        if count == 0 {
+            let own = key.get_u16(slot::ETH_TYPE);
+            let inside = INSIDE.iter().skip(1).position(|kind| *kind == own);
+            key.set(slot::INSIDE, inside.map_or(0, |at| at as u128 + 1));
+        }
+        let [first, second, third] = LABELS;
+        key.set(third, key.get(second));
+        key.set(second, key.get(first));
+        key.set(first, entry.into());
+        key.set(slot::ETH_TYPE, ether_type.into());
+        let edit = Edit::PushMpls { tags: tags::count(key), ether_type, entry };
+        self.edit_labels(edit, 4);
+    }
+
+    /// Takes the outermost label off, if there is one; all of them, where no label follows by what the
+    /// packet is to be then.
+    pub(super) fn pop_mpls(&mut self, ether_type: u16) {
+        let before = labels(&self.state.key);
+        let Some(last) = before.last() else { return };
+        let is_last = last & LAST_LABEL != 0;
+        if before.is_full() && !is_last {
+            // The one behind it is not known.
+            return self.too_many("pop", "has");
+        }
+        self.flush();
+        let key = &mut self.state.key;
+        let (tags, count) = (tags::count(key), if is_mpls(ether_type) { 1 } else { before.len() });
+        for slot in LABELS {
+            key.set(slot, 0);
+        }
+        for (slot, entry) in LABELS.into_iter().zip(before.into_iter().skip(count)) {
+            key.set(slot, entry.into());
+        }
+        key.set(slot::ETH_TYPE, ether_type.into());
+        if !is_mpls(ether_type) {
+            let inside = INSIDE.get(usize::from(key.get_u8(slot::INSIDE)));
+            if !is_last || inside != Some(&ether_type) {
+                forget_inside(key);
+            }
+            key.set(slot::INSIDE, 0);
+        }
+        for left in (0..count).rev() {
+            let ether_type = if left == 0 { ether_type } else { 0x8847 };
+            self.edit_labels(Edit::PopMpls { tags, ether_type }, -4);
+        }
+    }
+
+    fn edit_labels(&mut self, edit: Edit, grown: i32) {
+        self.ops.push(Op::Edit(edit));
+        self.state.grown = self.state.grown.saturating_add(grown);
+    }
+
+    fn too_many(&mut self, what: &str, has: &str) {
+        self.note(
+            Kind::Error,
+            format_args!(
+                "dropping packet on which an MPLS {what} action can't be performed as it {has} \
+                 more MPLS LSEs than the {} supported.",
+                LABELS.len()
+            ),
+        );
+        self.error = Some(Lost::Dropped);
+    }
+
+    /// Writes to the outermost label, if there is one.
+    pub(super) fn write_label(&mut self, slot: Slot, value: u32) {
+        if is_mpls(self.state.key.get_u16(slot::ETH_TYPE)) {
+            self.put(slot, value.into());
+        }
+    }
+
+    /// Takes one from its time to live; returns whether the packet goes on.
+    pub(super) fn dec_mpls_ttl(&mut self) -> bool {
+        if !is_mpls(self.state.key.get_u16(slot::ETH_TYPE)) {
+            return true;
+        }
+        let ttl = self.state.key.get_u8(slot::MPLS_TTL);
+        if ttl > 1 {
+            self.put(slot::MPLS_TTL, u128::from(ttl - 1));
+            return true;
+        }
+        self.controller((u16::MAX, 0), Reason::INVALID_TTL, &[], NO_METER);
+        false
+    }
+}
+
+/// The label of a packet that has none yet: its class and time to live are the packet's.
+fn first_label(key: &Key) -> u32 {
+    let ether_type = key.get_u16(slot::ETH_TYPE);
+    let label = if ether_type == 0x86DD { IPV6_EXPLICIT_NULL } else { 0 };
+    let (mut class, mut ttl) = (0, TTL);
+    if matches!(ether_type, 0x0800 | 0x86DD) {
+        // As Open vSwitch has it: the lower half of the service code point.
+        class = key.get_u32(slot::IP_DSCP) & 7;
+        ttl = Some(key.get_u32(slot::IP_TTL)).filter(|ttl| *ttl != 0).unwrap_or(TTL);
+    }
+    label << 12 | class << 9 | LAST_LABEL | ttl
+}
+
+/// What was behind the labels is not what it is said to be: none of its fields is there.
+fn forget_inside(key: &mut Key) {
+    let slots = [
+        slot::IPV4_SRC,
+        slot::IPV4_DST,
+        slot::TP_SRC,
+        slot::TP_DST,
+        slot::TCP_FLAGS,
+        slot::IP_PROTO,
+        slot::IP_TOS,
+        slot::IP_TTL,
+        slot::IPV6_LABEL,
+        slot::ND_RESERVED,
+        slot::IPV6_SRC,
+        slot::IPV6_DST,
+        slot::ND_TARGET,
+        slot::ARP_SHA,
+        slot::ARP_THA,
+        slot::ND_OPTIONS_TYPE,
+        slot::IP_FRAG,
+    ];
+    slots.into_iter().for_each(|slot| key.set(slot, 0));
+}
+
+#[cfg(test)]
+mod tests {
+    use openflow::{Action, Field, Match};
+
+    use super::*;
+    use crate::extract::{Depth, extract};
+    use crate::rewrite::rewrite;
+    use crate::walk::tests::{output, pipeline};
+    use crate::walk::{Start, walk};
+    use packet::{EditRoom, Frame};
+
+    const PUSH: Action = Action::PushMpls { ethertype: 0x8847 };
+
+    /// A datagram with some labels in front of it: of each its number and time to live.
+    fn frame(labels: &[(u32, u8)]) -> Vec<u8> {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2];
+        frame.extend(if labels.is_empty() { [0x08, 0x00] } else { [0x88, 0x47] });
+        for (at, (label, ttl)) in labels.iter().enumerate() {
+            let last = if at + 1 == labels.len() { LAST_LABEL } else { 0 };
+            frame.extend((label << 12 | last | u32::from(*ttl)).to_be_bytes());
+        }
+        let ip = [0x45, 0xB8, 0, 32, 0, 0, 0, 0, 9, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2];
+        let mut ip = ip.to_vec();
+        let sum = packet::checksum::checksum(&ip).to_be_bytes();
+        ip[10..12].copy_from_slice(&sum);
+        frame.extend(ip);
+        frame.extend([0, 7, 0, 53, 0, 12, 0, 0, 1, 2, 3, 4]);
+        frame
+    }
+
+    /// What comes out of port 2 of a frame, by rules of the first two tables.
+    fn sent(rules: &[(u8, u16, Match, Vec<Action>)], frame: &[u8]) -> Option<Vec<u8>> {
+        let mut key = Key::default();
+        key.set(slot::IN_PORT, 1);
+        extract(&mut key, frame, frame.len(), 1, Depth::All);
+        let pipeline = pipeline(rules);
+        let path = walk(&pipeline, &mut key, &Start::Table, None);
+        let mut room = EditRoom::default();
+        let mut editing = room.begin();
+        let mut open = editing.open(&Frame::from_bytes(frame)).unwrap();
+        for op in &path.ops {
+            match op {
+                Op::Edit(edit) => assert!(rewrite(edit, &mut open)),
+                Op::Output(12) => return Some(open.head().to_vec()),
+                other => panic!("{other:?}"),
+            }
+        }
+        None
+    }
+
+    fn by(actions: &[Action]) -> Vec<(u8, u16, Match, Vec<Action>)> {
+        let actions = actions.iter().cloned().chain([output(2)]).collect();
+        vec![(0, 0, Match::new(), actions)]
+    }
+
+    fn pop(ethertype: u16) -> Action {
+        Action::PopMpls { ethertype }
+    }
+
+    #[test]
+    fn labels_are_put_on_and_taken_off() {
+        // The first one has the packet's class and time to live.
+        let mut once = frame(&[(0, 9)]);
+        once[16] |= 6 << 1;
+        assert_eq!(sent(&by(&[PUSH]), &frame(&[])).unwrap(), once);
+        let label = Action::SetMplsLabel(33);
+        let twice = sent(&by(&[label.clone(), PUSH]), &frame(&[(5, 7)])).unwrap();
+        assert_eq!(twice, frame(&[(33, 7), (33, 7)]));
+        let back = sent(&by(&[pop(0x8847), pop(0x0800)]), &frame(&[(1, 2), (3, 4)])).unwrap();
+        assert_eq!(back, frame(&[]));
+        assert_eq!(sent(&by(&[label, pop(0x0800)]), &frame(&[])).unwrap(), frame(&[]));
+        let ttl = sent(&by(&[Action::DecMplsTtl, Action::SetMplsTc(0)]), &frame(&[(1, 2)]));
+        assert_eq!(ttl.unwrap(), frame(&[(1, 1)]));
+    }
+
+    /// Rules see what is behind the labels once they are off, and not before.
+    #[test]
+    fn what_is_behind_labels_is_seen_when_they_are_off() {
+        let udp = Match::new().with(Field::EthType, 0x800).with(Field::IpProto, 17);
+        let udp = udp.with(Field::UdpDst, 53);
+        let rules = vec![
+            (0, 2, udp.clone(), vec![Action::Exit]),
+            (
+                0,
+                1,
+                Match::new(),
+                vec![pop(0x0800), Action::DecTtl(None), Action::resubmit_table(1)],
+            ),
+            (1, 1, udp, vec![output(2)]),
+        ];
+        let got = sent(&rules, &frame(&[(7, 64)])).unwrap();
+        let mut key = Key::default();
+        extract(&mut key, &got, got.len(), 1, Depth::All);
+        assert_eq!((key.get_u8(slot::IP_TTL), got.len()), (8, frame(&[]).len()));
+        assert_eq!(packet::checksum::checksum(&got[14..34]), 0);
+        // All labels go where none is to follow.
+        assert_eq!(sent(&rules, &frame(&[(7, 64), (8, 9)])).unwrap(), got);
+        // It is not what the rule says that it is.
+        let other = vec![(0, 1, Match::new(), vec![pop(0x86DD), Action::resubmit_table(1)])];
+        assert_eq!(sent(&[other, rules[2..].to_vec()].concat(), &frame(&[(7, 64)])), None);
+    }
+
+    #[test]
+    fn more_labels_than_are_looked_at_are_left_alone() {
+        let four = frame(&[(1, 9), (2, 9), (3, 9), (4, 9)]);
+        assert_eq!(sent(&by(&[pop(0x8847)]), &four), None);
+        assert_eq!(sent(&by(&[PUSH]), &frame(&[(1, 9), (2, 9), (3, 9)])), None);
+        assert_eq!(sent(&by(&[Action::SetMplsTtl(7)]), &four).unwrap()[17], 7);
+    }
+}
