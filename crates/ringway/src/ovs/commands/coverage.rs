@@ -40,7 +40,12 @@ fn counters(appctl: &Appctl<'_>) -> Counters {
     // Members of a bond are counted, and the bond, which has what they have, is not.
     let ports = switch.ports().into_iter().filter(|port| port.device != switch::BOND_DEVICE);
     for port in ports {
-        count_frames(&mut all, "rx", &port.stats.rx_total());
+        let received = port.stats.rx_total();
+        count_frames(&mut all, "rx", &received);
+        // What rules have dropped, and what no rule was for.
+        for reason in [DropReason::FlowDrop, DropReason::NoFlow] {
+            add(&mut all, "drop_action_of_pipeline", received.dropped_for(reason));
+        }
         count_frames(&mut all, "tx", &port.stats.tx_total());
     }
     all
