@@ -88,6 +88,9 @@ pub trait Datapath {
 
     /// Goes on with a packet.
     fn resume(&mut self, packet: Resumed);
+
+    /// Ends the connections of a zone, which all bridges have in common.
+    fn flush_zone(&mut self, zone: u16);
 }
 
 /// None: nothing is forwarded, and no time passes. For tests.
@@ -108,4 +111,6 @@ impl Datapath for Detached {
     fn send_by(&mut self, _: &Tables, _: &mut dyn Iterator<Item = &Port>, _: PacketOut) {}
 
     fn resume(&mut self, _: Resumed) {}
+
+    fn flush_zone(&mut self, _: u16) {}
 }

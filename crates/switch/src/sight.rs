@@ -56,6 +56,15 @@ impl Sight {
         lock(&control).set_flows(bridge, flows, now)
     }
 
+    /// Ends the connections of a zone.
+    pub fn flush_zone(&self, zone: u16) {
+        if let Some(control) = self.control() {
+            // Without the lock, since it may take a while.
+            let connections = Arc::clone(lock(&control).connections());
+            connections.flush(Some(zone));
+        }
+    }
+
     /// As [`Switch::port_number`].
     ///
     /// # Errors

@@ -18,6 +18,7 @@ use super::*;
 use crate::datapath::{Detached, PacketOut, Received, Resumed};
 use openflow::message::stats::port::FIGURES;
 
+mod connections;
 mod groups;
 mod meters;
 mod monitor;
@@ -256,6 +257,7 @@ struct Recorder {
     published: Vec<usize>,
     sent: Vec<PacketOut>,
     resumed: Vec<Resumed>,
+    zones: Vec<u16>,
 }
 
 impl Datapath for Recorder {
@@ -279,6 +281,10 @@ impl Datapath for Recorder {
 
     fn resume(&mut self, packet: Resumed) {
         self.resumed.push(packet);
+    }
+
+    fn flush_zone(&mut self, zone: u16) {
+        self.zones.push(zone);
     }
 }
 

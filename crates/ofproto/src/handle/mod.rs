@@ -1,6 +1,7 @@
 //! Answers to messages.
 //!
 //! - `bundle`: changes that are made together
+//! - `connections`: connections that end
 //! - `flow`: rules
 //! - `forward`: changes of groups and meters that others have asked for
 //! - `group`: groups
@@ -14,6 +15,7 @@
 //! - `table`: tables
 
 pub(crate) mod bundle;
+mod connections;
 pub(crate) mod flow;
 pub(crate) mod forward;
 mod group;
@@ -147,6 +149,7 @@ impl Request<'_> {
             Kind::FlowMonitorRequest | Kind::FlowMonitorCancel => self.monitor_answer(),
             Kind::PacketOut => self.packet_out(),
             Kind::Resume => self.resume(),
+            Kind::CtFlushZone => self.flush_zone(),
             Kind::BundleControl | Kind::BundleAdd => self.bundle_answer(),
             _ if self.raw.form.is_stats() => Err(ErrorCode::BrcBadStat),
             _ => Err(ErrorCode::BrcBadType),

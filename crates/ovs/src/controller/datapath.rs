@@ -113,4 +113,8 @@ impl Datapath for Forwarding {
         let begin = FlowBegin::Resume { frozen, mirrors };
         self.hand_over(None, FlowPacketOut { in_port, begin, key, bytes });
     }
+
+    fn flush_zone(&mut self, zone: u16) {
+        self.sight.flush_zone(zone);
+    }
 }
