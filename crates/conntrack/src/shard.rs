@@ -31,9 +31,8 @@ impl Shard {
         self.places.get(place as usize)?.as_ref()
     }
 
-    /// Adds one; returns the one whose place it takes.
-    pub(crate) fn insert(&mut self, conn: Arc<Conn>) -> Option<Arc<Conn>> {
-        let before = self.remove(&conn.original);
+    /// Adds one with whose ends there is none.
+    pub(crate) fn insert(&mut self, conn: Arc<Conn>) {
         let key = conn.original.canonical();
         let place = self.free.pop().unwrap_or_else(|| {
             self.places.push(None);
@@ -43,7 +42,11 @@ impl Shard {
             *slot = Some(conn);
             self.index.insert(key, place);
         }
-        before
+    }
+
+    /// Places, with connections or without.
+    pub(crate) const fn places(&self) -> usize {
+        self.places.len()
     }
 
     /// Takes one out, and ends it.

@@ -154,6 +154,13 @@ impl Conntrack {
         self.zones.limited()
     }
 
+    /// How many places there are for connections, which a [sweep](Self::sweep) looks at: about as many as
+    /// there have been connections at once.
+    #[must_use]
+    pub fn places(&self) -> usize {
+        (0..SHARDS).filter_map(|at| self.shard_at(at)).map(|shard| shard.places()).sum()
+    }
+
     /// Ends connections whose time is over by `now`. It looks at so many places, a few at a time, and
     /// goes on from there when it is called again; returns how many have ended.
     pub fn sweep(&self, now: u64, most: usize) -> usize {
@@ -278,18 +285,24 @@ impl Conntrack {
         if let Some(conn) = shard.find(&seen.tuple, now) {
             return Some(Begun::Was(Arc::clone(conn)));
         }
+        // One with these ends that is over makes room for this one.
+        shard.remove(&seen.tuple).iter().for_each(|conn| self.forget(conn));
+        let zone = seen.tuple.zone();
+        // Who has no room in his own zone takes nobody else's.
+        if !self.zones.take(zone) {
+            return None;
+        }
         if self.count() >= self.limit() {
             // Connections that nobody has answered, as a flood makes them, go first.
-            self.forget(&*shard.give_up(now)?);
-        }
-        if !self.zones.take(seen.tuple.zone()) {
-            return None;
+            let Some(gone) = shard.give_up(now) else {
+                self.zones.give(zone);
+                return None;
+            };
+            self.forget(&gone);
         }
         self.count.fetch_add(1, Relaxed);
         let conn = Arc::new(Conn::new(seen, &self.timeouts, now));
-        let before = shard.insert(Arc::clone(&conn));
-        drop(shard);
-        before.iter().for_each(|conn| self.forget(conn));
+        shard.insert(Arc::clone(&conn));
         Some(Begun::Now(conn))
     }
 }

@@ -143,6 +143,45 @@ fn zones_have_limits() {
 }
 
 #[test]
+fn who_has_no_room_in_his_zone_takes_nobody_elses() {
+    let (all, mut lane) = lane();
+    all.set_limit(64);
+    all.set_zone_limit(7, Some(1));
+    let in_zone = Request { zone: 7, ..COMMIT };
+    lane.track(Some(&seen(17, (1, 1), (2, 9), 7)), &in_zone, 0);
+    (1..64).for_each(|port| _ = lane.track(Some(&udp((1, port), (2, 53))), &COMMIT, 0));
+    for port in 2..2_000 {
+        lane.track(Some(&seen(17, (1, port), (2, 9), 7)), &in_zone, 0);
+    }
+    assert_eq!((all.count(), all.zone_limit(7).count), (64, 1));
+    // Nor does he take a place in his zone where there is none in the whole.
+    all.set_limit(0);
+    all.flush(None);
+    lane.track(Some(&seen(17, (1, 1), (2, 9), 7)), &in_zone, 0);
+    assert_eq!((all.count(), all.zone_limit(7).count), (0, 0));
+}
+
+#[test]
+fn one_that_is_over_leaves_its_place_in_the_zone() {
+    let (all, mut lane) = lane();
+    all.set_default_zone_limit(1);
+    lane.track(Some(&udp((1, 5), (2, 53))), &COMMIT, 0);
+    lane.track(Some(&udp((1, 5), (2, 53))), &COMMIT, 100_000);
+    let there = lane.track(Some(&udp((2, 53), (1, 5))), &LOOK, 100_000).state;
+    assert_eq!((there, all.count(), all.zone_limit(0).count), (REPLY, 1, 1));
+}
+
+#[test]
+fn places_of_a_flood_are_known() {
+    let (all, mut lane) = lane();
+    (1..=5_000).for_each(|port| _ = lane.track(Some(&udp((1, port), (2, 53))), &COMMIT, 0));
+    assert_eq!((all.count(), all.places()), (5_000, 5_000));
+    lane.track(Some(&udp((1, 1), (2, 53))), &COMMIT, 1_000);
+    assert_eq!(all.sweep(60_500, usize::MAX), 4_999);
+    assert!((1..5_000).contains(&all.places()), "{}", all.places());
+}
+
+#[test]
 fn ports_of_a_closed_connection_are_used_again() {
     let (all, mut lane) = lane();
     let (client, server) = ((1, 5), (2, 80));

@@ -120,8 +120,11 @@ impl Tuple {
         let Self { source, destination, from, to, zone, protocol, .. } = *self;
         let mix = |hash: u64, word: u64| fold(u128::from(hash ^ word) * u128::from(seed | 1));
         let is_icmp = self.is_icmp();
+        // Words that somebody chooses must not meet before the seed has been multiplied with one of them: he
+        // would make up for a change of one by a change of the other.
         let end = |[high, low]: [u64; 2], port: u16| {
-            mix(mix(high.rotate_left(32) ^ u64::from(port) ^ seed, low), seed.rotate_left(17))
+            let both = u128::from(high ^ seed) * u128::from(low ^ seed.rotate_left(32));
+            mix(fold(both), u64::from(port))
         };
         // The type of a query is not that of its answer.
         let (from, to, id) = if is_icmp { (0, 0, from) } else { (from, to, 0) };
@@ -176,6 +179,8 @@ pub(crate) fn asks(kind: u8, is_v6: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     fn tuple(protocol: u8, source: &str, from: u16, destination: &str, to: u16) -> Tuple {
@@ -206,6 +211,19 @@ mod tests {
         }
         let [v4, v6]: [IpAddr; 2] = ["1.2.3.4", "::1"].map(|text| text.parse().unwrap());
         assert!(Tuple::new(IpProtocol::UDP, (v4, 1), (v6, 2), 0).is_none());
+    }
+
+    #[test]
+    fn nobody_makes_up_for_an_address_by_a_port() {
+        let v4 = |host: u16| tuple(6, &format!("10.0.0.{host}"), 4096 ^ host, "10.1.0.1", 80);
+        let v6 = |host: u16| tuple(6, &format!("fe80:0:0:{host:x}::{host:x}"), 9, "fe80::", 80);
+        let both = |host: u16| tuple(6, &format!("fe80::{host:x}"), 4096 ^ host, "fe80::", 80);
+        for seed in [0x0123_4567_89AB_CDEF, 0xFEDC_BA98_7654_3210, 0xDEAD_BEEF_0BAD_CAFE] {
+            for tuple in [&v4 as &dyn Fn(u16) -> Tuple, &v6, &both] {
+                let hashes: HashSet<u64> = (1..=99).map(|host| tuple(host).hash(seed)).collect();
+                assert_eq!(hashes.len(), 99, "{:?}", tuple(1));
+            }
+        }
     }
 
     #[test]

@@ -8,7 +8,8 @@ use conntrack::Conntrack;
 use super::{Control, Switch};
 use crate::flows::BridgeFlows;
 
-/// The share of all connections that is looked at each second for those that are over, and the least.
+/// The share of all places of connections that is looked at each second for those that are over, and
+/// the least.
 const SHARE: usize = 8;
 const LEAST: usize = 4_096;
 
@@ -40,6 +41,7 @@ impl Control {
 
 /// Takes out connections that are over, or some of them where there are many.
 pub(super) fn sweep(connections: &Conntrack) {
-    let most = (connections.count() / SHARE).max(LEAST);
+    // Not of those that there are: behind a flood, they are far apart.
+    let most = (connections.places() / SHARE).max(LEAST);
     connections.sweep(connections.now(), most);
 }
