@@ -37,7 +37,8 @@ pub(super) fn follow(
     told: &mut Told,
     first: Vec<Round>,
 ) {
-    let mut rounds = VecDeque::from(first);
+    // Those that come later would not be followed.
+    let mut rounds: VecDeque<Round> = first.into_iter().take(MAX_ROUNDS).collect();
     let mut states = question.states.iter();
     for _ in 0..MAX_ROUNDS {
         let Some(Round { number, bridge, mut key, frozen }) = rounds.pop_front() else { return };
@@ -55,7 +56,8 @@ pub(super) fn follow(
         tracer.bridge(&bridge, &mut last, &Start::Frozen(&frozen));
         last.set(slot::RECIRC_ID, number.into());
         let (next, more) = tracer.finish(&bridge, &key, &last);
-        rounds.extend(more);
+        let room = MAX_ROUNDS.saturating_sub(rounds.len());
+        rounds.extend(more.into_iter().take(room));
         told.text += &begin;
         told.text += &next.text;
     }

@@ -90,6 +90,8 @@ struct Inner {
     now: u64,
     /// How often a burst is in this bridge: by patch ports, one may come back to it.
     depth: u32,
+    /// How often frames of this burst were tracked.
+    tracked: u32,
     #[allow(clippy::vec_box, reason = "taken out and put back for each burst")]
     rooms: Vec<Box<Rooms>>,
 }
@@ -120,6 +122,7 @@ impl Flows {
             lane: None,
             now,
             depth: 0,
+            tracked: 0,
             rooms: Vec::new(),
         }))
     }
@@ -167,6 +170,7 @@ impl Flows {
         if inner.depth == 0 {
             let now = inner.now;
             inner.cache.begin(now);
+            inner.tracked = 0;
         }
         inner.depth += 1;
         // One that comes back while it is here has others.

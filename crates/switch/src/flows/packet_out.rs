@@ -5,11 +5,11 @@ use std::sync::Arc;
 use flow::walk::Start;
 use flow::{Depth, Frozen, Key, Lost, PathId, extract, slot};
 use openflow::{Action, PortNo};
-use packet::{EditRoom, Frame};
+use packet::Frame;
 
 use super::enter::{Manner, Onward, VLANS};
 use super::run::{NOWHERE, Run, Steps};
-use super::{BridgeFlows, Flows};
+use super::{BridgeFlows, Flows, Rooms};
 use crate::bridge::Bridge;
 use crate::datapath::Source;
 use crate::outputs::Outputs;
@@ -53,13 +53,15 @@ impl PacketOut {
             FlowBegin::Resume { frozen, mirrors } => (Start::Frozen(frozen), *mirrors),
         };
         let flows = Flows::new(&self.flows, self.now);
+        // As for a burst that comes in: so rounds are counted from here on.
+        let mut rooms = flows.take_rooms();
+        let Rooms { edit, cut, .. } = &mut *rooms;
         let (id, lost) = flows.find_once(&key, &start, frame.len());
         let next = |at: usize| flows.op(id, at);
         let steps = Steps { bridge, flows: &flows, next: &next, lost, manner: Manner::Real };
-        let (mut edit, mut cut) = (EditRoom::default(), EditRoom::default());
         let frames = [frame];
         let before = outputs.set_mirrored(Some(mirrors));
-        Run::new(steps, &frames, 1).go(source, (&mut edit, &mut cut), outputs, onward);
+        Run::new(steps, &frames, 1).go(source, (edit, cut), outputs, onward);
         outputs.set_mirrored(before);
         flows.flush(self.now);
     }

@@ -15,6 +15,10 @@ use crate::outputs::Outputs;
 /// How often a frame is tracked and looked up again, at most.
 const MAX_ROUNDS: u32 = 8;
 
+/// How often frames of one burst are tracked, at most: rules that have each round make several others would
+/// hold up a worker for ever.
+const MAX_TRACKED: u32 = 1 << 14;
+
 impl Entry<'_> {
     /// Finds out which connections frames are of. If there is something that they go on with, which has
     /// number `round`, copies of them do.
@@ -52,12 +56,13 @@ impl Flows {
     ) -> Option<ArrayVec<Group, BURST>> {
         let mut groups = ArrayVec::new();
         let mut inner = self.0.try_borrow_mut().ok()?;
-        if inner.depth > MAX_ROUNDS {
+        if inner.depth > MAX_ROUNDS || inner.tracked >= MAX_TRACKED {
             return None;
         }
+        inner.tracked += 1;
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             let (mut key, seen) = look(frame, track.request.zone);
-            let tracked = inner.tracked(seen.as_ref(), track, manner);
+            let tracked = inner.tracked_as(seen.as_ref(), track, manner);
             if round == 0 {
                 continue;
             }
@@ -73,7 +78,7 @@ impl Flows {
 }
 
 impl Inner {
-    fn tracked(&mut self, seen: Option<&Seen>, track: &Track, manner: Manner) -> Tracked {
+    fn tracked_as(&mut self, seen: Option<&Seen>, track: &Track, manner: Manner) -> Tracked {
         let lane = self.lane();
         let now = lane.all().now();
         match manner {

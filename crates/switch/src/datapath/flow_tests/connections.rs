@@ -129,6 +129,29 @@ fn who_goes_round_without_end_is_dropped() {
 }
 
 #[test]
+fn rounds_that_make_more_of_them_come_to_an_end() {
+    let rule = format!("ip,actions={}output:2", "ct(table=0),".repeat(64));
+    let (mut bench, all) = connected(&[&rule]);
+    let in_time = |got: &[Vec<Vec<u8>>]| {
+        assert!((2..=1 + (1 << 14)).contains(&counts(got)[1]), "{:?}", counts(got));
+    };
+    in_time(&bench.send(0, &[udp(1000, false)]));
+    assert!(bench.dropped(DropReason::FlowTooDeep) > 0);
+    // A packet from a controller goes round no oftener.
+    let actions = flow_mod(&rule, Command::Add, Names::NONE).unwrap().instructions.apply;
+    let packet = crate::flows::FlowPacketOut {
+        in_port: PortNo(1),
+        begin: crate::flows::FlowBegin::Actions(actions),
+        key: Box::default(),
+        bytes: udp(1000, false),
+    };
+    let flows = BridgeFlows::new(Arc::new(rules(&[&rule])));
+    let flows = BridgeFlows { connections: Some(all), ..flows };
+    bench.path.packet_out(BridgeId::DEFAULT, &packet.of(Some(&flows), 5), 1);
+    in_time(&bench.send(0, &[]));
+}
+
+#[test]
 fn tcp_is_followed_through_zones() {
     let (mut bench, all) = connected(&[
         "table=0,ip,actions=ct(table=1,zone=1)",
