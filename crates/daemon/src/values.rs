@@ -178,6 +178,8 @@ fn value(value: Value) -> Option<toml_edit::Value> {
         Value::Bool(value) => Some(value.into()),
         Value::Number(number) => match number.as_i64() {
             Some(value) => Some(value.into()),
+            // TOML has no larger integers, and as a float it would not be read again.
+            None if number.is_u64() => Some(i64::MAX.into()),
             None => number.as_f64().map(Into::into),
         },
         Value::String(text) => Some(text.into()),
@@ -224,6 +226,15 @@ mod tests {
         let deep = format!("{}a = 1\n", "a.".repeat(MOST_NESTED + 1));
         let document = Document::parse(deep.as_str()).unwrap();
         assert!(plain(document.as_item()).unwrap_err().message.contains("too many"));
+    }
+
+    #[test]
+    fn an_integer_stays_one_however_large_it_is() {
+        for large in [i64::MAX.cast_unsigned(), 1 << 63, u64::MAX] {
+            let text = document(&json!({ "a": [{ "b": large }] })).unwrap().to_string();
+            let read = Document::parse(text.as_str()).unwrap();
+            assert_eq!(plain(read.as_item()), Ok(json!({ "a": [{ "b": i64::MAX }] })), "{text}");
+        }
     }
 
     fn any_plain() -> impl Strategy<Value = Value> {
