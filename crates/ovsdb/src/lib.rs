@@ -16,7 +16,7 @@
 //! let question = std::str::from_utf8(session.output())?;
 //! assert_eq!(question, r#"{"id":1,"method":"get_schema","params":["_Server"]}"#);
 //! session.receive(br#"{"id":"echo","method":"echo","params":[]}"#)?;
-//! assert!(session.output().ends_with(br#"{"error":null,"id":"echo","result":[]}"#));
+//! assert!(session.output().ends_with(br#"{"id":"echo","result":[],"error":null}"#));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
