@@ -29,7 +29,7 @@ use crate::pattern::Pattern;
 use crate::place;
 use crate::possible;
 use crate::reads::always;
-use crate::rule::{Ended, Flags, Rule, Timeouts};
+use crate::rule::{Ended, Flags, Rule, Stats, Timeouts};
 use crate::uses::{self, Used, Uses};
 use learned::Learned;
 use limited::Limited;
@@ -509,8 +509,8 @@ impl Tables {
         rule.importance = change.importance;
         rule.changed = self.next();
         rule.added = before.as_ref().map_or(rule.changed, |before| before.added);
-        if let Some(before) = before.as_ref().filter(|_| !change.flags.reset_counts) {
-            rule.stats = Arc::clone(&before.stats);
+        if let Some(before) = &before {
+            rule.stats = change.stats(before);
         }
         let rule = Arc::new(rule);
         self.insert(Arc::clone(&rule));
@@ -655,12 +655,20 @@ impl Change {
             && self.instructions == rule.instructions
     }
 
+    /// What a rule counts in after this change of it. When it was used last stays, as in Open vSwitch.
+    fn stats(&self, rule: &Rule) -> Arc<Stats> {
+        match self.flags.reset_counts {
+            true => Arc::new(Stats::new(rule.stats.used())),
+            false => Arc::clone(&rule.stats),
+        }
+    }
+
     /// A rule after this change of it.
     fn apply(&self, rule: &Rule, now: u64) -> Rule {
         let identity = (rule.table, rule.priority);
         let matched = (rule.matching.clone(), rule.pattern.clone());
         let new = Rule::new(identity, matched, Arc::clone(&self.instructions), now);
-        let stats = if self.flags.reset_counts { new.stats } else { Arc::clone(&rule.stats) };
+        let stats = self.stats(rule);
         Rule {
             cookie: self.cookie.unwrap_or(rule.cookie),
             flags: rule.flags,

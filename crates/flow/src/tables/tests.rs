@@ -76,6 +76,8 @@ fn a_rule_that_is_changed_goes_on_counting_and_keeps_its_times() {
     assert_eq!(count(&mut tables, &add), (0, 1, 0));
     let rules = tables.select(&add.filter).unwrap();
     assert_eq!((rules[0].stats.packets(), rules[0].created, tables.len()), (0, 1000, 3));
+    // When it was used last is still so.
+    assert_eq!(rules[0].stats.used(), 500);
 }
 
 #[test]

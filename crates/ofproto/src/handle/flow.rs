@@ -10,7 +10,7 @@ use openflow::message::flow_removed::FlowRemoved;
 use openflow::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
 use openflow::message::nicira::FlowFormat;
 use openflow::message::{Form, Kind};
-use openflow::{ErrorCode, PortNo};
+use openflow::{ErrorCode, PortNo, Version};
 
 use super::{Answers, Request, VISIBLE_TABLES};
 use crate::bridge::Bridge;
@@ -28,7 +28,7 @@ impl Request<'_> {
     fn flow_mod(&mut self) -> Answers {
         self.check_role()?;
         let has_table_id = self.session()?.has_table_id;
-        let change = change(&FlowMod::decode(self.raw, has_table_id)?)?;
+        let change = change(&FlowMod::decode(self.raw, has_table_id)?, self.raw.version)?;
         if self.bridge.tables.may_evict(&change) {
             self.datapath.flush();
         }
@@ -105,11 +105,11 @@ pub(crate) fn refusal(refusal: Refusal) -> ErrorCode {
     }
 }
 
-/// A change of rules as tables have it.
+/// A change of rules as tables have it, of a message of this version: before 1.2, what is added counts anew.
 ///
 /// # Errors
 /// It is about a table that is not there, or one that controllers may not change.
-pub(super) fn change(wanted: &FlowMod) -> Result<Change, ErrorCode> {
+pub(super) fn change(wanted: &FlowMod, version: Version) -> Result<Change, ErrorCode> {
     let command = match wanted.command {
         flow_mod::Command::Add => Command::Add,
         flow_mod::Command::Modify => Command::Modify,
@@ -126,6 +126,8 @@ pub(super) fn change(wanted: &FlowMod) -> Result<Change, ErrorCode> {
     };
     let FlowMod { new_cookie, modify_cookie, cookie, .. } = *wanted;
     let is_added = command == Command::Add;
+    let mut flags = flags(wanted.flags);
+    flags.reset_counts |= is_added && version < Version::V12;
     Ok(Change {
         command,
         filter: Filter {
@@ -137,7 +139,7 @@ pub(super) fn change(wanted: &FlowMod) -> Result<Change, ErrorCode> {
         },
         priority: wanted.priority,
         cookie: (is_added || modify_cookie).then_some(new_cookie),
-        flags: flags(wanted.flags),
+        flags,
         timeouts: Timeouts { idle: wanted.idle_timeout, hard: wanted.hard_timeout },
         importance: wanted.importance,
         instructions: Arc::new(wanted.instructions.clone()),
