@@ -21,6 +21,10 @@ const LIMIT: usize = 10_000;
 /// How many masks they may have, since each is looked for.
 const MAX_MASKS: usize = 256;
 
+/// How many times packets are looked for by a mask, until flows are looked at again: whoever makes up packets
+/// must not hold up who looks.
+const MAX_LOOKS: usize = 1 << 19;
+
 /// How long a flow stays for which nothing comes, in milliseconds.
 pub const MAX_IDLE: u64 = 10_000;
 
@@ -187,6 +191,8 @@ pub struct Flows {
     tuples: Vec<(Key, HashMap<Key, u64>)>,
     /// The first one that is to be looked at next.
     left: u64,
+    /// How many times packets may still be looked for by a mask.
+    looks: usize,
     /// How many there may be.
     pub limit: usize,
     /// Whether any bits do not count.
@@ -211,6 +217,7 @@ impl Default for Flows {
             next: 0,
             tuples: Vec::new(),
             left: 0,
+            looks: MAX_LOOKS,
             limit: LIMIT,
             has_masks: true,
             max_idle: MAX_IDLE,
@@ -254,8 +261,14 @@ impl Flows {
     }
 
     /// Counts packets for the flow that they are of; of none, the first one makes a flow. Of those that come
-    /// together, the ones that came first are to be given first.
+    /// together, the ones that came first are to be given first. Where it takes too long to look for all,
+    /// the others are lost until flows are [looked at](Self::revalidate) again.
     pub fn take(&mut self, of: &Packets<'_>, host: &mut dyn Host) {
+        let Some(looks) = self.looks.checked_sub(self.tuples.len()) else {
+            self.lost = self.lost.saturating_add(of.packets);
+            return;
+        };
+        self.looks = looks;
         if let Some(flow) = self.find(of.key) {
             flow.count(of.packets, of.bytes, of);
             self.hits = self.hits.saturating_add(of.packets);
@@ -299,6 +312,7 @@ impl Flows {
     /// not `asks`, only those. Returns whether all were looked at; if not, the next time begins with the
     /// others.
     pub fn revalidate(&mut self, now: u64, asks: bool, host: &mut dyn Host) -> bool {
+        self.looks = MAX_LOOKS;
         let from = std::mem::take(&mut self.left);
         let (before, behind) = (self.flows.range(..from), self.flows.range(from..));
         let all: Vec<u64> = behind.chain(before).map(|(at, _)| *at).collect();

@@ -200,3 +200,15 @@ fn who_is_asked_too_much_goes_on_the_next_time() {
     rules.patience = None;
     assert!(flows.revalidate(0, true, &mut rules));
 }
+
+#[test]
+fn there_is_an_end_to_looking_for_packets() {
+    let (mut flows, mut rules) = (Flows::default(), Rules { to: 2, ..Rules::default() });
+    flows.take(&packets(&key(ICMP), 1, 0), &mut rules);
+    flows.looks = 3;
+    (0..5).for_each(|at| flows.take(&packets(&key(ICMP), 2, at), &mut rules));
+    assert_eq!((flows.hits, flows.lost), (6, 4));
+    flows.revalidate(10, false, &mut rules);
+    flows.take(&packets(&key(ICMP), 2, 10), &mut rules);
+    assert_eq!((flows.hits, flows.lost), (8, 4));
+}
