@@ -214,24 +214,31 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let (options, words) = split(arguments);
     let is_verbose = options.iter().any(|option| matches!(*option, "-m" | "--more"))
         || words.contains(&"verbose");
-    let entries = entries(appctl, words.iter().find_map(|word| zone_of(word)));
-    let mut text = format!("Connections Stats:\n    Total: {}\n", entries.len());
+    let zone = words.iter().find_map(|word| zone_of(word));
+    let all = appctl.daemon.switch().connections();
+    let (mut total, mut counts, mut states) = (0_usize, BTreeMap::new(), BTreeMap::new());
+    // There may be millions: none is kept.
+    all.for_each(all.now(), |Entry { original, tcp, .. }| {
+        if zone.is_none_or(|zone| original.zone() == zone) {
+            total += 1;
+            *counts.entry(original.protocol().0).or_insert(0_usize) += 1;
+            tcp.into_iter().for_each(|tcp| *states.entry(both(tcp)).or_insert(0_usize) += 1);
+        }
+    });
+    let mut text = format!("Connections Stats:\n    Total: {total}\n");
     let known = [(6, "TCP"), (17, "UDP"), (136, "UDPLITE"), (132, "SCTP"), (1, "ICMP")];
     let known = known.into_iter().chain([(58, "ICMPV6"), (33, "DCCP"), (2, "IGMP")]);
-    let mut rest = entries.len();
+    let mut rest = total;
     for (number, name) in known {
-        let count = entries.iter().filter(|entry| entry.original.protocol().0 == number).count();
+        let count = counts.get(&number).copied().unwrap_or_default();
         rest -= count;
         if count != 0 {
             let _ = writeln!(text, "  {name}: {count}");
         }
         if number == 6 && is_verbose && count != 0 {
             text += "    Conn per TCP states:\n";
-            let mut states = BTreeMap::new();
-            let found = entries.iter().filter_map(|entry| entry.tcp).map(both);
-            found.for_each(|state| *states.entry(state).or_insert(0_usize) += 1);
-            for (of, count) in states {
-                let _ = writeln!(text, "      [{}]={count}", state(of));
+            for (of, count) in &states {
+                let _ = writeln!(text, "      [{}]={count}", state(*of));
             }
         }
     }
