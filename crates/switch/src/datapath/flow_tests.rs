@@ -15,6 +15,7 @@ use crate::flows::{BridgeFlows, FlowEvent, flow_queue};
 
 mod connections;
 mod meters;
+mod stops;
 
 /// A pipeline of a bench's ports, whose OpenFlow numbers are one higher.
 fn pipeline(ports: u16, rules: &[(u8, Match, Vec<Action>)]) -> Pipeline {
