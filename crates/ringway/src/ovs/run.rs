@@ -11,7 +11,7 @@ use daemon::state::Sandbox as Limits;
 use daemon::{Daemon, Options, State};
 use drivers::open;
 use eal::Access;
-use eal::sandbox::Needs;
+use eal::sandbox::{CapabilitySet, Needs};
 use eal::signals::Signals;
 use eal::time::Time;
 use eal::unix::Listener;
@@ -85,8 +85,10 @@ fn run(args: &OvsArgs) -> Result<(), Failure> {
     let state = base(args, &control_path);
     let metrics = metrics::listener::Listener::bind(&state.metrics)?;
     let identity = identity(&control_path);
-    // Controllers and the database may be elsewhere.
-    let sandbox = Sandbox::enter_and(&state, None, Needs::new().tcp())?;
+    // Controllers and the database may be elsewhere. Sockets of guests are those of their VMM's user, as
+    // libvirt's are, and which ones there will be is not known yet: root has to be able to connect.
+    let needs = Needs::new().tcp().wish(CapabilitySet::DAC_OVERRIDE);
+    let sandbox = Sandbox::enter_and(&state, None, needs)?;
     let permit = Box::new(move |device: daemon::Device<'_>| sandbox.check(device));
     let dummies = args.dummies();
     let time = if dummies == Dummies::None { Time::system() } else { Time::adjustable() };
