@@ -244,9 +244,9 @@ impl PathCache {
                 self.stats.hits += 1;
                 id
             }
-            Err(missing) => {
+            Err(hash) => {
                 let id = self.way(key, &Start::Table);
-                self.index.put(&missing, id, self.base);
+                self.index.put(hash, id, self.base);
                 PathId(id)
             }
         }
@@ -265,10 +265,10 @@ impl PathCache {
                 self.stats.hits += 1;
                 id
             }
-            Err(missing) => {
+            Err(hash) => {
                 let frozen = Arc::clone(frozen);
                 let id = self.way(key, &Start::Frozen(&frozen));
-                self.tracked.put(&missing, id, self.base);
+                self.tracked.put(hash, id, self.base);
                 PathId(id)
             }
         })

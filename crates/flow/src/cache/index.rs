@@ -41,13 +41,6 @@ pub(super) struct Index<const N: usize> {
     last_values: [u64; N],
 }
 
-/// A packet that there is no entry for.
-#[derive(Debug)]
-pub(super) struct Missing<const N: usize> {
-    hash: u64,
-    values: [u64; N],
-}
-
 impl<const N: usize> Index<N> {
     /// Without entries, and of no words yet.
     pub(super) fn new(seed: u64) -> Self {
@@ -102,13 +95,10 @@ impl<const N: usize> Index<N> {
         self.last = None;
     }
 
-    /// The path of a packet with this key, if there is an entry with one that is good.
+    /// The path of a packet with this key, if there is an entry with one that is good. If not, a hash
+    /// of the packet, with which one can be [put](Self::put) in next.
     #[inline(always)]
-    pub(super) fn find(
-        &mut self,
-        key: &Key,
-        is_good: impl Fn(u32) -> bool,
-    ) -> Result<PathId, Missing<N>> {
+    pub(super) fn find(&mut self, key: &Key, is_good: impl Fn(u32) -> bool) -> Result<PathId, u64> {
         let mut room = [0; N];
         let mut hash = self.seed;
         // Neighbours in a burst are mostly of one flow.
@@ -128,14 +118,9 @@ impl<const N: usize> Index<N> {
             hash = mix(hash, *value);
         }
         let hash = finish(hash);
-        match self.find_entry(hash, values, is_good) {
-            Some(id) => {
-                let id = PathId(id);
-                (self.last_values, self.last) = (room, Some(id));
-                Ok(id)
-            }
-            None => Err(Missing { hash, values: room }),
-        }
+        let found = self.find_entry(hash, values, is_good).map(PathId);
+        (self.last_values, self.last) = (room, found);
+        found.ok_or(hash)
     }
 
     #[inline]
@@ -159,9 +144,8 @@ impl<const N: usize> Index<N> {
         usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default() & self.buckets.len().wrapping_sub(1)
     }
 
-    /// Adds the entry that was missing; numbers of paths that are good begin at `base`.
-    pub(super) fn put(&mut self, missing: &Missing<N>, id: u32, base: u32) {
-        let Missing { hash, values: room } = *missing;
+    /// Adds the entry that was missing just now; numbers of paths that are good begin at `base`.
+    pub(super) fn put(&mut self, hash: u64, id: u32, base: u32) {
         let len = self.words.len();
         let most = MAX_ENTRIES.min(MAX_BYTES / (8 * len.max(1)));
         let entries = self.entries();
@@ -170,11 +154,12 @@ impl<const N: usize> Index<N> {
         } else if self.made >= entries && entries * 2 <= most {
             self.resize(entries * 2);
         }
-        self.put_entry(hash, room.get(..len).unwrap_or_default(), (id, base));
-        (self.last_values, self.last) = (room, Some(PathId(id)));
+        self.put_entry(hash, (id, base));
+        self.last = Some(PathId(id));
     }
 
-    fn put_entry(&mut self, hash: u64, values: &[u64], (id, base): (u32, u32)) {
+    fn put_entry(&mut self, hash: u64, (id, base): (u32, u32)) {
+        let values = self.last_values.get(..self.words.len()).unwrap_or_default();
         let (at, tag) = (self.bucket_of(hash), tag_of(hash));
         let Some(bucket) = self.buckets.get_mut(at) else { return };
         let start = |way: usize| (at * WAYS + way) * values.len();

@@ -172,8 +172,6 @@ struct Walk<'w> {
     is_packet_out: bool,
     /// Nothing was looked up yet.
     is_first: bool,
-    /// The next look-up is for the first packet of its connection.
-    is_original: bool,
     has_exited: bool,
     /// The packet has stopped.
     freezing: Option<Box<Freezing>>,
@@ -205,7 +203,6 @@ impl<'w> Walk<'w> {
             asked: 0,
             is_packet_out: false,
             is_first: false,
-            is_original: false,
             has_exited: false,
             freezing: None,
             error: None,
@@ -395,9 +392,12 @@ impl<'w> Walk<'w> {
                 self.controller((to.max_len, to.id), to.reason, &to.userdata, to.meter);
             }
             Action::Resubmit { port, table, ct } => {
-                self.is_original = *ct;
                 let (port, table, may_ask) = self.resubmit(*port, *table);
-                self.table(port, table, may_ask);
+                if *ct {
+                    self.table_of_original(port, table);
+                } else {
+                    self.table(port, table, may_ask);
+                }
             }
             Action::Clone(actions) => self.clone(actions),
             Action::Group(id) => return self.group(*id),

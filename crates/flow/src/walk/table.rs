@@ -16,12 +16,25 @@ pub(super) type Next = (PortNo, u8, bool);
 impl<'w> Walk<'w> {
     /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
     pub(super) fn table(&mut self, port: PortNo, table: u8, may_ask: bool) {
+        self.tables::<false>(port, table, may_ask);
+    }
+
+    /// The same, of the first packet of its connection in that table.
+    #[cold]
+    pub(super) fn table_of_original(&mut self, port: PortNo, table: u8) {
+        self.tables::<true>(port, table, false);
+    }
+
+    fn tables<const ORIGINAL: bool>(&mut self, port: PortNo, table: u8, may_ask: bool) {
         let is_first = std::mem::take(&mut self.is_first);
         let (depth, level) = (self.depth, self.level);
         let mut after = (self.table, self.cookie, self.is_miss, self.rule);
         let (mut next, mut is_at_first) = (Some((port, table, may_ask)), is_first);
+        if ORIGINAL {
+            next = self.visit::<true>((port, table, may_ask), false);
+        }
         while let Some(here) = next {
-            next = self.visit(here, is_at_first);
+            next = self.visit::<false>(here, is_at_first);
             if std::mem::take(&mut is_at_first) {
                 // What the action set does is done by the first rule.
                 after = (self.table, self.cookie, self.is_miss, self.rule);
@@ -34,13 +47,22 @@ impl<'w> Walk<'w> {
     /// The same for one table; gives the one that it goes on to, if that is all that is left to do: most
     /// ways are such chains.
     #[inline]
-    fn visit(&mut self, (port, table, may_ask): Next, is_first: bool) -> Option<Next> {
+    fn visit<const ORIGINAL: bool>(
+        &mut self,
+        (port, table, may_ask): Next,
+        is_first: bool,
+    ) -> Option<Next> {
         if !self.has_room() {
             return None;
         }
         self.lookups += 1;
         let deeper = u32::from(!is_first && table <= self.table);
-        let (table, rule) = self.first_rule(port, table, may_ask);
+        let (table, rule) = if ORIGINAL {
+            self.basis.tables.insert(table);
+            (table, self.look_up_original(table))
+        } else {
+            self.first_rule(port, table, may_ask)
+        };
         (self.table, self.rule) = (table, rule);
         let asks = rule.is_none() && may_ask && self.asks(table);
         self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
@@ -113,9 +135,6 @@ impl<'w> Walk<'w> {
     fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
         let rules = self.pipeline.tables.table(table)?;
         let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
-        if self.is_original {
-            return self.look_up_original(rules);
-        }
         if !is_other {
             self.tell(|watch, key| watch.look_up(key, table, rules));
             return rules.lookup(&self.state.key).map(Arc::as_ref);

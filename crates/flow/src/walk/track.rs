@@ -8,7 +8,6 @@ use openflow::action::{Ct, CtZone};
 use openflow::{Action, Field, PortNo, Subfield};
 
 use super::{Kind, Step, Walk};
-use crate::classifier::Classifier;
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::path::{Op, Track};
@@ -18,7 +17,16 @@ use crate::rule::Rule;
 /// What is written to a field: the value, and which bits.
 type Written = Option<(u128, u128)>;
 
-impl Walk<'_> {
+impl<'w> Walk<'w> {
+    /// Looks up the first packet of the packet's connection.
+    pub(super) fn look_up_original(&mut self, table: u8) -> Option<&'w Rule> {
+        let rules = self.pipeline.tables.table(table)?;
+        let before = self.swap_original()?;
+        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
+        self.state.key = *before;
+        rule
+    }
+
     /// Has the packet's connection be found out. What follows is as if it had not been; a copy goes on
     /// with what is known then, if a table is given.
     pub(super) fn track(&mut self, ct: &Ct) {
@@ -85,19 +93,6 @@ impl Walk<'_> {
     /// Forgets what is known of the packet's connection.
     pub(super) fn clear_connection(&mut self) {
         self.state.key.clear_connection();
-    }
-
-    /// Looks up the first packet of the packet's connection.
-    #[cold]
-    pub(super) fn look_up_original<'w>(
-        &mut self,
-        rules: &'w Classifier<Arc<Rule>>,
-    ) -> Option<&'w Rule> {
-        self.is_original = false;
-        let before = self.swap_original()?;
-        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
-        self.state.key = *before;
-        rule
     }
 
     /// Has the packet be looked up as the first one of its connection; returns what it was, if that can

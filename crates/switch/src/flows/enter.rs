@@ -95,13 +95,13 @@ impl Entry<'_> {
             inner.count(&groups, source, self.manner);
         }
         let frames = if kept.is_empty() { frames } else { &kept };
-        self.go((frames, groups), source, (edit, cut), outputs, onward);
+        self.go((frames, &mut groups), source, (edit, cut), outputs, onward);
     }
 
     /// Has frames whose paths are known go along these.
     pub(super) fn go(
         &self,
-        (frames, mut groups): (&[Frame<'_>], ArrayVec<Group, BURST>),
+        (frames, groups): (&[Frame<'_>], &mut ArrayVec<Group, BURST>),
         source: &Source<'_>,
         (edit, cut): (&mut EditRoom, &mut EditRoom),
         outputs: &mut Outputs,
@@ -115,7 +115,7 @@ impl Entry<'_> {
             let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
             onward(outputs, frames, longest, source);
         }
-        for group in &groups {
+        for group in &*groups {
             let next = |at| flows.op(group.path, at);
             let (lost, stops) = flows.end(group.path);
             let mut run = |mask: u32, outputs: &mut Outputs| {

@@ -31,7 +31,7 @@ impl Entry<'_> {
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
-        let Some(groups) = self.flows.track(frames, (track, round), source, self.manner) else {
+        let Some(mut groups) = self.flows.track(frames, (track, round), source, self.manner) else {
             let count = if round == 0 { 0 } else { frames.len() };
             return source.stats.count_drops(DropReason::FlowTooDeep, count);
         };
@@ -40,7 +40,7 @@ impl Entry<'_> {
         }
         let mut rooms = self.flows.take_rooms();
         let Rooms { edit, cut, .. } = &mut *rooms;
-        self.go((frames, groups), source, (edit, cut), outputs, onward);
+        self.go((frames, &mut groups), source, (edit, cut), outputs, onward);
         self.flows.give_rooms(rooms);
     }
 }
