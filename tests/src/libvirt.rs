@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 
 use crate::image::GuestImage;
 use crate::netns::Netns;
+use crate::ovsdb::OvsDatabase;
 use crate::peers::workspace;
 use crate::process::{Process, run};
 use crate::ringway::{self, Ringway};
@@ -112,6 +113,21 @@ impl Host {
             "--",
         ]);
         command
+    }
+
+    /// Starts a database of Open vSwitch and the switch that it configures, where libvirt looks for them.
+    ///
+    /// # Errors
+    /// When one does not come up; the message has what it wrote.
+    pub fn vswitchd(&self) -> Result<(OvsDatabase, Ringway)> {
+        let run = self.path("run/openvswitch");
+        std::fs::create_dir_all(&run)?;
+        let database = OvsDatabase::start(&run)?;
+        let mut command = self.command();
+        command.args(["/var/ringway", "ovs-vswitchd", "--pidfile"]);
+        command.args(["--control", "/run/openvswitch/ringway.ctl"]);
+        let switch = Ringway::vswitchd_by(command, &run.join("ringway.ctl"))?;
+        Ok((database, switch))
     }
 
     /// Starts the switch as its unit does: as a user of its own, by `/etc/ringway/ringway.toml`.

@@ -174,9 +174,18 @@ impl Ringway {
         let mut command = netns.command(&binary()?.display().to_string());
         let control = dir.join("ringway.ctl");
         command.args(["ovs-vswitchd", "--pidfile", "--control"]).arg(&control).args(arguments);
-        let process = Process::start("ringway ovs-vswitchd", environment(command, dir))?;
+        Self::vswitchd_by(environment(command, dir), &control)
+    }
+
+    /// Starts the `ovs-vswitchd` that `command` says, with its control socket at `control`, and waits until
+    /// it is ready.
+    ///
+    /// # Errors
+    /// As [`Self::switch`].
+    pub fn vswitchd_by(command: Command, control: &Path) -> Result<Self> {
+        let process = Process::start("ringway ovs-vswitchd", command)?;
         process.wait_for("the switch is as the database says", 0, LIMIT)?;
-        Ok(Self { process, control })
+        Ok(Self { process, control: control.to_owned() })
     }
 
     /// Starts the switch that `command` says, with its control socket at `control`, and waits until it

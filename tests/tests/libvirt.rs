@@ -19,6 +19,9 @@ const SECOND: &str = "10.0.1.1";
 const OTHER: &str = "10.0.0.2";
 const OTHER_SECOND: &str = "10.0.1.2";
 
+/// The socket of an interface in a bridge of Open vSwitch's, in the folder that QEMU may make sockets in.
+const OVS_SOCKET: &str = "/run/ringway-switch/vmm/vhu1.sock";
+
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// A guest as those of other tests are, with what the page has about its memory and its interface.
@@ -159,11 +162,13 @@ impl Inside {
 
 #[test]
 fn a_guest_of_libvirt_goes_through_everything() {
-    let Some(_turn) = require_shared(&[Peer::Guest, Peer::Netns, Peer::Libvirt]) else { return };
+    let peers = [Peer::Guest, Peer::Netns, Peer::Libvirt, Peer::OvsDatabase];
+    let Some(_turn) = require_shared(&peers) else { return };
     let image = GuestImage::network().unwrap();
     let mut stage = Stage::new(&image);
     let mut vm = starts(&mut stage);
     is_refused(&stage);
+    another_is_in_a_bridge_of_open_vswitch(&stage);
     gets_an_interface(&mut stage, &mut vm);
     loses_its_link(&mut stage, &mut vm);
     outlives_the_switch(&mut stage);
@@ -208,6 +213,63 @@ fn is_refused(stage: &Stage) {
     let told = format!("Failed to connect to '{socket}': Permission denied");
     assert!(format!("{error:#}").contains(&told), "{error:#}");
     stage.switch(0).client(&["port", "del", "closed"]).unwrap();
+}
+
+/// On the other machine, libvirt itself adds the interface of a guest to a bridge that Open vSwitch's database
+/// describes, and finds the counters of one that is there already. Nothing needs to run in that guest.
+fn another_is_in_a_bridge_of_open_vswitch(stage: &Stage) {
+    let host = &stage.hosts[1];
+    let (database, mut switch) = host.vswitchd().unwrap();
+    let vsctl = |line: &str| {
+        let words: Vec<&str> = line.split(' ').collect();
+        database.vsctl(&words).unwrap().trim().to_owned()
+    };
+    vsctl("add-br ovs0");
+    vsctl(&format!(
+        "add-port ovs0 vhu1 -- set Interface vhu1 type=dpdkvhostuserclient \
+         options:vhost-server-path={OVS_SOCKET}"
+    ));
+    let interface = |kind: &str, mac: &str, source: &str| {
+        format!(
+            "<interface type='{kind}'><mac address='{mac}'/>{source}<model type='virtio'/></interface>"
+        )
+    };
+    let bridge = "<source bridge='ovs0'/><virtualport type='openvswitch'/>";
+    let socket = format!("<source type='unix' path='{OVS_SOCKET}' mode='server'/>");
+    let interfaces = interface("bridge", "52:54:00:00:02:01", bridge)
+        + &interface("vhostuser", "52:54:00:00:02:02", &socket);
+    let domain = DOMAIN.replace("MEMORY", file("memory.xml")).replace("INTERFACE", &interfaces);
+    let domain = domain.replace("<name>vm1<", "<name>vm2<").replace("ARGUMENTS", "");
+    host.keep("vm2.xml", &domain).unwrap();
+    host.sh("virsh create --paused vm2.xml").unwrap();
+    // What libvirt has written of the guest.
+    let tap = vsctl("list-ports ovs0").lines().find(|port| *port != "vhu1").unwrap().to_owned();
+    let external = vsctl(&format!("get Interface {tap} external_ids"));
+    for part in ["attached-mac=\"52:54:00:00:02:01\"", "iface-status=active", "vm-id="] {
+        assert!(external.contains(part), "{external}");
+    }
+    // A ping that nobody answers goes everywhere; a guest that has no rings yet takes nothing of it.
+    host.netns().sh("ip address add 10.0.2.1/24 dev ovs0 && ip link set ovs0 up").unwrap();
+    host.netns().sh("ping -q -c 3 -i 0.1 -W 1 10.0.2.2 || true").unwrap();
+    vsctl(&format!("wait-until Interface {tap} statistics:tx_packets>0"));
+    vsctl("wait-until Interface vhu1 statistics:tx_packets=0");
+    let count = |port: &str, name: &str| -> u64 {
+        let counters = host.sh(&format!("virsh domifstat vm2 {port}")).unwrap();
+        let line = counters.lines().find(|line| line.contains(name));
+        line.unwrap_or_else(|| panic!("{counters}"))
+            .split(' ')
+            .next_back()
+            .unwrap()
+            .parse()
+            .unwrap()
+    };
+    // Of one that has taken nothing yet, too.
+    assert_eq!(count("vhu1", "rx_packets"), 0);
+    assert!(count(&tap, "rx_packets") + count(&tap, "rx_drop") > 0);
+    host.sh("virsh destroy vm2").unwrap();
+    assert_eq!(vsctl("list-ports ovs0"), "vhu1");
+    host.sh("ovs-appctl exit").unwrap();
+    switch.wait(LIMIT).unwrap();
 }
 
 /// A second interface is plugged in, whose socket is QEMU's.
