@@ -13,13 +13,14 @@ pub struct Growth {
     pub points: Vec<(u64, f64)>,
 }
 
-/// Runs the program `growth` of `ringway-benches` so many times, and gives the medians.
-pub fn run(rounds: usize) -> Result<Vec<Growth>> {
-    let program = super::build("growth")?;
+/// Runs a program of `ringway-benches` so many times that prints how costs grow, and gives the medians.
+pub fn run(program: &str, rounds: usize) -> Result<Vec<Growth>> {
+    let name = program;
+    let program = super::build(program)?;
     let mut order = Vec::new();
     let mut all: BTreeMap<(String, u64), Vec<f64>> = BTreeMap::new();
     for round in 0..rounds {
-        eprintln!("growth, round {} of {rounds}", round + 1);
+        eprintln!("{name}, round {} of {rounds}", round + 1);
         for line in output_of(&mut Command::new(&program))?.lines() {
             let (dimension, value, cycles) = parse(line).with_context(|| line.to_owned())?;
             let key = (dimension, value);

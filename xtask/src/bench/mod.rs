@@ -59,8 +59,8 @@ pub struct Options {
     testpmd: Vec<PathBuf>,
     /// Parts to measure
     #[arg(long, value_name = "LIST", value_delimiter = ',',
-        default_value = "matrix,latency,growth,kernel,guest",
-        value_parser = ["matrix", "latency", "growth", "kernel", "guest"])]
+        default_value = "matrix,latency,growth,flows,kernel,guest",
+        value_parser = ["matrix", "latency", "growth", "flows", "kernel", "guest"])]
     parts: Vec<String>,
     /// Write the tables and plots of these parts into docs/performance.md and docs/plots
     #[arg(long)]
@@ -108,7 +108,10 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
         report.latency = latency::run(&back_ends, options.rounds)?;
     }
     if asked("growth") {
-        report.growth = growth::run(options.rounds)?;
+        report.growth = growth::run("growth", options.rounds)?;
+    }
+    if asked("flows") {
+        report.flows = growth::run("flow-growth", options.rounds)?;
     }
     if asked("kernel") {
         report.kernel = kernel::run(options.rounds, options.seconds)?;

@@ -40,13 +40,24 @@ pub fn draw(report: &Report, dir: &Path) -> Result<Vec<Plot>> {
         bars(&dir.join(&file), &title, &rows).map_err(|error| anyhow!("{file}: {error}"))?;
         plots.push(Plot { part: "matrix", file, title });
     }
-    for growth in &report.growth {
-        let file = format!("growth-{}.svg", growth.dimension);
-        let title = format!("Cycles per packet by number of {}", growth.dimension);
-        line(&dir.join(&file), &title, growth).map_err(|error| anyhow!("{file}: {error}"))?;
-        plots.push(Plot { part: "growth", file, title });
+    for (part, all) in [("growth", &report.growth), ("flows", &report.flows)] {
+        for growth in all {
+            let file = format!("{part}-{}.svg", growth.dimension);
+            let title = title(&growth.dimension);
+            line(&dir.join(&file), &title, growth).map_err(|error| anyhow!("{file}: {error}"))?;
+            plots.push(Plot { part, file, title });
+        }
     }
     Ok(plots)
+}
+
+/// What a line shows, by the number of what.
+fn title(dimension: &str) -> String {
+    match (dimension.split_once("-by-"), dimension.strip_prefix("left-")) {
+        (Some((what, by)), _) => format!("Cycles for a {} by {by}", what.replace('-', " ")),
+        (_, Some(when)) => format!("Per cent of the rate {}, by flows", when.replace('-', " ")),
+        _ => format!("Cycles per packet by number of {}", dimension.replace('-', " ")),
+    }
 }
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
@@ -103,6 +114,10 @@ fn bars(path: &Path, title: &str, rows: &[&Row]) -> Drawn {
     Ok(())
 }
 
+fn unit(growth: &Growth) -> &'static str {
+    if growth.dimension.starts_with("left-") { "per cent" } else { "cycles" }
+}
+
 /// A line over a logarithmic axis.
 fn line(path: &Path, title: &str, growth: &Growth) -> Drawn {
     #[expect(clippy::cast_precision_loss, reason = "for a drawing")]
@@ -121,7 +136,7 @@ fn line(path: &Path, title: &str, growth: &Growth) -> Drawn {
         .x_label_area_size(40)
         .y_label_area_size(60)
         .build_cartesian_2d((first..last.max(first + 1.0)).log_scale(), 0.0..top)?;
-    chart.configure_mesh().x_desc(growth.dimension.as_str()).y_desc("cycles").draw()?;
+    chart.configure_mesh().x_desc(growth.dimension.as_str()).y_desc(unit(growth)).draw()?;
     let colour = COLOURS[0];
     chart.draw_series(LineSeries::new(points.iter().copied(), colour.stroke_width(2)))?;
     chart.draw_series(points.iter().map(|point| Circle::new(*point, 4, colour.filled())))?;

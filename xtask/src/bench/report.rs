@@ -66,6 +66,8 @@ pub struct Report {
     pub rows: Vec<Row>,
     pub latency: Vec<Latency>,
     pub growth: Vec<Growth>,
+    /// The same on bridges that go by rules.
+    pub flows: Vec<Growth>,
     pub kernel: Vec<Rate>,
     pub guest: Vec<guest::Rate>,
 }
@@ -93,7 +95,8 @@ impl Report {
         let tables = [
             ("matrix", self.matrix_table()),
             ("latency", self.latency_table()),
-            ("growth", self.growth_table()),
+            ("growth", growth_table(&self.growth)),
+            ("flows", growth_table(&self.flows)),
             ("kernel", self.kernel_table()),
             ("guest", self.guest_table()),
         ];
@@ -139,25 +142,6 @@ impl Report {
                 "| {} % | {} | {} | {:.1} µs | {:.1} µs | {:.1} µs |",
                 one.share, one.back_end, one.rate, one.p50, one.p99, one.p999
             );
-        }
-        text
-    }
-
-    fn growth_table(&self) -> String {
-        if self.growth.is_empty() {
-            return String::new();
-        }
-        let mut text = String::from(
-            "\n| number of | cycles per packet, by number | last to first |\n|---|---|---|\n",
-        );
-        for Growth { dimension, points } in &self.growth {
-            let shown: Vec<String> =
-                points.iter().map(|(number, cycles)| format!("{number}: {cycles:.0}")).collect();
-            let ratio = match (points.first(), points.last()) {
-                (Some((_, first)), Some((_, last))) => last / first,
-                _ => 1.0,
-            };
-            let _ = writeln!(text, "| {dimension} | {} | {ratio:.2} |", shown.join(", "));
         }
         text
     }
@@ -231,8 +215,9 @@ impl Report {
                 "p50_us": one.p50, "p99_us": one.p99, "p999_us": one.p999,
             })
         });
-        let growth =
-            self.growth.iter().map(|one| json!({ "of": one.dimension, "points": one.points }));
+        let growth = |all: &[Growth]| -> Vec<Value> {
+            all.iter().map(|one| json!({ "of": one.dimension, "points": one.points })).collect()
+        };
         let kernel = self.kernel.iter().map(|rate| {
             json!({
                 "by": rate.forwarder.to_string(), "size": rate.size, "mpps": rate.mpps,
@@ -249,7 +234,8 @@ impl Report {
             "machine": self.machine,
             "matrix": rows.collect::<Vec<_>>(),
             "latency": latency.collect::<Vec<_>>(),
-            "growth": growth.collect::<Vec<_>>(),
+            "growth": growth(&self.growth),
+            "flows": growth(&self.flows),
             "kernel": kernel.collect::<Vec<_>>(),
             "guest": guest.collect::<Vec<_>>(),
         })
@@ -276,6 +262,26 @@ impl Report {
         println!("written to {}", path.display());
         Ok(())
     }
+}
+
+/// How costs grow; what is left of a rate is in per cent.
+fn growth_table(all: &[Growth]) -> String {
+    if all.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from(
+        "\n| number of | cycles per packet, by number | last to first |\n|---|---|---|\n",
+    );
+    for Growth { dimension, points } in all {
+        let shown: Vec<String> =
+            points.iter().map(|(number, cycles)| format!("{number}: {cycles:.0}")).collect();
+        let ratio = match (points.first(), points.last()) {
+            (Some((_, first)), Some((_, last))) => last / first,
+            _ => 1.0,
+        };
+        let _ = writeln!(text, "| {dimension} | {} | {ratio:.2} |", shown.join(", "));
+    }
+    text
 }
 
 /// `page` with `text` between the marks of a part.

@@ -1,0 +1,224 @@
+//! How the cost of a frame grows on a bridge that goes by rules: with rules, tables, masks and flows of
+//! packets; and what is left of the rate while crafted packets come, and while rules change. One
+//! thread without devices, bursts of 32 frames of 64 bytes.
+//!
+//! Usage: `flow-growth [BURSTS]`; prints lines of dimension, value and median cycles per frame, with a
+//! tab between; behind `left-..` come shares of the rate in per cent instead.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    reason = "a measuring tool that trusts itself"
+)]
+
+use std::sync::Arc;
+
+use benches::flows::{self, Layers};
+use benches::sink::sink;
+use eal::clock;
+use flow::{Change, Pipeline};
+use openflow::{Action, Instructions, PortNo};
+use packet::{BURST, Frame};
+use switch::bench::Bench;
+use switch::fdb::Fdb;
+
+/// Tables and rules of most cases.
+const USUAL: Layers = Layers { tables: 10, rules: 100, masks: 4 };
+
+/// Flows of packets of most cases.
+const FLOWS: u32 = 1024;
+
+/// Packets a second that make 0.7 Mb/s of 64 bytes.
+const CRAFTED: u64 = 700_000 / (64 * 8);
+
+/// Rules that are changed in a second, and how many of them at once.
+const CHANGES: u64 = 100_000;
+const AT_ONCE: u64 = 100;
+
+fn main() {
+    let bursts = std::env::args().nth(1).map_or(5_000, |text| text.parse().unwrap());
+    let show = |dimension: &str, value: u32, layers: Layers, flows: u32| {
+        println!("{dimension}\t{value}\t{:.1}", known(&apart(layers), flows, bursts));
+    };
+    for rules in [10, 100, 1_000, 10_000, 100_000, 1_000_000] {
+        // One more has flows be told apart.
+        show("rules", rules, Layers { tables: 1, rules: rules - 1, masks: 1 }, FLOWS);
+    }
+    for tables in [1, 10, 50, 100, 250] {
+        show("tables", tables.into(), Layers { tables, rules: 16, masks: 4 }, FLOWS);
+    }
+    for masks in [1, 4, 16, 64] {
+        show("masks", masks, Layers { masks, ..USUAL }, FLOWS);
+    }
+    for flows in [1, 32, 1_024, 32_768, 1_000_000] {
+        show("packet-flows", flows, USUAL, flows);
+    }
+    for tables in [1, 10, 50, 100, 250] {
+        let pipeline = apart(Layers { tables, rules: 16, masks: 4 });
+        println!("first-packet-by-tables\t{tables}\t{:.1}", first(&pipeline, bursts / 16));
+    }
+    for masks in [1, 4, 16, 64] {
+        let pipeline = apart(Layers { masks, ..USUAL });
+        println!("first-packet-by-masks\t{masks}\t{:.1}", first(&pipeline, bursts / 16));
+    }
+    let masks = apart(Layers { tables: 1, rules: 64, masks: 64 });
+    for flows in [1, 32, 1_024] {
+        println!("left-beside-crafted\t{flows}\t{:.1}", 100.0 * beside_crafted(&masks, flows));
+    }
+    for flows in [1, 32, 1_024] {
+        println!("left-while-rules-change\t{flows}\t{:.1}", 100.0 * while_changing(flows));
+    }
+}
+
+/// Tables by which frames from different addresses are different flows.
+fn apart(layers: Layers) -> Arc<Pipeline> {
+    let mut pipeline = layers.pipeline();
+    flows::tell_apart(&mut pipeline);
+    Arc::new(pipeline)
+}
+
+/// A data path that goes by rules.
+struct Path {
+    bench: Bench,
+    random: u64,
+}
+
+impl Path {
+    fn new(pipeline: &Arc<Pipeline>) -> Self {
+        let fdb = Arc::new(Fdb::new(1024, 2, 300));
+        let mut bench = Bench::new(fdb, vec![sink(), sink()]);
+        bench.set_flows(Arc::clone(pipeline));
+        Self { bench, random: 88_172_645_463_325_252 }
+    }
+
+    /// Has a burst go through; gives how many cycles that took.
+    fn burst(&mut self, mut flow: impl FnMut() -> u32) -> u64 {
+        let frames: [_; BURST] = std::array::from_fn(|_| flows::frame(flow()));
+        let frames = frames.each_ref().map(|frame| Frame::from_bytes(frame));
+        let start = clock::now();
+        self.bench.forward(&frames, 0);
+        clock::now() - start
+    }
+
+    /// The same of so many flows, any of which may be next.
+    fn mixed(&mut self, flows: u32) -> u64 {
+        let mut random = self.random;
+        let cycles = self.burst(|| {
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            (random >> 16) as u32 % flows
+        });
+        self.random = random;
+        cycles
+    }
+
+    /// Has each of so many flows be known.
+    fn meet(&mut self, flows: u32) {
+        // Twice, since a cache that grows forgets.
+        for _ in 0..2 {
+            let mut all = 0..flows;
+            for _ in 0..flows.div_ceil(BURST as u32) {
+                self.burst(|| all.next().unwrap_or(0));
+            }
+        }
+    }
+}
+
+fn median(mut cycles: Vec<u64>) -> f64 {
+    cycles.sort_unstable();
+    cycles[cycles.len() / 2] as f64 / BURST as f64
+}
+
+/// Cycles for a frame of a flow that has been there.
+fn known(pipeline: &Arc<Pipeline>, flows: u32, bursts: usize) -> f64 {
+    let mut path = Path::new(pipeline);
+    path.meet(flows);
+    median((0..bursts).map(|_| path.mixed(flows)).collect())
+}
+
+/// Cycles for the first frame of a flow.
+fn first(pipeline: &Arc<Pipeline>, bursts: usize) -> f64 {
+    let mut path = Path::new(pipeline);
+    let mut flow = 0_u32..;
+    median((0..bursts).map(|_| path.burst(|| flow.next().unwrap())).collect())
+}
+
+/// How often both are measured in turn.
+const TURNS: u64 = 40;
+
+/// How much of its rate good traffic keeps while crafted packets come, each of which is another flow.
+fn beside_crafted(pipeline: &Arc<Pipeline>, flows: u32) -> f64 {
+    let mut path = Path::new(pipeline);
+    path.meet(flows);
+    let (turn, pause) = (clock::hz() / 100, clock::hz() / CRAFTED);
+    let mut crafted = 1 << 20_u32..;
+    let (mut alone, mut beside) = (0, 0);
+    for _ in 0..TURNS {
+        alone += sent_in(turn, || path.mixed(flows));
+        let mut spent = 0;
+        beside += sent_in(turn, || {
+            let mut cycles = path.mixed(flows);
+            spent += cycles;
+            if spent >= pause {
+                spent = 0;
+                let frame = flows::frame(crafted.next().unwrap());
+                let start = clock::now();
+                path.bench.forward(&[Frame::from_bytes(&frame)], 0);
+                cycles += clock::now() - start;
+            }
+            cycles
+        });
+    }
+    beside as f64 / alone as f64
+}
+
+/// Bursts that are sent in so many cycles of the data path.
+fn sent_in(cycles: u64, mut burst: impl FnMut() -> u64) -> u64 {
+    let (mut spent, mut sent) = (0, 0);
+    while spent < cycles {
+        spent += burst();
+        sent += 1;
+    }
+    sent
+}
+
+/// How much of its rate traffic keeps while rules of the tables that it goes through change, a hundred
+/// at once.
+fn while_changing(flows: u32) -> f64 {
+    let mut pipeline = USUAL.pipeline();
+    flows::tell_apart(&mut pipeline);
+    let mut path = Path::new(&Arc::new(pipeline.clone()));
+    path.meet(flows);
+    let turn = clock::hz() / (CHANGES / AT_ONCE);
+    let (mut alone, mut changing) = (0, 0);
+    let mut versions = Vec::new();
+    for number in 0..TURNS * 5 {
+        alone += sent_in(turn, || path.mixed(flows));
+        change(&mut pipeline, number);
+        let version = Arc::new(pipeline.clone());
+        versions.push(Arc::clone(&version));
+        let start = clock::now();
+        path.bench.set_flows(version);
+        let spent = clock::now() - start;
+        changing += sent_in(turn.saturating_sub(spent), || path.mixed(flows));
+    }
+    changing as f64 / alone as f64
+}
+
+/// Adds rules that none of the frames is for, or takes those away that were added before.
+fn change(pipeline: &mut Pipeline, number: u64) {
+    let table = (number / 2 % u64::from(USUAL.tables)) as u8;
+    for rule in 0..AT_ONCE as u32 {
+        let matching = flows::matching(0x2000_0000 + (rule << 8), rule % USUAL.masks);
+        let change = match number % 2 {
+            0 => {
+                let drop = Instructions::apply(vec![Action::output(PortNo(2))]);
+                Change::add(table, matching, drop).with_priority(500)
+            }
+            _ => Change::delete(Some(table), matching),
+        };
+        pipeline.tables.change(&change, 0).unwrap();
+    }
+}
