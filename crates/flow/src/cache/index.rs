@@ -99,27 +99,20 @@ impl<const N: usize> Index<N> {
     /// of the packet, with which one can be [put](Self::put) in next.
     #[inline(always)]
     pub(super) fn find(&mut self, key: &Key, is_good: impl Fn(u32) -> bool) -> Result<PathId, u64> {
-        let mut room = [0; N];
-        let mut hash = self.seed;
         // Neighbours in a burst are mostly of one flow.
         let mut differs = self.last.is_none();
-        for (at, (word, bits)) in self.words.iter().enumerate() {
+        for ((word, bits), last) in self.words.iter().zip(&mut self.last_values) {
             let value = key.word(usize::from(*word)) & bits;
-            if let (Some(place), Some(last)) = (room.get_mut(at), self.last_values.get(at)) {
-                *place = value;
-                differs |= *last != value;
-            }
+            differs |= *last != value;
+            *last = value;
         }
         if let (false, Some(id)) = (differs, self.last) {
             return Ok(id);
         }
-        let values = room.get(..self.words.len()).unwrap_or_default();
-        for value in values {
-            hash = mix(hash, *value);
-        }
-        let hash = finish(hash);
+        let values = self.last_values.get(..self.words.len()).unwrap_or_default();
+        let hash = finish(values.iter().fold(self.seed, |hash, value| mix(hash, *value)));
         let found = self.find_entry(hash, values, is_good).map(PathId);
-        (self.last_values, self.last) = (room, found);
+        self.last = found;
         found.ok_or(hash)
     }
 
