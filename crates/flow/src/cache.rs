@@ -437,6 +437,29 @@ mod tests {
     }
 
     #[test]
+    fn flows_stay_known_when_there_is_to_be_room_for_more() {
+        let mut flows = pipeline();
+        rule(&mut flows, 0, Match::new().with(Field::EthDst, u128::MAX), vec![output(2)]);
+        let mut cache = PathCache::new(Arc::new(flows.clone()));
+        let all = |cache: &mut PathCache, count: u64| {
+            (0..count).for_each(|address| drop(ports(cache, &key(address, 0))));
+            cache.stats()
+        };
+        // So few for so many places that hardly any takes another's.
+        let met = all(&mut cache, 64);
+        assert_eq!((met.misses, met.entries), (64, 1024));
+        cache.index.resize(2048);
+        assert_eq!(all(&mut cache, 64).misses, 64);
+        // What is found out anew takes no more room.
+        for port in [3, 4, 5, 6, 7, 8, 3, 4] {
+            rule(&mut flows, 0, Match::new(), vec![output(port)]);
+            cache.update(Arc::new(flows.clone()), 0);
+            assert_eq!(all(&mut cache, 64).entries, 2048);
+            assert_eq!(ports(&mut cache, &key(5, 0)), [u16::try_from(port).unwrap()]);
+        }
+    }
+
+    #[test]
     fn a_million_flows_have_bounded_memory() {
         let mut flows = pipeline();
         rule(&mut flows, 0, Match::new().with(Field::EthDst, u128::MAX), vec![output(2)]);

@@ -33,8 +33,10 @@ pub(super) struct Index<const N: usize> {
     buckets: Vec<Bucket>,
     /// For each entry as many words as there are in `words`.
     pub(super) keys: Vec<u64>,
-    /// Entries that were made since there was room for so many.
+    /// Places that were taken since there was room for so many, and entries that lost theirs to others.
     made: usize,
+    /// Those from before there was room for so many; they move when they are asked for.
+    before: (Vec<Bucket>, Vec<u64>),
     seed: u64,
     /// The entry that was found last in this burst.
     last: Option<PathId>,
@@ -49,6 +51,7 @@ impl<const N: usize> Index<N> {
             buckets: Vec::new(),
             keys: Vec::new(),
             made: 0,
+            before: (Vec::new(), Vec::new()),
             seed,
             last: None,
             last_values: [0; N],
@@ -72,21 +75,23 @@ impl<const N: usize> Index<N> {
         let is_other = words != self.words;
         if is_other {
             self.words = words;
-            (self.buckets, self.keys, self.made) = Default::default();
+            (self.buckets, self.keys, self.made, self.before) = Default::default();
         }
         is_other
     }
 
-    /// Makes room for so many; those that there are have to be found anew.
+    /// Makes room for so many. Those that there are move one by one: a worker has no time for all of them
+    /// at once.
     pub(super) fn resize(&mut self, entries: usize) {
-        self.buckets = vec![EMPTY; entries / WAYS];
-        self.keys = vec![0; entries * self.words.len()];
-        self.made = 0;
+        let buckets = std::mem::replace(&mut self.buckets, vec![EMPTY; entries / WAYS]);
+        let keys = std::mem::replace(&mut self.keys, vec![0; entries * self.words.len()]);
+        (self.before, self.made) = ((buckets, keys), 0);
     }
 
     /// Forgets all.
     pub(super) fn clear(&mut self) {
         self.buckets.fill(EMPTY);
+        self.before = Default::default();
     }
 
     /// Numbers of paths from before are good for nothing any more.
@@ -111,30 +116,22 @@ impl<const N: usize> Index<N> {
         }
         let values = self.last_values.get(..self.words.len()).unwrap_or_default();
         let hash = finish(values.iter().fold(self.seed, |hash, value| mix(hash, *value)));
-        let found = self.find_entry(hash, values, is_good).map(PathId);
+        let entries = (self.buckets.as_slice(), self.keys.as_slice());
+        let found = find_entry(entries, hash, values, &is_good);
+        let found = found.or_else(|| self.find_before(hash, is_good)).map(PathId);
         self.last = found;
         found.ok_or(hash)
     }
 
-    #[inline]
-    fn find_entry(&self, hash: u64, values: &[u64], is_good: impl Fn(u32) -> bool) -> Option<u32> {
-        let at = self.bucket_of(hash);
-        let bucket = self.buckets.get(at)?;
-        let tag = tag_of(hash);
-        let ways = bucket.tags.iter().zip(&bucket.paths).enumerate();
-        for (way, (_, id)) in ways.filter(|(_, (own, _))| **own == tag) {
-            let start = (at * WAYS + way) * values.len();
-            if self.keys.get(start..start + values.len()) == Some(values) {
-                return is_good(*id).then_some(*id);
-            }
-        }
-        None
-    }
-
-    #[inline]
-    fn bucket_of(&self, hash: u64) -> usize {
-        // There are as many as a power of two.
-        usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default() & self.buckets.len().wrapping_sub(1)
+    /// Looks for the packet at hand among the entries from before there was room for so many; what is found
+    /// moves.
+    #[cold]
+    fn find_before(&mut self, hash: u64, is_good: impl Fn(u32) -> bool) -> Option<u32> {
+        let (buckets, keys) = &self.before;
+        let values = self.last_values.get(..self.words.len()).unwrap_or_default();
+        let id = find_entry((buckets, keys), hash, values, &is_good)?;
+        self.put_entry(hash, (id, 0));
+        Some(id)
     }
 
     /// Adds the entry that was missing just now; numbers of paths that are good begin at `base`.
@@ -146,6 +143,8 @@ impl<const N: usize> Index<N> {
             self.resize(FIRST);
         } else if self.made >= entries && entries * 2 <= most {
             self.resize(entries * 2);
+        } else if self.made >= entries / 2 {
+            self.before = Default::default();
         }
         self.put_entry(hash, (id, base));
         self.last = Some(PathId(id));
@@ -153,7 +152,7 @@ impl<const N: usize> Index<N> {
 
     fn put_entry(&mut self, hash: u64, (id, base): (u32, u32)) {
         let values = self.last_values.get(..self.words.len()).unwrap_or_default();
-        let (at, tag) = (self.bucket_of(hash), tag_of(hash));
+        let (at, tag) = (bucket_of(&self.buckets, hash), tag_of(hash));
         let Some(bucket) = self.buckets.get_mut(at) else { return };
         let start = |way: usize| (at * WAYS + way) * values.len();
         let is_same = |way: &usize| {
@@ -165,9 +164,11 @@ impl<const N: usize> Index<N> {
             free || bucket.paths.get(*way).is_some_and(|id| *id < base)
         };
         let way = (0..WAYS).find(is_same).or_else(|| (0..WAYS).find(is_free));
+        let is_empty = |way| bucket.tags.get(way).is_some_and(|tag| *tag == 0);
+        // One that is decided anew takes no more room.
+        self.made += usize::from(way.is_none_or(is_empty));
         // Whoever makes flows without end cannot tell whose entry goes.
         let way = way.unwrap_or(usize::try_from(hash >> 32).unwrap_or_default() % WAYS);
-        self.made += 1;
         if let (Some(own), Some(path)) = (bucket.tags.get_mut(way), bucket.paths.get_mut(way)) {
             (*own, *path) = (tag, id);
         }
@@ -175,6 +176,33 @@ impl<const N: usize> Index<N> {
             key.copy_from_slice(values);
         }
     }
+}
+
+/// The path of the entry with these values, if that is good.
+#[inline]
+fn find_entry(
+    (buckets, keys): (&[Bucket], &[u64]),
+    hash: u64,
+    values: &[u64],
+    is_good: &impl Fn(u32) -> bool,
+) -> Option<u32> {
+    let at = bucket_of(buckets, hash);
+    let bucket = buckets.get(at)?;
+    let tag = tag_of(hash);
+    let ways = bucket.tags.iter().zip(&bucket.paths).enumerate();
+    for (way, (_, id)) in ways.filter(|(_, (own, _))| **own == tag) {
+        let start = (at * WAYS + way) * values.len();
+        if keys.get(start..start + values.len()) == Some(values) {
+            return is_good(*id).then_some(*id);
+        }
+    }
+    None
+}
+
+#[inline]
+fn bucket_of(buckets: &[Bucket], hash: u64) -> usize {
+    // There are as many as a power of two.
+    usize::try_from(hash & 0xFFFF_FFFF).unwrap_or_default() & buckets.len().wrapping_sub(1)
 }
 
 #[inline]
