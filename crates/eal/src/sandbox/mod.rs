@@ -239,10 +239,13 @@ impl Entered {
         }
     }
 
-    /// The names of the capabilities that are left, `none` where there are none.
+    /// The names of the capabilities that are left, as libcap writes them (`cap_net_raw`), `none` where
+    /// there are none. Scripts that look for `ERR` in a log are not to find `OVERRIDE`.
     #[must_use]
     pub fn capabilities(&self) -> String {
-        let names: Vec<&str> = self.needs.capabilities.iter_names().map(|(name, _)| name).collect();
+        let names = self.needs.capabilities.iter_names();
+        let names: Vec<String> =
+            names.map(|(name, _)| format!("cap_{}", name.to_ascii_lowercase())).collect();
         if names.is_empty() { "none".to_owned() } else { names.join(" ") }
     }
 }

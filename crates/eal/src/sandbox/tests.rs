@@ -51,6 +51,7 @@ fn capabilities_are_given_up() {
 fn enters_and_looks_at_capabilities() {
     let had = u64::from_str_radix(&status("CapPrm"), 16).unwrap();
     let entered = enter_with(Needs::new().capabilities(CapabilitySet::NET_RAW));
+    assert!(["cap_net_raw", "none"].contains(&entered.capabilities().as_str()));
     let kept = format!("{:016x}", had & CapabilitySet::NET_RAW.bits());
     assert_eq!((status("CapEff"), status("CapPrm")), (kept.clone(), kept.clone()));
     assert_eq!((status("CapInh"), status("CapAmb")), ("0".repeat(16), "0".repeat(16)));
