@@ -228,8 +228,8 @@ impl Control {
     }
 
     /// Forgets what is known of groups behind ports of a bridge, or behind all where none are given, since
-    /// what is behind them may be elsewhere now, and has all hosts asked (RFC 4541, section 2.1.1). Where whatever is for a
-    /// group goes everywhere, there is nothing to be asked.
+    /// what is behind them may be elsewhere now, and has all hosts asked (RFC 4541, section 2.1.1). Where
+    /// whatever is for a group goes everywhere, there is nothing to be asked.
     pub(super) fn forget_groups_behind(&mut self, bridge: &str, numbers: &[u16]) {
         let Some(watch) = self.groups.0.get(bridge) else { return };
         let holds_back = watch.snooper.holds_back();

@@ -3,8 +3,8 @@
 use std::fmt::Write as _;
 
 use flow::{Key, place};
-use odp::Flow;
 use odp::flows::{Flows, Look};
+use odp::{Flow, action};
 use openflow::text::{Names, matching};
 use ovs::content::Content;
 use ovs::unixctl::Answer;
@@ -48,8 +48,10 @@ impl<'o> Options<'o> {
         Ok(options)
     }
 
-    fn has_names(&self) -> bool {
-        self.names.unwrap_or(self.is_full)
+    /// How flows are told; where ports are called by their names, `names` says them.
+    fn look<'l>(&self, appctl: &Appctl<'_>, names: action::Names<'l>) -> Look<'l> {
+        let names = self.names.unwrap_or(self.is_full).then_some(names);
+        Look { is_full: self.is_full, names, now: appctl.daemon.switch().flow_time() }
     }
 
     /// Whether flows of ours are of the kinds that are asked for: those of no hardware.
@@ -95,6 +97,11 @@ fn path(appctl: &Appctl<'_>, name: Option<&str>) -> Result<usize, String> {
     })
 }
 
+/// The name of a port by its number in data paths.
+fn name_of(appctl: &Appctl<'_>, port: u32) -> Option<String> {
+    appctl.agent.path_numbers().name(port).map(str::to_owned)
+}
+
 /// Whether there is anything to tell yet; if not, the command is asked again.
 fn is_known(appctl: &mut Appctl<'_>) -> bool {
     appctl.waits = !ask(appctl);
@@ -111,13 +118,8 @@ pub fn dump_path(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         return Ok(String::new());
     }
     let threads = Threads::new(appctl);
-    let names = |port| appctl.agent.path_numbers().name(port).map(str::to_owned);
-    let now = appctl.daemon.switch().flow_time();
-    let look = Look {
-        is_full: options.is_full,
-        names: if options.has_names() { Some(&names) } else { None },
-        now,
-    };
+    let names = |port| name_of(appctl, port);
+    let look = options.look(appctl, &names);
     let flows = appctl.flows.of(at).into_iter().flat_map(Flows::iter);
     let is_wanted =
         |flow: &&Flow| wanted && filter.as_ref().is_none_or(|(key, bits)| flow.may_be(key, bits));
@@ -207,13 +209,8 @@ pub fn dump_bridge(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     if !is_known(appctl) {
         return Ok(String::new());
     }
-    let names = |port| appctl.agent.path_numbers().name(port).map(str::to_owned);
-    let now = appctl.daemon.switch().flow_time();
-    let look = Look {
-        is_full: options.is_full,
-        names: if options.has_names() { Some(&names) } else { None },
-        now,
-    };
+    let names = |port| name_of(appctl, port);
+    let look = options.look(appctl, &names);
     let is_own = |flow: &&Flow| {
         let port = names(flow.key.get_u32(flow::slot::IN_PORT));
         port.is_some_and(|port| appctl.agent.number(bridge, &port).is_some())
@@ -235,12 +232,8 @@ pub fn get(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     if !is_known(appctl) {
         return Ok(String::new());
     }
-    let names = |port| appctl.agent.path_numbers().name(port).map(str::to_owned);
-    let look = Look {
-        is_full: options.is_full,
-        names: if options.has_names() { Some(&names) } else { None },
-        now: appctl.daemon.switch().flow_time(),
-    };
+    let names = |port| name_of(appctl, port);
+    let look = options.look(appctl, &names);
     let id = id.trim_end_matches(',');
     let found =
         appctl.flows.of(at).into_iter().flat_map(Flows::iter).find(|flow| flow.ufid() == id);

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use openflow::message::flow_mod::DEFAULT_PRIORITY;
 use ovs::unixctl::Answer;
 
 use super::Appctl;
@@ -36,9 +37,6 @@ const FEATURES: [(&str, &str); 26] = [
     ("IPv6 ND Extension", "Yes"),
 ];
 
-/// The priority of rules for which none is said.
-const USUAL_PRIORITY: u16 = 32_768;
-
 /// What the data path of a bridge can.
 pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     if let Some(bridge) = arguments.last() {
@@ -65,7 +63,7 @@ pub fn dump_rules(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         let _ = write!(text, "duration={seconds}s, n_packets={packets}, n_bytes={bytes}, ");
         let matching = rule.matching.to_string();
         let comma = if matching.is_empty() { "" } else { "," };
-        if rule.priority != USUAL_PRIORITY {
+        if rule.priority != DEFAULT_PRIORITY {
             let _ = write!(text, "priority={}{comma}", rule.priority);
         }
         let _ = writeln!(text, "{matching},actions={}", rule.instructions);
