@@ -16,9 +16,6 @@ use crate::version::Version;
 /// That there is a VLAN tag.
 const PRESENT: u128 = 0x1000;
 
-/// How many VLAN tags there can be.
-const TAGS: u8 = 2;
-
 /// The largest number of a meter.
 const LAST_METER: u32 = 0xFFFF_0000;
 
@@ -44,9 +41,11 @@ fn depends(action: &Action) -> bool {
 
 /// What is known of packets where an action has come to.
 struct Known {
+    /// With the outer VLAN tag, if there is one.
     matching: Match,
-    /// How many VLAN tags there are at least.
-    tags: u8,
+    /// Whether there is a second one. It is the last that there can be, and stays where the first is taken
+    /// away by writing to it.
+    has_second_tag: bool,
     /// Whether all actions so far do something to these packets. OpenFlow 1.0 does not ask for it.
     is_consistent: bool,
 }
@@ -82,9 +81,7 @@ impl Instructions {
 
 impl Known {
     fn of(matching: &Match) -> Self {
-        let mut known = Self { matching: matching.clone(), tags: 0, is_consistent: true };
-        known.tags = u8::from(known.has_tag());
-        known
+        Self { matching: matching.clone(), has_second_tag: false, is_consistent: true }
     }
 
     /// An action as it is to these packets, and goes on behind it.
@@ -141,6 +138,13 @@ impl Known {
         self.matching.set_masked(Field::VlanTci, PRESENT, PRESENT);
     }
 
+    /// Takes the outer tag away, if there is one; then the second is the outer one.
+    fn pop_tag(&mut self) {
+        if self.has_tag() && !std::mem::take(&mut self.has_second_tag) {
+            self.matching.remove(Field::VlanTci);
+        }
+    }
+
     fn list(&mut self, actions: &[Action]) -> Result<(), ErrorCode> {
         actions.iter().try_for_each(|action| self.one(action))
     }
@@ -182,7 +186,10 @@ impl Known {
             }
             Action::Multipath(multipath) => self.part(multipath.target)?,
             Action::SetField { field, value, .. } => self.set(*field, *value)?,
-            Action::Load { target, .. } => self.set(target.field, 0)?,
+            Action::Load { target, value } => {
+                let value = u128::from(*value).checked_shl(target.offset.into());
+                self.set(target.field, value.unwrap_or_default())?;
+            }
             Action::Move { source, target } => {
                 self.part(*source)?;
                 self.part(*target)?;
@@ -214,22 +221,17 @@ impl Known {
                 self.expect(*push || self.has_tag());
                 if !self.has_tag() {
                     self.put_tag();
-                    self.tags = 1;
                 }
             }
             Action::StripVlan | Action::PopVlan => {
                 self.expect(self.has_tag());
-                self.tags = self.tags.saturating_sub(1);
-                self.matching.remove(Field::VlanTci);
-                if self.tags > 0 {
-                    self.put_tag();
-                }
+                self.pop_tag();
             }
             Action::PushVlan { .. } => {
-                if self.tags >= TAGS {
+                if self.has_second_tag {
                     return Err(ErrorCode::BacBadTag);
                 }
-                self.tags = self.tags.saturating_add(1);
+                self.has_second_tag = self.has_tag();
                 self.put_tag();
             }
             Action::SetIpSrc(_) | Action::SetIpDst(_) => self.expect(self.has(Prerequisite::Ipv4)),
@@ -347,5 +349,45 @@ impl Known {
             Some(false) => self.matching.eth_type() == ETH_TYPE_IPV6,
         };
         if is_right { Ok(()) } else { Err(ErrorCode::BacMatchInconsistent) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::error::ErrorCode;
+    use crate::message::flow_mod::Command;
+    use crate::text::{Names, flow_mod};
+
+    /// Whether one tag more is too many behind these actions.
+    fn has_two_tags(actions: &str) -> bool {
+        let rule = |actions: &str| {
+            let text = format!("actions={actions}");
+            let wanted = flow_mod(&text, Command::Add, Names::NONE).unwrap();
+            wanted.instructions.check(&wanted.matching, 0, crate::Version::V15)
+        };
+        assert_ne!(rule(actions), Err(ErrorCode::BacBadTag), "{actions}");
+        let text = format!("actions={actions},push_vlan:0x8100");
+        flow_mod(&text, Command::Add, Names::NONE).is_err()
+    }
+
+    #[test]
+    fn tags_are_counted_however_they_come() {
+        for (actions, expected) in [
+            ("push_vlan:0x8100", false),
+            ("push_vlan:0x8100,push_vlan:0x88a8", true),
+            ("set_field:0x1001->vlan_tci", false),
+            ("set_field:0x1001->vlan_tci,push_vlan:0x8100", true),
+            ("load:1->NXM_OF_VLAN_TCI[12],push_vlan:0x8100", true),
+            ("load:1->NXM_OF_VLAN_TCI[0..3],push_vlan:0x8100", false),
+            ("mod_vlan_vid:5,push_vlan:0x8100", true),
+            ("push_vlan:0x8100,push_vlan:0x8100,pop_vlan", false),
+            // The second stays where the first is written away, and is no outer one.
+            ("push_vlan:0x8100,push_vlan:0x8100,set_field:0->vlan_tci", true),
+            ("push_vlan:0x8100,push_vlan:0x8100,set_field:0->vlan_tci,pop_vlan", true),
+        ] {
+            assert_eq!(has_two_tags(actions), expected, "{actions}");
+        }
+        let nested = "push_vlan:0x8100,clone(push_vlan:0x8100),clone(push_vlan:0x8100)";
+        assert!(!has_two_tags(nested));
     }
 }
