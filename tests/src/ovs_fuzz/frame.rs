@@ -47,9 +47,26 @@ pub fn packet(random: &mut Random, rules: &[Match], plain: bool) -> Packet {
     frame.link();
     let mut bytes = frame.bytes;
     if !plain {
+        let whole = bytes.clone();
         damage(random, &mut bytes);
+        if ends_in_labels(&bytes) {
+            bytes = whole;
+        }
     }
     Packet { port, bytes }
+}
+
+/// Whether a packet ends before the last of its labels, and before as many as Open vSwitch knows: it has one
+/// flow for those and for packets with more labels than that.
+fn ends_in_labels(bytes: &[u8]) -> bool {
+    let mut at = 12;
+    let kind = |at: usize| bytes.get(at..at + 2).and_then(|kind| kind.first_chunk());
+    while let Some([0x81, 0x00] | [0x88, 0xA8]) = kind(at) {
+        at += 4;
+    }
+    let Some([0x88, 0x47 | 0x48]) = kind(at) else { return false };
+    let labels = bytes.get(at + 2..).unwrap_or_default().chunks_exact(4).take(3);
+    labels.len() < 3 && labels.into_iter().all(|label| label[2] & 1 == 0)
 }
 
 /// Sometimes it is cut, or longer than its headers say, or wrong.
@@ -344,5 +361,25 @@ impl Frame<'_> {
             }
         }
         Some(sum_at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packets_that_end_in_labels_are_found() {
+        let packet = |tags: &[u8], labels: &[u8]| [&[0; 12], tags, &[0x88, 0x47], labels].concat();
+        let (label, last) = ([0, 1, 0x0E, 2], [0, 1, 0x0F, 2]);
+        let tag = [0x88, 0xA8, 0, 1];
+        for tags in [&[][..], &tag] {
+            assert!(ends_in_labels(&packet(tags, &[])));
+            assert!(ends_in_labels(&packet(tags, &label)));
+            assert!(ends_in_labels(&packet(tags, &[label, label].concat())));
+            assert!(!ends_in_labels(&packet(tags, &[label, last].concat())));
+            assert!(!ends_in_labels(&packet(tags, &[label, label, label].concat())));
+        }
+        assert!(!ends_in_labels(&[0; 12]));
     }
 }

@@ -155,15 +155,19 @@ impl Side {
     }
 
     /// Waits until rules have learnt as others have, or as long as that: rules are learnt behind packets.
-    pub fn wait_for(&mut self, others: &[Count], limit: Duration) -> Result<()> {
+    /// Gives whether they have.
+    pub fn wait_for(&mut self, others: &[Count], limit: Duration) -> Result<bool> {
         let text = |rules: &[Count]| -> Vec<String> {
             rules.iter().map(|(text, ..)| text.clone()).collect()
         };
         let (wanted, end) = (text(others), Instant::now() + limit);
-        while text(&self.rules()?) != wanted && Instant::now() < end {
+        while text(&self.rules()?) != wanted {
+            if Instant::now() >= end {
+                return Ok(false);
+            }
             sleep(NAP);
         }
-        Ok(())
+        Ok(true)
     }
 
     fn receive(&mut self, port: u16, packets: &[&Packet]) -> Result<()> {

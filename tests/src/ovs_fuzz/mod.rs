@@ -43,8 +43,11 @@ const IN_ORDER: usize = 12;
 
 /// How long ours may take to learn what the other one has learnt, and how long while a case is made
 /// smaller.
-const PATIENCE: Duration = Duration::from_secs(60);
-const IMPATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
+const IMPATIENCE: Duration = Duration::from_millis(200);
+
+/// How often is told how far it is.
+const PROGRESS: Duration = Duration::from_secs(20);
 
 /// What has been found.
 #[derive(Debug, Default)]
@@ -91,7 +94,7 @@ pub struct Effort {
 pub fn run(dir: &Path, effort: Effort) -> Result<Report> {
     let mut both = Both::start(dir)?;
     let mut report = Report::default();
-    let begin = Instant::now();
+    let (begin, mut told) = (Instant::now(), Instant::now());
     for seed in (effort.seed..).take(usize::try_from(effort.sets)?) {
         if begin.elapsed() >= effort.time || report.differences.len() >= effort.differences {
             break;
@@ -102,7 +105,12 @@ pub fn run(dir: &Path, effort: Effort) -> Result<Report> {
         let found = both.agree(&mut case);
         let found = found.inspect_err(|_| eprintln!("{case}\nseed {seed}"))?;
         report.refused += found.refused;
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            eprintln!("up to seed {seed}, in {} s: {report}", begin.elapsed().as_secs());
+        }
         if let Some(difference) = found.difference {
+            eprintln!("seed {seed} differs, and is made smaller:\n{difference}");
             // There are many cases then, and most that differ do so for good.
             both.patience = IMPATIENCE;
             let (case, difference) = shrink::shrink(&mut both, case, difference)?;
@@ -223,7 +231,8 @@ impl Both {
         Ok(found)
     }
 
-    /// Has the packets come in at both; one by one where they matter to each other.
+    /// Has the packets come in at both; one by one where they matter to each other, and until they have
+    /// learnt something else.
     fn play(&mut self, case: &Case) -> Result<()> {
         self.real.begin()?;
         self.ours.begin()?;
@@ -234,7 +243,9 @@ impl Both {
             self.ours.take(packets)?;
             if learns {
                 let rules = self.real.rules()?;
-                self.ours.wait_for(&rules, self.patience)?;
+                if !self.ours.wait_for(&rules, self.patience)? {
+                    break;
+                }
             }
         }
         Ok(())
