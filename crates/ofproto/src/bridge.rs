@@ -21,6 +21,7 @@ use crate::monitor::Made;
 use crate::port::Port;
 use crate::rate::Manner;
 use crate::table::{TableConfig, TableStates};
+use crate::tlv::TlvOptions;
 
 /// Where a port's counters of what it has received are.
 const RX_PACKETS: usize = 0;
@@ -102,6 +103,8 @@ pub struct Bridge {
     pub(crate) tables: Tables,
     /// How controllers have set tables.
     pub(crate) table_states: TableStates,
+    /// Options of tunnels as fields.
+    pub(crate) tlv: TlvOptions,
     /// Whether what forwards does not know them, or the ports, yet.
     pub(crate) is_dirty: bool,
     /// Frames and bytes that have come in and no rule has counted: those of a plain bridge.
@@ -128,6 +131,7 @@ impl Bridge {
             jobs: Vec::new(),
             tables: Tables::default(),
             table_states: TableStates::default(),
+            tlv: TlvOptions::default(),
             is_dirty: true,
             uncounted: (0, 0),
             is_open: false,

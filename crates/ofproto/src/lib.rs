@@ -29,6 +29,7 @@
 //! - [`port`]: its ports
 //! - [`rate`]: how many packets controllers are told of
 //! - [`table`]: how its tables are set
+//! - `tlv`: options of tunnels as fields
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +41,7 @@ mod monitor;
 pub mod port;
 pub mod rate;
 pub mod table;
+mod tlv;
 
 pub use bridge::{BUNDLE_TIMEOUT, Bridge, Closed, Job, Settings};
 pub use connection::{ConnectionId, Origin};

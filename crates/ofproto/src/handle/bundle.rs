@@ -171,7 +171,10 @@ impl Request<'_> {
         // What cannot be read is said at once.
         let has_table_id = self.session()?.has_table_id;
         match raw.kind {
-            Kind::FlowMod => drop(change(&FlowMod::decode(&raw, has_table_id)?, raw.version)?),
+            Kind::FlowMod => {
+                let wanted = self.bridge.tlv.fit_change(FlowMod::decode(&raw, has_table_id)?)?;
+                drop(change(&wanted, raw.version)?);
+            }
             Kind::GroupMod => drop(GroupMod::decode(&raw)?),
             Kind::PacketOut => drop(openflow::message::packet_out::PacketOut::decode(&raw)?),
             _ => return Err(ErrorCode::BfcMsgUnsup),
@@ -240,7 +243,8 @@ impl Request<'_> {
             made.packets.push((made.tables.clone(), PacketOut::of(wanted)?));
             return Ok(());
         }
-        let change = change(&FlowMod::decode(&raw, has_table_id)?, raw.version)?;
+        let wanted = self.bridge.tlv.fit_change(FlowMod::decode(&raw, has_table_id)?)?;
+        let change = change(&wanted, raw.version)?;
         if made.tables.may_evict(&change) {
             self.datapath.flush();
         }

@@ -28,7 +28,8 @@ impl Request<'_> {
     fn flow_mod(&mut self) -> Answers {
         self.check_role()?;
         let has_table_id = self.session()?.has_table_id;
-        let change = change(&FlowMod::decode(self.raw, has_table_id)?, self.raw.version)?;
+        let wanted = self.bridge.tlv.fit_change(FlowMod::decode(self.raw, has_table_id)?)?;
+        let change = change(&wanted, self.raw.version)?;
         if self.bridge.tables.may_evict(&change) {
             self.datapath.flush();
         }
@@ -51,7 +52,8 @@ impl Request<'_> {
 
     /// The rules that a request for statistics means, which count all that has come so far.
     fn asked_rules(&mut self) -> Result<Vec<Arc<Rule>>, ErrorCode> {
-        let request = FlowStatsRequest::decode(self.raw)?;
+        let mut request = FlowStatsRequest::decode(self.raw)?;
+        self.bridge.tlv.fit(&mut request.matching)?;
         let filter = Filter {
             table: (request.table != ALL_TABLES).then_some(request.table),
             matching: request.matching,

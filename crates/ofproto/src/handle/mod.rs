@@ -13,6 +13,7 @@
 //! - `resume`: packets that stop on their way
 //! - `session`: what a controller sets for its connection
 //! - `table`: tables
+//! - `tlv`: options of tunnels as fields
 
 pub(crate) mod bundle;
 mod connections;
@@ -27,6 +28,7 @@ mod queue;
 mod resume;
 mod session;
 mod table;
+mod tlv;
 
 use std::time::Instant;
 
@@ -150,6 +152,8 @@ impl Request<'_> {
             Kind::PacketOut => self.packet_out(),
             Kind::Resume => self.resume(),
             Kind::CtFlushZone => self.flush_zone(),
+            Kind::TlvTableMod => self.tlv_table_mod(),
+            Kind::TlvTableRequest => Ok(self.tlv_table()),
             Kind::BundleControl | Kind::BundleAdd => self.bundle_answer(),
             _ if self.raw.form.is_stats() => Err(ErrorCode::BrcBadStat),
             _ => Err(ErrorCode::BrcBadType),

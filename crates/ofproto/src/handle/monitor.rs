@@ -15,7 +15,9 @@ impl Request<'_> {
             session.cancel_monitor(decode_cancel(raw.body)?)?;
             return Ok(Vec::new());
         }
-        let requests = FlowMonitorRequest::decode_all(raw)?;
+        let mut requests = FlowMonitorRequest::decode_all(raw)?;
+        let tlv = &self.bridge.tlv;
+        requests.iter_mut().try_for_each(|request| tlv.fit(&mut request.matching))?;
         session.change_monitors(requests, &self.bridge.tables, raw.xid)
     }
 }

@@ -1,11 +1,13 @@
 //! Actions: what becomes of a packet.
 //!
 //! - `check`: whether they fit the packets that a flow is for
+//! - `fields`: which fields they read and write
 //! - `parts`: what the larger ones consist of
 //! - `text`: actions as ovs-ofctl shows them
 //! - [`wire`]: actions in messages
 
 pub(crate) mod check;
+mod fields;
 mod parts;
 mod text;
 pub mod wire;

@@ -1,7 +1,7 @@
 //! Fields in messages: a header with the field's number and the size of what follows, its value, and
 //! perhaps a mask (OpenFlow 1.2, A.2.3.2).
 
-use super::{Class, Field, ones};
+use super::{Class, Field};
 use crate::error::ErrorCode;
 use crate::version::Version;
 use crate::wire::{Reader, Writer as _};
@@ -90,10 +90,7 @@ impl Entry {
             let mask = payload.take(header.width()).map_err(|_| ErrorCode::BmcBadLen)?;
             // What is beyond 128 bits of the mask does not matter, since the value is 0 there.
             let low = mask.len().saturating_sub(16);
-            let mask = number(mask.get(low..).unwrap_or_default()).unwrap_or_default();
-            // Of those whose size differs, all bits that are there are all.
-            let bits = u16::try_from(header.width().saturating_mul(8)).unwrap_or(u16::MAX);
-            Some(mask).filter(|mask| !(field.is_tun_metadata() && *mask == ones(bits)))
+            Some(number(mask.get(low..).unwrap_or_default()).unwrap_or_default())
         } else {
             None
         };

@@ -227,6 +227,17 @@ impl Out<'_, '_> {
         self.value("tun_flags", By(flags))
     }
 
+    /// Shows an option of a tunnel, of which all bits count where all of its words do: how many it has
+    /// is known by the bridge alone.
+    fn option(&mut self, field: Field) -> fmt::Result {
+        let Some((value, mask)) = self.matching.get(field) else { return Ok(()) };
+        let is_whole = mask.trailing_ones() == 128 - mask.leading_zeros();
+        if is_whole && mask.trailing_ones().is_multiple_of(32) {
+            return self.value(field.name(), Hex(value));
+        }
+        self.line(field.name(), field, Style::Hex)
+    }
+
     fn connection(&mut self) -> fmt::Result {
         self.flags("ct_state", Field::CtState, text::CT_STATE)?;
         self.lines(CONNECTION)?;
@@ -351,7 +362,7 @@ impl Out<'_, '_> {
         }
         self.tunnel()?;
         for option in (0..64).filter_map(Field::tun_metadata) {
-            self.line(option.name(), option, Style::Hex)?;
+            self.option(option)?;
         }
         self.line("metadata", Field::Metadata, Style::Hex)?;
         self.port("in_port", Field::InPortOxm)?;

@@ -35,6 +35,7 @@
 //! - [`role`]: which of several controllers decides
 //! - [`stats`]: what a switch tells on request
 //! - [`table_mod`]: settings of tables
+//! - [`tlv_table`]: options of tunnels as fields
 
 pub mod asynchronous;
 pub mod bundle;
@@ -45,7 +46,7 @@ pub mod flow_mod;
 pub mod flow_monitor;
 pub mod flow_removed;
 pub mod flow_stats;
-mod flow_text;
+pub(crate) mod flow_text;
 pub mod group;
 pub mod hello;
 mod kind;
@@ -58,6 +59,7 @@ pub mod port;
 pub mod role;
 pub mod stats;
 pub mod table_mod;
+pub mod tlv_table;
 mod write;
 
 pub use kind::Kind;
@@ -167,6 +169,19 @@ impl<'a> Raw<'a> {
     /// What is to be answered where there is no such message: `OFPBRC_BAD_VERSION`, `_BAD_TYPE`,
     /// `_BAD_STAT`, `_BAD_VENDOR` or `_BAD_SUBTYPE`; `_BAD_LEN` where its body cannot be as long.
     pub fn read(message: &'a [u8]) -> Result<Self, ErrorCode> {
+        let (raw, row) = Self::find(message)?;
+        if row.allows(raw.body.len()) { Ok(raw) } else { Err(ErrorCode::BrcBadLen) }
+    }
+
+    /// The same, of a message of which only the begin may be there.
+    ///
+    /// # Errors
+    /// Those of [`read`](Self::read), but for the length of its body.
+    pub fn read_begin(message: &'a [u8]) -> Result<Self, ErrorCode> {
+        Ok(Self::find(message)?.0)
+    }
+
+    fn find(message: &'a [u8]) -> Result<(Self, &'static kind::Row), ErrorCode> {
         let header = Header::read(message)?;
         let version = Version::from_wire(header.version).ok_or(ErrorCode::BrcBadVersion)?;
         let mut reader = Reader::new(message);
@@ -184,10 +199,7 @@ impl<'a> Raw<'a> {
         };
         let (kind, row) = found.ok_or(unknown)?;
         let body = reader.rest();
-        if !row.allows(body.len()) {
-            return Err(ErrorCode::BrcBadLen);
-        }
-        Ok(Self { version, xid: header.xid, kind, form, number, more, body })
+        Ok((Self { version, xid: header.xid, kind, form, number, more, body }, row))
     }
 }
 

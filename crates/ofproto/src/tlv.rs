@@ -1,0 +1,219 @@
+//! Which options of tunnels fields stand for, as controllers say (NXT_TLV_TABLE_MOD): `tun_metadata0` is
+//! of the bridge's kind and length then. Rules may be about no others.
+
+use std::collections::BTreeMap;
+
+use flow::Tables;
+use openflow::field::ones;
+use openflow::message::flow_mod::FlowMod;
+use openflow::message::tlv_table::{FIELDS, TlvCommand, TlvOption, TlvTable, TlvTableMod};
+use openflow::{ErrorCode, Field, Instructions, Match, Subfield};
+
+/// Fields that there is room for in what is known of a packet: the first ones.
+const PLACES: u16 = 4;
+
+/// The most bytes that one of them has.
+const WIDTH: u8 = 8;
+
+/// The options of a bridge, by their fields' numbers.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct TlvOptions(BTreeMap<u16, TlvOption>);
+
+impl TlvOptions {
+    /// Has fields stand for others, unless rules of `tables` are about those that would stand for none.
+    pub fn change(&mut self, change: &TlvTableMod, tables: &Tables) -> Result<(), ErrorCode> {
+        match change.command {
+            TlvCommand::Add => {
+                let mut next = self.clone();
+                change.options.iter().try_for_each(|option| next.add(*option))?;
+                *self = next;
+            }
+            TlvCommand::Delete => {
+                let gone = |field: u16| change.options.iter().any(|option| option.index == field);
+                self.check_unused(tables, gone)?;
+                change.options.iter().for_each(|option| _ = self.0.remove(&option.index));
+            }
+            TlvCommand::Clear => {
+                self.check_unused(tables, |_| true)?;
+                self.0.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, option: TlvOption) -> Result<(), ErrorCode> {
+        if self.0.contains_key(&option.index) {
+            return Err(ErrorCode::NxttmfcAlreadyMapped);
+        }
+        let is_same = |other: &TlvOption| (other.class, other.kind) == (option.class, option.kind);
+        if self.0.values().any(is_same) {
+            return Err(ErrorCode::NxttmfcDupEntry);
+        }
+        if option.index >= PLACES || option.len > WIDTH {
+            return Err(ErrorCode::NxttmfcTableFull);
+        }
+        self.0.insert(option.index, option);
+        Ok(())
+    }
+
+    /// Whether no rule is about these fields, of those that stand for something.
+    fn check_unused(&self, tables: &Tables, these: impl Fn(u16) -> bool) -> Result<(), ErrorCode> {
+        let is_gone = |field: Field| {
+            let index = index(field).filter(|index| self.0.contains_key(index));
+            index.is_some_and(&these)
+        };
+        let uses = |matching: &Match, instructions: &Instructions| {
+            let unused = |part: Subfield| if is_gone(part.field) { Err(()) } else { Ok(()) };
+            matching.iter().any(|entry| is_gone(entry.field))
+                || instructions.try_for_each_part(&mut { unused }).is_err()
+        };
+        let is_used = !self.0.is_empty()
+            && tables.iter().any(|rule| uses(&rule.matching, &rule.instructions));
+        if is_used { Err(ErrorCode::NxttmfcInvalidTlvDel) } else { Ok(()) }
+    }
+
+    /// What the table is, as a controller is told.
+    pub fn table(&self) -> TlvTable {
+        let options = self.0.values().copied().collect();
+        TlvTable { room: u32::from(PLACES) * u32::from(WIDTH), fields: FIELDS, options }
+    }
+
+    /// How many bits a field has here.
+    ///
+    /// # Errors
+    /// `NXFMFC_INVALID_TLV_FIELD` if it stands for nothing.
+    fn bits(&self, field: Field) -> Result<Option<u16>, ErrorCode> {
+        let Some(index) = index(field) else { return Ok(None) };
+        let option = self.0.get(&index).ok_or(ErrorCode::NxfmfcInvalidTlvField)?;
+        Ok(Some(u16::from(option.len).saturating_mul(8)))
+    }
+
+    /// Has a match be about the bits that there are.
+    pub fn fit(&self, matching: &mut Match) -> Result<(), ErrorCode> {
+        let options = matching.iter().filter(|entry| entry.field.is_tun_metadata());
+        let options: Vec<_> = options.collect();
+        for entry in options {
+            let Some(bits) = self.bits(entry.field)? else { continue };
+            let all = ones(bits);
+            match entry.mask & all == all {
+                true => matching.set(entry.field, entry.value & all),
+                false => matching.set_masked(entry.field, entry.value, entry.mask & all),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether actions are about bits that there are.
+    fn check(&self, instructions: &Instructions) -> Result<(), ErrorCode> {
+        instructions.try_for_each_part(&mut |part| {
+            let Some(bits) = self.bits(part.field)? else { return Ok(()) };
+            let is_within = part.offset.saturating_add(part.bits) <= bits;
+            if is_within { Ok(()) } else { Err(ErrorCode::BacBadSetLen) }
+        })
+    }
+
+    /// Has a change of rules be about what there is.
+    ///
+    /// # Errors
+    /// `NXFMFC_INVALID_TLV_FIELD` for a field that stands for nothing, `OFPBAC_BAD_SET_LEN` for bits that
+    /// an option does not have.
+    pub fn fit_change(&self, mut change: FlowMod) -> Result<FlowMod, ErrorCode> {
+        self.fit(&mut change.matching)?;
+        self.check(&change.instructions)?;
+        Ok(change)
+    }
+}
+
+/// The number of a field among those for options.
+fn index(field: Field) -> Option<u16> {
+    if !field.is_tun_metadata() {
+        return None;
+    }
+    (field as u16).checked_sub(Field::TunMetadata0 as u16)
+}
+
+#[cfg(test)]
+mod tests {
+    use flow::Change;
+    use openflow::Action;
+
+    use super::*;
+
+    fn option(kind: u8, len: u8, index: u16) -> TlvOption {
+        TlvOption { class: 0xFFFF, kind, len, index }
+    }
+
+    fn changed(
+        options: &mut TlvOptions,
+        command: TlvCommand,
+        of: &[TlvOption],
+    ) -> Option<ErrorCode> {
+        let change = TlvTableMod { command, options: of.to_vec() };
+        options.change(&change, &Tables::default()).err()
+    }
+
+    #[test]
+    fn fields_stand_for_one_option_each_and_as_many_as_there_is_room_for() {
+        let mut options = TlvOptions::default();
+        let mut add = |of: &[TlvOption]| changed(&mut options, TlvCommand::Add, of);
+        assert_eq!(add(&[option(0, 4, 0), option(1, 8, 1)]), None);
+        assert_eq!(add(&[option(2, 4, 0)]), Some(ErrorCode::NxttmfcAlreadyMapped));
+        assert_eq!(add(&[option(1, 4, 2)]), Some(ErrorCode::NxttmfcDupEntry));
+        assert_eq!(add(&[option(2, 4, 2), option(3, 12, 3)]), Some(ErrorCode::NxttmfcTableFull));
+        assert_eq!(add(&[option(2, 4, 4)]), Some(ErrorCode::NxttmfcTableFull));
+        assert_eq!(options.table().options, [option(0, 4, 0), option(1, 8, 1)]);
+        assert_eq!(changed(&mut options, TlvCommand::Delete, &[option(9, 0, 1)]), None);
+        assert_eq!(options.table().options, [option(0, 4, 0)]);
+        assert_eq!(changed(&mut options, TlvCommand::Clear, &[]), None);
+        assert!(options.table().options.is_empty());
+    }
+
+    #[test]
+    fn what_rules_are_about_stays() {
+        let mut options = TlvOptions::default();
+        changed(
+            &mut options,
+            TlvCommand::Add,
+            &[option(0, 4, 0), option(1, 8, 1), option(2, 4, 2)],
+        );
+        let mut tables = Tables::default();
+        let source = Subfield { field: Field::TunMetadata1, offset: 0, bits: 32 };
+        let copies = Action::Move { source, target: Subfield::whole(Field::Reg0) };
+        let rule = Change::add(
+            0,
+            Match::new().with(Field::TunMetadata0, 1),
+            Instructions::apply(vec![Action::Clone(vec![copies])]),
+        );
+        tables.change(&rule, 0).unwrap();
+        let mut delete = |command, of: &[TlvOption]| {
+            let change = TlvTableMod { command, options: of.to_vec() };
+            options.change(&change, &tables).err()
+        };
+        assert_eq!(
+            delete(TlvCommand::Delete, &[option(0, 4, 0)]),
+            Some(ErrorCode::NxttmfcInvalidTlvDel)
+        );
+        assert_eq!(
+            delete(TlvCommand::Delete, &[option(1, 8, 1)]),
+            Some(ErrorCode::NxttmfcInvalidTlvDel)
+        );
+        assert_eq!(delete(TlvCommand::Clear, &[]), Some(ErrorCode::NxttmfcInvalidTlvDel));
+        assert_eq!(delete(TlvCommand::Delete, &[option(2, 4, 2)]), None);
+    }
+
+    #[test]
+    fn matches_are_about_the_bits_that_there_are() {
+        let mut options = TlvOptions::default();
+        changed(&mut options, TlvCommand::Add, &[option(0, 4, 0), option(1, 8, 1)]);
+        let fitted = |field, value, mask| {
+            let mut matching = Match::new().with_masked(field, value, mask);
+            options.fit(&mut matching).map(|()| (matching.exact(field), matching.get(field)))
+        };
+        let (exact, _) = fitted(Field::TunMetadata0, 5, ones(32)).unwrap();
+        assert_eq!(exact, Some(5));
+        let (exact, masked) = fitted(Field::TunMetadata1, 5, ones(32)).unwrap();
+        assert_eq!((exact, masked), (None, Some((5, ones(32)))));
+        let unknown = fitted(Field::TunMetadata2, 5, ones(32));
+        assert_eq!(unknown, Err(ErrorCode::NxfmfcInvalidTlvField));
+    }
+}
