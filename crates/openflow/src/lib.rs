@@ -26,6 +26,7 @@
 //! - [`message`]: messages, and what they say
 //! - [`packet_in`]: packets that go to controllers
 //! - `port_no`: numbers of ports
+//! - [`print`]: whole messages as people read them
 //! - `testing`: messages at random, for tests
 //! - [`text`]: what people write
 //! - [`version`]: versions of the protocol
@@ -43,6 +44,7 @@ pub mod matching;
 pub mod message;
 pub mod packet_in;
 mod port_no;
+pub mod print;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;

@@ -9,7 +9,7 @@ use crate::matching::Match;
 use crate::port_no::PortNo;
 
 /// A match behind its priority, which is not shown where it is the usual one.
-struct Ranked<'a>(u16, &'a Match);
+pub(crate) struct Ranked<'a>(pub(crate) u16, pub(crate) &'a Match);
 
 impl Display for Ranked<'_> {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -84,8 +84,8 @@ impl Display for FlowMod {
     }
 }
 
-/// Seconds with as many digits behind the point as there are, and at most nine.
-struct Seconds(Duration);
+/// Seconds with three digits behind the point, or as many as there are of nine.
+pub(crate) struct Seconds(pub(crate) Duration);
 
 impl Display for Seconds {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
@@ -93,6 +93,9 @@ impl Display for Seconds {
         write!(f, "{seconds}")?;
         if nanos == 0 {
             return f.write_str("s");
+        }
+        if nanos.is_multiple_of(1_000_000) {
+            return write!(f, ".{:03}s", nanos / 1_000_000);
         }
         let digits = format!(".{nanos:09}");
         write!(f, "{}s", digits.trim_end_matches('0'))
@@ -159,6 +162,6 @@ mod tests {
     #[test]
     fn durations_have_as_many_digits_as_they_need() {
         let shown = |nanos| Seconds(Duration::new(12, nanos)).to_string();
-        assert_eq!([shown(0), shown(100_000_000), shown(1)], ["12s", "12.1s", "12.000000001s"]);
+        assert_eq!([shown(0), shown(100_000_000), shown(1)], ["12s", "12.100s", "12.000000001s"]);
     }
 }

@@ -1,0 +1,285 @@
+//! What messages say.
+
+use std::fmt::Write as _;
+
+use super::{Depth, dumped, group, nested};
+use crate::action::Actions;
+use crate::error::{ErrorCode, ErrorMessage};
+use crate::field::text::Hex;
+use crate::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
+use crate::message::config::{Config, FRAG_MASK, INVALID_TTL_TO_CONTROLLER};
+use crate::message::flow_mod::{ALL_TABLES, FlowMod};
+use crate::message::flow_monitor::{
+    FlowMonitorRequest, MonitorCommand, MonitorFlags, decode_cancel,
+};
+use crate::message::flow_removed::{FlowRemoved, RemovedReason};
+use crate::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
+use crate::message::flow_text::{Ranked, Seconds};
+use crate::message::hello::Hello;
+use crate::message::nicira::{
+    FlowFormat, PacketInFormat, decode_controller_id, decode_flow_mod_table_id,
+};
+use crate::message::packet_out::PacketOut;
+use crate::message::role::{Role, RoleRequest};
+use crate::message::stats::desc::Desc;
+use crate::message::stats::port::decode_request;
+use crate::message::tlv_table::{TlvTable, TlvTableMod};
+use crate::message::{Kind, Raw};
+use crate::port_no::PortNo;
+use crate::version::VersionSet;
+
+/// Whether a message could be read to its end; what is written by then is kept.
+type Shown = Result<(), ErrorCode>;
+
+/// Writes what a message says behind its head.
+pub(super) fn show(text: &mut String, raw: &Raw<'_>, version: u8, depth: Depth) -> Shown {
+    match raw.kind {
+        Kind::Hello => hello(text, raw, version),
+        Kind::Error => error(text, raw, depth)?,
+        Kind::EchoRequest | Kind::EchoReply => {
+            put(text, format_args!(" {} bytes of payload", raw.body.len()));
+        }
+        Kind::GetConfigReply | Kind::SetConfig => config(text, Config::decode(raw.body)?),
+        Kind::FlowMod => put(text, format_args!(" {}", FlowMod::decode(raw, true)?)),
+        Kind::FlowRemoved => flow_removed(text, &FlowRemoved::decode(raw)?),
+        Kind::PacketOut => packet_out(text, &PacketOut::decode(raw)?),
+        Kind::FlowStatsRequest | Kind::AggregateStatsRequest => {
+            flow_stats_request(text, &FlowStatsRequest::decode(raw)?);
+        }
+        Kind::FlowStatsReply => {
+            for flow in FlowStats::decode_all(raw)? {
+                put(text, format_args!("\n {}", flow.dumped(true)));
+            }
+        }
+        Kind::AggregateStatsReply => aggregate(text, &AggregateStats::decode(raw)?),
+        Kind::DescReply => desc(text, &Desc::decode(raw.body)?),
+        Kind::PortStatsRequest => {
+            put(text, format_args!(" port_no={}", decode_request(raw.version, raw.body)?));
+        }
+        Kind::BundleControl => bundle_control(text, BundleControl::decode(raw.body)?),
+        Kind::BundleAdd => bundle_add(text, raw, depth)?,
+        Kind::GroupMod
+        | Kind::GroupStatsRequest
+        | Kind::GroupDescRequest
+        | Kind::GroupDescReply
+        | Kind::MeterMod
+        | Kind::MeterStatsRequest
+        | Kind::MeterConfigRequest
+        | Kind::MeterConfigReply => group::show(text, raw)?,
+        _ => return setting(text, raw),
+    }
+    Ok(())
+}
+
+fn put(text: &mut String, said: impl std::fmt::Display) {
+    let _ = write!(text, "{said}");
+}
+
+/// Messages by which connections are set, and all of which no more is shown than that they are there.
+fn setting(text: &mut String, raw: &Raw<'_>) -> Shown {
+    match raw.kind {
+        Kind::RoleRequest | Kind::RoleReply => role(text, RoleRequest::decode(raw.form, raw.body)?),
+        Kind::SetFlowFormat => put(
+            text,
+            match FlowFormat::decode(raw.body) {
+                Ok(FlowFormat::OpenFlow10) => " format=openflow10",
+                Ok(FlowFormat::Nxm) => " format=nxm",
+                Err(_) => " format=(unknown)",
+            },
+        ),
+        Kind::SetPacketInFormat => put(
+            text,
+            match PacketInFormat::decode(raw.body)? {
+                PacketInFormat::Standard => " format=standard",
+                PacketInFormat::Nxt => " format=nxt_packet_in",
+                PacketInFormat::Nxt2 => " format=nxt_packet_in2",
+            },
+        ),
+        Kind::FlowModTableId => {
+            let is_on = decode_flow_mod_table_id(raw.body)?;
+            put(text, if is_on { " enable" } else { " disable" });
+        }
+        Kind::SetControllerId => {
+            put(text, format_args!(" id={}", decode_controller_id(raw.body)?));
+        }
+        Kind::CtFlushZone => {
+            let zone = raw.body.last_chunk::<2>().copied().map_or(0, u16::from_be_bytes);
+            put(text, format_args!(" zone_id={zone}"));
+        }
+        Kind::TlvTableMod => put(text, format_args!("\n {}", TlvTableMod::decode(raw.body)?)),
+        Kind::TlvTableReply => put(text, format_args!("\n{}", TlvTable::decode(raw.body)?)),
+        Kind::FlowMonitorCancel => put(text, format_args!(" id={}", decode_cancel(raw.body)?)),
+        Kind::FlowMonitorRequest => {
+            FlowMonitorRequest::decode_all(raw)?.iter().for_each(|one| monitor(text, one));
+        }
+        _ if raw.body.is_empty() => {}
+        // What is not read here is shown byte by byte.
+        _ => put(text, format_args!("\n{}", dumped(raw.body))),
+    }
+    Ok(())
+}
+
+fn hello(text: &mut String, raw: &Raw<'_>, version: u8) {
+    let versions = Hello::decode(version, raw.body).versions;
+    put(text, format_args!("\n version bitmap: {}", numbers(versions)));
+}
+
+/// Versions' numbers: `0x01, 0x04`.
+fn numbers(versions: VersionSet) -> String {
+    let all = crate::version::Version::ALL.into_iter().filter(|version| versions.has(*version));
+    let all: Vec<String> = all.map(|version| format!("{:#04x}", version.wire())).collect();
+    all.join(", ")
+}
+
+/// An error, and the message that it is about.
+fn error(text: &mut String, raw: &Raw<'_>, depth: Depth) -> Shown {
+    let error = ErrorMessage::decode(raw.body)?;
+    let code = error.code(raw.version).ok_or(ErrorCode::BrcBadLen)?;
+    put(text, format_args!(" {code}\n"));
+    let is_said = matches!(code, ErrorCode::HfcIncompatible | ErrorCode::HfcEperm);
+    match depth.deeper() {
+        _ if is_said => put(text, error.data.escape_ascii()),
+        Some(depth) => put(text, nested(&error.data, depth)),
+        None => {}
+    }
+    Ok(())
+}
+
+fn config(text: &mut String, config: Config) {
+    let fragments = ["normal", "drop", "reassemble", "nx-match"];
+    let kind = fragments.get(usize::from(config.flags & FRAG_MASK)).unwrap_or(&"normal");
+    put(text, format_args!(" frags={kind}"));
+    if config.flags & INVALID_TTL_TO_CONTROLLER != 0 {
+        put(text, " invalid_ttl_to_controller");
+    }
+    put(text, format_args!(" miss_send_len={}", config.miss_send_len));
+}
+
+fn flow_removed(text: &mut String, flow: &FlowRemoved) {
+    let ranked = Ranked(flow.priority, &flow.matching);
+    put(text, format_args!(" {ranked} reason={}", reason(flow.reason)));
+    if flow.table != ALL_TABLES {
+        put(text, format_args!(" table_id={}", flow.table));
+    }
+    if flow.cookie != 0 {
+        put(text, format_args!(" cookie:{:#x}", flow.cookie));
+    }
+    put(text, format_args!(" duration{} idle{}", Seconds(flow.duration), flow.idle_timeout));
+    if flow.hard_timeout != 0 {
+        put(text, format_args!(" hard{}", flow.hard_timeout));
+    }
+    put(text, format_args!(" pkts{} bytes{}", flow.packets, flow.bytes));
+}
+
+fn reason(reason: RemovedReason) -> String {
+    let names = ["idle", "hard", "delete", "group_delete", "meter_delete", "eviction"];
+    let name = names.get(usize::from(reason.0)).map(|name| (*name).to_owned());
+    name.unwrap_or_else(|| reason.0.to_string())
+}
+
+/// A packet is told by its length.
+fn packet_out(text: &mut String, packet: &PacketOut) {
+    put(text, format_args!(" {} actions={}", packet.metadata, Actions(&packet.actions)));
+    match packet.buffer {
+        None => put(text, format_args!(" data_len={}", packet.packet.len())),
+        Some(buffer) => put(text, format_args!(" buffer=0x{buffer:08x}")),
+    }
+}
+
+fn flow_stats_request(text: &mut String, request: &FlowStatsRequest) {
+    if request.table != ALL_TABLES {
+        put(text, format_args!(" table={}", request.table));
+    }
+    if request.out_port != PortNo::ANY {
+        put(text, format_args!(" out_port={}", request.out_port));
+    }
+    put(text, format_args!(" {}", request.matching));
+}
+
+fn aggregate(text: &mut String, stats: &AggregateStats) {
+    let (packets, bytes) = (stats.packets.unwrap_or(u64::MAX), stats.bytes.unwrap_or(u64::MAX));
+    put(
+        text,
+        format_args!(" packet_count={packets} byte_count={bytes} flow_count={}", stats.flows),
+    );
+}
+
+fn desc(text: &mut String, desc: &Desc) {
+    put(text, format_args!("\nManufacturer: {}\n", desc.manufacturer));
+    put(text, format_args!("Hardware: {}\nSoftware: {}\n", desc.hardware, desc.software));
+    put(text, format_args!("Serial Num: {}\nDP Description: {}", desc.serial, desc.datapath));
+}
+
+fn bundle_flags(flags: u16) -> &'static str {
+    match (flags & ATOMIC != 0, flags & ORDERED != 0) {
+        (true, true) => "atomic ordered",
+        (true, false) => "atomic",
+        (false, true) => "ordered",
+        (false, false) => "0",
+    }
+}
+
+fn bundle_control(text: &mut String, control: BundleControl) {
+    let step = match control.step {
+        BundleStep::OpenRequest => "OPEN_REQUEST",
+        BundleStep::OpenReply => "OPEN_REPLY",
+        BundleStep::CloseRequest => "CLOSE_REQUEST",
+        BundleStep::CloseReply => "CLOSE_REPLY",
+        BundleStep::CommitRequest => "COMMIT_REQUEST",
+        BundleStep::CommitReply => "COMMIT_REPLY",
+        BundleStep::DiscardRequest => "DISCARD_REQUEST",
+        BundleStep::DiscardReply => "DISCARD_REPLY",
+    };
+    let id = Hex(control.id.into());
+    put(text, format_args!("\n bundle_id={id} type={step} flags={}", bundle_flags(control.flags)));
+}
+
+/// What is in a bundle is shown, but for bundles in it.
+fn bundle_add(text: &mut String, raw: &Raw<'_>, depth: Depth) -> Shown {
+    let add = BundleAdd::decode(raw.version, raw.xid, raw.body)?;
+    let id = Hex(add.id.into());
+    put(text, format_args!("\n bundle_id={id} flags={}\n", bundle_flags(add.flags)));
+    if let Some(depth) = depth.deeper() {
+        put(text, nested(add.message, depth));
+    }
+    Ok(())
+}
+
+fn role(text: &mut String, request: RoleRequest) {
+    let role = match request.role {
+        None => "nochange",
+        Some(Role::Equal) => "equal",
+        Some(Role::Primary) => "primary",
+        Some(Role::Secondary) => "secondary",
+    };
+    put(text, format_args!(" role={role}"));
+    if let Some(generation) = request.generation {
+        put(text, format_args!(" generation_id={generation}"));
+    }
+}
+
+fn monitor(text: &mut String, request: &FlowMonitorRequest) {
+    if request.command == MonitorCommand::Delete {
+        return put(text, format_args!("\n id={} command=delete", request.id));
+    }
+    let names = [
+        (MonitorFlags::INITIAL, "initial"),
+        (MonitorFlags::ADD, "add"),
+        (MonitorFlags::REMOVED, "delete"),
+        (MonitorFlags::MODIFY, "modify"),
+        (MonitorFlags::INSTRUCTIONS, "actions"),
+        (MonitorFlags::OWN, "own"),
+    ];
+    let flags = names.into_iter().filter(|(flag, _)| request.flags.has(*flag));
+    let flags: Vec<&str> = flags.map(|(_, name)| name).collect();
+    put(text, format_args!("\n id={} flags={}", request.id, flags.join(",")));
+    if request.out_port != PortNo::ANY {
+        put(text, format_args!(" out_port={}", request.out_port));
+    }
+    if request.table != ALL_TABLES {
+        put(text, format_args!(" table={}", request.table));
+    }
+    if !request.matching.is_empty() {
+        put(text, format_args!(" {}", request.matching));
+    }
+}
