@@ -16,7 +16,8 @@ use std::sync::atomic::{
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::dissect::Seen;
-use crate::state::{Request, State};
+use crate::nat::NatEnd;
+use crate::state::{Request, State, Translation};
 use crate::tcp::{self, Scale, Segment, Side, TcpState, Verdict};
 use crate::timeout::{Stage, Timeouts};
 use crate::tuple::{Tuple, halves};
@@ -100,6 +101,8 @@ struct Labels {
 pub(crate) struct Conn {
     /// Of its first packet.
     pub(crate) original: Tuple,
+    /// What its packets are translated to; few have that.
+    nat: Option<Box<Translated>>,
     /// When it ends if nothing more comes, in milliseconds.
     end: AtomicU64,
     /// It has ended, and who still has it looks for another one.
@@ -107,6 +110,25 @@ pub(crate) struct Conn {
     progress: Progress,
     labels: Labels,
     lock: Mutex<()>,
+}
+
+/// What is translated of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Translated {
+    /// Of the packets that come back.
+    pub(crate) reply: Tuple,
+    /// The end that is another one.
+    pub(crate) end: NatEnd,
+}
+
+impl Translated {
+    /// What is said of a packet that was translated.
+    pub(crate) const fn state(&self, is_reply: bool) -> State {
+        match (self.end, is_reply) {
+            (NatEnd::Source, false) | (NatEnd::Destination, true) => State::SOURCE_NAT,
+            (NatEnd::Source, true) | (NatEnd::Destination, false) => State::DESTINATION_NAT,
+        }
+    }
 }
 
 /// What a packet is to a connection.
@@ -137,7 +159,7 @@ pub struct Entry {
 
 impl Conn {
     /// One that begins with this packet.
-    pub(crate) fn new(seen: &Seen, timeouts: &Timeouts, now: u64) -> Self {
+    pub(crate) fn new(seen: &Seen, nat: Option<Translated>, timeouts: &Timeouts, now: u64) -> Self {
         let (progress, stage) = match (&seen.segment, seen.tuple.is_icmp()) {
             (Some(segment), _) => {
                 let sides = tcp::begin(segment);
@@ -148,12 +170,71 @@ impl Conn {
         };
         Self {
             original: seen.tuple,
+            nat: nat.map(Box::new),
             end: AtomicU64::new(timeouts.end(stage, now)),
             is_over: AtomicBool::new(false),
             progress,
             labels: Labels::default(),
             lock: Mutex::default(),
         }
+    }
+
+    /// The ends of its packets that come back.
+    pub(crate) fn reply(&self) -> Tuple {
+        self.nat.as_ref().map_or_else(|| self.original.reversed(), |nat| nat.reply)
+    }
+
+    /// The same, if it is not found by the ends of those that go there.
+    pub(crate) fn other_key(&self) -> Option<Tuple> {
+        let key = self.nat.as_ref()?.reply.canonical();
+        (key != self.original.canonical()).then_some(key)
+    }
+
+    /// Which way a packet with these ends goes: whether it goes back. `None`: it is not of this one. Only
+    /// one of which it is known that it was translated may have ends as they are then.
+    #[inline]
+    pub(crate) fn way(&self, tuple: &Tuple, is_translated: bool) -> Option<bool> {
+        if self.original == *tuple {
+            return Some(false);
+        }
+        match &self.nat {
+            None => (self.original == tuple.reversed()).then_some(true),
+            Some(nat) => self.translated_way(nat, tuple, is_translated),
+        }
+    }
+
+    fn translated_way(&self, nat: &Translated, tuple: &Tuple, is_translated: bool) -> Option<bool> {
+        if nat.reply == *tuple {
+            return Some(true);
+        }
+        let other = tuple.reversed();
+        match is_translated {
+            true if nat.reply == other => Some(false),
+            true if self.original == other => Some(true),
+            _ => None,
+        }
+    }
+
+    /// What is said of a packet that is translated, if it is.
+    #[inline]
+    pub(crate) fn nat_state(&self, request: &Request, is_reply: bool) -> State {
+        match &self.nat {
+            Some(nat) if request.nat.is_some() || request.is_translated => nat.state(is_reply),
+            _ => State::default(),
+        }
+    }
+
+    /// How a packet is translated, if it is to be.
+    pub(crate) fn translation(
+        &self,
+        seen: &Seen,
+        request: &Request,
+        is_reply: bool,
+    ) -> Option<Translation> {
+        let (nat, _) = self.nat.as_ref().zip(request.nat)?;
+        let after = if is_reply { self.original.reversed() } else { nat.reply.reversed() };
+        let before = seen.tuple;
+        (before != after).then_some(Translation { before, after, is_error: seen.is_related })
     }
 
     fn lock(&self) -> MutexGuard<'_, ()> {
@@ -315,7 +396,7 @@ impl Conn {
             Progress::Icmp(_) | Progress::Other(_) => None,
         };
         let left = self.end.load(Relaxed).saturating_sub(now);
-        Entry { original: self.original, reply: self.original.reversed(), left, mark, label, tcp }
+        Entry { original: self.original, reply: self.reply(), left, mark, label, tcp }
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::conn::{Conn, Outcome};
 use crate::dissect::Seen;
-use crate::state::{Request, State, Tracked};
+use crate::state::{Request, State, Tracked, Translation};
 use crate::table::{Begun, Conntrack};
 
 /// Connections that are found together.
@@ -57,23 +57,54 @@ impl Lane {
     /// [seen](crate::dissect) is invalid.
     #[inline]
     pub fn track(&mut self, seen: Option<&Seen>, request: &Request, now: u64) -> Tracked {
+        self.track_and(seen, request, now, |_, _| {})
+    }
+
+    /// The same, and how the packet is to be translated, if it is.
+    pub fn translate(
+        &mut self,
+        seen: Option<&Seen>,
+        request: &Request,
+        now: u64,
+    ) -> (Tracked, Option<Translation>) {
+        let mut translation = None;
+        let tracked = self.track_and(seen, request, now, |conn, is_reply| {
+            translation = seen.and_then(|seen| conn.translation(seen, request, is_reply));
+        });
+        (tracked, translation)
+    }
+
+    /// `take` has the connection that the packet is of, and whether it goes back.
+    #[inline]
+    fn track_and(
+        &mut self,
+        seen: Option<&Seen>,
+        request: &Request,
+        now: u64,
+        mut take: impl FnMut(&Conn, bool),
+    ) -> Tracked {
         let Some(seen) = seen else { return Tracked::invalid(request.zone) };
         let hash = seen.tuple.hash(self.all.seed());
-        if let Some(conn) = self.known(hash, seen, now)
-            && let Some(tracked) = meet(&self.all, conn, seen, request, now)
-        {
-            return tracked;
+        if let Some((conn, is_reply)) = self.known(hash, seen, request, now) {
+            let packet = (seen, is_reply);
+            if let Some(tracked) = meet(&self.all, conn, packet, request, now) {
+                take(conn, is_reply);
+                return tracked;
+            }
         }
-        self.look(hash, seen, request, now)
+        self.look(hash, seen, request, now, take)
     }
 
     #[inline]
-    fn known(&self, hash: u64, seen: &Seen, now: u64) -> Option<&Conn> {
+    fn known(&self, hash: u64, seen: &Seen, request: &Request, now: u64) -> Option<(&Conn, bool)> {
         let set = self.sets.get(self.set_of(hash))?;
         let tag = tag_of(hash);
         let ways = set.tags.iter().zip(&set.conns).filter(|(own, _)| **own == tag);
         let mut conns = ways.filter_map(|(_, conn)| conn.as_deref());
-        conns.find(|conn| is_of(conn, seen) && !conn.is_over(now))
+        conns.find_map(|conn| {
+            let is_reply = conn.way(&seen.tuple, request.is_translated)?;
+            (!conn.is_over(now)).then_some((conn, is_reply))
+        })
     }
 
     fn set_of(&self, hash: u64) -> usize {
@@ -83,28 +114,43 @@ impl Lane {
 
     /// The packet is of no connection that is at hand.
     #[cold]
-    fn look(&mut self, hash: u64, seen: &Seen, request: &Request, now: u64) -> Tracked {
-        if let Some(conn) = self.all.find(hash, &seen.tuple, now) {
-            if let Some(tracked) = meet(&self.all, &conn, seen, request, now) {
+    fn look(
+        &mut self,
+        hash: u64,
+        seen: &Seen,
+        request: &Request,
+        now: u64,
+        mut take: impl FnMut(&Conn, bool),
+    ) -> Tracked {
+        let mut met = |all: &Conntrack, conn: &Conn| {
+            let is_reply = conn.way(&seen.tuple, request.is_translated)?;
+            let tracked = meet(all, conn, (seen, is_reply), request, now)?;
+            take(conn, is_reply);
+            Some(tracked)
+        };
+        if let Some(conn) = self.all.find(hash, &seen.tuple, request.is_translated, now) {
+            if let Some(tracked) = met(&self.all, &conn) {
                 self.put(hash, conn);
                 return tracked;
             }
-            self.all.end(hash, &conn);
+            self.all.end(&conn);
         }
         let invalid = Tracked { original: Some(seen.tuple), ..Tracked::invalid(request.zone) };
         if !seen.can_begin() {
             return invalid;
         }
         let new = Tracked { state: State::NEW | State::TRACKED, ..invalid };
-        let begun = if request.commit { self.all.begin(hash, seen, now) } else { None };
+        let begun = if request.commit { self.all.begin(hash, seen, request, now) } else { None };
         match begun {
             None => new,
             Some(Begun::Now(conn)) => {
                 let (mark, label) = conn.write_labels(request);
+                let state = new.state | conn.nat_state(request, false);
+                take(&conn, false);
                 self.put(hash, conn);
-                Tracked { mark, label, ..new }
+                Tracked { state, mark, label, ..new }
             }
-            Some(Begun::Was(conn)) => meet(&self.all, &conn, seen, request, now).unwrap_or(invalid),
+            Some(Begun::Was(conn)) => met(&self.all, &conn).unwrap_or(invalid),
         }
     }
 
@@ -156,16 +202,16 @@ fn tag_of(hash: u64) -> u16 {
     u16::try_from(hash >> 40 & 0xFFFF).unwrap_or_default()
 }
 
-/// Whether a packet is of a connection, in either direction.
+/// A packet of a connection, and whether it goes back; `None` if that ends by it, and another one may
+/// begin.
 #[inline]
-fn is_of(conn: &Conn, seen: &Seen) -> bool {
-    conn.original == seen.tuple || conn.original == seen.tuple.reversed()
-}
-
-/// A packet of a connection; `None` if that ends by it, and another one may begin.
-#[inline]
-fn meet(all: &Conntrack, conn: &Conn, seen: &Seen, request: &Request, now: u64) -> Option<Tracked> {
-    let is_reply = conn.original != seen.tuple;
+fn meet(
+    all: &Conntrack,
+    conn: &Conn,
+    (seen, is_reply): (&Seen, bool),
+    request: &Request,
+    now: u64,
+) -> Option<Tracked> {
     if is_reply && request.force {
         return None;
     }
@@ -176,6 +222,6 @@ fn meet(all: &Conntrack, conn: &Conn, seen: &Seen, request: &Request, now: u64) 
         true => conn.write_labels(request),
         false => conn.labels(),
     };
-    let (state, original) = (state | State::TRACKED, Some(conn.original));
-    Some(Tracked { state, zone: request.zone, mark, label, original })
+    let state = state | State::TRACKED | conn.nat_state(request, is_reply);
+    Some(Tracked { state, zone: request.zone, mark, label, original: Some(conn.original) })
 }

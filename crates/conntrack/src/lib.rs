@@ -3,6 +3,7 @@
 //! - `dissect`: what of a packet says which connection it is of
 //! - `tuple`: what packets of a connection have in common
 //! - `state`: what is known of a packet, and what is to be done with its connection
+//! - `nat`: which addresses and ports connections are translated to
 //! - `tcp`: states and windows of TCP
 //! - `timeout`: how long connections are kept
 //! - `conn`: a connection
@@ -44,6 +45,7 @@
 mod conn;
 mod dissect;
 mod lane;
+mod nat;
 mod shard;
 mod state;
 mod table;
@@ -55,7 +57,8 @@ mod zones;
 pub use conn::Entry;
 pub use dissect::{Seen, dissect};
 pub use lane::Lane;
-pub use state::{Request, State, Tracked};
+pub use nat::{Nat, NatEnd};
+pub use state::{Request, State, Tracked, Translation};
 pub use table::{Conntrack, DEFAULT_LIMIT};
 pub use tcp::{Segment, TcpState};
 pub use timeout::{Stage, Timeouts};

@@ -10,8 +10,13 @@ use crate::tuple::Tuple;
 const LOOKED_AT: usize = 32;
 
 /// Connections by their ends, which are found in order, too.
+///
+/// One whose ends are translated is found by those of the packets that come back as well, and that may be
+/// in another shard.
 #[derive(Debug, Default)]
 pub(crate) struct Shard {
+    /// By the translated ends of packets that come back, which are the same for both directions.
+    translated: HashMap<Tuple, Arc<Conn>>,
     /// Places by tuples, which are the same for both directions.
     index: HashMap<Tuple, u32>,
     places: Vec<Option<Arc<Conn>>>,
@@ -22,9 +27,49 @@ pub(crate) struct Shard {
 
 impl Shard {
     /// The connection of a packet, if it has not ended by `now`.
-    pub(crate) fn find(&self, tuple: &Tuple, now: u64) -> Option<&Arc<Conn>> {
-        let place = self.index.get(&tuple.canonical())?;
-        self.at(*place).filter(|conn| !conn.is_over(now))
+    pub(crate) fn find(&self, tuple: &Tuple, is_translated: bool, now: u64) -> Option<&Arc<Conn>> {
+        let key = tuple.canonical();
+        let is_of =
+            |conn: &&Arc<Conn>| !conn.is_over(now) && conn.way(tuple, is_translated).is_some();
+        self.by_key(&key).filter(is_of).or_else(|| self.translated.get(&key).filter(is_of))
+    }
+
+    fn by_key(&self, key: &Tuple) -> Option<&Arc<Conn>> {
+        self.at(*self.index.get(key)?)
+    }
+
+    /// Whether there is a connection at `now` that packets with these ends, or their answers, could be
+    /// taken for.
+    pub(crate) fn is_taken(&self, tuple: &Tuple, now: u64) -> bool {
+        let key = tuple.canonical();
+        let is_there = |conn: &Arc<Conn>| !conn.is_over(now);
+        self.by_key(&key).is_some_and(is_there) || self.translated.get(&key).is_some_and(is_there)
+    }
+
+    /// Whether a connection cannot begin with these ends since it would be found where another one is. One
+    /// that is translated itself has answers with other ends.
+    pub(crate) fn is_in_the_way(&self, tuple: &Tuple, is_translated: bool, now: u64) -> bool {
+        let key = tuple.canonical();
+        let is_there = |conn: &Arc<Conn>| !conn.is_over(now);
+        self.by_key(&key).is_some_and(is_there)
+            || !is_translated && self.translated.get(&key).is_some_and(is_there)
+    }
+
+    /// Whether this one is in its place.
+    pub(crate) fn has(&self, conn: &Arc<Conn>) -> bool {
+        self.by_key(&conn.original.canonical()).is_some_and(|own| Arc::ptr_eq(own, conn))
+    }
+
+    /// Has one be found by the ends of what comes back, too.
+    pub(crate) fn insert_translated(&mut self, key: Tuple, conn: Arc<Conn>) {
+        self.translated.insert(key, conn);
+    }
+
+    /// Has it not be found so any more.
+    pub(crate) fn remove_translated(&mut self, key: &Tuple, conn: &Conn) {
+        if self.translated.get(key).is_some_and(|own| std::ptr::eq(&raw const **own, conn)) {
+            self.translated.remove(key);
+        }
     }
 
     fn at(&self, place: u32) -> Option<&Arc<Conn>> {
@@ -57,7 +102,8 @@ impl Shard {
         conn.end();
         if self.index.is_empty() {
             // What many connections have needed is given back.
-            *self = Self::default();
+            let translated = std::mem::take(&mut self.translated);
+            *self = Self { translated, ..Self::default() };
         }
         Some(conn)
     }

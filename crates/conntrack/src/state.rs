@@ -2,6 +2,7 @@
 
 use std::ops::BitOr;
 
+use crate::nat::Nat;
 use crate::tuple::Tuple;
 
 /// What a packet is to its connection; the bits of OpenFlow's `ct_state` (`ovs-fields(7)`).
@@ -21,6 +22,10 @@ impl State {
     pub const INVALID: Self = Self(0x10);
     /// It was tracked; all others are set only with this.
     pub const TRACKED: Self = Self(0x20);
+    /// Its source was translated.
+    pub const SOURCE_NAT: Self = Self(0x40);
+    /// Its destination was translated.
+    pub const DESTINATION_NAT: Self = Self(0x80);
 
     /// Whether all bits of another one are set.
     #[must_use]
@@ -74,4 +79,19 @@ pub struct Request {
     pub mark: Option<(u32, u32)>,
     /// What is written to its label, and to which bits.
     pub label: Option<(u128, u128)>,
+    /// How its addresses are translated.
+    pub nat: Option<Nat>,
+    /// The packet was translated in this zone before, and is not again.
+    pub is_translated: bool,
+}
+
+/// How a packet of a connection is translated: its ends, as they came, and what they are then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Translation {
+    /// As they came; where the packet is an error: the other way round as in the packet that it is about.
+    pub before: Tuple,
+    /// What they are then, in the same direction.
+    pub after: Tuple,
+    /// Whether it is an error about a packet of the connection, which is in it.
+    pub is_error: bool,
 }

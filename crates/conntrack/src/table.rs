@@ -1,14 +1,16 @@
 //! All connections.
 
+use std::cmp::Ordering;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::conn::{Conn, Entry};
+use crate::conn::{Conn, Entry, Translated};
 use crate::dissect::Seen;
+use crate::nat::{Chances, Tries};
 use crate::shard::Shard;
-use crate::state::{State, Tracked};
+use crate::state::{Request, State, Tracked, Translation};
 use crate::timeout::Timeouts;
 use crate::tuple::Tuple;
 use crate::zones::{ZoneLimit, Zones};
@@ -29,6 +31,7 @@ pub const DEFAULT_LIMIT: usize = 3_000_000;
 pub struct Conntrack {
     shards: Box<[Mutex<Shard>]>,
     seed: u64,
+    chances: Chances,
     timeouts: Timeouts,
     zones: Zones,
     count: AtomicUsize,
@@ -54,6 +57,7 @@ impl Conntrack {
         Self {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             seed: RandomState::new().hash_one(2),
+            chances: Chances::default(),
             timeouts,
             zones: Zones::default(),
             count: AtomicUsize::new(0),
@@ -76,26 +80,53 @@ impl Conntrack {
         self.now.store(now, Relaxed);
     }
 
-    /// What a packet would be at `now` in `zone`, without anything being changed by it: for those who want
-    /// to know what would become of it.
+    /// What a packet would be at `now`, and how it would be translated, without anything being changed by
+    /// it: for those who want to know what would become of it.
     #[must_use]
-    pub fn tell(&self, seen: Option<&Seen>, zone: u16, now: u64) -> Tracked {
-        let Some(seen) = seen else { return Tracked::invalid(zone) };
+    pub fn tell(
+        &self,
+        seen: Option<&Seen>,
+        request: &Request,
+        now: u64,
+    ) -> (Tracked, Option<Translation>) {
+        let zone = request.zone;
+        let Some(seen) = seen else { return (Tracked::invalid(zone), None) };
         let tuple = &seen.tuple;
-        let Some(conn) = self.find(tuple.hash(self.seed), tuple, now) else {
-            let state = if seen.can_begin() { State::NEW } else { State::INVALID };
-            let state = state | State::TRACKED;
-            return Tracked { state, original: Some(*tuple), ..Tracked::invalid(zone) };
+        let Some(conn) = self.find(tuple.hash(self.seed), tuple, request.is_translated, now) else {
+            return self.tell_new(seen, request, now);
         };
-        let reply = if conn.original == *tuple { State::default() } else { State::REPLY };
+        let is_reply = conn.way(tuple, request.is_translated).unwrap_or(false);
+        let reply = if is_reply { State::REPLY } else { State::default() };
         let state = match (seen.is_related, conn.is_answered()) {
             (true, _) => State::RELATED | reply,
-            (false, false) if reply != State::REPLY => State::NEW,
+            (false, false) if !is_reply => State::NEW,
             (false, _) => State::ESTABLISHED | reply,
         };
         let (mark, label) = conn.labels();
-        let (state, original) = (state | State::TRACKED, Some(conn.original));
-        Tracked { state, zone, mark, label, original }
+        let state = state | State::TRACKED | conn.nat_state(request, is_reply);
+        let tracked = Tracked { state, zone, mark, label, original: Some(conn.original) };
+        (tracked, conn.translation(seen, request, is_reply))
+    }
+
+    /// The same of a packet that is of no connection.
+    fn tell_new(&self, seen: &Seen, request: &Request, now: u64) -> (Tracked, Option<Translation>) {
+        let invalid = Tracked { original: Some(seen.tuple), ..Tracked::invalid(request.zone) };
+        if !seen.can_begin() {
+            return (invalid, None);
+        }
+        let new = State::NEW | State::TRACKED;
+        let Some((nat, tries)) = self.tries(&seen.tuple, request) else {
+            return (Tracked { state: new, ..invalid }, None);
+        };
+        let is_free = |reply: &Tuple| {
+            self.shard(reply.hash(self.seed)).is_some_and(|shard| !shard.is_taken(reply, now))
+        };
+        let after = tries.filter(|_| request.commit).find(is_free).map(|reply| reply.reversed());
+        let of_nat = after.map_or(State::default(), |_| nat.state(false));
+        let before = seen.tuple;
+        let after = after.filter(|after| *after != before);
+        let translation = after.map(|after| Translation { before, after, is_error: false });
+        (Tracked { state: new | of_nat, ..invalid }, translation)
     }
 
     /// How many connections there are. Those that are over count until they are swept.
@@ -188,12 +219,9 @@ impl Conntrack {
     /// Ends the connection of packets with these ends, in either direction; returns whether there was
     /// one by `now`.
     pub fn flush_tuple(&self, tuple: &Tuple, now: u64) -> bool {
-        let Some(mut shard) = self.shard(tuple.hash(self.seed)) else { return false };
-        let was_there = shard.find(tuple, now).is_some();
-        let gone = shard.remove(tuple);
-        drop(shard);
-        gone.iter().for_each(|conn| self.forget(conn));
-        was_there
+        let Some(conn) = self.find(tuple.hash(self.seed), tuple, false, now) else { return false };
+        self.end(&conn);
+        true
     }
 
     /// Ends those that are meant, of all that there are at `now`; returns how many.
@@ -203,13 +231,19 @@ impl Conntrack {
 
     fn end_if(&self, is_meant: impl Fn(&Conn) -> bool) -> usize {
         let mut ended = 0;
-        self.walk(|shard, conns| {
-            for conn in conns.iter().filter(|conn| is_meant(conn)) {
-                let gone = shard.remove(&conn.original);
+        for at in 0..SHARDS {
+            let mut start = Some(0);
+            while let Some(from) = start {
+                let Some(mut shard) = self.shard_at(at) else { break };
+                let (conns, rest) = shard.chunk(from, CHUNK);
+                let meant = conns.iter().filter(|conn| is_meant(conn));
+                let gone: Vec<_> = meant.filter_map(|conn| shard.remove(&conn.original)).collect();
+                drop(shard);
+                ended += gone.len();
                 gone.iter().for_each(|conn| self.forget(conn));
-                ended += usize::from(gone.is_some());
+                start = rest;
             }
-        });
+        }
         ended
     }
 
@@ -228,19 +262,6 @@ impl Conntrack {
         }
     }
 
-    /// Has all connections looked at, a few at a time.
-    fn walk(&self, mut look: impl FnMut(&mut Shard, &[Arc<Conn>])) {
-        for at in 0..SHARDS {
-            let mut start = Some(0);
-            while let Some(from) = start {
-                let Some(mut shard) = self.shard_at(at) else { break };
-                let (conns, rest) = shard.chunk(from, CHUNK);
-                look(&mut shard, &conns);
-                start = rest;
-            }
-        }
-    }
-
     pub(crate) const fn seed(&self) -> u64 {
         self.seed
     }
@@ -250,7 +271,7 @@ impl Conntrack {
     }
 
     fn shard(&self, hash: u64) -> Option<MutexGuard<'_, Shard>> {
-        self.shard_at(usize::try_from(hash >> 58).unwrap_or_default() % SHARDS)
+        self.shard_at(place_of(hash))
     }
 
     fn shard_at(&self, at: usize) -> Option<MutexGuard<'_, Shard>> {
@@ -258,35 +279,148 @@ impl Conntrack {
         Some(shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// One that has been taken out.
+    /// The shards of two hashes, one after the other; `None` where both have the same one.
+    fn both<T>(
+        &self,
+        (one, other): (u64, u64),
+        run: impl FnOnce(&mut Shard, Option<&mut Shard>) -> T,
+    ) -> Option<T> {
+        match place_of(one).cmp(&place_of(other)) {
+            Ordering::Equal => Some(run(&mut *self.shard(one)?, None)),
+            // Locks are taken in order, so that nobody waits for one who waits for him.
+            Ordering::Less => {
+                let (mut own, mut others) = (self.shard(one)?, self.shard(other)?);
+                Some(run(&mut own, Some(&mut others)))
+            }
+            Ordering::Greater => {
+                let (mut others, mut own) = (self.shard(other)?, self.shard(one)?);
+                Some(run(&mut own, Some(&mut others)))
+            }
+        }
+    }
+
+    /// One that has been taken out; no lock is held.
     fn forget(&self, conn: &Conn) {
+        self.discount(conn);
+        self.unlink(conn);
+    }
+
+    fn discount(&self, conn: &Conn) {
         self.count.fetch_sub(1, Relaxed);
         self.zones.give(conn.original.zone());
     }
 
+    /// What comes back is not found by its translated ends any more.
+    fn unlink(&self, conn: &Conn) {
+        if let Some(key) = conn.other_key()
+            && let Some(mut shard) = self.shard(key.hash(self.seed))
+        {
+            shard.remove_translated(&key, conn);
+        }
+    }
+
     /// The connection of a packet.
-    pub(crate) fn find(&self, hash: u64, tuple: &Tuple, now: u64) -> Option<Arc<Conn>> {
-        self.shard(hash)?.find(tuple, now).cloned()
+    pub(crate) fn find(
+        &self,
+        hash: u64,
+        tuple: &Tuple,
+        is_translated: bool,
+        now: u64,
+    ) -> Option<Arc<Conn>> {
+        self.shard(hash)?.find(tuple, is_translated, now).cloned()
     }
 
     /// Ends a connection, unless its place was taken by another one.
-    pub(crate) fn end(&self, hash: u64, conn: &Arc<Conn>) {
-        let Some(mut shard) = self.shard(hash) else { return };
-        let is_there = shard.find(&conn.original, 0).is_some_and(|own| Arc::ptr_eq(own, conn));
-        let gone = if is_there { shard.remove(&conn.original) } else { None };
+    pub(crate) fn end(&self, conn: &Arc<Conn>) {
+        let Some(mut shard) = self.shard(conn.original.hash(self.seed)) else { return };
+        let gone = if shard.has(conn) { shard.remove(&conn.original) } else { None };
         drop(shard);
         gone.iter().for_each(|conn| self.forget(conn));
     }
 
+    /// What is tried for the ends of a connection that begins, if it is to be translated.
+    fn tries(&self, original: &Tuple, request: &Request) -> Option<(Translated, Tries)> {
+        let nat = request.nat.as_ref()?;
+        let tries = nat.tries(original, self.chances.of(original, nat))?;
+        Some((Translated { reply: *original, end: nat.end? }, tries))
+    }
+
     /// Keeps a connection that begins with this packet. Where there is one by now, that; `None` where
-    /// there is no room.
-    pub(crate) fn begin(&self, hash: u64, seen: &Seen, now: u64) -> Option<Begun> {
-        let mut shard = self.shard(hash)?;
-        if let Some(conn) = shard.find(&seen.tuple, now) {
+    /// there is no room, or no other ends for it are free.
+    pub(crate) fn begin(
+        &self,
+        hash: u64,
+        seen: &Seen,
+        request: &Request,
+        now: u64,
+    ) -> Option<Begun> {
+        let mut gone = Vec::new();
+        let begun = match self.tries(&seen.tuple, request) {
+            None => {
+                let mut shard = self.shard(hash)?;
+                Some(self.begin_in(&mut shard, (seen, None), now, &mut gone))
+            }
+            Some((nat, mut tries)) => tries.find_map(|reply| {
+                let nat = Translated { reply, ..nat };
+                self.begin_translated(hash, (seen, nat), now, &mut gone)
+            }),
+        };
+        gone.iter().for_each(|conn| self.unlink(conn));
+        begun?
+    }
+
+    /// The same with these ends of what comes back; `None` if these are not free.
+    fn begin_translated(
+        &self,
+        hash: u64,
+        (seen, nat): (&Seen, Translated),
+        now: u64,
+        gone: &mut Vec<Arc<Conn>>,
+    ) -> Option<Option<Begun>> {
+        let reply = nat.reply;
+        let other = reply.hash(self.seed);
+        if self.shard(other)?.is_taken(&reply, now) {
+            return None;
+        }
+        self.both((hash, other), |shard, others| {
+            let is_taken = match &others {
+                Some(others) => others.is_taken(&reply, now),
+                None => shard.is_taken(&reply, now),
+            };
+            if is_taken {
+                return None;
+            }
+            let begun = self.begin_in(shard, (seen, Some(nat)), now, gone);
+            if let Some(Begun::Now(conn)) = &begun
+                && let Some(key) = conn.other_key()
+            {
+                others.unwrap_or(shard).insert_translated(key, Arc::clone(conn));
+            }
+            Some(begun)
+        })?
+    }
+
+    /// The same in its shard; what has to make room for it is to be forgotten.
+    fn begin_in(
+        &self,
+        shard: &mut Shard,
+        (seen, nat): (&Seen, Option<Translated>),
+        now: u64,
+        gone: &mut Vec<Arc<Conn>>,
+    ) -> Option<Begun> {
+        if let Some(conn) = shard.find(&seen.tuple, false, now) {
             return Some(Begun::Was(Arc::clone(conn)));
         }
+        // Another one has these ends once they are translated.
+        if shard.is_in_the_way(&seen.tuple, nat.is_some(), now) {
+            return None;
+        }
+        let mut give_up = |conn: Option<Arc<Conn>>| {
+            conn.iter().for_each(|conn| self.discount(conn));
+            gone.extend(conn);
+        };
         // One with these ends that is over makes room for this one.
-        shard.remove(&seen.tuple).iter().for_each(|conn| self.forget(conn));
+        give_up(shard.remove(&seen.tuple));
         let zone = seen.tuple.zone();
         // Who has no room in his own zone takes nobody else's.
         if !self.zones.take(zone) {
@@ -294,14 +428,14 @@ impl Conntrack {
         }
         if self.count() >= self.limit() {
             // Connections that nobody has answered, as a flood makes them, go first.
-            let Some(gone) = shard.give_up(now) else {
+            let Some(unanswered) = shard.give_up(now) else {
                 self.zones.give(zone);
                 return None;
             };
-            self.forget(&gone);
+            give_up(Some(unanswered));
         }
         self.count.fetch_add(1, Relaxed);
-        let conn = Arc::new(Conn::new(seen, &self.timeouts, now));
+        let conn = Arc::new(Conn::new(seen, nat, &self.timeouts, now));
         shard.insert(Arc::clone(&conn));
         Some(Begun::Now(conn))
     }
@@ -314,4 +448,9 @@ pub(crate) enum Begun {
     Now(Arc<Conn>),
     /// Another one has been quicker.
     Was(Arc<Conn>),
+}
+
+/// The shard of a hash.
+fn place_of(hash: u64) -> usize {
+    usize::try_from(hash >> 58).unwrap_or_default() % SHARDS
 }

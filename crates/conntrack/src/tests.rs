@@ -1,5 +1,7 @@
 //! All of it together: what packets are said to be, compared with a simple model.
 
+mod translated;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -15,7 +17,15 @@ const REPLY: State = State(0x2A);
 const THERE: State = State(0x22);
 const INVALID: State = State(0x30);
 
-const COMMIT: Request = Request { zone: 0, commit: true, force: false, mark: None, label: None };
+const COMMIT: Request = Request {
+    zone: 0,
+    commit: true,
+    force: false,
+    mark: None,
+    label: None,
+    nat: None,
+    is_translated: false,
+};
 const LOOK: Request = Request { commit: false, ..COMMIT };
 
 /// A packet between two of four hosts.
@@ -88,7 +98,7 @@ fn errors_are_related() {
     assert_eq!(lane.track(Some(&about), &COMMIT, 0).state, INVALID);
     lane.track(Some(&udp((1, 5), (2, 53))), &COMMIT, 0);
     let tracked = lane.track(Some(&about), &LOOK, 0);
-    assert_eq!(tracked, lane.all().tell(Some(&about), 0, 0));
+    assert_eq!(tracked, lane.all().tell(Some(&about), &LOOK, 0).0);
     assert_eq!(tracked.state, State::RELATED | State::REPLY | State::TRACKED);
     assert_eq!(lane.track(None, &LOOK, 0), Tracked::invalid(0));
 }
@@ -323,8 +333,8 @@ proptest! {
             };
             let mark = force.then_some((u32::try_from(later).unwrap(), 0xFF0));
             let (force, mark) = if commit { (force, mark) } else { (false, None) };
-            let request = Request { zone, commit, force, mark, label: None };
-            let told = all.tell(Some(&seen), zone, now).state;
+            let request = Request { zone, commit, force, mark, ..LOOK };
+            let told = all.tell(Some(&seen), &request, now).0.state;
             let was_known = model.0.get(&seen.tuple.canonical()).is_some_and(|known| known.end > now);
             let tracked = lanes[lane].track(Some(&seen), &request, now);
             prop_assert_eq!((tracked.state, tracked.mark), model.track(&seen, &request, now));

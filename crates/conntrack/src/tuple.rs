@@ -110,6 +110,35 @@ impl Tuple {
         Self { source: destination, destination: source, from, to, ..*self }
     }
 
+    /// The same from another address; `None` where it is of another family.
+    pub(crate) fn from(&self, address: IpAddr) -> Option<Self> {
+        (address.is_ipv6() == self.is_v6).then(|| Self { source: words(address), ..*self })
+    }
+
+    /// The same to another address; `None` where it is of another family.
+    pub(crate) fn to(&self, address: IpAddr) -> Option<Self> {
+        (address.is_ipv6() == self.is_v6).then(|| Self { destination: words(address), ..*self })
+    }
+
+    /// Source and destination port; of ICMP, the identifier, and none.
+    pub(crate) const fn numbers(&self) -> (u16, u16) {
+        if self.is_icmp() { (self.from, 0) } else { (self.from, self.to) }
+    }
+
+    /// The same, as what comes back between these ports; of ICMP, with that identifier.
+    pub(crate) const fn answering(&self, client: u16, server: u16) -> Self {
+        if self.is_icmp() {
+            Self { from: client, ..*self }
+        } else {
+            Self { from: server, to: client, ..*self }
+        }
+    }
+
+    /// What stays the same for all connections of whoever it comes from.
+    pub(crate) const fn of_client(&self) -> Self {
+        Self { destination: [0; 2], from: 0, to: 0, ..*self }
+    }
+
     /// The same for both directions.
     pub(crate) fn canonical(&self) -> Self {
         (*self).min(self.reversed())

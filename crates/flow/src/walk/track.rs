@@ -38,7 +38,7 @@ impl<'w> Walk<'w> {
         let half = |value: u128| u32::try_from(value & u128::from(u32::MAX)).unwrap_or_default();
         let mark = mark.map(|(value, mask)| (half(value), half(mask)));
         let (commit, force) = (ct.commit, ct.force);
-        let request = Request { zone, commit, force, mark, label };
+        let request = Request { zone, commit, force, mark, label, ..Request::default() };
         self.state.key.clear_connection();
         let next = ct.table.map(|table| Arc::new(self.freeze(table)));
         self.emit(Op::Track(Arc::new(Track { request, next }), 0));

@@ -99,7 +99,7 @@ impl Tracer<'_> {
 
 /// What is done with a connection, in words of a datapath.
 fn said(request: &Request) -> String {
-    let Request { zone, commit, force, mark, label } = *request;
+    let Request { zone, commit, force, mark, label, .. } = *request;
     let mut parts = Vec::new();
     match (commit, force) {
         (_, true) => parts.push("force_commit".to_owned()),

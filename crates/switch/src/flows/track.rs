@@ -83,7 +83,7 @@ impl Inner {
         let now = lane.all().now();
         match manner {
             Manner::Real => lane.track(seen, &track.request, now),
-            Manner::Told { .. } => lane.all().tell(seen, track.request.zone, now),
+            Manner::Told { .. } => lane.all().tell(seen, &track.request, now).0,
         }
     }
 }
