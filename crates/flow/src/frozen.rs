@@ -22,4 +22,7 @@ pub struct Frozen {
     pub table: Option<u8>,
     /// What is still to be done of the rules that it was at, the innermost first.
     pub rest: Vec<Rest>,
+    /// The zone in which it was tracked, so that ways of packets from one are not those from another:
+    /// whether a packet was translated in a zone decides about its next round.
+    pub zone: Option<u16>,
 }

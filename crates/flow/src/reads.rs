@@ -24,6 +24,9 @@ pub(crate) const ORIGINAL: [Slot; 7] = [
     slot::CT_TP_DST,
 ];
 
+/// What says of a packet that its addresses were translated when it was tracked.
+pub(crate) const TRANSLATED: u128 = 0xC0;
+
 /// The bits that instructions read.
 pub(crate) fn reads(instructions: &Instructions) -> Key {
     let mut key = Key::default();
@@ -99,6 +102,7 @@ fn read(action: &Action, key: &mut Key) {
                 subfield(source, key);
             }
             of_actions(&ct.actions, key);
+            key.set_masked(slot::CT_STATE, TRANSLATED, TRANSLATED);
             // All that says which connection it is of has to be looked at before it is tracked.
             key.set(slot::IP_FRAG, slot::IP_FRAG.ones());
         }

@@ -1,5 +1,9 @@
 //! Changes of frames as paths tell them: of their bytes, and of the checksums over these.
 
+mod translate;
+
+pub use translate::translate;
+
 use packet::Open;
 use packet::checksum::update;
 
@@ -152,11 +156,7 @@ fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) {
     if word <= slot::VLAN_TCI.word() {
         return;
     }
-    let mut key = Key::default();
-    let len = frame.len();
-    // All tags that there may be, so that what the path takes for the network layer is that.
-    let layers = extract(&mut key, frame.head(), len, 2, Depth::All);
-    let mut layered = Layered { frame, layers, key };
+    let mut layered = Layered::new(frame);
     match word {
         4 => layered.write_v4(mask, value),
         5 => layered.write_transport(mask, value),
@@ -169,7 +169,15 @@ fn write(word: usize, mask: u64, value: u64, frame: &mut Open<'_>) {
     }
 }
 
-impl Layered<'_, '_> {
+impl<'l, 'e> Layered<'l, 'e> {
+    fn new(frame: &'l mut Open<'e>) -> Self {
+        let mut key = Key::default();
+        let len = frame.len();
+        // All tags that there may be, so that what the path takes for the network layer is that.
+        let layers = extract(&mut key, frame.head(), len, 2, Depth::All);
+        Self { frame, layers, key }
+    }
+
     fn is(&self, ether_type: u16) -> bool {
         self.key.get_u16(slot::ETH_TYPE) == ether_type
     }

@@ -5,6 +5,7 @@
 //! - `rounds`: packets that are tracked, and looked up again
 
 mod follow;
+mod nat;
 mod onward;
 mod rounds;
 

@@ -69,7 +69,7 @@ impl Walk<'_> {
         let mut key = Box::new(self.state.key.beside());
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
         let (stack, set) = (self.stack.clone(), self.set.clone());
-        let frozen = Frozen { key: key.clone(), stack, set, table: None, rest };
+        let frozen = Frozen { key: key.clone(), stack, set, table: None, rest, zone: None };
         self.state.key.tell_connection(&mut key);
         let frozen = Some(Arc::new(frozen));
         let max_len = u16::MAX;
@@ -79,7 +79,7 @@ impl Walk<'_> {
 
     /// Goes on with a packet that had stopped.
     pub(super) fn thaw(&mut self, frozen: &Frozen) {
-        let Frozen { key, stack, set, table, rest } = frozen;
+        let Frozen { key, stack, set, table, rest, .. } = frozen;
         // What is known of a packet's connection is new if it was tracked.
         self.state.key.set_beside(key, table.is_some());
         self.stack.clone_from(stack);

@@ -3,15 +3,15 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use conntrack::{Request, State, Tracked};
-use openflow::action::{Ct, CtZone};
+use conntrack::{Nat, NatEnd, Request, State, Tracked};
+use openflow::action::{Ct, CtZone, NatKind};
 use openflow::{Action, Field, PortNo, Subfield};
 
 use super::{Kind, Step, Walk};
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::path::{Op, Track};
-use crate::reads::ORIGINAL;
+use crate::reads::{ORIGINAL, TRANSLATED};
 use crate::rule::Rule;
 
 /// What is written to a field: the value, and which bits.
@@ -38,9 +38,11 @@ impl<'w> Walk<'w> {
         let half = |value: u128| u32::try_from(value & u128::from(u32::MAX)).unwrap_or_default();
         let mark = mark.map(|(value, mask)| (half(value), half(mask)));
         let (commit, force) = (ct.commit, ct.force);
-        let request = Request { zone, commit, force, mark, label, ..Request::default() };
+        let nat = ct.actions.iter().find_map(nat);
+        let is_translated = nat.is_none() && self.state.key.is_translated_in(zone);
+        let request = Request { zone, commit, force, mark, label, nat, is_translated };
         self.state.key.clear_connection();
-        let next = ct.table.map(|table| Arc::new(self.freeze(table)));
+        let next = ct.table.map(|table| Arc::new(self.freeze(table, zone)));
         self.emit(Op::Track(Arc::new(Track { request, next }), 0));
         self.note(
             Kind::Detail,
@@ -83,11 +85,11 @@ impl<'w> Walk<'w> {
     }
 
     /// What the packet goes on with, in a table.
-    fn freeze(&self, table: u8) -> Frozen {
+    fn freeze(&self, table: u8, zone: u16) -> Frozen {
         let mut key = Box::new(self.state.key.beside());
         key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
         let (stack, set) = (self.stack.clone(), self.set.clone());
-        Frozen { key, stack, set, table: Some(table), rest: Vec::new() }
+        Frozen { key, stack, set, table: Some(table), rest: Vec::new(), zone: Some(zone) }
     }
 
     /// Forgets what is known of the packet's connection.
@@ -120,6 +122,25 @@ impl<'w> Walk<'w> {
         }
         Some(before)
     }
+}
+
+/// How addresses are translated, if an action says that.
+fn nat(action: &Action) -> Option<Nat> {
+    let Action::Nat(nat) = action else { return None };
+    let end = match nat.kind {
+        NatKind::Existing => None,
+        NatKind::Source => Some(NatEnd::Source),
+        NatKind::Destination => Some(NatEnd::Destination),
+    };
+    let has = |flag: u16| nat.flags & flag != 0;
+    Some(Nat {
+        end,
+        addresses: nat.addresses.map(|(least, largest)| (least, largest.unwrap_or(least))),
+        ports: nat.ports.map(|(least, largest)| (least, largest.unwrap_or(least))),
+        is_persistent: has(openflow::action::Nat::PERSISTENT),
+        by_hash: has(openflow::action::Nat::HASH),
+        is_random: has(openflow::action::Nat::RANDOM),
+    })
 }
 
 fn low(value: u128) -> u16 {
@@ -173,6 +194,12 @@ impl Key {
         if state & KNOWN.0 == 0 {
             ORIGINAL.into_iter().for_each(|slot| told.set(slot, 0));
         }
+    }
+
+    /// Whether the packet's addresses were translated when it was tracked in this zone.
+    fn is_translated_in(&self, zone: u16) -> bool {
+        let is_translated = self.get(slot::CT_STATE) & TRANSLATED != 0;
+        is_translated && self.get(slot::CT_ZONE) == u128::from(zone)
     }
 
     /// Empties the words of the packet's connection.

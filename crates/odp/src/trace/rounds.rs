@@ -3,12 +3,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use conntrack::Request;
+use conntrack::{Nat, Request};
 use flow::walk::Start;
 use flow::{Frozen, Key, Track, slot};
 use openflow::Field;
 use openflow::field::shown;
 
+use super::nat;
 use super::{Question, Told, Tracer, World};
 use crate::action::Action;
 use crate::node::What;
@@ -27,6 +28,7 @@ pub(super) struct Round {
     bridge: String,
     key: Key,
     frozen: Arc<Frozen>,
+    nat: Option<Nat>,
 }
 
 /// Tells the ways of packets that were tracked behind what was told of the first one. `states` are what
@@ -41,7 +43,9 @@ pub(super) fn follow(
     let mut rounds: VecDeque<Round> = first.into_iter().take(MAX_ROUNDS).collect();
     let mut states = question.states.iter();
     for _ in 0..MAX_ROUNDS {
-        let Some(Round { number, bridge, mut key, frozen }) = rounds.pop_front() else { return };
+        let Some(Round { number, bridge, mut key, frozen, nat }) = rounds.pop_front() else {
+            return;
+        };
         let state = states.next();
         key.set(slot::CT_STATE, state.copied().unwrap_or(NEW).into());
         let said = match state {
@@ -49,8 +53,11 @@ pub(super) fn follow(
             None => "default ct_state=trk|new (use --ct-next to customize)".to_owned(),
         };
         let line = "=".repeat(79);
-        let begin =
-            format!("\n\n{line}\nrecirc({number:#x}) - resume conntrack with {said}\n{line}\n\n");
+        let translated = nat.map(|nat| nat::simulate(&nat, &mut key)).unwrap_or_default();
+        let begin = format!(
+            "\n\n{line}\nrecirc({number:#x}) - resume conntrack with \
+             {said}\n{translated}{line}\n\n"
+        );
         let mut tracer = Tracer::new(&mut *world, question, &key);
         let mut last = key;
         tracer.bridge(&bridge, &mut last, &Start::Frozen(&frozen));
@@ -67,7 +74,7 @@ impl Tracer<'_> {
     /// The packet is tracked, and a copy of it goes on if something says how.
     pub(super) fn track(&mut self, key: &Key, track: &Track) {
         self.commit(key);
-        let Request { zone, mark, label, .. } = track.request;
+        let Request { zone, mark, label, nat, .. } = track.request;
         self.push(Action::Said(said(&track.request)));
         let Some(frozen) = &track.next else { return };
         let bridge = self.bridge.clone();
@@ -80,7 +87,7 @@ impl Tracer<'_> {
         let (label, label_mask) = label.unwrap_or_default();
         key.set(slot::CT_MARK, u128::from(mark & mark_mask));
         key.set(slot::CT_LABEL, label & label_mask);
-        self.rounds.push(Round { number, bridge, key, frozen: Arc::clone(frozen) });
+        self.rounds.push(Round { number, bridge, key, frozen: Arc::clone(frozen), nat });
         let table = frozen.table.unwrap_or_default();
         let note = format!(
             "A clone of the packet is forked to recirculate. The forked pipeline will be resumed \
@@ -99,7 +106,7 @@ impl Tracer<'_> {
 
 /// What is done with a connection, in words of a datapath.
 fn said(request: &Request) -> String {
-    let Request { zone, commit, force, mark, label, .. } = *request;
+    let Request { zone, commit, force, mark, label, nat, is_translated: _ } = *request;
     let mut parts = Vec::new();
     match (commit, force) {
         (_, true) => parts.push("force_commit".to_owned()),
@@ -116,5 +123,6 @@ fn said(request: &Request) -> String {
         let masked = if mask == u128::MAX { String::new() } else { format!("/{}", hex(mask)) };
         parts.push(format!("label={}{masked}", hex(label & mask)));
     }
+    parts.extend(nat.as_ref().map(nat::said));
     if parts.is_empty() { "ct".to_owned() } else { format!("ct({})", parts.join(",")) }
 }

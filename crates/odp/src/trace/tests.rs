@@ -314,3 +314,39 @@ fn tracked_packets_are_followed() {
     assert!(text.contains("resume conntrack with ct_state=est|trk\n"), "{text}");
     assert!(text.ends_with("Datapath actions: ct_clear,13"), "{text}");
 }
+
+#[test]
+fn translated_packets_go_on_with_the_first_of_their_new_ends() {
+    let rules = [
+        "ip,actions=ct(commit,table=1,zone=5,nat(src=192.0.2.1-192.0.2.9:80-90,random),exec(set_field:9->ct_mark))",
+        "table=1,nw_src=192.0.2.1,tcp,tp_src=80,actions=ct(zone=6,table=2,nat)",
+        "table=2,nw_src=192.0.2.1,ip,actions=output:2",
+    ];
+    let mut bridges = Bridges(pipeline(&rules), pipeline(&[]));
+    let question = Question {
+        bridge: "br0",
+        key: key(TCP),
+        actions: None,
+        is_real: false,
+        is_flow: false,
+        names: false,
+        states: &[],
+    };
+    let text = trace(&mut bridges, &question).text;
+    let actions = "ct(commit,zone=5,mark=0x9/0xffffffff,nat(src=192.0.2.1-192.0.2.9:80-90,random)),recirc(0x1)";
+    assert!(text.contains(&format!("Datapath actions: {actions}\n")), "{text}");
+    assert!(
+        text.contains(
+            "\n    nat(src=192.0.2.1-192.0.2.9:80-90,random)\n    set_field:0x9->ct_mark\n"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("Replacing src/dst IP/ports to simulate NAT:\n Initial flow: nw_src="),
+        "{text}"
+    );
+    assert!(text.contains("\n Modified flow: nw_src=192.0.2.1,tp_src=80,nw_dst="), "{text}");
+    assert!(text.contains("Datapath actions: ct(zone=6,nat),recirc(0x2)\n"), "{text}");
+    assert!(text.contains("simulate NAT:\n Initial flow: \n Modified flow: \n===="), "{text}");
+    assert!(text.ends_with("Datapath actions: 12"), "{text}");
+}

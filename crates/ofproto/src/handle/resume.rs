@@ -49,7 +49,7 @@ impl Request<'_> {
         if !is_tracked {
             key.set(slot::CT_STATE, 0);
         }
-        let frozen = Box::new(Frozen { key, stack, set, table: None, rest });
+        let frozen = Box::new(Frozen { key, stack, set, table: None, rest, zone: None });
         self.bridge.tables.check_frozen(&frozen).map_err(refusal)?;
         self.datapath.resume(Resumed { frozen, mirrors, bytes: packet });
         Ok(Vec::new())

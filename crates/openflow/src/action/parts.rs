@@ -317,7 +317,7 @@ pub enum NatKind {
 pub struct Nat {
     /// Which.
     pub kind: NatKind,
-    /// Flags as messages have them: 0x04 the same after a restart, 0x08 by a hash, 0x10 at random.
+    /// Flags as messages have them.
     pub flags: u16,
     /// The least and the largest address to choose from; the latter may be left out.
     pub addresses: Option<(IpAddr, Option<IpAddr>)>,
@@ -326,6 +326,13 @@ pub struct Nat {
 }
 
 impl Nat {
+    /// A client has the same address each time.
+    pub const PERSISTENT: u16 = 0x04;
+    /// Ports are chosen by a hash.
+    pub const HASH: u16 = 0x08;
+    /// Ports are chosen at random.
+    pub const RANDOM: u16 = 0x10;
+
     /// Whether it says nothing but that addresses are translated as they were.
     #[must_use]
     pub fn is_plain(&self) -> bool {

@@ -387,7 +387,9 @@ fn show_nat(f: &mut Formatter<'_>, nat: &Nat) -> fmt::Result {
                 write!(f, "-{largest}")?;
             }
         }
-        for (flag, name) in [(0x04, ",persistent"), (0x08, ",hash"), (0x10, ",random")] {
+        let names =
+            [(Nat::PERSISTENT, ",persistent"), (Nat::HASH, ",hash"), (Nat::RANDOM, ",random")];
+        for (flag, name) in names {
             if nat.flags & flag != 0 {
                 f.write_str(name)?;
             }

@@ -230,9 +230,9 @@ fn nat(text: &str) -> Result<Action, TextError> {
             }
             "src" => nat.kind = NatKind::Source,
             "dst" => nat.kind = NatKind::Destination,
-            "persistent" => nat.flags |= 0x04,
-            "hash" => nat.flags |= 0x08,
-            "random" => nat.flags |= 0x10,
+            "persistent" => nat.flags |= Nat::PERSISTENT,
+            "hash" => nat.flags |= Nat::HASH,
+            "random" => nat.flags |= Nat::RANDOM,
             _ => return Err(unknown(name)),
         }
         if !value.is_empty() {
@@ -242,7 +242,7 @@ fn nat(text: &str) -> Result<Action, TextError> {
     if nat.kind == NatKind::Existing && nat.flags != 0 {
         return Err(TextError::new("flags are only with src or dst"));
     }
-    if nat.flags & 0x18 == 0x18 {
+    if nat.flags & (Nat::HASH | Nat::RANDOM) == Nat::HASH | Nat::RANDOM {
         return Err(TextError::new("expected one of hash and random"));
     }
     Ok(Action::Nat(Box::new(nat)))

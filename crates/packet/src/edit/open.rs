@@ -39,6 +39,21 @@ impl<'e> Editing<'e> {
         };
         Some(Open { head, len: near.len(), body, offload: frame.offload() })
     }
+
+    /// The same with as much of its body in its head as there is room for, up to [`HEAD_CAPACITY`]
+    /// bytes.
+    #[must_use]
+    pub fn open_deep(&mut self, frame: &Frame<'e>) -> Option<Open<'e>> {
+        let had = frame.head().len();
+        if had >= HEAD_CAPACITY || frame.body().is_empty() {
+            return self.open(frame);
+        }
+        let (Head(head), free) = std::mem::take(&mut self.heads).split_first_mut()?;
+        self.heads = free;
+        let len = frame.copy_to(head.get_mut(..HEAD_CAPACITY)?);
+        let body = self.end_of(frame.body(), len.checked_sub(had)?)?;
+        Some(Open { head, len, body, offload: frame.offload() })
+    }
 }
 
 impl Open<'_> {
@@ -119,6 +134,7 @@ mod tests {
         #[test]
         fn an_open_frame_is_what_was_done_to_its_bytes(
             head in 0..400_usize,
+            is_deep: bool,
             segments in prop::collection::vec(0..3_000_usize, 0..4),
             steps in prop::collection::vec((any::<bool>(), 0..200_usize), 0..40),
         ) {
@@ -133,7 +149,14 @@ mod tests {
             }).collect();
             let frame = Frame::from_parts(&whole[..head], &body).unwrap();
             let mut room = EditRoom::default();
-            let mut open = room.begin().open(&frame).unwrap();
+            let mut editing = room.begin();
+            let mut open = match is_deep {
+                true => editing.open_deep(&frame).unwrap(),
+                false => editing.open(&frame).unwrap(),
+            };
+            if is_deep {
+                prop_assert_eq!(open.head().len(), total.min(HEAD_CAPACITY));
+            }
             for (inserts, at) in steps {
                 if inserts {
                     let fits = at <= open.head().len() && open.head().len() + 4 <= ROOM;

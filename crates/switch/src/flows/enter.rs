@@ -3,10 +3,10 @@
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
 use flow::{Key, Lost, Op, PathId, extract, slot};
-use packet::{BURST, Edit, EditRoom, Editing, Frame};
+use packet::{BURST, Edit, Editing, Frame};
 
 use super::run::{Run, Steps, bits};
-use super::{Flows, Inner, NO_PORT, Rooms};
+use super::{Flows, Inner, NO_PORT, Rooms, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::Source;
 use crate::outputs::Outputs;
@@ -84,18 +84,19 @@ impl Entry<'_> {
     fn take(
         &self,
         (frames, source): (&[Frame<'_>], &Source<'_>),
-        Rooms { deep, edit, cut }: &mut Rooms,
+        rooms: &mut Rooms,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
         let mut kept = ArrayVec::<Frame<'_>, BURST>::new();
         let mut groups = ArrayVec::<Group, BURST>::new();
+        let Rooms { deep, onward: own } = rooms;
         if let Ok(mut inner) = self.flows.0.try_borrow_mut() {
             inner.classify((frames, source), &mut deep.begin(), &mut kept, &mut groups);
             inner.count(&groups, source, self.manner);
         }
         let frames = if kept.is_empty() { frames } else { &kept };
-        self.go((frames, &mut groups), source, (edit, cut), outputs, onward);
+        self.go((frames, &mut groups), source, own, outputs, onward);
     }
 
     /// Has frames whose paths are known go along these.
@@ -103,7 +104,7 @@ impl Entry<'_> {
         &self,
         (frames, groups): (&[Frame<'_>], &mut ArrayVec<Group, BURST>),
         source: &Source<'_>,
-        (edit, cut): (&mut EditRoom, &mut EditRoom),
+        room: &mut RunRoom,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) {
@@ -120,7 +121,7 @@ impl Entry<'_> {
             let (lost, stops) = flows.end(group.path);
             let mut run = |mask: u32, outputs: &mut Outputs| {
                 let steps = Steps { bridge, flows, next: &next, lost, manner };
-                Run::new(steps, frames, mask).go(source, (edit, cut), outputs, onward);
+                Run::new(steps, frames, mask).go(source, room, outputs, onward);
             };
             if stops {
                 // Which mirrors have a copy by then goes along with each.

@@ -9,19 +9,23 @@
 //! - `enter`: from a burst of frames to paths
 //! - `packet_out`: packets from controllers
 //! - `run`: what a path says is done
+//! - `changes`: what was changed of frames so far
 //! - `track`: connections
+//! - `translate`: connections whose addresses are translated
 
+mod changes;
 pub(crate) mod enter;
 mod inlet;
 pub(crate) mod meter;
 mod packet_out;
 mod run;
 mod track;
+mod translate;
 
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use conntrack::{Conntrack, Lane};
+use conntrack::{Conntrack, Lane, Translation};
 use flow::{Lost, Op, PathCache, PathId, Pipeline};
 use packet::EditRoom;
 
@@ -61,15 +65,24 @@ impl BridgeFlows {
 /// OpenFlow number of a port that has none.
 const NO_PORT: u32 = openflow::PortNo::ANY.0;
 
-/// Memory for the heads of a burst on its way through one bridge.
+/// Memory for a burst on its way through one bridge.
 #[derive(Debug, Default)]
 pub(crate) struct Rooms {
-    /// Of frames of which more has to be looked at than their heads have.
+    /// For the heads of frames of which more has to be looked at than their heads have.
     deep: EditRoom,
-    /// Of those that are changed.
+    /// For what their paths do.
+    onward: RunRoom,
+}
+
+/// Memory for frames on their way along a path.
+#[derive(Debug, Default)]
+pub(crate) struct RunRoom {
+    /// For the heads of those that are changed.
     edit: EditRoom,
-    /// Of those that are cut.
+    /// For those of those that are cut.
     cut: EditRoom,
+    /// How frames of tracked connections are translated, with a bit of the burst for each.
+    translations: Vec<(u32, Translation)>,
 }
 
 /// One worker's part in a bridge's flows.

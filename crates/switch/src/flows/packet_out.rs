@@ -9,7 +9,7 @@ use packet::Frame;
 
 use super::enter::{Manner, Onward, VLANS};
 use super::run::{NOWHERE, Run, Steps};
-use super::{BridgeFlows, Flows, Rooms};
+use super::{BridgeFlows, Flows};
 use crate::bridge::Bridge;
 use crate::datapath::Source;
 use crate::outputs::Outputs;
@@ -55,13 +55,12 @@ impl PacketOut {
         let flows = Flows::new(&self.flows, self.now);
         // As for a burst that comes in: so rounds are counted from here on.
         let mut rooms = flows.take_rooms();
-        let Rooms { edit, cut, .. } = &mut *rooms;
         let (id, lost) = flows.find_once(&key, &start, frame.len());
         let next = |at: usize| flows.op(id, at);
         let steps = Steps { bridge, flows: &flows, next: &next, lost, manner: Manner::Real };
         let frames = [frame];
         let before = outputs.set_mirrored(Some(mirrors));
-        Run::new(steps, &frames, 1).go(source, (edit, cut), outputs, onward);
+        Run::new(steps, &frames, 1).go(source, &mut rooms.onward, outputs, onward);
         outputs.set_mirrored(before);
         flows.flush(self.now);
     }

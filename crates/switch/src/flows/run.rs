@@ -5,18 +5,16 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use flow::{Edit, Lost, Op, rewrite};
+use flow::{Edit, Lost, Op};
 use packet::{BURST, EditRoom, Editing, Frame, Open};
 
-use super::Flows;
+use super::changes::Changes;
 use super::enter::{Entry, Manner, Onward, mark, reason};
 use super::meter::Verdict;
+use super::{Flows, RunRoom};
 use crate::bridge::Bridge;
 use crate::datapath::Source;
 use crate::outputs::Outputs;
-
-/// Changes of a frame one after the other, at most; one that would have more is dropped.
-const MAX_EDITS: usize = 64;
 
 /// Clones within each other, at most.
 const MAX_SAVED: usize = 64;
@@ -40,15 +38,15 @@ pub(super) struct Steps<'s> {
 
 /// Frames on their way along a path.
 pub(super) struct Run<'s, 'f> {
-    steps: Steps<'s>,
+    pub(super) steps: Steps<'s>,
     /// As they came.
     frames: ArrayVec<Frame<'f>, BURST>,
     /// The next operation.
     at: usize,
     /// Which of them go on, a bit for each.
-    alive: u32,
-    /// What was changed, and of which.
-    edits: ArrayVec<(u32, Edit), MAX_EDITS>,
+    pub(super) alive: u32,
+    /// What was changed.
+    pub(super) changes: Changes,
     /// How many bytes of them go on, where not all do.
     cut: Option<usize>,
     /// What of that was so when they were to be remembered.
@@ -74,7 +72,7 @@ impl<'s, 'f> Run<'s, 'f> {
             frames,
             at: 0,
             alive,
-            edits: ArrayVec::new(),
+            changes: Changes::default(),
             cut: None,
             saved: ArrayVec::new(),
             marked: ArrayVec::new(),
@@ -85,16 +83,19 @@ impl<'s, 'f> Run<'s, 'f> {
     pub(super) fn go<'r>(
         mut self,
         source: &Source<'_>,
-        (edit, cut): (&'r mut EditRoom, &'r mut EditRoom),
+        room: &'r mut RunRoom,
         outputs: &mut Outputs,
         onward: Onward<'_>,
     ) where
         'f: 'r,
     {
+        let RunRoom { edit, cut, translations } = room;
+        self.changes = Changes::new(std::mem::take(translations));
         while self.stretch(source, (&mut edit.begin(), cut), outputs, onward) == End::Restore {}
         if let Some(lost) = self.steps.lost {
             source.stats.count_drops(reason(lost), self.alive.count_ones() as usize);
         }
+        *translations = self.changes.into_memory();
     }
 
     /// Goes until what was changed is undone.
@@ -109,7 +110,7 @@ impl<'s, 'f> Run<'s, 'f> {
         'f: 'r,
     {
         let mut open = None;
-        if !self.edits.is_empty() {
+        if !self.changes.is_empty() {
             open = Some(self.open(editing, source));
         }
         while let Some(op) = (self.steps.next)(self.at) {
@@ -129,7 +130,7 @@ impl<'s, 'f> Run<'s, 'f> {
                     self.cut = Some(self.cut.map_or(len, |cut| cut.min(len)));
                 }
                 Op::Save => {
-                    if self.saved.try_push((self.alive, self.edits.len(), self.cut)).is_err() {
+                    if self.saved.try_push((self.alive, self.changes.len(), self.cut)).is_err() {
                         return End::Path;
                     }
                 }
@@ -137,11 +138,22 @@ impl<'s, 'f> Run<'s, 'f> {
                     self.send(open.as_deref(), cut, source, outputs, onward);
                     let Some((alive, edits, len)) = self.saved.pop() else { return End::Path };
                     self.cut = len;
-                    if edits < self.edits.len() || alive != self.alive {
-                        self.edits.truncate(edits);
+                    if edits < self.changes.len() || alive != self.alive {
+                        self.changes.truncate(edits);
                         self.alive = alive;
                         return End::Restore;
                     }
+                }
+                Op::Track(track, round) if track.request.nat.is_some() => {
+                    self.send(open.as_deref(), cut, source, outputs, onward);
+                    if open.is_some() && !self.changes.is_deep {
+                        // What errors are about may be behind the heads that they have.
+                        self.changes.is_deep = true;
+                        self.at -= 1;
+                        return End::Restore;
+                    }
+                    let rooms = (&mut *editing, &mut *cut);
+                    self.translate((&track, round), &mut open, rooms, source, outputs, onward);
                 }
                 other => self.output(&other, open.as_deref(), cut, source, outputs, onward),
             }
@@ -161,13 +173,17 @@ impl<'s, 'f> Run<'s, 'f> {
     {
         let mut open = ArrayVec::new();
         for (bit, frame) in bits(self.alive).zip(self.alive()) {
-            match editing.open(&frame) {
+            let opened = match self.changes.is_deep {
+                true => editing.open_deep(&frame),
+                false => editing.open(&frame),
+            };
+            match opened {
                 Some(frame) => open.push(frame),
                 None => self.drop_all(bit, DropReason::TooLong, source),
             }
         }
-        let Self { edits, alive, .. } = self;
-        edits.iter().for_each(|edit| change(edit, &mut open, alive, source));
+        let Self { changes, alive, .. } = self;
+        changes.apply(0, &mut open, alive, source);
         open
     }
 
@@ -181,14 +197,28 @@ impl<'s, 'f> Run<'s, 'f> {
     ) where
         'f: 'r,
     {
-        if self.edits.try_push(edit).is_err() {
+        let first = self.changes.len();
+        if !self.changes.edit(edit) {
             let all = edit.0 & self.alive;
             self.drop_open(all, DropReason::FlowTooDeep, open.as_mut(), source);
             return;
         }
+        self.change(first, open, editing, source);
+    }
+
+    /// Does changes from number `first` on, which were not done yet.
+    pub(super) fn change<'r>(
+        &mut self,
+        first: usize,
+        open: &mut Option<ArrayVec<Open<'r>, BURST>>,
+        editing: &mut Editing<'r>,
+        source: &Source<'_>,
+    ) where
+        'f: 'r,
+    {
         match open {
             None => *open = Some(self.open(editing, source)),
-            Some(open) => change(&edit, open, &mut self.alive, source),
+            Some(open) => self.changes.apply(first, open, &mut self.alive, source),
         }
     }
 
@@ -226,7 +256,7 @@ impl<'s, 'f> Run<'s, 'f> {
     }
 
     /// The same, where they may have heads of their own.
-    fn drop_open(
+    pub(super) fn drop_open(
         &mut self,
         which: u32,
         why: DropReason,
@@ -247,7 +277,7 @@ impl<'s, 'f> Run<'s, 'f> {
     }
 
     /// Hands frames, as they are by now, to `take`.
-    fn with(
+    pub(super) fn with(
         &self,
         open: Option<&[Open<'_>]>,
         room: &mut EditRoom,
@@ -380,26 +410,6 @@ impl<'s, 'f> Run<'s, 'f> {
         let longest = frames.iter().map(Frame::len).max().unwrap_or(0);
         onward(outputs, frames, longest, &source);
     }
-}
-
-/// Changes those of the frames that are meant; which of a burst they are, is in `alive`. Those for which
-/// there is no room are dropped.
-fn change(
-    (which, edit): &(u32, Edit),
-    open: &mut ArrayVec<Open<'_>, BURST>,
-    alive: &mut u32,
-    source: &Source<'_>,
-) {
-    let (mut bits, before) = (bits(*alive), open.len());
-    open.retain(|frame| {
-        let bit = bits.next().unwrap_or(0);
-        let stays = which & bit == 0 || rewrite(edit, frame);
-        if !stays {
-            *alive &= !bit;
-        }
-        stays
-    });
-    source.stats.count_drops(DropReason::TooLong, before.saturating_sub(open.len()));
 }
 
 /// Each bit that is set, the lowest first.

@@ -21,6 +21,7 @@ fn frozen() -> Frozen {
         set: vec![Action::output(PortNo(1))],
         table: None,
         rest: vec![rest(3, apply), rest(1, go_on)],
+        zone: None,
     }
 }
 

@@ -23,10 +23,6 @@ const NO_TABLE: u8 = 0xFF;
 const SOURCE: u16 = 1;
 const DESTINATION: u16 = 2;
 const NAT_FLAGS: u16 = 0x1F;
-/// Those that ports are chosen by a hash, and at random.
-const HASH: u16 = 0x08;
-const RANDOM: u16 = 0x10;
-
 /// What of addresses and ports is there.
 const IPV4_MIN: u16 = 1 << 0;
 const IPV4_MAX: u16 = 1 << 1;
@@ -92,7 +88,9 @@ pub(super) fn decode_nat(mut body: Reader<'_>) -> Result<Action, ErrorCode> {
     body.skip(2)?;
     let (flags, present) = (body.u16()?, body.u16()?);
     let both = |one, other| flags & one != 0 && flags & other != 0;
-    argument(flags & !NAT_FLAGS == 0 && !both(SOURCE, DESTINATION) && !both(HASH, RANDOM))?;
+    argument(
+        flags & !NAT_FLAGS == 0 && !both(SOURCE, DESTINATION) && !both(Nat::HASH, Nat::RANDOM),
+    )?;
     let kind = match flags & (SOURCE | DESTINATION) {
         SOURCE => NatKind::Source,
         DESTINATION => NatKind::Destination,

@@ -197,3 +197,87 @@ fn the_first_packet_of_a_connection_can_be_looked_up() {
     bench.send(0, &[udp(1000, false)]);
     assert_eq!(counts(&bench.send(1, &[udp(1000, true)])), [0, 0, 1, 1]);
 }
+
+/// Who is inside has one address outside.
+const MASQUERADE: [&str; 5] = [
+    "in_port=1,ip,actions=ct(commit,zone=5,table=1,nat(src=10.0.0.9))",
+    "table=1,in_port=1,ct_state=+snat-dnat,nw_src=10.0.0.9,ip,actions=output:2",
+    "in_port=2,ip,actions=ct(zone=5,table=2,nat)",
+    "table=2,ct_state=+trk+est+rpl+dnat-snat,nw_dst=10.0.0.1,ip,actions=output:1",
+    "table=2,ct_state=+trk+rel+rpl+dnat,nw_dst=10.0.0.1,ip,actions=output:3",
+];
+
+/// A frame of UDP with these ends.
+fn between((from, source): ([u8; 4], u16), (to, destination): ([u8; 4], u16)) -> Vec<u8> {
+    let frame = FrameBuilder::new(MacAddr([2, 0, 0, 0, 0, 1]), MacAddr([2, 0, 0, 0, 0, 2]));
+    frame.ip(from, to).udp(source, destination).payload(&[7; 200]).build().unwrap()
+}
+
+/// An error about a frame, from a router.
+fn about(frame: &[u8]) -> Vec<u8> {
+    let to: [u8; 4] = frame[26..30].try_into().unwrap();
+    let error = FrameBuilder::new(MacAddr([2; 6]), MacAddr([4; 6])).ip([10, 9, 9, 9], to);
+    let mut error = error.echo(false, 0, 0).payload(&frame[14..14 + 28]).build().unwrap();
+    error[34..36].copy_from_slice(&[3, 3]);
+    let sum = u16::from_be_bytes([error[36], error[37]]);
+    let sum = packet::checksum::update(sum, 0x0800, 0x0303);
+    error[36..38].copy_from_slice(&sum.to_be_bytes());
+    error
+}
+
+const OUTSIDE: [u8; 4] = [10, 0, 0, 9];
+
+#[test]
+fn addresses_are_translated_there_and_back() {
+    let (mut bench, all) = connected(&MASQUERADE);
+    let there = [1000, 1001].map(|port| between((ONE, port), (OTHER, 53)));
+    let got = bench.send(0, &there);
+    assert_eq!(got[1], [1000, 1001].map(|port| between((OUTSIDE, port), (OTHER, 53))));
+    let back = [1000, 77, 1001].map(|port| between((OTHER, 53), (OUTSIDE, port)));
+    let got = bench.send(1, &back);
+    assert_eq!(got[0], [1000, 1001].map(|port| between((OTHER, 53), (ONE, port))));
+    assert_eq!((counts(&got), bench.dropped(DropReason::NoFlow)), (vec![2, 0, 0, 0], 1));
+    // Frames that need none, and errors, go along in one burst.
+    let error = about(&between((OUTSIDE, 1001), (OTHER, 53)));
+    let broken = &error[..60];
+    let got = bench.send(1, &[back[0].clone(), error.clone(), broken.to_vec(), back[2].clone()]);
+    assert_eq!(counts(&got), [2, 0, 1, 0]);
+    assert_eq!(got[2], [about(&there[1])]);
+    assert_eq!(all.count(), 2);
+}
+
+#[test]
+fn a_packet_goes_on_translated_where_it_was_tracked() {
+    let (mut bench, _) = connected(&[
+        "in_port=1,ip,actions=output:4,ct(commit,nat(src=10.0.0.9)),output:2,mod_nw_tos:4,output:3",
+        "in_port=2,ip,actions=dec_ttl,clone(ct(nat),output:1),output:3",
+    ]);
+    let there = between((ONE, 1000), (OTHER, 53));
+    let got = bench.send(0, std::slice::from_ref(&there));
+    let outside = between((OUTSIDE, 1000), (OTHER, 53));
+    assert_eq!((counts(&got), &got[3][0], &got[1][0]), (vec![0, 1, 1, 1], &there, &outside));
+    assert_eq!((&got[2][0][26..30], got[2][0][15]), (&OUTSIDE[..], 4));
+    // Behind a clone it is as it was before.
+    let back = between((OTHER, 53), (OUTSIDE, 1000));
+    let got = bench.send(1, &[back.clone(), about(&outside)]);
+    assert_eq!(counts(&got), [2, 0, 2, 0]);
+    assert_eq!((&got[0][0][30..34], &got[2][0][30..34]), (&ONE[..], &OUTSIDE[..]));
+    assert_eq!((got[0][0][22], got[2][0][22]), (63, 63));
+    let (mut error, mut inside) = (got[0][1].clone(), about(&there));
+    // But for its time to live.
+    [&mut error, &mut inside].into_iter().for_each(|frame| frame[22..26].fill(0));
+    assert_eq!(error, inside);
+}
+
+#[test]
+fn who_was_translated_in_a_zone_is_known_there() {
+    let (mut bench, _) = connected(&[
+        "in_port=1,ip,actions=ct(commit,zone=5,table=1,nat(dst=10.0.0.7))",
+        "table=1,ct_state=+dnat,ip,actions=ct(zone=5,table=2),ct(zone=6,table=3)",
+        "table=2,ct_state=+new+dnat,ct_nw_dst=10.0.0.2,nw_dst=10.0.0.7,ip,actions=output:2",
+        "table=3,ct_state=+new-dnat,ct_nw_dst=10.0.0.7,ip,actions=output:3",
+    ]);
+    let got = bench.send(0, &[between((ONE, 1000), (OTHER, 53))]);
+    let after = between((ONE, 1000), ([10, 0, 0, 7], 53));
+    assert_eq!((counts(&got), &got[1][0], &got[2][0]), (vec![0, 1, 1, 0], &after, &after));
+}

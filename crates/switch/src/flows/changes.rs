@@ -1,0 +1,127 @@
+//! What was changed of frames on their way along a path, so that it can be done again with others of their
+//! heads.
+
+use arrayvec::ArrayVec;
+use conntrack::Translation;
+use ethdev::DropReason;
+use flow::{Edit, rewrite, translate};
+use packet::{BURST, Open};
+
+use super::run::bits;
+use crate::datapath::Source;
+
+/// Changes of a frame one after the other, at most; one that would have more is dropped.
+const MAX_CHANGES: usize = 64;
+
+/// A change, and of which frames: a bit for each.
+#[derive(Clone, Copy, Debug)]
+enum Change {
+    Edit(u32, Edit),
+    /// Each frame of these translations has one of its own.
+    Translate(usize, usize),
+}
+
+/// Changes, one after the other.
+#[derive(Debug, Default)]
+pub(super) struct Changes {
+    list: ArrayVec<Change, MAX_CHANGES>,
+    translations: Vec<(u32, Translation)>,
+    /// More of frames is changed than their heads need have.
+    pub(super) is_deep: bool,
+}
+
+impl Changes {
+    /// None yet, with the memory for translations of those before.
+    pub(super) fn new(mut translations: Vec<(u32, Translation)>) -> Self {
+        translations.clear();
+        Self { translations, ..Self::default() }
+    }
+
+    pub(super) fn into_memory(self) -> Vec<(u32, Translation)> {
+        self.translations
+    }
+
+    pub(super) const fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    /// Forgets those behind the first so many.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.list.truncate(len);
+        let last = self.list.iter().rev().find_map(|change| match change {
+            Change::Translate(_, end) => Some(*end),
+            Change::Edit(..) => None,
+        });
+        self.translations.truncate(last.unwrap_or(0));
+    }
+
+    /// Adds a change of the frames of these bits; returns whether there is room for it.
+    pub(super) fn edit(&mut self, (which, edit): (u32, Edit)) -> bool {
+        self.list.try_push(Change::Edit(which, edit)).is_ok()
+    }
+
+    /// Adds translations of some frames, in order of their bits; returns whether there is room for them.
+    pub(super) fn translate(&mut self, each: impl Iterator<Item = (u32, Translation)>) -> bool {
+        let start = self.translations.len();
+        self.translations.extend(each.take(BURST));
+        self.is_deep |= self.last_from(start).iter().any(|(_, translation)| translation.is_error);
+        let end = self.translations.len();
+        start == end || self.list.try_push(Change::Translate(start, end)).is_ok()
+    }
+
+    fn last_from(&self, start: usize) -> &[(u32, Translation)] {
+        self.translations.get(start..).unwrap_or_default()
+    }
+
+    /// Does those from number `first` on to frames that are alive; those for which there is no room, or
+    /// that are broken, are dropped.
+    pub(super) fn apply(
+        &self,
+        first: usize,
+        open: &mut ArrayVec<Open<'_>, BURST>,
+        alive: &mut u32,
+        source: &Source<'_>,
+    ) {
+        for change in self.list.iter().skip(first) {
+            let before = open.len();
+            let reason = match *change {
+                Change::Edit(which, edit) => {
+                    retain(open, alive, |bit, frame| which & bit == 0 || rewrite(&edit, frame));
+                    DropReason::TooLong
+                }
+                Change::Translate(start, end) => {
+                    let all = self.translations.get(start..end).unwrap_or_default();
+                    let mut all = all.iter().peekable();
+                    retain(open, alive, |bit, frame| {
+                        while all.next_if(|(own, _)| *own < bit).is_some() {}
+                        let own = all.next_if(|(own, _)| *own == bit);
+                        own.is_none_or(|(_, translation)| translate(translation, frame))
+                    });
+                    DropReason::Malformed
+                }
+            };
+            source.stats.count_drops(reason, before.saturating_sub(open.len()));
+        }
+    }
+}
+
+/// Has frames that are alive stay if `keep` says so, which has their bits in order.
+fn retain(
+    open: &mut ArrayVec<Open<'_>, BURST>,
+    alive: &mut u32,
+    mut keep: impl FnMut(u32, &mut Open<'_>) -> bool,
+) {
+    let mut bits = bits(*alive);
+    open.retain(|frame| {
+        let bit = bits.next().unwrap_or(0);
+        let stays = keep(bit, frame);
+        if !stays {
+            *alive &= !bit;
+        }
+        stays
+    });
+}
