@@ -111,16 +111,23 @@ impl Ovs {
         run(&mut environment(command, &self.dir))
     }
 
+    /// Runs `ovs-ofctl` on a bridge, which is called by its name.
+    ///
+    /// # Errors
+    /// When it fails.
+    pub fn ofctl(&self, arguments: &[&str]) -> Result<String> {
+        let mut command = Command::new("ovs-ofctl");
+        command.arg("--timeout=60").args(arguments);
+        run(&mut environment(command, &self.dir))
+    }
+
     /// Frames that the switch has received from an interface, and those it has sent to it.
     /// (The column `statistics` of the database lags by 5 seconds; this does not.)
     ///
     /// # Errors
     /// When there is no such interface.
     pub fn packets(&self, interface: &str) -> Result<(u64, u64)> {
-        let bridge = format!("unix:{}.mgmt", self.dir.join(BRIDGE).display());
-        let mut command = Command::new("ovs-ofctl");
-        command.args(["dump-ports", &bridge, interface]);
-        let text = run(&mut environment(command, &self.dir))?;
+        let text = self.ofctl(&["dump-ports", BRIDGE, interface])?;
         parse_packets(&text).with_context(|| format!("{interface}: {text}"))
     }
 
@@ -130,8 +137,7 @@ impl Ovs {
     /// # Errors
     /// When nothing was forwarded.
     pub fn busy_cycles(&self) -> Result<(u64, u64)> {
-        let text = self.appctl(&["dpif-netdev/pmd-stats-show"])?;
-        parse_cycles(&text).with_context(|| text)
+        parse_cycles(&self.appctl(&["dpif-netdev/pmd-stats-show"])?)
     }
 
     /// Whether the front-end of an interface is there.
@@ -200,11 +206,18 @@ fn parse_packets(text: &str) -> Option<(u64, u64)> {
     Some((counts.next()??, counts.next()??))
 }
 
-/// `avg processing cycles per packet: 373.00 (746/2)` of the one polling thread.
-fn parse_cycles(text: &str) -> Option<(u64, u64)> {
-    let line = text.lines().find(|line| line.contains("avg processing cycles per packet:"))?;
-    let (cycles, packets) = line.split_once('(')?.1.strip_suffix(')')?.split_once('/')?;
-    Some((cycles.parse().ok()?, packets.parse().ok()?))
+/// Cycles and packets of the one polling thread, in what `dpif-netdev/pmd-stats-show` has printed:
+/// `avg processing cycles per packet: 373.00 (746/2)`.
+///
+/// # Errors
+/// When nothing was forwarded.
+pub fn parse_cycles(text: &str) -> Result<(u64, u64)> {
+    let parse = || {
+        let line = text.lines().find(|line| line.contains("avg processing cycles per packet:"))?;
+        let (cycles, packets) = line.split_once('(')?.1.strip_suffix(')')?.split_once('/')?;
+        Some((cycles.parse().ok()?, packets.parse().ok()?))
+    };
+    parse().with_context(|| format!("no packets in: {text}"))
 }
 
 #[cfg(test)]
@@ -219,6 +232,7 @@ mod tests {
         assert_eq!(parse_packets("ovs-ofctl: no such port"), None);
         let text = "  avg cycles per packet: 400.00 (800/2)\n  \
                     avg processing cycles per packet: 373.00 (746/2)\n";
-        assert_eq!(parse_cycles(text), Some((746, 2)));
+        assert_eq!(parse_cycles(text).unwrap(), (746, 2));
+        assert!(parse_cycles("packets received: 0").is_err());
     }
 }

@@ -13,7 +13,7 @@ use super::cell::Cell;
 
 /// Switching and driving: one core each.
 pub const BACK_END_CPU: u32 = 0;
-const DRIVER_CPU: usize = 1;
+pub const DRIVER_CPU: usize = 1;
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What forwards between two vhost-user ports.
@@ -244,8 +244,9 @@ fn parse_forwarder(line: &str, log: &str) -> Result<Sample> {
     parse().with_context(|| format!("port-forward said: {log}"))
 }
 
+/// The mean of so many packets in so much time.
 #[expect(clippy::cast_precision_loss, reason = "a mean for people")]
-fn sample(cycles: u64, packets: u64, time: Duration) -> Result<Sample> {
+pub fn sample(cycles: u64, packets: u64, time: Duration) -> Result<Sample> {
     if packets == 0 {
         bail!("nothing was forwarded");
     }

@@ -24,6 +24,8 @@ mod guest;
 mod kernel;
 /// Round-trip times at shares of the capacity.
 mod latency;
+/// Bridges that Open vSwitch's tools have set up, compared with OVS-DPDK.
+mod openflow;
 /// Figures as SVG.
 mod plot;
 /// Medians, ratios and tables.
@@ -59,8 +61,8 @@ pub struct Options {
     testpmd: Vec<PathBuf>,
     /// Parts to measure
     #[arg(long, value_name = "LIST", value_delimiter = ',',
-        default_value = "matrix,latency,growth,flows,kernel,guest",
-        value_parser = ["matrix", "latency", "growth", "flows", "kernel", "guest"])]
+        default_value = "matrix,latency,growth,flows,openflow,kernel,guest",
+        value_parser = ["matrix", "latency", "growth", "flows", "openflow", "kernel", "guest"])]
     parts: Vec<String>,
     /// Write the tables and plots of these parts into docs/performance.md and docs/plots
     #[arg(long)]
@@ -73,9 +75,13 @@ pub struct Options {
 /// Measures and prints; what has been measured is written even when a later part fails.
 pub fn run(options: &Options) -> Result<bool> {
     let asked = |part: &str| options.parts.iter().any(|name| name == part);
-    let dpdk = ["matrix", "latency", "guest"].into_iter().any(asked);
-    let needed =
-        [(Peer::Dpdk, dpdk), (Peer::Netns, asked("kernel")), (Peer::Guest, asked("guest"))];
+    let dpdk = ["matrix", "latency", "openflow", "guest"].into_iter().any(asked);
+    let needed = [
+        (Peer::Dpdk, dpdk),
+        (Peer::Ovs, asked("openflow")),
+        (Peer::Netns, asked("kernel")),
+        (Peer::Guest, asked("guest")),
+    ];
     let needed = needed.iter().filter(|(_, needed)| *needed).map(|(peer, _)| *peer);
     let peers: Vec<Peer> = needed.collect();
     let Some(_turn) = require(&peers) else { bail!("this needs {peers:?}") };
@@ -112,6 +118,9 @@ fn measure(options: &Options, report: &mut Report) -> Result<()> {
     }
     if asked("flows") {
         report.flows = growth::run("flow-growth", options.rounds)?;
+    }
+    if asked("openflow") {
+        openflow::run(options.rounds, options.seconds, &mut report.openflow)?;
     }
     if asked("kernel") {
         report.kernel = kernel::run(options.rounds, options.seconds)?;

@@ -5,6 +5,8 @@ use plotters::prelude::*;
 
 use super::cell::{Cell, Mergeable, Ring};
 use super::growth::Growth;
+use super::openflow;
+use super::openflow::switch::Kind;
 use super::report::{Report, Row};
 
 const SIZE: (u32, u32) = (860, 420);
@@ -37,8 +39,18 @@ pub fn draw(report: &Report, dir: &Path) -> Result<Vec<Plot>> {
         }
         let name = format!("{ring:?}").to_lowercase();
         let (file, title) = (format!("{name}.svg"), format!("Cycles per packet, {name} rings"));
-        bars(&dir.join(&file), &title, &rows).map_err(|error| anyhow!("{file}: {error}"))?;
+        let bars: Vec<Bar> = rows.iter().copied().map(of_matrix).collect();
+        bar_chart(&dir.join(&file), &title, "bytes of a frame", &bars)
+            .map_err(|error| anyhow!("{file}: {error}"))?;
         plots.push(Plot { part: "matrix", file, title });
+    }
+    if !report.openflow.is_empty() {
+        let (file, title) = ("openflow.svg".to_owned(), "Cycles per packet, 256 flows of packets");
+        let rows = report.openflow.iter().filter(|row| row.flows == openflow::SHOWN);
+        let bars: Vec<Bar> = rows.flat_map(of_bridge).collect();
+        bar_chart(&dir.join(&file), title, "bridges", &bars)
+            .map_err(|error| anyhow!("{file}: {error}"))?;
+        plots.push(Plot { part: "openflow", file, title: title.to_owned() });
     }
     for (part, all) in [("growth", &report.growth), ("flows", &report.flows)] {
         for growth in all {
@@ -62,20 +74,41 @@ fn title(dimension: &str) -> String {
 
 type Drawn = Result<(), Box<dyn std::error::Error>>;
 
-/// Groups of bars: a group for each size, a bar for each back-end.
-fn bars(path: &Path, title: &str, rows: &[&Row]) -> Drawn {
-    let mut groups: Vec<String> = Vec::new();
+/// One of the bars of a group; those of one name have one colour.
+struct Bar {
+    group: String,
+    name: String,
+    cycles: f64,
+}
+
+/// By size and back-end.
+fn of_matrix(row: &Row) -> Bar {
+    Bar { group: row.cell.size.to_string(), name: row.back_end.clone(), cycles: row.median() }
+}
+
+/// By bridge and switch.
+fn of_bridge(row: &openflow::Row) -> [Bar; 2] {
+    let (ovs, ringway) = row.medians();
+    [(Kind::Ovs, ovs), (Kind::Ringway, ringway)].map(|(kind, cycles)| Bar {
+        group: row.bridge.to_string(),
+        name: kind.to_string(),
+        cycles,
+    })
+}
+
+/// Groups of bars, from left to right as they come; `what` they are of.
+fn bar_chart(path: &Path, title: &str, what: &str, bars: &[Bar]) -> Drawn {
+    let mut groups: Vec<&str> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
-    for row in rows {
-        let size = row.cell.size.to_string();
-        if !groups.contains(&size) {
-            groups.push(size);
+    for bar in bars {
+        if !groups.contains(&bar.group.as_str()) {
+            groups.push(&bar.group);
         }
-        if !names.contains(&row.back_end.as_str()) {
-            names.push(&row.back_end);
+        if !names.contains(&bar.name.as_str()) {
+            names.push(&bar.name);
         }
     }
-    let top = rows.iter().map(|row| row.median()).fold(0.0, f64::max) * 1.1;
+    let top = bars.iter().map(|bar| bar.cycles).fold(0.0, f64::max) * 1.1;
     let root = SVGBackend::new(path, SIZE).into_drawing_area();
     root.fill(&WHITE)?;
     let width = as_number(groups.len());
@@ -89,18 +122,17 @@ fn bars(path: &Path, title: &str, rows: &[&Row]) -> Drawn {
         .configure_mesh()
         .disable_x_mesh()
         .x_labels(0)
-        .x_desc(format!("frames of {} bytes", groups.join(", ")))
+        .x_desc(format!("{what}: {}", groups.join(", ")))
         .y_desc("cycles")
         .draw()?;
-    let bar = 0.8 / as_number(names.len());
+    let wide = 0.8 / as_number(names.len());
     for (index, name) in names.iter().enumerate() {
         let colour = COLOURS.get(index % COLOURS.len()).copied().unwrap_or(BLACK);
-        let of_name = rows.iter().filter(|row| row.back_end == *name);
-        let places = of_name.filter_map(|row| {
-            let size = row.cell.size.to_string();
-            let group = groups.iter().position(|group| *group == size)?;
-            let left = as_number(group) + 0.1 + bar * as_number(index);
-            Some(Rectangle::new([(left, 0.0), (left + bar, row.median())], colour.filled()))
+        let of_name = bars.iter().filter(|bar| bar.name == *name);
+        let places = of_name.filter_map(|bar| {
+            let group = groups.iter().position(|group| *group == bar.group)?;
+            let left = as_number(group) + 0.1 + wide * as_number(index);
+            Some(Rectangle::new([(left, 0.0), (left + wide, bar.cycles)], colour.filled()))
         });
         let series = chart.draw_series(places)?.label(*name);
         series.legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled()));

@@ -11,7 +11,7 @@ use super::growth::Growth;
 use super::guest::{self, Program};
 use super::kernel::{Forwarder, Rate};
 use super::latency::Latency;
-use super::plot;
+use super::{openflow, plot};
 
 /// The lines of `docs/performance.md` between which a part lies; all else is written by people.
 fn marks(part: &str) -> (String, String) {
@@ -49,7 +49,8 @@ impl Row {
     }
 }
 
-fn median_of(samples: &[f64]) -> f64 {
+/// The median of samples in any order.
+pub fn median_of(samples: &[f64]) -> f64 {
     let mut sorted = samples.to_vec();
     sorted.sort_by(f64::total_cmp);
     median(&sorted)
@@ -68,6 +69,7 @@ pub struct Report {
     pub growth: Vec<Growth>,
     /// The same on bridges that go by rules.
     pub flows: Vec<Growth>,
+    pub openflow: Vec<openflow::Row>,
     pub kernel: Vec<Rate>,
     pub guest: Vec<guest::Rate>,
 }
@@ -97,6 +99,7 @@ impl Report {
             ("latency", self.latency_table()),
             ("growth", growth_table(&self.growth)),
             ("flows", growth_table(&self.flows)),
+            ("openflow", openflow::table::markdown(&self.openflow)),
             ("kernel", self.kernel_table()),
             ("guest", self.guest_table()),
         ];
@@ -236,6 +239,7 @@ impl Report {
             "latency": latency.collect::<Vec<_>>(),
             "growth": growth(&self.growth),
             "flows": growth(&self.flows),
+            "openflow": openflow::table::json(&self.openflow),
             "kernel": kernel.collect::<Vec<_>>(),
             "guest": guest.collect::<Vec<_>>(),
         })

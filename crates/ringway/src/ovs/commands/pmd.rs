@@ -110,7 +110,10 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         let _ = writeln!(text, "  processing cycles: {busy_cycles} ({share:.2}%)");
         if packets > 0 {
             let per_packet = worker.cycles_per_packet();
-            let _ = writeln!(text, "  avg processing cycles per packet: {per_packet:.2}");
+            let _ = writeln!(
+                text,
+                "  avg processing cycles per packet: {per_packet:.2} ({busy_cycles}/{packets})"
+            );
         }
     }
     Ok(text)
