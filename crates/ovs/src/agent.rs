@@ -333,6 +333,8 @@ impl Agent {
         let places = Places { dummies: *dummies, run, exists: &exists };
         let mut desired = Desired::new(&content, &self.settings.base, places);
         self.controllers.adjust(&mut desired.state);
+        self.assign_numbers(&content);
+        desired.number_links(|bridge, port| self.number(bridge, port));
         let has_changed = loop {
             match daemon.apply(desired.state.clone(), Missing::Retry) {
                 Ok(applied) => break !applied.changes.is_empty(),
@@ -346,6 +348,19 @@ impl Agent {
         if has_changed && !content.bridges.is_empty() {
             self.reconfigurations = self.reconfigurations.saturating_add(1);
         }
+        let devices = content.interfaces().filter(|(.., row)| row.kind != "patch");
+        let devices = devices.map(|(_, _, name, _)| name);
+        self.path_numbers.assign(devices, self.settings.dummies != Dummies::None);
+        self.controllers.update(&content, &self.numbers, daemon, &self.settings);
+        self.tell_news(&content, &desired);
+        self.mirrors = desired.mirrors;
+        self.problems = desired.problems;
+        self.absent = desired.absent;
+        self.content = Some(content);
+    }
+
+    /// Gives ports their numbers of OpenFlow.
+    fn assign_numbers(&mut self, content: &Content) {
         for (name, row) in &content.bridges {
             let ports = row.ports.values().flat_map(|port| &port.interfaces);
             let applicants: Vec<Applicant<'_>> = ports
@@ -358,15 +373,6 @@ impl Agent {
             self.numbers.entry(name.clone()).or_default().assign(name, &applicants);
         }
         self.numbers.retain(|name, _| content.bridges.contains_key(name));
-        let devices = content.interfaces().filter(|(.., row)| row.kind != "patch");
-        let devices = devices.map(|(_, _, name, _)| name);
-        self.path_numbers.assign(devices, self.settings.dummies != Dummies::None);
-        self.controllers.update(&content, &self.numbers, daemon, &self.settings);
-        self.tell_news(&content, &desired);
-        self.mirrors = desired.mirrors;
-        self.problems = desired.problems;
-        self.absent = desired.absent;
-        self.content = Some(content);
     }
 
     /// Tells the log what bridges and interfaces are new, in Open vSwitch's words.

@@ -3,13 +3,15 @@
 //! Nothing in a row may stop another one: what is wrong with an interface is noted for its column
 //! `error`, and the switch is made without it.
 
+use std::collections::BTreeSet;
+
 use daemon::state::Fdb;
 use daemon::{Error, Port, State};
 use indexmap::IndexMap;
 use litemap::LiteMap;
 use ovsdb::Uuid;
 use packet::MacAddr;
-use switch::{DEFAULT_BRIDGE, LldpMode, PortRstp, PortSnooping, PortVlan, is_port_name};
+use switch::{DEFAULT_BRIDGE, Lacp, LldpMode, PortRstp, PortSnooping, PortVlan, is_port_name};
 
 use crate::bond;
 use crate::content::{Bridge, Content, Interface, Port as OvsPort};
@@ -124,6 +126,7 @@ impl Desired {
             }
             for (interface, row) in &port.interfaces {
                 let made = self.port((name, bridge), port, (interface, row), places);
+                let made = made.and_then(|made| alone(bridge, port, row, made));
                 self.add_port(interface, row.row, made);
             }
         }
@@ -136,7 +139,7 @@ impl Desired {
         (name, port): (&str, &OvsPort),
         places: Places<'_>,
     ) {
-        let bond = bond::settings(port).and_then(|bonding| {
+        let bond = bond::settings(port, bridge_address(bridge_row)).and_then(|bonding| {
             if self.state.ports.contains_key(name) || port.interfaces.contains_key(name) {
                 return Err(format!("a bond needs a name that no interface has: not '{name}'"));
             }
@@ -215,6 +218,28 @@ impl Desired {
         }
     }
 
+    /// Has those that speak LACP be known by their numbers of OpenFlow, as far as they are not told
+    /// another one, and no other member of the bond is.
+    pub fn number_links(&mut self, number: impl Fn(&str, &str) -> Option<u16>) {
+        let speaks = |port: &Port| port.bonding.lacp != Lacp::Off;
+        let bonds = self.state.ports.iter().filter(|(_, port)| port.is_bond() && speaks(port));
+        let bonds: LiteMap<String, String> =
+            bonds.map(|(name, bond)| (name.clone(), bond.bridge_name().to_owned())).collect();
+        let ports = self.state.ports.iter();
+        let given = ports.filter_map(|(_, port)| Some((port.bond.clone()?, port.lacp.port_id?)));
+        let given: BTreeSet<(String, u16)> = given.collect();
+        for (name, port) in &mut self.state.ports {
+            let bridge = match &port.bond {
+                Some(bond) => bonds.get(bond).map(String::as_str),
+                None => (speaks(port) && !port.is_bond()).then(|| port.bridge_name()),
+            };
+            let own = bridge.and_then(|bridge| number(bridge, name));
+            let bond = port.bond.clone().unwrap_or_default();
+            let is_free = |own: &u16| !given.contains(&(bond, *own));
+            port.lacp.port_id = port.lacp.port_id.or(own.filter(is_free));
+        }
+    }
+
     /// Leaves out the port that `error` is about, or has it as it was in `before`, or the bridge
     /// with all its ports, and notes the error for their rows. Returns whether there is such a port
     /// or bridge: then it is worth trying again.
@@ -248,6 +273,15 @@ impl Desired {
         }
         true
     }
+}
+
+/// A port with one interface may speak LACP; there is nobody at the other end of a patch port.
+fn alone(bridge: &Bridge, port: &OvsPort, row: &Interface, made: Port) -> Result<Port, String> {
+    let bonding = bond::link(port, bridge_address(bridge))?;
+    if bonding.lacp == Lacp::Off || row.kind == "patch" {
+        return Ok(made);
+    }
+    Ok(Port { bonding, lacp: bond::member(row)?, ..made })
 }
 
 /// The port that an error is about.
@@ -442,6 +476,29 @@ mod tests {
         let taken = desired(vec![OvsPort { ..bond() }, port(vec![("port0", interface(4, "tap"))])]);
         assert_eq!(taken.state.ports["port0"].device, "bond:");
         assert!(taken.problems.contains_key(&Uuid(4)));
+    }
+
+    #[test]
+    fn those_that_speak_lacp_are_known_by_their_numbers_of_openflow() {
+        let speaks = |names: &[&str]| {
+            let rows = (2..).zip(names).map(|(row, name)| (*name, interface(row, "dpdkvhostuser")));
+            OvsPort { lacp: Some("active".into()), ..port(rows.collect()) }
+        };
+        let mut bond = speaks(&["m1", "m2", "m3"]);
+        let told = bond.interfaces.get_mut("m2").unwrap();
+        told.other_config.insert("lacp-port-id".into(), "1".into());
+        let mute = OvsPort { lacp: None, ..speaks(&["d", "e"]) };
+        let mut wanted = desired(vec![bond, speaks(&["alone"]), mute]);
+        let numbers = [("m1", 1), ("m2", 2), ("m3", 3), ("alone", 4), ("d", 5)];
+        wanted.number_links(|bridge, port| {
+            assert_eq!(bridge, "br0");
+            numbers.iter().find(|(name, _)| *name == port).map(|(_, number)| *number)
+        });
+        let id = |name: &str| wanted.state.ports[name].lacp.port_id;
+        assert_eq!(["m1", "m2", "m3"].map(id), [None, Some(1), Some(3)], "one has that number");
+        assert_eq!((id("alone"), id("d"), id("port0")), (Some(4), None, None));
+        let alone = &wanted.state.ports["alone"].bonding;
+        assert_eq!(alone.lacp_system_id.as_deref(), Some("fe:00:00:ab:cd:ef"));
     }
 
     #[test]

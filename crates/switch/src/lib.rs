@@ -96,8 +96,8 @@ pub use crate::capture::{
     Capture, CaptureReader, Captured, CapturedPort, MAX_CAPTURES, Note as CaptureNote,
 };
 pub use bond::{
-    BOND_DEVICE, BondMode, BondOrder, BondRefusal, Bonding, Lacp, LacpTime, MAX_ARP_TARGETS,
-    MAX_MEMBERS, source_part,
+    BOND_DEVICE, BondMode, BondOrder, BondRefusal, Bonding, Lacp, LacpManner, LacpTime,
+    MAX_ARP_TARGETS, MAX_MEMBERS, source_part,
 };
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,

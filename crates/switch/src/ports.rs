@@ -234,6 +234,7 @@ impl Entry {
             bridge: self.bridge_name().to_owned(),
             bond: self.options.bond.clone(),
             link: Link { up: control.link().up && !self.is_shut, ..control.link() },
+            is_agreed: true,
             mac: control.mac(),
             mtu: control.mtu(),
             disabled: self.options.disabled,

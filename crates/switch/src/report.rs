@@ -31,6 +31,8 @@ pub struct PortReport {
     pub bond: Option<String>,
     /// The state of its link.
     pub link: Link,
+    /// Whether frames may go by it as far as LACP is concerned.
+    pub is_agreed: bool,
     /// Its own MAC address.
     pub mac: MacAddr,
     /// Its MTU in bytes: the largest payload of a frame without link-layer header.
@@ -188,6 +190,8 @@ pub struct BondReport {
     pub lacp: Option<LacpReport>,
     /// How many parts of the traffic, of 256, have been moved to another member for their load.
     pub moved: u64,
+    /// How long until load is moved the next time, where it is.
+    pub next_rebalance: Option<Duration>,
     /// Its members, in the order of their names.
     pub members: Vec<MemberReport>,
 }
@@ -238,6 +242,14 @@ pub struct MemberLacp {
     pub sent: u64,
     /// Those that made no sense.
     pub bad: u64,
+    /// Questions of the marker protocol received.
+    pub markers: u64,
+    /// How often the partner was not heard for too long.
+    pub expired: u64,
+    /// How often it was given up.
+    pub defaulted: u64,
+    /// How often the link went down or came up.
+    pub links: u64,
 }
 
 /// What a member of a bond has found out by asking stations behind it.
@@ -262,8 +274,13 @@ pub struct MemberReport {
     pub is_enabled: bool,
     /// Whether it is the active one.
     pub is_active: bool,
+    /// How long until that changes, since its link has.
+    pub delay: Option<Duration>,
     /// How many parts of the traffic it has, of 256.
     pub share: usize,
+    /// Those of them that frames have gone by lately, and how many bytes that were, where load is moved:
+    /// each time it is, half of them are forgotten.
+    pub loads: Vec<(u8, u64)>,
     /// What it knows by LACP; `None` where the bond does not speak that.
     pub lacp: Option<MemberLacp>,
     /// What it has found out by asking stations behind it; `None` where it does not.

@@ -45,6 +45,7 @@ mod crew;
 mod fdb;
 mod flows;
 mod groups;
+mod lacp;
 mod live;
 mod lldp;
 mod mirrors;
@@ -591,7 +592,8 @@ impl Control {
     pub(crate) fn samples(&self) -> Vec<PortReport> {
         let sample = |(name, entry): (&str, &Entry)| {
             self.count_bond(name);
-            entry.sample(name, self.learned_on(entry))
+            let is_agreed = self.is_agreed(name, entry);
+            PortReport { is_agreed, ..entry.sample(name, self.learned_on(entry)) }
         };
         self.ports.iter().map(sample).collect()
     }
@@ -599,6 +601,7 @@ impl Control {
     fn report(&self, name: &str, entry: &Entry) -> PortReport {
         self.count_bond(name);
         let mut report = entry.report(name, self.learned_on(entry));
+        report.is_agreed = self.is_agreed(name, entry);
         if let Some(bond) = report.bond.as_ref().and_then(|bond| self.ports.get(bond).ok()) {
             bond.bridge_name().clone_into(&mut report.bridge);
         }

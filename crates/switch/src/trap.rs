@@ -4,6 +4,7 @@
 use std::sync::Arc;
 
 use ethdev::DropReason;
+use l2proto::lacp::pdu::{FRAME_LEN as SLOW_LEN, SLOW_PROTOCOLS};
 use l2proto::lldp::frame::{ETHERTYPE as LLDP, GROUP as NEAREST_BRIDGE, MAX_LEN as LLDP_LEN};
 use l2proto::rstp::bpdu::{FRAME_LEN as BPDU_LEN, GROUP as BRIDGES};
 use packet::{BURST, Frame, MacAddr};
@@ -22,6 +23,8 @@ pub(crate) struct Trap {
     pub(crate) lldp: Option<Inlet<LLDP_LEN>>,
     /// Where messages of spanning tree go.
     pub(crate) bpdu: Option<Inlet<BPDU_LEN>>,
+    /// Where frames of LACP go, of a port that is no member of a bond.
+    pub(crate) slow: Option<Inlet<SLOW_LEN>>,
     /// Where answers go to what a member of a bond has asked.
     pub(crate) answers: Option<Answers>,
 }
@@ -66,6 +69,11 @@ impl Trap {
         }
         if let Some(inlet) = &self.bpdu
             && head.starts_with(&BRIDGES.0)
+        {
+            return Some(room(inlet.put((source.port, 0), frame, source.now)));
+        }
+        if let Some(inlet) = &self.slow
+            && head.starts_with(&SLOW_PROTOCOLS.0)
         {
             return Some(room(inlet.put((source.port, 0), frame, source.now)));
         }

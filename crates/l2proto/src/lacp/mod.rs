@@ -3,11 +3,13 @@
 //!
 //! - `pdu`: frames on the wire
 //! - `port`: the state machines of one port
+//! - `lead`: who is chosen, as Open vSwitch does it
 //! - `settings`: what a member says of itself
 //!
 //! Selection (clause 6.4.14) is here: of the groups of ports that lead to the same system with the
 //! same key, one is used.
 
+mod lead;
 pub mod pdu;
 pub mod port;
 mod settings;
@@ -18,7 +20,7 @@ use litemap::LiteMap;
 use packet::MacAddr;
 
 use self::pdu::{Flags, Info, Pdu};
-use self::port::{Port, Receive, Settings};
+use self::port::{Manner, Port, Receive, Settings};
 
 pub use self::settings::PortLacp;
 
@@ -49,6 +51,8 @@ pub struct Link {
 pub struct Agent {
     ports: LiteMap<u16, Port>,
     chosen: Option<Group>,
+    /// Whether ports that follow Open vSwitch's machines have found a group.
+    has_lead: bool,
 }
 
 impl Agent {
@@ -64,11 +68,14 @@ impl Agent {
         // What a port has found out about its partner decides about all of them.
         let is_up = |number: u16| links.iter().any(|link| link.port == number && link.is_up);
         for (number, port) in &mut self.ports {
-            sent.extend(port.run(is_up(*number), now).map(|pdu| (*number, pdu)));
+            port.look(is_up(*number), now);
         }
-        self.select();
+        match links.iter().any(|link| link.settings.manner != Manner::Standard) {
+            true => self.has_lead = lead::select(&mut self.ports),
+            false => self.select(),
+        }
         for (number, port) in &mut self.ports {
-            sent.extend(port.run(is_up(*number), now).map(|pdu| (*number, pdu)));
+            sent.extend(port.run(now).map(|pdu| (*number, pdu)));
         }
         sent
     }
@@ -84,6 +91,13 @@ impl Agent {
     pub fn hear_nonsense(&mut self, port: u16) {
         if let Some(port) = self.ports.get_mut(&port) {
             port.counts.bad = port.counts.bad.saturating_add(1);
+        }
+    }
+
+    /// A question of the marker protocol has come in on a port.
+    pub fn hear_marker(&mut self, port: u16) {
+        if let Some(port) = self.ports.get_mut(&port) {
+            port.counts.markers = port.counts.markers.saturating_add(1);
         }
     }
 
@@ -104,7 +118,7 @@ impl Agent {
         self.chosen = chosen;
         for (number, port) in &mut self.ports {
             let own = group(*number, port);
-            port.select(own.is_some() && own == chosen);
+            port.select(own.is_some() && own == chosen, chosen.is_some());
         }
     }
 
@@ -112,6 +126,15 @@ impl Agent {
     #[cfg(test)]
     pub const fn has_partner(&self) -> bool {
         self.chosen.is_some()
+    }
+
+    /// Whether the protocol decides which ports carry frames: by the standard, once any may.
+    pub fn is_negotiated(&self) -> bool {
+        self.has_lead
+            || self
+                .ports
+                .values()
+                .any(|port| port.settings().manner == Manner::Standard && port.is_in_use())
     }
 
     /// Whether a port may carry frames.

@@ -1,5 +1,5 @@
 //! The state machines of one port (IEEE 802.1AX-2014 clause 6.4): receive, periodic transmission, mux
-//! and transmit. They read no clock and send nothing: whoever has a port tells it the time, and
+//! and transmit, or those that Open vSwitch has in their place. They read no clock and send nothing: whoever has a port tells it the time, and
 //! sends what it asks for.
 
 use std::time::{Duration, Instant};
@@ -46,15 +46,40 @@ pub enum Mux {
     InUse,
 }
 
+/// Whose state machines a port follows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Manner {
+    /// Those of IEEE 802.1AX.
+    #[default]
+    Standard,
+    /// Open vSwitch's: a port counts as chosen while its partner is still asked for, so it says so
+    /// in its first frame, does not wait for others, and has no state of its own for a link that is
+    /// down. With `falls_back` it may carry frames, too, once no partner has answered.
+    OpenVswitch {
+        /// Whether it is used without a partner.
+        falls_back: bool,
+    },
+}
+
 /// What a port is set to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// What it says of itself, without its state.
     pub own: Info,
+    /// Whether it may be one of several.
+    pub aggregates: bool,
     /// Whether it speaks unasked.
     pub is_active: bool,
     /// Whether it wants to hear once a second.
     pub is_fast: bool,
+    /// Whose state machines it follows.
+    pub manner: Manner,
+}
+
+impl Settings {
+    const fn is_standard(&self) -> bool {
+        matches!(self.manner, Manner::Standard)
+    }
 }
 
 /// What is counted of a port.
@@ -66,6 +91,14 @@ pub struct Counts {
     pub sent: u64,
     /// Frames received that made no sense.
     pub bad: u64,
+    /// Questions of the marker protocol received.
+    pub markers: u64,
+    /// How often the partner was not heard for too long.
+    pub expired: u64,
+    /// How often it was given up.
+    pub defaulted: u64,
+    /// How often the link went down or came up.
+    pub links: u64,
 }
 
 /// One port.
@@ -83,7 +116,10 @@ pub struct Port {
     need_to_transmit: bool,
     /// Frames sent since then.
     burst: (Option<Instant>, u32),
+    is_up: bool,
     is_selected: bool,
+    /// Whether a group was found at all.
+    is_negotiated: bool,
     /// What is counted.
     pub counts: Counts,
 }
@@ -100,7 +136,9 @@ impl Port {
             periodic: None,
             need_to_transmit: false,
             burst: (None, 0),
+            is_up: false,
             is_selected: false,
+            is_negotiated: false,
             counts: Counts::default(),
         }
     }
@@ -134,22 +172,36 @@ impl Port {
         self.mux == Mux::InUse
     }
 
+    /// What it is set to.
+    pub(super) const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// Whether it is chosen to be in the group.
-    pub fn select(&mut self, is_selected: bool) {
-        self.is_selected = is_selected;
+    pub(super) const fn is_selected(&self) -> bool {
+        self.is_selected
+    }
+
+    /// Whether it is chosen to be in the group, and whether there is one.
+    pub fn select(&mut self, is_selected: bool, is_negotiated: bool) {
+        (self.is_selected, self.is_negotiated) = (is_selected, is_negotiated);
     }
 
     /// What it says of itself now.
     pub fn actor(&self) -> Info {
-        let Settings { own, is_active, is_fast } = self.settings;
-        let is_in = matches!(self.mux, Mux::Attached | Mux::InUse);
+        let Settings { own, aggregates, is_active, is_fast, .. } = self.settings;
+        let is_in = self.is_in();
+        let carries = match self.settings.manner {
+            Manner::Standard => self.is_in_use(),
+            Manner::OpenVswitch { .. } => is_in || !self.is_negotiated,
+        };
         let flags = [
             (Flags::ACTIVITY, is_active),
             (Flags::SHORT_TIMEOUT, is_fast),
-            (Flags::AGGREGATION, true),
+            (Flags::AGGREGATION, aggregates),
             (Flags::SYNCHRONIZATION, is_in),
-            (Flags::COLLECTING, self.is_in_use()),
-            (Flags::DISTRIBUTING, self.is_in_use()),
+            (Flags::COLLECTING, carries),
+            (Flags::DISTRIBUTING, carries),
             (Flags::DEFAULTED, self.receive == Receive::Defaulted),
             (Flags::EXPIRED, self.receive == Receive::Expired),
         ];
@@ -157,15 +209,22 @@ impl Port {
         Info { flags, ..own }
     }
 
+    const fn is_in(&self) -> bool {
+        matches!(self.mux, Mux::Attached | Mux::InUse)
+    }
+
     /// A frame of the partner has come.
     pub fn hear(&mut self, pdu: &Pdu, now: Instant) {
-        if self.receive == Receive::Disabled {
+        self.counts.received = self.counts.received.saturating_add(1);
+        if !self.is_up || self.receive == Receive::Disabled {
             return;
         }
-        self.counts.received = self.counts.received.saturating_add(1);
         // A frame of our own that came back is no partner.
         let own = self.actor();
-        if pdu.actor.system == own.system && pdu.actor.port == own.port {
+        if self.settings.is_standard()
+            && pdu.actor.system == own.system
+            && pdu.actor.port == own.port
+        {
             return;
         }
         // What the partner does not know of us, it is to be told (update_NTT).
@@ -174,13 +233,10 @@ impl Port {
         if known(&pdu.partner) != known(&own) {
             self.need_to_transmit = true;
         }
-        // Whether it is in our group (recordPDU): it knows us, or is alone.
-        let knows_us = pdu.partner.is_same(&own) || !pdu.actor.flags.has(Flags::AGGREGATION);
-        let speaks = pdu.actor.flags.has(Flags::ACTIVITY)
-            || (self.settings.is_active && pdu.partner.flags.has(Flags::ACTIVITY));
-        let in_sync = pdu.actor.flags.has(Flags::SYNCHRONIZATION) && knows_us && speaks;
-        let flags = pdu.actor.flags.with(Flags::SYNCHRONIZATION, in_sync);
-        self.partner = Info { flags, ..pdu.actor };
+        self.partner = match self.settings.manner {
+            Manner::Standard => recorded(pdu, &own, self.settings.is_active),
+            Manner::OpenVswitch { .. } => pdu.actor,
+        };
         self.receive = Receive::Current;
         self.current_while = Some(later(now, self.timeout()));
     }
@@ -189,36 +245,59 @@ impl Port {
         if self.settings.is_fast { SHORT_TIMEOUT } else { LONG_TIMEOUT }
     }
 
-    /// Does what is due at `now`, and returns what is to be sent.
-    pub fn run(&mut self, is_up: bool, now: Instant) -> Option<Pdu> {
-        self.run_receive(is_up, now);
-        self.run_mux(now);
-        self.run_periodic(now);
-        self.transmit(now)
-    }
-
-    fn run_receive(&mut self, is_up: bool, now: Instant) {
-        if !is_up {
-            self.receive = Receive::Disabled;
-            self.partner.flags = self.partner.flags.with(Flags::SYNCHRONIZATION, false);
-            (self.current_while, self.periodic) = (None, None);
-            return;
-        }
-        if self.receive == Receive::Disabled {
-            self.expire(now);
+    /// Finds out what is known of the partner at `now`, which decides who is chosen.
+    pub fn look(&mut self, is_up: bool, now: Instant) {
+        if is_up != self.is_up {
+            self.is_up = is_up;
+            self.counts.links = self.counts.links.saturating_add(1);
+            self.change_link(now);
         }
         if self.current_while.is_none_or(|due| due > now) {
             return;
         }
         match self.receive {
-            Receive::Current => self.expire(now),
+            Receive::Current => {
+                self.counts.expired = self.counts.expired.saturating_add(1);
+                self.expire(now);
+            }
             Receive::Expired => {
-                self.receive = Receive::Defaulted;
-                self.partner = Info::default();
-                self.current_while = None;
+                self.counts.defaulted = self.counts.defaulted.saturating_add(1);
+                self.give_up();
             }
             Receive::Disabled | Receive::Defaulted => self.current_while = None,
         }
+    }
+
+    /// Does what is due at `now`, and returns what is to be sent.
+    pub fn run(&mut self, now: Instant) -> Option<Pdu> {
+        self.run_mux(now);
+        self.run_periodic(now);
+        self.transmit(now)
+    }
+
+    /// The link has come up or gone down.
+    fn change_link(&mut self, now: Instant) {
+        let Settings { is_active, manner, .. } = self.settings;
+        match manner {
+            Manner::Standard if self.is_up => self.expire(now),
+            Manner::Standard => {
+                self.receive = Receive::Disabled;
+                self.partner.flags = self.partner.flags.with(Flags::SYNCHRONIZATION, false);
+                self.current_while = None;
+            }
+            Manner::OpenVswitch { .. } if is_active || self.receive == Receive::Current => {
+                self.expire(now);
+            }
+            Manner::OpenVswitch { .. } if self.receive == Receive::Disabled => self.give_up(),
+            Manner::OpenVswitch { .. } => {}
+        }
+    }
+
+    /// There is no partner that speaks the protocol.
+    fn give_up(&mut self) {
+        self.receive = Receive::Defaulted;
+        self.partner = Info::default();
+        self.current_while = None;
     }
 
     /// The partner is asked to speak fast, and given up if it does not.
@@ -231,30 +310,52 @@ impl Port {
     }
 
     fn run_mux(&mut self, now: Instant) {
-        let before = self.mux;
+        let (before, was_in) = (self.mux, self.is_in());
         let in_sync = self.partner.flags.has(Flags::SYNCHRONIZATION);
-        // Each step is taken at once, and there are but three.
-        for _ in 0..3 {
-            self.mux = match self.mux {
-                _ if !self.is_selected || self.receive == Receive::Disabled => Mux::Detached,
-                Mux::Detached => Mux::Waiting(later(now, AGGREGATE_WAIT)),
-                Mux::Waiting(due) if due <= now => Mux::Attached,
-                Mux::Attached if in_sync => Mux::InUse,
-                Mux::InUse if !in_sync => Mux::Attached,
-                same => same,
-            };
-        }
-        let is_news = std::mem::discriminant(&before) != std::mem::discriminant(&self.mux);
-        self.need_to_transmit |= is_news && !matches!(self.mux, Mux::Waiting(_));
+        self.need_to_transmit |= match self.settings.manner {
+            Manner::Standard => {
+                // Each step is taken at once, and there are but three.
+                for _ in 0..3 {
+                    self.mux = self.next_mux(in_sync, now);
+                }
+                let is_news = std::mem::discriminant(&before) != std::mem::discriminant(&self.mux);
+                is_news && !matches!(self.mux, Mux::Waiting(_))
+            }
+            Manner::OpenVswitch { falls_back } => {
+                let stands_in = falls_back && self.receive == Receive::Defaulted;
+                self.mux = match self.is_selected {
+                    false => Mux::Detached,
+                    true if in_sync || stands_in => Mux::InUse,
+                    true => Mux::Attached,
+                };
+                was_in != self.is_in()
+            }
+        };
     }
 
-    /// Whether frames are sent without any news: one of both sides has to speak unasked.
+    fn next_mux(&self, in_sync: bool, now: Instant) -> Mux {
+        match self.mux {
+            _ if !self.is_selected || self.receive == Receive::Disabled => Mux::Detached,
+            Mux::Detached => Mux::Waiting(later(now, AGGREGATE_WAIT)),
+            Mux::Waiting(due) if due <= now => Mux::Attached,
+            Mux::Attached if in_sync => Mux::InUse,
+            Mux::InUse if !in_sync => Mux::Attached,
+            same => same,
+        }
+    }
+
+    /// Whether frames are sent without any news: one of both sides has to speak unasked, or for Open
+    /// vSwitch, to have spoken at all.
     fn speaks(&self) -> bool {
-        self.settings.is_active || self.partner.flags.has(Flags::ACTIVITY)
+        let is_answering = match self.settings.manner {
+            Manner::Standard => self.partner.flags.has(Flags::ACTIVITY),
+            Manner::OpenVswitch { .. } => self.receive != Receive::Defaulted,
+        };
+        self.is_up && (self.settings.is_active || is_answering)
     }
 
     fn run_periodic(&mut self, now: Instant) {
-        if self.receive == Receive::Disabled || !self.speaks() {
+        if !self.speaks() {
             self.periodic = None;
             return;
         }
@@ -272,7 +373,8 @@ impl Port {
 
     /// The frame to send, if there is news and not too much was sent.
     fn transmit(&mut self, now: Instant) -> Option<Pdu> {
-        if !self.may_transmit() {
+        // Whoever is passive answers, and says nothing unasked.
+        if !self.speaks() {
             self.need_to_transmit = false;
         }
         if !self.need_to_transmit {
@@ -289,11 +391,6 @@ impl Port {
         Some(Pdu { actor: self.actor(), partner: self.partner })
     }
 
-    /// Whoever is passive answers, and says nothing unasked.
-    fn may_transmit(&self) -> bool {
-        self.receive != Receive::Disabled && self.speaks()
-    }
-
     /// When there is something to do next.
     pub fn due(&self) -> Option<Instant> {
         let waiting = match self.mux {
@@ -305,4 +402,14 @@ impl Port {
         let held_back = held_back.map(|since| later(since, FAST_PERIODIC));
         [self.current_while, self.periodic, waiting, held_back].into_iter().flatten().min()
     }
+}
+
+/// What is known of a partner from what it says (recordPDU): it counts as in our group if it knows us, or
+/// is alone.
+fn recorded(pdu: &Pdu, own: &Info, is_active: bool) -> Info {
+    let knows_us = pdu.partner.is_same(own) || !pdu.actor.flags.has(Flags::AGGREGATION);
+    let speaks = pdu.actor.flags.has(Flags::ACTIVITY)
+        || (is_active && pdu.partner.flags.has(Flags::ACTIVITY));
+    let in_sync = pdu.actor.flags.has(Flags::SYNCHRONIZATION) && knows_us && speaks;
+    Info { flags: pdu.actor.flags.with(Flags::SYNCHRONIZATION, in_sync), ..pdu.actor }
 }

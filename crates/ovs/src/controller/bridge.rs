@@ -395,7 +395,12 @@ fn way(spec: &ControllerSpec) -> Way {
 /// What controllers are told of a port.
 fn describe(number: PortNo, report: &PortReport, settings: u32) -> PortDesc {
     let is_down = report.disabled;
-    let link = if report.link.up && !is_down { state::LIVE } else { state::LINK_DOWN };
+    // One that LACP has not agreed on has a link, and carries nothing.
+    let link = match report.link.up && !is_down {
+        true if report.is_agreed => state::LIVE,
+        true => 0,
+        false => state::LINK_DOWN,
+    };
     let speed = report.link.speed_mbps.unwrap_or(0);
     let kbps = speed.saturating_mul(1_000);
     let features = if speed > 0 { speed_feature(speed) } else { 0 };

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use clap::{Args, Subcommand};
 use packet::MacAddr;
 use serde_json::{Map, Value, json};
-use switch::{BondMode, Lacp, LacpTime};
+use switch::{BondMode, Lacp, LacpManner, LacpTime};
 
 use super::ControlArgs;
 use super::admin::{OrDefault, or_default};
@@ -131,6 +131,9 @@ pub struct BondSettings {
     /// The member that is the active one whenever its link is up; default: none is preferred.
     #[arg(long, value_name = "PORT|default", value_parser = or_default(|text: &str| Ok(text.to_owned())))]
     pub primary: Option<OrDefault<String>>,
+    /// With balance-slb, whether all members hear what goes to a group, and not the active one alone.
+    #[arg(long, value_name = "on|off", value_parser = parse_switch)]
+    pub all_members_active: Option<bool>,
     /// How long a link has to be up before its member is used.
     #[arg(long, value_name = "MS|default", value_parser = or_default(number(0_u32..=600_000)))]
     pub updelay: Option<OrDefault<u32>>,
@@ -146,6 +149,9 @@ pub struct BondSettings {
     /// How often the other end is to speak: slow (30 s) or fast (1 s).
     #[arg(long, value_name = "TIME|default", value_parser = or_default(|text: &str| text.parse::<LacpTime>()))]
     pub lacp_time: Option<OrDefault<LacpTime>>,
+    /// Whose state machines LACP follows: standard or open-vswitch.
+    #[arg(long, value_name = "WHOSE|default", value_parser = or_default(|text: &str| text.parse::<LacpManner>()))]
+    pub lacp_manner: Option<OrDefault<LacpManner>>,
     /// Whether members are used as by active-backup as long as nobody answers by LACP.
     #[arg(long, value_name = "on|off", value_parser = parse_switch)]
     pub lacp_fallback_ab: Option<bool>,
@@ -231,11 +237,13 @@ impl BondSettings {
         let all = [
             ("mode", mode.as_ref().map(|value| json!(value.0))),
             ("primary", primary.as_ref().map(|value| json!(value.0))),
+            ("all-members-active", self.all_members_active.map(Value::Bool)),
             ("updelay", updelay.as_ref().map(|value| json!(value.0))),
             ("downdelay", downdelay.as_ref().map(|value| json!(value.0))),
             ("rebalance-interval", rebalance_interval.as_ref().map(|value| json!(value.0))),
             ("lacp", lacp.as_ref().map(|value| json!(value.0))),
             ("lacp-time", lacp_time.as_ref().map(|value| json!(value.0))),
+            ("lacp-manner", self.lacp_manner.as_ref().map(|value| json!(value.0))),
             ("lacp-fallback-ab", lacp_fallback_ab.map(Value::Bool)),
             ("lacp-system-id", lacp_system_id.as_ref().map(|value| json!(value.0))),
             ("lacp-system-priority", lacp_system_priority.as_ref().map(|value| json!(value.0))),
@@ -274,8 +282,11 @@ mod tests {
         let given = parse("add up --members a,b --mode active-backup --primary a --updelay 200");
         let expected = json!({"mode": "active-backup", "primary": "a", "updelay": 200});
         assert_eq!(Value::Object(given.unwrap()), expected);
-        let given = parse("set up --lacp active --lacp-time fast --lacp-fallback-ab on").unwrap();
-        let expected = json!({"lacp": "active", "lacp-time": "fast", "lacp-fallback-ab": true});
+        let given = parse("set up --lacp active --lacp-time fast --lacp-manner open-vswitch --lacp-fallback-ab on")
+            .unwrap();
+        let expected = json!({
+            "lacp": "active", "lacp-time": "fast", "lacp-manner": "open-vswitch", "lacp-fallback-ab": true
+        });
         assert_eq!(Value::Object(given), expected);
         let given = parse("set up --primary default --downdelay default").unwrap();
         assert_eq!(Value::Object(given), json!({"primary": null, "downdelay": null}));

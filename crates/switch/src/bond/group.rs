@@ -46,11 +46,20 @@ pub(crate) struct Member {
     /// Whether it may be used.
     pub(crate) is_enabled: bool,
     /// When that is to change, since its link has.
-    due: Option<Instant>,
+    pub(crate) due: Option<Instant>,
     /// How often it has been given up.
     pub(crate) failures: u64,
     /// Whether an operator has taken it out of use.
     is_held: bool,
+}
+
+/// When load is moved next, and what had been sent of each part when it was moved last: all of it, and
+/// what of that still counts.
+#[derive(Debug)]
+struct Balance {
+    due: Instant,
+    before: Box<[u64; BUCKETS]>,
+    kept: Box<[u64; BUCKETS]>,
 }
 
 /// A bond's members.
@@ -66,8 +75,8 @@ pub(crate) struct Group {
     shares: Shares,
     /// Among whom traffic was divided last.
     divided: Option<Vec<u16>>,
-    /// When load is moved next, and what had been sent when it was moved last.
-    balanced: Option<(Instant, Box<[u64; BUCKETS]>)>,
+    /// When load is moved next, and what had been sent before.
+    balanced: Option<Balance>,
     /// How often another one has become active.
     pub(crate) changes: u64,
     /// How many parts of the traffic have been moved for their load.
@@ -167,27 +176,47 @@ impl Group {
             self.balanced = None;
             return;
         };
-        let Some((due, before)) = &mut self.balanced else {
-            self.balanced = Some((later(now, interval), Box::new(sent())));
+        let Some(Balance { due, before, kept }) = &mut self.balanced else {
+            let (due, before) = (later(now, interval), Box::new(sent()));
+            self.balanced = Some(Balance { due, before, kept: Box::new([0; BUCKETS]) });
             return;
         };
         if *due > now {
             *due = later(now, interval).min(*due);
             return;
         }
-        let sent = sent();
-        let mut loads = sent;
-        for (load, before) in loads.iter_mut().zip(before.iter()) {
-            *load = load.saturating_sub(*before);
+        let mut loads = sent();
+        for ((load, before), kept) in loads.iter_mut().zip(before.iter_mut()).zip(kept.iter_mut()) {
+            let sent = *load;
+            *load = sent.saturating_sub(*before);
+            *kept = kept.saturating_add(*load) / 2;
+            *before = sent;
         }
-        self.balanced = Some((later(now, interval), Box::new(sent)));
+        *due = later(now, interval);
         let moved = self.shares.rebalance(&self.enabled(), &loads);
         self.moved = self.moved.saturating_add(moved as u64);
     }
 
+    /// When load is moved next.
+    pub(crate) fn rebalance_due(&self) -> Option<Instant> {
+        self.balanced.as_ref().map(|balance| balance.due)
+    }
+
+    /// The parts that member `port` has, and how many bytes were sent of each lately; `sent` is all that
+    /// was sent so far. None where load is never moved.
+    pub(crate) fn loads(&self, port: u16, sent: &[u64; BUCKETS]) -> Vec<(u8, u64)> {
+        let Some(Balance { before, kept, .. }) = &self.balanced else { return Vec::new() };
+        let table = self.shares.table();
+        let loads = sent.iter().zip(before.iter()).zip(kept.iter());
+        let loads =
+            loads.map(|((sent, before), kept)| sent.saturating_sub(*before).saturating_add(*kept));
+        let parts = (0..=u8::MAX).zip(table).zip(loads).filter(|((_, member), _)| *member == port);
+        parts.map(|((part, _), load)| (part, load)).filter(|(_, load)| *load != 0).collect()
+    }
+
     /// When there is something to do next.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let balance = self.balanced.as_ref().map(|(due, _)| *due);
+        let balance = self.balanced.as_ref().map(|balance| balance.due);
         self.members.iter().filter_map(|member| member.due).chain(balance).min()
     }
 
@@ -267,6 +296,7 @@ impl Group {
             // The other end sends each frame to one member.
             (Agreement::Reached, _) => Receives::All,
             _ if is_active(member) => Receives::All,
+            (_, BondMode::BalanceSlb) if self.settings.all_members_active => Receives::All,
             (_, BondMode::BalanceSlb) => Receives::Unicast,
             _ => Receives::Nothing,
         };

@@ -135,7 +135,32 @@ impl LacpTime {
     }
 }
 
-named!(BondMode, Lacp, LacpTime);
+/// Whose state machines a bond follows that speaks LACP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LacpManner {
+    /// Those of IEEE 802.1AX.
+    #[default]
+    Standard,
+    /// Open vSwitch's: members count as chosen while their partner is still asked for, all have the
+    /// key of the first one, and the fallback is for each member by itself.
+    OpenVswitch,
+}
+
+impl LacpManner {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Standard, Self::OpenVswitch];
+
+    /// The name, as in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Standard => "standard",
+            Self::OpenVswitch => "open-vswitch",
+        }
+    }
+}
+
+named!(BondMode, Lacp, LacpManner, LacpTime);
 
 /// Settings of a bond. Which ports are its members, these say themselves
 /// ([`PortOptions::bond`](crate::PortOptions)).
@@ -161,6 +186,9 @@ pub struct Bonding {
     /// The member that is the active one whenever its link is up.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
+    /// With `balance-slb`, whether members take what goes to a group that are not the active one.
+    #[serde(skip_serializing_if = "formats::is_default")]
+    pub all_members_active: bool,
     /// How long a link has to be up before its member is used, in milliseconds. Where no other
     /// member is in use, it is used at once; so it is where LACP has agreed on it.
     #[serde(skip_serializing_if = "formats::is_default")]
@@ -179,6 +207,9 @@ pub struct Bonding {
     /// How often the other end is to speak.
     #[serde(skip_serializing_if = "formats::is_default")]
     pub lacp_time: LacpTime,
+    /// Whose state machines it follows.
+    #[serde(skip_serializing_if = "formats::is_default")]
+    pub lacp_manner: LacpManner,
     /// Whether members are used as by `active-backup` as long as nobody at the other end speaks LACP.
     #[serde(skip_serializing_if = "formats::is_default")]
     pub lacp_fallback_ab: bool,
@@ -215,6 +246,31 @@ impl Bonding {
     #[must_use]
     pub fn is_default(&self) -> bool {
         *self == Self::default()
+    }
+
+    /// Whether nothing is set but what a port by itself can have, too: how it speaks LACP.
+    #[must_use]
+    pub fn is_of_link(&self) -> bool {
+        let Self {
+            lacp,
+            lacp_time,
+            lacp_manner,
+            lacp_fallback_ab,
+            lacp_system_priority,
+            ref lacp_system_id,
+            ..
+        } = *self;
+        let lacp_system_id = lacp_system_id.clone();
+        let spoken = Self {
+            lacp,
+            lacp_time,
+            lacp_manner,
+            lacp_fallback_ab,
+            lacp_system_priority,
+            lacp_system_id,
+            ..Self::default()
+        };
+        *self == spoken
     }
 
     /// Checks that the settings make sense.
@@ -307,7 +363,9 @@ impl Bonding {
             let key = "lacp-system-id";
             let mac =
                 id.parse::<MacAddr>().map_err(|error| (key, format!("{key} {id}: {error}")))?;
-            if !mac.is_station() {
+            // For Open vSwitch it is a name, whoever could have such an address.
+            let is_loose = self.lacp_manner == LacpManner::OpenVswitch && mac != MacAddr::default();
+            if !mac.is_station() && !is_loose {
                 return Err((key, format!("{key} {id}: expected the address of one station")));
             }
         }
@@ -353,7 +411,7 @@ mod tests {
     #[test]
     fn settings_are_read_as_they_are_written() {
         assert_eq!(serde_json::to_string(&Bonding::default()).unwrap(), "{}");
-        let text = r#"{"mode":"balance-tcp","primary":"a","updelay":200,"downdelay":100,"rebalance-interval":0,"lacp":"passive","lacp-time":"fast","lacp-fallback-ab":true,"lacp-system-id":"02:00:00:00:00:01","lacp-system-priority":7}"#;
+        let text = r#"{"mode":"balance-tcp","primary":"a","all-members-active":true,"updelay":200,"downdelay":100,"rebalance-interval":0,"lacp":"passive","lacp-time":"fast","lacp-manner":"open-vswitch","lacp-fallback-ab":true,"lacp-system-id":"02:00:00:00:00:01","lacp-system-priority":7}"#;
         let bonding = check_round(text);
         assert_eq!((bonding.rebalance(), bonding.system_priority()), (None, 7));
         let text = r#"{"arp-ip-targets":["10.1.0.2","fd00::2"],"arp-interval":500,"arp-missed-max":2,"arp-all-targets":true,"arp-source":"10.1.0.1","arp-vlan":7}"#;
@@ -362,6 +420,19 @@ mod tests {
         assert_eq!((asking.vlan, asking.source.octets()), (7, [10, 1, 0, 1]));
         let error = serde_json::from_str::<Bonding>(r#"{"mode":"active-backpu"}"#).unwrap_err();
         assert!(error.to_string().contains("did you mean 'active-backup'?"), "{error}");
+    }
+
+    #[test]
+    fn open_vswitch_takes_any_address_for_a_system_but_none() {
+        check_round(r#"{"lacp-manner":"open-vswitch","lacp-system-id":"11:22:33:44:55:66"}"#);
+    }
+
+    #[test]
+    fn a_port_by_itself_has_lacp_and_nothing_else_of_a_bond() {
+        let is_of_link = |text: &str| serde_json::from_str::<Bonding>(text).unwrap().is_of_link();
+        assert!(is_of_link(r#"{"lacp":"active","lacp-time":"fast","lacp-system-priority":7}"#));
+        assert!(!is_of_link(r#"{"lacp":"active","updelay":7}"#));
+        assert!(is_of_link("{}"));
     }
 
     #[test]
@@ -381,6 +452,11 @@ mod tests {
             (r#"{"arp-vlan":0}"#, "arp-vlan", "1 to 4094"),
             (r#"{"lacp-system-id":"x"}"#, "lacp-system-id", "x"),
             (r#"{"lacp-system-id":"01:00:00:00:00:00"}"#, "lacp-system-id", "one station"),
+            (
+                r#"{"lacp-manner":"open-vswitch","lacp-system-id":"00:00:00:00:00:00"}"#,
+                "lacp-system-id",
+                "one station",
+            ),
         ] {
             let bonding: Bonding = serde_json::from_str(text).unwrap();
             let (found, reason) = bonding.check().unwrap_err();

@@ -75,7 +75,7 @@ fn messages_of_spanning_tree_come_in_where_nothing_else_does() {
     let mut bench = Bench::new(2);
     bench.change(0, gate(&[0], &[]));
     let (inlet, heard) = Inlet::new(8, 1_000_000, || {});
-    bench.path.set_trap(1, Some(Box::new(Trap { bpdu: Some(inlet), lldp: None, answers: None })));
+    bench.path.set_trap(1, Some(Box::new(Trap { bpdu: Some(inlet), ..Trap::default() })));
     let tcn = Bpdu::Tcn.frame(packet::MacAddr([2, 0, 0, 0, 0, 1]));
     bench.send(1, &[tcn.clone(), frame(BROADCAST, station(1))]);
     assert_eq!(heard.try_iter().next().unwrap().bytes(), &tcn[..]);

@@ -26,9 +26,7 @@ fn lldp() -> Vec<u8> {
 
 fn listen(bench: &mut Bench, port: u16) -> std::sync::mpsc::Receiver<Heard<MAX_LEN>> {
     let (inlet, heard) = Inlet::new(8, 1_000_000, || {});
-    bench
-        .path
-        .set_trap(port, Some(Box::new(Trap { lldp: Some(inlet), bpdu: None, answers: None })));
+    bench.path.set_trap(port, Some(Box::new(Trap { lldp: Some(inlet), ..Trap::default() })));
     heard
 }
 

@@ -4,27 +4,26 @@ use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use eal::clock;
 use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats};
-use l2proto::lacp::pdu::{self, FRAME_LEN, Flags, Info, Slow};
-use l2proto::lacp::port::{Port as LacpPort, Receive, Settings};
-use l2proto::lacp::{Agent, Link as LacpLink, PortLacp};
+use l2proto::lacp::Agent;
+use l2proto::lacp::pdu::FRAME_LEN;
 use litemap::LiteMap;
 use packet::headers::EtherType;
 use packet::{BURST, MacAddr, Tag, announcement};
 
+use super::lacp::member_lacp;
 use super::monitors::is_up;
 use super::{Control, Kind, Switch};
-use crate::bond::group::{Agreement, Group, Member, Seen};
+use crate::bond::group::{Group, Member, Seen};
 use crate::bond::load::Load;
 use crate::bond::monitor::Monitor;
 use crate::bond::way::{BUCKETS, Fittings, Way};
-use crate::bond::{BOND_DEVICE, Bonding, Lacp, LacpTime, MAX_MEMBERS};
-use crate::config::{MAX_PORTS, PortOptions};
+use crate::bond::{BOND_DEVICE, Lacp, MAX_MEMBERS};
+use crate::config::PortOptions;
 use crate::error::Error;
 use crate::inlet::{Heard, Inlet};
 use crate::ports::{Entry, Ports};
-use crate::report::{BondReport, LacpReport, MemberLacp, MemberReport};
+use crate::report::{BondReport, MemberReport};
 use crate::vlan::policy::Policy;
 use crate::vlan::tags::Meta;
 use crate::worker::Message;
@@ -110,95 +109,25 @@ impl PortControl for BondControl {
     }
 }
 
-/// A bond that is there.
+/// A bond that is there, or a port that speaks LACP by itself.
 #[derive(Debug, Default)]
 pub(super) struct Bond {
     pub(super) group: Group,
-    agent: Agent,
+    pub(super) agent: Agent,
     /// What is behind its members.
     pub(super) monitor: Monitor,
     /// The address by which it is known, unless another is given: it stays as long as the bond is
     /// there, whatever members come and go, and over restarts where the switch has an identity.
-    own: Option<MacAddr>,
+    pub(super) own: Option<MacAddr>,
     /// What each worker has sent.
     loads: Vec<Arc<Load>>,
     /// Where workers put what neighbours say, and where it is read.
-    inlet: Option<(Inlet<FRAME_LEN>, Receiver<Heard<FRAME_LEN>>)>,
+    pub(super) inlet: Option<(Inlet<FRAME_LEN>, Receiver<Heard<FRAME_LEN>>)>,
     /// What workers know of it, and whether they listen.
     told: Option<(Way, bool)>,
 }
 
-/// The priority of each member, so that their numbers decide.
-const PORT_PRIORITY: u16 = 65_535;
-
 impl Bond {
-    /// Hears what members have received, and says what is to be said, as bond `number` with these
-    /// members: frames, and the member to send each by. Notes which members are agreed on.
-    fn speak(
-        &mut self,
-        (number, known): (u16, Option<MacAddr>),
-        seen: &mut [Seen],
-        of: impl Fn(u16) -> (MacAddr, PortLacp),
-        now: Instant,
-    ) -> (Agreement, Vec<(u16, Vec<u8>)>) {
-        let bonding = self.group.settings().clone();
-        if bonding.lacp == Lacp::Off {
-            self.agent = Agent::default();
-            return (Agreement::None, Vec::new());
-        }
-        let macs = known.into_iter().chain(seen.iter().map(|seen| of(seen.port).0));
-        let own = self.identity(number, &bonding, macs);
-        let from = |port| Some(of(port).0).filter(|mac| mac.is_station()).unwrap_or(own.system);
-        let mut frames = Vec::new();
-        let heard = self.inlet.iter().flat_map(|(_, heard)| heard.try_iter());
-        for heard in heard.take(MOST_HEARD) {
-            match pdu::parse(heard.bytes(), from(heard.port)) {
-                Some(Slow::Lacp(pdu)) => self.agent.hear(heard.port, &pdu, now),
-                Some(Slow::Marker(answer)) => frames.push((heard.port, answer)),
-                None => self.agent.hear_nonsense(heard.port),
-            }
-        }
-        let given = seen.iter().filter_map(|seen| of(seen.port).1.port_id);
-        let given: Vec<u16> = given.collect();
-        let link = |seen: &Seen| LacpLink {
-            port: seen.port,
-            is_up: seen.is_up,
-            settings: Settings {
-                own: member_info(seen.port, of(seen.port).1, own, &given),
-                is_active: bonding.lacp == Lacp::Active,
-                is_fast: bonding.lacp_time == LacpTime::Fast,
-            },
-        };
-        let links: Vec<LacpLink> = seen.iter().map(link).collect();
-        let said = self.agent.run(&links, now).into_iter();
-        frames.extend(said.map(|(port, pdu)| (port, pdu.frame(from(port)))));
-        let reached = seen.iter().any(|seen| self.agent.is_in_use(seen.port));
-        for seen in seen {
-            let falls_back = !reached && bonding.lacp_fallback_ab;
-            seen.is_agreed = falls_back || self.agent.is_in_use(seen.port);
-        }
-        (if reached { Agreement::Reached } else { Agreement::Missing }, frames)
-    }
-
-    /// What it says of itself, but the port; known by the first of these addresses that it can be.
-    fn identity(
-        &mut self,
-        number: u16,
-        bonding: &Bonding,
-        macs: impl Iterator<Item = MacAddr>,
-    ) -> Info {
-        let mut macs = macs.filter(|mac| mac.is_station());
-        let own = self.own.get_or_insert_with(|| macs.next().unwrap_or_else(MacAddr::random_local));
-        Info {
-            system_priority: bonding.system_priority(),
-            system: bonding.system_id().unwrap_or(*own),
-            key: number.saturating_add(1),
-            port_priority: PORT_PRIORITY,
-            port: 0,
-            flags: Flags::default(),
-        }
-    }
-
     /// What has been sent of each part of the traffic.
     fn sent(&self) -> [u64; BUCKETS] {
         let mut all = [0_u64; BUCKETS];
@@ -218,72 +147,11 @@ impl Bond {
         let load = self.loads.get(index).cloned().unwrap_or_default();
         Fittings { load, inlet: self.inlet.as_ref().map(|(inlet, _)| inlet.clone()) }
     }
-
-    fn lacp_report(&self) -> Option<LacpReport> {
-        let bonding = self.group.settings();
-        let mut members = self.group.members().iter();
-        let port = members.find_map(|member| self.agent.port(member.seen.port))?;
-        let actor = port.actor();
-        let mut all = self.group.members().iter();
-        (bonding.lacp != Lacp::Off).then(|| LacpReport {
-            is_negotiated: all.any(|member| self.agent.is_in_use(member.seen.port)),
-            system_priority: actor.system_priority,
-            system: actor.system,
-            key: actor.key,
-        })
-    }
-}
-
-/// What member `port` says of itself, as one of a bond that says `own`; `given` are the numbers that
-/// members are told to have.
-fn member_info(port: u16, lacp: PortLacp, own: Info, given: &[u16]) -> Info {
-    Info {
-        key: lacp.aggregation_key.unwrap_or(own.key),
-        port_priority: lacp.port_priority.unwrap_or(own.port_priority),
-        port: lacp.port_id.unwrap_or_else(|| free_id(port, given)),
-        ..own
-    }
-}
-
-/// A number for member `port` that no other member has: there are more to choose from than members.
-fn free_id(port: u16, given: &[u16]) -> u16 {
-    let first = port.saturating_add(1);
-    let mut all = (first..).step_by(2 * MAX_PORTS).take(MAX_MEMBERS);
-    all.find(|id| !given.contains(id)).unwrap_or(first)
-}
-
-/// The most frames of neighbours that wait, and are read at once.
-const MOST_HEARD: usize = 64;
-
-fn member_lacp(port: &LacpPort) -> MemberLacp {
-    let (actor, partner, counts) = (port.actor(), port.partner(), port.counts);
-    MemberLacp {
-        state: match port.receive() {
-            Receive::Disabled => "disabled",
-            Receive::Expired => "expired",
-            Receive::Defaulted => "defaulted",
-            Receive::Current => "current",
-        },
-        is_in_use: port.is_in_use(),
-        port: actor.port,
-        port_priority: actor.port_priority,
-        key: actor.key,
-        flags: actor.flags.0,
-        partner_system: partner.system,
-        partner_priority: partner.system_priority,
-        partner_key: partner.key,
-        partner_port: partner.port,
-        partner_port_priority: partner.port_priority,
-        partner_flags: partner.flags.0,
-        received: counts.received,
-        sent: counts.sent,
-        bad: counts.bad,
-    }
 }
 
 /// All bonds, by name.
 #[derive(Debug, Default)]
-pub(super) struct Bonds(LiteMap<String, Bond>);
+pub(super) struct Bonds(pub(super) LiteMap<String, Bond>);
 
 impl Bonds {
     /// All of them.
@@ -305,22 +173,33 @@ impl Switch {
     /// All bonds, in the order of their names.
     #[must_use]
     pub fn bonds(&self) -> Vec<BondReport> {
-        let control = self.control();
-        let reports = control.bonds.0.iter().filter_map(|(name, bond)| {
-            let entry = control.ports.get(name).ok()?;
-            let member = |member: &Member| report(&control.ports, bond, member);
-            Some(BondReport {
-                name: name.clone(),
-                bridge: entry.bridge_name().to_owned(),
-                bonding: bond.group.settings().clone(),
-                active: bond.group.active_name().map(str::to_owned),
-                active_changes: bond.group.changes,
-                lacp: bond.lacp_report(),
-                moved: bond.group.moved,
-                members: bond.group.members().iter().map(member).collect(),
-            })
-        });
-        reports.collect()
+        self.control().bonds_where(|entry, _| entry.bundle().is_some())
+    }
+}
+
+fn bond_report(
+    ports: &Ports,
+    (name, entry): (&str, &Entry),
+    bond: &Bond,
+    now: Instant,
+) -> BondReport {
+    let (group, sent) = (&bond.group, bond.sent());
+    let left = |due: Instant| due.saturating_duration_since(now);
+    let member = |member: &Member| MemberReport {
+        delay: member.due.map(left),
+        loads: group.loads(member.seen.port, &sent),
+        ..report(ports, bond, member)
+    };
+    BondReport {
+        name: name.to_owned(),
+        bridge: entry.bridge_name().to_owned(),
+        bonding: bond.group.settings().clone(),
+        active: bond.group.active_name().map(str::to_owned),
+        active_changes: bond.group.changes,
+        lacp: bond.lacp_report(),
+        moved: bond.group.moved,
+        next_rebalance: group.rebalance_due().map(left),
+        members: group.members().iter().map(member).collect(),
     }
 }
 
@@ -331,6 +210,8 @@ fn report(ports: &Ports, bond: &Bond, member: &Member) -> MemberReport {
         is_up: member.seen.is_up,
         is_enabled: member.is_enabled,
         is_active: bond.group.active() == Some(member.seen.port),
+        delay: None,
+        loads: Vec::new(),
         share: bond.group.share(member.seen.port),
         lacp: bond.agent.port(member.seen.port).map(member_lacp),
         arp: bond.monitor.found(member.seen.port),
@@ -340,6 +221,14 @@ fn report(ports: &Ports, bond: &Bond, member: &Member) -> MemberReport {
 }
 
 impl Control {
+    pub(super) fn bonds_where(&self, is_asked: impl Fn(&Entry, &Bond) -> bool) -> Vec<BondReport> {
+        let reports = self.bonds.0.iter().filter_map(|(name, bond)| {
+            let entry = self.ports.get(name).ok().filter(|entry| is_asked(entry, bond))?;
+            Some(bond_report(&self.ports, (name, entry), bond, self.time.now()))
+        });
+        reports.collect()
+    }
+
     /// Adds bond `name`, whose members are those ports that say so.
     pub(super) fn add_bond(&mut self, name: &str, options: &PortOptions) -> Result<(), Error> {
         let bundle = Arc::<Bundle>::default();
@@ -357,8 +246,9 @@ impl Control {
 
     /// Does what is due in all bonds; returns when there is something to do next.
     pub(super) fn run_bonds(&mut self) -> Option<Instant> {
-        let is_bond = |(name, entry): (&str, &Entry)| entry.bundle().map(|_| name.to_owned());
-        let names: Vec<String> = self.ports.iter().filter_map(is_bond).collect();
+        let names: Vec<String> = self.ports.iter().filter_map(bond_name).collect();
+        self.bonds.0.retain(|name, _| names.contains(name));
+        self.end_lacp();
         self.prepare_monitors(&names);
         names.iter().filter_map(|name| self.run_bond(name)).min()
     }
@@ -366,21 +256,16 @@ impl Control {
     fn run_bond(&mut self, name: &str) -> Option<Instant> {
         self.hear_answers(name);
         let entry = self.ports.get(name).ok()?;
+        let is_alone = entry.bundle().is_none();
+        if is_alone {
+            self.listen_for_lacp(entry.number(), true);
+        } else {
+            self.listen_in_bond(name);
+        }
+        let (agreement, frames, mut seen) = self.speak_in(name)?;
+        let entry = self.ports.get(name).ok()?;
         let (now, number) = (self.time.now(), entry.number());
         let bond = self.bonds.of(name);
-        bond.group.set(&entry.options().bonding);
-        let listens = entry.options().bonding.lacp != Lacp::Off;
-        if listens != bond.inlet.is_some() {
-            let inlet = || Inlet::new(MOST_HEARD, clock::hz(), self.notes.of_port(number));
-            bond.inlet = listens.then(inlet);
-        }
-        let mut seen = seen(&self.ports, name, entry);
-        let of = |port| {
-            let member = self.ports.numbered(port).map(|(_, member)| member);
-            member.map(|it| (it.control().mac(), it.options().lacp)).unwrap_or_default()
-        };
-        let known = self.identity.mac(&format!("bond {name}"));
-        let (agreement, frames) = bond.speak((number, known), &mut seen, of, now);
         let questions = bond.monitor.run(now);
         for seen in &mut seen {
             let found = bond.monitor.found(seen.port);
@@ -389,10 +274,10 @@ impl Control {
         let is_other = bond.group.run(seen, agreement, now);
         let sent = bond.sent();
         bond.group.rebalance(|| sent, now);
-        let told = (bond.group.way(entry.bridge()), listens);
         let due = bond.group.due().into_iter().chain(bond.agent.due()).chain(bond.monitor.due());
         let due = due.min();
-        if bond.told.as_ref() != Some(&told) {
+        let told = (bond.group.way(entry.bridge()), bond.inlet.is_some());
+        if !is_alone && bond.told.as_ref() != Some(&told) {
             for (index, worker) in self.mailboxes.iter().enumerate() {
                 let way = Some(Box::new((told.0.clone(), bond.fittings(index))));
                 worker.ask(|done| Message::SetBond(number, way, done));
@@ -405,8 +290,10 @@ impl Control {
         for (port, questions) in questions {
             self.send_own(port, &questions);
         }
-        self.count_bond(name);
-        if is_other {
+        if !is_alone {
+            self.count_bond(name);
+        }
+        if is_other && !is_alone {
             self.tell_other(name);
             self.tell_links();
         }
@@ -535,6 +422,13 @@ fn word(group: &Group, member: &Member) -> String {
     format!("{}{state}", member.seen.name)
 }
 
+/// The name of a port that is a bond, or speaks LACP by itself.
+pub(super) fn bond_name((name, entry): (&str, &Entry)) -> Option<String> {
+    let options = entry.options();
+    let speaks = options.bonding.lacp != Lacp::Off && options.bond.is_none();
+    (entry.bundle().is_some() || (speaks && entry.cable().is_none())).then(|| name.to_owned())
+}
+
 /// The ports that are members of bond `name`.
 pub(super) fn members<'p>(
     ports: &'p Ports,
@@ -544,8 +438,8 @@ pub(super) fn members<'p>(
     ports.iter().filter(move |(_, entry)| is_member(entry)).take(MAX_MEMBERS)
 }
 
-/// The same, as the bond needs to know them.
-fn seen(ports: &Ports, name: &str, bond: &Entry) -> Vec<Seen> {
+/// The same, as the bond needs to know them; of a port that speaks LACP by itself, that one.
+pub(super) fn seen(ports: &Ports, name: &str, bond: &Entry) -> Vec<Seen> {
     let seen = |(name, entry): (&str, &Entry)| Seen {
         port: entry.number(),
         name: name.to_owned(),
@@ -553,7 +447,8 @@ fn seen(ports: &Ports, name: &str, bond: &Entry) -> Vec<Seen> {
         is_agreed: true,
         is_answered: true,
     };
-    members(ports, name).map(seen).collect()
+    let alone = bond.bundle().is_none().then_some((name, bond));
+    members(ports, name).chain(alone).map(seen).collect()
 }
 
 /// A frame in `vlan`, as it leaves a port with these VLAN settings; `None` where the port does not
@@ -591,19 +486,6 @@ mod tests {
         assert_eq!(tagged(frame, 6, Some(&trunk)), None);
         let access = Policy::from(&PortVlan { tag: Some(5), ..PortVlan::default() });
         assert_eq!(tagged(frame, 5, Some(&access)).unwrap(), frame);
-    }
-
-    #[test]
-    fn members_say_what_they_are_told_and_never_have_one_number() {
-        let own = Info { key: 4, port_priority: PORT_PRIORITY, ..Info::default() };
-        let plain = member_info(0, PortLacp::default(), own, &[]);
-        assert_eq!((plain.key, plain.port_priority, plain.port), (4, PORT_PRIORITY, 1));
-        let lacp = PortLacp { port_id: Some(9), port_priority: Some(2), aggregation_key: Some(3) };
-        let told = member_info(0, lacp, own, &[9]);
-        assert_eq!((told.key, told.port_priority, told.port), (3, 2, 9));
-        assert_eq!(free_id(8, &[9]), 9 + 2_048);
-        let all: Vec<u16> = (0..31).map(|n| 9 + n * 2_048).collect();
-        assert_eq!(free_id(8, &all), 9 + 31 * 2_048);
     }
 
     #[test]

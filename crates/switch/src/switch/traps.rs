@@ -3,6 +3,7 @@
 use std::sync::mpsc::Receiver;
 
 use eal::clock;
+use l2proto::lacp::pdu::FRAME_LEN as SLOW_LEN;
 use l2proto::lldp::frame::MAX_LEN as LLDP_LEN;
 use l2proto::rstp::bpdu::FRAME_LEN as BPDU_LEN;
 use litemap::LiteMap;
@@ -18,6 +19,9 @@ const LLDP_ROOM: usize = 8;
 
 /// Likewise of messages of spanning tree.
 const BPDU_ROOM: usize = 16;
+
+/// Likewise of LACP.
+const SLOW_ROOM: usize = 8;
 
 /// Likewise of answers to what a member of a bond has asked: a few of each target.
 const ANSWER_ROOM: usize = 64;
@@ -47,12 +51,14 @@ impl<const N: usize> Line<N> {
 struct Ear {
     lldp: Option<Line<LLDP_LEN>>,
     bpdu: Option<Line<BPDU_LEN>>,
+    slow: Option<Line<SLOW_LEN>>,
     answers: Option<(Askers, Line<ANSWER_LEN>)>,
 }
 
 impl Ear {
     const fn is_deaf(&self) -> bool {
-        self.lldp.is_none() && self.bpdu.is_none() && self.answers.is_none()
+        let Self { lldp, bpdu, slow, answers } = self;
+        lldp.is_none() && bpdu.is_none() && slow.is_none() && answers.is_none()
     }
 
     fn tell(&self, number: u16, workers: &[Mailbox]) {
@@ -64,6 +70,7 @@ impl Ear {
             let trap = Trap {
                 lldp: self.lldp.as_ref().map(|line| line.inlet.clone()),
                 bpdu: self.bpdu.as_ref().map(|line| line.inlet.clone()),
+                slow: self.slow.as_ref().map(|line| line.inlet.clone()),
                 answers: self.answers.as_ref().map(answers),
             };
             let trap = (!self.is_deaf()).then(|| Box::new(trap));
@@ -85,6 +92,16 @@ impl Ears {
     /// The same of messages of spanning tree.
     pub(super) fn bpdu(&self, number: u16) -> Option<&Line<BPDU_LEN>> {
         self.0.get(&number)?.bpdu.as_ref()
+    }
+
+    /// The same of LACP, of a port that is no member of a bond.
+    pub(super) fn slow(&self, number: u16) -> Option<&Line<SLOW_LEN>> {
+        self.0.get(&number)?.slow.as_ref()
+    }
+
+    /// The ports that are listened to for that.
+    pub(super) fn slow_ports(&self) -> impl Iterator<Item = u16> {
+        self.0.iter().filter(|(_, ear)| ear.slow.is_some()).map(|(number, _)| *number)
     }
 
     /// The same of answers to what a member of a bond has asked.
@@ -119,6 +136,14 @@ impl Control {
         if listens != self.ears.bpdu(number).is_some() {
             let line = listens.then(|| Line::new(BPDU_ROOM, number, self));
             self.change_ear(number, |ear| ear.bpdu = line);
+        }
+    }
+
+    /// The same of LACP, on a port that is no member of a bond.
+    pub(super) fn listen_for_lacp(&mut self, number: u16, listens: bool) {
+        if listens != self.ears.slow(number).is_some() {
+            let line = listens.then(|| Line::new(SLOW_ROOM, number, self));
+            self.change_ear(number, |ear| ear.slow = line);
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use ovs::unixctl::Answer;
 use packet::MacAddr;
-use switch::{BondMode, BondReport};
+use switch::{BondMode, BondReport, MemberReport};
 
 use super::Appctl;
 
@@ -45,6 +45,13 @@ fn part(arguments: &[String]) -> Answer {
     Ok(switch::source_part(mac, vlan).to_string())
 }
 
+/// What loads are told in.
+const KILOBYTE: u64 = 1_024;
+
+const fn true_or_false(is: bool) -> &'static str {
+    if is { "true" } else { "false" }
+}
+
 const fn yes_or_no(is: bool) -> &'static str {
     if is { "yes" } else { "no" }
 }
@@ -64,24 +71,38 @@ fn describe(appctl: &Appctl<'_>, bond: &BondReport) -> String {
     line("bond may use recirculation", &format!("{}, Recirc-ID : -1", yes_or_no(is_tcp)));
     line("bond-hash-basis", "0");
     line("lb_output action", "disabled, bond-id: -1");
+    if bonding.mode == BondMode::BalanceSlb {
+        line("all members active", true_or_false(bonding.all_members_active));
+    }
     line("updelay", &format!("{} ms", bonding.updelay));
     line("downdelay", &format!("{} ms", bonding.downdelay));
+    if let Some(next) = bond.next_rebalance {
+        line("next rebalance", &format!("{} ms", next.as_millis()));
+    }
     line("lacp_status", lacp);
-    line("lacp_fallback_ab", if bonding.lacp_fallback_ab { "true" } else { "false" });
+    line("lacp_fallback_ab", true_or_false(bonding.lacp_fallback_ab));
     line("active-backup primary", &primary(appctl, bond));
     line("active member mac", &active(appctl, bond));
-    for member in &bond.members {
-        let state = if member.is_enabled { "enabled" } else { "disabled" };
-        let _ = writeln!(text, "\nmember {}: {state}", member.name);
-        if member.is_active {
-            text += "  active member\n";
-        }
-        // What a link and an agreement allow; delays are not part of that.
-        let agreed = member.lacp.is_none_or(|lacp| lacp.is_in_use);
-        let may = member.is_up && agreed;
-        let _ = writeln!(text, "  may_enable: {}", if may { "true" } else { "false" });
+    text + &bond.members.iter().map(describe_member).collect::<String>() + "\n"
+}
+
+fn describe_member(member: &MemberReport) -> String {
+    let state = if member.is_enabled { "enabled" } else { "disabled" };
+    let mut text = format!("\nmember {}: {state}\n", member.name);
+    if member.is_active {
+        text += "  active member\n";
     }
-    text + "\n"
+    if let Some(delay) = member.delay {
+        let which = if member.is_enabled { "downdelay" } else { "updelay" };
+        let _ = writeln!(text, "  {which} expires in {} ms", delay.as_millis());
+    }
+    // What a link and an agreement allow; delays are not part of that.
+    let agreed = member.lacp.is_none_or(|lacp| lacp.is_in_use);
+    let _ = writeln!(text, "  may_enable: {}", true_or_false(member.is_up && agreed));
+    for (part, load) in member.loads.iter().filter(|(_, load)| *load >= KILOBYTE) {
+        let _ = writeln!(text, "  hash {part}: {} kB load", load / KILOBYTE);
+    }
+    text
 }
 
 /// The member that the database prefers.

@@ -26,7 +26,7 @@ fn each(
     arguments: &[String],
     tell: impl Fn(&BondReport, &LacpReport) -> String,
 ) -> Answer {
-    let bonds = appctl.daemon.switch().bonds();
+    let bonds = appctl.daemon.switch().lacp();
     let asked = bonds.iter().filter(|bond| arguments.first().is_none_or(|one| *one == bond.name));
     let spoken: Vec<String> = asked.filter_map(|bond| Some(tell(bond, &bond.lacp?))).collect();
     if spoken.is_empty() && !arguments.is_empty() {
@@ -112,7 +112,15 @@ fn count(bond: &BondReport) -> String {
     let mut text = format!("---- {} statistics ----\n", bond.name);
     for (member, own) in members(bond) {
         let _ = writeln!(text, "\nmember: {}:", member.name);
-        let counted = [("TX PDUs", own.sent), ("RX PDUs", own.received), ("RX Bad PDUs", own.bad)];
+        let counted = [
+            ("TX PDUs", own.sent),
+            ("RX PDUs", own.received),
+            ("RX Bad PDUs", own.bad),
+            ("RX Marker Request PDUs", own.markers),
+            ("Link Expired", own.expired),
+            ("Link Defaulted", own.defaulted),
+            ("Carrier Status Changed", own.links),
+        ];
         for (name, value) in counted {
             let _ = writeln!(text, "  {name}: {value}");
         }
@@ -145,13 +153,19 @@ mod tests {
             received: 5,
             sent: 6,
             bad: 7,
+            markers: 8,
+            expired: 9,
+            defaulted: 10,
+            links: 11,
         };
         let member = MemberReport {
             name: "p0".to_owned(),
             is_up: true,
             is_enabled: true,
             is_active: true,
+            delay: None,
             share: 256,
+            loads: Vec::new(),
             lacp: Some(own),
             failures: 0,
             arp: None,
@@ -167,6 +181,7 @@ mod tests {
             active_changes: 0,
             lacp: Some(lacp),
             moved: 0,
+            next_rebalance: None,
             members: vec![member],
         };
         let expected = "---- bond0 ----\n\
@@ -196,7 +211,8 @@ mod tests {
             \x20 partner state: timeout\n";
         assert_eq!(describe(&bond, &lacp), expected);
         let counted = "---- bond0 statistics ----\n\nmember: p0:\n  TX PDUs: 6\n  RX PDUs: 5\n  \
-                       RX Bad PDUs: 7\n";
+                       RX Bad PDUs: 7\n  RX Marker Request PDUs: 8\n  Link Expired: 9\n  Link Defaulted: 10\n  \
+                       Carrier Status Changed: 11\n";
         assert_eq!(count(&bond), counted);
     }
 }

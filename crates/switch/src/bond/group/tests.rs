@@ -101,6 +101,45 @@ fn workers_send_to_the_active_member_and_receive_from_it_alone() {
 }
 
 #[test]
+fn by_source_all_hear_groups_where_that_is_wanted() {
+    let mode = BondMode::BalanceSlb;
+    let mut group = group(&Bonding { mode, all_members_active: true, ..Bonding::default() });
+    group.step(&[(3, true), (7, true), (9, false)], Instant::now());
+    let heard = [(3, Receives::All), (7, Receives::All), (9, Receives::Nothing)];
+    assert_eq!(group.receives(), heard);
+    group.set(&Bonding { all_members_active: true, ..Bonding::default() });
+    group.step(&[(3, true), (7, true)], Instant::now());
+    assert_eq!(group.receives(), [(3, Receives::All), (7, Receives::Nothing)], "one backs up");
+}
+
+#[test]
+fn loads_are_told_of_those_who_have_them_and_half_of_them_is_forgotten_in_time() {
+    let mode = BondMode::BalanceSlb;
+    let mut group = group(&Bonding { mode, rebalance_interval: Some(1_000), ..Bonding::default() });
+    let start = Instant::now();
+    group.step(&[(3, true), (7, true)], start);
+    let mut sent = [0; BUCKETS];
+    assert_eq!(group.loads(3, &sent), [], "nothing is moved yet");
+    group.rebalance(|| sent, start);
+    assert_eq!(group.rebalance_due(), Some(start + 1_000 * MS));
+    sent[5] = 4_000;
+    let table = group.way(BridgeId::DEFAULT).table;
+    let (with, without) = if table[5] == 3 { (3, 7) } else { (7, 3) };
+    let loads = |group: &Group, sent: [u64; BUCKETS]| {
+        [with, without].map(|member| group.loads(member, &sent))
+    };
+    assert_eq!(loads(&group, sent), [vec![(5, 4_000)], vec![]]);
+    group.rebalance(|| sent, start + 1_000 * MS);
+    assert_eq!(loads(&group, sent), [vec![(5, 2_000)], vec![]]);
+    sent[5] += 1_000;
+    assert_eq!(loads(&group, sent), [vec![(5, 3_000)], vec![]]);
+    group.rebalance(|| sent, start + 2_000 * MS);
+    assert_eq!(loads(&group, sent), [vec![(5, 1_500)], vec![]]);
+    group.step(&[(3, with == 7), (7, with == 3)], start + 2_000 * MS);
+    assert_eq!(loads(&group, sent), [vec![], vec![(5, 1_500)]], "it goes with its part");
+}
+
+#[test]
 fn by_source_all_send_and_one_hears_groups() {
     let mut group = group(&Bonding { mode: BondMode::BalanceSlb, ..Bonding::default() });
     let now = Instant::now();
