@@ -3,7 +3,7 @@
 use ethdev::hint;
 use litemap::LiteMap;
 use serde_json::{Map, Value};
-use switch::{BOND_DEVICE, LldpMode, MAX_MEMBERS, PortVlan};
+use switch::{BOND_DEVICE, Lacp, LldpMode, MAX_MEMBERS, PortVlan};
 
 use crate::error::Error;
 use crate::file::explain;
@@ -133,13 +133,32 @@ pub(crate) fn check(state: &State) -> Result<(), Error> {
     for (name, port) in &state.ports {
         if port.is_bond() {
             check_bond(state, name, port)?;
-        } else if port.bond.is_none() && !port.lacp.is_default() {
-            return Err(wrong(name, "lacp", "'lacp' is for members of bonds"));
+        } else {
+            check_link(name, port)?;
         }
-        if !port.is_bond() && !port.bonding.is_default() {
-            let reason = format!("'bonding' is for ports with the device '{BOND_DEVICE}'");
-            return Err(wrong(name, "bonding", &reason));
-        }
+    }
+    Ok(())
+}
+
+/// A port that is no bond may speak LACP by itself, but a patch port.
+fn check_link(name: &str, port: &Port) -> Result<(), Error> {
+    let speaks = port.bonding.lacp != Lacp::Off;
+    if port.bond.is_none() && !speaks && !port.lacp.is_default() {
+        return Err(wrong(
+            name,
+            "lacp",
+            "'lacp' is for members of bonds, and ports with bonding.lacp",
+        ));
+    }
+    if !port.bonding.is_of_link() || (!port.bonding.is_default() && port.bond.is_some()) {
+        let reason = format!(
+            "'bonding' is for ports with the device '{BOND_DEVICE}'; one that is no member of a bond can \
+             have its keys for LACP"
+        );
+        return Err(wrong(name, "bonding", &reason));
+    }
+    if speaks && port.peer().is_some() {
+        return Err(wrong(name, "bonding", "a patch port speaks LACP as a member of a bond only"));
     }
     Ok(())
 }
@@ -158,8 +177,14 @@ fn check_member(state: &State, name: &str, port: &Port, bond: &str) -> Result<()
         let reason = format!("'{bond}' is no bond, but has device '{}'", found.device);
         return Err(wrong(name, "bond", &reason));
     }
-    if port.is_bond() || port.peer().is_some() {
-        return Err(wrong(name, "bond", "neither a bond nor a patch port can be a member"));
+    if port.is_bond() {
+        return Err(wrong(name, "bond", "a bond cannot be a member"));
+    }
+    if port.peer().is_some() && !found.bonding.arp_ip_targets.is_empty() {
+        let reason = format!(
+            "bond '{bond}' asks 'arp-ip-targets' by its members, and a patch port does not take answers"
+        );
+        return Err(wrong(name, "bond", &reason));
     }
     let given = [
         (port.bridge.is_some(), "bridge"),
@@ -261,6 +286,30 @@ mod tests {
     }
 
     #[test]
+    fn a_port_by_itself_may_speak_lacp() {
+        let alone = "bonding = { lacp = \"active\" }\nlacp.port-id = 5";
+        let text = BOND.replacen("vlan.tag = 5", alone, 1);
+        assert!(check_all(&State::default(), &state(&text)).is_ok());
+        let patches = "[bridges.red]\n[ports.a]\ndevice = \"patch:b\"\nbonding.lacp = \"active\"\n\
+                       [ports.b]\nbridge = \"red\"\ndevice = \"patch:a\"\n";
+        assert!(error(patches).contains("as a member of a bond only"));
+    }
+
+    #[test]
+    fn members_may_be_patch_ports_to_another_bridge() {
+        let text = "[bridges.red]\n[ports.up]\ndevice = \"bond:\"\n\
+                    [ports.a]\nbond = \"up\"\ndevice = \"patch:b\"\n\
+                    [ports.b]\nbridge = \"red\"\ndevice = \"patch:a\"\n";
+        assert!(check_all(&State::default(), &state(text)).is_ok());
+        let same = error(&text.replace("bridge = \"red\"\n", ""));
+        assert!(same.contains("is in bridge 'default', too"), "{same}");
+        let other = text.replace("\"bond:\"", "\"bond:\"\nbridge = \"red\"");
+        assert!(error(&other).contains("is in bridge 'red', too"));
+        let asks = text.replace("\"bond:\"", "\"bond:\"\nbonding.arp-ip-targets = [\"10.0.0.1\"]");
+        assert!(error(&asks).contains("a patch port does not take answers"));
+    }
+
+    #[test]
     fn what_makes_no_sense_is_named() {
         for (from, to, expected) in [
             ("bond = \"up\"", "bond = \"upp\"", "there is no bond 'upp'; did you mean 'up'?"),
@@ -279,9 +328,14 @@ mod tests {
             ),
             ("vlan.tag = 5", "bonding.updelay = 5", "is for ports with the device 'bond:'"),
             (
+                "bond = \"up\"",
+                "bond = \"up\"\nbonding.lacp = \"active\"",
+                "is for ports with the device 'bond:'",
+            ),
+            (
                 "device = \"bond:\"",
                 "device = \"bond:\"\nbond = \"up\"",
-                "neither a bond nor a patch",
+                "a bond cannot be a member",
             ),
         ] {
             let text = BOND.replacen(from, to, 1);

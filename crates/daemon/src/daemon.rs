@@ -227,7 +227,10 @@ impl Daemon {
             Change::Remember { port, address } if self.is_open(port) => {
                 self.remember(port, *address)?;
             }
-            Change::Set { name, to, .. } if self.is_open(name) => {
+            Change::Set { name, from, to } if self.is_open(name) => {
+                if let Some(peer) = to.peer().filter(|peer| from.peer() != Some(peer)) {
+                    self.switch.set_peer(name, peer)?;
+                }
                 self.switch.set_port(name, &to.options())?;
             }
             // It will be opened with what it is to be by then.

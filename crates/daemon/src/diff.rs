@@ -61,7 +61,7 @@ pub enum Change {
         /// What they do from now on.
         to: Idle,
     },
-    /// Settings of a port that stays on its device. Addresses are changes of their own.
+    /// Settings of a port that stays on its device, or the peer of a patch port. Addresses are changes of their own.
     Set {
         /// The port.
         name: String,
@@ -211,6 +211,11 @@ pub fn diff(old: &State, new: &State) -> Diff {
     diff
 }
 
+/// Whether a port stays as it is but for its settings: a patch port does so, whatever its peer is.
+fn is_kept(from: &Port, to: &Port) -> bool {
+    from.device == to.device || (from.peer().is_some() && to.peer().is_some())
+}
+
 /// Ports that are in both states, on the same device.
 fn kept<'a>(
     old: &'a State,
@@ -220,7 +225,7 @@ fn kept<'a>(
         let to = new.ports.get(name)?;
         Some((name, from, to))
     });
-    both.filter(|(_, from, to)| from.device == to.device)
+    both.filter(|(_, from, to)| is_kept(from, to))
 }
 
 fn set(old: &State, new: &State) -> Vec<Change> {
@@ -261,9 +266,8 @@ fn remembered(old: &State, new: &State) -> Vec<Change> {
 }
 
 fn removed(old: &State, new: &State) -> Vec<Change> {
-    let stays = |name: &String, port: &Port| {
-        new.ports.get(name).is_some_and(|other| other.device == port.device)
-    };
+    let stays =
+        |name: &String, port: &Port| new.ports.get(name).is_some_and(|other| is_kept(port, other));
     let ports = old.ports.iter().filter(|(name, port)| !stays(name, port));
     let ports =
         ports.map(|(name, port)| Change::RemovePort { name: name.clone(), port: port.clone() });

@@ -43,6 +43,14 @@ impl State {
     }
 }
 
+impl State {
+    /// The bridge where what comes in on a port comes in: of a member of a bond, that of the bond.
+    fn bridge_behind<'s>(&'s self, port: &'s Port) -> &'s str {
+        let bond = port.bond.as_ref().and_then(|bond| self.ports.get(bond));
+        bond.unwrap_or(port).bridge_name()
+    }
+}
+
 /// What is wrong with the patch ports of a state.
 pub(crate) fn check(state: &State) -> Result<(), Error> {
     let patches = state.ports.iter().filter_map(|(name, port)| Some((name, port, port.peer()?)));
@@ -92,8 +100,8 @@ fn check_peer(state: &State, name: &str, port: &Port, peer: &str) -> Result<(), 
         let device = &other.device;
         return Err(format!("its peer '{peer}' has device '{device}', not 'patch:{name}'"));
     }
-    if other.bridge_name() == port.bridge_name() {
-        let bridge = port.bridge_name();
+    let bridge = state.bridge_behind(port);
+    if state.bridge_behind(other) == bridge {
         return Err(format!("its peer '{peer}' is in bridge '{bridge}', too: choose another"));
     }
     Ok(())

@@ -543,6 +543,26 @@ fn patch_ports_come_and_go_in_pairs() {
     assert_eq!(up(&daemon), ["a default true", "b blue true"]);
     let add = |state: &mut State| state.add_patch("c", Port::patch("d"), "red");
     daemon.edit(Missing::Refuse, add).unwrap();
+    // They change partners, and stay the ports that they are.
+    let turn = |state: &mut State| {
+        for (name, peer) in [("a", "d"), ("d", "a"), ("b", "c"), ("c", "b")] {
+            state.port_mut(name)?.device = format!("patch:{peer}");
+        }
+        Ok(())
+    };
+    let applied = daemon.edit(Missing::Refuse, turn).unwrap();
+    assert!(applied.changes.iter().all(|change| matches!(change, Change::Set { .. })));
+    let all = ["a default true", "b blue true", "c default true", "d red true"];
+    assert_eq!(up(&daemon), all);
+    let devices = daemon.switch().ports().into_iter().map(|port| port.device);
+    assert_eq!(devices.collect::<Vec<_>>(), ["patch:d", "patch:c", "patch:b", "patch:a"]);
+    let back = |state: &mut State| {
+        for (name, peer) in [("a", "b"), ("b", "a"), ("c", "d"), ("d", "c")] {
+            state.port_mut(name)?.device = format!("patch:{peer}");
+        }
+        Ok(())
+    };
+    daemon.edit(Missing::Refuse, back).unwrap();
     daemon.edit(Missing::Refuse, |state| state.remove("a")).unwrap();
     assert_eq!(up(&daemon), ["c default true", "d red true"]);
     let before = daemon.state().clone();

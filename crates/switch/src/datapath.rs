@@ -11,8 +11,10 @@ use std::ops::Range;
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats, RxBurst};
-use packet::{BURST, EditRoom, Frame, Packet, PoolCache};
+use packet::{BURST, Edit, EditRoom, Frame, Packet, PoolCache};
 
+use crate::bond;
+use crate::bond::entry::Room;
 use crate::bond::way::{Fittings, Way};
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::capture::{self, Captures, Drops};
@@ -182,10 +184,17 @@ impl Datapath {
         }
     }
 
-    /// Sends a frame of the switch's own to `port`, if that takes frames at time `now`. Returns
-    /// whether it does.
+    /// Sends frames of the switch's own, [`BURST`] at most, to `port`, if that takes frames at time
+    /// `now`; by a patch port they come in at its peer, as others do. Returns whether it does.
     pub(crate) fn send_own(&mut self, port: u16, frames: &[Frame<'_>], now: u64) -> bool {
-        self.outputs.send_own(port, frames, now)
+        if self.patches.get(port).is_none() {
+            return self.outputs.send_own(port, frames, now);
+        }
+        let all = frames.iter().take(BURST).fold(0_u32, |all, _| all.wrapping_shl(1) | 1);
+        self.outputs.mark(port, all, Edit::NONE);
+        self.pass(frames, now);
+        self.outputs.end_burst();
+        true
     }
 
     /// Changes how often to try again although `port` takes nothing.
@@ -470,21 +479,11 @@ impl Datapath {
         source: &Source<'_>,
         gives: bool,
     ) -> Option<u16> {
-        let all = frames.len();
-        let mut received = ArrayVec::new();
-        let bonds = self.outputs.bonds_mut();
-        let (source, mut frames) = bonds.receive(frames, source, &mut received)?;
-        let mut moved = ArrayVec::<_, BURST>::new();
-        if self.outputs.bonds().comes_back(source.port)
-            && let Some(Some(bridge)) = self.apart.get(usize::from(source.bridge.0))
-        {
-            let back = bridge.came_back(frames, &source);
-            if back != 0 {
-                source.stats.count_drops(DropReason::CameBack, back.count_ones() as usize);
-                moved.extend(pick(frames, !back));
-                frames = &moved;
-            }
-        }
+        let (all, mut room) = (frames.len(), Room::default());
+        let Self { bridges, apart, outputs, .. } = self;
+        let bonds = outputs.bonds_mut();
+        let (source, frames) =
+            bond::entry::receive(bonds, [bridges, apart], frames, source, &mut room)?;
         self.forward_apart(frames, &source, gives && frames.len() == all)
     }
 

@@ -234,7 +234,8 @@ impl Outputs {
         });
         patched.retain(|port| {
             let marks = patches.get_mut(usize::from(*port)).and_then(Option::as_mut);
-            marks.is_some_and(|marks| keep_in(*port, marks))
+            let port = bonds.bond_of(*port).unwrap_or(*port);
+            marks.is_some_and(|marks| keep_in(port, marks))
         });
     }
 

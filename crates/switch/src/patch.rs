@@ -11,6 +11,8 @@ use std::sync::Arc;
 use ethdev::{DropReason, QueueStats};
 use packet::{EditRoom, Frame};
 
+use crate::bond;
+use crate::bond::entry::Room;
 use crate::bridge::{Bridge, BridgeId};
 use crate::capture::{Direction, Drops};
 use crate::config::MAX_PORTS;
@@ -111,7 +113,7 @@ struct Walk<'w, 'b> {
     passes: usize,
 }
 
-impl Walk<'_, '_> {
+impl<'b> Walk<'_, 'b> {
     /// Takes what is marked one step further; `steps` are those that are left.
     fn step(&mut self, steps: &mut [Step], outputs: &mut Outputs, frames: &[Frame<'_>]) {
         let Some((Step { room, tasks }, rest)) = steps.split_first_mut() else {
@@ -148,12 +150,13 @@ impl Walk<'_, '_> {
         outputs: &mut Outputs,
         frames: &[Frame<'_>],
     ) {
-        let (patches, bridges) = (self.patches, self.beyond.bridges);
+        let patches = self.patches;
         let Some(patch) = patches.get(usize::from(port)).and_then(Option::as_ref) else { return };
-        let index = usize::from(patch.bridge.0);
-        let Some(bridge) = bridges.into_iter().find_map(|all| all.get(index)?.as_ref()) else {
+        // That of a member of a bond is the bond's, which is looked for there.
+        let bridge = self.bridge(patch.bridge);
+        if bridge.is_none() && patch.bridge != BridgeId::BOND {
             return self.refuse(port, DropReason::LinkDown, marks, outputs, frames);
-        };
+        }
         if self.passes >= MAX_PASSES {
             return self.refuse(port, DropReason::PatchLoop, marks, outputs, frames);
         }
@@ -177,8 +180,47 @@ impl Walk<'_, '_> {
         outputs.set_mirrored(mirrored);
     }
 
-    /// Takes frames into the bridge of the peer.
+    /// A bridge, of whichever kind it is.
+    fn bridge(&self, id: BridgeId) -> Option<&'b Bridge> {
+        let all = self.beyond.bridges.into_iter();
+        all.map(|all| all.get(usize::from(id.0))).find_map(|bridge| bridge?.as_ref())
+    }
+
+    /// Takes frames into the bridge of the peer, or into the bond that it is a member of.
     fn enter(
+        &mut self,
+        bridge: Option<&Bridge>,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
+        match bridge {
+            Some(bridge) => self.enter_bridge(bridge, frames, source, rest, outputs),
+            None => self.enter_bond(frames, source, rest, outputs),
+        }
+    }
+
+    /// Takes frames into a bond, by a member.
+    #[inline(never)]
+    fn enter_bond(
+        &mut self,
+        frames: &[Frame<'_>],
+        source: &Source<'_>,
+        rest: &mut [Step],
+        outputs: &mut Outputs,
+    ) {
+        let (bonds, mut room) = (outputs.bonds_mut(), Room::default());
+        let received = bond::entry::receive(bonds, self.beyond.bridges, frames, source, &mut room);
+        let Some((source, frames)) = received else { return };
+        match self.bridge(source.bridge) {
+            Some(bridge) => self.enter_bridge(bridge, frames, &source, rest, outputs),
+            None => source.stats.count_drops(DropReason::LinkDown, frames.len()),
+        }
+    }
+
+    /// Takes frames into a bridge.
+    fn enter_bridge(
         &mut self,
         bridge: &Bridge,
         frames: &[Frame<'_>],
@@ -230,7 +272,7 @@ impl Walk<'_, '_> {
     #[inline(never)]
     fn enter_watched(
         &mut self,
-        bridge: &Bridge,
+        bridge: Option<&Bridge>,
         frames: &[Frame<'_>],
         source: &Source<'_>,
         rest: &mut [Step],

@@ -135,9 +135,10 @@ impl Entry {
         was_off != self.is_off()
     }
 
-    /// The number that the data path knows the port by.
-    pub(crate) fn device(&self) -> &str {
-        self.port.device()
+    /// The device string: that it was opened with, or for a patch port, what it has come to be.
+    pub(crate) fn device(&self) -> String {
+        let cable = self.cable.as_ref();
+        cable.map_or_else(|| self.port.device().to_owned(), |cable| cable.device())
     }
 
     /// Its number.
@@ -229,7 +230,7 @@ impl Entry {
         let control = self.port.control();
         PortReport {
             name: name.to_owned(),
-            device: self.port.device().to_owned(),
+            device: self.device(),
             driver: control.info().driver,
             bridge: self.bridge_name().to_owned(),
             bond: self.options.bond.clone(),

@@ -3,6 +3,7 @@
 //!
 //! The settings are those of Open vSwitch's table `Port`, by the same names.
 //!
+//! - `entry`: what comes in on a member
 //! - `group`: which members of a bond are in use, and since when
 //! - `load`: how much each part of the traffic is
 //! - `monitor`: which members lead somewhere, by asking stations behind them
@@ -10,6 +11,7 @@
 //! - `shares`: which member has which part of the traffic
 //! - `way`: what the data path makes of a bond
 
+pub(crate) mod entry;
 pub(crate) mod group;
 pub(crate) mod load;
 pub(crate) mod monitor;

@@ -8,7 +8,7 @@ use l2proto::lacp::pdu;
 use super::tests::{BROADCAST, Bench, frame, station};
 use super::*;
 use crate::bond::way::{BUCKETS, Division, NOBODY, Receives, Strand};
-use crate::inlet::Inlet;
+use crate::inlet::{Heard, Inlet};
 use crate::vlan::PortVlan;
 use crate::vlan::policy::Policy;
 
@@ -202,4 +202,56 @@ fn what_neighbours_say_is_put_aside_though_the_member_is_not_in_use() {
     }
     assert_eq!(heard.try_iter().count(), 30);
     assert_eq!(bench.dropped(RateLimited), 4 * 32 - 30);
+}
+
+/// The bench's port 0 in the default bridge with a bond, whose one member is patch port 10; its peer 11
+/// is the member of a bond of bridge 1, where the bench's port 1 is. Returns what is heard in each.
+fn patched() -> (Bench, [std::sync::mpsc::Receiver<Heard<{ pdu::FRAME_LEN }>>; 2]) {
+    let mut bench = Bench::new(4);
+    bench.change(0, BridgeChange::Leave(1));
+    let fdb = Arc::new(fdb::Fdb::new(64, crate::config::MAX_PORTS, 300));
+    bench.change(1, BridgeChange::Open(Bridge::new(fdb, BURST, 0)));
+    bench.change(1, BridgeChange::Join(1, None));
+    let heard = [(0, BOND, 10), (1, BOND + 3, 11)].map(|(bridge, bond, member)| {
+        bench.change(bridge, BridgeChange::Join(bond, None));
+        let (inlet, heard) = Inlet::new(64, 1_000_000, || {});
+        let members = vec![Strand { port: member, receives: Receives::All }];
+        let way = Way { bridge: BridgeId(bridge), table: [member; BUCKETS], members, ..way(2).0 };
+        let fittings = Fittings { inlet: Some(inlet), ..Fittings::default() };
+        bench.path.set_bond(bond, Some((way, fittings)));
+        let (peer, [rx, tx]) = (21 - member, [0; 2].map(|_| Arc::<QueueStats>::default()));
+        let patch = Patch { bridge: BridgeId::BOND, peer, tx, rx };
+        bench.path.set_patch(member, Some(patch));
+        heard
+    });
+    (bench, heard)
+}
+
+#[test]
+fn members_may_be_patch_ports_between_bonds_of_two_bridges() {
+    let (mut bench, heard) = patched();
+    let mut went = |bridge, port, from, to| {
+        let frames = [frame(if to == 0 { BROADCAST } else { station(to) }, station(from))];
+        let got = bench.send_to_bridge(bridge, port, &frames);
+        got.iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    assert_eq!(went(0, 0, 1, 0), [0, 1, 1, 1], "the flood of one bridge, and of the other");
+    assert_eq!(went(1, 1, 2, 1), [1, 0, 0, 0], "known behind both bonds");
+    assert_eq!(went(0, 0, 1, 2), [0, 1, 0, 0]);
+    // What one bond says comes to the other one, and nobody else.
+    let said = pdu::Pdu::default().frame(packet::MacAddr([2, 0, 0, 0, 0, 7]));
+    for (member, peer, heard) in [(10, 11, &heard[1]), (11, 10, &heard[0])] {
+        assert!(bench.path.send_own(member, &[Frame::from_bytes(&said)], 1));
+        let heard = heard.try_recv().unwrap();
+        assert_eq!((heard.port, heard.bytes()), (peer, &said[..]));
+    }
+    assert!(heard.iter().all(|heard| heard.try_recv().is_err()));
+    // One that is not in use takes nothing but that.
+    let members = vec![Strand { port: 11, receives: Receives::Nothing }];
+    let other = Way { bridge: BridgeId(1), table: [NOBODY; BUCKETS], members, ..way(2).0 };
+    bench.path.set_bond(BOND + 3, Some((other, Fittings::default())));
+    let got = bench.send(0, &[frame(BROADCAST, station(1))]);
+    assert_eq!(got.iter().map(Vec::len).collect::<Vec<_>>(), [0, 0, 1, 1]);
+    let dropped = bench.path.patches.get(10).unwrap().rx.snapshot();
+    assert_eq!(dropped.dropped_for(InactiveMember), 1);
 }

@@ -52,11 +52,12 @@ impl Control {
 
     /// Tells the workers all captures, given the ports that there are and `more`.
     fn tell_captures(&self, more: Option<(&str, &Entry)>) {
-        let ports = self.ports.iter().chain(more).map(|(name, entry)| {
-            let (device, number) = (entry.device(), entry.number());
-            Seen { name, device, number }
-        });
-        let ports: Vec<Seen<'_>> = ports.collect();
+        let ports = self.ports.iter().chain(more);
+        let ports: Vec<(&str, String, u16)> =
+            ports.map(|(name, entry)| (name, entry.device(), entry.number())).collect();
+        let ports = ports.iter();
+        let ports: Vec<Seen<'_>> =
+            ports.map(|(name, device, number)| Seen { name, device, number: *number }).collect();
         for (index, worker) in self.mailboxes.iter().enumerate() {
             let captures = self.captures.captures(&ports, index);
             worker.ask(|done| Message::Capture(captures, done));

@@ -22,6 +22,9 @@ use crate::report::{BondReport, LacpReport, MemberLacp};
 /// The priority of each member, so that their numbers decide.
 const PORT_PRIORITY: u16 = 65_535;
 
+/// Frames to be sent, and the member to send each by.
+type Said = Vec<(u16, Vec<u8>)>;
+
 /// What a member brings along for LACP.
 #[derive(Clone, Copy, Debug, Default)]
 struct Own {
@@ -49,7 +52,7 @@ impl Bond {
         heard: impl Iterator<Item = Heard<FRAME_LEN>>,
         of: impl Fn(u16) -> Own,
         now: Instant,
-    ) -> (Agreement, Vec<(u16, Vec<u8>)>) {
+    ) -> (Agreement, Said) {
         let bonding = self.group.settings().clone();
         if bonding.lacp == Lacp::Off {
             self.agent = Agent::default();
@@ -230,10 +233,7 @@ impl Control {
 
     /// Has a bond hear and speak by LACP. Returns what has come of it, what is to be sent, and the
     /// members.
-    pub(super) fn speak_in(
-        &mut self,
-        name: &str,
-    ) -> Option<(Agreement, Vec<(u16, Vec<u8>)>, Vec<Seen>)> {
+    pub(super) fn speak_in(&mut self, name: &str) -> Option<(Agreement, Said, Vec<Seen>)> {
         let entry = self.ports.get(name).ok()?;
         let (now, number) = (self.time.now(), entry.number());
         let bond = self.bonds.of(name);

@@ -29,6 +29,15 @@ impl Switch {
         self.control().set_port(name, options)
     }
 
+    /// Has patch port `name` lead to another port from now on, which is a patch port of another bridge and
+    /// names this one; until there is such a port, its link is down. Any other port is left alone.
+    ///
+    /// # Errors
+    /// There is no such port.
+    pub fn set_peer(&self, name: &str, peer: &str) -> Result<(), Error> {
+        self.control().set_peer(name, peer)
+    }
+
     /// Opens a port again that was [shut](crate::PortReport::is_shut); returns whether it was.
     ///
     /// # Errors

@@ -27,8 +27,10 @@ pub fn patch_peer(device: &str) -> Option<&str> {
 #[derive(Debug)]
 pub(crate) struct Cable {
     /// The name of the port at the other end.
-    peer: String,
-    /// How often it was joined to that or taken from it: odd while it is.
+    peer: Mutex<String>,
+    /// The bridge and number of that, while they are joined.
+    end: Mutex<Option<(BridgeId, u16)>>,
+    /// How often it was joined to one or taken from it: odd while it is.
     changes: AtomicU64,
     /// The counters of each worker that there ever was.
     workers: Mutex<Vec<Counters>>,
@@ -41,22 +43,45 @@ struct Counters {
 }
 
 impl Cable {
+    /// One that is to be joined to `peer`.
+    fn new(peer: &str) -> Self {
+        Self {
+            peer: Mutex::new(peer.to_owned()),
+            end: Mutex::default(),
+            changes: AtomicU64::new(0),
+            workers: Mutex::default(),
+        }
+    }
+
     /// The name of the port at the other end.
-    pub(super) fn peer(&self) -> &str {
-        &self.peer
+    pub(crate) fn peer(&self) -> String {
+        lock(&self.peer).clone()
+    }
+
+    /// The device string of the port.
+    pub(crate) fn device(&self) -> String {
+        format!("{PREFIX}{}", lock(&self.peer))
+    }
+
+    /// Has it be joined to this from now on; returns whether that is news.
+    fn join(&self, end: Option<(BridgeId, u16)>) -> bool {
+        let before = std::mem::replace(&mut *lock(&self.end), end);
+        let steps = match (before, end) {
+            (before, end) if before == end => 0,
+            (Some(_), Some(_)) => 2,
+            _ => 1,
+        };
+        self.changes.fetch_add(steps, Relaxed);
+        steps != 0
     }
 
     fn is_joined(&self) -> bool {
         self.changes.load(Relaxed) % 2 == 1
     }
 
-    fn workers(&self) -> MutexGuard<'_, Vec<Counters>> {
-        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The counters of worker `index`.
     fn of_worker(&self, index: usize) -> Counters {
-        let mut workers = self.workers();
+        let mut workers = lock(&self.workers);
         while workers.len() <= index {
             workers.push(Counters::default());
         }
@@ -65,12 +90,16 @@ impl Cable {
 
     /// What has gone through, all workers together.
     pub(crate) fn stats(&self) -> PortStats {
-        let workers = self.workers();
+        let workers = lock(&self.workers);
         let sum = |stats: fn(&Counters) -> &Arc<QueueStats>| {
             vec![workers.iter().map(|worker| stats(worker).snapshot()).sum()]
         };
         PortStats { rx: sum(|worker| &worker.rx), tx: sum(|worker| &worker.tx) }
     }
+}
+
+fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
+    value.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The control side of a patch port.
@@ -97,7 +126,7 @@ impl PortControl for PatchControl {
     }
 
     fn details(&self) -> Vec<(String, String)> {
-        vec![("peer".to_owned(), self.0.peer.clone())]
+        vec![("peer".to_owned(), self.0.peer())]
     }
 }
 
@@ -113,12 +142,20 @@ impl Control {
         peer: &str,
         options: &PortOptions,
     ) -> Result<(), Error> {
-        let (peer, changes) = (peer.to_owned(), AtomicU64::new(0));
-        let cable = Arc::new(Cable { peer, changes, workers: Mutex::default() });
-        let device = format!("{PREFIX}{}", cable.peer);
+        let cable = Arc::new(Cable::new(peer));
+        let device = cable.device();
         let control = Box::new(PatchControl(Arc::clone(&cable)));
         let open = OpenPort::new(name, &device, control, Vec::new(), Vec::new());
         self.add_port_with(open, Kind::Patch(cable), options)
+    }
+
+    /// Has patch port `name` be joined to `peer` from now on. Any other port is left alone.
+    pub(super) fn set_peer(&mut self, name: &str, peer: &str) -> Result<(), Error> {
+        let Some(cable) = self.ports.get(name)?.cable() else { return Ok(()) };
+        peer.clone_into(&mut lock(&cable.peer));
+        self.update_patches();
+        self.update_protocols();
+        Ok(())
     }
 
     /// Joins all patch ports that belong together by now, and parts those that do not any more.
@@ -142,13 +179,25 @@ impl Control {
     /// The port that patch port `name` names, if that names it in turn.
     fn peer_of(&self, name: &str) -> Option<&Entry> {
         let cable = self.ports.get(name).ok()?.cable()?;
-        let peer = self.ports.get(&cable.peer).ok()?;
-        peer.cable().is_some_and(|other| other.peer == name).then_some(peer)
+        let peer = self.ports.get(&cable.peer()).ok()?;
+        peer.cable().is_some_and(|other| other.peer() == name).then_some(peer)
+    }
+
+    /// The bridge where frames come in that come in on a port: of a member of a bond, that of the bond.
+    fn bridge_behind(&self, entry: &Entry) -> Option<BridgeId> {
+        match &entry.options().bond {
+            Some(bond) => Some(self.ports.get(bond).ok()?.bridge()),
+            None => Some(entry.bridge()),
+        }
     }
 
     /// Where a patch port leads to, if its peer is there.
     fn end_of(&self, name: &str, entry: &Entry) -> Option<End> {
-        let peer = self.peer_of(name).filter(|peer| peer.bridge() != entry.bridge())?;
+        let peer = self.peer_of(name)?;
+        let bridges = [self.bridge_behind(entry)?, self.bridge_behind(peer)?];
+        if bridges[0] == bridges[1] {
+            return None;
+        }
         let in_service = !entry.options().disabled && !peer.options().disabled;
         let other = peer.cable().filter(|_| in_service)?;
         Some((peer.bridge(), peer.number(), Arc::clone(other)))
@@ -175,15 +224,12 @@ impl Control {
 
     /// Tells the workers where a patch port leads to, if that is news.
     fn connect(&self, entry: &Entry, cable: &Cable, end: Option<&End>) {
-        if cable.is_joined() == end.is_some() {
+        if !cable.join(end.map(|(bridge, peer, _)| (*bridge, *peer))) {
             return;
         }
         self.tell(entry, cable, end);
-        cable.changes.fetch_add(1, Relaxed);
         // As with any link that goes down: what is behind it may be elsewhere now.
-        if end.is_none()
-            && let Ok(fdb) = self.fdb_of(entry)
-        {
+        if let Ok(fdb) = self.fdb_of(entry) {
             fdb.write().flush(Some(entry.number()));
         }
     }

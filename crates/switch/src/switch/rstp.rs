@@ -335,7 +335,7 @@ impl Control {
         let from = Some(entry.control().mac()).filter(|mac| mac.is_station()).unwrap_or(own);
         let frame = bpdu.frame(from);
         if let Some(cable) = entry.cable() {
-            let peer = self.ports.get(cable.peer()).map(Entry::number);
+            let peer = self.ports.get(&cable.peer()).map(Entry::number);
             self.rstp.crossing.extend(peer.ok().map(|peer| (peer, frame)));
             return;
         }

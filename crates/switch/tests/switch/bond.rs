@@ -9,8 +9,8 @@ use eal::time::Time;
 use packet::MacAddr;
 use switch::guard::BpduGuard;
 use switch::{
-    BOND_DEVICE, BondReport, Bonding, Identity, Lacp, PortGuard, PortLacp, PortOptions, Switch,
-    SwitchConfig,
+    BOND_DEVICE, BondReport, Bonding, BridgeOptions, Identity, Lacp, LacpManner, LacpTime,
+    PortGuard, PortLacp, PortOptions, Switch, SwitchConfig,
 };
 
 fn member() -> PortOptions {
@@ -156,7 +156,7 @@ fn other_workers_know_the_bond_and_its_bridge_may_change() {
     switch.set_workers(&[], 3).unwrap();
     vm.send(0, [frame(BROADCAST, mac(1), 1)]);
     assert_eq!(number(&m1.receive(1)[0]), 1);
-    switch.add_bridge("other", &switch::BridgeOptions::default()).unwrap();
+    switch.add_bridge("other", &BridgeOptions::default()).unwrap();
     let there = |options: PortOptions| PortOptions { bridge: Some("other".into()), ..options };
     switch.set_port("up", &there(PortOptions::default())).unwrap();
     vm.send(0, [frame(BROADCAST, mac(1), 2)]);
@@ -266,4 +266,79 @@ fn a_bond_that_is_shut_carries_nothing_until_it_is_opened() {
     vm.send(0, [frame(BROADCAST, mac(1), 5)]);
     let sent = m1.receive(1);
     assert!(sent.iter().all(|frame| number(frame) != 3));
+}
+
+/// LACP, as a bond speaks it, or a port by itself.
+fn spoken(manner: LacpManner) -> Bonding {
+    let (lacp, lacp_time) = (Lacp::Active, LacpTime::Fast);
+    Bonding { lacp, lacp_time, lacp_manner: manner, ..Bonding::default() }
+}
+
+#[test]
+fn bonds_of_two_bridges_agree_by_patch_ports_and_notice_when_these_lead_elsewhere() {
+    let time = Time::stopped();
+    let config = SwitchConfig { workers: 2, ..SwitchConfig::default() };
+    let switch = Switch::start_with(&config, time.clone()).unwrap();
+    switch.add_bridge("red", &BridgeOptions::default()).unwrap();
+    let red = |options: PortOptions| PortOptions { bridge: Some("red".to_owned()), ..options };
+    let of = |name: &str| PortOptions { bond: Some(name.to_owned()), ..PortOptions::default() };
+    let bonding = || spoken(LacpManner::OpenVswitch);
+    switch.open_port("left", BOND_DEVICE, &bond(bonding())).unwrap();
+    switch.open_port("right", BOND_DEVICE, &red(bond(bonding()))).unwrap();
+    for (left, right) in [("l1", "r1"), ("l2", "r2")] {
+        switch.open_port(left, &format!("patch:{right}"), &of("left")).unwrap();
+        switch.open_port(right, &format!("patch:{left}"), &of("right")).unwrap();
+    }
+    let warp = |ms: u64| {
+        for _ in 0..ms / 100 {
+            time.warp(Duration::from_millis(100));
+            switch.catch_up();
+        }
+    };
+    let in_use = || {
+        let members = switch.lacp().into_iter().flat_map(|bond| bond.members);
+        members.filter(|member| member.is_enabled).map(|member| member.name).collect::<Vec<_>>()
+    };
+    warp(200);
+    wait_until("they agree", || {
+        warp(100);
+        in_use() == ["l1", "l2", "r1", "r2"]
+    });
+    assert!(switch.port("l1").unwrap().is_agreed);
+    // The first cable is taken out, and put elsewhere.
+    switch.open_port("l3", "patch:r1", &PortOptions::default()).unwrap();
+    switch.set_peer("r1", "l3").unwrap();
+    assert_eq!(switch.port("r1").unwrap().device, "patch:l3");
+    assert!(switch.port("l3").unwrap().link.up && !switch.port("l1").unwrap().link.up);
+    warp(4_100);
+    assert_eq!(in_use(), ["l2", "r2"]);
+    assert!(!switch.port("l1").unwrap().is_agreed);
+    let lacp = switch.lacp().remove(0).members.remove(0).lacp.unwrap();
+    assert_eq!(lacp.state, "expired", "its partner is known still");
+    switch.remove_port("l3").unwrap();
+    switch.set_peer("r1", "l1").unwrap();
+    wait_until("they agree", || {
+        warp(100);
+        in_use() == ["l1", "l2", "r1", "r2"]
+    });
+}
+
+#[test]
+fn a_port_by_itself_speaks_lacp_and_carries_frames_whatever_is_answered() {
+    let switch = Switch::start(&SwitchConfig::default()).unwrap();
+    let [(vm, vm_peer), (up, up_peer)] = [port("vm", 1), port("up", 1)];
+    switch.add_port(vm, &PortOptions::default()).unwrap();
+    switch.add_port(up, &bond(spoken(LacpManner::Standard))).unwrap();
+    let said = up_peer.receive(1).remove(0);
+    assert_eq!(said[..6], [1, 0x80, 0xC2, 0, 0, 2]);
+    assert!(switch.bonds().is_empty());
+    let lacp = switch.lacp().remove(0);
+    assert_eq!((lacp.name.as_str(), lacp.members[0].name.as_str()), ("up", "up"));
+    assert!(!switch.port("up").unwrap().is_agreed);
+    // Its own frame comes back, and is for nobody else.
+    up_peer.send(0, [said, frame(BROADCAST, mac(9), 1)]);
+    assert_eq!(number(&vm_peer.receive(1)[0]), 1);
+    wait_until("it is heard", || switch.lacp()[0].members[0].lacp.unwrap().received == 1);
+    switch.set_port("up", &PortOptions::default()).unwrap();
+    assert!(switch.lacp().is_empty() && switch.port("up").unwrap().is_agreed);
 }
