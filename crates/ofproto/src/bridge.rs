@@ -226,10 +226,11 @@ impl Bridge {
     /// Whether there is something that ends by itself.
     #[must_use]
     pub fn has_timed(&self) -> bool {
-        let has_bundle = |connection: &Connection| {
-            connection.session.as_ref().is_some_and(|session| !session.bundles.is_empty())
+        let has_something = |connection: &Connection| {
+            let session = connection.session.as_ref();
+            session.is_some_and(|one| !one.bundles.is_empty() || !one.tally.is_empty())
         };
-        self.tables.has_timed() || self.connections.values().any(has_bundle)
+        self.tables.has_timed() || self.connections.values().any(has_something)
     }
 
     /// Tells those whose bundles are forgotten.

@@ -12,6 +12,7 @@ use openflow::{Version, VersionSet};
 use crate::handle::bundle::Bundles;
 use crate::monitor::Monitors;
 use crate::rate::{Bucket, Manner};
+use crate::tally::Tally;
 
 /// The number of a connection; none is used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -45,6 +46,8 @@ pub(crate) struct Session {
     pub has_table_id: bool,
     pub bundles: Bundles,
     pub monitors: Monitors,
+    /// Changes of rules that the log was not told of yet.
+    pub tally: Tally,
     /// Of a request about tables that is in several messages, what has come.
     pub wishes: Vec<FeaturesWish>,
 }
@@ -63,6 +66,7 @@ impl Session {
             has_table_id: false,
             bundles: Bundles::default(),
             monitors: Monitors::default(),
+            tally: Tally::default(),
             wishes: Vec::new(),
         }
     }

@@ -29,6 +29,7 @@
 //! - [`port`]: its ports
 //! - [`rate`]: how many packets controllers are told of
 //! - [`table`]: how its tables are set
+//! - `tally`: how many changes of rules a controller has made
 //! - `tlv`: options of tunnels as fields
 
 #![forbid(unsafe_code)]
@@ -41,6 +42,7 @@ mod monitor;
 pub mod port;
 pub mod rate;
 pub mod table;
+mod tally;
 mod tlv;
 
 pub use bridge::{BUNDLE_TIMEOUT, Bridge, Closed, Job, Settings};

@@ -161,7 +161,9 @@ impl Monitors {
                 }
                 let replies = replies.get_or_insert_with(|| flow_monitor::updates(version));
                 match own.filter(|_| !flags.has(MonitorFlags::OWN)) {
-                    None => replies.entry(|out| update(event, rule, flags).encode(version, out)),
+                    None => {
+                        replies.entry(|out| update(event, rule, flags).encode(version, out));
+                    }
                     Some((_, xid)) if !is_short => {
                         replies.entry(|out| encode_abbreviated(xid, version, out));
                         is_short = true;

@@ -129,12 +129,19 @@ impl FromIterator<Version> for VersionSet {
     }
 }
 
-/// Their numbers as Open vSwitch's log has them: `version 0x01`, `versions 0x01, 0x04`.
+/// Their numbers as Open vSwitch's log has them: `version 0x01`, `versions 0x01, 0x04`, `version 0x06 and
+/// earlier`.
 impl fmt::Display for VersionSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let all = Version::ALL.into_iter().filter(|version| self.has(*version));
         let all: Vec<String> = all.map(|version| format!("{:#04x}", version.wire())).collect();
-        write!(f, "version{} {}", if all.len() == 1 { "" } else { "s" }, all.join(", "))
+        let is_up_to = |newest: Version| *self == Self::up_to(newest.wire());
+        match (&all[..], self.newest().filter(|newest| is_up_to(*newest))) {
+            ([], _) => f.write_str("no versions"),
+            ([one], _) => write!(f, "version {one}"),
+            (_, Some(newest)) => write!(f, "version {:#04x} and earlier", newest.wire()),
+            (all, None) => write!(f, "versions {}", all.join(", ")),
+        }
     }
 }
 
@@ -152,6 +159,8 @@ mod tests {
         assert_eq!(VersionSet::up_to(9), VersionSet::ALL);
         assert_eq!(VersionSet::from_bits(u32::MAX), VersionSet::ALL);
         assert_eq!(both.to_string(), "versions 0x01, 0x04");
+        assert_eq!(VersionSet::ALL.to_string(), "version 0x06 and earlier");
+        assert_eq!(VersionSet::default().to_string(), "no versions");
     }
 
     #[test]

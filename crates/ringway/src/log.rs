@@ -31,10 +31,13 @@ static REPLACE: OnceLock<Replace> = OnceLock::new();
 static FILTER: Mutex<Option<Targets>> = Mutex::new(None);
 
 /// What a target is the beginning of: our crates, as lines of the log name them.
-pub const CRATES: [&str; 19] = [
+pub const CRATES: [&str; 22] = [
     "ringway",
     "ovs",
     "ofproto",
+    "vconn",
+    "connmgr",
+    "ofp_flow",
     "dpif",
     "dpif_netdev",
     "daemon",

@@ -127,6 +127,8 @@ struct Made {
     tables: Tables,
     /// With the numbers of the messages.
     outcomes: Vec<(Outcome, Command, u32)>,
+    /// What was done to rules, for the log.
+    flow_mods: Vec<Command>,
     groups: Vec<MadeGroups>,
     /// With the tables that they go by: as they were made up to there.
     packets: Vec<(Tables, PacketOut)>,
@@ -189,8 +191,8 @@ impl Request<'_> {
     fn commit(&mut self, bundle: &Bundle) -> Result<(), ErrorCode> {
         let has_table_id = self.session()?.has_table_id;
         let (tables, now) = (self.bridge.tables.clone(), self.datapath.now());
-        let mut made =
-            Made { tables, outcomes: Vec::new(), groups: Vec::new(), packets: Vec::new() };
+        let (outcomes, flow_mods, groups, packets) = Default::default();
+        let mut made = Made { tables, outcomes, flow_mods, groups, packets };
         for message in &bundle.messages {
             if let Err(code) = self.make(&mut made, message, has_table_id, now) {
                 let (version, xid) = (self.raw.version, Raw::read(message)?.xid);
@@ -201,6 +203,8 @@ impl Request<'_> {
                 return Err(ErrorCode::BfcMsgFailed);
             }
         }
+        let tally = &mut self.session()?.tally;
+        made.flow_mods.iter().for_each(|command| tally.count(*command, now));
         self.bridge.tables = made.tables;
         self.bridge.is_dirty = true;
         let mut removed = made.outcomes.iter().flat_map(|(outcome, ..)| &outcome.removed);
@@ -250,6 +254,7 @@ impl Request<'_> {
         }
         let outcome = made.tables.change(&change, now).map_err(refusal)?;
         made.outcomes.push((outcome, change.command, raw.xid));
+        made.flow_mods.push(change.command);
         Ok(())
     }
 }

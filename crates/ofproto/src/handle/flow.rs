@@ -35,6 +35,7 @@ impl Request<'_> {
         }
         let now = self.datapath.now();
         let outcome = self.bridge.tables.change(&change, now).map_err(refusal)?;
+        self.session()?.tally.count(change.command, now);
         self.made(&outcome, change.command, now);
         Ok(Vec::new())
     }
@@ -72,7 +73,13 @@ impl Request<'_> {
         let (version, form) = (self.raw.version, self.reply_form());
         for rule in rules {
             let stats = stats(&rule, now);
-            replies.entry(|out| stats.encode(version, form, out));
+            if !replies.entry(|out| stats.encode(version, form, out)) {
+                tracing::warn!(
+                    target: "ofp_flow",
+                    "Flow exceeded the maximum flow statistics reply size and was excluded from the \
+                     response set"
+                );
+            }
         }
         Ok(replies.finish())
     }

@@ -115,22 +115,24 @@ impl Replies {
         Self { open: head.clone(), head, full: Vec::new() }
     }
 
-    /// Appends an entry, which is all in one message; one that fits into none is left out.
-    pub fn entry(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    /// Appends an entry, which is all in one message; one that fits into none is left out. Returns whether
+    /// it is there.
+    pub fn entry(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> bool {
         let start = self.open.len();
         write(&mut self.open);
         if self.open.len() <= LONGEST {
-            return;
+            return true;
         }
         let entry = self.open.split_off(start);
         if self.head.len().saturating_add(entry.len()) > LONGEST {
-            return;
+            return false;
         }
         let mut full = std::mem::replace(&mut self.open, self.head.clone());
         self.open.extend(entry);
         full.patch(10, &MORE.to_be_bytes());
         full.patch_length(2, 0);
         self.full.push(full);
+        true
     }
 
     /// All answers. There is at least one.
@@ -152,9 +154,9 @@ mod tests {
         for version in [Version::V10, Version::V13] {
             let mut replies = Replies::new(version, Kind::FlowStatsReply, Form::Reply, 3);
             for at in 0..70_u8 {
-                replies.entry(|out| out.extend(vec![at; 1_000]));
+                assert!(replies.entry(|out| out.extend(vec![at; 1_000])));
             }
-            replies.entry(|out| out.extend(vec![0; 70_000]));
+            assert!(!replies.entry(|out| out.extend(vec![0; 70_000])));
             let all = replies.finish();
             let read: Vec<Raw<'_>> = all.iter().map(|bytes| Raw::read(bytes).unwrap()).collect();
             assert_eq!(read.iter().map(|raw| raw.more).collect::<Vec<_>>(), [true, false]);
