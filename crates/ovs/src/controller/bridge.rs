@@ -2,16 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
-use eal::unix::Listener;
 use ethdev::Stats;
 use litemap::LiteMap;
 use ofproto::{Bridge, ConnectionId, Datapath as _, Job, Origin, Port, Received, Settings};
 use openflow::PortNo;
 use openflow::message::port::{PortDesc, config, feature, state};
+use openflow::message::role::Role;
 use openflow::message::stats::port::{FIGURES, UNKNOWN};
 use ovsdb::Uuid;
 use switch::{FlowEvent, FlowPacket, PortReport};
@@ -20,11 +19,15 @@ use super::alone::Alone;
 use super::datapath::Forwarding;
 use super::dial::Dial;
 use super::peer::{Peer, ROOM};
+use super::snooper::Snooper;
 use super::sockets::Door;
-use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE};
+use super::{BridgeSpec, ControllerSpec, ControllerStatus, PROBE, Sockets};
 
 /// Connections of a bridge at a time; further ones are closed.
 const CONNECTIONS: usize = 128;
+
+/// Those that listen to controllers of a bridge at most.
+const SNOOPERS: usize = 8;
 
 /// Packets of workers that are taken in one turn.
 const PACKETS: usize = 256;
@@ -59,9 +62,12 @@ pub struct Served {
     bridge: Bridge,
     spec: BridgeSpec,
     management: Option<Door>,
+    snoop: Option<Door>,
     controllers: LiteMap<Uuid, Controller>,
     /// Connections, and the controllers that they are of.
     peers: Vec<(Peer, Option<Uuid>)>,
+    /// Who listens to controllers.
+    snoopers: Vec<Snooper>,
     forwarding: Forwarding,
     /// Whether its controllers are there.
     alone: Alone,
@@ -78,26 +84,33 @@ pub enum Spot {
     Controller(Uuid),
     /// A connection.
     Peer(ConnectionId),
+    /// The socket of those who listen.
+    Snoop,
+    /// One of them.
+    Snooper(usize),
 }
 
 impl Served {
     /// A bridge without connections.
     pub fn new(
         spec: BridgeSpec,
-        management: Option<Arc<Listener>>,
+        sockets: Sockets,
         forwarding: Forwarding,
         packets: Receiver<FlowEvent>,
     ) -> Self {
         let bridge = Bridge::new(Settings::default());
         let empty = BridgeSpec { controllers: LiteMap::new(), ..spec.clone() };
-        let management = management.map(Door::Unix);
-        let (controllers, peers) = Default::default();
+        let [management, snoop] =
+            [sockets.management, sockets.snoop].map(|socket| socket.map(Door::Unix));
+        let (controllers, peers, snoopers) = Default::default();
         let mut served = Self {
             bridge,
             spec: empty,
             management,
+            snoop,
             controllers,
             peers,
+            snoopers,
             forwarding,
             alone: Alone::default(),
             packets,
@@ -124,6 +137,7 @@ impl Served {
             .collect();
         for row in gone {
             self.controllers.remove(&row);
+            self.snoopers.retain(|snooper| snooper.of != row);
             let of = self.peers.iter().filter(|(_, of)| *of == Some(row));
             let of: Vec<ConnectionId> = of.map(|(peer, _)| peer.id).collect();
             of.into_iter().for_each(|id| self.close(id, "its controller is set otherwise"));
@@ -187,7 +201,10 @@ impl Served {
             .peers
             .iter()
             .map(|(peer, _)| (Spot::Peer(peer.id), peer.fd(), peer.interest(&self.bridge)));
-        own.chain(controllers).chain(peers).collect()
+        let snoop = self.snoop.iter().map(|door| (Spot::Snoop, door.fd(), PollFlags::IN));
+        let snoopers = self.snoopers.iter().enumerate();
+        let snoopers = snoopers.map(|(at, one)| (Spot::Snooper(at), one.fd(), one.interest()));
+        own.chain(controllers).chain(peers).chain(snoop).chain(snoopers).collect()
     }
 
     /// When something is to be done although nothing comes.
@@ -238,7 +255,49 @@ impl Served {
         for (socket, name, row) in new {
             self.add_peer(socket, name, row);
         }
+        if ready.contains(&Spot::Snoop) {
+            self.welcome_snooper()?;
+        }
         refused
+    }
+
+    /// Has somebody listen to the controller that has the most to say.
+    fn welcome_snooper(&mut self) -> Result<(), rustix::io::Errno> {
+        let Some((socket, _)) = self.snoop.as_ref().map_or(Ok(None), Door::accept)? else {
+            return Ok(());
+        };
+        let rank = |row: &Uuid| {
+            let mut of = self.peers.iter().filter(|(_, of)| of.as_ref() == Some(row));
+            match of.find_map(|(peer, _)| self.bridge.role(peer.id)) {
+                Some(Role::Primary) => 3,
+                Some(Role::Equal) => 2,
+                Some(Role::Secondary) => 1,
+                None => 0,
+            }
+        };
+        let dialled = self.controllers.iter();
+        let dialled = dialled.filter(|(_, one)| matches!(one.way, Way::Dial(_)));
+        match dialled.map(|(row, _)| *row).max_by_key(rank) {
+            Some(_) if self.snoopers.len() >= SNOOPERS => {
+                tracing::warn!("closed, as {SNOOPERS} listen to controllers already");
+            }
+            Some(row) => self.snoopers.push(Snooper::new(socket, row)),
+            None => tracing::info!("no controller connection to snoop"),
+        }
+        Ok(())
+    }
+
+    /// Passes on what has come from controllers and gone to them to those who listen.
+    fn serve_snoopers(&mut self) {
+        for (peer, row) in &mut self.peers {
+            let copies = peer.take_copies();
+            let of = self.snoopers.iter_mut().filter(|snooper| Some(snooper.of) == *row);
+            of.for_each(|snooper| copies.iter().for_each(|copy| snooper.hear(copy)));
+        }
+        self.snoopers.retain_mut(Snooper::step);
+        for (peer, row) in &mut self.peers {
+            peer.set_heard(self.snoopers.iter().any(|snooper| Some(snooper.of) == *row));
+        }
     }
 
     fn add_peer(&mut self, socket: OwnedFd, name: String, row: Option<Uuid>) {
@@ -257,7 +316,9 @@ impl Served {
         let id = self.bridge.connect(origin, ROOM);
         self.bridge.set_manner(id, manner);
         tracing::debug!("{name}: connected");
-        self.peers.push((Peer::new(socket, id, origin, name, probe), row));
+        let mut peer = Peer::new(socket, id, origin, name, probe);
+        peer.set_heard(self.snoopers.iter().any(|snooper| Some(snooper.of) == row));
+        self.peers.push((peer, row));
     }
 
     /// Goes on with all connections.
@@ -281,6 +342,7 @@ impl Served {
         for (id, why) in gone {
             self.close(id, &why);
         }
+        self.serve_snoopers();
         self.watch_controllers(Instant::now());
         self.bridge.settle(&mut self.forwarding);
     }
@@ -311,11 +373,18 @@ impl Served {
     /// Ends rules and bundles whose time is over.
     pub fn expire(&mut self) {
         self.bridge.expire(&mut self.forwarding);
+        let now = self.forwarding.now();
+        for (peer, _) in &self.peers {
+            let done = self.bridge.take_tally(peer.id, now, false);
+            tell_done(self.forwarding.bridge(), &peer.name, done);
+        }
     }
 
     fn close(&mut self, id: ConnectionId, why: &str) {
         let Some(at) = self.peers.iter().position(|(peer, _)| peer.id == id) else { return };
         let (peer, row) = self.peers.remove(at);
+        let done = self.bridge.take_tally(id, self.forwarding.now(), true);
+        tell_done(self.forwarding.bridge(), &peer.name, done);
         self.bridge.disconnect(id);
         if peer.origin == Origin::Service {
             tracing::debug!("{}: {why}", peer.name);
@@ -360,6 +429,13 @@ impl Served {
             };
             (*row, ControllerStatus { role, state, last_error })
         })
+    }
+}
+
+/// Tells the log what a controller has done to rules, in the words of Open vSwitch.
+fn tell_done(bridge: &str, peer: &str, done: Option<String>) {
+    if let Some(done) = done {
+        tracing::info!(target: "connmgr", "{bridge}<->{peer}: {done}");
     }
 }
 

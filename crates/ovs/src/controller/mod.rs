@@ -14,8 +14,10 @@
 //! - [`link`]: what the database and the switch have to do with it
 //! - [`peer`]: a connection
 //! - [`server`]: the thread
+//! - [`snooper`]: who listens to controllers
 //! - [`sockets`]: listening and connecting
 //! - [`target`]: where controllers are
+//! - [`vconn`]: messages in the log
 
 pub mod alone;
 pub mod bridge;
@@ -25,8 +27,10 @@ pub mod flow_table;
 pub mod link;
 pub mod peer;
 pub mod server;
+pub mod snooper;
 pub mod sockets;
 pub mod target;
+pub mod vconn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -111,7 +115,16 @@ pub struct Wish {
 }
 
 /// Bridges as they are to be, with their sockets.
-type Bridges = LiteMap<String, (BridgeSpec, Option<Arc<Listener>>)>;
+type Bridges = LiteMap<String, (BridgeSpec, Sockets)>;
+
+/// Sockets of a bridge, as far as they can be had.
+#[derive(Clone, Debug, Default)]
+pub struct Sockets {
+    /// Where it is asked.
+    management: Option<Arc<Listener>>,
+    /// Where others listen to what it says to controllers.
+    snoop: Option<Arc<Listener>>,
+}
 
 /// What both sides see. Nobody holds the lock while working.
 #[derive(Debug, Default)]
@@ -148,7 +161,7 @@ pub struct Service {
     thread: Option<JoinHandle<()>>,
     /// Where bridges' sockets are.
     run: PathBuf,
-    sockets: LiteMap<String, Weak<Listener>>,
+    sockets: LiteMap<(String, &'static str), Weak<Listener>>,
     last: LiteMap<String, BridgeSpec>,
 }
 
@@ -174,29 +187,31 @@ impl Service {
             return;
         }
         self.last.clone_from(bridges);
-        self.sockets.retain(|name, _| bridges.contains_key(name));
+        self.sockets.retain(|(name, _), _| bridges.contains_key(name));
         let next = bridges.iter().map(|(name, spec)| {
-            let socket = self.socket(name);
-            (name.clone(), (spec.clone(), socket))
+            let management = self.socket(name, "mgmt");
+            let sockets = Sockets { management, snoop: self.socket(name, "snoop") };
+            (name.clone(), (spec.clone(), sockets))
         });
         let next = next.collect();
         self.shared.lock().next = Some(next);
         let _ = self.shared.inward.signal();
     }
 
-    /// The socket of a bridge.
-    fn socket(&mut self, name: &str) -> Option<Arc<Listener>> {
-        if let Some(socket) = self.sockets.get(name).and_then(Weak::upgrade) {
+    /// A socket of a bridge.
+    fn socket(&mut self, name: &str, kind: &'static str) -> Option<Arc<Listener>> {
+        let key = (name.to_owned(), kind);
+        if let Some(socket) = self.sockets.get(&key).and_then(Weak::upgrade) {
             return Some(socket);
         }
-        match sockets::management(&self.run, name) {
+        match sockets::of_bridge(&self.run, name, kind) {
             Ok(socket) => {
                 let socket = Arc::new(socket);
-                self.sockets.insert(name.to_owned(), Arc::downgrade(&socket));
+                self.sockets.insert(key, Arc::downgrade(&socket));
                 Some(socket)
             }
             Err(error) => {
-                tracing::warn!("bridge {name}: no OpenFlow: {error}");
+                tracing::warn!("bridge {name}: no OpenFlow at its socket {kind}: {error}");
                 None
             }
         }

@@ -13,6 +13,8 @@ use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
+use super::vconn;
+
 /// Bytes read at once.
 const CHUNK: usize = 64 << 10;
 
@@ -48,6 +50,8 @@ pub struct Peer {
     /// How long it may be silent before it is asked whether it is there.
     probe: Option<Duration>,
     probed: bool,
+    /// What has come and gone since it was taken, if others listen.
+    copies: Option<Vec<Vec<u8>>>,
 }
 
 impl Peer {
@@ -74,6 +78,23 @@ impl Peer {
             heard: now,
             probe,
             probed: false,
+            copies: None,
+        }
+    }
+
+    /// Has what comes and goes be copied for those who listen, or no longer.
+    pub fn set_heard(&mut self, is_heard: bool) {
+        self.copies = is_heard.then(|| self.copies.take().unwrap_or_default());
+    }
+
+    /// What has come and gone since this was called last.
+    pub fn take_copies(&mut self) -> Vec<Vec<u8>> {
+        self.copies.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn copy(&mut self, message: &[u8]) {
+        if let Some(copies) = &mut self.copies {
+            copies.push(message.to_vec());
         }
     }
 
@@ -130,14 +151,30 @@ impl Peer {
                 self.has_more = true;
                 continue;
             };
-            let received = bridge.receive(self.id, &message, datapath, now);
-            self.write(bridge)?;
-            received?;
+            self.receive(&message, bridge, datapath, now)?;
             if bridge.has_job(self.id) {
                 self.waits = true;
             }
         }
         self.check_patience(bridge)
+    }
+
+    fn receive(
+        &mut self,
+        message: &[u8],
+        bridge: &mut Bridge,
+        datapath: &mut dyn Datapath,
+        now: Instant,
+    ) -> Result<(), Closed> {
+        vconn::received(&self.name, message);
+        self.copy(message);
+        let is_new = bridge.version(self.id).is_none();
+        let received = bridge.receive(self.id, message, datapath, now);
+        if let Some(version) = bridge.version(self.id).filter(|_| is_new) {
+            vconn::negotiated(&self.name, version, bridge.settings().versions, message);
+        }
+        self.write(bridge)?;
+        received
     }
 
     /// Closes what has not said HELLO for long, does not read, or does not answer; asks the silent.
@@ -162,7 +199,9 @@ impl Peer {
         }
         if !self.probed && silence >= probe {
             self.probed = true;
-            self.output.extend(Message::new(version, Kind::EchoRequest, 0).finish());
+            let probe = Message::new(version, Kind::EchoRequest, 0).finish();
+            self.copy(&probe);
+            self.output.extend(probe);
             self.active = now;
             return self.write(bridge);
         }
@@ -193,12 +232,19 @@ impl Peer {
                 self.output.clear();
                 self.sent = 0;
                 match bridge.take(self.id) {
-                    Some(message) => self.output = message,
+                    Some(message) => {
+                        self.copy(&message);
+                        self.output = message;
+                    }
                     None => return Ok(()),
                 }
                 continue;
             }
-            match send(&self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL) {
+            let sent = send(&self.socket, rest, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+            if self.sent == 0 && !matches!(sent, Err(Errno::AGAIN | Errno::INTR)) {
+                vconn::sent(&self.name, rest, sent.err());
+            }
+            match sent {
                 Ok(count) => {
                     self.sent = self.sent.saturating_add(count);
                     self.active = Instant::now();

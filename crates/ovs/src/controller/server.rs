@@ -146,7 +146,7 @@ impl Server {
         let is_news = next.is_some();
         if let Some(next) = next {
             self.bridges.retain(|name, _| next.contains_key(name));
-            for (name, (spec, socket)) in next {
+            for (name, (spec, sockets)) in next {
                 match self.bridges.get_mut(&name) {
                     Some(served) => served.set(spec),
                     None => {
@@ -154,7 +154,7 @@ impl Server {
                         let notify = move || _ = shared.inward.signal();
                         let (inlet, packets) = flow_queue(PACKETS, notify);
                         let forwarding = Forwarding::new(self.sight.clone(), &name, inlet);
-                        let served = Served::new(spec, socket, forwarding, packets);
+                        let served = Served::new(spec, sockets, forwarding, packets);
                         self.bridges.insert(name, served);
                     }
                 }

@@ -25,15 +25,16 @@ const OWNER: Access = Access { group: None, mode: Some(0o600) };
 /// What sockets are opened with.
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
-/// Listens at the socket of a bridge, `BRIDGE.mgmt` in the run folder.
+/// Listens at a socket of a bridge in the run folder: `BRIDGE.mgmt`, where it is asked, or `BRIDGE.snoop`,
+/// where others listen.
 ///
 /// # Errors
 /// The bridge's name cannot be that of a file, or the socket is taken or cannot be made.
-pub fn management(run: &Path, bridge: &str) -> Result<Listener, String> {
+pub fn of_bridge(run: &Path, bridge: &str, kind: &str) -> Result<Listener, String> {
     if bridge.contains('/') {
         return Err("its name has a slash, so that it can have no socket".to_owned());
     }
-    let path = run.join(format!("{bridge}.mgmt"));
+    let path = run.join(format!("{bridge}.{kind}"));
     Listener::bind(&path, OWNER, BACKLOG).map_err(|error| error.to_string())
 }
 
