@@ -7,7 +7,7 @@ use flow::Tables;
 use openflow::field::ones;
 use openflow::message::flow_mod::FlowMod;
 use openflow::message::tlv_table::{FIELDS, TlvCommand, TlvOption, TlvTable, TlvTableMod};
-use openflow::{ErrorCode, Field, Instructions, Match, Subfield};
+use openflow::{Action, ErrorCode, Field, Instructions, Match, Subfield};
 
 /// Fields that there is room for in what is known of a packet: the first ones.
 const PLACES: u16 = 4;
@@ -120,7 +120,26 @@ impl TlvOptions {
     pub fn fit_change(&self, mut change: FlowMod) -> Result<FlowMod, ErrorCode> {
         self.fit(&mut change.matching)?;
         self.check(&change.instructions)?;
+        let Instructions { apply, write, .. } = &mut change.instructions;
+        self.fit_actions(apply);
+        self.fit_actions(write.as_deref_mut().unwrap_or_default());
         Ok(change)
+    }
+
+    /// Has actions that write all bits that there are of an option write all of it.
+    fn fit_actions(&self, actions: &mut [Action]) {
+        for action in actions {
+            match action {
+                Action::SetField { field, mask, .. } => {
+                    let Ok(Some(bits)) = self.bits(*field) else { continue };
+                    if *mask & ones(bits) == ones(bits) {
+                        *mask = field.byte_mask();
+                    }
+                }
+                Action::Clone(actions) => self.fit_actions(actions),
+                _ => {}
+            }
+        }
     }
 }
 
@@ -135,7 +154,6 @@ fn index(field: Field) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use flow::Change;
-    use openflow::Action;
 
     use super::*;
 
@@ -215,5 +233,21 @@ mod tests {
         assert_eq!((exact, masked), (None, Some((5, ones(32)))));
         let unknown = fitted(Field::TunMetadata2, 5, ones(32));
         assert_eq!(unknown, Err(ErrorCode::NxfmfcInvalidTlvField));
+    }
+
+    /// What is written to all of an option is shown without a mask, however it was sent.
+    #[test]
+    fn actions_write_whole_options() {
+        let mut options = TlvOptions::default();
+        changed(&mut options, TlvCommand::Add, &[option(0, 4, 0)]);
+        let write = |bits| {
+            let set = Action::SetField { field: Field::TunMetadata0, value: 5, mask: ones(bits) };
+            let instructions = Instructions::apply(vec![set.clone(), Action::Clone(vec![set])]);
+            options.fit_change(FlowMod { instructions, ..FlowMod::default() }).unwrap()
+        };
+        let text = |bits| write(bits).instructions.to_string();
+        assert_eq!(text(32), "set_field:0x5->tun_metadata0,clone(set_field:0x5->tun_metadata0)");
+        let part = "set_field:0x5/0xffff->tun_metadata0";
+        assert_eq!(text(16), format!("{part},clone({part})"));
     }
 }

@@ -62,14 +62,15 @@ impl<'w> Walk<'w> {
 
     /// Does what a bucket says, with a packet of its own.
     fn bucket(&mut self, bucket: &'w Bucket) {
-        if self.error.is_some() {
-            return;
-        }
         if self.buckets >= MAX_BUCKETS {
             return self.fail(format_args!("over {MAX_BUCKETS} buckets"));
         }
         self.buckets += 1;
+        // A packet that is lost in one of several buckets has come to all of them.
         self.rules.push(&bucket.stats);
+        if self.error.is_some() {
+            return;
+        }
         let is_nested = std::mem::replace(&mut self.is_in_group, true);
         self.tell(|watch, key| watch.enter(key, Place::Bucket(bucket.desc.id)));
         self.depth += 1;

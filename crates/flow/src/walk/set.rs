@@ -17,11 +17,13 @@ const ONCE: [fn(&Action) -> bool; 6] = [
     |action| matches!(action, Action::DecMplsTtl),
 ];
 
-/// What sends the packet, the first of these that there is.
-const ENDS: [fn(&Action) -> bool; 3] = [
+/// What ends a set, the first of these that there is: what sends the packet, or goes on with it.
+const ENDS: [fn(&Action) -> bool; 5] = [
     |action| matches!(action, Action::Group(_)),
     |action| matches!(action, Action::Output { .. }),
     |action| matches!(action, Action::Resubmit { .. }),
+    |action| matches!(action, Action::CtClear),
+    |action| matches!(action, Action::Ct(_)),
 ];
 
 /// All of these are done, in the order in which they were written.
@@ -49,7 +51,7 @@ fn is_write(action: &Action) -> bool {
     )
 }
 
-/// The actions of a set in the order in which they are done; none if it sends the packet nowhere.
+/// The actions of a set in the order in which they are done; none if nothing ends it.
 pub(crate) fn ordered(set: &[Action]) -> Vec<Action> {
     let last = |is_it: &fn(&Action) -> bool| set.iter().rev().find(|action| is_it(action)).cloned();
     let Some(end) = ENDS.iter().find_map(last) else { return Vec::new() };

@@ -9,6 +9,7 @@ use crate::cache::PathCache;
 use crate::key::{Key, slot};
 use crate::path::{Edit, Lost, Path};
 use crate::pipeline::{Pipeline, Port};
+use crate::rule::Stats;
 use crate::tables::Change;
 use crate::walk::{Start, walk};
 
@@ -137,6 +138,32 @@ fn loops_and_floods_of_groups_are_dropped() {
     }
     put(&mut flood, 60, GroupType::FastFailover, Vec::new());
     assert_eq!(path(&flood).lost, Some(Lost::Dropped));
+}
+
+/// As in Open vSwitch, which counts when it is through with all buckets.
+#[test]
+fn buckets_behind_one_in_which_a_packet_is_lost_count_it() {
+    let buckets = vec![vec![Action::Group(1)], vec![output(2)]];
+    let mut looped = pipeline(&[(1, GroupType::All, buckets)]);
+    rule(&mut looped, 0, vec![Action::Group(1)]);
+    let path = path(&looped);
+    assert_eq!((path.lost, path.ops.len()), (Some(Lost::TooDeep), 0));
+    let group = looped.tables.groups().get(1).unwrap();
+    let times = |stats: &Arc<Stats>| path.rules.iter().filter(|of| Arc::ptr_eq(of, stats)).count();
+    let [first, second] = &*group.buckets else { panic!() };
+    assert_eq!(times(&first.stats), times(&second.stats));
+    assert!(times(&second.stats) > 1);
+}
+
+/// What OVN's load balancers do.
+#[test]
+fn a_bucket_may_end_with_tracking() {
+    let text = "set_field:7->reg1,ct(commit,table=1,zone=5,nat(dst=10.0.0.1:80))";
+    let actions = openflow::text::instructions(text, openflow::text::Names::NONE).unwrap().apply;
+    let mut tracked = pipeline(&[(1, GroupType::All, vec![actions])]);
+    rule(&mut tracked, 0, vec![Action::Group(1), output(2)]);
+    let path = path(&tracked);
+    assert!(matches!(&*path.ops, [Op::Track(..), Op::Output(2)]), "{:?}", path.ops);
 }
 
 #[test]
