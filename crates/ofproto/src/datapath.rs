@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use flow::{Frozen, Key, PacketIn, Tables};
 use openflow::action::Action;
+use openflow::message::ct_flush::CtFlush;
 use openflow::{ErrorCode, PortNo};
 
 use crate::port::Port;
@@ -89,8 +90,8 @@ pub trait Datapath {
     /// Goes on with a packet.
     fn resume(&mut self, packet: Resumed);
 
-    /// Ends the connections of a zone, which all bridges have in common.
-    fn flush_zone(&mut self, zone: u16);
+    /// Ends connections, which all bridges have in common.
+    fn flush_connections(&mut self, which: &CtFlush);
 }
 
 /// None: nothing is forwarded, and no time passes. For tests.
@@ -112,5 +113,5 @@ impl Datapath for Detached {
 
     fn resume(&mut self, _: Resumed) {}
 
-    fn flush_zone(&mut self, _: u16) {}
+    fn flush_connections(&mut self, _: &CtFlush) {}
 }

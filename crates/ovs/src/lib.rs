@@ -38,6 +38,7 @@
 
 pub mod agent;
 pub mod bond;
+pub mod connections;
 pub mod content;
 pub mod controller;
 pub mod desired;

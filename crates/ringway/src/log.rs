@@ -31,13 +31,14 @@ static REPLACE: OnceLock<Replace> = OnceLock::new();
 static FILTER: Mutex<Option<Targets>> = Mutex::new(None);
 
 /// What a target is the beginning of: our crates, as lines of the log name them.
-pub const CRATES: [&str; 22] = [
+pub const CRATES: [&str; 23] = [
     "ringway",
     "ovs",
     "ofproto",
     "vconn",
     "connmgr",
     "ofp_flow",
+    "ct_dpif",
     "dpif",
     "dpif_netdev",
     "daemon",

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Instant;
 
+use conntrack::Conntrack;
 use eal::time::Time;
 use flow::Pipeline;
 
@@ -56,13 +57,12 @@ impl Sight {
         lock(&control).set_flows(bridge, flows, now)
     }
 
-    /// Ends the connections of a zone.
-    pub fn flush_zone(&self, zone: u16) {
-        if let Some(control) = self.control() {
-            // Without the lock, since it may take a while.
-            let connections = Arc::clone(lock(&control).connections());
-            connections.flush(Some(zone));
-        }
+    /// As [`Switch::connections`]; `None`: there is no switch any more.
+    #[must_use]
+    pub fn connections(&self) -> Option<Arc<Conntrack>> {
+        let control = self.control()?;
+        let connections = Arc::clone(lock(&control).connections());
+        Some(connections)
     }
 
     /// As [`Switch::port_number`].

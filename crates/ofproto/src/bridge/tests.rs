@@ -2,6 +2,7 @@ use flow::Tables;
 use openflow::Instructions;
 use openflow::action::Action;
 use openflow::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep};
+use openflow::message::ct_flush::CtFlush;
 use openflow::message::flow_mod::{ALL_TABLES, Command, FlowFlags, FlowMod};
 use openflow::message::flow_removed::{FlowRemoved, RemovedReason};
 use openflow::message::flow_stats::{FlowStats, FlowStatsRequest};
@@ -257,7 +258,7 @@ struct Recorder {
     published: Vec<usize>,
     sent: Vec<PacketOut>,
     resumed: Vec<Resumed>,
-    zones: Vec<u16>,
+    flushed: Vec<CtFlush>,
 }
 
 impl Datapath for Recorder {
@@ -283,8 +284,8 @@ impl Datapath for Recorder {
         self.resumed.push(packet);
     }
 
-    fn flush_zone(&mut self, zone: u16) {
-        self.zones.push(zone);
+    fn flush_connections(&mut self, which: &CtFlush) {
+        self.flushed.push(*which);
     }
 }
 

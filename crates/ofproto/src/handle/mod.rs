@@ -152,6 +152,7 @@ impl Request<'_> {
             Kind::PacketOut => self.packet_out(),
             Kind::Resume => self.resume(),
             Kind::CtFlushZone => self.flush_zone(),
+            Kind::CtFlush => self.flush_connections(),
             Kind::TlvTableMod => self.tlv_table_mod(),
             Kind::TlvTableRequest => Ok(self.tlv_table()),
             Kind::BundleControl | Kind::BundleAdd => self.bundle_answer(),

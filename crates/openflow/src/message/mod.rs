@@ -35,12 +35,14 @@
 //! - [`role`]: which of several controllers decides
 //! - [`stats`]: what a switch tells on request
 //! - [`table_mod`]: settings of tables
+//! - [`ct_flush`]: connections that are to end
 //! - [`tlv_table`]: options of tunnels as fields
 
 pub mod asynchronous;
 pub mod bundle;
 pub mod config;
 pub mod continuation;
+pub mod ct_flush;
 pub mod features;
 pub mod flow_mod;
 pub mod flow_monitor;

@@ -8,6 +8,7 @@ use crate::error::{ErrorCode, ErrorMessage};
 use crate::field::text::Hex;
 use crate::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
 use crate::message::config::{Config, FRAG_MASK, INVALID_TTL_TO_CONTROLLER};
+use crate::message::ct_flush::CtFlush;
 use crate::message::flow_mod::{ALL_TABLES, FlowMod};
 use crate::message::flow_monitor::{
     FlowMonitorRequest, MonitorCommand, MonitorFlags, decode_cancel,
@@ -105,6 +106,13 @@ fn setting(text: &mut String, raw: &Raw<'_>) -> Shown {
         Kind::CtFlushZone => {
             let zone = raw.body.last_chunk::<2>().copied().map_or(0, u16::from_be_bytes);
             put(text, format_args!(" zone_id={zone}"));
+        }
+        Kind::CtFlush => {
+            let flush = CtFlush::decode(raw.body)?;
+            if let Some(zone) = flush.zone {
+                put(text, format_args!(" zone={zone}"));
+            }
+            put(text, format_args!(" {flush}"));
         }
         Kind::TlvTableMod => put(text, format_args!("\n {}", TlvTableMod::decode(raw.body)?)),
         Kind::TlvTableReply => put(text, format_args!("\n{}", TlvTable::decode(raw.body)?)),

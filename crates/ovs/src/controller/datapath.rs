@@ -6,8 +6,11 @@ use std::sync::Arc;
 use flow::{Pipeline, Tables, slot};
 use ofproto::{Datapath, PacketOut, Port, Resumed};
 use openflow::PortNo;
+use openflow::message::ct_flush::CtFlush;
 use openflow::message::port::{config, state};
 use switch::{BridgeFlows, FlowBegin, FlowInlet, FlowPacketOut, Sight};
+
+use crate::connections;
 
 /// One bridge of the switch.
 #[derive(Debug)]
@@ -114,7 +117,9 @@ impl Datapath for Forwarding {
         self.hand_over(None, FlowPacketOut { in_port, begin, key, bytes });
     }
 
-    fn flush_zone(&mut self, zone: u16) {
-        self.sight.flush_zone(zone);
+    fn flush_connections(&mut self, which: &CtFlush) {
+        if let Some(connections) = self.sight.connections() {
+            connections::flush(&connections, which);
+        }
     }
 }

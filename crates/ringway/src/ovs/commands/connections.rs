@@ -4,9 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::net::IpAddr;
 
 use conntrack::{Entry, TcpState, Tuple, ZoneLimit};
+use openflow::message::ct_flush::CtFlush;
 use ovs::unixctl::Answer;
 use packet::headers::IpProtocol;
 
@@ -135,78 +135,12 @@ fn ends(tuple: &Tuple) -> String {
     format!("src={source},dst={destination},{rest}")
 }
 
-/// Ends connections: all, those of a zone, or those with these ends.
+/// Ends connections: all, or those of a zone, with a mark or label, or with these ends.
 pub fn flush(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     let (_, words) = split(arguments);
-    let (zones, ends): (Vec<&str>, Vec<&str>) =
-        words.into_iter().partition(|word| word.starts_with("zone="));
-    let zone = match zones.first() {
-        Some(word) => Some(zone_of(word).ok_or_else(|| invalid("failed to parse zone"))?),
-        None => None,
-    };
-    let [original, reply] = [0, 1].map(|at| Ends::read(ends.get(at).copied().unwrap_or_default()));
-    let (original, reply) = (original?, reply?);
-    if ends.len() > 2 {
-        return Err(invalid("invalid arguments"));
-    }
-    let all = appctl.daemon.switch().connections();
-    all.flush_if(all.now(), |entry| {
-        zone.is_none_or(|zone| entry.original.zone() == zone)
-            && original.are_of(&entry.original)
-            && reply.are_of(&entry.reply)
-    });
+    let which = CtFlush::parse(&words).map_err(|error| invalid(&error))?;
+    ovs::connections::flush(&appctl.daemon.switch().connections(), &which);
     Ok(String::new())
-}
-
-/// Ends of connections that are meant; what is not said may be anything.
-#[derive(Default)]
-struct Ends {
-    source: Option<IpAddr>,
-    destination: Option<IpAddr>,
-    protocol: Option<u8>,
-    from: Option<u16>,
-    to: Option<u16>,
-    id: Option<u16>,
-    kind: Option<u8>,
-}
-
-impl Ends {
-    /// Reads them, as `ct_nw_src=10.0.0.1,ct_nw_proto=17,ct_tp_dst=53`.
-    fn read(text: &str) -> Result<Self, String> {
-        let mut ends = Self::default();
-        for part in text.split([',', ' ']).filter(|part| !part.is_empty()) {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            let error = || invalid(&format!("failed to parse field {key}"));
-            match key {
-                "ct_nw_src" | "ct_ipv6_src" => {
-                    ends.source = Some(value.parse().map_err(|_| error())?);
-                }
-                "ct_nw_dst" | "ct_ipv6_dst" => {
-                    ends.destination = Some(value.parse().map_err(|_| error())?);
-                }
-                "ct_nw_proto" => ends.protocol = Some(value.parse().map_err(|_| error())?),
-                "ct_tp_src" => ends.from = Some(value.parse().map_err(|_| error())?),
-                "ct_tp_dst" => ends.to = Some(value.parse().map_err(|_| error())?),
-                "icmp_id" => ends.id = Some(value.parse().map_err(|_| error())?),
-                "icmp_type" => ends.kind = Some(value.parse().map_err(|_| error())?),
-                "icmp_code" => drop(value.parse::<u8>().map_err(|_| error())?),
-                _ => return Err(invalid(&format!("invalid conntrack tuple field: {key}"))),
-            }
-        }
-        Ok(ends)
-    }
-
-    fn are_of(&self, tuple: &Tuple) -> bool {
-        let (from, to) = tuple.ports();
-        let query = tuple.query();
-        self.source.is_none_or(|source| source == tuple.source())
-            && self.destination.is_none_or(|destination| destination == tuple.destination())
-            && self.protocol.is_none_or(|protocol| protocol == tuple.protocol().0)
-            && self.from.is_none_or(|port| port == from)
-            && self.to.is_none_or(|port| port == to)
-            && self.id.is_none_or(|id| query.is_some_and(|(own, _)| own == id))
-            && self.kind.is_none_or(|kind| query.is_some_and(|(_, own)| own == kind))
-    }
 }
 
 /// How many connections there are, by protocol.

@@ -97,8 +97,8 @@ const COMMANDS: &[Command] = &[
     command("dpctl/get-flow", "[-m] [--names | --no-names] [dp] ufid", (1, 5), dump::get),
     command(
         "dpctl/flush-conntrack",
-        "[dp] [zone=N] [ct-orig-tuple] [ct-reply-tuple]",
-        (0, 4),
+        "[dp] [zone=N] [mark=X[/M]] [labels=Y[/N]] [ct-orig-tuple [ct-reply-tuple]]",
+        (0, 6),
         connections::flush,
     ),
     command("dpctl/show", "[-s] [dp]", (0, ANY), dpctl::show),
