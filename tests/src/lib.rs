@@ -32,6 +32,8 @@ pub mod migration;
 pub mod netns;
 /// A guest's network device on a vhost-user socket.
 pub mod nic;
+/// OVN, which drives switches.
+pub mod ovn;
 /// Open vSwitch with its DPDK datapath.
 pub mod ovs;
 /// Open vSwitch and ours, by the same rules and packets.
@@ -78,6 +80,7 @@ pub use lanes::side_by_side;
 pub use libvirt::Host;
 pub use netns::Netns;
 pub use nic::Nic;
+pub use ovn::Ovn;
 pub use ovs::Ovs;
 pub use ovsdb::OvsDatabase;
 pub use pci::{Model, PciNic};

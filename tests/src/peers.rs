@@ -9,7 +9,7 @@ use anyhow::Result;
 use rustix::fs::{FlockOperation, flock};
 
 use crate::kernel::Kernel;
-use crate::{libvirt, ovs, ovs_suite, wait};
+use crate::{libvirt, ovn, ovs, ovs_suite, wait};
 
 /// The variable that names the file in which skipped tests are listed.
 pub const SKIPPED: &str = "RINGWAY_SKIPPED";
@@ -73,11 +73,13 @@ pub enum Peer {
     Prometheus,
     /// Controllers for OpenFlow: os-ken and Faucet.
     Controllers,
+    /// OVN, whose controller drives Open vSwitch.
+    Ovn,
 }
 
 impl Peer {
     /// All peers.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Guest,
         Self::Dpdk,
         Self::Testpmd,
@@ -95,6 +97,7 @@ impl Peer {
         Self::OsVif,
         Self::Prometheus,
         Self::Controllers,
+        Self::Ovn,
     ];
 
     /// Why this machine does not have the peer, if it does not.
@@ -118,6 +121,7 @@ impl Peer {
             Self::OsVif => no_python_module("vif_plug_ovs", "python3-os-vif"),
             Self::Prometheus => no_prometheus(),
             Self::Controllers => no_controllers(),
+            Self::Ovn => ovn::PROGRAMS.into_iter().find_map(no_program),
         }?;
         let setup = fs::read_to_string(self.setup_note()).unwrap_or_default();
         Some(if setup.is_empty() { why } else { format!("{why} (set-up: {})", setup.trim()) })
@@ -156,6 +160,7 @@ impl fmt::Display for Peer {
             Self::OsVif => "os-vif",
             Self::Prometheus => "prometheus",
             Self::Controllers => "controllers",
+            Self::Ovn => "ovn",
         })
     }
 }

@@ -93,6 +93,10 @@ fn provide(peer: Peer) -> Result<()> {
             install("python3-jsonschema", None)
         }
         Peer::Controllers => controllers(),
+        Peer::Ovn => {
+            need("ovn-northd", "ovn-central", None)?;
+            need("ovn-controller", "ovn-host", None)
+        }
         Peer::Lldpd => need("lldpd", "lldpd", None),
         Peer::OsVif => install("python3-os-vif", None),
         Peer::Tcpdump => need("tcpdump", "tcpdump", None),

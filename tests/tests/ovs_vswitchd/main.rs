@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "test code")]
 
 mod controllers;
+mod ovn;
 mod snoop;
 
 use std::io::{Read, Write as _};
