@@ -84,6 +84,9 @@ impl Port {
             self.new_info = true;
         } else {
             self.timers.tc = self.max_age().saturating_add(self.long_delay());
+            // The old protocol tells the root at once (IEEE 802.1D-1998, clause 8.6.14.3), and not when
+            // the hello time is over: until it knows, all others keep what is wrong.
+            self.new_info |= matches!(self.role, Role::Root);
         }
     }
 }

@@ -213,6 +213,18 @@ fn a_change_that_is_made_known_has_all_bridges_forget() {
 }
 
 #[test]
+fn a_root_of_the_old_protocol_hears_of_a_change_at_once() {
+    let old = (0..3).map(|number| bridge(number, 0x8000, false));
+    let mut network = Network::new(old, &[[0, 1], [1, 2]]);
+    network.settle(100);
+    let changes = network.trees[0].changes;
+    network.trees[2].note_change();
+    network.collect(2);
+    network.deliver();
+    assert_eq!(network.trees[0].changes, changes + 1);
+}
+
+#[test]
 fn two_bridges_with_two_links_use_one_of_them_at_once() {
     let mut network = Network::new(rapid(2), &[[0, 1], [0, 1]]);
     // By proposal and agreement, without any timer.
