@@ -190,6 +190,9 @@ impl Daemon {
                 Change::AddPort { name, port } => {
                     self.permit(&format!("ports.{name}.device"), Device::Port(&port.device))?;
                 }
+                Change::Exchange { name, to, .. } => {
+                    self.permit(&format!("ports.{name}.device"), Device::Port(&to.device))?;
+                }
                 Change::AddVdpa { name, device } => {
                     self.permit(&format!("vdpa.{name}.device"), Device::Vdpa(device))?;
                 }
@@ -247,6 +250,7 @@ impl Daemon {
             }
             Change::Mirror { name, to: Some(to), .. } => self.switch.set_mirror(name, to)?,
             Change::Mirror { name, to: None, .. } => _ = self.switch.remove_mirror(name),
+            Change::Exchange { name, from, to } => self.exchange(name, (from, to), missing)?,
             Change::AddPort { name, port } => {
                 let opened = self.open_port(name, port);
                 self.or_wait(name, opened, missing)?;
@@ -257,6 +261,34 @@ impl Daemon {
             }
         }
         Ok(())
+    }
+
+    /// Has another device behind a port. Where that cannot be opened now, the port goes, and is tried
+    /// again with it, or it has the one so far again.
+    fn exchange(
+        &mut self,
+        name: &str,
+        (from, to): (&Port, &Port),
+        missing: Missing,
+    ) -> Result<(), Error> {
+        if self.waiting.remove(name) {
+            let opened = self.open_port(name, to);
+            let refused = self.or_wait(name, opened, missing);
+            if let Err(error) = &refused {
+                // It waits for the one so far again.
+                self.failed(name, error);
+            }
+            return refused;
+        }
+        let exchanged = self.switch.exchange_device(name, &to.device);
+        let Err(error) = exchanged.map_err(Error::from) else { return Ok(()) };
+        if (missing == Missing::Refuse || error.is_permanent())
+            && self.switch.exchange_device(name, &from.device).is_ok()
+        {
+            return Err(error);
+        }
+        self.switch.remove_port(name)?;
+        self.or_wait(name, Err(error), missing)
     }
 
     fn undo<'a>(&mut self, done: impl DoubleEndedIterator<Item = &'a Change>) {

@@ -70,6 +70,15 @@ pub enum Change {
         /// What it is to be.
         to: Box<Port>,
     },
+    /// A port has another device of the same driver, as one with other options; the rest stays.
+    Exchange {
+        /// The port.
+        name: String,
+        /// What it is with the device so far, and with all settings that it is to have.
+        from: Box<Port>,
+        /// What it is to be.
+        to: Box<Port>,
+    },
     /// An address is always behind a port from now on.
     Remember {
         /// The port.
@@ -207,16 +216,49 @@ pub fn diff(old: &State, new: &State) -> Diff {
     diff.changes.extend(bridges_removed(old, new));
     diff.changes.extend(fewer);
     diff.changes.extend(mirror::changes(old, new));
+    diff.changes.extend(exchanged(old, new));
     diff.changes.extend(added(old, new));
     diff
 }
 
-/// Whether a port stays as it is but for its settings: a patch port does so, whatever its peer is.
-fn is_kept(from: &Port, to: &Port) -> bool {
-    from.device == to.device || (from.peer().is_some() && to.peer().is_some())
+/// Whether it is a patch port, which stays whatever its peer is.
+fn is_patch(from: &Port, to: &Port) -> bool {
+    from.peer().is_some() && to.peer().is_some()
 }
 
-/// Ports that are in both states, on the same device.
+/// Whether port `name` stays where its device string becomes another one: it is of the same driver, and no
+/// other port has or had such a device. What is known behind it stays, too.
+fn stays(states: [&State; 2], name: &str, [from, to]: [&Port; 2]) -> bool {
+    let driver = |port: &Port| port.device.split_once(':').map(|(driver, _)| driver.to_owned());
+    let is_device =
+        driver(from).is_some_and(|driver| !["patch", "bond"].contains(&driver.as_str()));
+    let is_others = |port: &Port| {
+        let targets = [target(from), target(to)];
+        target(port).is_some_and(|target| targets.contains(&Some(target)))
+    };
+    let others = states.into_iter().flat_map(|state| &state.ports);
+    let mut others = others.filter(|(other, _)| *other != name);
+    from.device == to.device
+        || is_patch(from, to)
+        || (is_device && driver(from) == driver(to) && !others.any(|(_, port)| is_others(port)))
+}
+
+/// A device string without its options; `None` where it has nothing else.
+fn target(port: &Port) -> Option<&str> {
+    port.device.split(',').next().filter(|target| !target.ends_with(':'))
+}
+
+/// Ports that stay, on another device.
+fn exchanged(old: &State, new: &State) -> Vec<Change> {
+    let others = kept(old, new).filter(|(_, from, to)| from.device != to.device && !is_patch(from, to));
+    let change = |(name, from, to): (&String, &Port, &Port)| {
+        let from = Port { device: from.device.clone(), ..to.clone() };
+        Change::Exchange { name: name.clone(), from: Box::new(from), to: Box::new(to.clone()) }
+    };
+    others.map(change).collect()
+}
+
+/// Ports that are in both states, and stay.
 fn kept<'a>(
     old: &'a State,
     new: &'a State,
@@ -225,12 +267,15 @@ fn kept<'a>(
         let to = new.ports.get(name)?;
         Some((name, from, to))
     });
-    both.filter(|(_, from, to)| is_kept(from, to))
+    both.filter(|(name, from, to)| stays([old, new], name, [from, to]))
 }
 
 fn set(old: &State, new: &State) -> Vec<Change> {
     let differs = kept(old, new).filter_map(|(name, from, to)| {
-        let to = Port { addresses: from.addresses.clone(), ..to.clone() };
+        // Another device is a change of its own, but the peer of a patch port.
+        let device = if is_patch(from, to) { &to.device } else { &from.device };
+        let (device, addresses) = (device.clone(), from.addresses.clone());
+        let to = Port { device, addresses, ..to.clone() };
         (to != *from).then(|| (name, Box::new(from.clone()), Box::new(to)))
     });
     differs.map(|(name, from, to)| Change::Set { name: name.clone(), from, to }).collect()
@@ -266,8 +311,9 @@ fn remembered(old: &State, new: &State) -> Vec<Change> {
 }
 
 fn removed(old: &State, new: &State) -> Vec<Change> {
-    let stays =
-        |name: &String, port: &Port| new.ports.get(name).is_some_and(|other| is_kept(port, other));
+    let stays = |name: &str, port: &Port| {
+        new.ports.get(name).is_some_and(|to| stays([old, new], name, [port, to]))
+    };
     let ports = old.ports.iter().filter(|(name, port)| !stays(name, port));
     let ports =
         ports.map(|(name, port)| Change::RemovePort { name: name.clone(), port: port.clone() });
@@ -294,6 +340,7 @@ impl Change {
             Self::RemoveBridge { name, options } => Self::AddBridge { name, options },
             Self::SetBridge { name, from, to } => Self::SetBridge { name, from: to, to: from },
             Self::Set { name, from, to } => Self::Set { name, from: to, to: from },
+            Self::Exchange { name, from, to } => Self::Exchange { name, from: to, to: from },
             Self::RemovePort { name, port } => Self::AddPort { name, port },
             Self::AddPort { name, port } => Self::RemovePort { name, port },
             Self::RemoveVdpa { name, device } => Self::AddVdpa { name, device },
@@ -332,6 +379,11 @@ impl Change {
                 if let Some(port) = state.ports.get_mut(name) {
                     let addresses = std::mem::take(&mut port.addresses);
                     *port = Port { addresses, ..Port::clone(to) };
+                }
+            }
+            Self::Exchange { name, to, .. } => {
+                if let Some(port) = state.ports.get_mut(name) {
+                    port.device.clone_from(&to.device);
                 }
             }
             Self::RemovePort { name, .. } => _ = state.ports.shift_remove(name),
@@ -381,6 +433,9 @@ impl fmt::Display for Change {
                     .map(|(key, from, to)| format!("port {name}: {key} {from} -> {to}"))
                     .collect();
                 f.write_str(&lines.join("\n"))
+            }
+            Self::Exchange { name, from, to } => {
+                write!(f, "port {name}: device {} -> {}", from.device, to.device)
             }
             Self::RemovePort { name, port } => write!(f, "port {name} removed: {}", port.device),
             Self::AddPort { name, port } => write!(f, "port {name} added: {}", port.device),

@@ -600,3 +600,72 @@ fn patch_ports_come_and_go_in_pairs() {
         assert_eq!(daemon.state(), &before);
     }
 }
+
+#[test]
+fn what_is_known_behind_a_port_stays_when_its_device_has_other_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let sent = dir.path().join("sent.pcap");
+    let text = |device: &str, more: &str| {
+        format!(
+            "[ports.a]\ndevice = \"{device}\"\naddresses = [\"52:54:00:00:00:01\"]\n{more}\
+             [ports.b]\ndevice = \"dummy:\"\n"
+        )
+    };
+    let mut daemon = start(&text("dummy:", ""));
+    let frame = |to: u8, from: u8| {
+        let ends = [[2, 0, 0, 0, 0, to], [2, 0, 0, 0, 0, from]].concat();
+        [ends, vec![0x88, 0xB5], vec![0; 46]].concat()
+    };
+    daemon.switch().receive("a", &[frame(9, 7)]).unwrap();
+    let changes =
+        apply(&mut daemon, &text(&format!("dummy:tx={}", sent.display()), "mtu = 1400\n")).unwrap();
+    let device = format!("dummy:tx={}", sent.display());
+    assert_eq!(
+        changes,
+        ["port a: mtu default -> 1400".to_owned(), format!("port a: device dummy: -> {device}")]
+    );
+    let known = |daemon: &Daemon| {
+        let port = daemon.switch().port("a").unwrap();
+        (port.device, port.mtu, port.fdb_entries, statics(daemon).len())
+    };
+    assert_eq!(known(&daemon), (device.clone(), 1400, 1, 1));
+    // Nobody but this port has it: it was not flooded.
+    let of_b = daemon.switch().trace("b", &frame(7, 8), false).unwrap();
+    assert_eq!(of_b.outputs.len(), 1);
+    daemon.switch().receive("b", &[frame(7, 8)]).unwrap();
+    assert_eq!(std::fs::metadata(&sent).unwrap().len(), 24 + 16 + 60, "one frame is there");
+    // One that cannot be opened is refused, or waited for.
+    let wrong = |state: &mut State| {
+        state.port_mut("a")?.device = "dummy:tx=/nonexistent/a".to_owned();
+        Ok(())
+    };
+    daemon.edit(Missing::Refuse, wrong).unwrap_err();
+    assert_eq!(known(&daemon), (device, 1400, 1, 1));
+    daemon.edit(Missing::Retry, wrong).unwrap();
+    assert_eq!(daemon.waiting().map(|(name, _)| name).collect::<Vec<_>>(), ["a"]);
+    apply(&mut daemon, &text("dummy:mac=02:00:00:00:00:33", "")).unwrap();
+    assert_eq!((daemon.waiting().count(), ports(&daemon)), (0, vec!["a".into(), "b".into()]));
+    // Another driver's is another port.
+    let changes = apply(&mut daemon, &text("null:", "")).unwrap();
+    assert_eq!(
+        changes,
+        ["port a removed: dummy:mac=02:00:00:00:00:33", "port a added: null:"].map(str::to_owned)
+    );
+}
+
+#[test]
+fn ports_that_change_places_go_before_they_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = |a: &str, b: &str| {
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        format!(
+            "[ports.a]\ndevice = \"vhost-user:{}\"\n[ports.b]\ndevice = \"vhost-user:{}\"\n",
+            path(a),
+            path(b)
+        )
+    };
+    let mut daemon = start(&text("1", "2"));
+    assert_eq!(apply(&mut daemon, &text("2", "1")).unwrap().len(), 4);
+    assert_eq!(apply(&mut daemon, &text("2", "3")).unwrap().len(), 1, "this one is free");
+    assert_eq!(daemon.waiting().count(), 0);
+}

@@ -202,6 +202,18 @@ impl Entry {
         Ok(())
     }
 
+    /// Has another device behind it, whose queues are with nobody yet; those of the one so far have to be
+    /// [taken](Self::detach) from the workers before. What is known of the port stays.
+    pub(crate) fn exchange(&mut self, port: Port) {
+        // Queues are dropped before their device.
+        self.parked = Parked::default();
+        self.owners = None;
+        self.link_changes = port.control().link().changes;
+        self.own_mtu = port.control().mtu();
+        self.port = port;
+        self.update_mtu();
+    }
+
     /// Has `notify` called when the link changes.
     pub(crate) fn on_event(&self, notify: impl Fn() + Send + Sync + 'static) {
         self.port.on_event(move |_| notify());

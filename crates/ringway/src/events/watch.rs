@@ -331,7 +331,7 @@ fn changed(version: u64, change: &Change) -> Event {
         Change::AddBridge { name, .. } => ("bridge", Some(name), "added"),
         Change::RemoveBridge { name, .. } => ("bridge", Some(name), "removed"),
         Change::SetBridge { name, .. } => ("bridge", Some(name), "changed"),
-        Change::Set { name, .. } => ("port", Some(name), "changed"),
+        Change::Set { name, .. } | Change::Exchange { name, .. } => ("port", Some(name), "changed"),
         Change::AddPort { name, .. } => ("port", Some(name), "added"),
         Change::RemovePort { name, .. } => ("port", Some(name), "removed"),
         Change::AddVdpa { name, .. } => ("vdpa", Some(name), "added"),

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use drivers::Drivers;
+use ethdev::OpenPort;
+
 use super::{Control, Switch};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, PortOptions};
 use crate::error::Error;
@@ -53,6 +56,22 @@ impl Switch {
         Ok(is_shut)
     }
 
+    /// Has another device behind a port, such as the same one with other options. The port keeps its
+    /// settings, and what is known behind it: addresses, groups, its part in spanning tree and bonds. The
+    /// device so far is closed first, since both may be of one socket.
+    ///
+    /// # Errors
+    /// There is no such port, it is a patch port or a bond, the device cannot be opened, or refuses the
+    /// port's MTU. Where it cannot be opened, the port is without one then: it carries nothing, and is to
+    /// be given another one or removed.
+    pub fn exchange_device(&self, name: &str, device: &str) -> Result<(), Error> {
+        self.control().clear_port(name)?;
+        // Without the lock, since it may take a while.
+        let open = drivers::open(name, device, &self.drivers)
+            .map_err(|source| Error::Port { name: name.to_owned(), source })?;
+        self.control().fill_port(name, open)
+    }
+
     /// Changes what workers without frames do: whether they ever sleep, and for how long they go on
     /// polling before.
     pub fn set_idle(&self, busy_poll: bool, idle_after: Duration) {
@@ -77,7 +96,46 @@ impl Switch {
     }
 }
 
+/// What a port has while it has no device.
+const NO_DEVICE: &str = "null:";
+
 impl Control {
+    /// Closes the device of a port, which stays.
+    fn clear_port(&mut self, name: &str) -> Result<(), Error> {
+        let entry = self.ports.get_mut(name)?;
+        let refuse = |source| Error::Port { name: name.to_owned(), source };
+        if entry.cable().is_some() || entry.bundle().is_some() {
+            let (driver, what) = ("patch and bond", "have another device");
+            return Err(refuse(ethdev::Error::Unsupported { driver, what }));
+        }
+        let none = drivers::open(name, NO_DEVICE, &Drivers::new()).map_err(refuse)?;
+        entry.unpoll(&self.mailboxes);
+        entry.detach(&self.mailboxes);
+        entry.exchange(none.port);
+        Ok(())
+    }
+
+    /// Gives a port that has none a device.
+    fn fill_port(&mut self, name: &str, open: OpenPort) -> Result<(), Error> {
+        let OpenPort { port, rx, tx } = open;
+        let entry = self.ports.get(name)?;
+        let (mtu, number, wanted) =
+            (entry.options().mtu, entry.number(), entry.options().workers.clone());
+        let places = self.place(name, rx.len(), &wanted)?;
+        let entry = self.ports.get_mut(name)?;
+        tracing::info!(port = name, device = port.device(), "port has another device");
+        entry.exchange(port);
+        entry.put(rx, tx, self.mailboxes.len(), self.notes.of_port(number));
+        entry.attach(&self.mailboxes);
+        entry.poll(places, &self.mailboxes);
+        entry.on_event(self.notes.of_port(number));
+        let set = if mtu.is_some() { entry.set_mtu(name, mtu) } else { Ok(()) };
+        self.update_captures(None);
+        self.update_protocols();
+        self.tell_links();
+        set
+    }
+
     /// Gives a port another part in VLANs. What was learnt on it is forgotten.
     pub(super) fn set_vlan(&mut self, name: &str, vlan: &PortVlan) -> Result<(), Error> {
         let had_vlans = self.have_vlans(self.ports.get(name)?.bridge());
