@@ -11,6 +11,7 @@
 //!
 //! - `table`: the hash table
 //! - `lists`: the entries of each port, oldest first
+//! - `usage`: which port has the most of them
 //! - `resize`: a database of another size in the place of one
 //!
 //! ```
@@ -30,6 +31,7 @@
 mod lists;
 mod resize;
 mod table;
+mod usage;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed};
@@ -483,7 +485,7 @@ impl Writer<'_> {
 
     /// Adds an entry that is not there yet.
     fn insert(&mut self, key: Key, hash: Hash, value: Value) -> Learned {
-        if self.fdb.len() >= self.fdb.limit && !self.evict(value.port()) {
+        if self.fdb.len() >= self.fdb.limit && !self.evict() {
             return Learned::Refused;
         }
         let Some(position) = self.room(hash) else { return Learned::Refused };
@@ -498,9 +500,9 @@ impl Writer<'_> {
         Learned::New
     }
 
-    /// Makes room for an entry of `port`.
-    fn evict(&mut self, port: u16) -> bool {
-        let Some(victim) = self.index.lists.largest(port) else { return false };
+    /// Makes room for an entry.
+    fn evict(&mut self) -> bool {
+        let Some(victim) = self.index.lists.largest() else { return false };
         let table = &self.fdb.table;
         let seen = |slot: u32| {
             let entry = table.slot(slot as usize).and_then(table::Slot::entry);

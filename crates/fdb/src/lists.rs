@@ -1,5 +1,7 @@
 //! Which entries belong to which port, in order of age: what fair eviction and flushing need.
 
+use crate::usage::Usage;
+
 /// No entry.
 const NIL: u32 = u32::MAX;
 
@@ -25,8 +27,8 @@ struct List {
 pub(super) struct Lists {
     links: Box<[Link]>,
     lists: Box<[List]>,
-    /// Lengths, by themselves since they are searched for the largest.
-    lengths: Box<[u32]>,
+    /// Their lengths.
+    usage: Usage,
 }
 
 impl Lists {
@@ -35,13 +37,13 @@ impl Lists {
         Self {
             links: vec![Link { before: NIL, after: NIL }; slots].into_boxed_slice(),
             lists: vec![List { head: NIL, tail: NIL }; ports].into_boxed_slice(),
-            lengths: vec![0; ports].into_boxed_slice(),
+            usage: Usage::new(ports),
         }
     }
 
     /// Number of entries of `port`.
     pub(super) fn len(&self, port: u16) -> usize {
-        self.lengths.get(usize::from(port)).map_or(0, |length| *length as usize)
+        self.usage.count(port) as usize
     }
 
     /// The first entry of `port`.
@@ -56,12 +58,18 @@ impl Lists {
 
     /// Adds `slot` at the end of the list of `port`.
     pub(super) fn push(&mut self, port: u16, slot: u32) {
-        let index = usize::from(port);
-        let (Some(list), Some(length)) = (self.lists.get_mut(index), self.lengths.get_mut(index))
-        else {
-            return;
-        };
-        *length = length.saturating_add(1);
+        self.usage.add(port);
+        self.link(port, slot);
+    }
+
+    /// Takes `slot` out of the list of `port`, where it must be.
+    pub(super) fn remove(&mut self, port: u16, slot: u32) {
+        self.usage.take(port);
+        self.unlink(port, slot);
+    }
+
+    fn link(&mut self, port: u16, slot: u32) {
+        let Some(list) = self.lists.get_mut(usize::from(port)) else { return };
         let before = std::mem::replace(&mut list.tail, slot);
         if before == NIL {
             list.head = slot;
@@ -71,15 +79,9 @@ impl Lists {
         set(&mut self.links, slot, |link| *link = Link { before, after: NIL });
     }
 
-    /// Takes `slot` out of the list of `port`, where it must be.
-    pub(super) fn remove(&mut self, port: u16, slot: u32) {
-        let index = usize::from(port);
-        let (Some(list), Some(length)) = (self.lists.get_mut(index), self.lengths.get_mut(index))
-        else {
-            return;
-        };
+    fn unlink(&mut self, port: u16, slot: u32) {
+        let Some(list) = self.lists.get_mut(usize::from(port)) else { return };
         let Some(Link { before, after }) = self.links.get(slot as usize).copied() else { return };
-        *length = length.saturating_sub(1);
         if before == NIL {
             list.head = after;
         } else {
@@ -109,15 +111,9 @@ impl Lists {
         }
     }
 
-    /// The port with the most entries; where several have as many, `favourite` if it is among
-    /// them.
-    pub(super) fn largest(&self, favourite: u16) -> Option<u16> {
-        let most = *self.lengths.iter().max()?;
-        if self.len(favourite) == most as usize {
-            return Some(favourite);
-        }
-        let index = self.lengths.iter().position(|length| *length == most)?;
-        u16::try_from(index).ok()
+    /// The port with the most entries.
+    pub(super) fn largest(&self) -> Option<u16> {
+        self.usage.largest()
     }
 
     /// An entry of `port` that was not seen for long, by what `seen` tells of a slot: the oldest
@@ -139,8 +135,8 @@ impl Lists {
         for _ in 1..SAMPLE {
             match self.first(port) {
                 Some(first) if first != oldest => {
-                    self.remove(port, first);
-                    self.push(port, first);
+                    self.unlink(port, first);
+                    self.link(port, first);
                 }
                 _ => break,
             }
@@ -188,17 +184,6 @@ mod tests {
         lists.remove(1, 1);
         assert_eq!(lists.oldest(1, |slot| seen[slot as usize]), Some(3));
         assert_eq!(lists.oldest(0, |_| 0), None);
-    }
-
-    #[test]
-    fn the_favourite_wins_a_tie_only() {
-        let mut lists = Lists::new(8, 4);
-        lists.push(1, 0);
-        lists.push(3, 1);
-        assert_eq!(lists.largest(3), Some(3));
-        assert_eq!(lists.largest(0), Some(1));
-        lists.push(1, 2);
-        assert_eq!(lists.largest(3), Some(1));
     }
 
     proptest! {
