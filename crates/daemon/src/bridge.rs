@@ -23,6 +23,9 @@ pub struct Bridge {
     /// Whether it looks at tags though no port has VLAN settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan_aware: Option<bool>,
+    /// Whether it forwards frames whose source is zero or a group's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub any_source: Option<bool>,
     /// Its forwarding database.
     #[serde(skip_serializing_if = "is_default")]
     pub fdb: Fdb,
@@ -46,6 +49,7 @@ impl From<&BridgeOptions> for Bridge {
         Self {
             group_fwd_mask: Some(options.group_fwd_mask),
             vlan_aware: Some(options.vlan_aware),
+            any_source: Some(options.any_source),
             fdb,
             rstp,
             mcast_snooping,
@@ -82,6 +86,7 @@ impl State {
             learn_per_burst: own.fdb.learn_per_burst.unwrap_or(default.learn_per_burst),
             group_fwd_mask: own.group_fwd_mask.unwrap_or(default.group_fwd_mask),
             vlan_aware: own.vlan_aware.unwrap_or(default.vlan_aware),
+            any_source: own.any_source.unwrap_or(default.any_source),
             rstp: own.rstp.clone(),
             mcast_snooping: own.mcast_snooping.options(&default.mcast_snooping),
         })
@@ -147,6 +152,7 @@ impl State {
         Bridge {
             group_fwd_mask: self.group_fwd_mask,
             vlan_aware: self.vlan_aware,
+            any_source: self.any_source,
             fdb: self.fdb.clone(),
             rstp: self.rstp.clone(),
             mcast_snooping: self.mcast_snooping.clone(),
@@ -155,8 +161,9 @@ impl State {
 
     /// Has the default bridge be so.
     pub(crate) fn set_default_bridge(&mut self, bridge: Bridge) {
-        let Bridge { group_fwd_mask, vlan_aware, fdb, rstp, mcast_snooping } = bridge;
+        let Bridge { group_fwd_mask, vlan_aware, any_source, fdb, rstp, mcast_snooping } = bridge;
         (self.group_fwd_mask, self.vlan_aware, self.fdb) = (group_fwd_mask, vlan_aware, fdb);
+        self.any_source = any_source;
         (self.rstp, self.mcast_snooping) = (rstp, mcast_snooping);
     }
 
@@ -208,8 +215,8 @@ fn set(table: &mut Value, key: &str, value: Value) {
 /// What is wrong with the bridges of a state, and with where its ports belong.
 pub(crate) fn check(state: &State) -> Result<(), Error> {
     if state.bridges.contains_key(DEFAULT_BRIDGE) {
-        let reason = "the settings of bridge 'default' are 'group-fwd-mask', 'vlan-aware' and those in \
-                      [fdb], [rstp] and [mcast-snooping], outside of [bridges]";
+        let reason = "the settings of bridge 'default' are 'group-fwd-mask', 'vlan-aware', 'any-source' and those \
+                      in [fdb], [rstp] and [mcast-snooping], outside of [bridges]";
         return Err(Error::invalid(format!("bridges.{DEFAULT_BRIDGE}"), reason));
     }
     if state.bridges.len() >= MAX_BRIDGES {

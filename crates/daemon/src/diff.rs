@@ -250,7 +250,8 @@ fn target(port: &Port) -> Option<&str> {
 
 /// Ports that stay, on another device.
 fn exchanged(old: &State, new: &State) -> Vec<Change> {
-    let others = kept(old, new).filter(|(_, from, to)| from.device != to.device && !is_patch(from, to));
+    let others =
+        kept(old, new).filter(|(_, from, to)| from.device != to.device && !is_patch(from, to));
     let change = |(name, from, to): (&String, &Port, &Port)| {
         let from = Port { device: from.device.clone(), ..to.clone() };
         Change::Exchange { name: name.clone(), from: Box::new(from), to: Box::new(to.clone()) }
@@ -467,6 +468,7 @@ fn bridge_settings(
         [
             ("group-fwd-mask", options.group_fwd_mask.to_string()),
             ("vlan-aware", options.vlan_aware.to_string()),
+            ("any-source", options.any_source.to_string()),
             ("fdb.ageing", options.ageing.as_secs().to_string()),
             ("fdb.size", options.fdb_limit.to_string()),
             ("fdb.learn-per-burst", options.learn_per_burst.to_string()),
@@ -528,6 +530,7 @@ fn fixed(old: &State, new: &State) -> Vec<Setting> {
         busy_poll: _,
         group_fwd_mask: _,
         vlan_aware: _,
+        any_source: _,
         rstp: _,
         idle_after: _,
         sockets: Sockets { group, mode },

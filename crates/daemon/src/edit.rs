@@ -16,7 +16,8 @@ use crate::state::State;
 use crate::values::{document, plain};
 
 /// What a bridge can be told.
-const BRIDGE_KEYS: [&str; 5] = ["group-fwd-mask", "vlan-aware", "fdb", "rstp", "mcast-snooping"];
+const BRIDGE_KEYS: [&str; 6] =
+    ["group-fwd-mask", "vlan-aware", "any-source", "fdb", "rstp", "mcast-snooping"];
 
 /// A configuration file, to be changed.
 #[derive(Clone, Debug)]

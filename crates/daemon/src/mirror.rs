@@ -70,7 +70,7 @@ pub(crate) fn check(state: &State) -> Result<(), Error> {
     }
     for (name, mirror) in &state.mirrors {
         if !is_port_name(name) {
-            let reason = "expected a name of 1 to 32 letters, digits, '-', '_' and '.', beginning \
+            let reason = "expected a name of 1 to 32 letters, digits, '-', '_', '.' and '+', beginning \
                           with a letter or digit";
             return Err(wrong(name, "", &reason));
         }

@@ -55,6 +55,9 @@ pub struct State {
     /// Whether bridges look at tags though no port has VLAN settings.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub vlan_aware: Option<bool>,
+    /// Whether bridges forward frames whose source is zero or a group's address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub any_source: Option<bool>,
     /// Microseconds that a worker without frames polls before it sleeps.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub idle_after: Option<u64>,
@@ -266,6 +269,7 @@ impl State {
         };
         self.group_fwd_mask.get_or_insert(defaults.group_fwd_mask);
         self.vlan_aware.get_or_insert(defaults.vlan_aware);
+        self.any_source.get_or_insert(defaults.any_source);
         self.busy_poll.get_or_insert(defaults.busy_poll);
         let idle_after = u64::try_from(defaults.idle_after.as_micros()).unwrap_or(u64::MAX);
         self.idle_after.get_or_insert(idle_after);
@@ -332,6 +336,7 @@ impl State {
             busy_poll: self.busy_poll.or(base.busy_poll),
             group_fwd_mask: self.group_fwd_mask.or(base.group_fwd_mask),
             vlan_aware: self.vlan_aware.or(base.vlan_aware),
+            any_source: self.any_source.or(base.any_source),
             idle_after: self.idle_after.or(base.idle_after),
             sockets: Sockets { group, mode },
             metrics: self.metrics.over(base.metrics),
@@ -368,6 +373,7 @@ impl State {
             busy_poll: self.busy_poll.unwrap_or(defaults.busy_poll),
             group_fwd_mask: self.group_fwd_mask.unwrap_or(defaults.group_fwd_mask),
             vlan_aware: self.vlan_aware.unwrap_or(defaults.vlan_aware),
+            any_source: self.any_source.unwrap_or(defaults.any_source),
             mcast_snooping: self.mcast_snooping.options(&defaults.mcast_snooping),
             sockets: self.sockets.into(),
             learn_per_burst: self.fdb.learn_per_burst.unwrap_or(defaults.learn_per_burst),

@@ -134,11 +134,12 @@ fn edit_bridge(state: &mut State, dice: &mut Dice) {
     let Some(bridge) = state.bridges.get_mut(name) else {
         return state.add_bridge(name, Bridge::default()).unwrap();
     };
-    match dice.roll(6) {
+    match dice.roll(7) {
         0 => _ = state.bridges.shift_remove(name),
         1 => bridge.fdb.ageing = [None, Some(10 + dice.roll(300) as u64)][dice.roll(2)],
         2 => bridge.fdb.size = [None, Some(1), Some(500)][dice.roll(3)],
         3 => bridge.mcast_snooping.enabled = [None, Some(true)][dice.roll(2)],
+        5 => bridge.any_source = [None, Some(true)][dice.roll(2)],
         4 => bridge.vlan_aware = [None, Some(true)][dice.roll(2)],
         _ => bridge.group_fwd_mask = [None, Some(0x4000)][dice.roll(2)],
     }

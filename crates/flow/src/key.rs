@@ -3,6 +3,8 @@
 //! A [`Slot`] is the place of one field. Matching and changing a field are the same few operations
 //! on words, whatever field it is; nothing but the tables of fields knows what a word means.
 
+use crate::pipeline::VlanLimit;
+
 /// Words of a key.
 pub const WORDS: usize = 49;
 
@@ -372,6 +374,21 @@ impl Key {
             .filter(|(at, _)| packet.contains(at))
             .for_each(|(_, word)| *word = 0);
         beside
+    }
+
+    /// The same where rules can match on so many tags: what is behind them is unknown, but for the type of
+    /// the next one.
+    #[must_use]
+    pub fn with_tags(&self, limit: VlanLimit) -> Self {
+        if limit == VlanLimit::MOST || self.get_u16(slot::INNER_TCI) & TAG_PRESENT == 0 {
+            return *self;
+        }
+        let mut key = self.beside();
+        for slot in [slot::ETH_DST, slot::ETH_SRC, slot::VLAN_TCI, slot::VLAN_TPID] {
+            key.set(slot, self.get(slot));
+        }
+        key.set(slot::ETH_TYPE, self.get(slot::INNER_TPID));
+        key
     }
 
     /// Puts `value` at `slot`, of 64 bits at most, where nothing was.

@@ -90,7 +90,7 @@ pub use meters::{
 };
 pub use path::{Basis, Edit, Lost, Op, PacketIn, Path, TableSet, Track};
 pub use pattern::{Mask, Pattern};
-pub use pipeline::{Pipeline, Port};
+pub use pipeline::{Pipeline, Port, VlanLimit};
 pub use rewrite::{rewrite, translate};
 pub use rule::{Ended, Flags, Rule, Stats, Timeouts};
 pub use tables::{

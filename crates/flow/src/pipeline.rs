@@ -40,6 +40,37 @@ impl Port {
     }
 }
 
+/// How many tags of a packet rules can match on; what is behind them counts as no header, and the EtherType
+/// is then that of the next tag (OVS: `vlan-limit`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VlanLimit(u8);
+
+impl VlanLimit {
+    /// The most that there is room for in a key.
+    pub const MOST: Self = Self(2);
+
+    /// So many, as far as there is room; 0: as many as there is.
+    #[must_use]
+    pub const fn new(tags: u64) -> Self {
+        match tags {
+            1 => Self(1),
+            _ => Self::MOST,
+        }
+    }
+
+    /// Their number.
+    #[must_use]
+    pub const fn tags(self) -> u8 {
+        self.0
+    }
+}
+
+impl Default for VlanLimit {
+    fn default() -> Self {
+        Self(1)
+    }
+}
+
 /// What becomes of packets of a bridge.
 #[derive(Clone, Debug, Default)]
 pub struct Pipeline {
@@ -51,13 +82,17 @@ pub struct Pipeline {
     pub asks_controllers: bool,
     /// The class of service (DSCP) that packets of IP get where rules send them to a queue of a port.
     pub marks: BTreeMap<(PortNo, u32), u8>,
+    /// How many tags are looked at.
+    pub vlans: VlanLimit,
 }
 
 impl Pipeline {
     /// What is not as it is in `other`; `None` if it is more than a path can depend on.
     pub(crate) fn changed(&self, other: &Self) -> Option<Basis> {
         let links = self.ports != other.ports;
-        let is_other = self.asks_controllers != other.asks_controllers || self.marks != other.marks;
+        let is_other = self.asks_controllers != other.asks_controllers
+            || self.marks != other.marks
+            || self.vlans != other.vlans;
         if is_other || links && !self.has_ports_of(other) {
             return None;
         }

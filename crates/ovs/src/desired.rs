@@ -70,6 +70,8 @@ impl Desired {
         let mut state = base.clone();
         // A port of Open vSwitch without VLAN settings is a trunk of all VLANs.
         state.vlan_aware = Some(true);
+        // It takes any address for a source.
+        state.any_source = Some(true);
         state.ports = IndexMap::new();
         let names = content.bridges.keys().filter(|name| *name != DEFAULT_BRIDGE);
         let named =

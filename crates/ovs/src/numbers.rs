@@ -32,8 +32,8 @@ pub struct Applicant<'a> {
 
 impl Numbers {
     /// Gives numbers to all ports of a bridge, and takes those of others back. Who asks for one gets
-    /// it, also from one that has it and has not asked for it; of several, who has it. Others keep
-    /// theirs.
+    /// it; of several, who has it. A port that is there gets it also from one that has it and has not
+    /// asked for it, a new one does not: ports that are there keep theirs for it.
     pub fn assign(&mut self, bridge: &str, applicants: &[Applicant<'_>]) {
         let had = std::mem::take(&mut self.by_name);
         let wanted = |number: Option<i64>| {
@@ -41,8 +41,8 @@ impl Numbers {
                 .and_then(|number| u16::try_from(number).ok())
                 .filter(|number| (1..=MAX).contains(number))
         };
-        // First those who have what they ask for, then others who ask, then those who have one, or had
-        // one, then the rest.
+        // First those who have what they ask for, then others of those who have one and ask, then all who
+        // have one; then new ones who ask, those who had one before, and the rest.
         let of = |applicant: &Applicant<'_>| had.get(applicant.name).copied();
         for applicant in applicants {
             self.give(
@@ -50,11 +50,14 @@ impl Numbers {
                 of(applicant).filter(|own| wanted(applicant.request) == Some(*own)),
             );
         }
-        for applicant in applicants {
+        for applicant in applicants.iter().filter(|applicant| of(applicant).is_some()) {
             self.give(applicant.name, wanted(applicant.request));
         }
         for applicant in applicants {
             self.give(applicant.name, of(applicant));
+        }
+        for applicant in applicants {
+            self.give(applicant.name, wanted(applicant.request));
         }
         for applicant in applicants.iter().filter(|applicant| applicant.name != bridge) {
             self.give(applicant.name, wanted(applicant.before));
@@ -200,13 +203,17 @@ mod tests {
         let late = Applicant { request: Some(2), ..plain("lost") };
         numbers.assign("br0", &[moves, late, had, asked]);
         assert_eq!((numbers.of("a"), numbers.of("lost")), (Some(9), Some(4)));
-        // It gets that of one that has not asked for its own; two may change theirs with each other.
+        // Two may change theirs with each other; a new one does not get that of one that is there.
         let [had, taker] = [("had", 9), ("new", 4)]
             .map(|(name, number)| Applicant { request: Some(number), ..plain(name) });
         let moves = Applicant { request: Some(1), ..plain("a") };
         numbers.assign("br0", &[moves, plain("lost"), had, asked, taker]);
         let all = ["a", "had", "new", "asks", "lost"].map(|name| numbers.of(name));
-        assert_eq!(all, [Some(1), Some(9), Some(4), Some(2), Some(5)]);
+        assert_eq!(all, [Some(1), Some(9), Some(5), Some(2), Some(4)]);
+        // It does once it is there, as when it asks later.
+        numbers.assign("br0", &[moves, plain("lost"), had, asked, taker]);
+        let all = ["new", "lost"].map(|name| numbers.of(name));
+        assert_eq!(all, [Some(4), Some(6)]);
     }
 
     #[test]

@@ -19,6 +19,8 @@ pub fn settings(port: &Port) -> Result<PortVlan, String> {
         tag: port.tag.map(number).transpose()?,
         trunks: set(&port.trunks)?,
         cvlans: set(&port.cvlans)?,
+        // Open vSwitch hides no tag behind another one.
+        bare_inner: true,
         ..PortVlan::default()
     };
     if let Some(kind) = other("qinq-ethtype") {
@@ -79,7 +81,10 @@ mod tests {
 
     #[test]
     fn modes_follow_from_columns() {
-        assert!(settings(&port()).unwrap().is_default());
+        assert_eq!(
+            settings(&port()).unwrap(),
+            PortVlan { bare_inner: true, ..PortVlan::default() }
+        );
         let access = settings(&Port { tag: Some(7), trunks: vec![1, 2], ..port() }).unwrap();
         assert_eq!((access.mode(), access.trunks), (VlanMode::Access, None));
         let trunk =

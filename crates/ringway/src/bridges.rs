@@ -53,6 +53,7 @@ fn bridge(report: BridgeReport) -> Bridge {
         ports,
         group_fwd_mask: options.group_fwd_mask,
         vlan_aware: options.vlan_aware,
+        any_source: options.any_source,
         learn_per_burst: options.learn_per_burst,
         limit: fdb.limit,
         ageing_seconds: fdb.ageing,

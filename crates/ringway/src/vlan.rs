@@ -27,6 +27,9 @@ pub struct VlanArgs {
     /// [default: no].
     #[arg(long, value_name = "WHEN")]
     pub priority_tags: Option<PriorityTags>,
+    /// Let a tag behind the bridge's come to the front where the bridge's own is taken off.
+    #[arg(long)]
+    pub bare_inner: bool,
 }
 
 impl VlanArgs {
@@ -39,6 +42,7 @@ impl VlanArgs {
             cvlans: self.cvlans.clone(),
             qinq_ethertype: self.qinq_ethertype.unwrap_or_default(),
             priority_tags: self.priority_tags.unwrap_or_default(),
+            bare_inner: self.bare_inner,
         }
     }
 }
@@ -57,6 +61,9 @@ pub fn summary(vlan: &PortVlan) -> Option<String> {
     }
     if vlan.priority_tags != PriorityTags::No {
         words.push(format!("priority tags {}", vlan.priority_tags));
+    }
+    if vlan.bare_inner {
+        words.push("bare inner tags".to_owned());
     }
     Some(words.join(" "))
 }
@@ -89,6 +96,8 @@ mod tests {
         assert_eq!(summary(&vlan.unwrap()).unwrap(), "dot1q-tunnel 5 cvlans 0 802.1q");
         let vlan = parse("--tag 5 --priority-tags always").unwrap();
         assert_eq!(summary(&vlan).unwrap(), "access 5 priority tags always");
+        let vlan = parse("--tag 5 --vlan-mode native-untagged --bare-inner").unwrap();
+        assert_eq!(summary(&vlan).unwrap(), "native-untagged 5 bare inner tags");
         assert_eq!(summary(&PortVlan::default()), None);
     }
 

@@ -122,7 +122,13 @@ pub(crate) enum BridgeChange {
     /// It is there from now on.
     Open(Bridge),
     /// It has these settings.
-    Set { fdb: Arc<Fdb>, learn_per_burst: usize, group_fwd_mask: u16, vlan_aware: bool },
+    Set {
+        fdb: Arc<Fdb>,
+        learn_per_burst: usize,
+        group_fwd_mask: u16,
+        vlan_aware: bool,
+        any_source: bool,
+    },
     /// A port belongs to it, with these VLAN settings; `None`: a trunk of all VLANs.
     Join(u16, Option<Arc<Policy>>),
     /// A port that belongs to it has these VLAN settings.
@@ -153,6 +159,8 @@ pub(crate) struct Bridge {
     pub(crate) learn_per_burst: usize,
     /// The reserved group addresses that are forwarded all the same: bit 0 is 01:80:c2:00:00:00.
     pub(crate) group_fwd_mask: u16,
+    /// Whether frames are forwarded whose source is no station's address.
+    any_source: bool,
     /// The numbers of its ports, in order.
     members: Vec<u16>,
     vlans: VlanTable,
@@ -186,6 +194,7 @@ impl Bridge {
             fdb,
             learn_per_burst,
             group_fwd_mask,
+            any_source: false,
             members,
             vlans,
             taps,
@@ -200,7 +209,8 @@ impl Bridge {
     pub(crate) fn change(&mut self, change: BridgeChange) {
         match change {
             BridgeChange::Open(bridge) => *self = bridge,
-            BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask, vlan_aware } => {
+            BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask, vlan_aware, any_source } => {
+                self.any_source = any_source;
                 self.fdb = fdb;
                 self.learn_per_burst = learn_per_burst;
                 self.group_fwd_mask = group_fwd_mask;
@@ -465,7 +475,7 @@ impl Bridge {
         let (from, to) = (run.addresses.source(), run.addresses.destination());
         let count = run.mask.count_ones() as usize;
         if !header::is_station(from) {
-            return stats.count_drops(DropReason::BadSource, count);
+            return self.classify_other(stage, run, stats, lookups);
         }
         if header::is_reserved(to) && !header::is_among(to, self.group_fwd_mask) {
             return stats.count_drops(DropReason::ReservedMulticast, count);
@@ -487,6 +497,36 @@ impl Bridge {
         };
         // There is room for as many lookups as there are runs.
         let _ = lookups.try_push(Lookup { mask: run.mask, meta, same_source, source, destination });
+    }
+
+    /// The same where the source is no station's address.
+    #[cold]
+    fn classify_other<S: Stage>(
+        &self,
+        stage: &S,
+        run: &Run<S::Key>,
+        stats: &QueueStats,
+        lookups: &mut ArrayVec<Lookup<S::Meta>, BURST>,
+    ) {
+        let (from, to) = (run.addresses.source(), run.addresses.destination());
+        let is_held = header::is_reserved(to) && !header::is_among(to, self.group_fwd_mask);
+        let admitted = match (self.any_source, is_held) {
+            (false, _) => Err(DropReason::BadSource),
+            (true, true) => Err(DropReason::ReservedMulticast),
+            (true, false) => stage.admit(run.key),
+        };
+        match admitted {
+            Ok(meta) => {
+                let vlan = S::vlan(&meta);
+                let (source, destination) = (self.prepare(vlan, from), self.prepare(vlan, to));
+                // As one that was learnt from already, there is nothing to be learnt from it.
+                let same_source = true;
+                let lookup = Lookup { mask: run.mask, meta, same_source, source, destination };
+                // There is room for as many lookups as there are runs.
+                let _ = lookups.try_push(lookup);
+            }
+            Err(reason) => stats.count_drops(reason, run.mask.count_ones() as usize),
+        }
     }
 
     #[inline(always)]

@@ -96,10 +96,18 @@ impl Entry {
 
     /// What a worker gets of it, without ports.
     pub(crate) fn view(&self) -> Bridge {
-        let BridgeOptions { learn_per_burst, group_fwd_mask, vlan_aware, .. } = self.options;
+        let BridgeOptions { learn_per_burst, group_fwd_mask, .. } = self.options;
         let mut bridge = Bridge::new(Arc::clone(&self.fdb), learn_per_burst, group_fwd_mask);
-        bridge.set_vlan_aware(vlan_aware);
+        bridge.change(self.settings());
         bridge
+    }
+
+    /// What workers are told of its settings.
+    fn settings(&self) -> BridgeChange {
+        let BridgeOptions { learn_per_burst, group_fwd_mask, vlan_aware, any_source, .. } =
+            self.options;
+        let fdb = Arc::clone(&self.fdb);
+        BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask, vlan_aware, any_source }
     }
 }
 
@@ -237,10 +245,7 @@ impl Bridges {
             ..options.clone()
         };
         if before != told {
-            let BridgeOptions { learn_per_burst, group_fwd_mask, vlan_aware, .. } = *options;
-            let fdb = Arc::clone(&entry.fdb);
-            let change = BridgeChange::Set { fdb, learn_per_burst, group_fwd_mask, vlan_aware };
-            tell(workers, entry.id, &change);
+            tell(workers, entry.id, &entry.settings());
         }
         Ok(())
     }

@@ -58,6 +58,9 @@ pub struct SwitchConfig {
     /// Whether the default bridge looks at tags though no port has VLAN settings: then it learns and
     /// floods in each VLAN by itself, as it does anyway where a port has them.
     pub vlan_aware: bool,
+    /// Whether frames are forwarded whose source is no station's address: zero, or a group's. Nothing is
+    /// learnt from them. By default they are dropped.
+    pub any_source: bool,
     /// What is done about groups of IGMP and MLD.
     pub mcast_snooping: McastSnooping,
     /// Whether workers poll without ever sleeping: for the lowest latency, at the price of a
@@ -83,6 +86,7 @@ impl Default for SwitchConfig {
             learn_per_burst: 8,
             group_fwd_mask: 0,
             vlan_aware: false,
+            any_source: false,
             mcast_snooping: McastSnooping::default(),
             busy_poll: false,
             sockets: Access::default(),
@@ -112,6 +116,7 @@ impl SwitchConfig {
             learn_per_burst: self.learn_per_burst,
             group_fwd_mask: self.group_fwd_mask,
             vlan_aware: self.vlan_aware,
+            any_source: self.any_source,
             rstp: self.rstp.clone(),
             mcast_snooping: self.mcast_snooping,
         }
@@ -137,6 +142,8 @@ pub struct BridgeOptions {
     pub group_fwd_mask: u16,
     /// Whether it looks at tags though no port has VLAN settings.
     pub vlan_aware: bool,
+    /// Whether it forwards frames whose source is no station's address.
+    pub any_source: bool,
     /// Its part in spanning tree.
     pub rstp: Rstp,
     /// What is done about groups of IGMP and MLD.

@@ -64,7 +64,7 @@ pub enum Error {
     },
     /// A bridge's name is empty, too long, or has unusual characters.
     #[error(
-        "bridge name '{name}': expected 1 to 32 letters, digits, '-', '_' and '.', \
+        "bridge name '{name}': expected 1 to 32 letters, digits, '-', '_', '.' and '+', \
          beginning with a letter or digit"
     )]
     BridgeName {
@@ -92,7 +92,7 @@ pub enum Error {
     DefaultBridge,
     /// A port's name is empty, too long, or has unusual characters.
     #[error(
-        "port name '{name}': expected 1 to 32 letters, digits, '-', '_' and '.', \
+        "port name '{name}': expected 1 to 32 letters, digits, '-', '_', '.' and '+', \
          beginning with a letter or digit"
     )]
     PortName {

@@ -652,7 +652,7 @@ impl Ports {
 pub fn is_port_name(name: &str) -> bool {
     name.len() <= MAX_NAME
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())
-        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte))
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.+".contains(&byte))
 }
 
 #[cfg(test)]
@@ -661,7 +661,7 @@ mod tests {
 
     #[test]
     fn names_are_of_ordinary_characters() {
-        for good in ["a", "vm1", "0", "tap-vm_1.0", &"x".repeat(32)] {
+        for good in ["a", "vm1", "0", "tap-vm_1.0", "patch+", &"x".repeat(32)] {
             assert!(is_port_name(good), "{good}");
         }
         for bad in ["", "-a", ".", "a b", "a/b", "a:b", "ä", "a\n", &"x".repeat(33)] {

@@ -10,7 +10,6 @@ use flow::{Depth, Key, extract, slot};
 use packet::Frame;
 
 use crate::datapath::Source;
-use crate::flows::enter::VLANS;
 
 /// The most kinds of packets that a worker counts until they are taken; packets of others are only
 /// counted together.
@@ -81,6 +80,9 @@ impl Recorder {
         std::mem::take(&mut self.recording)
     }
 }
+
+/// Tags that are looked at: as many as rules of any bridge may.
+const VLANS: u8 = flow::VlanLimit::MOST.tags();
 
 /// What rules could match on; `None` for what is no frame, or has headers that are longer than what is
 /// looked at.

@@ -2,6 +2,7 @@ use packet::headers::{Ethernet, Ipv4, Ipv6};
 use proptest::prelude::*;
 
 use super::*;
+use crate::pipeline::VlanLimit;
 
 fn key_of(frame: &[u8]) -> Key {
     let mut key = Key::default();
@@ -68,6 +69,11 @@ fn tcp_over_ipv4_behind_two_tags() {
     let layers = extract(&mut key, &frame, frame.len(), 1, Depth::All);
     assert_eq!((key.get_u16(slot::ETH_TYPE), layers.tags), (VLAN, 1));
     assert_eq!(key.get_u8(slot::IP_PROTO), 0);
+    // The same as what is left of a key of two.
+    assert_eq!(key_of(&frame).with_tags(VlanLimit::new(1)), key);
+    assert_eq!(key_of(&frame).with_tags(VlanLimit::new(0)), key_of(&frame));
+    let one = key_of(&ethernet(&[(QINQ, 5)], IPV4, &ipv4(6, 0, 0, &[1; 20])));
+    assert_eq!(one.with_tags(VlanLimit::default()), one);
 }
 
 #[test]

@@ -151,6 +151,7 @@ impl Served {
         let is_other = has_primary(&spec) != has_primary(&self.spec)
             || (spec.is_secure != self.spec.is_secure && !has_primary(&spec));
         self.spec = spec;
+        self.forwarding.set_vlans(self.spec.vlans);
         if is_other {
             self.bridge.reset(is_plain(&self.spec), &mut self.forwarding);
         }

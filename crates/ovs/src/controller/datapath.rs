@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use flow::{Pipeline, Tables, slot};
+use flow::{Pipeline, Tables, VlanLimit, slot};
 use ofproto::{Datapath, PacketOut, Port, Resumed};
 use openflow::PortNo;
 use openflow::message::ct_flush::CtFlush;
@@ -19,13 +19,19 @@ pub struct Forwarding {
     bridge: String,
     /// Where packets for controllers go.
     inlet: FlowInlet,
+    vlans: VlanLimit,
 }
 
 impl Forwarding {
     /// The bridge of this name; `inlet` takes packets for its controllers.
     #[must_use]
     pub fn new(sight: Sight, bridge: &str, inlet: FlowInlet) -> Self {
-        Self { sight, bridge: bridge.to_owned(), inlet }
+        Self { sight, bridge: bridge.to_owned(), inlet, vlans: VlanLimit::default() }
+    }
+
+    /// Has rules be able to match on so many tags, from when they are published next.
+    pub const fn set_vlans(&mut self, vlans: VlanLimit) {
+        self.vlans = vlans;
     }
 
     /// The name of the bridge.
@@ -59,7 +65,13 @@ impl Forwarding {
             Some((port.desc.number, settings))
         });
         let ports = known.collect();
-        Arc::new(Pipeline { tables: tables.clone(), ports, asks_controllers, marks })
+        Arc::new(Pipeline {
+            tables: tables.clone(),
+            ports,
+            asks_controllers,
+            marks,
+            vlans: self.vlans,
+        })
     }
 
     fn packet_out(&self, pipeline: Option<Arc<Pipeline>>, packet: PacketOut) {

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use daemon::{Daemon, Missing, State};
+use flow::VlanLimit;
 use litemap::LiteMap;
 use ofproto::{BUNDLE_TIMEOUT, Job, Manner, Rate, Settings};
 use openflow::message::port::config;
@@ -105,6 +106,7 @@ impl Link {
                 let mut spec = self.spec((name, bridge), numbers.get(name), &settings.run);
                 spec.settings.bundle_timeout = bundle_timeout(content);
                 spec.settings.tables = flow_table::configs(name, bridge);
+                spec.vlans = vlan_limit(content);
                 (name.clone(), spec)
             })
             .collect();
@@ -116,7 +118,10 @@ impl Link {
             }
         }
         if let Some(service) = &mut self.service {
-            service.update(&self.bridges);
+            // Whoever asks for a change waits for `cur_cfg`, and sends frames then.
+            if service.update(&self.bridges) {
+                service.settle();
+            }
         }
     }
 
@@ -152,7 +157,8 @@ impl Link {
         }
         let is_secure = bridge.fail_mode.as_deref() == Some("secure");
         let (settings, queues, marks) = (settings(bridge), queues(bridge), marks(bridge));
-        BridgeSpec { settings, ports, queues, marks, controllers, is_secure, has_lost }
+        let vlans = VlanLimit::default();
+        BridgeSpec { settings, ports, queues, marks, controllers, is_secure, has_lost, vlans }
     }
 
     /// What the rows of controllers say.
@@ -254,6 +260,12 @@ fn guarded(spec: ControllerSpec, run: &Path, bridge: &str) -> Result<ControllerS
          overwriting local files. Instead, use \"punix:{run}/{bridge}.NAME\", or connect to \
          \"unix:{run}/{bridge}.mgmt\", which is always there"
     ))
+}
+
+/// How many tags rules can match on (`vlan-limit`); what is no number counts as nothing.
+fn vlan_limit(content: &Content) -> VlanLimit {
+    let asked = content.other_config.get("vlan-limit").and_then(|text| text.parse().ok());
+    asked.map_or_else(VlanLimit::default, VlanLimit::new)
 }
 
 /// What controllers are told of a bridge. Programs tell by the hardware's name whether Open

@@ -43,6 +43,7 @@ use std::time::Duration;
 use eal::EventFd;
 use eal::time::Time;
 use eal::unix::Listener;
+use flow::VlanLimit;
 use litemap::LiteMap;
 use ofproto::{ConnectionId, Manner, Settings};
 use openflow::message::role::Role;
@@ -75,6 +76,8 @@ pub struct BridgeSpec {
     pub is_secure: bool,
     /// Whether there are controllers beside these that decide, and are where nobody can be.
     pub has_lost: bool,
+    /// How many tags its rules can match on.
+    pub vlans: VlanLimit,
 }
 
 /// A controller.
@@ -181,10 +184,12 @@ impl Service {
         Ok(Self { shared, thread: Some(thread), run: run.to_owned(), sockets, last })
     }
 
-    /// Has bridges be so. When this returns, a connection to a bridge's socket sees the bridge so.
-    pub fn update(&mut self, bridges: &LiteMap<String, BridgeSpec>) {
+    /// Has bridges be so. When this returns, a connection to a bridge's socket sees the bridge so. Gives
+    /// whether they were otherwise: what workers go by is another then, once it has
+    /// [settled](Self::settle).
+    pub fn update(&mut self, bridges: &LiteMap<String, BridgeSpec>) -> bool {
         if *bridges == self.last {
-            return;
+            return false;
         }
         self.last.clone_from(bridges);
         self.sockets.retain(|(name, _), _| bridges.contains_key(name));
@@ -196,6 +201,7 @@ impl Service {
         let next = next.collect();
         self.shared.lock().next = Some(next);
         let _ = self.shared.inward.signal();
+        true
     }
 
     /// A socket of a bridge.

@@ -75,6 +75,9 @@ pub struct BridgeSettings {
     /// Learn and flood in each VLAN by itself though no port has VLAN settings.
     #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
     pub vlan_aware: Option<OrDefault<bool>>,
+    /// Forward frames whose source is zero or a group's address, and learn nothing from them.
+    #[arg(long, value_name = "on|off", value_parser = or_default(parse_switch))]
+    pub any_source: Option<OrDefault<bool>>,
     /// Whether it takes part in spanning tree, by which bridges find one way between any two stations.
     #[arg(long, value_name = "on|off", value_parser = parse_switch)]
     pub rstp: Option<bool>,
@@ -113,7 +116,8 @@ pub struct BridgeSettings {
 impl BridgeSettings {
     /// Those that are given, by their keys in the file.
     pub fn given(&self) -> Map<String, Value> {
-        let Self { ageing, fdb_size, learn_per_burst, group_fwd_mask, vlan_aware, .. } = self;
+        let Self { ageing, fdb_size, learn_per_burst, .. } = self;
+        let Self { group_fwd_mask, vlan_aware, any_source, .. } = self;
         let Self {
             rstp, rstp_priority, rstp_max_age, rstp_forward_delay, rstp_force_version, ..
         } = self;
@@ -132,6 +136,7 @@ impl BridgeSettings {
             ("fdb.learn-per-burst", learn_per_burst.as_ref().map(|value| json!(value.0))),
             ("group-fwd-mask", group_fwd_mask.as_ref().map(|value| json!(value.0))),
             ("vlan-aware", vlan_aware.as_ref().map(|value| json!(value.0))),
+            ("any-source", any_source.as_ref().map(|value| json!(value.0))),
             ("rstp.enabled", rstp.map(Value::Bool)),
             ("rstp.priority", rstp_priority.as_ref().map(|value| json!(value.0))),
             ("rstp.max-age", rstp_max_age.as_ref().map(|value| json!(value.0))),

@@ -304,6 +304,9 @@ pub struct Bridge {
     pub group_fwd_mask: u16,
     /// Whether it looks at tags though no port has VLAN settings.
     pub vlan_aware: bool,
+    /// Whether it forwards frames whose source is zero or a group's address.
+    #[serde(default)]
+    pub any_source: bool,
     /// Most addresses that a burst of frames may add or move.
     pub learn_per_burst: usize,
     /// Largest number of addresses.

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use eal::clock;
 use eal::time::{Time, later};
-use flow::{Key, Pipeline, slot};
+use flow::{Key, Pipeline, VlanLimit, slot};
 use odp::Flow;
 use odp::flows::{Event, Flows, Host, Look, MAX_IDLE, Packets, Way};
 use openflow::PortNo;
@@ -162,12 +162,12 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
 fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
     let recording = host.appctl.daemon.switch().take_recording();
     let cycles = clock::now();
-    let mut ports: HashMap<u32, Option<(usize, u32)>> = HashMap::new();
+    let mut ports: HashMap<u32, Option<(usize, u32, VlanLimit)>> = HashMap::new();
     for Recorded { key, packets, bytes, first_bytes, last } in &recording.kinds {
         let from = key.get_u32(slot::IN_PORT);
         let port = *ports.entry(from).or_insert_with(|| port(host.appctl, from));
-        let Some((path, number)) = port else { continue };
-        let mut key = *key;
+        let Some((path, number, vlans)) = port else { continue };
+        let mut key = key.with_tags(vlans);
         key.set(slot::IN_PORT, number.into());
         let age = clock::duration(cycles.saturating_sub(*last)).as_millis();
         let last = host.now.saturating_sub(age.try_into().unwrap_or(u64::MAX));
@@ -188,14 +188,16 @@ fn take(host: &mut Path<'_, '_>, flows: &mut PathFlows) {
     }
 }
 
-/// The data path and the number there of a port, by the switch's number.
-fn port(appctl: &Appctl<'_>, number: u32) -> Option<(usize, u32)> {
+/// The data path and the number there of a port, by the switch's number, and how many tags rules of its
+/// bridge can match on.
+fn port(appctl: &Appctl<'_>, number: u32) -> Option<(usize, u32, VlanLimit)> {
     let name = appctl.daemon.switch().port_named(number.try_into().ok()?)?;
     let number = appctl.agent.path_numbers().of(&name)?;
     let content = appctl.agent.content()?;
     let (bridge, ..) = content.interfaces().find(|(_, _, known, _)| *known == name)?;
     let path = path_of(&content.bridges.get(bridge)?.datapath_type);
-    Some((PATHS.iter().position(|known| *known == path)?, number))
+    let vlans = appctl.vlan_limit(bridge);
+    Some((PATHS.iter().position(|known| *known == path)?, number, vlans))
 }
 
 /// Whether something else decides by now about packets than when this was asked last.

@@ -65,6 +65,7 @@ mod tests {
             ports: (0..ports).map(|port| format!("vm{port}")).collect(),
             group_fwd_mask: 0x4000,
             vlan_aware: false,
+            any_source: false,
             learn_per_burst: 8,
             limit: 65_536,
             ageing_seconds: 300,

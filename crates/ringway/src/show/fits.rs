@@ -97,6 +97,7 @@ fn workers_bridges_and_addresses_fit() {
         ports: (0..256).map(name).collect(),
         group_fwd_mask: 0xffff,
         vlan_aware: true,
+        any_source: true,
         learn_per_burst: 32,
         limit: 1_048_576,
         ageing_seconds: 86_400,

@@ -165,6 +165,7 @@ pub fn sample(seconds: u64, ports: &[(&str, u64, u64)]) -> Sample {
         ports: names().collect(),
         group_fwd_mask: 0,
         vlan_aware: false,
+        any_source: false,
         learn_per_burst: 8,
         limit: 65_536,
         ageing_seconds: 300,

@@ -209,6 +209,30 @@ fn frames_without_a_sensible_destination_or_source_are_dropped_and_counted() {
 }
 
 #[test]
+fn frames_from_any_address_pass_where_that_is_wanted_and_nothing_is_learnt_from_them() {
+    let mut bench = Bench::new(3);
+    let fdb = Arc::new(Fdb::new(64, crate::config::MAX_PORTS, 300));
+    let set = BridgeChange::Set {
+        fdb: Arc::clone(&fdb),
+        learn_per_burst: BURST,
+        group_fwd_mask: 0,
+        vlan_aware: false,
+        any_source: true,
+    };
+    bench.path.change_bridge(BridgeId::DEFAULT, set);
+    let (a, b) = (station(1), station(2));
+    let odd = [frame(b, 0), frame(b, 0), frame(a, BROADCAST), frame(BROADCAST, 1 << 40)];
+    assert_eq!(bench.counts(0, &odd), [0, 4, 4]);
+    assert_eq!((bench.dropped(DropReason::BadSource), fdb.len()), (0, 0));
+    // Among others, which are learnt from, and to those.
+    assert_eq!(bench.counts(1, &[frame(b, 0), frame(b, a), frame(b, 0)]), [3, 0, 3]);
+    assert_eq!(bench.counts(2, &[frame(a, 0), frame(a, 1 << 40), frame(0, b)]), [1, 3, 0]);
+    assert_eq!((bench.counts(0, &[frame(0, a)]), fdb.len()), ([0, 1, 1].to_vec(), 2));
+    assert_eq!(bench.counts(0, &[frame(0x0180_C200_0000, 0)]), [0, 0, 0]);
+    assert_eq!(bench.dropped(DropReason::ReservedMulticast), 1);
+}
+
+#[test]
 fn a_burst_to_many_is_split_and_stays_in_order() {
     let mut bench = Bench::new(4);
     for port in 0..4 {

@@ -115,7 +115,7 @@ fn leave(port: &PortVlan, inside: &Inside) -> Option<Vec<(u16, u16)>> {
         PriorityTags::No => false,
     };
     let mut tags = inside.behind.clone();
-    if vlan != 0 || behind != 0 || wanted {
+    if vlan != 0 || (behind != 0 && !port.bare_inner) || wanted {
         tags.insert(0, (inside.kind, inside.priority | vlan));
     }
     Some(tags)
@@ -136,6 +136,7 @@ fn ports() -> Vec<PortVlan> {
     all.push(PortVlan { priority_tags: PriorityTags::IfNonzero, ..tunnel });
     let native =
         PortVlan { mode: Some(VlanMode::NativeUntagged), tag: Some(7), ..Default::default() };
+    all.push(PortVlan { bare_inner: true, ..native.clone() });
     all.push(PortVlan { trunks: set("6"), ..native });
     for priority_tags in [PriorityTags::IfNonzero, PriorityTags::Always] {
         all.push(PortVlan { priority_tags, ..Default::default() });

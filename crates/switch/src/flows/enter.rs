@@ -11,9 +11,6 @@ use crate::bridge::Bridge;
 use crate::datapath::Source;
 use crate::outputs::Outputs;
 
-/// Tags that a key tells of; what is behind more of them is not looked at (`vlan-limit` of OVS).
-pub(crate) const VLANS: u8 = 1;
-
 /// What is done with frames that are marked at outputs.
 pub(crate) type Onward<'o> = &'o mut dyn FnMut(&mut Outputs, &[Frame<'_>], usize, &Source<'_>);
 
@@ -162,18 +159,18 @@ impl Inner {
         groups: &mut ArrayVec<Group, BURST>,
     ) {
         let number = self.numbers.get(usize::from(source.port)).copied().unwrap_or(NO_PORT);
-        let depth = self.cache.depth();
+        let (depth, vlans) = (self.cache.depth(), self.cache.pipeline().vlans.tags());
         let mut key = Key::default();
         key.set(slot::IN_PORT, number.into());
         for (index, frame) in frames.iter().enumerate().take(BURST) {
             key.clear_packet();
-            let layers = extract(&mut key, frame.head(), frame.len(), VLANS, depth);
+            let layers = extract(&mut key, frame.head(), frame.len(), vlans, depth);
             let mut is_known = layers.network != 0 && !layers.is_cut;
             if layers.is_cut {
                 let deep = editing.deepen(frame);
                 key.clear_packet();
                 is_known = deep.is_some_and(|deep| {
-                    !extract(&mut key, deep.head(), deep.len(), VLANS, depth).is_cut
+                    !extract(&mut key, deep.head(), deep.len(), vlans, depth).is_cut
                 });
                 if kept.is_empty() {
                     kept.extend(frames.iter().take(index).copied());

@@ -7,7 +7,7 @@ use flow::{Depth, Frozen, Key, Lost, PathId, extract, slot};
 use openflow::{Action, PortNo};
 use packet::Frame;
 
-use super::enter::{Manner, Onward, VLANS};
+use super::enter::{Manner, Onward};
 use super::run::{NOWHERE, Run, Steps};
 use super::{BridgeFlows, Flows};
 use crate::bridge::Bridge;
@@ -46,7 +46,8 @@ impl PacketOut {
         let frame = Frame::from_bytes(&self.bytes);
         let mut key = *self.key;
         key.set(slot::IN_PORT, self.in_port.0.into());
-        extract(&mut key, frame.head(), frame.len(), VLANS, Depth::All);
+        let vlans = self.flows.pipeline.vlans.tags();
+        extract(&mut key, frame.head(), frame.len(), vlans, Depth::All);
         key.set_frame_len(frame.len());
         let (start, mirrors) = match &self.begin {
             FlowBegin::Actions(actions) => (Start::Actions(actions), 0),

@@ -7,7 +7,7 @@ use flow::{Depth, Key, Track, extract, slot};
 use packet::frame::HEAD_CAPACITY;
 use packet::{BURST, Frame};
 
-use super::enter::{Entry, Group, Manner, Onward, VLANS};
+use super::enter::{Entry, Group, Manner, Onward};
 use super::run::bits;
 use super::{Flows, Inner};
 use crate::datapath::Source;
@@ -93,7 +93,7 @@ impl Flows {
         inner.begin_round()?;
         let mut met = Met::default();
         for (index, frame) in frames.iter().enumerate().take(BURST) {
-            let (key, seen) = look(frame, track.request.zone);
+            let (key, seen) = inner.look(frame, track);
             let (tracked, translation) = inner.translated_as(seen.as_ref(), track, manner);
             if round != 0 && translation.is_none() {
                 inner.group(&mut met.groups, round, (index, frame), (key, &tracked));
@@ -116,7 +116,7 @@ impl Flows {
         let Ok(mut inner) = self.0.try_borrow_mut() else { return met.groups.clear() };
         for ((index, frame), (tracked, _)) in frames.iter().enumerate().zip(&met.frames) {
             if met.left & 1_u32 << index != 0 {
-                let (key, _) = look(frame, track.request.zone);
+                let (key, _) = inner.look(frame, track);
                 inner.group(&mut met.groups, round, (index, frame), (key, tracked));
             }
         }
@@ -135,7 +135,7 @@ impl Flows {
         let mut inner = self.0.try_borrow_mut().ok()?;
         inner.begin_round()?;
         for (index, frame) in frames.iter().enumerate().take(BURST) {
-            let (key, seen) = look(frame, track.request.zone);
+            let (key, seen) = inner.look(frame, track);
             let tracked = inner.tracked_as(seen.as_ref(), track, manner);
             if round == 0 {
                 continue;
@@ -162,6 +162,11 @@ impl Met {
 }
 
 impl Inner {
+    /// The key of a frame that is to be tracked, and what says which connection it is of.
+    fn look(&self, frame: &Frame<'_>, track: &Track) -> (Key, Option<Seen>) {
+        look(frame, track.request.zone, self.cache.pipeline().vlans.tags())
+    }
+
     /// Frames are tracked; `None` if they were too often.
     fn begin_round(&mut self) -> Option<()> {
         if self.depth > MAX_ROUNDS || self.tracked >= MAX_TRACKED {
@@ -212,9 +217,9 @@ impl Inner {
 }
 
 /// The key of a frame, and what says which connection it is of.
-fn look(frame: &Frame<'_>, zone: u16) -> (Key, Option<Seen>) {
+fn look(frame: &Frame<'_>, zone: u16, vlans: u8) -> (Key, Option<Seen>) {
     let mut key = Key::default();
-    let layers = extract(&mut key, frame.head(), frame.len(), VLANS, Depth::All);
+    let layers = extract(&mut key, frame.head(), frame.len(), vlans, Depth::All);
     let network = usize::from(layers.network);
     let ether_type = key.get_u16(slot::ETH_TYPE);
     let see = |head: &[u8]| {

@@ -88,10 +88,11 @@ mod tests {
             cvlans: Some("0,7".parse().unwrap()),
             qinq_ethertype: QinqEtherType::Dot1q,
             priority_tags: PriorityTags::IfNonzero,
+            bare_inner: true,
         };
         let text = serde_json::to_string(&all).unwrap();
         let keys = r#"{"mode":"dot1q-tunnel","tag":4094,"trunks":"1-3","cvlans":"0,7","#;
-        let more = r#""qinq-ethertype":"802.1q","priority-tags":"if-nonzero"}"#;
+        let more = r#""qinq-ethertype":"802.1q","priority-tags":"if-nonzero","bare-inner":true}"#;
         assert_eq!(text, format!("{keys}{more}"));
         assert_eq!(read(&text), Ok(all));
         assert_eq!(serde_json::to_string(&PortVlan::default()).unwrap(), "{}");

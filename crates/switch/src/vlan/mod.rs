@@ -149,6 +149,10 @@ pub struct PortVlan {
     /// When frames leave with a tag for the priority alone.
     #[serde(skip_serializing_if = "formats::is_default")]
     pub priority_tags: PriorityTags,
+    /// Whether a tag behind the bridge's comes to the front where the bridge's own is taken off. Otherwise
+    /// one of VLAN 0 stays in front of it, so that nobody takes it for the bridge's.
+    #[serde(skip_serializing_if = "formats::is_default")]
+    pub bare_inner: bool,
 }
 
 impl PortVlan {

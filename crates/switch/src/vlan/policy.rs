@@ -22,6 +22,7 @@ pub(crate) struct Policy {
     cvlans: Option<VlanSet>,
     qinq: EtherType,
     priority_tags: PriorityTags,
+    bare_inner: bool,
 }
 
 /// A trunk of all VLANs.
@@ -32,6 +33,7 @@ pub(crate) static TRUNK: Policy = Policy {
     cvlans: None,
     qinq: EtherType::QINQ,
     priority_tags: PriorityTags::No,
+    bare_inner: false,
 };
 
 impl From<&PortVlan> for Policy {
@@ -52,6 +54,7 @@ impl From<&PortVlan> for Policy {
             cvlans: port.cvlans.clone(),
             qinq: port.qinq_ethertype.kind(),
             priority_tags: port.priority_tags,
+            bare_inner: port.bare_inner,
         }
     }
 }
@@ -141,7 +144,8 @@ impl Policy {
         };
         // A tag that is behind the bridge's stays there: otherwise whoever receives the frame would
         // take it for the VLAN, and a guest could send into VLANs that its port does not carry.
-        (vlan != 0 || meta.inner != 0 || for_priority).then_some(tag)
+        let hides = meta.inner != 0 && !self.bare_inner;
+        (vlan != 0 || hides || for_priority).then_some(tag)
     }
 }
 

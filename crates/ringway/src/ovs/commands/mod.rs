@@ -39,6 +39,7 @@ use std::path::Path;
 
 use daemon::Daemon;
 use eal::time::Time;
+use flow::VlanLimit;
 use ovs::Agent;
 use ovs::numbers::LOCAL;
 use ovs::unixctl::Answer;
@@ -217,6 +218,12 @@ impl Appctl<'_> {
             return Err(format!("\"{name}\" command takes at most {most} arguments"));
         }
         (command.run)(self, arguments)
+    }
+
+    /// How many tags rules of a bridge can match on.
+    pub fn vlan_limit(&self, bridge: &str) -> VlanLimit {
+        let flows = self.daemon.switch().flows(bridge).ok().flatten();
+        flows.map(|flows| flows.pipeline.vlans).unwrap_or_default()
     }
 
     fn check_bridge(&self, name: &str) -> Result<(), String> {

@@ -10,9 +10,6 @@ use ovs::numbers::LOCAL;
 use super::super::Appctl;
 use super::super::dpif::{PATHS, path_of};
 
-/// Tags that are looked at, as where packets are forwarded.
-const VLANS: u8 = 1;
-
 /// The most bytes behind headers.
 const MAX_PAYLOAD: usize = 64_000;
 
@@ -70,7 +67,8 @@ impl Asked {
         let frame = match packet {
             Some(bytes) => {
                 key = key.beside();
-                extract(&mut key, &bytes, bytes.len(), VLANS, Depth::All);
+                let vlans = appctl.vlan_limit(&bridge).tags();
+                extract(&mut key, &bytes, bytes.len(), vlans, Depth::All);
                 Some(bytes)
             }
             None if options.generates => {
@@ -199,7 +197,7 @@ fn of_path(appctl: &Appctl<'_>, parsed: &Parsed) -> Result<(String, Key), String
     };
     let bridge = bridge_of(appctl, port).ok_or_else(unknown)?;
     let number = appctl.agent.number(&bridge, port).ok_or_else(unknown)?;
-    let mut key = parsed.key;
+    let mut key = parsed.key.with_tags(appctl.vlan_limit(&bridge));
     key.set(slot::IN_PORT, PortNo::from_v10(number).0.into());
     Ok((bridge, key))
 }
