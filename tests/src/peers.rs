@@ -307,7 +307,8 @@ fn no_ovs_database() -> Option<String> {
 }
 
 fn no_ovs_suite() -> Option<String> {
-    let mut programs = ["ovs-ofctl", "ovs-dpctl", "tar", "unshare"].into_iter();
+    let programs = ["ovs-ofctl", "ovs-dpctl", "tar", "unshare", "ethtool", "nc", "tcpdump"];
+    let mut programs = programs.into_iter();
     no_ovs_database().or_else(|| programs.find_map(no_program)).or_else(|| {
         let found = Path::new(ovs_suite::TARBALL).exists();
         (!found).then(|| "openvswitch-source is not installed".to_owned())

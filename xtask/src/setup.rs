@@ -74,6 +74,10 @@ fn provide(peer: Peer) -> Result<()> {
         }
         Peer::OvsDatabase => need("ovsdb-server", "openvswitch-switch", None),
         Peer::OvsSuite => {
+            // What its tests on interfaces use.
+            need("ethtool", "ethtool", None)?;
+            need("nc", "netcat-openbsd", None)?;
+            need("tcpdump", "tcpdump", None)?;
             let found = Path::new(ovs_suite::TARBALL).exists();
             if found { Ok(()) } else { install("openvswitch-source", None) }
         }

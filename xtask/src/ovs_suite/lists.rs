@@ -105,10 +105,17 @@ impl Reasons {
 
 #[cfg(test)]
 mod tests {
+    use super::super::output::Suite;
     use super::*;
 
     fn test(file: &str, name: &str) -> Test {
-        Test { number: 1, file: file.to_owned(), name: name.to_owned(), runs_daemon: true }
+        Test {
+            suite: Suite::Units,
+            number: 1,
+            file: file.to_owned(),
+            name: name.to_owned(),
+            runs_daemon: true,
+        }
     }
 
     #[test]

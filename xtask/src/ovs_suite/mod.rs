@@ -1,7 +1,8 @@
 //! Open vSwitch's own test-suite, run against `ringway ovs-vswitchd` by the name `ovs-vswitchd`.
 //!
 //! It comes with Debian's package `openvswitch-source`, ready to run; nothing of it is compiled. Its
-//! tests use Debian's `ovsdb-server`, `ovs-vsctl` and so on. Which of them pass is kept in
+//! tests use Debian's `ovsdb-server`, `ovs-vsctl` and so on. Beside the suite of units there is that of
+//! the userspace data path on interfaces, in namespaces. Which of them pass is kept in
 //! `tests/ovs-suite`, by file and name: ours in `passes.txt`, those of Debian's own Open vSwitch on
 //! the same kind of machine in `debian.txt`, and why others are not among ours in `left-out.txt`.
 //! A test that does not run `ovs-vswitchd` says nothing of ours, and is not counted.
@@ -13,7 +14,7 @@ mod output;
 /// Where it runs.
 mod workplace;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -21,7 +22,7 @@ use e2e::peers::{Peer, are_there};
 
 use self::lists::{List, Reasons};
 use self::output::{Test, Verdict};
-use self::workplace::Workplace;
+use self::workplace::{Verdicts, Workplace};
 
 /// The file whose tests are counted though most of them do not run the daemon: the database and the
 /// command that people have, side by side.
@@ -93,29 +94,30 @@ pub fn run(options: &Options) -> Result<bool> {
     report(&tests, &verdicts, &Reasons::load()?);
     let lost: Vec<&Test> = tests
         .iter()
-        .filter(|test| passes.has(test) && verdicts.get(&test.number) != Some(&Verdict::Passed))
+        .filter(|test| passes.has(test) && verdicts.get(&test.key()) != Some(&Verdict::Passed))
         .collect();
     if options.update {
         for test in &tests {
-            passes.set(test, verdicts.get(&test.number) == Some(&Verdict::Passed));
+            passes.set(test, verdicts.get(&test.key()) == Some(&Verdict::Passed));
         }
         passes.save()?;
         return Ok(true);
     }
-    for Test { number, file, name, .. } in &lost {
-        println!("lost: {number} {file}: {name}; see {}", place.log_of(*number).display());
+    for test in &lost {
+        let Test { number, file, name, .. } = test;
+        println!("lost: {number} {file}: {name}; see {}", place.log_of(test).display());
     }
     Ok(lost.is_empty())
 }
 
 /// Prints what has come of the tests, file by file, and why those that do not pass do not.
-fn report(tests: &[Test], verdicts: &BTreeMap<u32, Verdict>, reasons: &Reasons) {
+fn report(tests: &[Test], verdicts: &Verdicts, reasons: &Reasons) {
     println!("\n{:<24} {:>6} {:>7} {:>7} {:>8}", "file", "tried", "passed", "failed", "skipped");
     let files: BTreeSet<&str> = tests.iter().map(|test| test.file.as_str()).collect();
     let line = |name: &str, of: &dyn Fn(&Test) -> bool| {
         let count = |verdict: Option<Verdict>| {
             let of_verdict = |test: &&Test| match verdict {
-                Some(verdict) => verdicts.get(&test.number) == Some(&verdict),
+                Some(verdict) => verdicts.get(&test.key()) == Some(&verdict),
                 None => true,
             };
             tests.iter().filter(|test| of(test)).filter(of_verdict).count()
@@ -128,7 +130,7 @@ fn report(tests: &[Test], verdicts: &BTreeMap<u32, Verdict>, reasons: &Reasons) 
         line(file, &|test| test.file == file);
     }
     line("all", &|_| true);
-    for test in tests.iter().filter(|test| verdicts.get(&test.number) != Some(&Verdict::Passed)) {
+    for test in tests.iter().filter(|test| verdicts.get(&test.key()) != Some(&Verdict::Passed)) {
         let Test { number, file, name, .. } = test;
         let why = reasons.of(test).unwrap_or("no reason is known");
         println!("not passed: {number} {file}: {name}: {why}");

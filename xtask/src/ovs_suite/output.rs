@@ -1,8 +1,32 @@
 use std::collections::{BTreeMap, BTreeSet};
 
+/// A program of tests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Suite {
+    /// On ports without a device, by a clock that tests move.
+    Units,
+    /// On interfaces of the system, in namespaces of their own.
+    System,
+}
+
+impl Suite {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Units, Self::System];
+
+    /// The name of the program.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Units => "testsuite",
+            Self::System => "system-userspace-testsuite",
+        }
+    }
+}
+
 /// A test of the suite.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Test {
+    /// The program that it is in.
+    pub suite: Suite,
     /// Its number, which another version of the suite may give to another test.
     pub number: u32,
     /// The file that it is in.
@@ -11,6 +35,13 @@ pub struct Test {
     pub name: String,
     /// Whether it starts `ovs-vswitchd`; others are about tools and libraries.
     pub runs_daemon: bool,
+}
+
+impl Test {
+    /// By what its verdict is known.
+    pub const fn key(&self) -> (Suite, u32) {
+        (self.suite, self.number)
+    }
 }
 
 /// What has come of a test.
@@ -23,9 +54,9 @@ pub enum Verdict {
 
 /// The tests in what `testsuite --list` prints: `  49: lacp.at:13         lacp - config`. `script` is
 /// the test-suite itself, which says what they start.
-pub fn tests(text: &str, script: &str) -> Vec<Test> {
+pub fn tests(suite: Suite, text: &str, script: &str) -> Vec<Test> {
     let starting = starting(script);
-    let mut tests: Vec<Test> = text.lines().filter_map(test).collect();
+    let mut tests: Vec<Test> = text.lines().filter_map(|line| test(suite, line)).collect();
     tests.iter_mut().for_each(|test| test.runs_daemon = starting.contains(&test.number));
     tests
 }
@@ -41,12 +72,13 @@ fn starting(script: &str) -> BTreeSet<u32> {
     numbers.collect()
 }
 
-fn test(line: &str) -> Option<Test> {
+fn test(suite: Suite, line: &str) -> Option<Test> {
     let (number, rest) = line.trim_start().split_once(": ")?;
     let (place, name) = rest.trim_start().split_once(' ')?;
     let (file, _) = place.rsplit_once(':')?;
     let name = name.trim().to_owned();
-    Some(Test { number: number.parse().ok()?, file: file.to_owned(), name, runs_daemon: false })
+    let number = number.parse().ok()?;
+    Some(Test { suite, number, file: file.to_owned(), name, runs_daemon: false })
 }
 
 /// The verdicts in what a run prints, by number: ` 49: lacp - config     FAILED (lacp.at:22)`. A test
@@ -86,7 +118,7 @@ mod tests {
                     2434: stp.at:3           STP example: a (b)\n      stp long\n";
         let script = "x\n#AT_START_49\n ovs-vswitchd --detach\n#AT_STOP_49\n#AT_START_2434\novs-ofctl -V\n\
                       #AT_STOP_2434\novs-vswitchd -V\n";
-        let known = tests(list, script);
+        let known = tests(Suite::Units, list, script);
         assert!(known[0].runs_daemon && !known[1].runs_daemon);
         let names: Vec<_> = known.iter().map(|test| (test.number, test.file.as_str())).collect();
         assert_eq!(names, [(49, "lacp.at"), (2434, "stp.at")]);

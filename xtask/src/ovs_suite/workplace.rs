@@ -11,12 +11,15 @@ use e2e::peers::target_dir;
 use e2e::process::run as output_of;
 use e2e::ringway::binary;
 
-use super::output::{self, Test, Verdict};
+use super::output::{self, Suite, Test, Verdict};
 
 /// What the suite asks of whoever has configured its source; the rest of its questions are about what
 /// was compiled, of which there is nothing.
 const ANSWERS: [(&str, &str); 3] =
     [("HAVE_OPENSSL", "yes"), ("EGREP", "grep -E"), ("PYTHON3", "/usr/bin/python3")];
+
+/// What has come of tests, by their numbers.
+pub type Verdicts = BTreeMap<(Suite, u32), Verdict>;
 
 /// A folder in which the suite can run.
 #[derive(Debug)]
@@ -36,7 +39,10 @@ impl Workplace {
         if !debian {
             symlink(binary()?, bin.join("ovs-vswitchd"))?;
         }
-        symlink(source.join("tests/testsuite"), folder.join("testsuite"))?;
+        for suite in Suite::ALL {
+            let program = suite.program();
+            symlink(source.join("tests").join(program), folder.join(program))?;
+        }
         fs::write(folder.join("atconfig"), atconfig(&folder, &source))?;
         let asked = source.join("tests/atlocal.in");
         let asked = fs::read_to_string(&asked).with_context(|| asked.display().to_string())?;
@@ -46,23 +52,45 @@ impl Workplace {
 
     /// All tests of the suite.
     pub fn tests(&self) -> Result<Vec<Test>> {
-        let mut list = Command::new("./testsuite");
-        list.current_dir(&self.folder).arg("--list");
-        let script = self.folder.join("testsuite");
-        let script = fs::read(&script).with_context(|| script.display().to_string())?;
-        Ok(output::tests(&output_of(&mut list)?, &String::from_utf8_lossy(&script)))
+        let each = Suite::ALL.map(|suite| self.tests_of(suite));
+        let each: Result<Vec<Vec<Test>>> = each.into_iter().collect();
+        Ok(each?.concat())
     }
 
-    /// Runs these tests one after the other; what it prints can be seen. They are in namespaces of
-    /// their own: some make interfaces, and one that fails leaves processes.
-    pub fn run(&self, tests: &[Test]) -> Result<BTreeMap<u32, Verdict>> {
-        let numbers = tests.iter().map(|test| test.number.to_string());
-        let numbers: Vec<String> = numbers.collect();
+    fn tests_of(&self, suite: Suite) -> Result<Vec<Test>> {
+        let mut list = Command::new(format!("./{}", suite.program()));
+        list.current_dir(&self.folder).arg("--list");
+        let script = self.folder.join(suite.program());
+        let script = fs::read(&script).with_context(|| script.display().to_string())?;
+        Ok(output::tests(suite, &output_of(&mut list)?, &String::from_utf8_lossy(&script)))
+    }
+
+    /// Runs these tests one after the other; what it prints can be seen.
+    pub fn run(&self, tests: &[Test]) -> Result<Verdicts> {
+        let mut all = Verdicts::new();
+        for suite in Suite::ALL {
+            let numbers = tests.iter().filter(|test| test.suite == suite);
+            let numbers: Vec<String> = numbers.map(|test| test.number.to_string()).collect();
+            if !numbers.is_empty() {
+                let verdicts = self.run_suite(suite, &numbers)?;
+                all.extend(verdicts.into_iter().map(|(number, one)| ((suite, number), one)));
+            }
+        }
+        Ok(all)
+    }
+
+    /// They are in namespaces of their own: some make interfaces and namespaces by name, and one that
+    /// fails leaves processes.
+    fn run_suite(&self, suite: Suite, numbers: &[String]) -> Result<BTreeMap<u32, Verdict>> {
         // What is kept of a test that has passed is kept to be looked at.
-        let line = "ip link set lo up && exec ./testsuite --debug \"$@\"";
+        let line = format!(
+            "mkdir -p /run/netns && mount -t tmpfs tmpfs /run/netns && ip link set lo up && \
+             exec ./{} --debug \"$@\"",
+            suite.program()
+        );
         let mut command = Command::new("unshare");
-        command.args(["--net", "--pid", "--fork", "--kill-child", "--mount-proc"]);
-        command.args(["sh", "-c", line, "sh"]).args(numbers).current_dir(&self.folder);
+        command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        command.args(["sh", "-c", &line, "sh"]).args(numbers).current_dir(&self.folder);
         // It has no terminal, and says on standard error what its set-up lacks.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut suite = command.spawn().context("unshare")?;
@@ -81,8 +109,10 @@ impl Workplace {
     }
 
     /// Where a test has written what it did.
-    pub fn log_of(&self, number: u32) -> PathBuf {
-        self.folder.join(format!("testsuite.dir/{number:04}/testsuite.log"))
+    pub fn log_of(&self, test: &Test) -> PathBuf {
+        let (program, number) = (test.suite.program(), test.number);
+        let width = if test.suite == Suite::Units { 4 } else { 3 };
+        self.folder.join(format!("{program}.dir/{number:0width$}/{program}.log"))
     }
 }
 
