@@ -1,0 +1,244 @@
+use conntrack::{Request, State, Tracked};
+use openflow::message::flow_mod::Command;
+use openflow::text::{Names, flow_mod};
+use openflow::{Action, Field, Instructions, Match, PortNo};
+use proptest::prelude::*;
+
+use super::*;
+use crate::path::Op;
+use crate::pipeline::Port;
+use crate::tables::Change;
+use crate::walk::walk;
+
+fn pipeline() -> Pipeline {
+    let mut pipeline = Pipeline::default();
+    for number in 1..9_u16 {
+        pipeline.ports.insert(PortNo(number.into()), Port::new(number));
+    }
+    pipeline
+}
+
+fn rule(pipeline: &mut Pipeline, table: u8, matching: Match, actions: Vec<Action>) {
+    let add = Change::add(table, matching, Instructions::apply(actions));
+    pipeline.tables.change(&add, 0).unwrap();
+}
+
+fn output(port: u32) -> Action {
+    Action::output(PortNo(port))
+}
+
+fn key(address: u64, source: u64) -> Key {
+    let mut key = Key::default();
+    key.set(slot::IN_PORT, 1);
+    key.set(slot::ETH_DST, address.into());
+    key.set(slot::ETH_SRC, source.into());
+    key
+}
+
+fn ports(cache: &mut PathCache, key: &Key) -> Vec<u16> {
+    cache.begin(0);
+    let id = cache.find(key);
+    cache.count(id, 1, 60);
+    let to = |op: &Op| if let Op::Output(port) = op { Some(*port) } else { None };
+    cache.path(id).unwrap().ops.iter().filter_map(to).collect()
+}
+
+#[test]
+fn packets_share_entries_where_no_rule_tells_them_apart() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, 7), vec![output(2)]);
+    let mut cache = PathCache::new(Arc::new(flows));
+    assert_eq!(cache.depth(), Depth::Link);
+    for source in 0..100 {
+        assert_eq!(ports(&mut cache, &key(7, source)), [2]);
+        assert_eq!(ports(&mut cache, &key(source + 8, source)), [0; 0]);
+    }
+    let stats = cache.stats();
+    assert_eq!((stats.misses, stats.hits, stats.paths), (101, 99, 2));
+}
+
+#[test]
+fn rules_are_told_exactly() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new(), vec![Action::resubmit_table(1), output(3)]);
+    rule(&mut flows, 1, Match::new().with(Field::EthDst, 7), vec![output(2)]);
+    let stats: Vec<_> = flows.tables.iter().map(|rule| Arc::clone(&rule.stats)).collect();
+    let mut cache = PathCache::new(Arc::new(flows));
+    assert_eq!(ports(&mut cache, &key(7, 1)), [2, 3]);
+    assert_eq!(ports(&mut cache, &key(7, 1)), [2, 3]);
+    assert_eq!(ports(&mut cache, &key(8, 1)), [3]);
+    assert!(stats.iter().all(|stats| stats.packets() == 0));
+    cache.flush(77);
+    let counts: Vec<_> = stats.iter().map(|s| (s.packets(), s.bytes(), s.used())).collect();
+    assert_eq!(counts, [(3, 180, 77), (2, 120, 77)]);
+    cache.flush(99);
+    assert_eq!((stats[0].packets(), stats[0].used()), (3, 77));
+}
+
+#[test]
+fn a_changed_table_takes_only_its_own_paths_along() {
+    let mut flows = pipeline();
+    let to = |table| vec![Action::resubmit_table(table)];
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, 1), to(1));
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, 2), to(2));
+    rule(&mut flows, 1, Match::new(), vec![output(2)]);
+    rule(&mut flows, 2, Match::new(), vec![output(3)]);
+    let mut cache = PathCache::new(Arc::new(flows.clone()));
+    let both = |cache: &mut PathCache| [1, 2].map(|to| ports(cache, &key(to, 0)));
+    assert_eq!(both(&mut cache), [[2], [3]]);
+    rule(&mut flows, 2, Match::new(), vec![output(4)]);
+    cache.update(Arc::new(flows.clone()), 0);
+    assert_eq!(both(&mut cache), [[2], [4]]);
+    assert_eq!((cache.stats().misses, cache.stats().hits), (3, 1));
+    // One that a packet was looked up in without being found counts, too.
+    assert_eq!(ports(&mut cache, &key(3, 0)), [0; 0]);
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, 3), vec![output(5)]);
+    cache.update(Arc::new(flows.clone()), 0);
+    assert_eq!(ports(&mut cache, &key(3, 0)), [5]);
+    flows.ports.remove(&PortNo(5));
+    cache.update(Arc::new(flows), 0);
+    assert_eq!(ports(&mut cache, &key(3, 0)), [0; 0]);
+}
+
+#[test]
+fn flows_stay_known_when_there_is_to_be_room_for_more() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, u128::MAX), vec![output(2)]);
+    let mut cache = PathCache::new(Arc::new(flows.clone()));
+    let all = |cache: &mut PathCache, count: u64| {
+        (0..count).for_each(|address| drop(ports(cache, &key(address, 0))));
+        cache.stats()
+    };
+    // So few for so many places that hardly any takes another's.
+    let met = all(&mut cache, 64);
+    assert_eq!((met.misses, met.entries), (64, 1024));
+    cache.index.resize(2048);
+    assert_eq!(all(&mut cache, 64).misses, 64);
+    // What is found out anew takes no more room.
+    for port in [3, 4, 5, 6, 7, 8, 3, 4] {
+        rule(&mut flows, 0, Match::new(), vec![output(port)]);
+        cache.update(Arc::new(flows.clone()), 0);
+        assert_eq!(all(&mut cache, 64).entries, 2048);
+        assert_eq!(ports(&mut cache, &key(5, 0)), [u16::try_from(port).unwrap()]);
+    }
+}
+
+#[test]
+fn a_million_flows_have_bounded_memory() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, u128::MAX), vec![output(2)]);
+    rule(&mut flows, 0, Match::new().with_masked(Field::EthSrc, 0, 1), vec![output(3)]);
+    let mut cache = PathCache::new(Arc::new(flows));
+    for address in 0..20_000 {
+        cache.find(&key(address, 0));
+    }
+    let stats = cache.stats();
+    assert!((16_384..=32_768).contains(&stats.entries), "{stats:?}");
+    cache.index.resize(index::MAX_ENTRIES);
+    for address in 0..5_000 {
+        cache.find(&key(address << 20, 0));
+    }
+    let bytes = cache.index.keys.len() * 8;
+    assert!(bytes <= index::MAX_BYTES && cache.stats().entries <= index::MAX_ENTRIES);
+    assert_eq!(cache.stats().paths, 1);
+}
+
+fn tracked(state: u8, mark: u32) -> Tracked {
+    let state = State(state);
+    Tracked { state, zone: 3, mark, label: 0, original: None }
+}
+
+/// The tables' rules, as `ovs-ofctl` writes them.
+fn rules(text: &[&str]) -> Arc<Pipeline> {
+    let mut flows = pipeline();
+    for rule in text {
+        let rule = flow_mod(rule, Command::Add, Names::NONE).unwrap();
+        let table = if rule.table == u8::MAX { 0 } else { rule.table };
+        let add = Change::add(table, rule.matching, rule.instructions);
+        flows.tables.change(&add.with_priority(rule.priority), 0).unwrap();
+    }
+    Arc::new(flows)
+}
+
+/// What a packet of IP from this station is tracked for, and where it comes back.
+fn round(cache: &mut PathCache, source: u64) -> (Request, u32) {
+    let mut key = key(7, source);
+    key.set(slot::ETH_TYPE, 0x800);
+    let id = cache.find(&key);
+    let ops = &cache.path(id).unwrap().ops;
+    let found = ops.iter().find_map(|op| match op {
+        Op::Track(track, round) => Some((track.request, *round)),
+        _ => None,
+    });
+    found.unwrap()
+}
+
+fn second(cache: &mut PathCache, round: u32, source: u64, known: &Tracked) -> Vec<u16> {
+    let mut key = key(7, source);
+    key.set(slot::ETH_TYPE, 0x800);
+    key.set_connection(known);
+    let id = cache.find_tracked(round, &mut key).unwrap();
+    let to = |op: &Op| if let Op::Output(port) = op { Some(*port) } else { None };
+    cache.path(id).unwrap().ops.iter().filter_map(to).collect()
+}
+
+#[test]
+fn tracked_packets_go_on_with_what_they_had() {
+    let text = [
+        "ip,dl_src=00:00:00:00:00:01,actions=load:1->NXM_NX_REG0[],push:NXM_NX_REG0[],ct(zone=NXM_NX_REG0[0..15],table=1)",
+        "ip,priority=1,actions=load:2->NXM_NX_REG0[],ct(commit,table=1,exec(move:NXM_NX_REG0[]->NXM_NX_CT_MARK[0..31]))",
+        "table=1,reg0=1,ct_state=+est+trk,actions=pop:NXM_NX_REG1[],resubmit(,2)",
+        "table=1,reg0=2,ct_mark=5,actions=output:3",
+        "table=1,priority=1,actions=output:4",
+        "table=2,reg1=1,actions=output:2",
+    ];
+    let mut cache = PathCache::new(rules(&text));
+    let (first, one) = round(&mut cache, 1);
+    assert_eq!((first.zone, first.commit, first.mark), (1, false, None));
+    let (other, two) = round(&mut cache, 2);
+    assert_eq!((other.zone, other.commit, other.mark), (0, true, Some((2, u32::MAX))));
+    assert_eq!((one, two, round(&mut cache, 3).1), (1, 2, 2));
+    assert_eq!(second(&mut cache, one, 1, &tracked(0x22, 0)), [2]);
+    assert_eq!(second(&mut cache, one, 1, &tracked(0x21, 0)), [4]);
+    assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 5)), [3]);
+    assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 6)), [4]);
+    let misses = cache.stats().misses;
+    assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 5)), [3]);
+    assert_eq!((cache.stats().misses, cache.find_tracked(9, &mut Key::default())), (misses, None));
+    // A rule of the second round changes; what was learnt of the first holds.
+    let mut flows = (**cache.pipeline()).clone();
+    let matching = Match::new().with(Field::Reg0, 2).with(Field::CtMark, 5);
+    rule(&mut flows, 1, matching, vec![output(5)]);
+    cache.update(Arc::new(flows), 0);
+    assert_eq!(second(&mut cache, two, 2, &tracked(0x22, 5)), [5]);
+    assert_eq!(round(&mut cache, 2).1, two);
+}
+
+proptest! {
+    #[test]
+    fn a_cached_way_is_the_way(
+        rules in prop::collection::vec((0..3_u8, 0..3_u64, 0..4_u64, 1..9_u32, 0..4_u8), 0..12),
+        packets in prop::collection::vec((0..4_u64, 0..4_u64), 0..60),
+        changes in 0..10_usize,
+    ) {
+        let mut flows = pipeline();
+        let mut cache = PathCache::new(Arc::new(flows.clone()));
+        let mut rules = rules.into_iter();
+        for (index, (to, from)) in packets.into_iter().enumerate() {
+            if index % (changes + 1) == 0 && let Some((table, to, mask, port, next)) = rules.next() {
+                let matching = Match::new().with_masked(Field::EthDst, to.into(), mask.into());
+                let mut actions = vec![output(port)];
+                if next > table {
+                    actions.push(Action::resubmit_table(next));
+                }
+                rule(&mut flows, table, matching, actions);
+                cache.update(Arc::new(flows.clone()), 0);
+            }
+            let key = key(to, from);
+            let path = walk(&flows, &mut key.clone(), &Start::Table, None);
+            cache.begin(0);
+            let id = cache.find(&key);
+            prop_assert!(cache.path(id) == Some(&path));
+        }
+    }
+}
