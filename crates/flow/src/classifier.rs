@@ -192,11 +192,23 @@ impl<R: Ranked> Classifier<R> {
         self.entries.iter().map(|entry| &*entry.tuple)
     }
 
+    /// Whether any rule is part of conjunctions.
+    #[must_use]
+    pub const fn has_parts(&self) -> bool {
+        self.parts > 0
+    }
+
     /// The bits that any rule looks at.
     #[must_use]
     pub fn mask(&self) -> Key {
         let mut all = Key::default();
-        self.tuples().for_each(|tuple| all.union(&tuple.mask.to_key()));
+        for tuple in self.tuples() {
+            for (at, bits) in tuple.mask.words() {
+                if let Some(word) = all.0.get_mut(usize::from(*at)) {
+                    *word |= bits;
+                }
+            }
+        }
         all
     }
 

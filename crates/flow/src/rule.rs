@@ -211,6 +211,14 @@ impl Rule {
         end(self.modified, self.timeouts.hard).min(end(self.stats.used(), self.timeouts.idle))
     }
 
+    /// Whether packets that are for another one of its match and priority go the same way by this one, and
+    /// are counted in the same place.
+    pub(crate) fn does_as(&self, other: &Self) -> bool {
+        self.cookie == other.cookie
+            && Arc::ptr_eq(&self.stats, &other.stats)
+            && self.instructions == other.instructions
+    }
+
     /// Whether it ends by itself.
     pub(crate) const fn is_timed(&self) -> bool {
         self.timeouts.idle != 0 || self.timeouts.hard != 0

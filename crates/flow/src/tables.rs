@@ -4,11 +4,14 @@
 //!
 //! - `learned`: what goes with the rules that have learnt it
 //! - `limited`: how many rules are learnt, where there is a limit
+//! - `log`: what has become of the rules of a table lately
 //! - `selector`: which of the rules that one is asked about are meant
 //! - `settings`: how many rules a table may have, and what else it is set to
 
 mod learned;
 mod limited;
+#[allow(dead_code, reason = "for the path cache")]
+pub(crate) mod log;
 mod selector;
 mod settings;
 
@@ -33,6 +36,7 @@ use crate::rule::{Ended, Flags, Rule, Stats, Timeouts};
 use crate::uses::{self, Used, Uses};
 use learned::Learned;
 use limited::Limited;
+use log::{Batch, Fate, Log};
 pub use selector::Selector;
 pub use settings::{Miss, TableSettings};
 
@@ -183,6 +187,7 @@ struct Table {
     /// How many end by themselves.
     timed: usize,
     settings: Arc<TableSettings>,
+    log: Log,
 }
 
 /// All tables of a bridge.
@@ -334,6 +339,21 @@ impl Tables {
         TableSet::of_changed(&self.all, &other.all)
     }
 
+    /// What has become of the rules of `table` since it was as in `other`, an older version, and whether
+    /// any of them is, or was, part of conjunctions. `None` if that is not known, or more is different.
+    #[allow(dead_code, reason = "for the path cache")]
+    pub(crate) fn turns_since(&self, other: &Self, table: u8) -> Option<(&[Arc<Batch>], bool)> {
+        let place = usize::from(table);
+        if self.settings(table) != other.settings(table) {
+            return None;
+        }
+        // A table that is not there is one that never had rules.
+        let old = other.all.get(place).map_or(0, |table| table.log.version());
+        let own = self.all.get(place)?;
+        let has_parts = |tables: &Self| tables.table(table).is_some_and(Classifier::has_parts);
+        Some((own.log.since(old)?, has_parts(self) || has_parts(other)))
+    }
+
     /// Whether all that they say is that the bridge is a plain one.
     #[must_use]
     pub fn is_plain(&self) -> bool {
@@ -399,7 +419,7 @@ impl Tables {
                     let mut after = change.apply(&rule, now);
                     after.changed = self.next();
                     let after = Arc::new(after);
-                    self.insert(Arc::clone(&after));
+                    self.insert(&after);
                     outcome.modified.push((rule, after));
                 }
                 Ok(outcome)
@@ -513,7 +533,7 @@ impl Tables {
             rule.stats = change.stats(before);
         }
         let rule = Arc::new(rule);
-        self.insert(Arc::clone(&rule));
+        self.insert(&rule);
         Ok(match before {
             Some(before) => Outcome { modified: vec![(before, rule)], ..Outcome::default() },
             None => Outcome { added: vec![rule], removed, ..Outcome::default() },
@@ -523,7 +543,7 @@ impl Tables {
     /// A rule is learnt once more, which lets it live longer.
     fn refresh(&mut self, rule: &Arc<Rule>, now: u64) -> Outcome {
         if rule.timeouts.hard != 0 {
-            self.insert(Arc::new(Rule { modified: now, ..Rule::clone(rule) }));
+            self.insert(&Arc::new(Rule { modified: now, ..Rule::clone(rule) }));
         }
         Outcome::default()
     }
@@ -532,7 +552,7 @@ impl Tables {
     fn shorten(&mut self, rule: &Arc<Rule>, change: &Change) {
         let timeouts = rule.timeouts.shortened(change.timeouts);
         if change.cookie == Some(rule.cookie) && timeouts != rule.timeouts {
-            self.insert(Arc::new(Rule { timeouts, ..Rule::clone(rule) }));
+            self.insert(&Arc::new(Rule { timeouts, ..Rule::clone(rule) }));
         }
     }
 
@@ -569,24 +589,30 @@ impl Tables {
         removed
     }
 
-    fn insert(&mut self, rule: Arc<Rule>) {
+    fn insert(&mut self, rule: &Arc<Rule>) {
         self.reads.union(&rule.reads);
         if rule.reads.get(slot::FRAME_LEN) != 0 {
             self.lengths.add(&rule.instructions.apply);
         }
         self.version += 1;
         self.uses.come(&rule.uses);
-        self.begin_limits(&rule);
-        self.count_in(&rule);
+        self.begin_limits(rule);
+        self.count_in(rule);
         let Some(table) = self.table_mut(rule.table) else { return };
         table.timed += usize::from(rule.is_timed());
-        match table.rules.insert(rule) {
+        match table.rules.insert(Arc::clone(rule)) {
             Some(before) => {
+                if !rule.does_as(&before) {
+                    table.log.note(&before, Fate::Replaced);
+                }
                 table.timed -= usize::from(before.is_timed());
                 self.uses.go(&before.uses);
                 self.count_out(&before);
             }
-            None => self.count += 1,
+            None => {
+                table.log.note(rule, Fate::Come);
+                self.count += 1;
+            }
         }
     }
 
@@ -595,6 +621,7 @@ impl Tables {
         let Some(table) = table.map(Arc::make_mut) else { return };
         if let Some(removed) = table.rules.remove(&rule.pattern, rule.priority) {
             table.timed -= usize::from(removed.is_timed());
+            table.log.note(&removed, Fate::Gone);
             self.uses.go(&removed.uses);
             self.count_out(&removed);
             self.version += 1;
