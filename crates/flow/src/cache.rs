@@ -4,11 +4,17 @@
 //! rule of the bridge, or any action, depends on; so there is one look-up, whatever masks the rules
 //! have, and packets that differ elsewhere share an entry. Entries with the same way share a path.
 //!
-//! A path holds as long as the tables that it passes are the same. Its memory is bounded: where there
-//! are more flows than entries, they take each other's places, and a new packet is only as dear as
-//! its way through the tables.
+//! A path holds as long as nothing has come or gone in the tables that it passes that its packets might
+//! find. Its memory is bounded: where there are more flows than entries, they take each other's places,
+//! and a new packet is only as dear as its way through the tables.
+//!
+//! - `changes`: what has changed lately, and which ways hold all the same
+//! - `index`: the entries
+//! - `paths`: the paths
 
+mod changes;
 mod index;
+mod paths;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
@@ -18,27 +24,16 @@ use crate::extract::Depth;
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TRACKED_WORDS, slot};
 use crate::lengths::class_of;
-use crate::path::{Op, Path, Way};
+use crate::path::{Op, Path};
 use crate::pipeline::Pipeline;
 use crate::tables::Change;
 use crate::walk::{Start, find_way};
 use index::Index;
-
-/// The most paths; beyond that all of them are forgotten.
-const MAX_PATHS: usize = 1 << 16;
+use paths::{MAX_PATHS, NONE, Paths};
 
 /// The number of a path. It is good for until the cache [begins](PathCache::begin) again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PathId(u32);
-
-#[derive(Debug)]
-struct Known {
-    path: Path,
-    /// What took it since its rules were told.
-    packets: u64,
-    bytes: u64,
-    is_stale: bool,
-}
 
 /// What a cache has done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,6 +42,8 @@ pub struct CacheStats {
     pub hits: u64,
     /// Those that did not, so that a packet went through the tables.
     pub misses: u64,
+    /// How often a path was found to hold though tables that it passes have changed.
+    pub renewed: u64,
     /// Paths that there are.
     pub paths: usize,
     /// Entries that there is room for.
@@ -64,17 +61,10 @@ pub struct PathCache {
     depth: Depth,
     /// The lengths of packets that make a difference.
     lengths: Box<[u16]>,
-    paths: Vec<Known>,
-    /// The number of the first path; smaller numbers are of paths that were forgotten.
-    base: u32,
-    /// Paths by hash.
-    by_hash: HashMap<u64, Vec<u32>>,
-    /// Those that were taken since their rules were told.
-    taken: Vec<u32>,
+    paths: Paths,
     /// What tracked packets go on with, by number, the first of which is 1; and the numbers.
     rounds: Vec<Arc<Frozen>>,
     numbers: HashMap<Arc<Frozen>, u32>,
-    seed: u64,
     stats: CacheStats,
 }
 
@@ -89,13 +79,9 @@ impl PathCache {
             tracked: Index::new(seed),
             depth: Depth::All,
             lengths: Box::default(),
-            paths: Vec::new(),
-            base: 1,
-            by_hash: HashMap::new(),
-            taken: Vec::new(),
+            paths: Paths::new(seed),
             rounds: Vec::new(),
             numbers: HashMap::new(),
-            seed,
             stats: CacheStats::default(),
         };
         cache.look();
@@ -127,24 +113,21 @@ impl PathCache {
     #[must_use]
     pub fn stats(&self) -> CacheStats {
         let (paths, entries) = (self.paths.len(), self.index.entries());
-        CacheStats { paths, entries, ..self.stats }
+        CacheStats { paths, entries, renewed: self.paths.renewed, ..self.stats }
     }
 
-    /// Has another pipeline decide from `now` on, in milliseconds. Paths stay that pass no table that
-    /// has changed.
+    /// Has another pipeline decide from `now` on, in milliseconds. Paths stay that it decides about as the
+    /// one before did.
     pub fn update(&mut self, pipeline: Arc<Pipeline>, now: u64) {
-        self.flush(now);
+        self.paths.now = now;
+        self.paths.flush_learning();
         self.end_burst();
-        let changed = pipeline.changed(&self.pipeline);
-        self.pipeline = pipeline;
-        if !self.look()
-            && let Some(changed) = changed
-        {
-            for known in &mut self.paths {
-                known.is_stale |= known.path.basis.meets(&changed);
-            }
-        } else {
+        let before = std::mem::replace(&mut self.pipeline, pipeline);
+        let is_known = self.paths.changes.add(&self.pipeline, &before);
+        if self.look() || !is_known {
             self.forget();
+        } else {
+            self.paths.tidy();
         }
     }
 
@@ -165,20 +148,13 @@ impl PathCache {
         is_other
     }
 
-    /// Forgets all paths, whose rules were told.
+    /// Forgets all paths, whose rules are told before.
     fn forget(&mut self) {
-        let count = u32::try_from(self.paths.len()).unwrap_or(u32::MAX);
-        self.paths.clear();
-        self.by_hash.clear();
         self.rounds.clear();
         self.numbers.clear();
-        match self.base.checked_add(count).filter(|base| *base < u32::MAX / 2) {
-            Some(base) => self.base = base,
-            None => {
-                self.base = 1;
-                self.index.clear();
-                self.tracked.clear();
-            }
+        if self.paths.forget() {
+            self.index.clear();
+            self.tracked.clear();
         }
     }
 
@@ -186,8 +162,11 @@ impl PathCache {
     #[inline]
     pub fn begin(&mut self, now: u64) {
         self.end_burst();
-        if self.paths.len() > MAX_PATHS || self.rounds.len() > MAX_PATHS {
-            self.flush(now);
+        if self.paths.are_many() {
+            self.paths.now = now;
+            self.paths.tidy();
+        }
+        if self.paths.is_worn() || self.rounds.len() > MAX_PATHS {
             self.forget();
         }
     }
@@ -200,53 +179,37 @@ impl PathCache {
 
     /// Tells the rules how many packets they were for, which were seen until `now`, in milliseconds.
     pub fn flush(&mut self, now: u64) {
-        for id in std::mem::take(&mut self.taken) {
-            let Some(known) = self.known_mut(PathId(id)) else { continue };
-            let packets = std::mem::take(&mut known.packets);
-            let bytes = std::mem::take(&mut known.bytes);
-            known.path.rules.iter().for_each(|stats| stats.add(packets, bytes, now));
-        }
-    }
-
-    #[inline]
-    fn known_mut(&mut self, PathId(id): PathId) -> Option<&mut Known> {
-        self.paths.get_mut(id.checked_sub(self.base)? as usize)
+        self.paths.now = now;
+        self.paths.flush();
     }
 
     /// A path by its number.
     #[must_use]
     #[inline]
     pub fn path(&self, PathId(id): PathId) -> Option<&Path> {
-        self.paths.get(id.checked_sub(self.base)? as usize).map(|known| &known.path)
+        self.paths.get(id)
     }
 
     /// Counts packets that take a path; returns the rules that are made of them, if they are the first
     /// since the path's own were told.
     #[inline]
-    pub fn count(&mut self, id: PathId, packets: u64, bytes: u64) -> &[Arc<Change>] {
-        let Some(known) = self.known_mut(id) else { return &[] };
-        let is_first = known.packets == 0;
-        known.packets += packets;
-        known.bytes += bytes;
-        if is_first {
-            self.taken.push(id.0);
-            return self.path(id).map_or(&[], |path| &path.learns);
-        }
-        &[]
+    pub fn count(&mut self, PathId(id): PathId, packets: u64, bytes: u64) -> &[Arc<Change>] {
+        self.paths.count(id, packets, bytes)
     }
 
     /// The path of a packet with this key, that has come in.
     #[inline]
     pub fn find(&mut self, key: &Key) -> PathId {
-        let Self { index, paths, base, .. } = self;
-        match index.find(key, |id| is_good(paths, *base, id)) {
+        let Self { index, paths, .. } = self;
+        match index.find(key, |id| paths.judge(id, key)) {
             Ok(id) => {
                 self.stats.hits += 1;
                 id
             }
             Err(hash) => {
                 let id = self.way(key, &Start::Table);
-                self.index.put(hash, id, self.base);
+                let paths = &self.paths;
+                self.index.put(hash, id, |id| paths.has(id));
                 PathId(id)
             }
         }
@@ -259,8 +222,8 @@ impl PathCache {
         let frozen = self.rounds.get(round.checked_sub(1)? as usize)?;
         key.set(slot::IN_PORT, frozen.key.get(slot::IN_PORT));
         key.set(slot::RECIRC_ID, u128::from(round));
-        let Self { tracked, paths, base, .. } = self;
-        Some(match tracked.find(key, |id| is_good(paths, *base, id)) {
+        let Self { tracked, paths, .. } = self;
+        Some(match tracked.find(key, |id| paths.judge(id, key)) {
             Ok(id) => {
                 self.stats.hits += 1;
                 id
@@ -268,7 +231,8 @@ impl PathCache {
             Err(hash) => {
                 let frozen = Arc::clone(frozen);
                 let id = self.way(key, &Start::Frozen(&frozen));
-                self.tracked.put(hash, id, self.base);
+                let paths = &self.paths;
+                self.tracked.put(hash, id, |id| paths.has(id));
                 PathId(id)
             }
         })
@@ -286,7 +250,9 @@ impl PathCache {
         self.stats.misses += 1;
         // It stays as it is meanwhile, whoever changes rules.
         let pipeline = Arc::clone(&self.pipeline);
-        let mut way = find_way(&pipeline, &mut key.clone(), start, None);
+        // Where rules change, it is noted what tells packets from those that a change is about.
+        let traces = self.paths.take_failed();
+        let mut way = find_way(&pipeline, &mut key.clone(), start, (None, traces));
         for op in &mut way.ops {
             if let Op::Track(track, round) = op
                 && let Some(next) = &track.next
@@ -294,7 +260,8 @@ impl PathCache {
                 *round = self.number(next);
             }
         }
-        self.intern(way)
+        // There are more numbers than packets of a burst can need.
+        self.paths.intern(way).unwrap_or(NONE)
     }
 
     /// The number of what tracked packets go on with.
@@ -305,31 +272,6 @@ impl PathCache {
             u32::try_from(rounds.len()).unwrap_or(u32::MAX)
         })
     }
-
-    /// The number of the path of a way; the same one for ways that are equal.
-    fn intern(&mut self, way: Way<'_>) -> u32 {
-        let hash = way.hash(self.seed);
-        let same = self.by_hash.entry(hash).or_default();
-        let known = same.iter().copied().find(|id| {
-            let known = self.paths.get(id.wrapping_sub(self.base) as usize);
-            known.is_some_and(|known| !known.is_stale && way.is(&known.path))
-        });
-        if let Some(id) = known {
-            return id;
-        }
-        let id = self.base.saturating_add(u32::try_from(self.paths.len()).unwrap_or(u32::MAX));
-        same.push(id);
-        let path = way.into_path();
-        self.paths.push(Known { path, packets: 0, bytes: 0, is_stale: false });
-        id
-    }
-}
-
-/// Whether the path of this number is there, and holds.
-#[inline]
-fn is_good(paths: &[Known], base: u32, id: u32) -> bool {
-    let known = id.checked_sub(base).and_then(|at| paths.get(at as usize));
-    known.is_some_and(|known| !known.is_stale)
 }
 
 #[cfg(test)]

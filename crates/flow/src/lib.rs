@@ -88,7 +88,7 @@ pub use key::{
 pub use meters::{
     CONTROLLER_METER, MAX_BANDS, MAX_METERS, Meter, MeterRefusal, MeterStats, Meters,
 };
-pub use path::{Basis, Edit, Lost, Op, PacketIn, Path, TableSet, Track};
+pub use path::{Basis, Edit, Lost, Op, PacketIn, Path, TableSet, Track, Visit};
 pub use pattern::{Mask, Pattern};
 pub use pipeline::{Pipeline, Port, VlanLimit};
 pub use rewrite::{rewrite, translate};

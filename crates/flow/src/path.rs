@@ -9,8 +9,9 @@ use openflow::packet_in::Reason;
 use crate::frozen::Frozen;
 use crate::key::Key;
 use crate::pattern::{finish, mix};
-use crate::rule::Stats;
+use crate::rule::{Rule, Stats};
 use crate::tables::Change;
+use crate::walk::trace::Trace;
 
 /// A change of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -141,6 +142,18 @@ const MAX_SIMPLE: usize = 64;
 pub struct TableSet([u64; 4]);
 
 impl TableSet {
+    /// Whether one is among them.
+    #[must_use]
+    pub fn has(&self, table: u8) -> bool {
+        let word = self.0.get(usize::from(table / 64)).copied().unwrap_or_default();
+        word & 1 << (table % 64) != 0
+    }
+
+    /// Those that are among them, in order.
+    pub fn iter(&self) -> impl Iterator<Item = u8> + '_ {
+        (0..=u8::MAX).filter(|table| self.has(*table))
+    }
+
     /// Adds one.
     pub fn insert(&mut self, table: u8) {
         if let Some(word) = self.0.get_mut(usize::from(table / 64)) {
@@ -172,6 +185,8 @@ impl TableSet {
 pub struct Basis {
     /// The tables that it was looked up in.
     pub tables: TableSet,
+    /// Those where it matters which rules there are at all.
+    pub counted: TableSet,
     /// Numbers of groups that it came to or that were asked whether they are alive, modulo 256.
     pub groups: TableSet,
     /// Whether ports were asked that.
@@ -185,9 +200,36 @@ impl Basis {
     #[must_use]
     pub fn meets(&self, other: &Self) -> bool {
         self.tables.meets(&other.tables)
+            || self.counted.meets(&other.counted)
             || self.groups.meets(&other.groups)
             || self.links && other.links
             || self.meters && other.meters
+    }
+}
+
+/// A table that a packet was looked up in.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<R = Arc<Rule>> {
+    /// Its number.
+    pub table: u8,
+    /// The rule that was found.
+    pub rule: Option<R>,
+}
+
+/// The same, of a path in the making.
+pub(crate) type Passed<'w> = Visit<&'w Arc<Rule>>;
+
+impl Passed<'_> {
+    /// Where the rule is in memory.
+    #[inline]
+    fn address(&self) -> usize {
+        self.rule.map_or(0, |rule| Arc::as_ptr(rule).addr())
+    }
+
+    #[inline]
+    fn is(&self, other: &Visit) -> bool {
+        let address = other.rule.as_ref().map_or(0, |rule| Arc::as_ptr(rule).addr());
+        self.table == other.table && self.address() == address
     }
 }
 
@@ -198,8 +240,11 @@ pub struct Path {
     pub ops: Box<[Op]>,
     /// Rules that are made of the packet.
     pub learns: Box<[Arc<Change>]>,
-    /// The counts of the rules, groups and buckets that it passes; of one that it passes twice, twice.
-    pub rules: Box<[Arc<Stats>]>,
+    /// The tables that it passes, with the rules found there, in order; one that it passes twice is there
+    /// twice.
+    pub visits: Box<[Visit]>,
+    /// The counts of groups and buckets that it passes.
+    pub groups: Box<[Arc<Stats>]>,
     /// What it was decided by.
     pub basis: Basis,
     /// If it goes nowhere: why. It may go through meters all the same.
@@ -208,6 +253,8 @@ pub struct Path {
     pub is_simple: bool,
     /// It has packets stop at controllers.
     pub stops: bool,
+    /// What is known of all packets that take it where they were looked up, if that was noted.
+    pub(crate) trace: Option<Trace>,
 }
 
 /// A path in the making, that has nothing of the rules yet: most ways are known already.
@@ -215,25 +262,36 @@ pub struct Path {
 pub(crate) struct Way<'w> {
     pub(crate) ops: Vec<Op>,
     pub(crate) learns: Vec<Arc<Change>>,
-    pub(crate) rules: Vec<&'w Arc<Stats>>,
+    pub(crate) visits: Vec<Passed<'w>>,
+    pub(crate) groups: Vec<&'w Arc<Stats>>,
+    /// Without the tables, which are those of the visits.
     pub(crate) basis: Basis,
     pub(crate) lost: Option<Lost>,
+    pub(crate) trace: Option<Trace>,
 }
 
 impl Way<'_> {
     /// The path.
     pub(crate) fn into_path(self) -> Path {
-        let rules = self.rules.into_iter().cloned().collect();
-        Path::new((self.ops, self.learns), rules, self.basis, self.lost)
+        let mut basis = self.basis;
+        self.visits.iter().for_each(|visit| basis.tables.insert(visit.table));
+        let visits = self.visits.into_iter();
+        let visits = visits.map(|Visit { table, rule }| Visit { table, rule: rule.cloned() });
+        let groups = self.groups.into_iter().cloned().collect();
+        let path = Path::new((self.ops, self.learns), basis, self.lost);
+        Path { visits: visits.collect(), groups, trace: self.trace, ..path }
     }
 
     /// Whether a path is this way.
     pub(crate) fn is(&self, path: &Path) -> bool {
-        self.rules.len() == path.rules.len()
+        self.visits.len() == path.visits.len()
+            && self.visits.iter().zip(&path.visits).all(|(own, other)| own.is(other))
+            && are_same(self.groups.iter().copied(), path.groups.iter())
             && *self.ops == *path.ops
             && *self.learns == *path.learns
-            && (self.basis, self.lost) == (path.basis, path.lost)
-            && self.rules.iter().zip(&path.rules).all(|(own, other)| Arc::ptr_eq(own, other))
+            && Basis { tables: path.basis.tables, ..self.basis } == path.basis
+            && self.lost == path.lost
+            && self.trace.is_some() == path.trace.is_some()
     }
 
     /// A hash of it.
@@ -243,7 +301,8 @@ impl Way<'_> {
         for change in &self.learns {
             change.hash(&mut hasher);
         }
-        self.rules.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
+        self.visits.iter().for_each(|visit| hasher.write_usize(visit.address()));
+        self.groups.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
         (self.basis, self.lost).hash(&mut hasher);
         hasher.finish()
     }
@@ -274,14 +333,23 @@ impl Hasher for Mixer {
     }
 }
 
+fn are_same<'s>(
+    mut one: impl Iterator<Item = &'s Arc<Stats>>,
+    mut other: impl Iterator<Item = &'s Arc<Stats>>,
+) -> bool {
+    one.all(|stats| other.next().is_some_and(|other| Arc::ptr_eq(stats, other)))
+        && other.next().is_none()
+}
+
 impl PartialEq for Path {
     /// Paths are equal if they are of the same rules, and do the same.
     fn eq(&self, other: &Self) -> bool {
-        let rules = self.rules.iter().zip(&other.rules);
-        self.rules.len() == other.rules.len()
+        let tables =
+            |path: &'_ Self| path.visits.iter().map(|visit| visit.table).collect::<Vec<_>>();
+        are_same(self.stats(), other.stats())
+            && tables(self) == tables(other)
             && (&self.ops, &self.learns) == (&other.ops, &other.learns)
             && (self.basis, self.lost) == (other.basis, other.lost)
-            && rules.into_iter().all(|(a, b)| Arc::ptr_eq(a, b))
     }
 }
 
@@ -289,7 +357,6 @@ impl Path {
     /// A path that does this.
     pub(crate) fn new(
         (ops, learns): (Vec<Op>, Vec<Arc<Change>>),
-        rules: Vec<Arc<Stats>>,
         basis: Basis,
         lost: Option<Lost>,
     ) -> Self {
@@ -299,7 +366,31 @@ impl Path {
         let is_simple = ops.len() <= MAX_SIMPLE && ops.iter().enumerate().all(is_new);
         let stops =
             ops.iter().any(|op| matches!(op, Op::Controller(about) if about.frozen.is_some()));
-        let (ops, learns, rules) = (ops.into(), learns.into(), rules.into());
-        Self { ops, learns, rules, basis, lost, is_simple, stops }
+        let (ops, learns) = (ops.into(), learns.into());
+        let (visits, groups, trace) = Default::default();
+        Self { ops, learns, visits, groups, basis, lost, is_simple, stops, trace }
+    }
+
+    /// The counts of the rules, groups and buckets that it passes.
+    pub fn stats(&self) -> impl Iterator<Item = &Arc<Stats>> {
+        let rules = self.visits.iter().filter_map(|visit| visit.rule.as_ref());
+        rules.map(|rule| &rule.stats).chain(&self.groups)
+    }
+
+    /// About how much memory it takes, beside what it shares with rules.
+    pub(crate) fn weight(&self) -> usize {
+        const SHARED: usize = 512;
+        let of_op = |op: &Op| match op {
+            Op::Controller(about) => SHARED + about.userdata.len(),
+            Op::Track(..) => SHARED,
+            _ => 0,
+        };
+        size_of::<Self>()
+            + size_of_val(&*self.ops)
+            + self.ops.iter().map(of_op).sum::<usize>()
+            + self.learns.len() * SHARED
+            + size_of_val(&*self.visits)
+            + size_of_val(&*self.groups)
+            + self.trace.as_ref().map_or(0, Trace::weight)
     }
 }

@@ -24,6 +24,12 @@ impl Mask {
         &self.0
     }
 
+    /// Its bits of one word.
+    #[inline]
+    pub(crate) fn word(&self, at: u8) -> u64 {
+        self.0.iter().find(|(own, _)| *own == at).map_or(0, |(_, bits)| *bits)
+    }
+
     /// The same as a key.
     #[must_use]
     pub fn to_key(&self) -> Key {
@@ -125,6 +131,14 @@ impl Pattern {
     pub fn matches(&self, key: &Key) -> bool {
         let mut words = self.mask.0.iter().zip(&self.values);
         words.all(|((at, bits), value)| key.word(usize::from(*at)) & bits == *value)
+    }
+
+    /// What it asks of a word, and of which bits.
+    #[inline]
+    pub(crate) fn word(&self, at: u8) -> (u64, u64) {
+        let mut words = self.mask.0.iter().zip(&self.values);
+        let found = words.find(|((own, _), _)| *own == at);
+        found.map_or((0, 0), |((_, bits), value)| (*value, *bits))
     }
 
     /// Whether a packet is as it asks in those bits that are in `within`.

@@ -99,7 +99,7 @@ impl Pipeline {
         let tables = self.tables.changed(&other.tables);
         let groups = self.tables.groups().changed(other.tables.groups());
         let meters = !self.tables.meters().is_same(other.tables.meters());
-        Some(Basis { tables, groups, links, meters })
+        Some(Basis { tables, counted: tables, groups, links, meters })
     }
 
     /// Whether all ports are the same but for being alive.

@@ -10,7 +10,6 @@
 
 mod learned;
 mod limited;
-#[allow(dead_code, reason = "for the path cache")]
 pub(crate) mod log;
 mod selector;
 mod settings;
@@ -341,7 +340,6 @@ impl Tables {
 
     /// What has become of the rules of `table` since it was as in `other`, an older version, and whether
     /// any of them is, or was, part of conjunctions. `None` if that is not known, or more is different.
-    #[allow(dead_code, reason = "for the path cache")]
     pub(crate) fn turns_since(&self, other: &Self, table: u8) -> Option<(&[Arc<Batch>], bool)> {
         let place = usize::from(table);
         if self.settings(table) != other.settings(table) {

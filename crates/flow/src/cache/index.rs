@@ -100,10 +100,14 @@ impl<const N: usize> Index<N> {
         self.last = None;
     }
 
-    /// The path of a packet with this key, if there is an entry with one that is good. If not, a hash
-    /// of the packet, with which one can be [put](Self::put) in next.
+    /// The path of a packet with this key, if there is an entry with one of which `judge` says that it, or
+    /// another one, is good. If not, a hash of the packet, with which one can be [put](Self::put) in next.
     #[inline(always)]
-    pub(super) fn find(&mut self, key: &Key, is_good: impl Fn(u32) -> bool) -> Result<PathId, u64> {
+    pub(super) fn find(
+        &mut self,
+        key: &Key,
+        mut judge: impl FnMut(u32) -> Option<u32>,
+    ) -> Result<PathId, u64> {
         // Neighbours in a burst are mostly of one flow.
         let mut differs = self.last.is_none();
         for ((word, bits), last) in self.words.iter().zip(&mut self.last_values) {
@@ -116,9 +120,9 @@ impl<const N: usize> Index<N> {
         }
         let values = self.last_values.get(..self.words.len()).unwrap_or_default();
         let hash = finish(values.iter().fold(self.seed, |hash, value| mix(hash, *value)));
-        let entries = (self.buckets.as_slice(), self.keys.as_slice());
-        let found = find_entry(entries, hash, values, &is_good);
-        let found = found.or_else(|| self.find_before(hash, is_good)).map(PathId);
+        let entries = (self.buckets.as_mut_slice(), self.keys.as_slice());
+        let found = find_entry(entries, hash, values, &mut judge);
+        let found = found.or_else(|| self.find_before(hash, judge)).map(PathId);
         self.last = found;
         found.ok_or(hash)
     }
@@ -126,16 +130,16 @@ impl<const N: usize> Index<N> {
     /// Looks for the packet at hand among the entries from before there was room for so many; what is found
     /// moves.
     #[cold]
-    fn find_before(&mut self, hash: u64, is_good: impl Fn(u32) -> bool) -> Option<u32> {
-        let (buckets, keys) = &self.before;
+    fn find_before(&mut self, hash: u64, mut judge: impl FnMut(u32) -> Option<u32>) -> Option<u32> {
+        let (buckets, keys) = &mut self.before;
         let values = self.last_values.get(..self.words.len()).unwrap_or_default();
-        let id = find_entry((buckets, keys), hash, values, &is_good)?;
-        self.put_entry(hash, (id, 0));
+        let id = find_entry((buckets, keys), hash, values, &mut judge)?;
+        self.put_entry(hash, id, |_| true);
         Some(id)
     }
 
-    /// Adds the entry that was missing just now; numbers of paths that are good begin at `base`.
-    pub(super) fn put(&mut self, hash: u64, id: u32, base: u32) {
+    /// Adds the entry that was missing just now; it may take the place of one whose path is not there.
+    pub(super) fn put(&mut self, hash: u64, id: u32, is_there: impl Fn(u32) -> bool) {
         let len = self.words.len();
         let most = MAX_ENTRIES.min(MAX_BYTES / (8 * len.max(1)));
         let entries = self.entries();
@@ -146,11 +150,11 @@ impl<const N: usize> Index<N> {
         } else if self.made >= entries / 2 {
             self.before = Default::default();
         }
-        self.put_entry(hash, (id, base));
+        self.put_entry(hash, id, is_there);
         self.last = Some(PathId(id));
     }
 
-    fn put_entry(&mut self, hash: u64, (id, base): (u32, u32)) {
+    fn put_entry(&mut self, hash: u64, id: u32, is_there: impl Fn(u32) -> bool) {
         let values = self.last_values.get(..self.words.len()).unwrap_or_default();
         let (at, tag) = (bucket_of(&self.buckets, hash), tag_of(hash));
         let Some(bucket) = self.buckets.get_mut(at) else { return };
@@ -161,7 +165,7 @@ impl<const N: usize> Index<N> {
         };
         let is_free = |way: &usize| {
             let free = bucket.tags.get(*way).is_some_and(|tag| *tag == 0);
-            free || bucket.paths.get(*way).is_some_and(|id| *id < base)
+            free || bucket.paths.get(*way).is_some_and(|id| !is_there(*id))
         };
         let way = (0..WAYS).find(is_same).or_else(|| (0..WAYS).find(is_free));
         let is_empty = |way| bucket.tags.get(way).is_some_and(|tag| *tag == 0);
@@ -178,22 +182,26 @@ impl<const N: usize> Index<N> {
     }
 }
 
-/// The path of the entry with these values, if that is good.
+/// The path of the entry with these values, if that is good, or one is that it goes on to.
 #[inline]
 fn find_entry(
-    (buckets, keys): (&[Bucket], &[u64]),
+    (buckets, keys): (&mut [Bucket], &[u64]),
     hash: u64,
     values: &[u64],
-    is_good: &impl Fn(u32) -> bool,
+    judge: &mut impl FnMut(u32) -> Option<u32>,
 ) -> Option<u32> {
     let at = bucket_of(buckets, hash);
-    let bucket = buckets.get(at)?;
+    let bucket = buckets.get_mut(at)?;
     let tag = tag_of(hash);
-    let ways = bucket.tags.iter().zip(&bucket.paths).enumerate();
+    let ways = bucket.tags.iter().zip(&mut bucket.paths).enumerate();
     for (way, (_, id)) in ways.filter(|(_, (own, _))| **own == tag) {
         let start = (at * WAYS + way) * values.len();
         if keys.get(start..start + values.len()) == Some(values) {
-            return is_good(*id).then_some(*id);
+            let good = judge(*id)?;
+            if good != *id {
+                *id = good;
+            }
+            return Some(good);
         }
     }
     None

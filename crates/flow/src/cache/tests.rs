@@ -143,6 +143,50 @@ fn a_million_flows_have_bounded_memory() {
     assert_eq!(cache.stats().paths, 1);
 }
 
+#[test]
+fn paths_have_bounded_memory_and_those_that_are_taken_stay() {
+    let mut flows = pipeline();
+    // Each source is told to controllers in a register, and so has a path of its own.
+    let part = |field| openflow::Subfield { field, offset: 0, bits: 32 };
+    let source = Action::Move { source: part(Field::EthSrc), target: part(Field::Reg0) };
+    let ask = Action::output(PortNo::CONTROLLER);
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, 8), vec![source, ask]);
+    rule(&mut flows, 0, Match::new().with(Field::EthDst, 9), vec![output(2)]);
+    let mut cache = PathCache::new(Arc::new(flows));
+    cache.paths.max_weight = 100_000;
+    for source in 0..2_000 {
+        assert_eq!(ports(&mut cache, &key(9, 0)), [2]);
+        assert_eq!(ports(&mut cache, &key(8, source)), [0; 0]);
+        cache.flush(0);
+    }
+    assert_eq!(cache.stats().misses, 2_001, "the one that is taken always is not forgotten");
+    assert!((50_000..150_000).contains(&cache.paths.weight), "{}", cache.paths.weight);
+    assert!(cache.stats().paths < 200, "{:?}", cache.stats());
+}
+
+#[test]
+fn numbers_of_paths_are_given_once() {
+    let mut flows = pipeline();
+    rule(&mut flows, 0, Match::new(), vec![output(2)]);
+    let mut cache = PathCache::new(Arc::new(flows.clone()));
+    let mut ids = std::collections::BTreeSet::new();
+    for number in 0..30_000_u32 {
+        rule(&mut flows, 0, Match::new(), vec![output(number % 2 + 2)]);
+        cache.update(Arc::new(flows.clone()), 0);
+        cache.begin(0);
+        assert!(ids.insert(cache.find(&key(1, 1)).0));
+    }
+    assert_eq!((cache.stats().paths, cache.stats().misses), (1, 30_000));
+    // When there are no more for a place, all begin anew.
+    cache.paths.wear();
+    for port in [2, 3, 2, 3] {
+        rule(&mut flows, 0, Match::new(), vec![output(port)]);
+        cache.update(Arc::new(flows.clone()), 0);
+        assert_eq!(ports(&mut cache, &key(1, 1)), [u16::try_from(port).unwrap()]);
+    }
+    assert!(!cache.paths.is_worn() && cache.stats().paths == 1);
+}
+
 fn tracked(state: u8, mark: u32) -> Tracked {
     let state = State(state);
     Tracked { state, zone: 3, mark, label: 0, original: None }

@@ -35,7 +35,7 @@ impl<'w> Walk<'w> {
                 for bucket in &group.buckets {
                     self.bucket(bucket);
                 }
-                self.rules.push(&group.stats);
+                self.groups.push(&group.stats);
             }
             GroupType::Select => self.one(group, |walk| walk.selected(group)),
             GroupType::FastFailover => self.one(group, |walk| walk.first_alive(group, 0)),
@@ -54,7 +54,7 @@ impl<'w> Walk<'w> {
             Some(bucket) => {
                 self.note(Kind::Detail, format_args!("using bucket {}", bucket.desc.id));
                 self.bucket(bucket);
-                self.rules.push(&group.stats);
+                self.groups.push(&group.stats);
             }
             None => self.note(Kind::Detail, format_args!("no live bucket")),
         }
@@ -67,7 +67,7 @@ impl<'w> Walk<'w> {
         }
         self.buckets += 1;
         // A packet that is lost in one of several buckets has come to all of them.
-        self.rules.push(&bucket.stats);
+        self.groups.push(&bucket.stats);
         if self.error.is_some() {
             return;
         }

@@ -66,7 +66,7 @@ impl Walk<'_> {
     fn may_learn(&mut self, change: &Change) -> bool {
         let limit = usize::try_from(change.limit).unwrap_or(usize::MAX);
         let (Some(table), true) = (change.filter.table, limit != 0) else { return true };
-        self.basis.tables.insert(table);
+        self.basis.counted.insert(table);
         let tables = &self.pipeline.tables;
         let is_there = || {
             let pattern = place::pattern(&change.filter.matching).ok()?;
@@ -196,7 +196,7 @@ mod tests {
         // There is no room for a third one; one that is there is learnt once more.
         assert_eq!(from(&pipeline, 7), (vec![Op::Output(12)], vec![]));
         assert_eq!(from(&pipeline, 6).1.len(), 1);
-        assert!(path(&pipeline).basis.tables.meets(&{
+        assert!(path(&pipeline).basis.counted.meets(&{
             let mut table = crate::path::TableSet::default();
             table.insert(1);
             table

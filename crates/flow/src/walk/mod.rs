@@ -14,6 +14,7 @@
 //! - `group`: groups, and which of their buckets are alive
 //! - `table`: which rules a packet finds
 //! - `tags`: what becomes of a packet's tags
+//! - `trace`: what a packet was when it was looked up
 //! - `track`: connections
 //! - `watch`: what is told of it
 
@@ -27,6 +28,7 @@ mod mpls;
 pub(crate) mod set;
 mod table;
 mod tags;
+pub(crate) mod trace;
 mod track;
 mod watch;
 pub(crate) mod write;
@@ -40,7 +42,7 @@ use openflow::{Action, Instructions, PortNo, Subfield};
 use crate::frozen::Frozen;
 use crate::key::{Key, PACKET_WORDS, TAG_PRESENT, slot};
 use crate::meters::CONTROLLER_METER;
-use crate::path::{Basis, Edit, Lost, Op, PacketIn, Path, Way};
+use crate::path::{Basis, Edit, Lost, Op, PacketIn, Passed, Path, Way};
 use crate::pipeline::Pipeline;
 use crate::place::place;
 use crate::rule::{Rule, Stats};
@@ -48,6 +50,7 @@ use crate::tables::Change;
 use freeze::Freezing;
 use table::Next;
 use tags::Tags;
+use trace::Tracer;
 
 pub use mpls::labels;
 pub use watch::{Kind, Place, Step, Watch};
@@ -98,18 +101,21 @@ pub fn walk<'w>(
     start: &Start<'_>,
     watch: Option<&'w mut dyn Watch>,
 ) -> Path {
-    find_way(pipeline, key, start, watch).into_path()
+    find_way(pipeline, key, start, (watch, false)).into_path()
 }
 
-/// The same, as it is on the way to a path.
+/// The same, as it is on the way to a path; `traces` if it is to be noted what the packet is whenever it
+/// is looked up.
 pub(crate) fn find_way<'w>(
     pipeline: &'w Pipeline,
     key: &mut Key,
     start: &Start<'_>,
-    watch: Option<&'w mut dyn Watch>,
+    (watch, traces): (Option<&'w mut dyn Watch>, bool),
 ) -> Way<'w> {
+    let tracer = traces.then(|| Box::new(Tracer::new(key)));
     key.set(slot::ACTSET_OUTPUT, u128::from(PortNo::UNSET.0));
     let mut walk = Walk::new(pipeline, *key, watch);
+    walk.tracer = tracer;
     match start {
         Start::Table => {
             let port = walk.in_port();
@@ -177,7 +183,9 @@ struct Walk<'w> {
     freezing: Option<Box<Freezing>>,
     error: Option<Lost>,
     ops: Vec<Op>,
-    rules: Vec<&'w Arc<Stats>>,
+    visits: Vec<Passed<'w>>,
+    groups: Vec<&'w Arc<Stats>>,
+    tracer: Option<Box<Tracer>>,
     basis: Basis,
     learns: Vec<Arc<Change>>,
 }
@@ -207,7 +215,9 @@ impl<'w> Walk<'w> {
             freezing: None,
             error: None,
             ops: Vec::with_capacity(USUAL_OPS),
-            rules: Vec::with_capacity(USUAL_RULES),
+            visits: Vec::with_capacity(USUAL_RULES),
+            groups: Vec::new(),
+            tracer: None,
             basis: Basis::default(),
             learns: Vec::new(),
         }
@@ -251,6 +261,10 @@ impl<'w> Walk<'w> {
         self.lookups > 0 && !self.is_packet_out
     }
 
+    fn found_nothing(&self) -> bool {
+        self.groups.is_empty() && self.visits.iter().all(|visit| visit.rule.is_none())
+    }
+
     /// The path that has come of it.
     fn finish(mut self) -> Way<'w> {
         if self.error.is_some() {
@@ -265,14 +279,15 @@ impl<'w> Walk<'w> {
         let lost = match (self.error, self.ops.iter().any(does)) {
             (Some(error), _) => Some(error),
             (None, true) => None,
-            (None, false) if self.rules.is_empty() && self.is_looked_up() => Some(Lost::NoRule),
+            (None, false) if self.is_looked_up() && self.found_nothing() => Some(Lost::NoRule),
             (None, false) => Some(Lost::Dropped),
         };
         // What is changed after it was sent or metered for the last time does not matter.
         let end = self.ops.iter().rposition(|op| !is_change(op)).map_or(0, |last| last + 1);
         self.ops.truncate(end);
-        let Self { ops, learns, rules, basis, .. } = self;
-        Way { ops, learns, rules, basis, lost }
+        let Self { ops, learns, visits, groups, basis, tracer, .. } = self;
+        let trace = tracer.and_then(|tracer| tracer.finish());
+        Way { ops, learns, visits, groups, basis, lost, trace }
     }
 
     /// Does no more, as there is too much to do; what was done stays.

@@ -7,6 +7,7 @@ use openflow::packet_in::Reason;
 
 use super::{MAX_DEPTH, MAX_LEVEL, MAX_LOOKUPS, MAX_OPS, MAX_STACK, NO_METER, Place, Step, Walk};
 use crate::key::{Slot, slot};
+use crate::path::Passed;
 use crate::rule::Rule;
 use crate::tables::Miss;
 
@@ -58,18 +59,19 @@ impl<'w> Walk<'w> {
         self.lookups += 1;
         let deeper = u32::from(!is_first && table <= self.table);
         let (table, rule) = if ORIGINAL {
-            self.basis.tables.insert(table);
             (table, self.look_up_original(table))
         } else {
             self.first_rule(port, table, may_ask)
         };
-        (self.table, self.rule) = (table, rule);
+        self.visits.push(Passed { table, rule });
+        (self.table, self.rule) = (table, rule.map(Arc::as_ref));
         let asks = rule.is_none() && may_ask && self.asks(table);
-        self.tell(|watch, key| watch.enter(key, Place::Table(table, rule.ok_or(asks))));
+        self.tell(|watch, key| {
+            watch.enter(key, Place::Table(table, rule.map(Arc::as_ref).ok_or(asks)));
+        });
         let mut next = None;
         match rule {
             Some(rule) => {
-                self.rules.push(&rule.stats);
                 self.cookie = rule.cookie;
                 self.is_miss = rule.is_table_miss();
                 self.depth += deeper;
@@ -79,14 +81,20 @@ impl<'w> Walk<'w> {
                     None => self.instructions(&rule.instructions),
                 };
             }
-            None if asks => {
-                self.cookie = u64::MAX;
-                self.controller((u16::MAX, 0), Reason::IMPLICIT_MISS, &[], NO_METER);
-            }
-            None => self.tell(|watch, key| watch.step(key, Step::Drop, true)),
+            None => self.miss(asks),
         }
         self.tell(|watch, _| watch.leave());
         next
+    }
+
+    /// No rule of a table is for the packet.
+    fn miss(&mut self, asks: bool) {
+        if asks {
+            self.cookie = u64::MAX;
+            self.controller((u16::MAX, 0), Reason::IMPLICIT_MISS, &[], NO_METER);
+        } else {
+            self.tell(|watch, key| watch.step(key, Step::Drop, true));
+        }
     }
 
     /// Whether the packet may come to another table or group; it is dropped if not.
@@ -119,31 +127,57 @@ impl<'w> Walk<'w> {
 
     /// The rule for the packet in a table, or, where `goes_on`, in those behind it that it goes on to
     /// by itself; with the last one of these.
-    fn first_rule(&mut self, port: PortNo, mut table: u8, goes_on: bool) -> (u8, Option<&'w Rule>) {
+    fn first_rule(
+        &mut self,
+        port: PortNo,
+        mut table: u8,
+        goes_on: bool,
+    ) -> (u8, Option<&'w Arc<Rule>>) {
         loop {
-            self.basis.tables.insert(table);
             let rule = self.look_up(port, table);
             let goes_on = goes_on && rule.is_none() && self.lookups < MAX_LOOKUPS;
             match goes_on.then(|| self.pipeline.tables.behind(table)).flatten() {
-                Some(behind) => table = behind,
+                Some(behind) => {
+                    self.visits.push(Passed { table, rule });
+                    table = behind;
+                }
                 None => return (table, rule),
             }
             self.lookups += 1;
         }
     }
 
-    fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Rule> {
-        let rules = self.pipeline.tables.table(table)?;
-        let is_other = port != self.in_port() || self.state.key.get_u8(slot::IP_FRAG) != 0;
-        if !is_other {
-            self.tell(|watch, key| watch.look_up(key, table, rules));
-            return rules.lookup(&self.state.key).map(Arc::as_ref);
+    #[inline]
+    fn look_up(&mut self, port: PortNo, table: u8) -> Option<&'w Arc<Rule>> {
+        if port == self.in_port() && self.state.key.get_u8(slot::IP_FRAG) == 0 {
+            self.look_up_as_it_is(table)
+        } else {
+            self.look_up_from(port, table)
         }
+    }
+
+    #[inline(never)]
+    fn look_up_from(&mut self, port: PortNo, table: u8) -> Option<&'w Arc<Rule>> {
         let before = self.pretend(port);
-        self.tell(|watch, key| watch.look_up(key, table, rules));
-        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
+        let rule = self.look_up_as_it_is(table);
         before.into_iter().for_each(|(slot, value)| self.state.key.set(slot, value));
         rule
+    }
+
+    #[inline(always)]
+    fn look_up_as_it_is(&mut self, table: u8) -> Option<&'w Arc<Rule>> {
+        self.trace();
+        let rules = self.pipeline.tables.table(table)?;
+        self.tell(|watch, key| watch.look_up(key, table, rules));
+        rules.lookup(&self.state.key)
+    }
+
+    /// Notes what is looked up, if that is wanted.
+    #[inline]
+    pub(super) fn trace(&mut self) {
+        if let Some(tracer) = &mut self.tracer {
+            tracer.see(self.visits.len(), &self.state.key);
+        }
     }
 
     /// Has the key say what look-ups see, and gives what it has said: another port, to which what sends

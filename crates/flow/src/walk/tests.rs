@@ -200,7 +200,7 @@ fn registers_and_the_stack_lead_through_tables() {
         (4, 8, Match::new(), vec![]),
     ]);
     let path = path(&pipeline);
-    assert_eq!((&*path.ops, path.rules.len()), (&[Op::Output(13)][..], 2));
+    assert_eq!((&*path.ops, path.stats().count()), (&[Op::Output(13)][..], 2));
 }
 
 #[test]

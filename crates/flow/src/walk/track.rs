@@ -19,10 +19,14 @@ type Written = Option<(u128, u128)>;
 
 impl<'w> Walk<'w> {
     /// Looks up the first packet of the packet's connection.
-    pub(super) fn look_up_original(&mut self, table: u8) -> Option<&'w Rule> {
-        let rules = self.pipeline.tables.table(table)?;
+    pub(super) fn look_up_original(&mut self, table: u8) -> Option<&'w Arc<Rule>> {
+        let Some(rules) = self.pipeline.tables.table(table) else {
+            self.basis.counted.insert(table);
+            return None;
+        };
         let before = self.swap_original()?;
-        let rule = rules.lookup(&self.state.key).map(Arc::as_ref);
+        self.trace();
+        let rule = rules.lookup(&self.state.key);
         self.state.key = *before;
         rule
     }

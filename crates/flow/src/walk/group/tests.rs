@@ -78,7 +78,7 @@ fn each_bucket_has_the_packet_as_it_came() {
     };
     assert!(is_edit(edit) && !path.is_simple);
     // The rule, three buckets, and the group.
-    assert_eq!((path.rules.len(), path.lost), (5, None));
+    assert_eq!((path.stats().count(), path.lost), (5, None));
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn buckets_behind_one_in_which_a_packet_is_lost_count_it() {
     let path = path(&looped);
     assert_eq!((path.lost, path.ops.len()), (Some(Lost::TooDeep), 0));
     let group = looped.tables.groups().get(1).unwrap();
-    let times = |stats: &Arc<Stats>| path.rules.iter().filter(|of| Arc::ptr_eq(of, stats)).count();
+    let times = |stats: &Arc<Stats>| path.stats().filter(|of| Arc::ptr_eq(of, stats)).count();
     let [first, second] = &*group.buckets else { panic!() };
     assert_eq!(times(&first.stats), times(&second.stats));
     assert!(times(&second.stats) > 1);

@@ -1,0 +1,393 @@
+//! The paths of a cache: each once, with what has taken it, and until when it is known to hold.
+//!
+//! Tables may change often, and a path is looked at only when it is asked for: what has changed since it
+//! was last known to hold is [judged](Changes::judge), of all packets that take it at once. If it is not
+//! sure of all of them, the path is *left*: each entry that is asked for is judged by its own packet, and
+//! goes on to a *heir*, the same path as of now, or is decided anew.
+//!
+//! Numbers of paths are given once, so that an entry with one that is gone finds nothing. Memory is
+//! bounded: the paths that nobody takes make room.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::changes::{Changes, Verdict};
+use crate::key::Key;
+use crate::path::{Path, Way};
+use crate::tables::Change;
+
+/// The most paths; beyond that some make room.
+pub(super) const MAX_PATHS: usize = 1 << 16;
+
+/// The most bytes of them, about.
+const MAX_BYTES: usize = 64 << 20;
+
+/// The lower bits of a number are its place, and the upper ones tell the paths that were there.
+const PLACE_BITS: u32 = 20;
+const LAST_TERM: u32 = (u32::MAX >> PLACE_BITS) - 1;
+
+/// The number of no path.
+pub(super) const NONE: u32 = u32::MAX;
+
+/// As many places wait until one is used again: so numbers last long.
+const WAITING: usize = 1 << 13;
+
+/// How many paths are looked at for whether they make room, each time.
+const AT_ONCE: usize = 64;
+
+#[derive(Debug)]
+struct Known {
+    /// Its number, or that of none.
+    id: u32,
+    /// What tells those of this place.
+    term: u32,
+    /// The version for which it holds, if it may be taken.
+    good_at: u32,
+    /// The last version for which it is known to hold.
+    checked: u32,
+    /// It is left, for this one.
+    heir: Option<u32>,
+    is_left: bool,
+    was_taken: bool,
+    hash: u64,
+    weight: usize,
+    path: Path,
+    /// What took it since its rules were told.
+    packets: u64,
+    bytes: u64,
+}
+
+/// All paths of a cache.
+#[derive(Debug)]
+pub(super) struct Paths {
+    places: Vec<Known>,
+    waiting: VecDeque<u32>,
+    /// Those that may be taken, by hash.
+    by_hash: HashMap<u64, Vec<u32>>,
+    /// Those that were taken since their rules were told; and of these, those that rules are made by.
+    taken: Vec<u32>,
+    learning: Vec<u32>,
+    pub(super) changes: Changes,
+    /// About how many bytes they are, and may be.
+    pub(super) weight: usize,
+    pub(super) max_weight: usize,
+    /// The place that is looked at next for whether it makes room.
+    hand: usize,
+    /// There are no more numbers for a place.
+    is_worn: bool,
+    /// A path was asked for and not found to hold.
+    has_failed: bool,
+    /// How often one was found to hold still.
+    pub(super) renewed: u64,
+    seed: u64,
+    /// The time, as last told, in milliseconds.
+    pub(super) now: u64,
+}
+
+impl Paths {
+    /// None yet.
+    pub(super) fn new(seed: u64) -> Self {
+        Self {
+            places: Vec::new(),
+            waiting: VecDeque::new(),
+            by_hash: HashMap::new(),
+            taken: Vec::new(),
+            learning: Vec::new(),
+            changes: Changes::new(),
+            weight: 0,
+            max_weight: MAX_BYTES,
+            hand: 0,
+            is_worn: false,
+            has_failed: false,
+            renewed: 0,
+            seed,
+            now: 0,
+        }
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.places.len() - self.waiting.len()
+    }
+
+    #[inline]
+    fn known(&self, id: u32) -> Option<&Known> {
+        self.places.get(place(id)).filter(|known| known.id == id)
+    }
+
+    #[inline]
+    fn known_mut(&mut self, id: u32) -> Option<&mut Known> {
+        self.places.get_mut(place(id)).filter(|known| known.id == id)
+    }
+
+    /// A path by its number.
+    #[inline]
+    pub(super) fn get(&self, id: u32) -> Option<&Path> {
+        self.known(id).map(|known| &known.path)
+    }
+
+    /// Whether there is a path of this number, though it may hold no more.
+    #[inline]
+    pub(super) fn has(&self, id: u32) -> bool {
+        self.known(id).is_some()
+    }
+
+    /// The path that a packet takes by an entry with this number: that one, or its heir.
+    #[inline]
+    pub(super) fn judge(&mut self, id: u32, key: &Key) -> Option<u32> {
+        match self.known(id) {
+            Some(known) if known.good_at == self.changes.version() => Some(id),
+            _ => self.renew(id, key),
+        }
+    }
+
+    /// The same where tables have changed since it was last asked for.
+    #[cold]
+    fn renew(&mut self, id: u32, key: &Key) -> Option<u32> {
+        let found = match self.check(id) {
+            Some(Verdict::Holds) => Some(id),
+            Some(Verdict::Unsure) => self.heir(id, key),
+            Some(Verdict::Over) | None => None,
+        };
+        self.renewed += u64::from(found.is_some());
+        self.has_failed |= found.is_none();
+        found
+    }
+
+    /// Finds out what has become of a path.
+    fn check(&mut self, id: u32) -> Option<Verdict> {
+        let Self { places, changes, .. } = self;
+        let known = places.get_mut(place(id)).filter(|known| known.id == id)?;
+        if known.is_left {
+            return Some(Verdict::Unsure);
+        }
+        let verdict = changes.judge(&known.path, known.checked, None);
+        match verdict {
+            Verdict::Holds => {
+                (known.checked, known.good_at) = (changes.version(), changes.version());
+            }
+            Verdict::Unsure => {
+                known.is_left = true;
+                self.unlist(id);
+            }
+            Verdict::Over => self.remove(id),
+        }
+        Some(verdict)
+    }
+
+    /// The heir of a path that is left, if a packet still takes the same way.
+    fn heir(&mut self, id: u32, key: &Key) -> Option<u32> {
+        let known = self.known(id)?;
+        // Without a trace, nothing is known of a single packet.
+        known.path.trace.as_ref()?;
+        if self.changes.judge(&known.path, known.checked, Some(key)) != Verdict::Holds {
+            return None;
+        }
+        let (heir, hash) = (known.heir, known.hash);
+        if let Some(heir) = heir
+            && self.check(heir) == Some(Verdict::Holds)
+        {
+            return Some(heir);
+        }
+        let path = self.known(id)?.path.clone();
+        let heir = self.add(path, hash)?;
+        self.known_mut(id)?.heir = Some(heir);
+        Some(heir)
+    }
+
+    /// Whether a path has failed since that was last asked.
+    pub(super) const fn take_failed(&mut self) -> bool {
+        std::mem::replace(&mut self.has_failed, false)
+    }
+
+    /// The number of the path of a way; the same one for ways that are equal.
+    pub(super) fn intern(&mut self, way: Way<'_>) -> Option<u32> {
+        let hash = way.hash(self.seed);
+        let same = self.by_hash.get(&hash).map(Vec::as_slice).unwrap_or_default();
+        let is_same = |id: &u32| self.get(*id).is_some_and(|path| way.is(path));
+        let found = same.iter().copied().find(is_same);
+        if let Some(id) = found
+            && self.check(id) == Some(Verdict::Holds)
+            && let Some(known) = self.known_mut(id)
+        {
+            if let (Some(trace), Some(other)) = (&mut known.path.trace, &way.trace) {
+                trace.join(other);
+            }
+            return Some(id);
+        }
+        self.add(way.into_path(), hash)
+    }
+
+    /// Adds a path that holds.
+    fn add(&mut self, path: Path, hash: u64) -> Option<u32> {
+        let at = self.room()?;
+        let version = self.changes.version();
+        let known = self.places.get_mut(at)?;
+        known.term += 1;
+        let id = known.term << PLACE_BITS | u32::try_from(at).ok()?;
+        let weight = size_of::<Known>() + path.weight();
+        let term = known.term;
+        *known = Known { id, term, weight, hash, path, ..Known::new(version) };
+        self.weight += weight;
+        self.by_hash.entry(hash).or_default().push(id);
+        Some(id)
+    }
+
+    /// A place for one more.
+    fn room(&mut self) -> Option<usize> {
+        let is_full = self.places.len() >> PLACE_BITS > 0;
+        if self.waiting.len() > WAITING || is_full {
+            let place = self.waiting.pop_front()? as usize;
+            if self.places.get(place).is_some_and(|known| known.term < LAST_TERM) {
+                return Some(place);
+            }
+            self.is_worn = true;
+        }
+        if is_full {
+            return None;
+        }
+        self.places.push(Known::new(0));
+        Some(self.places.len() - 1)
+    }
+
+    /// Takes one out, when its rules have been told what took it.
+    fn remove(&mut self, id: u32) {
+        self.unlist(id);
+        self.tell(id);
+        let Some(known) = self.known_mut(id) else { return };
+        let term = known.term;
+        let gone = std::mem::replace(known, Known { term, ..Known::new(0) });
+        self.weight -= gone.weight;
+        self.waiting.extend(u32::try_from(place(id)));
+    }
+
+    /// No other packets are to take it.
+    fn unlist(&mut self, id: u32) {
+        let Some(hash) = self.known(id).map(|known| known.hash) else { return };
+        if let Some(same) = self.by_hash.get_mut(&hash) {
+            same.retain(|other| *other != id);
+            if same.is_empty() {
+                self.by_hash.remove(&hash);
+            }
+        }
+    }
+
+    /// Forgets all, whose rules were told. Returns whether numbers begin anew.
+    pub(super) fn forget(&mut self) -> bool {
+        self.changes.restart();
+        self.by_hash.clear();
+        let is_worn = std::mem::take(&mut self.is_worn);
+        if is_worn {
+            (self.places, self.waiting, self.weight) = Default::default();
+            return true;
+        }
+        let ids: Vec<u32> = self.places.iter().map(|known| known.id).collect();
+        ids.into_iter().filter(|id| *id != NONE).for_each(|id| self.remove(id));
+        false
+    }
+
+    /// Whether there are so many numbers that all have to be forgotten.
+    #[inline]
+    pub(super) const fn is_worn(&self) -> bool {
+        self.is_worn
+    }
+
+    /// Has all places be used as often as they can.
+    #[cfg(test)]
+    pub(super) fn wear(&mut self) {
+        self.places.iter_mut().for_each(|known| known.term = LAST_TERM);
+    }
+
+    /// Whether there are more than there may be.
+    #[inline]
+    pub(super) fn are_many(&self) -> bool {
+        self.weight > self.max_weight || self.len() > MAX_PATHS
+    }
+
+    /// Has some make room that are of no use any more, and, where there are too many, those that nobody
+    /// has taken lately. No number is in use by then.
+    pub(super) fn tidy(&mut self) {
+        for _ in 0..AT_ONCE.min(self.places.len()) {
+            let version = self.changes.version();
+            self.hand = (self.hand + 1) % self.places.len().max(1);
+            let are_many = self.are_many();
+            let Some(known) = self.places.get_mut(self.hand) else { return };
+            let id = known.id;
+            let is_of_use = known.checked == version || self.changes.reach(known.checked);
+            let was_taken = known.packets > 0 || known.was_taken;
+            known.was_taken &= !are_many;
+            if id != NONE && (!is_of_use || are_many && !was_taken) {
+                self.remove(id);
+            }
+        }
+    }
+
+    /// Counts packets that take a path; returns the rules that are made of them, if they are the first
+    /// since the path's own were told.
+    #[inline]
+    pub(super) fn count(&mut self, id: u32, packets: u64, bytes: u64) -> &[Arc<Change>] {
+        let Some(known) = self.known_mut(id) else { return &[] };
+        let is_first = known.packets == 0;
+        known.packets += packets;
+        known.bytes += bytes;
+        if is_first {
+            return self.begin_count(id);
+        }
+        &[]
+    }
+
+    fn begin_count(&mut self, id: u32) -> &[Arc<Change>] {
+        self.taken.push(id);
+        let learns = |paths: &Self| paths.get(id).is_some_and(|path| !path.learns.is_empty());
+        if learns(self) {
+            self.learning.push(id);
+        }
+        self.get(id).map_or(&[], |path| &path.learns)
+    }
+
+    /// Tells the rules how many packets they were for.
+    pub(super) fn flush(&mut self) {
+        self.learning.clear();
+        std::mem::take(&mut self.taken).into_iter().for_each(|id| self.tell(id));
+    }
+
+    /// The same of those ways only that rules are made on: if one of these is gone, the next packet makes
+    /// it again.
+    pub(super) fn flush_learning(&mut self) {
+        std::mem::take(&mut self.learning).into_iter().for_each(|id| self.tell(id));
+    }
+
+    fn tell(&mut self, id: u32) {
+        let now = self.now;
+        let Some(known) = self.known_mut(id).filter(|known| known.packets > 0) else { return };
+        let packets = std::mem::take(&mut known.packets);
+        let bytes = std::mem::take(&mut known.bytes);
+        known.was_taken = true;
+        known.path.stats().for_each(|stats| stats.add(packets, bytes, now));
+    }
+}
+
+impl Known {
+    /// Nothing yet, in this version.
+    fn new(version: u32) -> Self {
+        Self {
+            id: NONE,
+            term: 0,
+            good_at: version,
+            checked: version,
+            heir: None,
+            is_left: false,
+            was_taken: true,
+            hash: 0,
+            weight: 0,
+            path: Path::new(Default::default(), Default::default(), None),
+            packets: 0,
+            bytes: 0,
+        }
+    }
+}
+
+#[inline]
+const fn place(id: u32) -> usize {
+    (id & ((1 << PLACE_BITS) - 1)) as usize
+}
