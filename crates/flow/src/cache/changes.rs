@@ -338,3 +338,6 @@ impl Changes {
         verdict
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,492 @@
+use std::collections::BTreeMap;
+
+use conntrack::{State, Tracked};
+use openflow::action::{
+    Algorithm, Bundle, Ct, HashFields, Learn, LearnFlags, LearnSource, LearnSpec, LearnTarget,
+    Timeouts,
+};
+use openflow::message::flow_mod::ANY_GROUP;
+use openflow::message::group::{ALL_BUCKETS, Bucket, GroupCommand, GroupMod, GroupType};
+use openflow::{Action, Field, Instructions, Match, PortNo, Subfield};
+use proptest::prelude::*;
+
+use crate::cache::PathCache;
+use crate::frozen::Frozen;
+use crate::key::{Key, slot};
+use crate::path::{Op, Path};
+use crate::pipeline::{Pipeline, Port};
+use crate::rule::Stats;
+use crate::tables::{Change, Command, Miss, TableSettings};
+use crate::walk::{Start, walk};
+
+use super::*;
+
+const TABLES: u8 = 4;
+const HEADS: usize = 10;
+
+fn output(port: u32) -> Action {
+    Action::output(PortNo(port))
+}
+
+fn set(field: Field, value: u128) -> Action {
+    Action::SetField { field, value, mask: field.full_mask() }
+}
+
+const fn part(field: Field, bits: u16) -> Subfield {
+    Subfield { field, offset: 0, bits }
+}
+
+fn bundle() -> Action {
+    let members = vec![PortNo(3), PortNo(4)];
+    let (fields, algorithm) = (HashFields::EthSrc, Algorithm::ActiveBackup);
+    Action::Bundle(Box::new(Bundle { fields, basis: 0, algorithm, members, target: None }))
+}
+
+/// Makes rules for table 3, up to three of them.
+fn learn() -> Action {
+    let spec = LearnSpec {
+        bits: 48,
+        source: LearnSource::Field { field: Field::EthSrc, offset: 0 },
+        target: LearnTarget::Match { field: Field::EthDst, offset: 0 },
+    };
+    Action::Learn(Box::new(Learn {
+        timeouts: Timeouts::default(),
+        fin_timeouts: Timeouts::default(),
+        priority: 1,
+        cookie: 7,
+        flags: LearnFlags::default(),
+        table: 3,
+        limit: 3,
+        result: Some(part(Field::Reg1, 1)),
+        specs: vec![spec],
+    }))
+}
+
+fn ct(table: u8) -> Action {
+    Action::Ct(Box::new(Ct {
+        zone: openflow::action::CtZone::Number(0),
+        table: Some(table),
+        commit: false,
+        force: false,
+        alg: 0,
+        actions: Vec::new(),
+    }))
+}
+
+fn pipeline() -> Pipeline {
+    let mut pipeline = Pipeline::default();
+    for number in 1..6_u16 {
+        pipeline.ports.insert(PortNo(number.into()), Port::new(number));
+    }
+    // So that it stays the same which bits of packets count, whatever rules come and go.
+    let all = [Field::EthDst, Field::EthSrc, Field::InPort, Field::Metadata, Field::Reg0]
+        .into_iter()
+        .chain([Field::Reg1, Field::CtState, Field::ConjId, Field::NwTtl, Field::IpSrc]);
+    let ip = Match::new().with(Field::EthType, 0x800);
+    let matching = all.fold(ip, |matching, field| {
+        if field == Field::CtState { matching.with(field, 0x20) } else { matching.with(field, 1) }
+    });
+    let actions = vec![learn(), bundle(), ct(9), Action::DecTtl(None)];
+    let add = Change::add(9, matching, Instructions::apply(actions));
+    group(&mut pipeline, GroupCommand::Add, &[2]);
+    pipeline.tables.change(&add, 0).unwrap();
+    pipeline
+}
+
+/// A group of which the buckets send to these ports, and one that goes on to the last table.
+fn group(pipeline: &mut Pipeline, command: GroupCommand, ports: &[u32]) {
+    let (watch_port, watch_group) = (PortNo::ANY, ANY_GROUP);
+    let actions = ports.iter().map(|port| vec![output(*port)]);
+    let actions = actions.chain([vec![set(Field::Reg0, 2), Action::resubmit_table(3)]]);
+    let bucket = |(id, actions)| Bucket { id, weight: 0, watch_port, watch_group, actions };
+    let buckets = (1..).zip(actions).map(bucket).collect();
+    let (kind, group, bucket) = (GroupType::All, 1, ALL_BUCKETS);
+    let change = GroupMod { command, kind, group, bucket, buckets, selection: None };
+    pipeline.tables.change_group(&change, 0).unwrap();
+}
+
+/// What a rule matches on: any of these.
+fn matching() -> impl Strategy<Value = Match> {
+    let some = |values: std::ops::Range<u128>| prop::option::weighted(0.3, values);
+    (some(0..3), some(0..3), some(1..3), some(0..3), (some(0..3), some(0..2), some(0..3))).prop_map(
+        |(to, from, port, metadata, (reg, conj, source))| {
+            let all = [
+                (Field::EthDst, to),
+                (Field::EthSrc, from),
+                (Field::InPort, port),
+                (Field::Metadata, metadata),
+                (Field::Reg0, reg),
+                (Field::ConjId, conj.filter(|id| *id == 1)),
+            ];
+            let mut matching = Match::new();
+            for (field, value) in all {
+                if let Some(value) = value {
+                    matching.set(field, value);
+                }
+            }
+            match source {
+                Some(source) => matching.with(Field::EthType, 0x800).with(Field::IpSrc, source),
+                None => matching,
+            }
+        },
+    )
+}
+
+fn action() -> impl Strategy<Value = Action> {
+    let table = || 0..TABLES;
+    prop_oneof![
+        8 => table().prop_map(Action::resubmit_table),
+        4 => (1..6_u32).prop_map(output),
+        3 => (0..3_u128).prop_map(|value| set(Field::Reg0, value)),
+        2 => (0..3_u128).prop_map(|value| set(Field::Metadata, value)),
+        2 => (0..3_u128).prop_map(|value| set(Field::EthDst, value)),
+        2 => Just(Action::Move { source: part(Field::EthSrc, 32), target: part(Field::Reg0, 32) }),
+        1 => Just(Action::Push(part(Field::Reg0, 32))),
+        1 => Just(Action::Pop(part(Field::Metadata, 32))),
+        1 => Just(Action::DecTtl(None)),
+        1 => Just(Action::Exit),
+        1 => Just(Action::Group(1)),
+        1 => Just(bundle()),
+        1 => Just(learn()),
+        1 => Just(Action::output(PortNo::CONTROLLER)),
+        1 => (table(), 1..4_u32).prop_map(|(table, port)| Action::Resubmit {
+            port: Some(PortNo(port)),
+            table: Some(table),
+            ct: false,
+        }),
+        1 => table().prop_map(|table| Action::Clone(vec![
+            set(Field::Metadata, 2),
+            Action::resubmit_table(table),
+        ])),
+        1 => table().prop_map(ct),
+    ]
+}
+
+fn instructions() -> impl Strategy<Value = Instructions> {
+    let clause = (0..2_u8).prop_map(|clause| {
+        Instructions::apply(vec![Action::Conjunction { id: 1, clause, clauses: 2 }])
+    });
+    let apply = prop::collection::vec(action(), 0..4);
+    let other = (apply, prop::option::weighted(0.2, 1..6_u32)).prop_map(|(apply, port)| {
+        Instructions { write: port.map(|port| vec![output(port)]), ..Instructions::apply(apply) }
+    });
+    prop_oneof![12 => other, 1 => clause]
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    /// Rules of a table with what is matched on by this number come, or are changed.
+    Add(u8, usize, Instructions),
+    Delete(u8, usize),
+    Modify(u8, usize, Instructions),
+    Group(Vec<u32>),
+    /// The third port is dead, or not.
+    Link(bool),
+    Table(u8, bool),
+    /// What there is by now is in use from now on.
+    Publish,
+    Packet {
+        to: u64,
+        from: u64,
+        port: u32,
+        source: u32,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let (table, head) = (|| 0..TABLES, || 0..HEADS);
+    let packet = (0..3_u64, 0..3_u64, 1..3_u32, 0..3_u32);
+    prop_oneof![
+        6 => (table(), head(), instructions()).prop_map(|(table, head, what)| Step::Add(table, head, what)),
+        3 => (table(), head()).prop_map(|(table, head)| Step::Delete(table, head)),
+        2 => (table(), head(), instructions())
+            .prop_map(|(table, head, what)| Step::Modify(table, head, what)),
+        1 => prop::collection::vec(1..6_u32, 1..3).prop_map(Step::Group),
+        1 => any::<bool>().prop_map(Step::Link),
+        1 => (table(), any::<bool>()).prop_map(|(table, goes_on)| Step::Table(table, goes_on)),
+        8 => Just(Step::Publish),
+        40 => packet.prop_map(|(to, from, port, source)| Step::Packet { to, from, port, source }),
+    ]
+}
+
+fn change(flows: &mut Pipeline, heads: &[(Match, u16)], step: &Step) {
+    let of = |command, table, head: usize, what: &Instructions| {
+        let (matching, priority) = heads[head].clone();
+        let change = Change::add(table, matching, what.clone()).with_priority(priority);
+        Change { command, ..change }
+    };
+    let change = match step {
+        Step::Add(table, head, what) => of(Command::Add, *table, *head, what),
+        Step::Modify(table, head, what) => of(Command::ModifyStrict, *table, *head, what),
+        Step::Delete(table, head) => {
+            of(Command::DeleteStrict, *table, *head, &Instructions::default())
+        }
+        Step::Group(ports) => return group(flows, GroupCommand::Modify, ports),
+        Step::Link(is_dead) => {
+            flows.ports.get_mut(&PortNo(3)).unwrap().is_dead = *is_dead;
+            return;
+        }
+        Step::Table(table, goes_on) => {
+            let miss = if *goes_on { Miss::Continue } else { Miss::Default };
+            let settings = TableSettings { miss, ..TableSettings::default() };
+            flows.tables.set_table(*table, settings);
+            return;
+        }
+        Step::Publish | Step::Packet { .. } => return,
+    };
+    flows.tables.change(&change, 0).unwrap();
+}
+
+fn key(to: u64, from: u64, port: u32, source: u32) -> Key {
+    let mut key = Key::default();
+    for (slot, value) in [
+        (slot::IN_PORT, port.into()),
+        (slot::ETH_DST, to.into()),
+        (slot::ETH_SRC, from.into()),
+        (slot::ETH_TYPE, 0x800),
+        (slot::IPV4_SRC, source.into()),
+        (slot::IP_PROTO, 17),
+        (slot::IP_TTL, 64),
+    ] {
+        key.set(slot, value);
+    }
+    key
+}
+
+/// The same path with the numbers of rounds left out, and these with what goes on there.
+fn without_rounds(path: &Path) -> (Path, Vec<(u32, Arc<Frozen>)>) {
+    let (mut path, mut rounds) = (path.clone(), Vec::new());
+    for op in &mut path.ops {
+        if let Op::Track(track, round) = op {
+            rounds.extend(track.next.clone().map(|next| (*round, next)));
+            *round = 0;
+        }
+    }
+    (path, rounds)
+}
+
+/// A worker that may be some versions behind.
+struct Worker {
+    cache: PathCache,
+    flows: Arc<Pipeline>,
+    /// What rules are to count.
+    counts: BTreeMap<u64, (Arc<Stats>, u64)>,
+}
+
+impl Worker {
+    fn new(flows: &Pipeline) -> Self {
+        let flows = Arc::new(flows.clone());
+        Self { cache: PathCache::new(Arc::clone(&flows)), flows, counts: BTreeMap::new() }
+    }
+
+    fn update(&mut self, flows: &Pipeline) {
+        self.flows = Arc::new(flows.clone());
+        self.cache.update(Arc::clone(&self.flows), 0);
+    }
+
+    /// A packet takes the way that it would take without a cache, also when it has been tracked.
+    fn check(&mut self, key: &Key) -> Result<(), TestCaseError> {
+        self.cache.begin(0);
+        let id = self.cache.find(key);
+        let wanted = walk(&self.flows, &mut key.clone(), &Start::Table, None);
+        let mut rounds = self.check_path(id, &wanted)?;
+        for _ in 0..3 {
+            let Some((round, frozen)) = rounds.pop() else { break };
+            let state = State(if rounds.len() % 2 == 0 { 0x20 } else { 0x21 });
+            let tracked = Tracked { state, zone: 0, mark: 0, label: 0, original: None };
+            let mut key = *key;
+            key.set_connection(&tracked);
+            let id = self.cache.find_tracked(round, &mut key).unwrap();
+            let wanted = walk(&self.flows, &mut key.clone(), &Start::Frozen(&frozen), None);
+            rounds.extend(self.check_path(id, &wanted)?);
+        }
+        Ok(())
+    }
+
+    fn check_path(
+        &mut self,
+        id: crate::cache::PathId,
+        wanted: &Path,
+    ) -> Result<Vec<(u32, Arc<Frozen>)>, TestCaseError> {
+        self.cache.count(id, 1, 60);
+        let (path, rounds) = without_rounds(self.cache.path(id).unwrap());
+        prop_assert!(path == *wanted, "{:#?}\n{:#?}", path, wanted);
+        for stats in wanted.stats() {
+            self.counts.entry(address(stats)).or_insert((Arc::clone(stats), 0)).1 += 1;
+        }
+        Ok(rounds)
+    }
+
+    fn check_counts(&mut self) -> Result<(), TestCaseError> {
+        self.cache.flush(1);
+        for (stats, count) in self.counts.values() {
+            prop_assert_eq!(stats.packets(), *count);
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_way_that_holds_is_the_way(
+        heads in prop::collection::vec(matching(), HEADS),
+        first in prop::collection::vec((0..TABLES, 0..HEADS, instructions()), 0..30),
+        steps in prop::collection::vec(step(), 0..160),
+    ) {
+        // Which of several rules of one priority is found is not said.
+        let heads: Vec<_> = heads.into_iter().zip(1..).collect();
+        let mut flows = pipeline();
+        for (table, head, what) in first {
+            change(&mut flows, &heads, &Step::Add(table, head, what));
+        }
+        let (mut worker, mut late) = (Worker::new(&flows), Worker::new(&flows));
+        let mut published = 0;
+        for step in &steps {
+            change(&mut flows, &heads, step);
+            if matches!(step, Step::Publish) {
+                worker.update(&flows);
+                published += 1;
+                if published % 3 == 0 {
+                    late.update(&flows);
+                }
+            }
+            if let Step::Packet { to, from, port, source } = *step {
+                let key = key(to, from, port, source);
+                worker.check(&key)?;
+                late.check(&key)?;
+            }
+        }
+    }
+
+    #[test]
+    fn packets_are_counted_whatever_changes(
+        heads in prop::collection::vec(matching(), HEADS),
+        steps in prop::collection::vec(step(), 0..120),
+    ) {
+        let heads: Vec<_> = heads.into_iter().zip(1..).collect();
+        let mut flows = pipeline();
+        let mut worker = Worker::new(&flows);
+        for step in &steps {
+            change(&mut flows, &heads, step);
+            match *step {
+                Step::Publish => worker.update(&flows),
+                Step::Packet { to, from, port, source } => {
+                    worker.check(&key(to, from, port, source))?;
+                }
+                _ => {}
+            }
+        }
+        worker.check_counts()?;
+    }
+}
+
+/// Tables by which packets to some addresses go on: to the next table, with the address in a register.
+fn by_address() -> Pipeline {
+    let mut flows = pipeline();
+    for to in 0..8_u128 {
+        let actions = vec![set(Field::Metadata, to % 2), Action::resubmit_table(1)];
+        rule(&mut flows, (0, 10), Match::new().with(Field::EthDst, to), actions);
+    }
+    rule(&mut flows, (1, 1), Match::new(), vec![output(2)]);
+    flows
+}
+
+fn rule(flows: &mut Pipeline, (table, priority): (u8, u16), matching: Match, actions: Vec<Action>) {
+    let add = Change::add(table, matching, Instructions::apply(actions)).with_priority(priority);
+    flows.tables.change(&add, 0).unwrap();
+}
+
+/// Has packets to all addresses, from some, come; gives how often one goes through the tables.
+fn pass(worker: &mut Worker) -> u64 {
+    let before = worker.cache.stats().misses;
+    for (to, from) in (0..8).flat_map(|to| (0..4).map(move |from| (to, from))) {
+        worker.check(&key(to, from, 1, 0)).unwrap();
+    }
+    worker.cache.stats().misses - before
+}
+
+#[test]
+fn only_what_a_change_is_about_is_decided_anew() {
+    let mut flows = by_address();
+    let mut worker = Worker::new(&flows);
+    assert_eq!((pass(&mut worker), pass(&mut worker)), (32, 0));
+    let mut passes = |change: &dyn Fn(&mut Pipeline)| {
+        change(&mut flows);
+        worker.update(&flows);
+        [pass(&mut worker), pass(&mut worker)]
+    };
+    // For other packets, by what those have found in the same table.
+    let other = Match::new().with(Field::EthDst, 77);
+    assert_eq!(passes(&|flows| rule(flows, (0, 20), other.clone(), vec![])), [0, 0]);
+    // Below what is found, for all.
+    assert_eq!(passes(&|flows| rule(flows, (1, 0), Match::new(), vec![])), [0, 0]);
+    // For some of those that find a rule for all: at first nothing else is known of them.
+    let some = |from| Match::new().with(Field::EthSrc, from).with(Field::Metadata, 1);
+    assert_eq!(passes(&|flows| rule(flows, (1, 5), some(0), vec![output(3)])), [32, 0]);
+    // Then it is: four of them have this source, and come by the register.
+    assert_eq!(passes(&|flows| rule(flows, (1, 6), some(1), vec![output(3)])), [4, 0]);
+    assert_eq!(passes(&|flows| rule(flows, (1, 7), some(77), vec![output(3)])), [0, 0]);
+    // Those that have found what is gone, or is another one.
+    let delete = |table, priority, matching: Match| Change {
+        command: Command::DeleteStrict,
+        ..Change::delete(Some(table), matching).with_priority(priority)
+    };
+    let gone = delete(1, 5, some(0));
+    assert_eq!(passes(&|flows| drop(flows.tables.change(&gone, 0).unwrap())), [4, 0]);
+    let gone = delete(1, 7, some(77));
+    assert_eq!(passes(&|flows| drop(flows.tables.change(&gone, 0).unwrap())), [0, 0]);
+    assert_eq!(passes(&|flows| rule(flows, (1, 6), some(1), vec![output(4)])), [4, 0]);
+    // The same once more is no change.
+    let stats = passes(&|flows| rule(flows, (1, 6), some(1), vec![output(4)]));
+    assert_eq!(stats, [0, 0]);
+}
+
+#[test]
+fn many_changes_are_told_from_packets_by_few_looks() {
+    let mut flows = by_address();
+    let before = flows.clone();
+    for to in 100..200_u128 {
+        let matching = Match::new().with(Field::EthDst, to).with(Field::EthSrc, 1);
+        rule(&mut flows, (0, 20), matching, vec![output(3)]);
+    }
+    let batches = flows.tables.turns_since(&before.tables, 0).unwrap();
+    let delta = Delta::new(0, batches.0, batches.1);
+    assert_eq!((delta.turns().count(), delta.probes.len(), delta.top), (100, 2, Some(20)));
+    let looks = |to: u64| {
+        let key = key(to, 1, 1, 0);
+        let path = walk(&flows, &mut key.clone(), &Start::Table, None);
+        let Some(rule) = &path.visits[0].rule else { return 2 };
+        let view = View { rule: Some(rule), at: 0, trace: None, key: Some(&key) };
+        u32::from(delta.probes.iter().all(|probe| {
+            let (value, known) = view.word(probe.word);
+            known & probe.bits != probe.bits || probe.values.may_have(value & probe.bits)
+        }))
+    };
+    assert!((0..8).map(looks).sum::<u32>() < 4);
+}
+
+#[test]
+fn what_was_not_asked_for_long_is_decided_anew_and_memory_is_bounded() {
+    let mut flows = by_address();
+    let mut worker = Worker::new(&flows);
+    pass(&mut worker);
+    let mut next = 100..;
+    let mut change = |worker: &mut Worker, flows: &mut Pipeline, count: usize| {
+        for to in next.by_ref().take(count) {
+            rule(flows, (0, 20), Match::new().with(Field::EthDst, to), vec![output(3)]);
+            worker.update(flows);
+        }
+    };
+    change(&mut worker, &mut flows, MAX_EPOCHS);
+    assert_eq!(pass(&mut worker), 0);
+    change(&mut worker, &mut flows, MAX_EPOCHS + 1);
+    assert_eq!(worker.cache.stats().paths, 0, "they are of no use");
+    assert_eq!(pass(&mut worker), 32);
+    for _ in 0..300 {
+        change(&mut worker, &mut flows, 10);
+        pass(&mut worker);
+    }
+    assert!(worker.cache.stats().paths < 20, "{:?}", worker.cache.stats());
+}
