@@ -30,7 +30,7 @@ fn check_one(action: &Action, nesting: usize) -> Result<(), Refusal> {
             let left = nesting.checked_sub(1).ok_or(Refusal::Action("clone within so many"))?;
             check_all(actions, left)
         }
-        Action::SetField { field, .. } => check_target(*field),
+        Action::SetField { field, .. } | Action::DeleteField(field) => check_target(*field),
         Action::Load { target, .. } | Action::Pop(target) => check_target(target.field),
         Action::Push(source) | Action::OutputField { source, .. } => check_field(source.field),
         Action::Move { source, target } => {
@@ -86,7 +86,6 @@ const fn missing(action: &Action) -> Option<&'static str> {
         Action::Encap(_) => "encap",
         Action::Decap { .. } => "decap",
         Action::DecNshTtl => "dec_nsh_ttl",
-        Action::DeleteField(_) => "delete_field",
         Action::DebugRecirc => "debug_recirc",
         Action::DebugSlow => "debug_slow",
         _ => return None,

@@ -57,7 +57,7 @@ fn read(action: &Action, key: &mut Key) {
             written(target.field, key);
         }
         Action::Load { target, .. } | Action::Pop(target) => written(target.field, key),
-        Action::SetField { field, .. } => written(*field, key),
+        Action::SetField { field, .. } | Action::DeleteField(field) => written(*field, key),
         Action::Clone(actions) => of_actions(actions, key),
         Action::DecTtl(_) => {
             key.set(slot::IP_TTL, slot::IP_TTL.ones());

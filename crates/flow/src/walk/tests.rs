@@ -107,6 +107,22 @@ fn misses_are_what_their_table_is_set_to() {
 }
 
 #[test]
+fn an_option_that_is_deleted_is_zero() {
+    let begin = |behind: Vec<Action>| {
+        let resubmit = vec![Action::resubmit_table(1)];
+        let actions = [vec![set(Field::TunMetadata0, 5)], behind, resubmit].concat();
+        let found = pipeline(&[
+            (0, 0, Match::new(), actions),
+            (1, 1, Match::new().with(Field::TunMetadata0, 0), vec![output(2)]),
+            (1, 0, Match::new(), vec![output(3)]),
+        ]);
+        path(&found).ops.into_vec().pop()
+    };
+    assert_eq!(begin(vec![Action::DeleteField(Field::TunMetadata0)]), Some(Op::Output(12)));
+    assert_eq!(begin(Vec::new()), Some(Op::Output(13)));
+}
+
+#[test]
 fn ports_of_sctp_are_not_written() {
     let mut pipeline = pipeline(&[(0, 0, Match::new(), vec![Action::SetL4Dst(80), output(2)])]);
     let mut sctp = key();

@@ -31,6 +31,8 @@ impl Walk<'_> {
                     self.write(*target, value);
                 }
             }
+            // What is not there is zero.
+            Action::DeleteField(field) => self.put_field(*field, 0, field.byte_mask()),
             Action::SetVlanVid { vid, push } => self.tag(*vid, 0x0FFF, *push),
             Action::SetVlanPcp { pcp, push } => self.tag(u16::from(*pcp) << 13, 0xE000, *push),
             Action::StripVlan | Action::PopVlan => self.pop_tag(),

@@ -87,7 +87,7 @@ kinds! {
     RegLoad [Nx 7 V10 V14 24 fixed];
     RegLoad2 [Nx 33 V10 V14 16 more];
     CopyField15 [Of 28 V15 V15 16 more];
-    CopyField13 [Onf 3200 V13 V13 24 more];
+    CopyField13 [Onf 3200 V13 V14 24 more];
     RegMove [Nx 6 V10 V14 16 more];
     Meter15 [Of 29 V15 V15 8 fixed];
     Resubmit [Nx 1 V10 V15 16 fixed];
