@@ -15,6 +15,8 @@ pub struct Port {
     pub name: String,
     /// Its counters, as in [`PortStats`](openflow::message::stats::port::PortStats).
     pub figures: [u64; FIGURES],
+    /// Those that it has by names of its own.
+    pub custom: Vec<(String, u64)>,
     /// The numbers of its queues. What goes out by each is not counted.
     pub queues: BTreeSet<u32>,
     /// The class of service (DSCP) that packets get by some queues, which need not be those above.

@@ -22,6 +22,7 @@ pub(super) fn run(data: &[u8]) {
         desc: PortDesc::new(PortNo(number)),
         name: format!("p{number}"),
         figures: [0; 12],
+        custom: vec![("count".to_owned(), 1)],
         queues: [0].into(),
         marks: [(0, 1)].into(),
         since: now,

@@ -36,6 +36,7 @@ fn port(number: u32, name: &str) -> Port {
         desc,
         name: name.to_owned(),
         figures: [3; FIGURES],
+        custom: Vec::new(),
         queues: [0].into(),
         marks: BTreeMap::new(),
         since: Instant::now(),

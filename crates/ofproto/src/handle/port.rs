@@ -62,7 +62,8 @@ impl Request<'_> {
         let mut replies = self.replies(Kind::PortStatsReply);
         for port in self.asked(number) {
             let age = self.now.saturating_duration_since(port.since);
-            let stats = PortStats { port: port.desc.number, age, figures: port.figures };
+            let (figures, custom) = (port.figures, port.custom.clone());
+            let stats = PortStats { port: port.desc.number, age, figures, custom };
             replies.entry(|out| stats.encode(version, out));
         }
         Ok(replies.finish())

@@ -168,9 +168,9 @@ impl Served {
                 DUMMY => BTreeSet::from([0]),
                 _ => self.spec.queues.get(name).cloned().unwrap_or_default(),
             };
-            let figures = figures(report);
+            let (figures, custom) = (figures(report), custom(report));
             let marks = self.spec.marks.get(name).cloned().unwrap_or_default();
-            Some(Port { desc, name: name.clone(), figures, queues, marks, since: now })
+            Some(Port { desc, name: name.clone(), figures, custom, queues, marks, since: now })
         });
         let known = known.collect();
         self.bridge.set_ports(known);
@@ -504,6 +504,24 @@ const fn speed_feature(speed: u32) -> u32 {
         1_000_000 => feature::TB_1_FD,
         _ => feature::OTHER,
     }
+}
+
+/// The counters that a port has by names of its own: a dummy, as Open vSwitch's, has two that count nothing,
+/// and those of its queue.
+fn custom(report: &PortReport) -> Vec<(String, u64)> {
+    if report.driver != DUMMY {
+        return Vec::new();
+    }
+    let (rx, tx) = (report.stats.rx_total(), report.stats.tx_total());
+    let all = [
+        ("rx_custom_packets_1", 0),
+        ("rx_custom_packets_2", 0),
+        ("rx_q0_bytes", rx.bytes),
+        ("rx_q0_packets", rx.packets),
+        ("tx_q0_bytes", tx.bytes),
+        ("tx_q0_packets", tx.packets),
+    ];
+    all.map(|(name, count)| (name.to_owned(), count)).to_vec()
 }
 
 /// The counters of a port, as statistics have them.

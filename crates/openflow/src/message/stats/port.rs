@@ -14,11 +14,16 @@ pub const UNKNOWN: u64 = u64::MAX;
 /// The property that has figures of Ethernet.
 const ETHERNET: u16 = 0;
 
+/// The property that has figures of an extension: Intel's, of a port's own names.
+const EXPERIMENTER: u16 = 0xFFFF;
+const INTEL: u32 = 0xAA01;
+const CUSTOM: u32 = 2;
+
 /// The figures that all versions have, in their order.
 pub const FIGURES: usize = 12;
 
 /// Counters of a port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortStats {
     /// Its number.
     pub port: PortNo,
@@ -28,6 +33,47 @@ pub struct PortStats {
     /// receiving, of sending; alignment errors, overruns, checksum errors, collisions. [`UNKNOWN`]
     /// where that is not counted.
     pub figures: [u64; FIGURES],
+    /// Figures by names of the port's own; from OpenFlow 1.4. Names have 255 bytes at most.
+    pub custom: Vec<(String, u64)>,
+}
+
+/// Appends figures by names, if there are any.
+fn encode_custom(custom: &[(String, u64)], out: &mut Vec<u8>) {
+    if custom.is_empty() {
+        return;
+    }
+    let start = out.len();
+    out.u16(EXPERIMENTER);
+    out.u16(0);
+    out.u32(INTEL);
+    out.u32(CUSTOM);
+    out.u16(0);
+    out.u16(u16::try_from(custom.len()).unwrap_or(u16::MAX));
+    for (name, figure) in custom.iter().take(u16::MAX.into()) {
+        let name = name.as_bytes();
+        let name = name.get(..u8::MAX.into()).unwrap_or(name);
+        out.u8(u8::try_from(name.len()).unwrap_or(u8::MAX));
+        out.bytes(name);
+        out.u64(*figure);
+    }
+    out.patch_length(start.saturating_add(2), start);
+    out.pad8(start);
+}
+
+/// Reads figures by names; those of other extensions are passed over.
+fn decode_custom(mut value: Reader<'_>) -> Result<Vec<(String, u64)>, crate::wire::Short> {
+    if (value.u32()?, value.u32()?) != (INTEL, CUSTOM) {
+        return Ok(Vec::new());
+    }
+    value.skip(2)?;
+    let count = value.u16()?;
+    let mut all = Vec::new();
+    for _ in 0..count {
+        let len = value.u8()?;
+        let name = String::from_utf8_lossy(value.take(len.into())?).into_owned();
+        all.push((name, value.u64()?));
+    }
+    Ok(all)
 }
 
 /// Where the figures of a property begin.
@@ -58,6 +104,7 @@ impl PortStats {
             out.u16(40);
             out.zeroes(4);
             ethernet.iter().for_each(|figure| out.u64(*figure));
+            encode_custom(&self.custom, out);
             out.patch_length(start, start);
             return;
         }
@@ -75,7 +122,8 @@ impl PortStats {
     /// # Errors
     /// `OFPBRC_BAD_LEN`, `OFPBRC_BAD_PORT`, `OFPBPC_BAD_LEN`.
     pub fn decode(version: Version, reader: &mut Reader<'_>) -> Result<Self, ErrorCode> {
-        let mut stats = Self { port: PortNo(0), age: Duration::ZERO, figures: [UNKNOWN; FIGURES] };
+        let (figures, custom) = ([UNKNOWN; FIGURES], Vec::new());
+        let mut stats = Self { port: PortNo(0), age: Duration::ZERO, figures, custom };
         if version >= Version::V14 {
             let whole = usize::from(Reader::new(reader.peek()).u16()?);
             let mut entry = reader.sub(whole)?;
@@ -87,6 +135,9 @@ impl PortStats {
             }
             while !entry.is_empty() {
                 let (kind, mut value) = property(&mut entry)?;
+                if kind == EXPERIMENTER {
+                    stats.custom = decode_custom(value).map_err(|_| ErrorCode::BpcBadLen)?;
+                }
                 if kind != ETHERNET {
                     continue;
                 }
@@ -128,7 +179,8 @@ mod tests {
             (1..).zip(&mut figures).for_each(|(at, figure)| *figure = at);
             let is_timed = version >= Version::V13;
             let age = if is_timed { Duration::new(7, 8) } else { Duration::ZERO };
-            let stats = PortStats { port: PortNo::LOCAL, age, figures };
+            let custom = Vec::new();
+            let stats = PortStats { port: PortNo::LOCAL, age, figures, custom };
             let mut bytes = Vec::new();
             stats.encode(version, &mut bytes);
             let length = match version {
@@ -141,6 +193,20 @@ mod tests {
             let cut = PortStats::decode(version, &mut Reader::new(&bytes[..length - 1]));
             assert!(cut.is_err());
         }
+    }
+
+    #[test]
+    fn figures_have_names_of_the_ports_own() {
+        let custom = [("rx_custom_packets_1", 7), ("tx_q0_bytes", u64::MAX)];
+        let custom = custom.map(|(name, figure)| (name.to_owned(), figure)).to_vec();
+        let (port, age, figures) = (PortNo(1), Duration::ZERO, [0; FIGURES]);
+        let stats = PortStats { port, age, figures, custom };
+        let mut bytes = Vec::new();
+        stats.encode(Version::V14, &mut bytes);
+        // As Open vSwitch has it: a head of 16 bytes, and what is in it filled to 8.
+        assert_eq!(bytes.len(), 120 + 16 + 28 + 20);
+        assert_eq!(bytes[120..136], [255, 255, 0, 64, 0, 0, 0xAA, 1, 0, 0, 0, 2, 0, 0, 0, 2]);
+        assert_eq!(PortStats::decode(Version::V14, &mut Reader::new(&bytes)), Ok(stats));
     }
 
     proptest! {
