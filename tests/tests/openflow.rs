@@ -14,14 +14,25 @@ use std::time::Duration;
 use e2e::Peer;
 use e2e::ovs_fuzz::{self, Effort};
 use e2e::peers::require_shared;
+use openflow::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
+use openflow::message::config::Config;
+use openflow::message::features::Features;
 use openflow::message::flow_mod::{Command as Change, FlowFlags, FlowMod};
-use openflow::message::{Form, Raw};
+use openflow::message::flow_stats::FlowStats;
+use openflow::message::hello::Hello;
+use openflow::message::port::{PortDesc, PortReason, PortStatus, config, feature};
+use openflow::message::stats::port::{FIGURES, PortStats};
+use openflow::message::{Form, Kind, Raw, Replies};
 use openflow::testing::{Random, flow_mod};
 use openflow::text::{self, Names};
-use openflow::{ErrorCode, Version};
+use openflow::{ErrorCode, ErrorMessage, PortNo, Version, VersionSet, print};
+use packet::MacAddr;
 
 /// Changes of flows that are made, and how many of them are damaged.
 const MESSAGES: u64 = 6_000;
+
+/// Messages of all kinds that are shown.
+const SHOWN: u64 = 1_000;
 
 /// Flows that are written.
 const FLOWS: u64 = 1_500;
@@ -101,6 +112,91 @@ fn changes_of_flows_are_read_as_ovs_reads_them() {
     assert!(refused > 100 && u64::from(refused) < MESSAGES / 2, "{refused} were refused");
     let first = different.iter().take(40).cloned().collect::<Vec<_>>().join("\n");
     assert!(different.is_empty(), "{} differ:\n{first}", different.len());
+}
+
+/// Messages of all kinds that are shown in words, with random numbers.
+fn shown_message(random: &mut Random) -> Vec<u8> {
+    let version = random.one(&Version::ALL).unwrap();
+    let xid = u32::try_from(random.below(1 << 32)).unwrap();
+    let half = |random: &mut Random| u16::try_from(random.below(1 << 16)).unwrap();
+    let desc = |random: &mut Random| PortDesc {
+        mac: MacAddr([2, 0, 0, 0, 0, half(random).to_be_bytes()[0]]),
+        name: "p1".to_owned(),
+        config: config::PORT_DOWN | config::NO_FWD,
+        state: u32::from(half(random) & 1),
+        current: feature::GB_10_FD | feature::COPPER,
+        ..PortDesc::new(PortNo(u32::from(half(random) & 0xFF) + 1))
+    };
+    let change = |random: &mut Random, version| {
+        flow_mod(random, version).encode(version, Form::Of, true, xid)
+    };
+    match random.below(10) {
+        0 => Hello { versions: VersionSet::from_bits(random.one(&[2, 6, 0x12, 0x7E]).unwrap()) }
+            .encode(xid),
+        1 => Config { flags: half(random) & 7, miss_send_len: half(random) }.encode(
+            Version::V10,
+            Kind::SetConfig,
+            xid,
+        ),
+        2 => {
+            let change = change(random, version);
+            ErrorMessage::reply(ErrorCode::BrcBadTableId, version, xid, &change)
+        }
+        3 => {
+            let message = change(random, Version::V14);
+            BundleAdd { id: 7, flags: ATOMIC, message: &message }.encode(Version::V14, xid)
+        }
+        4 => {
+            BundleControl { id: half(random).into(), step: BundleStep::CommitReply, flags: ORDERED }
+                .encode(Version::V14, Form::Of, xid)
+        }
+        5 => PortStatus { reason: PortReason::Modify, port: desc(random) }.encode(version, xid),
+        6 => {
+            let ports = vec![desc(random)];
+            let features =
+                Features { datapath_id: random.bits(), tables: 254, ports, ..Features::default() };
+            features.encode(version, xid)
+        }
+        7 => {
+            let mut replies = Replies::new(version, Kind::PortStatsReply, Form::Reply, xid);
+            let custom = vec![("some_packets".to_owned(), random.bits())];
+            let age = Duration::new(5, 120_000_000);
+            let figures = [random.bits(); FIGURES];
+            let stats = PortStats { port: PortNo(7), age, figures, custom };
+            replies.entry(|out| stats.encode(version, out));
+            replies.finish().swap_remove(0)
+        }
+        8 => {
+            let flow = flow_mod(random, version);
+            let stats = FlowStats {
+                matching: flow.matching,
+                instructions: flow.instructions,
+                ..FlowStats::default()
+            };
+            let mut replies = Replies::new(version, Kind::FlowStatsReply, Form::Reply, xid);
+            replies.entry(|out| stats.encode(version, Form::Reply, out));
+            replies.finish().swap_remove(0)
+        }
+        _ => change(random, version),
+    }
+}
+
+#[test]
+fn whole_messages_are_shown_as_ovs_shows_them() {
+    let Some(_turn) = require_shared(&[Peer::OvsSuite]) else { return };
+    let mut random = Random::new(0xD15B);
+    let messages: Vec<Vec<u8>> = (0..SHOWN).map(|_| shown_message(&mut random)).collect();
+    let (theirs, _) = ovs_ofctl(&["ofp-parse", "-"], messages.concat());
+    let mut rest = &theirs[..];
+    for message in &messages {
+        let ours = print::message(message) + "\n";
+        let Some(behind) = rest.strip_prefix(&ours) else {
+            let end = rest.len().min(ours.len() + 200);
+            panic!("theirs {}\nours   {ours}", &rest[..end]);
+        };
+        rest = behind;
+    }
+    assert!(rest.is_empty(), "{rest}");
 }
 
 /// A flow as people write it, which OpenFlow 1.5 can express.

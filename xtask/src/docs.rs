@@ -86,6 +86,25 @@ fn tests_of_the_protocol_exist() {
     assert!(count > 50, "{count}");
 }
 
+/// Functions of ours, and words of names of tests in Open vSwitch's suite that pass.
+#[test]
+fn tests_of_openflow_exist() {
+    let (text, sources) = (document("openflow.md"), Sources::find());
+    let passes = fs::read_to_string(workspace().join("tests/ovs-suite/passes.txt")).unwrap();
+    let (_, section) = text.split_once("\n| Message | Versions | Tests |\n").unwrap();
+    let rows = section.lines().take_while(|line| line.starts_with('|'));
+    let mut count = 0;
+    for row in rows {
+        let Some(tests) = row.split('|').nth(3) else { continue };
+        for name in quoted(tests) {
+            let known = sources.functions.contains(name) || passes.contains(name);
+            assert!(known, "there is no test {name}, which a row of openflow.md names: {row}");
+            count += 1;
+        }
+    }
+    assert!(count > 40, "{count}");
+}
+
 #[test]
 fn what_tests_the_promises_of_security_exists() {
     let (text, sources) = (document("security.md"), Sources::find());

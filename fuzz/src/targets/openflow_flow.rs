@@ -8,14 +8,35 @@ use openflow::message::meter::MeterMod;
 use openflow::message::nicira::PacketInFormat;
 use openflow::message::packet_in::PacketIn;
 use openflow::message::packet_out::PacketOut;
+use openflow::message::stats::port::PortStats;
+use openflow::message::tlv_table::{TlvTable, TlvTableMod};
 use openflow::message::{Form, Kind, Raw, Replies};
 use openflow::text::{Names, flow_mod};
+use openflow::wire::Reader;
 use openflow::{ErrorCode, Instructions, Match};
 
 /// Plays one input: a message with its header.
 pub(super) fn run(data: &[u8]) {
+    // Whatever it is, it is shown somehow.
+    let shown = openflow::print::message(data);
+    assert!(!shown.is_empty() || data.is_empty());
     let Ok(raw) = Raw::read(data) else { return };
     match raw.kind {
+        Kind::TlvTableMod => {
+            stays(&raw, |raw| TlvTableMod::decode(raw.body), |change| change.encode(&raw));
+        }
+        Kind::TlvTableReply => {
+            stays(&raw, |raw| TlvTable::decode(raw.body), |table| table.encode(&raw));
+        }
+        Kind::PortStatsReply => {
+            stays(&raw, ports, |ports| {
+                let mut replies = Replies::new(raw.version, raw.kind, raw.form, raw.xid);
+                for port in ports {
+                    replies.entry(|out| port.encode(raw.version, out));
+                }
+                replies.finish().swap_remove(0)
+            });
+        }
         Kind::FlowMod => {
             stays(
                 &raw,
@@ -73,6 +94,15 @@ pub(super) fn run(data: &[u8]) {
         }
         _ => {}
     }
+}
+
+/// Statistics of ports, one after the other.
+fn ports(raw: &Raw<'_>) -> Result<Vec<PortStats>, ErrorCode> {
+    let (mut reader, mut all) = (Reader::new(raw.body), Vec::new());
+    while !reader.is_empty() {
+        all.push(PortStats::decode(raw.version, &mut reader)?);
+    }
+    Ok(all)
 }
 
 /// What is read, written and read again is the same from then on: the first time some of it may become

@@ -2,14 +2,14 @@
 
 use std::fmt::Write as _;
 
-use super::{Depth, dumped, group, nested};
+use super::{Depth, dumped, group, nested, port};
 use crate::action::Actions;
 use crate::error::{ErrorCode, ErrorMessage};
 use crate::field::text::Hex;
 use crate::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
 use crate::message::config::{Config, FRAG_MASK, INVALID_TTL_TO_CONTROLLER};
 use crate::message::ct_flush::CtFlush;
-use crate::message::flow_mod::{ALL_TABLES, FlowMod};
+use crate::message::flow_mod::{ALL_TABLES, FlowFlags, FlowMod};
 use crate::message::flow_monitor::{
     FlowMonitorRequest, MonitorCommand, MonitorFlags, decode_cancel,
 };
@@ -20,6 +20,7 @@ use crate::message::hello::Hello;
 use crate::message::nicira::{
     FlowFormat, PacketInFormat, decode_controller_id, decode_flow_mod_table_id,
 };
+use crate::message::packet_in::PacketIn;
 use crate::message::packet_out::PacketOut;
 use crate::message::role::{Role, RoleRequest};
 use crate::message::stats::desc::Desc;
@@ -27,7 +28,7 @@ use crate::message::stats::port::decode_request;
 use crate::message::tlv_table::{TlvTable, TlvTableMod};
 use crate::message::{Kind, Raw};
 use crate::port_no::PortNo;
-use crate::version::VersionSet;
+use crate::version::{Version, VersionSet};
 
 /// Whether a message could be read to its end; what is written by then is kept.
 type Shown = Result<(), ErrorCode>;
@@ -41,7 +42,7 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>, version: u8, depth: Depth) 
             put(text, format_args!(" {} bytes of payload", raw.body.len()));
         }
         Kind::GetConfigReply | Kind::SetConfig => config(text, Config::decode(raw.body)?),
-        Kind::FlowMod => put(text, format_args!(" {}", FlowMod::decode(raw, true)?)),
+        Kind::FlowMod => flow_mod(text, FlowMod::decode(raw, true)?, raw.version),
         Kind::FlowRemoved => flow_removed(text, &FlowRemoved::decode(raw)?),
         Kind::PacketOut => packet_out(text, &PacketOut::decode(raw)?),
         Kind::FlowStatsRequest | Kind::AggregateStatsRequest => {
@@ -63,13 +64,49 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>, version: u8, depth: Depth) 
         | Kind::GroupStatsRequest
         | Kind::GroupDescRequest
         | Kind::GroupDescReply
+        | Kind::GroupStatsReply
         | Kind::MeterMod
         | Kind::MeterStatsRequest
         | Kind::MeterConfigRequest
+        | Kind::MeterStatsReply
         | Kind::MeterConfigReply => group::show(text, raw)?,
+        Kind::FeaturesReply
+        | Kind::PortStatus
+        | Kind::PortMod
+        | Kind::PortDescReply
+        | Kind::PortStatsReply => port::show(text, raw)?,
+        Kind::PacketIn | Kind::Resume => packet_in(text, &PacketIn::decode(raw)?),
         _ => return setting(text, raw),
     }
     Ok(())
+}
+
+/// Older versions have no flag by which counters begin anew: it goes without saying.
+fn flow_mod(text: &mut String, mut change: FlowMod, version: Version) {
+    if version <= Version::V11 {
+        change.flags = change.flags.without(FlowFlags::RESET_COUNTS);
+    }
+    put(text, format_args!(" {change}"));
+}
+
+/// A packet is told by its length.
+fn packet_in(text: &mut String, packet: &PacketIn) {
+    if packet.table != 0 {
+        put(text, format_args!(" table_id={}", packet.table));
+    }
+    if let Some(cookie) = packet.cookie {
+        put(text, format_args!(" cookie=0x{cookie:x}"));
+    }
+    put(text, format_args!(" total_len={} {}", packet.full_len, packet.metadata));
+    put(text, format_args!(" (via {}) data_len={}", packet.reason, packet.packet.len()));
+    match packet.buffer {
+        None => put(text, " (unbuffered)"),
+        Some(buffer) => put(text, format_args!(" buffer=0x{buffer:08x}")),
+    }
+    if !packet.userdata.is_empty() {
+        let bytes: Vec<String> = packet.userdata.iter().map(|byte| format!("{byte:02x}")).collect();
+        put(text, format_args!("\n userdata={}", bytes.join(".")));
+    }
 }
 
 fn put(text: &mut String, said: impl std::fmt::Display) {
@@ -134,7 +171,7 @@ fn hello(text: &mut String, raw: &Raw<'_>, version: u8) {
 
 /// Versions' numbers: `0x01, 0x04`.
 fn numbers(versions: VersionSet) -> String {
-    let all = crate::version::Version::ALL.into_iter().filter(|version| versions.has(*version));
+    let all = Version::ALL.into_iter().filter(|version| versions.has(*version));
     let all: Vec<String> = all.map(|version| format!("{:#04x}", version.wire())).collect();
     all.join(", ")
 }

@@ -5,11 +5,12 @@ use std::fmt::{self, Display, Formatter};
 use crate::action::Actions;
 use crate::error::ErrorCode;
 use crate::message::flow_mod::ANY_GROUP;
+use crate::message::flow_text::Seconds;
 use crate::message::group::{
-    ALL_BUCKETS, ALL_GROUPS, Bucket, FIRST_BUCKET, GroupCommand, GroupDesc, GroupMod, GroupType,
-    LAST_BUCKET, Selection, asked,
+    ALL_BUCKETS, ALL_GROUPS, Bucket, FIRST_BUCKET, GroupCommand, GroupDesc, GroupMod, GroupStats,
+    GroupType, LAST_BUCKET, Selection, asked,
 };
-use crate::message::meter::{Band, Meter, MeterCommand, MeterMod};
+use crate::message::meter::{Band, Meter, MeterCommand, MeterMod, MeterStats};
 use crate::message::{Kind, Raw};
 use crate::port_no::PortNo;
 use crate::version::Version;
@@ -32,6 +33,16 @@ pub(super) fn show(text: &mut String, raw: &Raw<'_>) -> Result<(), ErrorCode> {
             }
         }
         Kind::GroupStatsRequest | Kind::GroupDescRequest => *text += &group_asked(raw)?,
+        Kind::GroupStatsReply => {
+            for stats in GroupStats::decode_all(raw)? {
+                *text += &group_stats(&stats, raw.version);
+            }
+        }
+        Kind::MeterStatsReply => {
+            for stats in MeterStats::decode_all(raw)? {
+                *text += &format!("\n{}", meter_stats(&stats));
+            }
+        }
         Kind::MeterMod => *text += &meter_mod(&MeterMod::decode(raw)?),
         Kind::MeterConfigReply => {
             for meter in Meter::decode_all(raw)? {
@@ -158,6 +169,40 @@ fn selected(f: &mut Formatter<'_>, selection: &Selection) -> fmt::Result {
         [field] => write!(f, ",fields={field}"),
         fields => write!(f, ",fields({})", fields.join(",")),
     }
+}
+
+fn group_stats(stats: &GroupStats, version: Version) -> String {
+    let duration = if version >= Version::V13 || version == Version::V10 {
+        format!("duration={},", Seconds(stats.duration))
+    } else {
+        String::new()
+    };
+    let (packets, bytes) = stats.counts;
+    let buckets = stats.buckets.iter().enumerate().filter(|(_, (packets, _))| *packets != u64::MAX);
+    let buckets: String = buckets
+        .map(|(at, (packets, bytes))| {
+            format!(",bucket{at}:packet_count={packets},byte_count={bytes}")
+        })
+        .collect();
+    let GroupStats { group, references, .. } = stats;
+    format!(
+        "\n group_id={group},{duration}ref_count={references},packet_count={packets},\
+         byte_count={bytes}{buckets}"
+    )
+}
+
+fn meter_stats(stats: &MeterStats) -> String {
+    let (packets, bytes) = stats.counts;
+    let bands = stats.bands.iter().enumerate();
+    let bands: String = bands
+        .map(|(at, (packets, bytes))| format!("\n{at}: packet_count:{packets} byte_count:{bytes}"))
+        .collect();
+    format!(
+        "{} flow_count:{} packet_in_count:{packets} byte_in_count:{bytes} duration:{} bands:{bands}",
+        meter_id(stats.id).replacen('=', ":", 1),
+        stats.flows,
+        Seconds(stats.duration)
+    )
 }
 
 fn meter_mod(change: &MeterMod) -> String {

@@ -12,11 +12,13 @@
 //! - `dump`: bytes
 //! - `group`: groups and meters
 //! - `name`: what messages are called
+//! - `port`: switches and their ports
 
 mod body;
 mod dump;
 mod group;
 mod name;
+mod port;
 
 use std::fmt::Write as _;
 
