@@ -13,13 +13,13 @@ use std::sync::atomic::{
     Ordering::{Acquire, Relaxed, Release},
     fence,
 };
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::dissect::Seen;
 use crate::nat::NatEnd;
 use crate::state::{Request, State, Translation};
 use crate::tcp::{self, Scale, Segment, Side, TcpState, Verdict};
-use crate::timeout::{Stage, Timeouts};
+use crate::timeout::{Policy, Stage};
 use crate::tuple::{Tuple, halves};
 
 /// Readers of marks and labels try so often without a lock.
@@ -105,6 +105,8 @@ pub(crate) struct Conn {
     nat: Option<Box<Translated>>,
     /// When it ends if nothing more comes, in milliseconds.
     end: AtomicU64,
+    /// How long it is kept.
+    policy: Arc<Policy>,
     /// It has ended, and who still has it looks for another one.
     is_over: AtomicBool,
     progress: Progress,
@@ -159,7 +161,7 @@ pub struct Entry {
 
 impl Conn {
     /// One that begins with this packet.
-    pub(crate) fn new(seen: &Seen, nat: Option<Translated>, timeouts: &Timeouts, now: u64) -> Self {
+    pub(crate) fn new(seen: &Seen, nat: Option<Translated>, policy: Arc<Policy>, now: u64) -> Self {
         let (progress, stage) = match (&seen.segment, seen.tuple.is_icmp()) {
             (Some(segment), _) => {
                 let sides = tcp::begin(segment);
@@ -171,7 +173,8 @@ impl Conn {
         Self {
             original: seen.tuple,
             nat: nat.map(Box::new),
-            end: AtomicU64::new(timeouts.end(stage, now)),
+            end: AtomicU64::new(policy.end(stage, now)),
+            policy,
             is_over: AtomicBool::new(false),
             progress,
             labels: Labels::default(),
@@ -265,13 +268,7 @@ impl Conn {
     }
 
     /// What a packet of it is; `is_reply` if it goes back.
-    pub(crate) fn track(
-        &self,
-        seen: &Seen,
-        is_reply: bool,
-        (timeouts, checks): (&Timeouts, bool),
-        now: u64,
-    ) -> Outcome {
+    pub(crate) fn track(&self, seen: &Seen, is_reply: bool, checks: bool, now: u64) -> Outcome {
         let reply = if is_reply { State::REPLY } else { State::default() };
         if seen.is_related {
             return Outcome::State(State::RELATED | reply);
@@ -291,7 +288,7 @@ impl Conn {
             (Progress::Tcp(_), None) => return Outcome::State(State::INVALID),
         };
         if let Some(stage) = stage {
-            let end = timeouts.end(stage, now);
+            let end = self.policy.end(stage, now);
             if self.end.load(Relaxed) != end {
                 self.end.store(end, Relaxed);
             }

@@ -215,8 +215,8 @@ fn meet(
     if is_reply && request.force {
         return None;
     }
-    let rules = (all.timeouts(), all.checks_sequences());
-    let Outcome::State(state) = conn.track(seen, is_reply, rules, now) else { return None };
+    let checks = all.checks_sequences();
+    let Outcome::State(state) = conn.track(seen, is_reply, checks, now) else { return None };
     let is_written = request.mark.is_some() || request.label.is_some();
     let (mark, label) = match is_written && state != State::INVALID {
         true => conn.write_labels(request),

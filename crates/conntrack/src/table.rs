@@ -11,7 +11,7 @@ use crate::dissect::Seen;
 use crate::nat::{Chances, Tries};
 use crate::shard::Shard;
 use crate::state::{Request, State, Tracked, Translation};
-use crate::timeout::Timeouts;
+use crate::timeout::{Policies, Timeouts};
 use crate::tuple::Tuple;
 use crate::zones::{ZoneLimit, Zones};
 
@@ -32,7 +32,7 @@ pub struct Conntrack {
     shards: Box<[Mutex<Shard>]>,
     seed: u64,
     chances: Chances,
-    timeouts: Timeouts,
+    policies: Policies,
     zones: Zones,
     count: AtomicUsize,
     limit: AtomicUsize,
@@ -58,7 +58,7 @@ impl Conntrack {
             shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
             seed: RandomState::new().hash_one(2),
             chances: Chances::default(),
-            timeouts,
+            policies: Policies::new(timeouts),
             zones: Zones::default(),
             count: AtomicUsize::new(0),
             limit: AtomicUsize::new(DEFAULT_LIMIT),
@@ -185,6 +185,12 @@ impl Conntrack {
         self.zones.limited()
     }
 
+    /// Sets how long connections of a zone are kept, those too that had timeouts of the zone before;
+    /// `None`: as those of zones without timeouts of their own.
+    pub fn set_zone_timeouts(&self, zone: u16, timeouts: Option<&Timeouts>) {
+        self.policies.set(zone, timeouts);
+    }
+
     /// How many places there are for connections, which a [sweep](Self::sweep) looks at: about as many as
     /// there have been connections at once.
     #[must_use]
@@ -264,10 +270,6 @@ impl Conntrack {
 
     pub(crate) const fn seed(&self) -> u64 {
         self.seed
-    }
-
-    pub(crate) const fn timeouts(&self) -> &Timeouts {
-        &self.timeouts
     }
 
     fn shard(&self, hash: u64) -> Option<MutexGuard<'_, Shard>> {
@@ -435,7 +437,7 @@ impl Conntrack {
             give_up(Some(unanswered));
         }
         self.count.fetch_add(1, Relaxed);
-        let conn = Arc::new(Conn::new(seen, nat, &self.timeouts, now));
+        let conn = Arc::new(Conn::new(seen, nat, self.policies.of(zone), now));
         shard.insert(Arc::clone(&conn));
         Some(Begun::Now(conn))
     }

@@ -63,6 +63,37 @@ fn connections_end_when_their_time_is_over() {
 }
 
 #[test]
+fn zones_have_timeouts() {
+    use std::time::Duration;
+
+    use crate::{Stage, Timeouts};
+    let (all, mut lane) = lane();
+    let of = |seconds| Timeouts::default().with(Stage::OtherFirst, Duration::from_secs(seconds));
+    let left = |all: &Conntrack| {
+        let mut left = Vec::new();
+        all.for_each(0, |entry| left.push((entry.original.zone(), entry.left)));
+        left.sort_unstable();
+        left
+    };
+    all.set_zone_timeouts(5, Some(&of(3)));
+    for zone in [4, 5] {
+        let request = Request { zone, ..COMMIT };
+        lane.track(Some(&seen(17, (1, 5), (2, 53), zone)), &request, 0);
+    }
+    assert_eq!(left(&all), [(4, 60_000), (5, 3_000)]);
+    // Who had timeouts of his zone has its new ones with his next packet.
+    let next = |all: &Conntrack, lane: &mut Lane, timeouts: Option<&Timeouts>| {
+        all.set_zone_timeouts(5, timeouts);
+        let request = Request { zone: 5, ..COMMIT };
+        lane.track(Some(&seen(17, (1, 5), (2, 53), 5)), &request, 0);
+        left(all)[1].1
+    };
+    let multiple = Timeouts::default().with(Stage::OtherMultiple, Duration::from_secs(9));
+    assert_eq!(next(&all, &mut lane, Some(&multiple)), 9_000);
+    assert_eq!(next(&all, &mut lane, None), 60_000);
+}
+
+#[test]
 fn force_turns_a_connection_round() {
     let (all, mut lane) = lane();
     let (there, back) = (udp((1, 5), (2, 53)), udp((2, 53), (1, 5)));

@@ -1,5 +1,8 @@
 //! How long connections are kept that nothing more is heard of.
 
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 /// How far a connection has come: its packets say how long it is kept.
@@ -55,11 +58,64 @@ impl Timeouts {
         }
         self
     }
+}
+
+/// Timeouts that connections have in common, and that change for all of them.
+#[derive(Debug)]
+pub(crate) struct Policy([AtomicU64; STAGES]);
+
+impl Policy {
+    fn new(timeouts: &Timeouts) -> Self {
+        Self(timeouts.0.map(AtomicU64::new))
+    }
+
+    fn set(&self, timeouts: &Timeouts) {
+        self.0.iter().zip(timeouts.0).for_each(|(own, time)| own.store(time, Relaxed));
+    }
 
     /// When a connection ends that was heard of at `now`, in milliseconds.
     #[inline]
     pub(crate) fn end(&self, stage: Stage, now: u64) -> u64 {
-        now.saturating_add(self.0.get(stage as usize).copied().unwrap_or_default())
+        now.saturating_add(self.0.get(stage as usize).map_or(0, |time| time.load(Relaxed)))
+    }
+}
+
+/// The timeouts of all zones.
+#[derive(Debug)]
+pub(crate) struct Policies {
+    /// Of zones without timeouts of their own.
+    usual: (Timeouts, Arc<Policy>),
+    /// Of those that have, or had, some: connections may still go by them.
+    own: Mutex<HashMap<u16, Arc<Policy>>>,
+    /// Whether there are any of these.
+    has_own: AtomicBool,
+}
+
+impl Policies {
+    pub(crate) fn new(timeouts: Timeouts) -> Self {
+        let policy = Arc::new(Policy::new(&timeouts));
+        Self { usual: (timeouts, policy), own: Mutex::default(), has_own: AtomicBool::new(false) }
+    }
+
+    /// What a connection of a zone goes by.
+    pub(crate) fn of(&self, zone: u16) -> Arc<Policy> {
+        let own = if self.has_own.load(Relaxed) {
+            self.own.lock().unwrap_or_else(PoisonError::into_inner).get(&zone).cloned()
+        } else {
+            None
+        };
+        own.unwrap_or_else(|| Arc::clone(&self.usual.1))
+    }
+
+    /// Sets the timeouts of a zone; `None`: the usual ones.
+    pub(crate) fn set(&self, zone: u16, timeouts: Option<&Timeouts>) {
+        let mut own = self.own.lock().unwrap_or_else(PoisonError::into_inner);
+        match (own.get(&zone), timeouts) {
+            (Some(policy), timeouts) => policy.set(timeouts.unwrap_or(&self.usual.0)),
+            (None, Some(timeouts)) => _ = own.insert(zone, Arc::new(Policy::new(timeouts))),
+            (None, None) => {}
+        }
+        self.has_own.store(!own.is_empty(), Relaxed);
     }
 }
 
@@ -69,12 +125,12 @@ mod tests {
 
     #[test]
     fn stages_have_their_times() {
-        let timeouts = Timeouts::default();
-        assert_eq!(timeouts.end(Stage::TcpFirst, 5), 30_005);
-        assert_eq!(timeouts.end(Stage::TcpEstablished, 0), 86_400_000);
-        assert_eq!(timeouts.end(Stage::OtherBidirectional, 0), 30_000);
-        let longer = timeouts.with(Stage::IcmpReply, Duration::from_secs(90));
-        assert_eq!(longer.end(Stage::IcmpReply, 1), 90_001);
-        assert_eq!(longer.end(Stage::OtherFirst, u64::MAX), u64::MAX);
+        let policy = Policy::new(&Timeouts::default());
+        assert_eq!(policy.end(Stage::TcpFirst, 5), 30_005);
+        assert_eq!(policy.end(Stage::TcpEstablished, 0), 86_400_000);
+        assert_eq!(policy.end(Stage::OtherBidirectional, 0), 30_000);
+        policy.set(&Timeouts::default().with(Stage::IcmpReply, Duration::from_secs(90)));
+        assert_eq!(policy.end(Stage::IcmpReply, 1), 90_001);
+        assert_eq!(policy.end(Stage::OtherFirst, u64::MAX), u64::MAX);
     }
 }

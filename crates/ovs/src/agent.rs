@@ -352,6 +352,8 @@ impl Agent {
         let devices = devices.map(|(_, _, name, _)| name);
         self.path_numbers.assign(devices, self.settings.dummies != Dummies::None);
         self.controllers.update(&content, &self.numbers, daemon, &self.settings);
+        let before = self.content.as_ref().map(|content| &content.zones);
+        content.zones.apply(before, &daemon.switch().connections());
         self.tell_news(&content, &desired);
         self.mirrors = desired.mirrors;
         self.problems = desired.problems;

@@ -7,16 +7,17 @@ use litemap::LiteMap;
 use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
+use crate::zones::Zones;
 
 /// Texts by key, as in `options` and `other_config`.
 pub type Texts = LiteMap<String, String>;
 
 /// The tables that are watched: columns that decide, and columns that are written back, watched so that
 /// only what is different is written.
-const TABLES: [(&str, &[&str], &[&str]); 9] = [
+const TABLES: [(&str, &[&str], &[&str]); 12] = [
     (
         "Open_vSwitch",
-        &["bridges", "next_cfg", "other_config"],
+        &["bridges", "next_cfg", "other_config", "datapaths"],
         &["cur_cfg", "datapath_types", "iface_types", "dpdk_initialized", "dpdk_version"],
     ),
     (
@@ -87,6 +88,9 @@ const TABLES: [(&str, &[&str], &[&str]); 9] = [
             "statistics",
         ],
     ),
+    ("Datapath", &["ct_zones", "ct_zone_default_limit"], &["capabilities"]),
+    ("CT_Zone", &["timeout_policy", "limit"], &[]),
+    ("CT_Timeout_Policy", &["timeouts"], &[]),
     ("QoS", &["type", "other_config", "queues"], &[]),
     ("Queue", &["dscp"], &[]),
     ("Flow_Table", &["name", "flow_limit", "overflow_policy", "groups", "prefixes"], &[]),
@@ -158,6 +162,8 @@ pub struct Content {
     pub other_config: Texts,
     /// By name.
     pub bridges: LiteMap<String, Bridge>,
+    /// How connections are kept.
+    pub zones: Zones,
 }
 
 /// A row of `Bridge`.
@@ -421,6 +427,7 @@ impl Content {
             root,
             next_cfg: row.get("next_cfg").integer().unwrap_or(0),
             other_config: texts(row.get("other_config")),
+            zones: Zones::read(cache, row),
             bridges: {
                 let mut bridges = named(cache, "Bridge", row.get("bridges"), Bridge::read);
                 bridges.retain(|name, _| is_safe(name));

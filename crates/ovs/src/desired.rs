@@ -411,6 +411,7 @@ mod tests {
         let ports = ports.into_iter().enumerate().map(|(at, port)| (format!("port{at}"), port));
         let bridge = Bridge::bare(Uuid(0xabcdef), Texts::new(), ports.collect());
         let content = Content {
+            zones: Default::default(),
             root: Uuid(1),
             next_cfg: 1,
             other_config: Texts::new(),

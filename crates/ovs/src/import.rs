@@ -121,6 +121,7 @@ mod tests {
         }
         let bridge = Bridge::bare(Uuid(0xabcdef), Texts::new(), ports);
         Content {
+            zones: Default::default(),
             root: Uuid(1),
             next_cfg: 1,
             other_config: Texts::new(),

@@ -43,6 +43,7 @@ pub mod content;
 pub mod controller;
 pub mod desired;
 pub mod device;
+pub mod features;
 pub mod import;
 pub mod mirror;
 pub mod numbers;
@@ -53,6 +54,7 @@ pub mod snoop;
 pub mod spanning;
 pub mod unixctl;
 pub mod vlan;
+pub mod zones;
 
 pub use agent::{Agent, Settings};
 pub use content::Content;

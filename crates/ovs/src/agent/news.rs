@@ -72,6 +72,9 @@ impl Agent {
         for (row, columns) in self.controllers.columns(content) {
             news.write("Controller", row, columns);
         }
+        for (row, columns) in content.zones.columns() {
+            news.write("Datapath", row, columns);
+        }
         if counts {
             self.report_mirrors(&mut news, &seen, content);
         }

@@ -107,10 +107,12 @@ mod tests {
 
     use super::*;
     use crate::content::{Bridge, Texts};
+    use crate::zones::Zones;
 
     fn content(rstp: bool) -> Content {
         let row = Bridge::bare(Uuid(2), Texts::new(), Default::default());
         Content {
+            zones: Zones::default(),
             root: Uuid(1),
             next_cfg: 1,
             other_config: Texts::new(),

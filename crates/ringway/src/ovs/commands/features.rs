@@ -3,46 +3,21 @@
 use std::fmt::Write as _;
 
 use openflow::message::flow_mod::DEFAULT_PRIORITY;
+use ovs::features::{FEATURES, Feature};
 use ovs::unixctl::Answer;
 
 use super::Appctl;
-
-/// What a datapath of Open vSwitch may be able to do, and whether, or how much of it, is here.
-const FEATURES: [(&str, &str); 26] = [
-    ("Masked set action", "Yes"),
-    ("Tunnel push pop", "No"),
-    ("Ufid", "Yes"),
-    ("Truncate action", "Yes"),
-    ("Clone action", "Yes"),
-    ("Sample nesting", "0"),
-    ("Conntrack eventmask", "No"),
-    ("Conntrack clear", "Yes"),
-    ("Max dp_hash algorithm", "0"),
-    ("Check pkt length action", "Yes"),
-    ("Conntrack timeout policy", "No"),
-    ("Explicit Drop action", "No"),
-    ("Optimized Balance TCP mode", "No"),
-    ("Conntrack all-zero IP SNAT", "No"),
-    ("MPLS Label add", "No"),
-    ("Max VLAN headers", "1"),
-    ("Max MPLS depth", "3"),
-    ("Recirc", "Yes"),
-    ("CT state", "Yes"),
-    ("CT zone", "Yes"),
-    ("CT mark", "Yes"),
-    ("CT label", "Yes"),
-    ("CT state NAT", "No"),
-    ("CT orig tuple", "Yes"),
-    ("CT orig tuple for IPv6", "Yes"),
-    ("IPv6 ND Extension", "Yes"),
-];
 
 /// What the data path of a bridge can.
 pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     if let Some(bridge) = arguments.last() {
         appctl.check_bridge(bridge)?;
     }
-    Ok(FEATURES.iter().map(|(name, value)| format!("{name}: {value}\n")).collect())
+    let line = |(name, _, feature): &(&str, &str, Feature)| match feature {
+        Feature::Is(is) => format!("{name}: {}\n", if *is { "Yes" } else { "No" }),
+        Feature::Count(count) => format!("{name}: {count}\n"),
+    };
+    Ok(FEATURES.iter().map(line).collect())
 }
 
 /// All rules of a bridge, with those that no controller made.
