@@ -68,6 +68,8 @@ pub mod testpmd;
 pub mod traffic;
 /// User Mode Linux.
 pub mod uml;
+/// Open vSwitch and ours, driven alike.
+pub mod vswitch;
 /// Waiting for files, with a deadline.
 pub mod wait;
 /// The cable of a guest's network device.
@@ -92,4 +94,5 @@ pub use ringway::Ringway;
 pub use terminal::Terminal;
 pub use testpmd::Testpmd;
 pub use uml::Uml;
+pub use vswitch::Vswitch;
 pub use wire::Wire;

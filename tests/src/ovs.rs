@@ -1,3 +1,4 @@
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
@@ -26,6 +27,8 @@ pub struct Ovs {
     vswitchd: Process,
     database: OvsDatabase,
     dir: PathBuf,
+    /// The program and its arguments.
+    words: Vec<OsString>,
 }
 
 impl Ovs {
@@ -35,6 +38,18 @@ impl Ovs {
     /// # Errors
     /// When a part does not come up; the message has what it wrote.
     pub fn start(dir: &Path, cpu: u32) -> Result<Self> {
+        Self::with_dpdk(Command::new(VSWITCHD), dir, cpu)
+    }
+
+    /// The same in a network namespace.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_dpdk_in(netns: &Netns, dir: &Path, cpu: u32) -> Result<Self> {
+        Self::with_dpdk(netns.command(VSWITCHD), dir, cpu)
+    }
+
+    fn with_dpdk(command: Command, dir: &Path, cpu: u32) -> Result<Self> {
         let database = OvsDatabase::start(dir)?;
         let mask = 1_u64 << cpu;
         for setting in [
@@ -48,10 +63,10 @@ impl Ovs {
             let pair = format!("other_config:{key}=\"{value}\"");
             database.vsctl(&["--no-wait", "set", "Open_vSwitch", ".", &pair])?;
         }
-        Self::run(Command::new(VSWITCHD), database, dir)
+        Self::run(command, database, dir)
     }
 
-    /// The same in a network namespace, where its ports are interfaces, and without DPDK.
+    /// One in a network namespace, where its ports are interfaces, without DPDK.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -63,11 +78,28 @@ impl Ovs {
         command.arg(format!("unix:{}", dir.join("db.sock").display()));
         command.arg(format!("--unixctl={}", dir.join("vswitchd.ctl").display()));
         command.args(["--no-chdir", "-vconsole:info", "-vsyslog:off"]);
-        let vswitchd = Process::start("ovs-vswitchd", environment(command, dir))?;
-        vswitchd.wait_for_listener(&dir.join("vswitchd.ctl"), LIMIT)?;
-        let ovs = Self { vswitchd, database, dir: dir.to_owned() };
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<OsString> = words.map(ToOwned::to_owned).collect();
+        let vswitchd = launch(&words, dir)?;
+        let ovs = Self { vswitchd, database, dir: dir.to_owned(), words };
         ovs.vsctl(&["add-br", BRIDGE, "--", "set", "bridge", BRIDGE, "datapath_type=netdev"])?;
         Ok(ovs)
+    }
+
+    /// Ends the switch at once, as if it had crashed. Its database stays.
+    pub fn kill(&mut self) {
+        self.vswitchd.kill();
+    }
+
+    /// Starts the switch again after [`Self::kill`].
+    ///
+    /// # Errors
+    /// When it does not come up; the message has what it wrote.
+    pub fn start_again(&mut self) -> Result<()> {
+        // It is replaced by the new one, which is waited for.
+        std::fs::remove_file(self.dir.join("vswitchd.ctl"))?;
+        self.vswitchd = launch(&self.words, &self.dir)?;
+        Ok(())
     }
 
     /// Adds a vhost-user port whose socket the front-end listens on.
@@ -198,6 +230,15 @@ impl Ovs {
         self.vswitchd.wait(LIMIT)?;
         Ok(())
     }
+}
+
+fn launch(words: &[OsString], dir: &Path) -> Result<Process> {
+    let (program, arguments) = words.split_first().context("a program")?;
+    let mut command = Command::new(program);
+    command.args(arguments);
+    let vswitchd = Process::start("ovs-vswitchd", environment(command, dir))?;
+    vswitchd.wait_for_listener(&dir.join("vswitchd.ctl"), LIMIT)?;
+    Ok(vswitchd)
 }
 
 /// Two lines: `rx pkts=1, bytes=..` and `tx pkts=2, bytes=..`.

@@ -79,7 +79,7 @@ pub fn run(options: &Options) -> Result<bool> {
     let needed = [
         (Peer::Dpdk, dpdk),
         (Peer::Ovs, asked("openflow")),
-        (Peer::Netns, asked("kernel")),
+        (Peer::Netns, asked("kernel") || asked("openflow")),
         (Peer::Guest, asked("guest")),
     ];
     let needed = needed.iter().filter(|(_, needed)| *needed).map(|(peer, _)| *peer);

@@ -1,12 +1,12 @@
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
+use e2e::vswitch::Kind;
 use plotters::prelude::*;
 
 use super::cell::{Cell, Mergeable, Ring};
 use super::growth::Growth;
 use super::openflow;
-use super::openflow::switch::Kind;
 use super::report::{Report, Row};
 
 const SIZE: (u32, u32) = (860, 420);

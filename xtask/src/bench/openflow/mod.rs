@@ -2,17 +2,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use e2e::Vswitch;
+use e2e::vswitch::Kind;
 
-use self::bridge::Bridge;
-use self::switch::{Kind, Running};
+use self::bridge::{Bridge, PORTS};
 use self::traffic::Traffic;
-use super::back_end::{Sample, sample};
+use super::back_end::{BACK_END_CPU, Sample, sample};
 use super::progress;
 
 /// What bridges are told.
 pub mod bridge;
-/// Who forwards.
-pub mod switch;
 /// Ratios and tables.
 pub mod table;
 /// What is forwarded.
@@ -65,22 +64,32 @@ fn rows_of(bridge: Bridge) -> [Row; traffic::FLOWS.len()] {
 
 fn measure(kind: Kind, bridge: Bridge, flows: u32, time: Duration) -> Result<Sample> {
     let dir = tempfile::tempdir()?;
-    let switch = Running::start(kind, dir.path())?;
+    let sockets = ["s0", "s1"].map(|name| dir.path().join(name));
+    let switch = Vswitch::start(kind, dir.path(), BACK_END_CPU)?;
+    for ((port, number), socket) in PORTS.iter().zip(1..).zip(&sockets) {
+        tell(&switch, &Vswitch::adds(port, number, socket))?;
+    }
     configure(&switch, bridge, dir.path())?;
     let traffic = Traffic { flows, trunk: bridge.trunk() };
-    let mut driver = traffic.driver(&switch.sockets(), dir.path())?;
-    switch.wait_rings(RINGS)?;
+    let mut driver = traffic.driver(&sockets, dir.path())?;
+    let ports = [0, 1].map(|n| (PORTS[n], sockets[n].as_path()));
+    switch.wait_rings(&ports, RINGS)?;
     traffic.start(&mut driver)?;
-    let (start, ()) = (Instant::now(), switch.clear()?);
+    let (start, ()) = (Instant::now(), switch.clear_cycles()?);
     std::thread::sleep(time);
     let (cycles, packets) = switch.busy_cycles()?;
     sample(cycles, packets, start.elapsed())
 }
 
-fn configure(switch: &Running, bridge: Bridge, dir: &Path) -> Result<()> {
+fn tell(switch: &Vswitch, words: &[String]) -> Result<()> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    switch.vsctl(&words).map(drop)
+}
+
+fn configure(switch: &Vswitch, bridge: Bridge, dir: &Path) -> Result<()> {
     for command in bridge.commands() {
-        let words: Vec<&str> = command.split(' ').collect();
-        switch.vsctl(&words)?;
+        let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
+        tell(switch, &words)?;
     }
     let Some(rules) = bridge.rules() else { return Ok(()) };
     let file = dir.join("rules");
