@@ -3,7 +3,7 @@
 //!
 //! - `channel`: messages of the back-end
 //! - `answers`: what front-ends answer to those, read by threads that may wait
-//! - `connector`: connecting, on a thread that may wait
+//! - `connector`: connecting, on threads that may wait
 //! - `limit`: log lines that peers cause
 //! - `member`: what the thread serves
 //! - `retry`: when to connect again
@@ -41,6 +41,7 @@ use eal::{Access, Epoll, EventFd};
 pub use limit::SharedLimit;
 pub use watch::{Watch, Watcher};
 
+use self::connector::Connector;
 use self::member::Member;
 use self::socket::{Role, Socket};
 use self::vduse::VduseMember;
@@ -116,6 +117,7 @@ impl Mailbox {
 pub struct ControlHandle {
     mailbox: Arc<Mailbox>,
     time: Time,
+    connector: Arc<Connector>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -148,6 +150,7 @@ pub struct ControlThread {
     epoll: Arc<Epoll>,
     commands: Receiver<Command>,
     wake: EventFd,
+    connector: Arc<Connector>,
     time: Time,
     members: BTreeMap<u32, Box<dyn Member>>,
     next_id: u32,
@@ -173,11 +176,15 @@ impl ControlThread {
         let wake = EventFd::new().map_err(failed("create an eventfd"))?;
         let ours = wake.try_clone().map_err(failed("duplicate an eventfd"))?;
         epoll.add(&ours, Source::Wake.token(), Interest::READ).map_err(failed("use epoll"))?;
+        let connector = Arc::new(Connector::new().map_err(failed("create an eventfd"))?);
+        let token = Source::Connector.token();
+        epoll.add(connector.done(), token, Interest::READ).map_err(failed("use epoll"))?;
         let (sender, commands) = channel();
         let thread = Self {
             epoll: Arc::new(epoll),
             commands,
             wake: ours,
+            connector: Arc::clone(&connector),
             time: time.clone(),
             members: BTreeMap::new(),
             next_id: 0,
@@ -191,7 +198,7 @@ impl ControlThread {
         time.on_change(move || {
             moved.upgrade().is_some_and(|mailbox| mailbox.wake.signal().is_ok())
         });
-        Ok(ControlHandle { mailbox, time, thread: Some(thread) })
+        Ok(ControlHandle { mailbox, time, connector, thread: Some(thread) })
     }
 
     fn run(mut self) {
@@ -207,6 +214,7 @@ impl ControlThread {
             for event in events.iter() {
                 match Source::of_token(event.token) {
                     Some(Source::Wake) | None => {}
+                    Some(Source::Connector) => self.serve_connector(now),
                     Some(Source::Listener(id)) => self.with(id, |m| m.on_listener(now)),
                     Some(Source::Connection(id)) => self.with(id, |m| m.on_connection(now)),
                     Some(Source::Channel(id)) => self.with(id, |m| m.on_channel()),
@@ -220,6 +228,12 @@ impl ControlThread {
         }
         for id in self.members.keys().copied().collect::<Vec<_>>() {
             self.remove(id);
+        }
+    }
+
+    fn serve_connector(&mut self, now: Instant) {
+        for id in self.connector.ended() {
+            self.with(id, |member| member.on_listener(now));
         }
     }
 
@@ -317,7 +331,8 @@ impl ControlHandle {
         backend: Box<dyn Backend>,
     ) -> Result<SocketHandle, ControlError> {
         unix::check_path(path.as_ref())?;
-        self.add_socket(path.as_ref(), Role::client(self.time.now()), options, backend)
+        let role = Role::client(Arc::clone(&self.connector), self.time.now());
+        self.add_socket(path.as_ref(), role, options, backend)
     }
 
     /// Serves the VDUSE device of which `kernel` is the open file, and which was made as `offer`

@@ -14,7 +14,7 @@ use eal::{Closer, Epoll, PeerFd};
 use super::FrontEnd;
 use super::answers::Readers;
 use super::channel::{Channel, ChannelError};
-use super::connector::Attempt;
+use super::connector::{Attempt, Connector};
 use super::limit::{Allowance, LogLimit};
 use super::member::Member;
 use super::retry::Retry;
@@ -60,6 +60,8 @@ pub(super) enum Role {
         complained: bool,
         /// What is being tried.
         attempt: Option<Attempt>,
+        /// Tries it.
+        connector: Arc<Connector>,
     },
 }
 
@@ -68,8 +70,8 @@ impl Role {
         Self::Server { listener, resting: None }
     }
 
-    pub(super) fn client(now: Instant) -> Self {
-        Self::Client { retry: Retry::new(now), complained: false, attempt: None }
+    pub(super) fn client(connector: Arc<Connector>, now: Instant) -> Self {
+        Self::Client { retry: Retry::new(now), complained: false, attempt: None, connector }
     }
 
     /// When to listen or to connect again, if ever.
@@ -370,12 +372,11 @@ impl Socket {
     }
 
     fn begin_to_connect(&mut self, now: Instant) {
-        let Role::Client { retry, attempt, .. } = &mut self.role else { return };
+        let Role::Client { retry, attempt, connector, .. } = &mut self.role else { return };
         if self.closer.is_behind() {
             return retry.failed(now);
         }
-        let token = Source::Listener(self.id).token();
-        match Attempt::begin(self.path.clone(), &self.closer, &self.epoll, token) {
+        match connector.begin(self.id, self.path.clone(), &self.closer) {
             Ok(begun) => *attempt = Some(begun),
             Err(error) => {
                 retry.failed(now);
@@ -385,7 +386,7 @@ impl Socket {
     }
 
     fn end_of_attempt(&mut self, now: Instant) {
-        let Role::Client { retry, complained, attempt } = &mut self.role else { return };
+        let Role::Client { retry, complained, attempt, .. } = &mut self.role else { return };
         let Some(connected) = attempt.as_ref().and_then(Attempt::result) else { return };
         *attempt = None;
         match connected {

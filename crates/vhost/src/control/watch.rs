@@ -13,6 +13,8 @@ use eal::event::Interest;
 pub(super) enum Source {
     /// A command for the control thread.
     Wake,
+    /// Attempts to connect have ended.
+    Connector,
     /// The listening socket.
     Listener(u32),
     /// The connection.
@@ -27,11 +29,13 @@ const LISTENER: u32 = 1 << 16;
 const CONNECTION: u32 = 2 << 16;
 const CHANNEL: u32 = 3 << 16;
 const WAKE: u64 = u64::MAX;
+const CONNECTOR: u64 = u64::MAX - 1;
 
 impl Source {
     pub(super) fn token(self) -> u64 {
         let (socket, low) = match self {
             Self::Wake => return WAKE,
+            Self::Connector => return CONNECTOR,
             Self::Listener(socket) => (socket, LISTENER),
             Self::Connection(socket) => (socket, CONNECTION),
             Self::Channel(socket) => (socket, CHANNEL),
@@ -43,6 +47,9 @@ impl Source {
     pub(super) fn of_token(token: u64) -> Option<Self> {
         if token == WAKE {
             return Some(Self::Wake);
+        }
+        if token == CONNECTOR {
+            return Some(Self::Connector);
         }
         let socket = u32::try_from(token >> 32).ok()?;
         match u32::try_from(token & 0xffff_ffff).ok()? {
@@ -127,6 +134,7 @@ mod tests {
             Source::Listener(0),
             Source::Connection(7),
             Source::Channel(7),
+            Source::Connector,
             Source::Watch(u32::MAX - 1, u16::MAX),
             Source::Watch(0, 0),
         ];
