@@ -12,6 +12,7 @@ mod wire;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -300,6 +301,9 @@ pub fn open(name: &str, spec: DeviceSpec, dummies: &Dummies) -> Result<OpenPort,
     Ok(OpenPort::new(name, &device, Box::new(control), rx, tx))
 }
 
+/// The MTUs that a dummy port takes, as Open vSwitch's do. Frames are no longer than elsewhere.
+const MTUS: RangeInclusive<u16> = mtu::MIN..=u16::MAX;
+
 struct Control {
     dummy: Arc<Dummy>,
     mac: MacAddr,
@@ -308,7 +312,7 @@ struct Control {
 
 impl PortControl for Control {
     fn info(&self) -> PortInfo {
-        PortInfo { driver: INFO.name, rx_queues: 1, tx_queues: 1, max_mtu: mtu::MAX }
+        PortInfo { driver: INFO.name, rx_queues: 1, tx_queues: 1, max_mtu: *MTUS.end() }
     }
 
     fn link(&self) -> Link {
@@ -329,7 +333,7 @@ impl PortControl for Control {
     }
 
     fn set_mtu(&mut self, mtu: u16) -> Result<(), Error> {
-        mtu::check(mtu, &mtu::VALID, || "dummy port".to_owned())?;
+        mtu::check(mtu, &MTUS, || "dummy port".to_owned())?;
         self.mtu = mtu;
         Ok(())
     }
@@ -585,6 +589,14 @@ mod tests {
         for wrong in ["stream=unix:/a,pstream=punix:/b", "stream=/a", "pstream=unix:/a"] {
             assert!(open("p", &format!("dummy:{wrong}"), &drivers).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn it_takes_the_mtus_that_open_vswitch_has_it_take() {
+        let mut port = open("p1", "dummy:", &Drivers::new()).unwrap();
+        let control = port.port.control_mut();
+        assert!(control.set_mtu(u16::MAX).is_ok() && control.mtu() == u16::MAX);
+        assert!(control.set_mtu(67).unwrap_err().to_string().contains("68 to 65535"));
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Formatter};
 
+use flow::{Key, WORDS, slot};
+
 /// What a datapath does with a packet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
@@ -12,11 +14,64 @@ pub enum Action {
     /// The first ones are done with a packet that is longer than so many bytes, the others with one that
     /// is not.
     ByLen(u16, [Vec<Self>; 2]),
+    /// It goes round, and comes again, to go out by the member of a bond that its flow has.
+    Balance(Box<Balance>),
     /// What is said here.
     Said(String),
 }
 
+/// How a packet comes again that is to go out by a member of a bond.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Balance {
+    /// The number by which it comes again.
+    pub number: u32,
+    /// The bits that are others by then, and what they are.
+    changed: [Key; 2],
+}
+
+impl Balance {
+    /// That of a packet that was `before` and is `after`.
+    #[must_use]
+    pub fn new(number: u32, before: &Key, after: &Key) -> Self {
+        let differ = zip(before, after, |a, b| a ^ b);
+        Self { number, changed: [differ, zip(&differ, after, |mask, now| mask & now)] }
+    }
+
+    /// A packet that went into the same flow as it comes again, with this hash.
+    #[must_use]
+    pub fn again(&self, key: &Key, hash: u32) -> Key {
+        let [differ, values] = &self.changed;
+        let kept = zip(key, differ, |key, differ| key & !differ);
+        let mut again = zip(&kept, values, |kept, value| kept | value);
+        again.set(slot::RECIRC_ID, self.number.into());
+        again.set(slot::DP_HASH, hash.into());
+        again
+    }
+}
+
+fn zip(a: &Key, b: &Key, of: impl Fn(u64, u64) -> u64) -> Key {
+    let mut words = [0; WORDS];
+    let both = a.words().iter().zip(b.words());
+    words.iter_mut().zip(both).for_each(|(word, (a, b))| *word = of(*a, *b));
+    Key::from_words(words)
+}
+
 impl Action {
+    /// How a packet comes again with which these are done.
+    pub fn balances(actions: &[Self]) -> Vec<Balance> {
+        let of = |action: &Self| match action {
+            Self::Balance(balance) => vec![Balance::clone(balance)],
+            Self::Clone(inner) => Self::balances(inner),
+            Self::ByLen(_, [longer, others]) => {
+                let mut all = Self::balances(longer);
+                all.extend(Self::balances(others));
+                all
+            }
+            Self::Output(_) | Self::Said(_) => Vec::new(),
+        };
+        actions.iter().flat_map(of).collect()
+    }
+
     /// What is said by this.
     #[must_use]
     pub fn said(text: impl Into<String>) -> Self {
@@ -65,6 +120,9 @@ impl fmt::Display for Actions<'_> {
                     let (longer, others) = (nested(longer), nested(others));
                     write!(f, "check_pkt_len(size={len},gt({longer}),le({others}))")?;
                 }
+                Action::Balance(balance) => {
+                    write!(f, "hash(hash_l4(0)),recirc({:#x})", balance.number)?;
+                }
                 Action::Said(text) => f.write_str(text)?,
             }
         }
@@ -82,6 +140,24 @@ pub fn open_last_clone(actions: &mut Vec<Action>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_packet_for_a_bond_comes_again_as_what_it_has_become() {
+        let key = |dst: u64, tag: u16| {
+            let mut key = Key::default();
+            key.set(slot::ETH_DST, dst.into());
+            key.set(slot::VLAN_TCI, tag.into());
+            key
+        };
+        let balance = Balance::new(7, &key(1, 0), &key(1, 0x1005));
+        let again = balance.again(&key(2, 0), 9);
+        assert_eq!((again.get(slot::ETH_DST), again.get_u16(slot::VLAN_TCI)), (2, 0x1005));
+        assert_eq!((again.get_u32(slot::RECIRC_ID), again.get_u32(slot::DP_HASH)), (7, 9));
+        let actions = [Action::Output(1), Action::Clone(vec![Action::Balance(Box::new(balance))])];
+        let shown = Actions { actions: &actions, names: None }.to_string();
+        assert_eq!(shown, "1,clone(hash(hash_l4(0)),recirc(0x7))");
+        assert_eq!(Action::balances(&actions).len(), 1);
+    }
 
     #[test]
     fn actions_are_shown_as_open_vswitch_shows_them() {

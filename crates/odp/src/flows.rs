@@ -11,7 +11,7 @@ use std::hash::{BuildHasher as _, RandomState};
 
 use flow::{Key, TAG_PRESENT, WORDS, slot};
 
-use crate::action::{Action, Actions, Names};
+use crate::action::{Action, Actions, Balance, Names};
 use crate::kind::{Kind, is_icmp};
 use crate::masked::{Masked, letters};
 
@@ -90,6 +90,12 @@ pub enum Event<'e> {
 pub trait Host {
     /// What becomes of such packets; `None`: their port is not there any more.
     fn way(&mut self, key: &Key) -> Option<Way>;
+
+    /// The hash by which a packet comes again that is for a bond.
+    fn hash(&mut self, key: &Key) -> u32 {
+        let _ = key;
+        0
+    }
 
     /// Whether it has been asked as often as it answers for now.
     fn is_tired(&self) -> bool {
@@ -262,17 +268,27 @@ impl Flows {
 
     /// Counts packets for the flow that they are of; of none, the first one makes a flow. Of those that come
     /// together, the ones that came first are to be given first. Where it takes too long to look for all,
-    /// the others are lost until flows are [looked at](Self::revalidate) again.
+    /// the others are lost until flows are [looked at](Self::revalidate) again. Packets for bonds come again,
+    /// by the hash of the first one.
     pub fn take(&mut self, of: &Packets<'_>, host: &mut dyn Host) {
+        for balance in self.take_once(of, host) {
+            let key = &balance.again(of.key, host.hash(of.key));
+            self.take_once(&Packets { key, ..*of }, host);
+        }
+    }
+
+    /// Counts packets where they come in, or come again; returns how they come again then.
+    fn take_once(&mut self, of: &Packets<'_>, host: &mut dyn Host) -> Vec<Balance> {
         let Some(looks) = self.looks.checked_sub(self.tuples.len()) else {
             self.lost = self.lost.saturating_add(of.packets);
-            return;
+            return Vec::new();
         };
         self.looks = looks;
         if let Some(flow) = self.find(of.key) {
             flow.count(of.packets, of.bytes, of);
+            let again = Action::balances(&flow.way.actions);
             self.hits = self.hits.saturating_add(of.packets);
-            return;
+            return again;
         }
         self.misses = self.misses.saturating_add(1);
         host.told(Event::Missed(of.key));
@@ -280,7 +296,7 @@ impl Flows {
         let way = if has_room && !host.is_tired() { host.way(of.key) } else { None };
         let Some(mut way) = way else {
             self.lost = self.lost.saturating_add(of.packets.saturating_sub(1));
-            return;
+            return Vec::new();
         };
         if !self.has_masks {
             way.mask = whole(of.key);
@@ -304,7 +320,9 @@ impl Flows {
         flow.count(more, of.bytes.saturating_sub(of.first_bytes), of);
         self.hits = self.hits.saturating_add(more);
         host.told(Event::Added(&flow));
+        let again = Action::balances(&flow.way.actions);
         self.put(flow);
+        again
     }
 
     /// Looks whether flows are still what they were made for: ends those of which more bits count by now,

@@ -29,6 +29,10 @@ pub enum Outlet {
     Port(u32),
     /// Another bridge, where the packet comes in on this port.
     Patch(String, PortNo),
+    /// A bond that divides traffic by flow: the packet comes again by this number.
+    Balanced(u32),
+    /// The same, where the datapath has the bond's table, by this number.
+    ByTable(u32),
     /// Nothing.
     Nowhere,
 }
@@ -208,7 +212,8 @@ struct Tracer<'w> {
     names: bool,
     bridge: String,
     tree: Tree,
-    /// What the datapath has the packet for by now.
+    /// What the packet was, and what the datapath has it for by now.
+    first: Key,
     base: Key,
     seen: Seen,
     /// Actions, and those of clones that are not at their end, the innermost last.
@@ -246,6 +251,7 @@ impl<'w> Tracer<'w> {
             names: question.names,
             bridge: String::new(),
             tree: Tree::new(),
+            first: *key,
             base: *key,
             seen: Seen::new(key),
             actions: vec![Vec::new()],

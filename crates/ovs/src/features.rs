@@ -27,7 +27,7 @@ pub const FEATURES: [(&str, &str, Feature); 26] = [
     ("Check pkt length action", "check_pkt_len", Is(true)),
     ("Conntrack timeout policy", "ct_timeout", Is(true)),
     ("Explicit Drop action", "explicit_drop_action", Is(false)),
-    ("Optimized Balance TCP mode", "lb_output_action", Is(false)),
+    ("Optimized Balance TCP mode", "lb_output_action", Is(true)),
     ("Conntrack all-zero IP SNAT", "ct_zero_snat", Is(true)),
     ("MPLS Label add", "add_mpls", Is(false)),
     ("Max VLAN headers", "max_vlan_headers", Count(1)),

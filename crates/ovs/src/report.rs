@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ovsdb::{Atom, Cache, Datum, Row, Transaction, Uuid};
-use switch::{MemberReport, MirrorReport, PortReport};
+use switch::{MemberLacp, MirrorReport, PortReport};
 
 use crate::content::{Bridge, Interface};
 use crate::desired::bridge_address;
@@ -97,12 +97,12 @@ fn status(report: &PortReport) -> Datum {
     std::iter::once(driver).chain(details).collect()
 }
 
-/// What an interface's row says of the system's number for it, and of LACP, where it is a member that speaks
-/// that: whether its partner is heard.
+/// What an interface's row says of the system's number for it, and of LACP, where it speaks that: whether
+/// its partner is heard, or was lately.
 #[must_use]
-pub fn host_columns(index: Option<u32>, member: Option<&MemberReport>) -> [Column; 2] {
-    let lacp = member.and_then(|member| member.lacp);
-    let is_heard = lacp.map(|lacp| Datum::from(lacp.state == "current"));
+pub fn host_columns(index: Option<u32>, lacp: Option<MemberLacp>) -> [Column; 2] {
+    let is_heard = |state: &str| !matches!(state, "defaulted" | "disabled");
+    let is_heard = lacp.map(|lacp| Datum::from(is_heard(lacp.state)));
     let index = index.map(|index| Datum::from(i64::from(index)));
     [("ifindex", index.unwrap_or_default()), ("lacp_current", is_heard.unwrap_or_default())]
 }
@@ -188,6 +188,22 @@ mod tests {
     fn bridge(settings: &[(&str, &str)]) -> Bridge {
         let settings = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         Bridge::bare(Uuid(0xabcdef), settings.collect(), Default::default())
+    }
+
+    #[test]
+    fn a_partner_is_current_until_it_is_given_up() {
+        let told = |state| {
+            let [_, (name, datum)] =
+                host_columns(None, Some(MemberLacp { state, ..MemberLacp::default() }));
+            assert_eq!(name, "lacp_current");
+            datum
+        };
+        for (state, is_current) in
+            [("current", true), ("expired", true), ("defaulted", false), ("disabled", false)]
+        {
+            assert_eq!(told(state), Datum::from(is_current), "{state}");
+        }
+        assert_eq!(host_columns(None, None)[1].1, Datum::default());
     }
 
     #[test]

@@ -97,7 +97,7 @@ pub use crate::capture::{
 };
 pub use bond::{
     BOND_DEVICE, BondMode, BondOrder, BondRefusal, Bonding, Lacp, LacpManner, LacpTime,
-    MAX_ARP_TARGETS, MAX_MEMBERS, source_part,
+    MAX_ARP_TARGETS, MAX_MEMBERS, flow_part, source_part,
 };
 pub use config::{
     BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_FDB_LIMIT, MAX_PORTS, MAX_TX_RETRIES,
@@ -118,9 +118,10 @@ pub use mirror::{MAX_MIRRORS, Mirror};
 pub use ports::is_port_name;
 pub use record::{Recorded, Recording};
 pub use report::{
-    BondReport, BridgeReport, Decided, FdbEntry, FdbReport, Group, GroupCounts, GroupRouter,
-    GroupTotals, GroupsReport, LacpReport, MemberArp, MemberLacp, MemberReport, MirrorReport,
-    PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced, WorkerReport,
+    BondPart, BondReport, BridgeReport, Decided, FdbEntry, FdbReport, Group, GroupCounts,
+    GroupRouter, GroupTotals, GroupsReport, LacpReport, MemberArp, MemberLacp, MemberReport,
+    MirrorReport, PortReport, RstpBridge, RstpPort, RstpReport, ShutdownReport, Traced,
+    WorkerReport,
 };
 pub use sight::Sight;
 pub use snoop::{MAX_GROUPS, McastRouter, McastSnooping, PortSnooping};

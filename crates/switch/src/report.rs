@@ -210,7 +210,7 @@ pub struct LacpReport {
 }
 
 /// What a member knows by LACP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MemberLacp {
     /// `disabled`, `expired`, `defaulted` or `current`: whether the partner is heard.
     pub state: &'static str,
@@ -261,6 +261,17 @@ pub struct MemberArp {
     pub sent: u64,
     /// Answers received.
     pub received: u64,
+}
+
+/// A part of the traffic of a bond.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BondPart {
+    /// The name of the member that has it, if any is in use.
+    pub member: Option<String>,
+    /// What was sent of it, where traffic is divided: frames, and their bytes.
+    pub packets: u64,
+    /// Those bytes.
+    pub bytes: u64,
 }
 
 /// A member of a bond at one moment.

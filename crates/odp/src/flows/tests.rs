@@ -11,6 +11,9 @@ struct Rules {
     asked: usize,
     /// How often it answers.
     patience: Option<usize>,
+    /// Packets that come in go to the member of a bond, by the lowest bits of their source port: member 10
+    /// for the even ones, else 11.
+    is_for_bond: bool,
 }
 
 impl Host for Rules {
@@ -26,8 +29,21 @@ impl Host for Rules {
         if let Some(slot) = self.heeds {
             mask.set(slot, slot.ones());
         }
-        let actions = if self.to == 0 { vec![] } else { vec![Action::Output(self.to)] };
+        let mut actions = if self.to == 0 { vec![] } else { vec![Action::Output(self.to)] };
+        if self.is_for_bond && key.get_u32(slot::RECIRC_ID) == 0 {
+            let mut tagged = *key;
+            tagged.set(slot::VLAN_TPID, 0x8100);
+            tagged.set(slot::VLAN_TCI, 0x1005);
+            actions = vec![Action::Balance(Box::new(Balance::new(7, key, &tagged)))];
+        } else if self.is_for_bond {
+            mask.set(slot::DP_HASH, 0xFF);
+            actions = vec![Action::Output(10 + key.get_u32(slot::DP_HASH) % 2)];
+        }
         (!self.is_gone).then_some(Way { mask, actions })
+    }
+
+    fn hash(&mut self, key: &Key) -> u32 {
+        key.get_u32(slot::TP_SRC) & 3
     }
 
     fn is_tired(&self) -> bool {
@@ -211,4 +227,41 @@ fn there_is_an_end_to_looking_for_packets() {
     flows.revalidate(10, false, &mut rules);
     flows.take(&packets(&key(ICMP), 2, 10), &mut rules);
     assert_eq!((flows.hits, flows.lost), (8, 4));
+}
+
+#[test]
+fn packets_for_a_bond_come_again_by_their_hash_as_what_they_have_become() {
+    let rules = Rules { is_for_bond: true, ..Rules::default() };
+    let (mut flows, mut rules) = (Flows::default(), rules);
+    let udp = |port: u16| {
+        let mut key = key(&ICMP
+            .replace("proto=1", "proto=17")
+            .replace("icmp(type=8,code=0)", "udp(src=0,dst=9)"));
+        key.set(slot::TP_SRC, port.into());
+        key
+    };
+    for port in [4, 5, 9, 4] {
+        flows.take(&packets(&udp(port), 2, 1_000), &mut rules);
+    }
+    let all = "in_port(1),packet_type(ns=0,id=0),eth_type(0x0800),ipv4(frag=no)";
+    let again = "recirc_id(0x7)";
+    let tagged = "in_port(1),packet_type(ns=0,id=0),eth_type(0x8100),vlan(vid=5,pcp=0),encap(eth_type(0x0800),ipv4(frag=no))";
+    assert_eq!(
+        dump(&flows, false, 1_000),
+        [
+            format!(
+                "recirc_id(0),{all}, packets:7, bytes:700, used:0.000s, actions:hash(hash_l4(0)),recirc(0x7)"
+            ),
+            format!(
+                "{again},dp_hash(0/0xff),{tagged}, packets:3, bytes:300, used:0.000s, actions:10"
+            ),
+            format!(
+                "{again},dp_hash(0x1/0xff),{tagged}, packets:3, bytes:300, used:0.000s, actions:11"
+            ),
+        ]
+    );
+    // As many as asked for come, and no more.
+    assert_eq!((flows.hits, flows.misses, flows.lost), (13, 3, 0));
+    flows.revalidate(20_000, true, &mut rules);
+    assert!(flows.is_empty());
 }

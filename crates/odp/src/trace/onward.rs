@@ -7,7 +7,7 @@ use flow::{Key, Op, PacketIn, slot};
 use openflow::PortNo;
 
 use super::{MAX_DEPTH, MirrorCopy, Outlet, Tracer};
-use crate::action::Action;
+use crate::action::{Action, Balance};
 use crate::node::What;
 use crate::value::hex;
 
@@ -57,6 +57,15 @@ impl Tracer<'_> {
             Outlet::Port(number) => {
                 self.commit(key);
                 self.push(Action::Output(*number));
+            }
+            Outlet::Balanced(number) => {
+                self.commit(key);
+                let balance = Balance::new(*number, &self.first, &self.base);
+                self.push(Action::Balance(Box::new(balance)));
+            }
+            Outlet::ByTable(number) => {
+                self.commit(key);
+                self.push(Action::Said(format!("lb_output({number})")));
             }
             Outlet::Patch(bridge, port) => self.cross(key, bridge, *port),
             Outlet::Nowhere => {}

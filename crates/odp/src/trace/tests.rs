@@ -350,3 +350,58 @@ fn translated_packets_go_on_with_the_first_of_their_new_ends() {
     assert!(text.contains("simulate NAT:\n Initial flow: \n Modified flow: \n===="), "{text}");
     assert!(text.ends_with("Datapath actions: 12"), "{text}");
 }
+
+/// The same, where all ports of a bridge but the first two are bonds; of the last one, the datapath has the
+/// table.
+struct Bonds(Arc<Pipeline>);
+
+impl World for Bonds {
+    fn pipeline(&mut self, _: &str) -> Option<Arc<Pipeline>> {
+        Some(Arc::clone(&self.0))
+    }
+
+    fn outlet(&mut self, _: &str, port: u16) -> Outlet {
+        match port {
+            13 => Outlet::Balanced(5),
+            14 => Outlet::ByTable(6),
+            port => Outlet::Port(port.into()),
+        }
+    }
+
+    fn normal(&mut self, _: &str, _: Option<u16>, _: &Key) -> Normal {
+        Normal::default()
+    }
+
+    fn context(&mut self, _: &str, _: &PacketIn) -> u32 {
+        1
+    }
+
+    fn round(&mut self, _: &str, _: &Arc<Frozen>) -> u32 {
+        1
+    }
+}
+
+#[test]
+fn a_packet_for_a_bond_comes_again_as_what_rules_have_made_of_it() {
+    let rule = "actions=mod_dl_dst:50:54:00:00:00:09,output:2,output:3,output:4";
+    let mut bonds = Bonds(pipeline(&[rule]));
+    let key = key("in_port=1,dl_dst=50:54:00:00:00:01");
+    let question = Question {
+        bridge: "br0",
+        key,
+        actions: None,
+        is_real: false,
+        is_flow: true,
+        names: false,
+        states: &[],
+    };
+    let told = trace(&mut bonds, &question);
+    let shown = Actions { actions: &told.actions, names: None }.to_string();
+    let edit = "set(eth(dst=50:54:00:00:00:09))";
+    assert_eq!(shown, format!("{edit},12,hash(hash_l4(0)),recirc(0x5),lb_output(6)"));
+    let mut other = key;
+    other.set(slot::ETH_SRC, 7);
+    let again = Action::balances(&told.actions)[0].again(&other, 3);
+    let fields = [slot::ETH_DST, slot::ETH_SRC, slot::IN_PORT, slot::RECIRC_ID, slot::DP_HASH];
+    assert_eq!(fields.map(|slot| again.get(slot)), [0x5054_0000_0009, 7, 1, 5, 3]);
+}

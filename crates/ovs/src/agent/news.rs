@@ -19,6 +19,8 @@ use crate::spanning::{self, is_same_status};
 struct Seen<'d> {
     ports: LiteMap<String, PortReport>,
     bonds: Vec<BondReport>,
+    /// Those that speak LACP, and ports that do so by themselves.
+    lacp: Vec<BondReport>,
     trees: Vec<RstpReport>,
     mirrors: Vec<MirrorReport>,
     /// Why ports are not open, by their names.
@@ -32,6 +34,7 @@ impl<'d> Seen<'d> {
         Self {
             ports: ports.collect(),
             bonds: switch.bonds(),
+            lacp: switch.lacp(),
             trees: switch.rstp(),
             mirrors: switch.mirrors(),
             waiting: daemon.waiting().collect(),
@@ -85,7 +88,7 @@ impl Agent {
 
     fn report_interfaces(&self, news: &mut News<'_>, seen: &Seen<'_>, content: &Content) {
         let index = Index::new();
-        let members = || seen.bonds.iter().flat_map(|bond| &bond.members);
+        let members = || seen.lacp.iter().flat_map(|bond| &bond.members);
         for (bridge, _, name, interface) in content.interfaces() {
             let problem = self.problems.get(&interface.row).map(String::as_str);
             // That is for the log, as with Open vSwitch.
@@ -98,7 +101,8 @@ impl Agent {
             let is_of_host = matches!(interface.kind.as_str(), "" | "system" | "internal" | "tap");
             let index = open.filter(|_| is_of_host).and_then(|_| index.of(name));
             let member = members().find(|member| member.name == name);
-            columns.extend(report::host_columns(index, member));
+            let lacp = member.and_then(|member| member.lacp);
+            columns.extend(report::host_columns(index, lacp));
             columns.extend(open.filter(|_| news.counts).map(report::statistics));
             news.write("Interface", interface.row, columns);
         }

@@ -19,7 +19,7 @@ use tracing::Level;
 
 use super::commands::Appctl;
 use super::commands::dpif::{PATHS, path_of};
-use super::commands::trace::way;
+use super::commands::trace::{round, way};
 
 /// How often what was recorded is taken, as Open vSwitch looks at its flows.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -44,6 +44,8 @@ pub struct PathFlows {
     paths: [Flows; PATHS.len()],
     /// Whether flows are dumped without what they are of, as their names are enough.
     pub is_terse: bool,
+    /// Whether flows stay what they are, whatever rules say.
+    pub is_paused: bool,
     /// For tests: recorded always.
     is_forced: bool,
     is_on: bool,
@@ -138,11 +140,13 @@ pub fn collect(appctl: &mut Appctl<'_>, asks: bool) {
     let idle = appctl.agent.content().and_then(|content| content.other_config.get("max-idle"));
     let idle = idle.and_then(|text| text.parse().ok()).unwrap_or(MAX_IDLE);
     let asks = has_changed(appctl, &mut flows) || asks || std::mem::take(&mut flows.is_behind);
+    flows.is_behind = asks && flows.is_paused;
+    let asks = asks && !flows.is_paused;
     let now = appctl.daemon.switch().flow_time();
     let (trouble, trace) = Default::default();
     let (lines, ways) = (MAX_LINES, MAX_WAYS);
     let mut host = Path { appctl, name: "", now, lines, ways, trouble, trace };
-    let mut is_behind = false;
+    let mut is_behind = flows.is_behind;
     for (flows, path) in flows.paths.iter_mut().zip(PATHS) {
         flows.max_idle = idle;
         host.name = path;
@@ -240,12 +244,19 @@ impl Path<'_, '_> {
 }
 
 impl Host for Path<'_, '_> {
+    fn hash(&mut self, key: &Key) -> u32 {
+        round::part(key)
+    }
+
     fn is_tired(&self) -> bool {
         self.ways == 0
     }
 
     fn way(&mut self, key: &Key) -> Option<Way> {
         self.ways = self.ways.saturating_sub(1);
+        if key.get_u32(slot::RECIRC_ID) != 0 {
+            return round::way(self.appctl, key);
+        }
         let numbers = self.appctl.agent.path_numbers();
         let port = numbers.name(key.get_u32(slot::IN_PORT))?.to_owned();
         let mut interfaces = self.appctl.agent.content()?.interfaces();

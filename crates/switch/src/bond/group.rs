@@ -112,6 +112,11 @@ impl Group {
         Some(&active.seen.name)
     }
 
+    /// The number of the member that has each part of the traffic.
+    pub(crate) const fn table(&self) -> [u16; BUCKETS] {
+        self.shares.table()
+    }
+
     /// How many parts of the traffic a member has.
     pub(crate) fn share(&self, port: u16) -> usize {
         self.shares.count(port)
@@ -123,7 +128,7 @@ impl Group {
     }
 
     /// How traffic is divided now.
-    fn mode(&self) -> BondMode {
+    pub(crate) fn mode(&self) -> BondMode {
         // Without a partner, one that takes its place is not told of any agreement.
         match self.agreement {
             Agreement::Missing => BondMode::ActiveBackup,

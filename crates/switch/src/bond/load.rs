@@ -4,14 +4,21 @@ use eal::Counter;
 
 use super::way::BUCKETS;
 
-/// Bytes sent, by part.
+/// What was sent, by part.
 #[derive(Debug)]
 #[repr(align(128))]
-pub(crate) struct Load([Counter; BUCKETS]);
+pub(crate) struct Load([Sent; BUCKETS]);
+
+/// Frames of a part, and their bytes: beside each other, since both are counted together.
+#[derive(Debug, Default)]
+struct Sent {
+    frames: Counter,
+    bytes: Counter,
+}
 
 impl Default for Load {
     fn default() -> Self {
-        Self(std::array::from_fn(|_| Counter::default()))
+        Self(std::array::from_fn(|_| Sent::default()))
     }
 }
 
@@ -19,13 +26,19 @@ impl Load {
     /// Counts a frame.
     #[inline]
     pub(crate) fn add(&self, bucket: usize, bytes: usize) {
-        if let Some(counter) = self.0.get(bucket) {
-            counter.add(bytes as u64);
+        if let Some(sent) = self.0.get(bucket) {
+            sent.frames.add(1);
+            sent.bytes.add(bytes as u64);
         }
     }
 
+    /// Frames so far.
+    pub(crate) fn frames(&self) -> [u64; BUCKETS] {
+        self.0.each_ref().map(|sent| sent.frames.get())
+    }
+
     /// Bytes so far.
-    pub(crate) fn get(&self) -> [u64; BUCKETS] {
-        self.0.each_ref().map(Counter::get)
+    pub(crate) fn bytes(&self) -> [u64; BUCKETS] {
+        self.0.each_ref().map(|sent| sent.bytes.get())
     }
 }

@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::group::order::{BondOrder, BondRefusal};
 use self::monitor::Asking;
-pub use self::way::source_part;
+pub use self::way::{flow_part, source_part};
 use crate::vlan::{MAX_VLAN, formats, named};
 
 /// The device string of a bond.

@@ -104,7 +104,7 @@ impl Way {
     fn bucket(&self, frame: &Frame<'_>, edit: Edit) -> usize {
         let hash = match self.division {
             Division::Whole => 0,
-            Division::Flow => u64::from(flow::hash(frame.head())),
+            Division::Flow => by_flow(frame.head()),
             Division::Source => by_source(frame, edit),
         };
         usize::from(spread(hash))
@@ -124,6 +124,18 @@ const fn spread(hash: u64) -> u8 {
 pub fn source_part(mac: MacAddr, vlan: u16) -> u8 {
     let source = mac.0.iter().fold(0, |number, byte| number << 8 | u64::from(*byte));
     spread(source | u64::from(vlan) << 48)
+}
+
+/// The part of the traffic of a bond with [`BondMode::BalanceTcp`](super::BondMode::BalanceTcp) that a frame
+/// belongs to which begins like this.
+#[must_use]
+pub fn flow_part(head: &[u8]) -> u8 {
+    spread(by_flow(head))
+}
+
+#[inline]
+fn by_flow(head: &[u8]) -> u64 {
+    flow::hash(head).into()
 }
 
 /// The source address of a frame, and its VLAN as it goes out.
@@ -354,5 +366,25 @@ mod tests {
         assert_eq!(part(Edit::NONE), source_part(mac, 7));
         assert_eq!(part(Edit { pop: true, push: None }), source_part(mac, 0));
         assert_ne!(source_part(mac, 0), source_part(mac, 7));
+    }
+
+    #[test]
+    fn a_flow_has_the_part_that_its_frames_go_by() {
+        let way = Way {
+            bridge: BridgeId::DEFAULT,
+            division: Division::Flow,
+            table: [0; BUCKETS],
+            members: Vec::new(),
+            comes_back: false,
+        };
+        let mut parts = std::collections::BTreeSet::new();
+        for port in 0..100 {
+            let mut head = vec![0_u8; 60];
+            (head[12], head[14], head[23], head[35]) = (8, 0x45, 17, port);
+            let frame = Frame::from_parts(&head, &[]).unwrap();
+            assert_eq!(way.bucket(&frame, Edit::NONE), usize::from(flow_part(&head)));
+            parts.insert(flow_part(&head));
+        }
+        assert!(parts.len() > 60, "{}", parts.len());
     }
 }

@@ -137,7 +137,8 @@ fn by_source_all_frames_of_a_station_go_the_same_way() {
     }
     let by_first = ways.iter().filter(|way| **way).count();
     assert!((8..=24).contains(&by_first), "{by_first}");
-    assert_eq!(load.get().iter().sum::<u64>(), 32 * 4 * frame(0, 0).len() as u64);
+    assert_eq!(load.bytes().iter().sum::<u64>(), 32 * 4 * frame(0, 0).len() as u64);
+    assert_eq!(load.frames().iter().sum::<u64>(), 32 * 4);
 }
 
 #[test]

@@ -18,12 +18,12 @@ use crate::bond::group::{Group, Member, Seen};
 use crate::bond::load::Load;
 use crate::bond::monitor::Monitor;
 use crate::bond::way::{BUCKETS, Fittings, Way};
-use crate::bond::{BOND_DEVICE, Lacp, MAX_MEMBERS};
+use crate::bond::{BOND_DEVICE, BondMode, Lacp, MAX_MEMBERS};
 use crate::config::PortOptions;
 use crate::error::Error;
 use crate::inlet::{Heard, Inlet};
 use crate::ports::{Entry, Ports};
-use crate::report::{BondReport, MemberReport};
+use crate::report::{BondPart, BondReport, MemberReport};
 use crate::vlan::policy::Policy;
 use crate::vlan::tags::Meta;
 use crate::worker::Message;
@@ -128,12 +128,16 @@ pub(super) struct Bond {
 }
 
 impl Bond {
-    /// What has been sent of each part of the traffic.
+    /// How many bytes have been sent of each part of the traffic.
     fn sent(&self) -> [u64; BUCKETS] {
+        self.sum(Load::bytes)
+    }
+
+    fn sum(&self, of: impl Fn(&Load) -> [u64; BUCKETS]) -> [u64; BUCKETS] {
         let mut all = [0_u64; BUCKETS];
         for load in &self.loads {
-            for (sum, bytes) in all.iter_mut().zip(load.get()) {
-                *sum = sum.wrapping_add(bytes);
+            for (sum, more) in all.iter_mut().zip(of(load)) {
+                *sum = sum.wrapping_add(more);
             }
         }
         all
@@ -174,6 +178,34 @@ impl Switch {
     #[must_use]
     pub fn bonds(&self) -> Vec<BondReport> {
         self.control().bonds_where(|entry, _| entry.bundle().is_some())
+    }
+}
+
+impl Switch {
+    /// Whether bond `name` divides traffic by flow at the moment.
+    #[must_use]
+    pub fn divides_by_flow(&self, name: &str) -> bool {
+        let control = self.control();
+        let bond = control.bonds.0.get(name);
+        bond.is_some_and(|bond| bond.group.mode() == BondMode::BalanceTcp)
+    }
+
+    /// The 256 parts of the traffic of bond `name`; none where there is no such bond.
+    #[must_use]
+    pub fn bond_parts(&self, name: &str) -> Vec<BondPart> {
+        let control = self.control();
+        let Some(bond) = control.bonds.0.get(name) else { return Vec::new() };
+        let members = bond.group.members();
+        let named = |port: u16| {
+            let member = members.iter().find(|member| member.seen.port == port);
+            member.map(|member| member.seen.name.clone())
+        };
+        let (frames, bytes) = (bond.sum(Load::frames), bond.sent());
+        let sent = frames.into_iter().zip(bytes);
+        let parts = bond.group.table().into_iter().zip(sent);
+        parts
+            .map(|(port, (packets, bytes))| BondPart { member: named(port), packets, bytes })
+            .collect()
     }
 }
 
@@ -313,7 +345,10 @@ impl Control {
                 self.ask_others(&bridge, number);
             }
             None => {
-                tracing::warn!(bond = name, "no member has a link");
+                match bond.group.members().iter().any(|member| member.seen.is_up) {
+                    true => tracing::info!(bond = name, "no member with a link may be used"),
+                    false => tracing::warn!(bond = name, "no member has a link"),
+                }
                 // As with any link that goes down: what is behind it may be elsewhere now.
                 if let Ok(fdb) = self.fdb_of(entry) {
                     fdb.write().flush(Some(number));

@@ -9,8 +9,8 @@ use eal::time::Time;
 use packet::MacAddr;
 use switch::guard::BpduGuard;
 use switch::{
-    BOND_DEVICE, BondReport, Bonding, BridgeOptions, Identity, Lacp, LacpManner, LacpTime,
-    PortGuard, PortLacp, PortOptions, Switch, SwitchConfig,
+    BOND_DEVICE, BondMode, BondPart, BondReport, Bonding, BridgeOptions, Identity, Lacp,
+    LacpManner, LacpTime, PortGuard, PortLacp, PortOptions, Switch, SwitchConfig,
 };
 
 fn member() -> PortOptions {
@@ -341,4 +341,20 @@ fn a_port_by_itself_speaks_lacp_and_carries_frames_whatever_is_answered() {
     wait_until("it is heard", || switch.lacp()[0].members[0].lacp.unwrap().received == 1);
     switch.set_port("up", &PortOptions::default()).unwrap();
     assert!(switch.lacp().is_empty() && switch.port("up").unwrap().is_agreed);
+}
+
+#[test]
+fn what_is_sent_of_each_part_is_told_with_the_member_that_has_it() {
+    let bonding = Bonding { mode: BondMode::BalanceSlb, ..Bonding::default() };
+    let (switch, _time, [vm, m1, m2]) = start(2, bonding);
+    assert!(!switch.divides_by_flow("up") && switch.bond_parts("vm").is_empty());
+    let part = usize::from(switch::source_part(mac(1), 0));
+    let member = switch.bond_parts("up")[part].member.clone().unwrap();
+    let to = if member == "m1" { &m1 } else { &m2 };
+    vm.send(0, [frame(mac(9), mac(1), 1), frame(mac(9), mac(1), 2)]);
+    let bytes = to.receive(2).iter().map(Vec::len).sum::<usize>() as u64;
+    let parts = switch.bond_parts("up");
+    let expected = BondPart { member: Some(member), packets: 2, bytes };
+    assert_eq!((parts.len(), &parts[part]), (256, &expected));
+    assert_eq!(parts.iter().map(|part| part.packets).sum::<u64>(), 2);
 }

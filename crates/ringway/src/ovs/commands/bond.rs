@@ -7,6 +7,7 @@ use packet::MacAddr;
 use switch::{BondMode, BondReport, MemberReport};
 
 use super::Appctl;
+use super::trace::round;
 
 /// All bonds, or one.
 pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
@@ -24,9 +25,62 @@ pub fn list(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
     let mut text = "bond\ttype\trecircID\tmembers\n".to_owned();
     for bond in appctl.daemon.switch().bonds() {
         let members: Vec<&str> = bond.members.iter().map(|member| member.name.as_str()).collect();
-        let _ = writeln!(text, "{}\t{}\t0\t{}", bond.name, bond.bonding.mode, members.join(", "));
+        let (mode, members) = (bond.bonding.mode, members.join(", "));
+        let number = if mode == BondMode::BalanceTcp { round::number(&bond.name) } else { 0 };
+        let _ = writeln!(text, "{}\t{mode}\t{number}\t{members}", bond.name);
     }
     Ok(text)
+}
+
+/// The tables that the datapath has of bonds.
+pub fn tables(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    let switch = appctl.daemon.switch();
+    let numbers = appctl.agent.path_numbers();
+    let mut text = String::new();
+    for bond in switch.bonds().iter().filter(|bond| has_table(appctl, bond)) {
+        if text.is_empty() {
+            text += "Bonds:\n";
+        }
+        let _ = writeln!(text, "  bond-id {}:", round::number(&bond.name));
+        for (at, part) in switch.bond_parts(&bond.name).iter().enumerate() {
+            let member = part.member.as_ref().and_then(|member| numbers.of(member));
+            let member = member.unwrap_or(NO_PORT);
+            let _ = writeln!(text, "    bucket {at} - member {member}");
+        }
+    }
+    Ok(text)
+}
+
+/// The number of no port of a datapath.
+const NO_PORT: u32 = u32::MAX;
+
+/// Whether the datapath has the table of a bond.
+fn has_table(appctl: &Appctl<'_>, bond: &BondReport) -> bool {
+    bond.bonding.mode == BondMode::BalanceTcp && round::has_table(appctl, &bond.name)
+}
+
+/// The rules by which packets for bonds of a bridge go on that come again, as Open vSwitch has them
+/// in its last table.
+pub fn rules(appctl: &Appctl<'_>, bridge: &str) -> String {
+    let mut text = String::new();
+    let switch = appctl.daemon.switch();
+    let bonds = switch.bonds().into_iter().filter(|bond| bond.bridge == bridge);
+    let bonds = bonds.filter(|bond| switch.divides_by_flow(&bond.name) && !has_table(appctl, bond));
+    for bond in bonds {
+        let number = round::number(&bond.name);
+        for (at, part) in switch.bond_parts(&bond.name).iter().enumerate() {
+            let member = part.member.as_ref();
+            let member = member.and_then(|member| appctl.agent.number(bridge, member));
+            let Some(member) = member else { continue };
+            let _ = writeln!(
+                text,
+                "table_id=254, duration=0s, n_packets={}, n_bytes={}, \
+                 priority=20,recirc_id={number:#x},dp_hash={at:#x}/0xff,actions=output:{member}",
+                part.packets, part.bytes,
+            );
+        }
+    }
+    text
 }
 
 /// The part of a bond's traffic that frames from an address belong to, with `bond_mode=balance-slb`.
@@ -45,6 +99,9 @@ fn part(arguments: &[String]) -> Answer {
     Ok(switch::source_part(mac, vlan).to_string())
 }
 
+/// How that there is no number is told.
+const NONE: &str = "-1";
+
 /// What loads are told in.
 const KILOBYTE: u64 = 1_024;
 
@@ -56,7 +113,7 @@ const fn yes_or_no(is: bool) -> &'static str {
     if is { "yes" } else { "no" }
 }
 
-/// Nothing here takes a second way through a data path, which is what recirculation would be.
+/// Nothing here takes a second way through a data path, but flows are told as if it did.
 fn describe(appctl: &Appctl<'_>, bond: &BondReport) -> String {
     let bonding = &bond.bonding;
     let lacp = match &bond.lacp {
@@ -68,9 +125,14 @@ fn describe(appctl: &Appctl<'_>, bond: &BondReport) -> String {
     let mut line = |key: &str, value: &str| _ = writeln!(text, "{key}: {value}");
     line("bond_mode", bonding.mode.name());
     let is_tcp = bonding.mode == BondMode::BalanceTcp;
-    line("bond may use recirculation", &format!("{}, Recirc-ID : -1", yes_or_no(is_tcp)));
+    let number = if is_tcp { round::number(&bond.name).to_string() } else { NONE.to_owned() };
+    line("bond may use recirculation", &format!("{}, Recirc-ID : {number}", yes_or_no(is_tcp)));
     line("bond-hash-basis", "0");
-    line("lb_output action", "disabled, bond-id: -1");
+    let by_table = match has_table(appctl, bond) {
+        true => format!("enabled, bond-id: {number}"),
+        false => format!("disabled, bond-id: {NONE}"),
+    };
+    line("lb_output action", &by_table);
     if bonding.mode == BondMode::BalanceSlb {
         line("all members active", true_or_false(bonding.all_members_active));
     }

@@ -259,6 +259,18 @@ pub fn purge(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
     Ok(String::new())
 }
 
+/// Has flows stay what they are until [`resume`].
+pub fn pause(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    appctl.flows.is_paused = true;
+    Ok(String::new())
+}
+
+/// Has flows follow rules again.
+pub fn resume(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+    appctl.flows.is_paused = false;
+    Ok(String::new())
+}
+
 /// Has flows be what rules say.
 pub fn wait(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
     collect(appctl, true);

@@ -43,5 +43,6 @@ pub fn dump_rules(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         }
         let _ = writeln!(text, "{matching},actions={}", rule.instructions);
     }
+    text += &super::bond::rules(appctl, bridge);
     Ok(text)
 }

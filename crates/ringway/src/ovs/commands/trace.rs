@@ -1,9 +1,11 @@
 //! What becomes of a packet, step by step.
 //!
 //! - `question`: what is asked
+//! - `round`: packets that come again for a bond
 //! - `world`: what a trace has to know of the switch
 
 mod question;
+pub mod round;
 mod world;
 
 use flow::Key;

@@ -12,6 +12,7 @@ use ovs::numbers::LOCAL;
 use switch::{DEFAULT_BRIDGE, Decided, Mirror};
 
 use super::super::Appctl;
+use super::round;
 
 /// Tags of a frame that is told about.
 const VLANS: u8 = 2;
@@ -153,7 +154,9 @@ impl World for Sight<'_, '_> {
         let mut outputs: Vec<(Outlet, Key)> = Vec::new();
         for (name, frame) in &decided.outputs {
             if !self.is_second_copy(bridge, name) {
-                outputs.push((self.behind(name), with_tags_of(key, frame)));
+                let outlet = round::by_bond(self.appctl, name);
+                let outlet = outlet.unwrap_or_else(|| self.behind(name));
+                outputs.push((outlet, with_tags_of(key, frame)));
             }
         }
         // First those that have it as it is, and then what is alike together.
@@ -243,7 +246,7 @@ fn with_tags_of(key: &Key, frame: &[u8]) -> Key {
 }
 
 /// A number for what goes on with a packet: the same for the same.
-fn number_of(what: impl Hash) -> u32 {
+pub(super) fn number_of(what: impl Hash) -> u32 {
     static KNOWN: Mutex<Option<(RandomState, HashMap<u64, u32>)>> = Mutex::new(None);
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     let (state, numbers) = known.get_or_insert_with(Default::default);
