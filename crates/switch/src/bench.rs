@@ -137,7 +137,7 @@ impl Bench {
 
     /// Forwards a burst that came in on `port`.
     pub fn forward(&mut self, frames: &[Frame<'_>], port: u16) {
-        let source = Source { bridge: BridgeId::DEFAULT, port, stats: &self.stats, now: 1 };
+        let source = Source::new((BridgeId::DEFAULT, port), &self.stats, 1);
         self.path.forward(frames, &source, false);
         self.path.flush();
     }

@@ -34,12 +34,25 @@ use crate::trap::{Trap, Traps};
 pub(crate) struct Source<'s> {
     /// The bridge that the port belongs to.
     pub(crate) bridge: BridgeId,
-    /// Number of the port.
+    /// Number of the port, as the bridge knows it.
     pub(crate) port: u16,
+    /// That of the one where it came in: of a bond, the member.
+    pub(crate) inlet: u16,
     /// Counters of the receive queue, where frames without destination are counted.
     pub(crate) stats: &'s QueueStats,
     /// The time, in clock cycles, give or take a round.
     pub(crate) now: u64,
+}
+
+impl<'s> Source<'s> {
+    /// A burst that came in on a port of a bridge, or on a member of a bond ([`BridgeId::BOND`]).
+    pub(crate) const fn new(
+        (bridge, port): (BridgeId, u16),
+        stats: &'s QueueStats,
+        now: u64,
+    ) -> Self {
+        Self { bridge, port, inlet: port, stats, now }
+    }
 }
 
 /// One worker's data path.
@@ -432,7 +445,7 @@ impl Datapath {
     /// Does with a frame what a controller says, on a bridge that goes by these flows.
     pub(crate) fn packet_out(&mut self, id: BridgeId, packet: &PacketOut, now: u64) {
         let stats = QueueStats::default();
-        let source = Source { bridge: id, port: packet.port(), stats: &stats, now };
+        let source = Source::new((id, packet.port()), &stats, now);
         self.with_onward(&source, |bridge, outputs, onward| {
             packet.send(bridge, &source, outputs, onward);
         });

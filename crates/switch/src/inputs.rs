@@ -61,7 +61,7 @@ impl Input {
         } else {
             self.empty = 0;
             let Self { bridge, port, stats, .. } = self;
-            take(burst, &Source { bridge: *bridge, port: *port, stats, now });
+            take(burst, &Source::new((*bridge, *port), stats, now));
             match self.until_timed.checked_sub(1) {
                 Some(left) => self.until_timed = left,
                 None => self.count_time(starts),
@@ -130,7 +130,7 @@ impl Inputs {
         let Some(input) = self.all.iter().find(|input| input.port == port) else { return false };
         let Input { bridge, port, stats, .. } = input;
         stats.count_frames(frames);
-        take(&Source { bridge: *bridge, port: *port, stats, now });
+        take(&Source::new((*bridge, *port), stats, now));
         true
     }
 

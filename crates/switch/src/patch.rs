@@ -168,7 +168,7 @@ impl<'b> Walk<'_, 'b> {
         patch.tx.count_frames(&passed);
         patch.rx.count_frames(&passed);
         let Patch { bridge: id, peer, rx, .. } = patch;
-        let source = Source { bridge: *id, port: *peer, stats: rx, now: self.now };
+        let source = Source::new((*id, *peer), rx, self.now);
         outputs.note_out(&passed, port, None);
         // The mirrors of the other bridge are others.
         let mirrored = outputs.set_mirrored(None);

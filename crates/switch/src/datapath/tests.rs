@@ -156,7 +156,7 @@ impl Bench {
 
 /// A burst into `port` of the default bridge.
 fn from(port: u16, stats: &QueueStats) -> Source<'_> {
-    Source { bridge: BridgeId::DEFAULT, port, stats, now: 0 }
+    Source::new((BridgeId::DEFAULT, port), stats, 0)
 }
 
 pub(super) const BROADCAST: u64 = 0xFFFF_FFFF_FFFF;

@@ -6,6 +6,7 @@ use l2proto::lacp::pdu::SLOW_PROTOCOLS;
 use packet::{BURST, Frame};
 
 use super::{Datapath, Source};
+use crate::bond::entry::{Room, receive};
 use crate::bridge::{Bridge, BridgeId};
 use crate::flows::enter::{Manner, enter};
 use crate::outputs::Outputs;
@@ -63,7 +64,7 @@ impl Datapath {
         for _ in 0..MAX_STEPS {
             let Some(((bridge, port), frame)) = steps.pop() else { break };
             trace.entered.push(port);
-            let source = Source { bridge, port, stats: &stats, now };
+            let source = Source::new((bridge, port), &stats, now);
             for Verdict { port, is_patch, frame } in self.trace_step(&frame, &source, learns) {
                 match self.patches.get(port).filter(|_| is_patch) {
                     Some(patch) => steps.push(((patch.bridge, patch.peer), frame)),
@@ -88,15 +89,27 @@ impl Datapath {
         now: u64,
     ) -> Decided {
         let stats = QueueStats::default();
-        let source = Source { bridge: id, port, stats: &stats, now };
+        let source = Source::new((id, port), &stats, now);
         let Self { bridges, apart, outputs, .. } = self;
-        let Some(bridge) = find([bridges, apart], id) else { return Decided::default() };
-        let frames = [Frame::from_bytes(frame)];
+        let all: [&[Option<Bridge>]; 2] = [bridges, apart];
+        let Some(bridge) = find(all, id) else { return Decided::default() };
+        let (frames, mut room) = ([Frame::from_bytes(frame)], Room::default());
+        let entered = match outputs.bonds().bond_of(port) {
+            None => Some((source, frames.as_slice())),
+            Some(_) if frame.starts_with(&SLOW_PROTOCOLS.0) => {
+                stats.count_drops(DropReason::ReservedMulticast, 1);
+                None
+            }
+            Some(_) => receive(outputs.bonds_mut(), all, &frames, &source, &mut room),
+        };
+        let Some((source, frames)) = entered else {
+            return Decided { reason: why(&stats), ..Decided::default() };
+        };
         let _ = outputs.take_notes();
-        decide(bridge, &frames, &source, learns, outputs);
+        decide(bridge, frames, &source, learns, outputs);
         let is_flooded = outputs.take_notes().0 != 0;
         let mut verdicts = Vec::new();
-        collect(bridge, &frames, &source, outputs, &mut verdicts);
+        collect(bridge, frames, &source, outputs, &mut verdicts);
         let outputs: Vec<(u16, Vec<u8>)> =
             verdicts.into_iter().map(|Verdict { port, frame, .. }| (port, frame)).collect();
         let reason = why(&stats).filter(|_| outputs.is_empty());

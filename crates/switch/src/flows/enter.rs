@@ -158,7 +158,7 @@ impl Inner {
         kept: &mut ArrayVec<Frame<'f>, BURST>,
         groups: &mut ArrayVec<Group, BURST>,
     ) {
-        let number = self.numbers.get(usize::from(source.port)).copied().unwrap_or(NO_PORT);
+        let number = self.numbers.get(usize::from(source.inlet)).copied().unwrap_or(NO_PORT);
         let (depth, vlans) = (self.cache.depth(), self.cache.pipeline().vlans.tags());
         let mut key = Key::default();
         key.set(slot::IN_PORT, number.into());

@@ -400,7 +400,9 @@ impl<'s, 'f> Run<'s, 'f> {
             return;
         }
         let Steps { bridge, manner, .. } = &self.steps;
-        let source = Source { port: port.unwrap_or(NOWHERE), ..*source };
+        // Rules see the member of a bond, and the bridge the bond.
+        let port_of = |port| outputs.bonds().bond_of(port).unwrap_or(port);
+        let source = Source { port: port.map_or(NOWHERE, port_of), ..*source };
         let learns = matches!(manner, Manner::Real | Manner::Told { learns: true });
         if learns && port.is_some() {
             bridge.decide(frames, &source, outputs);

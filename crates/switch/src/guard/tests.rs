@@ -346,7 +346,7 @@ fn table() -> Vec<Row> {
 fn admit(guard: &PortGuard, bytes: &[u8]) -> Result<Vec<u8>, DropReason> {
     let mut guard = Guard::of(guard, &PortLimits::default(), None, 1).remove(0).unwrap();
     let stats = QueueStats::default();
-    let source = Source { bridge: BridgeId::DEFAULT, port: 0, stats: &stats, now: 0 };
+    let source = Source::new((BridgeId::DEFAULT, 0), &stats, 0);
     let (head, rest) = bytes.split_at(bytes.len().min(HEAD_LEN));
     let body = [Segment::from_bytes(rest)];
     let body = if rest.is_empty() { &[] } else { &body[..] };
@@ -389,7 +389,7 @@ fn what_was_checked_is_what_goes_on() {
     let bytes = ethernet(OWN, 0x86DD, &ipv6(OWN6, 58, &discovery(136, OWN6, Some((2, OWN)))));
     let mut guard = Guard::of(&guards()[1], &PortLimits::default(), None, 1).remove(0).unwrap();
     let stats = QueueStats::default();
-    let source = Source { bridge: BridgeId::DEFAULT, port: 0, stats: &stats, now: 0 };
+    let source = Source::new((BridgeId::DEFAULT, 0), &stats, 0);
     let body = [Segment::from_bytes(&bytes[HEAD_LEN..])];
     let frames = [Frame::from_parts(&bytes[..HEAD_LEN], &body).unwrap()];
     let mut room = EditRoom::default();

@@ -116,6 +116,12 @@ fn notes(decided: &Decided, key: &Key) -> Vec<(bool, String)> {
         Some(DropReason::ReservedMulticast) => {
             (false, "packet has reserved destination MAC, dropping".to_owned())
         }
+        Some(DropReason::InactiveMember) => {
+            (false, "bonding refused admissibility, dropping".to_owned())
+        }
+        Some(DropReason::CameBack) => {
+            (false, "SLB bond thinks this packet looped back, dropping".to_owned())
+        }
         Some(DropReason::WrongVlan) => {
             (true, "disallowed VLAN VID for this input port, dropping".to_owned())
         }
