@@ -74,7 +74,7 @@ pub struct Statistic {
 ///
 /// All methods are called on the vhost-user control thread, one at a time, and must not wait
 /// for a peer. A device that is dropped stops first, and leaves no memory mapped.
-pub trait VdpaDevice: Send + fmt::Debug {
+pub trait VdpaDevice: Send {
     /// Its name, as the user gave it: a PCI address, `vhost-vdpa-0`.
     fn name(&self) -> &str;
 
@@ -173,4 +173,10 @@ pub trait VdpaDevice: Send + fmt::Debug {
 
     /// The guest runs here now: its migration to this host has ended.
     fn migration_done(&mut self) {}
+}
+
+impl fmt::Debug for dyn VdpaDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("VdpaDevice(..)")
+    }
 }

@@ -15,7 +15,7 @@ use crate::dma::DmaSpace;
 /// next one to open it (UIO).
 ///
 /// All of it is for control paths. What is fast goes through a [`Bar`], which is mapped once.
-pub trait PciDevice: Send + Sync + fmt::Debug {
+pub trait PciDevice: Send + Sync {
     /// What the device is, as found when it was opened.
     fn info(&self) -> &DeviceInfo;
 
@@ -128,6 +128,12 @@ pub trait PciDevice: Send + Sync + fmt::Debug {
     /// on it is to them as one that is gone. Registers read as all ones, and nothing else can be
     /// done with it. The device must have been stopped.
     fn give_back(&self) {}
+}
+
+impl fmt::Debug for dyn PciDevice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PciDevice(..)")
+    }
 }
 
 fn no_ports(info: &DeviceInfo, index: u8) -> PciError {

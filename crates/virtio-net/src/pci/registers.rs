@@ -59,7 +59,7 @@ impl From<&DriverQueue> for RingPlace {
 }
 
 /// A device's registers. A device that is gone reads as all ones, and takes no writes.
-pub trait Registers: Send + fmt::Debug {
+pub trait Registers: Send {
     /// Whether it is a device before virtio 1.0.
     fn is_legacy(&self) -> bool;
 
@@ -103,4 +103,10 @@ pub trait Registers: Send + fmt::Debug {
     /// # Errors
     /// When the device places the notify register where none can be.
     fn kick(&self, index: u16, info: QueueInfo, with_position: bool) -> Result<Kick, PciError>;
+}
+
+impl fmt::Debug for dyn Registers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Registers(..)")
+    }
 }

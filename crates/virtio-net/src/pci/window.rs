@@ -20,7 +20,7 @@ pub struct Place {
 
 /// Registers of a device, for control paths. Every access is one of its own width; outside of the
 /// window all ones are read and nothing is written.
-pub trait Window: Send + Sync + fmt::Debug {
+pub trait Window: Send + Sync {
     /// Reads 8 bits at byte `offset`.
     fn read8(&self, offset: usize) -> u8;
     /// Reads 16 bits at byte `offset`.
@@ -35,8 +35,14 @@ pub trait Window: Send + Sync + fmt::Debug {
     fn write32(&self, offset: usize, value: u32);
 }
 
+impl fmt::Debug for dyn Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Window(..)")
+    }
+}
+
 /// What gives access to places.
-pub trait Windows: Send + fmt::Debug {
+pub trait Windows: Send {
     /// The registers at `place`, all of which are inside its base address register.
     ///
     /// # Errors
@@ -54,6 +60,12 @@ pub trait Windows: Send + fmt::Debug {
         index: u16,
         with_position: bool,
     ) -> Result<Doorbell, PciError>;
+}
+
+impl fmt::Debug for dyn Windows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Windows(..)")
+    }
 }
 
 /// The windows of a real device: its base address registers, each mapped once.
