@@ -152,7 +152,11 @@ fn within<T: Send + 'static>(
 ) -> Option<T> {
     let (done, ended) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new().name("vdpa-wait".into());
-    thread.spawn(move || done.send(work())).ok()?;
+    let work = move || {
+        // An error says that nobody waits any more.
+        let _ = done.send(work());
+    };
+    eal::thread::spawn(thread, work).ok()?;
     ended.recv_timeout(limit).ok()
 }
 

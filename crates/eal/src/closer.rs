@@ -112,7 +112,7 @@ impl Closer {
         }
         let closer = self.clone();
         let thread = std::thread::Builder::new().name("closer".into());
-        work.has_thread = thread.spawn(move || closer.run()).is_ok();
+        work.has_thread = crate::thread::spawn(thread, move || closer.run()).is_ok();
     }
 
     fn run(&self) {

@@ -38,6 +38,7 @@
 //! - [`sigbus`]: what happens when a peer takes mapped memory away
 //! - [`signals`]: signals as file descriptors
 //! - [`sync`]: what threads share, or its stand-in in models
+//! - [`thread`]: starting threads
 //! - [`time`]: the time of control threads, which tests can stop and move
 //! - [`unix`]: Unix sockets in the file system, listened on and connected to
 //! - [`userfault`]: memory whose missing pages another process provides
@@ -66,6 +67,7 @@ pub mod sandbox;
 pub mod sigbus;
 pub mod signals;
 pub mod sync;
+pub mod thread;
 pub mod time;
 pub mod unix;
 pub mod userfault;

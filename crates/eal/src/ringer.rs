@@ -103,7 +103,7 @@ impl Ringer {
         }
         let ringer = self.clone();
         let thread = std::thread::Builder::new().name("ringer".into());
-        work.has_thread = thread.spawn(move || ringer.run(aio)).is_ok();
+        work.has_thread = crate::thread::spawn(thread, move || ringer.run(aio)).is_ok();
         if work.has_thread {
             return Ok(());
         }

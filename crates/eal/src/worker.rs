@@ -145,6 +145,9 @@ impl fmt::Debug for Worker {
     }
 }
 
+/// What a worker does. In a box, so that starting one is the same whatever it does.
+type Work = Box<dyn FnOnce(WorkerContext) + Send>;
+
 /// A group of workers that are stopped together. Dropping it stops and joins them.
 #[derive(Debug)]
 pub struct Workers {
@@ -180,6 +183,15 @@ impl Workers {
         name: &str,
         core: Option<usize>,
         work: impl FnOnce(WorkerContext) + Send + 'static,
+    ) -> Result<usize, WorkerError> {
+        self.start_boxed(name, core, Box::new(work))
+    }
+
+    fn start_boxed(
+        &mut self,
+        name: &str,
+        core: Option<usize>,
+        work: Work,
     ) -> Result<usize, WorkerError> {
         self.check(name, core)?;
         let index = self.workers.len();
@@ -302,7 +314,7 @@ impl Drop for Workers {
 }
 
 /// Runs `work` and returns the message of its panic, if it panicked.
-fn run(name: &str, context: WorkerContext, work: impl FnOnce(WorkerContext)) -> Option<String> {
+fn run(name: &str, context: WorkerContext, work: Work) -> Option<String> {
     let (index, core) = (context.index, context.core);
     // What `work` owned is dropped by the unwinding and seen by nobody afterwards; what it
     // shared is made for being left at any point (`Handover`, counters).

@@ -34,7 +34,8 @@ impl Watcher {
         let stop = EventFd::new()?;
         let task = Task { shared, source, stop: stop.try_clone()?, alarm: time.alarm()? };
         let name = format!("igb-{}", task.shared.name);
-        let thread = std::thread::Builder::new().name(name).spawn(move || task.run())?;
+        let thread = std::thread::Builder::new().name(name);
+        let thread = eal::thread::spawn(thread, move || task.run())?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }

@@ -185,9 +185,8 @@ impl Housekeeper {
         time.on_change(move || moved.send(Note::Time).is_ok());
         // Not when the thread begins: the clock may have been moved by then.
         let start = time.now();
-        let thread = Builder::new()
-            .name("switch-time".to_owned())
-            .spawn(move || run(&inbox, &time, start, work))
+        let thread = Builder::new().name("switch-time".to_owned());
+        let thread = eal::thread::spawn(thread, move || run(&inbox, &time, start, work))
             .map_err(|source| Error::System { action: "start a thread", source })?;
         Ok(Self { notes, thread: Some(thread) })
     }

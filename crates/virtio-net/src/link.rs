@@ -162,7 +162,7 @@ impl PortThread {
         work: impl FnOnce() + Send + 'static,
     ) -> io::Result<Self> {
         let builder = std::thread::Builder::new().name(format!("{prefix}-{name}"));
-        let thread = Some(builder.spawn(work)?);
+        let thread = Some(eal::thread::spawn(builder, work)?);
         Ok(Self { name: name.to_owned(), stop, thread })
     }
 }

@@ -206,7 +206,7 @@ impl LinkWatch {
         let stopped = Arc::new(AtomicBool::new(false));
         let (stop, woken) = (Arc::clone(&stopped), Arc::clone(&wake));
         let name = format!("link-{}", state.name);
-        let thread = thread::Builder::new().name(name).spawn(move || {
+        let thread = eal::thread::spawn(thread::Builder::new().name(name), move || {
             while !stop.load(Relaxed) {
                 let next = look();
                 if !wait(&messages, &woken, &alarm, next) {

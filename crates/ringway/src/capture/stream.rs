@@ -44,7 +44,7 @@ impl Stream {
     /// Sends on a thread of its own, to the end.
     pub fn start(self, connection: UnixStream) {
         let thread = std::thread::Builder::new().name("capture".to_owned());
-        let spawned = thread.spawn(move || {
+        let spawned = eal::thread::spawn(thread, move || {
             if let Err(error) = self.run(&connection) {
                 tracing::debug!("capture: {error}");
             }

@@ -52,9 +52,7 @@ impl Poller {
             reports: sender,
             ready: Arc::clone(&ready),
         };
-        thread::Builder::new()
-            .name("top-poll".to_owned())
-            .spawn(move || asker.run())
+        eal::thread::spawn(thread::Builder::new().name("top-poll".to_owned()), move || asker.run())
             .map_err(|error| Failure::runtime(format!("no thread to ask the switch: {error}")))?;
         Ok(Self { interval: commands, reports, ready })
     }

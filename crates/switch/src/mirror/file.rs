@@ -123,7 +123,7 @@ impl File {
             told: Arc::clone(&told),
         };
         let thread = std::thread::Builder::new().name("mirror".to_owned());
-        let spawned = thread.spawn(move || {
+        let spawned = eal::thread::spawn(thread, move || {
             writer.run(&end);
             // An error says that nobody waits any more.
             let _ = done.send(());

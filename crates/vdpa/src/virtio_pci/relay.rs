@@ -101,9 +101,8 @@ impl Relay {
             entries,
             counters,
         };
-        let thread = std::thread::Builder::new()
-            .name(format!("vdpa-{name}"))
-            .spawn(move || server.serve(&sender))?;
+        let thread = std::thread::Builder::new().name(format!("vdpa-{name}"));
+        let thread = eal::thread::spawn(thread, move || server.serve(&sender))?;
         Ok(Self { epoll, wake, stopped, orders, ended, thread: Some(thread) })
     }
 

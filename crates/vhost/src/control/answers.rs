@@ -91,7 +91,8 @@ impl Answers {
             read_all(connection, &sender, &arrived);
             drop(reader);
         };
-        std::thread::Builder::new().name("channel".into()).stack_size(STACK).spawn(run)?;
+        let thread = std::thread::Builder::new().name("channel".into()).stack_size(STACK);
+        eal::thread::spawn(thread, run)?;
         Ok(answers)
     }
 

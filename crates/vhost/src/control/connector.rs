@@ -120,7 +120,7 @@ impl Shared {
     fn start_thread(self: &Arc<Self>, state: &mut State) -> io::Result<()> {
         let shared = Arc::clone(self);
         let thread = std::thread::Builder::new().name("connect".into()).stack_size(STACK);
-        thread.spawn(move || shared.work())?;
+        eal::thread::spawn(thread, move || shared.work())?;
         state.idle += 1;
         Ok(())
     }

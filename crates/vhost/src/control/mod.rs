@@ -189,10 +189,8 @@ impl ControlThread {
             members: BTreeMap::new(),
             next_id: 0,
         };
-        let thread = std::thread::Builder::new()
-            .name("vhost-control".into())
-            .spawn(move || thread.run())
-            .map_err(failed("start"))?;
+        let name = std::thread::Builder::new().name("vhost-control".into());
+        let thread = eal::thread::spawn(name, move || thread.run()).map_err(failed("start"))?;
         let mailbox = Arc::new(Mailbox { commands: sender, wake });
         let moved = Arc::downgrade(&mailbox);
         time.on_change(move || {
