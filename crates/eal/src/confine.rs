@@ -4,6 +4,7 @@
 use std::io;
 
 use libc::c_long;
+use ordered::Gather as _;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter_all_threads,
@@ -62,7 +63,7 @@ fn program() -> Result<BpfProgram, seccompiler::BackendError> {
     let own = [not_executed(2), (3, MaskedEq(shared | private), private)];
     let register = [(1, Eq, crate::userfault::REGISTER.into())];
     let mut rules: std::collections::BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|call| (*call, Vec::new())).collect();
+        ALLOWED.iter().map(|call| (*call, Vec::new())).gather();
     rules.insert(libc::SYS_mmap, vec![rule(&files)?, rule(&own)?]);
     rules.insert(libc::SYS_mprotect, vec![rule(&[not_executed(2)])?]);
     rules.insert(libc::SYS_ioctl, vec![rule(&register)?]);

@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openflow::Action;
+use ordered::Gather as _;
 
 use crate::key::{Key, slot};
 
@@ -43,7 +44,7 @@ impl Lengths {
                 let least = move |steps: i32| i32::from(*len) + 1 + steps * STEP;
                 (-STEPS..=STEPS).map(least).filter_map(|least| u16::try_from(least).ok())
             })
-            .collect();
+            .gather();
         classes.into_iter().collect()
     }
 }

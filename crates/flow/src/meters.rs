@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use openflow::message::meter::{ALL_METERS, Band, Meter as Desc, MeterCommand, MeterMod};
+use ordered::Gather as _;
 
 use crate::rule::{Ended, Stats};
 use crate::tables::{Outcome, Tables};
@@ -159,7 +160,7 @@ impl Tables {
         let all = Arc::make_mut(&mut self.meters.0);
         ids.iter().for_each(|id| drop(all.remove(id)));
         self.touch();
-        self.remove_users(&ids.into_iter().map(Used::Meter).collect(), Ended::MeterDeleted)
+        self.remove_users(&ids.into_iter().map(Used::Meter).gather(), Ended::MeterDeleted)
     }
 }
 

@@ -13,6 +13,7 @@ use openflow::message::role::Role;
 use openflow::message::stats::desc::Desc;
 use openflow::message::{Kind, Raw};
 use openflow::{ErrorCode, ErrorMessage, PortNo, Version, VersionSet};
+use ordered::Gather as _;
 
 use crate::connection::{Connection, ConnectionId, Origin};
 use crate::datapath::Datapath;
@@ -355,7 +356,7 @@ impl Bridge {
     /// know.
     pub fn set_ports(&mut self, ports: Vec<Port>) {
         let next: BTreeMap<PortNo, Port> =
-            ports.into_iter().map(|port| (port.desc.number, port)).collect();
+            ports.into_iter().map(|port| (port.desc.number, port)).gather();
         let before = std::mem::replace(&mut self.ports, next);
         self.note_received(&before);
         let mut news = Vec::new();

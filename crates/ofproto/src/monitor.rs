@@ -15,6 +15,7 @@ use openflow::message::flow_monitor::{
 };
 use openflow::message::flow_removed::RemovedReason;
 use openflow::{ErrorCode, PortNo, Version};
+use ordered::Gather as _;
 
 use crate::bridge::Bridge;
 use crate::connection::{Connection, ConnectionId, Session};
@@ -180,7 +181,7 @@ impl Monitors {
     fn refresh(&self, begun: Option<&[u32]>, tables: &Tables, replies: &mut Replies, to: Version) {
         let is_asked = |id: &u32| begun.is_none_or(|begun| begun.contains(id));
         let asked = self.all.iter().filter(|(id, _)| is_asked(id));
-        let asked = Self { all: asked.map(|(id, it)| (*id, it.clone())).collect(), paused: None };
+        let asked = Self { all: asked.map(|(id, it)| (*id, it.clone())).gather(), paused: None };
         for rule in tables.iter() {
             let event = match (begun, self.paused) {
                 (Some(_), _) | (None, None) => FlowEvent::Initial,

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use daemon::{Daemon, Missing, State};
 use eal::time::{Time, later};
 use litemap::LiteMap;
+use ordered::Gather as _;
 use ovsdb::{Client, Event, Outcome, Remote, TransactionId, Uuid};
 use rustix::event::PollFlags;
 
@@ -389,7 +390,7 @@ impl Agent {
         let had: BTreeSet<(&str, &str)> = before
             .into_iter()
             .flat_map(|content| content.interfaces().map(|(bridge, _, name, _)| (bridge, name)))
-            .collect();
+            .gather();
         for (bridge, _, name, _) in content.interfaces() {
             let is_there = desired.state.ports.contains_key(name);
             if let Some(number) = self.number(bridge, name).filter(|_| is_there)

@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use litemap::LiteMap;
+use ordered::Gather as _;
 use ovsdb::{Atom, Cache, Change, Changes, Datum, Row, Uuid, Wanted};
 
 use crate::controller::flow_table::FlowTable;
@@ -377,7 +378,7 @@ impl Bridge {
 }
 
 fn texts(datum: &Datum) -> Texts {
-    datum.texts().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+    datum.texts().map(|(key, value)| (key.to_owned(), value.to_owned())).gather()
 }
 
 /// Whether a column of one truth value, or none, is true.
@@ -406,7 +407,7 @@ fn named<T>(
         let name = row.get("name").string().unwrap_or_default().to_owned();
         (name, read(cache, uuid, row))
     })
-    .collect()
+    .gather()
 }
 
 /// Whether files, such as a bridge's socket, may be named by this.
@@ -464,7 +465,7 @@ impl Bridge {
                 .get("controller")
                 .uuids()
                 .filter_map(|row| Some((row, Controller::read(cache.row("Controller", row)?))))
-                .collect(),
+                .gather(),
             flow_tables: FlowTable::all(cache, bridge),
         }
     }
@@ -515,7 +516,7 @@ impl Qos {
             _ => None,
         });
         Self {
-            queues: queues.collect(),
+            queues: queues.gather(),
             kind: qos.get("type").string().unwrap_or_default().to_owned(),
             other_config: texts(qos.get("other_config")),
         }
@@ -539,8 +540,8 @@ impl Mirror {
         Self {
             row,
             select_all: is_set(mirror, "select_all"),
-            select_src_port: mirror.get("select_src_port").uuids().collect(),
-            select_dst_port: mirror.get("select_dst_port").uuids().collect(),
+            select_src_port: mirror.get("select_src_port").uuids().gather(),
+            select_dst_port: mirror.get("select_dst_port").uuids().gather(),
             select_vlan: mirror.get("select_vlan").integers().collect(),
             output_port: mirror.get("output_port").uuid(),
             output_vlan: mirror.get("output_vlan").integer(),

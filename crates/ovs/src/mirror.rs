@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use litemap::LiteMap;
+use ordered::Gather as _;
 use ovsdb::Uuid;
 use switch::{DEFAULT_BRIDGE, VlanSet};
 
@@ -17,7 +18,7 @@ pub fn port_names(bridge: &Bridge) -> LiteMap<Uuid, String> {
         let only = interfaces.next().filter(|_| port.interfaces.len() == 1);
         (port.row, only.unwrap_or(name).clone())
     };
-    bridge.ports.iter().map(named).collect()
+    bridge.ports.iter().map(named).gather()
 }
 
 /// What the switch is to copy for a mirror of `bridge`; ports that are not there are left out, as
@@ -42,7 +43,7 @@ pub fn settings(
     let all: BTreeSet<Uuid> = BTreeSet::new();
     let select = |rows: &BTreeSet<Uuid>| -> BTreeSet<String> {
         let rows = if mirror.select_all { &all } else { rows };
-        rows.iter().filter_map(name).filter(|name| Some(name) != output_port.as_ref()).collect()
+        rows.iter().filter_map(name).filter(|name| Some(name) != output_port.as_ref()).gather()
     };
     let snaplen = mirror.snaplen.map(|length| u16::try_from(length).ok()).filter(Option::is_some);
     let made = switch::Mirror {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use litemap::LiteMap;
+use ordered::Gather as _;
 
 /// The number of a bridge's own port, OFPP_LOCAL of OpenFlow 1.0.
 pub const LOCAL: u16 = 65534;
@@ -115,7 +116,7 @@ impl PathNumbers {
     /// If `speaks`, a name with a number in it gets that if it is free, counted from 100 for names that
     /// begin with `br`, as in Open vSwitch's data path for tests.
     pub fn assign<'n>(&mut self, names: impl IntoIterator<Item = &'n str>, speaks: bool) {
-        let names: BTreeSet<&str> = names.into_iter().collect();
+        let names: BTreeSet<&str> = names.into_iter().gather();
         self.0.retain(|name, _| names.contains(name.as_str()));
         let (spoken, others): (Vec<&str>, Vec<&str>) =
             names.into_iter().partition(|name| speaks && spoken_number(name).is_some());

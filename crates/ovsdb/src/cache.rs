@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use ordered::Gather as _;
 use serde_json::{Map, Value, json};
 
 use crate::datum::Datum;
@@ -36,7 +37,7 @@ impl Row {
 
 impl<N: Into<String>> FromIterator<(N, Datum)> for Row {
     fn from_iter<I: IntoIterator<Item = (N, Datum)>>(columns: I) -> Self {
-        Self(columns.into_iter().map(|(name, datum)| (name.into(), datum)).collect())
+        Self(columns.into_iter().map(|(name, datum)| (name.into(), datum)).gather())
     }
 }
 
@@ -71,9 +72,9 @@ impl Cache {
         let columns = wanted.into_iter().filter_map(|(name, wanted)| {
             let table = schema.tables.get(name)?;
             let column = |name: &String| Some((name.clone(), *table.get(name)?));
-            Some((name.to_owned(), wanted.iter().filter_map(column).collect()))
+            Some((name.to_owned(), wanted.iter().filter_map(column).gather()))
         });
-        Self { tables: BTreeMap::new(), columns: columns.collect() }
+        Self { tables: BTreeMap::new(), columns: columns.gather() }
     }
 
     /// The monitored columns that there are, by table.

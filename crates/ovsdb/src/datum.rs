@@ -3,6 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 
+use ordered::Gather as _;
 use serde_json::{Value, json};
 
 use crate::error::Malformed;
@@ -172,13 +173,13 @@ impl<T: Into<Atom>> From<T> for Datum {
 
 impl<T: Into<Atom>> FromIterator<T> for Datum {
     fn from_iter<I: IntoIterator<Item = T>>(atoms: I) -> Self {
-        Self::Set(atoms.into_iter().map(Into::into).collect())
+        Self::Set(atoms.into_iter().map(Into::into).gather())
     }
 }
 
 impl<K: Into<Atom>, V: Into<Atom>> FromIterator<(K, V)> for Datum {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
-        Self::Map(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).collect())
+        Self::Map(pairs.into_iter().map(|(key, value)| (key.into(), value.into())).gather())
     }
 }
 
@@ -195,7 +196,7 @@ impl Datum {
             let Some(elements) = tagged(value, "set") else { return Ok(Self::one(atom(value)?)) };
             let elements =
                 elements.as_array().ok_or_else(|| Malformed::new("a list of elements", value))?;
-            return elements.iter().map(atom).collect::<Result<_, _>>().map(Self::Set);
+            return elements.iter().map(atom).try_gather().map(Self::Set);
         };
         let pairs = tagged(value, "map").and_then(Value::as_array);
         let pairs = pairs.ok_or_else(|| Malformed::new("a map", value))?;
@@ -205,7 +206,7 @@ impl Datum {
             }
             _ => Err(Malformed::new("a key with its value", pair)),
         };
-        pairs.iter().map(pair).collect::<Result<_, _>>().map(Self::Map)
+        pairs.iter().map(pair).try_gather().map(Self::Map)
     }
 
     fn one(atom: Atom) -> Self {

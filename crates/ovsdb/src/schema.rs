@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ordered::Gather as _;
 use serde_json::{Map, Value};
 
 use crate::datum::{Atom, Datum};
@@ -152,11 +153,7 @@ impl Schema {
             let table = table(value).map_err(|error| error.within(name))?;
             Ok((name.clone(), table))
         });
-        Ok(Self {
-            name: text("name")?,
-            version: text("version")?,
-            tables: tables.collect::<Result<_, _>>()?,
-        })
+        Ok(Self { name: text("name")?, version: text("version")?, tables: tables.try_gather()? })
     }
 
     /// The type of a column, if there is one.
@@ -175,7 +172,7 @@ fn table(value: &Value) -> Result<Table, Malformed> {
         let column = column.and_then(ColumnType::from_json);
         Ok((name.clone(), column.map_err(|error| error.within(name))?))
     };
-    columns.iter().map(column).collect()
+    columns.iter().map(column).try_gather()
 }
 
 #[cfg(test)]

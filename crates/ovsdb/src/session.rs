@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use ordered::Gather as _;
 use serde_json::{Value, json};
 
 use crate::cache::{Cache, Changes, Row};
@@ -407,7 +408,7 @@ impl Session {
         let is_ours = |row: &&Row| row.get("name").string() == Some(database);
         let rows = || self.server.rows("Database").map(|(_, row)| row);
         let Some(row) = rows().find(is_ours) else {
-            let names: BTreeSet<&str> = rows().filter_map(|row| row.get("name").string()).collect();
+            let names: BTreeSet<&str> = rows().filter_map(|row| row.get("name").string()).gather();
             let names = names.into_iter().collect::<Vec<_>>().join(", ");
             return Err(format!("it has no database {database}, but {names}"));
         };

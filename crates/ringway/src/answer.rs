@@ -11,6 +11,7 @@ use eal::signals::Signals;
 use eal::time::Time;
 use ethdev::{Pressure, ask_depths};
 use litemap::LiteMap;
+use ordered::Gather as _;
 use packet::MacAddr;
 use rustix::event::PollFlags;
 use serde::Serialize;
@@ -547,7 +548,7 @@ fn port(report: &PortReport) -> PortAnswer {
         rx_workers: report.rx_workers.clone(),
         fdb_entries: report.fdb_entries,
         stations: Vec::new(),
-        details: report.details.iter().cloned().collect(),
+        details: report.details.iter().cloned().gather(),
     }
 }
 
@@ -574,6 +575,6 @@ fn port_stats(report: &PortReport) -> PortStats {
         tx_queues: report.stats.tx.iter().map(Counters::from).collect(),
         rx_pressure: rx.iter().map(rx_pressure).collect(),
         tx_pressure: tx.iter().map(tx_pressure).collect(),
-        extended: report.extended.iter().cloned().collect(),
+        extended: report.extended.iter().cloned().gather(),
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use clap::Args;
+use ordered::Gather as _;
 use packet::MacAddr;
 use serde_json::{Map, Value, json};
 use switch::PortGuard;
@@ -93,7 +94,7 @@ fn texts<T: Display>(all: Option<&BTreeSet<T>>) -> Value {
 
 fn list<T: FromStr<Err: Display> + Ord>(text: &str) -> Result<BTreeSet<T>, String> {
     let parts = text.split(',').map(|part| part.trim().parse().map_err(|e: T::Err| e.to_string()));
-    parts.collect()
+    parts.try_gather()
 }
 
 /// A list in words, behind its name; `None` where it is empty.

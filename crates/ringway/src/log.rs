@@ -5,6 +5,7 @@ use std::io::{self, IsTerminal as _, Stderr, Write};
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 
+use ordered::Gather as _;
 use tracing::level_filters::LevelFilter;
 use tracing::{Level, Metadata};
 use tracing_subscriber::filter::Targets;
@@ -157,7 +158,7 @@ pub fn levels() -> LogLevels {
     let text = |level: LevelFilter| level.to_string().to_lowercase();
     LogLevels {
         level: text(filter.default_level().unwrap_or(LevelFilter::OFF)),
-        targets: filter.iter().map(|(target, level)| (target.to_owned(), text(level))).collect(),
+        targets: filter.iter().map(|(target, level)| (target.to_owned(), text(level))).gather(),
     }
 }
 

@@ -6,6 +6,7 @@ use eal::clock;
 use fdb::Fdb;
 use flow::Pipeline;
 use litemap::LiteMap;
+use ordered::Gather as _;
 
 use crate::bridge::{Bridge, BridgeChange, BridgeId};
 use crate::config::{BridgeOptions, DEFAULT_BRIDGE, MAX_BRIDGES, MAX_PORTS, ageing_seconds};
@@ -119,7 +120,7 @@ impl Bridges {
     /// The default bridge alone.
     pub(crate) fn new(options: &BridgeOptions) -> Result<Self, Error> {
         let entry = Entry::new(BridgeId::DEFAULT, options, 1)?;
-        Ok(Self(LiteMap::from_iter([(DEFAULT_BRIDGE.to_owned(), entry)])))
+        Ok(Self([(DEFAULT_BRIDGE.to_owned(), entry)].into_iter().gather()))
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Entry)> {

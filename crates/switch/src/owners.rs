@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use ethdev::{SharedTxQueue, TxQueue};
 use litemap::LiteMap;
+use ordered::Gather as _;
 
 use crate::output::Output;
 use crate::worker::Mailbox;
@@ -140,7 +141,7 @@ impl Owners {
             let state = State::Own { owners, spare: Queues::new() };
             return (Self { port, workers, state, lost }, vec![(queues, Watch::Nobody)]);
         }
-        let queues = queues.into_iter().map(SharedTxQueue::new).enumerate().collect();
+        let queues = queues.into_iter().map(SharedTxQueue::new).enumerate().gather();
         let (state, parts) = in_turns(queues, workers);
         (Self { port, workers, state, lost }, parts)
     }
@@ -249,7 +250,11 @@ impl Owners {
                 let mut queues = std::mem::take(spare);
                 for (index, numbers) in owners.drain(..) {
                     // A worker that has ended has taken its queues along.
-                    queues.extend(numbers.into_iter().zip(shared(index).into_iter().flatten()));
+                    for (number, queue) in
+                        numbers.into_iter().zip(shared(index).into_iter().flatten())
+                    {
+                        queues.insert(number, queue);
+                    }
                 }
                 queues
             }

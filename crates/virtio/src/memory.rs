@@ -10,6 +10,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use eal::Mapping;
+use ordered::Order as _;
 use packet::{RawSegment, Segment};
 
 use self::translated::Translated;
@@ -489,7 +490,7 @@ impl Window {
 }
 
 fn check_overlap(regions: &mut [Region], start: fn(&Region) -> u64) -> Result<(), MemoryError> {
-    regions.sort_by_key(start);
+    regions.order_by_key(start);
     let mut free_from = 0;
     let mut last = 0;
     for region in regions {

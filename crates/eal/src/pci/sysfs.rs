@@ -7,6 +7,8 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
+use ordered::Order as _;
+
 use super::error::PciError;
 use super::info::{DeviceInfo, PciAddress};
 
@@ -85,7 +87,7 @@ impl Sysfs {
             let address = name.to_str().and_then(|name| name.parse().ok());
             devices.extend(address.and_then(|address| self.device(address).ok()));
         }
-        devices.sort_by_key(|device| device.address);
+        devices.order_by_key(|device| device.address);
         Ok(devices)
     }
 
@@ -154,7 +156,7 @@ impl Sysfs {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .filter_map(|address| self.device(address).ok())
             .collect();
-        devices.sort_by_key(|device| device.address);
+        devices.order_by_key(|device| device.address);
         devices
     }
 
@@ -199,7 +201,7 @@ pub(super) fn names_in(dir: &Path) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let mut names: Vec<String> =
         entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
+    names.order();
     names
 }
 

@@ -5,6 +5,8 @@ use std::ffi::CStr;
 use std::fs::{self, File};
 use std::path::Path;
 
+use ordered::Gather as _;
+
 use super::info::DeviceInfo;
 use super::spaces::{UIO_PCI_GENERIC, VFIO_PCI};
 use super::sysfs::{Sysfs, link_name, names_in, read_attribute};
@@ -35,7 +37,7 @@ impl Network {
         let six = routes("/proc/net/ipv6_route", default_route_6);
         Self {
             with_address: interfaces_with_address(),
-            default_routes: four.into_iter().chain(six).collect(),
+            default_routes: four.into_iter().chain(six).gather(),
         }
     }
 }

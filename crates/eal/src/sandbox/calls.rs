@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use bitflags::bitflags;
 use libc::c_long;
+use ordered::Gather as _;
 use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch, apply_filter_all_threads,
@@ -125,7 +126,7 @@ pub(super) fn restrict(more: Calls) -> Result<bool, SandboxError> {
 
 /// All of `calls`, with all arguments.
 fn listed(calls: &[c_long]) -> Rules {
-    calls.iter().map(|call| (*call, Vec::new())).collect()
+    calls.iter().map(|call| (*call, Vec::new())).gather()
 }
 
 fn refusal(errno: i32) -> SeccompAction {

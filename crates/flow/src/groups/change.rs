@@ -6,6 +6,7 @@ use std::sync::Arc;
 use openflow::message::group::{
     ALL_BUCKETS, ALL_GROUPS, Bucket as Desc, FIRST_BUCKET, GroupCommand, GroupMod, LAST_BUCKET,
 };
+use ordered::Gather as _;
 
 use super::{Bucket, Group, MAX_BUCKETS, MAX_BYTES, MAX_GROUP, MAX_GROUPS};
 use crate::possible;
@@ -115,7 +116,7 @@ impl Tables {
             id => vec![id],
         };
         let gone = ids.into_iter().filter_map(|id| self.groups.remove(id));
-        let gone: BTreeSet<Used> = gone.map(|group| Used::Group(group.id)).collect();
+        let gone: BTreeSet<Used> = gone.map(|group| Used::Group(group.id)).gather();
         if gone.is_empty() {
             return Outcome::default();
         }
@@ -144,7 +145,7 @@ fn inserted(before: &[Bucket], new: Vec<Bucket>, at: u32) -> Result<Vec<Bucket>,
         LAST_BUCKET => before.len(),
         at => position(before, at)? + 1,
     };
-    let taken: BTreeSet<u32> = before.iter().map(|bucket| bucket.desc.id).collect();
+    let taken: BTreeSet<u32> = before.iter().map(|bucket| bucket.desc.id).gather();
     if new.iter().any(|bucket| taken.contains(&bucket.desc.id)) {
         return Err(GroupRefusal::BucketExists);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use openflow::Action;
+use ordered::Gather as _;
 
 use crate::rule::Rule;
 
@@ -21,7 +22,7 @@ fn of(rule: &Rule) -> impl Iterator<Item = Learned> + '_ {
 
 /// What these rules have learnt.
 pub(super) fn by<'r>(rules: impl Iterator<Item = &'r Arc<Rule>>) -> BTreeSet<Learned> {
-    rules.flat_map(|rule| of(rule)).collect()
+    rules.flat_map(|rule| of(rule)).gather()
 }
 
 /// Leaves what a rule learns that is there.

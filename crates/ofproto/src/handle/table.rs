@@ -8,6 +8,7 @@ use openflow::message::Kind;
 use openflow::message::stats::table::TableStats;
 use openflow::message::stats::table_features::{FeaturesCommand, FeaturesWish, TableFeatures};
 use openflow::message::table_mod::TableMod;
+use ordered::Gather as _;
 
 use super::{Answers, Request, VISIBLE_TABLES};
 use crate::table::visible;
@@ -91,7 +92,7 @@ impl Request<'_> {
     /// Whether tables can be as it is wished: all of them are there, have as many rules, and names that
     /// controllers can give.
     fn check_features(&self, wishes: &[FeaturesWish]) -> Result<(), ErrorCode> {
-        let tables: BTreeSet<u8> = wishes.iter().map(|wish| wish.table).collect();
+        let tables: BTreeSet<u8> = wishes.iter().map(|wish| wish.table).gather();
         if tables.len() < wishes.len() {
             return Err(ErrorCode::NxtffcDupTable);
         }

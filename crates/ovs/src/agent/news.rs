@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use daemon::Daemon;
 use litemap::LiteMap;
+use ordered::Gather as _;
 use ovsdb::{Cache, Transaction, Uuid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netdevice, socket_with};
 use switch::{BondReport, MirrorReport, PortReport, RstpReport};
@@ -32,12 +33,12 @@ impl<'d> Seen<'d> {
         let switch = daemon.switch();
         let ports = switch.ports().into_iter().map(|port| (port.name.clone(), port));
         Self {
-            ports: ports.collect(),
+            ports: ports.gather(),
             bonds: switch.bonds(),
             lacp: switch.lacp(),
             trees: switch.rstp(),
             mirrors: switch.mirrors(),
-            waiting: daemon.waiting().collect(),
+            waiting: daemon.waiting().gather(),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use litemap::LiteMap;
+use ordered::Order as _;
 use switch::{RstpPort, RstpReport};
 
 use crate::content::Content;
@@ -52,7 +53,7 @@ impl Trees {
             self.0.insert(key, Branch { state, entered, ..old });
         }
         // In the order in which it happened.
-        news.sort_by_key(|(turn, ..)| *turn);
+        news.order_by_key(|(turn, ..)| *turn);
         news.into_iter().for_each(|(_, port, old, state)| tell(port, old, state));
         for ((_, port), old) in before {
             tell(&port, old, off(old.is_rapid));

@@ -8,6 +8,7 @@ use ofproto::{Datapath, PacketOut, Port, Resumed};
 use openflow::PortNo;
 use openflow::message::ct_flush::CtFlush;
 use openflow::message::port::{config, state};
+use ordered::Gather as _;
 use switch::{BridgeFlows, FlowBegin, FlowInlet, FlowPacketOut, Sight};
 
 use crate::connections;
@@ -64,7 +65,7 @@ impl Forwarding {
             marks.extend(of);
             Some((port.desc.number, settings))
         });
-        let ports = known.collect();
+        let ports = known.gather();
         Arc::new(Pipeline {
             tables: tables.clone(),
             ports,

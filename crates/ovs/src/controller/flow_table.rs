@@ -6,6 +6,7 @@ use litemap::LiteMap;
 use ofproto::TableConfig;
 use openflow::Field;
 use openflow::text::subfield;
+use ordered::Gather as _;
 use ovsdb::{Atom, Cache, Row};
 
 use crate::content::Bridge;
@@ -61,7 +62,7 @@ impl FlowTable {
             }
             _ => None,
         });
-        rows.collect()
+        rows.gather()
     }
 
     /// As bridges have it; what is wrong with it is in the log.
@@ -112,7 +113,7 @@ pub fn configs(name: &str, bridge: &Bridge) -> BTreeMap<u8, TableConfig> {
         };
         Some((number, table.config(name, number)))
     });
-    tables.collect()
+    tables.gather()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use openflow::message::port::config;
 use openflow::message::role::Role;
 use openflow::message::stats::desc::Desc;
 use openflow::{Version, VersionSet};
+use ordered::Gather as _;
 use ovsdb::{Atom, Datum, Uuid};
 
 use super::target::Target;
@@ -109,7 +110,7 @@ impl Link {
                 spec.vlans = vlan_limit(content);
                 (name.clone(), spec)
             })
-            .collect();
+            .gather();
         if self.service.is_none() && !self.bridges.is_empty() {
             let sight = daemon.switch().sight();
             match Service::start(&settings.run, sight, settings.time.clone()) {
@@ -136,7 +137,7 @@ impl Link {
             let config = self.configs.get(name).copied().unwrap_or(0) & !config::PORT_DOWN;
             Some((name.clone(), (numbers?.of(name)?, config)))
         });
-        let ports = ports.collect();
+        let ports = ports.gather();
         let (mut controllers, mut has_lost) = (LiteMap::new(), false);
         for (row, controller) in &bridge.controllers {
             let spec = controller_spec(controller);
@@ -177,10 +178,10 @@ const WITH_QUEUES: [&str; 3] = ["linux-htb", "linux-hfsc", "trtcm-policer"];
 fn queues(bridge: &Bridge) -> LiteMap<String, BTreeSet<u32>> {
     let of = bridge.ports.values().filter_map(|port| {
         let qos = port.qos.as_ref().filter(|qos| WITH_QUEUES.contains(&qos.kind.as_str()))?;
-        let numbers: BTreeSet<u32> = qos.queues.keys().copied().collect();
+        let numbers: BTreeSet<u32> = qos.queues.keys().copied().gather();
         Some(port.interfaces.keys().map(move |name| (name.clone(), numbers.clone())))
     });
-    of.flatten().collect()
+    of.flatten().gather()
 }
 
 /// The classes of service that queues give packets, by the bridge's interfaces.
@@ -188,10 +189,10 @@ fn marks(bridge: &Bridge) -> LiteMap<String, BTreeMap<u32, u8>> {
     let of = bridge.ports.values().filter_map(|port| {
         let queues = port.qos.as_ref()?.queues.iter();
         let marks: BTreeMap<u32, u8> =
-            queues.filter_map(|(at, dscp)| Some((*at, (*dscp)?))).collect();
+            queues.filter_map(|(at, dscp)| Some((*at, (*dscp)?))).gather();
         Some(port.interfaces.keys().map(move |name| (name.clone(), marks.clone())))
     });
-    of.flatten().filter(|(_, marks)| !marks.is_empty()).collect()
+    of.flatten().filter(|(_, marks)| !marks.is_empty()).gather()
 }
 
 /// What has become of a controller, as its row says it.
@@ -208,7 +209,7 @@ fn status_columns(status: &ControllerStatus) -> Vec<Column> {
     vec![
         ("is_connected", Datum::from(status.role.is_some())),
         ("role", role.map_or_else(Datum::default, Datum::from)),
-        ("status", Datum::Map(pairs.collect())),
+        ("status", Datum::Map(pairs.gather())),
     ]
 }
 

@@ -47,6 +47,7 @@ use flow::VlanLimit;
 use litemap::LiteMap;
 use ofproto::{ConnectionId, Manner, Settings};
 use openflow::message::role::Role;
+use ordered::Gather as _;
 use ovsdb::Uuid;
 use switch::Sight;
 
@@ -179,7 +180,7 @@ impl Service {
         let theirs = Arc::clone(&shared);
         let server = Server::new(theirs, sight, time);
         let thread = std::thread::Builder::new().name("openflow".to_owned());
-        let thread = thread.spawn(move || server.run())?;
+        let thread = eal::thread::spawn(thread, move || server.run())?;
         let (sockets, last) = Default::default();
         Ok(Self { shared, thread: Some(thread), run: run.to_owned(), sockets, last })
     }
@@ -198,7 +199,7 @@ impl Service {
             let sockets = Sockets { management, snoop: self.socket(name, "snoop") };
             (name.clone(), (spec.clone(), sockets))
         });
-        let next = next.collect();
+        let next = next.gather();
         self.shared.lock().next = Some(next);
         let _ = self.shared.inward.signal();
         true

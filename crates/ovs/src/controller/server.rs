@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use eal::time::{Alarm, Time, later};
 use litemap::LiteMap;
+use ordered::Gather as _;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use switch::{Sight, flow_queue};
 
@@ -172,7 +173,7 @@ impl Server {
     fn look(&mut self) {
         let reports = self.sight.ports();
         let reports: LiteMap<_, _> =
-            reports.iter().map(|report| (report.name.as_str(), report)).collect();
+            reports.iter().map(|report| (report.name.as_str(), report)).gather();
         let now = self.time.now();
         self.bridges.iter_mut().for_each(|(_, served)| served.look(&reports, now));
     }
@@ -188,7 +189,7 @@ impl Server {
                 job,
             }));
         }
-        let status = self.bridges.values().flat_map(Served::status).collect();
+        let status = self.bridges.values().flat_map(Served::status).gather();
         let mut exchange = self.shared.lock();
         if wishes.is_empty() && exchange.status == status {
             return;

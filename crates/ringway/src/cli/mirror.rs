@@ -3,6 +3,7 @@
 use std::path::{PathBuf, absolute};
 
 use clap::{Args, Subcommand};
+use ordered::Gather as _;
 use switch::vlan::set::parse_vlan;
 use switch::{Mirror, VlanSet};
 
@@ -107,8 +108,8 @@ impl MirrorSettings {
         Mirror {
             bridge: self.bridge.clone(),
             select_all: self.all,
-            select_src_port: self.src.iter().cloned().collect(),
-            select_dst_port: self.dst.iter().cloned().collect(),
+            select_src_port: self.src.iter().cloned().gather(),
+            select_dst_port: self.dst.iter().cloned().gather(),
             select_vlan: self.vlans.clone(),
             output_port: self.to.clone(),
             output_vlan: self.to_vlan,

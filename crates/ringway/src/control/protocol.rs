@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use ordered::Gather as _;
 use serde::ser::SerializeMap as _;
 use serde::{Deserialize, Serialize, Serializer};
 use serde_json::Value;
@@ -481,12 +482,12 @@ impl From<&ethdev::Stats> for Counters {
                     let is_size = class == "undersize" || class.starts_with("size_");
                     (is_size && count > 0).then(|| (class.to_owned(), count))
                 })
-                .collect(),
+                .gather(),
             dropped: stats.dropped(),
             drops: reasons
                 .filter(|(_, count)| *count > 0)
                 .map(|(reason, count)| (reason.name().to_owned(), count))
-                .collect(),
+                .gather(),
         }
     }
 }

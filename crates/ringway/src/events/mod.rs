@@ -17,6 +17,7 @@ use crate::control::refusal::{Code, Refusal};
 use daemon::Daemon;
 use eal::time::{Time, later};
 use litemap::LiteMap;
+use ordered::Gather as _;
 
 use watch::{Dropping, Watch};
 
@@ -91,7 +92,7 @@ impl Subscriber {
         let above = |one: &&Dropping| one.rate > 0 && one.rate >= self.drop_rate;
         let above: Vec<&Dropping> = dropping.iter().filter(above).collect();
         let key = |one: &Dropping| (one.port.clone(), one.direction);
-        let now: BTreeSet<_> = above.iter().map(|one| key(one)).collect();
+        let now: BTreeSet<_> = above.iter().map(|one| key(one)).gather();
         let before = std::mem::replace(&mut self.dropping, now.clone());
         for one in above.into_iter().filter(|one| !before.contains(&key(one))) {
             self.push(uptime_ms, &one.event());
@@ -122,7 +123,7 @@ impl Events {
         daemon: &Daemon,
     ) -> Result<Vec<Topic>, Refusal> {
         let topics = if topics.is_empty() { Topic::usual() } else { topics };
-        let topics: BTreeSet<Topic> = topics.into_iter().collect();
+        let topics: BTreeSet<Topic> = topics.into_iter().gather();
         if self.subscribers.len() >= SUBSCRIBERS && !self.subscribers.contains_key(&client) {
             let message = format!("{SUBSCRIBERS} have subscribed already, which is the most");
             return Err(Refusal::new(Code::Full, message));

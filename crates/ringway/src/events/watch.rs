@@ -7,6 +7,7 @@ use crate::control::event::{Address, Event, Membership, Moved, Router, SHUT_BY};
 use daemon::{Change, Daemon, State, diff};
 use ethdev::{DropReason, Peer, Stats};
 use litemap::LiteMap;
+use ordered::Gather as _;
 use switch::{BondReport, FdbEntry, GroupsReport, PortReport, RstpReport};
 
 /// How a switch was when it was looked at last.
@@ -67,11 +68,10 @@ impl Trees {
         for tree in trees {
             let root = (crate::rstp::id(tree.root), tree.root_port.clone());
             all.roots.insert(tree.bridge.clone(), root);
-            let ports = tree.ports.iter().map(|port| {
+            for port in &tree.ports {
                 let key = (tree.bridge.clone(), port.name.clone());
-                (key, (port.role.name(), port.state.name()))
-            });
-            all.ports.extend(ports);
+                all.ports.insert(key, (port.role.name(), port.state.name()));
+            }
         }
         all
     }
@@ -134,7 +134,7 @@ impl Dropping {
             port: port.to_owned(),
             direction,
             rate,
-            reasons: reasons.collect(),
+            reasons: reasons.gather(),
         })
     }
 }
@@ -147,8 +147,8 @@ impl Watch {
             version: daemon.version(),
             state: daemon.state().clone(),
             waiting: waiting(daemon),
-            links: ports.iter().map(|port| (port.name.clone(), port.into())).collect(),
-            bonds: daemon.switch().bonds().iter().map(active).collect(),
+            links: ports.iter().map(|port| (port.name.clone(), port.into())).gather(),
+            bonds: daemon.switch().bonds().iter().map(active).gather(),
             trees: Trees::of(&daemon.switch().rstp()),
             drops: drops(&ports),
             since: daemon.switch().uptime(),
@@ -214,7 +214,7 @@ impl Watch {
     /// The active members of bonds. That of a bond that has come is told as if it had been there
     /// without.
     pub fn look_at_bonds(&mut self, bonds: &[BondReport], found: &mut Vec<Event>) {
-        let now: LiteMap<_, _> = bonds.iter().map(active).collect();
+        let now: LiteMap<_, _> = bonds.iter().map(active).gather();
         for (bond, (active, changes)) in &now {
             let (from, before) = self.bonds.get(bond).cloned().unwrap_or_default();
             if *changes != before {
@@ -274,7 +274,7 @@ impl Watch {
                 let (bridge, mac, vlan) = (entry.bridge, entry.mac.to_string(), entry.vlan);
                 (Address { bridge, mac, vlan, port: String::new() }, entry.port)
             })
-            .collect();
+            .gather();
         let with =
             |address: &Address, port: &String| Address { port: port.clone(), ..address.clone() };
         if let Some(before) = &self.addresses {
@@ -314,12 +314,12 @@ fn active(bond: &BondReport) -> (String, (Option<String>, u64)) {
 }
 
 fn waiting(daemon: &Daemon) -> LiteMap<String, String> {
-    daemon.waiting().map(|(name, reason)| (name.to_owned(), reason.to_owned())).collect()
+    daemon.waiting().map(|(name, reason)| (name.to_owned(), reason.to_owned())).gather()
 }
 
 fn drops(ports: &[PortReport]) -> LiteMap<String, [Stats; 2]> {
     let of = |port: &PortReport| [port.stats.rx_total(), port.stats.tx_total()];
-    ports.iter().map(|port| (port.name.clone(), of(port))).collect()
+    ports.iter().map(|port| (port.name.clone(), of(port))).gather()
 }
 
 fn changed(version: u64, change: &Change) -> Event {

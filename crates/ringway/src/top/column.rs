@@ -1,5 +1,7 @@
 //! A column of a table, and which of them there is room for.
 
+use ordered::Order as _;
+
 use super::value::Value;
 
 /// A column for rows of type `R`.
@@ -32,7 +34,7 @@ pub const GAP: usize = 1;
 /// Shares out `width` places: for each column as many as it gets, or none.
 pub fn share_out(wishes: &[Wish], width: usize) -> Vec<Option<usize>> {
     let mut order: Vec<usize> = (0..wishes.len()).collect();
-    order.sort_by_key(|index| wishes.get(*index).map_or(0, |wish| u8::MAX - wish.rank));
+    order.order_by_key(|index| wishes.get(*index).map_or(0, |wish| u8::MAX - wish.rank));
     let mut given = vec![None; wishes.len()];
     let mut left = width.saturating_add(GAP);
     for index in &order {

@@ -1,5 +1,6 @@
 //! All there is to tell of one row.
 
+use ordered::Order as _;
 use ratatui_core::style::{Modifier, Style};
 use ratatui_core::symbols::bar;
 
@@ -378,7 +379,7 @@ fn worker(snapshot: &Snapshot, row: &WorkerRow) -> Vec<Line> {
     let is_own =
         |queue: &&QueueRow| queue.worker.is_some_and(|(index, _)| index == row.worker.index);
     let mut own: Vec<&QueueRow> = snapshot.queues.iter().filter(is_own).collect();
-    own.sort_by(|one, other| other.load.unwrap_or(-1.0).total_cmp(&one.load.unwrap_or(-1.0)));
+    own.order_by(|one, other| other.load.unwrap_or(-1.0).total_cmp(&one.load.unwrap_or(-1.0)));
     for queue in own {
         let rate = |take: fn(Rates) -> f64| queue.rx.map(take).map_or("-".to_owned(), short);
         table.row(vec![

@@ -1,5 +1,6 @@
 //! The screen.
 
+use ordered::Order as _;
 use ratatui_core::style::{Modifier, Style};
 
 use super::app::{App, Over};
@@ -120,9 +121,9 @@ fn workers(snapshot: &Snapshot, canvas: &mut Canvas<'_>) {
     let each = PLACES + "worker 0 [] 100%  ".len();
     let room = (canvas.width() / each).max(1);
     if rows.len() > room {
-        rows.sort_by(|one, other| other.load.unwrap_or(-1.0).total_cmp(&one.load.unwrap_or(-1.0)));
+        rows.order_by(|one, other| other.load.unwrap_or(-1.0).total_cmp(&one.load.unwrap_or(-1.0)));
         rows.truncate(room);
-        rows.sort_by_key(|row| row.worker.index);
+        rows.order_by_key(|row| row.worker.index);
     }
     let mut x = 0;
     for row in rows {

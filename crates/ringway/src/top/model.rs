@@ -1,6 +1,7 @@
 //! Rates out of two samples.
 
 use litemap::LiteMap;
+use ordered::{Gather as _, Order as _};
 
 use super::bonds::{self, BondRow};
 use super::history::{History, Point};
@@ -192,7 +193,7 @@ impl Snapshot {
             }
         }
         let mut all: Vec<_> = all.into_iter().collect();
-        all.sort_by(|one, other| other.1.total_cmp(&one.1));
+        all.order_by(|one, other| other.1.total_cmp(&one.1));
         all
     }
 
@@ -263,7 +264,7 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
         .filter(|milliseconds| *milliseconds > 0)
         .map(|milliseconds| approximate(milliseconds) / 1000.0);
     let earlier: LiteMap<&str, &PortStats> = before
-        .map(|before| before.stats.ports.iter().map(|port| (port.name.as_str(), port)).collect())
+        .map(|before| before.stats.ports.iter().map(|port| (port.name.as_str(), port)).gather())
         .unwrap_or_default();
     let workers: Vec<WorkerRow> = now
         .workers
@@ -276,7 +277,7 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
         })
         .collect();
     let stats: LiteMap<&str, &PortStats> =
-        now.stats.ports.iter().map(|port| (port.name.as_str(), port)).collect();
+        now.stats.ports.iter().map(|port| (port.name.as_str(), port)).gather();
     let places = places(&workers);
     let queues: Vec<QueueRow> = now
         .stats
@@ -303,7 +304,7 @@ fn compare(now: &Sample, before: Option<&Sample>) -> Snapshot {
             Some(PortRow { front_end, load: loads.get(port.name.as_str()).copied(), ..row })
         })
         .collect();
-    ports.sort_by(|one, other| one.port.name.cmp(&other.port.name));
+    ports.order_by(|one, other| one.port.name.cmp(&other.port.name));
     let bridges = now.bridges.bridges.iter().map(|bridge| {
         let others = before.map(|before| &before.bridges.bridges);
         let before = others.and_then(|all| all.iter().find(|one| one.name == bridge.name));
@@ -340,7 +341,7 @@ fn port_row(
 
 fn reasons(stats: &PortStats, before: Option<&PortStats>, seconds: Option<f64>) -> Vec<Reason> {
     let names: std::collections::BTreeSet<&String> =
-        stats.rx.drops.keys().chain(stats.tx.drops.keys()).collect();
+        stats.rx.drops.keys().chain(stats.tx.drops.keys()).gather();
     let side = |name: &str, take: fn(&PortStats) -> &Counters| {
         let count = |stats: &PortStats| take(stats).drops.get(name).copied().unwrap_or_default();
         let rate = before.zip(seconds).and_then(|(before, seconds)| {
@@ -357,7 +358,7 @@ fn reasons(stats: &PortStats, before: Option<&PortStats>, seconds: Option<f64>) 
             tx: side(name, |stats| &stats.tx),
         })
         .collect();
-    all.sort_by(|one, other| {
+    all.order_by(|one, other| {
         other.rate().total_cmp(&one.rate()).then_with(|| other.total().cmp(&one.total()))
     });
     all
@@ -389,7 +390,7 @@ fn places(workers: &[WorkerRow]) -> LiteMap<(&str, usize), &WorkerRow> {
         let row: &WorkerRow = row;
         row.worker.queues.iter().map(move |queue| ((queue.port.as_str(), queue.queue), row))
     };
-    workers.iter().flat_map(queues).collect()
+    workers.iter().flat_map(queues).gather()
 }
 
 fn queue_rows(

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ordered::Gather as _;
+
 use crate::control::client::Client;
 use crate::control::protocol::{
     Bonds, Bridges, Info, Mirrors, Ports, Request, Stats, Vdpa, Workers,
@@ -48,7 +50,7 @@ impl Sample {
         let vdpa = client.ask(&Request::ShowVdpa {})?;
         let info = client.ask(&Request::Info {})?;
         let named = |port| front_end(port).map(|process| (port.name.clone(), process));
-        let front_ends = ports.ports.iter().filter_map(named).collect();
+        let front_ends = ports.ports.iter().filter_map(named).gather();
         Ok(Self { info, stats, ports, workers, bridges, bonds, mirrors, vdpa, front_ends })
     }
 }

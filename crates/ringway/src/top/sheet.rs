@@ -1,5 +1,7 @@
 //! The rows and columns for which there is room, in the order that was asked for.
 
+use ordered::Order as _;
+
 use super::bonds::BONDS;
 use super::column::{Column, Wish, share_out};
 use super::columns::{BRIDGES, PORTS, QUEUES, View, WORKERS, core};
@@ -184,7 +186,7 @@ fn sorted<'r, R: Row>(rows: Vec<&'r R>, columns: &[Column<R>], order: Order) -> 
     let Some(column) = columns.get(order.column) else { return rows };
     let mut keyed: Vec<(Value, String, &R)> =
         rows.into_iter().map(|row| ((column.value)(row), row.key(), row)).collect();
-    keyed.sort_by(|(one, one_key, _), (other, other_key, _)| {
+    keyed.order_by(|(one, one_key, _), (other, other_key, _)| {
         let by_value = match one.is_amount() != order.reversed {
             true => other.compare(one),
             false => one.compare(other),

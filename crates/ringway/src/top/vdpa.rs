@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use ordered::Gather as _;
+
 use super::column::Column;
 use super::columns::{RATE, column, size};
 use super::detail::{Line, paragraph, table_lines};
@@ -32,7 +34,7 @@ pub fn rows(now: &Sample, before: Option<&Sample>, seconds: Option<f64>) -> Vec<
         };
         VdpaRow {
             device: device.clone(),
-            rates: device.statistics.iter().filter_map(rate).collect(),
+            rates: device.statistics.iter().filter_map(rate).gather(),
         }
     });
     all.collect()

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use daemon::hub::{Hub, Report};
+use ordered::Gather as _;
 use serde_json::{Value, json};
 use vdpa::{Found, State, Status};
 use virtio::Features;
@@ -44,7 +45,7 @@ fn device(report: Report) -> VdpaDevice {
         mapped_doorbells,
         offered_features: feature_names(offered_features),
         features: feature_names(features),
-        statistics: statistics.collect(),
+        statistics: statistics.gather(),
     }
 }
 

@@ -6,6 +6,7 @@ pub(crate) mod order;
 use std::time::{Duration, Instant};
 
 use eal::time::later;
+use ordered::Order as _;
 
 use super::shares::Shares;
 use super::way::{BUCKETS, Division, NOBODY, Receives, Strand, Way};
@@ -236,7 +237,7 @@ impl Group {
             }
         };
         self.members = seen.into_iter().map(member).collect();
-        self.members.sort_by(|one, other| one.seen.name.cmp(&other.seen.name));
+        self.members.order_by(|one, other| one.seen.name.cmp(&other.seen.name));
     }
 
     /// Has a member come into use, or go out of it, once its link has been otherwise for long enough;

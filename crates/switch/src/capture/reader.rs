@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use ordered::Order as _;
+
 use super::room::{Captured, Room, records};
 use crate::switch::Control;
 
@@ -99,7 +101,7 @@ impl CaptureReader {
             .flat_map(|(worker, half)| records(half).map(move |captured| (*worker, captured)));
         let mut all: Vec<(usize, Captured<'_>)> = all.collect();
         // What has the same time, as all of a burst, stays in order.
-        all.sort_by_key(|(_, captured)| captured.cycles);
+        all.order_by_key(|(_, captured)| captured.cycles);
         let count = all.len();
         for (worker, captured) in all {
             let before = place(&mut self.missed, worker, captured.port);

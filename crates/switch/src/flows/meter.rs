@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use arrayvec::ArrayVec;
 use flow::{MAX_BANDS, Meter};
+use ordered::{Gather as _, Order as _};
 use packet::{BURST, Frame};
 
 use crate::limit::{Limiter, Size, Well};
@@ -35,7 +36,7 @@ impl Shared {
         let well = |band| Well::new(size(band, meter.counts_packets(), hz), workers, now);
         let bands = &meter.desc.bands;
         let mut order: Box<[usize]> = (0..bands.len().min(MAX_BANDS)).collect();
-        order.sort_by_key(|at| std::cmp::Reverse(bands.get(*at).map(|band| band.rate)));
+        order.order_by_key(|at| std::cmp::Reverse(bands.get(*at).map(|band| band.rate)));
         Self { meter: Arc::clone(meter), wells: bands.iter().map(well).collect(), order }
     }
 }
@@ -60,7 +61,7 @@ impl Metering {
             let same = self.0.get(&meter.desc.id).filter(|own| Arc::ptr_eq(&own.meter, meter));
             (meter.desc.id, same.cloned().unwrap_or_else(|| Arc::new(Shared::new(meter, at))))
         };
-        Self(Arc::new(meters.iter().map(shared).collect()))
+        Self(Arc::new(meters.iter().map(shared).gather()))
     }
 }
 

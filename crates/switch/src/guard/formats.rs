@@ -6,6 +6,7 @@ use std::fmt::Display;
 use std::marker::PhantomData;
 use std::str::FromStr;
 
+use ordered::Gather as _;
 use serde::de::{Error, Visitor};
 use serde::{Deserialize, Deserializer, Serializer};
 
@@ -24,7 +25,7 @@ where
     D: Deserializer<'de>,
 {
     let all = Vec::<Text<T>>::deserialize(deserializer)?;
-    Ok(all.into_iter().map(|Text(value)| value).collect())
+    Ok(all.into_iter().map(|Text(value)| value).gather())
 }
 
 /// A text that was read as what it stands for.

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use litemap::LiteMap;
+use ordered::Gather as _;
 
 use super::message::{Message, Response};
 use super::table::{Ports, Table};
@@ -220,7 +221,7 @@ fn asked(groups: BTreeSet<IpAddr>) -> Vec<IpAddr> {
         IpAddr::V4(_) => IpAddr::from([0; 4]),
         IpAddr::V6(_) => IpAddr::from([0; 16]),
     };
-    groups.into_iter().map(all).collect::<BTreeSet<_>>().into_iter().collect()
+    groups.into_iter().map(all).gather::<BTreeSet<_>>().into_iter().collect()
 }
 
 fn ageing(settings: &McastSnooping) -> Duration {

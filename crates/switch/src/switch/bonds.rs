@@ -8,6 +8,7 @@ use ethdev::{DropReason, Link, OpenPort, PortControl, PortInfo, PortStats, Stats
 use l2proto::lacp::Agent;
 use l2proto::lacp::pdu::FRAME_LEN;
 use litemap::LiteMap;
+use ordered::Order as _;
 use packet::headers::EtherType;
 use packet::{BURST, MacAddr, Tag, announcement};
 
@@ -363,7 +364,7 @@ impl Control {
         let Ok(fdb) = self.fdb_of(entry) else { return };
         let mut stations = fdb.list();
         stations.retain(|station| station.port != entry.number());
-        stations.sort_by_key(|station| station.age);
+        stations.order_by_key(|station| station.age);
         stations.truncate(MAX_ANNOUNCED);
         let has_vlans = self.have_vlans(entry.bridge());
         let policy = has_vlans.then(|| Policy::from(&entry.options().vlan));

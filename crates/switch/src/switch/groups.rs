@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use eal::clock;
 use litemap::LiteMap;
+use ordered::Gather as _;
 use packet::{BURST, MacAddr};
 
 use super::bonds::tagged;
@@ -88,7 +89,7 @@ impl Control {
     pub(super) fn run_groups(&mut self) -> Option<Instant> {
         let all = self.bridges.iter();
         let all = all.map(|(name, entry)| (name.to_owned(), entry.options().mcast_snooping));
-        let all: LiteMap<String, McastSnooping> = all.collect();
+        let all: LiteMap<String, McastSnooping> = all.gather();
         self.groups.0.retain(|name, _| all.contains_key(name));
         all.iter().filter_map(|(name, settings)| self.run_bridge(name, settings)).min()
     }
@@ -218,8 +219,8 @@ impl Control {
         let own = own.map(|(_, entry)| entry.options().vlan.tag.unwrap_or(0));
         let watch = self.groups.0.get(name);
         let known = watch.into_iter().flat_map(|watch| watch.snooper.table.groups());
-        let all: BTreeSet<u16> = own.chain(known.map(|((vlan, _), _)| vlan)).collect();
-        all.into_iter().take(MOST_VLANS).collect()
+        let all: BTreeSet<u16> = own.chain(known.map(|((vlan, _), _)| vlan)).gather();
+        all.into_iter().take(MOST_VLANS).gather()
     }
 
     /// Forgets what is known of groups behind port `number`.

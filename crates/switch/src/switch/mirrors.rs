@@ -1,6 +1,7 @@
 //! Mirrors of a running switch.
 
 use litemap::LiteMap;
+use ordered::Gather as _;
 
 use super::{Control, Switch};
 use crate::bridge::BridgeChange;
@@ -101,7 +102,7 @@ impl Control {
     fn tell_mirrors(&self, bridge: &str, more: Option<(&str, u16)>) {
         let Ok(entry) = self.bridges.get(bridge) else { return };
         let ports = self.ports.of_bridge(entry.id()).map(|(name, port)| (name, port.number()));
-        let ports: LiteMap<&str, u16> = ports.chain(more).collect();
+        let ports: LiteMap<&str, u16> = ports.chain(more).gather();
         for (index, worker) in self.mailboxes.iter().enumerate() {
             let taps = self.mirrors.taps(bridge, &ports, index).map(Box::new);
             let change = Box::new(BridgeChange::Mirror(taps));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use litemap::LiteMap;
+use ordered::Gather as _;
 use packet::MacAddr;
 
 use super::Control;
@@ -18,7 +19,7 @@ impl Control {
             self.set_monitor(name);
         }
         let all = self.bonds.all();
-        let wanted: LiteMap<u16, Askers> = all.flat_map(askers).collect();
+        let wanted: LiteMap<u16, Askers> = all.flat_map(askers).gather();
         self.listen_for_answers(&wanted);
     }
 

@@ -11,6 +11,7 @@ use l2proto::rstp::tree::{Link, Todo, Tree};
 use l2proto::rstp::vector::BridgeName;
 use l2proto::rstp::{RstpVersion, bpdu, numbers};
 use litemap::LiteMap;
+use ordered::Gather as _;
 use packet::MacAddr;
 
 use super::{Control, Switch};
@@ -346,7 +347,7 @@ impl Control {
 
     /// The ports of a bridge that take part, by their numbers, and those that do not.
     fn parts_of(&self, name: &str, id: BridgeId, version: RstpVersion) -> Parts {
-        let ports = self.ports.of_bridge(id).map(|(port, entry)| (port, entry.number())).collect();
+        let ports = self.ports.of_bridge(id).map(|(port, entry)| (port, entry.number())).gather();
         let outputs = self.mirrors.outputs(name, &ports);
         let mut parts = Parts::default();
         let Parts { links, others, listened } = &mut parts;

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use ordered::Order as _;
+
 use crate::device::DeviceError;
 
 const DEVICES: &str = "/sys/bus/vdpa/devices";
@@ -62,7 +64,7 @@ fn list_in(devices: &Path) -> io::Result<Vec<KernelVdpa>> {
         let driver = driver.and_then(|link| Some(link.file_name()?.to_string_lossy().into_owned()));
         found.push(KernelVdpa { name, driver, node: node_in(&entry.path()) });
     }
-    found.sort_by(|one, other| one.name.cmp(&other.name));
+    found.order_by(|one, other| one.name.cmp(&other.name));
     Ok(found)
 }
 

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 
 use conntrack::{Entry, TcpState, Tuple, ZoneLimit};
 use openflow::message::ct_flush::CtFlush;
+use ordered::Order as _;
 use ovs::unixctl::Answer;
 use packet::headers::IpProtocol;
 
@@ -38,7 +39,7 @@ fn entries(appctl: &Appctl<'_>, zone: Option<u16>) -> Vec<Entry> {
             entries.push(entry);
         }
     });
-    entries.sort_by_key(|entry| entry.original);
+    entries.order_by_key(|entry| entry.original);
     entries
 }
 

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use daemon::{Missing, State};
+use ordered::Order as _;
 use ovs::content::{Content, Interface, Port};
 use ovs::unixctl::Answer;
 use switch::PortReport;
@@ -55,7 +56,7 @@ fn describe(appctl: &Appctl<'_>, content: &Content, path: &str, counts: bool, te
         (path_of(kind) == path).then(|| (number, report, kind_of(appctl, row, kind)))
     });
     let mut ports: Vec<_> = interfaces.collect();
-    ports.sort_by_key(|(number, ..)| *number);
+    ports.order_by_key(|(number, ..)| *number);
     let packets: u64 = ports.iter().map(|(_, port, _)| port.stats.rx_total().packets).sum();
     // Without flows, no frame is looked up twice: there is nothing that it could miss.
     let (hit, missed, lost, flows) = match appctl.flows.of_path(path) {

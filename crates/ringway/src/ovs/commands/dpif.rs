@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use ordered::Order as _;
 use ovs::content::{Content, Interface};
 use ovs::unixctl::Answer;
 
@@ -64,7 +65,7 @@ fn show_bridge(appctl: &Appctl<'_>, content: &Content, name: &str, text: &mut St
     let _ = writeln!(text, "  {name}:");
     let ports = bridge.ports.values().flat_map(|port| &port.interfaces);
     let mut interfaces: Vec<(&String, &Interface)> = ports.collect();
-    interfaces.sort_by_key(|(name, _)| *name);
+    interfaces.order_by_key(|(name, _)| *name);
     for (interface, row) in interfaces {
         let is_there = appctl.daemon.switch().port(interface).is_ok();
         let Some(number) = appctl.agent.number(name, interface).filter(|_| is_there) else {

@@ -6,6 +6,7 @@ use flow::{Key, place};
 use odp::flows::{Flows, Look};
 use odp::{Flow, action};
 use openflow::text::{Names, matching};
+use ordered::Order as _;
 use ovs::content::Content;
 use ovs::unixctl::Answer;
 
@@ -125,7 +126,7 @@ pub fn dump_path(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
         |flow: &&Flow| wanted && filter.as_ref().is_none_or(|(key, bits)| flow.may_be(key, bits));
     let mut all: Vec<(String, &Flow)> =
         flows.filter(is_wanted).map(|flow| (threads.of(appctl, flow), flow)).collect();
-    all.sort_by(|(a, _), (b, _)| a.cmp(b));
+    all.order_by(|(a, _), (b, _)| a.cmp(b));
     let (mut text, mut last) = (String::new(), None);
     for (thread, flow) in &all {
         if let Some(worker) = options.worker {

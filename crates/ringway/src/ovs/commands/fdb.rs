@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use ordered::Order as _;
 use ovs::unixctl::Answer;
 use packet::MacAddr;
 use switch::FdbEntry;
@@ -14,7 +15,7 @@ pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     appctl.check_bridge(bridge)?;
     let mut text = " port  VLAN  MAC                Age\n".to_owned();
     let mut entries = entries(appctl, bridge);
-    entries.sort_by_key(|entry| std::cmp::Reverse(entry.age));
+    entries.order_by_key(|entry| std::cmp::Reverse(entry.age));
     for entry in entries {
         let port = appctl.number(bridge, &entry.port);
         let age = if entry.is_static { "static".to_owned() } else { entry.age.to_string() };

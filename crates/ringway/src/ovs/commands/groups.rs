@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use ordered::Order as _;
 use ovs::unixctl::Answer;
 use switch::GroupsReport;
 
@@ -15,8 +16,8 @@ pub fn show(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
     appctl.check_bridge(bridge)?;
     let report = appctl.daemon.switch().groups().into_iter().find(|one| one.bridge == *bridge);
     let mut report = report.ok_or(OFF)?;
-    report.groups.sort_by_key(|group| std::cmp::Reverse(group.age));
-    report.routers.sort_by_key(|router| std::cmp::Reverse(router.age));
+    report.groups.order_by_key(|group| std::cmp::Reverse(group.age));
+    report.routers.order_by_key(|router| std::cmp::Reverse(router.age));
     Ok(describe(&report, |port| appctl.number(bridge, port)))
 }
 

@@ -8,6 +8,7 @@ use ethdev::DropReason;
 use flow::{Change, Depth, Frozen, Key, PacketIn, Pipeline, extract, slot};
 use odp::{MirrorCopy, Normal, Outlet, World, compose};
 use openflow::PortNo;
+use ordered::Order as _;
 use ovs::numbers::LOCAL;
 use switch::{DEFAULT_BRIDGE, Decided, Mirror};
 
@@ -166,7 +167,7 @@ impl World for Sight<'_, '_> {
             }
         }
         // First those that have it as it is, and then what is alike together.
-        outputs.sort_by_key(|(_, of)| (tags(of) != tags(key), tags(of)));
+        outputs.order_by_key(|(_, of)| (tags(of) != tags(key), tags(of)));
         Normal { notes, outputs }
     }
 
