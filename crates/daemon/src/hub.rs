@@ -1,10 +1,10 @@
 //! The vDPA devices of this process, on their sockets.
 
-use std::sync::mpsc;
 use std::time::Duration;
 
 use ::vdpa::{AttachOptions, Attached, Status, VdpaDevice};
 use eal::Access;
+use eal::channel::channel;
 use eal::time::Time;
 use litemap::LiteMap;
 use vhost::SocketOptions;
@@ -150,7 +150,7 @@ fn within<T: Send + 'static>(
     limit: Duration,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Option<T> {
-    let (done, ended) = mpsc::sync_channel(1);
+    let (done, ended) = channel();
     let thread = std::thread::Builder::new().name("vdpa-wait".into());
     let work = move || {
         // An error says that nobody waits any more.
@@ -211,8 +211,8 @@ mod tests {
     fn what_takes_too_long_is_left_to_itself() {
         let limit = Duration::from_secs(10);
         assert_eq!(within(limit, || 7), Some(7));
-        let (go_on, wait) = mpsc::channel::<()>();
-        let (tell, ended) = mpsc::channel();
+        let (go_on, wait) = channel::<()>();
+        let (tell, ended) = channel();
         let slow = move || {
             let _ = wait.recv();
             let _ = tell.send(());

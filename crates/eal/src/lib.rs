@@ -19,6 +19,7 @@
 //!
 //! - [`access`]: who may connect to a socket in the file system
 //! - `aio`: signalling an eventfd without waiting, by asynchronous I/O
+//! - [`channel`](mod@channel): channels between control threads
 //! - [`clock`]: time-stamp counter, calibrated, and its conversions
 //! - [`closer`]: closing files and mappings that a peer has had a hand in
 //! - [`confine`](mod@confine): giving up system calls, for a process that touches pages and no more
@@ -46,6 +47,7 @@
 
 pub mod access;
 mod aio;
+pub mod channel;
 pub mod clock;
 pub mod closer;
 pub mod confine;

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use eal::EventFd;
+use eal::channel::{Receiver, Sender, channel};
 use ethdev::{Error, Link, PortEvent, PortEvents};
 use packet::MacAddr;
 
@@ -87,7 +87,7 @@ impl Settings {
         mtu: Arc<AtomicU16>,
         wake: Arc<EventFd>,
     ) -> (Self, Receiver<Change>) {
-        let (sender, receiver) = mpsc::channel();
+        let (sender, receiver) = channel();
         mtu.store(wishes.mtu, Relaxed);
         (Self { name: name.to_owned(), wishes, max_mtu, mtu, sender, wake }, receiver)
     }
@@ -126,7 +126,7 @@ impl Settings {
 
     /// Has the port's thread make a change, and waits for the outcome.
     fn change(&mut self, to: Wishes) -> Result<(), Error> {
-        let (done, outcome) = mpsc::channel();
+        let (done, outcome) = channel();
         let sent = self.sender.send(Change { to, done });
         sent.map_err(|_| self.failed("the port's thread has ended".to_owned()))?;
         let _ = self.wake.signal();

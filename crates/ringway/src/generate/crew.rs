@@ -1,9 +1,9 @@
 //! The threads that the lanes run on.
 
-use std::sync::mpsc::{Receiver as Returned, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use eal::channel::{Receiver as Returned, channel};
 use eal::{CoreList, Workers};
 
 use super::lane::{Lane, Phase, Progress};

@@ -5,11 +5,11 @@
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use eal::channel::{Receiver, Sender, channel};
 use eal::event::{Events, Interest};
 use eal::{Epoll, EventFd, PeerEvent};
 use virtio::device::RingLog;
@@ -58,7 +58,7 @@ pub(super) struct Entry {
 }
 
 /// Something for the thread to do, which answers.
-type Order = (Option<Arc<DirtyLog>>, SyncSender<()>);
+type Order = (Option<Arc<DirtyLog>>, Sender<()>);
 
 /// Where a ring stood in the end, and what is to be known of its last moments.
 pub(super) type Ended = (u16, u32, Relayed);
@@ -90,7 +90,7 @@ impl Relay {
             }
         }
         let stopped = Arc::new(AtomicBool::new(false));
-        let (sender, ended) = sync_channel(1);
+        let (sender, ended) = channel();
         let (orders, incoming) = channel();
         let server = Server {
             name: name.to_owned(),
@@ -119,7 +119,7 @@ impl Relay {
 
     /// Has all shadow rings log what is written from now on, or not log any more.
     pub(super) fn set_log(&self, log: Option<Arc<DirtyLog>>) -> Result<(), DeviceError> {
-        let (answer, done) = sync_channel(1);
+        let (answer, done) = channel();
         let _ = self.orders.send((log, answer));
         let _ = self.wake.signal();
         done.recv_timeout(END_TIMEOUT)
@@ -163,7 +163,7 @@ struct Server {
 }
 
 impl Server {
-    fn serve(mut self, ended: &SyncSender<Vec<Ended>>) {
+    fn serve(mut self, ended: &Sender<Vec<Ended>>) {
         let mut events = Events::new();
         let mut busy = vec![true; self.entries.len()];
         // Whatever has been in the rings since before the start is to be noticed.

@@ -27,12 +27,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Weak};
 use std::thread::JoinHandle;
 use std::time::Instant;
 use std::{fmt, io};
 
+use eal::channel::{Receiver, Sender, channel};
 use eal::event::{Events, Interest};
 use eal::time::Time;
 use eal::unix::{self, Listener, SocketError};
@@ -92,8 +92,8 @@ type Make = Box<dyn FnOnce(u32, Arc<Epoll>) -> io::Result<Box<dyn Member>> + Sen
 
 /// What the control thread is asked to do.
 enum Command {
-    Add { make: Make, done: SyncSender<io::Result<u32>> },
-    Remove { id: u32, done: SyncSender<()> },
+    Add { make: Make, done: Sender<io::Result<u32>> },
+    Remove { id: u32, done: Sender<()> },
     End,
 }
 
@@ -382,7 +382,7 @@ impl ControlHandle {
         make: impl FnOnce(u32, Arc<Epoll>) -> io::Result<Box<dyn Member>> + Send + 'static,
     ) -> Result<SocketHandle, ControlError> {
         let thread = self.thread.as_ref().ok_or(ControlError::Ended)?.thread().id();
-        let (done, answer) = sync_channel(1);
+        let (done, answer) = channel();
         self.mailbox.send(Command::Add { make: Box::new(make), done })?;
         let id = answer
             .recv()
@@ -436,7 +436,7 @@ impl SocketHandle {
 impl Drop for SocketHandle {
     fn drop(&mut self) {
         let Some(mailbox) = self.mailbox.upgrade() else { return };
-        let (done, answer) = sync_channel(1);
+        let (done, answer) = channel();
         if mailbox.send(Command::Remove { id: self.id, done }).is_ok()
             && std::thread::current().id() != self.thread
         {

@@ -3,10 +3,10 @@
 use std::os::fd::AsFd as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use eal::EventFd;
+use eal::channel::Receiver;
 use eal::time::Alarm;
 use ethdev::{Error, PortEvent};
 use packet::announcement;

@@ -3,10 +3,10 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::Receiver;
 use std::time::{Duration, Instant};
 
 use eal::EventFd;
+use eal::channel::Receiver;
 use eal::time::{Alarm, Time};
 use ethdev::{Error, Link, PortControl, PortEvents, PortInfo};
 use packet::{LINK_HEADERS, MacAddr};
