@@ -124,6 +124,7 @@ fn built(given: Option<&Path>, version: &Version) -> Result<PathBuf> {
     let mut cargo = crate::test::cargo(&["rustc", "--locked", "--profile", PROFILE]);
     cargo.args(["--package", "ringway", "--bin", "ringway", "--", "-Copt-level=3"]);
     cargo.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    cargo.env("RUSTC_WRAPPER", workspace().join("xtask/size-rustc"));
     cargo.env("SOURCE_DATE_EPOCH", version.epoch.to_string());
     let status = cargo.status()?;
     ensure!(status.success(), "the program does not build: {status}");
