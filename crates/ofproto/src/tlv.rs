@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use flow::Tables;
+use openflow::action::wire::Lengths;
 use openflow::field::ones;
 use openflow::message::flow_mod::FlowMod;
 use openflow::message::tlv_table::{FIELDS, TlvCommand, TlvOption, TlvTable, TlvTableMod};
@@ -76,6 +77,17 @@ impl TlvOptions {
     pub fn table(&self) -> TlvTable {
         let options = self.0.values().copied().collect();
         TlvTable { room: u32::from(PLACES) * u32::from(WIDTH), fields: FIELDS, options }
+    }
+
+    /// How many bytes the fields have.
+    pub fn lengths(&self) -> Lengths {
+        let mut lengths = [0; FIELDS as usize];
+        for option in self.0.values() {
+            if let Some(len) = lengths.get_mut(usize::from(option.index)) {
+                *len = option.len;
+            }
+        }
+        lengths
     }
 
     /// How many bits a field has here.
@@ -180,6 +192,7 @@ mod tests {
         assert_eq!(add(&[option(2, 4, 2), option(3, 12, 3)]), Some(ErrorCode::NxttmfcTableFull));
         assert_eq!(add(&[option(2, 4, 4)]), Some(ErrorCode::NxttmfcTableFull));
         assert_eq!(options.table().options, [option(0, 4, 0), option(1, 8, 1)]);
+        assert_eq!(options.lengths()[..3], [4, 8, 0]);
         assert_eq!(changed(&mut options, TlvCommand::Delete, &[option(9, 0, 1)]), None);
         assert_eq!(options.table().options, [option(0, 4, 0)]);
         assert_eq!(changed(&mut options, TlvCommand::Clear, &[]), None);

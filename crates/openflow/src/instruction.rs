@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::action::{Action, Actions, check, wire};
+use crate::action::wire::{self, Style};
+use crate::action::{Action, Actions, check};
 use crate::error::ErrorCode;
 use crate::field::text::Hex;
 use crate::matching::Match;
@@ -122,7 +123,13 @@ impl Instructions {
     }
 
     /// Writes what a flow does to the packets that it is for; see [`encode`](Self::encode).
-    pub(crate) fn encode_for(&self, matching: &Match, version: Version, out: &mut Vec<u8>) {
+    pub(crate) fn encode_for<'a>(
+        &self,
+        matching: &Match,
+        version: impl Into<Style<'a>>,
+        out: &mut Vec<u8>,
+    ) {
+        let version = version.into();
         if version < Version::V12 {
             return self.encode(version, out);
         }
@@ -134,7 +141,8 @@ impl Instructions {
 
     /// Writes what a flow does, as [`decode`](Self::decode) reads it. What OpenFlow 1.0 does not have is
     /// left out, but for a next table, to which packets are submitted again.
-    pub fn encode(&self, version: Version, out: &mut Vec<u8>) {
+    pub fn encode<'a>(&self, version: impl Into<Style<'a>>, out: &mut Vec<u8>) {
+        let version = version.into();
         if version == Version::V10 {
             wire::encode(&self.apply, version, out);
             if let Some((value, mask)) = self.metadata {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flow::{Change, Command, Ended, Filter, Flags, Outcome, Refusal, Rule, Tables, Timeouts};
+use openflow::action::wire::Style;
 use openflow::message::asynchronous::Unasked;
 use openflow::message::flow_mod::{self, ALL_TABLES, ANY_GROUP, FlowFlags, FlowMod};
 use openflow::message::flow_removed::FlowRemoved;
@@ -70,10 +71,11 @@ impl Request<'_> {
         let rules = self.asked_rules()?;
         let now = self.datapath.now();
         let mut replies = self.replies(Kind::FlowStatsReply);
-        let (version, form) = (self.raw.version, self.reply_form());
+        let (lengths, form) = (self.bridge.tlv.lengths(), self.reply_form());
+        let style = Style::new(self.raw.version, &lengths);
         for rule in rules {
             let stats = stats(&rule, now);
-            if !replies.entry(|out| stats.encode(version, form, out)) {
+            if !replies.entry(|out| stats.encode_in(style, form, out)) {
                 tracing::warn!(
                     target: "ofp_flow",
                     "Flow exceeded the maximum flow statistics reply size and was excluded from the \

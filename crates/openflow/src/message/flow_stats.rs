@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::flow_mod::{ALL_TABLES, ANY_GROUP, FlowFlags, nx_match};
 use super::oxs::{Oxs, duration, put_duration};
 use super::{Form, Kind, Message, Raw};
+use crate::action::wire::Style;
 use crate::error::ErrorCode;
 use crate::instruction::Instructions;
 use crate::matching::oxm::Strictness;
@@ -265,6 +266,13 @@ impl FlowStats {
 
     /// Writes it as an entry of an answer of this form, for [`Replies::entry`](super::Replies::entry).
     pub fn encode(&self, version: Version, form: Form, out: &mut Vec<u8>) {
+        self.encode_in(version, form, out);
+    }
+
+    /// The same, with options of tunnels in actions as long as a bridge says.
+    pub fn encode_in<'a>(&self, style: impl Into<Style<'a>>, form: Form, out: &mut Vec<u8>) {
+        let style = style.into();
+        let version = style.version();
         let start = out.position();
         out.u16(0);
         match (version, form) {
@@ -273,7 +281,7 @@ impl FlowStats {
             (Version::V15, _) => self.put_v15(out),
             _ => self.put_v11(version, out),
         }
-        self.instructions.encode_for(&self.matching, version, out);
+        self.instructions.encode_for(&self.matching, style, out);
         out.patch_length(start, start);
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::decode::{argument, nested};
 use super::kinds::{Kind, Put};
 use super::verify::{self, Place};
-use super::{check_source, encode, pack, packed};
+use super::{Style, check_source, encode, pack, packed};
 use crate::action::{Action, Ct, CtZone, Nat, NatKind};
 use crate::error::ErrorCode;
 use crate::field::entry;
@@ -63,8 +63,8 @@ fn zone(field: u32, value: u16) -> Result<CtZone, ErrorCode> {
 }
 
 /// Writes `ct`.
-pub(super) fn encode_ct(ct: &Ct, version: Version, out: &mut Vec<u8>) {
-    let Some(put) = Put::begin(out, Kind::Ct, version) else { return };
+pub(super) fn encode_ct(ct: &Ct, version: Style<'_>, out: &mut Vec<u8>) {
+    let Some(put) = Put::begin(out, Kind::Ct, version.version()) else { return };
     put.out.u16(if ct.commit { COMMIT } else { 0 } | if ct.force { FORCE } else { 0 });
     match ct.zone {
         CtZone::Number(zone) => {
@@ -72,7 +72,7 @@ pub(super) fn encode_ct(ct: &Ct, version: Version, out: &mut Vec<u8>) {
             put.out.u16(zone);
         }
         CtZone::Field(source) => {
-            entry::put_name(put.out, source.field, Version::V10);
+            version.put_name(put.out, source.field, Version::V10);
             put.out.u16(pack(source));
         }
     }
@@ -145,8 +145,8 @@ fn ports(body: &mut Reader<'_>, present: u16) -> Option<Ports> {
 }
 
 /// Writes `nat`.
-pub(super) fn encode_nat(nat: &Nat, version: Version, out: &mut Vec<u8>) {
-    let Some(put) = Put::begin(out, Kind::Nat, version) else { return };
+pub(super) fn encode_nat(nat: &Nat, version: Style<'_>, out: &mut Vec<u8>) {
+    let Some(put) = Put::begin(out, Kind::Nat, version.version()) else { return };
     let kind = match nat.kind {
         NatKind::Existing => 0,
         NatKind::Source => SOURCE,

@@ -352,12 +352,6 @@ fn multipath(mut body: Reader<'_>) -> Result<Action, ErrorCode> {
 
 fn set_field(raw: RawAction<'_>) -> Result<Action, ErrorCode> {
     let mut body = raw.body;
-    if raw.kind == Kind::RegLoad2 {
-        let zeroes = body.sub(6)?;
-        if !is_zero(zeroes) {
-            return Err(ErrorCode::NxbrcMustBeZero);
-        }
-    }
     let found = entry::Entry::pull(&mut body)?;
     if found.mask.is_some() && raw.kind == Kind::SetField12 {
         return Err(ErrorCode::BacBadSetMask);

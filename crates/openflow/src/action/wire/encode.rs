@@ -11,25 +11,77 @@ use crate::port_no::PortNo;
 use crate::version::Version;
 use crate::wire::Writer as _;
 
+/// How actions are written: as a version has them, and with options of tunnels as long as a bridge says.
+#[derive(Clone, Copy, Debug)]
+pub struct Style<'a> {
+    version: Version,
+    lengths: Option<&'a Lengths>,
+}
+
+/// How many bytes options of tunnels have, by the numbers of their fields; 0: it is not known.
+pub type Lengths = [u8; 64];
+
+impl<'a> Style<'a> {
+    /// As a version has them, by what a bridge says.
+    #[must_use]
+    pub const fn new(version: Version, lengths: &'a Lengths) -> Self {
+        Self { version, lengths: Some(lengths) }
+    }
+
+    /// Writes the header of a field, of which no value follows.
+    pub(super) fn put_name(self, out: &mut Vec<u8>, field: Field, version: Version) {
+        let number = field.number_in(Field::TunMetadata0, 64).map(usize::from);
+        let len = number.and_then(|number| self.lengths?.get(number).copied());
+        match len.filter(|len| *len > 0) {
+            Some(len) => _ = entry::put_header(out, field, version, false, len.into()),
+            None => entry::put_name(out, field, version),
+        }
+    }
+
+    /// The version.
+    pub(crate) const fn version(self) -> Version {
+        self.version
+    }
+}
+
+impl From<Version> for Style<'_> {
+    fn from(version: Version) -> Self {
+        Self { version, lengths: None }
+    }
+}
+
+impl PartialEq<Version> for Style<'_> {
+    fn eq(&self, version: &Version) -> bool {
+        self.version == *version
+    }
+}
+
+impl PartialOrd<Version> for Style<'_> {
+    fn partial_cmp(&self, version: &Version) -> Option<std::cmp::Ordering> {
+        self.version.partial_cmp(version)
+    }
+}
+
 /// Writes actions as a version has them. Those that it does not have become others that do the same,
 /// or else are left out.
-pub fn encode(actions: &[Action], version: Version, out: &mut Vec<u8>) {
+pub fn encode<'a>(actions: &[Action], version: impl Into<Style<'a>>, out: &mut Vec<u8>) {
+    let version = version.into();
     for action in actions {
         one(action, version, out);
     }
 }
 
 /// Writes an action, the body of which `write` makes.
-fn with(out: &mut Vec<u8>, kind: Kind, version: Version, write: impl FnOnce(&mut Vec<u8>)) {
-    if let Some(put) = Put::begin(out, kind, version) {
+fn with(out: &mut Vec<u8>, kind: Kind, version: Style<'_>, write: impl FnOnce(&mut Vec<u8>)) {
+    if let Some(put) = Put::begin(out, kind, version.version) {
         write(put.out);
         put.end();
     }
 }
 
 /// Writes an action of one value, of `N` bytes.
-fn value<const N: usize>(out: &mut Vec<u8>, kind: Kind, version: Version, value: u64) {
-    if let Some(put) = Put::begin(out, kind, version) {
+fn value<const N: usize>(out: &mut Vec<u8>, kind: Kind, version: Style<'_>, value: u64) {
+    if let Some(put) = Put::begin(out, kind, version.version) {
         put.value::<N>(value);
     }
 }
@@ -39,7 +91,7 @@ fn port16(port: PortNo) -> u16 {
     port.v10().unwrap_or(0xFFFF)
 }
 
-fn one(action: &Action, version: Version, out: &mut Vec<u8>) {
+fn one(action: &Action, version: Style<'_>, out: &mut Vec<u8>) {
     match action {
         Action::Output { port, max_len } => output(*port, *max_len, version, out),
         Action::OutputField { source, max_len } => output_field(*source, *max_len, version, out),
@@ -101,11 +153,11 @@ fn one(action: &Action, version: Version, out: &mut Vec<u8>) {
             with(out, Kind::CheckPktLarger, version, |out| {
                 out.u16(*len);
                 out.u16(target.offset);
-                entry::put_name(out, target.field, Version::V10);
+                version.put_name(out, target.field, Version::V10);
             });
         }
         Action::DeleteField(field) => with(out, Kind::DeleteField, version, |out| {
-            entry::put_name(out, *field, Version::V10);
+            version.put_name(out, *field, Version::V10);
         }),
         Action::Encap(encap) => encode_encap(encap, version, out),
         Action::Decap { packet_type } => with(out, Kind::Decap, version, |out| {
@@ -117,7 +169,7 @@ fn one(action: &Action, version: Version, out: &mut Vec<u8>) {
 }
 
 /// Writes an action that has one value or none.
-fn simple(action: &Action, version: Version, out: &mut Vec<u8>) {
+fn simple(action: &Action, version: Style<'_>, out: &mut Vec<u8>) {
     let mut none = |kind| with(out, kind, version, |_| {});
     match action {
         Action::StripVlan | Action::PopVlan if version == Version::V10 => none(Kind::StripVlan),
@@ -149,7 +201,7 @@ fn simple(action: &Action, version: Version, out: &mut Vec<u8>) {
     }
 }
 
-fn output(port: PortNo, max_len: u16, version: Version, out: &mut Vec<u8>) {
+fn output(port: PortNo, max_len: u16, version: Style<'_>, out: &mut Vec<u8>) {
     if version == Version::V10 {
         return with(out, Kind::Output10, version, |out| {
             out.u16(port16(port));
@@ -168,18 +220,18 @@ fn has_old_header(field: Field) -> bool {
     class.is_some_and(|class| class != Class::EXPERIMENTER)
 }
 
-fn output_field(source: Subfield, max_len: u16, version: Version, out: &mut Vec<u8>) {
+fn output_field(source: Subfield, max_len: u16, version: Style<'_>, out: &mut Vec<u8>) {
     if has_old_header(source.field) {
         return with(out, Kind::OutputReg, version, |out| {
             out.u16(pack(source));
-            entry::put_name(out, source.field, Version::V10);
+            version.put_name(out, source.field, Version::V10);
             out.u16(max_len);
         });
     }
     with(out, Kind::OutputReg2, version, |out| {
         out.u16(pack(source));
         out.u16(max_len);
-        entry::put_name(out, source.field, Version::V10);
+        version.put_name(out, source.field, Version::V10);
     });
 }
 
@@ -192,7 +244,7 @@ fn property(out: &mut Vec<u8>, kind: u16, value: &[u8]) {
     out.pad8(start);
 }
 
-fn controller(to: &Controller, version: Version, out: &mut Vec<u8>) {
+fn controller(to: &Controller, version: Style<'_>, out: &mut Vec<u8>) {
     let is_old = to.userdata.is_empty() && !to.pause && to.meter == u32::MAX;
     if is_old {
         return with(out, Kind::Controller, version, |out| {
@@ -225,7 +277,7 @@ fn controller(to: &Controller, version: Version, out: &mut Vec<u8>) {
     });
 }
 
-fn enqueue(port: PortNo, queue: u32, version: Version, out: &mut Vec<u8>) {
+fn enqueue(port: PortNo, queue: u32, version: Style<'_>, out: &mut Vec<u8>) {
     if version == Version::V10 {
         return with(out, Kind::Enqueue, version, |out| {
             out.u16(port16(port));
@@ -238,7 +290,7 @@ fn enqueue(port: PortNo, queue: u32, version: Version, out: &mut Vec<u8>) {
     with(out, Kind::PopQueue, version, |_| {});
 }
 
-fn encode_bundle(bundle: &Bundle, version: Version, out: &mut Vec<u8>) {
+fn encode_bundle(bundle: &Bundle, version: Style<'_>, out: &mut Vec<u8>) {
     let kind = if bundle.target.is_some() { Kind::BundleLoad } else { Kind::Bundle };
     with(out, kind, version, |out| {
         out.u16(bundle.algorithm.of_bundle());
@@ -248,7 +300,7 @@ fn encode_bundle(bundle: &Bundle, version: Version, out: &mut Vec<u8>) {
         out.u16(u16::try_from(bundle.members.len()).unwrap_or(u16::MAX));
         out.u16(bundle.target.map_or(0, pack));
         match bundle.target {
-            Some(target) => entry::put_name(out, target.field, Version::V10),
+            Some(target) => version.put_name(out, target.field, Version::V10),
             None => out.u32(0),
         }
         out.zeroes(4);
@@ -256,7 +308,7 @@ fn encode_bundle(bundle: &Bundle, version: Version, out: &mut Vec<u8>) {
     });
 }
 
-fn encode_multipath(multipath: &Multipath, version: Version, out: &mut Vec<u8>) {
+fn encode_multipath(multipath: &Multipath, version: Style<'_>, out: &mut Vec<u8>) {
     with(out, Kind::Multipath, version, |out| {
         out.u16(multipath.fields.wire());
         out.u16(multipath.basis);
@@ -266,18 +318,18 @@ fn encode_multipath(multipath: &Multipath, version: Version, out: &mut Vec<u8>) 
         out.u32(multipath.arg);
         out.zeroes(2);
         out.u16(pack(multipath.target));
-        entry::put_name(out, multipath.target.field, Version::V10);
+        version.put_name(out, multipath.target.field, Version::V10);
     });
 }
 
 /// Writes a field's bits to be set, as far as a version can say so.
-fn set_field(field: Field, value: u128, mask: u128, version: Version, out: &mut Vec<u8>) {
+fn set_field(field: Field, value: u128, mask: u128, version: Style<'_>, out: &mut Vec<u8>) {
     let is_whole = mask == field.byte_mask();
     if version >= Version::V12 && (is_whole || version >= Version::V15) {
         let kind = if version >= Version::V15 { Kind::SetField15 } else { Kind::SetField12 };
         let mask = (!is_whole).then_some(mask);
         return with(out, kind, version, |out| {
-            entry::Entry { field, value, mask }.put(out, version);
+            entry::Entry { field, value, mask }.put(out, version.version);
         });
     }
     if version < Version::V12 && is_whole && legacy(field, value, version, out) {
@@ -286,7 +338,6 @@ fn set_field(field: Field, value: u128, mask: u128, version: Version, out: &mut 
     if !has_old_header(field) || field.is_tun_metadata() {
         let mask = (!is_whole).then_some(mask);
         return with(out, Kind::RegLoad2, version, |out| {
-            out.zeroes(6);
             entry::Entry { field, value, mask }.put(out, Version::V10);
         });
     }
@@ -312,7 +363,7 @@ pub(crate) fn segments(field: Field, mask: u128) -> Vec<Subfield> {
 }
 
 /// Writes a whole field to be set by actions of OpenFlow 1.0 and 1.1; returns whether there is one.
-fn legacy(field: Field, number: u128, version: Version, out: &mut Vec<u8>) -> bool {
+fn legacy(field: Field, number: u128, version: Style<'_>, out: &mut Vec<u8>) -> bool {
     let low = u64::try_from(number & ones(64)).unwrap_or(0);
     let (vid, pcp) = if version == Version::V10 {
         (Kind::SetVlanVid10, Kind::SetVlanPcp10)
@@ -350,7 +401,7 @@ fn legacy(field: Field, number: u128, version: Version, out: &mut Vec<u8>) -> bo
 }
 
 /// Writes a number to be loaded.
-fn load(target: Subfield, value: u64, version: Version, out: &mut Vec<u8>) {
+fn load(target: Subfield, value: u64, version: Style<'_>, out: &mut Vec<u8>) {
     let is_experimenter = !has_old_header(target.field) || target.field.is_tun_metadata();
     if version < Version::V15 && !is_experimenter {
         return load_old(target, value, version, out);
@@ -359,16 +410,16 @@ fn load(target: Subfield, value: u64, version: Version, out: &mut Vec<u8>) {
     set_field(target.field, shifted, target.mask(), version, out);
 }
 
-fn load_old(target: Subfield, value: u64, version: Version, out: &mut Vec<u8>) {
+fn load_old(target: Subfield, value: u64, version: Style<'_>, out: &mut Vec<u8>) {
     with(out, Kind::RegLoad, version, |out| {
         out.u16(pack(target));
-        entry::put_name(out, target.field, Version::V10);
+        version.put_name(out, target.field, Version::V10);
         out.u64(value);
     });
 }
 
 /// Writes actions that OpenFlow 1.2 and later have `set_field` for.
-fn old_set(action: &Action, version: Version, out: &mut Vec<u8>) {
+fn old_set(action: &Action, version: Style<'_>, out: &mut Vec<u8>) {
     let (field, number, push) = match action {
         Action::SetVlanVid { vid, push } => (Field::VlanVid, u128::from(*vid) | 0x1000, *push),
         Action::SetVlanPcp { pcp, push } => (Field::VlanPcp, u128::from(*pcp), *push),
@@ -412,7 +463,7 @@ fn mac_number(bytes: [u8; 6]) -> u128 {
     bytes.iter().fold(0, |value, byte| value << 8 | u128::from(*byte))
 }
 
-fn set_ttl(ttl: u8, version: Version, out: &mut Vec<u8>) {
+fn set_ttl(ttl: u8, version: Style<'_>, out: &mut Vec<u8>) {
     if version == Version::V10 {
         load_old(Subfield::whole(Field::NwTtl), ttl.into(), version, out);
     } else {
@@ -420,10 +471,10 @@ fn set_ttl(ttl: u8, version: Version, out: &mut Vec<u8>) {
     }
 }
 
-fn copy(source: Subfield, target: Subfield, version: Version, out: &mut Vec<u8>) {
+fn copy(source: Subfield, target: Subfield, version: Style<'_>, out: &mut Vec<u8>) {
     let is_new = version >= Version::V15;
     let kind = if is_new { Kind::CopyField15 } else { Kind::RegMove };
-    let names = if is_new { version } else { Version::V10 };
+    let names = if is_new { version.version } else { Version::V10 };
     with(out, kind, version, |out| {
         out.u16(target.bits);
         out.u16(source.offset);
@@ -431,15 +482,15 @@ fn copy(source: Subfield, target: Subfield, version: Version, out: &mut Vec<u8>)
         if is_new {
             out.zeroes(2);
         }
-        entry::put_name(out, source.field, names);
-        entry::put_name(out, target.field, names);
+        version.put_name(out, source.field, names);
+        version.put_name(out, target.field, names);
     });
 }
 
-fn stack(kind: Kind, part: Subfield, version: Version, out: &mut Vec<u8>) {
+fn stack(kind: Kind, part: Subfield, version: Style<'_>, out: &mut Vec<u8>) {
     with(out, kind, version, |out| {
         out.u16(part.offset);
-        entry::put_name(out, part.field, Version::V10);
+        version.put_name(out, part.field, Version::V10);
         out.u16(part.bits);
     });
 }
@@ -448,7 +499,7 @@ fn resubmit(
     port: Option<PortNo>,
     table: Option<u8>,
     ct: bool,
-    version: Version,
+    version: Style<'_>,
     out: &mut Vec<u8>,
 ) {
     if table.is_none() && port == Some(PortNo::IN_PORT) && !ct {
@@ -461,7 +512,7 @@ fn resubmit(
     });
 }
 
-fn encode_sample(sample: &Sample, version: Version, out: &mut Vec<u8>) {
+fn encode_sample(sample: &Sample, version: Style<'_>, out: &mut Vec<u8>) {
     let has_port = sample.sampling_port != PortNo::ANY;
     let kind = match sample.direction {
         SampleDirection::Default if !has_port => Kind::Sample,
@@ -480,7 +531,7 @@ fn encode_sample(sample: &Sample, version: Version, out: &mut Vec<u8>) {
     });
 }
 
-fn encode_encap(encap: &Encap, version: Version, out: &mut Vec<u8>) {
+fn encode_encap(encap: &Encap, version: Style<'_>, out: &mut Vec<u8>) {
     with(out, Kind::Encap, version, |out| {
         out.u16(encap.header_size);
         out.u32(encap.packet_type);
@@ -505,10 +556,47 @@ fn encode_encap(encap: &Encap, version: Version, out: &mut Vec<u8>) {
 }
 
 /// Writes that bits of the metadata are written, which is no action but in OpenFlow 1.0.
-pub(crate) fn encode_metadata(metadata: u64, mask: u64, version: Version, out: &mut Vec<u8>) {
+pub(crate) fn encode_metadata(metadata: u64, mask: u64, version: Style<'_>, out: &mut Vec<u8>) {
     with(out, Kind::WriteMetadata, version, |out| {
         out.zeroes(6);
         out.u64(metadata);
         out.u64(mask);
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As Debian's ovs-ofctl sends `load:0x11223344->tun_metadata1` in OpenFlow 1.0.
+    #[test]
+    fn what_has_no_old_header_is_loaded_as_ovs_ofctl_has_it() {
+        let value = 0x1122_3344;
+        let field = Field::TunMetadata1;
+        let load = [Action::SetField { field, value, mask: field.byte_mask() }];
+        let mut out = Vec::new();
+        encode(&load, Version::V10, &mut out);
+        let expected = [
+            0xff, 0xff, 0, 24, 0, 0, 0x23, 0x20, 0, 33, 0, 1, 0x52, 4, 0x11, 0x22, 0x33, 0x44, 0,
+            0, 0, 0, 0, 0,
+        ];
+        assert_eq!(out, expected);
+        assert_eq!(crate::action::wire::decode(&out, Version::V10).unwrap(), load);
+    }
+
+    #[test]
+    fn options_of_tunnels_are_as_long_as_a_bridge_says() {
+        let part = |field| Subfield { field, offset: 0, bits: 32 };
+        let (source, target) = (part(Field::TunMetadata0), part(Field::TunMetadata1));
+        let copies = [Action::Move { source, target }];
+        let mut lengths = [0; 64];
+        lengths[0] = 4;
+        let written = |style: Style<'_>| {
+            let mut out = Vec::new();
+            encode(&copies, style, &mut out);
+            (out[19], out[23])
+        };
+        assert_eq!(written(Version::V10.into()), (124, 124));
+        assert_eq!(written(Style::new(Version::V10, &lengths)), (4, 124));
+    }
 }

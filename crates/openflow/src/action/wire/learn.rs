@@ -2,7 +2,7 @@
 
 use super::decode::argument;
 use super::kinds::{Kind, Put};
-use super::{check_source, check_target, is_zero};
+use super::{Style, check_source, check_target, is_zero};
 use crate::action::{Action, Learn, LearnFlags, LearnSource, LearnSpec, LearnTarget, Timeouts};
 use crate::error::ErrorCode;
 use crate::field::{Subfield, entry, ones};
@@ -144,10 +144,10 @@ fn subfield(bits: u16, body: &mut Reader<'_>) -> Result<Subfield, ErrorCode> {
 }
 
 /// Writes it, in its second form where the first will not do.
-pub(super) fn encode(learn: &Learn, version: Version, out: &mut Vec<u8>) {
+pub(super) fn encode(learn: &Learn, version: Style<'_>, out: &mut Vec<u8>) {
     let is_second = learn.limit != 0 || learn.result.is_some();
     let kind = if is_second { Kind::Learn2 } else { Kind::Learn };
-    let Some(put) = Put::begin(out, kind, version) else { return };
+    let Some(put) = Put::begin(out, kind, version.version()) else { return };
     let flag = |is_set: bool, bit: u16| if is_set { bit } else { 0 };
     put.out.u16(learn.timeouts.idle);
     put.out.u16(learn.timeouts.hard);
@@ -167,16 +167,16 @@ pub(super) fn encode(learn: &Learn, version: Version, out: &mut Vec<u8>) {
         put.out.u16(learn.result.map_or(0, |target| target.offset));
         put.out.u16(0);
         if let Some(target) = learn.result {
-            entry::put_name(put.out, target.field, Version::V10);
+            version.put_name(put.out, target.field, Version::V10);
         }
     }
     for spec in &learn.specs {
-        encode_spec(spec, put.out);
+        encode_spec(spec, version, put.out);
     }
     put.end();
 }
 
-fn encode_spec(spec: &LearnSpec, out: &mut Vec<u8>) {
+fn encode_spec(spec: &LearnSpec, version: Style<'_>, out: &mut Vec<u8>) {
     let target = match spec.target {
         LearnTarget::Match { .. } => 0,
         LearnTarget::Load { .. } => LOAD,
@@ -186,7 +186,7 @@ fn encode_spec(spec: &LearnSpec, out: &mut Vec<u8>) {
     out.u16(spec.bits & BITS | target | source);
     match spec.source {
         LearnSource::Field { field, offset } => {
-            entry::put_name(out, field, Version::V10);
+            version.put_name(out, field, Version::V10);
             out.u16(offset);
         }
         LearnSource::Value(value) => {
@@ -198,7 +198,7 @@ fn encode_spec(spec: &LearnSpec, out: &mut Vec<u8>) {
     }
     if let LearnTarget::Match { field, offset } | LearnTarget::Load { field, offset } = spec.target
     {
-        entry::put_name(out, field, Version::V10);
+        version.put_name(out, field, Version::V10);
         out.u16(offset);
     }
 }

@@ -21,8 +21,8 @@ use crate::version::Version;
 use crate::wire::Reader;
 
 pub(crate) use decode::property;
-pub use encode::encode;
 pub(crate) use encode::encode_metadata;
+pub use encode::{Lengths, Style, encode};
 pub(crate) use verify::{Place, list as verify};
 
 /// How deep lists of actions may lie in each other.
