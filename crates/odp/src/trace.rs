@@ -55,6 +55,8 @@ pub struct Normal {
     pub notes: Vec<(bool, String)>,
     /// Where it goes, and what it is by then.
     pub outputs: Vec<(Outlet, Key)>,
+    /// What mirrors copy of what goes out.
+    pub copies: Vec<MirrorCopy>,
 }
 
 /// What a trace has to know of the switch.

@@ -54,6 +54,8 @@ pub fn settings(
         select_vlan: vlans(&mirror.select_vlan)?,
         output_port,
         output_vlan,
+        // To the port that the frame came from, too.
+        reflect: output_vlan.is_some(),
         snaplen: snaplen.flatten(),
         ..switch::Mirror::default()
     };

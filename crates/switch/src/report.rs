@@ -482,7 +482,7 @@ pub struct Traced {
 /// What switching as usual does with a frame; see [`Switch::decide`](crate::Switch::decide).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Decided {
-    /// The ports where it goes out, copies for mirrors behind the others, and what it is by then.
+    /// The ports where it goes out, without copies for mirrors, and what it is by then.
     pub outputs: Vec<(String, Vec<u8>)>,
     /// Whether it goes everywhere since nobody knows its destination.
     pub is_flooded: bool,

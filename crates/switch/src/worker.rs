@@ -86,6 +86,8 @@ pub(crate) enum Message {
     /// Tell what a plain bridge does with a frame that seems to come in on a port, and learn its
     /// source if asked to.
     Decide(BridgeId, u16, Vec<u8>, bool, Answer<Decided>),
+    /// Tell which copies the mirror of this number makes of a frame that has come in on a port.
+    Copies(BridgeId, u16, usize, Vec<u8>, Answer<Vec<(u16, Vec<u8>)>>),
     /// Do with a packet what a controller says.
     PacketOut(BridgeId, Box<PacketOut>, Answer<()>),
     /// Only answer: what was received before is dealt with then.
@@ -424,6 +426,9 @@ impl Worker {
             Message::Decide(id, port, frame, learns, done) => {
                 let decided = self.path.decide((id, port), &frame, learns, clock::now());
                 done.give(decided);
+            }
+            Message::Copies(id, port, index, frame, done) => {
+                done.give(self.path.copies((id, port), index, &frame, clock::now()));
             }
             Message::PacketOut(id, packet, done) => {
                 self.path.packet_out(id, &packet, clock::now());

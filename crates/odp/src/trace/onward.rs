@@ -78,7 +78,12 @@ impl Tracer<'_> {
         if self.world.mirrors_vlans(&bridge) {
             self.seen.vlan();
         }
-        for MirrorCopy { outlet, key, len } in self.world.copies(&bridge, key, out) {
+        let copies = self.world.copies(&bridge, key, out);
+        self.send_copies(copies);
+    }
+
+    fn send_copies(&mut self, copies: Vec<MirrorCopy>) {
+        for MirrorCopy { outlet, key, len } in copies {
             let is_last = std::mem::take(&mut self.is_last);
             if let Some(len) = len {
                 self.push(Action::Said(format!("trunc({len})")));
@@ -131,12 +136,13 @@ impl Tracer<'_> {
             let what = if is_warning { What::Warning } else { What::Detail };
             self.tree.add(what, note);
         }
-        let is_last = self.is_last;
+        let is_last = self.is_last && normal.copies.is_empty();
         for (left, (outlet, key)) in (0..normal.outputs.len()).rev().zip(normal.outputs) {
             self.is_last = is_last && left == 0;
             self.send_to(&key, &outlet);
         }
         self.is_last = is_last;
+        self.send_copies(normal.copies);
     }
 
     fn controller(&mut self, key: &Key, about: &Arc<PacketIn>) {

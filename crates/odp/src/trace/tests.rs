@@ -27,7 +27,7 @@ impl World for Bridges {
     fn normal(&mut self, _: &str, _: Option<u16>, key: &Key) -> Normal {
         let notes = vec![(false, "no learned MAC for destination, flooding".to_owned())];
         let outputs = [7, 8].map(|port| (Outlet::Port(port), *key));
-        Normal { notes, outputs: outputs.into() }
+        Normal { notes, outputs: outputs.into(), ..Normal::default() }
     }
 
     fn context(&mut self, _: &str, _: &PacketIn) -> u32 {

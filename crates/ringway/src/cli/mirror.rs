@@ -82,6 +82,9 @@ pub struct MirrorSettings {
     /// The VLAN where copies go, with its tag in place of their own.
     #[arg(long, value_name = "VLAN", value_parser = parse_vlan, conflicts_with = "to_file")]
     pub to_vlan: Option<u16>,
+    /// Send copies in that VLAN to the port that the frame came from, too.
+    #[arg(long, requires = "to_vlan")]
+    pub reflect: bool,
     /// The file where the switch writes copies (pcapng); what is there is written on.
     #[arg(long, value_name = "FILE")]
     pub to_file: Option<PathBuf>,
@@ -113,6 +116,7 @@ impl MirrorSettings {
             select_vlan: self.vlans.clone(),
             output_port: self.to.clone(),
             output_vlan: self.to_vlan,
+            reflect: self.reflect,
             // From the folder of whoever asks; the switch says what is wrong with it.
             output_file: self.to_file.as_ref().map(|file| absolute(file).unwrap_or(file.clone())),
             file_size: self.file_size,

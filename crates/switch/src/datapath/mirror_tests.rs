@@ -19,7 +19,16 @@ fn ports(ports: &[u16]) -> PortSet {
 
 fn tap(src: &[u16], dst: &[u16], to: To) -> Tap {
     let (src, dst) = (ports(src), ports(dst));
-    Tap { src, dst, vlans: None, to, snaplen: usize::MAX, counters: Arc::default(), recorder: None }
+    Tap {
+        src,
+        dst,
+        vlans: None,
+        to,
+        reflects: false,
+        snaplen: usize::MAX,
+        counters: Arc::default(),
+        recorder: None,
+    }
 }
 
 impl Bench {
@@ -182,6 +191,10 @@ fn copies_go_into_a_vlan_with_its_tag() {
     let got = bench.send(1, &[tagged(5, &bytes), tagged(9, &bytes)]);
     assert_eq!([got[1].len(), got[2].len(), got[3].len()], [0, 1, 2]);
     assert_eq!(counted(&counters)[0].0, 2);
+    // But where that is wanted.
+    bench.mirror(vec![Tap { reflects: true, ..tap(&[0, 1], &[], To::Vlan(9)) }]);
+    let got = bench.send(1, &[tagged(5, &bytes)]);
+    assert_eq!([&got[1], &got[3]], [&vec![tagged(9, &bytes)], &vec![bytes.clone()]]);
     // Reserved groups do not go into a VLAN.
     let lldp = frame(0x0180_C200_000E, station(1));
     assert_eq!(bench.counts_to(0, &[lldp]), [0; 4]);

@@ -9,6 +9,7 @@ use super::{Datapath, Source};
 use crate::bond::entry::{Room, receive};
 use crate::bridge::{Bridge, BridgeId};
 use crate::flows::enter::{Manner, enter};
+use crate::mirror::Copies;
 use crate::outputs::Outputs;
 
 /// Bridges that a frame is followed to at most: where patch ports make a loop, it would never end.
@@ -31,7 +32,7 @@ pub(crate) struct Trace {
 /// What switching as usual does with a frame.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Decided {
-    /// The ports where it goes out, copies for mirrors behind the others, and what it is by then.
+    /// The ports where it goes out, without copies for mirrors, and what it is by then.
     pub(crate) outputs: Vec<(u16, Vec<u8>)>,
     /// Whether it goes everywhere since nobody knows its destination.
     pub(crate) is_flooded: bool,
@@ -109,11 +110,35 @@ impl Datapath {
         decide(bridge, frames, &source, learns, outputs);
         let is_flooded = outputs.take_notes().0 != 0;
         let mut verdicts = Vec::new();
-        collect(bridge, frames, &source, outputs, &mut verdicts);
-        let outputs: Vec<(u16, Vec<u8>)> =
-            verdicts.into_iter().map(|Verdict { port, frame, .. }| (port, frame)).collect();
+        outputs.spread(frames, &source);
+        outputs.take_verdicts(frames, &mut verdicts);
+        let outputs = of_ports(verdicts);
         let reason = why(&stats).filter(|_| outputs.is_empty());
         Decided { outputs, is_flooded, reason }
+    }
+
+    /// The copies that the mirror of this number makes of a frame that has come in on a port, where it
+    /// copies it.
+    pub(crate) fn copies(
+        &mut self,
+        (id, port): (BridgeId, u16),
+        index: usize,
+        frame: &[u8],
+        now: u64,
+    ) -> Vec<(u16, Vec<u8>)> {
+        let stats = QueueStats::default();
+        let source = Source::new((id, port), &stats, now);
+        let Self { bridges, apart, outputs, .. } = self;
+        let bridge = find([bridges, apart], id);
+        let Some((bridge, taps)) = bridge.and_then(|bridge| Some((bridge, bridge.taps()?))) else {
+            return Vec::new();
+        };
+        let frames = [Frame::from_bytes(frame)];
+        let mut verdicts = Vec::new();
+        taps.mark(index, &Copies::of_one(index), &bridge.view(&source), &frames, outputs);
+        outputs.spread(&frames, &source);
+        outputs.take_verdicts(&frames, &mut verdicts);
+        of_ports(verdicts)
     }
 
     /// The verdicts on a frame where it enters a bridge.
@@ -151,6 +176,11 @@ impl Datapath {
         }
         verdicts
     }
+}
+
+/// Ports, and what goes out there.
+fn of_ports(verdicts: Vec<Verdict>) -> Vec<(u16, Vec<u8>)> {
+    verdicts.into_iter().map(|Verdict { port, frame, .. }| (port, frame)).collect()
 }
 
 /// Takes the verdicts away, and those of mirrors.

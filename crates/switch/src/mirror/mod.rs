@@ -69,12 +69,15 @@ pub struct Mirror {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_port: Option<String>,
     /// Or the VLAN where they go: to all ports that carry it, but the one that the frame came from,
-    /// with its tag in place of the frame's own.
+    /// unless [`reflect`](Self::reflect) says so, with its tag in place of the frame's own.
     #[serde(
         skip_serializing_if = "Option::is_none",
         deserialize_with = "crate::vlan::formats::vlan"
     )]
     pub output_vlan: Option<u16>,
+    /// Whether copies to a VLAN go to the port that the frame came from, too, if it carries that.
+    #[serde(skip_serializing_if = "is_no")]
+    pub reflect: bool,
     /// Or the file where they are written, as pcapng: an absolute path. What is there is written on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub output_file: Option<PathBuf>,
@@ -123,6 +126,9 @@ impl Mirror {
                 return Err(("output-vlan", reason));
             }
             _ => self.check_files()?,
+        }
+        if self.reflect && self.output_vlan.is_none() {
+            return wrong("reflect", "reflect is for copies to a VLAN: give output-vlan");
         }
         if self.select_all && names {
             return wrong("select-all", "select-all selects all ports: leave the lists out");
@@ -243,6 +249,11 @@ mod tests {
             (r#""select-all":true,"output-file":"/f","files":2"#, "files", "one file only"),
             (r#""select-all":true,"output-port":"w","output-vlan":5"#, "output-vlan", "not both"),
             (r#""select-all":true,"output-vlan":0"#, "output-vlan", "expected 1 to 4094"),
+            (
+                r#""select-all":true,"output-port":"w","reflect":true"#,
+                "reflect",
+                "give output-vlan",
+            ),
             (r#""output-port":"w""#, "select-all", "selects nothing"),
             (r#""output-port":"w","select-vlan":5"#, "select-all", "selects nothing"),
             (

@@ -47,6 +47,8 @@ pub(crate) struct Tap {
     pub(crate) dst: PortSet,
     pub(crate) vlans: Option<VlanSet>,
     pub(crate) to: To,
+    /// Whether copies to a VLAN may go back to where a frame came from.
+    pub(crate) reflects: bool,
     /// The most bytes of a frame.
     pub(crate) snaplen: usize,
     pub(crate) counters: Arc<Counters>,
@@ -168,7 +170,9 @@ impl Taps {
             if mask != 0 {
                 match tap.to {
                     To::Port(port) => view.mark_port(port, mask, &meta, outputs),
-                    To::Vlan(vlan) => self.mark_vlan(vlan, mask, &meta, view, outputs),
+                    To::Vlan(vlan) => {
+                        self.mark_vlan((vlan, tap.reflects), mask, &meta, view, outputs);
+                    }
                     // That is written down above.
                     To::File(_) => {}
                 }
@@ -177,9 +181,16 @@ impl Taps {
     }
 
     /// Notes frames at all ports that carry `vlan`, as if they were in it.
-    fn mark_vlan(&self, vlan: u16, mask: u32, meta: &Meta, view: &View<'_>, outputs: &mut Outputs) {
+    fn mark_vlan(
+        &self,
+        (vlan, reflects): (u16, bool),
+        mask: u32,
+        meta: &Meta,
+        view: &View<'_>,
+        outputs: &mut Outputs,
+    ) {
         let meta = Meta { vlan, tag: with_vid(meta.tag, vlan), ..*meta };
-        let others = view.ports.iter().filter(|port| **port != view.source.port);
+        let others = view.ports.iter().filter(|port| reflects || **port != view.source.port);
         let others = others.filter(|port| view.gate.is_none_or(|gate| gate.forwards(**port)));
         for &port in others.filter(|port| !self.keeps(**port)) {
             if let Some(edit) = view.vlans.of(port).edit(&meta)
@@ -206,6 +217,13 @@ impl Taps {
 }
 
 impl Copies {
+    /// One frame, for the mirror of this number alone.
+    pub(crate) fn of_one(index: usize) -> Self {
+        let mut copies = [0; MAX_MIRRORS];
+        copies.iter_mut().skip(index).take(1).for_each(|mask| *mask = 1);
+        Self(copies)
+    }
+
     fn is_empty(&self) -> bool {
         self.0.iter().all(|mask| *mask == 0)
     }

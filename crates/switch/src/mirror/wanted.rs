@@ -122,6 +122,22 @@ impl Mirrors {
         (!taps.is_empty()).then(|| Taps::new(taps, outputs))
     }
 
+    /// The place of a mirror among the [taps](Self::taps) of its bridge.
+    pub(crate) fn place(&self, name: &str, ports: &LiteMap<&str, u16>) -> Option<usize> {
+        let bridge = self.bridge_of(name)?;
+        let outputs = self.outputs(bridge, ports);
+        let there = self.all.iter().filter(|(_, entry)| {
+            entry.mirror.bridge_name() == bridge && entry.tap(ports, &outputs, 0).is_some()
+        });
+        let mut names = there.map(|(name, _)| name.as_str());
+        names.position(|there| there == name)
+    }
+
+    /// The bridge of a mirror.
+    pub(crate) fn bridge_of(&self, name: &str) -> Option<&str> {
+        Some(self.all.get(name)?.mirror.bridge_name())
+    }
+
     /// The ports of a bridge that are for copies alone.
     pub(crate) fn outputs(&self, bridge: &str, ports: &LiteMap<&str, u16>) -> PortSet {
         let names = self.of(bridge).filter_map(|entry| entry.mirror.output_port.as_deref());
@@ -168,6 +184,7 @@ impl Entry {
             dst: chosen(&mirror.select_dst_port),
             vlans: mirror.select_vlan.clone(),
             to,
+            reflects: mirror.reflect,
             snaplen: mirror.snaplen.map_or(usize::MAX, usize::from),
             counters: Arc::clone(counters.get(first.checked_add(worker)?)?),
             recorder: file.as_ref().and_then(|(_, file)| file.recorder(worker)),

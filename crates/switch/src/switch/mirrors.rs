@@ -4,7 +4,7 @@ use litemap::LiteMap;
 use ordered::Gather as _;
 
 use super::{Control, Switch};
-use crate::bridge::BridgeChange;
+use crate::bridge::{BridgeChange, BridgeId};
 use crate::error::Error;
 use crate::guard::PortGuard;
 use crate::limit::PortLimits;
@@ -95,6 +95,13 @@ impl Control {
             entry.update_limits(&none, &self.mailboxes);
             entry.update_guard((&PortGuard::default(), &none), &self.mailboxes);
         }
+    }
+
+    /// The bridge of a mirror, and its number there as workers know it.
+    pub(super) fn mirror_place(&self, mirror: &str) -> Option<(BridgeId, usize)> {
+        let id = self.bridges.get(self.mirrors.bridge_of(mirror)?).ok()?.id();
+        let ports = self.ports.of_bridge(id).map(|(name, port)| (name, port.number()));
+        Some((id, self.mirrors.place(mirror, &ports.collect())?))
     }
 
     /// Tells the workers the mirrors of a bridge, given its ports and `more`; what was learnt on

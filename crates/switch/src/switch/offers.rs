@@ -71,6 +71,29 @@ impl Switch {
     }
 }
 
+impl Switch {
+    /// Tells which copies a mirror makes of a frame that has come in on a port of its bridge, or on none,
+    /// where it copies it: nothing is sent or counted. They are not cut.
+    ///
+    /// # Errors
+    /// There is no such port, or all workers have ended.
+    pub fn copies(
+        &self,
+        mirror: &str,
+        port: Option<&str>,
+        frame: &[u8],
+    ) -> Result<Vec<(String, Vec<u8>)>, Error> {
+        let control = self.control();
+        let number = port.map_or(Ok(NOWHERE), |port| control.port_number(port))?;
+        let Some((id, index)) = control.mirror_place(mirror) else { return Ok(Vec::new()) };
+        let worker = control.any_worker()?;
+        let copies = worker.ask(|done| Message::Copies(id, number, index, frame.to_vec(), done));
+        let copies = copies.ok_or(Error::NoWorker)?;
+        let name = |number| control.ports.name_of(number).unwrap_or_default().to_owned();
+        Ok(copies.into_iter().map(|(to, frame)| (name(to), frame)).collect())
+    }
+}
+
 fn not_polled(port: &str) -> Error {
     Error::NotPolled { name: port.to_owned() }
 }

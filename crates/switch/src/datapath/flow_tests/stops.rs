@@ -24,6 +24,7 @@ fn a_frame_that_stops_goes_on_and_is_mirrored_once() {
         snaplen: usize::MAX,
         counters: Arc::default(),
         recorder: None,
+        reflects: false,
     };
     let taps = Taps::new(vec![tap], ports(&[3]));
     bench.change(0, BridgeChange::Mirror(Some(Box::new(taps))));

@@ -72,27 +72,65 @@ impl<'s, 'a> Sight<'s, 'a> {
         self.port_name(bridge, port).or(local)
     }
 
-    /// The mirrors of a bridge that copy to ports, by name.
-    fn mirrors<'m>(
-        &'m self,
-        bridge: &'m str,
-    ) -> impl Iterator<Item = (&'m str, &'m Mirror, &'m str)> {
+    /// The mirrors of a bridge that copy to ports or a VLAN, by name.
+    fn mirrors<'m>(&'m self, bridge: &'m str) -> impl Iterator<Item = (&'m str, &'m Mirror)> {
         let all = &self.appctl.daemon.state().mirrors;
         all.iter().filter_map(move |(name, mirror)| {
             let of = mirror.bridge.as_deref().unwrap_or(DEFAULT_BRIDGE);
-            let to = mirror.output_port.as_deref().filter(|_| of == bridge)?;
-            Some((name.as_str(), mirror, to))
+            (of == bridge && mirror.output_file.is_none()).then_some((name.as_str(), mirror))
         })
     }
 
-    /// Whether what goes out on a port is a copy that a mirror has already; if not, it has it now. A port
-    /// where copies go gets nothing else.
-    fn is_second_copy(&mut self, bridge: &str, port: &str) -> bool {
-        let mirrors = self.mirrors(bridge).filter(|(_, _, to)| *to == port);
-        let names: Vec<String> = mirrors.map(|(name, ..)| name.to_owned()).collect();
-        let is_copy = !names.is_empty();
-        let are_new = names.into_iter().filter(|name| self.copied.insert(name.clone())).count();
-        is_copy && are_new == 0
+    /// What mirrors copy of a packet that comes in on a port, or goes out there. Each copies it once.
+    fn copies_at(&mut self, bridge: &str, key: &Key, port: &str, is_out: bool) -> Vec<MirrorCopy> {
+        let vlan = key.get_u16(slot::VLAN_TCI) & MAX_VLAN_ID;
+        let is_wanted = |mirror: &Mirror| {
+            let ports = if is_out { &mirror.select_dst_port } else { &mirror.select_src_port };
+            // What is in its VLAN already is a copy, as far as anybody can know.
+            (mirror.select_all || ports.contains(port))
+                && mirror.select_vlan.as_ref().is_none_or(|vlans| vlans.contains(vlan))
+                && mirror.output_vlan.is_none_or(|own| own != vlan && !is_reserved(key))
+        };
+        let wanted = self.mirrors(bridge).filter(|(_, mirror)| is_wanted(mirror));
+        let wanted: Vec<(String, Mirror)> =
+            wanted.map(|(name, mirror)| (name.to_owned(), mirror.clone())).collect();
+        let mut copies = Vec::new();
+        for (name, mirror) in wanted {
+            if !self.copied.insert(name.clone()) {
+                continue;
+            }
+            let len = cut(&mirror);
+            match &mirror.output_port {
+                Some(to) => copies.push(MirrorCopy { outlet: self.behind(to), key: *key, len }),
+                None => copies.extend(self.copies_to_vlan(bridge, &name, key, len)),
+            }
+        }
+        copies
+    }
+
+    /// The copies that a mirror sends to ports that carry its VLAN.
+    fn copies_to_vlan(
+        &self,
+        bridge: &str,
+        mirror: &str,
+        key: &Key,
+        len: Option<u16>,
+    ) -> Vec<MirrorCopy> {
+        let port = self.inlet_port(bridge, key);
+        let frame = compose(key, None);
+        let copies = self.appctl.daemon.switch().copies(mirror, port.as_deref(), &frame);
+        let copies = copies.unwrap_or_default();
+        let mut copies: Vec<MirrorCopy> = copies
+            .iter()
+            .map(|(to, frame)| MirrorCopy {
+                outlet: self.behind(to),
+                key: with_tags_of(key, frame),
+                len,
+            })
+            .collect();
+        // Those that are alike together.
+        copies.order_by_key(|copy| tags(&copy.key));
+        copies
     }
 
     fn inlet(&self, bridge: &str) -> Option<switch::FlowInlet> {
@@ -103,6 +141,11 @@ impl<'s, 'a> Sight<'s, 'a> {
 /// How many bytes of a packet a mirror copies, if not all.
 fn cut(mirror: &Mirror) -> Option<u16> {
     mirror.snaplen.filter(|len| *len < u16::MAX)
+}
+
+/// Whether a packet is for a group that bridges keep for themselves.
+fn is_reserved(key: &Key) -> bool {
+    key.get(slot::ETH_DST) & !0xF == 0x0180_C200_0000
 }
 
 /// What is said of a decision.
@@ -159,16 +202,20 @@ impl World for Sight<'_, '_> {
         };
         let notes = notes(&decided, key);
         let mut outputs: Vec<(Outlet, Key)> = Vec::new();
+        let mut copies = Vec::new();
         for (name, frame) in &decided.outputs {
-            if !self.is_second_copy(bridge, name) {
-                let outlet = round::by_bond(self.appctl, name);
-                let outlet = outlet.unwrap_or_else(|| self.behind(name));
-                outputs.push((outlet, with_tags_of(key, frame)));
-            }
+            let outlet = round::by_bond(self.appctl, name);
+            let outlet = outlet.unwrap_or_else(|| self.behind(name));
+            outputs.push((outlet, with_tags_of(key, frame)));
+            // Whoever looks for a bond does not know its members.
+            let bond =
+                self.appctl.daemon.state().ports.get(name).and_then(|port| port.bond.clone());
+            let port = bond.as_deref().unwrap_or(name);
+            copies.extend(self.copies_at(bridge, key, port, true));
         }
         // First those that have it as it is, and then what is alike together.
         outputs.order_by_key(|(_, of)| (tags(of) != tags(key), tags(of)));
-        Normal { notes, outputs }
+        Normal { notes, outputs, copies }
     }
 
     fn copies(&mut self, bridge: &str, key: &Key, out: Option<u16>) -> Vec<MirrorCopy> {
@@ -176,29 +223,12 @@ impl World for Sight<'_, '_> {
             None => self.inlet_port(bridge, key),
             Some(port) => self.appctl.daemon.switch().port_named(port),
         };
-        let Some(port) = port else { return Vec::new() };
-        let vlan = key.get_u16(slot::VLAN_TCI) & MAX_VLAN_ID;
-        let is_wanted = |mirror: &Mirror| {
-            let ports =
-                if out.is_none() { &mirror.select_src_port } else { &mirror.select_dst_port };
-            (mirror.select_all || ports.contains(&port))
-                && mirror.select_vlan.as_ref().is_none_or(|vlans| vlans.contains(vlan))
-        };
-        let wanted = self.mirrors(bridge).filter(|(_, mirror, _)| is_wanted(mirror));
-        let wanted: Vec<_> = wanted
-            .map(|(name, mirror, to)| (name.to_owned(), to.to_owned(), cut(mirror)))
-            .collect();
-        let mut copies = Vec::new();
-        for (name, to, len) in wanted {
-            if self.copied.insert(name) {
-                copies.push(MirrorCopy { outlet: self.behind(&to), key: *key, len });
-            }
-        }
-        copies
+        port.map(|port| self.copies_at(bridge, key, &port, out.is_some())).unwrap_or_default()
     }
 
     fn mirrors_vlans(&self, bridge: &str) -> bool {
-        self.mirrors(bridge).any(|(_, mirror, _)| mirror.select_vlan.is_some())
+        let looks = |mirror: &Mirror| mirror.select_vlan.is_some() || mirror.output_vlan.is_some();
+        self.mirrors(bridge).any(|(_, mirror)| looks(mirror))
     }
 
     fn context(&mut self, bridge: &str, about: &PacketIn) -> u32 {
