@@ -220,16 +220,14 @@ pub struct Visit<R = Arc<Rule>> {
 pub(crate) type Passed<'w> = Visit<&'w Arc<Rule>>;
 
 impl Passed<'_> {
-    /// Where the rule is in memory.
-    #[inline]
-    fn address(&self) -> usize {
-        self.rule.map_or(0, |rule| Arc::as_ptr(rule).addr())
-    }
-
     #[inline]
     fn is(&self, other: &Visit) -> bool {
-        let address = other.rule.as_ref().map_or(0, |rule| Arc::as_ptr(rule).addr());
-        self.table == other.table && self.address() == address
+        match (self.rule, &other.rule) {
+            // One rule is in one table.
+            (Some(rule), Some(other)) => Arc::ptr_eq(rule, other),
+            (None, None) => self.table == other.table,
+            _ => false,
+        }
     }
 }
 
@@ -263,6 +261,8 @@ pub(crate) struct Way<'w> {
     pub(crate) ops: Vec<Op>,
     pub(crate) learns: Vec<Arc<Change>>,
     pub(crate) visits: Vec<Passed<'w>>,
+    /// A hash of the visits.
+    pub(crate) trail: u64,
     pub(crate) groups: Vec<&'w Arc<Stats>>,
     /// Without the tables, which are those of the visits.
     pub(crate) basis: Basis,
@@ -301,7 +301,7 @@ impl Way<'_> {
         for change in &self.learns {
             change.hash(&mut hasher);
         }
-        self.visits.iter().for_each(|visit| hasher.write_usize(visit.address()));
+        hasher.write_u64(self.trail);
         self.groups.iter().for_each(|stats| Arc::as_ptr(stats).hash(&mut hasher));
         (self.basis, self.lost).hash(&mut hasher);
         hasher.finish()

@@ -184,6 +184,8 @@ struct Walk<'w> {
     error: Option<Lost>,
     ops: Vec<Op>,
     visits: Vec<Passed<'w>>,
+    /// A hash of them.
+    trail: u64,
     groups: Vec<&'w Arc<Stats>>,
     tracer: Option<Box<Tracer>>,
     basis: Basis,
@@ -216,6 +218,7 @@ impl<'w> Walk<'w> {
             error: None,
             ops: Vec::with_capacity(USUAL_OPS),
             visits: Vec::with_capacity(USUAL_RULES),
+            trail: 0,
             groups: Vec::new(),
             tracer: None,
             basis: Basis::default(),
@@ -285,9 +288,9 @@ impl<'w> Walk<'w> {
         // What is changed after it was sent or metered for the last time does not matter.
         let end = self.ops.iter().rposition(|op| !is_change(op)).map_or(0, |last| last + 1);
         self.ops.truncate(end);
-        let Self { ops, learns, visits, groups, basis, tracer, .. } = self;
+        let Self { ops, learns, visits, trail, groups, basis, tracer, .. } = self;
         let trace = tracer.and_then(|tracer| tracer.finish());
-        Way { ops, learns, visits, groups, basis, lost, trace }
+        Way { ops, learns, visits, trail, groups, basis, lost, trace }
     }
 
     /// Does no more, as there is too much to do; what was done stays.

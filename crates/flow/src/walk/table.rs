@@ -8,11 +8,15 @@ use openflow::packet_in::Reason;
 use super::{MAX_DEPTH, MAX_LEVEL, MAX_LOOKUPS, MAX_OPS, MAX_STACK, NO_METER, Place, Step, Walk};
 use crate::key::{Slot, slot};
 use crate::path::Passed;
+use crate::pattern::mix;
 use crate::rule::Rule;
 use crate::tables::Miss;
 
 /// A table to look a packet up in, as if it had come in on that port, and whether controllers may be asked.
 pub(super) type Next = (PortNo, u8, bool);
+
+/// What was found for a packet, and in which table.
+type Found<'w> = (u8, Option<&'w Arc<Rule>>);
 
 impl<'w> Walk<'w> {
     /// Looks the packet up in a table, as if it had come in on `port`, and does what is found.
@@ -57,15 +61,20 @@ impl<'w> Walk<'w> {
             return None;
         }
         self.lookups += 1;
-        let deeper = u32::from(!is_first && table <= self.table);
-        let (table, rule) = if ORIGINAL {
+        let mut deeper = u32::from(!is_first && table <= self.table);
+        let (mut table, mut rule) = if ORIGINAL {
             (table, self.look_up_original(table))
         } else {
             self.first_rule(port, table, may_ask)
         };
-        self.visits.push(Passed { table, rule });
+        // Rules that only go on do not ask.
+        let may_ask = may_ask && rule.is_none();
+        if !is_first && self.may_run() {
+            (table, rule) = self.run((table, rule), &mut deeper)?;
+        }
+        self.pass(table, rule);
         (self.table, self.rule) = (table, rule.map(Arc::as_ref));
-        let asks = rule.is_none() && may_ask && self.asks(table);
+        let asks = may_ask && self.asks(table);
         self.tell(|watch, key| {
             watch.enter(key, Place::Table(table, rule.map(Arc::as_ref).ok_or(asks)));
         });
@@ -87,6 +96,48 @@ impl<'w> Walk<'w> {
         next
     }
 
+    /// Whether tables can be gone through without a look at anything but their rules: nobody follows the
+    /// packet, and it is looked up as it is.
+    #[inline]
+    fn may_run(&self) -> bool {
+        let is_alone = self.watch.is_none() && self.tracer.is_none();
+        is_alone && self.state.key.get_u8(slot::IP_FRAG) == 0
+    }
+
+    /// Goes along rules that say no more than to go on, from the one that was found in a table; gives the
+    /// first that says more. What it takes to get there is not `deeper` than where it was, or is.
+    #[inline]
+    fn run(&mut self, (mut table, mut rule): Found<'w>, deeper: &mut u32) -> Option<Found<'w>> {
+        let tables = &self.pipeline.tables;
+        while let Some(next) = rule.and_then(|rule| rule.goes_to) {
+            self.pass(table, rule);
+            self.depth += *deeper;
+            self.level += 1;
+            if self.is_deep() || self.lookups >= MAX_LOOKUPS {
+                self.refuse();
+                return None;
+            }
+            self.lookups += 1;
+            *deeper = u32::from(next <= table);
+            table = next;
+            rule = tables.table(table).and_then(|rules| rules.lookup(&self.state.key));
+        }
+        Some((table, rule))
+    }
+
+    /// Notes that a table was passed, by a rule, or by none.
+    #[inline]
+    fn pass(&mut self, table: u8, rule: Option<&'w Arc<Rule>>) {
+        let at = rule.map_or(usize::from(table), |rule| Arc::as_ptr(rule).addr());
+        self.trail = mix(self.trail, at as u64);
+        self.visits.push(Passed { table, rule });
+    }
+
+    #[inline]
+    const fn is_deep(&self) -> bool {
+        self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL
+    }
+
     /// No rule of a table is for the packet.
     fn miss(&mut self, asks: bool) {
         if asks {
@@ -100,8 +151,7 @@ impl<'w> Walk<'w> {
     /// Whether the packet may come to another table or group; it is dropped if not.
     #[inline]
     pub(super) fn has_room(&mut self) -> bool {
-        let is_deep = self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL;
-        if is_deep
+        if self.is_deep()
             || self.lookups >= MAX_LOOKUPS
             || self.ops.len() >= MAX_OPS
             || self.stack.len() >= MAX_STACK
@@ -114,7 +164,7 @@ impl<'w> Walk<'w> {
     /// Drops the packet, which has come to too much.
     #[cold]
     fn refuse(&mut self) {
-        if self.depth >= MAX_DEPTH || self.level >= MAX_LEVEL {
+        if self.is_deep() {
             self.fail(format_args!("over max translation depth {MAX_DEPTH}"));
         } else if self.lookups >= MAX_LOOKUPS {
             self.fail(format_args!("over {MAX_LOOKUPS} resubmit actions"));
@@ -127,18 +177,13 @@ impl<'w> Walk<'w> {
 
     /// The rule for the packet in a table, or, where `goes_on`, in those behind it that it goes on to
     /// by itself; with the last one of these.
-    fn first_rule(
-        &mut self,
-        port: PortNo,
-        mut table: u8,
-        goes_on: bool,
-    ) -> (u8, Option<&'w Arc<Rule>>) {
+    fn first_rule(&mut self, port: PortNo, mut table: u8, goes_on: bool) -> Found<'w> {
         loop {
             let rule = self.look_up(port, table);
             let goes_on = goes_on && rule.is_none() && self.lookups < MAX_LOOKUPS;
             match goes_on.then(|| self.pipeline.tables.behind(table)).flatten() {
                 Some(behind) => {
-                    self.visits.push(Passed { table, rule });
+                    self.pass(table, rule);
                     table = behind;
                 }
                 None => return (table, rule),

@@ -662,8 +662,10 @@ proptest! {
             ),
             0..20,
         ),
+        asks in any::<bool>(),
     ) {
         let mut pipeline = pipeline(&[]);
+        pipeline.asks_controllers = asks;
         for ((table, priority, reg), apply, (write, goto)) in rules {
             let matching = reg.map_or(Match::new(), |reg| Match::new().with(Field::Reg0, reg));
             let mut instructions = Instructions::apply(apply);
