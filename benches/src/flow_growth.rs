@@ -66,8 +66,15 @@ fn main() {
     for flows in [1, 32, 1_024] {
         println!("left-beside-crafted\t{flows}\t{:.1}", 100.0 * beside_crafted(&masks, flows));
     }
-    for flows in [1, 32, 1_024] {
-        println!("left-while-rules-change\t{flows}\t{:.1}", 100.0 * while_changing(flows));
+    for (dimension, of_flows, changes) in [
+        ("left-while-rules-change", Rules::Shared, Changes::ElseWhere),
+        ("left-while-each-has-a-rule", Rules::Own, Changes::ElseWhere),
+        ("left-while-rules-are-near", Rules::Shared, Changes::Near),
+    ] {
+        for flows in [1, 32, 1_024] {
+            let left = while_changing(flows, of_flows, changes);
+            println!("{dimension}\t{flows}\t{:.1}", 100.0 * left);
+        }
     }
 }
 
@@ -184,11 +191,35 @@ fn sent_in(cycles: u64, mut burst: impl FnMut() -> u64) -> u64 {
     sent
 }
 
+/// Which rules flows go by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rules {
+    /// All by the same.
+    Shared,
+    /// Each by one of its own, in the first table.
+    Own,
+}
+
+/// What rules that change are about.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Changes {
+    /// Packets to where no flow goes.
+    ElseWhere,
+    /// Packets to where all flows go, from where none comes: that takes a look at each flow.
+    Near,
+}
+
 /// How much of its rate traffic keeps while rules of the tables that it goes through change, a hundred
 /// at once.
-fn while_changing(flows: u32) -> f64 {
+fn while_changing(flows: u32, rules: Rules, changes: Changes) -> f64 {
     let mut pipeline = USUAL.pipeline();
     flows::tell_apart(&mut pipeline);
+    if rules == Rules::Own {
+        for flow in 0..flows {
+            let to = vec![Action::resubmit_table(1)];
+            flows::add(&mut pipeline, 0, 3000, flows::matching_from(flow), to);
+        }
+    }
     let mut path = Path::new(&Arc::new(pipeline.clone()));
     path.meet(flows);
     let turn = clock::hz() / (CHANGES / AT_ONCE);
@@ -196,7 +227,7 @@ fn while_changing(flows: u32) -> f64 {
     let mut versions = Vec::new();
     for number in 0..TURNS * 5 {
         alone += sent_in(turn, || path.mixed(flows));
-        change(&mut pipeline, number);
+        change(&mut pipeline, number, changes);
         let version = Arc::new(pipeline.clone());
         versions.push(Arc::clone(&version));
         let start = clock::now();
@@ -208,14 +239,19 @@ fn while_changing(flows: u32) -> f64 {
 }
 
 /// Adds rules that none of the frames is for, or takes those away that were added before.
-fn change(pipeline: &mut Pipeline, number: u64) {
+fn change(pipeline: &mut Pipeline, number: u64, changes: Changes) {
     let table = (number / 2 % u64::from(USUAL.tables)) as u8;
     for rule in 0..AT_ONCE as u32 {
-        let matching = flows::matching(0x2000_0000 + (rule << 8), rule % USUAL.masks);
+        let (matching, priority) = match changes {
+            Changes::ElseWhere => {
+                (flows::matching(0x2000_0000 + (rule << 8), rule % USUAL.masks), 500)
+            }
+            Changes::Near => (flows::matching_from(0x0080_0000 + rule), 4000),
+        };
         let change = match number % 2 {
             0 => {
                 let drop = Instructions::apply(vec![Action::output(PortNo(2))]);
-                Change::add(table, matching, drop).with_priority(500)
+                Change::add(table, matching, drop).with_priority(priority)
             }
             _ => Change::delete(Some(table), matching),
         };

@@ -155,6 +155,13 @@ pub fn matching(to: u32, mask: u32) -> Match {
     ip.with_masked(Field::IpSrc, address(0).into(), prefix(from_bits).into())
 }
 
+/// IPv4 from the address of a flow.
+#[must_use]
+pub fn matching_from(flow: u32) -> Match {
+    let ip = Match::new().with(Field::EthType, 0x0800);
+    ip.with(Field::IpSrc, address(flow).into())
+}
+
 /// Has packets whose addresses they are from differ be told apart, by a rule that is for none of them.
 pub fn tell_apart(pipeline: &mut Pipeline) {
     let ip = Match::new().with(Field::EthType, 0x0800);
