@@ -57,6 +57,7 @@ replayed! {
     control_request
     capture_file
     guarded_frame
+    translated
     lldp_frame
     spanning_tree
     groups

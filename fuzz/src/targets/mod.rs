@@ -13,6 +13,7 @@ mod openflow_flow;
 mod openflow_session;
 mod segments;
 mod spanning_tree;
+mod translated;
 mod vduse_session;
 mod vhost_frontend;
 mod vhost_message;
@@ -111,6 +112,11 @@ pub const TARGETS: &[Target] = &[
         name: "guarded_frame",
         about: "frames from ports that may not send everything",
         run: guarded_frame::run,
+    },
+    Target {
+        name: "translated",
+        about: "frames whose connections are tracked, and their addresses translated",
+        run: translated::run,
     },
     Target {
         name: "lldp_frame",

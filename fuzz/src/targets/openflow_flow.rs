@@ -1,5 +1,6 @@
 //! Messages of OpenFlow about flows, groups, meters and packets, and what people write of flows.
 
+use openflow::message::ct_flush::CtFlush;
 use openflow::message::flow_mod::{Command, FlowMod};
 use openflow::message::flow_removed::FlowRemoved;
 use openflow::message::flow_stats::{AggregateStats, FlowStats, FlowStatsRequest};
@@ -10,7 +11,7 @@ use openflow::message::packet_in::PacketIn;
 use openflow::message::packet_out::PacketOut;
 use openflow::message::stats::port::PortStats;
 use openflow::message::tlv_table::{TlvTable, TlvTableMod};
-use openflow::message::{Form, Kind, Raw, Replies};
+use openflow::message::{Form, Kind, Message, Raw, Replies};
 use openflow::text::{Names, flow_mod};
 use openflow::wire::Reader;
 use openflow::{ErrorCode, Instructions, Match};
@@ -76,6 +77,18 @@ pub(super) fn run(data: &[u8]) {
                 _ => PacketInFormat::Standard,
             };
             stays(&raw, PacketIn::decode, |packet| packet.encode(raw.version, format));
+        }
+        Kind::CtFlush => {
+            stays(
+                &raw,
+                |raw| CtFlush::decode(raw.body),
+                |flush| {
+                    assert!(flush.to_string().ends_with('\''));
+                    let mut message = Message::new(raw.version, raw.kind, raw.xid);
+                    flush.write(&mut message);
+                    message.finish()
+                },
+            );
         }
         Kind::GroupMod => {
             stays(&raw, GroupMod::decode, |change| change.encode(raw.version, raw.xid));
