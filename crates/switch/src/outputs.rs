@@ -159,19 +159,24 @@ impl Outputs {
     #[inline]
     pub(crate) fn spread(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
         if self.bonds.has_marked() {
-            self.spread_all(frames, source);
+            self.spread_all::<true>(frames, source);
         }
     }
 
+    /// The same where nothing is sent, but told: bonds do not count it.
+    pub(crate) fn spread_dry(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+        self.spread_all::<false>(frames, source);
+    }
+
     #[inline(never)]
-    fn spread_all(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
+    fn spread_all<const COUNTS: bool>(&mut self, frames: &[Frame<'_>], source: &Source<'_>) {
         let mut bonds = std::mem::take(&mut self.bonds);
         let mut take = |(member, mask, edit): Verdict| {
             if !self.mark(member, mask, edit) {
                 source.stats.count_drops(DropReason::LinkDown, mask.count_ones() as usize);
             }
         };
-        while bonds.spread_one(frames, &mut take) {}
+        while bonds.spread_one::<COUNTS>(frames, &mut take) {}
         self.bonds = bonds;
     }
 

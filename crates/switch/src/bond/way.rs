@@ -150,8 +150,9 @@ fn by_source(frame: &Frame<'_>, edit: Edit) -> u64 {
 }
 
 impl Lane {
-    /// Hands frames on to members: neighbours that go to the same one together.
-    fn divide(
+    /// Hands frames on to members: neighbours that go to the same one together. They are counted, if
+    /// `COUNTS`.
+    fn divide<const COUNTS: bool>(
         &self,
         frames: &[Frame<'_>],
         (mask, edit): (u32, Edit),
@@ -161,7 +162,9 @@ impl Lane {
         for bit in bits(mask) {
             let Some(frame) = frames.get(bit as usize) else { continue };
             let bucket = self.way.bucket(frame, edit);
-            self.fittings.load.add(bucket, frame.len());
+            if COUNTS {
+                self.fittings.load.add(bucket, frame.len());
+            }
             let member = self.way.table.get(bucket).copied().unwrap_or(NOBODY);
             let bit = 1_u32.wrapping_shl(bit);
             if run.1 != 0 && run.0 != member {
@@ -265,8 +268,9 @@ impl Bonds {
     }
 
     /// Takes the marks of one bond away, and hands them to `take` for each member in turn; returns
-    /// whether there was one with marks.
-    pub(crate) fn spread_one(
+    /// whether there was one with marks. What is sent of each part of the traffic is counted, if
+    /// `COUNTS`.
+    pub(crate) fn spread_one<const COUNTS: bool>(
         &mut self,
         frames: &[Frame<'_>],
         mut take: impl FnMut(Verdict),
@@ -279,7 +283,7 @@ impl Bonds {
                 match lane.way.division {
                     Division::Whole => take((lane.way.table[0], mask, edit)),
                     Division::Source | Division::Flow => {
-                        lane.divide(frames, (mask, edit), &mut take);
+                        lane.divide::<COUNTS>(frames, (mask, edit), &mut take);
                     }
                 }
             }

@@ -139,6 +139,12 @@ fn by_source_all_frames_of_a_station_go_the_same_way() {
     assert!((8..=24).contains(&by_first), "{by_first}");
     assert_eq!(load.bytes().iter().sum::<u64>(), 32 * 4 * frame(0, 0).len() as u64);
     assert_eq!(load.frames().iter().sum::<u64>(), 32 * 4);
+    // What is only told is not counted.
+    let told = frame(BROADCAST, station(20));
+    let decided = bench.path.decide((BridgeId::DEFAULT, 0), &told, false, 1);
+    assert_eq!(decided.outputs.len(), 2, "the other port, and a member");
+    assert_eq!(bench.path.trace((BridgeId::DEFAULT, 0), &told, false, 1).outputs.len(), 2);
+    assert_eq!(load.frames().iter().sum::<u64>(), 32 * 4);
 }
 
 #[test]

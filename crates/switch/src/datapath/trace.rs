@@ -191,14 +191,14 @@ fn collect(
     outputs: &mut Outputs,
     verdicts: &mut Vec<Verdict>,
 ) {
-    outputs.spread(frames, source);
+    outputs.spread_dry(frames, source);
     let view = bridge.view(source);
     let copies = bridge.taps().and_then(|taps| taps.select(&view, frames, outputs));
     outputs.take_verdicts(frames, verdicts);
     let (Some(taps), Some(copies)) = (bridge.taps(), copies) else { return };
     for index in 0..taps.len() {
         taps.mark(index, &copies, &view, frames, outputs);
-        outputs.spread(frames, source);
+        outputs.spread_dry(frames, source);
         outputs.take_verdicts(frames, verdicts);
     }
 }
