@@ -12,6 +12,7 @@ use ovs::unixctl::Answer;
 use packet::headers::IpProtocol;
 
 use super::Appctl;
+use super::dpif::path_of;
 
 /// An error in Open vSwitch's words.
 fn invalid(what: &str) -> String {
@@ -24,6 +25,16 @@ fn split(arguments: &[String]) -> (Vec<&str>, Vec<&str>) {
         arguments.iter().map(String::as_str).partition(|word| word.starts_with('-'));
     let is_path = |word: &&str| word.contains('@') || word.starts_with("ovs-");
     (options, words.into_iter().filter(|word| !is_path(word)).collect())
+}
+
+/// That a data path which is named is one that there is: `netdev@ovs-netdev`, or without what is before the
+/// sign.
+fn check_path(appctl: &Appctl<'_>, name: Option<&String>) -> Result<(), String> {
+    let Some(name) = name else { return Ok(()) };
+    let bridges = appctl.agent.content().into_iter().flat_map(|content| content.bridges.values());
+    let is_it = |path: &str| path == name || path.split('@').nth(1) == Some(name.as_str());
+    let is_there = bridges.map(|bridge| path_of(&bridge.datapath_type)).any(is_it);
+    if is_there { Ok(()) } else { Err(invalid("datapath not found")) }
 }
 
 fn zone_of(word: &str) -> Option<u16> {
@@ -184,21 +195,23 @@ pub fn stats(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
 }
 
 /// How many there may be.
-pub fn limit(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+pub fn limit(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    check_path(appctl, arguments.first())?;
     Ok(format!("{}\n", appctl.daemon.switch().connections().limit()))
 }
 
 /// Sets how many there may be.
 pub fn set_limit(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
-    let (_, words) = split(arguments);
-    let limit = words.last().and_then(|word| word.parse::<u32>().ok());
+    let limit = arguments.last().and_then(|word| word.parse::<u32>().ok());
     let limit = limit.ok_or_else(|| invalid("maxconns missing or malformed"))?;
+    check_path(appctl, arguments.first().filter(|_| arguments.len() > 1))?;
     appctl.daemon.switch().connections().set_limit(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok("setting maxconns successful".to_owned())
 }
 
 /// How many there are.
-pub fn count(appctl: &mut Appctl<'_>, _: &[String]) -> Answer {
+pub fn count(appctl: &mut Appctl<'_>, arguments: &[String]) -> Answer {
+    check_path(appctl, arguments.first())?;
     Ok(format!("{}\n", appctl.daemon.switch().connections().count()))
 }
 
