@@ -57,6 +57,28 @@ pub(crate) fn class_of(classes: &[u16], len: usize) -> u16 {
     above.checked_sub(1).and_then(|own| classes.get(own).copied()).unwrap_or_default()
 }
 
+/// The length of a frame of `len` bytes, of which `head` are the first, without what follows a packet of IP in
+/// it: as Open vSwitch compares. `vlans` tags are looked behind.
+#[must_use]
+pub fn unpadded(head: &[u8], len: usize, vlans: u8) -> usize {
+    let field = |at: usize| Some(u16::from_be_bytes(*head.get(at..)?.first_chunk()?));
+    let mut at = 12;
+    for _ in 0..vlans {
+        if !matches!(field(at), Some(0x8100 | 0x88A8)) {
+            break;
+        }
+        at += 4;
+    }
+    let (start, there) = (at + 2, len.saturating_sub(at + 2));
+    let total = |at: usize| field(start + at).map(usize::from);
+    let packet = match field(at) {
+        Some(0x0800) => total(2).filter(|total| *total >= 20),
+        Some(0x86DD) => total(4).map(|payload| payload + 40),
+        _ => None,
+    };
+    packet.filter(|packet| *packet <= there).map_or(len, |packet| start + packet)
+}
+
 impl Key {
     /// Notes how long the packet is, for those rules that go by it; `len` without the frame check
     /// sequence, of a large segment that of the longest frame that it becomes.
@@ -93,5 +115,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn padding_behind_packets_does_not_count() {
+        let frame = |tags: &[u8], kind: [u8; 2], packet: &[u8], padding: usize| {
+            let frame = [&[2; 12], tags, &kind, packet, &vec![0; padding]].concat();
+            unpadded(&frame, frame.len(), 2)
+        };
+        let mut v4 = [0; 24];
+        (v4[0], v4[3]) = (0x45, 24);
+        let mut v6 = [0; 44];
+        (v6[0], v6[5]) = (0x60, 4);
+        let tag = [0x81, 0, 0, 1];
+        assert_eq!(frame(&[], [8, 0], &v4, 20), 14 + 24);
+        assert_eq!(frame(&tag, [8, 0], &v4, 20), 18 + 24);
+        assert_eq!(frame(&[], [0x86, 0xDD], &v6, 9), 14 + 44);
+        // What is longer than the frame, or no packet of IP, or behind more tags, is not looked at.
+        v4[3] = 99;
+        assert_eq!(frame(&[], [8, 0], &v4, 20), 14 + 44);
+        v4[3] = 7;
+        assert_eq!(frame(&[], [8, 0], &v4, 20), 14 + 44);
+        assert_eq!(frame(&[], [8, 6], &v4, 20), 14 + 44);
+        v4[3] = 24;
+        assert_eq!(frame(&[tag; 3].concat(), [8, 0], &v4, 20), 26 + 44);
+        assert_eq!(unpadded(&[], 60, 2), 60);
     }
 }

@@ -85,6 +85,7 @@ pub use key::{
     FRAG_ANY, FRAG_LATER, INSIDE, Key, NO_ETHER_TYPE, PACKET_WORDS, Slot, TAG_PRESENT,
     TRACKED_WORDS, WORDS, slot,
 };
+pub use lengths::unpadded;
 pub use meters::{
     CONTROLLER_METER, MAX_BANDS, MAX_METERS, Meter, MeterRefusal, MeterStats, Meters,
 };

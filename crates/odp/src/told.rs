@@ -7,6 +7,9 @@ use openflow::{Field, Match, PortNo};
 
 use crate::kind::{Kind, is_discovery, is_later};
 
+/// The bit of a label that says that no other follows (RFC 3032, section 2.1).
+const LAST_LABEL: u32 = 1 << 8;
+
 /// Names of a bridge's ports.
 pub type PortNames<'a> = &'a dyn Fn(PortNo) -> Option<String>;
 
@@ -41,11 +44,28 @@ pub fn packet(key: &Key, names: Option<PortNames<'_>>) -> String {
         .into_iter()
         .for_each(&mut set);
     of_network(key).iter().copied().for_each(&mut set);
-    let text = with_inner_tag(all.to_string(), key, None);
+    let text = with_inner_labels(with_inner_tag(all.to_string(), key, None), key);
     match names {
         Some(names) => named(&text, names),
         None => text,
     }
+}
+
+/// Adds the labels of MPLS behind the outer one, up to the last, which no match of OpenFlow is about either.
+fn with_inner_labels(mut text: String, key: &Key) -> String {
+    if Kind::of(key) != Kind::Mpls {
+        return text;
+    }
+    let inner = [("mpls_lse1", slot::MPLS_LSE1), ("mpls_lse2", slot::MPLS_LSE2)];
+    let mut outer = key.get_u32(slot::MPLS_LSE);
+    for (name, slot) in inner {
+        if outer & LAST_LABEL != 0 {
+            break;
+        }
+        outer = key.get_u32(slot);
+        text += &format!(",{name}={outer}");
+    }
+    text
 }
 
 /// The fields that a packet of its kind has above the link layer.
@@ -96,7 +116,8 @@ pub fn megaflow(key: &Key, mask: &Key, names: Option<PortNames<'_>>) -> String {
 
 /// Adds the tag behind the outer one, which no match of OpenFlow is about.
 fn with_inner_tag(text: String, key: &Key, mask: Option<&Key>) -> String {
-    if key.get_u16(slot::VLAN_TCI) & TAG_PRESENT == 0 {
+    // What is written where there is no tag is shown as if it were one.
+    if key.get_u16(slot::VLAN_TCI) == 0 {
         return text;
     }
     let tci = key.get_u16(slot::INNER_TCI);

@@ -236,6 +236,8 @@ struct Tracer<'w> {
     errors: Vec<String>,
     /// Something was to be taken from the stack, which was empty.
     is_underflow: bool,
+    /// A queue was chosen before the action at hand.
+    has_queue: bool,
     /// Whether a kernel's datapath could not do it.
     is_slow: bool,
     rules_left: usize,
@@ -267,6 +269,7 @@ impl<'w> Tracer<'w> {
             error: None,
             errors: Vec::new(),
             is_underflow: false,
+            has_queue: false,
             is_slow: false,
             rules_left: MAX_RULES,
             bridges_left: MAX_BRIDGES,

@@ -119,6 +119,7 @@ impl<'w> Walk<'w> {
         self.asked += 1;
         let desc = &bucket.desc;
         if group.kind == GroupType::Select && desc.weight == 0 {
+            self.tell_dead(desc);
             return false;
         }
         let is_alive = !desc.has_watch()

@@ -90,6 +90,7 @@ impl Watch for Tracer<'_> {
         if matches!(step, Step::Action(Of::CtClear)) && key.get(slot::CT_STATE) != 0 {
             self.push(Action::said("ct_clear"));
         }
+        self.has_queue = key.get(slot::SKB_PRIORITY) != 0;
         self.seen.step(key, &step);
         if let Step::Action(Of::Learn(_)) = step
             && !self.is_real
@@ -102,11 +103,12 @@ impl Watch for Tracer<'_> {
     fn done(&mut self, key: &Key, action: &Of) {
         match action {
             Of::Move { target, .. } => self.tell_part(key, *target),
-            Of::Pop(target) => {
-                if !std::mem::take(&mut self.is_underflow) {
-                    self.seen.popped(*target);
-                }
+            Of::Pop(target) if !std::mem::take(&mut self.is_underflow) => {
+                self.seen.popped(*target);
                 self.tell_part(key, *target);
+            }
+            Of::PopQueue if std::mem::take(&mut self.has_queue) => {
+                self.tree.add(What::Detail, "queue = 0".to_owned());
             }
             Of::Multipath(multipath) => self.tell_part(key, multipath.target),
             Of::Bundle(bundle) => bundle.target.iter().for_each(|to| self.tell_part(key, *to)),

@@ -254,10 +254,37 @@ fn packets_are_told_by_what_they_have() {
          dl_dst=00:00:00:00:00:00,arp_spa=1.2.3.4,arp_tpa=0.0.0.0,arp_op=0,arp_sha=02:00:00:00:00:01,\
          arp_tha=00:00:00:00:00:00"
     );
+    key.set(slot::VLAN_TCI, 0x0700);
+    assert!(told::packet(&key, None).contains(",vlan_tci=0x0700,vlan_tci1=0x0000,"));
     let name = |port| (port == PortNo(1)).then(|| "p1".to_owned());
     assert!(told::packet(&key, Some(&name)).contains(",in_port=p1,"));
     assert_eq!([told::quoted("p1"), told::quoted("1p")], ["p1", "\"1p\""]);
     let _ = (Field::EthSrc, Instructions::default());
+}
+
+/// Labels behind the outer one are shown up to the last, of three.
+#[test]
+fn inner_labels_are_told_as_numbers() {
+    let mut key = key("in_port=1,mpls,mpls_label=3,mpls_bos=0");
+    key.set(slot::MPLS_LSE1, 0x3F00);
+    assert!(told::packet(&key, None).ends_with("mpls_bos=0,mpls_lse1=16128"));
+    key.set(slot::MPLS_LSE1, 0x10000);
+    assert!(told::packet(&key, None).ends_with(",mpls_lse1=65536,mpls_lse2=0"));
+    key.set(slot::MPLS_BOS, 1);
+    assert!(told::packet(&key, None).ends_with("mpls_bos=1"));
+}
+
+/// What is taken from an empty stack is nothing that is now, and a queue that is given back is.
+#[test]
+fn stacks_and_queues_are_told() {
+    let text = |actions: &str| {
+        let told = told(&[&format!("actions={actions},output:2")], &[], "in_port=1,ip");
+        told.text
+    };
+    assert!(!text("pop:NXM_NX_REG2[]").contains("is now"));
+    assert!(text("push:NXM_NX_REG1[],pop:NXM_NX_REG2[]").contains("-> NXM_NX_REG2[] is now 0"));
+    assert!(text("set_queue:1,pop_queue").contains("-> queue = 0"));
+    assert!(!text("pop_queue").contains("queue = 0"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::DropReason;
-use flow::{Key, Lost, Op, PathId, extract, slot};
+use flow::{Key, Lost, Op, PathId, extract, slot, unpadded};
 use packet::{BURST, Edit, Editing, Frame};
 
 use super::run::{Run, Steps, bits};
@@ -187,7 +187,7 @@ impl Inner {
                 source.stats.count_drops(reason, 1);
                 continue;
             }
-            self.cache.note_len(&mut key, || frame.wire_len());
+            self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
             let path = self.cache.find(&key);
             Group::add(groups, path, (index, frame.len()));
         }

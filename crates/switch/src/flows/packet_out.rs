@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use flow::walk::Start;
-use flow::{Depth, Frozen, Key, Lost, PathId, extract, slot};
+use flow::{Depth, Frozen, Key, Lost, PathId, extract, slot, unpadded};
 use openflow::{Action, PortNo};
 use packet::Frame;
 
@@ -48,7 +48,7 @@ impl PacketOut {
         key.set(slot::IN_PORT, self.in_port.0.into());
         let vlans = self.flows.pipeline.vlans.tags();
         extract(&mut key, frame.head(), frame.len(), vlans, Depth::All);
-        key.set_frame_len(frame.len());
+        key.set_frame_len(unpadded(frame.head(), frame.len(), vlans));
         let (start, mirrors) = match &self.begin {
             FlowBegin::Actions(actions) => (Start::Actions(actions), 0),
             FlowBegin::Resume { frozen, mirrors } => (Start::Frozen(frozen), *mirrors),

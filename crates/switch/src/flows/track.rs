@@ -3,7 +3,7 @@
 use arrayvec::ArrayVec;
 use conntrack::{Seen, Tracked, Translation, dissect};
 use ethdev::DropReason;
-use flow::{Depth, Key, Track, extract, slot};
+use flow::{Depth, Key, Track, extract, slot, unpadded};
 use packet::frame::HEAD_CAPACITY;
 use packet::{BURST, Frame};
 
@@ -186,7 +186,8 @@ impl Inner {
         (mut key, tracked): (Key, &Tracked),
     ) {
         key.set_connection(tracked);
-        self.cache.note_len(&mut key, || frame.wire_len());
+        let vlans = self.cache.pipeline().vlans.tags();
+        self.cache.note_len(&mut key, || unpadded(frame.head(), frame.wire_len(), vlans));
         if let Some(path) = self.cache.find_tracked(round, &mut key) {
             Group::add(groups, path, (index, frame.len()));
         }
