@@ -20,6 +20,9 @@ pub struct Options {
     /// How many differences to look for
     #[arg(long, value_name = "N", default_value_t = 1)]
     differences: usize,
+    /// Of how many packets of a set the trace is compared, too
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    traces: usize,
 }
 
 /// Compares the two; gives whether they did the same with everything.
@@ -33,6 +36,7 @@ pub fn run(options: &Options) -> Result<bool> {
         sets: options.sets,
         seed: options.seed,
         differences: options.differences,
+        traces: options.traces,
     };
     let report = compare(dir.path(), effort)?;
     for difference in &report.differences {

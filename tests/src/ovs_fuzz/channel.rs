@@ -9,6 +9,9 @@ use openflow::framing::{HEADER, Header, Splitter};
 use openflow::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
 use openflow::message::flow_mod::{ALL_TABLES, Command, FlowMod};
 use openflow::message::flow_stats::{FlowStats, FlowStatsRequest};
+use openflow::message::group::{
+    ALL_BUCKETS, ALL_GROUPS, GroupCommand, GroupMod, GroupStats, GroupType, ask,
+};
 use openflow::message::hello::Hello;
 use openflow::message::{Form, Kind, Message, Raw};
 use openflow::{Version, VersionSet};
@@ -22,7 +25,37 @@ const VERSION: Version = Version::V15;
 const BUNDLE: u32 = 1;
 const FLAGS: u16 = ATOMIC | ORDERED;
 
-/// A rule that a switch has refused: its place among those that it was given, and why.
+/// What a switch is given.
+#[derive(Clone, Debug)]
+pub enum Change {
+    Group(GroupMod),
+    Rule(FlowMod),
+}
+
+impl Change {
+    fn encode(&self, xid: u32) -> Vec<u8> {
+        match self {
+            Self::Group(group) => group.encode(VERSION, xid),
+            Self::Rule(rule) => rule.encode(VERSION, Form::Of, false, xid),
+        }
+    }
+
+    /// What takes away all that there is.
+    fn clear() -> [Self; 2] {
+        let rules = FlowMod { command: Command::Delete, table: ALL_TABLES, ..FlowMod::default() };
+        let groups = GroupMod {
+            command: GroupCommand::Delete,
+            kind: GroupType::All,
+            group: ALL_GROUPS,
+            bucket: ALL_BUCKETS,
+            buckets: Vec::new(),
+            selection: None,
+        };
+        [Self::Rule(rules), Self::Group(groups)]
+    }
+}
+
+/// What a switch has refused: its place among what it was given, and why.
 pub type Refused = (usize, Option<ErrorCode>);
 
 /// An OpenFlow connection to a bridge.
@@ -91,17 +124,17 @@ impl Channel {
         BundleControl { id: BUNDLE, step, flags: FLAGS }.encode(VERSION, Form::Of, xid)
     }
 
-    /// Puts these rules in the place of all that there are; or none, and gives those that are refused.
-    pub fn replace(&mut self, rules: &[FlowMod]) -> Result<Vec<Refused>> {
+    /// Puts these in the place of all that there are; or none, and gives those that are refused.
+    pub fn replace(&mut self, changes: &[Change]) -> Result<Vec<Refused>> {
         let first = self.xid + 1;
-        let count = u32::try_from(rules.len())?;
-        let (clear, last) = (first + count + 1, first + count + 2);
+        let count = u32::try_from(changes.len())?;
+        let last = first + count + 3;
         self.xid = last + 1;
-        let all = FlowMod { command: Command::Delete, table: ALL_TABLES, ..FlowMod::default() };
-        let mut messages = Self::control(BundleStep::OpenRequest, clear - 1);
-        let changes = [(&all, clear)].into_iter().chain(rules.iter().zip(first..));
-        for (change, xid) in changes {
-            let message = change.encode(VERSION, Form::Of, false, xid);
+        let mut messages = Self::control(BundleStep::OpenRequest, last - 1);
+        let clear = Change::clear();
+        let all = clear.iter().zip(first + count..).chain(changes.iter().zip(first..));
+        for (change, xid) in all {
+            let message = change.encode(xid);
             let add = BundleAdd { id: BUNDLE, flags: FLAGS, message: &message };
             messages.extend(add.encode(VERSION, xid));
         }
@@ -121,6 +154,9 @@ impl Channel {
                 }
             }
         }
+        // Some are refused as they come, and others when all are there.
+        refused.sort_unstable_by_key(|(at, _)| *at);
+        refused.dedup_by_key(|(at, _)| *at);
         Ok(refused)
     }
 
@@ -129,15 +165,32 @@ impl Channel {
         self.xid += 1;
         let request = FlowStatsRequest::default();
         let request = request.encode(VERSION, Kind::FlowStatsRequest, Form::Request, self.xid);
-        self.send(&request)?;
+        self.ask(&request, Kind::FlowStatsReply, FlowStats::decode_all)
+    }
+
+    /// What groups have counted.
+    pub fn groups(&mut self) -> Result<Vec<GroupStats>> {
+        self.xid += 1;
+        let request = ask(VERSION, Kind::GroupStatsRequest, ALL_GROUPS, self.xid);
+        self.ask(&request, Kind::GroupStatsReply, GroupStats::decode_all)
+    }
+
+    /// All parts of an answer.
+    fn ask<T>(
+        &mut self,
+        request: &[u8],
+        reply: Kind,
+        read: impl Fn(&Raw<'_>) -> Result<Vec<T>, ErrorCode>,
+    ) -> Result<Vec<T>> {
+        self.send(request)?;
         let mut all = Vec::new();
         loop {
             let message = self.answer()?;
             let raw = Raw::read(&message)?;
-            if raw.kind != Kind::FlowStatsReply {
-                bail!("expected rules, got {:?}", raw.kind);
+            if raw.kind != reply {
+                bail!("expected {reply:?}, got {:?}", raw.kind);
             }
-            all.extend(FlowStats::decode_all(&raw)?);
+            all.extend(read(&raw)?);
             if !raw.more {
                 return Ok(all);
             }

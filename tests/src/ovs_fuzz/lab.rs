@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use openflow::message::flow_mod::FlowMod;
 use openflow::message::flow_stats::FlowStats;
+use openflow::message::group::GroupStats;
 use openflow::{Instructions, Match};
 
 use super::capture::Capture;
-use super::channel::{Channel, Refused};
+use super::channel::{Change, Channel, Refused};
 use super::frame::Packet;
 use super::unixctl::Unixctl;
 use super::values::PORTS;
@@ -38,7 +39,7 @@ const NAP: Duration = Duration::from_micros(50);
 /// Frames that a port takes at a time: Open vSwitch keeps 100 that it has not looked at yet.
 const BATCH: usize = 50;
 
-/// What a rule has done: its text, packets and bytes.
+/// What a rule or a group has done: its text, packets and bytes.
 pub type Count = (String, u64, u64);
 
 /// What has become of packets.
@@ -46,8 +47,8 @@ pub type Count = (String, u64, u64);
 pub struct Outcome {
     /// What has come out: the port and the frame, in no order.
     pub sent: Vec<(String, Vec<u8>)>,
-    /// The rules that there are then.
-    pub rules: Vec<Count>,
+    /// What the rules and groups that there are then have counted.
+    pub counts: Vec<Count>,
 }
 
 /// A switch with a bridge of dummy ports.
@@ -65,7 +66,7 @@ pub struct Side {
     /// What else has gone where marks go.
     among_marks: Vec<(String, Vec<u8>)>,
     // Dropped in this order: the switch before its database.
-    _process: Process,
+    process: Process,
     _database: OvsDatabase,
 }
 
@@ -85,7 +86,7 @@ impl Side {
     }
 
     fn start(name: &'static str, mut command: std::process::Command, dir: &Path) -> Result<Self> {
-        std::fs::create_dir(dir)?;
+        std::fs::create_dir_all(dir)?;
         let database = OvsDatabase::start(dir)?;
         let control = dir.join("vswitchd.ctl");
         command.arg(format!("unix:{}", dir.join("db.sock").display()));
@@ -93,9 +94,10 @@ impl Side {
         command.args(["--enable-dummy", "--disable-system", "--disable-system-route"]);
         let process = Process::start(name, environment(command, dir))?;
         process.wait_for_listener(&control, LIMIT)?;
-        database
-            .vsctl(&bridge(dir).iter().map(String::as_str).collect::<Vec<&str>>())
-            .with_context(|| process.log())?;
+        for words in [bridge(dir), marks(dir)] {
+            let words: Vec<&str> = words.iter().map(String::as_str).collect();
+            database.vsctl(&words).with_context(|| process.log())?;
+        }
         let socket = dir.join(format!("{BRIDGE}.mgmt"));
         process.wait_for_listener(&socket, LIMIT)?;
         let names = (1..=PORTS).map(port_name).chain(["LOCAL".to_owned()]);
@@ -108,17 +110,22 @@ impl Side {
             ports: names.map(open).collect::<Result<_>>()?,
             marks: Capture::open(&pcap(dir, MARKS))?,
             among_marks: Vec::new(),
-            _process: process,
+            process,
             _database: database,
         })
     }
 
-    /// Puts rules in the place of all that there are; gives those that are refused, without which
-    /// there are the others.
-    pub fn set(&mut self, rules: &[FlowMod]) -> Result<Vec<Refused>> {
-        let mut all = rules.to_vec();
-        all.push(mark_rule());
+    /// Puts groups and rules in the place of all that there are; or gives those that are refused, and
+    /// leaves it as it is.
+    pub fn set(&mut self, changes: &[Change]) -> Result<Vec<Refused>> {
+        let mut all = changes.to_vec();
+        all.push(Change::Rule(mark_rule()));
         self.channel.replace(&all).with_context(|| self.name)
+    }
+
+    /// Whether it is gone.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.ended().is_some()
     }
 
     /// Forgets what it has learnt of earlier packets.
@@ -143,7 +150,21 @@ impl Side {
             sent.extend(capture.take()?.into_iter().map(|frame| (name.clone(), frame)));
         }
         sent.sort_unstable();
-        Ok(Outcome { sent, rules: self.rules()? })
+        let mut counts = self.rules()?;
+        counts.extend(self.channel.groups()?.iter().flat_map(counts_of));
+        counts.sort_unstable();
+        Ok(Outcome { sent, counts })
+    }
+
+    /// Which way a packet would go, line by line, but for which others would go it, too, and what it scores
+    /// with buckets by a hash of its own.
+    pub fn trace(&mut self, packet: &Packet) -> Result<Vec<String>> {
+        let flow = format!("in_port={}", packet.port);
+        let arguments = [BRIDGE.to_owned(), flow, digits(&packet.bytes)];
+        let text = self.appctl.call("ofproto/trace", &arguments).with_context(|| self.name)?;
+        let is_own = |line: &str| line.starts_with("Megaflow: ") || line.contains(": score ");
+        let lines = text.lines().filter(|line| !is_own(line));
+        Ok(lines.map(str::to_owned).collect())
     }
 
     /// The rules that there are.
@@ -172,8 +193,8 @@ impl Side {
 
     fn receive(&mut self, port: u16, packets: &[&Packet]) -> Result<()> {
         let frames = packets.iter().map(|packet| packet.bytes.as_slice()).chain([&MARK[..]]);
-        let frames = frames.map(|bytes| bytes.iter().map(|byte| format!("{byte:02x}")).collect());
-        let arguments: Vec<String> = [port_name(port)].into_iter().chain(frames).collect();
+        let arguments: Vec<String> =
+            [port_name(port)].into_iter().chain(frames.map(digits)).collect();
         self.call("netdev-dummy/receive", &arguments)?;
         let end = Instant::now() + LIMIT;
         loop {
@@ -189,6 +210,7 @@ impl Side {
             if has_mark {
                 return Ok(());
             }
+            ensure!(!self.has_ended(), "{} has ended", self.name);
             ensure!(Instant::now() < end, "{}: packets have not come through", self.name);
             sleep(NAP);
         }
@@ -204,6 +226,11 @@ impl Side {
     }
 }
 
+/// Bytes as digits, two for each.
+pub fn digits(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 fn port_name(port: u16) -> String {
     format!("p{port}")
 }
@@ -215,21 +242,30 @@ fn pcap(dir: &Path, name: &str) -> PathBuf {
 /// What ovs-vsctl is to do: a bridge without rules, with ports that write down what they send.
 fn bridge(dir: &Path) -> Vec<String> {
     let mut words = vec!["add-br".to_owned(), BRIDGE.to_owned()];
-    let sends = |name: &str| format!("options:tx_pcap={}", pcap(dir, name).display());
     words.extend(
         ["--", "set", "Bridge", BRIDGE, "datapath_type=dummy", "fail_mode=secure"]
             .map(str::to_owned),
     );
     words.extend(["--", "set", "Interface", BRIDGE].map(str::to_owned));
-    words.push(sends("LOCAL"));
-    let ports = (1..=PORTS).map(|port| (port_name(port), port));
-    for (name, number) in ports.chain([(MARKS.to_owned(), MARKS_PORT)]) {
-        words.extend(
-            ["--", "add-port", BRIDGE, &name, "--", "set", "Interface", &name].map(str::to_owned),
-        );
-        words.extend(["type=dummy".to_owned(), format!("ofport_request={number}"), sends(&name)]);
-    }
+    words.push(sends(dir, "LOCAL"));
+    (1..=PORTS).for_each(|port| words.extend(port_words(dir, &port_name(port), port)));
     words
+}
+
+/// The same for the port of marks, which comes last: the data paths take the numbers of the others from
+/// their names, unless somebody has them.
+fn marks(dir: &Path) -> Vec<String> {
+    port_words(dir, MARKS, MARKS_PORT)
+}
+
+fn port_words(dir: &Path, name: &str, number: u16) -> Vec<String> {
+    let words = ["--", "add-port", BRIDGE, name, "--", "set", "Interface", name].map(str::to_owned);
+    let rest = ["type=dummy".to_owned(), format!("ofport_request={number}"), sends(dir, name)];
+    words.into_iter().chain(rest).collect()
+}
+
+fn sends(dir: &Path, name: &str) -> String {
+    format!("options:tx_pcap={}", pcap(dir, name).display())
 }
 
 fn mark_rule() -> FlowMod {
@@ -251,4 +287,15 @@ fn count(rule: &FlowStats) -> Count {
     let FlowStats { table, priority, matching, instructions, .. } = rule;
     let text = format!("table={table},priority={priority},{matching} actions={instructions}");
     (text, rule.packets.unwrap_or_default(), rule.bytes.unwrap_or_default())
+}
+
+/// What a group has counted, and each of its buckets.
+fn counts_of(stats: &GroupStats) -> Vec<Count> {
+    let GroupStats { group, references, counts, .. } = stats;
+    let all = (format!("group={group},references={references}"), counts.0, counts.1);
+    let buckets = stats.buckets.iter().zip(0_u32..);
+    let buckets = buckets.map(|((packets, bytes), bucket)| {
+        (format!("group={group},bucket={bucket}"), *packets, *bytes)
+    });
+    [all].into_iter().chain(buckets).collect()
 }

@@ -10,6 +10,8 @@ mod capture;
 mod channel;
 /// Packets at random.
 mod frame;
+/// Groups at random.
+mod group;
 /// The two switches.
 mod lab;
 /// Rules at random.
@@ -25,13 +27,14 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use openflow::Match;
-use openflow::message::flow_mod::FlowMod;
 use openflow::testing::Random;
 
+use self::channel::Change;
 use self::frame::{Packet, packet};
-use self::lab::{Outcome, Side};
+use self::group::{Group, groups, used_by};
+use self::lab::{Outcome, Side, digits};
 use self::rule::{Rule, rules};
 use crate::netns::Netns;
 
@@ -58,18 +61,20 @@ pub struct Report {
     pub packets: u64,
     /// Rules that both refused.
     pub refused: u64,
+    /// Sets of rules that made Open vSwitch end.
+    pub ended: u64,
     /// Differences, each as text that says how to have it again.
     pub differences: Vec<String>,
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { sets, packets, refused, differences } = self;
+        let Self { sets, packets, refused, ended, differences } = self;
         let found = differences.len();
         write!(
             f,
-            "{packets} packets by {sets} sets of rules (both refused {refused} rules): \
-             {found} sets differ"
+            "{packets} packets by {sets} sets of rules (both refused {refused} rules, \
+             Open vSwitch crashed with {ended} sets more): {found} sets differ"
         )
     }
 }
@@ -85,45 +90,64 @@ pub struct Effort {
     pub seed: u64,
     /// How many sets may differ until it stops.
     pub differences: usize,
+    /// Of how many packets of a set the way is asked for, as text.
+    pub traces: usize,
 }
 
 /// Looks for differences, in a folder of its own for each switch.
 ///
 /// # Errors
-/// A switch does not come up, or ends, or does not answer.
+/// A switch does not come up, or does not answer, or ours ends.
 pub fn run(dir: &Path, effort: Effort) -> Result<Report> {
-    let mut both = Both::start(dir)?;
+    let mut both = Both::start(dir, effort.traces)?;
     let mut report = Report::default();
     let (begin, mut told) = (Instant::now(), Instant::now());
     for seed in (effort.seed..).take(usize::try_from(effort.sets)?) {
         if begin.elapsed() >= effort.time || report.differences.len() >= effort.differences {
             break;
         }
-        let mut case = Case::new(seed);
-        report.sets += 1;
-        report.packets += case.packets.len() as u64;
-        let found = both.agree(&mut case);
-        let found = found.inspect_err(|_| eprintln!("{case}\nseed {seed}"))?;
-        report.refused += found.refused;
+        if let Err(error) = report.take(&mut both, seed) {
+            // What makes Open vSwitch end is its own matter.
+            if !both.real.has_ended() {
+                return Err(error);
+            }
+            report.ended += 1;
+            both = Both::start(&dir.join(seed.to_string()), effort.traces)?;
+        }
         if told.elapsed() >= PROGRESS {
             told = Instant::now();
             eprintln!("up to seed {seed}, in {} s: {report}", begin.elapsed().as_secs());
-        }
-        if let Some(difference) = found.difference {
-            eprintln!("seed {seed} differs, and is made smaller:\n{difference}");
-            // There are many cases then, and most that differ do so for good.
-            both.patience = IMPATIENCE;
-            let (case, difference) = shrink::shrink(&mut both, case, difference)?;
-            both.patience = PATIENCE;
-            report.differences.push(format!("--seed {seed}\n{case}{difference}"));
         }
     }
     Ok(report)
 }
 
-/// A set of rules, and packets.
+impl Report {
+    /// Tries the set of rules of a seed.
+    fn take(&mut self, both: &mut Both, seed: u64) -> Result<()> {
+        let mut case = Case::new(seed);
+        let found = both.agree(&mut case);
+        let found = found.inspect_err(|error| eprintln!("{case}\nseed {seed}: {error:#}"))?;
+        self.sets += 1;
+        self.packets += case.packets.len() as u64;
+        self.refused += found.refused;
+        let Some(difference) = found.difference else { return Ok(()) };
+        eprintln!("seed {seed} differs, and is made smaller:\n{difference}");
+        // There are many cases then, and most that differ do so for good.
+        both.patience = IMPATIENCE;
+        let (case, difference) = shrink::shrink(both, case, difference)?;
+        both.patience = PATIENCE;
+        let text = format!("--seed {seed}\n{case}{difference}");
+        eprintln!("as small as it gets:\n{text}");
+        self.differences.push(text);
+        Ok(())
+    }
+}
+
+/// A set of rules, with the groups that they lead to, and packets.
 #[derive(Clone, Debug)]
 struct Case {
+    groups: Vec<Group>,
     rules: Vec<Rule>,
     packets: Vec<Packet>,
 }
@@ -134,7 +158,9 @@ impl Case {
         let mut random = Random::new(seed.wrapping_mul(0x9E37_79B9_7F4A_7C15));
         let _ = (0..9).fold(0, |_, _| random.bits());
         let switch = random.once_in(8);
-        let rules = rules(&mut random, switch);
+        let mut groups = if switch { Vec::new() } else { groups(&mut random) };
+        let mut rules = rules(&mut random, switch, &mut groups);
+        used_by(&mut random, &groups, &mut rules);
         let first = rules.iter().filter(|rule| rule.table == 0);
         let matches: Vec<Match> = first.map(|rule| rule.matching.clone()).collect();
         let all: Vec<Match> = rules.iter().map(|rule| rule.matching.clone()).collect();
@@ -144,11 +170,27 @@ impl Case {
             packet(&mut random, of, switch)
         });
         let packets = packets.collect();
-        Self { rules, packets }
+        Self { groups, rules, packets }
     }
 
-    fn changes(&self) -> Vec<FlowMod> {
-        self.rules.iter().filter_map(Rule::change).collect()
+    /// Leaves out what cannot be sent.
+    fn settle(&mut self) {
+        self.groups.retain(|group| group.change().is_some());
+        self.rules.retain(|rule| rule.change().is_some());
+    }
+
+    /// What is sent, in this order.
+    fn changes(&self) -> Vec<Change> {
+        let groups = self.groups.iter().filter_map(Group::change).map(Change::Group);
+        groups.chain(self.rules.iter().filter_map(Rule::change).map(Change::Rule)).collect()
+    }
+
+    /// Leaves out what has this place among all that is sent.
+    fn remove(&mut self, at: usize) {
+        match at.checked_sub(self.groups.len()) {
+            Some(at) => drop(self.rules.remove(at)),
+            None => drop(self.groups.remove(at)),
+        }
     }
 }
 
@@ -160,12 +202,14 @@ fn in_order(rules: &[Rule]) -> bool {
 /// As commands that ovs-ofctl and ovs-appctl take.
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for group in &self.groups {
+            writeln!(f, "  {group}")?;
+        }
         for rule in &self.rules {
             writeln!(f, "  {rule}")?;
         }
         for Packet { port, bytes } in &self.packets {
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            writeln!(f, "  netdev-dummy/receive p{port} {digits}")?;
+            writeln!(f, "  netdev-dummy/receive p{port} {}", digits(bytes))?;
         }
         Ok(())
     }
@@ -186,49 +230,66 @@ struct Both {
     ours: Side,
     /// How long ours may take to learn what the other one has learnt.
     patience: Duration,
+    /// Of how many packets of a set the way is asked for.
+    traces: usize,
     _netns: Netns,
 }
 
 impl Both {
-    fn start(dir: &Path) -> Result<Self> {
+    fn start(dir: &Path, traces: usize) -> Result<Self> {
         let netns = Netns::new()?;
         let real = Side::real(&netns, &dir.join("real"))?;
         let ours = Side::ours(&netns, &dir.join("ours"))?;
-        Ok(Self { real, ours, patience: PATIENCE, _netns: netns })
+        Ok(Self { real, ours, patience: PATIENCE, traces, _netns: netns })
     }
 
-    /// Tries a case, and takes the rules out of it that both refuse.
+    /// Tries a case, and takes out of it what both refuse.
     fn agree(&mut self, case: &mut Case) -> Result<Found> {
         let mut found = Found::default();
-        case.rules.retain(|rule| rule.change().is_some());
-        let changes = case.changes();
-        let (theirs, ours) = (self.real.set(&changes)?, self.ours.set(&changes)?);
-        if theirs != ours {
-            let name = |refused: &[channel::Refused]| format!("{refused:?}");
-            found.difference = Some(format!(
-                "refused by Open vSwitch: {}\nrefused by Ringway: {}\n",
-                name(&theirs),
-                name(&ours)
-            ));
-            return Ok(found);
-        }
-        if !theirs.is_empty() {
-            found.refused = theirs.len() as u64;
-            for (at, _) in theirs.iter().rev() {
-                case.rules.remove(*at);
-            }
+        case.settle();
+        loop {
             let changes = case.changes();
-            let again = [self.real.set(&changes)?, self.ours.set(&changes)?];
-            ensure!(again.iter().all(Vec::is_empty), "rules are refused that were not before");
+            let (theirs, ours) = (self.real.set(&changes)?, self.ours.set(&changes)?);
+            if theirs != ours {
+                found.difference = Some(format!(
+                    "refused by Open vSwitch: {theirs:?}\nrefused by Ringway: {ours:?}\n"
+                ));
+                return Ok(found);
+            }
+            if theirs.is_empty() {
+                break;
+            }
+            found.refused += theirs.len() as u64;
+            theirs.iter().rev().for_each(|(at, _)| case.remove(*at));
         }
         self.play(case)?;
         let mut outcomes = [self.real.outcome()?, self.ours.outcome()?];
         if case.rules.iter().any(Rule::counts_twice) {
-            outcomes.iter_mut().for_each(|outcome| outcome.rules.clear());
+            outcomes.iter_mut().for_each(|outcome| outcome.counts.clear());
+        }
+        if case.rules.iter().any(Rule::shortens) {
+            let counts = outcomes.iter_mut().flat_map(|outcome| &mut outcome.counts);
+            counts.for_each(|(_, _, bytes)| *bytes = 0);
         }
         let [theirs, ours] = outcomes;
         found.difference = difference(&theirs, &ours);
+        if found.difference.is_none() && !in_order(&case.rules) {
+            found.difference = self.trace(&case.packets)?;
+        }
         Ok(found)
+    }
+
+    /// Asks both which way some of the packets would go, and says what differs.
+    fn trace(&mut self, packets: &[Packet]) -> Result<Option<String>> {
+        for packet in packets.iter().take(self.traces) {
+            let (mut theirs, mut ours) = (self.real.trace(packet)?, self.ours.trace(packet)?);
+            [&mut theirs, &mut ours].into_iter().flatten().for_each(sort_ports);
+            if theirs != ours {
+                let text = lines_that_differ(&theirs, &ours);
+                return Ok(Some(format!("  trace of {}:\n{text}", digits(&packet.bytes))));
+            }
+        }
+        Ok(None)
     }
 
     /// Has the packets come in at both; one by one where they matter to each other, and until they have
@@ -252,31 +313,44 @@ impl Both {
     }
 }
 
+/// Brings what is done in a line of its own in order where a packet may flood: in which one it comes to
+/// ports, is open.
+fn sort_ports(line: &mut String) {
+    if let Some(actions) = line.strip_prefix("Datapath actions: ") {
+        let mut actions: Vec<&str> = actions.split(',').collect();
+        actions.sort_unstable();
+        *line = format!("Datapath actions: {}", actions.join(","));
+    }
+}
+
 /// What is different, in words.
 fn difference(theirs: &Outcome, ours: &Outcome) -> Option<String> {
     if theirs == ours {
         return None;
     }
-    let mut text = String::new();
-    let sent = |(port, frame): &(String, Vec<u8>)| {
-        let digits: String = frame.iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("sent to {port}: {digits}")
-    };
+    let sent = |(port, frame): &(String, Vec<u8>)| format!("sent to {port}: {}", digits(frame));
     let rule = |(rule, packets, bytes): &lab::Count| {
         format!("n_packets={packets}, n_bytes={bytes}, {rule}")
     };
     let lines = |outcome: &Outcome| {
         let sent = outcome.sent.iter().map(sent);
-        sent.chain(outcome.rules.iter().map(rule)).collect::<Vec<String>>()
+        sent.chain(outcome.counts.iter().map(rule)).collect::<Vec<String>>()
     };
-    let (theirs, ours) = (lines(theirs), lines(ours));
-    for (name, only) in [("Open vSwitch", only(&theirs, &ours)), ("Ringway", only(&ours, &theirs))]
-    {
+    Some(lines_that_differ(&lines(theirs), &lines(ours)))
+}
+
+/// Lines that one has and the other one has not; or all of them, if they are the same in another order.
+fn lines_that_differ(theirs: &[String], ours: &[String]) -> String {
+    let mut text = String::new();
+    for (name, only) in [("Open vSwitch", only(theirs, ours)), ("Ringway", only(ours, theirs))] {
         for line in only {
             text += &format!("  only {name}: {line}\n");
         }
     }
-    Some(text)
+    if text.is_empty() {
+        text = format!("  Open vSwitch: {theirs:#?}\n  Ringway: {ours:#?}\n");
+    }
+    text
 }
 
 /// What is in the first and not in the second, each as often as it is more often there.
@@ -308,7 +382,7 @@ mod tests {
         let lines = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
         assert_eq!(only(&lines("a b b c"), &lines("b c d")), ["a", "b"]);
         assert!(only(&lines("a"), &lines("a a")).is_empty());
-        let outcome = Outcome { sent: vec![("p1".to_owned(), vec![0xAB])], rules: Vec::new() };
+        let outcome = Outcome { sent: vec![("p1".to_owned(), vec![0xAB])], counts: Vec::new() };
         assert_eq!(difference(&outcome, &outcome), None);
         let text = difference(&outcome, &Outcome::default()).unwrap();
         assert_eq!(text, "  only Open vSwitch: sent to p1: ab\n");

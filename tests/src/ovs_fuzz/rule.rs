@@ -6,6 +6,7 @@ use openflow::testing::Random;
 use openflow::text::{Names, flow_mod};
 use openflow::{Field, Match};
 
+use super::group::Group;
 use super::values::{PORTS, fields_of, matching, usual};
 
 /// Tables that rules are in.
@@ -49,6 +50,11 @@ impl Rule {
         self.actions.iter().any(|action| action.contains("check_pkt_larger"))
     }
 
+    /// Whether a packet may become shorter on its way, which Open vSwitch counts in the rules behind that.
+    pub fn shortens(&self) -> bool {
+        self.actions.iter().any(|action| action.contains("pop_mpls"))
+    }
+
     /// Whether rules are made of packets.
     pub fn learns(&self) -> bool {
         self.actions.iter().any(|action| action.contains("learn("))
@@ -58,8 +64,20 @@ impl Rule {
 /// Rules for a few tables, so that most packets come to several. If they are to `switch`, some have
 /// packets switched as usual, and none of the others does what a switch without rules has a view of its
 /// own on: tags, and where packets are from.
-pub fn rules(random: &mut Random, switch: bool) -> Vec<Rule> {
+///
+/// Buckets of `groups` do nothing that rules do not.
+pub fn rules(random: &mut Random, switch: bool, groups: &mut [Group]) -> Vec<Rule> {
     let mut rules = any_rules(random);
+    if !groups.is_empty() {
+        // Open vSwitch looks at packets anew where labels are gone, and counts in groups what is left then;
+        // and it writes to wrong places of packets that it has compared the length of in buckets. It learns from
+        // packets, too, that are lost later, as groups lose those that come back to them.
+        let words = ["mpls", "check_pkt_larger", "learn("];
+        let is_odd = |action: &String| words.iter().any(|word| action.contains(word));
+        let buckets = groups.iter_mut().flat_map(|group| &mut group.buckets);
+        buckets.for_each(|bucket| bucket.actions.retain(|action| !is_odd(action)));
+        rules.iter_mut().for_each(|rule| rule.actions.retain(|action| !is_odd(action)));
+    }
     if switch {
         let words = ["vlan", "eth_src", "ETH_SRC", "dl_src"];
         for rule in &mut rules {
@@ -71,17 +89,21 @@ pub fn rules(random: &mut Random, switch: bool) -> Vec<Rule> {
     }
     if random.once_in(3) {
         // How long a packet is when it is cut depends on when Open vSwitch has put tags on.
+        let puts_on = |action: &String| action.contains("vlan") || action.contains("_mpls");
+        for bucket in groups.iter_mut().flat_map(|group| &mut group.buckets) {
+            bucket.actions.retain(|action| !puts_on(action));
+        }
         for rule in &mut rules {
-            rule.actions.retain(|action| !action.contains("vlan") && !action.contains("_mpls"));
+            rule.actions.retain(|action| !puts_on(action));
             if random.once_in(3) {
                 let (port, length) = (1 + random.below(PORTS.into()), 14 + random.below(80));
-                rule.push_first(format!("output(port={port},max_len={length})"));
+                rule.insert(0, format!("output(port={port},max_len={length})"));
             }
         }
     }
     if rules.iter().any(Rule::learns) {
         for rule in rules.iter_mut().filter(|rule| rule.table == 0) {
-            rule.push_first(format!("resubmit(,{LEARNT})"));
+            rule.insert(0, format!("resubmit(,{LEARNT})"));
         }
     }
     rules
@@ -138,14 +160,14 @@ impl Rule {
         }
     }
 
-    /// Puts an action before all others, if it may be there.
-    fn push_first(&mut self, action: String) {
+    /// Puts an action at a place among the others, if it may be there.
+    pub fn insert(&mut self, at: usize, action: String) {
         if self.is_clause() {
             return;
         }
-        self.actions.insert(0, action);
+        self.actions.insert(at, action);
         if self.change().is_none() {
-            self.actions.remove(0);
+            self.actions.remove(at);
         }
     }
 
@@ -180,9 +202,9 @@ fn conjunction(random: &mut Random) -> Vec<Rule> {
 }
 
 /// The actions that packets of a rule may have.
-struct Kinds {
-    matching: Match,
-    table: u8,
+pub struct Kinds {
+    pub matching: Match,
+    pub table: u8,
 }
 
 /// Registers and the like, which all packets have.
@@ -237,7 +259,8 @@ impl Kinds {
         }
     }
 
-    fn action(&self, random: &mut Random, depth: u8) -> String {
+    /// An action; lists in it have lists in them to this depth.
+    pub fn action(&self, random: &mut Random, depth: u8) -> String {
         match random.below(41) {
             0..8 => format!("output:{}", Self::port(random)),
             8 | 9 => format!("output:{}", part(random, Field::Reg0, 16).0),
@@ -468,7 +491,8 @@ mod tests {
     #[test]
     fn rules_can_be_sent_and_do_something() {
         let mut random = Random::new(1);
-        let all: Vec<Rule> = (0..200).flat_map(|n| rules(&mut random, n % 2 == 0)).collect();
+        let all: Vec<Rule> =
+            (0..200).flat_map(|n| rules(&mut random, n % 2 == 0, &mut [])).collect();
         let wrong = all.iter().find(|rule| rule.change().is_none());
         assert_eq!(wrong.map(ToString::to_string), None);
         // Of actions that may not be there few enough are asked for.

@@ -11,8 +11,8 @@ pub fn shrink(both: &mut Both, case: Case, difference: String) -> Result<(Case, 
     // Mostly one packet alone does it.
     let packets = shrinker.case.packets.clone();
     for packet in packets {
-        let rules = shrinker.case.rules.clone();
-        if shrinker.attempt(Case { rules, packets: vec![packet] })? {
+        let smaller = Case { packets: vec![packet], ..shrinker.case.clone() };
+        if shrinker.attempt(smaller)? {
             break;
         }
     }
@@ -23,6 +23,9 @@ pub fn shrink(both: &mut Both, case: Case, difference: String) -> Result<(Case, 
         })?;
         shrinker
             .drop_each(|case, at| (at < case.rules.len()).then(|| drop(case.rules.remove(at))))?;
+        shrinker
+            .drop_each(|case, at| (at < case.groups.len()).then(|| drop(case.groups.remove(at))))?;
+        shrinker.drop_each(drop_bucket)?;
         shrinker.drop_each(drop_action)?;
         shrinker.drop_each(drop_field)?;
         if shrinker.trials == 0 || (before.rules.len(), before.packets.len()) == shrinker.size() {
@@ -47,7 +50,13 @@ impl Shrinker<'_> {
     fn attempt(&mut self, mut case: Case) -> Result<bool> {
         let Some(left) = self.trials.checked_sub(1) else { return Ok(false) };
         self.trials = left;
-        let Some(difference) = self.both.agree(&mut case)?.difference else { return Ok(false) };
+        let found = self.both.agree(&mut case);
+        if found.is_err() && self.both.real.has_ended() {
+            // So small it is, then.
+            self.trials = 0;
+            return Ok(false);
+        }
+        let Some(difference) = found?.difference else { return Ok(false) };
         (self.case, self.difference) = (case, difference);
         Ok(true)
     }
@@ -68,14 +77,26 @@ impl Shrinker<'_> {
     }
 }
 
-/// Leaves out an action, counted through all rules.
-fn drop_action(case: &mut Case, mut at: usize) -> Option<()> {
-    for rule in &mut case.rules {
-        if at < rule.actions.len() {
-            rule.actions.remove(at);
+/// Leaves out an action, counted through all rules and buckets.
+fn drop_action(case: &mut Case, at: usize) -> Option<()> {
+    let buckets = case.groups.iter_mut().flat_map(|group| &mut group.buckets);
+    let buckets = buckets.map(|bucket| &mut bucket.actions);
+    drop_part(case.rules.iter_mut().map(|rule| &mut rule.actions).chain(buckets), at)
+}
+
+/// Leaves out a bucket, likewise.
+fn drop_bucket(case: &mut Case, at: usize) -> Option<()> {
+    drop_part(case.groups.iter_mut().map(|group| &mut group.buckets), at)
+}
+
+/// Leaves out what has this place in all lists.
+fn drop_part<'l, T: 'l>(lists: impl Iterator<Item = &'l mut Vec<T>>, mut at: usize) -> Option<()> {
+    for list in lists {
+        if at < list.len() {
+            list.remove(at);
             return Some(());
         }
-        at -= rule.actions.len();
+        at -= list.len();
     }
     None
 }
