@@ -91,7 +91,7 @@ fn configure(switch: &Vswitch, bridge: Bridge, dir: &Path) -> Result<()> {
         let words: Vec<String> = command.split(' ').map(str::to_owned).collect();
         tell(switch, &words)?;
     }
-    let Some(rules) = bridge.rules() else { return Ok(()) };
+    let Some(rules) = bridge.rules()? else { return Ok(()) };
     let file = dir.join("rules");
     std::fs::write(&file, rules)?;
     switch.ofctl("del-flows", &[])?;
