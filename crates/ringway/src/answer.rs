@@ -40,6 +40,7 @@ use crate::notify::Notifier;
 use crate::orders;
 use crate::rstp;
 use crate::serve::status;
+use crate::trace;
 use crate::vdpa::report::devices;
 
 /// The most stations that are told of a port; `show-fdb` has all.
@@ -193,6 +194,9 @@ impl Serve for Control {
             }
             Request::MirrorDel { name } => self.edit(|state| state.remove_mirror(&name)),
             Request::FdbDel { mac, vlan, bridge } => self.fdb_del(&bridge, &mac, vlan),
+            Request::Trace { port, frame } => {
+                value(&trace::answer(self.daemon.switch(), &port, &frame)?)
+            }
             Request::FdbFlush { port, bridge } => {
                 let switch = self.daemon.switch();
                 let removed = match bridge {

@@ -29,6 +29,7 @@ mod parse;
 mod rfc2544;
 mod rstp;
 mod top;
+mod trace;
 pub use admin::{
     ConfigAction, ConfigArgs, EventsArgs, FdbAction, FdbArgs, LogAction, LogArgs, OrDefault,
     PortAction, PortArgs, PortSettings, ReloadArgs, TimeAction, TimeArgs, or_default,
@@ -42,6 +43,7 @@ pub use metrics::MetricsArgs;
 pub use mirror::{MirrorAction, MirrorArgs};
 pub use rstp::{RstpAction, RstpArgs};
 pub use top::TopArgs;
+pub use trace::TraceArgs;
 
 /// A user-space packet path for virtual machines: connects them to each other and to the
 /// network, without the kernel between them.
@@ -179,6 +181,12 @@ pub enum Command {
         ringway fdb del 52:54:00:00:00:01\n  \
         ringway fdb flush --port vm1")]
     Fdb(FdbArgs),
+    /// Tell what would become of a packet in a running switch: rules, ports, why it is dropped.
+    #[command(after_help = "Examples:\n  \
+        ringway trace vm1 udp,dl_dst=52:54:00:00:00:02,nw_dst=10.0.0.2,tp_dst=53\n  \
+        ringway trace vm1 52540000000252540000000108060001080006040001... --json\n\n\
+        Nothing is sent, counted or learnt. Limits and guards are not asked.")]
+    Trace(TraceArgs),
     /// Forward frames between ports in pairs, with new MAC addresses.
     #[command(after_long_help = crate::l2fwd::args::help(&devices_help()),
               after_help = "More with --help: devices, examples.")]

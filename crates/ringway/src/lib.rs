@@ -77,6 +77,7 @@ mod serve;
 mod show;
 mod table;
 mod top;
+mod trace;
 mod vdpa;
 mod vlan;
 mod wait;
@@ -106,6 +107,7 @@ pub fn main() -> ExitCode {
         Command::Mirror(args) => mirrors::run(args),
         Command::Capture(args) => capture::run::run(args),
         Command::Fdb(args) => admin::fdb(args),
+        Command::Trace(args) => trace::run(args),
         Command::Config(args) => admin::config(args),
         Command::Reload(args) => admin::reload(args),
         Command::Log(args) => admin::log(args),

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ethdev::{DropReason, Link, Peer, PortStats, Pressure};
 pub use fdb::Report as FdbReport;
+use flow::Visit;
 use l2proto::rstp::{RstpRole, RstpState};
 use packet::MacAddr;
 
@@ -469,10 +470,11 @@ pub struct ShutdownReport {
 }
 
 /// What becomes of a frame; see [`Switch::trace`](crate::Switch::trace).
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Traced {
-    /// The ports where it enters a bridge: the first one, and peers of patch ports.
-    pub entered: Vec<String>,
+    /// The ports where it enters a bridge, the first one and peers of patch ports, and the tables that it
+    /// passes there, with the rules found in them.
+    pub entered: Vec<(String, Vec<Visit>)>,
     /// The ports where it goes out, copies for mirrors among them, and what it is by then.
     pub outputs: Vec<(String, Vec<u8>)>,
     /// Why it is dropped, where it goes nowhere.

@@ -16,10 +16,12 @@ mod groups;
 mod neighbours;
 mod request;
 mod rstp;
+mod trace;
 pub use groups::{Group, GroupBridge, GroupRouter, Groups};
 pub use neighbours::{Neighbour, NeighbourPort, Neighbours};
 pub use request::{CaptureWay, DROP_RATE, Request};
 pub use rstp::{Rstp, RstpBridge, RstpPort};
+pub use trace::{Trace, TraceEntry, TraceOutput, TraceRule, TraceTable};
 
 /// The answer to a request: `{"ok": VALUE}`, or `{"error": "MESSAGE", "code": "CODE"}`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]

@@ -271,6 +271,11 @@ fn a_trace_tells_what_would_become_of_a_frame_and_counts_nothing() {
     assert_eq!(trace.outputs, [(1, before), (2, after)]);
     let dropped = bench.path.trace((BridgeId::DEFAULT, 0), &frame(station(2), 2), false, 0);
     assert_eq!(dropped.reason, Some(DropReason::FlowDrop));
+    let priorities = |trace: &trace::Trace| -> Vec<Option<u16>> {
+        let visits = trace.entered.iter().flat_map(|(_, visits)| visits);
+        visits.map(|visit| visit.rule.as_ref().map(|rule| rule.priority)).collect()
+    };
+    assert_eq!((priorities(&trace), priorities(&dropped)), (vec![Some(1)], vec![Some(2)]));
     bench.change(0, BridgeChange::FlushFlows(1));
     assert!(stats.iter().all(|stats| stats.packets() == 0));
 }

@@ -2,6 +2,7 @@
 
 use arrayvec::ArrayVec;
 use ethdev::{DropReason, QueueStats};
+use flow::Visit;
 use l2proto::lacp::pdu::SLOW_PROTOCOLS;
 use packet::{BURST, Frame};
 
@@ -19,10 +20,11 @@ const MAX_STEPS: usize = 64;
 const MAX_OUTPUTS: usize = 4_096;
 
 /// What would become of a frame.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Trace {
-    /// The ports where it enters a bridge: the first one, and peers of patch ports.
-    pub(crate) entered: Vec<u16>,
+    /// The ports where it enters a bridge, the first one and peers of patch ports, and the tables of that
+    /// bridge that it passes then.
+    pub(crate) entered: Vec<(u16, Vec<Visit>)>,
     /// The ports where it goes out, and what it is by then.
     pub(crate) outputs: Vec<(u16, Vec<u8>)>,
     /// Why it is dropped, where it goes nowhere.
@@ -64,9 +66,11 @@ impl Datapath {
         let mut steps = vec![(from, frame.to_vec())];
         for _ in 0..MAX_STEPS {
             let Some(((bridge, port), frame)) = steps.pop() else { break };
-            trace.entered.push(port);
             let source = Source::new((bridge, port), &stats, now);
-            for Verdict { port, is_patch, frame } in self.trace_step(&frame, &source, learns) {
+            let mut visits = Vec::new();
+            let verdicts = self.trace_step(&frame, &source, learns, &mut visits);
+            trace.entered.push((port, visits));
+            for Verdict { port, is_patch, frame } in verdicts {
                 match self.patches.get(port).filter(|_| is_patch) {
                     Some(patch) => steps.push(((patch.bridge, patch.peer), frame)),
                     None => trace.outputs.push((port, frame)),
@@ -141,8 +145,14 @@ impl Datapath {
         of_ports(verdicts)
     }
 
-    /// The verdicts on a frame where it enters a bridge.
-    fn trace_step(&mut self, frame: &[u8], source: &Source<'_>, learns: bool) -> Vec<Verdict> {
+    /// The verdicts on a frame where it enters a bridge, and the tables that it passes.
+    fn trace_step(
+        &mut self,
+        frame: &[u8],
+        source: &Source<'_>,
+        learns: bool,
+        visits: &mut Vec<Visit>,
+    ) -> Vec<Verdict> {
         let mut verdicts = Vec::new();
         let (frames, mut received) = ([Frame::from_bytes(frame)], ArrayVec::<_, BURST>::new());
         // What neighbours say to the switch itself goes to nobody else.
@@ -168,6 +178,7 @@ impl Datapath {
                         collect(bridge, frames, source, outputs, &mut verdicts);
                     };
                 enter((bridge, flows), frames, &source, manner, outputs, &mut onward);
+                *visits = flows.take_told();
             }
             Some(bridge) => {
                 decide(bridge, frames, &source, learns, outputs);

@@ -11,6 +11,9 @@ use crate::bridge::Bridge;
 use crate::datapath::Source;
 use crate::outputs::Outputs;
 
+/// The most tables that are told of a frame's way.
+const MAX_TOLD: usize = 4_096;
+
 /// What is done with frames that are marked at outputs.
 pub(crate) type Onward<'o> = &'o mut dyn FnMut(&mut Outputs, &[Frame<'_>], usize, &Source<'_>);
 
@@ -135,10 +138,11 @@ impl Entry<'_> {
 }
 
 impl Inner {
-    /// Counts the frames of paths, and tells of the rules that are made of them.
+    /// Counts the frames of paths, and tells of the rules that are made of them; or notes the tables that
+    /// they pass.
     pub(super) fn count(&mut self, groups: &[Group], source: &Source<'_>, manner: Manner) {
         if manner != Manner::Real {
-            return;
+            return self.note(groups);
         }
         let Self { cache, inlet, .. } = self;
         for Group { path, mask, bytes } in groups {
@@ -146,6 +150,16 @@ impl Inner {
             if let Some(inlet) = inlet {
                 learns.iter().for_each(|change| inlet.learn(change, source.now));
             }
+        }
+    }
+
+    /// Notes the tables that a frame passes.
+    #[cold]
+    fn note(&mut self, groups: &[Group]) {
+        let Self { cache, told, .. } = self;
+        for path in groups.iter().filter_map(|group| cache.path(group.path)) {
+            let room = MAX_TOLD.saturating_sub(told.len());
+            told.extend(path.visits.iter().take(room).cloned());
         }
     }
 

@@ -26,7 +26,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use conntrack::{Conntrack, Lane, Translation};
-use flow::{Lost, Op, PathCache, PathId, Pipeline};
+use flow::{Lost, Op, PathCache, PathId, Pipeline, Visit};
 use packet::EditRoom;
 
 pub use inlet::{FlowEvent, FlowInlet, FlowPacket, flow_queue};
@@ -107,6 +107,8 @@ struct Inner {
     tracked: u32,
     #[allow(clippy::vec_box, reason = "taken out and put back for each burst")]
     rooms: Vec<Box<Rooms>>,
+    /// The tables that a frame has passed of which it is only told what becomes of it.
+    told: Vec<Visit>,
 }
 
 impl Clone for Flows {
@@ -136,6 +138,7 @@ impl Flows {
             now,
             depth: 0,
             tracked: 0,
+            told: Vec::new(),
             rooms: Vec::new(),
         }))
     }
@@ -175,6 +178,11 @@ impl Flows {
     fn end(&self, id: PathId) -> (Option<Lost>, bool) {
         let inner = self.0.borrow();
         inner.cache.path(id).map_or((None, false), |path| (path.lost, path.stops))
+    }
+
+    /// The tables that a frame has passed of which it was only told what becomes of it.
+    pub(crate) fn take_told(&self) -> Vec<Visit> {
+        std::mem::take(&mut self.0.borrow_mut().told)
     }
 
     /// A burst comes in, and needs memory.

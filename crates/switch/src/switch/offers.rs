@@ -37,7 +37,11 @@ impl Switch {
         let traced = traced.ok_or_else(|| not_polled(port))?;
         let name = |number| control.ports.name_of(number).unwrap_or_default().to_owned();
         Ok(Traced {
-            entered: traced.entered.into_iter().map(name).collect(),
+            entered: traced
+                .entered
+                .into_iter()
+                .map(|(port, visits)| (name(port), visits))
+                .collect(),
             outputs: traced.outputs.into_iter().map(|(to, frame)| (name(to), frame)).collect(),
             dropped: traced.reason,
         })

@@ -90,7 +90,8 @@ fn a_trace_goes_through_patch_ports_and_tells_copies() {
     switch.set_mirror("m", &mirror).unwrap();
     let traced = switch.trace("p1", &frame(MacAddr::BROADCAST, A), false).unwrap();
     assert_eq!((names(&traced), traced.entered.len()), (vec!["w", "p2"], 2));
-    assert_eq!(traced.entered[1], "from");
+    assert_eq!(traced.entered[1].0, "from");
+    assert!(traced.entered[1].1.is_empty());
     assert_eq!(switch.mirrors()[0].packets, 0);
     let kept = switch.trace("w", &frame(MacAddr::BROADCAST, A), false).unwrap();
     assert_eq!(kept.dropped, Some(DropReason::MirrorPort));

@@ -291,6 +291,13 @@ pub enum Request {
         #[serde(default = "default_bridge")]
         bridge: String,
     },
+    /// What would become of a frame that comes in on a port.
+    Trace {
+        /// The port.
+        port: String,
+        /// The frame, in digits of base 16.
+        frame: String,
+    },
     /// Removes all learned entries from the forwarding databases.
     FdbFlush {
         /// Only those of this bridge.
@@ -372,6 +379,7 @@ impl Request {
                 | Self::Subscribe { .. }
                 | Self::Capture { .. }
                 | Self::FdbFlush { .. }
+                | Self::Trace { .. }
                 | Self::BondSetActiveMember { .. }
                 | Self::BondEnableMember { .. }
                 | Self::BondDisableMember { .. }
