@@ -236,15 +236,13 @@ impl Epoch {
             return Verdict::Holds;
         }
         let mut verdict = Verdict::Holds;
-        for (at, visit) in path.visits.iter().enumerate() {
-            let (table, rule) = (visit.table, visit.rule.as_deref());
-            if !self.tables.has(table) {
-                continue;
-            }
-            let view = View { rule, at, trace: path.trace.as_ref(), key };
-            let deltas = self.deltas.iter().filter(|delta| delta.table == table);
-            for delta in deltas {
-                match delta.judge(&view) {
+        for delta in &self.deltas {
+            for (at, visit) in path.visits.iter().enumerate() {
+                if visit.table != delta.table {
+                    continue;
+                }
+                let (rule, trace) = (visit.rule.as_deref(), path.trace.as_ref());
+                match delta.judge(&View { rule, at, trace, key }) {
                     Verdict::Holds => {}
                     Verdict::Unsure => verdict = Verdict::Unsure,
                     Verdict::Over => return Verdict::Over,
@@ -327,8 +325,8 @@ impl Changes {
             return Verdict::Over;
         }
         let mut verdict = Verdict::Holds;
-        let passed = self.epochs.partition_point(|epoch| epoch.version <= version);
-        for epoch in self.epochs.range(passed..) {
+        // Mostly it is the last one alone.
+        for epoch in self.epochs.iter().rev().take_while(|epoch| epoch.version > version) {
             match epoch.judge(path, key) {
                 Verdict::Holds => {}
                 Verdict::Unsure => verdict = Verdict::Unsure,

@@ -41,8 +41,6 @@ struct Known {
     id: u32,
     /// What tells those of this place.
     term: u32,
-    /// The version for which it holds, if it may be taken.
-    good_at: u32,
     /// The last version for which it is known to hold.
     checked: u32,
     /// It is left, for this one.
@@ -61,6 +59,9 @@ struct Known {
 #[derive(Debug)]
 pub(super) struct Paths {
     places: Vec<Known>,
+    /// For each place, the path that may be taken, and in which version: beside each other, as all packets
+    /// ask for them.
+    standing: Vec<u64>,
     waiting: VecDeque<u32>,
     /// Those that may be taken, by hash.
     by_hash: HashMap<u64, Vec<u32>>,
@@ -89,6 +90,7 @@ impl Paths {
     pub(super) fn new(seed: u64) -> Self {
         Self {
             places: Vec::new(),
+            standing: Vec::new(),
             waiting: VecDeque::new(),
             by_hash: HashMap::new(),
             taken: Vec::new(),
@@ -135,10 +137,10 @@ impl Paths {
     /// The path that a packet takes by an entry with this number: that one, or its heir.
     #[inline]
     pub(super) fn judge(&mut self, id: u32, key: &Key) -> Option<u32> {
-        match self.known(id) {
-            Some(known) if known.good_at == self.changes.version() => Some(id),
-            _ => self.renew(id, key),
+        if self.standing.get(place(id)) == Some(&standing(id, self.changes.version())) {
+            return Some(id);
         }
+        self.renew(id, key)
     }
 
     /// The same where tables have changed since it was last asked for.
@@ -156,7 +158,7 @@ impl Paths {
 
     /// Finds out what has become of a path.
     fn check(&mut self, id: u32) -> Option<Verdict> {
-        let Self { places, changes, .. } = self;
+        let Self { places, changes, standing: all, .. } = self;
         let known = places.get_mut(place(id)).filter(|known| known.id == id)?;
         if known.is_left {
             return Some(Verdict::Unsure);
@@ -164,7 +166,10 @@ impl Paths {
         let verdict = changes.judge(&known.path, known.checked, None);
         match verdict {
             Verdict::Holds => {
-                (known.checked, known.good_at) = (changes.version(), changes.version());
+                known.checked = changes.version();
+                if let Some(own) = all.get_mut(place(id)) {
+                    *own = standing(id, known.checked);
+                }
             }
             Verdict::Unsure => {
                 known.is_left = true;
@@ -228,6 +233,7 @@ impl Paths {
         let weight = size_of::<Known>() + path.weight();
         let term = known.term;
         *known = Known { id, term, weight, hash, path, ..Known::new(version) };
+        *self.standing.get_mut(at)? = standing(id, version);
         self.weight += weight;
         self.by_hash.entry(hash).or_default().push(id);
         Some(id)
@@ -247,6 +253,7 @@ impl Paths {
             return None;
         }
         self.places.push(Known::new(0));
+        self.standing.push(0);
         Some(self.places.len() - 1)
     }
 
@@ -258,6 +265,9 @@ impl Paths {
         let term = known.term;
         let gone = std::mem::replace(known, Known { term, ..Known::new(0) });
         self.weight -= gone.weight;
+        if let Some(own) = self.standing.get_mut(place(id)) {
+            *own = 0;
+        }
         self.waiting.extend(u32::try_from(place(id)));
     }
 
@@ -279,6 +289,7 @@ impl Paths {
         let is_worn = std::mem::take(&mut self.is_worn);
         if is_worn {
             (self.places, self.waiting, self.weight) = Default::default();
+            self.standing.clear();
             return true;
         }
         let ids: Vec<u32> = self.places.iter().map(|known| known.id).collect();
@@ -373,7 +384,6 @@ impl Known {
         Self {
             id: NONE,
             term: 0,
-            good_at: version,
             checked: version,
             heir: None,
             is_left: false,
@@ -385,6 +395,12 @@ impl Known {
             bytes: 0,
         }
     }
+}
+
+/// A path and a version in one.
+#[inline]
+const fn standing(id: u32, version: u32) -> u64 {
+    (id as u64) << 32 | version as u64
 }
 
 #[inline]
