@@ -181,16 +181,18 @@ fn long(value: &mut Reader<'_>) -> Result<u128, ErrorCode> {
     value.u128().map_err(|_| ErrorCode::BpcBadLen)
 }
 
-/// A number of 16 bits, with zeroes behind it.
+/// A number of 16 bits; as in Open vSwitch, what is behind it is nothing.
 fn number(value: &mut Reader<'_>) -> Result<u16, ErrorCode> {
-    let [high, low, ..] = value.bytes::<4>().map_err(|_| ErrorCode::BpcBadLen)?;
-    Ok(u16::from_be_bytes([high, low]))
+    let number = value.u16().map_err(|_| ErrorCode::BpcBadLen);
+    value.rest();
+    number
 }
 
 /// The same of 8 bits.
 fn byte(value: &mut Reader<'_>) -> Result<u8, ErrorCode> {
-    let [byte, ..] = value.bytes::<4>().map_err(|_| ErrorCode::BpcBadLen)?;
-    Ok(byte)
+    let byte = value.u8().map_err(|_| ErrorCode::BpcBadLen);
+    value.rest();
+    byte
 }
 
 /// Four bytes that begin with a number of 16 bits.
@@ -240,8 +242,8 @@ impl CtEnds {
         }
         if is_icmp(protocol) {
             put(&mut out, ICMP_ID, &wide(self.icmp.0));
-            put(&mut out, ICMP_TYPE, &[self.icmp.1, 0, 0, 0]);
-            put(&mut out, ICMP_CODE, &[self.icmp.2, 0, 0, 0]);
+            put(&mut out, ICMP_TYPE, &[self.icmp.1]);
+            put(&mut out, ICMP_CODE, &[self.icmp.2]);
         } else {
             for (kind, port) in [(FROM, self.ports.0), (TO, self.ports.1)] {
                 if port != 0 {
@@ -439,6 +441,22 @@ mod tests {
         assert!(!read(&[there]).is_one() && !read(&[there]).is_any());
         let one = format!("{there},ct_tp_dst=2");
         assert!(read(&[&one]).is_one() && !read(&["mark=1", &one]).is_one());
+    }
+
+    #[test]
+    fn a_ping_is_written_as_by_ovs_ofctl() {
+        let ping = "ct_nw_src=10.1.1.2,ct_nw_dst=10.1.1.1,ct_nw_proto=1,icmp_id=756,icmp_type=8";
+        let mut message = Message::new(Version::V13, Kind::CtFlush, 7);
+        read(&[ping]).write(&mut message);
+        let message = message.finish();
+        let mut body = Raw::read(&message).unwrap().body.to_vec();
+        // A type takes one byte, and zeroes up to the next eight.
+        let place = body.windows(5).position(|part| part == [0, 5, 0, 5, 8]).unwrap();
+        assert_eq!(body[place..place + 8], [0, 5, 0, 5, 8, 0, 0, 0]);
+        assert_eq!(CtFlush::decode(&body), Ok(read(&[ping])));
+        // Numbers may be longer.
+        body[place + 3] = 8;
+        assert_eq!(CtFlush::decode(&body), Ok(read(&[ping])));
     }
 
     #[test]
