@@ -114,7 +114,7 @@ impl Datapath {
         decide(bridge, frames, &source, learns, outputs);
         let is_flooded = outputs.take_notes().0 != 0;
         let mut verdicts = Vec::new();
-        outputs.spread(frames, &source);
+        outputs.spread_dry(frames, &source);
         outputs.take_verdicts(frames, &mut verdicts);
         let outputs = of_ports(verdicts);
         let reason = why(&stats).filter(|_| outputs.is_empty());
@@ -140,7 +140,7 @@ impl Datapath {
         let frames = [Frame::from_bytes(frame)];
         let mut verdicts = Vec::new();
         taps.mark(index, &Copies::of_one(index), &bridge.view(&source), &frames, outputs);
-        outputs.spread(&frames, &source);
+        outputs.spread_dry(&frames, &source);
         outputs.take_verdicts(&frames, &mut verdicts);
         of_ports(verdicts)
     }
