@@ -42,7 +42,9 @@ impl Rule {
 
     /// Whether what becomes of a packet depends on those before it.
     pub fn remembers(&self) -> bool {
-        self.learns() || self.actions.iter().any(|action| action.contains("NORMAL"))
+        // Where a part of a label is written, Open vSwitch writes the rest of it as it was in the first packet.
+        let words = ["NORMAL", "mpls_label", "mpls_tc", "mpls_ttl"];
+        self.learns() || self.actions.iter().any(|of| words.iter().any(|word| of.contains(word)))
     }
 
     /// Whether a packet goes two ways in Open vSwitch, by how long it is, and rules of both count it.
