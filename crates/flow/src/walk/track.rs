@@ -43,7 +43,7 @@ impl<'w> Walk<'w> {
         let mark = mark.map(|(value, mask)| (half(value), half(mask)));
         let (commit, force) = (ct.commit, ct.force);
         let nat = ct.actions.iter().find_map(nat);
-        let is_translated = nat.is_none() && self.state.key.is_translated_in(zone);
+        let is_translated = self.state.key.is_translated_in(zone);
         let request = Request { zone, commit, force, mark, label, nat, is_translated };
         self.state.key.clear_connection();
         let next = ct.table.map(|table| Arc::new(self.freeze(table, zone)));

@@ -281,3 +281,15 @@ fn who_was_translated_in_a_zone_is_known_there() {
     let after = between((ONE, 1000), ([10, 0, 0, 7], 53));
     assert_eq!((counts(&got), &got[1][0], &got[2][0]), (vec![0, 1, 1, 0], &after, &after));
 }
+
+#[test]
+fn who_was_translated_in_a_zone_is_not_translated_again() {
+    let (mut bench, _) = connected(&[
+        "in_port=1,ip,actions=ct(commit,zone=5,table=1,nat(dst=10.0.0.7))",
+        "table=1,ct_state=+dnat,ip,actions=ct(commit,zone=5,table=2,nat)",
+        "table=2,ct_state=+new+dnat,ct_nw_dst=10.0.0.2,nw_dst=10.0.0.7,ip,actions=output:2",
+    ]);
+    let got = bench.send(0, &[between((ONE, 1000), (OTHER, 53))]);
+    let after = between((ONE, 1000), ([10, 0, 0, 7], 53));
+    assert_eq!((counts(&got), &got[1][0]), (vec![0, 1, 0, 0], &after));
+}
