@@ -141,6 +141,7 @@ fn what_is_said_is_as_the_schema_has_it() {
         json!({"command": "mirror-set", "name": "m",
             "mirror": {"select-src-port": ["vm"], "output-port": "a"}}),
         json!({"command": "fdb-add", "mac": "52:54:00:00:00:01", "port": "b", "vlan": 7}),
+        json!({"command": "trace", "port": "a", "frame": "525400000001525400000002080045"}),
         json!({"command": "port-add", "name": "c", "device": "null:"}),
         json!({"command": "bond-add", "name": "two", "members": ["c"], "bridge": "red"}),
         json!({"command": "bond-set", "name": "two", "settings": {"mode": "balance-slb"}}),

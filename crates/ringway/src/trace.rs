@@ -21,6 +21,9 @@ const SHORTEST: usize = 14;
 /// Tags that are told of.
 const TAGS: u8 = 2;
 
+/// Who sends a packet of which only other fields are said.
+const SOURCE: u128 = 0x0200_0000_0001;
+
 /// Columns that lines have at most, where they can be broken.
 const COLUMNS: usize = 80;
 
@@ -89,6 +92,10 @@ fn frame(text: &str) -> Result<Vec<u8>, String> {
     let mut key = pattern.map_err(|field| wrong(format!("unknown field {field}")))?.to_key();
     if key.get_u16(slot::VLAN_TCI) & TAG_PRESENT != 0 && key.get(slot::VLAN_TPID) == 0 {
         key.set(slot::VLAN_TPID, 0x8100);
+    }
+    if key.get(slot::ETH_SRC) == 0 {
+        // Nobody has the address zero, and bridges drop what comes from it.
+        key.set(slot::ETH_SRC, SOURCE);
     }
     Ok(compose(&key, None))
 }
@@ -167,6 +174,8 @@ mod tests {
         assert_eq!(bytes[12..18], [0x81, 0, 0, 7, 8, 0]);
         assert_eq!(frame(&hex(&bytes)).unwrap(), bytes);
         assert!(words(&bytes).contains("nw_dst=10.0.0.1"));
+        assert_eq!(bytes[6..12], [2, 0, 0, 0, 0, 1], "somebody sends it");
+        assert_eq!(frame("arp,dl_src=52:54:00:00:00:01").unwrap()[6], 0x52);
         assert!(frame("0102").unwrap_err().contains("14 bytes"));
         assert!(frame("upd").unwrap_err().contains("'upd' is no packet"));
     }
