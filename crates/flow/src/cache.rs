@@ -163,11 +163,21 @@ impl PathCache {
     pub fn begin(&mut self, now: u64) {
         self.end_burst();
         if self.paths.are_many() {
-            self.paths.now = now;
-            self.paths.tidy();
+            self.make_room(now);
         }
         if self.paths.is_worn() || self.rounds.len() > MAX_PATHS {
+            self.paths.now = now;
             self.forget();
+        }
+    }
+
+    /// There are more paths than there may be.
+    #[cold]
+    fn make_room(&mut self, now: u64) {
+        self.paths.now = now;
+        match self.paths.are_too_many() {
+            true => self.forget(),
+            false => self.paths.tidy(),
         }
     }
 

@@ -29,6 +29,9 @@ const LAST_TERM: u32 = (u32::MAX >> PLACE_BITS) - 1;
 /// The number of no path.
 pub(super) const NONE: u32 = u32::MAX;
 
+/// Places that there can be: the last number of all is that of none.
+const MAX_PLACES: usize = (1 << PLACE_BITS) - 1;
+
 /// As many places wait until one is used again: so numbers last long.
 const WAITING: usize = 1 << 13;
 
@@ -241,7 +244,7 @@ impl Paths {
 
     /// A place for one more.
     fn room(&mut self) -> Option<usize> {
-        let is_full = self.places.len() >> PLACE_BITS > 0;
+        let is_full = self.places.len() >= MAX_PLACES;
         if self.waiting.len() > WAITING || is_full {
             let place = self.waiting.pop_front()? as usize;
             if self.places.get(place).is_some_and(|known| known.term < LAST_TERM) {
@@ -282,8 +285,9 @@ impl Paths {
         }
     }
 
-    /// Forgets all, whose rules were told. Returns whether numbers begin anew.
+    /// Forgets all, whose rules are told before. Returns whether numbers begin anew.
     pub(super) fn forget(&mut self) -> bool {
+        self.flush();
         self.changes.restart();
         self.by_hash.clear();
         let is_worn = std::mem::take(&mut self.is_worn);
@@ -313,6 +317,12 @@ impl Paths {
     #[inline]
     pub(super) fn are_many(&self) -> bool {
         self.weight > self.max_weight || self.len() > MAX_PATHS
+    }
+
+    /// Whether there are so many that those which make room are not enough: whoever sends packets of ever
+    /// new ways makes them faster than they go.
+    pub(super) fn are_too_many(&self) -> bool {
+        self.weight > self.max_weight.saturating_mul(2) || self.len() > 2 * MAX_PATHS
     }
 
     /// Has some make room that are of no use any more, and, where there are too many, those that nobody

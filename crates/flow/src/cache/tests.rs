@@ -164,6 +164,29 @@ fn paths_have_bounded_memory_and_those_that_are_taken_stay() {
     assert!(cache.stats().paths < 200, "{:?}", cache.stats());
 }
 
+/// Bursts in which every packet has a way of its own, and that come faster than rules are told of them.
+#[test]
+fn memory_is_bounded_where_paths_come_faster_than_they_make_room() {
+    let mut flows = pipeline();
+    let part = |field| openflow::Subfield { field, offset: 0, bits: 32 };
+    let source = Action::Move { source: part(Field::EthSrc), target: part(Field::Reg0) };
+    let ask = Action::output(PortNo::CONTROLLER);
+    rule(&mut flows, 0, Match::new(), vec![source, ask]);
+    let told: Vec<_> = flows.tables.iter().map(|rule| Arc::clone(&rule.stats)).collect();
+    let mut cache = PathCache::new(Arc::new(flows));
+    cache.paths.max_weight = 100_000;
+    for burst in 0..200 {
+        cache.begin(0);
+        for packet in 0..64 {
+            let id = cache.find(&key(1, burst * 64 + packet));
+            cache.count(id, 1, 60);
+        }
+        assert!(cache.paths.weight < 400_000, "burst {burst}: {}", cache.paths.weight);
+    }
+    cache.flush(0);
+    assert_eq!(told[0].packets(), 200 * 64, "those that were forgotten are counted");
+}
+
 #[test]
 fn numbers_of_paths_are_given_once() {
     let mut flows = pipeline();
