@@ -362,10 +362,14 @@ impl Conntrack {
                 let mut shard = self.shard(hash)?;
                 Some(self.begin_in(&mut shard, (seen, None), now, &mut gone))
             }
-            Some((nat, mut tries)) => tries.find_map(|reply| {
-                let nat = Translated { reply, ..nat };
-                self.begin_translated(hash, (seen, nat), now, &mut gone)
-            }),
+            Some((nat, mut tries)) => {
+                let begun = tries.find_map(|reply| {
+                    let nat = Translated { reply, ..nat };
+                    self.begin_translated(hash, (seen, nat), now, &mut gone)
+                });
+                // The one by which they are taken may be this one, that another worker has begun meanwhile.
+                begun.or_else(|| Some(self.find(hash, &seen.tuple, false, now).map(Begun::Was)))
+            }
         };
         gone.iter().for_each(|conn| self.unlink(conn));
         begun?

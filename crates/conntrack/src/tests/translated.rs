@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use super::*;
+use crate::table::Begun;
 use crate::{Nat, NatEnd, Translation};
 
 fn host(number: u8) -> IpAddr {
@@ -46,6 +47,18 @@ fn pass(lane: &mut Lane, seen: &Seen, request: &Request) -> (State, Option<Tuple
     let (tracked, how) = lane.translate(Some(seen), request, 0);
     assert!(how.is_none_or(|how| how.before == seen.tuple && how.is_error == seen.is_related));
     (tracked.state, how.map(|how| how.after))
+}
+
+/// Two workers have a packet each of one that is not there yet, and there is one way to translate it.
+#[test]
+fn who_comes_second_has_what_the_first_has_begun() {
+    let (all, _) = lane();
+    let first = seen(50, (1, 0), (2, 0), 0);
+    let snat = commit(nat(NatEnd::Source, (9, 9)));
+    let begin = || all.begin(first.tuple.hash(all.seed()), &first, &snat, 0);
+    assert!(matches!(begin(), Some(Begun::Now(_))));
+    assert!(matches!(begin(), Some(Begun::Was(_))));
+    assert_eq!(all.count(), 1);
 }
 
 #[test]
