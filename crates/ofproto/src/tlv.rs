@@ -30,8 +30,9 @@ impl TlvOptions {
                 *self = next;
             }
             TlvCommand::Delete => {
-                let gone = |field: u16| change.options.iter().any(|option| option.index == field);
-                self.check_unused(tables, gone)?;
+                // There may be thousands, and a rule is asked about each of its fields.
+                let all = change.options.iter().fold(0, |all, option| all | bit(option.index));
+                self.check_unused(tables, |field| all & bit(field) != 0)?;
                 change.options.iter().for_each(|option| _ = self.0.remove(&option.index));
             }
             TlvCommand::Clear => {
@@ -155,6 +156,11 @@ impl TlvOptions {
     }
 }
 
+/// A field among all of them.
+fn bit(index: u16) -> u64 {
+    1_u64.checked_shl(index.into()).unwrap_or_default()
+}
+
 /// The number of a field among those for options.
 fn index(field: Field) -> Option<u16> {
     if !field.is_tun_metadata() {
@@ -230,6 +236,7 @@ mod tests {
         );
         assert_eq!(delete(TlvCommand::Clear, &[]), Some(ErrorCode::NxttmfcInvalidTlvDel));
         assert_eq!(delete(TlvCommand::Delete, &[option(2, 4, 2)]), None);
+        assert_eq!(delete(TlvCommand::Delete, &[option(9, 4, 64)]), None, "there is no such field");
     }
 
     #[test]
