@@ -70,6 +70,10 @@ impl Shard {
         if self.translated.get(key).is_some_and(|own| std::ptr::eq(&raw const **own, conn)) {
             self.translated.remove(key);
         }
+        if self.translated.is_empty() {
+            // What many connections have needed is given back.
+            self.translated = HashMap::new();
+        }
     }
 
     fn at(&self, place: u32) -> Option<&Arc<Conn>> {
