@@ -101,16 +101,26 @@ impl TlvOptions {
         Ok(Some(u16::from(option.len).saturating_mul(8)))
     }
 
-    /// Has a match be about the bits that there are.
+    /// Has a match be about the bits that there are. One of others would be of more packets without them,
+    /// which Open vSwitch lets pass.
+    ///
+    /// # Errors
+    /// `NXFMFC_INVALID_TLV_FIELD` for a field that stands for nothing, `OFPBMC_BAD_VALUE` and
+    /// `OFPBMC_BAD_MASK` for bits that an option does not have.
     pub fn fit(&self, matching: &mut Match) -> Result<(), ErrorCode> {
         let options = matching.iter().filter(|entry| entry.field.is_tun_metadata());
         let options: Vec<_> = options.collect();
         for entry in options {
             let Some(bits) = self.bits(entry.field)? else { continue };
             let all = ones(bits);
-            match entry.mask & all == all {
-                true => matching.set(entry.field, entry.value & all),
-                false => matching.set_masked(entry.field, entry.value, entry.mask & all),
+            if entry.value & !all != 0 {
+                return Err(ErrorCode::BmcBadValue);
+            }
+            match (entry.mask & all == all, entry.mask & !all == 0) {
+                // All of it, however many bytes it was sent in.
+                (true, _) => matching.set(entry.field, entry.value),
+                (false, true) => matching.set_masked(entry.field, entry.value, entry.mask),
+                (false, false) => return Err(ErrorCode::BmcBadMask),
             }
         }
         Ok(())
@@ -128,8 +138,7 @@ impl TlvOptions {
     /// Has a change of rules be about what there is.
     ///
     /// # Errors
-    /// `NXFMFC_INVALID_TLV_FIELD` for a field that stands for nothing, `OFPBAC_BAD_SET_LEN` for bits that
-    /// an option does not have.
+    /// As [`fit`](Self::fit), and `OFPBAC_BAD_SET_LEN` for actions on bits that an option does not have.
     pub fn fit_change(&self, mut change: FlowMod) -> Result<FlowMod, ErrorCode> {
         self.fit(&mut change.matching)?;
         self.check(&change.instructions)?;
@@ -253,6 +262,26 @@ mod tests {
         assert_eq!((exact, masked), (None, Some((5, ones(32)))));
         let unknown = fitted(Field::TunMetadata2, 5, ones(32));
         assert_eq!(unknown, Err(ErrorCode::NxfmfcInvalidTlvField));
+    }
+
+    /// Without these bits it would be of packets that were not meant.
+    #[test]
+    fn matches_on_bits_that_an_option_has_not_are_refused() {
+        let mut options = TlvOptions::default();
+        changed(&mut options, TlvCommand::Add, &[option(0, 4, 0)]);
+        let fitted = |value, mask| {
+            let mut matching = Match::new().with_masked(Field::TunMetadata0, value, mask);
+            options.fit(&mut matching).map(|()| matching.get(Field::TunMetadata0))
+        };
+        let all = fitted(5, ones(32)).unwrap();
+        assert!(all.is_some());
+        assert_eq!(fitted(5, ones(64)), Ok(all), "all of it, in more bytes");
+        assert_eq!(fitted(5, u128::MAX), Ok(all));
+        assert_eq!(fitted(5, 0xF), Ok(Some((5, 0xF))));
+        assert_eq!(fitted(1 << 32, 0xFF << 32), Err(ErrorCode::BmcBadValue));
+        assert_eq!(fitted(1 << 32 | 5, u128::MAX), Err(ErrorCode::BmcBadValue));
+        assert_eq!(fitted(0, 0xFF << 32), Err(ErrorCode::BmcBadMask));
+        assert_eq!(fitted(5, 0xF << 32 | 0xF), Err(ErrorCode::BmcBadMask));
     }
 
     /// What is written to all of an option is shown without a mask, however it was sent.
