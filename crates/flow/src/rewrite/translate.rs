@@ -56,25 +56,28 @@ struct Inner {
     transport: usize,
     protocol: IpProtocol,
     is_v6: bool,
+    /// Where the error ends: what is behind that is padding.
+    end: usize,
 }
 
 impl Inner {
-    fn parse(is_v6: bool, at: usize, head: &[u8]) -> Option<Self> {
+    fn parse(is_v6: bool, (at, end): (usize, usize), head: &[u8]) -> Option<Self> {
         let bytes = head.get(at..)?;
         if !is_v6 {
             let ip = Ipv4::parse(bytes)?;
             let transport = at + ip.header_len();
             let (source, destination) = (at + 12, at + 16);
             let (header_sum, protocol) = (Some(at + 10), ip.protocol());
-            return Some(Self { source, destination, header_sum, transport, protocol, is_v6 });
+            return Some(Self { source, destination, header_sum, transport, protocol, is_v6, end });
         }
         let upper = Ipv6::parse(bytes)?.upper()?;
         let transport = at + 40 + upper.extensions_len;
         let (source, destination, protocol) = (at + 8, at + 24, upper.protocol);
-        Some(Self { source, destination, header_sum: None, transport, protocol, is_v6 })
+        Some(Self { source, destination, header_sum: None, transport, protocol, is_v6, end })
     }
 
-    /// Where the checksum of the layer above is, and whether it is over addresses, too.
+    /// Where the checksum of the layer above is, and whether it is over addresses, too. Errors need not
+    /// have as much of the packet (RFC 792).
     fn sum(&self) -> Option<(usize, bool)> {
         let (at, has_addresses) = match self.protocol {
             IpProtocol::TCP => (16, true),
@@ -83,7 +86,8 @@ impl Inner {
             IpProtocol::ICMPV6 if self.is_v6 => (2, true),
             _ => return None,
         };
-        Some((self.transport + at, has_addresses))
+        let at = self.transport + at;
+        (at + 2 <= self.end).then_some((at, has_addresses))
     }
 }
 
@@ -115,7 +119,8 @@ impl Layered<'_, '_> {
     /// The same of the packet that an error is about, whose ends were these before.
     fn translate_inner(&mut self, before: &Tuple, after: &Tuple) -> Option<()> {
         let is_v6 = !self.is(IPV4);
-        let inner = Inner::parse(is_v6, self.transport(ICMP_LEN)?, self.frame.head())?;
+        let (at, end) = (self.transport(ICMP_LEN)?, self.end()?);
+        let inner = Inner::parse(is_v6, (at, end), self.frame.head())?;
         for (at, address) in [
             (inner.source, changed(before.source(), after.source())),
             (inner.destination, changed(before.destination(), after.destination())),
@@ -140,7 +145,7 @@ impl Layered<'_, '_> {
             self.put_word(sum, mended, Covers::Transport)?;
         }
         let sum = inner.sum().filter(|(_, has_addresses)| *has_addresses || !is_address);
-        // Errors need not have as much of it, and none may have been made (RFC 768).
+        // None may have been made (RFC 768).
         if let Some((place, sum)) = sum.and_then(|(at, _)| Some((at, self.word(at)?)))
             && !(sum == 0 && inner.protocol == IpProtocol::UDP)
         {
@@ -151,6 +156,13 @@ impl Layered<'_, '_> {
             self.put_word(place, mended, Covers::Transport)?;
         }
         Some(())
+    }
+
+    /// Where the packet of IP ends.
+    fn end(&self) -> Option<usize> {
+        let (at, before) = if self.is(IPV4) { (2, 0) } else { (4, 40) };
+        let len = self.word(self.network(at))?;
+        Some(self.network(before + usize::from(len)))
     }
 
     fn word(&self, at: usize) -> Option<u16> {

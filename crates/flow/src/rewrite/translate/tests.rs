@@ -113,11 +113,14 @@ proptest! {
         // No half of a checksum.
         len in (4..30_usize).prop_map(|half| half * 2),
         head in 64..200_usize,
+        // Behind the packet: no part of it.
+        padding in prop::collection::vec(any::<u8>(), 0..40),
     ) {
         let len = len + if one.is_v6 { 40 } else { 20 };
         // The router is who it is: only the end that the packet came from is another one.
         let other = Facts { destination: one.destination, ..other };
-        let before = one.error(&payload, len);
+        let padded = |error: Vec<u8>| [&error[..], &padding].concat();
+        let before = padded(one.error(&payload, len));
         let (kind, at) = if one.is_v6 { (0x86DD, 14) } else { (0x0800, 14) };
         let seen = dissect(kind, &before[at..], before.len() - at, 0);
         let expected = one.tuple().reversed();
@@ -126,7 +129,7 @@ proptest! {
         let (near, far) = before.split_at(head.min(before.len()));
         let body = [Segment::from_bytes(far)];
         let frame = Frame::from_parts(near, &body).unwrap();
-        prop_assert_eq!(translated(&frame, &how), Some(other.error(&payload, len)));
+        prop_assert_eq!(translated(&frame, &how), Some(padded(other.error(&payload, len))));
     }
 
     #[test]
