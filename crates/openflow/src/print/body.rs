@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::said::Said;
 use super::{Depth, dumped, group, nested, port};
 use crate::action::Actions;
 use crate::error::{ErrorCode, ErrorMessage};
@@ -250,9 +251,12 @@ fn aggregate(text: &mut String, stats: &AggregateStats) {
 }
 
 fn desc(text: &mut String, desc: &Desc) {
-    put(text, format_args!("\nManufacturer: {}\n", desc.manufacturer));
-    put(text, format_args!("Hardware: {}\nSoftware: {}\n", desc.hardware, desc.software));
-    put(text, format_args!("Serial Num: {}\nDP Description: {}", desc.serial, desc.datapath));
+    let Desc { manufacturer, hardware, software, serial, datapath } = desc;
+    let [manufacturer, hardware, software, serial, datapath] =
+        [manufacturer, hardware, software, serial, datapath].map(|words| Said(words));
+    put(text, format_args!("\nManufacturer: {manufacturer}\nHardware: {hardware}\n"));
+    put(text, format_args!("Software: {software}\nSerial Num: {serial}\n"));
+    put(text, format_args!("DP Description: {datapath}"));
 }
 
 fn bundle_flags(flags: u16) -> &'static str {

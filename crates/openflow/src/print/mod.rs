@@ -13,12 +13,14 @@
 //! - `group`: groups and meters
 //! - `name`: what messages are called
 //! - `port`: switches and their ports
+//! - `said`: what switches say in words
 
 mod body;
 mod dump;
 mod group;
 mod name;
 mod port;
+mod said;
 
 use std::fmt::Write as _;
 

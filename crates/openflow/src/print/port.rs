@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter, Write as _};
 
+use super::said::Said;
 use crate::error::ErrorCode;
 use crate::field::text::Hex;
 use crate::message::features::Features;
@@ -233,7 +234,7 @@ fn stats(text: &mut String, of: &PortStats, version: Version) {
     *text += "           CUSTOM Statistics";
     for (at, (name, figure)) in of.custom.iter().enumerate() {
         *text += if at.is_multiple_of(3) { "\n                      " } else { " " };
-        let _ = write!(text, "{name}={figure},");
+        let _ = write!(text, "{}={figure},", Said(name));
     }
     text.push('\n');
 }

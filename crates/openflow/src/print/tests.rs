@@ -1,10 +1,15 @@
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::message;
 use crate::message::bundle::{ATOMIC, BundleAdd, BundleControl, BundleStep, ORDERED};
 use crate::message::flow_mod::FlowMod;
 use crate::message::hello::Hello;
+use crate::message::stats::desc::Desc;
+use crate::message::stats::port::{FIGURES, PortStats};
 use crate::message::{Form, Kind, Message};
+use crate::port_no::PortNo;
 use crate::testing::{Random, flow_mod};
 use crate::version::{Version, VersionSet};
 use crate::{ErrorCode, ErrorMessage};
@@ -102,6 +107,28 @@ fn errors_show_what_they_are_about() {
     assert_eq!(message(&error), expected);
     let said = ErrorMessage::reply(ErrorCode::HfcIncompatible, Version::V13, 9, b"no\nway");
     assert!(message(&said).ends_with("OFPHFC_INCOMPATIBLE\nno\\nway"));
+}
+
+/// What a controller sends goes into the log where that is asked for.
+#[test]
+fn words_of_others_make_no_lines() {
+    let said = "x\n2026-01-01|forged\x1b[2J";
+    let mut desc = Message::new(Version::V13, Kind::DescReply, 1);
+    Desc { manufacturer: said.to_owned(), datapath: said.to_owned(), ..Desc::default() }
+        .encode(desc.body());
+    let text = message(&desc.finish());
+    assert_eq!(text.lines().count(), 6, "{text}");
+    let stats = PortStats {
+        port: PortNo(1),
+        age: Duration::ZERO,
+        figures: [0; FIGURES],
+        custom: vec![(said.to_owned(), 5)],
+    };
+    let mut stats_reply = Message::new(Version::V14, Kind::PortStatsReply, 1);
+    stats.encode(Version::V14, stats_reply.body());
+    let lines = message(&stats_reply.finish());
+    assert!(lines.ends_with("x\\n2026-01-01|forged\\u{1b}[2J=5,"), "{lines}");
+    assert!(!(text + &lines).contains('\x1b'));
 }
 
 #[test]
