@@ -240,17 +240,30 @@ impl Conntrack {
         for at in 0..SHARDS {
             let mut start = Some(0);
             while let Some(from) = start {
-                let Some(mut shard) = self.shard_at(at) else { break };
-                let (conns, rest) = shard.chunk(from, CHUNK);
-                let meant = conns.iter().filter(|conn| is_meant(conn));
-                let gone: Vec<_> = meant.filter_map(|conn| shard.remove(&conn.original)).collect();
+                let Some(shard) = self.shard_at(at) else { break };
+                let (mut conns, rest) = shard.chunk(from, CHUNK);
                 drop(shard);
+                // Workers wait for nobody who makes up his mind.
+                conns.retain(|conn| is_meant(conn));
+                let gone = self.take_out(at, &conns);
                 ended += gone.len();
                 gone.iter().for_each(|conn| self.forget(conn));
                 start = rest;
             }
         }
         ended
+    }
+
+    /// Takes those out of a shard that are still in their places.
+    fn take_out(&self, at: usize, conns: &[Arc<Conn>]) -> Vec<Arc<Conn>> {
+        if conns.is_empty() {
+            return Vec::new();
+        }
+        let Some(mut shard) = self.shard_at(at) else { return Vec::new() };
+        let remove = |conn: &Arc<Conn>| {
+            if shard.has(conn) { shard.remove(&conn.original) } else { None }
+        };
+        conns.iter().filter_map(remove).collect()
     }
 
     /// All connections at `now`. Those that begin or end meanwhile may be missed.

@@ -122,6 +122,26 @@ fn marks_and_labels_are_written_by_bits() {
     assert_eq!(entry.reply, entry.original.reversed());
 }
 
+/// Workers go on while it is found out which ones are meant; one that begins anew meanwhile is another one.
+#[test]
+fn only_those_end_that_were_judged() {
+    let (all, lane) = lane();
+    let lane = std::cell::RefCell::new(lane);
+    let track = |from| lane.borrow_mut().track(Some(&udp((1, from), (2, 53))), &COMMIT, 0);
+    track(5);
+    track(6);
+    let ended = all.flush_if(0, |entry| {
+        if entry.original.ports().0 == 5 {
+            assert!(all.flush_tuple(&entry.original, 0));
+            track(5);
+        }
+        true
+    });
+    let mut left = Vec::new();
+    all.for_each(0, |entry| left.push(entry.original.ports().0));
+    assert_eq!((ended, left, all.count()), (1, vec![5], 1));
+}
+
 #[test]
 fn errors_are_related() {
     let (_, mut lane) = lane();
